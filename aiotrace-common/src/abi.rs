@@ -1,0 +1,150 @@
+//! The kernel's own formats: syscall numbers, `struct iocb`, `struct io_event`, the ring header.
+//!
+//! Source: include/uapi/linux/aio_abi.h and fs/aio.c (`struct aio_ring`) of Linux 6.12:
+//! <https://elixir.bootlin.com/linux/v6.12/source/include/uapi/linux/aio_abi.h>,
+//! <https://elixir.bootlin.com/linux/v6.12/source/fs/aio.c#L62>.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+/// The six system calls of Linux native AIO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(u32)]
+pub enum Syscall {
+    /// `io_setup(nr_events, ctxp)`
+    Setup = 1,
+    /// `io_destroy(ctx)`
+    Destroy = 2,
+    /// `io_getevents(ctx, min_nr, nr, events, timeout)`
+    Getevents = 3,
+    /// `io_submit(ctx, nr, iocbpp)`
+    Submit = 4,
+    /// `io_cancel(ctx, iocb, result)`
+    Cancel = 5,
+    /// `io_pgetevents(ctx, min_nr, nr, events, timeout, sigset)`
+    Pgetevents = 6,
+}
+
+impl Syscall {
+    /// All six, in the order of their numbers.
+    pub const ALL: [Self; 6] =
+        [Self::Setup, Self::Destroy, Self::Getevents, Self::Submit, Self::Cancel, Self::Pgetevents];
+
+    /// The call with this x86-64 number (arch/x86/entry/syscalls/syscall_64.tbl).
+    #[inline(always)]
+    pub const fn from_x86_64(number: u64) -> Option<Self> {
+        match number {
+            206 => Some(Self::Setup),
+            207 => Some(Self::Destroy),
+            208 => Some(Self::Getevents),
+            209 => Some(Self::Submit),
+            210 => Some(Self::Cancel),
+            333 => Some(Self::Pgetevents),
+            _ => None,
+        }
+    }
+
+    /// The name as in the manual.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Setup => "io_setup",
+            Self::Destroy => "io_destroy",
+            Self::Getevents => "io_getevents",
+            Self::Submit => "io_submit",
+            Self::Cancel => "io_cancel",
+            Self::Pgetevents => "io_pgetevents",
+        }
+    }
+}
+
+/// Whether an i386 number is an AIO call (arch/x86/entry/syscalls/syscall_32.tbl; 416 is
+/// io_pgetevents_time64).
+#[inline(always)]
+pub const fn is_i386_aio(number: u64) -> bool {
+    matches!(number, 245..=249 | 385 | 416)
+}
+
+/// `struct iocb` as the program wrote it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Iocb {
+    /// The program's own value, given back in the event.
+    pub data: u64,
+    /// Written by the kernel.
+    pub key: u32,
+    /// `RWF_*`
+    pub rw_flags: u32,
+    /// `IOCB_CMD_*`
+    pub opcode: u16,
+    /// I/O priority, with `IOCB_FLAG_IOPRIO`
+    pub reqprio: i16,
+    /// The file descriptor.
+    pub fildes: u32,
+    /// The buffer; an iovec array for the vectored calls; the event mask for poll.
+    pub buf: u64,
+    /// Bytes; the number of iovecs for the vectored calls.
+    pub nbytes: u64,
+    /// Position in the file.
+    pub offset: i64,
+    /// Must be zero.
+    pub reserved2: u64,
+    /// `IOCB_FLAG_*`
+    pub flags: u32,
+    /// An eventfd to signal, with `IOCB_FLAG_RESFD`
+    pub resfd: u32,
+}
+
+/// `struct io_event`: one completion.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct IoEvent {
+    /// `aio_data` of the iocb.
+    pub data: u64,
+    /// Address of the iocb.
+    pub obj: u64,
+    /// Result: a count, or a negative errno.
+    pub res: i64,
+    /// Second result; almost always 0.
+    pub res2: i64,
+}
+
+/// The head of a completion ring, at the address that is the context's handle.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RingHeader {
+    /// The kernel's index into the table of contexts.
+    pub id: u32,
+    /// Number of `io_event` entries.
+    pub nr: u32,
+    /// Next entry to reap.
+    pub head: u32,
+    /// Next entry to be written.
+    pub tail: u32,
+    /// [`RingHeader::MAGIC`]
+    pub magic: u32,
+    /// 1
+    pub compat_features: u32,
+    /// 0
+    pub incompat_features: u32,
+    /// 32
+    pub header_length: u32,
+}
+
+impl RingHeader {
+    /// `AIO_RING_MAGIC`
+    pub const MAGIC: u32 = 0xa10a_10a1;
+}
+
+/// `struct __kernel_timespec`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Timespec {
+    /// Seconds
+    pub sec: i64,
+    /// Nanoseconds
+    pub nsec: i64,
+}

@@ -1,0 +1,9 @@
+//! What the probes (kernel side) and the program (user side) agree on: the records in the ring
+//! buffer, the settings a probe reads, and the names the loader looks up. Nothing here allocates
+//! or knows an operating system, so that both sides compile it.
+#![no_std]
+
+pub mod abi;
+pub mod names;
+pub mod record;
+pub mod settings;

@@ -1,0 +1,427 @@
+//! The records in the ring buffer. Each begins with a [`Header`]; the records of a call may be
+//! followed by one array ([`SubmittedIocb`] or [`IoEvent`]), and a call with a long array comes as
+//! several records, all but the last marked [`flag::MORE`].
+//!
+//! ```text
+//!  Submit + [SubmittedIocb]   io_submit, when it is entered
+//!  Submitted                  io_submit, when it returns
+//!  Setup, Cancel, Destroy     when the call returns
+//!  Events + [IoEvent]         io_getevents and io_pgetevents, when they return
+//!  Ring + [IoEvent]           entries new in the ring since the last look; stands before the
+//!                             record of the call at which they were seen, same thread
+//!  Abandoned                  the thread died inside the call
+//!  Gone                       a thread that made AIO calls is dead: a header alone
+//!  Process                    first AIO call of a thread, fork, exec, exit
+//! ```
+//!
+//! Layout is derived: padding is a compile error, an unknown kind a decode error.
+
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+use crate::abi::{IoEvent, Iocb, Syscall, Timespec};
+
+/// iocbs in one [`Submit`] record.
+pub const IOCBS_PER_RECORD: usize = 64;
+/// Entries in one [`Events`] or [`Ring`] record.
+pub const EVENTS_PER_RECORD: usize = 128;
+/// iocbs or events recorded of one call; beyond, only the number is known.
+pub const ITEMS_PER_CALL: usize = 4096;
+/// Bytes kept of the path of a new program.
+pub const PATH_BYTES: usize = 128;
+
+/// What a record is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(u16)]
+#[expect(missing_docs, reason = "each names the record type it announces")]
+pub enum Kind {
+    Submit = 1,
+    Submitted = 2,
+    Setup = 3,
+    Cancel = 4,
+    Destroy = 5,
+    Events = 6,
+    Ring = 7,
+    Abandoned = 8,
+    Process = 9,
+    Gone = 10,
+}
+
+/// Bits of [`Header::flags`].
+pub mod flag {
+    /// More records of the same call follow.
+    pub const MORE: u16 = 1;
+    /// The iocbs in this record were read when the call returned.
+    pub const LATE: u16 = 2;
+    /// The call was left without having been entered: denied before it began, or begun before us.
+    pub const NOT_ENTERED: u16 = 4;
+    /// The thread has a seccomp filter (only with [`NOT_ENTERED`]).
+    pub const SECCOMP: u16 = 8;
+    /// The thread made an earlier AIO call that we saw (only with [`NOT_ENTERED`]).
+    pub const KNOWN_THREAD: u16 = 16;
+}
+
+/// How a piece of user memory came to us.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(u32)]
+pub enum Memory {
+    /// It could not be read (or there was nothing to read): the bytes mean nothing.
+    Unread = 0,
+    /// It was read when it should be.
+    Read = 1,
+    /// It could not be read when the call began, and was read when it returned.
+    ReadLate = 2,
+}
+
+/// First in every record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Header {
+    /// What follows.
+    pub kind: Kind,
+    /// Bits of [`flag`].
+    pub flags: u16,
+    /// Counts the records of this thread, from 1: a gap is a loss. 0 where records are not counted.
+    pub seq: u32,
+    /// CLOCK_MONOTONIC, nanoseconds: when the call was entered ([`Kind::Submit`]) or left.
+    pub time: u64,
+    /// Process (the kernel's tgid), as our pid namespace sees it.
+    pub pid: u32,
+    /// Thread, likewise.
+    pub tid: u32,
+}
+
+/// A call, when it is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Call {
+    /// The record's header; its time is when the call returned.
+    pub header: Header,
+    /// When it was entered, nanoseconds of CLOCK_MONOTONIC; 0 when we did not see it.
+    pub entered: u64,
+    /// The arguments in the registers, used or not.
+    pub args: [u64; 6],
+    /// What the kernel returned: a negative errno on failure.
+    pub ret: i64,
+    /// Which call.
+    pub syscall: Syscall,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+}
+
+/// The ring, looked at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct RingSample {
+    /// Next entry to reap.
+    pub head: u32,
+    /// Next entry to be written.
+    pub tail: u32,
+    /// Number of entries; 0 if not known.
+    pub nr: u32,
+    /// Whether it could be read.
+    pub memory: Memory,
+}
+
+impl RingSample {
+    /// Nothing known.
+    pub const UNREAD: Self = Self { head: 0, tail: 0, nr: 0, memory: Memory::Unread };
+}
+
+/// io_submit, entered; followed by `count` [`SubmittedIocb`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Submit {
+    /// The record's header; its time is when the call was entered, in late records too.
+    pub header: Header,
+    /// ctx, nr, iocbpp
+    pub args: [u64; 3],
+    /// The ring at this moment (first record only).
+    pub ring: RingSample,
+    /// Index of the first iocb in this record.
+    pub first: u32,
+    /// Number of iocbs in this record.
+    pub count: u32,
+}
+
+/// One iocb of an io_submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SubmittedIocb {
+    /// Where it is; means nothing if `pointer` is unread.
+    pub address: u64,
+    /// Whether the pointer could be read.
+    pub pointer: Memory,
+    /// Whether the iocb could be read.
+    pub memory: Memory,
+    /// What it holds.
+    pub iocb: Iocb,
+}
+
+/// io_submit, left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Submitted {
+    /// The call.
+    pub call: Call,
+    /// The ring at this moment.
+    pub ring: RingSample,
+}
+
+/// io_setup, left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Setup {
+    /// The call.
+    pub call: Call,
+    /// What `*ctxp` holds after the call.
+    pub handle: u64,
+    /// Whether it could be read.
+    pub memory: Memory,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+}
+
+/// io_cancel, left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Cancel {
+    /// The call.
+    pub call: Call,
+    /// The ring when the call returned.
+    pub ring: RingSample,
+    /// The iocb.
+    pub iocb: Iocb,
+    /// Whether the iocb could be read.
+    pub memory: Memory,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+}
+
+/// io_destroy, left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Destroy {
+    /// The call.
+    pub call: Call,
+    /// The ring when the call was *entered*: what it was about to discard.
+    pub ring: RingSample,
+}
+
+/// io_getevents or io_pgetevents, left; followed by `count` [`IoEvent`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Events {
+    /// The call.
+    pub call: Call,
+    /// The ring when the call returned.
+    pub ring: RingSample,
+    /// The timeout the program gave.
+    pub timeout: Timespec,
+    /// Whether the timeout could be read; unread also when there is none.
+    pub timeout_memory: Memory,
+    /// Whether the signal set could be read; unread also when there is none.
+    pub sigset_memory: Memory,
+    /// io_pgetevents: where the signal mask is.
+    pub sigset_address: u64,
+    /// io_pgetevents: its size in bytes.
+    pub sigset_size: u64,
+    /// io_pgetevents: the mask.
+    pub sigset: u64,
+    /// Index of the first event in this record.
+    pub first: u32,
+    /// Number of events in this record.
+    pub count: u32,
+    /// Whether they could be read.
+    pub memory: Memory,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+}
+
+/// Entries that are new in a ring; followed by `count` [`IoEvent`]s.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Ring {
+    /// The record's header.
+    pub header: Header,
+    /// The context's handle.
+    pub handle: u64,
+    /// The entries' position in the ring.
+    pub first: u32,
+    /// How many entries are in this record.
+    pub count: u32,
+    /// How many entries after these were not recorded.
+    pub beyond: u32,
+    /// Whether they could be read; if not, nothing follows.
+    pub memory: Memory,
+}
+
+/// A call that will never return: the thread died in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Abandoned {
+    /// The call; `ret` means nothing.
+    pub call: Call,
+}
+
+/// What happened to a process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(u32)]
+pub enum Change {
+    /// A thread makes its first AIO call since the attach.
+    Seen = 1,
+    /// It created the process `other`.
+    Fork = 2,
+    /// It runs a new program.
+    Exec = 3,
+    /// Its last thread is gone.
+    Exit = 4,
+}
+
+/// A process changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Process {
+    /// The record's header.
+    pub header: Header,
+    /// When the process started, nanoseconds of CLOCK_BOOTTIME; 0 if not known.
+    pub started: u64,
+    /// The address space: a number that is equal for processes that share one. 0 if not known. Of
+    /// the child, for a fork.
+    pub space: u64,
+    /// What happened.
+    pub change: Change,
+    /// Fork: the child. Exec: the thread that called it.
+    pub other: u32,
+    /// Exit: the status as wait(2) gives it.
+    pub status: u32,
+    /// Fork: 1 if the child is traced.
+    pub followed: u32,
+    /// Name of the thread, NUL-padded.
+    pub thread_name: [u8; 16],
+    /// Name of the process, NUL-padded.
+    pub name: [u8; 16],
+    /// Exec: the path as given, NUL-terminated, cut at this size.
+    pub path: [u8; PATH_BYTES],
+}
+
+/// A thread's state between enter and exit, also read by the program for calls that never return.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Thread {
+    /// When the call was entered.
+    pub entered: u64,
+    /// Its arguments.
+    pub args: [u64; 6],
+    /// io_getevents: the timeout.
+    pub timeout: Timespec,
+    /// io_destroy: head and tail as read when it was entered.
+    pub ring_words: [u32; 2],
+    /// io_destroy: the ring's size.
+    pub ring_nr: u32,
+    /// io_destroy: [`Memory`] of the two above.
+    pub ring_memory: u32,
+    /// Address space, as in [`Process::space`].
+    pub space: u64,
+    /// [`Syscall`] being made, 0 for none.
+    pub syscall: u32,
+    /// Records so far.
+    pub seq: u32,
+    /// As our namespace sees it.
+    pub pid: u32,
+    /// As our namespace sees it.
+    pub tid: u32,
+    /// io_getevents: [`Memory`] of the timeout.
+    pub timeout_memory: u32,
+    /// io_submit: index of the first iocb that could not be read, plus one; 0 if all could.
+    pub unread: u32,
+}
+
+impl Thread {
+    /// The call being made.
+    #[inline(always)]
+    pub fn call(&self) -> Option<Syscall> {
+        Syscall::ALL.into_iter().find(|call| *call as u32 == self.syscall)
+    }
+}
+
+/// Identity of a context on the kernel side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ContextKey {
+    /// As in [`Process::space`].
+    pub space: u64,
+    /// The handle.
+    pub handle: u64,
+}
+
+/// What the kernel side remembers of a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Context {
+    /// Ring size; 0 until the ring could be read.
+    pub nr: u32,
+    /// The tail when we looked last.
+    pub tail: u32,
+}
+
+/// What can be lost on the kernel side; the index of a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Lost {
+    /// A record, because the ring buffer was full.
+    BufferFull = 0,
+    /// A call, because there was no slot for its thread.
+    NoThreadSlot = 1,
+    /// A child process that should have been followed, because the set of targets was full.
+    NoTargetSlot = 2,
+    /// A call that was left without having been entered, in a thread where that cannot be.
+    EnterMissed = 3,
+    /// A call that was entered and never left, while its thread went on.
+    ExitMissed = 4,
+    /// A call of a traced process through the 32-bit entry, which is not decoded.
+    Compat = 5,
+    /// A context that could not be remembered.
+    NoContextSlot = 6,
+}
+
+impl Lost {
+    /// All, in the order of their counters.
+    pub const ALL: [Self; 7] = [
+        Self::BufferFull,
+        Self::NoThreadSlot,
+        Self::NoTargetSlot,
+        Self::EnterMissed,
+        Self::ExitMissed,
+        Self::Compat,
+        Self::NoContextSlot,
+    ];
+}
+
+/// A value of zeros, for scratch memory.
+pub fn zeroed<T: FromZeros>() -> T {
+    T::new_zeroed()
+}
+
+const _: () = {
+    assert!(size_of::<Iocb>() == 64);
+    assert!(size_of::<IoEvent>() == 32);
+};

@@ -1,0 +1,68 @@
+//! What the program tells the probes before they are loaded. The probes read it as constants: the
+//! verifier knows every value and removes what is turned off.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Which processes are traced.
+pub mod target {
+    /// Those in the map `TARGETS`.
+    pub const LISTED: u32 = 0;
+    /// Those in a cgroup or below it.
+    pub const CGROUP: u32 = 1;
+    /// Every process this pid namespace can see.
+    pub const ALL: u32 = 2;
+}
+
+/// An offset that this kernel's BTF does not have; what needs it is off.
+pub const ABSENT: u32 = u32::MAX;
+
+/// Read-only settings of the probes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Settings {
+    /// With [`target::CGROUP`]: the cgroup's id.
+    pub cgroup_id: u64,
+    /// With [`target::CGROUP`]: its depth below the root.
+    pub cgroup_level: u32,
+    /// One of [`target`].
+    pub target: u32,
+    /// 1: children of traced processes are traced too.
+    pub follow: u32,
+    /// Inode number of our pid namespace; 0 for the initial one, whose ids need no translation.
+    pub pid_namespace: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+    /// Where the kernel keeps what we read.
+    pub offsets: Offsets,
+}
+
+/// Byte offsets in kernel structures, taken from the running kernel's BTF ([`ABSENT`] if not
+/// there). Field names are `struct_member`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+#[expect(missing_docs, reason = "each is the offset of the member it is named after")]
+pub struct Offsets {
+    pub task_thread_info_status: u32,
+    pub task_pid: u32,
+    pub task_tgid: u32,
+    pub task_group_leader: u32,
+    pub task_start_boottime: u32,
+    pub task_comm: u32,
+    pub task_mm: u32,
+    pub task_exit_code: u32,
+    pub task_signal: u32,
+    pub task_thread_pid: u32,
+    pub task_seccomp_mode: u32,
+    pub signal_live: u32,
+    pub signal_flags: u32,
+    pub signal_group_exit_code: u32,
+    pub pid_numbers: u32,
+    pub pid_level: u32,
+    pub upid_size: u32,
+    pub upid_nr: u32,
+    pub upid_ns: u32,
+    pub pid_namespace_inum: u32,
+    pub binprm_filename: u32,
+}

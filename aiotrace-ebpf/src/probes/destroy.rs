@@ -1,0 +1,33 @@
+//! io_destroy(ctx): the ring is gone afterwards, so it is looked at before.
+
+use aiotrace_common::record::{Destroy, Kind, RingSample, Thread};
+
+use super::calls;
+use crate::{
+    records::{self, Left},
+    ring,
+};
+
+#[inline(always)]
+pub fn entered(thread: &mut Thread, sample: RingSample) {
+    thread.ring_words = [sample.head, sample.tail];
+    thread.ring_nr = sample.nr;
+    thread.ring_memory = sample.memory as u32;
+}
+
+#[inline(always)]
+pub fn left(thread: &mut Thread, left: &Left) {
+    if left.ret == 0 {
+        ring::destroyed(thread, thread.args[0]);
+    }
+    let header = records::header(thread, Kind::Destroy, left.flags, left.time);
+    records::emit(|record: *mut Destroy| {
+        // SAFETY: room in the ring buffer.
+        unsafe {
+            *record = Destroy {
+                call: records::call(thread, header, left),
+                ring: calls::kept_sample(thread),
+            };
+        }
+    });
+}

@@ -1,0 +1,48 @@
+//! The read-only settings: constants to the verifier.
+
+use aiotrace_common::settings::{Offsets, Settings, target};
+
+#[unsafe(no_mangle)]
+pub static SETTINGS: Settings = Settings {
+    cgroup_id: 0,
+    cgroup_level: 0,
+    target: target::LISTED,
+    follow: 0,
+    pid_namespace: 0,
+    reserved: 0,
+    offsets: OFFSETS,
+};
+
+/// Placeholders; the loader puts the running kernel's offsets here.
+const OFFSETS: Offsets = Offsets {
+    task_thread_info_status: 0,
+    task_pid: 0,
+    task_tgid: 0,
+    task_group_leader: 0,
+    task_start_boottime: 0,
+    task_comm: 0,
+    task_mm: 0,
+    task_exit_code: 0,
+    task_signal: 0,
+    task_thread_pid: 0,
+    task_seccomp_mode: 0,
+    signal_live: 0,
+    signal_flags: 0,
+    signal_group_exit_code: 0,
+    pid_numbers: 0,
+    pid_level: 0,
+    upid_size: 0,
+    upid_nr: 0,
+    upid_ns: 0,
+    pid_namespace_inum: 0,
+    binprm_filename: 0,
+};
+
+/// Reads one field. Volatile, because the loader changes the value behind the compiler's back.
+macro_rules! setting {
+    ($($field:ident).+) => {
+        // SAFETY: a plain read of an initialized static.
+        unsafe { core::ptr::read_volatile(&raw const $crate::settings::SETTINGS.$($field).+) }
+    };
+}
+pub(crate) use setting;

@@ -1,0 +1,183 @@
+//! Reads of the kernel's `task_struct`, at the offsets the loader took from BTF.
+
+use aiotrace_common::settings::ABSENT;
+use aya_ebpf::helpers::{
+    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel, generated,
+};
+
+use crate::settings::setting;
+
+/// `TS_COMPAT` of arch/x86/include/asm/thread_info.h: a 32-bit system call is being served.
+const TS_COMPAT: u32 = 2;
+/// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
+const SIGNAL_GROUP_EXIT: u32 = 4;
+/// `MAX_PID_NS_LEVEL` of include/linux/pid_namespace.h.
+const MAX_PID_NS_LEVEL: u32 = 32;
+/// `SECCOMP_MODE_FILTER`
+const SECCOMP_MODE_FILTER: u32 = 2;
+
+/// The kernel's number for a thread and its process, in the initial pid namespace.
+#[derive(Clone, Copy)]
+pub struct KernelIds {
+    pub pid: u32,
+    pub tid: u32,
+}
+
+/// The same as our pid namespace sees it.
+#[derive(Clone, Copy)]
+pub struct Ids {
+    pub pid: u32,
+    pub tid: u32,
+}
+
+/// A pointer to a `task_struct`.
+#[derive(Clone, Copy)]
+pub struct Task(*const u8);
+
+impl Task {
+    /// The task at this address.
+    #[inline(always)]
+    pub fn at(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    /// The task that runs.
+    #[inline(always)]
+    pub fn current() -> Self {
+        // SAFETY: the helper has no preconditions.
+        Self(unsafe { bpf_get_current_task() } as *const u8)
+    }
+
+    /// Whether the task is being served through the 32-bit system call entry.
+    #[inline(always)]
+    pub fn in_compat_syscall(self) -> bool {
+        read::<u32>(self.0, setting!(offsets.task_thread_info_status)).unwrap_or(0) & TS_COMPAT != 0
+    }
+
+    /// Its ids in the initial namespace.
+    #[inline(always)]
+    pub fn kernel_ids(self) -> KernelIds {
+        KernelIds {
+            pid: read(self.0, setting!(offsets.task_tgid)).unwrap_or(0),
+            tid: read(self.0, setting!(offsets.task_pid)).unwrap_or(0),
+        }
+    }
+
+    /// Its ids as we see them, or `None` if it is in no namespace of ours.
+    #[inline(always)]
+    pub fn ids(self, kernel: KernelIds) -> Option<Ids> {
+        if setting!(pid_namespace) == 0 {
+            return Some(Ids { pid: kernel.pid, tid: kernel.tid });
+        }
+        Some(Ids { pid: self.leader().namespaced_id()?, tid: self.namespaced_id()? })
+    }
+
+    /// `task->thread_pid->numbers[level].nr` for the level at which the namespace is ours.
+    #[inline(always)]
+    fn namespaced_id(self) -> Option<u32> {
+        let pid: *const u8 = read(self.0, setting!(offsets.task_thread_pid))?;
+        let deepest: u32 = read(pid, setting!(offsets.pid_level))?;
+        let mut entry = setting!(offsets.pid_numbers);
+        for level in 0..=MAX_PID_NS_LEVEL {
+            if level > deepest {
+                break;
+            }
+            let namespace: *const u8 = read(pid, entry + setting!(offsets.upid_ns))?;
+            let inode: u32 = read(namespace, setting!(offsets.pid_namespace_inum))?;
+            if inode == setting!(pid_namespace) {
+                return read(pid, entry + setting!(offsets.upid_nr));
+            }
+            entry += setting!(offsets.upid_size);
+        }
+        None
+    }
+
+    /// The thread the process began with.
+    #[inline(always)]
+    pub fn leader(self) -> Self {
+        read(self.0, setting!(offsets.task_group_leader)).map_or(self, Self)
+    }
+
+    /// Address of the address space, 0 if there is none.
+    #[inline(always)]
+    pub fn space(self) -> u64 {
+        read(self.0, setting!(offsets.task_mm)).unwrap_or(0)
+    }
+
+    /// When it started, CLOCK_BOOTTIME nanoseconds.
+    #[inline(always)]
+    pub fn started(self) -> u64 {
+        read(self.0, setting!(offsets.task_start_boottime)).unwrap_or(0)
+    }
+
+    /// Its name.
+    #[inline(always)]
+    pub fn name(self) -> [u8; 16] {
+        read(self.0, setting!(offsets.task_comm)).unwrap_or_default()
+    }
+
+    /// Whether a seccomp filter is in force.
+    #[inline(always)]
+    pub fn has_seccomp_filter(self) -> bool {
+        read::<u32>(self.0, setting!(offsets.task_seccomp_mode)) == Some(SECCOMP_MODE_FILTER)
+    }
+
+    /// Whether no thread of the process is alive any more. `signal->live` is counted down before
+    /// the tracepoint on every kernel:
+    /// <https://elixir.bootlin.com/linux/v6.12/source/kernel/exit.c#L904>
+    #[inline(always)]
+    pub fn process_is_dead(self) -> bool {
+        let Some(signal) = read::<*const u8>(self.0, setting!(offsets.task_signal)) else {
+            return false;
+        };
+        read::<u32>(signal, setting!(offsets.signal_live)) == Some(0)
+    }
+
+    /// The process's status as wait(2) will give it, as `wait_task_zombie` computes it:
+    /// <https://elixir.bootlin.com/linux/v6.12/source/kernel/exit.c#L1190>
+    #[inline(always)]
+    pub fn exit_status(self) -> u32 {
+        let leader = self.leader();
+        let of_leader = read(leader.0, setting!(offsets.task_exit_code)).unwrap_or(0);
+        let Some(signal) = read::<*const u8>(self.0, setting!(offsets.task_signal)) else {
+            return of_leader;
+        };
+        let flags: u32 = read(signal, setting!(offsets.signal_flags)).unwrap_or(0);
+        if flags & SIGNAL_GROUP_EXIT == 0 {
+            return of_leader;
+        }
+        read(signal, setting!(offsets.signal_group_exit_code)).unwrap_or(of_leader)
+    }
+}
+
+/// The kernel ids of the running task, without a memory access.
+#[inline(always)]
+pub fn current_kernel_ids() -> KernelIds {
+    let both = bpf_get_current_pid_tgid();
+    KernelIds { pid: (both >> 32) as u32, tid: both as u32 }
+}
+
+/// Copies the path of a program being executed (`linux_binprm.filename`) into `to`.
+#[inline(always)]
+pub fn read_exec_path(binprm: *const u8, to: &mut [u8]) {
+    if let Some(filename) = read::<*const u8>(binprm, setting!(offsets.binprm_filename)) {
+        // SAFETY: the helper checks the address; `to` is valid for its length.
+        unsafe {
+            generated::bpf_probe_read_kernel_str(
+                to.as_mut_ptr().cast(),
+                to.len() as u32,
+                filename.cast(),
+            )
+        };
+    }
+}
+
+/// The member at `offset` of the structure at `base`, unless this kernel has no such member.
+#[inline(always)]
+fn read<T>(base: *const u8, offset: u32) -> Option<T> {
+    if offset == ABSENT {
+        return None;
+    }
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset as usize).cast::<T>()) }.ok()
+}

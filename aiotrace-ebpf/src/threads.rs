@@ -1,0 +1,80 @@
+//! One slot per thread that has made an AIO call: made at the first call, used by every later
+//! one, removed at exec and exit. Never an insert and a delete per call.
+
+use aiotrace_common::record::{Lost, Thread};
+use aya_ebpf::{macros::map, maps::HashMap};
+
+use crate::{
+    probes::lifetime,
+    settings::setting,
+    targets,
+    task::{KernelIds, Task, current_kernel_ids},
+};
+
+/// Preallocated: 16,384 threads, 3 MiB. Keyed by the kernel's tid.
+#[map]
+static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(16_384, 0);
+
+static EMPTY: Thread = Thread {
+    entered: 0,
+    args: [0; 6],
+    timeout: aiotrace_common::abi::Timespec { sec: 0, nsec: 0 },
+    ring_words: [0; 2],
+    ring_nr: 0,
+    ring_memory: 0,
+    space: 0,
+    syscall: 0,
+    seq: 0,
+    pid: 0,
+    tid: 0,
+    timeout_memory: 0,
+    unread: 0,
+};
+
+/// The slot of the running thread and whether it is new, or `None` if it is not traced.
+#[inline(always)]
+pub fn current(time: u64) -> Result<Option<(*mut Thread, bool)>, Lost> {
+    let kernel = current_kernel_ids();
+    if let Some(thread) = THREADS.get_ptr_mut(&kernel.tid) {
+        return Ok(Some((thread, false)));
+    }
+    // Without namespaces the ids are known for nothing, so that other processes pay no more.
+    if setting!(pid_namespace) == 0 && !targets::contain(kernel.pid) {
+        return Ok(None);
+    }
+    Ok(begin(kernel, time)?.map(|thread| (thread, true)))
+}
+
+/// Makes the slot and tells the program who the thread is.
+#[inline(always)]
+fn begin(kernel: KernelIds, time: u64) -> Result<Option<*mut Thread>, Lost> {
+    let task = Task::current();
+    let Some(ids) = task.ids(kernel) else { return Ok(None) };
+    if setting!(pid_namespace) != 0 && !targets::contain(ids.pid) {
+        return Ok(None);
+    }
+    if !targets::is_known(ids.pid) && !targets::add(ids.pid) {
+        return Err(Lost::NoTargetSlot);
+    }
+    THREADS.insert(&kernel.tid, &EMPTY, 0).map_err(|_| Lost::NoThreadSlot)?;
+    let thread = THREADS.get_ptr_mut(&kernel.tid).ok_or(Lost::NoThreadSlot)?;
+    // SAFETY: the slot belongs to the running thread.
+    let slot = unsafe { &mut *thread };
+    slot.pid = ids.pid;
+    slot.tid = ids.tid;
+    slot.space = task.space();
+    lifetime::seen(task, slot, time);
+    Ok(Some(thread))
+}
+
+/// The slot of another thread, by the kernel's tid.
+#[inline(always)]
+pub fn of(tid: u32) -> Option<*mut Thread> {
+    THREADS.get_ptr_mut(&tid)
+}
+
+/// Forgets a thread.
+#[inline(always)]
+pub fn remove(tid: u32) {
+    let _ = THREADS.remove(&tid);
+}

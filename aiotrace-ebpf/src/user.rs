@@ -1,0 +1,40 @@
+//! Reads of the traced program's memory. They cannot sleep, so memory that is not there at this
+//! moment (not paged in, or not mapped) is an answer, not an error.
+
+use aya_ebpf::helpers::{bpf_probe_read_user, generated};
+
+/// The value at `address`, if it is there.
+#[inline(always)]
+pub fn read<T>(address: u64) -> Option<T> {
+    // SAFETY: the helper checks the address.
+    unsafe { bpf_probe_read_user(address as *const T) }.ok()
+}
+
+/// Fills `size` bytes at `to` from `address`. Whether they were there.
+///
+/// # Safety
+/// `to` must have room for `size` bytes; the verifier checks it.
+#[inline(always)]
+pub unsafe fn read_into<T>(to: *mut T, size: u32, address: u64) -> bool {
+    // SAFETY: as above; the helper checks the address.
+    unsafe { generated::bpf_probe_read_user(to.cast(), size, address as *const _) == 0 }
+}
+
+/// Fills `to` from `address`: 0 if it was there, all bits set if not. No branch.
+#[inline(always)]
+pub fn read_or_fail<T>(to: &mut T, address: u64) -> u32 {
+    let to = core::ptr::from_mut(to).cast();
+    // SAFETY: the size is that of the type; the helper checks the address.
+    let result =
+        unsafe { generated::bpf_probe_read_user(to, size_of::<T>() as u32, address as *const _) };
+    (result >> 63) as u32
+}
+
+/// The value of a variable in a map, as one of which the verifier knows nothing. Loops keep their
+/// state there, so that ways through an iteration that end alike are walked once: otherwise the
+/// number of ways multiplies with every iteration.
+#[inline(always)]
+pub fn unknown(in_map: &u32) -> u32 {
+    // SAFETY: a reference is valid for reads; volatile, so that it is really read again.
+    unsafe { core::ptr::read_volatile(in_map) }
+}

@@ -1,0 +1,81 @@
+//! `aiotrace attach`: trace programs that run already.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{
+    Hint,
+    cgroup,
+    session::{Plan, Scope, Session, Show},
+};
+use crate::process::{self, OpenError, Opened};
+
+/// Trace running programs until they end, or until Ctrl-C. They keep running.
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    target: Target,
+    /// Trace the children they create, too
+    #[arg(short, long)]
+    follow: bool,
+    #[command(flatten)]
+    show: Show,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// Trace these processes
+    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
+    pids: Vec<u32>,
+    /// Trace every process in this cgroup (v2) or below it
+    #[arg(long, value_name = "PATH")]
+    cgroup: Option<PathBuf>,
+    /// Trace every process
+    #[arg(short, long)]
+    all: bool,
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> Result<u8> {
+    let Target { pids, cgroup, all: _ } = options.target;
+    let scope = match cgroup {
+        Some(path) => Scope::Cgroup(cgroup::find(&path)?),
+        None if pids.is_empty() => Scope::All,
+        None => Scope::Processes(open_all(&pids)?),
+    };
+    let plan = Plan { scope, follow: options.follow, ignore_first_interrupt: false };
+    Session::prepare(&options.show, plan)?.trace(|| Ok(()))?;
+    Ok(0)
+}
+
+fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {
+    let mut opened: Vec<Opened> = Vec::new();
+    for &id in pids {
+        let process = process::open(id).map_err(explain)?;
+        if process.pid != id {
+            eprintln!("aiotrace: {id} is a thread of process {}: tracing the process", process.pid);
+        }
+        if process.is_32_bit {
+            eprintln!(
+                "aiotrace: process {} runs a 32-bit program: its calls are counted, not shown",
+                process.pid
+            );
+        }
+        if opened.iter().all(|it| it.pid != process.pid) {
+            opened.push(process);
+        }
+    }
+    Ok(opened)
+}
+
+fn explain(error: OpenError) -> anyhow::Error {
+    let hint = match &error {
+        OpenError::Gone(_) => "it may have ended, or have another id here if it is in a container; \
+                               `pidof NAME` or `ps -e` show what runs",
+        OpenError::Other { .. } => "run as root",
+    };
+    anyhow::Error::new(error).context(Hint(hint.to_owned()))
+}

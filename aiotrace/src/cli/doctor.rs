@@ -1,0 +1,194 @@
+//! `aiotrace doctor`: what this machine allows, and for each "no" why and what to do.
+
+use std::{
+    fmt::Write as _,
+    fs,
+    io::{self, Write as _},
+    path::Path,
+};
+
+use aiotrace_common::{
+    names,
+    settings::{ABSENT, Settings, target},
+};
+use anyhow::Result;
+use clap::Args;
+use nix::{errno::Errno, unistd::geteuid};
+use zerocopy::IntoBytes as _;
+
+use crate::{
+    process,
+    source::bpf::{
+        btf,
+        features::{self, Facts},
+        load::{self, Probes},
+    },
+};
+
+/// Tell what this machine allows: kernel, permissions, which probes load, and what to do where
+/// they do not. Exit status 0 if tracing works, 1 if not.
+#[derive(Debug, Args)]
+pub struct Options {}
+
+/// Runs the command.
+pub fn run(_options: Options) -> Result<u8> {
+    let mut out = String::new();
+    let works = examine(&mut out);
+    match io::stdout().write_all(out.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        _ => Ok(u8::from(!works)),
+    }
+}
+
+/// What to do about this error, given this machine.
+pub fn hint(error: &load::Error) -> String {
+    features::hint(facts(errno(error))).to_owned()
+}
+
+fn examine(out: &mut String) -> bool {
+    let facts = facts(None);
+    let mut row = |name: &str, value: &str| {
+        let _ = writeln!(out, "{name:<22} {value}");
+    };
+    row("kernel", &format!("{} {}", release(), features::ARCHITECTURE));
+    row("user", if facts.root { "root" } else { "not root" });
+    row("capabilities", if facts.capable { "CAP_BPF and CAP_PERFMON" } else { "missing CAP_BPF or CAP_PERFMON" });
+    row("pid namespace", match process::pid_namespace() {
+        None => "the initial one",
+        Some(_) => "not the initial one: ids are shown as seen here",
+    });
+    row("lockdown", &lockdown().unwrap_or_else(|| "unknown (securityfs is not mounted) or none".into()));
+    row("tracefs", if Path::new("/sys/kernel/tracing/events").exists() { "mounted" } else { "not mounted (not needed)" });
+    row("BTF", if facts.btf { btf::VMLINUX } else { "none" });
+    let read = |name: &str| fs::read_to_string(format!("/proc/sys/fs/{name}")).unwrap_or_default();
+    row("fs.aio-nr", &format!("{} of {}", read("aio-nr").trim(), read("aio-max-nr").trim()));
+    probes(out)
+}
+
+fn probes(out: &mut String) -> bool {
+    let _ = writeln!(out, "\nprobe set `syscall`");
+    let offsets = match load::check_architecture().and_then(|()| Ok(load::offsets()?)) {
+        Ok(offsets) => offsets,
+        Err(error) => {
+            refused(out, "all", &error);
+            return false;
+        }
+    };
+    let absent = offsets.as_bytes().chunks(4).filter(|it| *it == ABSENT.to_ne_bytes()).count();
+    if absent > 0 {
+        let _ = writeln!(out, "  {absent} kernel fields are not in BTF; what needs them is off");
+    }
+    let settings = Settings {
+        cgroup_id: 0,
+        cgroup_level: 0,
+        target: target::LISTED,
+        follow: 0,
+        pid_namespace: process::pid_namespace().unwrap_or(0),
+        reserved: 0,
+        offsets,
+    };
+    let mut probes = match Probes::load(&settings) {
+        Ok(probes) => probes,
+        Err(error) => {
+            let name = match &error {
+                load::Error::Program { name, .. } => name,
+                _ => "all",
+            };
+            refused(out, name, &error);
+            return false;
+        }
+    };
+    // No process is a target, so this changes nothing for anybody.
+    match probes.attach() {
+        Ok(attached) => {
+            for program in names::SYSCALL_SET {
+                let instructions = probes.verified_instructions(program.name);
+                let cost = instructions.map(|it| format!(", {it} instructions verified"));
+                let cost = cost.unwrap_or_default();
+                let _ = writeln!(out, "  {:<20} yes (tp_btf/{}{cost})", program.name, program.tracepoint);
+            }
+            attached.detach();
+            let _ = writeln!(out, "\ntracing works");
+            true
+        }
+        Err(error) => {
+            refused(out, "attach", &error);
+            false
+        }
+    }
+}
+
+fn refused(out: &mut String, name: &str, error: &load::Error) {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let text = cause.to_string();
+        // A verifier's log is for bug reports; its first line will do here.
+        let _ = write!(reason, ": {}", text.lines().next().unwrap_or_default());
+        source = cause.source();
+    }
+    let _ = writeln!(out, "  {name:<20} no: {reason}");
+    let _ = writeln!(out, "\ntracing does not work: {}", hint(error));
+}
+
+fn facts(errno: Option<i32>) -> Facts {
+    let status = fs::read("/proc/self/status").unwrap_or_default();
+    let effective = process::status_field(&status, "CapEff")
+        .and_then(|it| u64::from_str_radix(it, 16).ok())
+        .unwrap_or(0);
+    // include/uapi/linux/capability.h
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    let (sys_admin, perfmon, bpf) = (has(21), has(38), has(39));
+    Facts {
+        errno,
+        root: geteuid().is_root(),
+        capable: sys_admin || (perfmon && bpf),
+        btf: Path::new(btf::VMLINUX).exists(),
+        kernel: version(&release()),
+        locked_down: lockdown().is_some_and(|it| it.contains("[confidentiality]")),
+    }
+}
+
+fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// Major and minor; what cannot be read passes for new.
+fn version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (u32::MAX, 0),
+    }
+}
+
+fn lockdown() -> Option<String> {
+    fs::read_to_string("/sys/kernel/security/lockdown").ok().map(|it| it.trim().to_owned())
+}
+
+/// The errno at the end of the chain, if there is one.
+fn errno(error: &load::Error) -> Option<i32> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return error.raw_os_error();
+        }
+        if let Some(errno) = cause.downcast_ref::<Errno>() {
+            return Some(*errno as i32);
+        }
+        source = cause.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_has_a_major_and_a_minor() {
+        assert_eq!(version("6.1.0-13-amd64"), (6, 1));
+        assert_eq!(version("5.10.0"), (5, 10));
+        assert_eq!(version("odd"), (u32::MAX, 0));
+    }
+}

@@ -1,0 +1,76 @@
+//! The command line: one file per subcommand. [`main`] parses, runs, and decides the exit status.
+
+mod attach;
+mod cgroup;
+mod doctor;
+mod launch;
+mod run;
+mod session;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// See, account for and break Linux native AIO (io_setup, io_submit, io_getevents, io_pgetevents,
+/// io_cancel, io_destroy) in running programs.
+#[derive(Debug, Parser)]
+#[command(name = "aiotrace", version, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Attach(attach::Options),
+    Run(run::Options),
+    Doctor(doctor::Options),
+}
+
+/// Exit status when aiotrace itself failed.
+const FAILED: u8 = 2;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    // AIOTRACE_LOG=debug shows what goes on inside, loader included.
+    tracing_subscriber::fmt()
+        .with_env_filter(tracing_subscriber::EnvFilter::from_env("AIOTRACE_LOG"))
+        .with_writer(std::io::stderr)
+        .init();
+    let (result, failed) = match Cli::parse().command {
+        Command::Attach(options) => (attach::run(options), FAILED),
+        Command::Run(options) => (run::run(options), run::FAILED),
+        Command::Doctor(options) => (doctor::run(options), FAILED),
+    };
+    match result {
+        Ok(status) => ExitCode::from(status),
+        Err(error) => {
+            report(&error);
+            ExitCode::from(failed)
+        }
+    }
+}
+
+/// The chain of causes, and what to do.
+fn report(error: &anyhow::Error) {
+    // The hint is the outermost context, marked by its type.
+    let hint = error.downcast_ref::<Hint>();
+    let mut causes: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = cause.to_string();
+        let is_hint = hint.is_some_and(|hint| hint.0 == text);
+        // Some libraries repeat their cause in their own text.
+        if !is_hint && !causes.last().is_some_and(|last| last.contains(&text)) {
+            causes.push(text);
+        }
+    }
+    eprintln!("aiotrace: {}", causes.join(": "));
+    if let Some(Hint(hint)) = hint {
+        eprintln!("aiotrace: {hint}");
+    }
+}
+
+/// What the user can do about an error.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct Hint(String);

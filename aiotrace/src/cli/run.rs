@@ -1,0 +1,69 @@
+//! `aiotrace run`: start a program and trace it from its first call.
+
+use std::ffi::OsString;
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+use nix::sys::signal::{Signal, kill};
+
+use super::{
+    Hint,
+    launch::{Child, ExecError},
+    session::{Plan, Scope, Session, Show},
+};
+use crate::{process, source::bpf::Reason};
+
+/// Exit status when aiotrace failed, as `env`, `timeout` and `nice` have it.
+pub const FAILED: u8 = 125;
+
+/// Start a program and trace it from its first call. Returns the program's status (128+N for
+/// signal N), 125 if aiotrace failed, 126 or 127 if the program could not be executed.
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Trace the children it creates, too
+    #[arg(short, long)]
+    follow: bool,
+    /// Run it as this user
+    #[arg(short, long, value_name = "USER")]
+    user: Option<String>,
+    #[command(flatten)]
+    show: Show,
+    /// The program and its arguments
+    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    command: Vec<OsString>,
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> Result<u8> {
+    // The program waits, stopped before its exec, until the probes are attached.
+    let mut child = Child::start(&options.command, options.user.as_deref())?;
+    let process = process::open(child.pid())?;
+    let plan = Plan {
+        scope: Scope::Processes(vec![process]),
+        follow: options.follow,
+        ignore_first_interrupt: true,
+    };
+    let session = Session::prepare(&options.show, plan)?;
+    let mut not_executed = None;
+    let outcome = session.trace(|| {
+        if let Err(error) = child.release() {
+            not_executed = Some(error);
+        }
+        Ok(())
+    })?;
+    if let Some(error) = not_executed {
+        let status = error.status();
+        let program = options.command[0].to_string_lossy().into_owned();
+        if let ExecError::Exec(source) = error {
+            eprintln!("aiotrace: cannot execute {program}: {source}");
+            return Ok(status);
+        }
+        return Err(anyhow::Error::new(error)
+            .context(Hint(format!("{program} was not started"))));
+    }
+    if let Reason::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = outcome.reason {
+        // Who ends us means the program.
+        let _ = kill(child.as_pid(), signal);
+    }
+    child.wait().context("cannot learn the program's status")
+}

@@ -1,0 +1,484 @@
+//! One trace, from the loading of the probes to the last line: what `attach` and `run` share.
+
+use std::{
+    fs::File,
+    io::{self, BufWriter, IsTerminal as _, Write},
+    path::{Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use aiotrace_common::settings::{Settings, target};
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
+
+use super::{Hint, cgroup::Cgroup, doctor};
+use crate::{
+    event::{self, Body, Change, Event, Unfinished, Why},
+    output::{
+        Ended, Output, Start,
+        clock::{self, Clock},
+        json::Json,
+        paths::Paths,
+        summary::Summary,
+        text::{self, Text},
+    },
+    process::{self, Opened},
+    source::{
+        Losses,
+        bpf::{Collector, Decoder, End, Message, Probes, Reason, arguments, drain, load},
+    },
+};
+
+/// Lines a terminal gets in a second; more cannot be read.
+const LINES_PER_SECOND: u64 = 200;
+
+/// How events are shown.
+#[derive(Debug, Args)]
+pub struct Show {
+    /// Write to this file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// text, or json: one object per line, specified in docs/json.md
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Count calls, errors and durations instead of showing calls
+    #[arg(short = 'c', long)]
+    summary: bool,
+    /// Do not show calls
+    #[arg(short, long, conflicts_with = "summary")]
+    quiet: bool,
+    /// Show lists whole, and the completion ring at each call
+    #[arg(short, long)]
+    verbose: bool,
+    /// Time of each line (when the call returned): since the start, of day, or since the line before
+    #[arg(short, long, value_enum, default_value_t = clock::Format::Relative, value_name = "FORMAT")]
+    timestamps: clock::Format,
+    /// When to use colours: on a terminal, always or never
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+    /// Stop after this time (for instance 500ms, 10s, 2m)
+    #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
+    duration: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+fn parse_duration(text: &str) -> Result<Duration, String> {
+    let bad = || format!("{text:?} is not a time: write for instance 500ms, 10s or 2m");
+    let duration = match text.parse::<f64>() {
+        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| bad())?,
+        Err(_) => text
+            .parse::<jiff::SignedDuration>()
+            .ok()
+            .and_then(|it| Duration::try_from(it).ok())
+            .ok_or_else(bad)?,
+    };
+    if duration.is_zero() { Err(bad()) } else { Ok(duration) }
+}
+
+/// What is traced.
+pub enum Scope {
+    /// These processes.
+    Processes(Vec<Opened>),
+    /// Everything in a cgroup.
+    Cgroup(Cgroup),
+    /// Everything.
+    All,
+}
+
+/// How it is traced.
+pub struct Plan {
+    /// What.
+    pub scope: Scope,
+    /// Children too.
+    pub follow: bool,
+    /// `run`: the program gets SIGINT too.
+    pub ignore_first_interrupt: bool,
+}
+
+/// How a trace ended.
+pub struct Outcome {
+    /// Why.
+    pub reason: Reason,
+}
+
+/// Probes that are loaded and armed for a set of processes, and not yet attached.
+pub struct Session<'a> {
+    show: &'a Show,
+    probes: Probes,
+    plan: Plan,
+    output: Box<dyn Output>,
+    throttle: Option<Throttle>,
+}
+
+impl<'a> Session<'a> {
+    /// Opens the output and loads the probes, so that what can fail fails before anything runs.
+    pub fn prepare(show: &'a Show, plan: Plan) -> Result<Self> {
+        let output = open_output(show)?;
+        let is_terminal = show.output.is_none() && io::stdout().is_terminal();
+        let throttle = (is_terminal && !show.summary).then(Throttle::new);
+        let probes = load(&plan).map_err(with_hint)?;
+        Ok(Self { show, probes, plan, output, throttle })
+    }
+
+    /// Attaches, calls `armed`, shows what happens until it is over.
+    pub fn trace(mut self, armed: impl FnOnce() -> Result<()>) -> Result<Outcome> {
+        // Before any thread is made, so that all of them leave the signals to the collector.
+        drain::ending_signals().thread_block().context("cannot block signals")?;
+        let start = Clock::now();
+        let mut decoder = Decoder::default();
+        let mut events = 0;
+        let mut initial = Vec::new();
+        let mut targets = Vec::new();
+        let deaths = match self.plan.scope {
+            Scope::Processes(processes) => {
+                for process in processes {
+                    self.probes.add_target(process.pid).map_err(anyhow::Error::from)?;
+                    initial.push(attached(&process, start.start));
+                    targets.push((process.pid, process.pidfd));
+                }
+                drain::Deaths::All
+            }
+            Scope::Cgroup(_) | Scope::All => drain::Deaths::Nobody,
+        };
+        let pids: Vec<u32> = targets.iter().map(|(pid, _)| *pid).collect();
+        let until = drain::Until {
+            duration: self.show.duration,
+            targets,
+            deaths,
+            ignore_first_interrupt: self.plan.ignore_first_interrupt,
+        };
+        let collector =
+            Collector::start(self.probes, until).map_err(|error| with_hint(error.into()))?;
+        for pid in pids {
+            for blocked in process::blocked_calls(pid) {
+                decoder.blocked_at_attach(blocked.tid, blocked.syscall);
+                initial.push(already_blocked(pid, &blocked, clock::monotonic()));
+            }
+        }
+        let mut shown = Shown {
+            output: self.output,
+            quiet: self.show.quiet,
+            throttle: self.throttle,
+            failed: None,
+        };
+        shown.attempt(|output| {
+            output.start(&Start { clock: start, probes: "syscall", lacks: &LACKS })?;
+            output.flush()
+        });
+        for event in &initial {
+            shown.event(event);
+        }
+        armed()?;
+
+        let mut undecodable = 0;
+        let end = loop {
+            let message = match collector.try_next() {
+                Some(message) => message,
+                None => {
+                    // Nothing waits: let it be seen.
+                    shown.pause();
+                    match collector.next() {
+                        Some(message) => message,
+                        None => anyhow::bail!("the collecting thread died"),
+                    }
+                }
+            };
+            match message {
+                Message::Records(batch) => {
+                    if shown.failed.is_none() {
+                        for record in batch.records() {
+                            let decoded = decoder.feed(record, |event| {
+                                events += 1;
+                                shown.event(event);
+                            });
+                            undecodable += u64::from(decoded.is_err());
+                        }
+                    }
+                    if shown.failed.is_some() {
+                        collector.stop();
+                    }
+                    collector.give_back(batch);
+                }
+                Message::End(end) => break *end,
+            }
+        };
+        let time = clock::monotonic();
+        decoder.unfinished(time, &end.in_calls, |event| {
+            events += 1;
+            shown.event(event);
+        });
+        let losses = Losses { undecodable, ..end.losses };
+        let ended = Ended { time, events, losses, attached: end.attached };
+        shown.finish(&ended)?;
+        say_end(&ended, &end);
+        Ok(Outcome { reason: end.reason })
+    }
+}
+
+/// What the syscall probe set cannot see.
+const LACKS: [&str; 2] = [
+    "exact completion times (a completion is seen at the next call on its context)",
+    "the errno of iocbs refused in a short io_submit",
+];
+
+fn load(plan: &Plan) -> Result<Probes, load::Error> {
+    load::check_architecture()?;
+    let (target, cgroup) = match &plan.scope {
+        Scope::Processes(_) => (target::LISTED, None),
+        Scope::Cgroup(cgroup) => (target::CGROUP, Some(cgroup)),
+        Scope::All => (target::ALL, None),
+    };
+    Probes::load(&Settings {
+        cgroup_id: cgroup.map_or(0, |it| it.id),
+        cgroup_level: cgroup.map_or(0, |it| it.level),
+        target,
+        follow: u32::from(plan.follow),
+        pid_namespace: process::pid_namespace().unwrap_or(0),
+        reserved: 0,
+        offsets: load::offsets()?,
+    })
+}
+
+/// Adds what to do about it.
+fn with_hint(error: load::Error) -> anyhow::Error {
+    let hint = match &error {
+        load::Error::NotBuilt => {
+            "run `cargo xtask setup`, which installs bpf-linker, and build again".to_owned()
+        }
+        load::Error::Architecture(_) => "there is no way around it yet".to_owned(),
+        error => doctor::hint(error),
+    };
+    anyhow::Error::new(error).context(Hint(hint))
+}
+
+impl From<drain::StartError> for load::Error {
+    fn from(error: drain::StartError) -> Self {
+        match error {
+            drain::StartError::Probes(error) => error,
+            _ => Self::Object("thread"),
+        }
+    }
+}
+
+fn attached(process: &Opened, time: u64) -> Event {
+    Event {
+        time,
+        pid: process.pid,
+        tid: process.pid,
+        body: Body::Process(event::Process {
+            name: process.name.clone(),
+            thread_name: process.name.clone(),
+            started: process.started,
+            space: None,
+            change: Change::Attached,
+        }),
+    }
+}
+
+fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
+    let args = arguments(blocked.syscall, &blocked.args);
+    let unfinished = Unfinished { entered: None, args, why: Why::BlockedAtAttach };
+    Event { time, pid, tid: blocked.tid, body: Body::Unfinished(unfinished) }
+}
+
+/// The output, and what must not stop the trace.
+struct Shown {
+    output: Box<dyn Output>,
+    quiet: bool,
+    throttle: Option<Throttle>,
+    failed: Option<io::Error>,
+}
+
+impl Shown {
+    fn event(&mut self, event: &Event) {
+        if self.quiet && matches!(event.body, Body::Call(_)) {
+            return;
+        }
+        if let Some(throttle) = &mut self.throttle {
+            if let Some(hidden) = throttle.hidden_before(Instant::now()) {
+                self.attempt(|output| output.thinned(hidden));
+            }
+            if matches!(event.body, Body::Call(_))
+                && self.throttle.as_mut().is_some_and(|it| !it.admit())
+            {
+                return;
+            }
+        }
+        self.attempt(|output| output.event(event));
+    }
+
+    fn pause(&mut self) {
+        self.attempt(|output| output.flush());
+    }
+
+    fn attempt(&mut self, write: impl FnOnce(&mut dyn Output) -> io::Result<()>) {
+        if self.failed.is_none() {
+            self.failed = write(self.output.as_mut()).err();
+        }
+    }
+
+    fn finish(&mut self, ended: &Ended) -> Result<()> {
+        if let Some(hidden) = self.throttle.as_mut().and_then(Throttle::hidden) {
+            self.attempt(|output| output.thinned(hidden));
+        }
+        self.attempt(|output| {
+            output.end(ended)?;
+            output.flush()
+        });
+        match self.failed.take() {
+            // Whoever read us has seen enough.
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Some(error) => {
+                Err(anyhow::Error::new(error).context("cannot write the output; the trace was stopped"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Lets so many lines a second through.
+struct Throttle {
+    second: Instant,
+    lines: u64,
+    hidden: u64,
+}
+
+impl Throttle {
+    fn new() -> Self {
+        Self { second: Instant::now(), lines: 0, hidden: 0 }
+    }
+
+    /// Begins a new second, if it is time, and says how much was hidden in the last one.
+    fn hidden_before(&mut self, now: Instant) -> Option<u64> {
+        if now.duration_since(self.second) < Duration::from_secs(1) {
+            return None;
+        }
+        self.second = now;
+        self.lines = 0;
+        self.hidden()
+    }
+
+    fn hidden(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.hidden)).filter(|hidden| *hidden > 0)
+    }
+
+    fn admit(&mut self) -> bool {
+        self.lines += 1;
+        let admitted = self.lines <= LINES_PER_SECOND;
+        self.hidden += u64::from(!admitted);
+        admitted
+    }
+}
+
+fn open_output(show: &Show) -> Result<Box<dyn Output>> {
+    let (writer, is_terminal): (Box<dyn Write>, bool) = match &show.output {
+        Some(path) => (Box::new(create(path)?), false),
+        None => (Box::new(io::stdout().lock()), io::stdout().is_terminal()),
+    };
+    let writer = BufWriter::with_capacity(256 << 10, writer);
+    let color = match show.color {
+        Color::Always => true,
+        Color::Never => false,
+        // https://no-color.org
+        Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
+    };
+    let options = text::Options { color, verbose: show.verbose, time: show.timestamps };
+    Ok(match (show.format, show.summary) {
+        (Format::Text, false) => {
+            Box::new(Text::new(writer, options, Paths::of_proc(), TimeZone::system()))
+        }
+        (Format::Json, false) => Box::new(Json::new(writer, Paths::of_proc())),
+        (Format::Text, true) => Box::new(Summary::text(writer)),
+        (Format::Json, true) => Box::new(Summary::json(Json::new(writer, Paths::none()))),
+    })
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot write to {}", path.display()))
+}
+
+/// Events seen, events lost and where, duration.
+fn say_end(ended: &Ended, end: &End) {
+    let seconds = ended.attached.as_secs_f64();
+    let events = thousands(ended.events);
+    let total = ended.losses.total();
+    if total == 0 {
+        eprintln!("aiotrace: {events} events in {seconds:.1} s, none lost");
+    } else {
+        let causes: Vec<String> = ended
+            .losses
+            .by_cause()
+            .filter(|(count, ..)| *count > 0)
+            .map(|(count, _, text)| format!("{} {text}", thousands(count)))
+            .collect();
+        let lost = thousands(total);
+        eprintln!("aiotrace: {events} events in {seconds:.1} s, {lost} LOST: {}", causes.join("; "));
+    }
+    if let Reason::TargetsGone = end.reason
+        && ended.events == 0
+    {
+        eprintln!(
+            "aiotrace: the target made no AIO call; POSIX AIO and io_uring are not kernel AIO"
+        );
+    }
+}
+
+/// `1234567` as `1,234,567`.
+fn thousands(value: u64) -> String {
+    let digits = value.to_string();
+    let mut out = String::new();
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index) % 3 == 0 {
+            out.push(',');
+        }
+        out.push(digit);
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_seconds_or_have_a_unit() {
+        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
+        for bad in ["", "-1", "0", "0s", "-5s", "soon", "nan", "1e40"] {
+            let message = parse_duration(bad).unwrap_err();
+            assert!(message.contains("write for instance"), "{bad}: {message}");
+        }
+    }
+
+    #[test]
+    fn large_numbers_are_grouped() {
+        assert_eq!(thousands(7), "7");
+        assert_eq!(thousands(123), "123");
+        assert_eq!(thousands(1_234_567), "1,234,567");
+    }
+
+    #[test]
+    fn a_terminal_gets_so_many_lines_and_a_count_of_the_rest() {
+        let mut throttle = Throttle::new();
+        let shown = (0..1000).filter(|_| throttle.admit()).count() as u64;
+        assert_eq!(shown, LINES_PER_SECOND);
+        let later = throttle.second + Duration::from_secs(1);
+        assert_eq!(throttle.hidden_before(later), Some(1000 - LINES_PER_SECOND));
+        assert_eq!(throttle.hidden(), None);
+        assert!(throttle.admit());
+    }
+}

@@ -1,0 +1,387 @@
+//! The decoded event: what every source yields and every output shows.
+
+use aiotrace_common::abi;
+pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
+
+/// One fact, in the order in which things happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When, nanoseconds of CLOCK_MONOTONIC. A call's time is when it returned.
+    pub time: u64,
+    /// Process, as our pid namespace sees it.
+    pub pid: u32,
+    /// Thread, likewise.
+    pub tid: u32,
+    /// What.
+    pub body: Body,
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// A call returned.
+    Call(Call),
+    /// A call has not returned, or never will.
+    Unfinished(Unfinished),
+    /// A process changed.
+    Process(Process),
+    /// This many records of this thread never reached us; what they would have said is unknown.
+    Lost {
+        /// How many.
+        records: u64,
+    },
+}
+
+/// A number the kernel gives for a context. Reusable: not an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Handle(pub u64);
+
+/// A place in the program's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Address(pub u64);
+
+/// How the beginning of a call is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Entry {
+    /// We saw it.
+    Seen,
+    /// It began before we were attached.
+    BeforeAttach,
+    /// It never began: seccomp (or another tracer) answered in the kernel's place.
+    Denied,
+    /// It should have been seen: a loss.
+    Missed,
+}
+
+/// A call that returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Call {
+    /// When it was entered, nanoseconds of CLOCK_MONOTONIC, if that was seen.
+    pub entered: Option<u64>,
+    /// How the beginning is known.
+    pub entry: Entry,
+    /// What the kernel returned: a negative errno on failure.
+    pub ret: i64,
+    /// Which call, with what.
+    pub args: Args,
+    /// The ring when the call returned (io_destroy: when it was entered).
+    pub ring: Option<Ring>,
+    /// io_submit: the ring when the call was entered.
+    pub ring_before: Option<Ring>,
+    /// Completions that are new in the ring since the last look at it.
+    pub new_in_ring: Vec<RingEntries>,
+}
+
+/// A call that has not returned.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unfinished {
+    /// When it was entered, if that is known.
+    pub entered: Option<u64>,
+    /// Which call, with what.
+    pub args: Args,
+    /// Why we speak of it.
+    pub why: Why,
+}
+
+/// Why a call is reported as unfinished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Why {
+    /// It was already blocked when we attached.
+    BlockedAtAttach,
+    /// The trace ends, and the call is still in the kernel.
+    TraceEnds,
+    /// Its thread died in it.
+    ThreadDied,
+}
+
+/// A call's arguments and what they point to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Args {
+    /// io_setup
+    Setup {
+        /// Requests asked for.
+        nr_events: u32,
+        /// Where the handle is stored.
+        ctxp: Address,
+        /// What is stored there when the call returns, if it could be read.
+        stored: Option<Handle>,
+    },
+    /// io_destroy
+    Destroy {
+        /// The context.
+        ctx: Handle,
+    },
+    /// io_submit
+    Submit {
+        /// The context.
+        ctx: Handle,
+        /// Number of pointers, as the program gave it.
+        nr: i64,
+        /// The array of pointers.
+        iocbpp: Address,
+        /// The iocbs, in order; `None` where the record of them was lost or not yet made.
+        iocbs: Vec<Option<Iocb>>,
+        /// How many more there were.
+        truncated: u64,
+    },
+    /// io_getevents and io_pgetevents
+    Getevents {
+        /// [`Syscall::Getevents`] or [`Syscall::Pgetevents`]
+        syscall: Syscall,
+        /// The context.
+        ctx: Handle,
+        /// Wanted at least.
+        min_nr: i64,
+        /// Room for.
+        nr: i64,
+        /// Where events go.
+        events: Address,
+        /// The timeout argument.
+        timeout: Address,
+        /// What it holds, if it could be read.
+        timeout_value: Option<Timespec>,
+        /// io_pgetevents: the last argument.
+        sigset: Address,
+        /// What it holds, if it could be read.
+        sigset_value: Option<Sigset>,
+        /// The events returned; `None` where they could not be read.
+        list: Vec<Option<IoEvent>>,
+        /// How many more there were.
+        truncated: u64,
+    },
+    /// io_cancel
+    Cancel {
+        /// The context.
+        ctx: Handle,
+        /// The iocb's address.
+        iocb: Address,
+        /// Unused by the kernel.
+        result: Address,
+        /// The iocb, if it could be read.
+        value: Option<abi::Iocb>,
+    },
+}
+
+impl Args {
+    /// Which call.
+    pub fn syscall(&self) -> Syscall {
+        match self {
+            Self::Setup { .. } => Syscall::Setup,
+            Self::Destroy { .. } => Syscall::Destroy,
+            Self::Submit { .. } => Syscall::Submit,
+            Self::Getevents { syscall, .. } => *syscall,
+            Self::Cancel { .. } => Syscall::Cancel,
+        }
+    }
+}
+
+/// One iocb of an io_submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Iocb {
+    /// Its address, if the pointer could be read.
+    pub address: Option<Address>,
+    /// Its content, if it could be read.
+    pub value: Option<abi::Iocb>,
+    /// It could be read only when the call returned.
+    pub read_late: bool,
+}
+
+/// `struct __aio_sigset` of io_pgetevents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sigset {
+    /// Where the mask is; 0 for none.
+    pub address: Address,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The mask, if it could be read: bit n-1 is signal n.
+    pub mask: Option<u64>,
+}
+
+/// A ring at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ring {
+    /// Next entry to reap.
+    pub head: u32,
+    /// Next entry to be written.
+    pub tail: u32,
+    /// Number of entries.
+    pub nr: u32,
+}
+
+impl Ring {
+    /// Completed and not yet reaped.
+    pub fn unreaped(self) -> u32 {
+        if self.nr == 0 || self.head >= self.nr || self.tail >= self.nr {
+            return 0;
+        }
+        (self.tail + self.nr - self.head) % self.nr
+    }
+}
+
+/// Entries that appeared in a ring.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RingEntries {
+    /// The context.
+    pub ctx: Handle,
+    /// Position of the first.
+    pub first: u32,
+    /// How many, also if they could not be read.
+    pub count: u32,
+    /// How many after these were not recorded.
+    pub beyond: u32,
+    /// The entries, if they could be read.
+    pub list: Option<Vec<IoEvent>>,
+}
+
+/// A process changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Process {
+    /// Name of the process as it gave it: any bytes.
+    pub name: Vec<u8>,
+    /// Name of the thread, likewise.
+    pub thread_name: Vec<u8>,
+    /// When the process started, nanoseconds of CLOCK_BOOTTIME, if known.
+    pub started: Option<u64>,
+    /// A number that processes have in common if they share an address space, if known.
+    pub space: Option<u64>,
+    /// What changed.
+    pub change: Change,
+}
+
+/// How a process changed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// We attached to it.
+    Attached,
+    /// The thread makes its first AIO call.
+    Seen,
+    /// It created a process.
+    Fork {
+        /// The child.
+        child: u32,
+        /// Whether the child is traced.
+        followed: bool,
+    },
+    /// It runs a new program.
+    Exec {
+        /// The path as given.
+        path: Vec<u8>,
+    },
+    /// Its last thread is gone.
+    Exit {
+        /// How it ended.
+        status: ExitStatus,
+    },
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExitStatus {
+    /// It called exit with this.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// From the status that wait(2) gives.
+    pub fn from_wait(status: u32) -> Self {
+        match status & 0x7f {
+            0 => Self::Code((status >> 8 & 0xff) as i32),
+            signal => Self::Signal(signal as i32),
+        }
+    }
+}
+
+/// The kernel's own codes for "start the call again", which a program never sees
+/// (include/linux/errno.h).
+const RESTART: [(i64, &str); 4] = [
+    (512, "ERESTARTSYS"),
+    (513, "ERESTARTNOINTR"),
+    (514, "ERESTARTNOHAND"),
+    (516, "ERESTART_RESTARTBLOCK"),
+];
+
+/// The name of a negative errno, `None` for success or an unknown number.
+pub fn errno_name(ret: i64) -> Option<&'static str> {
+    if ret >= 0 {
+        return None;
+    }
+    if let Some((_, name)) = RESTART.iter().find(|(number, _)| -*number == ret) {
+        return Some(name);
+    }
+    crate::errno::name(i32::try_from(ret.checked_neg()?).ok()?)
+}
+
+/// The lower-case name of an `IOCB_CMD_*`.
+pub fn opcode_name(opcode: u16) -> Option<&'static str> {
+    Some(match opcode {
+        0 => "pread",
+        1 => "pwrite",
+        2 => "fsync",
+        3 => "fdsync",
+        5 => "poll",
+        6 => "noop",
+        7 => "preadv",
+        8 => "pwritev",
+        _ => return None,
+    })
+}
+
+/// `RWF_*` of include/uapi/linux/fs.h, by bit.
+pub const RW_FLAGS: [(u64, &str); 8] = [
+    (0x01, "RWF_HIPRI"),
+    (0x02, "RWF_DSYNC"),
+    (0x04, "RWF_SYNC"),
+    (0x08, "RWF_NOWAIT"),
+    (0x10, "RWF_APPEND"),
+    (0x20, "RWF_NOAPPEND"),
+    (0x40, "RWF_ATOMIC"),
+    (0x80, "RWF_DONTCACHE"),
+];
+
+/// `IOCB_FLAG_*`, by bit.
+pub const IOCB_FLAGS: [(u64, &str); 2] = [(1, "IOCB_FLAG_RESFD"), (2, "IOCB_FLAG_IOPRIO")];
+
+/// `POLL*` of include/uapi/asm-generic/poll.h, by bit.
+pub const POLL_EVENTS: [(u64, &str); 11] = [
+    (0x001, "POLLIN"),
+    (0x002, "POLLPRI"),
+    (0x004, "POLLOUT"),
+    (0x008, "POLLERR"),
+    (0x010, "POLLHUP"),
+    (0x020, "POLLNVAL"),
+    (0x040, "POLLRDNORM"),
+    (0x080, "POLLRDBAND"),
+    (0x100, "POLLWRNORM"),
+    (0x200, "POLLWRBAND"),
+    (0x2000, "POLLRDHUP"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errnos_have_the_names_of_the_manual() {
+        assert_eq!(errno_name(-11), Some("EAGAIN"));
+        assert_eq!(errno_name(-115), Some("EINPROGRESS"));
+        assert_eq!(errno_name(-514), Some("ERESTARTNOHAND"));
+        assert_eq!(errno_name(-4000), None);
+        assert_eq!(errno_name(i64::MIN), None);
+        assert_eq!(errno_name(0), None);
+    }
+
+    #[test]
+    fn a_wait_status_is_a_code_or_a_signal() {
+        assert_eq!(ExitStatus::from_wait(0x0300), ExitStatus::Code(3));
+        assert_eq!(ExitStatus::from_wait(0x0089), ExitStatus::Signal(9));
+    }
+
+    #[test]
+    fn unreaped_counts_around_the_end_of_the_ring() {
+        assert_eq!(Ring { head: 120, tail: 4, nr: 127 }.unreaped(), 11);
+        assert_eq!(Ring { head: 5, tail: 5, nr: 127 }.unreaped(), 0);
+        assert_eq!(Ring { head: 999, tail: 5, nr: 127 }.unreaped(), 0);
+    }
+}

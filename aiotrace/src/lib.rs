@@ -1,0 +1,11 @@
+//! aiotrace: see, account for and break Linux native AIO in running programs.
+//!
+//! docs/architecture.md has the drawing. Events come from a [`source`], are decoded to
+//! [`event::Event`]s, and shown by an [`output`].
+
+pub mod cli;
+pub mod errno;
+pub mod event;
+pub mod output;
+pub mod process;
+pub mod source;

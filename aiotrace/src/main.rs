@@ -1,0 +1,5 @@
+//! The program; see [`aiotrace::cli`].
+
+fn main() -> std::process::ExitCode {
+    aiotrace::cli::main()
+}

@@ -1,0 +1,177 @@
+//! Event times for people.
+
+use std::io::Write;
+
+use jiff::{Timestamp, tz::TimeZone};
+use nix::time::{ClockId, clock_gettime};
+
+/// How the time of an event is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// Seconds since the trace began.
+    #[default]
+    Relative,
+    /// Local time of day.
+    Absolute,
+    /// Seconds since the line before.
+    Delta,
+}
+
+/// When the trace began.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Clock {
+    /// Nanoseconds of CLOCK_MONOTONIC, the clock of event times.
+    pub start: u64,
+    /// What to add to CLOCK_MONOTONIC to get nanoseconds since 1970 UTC.
+    pub to_wall: i64,
+}
+
+impl Clock {
+    /// Begins now.
+    pub fn now() -> Self {
+        let start = monotonic();
+        let wall = read(ClockId::CLOCK_REALTIME);
+        Self { start, to_wall: wall as i64 - start as i64 }
+    }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub fn monotonic() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+fn read(clock: ClockId) -> u64 {
+    // These two clocks exist on every kernel.
+    clock_gettime(clock).map_or(0, |time| {
+        (time.tv_sec() as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec() as u64)
+    })
+}
+
+/// Writes times of events, remembering what it needs to be fast.
+pub struct Stamps {
+    format: Format,
+    clock: Clock,
+    zone: TimeZone,
+    last: u64,
+    /// Offset of local time to UTC, for the wall-clock second before which it holds.
+    zone_offset: (i64, i64),
+}
+
+impl Stamps {
+    /// Times in this format and time zone.
+    pub fn new(format: Format, clock: Clock, zone: TimeZone) -> Self {
+        Self { format, clock, zone, last: clock.start, zone_offset: (i64::MIN, 0) }
+    }
+
+    /// Writes one, with microseconds.
+    pub fn write(&mut self, out: &mut Vec<u8>, time: u64) {
+        match self.format {
+            Format::Relative => seconds(out, time.saturating_sub(self.clock.start)),
+            Format::Delta => seconds(out, time.saturating_sub(self.last)),
+            Format::Absolute => self.time_of_day(out, time),
+        }
+        self.last = time;
+    }
+
+    fn time_of_day(&mut self, out: &mut Vec<u8>, time: u64) {
+        let wall = (time as i64).wrapping_add(self.clock.to_wall);
+        let second = wall.div_euclid(1_000_000_000);
+        if second >= self.zone_offset.0 {
+            let offset = Timestamp::from_second(second)
+                .map_or(0, |at| i64::from(self.zone.to_offset(at).seconds()));
+            // Offsets change at full minutes.
+            self.zone_offset = (second - second.rem_euclid(60) + 60, offset);
+        }
+        let local = (second + self.zone_offset.1).rem_euclid(86_400);
+        let micros = wall.rem_euclid(1_000_000_000) / 1000;
+        let (hour, minute, second) = (local / 3600, local / 60 % 60, local % 60);
+        // Writing to a Vec cannot fail.
+        let _ = write!(out, "{hour:02}:{minute:02}:{second:02}.{micros:06}");
+    }
+}
+
+fn seconds(out: &mut Vec<u8>, nanos: u64) {
+    let micros = nanos / 1000;
+    let mut whole = itoa::Buffer::new();
+    let whole = whole.format(micros / 1_000_000);
+    out.extend(std::iter::repeat_n(b' ', 4usize.saturating_sub(whole.len())));
+    out.extend_from_slice(whole.as_bytes());
+    out.push(b'.');
+    let mut digits = [b'0'; 6];
+    let mut rest = micros % 1_000_000;
+    for digit in digits.iter_mut().rev() {
+        *digit = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    out.extend_from_slice(&digits);
+}
+
+/// A duration in the unit that suits it: `870ns`, `12.3us`, `4.5ms`, `2.01s`.
+pub fn duration(out: &mut Vec<u8>, nanos: u64) {
+    let (value, unit) = match nanos {
+        0..1_000 => {
+            out.extend_from_slice(itoa::Buffer::new().format(nanos).as_bytes());
+            out.extend_from_slice(b"ns");
+            return;
+        }
+        1_000..1_000_000 => (nanos, "us"),
+        1_000_000..1_000_000_000 => (nanos / 1_000, "ms"),
+        _ => (nanos / 1_000_000, "s"),
+    };
+    // `value` is in thousandths of the unit: three digits are enough.
+    let (whole, thousandths) = (value / 1000, value % 1000);
+    out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
+    if whole < 10 {
+        let hundredths = thousandths / 10;
+        out.extend_from_slice(&[b'.', b'0' + (hundredths / 10) as u8, b'0' + (hundredths % 10) as u8]);
+    } else if whole < 100 {
+        out.extend_from_slice(&[b'.', b'0' + (thousandths / 100) as u8]);
+    }
+    out.extend_from_slice(unit.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(write: impl FnOnce(&mut Vec<u8>)) -> String {
+        let mut out = Vec::new();
+        write(&mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn durations_have_three_digits_and_a_unit() {
+        let cases = [
+            (0, "0ns"),
+            (999, "999ns"),
+            (1_000, "1.00us"),
+            (12_345, "12.3us"),
+            (999_999, "999us"),
+            (4_560_000, "4.56ms"),
+            (2_005_000_000, "2.00s"),
+            (7_200_000_000_000, "7200s"),
+        ];
+        for (nanos, expected) in cases {
+            assert_eq!(written(|out| duration(out, nanos)), expected);
+        }
+    }
+
+    #[test]
+    fn each_format_says_when() {
+        let clock = Clock { start: 5_000_000_000, to_wall: 1_700_000_000_000_000_000 };
+        let zone = TimeZone::fixed(jiff::tz::offset(2));
+        let two = |format| {
+            let mut stamps = Stamps::new(format, clock, zone.clone());
+            written(|out| {
+                stamps.write(out, 6_000_001_000);
+                out.push(b'|');
+                stamps.write(out, 6_500_000_000);
+            })
+        };
+        assert_eq!(two(Format::Relative), "   1.000001|   1.500000");
+        assert_eq!(two(Format::Delta), "   1.000001|   0.499999");
+        // 1700000000 is 22:13:20 UTC.
+        assert_eq!(two(Format::Absolute), "00:13:26.000001|00:13:26.500000");
+    }
+}

@@ -1,0 +1,279 @@
+//! `-c`: counts, errors and durations, by call and by process.
+
+use std::{
+    borrow::Cow,
+    collections::{BTreeMap, HashMap},
+    io::{self, Write},
+};
+
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
+
+use super::{Ended, Output, Start, clock, escape::escaped, json::Json};
+use crate::event::{Body, Change, Event, Syscall, errno_name};
+
+/// Processes counted one by one; calls of more of them are counted together, as pid 0. A
+/// histogram takes some 20 KiB.
+const MOST_PROCESSES: usize = 256;
+
+/// What is known of one call in one process, in JSON.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Row {
+    /// Process; 0 for all that are not counted one by one.
+    pub pid: u32,
+    /// Its name, escaped.
+    pub name: String,
+    /// The call.
+    pub call: Cow<'static, str>,
+    /// How many calls returned.
+    pub calls: u64,
+    /// Of these, how many with an error, by name of the errno.
+    pub errors: BTreeMap<Cow<'static, str>, u64>,
+    /// Durations of calls whose beginning was seen; null if there is none.
+    pub duration_ns: Option<Durations>,
+}
+
+/// Durations in nanoseconds. Percentiles are exact to 1 %.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "the names say it")]
+pub struct Durations {
+    pub min: u64,
+    pub avg: u64,
+    pub p50: u64,
+    pub p99: u64,
+    pub max: u64,
+}
+
+struct Counts {
+    calls: u64,
+    errors: BTreeMap<i64, u64>,
+    durations: Histogram<u64>,
+}
+
+impl Counts {
+    fn new() -> Self {
+        // Two digits, growing as needed: the bounds are valid.
+        #[expect(clippy::expect_used, reason = "constant and valid arguments")]
+        let durations = Histogram::new(2).expect("2 is a valid precision");
+        Self { calls: 0, errors: BTreeMap::new(), durations }
+    }
+
+    fn add(&mut self, other: &Self) {
+        self.calls += other.calls;
+        for (errno, count) in &other.errors {
+            *self.errors.entry(*errno).or_default() += count;
+        }
+        // Both grow as needed, so adding cannot fail.
+        let _ = self.durations.add(&other.durations);
+    }
+
+    fn durations(&self) -> Option<Durations> {
+        let of = &self.durations;
+        (!of.is_empty()).then(|| Durations {
+            min: of.min(),
+            avg: of.mean() as u64,
+            p50: of.value_at_quantile(0.5),
+            p99: of.value_at_quantile(0.99),
+            max: of.max(),
+        })
+    }
+
+    fn errors(&self) -> BTreeMap<Cow<'static, str>, u64> {
+        self.errors
+            .iter()
+            .map(|(ret, count)| {
+                let name = errno_name(*ret).map_or_else(|| ret.to_string().into(), Cow::from);
+                (name, *count)
+            })
+            .collect()
+    }
+}
+
+/// Counts events, and writes the result at the end.
+pub struct Summary<W: Write> {
+    form: Form<W>,
+    counts: BTreeMap<(u32, Syscall), Counts>,
+    names: HashMap<u32, String>,
+    processes: usize,
+}
+
+enum Form<W: Write> {
+    Text(W),
+    Json(Json<W>),
+}
+
+impl<W: Write> Summary<W> {
+    /// A table.
+    pub fn text(out: W) -> Self {
+        Self::new(Form::Text(out))
+    }
+
+    /// In the `report` object.
+    pub fn json(json: Json<W>) -> Self {
+        Self::new(Form::Json(json))
+    }
+
+    fn new(form: Form<W>) -> Self {
+        Self { form, counts: BTreeMap::new(), names: HashMap::new(), processes: 0 }
+    }
+
+    fn rows(&self) -> Vec<Row> {
+        self.counts
+            .iter()
+            .map(|((pid, call), counts)| Row {
+                pid: *pid,
+                name: self.name(*pid).to_owned(),
+                call: call.name().into(),
+                calls: counts.calls,
+                errors: counts.errors(),
+                duration_ns: counts.durations(),
+            })
+            .collect()
+    }
+
+    fn name(&self, pid: u32) -> &str {
+        match pid {
+            0 => "(other processes)",
+            _ => self.names.get(&pid).map_or("?", String::as_str),
+        }
+    }
+
+    fn count(&mut self, event: &Event, syscall: Syscall, ret: i64, entered: Option<u64>) {
+        let known = self.counts.range((event.pid, Syscall::Setup)..).next();
+        let pid = if known.is_some_and(|((pid, _), _)| *pid == event.pid) {
+            event.pid
+        } else if self.processes < MOST_PROCESSES {
+            self.processes += 1;
+            event.pid
+        } else {
+            0
+        };
+        let counts = self.counts.entry((pid, syscall)).or_insert_with(Counts::new);
+        counts.calls += 1;
+        if ret < 0 {
+            *counts.errors.entry(ret).or_default() += 1;
+        }
+        if let Some(entered) = entered {
+            counts.durations.saturating_record(event.time.saturating_sub(entered));
+        }
+    }
+}
+
+impl<W: Write> Output for Summary<W> {
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        match &mut self.form {
+            Form::Text(_) => Ok(()),
+            Form::Json(json) => json.start(start),
+        }
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match &event.body {
+            Body::Call(call) => {
+                self.count(event, call.args.syscall(), call.ret, call.entered);
+            }
+            Body::Process(process) => {
+                if let Change::Fork { child, .. } = process.change {
+                    self.remember_name(child, &process.name);
+                }
+                self.remember_name(event.pid, &process.name);
+            }
+            Body::Unfinished(_) | Body::Lost { .. } => (),
+        }
+        Ok(())
+    }
+
+    fn thinned(&mut self, _hidden: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn end(&mut self, end: &Ended) -> io::Result<()> {
+        let rows = self.rows();
+        let mut all: BTreeMap<Syscall, Counts> = BTreeMap::new();
+        for ((_, call), counts) in &self.counts {
+            all.entry(*call).or_insert_with(Counts::new).add(counts);
+        }
+        match &mut self.form {
+            Form::Json(json) => json.report(end, Some(rows)),
+            Form::Text(out) => table(out, &all, &rows),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match &mut self.form {
+            Form::Text(out) => out.flush(),
+            Form::Json(json) => json.flush(),
+        }
+    }
+}
+
+impl<W: Write> Summary<W> {
+    /// Bounded: a machine that starts processes all day is not remembered whole.
+    fn remember_name(&mut self, pid: u32, name: &[u8]) {
+        if self.names.len() < 16 * MOST_PROCESSES || self.names.contains_key(&pid) {
+            self.names.insert(pid, escaped(name));
+        }
+    }
+}
+
+fn table(
+    out: &mut impl Write,
+    all: &BTreeMap<Syscall, Counts>,
+    rows: &[Row],
+) -> io::Result<()> {
+    if all.is_empty() {
+        return writeln!(out, "no AIO calls");
+    }
+    heading(out, "")?;
+    for (call, counts) in all {
+        row(out, call.name(), counts.calls, &counts.errors(), counts.durations())?;
+    }
+    let mut process = None;
+    for it in rows {
+        if process != Some(it.pid) {
+            process = Some(it.pid);
+            writeln!(out)?;
+            let title = if it.pid == 0 { it.name.clone() } else { format!("{}:{}", it.name, it.pid) };
+            heading(out, &title)?;
+        }
+        row(out, &it.call, it.calls, &it.errors, it.duration_ns)?;
+    }
+    Ok(())
+}
+
+fn heading(out: &mut impl Write, title: &str) -> io::Result<()> {
+    let title = if title.is_empty() { "all processes" } else { title };
+    writeln!(
+        out,
+        "{title:<20} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}  errors by errno",
+        "calls", "errors", "min", "avg", "p50", "p99", "max"
+    )
+}
+
+fn row(
+    out: &mut impl Write,
+    name: &str,
+    calls: u64,
+    errors: &BTreeMap<Cow<'static, str>, u64>,
+    durations: Option<Durations>,
+) -> io::Result<()> {
+    let failed: u64 = errors.values().sum();
+    write!(out, "  {name:<18} {calls:>10} {failed:>8}")?;
+    let values = durations.map(|it| [it.min, it.avg, it.p50, it.p99, it.max]);
+    for index in 0..5 {
+        let mut text = Vec::new();
+        match values {
+            Some(values) => clock::duration(&mut text, values[index]),
+            None => text.push(b'-'),
+        }
+        write!(out, " {:>8}", String::from_utf8_lossy(&text))?;
+    }
+    let mut separator = "  ";
+    for (errno, count) in errors {
+        write!(out, "{separator}{errno} {count}")?;
+        separator = ", ";
+    }
+    writeln!(out)
+}

@@ -1,0 +1,569 @@
+//! One line per call, as strace writes them, with names for everything that has one:
+//!
+//! ```text
+//!    0.104512 fio:4713 io_submit(0x7f2c5a3f0000, 1, [{0x55d0c8 pread fd=3 (now /tmp/x) buf=0x7f2c5a200000 nbytes=4096 offset=8192}]) = 1 <12.3us>
+//! ```
+//! The time is that of the return. Lists longer than [`SHORT`] are cut, unless asked otherwise.
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
+
+use anstyle::{AnsiColor, Style};
+use jiff::tz::TimeZone;
+
+use super::{
+    Ended, Output, Start,
+    clock::{self, Clock, Format, Stamps},
+    escape::escape,
+    paths::Paths,
+};
+use crate::event::{
+    Address, Args, Body, Call, Change, Entry, Event, ExitStatus, IOCB_FLAGS, IoEvent, Iocb,
+    POLL_EVENTS, Process, RW_FLAGS, Ring, RingEntries, Sigset, Timespec, Unfinished, Why,
+    errno_name, opcode_name,
+};
+
+/// Items shown of a list, unless verbose.
+pub const SHORT: usize = 4;
+
+/// How text is written.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// With colours.
+    pub color: bool,
+    /// Whole lists, and what is in the ring.
+    pub verbose: bool,
+    /// How times are written.
+    pub time: Format,
+}
+
+/// Writes lines.
+pub struct Text<W> {
+    out: W,
+    options: Options,
+    line: Vec<u8>,
+    zone: TimeZone,
+    stamps: Stamps,
+    paths: Paths,
+    names: HashMap<u32, Vec<u8>, foldhash::fast::RandomState>,
+}
+
+const DIM: Style = Style::new().dimmed();
+const NAME: Style = AnsiColor::Cyan.on_default();
+const CALL: Style = Style::new().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const NOTE: Style = AnsiColor::Yellow.on_default();
+
+impl<W: Write> Text<W> {
+    /// Writes to `out`. Local times are those of `zone`.
+    pub fn new(out: W, options: Options, paths: Paths, zone: TimeZone) -> Self {
+        let unknown = Clock { start: 0, to_wall: 0 };
+        let stamps = Stamps::new(options.time, unknown, zone.clone());
+        Self { out, options, line: Vec::new(), zone, stamps, paths, names: HashMap::default() }
+    }
+
+    fn finish_line(&mut self) -> io::Result<()> {
+        self.line.push(b'\n');
+        let result = self.out.write_all(&self.line);
+        self.line.clear();
+        result
+    }
+
+    fn styled(&mut self, style: Style, text: &str) {
+        self.styled_bytes(style, |line| line.extend_from_slice(text.as_bytes()));
+    }
+
+    fn styled_bytes(&mut self, style: Style, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.options.color {
+            let _ = write!(self.line, "{}", style.render());
+            write(&mut self.line);
+            let _ = write!(self.line, "{}", style.render_reset());
+        } else {
+            write(&mut self.line);
+        }
+    }
+
+    /// Time, name, ids.
+    fn begin(&mut self, event: &Event) {
+        if self.options.color {
+            let _ = write!(self.line, "{}", DIM.render());
+        }
+        self.stamps.write(&mut self.line, event.time);
+        if self.options.color {
+            let _ = write!(self.line, "{}", DIM.render_reset());
+        }
+        self.line.push(b' ');
+        let mut line = std::mem::take(&mut self.line);
+        let name = self.names.get(&event.pid);
+        if self.options.color {
+            let _ = write!(line, "{}", NAME.render());
+        }
+        if let Some(name) = name {
+            escape(&mut line, name);
+            line.push(b':');
+        }
+        number(&mut line, event.pid);
+        if event.tid != event.pid {
+            line.push(b'/');
+            number(&mut line, event.tid);
+        }
+        if self.options.color {
+            let _ = write!(line, "{}", NAME.render_reset());
+        }
+        line.push(b' ');
+        self.line = line;
+    }
+
+    fn call(&mut self, event: &Event, call: &Call) {
+        self.arguments(event, &call.args);
+        self.result(call);
+        match call.entry {
+            Entry::Seen => (),
+            Entry::BeforeAttach => self.styled(NOTE, " (began before the attach)"),
+            Entry::Denied => self.styled(NOTE, " (denied: seccomp answered, not the kernel's AIO)"),
+            Entry::Missed => self.styled(NOTE, " (its beginning was missed)"),
+        }
+        if let Some(entered) = call.entered {
+            self.line.extend_from_slice(b" <");
+            clock::duration(&mut self.line, event.time.saturating_sub(entered));
+            self.line.push(b'>');
+        }
+        if self.options.verbose {
+            self.rings(call);
+        }
+    }
+
+    fn result(&mut self, call: &Call) {
+        self.line.extend_from_slice(b" = ");
+        if call.ret >= 0 {
+            number(&mut self.line, call.ret);
+            return;
+        }
+        // What the program sees through the raw system call: -1 and errno.
+        match errno_name(call.ret) {
+            Some(name) if call.ret <= -512 => {
+                self.styled(NOTE, "? ");
+                self.styled(NOTE, name);
+                self.line.extend_from_slice(b" (the program sees EINTR, or the call starts again)");
+            }
+            Some(name) => {
+                self.styled_bytes(ERROR, |line| {
+                    line.extend_from_slice(b"-1 ");
+                    line.extend_from_slice(name.as_bytes());
+                });
+                let text = nix::errno::Errno::from_raw(-call.ret as i32).desc();
+                let _ = write!(self.line, " ({text})");
+            }
+            None => number(&mut self.line, call.ret),
+        }
+    }
+
+    fn arguments(&mut self, event: &Event, args: &Args) {
+        self.styled(CALL, args.syscall().name());
+        self.line.push(b'(');
+        match args {
+            Args::Setup { nr_events, ctxp, stored } => {
+                number(&mut self.line, *nr_events);
+                self.line.extend_from_slice(b", ");
+                match stored {
+                    Some(handle) => {
+                        self.line.push(b'[');
+                        hex(&mut self.line, handle.0);
+                        self.line.push(b']');
+                    }
+                    None => address(&mut self.line, *ctxp),
+                }
+            }
+            Args::Destroy { ctx } => hex(&mut self.line, ctx.0),
+            Args::Submit { ctx, nr, iocbpp, iocbs, truncated } => {
+                hex(&mut self.line, ctx.0);
+                self.line.extend_from_slice(b", ");
+                number(&mut self.line, *nr);
+                self.line.extend_from_slice(b", ");
+                if iocbs.is_empty() {
+                    address(&mut self.line, *iocbpp);
+                } else {
+                    let fd_before = &mut None;
+                    self.list(iocbs, *truncated, |text, iocb| text.iocb(event, iocb, fd_before));
+                }
+            }
+            Args::Getevents {
+                ctx,
+                min_nr,
+                nr,
+                events,
+                timeout,
+                timeout_value,
+                sigset,
+                sigset_value,
+                list,
+                truncated,
+                ..
+            } => {
+                hex(&mut self.line, ctx.0);
+                for value in [min_nr, nr] {
+                    self.line.extend_from_slice(b", ");
+                    number(&mut self.line, *value);
+                }
+                self.line.extend_from_slice(b", ");
+                if list.is_empty() {
+                    address(&mut self.line, *events);
+                } else {
+                    self.list(list, *truncated, |text, event| match event {
+                        Some(event) => text.io_event(event),
+                        None => text.line.extend_from_slice(b"?"),
+                    });
+                }
+                self.line.extend_from_slice(b", ");
+                timespec(&mut self.line, *timeout, *timeout_value);
+                if args.syscall() == crate::event::Syscall::Pgetevents {
+                    self.line.extend_from_slice(b", ");
+                    signal_set(&mut self.line, *sigset, *sigset_value);
+                }
+            }
+            Args::Cancel { ctx, iocb, result, value } => {
+                hex(&mut self.line, ctx.0);
+                self.line.extend_from_slice(b", ");
+                let iocb = Iocb { address: Some(*iocb), value: *value, read_late: false };
+                self.iocb(event, &Some(iocb), &mut None);
+                self.line.extend_from_slice(b", ");
+                address(&mut self.line, *result);
+            }
+        }
+        self.line.push(b')');
+    }
+
+    fn list<T>(&mut self, items: &[T], truncated: u64, mut show: impl FnMut(&mut Self, &T)) {
+        let shown = if self.options.verbose { items.len() } else { items.len().min(SHORT) };
+        self.line.push(b'[');
+        for (index, item) in items[..shown].iter().enumerate() {
+            if index > 0 {
+                self.line.extend_from_slice(b", ");
+            }
+            show(self, item);
+        }
+        let hidden = (items.len() - shown) as u64 + truncated;
+        if hidden > 0 {
+            let _ = write!(self.line, ", ... {hidden} more");
+        }
+        self.line.push(b']');
+    }
+
+    /// `fd_before`: the file of the iocb before this one, whose path need not be repeated.
+    fn iocb(&mut self, event: &Event, iocb: &Option<Iocb>, fd_before: &mut Option<u32>) {
+        let Some(iocb) = iocb else {
+            self.line.extend_from_slice(b"{lost}");
+            return;
+        };
+        let Some(at) = iocb.address else {
+            self.line.extend_from_slice(b"{pointer unread}");
+            return;
+        };
+        let Some(value) = iocb.value else {
+            self.line.push(b'{');
+            address(&mut self.line, at);
+            self.line.extend_from_slice(b" unread}");
+            return;
+        };
+        self.line.push(b'{');
+        hex(&mut self.line, at.0);
+        self.line.push(b' ');
+        match opcode_name(value.opcode) {
+            Some(name) => self.line.extend_from_slice(name.as_bytes()),
+            None => {
+                let _ = write!(self.line, "opcode={}", value.opcode);
+            }
+        }
+        self.line.extend_from_slice(b" fd=");
+        number(&mut self.line, value.fildes as i32);
+        if *fd_before != Some(value.fildes) {
+            *fd_before = Some(value.fildes);
+            if let Some(path) = self.paths.now(event.pid, value.fildes, event.time) {
+                self.line.extend_from_slice(b" (now ");
+                escape(&mut self.line, path);
+                self.line.push(b')');
+            }
+        }
+        let line = &mut self.line;
+        match value.opcode {
+            5 => {
+                line.extend_from_slice(b" events=");
+                flags(line, value.buf, &POLL_EVENTS);
+            }
+            2 | 3 => (),
+            7 | 8 => {
+                field(line, "iov", value.buf);
+                count(line, "iovcnt", value.nbytes);
+                count(line, "offset", value.offset);
+            }
+            _ => {
+                field(line, "buf", value.buf);
+                count(line, "nbytes", value.nbytes);
+                count(line, "offset", value.offset);
+            }
+        }
+        if value.data != 0 {
+            field(line, "data", value.data);
+        }
+        if value.rw_flags != 0 {
+            line.extend_from_slice(b" rw_flags=");
+            flags(line, u64::from(value.rw_flags), &RW_FLAGS);
+        }
+        if value.flags != 0 {
+            line.extend_from_slice(b" flags=");
+            flags(line, u64::from(value.flags), &IOCB_FLAGS);
+        }
+        if value.flags & 1 != 0 {
+            count(line, "resfd", value.resfd as i32);
+        }
+        if value.reqprio != 0 {
+            count(line, "reqprio", value.reqprio);
+        }
+        if value.reserved2 != 0 {
+            field(line, "reserved2", value.reserved2);
+        }
+        if iocb.read_late {
+            line.extend_from_slice(b" read_late");
+        }
+        line.push(b'}');
+    }
+
+    fn io_event(&mut self, event: &IoEvent) {
+        self.line.push(b'{');
+        hex(&mut self.line, event.obj);
+        if event.data != 0 {
+            field(&mut self.line, "data", event.data);
+        }
+        self.line.extend_from_slice(b" res=");
+        number(&mut self.line, event.res);
+        if let Some(name) = errno_name(event.res) {
+            self.line.push(b' ');
+            self.styled(ERROR, name);
+        }
+        if event.res2 != 0 {
+            count(&mut self.line, "res2", event.res2);
+        }
+        self.line.push(b'}');
+    }
+
+    fn rings(&mut self, call: &Call) {
+        let show = |line: &mut Vec<u8>, label: &str, ring: Option<Ring>| {
+            if let Some(ring) = ring {
+                let Ring { head, tail, nr } = ring;
+                let unreaped = ring.unreaped();
+                let _ = write!(line, " {label}[head={head} tail={tail} nr={nr} unreaped={unreaped}]");
+            }
+        };
+        show(&mut self.line, "ring_before", call.ring_before);
+        show(&mut self.line, "ring", call.ring);
+        for RingEntries { first, count, beyond, list, .. } in &call.new_in_ring {
+            let _ = write!(self.line, " new_in_ring[{first}+{count}]=");
+            match list {
+                Some(list) => self.list(list, u64::from(*beyond), |text, it| text.io_event(it)),
+                None => self.line.extend_from_slice(b"unread"),
+            }
+        }
+    }
+
+    fn unfinished(&mut self, event: &Event, call: &Unfinished) {
+        self.arguments(event, &call.args);
+        self.line.push(b' ');
+        let why = match call.why {
+            Why::BlockedAtAttach => "<unfinished: blocked since before the attach>",
+            Why::TraceEnds => "<unfinished: still in the kernel",
+            Why::ThreadDied => "<unfinished: its thread was killed in it",
+        };
+        self.styled(NOTE, why);
+        if let Some(entered) = call.entered {
+            self.line.extend_from_slice(b" after ");
+            clock::duration(&mut self.line, event.time.saturating_sub(entered));
+            self.line.push(b'>');
+        }
+    }
+
+    fn process(&mut self, event: &Event, process: &Process) -> bool {
+        if process.change != Change::Attached || !self.names.contains_key(&event.pid) {
+            // A thread may have a name of its own; the process has its leader's.
+            self.names.insert(event.pid, process.name.clone());
+        }
+        self.begin(event);
+        match &process.change {
+            // Who makes calls is seen in the calls.
+            Change::Seen => {
+                self.line.clear();
+                return false;
+            }
+            Change::Attached => self.styled(NOTE, "+++ attached +++"),
+            Change::Fork { child, followed } => {
+                let followed = if *followed { "traced" } else { "not traced" };
+                let text = format!("+++ created process {child} ({followed}) +++");
+                self.names.insert(*child, process.name.clone());
+                self.styled(NOTE, &text);
+            }
+            Change::Exec { path } => {
+                self.paths.forget(event.pid);
+                self.styled_bytes(NOTE, |line| {
+                    line.extend_from_slice(b"+++ runs \"");
+                    escape(line, path);
+                    line.extend_from_slice(b"\" +++");
+                });
+            }
+            Change::Exit { status } => {
+                let text = match status {
+                    ExitStatus::Code(code) => format!("+++ exited with {code} +++"),
+                    ExitStatus::Signal(number) => format!("+++ killed by {} +++", signal(*number)),
+                };
+                self.styled(NOTE, &text);
+                self.names.remove(&event.pid);
+                self.paths.forget(event.pid);
+            }
+        }
+        true
+    }
+}
+
+impl<W: Write> Output for Text<W> {
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        self.stamps = Stamps::new(self.options.time, start.clock, self.zone.clone());
+        Ok(())
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match &event.body {
+            Body::Call(call) => {
+                self.begin(event);
+                self.call(event, call);
+            }
+            Body::Unfinished(call) => {
+                self.begin(event);
+                self.unfinished(event, call);
+            }
+            Body::Lost { records } => {
+                self.begin(event);
+                let text = format!("+++ {records} records of this thread were lost +++");
+                self.styled(ERROR, &text);
+            }
+            Body::Process(process) => {
+                if !self.process(event, process) {
+                    return Ok(());
+                }
+            }
+        }
+        self.finish_line()
+    }
+
+    fn thinned(&mut self, hidden: u64) -> io::Result<()> {
+        let text = format!("... {hidden} lines not shown (a terminal gets at most 200 a second; -o FILE gets all)");
+        self.styled(NOTE, &text);
+        self.finish_line()
+    }
+
+    fn end(&mut self, _end: &Ended) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+fn number(line: &mut Vec<u8>, value: impl itoa::Integer) {
+    line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn count(line: &mut Vec<u8>, name: &str, value: impl itoa::Integer) {
+    line.push(b' ');
+    line.extend_from_slice(name.as_bytes());
+    line.push(b'=');
+    number(line, value);
+}
+
+fn field(line: &mut Vec<u8>, name: &str, value: u64) {
+    line.push(b' ');
+    line.extend_from_slice(name.as_bytes());
+    line.push(b'=');
+    hex(line, value);
+}
+
+/// `0x` and the digits needed.
+pub(super) fn hex(line: &mut Vec<u8>, value: u64) {
+    line.extend_from_slice(b"0x");
+    let digits = (16 - value.leading_zeros() as usize / 4).max(1);
+    for index in (0..digits).rev() {
+        line.push(b"0123456789abcdef"[(value >> (index * 4) & 15) as usize]);
+    }
+}
+
+fn address(line: &mut Vec<u8>, value: Address) {
+    if value.0 == 0 {
+        line.extend_from_slice(b"NULL");
+    } else {
+        hex(line, value.0);
+    }
+}
+
+fn timespec(line: &mut Vec<u8>, at: Address, value: Option<Timespec>) {
+    match value {
+        Some(Timespec { sec, nsec }) if at.0 != 0 => {
+            let _ = write!(line, "{{tv_sec={sec}, tv_nsec={nsec}}}");
+        }
+        _ => address(line, at),
+    }
+}
+
+fn signal_set(line: &mut Vec<u8>, at: Address, value: Option<Sigset>) {
+    let Some(set) = value else { return address(line, at) };
+    line.extend_from_slice(b"{sigmask=");
+    match set.mask {
+        Some(mask) => {
+            line.push(b'[');
+            for (index, number) in (1..=64).filter(|it| mask >> (it - 1) & 1 == 1).enumerate() {
+                if index > 0 {
+                    line.push(b' ');
+                }
+                line.extend_from_slice(signal(number).trim_start_matches("SIG").as_bytes());
+            }
+            line.push(b']');
+        }
+        None => address(line, set.address),
+    }
+    count(line, "sigsetsize", set.size);
+    line.push(b'}');
+}
+
+/// The name of a signal.
+pub(super) fn signal(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) if number >= 32 => format!("SIGRT_{}", number - 32),
+        Err(_) => format!("signal {number}"),
+    }
+}
+
+/// Names of the bits that are set, joined by `|`; the rest as a number.
+fn flags(line: &mut Vec<u8>, value: u64, names: &[(u64, &str)]) {
+    if value == 0 {
+        line.push(b'0');
+        return;
+    }
+    let mut rest = value;
+    let mut separator = false;
+    for (bit, name) in names {
+        if value & bit != 0 {
+            if separator {
+                line.push(b'|');
+            }
+            separator = true;
+            line.extend_from_slice(name.as_bytes());
+            rest &= !bit;
+        }
+    }
+    if rest != 0 {
+        if separator {
+            line.push(b'|');
+        }
+        hex(line, rest);
+    }
+}

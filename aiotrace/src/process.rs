@@ -1,0 +1,189 @@
+//! What a running process shows in /proc.
+
+use std::{
+    fs, io,
+    os::fd::{FromRawFd as _, OwnedFd},
+    path::Path,
+};
+
+use crate::event::Syscall;
+
+/// A process to be traced.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its id: that of the whole process, also if one of its threads was named.
+    pub pid: u32,
+    /// Stands for this very process, also when its id is used again. Readable when it is dead.
+    pub pidfd: OwnedFd,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// When it started, nanoseconds of CLOCK_BOOTTIME, to 10 ms.
+    pub started: Option<u64>,
+    /// It runs a 32-bit program.
+    pub is_32_bit: bool,
+}
+
+/// Why a process cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is none.
+    #[error("no such process: {0}")]
+    Gone(u32),
+    /// Something else.
+    #[error("cannot look at process {pid}")]
+    Other {
+        /// Which.
+        pid: u32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Opens a process by its id or by the id of one of its threads.
+///
+/// # Errors
+/// [`OpenError::Gone`] if there is none, or it died while we looked.
+pub fn open(id: u32) -> Result<Opened, OpenError> {
+    let fail = |source: io::Error| match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(id),
+        _ => OpenError::Other { pid: id, source },
+    };
+    let status = fs::read(format!("/proc/{id}/status")).map_err(fail)?;
+    let pid = status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(id);
+    let pidfd = pidfd_open(pid).map_err(fail)?;
+    // A zombie has ended already, whatever its parent does.
+    let stat = fs::read(format!("/proc/{pid}/stat")).map_err(fail)?;
+    if matches!(stat_state(&stat), Some(b'Z' | b'X')) {
+        return Err(OpenError::Gone(id));
+    }
+    let mut name = fs::read(format!("/proc/{pid}/comm")).map_err(fail)?;
+    name.pop_if(|last| *last == b'\n');
+    let is_32_bit = is_32_bit(Path::new(&format!("/proc/{pid}/exe")));
+    Ok(Opened { pid, pidfd, name, started: started(&stat), is_32_bit })
+}
+
+/// Whether the program is a 32-bit one, as far as that can be read.
+pub fn is_32_bit(exe: &Path) -> bool {
+    use io::Read as _;
+    let mut head = [0; 5];
+    let read = fs::File::open(exe).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && &head[..4] == b"\x7fELF" && head[4] == 1
+}
+
+fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Value of a field of /proc/PID/status.
+pub fn status_field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
+    // The name of the process is in there too, and may be anything; it cannot hold a line break.
+    status.split(|byte| *byte == b'\n').find_map(|line| {
+        let rest = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+        str::from_utf8(rest).ok().map(str::trim)
+    })
+}
+
+/// The fields of /proc/PID/stat behind the name, which may hold anything, also `) R 1`.
+fn stat_fields(stat: &[u8]) -> Option<&str> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    str::from_utf8(stat.get(end + 1..)?).ok()
+}
+
+fn stat_state(stat: &[u8]) -> Option<u8> {
+    stat_fields(stat)?.trim_start().bytes().next()
+}
+
+fn started(stat: &[u8]) -> Option<u64> {
+    // Field 22; the first behind the name is field 3.
+    let ticks: u64 = stat_fields(stat)?.split_whitespace().nth(22 - 3)?.parse().ok()?;
+    // SAFETY: no memory is involved.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Some(ticks.checked_mul(1_000_000_000)? / u64::try_from(per_second).ok().filter(|it| *it > 0)?)
+}
+
+/// A thread that is blocked inside an AIO call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Blocked {
+    /// The thread.
+    pub tid: u32,
+    /// In which call.
+    pub syscall: Syscall,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+/// The threads of a process that are blocked inside an AIO call now, from
+/// /proc/PID/task/TID/syscall. Threads that cannot be read, or are running, are left out.
+pub fn blocked_calls(pid: u32) -> Vec<Blocked> {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return Vec::new() };
+    tasks
+        .filter_map(|entry| {
+            let entry = entry.ok()?;
+            let tid = entry.file_name().to_str()?.parse().ok()?;
+            let (syscall, args) = parse_syscall(&fs::read_to_string(entry.path().join("syscall")).ok()?)?;
+            Some(Blocked { tid, syscall, args })
+        })
+        .collect()
+}
+
+/// `NR 0xARG0 ... 0xARG5 0xSP 0xPC`, or `running`, or `-1 0xSP 0xPC`.
+fn parse_syscall(text: &str) -> Option<(Syscall, [u64; 6])> {
+    let mut words = text.split_whitespace();
+    let syscall = Syscall::from_x86_64(words.next()?.parse().ok()?)?;
+    let mut args = [0; 6];
+    for arg in &mut args {
+        *arg = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    }
+    Some((syscall, args))
+}
+
+/// Inode number of our pid namespace, or `None` if it is the initial one.
+pub fn pid_namespace() -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    /// `PROC_PID_INIT_INO` of include/linux/proc_ns.h: the same on every kernel.
+    const INITIAL: u64 = 0xEFFF_FFFC;
+    let inode = fs::metadata("/proc/self/ns/pid").ok()?.ino();
+    (inode != INITIAL).then_some(inode as u32)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_does_not_shift_the_fields() {
+        let stat = b"12 (a) R 1 2) S 1 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 250 9 9";
+        assert_eq!(stat_state(stat), Some(b'S'));
+        let second = 1_000_000_000;
+        assert_eq!(started(stat), Some(250 * second / 100));
+        let status = b"Name:\tTgid:\\t7\xff\nTgid:\t12\nNSpid:\t12\n";
+        assert_eq!(status_field(status, "Tgid"), Some("12"));
+        assert_eq!(status_field(status, "Nothing"), None);
+    }
+
+    #[test]
+    fn a_blocked_call_is_read_with_its_arguments() {
+        let text = "208 0x7f00 0x1 0x20 0xbeef 0x0 0x6 0x7ffd 0x7f11\n";
+        let args = [0x7f00, 1, 0x20, 0xbeef, 0, 6];
+        assert_eq!(parse_syscall(text), Some((Syscall::Getevents, args)));
+        for other in ["running\n", "-1 0x7ffd 0x7f11\n", "0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n", ""] {
+            assert_eq!(parse_syscall(other), None, "{other}");
+        }
+    }
+
+    #[test]
+    fn our_own_process_can_be_opened_by_a_thread_id_too() {
+        let pid = std::process::id();
+        assert_eq!(open(pid).unwrap().pid, pid);
+        let tid = std::thread::spawn(|| open(nix::unistd::gettid().as_raw() as u32).unwrap().pid);
+        assert_eq!(tid.join().unwrap(), pid);
+        assert!(matches!(open(4_194_305), Err(OpenError::Gone(4_194_305))));
+    }
+}

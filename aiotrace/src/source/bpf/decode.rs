@@ -1,0 +1,421 @@
+//! From records to events: joins the records of one call, and notices when one is missing.
+//!
+//! ```text
+//!  Ring*  Submit+                   (entered)
+//!  Ring*  Submit*  Submitted   ->   one Call   (late iocbs, then the result)
+//!  Ring*  Events+              ->   one Call
+//! ```
+//! All records of a call come from one thread, in order, so the state is one [`Pending`] per
+//! thread. Its vectors are used again for the next call.
+
+use std::collections::HashMap;
+
+use aiotrace_common::{
+    abi,
+    record::{
+        self, Abandoned, Cancel, Destroy, Events, Header, ITEMS_PER_CALL, Kind, Memory, RingSample,
+        Setup, Submit, Submitted, SubmittedIocb, flag,
+    },
+};
+use zerocopy::{FromBytes as _, TryFromBytes};
+
+use crate::event::{
+    Address, Args, Body, Call, Change, Entry, Event, ExitStatus, Handle, Iocb, Process, Ring,
+    RingEntries, Sigset, Syscall, Unfinished, Why,
+};
+
+/// A record that is cut short or of no known kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a record of {0} bytes cannot be decoded")]
+pub struct Undecodable(pub usize);
+
+/// The state of threads is forgotten beyond this number of them. (Threads tell when they die; only
+/// where those records are lost does the number grow.)
+const MOST_THREADS: usize = 65_536;
+
+/// Joins records to events.
+#[derive(Default)]
+pub struct Decoder {
+    threads: HashMap<u32, Pending, foldhash::fast::RandomState>,
+}
+
+/// What is known of a thread's call so far.
+#[derive(Default)]
+struct Pending {
+    /// Records of this thread so far.
+    seq: u32,
+    /// The call the thread was in when we attached, from /proc.
+    blocked: Option<Syscall>,
+    ring_before: Option<Ring>,
+    new_in_ring: Vec<RingEntries>,
+    iocbs: Vec<Option<Iocb>>,
+    events: Vec<Option<abi::IoEvent>>,
+}
+
+impl Decoder {
+    /// Tells that a thread was inside a call when we attached.
+    pub fn blocked_at_attach(&mut self, tid: u32, syscall: Syscall) {
+        self.threads.entry(tid).or_default().blocked = Some(syscall);
+    }
+
+    /// Takes one record and gives the events it completes.
+    ///
+    /// # Errors
+    /// [`Undecodable`]; the record is skipped.
+    pub fn feed(
+        &mut self,
+        bytes: &[u8],
+        mut event: impl FnMut(&Event),
+    ) -> Result<(), Undecodable> {
+        let header: Header = prefix(bytes)?.0;
+        let mut of = |body| {
+            let made = Event { time: header.time, pid: header.pid, tid: header.tid, body };
+            event(&made);
+            made.body
+        };
+        if self.threads.len() > MOST_THREADS {
+            self.threads.clear();
+        }
+        let thread = self.threads.entry(header.tid).or_default();
+        if header.seq == 1 {
+            // A new slot: the first call of the thread, or the first after exec.
+            let blocked = thread.blocked;
+            *thread = Pending { seq: 1, blocked, ..Pending::default() };
+        } else if header.seq != 0 {
+            let missing = header.seq.wrapping_sub(thread.seq.wrapping_add(1));
+            if missing != 0 {
+                of(Body::Lost { records: u64::from(missing) });
+            }
+            thread.seq = header.seq;
+        }
+        match header.kind {
+            Kind::Submit => thread.submit(bytes),
+            Kind::Ring => thread.ring(bytes),
+            Kind::Submitted => {
+                let (record, _): (Submitted, _) = prefix(bytes)?;
+                thread.finish(&record.call, record.ring, of)
+            }
+            Kind::Setup => {
+                let (record, _): (Setup, _) = prefix(bytes)?;
+                let stored = is_read(record.memory).then_some(Handle(record.handle));
+                let args = Args::Setup {
+                    nr_events: record.call.args[0] as u32,
+                    ctxp: Address(record.call.args[1]),
+                    stored,
+                };
+                thread.finish_with(&record.call, args, RingSample::UNREAD, of)
+            }
+            Kind::Destroy => {
+                let (record, _): (Destroy, _) = prefix(bytes)?;
+                thread.finish(&record.call, record.ring, of)
+            }
+            Kind::Cancel => {
+                let (record, _): (Cancel, _) = prefix(bytes)?;
+                let args = Args::Cancel {
+                    ctx: Handle(record.call.args[0]),
+                    iocb: Address(record.call.args[1]),
+                    result: Address(record.call.args[2]),
+                    value: is_read(record.memory).then_some(record.iocb),
+                };
+                thread.finish_with(&record.call, args, record.ring, of)
+            }
+            Kind::Events => thread.events(bytes, of),
+            Kind::Abandoned => {
+                let (record, _): (Abandoned, _) = prefix(bytes)?;
+                let args = thread.arguments(record.call.syscall, &record.call.args);
+                thread.clear();
+                of(Body::Unfinished(Unfinished {
+                    entered: Some(record.call.entered),
+                    args,
+                    why: Why::ThreadDied,
+                }));
+                Ok(())
+            }
+            Kind::Gone => {
+                self.threads.remove(&header.tid);
+                Ok(())
+            }
+            Kind::Process => {
+                let (record, _): (record::Process, _) = prefix(bytes)?;
+                of(Body::Process(process(&record)));
+                Ok(())
+            }
+        }
+    }
+
+    /// The calls that are in progress when the trace ends.
+    pub fn unfinished(
+        &mut self,
+        now: u64,
+        threads: &[record::Thread],
+        mut event: impl FnMut(&Event),
+    ) {
+        for thread in threads {
+            let Some(syscall) = thread.call() else { continue };
+            let pending = self.threads.entry(thread.tid).or_default();
+            let mut args = pending.arguments(syscall, &thread.args);
+            if let Args::Getevents { timeout_value, .. } = &mut args
+                && thread.timeout_memory == Memory::Read as u32
+            {
+                *timeout_value = Some(thread.timeout);
+            }
+            event(&Event {
+                time: now,
+                pid: thread.pid,
+                tid: thread.tid,
+                body: Body::Unfinished(Unfinished {
+                    entered: Some(thread.entered),
+                    args,
+                    why: Why::TraceEnds,
+                }),
+            });
+        }
+    }
+}
+
+impl Pending {
+    fn submit(&mut self, bytes: &[u8]) -> Result<(), Undecodable> {
+        let (record, rest): (Submit, _) = prefix(bytes)?;
+        let late = record.header.flags & flag::LATE != 0;
+        if record.first == 0 && !late {
+            self.iocbs.clear();
+            self.ring_before = ring(record.ring);
+        }
+        let first = record.first as usize;
+        let count = record.count as usize;
+        let wanted = count * size_of::<SubmittedIocb>();
+        let bytes = rest.get(..wanted).ok_or(Undecodable(bytes.len()))?;
+        if first + count > ITEMS_PER_CALL {
+            return Err(Undecodable(wanted));
+        }
+        if self.iocbs.len() < first + count {
+            self.iocbs.resize(first + count, None);
+        }
+        for (slot, bytes) in
+            self.iocbs[first..].iter_mut().zip(bytes.chunks_exact(size_of::<SubmittedIocb>()))
+        {
+            let (found, _): (SubmittedIocb, _) = prefix(bytes)?;
+            // What was read when it should be stays.
+            if slot.is_some_and(|known| known.value.is_some()) {
+                continue;
+            }
+            *slot = Some(Iocb {
+                address: is_read(found.pointer).then_some(Address(found.address)),
+                value: is_read(found.memory).then_some(found.iocb),
+                read_late: late && is_read(found.memory),
+            });
+        }
+        Ok(())
+    }
+
+    fn ring(&mut self, bytes: &[u8]) -> Result<(), Undecodable> {
+        let (record, rest): (record::Ring, _) = prefix(bytes)?;
+        let list = match record.memory {
+            Memory::Unread => None,
+            Memory::Read | Memory::ReadLate => {
+                Some(io_events(rest, record.count as usize)?.collect())
+            }
+        };
+        self.new_in_ring.push(RingEntries {
+            ctx: Handle(record.handle),
+            first: record.first,
+            count: record.count,
+            beyond: record.beyond,
+            list,
+        });
+        Ok(())
+    }
+
+    fn events(&mut self, bytes: &[u8], of: impl FnMut(Body) -> Body) -> Result<(), Undecodable> {
+        let (record, rest): (Events, _) = prefix(bytes)?;
+        if record.first == 0 {
+            self.events.clear();
+        }
+        // Records in between may be lost.
+        self.events.resize(record.first as usize % (ITEMS_PER_CALL + 1), None);
+        if is_read(record.memory) {
+            self.events.extend(io_events(rest, record.count as usize)?.map(Some));
+        } else {
+            let count = record.count as usize % (ITEMS_PER_CALL + 1);
+            self.events.resize(self.events.len() + count, None);
+        }
+        if record.call.header.flags & flag::MORE != 0 {
+            return Ok(());
+        }
+        let mut args = self.arguments(record.call.syscall, &record.call.args);
+        if let Args::Getevents { timeout_value, sigset, sigset_value, list, truncated, .. } =
+            &mut args
+        {
+            *timeout_value = is_read(record.timeout_memory).then_some(record.timeout);
+            if sigset.0 != 0 {
+                *sigset_value = Some(Sigset {
+                    address: Address(record.sigset_address),
+                    size: record.sigset_size,
+                    mask: is_read(record.sigset_memory).then_some(record.sigset),
+                });
+            }
+            *list = std::mem::take(&mut self.events);
+            *truncated = (record.call.ret.max(0) as u64).saturating_sub(list.len() as u64);
+        }
+        self.finish_with(&record.call, args, record.ring, of)
+    }
+
+    /// The arguments of a call, with what is already known of its memory.
+    fn arguments(&mut self, syscall: Syscall, args: &[u64; 6]) -> Args {
+        let mut args = arguments(syscall, args);
+        if let Args::Submit { nr, iocbs, truncated, .. } = &mut args {
+            let recorded = (*nr).clamp(0, ITEMS_PER_CALL as i64) as usize;
+            *iocbs = std::mem::take(&mut self.iocbs);
+            // Where a record was lost, it is not known what was submitted.
+            iocbs.resize(recorded, None);
+            *truncated = ((*nr).max(0) as u64).saturating_sub(recorded as u64);
+        }
+        args
+    }
+
+    fn finish(
+        &mut self,
+        call: &record::Call,
+        sample: RingSample,
+        of: impl FnMut(Body) -> Body,
+    ) -> Result<(), Undecodable> {
+        let args = self.arguments(call.syscall, &call.args);
+        self.finish_with(call, args, sample, of)
+    }
+
+    fn finish_with(
+        &mut self,
+        call: &record::Call,
+        args: Args,
+        sample: RingSample,
+        mut of: impl FnMut(Body) -> Body,
+    ) -> Result<(), Undecodable> {
+        let body = Body::Call(Call {
+            entered: (call.entered != 0).then_some(call.entered),
+            entry: self.entry(call),
+            ret: call.ret,
+            args,
+            ring: ring(sample),
+            ring_before: self.ring_before.take(),
+            new_in_ring: std::mem::take(&mut self.new_in_ring),
+        });
+        let body = of(body);
+        // Give the vectors back for the next call.
+        if let Body::Call(Call { args, mut new_in_ring, .. }) = body {
+            match args {
+                Args::Submit { iocbs, .. } => self.iocbs = iocbs,
+                Args::Getevents { list, .. } => self.events = list,
+                _ => (),
+            }
+            new_in_ring.clear();
+            self.new_in_ring = new_in_ring;
+        }
+        self.clear();
+        Ok(())
+    }
+
+    fn entry(&mut self, call: &record::Call) -> Entry {
+        let flags = call.header.flags;
+        let blocked = self.blocked.take();
+        if flags & flag::NOT_ENTERED == 0 {
+            return Entry::Seen;
+        }
+        if blocked == Some(call.syscall) {
+            return Entry::BeforeAttach;
+        }
+        if flags & flag::SECCOMP != 0 {
+            return Entry::Denied;
+        }
+        if flags & flag::KNOWN_THREAD == 0 { Entry::BeforeAttach } else { Entry::Missed }
+    }
+
+    fn clear(&mut self) {
+        self.ring_before = None;
+        self.new_in_ring.clear();
+        self.iocbs.clear();
+        self.events.clear();
+    }
+}
+
+/// The arguments of a call, from its registers.
+pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
+    let ctx = Handle(args[0]);
+    match syscall {
+        Syscall::Setup => {
+            Args::Setup { nr_events: args[0] as u32, ctxp: Address(args[1]), stored: None }
+        }
+        Syscall::Destroy => Args::Destroy { ctx },
+        Syscall::Submit => Args::Submit {
+            ctx,
+            nr: args[1] as i64,
+            iocbpp: Address(args[2]),
+            iocbs: Vec::new(),
+            truncated: 0,
+        },
+        Syscall::Getevents | Syscall::Pgetevents => Args::Getevents {
+            syscall,
+            ctx,
+            min_nr: args[1] as i64,
+            nr: args[2] as i64,
+            events: Address(args[3]),
+            timeout: Address(args[4]),
+            timeout_value: None,
+            sigset: Address(if syscall == Syscall::Pgetevents { args[5] } else { 0 }),
+            sigset_value: None,
+            list: Vec::new(),
+            truncated: 0,
+        },
+        Syscall::Cancel => Args::Cancel {
+            ctx,
+            iocb: Address(args[1]),
+            result: Address(args[2]),
+            value: None,
+        },
+    }
+}
+
+fn process(record: &record::Process) -> Process {
+    let change = match record.change {
+        record::Change::Seen => Change::Seen,
+        record::Change::Fork => {
+            Change::Fork { child: record.other, followed: record.followed != 0 }
+        }
+        record::Change::Exec => Change::Exec { path: until_nul(&record.path) },
+        record::Change::Exit => Change::Exit { status: ExitStatus::from_wait(record.status) },
+    };
+    Process {
+        name: until_nul(&record.name),
+        thread_name: until_nul(&record.thread_name),
+        started: (record.started != 0).then_some(record.started),
+        space: (record.space != 0).then_some(record.space),
+        change,
+    }
+}
+
+fn until_nul(bytes: &[u8]) -> Vec<u8> {
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+}
+
+fn is_read(memory: Memory) -> bool {
+    matches!(memory, Memory::Read | Memory::ReadLate)
+}
+
+fn ring(sample: RingSample) -> Option<Ring> {
+    is_read(sample.memory).then_some(Ring { head: sample.head, tail: sample.tail, nr: sample.nr })
+}
+
+fn prefix<T: TryFromBytes>(bytes: &[u8]) -> Result<(T, &[u8]), Undecodable> {
+    T::try_read_from_prefix(bytes).map_err(|_| Undecodable(bytes.len()))
+}
+
+fn io_events(
+    bytes: &[u8],
+    count: usize,
+) -> Result<impl Iterator<Item = abi::IoEvent> + '_, Undecodable> {
+    let size = size_of::<abi::IoEvent>();
+    let array = count
+        .checked_mul(size)
+        .and_then(|wanted| bytes.get(..wanted))
+        .ok_or(Undecodable(bytes.len()))?;
+    Ok(array.chunks_exact(size).filter_map(|bytes| abi::IoEvent::read_from_bytes(bytes).ok()))
+}

@@ -1,0 +1,421 @@
+//! The thread that empties the ring buffer. It also knows when the trace is over, because it is
+//! the one that waits: for records, signals, the deaths of targets, and time.
+//!
+//! The kernel wakes us for the first record after we have caught up. Then we wait [`PAUSE`], so
+//! that a busy target costs a hundred wake-ups a second and not one per call, and an idle one
+//! costs none.
+
+use std::{
+    io,
+    os::fd::{AsFd, BorrowedFd, OwnedFd},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use aiotrace_common::record::{Change, Header, Kind, Process, Thread};
+use aya::maps::{MapData, RingBuf};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, PollTimeout, poll},
+    sys::{
+        eventfd::{EfdFlags, EventFd},
+        signal::{SigSet, Signal},
+        signalfd::{SfdFlags, SignalFd},
+    },
+};
+use zerocopy::TryFromBytes as _;
+
+use super::load::{Attached, Error, Probes};
+use crate::source::Losses;
+
+/// How long records gather after the first of them woke us.
+const PAUSE: Duration = Duration::from_millis(5);
+/// A look at whether any target is left, in case the record of its end was lost.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A batch is handed on when it has this size.
+const BATCH: usize = 256 << 10;
+/// Batches that may wait for the output: 24 MiB.
+const QUEUE: usize = 96;
+
+/// Why the trace ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// No target is left.
+    TargetsGone,
+    /// The time given is over.
+    TimeOver,
+    /// Ctrl-C, SIGTERM or SIGHUP.
+    Signal(Signal),
+    /// Nobody reads our output any more.
+    OutputClosed,
+}
+
+/// What the collector tells at the end.
+#[derive(Clone, Debug)]
+pub struct End {
+    /// Why.
+    pub reason: Reason,
+    /// What never reached us.
+    pub losses: Losses,
+    /// Threads still inside a call.
+    pub in_calls: Vec<Thread>,
+    /// How long the probes were attached.
+    pub attached: Duration,
+}
+
+/// From the collector.
+pub enum Message {
+    /// Records, in order; see [`Batch::records`].
+    Records(Batch),
+    /// The probes are detached and nothing follows.
+    End(Box<End>),
+}
+
+/// Records, one behind the other, each with its length before it.
+#[derive(Default)]
+pub struct Batch {
+    bytes: Vec<u8>,
+    records: u64,
+}
+
+impl Batch {
+    fn push(&mut self, record: &[u8]) {
+        self.bytes.extend_from_slice(&(record.len() as u32).to_ne_bytes());
+        self.bytes.extend_from_slice(record);
+        self.records += 1;
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.records = 0;
+    }
+
+    /// The records.
+    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
+        let mut rest = self.bytes.as_slice();
+        std::iter::from_fn(move || {
+            let (length, after) = rest.split_first_chunk::<4>()?;
+            let (record, after) = after.split_at_checked(u32::from_ne_bytes(*length) as usize)?;
+            rest = after;
+            Some(record)
+        })
+    }
+}
+
+/// When to stop, apart from signals.
+pub struct Until {
+    /// Stop this long after the attach.
+    pub duration: Option<Duration>,
+    /// The processes named by the user, as pidfds.
+    pub targets: Vec<(u32, OwnedFd)>,
+    /// Which deaths end the trace.
+    pub deaths: Deaths,
+    /// SIGINT also went to the launched program; it decides.
+    pub ignore_first_interrupt: bool,
+}
+
+/// Which deaths end a trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Deaths {
+    /// None: a cgroup or every process is traced.
+    Nobody,
+    /// Of the processes named, and of all their traced children.
+    All,
+}
+
+/// The signals that end a trace. They must be blocked in every thread.
+pub fn ending_signals() -> SigSet {
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
+}
+
+/// The collecting thread, seen from outside.
+pub struct Collector {
+    receiver: Receiver<Message>,
+    spare: SyncSender<Batch>,
+    stop: Arc<Stop>,
+    thread: Option<JoinHandle<()>>,
+}
+
+struct Stop {
+    asked: AtomicBool,
+    wake: EventFd,
+}
+
+impl Collector {
+    /// Attaches the probes and starts to collect.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn start(mut probes: Probes, until: Until) -> Result<Self, StartError> {
+        let records = probes.records()?;
+        let signals = SignalFd::with_flags(&ending_signals(), SfdFlags::SFD_NONBLOCK)?;
+        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
+        let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake });
+        let (sender, receiver) = sync_channel(QUEUE);
+        let (spare, spares) = sync_channel(QUEUE);
+        let attached = probes.attach()?;
+        let drain = Drain {
+            probes,
+            records,
+            signals,
+            until,
+            sender,
+            spares,
+            stop: Arc::clone(&stop),
+            batch: Batch::default(),
+            losses: Losses::default(),
+            process_exited: false,
+        };
+        let thread = std::thread::Builder::new()
+            .name("drain".into())
+            .spawn(move || drain.run(attached))
+            .map_err(StartError::Thread)?;
+        Ok(Self { receiver, spare, stop, thread: Some(thread) })
+    }
+
+    /// The next message, waiting for it.
+    pub fn next(&self) -> Option<Message> {
+        self.receiver.recv().ok()
+    }
+
+    /// The next message, if there is one already.
+    pub fn try_next(&self) -> Option<Message> {
+        match self.receiver.try_recv() {
+            Ok(message) => Some(message),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    /// Gives a batch back to be filled again.
+    pub fn give_back(&self, mut batch: Batch) {
+        batch.clear();
+        let _ = self.spare.try_send(batch);
+    }
+
+    /// Asks for the end.
+    pub fn stop(&self) {
+        self.stop.asked.store(true, Ordering::Release);
+        let _ = self.stop.wake.write(1);
+    }
+}
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        self.stop();
+        // The thread may be waiting to hand over its last message.
+        while self.receiver.recv().is_ok() {}
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Why collecting could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The probes.
+    #[error(transparent)]
+    Probes(#[from] Error),
+    /// signalfd or eventfd.
+    #[error("cannot wait for signals")]
+    Wait(#[from] Errno),
+    /// No thread.
+    #[error("cannot start a thread")]
+    Thread(#[source] io::Error),
+}
+
+struct Drain {
+    probes: Probes,
+    records: RingBuf<MapData>,
+    signals: SignalFd,
+    until: Until,
+    sender: SyncSender<Message>,
+    spares: Receiver<Batch>,
+    stop: Arc<Stop>,
+    batch: Batch,
+    losses: Losses,
+    process_exited: bool,
+}
+
+impl Drain {
+    fn run(mut self, attached: Attached) {
+        // Falling behind loses events, so this thread goes first where that is allowed.
+        // SAFETY: no memory is involved.
+        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+        let start = Instant::now();
+        let reason = self.collect(start);
+        attached.detach();
+        let duration = start.elapsed();
+        self.empty();
+        self.losses.probes = self.probes.lost();
+        self.losses.skipped_runs = self.probes.recursion_misses();
+        let end = End {
+            reason,
+            losses: self.losses,
+            in_calls: self.probes.threads_in_calls(),
+            attached: duration,
+        };
+        let _ = self.sender.send(Message::End(Box::new(end)));
+    }
+
+    fn collect(&mut self, start: Instant) -> Reason {
+        loop {
+            let wait = match self.until.duration.map(|it| it.saturating_sub(start.elapsed())) {
+                Some(Duration::ZERO) => return Reason::TimeOver,
+                Some(left) => left.min(LOOK_AGAIN),
+                None => LOOK_AGAIN,
+            };
+            let ready = self.wait(wait);
+            if self.stop.asked.load(Ordering::Acquire) {
+                return Reason::OutputClosed;
+            }
+            if let Some(signal) = self.signal() {
+                return Reason::Signal(signal);
+            }
+            if ready.records {
+                // Waits for the end of the pause, or for something more urgent.
+                self.wait_for_others(PAUSE);
+            }
+            self.empty();
+            if (ready.idle || ready.target_gone || std::mem::take(&mut self.process_exited))
+                && self.is_over()
+            {
+                return Reason::TargetsGone;
+            }
+        }
+    }
+
+    fn is_over(&mut self) -> bool {
+        let Self { until, probes, .. } = self;
+        until.targets.retain(|(pid, fd)| {
+            let alive = !is_dead(fd.as_fd());
+            if !alive {
+                probes.remove_target(*pid);
+            }
+            alive
+        });
+        until.deaths == Deaths::All && until.targets.is_empty() && probes.has_no_targets()
+    }
+
+    fn signal(&mut self) -> Option<Signal> {
+        let info = self.signals.read_signal().ok().flatten()?;
+        let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
+        if signal == Signal::SIGINT && std::mem::take(&mut self.until.ignore_first_interrupt) {
+            return None;
+        }
+        // A second one ends us at once, whatever we are waiting for.
+        let _ = ending_signals().thread_unblock();
+        Some(signal)
+    }
+
+    fn wait(&self, time: Duration) -> Ready {
+        let mut fds = self.others();
+        fds.push(PollFd::new(self.records.as_fd(), PollFlags::POLLIN));
+        let idle = poll(&mut fds, timeout(time)) == Ok(0);
+        let readable = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        Ready {
+            records: fds.last().is_some_and(readable),
+            target_gone: fds[2..fds.len() - 1].iter().any(readable),
+            idle,
+        }
+    }
+
+    fn wait_for_others(&self, time: Duration) {
+        let _ = poll(&mut self.others(), timeout(time));
+    }
+
+    fn others(&self) -> Vec<PollFd<'_>> {
+        let targets = self.until.targets.iter().map(|(_, fd)| fd.as_fd());
+        [self.signals.as_fd(), self.stop.wake.as_fd()]
+            .into_iter()
+            .chain(targets)
+            .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
+            .collect()
+    }
+
+    /// Takes every record that is in the ring buffer, and hands them on.
+    fn empty(&mut self) {
+        let Self { records, batch, process_exited, losses, spares, sender, .. } = self;
+        while let Some(record) = records.next() {
+            *process_exited |= is_exit(&record);
+            batch.push(&record);
+            drop(record);
+            if batch.bytes.len() >= BATCH {
+                hand_on(batch, spares, sender, losses);
+            }
+        }
+        hand_on(batch, spares, sender, losses);
+    }
+
+}
+
+/// Puts the batch into the queue, or drops and counts it: never waits.
+fn hand_on(
+    batch: &mut Batch,
+    spares: &Receiver<Batch>,
+    sender: &SyncSender<Message>,
+    losses: &mut Losses,
+) {
+    if batch.records == 0 {
+        return;
+    }
+    let full = std::mem::replace(batch, spares.try_recv().unwrap_or_default());
+    if let Err(TrySendError::Full(Message::Records(mut rejected))) =
+        sender.try_send(Message::Records(full))
+    {
+        losses.queue_full += rejected.records;
+        rejected.clear();
+        *batch = rejected;
+    }
+}
+
+struct Ready {
+    records: bool,
+    target_gone: bool,
+    idle: bool,
+}
+
+fn is_exit(record: &[u8]) -> bool {
+    Header::try_read_from_prefix(record).is_ok_and(|(header, _)| header.kind == Kind::Process)
+        && Process::try_read_from_prefix(record)
+            .is_ok_and(|(process, _)| process.change == Change::Exit)
+}
+
+fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
+    let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// Rounded up, so that a wait never becomes a spin.
+fn timeout(time: Duration) -> PollTimeout {
+    PollTimeout::try_from(time.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_gives_back_its_records() {
+        let mut batch = Batch::default();
+        for record in [&b"one"[..], b"", b"three"] {
+            batch.push(record);
+        }
+        assert_eq!(batch.records().collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
+        batch.clear();
+        assert_eq!(batch.records().count(), 0);
+    }
+
+    #[test]
+    fn a_batch_that_is_cut_short_ends_there() {
+        let mut batch = Batch::default();
+        batch.push(b"record");
+        batch.bytes.truncate(7);
+        assert_eq!(batch.records().count(), 0);
+    }
+}

@@ -1,0 +1,94 @@
+//! What to tell someone for whom tracing does not work: sentences decided from facts that are
+//! passed in, so that each has a test.
+
+/// The architecture this was built for.
+pub const ARCHITECTURE: &str = std::env::consts::ARCH;
+
+/// What is known of the machine when something was refused.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// errno of the refusal, if there was one.
+    pub errno: Option<i32>,
+    /// Effective user id is 0.
+    pub root: bool,
+    /// CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN.
+    pub capable: bool,
+    /// /sys/kernel/btf/vmlinux exists.
+    pub btf: bool,
+    /// Major and minor of the kernel's release.
+    pub kernel: (u32, u32),
+    /// Lockdown is `confidentiality`, which forbids reading kernel memory with BPF.
+    pub locked_down: bool,
+}
+
+/// The oldest kernel that has all we need (ring buffer 5.8, tested from 5.10).
+pub const MINIMUM_KERNEL: (u32, u32) = (5, 10);
+
+/// The next step for the user, one line.
+pub fn hint(facts: Facts) -> &'static str {
+    match facts {
+        Facts { errno: Some(libc::ENOSYS), .. } => {
+            "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL), or a sandbox hides it: run aiotrace \
+             outside of the sandbox, or on a kernel with BPF"
+        }
+        Facts { kernel, .. } if kernel < MINIMUM_KERNEL => {
+            "aiotrace needs Linux 5.10 or newer"
+        }
+        Facts { capable: false, root: false, .. } => {
+            "needs CAP_BPF and CAP_PERFMON: run as root"
+        }
+        Facts { capable: false, root: true, .. } => {
+            "root here lacks CAP_BPF and CAP_PERFMON (a container?): run on the host, or give the \
+             container these capabilities (--privileged)"
+        }
+        Facts { locked_down: true, .. } => {
+            "the kernel is in lockdown mode `confidentiality`, which forbids BPF from reading \
+             memory: boot with lockdown=integrity or none"
+        }
+        Facts { btf: false, .. } => {
+            "this kernel shows no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): use a \
+             distribution's kernel, or one built with it"
+        }
+        Facts { errno: Some(libc::ENOMEM), .. } => {
+            "not enough memory may be locked: raise RLIMIT_MEMLOCK (ulimit -l unlimited)"
+        }
+        _ => "`aiotrace doctor` tells what this machine allows",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FINE: Facts = Facts {
+        errno: Some(libc::EPERM),
+        root: true,
+        capable: true,
+        btf: true,
+        kernel: (6, 1),
+        locked_down: false,
+    };
+
+    #[test]
+    fn each_reason_has_its_own_sentence() {
+        let cases = [
+            (Facts { errno: Some(libc::ENOSYS), ..FINE }, "no bpf(2)"),
+            (Facts { kernel: (5, 4), ..FINE }, "5.10 or newer"),
+            (Facts { capable: false, root: false, ..FINE }, "run as root"),
+            (Facts { capable: false, ..FINE }, "a container?"),
+            (Facts { locked_down: true, ..FINE }, "lockdown"),
+            (Facts { btf: false, ..FINE }, "CONFIG_DEBUG_INFO_BTF"),
+            (Facts { errno: Some(libc::ENOMEM), ..FINE }, "RLIMIT_MEMLOCK"),
+            (FINE, "aiotrace doctor"),
+        ];
+        for (facts, part) in cases {
+            assert!(hint(facts).contains(part), "{facts:?}: {}", hint(facts));
+        }
+    }
+
+    #[test]
+    fn the_cause_nearest_to_the_user_comes_first() {
+        let facts = Facts { capable: false, root: false, btf: false, ..FINE };
+        assert!(hint(facts).contains("run as root"));
+    }
+}
