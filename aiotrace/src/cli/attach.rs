@@ -46,7 +46,7 @@ pub fn run(options: Options) -> Result<u8> {
         None if pids.is_empty() => Scope::All,
         None => Scope::Processes(open_all(&pids)?),
     };
-    let plan = Plan { scope, follow: options.follow, ignore_first_interrupt: false };
+    let plan = Plan { scope, follow: options.follow, launched: false };
     Session::prepare(&options.show, plan)?.trace(|| Ok(()))?;
     Ok(0)
 }

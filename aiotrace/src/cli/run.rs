@@ -41,7 +41,7 @@ pub fn run(options: Options) -> Result<u8> {
     let plan = Plan {
         scope: Scope::Processes(vec![process]),
         follow: options.follow,
-        ignore_first_interrupt: true,
+        launched: true,
     };
     let session = Session::prepare(&options.show, plan)?;
     let mut not_executed = None;

@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufWriter, IsTerminal as _, Write},
+    io::{self, IsTerminal as _, Write},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -104,8 +104,8 @@ pub struct Plan {
     pub scope: Scope,
     /// Children too.
     pub follow: bool,
-    /// `run`: the program gets SIGINT too.
-    pub ignore_first_interrupt: bool,
+    /// `run`: the process is ours and has not begun its program; it gets SIGINT too.
+    pub launched: bool,
 }
 
 /// How a trace ended.
@@ -146,7 +146,9 @@ impl<'a> Session<'a> {
             Scope::Processes(processes) => {
                 for process in processes {
                     self.probes.add_target(process.pid).map_err(anyhow::Error::from)?;
-                    initial.push(attached(&process, start.start));
+                    if !self.plan.launched {
+                        initial.push(attached(&process, start.start));
+                    }
                     targets.push((process.pid, process.pidfd));
                 }
                 drain::Deaths::All
@@ -158,7 +160,7 @@ impl<'a> Session<'a> {
             duration: self.show.duration,
             targets,
             deaths,
-            ignore_first_interrupt: self.plan.ignore_first_interrupt,
+            ignore_first_interrupt: self.plan.launched,
         };
         let collector =
             Collector::start(self.probes, until).map_err(|error| with_hint(error.into()))?;
@@ -182,6 +184,7 @@ impl<'a> Session<'a> {
             shown.event(event);
         }
         armed()?;
+        drain::go_first();
 
         let mut undecodable = 0;
         let end = loop {
@@ -384,11 +387,11 @@ impl Throttle {
 }
 
 fn open_output(show: &Show) -> Result<Box<dyn Output>> {
+    // The outputs gather what they write.
     let (writer, is_terminal): (Box<dyn Write>, bool) = match &show.output {
         Some(path) => (Box::new(create(path)?), false),
         None => (Box::new(io::stdout().lock()), io::stdout().is_terminal()),
     };
-    let writer = BufWriter::with_capacity(256 << 10, writer);
     let color = match show.color {
         Color::Always => true,
         Color::Never => false,

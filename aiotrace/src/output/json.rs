@@ -11,11 +11,19 @@ use std::{
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use super::{Ended, Output, Start, escape::escaped, paths::Paths, summary, text};
+use super::{
+    Ended, Output, Start,
+    escape::{escape, escaped},
+    paths::Paths,
+    summary,
+};
 use crate::event::{
-    self, Address, Args, Body, Call, Change, Entry, Event, ExitStatus, Handle, Why, errno_name,
+    self, Args, Body, Call, Change, Entry, Event, ExitStatus, Why, errno_name,
     opcode_name,
 };
+
+/// Lines are handed over in pieces of this size.
+const BUFFER: usize = 64 << 10;
 
 /// Version of the format, in every line.
 pub const VERSION: u32 = 1;
@@ -26,12 +34,12 @@ pub struct Hex(pub u64);
 
 /// A number of 64 bits as a decimal string: times and positions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Decimal(pub i128);
+pub struct Decimal(pub i64);
 
 impl Serialize for Hex {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let mut line = Vec::with_capacity(18);
-        text::hex(&mut line, self.0);
+        super::text::hex(&mut line, self.0);
         serializer.serialize_str(str::from_utf8(&line).unwrap_or_default())
     }
 }
@@ -58,25 +66,13 @@ impl<'de> Deserialize<'de> for Decimal {
 
 impl From<u64> for Decimal {
     fn from(value: u64) -> Self {
-        Self(value.into())
+        Self(value as i64)
     }
 }
 
 impl From<i64> for Decimal {
     fn from(value: i64) -> Self {
-        Self(value.into())
-    }
-}
-
-impl From<Handle> for Hex {
-    fn from(handle: Handle) -> Self {
-        Self(handle.0)
-    }
-}
-
-impl From<Address> for Hex {
-    fn from(address: Address) -> Self {
-        Self(address.0)
+        Self(value as i64)
     }
 }
 
@@ -444,10 +440,23 @@ impl<W: Write> Json<W> {
     }
 
     fn write(&mut self, object: &impl Serialize) -> io::Result<()> {
-        self.line.clear();
         serde_json::to_writer(&mut self.line, object)?;
         self.line.push(b'\n');
-        self.out.write_all(&self.line)
+        self.finish_line()
+    }
+
+    /// Lines gather in the buffer; see [`Output::flush`].
+    fn finish_line(&mut self) -> io::Result<()> {
+        if self.line.len() < BUFFER {
+            return Ok(());
+        }
+        self.hand_over()
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
+        let result = self.out.write_all(&self.line);
+        self.line.clear();
+        result
     }
 
     /// The last line, with a summary or without.
@@ -469,101 +478,84 @@ impl<W: Write> Json<W> {
         })
     }
 
+    /// Calls are almost all there is, so their lines are put together by hand: serde_json takes
+    /// three times as long. That what is written is what is specified is tested by reading it back.
     fn call(&mut self, event: &Event, call: &Call) -> io::Result<()> {
-        macro_rules! line {
-            ($type:ident { $($field:ident: $value:expr,)* }) => {
-                $type {
-                    v: VERSION,
-                    event: call.args.syscall().name().into(),
-                    ts: event.time.into(),
-                    pid: event.pid,
-                    tid: event.tid,
-                    entered: call.entered.map(Decimal::from),
-                    duration_ns: call.entered.map(|it| event.time.saturating_sub(it)),
-                    entry: entry(call.entry).into(),
-                    ret: call.ret,
-                    errno: errno_name(call.ret).map(Cow::from),
-                    injected: false,
-                    ring: call.ring.map(ring),
-                    new_in_ring: call.new_in_ring.iter().map(entries).collect(),
-                    $($field: $value,)*
-                }
-            };
-        }
-        match (&call.args, any_args(&call.args)) {
-            (Args::Setup { stored, .. }, AnyArgs::Setup(args)) => {
-                self.write(&line!(SetupLine { args: args, handle: stored.map(Hex::from), }))
+        let Self { line, paths, .. } = self;
+        head(line, event, call);
+        arguments(line, &call.args);
+        match &call.args {
+            Args::Setup { stored, .. } => {
+                put(line, ",\"handle\":");
+                optional(line, stored.as_ref(), |line, handle| hex(line, handle.0));
             }
-            (Args::Destroy { .. }, AnyArgs::Destroy(args)) => {
-                self.write(&line!(DestroyLine { args: args, }))
+            Args::Destroy { .. } => (),
+            Args::Submit { iocbs: list, truncated, .. } => {
+                put(line, ",\"iocbs\":");
+                iocbs(line, paths, event, list);
+                number(line, ",\"truncated\":", *truncated);
+                put(line, ",\"ring_before\":");
+                optional(line, call.ring_before.as_ref(), ring);
             }
-            (Args::Submit { iocbs, truncated, .. }, AnyArgs::Submit(args)) => {
-                let iocbs = self.iocbs(event, iocbs);
-                self.write(&line!(SubmitLine {
-                    args: args,
-                    iocbs: iocbs,
-                    truncated: *truncated,
-                    ring_before: call.ring_before.map(ring),
-                }))
+            Args::Getevents { timeout_value, sigset_value, list: events, truncated, .. } => {
+                put(line, ",\"timeout\":");
+                optional(line, timeout_value.as_ref(), |line, it| {
+                    number(line, "{\"tv_sec\":", it.sec);
+                    number(line, ",\"tv_nsec\":", it.nsec);
+                    line.push(b'}');
+                });
+                put(line, ",\"sigset\":");
+                optional(line, sigset_value.as_ref(), |line, it| {
+                    put(line, "{\"sigmask\":");
+                    hex(line, it.address.0);
+                    number(line, ",\"sigsetsize\":", it.size);
+                    put(line, ",\"mask\":");
+                    optional(line, it.mask.as_ref(), |line, mask| hex(line, *mask));
+                    line.push(b'}');
+                });
+                put(line, ",\"events\":");
+                list(line, events, |line, it| optional(line, it.as_ref(), io_event));
+                number(line, ",\"truncated\":", *truncated);
             }
-            (
-                Args::Getevents { timeout_value, sigset_value, list, truncated, .. },
-                AnyArgs::Getevents(args),
-            ) => self.write(&line!(GeteventsLine {
-                args: args,
-                timeout: timeout_value.map(|it| Timeout { tv_sec: it.sec, tv_nsec: it.nsec }),
-                sigset: sigset_value.map(|it| SigsetObject {
-                    sigmask: it.address.into(),
-                    sigsetsize: it.size,
-                    mask: it.mask.map(Hex),
-                }),
-                events: list.iter().map(|it| it.as_ref().map(io_event)).collect(),
-                truncated: *truncated,
-            })),
-            (Args::Cancel { iocb, value, .. }, AnyArgs::Cancel(args)) => {
+            Args::Cancel { iocb: address, value, .. } => {
+                put(line, ",\"iocb\":");
                 let known =
-                    event::Iocb { address: Some(*iocb), value: *value, read_late: false };
-                let iocb = value.map(|_| self.iocb(event, &known));
-                self.write(&line!(CancelLine { args: args, iocb: iocb, }))
+                    event::Iocb { address: Some(*address), value: *value, read_late: false };
+                let known = value.map(|_| known);
+                optional(line, known.as_ref(), |line, it| iocb(line, paths, event, it));
             }
-            _ => unreachable!("any_args keeps the kind of call"),
         }
+        put(line, ",\"ring\":");
+        optional(line, call.ring.as_ref(), ring);
+        put(line, ",\"new_in_ring\":");
+        list(line, &call.new_in_ring, entries);
+        put(line, "}\n");
+        self.finish_line()
     }
 
-    fn iocbs(
-        &mut self,
-        event: &Event,
-        iocbs: &[Option<event::Iocb>],
-    ) -> Vec<Option<IocbObject>> {
-        iocbs.iter().map(|it| it.as_ref().map(|it| self.iocb(event, it))).collect()
-    }
-
-    fn iocb(&mut self, event: &Event, iocb: &event::Iocb) -> IocbObject {
-        let read = match (iocb.value, iocb.read_late) {
-            (None, _) => "no",
-            (Some(_), true) => "late",
-            (Some(_), false) => "yes",
+    fn unfinished(&mut self, event: &Event, call: &event::Unfinished) -> io::Result<()> {
+        let Self { line, paths, .. } = self;
+        begin(line, event, "unfinished");
+        text(line, ",\"call\":", call.args.syscall().name());
+        put(line, ",\"entered\":");
+        optional(line, call.entered.as_ref(), |line, it| decimal(line, *it));
+        put(line, ",\"age_ns\":");
+        let age = call.entered.map(|it| event.time.saturating_sub(it));
+        optional(line, age.as_ref(), |line, it| number(line, "", *it));
+        let why = match call.why {
+            Why::BlockedAtAttach => "blocked_at_attach",
+            Why::TraceEnds => "trace_ends",
+            Why::ThreadDied => "thread_died",
         };
-        let value = iocb.value;
-        let path = value.and_then(|it| self.paths.now(event.pid, it.fildes, event.time));
-        IocbObject {
-            address: iocb.address.map(Hex::from),
-            read: read.into(),
-            data: value.map(|it| Hex(it.data)),
-            key: value.map(|it| it.key),
-            rw_flags: value.map(|it| it.rw_flags),
-            opcode: value.map(|it| it.opcode),
-            op: value.and_then(|it| opcode_name(it.opcode)).map(Cow::from),
-            reqprio: value.map(|it| it.reqprio),
-            fd: value.map(|it| it.fildes as i32),
-            path_now: path.map(escaped),
-            buf: value.map(|it| Hex(it.buf)),
-            nbytes: value.map(|it| it.nbytes),
-            offset: value.map(|it| it.offset),
-            reserved2: value.map(|it| Hex(it.reserved2)),
-            flags: value.map(|it| it.flags),
-            resfd: value.map(|it| it.resfd as i32),
+        text(line, ",\"why\":", why);
+        arguments(line, &call.args);
+        put(line, ",\"iocbs\":");
+        match &call.args {
+            Args::Submit { iocbs: list, .. } => iocbs(line, paths, event, list),
+            _ => put(line, "null"),
         }
+        put(line, "}\n");
+        self.finish_line()
     }
 
     fn process(&mut self, event: &Event, process: &event::Process) -> io::Result<()> {
@@ -605,7 +597,7 @@ impl<W: Write> Json<W> {
                 _ => None,
             },
             signal: match exit {
-                Some(ExitStatus::Signal(number)) => Some(text::signal(number)),
+                Some(ExitStatus::Signal(number)) => Some(super::text::signal(number)),
                 _ => None,
             },
         })
@@ -628,30 +620,7 @@ impl<W: Write> Output for Json<W> {
     fn event(&mut self, event: &Event) -> io::Result<()> {
         match &event.body {
             Body::Call(call) => self.call(event, call),
-            Body::Unfinished(call) => {
-                let iocbs = match &call.args {
-                    Args::Submit { iocbs, .. } => Some(self.iocbs(event, iocbs)),
-                    _ => None,
-                };
-                self.write(&UnfinishedLine {
-                    v: VERSION,
-                    event: "unfinished".into(),
-                    ts: event.time.into(),
-                    pid: event.pid,
-                    tid: event.tid,
-                    call: call.args.syscall().name().into(),
-                    entered: call.entered.map(Decimal::from),
-                    age_ns: call.entered.map(|it| event.time.saturating_sub(it)),
-                    why: match call.why {
-                        Why::BlockedAtAttach => "blocked_at_attach",
-                        Why::TraceEnds => "trace_ends",
-                        Why::ThreadDied => "thread_died",
-                    }
-                    .into(),
-                    args: any_args(&call.args),
-                    iocbs,
-                })
-            }
+            Body::Unfinished(call) => self.unfinished(event, call),
             Body::Process(process) => self.process(event, process),
             Body::Lost { records } => self.write(&LostLine {
                 v: VERSION,
@@ -673,6 +642,7 @@ impl<W: Write> Output for Json<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.hand_over()?;
         self.out.flush()
     }
 }
@@ -686,55 +656,207 @@ fn entry(entry: Entry) -> &'static str {
     }
 }
 
-fn any_args(args: &Args) -> AnyArgs {
+fn put(line: &mut Vec<u8>, literal: &str) {
+    line.extend_from_slice(literal.as_bytes());
+}
+
+fn number(line: &mut Vec<u8>, key: &str, value: impl itoa::Integer) {
+    put(line, key);
+    put(line, itoa::Buffer::new().format(value));
+}
+
+/// `value` must need no escaping.
+fn text(line: &mut Vec<u8>, key: &str, value: &str) {
+    put(line, key);
+    line.push(b'"');
+    put(line, value);
+    line.push(b'"');
+}
+
+fn hex(line: &mut Vec<u8>, value: u64) {
+    line.push(b'"');
+    super::text::hex(line, value);
+    line.push(b'"');
+}
+
+fn decimal(line: &mut Vec<u8>, value: u64) {
+    text(line, "", itoa::Buffer::new().format(value));
+}
+
+fn optional<T>(line: &mut Vec<u8>, value: Option<&T>, write: impl FnOnce(&mut Vec<u8>, &T)) {
+    match value {
+        Some(value) => write(line, value),
+        None => put(line, "null"),
+    }
+}
+
+fn list<T>(line: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
+    line.push(b'[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            line.push(b',');
+        }
+        write(line, item);
+    }
+    line.push(b']');
+}
+
+fn begin(line: &mut Vec<u8>, event: &Event, name: &str) {
+    number(line, "{\"v\":", VERSION);
+    text(line, ",\"event\":", name);
+    put(line, ",\"ts\":");
+    decimal(line, event.time);
+    number(line, ",\"pid\":", event.pid);
+    number(line, ",\"tid\":", event.tid);
+}
+
+fn head(line: &mut Vec<u8>, event: &Event, call: &Call) {
+    begin(line, event, call.args.syscall().name());
+    match call.entered {
+        Some(entered) => {
+            put(line, ",\"entered\":");
+            decimal(line, entered);
+            number(line, ",\"duration_ns\":", event.time.saturating_sub(entered));
+        }
+        None => put(line, ",\"entered\":null,\"duration_ns\":null"),
+    }
+    text(line, ",\"entry\":", entry(call.entry));
+    number(line, ",\"ret\":", call.ret);
+    errno(line, call.ret);
+    put(line, ",\"injected\":false");
+}
+
+fn errno(line: &mut Vec<u8>, ret: i64) {
+    match errno_name(ret) {
+        Some(name) => text(line, ",\"errno\":", name),
+        None => put(line, ",\"errno\":null"),
+    }
+}
+
+fn arguments(line: &mut Vec<u8>, args: &Args) {
+    let address = |line: &mut Vec<u8>, key: &str, value: u64| {
+        put(line, key);
+        hex(line, value);
+    };
+    put(line, ",\"args\":");
     match args {
         Args::Setup { nr_events, ctxp, .. } => {
-            AnyArgs::Setup(SetupArgs { nr_events: *nr_events, ctxp: (*ctxp).into() })
+            number(line, "{\"nr_events\":", *nr_events);
+            address(line, ",\"ctxp\":", ctxp.0);
         }
-        Args::Destroy { ctx } => AnyArgs::Destroy(DestroyArgs { ctx: (*ctx).into() }),
-        Args::Submit { ctx, nr, iocbpp, .. } => AnyArgs::Submit(SubmitArgs {
-            ctx: (*ctx).into(),
-            nr: *nr,
-            iocbpp: (*iocbpp).into(),
-        }),
+        Args::Destroy { ctx } => address(line, "{\"ctx\":", ctx.0),
+        Args::Submit { ctx, nr, iocbpp, .. } => {
+            address(line, "{\"ctx\":", ctx.0);
+            number(line, ",\"nr\":", *nr);
+            address(line, ",\"iocbpp\":", iocbpp.0);
+        }
         Args::Getevents { syscall, ctx, min_nr, nr, events, timeout, sigset, .. } => {
-            AnyArgs::Getevents(GeteventsArgs {
-                ctx: (*ctx).into(),
-                min_nr: *min_nr,
-                nr: *nr,
-                events: (*events).into(),
-                timeout: (*timeout).into(),
-                sigset: (*syscall == event::Syscall::Pgetevents).then(|| (*sigset).into()),
-            })
+            address(line, "{\"ctx\":", ctx.0);
+            number(line, ",\"min_nr\":", *min_nr);
+            number(line, ",\"nr\":", *nr);
+            address(line, ",\"events\":", events.0);
+            address(line, ",\"timeout\":", timeout.0);
+            if *syscall == event::Syscall::Pgetevents {
+                address(line, ",\"sigset\":", sigset.0);
+            }
         }
-        Args::Cancel { ctx, iocb, result, .. } => AnyArgs::Cancel(CancelArgs {
-            ctx: (*ctx).into(),
-            iocb: (*iocb).into(),
-            result: (*result).into(),
-        }),
+        Args::Cancel { ctx, iocb, result, .. } => {
+            address(line, "{\"ctx\":", ctx.0);
+            address(line, ",\"iocb\":", iocb.0);
+            address(line, ",\"result\":", result.0);
+        }
     }
+    line.push(b'}');
 }
 
-fn ring(ring: event::Ring) -> Ring {
-    Ring { head: ring.head, tail: ring.tail, nr: ring.nr }
+fn iocbs(line: &mut Vec<u8>, paths: &mut Paths, event: &Event, items: &[Option<event::Iocb>]) {
+    list(line, items, |line, it| {
+        optional(line, it.as_ref(), |line, it| iocb(line, paths, event, it));
+    });
 }
 
-fn entries(entries: &event::RingEntries) -> RingEntries {
-    RingEntries {
-        ctx: entries.ctx.into(),
-        first: entries.first,
-        count: entries.count,
-        beyond: entries.beyond,
-        entries: entries.list.as_ref().map(|list| list.iter().map(io_event).collect()),
+fn iocb(line: &mut Vec<u8>, paths: &mut Paths, event: &Event, it: &event::Iocb) {
+    put(line, "{\"address\":");
+    optional(line, it.address.as_ref(), |line, address| hex(line, address.0));
+    let Some(value) = it.value else {
+        put(
+            line,
+            ",\"read\":\"no\",\"data\":null,\"key\":null,\"rw_flags\":null,\"opcode\":null,\
+             \"op\":null,\"reqprio\":null,\"fd\":null,\"path_now\":null,\"buf\":null,\
+             \"nbytes\":null,\"offset\":null,\"reserved2\":null,\"flags\":null,\"resfd\":null}",
+        );
+        return;
+    };
+    text(line, ",\"read\":", if it.read_late { "late" } else { "yes" });
+    put(line, ",\"data\":");
+    hex(line, value.data);
+    number(line, ",\"key\":", value.key);
+    number(line, ",\"rw_flags\":", value.rw_flags);
+    number(line, ",\"opcode\":", value.opcode);
+    match opcode_name(value.opcode) {
+        Some(name) => text(line, ",\"op\":", name),
+        None => put(line, ",\"op\":null"),
     }
+    number(line, ",\"reqprio\":", value.reqprio);
+    number(line, ",\"fd\":", value.fildes as i32);
+    put(line, ",\"path_now\":");
+    match paths.now(event.pid, value.fildes, event.time) {
+        Some(path) => string(line, path),
+        None => put(line, "null"),
+    }
+    put(line, ",\"buf\":");
+    hex(line, value.buf);
+    number(line, ",\"nbytes\":", value.nbytes);
+    number(line, ",\"offset\":", value.offset);
+    put(line, ",\"reserved2\":");
+    hex(line, value.reserved2);
+    number(line, ",\"flags\":", value.flags);
+    number(line, ",\"resfd\":", value.resfd as i32);
+    line.push(b'}');
 }
 
-fn io_event(event: &event::IoEvent) -> EventObject {
-    EventObject {
-        data: Hex(event.data),
-        obj: Hex(event.obj),
-        res: event.res,
-        errno: errno_name(event.res).map(Cow::from),
-        res2: event.res2,
+/// Bytes of the target: made readable as in text, then a JSON string.
+fn string(line: &mut Vec<u8>, bytes: &[u8]) {
+    line.push(b'"');
+    let from = line.len();
+    escape(line, bytes);
+    if line[from..].iter().any(|byte| matches!(byte, b'"' | b'\\')) {
+        let readable = line.split_off(from);
+        for byte in readable {
+            if matches!(byte, b'"' | b'\\') {
+                line.push(b'\\');
+            }
+            line.push(byte);
+        }
     }
+    line.push(b'"');
+}
+
+fn ring(line: &mut Vec<u8>, ring: &event::Ring) {
+    number(line, "{\"head\":", ring.head);
+    number(line, ",\"tail\":", ring.tail);
+    number(line, ",\"nr\":", ring.nr);
+    line.push(b'}');
+}
+
+fn entries(line: &mut Vec<u8>, entries: &event::RingEntries) {
+    put(line, "{\"ctx\":");
+    hex(line, entries.ctx.0);
+    number(line, ",\"first\":", entries.first);
+    number(line, ",\"count\":", entries.count);
+    number(line, ",\"beyond\":", entries.beyond);
+    put(line, ",\"entries\":");
+    optional(line, entries.list.as_ref(), |line, items| list(line, items, io_event));
+    line.push(b'}');
+}
+
+fn io_event(line: &mut Vec<u8>, event: &event::IoEvent) {
+    put(line, "{\"data\":");
+    hex(line, event.data);
+    put(line, ",\"obj\":");
+    hex(line, event.obj);
+    number(line, ",\"res\":", event.res);
+    errno(line, event.res);
+    number(line, ",\"res2\":", event.res2);
+    line.push(b'}');
 }

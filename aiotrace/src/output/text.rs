@@ -28,6 +28,9 @@ use crate::event::{
 /// Items shown of a list, unless verbose.
 pub const SHORT: usize = 4;
 
+/// Text is handed over in pieces of this size.
+const BUFFER: usize = 64 << 10;
+
 /// How text is written.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -64,8 +67,16 @@ impl<W: Write> Text<W> {
         Self { out, options, line: Vec::new(), zone, stamps, paths, names: HashMap::default() }
     }
 
+    /// Lines gather in the buffer; see [`Output::flush`].
     fn finish_line(&mut self) -> io::Result<()> {
         self.line.push(b'\n');
+        if self.line.len() < BUFFER {
+            return Ok(());
+        }
+        self.hand_over()
+    }
+
+    fn hand_over(&mut self) -> io::Result<()> {
         let result = self.out.write_all(&self.line);
         self.line.clear();
         result
@@ -388,11 +399,12 @@ impl<W: Write> Text<W> {
             // A thread may have a name of its own; the process has its leader's.
             self.names.insert(event.pid, process.name.clone());
         }
+        let before = self.line.len();
         self.begin(event);
         match &process.change {
             // Who makes calls is seen in the calls.
             Change::Seen => {
-                self.line.clear();
+                self.line.truncate(before);
                 return false;
             }
             Change::Attached => self.styled(NOTE, "+++ attached +++"),
@@ -465,6 +477,7 @@ impl<W: Write> Output for Text<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.hand_over()?;
         self.out.flush()
     }
 }

@@ -244,9 +244,7 @@ struct Drain {
 
 impl Drain {
     fn run(mut self, attached: Attached) {
-        // Falling behind loses events, so this thread goes first where that is allowed.
-        // SAFETY: no memory is involved.
-        unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+        go_first();
         let start = Instant::now();
         let reason = self.collect(start);
         attached.detach();
@@ -378,6 +376,13 @@ struct Ready {
     records: bool,
     target_gone: bool,
     idle: bool,
+}
+
+/// Falling behind loses events, so the calling thread gets a processor before others (nice -20),
+/// where that is allowed.
+pub fn go_first() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }
 
 fn is_exit(record: &[u8]) -> bool {
