@@ -7,8 +7,20 @@
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 /// The six system calls of Linux native AIO.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    TryFromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
 #[repr(u32)]
 pub enum Syscall {
     /// `io_setup(nr_events, ctxp)`
@@ -27,8 +39,14 @@ pub enum Syscall {
 
 impl Syscall {
     /// All six, in the order of their numbers.
-    pub const ALL: [Self; 6] =
-        [Self::Setup, Self::Destroy, Self::Getevents, Self::Submit, Self::Cancel, Self::Pgetevents];
+    pub const ALL: [Self; 6] = [
+        Self::Setup,
+        Self::Destroy,
+        Self::Getevents,
+        Self::Submit,
+        Self::Cancel,
+        Self::Pgetevents,
+    ];
 
     /// The call with this x86-64 number (arch/x86/entry/syscalls/syscall_64.tbl).
     #[inline(always)]
@@ -65,8 +83,9 @@ pub const fn is_i386_aio(number: u64) -> bool {
 }
 
 /// `struct iocb` as the program wrote it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Iocb {
     /// The program's own value, given back in the event.
@@ -96,8 +115,9 @@ pub struct Iocb {
 }
 
 /// `struct io_event`: one completion.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct IoEvent {
     /// `aio_data` of the iocb.
@@ -111,8 +131,9 @@ pub struct IoEvent {
 }
 
 /// The head of a completion ring, at the address that is the context's handle.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct RingHeader {
     /// The kernel's index into the table of contexts.
@@ -139,8 +160,9 @@ impl RingHeader {
 }
 
 /// `struct __kernel_timespec`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
 #[repr(C)]
 pub struct Timespec {
     /// Seconds

@@ -14,11 +14,26 @@ pub struct Program {
 /// the attach is followed; exits before enters, so that a call that is entered under our eyes is
 /// also left under them.
 pub const SYSCALL_SET: [Program; 5] = [
-    Program { name: "process_fork", tracepoint: "sched_process_fork" },
-    Program { name: "process_exec", tracepoint: "sched_process_exec" },
-    Program { name: "process_exit", tracepoint: "sched_process_exit" },
-    Program { name: "sys_exit", tracepoint: "sys_exit" },
-    Program { name: "sys_enter", tracepoint: "sys_enter" },
+    Program {
+        name: "process_fork",
+        tracepoint: "sched_process_fork",
+    },
+    Program {
+        name: "process_exec",
+        tracepoint: "sched_process_exec",
+    },
+    Program {
+        name: "process_exit",
+        tracepoint: "sched_process_exit",
+    },
+    Program {
+        name: "sys_exit",
+        tracepoint: "sys_exit",
+    },
+    Program {
+        name: "sys_enter",
+        tracepoint: "sys_enter",
+    },
 ];
 
 /// The ring buffer that carries the records.

@@ -30,8 +30,7 @@ pub const ITEMS_PER_CALL: usize = 4096;
 pub const PATH_BYTES: usize = 128;
 
 /// What a record is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u16)]
 #[expect(missing_docs, reason = "each names the record type it announces")]
 pub enum Kind {
@@ -62,8 +61,7 @@ pub mod flag {
 }
 
 /// How a piece of user memory came to us.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u32)]
 pub enum Memory {
     /// It could not be read (or there was nothing to read): the bytes mean nothing.
@@ -75,8 +73,7 @@ pub enum Memory {
 }
 
 /// First in every record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Header {
     /// What follows.
@@ -94,8 +91,7 @@ pub struct Header {
 }
 
 /// A call, when it is over.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Call {
     /// The record's header; its time is when the call returned.
@@ -113,8 +109,7 @@ pub struct Call {
 }
 
 /// The ring, looked at once.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RingSample {
     /// Next entry to reap.
@@ -129,12 +124,16 @@ pub struct RingSample {
 
 impl RingSample {
     /// Nothing known.
-    pub const UNREAD: Self = Self { head: 0, tail: 0, nr: 0, memory: Memory::Unread };
+    pub const UNREAD: Self = Self {
+        head: 0,
+        tail: 0,
+        nr: 0,
+        memory: Memory::Unread,
+    };
 }
 
 /// io_submit, entered; followed by `count` [`SubmittedIocb`]s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Submit {
     /// The record's header; its time is when the call was entered, in late records too.
@@ -150,8 +149,7 @@ pub struct Submit {
 }
 
 /// One iocb of an io_submit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SubmittedIocb {
     /// Where it is; means nothing if `pointer` is unread.
@@ -165,8 +163,7 @@ pub struct SubmittedIocb {
 }
 
 /// io_submit, left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Submitted {
     /// The call.
@@ -176,8 +173,7 @@ pub struct Submitted {
 }
 
 /// io_setup, left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Setup {
     /// The call.
@@ -191,8 +187,7 @@ pub struct Setup {
 }
 
 /// io_cancel, left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Cancel {
     /// The call.
@@ -208,8 +203,7 @@ pub struct Cancel {
 }
 
 /// io_destroy, left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Destroy {
     /// The call.
@@ -219,8 +213,7 @@ pub struct Destroy {
 }
 
 /// io_getevents or io_pgetevents, left; followed by `count` [`IoEvent`]s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Events {
     /// The call.
@@ -231,7 +224,7 @@ pub struct Events {
     pub timeout: Timespec,
     /// Whether the timeout could be read; unread also when there is none.
     pub timeout_memory: Memory,
-    /// Whether the signal set could be read; unread also when there is none.
+    /// Whether the structure with the signal set could be read; unread also when there is none.
     pub sigset_memory: Memory,
     /// io_pgetevents: where the signal mask is.
     pub sigset_address: u64,
@@ -245,13 +238,12 @@ pub struct Events {
     pub count: u32,
     /// Whether they could be read.
     pub memory: Memory,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// io_pgetevents: whether the mask could be read.
+    pub mask_memory: Memory,
 }
 
 /// Entries that are new in a ring; followed by `count` [`IoEvent`]s.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Ring {
     /// The record's header.
@@ -269,8 +261,7 @@ pub struct Ring {
 }
 
 /// A call that will never return: the thread died in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Abandoned {
     /// The call; `ret` means nothing.
@@ -278,8 +269,7 @@ pub struct Abandoned {
 }
 
 /// What happened to a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u32)]
 pub enum Change {
     /// A thread makes its first AIO call since the attach.
@@ -293,8 +283,7 @@ pub enum Change {
 }
 
 /// A process changed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Process {
     /// The record's header.
@@ -321,8 +310,7 @@ pub struct Process {
 }
 
 /// A thread's state between enter and exit, also read by the program for calls that never return.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Thread {
     /// When the call was entered.
@@ -357,13 +345,14 @@ impl Thread {
     /// The call being made.
     #[inline(always)]
     pub fn call(&self) -> Option<Syscall> {
-        Syscall::ALL.into_iter().find(|call| *call as u32 == self.syscall)
+        Syscall::ALL
+            .into_iter()
+            .find(|call| *call as u32 == self.syscall)
     }
 }
 
 /// Identity of a context on the kernel side.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ContextKey {
     /// As in [`Process::space`].
@@ -373,8 +362,7 @@ pub struct ContextKey {
 }
 
 /// What the kernel side remembers of a context.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Context {
     /// Ring size; 0 until the ring could be read.

@@ -17,8 +17,7 @@ pub mod target {
 pub const ABSENT: u32 = u32::MAX;
 
 /// Read-only settings of the probes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Settings {
     /// With [`target::CGROUP`]: the cgroup's id.
@@ -39,10 +38,12 @@ pub struct Settings {
 
 /// Byte offsets in kernel structures, taken from the running kernel's BTF ([`ABSENT`] if not
 /// there). Field names are `struct_member`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[derive(FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-#[expect(missing_docs, reason = "each is the offset of the member it is named after")]
+#[expect(
+    missing_docs,
+    reason = "each is the offset of the member it is named after"
+)]
 pub struct Offsets {
     pub task_thread_info_status: u32,
     pub task_pid: u32,

@@ -3,7 +3,9 @@
 //! made an AIO call.
 
 use aiotrace_common::settings::target;
-use aya_ebpf::{helpers::generated::bpf_get_current_ancestor_cgroup_id, macros::map, maps::HashMap};
+use aya_ebpf::{
+    helpers::generated::bpf_get_current_ancestor_cgroup_id, macros::map, maps::HashMap,
+};
 
 use crate::settings::setting;
 

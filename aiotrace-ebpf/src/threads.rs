@@ -49,14 +49,18 @@ pub fn current(time: u64) -> Result<Option<(*mut Thread, bool)>, Lost> {
 #[inline(always)]
 fn begin(kernel: KernelIds, time: u64) -> Result<Option<*mut Thread>, Lost> {
     let task = Task::current();
-    let Some(ids) = task.ids(kernel) else { return Ok(None) };
+    let Some(ids) = task.ids(kernel) else {
+        return Ok(None);
+    };
     if setting!(pid_namespace) != 0 && !targets::contain(ids.pid) {
         return Ok(None);
     }
     if !targets::is_known(ids.pid) && !targets::add(ids.pid) {
         return Err(Lost::NoTargetSlot);
     }
-    THREADS.insert(&kernel.tid, &EMPTY, 0).map_err(|_| Lost::NoThreadSlot)?;
+    THREADS
+        .insert(&kernel.tid, &EMPTY, 0)
+        .map_err(|_| Lost::NoThreadSlot)?;
     let thread = THREADS.get_ptr_mut(&kernel.tid).ok_or(Lost::NoThreadSlot)?;
     // SAFETY: the slot belongs to the running thread.
     let slot = unsafe { &mut *thread };

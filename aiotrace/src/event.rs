@@ -380,8 +380,32 @@ mod tests {
 
     #[test]
     fn unreaped_counts_around_the_end_of_the_ring() {
-        assert_eq!(Ring { head: 120, tail: 4, nr: 127 }.unreaped(), 11);
-        assert_eq!(Ring { head: 5, tail: 5, nr: 127 }.unreaped(), 0);
-        assert_eq!(Ring { head: 999, tail: 5, nr: 127 }.unreaped(), 0);
+        assert_eq!(
+            Ring {
+                head: 120,
+                tail: 4,
+                nr: 127
+            }
+            .unreaped(),
+            11
+        );
+        assert_eq!(
+            Ring {
+                head: 5,
+                tail: 5,
+                nr: 127
+            }
+            .unreaped(),
+            0
+        );
+        assert_eq!(
+            Ring {
+                head: 999,
+                tail: 5,
+                nr: 127
+            }
+            .unreaped(),
+            0
+        );
     }
 }

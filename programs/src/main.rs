@@ -1,1 +1,74 @@
-fn main(){}
+//! Tiny real programs that use Linux native AIO, one per behaviour. The tests of aiotrace run
+//! them, natively and in virtual machines; `leak` is the workload of `cargo xtask demo`.
+//!
+//! `aio-programs NAME [ARGUMENT]`. Some programs write `ready` and wait for a line on their standard
+//! input, so that a test can attach to them.
+
+mod aio;
+mod basic;
+mod errnos;
+mod libaio;
+mod memory;
+mod processes;
+mod reaping;
+mod threads;
+
+use std::io::{Write as _, stdin, stdout};
+
+fn main() {
+    let mut args = std::env::args().skip(1);
+    let name = args.next().unwrap_or_default();
+    let argument = args.next();
+    let number = |default: u64| {
+        argument
+            .as_deref()
+            .map_or(default, |it| it.parse().expect("a number"))
+    };
+    match name.as_str() {
+        "submit" => basic::submit(number(1)),
+        "pairs" => basic::pairs(number(1000)),
+        "storm" => basic::storm(),
+        "leak" => basic::leak(),
+        "wait" => {
+            wait();
+            basic::pairs(number(10));
+        }
+        "wait-twice" => {
+            wait();
+            basic::pairs(number(10));
+            wait();
+        }
+        "errnos" => errnos::all(),
+        "libaio" => libaio::all(),
+        "unreadable" => memory::unreadable(),
+        "late" => memory::late(),
+        "hostile" => basic::hostile(),
+        "threads" => threads::many(number(64)),
+        "reuse" => threads::reuse(number(1000)),
+        "reap-ring" => reaping::from_the_ring(number(500)),
+        "blocked" => reaping::blocked(number(2000)),
+        "fork" => processes::fork_many(number(200)),
+        "exec" => processes::exec(),
+        "seccomp" => processes::seccomp(),
+        "exit-status" => processes::exit_with(number(0)),
+        _ => {
+            eprintln!("no such program: {name:?}");
+            std::process::exit(2);
+        }
+    }
+}
+
+/// Writes `ready` and waits for a line.
+pub fn wait() {
+    say("ready");
+    let mut line = String::new();
+    stdin().read_line(&mut line).expect("standard input");
+}
+
+/// Writes a line at once.
+pub fn say(line: &str) {
+    let mut out = stdout().lock();
+    writeln!(out, "{line}")
+        .and_then(|()| out.flush())
+        .expect("standard output");
+}

@@ -21,7 +21,9 @@ use crate::{
 #[inline(always)]
 pub fn enter(syscall: Syscall, regs: *const pt_regs) -> Result<(), Lost> {
     let time = now();
-    let Some((thread, _)) = threads::current(time)? else { return Ok(()) };
+    let Some((thread, _)) = threads::current(time)? else {
+        return Ok(());
+    };
     if Task::current().in_compat_syscall() {
         // A 32-bit call that happens to have this number.
         return Ok(());
@@ -70,7 +72,9 @@ pub fn enter_compat() -> Result<(), Lost> {
 #[inline(always)]
 pub fn exit(syscall: Syscall, regs: *const pt_regs, ret: i64) -> Result<(), Lost> {
     let time = now();
-    let Some((thread, new)) = threads::current(time)? else { return Ok(()) };
+    let Some((thread, new)) = threads::current(time)? else {
+        return Ok(());
+    };
     // SAFETY: the slot belongs to the running thread.
     let thread = unsafe { &mut *thread };
     let entered = thread.syscall == syscall as u32;
@@ -108,7 +112,13 @@ pub fn exit(syscall: Syscall, regs: *const pt_regs, ret: i64) -> Result<(), Lost
             ring::sample(thread, handle, Moment::Exit, time)
         }
     };
-    let left = Left { syscall, time, ret, flags, entered };
+    let left = Left {
+        syscall,
+        time,
+        ret,
+        flags,
+        entered,
+    };
     match syscall {
         Syscall::Setup => setup::left(thread, &left),
         Syscall::Destroy => destroy::left(thread, &left),
@@ -123,7 +133,14 @@ pub fn exit(syscall: Syscall, regs: *const pt_regs, ret: i64) -> Result<(), Lost
 fn arguments(regs: *const pt_regs) -> [u64; 6] {
     // SAFETY: a tracepoint argument; the verifier checks each access.
     unsafe {
-        [(*regs).rdi, (*regs).rsi, (*regs).rdx, (*regs).r10, (*regs).r8, (*regs).r9]
+        [
+            (*regs).rdi,
+            (*regs).rsi,
+            (*regs).rdx,
+            (*regs).r10,
+            (*regs).r8,
+            (*regs).r9,
+        ]
     }
 }
 
@@ -148,5 +165,9 @@ pub fn kept_sample(thread: &Thread) -> RingSample {
 /// Back from the number in the slot.
 #[inline(always)]
 pub fn memory(value: u32) -> Memory {
-    if value == Memory::Read as u32 { Memory::Read } else { Memory::Unread }
+    if value == Memory::Read as u32 {
+        Memory::Read
+    } else {
+        Memory::Unread
+    }
 }

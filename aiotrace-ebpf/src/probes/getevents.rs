@@ -2,9 +2,7 @@
 
 use aiotrace_common::{
     abi::{IoEvent, Syscall, Timespec},
-    record::{
-        EVENTS_PER_RECORD, Events, ITEMS_PER_CALL, Kind, Memory, RingSample, Thread, flag,
-    },
+    record::{EVENTS_PER_RECORD, Events, ITEMS_PER_CALL, Kind, Memory, RingSample, Thread, flag},
 };
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 
@@ -34,7 +32,11 @@ struct Sigset {
 #[inline(always)]
 pub fn entered(thread: &mut Thread) {
     let timeout = timeout(thread);
-    thread.timeout_memory = if timeout.is_some() { Memory::Read } else { Memory::Unread } as u32;
+    thread.timeout_memory = if timeout.is_some() {
+        Memory::Read
+    } else {
+        Memory::Unread
+    } as u32;
     thread.timeout = timeout.unwrap_or_default();
 }
 
@@ -48,7 +50,9 @@ fn timeout(thread: &Thread) -> Option<Timespec> {
 
 #[inline(always)]
 pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
-    let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(0) else { return };
+    let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(0) else {
+        return;
+    };
     let mut timeout_memory = calls::memory(thread.timeout_memory);
     if thread.args[4] != 0
         && timeout_memory == Memory::Unread
@@ -57,26 +61,33 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
         thread.timeout = timeout;
         timeout_memory = Memory::ReadLate;
     }
-    let mut sigset = Sigset { mask: 0, size: 0 };
-    let mut mask = None;
-    if matches!(left.syscall, Syscall::Pgetevents)
-        && thread.args[5] != 0
-        && let Some(given) = user::read::<Sigset>(thread.args[5])
-    {
-        sigset = given;
-        mask = user::read::<u64>(sigset.mask);
-    }
+    let is_pgetevents = matches!(left.syscall, Syscall::Pgetevents);
+    let sigset = if is_pgetevents {
+        user::read::<Sigset>(thread.args[5])
+    } else {
+        None
+    };
+    let mask = sigset.as_ref().and_then(|it| user::read::<u64>(it.mask));
 
     // SAFETY: scratch memory of this CPU and of this program alone.
     let Scratch { record, events } = unsafe { &mut *scratch };
     record.ring = sample;
     record.timeout = thread.timeout;
     record.timeout_memory = timeout_memory;
-    record.sigset_memory = if mask.is_some() { Memory::Read } else { Memory::Unread };
+    record.sigset_memory = if sigset.is_some() {
+        Memory::Read
+    } else {
+        Memory::Unread
+    };
+    record.mask_memory = if mask.is_some() {
+        Memory::Read
+    } else {
+        Memory::Unread
+    };
+    let sigset = sigset.unwrap_or(Sigset { mask: 0, size: 0 });
     record.sigset_address = sigset.mask;
     record.sigset_size = sigset.size;
     record.sigset = mask.unwrap_or(0);
-    record.reserved = 0;
 
     let total = left.ret.clamp(0, ITEMS_PER_CALL as i64) as u32;
     record.first = 0;
@@ -92,8 +103,7 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
         let header = records::header(thread, Kind::Events, flags, left.time);
         record.call = records::call(thread, header, left);
         let bytes = count as usize * size_of::<IoEvent>();
-        let address =
-            thread.args[3].wrapping_add(u64::from(first) * size_of::<IoEvent>() as u64);
+        let address = thread.args[3].wrapping_add(u64::from(first) * size_of::<IoEvent>() as u64);
         // SAFETY: `count` is at most the array's length.
         let read = unsafe { user::read_into(&raw mut *events, bytes as u32, address) };
         record.memory = if read { Memory::Read } else { Memory::Unread };

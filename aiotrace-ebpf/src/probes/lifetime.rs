@@ -1,8 +1,6 @@
 //! Processes: fork, exec, exit. The set of targets is kept here.
 
-use aiotrace_common::record::{
-    Abandoned, Change, Header, Kind, Lost, PATH_BYTES, Process, Thread,
-};
+use aiotrace_common::record::{Abandoned, Change, Header, Kind, Lost, PATH_BYTES, Process, Thread};
 
 use super::calls::now;
 use crate::{
@@ -22,11 +20,15 @@ pub fn fork(child: Task) -> Result<(), Lost> {
         return Ok(()); // a thread
     }
     let parent = Task::current();
-    let Some(ids) = parent.ids(kernel) else { return Ok(()) };
+    let Some(ids) = parent.ids(kernel) else {
+        return Ok(());
+    };
     if !targets::is_known(ids.pid) {
         return Ok(());
     }
-    let Some(child_ids) = child.ids(of_child) else { return Ok(()) };
+    let Some(child_ids) = child.ids(of_child) else {
+        return Ok(());
+    };
     let followed = setting!(follow) != 0 && targets::add(child_ids.pid);
     emit(Change::Fork, parent, uncounted(ids), |record| {
         // SAFETY: room in the ring buffer.
@@ -36,7 +38,11 @@ pub fn fork(child: Task) -> Result<(), Lost> {
             (*record).space = child.space();
         }
     });
-    if setting!(follow) != 0 && !followed { Err(Lost::NoTargetSlot) } else { Ok(()) }
+    if setting!(follow) != 0 && !followed {
+        Err(Lost::NoTargetSlot)
+    } else {
+        Ok(())
+    }
 }
 
 /// The running thread, `old_tid` until now, executes a new program.
@@ -46,7 +52,9 @@ pub fn exec(task: Task, old_tid: u32, binprm: *const u8) -> Result<(), Lost> {
     // The other threads are dead, and the address space is another.
     threads::remove(old_tid);
     threads::remove(kernel.tid);
-    let Some(ids) = task.ids(kernel) else { return Ok(()) };
+    let Some(ids) = task.ids(kernel) else {
+        return Ok(());
+    };
     if !targets::is_known(ids.pid) {
         return Ok(());
     }
@@ -76,7 +84,9 @@ pub fn exit(task: Task) -> Result<(), Lost> {
     if !task.process_is_dead() {
         return Ok(());
     }
-    let Some(ids) = task.ids(kernel) else { return Ok(()) };
+    let Some(ids) = task.ids(kernel) else {
+        return Ok(());
+    };
     // Two threads may both be the last; one of them removes the process.
     if targets::remove(ids.pid) {
         emit(Change::Exit, task, uncounted(ids), |record| {
@@ -91,11 +101,21 @@ pub fn exit(task: Task) -> Result<(), Lost> {
 #[inline(always)]
 fn abandon(thread: &mut Thread) {
     let Some(syscall) = thread.call() else { return };
-    let left = Left { syscall, time: now(), ret: 0, flags: 0, entered: true };
+    let left = Left {
+        syscall,
+        time: now(),
+        ret: 0,
+        flags: 0,
+        entered: true,
+    };
     let header = records::header(thread, Kind::Abandoned, 0, left.time);
     records::emit(|record: *mut Abandoned| {
         // SAFETY: room in the ring buffer.
-        unsafe { *record = Abandoned { call: records::call(thread, header, &left) } };
+        unsafe {
+            *record = Abandoned {
+                call: records::call(thread, header, &left),
+            }
+        };
     });
 }
 
@@ -109,7 +129,14 @@ pub fn seen(task: Task, thread: &mut Thread, time: u64) {
 /// A change outside of any sequence.
 #[inline(always)]
 fn uncounted(ids: Ids) -> Header {
-    Header { kind: Kind::Process, flags: 0, seq: 0, time: now(), pid: ids.pid, tid: ids.tid }
+    Header {
+        kind: Kind::Process,
+        flags: 0,
+        seq: 0,
+        time: now(),
+        pid: ids.pid,
+        tid: ids.tid,
+    }
 }
 
 #[inline(always)]

@@ -36,7 +36,12 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     let header = records::header(thread, Kind::Submitted, left.flags, left.time);
     records::emit(|record: *mut Submitted| {
         // SAFETY: room in the ring buffer.
-        unsafe { *record = Submitted { call: records::call(thread, header, left), ring: sample } };
+        unsafe {
+            *record = Submitted {
+                call: records::call(thread, header, left),
+                ring: sample,
+            }
+        };
     });
 }
 
@@ -44,7 +49,9 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
 #[inline(always)]
 fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, how: Memory) {
     let late = matches!(how, Memory::ReadLate);
-    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late as u32) else { return };
+    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late as u32) else {
+        return;
+    };
     // SAFETY: scratch memory of this CPU and program.
     let record = unsafe { &mut (*scratch).record };
     let total = (thread.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
@@ -82,7 +89,9 @@ fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, how: Memory) 
 #[inline(never)]
 pub extern "C" fn read_iocbs(late: u32) -> u32 {
     let late = late & 1;
-    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late) else { return 0 };
+    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late) else {
+        return 0;
+    };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { record, iocbs } = unsafe { &mut *scratch };
     let pointers = record.args[2].wrapping_add(u64::from(record.first) * 8);
@@ -106,7 +115,9 @@ fn read_iocb(slot: &mut SubmittedIocb, pointer: u64, how: u32) -> u32 {
     let no_iocb = user::read_or_fail(&mut slot.iocb, slot.address);
     // SAFETY: 0 is Unread, and the masks leave either that or `how`.
     unsafe {
-        (&raw mut slot.pointer).cast::<u32>().write(how & !no_pointer);
+        (&raw mut slot.pointer)
+            .cast::<u32>()
+            .write(how & !no_pointer);
         (&raw mut slot.memory).cast::<u32>().write(how & !no_iocb);
     }
     no_pointer | no_iocb

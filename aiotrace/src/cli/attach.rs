@@ -6,8 +6,7 @@ use anyhow::Result;
 use clap::Args;
 
 use super::{
-    Hint,
-    cgroup,
+    Hint, cgroup,
     session::{Plan, Scope, Session, Show},
 };
 use crate::process::{self, OpenError, Opened};
@@ -40,13 +39,21 @@ struct Target {
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
-    let Target { pids, cgroup, all: _ } = options.target;
+    let Target {
+        pids,
+        cgroup,
+        all: _,
+    } = options.target;
     let scope = match cgroup {
         Some(path) => Scope::Cgroup(cgroup::find(&path)?),
         None if pids.is_empty() => Scope::All,
         None => Scope::Processes(open_all(&pids)?),
     };
-    let plan = Plan { scope, follow: options.follow, launched: false };
+    let plan = Plan {
+        scope,
+        follow: options.follow,
+        launched: false,
+    };
     Session::prepare(&options.show, plan)?.trace(|| Ok(()))?;
     Ok(0)
 }
@@ -56,7 +63,10 @@ fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {
     for &id in pids {
         let process = process::open(id).map_err(explain)?;
         if process.pid != id {
-            eprintln!("aiotrace: {id} is a thread of process {}: tracing the process", process.pid);
+            eprintln!(
+                "aiotrace: {id} is a thread of process {}: tracing the process",
+                process.pid
+            );
         }
         if process.is_32_bit {
             eprintln!(
@@ -73,8 +83,10 @@ fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {
 
 fn explain(error: OpenError) -> anyhow::Error {
     let hint = match &error {
-        OpenError::Gone(_) => "it may have ended, or have another id here if it is in a container; \
-                               `pidof NAME` or `ps -e` show what runs",
+        OpenError::Gone(_) => {
+            "it may have ended, or have another id here if it is in a container; \
+                               `pidof NAME` or `ps -e` show what runs"
+        }
         OpenError::Other { .. } => "run as root",
     };
     anyhow::Error::new(error).context(Hint(hint.to_owned()))

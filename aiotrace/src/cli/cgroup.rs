@@ -26,7 +26,11 @@ pub fn find(path: &Path) -> Result<Cgroup> {
     let id = std::fs::metadata(&directory)
         .with_context(|| format!("cannot look at {}", directory.display()))?
         .ino();
-    let level = directory.ancestors().skip(1).take_while(|it| is_cgroup2(it)).count() as u32;
+    let level = directory
+        .ancestors()
+        .skip(1)
+        .take_while(|it| is_cgroup2(it))
+        .count() as u32;
     Ok(Cgroup { id, level })
 }
 
@@ -35,13 +39,22 @@ fn locate(path: &Path) -> Result<PathBuf> {
         return Ok(std::fs::canonicalize(path)?);
     }
     let relative = path.strip_prefix("/").unwrap_or(path);
-    let found = MOUNTS.iter().map(|mount| Path::new(mount).join(relative)).find(|it| is_cgroup2(it));
+    let found = MOUNTS
+        .iter()
+        .map(|mount| Path::new(mount).join(relative))
+        .find(|it| is_cgroup2(it));
     match found {
         Some(found) => Ok(std::fs::canonicalize(found)?),
         None if path.exists() => {
-            bail!("{} is not a cgroup of the v2 hierarchy (/sys/fs/cgroup)", path.display())
+            bail!(
+                "{} is not a cgroup of the v2 hierarchy (/sys/fs/cgroup)",
+                path.display()
+            )
         }
-        None => bail!("no such cgroup: {} (see /proc/PID/cgroup, the line `0::`)", path.display()),
+        None => bail!(
+            "no such cgroup: {} (see /proc/PID/cgroup, the line `0::`)",
+            path.display()
+        ),
     }
 }
 

@@ -141,9 +141,9 @@ fn find_user(name: &str) -> Result<User> {
         Ok(id) => User::from_uid(nix::unistd::Uid::from_raw(id)),
         Err(_) => User::from_name(name),
     };
-    found?.with_context(|| format!("no such user: {name}")).map_err(|error| {
-        error.context(Hint("`getent passwd` lists the users".to_owned()))
-    })
+    found?
+        .with_context(|| format!("no such user: {name}"))
+        .map_err(|error| error.context(Hint("`getent passwd` lists the users".to_owned())))
 }
 
 fn become_program(

@@ -29,7 +29,12 @@ pub struct Options {
     #[command(flatten)]
     show: Show,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "CMD")]
+    #[arg(
+        required = true,
+        trailing_var_arg = true,
+        allow_hyphen_values = true,
+        value_name = "CMD"
+    )]
     command: Vec<OsString>,
 }
 
@@ -58,8 +63,7 @@ pub fn run(options: Options) -> Result<u8> {
             eprintln!("aiotrace: cannot execute {program}: {source}");
             return Ok(status);
         }
-        return Err(anyhow::Error::new(error)
-            .context(Hint(format!("{program} was not started"))));
+        return Err(anyhow::Error::new(error).context(Hint(format!("{program} was not started"))));
     }
     if let Reason::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = outcome.reason {
         // Who ends us means the program.

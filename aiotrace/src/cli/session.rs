@@ -85,7 +85,11 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
             .and_then(|it| Duration::try_from(it).ok())
             .ok_or_else(bad)?,
     };
-    if duration.is_zero() { Err(bad()) } else { Ok(duration) }
+    if duration.is_zero() {
+        Err(bad())
+    } else {
+        Ok(duration)
+    }
 }
 
 /// What is traced.
@@ -130,13 +134,21 @@ impl<'a> Session<'a> {
         let is_terminal = show.output.is_none() && io::stdout().is_terminal();
         let throttle = (is_terminal && !show.summary).then(Throttle::new);
         let probes = load(&plan).map_err(with_hint)?;
-        Ok(Self { show, probes, plan, output, throttle })
+        Ok(Self {
+            show,
+            probes,
+            plan,
+            output,
+            throttle,
+        })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over.
     pub fn trace(mut self, armed: impl FnOnce() -> Result<()>) -> Result<Outcome> {
         // Before any thread is made, so that all of them leave the signals to the collector.
-        drain::ending_signals().thread_block().context("cannot block signals")?;
+        drain::ending_signals()
+            .thread_block()
+            .context("cannot block signals")?;
         let start = Clock::now();
         let mut decoder = Decoder::default();
         let mut events = 0;
@@ -145,7 +157,9 @@ impl<'a> Session<'a> {
         let deaths = match self.plan.scope {
             Scope::Processes(processes) => {
                 for process in processes {
-                    self.probes.add_target(process.pid).map_err(anyhow::Error::from)?;
+                    self.probes
+                        .add_target(process.pid)
+                        .map_err(anyhow::Error::from)?;
                     if !self.plan.launched {
                         initial.push(attached(&process, start.start));
                     }
@@ -177,7 +191,11 @@ impl<'a> Session<'a> {
             failed: None,
         };
         shown.attempt(|output| {
-            output.start(&Start { clock: start, probes: "syscall", lacks: &LACKS })?;
+            output.start(&Start {
+                clock: start,
+                probes: "syscall",
+                lacks: &LACKS,
+            })?;
             output.flush()
         });
         for event in &initial {
@@ -223,8 +241,16 @@ impl<'a> Session<'a> {
             events += 1;
             shown.event(event);
         });
-        let losses = Losses { undecodable, ..end.losses };
-        let ended = Ended { time, events, losses, attached: end.attached };
+        let losses = Losses {
+            undecodable,
+            ..end.losses
+        };
+        let ended = Ended {
+            time,
+            events,
+            losses,
+            attached: end.attached,
+        };
         shown.finish(&ended)?;
         say_end(&ended, &end);
         Ok(Outcome { reason: end.reason })
@@ -293,8 +319,17 @@ fn attached(process: &Opened, time: u64) -> Event {
 
 fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
     let args = arguments(blocked.syscall, &blocked.args);
-    let unfinished = Unfinished { entered: None, args, why: Why::BlockedAtAttach };
-    Event { time, pid, tid: blocked.tid, body: Body::Unfinished(unfinished) }
+    let unfinished = Unfinished {
+        entered: None,
+        args,
+        why: Why::BlockedAtAttach,
+    };
+    Event {
+        time,
+        pid,
+        tid: blocked.tid,
+        body: Body::Unfinished(unfinished),
+    }
 }
 
 /// The output, and what must not stop the trace.
@@ -345,7 +380,8 @@ impl Shown {
             // Whoever read us has seen enough.
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Some(error) => {
-                Err(anyhow::Error::new(error).context("cannot write the output; the trace was stopped"))
+                Err(anyhow::Error::new(error)
+                    .context("cannot write the output; the trace was stopped"))
             }
             None => Ok(()),
         }
@@ -361,7 +397,11 @@ struct Throttle {
 
 impl Throttle {
     fn new() -> Self {
-        Self { second: Instant::now(), lines: 0, hidden: 0 }
+        Self {
+            second: Instant::now(),
+            lines: 0,
+            hidden: 0,
+        }
     }
 
     /// Begins a new second, if it is time, and says how much was hidden in the last one.
@@ -398,11 +438,18 @@ fn open_output(show: &Show) -> Result<Box<dyn Output>> {
         // https://no-color.org
         Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
     };
-    let options = text::Options { color, verbose: show.verbose, time: show.timestamps };
+    let options = text::Options {
+        color,
+        verbose: show.verbose,
+        time: show.timestamps,
+    };
     Ok(match (show.format, show.summary) {
-        (Format::Text, false) => {
-            Box::new(Text::new(writer, options, Paths::of_proc(), TimeZone::system()))
-        }
+        (Format::Text, false) => Box::new(Text::new(
+            writer,
+            options,
+            Paths::of_proc(),
+            TimeZone::system(),
+        )),
         (Format::Json, false) => Box::new(Json::new(writer, Paths::of_proc())),
         (Format::Text, true) => Box::new(Summary::text(writer)),
         (Format::Json, true) => Box::new(Summary::json(Json::new(writer, Paths::none()))),
@@ -428,7 +475,10 @@ fn say_end(ended: &Ended, end: &End) {
             .map(|(count, _, text)| format!("{} {text}", thousands(count)))
             .collect();
         let lost = thousands(total);
-        eprintln!("aiotrace: {events} events in {seconds:.1} s, {lost} LOST: {}", causes.join("; "));
+        eprintln!(
+            "aiotrace: {events} events in {seconds:.1} s, {lost} LOST: {}",
+            causes.join("; ")
+        );
     }
     if let Reason::TargetsGone = end.reason
         && ended.events == 0

@@ -18,8 +18,7 @@ use super::{
     summary,
 };
 use crate::event::{
-    self, Args, Body, Call, Change, Entry, Event, ExitStatus, Why, errno_name,
-    opcode_name,
+    self, Args, Body, Call, Change, Entry, Event, ExitStatus, Why, errno_name, opcode_name,
 };
 
 /// Lines are handed over in pieces of this size.
@@ -47,8 +46,12 @@ impl Serialize for Hex {
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let digits = text.strip_prefix("0x").ok_or_else(|| D::Error::custom("no 0x"))?;
-        u64::from_str_radix(digits, 16).map(Self).map_err(D::Error::custom)
+        let digits = text
+            .strip_prefix("0x")
+            .ok_or_else(|| D::Error::custom("no 0x"))?;
+        u64::from_str_radix(digits, 16)
+            .map(Self)
+            .map_err(D::Error::custom)
     }
 }
 
@@ -60,7 +63,10 @@ impl Serialize for Decimal {
 
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<str>::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+        Cow::<str>::deserialize(deserializer)?
+            .parse()
+            .map(Self)
+            .map_err(D::Error::custom)
     }
 }
 
@@ -436,7 +442,11 @@ pub struct Json<W> {
 impl<W: Write> Json<W> {
     /// Writes to `out`.
     pub fn new(out: W, paths: Paths) -> Self {
-        Self { out, line: Vec::new(), paths }
+        Self {
+            out,
+            line: Vec::new(),
+            paths,
+        }
     }
 
     fn write(&mut self, object: &impl Serialize) -> io::Result<()> {
@@ -472,7 +482,9 @@ impl<W: Write> Json<W> {
             ts: end.time.into(),
             events: end.events,
             lost: end.losses.total(),
-            lost_by_cause: causes.map(|(count, name, _)| (name.into(), count)).collect(),
+            lost_by_cause: causes
+                .map(|(count, name, _)| (name.into(), count))
+                .collect(),
             attached_ns: (end.attached.as_nanos() as u64).into(),
             calls,
         })
@@ -490,14 +502,24 @@ impl<W: Write> Json<W> {
                 optional(line, stored.as_ref(), |line, handle| hex(line, handle.0));
             }
             Args::Destroy { .. } => (),
-            Args::Submit { iocbs: list, truncated, .. } => {
+            Args::Submit {
+                iocbs: list,
+                truncated,
+                ..
+            } => {
                 put(line, ",\"iocbs\":");
                 iocbs(line, paths, event, list);
                 number(line, ",\"truncated\":", *truncated);
                 put(line, ",\"ring_before\":");
                 optional(line, call.ring_before.as_ref(), ring);
             }
-            Args::Getevents { timeout_value, sigset_value, list: events, truncated, .. } => {
+            Args::Getevents {
+                timeout_value,
+                sigset_value,
+                list: events,
+                truncated,
+                ..
+            } => {
                 put(line, ",\"timeout\":");
                 optional(line, timeout_value.as_ref(), |line, it| {
                     number(line, "{\"tv_sec\":", it.sec);
@@ -514,15 +536,26 @@ impl<W: Write> Json<W> {
                     line.push(b'}');
                 });
                 put(line, ",\"events\":");
-                list(line, events, |line, it| optional(line, it.as_ref(), io_event));
+                list(line, events, |line, it| {
+                    optional(line, it.as_ref(), io_event)
+                });
                 number(line, ",\"truncated\":", *truncated);
             }
-            Args::Cancel { iocb: address, value, .. } => {
+            Args::Cancel {
+                iocb: address,
+                value,
+                ..
+            } => {
                 put(line, ",\"iocb\":");
-                let known =
-                    event::Iocb { address: Some(*address), value: *value, read_late: false };
+                let known = event::Iocb {
+                    address: Some(*address),
+                    value: *value,
+                    read_late: false,
+                };
                 let known = value.map(|_| known);
-                optional(line, known.as_ref(), |line, it| iocb(line, paths, event, it));
+                optional(line, known.as_ref(), |line, it| {
+                    iocb(line, paths, event, it)
+                });
             }
         }
         put(line, ",\"ring\":");
@@ -563,7 +596,10 @@ impl<W: Write> Json<W> {
         let name = match change {
             Change::Attached => "attached",
             Change::Seen => "seen",
-            Change::Fork { child: pid, followed } => {
+            Change::Fork {
+                child: pid,
+                followed,
+            } => {
                 child = Some((*pid, *followed));
                 "fork"
             }
@@ -716,7 +752,11 @@ fn head(line: &mut Vec<u8>, event: &Event, call: &Call) {
         Some(entered) => {
             put(line, ",\"entered\":");
             decimal(line, entered);
-            number(line, ",\"duration_ns\":", event.time.saturating_sub(entered));
+            number(
+                line,
+                ",\"duration_ns\":",
+                event.time.saturating_sub(entered),
+            );
         }
         None => put(line, ",\"entered\":null,\"duration_ns\":null"),
     }
@@ -740,17 +780,30 @@ fn arguments(line: &mut Vec<u8>, args: &Args) {
     };
     put(line, ",\"args\":");
     match args {
-        Args::Setup { nr_events, ctxp, .. } => {
+        Args::Setup {
+            nr_events, ctxp, ..
+        } => {
             number(line, "{\"nr_events\":", *nr_events);
             address(line, ",\"ctxp\":", ctxp.0);
         }
         Args::Destroy { ctx } => address(line, "{\"ctx\":", ctx.0),
-        Args::Submit { ctx, nr, iocbpp, .. } => {
+        Args::Submit {
+            ctx, nr, iocbpp, ..
+        } => {
             address(line, "{\"ctx\":", ctx.0);
             number(line, ",\"nr\":", *nr);
             address(line, ",\"iocbpp\":", iocbpp.0);
         }
-        Args::Getevents { syscall, ctx, min_nr, nr, events, timeout, sigset, .. } => {
+        Args::Getevents {
+            syscall,
+            ctx,
+            min_nr,
+            nr,
+            events,
+            timeout,
+            sigset,
+            ..
+        } => {
             address(line, "{\"ctx\":", ctx.0);
             number(line, ",\"min_nr\":", *min_nr);
             number(line, ",\"nr\":", *nr);
@@ -760,7 +813,9 @@ fn arguments(line: &mut Vec<u8>, args: &Args) {
                 address(line, ",\"sigset\":", sigset.0);
             }
         }
-        Args::Cancel { ctx, iocb, result, .. } => {
+        Args::Cancel {
+            ctx, iocb, result, ..
+        } => {
             address(line, "{\"ctx\":", ctx.0);
             address(line, ",\"iocb\":", iocb.0);
             address(line, ",\"result\":", result.0);
@@ -777,7 +832,9 @@ fn iocbs(line: &mut Vec<u8>, paths: &mut Paths, event: &Event, items: &[Option<e
 
 fn iocb(line: &mut Vec<u8>, paths: &mut Paths, event: &Event, it: &event::Iocb) {
     put(line, "{\"address\":");
-    optional(line, it.address.as_ref(), |line, address| hex(line, address.0));
+    optional(line, it.address.as_ref(), |line, address| {
+        hex(line, address.0)
+    });
     let Some(value) = it.value else {
         put(
             line,
@@ -787,7 +844,11 @@ fn iocb(line: &mut Vec<u8>, paths: &mut Paths, event: &Event, it: &event::Iocb) 
         );
         return;
     };
-    text(line, ",\"read\":", if it.read_late { "late" } else { "yes" });
+    text(
+        line,
+        ",\"read\":",
+        if it.read_late { "late" } else { "yes" },
+    );
     put(line, ",\"data\":");
     hex(line, value.data);
     number(line, ",\"key\":", value.key);
@@ -846,7 +907,9 @@ fn entries(line: &mut Vec<u8>, entries: &event::RingEntries) {
     number(line, ",\"count\":", entries.count);
     number(line, ",\"beyond\":", entries.beyond);
     put(line, ",\"entries\":");
-    optional(line, entries.list.as_ref(), |line, items| list(line, items, io_event));
+    optional(line, entries.list.as_ref(), |line, items| {
+        list(line, items, io_event)
+    });
     line.push(b'}');
 }
 

@@ -57,7 +57,11 @@ impl Counts {
         // Two digits, growing as needed: the bounds are valid.
         #[expect(clippy::expect_used, reason = "constant and valid arguments")]
         let durations = Histogram::new(2).expect("2 is a valid precision");
-        Self { calls: 0, errors: BTreeMap::new(), durations }
+        Self {
+            calls: 0,
+            errors: BTreeMap::new(),
+            durations,
+        }
     }
 
     fn add(&mut self, other: &Self) {
@@ -116,7 +120,12 @@ impl<W: Write> Summary<W> {
     }
 
     fn new(form: Form<W>) -> Self {
-        Self { form, counts: BTreeMap::new(), names: HashMap::new(), processes: 0 }
+        Self {
+            form,
+            counts: BTreeMap::new(),
+            names: HashMap::new(),
+            processes: 0,
+        }
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -150,7 +159,10 @@ impl<W: Write> Summary<W> {
         } else {
             0
         };
-        let counts = self.counts.entry((pid, syscall)).or_insert_with(Counts::new);
+        let counts = self
+            .counts
+            .entry((pid, syscall))
+            .or_insert_with(Counts::new);
         counts.calls += 1;
         if ret < 0 {
             *counts.errors.entry(ret).or_default() += 1;
@@ -219,24 +231,30 @@ impl<W: Write> Summary<W> {
     }
 }
 
-fn table(
-    out: &mut impl Write,
-    all: &BTreeMap<Syscall, Counts>,
-    rows: &[Row],
-) -> io::Result<()> {
+fn table(out: &mut impl Write, all: &BTreeMap<Syscall, Counts>, rows: &[Row]) -> io::Result<()> {
     if all.is_empty() {
         return writeln!(out, "no AIO calls");
     }
     heading(out, "")?;
     for (call, counts) in all {
-        row(out, call.name(), counts.calls, &counts.errors(), counts.durations())?;
+        row(
+            out,
+            call.name(),
+            counts.calls,
+            &counts.errors(),
+            counts.durations(),
+        )?;
     }
     let mut process = None;
     for it in rows {
         if process != Some(it.pid) {
             process = Some(it.pid);
             writeln!(out)?;
-            let title = if it.pid == 0 { it.name.clone() } else { format!("{}:{}", it.name, it.pid) };
+            let title = if it.pid == 0 {
+                it.name.clone()
+            } else {
+                format!("{}:{}", it.name, it.pid)
+            };
             heading(out, &title)?;
         }
         row(out, &it.call, it.calls, &it.errors, it.duration_ns)?;
@@ -245,7 +263,11 @@ fn table(
 }
 
 fn heading(out: &mut impl Write, title: &str) -> io::Result<()> {
-    let title = if title.is_empty() { "all processes" } else { title };
+    let title = if title.is_empty() {
+        "all processes"
+    } else {
+        title
+    };
     writeln!(
         out,
         "{title:<20} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}  errors by errno",

@@ -19,10 +19,13 @@ use super::{
     escape::escape,
     paths::Paths,
 };
-use crate::event::{
-    Address, Args, Body, Call, Change, Entry, Event, ExitStatus, IOCB_FLAGS, IoEvent, Iocb,
-    POLL_EVENTS, Process, RW_FLAGS, Ring, RingEntries, Sigset, Timespec, Unfinished, Why,
-    errno_name, opcode_name,
+use crate::{
+    errno,
+    event::{
+        Address, Args, Body, Call, Change, Entry, Event, ExitStatus, IOCB_FLAGS, IoEvent, Iocb,
+        POLL_EVENTS, Process, RW_FLAGS, Ring, RingEntries, Sigset, Timespec, Unfinished, Why,
+        errno_name, opcode_name,
+    },
 };
 
 /// Items shown of a list, unless verbose.
@@ -62,9 +65,20 @@ const NOTE: Style = AnsiColor::Yellow.on_default();
 impl<W: Write> Text<W> {
     /// Writes to `out`. Local times are those of `zone`.
     pub fn new(out: W, options: Options, paths: Paths, zone: TimeZone) -> Self {
-        let unknown = Clock { start: 0, to_wall: 0 };
+        let unknown = Clock {
+            start: 0,
+            to_wall: 0,
+        };
         let stamps = Stamps::new(options.time, unknown, zone.clone());
-        Self { out, options, line: Vec::new(), zone, stamps, paths, names: HashMap::default() }
+        Self {
+            out,
+            options,
+            line: Vec::new(),
+            zone,
+            stamps,
+            paths,
+            names: HashMap::default(),
+        }
     }
 
     /// Lines gather in the buffer; see [`Output::flush`].
@@ -157,14 +171,15 @@ impl<W: Write> Text<W> {
             Some(name) if call.ret <= -512 => {
                 self.styled(NOTE, "? ");
                 self.styled(NOTE, name);
-                self.line.extend_from_slice(b" (the program sees EINTR, or the call starts again)");
+                self.line
+                    .extend_from_slice(b" (the program sees EINTR, or the call starts again)");
             }
             Some(name) => {
                 self.styled_bytes(ERROR, |line| {
                     line.extend_from_slice(b"-1 ");
                     line.extend_from_slice(name.as_bytes());
                 });
-                let text = nix::errno::Errno::from_raw(-call.ret as i32).desc();
+                let text = errno::text(-call.ret as i32).unwrap_or_default();
                 let _ = write!(self.line, " ({text})");
             }
             None => number(&mut self.line, call.ret),
@@ -175,7 +190,11 @@ impl<W: Write> Text<W> {
         self.styled(CALL, args.syscall().name());
         self.line.push(b'(');
         match args {
-            Args::Setup { nr_events, ctxp, stored } => {
+            Args::Setup {
+                nr_events,
+                ctxp,
+                stored,
+            } => {
                 number(&mut self.line, *nr_events);
                 self.line.extend_from_slice(b", ");
                 match stored {
@@ -188,7 +207,13 @@ impl<W: Write> Text<W> {
                 }
             }
             Args::Destroy { ctx } => hex(&mut self.line, ctx.0),
-            Args::Submit { ctx, nr, iocbpp, iocbs, truncated } => {
+            Args::Submit {
+                ctx,
+                nr,
+                iocbpp,
+                iocbs,
+                truncated,
+            } => {
                 hex(&mut self.line, ctx.0);
                 self.line.extend_from_slice(b", ");
                 number(&mut self.line, *nr);
@@ -197,7 +222,9 @@ impl<W: Write> Text<W> {
                     address(&mut self.line, *iocbpp);
                 } else {
                     let fd_before = &mut None;
-                    self.list(iocbs, *truncated, |text, iocb| text.iocb(event, iocb, fd_before));
+                    self.list(iocbs, *truncated, |text, iocb| {
+                        text.iocb(event, iocb, fd_before)
+                    });
                 }
             }
             Args::Getevents {
@@ -234,10 +261,19 @@ impl<W: Write> Text<W> {
                     signal_set(&mut self.line, *sigset, *sigset_value);
                 }
             }
-            Args::Cancel { ctx, iocb, result, value } => {
+            Args::Cancel {
+                ctx,
+                iocb,
+                result,
+                value,
+            } => {
                 hex(&mut self.line, ctx.0);
                 self.line.extend_from_slice(b", ");
-                let iocb = Iocb { address: Some(*iocb), value: *value, read_late: false };
+                let iocb = Iocb {
+                    address: Some(*iocb),
+                    value: *value,
+                    read_late: false,
+                };
                 self.iocb(event, &Some(iocb), &mut None);
                 self.line.extend_from_slice(b", ");
                 address(&mut self.line, *result);
@@ -247,7 +283,11 @@ impl<W: Write> Text<W> {
     }
 
     fn list<T>(&mut self, items: &[T], truncated: u64, mut show: impl FnMut(&mut Self, &T)) {
-        let shown = if self.options.verbose { items.len() } else { items.len().min(SHORT) };
+        let shown = if self.options.verbose {
+            items.len()
+        } else {
+            items.len().min(SHORT)
+        };
         self.line.push(b'[');
         for (index, item) in items[..shown].iter().enumerate() {
             if index > 0 {
@@ -364,12 +404,22 @@ impl<W: Write> Text<W> {
             if let Some(ring) = ring {
                 let Ring { head, tail, nr } = ring;
                 let unreaped = ring.unreaped();
-                let _ = write!(line, " {label}[head={head} tail={tail} nr={nr} unreaped={unreaped}]");
+                let _ = write!(
+                    line,
+                    " {label}[head={head} tail={tail} nr={nr} unreaped={unreaped}]"
+                );
             }
         };
         show(&mut self.line, "ring_before", call.ring_before);
         show(&mut self.line, "ring", call.ring);
-        for RingEntries { first, count, beyond, list, .. } in &call.new_in_ring {
+        for RingEntries {
+            first,
+            count,
+            beyond,
+            list,
+            ..
+        } in &call.new_in_ring
+        {
             let _ = write!(self.line, " new_in_ring[{first}+{count}]=");
             match list {
                 Some(list) => self.list(list, u64::from(*beyond), |text, it| text.io_event(it)),
@@ -467,7 +517,9 @@ impl<W: Write> Output for Text<W> {
     }
 
     fn thinned(&mut self, hidden: u64) -> io::Result<()> {
-        let text = format!("... {hidden} lines not shown (a terminal gets at most 200 a second; -o FILE gets all)");
+        let text = format!(
+            "... {hidden} lines not shown (a terminal gets at most 200 a second; -o FILE gets all)"
+        );
         self.styled(NOTE, &text);
         self.finish_line()
     }
@@ -527,7 +579,9 @@ fn timespec(line: &mut Vec<u8>, at: Address, value: Option<Timespec>) {
 }
 
 fn signal_set(line: &mut Vec<u8>, at: Address, value: Option<Sigset>) {
-    let Some(set) = value else { return address(line, at) };
+    let Some(set) = value else {
+        return address(line, at);
+    };
     line.extend_from_slice(b"{sigmask=");
     match set.mask {
         Some(mask) => {
@@ -542,6 +596,7 @@ fn signal_set(line: &mut Vec<u8>, at: Address, value: Option<Sigset>) {
         }
         None => address(line, set.address),
     }
+    line.push(b',');
     count(line, "sigsetsize", set.size);
     line.push(b'}');
 }

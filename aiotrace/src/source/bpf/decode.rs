@@ -62,14 +62,15 @@ impl Decoder {
     ///
     /// # Errors
     /// [`Undecodable`]; the record is skipped.
-    pub fn feed(
-        &mut self,
-        bytes: &[u8],
-        mut event: impl FnMut(&Event),
-    ) -> Result<(), Undecodable> {
+    pub fn feed(&mut self, bytes: &[u8], mut event: impl FnMut(&Event)) -> Result<(), Undecodable> {
         let header: Header = prefix(bytes)?.0;
         let mut of = |body| {
-            let made = Event { time: header.time, pid: header.pid, tid: header.tid, body };
+            let made = Event {
+                time: header.time,
+                pid: header.pid,
+                tid: header.tid,
+                body,
+            };
             event(&made);
             made.body
         };
@@ -80,11 +81,17 @@ impl Decoder {
         if header.seq == 1 {
             // A new slot: the first call of the thread, or the first after exec.
             let blocked = thread.blocked;
-            *thread = Pending { seq: 1, blocked, ..Pending::default() };
+            *thread = Pending {
+                seq: 1,
+                blocked,
+                ..Pending::default()
+            };
         } else if header.seq != 0 {
             let missing = header.seq.wrapping_sub(thread.seq.wrapping_add(1));
             if missing != 0 {
-                of(Body::Lost { records: u64::from(missing) });
+                of(Body::Lost {
+                    records: u64::from(missing),
+                });
             }
             thread.seq = header.seq;
         }
@@ -151,7 +158,9 @@ impl Decoder {
         mut event: impl FnMut(&Event),
     ) {
         for thread in threads {
-            let Some(syscall) = thread.call() else { continue };
+            let Some(syscall) = thread.call() else {
+                continue;
+            };
             let pending = self.threads.entry(thread.tid).or_default();
             let mut args = pending.arguments(syscall, &thread.args);
             if let Args::Getevents { timeout_value, .. } = &mut args
@@ -191,8 +200,9 @@ impl Pending {
         if self.iocbs.len() < first + count {
             self.iocbs.resize(first + count, None);
         }
-        for (slot, bytes) in
-            self.iocbs[first..].iter_mut().zip(bytes.chunks_exact(size_of::<SubmittedIocb>()))
+        for (slot, bytes) in self.iocbs[first..]
+            .iter_mut()
+            .zip(bytes.chunks_exact(size_of::<SubmittedIocb>()))
         {
             let (found, _): (SubmittedIocb, _) = prefix(bytes)?;
             // What was read when it should be stays.
@@ -232,9 +242,11 @@ impl Pending {
             self.events.clear();
         }
         // Records in between may be lost.
-        self.events.resize(record.first as usize % (ITEMS_PER_CALL + 1), None);
+        self.events
+            .resize(record.first as usize % (ITEMS_PER_CALL + 1), None);
         if is_read(record.memory) {
-            self.events.extend(io_events(rest, record.count as usize)?.map(Some));
+            self.events
+                .extend(io_events(rest, record.count as usize)?.map(Some));
         } else {
             let count = record.count as usize % (ITEMS_PER_CALL + 1);
             self.events.resize(self.events.len() + count, None);
@@ -243,17 +255,20 @@ impl Pending {
             return Ok(());
         }
         let mut args = self.arguments(record.call.syscall, &record.call.args);
-        if let Args::Getevents { timeout_value, sigset, sigset_value, list, truncated, .. } =
-            &mut args
+        if let Args::Getevents {
+            timeout_value,
+            sigset_value,
+            list,
+            truncated,
+            ..
+        } = &mut args
         {
             *timeout_value = is_read(record.timeout_memory).then_some(record.timeout);
-            if sigset.0 != 0 {
-                *sigset_value = Some(Sigset {
-                    address: Address(record.sigset_address),
-                    size: record.sigset_size,
-                    mask: is_read(record.sigset_memory).then_some(record.sigset),
-                });
-            }
+            *sigset_value = is_read(record.sigset_memory).then_some(Sigset {
+                address: Address(record.sigset_address),
+                size: record.sigset_size,
+                mask: is_read(record.mask_memory).then_some(record.sigset),
+            });
             *list = std::mem::take(&mut self.events);
             *truncated = (record.call.ret.max(0) as u64).saturating_sub(list.len() as u64);
         }
@@ -263,7 +278,13 @@ impl Pending {
     /// The arguments of a call, with what is already known of its memory.
     fn arguments(&mut self, syscall: Syscall, args: &[u64; 6]) -> Args {
         let mut args = arguments(syscall, args);
-        if let Args::Submit { nr, iocbs, truncated, .. } = &mut args {
+        if let Args::Submit {
+            nr,
+            iocbs,
+            truncated,
+            ..
+        } = &mut args
+        {
             let recorded = (*nr).clamp(0, ITEMS_PER_CALL as i64) as usize;
             *iocbs = std::mem::take(&mut self.iocbs);
             // Where a record was lost, it is not known what was submitted.
@@ -301,7 +322,12 @@ impl Pending {
         });
         let body = of(body);
         // Give the vectors back for the next call.
-        if let Body::Call(Call { args, mut new_in_ring, .. }) = body {
+        if let Body::Call(Call {
+            args,
+            mut new_in_ring,
+            ..
+        }) = body
+        {
             match args {
                 Args::Submit { iocbs, .. } => self.iocbs = iocbs,
                 Args::Getevents { list, .. } => self.events = list,
@@ -326,7 +352,11 @@ impl Pending {
         if flags & flag::SECCOMP != 0 {
             return Entry::Denied;
         }
-        if flags & flag::KNOWN_THREAD == 0 { Entry::BeforeAttach } else { Entry::Missed }
+        if flags & flag::KNOWN_THREAD == 0 {
+            Entry::BeforeAttach
+        } else {
+            Entry::Missed
+        }
     }
 
     fn clear(&mut self) {
@@ -341,9 +371,11 @@ impl Pending {
 pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
     let ctx = Handle(args[0]);
     match syscall {
-        Syscall::Setup => {
-            Args::Setup { nr_events: args[0] as u32, ctxp: Address(args[1]), stored: None }
-        }
+        Syscall::Setup => Args::Setup {
+            nr_events: args[0] as u32,
+            ctxp: Address(args[1]),
+            stored: None,
+        },
         Syscall::Destroy => Args::Destroy { ctx },
         Syscall::Submit => Args::Submit {
             ctx,
@@ -360,7 +392,11 @@ pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
             events: Address(args[3]),
             timeout: Address(args[4]),
             timeout_value: None,
-            sigset: Address(if syscall == Syscall::Pgetevents { args[5] } else { 0 }),
+            sigset: Address(if syscall == Syscall::Pgetevents {
+                args[5]
+            } else {
+                0
+            }),
             sigset_value: None,
             list: Vec::new(),
             truncated: 0,
@@ -377,11 +413,16 @@ pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
 fn process(record: &record::Process) -> Process {
     let change = match record.change {
         record::Change::Seen => Change::Seen,
-        record::Change::Fork => {
-            Change::Fork { child: record.other, followed: record.followed != 0 }
-        }
-        record::Change::Exec => Change::Exec { path: until_nul(&record.path) },
-        record::Change::Exit => Change::Exit { status: ExitStatus::from_wait(record.status) },
+        record::Change::Fork => Change::Fork {
+            child: record.other,
+            followed: record.followed != 0,
+        },
+        record::Change::Exec => Change::Exec {
+            path: until_nul(&record.path),
+        },
+        record::Change::Exit => Change::Exit {
+            status: ExitStatus::from_wait(record.status),
+        },
     };
     Process {
         name: until_nul(&record.name),
@@ -393,7 +434,11 @@ fn process(record: &record::Process) -> Process {
 }
 
 fn until_nul(bytes: &[u8]) -> Vec<u8> {
-    bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
+    bytes
+        .split(|byte| *byte == 0)
+        .next()
+        .unwrap_or_default()
+        .to_vec()
 }
 
 fn is_read(memory: Memory) -> bool {
@@ -401,7 +446,11 @@ fn is_read(memory: Memory) -> bool {
 }
 
 fn ring(sample: RingSample) -> Option<Ring> {
-    is_read(sample.memory).then_some(Ring { head: sample.head, tail: sample.tail, nr: sample.nr })
+    is_read(sample.memory).then_some(Ring {
+        head: sample.head,
+        tail: sample.tail,
+        nr: sample.nr,
+    })
 }
 
 fn prefix<T: TryFromBytes>(bytes: &[u8]) -> Result<(T, &[u8]), Undecodable> {
@@ -417,5 +466,7 @@ fn io_events(
         .checked_mul(size)
         .and_then(|wanted| bytes.get(..wanted))
         .ok_or(Undecodable(bytes.len()))?;
-    Ok(array.chunks_exact(size).filter_map(|bytes| abi::IoEvent::read_from_bytes(bytes).ok()))
+    Ok(array
+        .chunks_exact(size)
+        .filter_map(|bytes| abi::IoEvent::read_from_bytes(bytes).ok()))
 }

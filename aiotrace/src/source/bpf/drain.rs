@@ -85,7 +85,8 @@ pub struct Batch {
 
 impl Batch {
     fn push(&mut self, record: &[u8]) {
-        self.bytes.extend_from_slice(&(record.len() as u32).to_ne_bytes());
+        self.bytes
+            .extend_from_slice(&(record.len() as u32).to_ne_bytes());
         self.bytes.extend_from_slice(record);
         self.records += 1;
     }
@@ -130,7 +131,9 @@ pub enum Deaths {
 
 /// The signals that end a trace. They must be blocked in every thread.
 pub fn ending_signals() -> SigSet {
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
+        .into_iter()
+        .collect()
 }
 
 /// The collecting thread, seen from outside.
@@ -155,7 +158,10 @@ impl Collector {
         let records = probes.records()?;
         let signals = SignalFd::with_flags(&ending_signals(), SfdFlags::SFD_NONBLOCK)?;
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake });
+        let stop = Arc::new(Stop {
+            asked: AtomicBool::new(false),
+            wake,
+        });
         let (sender, receiver) = sync_channel(QUEUE);
         let (spare, spares) = sync_channel(QUEUE);
         let attached = probes.attach()?;
@@ -175,7 +181,12 @@ impl Collector {
             .name("drain".into())
             .spawn(move || drain.run(attached))
             .map_err(StartError::Thread)?;
-        Ok(Self { receiver, spare, stop, thread: Some(thread) })
+        Ok(Self {
+            receiver,
+            spare,
+            stop,
+            thread: Some(thread),
+        })
     }
 
     /// The next message, waiting for it.
@@ -263,7 +274,11 @@ impl Drain {
 
     fn collect(&mut self, start: Instant) -> Reason {
         loop {
-            let wait = match self.until.duration.map(|it| it.saturating_sub(start.elapsed())) {
+            let wait = match self
+                .until
+                .duration
+                .map(|it| it.saturating_sub(start.elapsed()))
+            {
                 Some(Duration::ZERO) => return Reason::TimeOver,
                 Some(left) => left.min(LOOK_AGAIN),
                 None => LOOK_AGAIN,
@@ -338,7 +353,15 @@ impl Drain {
 
     /// Takes every record that is in the ring buffer, and hands them on.
     fn empty(&mut self) {
-        let Self { records, batch, process_exited, losses, spares, sender, .. } = self;
+        let Self {
+            records,
+            batch,
+            process_exited,
+            losses,
+            spares,
+            sender,
+            ..
+        } = self;
         while let Some(record) = records.next() {
             *process_exited |= is_exit(&record);
             batch.push(&record);
@@ -349,7 +372,6 @@ impl Drain {
         }
         hand_on(batch, spares, sender, losses);
     }
-
 }
 
 /// Puts the batch into the queue, or drops and counts it: never waits.
@@ -411,7 +433,10 @@ mod tests {
         for record in [&b"one"[..], b"", b"three"] {
             batch.push(record);
         }
-        assert_eq!(batch.records().collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
+        assert_eq!(
+            batch.records().collect::<Vec<_>>(),
+            [&b"one"[..], b"", b"three"]
+        );
         batch.clear();
         assert_eq!(batch.records().count(), 0);
     }

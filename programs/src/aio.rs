@@ -1,0 +1,182 @@
+//! The six system calls, raw: each returns what the kernel returned, a negative errno on failure.
+
+use std::os::fd::RawFd;
+
+/// libc has no name for it (arch/x86/entry/syscalls/syscall_64.tbl).
+const IO_PGETEVENTS: i64 = 333;
+
+pub const PREAD: u16 = 0;
+pub const PWRITE: u16 = 1;
+pub const POLL: u16 = 5;
+
+/// `struct iocb`
+#[derive(Clone, Copy, Default)]
+#[repr(C, align(8))]
+pub struct Iocb {
+    pub data: u64,
+    pub key: u32,
+    pub rw_flags: u32,
+    pub opcode: u16,
+    pub reqprio: i16,
+    pub fildes: i32,
+    pub buf: u64,
+    pub nbytes: u64,
+    pub offset: i64,
+    pub reserved2: u64,
+    pub flags: u32,
+    pub resfd: u32,
+}
+
+/// `struct io_event`
+#[derive(Clone, Copy, Default)]
+#[repr(C)]
+pub struct IoEvent {
+    pub data: u64,
+    pub obj: u64,
+    pub res: i64,
+    pub res2: i64,
+}
+
+/// `struct timespec`
+#[repr(C)]
+pub struct Timespec {
+    pub sec: i64,
+    pub nsec: i64,
+}
+
+impl Timespec {
+    pub fn millis(millis: i64) -> Self {
+        Self {
+            sec: millis / 1000,
+            nsec: millis % 1000 * 1_000_000,
+        }
+    }
+}
+
+fn call(number: i64, args: [u64; 6]) -> i64 {
+    // SAFETY: the kernel checks all addresses; that they may be wrong is the point of some tests.
+    let ret =
+        unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
+    if ret == -1 {
+        -i64::from(std::io::Error::last_os_error().raw_os_error().unwrap_or(0))
+    } else {
+        ret
+    }
+}
+
+pub fn setup_at(nr: u64, ctxp: u64) -> i64 {
+    call(libc::SYS_io_setup, [nr, ctxp, 0, 0, 0, 0])
+}
+
+/// A context for `nr` requests.
+pub fn setup(nr: u64) -> u64 {
+    let mut ctx = 0u64;
+    let ret = setup_at(nr, &raw mut ctx as u64);
+    assert_eq!(ret, 0, "io_setup({nr})");
+    ctx
+}
+
+pub fn destroy(ctx: u64) -> i64 {
+    call(libc::SYS_io_destroy, [ctx, 0, 0, 0, 0, 0])
+}
+
+pub fn submit_at(ctx: u64, nr: i64, iocbpp: u64) -> i64 {
+    call(libc::SYS_io_submit, [ctx, nr as u64, iocbpp, 0, 0, 0])
+}
+
+pub fn submit(ctx: u64, iocbs: &mut [Iocb]) -> i64 {
+    let pointers: Vec<u64> = iocbs
+        .iter_mut()
+        .map(|it| std::ptr::from_mut(it) as u64)
+        .collect();
+    submit_at(ctx, pointers.len() as i64, pointers.as_ptr() as u64)
+}
+
+pub fn getevents_at(ctx: u64, min: i64, nr: i64, events: u64, timeout: u64) -> i64 {
+    call(
+        libc::SYS_io_getevents,
+        [ctx, min as u64, nr as u64, events, timeout, 0],
+    )
+}
+
+pub fn getevents(ctx: u64, min: i64, events: &mut [IoEvent], timeout: Option<Timespec>) -> i64 {
+    let timeout = timeout
+        .as_ref()
+        .map_or(0, |it| std::ptr::from_ref(it) as u64);
+    getevents_at(
+        ctx,
+        min,
+        events.len() as i64,
+        events.as_mut_ptr() as u64,
+        timeout,
+    )
+}
+
+/// `sigset`: address of a `struct __aio_sigset`.
+pub fn pgetevents_at(ctx: u64, min: i64, nr: i64, events: u64, timeout: u64, sigset: u64) -> i64 {
+    call(
+        IO_PGETEVENTS,
+        [ctx, min as u64, nr as u64, events, timeout, sigset],
+    )
+}
+
+pub fn cancel(ctx: u64, iocb: u64, result: u64) -> i64 {
+    call(libc::SYS_io_cancel, [ctx, iocb, result, 0, 0, 0])
+}
+
+/// A read of 8 bytes.
+pub fn pread(fd: RawFd, buffer: &mut u64, data: u64) -> Iocb {
+    let buf = std::ptr::from_mut(buffer) as u64;
+    Iocb {
+        data,
+        opcode: PREAD,
+        fildes: fd,
+        buf,
+        nbytes: 8,
+        ..Iocb::default()
+    }
+}
+
+/// Waits until `fd` is readable.
+pub fn poll(fd: RawFd, data: u64) -> Iocb {
+    let events = libc::POLLIN as u64;
+    Iocb {
+        data,
+        opcode: POLL,
+        fildes: fd,
+        buf: events,
+        ..Iocb::default()
+    }
+}
+
+/// A file that reads as zeros, at once.
+pub fn zero() -> RawFd {
+    // SAFETY: a constant path.
+    let fd = unsafe { libc::open(c"/dev/zero".as_ptr(), libc::O_RDWR) };
+    assert!(fd >= 0, "/dev/zero");
+    fd
+}
+
+/// A pipe: read end, write end.
+pub fn pipe() -> (RawFd, RawFd) {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0, "pipe");
+    (ends[0], ends[1])
+}
+
+/// Anonymous pages.
+pub fn pages(count: usize) -> *mut u8 {
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    // SAFETY: a new mapping.
+    let at = unsafe { libc::mmap(std::ptr::null_mut(), count * 4096, protection, flags, -1, 0) };
+    assert_ne!(at, libc::MAP_FAILED, "mmap");
+    at.cast()
+}
+
+/// Takes a page away again.
+pub fn unmap(at: *mut u8) {
+    // SAFETY: a page of ours that nobody uses.
+    assert_eq!(unsafe { libc::munmap(at.cast(), 4096) }, 0, "munmap");
+}

@@ -1,0 +1,48 @@
+//! Through libaio, which returns the negative errno. Loaded at run time, so that building needs
+//! nothing.
+
+use std::ffi::{CStr, c_int, c_long, c_void};
+
+use crate::aio::{self, IoEvent, Iocb, Timespec};
+
+type Setup = unsafe extern "C" fn(c_int, *mut u64) -> c_int;
+type Destroy = unsafe extern "C" fn(u64) -> c_int;
+type Submit = unsafe extern "C" fn(u64, c_long, *mut *mut Iocb) -> c_int;
+type Getevents = unsafe extern "C" fn(u64, c_long, c_long, *mut IoEvent, *mut Timespec) -> c_int;
+
+/// A read, an error of each kind, the end.
+pub fn all() {
+    // SAFETY: libaio is loaded for good, and the types are those of its header.
+    unsafe {
+        let library = libc::dlopen(c"libaio.so.1".as_ptr(), libc::RTLD_NOW);
+        assert!(!library.is_null(), "libaio.so.1 is not installed");
+        let setup: Setup = std::mem::transmute(function(library, c"io_setup"));
+        let destroy: Destroy = std::mem::transmute(function(library, c"io_destroy"));
+        let submit: Submit = std::mem::transmute(function(library, c"io_submit"));
+        let getevents: Getevents = std::mem::transmute(function(library, c"io_getevents"));
+
+        assert_eq!(setup(0, &mut 0), -libc::EINVAL);
+        let mut ctx = 0;
+        assert_eq!(setup(4, &mut ctx), 0);
+        let mut buffer = 0;
+        let mut iocb = aio::pread(aio::zero(), &mut buffer, 3);
+        let mut pointers = [&raw mut iocb];
+        assert_eq!(submit(ctx, 1, pointers.as_mut_ptr()), 1);
+        let mut events = [IoEvent::default()];
+        assert_eq!(
+            getevents(ctx, 1, 1, events.as_mut_ptr(), std::ptr::null_mut()),
+            1
+        );
+        assert_eq!((events[0].data, events[0].res), (3, 8));
+        (*pointers[0]).fildes = 999;
+        assert_eq!(submit(ctx, 1, pointers.as_mut_ptr()), -libc::EBADF);
+        assert_eq!(destroy(ctx), 0);
+    }
+}
+
+unsafe fn function(library: *mut c_void, name: &CStr) -> *mut c_void {
+    // SAFETY: a loaded library and a NUL-terminated name.
+    let function = unsafe { libc::dlsym(library, name.as_ptr()) };
+    assert!(!function.is_null(), "{name:?}");
+    function
+}

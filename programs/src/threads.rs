@@ -1,0 +1,66 @@
+//! Many threads.
+
+use std::{
+    sync::{Mutex, mpsc::channel},
+    thread,
+};
+
+use crate::aio::{self, IoEvent, Iocb};
+
+/// `count` threads, each with a context of its own and 100 requests.
+pub fn many(count: u64) {
+    let threads: Vec<_> = (0..count)
+        .map(|_| thread::spawn(|| crate::basic::pairs(100)))
+        .collect();
+    for thread in threads {
+        thread.join().expect("a thread");
+    }
+}
+
+/// One thread submits; two reap and give each iocb back to be used again at once.
+pub fn reuse(count: u64) {
+    const IOCBS: u64 = 4;
+    let ctx = aio::setup(IOCBS);
+    let (free, frees) = channel::<u64>();
+    let mut iocbs = vec![Iocb::default(); IOCBS as usize];
+    let mut buffer = 0;
+    let fd = aio::zero();
+    for iocb in &mut iocbs {
+        *iocb = aio::pread(fd, &mut buffer, 0);
+        free.send(std::ptr::from_mut(iocb) as u64)
+            .expect("the channel");
+    }
+    let left = Mutex::new(count);
+    thread::scope(|scope| {
+        for _ in 0..2 {
+            let (free, left) = (free.clone(), &left);
+            scope.spawn(move || {
+                loop {
+                    {
+                        // One event for each turn taken, so that no thread waits for ever.
+                        let mut left = left.lock().expect("the count");
+                        if *left == 0 {
+                            break;
+                        }
+                        *left -= 1;
+                    }
+                    let mut events = [IoEvent::default()];
+                    assert_eq!(aio::getevents(ctx, 1, &mut events, None), 1, "io_getevents");
+                    let _ = free.send(events[0].obj);
+                }
+            });
+        }
+        for data in 1..=count {
+            let at = frees.recv().expect("the channel");
+            // SAFETY: the iocb was reaped, so it is ours again.
+            unsafe { (*(at as *mut Iocb)).data = data };
+            let pointers = [at];
+            assert_eq!(
+                aio::submit_at(ctx, 1, pointers.as_ptr() as u64),
+                1,
+                "io_submit"
+            );
+        }
+    });
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
