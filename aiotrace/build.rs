@@ -20,11 +20,7 @@ fn main() -> Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR")?);
     let root =
         PathBuf::from(env::var_os("CARGO_MANIFEST_DIR").context("CARGO_MANIFEST_DIR")?).join("..");
-    for dependency in [
-        "aiotrace-common/src",
-        "aiotrace-ebpf/src",
-        "aiotrace-ebpf/Cargo.toml",
-    ] {
+    for dependency in ["aiotrace-common/src", "aiotrace-ebpf/src", "aiotrace-ebpf/Cargo.toml"] {
         println!("cargo:rerun-if-changed={}", root.join(dependency).display());
     }
     let code = match build(&root) {
@@ -46,10 +42,7 @@ fn build(root: &Path) -> Result<()> {
     let linker = which::which("bpf-linker").map_err(|_| {
         // A file that is not there makes cargo ask again at the next build.
         if let Some(home) = env::var_os("CARGO_HOME").map(PathBuf::from) {
-            println!(
-                "cargo:rerun-if-changed={}",
-                home.join("bin/bpf-linker").display()
-            );
+            println!("cargo:rerun-if-changed={}", home.join("bin/bpf-linker").display());
         }
         anyhow!("bpf-linker is not installed")
     })?;
@@ -75,9 +68,7 @@ fn build(root: &Path) -> Result<()> {
     aya_build::build_ebpf(
         [aya_build::Package {
             name: "aiotrace-ebpf",
-            root_dir: directory
-                .to_str()
-                .context("the path of the sources is not UTF-8")?,
+            root_dir: directory.to_str().context("the path of the sources is not UTF-8")?,
             ..Default::default()
         }],
         aya_build::Toolchain::Custom(&toolchain),

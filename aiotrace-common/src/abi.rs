@@ -39,14 +39,8 @@ pub enum Syscall {
 
 impl Syscall {
     /// All six, in the order of their numbers.
-    pub const ALL: [Self; 6] = [
-        Self::Setup,
-        Self::Destroy,
-        Self::Getevents,
-        Self::Submit,
-        Self::Cancel,
-        Self::Pgetevents,
-    ];
+    pub const ALL: [Self; 6] =
+        [Self::Setup, Self::Destroy, Self::Getevents, Self::Submit, Self::Cancel, Self::Pgetevents];
 
     /// The call with this x86-64 number (arch/x86/entry/syscalls/syscall_64.tbl).
     #[inline(always)]

@@ -11,33 +11,20 @@ pub struct Program {
 }
 
 /// The syscall probe set, in the order of attaching: lifetime first, so that a child born during
-/// the attach is followed; exits before enters, so that a call that is entered under our eyes is
-/// also left under them.
+/// the attach is followed; nothing is recorded before all are attached ([`ARMED`]), so that a call whose
+/// beginning was not seen is the first of its thread.
 pub const SYSCALL_SET: [Program; 5] = [
-    Program {
-        name: "process_fork",
-        tracepoint: "sched_process_fork",
-    },
-    Program {
-        name: "process_exec",
-        tracepoint: "sched_process_exec",
-    },
-    Program {
-        name: "process_exit",
-        tracepoint: "sched_process_exit",
-    },
-    Program {
-        name: "sys_exit",
-        tracepoint: "sys_exit",
-    },
-    Program {
-        name: "sys_enter",
-        tracepoint: "sys_enter",
-    },
+    Program { name: "process_fork", tracepoint: "sched_process_fork" },
+    Program { name: "process_exec", tracepoint: "sched_process_exec" },
+    Program { name: "process_exit", tracepoint: "sched_process_exit" },
+    Program { name: "sys_exit", tracepoint: "sys_exit" },
+    Program { name: "sys_enter", tracepoint: "sys_enter" },
 ];
 
 /// The ring buffer that carries the records.
 pub const RECORDS: &str = "RECORDS";
+/// One number: 0 until all programs are attached, then 1. New threads are not recorded before.
+pub const ARMED: &str = "ARMED";
 /// The traced processes, by id.
 pub const TARGETS: &str = "TARGETS";
 /// One slot per thread that has made an AIO call.

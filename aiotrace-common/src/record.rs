@@ -9,7 +9,6 @@
 //!  Events + [IoEvent]         io_getevents and io_pgetevents, when they return
 //!  Ring + [IoEvent]           entries new in the ring since the last look; stands before the
 //!                             record of the call at which they were seen, same thread
-//!  Abandoned                  the thread died inside the call
 //!  Gone                       a thread that made AIO calls is dead: a header alone
 //!  Process                    first AIO call of a thread, fork, exec, exit
 //! ```
@@ -41,9 +40,8 @@ pub enum Kind {
     Destroy = 5,
     Events = 6,
     Ring = 7,
-    Abandoned = 8,
+    Gone = 8,
     Process = 9,
-    Gone = 10,
 }
 
 /// Bits of [`Header::flags`].
@@ -124,12 +122,7 @@ pub struct RingSample {
 
 impl RingSample {
     /// Nothing known.
-    pub const UNREAD: Self = Self {
-        head: 0,
-        tail: 0,
-        nr: 0,
-        memory: Memory::Unread,
-    };
+    pub const UNREAD: Self = Self { head: 0, tail: 0, nr: 0, memory: Memory::Unread };
 }
 
 /// io_submit, entered; followed by `count` [`SubmittedIocb`]s.
@@ -260,14 +253,6 @@ pub struct Ring {
     pub memory: Memory,
 }
 
-/// A call that will never return: the thread died in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Abandoned {
-    /// The call; `ret` means nothing.
-    pub call: Call,
-}
-
 /// What happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u32)]
@@ -345,9 +330,7 @@ impl Thread {
     /// The call being made.
     #[inline(always)]
     pub fn call(&self) -> Option<Syscall> {
-        Syscall::ALL
-            .into_iter()
-            .find(|call| *call as u32 == self.syscall)
+        Syscall::ALL.into_iter().find(|call| *call as u32 == self.syscall)
     }
 }
 
@@ -383,7 +366,8 @@ pub enum Lost {
     NoTargetSlot = 2,
     /// A call that was left without having been entered, in a thread where that cannot be.
     EnterMissed = 3,
-    /// A call that was entered and never left, while its thread went on.
+    /// A call that was entered and never left, while its thread went on or died. (A thread that is
+    /// killed inside a call still leaves it, with EINTR.)
     ExitMissed = 4,
     /// A call of a traced process through the 32-bit entry, which is not decoded.
     Compat = 5,

@@ -40,10 +40,7 @@ pub struct Settings {
 /// there). Field names are `struct_member`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
-#[expect(
-    missing_docs,
-    reason = "each is the offset of the member it is named after"
-)]
+#[expect(missing_docs, reason = "each is the offset of the member it is named after")]
 pub struct Offsets {
     pub task_thread_info_status: u32,
     pub task_pid: u32,

@@ -40,14 +40,7 @@ pub unsafe fn emit_bytes(bytes: *const u8, size: usize) {
 #[inline(always)]
 pub fn header(thread: &mut Thread, kind: Kind, flags: u16, time: u64) -> Header {
     thread.seq = thread.seq.wrapping_add(1);
-    Header {
-        kind,
-        flags,
-        seq: thread.seq,
-        time,
-        pid: thread.pid,
-        tid: thread.tid,
-    }
+    Header { kind, flags, seq: thread.seq, time, pid: thread.pid, tid: thread.tid }
 }
 
 /// What is common to all calls, when one returns.

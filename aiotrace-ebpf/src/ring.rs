@@ -48,22 +48,13 @@ pub enum Moment {
 /// A context that was just created: its ring is empty.
 #[inline(always)]
 pub fn created(thread: &Thread, handle: u64) {
-    remember(
-        ContextKey {
-            space: thread.space,
-            handle,
-        },
-        Context { nr: 0, tail: 0 },
-    );
+    remember(ContextKey { space: thread.space, handle }, Context { nr: 0, tail: 0 });
 }
 
 /// A context that is gone.
 #[inline(always)]
 pub fn destroyed(thread: &Thread, handle: u64) {
-    let _ = CONTEXTS.remove(&ContextKey {
-        space: thread.space,
-        handle,
-    });
+    let _ = CONTEXTS.remove(&ContextKey { space: thread.space, handle });
 }
 
 /// Looks at the ring and sends the entries that are new.
@@ -76,10 +67,7 @@ pub fn sample(thread: &mut Thread, handle: u64, moment: Moment, time: u64) -> Ri
 fn look(thread: &mut Thread, handle: u64, moment: Moment, time: u64) -> Option<RingSample> {
     let both: u64 = user::read(handle.wrapping_add(8))?;
     let (head, tail) = (both as u32, (both >> 32) as u32);
-    let key = ContextKey {
-        space: thread.space,
-        handle,
-    };
+    let key = ContextKey { space: thread.space, handle };
     let (nr, last) = match CONTEXTS.get_ptr_mut(&key) {
         Some(context) => {
             // SAFETY: a map value; threads that share the context may race, and then both send
@@ -100,24 +88,9 @@ fn look(thread: &mut Thread, handle: u64, moment: Moment, time: u64) -> Option<R
     };
     // The program can write anything into its ring.
     if tail < nr && last < nr && tail != last {
-        send(
-            thread,
-            handle,
-            moment,
-            time,
-            Span {
-                nr,
-                first: last,
-                tail,
-            },
-        );
+        send(thread, handle, moment, time, Span { nr, first: last, tail });
     }
-    Some(RingSample {
-        head,
-        tail,
-        nr,
-        memory: Memory::Read,
-    })
+    Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
 
 #[inline(always)]
@@ -170,30 +143,18 @@ pub extern "C" fn send_entries(moment: u32, records_left: u32) -> u32 {
         return 0;
     };
     // SAFETY: scratch memory of this CPU and program.
-    let Scratch {
-        ring,
-        entries,
-        rest,
-    } = unsafe { &mut *scratch };
+    let Scratch { ring, entries, rest } = unsafe { &mut *scratch };
     let Span { nr, first, tail } = *rest;
     // A wrap-around cuts one record in two.
     let end = if first > tail { nr } else { tail };
     let count = end.saturating_sub(first).min(EVENTS_PER_RECORD as u32);
-    let next = if first + count >= nr {
-        0
-    } else {
-        first + count
-    };
+    let next = if first + count >= nr { 0 } else { first + count };
     rest.first = next;
     ring.first = first;
     ring.count = count;
     ring.beyond = 0;
     if records_left == 0 {
-        ring.beyond = if tail >= next {
-            tail - next
-        } else {
-            nr - next + tail
-        };
+        ring.beyond = if tail >= next { tail - next } else { nr - next + tail };
     }
     let address = ring
         .handle

@@ -67,15 +67,9 @@ impl Task {
     #[inline(always)]
     pub fn ids(self, kernel: KernelIds) -> Option<Ids> {
         if setting!(pid_namespace) == 0 {
-            return Some(Ids {
-                pid: kernel.pid,
-                tid: kernel.tid,
-            });
+            return Some(Ids { pid: kernel.pid, tid: kernel.tid });
         }
-        Some(Ids {
-            pid: self.leader().namespaced_id()?,
-            tid: self.namespaced_id()?,
-        })
+        Some(Ids { pid: self.leader().namespaced_id()?, tid: self.namespaced_id()? })
     }
 
     /// `task->thread_pid->numbers[level].nr` for the level at which the namespace is ours.
@@ -160,10 +154,7 @@ impl Task {
 #[inline(always)]
 pub fn current_kernel_ids() -> KernelIds {
     let both = bpf_get_current_pid_tgid();
-    KernelIds {
-        pid: (both >> 32) as u32,
-        tid: both as u32,
-    }
+    KernelIds { pid: (both >> 32) as u32, tid: both as u32 }
 }
 
 /// Copies the path of a program being executed (`linux_binprm.filename`) into `to`.

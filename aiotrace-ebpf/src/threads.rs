@@ -48,7 +48,14 @@ pub fn current(time: u64) -> Result<Option<(*mut Thread, bool)>, Lost> {
 /// Makes the slot and tells the program who the thread is.
 #[inline(always)]
 fn begin(kernel: KernelIds, time: u64) -> Result<Option<*mut Thread>, Lost> {
+    if !targets::are_armed() {
+        return Ok(None);
+    }
     let task = Task::current();
+    if task.in_compat_syscall() {
+        // A 32-bit call that happens to have the number of an AIO call.
+        return Ok(None);
+    }
     let Some(ids) = task.ids(kernel) else {
         return Ok(None);
     };
@@ -58,9 +65,7 @@ fn begin(kernel: KernelIds, time: u64) -> Result<Option<*mut Thread>, Lost> {
     if !targets::is_known(ids.pid) && !targets::add(ids.pid) {
         return Err(Lost::NoTargetSlot);
     }
-    THREADS
-        .insert(&kernel.tid, &EMPTY, 0)
-        .map_err(|_| Lost::NoThreadSlot)?;
+    THREADS.insert(&kernel.tid, &EMPTY, 0).map_err(|_| Lost::NoThreadSlot)?;
     let thread = THREADS.get_ptr_mut(&kernel.tid).ok_or(Lost::NoThreadSlot)?;
     // SAFETY: the slot belongs to the running thread.
     let slot = unsafe { &mut *thread };

@@ -15,15 +15,8 @@ static KNOWN: LazyLock<Vec<Option<Known>>> = LazyLock::new(|| {
         Errno::UnknownErrno => None,
         errno => {
             let text = std::io::Error::from_raw_os_error(number).to_string();
-            let text = text
-                .split(" (os error")
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-            Some(Known {
-                name: format!("{errno:?}"),
-                text,
-            })
+            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+            Some(Known { name: format!("{errno:?}"), text })
         }
     };
     (0..=133).map(known).collect()

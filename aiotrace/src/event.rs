@@ -47,7 +47,7 @@ pub enum Entry {
     Seen,
     /// It began before we were attached.
     BeforeAttach,
-    /// It never began: seccomp (or another tracer) answered in the kernel's place.
+    /// It never began: a seccomp filter answered in the kernel's place.
     Denied,
     /// It should have been seen: a loss.
     Missed,
@@ -90,8 +90,6 @@ pub enum Why {
     BlockedAtAttach,
     /// The trace ends, and the call is still in the kernel.
     TraceEnds,
-    /// Its thread died in it.
-    ThreadDied,
 }
 
 /// A call's arguments and what they point to.
@@ -380,32 +378,8 @@ mod tests {
 
     #[test]
     fn unreaped_counts_around_the_end_of_the_ring() {
-        assert_eq!(
-            Ring {
-                head: 120,
-                tail: 4,
-                nr: 127
-            }
-            .unreaped(),
-            11
-        );
-        assert_eq!(
-            Ring {
-                head: 5,
-                tail: 5,
-                nr: 127
-            }
-            .unreaped(),
-            0
-        );
-        assert_eq!(
-            Ring {
-                head: 999,
-                tail: 5,
-                nr: 127
-            }
-            .unreaped(),
-            0
-        );
+        assert_eq!(Ring { head: 120, tail: 4, nr: 127 }.unreaped(), 11);
+        assert_eq!(Ring { head: 5, tail: 5, nr: 127 }.unreaped(), 0);
+        assert_eq!(Ring { head: 999, tail: 5, nr: 127 }.unreaped(), 0);
     }
 }

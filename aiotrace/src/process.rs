@@ -50,9 +50,7 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
         _ => OpenError::Other { pid: id, source },
     };
     let status = fs::read(format!("/proc/{id}/status")).map_err(fail)?;
-    let pid = status_field(&status, "Tgid")
-        .and_then(|it| it.parse().ok())
-        .unwrap_or(id);
+    let pid = status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(id);
     let pidfd = pidfd_open(pid).map_err(fail)?;
     // A zombie has ended already, whatever its parent does.
     let stat = fs::read(format!("/proc/{pid}/stat")).map_err(fail)?;
@@ -62,13 +60,7 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
     let mut name = fs::read(format!("/proc/{pid}/comm")).map_err(fail)?;
     name.pop_if(|last| *last == b'\n');
     let is_32_bit = is_32_bit(Path::new(&format!("/proc/{pid}/exe")));
-    Ok(Opened {
-        pid,
-        pidfd,
-        name,
-        started: started(&stat),
-        is_32_bit,
-    })
+    Ok(Opened { pid, pidfd, name, started: started(&stat), is_32_bit })
 }
 
 /// Whether the program is a 32-bit one, as far as that can be read.
@@ -110,14 +102,16 @@ fn stat_state(stat: &[u8]) -> Option<u8> {
 
 fn started(stat: &[u8]) -> Option<u64> {
     // Field 22; the first behind the name is field 3.
-    let ticks: u64 = stat_fields(stat)?
-        .split_whitespace()
-        .nth(22 - 3)?
-        .parse()
-        .ok()?;
+    let ticks: u64 = stat_fields(stat)?.split_whitespace().nth(22 - 3)?.parse().ok()?;
     // SAFETY: no memory is involved.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Some(ticks.checked_mul(1_000_000_000)? / u64::try_from(per_second).ok().filter(|it| *it > 0)?)
+}
+
+/// The processes there are now.
+pub fn all() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
 /// A thread that is blocked inside an AIO call.
@@ -188,12 +182,8 @@ mod tests {
         let text = "208 0x7f00 0x1 0x20 0xbeef 0x0 0x6 0x7ffd 0x7f11\n";
         let args = [0x7f00, 1, 0x20, 0xbeef, 0, 6];
         assert_eq!(parse_syscall(text), Some((Syscall::Getevents, args)));
-        for other in [
-            "running\n",
-            "-1 0x7ffd 0x7f11\n",
-            "0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n",
-            "",
-        ] {
+        for other in ["running\n", "-1 0x7ffd 0x7f11\n", "0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n", ""]
+        {
             assert_eq!(parse_syscall(other), None, "{other}");
         }
     }

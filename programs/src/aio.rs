@@ -46,10 +46,7 @@ pub struct Timespec {
 
 impl Timespec {
     pub fn millis(millis: i64) -> Self {
-        Self {
-            sec: millis / 1000,
-            nsec: millis % 1000 * 1_000_000,
-        }
+        Self { sec: millis / 1000, nsec: millis % 1000 * 1_000_000 }
     }
 }
 
@@ -85,39 +82,22 @@ pub fn submit_at(ctx: u64, nr: i64, iocbpp: u64) -> i64 {
 }
 
 pub fn submit(ctx: u64, iocbs: &mut [Iocb]) -> i64 {
-    let pointers: Vec<u64> = iocbs
-        .iter_mut()
-        .map(|it| std::ptr::from_mut(it) as u64)
-        .collect();
+    let pointers: Vec<u64> = iocbs.iter_mut().map(|it| std::ptr::from_mut(it) as u64).collect();
     submit_at(ctx, pointers.len() as i64, pointers.as_ptr() as u64)
 }
 
 pub fn getevents_at(ctx: u64, min: i64, nr: i64, events: u64, timeout: u64) -> i64 {
-    call(
-        libc::SYS_io_getevents,
-        [ctx, min as u64, nr as u64, events, timeout, 0],
-    )
+    call(libc::SYS_io_getevents, [ctx, min as u64, nr as u64, events, timeout, 0])
 }
 
 pub fn getevents(ctx: u64, min: i64, events: &mut [IoEvent], timeout: Option<Timespec>) -> i64 {
-    let timeout = timeout
-        .as_ref()
-        .map_or(0, |it| std::ptr::from_ref(it) as u64);
-    getevents_at(
-        ctx,
-        min,
-        events.len() as i64,
-        events.as_mut_ptr() as u64,
-        timeout,
-    )
+    let timeout = timeout.as_ref().map_or(0, |it| std::ptr::from_ref(it) as u64);
+    getevents_at(ctx, min, events.len() as i64, events.as_mut_ptr() as u64, timeout)
 }
 
 /// `sigset`: address of a `struct __aio_sigset`.
 pub fn pgetevents_at(ctx: u64, min: i64, nr: i64, events: u64, timeout: u64, sigset: u64) -> i64 {
-    call(
-        IO_PGETEVENTS,
-        [ctx, min as u64, nr as u64, events, timeout, sigset],
-    )
+    call(IO_PGETEVENTS, [ctx, min as u64, nr as u64, events, timeout, sigset])
 }
 
 pub fn cancel(ctx: u64, iocb: u64, result: u64) -> i64 {
@@ -127,26 +107,13 @@ pub fn cancel(ctx: u64, iocb: u64, result: u64) -> i64 {
 /// A read of 8 bytes.
 pub fn pread(fd: RawFd, buffer: &mut u64, data: u64) -> Iocb {
     let buf = std::ptr::from_mut(buffer) as u64;
-    Iocb {
-        data,
-        opcode: PREAD,
-        fildes: fd,
-        buf,
-        nbytes: 8,
-        ..Iocb::default()
-    }
+    Iocb { data, opcode: PREAD, fildes: fd, buf, nbytes: 8, ..Iocb::default() }
 }
 
 /// Waits until `fd` is readable.
 pub fn poll(fd: RawFd, data: u64) -> Iocb {
     let events = libc::POLLIN as u64;
-    Iocb {
-        data,
-        opcode: POLL,
-        fildes: fd,
-        buf: events,
-        ..Iocb::default()
-    }
+    Iocb { data, opcode: POLL, fildes: fd, buf: events, ..Iocb::default() }
 }
 
 /// A file that reads as zeros, at once.

@@ -9,22 +9,12 @@ pub fn submit(nr: u64) {
     let ctx = aio::setup(nr);
     let fd = aio::zero();
     let mut buffers = vec![0u64; nr as usize];
-    let mut iocbs: Vec<Iocb> = buffers
-        .iter_mut()
-        .zip(1..)
-        .map(|(buffer, data)| aio::pread(fd, buffer, data))
-        .collect();
+    let mut iocbs: Vec<Iocb> =
+        buffers.iter_mut().zip(1..).map(|(buffer, data)| aio::pread(fd, buffer, data)).collect();
     assert_eq!(aio::submit(ctx, &mut iocbs), nr as i64, "io_submit");
     let mut events = vec![IoEvent::default(); nr as usize];
-    assert_eq!(
-        aio::getevents(ctx, nr as i64, &mut events, None),
-        nr as i64,
-        "io_getevents"
-    );
-    assert!(
-        events.iter().all(|it| it.res == 8),
-        "each read gives 8 bytes"
-    );
+    assert_eq!(aio::getevents(ctx, nr as i64, &mut events, None), nr as i64, "io_getevents");
+    assert!(events.iter().all(|it| it.res == 8), "each read gives 8 bytes");
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 

@@ -29,10 +29,7 @@ pub fn all() {
         let mut pointers = [&raw mut iocb];
         assert_eq!(submit(ctx, 1, pointers.as_mut_ptr()), 1);
         let mut events = [IoEvent::default()];
-        assert_eq!(
-            getevents(ctx, 1, 1, events.as_mut_ptr(), std::ptr::null_mut()),
-            1
-        );
+        assert_eq!(getevents(ctx, 1, 1, events.as_mut_ptr(), std::ptr::null_mut()), 1);
         assert_eq!((events[0].data, events[0].res), (3, 8));
         (*pointers[0]).fildes = 999;
         assert_eq!(submit(ctx, 1, pointers.as_mut_ptr()), -libc::EBADF);

@@ -19,11 +19,8 @@ fn main() {
     let mut args = std::env::args().skip(1);
     let name = args.next().unwrap_or_default();
     let argument = args.next();
-    let number = |default: u64| {
-        argument
-            .as_deref()
-            .map_or(default, |it| it.parse().expect("a number"))
-    };
+    let number =
+        |default: u64| argument.as_deref().map_or(default, |it| it.parse().expect("a number"));
     match name.as_str() {
         "submit" => basic::submit(number(1)),
         "pairs" => basic::pairs(number(1000)),
@@ -33,11 +30,15 @@ fn main() {
             wait();
             basic::pairs(number(10));
         }
-        "wait-twice" => {
+        "wait-blocked" => {
             wait();
-            basic::pairs(number(10));
-            wait();
+            reaping::blocked(number(2000));
         }
+        "wait-hostile" => {
+            wait();
+            basic::hostile();
+        }
+        "wait-threads" => threads::waiting(number(2)),
         "errnos" => errnos::all(),
         "libaio" => libaio::all(),
         "unreadable" => memory::unreadable(),
@@ -68,7 +69,5 @@ pub fn wait() {
 /// Writes a line at once.
 pub fn say(line: &str) {
     let mut out = stdout().lock();
-    writeln!(out, "{line}")
-        .and_then(|()| out.flush())
-        .expect("standard output");
+    writeln!(out, "{line}").and_then(|()| out.flush()).expect("standard output");
 }

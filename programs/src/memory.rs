@@ -20,18 +20,10 @@ pub fn unreadable() {
         array.add(1).write(pointer);
         array as u64
     };
-    assert_eq!(
-        aio::submit_at(ctx, 4, array),
-        2,
-        "two pointers are readable"
-    );
+    assert_eq!(aio::submit_at(ctx, 4, array), 2, "two pointers are readable");
 
     let pointers = [pointer, 0x10, pointer];
-    assert_eq!(
-        aio::submit_at(ctx, 3, pointers.as_ptr() as u64),
-        1,
-        "one iocb is readable"
-    );
+    assert_eq!(aio::submit_at(ctx, 3, pointers.as_ptr() as u64), 1, "one iocb is readable");
     let mut events = [IoEvent::default(); 4];
     assert_eq!(aio::getevents(ctx, 3, &mut events, None), 3);
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
@@ -58,24 +50,13 @@ pub fn late() {
     // SAFETY: a new private mapping.
     let at = unsafe {
         let none = std::ptr::null_mut();
-        libc::mmap(
-            none,
-            bytes.len(),
-            protection,
-            libc::MAP_PRIVATE,
-            file.as_raw_fd(),
-            0,
-        )
+        libc::mmap(none, bytes.len(), protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0)
     };
     assert_ne!(at, libc::MAP_FAILED, "mmap");
     std::fs::remove_file(&path).expect("the temporary file");
     let first = at as u64 + (1 << 20);
     let pointers = [&raw mut iocb as u64, first, first + 512];
-    assert_eq!(
-        aio::submit_at(ctx, 3, pointers.as_ptr() as u64),
-        3,
-        "io_submit"
-    );
+    assert_eq!(aio::submit_at(ctx, 3, pointers.as_ptr() as u64), 3, "io_submit");
     let mut events = [IoEvent::default(); 3];
     assert_eq!(aio::getevents(ctx, 3, &mut events, None), 3);
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");

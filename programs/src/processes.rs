@@ -18,11 +18,7 @@ pub fn fork_many(count: u64) {
     for pid in children {
         let mut status = 0;
         // SAFETY: room for a status.
-        assert_eq!(
-            unsafe { libc::waitpid(pid, &mut status, 0) },
-            pid,
-            "waitpid"
-        );
+        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid, "waitpid");
         assert_eq!(status, 0, "a child's status");
     }
 }
@@ -33,9 +29,7 @@ pub fn exec() {
     let ctx = aio::setup(4);
     basic::pair(ctx, 1);
     let program = std::env::current_exe().expect("our path");
-    let error = std::process::Command::new(program)
-        .args(["pairs", "2"])
-        .exec();
+    let error = std::process::Command::new(program).args(["pairs", "2"]).exec();
     panic!("exec: {error}");
 }
 
@@ -43,24 +37,9 @@ pub fn exec() {
 pub fn seccomp() {
     let ctx = aio::setup(4);
     basic::pair(ctx, 1);
-    let load_number = libc::sock_filter {
-        code: 0x20,
-        jt: 0,
-        jf: 0,
-        k: 0,
-    };
-    let unless = |number: i64| libc::sock_filter {
-        code: 0x15,
-        jt: 0,
-        jf: 1,
-        k: number as u32,
-    };
-    let answer = |value: u32| libc::sock_filter {
-        code: 0x06,
-        jt: 0,
-        jf: 0,
-        k: value,
-    };
+    let load_number = libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 };
+    let unless = |number: i64| libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: number as u32 };
+    let answer = |value: u32| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: value };
     let errno = |errno: i32| answer(libc::SECCOMP_RET_ERRNO | errno as u32);
     let mut filter = [
         load_number,
@@ -70,31 +49,16 @@ pub fn seccomp() {
         errno(libc::ENOSYS),
         answer(libc::SECCOMP_RET_ALLOW),
     ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: a complete filter program.
     unsafe {
-        assert_eq!(
-            libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0),
-            0,
-            "no_new_privs"
-        );
+        assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0, "no_new_privs");
         let mode = libc::SECCOMP_MODE_FILTER;
-        assert_eq!(
-            libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program),
-            0,
-            "seccomp"
-        );
+        assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program), 0, "seccomp");
     }
     let mut buffer = 0;
     let mut iocb = [aio::pread(0, &mut buffer, 2)];
-    assert_eq!(
-        aio::submit(ctx, &mut iocb),
-        -i64::from(libc::EPERM),
-        "io_submit"
-    );
+    assert_eq!(aio::submit(ctx, &mut iocb), -i64::from(libc::EPERM), "io_submit");
     let ret = aio::cancel(ctx, iocb.as_ptr() as u64, 0);
     assert_eq!(ret, -i64::from(libc::ENOSYS), "io_cancel");
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");

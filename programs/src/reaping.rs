@@ -19,23 +19,11 @@ pub fn from_the_ring(count: u64) {
         (&*header.add(1), &*header.add(2), &*header.add(3))
     };
     for data in 1..=count {
-        assert_eq!(
-            aio::submit(ctx, &mut [aio::pread(fd, &mut buffer, data)]),
-            1,
-            "io_submit"
-        );
+        assert_eq!(aio::submit(ctx, &mut [aio::pread(fd, &mut buffer, data)]), 1, "io_submit");
         let at = head.load(Ordering::Relaxed);
-        assert_ne!(
-            at,
-            tail.load(Ordering::Acquire),
-            "/dev/zero completes at once"
-        );
+        assert_ne!(at, tail.load(Ordering::Acquire), "/dev/zero completes at once");
         // SAFETY: `at` is below the number of entries.
-        let event = unsafe {
-            ((ctx + 32) as *const IoEvent)
-                .add(at as usize)
-                .read_volatile()
-        };
+        let event = unsafe { ((ctx + 32) as *const IoEvent).add(at as usize).read_volatile() };
         assert_eq!((event.data, event.res), (data, 8));
         fence(Ordering::SeqCst);
         head.store((at + 1) % nr.load(Ordering::Relaxed), Ordering::Release);
@@ -47,11 +35,7 @@ pub fn from_the_ring(count: u64) {
 pub fn blocked(millis: u64) {
     let ctx = aio::setup(2);
     let (reader, _writer) = aio::pipe();
-    assert_eq!(
-        aio::submit(ctx, &mut [aio::poll(reader, 9)]),
-        1,
-        "io_submit"
-    );
+    assert_eq!(aio::submit(ctx, &mut [aio::poll(reader, 9)]), 1, "io_submit");
     crate::say("ready");
     let start = Instant::now();
     let mut events = [IoEvent::default()];

@@ -1,7 +1,7 @@
 //! Many threads.
 
 use std::{
-    sync::{Mutex, mpsc::channel},
+    sync::{Barrier, Mutex, mpsc::channel},
     thread,
 };
 
@@ -9,12 +9,28 @@ use crate::aio::{self, IoEvent, Iocb};
 
 /// `count` threads, each with a context of its own and 100 requests.
 pub fn many(count: u64) {
-    let threads: Vec<_> = (0..count)
-        .map(|_| thread::spawn(|| crate::basic::pairs(100)))
-        .collect();
+    let threads: Vec<_> = (0..count).map(|_| thread::spawn(|| crate::basic::pairs(100))).collect();
     for thread in threads {
         thread.join().expect("a thread");
     }
+}
+
+/// `count` threads that wait, together, until they may begin; then as [`many`].
+pub fn waiting(count: u64) {
+    let started = Barrier::new(count as usize + 1);
+    let go = Barrier::new(count as usize + 1);
+    thread::scope(|scope| {
+        for _ in 0..count {
+            scope.spawn(|| {
+                started.wait();
+                go.wait();
+                crate::basic::pairs(100);
+            });
+        }
+        started.wait();
+        crate::wait();
+        go.wait();
+    });
 }
 
 /// One thread submits; two reap and give each iocb back to be used again at once.
@@ -27,8 +43,7 @@ pub fn reuse(count: u64) {
     let fd = aio::zero();
     for iocb in &mut iocbs {
         *iocb = aio::pread(fd, &mut buffer, 0);
-        free.send(std::ptr::from_mut(iocb) as u64)
-            .expect("the channel");
+        free.send(std::ptr::from_mut(iocb) as u64).expect("the channel");
     }
     let left = Mutex::new(count);
     thread::scope(|scope| {
@@ -55,11 +70,7 @@ pub fn reuse(count: u64) {
             // SAFETY: the iocb was reaped, so it is ours again.
             unsafe { (*(at as *mut Iocb)).data = data };
             let pointers = [at];
-            assert_eq!(
-                aio::submit_at(ctx, 1, pointers.as_ptr() as u64),
-                1,
-                "io_submit"
-            );
+            assert_eq!(aio::submit_at(ctx, 1, pointers.as_ptr() as u64), 1, "io_submit");
         }
     });
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");

@@ -1,1 +1,52 @@
-fn main() {}
+//! What a developer of aiotrace runs, as `cargo xtask`: one file per subcommand. Nothing here is
+//! part of the product.
+
+mod command;
+mod debian;
+mod demo;
+mod lint;
+mod probes;
+mod release;
+mod setup;
+mod test;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+/// Prepare this machine, check, test and show aiotrace
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Debug, Subcommand)]
+enum Task {
+    Setup(setup::Options),
+    Lint(lint::Options),
+    Test(test::Options),
+    Demo(demo::Options),
+}
+
+fn main() -> ExitCode {
+    match run(Cli::parse().task) {
+        Ok(status) => status,
+        Err(error) => {
+            eprintln!("xtask: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(task: Task) -> Result<ExitCode> {
+    match task {
+        Task::Setup(options) => setup::run(&options)?,
+        Task::Lint(options) => lint::run(&options)?,
+        Task::Test(options) => return Ok(test::run(&options)),
+        Task::Demo(options) => demo::run(&options)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}

@@ -81,7 +81,7 @@ pub fn exit(syscall: Syscall, regs: *const pt_regs, ret: i64) -> Result<(), Lost
     let mut flags = 0;
     if !entered {
         let task = Task::current();
-        if task.in_compat_syscall() {
+        if !new && task.in_compat_syscall() {
             return Ok(());
         }
         if thread.syscall != 0 {
@@ -94,7 +94,9 @@ pub fn exit(syscall: Syscall, regs: *const pt_regs, ret: i64) -> Result<(), Lost
         if !new {
             flags |= flag::KNOWN_THREAD;
         }
-        if flags == flag::NOT_ENTERED | flag::KNOWN_THREAD {
+        // A filter answers with an errno.
+        let may_be_denied = flags & flag::SECCOMP != 0 && ret < 0;
+        if !new && !may_be_denied {
             lost::count(Lost::EnterMissed);
         }
         // The kernel leaves the argument registers as they were.
@@ -112,13 +114,7 @@ pub fn exit(syscall: Syscall, regs: *const pt_regs, ret: i64) -> Result<(), Lost
             ring::sample(thread, handle, Moment::Exit, time)
         }
     };
-    let left = Left {
-        syscall,
-        time,
-        ret,
-        flags,
-        entered,
-    };
+    let left = Left { syscall, time, ret, flags, entered };
     match syscall {
         Syscall::Setup => setup::left(thread, &left),
         Syscall::Destroy => destroy::left(thread, &left),
@@ -132,16 +128,7 @@ pub fn exit(syscall: Syscall, regs: *const pt_regs, ret: i64) -> Result<(), Lost
 #[inline(always)]
 fn arguments(regs: *const pt_regs) -> [u64; 6] {
     // SAFETY: a tracepoint argument; the verifier checks each access.
-    unsafe {
-        [
-            (*regs).rdi,
-            (*regs).rsi,
-            (*regs).rdx,
-            (*regs).r10,
-            (*regs).r8,
-            (*regs).r9,
-        ]
-    }
+    unsafe { [(*regs).rdi, (*regs).rsi, (*regs).rdx, (*regs).r10, (*regs).r8, (*regs).r9] }
 }
 
 /// CLOCK_MONOTONIC, nanoseconds.
@@ -165,9 +152,5 @@ pub fn kept_sample(thread: &Thread) -> RingSample {
 /// Back from the number in the slot.
 #[inline(always)]
 pub fn memory(value: u32) -> Memory {
-    if value == Memory::Read as u32 {
-        Memory::Read
-    } else {
-        Memory::Unread
-    }
+    if value == Memory::Read as u32 { Memory::Read } else { Memory::Unread }
 }

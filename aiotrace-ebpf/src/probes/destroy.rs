@@ -10,6 +10,9 @@ use crate::{
 
 #[inline(always)]
 pub fn entered(thread: &mut Thread, sample: RingSample) {
+    // The kernel unmaps the ring first and waits then; meanwhile another io_setup may get the same
+    // address.
+    ring::destroyed(thread, thread.args[0]);
     thread.ring_words = [sample.head, sample.tail];
     thread.ring_nr = sample.nr;
     thread.ring_memory = sample.memory as u32;
@@ -17,9 +20,6 @@ pub fn entered(thread: &mut Thread, sample: RingSample) {
 
 #[inline(always)]
 pub fn left(thread: &mut Thread, left: &Left) {
-    if left.ret == 0 {
-        ring::destroyed(thread, thread.args[0]);
-    }
     let header = records::header(thread, Kind::Destroy, left.flags, left.time);
     records::emit(|record: *mut Destroy| {
         // SAFETY: room in the ring buffer.

@@ -32,11 +32,7 @@ struct Sigset {
 #[inline(always)]
 pub fn entered(thread: &mut Thread) {
     let timeout = timeout(thread);
-    thread.timeout_memory = if timeout.is_some() {
-        Memory::Read
-    } else {
-        Memory::Unread
-    } as u32;
+    thread.timeout_memory = if timeout.is_some() { Memory::Read } else { Memory::Unread } as u32;
     thread.timeout = timeout.unwrap_or_default();
 }
 
@@ -62,11 +58,7 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
         timeout_memory = Memory::ReadLate;
     }
     let is_pgetevents = matches!(left.syscall, Syscall::Pgetevents);
-    let sigset = if is_pgetevents {
-        user::read::<Sigset>(thread.args[5])
-    } else {
-        None
-    };
+    let sigset = if is_pgetevents { user::read::<Sigset>(thread.args[5]) } else { None };
     let mask = sigset.as_ref().and_then(|it| user::read::<u64>(it.mask));
 
     // SAFETY: scratch memory of this CPU and of this program alone.
@@ -74,16 +66,8 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     record.ring = sample;
     record.timeout = thread.timeout;
     record.timeout_memory = timeout_memory;
-    record.sigset_memory = if sigset.is_some() {
-        Memory::Read
-    } else {
-        Memory::Unread
-    };
-    record.mask_memory = if mask.is_some() {
-        Memory::Read
-    } else {
-        Memory::Unread
-    };
+    record.sigset_memory = if sigset.is_some() { Memory::Read } else { Memory::Unread };
+    record.mask_memory = if mask.is_some() { Memory::Read } else { Memory::Unread };
     let sigset = sigset.unwrap_or(Sigset { mask: 0, size: 0 });
     record.sigset_address = sigset.mask;
     record.sigset_size = sigset.size;

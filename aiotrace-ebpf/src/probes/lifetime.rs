@@ -1,10 +1,10 @@
 //! Processes: fork, exec, exit. The set of targets is kept here.
 
-use aiotrace_common::record::{Abandoned, Change, Header, Kind, Lost, PATH_BYTES, Process, Thread};
+use aiotrace_common::record::{Change, Header, Kind, Lost, PATH_BYTES, Process, Thread};
 
 use super::calls::now;
 use crate::{
-    records::{self, Left},
+    lost, records,
     settings::setting,
     targets,
     task::{Ids, Task, current_kernel_ids, read_exec_path},
@@ -38,11 +38,7 @@ pub fn fork(child: Task) -> Result<(), Lost> {
             (*record).space = child.space();
         }
     });
-    if setting!(follow) != 0 && !followed {
-        Err(Lost::NoTargetSlot)
-    } else {
-        Ok(())
-    }
+    if setting!(follow) != 0 && !followed { Err(Lost::NoTargetSlot) } else { Ok(()) }
 }
 
 /// The running thread, `old_tid` until now, executes a new program.
@@ -75,7 +71,9 @@ pub fn exit(task: Task) -> Result<(), Lost> {
     if let Some(thread) = threads::of(kernel.tid) {
         // SAFETY: the slot belongs to the running thread.
         let thread = unsafe { &mut *thread };
-        abandon(thread);
+        if thread.syscall != 0 {
+            lost::count(Lost::ExitMissed);
+        }
         let header = records::header(thread, Kind::Gone, 0, now());
         // SAFETY: room in the ring buffer.
         records::emit(|record: *mut Header| unsafe { *record = header });
@@ -97,28 +95,6 @@ pub fn exit(task: Task) -> Result<(), Lost> {
     Ok(())
 }
 
-/// If the thread is inside a call, that call will never return.
-#[inline(always)]
-fn abandon(thread: &mut Thread) {
-    let Some(syscall) = thread.call() else { return };
-    let left = Left {
-        syscall,
-        time: now(),
-        ret: 0,
-        flags: 0,
-        entered: true,
-    };
-    let header = records::header(thread, Kind::Abandoned, 0, left.time);
-    records::emit(|record: *mut Abandoned| {
-        // SAFETY: room in the ring buffer.
-        unsafe {
-            *record = Abandoned {
-                call: records::call(thread, header, &left),
-            }
-        };
-    });
-}
-
 /// The first AIO call of a thread; counted in its own sequence of records.
 #[inline(always)]
 pub fn seen(task: Task, thread: &mut Thread, time: u64) {
@@ -129,14 +105,7 @@ pub fn seen(task: Task, thread: &mut Thread, time: u64) {
 /// A change outside of any sequence.
 #[inline(always)]
 fn uncounted(ids: Ids) -> Header {
-    Header {
-        kind: Kind::Process,
-        flags: 0,
-        seq: 0,
-        time: now(),
-        pid: ids.pid,
-        tid: ids.tid,
-    }
+    Header { kind: Kind::Process, flags: 0, seq: 0, time: now(), pid: ids.pid, tid: ids.tid }
 }
 
 #[inline(always)]

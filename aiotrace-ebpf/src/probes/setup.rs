@@ -20,11 +20,7 @@ pub fn left(thread: &mut Thread, left: &Left) {
             *record = Setup {
                 call: records::call(thread, header, left),
                 handle: handle.unwrap_or(0),
-                memory: if handle.is_some() {
-                    Memory::Read
-                } else {
-                    Memory::Unread
-                },
+                memory: if handle.is_some() { Memory::Read } else { Memory::Unread },
                 reserved: 0,
             };
         }

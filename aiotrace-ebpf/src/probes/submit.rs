@@ -36,12 +36,7 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     let header = records::header(thread, Kind::Submitted, left.flags, left.time);
     records::emit(|record: *mut Submitted| {
         // SAFETY: room in the ring buffer.
-        unsafe {
-            *record = Submitted {
-                call: records::call(thread, header, left),
-                ring: sample,
-            }
-        };
+        unsafe { *record = Submitted { call: records::call(thread, header, left), ring: sample } };
     });
 }
 
@@ -115,9 +110,7 @@ fn read_iocb(slot: &mut SubmittedIocb, pointer: u64, how: u32) -> u32 {
     let no_iocb = user::read_or_fail(&mut slot.iocb, slot.address);
     // SAFETY: 0 is Unread, and the masks leave either that or `how`.
     unsafe {
-        (&raw mut slot.pointer)
-            .cast::<u32>()
-            .write(how & !no_pointer);
+        (&raw mut slot.pointer).cast::<u32>().write(how & !no_pointer);
         (&raw mut slot.memory).cast::<u32>().write(how & !no_iocb);
     }
     no_pointer | no_iocb

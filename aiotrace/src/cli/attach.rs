@@ -39,21 +39,13 @@ struct Target {
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
-    let Target {
-        pids,
-        cgroup,
-        all: _,
-    } = options.target;
+    let Target { pids, cgroup, all: _ } = options.target;
     let scope = match cgroup {
         Some(path) => Scope::Cgroup(cgroup::find(&path)?),
         None if pids.is_empty() => Scope::All,
         None => Scope::Processes(open_all(&pids)?),
     };
-    let plan = Plan {
-        scope,
-        follow: options.follow,
-        launched: false,
-    };
+    let plan = Plan { scope, follow: options.follow, launched: false };
     Session::prepare(&options.show, plan)?.trace(|| Ok(()))?;
     Ok(0)
 }
@@ -63,10 +55,7 @@ fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {
     for &id in pids {
         let process = process::open(id).map_err(explain)?;
         if process.pid != id {
-            eprintln!(
-                "aiotrace: {id} is a thread of process {}: tracing the process",
-                process.pid
-            );
+            eprintln!("aiotrace: {id} is a thread of process {}: tracing the process", process.pid);
         }
         if process.is_32_bit {
             eprintln!(

@@ -50,18 +50,11 @@ fn examine(out: &mut String) -> bool {
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(out, "{name:<22} {value}");
     };
-    row(
-        "kernel",
-        &format!("{} {}", release(), features::ARCHITECTURE),
-    );
+    row("kernel", &format!("{} {}", release(), features::ARCHITECTURE));
     row("user", if facts.root { "root" } else { "not root" });
     row(
         "capabilities",
-        if facts.capable {
-            "CAP_BPF and CAP_PERFMON"
-        } else {
-            "missing CAP_BPF or CAP_PERFMON"
-        },
+        if facts.capable { "CAP_BPF and CAP_PERFMON" } else { "missing CAP_BPF or CAP_PERFMON" },
     );
     row(
         "pid namespace",
@@ -84,10 +77,7 @@ fn examine(out: &mut String) -> bool {
     );
     row("BTF", if facts.btf { btf::VMLINUX } else { "none" });
     let read = |name: &str| fs::read_to_string(format!("/proc/sys/fs/{name}")).unwrap_or_default();
-    row(
-        "fs.aio-nr",
-        &format!("{} of {}", read("aio-nr").trim(), read("aio-max-nr").trim()),
-    );
+    row("fs.aio-nr", &format!("{} of {}", read("aio-nr").trim(), read("aio-max-nr").trim()));
     probes(out)
 }
 
@@ -100,16 +90,9 @@ fn probes(out: &mut String) -> bool {
             return false;
         }
     };
-    let absent = offsets
-        .as_bytes()
-        .chunks(4)
-        .filter(|it| *it == ABSENT.to_ne_bytes())
-        .count();
+    let absent = offsets.as_bytes().chunks(4).filter(|it| *it == ABSENT.to_ne_bytes()).count();
     if absent > 0 {
-        let _ = writeln!(
-            out,
-            "  {absent} kernel fields are not in BTF; what needs them is off"
-        );
+        let _ = writeln!(out, "  {absent} kernel fields are not in BTF; what needs them is off");
     }
     let settings = Settings {
         cgroup_id: 0,
@@ -187,17 +170,12 @@ fn facts(errno: Option<i32>) -> Facts {
 }
 
 fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease")
-        .unwrap_or_default()
-        .trim()
-        .to_owned()
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
 /// Major and minor; what cannot be read passes for new.
 fn version(release: &str) -> (u32, u32) {
-    let mut numbers = release
-        .split(|it: char| !it.is_ascii_digit())
-        .map(str::parse);
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
         _ => (u32::MAX, 0),
@@ -205,9 +183,7 @@ fn version(release: &str) -> (u32, u32) {
 }
 
 fn lockdown() -> Option<String> {
-    fs::read_to_string("/sys/kernel/security/lockdown")
-        .ok()
-        .map(|it| it.trim().to_owned())
+    fs::read_to_string("/sys/kernel/security/lockdown").ok().map(|it| it.trim().to_owned())
 }
 
 /// The errno at the end of the chain, if there is one.

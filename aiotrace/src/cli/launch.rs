@@ -66,12 +66,9 @@ impl Child {
         let (failure, failure_write) = pipe2(OFlag::O_CLOEXEC)?;
         // SAFETY: this process has one thread, so the child may do as it likes.
         match unsafe { fork() }.context("cannot start a process")? {
-            ForkResult::Parent { child } => Ok(Self {
-                pid: child,
-                go: Some(go.into()),
-                failure: failure.into(),
-                reaped: false,
-            }),
+            ForkResult::Parent { child } => {
+                Ok(Self { pid: child, go: Some(go.into()), failure: failure.into(), reaped: false })
+            }
             ForkResult::Child => {
                 drop(go);
                 let errno = match become_program(&go_read, user.as_ref(), &arguments) {

@@ -37,7 +37,18 @@ pub fn main() -> ExitCode {
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("AIOTRACE_LOG"))
         .with_writer(std::io::stderr)
         .init();
-    let (result, failed) = match Cli::parse().command {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            let _ = error.print();
+            return ExitCode::from(match error.exit_code() {
+                0 => 0,
+                _ if std::env::args().nth(1).is_some_and(|it| it == "run") => run::FAILED,
+                _ => FAILED,
+            });
+        }
+    };
+    let (result, failed) = match cli.command {
         Command::Attach(options) => (attach::run(options), FAILED),
         Command::Run(options) => (run::run(options), run::FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),

@@ -43,11 +43,8 @@ pub fn run(options: Options) -> Result<u8> {
     // The program waits, stopped before its exec, until the probes are attached.
     let mut child = Child::start(&options.command, options.user.as_deref())?;
     let process = process::open(child.pid())?;
-    let plan = Plan {
-        scope: Scope::Processes(vec![process]),
-        follow: options.follow,
-        launched: true,
-    };
+    let plan =
+        Plan { scope: Scope::Processes(vec![process]), follow: options.follow, launched: true };
     let session = Session::prepare(&options.show, plan)?;
     let mut not_executed = None;
     let outcome = session.trace(|| {

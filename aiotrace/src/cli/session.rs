@@ -26,7 +26,7 @@ use crate::{
     process::{self, Opened},
     source::{
         Losses,
-        bpf::{Collector, Decoder, End, Message, Probes, Reason, arguments, drain, load},
+        bpf::{Collector, Decoder, Message, Probes, Reason, arguments, drain, load},
     },
 };
 
@@ -85,11 +85,7 @@ fn parse_duration(text: &str) -> Result<Duration, String> {
             .and_then(|it| Duration::try_from(it).ok())
             .ok_or_else(bad)?,
     };
-    if duration.is_zero() {
-        Err(bad())
-    } else {
-        Ok(duration)
-    }
+    if duration.is_zero() { Err(bad()) } else { Ok(duration) }
 }
 
 /// What is traced.
@@ -132,34 +128,26 @@ impl<'a> Session<'a> {
     pub fn prepare(show: &'a Show, plan: Plan) -> Result<Self> {
         let output = open_output(show)?;
         let is_terminal = show.output.is_none() && io::stdout().is_terminal();
-        let throttle = (is_terminal && !show.summary).then(Throttle::new);
+        let calls_as_text = show.format == Format::Text && !show.summary;
+        let throttle = (is_terminal && calls_as_text).then(Throttle::new);
         let probes = load(&plan).map_err(with_hint)?;
-        Ok(Self {
-            show,
-            probes,
-            plan,
-            output,
-            throttle,
-        })
+        Ok(Self { show, probes, plan, output, throttle })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over.
     pub fn trace(mut self, armed: impl FnOnce() -> Result<()>) -> Result<Outcome> {
         // Before any thread is made, so that all of them leave the signals to the collector.
-        drain::ending_signals()
-            .thread_block()
-            .context("cannot block signals")?;
+        drain::ending_signals().thread_block().context("cannot block signals")?;
         let start = Clock::now();
         let mut decoder = Decoder::default();
-        let mut events = 0;
+        let (mut events, mut calls) = (0, 0);
         let mut initial = Vec::new();
         let mut targets = Vec::new();
+        let mut pids = Vec::new();
         let deaths = match self.plan.scope {
             Scope::Processes(processes) => {
                 for process in processes {
-                    self.probes
-                        .add_target(process.pid)
-                        .map_err(anyhow::Error::from)?;
+                    self.probes.add_target(process.pid).map_err(anyhow::Error::from)?;
                     if !self.plan.launched {
                         initial.push(attached(&process, start.start));
                     }
@@ -167,23 +155,33 @@ impl<'a> Session<'a> {
                 }
                 drain::Deaths::All
             }
-            Scope::Cgroup(_) | Scope::All => drain::Deaths::Nobody,
+            Scope::Cgroup(cgroup) => {
+                pids = cgroup.processes();
+                drain::Deaths::Nobody
+            }
+            Scope::All => {
+                pids = process::all();
+                drain::Deaths::Nobody
+            }
         };
-        let pids: Vec<u32> = targets.iter().map(|(pid, _)| *pid).collect();
+        pids.extend(targets.iter().map(|(pid, _)| *pid));
         let until = drain::Until {
             duration: self.show.duration,
             targets,
             deaths,
             ignore_first_interrupt: self.plan.launched,
         };
-        let collector =
-            Collector::start(self.probes, until).map_err(|error| with_hint(error.into()))?;
-        for pid in pids {
-            for blocked in process::blocked_calls(pid) {
-                decoder.blocked_at_attach(blocked.tid, blocked.syscall);
-                initial.push(already_blocked(pid, &blocked, clock::monotonic()));
+        // Whoever is inside a call when recording begins was so before.
+        let find_blocked = || {
+            for pid in pids {
+                for blocked in process::blocked_calls(pid) {
+                    decoder.blocked_at_attach(blocked.tid, blocked.syscall);
+                    initial.push(already_blocked(pid, &blocked, clock::monotonic()));
+                }
             }
-        }
+        };
+        let collector = Collector::start(self.probes, until, find_blocked)
+            .map_err(|error| with_hint(error.into()))?;
         let mut shown = Shown {
             output: self.output,
             quiet: self.show.quiet,
@@ -191,11 +189,7 @@ impl<'a> Session<'a> {
             failed: None,
         };
         shown.attempt(|output| {
-            output.start(&Start {
-                clock: start,
-                probes: "syscall",
-                lacks: &LACKS,
-            })?;
+            output.start(&Start { clock: start, probes: "syscall", lacks: &LACKS })?;
             output.flush()
         });
         for event in &initial {
@@ -223,6 +217,7 @@ impl<'a> Session<'a> {
                         for record in batch.records() {
                             let decoded = decoder.feed(record, |event| {
                                 events += 1;
+                                calls += u64::from(!matches!(event.body, Body::Process(_)));
                                 shown.event(event);
                             });
                             undecodable += u64::from(decoded.is_err());
@@ -238,21 +233,21 @@ impl<'a> Session<'a> {
         };
         let time = clock::monotonic();
         decoder.unfinished(time, &end.in_calls, |event| {
-            events += 1;
+            (events, calls) = (events + 1, calls + 1);
             shown.event(event);
         });
-        let losses = Losses {
-            undecodable,
-            ..end.losses
-        };
-        let ended = Ended {
-            time,
-            events,
-            losses,
-            attached: end.attached,
-        };
+        let losses = Losses { undecodable, ..end.losses };
+        let reason = reason_name(end.reason);
+        let ended = Ended { time, events, losses, attached: end.attached, reason };
         shown.finish(&ended)?;
-        say_end(&ended, &end);
+        say_end(&ended);
+        if calls == 0 && end.reason == Reason::TargetsGone {
+            eprintln!(
+                "aiotrace: the target made no AIO call; POSIX AIO and io_uring are not kernel AIO"
+            );
+        }
+        // From here on nobody waits for signals.
+        let _ = drain::ending_signals().thread_unblock();
         Ok(Outcome { reason: end.reason })
     }
 }
@@ -319,17 +314,8 @@ fn attached(process: &Opened, time: u64) -> Event {
 
 fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
     let args = arguments(blocked.syscall, &blocked.args);
-    let unfinished = Unfinished {
-        entered: None,
-        args,
-        why: Why::BlockedAtAttach,
-    };
-    Event {
-        time,
-        pid,
-        tid: blocked.tid,
-        body: Body::Unfinished(unfinished),
-    }
+    let unfinished = Unfinished { entered: None, args, why: Why::BlockedAtAttach };
+    Event { time, pid, tid: blocked.tid, body: Body::Unfinished(unfinished) }
 }
 
 /// The output, and what must not stop the trace.
@@ -397,11 +383,7 @@ struct Throttle {
 
 impl Throttle {
     fn new() -> Self {
-        Self {
-            second: Instant::now(),
-            lines: 0,
-            hidden: 0,
-        }
+        Self { second: Instant::now(), lines: 0, hidden: 0 }
     }
 
     /// Begins a new second, if it is time, and says how much was hidden in the last one.
@@ -438,18 +420,11 @@ fn open_output(show: &Show) -> Result<Box<dyn Output>> {
         // https://no-color.org
         Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
     };
-    let options = text::Options {
-        color,
-        verbose: show.verbose,
-        time: show.timestamps,
-    };
+    let options = text::Options { color, verbose: show.verbose, time: show.timestamps };
     Ok(match (show.format, show.summary) {
-        (Format::Text, false) => Box::new(Text::new(
-            writer,
-            options,
-            Paths::of_proc(),
-            TimeZone::system(),
-        )),
+        (Format::Text, false) => {
+            Box::new(Text::new(writer, options, Paths::of_proc(), TimeZone::system()))
+        }
         (Format::Json, false) => Box::new(Json::new(writer, Paths::of_proc())),
         (Format::Text, true) => Box::new(Summary::text(writer)),
         (Format::Json, true) => Box::new(Summary::json(Json::new(writer, Paths::none()))),
@@ -461,7 +436,7 @@ fn create(path: &Path) -> Result<File> {
 }
 
 /// Events seen, events lost and where, duration.
-fn say_end(ended: &Ended, end: &End) {
+fn say_end(ended: &Ended) {
     let seconds = ended.attached.as_secs_f64();
     let events = thousands(ended.events);
     let total = ended.losses.total();
@@ -480,12 +455,14 @@ fn say_end(ended: &Ended, end: &End) {
             causes.join("; ")
         );
     }
-    if let Reason::TargetsGone = end.reason
-        && ended.events == 0
-    {
-        eprintln!(
-            "aiotrace: the target made no AIO call; POSIX AIO and io_uring are not kernel AIO"
-        );
+}
+
+fn reason_name(reason: Reason) -> &'static str {
+    match reason {
+        Reason::TargetsGone => "targets_gone",
+        Reason::TimeOver => "time_over",
+        Reason::Signal(_) => "signal",
+        Reason::OutputClosed => "output_closed",
     }
 }
 

@@ -31,10 +31,7 @@ impl Clock {
     pub fn now() -> Self {
         let start = monotonic();
         let wall = read(ClockId::CLOCK_REALTIME);
-        Self {
-            start,
-            to_wall: wall as i64 - start as i64,
-        }
+        Self { start, to_wall: wall as i64 - start as i64 }
     }
 }
 
@@ -46,9 +43,7 @@ pub fn monotonic() -> u64 {
 fn read(clock: ClockId) -> u64 {
     // These two clocks exist on every kernel.
     clock_gettime(clock).map_or(0, |time| {
-        (time.tv_sec() as u64)
-            .saturating_mul(1_000_000_000)
-            .saturating_add(time.tv_nsec() as u64)
+        (time.tv_sec() as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec() as u64)
     })
 }
 
@@ -65,13 +60,7 @@ pub struct Stamps {
 impl Stamps {
     /// Times in this format and time zone.
     pub fn new(format: Format, clock: Clock, zone: TimeZone) -> Self {
-        Self {
-            format,
-            clock,
-            zone,
-            last: clock.start,
-            zone_offset: (i64::MIN, 0),
-        }
+        Self { format, clock, zone, last: clock.start, zone_offset: (i64::MIN, 0) }
     }
 
     /// Writes one, with microseconds.
@@ -105,10 +94,7 @@ fn seconds(out: &mut Vec<u8>, nanos: u64) {
     let micros = nanos / 1000;
     let mut whole = itoa::Buffer::new();
     let whole = whole.format(micros / 1_000_000);
-    out.extend(std::iter::repeat_n(
-        b' ',
-        4usize.saturating_sub(whole.len()),
-    ));
+    out.extend(std::iter::repeat_n(b' ', 4usize.saturating_sub(whole.len())));
     out.extend_from_slice(whole.as_bytes());
     out.push(b'.');
     let mut digits = [b'0'; 6];
@@ -177,10 +163,7 @@ mod tests {
 
     #[test]
     fn each_format_says_when() {
-        let clock = Clock {
-            start: 5_000_000_000,
-            to_wall: 1_700_000_000_000_000_000,
-        };
+        let clock = Clock { start: 5_000_000_000, to_wall: 1_700_000_000_000_000_000 };
         let zone = TimeZone::fixed(jiff::tz::offset(2));
         let two = |format| {
             let mut stamps = Stamps::new(format, clock, zone.clone());

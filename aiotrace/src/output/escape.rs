@@ -5,10 +5,7 @@ use std::io::Write;
 
 /// Bytes as text: control characters and what is not UTF-8 as `\xNN`, a backslash as `\\`.
 pub fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
-    if bytes
-        .iter()
-        .all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\')
-    {
+    if bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\') {
         out.extend_from_slice(bytes);
         return;
     }

@@ -31,7 +31,7 @@ pub const VERSION: u32 = 1;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hex(pub u64);
 
-/// A number of 64 bits as a decimal string: times and positions.
+/// A number of 64 bits as a decimal string: a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Decimal(pub i64);
 
@@ -46,12 +46,8 @@ impl Serialize for Hex {
 impl<'de> Deserialize<'de> for Hex {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<str>::deserialize(deserializer)?;
-        let digits = text
-            .strip_prefix("0x")
-            .ok_or_else(|| D::Error::custom("no 0x"))?;
-        u64::from_str_radix(digits, 16)
-            .map(Self)
-            .map_err(D::Error::custom)
+        let digits = text.strip_prefix("0x").ok_or_else(|| D::Error::custom("no 0x"))?;
+        u64::from_str_radix(digits, 16).map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -63,10 +59,7 @@ impl Serialize for Decimal {
 
 impl<'de> Deserialize<'de> for Decimal {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Cow::<str>::deserialize(deserializer)?
-            .parse()
-            .map(Self)
-            .map_err(D::Error::custom)
+        Cow::<str>::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
     }
 }
 
@@ -218,7 +211,7 @@ object! {
         entered: Option<Decimal>,
         /// How long ago that is.
         age_ns: Option<u64>,
-        /// `blocked_at_attach`, `trace_ends` or `thread_died`.
+        /// `blocked_at_attach` or `trace_ends`.
         why: Name,
         /// Its arguments.
         args: AnyArgs,
@@ -280,6 +273,8 @@ object! {
         lost_by_cause: BTreeMap<Name, u64>,
         /// How long the probes were attached.
         attached_ns: Decimal,
+        /// Why it ended: `targets_gone`, `time_over`, `signal` or `output_closed`.
+        reason: Name,
         /// With `-c`: the calls, by process and name.
         calls: Option<Vec<summary::Row>>,
     }
@@ -385,7 +380,8 @@ pub enum AnyArgs {
 }
 
 /// Any line.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
 #[expect(missing_docs, reason = "each is documented at its type")]
 pub enum Line {
     Start(StartLine),
@@ -416,7 +412,7 @@ impl Line {
         if head.v != VERSION {
             return Err(serde_json::Error::custom(format!("version {}", head.v)));
         }
-        Ok(match head.event.as_str() {
+        let parsed = match head.event.as_str() {
             "start" => Self::Start(serde_json::from_str(line)?),
             "io_setup" => Self::Setup(serde_json::from_str(line)?),
             "io_destroy" => Self::Destroy(serde_json::from_str(line)?),
@@ -428,7 +424,14 @@ impl Line {
             "lost" => Self::Lost(serde_json::from_str(line)?),
             "report" => Self::Report(serde_json::from_str(line)?),
             other => return Err(serde_json::Error::custom(format!("unknown event {other}"))),
-        })
+        };
+        // serde takes a field that is not there for null.
+        let (given, known): (serde_json::Value, _) =
+            (serde_json::from_str(line)?, serde_json::to_value(&parsed)?);
+        if given != known {
+            return Err(serde_json::Error::custom("a field is missing, or has another form"));
+        }
+        Ok(parsed)
     }
 }
 
@@ -442,11 +445,7 @@ pub struct Json<W> {
 impl<W: Write> Json<W> {
     /// Writes to `out`.
     pub fn new(out: W, paths: Paths) -> Self {
-        Self {
-            out,
-            line: Vec::new(),
-            paths,
-        }
+        Self { out, line: Vec::new(), paths }
     }
 
     fn write(&mut self, object: &impl Serialize) -> io::Result<()> {
@@ -482,10 +481,9 @@ impl<W: Write> Json<W> {
             ts: end.time.into(),
             events: end.events,
             lost: end.losses.total(),
-            lost_by_cause: causes
-                .map(|(count, name, _)| (name.into(), count))
-                .collect(),
+            lost_by_cause: causes.map(|(count, name, _)| (name.into(), count)).collect(),
             attached_ns: (end.attached.as_nanos() as u64).into(),
+            reason: end.reason.into(),
             calls,
         })
     }
@@ -502,24 +500,14 @@ impl<W: Write> Json<W> {
                 optional(line, stored.as_ref(), |line, handle| hex(line, handle.0));
             }
             Args::Destroy { .. } => (),
-            Args::Submit {
-                iocbs: list,
-                truncated,
-                ..
-            } => {
+            Args::Submit { iocbs: list, truncated, .. } => {
                 put(line, ",\"iocbs\":");
                 iocbs(line, paths, event, list);
                 number(line, ",\"truncated\":", *truncated);
                 put(line, ",\"ring_before\":");
                 optional(line, call.ring_before.as_ref(), ring);
             }
-            Args::Getevents {
-                timeout_value,
-                sigset_value,
-                list: events,
-                truncated,
-                ..
-            } => {
+            Args::Getevents { timeout_value, sigset_value, list: events, truncated, .. } => {
                 put(line, ",\"timeout\":");
                 optional(line, timeout_value.as_ref(), |line, it| {
                     number(line, "{\"tv_sec\":", it.sec);
@@ -536,26 +524,15 @@ impl<W: Write> Json<W> {
                     line.push(b'}');
                 });
                 put(line, ",\"events\":");
-                list(line, events, |line, it| {
-                    optional(line, it.as_ref(), io_event)
-                });
+                list(line, events, |line, it| optional(line, it.as_ref(), io_event));
                 number(line, ",\"truncated\":", *truncated);
             }
-            Args::Cancel {
-                iocb: address,
-                value,
-                ..
-            } => {
+            Args::Cancel { iocb: address, value, .. } => {
                 put(line, ",\"iocb\":");
-                let known = event::Iocb {
-                    address: Some(*address),
-                    value: *value,
-                    read_late: false,
-                };
+                let known =
+                    event::Iocb { address: Some(*address), value: *value, read_late: false };
                 let known = value.map(|_| known);
-                optional(line, known.as_ref(), |line, it| {
-                    iocb(line, paths, event, it)
-                });
+                optional(line, known.as_ref(), |line, it| iocb(line, paths, event, it));
             }
         }
         put(line, ",\"ring\":");
@@ -578,7 +555,6 @@ impl<W: Write> Json<W> {
         let why = match call.why {
             Why::BlockedAtAttach => "blocked_at_attach",
             Why::TraceEnds => "trace_ends",
-            Why::ThreadDied => "thread_died",
         };
         text(line, ",\"why\":", why);
         arguments(line, &call.args);
@@ -596,10 +572,7 @@ impl<W: Write> Json<W> {
         let name = match change {
             Change::Attached => "attached",
             Change::Seen => "seen",
-            Change::Fork {
-                child: pid,
-                followed,
-            } => {
+            Change::Fork { child: pid, followed } => {
                 child = Some((*pid, *followed));
                 "fork"
             }
@@ -752,11 +725,7 @@ fn head(line: &mut Vec<u8>, event: &Event, call: &Call) {
         Some(entered) => {
             put(line, ",\"entered\":");
             decimal(line, entered);
-            number(
-                line,
-                ",\"duration_ns\":",
-                event.time.saturating_sub(entered),
-            );
+            number(line, ",\"duration_ns\":", event.time.saturating_sub(entered));
         }
         None => put(line, ",\"entered\":null,\"duration_ns\":null"),
     }
@@ -780,30 +749,17 @@ fn arguments(line: &mut Vec<u8>, args: &Args) {
     };
     put(line, ",\"args\":");
     match args {
-        Args::Setup {
-            nr_events, ctxp, ..
-        } => {
+        Args::Setup { nr_events, ctxp, .. } => {
             number(line, "{\"nr_events\":", *nr_events);
             address(line, ",\"ctxp\":", ctxp.0);
         }
         Args::Destroy { ctx } => address(line, "{\"ctx\":", ctx.0),
-        Args::Submit {
-            ctx, nr, iocbpp, ..
-        } => {
+        Args::Submit { ctx, nr, iocbpp, .. } => {
             address(line, "{\"ctx\":", ctx.0);
             number(line, ",\"nr\":", *nr);
             address(line, ",\"iocbpp\":", iocbpp.0);
         }
-        Args::Getevents {
-            syscall,
-            ctx,
-            min_nr,
-            nr,
-            events,
-            timeout,
-            sigset,
-            ..
-        } => {
+        Args::Getevents { syscall, ctx, min_nr, nr, events, timeout, sigset, .. } => {
             address(line, "{\"ctx\":", ctx.0);
             number(line, ",\"min_nr\":", *min_nr);
             number(line, ",\"nr\":", *nr);
@@ -813,9 +769,7 @@ fn arguments(line: &mut Vec<u8>, args: &Args) {
                 address(line, ",\"sigset\":", sigset.0);
             }
         }
-        Args::Cancel {
-            ctx, iocb, result, ..
-        } => {
+        Args::Cancel { ctx, iocb, result, .. } => {
             address(line, "{\"ctx\":", ctx.0);
             address(line, ",\"iocb\":", iocb.0);
             address(line, ",\"result\":", result.0);
@@ -832,9 +786,7 @@ fn iocbs(line: &mut Vec<u8>, paths: &mut Paths, event: &Event, items: &[Option<e
 
 fn iocb(line: &mut Vec<u8>, paths: &mut Paths, event: &Event, it: &event::Iocb) {
     put(line, "{\"address\":");
-    optional(line, it.address.as_ref(), |line, address| {
-        hex(line, address.0)
-    });
+    optional(line, it.address.as_ref(), |line, address| hex(line, address.0));
     let Some(value) = it.value else {
         put(
             line,
@@ -844,11 +796,7 @@ fn iocb(line: &mut Vec<u8>, paths: &mut Paths, event: &Event, it: &event::Iocb) 
         );
         return;
     };
-    text(
-        line,
-        ",\"read\":",
-        if it.read_late { "late" } else { "yes" },
-    );
+    text(line, ",\"read\":", if it.read_late { "late" } else { "yes" });
     put(line, ",\"data\":");
     hex(line, value.data);
     number(line, ",\"key\":", value.key);
@@ -907,9 +855,7 @@ fn entries(line: &mut Vec<u8>, entries: &event::RingEntries) {
     number(line, ",\"count\":", entries.count);
     number(line, ",\"beyond\":", entries.beyond);
     put(line, ",\"entries\":");
-    optional(line, entries.list.as_ref(), |line, items| {
-        list(line, items, io_event)
-    });
+    optional(line, entries.list.as_ref(), |line, items| list(line, items, io_event));
     line.push(b'}');
 }
 

@@ -63,4 +63,6 @@ pub struct Ended {
     pub losses: Losses,
     /// How long the probes were attached.
     pub attached: Duration,
+    /// `targets_gone`, `time_over`, `signal` or `output_closed`.
+    pub reason: &'static str,
 }

@@ -32,10 +32,7 @@ impl Paths {
 
     /// Asks `lookup(pid, fd)`.
     pub fn with(lookup: impl FnMut(u32, u32) -> Option<Vec<u8>> + 'static) -> Self {
-        Self {
-            lookup: Box::new(lookup),
-            known: HashMap::default(),
-        }
+        Self { lookup: Box::new(lookup), known: HashMap::default() }
     }
 
     /// The path that `fd` of `pid` has now; `time` is the time of the event.

@@ -34,7 +34,7 @@ pub struct Row {
     pub duration_ns: Option<Durations>,
 }
 
-/// Durations in nanoseconds. Percentiles are exact to 1 %.
+/// Durations in nanoseconds. The percentiles are exact to 1 %, the rest exactly.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names say it")]
@@ -49,7 +49,11 @@ pub struct Durations {
 struct Counts {
     calls: u64,
     errors: BTreeMap<i64, u64>,
+    /// For the percentiles; the rest is exact.
     durations: Histogram<u64>,
+    shortest: u64,
+    longest: u64,
+    total: u64,
 }
 
 impl Counts {
@@ -61,6 +65,9 @@ impl Counts {
             calls: 0,
             errors: BTreeMap::new(),
             durations,
+            shortest: u64::MAX,
+            longest: 0,
+            total: 0,
         }
     }
 
@@ -71,16 +78,27 @@ impl Counts {
         }
         // Both grow as needed, so adding cannot fail.
         let _ = self.durations.add(&other.durations);
+        self.shortest = self.shortest.min(other.shortest);
+        self.longest = self.longest.max(other.longest);
+        self.total += other.total;
+    }
+
+    fn took(&mut self, nanos: u64) {
+        // It grows as needed.
+        let _ = self.durations.record(nanos);
+        self.shortest = self.shortest.min(nanos);
+        self.longest = self.longest.max(nanos);
+        self.total += nanos;
     }
 
     fn durations(&self) -> Option<Durations> {
         let of = &self.durations;
         (!of.is_empty()).then(|| Durations {
-            min: of.min(),
-            avg: of.mean() as u64,
-            p50: of.value_at_quantile(0.5),
-            p99: of.value_at_quantile(0.99),
-            max: of.max(),
+            min: self.shortest,
+            avg: self.total / of.len(),
+            p50: of.value_at_quantile(0.5).min(self.longest),
+            p99: of.value_at_quantile(0.99).min(self.longest),
+            max: self.longest,
         })
     }
 
@@ -120,12 +138,7 @@ impl<W: Write> Summary<W> {
     }
 
     fn new(form: Form<W>) -> Self {
-        Self {
-            form,
-            counts: BTreeMap::new(),
-            names: HashMap::new(),
-            processes: 0,
-        }
+        Self { form, counts: BTreeMap::new(), names: HashMap::new(), processes: 0 }
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -159,17 +172,13 @@ impl<W: Write> Summary<W> {
         } else {
             0
         };
-        let counts = self
-            .counts
-            .entry((pid, syscall))
-            .or_insert_with(Counts::new);
+        let counts = self.counts.entry((pid, syscall)).or_insert_with(Counts::new);
         counts.calls += 1;
         if ret < 0 {
             *counts.errors.entry(ret).or_default() += 1;
         }
         if let Some(entered) = entered {
-            // It grows as needed.
-            let _ = counts.durations.record(event.time.saturating_sub(entered));
+            counts.took(event.time.saturating_sub(entered));
         }
     }
 }
@@ -237,24 +246,15 @@ fn table(out: &mut impl Write, all: &BTreeMap<Syscall, Counts>, rows: &[Row]) ->
     }
     heading(out, "")?;
     for (call, counts) in all {
-        row(
-            out,
-            call.name(),
-            counts.calls,
-            &counts.errors(),
-            counts.durations(),
-        )?;
+        row(out, call.name(), counts.calls, &counts.errors(), counts.durations())?;
     }
     let mut process = None;
     for it in rows {
         if process != Some(it.pid) {
             process = Some(it.pid);
             writeln!(out)?;
-            let title = if it.pid == 0 {
-                it.name.clone()
-            } else {
-                format!("{}:{}", it.name, it.pid)
-            };
+            let title =
+                if it.pid == 0 { it.name.clone() } else { format!("{}:{}", it.name, it.pid) };
             heading(out, &title)?;
         }
         row(out, &it.call, it.calls, &it.errors, it.duration_ns)?;
@@ -263,11 +263,7 @@ fn table(out: &mut impl Write, all: &BTreeMap<Syscall, Counts>, rows: &[Row]) ->
 }
 
 fn heading(out: &mut impl Write, title: &str) -> io::Result<()> {
-    let title = if title.is_empty() {
-        "all processes"
-    } else {
-        title
-    };
+    let title = if title.is_empty() { "all processes" } else { title };
     writeln!(
         out,
         "{title:<20} {:>10} {:>8} {:>8} {:>8} {:>8} {:>8} {:>8}  errors by errno",

@@ -65,20 +65,9 @@ const NOTE: Style = AnsiColor::Yellow.on_default();
 impl<W: Write> Text<W> {
     /// Writes to `out`. Local times are those of `zone`.
     pub fn new(out: W, options: Options, paths: Paths, zone: TimeZone) -> Self {
-        let unknown = Clock {
-            start: 0,
-            to_wall: 0,
-        };
+        let unknown = Clock { start: 0, to_wall: 0 };
         let stamps = Stamps::new(options.time, unknown, zone.clone());
-        Self {
-            out,
-            options,
-            line: Vec::new(),
-            zone,
-            stamps,
-            paths,
-            names: HashMap::default(),
-        }
+        Self { out, options, line: Vec::new(), zone, stamps, paths, names: HashMap::default() }
     }
 
     /// Lines gather in the buffer; see [`Output::flush`].
@@ -171,8 +160,7 @@ impl<W: Write> Text<W> {
             Some(name) if call.ret <= -512 => {
                 self.styled(NOTE, "? ");
                 self.styled(NOTE, name);
-                self.line
-                    .extend_from_slice(b" (the program sees EINTR, or the call starts again)");
+                self.line.extend_from_slice(b" (the program sees EINTR, or the call starts again)");
             }
             Some(name) => {
                 self.styled_bytes(ERROR, |line| {
@@ -190,30 +178,21 @@ impl<W: Write> Text<W> {
         self.styled(CALL, args.syscall().name());
         self.line.push(b'(');
         match args {
-            Args::Setup {
-                nr_events,
-                ctxp,
-                stored,
-            } => {
+            Args::Setup { nr_events, ctxp, stored } => {
                 number(&mut self.line, *nr_events);
                 self.line.extend_from_slice(b", ");
                 match stored {
-                    Some(handle) => {
+                    // Only a failed call leaves 0 there.
+                    Some(handle) if handle.0 != 0 => {
                         self.line.push(b'[');
                         hex(&mut self.line, handle.0);
                         self.line.push(b']');
                     }
-                    None => address(&mut self.line, *ctxp),
+                    _ => address(&mut self.line, *ctxp),
                 }
             }
             Args::Destroy { ctx } => hex(&mut self.line, ctx.0),
-            Args::Submit {
-                ctx,
-                nr,
-                iocbpp,
-                iocbs,
-                truncated,
-            } => {
+            Args::Submit { ctx, nr, iocbpp, iocbs, truncated } => {
                 hex(&mut self.line, ctx.0);
                 self.line.extend_from_slice(b", ");
                 number(&mut self.line, *nr);
@@ -222,9 +201,7 @@ impl<W: Write> Text<W> {
                     address(&mut self.line, *iocbpp);
                 } else {
                     let fd_before = &mut None;
-                    self.list(iocbs, *truncated, |text, iocb| {
-                        text.iocb(event, iocb, fd_before)
-                    });
+                    self.list(iocbs, *truncated, |text, iocb| text.iocb(event, iocb, fd_before));
                 }
             }
             Args::Getevents {
@@ -261,19 +238,10 @@ impl<W: Write> Text<W> {
                     signal_set(&mut self.line, *sigset, *sigset_value);
                 }
             }
-            Args::Cancel {
-                ctx,
-                iocb,
-                result,
-                value,
-            } => {
+            Args::Cancel { ctx, iocb, result, value } => {
                 hex(&mut self.line, ctx.0);
                 self.line.extend_from_slice(b", ");
-                let iocb = Iocb {
-                    address: Some(*iocb),
-                    value: *value,
-                    read_late: false,
-                };
+                let iocb = Iocb { address: Some(*iocb), value: *value, read_late: false };
                 self.iocb(event, &Some(iocb), &mut None);
                 self.line.extend_from_slice(b", ");
                 address(&mut self.line, *result);
@@ -283,11 +251,7 @@ impl<W: Write> Text<W> {
     }
 
     fn list<T>(&mut self, items: &[T], truncated: u64, mut show: impl FnMut(&mut Self, &T)) {
-        let shown = if self.options.verbose {
-            items.len()
-        } else {
-            items.len().min(SHORT)
-        };
+        let shown = if self.options.verbose { items.len() } else { items.len().min(SHORT) };
         self.line.push(b'[');
         for (index, item) in items[..shown].iter().enumerate() {
             if index > 0 {
@@ -404,22 +368,13 @@ impl<W: Write> Text<W> {
             if let Some(ring) = ring {
                 let Ring { head, tail, nr } = ring;
                 let unreaped = ring.unreaped();
-                let _ = write!(
-                    line,
-                    " {label}[head={head} tail={tail} nr={nr} unreaped={unreaped}]"
-                );
+                let _ =
+                    write!(line, " {label}[head={head} tail={tail} nr={nr} unreaped={unreaped}]");
             }
         };
         show(&mut self.line, "ring_before", call.ring_before);
         show(&mut self.line, "ring", call.ring);
-        for RingEntries {
-            first,
-            count,
-            beyond,
-            list,
-            ..
-        } in &call.new_in_ring
-        {
+        for RingEntries { first, count, beyond, list, .. } in &call.new_in_ring {
             let _ = write!(self.line, " new_in_ring[{first}+{count}]=");
             match list {
                 Some(list) => self.list(list, u64::from(*beyond), |text, it| text.io_event(it)),
@@ -434,7 +389,6 @@ impl<W: Write> Text<W> {
         let why = match call.why {
             Why::BlockedAtAttach => "<unfinished: blocked since before the attach>",
             Why::TraceEnds => "<unfinished: still in the kernel",
-            Why::ThreadDied => "<unfinished: its thread was killed in it",
         };
         self.styled(NOTE, why);
         if let Some(entered) = call.entered {
@@ -459,9 +413,11 @@ impl<W: Write> Text<W> {
             }
             Change::Attached => self.styled(NOTE, "+++ attached +++"),
             Change::Fork { child, followed } => {
+                if *followed {
+                    self.names.insert(*child, process.name.clone());
+                }
                 let followed = if *followed { "traced" } else { "not traced" };
                 let text = format!("+++ created process {child} ({followed}) +++");
-                self.names.insert(*child, process.name.clone());
                 self.styled(NOTE, &text);
             }
             Change::Exec { path } => {

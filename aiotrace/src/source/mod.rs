@@ -20,45 +20,24 @@ pub struct Losses {
 impl Losses {
     /// Each cause: its count, its stable name, and how it is told to people.
     pub fn by_cause(&self) -> impl Iterator<Item = (u64, &'static str, &'static str)> {
-        let probes = Lost::ALL
-            .into_iter()
-            .zip(self.probes)
-            .map(|(cause, count)| {
-                let (name, text) = match cause {
-                    Lost::BufferFull => ("buffer_full", "records, ring buffer full"),
-                    Lost::NoThreadSlot => ("no_thread_slot", "calls, more than 16,384 threads"),
-                    Lost::NoTargetSlot => (
-                        "no_target_slot",
-                        "processes not followed, more than 16,384 of them",
-                    ),
-                    Lost::EnterMissed => ("enter_missed", "calls whose beginning was missed"),
-                    Lost::ExitMissed => ("exit_missed", "calls whose end was missed"),
-                    Lost::Compat => (
-                        "compat",
-                        "calls through the 32-bit entry, which are not decoded",
-                    ),
-                    Lost::NoContextSlot => {
-                        ("no_context_slot", "contexts that could not be remembered")
-                    }
-                };
-                (count, name, text)
-            });
+        let probes = Lost::ALL.into_iter().zip(self.probes).map(|(cause, count)| {
+            let (name, text) = match cause {
+                Lost::BufferFull => ("buffer_full", "records, ring buffer full"),
+                Lost::NoThreadSlot => ("no_thread_slot", "calls, more than 16,384 threads"),
+                Lost::NoTargetSlot => {
+                    ("no_target_slot", "processes not followed, more than 16,384 of them")
+                }
+                Lost::EnterMissed => ("enter_missed", "calls whose beginning was missed"),
+                Lost::ExitMissed => ("exit_missed", "calls whose end was missed"),
+                Lost::Compat => ("compat", "calls through the 32-bit entry, which are not decoded"),
+                Lost::NoContextSlot => ("no_context_slot", "contexts that could not be remembered"),
+            };
+            (count, name, text)
+        });
         probes.chain([
-            (
-                self.skipped_runs,
-                "skipped_runs",
-                "runs of a probe skipped by the kernel",
-            ),
-            (
-                self.queue_full,
-                "queue_full",
-                "records, output slower than the target",
-            ),
-            (
-                self.undecodable,
-                "undecodable",
-                "records that could not be decoded",
-            ),
+            (self.skipped_runs, "skipped_runs", "runs of a probe skipped by the kernel"),
+            (self.queue_full, "queue_full", "records, output slower than the target"),
+            (self.undecodable, "undecodable", "records that could not be decoded"),
         ])
     }
 

@@ -133,9 +133,7 @@ impl Btf {
         }
         let section = |offset: u32, length: u32| {
             let start = header.header_length as usize + offset as usize;
-            bytes
-                .get(start..start + length as usize)
-                .ok_or(Error::Format(start))
+            bytes.get(start..start + length as usize).ok_or(Error::Format(start))
         };
         let types = section(header.types_offset, header.types_length)?.to_vec();
         let strings = section(header.strings_offset, header.strings_length)?.to_vec();
@@ -147,11 +145,7 @@ impl Btf {
             index.push(place);
             place += size_of::<Type>() + found.trailer().ok_or(Error::Format(place))?;
         }
-        Ok(Self {
-            index,
-            types,
-            strings,
-        })
+        Ok(Self { index, types, strings })
     }
 
     /// Byte offset of a member, `path` being the names on the way (`["thread_info", "status"]`).
@@ -204,11 +198,8 @@ impl Btf {
             let (member, after) = Member::read_from_prefix(rest).ok()?;
             rest = after;
             let bit_field = structure.has_bit_fields() && member.offset >> 24 != 0;
-            let bits = if structure.has_bit_fields() {
-                member.offset & 0xff_ffff
-            } else {
-                member.offset
-            };
+            let bits =
+                if structure.has_bit_fields() { member.offset & 0xff_ffff } else { member.offset };
             let found = self.name(member.name);
             if found == name.as_bytes() {
                 return (!bit_field).then_some((bits, member.r#type));
@@ -254,39 +245,13 @@ mod tests {
             vec![at("inner"), info(kind::STRUCT, 3, 1), 12], // 2
             vec![at("x"), 1, 0, at("y"), 1, 32, at("bit"), 1, 3 << 24 | 64],
             vec![at("alias"), info(kind::TYPEDEF, 0, 0), 2], // 3
-            vec![
-                0,
-                info(kind::STRUCT, 2, 0),
-                16,
-                at("b"),
-                1,
-                0,
-                at("c"),
-                3,
-                32,
-            ], // 4
-            vec![
-                at("outer"),
-                info(kind::STRUCT, 2, 0),
-                20,
-                at("a"),
-                1,
-                0,
-                0,
-                4,
-                32,
-            ], // 5
+            vec![0, info(kind::STRUCT, 2, 0), 16, at("b"), 1, 0, at("c"), 3, 32], // 4
+            vec![at("outer"), info(kind::STRUCT, 2, 0), 20, at("a"), 1, 0, 0, 4, 32], // 5
         ]
         .concat();
         let types: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
         let mut bytes = vec![0x9f, 0xeb, 1, 0];
-        for word in [
-            24,
-            0,
-            types.len() as u32,
-            types.len() as u32,
-            strings.len() as u32,
-        ] {
+        for word in [24, 0, types.len() as u32, types.len() as u32, strings.len() as u32] {
             bytes.extend(word.to_le_bytes());
         }
         bytes.extend(types);

@@ -8,13 +8,13 @@
 //! All records of a call come from one thread, in order, so the state is one [`Pending`] per
 //! thread. Its vectors are used again for the next call.
 
-use std::collections::HashMap;
+use std::{collections::HashMap, hash::BuildHasher as _};
 
 use aiotrace_common::{
     abi,
     record::{
-        self, Abandoned, Cancel, Destroy, Events, Header, ITEMS_PER_CALL, Kind, Memory, RingSample,
-        Setup, Submit, Submitted, SubmittedIocb, flag,
+        self, Cancel, Destroy, Events, Header, ITEMS_PER_CALL, Kind, Memory, RingSample, Setup,
+        Submit, Submitted, SubmittedIocb, flag,
     },
 };
 use zerocopy::{FromBytes as _, TryFromBytes};
@@ -37,6 +37,9 @@ const MOST_THREADS: usize = 65_536;
 #[derive(Default)]
 pub struct Decoder {
     threads: HashMap<u32, Pending, foldhash::fast::RandomState>,
+    /// Threads were forgotten, so one that is new may not be.
+    forgot: bool,
+    spaces: foldhash::fast::RandomState,
 }
 
 /// What is known of a thread's call so far.
@@ -65,35 +68,22 @@ impl Decoder {
     pub fn feed(&mut self, bytes: &[u8], mut event: impl FnMut(&Event)) -> Result<(), Undecodable> {
         let header: Header = prefix(bytes)?.0;
         let mut of = |body| {
-            let made = Event {
-                time: header.time,
-                pid: header.pid,
-                tid: header.tid,
-                body,
-            };
+            let made = Event { time: header.time, pid: header.pid, tid: header.tid, body };
             event(&made);
             made.body
         };
         if self.threads.len() > MOST_THREADS {
             self.threads.clear();
+            self.forgot = true;
         }
-        let thread = self.threads.entry(header.tid).or_default();
-        if header.seq == 1 {
-            // A new slot: the first call of the thread, or the first after exec.
-            let blocked = thread.blocked;
-            *thread = Pending {
-                seq: 1,
-                blocked,
-                ..Pending::default()
-            };
-        } else if header.seq != 0 {
-            let missing = header.seq.wrapping_sub(thread.seq.wrapping_add(1));
-            if missing != 0 {
-                of(Body::Lost {
-                    records: u64::from(missing),
-                });
-            }
-            thread.seq = header.seq;
+        let thread = self.threads.entry(header.tid).or_insert_with(|| Pending {
+            seq: if self.forgot { header.seq.wrapping_sub(1) } else { 0 },
+            ..Pending::default()
+        });
+        if let Some(missing @ 1..) = thread.missing(header.seq) {
+            // What is known of the call in progress may belong to another one.
+            thread.clear();
+            of(Body::Lost { records: u64::from(missing) });
         }
         match header.kind {
             Kind::Submit => thread.submit(bytes),
@@ -127,24 +117,14 @@ impl Decoder {
                 thread.finish_with(&record.call, args, record.ring, of)
             }
             Kind::Events => thread.events(bytes, of),
-            Kind::Abandoned => {
-                let (record, _): (Abandoned, _) = prefix(bytes)?;
-                let args = thread.arguments(record.call.syscall, &record.call.args);
-                thread.clear();
-                of(Body::Unfinished(Unfinished {
-                    entered: Some(record.call.entered),
-                    args,
-                    why: Why::ThreadDied,
-                }));
-                Ok(())
-            }
             Kind::Gone => {
                 self.threads.remove(&header.tid);
                 Ok(())
             }
             Kind::Process => {
                 let (record, _): (record::Process, _) = prefix(bytes)?;
-                of(Body::Process(process(&record)));
+                let space = (record.space != 0).then(|| self.spaces.hash_one(record.space));
+                of(Body::Process(process(&record, space)));
                 Ok(())
             }
         }
@@ -183,6 +163,21 @@ impl Decoder {
 }
 
 impl Pending {
+    /// How many records are missing before this one; `None` if it is not counted.
+    fn missing(&mut self, seq: u32) -> Option<u32> {
+        if seq == 0 {
+            return None;
+        }
+        let expected = self.seq.wrapping_add(1);
+        self.seq = seq;
+        if seq < expected {
+            // A new slot: the first call of the thread, or the first after exec.
+            self.clear();
+            return Some(seq - 1);
+        }
+        Some(seq - expected)
+    }
+
     fn submit(&mut self, bytes: &[u8]) -> Result<(), Undecodable> {
         let (record, rest): (Submit, _) = prefix(bytes)?;
         let late = record.header.flags & flag::LATE != 0;
@@ -200,9 +195,8 @@ impl Pending {
         if self.iocbs.len() < first + count {
             self.iocbs.resize(first + count, None);
         }
-        for (slot, bytes) in self.iocbs[first..]
-            .iter_mut()
-            .zip(bytes.chunks_exact(size_of::<SubmittedIocb>()))
+        for (slot, bytes) in
+            self.iocbs[first..].iter_mut().zip(bytes.chunks_exact(size_of::<SubmittedIocb>()))
         {
             let (found, _): (SubmittedIocb, _) = prefix(bytes)?;
             // What was read when it should be stays.
@@ -242,11 +236,9 @@ impl Pending {
             self.events.clear();
         }
         // Records in between may be lost.
-        self.events
-            .resize(record.first as usize % (ITEMS_PER_CALL + 1), None);
+        self.events.resize(record.first as usize % (ITEMS_PER_CALL + 1), None);
         if is_read(record.memory) {
-            self.events
-                .extend(io_events(rest, record.count as usize)?.map(Some));
+            self.events.extend(io_events(rest, record.count as usize)?.map(Some));
         } else {
             let count = record.count as usize % (ITEMS_PER_CALL + 1);
             self.events.resize(self.events.len() + count, None);
@@ -255,14 +247,7 @@ impl Pending {
             return Ok(());
         }
         let mut args = self.arguments(record.call.syscall, &record.call.args);
-        if let Args::Getevents {
-            timeout_value,
-            sigset_value,
-            list,
-            truncated,
-            ..
-        } = &mut args
-        {
+        if let Args::Getevents { timeout_value, sigset_value, list, truncated, .. } = &mut args {
             *timeout_value = is_read(record.timeout_memory).then_some(record.timeout);
             *sigset_value = is_read(record.sigset_memory).then_some(Sigset {
                 address: Address(record.sigset_address),
@@ -278,13 +263,7 @@ impl Pending {
     /// The arguments of a call, with what is already known of its memory.
     fn arguments(&mut self, syscall: Syscall, args: &[u64; 6]) -> Args {
         let mut args = arguments(syscall, args);
-        if let Args::Submit {
-            nr,
-            iocbs,
-            truncated,
-            ..
-        } = &mut args
-        {
+        if let Args::Submit { nr, iocbs, truncated, .. } = &mut args {
             let recorded = (*nr).clamp(0, ITEMS_PER_CALL as i64) as usize;
             *iocbs = std::mem::take(&mut self.iocbs);
             // Where a record was lost, it is not known what was submitted.
@@ -322,12 +301,7 @@ impl Pending {
         });
         let body = of(body);
         // Give the vectors back for the next call.
-        if let Body::Call(Call {
-            args,
-            mut new_in_ring,
-            ..
-        }) = body
-        {
+        if let Body::Call(Call { args, mut new_in_ring, .. }) = body {
             match args {
                 Args::Submit { iocbs, .. } => self.iocbs = iocbs,
                 Args::Getevents { list, .. } => self.events = list,
@@ -346,16 +320,15 @@ impl Pending {
         if flags & flag::NOT_ENTERED == 0 {
             return Entry::Seen;
         }
-        if blocked == Some(call.syscall) {
+        let is_first = flags & flag::KNOWN_THREAD == 0;
+        if is_first && (blocked == Some(call.syscall) || call.ret >= 0) {
             return Entry::BeforeAttach;
         }
-        if flags & flag::SECCOMP != 0 {
-            return Entry::Denied;
-        }
-        if flags & flag::KNOWN_THREAD == 0 {
-            Entry::BeforeAttach
-        } else {
-            Entry::Missed
+        // A filter answers with an errno.
+        match (flags & flag::SECCOMP != 0 && call.ret < 0, is_first) {
+            (true, _) => Entry::Denied,
+            (false, true) => Entry::BeforeAttach,
+            (false, false) => Entry::Missed,
         }
     }
 
@@ -371,11 +344,9 @@ impl Pending {
 pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
     let ctx = Handle(args[0]);
     match syscall {
-        Syscall::Setup => Args::Setup {
-            nr_events: args[0] as u32,
-            ctxp: Address(args[1]),
-            stored: None,
-        },
+        Syscall::Setup => {
+            Args::Setup { nr_events: args[0] as u32, ctxp: Address(args[1]), stored: None }
+        }
         Syscall::Destroy => Args::Destroy { ctx },
         Syscall::Submit => Args::Submit {
             ctx,
@@ -392,53 +363,38 @@ pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
             events: Address(args[3]),
             timeout: Address(args[4]),
             timeout_value: None,
-            sigset: Address(if syscall == Syscall::Pgetevents {
-                args[5]
-            } else {
-                0
-            }),
+            sigset: Address(if syscall == Syscall::Pgetevents { args[5] } else { 0 }),
             sigset_value: None,
             list: Vec::new(),
             truncated: 0,
         },
-        Syscall::Cancel => Args::Cancel {
-            ctx,
-            iocb: Address(args[1]),
-            result: Address(args[2]),
-            value: None,
-        },
+        Syscall::Cancel => {
+            Args::Cancel { ctx, iocb: Address(args[1]), result: Address(args[2]), value: None }
+        }
     }
 }
 
-fn process(record: &record::Process) -> Process {
+/// `space` stands for the kernel's address, which is nobody's business.
+fn process(record: &record::Process, space: Option<u64>) -> Process {
     let change = match record.change {
         record::Change::Seen => Change::Seen,
-        record::Change::Fork => Change::Fork {
-            child: record.other,
-            followed: record.followed != 0,
-        },
-        record::Change::Exec => Change::Exec {
-            path: until_nul(&record.path),
-        },
-        record::Change::Exit => Change::Exit {
-            status: ExitStatus::from_wait(record.status),
-        },
+        record::Change::Fork => {
+            Change::Fork { child: record.other, followed: record.followed != 0 }
+        }
+        record::Change::Exec => Change::Exec { path: until_nul(&record.path) },
+        record::Change::Exit => Change::Exit { status: ExitStatus::from_wait(record.status) },
     };
     Process {
         name: until_nul(&record.name),
         thread_name: until_nul(&record.thread_name),
         started: (record.started != 0).then_some(record.started),
-        space: (record.space != 0).then_some(record.space),
+        space,
         change,
     }
 }
 
 fn until_nul(bytes: &[u8]) -> Vec<u8> {
-    bytes
-        .split(|byte| *byte == 0)
-        .next()
-        .unwrap_or_default()
-        .to_vec()
+    bytes.split(|byte| *byte == 0).next().unwrap_or_default().to_vec()
 }
 
 fn is_read(memory: Memory) -> bool {
@@ -446,11 +402,7 @@ fn is_read(memory: Memory) -> bool {
 }
 
 fn ring(sample: RingSample) -> Option<Ring> {
-    is_read(sample.memory).then_some(Ring {
-        head: sample.head,
-        tail: sample.tail,
-        nr: sample.nr,
-    })
+    is_read(sample.memory).then_some(Ring { head: sample.head, tail: sample.tail, nr: sample.nr })
 }
 
 fn prefix<T: TryFromBytes>(bytes: &[u8]) -> Result<(T, &[u8]), Undecodable> {
@@ -466,7 +418,5 @@ fn io_events(
         .checked_mul(size)
         .and_then(|wanted| bytes.get(..wanted))
         .ok_or(Undecodable(bytes.len()))?;
-    Ok(array
-        .chunks_exact(size)
-        .filter_map(|bytes| abi::IoEvent::read_from_bytes(bytes).ok()))
+    Ok(array.chunks_exact(size).filter_map(|bytes| abi::IoEvent::read_from_bytes(bytes).ok()))
 }

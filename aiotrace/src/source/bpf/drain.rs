@@ -84,9 +84,14 @@ pub struct Batch {
 }
 
 impl Batch {
+    /// Room for all that it will hold: growing would double it.
+    fn empty() -> Self {
+        const LARGEST_RECORD: usize = 8 << 10;
+        Self { bytes: Vec::with_capacity(BATCH + LARGEST_RECORD), records: 0 }
+    }
+
     fn push(&mut self, record: &[u8]) {
-        self.bytes
-            .extend_from_slice(&(record.len() as u32).to_ne_bytes());
+        self.bytes.extend_from_slice(&(record.len() as u32).to_ne_bytes());
         self.bytes.extend_from_slice(record);
         self.records += 1;
     }
@@ -131,9 +136,7 @@ pub enum Deaths {
 
 /// The signals that end a trace. They must be blocked in every thread.
 pub fn ending_signals() -> SigSet {
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]
-        .into_iter()
-        .collect()
+    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
 }
 
 /// The collecting thread, seen from outside.
@@ -150,21 +153,24 @@ struct Stop {
 }
 
 impl Collector {
-    /// Attaches the probes and starts to collect.
+    /// Attaches the probes, calls `before_arming`, lets them record, and starts to collect.
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn start(mut probes: Probes, until: Until) -> Result<Self, StartError> {
+    pub fn start(
+        mut probes: Probes,
+        until: Until,
+        before_arming: impl FnOnce(),
+    ) -> Result<Self, StartError> {
         let records = probes.records()?;
         let signals = SignalFd::with_flags(&ending_signals(), SfdFlags::SFD_NONBLOCK)?;
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let stop = Arc::new(Stop {
-            asked: AtomicBool::new(false),
-            wake,
-        });
+        let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake });
         let (sender, receiver) = sync_channel(QUEUE);
         let (spare, spares) = sync_channel(QUEUE);
         let attached = probes.attach()?;
+        before_arming();
+        probes.arm()?;
         let drain = Drain {
             probes,
             records,
@@ -173,7 +179,7 @@ impl Collector {
             sender,
             spares,
             stop: Arc::clone(&stop),
-            batch: Batch::default(),
+            batch: Batch::empty(),
             losses: Losses::default(),
             process_exited: false,
         };
@@ -181,12 +187,7 @@ impl Collector {
             .name("drain".into())
             .spawn(move || drain.run(attached))
             .map_err(StartError::Thread)?;
-        Ok(Self {
-            receiver,
-            spare,
-            stop,
-            thread: Some(thread),
-        })
+        Ok(Self { receiver, spare, stop, thread: Some(thread) })
     }
 
     /// The next message, waiting for it.
@@ -261,6 +262,8 @@ impl Drain {
         attached.detach();
         let duration = start.elapsed();
         self.empty();
+        // Nothing more can be lost: now there is time to wait.
+        let _ = self.sender.send(Message::Records(std::mem::take(&mut self.batch)));
         self.losses.probes = self.probes.lost();
         self.losses.skipped_runs = self.probes.recursion_misses();
         let end = End {
@@ -274,11 +277,7 @@ impl Drain {
 
     fn collect(&mut self, start: Instant) -> Reason {
         loop {
-            let wait = match self
-                .until
-                .duration
-                .map(|it| it.saturating_sub(start.elapsed()))
-            {
+            let wait = match self.until.duration.map(|it| it.saturating_sub(start.elapsed())) {
                 Some(Duration::ZERO) => return Reason::TimeOver,
                 Some(left) => left.min(LOOK_AGAIN),
                 None => LOOK_AGAIN,
@@ -353,15 +352,7 @@ impl Drain {
 
     /// Takes every record that is in the ring buffer, and hands them on.
     fn empty(&mut self) {
-        let Self {
-            records,
-            batch,
-            process_exited,
-            losses,
-            spares,
-            sender,
-            ..
-        } = self;
+        let Self { records, batch, process_exited, losses, spares, sender, .. } = self;
         while let Some(record) = records.next() {
             *process_exited |= is_exit(&record);
             batch.push(&record);
@@ -374,7 +365,8 @@ impl Drain {
     }
 }
 
-/// Puts the batch into the queue, or drops and counts it: never waits.
+/// Puts the batch into the queue: never waits. If the queue is full, the batch goes on growing;
+/// one that cannot grow any more is dropped and counted.
 fn hand_on(
     batch: &mut Batch,
     spares: &Receiver<Batch>,
@@ -384,12 +376,14 @@ fn hand_on(
     if batch.records == 0 {
         return;
     }
-    let full = std::mem::replace(batch, spares.try_recv().unwrap_or_default());
+    let full = std::mem::replace(batch, spares.try_recv().unwrap_or_else(|_| Batch::empty()));
     if let Err(TrySendError::Full(Message::Records(mut rejected))) =
         sender.try_send(Message::Records(full))
     {
-        losses.queue_full += rejected.records;
-        rejected.clear();
+        if rejected.bytes.len() >= BATCH {
+            losses.queue_full += rejected.records;
+            rejected.clear();
+        }
         *batch = rejected;
     }
 }
@@ -433,10 +427,7 @@ mod tests {
         for record in [&b"one"[..], b"", b"three"] {
             batch.push(record);
         }
-        assert_eq!(
-            batch.records().collect::<Vec<_>>(),
-            [&b"one"[..], b"", b"three"]
-        );
+        assert_eq!(batch.records().collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
         batch.clear();
         assert_eq!(batch.records().count(), 0);
     }

@@ -27,30 +27,17 @@ pub const MINIMUM_KERNEL: (u32, u32) = (5, 10);
 /// The next step for the user, one line.
 pub fn hint(facts: Facts) -> &'static str {
     match facts {
-        Facts {
-            errno: Some(libc::ENOSYS),
-            ..
-        } => {
+        Facts { errno: Some(libc::ENOSYS), .. } => {
             "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL), or a sandbox hides it: run aiotrace \
              outside of the sandbox, or on a kernel with BPF"
         }
         Facts { kernel, .. } if kernel < MINIMUM_KERNEL => "aiotrace needs Linux 5.10 or newer",
-        Facts {
-            capable: false,
-            root: false,
-            ..
-        } => "needs CAP_BPF and CAP_PERFMON: run as root",
-        Facts {
-            capable: false,
-            root: true,
-            ..
-        } => {
+        Facts { capable: false, root: false, .. } => "needs CAP_BPF and CAP_PERFMON: run as root",
+        Facts { capable: false, root: true, .. } => {
             "root here lacks CAP_BPF and CAP_PERFMON (a container?): run on the host, or give the \
              container these capabilities (--privileged)"
         }
-        Facts {
-            locked_down: true, ..
-        } => {
+        Facts { locked_down: true, .. } => {
             "the kernel is in lockdown mode `confidentiality`, which forbids BPF from reading \
              memory: boot with lockdown=integrity or none"
         }
@@ -58,10 +45,9 @@ pub fn hint(facts: Facts) -> &'static str {
             "this kernel shows no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): use a \
              distribution's kernel, or one built with it"
         }
-        Facts {
-            errno: Some(libc::ENOMEM),
-            ..
-        } => "not enough memory may be locked: raise RLIMIT_MEMLOCK (ulimit -l unlimited)",
+        Facts { errno: Some(libc::ENOMEM), .. } => {
+            "not enough memory may be locked: raise RLIMIT_MEMLOCK (ulimit -l unlimited)"
+        }
         _ => "`aiotrace doctor` tells what this machine allows",
     }
 }
@@ -82,50 +68,13 @@ mod tests {
     #[test]
     fn each_reason_has_its_own_sentence() {
         let cases = [
-            (
-                Facts {
-                    errno: Some(libc::ENOSYS),
-                    ..FINE
-                },
-                "no bpf(2)",
-            ),
-            (
-                Facts {
-                    kernel: (5, 4),
-                    ..FINE
-                },
-                "5.10 or newer",
-            ),
-            (
-                Facts {
-                    capable: false,
-                    root: false,
-                    ..FINE
-                },
-                "run as root",
-            ),
-            (
-                Facts {
-                    capable: false,
-                    ..FINE
-                },
-                "a container?",
-            ),
-            (
-                Facts {
-                    locked_down: true,
-                    ..FINE
-                },
-                "lockdown",
-            ),
+            (Facts { errno: Some(libc::ENOSYS), ..FINE }, "no bpf(2)"),
+            (Facts { kernel: (5, 4), ..FINE }, "5.10 or newer"),
+            (Facts { capable: false, root: false, ..FINE }, "run as root"),
+            (Facts { capable: false, ..FINE }, "a container?"),
+            (Facts { locked_down: true, ..FINE }, "lockdown"),
             (Facts { btf: false, ..FINE }, "CONFIG_DEBUG_INFO_BTF"),
-            (
-                Facts {
-                    errno: Some(libc::ENOMEM),
-                    ..FINE
-                },
-                "RLIMIT_MEMLOCK",
-            ),
+            (Facts { errno: Some(libc::ENOMEM), ..FINE }, "RLIMIT_MEMLOCK"),
             (FINE, "aiotrace doctor"),
         ];
         for (facts, part) in cases {
@@ -135,12 +84,7 @@ mod tests {
 
     #[test]
     fn the_cause_nearest_to_the_user_comes_first() {
-        let facts = Facts {
-            capable: false,
-            root: false,
-            btf: false,
-            ..FINE
-        };
+        let facts = Facts { capable: false, root: false, btf: false, ..FINE };
         assert!(hint(facts).contains("run as root"));
     }
 }

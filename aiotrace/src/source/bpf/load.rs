@@ -9,7 +9,7 @@ use aiotrace_common::{
 };
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{HashMap, MapData, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
     programs::{BtfTracePoint, Program, ProgramError},
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
@@ -78,18 +78,11 @@ impl Probes {
             .load(object)
             .map_err(|error| Error::Maps(Box::new(error)))?;
         let btf = aya::Btf::from_sys_fs().map_err(|_| {
-            Error::Btf(btf::Error::Read(std::io::Error::other(
-                "the loader cannot parse it",
-            )))
+            Error::Btf(btf::Error::Read(std::io::Error::other("the loader cannot parse it")))
         })?;
         for program in names::SYSCALL_SET {
-            let fail = |source| Error::Program {
-                name: program.name,
-                source: Box::new(source),
-            };
-            tracepoint(&mut ebpf, program.name)?
-                .load(program.tracepoint, &btf)
-                .map_err(fail)?;
+            let fail = |source| Error::Program { name: program.name, source: Box::new(source) };
+            tracepoint(&mut ebpf, program.name)?.load(program.tracepoint, &btf).map_err(fail)?;
         }
         Ok(Self { ebpf })
     }
@@ -101,10 +94,7 @@ impl Probes {
     pub fn add_target(&mut self, pid: u32) -> Result<(), Error> {
         self.targets()?
             .insert(pid, 1, 0)
-            .map_err(|source| Error::Target {
-                pid,
-                source: Box::new(source),
-            })
+            .map_err(|source| Error::Target { pid, source: Box::new(source) })
     }
 
     /// Removes a process from the set, if it is there.
@@ -114,10 +104,20 @@ impl Probes {
         }
     }
 
+    /// Lets the attached programs record.
+    ///
+    /// # Errors
+    /// If the object has no such map, or the kernel refuses.
+    pub fn arm(&mut self) -> Result<(), Error> {
+        let map = self.ebpf.map_mut(names::ARMED).ok_or(Error::Object(names::ARMED))?;
+        Array::<_, u32>::try_from(map)
+            .and_then(|mut armed| armed.set(0, 1, 0))
+            .map_err(|_| Error::Object(names::ARMED))
+    }
+
     /// Whether no process is traced any more.
     pub fn has_no_targets(&mut self) -> bool {
-        self.targets()
-            .is_ok_and(|targets| targets.keys().next().is_none())
+        self.targets().is_ok_and(|targets| targets.keys().next().is_none())
     }
 
     /// Attaches the programs, in the order of [`names::SYSCALL_SET`].
@@ -142,10 +142,7 @@ impl Probes {
     /// # Errors
     /// If the object has none.
     pub fn records(&mut self) -> Result<RingBuf<MapData>, Error> {
-        let map = self
-            .ebpf
-            .take_map(names::RECORDS)
-            .ok_or(Error::Object(names::RECORDS))?;
+        let map = self.ebpf.take_map(names::RECORDS).ok_or(Error::Object(names::RECORDS))?;
         RingBuf::try_from(map).map_err(|_| Error::Object(names::RECORDS))
     }
 
@@ -166,10 +163,8 @@ impl Probes {
 
     /// What the probes could not record, by cause.
     pub fn lost(&self) -> [u64; Lost::ALL.len()] {
-        let counters = self
-            .ebpf
-            .map(names::LOST)
-            .and_then(|map| PerCpuArray::<_, u64>::try_from(map).ok());
+        let counters =
+            self.ebpf.map(names::LOST).and_then(|map| PerCpuArray::<_, u64>::try_from(map).ok());
         Lost::ALL.map(|cause| {
             counters
                 .as_ref()
@@ -183,9 +178,7 @@ impl Probes {
     pub fn recursion_misses(&self) -> u64 {
         let miss = |fd: RawFd| {
             let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-            let line = text
-                .lines()
-                .find_map(|line| line.strip_prefix("recursion_misses:"))?;
+            let line = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
             line.trim().parse::<u64>().ok()
         };
         names::SYSCALL_SET
@@ -197,18 +190,11 @@ impl Probes {
 
     /// How many instructions the verifier walked through (Linux 5.16).
     pub fn verified_instructions(&self, name: &str) -> Option<u32> {
-        self.ebpf
-            .program(name)?
-            .info()
-            .ok()?
-            .verified_instruction_count()
+        self.ebpf.program(name)?.info().ok()?.verified_instruction_count()
     }
 
     fn targets(&mut self) -> Result<HashMap<&mut MapData, u32, u32>, Error> {
-        let map = self
-            .ebpf
-            .map_mut(names::TARGETS)
-            .ok_or(Error::Object(names::TARGETS))?;
+        let map = self.ebpf.map_mut(names::TARGETS).ok_or(Error::Object(names::TARGETS))?;
         HashMap::try_from(map).map_err(|_| Error::Object(names::TARGETS))
     }
 }
@@ -291,34 +277,24 @@ mod tests {
     #[test]
     fn the_object_has_every_program_and_map() {
         let Some(bytes) = OBJECT else {
-            assert!(
-                std::env::var_os("AIOTRACE_REQUIRE_EBPF").is_none(),
-                "no object was built"
-            );
+            assert!(std::env::var_os("AIOTRACE_REQUIRE_EBPF").is_none(), "no object was built");
             eprintln!("not run: aiotrace was built without bpf-linker (cargo xtask setup)");
             return;
         };
         let object = object::File::parse(bytes).expect("the object is an ELF file");
-        let has = |name: &str| {
-            object
-                .symbol_by_name(name)
-                .is_some_and(|it| !it.is_undefined())
-        };
+        let has = |name: &str| object.symbol_by_name(name).is_some_and(|it| !it.is_undefined());
         for program in names::SYSCALL_SET {
             assert!(has(program.name), "program {}", program.name);
         }
         let maps = [
             names::RECORDS,
+            names::ARMED,
             names::TARGETS,
             names::THREADS,
             names::CONTEXTS,
             names::LOST,
         ];
-        for name in maps
-            .into_iter()
-            .chain(names::SCRATCH)
-            .chain([names::SETTINGS])
-        {
+        for name in maps.into_iter().chain(names::SCRATCH).chain([names::SETTINGS]) {
             assert!(has(name), "map {name}");
         }
     }

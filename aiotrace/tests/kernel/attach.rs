@@ -1,0 +1,328 @@
+//! Attaching to what runs already, and going away again.
+
+use std::process::{Command, Output};
+
+use aiotrace::output::json::Line;
+
+use super::{
+    lifecycle::await_blocked,
+    support::{Attached, Program, aiotrace},
+};
+
+fn attach(options: &[&str]) -> Output {
+    aiotrace().arg("attach").args(options).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_first_call_after_the_attach_is_seen() {
+    let mut program = Program::ready(&["wait", "10"]);
+    let attached = Attached::to(program.pid());
+    program.go_on();
+    let trace = attached.end();
+    assert_eq!(trace.status.code(), Some(0), "the end of the target ends it: {}", trace.stderr);
+    trace.assert_nothing_lost();
+    assert_eq!((trace.setups().len(), trace.destroys().len()), (1, 1));
+    assert_eq!(trace.accepted_and_reaped(), (10, 10));
+    assert_eq!(trace.processes()[0].change, "attached");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn several_processes_at_once() {
+    let mut programs = [Program::ready(&["wait", "3"]), Program::ready(&["wait", "4"])];
+    let attached =
+        Attached::new(&["-p", &programs.each_ref().map(|it| it.pid().to_string()).join(",")]);
+    for program in &mut programs {
+        program.go_on();
+    }
+    let trace = attached.end();
+    trace.assert_nothing_lost();
+    assert_eq!(trace.accepted_and_reaped(), (7, 7));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn every_process_or_a_cgroup() {
+    for options in [&["-a"][..], &["--cgroup", "/"]] {
+        let mut program = Program::ready(&["wait", "3"]);
+        let mut attached = Attached::new(options);
+        program.go_on();
+        let pid = program.pid();
+        attached.await_line(|line| matches!(line, Line::Destroy(it) if it.pid == pid));
+        attached.signal(libc::SIGINT);
+        let trace = attached.end();
+        assert_eq!(trace.status.code(), Some(0), "{options:?}: {}", trace.stderr);
+        trace.assert_nothing_lost();
+        assert_eq!(trace.submits().iter().filter(|it| it.pid == pid).count(), 3);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_process_outside_of_the_cgroup_is_not_traced() {
+    let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
+    let hierarchy = mounts
+        .lines()
+        .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
+        .and_then(|line| line.split(' ').nth(1))
+        .expect("a cgroup v2 hierarchy is mounted");
+    let cgroup = std::path::Path::new(hierarchy).join("aiotrace-test");
+    std::fs::create_dir_all(&cgroup).unwrap();
+    let [mut inside, mut outside] = [3, 4].map(|nr| Program::ready(&["wait", &nr.to_string()]));
+    std::fs::write(cgroup.join("cgroup.procs"), inside.pid().to_string()).unwrap();
+    let mut attached = Attached::new(&["--cgroup", "aiotrace-test"]);
+    outside.go_on();
+    outside.child.wait().unwrap();
+    inside.go_on();
+    attached.await_line(|line| matches!(line, Line::Destroy(_)));
+    attached.signal(libc::SIGTERM);
+    let trace = attached.end();
+    assert_eq!(trace.accepted_and_reaped(), (3, 3));
+    assert!(trace.submits().iter().all(|it| it.pid == inside.pid()));
+    inside.child.wait().unwrap();
+    std::fs::remove_dir(&cgroup).unwrap();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_call_in_progress_at_the_attach_is_known_and_its_end_is_told() {
+    let mut program = Program::start(&["blocked", "1500"]);
+    assert_eq!(program.line(), "ready");
+    await_blocked(program.pid());
+    let attached = Attached::to(program.pid());
+    let trace = attached.end();
+    trace.assert_nothing_lost();
+    let [unfinished] = trace.unfinished()[..] else { panic!("one call: {:?}", trace.lines) };
+    assert_eq!((&*unfinished.call, &*unfinished.why), ("io_getevents", "blocked_at_attach"));
+    let [call] = trace.getevents()[..] else { panic!("one io_getevents") };
+    assert_eq!((&*call.entry, call.ret, call.entered), ("before_attach", 0, None));
+    assert_eq!(call.timeout.as_ref().unwrap().tv_nsec, 500_000_000);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_call_in_progress_at_the_end_is_unfinished() {
+    let mut program = Program::start(&["wait-blocked", "100000"]);
+    assert_eq!(program.line(), "ready");
+    let mut attached = Attached::to(program.pid());
+    program.go_on();
+    attached.await_line(|line| matches!(line, Line::Submit(_)));
+    assert_eq!(program.line(), "ready");
+    await_blocked(program.pid());
+    attached.signal(libc::SIGINT);
+    let trace = attached.end();
+    assert_eq!(trace.status.code(), Some(0), "{}", trace.stderr);
+    let [unfinished] = trace.unfinished()[..] else { panic!("one call: {:?}", trace.lines) };
+    assert_eq!((&*unfinished.call, &*unfinished.why), ("io_getevents", "trace_ends"));
+    assert!(unfinished.age_ns.unwrap() > 0);
+    assert!(matches!(program.child.try_wait(), Ok(None)), "the target keeps running");
+}
+
+/// A thread is blocked for 2 s; meanwhile we attach, and detach again before it returns.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn attaching_and_detaching_change_nothing() {
+    let mut program = Program::start(&["blocked", "2000"]);
+    assert_eq!(program.line(), "ready");
+    await_blocked(program.pid());
+    for _ in 0..3 {
+        let attached = Attached::to(program.pid());
+        attached.signal(libc::SIGTERM);
+        assert_eq!(attached.end().status.code(), Some(0));
+    }
+    assert!(!aiotrace::process::blocked_calls(program.pid()).is_empty(), "still blocked");
+    let line = program.line();
+    let (ret, millis) = line.split_once(' ').unwrap();
+    assert_eq!(ret, "0", "a timeout, not EINTR");
+    assert!(millis.parse::<u64>().unwrap() >= 2000, "{millis} ms");
+}
+
+/// The kernel's list of links that attach a program to one of our tracepoints, on this machine.
+fn links() -> usize {
+    let output = Command::new("bpftool").args(["-j", "link", "show"]).output().unwrap();
+    let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let tracepoints = aiotrace_common::names::SYSCALL_SET.map(|it| it.tracepoint);
+    let ours = |it: &&serde_json::Value| {
+        it["tp_name"].as_str().is_some_and(|name| tracepoints.contains(&name))
+    };
+    all.as_array().unwrap().iter().filter(ours).count()
+}
+
+/// Waits until this aiotrace holds all its links.
+pub fn await_attached(pid: u32) {
+    let is_link = |entry: std::io::Result<std::fs::DirEntry>| {
+        let text = entry.and_then(|it| std::fs::read_to_string(it.path())).unwrap_or_default();
+        text.contains("link_type:")
+    };
+    let held = || {
+        let all = std::fs::read_dir(format!("/proc/{pid}/fdinfo"));
+        all.map_or(0, |all| all.map(is_link).filter(|it| *it).count())
+    };
+    while held() < aiotrace_common::names::SYSCALL_SET.len() {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn killed_with_9_it_leaves_nothing_attached() {
+    assert_eq!(links(), 0, "tests run one by one");
+    let storm = Program::ready(&["storm"]);
+    let mut attached = Attached::to(storm.pid());
+    attached.await_line(|line| matches!(line, Line::Submit(_)));
+    assert_eq!(links(), aiotrace_common::names::SYSCALL_SET.len());
+    attached.signal(libc::SIGKILL);
+    attached.child.wait().unwrap();
+    // The kernel frees them when their last reference is gone, which may take a moment.
+    while links() != 0 {
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_thread_id_stands_for_its_process() {
+    let mut program = Program::start(&["wait-threads", "2"]);
+    assert_eq!(program.line(), "ready");
+    let tid = std::fs::read_dir(format!("/proc/{}/task", program.pid()))
+        .unwrap()
+        .map(|it| it.unwrap().file_name().into_string().unwrap())
+        .find(|it| *it != program.pid().to_string())
+        .expect("another thread");
+    let attached = Attached::new(&["-p", &tid]);
+    program.go_on();
+    let trace = attached.end();
+    assert_eq!(trace.accepted_and_reaped(), (200, 200));
+    let expected = format!("{tid} is a thread of process {}", program.pid());
+    assert!(trace.stderr.contains(&expected), "{}", trace.stderr);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn errors_say_what_to_do() {
+    let output = attach(&["-p", "4194304"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("no such process: 4194304"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("pidof NAME"), "{}", stderr(&output));
+
+    let output = attach(&["--cgroup", "no/such"]);
+    assert!(stderr(&output).contains("no such cgroup: no/such"), "{}", stderr(&output));
+
+    let pid = std::process::id().to_string();
+    let output = attach(&["-p", &pid, "-o", "/no/such/directory/file"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("cannot write to /no/such"), "{}", stderr(&output));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_zombie_is_gone() {
+    let mut child = Command::new("true").spawn().unwrap();
+    let pid = child.id();
+    // It is a zombie as soon as it has ended, until it is waited for.
+    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    while !stat().contains(") Z ") {
+        std::thread::yield_now();
+    }
+    let output = attach(&["-p", &pid.to_string()]);
+    child.wait().unwrap();
+    assert!(stderr(&output).contains("no such process"), "{}", stderr(&output));
+}
+
+/// The target dies between any two steps of the attach: killed while aiotrace starts, at a moment
+/// that is later from round to round.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_target_may_go_at_any_moment() {
+    for round in 0..20u32 {
+        let mut program = Program::ready(&["wait"]);
+        let child = aiotrace()
+            .args(["attach", "-p", &program.pid().to_string()])
+            .stdout(std::process::Stdio::piped())
+            .stderr(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(4) * round);
+        program.kill();
+        let output = child.wait_with_output().unwrap();
+        let text = stderr(&output);
+        match output.status.code() {
+            Some(0) => assert!(text.contains("none lost"), "{text}"),
+            Some(2) => assert!(text.contains("no such process"), "{text}"),
+            other => panic!("{other:?}: {text}"),
+        }
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn not_root_is_told_to_be() {
+    let pid = std::process::id().to_string();
+    let program = env!("CARGO_BIN_EXE_aiotrace");
+    let output = Command::new("setpriv")
+        .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
+        .args([program, "attach", "-p", &pid])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains("run as root"), "{}", stderr(&output));
+    assert!(!stderr(&output).contains("panicked"));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn inside_of_a_pid_namespace_ids_are_as_seen_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace.json");
+    let output = Command::new("unshare")
+        .args(["-p", "-f", "--mount-proc", env!("CARGO_BIN_EXE_aiotrace")])
+        .args(["run", "-f", "--format", "json", "-o"])
+        .arg(&file)
+        .arg("--")
+        .arg(super::support::programs())
+        .args(["fork", "5"])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", stderr(&output));
+    let lines = super::support::parse(&std::fs::read_to_string(&file).unwrap());
+    let pids: std::collections::BTreeSet<u32> = lines
+        .iter()
+        .filter_map(|line| match line {
+            Line::Submit(it) => Some(it.pid),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(pids.len(), 5);
+    assert!(pids.iter().all(|pid| *pid < 100), "{pids:?}");
+    assert!(stderr(&output).contains("none lost"), "{}", stderr(&output));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_target_in_another_pid_namespace_has_the_ids_we_see() {
+    let mut child = Command::new("unshare")
+        .args(["-p", "-f"])
+        .arg(super::support::programs())
+        .args(["wait", "3"])
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut ready = String::new();
+    let mut stdout = std::io::BufReader::new(child.stdout.take().unwrap());
+    std::io::BufRead::read_line(&mut stdout, &mut ready).unwrap();
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let inner: u32 = std::fs::read_to_string(children).unwrap().trim().parse().unwrap();
+    let attached = Attached::to(inner);
+    drop(child.stdin.take());
+    let trace = attached.end();
+    child.wait().unwrap();
+    trace.assert_nothing_lost();
+    assert_eq!(trace.accepted_and_reaped(), (3, 3));
+    assert!(trace.submits().iter().all(|it| it.pid == inner));
+}

@@ -1,0 +1,120 @@
+//! Real programs at full speed, without strace: nothing is lost, and what we count is what the
+//! program counted itself.
+
+use super::support::{self, Trace, run};
+
+fn words(command: &str) -> Vec<&str> {
+    command.split_whitespace().collect()
+}
+
+/// fio's own count of requests.
+fn fio_requests(report: &str) -> u64 {
+    let report: serde_json::Value = serde_json::from_str(report).unwrap();
+    let jobs = report["jobs"].as_array().unwrap();
+    let of = |job: &serde_json::Value, kind: &str| job[kind]["total_ios"].as_u64().unwrap();
+    jobs.iter().map(|job| of(job, "read") + of(job, "write")).sum()
+}
+
+fn fio(depth: u32, direct: u32, jobs: u32) -> Trace {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let trace = run(&words(&format!(
+        "fio --name=j --ioengine=libaio --rw=randrw --bs=4k --size=64m --filename={} \
+         --iodepth={depth} --direct={direct} --numjobs={jobs} --number_ios=5000 \
+         --output-format=json --output={}",
+        directory.path().join("file").display(),
+        report.display(),
+    )));
+    assert!(trace.status.success(), "{}", trace.stderr);
+    trace.assert_nothing_lost();
+    let requests = fio_requests(&std::fs::read_to_string(report).unwrap());
+    assert!(requests >= u64::from(jobs) * 5000);
+    assert_eq!(trace.accepted_and_reaped(), (requests, requests), "depth {depth} direct {direct}");
+    trace
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn fio_counts_the_same() {
+    for depth in [1, 16] {
+        for direct in [0, 1] {
+            fio(depth, direct, 1);
+        }
+    }
+    let trace = fio(16, 1, 4);
+    assert_eq!(trace.setups().len(), 4);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn qemu_img_counts_the_same() {
+    let image = tempfile::NamedTempFile::new().unwrap();
+    image.as_file().set_len(64 << 20).unwrap();
+    let path = image.path().display().to_string();
+    let trace = run(&words(&format!("qemu-img bench -n -t none -f raw -c 5000 -d 32 {path}")));
+    assert!(trace.status.success(), "{}", trace.stderr);
+    trace.assert_nothing_lost();
+    let (accepted, _) = trace.accepted_and_reaped();
+    // One FDSYNC is its probe for support.
+    assert_eq!(accepted, 5001);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn sysbench_counts_the_same() {
+    let directory = tempfile::tempdir().unwrap();
+    let common = "fileio --file-num=2 --file-total-size=8M";
+    let in_directory = |program: &str, words: Vec<&str>| {
+        std::process::Command::new(program).args(words).current_dir(&directory).output().unwrap()
+    };
+    let prepared = in_directory("sysbench", words(&format!("{common} prepare")));
+    assert!(prepared.status.success());
+    let trace = run(&words(&format!(
+        "env -C {} sysbench {common} --file-test-mode=rndrd --file-io-mode=async --events=3000 run",
+        directory.path().display()
+    )));
+    assert!(trace.status.success(), "{}", trace.stderr);
+    trace.assert_nothing_lost();
+    assert_eq!(trace.accepted_and_reaped().0, 3000);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn stress_ng_reaps_what_it_submits() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().display();
+    let trace = run(&words(&format!("stress-ng --aiol 2 --aiol-ops 2000 --temp-path {path}")));
+    assert!(trace.status.success(), "{}", trace.stderr);
+    trace.assert_nothing_lost();
+    let (accepted, reaped) = trace.accepted_and_reaped();
+    assert!(accepted >= 2000, "{accepted}");
+    assert_eq!(accepted, reaped);
+}
+
+/// A minute of fio at the speed of the disk, every call written to a file.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_minute_of_fio_stays_under_64_mib() {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let trace_file = directory.path().join("trace.txt");
+    let trace = support::run_text(
+        &trace_file,
+        &words(&format!(
+            "fio --name=j --ioengine=libaio --rw=randread --bs=4k --size=64m --filename={} \
+             --iodepth=16 --direct=1 --time_based --runtime=60 --output-format=json --output={}",
+            directory.path().join("file").display(),
+            report.display(),
+        )),
+    );
+    assert!(trace.status.success(), "{}", trace.stderr);
+    assert!(trace.stderr.contains("none lost"), "{}", trace.stderr);
+    let mebibytes = trace.most_memory >> 20;
+    assert!(mebibytes < 64, "{mebibytes} MiB");
+    let requests = fio_requests(&std::fs::read_to_string(report).unwrap());
+    let file = std::io::BufReader::new(std::fs::File::open(trace_file).unwrap());
+    let submits =
+        std::io::BufRead::lines(file).filter(|line| line.as_ref().unwrap().contains(" io_submit("));
+    assert_eq!(submits.count() as u64, requests);
+    eprintln!("{requests} requests in 60 s, {mebibytes} MiB");
+}

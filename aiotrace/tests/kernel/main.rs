@@ -1,0 +1,11 @@
+//! Tests on a real kernel with real programs. They need root and the programs that `cargo xtask
+//! setup` installs; `cargo xtask test` runs them.
+
+mod attach;
+mod calls;
+mod full_speed;
+mod lifecycle;
+mod oracle;
+mod run;
+mod strace;
+mod support;

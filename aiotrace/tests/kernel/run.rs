@@ -1,0 +1,173 @@
+//! `aiotrace run` as a user meets it: status, users, signals, output.
+
+use std::process::{Command, Output, Stdio};
+
+use super::support::{aiotrace, programs};
+
+fn run(options: &[&str], command: &[&str]) -> Output {
+    aiotrace().arg("run").args(options).arg("--").args(command).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+fn program() -> String {
+    programs().to_str().unwrap().to_owned()
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_status_is_that_of_the_program() {
+    for status in [0, 1, 42] {
+        let output = run(&[], &[&program(), "exit-status", &status.to_string()]);
+        assert_eq!(output.status.code(), Some(status), "{}", text(&output.stderr));
+    }
+    let output = run(&[], &[&program(), "exit-status", "137"]);
+    assert_eq!(output.status.code(), Some(137));
+    assert!(text(&output.stdout).contains("+++ killed by SIGKILL +++"));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn what_cannot_be_executed_is_126_or_127() {
+    let output = run(&[], &["no-such-program-anywhere"]);
+    assert_eq!(output.status.code(), Some(127), "{}", text(&output.stderr));
+    assert!(text(&output.stderr).contains("cannot execute no-such-program-anywhere"));
+    let output = run(&[], &["/etc/passwd"]);
+    assert_eq!(output.status.code(), Some(126), "{}", text(&output.stderr));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_failure_of_ours_is_125_and_the_program_never_begins() {
+    let mark = tempfile::tempdir().unwrap();
+    let mark = mark.path().join("begun");
+    let output = run(&["-o", "/no/such/file"], &["touch", mark.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(125), "{}", text(&output.stderr));
+    assert!(!mark.exists());
+    let output = run(&["-u", "no-such-user"], &["true"]);
+    assert_eq!(output.status.code(), Some(125));
+    assert!(text(&output.stderr).contains("no such user: no-such-user"));
+    assert_eq!(run(&["--no-such-option"], &["true"]).status.code(), Some(125));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn it_runs_as_another_user() {
+    let output = run(&["-u", "nobody", "-o", "/dev/null"], &["id", "-un"]);
+    assert_eq!(text(&output.stdout), "nobody\n");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_summary_counts_calls_and_errors() {
+    let output = run(&["-c"], &[&program(), "errnos"]);
+    let summary = text(&output.stdout);
+    let row = |name: &str| {
+        let line = summary.lines().find(|line| line.trim_start().starts_with(name)).unwrap();
+        line.split_whitespace().map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(row("io_setup")[1..3], ["9", "5"], "{summary}");
+    assert!(row("io_setup").join(" ").contains("EAGAIN 1"), "{summary}");
+    assert_eq!(row("io_destroy")[1..3], ["5", "1"], "{summary}");
+    assert!(row("io_cancel").join(" ").contains("EINPROGRESS 1"), "{summary}");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_reader_who_goes_away_is_no_error() {
+    let command =
+        format!("{} run -- {} pairs 100000 | head -n 1", env!("CARGO_BIN_EXE_aiotrace"), program());
+    let script = format!("set -o pipefail; {command}");
+    let output = Command::new("bash").args(["-c", &script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_full_disk_is_an_error_and_the_program_goes_on() {
+    let output = run(&["-o", "/dev/full"], &[&program(), "pairs", "1000"]);
+    assert_eq!(output.status.code(), Some(125));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("cannot write the output"), "{stderr}");
+    assert!(stderr.contains("No space left"), "{stderr}");
+}
+
+/// Our reader reads nothing until the target is done: records are lost and counted, and the target
+/// is not held up.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_slow_reader_loses_events_and_not_the_target() {
+    let child = aiotrace()
+        .args(["run", "--format", "json", "--", &program(), "pairs", "400000"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The program's own end is seen by its process, not by our pipe.
+    let children = format!("/proc/{0}/task/{0}/children", child.id());
+    let is_alive = |pid: &str| {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
+        stat.is_ok_and(|stat| !stat.contains(") Z "))
+    };
+    let mut pid = String::new();
+    while pid.is_empty() {
+        pid = std::fs::read_to_string(&children).unwrap_or_default();
+    }
+    while is_alive(&pid) {
+        std::thread::yield_now();
+    }
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let stderr = text(&output.stderr);
+    assert!(stderr.contains("LOST") && stderr.contains("output slower"), "{stderr}");
+    let lines = super::support::parse(&text(&output.stdout));
+    let lost: u64 = lines
+        .iter()
+        .map(|line| match line {
+            aiotrace::output::json::Line::Lost(lost) => lost.records,
+            _ => 0,
+        })
+        .sum();
+    let Some(aiotrace::output::json::Line::Report(report)) = lines.last() else {
+        panic!("no report")
+    };
+    assert!(lost > 0 && lost <= report.lost, "{lost} told in between, {} in all", report.lost);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn sigterm_ends_the_program_too() {
+    let child = aiotrace()
+        .args(["run", "--format", "json", "--", &program(), "storm"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    super::attach::await_attached(child.id());
+    // SAFETY: a signal to our own child.
+    assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(128 + libc::SIGTERM), "{}", text(&output.stderr));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn doctor_says_that_tracing_works() {
+    let output = aiotrace().arg("doctor").output().unwrap();
+    let out = text(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{out}");
+    for program in aiotrace_common::names::SYSCALL_SET {
+        let yes =
+            |line: &str| line.trim_start().starts_with(program.name) && line.contains(" yes ");
+        assert!(out.lines().any(yes), "{out}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_program_without_aio_is_told_so() {
+    let output = run(&[], &["true"]);
+    assert!(text(&output.stderr).contains("made no AIO call"), "{}", text(&output.stderr));
+}

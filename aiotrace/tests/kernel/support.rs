@@ -1,0 +1,260 @@
+//! Running aiotrace and reading what it wrote.
+
+use std::{
+    ffi::OsStr,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    path::{Path, PathBuf},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+};
+
+use aiotrace::output::json::{
+    CancelLine, DestroyLine, GeteventsLine, Line, ProcessLine, ReportLine, SetupLine, SubmitLine,
+    UnfinishedLine,
+};
+
+/// The program under test.
+pub fn aiotrace() -> Command {
+    assert!(nix::unistd::geteuid().is_root(), "these tests need root: cargo xtask test");
+    Command::new(env!("CARGO_BIN_EXE_aiotrace"))
+}
+
+/// The tiny programs of the crate `programs`, built beside aiotrace.
+pub fn programs() -> PathBuf {
+    let path = std::env::var_os("AIOTRACE_PROGRAMS").map_or_else(
+        || Path::new(env!("CARGO_BIN_EXE_aiotrace")).with_file_name("aio-programs"),
+        PathBuf::from,
+    );
+    assert!(path.exists(), "{} is not built: cargo xtask test", path.display());
+    path
+}
+
+/// What aiotrace wrote, and how it ended.
+pub struct Trace {
+    pub lines: Vec<Line>,
+    pub stderr: String,
+    pub status: ExitStatus,
+    pub most_memory: u64,
+}
+
+/// `aiotrace run -f` of a command, into a file.
+pub fn run<S: AsRef<OsStr>>(command: &[S]) -> Trace {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace.json");
+    let trace = run_into(&file, "json", command);
+    let text = std::fs::read_to_string(&file).unwrap_or_default();
+    Trace { lines: parse(&text), ..trace }
+}
+
+/// The same as text, which is not read.
+pub fn run_text<S: AsRef<OsStr>>(file: &Path, command: &[S]) -> Trace {
+    run_into(file, "text", command)
+}
+
+fn run_into<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) -> Trace {
+    let mut child = aiotrace()
+        .args(["run", "-f", "--format", format, "-o"])
+        .arg(file)
+        .arg("--")
+        .args(command)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    let (status, most_memory) = wait(child);
+    Trace { lines: Vec::new(), stderr, status, most_memory }
+}
+
+/// One of the tiny programs under `aiotrace run -f`; it must succeed, and nothing be lost.
+pub fn run_program(arguments: &[&str]) -> Trace {
+    let program = programs();
+    let command: Vec<&OsStr> =
+        std::iter::once(program.as_os_str()).chain(arguments.iter().map(OsStr::new)).collect();
+    let trace = run(&command);
+    assert!(trace.status.success(), "{arguments:?}: {}", trace.stderr);
+    trace.assert_nothing_lost();
+    trace
+}
+
+/// Its status, and the most memory it had, in bytes.
+fn wait(child: Child) -> (ExitStatus, u64) {
+    use std::os::unix::process::ExitStatusExt as _;
+    let mut status = 0;
+    // SAFETY: room for a status and for the usage; zeros are valid.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        let pid = libc::wait4(child.id() as i32, &mut status, 0, &mut usage);
+        assert_eq!(pid, child.id() as i32, "wait4");
+        usage
+    };
+    (ExitStatus::from_raw(status), usage.ru_maxrss as u64 * 1024)
+}
+
+/// Every line must be of the documented format.
+pub fn parse(text: &str) -> Vec<Line> {
+    let parse = |line| Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    text.lines().map(parse).collect()
+}
+
+macro_rules! all_of {
+    ($name:ident, $variant:ident, $type:ty) => {
+        pub fn $name(&self) -> Vec<&$type> {
+            let of = |line| match line {
+                &Line::$variant(ref it) => Some(it),
+                _ => None,
+            };
+            self.lines.iter().filter_map(of).collect()
+        }
+    };
+}
+
+impl Trace {
+    all_of!(setups, Setup, SetupLine);
+    all_of!(destroys, Destroy, DestroyLine);
+    all_of!(submits, Submit, SubmitLine);
+    all_of!(getevents, Getevents, GeteventsLine);
+    all_of!(cancels, Cancel, CancelLine);
+    all_of!(unfinished, Unfinished, UnfinishedLine);
+    all_of!(processes, Process, ProcessLine);
+
+    pub fn report(&self) -> &ReportLine {
+        match self.lines.last() {
+            Some(Line::Report(report)) => report,
+            other => panic!("the last line is {other:?}; stderr: {}", self.stderr),
+        }
+    }
+
+    pub fn assert_nothing_lost(&self) {
+        let report = self.report();
+        assert_eq!(report.lost, 0, "{:?}; {}", report.lost_by_cause, self.stderr);
+        assert!(self.stderr.contains("none lost"), "{}", self.stderr);
+        assert!(!self.lines.iter().any(|line| matches!(line, Line::Lost(_))));
+    }
+
+    /// Requests that were accepted and events that were reaped.
+    pub fn accepted_and_reaped(&self) -> (u64, u64) {
+        let accepted = self.submits().iter().map(|it| it.ret.max(0) as u64).sum();
+        let reaped = self.getevents().iter().map(|it| it.ret.max(0) as u64).sum();
+        (accepted, reaped)
+    }
+}
+
+/// A tiny program that runs beside us. Killed, by its id, when this is dropped.
+pub struct Program {
+    pub child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+}
+
+impl Program {
+    /// Starts it, and waits until it says that it is ready.
+    pub fn ready(arguments: &[&str]) -> Self {
+        let mut program = Self::start(arguments);
+        assert_eq!(program.line(), "ready");
+        program
+    }
+
+    pub fn start(arguments: &[&str]) -> Self {
+        let mut child = Command::new(programs())
+            .args(arguments)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        Self { stdin: child.stdin.take(), stdout, child }
+    }
+
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The next line it writes.
+    pub fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        line.trim_end().to_owned()
+    }
+
+    /// Lets it go on.
+    pub fn go_on(&mut self) {
+        self.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// `aiotrace attach` that runs beside us, writing JSON to a pipe.
+pub struct Attached {
+    pub child: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: ChildStderr,
+    text: String,
+}
+
+impl Attached {
+    /// Attaches, and returns when the probes are attached.
+    pub fn new(options: &[&str]) -> Self {
+        let mut child = aiotrace()
+            .args(["attach", "--format", "json"])
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = child.stderr.take().unwrap();
+        let mut attached = Self { child, stdout, stderr, text: String::new() };
+        // It is written when the probes are attached.
+        assert!(matches!(attached.next(), Some(Line::Start(_))), "{}", attached.text);
+        attached
+    }
+
+    pub fn to(pid: u32) -> Self {
+        Self::new(&["-p", &pid.to_string()])
+    }
+
+    /// The next line, or `None` at the end.
+    pub fn next(&mut self) -> Option<Line> {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        self.text.push_str(&line);
+        (!line.is_empty()).then(|| parse(&line).remove(0))
+    }
+
+    /// Reads on until a line is the one wanted.
+    pub fn await_line(&mut self, wanted: impl Fn(&Line) -> bool) -> Line {
+        while let Some(line) = self.next() {
+            if wanted(&line) {
+                return line;
+            }
+        }
+        panic!("aiotrace ended before that: {}", self.text)
+    }
+
+    pub fn signal(&self, signal: i32) {
+        // SAFETY: a signal to our own child, which is not waited for yet.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0, "kill");
+    }
+
+    /// All that it wrote, when it has ended by itself.
+    pub fn end(mut self) -> Trace {
+        self.stdout.read_to_string(&mut self.text).unwrap();
+        let mut stderr = String::new();
+        self.stderr.read_to_string(&mut stderr).unwrap();
+        let (status, most_memory) = wait(self.child);
+        Trace { lines: parse(&self.text), stderr, status, most_memory }
+    }
+}

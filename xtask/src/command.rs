@@ -1,0 +1,65 @@
+//! Child processes, and who runs them.
+
+use std::{
+    fs,
+    os::unix::fs::MetadataExt as _,
+    process::{Command, Stdio},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Makes aiotrace's build fail, instead of building without the probes, when something is missing.
+pub const REQUIRE_EBPF: (&str, &str) = ("AIOTRACE_REQUIRE_EBPF", "1");
+
+/// A cargo command. rustup's RUSTUP_TOOLCHAIN makes it the cargo that runs us.
+pub fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new("cargo");
+    command.args(arguments);
+    command
+}
+
+/// Shows the command, runs it in sight of the user, and fails if it fails.
+pub fn run(command: &mut Command) -> Result<()> {
+    let line = line(command);
+    eprintln!("$ {line}");
+    let status = command.status().with_context(|| format!("cannot run `{line}`"))?;
+    if !status.success() {
+        bail!("`{line}` failed ({status})");
+    }
+    Ok(())
+}
+
+/// Whether the command can be run and ends well, out of sight of the user.
+pub fn works(command: &mut Command) -> bool {
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status()
+        .is_ok_and(|status| status.success())
+}
+
+/// What the command writes to stdout, however it ends.
+pub fn output(command: &mut Command) -> Result<String> {
+    let output = command
+        .stderr(Stdio::null())
+        .output()
+        .with_context(|| format!("cannot run `{}`", line(command)))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The command as a user would type it.
+pub fn line(command: &Command) -> String {
+    let words = [command.get_program()].into_iter().chain(command.get_args());
+    words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
+}
+
+/// Whether we run as root.
+pub fn is_root() -> bool {
+    fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
+}
+
+/// How to run a subcommand as root. sudo alone would find neither cargo nor its toolchains.
+pub fn as_root(task: &str) -> String {
+    format!("run it as root: `sudo -E env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask {task}`")
+}

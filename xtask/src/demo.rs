@@ -1,0 +1,80 @@
+//! `cargo xtask demo`: traces a small program that loses its AIO contexts.
+
+use std::{
+    path::Path,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+
+use crate::{command, release, setup};
+
+/// Build aiotrace and show it at work: on a program that leaks AIO contexts
+#[derive(Debug, Args)]
+pub struct Options {}
+
+/// Runs the command.
+pub fn run(_: &Options) -> Result<()> {
+    if !command::is_root() {
+        bail!("aiotrace loads programs into the kernel: {}", command::as_root("demo"));
+    }
+    setup::run(&setup::Options { build_only: true })?;
+    let binaries = release::build()?;
+    let leak = Workload::start(&binaries.programs)?;
+    let pid = leak.0.id().to_string();
+    let attach = |arguments: &[&str]| {
+        let mut attach = Command::new(&binaries.aiotrace);
+        println!();
+        command::run(attach.args(["attach", "-p", &pid]).args(arguments))
+    };
+    attach(&["--duration", "3s"])?;
+    attach(&["-c", "--duration", "2s"])?;
+    println!();
+    println!(
+        "Look at io_setup and io_destroy: the program makes context after context and destroys"
+    );
+    println!("none. That is a leak: the machine has room for few (/proc/sys/fs/aio-max-nr).");
+    println!("Install it with `cargo install --path aiotrace`, then look at a program of yours:");
+    println!("`aiotrace attach -p PID`, as root.");
+    Ok(())
+}
+
+/// The program that leaks; stopped on drop.
+struct Workload(Child);
+
+impl Workload {
+    fn start(programs: &Path) -> Result<Self> {
+        let mut command = match which::which("setpriv") {
+            // Nothing is dropped when a signal ends us: the kernel stops the program then.
+            Ok(setpriv) => {
+                let mut command = Command::new(setpriv);
+                command.args(["--pdeathsig", "KILL", "--"]).arg(programs);
+                command
+            }
+            Err(_) => Command::new(programs),
+        };
+        let child = command.arg("leak").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+        let mut workload =
+            Self(child.with_context(|| format!("cannot run {}", programs.display()))?);
+        // setpriv becomes the program in this time, and a program that cannot work ends.
+        thread::sleep(Duration::from_millis(200));
+        if let Some(status) = workload.0.try_wait()? {
+            bail!(
+                "`aio-programs leak` ended at once ({status}): does this kernel have AIO \
+                 (CONFIG_AIO), and is there room below /proc/sys/fs/aio-max-nr?"
+            );
+        }
+        Ok(workload)
+    }
+}
+
+impl Drop for Workload {
+    fn drop(&mut self) {
+        // Both fail only for a program that has ended.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}

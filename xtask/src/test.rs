@@ -1,0 +1,263 @@
+//! `cargo xtask test`: all checks and all tests, on one machine, with one result.
+//!
+//! The last line is `N passed, M failed`. All parts run, whatever failed before. A part that fails
+//! without a failing test (setup, lint, a compile error) counts as one failed.
+
+use std::{
+    io::{self, Read as _, Write as _},
+    process::{Command, ExitCode, Stdio},
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use crate::{
+    command::{self, REQUIRE_EBPF, cargo},
+    lint, release, setup,
+};
+
+/// Prepare this machine, lint, and run all tests; as root
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Run only the tests whose names contain this, without setup and lint
+    filter: Option<String>,
+    /// Leave out the tests that load probes into the kernel: then no root is needed
+    #[arg(long)]
+    no_kernel: bool,
+}
+
+/// Runs the command; says itself what failed, as the sum must be the last line.
+pub fn run(options: &Options) -> ExitCode {
+    let mut report = Report::default();
+    if options.no_kernel || command::is_root() {
+        run_parts(options, &mut report);
+    } else {
+        report.fail(format!(
+            "kernel tests: they load programs into the kernel: {}; or leave them out with \
+             --no-kernel",
+            command::as_root("test")
+        ));
+    }
+    print!("{}", report.text(options.no_kernel));
+    if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn run_parts(options: &Options, report: &mut Report) {
+    let filter = options.filter.as_deref();
+    if filter.is_none() {
+        if let Err(error) = setup::run(&setup::Options { build_only: false }) {
+            report.fail(format!("setup: {error:#}"));
+        }
+        let failing = lint::failing();
+        if !failing.is_empty() {
+            report.fail(format!("lint: {}", failing.join(", ")));
+        }
+    }
+    let mut host = test(&["--workspace", "--exclude", "aiotrace-ebpf"], filter);
+    report.add("tests", run_tests(&mut host), filter);
+    if !options.no_kernel {
+        report.add("kernel tests", run_kernel_tests(filter), filter);
+    }
+    if let Some(filter) = filter
+        && report.sum == Tally::default()
+    {
+        report.fail(format!("no test that ran has {filter:?} in its name"));
+    }
+}
+
+/// Ignored in a plain `cargo test`, because they need root. One at a time: each counts what happens
+/// on the machine.
+fn run_kernel_tests(filter: Option<&str>) -> Result<Run> {
+    let binaries = release::build()?;
+    let mut kernel = test(&["-p", "aiotrace", "--test", "kernel"], filter);
+    kernel
+        .args(["--", "--ignored", "--test-threads=1"])
+        .env("AIOTRACE_BIN", binaries.aiotrace)
+        .env("AIOTRACE_PROGRAMS", binaries.programs);
+    run_tests(&mut kernel)
+}
+
+fn test(selection: &[&str], filter: Option<&str>) -> Command {
+    // cargo would stop at the first test program that fails.
+    let mut test = cargo(&["test", "--release", "--no-fail-fast"]);
+    test.args(selection).args(filter).env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
+    test
+}
+
+/// Runs `cargo test`, and passes its output on as it comes.
+fn run_tests(command: &mut Command) -> Result<Run> {
+    let line = command::line(command);
+    eprintln!("$ {line}");
+    let mut child =
+        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{line}`"))?;
+    let mut output = Vec::new();
+    if let Some(mut stdout) = child.stdout.take() {
+        // By pieces, not by lines: "test NAME ... " shows which test hangs.
+        let mut buffer = [0; 4096];
+        loop {
+            let count = stdout.read(&mut buffer).context("cannot read from cargo")?;
+            let Some(piece) = buffer.get(..count).filter(|it| !it.is_empty()) else {
+                break;
+            };
+            output.extend_from_slice(piece);
+            let mut ours = io::stdout().lock();
+            ours.write_all(piece).and_then(|()| ours.flush()).context("cannot write to stdout")?;
+        }
+    }
+    let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
+    Ok(Run { is_success: status.success(), tally: Tally::of(&String::from_utf8_lossy(&output)) })
+}
+
+/// One run of `cargo test`.
+#[derive(Clone, Copy, Debug)]
+struct Run {
+    is_success: bool,
+    tally: Tally,
+}
+
+/// How many tests did what.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+}
+
+impl Tally {
+    /// The sum over the lines "test result: ok. 12 passed; 0 failed; 1 ignored; ..." in the output
+    /// of `cargo test`: one for each test program, and for the examples in the documentation.
+    fn of(output: &str) -> Self {
+        let results = output.lines().filter_map(|line| line.strip_prefix("test result: "));
+        results.fold(Self::default(), |sum, result| Self {
+            passed: sum.passed + number(result, "passed"),
+            failed: sum.failed + number(result, "failed"),
+        })
+    }
+}
+
+/// The number before a word, for instance 12 in "ok. 12 passed; 0 failed".
+fn number(result: &str, word: &str) -> u64 {
+    let words: Vec<&str> = result.split([' ', ';']).collect();
+    let pair = words.windows(2).find(|pair| pair[1] == word);
+    pair.and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
+}
+
+/// What became of all parts.
+#[derive(Debug, Default)]
+struct Report {
+    sum: Tally,
+    failures: Vec<String>,
+}
+
+impl Report {
+    /// Adds a part that ran tests, or should have.
+    fn add(&mut self, part: &str, run: Result<Run>, filter: Option<&str>) {
+        let Run { is_success, tally } = match run {
+            Ok(run) => run,
+            Err(error) => return self.fail(format!("{part}: {error:#}")),
+        };
+        self.sum.passed += tally.passed;
+        self.sum.failed += tally.failed;
+        if tally.failed > 0 {
+            self.failures.push(format!("{part}: {} failed", tally.failed));
+        } else if !is_success {
+            self.fail(format!("{part}: cargo failed, and no test: see above"));
+        } else if tally == Tally::default() && filter.is_none() {
+            self.fail(format!("{part}: no test ran"));
+        }
+    }
+
+    /// Adds a failure that is none of a test.
+    fn fail(&mut self, what: String) {
+        self.sum.failed += 1;
+        self.failures.push(what);
+    }
+
+    fn text(&self, no_kernel: bool) -> String {
+        let mut lines: Vec<String> = vec![String::new()];
+        lines.extend(self.failures.iter().map(|it| format!("FAILED: {it}")));
+        if no_kernel {
+            lines.push("The kernel tests did not run (--no-kernel).".to_owned());
+        }
+        lines.push(format!("{} passed, {} failed\n", self.sum.passed, self.sum.failed));
+        lines.join("\n")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    fn ended(is_success: bool, passed: u64, failed: u64) -> Result<Run> {
+        Ok(Run { is_success, tally: Tally { passed, failed } })
+    }
+
+    #[test]
+    fn results_of_all_test_programs_are_summed() {
+        let output = "\n\
+            running 13 tests\n\
+            test one ... ok\n\
+            \n\
+            test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s\n\
+            \n\
+            test two ... FAILED\n\
+            test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s\n";
+        assert_eq!(Tally::of(output), Tally { passed: 15, failed: 2 });
+    }
+
+    #[test]
+    fn colored_results_count() {
+        let output = "test result: \x1b[31mFAILED\x1b[0m. 1 passed; 2 failed; 0 ignored\n";
+        assert_eq!(Tally::of(output), Tally { passed: 1, failed: 2 });
+    }
+
+    #[test]
+    fn other_lines_do_not_count() {
+        let output = "error: could not compile `aiotrace`\nsaid: test result: ok. 9 passed\n";
+        assert_eq!(Tally::of(output), Tally::default());
+        assert_eq!(Tally::of("test result: ok.\n"), Tally::default());
+    }
+
+    #[test]
+    fn the_sum_is_the_last_line() {
+        let mut report = Report::default();
+        report.add("tests", ended(true, 12, 0), None);
+        assert_eq!(report.text(false), "\n12 passed, 0 failed\n");
+        assert_eq!(
+            report.text(true),
+            "\nThe kernel tests did not run (--no-kernel).\n12 passed, 0 failed\n"
+        );
+    }
+
+    #[test]
+    fn failed_tests_count_once() {
+        let mut report = Report::default();
+        report.add("tests", ended(false, 12, 2), None);
+        assert_eq!(report.text(false), "\nFAILED: tests: 2 failed\n12 passed, 2 failed\n");
+    }
+
+    #[test]
+    fn a_part_that_fails_without_a_failed_test_counts_as_one() {
+        let mut report = Report::default();
+        report.fail("lint: format".to_owned());
+        report.add("tests", ended(false, 3, 0), None);
+        report.add("kernel tests", Err(anyhow!("cannot build")), None);
+        assert_eq!(
+            report.text(false),
+            "\nFAILED: lint: format\n\
+             FAILED: tests: cargo failed, and no test: see above\n\
+             FAILED: kernel tests: cannot build\n\
+             3 passed, 3 failed\n"
+        );
+    }
+
+    #[test]
+    fn no_test_at_all_is_a_failure_unless_filtered() {
+        let mut report = Report::default();
+        report.add("tests", ended(true, 0, 0), Some("leak"));
+        assert!(report.failures.is_empty());
+        report.add("kernel tests", ended(true, 0, 0), None);
+        assert_eq!(report.failures, ["kernel tests: no test ran"]);
+    }
+}
