@@ -6,6 +6,10 @@
 //! seccomp, and are not skipped while another BPF program runs on the CPU.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a value would be copied to the stack, which has 512 bytes"
+)]
 
 mod lost;
 mod probes;

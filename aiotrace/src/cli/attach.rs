@@ -26,9 +26,9 @@ pub struct Options {
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 struct Target {
-    /// Trace these processes
-    #[arg(short, long = "pid", value_name = "PID", value_delimiter = ',')]
-    pids: Vec<u32>,
+    /// Trace these processes: ids, with commas or blanks between them
+    #[arg(short, long = "pid", value_name = "PID", value_parser = parse_pids, num_args = 1..)]
+    pids: Vec<Pids>,
     /// Trace every process in this cgroup (v2) or below it
     #[arg(long, value_name = "PATH")]
     cgroup: Option<PathBuf>,
@@ -37,9 +37,26 @@ struct Target {
     all: bool,
 }
 
+/// As `pidof` and others write them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Pids(Vec<u32>);
+
+fn parse_pids(text: &str) -> Result<Pids, String> {
+    let numbers = text.split([',', ' ', '\t', '\n']).filter(|it| !it.is_empty());
+    let pids = numbers
+        .map(|it| it.parse().map_err(|_| format!("{it:?} is not a process id")))
+        .collect::<Result<Vec<u32>, _>>()?;
+    if pids.is_empty() {
+        Err("no process id (does the program run?)".into())
+    } else {
+        Ok(Pids(pids))
+    }
+}
+
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
     let Target { pids, cgroup, all: _ } = options.target;
+    let pids: Vec<u32> = pids.into_iter().flat_map(|it| it.0).collect();
     let scope = match cgroup {
         Some(path) => Scope::Cgroup(cgroup::find(&path)?),
         None if pids.is_empty() => Scope::All,
@@ -79,4 +96,18 @@ fn explain(error: OpenError) -> anyhow::Error {
         OpenError::Other { .. } => "run as root",
     };
     anyhow::Error::new(error).context(Hint(hint.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn process_ids_come_as_pidof_writes_them() {
+        assert_eq!(parse_pids("12,13"), Ok(Pids(vec![12, 13])));
+        assert_eq!(parse_pids("12 13\n"), Ok(Pids(vec![12, 13])));
+        assert!(parse_pids("").unwrap_err().contains("does the program run?"));
+        assert!(parse_pids("12,fio").unwrap_err().contains("\"fio\" is not a process id"));
+        assert!(parse_pids("-1").is_err());
+    }
 }

@@ -35,7 +35,7 @@ pub fn run(_options: Options) -> Result<u8> {
     let mut out = String::new();
     let works = examine(&mut out);
     match io::stdout().write_all(out.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(error.into()),
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(u8::from(!works)),
     }
 }

@@ -155,6 +155,7 @@ fn become_program(
         match read {
             1 => break,
             // The parent is gone, or could not attach: never begin.
+            // SAFETY: ends the process without running anything of the parent's.
             0 => unsafe { libc::_exit(125) },
             _ if Errno::last() == Errno::EINTR => (),
             _ => return Err(Errno::last()),

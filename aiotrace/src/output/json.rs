@@ -71,7 +71,7 @@ impl From<u64> for Decimal {
 
 impl From<i64> for Decimal {
     fn from(value: i64) -> Self {
-        Self(value as i64)
+        Self(value)
     }
 }
 

@@ -10,10 +10,13 @@ const MOST: usize = 4096;
 
 type Lookup = Box<dyn FnMut(u32, u32) -> Option<Vec<u8>>>;
 
+/// When it was looked up, and what was found.
+type Found = (u64, Option<Vec<u8>>);
+
 /// Looks paths up and remembers them for a moment.
 pub struct Paths {
     lookup: Lookup,
-    known: HashMap<(u32, u32), (u64, Option<Vec<u8>>), foldhash::fast::RandomState>,
+    known: HashMap<(u32, u32), Found, foldhash::fast::RandomState>,
 }
 
 impl Paths {

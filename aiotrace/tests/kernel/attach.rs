@@ -326,3 +326,27 @@ fn a_target_in_another_pid_namespace_has_the_ids_we_see() {
     assert_eq!(trace.accepted_and_reaped(), (3, 3));
     assert!(trace.submits().iter().all(|it| it.pid == inner));
 }
+
+/// A thread makes half a million calls a second while we attach: what began before is not taken
+/// for a loss, nor for a denied call.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn attaching_to_a_busy_thread_loses_nothing() {
+    let storm = Program::ready(&["storm"]);
+    for options in [&["-p"][..], &["-a", "-f"]] {
+        let pid = storm.pid().to_string();
+        let mut options = options.to_vec();
+        if options == ["-p"] {
+            options.push(&pid);
+        }
+        let attached = Attached::new(&[&options[..], &["-c", "--duration", "500ms"]].concat());
+        let trace = attached.end();
+        trace.assert_nothing_lost();
+        let calls = trace.report().calls.clone().unwrap();
+        let of = |name: &str| calls.iter().filter(|it| it.pid == storm.pid() && it.call == name);
+        let count = |name: &str| of(name).map(|it| it.calls).sum::<u64>();
+        assert!(count("io_submit") > 1000, "{calls:?}");
+        assert!(count("io_submit").abs_diff(count("io_getevents")) <= 1);
+        assert!(of("io_submit").all(|it| it.errors.is_empty()));
+    }
+}

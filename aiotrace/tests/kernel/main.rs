@@ -1,11 +1,14 @@
 //! Tests on a real kernel with real programs. They need root and the programs that `cargo xtask
 //! setup` installs; `cargo xtask test` runs them.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 mod attach;
 mod calls;
 mod full_speed;
 mod lifecycle;
 mod oracle;
+mod readme;
 mod run;
 mod strace;
 mod support;

@@ -420,3 +420,281 @@ fn io_events(
         .ok_or(Undecodable(bytes.len()))?;
     Ok(array.chunks_exact(size).filter_map(|bytes| abi::IoEvent::read_from_bytes(bytes).ok()))
 }
+
+#[cfg(test)]
+mod tests {
+    use aiotrace_common::{abi::IoEvent, record::Lost};
+    use zerocopy::IntoBytes;
+
+    use super::*;
+
+    fn header(kind: Kind, seq: u32, flags: u16) -> Header {
+        Header { kind, flags, seq, time: 2000, pid: 7, tid: 8 }
+    }
+
+    fn call(kind: Kind, seq: u32, syscall: Syscall, args: [u64; 6], ret: i64) -> record::Call {
+        let header = header(kind, seq, 0);
+        record::Call { header, entered: 1500, args, ret, syscall, reserved: 0 }
+    }
+
+    fn sample(head: u32, tail: u32) -> RingSample {
+        RingSample { head, tail, nr: 127, memory: Memory::Read }
+    }
+
+    fn iocb(data: u64) -> abi::Iocb {
+        abi::Iocb { data, opcode: 1, fildes: 3, buf: 0xb0f, nbytes: 512, ..Default::default() }
+    }
+
+    fn submitted_iocb(data: u64, memory: Memory) -> SubmittedIocb {
+        SubmittedIocb { address: 0x1000 + data, pointer: Memory::Read, memory, iocb: iocb(data) }
+    }
+
+    fn submit(seq: u32, flags: u16, nr: u64, first: u32, iocbs: &[SubmittedIocb]) -> Vec<u8> {
+        let record = Submit {
+            header: header(Kind::Submit, seq, flags),
+            args: [0xc0, nr, 0xa0],
+            ring: sample(1, 1),
+            first,
+            count: iocbs.len() as u32,
+        };
+        [record.as_bytes(), iocbs.as_bytes()].concat()
+    }
+
+    fn submitted(seq: u32, nr: u64, ret: i64) -> Vec<u8> {
+        let call = call(Kind::Submitted, seq, Syscall::Submit, [0xc0, nr, 0xa0, 0, 0, 0], ret);
+        Submitted { call, ring: sample(1, 2) }.as_bytes().to_vec()
+    }
+
+    fn ring_record(seq: u32, entries: &[IoEvent]) -> Vec<u8> {
+        let record = record::Ring {
+            header: header(Kind::Ring, seq, 0),
+            handle: 0xc0,
+            first: 5,
+            count: entries.len() as u32,
+            beyond: 0,
+            memory: Memory::Read,
+        };
+        [record.as_bytes(), entries.as_bytes()].concat()
+    }
+
+    fn events_record(seq: u32, flags: u16, ret: i64, first: u32, list: &[IoEvent]) -> Vec<u8> {
+        let args = [0xc0, 1, 200, 0xe0, 0x71, 0];
+        let mut call = call(Kind::Events, seq, Syscall::Getevents, args, ret);
+        call.header.flags = flags;
+        let record = Events {
+            call,
+            ring: sample(2, 2),
+            timeout: abi::Timespec { sec: 1, nsec: 5 },
+            timeout_memory: Memory::Read,
+            sigset_memory: Memory::Unread,
+            sigset_address: 0,
+            sigset_size: 0,
+            sigset: 0,
+            first,
+            count: list.len() as u32,
+            memory: Memory::Read,
+            mask_memory: Memory::Unread,
+        };
+        [record.as_bytes(), list.as_bytes()].concat()
+    }
+
+    fn io_event(data: u64) -> IoEvent {
+        IoEvent { data, obj: 0x1000 + data, res: 512, res2: 0 }
+    }
+
+    /// The events that these records give.
+    fn decode(records: &[Vec<u8>]) -> Vec<Body> {
+        let mut decoder = Decoder::default();
+        let mut bodies = Vec::new();
+        for record in records {
+            decoder.feed(record, |event| bodies.push(event.body.clone())).unwrap();
+        }
+        bodies
+    }
+
+    fn only_call(records: &[Vec<u8>]) -> Call {
+        match decode(records).as_slice() {
+            [Body::Call(call)] => call.clone(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// One record of each kind.
+    fn each_kind() -> Vec<Vec<u8>> {
+        let of = |kind, syscall, args| call(kind, 1, syscall, args, 0);
+        let process = record::Process {
+            header: header(Kind::Process, 0, 0),
+            started: 5,
+            space: 6,
+            change: record::Change::Exec,
+            other: 8,
+            status: 0,
+            followed: 0,
+            thread_name: *b"thread\0\0\0\0\0\0\0\0\0\0",
+            name: *b"name\0\0\0\0\0\0\0\0\0\0\0\0",
+            path: [b'x'; record::PATH_BYTES],
+        };
+        vec![
+            submit(1, 0, 2, 0, &[submitted_iocb(1, Memory::Read), submitted_iocb(2, Memory::Read)]),
+            submitted(1, 1, 1),
+            Setup {
+                call: of(Kind::Setup, Syscall::Setup, [4, 0x5, 0, 0, 0, 0]),
+                handle: 0xc0,
+                memory: Memory::Read,
+                reserved: 0,
+            }
+            .as_bytes()
+            .to_vec(),
+            Cancel {
+                call: of(Kind::Cancel, Syscall::Cancel, [0xc0, 0x1001, 0, 0, 0, 0]),
+                ring: sample(0, 0),
+                iocb: iocb(1),
+                memory: Memory::Read,
+                reserved: 0,
+            }
+            .as_bytes()
+            .to_vec(),
+            Destroy { call: of(Kind::Destroy, Syscall::Destroy, [0xc0; 6]), ring: sample(1, 3) }
+                .as_bytes()
+                .to_vec(),
+            events_record(1, 0, 1, 0, &[io_event(1)]),
+            ring_record(1, &[io_event(1)]),
+            header(Kind::Gone, 1, 0).as_bytes().to_vec(),
+            process.as_bytes().to_vec(),
+        ]
+    }
+
+    #[test]
+    fn every_truncation_of_every_record_is_an_error() {
+        for record in each_kind() {
+            let mut decoder = Decoder::default();
+            decoder.feed(&record, |_| ()).unwrap();
+            for length in 0..record.len() {
+                let result = decoder.feed(&record[..length], |_| ());
+                assert!(result.is_err(), "{length} of {} bytes", record.len());
+            }
+        }
+    }
+
+    #[test]
+    fn unknown_kinds_and_values_are_errors() {
+        for (place, value) in [(0, 0u8), (0, 10), (0, 200), (1, 1)] {
+            let mut record = submitted(1, 1, 1);
+            record[place] = value;
+            let result = Decoder::default().feed(&record, |_| ());
+            assert!(result.is_err(), "byte {place} is {value}");
+        }
+        // The call's number, the state of memory.
+        let call_at = std::mem::offset_of!(record::Call, syscall);
+        let memory_at = size_of::<record::Call>() + std::mem::offset_of!(RingSample, memory);
+        for place in [call_at, memory_at] {
+            let mut record = submitted(1, 1, 1);
+            record[place] = 77;
+            assert!(Decoder::default().feed(&record, |_| ()).is_err(), "byte {place}");
+        }
+        assert_eq!(Lost::ALL.map(|cause| cause as usize), std::array::from_fn(|index| index));
+    }
+
+    #[test]
+    fn the_records_of_a_submit_become_one_call() {
+        let call = only_call(&[
+            ring_record(1, &[io_event(9)]),
+            submit(2, flag::MORE, 3, 0, &[submitted_iocb(1, Memory::Read)]),
+            submit(3, 0, 3, 1, &[submitted_iocb(2, Memory::Read), submitted_iocb(3, Memory::Read)]),
+            submitted(4, 3, 3),
+        ]);
+        assert_eq!((call.ret, call.entered, call.entry), (3, Some(1500), Entry::Seen));
+        assert_eq!(call.ring_before, Some(Ring { head: 1, tail: 1, nr: 127 }));
+        assert_eq!(call.ring, Some(Ring { head: 1, tail: 2, nr: 127 }));
+        assert_eq!(call.new_in_ring[0].list.as_deref(), Some(&[io_event(9)][..]));
+        let Args::Submit { ctx, nr, iocbs, truncated, .. } = call.args else { panic!() };
+        assert_eq!((ctx, nr, truncated), (Handle(0xc0), 3, 0));
+        let values: Vec<_> = iocbs.iter().map(|it| it.unwrap().value.unwrap()).collect();
+        assert_eq!(values, [iocb(1), iocb(2), iocb(3)]);
+    }
+
+    #[test]
+    fn what_is_read_late_fills_the_gaps_only() {
+        let unread = submitted_iocb(2, Memory::Unread);
+        let changed = SubmittedIocb { iocb: iocb(99), ..submitted_iocb(1, Memory::ReadLate) };
+        let late = submitted_iocb(2, Memory::ReadLate);
+        let call = only_call(&[
+            submit(1, 0, 2, 0, &[submitted_iocb(1, Memory::Read), unread]),
+            submit(2, flag::LATE, 2, 0, &[changed, late]),
+            submitted(3, 2, 2),
+        ]);
+        let Args::Submit { iocbs, .. } = call.args else { panic!() };
+        assert_eq!(iocbs[0].unwrap().value, Some(iocb(1)), "as it was at entry");
+        assert!(!iocbs[0].unwrap().read_late);
+        assert_eq!(iocbs[1].unwrap().value, Some(iocb(2)));
+        assert!(iocbs[1].unwrap().read_late);
+    }
+
+    #[test]
+    fn the_records_of_a_getevents_become_one_call() {
+        let list: Vec<IoEvent> = (0..130).map(io_event).collect();
+        let call = only_call(&[
+            events_record(1, flag::MORE, 130, 0, &list[..128]),
+            events_record(2, 0, 130, 128, &list[128..]),
+        ]);
+        let Args::Getevents { list: found, timeout_value, .. } = call.args else { panic!() };
+        assert_eq!(found.into_iter().flatten().collect::<Vec<_>>(), list);
+        assert_eq!(timeout_value, Some(abi::Timespec { sec: 1, nsec: 5 }));
+    }
+
+    #[test]
+    fn a_gap_in_the_sequence_is_a_loss_and_nothing_of_it_is_guessed() {
+        let bodies = decode(&[
+            submit(1, 0, 1, 0, &[submitted_iocb(1, Memory::Read)]),
+            // The result of the first call and the iocbs of the second never came.
+            submitted(4, 1, 1),
+        ]);
+        assert_eq!(bodies[0], Body::Lost { records: 2 });
+        let Body::Call(Call { args: Args::Submit { iocbs, .. }, .. }) = &bodies[1] else {
+            panic!()
+        };
+        assert_eq!(iocbs, &[None]);
+    }
+
+    #[test]
+    fn a_new_slot_of_a_known_thread_is_no_loss() {
+        let bodies = decode(&[submitted(1, 0, 0), submitted(2, 0, 0), submitted(1, 0, 0)]);
+        assert_eq!(bodies.len(), 3);
+        let bodies = decode(&[submitted(1, 0, 0), submitted(5, 0, 0), submitted(3, 0, 0)]);
+        assert_eq!(bodies[1], Body::Lost { records: 3 });
+        assert_eq!(bodies[3], Body::Lost { records: 2 }, "the first two of the new slot");
+    }
+
+    #[test]
+    fn a_call_that_was_not_entered_is_explained() {
+        let entry = |flags: u16, ret: i64, blocked: bool| {
+            let mut call = call(Kind::Submitted, 1, Syscall::Submit, [0xc0, 0, 0, 0, 0, 0], ret);
+            call.header.flags = flag::NOT_ENTERED | flags;
+            call.entered = 0;
+            let record = Submitted { call, ring: RingSample::UNREAD };
+            let mut decoder = Decoder::default();
+            if blocked {
+                decoder.blocked_at_attach(8, Syscall::Submit);
+            }
+            let mut found = None;
+            let take = |event: &Event| {
+                if let Body::Call(call) = &event.body {
+                    found = Some(call.entry);
+                }
+            };
+            decoder.feed(record.as_bytes(), take).unwrap();
+            found.unwrap()
+        };
+        assert_eq!(entry(0, -1, false), Entry::BeforeAttach, "first of its thread, no filter");
+        assert_eq!(
+            entry(flag::SECCOMP, 1, false),
+            Entry::BeforeAttach,
+            "a filter gives no success"
+        );
+        assert_eq!(entry(flag::SECCOMP, -1, true), Entry::BeforeAttach, "/proc showed it blocked");
+        assert_eq!(entry(flag::SECCOMP, -1, false), Entry::Denied);
+        assert_eq!(entry(flag::SECCOMP | flag::KNOWN_THREAD, -1, false), Entry::Denied);
+        assert_eq!(entry(flag::KNOWN_THREAD, -1, false), Entry::Missed);
+        assert_eq!(entry(flag::SECCOMP | flag::KNOWN_THREAD, 1, false), Entry::Missed);
+    }
+}

@@ -1,0 +1,38 @@
+//! Every command of the README runs as it stands there. (Those that begin with `cargo` are run by
+//! CI, by xtask, or build what is tested here.)
+
+use std::{path::Path, process::Command};
+
+use aiotrace::output::json::Line;
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_commands_of_the_readme_work() {
+    let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
+    let readme = std::fs::read_to_string(readme).unwrap();
+    let mut script = String::from("set -e\n");
+    for block in readme.split("\n```sh\n").skip(1) {
+        let block = block.split("\n```").next().unwrap();
+        let commands = block.lines().filter(|line| !line.starts_with("cargo "));
+        for command in commands {
+            script += command;
+            script.push('\n');
+        }
+    }
+    assert!(script.matches("aiotrace ").count() >= 4, "{script}");
+    // What it started in the background ends with it.
+    script += "kill $(jobs -p)\n";
+    let binaries = Path::new(env!("CARGO_BIN_EXE_aiotrace")).parent().unwrap();
+    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
+    let output = Command::new("bash").args(["-c", &script]).env("PATH", path).output().unwrap();
+    let (out, err) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    assert!(output.status.success(), "{out}{err}");
+    assert!(out.contains("tracing works"), "{out}");
+    assert!(out.contains("io_submit(0x") && out.contains("(now /tmp/demo.img)"), "{out}");
+    assert!(out.contains("all processes") && out.contains("p99"), "{out}");
+    let json = std::fs::read_to_string("/tmp/trace.jsonl").unwrap();
+    let lines = super::support::parse(&json);
+    assert!(lines.iter().any(|line| matches!(line, Line::Getevents(_))), "{json}");
+    std::fs::remove_file("/tmp/trace.jsonl").unwrap();
+}

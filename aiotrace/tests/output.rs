@@ -1,0 +1,264 @@
+//! What the outputs write for the same events. No root needed.
+
+use std::{
+    io::Write,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aiotrace::{
+    event::{
+        Address, Args, Body, Call, Change, Entry, Event, ExitStatus, Handle, IoEvent, Iocb,
+        Process, Ring, RingEntries, Sigset, Syscall, Timespec, Unfinished, Why,
+    },
+    output::{
+        Ended, Output, Start,
+        clock::Clock,
+        json::{Json, Line},
+        paths::Paths,
+        summary::Summary,
+        text::{Options, Text},
+    },
+    source::Losses,
+};
+use aiotrace_common::abi;
+use jiff::tz::TimeZone;
+
+const CTX: Handle = Handle(0x7f2c_5a3f_0000);
+
+fn at(micros: u64, body: Body) -> Event {
+    Event { time: 1_000_000_000 + micros * 1000, pid: 4711, tid: 4711, body }
+}
+
+fn call(micros: u64, ret: i64, args: Args) -> Event {
+    at(
+        micros,
+        Body::Call(Call {
+            entered: Some(1_000_000_000 + micros * 1000 - 12_345),
+            entry: Entry::Seen,
+            ret,
+            args,
+            ring: Some(Ring { head: 2, tail: 5, nr: 127 }),
+            ring_before: None,
+            new_in_ring: Vec::new(),
+        }),
+    )
+}
+
+fn process(change: Change) -> Body {
+    Body::Process(Process {
+        name: b"fio\x1b[2J".to_vec(),
+        thread_name: b"fio".to_vec(),
+        started: Some(5),
+        space: Some(0xabc),
+        change,
+    })
+}
+
+fn iocb(change: impl FnOnce(&mut abi::Iocb)) -> Option<Iocb> {
+    let mut value = abi::Iocb {
+        fildes: 3,
+        buf: 0x7f2c_5a20_0000,
+        nbytes: 4096,
+        offset: 8192,
+        ..abi::Iocb::default()
+    };
+    change(&mut value);
+    Some(Iocb { address: Some(Address(0x55d0_c8e4)), value: Some(value), read_late: false })
+}
+
+fn io_event(data: u64, res: i64) -> IoEvent {
+    IoEvent { data, obj: 0x55d0_c8e4, res, res2: 0 }
+}
+
+fn submit(micros: u64, ret: i64, iocbs: Vec<Option<Iocb>>, truncated: u64) -> Event {
+    let nr = iocbs.len() as i64 + truncated as i64;
+    call(micros, ret, Args::Submit { ctx: CTX, nr, iocbpp: Address(0xa0), iocbs, truncated })
+}
+
+fn getevents(micros: u64, syscall: Syscall, ret: i64, list: Vec<Option<IoEvent>>) -> Event {
+    let is_p = syscall == Syscall::Pgetevents;
+    call(
+        micros,
+        ret,
+        Args::Getevents {
+            syscall,
+            ctx: CTX,
+            min_nr: 1,
+            nr: 8,
+            events: Address(0xe0),
+            timeout: Address(0x71),
+            timeout_value: Some(Timespec { sec: 0, nsec: 500_000_000 }),
+            sigset: Address(if is_p { 0x51 } else { 0 }),
+            sigset_value: is_p.then_some(Sigset {
+                address: Address(0x52),
+                size: 8,
+                mask: Some(1 << 9 | 1 << 1),
+            }),
+            list,
+            truncated: 0,
+        },
+    )
+}
+
+/// Every kind of event, and what is special in each.
+fn events() -> Vec<Event> {
+    let unread = Iocb { address: Some(Address(0x10)), value: None, read_late: false };
+    let mut ring_reaper = submit(95, 1, vec![iocb(|_| ())], 0);
+    if let Body::Call(call) = &mut ring_reaper.body {
+        let list = Some(vec![io_event(1, 4096)]);
+        call.ring_before = Some(Ring { head: 2, tail: 2, nr: 127 });
+        call.new_in_ring = vec![RingEntries { ctx: CTX, first: 2, count: 1, beyond: 0, list }];
+    }
+    let mut denied = submit(96, -1, vec![iocb(|_| ())], 0);
+    if let Body::Call(call) = &mut denied.body {
+        (call.entered, call.entry) = (None, Entry::Denied);
+    }
+    let mut threaded = getevents(97, Syscall::Getevents, -4, Vec::new());
+    threaded.tid = 4713;
+    vec![
+        at(1, process(Change::Attached)),
+        at(2, process(Change::Seen)),
+        call(10, 0, Args::Setup { nr_events: 32, ctxp: Address(0xc7), stored: Some(CTX) }),
+        call(
+            11,
+            -11,
+            Args::Setup { nr_events: 99_999, ctxp: Address(0xc7), stored: Some(Handle(0)) },
+        ),
+        submit(
+            20,
+            3,
+            vec![
+                iocb(|_| ()),
+                iocb(|it| (it.opcode, it.data, it.rw_flags) = (1, 0x51, 0x8 | 0x1000)),
+                iocb(|it| (it.opcode, it.fildes, it.buf) = (5, 9, 5)),
+            ],
+            0,
+        ),
+        submit(
+            30,
+            2,
+            vec![
+                iocb(|it| (it.opcode, it.nbytes) = (7, 2)),
+                iocb(|it| it.opcode = 2),
+                iocb(|it| (it.opcode, it.flags, it.resfd, it.reqprio) = (99, 3, 6, -7)),
+                Some(unread),
+                Some(Iocb { address: None, ..unread }),
+                None,
+            ],
+            4000,
+        ),
+        getevents(40, Syscall::Getevents, 2, vec![Some(io_event(0, 4096)), Some(io_event(7, -22))]),
+        getevents(50, Syscall::Pgetevents, -514, Vec::new()),
+        call(
+            60,
+            -115,
+            Args::Cancel {
+                ctx: CTX,
+                iocb: Address(0x55d0_c8e4),
+                result: Address(0),
+                value: iocb(|_| ()).and_then(|it| it.value),
+            },
+        ),
+        call(90, 0, Args::Destroy { ctx: CTX }),
+        ring_reaper,
+        denied,
+        threaded,
+        at(
+            98,
+            Body::Unfinished(Unfinished {
+                entered: Some(1_000_000),
+                args: Args::Destroy { ctx: CTX },
+                why: Why::TraceEnds,
+            }),
+        ),
+        at(99, Body::Lost { records: 12 }),
+        at(100, process(Change::Fork { child: 4720, followed: true })),
+        at(101, process(Change::Exec { path: b"/bin/\xff\"quoted\"".to_vec() })),
+        at(102, process(Change::Exit { status: ExitStatus::Signal(9) })),
+    ]
+}
+
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+fn paths() -> Paths {
+    Paths::with(|_, fd| (fd == 3).then(|| b"/data/t\x07able \"x\"".to_vec()))
+}
+
+fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
+    let shared = Shared::default();
+    let mut output = make(shared.clone());
+    let clock = Clock { start: 1_000_000_000, to_wall: 1_700_000_000_000_000_000 };
+    output.start(&Start { clock, probes: "syscall", lacks: &["exact times"] }).unwrap();
+    for event in events() {
+        output.event(&event).unwrap();
+    }
+    let losses = Losses { queue_full: 12, ..Losses::default() };
+    let ended = Ended {
+        time: 2_000_000_000,
+        events: 18,
+        losses,
+        attached: Duration::from_secs(1),
+        reason: "targets_gone",
+    };
+    output.end(&ended).unwrap();
+    output.flush().unwrap();
+    let bytes = shared.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap()
+}
+
+fn text(options: Options) -> String {
+    written(|out| Box::new(Text::new(out, options, paths(), TimeZone::UTC)))
+}
+
+#[test]
+fn text_of_every_event() {
+    insta::assert_snapshot!(text(Options::default()));
+}
+
+#[test]
+fn verbose_text_shows_whole_lists_and_the_ring() {
+    insta::assert_snapshot!(text(Options { verbose: true, ..Options::default() }));
+}
+
+#[test]
+fn coloured_text_says_the_same() {
+    let coloured = text(Options { color: true, ..Options::default() });
+    assert!(coloured.contains("\x1b["));
+    let codes = regex_lite::Regex::new("\x1b\\[[0-9;]*m").unwrap();
+    assert_eq!(codes.replace_all(&coloured, ""), text(Options::default()));
+}
+
+#[test]
+fn json_of_every_event_is_of_the_format() {
+    let json = written(|out| Box::new(Json::new(out, paths())));
+    for line in json.lines() {
+        Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    }
+    assert_eq!(json.lines().count(), events().len() + 2, "and the start and the report");
+    insta::assert_snapshot!(json);
+}
+
+#[test]
+fn the_summary_as_text_and_as_json() {
+    insta::assert_snapshot!(written(|out| Box::new(Summary::text(out))));
+    let json = written(|out| Box::new(Summary::json(Json::new(out, Paths::none()))));
+    let lines: Vec<_> = json.lines().map(|line| Line::parse(line).unwrap()).collect();
+    let [Line::Start(_), Line::Report(report)] = lines.as_slice() else { panic!("{json}") };
+    let calls = report.calls.as_ref().unwrap();
+    assert_eq!(calls.iter().map(|it| it.calls).sum::<u64>(), 10);
+    let setup = calls.iter().find(|it| it.call == "io_setup").unwrap();
+    assert_eq!(setup.errors.get("EAGAIN"), Some(&1));
+    assert_eq!(setup.duration_ns.unwrap().max, 12_345);
+}
