@@ -257,7 +257,7 @@ fn the_summary_as_text_and_as_json() {
     let lines: Vec<_> = json.lines().map(|line| Line::parse(line).unwrap()).collect();
     let [Line::Start(_), Line::Report(report)] = lines.as_slice() else { panic!("{json}") };
     let calls = report.calls.as_ref().unwrap();
-    assert_eq!(calls.iter().map(|it| it.calls).sum::<u64>(), 10);
+    assert_eq!(calls.iter().map(|it| it.calls).sum::<u64>(), 11);
     let setup = calls.iter().find(|it| it.call == "io_setup").unwrap();
     assert_eq!(setup.errors.get("EAGAIN"), Some(&1));
     assert_eq!(setup.duration_ns.unwrap().max, 12_345);
