@@ -1,5 +1,7 @@
 //! The command line without a kernel: wrong use, and what is said of it. No root needed.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::process::{Command, Output};
 
 fn aiotrace(arguments: &[&str]) -> Output {

@@ -1,5 +1,7 @@
 //! What the outputs write for the same events. No root needed.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::{
     io::Write,
     sync::{Arc, Mutex},

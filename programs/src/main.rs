@@ -51,6 +51,7 @@ fn main() {
         "fork" => processes::fork_many(number(200)),
         "exec" => processes::exec(),
         "seccomp" => processes::seccomp(),
+        "compat" => processes::compat(),
         "exit-status" => processes::exit_with(number(0)),
         _ => {
             eprintln!("no such program: {name:?}");

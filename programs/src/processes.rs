@@ -64,6 +64,35 @@ pub fn seccomp() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
+/// Calls through the 32-bit entry: three io_setup of nothing (EINVAL), and three that have the
+/// number of io_submit in the 64-bit table and are something else (getresuid to nowhere, EFAULT).
+pub fn compat() {
+    basic::pairs(1);
+    for _ in 0..3 {
+        let (io_setup, getresuid) = (enter_32(245), enter_32(209));
+        let allowed = [-i64::from(libc::EINVAL), -i64::from(libc::EFAULT)];
+        assert!(allowed.contains(&io_setup) && allowed.contains(&getresuid), "32-bit calls");
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+fn enter_32(number: u32) -> i64 {
+    let mut ret = u64::from(number);
+    // SAFETY: system calls with arguments of 0, which change nothing. rbx is LLVM's own.
+    unsafe {
+        std::arch::asm!(
+            "push rbx",
+            "xor ebx, ebx",
+            "int 0x80",
+            "pop rbx",
+            inout("rax") ret,
+            in("rcx") 0, in("rdx") 0, in("rsi") 0, in("rdi") 0,
+            lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
+        );
+    }
+    i64::from(ret as i32)
+}
+
 /// Exits with this, or, from 128 on, kills itself with the signal above.
 pub fn exit_with(status: u64) {
     basic::pairs(1);

@@ -23,8 +23,7 @@ pub fn build() -> Result<Binaries> {
     let (key, value) = REQUIRE_EBPF;
     let mut build = cargo(&["build", "--release", "-p", "aio-programs", "-p", "aiotrace"]);
     command::run(build.env(key, value))?;
-    let us = env::current_exe().context("cannot find the path of xtask")?;
-    let directory = directory(&us).context("xtask is not in cargo's target directory")?;
+    let directory = target_directory()?.join("release");
     let binaries =
         Binaries { aiotrace: directory.join("aiotrace"), programs: directory.join("aio-programs") };
     for path in [&binaries.aiotrace, &binaries.programs] {
@@ -35,9 +34,15 @@ pub fn build() -> Result<Binaries> {
     Ok(binaries)
 }
 
+/// Where cargo builds.
+pub fn target_directory() -> Result<PathBuf> {
+    let us = env::current_exe().context("cannot find the path of xtask")?;
+    target_of(&us).context("xtask is not in cargo's target directory")
+}
+
 /// Cargo put us into TARGET/debug, whatever CARGO_TARGET_DIR and CARGO_BUILD_TARGET say.
-fn directory(us: &Path) -> Option<PathBuf> {
-    Some(us.parent()?.parent()?.join("release"))
+fn target_of(us: &Path) -> Option<PathBuf> {
+    Some(us.parent()?.parent()?.to_owned())
 }
 
 #[cfg(test)]
@@ -45,8 +50,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn release_is_beside_debug() {
-        let found = directory(Path::new("/somewhere/target/debug/xtask"));
-        assert_eq!(found, Some(PathBuf::from("/somewhere/target/release")));
+    fn the_target_directory_is_two_above_us() {
+        let found = target_of(Path::new("/somewhere/target/debug/xtask"));
+        assert_eq!(found, Some(PathBuf::from("/somewhere/target")));
     }
 }

@@ -1,4 +1,5 @@
-//! `cargo xtask test`: all checks and all tests, on one machine, with one result.
+//! `cargo xtask test`: all checks and all tests, on one machine, with one result. What the README
+//! tells a new user to type is run here too.
 //!
 //! The last line is `N passed, M failed`. All parts run, whatever failed before. A part that fails
 //! without a failing test (setup, lint, a compile error) counts as one failed.
@@ -13,7 +14,7 @@ use clap::Args;
 
 use crate::{
     command::{self, REQUIRE_EBPF, cargo},
-    lint, release, setup,
+    demo, lint, release, setup,
 };
 
 /// Prepare this machine, lint, and run all tests; as root
@@ -58,6 +59,12 @@ fn run_parts(options: &Options, report: &mut Report) {
     if !options.no_kernel {
         report.add("kernel tests", run_kernel_tests(filter), filter);
     }
+    if filter.is_none() {
+        report.check("cargo install --path aiotrace", install());
+        if !options.no_kernel {
+            report.check("cargo xtask demo", demo::run(&demo::Options {}));
+        }
+    }
     if let Some(filter) = filter
         && report.sum == Tally::default()
     {
@@ -75,6 +82,14 @@ fn run_kernel_tests(filter: Option<&str>) -> Result<Run> {
         .env("AIOTRACE_BIN", binaries.aiotrace)
         .env("AIOTRACE_PROGRAMS", binaries.programs);
     run_tests(&mut kernel)
+}
+
+/// The command of the README, into a directory of ours.
+fn install() -> Result<()> {
+    let root = release::target_directory()?.join("install");
+    let mut install = cargo(&["install", "--path", "aiotrace", "--locked", "--force", "--root"]);
+    command::run(install.arg(&root).env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))?;
+    command::run(Command::new(root.join("bin/aiotrace")).arg("--version"))
 }
 
 fn test(selection: &[&str], filter: Option<&str>) -> Command {
@@ -163,6 +178,14 @@ impl Report {
             self.fail(format!("{part}: cargo failed, and no test: see above"));
         } else if tally == Tally::default() && filter.is_none() {
             self.fail(format!("{part}: no test ran"));
+        }
+    }
+
+    /// Adds a command that is a test by itself.
+    fn check(&mut self, command: &str, result: Result<()>) {
+        match result {
+            Ok(()) => self.sum.passed += 1,
+            Err(error) => self.fail(format!("{command}: {error:#}")),
         }
     }
 

@@ -136,3 +136,17 @@ fn times_are_in_order_within_a_thread() {
     }
     assert_eq!(last.len(), 64);
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn calls_through_the_32_bit_entry_are_counted_and_not_mistaken() {
+    let program = super::support::programs();
+    let trace = super::support::run(&[program.as_os_str(), "compat".as_ref()]);
+    assert!(trace.status.success(), "{}", trace.stderr);
+    let report = trace.report();
+    assert_eq!(report.lost_by_cause["compat"], 3, "{:?}", report.lost_by_cause);
+    assert_eq!(report.lost, 3);
+    assert!(trace.stderr.contains("through the 32-bit entry"), "{}", trace.stderr);
+    // Numbers mean other calls there.
+    assert_eq!((trace.setups().len(), trace.submits().len()), (1, 1));
+}
