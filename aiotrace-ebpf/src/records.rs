@@ -1,6 +1,12 @@
 //! The way out: records go into one ring buffer, in the order in which things happened.
+//!
+//! A call with a long list takes several records, and a loop. The verifier walks through every
+//! iteration of a loop, and old ones (5.10, 6.1) through every way that leads there: hence the body
+//! of such a loop is a *global function* (`no_mangle`, numbers as arguments), which is verified
+//! once, by itself, and keeps its state in scratch maps. Inlined, the loops took more than the
+//! million instructions that are allowed.
 
-use aiotrace_common::record::{Call, Header, Kind, Lost, Thread};
+use aiotrace_common::record::{Call, Header, Kind, Lost, Thread, flag};
 use aya_ebpf::{macros::map, maps::RingBuf};
 
 use crate::lost;
@@ -41,6 +47,20 @@ pub unsafe fn emit_bytes(bytes: *const u8, size: usize) {
 pub fn header(thread: &mut Thread, kind: Kind, flags: u16, time: u64) -> Header {
     thread.seq = thread.seq.wrapping_add(1);
     Header { kind, flags, seq: thread.seq, time, pid: thread.pid, tid: thread.tid }
+}
+
+/// The header of a series of records, to be completed by [`next`] for each of them. When the series
+/// is over, its `seq` is the thread's.
+#[inline(always)]
+pub fn first_header(thread: &Thread, kind: Kind, flags: u16, time: u64) -> Header {
+    Header { kind, flags, seq: thread.seq, time, pid: thread.pid, tid: thread.tid }
+}
+
+/// The next record of a series; the last has no `more` behind it.
+#[inline(always)]
+pub fn next(header: &mut Header, more: bool) {
+    header.seq = header.seq.wrapping_add(1);
+    header.flags = header.flags & !flag::MORE | if more { flag::MORE } else { 0 };
 }
 
 /// What is common to all calls, when one returns.

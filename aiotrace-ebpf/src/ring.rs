@@ -123,19 +123,17 @@ fn send(thread: &mut Thread, handle: u64, moment: Moment, time: u64, span: Span)
     let Scratch { ring, rest, .. } = unsafe { &mut *scratch };
     ring.handle = handle;
     *rest = span;
+    ring.header = records::first_header(thread, Kind::Ring, 0, time);
     for left in (0..MOST_RECORDS).rev() {
-        ring.header = records::header(thread, Kind::Ring, 0, time);
         if send_entries(moment as u32, left) == 0 {
             break;
         }
     }
+    thread.seq = ring.header.seq;
 }
 
 /// Sends one record of the entries in `rest` and takes them out of it; 0 when none is left.
-/// `records_left`: how many records may follow.
-///
-/// A global function: the verifier walks through it once, and not once per record. Such a function
-/// takes numbers only.
+/// `records_left`: how many records may follow. See [`records`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_entries(moment: u32, records_left: u32) -> u32 {
@@ -160,6 +158,7 @@ pub extern "C" fn send_entries(moment: u32, records_left: u32) -> u32 {
         .handle
         .wrapping_add(size_of::<RingHeader>() as u64)
         .wrapping_add(u64::from(first) * size_of::<IoEvent>() as u64);
+    records::next(&mut ring.header, false);
     let bytes = count as usize * size_of::<IoEvent>();
     // SAFETY: `count` is at most the array's length.
     let read = unsafe { user::read_into(&raw mut *entries, bytes as u32, address) };

@@ -72,24 +72,10 @@ impl Task {
         Some(Ids { pid: self.leader().namespaced_id()?, tid: self.namespaced_id()? })
     }
 
-    /// `task->thread_pid->numbers[level].nr` for the level at which the namespace is ours.
     #[inline(always)]
     fn namespaced_id(self) -> Option<u32> {
-        let pid: *const u8 = read(self.0, setting!(offsets.task_thread_pid))?;
-        let deepest: u32 = read(pid, setting!(offsets.pid_level))?;
-        let mut entry = setting!(offsets.pid_numbers);
-        for level in 0..=MAX_PID_NS_LEVEL {
-            if level > deepest {
-                break;
-            }
-            let namespace: *const u8 = read(pid, entry + setting!(offsets.upid_ns))?;
-            let inode: u32 = read(namespace, setting!(offsets.pid_namespace_inum))?;
-            if inode == setting!(pid_namespace) {
-                return read(pid, entry + setting!(offsets.upid_nr));
-            }
-            entry += setting!(offsets.upid_size);
-        }
-        None
+        let id = namespaced_id(self.0 as u64);
+        (id != 0).then_some(id)
     }
 
     /// The thread the process began with.
@@ -148,6 +134,33 @@ impl Task {
         }
         read(signal, setting!(offsets.signal_group_exit_code)).unwrap_or(of_leader)
     }
+}
+
+/// `task->thread_pid->numbers[level].nr` for the level at which the namespace is ours, or 0. A
+/// global function, see [`crate::records`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn namespaced_id(task: u64) -> u32 {
+    find_id(task as *const u8).unwrap_or(0)
+}
+
+#[inline(always)]
+fn find_id(task: *const u8) -> Option<u32> {
+    let pid: *const u8 = read(task, setting!(offsets.task_thread_pid))?;
+    let deepest: u32 = read(pid, setting!(offsets.pid_level))?;
+    let mut entry = setting!(offsets.pid_numbers);
+    for level in 0..=MAX_PID_NS_LEVEL {
+        if level > deepest {
+            break;
+        }
+        let namespace: *const u8 = read(pid, entry + setting!(offsets.upid_ns))?;
+        let inode: u32 = read(namespace, setting!(offsets.pid_namespace_inum))?;
+        if inode == setting!(pid_namespace) {
+            return read(pid, entry + setting!(offsets.upid_nr));
+        }
+        entry += setting!(offsets.upid_size);
+    }
+    None
 }
 
 /// The kernel ids of the running task, without a memory access.

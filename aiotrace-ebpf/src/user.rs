@@ -1,6 +1,7 @@
 //! Reads of the traced program's memory. They cannot sleep, so memory that is not there at this
 //! moment (not paged in, or not mapped) is an answer, not an error.
 
+use aiotrace_common::record::Memory;
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 
 /// The value at `address`, if it is there.
@@ -20,7 +21,9 @@ pub unsafe fn read_into<T>(to: *mut T, size: u32, address: u64) -> bool {
     unsafe { generated::bpf_probe_read_user(to.cast(), size, address as *const _) == 0 }
 }
 
-/// Fills `to` from `address`: 0 if it was there, all bits set if not. No branch.
+/// Fills `to` from `address`: 0 if it was there, all bits set if not; then `to` is zeros. Nothing is
+/// there at address 0. No branch: the verifier of Linux 5.10 refuses what compilers make of an
+/// `Option` of several words, a read of stack that is not written on each way.
 #[inline(always)]
 pub fn read_or_fail<T>(to: &mut T, address: u64) -> u32 {
     let to = core::ptr::from_mut(to).cast();
@@ -28,6 +31,15 @@ pub fn read_or_fail<T>(to: &mut T, address: u64) -> u32 {
     let result =
         unsafe { generated::bpf_probe_read_user(to, size_of::<T>() as u32, address as *const _) };
     (result >> 63) as u32
+}
+
+/// The same, and tells in `mark` whether it was there: `how`, or unread.
+#[inline(always)]
+pub fn read_marked<T>(to: &mut T, mark: &mut Memory, address: u64, how: Memory) -> u32 {
+    let failed = read_or_fail(to, address);
+    // SAFETY: 0 is Unread, and the mask leaves either that or `how`.
+    unsafe { core::ptr::from_mut(mark).cast::<u32>().write(how as u32 & !failed) };
+    failed
 }
 
 /// The value of a variable in a map, as one of which the verifier knows nothing. Loops keep their

@@ -87,7 +87,9 @@ pub fn exit(task: Task) -> Result<(), Lost> {
     };
     // Two threads may both be the last; one of them removes the process.
     if targets::remove(ids.pid) {
-        emit(Change::Exit, task, uncounted(ids), |record| {
+        // Whichever thread was the last.
+        let process = Ids { tid: ids.pid, ..ids };
+        emit(Change::Exit, task, uncounted(process), |record| {
             // SAFETY: room in the ring buffer.
             unsafe { (*record).status = task.exit_status() };
         });

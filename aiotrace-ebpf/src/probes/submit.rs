@@ -16,6 +16,8 @@ use crate::{
 struct Scratch {
     record: Submit,
     iocbs: [SubmittedIocb; IOCBS_PER_RECORD],
+    /// As in [`Thread::unread`].
+    unread: u32,
 }
 
 /// One for each program: see [`crate::ring::Moment`].
@@ -24,14 +26,14 @@ static IOCB_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
 
 #[inline(always)]
 pub fn entered(thread: &mut Thread, sample: RingSample) {
-    send_iocbs(thread, sample, 0, Memory::Read);
+    thread.unread = send_iocbs(thread, sample, 0, 0);
 }
 
 #[inline(always)]
 pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     if thread.unread != 0 {
         let first = thread.unread - 1;
-        send_iocbs(thread, RingSample::UNREAD, first, Memory::ReadLate);
+        send_iocbs(thread, RingSample::UNREAD, first, flag::LATE);
     }
     let header = records::header(thread, Kind::Submitted, left.flags, left.time);
     records::emit(|record: *mut Submitted| {
@@ -40,58 +42,65 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     });
 }
 
-/// Sends the iocbs from index `first` on.
+/// Sends the iocbs from index `first` on. `flags`: [`flag::LATE`] or nothing. Returns what could
+/// not be read, as in [`Thread::unread`].
 #[inline(always)]
-fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, how: Memory) {
-    let late = matches!(how, Memory::ReadLate);
-    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late as u32) else {
-        return;
-    };
+fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, flags: u16) -> u32 {
+    let late = (flags == flag::LATE) as u32;
+    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late) else { return 0 };
     // SAFETY: scratch memory of this CPU and program.
-    let record = unsafe { &mut (*scratch).record };
-    let total = (thread.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
+    let Scratch { record, unread, .. } = unsafe { &mut *scratch };
+    record.header = records::first_header(thread, Kind::Submit, flags, thread.entered);
     record.args = [thread.args[0], thread.args[1], thread.args[2]];
     record.ring = sample;
     record.first = first;
+    *unread = 0;
     for _ in 0..ITEMS_PER_CALL / IOCBS_PER_RECORD {
-        let first = user::unknown(&record.first);
-        record.count = total.saturating_sub(first).min(IOCBS_PER_RECORD as u32);
-        if read_iocbs(late as u32) != 0 && thread.unread == 0 {
-            thread.unread = first + 1;
-        }
-        let count = user::unknown(&record.count);
-        if count > IOCBS_PER_RECORD as u32 {
-            return;
-        }
-        let more = count == IOCBS_PER_RECORD as u32 && first + count < total;
-        let flags = if more { flag::MORE } else { 0 } | if late { flag::LATE } else { 0 };
-        record.header = records::header(thread, Kind::Submit, flags, thread.entered);
-        let array = count as usize * size_of::<SubmittedIocb>();
-        // SAFETY: the array follows the record.
-        unsafe { records::emit_bytes(scratch.cast(), size_of::<Submit>() + array) };
-        if !more {
+        if send_iocb_record(late) == 0 {
             break;
         }
-        record.first = first + count;
     }
+    thread.seq = record.header.seq;
+    *unread
+}
+
+/// Sends one record of iocbs, and moves on; 0 when it was the last.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_iocb_record(late: u32) -> u32 {
+    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late & 1) else { return 0 };
+    // SAFETY: scratch memory of this CPU and program.
+    let Scratch { record, unread, .. } = unsafe { &mut *scratch };
+    let total = (record.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
+    let first = record.first;
+    record.count = total.saturating_sub(first).min(IOCBS_PER_RECORD as u32);
+    if read_iocbs(late) != 0 && *unread == 0 {
+        *unread = first + 1;
+    }
+    let count = user::unknown(&record.count);
+    if count > IOCBS_PER_RECORD as u32 {
+        return 0;
+    }
+    let more = first + count < total;
+    records::next(&mut record.header, more);
+    let array = count as usize * size_of::<SubmittedIocb>();
+    // SAFETY: the array follows the record.
+    unsafe { records::emit_bytes(scratch.cast(), size_of::<Submit>() + array) };
+    record.first = first + count;
+    more as u32
 }
 
 /// Reads the iocbs of the record being built; not 0 if something could not be read.
-///
-/// A global function: the verifier walks through it once, and not once for each of the 64 records
-/// of a long call in both programs. Such a function takes numbers only.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn read_iocbs(late: u32) -> u32 {
     let late = late & 1;
-    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late) else {
-        return 0;
-    };
+    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late) else { return 0 };
     // SAFETY: scratch memory of this CPU and program.
-    let Scratch { record, iocbs } = unsafe { &mut *scratch };
+    let Scratch { record, iocbs, .. } = unsafe { &mut *scratch };
     let pointers = record.args[2].wrapping_add(u64::from(record.first) * 8);
     let count = record.count;
-    let how = Memory::Read as u32 + late;
+    let how = if late == 1 { Memory::ReadLate } else { Memory::Read };
     let mut failed = 0;
     for (index, slot) in iocbs.iter_mut().enumerate() {
         if index as u32 >= count {
@@ -104,14 +113,7 @@ pub extern "C" fn read_iocbs(late: u32) -> u32 {
 
 /// Reads one iocb; not 0 if something could not be read. No branches.
 #[inline(always)]
-fn read_iocb(slot: &mut SubmittedIocb, pointer: u64, how: u32) -> u32 {
-    // The helper zeroes what it cannot read, and nothing can be read at 0.
-    let no_pointer = user::read_or_fail(&mut slot.address, pointer);
-    let no_iocb = user::read_or_fail(&mut slot.iocb, slot.address);
-    // SAFETY: 0 is Unread, and the masks leave either that or `how`.
-    unsafe {
-        (&raw mut slot.pointer).cast::<u32>().write(how & !no_pointer);
-        (&raw mut slot.memory).cast::<u32>().write(how & !no_iocb);
-    }
-    no_pointer | no_iocb
+fn read_iocb(slot: &mut SubmittedIocb, pointer: u64, how: Memory) -> u32 {
+    user::read_marked(&mut slot.address, &mut slot.pointer, pointer, how)
+        | user::read_marked(&mut slot.iocb, &mut slot.memory, slot.address, how)
 }
