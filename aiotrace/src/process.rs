@@ -108,6 +108,12 @@ fn started(stat: &[u8]) -> Option<u64> {
     Some(ticks.checked_mul(1_000_000_000)? / u64::try_from(per_second).ok().filter(|it| *it > 0)?)
 }
 
+/// Whether a process is there and has not ended.
+pub fn is_alive(pid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !matches!(stat_state(&stat), Some(b'Z' | b'X')))
+}
+
 /// The processes there are now.
 pub fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
@@ -195,5 +201,6 @@ mod tests {
         let tid = std::thread::spawn(|| open(nix::unistd::gettid().as_raw() as u32).unwrap().pid);
         assert_eq!(tid.join().unwrap(), pid);
         assert!(matches!(open(4_194_305), Err(OpenError::Gone(4_194_305))));
+        assert!(is_alive(pid) && !is_alive(4_194_305));
     }
 }

@@ -164,6 +164,7 @@ pub fn await_attached(pid: u32) {
         all.map_or(0, |all| all.map(is_link).filter(|it| *it).count())
     };
     while held() < aiotrace_common::names::SYSCALL_SET.len() {
+        assert!(aiotrace::process::is_alive(pid), "aiotrace has ended");
         std::thread::yield_now();
     }
 }
@@ -225,8 +226,7 @@ fn a_zombie_is_gone() {
     let mut child = Command::new("true").spawn().unwrap();
     let pid = child.id();
     // It is a zombie as soon as it has ended, until it is waited for.
-    let stat = || std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
-    while !stat().contains(") Z ") {
+    while aiotrace::process::is_alive(pid) {
         std::thread::yield_now();
     }
     let output = attach(&["-p", &pid.to_string()]);

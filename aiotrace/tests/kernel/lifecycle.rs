@@ -89,6 +89,7 @@ fn a_process_killed_in_a_call_returns_from_it_first() {
 pub fn await_blocked(pid: u32) {
     let blocked = || !aiotrace::process::blocked_calls(pid).is_empty();
     while !blocked() {
+        assert!(aiotrace::process::is_alive(pid), "the program has ended");
         std::thread::yield_now();
     }
 }

@@ -107,15 +107,12 @@ fn a_slow_reader_loses_events_and_not_the_target() {
         .unwrap();
     // The program's own end is seen by its process, not by our pipe.
     let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let is_alive = |pid: &str| {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", pid.trim()));
-        stat.is_ok_and(|stat| !stat.contains(") Z "))
-    };
     let mut pid = String::new();
     while pid.is_empty() {
         pid = std::fs::read_to_string(&children).unwrap_or_default();
     }
-    while is_alive(&pid) {
+    let pid = pid.trim().parse().unwrap();
+    while aiotrace::process::is_alive(pid) {
         std::thread::yield_now();
     }
     let output = child.wait_with_output().unwrap();

@@ -292,14 +292,15 @@ impl Drain {
             }
             self.empty();
             if (ready.idle || ready.target_gone || std::mem::take(&mut self.process_exited))
-                && self.is_over()
+                && self.is_over(ready.idle)
             {
                 return Reason::TargetsGone;
             }
         }
     }
 
-    fn is_over(&mut self) -> bool {
+    /// `thoroughly`: the records of ends may be missing.
+    fn is_over(&mut self, thoroughly: bool) -> bool {
         let Self { until, probes, .. } = self;
         until.targets.retain(|(pid, fd)| {
             let alive = !is_dead(fd.as_fd());
@@ -308,7 +309,13 @@ impl Drain {
             }
             alive
         });
-        until.deaths == Deaths::All && until.targets.is_empty() && probes.has_no_targets()
+        if until.deaths == Deaths::Nobody || !until.targets.is_empty() {
+            return false;
+        }
+        if thoroughly {
+            probes.remove_dead_targets();
+        }
+        probes.has_no_targets()
     }
 
     fn signal(&mut self) -> Option<Signal> {

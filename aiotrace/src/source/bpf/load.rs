@@ -18,6 +18,7 @@ use super::{
     btf::{self, Btf},
     features,
 };
+use crate::process;
 
 /// The object that `build.rs` made, if it could.
 pub const OBJECT: Option<&[u8]> = include!(concat!(env!("OUT_DIR"), "/object.rs"));
@@ -101,6 +102,16 @@ impl Probes {
     pub fn remove_target(&mut self, pid: u32) {
         if let Ok(mut targets) = self.targets() {
             let _ = targets.remove(&pid);
+        }
+    }
+
+    /// Removes the processes that are dead all the same: the kernel may skip a program, also the one
+    /// that should have removed them.
+    pub fn remove_dead_targets(&mut self) {
+        let pids: Vec<u32> =
+            self.targets().map_or(Vec::new(), |targets| targets.keys().flatten().collect());
+        for pid in pids.into_iter().filter(|pid| !process::is_alive(*pid)) {
+            self.remove_target(pid);
         }
     }
 
