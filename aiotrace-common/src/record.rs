@@ -15,7 +15,7 @@
 //!
 //! Layout is derived: padding is a compile error, an unknown kind a decode error.
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout, TryFromBytes};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use crate::abi::{IoEvent, Iocb, Syscall, Timespec};
 
@@ -386,11 +386,6 @@ impl Lost {
         Self::Compat,
         Self::NoContextSlot,
     ];
-}
-
-/// A value of zeros, for scratch memory.
-pub fn zeroed<T: FromZeros>() -> T {
-    T::new_zeroed()
 }
 
 const _: () = {

@@ -265,7 +265,7 @@ fn load(plan: &Plan) -> Result<Probes, load::Error> {
         Scope::Cgroup(cgroup) => (target::CGROUP, Some(cgroup)),
         Scope::All => (target::ALL, None),
     };
-    Probes::load(&Settings {
+    let settings = Settings {
         cgroup_id: cgroup.map_or(0, |it| it.id),
         cgroup_level: cgroup.map_or(0, |it| it.level),
         target,
@@ -273,7 +273,9 @@ fn load(plan: &Plan) -> Result<Probes, load::Error> {
         pid_namespace: process::pid_namespace().unwrap_or(0),
         reserved: 0,
         offsets: load::offsets()?,
-    })
+    };
+    tracing::debug!(?settings);
+    Probes::load(&settings)
 }
 
 /// Adds what to do about it.

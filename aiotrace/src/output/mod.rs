@@ -4,6 +4,7 @@
 pub mod clock;
 pub mod escape;
 pub mod json;
+mod lines;
 pub mod paths;
 pub mod summary;
 pub mod text;

@@ -17,6 +17,7 @@ use super::{
     Ended, Output, Start,
     clock::{self, Clock, Format, Stamps},
     escape::escape,
+    lines::Lines,
     paths::Paths,
 };
 use crate::{
@@ -31,9 +32,6 @@ use crate::{
 /// Items shown of a list, unless verbose.
 pub const SHORT: usize = 4;
 
-/// Text is handed over in pieces of this size.
-const BUFFER: usize = 64 << 10;
-
 /// How text is written.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -47,9 +45,8 @@ pub struct Options {
 
 /// Writes lines.
 pub struct Text<W> {
-    out: W,
+    lines: Lines<W>,
     options: Options,
-    line: Vec<u8>,
     zone: TimeZone,
     stamps: Stamps,
     paths: Paths,
@@ -67,22 +64,7 @@ impl<W: Write> Text<W> {
     pub fn new(out: W, options: Options, paths: Paths, zone: TimeZone) -> Self {
         let unknown = Clock { start: 0, to_wall: 0 };
         let stamps = Stamps::new(options.time, unknown, zone.clone());
-        Self { out, options, line: Vec::new(), zone, stamps, paths, names: HashMap::default() }
-    }
-
-    /// Lines gather in the buffer; see [`Output::flush`].
-    fn finish_line(&mut self) -> io::Result<()> {
-        self.line.push(b'\n');
-        if self.line.len() < BUFFER {
-            return Ok(());
-        }
-        self.hand_over()
-    }
-
-    fn hand_over(&mut self) -> io::Result<()> {
-        let result = self.out.write_all(&self.line);
-        self.line.clear();
-        result
+        Self { lines: Lines::new(out), options, zone, stamps, paths, names: HashMap::default() }
     }
 
     fn styled(&mut self, style: Style, text: &str) {
@@ -91,25 +73,25 @@ impl<W: Write> Text<W> {
 
     fn styled_bytes(&mut self, style: Style, write: impl FnOnce(&mut Vec<u8>)) {
         if self.options.color {
-            let _ = write!(self.line, "{}", style.render());
-            write(&mut self.line);
-            let _ = write!(self.line, "{}", style.render_reset());
+            let _ = write!(self.lines.line, "{}", style.render());
+            write(&mut self.lines.line);
+            let _ = write!(self.lines.line, "{}", style.render_reset());
         } else {
-            write(&mut self.line);
+            write(&mut self.lines.line);
         }
     }
 
     /// Time, name, ids.
     fn begin(&mut self, event: &Event) {
         if self.options.color {
-            let _ = write!(self.line, "{}", DIM.render());
+            let _ = write!(self.lines.line, "{}", DIM.render());
         }
-        self.stamps.write(&mut self.line, event.time);
+        self.stamps.write(&mut self.lines.line, event.time);
         if self.options.color {
-            let _ = write!(self.line, "{}", DIM.render_reset());
+            let _ = write!(self.lines.line, "{}", DIM.render_reset());
         }
-        self.line.push(b' ');
-        let mut line = std::mem::take(&mut self.line);
+        self.lines.line.push(b' ');
+        let mut line = std::mem::take(&mut self.lines.line);
         let name = self.names.get(&event.pid);
         if self.options.color {
             let _ = write!(line, "{}", NAME.render());
@@ -127,7 +109,7 @@ impl<W: Write> Text<W> {
             let _ = write!(line, "{}", NAME.render_reset());
         }
         line.push(b' ');
-        self.line = line;
+        self.lines.line = line;
     }
 
     fn call(&mut self, event: &Event, call: &Call) {
@@ -140,9 +122,9 @@ impl<W: Write> Text<W> {
             Entry::Missed => self.styled(NOTE, " (its beginning was missed)"),
         }
         if let Some(entered) = call.entered {
-            self.line.extend_from_slice(b" <");
-            clock::duration(&mut self.line, event.time.saturating_sub(entered));
-            self.line.push(b'>');
+            self.lines.line.extend_from_slice(b" <");
+            clock::duration(&mut self.lines.line, event.time.saturating_sub(entered));
+            self.lines.line.push(b'>');
         }
         if self.options.verbose {
             self.rings(call);
@@ -150,9 +132,9 @@ impl<W: Write> Text<W> {
     }
 
     fn result(&mut self, call: &Call) {
-        self.line.extend_from_slice(b" = ");
+        self.lines.line.extend_from_slice(b" = ");
         if call.ret >= 0 {
-            number(&mut self.line, call.ret);
+            number(&mut self.lines.line, call.ret);
             return;
         }
         // What the program sees through the raw system call: -1 and errno.
@@ -160,7 +142,9 @@ impl<W: Write> Text<W> {
             Some(name) if call.ret <= -512 => {
                 self.styled(NOTE, "? ");
                 self.styled(NOTE, name);
-                self.line.extend_from_slice(b" (the program sees EINTR, or the call starts again)");
+                self.lines
+                    .line
+                    .extend_from_slice(b" (the program sees EINTR, or the call starts again)");
             }
             Some(name) => {
                 self.styled_bytes(ERROR, |line| {
@@ -168,37 +152,37 @@ impl<W: Write> Text<W> {
                     line.extend_from_slice(name.as_bytes());
                 });
                 let text = errno::text(-call.ret as i32).unwrap_or_default();
-                let _ = write!(self.line, " ({text})");
+                let _ = write!(self.lines.line, " ({text})");
             }
-            None => number(&mut self.line, call.ret),
+            None => number(&mut self.lines.line, call.ret),
         }
     }
 
     fn arguments(&mut self, event: &Event, args: &Args) {
         self.styled(CALL, args.syscall().name());
-        self.line.push(b'(');
+        self.lines.line.push(b'(');
         match args {
             Args::Setup { nr_events, ctxp, stored } => {
-                number(&mut self.line, *nr_events);
-                self.line.extend_from_slice(b", ");
+                number(&mut self.lines.line, *nr_events);
+                self.lines.line.extend_from_slice(b", ");
                 match stored {
                     // Only a failed call leaves 0 there.
                     Some(handle) if handle.0 != 0 => {
-                        self.line.push(b'[');
-                        hex(&mut self.line, handle.0);
-                        self.line.push(b']');
+                        self.lines.line.push(b'[');
+                        hex(&mut self.lines.line, handle.0);
+                        self.lines.line.push(b']');
                     }
-                    _ => address(&mut self.line, *ctxp),
+                    _ => address(&mut self.lines.line, *ctxp),
                 }
             }
-            Args::Destroy { ctx } => hex(&mut self.line, ctx.0),
+            Args::Destroy { ctx } => hex(&mut self.lines.line, ctx.0),
             Args::Submit { ctx, nr, iocbpp, iocbs, truncated } => {
-                hex(&mut self.line, ctx.0);
-                self.line.extend_from_slice(b", ");
-                number(&mut self.line, *nr);
-                self.line.extend_from_slice(b", ");
+                hex(&mut self.lines.line, ctx.0);
+                self.lines.line.extend_from_slice(b", ");
+                number(&mut self.lines.line, *nr);
+                self.lines.line.extend_from_slice(b", ");
                 if iocbs.is_empty() {
-                    address(&mut self.line, *iocbpp);
+                    address(&mut self.lines.line, *iocbpp);
                 } else {
                     let fd_before = &mut None;
                     self.list(iocbs, *truncated, |text, iocb| text.iocb(event, iocb, fd_before));
@@ -217,91 +201,91 @@ impl<W: Write> Text<W> {
                 truncated,
                 ..
             } => {
-                hex(&mut self.line, ctx.0);
+                hex(&mut self.lines.line, ctx.0);
                 for value in [min_nr, nr] {
-                    self.line.extend_from_slice(b", ");
-                    number(&mut self.line, *value);
+                    self.lines.line.extend_from_slice(b", ");
+                    number(&mut self.lines.line, *value);
                 }
-                self.line.extend_from_slice(b", ");
+                self.lines.line.extend_from_slice(b", ");
                 if list.is_empty() {
-                    address(&mut self.line, *events);
+                    address(&mut self.lines.line, *events);
                 } else {
                     self.list(list, *truncated, |text, event| match event {
                         Some(event) => text.io_event(event),
-                        None => text.line.extend_from_slice(b"?"),
+                        None => text.lines.line.extend_from_slice(b"?"),
                     });
                 }
-                self.line.extend_from_slice(b", ");
-                timespec(&mut self.line, *timeout, *timeout_value);
+                self.lines.line.extend_from_slice(b", ");
+                timespec(&mut self.lines.line, *timeout, *timeout_value);
                 if args.syscall() == crate::event::Syscall::Pgetevents {
-                    self.line.extend_from_slice(b", ");
-                    signal_set(&mut self.line, *sigset, *sigset_value);
+                    self.lines.line.extend_from_slice(b", ");
+                    signal_set(&mut self.lines.line, *sigset, *sigset_value);
                 }
             }
             Args::Cancel { ctx, iocb, result, value } => {
-                hex(&mut self.line, ctx.0);
-                self.line.extend_from_slice(b", ");
+                hex(&mut self.lines.line, ctx.0);
+                self.lines.line.extend_from_slice(b", ");
                 let iocb = Iocb { address: Some(*iocb), value: *value, read_late: false };
                 self.iocb(event, &Some(iocb), &mut None);
-                self.line.extend_from_slice(b", ");
-                address(&mut self.line, *result);
+                self.lines.line.extend_from_slice(b", ");
+                address(&mut self.lines.line, *result);
             }
         }
-        self.line.push(b')');
+        self.lines.line.push(b')');
     }
 
     fn list<T>(&mut self, items: &[T], truncated: u64, mut show: impl FnMut(&mut Self, &T)) {
         let shown = if self.options.verbose { items.len() } else { items.len().min(SHORT) };
-        self.line.push(b'[');
+        self.lines.line.push(b'[');
         for (index, item) in items[..shown].iter().enumerate() {
             if index > 0 {
-                self.line.extend_from_slice(b", ");
+                self.lines.line.extend_from_slice(b", ");
             }
             show(self, item);
         }
         let hidden = (items.len() - shown) as u64 + truncated;
         if hidden > 0 {
-            let _ = write!(self.line, ", ... {hidden} more");
+            let _ = write!(self.lines.line, ", ... {hidden} more");
         }
-        self.line.push(b']');
+        self.lines.line.push(b']');
     }
 
     /// `fd_before`: the file of the iocb before this one, whose path need not be repeated.
     fn iocb(&mut self, event: &Event, iocb: &Option<Iocb>, fd_before: &mut Option<u32>) {
         let Some(iocb) = iocb else {
-            self.line.extend_from_slice(b"{lost}");
+            self.lines.line.extend_from_slice(b"{lost}");
             return;
         };
         let Some(at) = iocb.address else {
-            self.line.extend_from_slice(b"{pointer unread}");
+            self.lines.line.extend_from_slice(b"{pointer unread}");
             return;
         };
         let Some(value) = iocb.value else {
-            self.line.push(b'{');
-            address(&mut self.line, at);
-            self.line.extend_from_slice(b" unread}");
+            self.lines.line.push(b'{');
+            address(&mut self.lines.line, at);
+            self.lines.line.extend_from_slice(b" unread}");
             return;
         };
-        self.line.push(b'{');
-        hex(&mut self.line, at.0);
-        self.line.push(b' ');
+        self.lines.line.push(b'{');
+        hex(&mut self.lines.line, at.0);
+        self.lines.line.push(b' ');
         match opcode_name(value.opcode) {
-            Some(name) => self.line.extend_from_slice(name.as_bytes()),
+            Some(name) => self.lines.line.extend_from_slice(name.as_bytes()),
             None => {
-                let _ = write!(self.line, "opcode={}", value.opcode);
+                let _ = write!(self.lines.line, "opcode={}", value.opcode);
             }
         }
-        self.line.extend_from_slice(b" fd=");
-        number(&mut self.line, value.fildes as i32);
+        self.lines.line.extend_from_slice(b" fd=");
+        number(&mut self.lines.line, value.fildes as i32);
         if *fd_before != Some(value.fildes) {
             *fd_before = Some(value.fildes);
             if let Some(path) = self.paths.now(event.pid, value.fildes, event.time) {
-                self.line.extend_from_slice(b" (now ");
-                escape(&mut self.line, path);
-                self.line.push(b')');
+                self.lines.line.extend_from_slice(b" (now ");
+                escape(&mut self.lines.line, path);
+                self.lines.line.push(b')');
             }
         }
-        let line = &mut self.line;
+        let line = &mut self.lines.line;
         match value.opcode {
             5 => {
                 line.extend_from_slice(b" events=");
@@ -346,21 +330,21 @@ impl<W: Write> Text<W> {
     }
 
     fn io_event(&mut self, event: &IoEvent) {
-        self.line.push(b'{');
-        hex(&mut self.line, event.obj);
+        self.lines.line.push(b'{');
+        hex(&mut self.lines.line, event.obj);
         if event.data != 0 {
-            field(&mut self.line, "data", event.data);
+            field(&mut self.lines.line, "data", event.data);
         }
-        self.line.extend_from_slice(b" res=");
-        number(&mut self.line, event.res);
+        self.lines.line.extend_from_slice(b" res=");
+        number(&mut self.lines.line, event.res);
         if let Some(name) = errno_name(event.res) {
-            self.line.push(b' ');
+            self.lines.line.push(b' ');
             self.styled(ERROR, name);
         }
         if event.res2 != 0 {
-            count(&mut self.line, "res2", event.res2);
+            count(&mut self.lines.line, "res2", event.res2);
         }
-        self.line.push(b'}');
+        self.lines.line.push(b'}');
     }
 
     fn rings(&mut self, call: &Call) {
@@ -372,29 +356,29 @@ impl<W: Write> Text<W> {
                     write!(line, " {label}[head={head} tail={tail} nr={nr} unreaped={unreaped}]");
             }
         };
-        show(&mut self.line, "ring_before", call.ring_before);
-        show(&mut self.line, "ring", call.ring);
+        show(&mut self.lines.line, "ring_before", call.ring_before);
+        show(&mut self.lines.line, "ring", call.ring);
         for RingEntries { first, count, beyond, list, .. } in &call.new_in_ring {
-            let _ = write!(self.line, " new_in_ring[{first}+{count}]=");
+            let _ = write!(self.lines.line, " new_in_ring[{first}+{count}]=");
             match list {
                 Some(list) => self.list(list, u64::from(*beyond), |text, it| text.io_event(it)),
-                None => self.line.extend_from_slice(b"unread"),
+                None => self.lines.line.extend_from_slice(b"unread"),
             }
         }
     }
 
     fn unfinished(&mut self, event: &Event, call: &Unfinished) {
         self.arguments(event, &call.args);
-        self.line.push(b' ');
+        self.lines.line.push(b' ');
         let why = match call.why {
             Why::BlockedAtAttach => "<unfinished: blocked since before the attach>",
             Why::TraceEnds => "<unfinished: still in the kernel",
         };
         self.styled(NOTE, why);
         if let Some(entered) = call.entered {
-            self.line.extend_from_slice(b" after ");
-            clock::duration(&mut self.line, event.time.saturating_sub(entered));
-            self.line.push(b'>');
+            self.lines.line.extend_from_slice(b" after ");
+            clock::duration(&mut self.lines.line, event.time.saturating_sub(entered));
+            self.lines.line.push(b'>');
         }
     }
 
@@ -403,12 +387,12 @@ impl<W: Write> Text<W> {
             // A thread may have a name of its own; the process has its leader's.
             self.names.insert(event.pid, process.name.clone());
         }
-        let before = self.line.len();
+        let before = self.lines.line.len();
         self.begin(event);
         match &process.change {
             // Who makes calls is seen in the calls.
             Change::Seen => {
-                self.line.truncate(before);
+                self.lines.line.truncate(before);
                 return false;
             }
             Change::Attached => self.styled(NOTE, "+++ attached +++"),
@@ -469,7 +453,7 @@ impl<W: Write> Output for Text<W> {
                 }
             }
         }
-        self.finish_line()
+        self.lines.end()
     }
 
     fn thinned(&mut self, hidden: u64) -> io::Result<()> {
@@ -477,7 +461,7 @@ impl<W: Write> Output for Text<W> {
             "... {hidden} lines not shown (a terminal gets at most 200 a second; -o FILE gets all)"
         );
         self.styled(NOTE, &text);
-        self.finish_line()
+        self.lines.end()
     }
 
     fn end(&mut self, _end: &Ended) -> io::Result<()> {
@@ -485,8 +469,7 @@ impl<W: Write> Output for Text<W> {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.hand_over()?;
-        self.out.flush()
+        self.lines.flush()
     }
 }
 

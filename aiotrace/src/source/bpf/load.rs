@@ -145,6 +145,7 @@ impl Probes {
                 source: Box::new(source),
             })?);
         }
+        tracing::debug!("attached");
         Ok(Attached { links })
     }
 
@@ -226,6 +227,7 @@ impl Attached {
         while let Some(link) = self.links.pop() {
             drop(link);
         }
+        tracing::debug!("detached");
     }
 }
 

@@ -1,0 +1,419 @@
+//! The format: what is written is of these types, and [`Line::parse`] reads it back, refusing what
+//! it does not know and what is missing.
+
+use std::{borrow::Cow, collections::BTreeMap};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
+
+use crate::output::{summary, text};
+
+/// Version of the format, in every line.
+pub const VERSION: u32 = 1;
+
+/// A number as a hexadecimal string: an address, a handle, the program's own data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hex(pub u64);
+
+/// A number of 64 bits as a decimal string: a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Decimal(pub i64);
+
+impl Serialize for Hex {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut line = Vec::with_capacity(18);
+        text::hex(&mut line, self.0);
+        serializer.serialize_str(str::from_utf8(&line).unwrap_or_default())
+    }
+}
+
+impl<'de> Deserialize<'de> for Hex {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let digits = text.strip_prefix("0x").ok_or_else(|| D::Error::custom("no 0x"))?;
+        u64::from_str_radix(digits, 16).map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl Serialize for Decimal {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(itoa::Buffer::new().format(self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Decimal {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Cow::<str>::deserialize(deserializer)?.parse().map(Self).map_err(D::Error::custom)
+    }
+}
+
+impl From<u64> for Decimal {
+    fn from(value: u64) -> Self {
+        Self(value as i64)
+    }
+}
+
+impl From<i64> for Decimal {
+    fn from(value: i64) -> Self {
+        Self(value)
+    }
+}
+
+type Name = Cow<'static, str>;
+
+macro_rules! object {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// [`VERSION`]
+            pub v: u32,
+            /// What the line is about.
+            pub event: Name,
+            /// When, nanoseconds of CLOCK_MONOTONIC.
+            pub ts: Decimal,
+            $($(#[$field_doc])* pub $field: $type,)*
+        }
+    };
+}
+
+/// `object!` with what every call has.
+macro_rules! call {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        object! {
+            $(#[$doc])*
+            $name {
+                /// Process.
+                pid: u32,
+                /// Thread.
+                tid: u32,
+                /// When the call was entered; null if that was not seen.
+                entered: Option<Decimal>,
+                /// `ts` - `entered`; null if the entry was not seen.
+                duration_ns: Option<u64>,
+                /// `seen`, `before_attach`, `denied` or `missed`.
+                entry: Name,
+                /// What the kernel returned.
+                ret: i64,
+                /// Name of the errno, null on success.
+                errno: Option<Name>,
+                /// Whether the result is a fault made by aiotrace.
+                injected: bool,
+                $($(#[$field_doc])* $field: $type,)*
+                /// The ring when the call returned (io_destroy: when it was entered).
+                ring: Option<Ring>,
+                /// Completions new in the ring since the last look.
+                new_in_ring: Vec<RingEntries>,
+            }
+        }
+    };
+}
+
+object! {
+    /// `start`: the first line.
+    StartLine {
+        /// Version of aiotrace.
+        version: Name,
+        /// Add to `ts` for nanoseconds since 1970 UTC.
+        wall_offset_ns: Decimal,
+        /// The probe set.
+        probes: Name,
+        /// What it cannot see.
+        lacks: Vec<Name>,
+    }
+}
+
+call! {
+    /// `io_setup`
+    SetupLine {
+        /// Arguments.
+        args: SetupArgs,
+        /// What `*ctxp` holds after the call.
+        handle: Option<Hex>,
+    }
+}
+
+call! {
+    /// `io_destroy`
+    DestroyLine {
+        /// Arguments.
+        args: DestroyArgs,
+    }
+}
+
+call! {
+    /// `io_submit`
+    SubmitLine {
+        /// Arguments.
+        args: SubmitArgs,
+        /// The iocbs; null where the record of one was lost.
+        iocbs: Vec<Option<IocbObject>>,
+        /// iocbs beyond those listed.
+        truncated: u64,
+        /// The ring when the call was entered.
+        ring_before: Option<Ring>,
+    }
+}
+
+call! {
+    /// `io_getevents` and `io_pgetevents`
+    GeteventsLine {
+        /// Arguments.
+        args: GeteventsArgs,
+        /// What the timeout holds.
+        timeout: Option<Timeout>,
+        /// io_pgetevents: what the signal set holds.
+        sigset: Option<SigsetObject>,
+        /// The events returned; null where one could not be read.
+        events: Vec<Option<EventObject>>,
+        /// Events beyond those listed.
+        truncated: u64,
+    }
+}
+
+call! {
+    /// `io_cancel`
+    CancelLine {
+        /// Arguments.
+        args: CancelArgs,
+        /// The iocb; null if it could not be read.
+        iocb: Option<IocbObject>,
+    }
+}
+
+object! {
+    /// `unfinished`: a call that has not returned.
+    UnfinishedLine {
+        /// Process.
+        pid: u32,
+        /// Thread.
+        tid: u32,
+        /// Name of the call.
+        call: Name,
+        /// When it was entered, if known.
+        entered: Option<Decimal>,
+        /// How long ago that is.
+        age_ns: Option<u64>,
+        /// `blocked_at_attach` or `trace_ends`.
+        why: Name,
+        /// Its arguments.
+        args: AnyArgs,
+        /// io_submit: its iocbs.
+        iocbs: Option<Vec<Option<IocbObject>>>,
+    }
+}
+
+object! {
+    /// `process`: a process changed.
+    ProcessLine {
+        /// Process.
+        pid: u32,
+        /// Thread.
+        tid: u32,
+        /// `attached`, `seen`, `fork`, `exec` or `exit`.
+        change: Name,
+        /// Name of the process, escaped.
+        name: String,
+        /// Name of the thread, escaped.
+        thread_name: String,
+        /// When the process started, nanoseconds of CLOCK_BOOTTIME.
+        started: Option<Decimal>,
+        /// Equal for processes that share an address space.
+        space: Option<Hex>,
+        /// fork: the child.
+        child: Option<u32>,
+        /// fork: whether the child is traced.
+        followed: Option<bool>,
+        /// exec: the path as given, escaped.
+        path: Option<String>,
+        /// exit: the status given to exit.
+        exit_code: Option<i32>,
+        /// exit: the signal that killed it.
+        signal: Option<String>,
+    }
+}
+
+object! {
+    /// `lost`: records of a thread that never reached us.
+    LostLine {
+        /// Process.
+        pid: u32,
+        /// Thread.
+        tid: u32,
+        /// How many.
+        records: u64,
+    }
+}
+
+object! {
+    /// `report`: the last line.
+    ReportLine {
+        /// Events that reached us.
+        events: u64,
+        /// All that was lost.
+        lost: u64,
+        /// The same by cause.
+        lost_by_cause: BTreeMap<Name, u64>,
+        /// How long the probes were attached.
+        attached_ns: Decimal,
+        /// Why it ended: `targets_gone`, `time_over`, `signal` or `output_closed`.
+        reason: Name,
+        /// With `-c`: the calls, by process and name.
+        calls: Option<Vec<summary::Row>>,
+    }
+}
+
+/// A plain part of a line.
+macro_rules! part {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields)]
+        #[expect(missing_docs, reason = "the names are those of the manual; docs/json.md tells more")]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+    };
+}
+
+part! {
+    /// Arguments of io_setup.
+    SetupArgs { nr_events: u32, ctxp: Hex, }
+}
+part! {
+    /// Arguments of io_destroy.
+    DestroyArgs { ctx: Hex, }
+}
+part! {
+    /// Arguments of io_submit.
+    SubmitArgs { ctx: Hex, nr: i64, iocbpp: Hex, }
+}
+part! {
+    /// Arguments of io_getevents and io_pgetevents (which alone has `sigset`).
+    GeteventsArgs {
+        ctx: Hex,
+        min_nr: i64,
+        nr: i64,
+        events: Hex,
+        timeout: Hex,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        sigset: Option<Hex>,
+    }
+}
+part! {
+    /// Arguments of io_cancel.
+    CancelArgs { ctx: Hex, iocb: Hex, result: Hex, }
+}
+part! {
+    /// `struct timespec`
+    Timeout { tv_sec: i64, tv_nsec: i64, }
+}
+part! {
+    /// The signal set of io_pgetevents.
+    SigsetObject { sigmask: Hex, sigsetsize: u64, mask: Option<Hex>, }
+}
+part! {
+    /// An iocb. `read` is `yes`, `late` or `no`; in the last case the fields are null.
+    IocbObject {
+        address: Option<Hex>,
+        read: Name,
+        data: Option<Hex>,
+        key: Option<u32>,
+        rw_flags: Option<u32>,
+        opcode: Option<u16>,
+        op: Option<Name>,
+        reqprio: Option<i16>,
+        fd: Option<i32>,
+        path_now: Option<String>,
+        buf: Option<Hex>,
+        nbytes: Option<u64>,
+        offset: Option<i64>,
+        reserved2: Option<Hex>,
+        flags: Option<u32>,
+        resfd: Option<i32>,
+    }
+}
+part! {
+    /// An io_event.
+    EventObject { data: Hex, obj: Hex, res: i64, errno: Option<Name>, res2: i64, }
+}
+part! {
+    /// A ring at one moment.
+    Ring { head: u32, tail: u32, nr: u32, }
+}
+part! {
+    /// Entries of a ring; `entries` is null if they could not be read.
+    RingEntries {
+        ctx: Hex,
+        first: u32,
+        count: u32,
+        beyond: u32,
+        entries: Option<Vec<EventObject>>,
+    }
+}
+
+/// Arguments of any call.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+#[expect(missing_docs, reason = "each is named after its call")]
+pub enum AnyArgs {
+    Setup(SetupArgs),
+    Submit(SubmitArgs),
+    Getevents(GeteventsArgs),
+    Cancel(CancelArgs),
+    Destroy(DestroyArgs),
+}
+
+/// Any line.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+#[expect(missing_docs, reason = "each is documented at its type")]
+pub enum Line {
+    Start(StartLine),
+    Setup(SetupLine),
+    Destroy(DestroyLine),
+    Submit(SubmitLine),
+    Getevents(GeteventsLine),
+    Cancel(CancelLine),
+    Unfinished(UnfinishedLine),
+    Process(ProcessLine),
+    Lost(LostLine),
+    Report(ReportLine),
+}
+
+impl Line {
+    /// Reads one line back.
+    ///
+    /// # Errors
+    /// If it is not JSON, has an unknown event or version, or lacks or exceeds the fields it has
+    /// to have.
+    pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Head {
+            v: u32,
+            event: String,
+        }
+        let head: Head = serde_json::from_str(line)?;
+        if head.v != VERSION {
+            return Err(serde_json::Error::custom(format!("version {}", head.v)));
+        }
+        let parsed = match head.event.as_str() {
+            "start" => Self::Start(serde_json::from_str(line)?),
+            "io_setup" => Self::Setup(serde_json::from_str(line)?),
+            "io_destroy" => Self::Destroy(serde_json::from_str(line)?),
+            "io_submit" => Self::Submit(serde_json::from_str(line)?),
+            "io_getevents" | "io_pgetevents" => Self::Getevents(serde_json::from_str(line)?),
+            "io_cancel" => Self::Cancel(serde_json::from_str(line)?),
+            "unfinished" => Self::Unfinished(serde_json::from_str(line)?),
+            "process" => Self::Process(serde_json::from_str(line)?),
+            "lost" => Self::Lost(serde_json::from_str(line)?),
+            "report" => Self::Report(serde_json::from_str(line)?),
+            other => return Err(serde_json::Error::custom(format!("unknown event {other}"))),
+        };
+        // serde takes a field that is not there for null.
+        let (given, known): (serde_json::Value, _) =
+            (serde_json::from_str(line)?, serde_json::to_value(&parsed)?);
+        if given != known {
+            return Err(serde_json::Error::custom("a field is missing, or has another form"));
+        }
+        Ok(parsed)
+    }
+}
