@@ -23,7 +23,8 @@ pub const SYSCALL_SET: [Program; 5] = [
 
 /// The ring buffer that carries the records.
 pub const RECORDS: &str = "RECORDS";
-/// One number: 0 until all programs are attached, then 1. New threads are not recorded before.
+/// One number: 1 from when all programs are attached until the first is detached, else 0. Then
+/// calls whose beginning was not seen, and new threads, are not recorded.
 pub const ARMED: &str = "ARMED";
 /// The traced processes, by id.
 pub const TARGETS: &str = "TARGETS";

@@ -72,9 +72,10 @@ impl Task {
         Some(Ids { pid: self.leader().namespaced_id()?, tid: self.namespaced_id()? })
     }
 
+    /// Its id in our namespace.
     #[inline(always)]
     fn namespaced_id(self) -> Option<u32> {
-        let id = namespaced_id(self.0 as u64);
+        let id = id_in_our_namespace(read(self.0, setting!(offsets.task_thread_pid))?);
         (id != 0).then_some(id)
     }
 
@@ -136,17 +137,16 @@ impl Task {
     }
 }
 
-/// `task->thread_pid->numbers[level].nr` for the level at which the namespace is ours, or 0. A
-/// global function, see [`crate::records`].
+/// `numbers[level].nr` of a `struct pid`, for the level at which the namespace is ours, or 0. A global
+/// function, see [`crate::records`]: the address is a number, not a pointer the verifier knows.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn namespaced_id(task: u64) -> u32 {
-    find_id(task as *const u8).unwrap_or(0)
+pub extern "C" fn id_in_our_namespace(pid: u64) -> u32 {
+    find_id(pid as *const u8).unwrap_or(0)
 }
 
 #[inline(always)]
-fn find_id(task: *const u8) -> Option<u32> {
-    let pid: *const u8 = read(task, setting!(offsets.task_thread_pid))?;
+fn find_id(pid: *const u8) -> Option<u32> {
     let deepest: u32 = read(pid, setting!(offsets.pid_level))?;
     let mut entry = setting!(offsets.pid_numbers);
     for level in 0..=MAX_PID_NS_LEVEL {

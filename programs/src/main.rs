@@ -2,20 +2,25 @@
 //! them, natively and in virtual machines; `leak` is the workload of `cargo xtask demo`.
 //!
 //! `aio-programs NAME [ARGUMENT]`. Some programs write `ready` and wait for a line on their standard
-//! input, so that a test can attach to them.
+//! input, so that a test can attach to them. `suite AIOTRACE` runs all that need nobody beside them.
 
 mod aio;
 mod basic;
 mod errnos;
+mod init;
 mod libaio;
 mod memory;
 mod processes;
 mod reaping;
+mod suite;
 mod threads;
 
 use std::io::{Write as _, stdin, stdout};
 
 fn main() {
+    if init::is_us() {
+        init::run();
+    }
     let mut args = std::env::args().skip(1);
     let name = args.next().unwrap_or_default();
     let argument = args.next();
@@ -51,6 +56,7 @@ fn main() {
         "fork" => processes::fork_many(number(200)),
         "exec" => processes::exec(),
         "seccomp" => processes::seccomp(),
+        "suite" => suite::run(std::path::Path::new(&argument.expect("the path of aiotrace"))),
         "compat" => processes::compat(),
         "exit-status" => processes::exit_with(number(0)),
         _ => {

@@ -9,6 +9,7 @@ mod probes;
 mod release;
 mod setup;
 mod test;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ enum Task {
     Lint(lint::Options),
     Test(test::Options),
     Demo(demo::Options),
+    Vm(vm::Options),
 }
 
 fn main() -> ExitCode {
@@ -47,6 +49,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Lint(options) => lint::run(&options)?,
         Task::Test(options) => return Ok(test::run(&options)),
         Task::Demo(options) => demo::run(&options)?,
+        Task::Vm(options) => vm::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -71,10 +71,11 @@ enum Item {
 }
 
 /// What the kernel tests run: packages of Debian, and a program of each.
-const TOOLS: [(&str, &str); 8] = [
+const TOOLS: [(&str, &str); 9] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
+    ("qemu-system-x86", "qemu-system-x86_64"),
     ("stress-ng", "stress-ng"),
     ("sysbench", "sysbench"),
     ("bpftool", "bpftool"),

@@ -5,6 +5,7 @@
 //! without a failing test (setup, lint, a compile error) counts as one failed.
 
 use std::{
+    env,
     io::{self, Read as _, Write as _},
     process::{Command, ExitCode, Stdio},
 };
@@ -14,7 +15,7 @@ use clap::Args;
 
 use crate::{
     command::{self, REQUIRE_EBPF, cargo},
-    demo, lint, release, setup,
+    demo, lint, release, setup, vm,
 };
 
 /// Prepare this machine, lint, and run all tests; as root
@@ -63,6 +64,17 @@ fn run_parts(options: &Options, report: &mut Report) {
         report.check("cargo install --path aiotrace", install());
         if !options.no_kernel {
             report.check("cargo xtask demo", demo::run(&demo::Options {}));
+        }
+        if env::var_os(vm::KERNELS).is_some() {
+            match vm::check(&vm::Options::default()) {
+                Ok(kernels) => report.sum.passed += kernels,
+                Err(error) => report.fail(format!("other kernels: {error:#}")),
+            }
+        } else {
+            report.notes.push(format!(
+                "Other kernels were not tested: {} names no directory of vmlinuz files.",
+                vm::KERNELS
+            ));
         }
     }
     if let Some(filter) = filter
@@ -161,6 +173,7 @@ fn number(result: &str, word: &str) -> u64 {
 struct Report {
     sum: Tally,
     failures: Vec<String>,
+    notes: Vec<String>,
 }
 
 impl Report {
@@ -198,6 +211,7 @@ impl Report {
     fn text(&self, no_kernel: bool) -> String {
         let mut lines: Vec<String> = vec![String::new()];
         lines.extend(self.failures.iter().map(|it| format!("FAILED: {it}")));
+        lines.extend(self.notes.iter().cloned());
         if no_kernel {
             lines.push("The kernel tests did not run (--no-kernel).".to_owned());
         }

@@ -61,10 +61,20 @@ fn run_into<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) -> Trace 
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut stderr = String::new();
-    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-    let (status, most_memory) = wait(child);
-    Trace { lines: Vec::new(), stderr, status, most_memory }
+    let mut pipe = child.stderr.take().unwrap();
+    let watcher = std::thread::spawn(move || {
+        let mut stderr = String::new();
+        pipe.read_to_string(&mut stderr).unwrap();
+        stderr
+    });
+    // It only grows, so the last look is good to what came after it.
+    let mut peak = 0;
+    while !watcher.is_finished() {
+        peak = most_memory(child.id()).unwrap_or(peak);
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+    let status = child.wait().unwrap();
+    Trace { lines: Vec::new(), stderr: watcher.join().unwrap(), status, most_memory: peak }
 }
 
 /// One of the tiny programs under `aiotrace run -f`; it must succeed, and nothing be lost.
@@ -78,18 +88,12 @@ pub fn run_program(arguments: &[&str]) -> Trace {
     trace
 }
 
-/// Its status, and the most memory it had, in bytes.
-fn wait(child: Child) -> (ExitStatus, u64) {
-    use std::os::unix::process::ExitStatusExt as _;
-    let mut status = 0;
-    // SAFETY: room for a status and for the usage; zeros are valid.
-    let usage = unsafe {
-        let mut usage: libc::rusage = std::mem::zeroed();
-        let pid = libc::wait4(child.id() as i32, &mut status, 0, &mut usage);
-        assert_eq!(pid, child.id() as i32, "wait4");
-        usage
-    };
-    (ExitStatus::from_raw(status), usage.ru_maxrss as u64 * 1024)
+/// The most memory a process has had so far, in bytes. (What wait4 tells is the most of it and of its
+/// children.)
+fn most_memory(pid: u32) -> Option<u64> {
+    let status = std::fs::read(format!("/proc/{pid}/status")).ok()?;
+    let peak = aiotrace::process::status_field(&status, "VmHWM")?;
+    Some(peak.strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
 }
 
 /// Every line must be of the documented format.
@@ -254,7 +258,7 @@ impl Attached {
         self.stdout.read_to_string(&mut self.text).unwrap();
         let mut stderr = String::new();
         self.stderr.read_to_string(&mut stderr).unwrap();
-        let (status, most_memory) = wait(self.child);
-        Trace { lines: parse(&self.text), stderr, status, most_memory }
+        let status = self.child.wait().unwrap();
+        Trace { lines: parse(&self.text), stderr, status, most_memory: 0 }
     }
 }

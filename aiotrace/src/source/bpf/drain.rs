@@ -170,7 +170,7 @@ impl Collector {
         let (spare, spares) = sync_channel(QUEUE);
         let attached = probes.attach()?;
         before_arming();
-        probes.arm()?;
+        probes.arm(true)?;
         let drain = Drain {
             probes,
             records,
@@ -256,6 +256,8 @@ impl Drain {
         go_first();
         let start = Instant::now();
         let reason = self.collect(start);
+        // If that fails, calls that end in the next moment pass for missed.
+        let _ = self.probes.arm(false);
         attached.detach();
         let duration = start.elapsed();
         self.empty();

@@ -115,14 +115,14 @@ impl Probes {
         }
     }
 
-    /// Lets the attached programs record.
+    /// Lets the attached programs record, or makes them finish: see [`names::ARMED`].
     ///
     /// # Errors
     /// If the object has no such map, or the kernel refuses.
-    pub fn arm(&mut self) -> Result<(), Error> {
+    pub fn arm(&mut self, armed: bool) -> Result<(), Error> {
         let map = self.ebpf.map_mut(names::ARMED).ok_or(Error::Object(names::ARMED))?;
         Array::<_, u32>::try_from(map)
-            .and_then(|mut armed| armed.set(0, 1, 0))
+            .and_then(|mut map| map.set(0, u32::from(armed), 0))
             .map_err(|_| Error::Object(names::ARMED))
     }
 
