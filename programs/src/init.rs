@@ -3,9 +3,11 @@
 
 use std::{ffi::CStr, fs::File, os::fd::AsRawFd as _, path::Path, process::Command};
 
-/// Whether we are that process.
+/// Whether we are that process. Process 1 of a pid namespace is not: it has another name, and finds
+/// /proc mounted. (Mounting over a machine's own directories is no small mistake.)
 pub fn is_us() -> bool {
-    std::process::id() == 1
+    let has_name = std::env::args_os().next().is_some_and(|it| it == "/init");
+    std::process::id() == 1 && has_name && !Path::new("/proc/self").exists()
 }
 
 /// What it does. Never returns.

@@ -70,12 +70,12 @@ fn a_process_outside_of_the_cgroup_is_not_traced() {
         .lines()
         .find(|line| line.split(' ').nth(2) == Some("cgroup2"))
         .and_then(|line| line.split(' ').nth(1))
-        .expect("a cgroup v2 hierarchy is mounted");
+        .expect("a cgroup v2 hierarchy is mounted, as systemd and container managers do");
     let cgroup = std::path::Path::new(hierarchy).join("aiotrace-test");
     std::fs::create_dir_all(&cgroup).unwrap();
     let [mut inside, mut outside] = [3, 4].map(|nr| Program::ready(&["wait", &nr.to_string()]));
     std::fs::write(cgroup.join("cgroup.procs"), inside.pid().to_string()).unwrap();
-    let mut attached = Attached::new(&["--cgroup", "aiotrace-test"]);
+    let mut attached = Attached::new(&["--cgroup", cgroup.to_str().unwrap()]);
     outside.go_on();
     outside.child.wait().unwrap();
     inside.go_on();
