@@ -33,6 +33,16 @@ pub fn read_or_fail<T>(to: &mut T, address: u64) -> u32 {
     (result >> 63) as u32
 }
 
+/// An address that is refused at once, because it is not the program's. A read at 0 takes a page
+/// fault: with five of them in each io_getevents, fio was 2.5 times slower.
+pub const NOWHERE: u64 = u64::MAX;
+
+/// The address, unless there is none.
+#[inline(always)]
+pub fn or_nowhere(address: u64) -> u64 {
+    if address == 0 { NOWHERE } else { address }
+}
+
 /// The same, and tells in `mark` whether it was there: `how`, or unread.
 #[inline(always)]
 pub fn read_marked<T>(to: &mut T, mark: &mut Memory, address: u64, how: Memory) -> u32 {

@@ -24,7 +24,7 @@ static EVENT_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0)
 /// The timeout is read now: a call that never returns should still say how long it waits.
 #[inline(always)]
 pub fn entered(thread: &mut Thread) {
-    let failed = user::read_or_fail(&mut thread.timeout, thread.args[4]);
+    let failed = user::read_or_fail(&mut thread.timeout, user::or_nowhere(thread.args[4]));
     thread.timeout_memory = Memory::Read as u32 & !failed;
 }
 
@@ -39,18 +39,18 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     record.timeout = thread.timeout;
     record.timeout_memory = calls::memory(thread.timeout_memory);
     if matches!(record.timeout_memory, Memory::Unread) {
-        let at = thread.args[4];
+        let at = user::or_nowhere(thread.args[4]);
         let late = Memory::ReadLate;
         user::read_marked(&mut record.timeout, &mut record.timeout_memory, at, late);
     }
     // `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size.
     let is_pgetevents = matches!(left.syscall, Syscall::Pgetevents);
-    let sigset = if is_pgetevents { thread.args[5] } else { 0 };
+    let sigset = user::or_nowhere(if is_pgetevents { thread.args[5] } else { 0 });
     let how = Memory::Read;
     user::read_or_fail(&mut record.sigset_address, sigset);
-    let size = sigset.wrapping_add(8);
+    let size = if sigset == user::NOWHERE { sigset } else { sigset.wrapping_add(8) };
     user::read_marked(&mut record.sigset_size, &mut record.sigset_memory, size, how);
-    let mask = record.sigset_address;
+    let mask = user::or_nowhere(record.sigset_address);
     user::read_marked(&mut record.sigset, &mut record.mask_memory, mask, how);
     record.first = 0;
     for _ in 0..ITEMS_PER_CALL / EVENTS_PER_RECORD {
