@@ -1,4 +1,7 @@
 //! The six system calls, raw: each returns what the kernel returned, a negative errno on failure.
+//!
+//! The structures are written here again on purpose: what checks aiotrace must not share its idea of
+//! their layout.
 
 use std::os::fd::RawFd;
 

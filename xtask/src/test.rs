@@ -91,7 +91,6 @@ fn run_kernel_tests(filter: Option<&str>) -> Result<Run> {
     let mut kernel = test(&["-p", "aiotrace", "--test", "kernel"], filter);
     kernel
         .args(["--", "--ignored", "--test-threads=1"])
-        .env("AIOTRACE_BIN", binaries.aiotrace)
         .env("AIOTRACE_PROGRAMS", binaries.programs);
     run_tests(&mut kernel)
 }

@@ -180,8 +180,11 @@ impl<'a> Session<'a> {
                 }
             }
         };
-        let collector = Collector::start(self.probes, until, find_blocked)
-            .map_err(|error| with_hint(error.into()))?;
+        let collector =
+            Collector::start(self.probes, until, find_blocked).map_err(|error| match error {
+                drain::StartError::Probes(error) => with_hint(error),
+                other => other.into(),
+            })?;
         let mut shown = Shown {
             output: self.output,
             quiet: self.show.quiet,
@@ -288,15 +291,6 @@ fn with_hint(error: load::Error) -> anyhow::Error {
         error => doctor::hint(error),
     };
     anyhow::Error::new(error).context(Hint(hint))
-}
-
-impl From<drain::StartError> for load::Error {
-    fn from(error: drain::StartError) -> Self {
-        match error {
-            drain::StartError::Probes(error) => error,
-            _ => Self::Object("thread"),
-        }
-    }
 }
 
 fn attached(process: &Opened, time: u64) -> Event {
