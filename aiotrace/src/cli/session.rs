@@ -3,6 +3,7 @@
 use std::{
     fs::File,
     io::{self, IsTerminal as _, Write},
+    os::fd::AsFd,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -121,17 +122,19 @@ pub struct Session<'a> {
     plan: Plan,
     output: Box<dyn Output>,
     throttle: Option<Throttle>,
+    /// Where records wait if the output is a local file.
+    spill: Option<File>,
 }
 
 impl<'a> Session<'a> {
     /// Opens the output and loads the probes, so that what can fail fails before anything runs.
     pub fn prepare(show: &'a Show, plan: Plan) -> Result<Self> {
-        let output = open_output(show)?;
+        let (output, spill) = open_output(show)?;
         let is_terminal = show.output.is_none() && io::stdout().is_terminal();
         let calls_as_text = show.format == Format::Text && !show.summary;
         let throttle = (is_terminal && calls_as_text).then(Throttle::new);
         let probes = load(&plan).map_err(with_hint)?;
-        Ok(Self { show, probes, plan, output, throttle })
+        Ok(Self { show, probes, plan, output, throttle, spill })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over.
@@ -180,8 +183,9 @@ impl<'a> Session<'a> {
                 }
             }
         };
-        let collector =
-            Collector::start(self.probes, until, find_blocked).map_err(|error| match error {
+        let spills = self.spill.is_some();
+        let mut collector = Collector::start(self.probes, until, self.spill, find_blocked)
+            .map_err(|error| match error {
                 drain::StartError::Probes(error) => with_hint(error),
                 other => other.into(),
             })?;
@@ -199,21 +203,22 @@ impl<'a> Session<'a> {
             shown.event(event);
         }
         armed()?;
-        drain::go_first();
+        if !spills {
+            drain::go_first();
+        }
 
         let mut undecodable = 0;
         let end = loop {
             let message = match collector.try_next() {
-                Some(message) => message,
-                None => {
+                Ok(None) => {
                     // Nothing waits: let it be seen.
                     shown.pause();
-                    match collector.next() {
-                        Some(message) => message,
-                        None => anyhow::bail!("the collecting thread died"),
-                    }
+                    collector.wait_next()
                 }
+                Ok(Some(message)) => Ok(message),
+                Err(error) => Err(error),
             };
+            let message = message.context("the collecting thread died")?;
             match message {
                 Message::Records(batch) => {
                     if shown.failed.is_none() {
@@ -231,6 +236,7 @@ impl<'a> Session<'a> {
                     }
                     collector.give_back(batch);
                 }
+                Message::Behind(bytes) => say_behind(bytes),
                 Message::End(end) => break *end,
             }
         };
@@ -404,12 +410,22 @@ impl Throttle {
     }
 }
 
-fn open_output(show: &Show) -> Result<Box<dyn Output>> {
+/// The output, and a file for what it does not take at once.
+fn open_output(show: &Show) -> Result<(Box<dyn Output>, Option<File>)> {
     // The outputs gather what they write.
-    let (writer, is_terminal): (Box<dyn Write>, bool) = match &show.output {
-        Some(path) => (Box::new(create(path)?), false),
-        None => (Box::new(io::stdout().lock()), io::stdout().is_terminal()),
+    let (writer, spill): (Box<dyn Write>, _) = match &show.output {
+        Some(path) => {
+            let file = create(path)?;
+            let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+            let spill = spill_for(&file, directory.unwrap_or(Path::new(".")));
+            (Box::new(file), spill)
+        }
+        None => {
+            let spill = spill_for(io::stdout(), Path::new("/var/tmp"));
+            (Box::new(io::stdout().lock()), spill)
+        }
     };
+    let is_terminal = show.output.is_none() && io::stdout().is_terminal();
     let color = match show.color {
         Color::Always => true,
         Color::Never => false,
@@ -417,18 +433,37 @@ fn open_output(show: &Show) -> Result<Box<dyn Output>> {
         Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
     };
     let options = text::Options { color, verbose: show.verbose, time: show.timestamps };
-    Ok(match (show.format, show.summary) {
+    let output: Box<dyn Output> = match (show.format, show.summary) {
         (Format::Text, false) => {
             Box::new(Text::new(writer, options, Paths::of_proc(), TimeZone::system()))
         }
         (Format::Json, false) => Box::new(Json::new(writer, Paths::of_proc())),
         (Format::Text, true) => Box::new(Summary::text(writer)),
         (Format::Json, true) => Box::new(Summary::json(Json::new(writer, Paths::none()))),
-    })
+    };
+    Ok((output, spill))
+}
+
+/// A nameless file in `directory`, if the output is a regular file. A pipe's reader may be slower
+/// than the target for ever; then records are lost, and counted.
+fn spill_for(output: impl AsFd, directory: &Path) -> Option<File> {
+    let status = nix::sys::stat::fstat(output).ok()?;
+    if status.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return None;
+    }
+    tempfile::tempfile_in(directory).inspect_err(|error| tracing::debug!(%error, "no spill")).ok()
 }
 
 fn create(path: &Path) -> Result<File> {
     File::create(path).with_context(|| format!("cannot write to {}", path.display()))
+}
+
+fn say_behind(bytes: u64) {
+    let mebibytes = bytes.div_ceil(1 << 20);
+    eprintln!(
+        "aiotrace: the trace is over; writing {mebibytes} MiB of records that still wait (Ctrl-C \
+         drops them)"
+    );
 }
 
 /// Events seen, events lost and where, duration.

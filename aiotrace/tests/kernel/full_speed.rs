@@ -1,6 +1,12 @@
 //! Real programs at full speed, without strace: nothing is lost, and what we count is what the
 //! program counted itself.
 
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader},
+    path::Path,
+};
+
 use super::support::{self, Trace, run};
 
 fn words(command: &str) -> Vec<&str> {
@@ -93,6 +99,46 @@ fn stress_ng_reaps_what_it_submits() {
     assert_eq!(accepted, reaped);
 }
 
+/// How many lines of a file hold a text.
+fn lines_with(file: &Path, text: &str) -> u64 {
+    let lines = BufReader::new(File::open(file).unwrap()).lines();
+    lines.filter(|line| line.as_ref().unwrap().contains(text)).count() as u64
+}
+
+/// fio on the page cache, as fast as the processors can: far more than can be written as text at
+/// that time, so that what waits goes through the file.
+fn fio_on_the_page_cache(jobs: u32, format: &str, submit: &str) {
+    let directory = tempfile::tempdir().unwrap();
+    let report = directory.path().join("report.json");
+    let trace_file = directory.path().join("trace");
+    let trace = support::run_to_file(
+        &trace_file,
+        format,
+        &words(&format!(
+            "fio --name=j --ioengine=libaio --rw=randread --bs=4k --size=16m --filename={} \
+             --invalidate=0 --iodepth=1 --numjobs={jobs} --time_based --runtime=3 --output-format=json --output={}",
+            directory.path().join("file").display(),
+            report.display(),
+        )),
+    );
+    assert!(trace.status.success(), "{}", trace.stderr);
+    assert!(trace.stderr.contains("none lost"), "{jobs} jobs, {format}: {}", trace.stderr);
+    let mebibytes = trace.most_memory >> 20;
+    assert!(mebibytes < 64, "{mebibytes} MiB");
+    let requests = fio_requests(&std::fs::read_to_string(report).unwrap());
+    assert_eq!(lines_with(&trace_file, submit), requests);
+    eprintln!("{jobs} jobs, {format}: {requests} requests in 3 s, {mebibytes} MiB");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn fio_at_full_speed_loses_nothing() {
+    for jobs in [1, 4] {
+        fio_on_the_page_cache(jobs, "text", " io_submit(");
+        fio_on_the_page_cache(jobs, "json", "\"event\":\"io_submit\"");
+    }
+}
+
 /// A minute of fio at the speed of the disk, every call written to a file.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
@@ -100,8 +146,9 @@ fn a_minute_of_fio_stays_under_64_mib() {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
     let trace_file = directory.path().join("trace.txt");
-    let trace = support::run_text(
+    let trace = support::run_to_file(
         &trace_file,
+        "text",
         &words(&format!(
             "fio --name=j --ioengine=libaio --rw=randread --bs=4k --size=64m --filename={} \
              --iodepth=16 --direct=1 --time_based --runtime=60 --output-format=json --output={}",
@@ -114,9 +161,6 @@ fn a_minute_of_fio_stays_under_64_mib() {
     let mebibytes = trace.most_memory >> 20;
     assert!(mebibytes < 64, "{mebibytes} MiB");
     let requests = fio_requests(&std::fs::read_to_string(report).unwrap());
-    let file = std::io::BufReader::new(std::fs::File::open(trace_file).unwrap());
-    let submits =
-        std::io::BufRead::lines(file).filter(|line| line.as_ref().unwrap().contains(" io_submit("));
-    assert_eq!(submits.count() as u64, requests);
+    assert_eq!(lines_with(&trace_file, " io_submit("), requests);
     eprintln!("{requests} requests in 60 s, {mebibytes} MiB");
 }

@@ -40,17 +40,13 @@ pub struct Trace {
 pub fn run<S: AsRef<OsStr>>(command: &[S]) -> Trace {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
-    let trace = run_into(&file, "json", command);
+    let trace = run_to_file(&file, "json", command);
     let text = std::fs::read_to_string(&file).unwrap_or_default();
     Trace { lines: parse(&text), ..trace }
 }
 
-/// The same as text, which is not read.
-pub fn run_text<S: AsRef<OsStr>>(file: &Path, command: &[S]) -> Trace {
-    run_into(file, "text", command)
-}
-
-fn run_into<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) -> Trace {
+/// The same, without reading the file.
+pub fn run_to_file<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) -> Trace {
     let mut child = aiotrace()
         .args(["run", "-f", "--format", format, "-o"])
         .arg(file)

@@ -6,12 +6,13 @@
 //! costs none.
 
 use std::{
+    fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
-        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+        mpsc::RecvError,
     },
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -30,17 +31,16 @@ use nix::{
 };
 use zerocopy::TryFromBytes as _;
 
-use super::load::{Attached, Error, Probes};
+use super::{
+    backlog::{Batch, Eater, Feeder, Message, backlog},
+    load::{Attached, Error, Probes},
+};
 use crate::source::Losses;
 
 /// How long records gather after the first of them woke us.
 const PAUSE: Duration = Duration::from_millis(5);
 /// A look at whether any target is left, in case the record of its end was lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A batch is handed on when it has this size.
-const BATCH: usize = 256 << 10;
-/// Batches that may wait for the output: 24 MiB.
-const QUEUE: usize = 96;
 
 /// Why the trace ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,51 +66,6 @@ pub struct End {
     pub in_calls: Vec<Thread>,
     /// How long the probes were attached.
     pub attached: Duration,
-}
-
-/// From the collector.
-pub enum Message {
-    /// Records, in order; see [`Batch::records`].
-    Records(Batch),
-    /// The probes are detached and nothing follows.
-    End(Box<End>),
-}
-
-/// Records, one behind the other, each with its length before it.
-#[derive(Default)]
-pub struct Batch {
-    bytes: Vec<u8>,
-    records: u64,
-}
-
-impl Batch {
-    /// Room for all that it will hold: growing would double it.
-    fn empty() -> Self {
-        const LARGEST_RECORD: usize = 8 << 10;
-        Self { bytes: Vec::with_capacity(BATCH + LARGEST_RECORD), records: 0 }
-    }
-
-    fn push(&mut self, record: &[u8]) {
-        self.bytes.extend_from_slice(&(record.len() as u32).to_ne_bytes());
-        self.bytes.extend_from_slice(record);
-        self.records += 1;
-    }
-
-    fn clear(&mut self) {
-        self.bytes.clear();
-        self.records = 0;
-    }
-
-    /// The records.
-    pub fn records(&self) -> impl Iterator<Item = &[u8]> {
-        let mut rest = self.bytes.as_slice();
-        std::iter::from_fn(move || {
-            let (length, after) = rest.split_first_chunk::<4>()?;
-            let (record, after) = after.split_at_checked(u32::from_ne_bytes(*length) as usize)?;
-            rest = after;
-            Some(record)
-        })
-    }
 }
 
 /// When to stop, apart from signals.
@@ -141,8 +96,7 @@ pub fn ending_signals() -> SigSet {
 
 /// The collecting thread, seen from outside.
 pub struct Collector {
-    receiver: Receiver<Message>,
-    spare: SyncSender<Batch>,
+    eater: Eater,
     stop: Arc<Stop>,
     thread: Option<JoinHandle<()>>,
 }
@@ -154,20 +108,21 @@ struct Stop {
 
 impl Collector {
     /// Attaches the probes, calls `before_arming`, lets them record, and starts to collect.
+    /// `spill`: an empty file for records that wait; see [`super::backlog`].
     ///
     /// # Errors
     /// What the kernel refused.
     pub fn start(
         mut probes: Probes,
         until: Until,
+        spill: Option<File>,
         before_arming: impl FnOnce(),
     ) -> Result<Self, StartError> {
         let records = probes.records()?;
         let signals = SignalFd::with_flags(&ending_signals(), SfdFlags::SFD_NONBLOCK)?;
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake });
-        let (sender, receiver) = sync_channel(QUEUE);
-        let (spare, spares) = sync_channel(QUEUE);
+        let (feeder, eater) = backlog(spill);
         let attached = probes.attach()?;
         before_arming();
         probes.arm(true)?;
@@ -176,34 +131,36 @@ impl Collector {
             records,
             signals,
             until,
-            sender,
-            spares,
+            feeder,
             stop: Arc::clone(&stop),
-            batch: Batch::empty(),
-            losses: Losses::default(),
             process_exited: false,
         };
         let thread = std::thread::Builder::new()
             .name("drain".into())
             .spawn(move || drain.run(attached))
             .map_err(StartError::Thread)?;
-        Ok(Self { receiver, spare, stop, thread: Some(thread) })
+        Ok(Self { eater, stop, thread: Some(thread) })
     }
 
     /// The next message, waiting for it.
-    pub fn next(&self) -> Option<Message> {
-        self.receiver.recv().ok()
+    ///
+    /// # Errors
+    /// The collecting thread is dead.
+    pub fn wait_next(&mut self) -> Result<Message, RecvError> {
+        self.eater.wait_next()
     }
 
     /// The next message, if there is one already.
-    pub fn try_next(&self) -> Option<Message> {
-        self.receiver.try_recv().ok()
+    ///
+    /// # Errors
+    /// The collecting thread is dead.
+    pub fn try_next(&mut self) -> Result<Option<Message>, RecvError> {
+        self.eater.try_next()
     }
 
     /// Gives a batch back to be filled again.
-    pub fn give_back(&self, mut batch: Batch) {
-        batch.clear();
-        let _ = self.spare.try_send(batch);
+    pub fn give_back(&mut self, batch: Batch) {
+        self.eater.give_back(batch);
     }
 
     /// Asks for the end.
@@ -217,7 +174,7 @@ impl Drop for Collector {
     fn drop(&mut self) {
         self.stop();
         // The thread may be waiting to hand over its last message.
-        while self.receiver.recv().is_ok() {}
+        self.eater.discard();
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
         }
@@ -243,17 +200,14 @@ struct Drain {
     records: RingBuf<MapData>,
     signals: SignalFd,
     until: Until,
-    sender: SyncSender<Message>,
-    spares: Receiver<Batch>,
+    feeder: Feeder,
     stop: Arc<Stop>,
-    batch: Batch,
-    losses: Losses,
     process_exited: bool,
 }
 
 impl Drain {
     fn run(mut self, attached: Attached) {
-        go_first();
+        before_all();
         let start = Instant::now();
         let reason = self.collect(start);
         // If that fails, calls that end in the next moment pass for missed.
@@ -261,17 +215,18 @@ impl Drain {
         attached.detach();
         let duration = start.elapsed();
         self.empty();
-        // Nothing more can be lost: now there is time to wait.
-        let _ = self.sender.send(Message::Records(std::mem::take(&mut self.batch)));
-        self.losses.probes = self.probes.lost();
-        self.losses.skipped_runs = self.probes.recursion_misses();
-        let end = End {
+        let Self { feeder, probes, .. } = self;
+        feeder.finish(|dropped| End {
             reason,
-            losses: self.losses,
-            in_calls: self.probes.threads_in_calls(),
+            losses: Losses {
+                probes: probes.lost(),
+                skipped_runs: probes.recursion_misses(),
+                queue_full: dropped,
+                undecodable: 0,
+            },
+            in_calls: probes.threads_in_calls(),
             attached: duration,
-        };
-        let _ = self.sender.send(Message::End(Box::new(end)));
+        });
     }
 
     fn collect(&mut self, start: Instant) -> Reason {
@@ -358,39 +313,12 @@ impl Drain {
 
     /// Takes every record that is in the ring buffer, and hands them on.
     fn empty(&mut self) {
-        let Self { records, batch, process_exited, losses, spares, sender, .. } = self;
+        let Self { records, feeder, process_exited, .. } = self;
         while let Some(record) = records.next() {
             *process_exited |= is_exit(&record);
-            batch.push(&record);
-            drop(record);
-            if batch.bytes.len() >= BATCH {
-                hand_on(batch, spares, sender, losses);
-            }
+            feeder.push(&record);
         }
-        hand_on(batch, spares, sender, losses);
-    }
-}
-
-/// Puts the batch into the queue: never waits. If the queue is full, the batch goes on growing;
-/// one that cannot grow any more is dropped and counted.
-fn hand_on(
-    batch: &mut Batch,
-    spares: &Receiver<Batch>,
-    sender: &SyncSender<Message>,
-    losses: &mut Losses,
-) {
-    if batch.records == 0 {
-        return;
-    }
-    let full = std::mem::replace(batch, spares.try_recv().unwrap_or_else(|_| Batch::empty()));
-    if let Err(TrySendError::Full(Message::Records(mut rejected))) =
-        sender.try_send(Message::Records(full))
-    {
-        if rejected.bytes.len() >= BATCH {
-            losses.queue_full += rejected.records;
-            rejected.clear();
-        }
-        *batch = rejected;
+        feeder.hand_on();
     }
 }
 
@@ -398,6 +326,16 @@ struct Ready {
     records: bool,
     target_gone: bool,
     idle: bool,
+}
+
+/// The drain may not wait for its turn: it runs before all ordinary threads, as `perf record
+/// --realtime` does, or at least before others. It sleeps most of the time.
+fn before_all() {
+    let first = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the parameter is valid.
+    if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first) } != 0 {
+        go_first();
+    }
 }
 
 /// Falling behind loses events, so the calling thread gets a processor before others (nice -20),
@@ -421,28 +359,4 @@ fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
 /// Rounded up, so that a wait never becomes a spin.
 fn timeout(time: Duration) -> PollTimeout {
     PollTimeout::try_from(time.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_batch_gives_back_its_records() {
-        let mut batch = Batch::default();
-        for record in [&b"one"[..], b"", b"three"] {
-            batch.push(record);
-        }
-        assert_eq!(batch.records().collect::<Vec<_>>(), [&b"one"[..], b"", b"three"]);
-        batch.clear();
-        assert_eq!(batch.records().count(), 0);
-    }
-
-    #[test]
-    fn a_batch_that_is_cut_short_ends_there() {
-        let mut batch = Batch::default();
-        batch.push(b"record");
-        batch.bytes.truncate(7);
-        assert_eq!(batch.records().count(), 0);
-    }
 }

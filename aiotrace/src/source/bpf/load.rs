@@ -85,6 +85,10 @@ impl Probes {
             let fail = |source| Error::Program { name: program.name, source: Box::new(source) };
             tracepoint(&mut ebpf, program.name)?.load(program.tracepoint, &btf).map_err(fail)?;
         }
+        drop(btf);
+        // The kernel's types took some 15 MiB, which the allocator would keep.
+        // SAFETY: no preconditions.
+        unsafe { libc::malloc_trim(0) };
         Ok(Self { ebpf })
     }
 

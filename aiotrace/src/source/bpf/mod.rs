@@ -4,18 +4,20 @@
 //!  kernel: probes -> ring buffer
 //!                        |  drain thread: never waits for the output
 //!                        v
-//!                   bounded queue of batches
+//!                   bounded backlog: a queue, then a file
 //!                        |  the caller's thread: decode, show
 //!                        v
 //!                     events
 //! ```
 
+pub mod backlog;
 pub mod btf;
 pub mod decode;
 pub mod drain;
 pub mod features;
 pub mod load;
 
+pub use backlog::Message;
 pub use decode::{Decoder, arguments};
-pub use drain::{Collector, End, Message, Reason};
+pub use drain::{Collector, End, Reason};
 pub use load::{Error, Probes};
