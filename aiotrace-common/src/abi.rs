@@ -69,11 +69,49 @@ impl Syscall {
     }
 }
 
-/// Whether an i386 number is an AIO call (arch/x86/entry/syscalls/syscall_32.tbl; 416 is
-/// io_pgetevents_time64).
+/// How a call came into the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub enum Abi {
+    /// A 64-bit call.
+    X86_64 = 0,
+    /// A 32-bit call: pointers of four bytes, `struct timespec` of two longs of four.
+    I386 = 1,
+    /// A 32-bit call whose timespec is that of 64 bits (io_pgetevents_time64).
+    I386Time64 = 2,
+}
+
+impl Abi {
+    /// From the number kept in a thread's slot.
+    #[inline(always)]
+    pub const fn from_number(number: u32) -> Self {
+        match number {
+            1 => Self::I386,
+            2 => Self::I386Time64,
+            _ => Self::X86_64,
+        }
+    }
+
+    /// Whether pointers have four bytes.
+    #[inline(always)]
+    pub const fn is_32_bit(self) -> bool {
+        !matches!(self, Self::X86_64)
+    }
+}
+
+/// The AIO call with this i386 number (arch/x86/entry/syscalls/syscall_32.tbl).
 #[inline(always)]
-pub const fn is_i386_aio(number: u64) -> bool {
-    matches!(number, 245..=249 | 385 | 416)
+pub const fn from_i386(number: u64) -> Option<(Syscall, Abi)> {
+    Some(match number {
+        245 => (Syscall::Setup, Abi::I386),
+        246 => (Syscall::Destroy, Abi::I386),
+        247 => (Syscall::Getevents, Abi::I386),
+        248 => (Syscall::Submit, Abi::I386),
+        249 => (Syscall::Cancel, Abi::I386),
+        385 => (Syscall::Pgetevents, Abi::I386),
+        416 => (Syscall::Pgetevents, Abi::I386Time64),
+        _ => return None,
+    })
 }
 
 /// `struct iocb` as the program wrote it.

@@ -1,37 +1,266 @@
-//! The names of programs and maps in the BPF object. They stand once: here. A host test of the
-//! `aiotrace` crate checks that the built object holds each of them.
+//! The names of programs and maps in the BPF object, and where the programs are attached. They stand
+//! once: here. A host test of the `aiotrace` crate checks that the built object holds each of them.
 
-/// One BPF program and the BTF tracepoint it is attached to.
+/// How a program is attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// To a BTF tracepoint (tp_btf).
+    Tracepoint,
+    /// To the entry of a kernel function, by a trampoline (fentry).
+    Entry,
+    /// To its return, by a trampoline (fexit).
+    Return,
+    /// To its entry, by a kprobe.
+    KprobeEntry,
+    /// To its return, by a kretprobe.
+    KprobeReturn,
+}
+
+/// One BPF program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Program {
     /// The program's name in the object.
     pub name: &'static str,
-    /// The tracepoint, without the kernel's `btf_trace_` prefix.
-    pub tracepoint: &'static str,
+    /// How it is attached.
+    pub hook: Hook,
+    /// The tracepoint, without the kernel's `btf_trace_` prefix, or the kernel function.
+    pub at: &'static str,
 }
 
-/// The syscall probe set, in the order of attaching: lifetime first, so that a child born during
-/// the attach is followed; nothing is recorded before all are attached ([`ARMED`]), so that a call whose
+impl Program {
+    const fn new(name: &'static str, hook: Hook, at: &'static str) -> Self {
+        Self { name, hook, at }
+    }
+}
+
+/// Follows processes. With every probe set, and attached first, so that a child born during the
+/// attach is followed; nothing is recorded before all are attached ([`SWITCHES`]), so that a call whose
 /// beginning was not seen is the first of its thread.
-pub const SYSCALL_SET: [Program; 5] = [
-    Program { name: "process_fork", tracepoint: "sched_process_fork" },
-    Program { name: "process_exec", tracepoint: "sched_process_exec" },
-    Program { name: "process_exit", tracepoint: "sched_process_exit" },
-    Program { name: "sys_exit", tracepoint: "sys_exit" },
-    Program { name: "sys_enter", tracepoint: "sys_enter" },
+pub const LIFETIME: [Program; 3] = [
+    Program::new("process_fork", Hook::Tracepoint, "sched_process_fork"),
+    Program::new("process_exec", Hook::Tracepoint, "sched_process_exec"),
+    Program::new("process_exit", Hook::Tracepoint, "sched_process_exit"),
 ];
+
+/// The calls, seen from the tracepoints of every system call, in the order of attaching.
+pub const CALLS_BY_TRACEPOINT: [Program; 2] = [
+    Program::new("sys_exit", Hook::Tracepoint, "sys_exit"),
+    Program::new("sys_enter", Hook::Tracepoint, "sys_enter"),
+];
+
+/// The calls, seen at the kernel functions that serve them, in the order of attaching.
+pub const CALLS_BY_TRAMPOLINE: [Program; 12] = [
+    Program::new("exit_io_setup", Hook::Return, "__x64_sys_io_setup"),
+    Program::new("exit_io_destroy", Hook::Return, "__x64_sys_io_destroy"),
+    Program::new("exit_io_submit", Hook::Return, "__x64_sys_io_submit"),
+    Program::new("exit_io_getevents", Hook::Return, "__x64_sys_io_getevents"),
+    Program::new("exit_io_pgetevents", Hook::Return, "__x64_sys_io_pgetevents"),
+    Program::new("exit_io_cancel", Hook::Return, "__x64_sys_io_cancel"),
+    Program::new("enter_io_setup", Hook::Entry, "__x64_sys_io_setup"),
+    Program::new("enter_io_destroy", Hook::Entry, "__x64_sys_io_destroy"),
+    Program::new("enter_io_submit", Hook::Entry, "__x64_sys_io_submit"),
+    Program::new("enter_io_getevents", Hook::Entry, "__x64_sys_io_getevents"),
+    Program::new("enter_io_pgetevents", Hook::Entry, "__x64_sys_io_pgetevents"),
+    Program::new("enter_io_cancel", Hook::Entry, "__x64_sys_io_cancel"),
+];
+
+/// The same for calls of 32-bit programs; exit and enter of each, a kernel may have none of them.
+pub const COMPAT_CALLS_BY_TRAMPOLINE: [[Program; 2]; 7] = [
+    [
+        Program::new("exit32_io_setup", Hook::Return, "__ia32_compat_sys_io_setup"),
+        Program::new("enter32_io_setup", Hook::Entry, "__ia32_compat_sys_io_setup"),
+    ],
+    [
+        Program::new("exit32_io_destroy", Hook::Return, "__ia32_sys_io_destroy"),
+        Program::new("enter32_io_destroy", Hook::Entry, "__ia32_sys_io_destroy"),
+    ],
+    [
+        Program::new("exit32_io_submit", Hook::Return, "__ia32_compat_sys_io_submit"),
+        Program::new("enter32_io_submit", Hook::Entry, "__ia32_compat_sys_io_submit"),
+    ],
+    [
+        Program::new("exit32_io_getevents", Hook::Return, "__ia32_sys_io_getevents_time32"),
+        Program::new("enter32_io_getevents", Hook::Entry, "__ia32_sys_io_getevents_time32"),
+    ],
+    [
+        Program::new("exit32_io_pgetevents", Hook::Return, "__ia32_compat_sys_io_pgetevents"),
+        Program::new("enter32_io_pgetevents", Hook::Entry, "__ia32_compat_sys_io_pgetevents"),
+    ],
+    [
+        Program::new(
+            "exit32_io_pgetevents64",
+            Hook::Return,
+            "__ia32_compat_sys_io_pgetevents_time64",
+        ),
+        Program::new(
+            "enter32_io_pgetevents64",
+            Hook::Entry,
+            "__ia32_compat_sys_io_pgetevents_time64",
+        ),
+    ],
+    [
+        Program::new("exit32_io_cancel", Hook::Return, "__ia32_sys_io_cancel"),
+        Program::new("enter32_io_cancel", Hook::Entry, "__ia32_sys_io_cancel"),
+    ],
+];
+
+/// The same functions, by kprobes. They run with preemption off, which the others do not on kernels that
+/// can be preempted: there the kernel skips a program that another thread was preempted in. Returns of
+/// many calls at a time are missed; [`UNSEEN_EXITS`] sees those.
+pub const CALLS_BY_KPROBE: [Program; 12] = [
+    Program::new("kprobe_exit_io_setup", Hook::KprobeReturn, "__x64_sys_io_setup"),
+    Program::new("kprobe_exit_io_destroy", Hook::KprobeReturn, "__x64_sys_io_destroy"),
+    Program::new("kprobe_exit_io_submit", Hook::KprobeReturn, "__x64_sys_io_submit"),
+    Program::new("kprobe_exit_io_getevents", Hook::KprobeReturn, "__x64_sys_io_getevents"),
+    Program::new("kprobe_exit_io_pgetevents", Hook::KprobeReturn, "__x64_sys_io_pgetevents"),
+    Program::new("kprobe_exit_io_cancel", Hook::KprobeReturn, "__x64_sys_io_cancel"),
+    Program::new("kprobe_enter_io_setup", Hook::KprobeEntry, "__x64_sys_io_setup"),
+    Program::new("kprobe_enter_io_destroy", Hook::KprobeEntry, "__x64_sys_io_destroy"),
+    Program::new("kprobe_enter_io_submit", Hook::KprobeEntry, "__x64_sys_io_submit"),
+    Program::new("kprobe_enter_io_getevents", Hook::KprobeEntry, "__x64_sys_io_getevents"),
+    Program::new("kprobe_enter_io_pgetevents", Hook::KprobeEntry, "__x64_sys_io_pgetevents"),
+    Program::new("kprobe_enter_io_cancel", Hook::KprobeEntry, "__x64_sys_io_cancel"),
+];
+
+/// As [`COMPAT_CALLS_BY_TRAMPOLINE`].
+pub const COMPAT_CALLS_BY_KPROBE: [[Program; 2]; 7] = [
+    [
+        Program::new("kprobe_exit32_io_setup", Hook::KprobeReturn, "__ia32_compat_sys_io_setup"),
+        Program::new("kprobe_enter32_io_setup", Hook::KprobeEntry, "__ia32_compat_sys_io_setup"),
+    ],
+    [
+        Program::new("kprobe_exit32_io_destroy", Hook::KprobeReturn, "__ia32_sys_io_destroy"),
+        Program::new("kprobe_enter32_io_destroy", Hook::KprobeEntry, "__ia32_sys_io_destroy"),
+    ],
+    [
+        Program::new("kprobe_exit32_io_submit", Hook::KprobeReturn, "__ia32_compat_sys_io_submit"),
+        Program::new("kprobe_enter32_io_submit", Hook::KprobeEntry, "__ia32_compat_sys_io_submit"),
+    ],
+    [
+        Program::new(
+            "kprobe_exit32_io_getevents",
+            Hook::KprobeReturn,
+            "__ia32_sys_io_getevents_time32",
+        ),
+        Program::new(
+            "kprobe_enter32_io_getevents",
+            Hook::KprobeEntry,
+            "__ia32_sys_io_getevents_time32",
+        ),
+    ],
+    [
+        Program::new(
+            "kprobe_exit32_io_pgetevents",
+            Hook::KprobeReturn,
+            "__ia32_compat_sys_io_pgetevents",
+        ),
+        Program::new(
+            "kprobe_enter32_io_pgetevents",
+            Hook::KprobeEntry,
+            "__ia32_compat_sys_io_pgetevents",
+        ),
+    ],
+    [
+        Program::new(
+            "kprobe_exit32_io_pgetevents64",
+            Hook::KprobeReturn,
+            "__ia32_compat_sys_io_pgetevents_time64",
+        ),
+        Program::new(
+            "kprobe_enter32_io_pgetevents64",
+            Hook::KprobeEntry,
+            "__ia32_compat_sys_io_pgetevents_time64",
+        ),
+    ],
+    [
+        Program::new("kprobe_exit32_io_cancel", Hook::KprobeReturn, "__ia32_sys_io_cancel"),
+        Program::new("kprobe_enter32_io_cancel", Hook::KprobeEntry, "__ia32_sys_io_cancel"),
+    ],
+];
+
+/// With those: calls that are left without their having seen it, because a
+/// seccomp filter answered, or because they began before the attach.
+pub const UNSEEN_EXITS: Program = Program::new("unseen_exit", Hook::Tracepoint, "sys_exit");
+
+/// What is seen inside of the kernel's AIO.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Feature {
+    /// Completions when they happen, also those the program reaps itself.
+    Completions,
+    /// The errno of every iocb that is refused.
+    Refused,
+    /// Contexts that end.
+    Gone,
+    /// Contexts whose ring is moved.
+    Moved,
+}
+
+impl Feature {
+    /// All.
+    pub const ALL: [Self; 4] = [Self::Completions, Self::Refused, Self::Gone, Self::Moved];
+
+    /// Its programs, attached by trampolines.
+    pub const fn by_trampoline(self) -> &'static [Program] {
+        match self {
+            Self::Completions => {
+                const {
+                    &[
+                        Program::new("context_alloc", Hook::Return, "ioctx_alloc"),
+                        Program::new("context_lookup", Hook::Return, "lookup_ioctx"),
+                        Program::new("complete", Hook::Entry, "aio_complete"),
+                    ]
+                }
+            }
+            Self::Refused => const { &[Program::new("submit_one", Hook::Return, "io_submit_one")] },
+            Self::Gone => const { &[Program::new("context_kill", Hook::Entry, "kill_ioctx")] },
+            Self::Moved => {
+                const { &[Program::new("ring_mremap", Hook::Return, "aio_ring_mremap")] }
+            }
+        }
+    }
+
+    /// Its programs, attached by kprobes, which the kernel skips while another BPF program runs on
+    /// the processor.
+    pub const fn by_kprobe(self) -> &'static [Program] {
+        match self {
+            Self::Completions => {
+                const {
+                    &[
+                        Program::new("kprobe_context_alloc", Hook::KprobeReturn, "ioctx_alloc"),
+                        Program::new("kprobe_context_lookup", Hook::KprobeReturn, "lookup_ioctx"),
+                        Program::new("kprobe_complete", Hook::KprobeEntry, "aio_complete"),
+                    ]
+                }
+            }
+            Self::Refused => {
+                const { &[Program::new("kprobe_submit_one", Hook::KprobeReturn, "io_submit_one")] }
+            }
+            Self::Gone => {
+                const { &[Program::new("kprobe_context_kill", Hook::KprobeEntry, "kill_ioctx")] }
+            }
+            Self::Moved => {
+                const { &[Program::new("kprobe_ring_mremap", Hook::KprobeEntry, "aio_ring_mremap")] }
+            }
+        }
+    }
+}
 
 /// The ring buffer that carries the records.
 pub const RECORDS: &str = "RECORDS";
-/// One number: 1 from when all programs are attached until the first is detached, else 0. Then
-/// calls whose beginning was not seen, and new threads, are not recorded.
-pub const ARMED: &str = "ARMED";
+/// Two numbers. The first: 1 from when all programs are attached until the first is detached, else 0.
+/// Then calls whose beginning was not seen, and new threads, are not recorded. The second: 1 while the
+/// reader sleeps until a record wakes it; else it comes by itself.
+pub const SWITCHES: &str = "SWITCHES";
 /// The traced processes, by id.
 pub const TARGETS: &str = "TARGETS";
 /// One slot per thread that has made an AIO call.
 pub const THREADS: &str = "THREADS";
 /// The contexts seen, with the last tail of their ring.
 pub const CONTEXTS: &str = "CONTEXTS";
+/// Whose a `struct kioctx` is, by its address.
+pub const OWNERS: &str = "OWNERS";
+/// The `struct kioctx` of a ring, by the address of its file.
+pub const RING_FILES: &str = "RING_FILES";
 /// What was lost, by cause, per CPU.
 pub const LOST: &str = "LOST";
 /// Where the probes build records that do not fit the stack, per CPU.

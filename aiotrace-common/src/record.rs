@@ -9,8 +9,14 @@
 //!  Events + [IoEvent]         io_getevents and io_pgetevents, when they return
 //!  Ring + [IoEvent]           entries new in the ring since the last look; stands before the
 //!                             record of the call at which they were seen, same thread
+//!  Refused                    io_submit refused an iocb; stands before Submitted, same thread
+//!  Completion                 a request completed: from any thread, or none
+//!  ContextSeen                first look at a context's ring; before the record of the call
+//!  ContextGone, ContextMoved  from whoever ends an address space, or moves the ring
 //!  Gone                       a thread that made AIO calls is dead: a header alone
 //!  Process                    first AIO call of a thread, fork, exec, exit
+//!
+//! `Ring` and `ContextSeen` come only where no probe tells of completions ([`Completion`]).
 //! ```
 //!
 //! Layout is derived: padding is a compile error, an unknown kind a decode error.
@@ -20,7 +26,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use crate::abi::{IoEvent, Iocb, Syscall, Timespec};
 
 /// iocbs in one [`Submit`] record.
-pub const IOCBS_PER_RECORD: usize = 64;
+pub const IOCBS_PER_RECORD: usize = 16;
 /// Entries in one [`Events`] or [`Ring`] record.
 pub const EVENTS_PER_RECORD: usize = 128;
 /// iocbs or events recorded of one call; beyond, only the number is known.
@@ -42,6 +48,11 @@ pub enum Kind {
     Ring = 7,
     Gone = 8,
     Process = 9,
+    Completion = 10,
+    Refused = 11,
+    ContextSeen = 12,
+    ContextGone = 13,
+    ContextMoved = 14,
 }
 
 /// Bits of [`Header::flags`].
@@ -56,6 +67,8 @@ pub mod flag {
     pub const SECCOMP: u16 = 8;
     /// The thread made an earlier AIO call that we saw (only with [`NOT_ENTERED`]).
     pub const KNOWN_THREAD: u16 = 16;
+    /// The call came through the 32-bit entry.
+    pub const COMPAT: u16 = 32;
 }
 
 /// How a piece of user memory came to us.
@@ -253,6 +266,93 @@ pub struct Ring {
     pub memory: Memory,
 }
 
+/// A request completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Completion {
+    /// The record's header; not counted. The process is the one that used the context.
+    pub header: Header,
+    /// The address space, as in [`Process::space`].
+    pub space: u64,
+    /// The context's handle.
+    pub handle: u64,
+    /// What will be in the ring.
+    pub event: IoEvent,
+}
+
+/// An iocb was refused by the kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Refused {
+    /// The record's header.
+    pub header: Header,
+    /// The iocb's address; 0 if not known.
+    pub iocb: u64,
+    /// The negative errno.
+    pub ret: i64,
+}
+
+/// The first look at a context's ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ContextSeen {
+    /// The record's header.
+    pub header: Header,
+    /// The context's handle.
+    pub handle: u64,
+    /// [`RingHeader::id`](crate::abi::RingHeader::id): unlike the handle, it stays when the ring is
+    /// moved.
+    pub id: u32,
+    /// Number of entries.
+    pub nr: u32,
+    /// Where the tail was.
+    pub tail: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+}
+
+/// Why a context ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(u32)]
+pub enum End {
+    /// io_destroy
+    Destroy = 1,
+    /// The process exits.
+    Exit = 2,
+    /// It runs a new program.
+    Exec = 3,
+}
+
+/// A context ends: from now on its handle is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ContextGone {
+    /// The record's header; not counted.
+    pub header: Header,
+    /// The address space, as in [`Process::space`].
+    pub space: u64,
+    /// The context's handle.
+    pub handle: u64,
+    /// Why.
+    pub end: End,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+}
+
+/// A ring was moved with mremap(2), and the context has another handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ContextMoved {
+    /// The record's header; not counted.
+    pub header: Header,
+    /// The address space, as in [`Process::space`].
+    pub space: u64,
+    /// The handle until now.
+    pub from: u64,
+    /// The handle from now on.
+    pub to: u64,
+}
+
 /// What happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u32)]
@@ -324,6 +424,11 @@ pub struct Thread {
     pub timeout_memory: u32,
     /// io_submit: index of the first iocb that could not be read, plus one; 0 if all could.
     pub unread: u32,
+    /// [`Abi`](crate::abi::Abi) of the call.
+    pub abi: u32,
+    /// 1: the last call was left as it should be (for the program that looks for those that are
+    /// left without).
+    pub left: u32,
 }
 
 impl Thread {
@@ -354,6 +459,24 @@ pub struct Context {
     pub tail: u32,
 }
 
+/// What the kernel side knows of a kernel's `struct kioctx`, which has no way back to its owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Owner {
+    /// As in [`Process::space`].
+    pub space: u64,
+    /// The handle, as far as we know.
+    pub handle: u64,
+    /// Process, as our namespace sees it.
+    pub pid: u32,
+    /// The same, as the initial namespace does.
+    pub kernel_pid: u32,
+    /// 1: its end was told.
+    pub gone: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+}
+
 /// What can be lost on the kernel side; the index of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
@@ -369,21 +492,18 @@ pub enum Lost {
     /// A call that was entered and never left, while its thread went on or died. (A thread that is
     /// killed inside a call still leaves it, with EINTR.)
     ExitMissed = 4,
-    /// A call of a traced process through the 32-bit entry, which is not decoded.
-    Compat = 5,
     /// A context that could not be remembered.
-    NoContextSlot = 6,
+    NoContextSlot = 5,
 }
 
 impl Lost {
     /// All, in the order of their counters.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 6] = [
         Self::BufferFull,
         Self::NoThreadSlot,
         Self::NoTargetSlot,
         Self::EnterMissed,
         Self::ExitMissed,
-        Self::Compat,
         Self::NoContextSlot,
     ];
 }

@@ -30,6 +30,11 @@ pub struct Settings {
     pub follow: u32,
     /// Inode number of our pid namespace; 0 for the initial one, whose ids need no translation.
     pub pid_namespace: u32,
+    /// 1: a probe on `aio_complete` tells of completions; else they are found in the rings.
+    pub exact_completions: u32,
+    /// Where the registers of a system call are on the kernel stack, for kernels whose BTF does not
+    /// tell the type of that argument; else 0.
+    pub registers_on_stack: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
     /// Where the kernel keeps what we read.
@@ -63,4 +68,14 @@ pub struct Offsets {
     pub upid_ns: u32,
     pub pid_namespace_inum: u32,
     pub binprm_filename: u32,
+    pub task_flags: u32,
+    pub task_stack: u32,
+    pub pt_regs_size: u32,
+    pub kioctx_user_id: u32,
+    pub kioctx_dead: u32,
+    pub kioctx_aio_ring_file: u32,
+    pub aio_kiocb_ki_ctx: u32,
+    pub aio_kiocb_ki_res: u32,
+    pub vm_area_struct_vm_start: u32,
+    pub vm_area_struct_vm_file: u32,
 }

@@ -1,9 +1,11 @@
 //! The probes: entry points only. Each asks a body to do the work and turns its error into a
 //! counter.
 //!
-//! They are BTF-typed raw tracepoints (tp_btf). Measured against the `syscalls:*` tracepoints
-//! (docs/architecture.md) they cost less per AIO call, need no tracefs, see calls denied by
-//! seccomp, and are not skipped while another BPF program runs on the CPU.
+//! The trampoline set hooks the kernel functions that serve the calls, and what is inside of them;
+//! it costs nothing on other system calls. The syscall set hooks the tracepoints of all system calls,
+//! BTF-typed (tp_btf): measured against the `syscalls:*` tracepoints (docs/architecture.md) they cost
+//! less per AIO call, need no tracefs, and see calls denied by seccomp. Which program belongs to
+//! which: [`aiotrace_common::names`].
 #![no_std]
 #![no_main]
 #![expect(
@@ -11,34 +13,53 @@
     reason = "a value would be copied to the stack, which has 512 bytes"
 )]
 
+mod kernel;
 mod lost;
 mod probes;
 mod records;
+mod registers;
 mod ring;
 mod settings;
+mod switches;
 mod targets;
 mod task;
 mod threads;
 mod user;
 
 use aiotrace_common::{
-    abi::{Syscall, is_i386_aio},
+    abi::{Abi, Syscall, from_i386},
     record::Lost,
 };
-use aya_ebpf::{bindings::pt_regs, macros::btf_tracepoint, programs::BtfTracePointContext};
+use aya_ebpf::{
+    bindings::pt_regs,
+    macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe},
+    programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, RetProbeContext},
+};
 
 use crate::{
-    probes::{calls, lifetime},
+    probes::{
+        calls::{self, Unseen},
+        complete, context, lifetime,
+    },
+    registers::{arguments, arguments_at},
+    settings::setting,
     task::Task,
 };
 
+/// The AIO call with this number, in the table of 64-bit or of 32-bit calls: no number is in both.
+#[inline(always)]
+fn aio_call(number: u64) -> Option<(Syscall, Abi)> {
+    match Syscall::from_x86_64(number) {
+        Some(syscall) => Some((syscall, Abi::X86_64)),
+        None => from_i386(number),
+    }
+}
+
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter(ctx: BtfTracePointContext) -> i32 {
-    let number: u64 = ctx.arg(1);
-    if let Some(syscall) = Syscall::from_x86_64(number) {
-        settle(calls::enter(syscall, ctx.arg::<*const pt_regs>(0)));
-    } else if is_i386_aio(number) {
-        settle(calls::enter_compat());
+    if let Some((syscall, abi)) = aio_call(ctx.arg(1)) {
+        let regs = ctx.arg(0);
+        settle(calls::enter(syscall, abi, || arguments(syscall, abi, regs)));
     }
     0
 }
@@ -48,8 +69,198 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: *const pt_regs = ctx.arg(0);
     // SAFETY: the tracepoint's first argument is a valid pt_regs; the verifier checks the access.
     let number = unsafe { (*regs).orig_rax };
-    if let Some(syscall) = Syscall::from_x86_64(number) {
-        settle(calls::exit(syscall, regs, ctx.arg(1)));
+    if let Some((syscall, abi)) = aio_call(number) {
+        let args = || arguments(syscall, abi, regs);
+        settle(calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Tell));
+    }
+    0
+}
+
+/// What [`sys_exit`] sees and the trampolines do not.
+#[btf_tracepoint(function = "sys_exit")]
+fn unseen_exit(ctx: BtfTracePointContext) -> i32 {
+    let regs: *const pt_regs = ctx.arg(0);
+    // SAFETY: as above.
+    let number = unsafe { (*regs).orig_rax };
+    if let Some((syscall, abi)) = aio_call(number)
+        && !calls::was_left(abi)
+    {
+        let args = || arguments(syscall, abi, regs);
+        settle(calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Tell));
+    }
+    0
+}
+
+/// The kernel functions that serve one call, and the programs at their entry and return.
+macro_rules! trampolines {
+    ($($enter:ident, $exit:ident, $at:literal, $syscall:ident, $abi:ident;)*) => {
+        $(
+            #[fentry(function = $at)]
+            fn $enter(ctx: FEntryContext) -> i32 {
+                let regs = if setting!(registers_on_stack) == 0 {
+                    ctx.arg(0)
+                } else {
+                    core::ptr::null()
+                };
+                let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
+                settle(calls::enter(syscall, abi, || arguments(syscall, abi, regs)));
+                0
+            }
+
+            #[fexit(function = $at)]
+            fn $exit(ctx: FExitContext) -> i32 {
+                let regs = if setting!(registers_on_stack) == 0 {
+                    ctx.arg(0)
+                } else {
+                    core::ptr::null()
+                };
+                let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
+                let args = || arguments(syscall, abi, regs);
+                settle(calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Missed));
+                0
+            }
+        )*
+    };
+}
+
+trampolines! {
+    enter_io_setup, exit_io_setup, "__x64_sys_io_setup", Setup, X86_64;
+    enter_io_destroy, exit_io_destroy, "__x64_sys_io_destroy", Destroy, X86_64;
+    enter_io_submit, exit_io_submit, "__x64_sys_io_submit", Submit, X86_64;
+    enter_io_getevents, exit_io_getevents, "__x64_sys_io_getevents", Getevents, X86_64;
+    enter_io_pgetevents, exit_io_pgetevents, "__x64_sys_io_pgetevents", Pgetevents, X86_64;
+    enter_io_cancel, exit_io_cancel, "__x64_sys_io_cancel", Cancel, X86_64;
+    enter32_io_setup, exit32_io_setup, "__ia32_compat_sys_io_setup", Setup, I386;
+    enter32_io_destroy, exit32_io_destroy, "__ia32_sys_io_destroy", Destroy, I386;
+    enter32_io_submit, exit32_io_submit, "__ia32_compat_sys_io_submit", Submit, I386;
+    enter32_io_getevents, exit32_io_getevents, "__ia32_sys_io_getevents_time32", Getevents, I386;
+    enter32_io_pgetevents, exit32_io_pgetevents, "__ia32_compat_sys_io_pgetevents", Pgetevents, I386;
+    enter32_io_pgetevents64, exit32_io_pgetevents64, "__ia32_compat_sys_io_pgetevents_time64", Pgetevents, I386Time64;
+    enter32_io_cancel, exit32_io_cancel, "__ia32_sys_io_cancel", Cancel, I386;
+}
+
+/// The same functions, by kprobes.
+macro_rules! kprobes {
+    ($($enter:ident, $exit:ident, $syscall:ident, $abi:ident;)*) => {
+        $(
+            #[kprobe]
+            fn $enter(ctx: ProbeContext) -> u32 {
+                let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
+                if let Some(regs) = ctx.arg::<*const u8>(0) {
+                    settle(calls::enter(syscall, abi, || arguments_at(syscall, abi, regs)));
+                }
+                0
+            }
+
+            #[kretprobe]
+            fn $exit(ctx: RetProbeContext) -> u32 {
+                let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
+                // The call was entered, so its arguments are known; or else they are not.
+                settle(calls::exit(syscall, abi, || [0; 6], ctx.ret(), Unseen::Missed));
+                0
+            }
+        )*
+    };
+}
+
+kprobes! {
+    kprobe_enter_io_setup, kprobe_exit_io_setup, Setup, X86_64;
+    kprobe_enter_io_destroy, kprobe_exit_io_destroy, Destroy, X86_64;
+    kprobe_enter_io_submit, kprobe_exit_io_submit, Submit, X86_64;
+    kprobe_enter_io_getevents, kprobe_exit_io_getevents, Getevents, X86_64;
+    kprobe_enter_io_pgetevents, kprobe_exit_io_pgetevents, Pgetevents, X86_64;
+    kprobe_enter_io_cancel, kprobe_exit_io_cancel, Cancel, X86_64;
+    kprobe_enter32_io_setup, kprobe_exit32_io_setup, Setup, I386;
+    kprobe_enter32_io_destroy, kprobe_exit32_io_destroy, Destroy, I386;
+    kprobe_enter32_io_submit, kprobe_exit32_io_submit, Submit, I386;
+    kprobe_enter32_io_getevents, kprobe_exit32_io_getevents, Getevents, I386;
+    kprobe_enter32_io_pgetevents, kprobe_exit32_io_pgetevents, Pgetevents, I386;
+    kprobe_enter32_io_pgetevents64, kprobe_exit32_io_pgetevents64, Pgetevents, I386Time64;
+    kprobe_enter32_io_cancel, kprobe_exit32_io_cancel, Cancel, I386;
+}
+
+// `struct kioctx *ioctx_alloc(unsigned nr_events)`. The value returned follows the arguments;
+// `FExitContext::ret` needs Linux 5.17.
+#[fexit(function = "ioctx_alloc")]
+fn context_alloc(ctx: FExitContext) -> i32 {
+    context::allocated(ctx.arg(1));
+    0
+}
+
+#[kretprobe]
+fn kprobe_context_alloc(ctx: RetProbeContext) -> u32 {
+    context::allocated(ctx.ret());
+    0
+}
+
+// `struct kioctx *lookup_ioctx(unsigned long ctx_id)`
+#[fexit(function = "lookup_ioctx")]
+fn context_lookup(ctx: FExitContext) -> i32 {
+    context::used(ctx.arg(1));
+    0
+}
+
+#[kretprobe]
+fn kprobe_context_lookup(ctx: RetProbeContext) -> u32 {
+    context::used(ctx.ret());
+    0
+}
+
+// `void aio_complete(struct aio_kiocb *iocb)`
+#[fentry(function = "aio_complete")]
+fn complete(ctx: FEntryContext) -> i32 {
+    complete::completed(ctx.arg(0));
+    0
+}
+
+#[kprobe]
+fn kprobe_complete(ctx: ProbeContext) -> u32 {
+    if let Some(request) = ctx.arg(0) {
+        complete::completed(request);
+    }
+    0
+}
+
+// `int io_submit_one(struct kioctx *ctx, struct iocb __user *user_iocb, bool compat)`
+#[fexit(function = "io_submit_one")]
+fn submit_one(ctx: FExitContext) -> i32 {
+    complete::submitted(ctx.arg(1), ctx.arg(3));
+    0
+}
+
+#[kretprobe]
+fn kprobe_submit_one(ctx: RetProbeContext) -> u32 {
+    complete::submitted(0, ctx.ret());
+    0
+}
+
+// `int kill_ioctx(struct mm_struct *mm, struct kioctx *ctx, struct ctx_rq_wait *wait)`
+#[fentry(function = "kill_ioctx")]
+fn context_kill(ctx: FEntryContext) -> i32 {
+    context::killed(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[kprobe]
+fn kprobe_context_kill(ctx: ProbeContext) -> u32 {
+    if let (Some(space), Some(kioctx)) = (ctx.arg(0), ctx.arg(1)) {
+        context::killed(space, kioctx);
+    }
+    0
+}
+
+// `int aio_ring_mremap(struct vm_area_struct *vma)`
+#[fexit(function = "aio_ring_mremap")]
+fn ring_mremap(ctx: FExitContext) -> i32 {
+    context::moved(ctx.arg(0), ctx.arg(1));
+    0
+}
+
+#[kprobe]
+fn kprobe_ring_mremap(ctx: ProbeContext) -> u32 {
+    if let Some(area) = ctx.arg(0) {
+        // It fails only for a context that is being destroyed.
+        context::moved(area, 0);
     }
     0
 }

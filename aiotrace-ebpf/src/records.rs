@@ -9,7 +9,7 @@
 use aiotrace_common::record::{Call, Header, Kind, Lost, Thread, flag};
 use aya_ebpf::{macros::map, maps::RingBuf};
 
-use crate::lost;
+use crate::{lost, switches};
 
 /// 16 MiB: at two million records a second of 100 bytes, 80 ms of them. (Its pages are mapped twice
 /// by the reader, so they count twice in its memory.)
@@ -23,7 +23,7 @@ pub fn emit<T: 'static>(fill: impl FnOnce(*mut T)) {
     match RECORDS.reserve::<T>(0) {
         Some(mut record) => {
             fill(record.as_mut_ptr());
-            record.submit(0);
+            record.submit(switches::wakeup());
         }
         None => lost::count(Lost::BufferFull),
     }
@@ -37,7 +37,7 @@ pub fn emit<T: 'static>(fill: impl FnOnce(*mut T)) {
 pub unsafe fn emit_bytes(bytes: *const u8, size: usize) {
     // SAFETY: the caller's.
     let bytes = unsafe { core::slice::from_raw_parts(bytes, size) };
-    if RECORDS.output::<[u8]>(bytes, 0).is_err() {
+    if RECORDS.output::<[u8]>(bytes, switches::wakeup()).is_err() {
         lost::count(Lost::BufferFull);
     }
 }

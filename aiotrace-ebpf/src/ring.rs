@@ -5,10 +5,10 @@
 //! completions in between, even if the program has reaped them itself.
 
 use aiotrace_common::{
-    abi::{IoEvent, RingHeader},
+    abi::{Abi, IoEvent, RingHeader, Syscall},
     record::{
-        Context, ContextKey, EVENTS_PER_RECORD, ITEMS_PER_CALL, Kind, Lost, Memory, Ring,
-        RingSample, Thread,
+        Context, ContextKey, ContextSeen, EVENTS_PER_RECORD, Kind, Lost, Memory, Ring, RingSample,
+        Thread,
     },
 };
 use aya_ebpf::{
@@ -16,7 +16,7 @@ use aya_ebpf::{
     maps::{LruHashMap, PerCpuArray},
 };
 
-use crate::{lost, records, user};
+use crate::{lost, records, settings::setting, user};
 
 /// Bounded: 16,384 contexts; the one not used for longest makes room.
 #[map]
@@ -30,41 +30,67 @@ struct Scratch {
 }
 
 #[map]
-static RING_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+static RING_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(42, 0);
 
-/// Records sent of one look, at most: one more for the wrap-around.
-const MOST_RECORDS: u32 = (ITEMS_PER_CALL / EVENTS_PER_RECORD) as u32 + 1;
+/// Records sent of one look, at most: 32,768 entries, and one record more for the wrap-around.
+const MOST_RECORDS: u32 = 257;
 
-/// Who is looking. Each program has scratch memory of its own: a kernel with preemptible
-/// tracepoints may run the other one in between, but never the same one twice on a CPU.
+/// When a program looks. Each program has scratch memory of its own: a kernel with preemptible
+/// probes may run another one in between, but never the same one twice on a CPU.
 #[derive(Clone, Copy)]
 pub enum Moment {
-    /// sys_enter
+    /// The call is entered.
     Enter = 0,
-    /// sys_exit
+    /// The call is left.
     Exit = 1,
 }
 
 /// A context that was just created: its ring is empty.
 #[inline(always)]
 pub fn created(thread: &Thread, handle: u64) {
-    remember(ContextKey { space: thread.space, handle }, Context { nr: 0, tail: 0 });
+    if setting!(exact_completions) == 0 {
+        remember(ContextKey { space: thread.space, handle }, Context { nr: 0, tail: 0 });
+    }
 }
 
 /// A context that is gone.
 #[inline(always)]
 pub fn destroyed(thread: &Thread, handle: u64) {
-    let _ = CONTEXTS.remove(&ContextKey { space: thread.space, handle });
+    if setting!(exact_completions) == 0 {
+        let _ = CONTEXTS.remove(&ContextKey { space: thread.space, handle });
+    }
 }
 
-/// Looks at the ring and sends the entries that are new.
+/// Looks at the ring and, unless a probe tells of completions, sends the entries that are new.
 #[inline(always)]
-pub fn sample(thread: &mut Thread, handle: u64, moment: Moment, time: u64) -> RingSample {
-    look(thread, handle, moment, time).unwrap_or(RingSample::UNREAD)
+pub fn sample(
+    thread: &mut Thread,
+    handle: u64,
+    moment: Moment,
+    syscall: Syscall,
+    abi: Abi,
+    time: u64,
+) -> RingSample {
+    let slot = moment as u32 + 2 * (syscall as u32 - 1 + 7 * abi as u32);
+    let sample = if setting!(exact_completions) == 0 {
+        look(thread, handle, slot, time)
+    } else {
+        glance(handle)
+    };
+    sample.unwrap_or(RingSample::UNREAD)
+}
+
+/// Head and tail, and nothing else.
+#[inline(always)]
+fn glance(handle: u64) -> Option<RingSample> {
+    let nr = (user::read::<u64>(handle)? >> 32) as u32;
+    let both: u64 = user::read(handle.wrapping_add(8))?;
+    let (head, tail) = (both as u32, (both >> 32) as u32);
+    Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
 
 #[inline(always)]
-fn look(thread: &mut Thread, handle: u64, moment: Moment, time: u64) -> Option<RingSample> {
+fn look(thread: &mut Thread, handle: u64, slot: u32, time: u64) -> Option<RingSample> {
     let both: u64 = user::read(handle.wrapping_add(8))?;
     let (head, tail) = (both as u32, (both >> 32) as u32);
     let key = ContextKey { space: thread.space, handle };
@@ -73,30 +99,41 @@ fn look(thread: &mut Thread, handle: u64, moment: Moment, time: u64) -> Option<R
             // SAFETY: a map value; threads that share the context may race, and then both send
             // the same entries: the reader knows their positions.
             let context = unsafe { &mut *context };
-            if context.nr == 0 {
-                context.nr = size(handle)?;
-            }
             let last = context.tail;
+            if context.nr == 0 {
+                context.nr = introduce(thread, handle, last, time)?;
+            }
             context.tail = tail;
             (context.nr, last)
         }
         None => {
-            let nr = size(handle)?;
+            let nr = introduce(thread, handle, tail, time)?;
             remember(key, Context { nr, tail });
             (nr, tail)
         }
     };
     // The program can write anything into its ring.
     if tail < nr && last < nr && tail != last {
-        send(thread, handle, moment, time, Span { nr, first: last, tail });
+        send(thread, handle, slot, time, Span { nr, first: last, tail });
     }
     Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
 
+/// Tells of a context's ring at the first look at it, and gives its size.
 #[inline(always)]
-fn size(handle: u64) -> Option<u32> {
-    let header: RingHeader = user::read(handle)?;
-    (header.magic == RingHeader::MAGIC && header.nr != 0).then_some(header.nr)
+fn introduce(thread: &mut Thread, handle: u64, tail: u32, time: u64) -> Option<u32> {
+    let ring: RingHeader = user::read(handle)?;
+    if ring.magic != RingHeader::MAGIC || ring.nr == 0 {
+        return None;
+    }
+    let header = records::header(thread, Kind::ContextSeen, 0, time);
+    records::emit(|record: *mut ContextSeen| {
+        // SAFETY: room in the ring buffer.
+        unsafe {
+            *record = ContextSeen { header, handle, id: ring.id, nr: ring.nr, tail, reserved: 0 };
+        }
+    });
+    Some(ring.nr)
 }
 
 #[inline(always)]
@@ -115,8 +152,8 @@ struct Span {
 }
 
 #[inline(always)]
-fn send(thread: &mut Thread, handle: u64, moment: Moment, time: u64, span: Span) {
-    let Some(scratch) = RING_SCRATCH.get_ptr_mut(moment as u32) else {
+fn send(thread: &mut Thread, handle: u64, slot: u32, time: u64, span: Span) {
+    let Some(scratch) = RING_SCRATCH.get_ptr_mut(slot) else {
         return;
     };
     // SAFETY: scratch memory of this CPU and program.
@@ -124,20 +161,28 @@ fn send(thread: &mut Thread, handle: u64, moment: Moment, time: u64, span: Span)
     ring.handle = handle;
     *rest = span;
     ring.header = records::first_header(thread, Kind::Ring, 0, time);
+    send_records(slot);
+    thread.seq = ring.header.seq;
+}
+
+/// Sends all the entries in `rest`. See [`records`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_records(slot: u32) -> u32 {
     for left in (0..MOST_RECORDS).rev() {
-        if send_entries(moment as u32, left) == 0 {
+        if send_entries(slot, left) == 0 {
             break;
         }
     }
-    thread.seq = ring.header.seq;
+    0
 }
 
 /// Sends one record of the entries in `rest` and takes them out of it; 0 when none is left.
 /// `records_left`: how many records may follow. See [`records`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn send_entries(moment: u32, records_left: u32) -> u32 {
-    let Some(scratch) = RING_SCRATCH.get_ptr_mut(moment & 1) else {
+pub extern "C" fn send_entries(slot: u32, records_left: u32) -> u32 {
+    let Some(scratch) = RING_SCRATCH.get_ptr_mut(slot) else {
         return 0;
     };
     // SAFETY: scratch memory of this CPU and program.

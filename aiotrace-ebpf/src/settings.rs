@@ -9,6 +9,8 @@ pub static SETTINGS: Settings = Settings {
     target: target::LISTED,
     follow: 0,
     pid_namespace: 0,
+    exact_completions: 0,
+    registers_on_stack: 0,
     reserved: 0,
     offsets: OFFSETS,
 };
@@ -36,6 +38,16 @@ const OFFSETS: Offsets = Offsets {
     upid_ns: 0,
     pid_namespace_inum: 0,
     binprm_filename: 0,
+    task_flags: 0,
+    task_stack: 0,
+    pt_regs_size: 0,
+    kioctx_user_id: 0,
+    kioctx_dead: 0,
+    kioctx_aio_ring_file: 0,
+    aio_kiocb_ki_ctx: 0,
+    aio_kiocb_ki_res: 0,
+    vm_area_struct_vm_start: 0,
+    vm_area_struct_vm_file: 0,
 };
 
 /// Reads one field. Volatile, because the loader changes the value behind the compiler's back.

@@ -4,9 +4,7 @@
 
 use aiotrace_common::settings::target;
 use aya_ebpf::{
-    helpers::generated::bpf_get_current_ancestor_cgroup_id,
-    macros::map,
-    maps::{Array, HashMap},
+    helpers::generated::bpf_get_current_ancestor_cgroup_id, macros::map, maps::HashMap,
 };
 
 use crate::settings::setting;
@@ -14,16 +12,6 @@ use crate::settings::setting;
 /// Bounded: 16,384 processes.
 #[map]
 static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(16_384, 0);
-
-/// See [`aiotrace_common::names::ARMED`].
-#[map]
-static ARMED: Array<u32> = Array::with_max_entries(1, 0);
-
-/// Whether all programs are attached.
-#[inline(always)]
-pub fn are_armed() -> bool {
-    ARMED.get(0).is_some_and(|armed| *armed != 0)
-}
 
 /// Whether calls of this process, which is the running one, are recorded.
 #[inline(always)]

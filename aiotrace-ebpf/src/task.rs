@@ -1,16 +1,15 @@
 //! Reads of the kernel's `task_struct`, at the offsets the loader took from BTF.
 
-use aiotrace_common::settings::ABSENT;
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_get_current_task, bpf_probe_read_kernel, generated,
-};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
 
-use crate::settings::setting;
+use crate::{kernel::read, settings::setting};
 
 /// `TS_COMPAT` of arch/x86/include/asm/thread_info.h: a 32-bit system call is being served.
 const TS_COMPAT: u32 = 2;
 /// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
 const SIGNAL_GROUP_EXIT: u32 = 4;
+/// `PF_EXITING` of include/linux/sched.h.
+const PF_EXITING: u32 = 4;
 /// `MAX_PID_NS_LEVEL` of include/linux/pid_namespace.h.
 const MAX_PID_NS_LEVEL: u32 = 32;
 /// `SECCOMP_MODE_FILTER`
@@ -103,6 +102,18 @@ impl Task {
         read(self.0, setting!(offsets.task_comm)).unwrap_or_default()
     }
 
+    /// Where its kernel stack begins.
+    #[inline(always)]
+    pub fn stack(self) -> *const u8 {
+        read(self.0, setting!(offsets.task_stack)).unwrap_or(core::ptr::null())
+    }
+
+    /// Whether it is on its way out.
+    #[inline(always)]
+    pub fn is_exiting(self) -> bool {
+        read::<u32>(self.0, setting!(offsets.task_flags)).unwrap_or(0) & PF_EXITING != 0
+    }
+
     /// Whether a seccomp filter is in force.
     #[inline(always)]
     pub fn has_seccomp_filter(self) -> bool {
@@ -183,14 +194,4 @@ pub fn read_exec_path(binprm: *const u8, to: &mut [u8]) {
             )
         };
     }
-}
-
-/// The member at `offset` of the structure at `base`, unless this kernel has no such member.
-#[inline(always)]
-fn read<T>(base: *const u8, offset: u32) -> Option<T> {
-    if offset == ABSENT {
-        return None;
-    }
-    // SAFETY: the helper checks the address.
-    unsafe { bpf_probe_read_kernel(base.wrapping_add(offset as usize).cast::<T>()) }.ok()
 }

@@ -1,13 +1,16 @@
 //! One slot per thread that has made an AIO call: made at the first call, used by every later
 //! one, removed at exec and exit. Never an insert and a delete per call.
 
-use aiotrace_common::record::{Lost, Thread};
+use aiotrace_common::{
+    abi::Abi,
+    record::{Lost, Thread},
+};
 use aya_ebpf::{macros::map, maps::HashMap};
 
 use crate::{
     probes::lifetime,
     settings::setting,
-    targets,
+    switches, targets,
     task::{KernelIds, Task, current_kernel_ids},
 };
 
@@ -29,11 +32,13 @@ static EMPTY: Thread = Thread {
     tid: 0,
     timeout_memory: 0,
     unread: 0,
+    abi: 0,
+    left: 0,
 };
 
 /// The slot of the running thread and whether it is new, or `None` if it is not traced.
 #[inline(always)]
-pub fn current(time: u64) -> Result<Option<(*mut Thread, bool)>, Lost> {
+pub fn current(abi: Abi, time: u64) -> Result<Option<(*mut Thread, bool)>, Lost> {
     let kernel = current_kernel_ids();
     if let Some(thread) = THREADS.get_ptr_mut(&kernel.tid) {
         return Ok(Some((thread, false)));
@@ -42,18 +47,18 @@ pub fn current(time: u64) -> Result<Option<(*mut Thread, bool)>, Lost> {
     if setting!(pid_namespace) == 0 && !targets::contain(kernel.pid) {
         return Ok(None);
     }
-    Ok(begin(kernel, time)?.map(|thread| (thread, true)))
+    Ok(begin(kernel, abi, time)?.map(|thread| (thread, true)))
 }
 
 /// Makes the slot and tells the program who the thread is.
 #[inline(always)]
-fn begin(kernel: KernelIds, time: u64) -> Result<Option<*mut Thread>, Lost> {
-    if !targets::are_armed() {
+fn begin(kernel: KernelIds, abi: Abi, time: u64) -> Result<Option<*mut Thread>, Lost> {
+    if !switches::are_armed() {
         return Ok(None);
     }
     let task = Task::current();
-    if task.in_compat_syscall() {
-        // A 32-bit call that happens to have the number of an AIO call.
+    if task.in_compat_syscall() != abi.is_32_bit() {
+        // A call of the other table that happens to have the number of an AIO call.
         return Ok(None);
     }
     let Some(ids) = task.ids(kernel) else {

@@ -1,7 +1,10 @@
 //! Reads of the traced program's memory. They cannot sleep, so memory that is not there at this
 //! moment (not paged in, or not mapped) is an answer, not an error.
 
-use aiotrace_common::record::Memory;
+use aiotrace_common::{
+    abi::{Abi, Timespec},
+    record::Memory,
+};
 use aya_ebpf::helpers::{bpf_probe_read_user, generated};
 
 /// The value at `address`, if it is there.
@@ -50,6 +53,36 @@ pub fn read_marked<T>(to: &mut T, mark: &mut Memory, address: u64, how: Memory) 
     // SAFETY: 0 is Unread, and the mask leaves either that or `how`.
     unsafe { core::ptr::from_mut(mark).cast::<u32>().write(how as u32 & !failed) };
     failed
+}
+
+/// A pointer of the program: of four bytes or of eight, as [`read_or_fail`].
+#[inline(always)]
+pub fn read_pointer(to: &mut u64, address: u64, abi: Abi) -> u32 {
+    if !abi.is_32_bit() {
+        return read_or_fail(to, address);
+    }
+    let mut narrow = 0u32;
+    let failed = read_or_fail(&mut narrow, address);
+    *to = u64::from(narrow);
+    failed
+}
+
+/// A timeout, as [`read_or_fail`].
+#[inline(always)]
+pub fn read_timespec(to: &mut Timespec, address: u64, abi: Abi) -> u32 {
+    if !matches!(abi, Abi::I386) {
+        return read_or_fail(to, address);
+    }
+    let mut narrow = [0i32; 2];
+    let failed = read_or_fail(&mut narrow, address);
+    *to = Timespec { sec: i64::from(narrow[0]), nsec: i64::from(narrow[1]) };
+    failed
+}
+
+/// `how`, unless the read failed.
+#[inline(always)]
+pub fn mark(failed: u32, how: Memory) -> Memory {
+    if failed == 0 { how } else { Memory::Unread }
 }
 
 /// The value of a variable in a map, as one of which the verifier knows nothing. Loops keep their

@@ -23,6 +23,14 @@ pub enum Body {
     Call(Call),
     /// A call has not returned, or never will.
     Unfinished(Unfinished),
+    /// A request completed.
+    Completion(Completion),
+    /// io_submit refused an iocb. Stands before its call.
+    Refused(Refused),
+    /// A context ended.
+    ContextGone(Gone),
+    /// A context has another handle.
+    ContextMoved(Moved),
     /// A process changed.
     Process(Process),
     /// This many records of this thread never reached us; what they would have said is unknown.
@@ -68,8 +76,8 @@ pub struct Call {
     pub ring: Option<Ring>,
     /// io_submit: the ring when the call was entered.
     pub ring_before: Option<Ring>,
-    /// Completions that are new in the ring since the last look at it.
-    pub new_in_ring: Vec<RingEntries>,
+    /// The call came through the 32-bit entry.
+    pub compat: bool,
 }
 
 /// A call that has not returned.
@@ -216,19 +224,60 @@ impl Ring {
     }
 }
 
-/// Entries that appeared in a ring.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RingEntries {
+/// A request completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completion {
     /// The context.
     pub ctx: Handle,
-    /// Position of the first.
-    pub first: u32,
-    /// How many, also if they could not be read.
-    pub count: u32,
-    /// How many after these were not recorded.
-    pub beyond: u32,
-    /// The entries, if they could be read.
-    pub list: Option<Vec<IoEvent>>,
+    /// The entry in its ring; `None` if it could not be read.
+    pub event: Option<IoEvent>,
+    /// `None`: it happened at the event's time. Else it happened before that time, and after this one
+    /// (0 if that is not known).
+    pub since: Option<u64>,
+}
+
+/// io_submit refused an iocb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// The context.
+    pub ctx: Handle,
+    /// Which of the call's iocbs, from 0.
+    pub index: u64,
+    /// Its address, if that is known.
+    pub iocb: Option<Address>,
+    /// The negative errno.
+    pub ret: i64,
+}
+
+/// How a context ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum How {
+    /// io_destroy
+    Destroy,
+    /// The process exited.
+    Exit,
+    /// It ran a new program.
+    Exec,
+}
+
+/// A context ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Gone {
+    /// The context.
+    pub ctx: Handle,
+    /// How.
+    pub how: How,
+    /// Requests accepted and not completed, if all of them were seen.
+    pub in_flight: Option<u64>,
+}
+
+/// A ring was moved with mremap(2), so the context has another handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// The handle until then.
+    pub from: Handle,
+    /// The handle from then on.
+    pub to: Handle,
 }
 
 /// A process changed.

@@ -6,6 +6,8 @@ use std::{
     path::Path,
 };
 
+use aiotrace_common::abi::from_i386;
+
 use crate::event::Syscall;
 
 /// A process to be traced.
@@ -19,8 +21,6 @@ pub struct Opened {
     pub name: Vec<u8>,
     /// When it started, nanoseconds of CLOCK_BOOTTIME, to 10 ms.
     pub started: Option<u64>,
-    /// It runs a 32-bit program.
-    pub is_32_bit: bool,
 }
 
 /// Why a process cannot be traced.
@@ -59,12 +59,20 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
     }
     let mut name = fs::read(format!("/proc/{pid}/comm")).map_err(fail)?;
     name.pop_if(|last| *last == b'\n');
-    let is_32_bit = is_32_bit(Path::new(&format!("/proc/{pid}/exe")));
-    Ok(Opened { pid, pidfd, name, started: started(&stat), is_32_bit })
+    Ok(Opened { pid, pidfd, name, started: started(&stat) })
+}
+
+/// Whether a seccomp filter is in force in any thread of a process.
+pub fn has_seccomp_filter(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| fs::read(task.path().join("status")).ok()).any(|status| {
+        // SECCOMP_MODE_FILTER
+        status_field(&status, "Seccomp") == Some("2")
+    })
 }
 
 /// Whether the program is a 32-bit one, as far as that can be read.
-pub fn is_32_bit(exe: &Path) -> bool {
+fn is_32_bit(exe: &Path) -> bool {
     use io::Read as _;
     let mut head = [0; 5];
     let read = fs::File::open(exe).and_then(|mut file| file.read_exact(&mut head));
@@ -137,21 +145,23 @@ pub fn blocked_calls(pid: u32) -> Vec<Blocked> {
     let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
         return Vec::new();
     };
+    let is_32_bit = is_32_bit(Path::new(&format!("/proc/{pid}/exe")));
     tasks
         .filter_map(|entry| {
             let entry = entry.ok()?;
             let tid = entry.file_name().to_str()?.parse().ok()?;
-            let (syscall, args) =
-                parse_syscall(&fs::read_to_string(entry.path().join("syscall")).ok()?)?;
+            let text = fs::read_to_string(entry.path().join("syscall")).ok()?;
+            let (syscall, args) = parse_syscall(&text, is_32_bit)?;
             Some(Blocked { tid, syscall, args })
         })
         .collect()
 }
 
 /// `NR 0xARG0 ... 0xARG5 0xSP 0xPC`, or `running`, or `-1 0xSP 0xPC`.
-fn parse_syscall(text: &str) -> Option<(Syscall, [u64; 6])> {
+fn parse_syscall(text: &str, is_32_bit: bool) -> Option<(Syscall, [u64; 6])> {
     let mut words = text.split_whitespace();
-    let syscall = Syscall::from_x86_64(words.next()?.parse().ok()?)?;
+    let number = words.next()?.parse().ok()?;
+    let syscall = if is_32_bit { from_i386(number)?.0 } else { Syscall::from_x86_64(number)? };
     let mut args = [0; 6];
     for arg in &mut args {
         *arg = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
@@ -187,11 +197,14 @@ mod tests {
     fn a_blocked_call_is_read_with_its_arguments() {
         let text = "208 0x7f00 0x1 0x20 0xbeef 0x0 0x6 0x7ffd 0x7f11\n";
         let args = [0x7f00, 1, 0x20, 0xbeef, 0, 6];
-        assert_eq!(parse_syscall(text), Some((Syscall::Getevents, args)));
+        assert_eq!(parse_syscall(text, false), Some((Syscall::Getevents, args)));
         for other in ["running\n", "-1 0x7ffd 0x7f11\n", "0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n", ""]
         {
-            assert_eq!(parse_syscall(other), None, "{other}");
+            assert_eq!(parse_syscall(other, false), None, "{other}");
         }
+        let in_32_bit = "247 0xf700 0x1 0x20 0xbeef 0x0 0x6 0xffd 0xf11\n";
+        let args = [0xf700, 1, 0x20, 0xbeef, 0, 6];
+        assert_eq!(parse_syscall(in_32_bit, true), Some((Syscall::Getevents, args)));
     }
 
     #[test]

@@ -24,6 +24,9 @@ fn every_example_in_json_md_is_of_the_format() {
         events.insert(value["event"].as_str().unwrap().to_owned());
     }
     let all = [
+        "completion",
+        "context_gone",
+        "context_moved",
         "io_cancel",
         "io_destroy",
         "io_getevents",
@@ -32,6 +35,7 @@ fn every_example_in_json_md_is_of_the_format() {
         "io_submit",
         "lost",
         "process",
+        "refused",
         "report",
         "start",
         "unfinished",

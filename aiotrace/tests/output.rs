@@ -10,8 +10,8 @@ use std::{
 
 use aiotrace::{
     event::{
-        Address, Args, Body, Call, Change, Entry, Event, ExitStatus, Handle, IoEvent, Iocb,
-        Process, Ring, RingEntries, Sigset, Syscall, Timespec, Unfinished, Why,
+        Address, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone, Handle, How,
+        IoEvent, Iocb, Moved, Process, Refused, Ring, Sigset, Syscall, Timespec, Unfinished, Why,
     },
     output::{
         Ended, Output, Start,
@@ -42,7 +42,7 @@ fn call(micros: u64, ret: i64, args: Args) -> Event {
             args,
             ring: Some(Ring { head: 2, tail: 5, nr: 127 }),
             ring_before: None,
-            new_in_ring: Vec::new(),
+            compat: false,
         }),
     )
 }
@@ -108,10 +108,15 @@ fn events() -> Vec<Event> {
     let unread = Iocb { address: Some(Address(0x10)), value: None, read_late: false };
     let mut ring_reaper = submit(95, 1, vec![iocb(|_| ())], 0);
     if let Body::Call(call) = &mut ring_reaper.body {
-        let list = Some(vec![io_event(1, 4096)]);
         call.ring_before = Some(Ring { head: 2, tail: 2, nr: 127 });
-        call.new_in_ring = vec![RingEntries { ctx: CTX, first: 2, count: 1, beyond: 0, list }];
+        call.compat = true;
     }
+    let completion = |event: Option<IoEvent>, since: Option<u64>| {
+        at(94, Body::Completion(Completion { ctx: CTX, event, since }))
+    };
+    let gone = |how: How, in_flight: Option<u64>| {
+        at(103, Body::ContextGone(Gone { ctx: CTX, how, in_flight }))
+    };
     let mut denied = submit(96, -1, vec![iocb(|_| ())], 0);
     if let Body::Call(call) = &mut denied.body {
         (call.entered, call.entry) = (None, Entry::Denied);
@@ -163,6 +168,18 @@ fn events() -> Vec<Event> {
             },
         ),
         call(90, 0, Args::Destroy { ctx: CTX }),
+        completion(Some(io_event(1, 4096)), None),
+        completion(Some(io_event(2, -5)), Some(1_000_040_000)),
+        completion(None, Some(0)),
+        at(
+            94,
+            Body::Refused(Refused {
+                ctx: CTX,
+                index: 1,
+                iocb: Some(Address(0x55d0_c8e4)),
+                ret: -9,
+            }),
+        ),
         ring_reaper,
         denied,
         threaded,
@@ -178,6 +195,10 @@ fn events() -> Vec<Event> {
         at(100, process(Change::Fork { child: 4720, followed: true })),
         at(101, process(Change::Exec { path: b"/bin/\xff\"quoted\"".to_vec() })),
         at(102, process(Change::Exit { status: ExitStatus::Signal(9) })),
+        gone(How::Destroy, Some(0)),
+        gone(How::Exit, Some(1)),
+        gone(How::Exec, None),
+        at(104, Body::ContextMoved(Moved { from: CTX, to: Handle(0x7f00_0000_0000) })),
     ]
 }
 
@@ -202,7 +223,7 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
     let shared = Shared::default();
     let mut output = make(shared.clone());
     let clock = Clock { start: 1_000_000_000, to_wall: 1_700_000_000_000_000_000 };
-    output.start(&Start { clock, probes: "syscall", lacks: &["exact times"] }).unwrap();
+    output.start(&Start { clock, probes: "syscall", lacks: vec!["exact times"] }).unwrap();
     for event in events() {
         output.event(&event).unwrap();
     }

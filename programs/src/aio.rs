@@ -10,7 +10,11 @@ const IO_PGETEVENTS: i64 = 333;
 
 pub const PREAD: u16 = 0;
 pub const PWRITE: u16 = 1;
+pub const FSYNC: u16 = 2;
+pub const FDSYNC: u16 = 3;
 pub const POLL: u16 = 5;
+pub const PREADV: u16 = 7;
+pub const PWRITEV: u16 = 8;
 
 /// `struct iocb`
 #[derive(Clone, Copy, Default)]

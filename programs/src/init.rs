@@ -12,9 +12,14 @@ pub fn is_us() -> bool {
 
 /// What it does. Never returns.
 pub fn run() -> ! {
-    for (kind, at) in
-        [(c"proc", c"/proc"), (c"sysfs", c"/sys"), (c"devtmpfs", c"/dev"), (c"tmpfs", c"/tmp")]
-    {
+    for (kind, at) in [
+        (c"proc", c"/proc"),
+        (c"sysfs", c"/sys"),
+        (c"devtmpfs", c"/dev"),
+        (c"tmpfs", c"/tmp"),
+        (c"tracefs", c"/sys/kernel/tracing"),
+        (c"securityfs", c"/sys/kernel/security"),
+    ] {
         mount(kind, at);
     }
     // Our output goes to the console, wherever the kernel left it.
@@ -27,7 +32,11 @@ pub fn run() -> ! {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     crate::say(&format!("guest | {}", release.trim()));
     let _ = Command::new("/bin/aiotrace").arg("doctor").status();
-    crate::suite::run(Path::new("/bin/aiotrace"));
+    // The kernel gives what it does not know itself to its init: aiotrace_probes=syscall,kprobe
+    let wanted = std::env::var("aiotrace_probes").unwrap_or_default();
+    for probes in wanted.split(',').filter(|it| !it.is_empty()) {
+        crate::suite::run(Path::new("/bin/aiotrace"), probes);
+    }
     // SAFETY: ends the machine.
     unsafe {
         libc::sync();

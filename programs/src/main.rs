@@ -6,6 +6,7 @@
 
 mod aio;
 mod basic;
+mod contexts;
 mod errnos;
 mod init;
 mod libaio;
@@ -53,10 +54,23 @@ fn main() {
         "reuse" => threads::reuse(number(1000)),
         "reap-ring" => reaping::from_the_ring(number(500)),
         "blocked" => reaping::blocked(number(2000)),
+        "blocked-on-stdin" => reaping::blocked_on_stdin(),
         "fork" => processes::fork_many(number(200)),
         "exec" => processes::exec(),
         "seccomp" => processes::seccomp(),
-        "suite" => suite::run(std::path::Path::new(&argument.expect("the path of aiotrace"))),
+        "suite" => {
+            suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), "syscall");
+        }
+        "each" => suite::each(),
+        "completions" => contexts::completions(),
+        "short" => contexts::short(),
+        "destroy-in-flight" => contexts::destroy_in_flight(),
+        "exit-in-flight" => contexts::exit_in_flight(),
+        "exec-in-flight" => contexts::exec_in_flight(),
+        "unmap-ring" => contexts::unmap_ring(),
+        "move-ring" => contexts::move_ring(),
+        "forked-handle" => contexts::forked_handle(),
+        "vfork" => contexts::vfork(),
         "compat" => processes::compat(),
         "exit-status" => processes::exit_with(number(0)),
         _ => {

@@ -42,3 +42,12 @@ pub fn blocked(millis: u64) {
     let ret = aio::getevents(ctx, 1, &mut events, Some(Timespec::millis(millis as i64)));
     crate::say(&format!("{ret} {}", start.elapsed().as_millis()));
 }
+
+/// Waits until something can be read from the standard input, in io_getevents.
+pub fn blocked_on_stdin() {
+    let ctx = aio::setup(2);
+    assert_eq!(aio::submit(ctx, &mut [aio::poll(0, 9)]), 1, "io_submit");
+    let mut events = [IoEvent::default()];
+    assert_eq!(aio::getevents(ctx, 1, &mut events, None), 1, "io_getevents");
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}

@@ -1,9 +1,14 @@
-//! All tiny programs under aiotrace, one line of result for each. The same suite runs natively and
-//! as the only process of a virtual machine; the lines must be equal.
+//! All tiny programs under one aiotrace, one line of result for each. The same suite runs natively and
+//! as the only process of a virtual machine; the lines must be equal, whatever probes are used.
 
-use std::{collections::BTreeMap, path::Path, process::Command};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::Path,
+    process::Command,
+};
 
-const PROGRAMS: [&str; 14] = [
+const PROGRAMS: [&str; 24] = [
     "submit 1",
     "submit 65",
     "submit 5000",
@@ -18,54 +23,232 @@ const PROGRAMS: [&str; 14] = [
     "exec",
     "seccomp",
     "compat",
+    "completions",
+    "short",
+    "destroy-in-flight",
+    "exit-in-flight",
+    "exec-in-flight",
+    "unmap-ring",
+    "move-ring",
+    "forked-handle",
+    "vfork",
+    "32-bit",
 ];
 
-/// Runs it with this aiotrace.
-pub fn run(aiotrace: &Path) {
-    let us = std::env::current_exe().expect("our path");
-    let file = std::env::temp_dir().join(format!("suite-{}.json", std::process::id()));
-    for program in PROGRAMS {
-        let output = Command::new(aiotrace)
-            .args(["run", "-f", "--format", "json", "-o"])
-            .arg(&file)
-            .arg("--")
-            .arg(&us)
-            .args(program.split(' '))
-            .output()
-            .expect("aiotrace can be started");
-        let text = std::fs::read_to_string(&file).unwrap_or_default();
-        let status = output.status;
-        crate::say(&format!("suite | {program} | {status} | {}", tally(&text)));
-        if !status.success() {
-            crate::say(&String::from_utf8_lossy(&output.stderr));
-        }
-    }
-    let _ = std::fs::remove_file(&file);
-    crate::say("suite | end");
+/// Programs whose threads do the same in each run.
+fn is_deterministic(program: &str) -> bool {
+    !program.starts_with("reuse") && program != "errnos"
 }
 
-/// How often each call had each errno, and what was lost.
-fn tally(json: &str) -> String {
-    let mut calls: BTreeMap<(&str, &str), u64> = BTreeMap::new();
-    let mut lost = "no report";
-    for line in json.lines() {
-        let event = value(line, "event").unwrap_or_default();
-        if event.starts_with("io_") {
-            let errno = value(line, "errno").unwrap_or_default();
-            *calls.entry((event, errno)).or_default() += 1;
-        } else if event == "report" {
-            lost = value(line, "lost_by_cause").unwrap_or_default();
+/// Runs each program, one after the other, and says how it ended.
+pub fn each() {
+    let us = std::env::current_exe().expect("our path");
+    for program in PROGRAMS {
+        let mut words = program.split(' ');
+        let mut command = match program {
+            // A program of its own, beside us.
+            "32-bit" => Command::new(us.with_file_name("aio-programs-32")),
+            _ => {
+                let mut command = Command::new(&us);
+                command.args(words.by_ref());
+                command
+            }
+        };
+        let status = command.status().map_or_else(|error| error.to_string(), |it| it.to_string());
+        crate::say(&format!("{program} | {status}"));
+    }
+}
+
+/// Runs all under this aiotrace and this probe set.
+pub fn run(aiotrace: &Path, probes: &str) {
+    let us = std::env::current_exe().expect("our path");
+    let start = std::time::Instant::now();
+    let file = std::env::temp_dir().join(format!("suite-{}.json", std::process::id()));
+    let output = Command::new(aiotrace)
+        .args(["run", "-f", "--probes", probes, "--denied", "--format", "json", "-o"])
+        .arg(&file)
+        .arg("--")
+        .args([us.as_os_str(), "each".as_ref()])
+        .output()
+        .expect("aiotrace can be started");
+    let json = std::fs::read_to_string(&file).unwrap_or_default();
+    let _ = std::fs::remove_file(&file);
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let ended = stdout.lines().filter_map(|line| line.split_once(" | "));
+    for ((program, status), tally) in ended.zip(Tally::of_each(&json)) {
+        let (facts, refused) = tally.text(is_deterministic(program));
+        crate::say(&format!("suite {probes} | {program} | {status} | {facts}"));
+        crate::say(&format!("refused {probes} | {program} | {refused}"));
+    }
+    let (attached, json_of_attach) = attach(aiotrace, probes, &file);
+    crate::say(&format!("suite {probes} | attach | {attached}"));
+    crate::say(&format!("suite {probes} | end | {}", lost(&json)));
+    if !output.status.success() || json.is_empty() {
+        crate::say(&String::from_utf8_lossy(&output.stderr));
+    }
+    crate::say(&json_of_attach);
+    crate::say(&format!("{probes}: {:.1} s", start.elapsed().as_secs_f64()));
+}
+
+/// Attaches to a thread that is blocked in io_getevents, and lets it go on: its return must be seen,
+/// though it came in where no probe was. Gives the result, and what was written if it is wrong.
+fn attach(aiotrace: &Path, probes: &str, file: &Path) -> (String, String) {
+    use std::{io::Write as _, process::Stdio};
+    let us = std::env::current_exe().expect("our path");
+    let mut program = Command::new(us)
+        .arg("blocked-on-stdin")
+        .stdin(Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    let is_blocked = || {
+        let call = std::fs::read_to_string(format!("/proc/{}/syscall", program.id()));
+        call.is_ok_and(|it| it.starts_with(&format!("{} ", libc::SYS_io_getevents)))
+    };
+    while !is_blocked() {
+        std::thread::yield_now();
+    }
+    let mut tracer = Command::new(aiotrace)
+        .args(["attach", "--probes", probes, "--format", "json", "-o"])
+        .arg(file)
+        .args(["-p", &program.id().to_string()])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("aiotrace can be started");
+    // The first line is written when the probes are attached.
+    while !std::fs::read_to_string(file).is_ok_and(|it| it.contains("blocked_at_attach")) {
+        if tracer.try_wait().expect("aiotrace's status").is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let mut stdin = program.stdin.take().expect("its input");
+    stdin.write_all(b"x").expect("its input");
+    let ended = program.wait().expect("its status");
+    let _ = tracer.wait();
+    let json = std::fs::read_to_string(file).unwrap_or_default();
+    let _ = std::fs::remove_file(file);
+    let calls =
+        json.lines().filter(|line| value(line, "event").is_some_and(|it| it.starts_with("io_")));
+    let calls: Vec<String> = calls
+        .map(|line| {
+            let field = |name: &str| value(line, name).unwrap_or("null").to_owned();
+            format!("{} {} {}", field("event"), field("ret"), field("entry"))
+        })
+        .collect();
+    let calls = calls.join(", ");
+    let is_right = calls == "io_getevents 1 before_attach, io_destroy 0 seen";
+    (format!("{ended} | {calls} | {}", lost(&json)), if is_right { String::new() } else { json })
+}
+
+/// What was told of one program.
+#[derive(Default)]
+struct Tally {
+    counts: BTreeMap<String, u64>,
+    refused: BTreeMap<String, u64>,
+    /// Of each thread: what it did, in order.
+    threads: BTreeMap<u64, DefaultHasher>,
+    /// Contexts that ended, by process and handle. What completes in them after that is discarded, and
+    /// only a probe inside of the kernel sees it.
+    gone: BTreeSet<(String, String)>,
+}
+
+impl Tally {
+    /// One for each child of the first process: its own events, and those of its descendants.
+    fn of_each(json: &str) -> Vec<Self> {
+        let number = |line: &str, field: &str| value(line, field)?.parse::<u64>().ok();
+        let mut tallies: Vec<Self> = Vec::new();
+        let mut program_of: HashMap<u64, usize> = HashMap::new();
+        let mut first = None;
+        for line in json.lines() {
+            let (Some(event), Some(pid)) = (value(line, "event"), number(line, "pid")) else {
+                continue;
+            };
+            let first = *first.get_or_insert(pid);
+            if event == "process" {
+                if let Some(child) = number(line, "child") {
+                    let index = program_of.get(&pid).copied();
+                    if pid == first {
+                        tallies.push(Self::default());
+                    }
+                    program_of.insert(child, index.unwrap_or(tallies.len() - 1));
+                }
+            } else if let Some(tally) = program_of.get(&pid).map(|index| &mut tallies[*index]) {
+                tally.add(event, line);
+            }
+        }
+        tallies
+    }
+
+    fn add(&mut self, event: &str, line: &str) {
+        let field = |name: &str| value(line, name).unwrap_or("null").to_owned();
+        let errno = field("errno");
+        match event {
+            "refused" => {
+                *self.refused.entry(format!("[{}] {errno}", field("index"))).or_default() += 1;
+            }
+            "completion" if self.gone.contains(&(field("pid"), field("ctx"))) => (),
+            "completion" => {
+                // A read that another one overtakes may have another length; an error is an error.
+                *self.counts.entry(format!("completion {errno}")).or_default() += 1;
+            }
+            "context_gone" => {
+                self.gone.insert((field("pid"), field("ctx")));
+                // How many fit into a ring depends on the processors that took slots of it.
+                let in_flight = match field("in_flight").parse::<u64>() {
+                    Ok(50..) => "many".to_owned(),
+                    _ => field("in_flight"),
+                };
+                let text = format!("gone {} {in_flight}", field("how"));
+                *self.counts.entry(text).or_default() += 1;
+            }
+            "context_moved" => *self.counts.entry("moved".to_owned()).or_default() += 1,
+            _ if event.starts_with("io_") => {
+                *self.counts.entry(format!("{event} {errno}")).or_default() += 1;
+                if event == "io_setup" {
+                    self.gone.remove(&(field("pid"), field("handle")));
+                }
+                let tid = value(line, "tid").and_then(|it| it.parse().ok()).unwrap_or(0);
+                let operations: Vec<&str> =
+                    line.split("\"op\":").skip(1).filter_map(|it| it.split(',').next()).collect();
+                let results: Vec<&str> =
+                    line.split("\"res\":").skip(1).filter_map(|it| it.split(',').next()).collect();
+                (event, field("ret"), field("entry"), operations, results)
+                    .hash(self.threads.entry(tid).or_default());
+            }
+            _ => {
+                *self.counts.entry(event.to_owned()).or_default() += 1;
+            }
         }
     }
+
+    /// All but what only some probes can see, and that.
+    fn text(&self, with_order: bool) -> (String, String) {
+        let list = |counts: &BTreeMap<String, u64>| {
+            let items: Vec<String> =
+                counts.iter().map(|(what, count)| format!("{what} {count}")).collect();
+            items.join(", ")
+        };
+        let order: BTreeSet<u64> = self.threads.values().map(|it| it.finish()).collect();
+        let mut all = DefaultHasher::new();
+        order.hash(&mut all);
+        let order = if with_order { format!("{:016x}", all.finish()) } else { "any".to_owned() };
+        (format!("{} | order {order}", list(&self.counts)), list(&self.refused))
+    }
+}
+
+/// What was lost, by cause.
+fn lost(json: &str) -> String {
+    let report = json.lines().rev().find(|it| value(it, "event") == Some("report"));
+    let Some(lost) = report.and_then(|it| value(it, "lost_by_cause")) else {
+        return "no report".to_owned();
+    };
     let lost: Vec<&str> = lost.split(',').filter(|it| !it.ends_with(":0")).collect();
-    let calls: Vec<String> =
-        calls.iter().map(|((call, errno), count)| format!("{call} {errno} {count}")).collect();
-    format!("{} | lost {}", calls.join(", "), lost.join(" ").replace('"', ""))
+    format!("lost {}", lost.join(" ").replace('"', ""))
 }
 
 /// The value of the first field of this name: a number, a word in quotes, or an object.
 fn value<'a>(line: &'a str, field: &str) -> Option<&'a str> {
     let rest = line.split_once(&format!("\"{field}\":"))?.1;
-    let end = if rest.starts_with('{') { '}' } else { ',' };
+    let end: &[char] = if rest.starts_with('{') { &['}'] } else { &[',', '}'] };
     Some(rest.split(end).next()?.trim_matches(['"', '{']))
 }

@@ -4,6 +4,8 @@
 mod command;
 mod debian;
 mod demo;
+mod kernel;
+mod kernels;
 mod lint;
 mod probes;
 mod release;
@@ -31,6 +33,7 @@ enum Task {
     Test(test::Options),
     Demo(demo::Options),
     Vm(vm::Options),
+    Kernel(kernel::Options),
 }
 
 fn main() -> ExitCode {
@@ -50,6 +53,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(options) => return Ok(test::run(&options)),
         Task::Demo(options) => demo::run(&options)?,
         Task::Vm(options) => vm::run(&options)?,
+        Task::Kernel(options) => kernel::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -53,6 +53,18 @@ impl Toolchain {
         }
     }
 
+    /// A cargo command of this toolchain.
+    pub fn cargo(self, subcommand: &str) -> Command {
+        match self {
+            Self::Own => command::cargo(&[subcommand]),
+            Self::Debian => {
+                let mut cargo = Command::new(Path::new(DEBIAN_BIN).join("cargo"));
+                cargo.arg(subcommand).env("PATH", DEBIAN_BIN);
+                cargo
+            }
+        }
+    }
+
     fn rustc(self) -> PathBuf {
         match self {
             Self::Own => PathBuf::from("rustc"),

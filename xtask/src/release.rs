@@ -1,13 +1,17 @@
 //! The release binaries that the kernel tests and the demonstration run.
 
 use std::{
-    env,
+    env, fs,
     path::{Path, PathBuf},
+    process::Command,
 };
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command::{self, REQUIRE_EBPF, cargo};
+use crate::{
+    command::{self, REQUIRE_EBPF, cargo},
+    probes::Toolchain,
+};
 
 /// Where they are.
 #[derive(Debug)]
@@ -16,22 +20,49 @@ pub struct Binaries {
     pub aiotrace: PathBuf,
     /// The programs to trace.
     pub programs: PathBuf,
+    /// The 32-bit one.
+    pub programs_32: PathBuf,
 }
 
-/// Builds both, with the probes.
+/// Builds them, with the probes.
 pub fn build() -> Result<Binaries> {
     let (key, value) = REQUIRE_EBPF;
     let mut build = cargo(&["build", "--release", "-p", "aio-programs", "-p", "aiotrace"]);
     command::run(build.env(key, value))?;
     let directory = target_directory()?.join("release");
-    let binaries =
-        Binaries { aiotrace: directory.join("aiotrace"), programs: directory.join("aio-programs") };
+    let binaries = Binaries {
+        aiotrace: directory.join("aiotrace"),
+        programs: directory.join("aio-programs"),
+        // The suite looks for it beside the others.
+        programs_32: directory.join("aio-programs-32"),
+    };
+    command::run(&mut build_32())?;
+    let built = target_directory()?.join(TARGET_32).join("release/aio-programs-32");
+    fs::copy(&built, &binaries.programs_32).with_context(|| built.display().to_string())?;
     for path in [&binaries.aiotrace, &binaries.programs] {
         if !path.exists() {
             bail!("{} is not there after the build: start xtask as `cargo xtask`", path.display());
         }
     }
     Ok(binaries)
+}
+
+const TARGET_32: &str = "i686-unknown-linux-gnu";
+
+/// Needs no more than the probes do: the source of `core`, and the linker that comes with rustc. There
+/// is no C library of 32 bits on most machines.
+fn build_32() -> Command {
+    let mut build = Toolchain::find().unwrap_or(Toolchain::Own).cargo("build");
+    build
+        .args(["-p", "aio-programs-32", "--release", "--target", TARGET_32])
+        .args(["-Z", "build-std=core", "-Z", "build-std-features=compiler-builtins-mem"])
+        .env("RUSTC_BOOTSTRAP", "1")
+        .env(
+            "RUSTFLAGS",
+            "-C panic=abort -C linker-flavor=ld.lld -C linker=rust-lld -C link-arg=-static \
+             -C relocation-model=static",
+        );
+    build
 }
 
 /// Where cargo builds.

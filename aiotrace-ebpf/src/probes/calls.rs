@@ -2,30 +2,30 @@
 //! the ring, and hand over to the call's own module.
 
 use aiotrace_common::{
-    abi::Syscall,
+    abi::{Abi, Syscall},
     record::{Lost, Memory, RingSample, Thread, flag},
 };
-use aya_ebpf::{bindings::pt_regs, helpers::bpf_ktime_get_ns};
+use aya_ebpf::helpers::bpf_ktime_get_ns;
 
 use super::{cancel, destroy, getevents, setup, submit};
 use crate::{
     lost,
     records::Left,
     ring::{self, Moment},
-    targets,
+    switches,
     task::{Task, current_kernel_ids},
     threads,
 };
 
-/// An AIO call of the 64-bit ABI is entered.
+/// An AIO call is entered with these arguments.
 #[inline(always)]
-pub fn enter(syscall: Syscall, regs: *const pt_regs) -> Result<(), Lost> {
+pub fn enter(syscall: Syscall, abi: Abi, arguments: impl FnOnce() -> [u64; 6]) -> Result<(), Lost> {
     let time = now();
-    let Some((thread, _)) = threads::current(time)? else {
+    let Some((thread, _)) = threads::current(abi, time)? else {
         return Ok(());
     };
-    if Task::current().in_compat_syscall() {
-        // A 32-bit call that happens to have this number.
+    if Task::current().in_compat_syscall() != abi.is_32_bit() {
+        // A call of the other table that happens to have this number.
         return Ok(());
     }
     // SAFETY: the slot belongs to the running thread.
@@ -34,15 +34,17 @@ pub fn enter(syscall: Syscall, regs: *const pt_regs) -> Result<(), Lost> {
         lost::count(Lost::ExitMissed);
     }
     thread.syscall = syscall as u32;
+    thread.abi = abi as u32;
     thread.entered = time;
-    thread.args = arguments(regs);
+    thread.args = arguments();
     thread.unread = 0;
+    thread.left = 0;
 
     // io_submit and io_destroy change what the ring will show, so it is looked at before them too.
     let sample = match syscall {
         Syscall::Submit | Syscall::Destroy => {
             let handle = thread.args[0];
-            ring::sample(thread, handle, Moment::Enter, time)
+            ring::sample(thread, handle, Moment::Enter, syscall, abi, time)
         }
         _ => RingSample::UNREAD,
     };
@@ -55,67 +57,86 @@ pub fn enter(syscall: Syscall, regs: *const pt_regs) -> Result<(), Lost> {
     Ok(())
 }
 
-/// An AIO call through the 32-bit entry: only counted, and only for traced processes.
+/// What to make of a call that was not seen entered.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Unseen {
+    /// Tell it: it was denied, or began before us.
+    Tell,
+    /// That cannot be: its beginning was missed.
+    Missed,
+}
+
+/// Whether the running thread's call was already seen left, by a trampoline. Asked once for each.
 #[inline(always)]
-pub fn enter_compat() -> Result<(), Lost> {
-    let task = Task::current();
-    if !task.in_compat_syscall() {
-        return Ok(());
+pub fn was_left(abi: Abi) -> bool {
+    let Some(thread) = threads::of(current_kernel_ids().tid) else {
+        return false;
+    };
+    // SAFETY: the slot belongs to the running thread.
+    let thread = unsafe { &mut *thread };
+    let left = thread.left != 0 && thread.abi == abi as u32;
+    if left {
+        thread.left = 0;
     }
-    match task.ids(current_kernel_ids()) {
-        Some(ids) if targets::contain(ids.pid) => Err(Lost::Compat),
-        _ => Ok(()),
-    }
+    left
 }
 
 /// An AIO call is left.
 #[inline(always)]
-pub fn exit(syscall: Syscall, regs: *const pt_regs, ret: i64) -> Result<(), Lost> {
+pub fn exit(
+    syscall: Syscall,
+    abi: Abi,
+    arguments: impl FnOnce() -> [u64; 6],
+    ret: i64,
+    unseen: Unseen,
+) -> Result<(), Lost> {
     let time = now();
-    let Some((thread, new)) = threads::current(time)? else {
+    let Some((thread, new)) = threads::current(abi, time)? else {
         return Ok(());
     };
     // SAFETY: the slot belongs to the running thread.
     let thread = unsafe { &mut *thread };
-    let entered = thread.syscall == syscall as u32;
-    let mut flags = 0;
+    let entered = thread.syscall == syscall as u32 && thread.abi == abi as u32;
+    let mut flags = if abi.is_32_bit() { flag::COMPAT } else { 0 };
     if !entered {
-        if !targets::are_armed() {
+        if !switches::are_armed() {
             // The trace ends: entries are not seen any more.
             return Ok(());
         }
         let task = Task::current();
-        if !new && task.in_compat_syscall() {
+        if !new && task.in_compat_syscall() != abi.is_32_bit() {
             return Ok(());
         }
         if thread.syscall != 0 {
             lost::count(Lost::ExitMissed);
         }
-        flags = flag::NOT_ENTERED;
+        flags |= flag::NOT_ENTERED;
         if task.has_seccomp_filter() {
             flags |= flag::SECCOMP;
         }
         if !new {
             flags |= flag::KNOWN_THREAD;
         }
-        // A filter answers with an errno.
-        let may_be_denied = flags & flag::SECCOMP != 0 && ret < 0;
+        // A filter answers with an errno, and a trampoline is not reached then.
+        let may_be_denied = unseen == Unseen::Tell && flags & flag::SECCOMP != 0 && ret < 0;
         if !new && !may_be_denied {
             lost::count(Lost::EnterMissed);
         }
         // The kernel leaves the argument registers as they were.
-        thread.args = arguments(regs);
+        thread.args = arguments();
+        thread.abi = abi as u32;
         thread.timeout_memory = Memory::Unread as u32;
         thread.ring_memory = Memory::Unread as u32;
         thread.unread = 1;
     }
     thread.syscall = 0;
+    thread.left = (unseen == Unseen::Missed) as u32;
 
     let sample = match syscall {
         Syscall::Setup | Syscall::Destroy => RingSample::UNREAD,
         _ => {
             let handle = thread.args[0];
-            ring::sample(thread, handle, Moment::Exit, time)
+            ring::sample(thread, handle, Moment::Exit, syscall, abi, time)
         }
     };
     let left = Left { syscall, time, ret, flags, entered };
@@ -127,12 +148,6 @@ pub fn exit(syscall: Syscall, regs: *const pt_regs, ret: i64) -> Result<(), Lost
         Syscall::Getevents | Syscall::Pgetevents => getevents::left(thread, &left, sample),
     }
     Ok(())
-}
-
-#[inline(always)]
-fn arguments(regs: *const pt_regs) -> [u64; 6] {
-    // SAFETY: a tracepoint argument; the verifier checks each access.
-    unsafe { [(*regs).rdi, (*regs).rsi, (*regs).rdx, (*regs).r10, (*regs).r8, (*regs).r9] }
 }
 
 /// CLOCK_MONOTONIC, nanoseconds.

@@ -1,7 +1,7 @@
 //! io_getevents(ctx, min_nr, nr, events, timeout) and io_pgetevents(..., sigset).
 
 use aiotrace_common::{
-    abi::{IoEvent, Syscall},
+    abi::{Abi, IoEvent, Syscall},
     record::{EVENTS_PER_RECORD, Events, ITEMS_PER_CALL, Kind, Memory, RingSample, Thread},
 };
 use aya_ebpf::{macros::map, maps::PerCpuArray};
@@ -18,19 +18,25 @@ struct Scratch {
     events: [IoEvent; EVENTS_PER_RECORD],
 }
 
+/// One for each program, see [`crate::ring::Moment`].
 #[map]
-static EVENT_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static EVENT_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(6, 0);
 
 /// The timeout is read now: a call that never returns should still say how long it waits.
 #[inline(always)]
 pub fn entered(thread: &mut Thread) {
-    let failed = user::read_or_fail(&mut thread.timeout, user::or_nowhere(thread.args[4]));
-    thread.timeout_memory = Memory::Read as u32 & !failed;
+    let abi = Abi::from_number(thread.abi);
+    let at = user::or_nowhere(thread.args[4]);
+    let failed = user::read_timespec(&mut thread.timeout, at, abi);
+    thread.timeout_memory = user::mark(failed, Memory::Read) as u32;
 }
 
 #[inline(always)]
 pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
-    let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(0) else { return };
+    let abi = Abi::from_number(thread.abi);
+    let is_pgetevents = matches!(left.syscall, Syscall::Pgetevents);
+    let slot = abi as u32 * 2 + is_pgetevents as u32;
+    let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(slot) else { return };
     // SAFETY: scratch memory of this CPU and of this program alone.
     let Scratch { record, .. } = unsafe { &mut *scratch };
     let header = records::first_header(thread, Kind::Events, left.flags, left.time);
@@ -40,32 +46,41 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     record.timeout_memory = calls::memory(thread.timeout_memory);
     if matches!(record.timeout_memory, Memory::Unread) {
         let at = user::or_nowhere(thread.args[4]);
-        let late = Memory::ReadLate;
-        user::read_marked(&mut record.timeout, &mut record.timeout_memory, at, late);
+        let failed = user::read_timespec(&mut record.timeout, at, abi);
+        record.timeout_memory = user::mark(failed, Memory::ReadLate);
     }
-    // `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size.
-    let is_pgetevents = matches!(left.syscall, Syscall::Pgetevents);
+    // `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
     let sigset = user::or_nowhere(if is_pgetevents { thread.args[5] } else { 0 });
     let how = Memory::Read;
-    user::read_or_fail(&mut record.sigset_address, sigset);
-    let size = if sigset == user::NOWHERE { sigset } else { sigset.wrapping_add(8) };
-    user::read_marked(&mut record.sigset_size, &mut record.sigset_memory, size, how);
+    user::read_pointer(&mut record.sigset_address, sigset, abi);
+    let word = if abi.is_32_bit() { 4 } else { 8 };
+    let size = if sigset == user::NOWHERE { sigset } else { sigset.wrapping_add(word) };
+    let failed = user::read_pointer(&mut record.sigset_size, size, abi);
+    record.sigset_memory = user::mark(failed, how);
     let mask = user::or_nowhere(record.sigset_address);
     user::read_marked(&mut record.sigset, &mut record.mask_memory, mask, how);
     record.first = 0;
+    send_event_records(slot);
+    thread.seq = record.call.header.seq;
+}
+
+/// Sends all events of the call. See [`records`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_event_records(slot: u32) -> u32 {
     for _ in 0..ITEMS_PER_CALL / EVENTS_PER_RECORD {
-        if send_event_record() == 0 {
+        if send_event_record(slot) == 0 {
             break;
         }
     }
-    thread.seq = record.call.header.seq;
+    0
 }
 
 /// Sends one record of events, and moves on; 0 when it was the last. See [`records`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn send_event_record() -> u32 {
-    let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(0) else { return 0 };
+pub extern "C" fn send_event_record(slot: u32) -> u32 {
+    let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(slot) else { return 0 };
     // SAFETY: scratch memory of this CPU and of this program alone.
     let Scratch { record, events } = unsafe { &mut *scratch };
     let total = record.call.ret.clamp(0, ITEMS_PER_CALL as i64) as u32;

@@ -1,8 +1,10 @@
-//! What is done at each hook: [`calls`] for every AIO call, then one module per call, and
-//! [`lifetime`] for processes.
+//! What is done at each hook: [`calls`] for every AIO call, then one module per call,
+//! [`complete`] and [`context`] for what is seen inside of the kernel, [`lifetime`] for processes.
 
 pub mod calls;
 mod cancel;
+pub mod complete;
+pub mod context;
 mod destroy;
 mod getevents;
 pub mod lifetime;

@@ -1,6 +1,9 @@
 //! io_setup(nr_events, ctxp): the handle is in `*ctxp` when it returns.
 
-use aiotrace_common::record::{Kind, Memory, Setup, Thread};
+use aiotrace_common::{
+    abi::Abi,
+    record::{Kind, Memory, Setup, Thread},
+};
 
 use crate::{
     records::{self, Left},
@@ -9,8 +12,10 @@ use crate::{
 
 #[inline(always)]
 pub fn left(thread: &mut Thread, left: &Left) {
-    let handle: Option<u64> = user::read(thread.args[1]);
-    if let (0, Some(handle)) = (left.ret, handle) {
+    let mut handle = 0;
+    let abi = Abi::from_number(thread.abi);
+    let failed = user::read_pointer(&mut handle, user::or_nowhere(thread.args[1]), abi);
+    if left.ret == 0 && failed == 0 {
         ring::created(thread, handle);
     }
     let header = records::header(thread, Kind::Setup, left.flags, left.time);
@@ -19,8 +24,8 @@ pub fn left(thread: &mut Thread, left: &Left) {
         unsafe {
             *record = Setup {
                 call: records::call(thread, header, left),
-                handle: handle.unwrap_or(0),
-                memory: if handle.is_some() { Memory::Read } else { Memory::Unread },
+                handle,
+                memory: user::mark(failed, Memory::Read),
                 reserved: 0,
             };
         }

@@ -1,9 +1,12 @@
 //! io_submit(ctx, nr, iocbpp): the iocbs leave when the call is entered, the result when it
 //! returns. A completion may come, be reaped, and its iocb be used again in between.
 
-use aiotrace_common::record::{
-    IOCBS_PER_RECORD, ITEMS_PER_CALL, Kind, Memory, RingSample, Submit, Submitted, SubmittedIocb,
-    Thread, flag,
+use aiotrace_common::{
+    abi::Abi,
+    record::{
+        IOCBS_PER_RECORD, ITEMS_PER_CALL, Kind, Memory, RingSample, Submit, Submitted,
+        SubmittedIocb, Thread, flag,
+    },
 };
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 
@@ -20,9 +23,15 @@ struct Scratch {
     unread: u32,
 }
 
-/// One for each program: see [`crate::ring::Moment`].
+/// One for each program, see [`crate::ring::Moment`]: entry and return, of the 64-bit call and of the
+/// 32-bit one.
 #[map]
-static IOCB_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+static IOCB_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(4, 0);
+
+/// Bit of the index into [`IOCB_SCRATCH`] for what is read when the call is left.
+const LATE: u32 = 1;
+/// Bit of the index for 32-bit calls.
+const COMPAT: u32 = 2;
 
 #[inline(always)]
 pub fn entered(thread: &mut Thread, sample: RingSample) {
@@ -46,8 +55,10 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
 /// not be read, as in [`Thread::unread`].
 #[inline(always)]
 fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, flags: u16) -> u32 {
-    let late = (flags == flag::LATE) as u32;
-    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late) else { return 0 };
+    let late = if flags == flag::LATE { LATE } else { 0 };
+    let compat = if Abi::from_number(thread.abi).is_32_bit() { COMPAT } else { 0 };
+    let slot = late | compat;
+    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(slot) else { return 0 };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { record, unread, .. } = unsafe { &mut *scratch };
     record.header = records::first_header(thread, Kind::Submit, flags, thread.entered);
@@ -55,26 +66,34 @@ fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, flags: u16) -
     record.ring = sample;
     record.first = first;
     *unread = 0;
+    send_iocb_records(slot);
+    thread.seq = record.header.seq;
+    *unread
+}
+
+/// Sends all iocbs of the call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_iocb_records(slot: u32) -> u32 {
     for _ in 0..ITEMS_PER_CALL / IOCBS_PER_RECORD {
-        if send_iocb_record(late) == 0 {
+        if send_iocb_record(slot) == 0 {
             break;
         }
     }
-    thread.seq = record.header.seq;
-    *unread
+    0
 }
 
 /// Sends one record of iocbs, and moves on; 0 when it was the last.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn send_iocb_record(late: u32) -> u32 {
-    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late & 1) else { return 0 };
+pub extern "C" fn send_iocb_record(slot: u32) -> u32 {
+    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(slot) else { return 0 };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { record, unread, .. } = unsafe { &mut *scratch };
     let total = (record.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
     let first = record.first;
     record.count = total.saturating_sub(first).min(IOCBS_PER_RECORD as u32);
-    if read_iocbs(late) != 0 && *unread == 0 {
+    if read_iocbs(slot) != 0 && *unread == 0 {
         *unread = first + 1;
     }
     let count = user::unknown(&record.count);
@@ -93,27 +112,30 @@ pub extern "C" fn send_iocb_record(late: u32) -> u32 {
 /// Reads the iocbs of the record being built; not 0 if something could not be read.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn read_iocbs(late: u32) -> u32 {
-    let late = late & 1;
-    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(late) else { return 0 };
+pub extern "C" fn read_iocbs(slot: u32) -> u32 {
+    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(slot) else { return 0 };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { record, iocbs, .. } = unsafe { &mut *scratch };
-    let pointers = record.args[2].wrapping_add(u64::from(record.first) * 8);
+    let width = if slot & COMPAT != 0 { 4 } else { 8 };
+    let pointers = record.args[2].wrapping_add(u64::from(record.first) * width);
     let count = record.count;
-    let how = if late == 1 { Memory::ReadLate } else { Memory::Read };
+    let how = if slot & LATE != 0 { Memory::ReadLate } else { Memory::Read };
     let mut failed = 0;
-    for (index, slot) in iocbs.iter_mut().enumerate() {
+    for (index, iocb) in iocbs.iter_mut().enumerate() {
         if index as u32 >= count {
             break;
         }
-        failed |= read_iocb(slot, pointers.wrapping_add(index as u64 * 8), how);
+        failed |= read_iocb(iocb, pointers.wrapping_add(index as u64 * width), width as u32, how);
     }
     failed
 }
 
-/// Reads one iocb; not 0 if something could not be read. No branches.
+/// Reads one iocb; not 0 if something could not be read. No branches. `width`: of the pointer to it.
 #[inline(always)]
-fn read_iocb(slot: &mut SubmittedIocb, pointer: u64, how: Memory) -> u32 {
-    user::read_marked(&mut slot.address, &mut slot.pointer, pointer, how)
-        | user::read_marked(&mut slot.iocb, &mut slot.memory, slot.address, how)
+fn read_iocb(slot: &mut SubmittedIocb, pointer: u64, width: u32, how: Memory) -> u32 {
+    slot.address = 0;
+    // SAFETY: `width` is at most 8. What is above it stays 0, as all of it if it cannot be read.
+    let read = unsafe { user::read_into(&raw mut slot.address, width, pointer) };
+    slot.pointer = if read { how } else { Memory::Unread };
+    user::read_marked(&mut slot.iocb, &mut slot.memory, slot.address, how) | !read as u32
 }

@@ -74,12 +74,6 @@ fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {
         if process.pid != id {
             eprintln!("aiotrace: {id} is a thread of process {}: tracing the process", process.pid);
         }
-        if process.is_32_bit {
-            eprintln!(
-                "aiotrace: process {} runs a 32-bit program: its calls are counted, not shown",
-                process.pid
-            );
-        }
         if opened.iter().all(|it| it.pid != process.pid) {
             opened.push(process);
         }

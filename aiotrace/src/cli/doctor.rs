@@ -8,7 +8,7 @@ use std::{
 };
 
 use aiotrace_common::{
-    names,
+    names::{Feature, Hook},
     settings::{ABSENT, Settings, target},
 };
 use anyhow::Result;
@@ -19,7 +19,8 @@ use zerocopy::IntoBytes as _;
 use crate::{
     process,
     source::bpf::{
-        btf,
+        Wanted, btf,
+        choice::By,
         features::{self, Facts},
         load::{self, Probes},
     },
@@ -82,17 +83,13 @@ fn examine(out: &mut String) -> bool {
 }
 
 fn probes(out: &mut String) -> bool {
-    let _ = writeln!(out, "\nprobe set `syscall`");
     let offsets = match load::check_architecture().and_then(|()| Ok(load::offsets()?)) {
         Ok(offsets) => offsets,
-        Err(error) => {
-            refused(out, "all", &error);
-            return false;
-        }
+        Err(error) => return refused(out, &error),
     };
     let absent = offsets.as_bytes().chunks(4).filter(|it| *it == ABSENT.to_ne_bytes()).count();
     if absent > 0 {
-        let _ = writeln!(out, "  {absent} kernel fields are not in BTF; what needs them is off");
+        let _ = writeln!(out, "\n{absent} kernel fields are not in BTF; what needs them is off");
     }
     let settings = Settings {
         cgroup_id: 0,
@@ -100,55 +97,86 @@ fn probes(out: &mut String) -> bool {
         target: target::LISTED,
         follow: 0,
         pid_namespace: process::pid_namespace().unwrap_or(0),
+        exact_completions: 0,
+        registers_on_stack: 0,
         reserved: 0,
         offsets,
     };
-    let mut probes = match Probes::load(&settings) {
-        Ok(probes) => probes,
-        Err(error) => {
-            let name = match &error {
-                load::Error::Program { name, .. } => name,
-                _ => "all",
-            };
-            refused(out, name, &error);
-            return false;
-        }
+    // No process is a target, so attaching changes nothing for anybody.
+    let loaded = |wanted| {
+        let mut probes = Probes::load(&settings, wanted)?;
+        probes.attach()?;
+        Ok(probes)
     };
-    // No process is a target, so this changes nothing for anybody.
-    match probes.attach() {
-        Ok(attached) => {
-            for program in names::SYSCALL_SET {
-                let instructions = probes.verified_instructions(program.name);
-                let cost = instructions.map(|it| format!(", {it} instructions verified"));
-                let cost = cost.unwrap_or_default();
-                let _ = writeln!(
-                    out,
-                    "  {:<20} yes (tp_btf/{}{cost})",
-                    program.name, program.tracepoint
-                );
-            }
-            attached.detach();
-            let _ = writeln!(out, "\ntracing works");
-            true
+    let mut best = match loaded(Wanted::Auto) {
+        Ok(probes) => probes,
+        Err(error) => return refused(out, &error),
+    };
+    table(out, &mut best);
+    // The others, for whoever asks for them.
+    for (name, wanted, by) in [
+        ("trampoline", Wanted::Trampoline, By::Trampoline),
+        ("syscall", Wanted::Syscall, By::Tracepoint),
+    ] {
+        if best.set().calls == by {
+            continue;
         }
-        Err(error) => {
-            refused(out, "attach", &error);
-            false
+        match loaded(wanted) {
+            Ok(mut probes) => table(out, &mut probes),
+            Err(error) => {
+                let _ = writeln!(out, "\nprobe set {name}: no: {}", load::reason(&error));
+            }
         }
     }
+    let _ = writeln!(out, "\ntracing works");
+    true
 }
 
-fn refused(out: &mut String, name: &str, error: &load::Error) {
-    let mut reason = error.to_string();
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        let text = cause.to_string();
-        // A verifier's log is for bug reports; its first line will do here.
-        let _ = write!(reason, ": {}", text.lines().next().unwrap_or_default());
-        source = cause.source();
+/// What a probe set sees, and its programs.
+fn table(out: &mut String, probes: &mut Probes) {
+    let set = probes.set().clone();
+    let _ = writeln!(out, "\nprobe set {}", set.name());
+    let by = |by| match by {
+        By::Tracepoint => "tracepoints of all system calls",
+        By::Trampoline => "trampolines",
+        By::Kprobe => "kprobes",
+    };
+    let mut row = |what: &str, value: &str| {
+        let _ = writeln!(out, "  {what:<24} {value}");
+    };
+    row("calls", by(set.calls));
+    for feature in Feature::ALL {
+        let without = match feature {
+            Feature::Completions => "from the ring at the next call, with a time window",
+            Feature::Refused => "no",
+            Feature::Gone => "from io_destroy, exit and exec",
+            Feature::Moved => "at the next call on the context",
+        };
+        row(load::feature_name(feature), set.by(feature).map_or(without, by));
     }
-    let _ = writeln!(out, "  {name:<20} no: {reason}");
+    for refused in &set.refused {
+        row("refused", &format!("{}: {}", refused.what, refused.why));
+    }
+    for program in &set.programs {
+        let instructions = probes.verified_instructions(program.name);
+        let cost = instructions.map(|it| format!(", {it} instructions verified"));
+        let hook = match program.hook {
+            Hook::Tracepoint => "tp_btf",
+            Hook::Entry => "fentry",
+            Hook::Return => "fexit",
+            Hook::KprobeEntry => "kprobe",
+            Hook::KprobeReturn => "kretprobe",
+        };
+        let cost = cost.unwrap_or_default();
+        let _ = writeln!(out, "  {:<24} yes ({hook}/{}{cost})", program.name, program.at);
+    }
+    probes.detach();
+}
+
+fn refused(out: &mut String, error: &load::Error) -> bool {
+    let _ = writeln!(out, "\nprobes: no: {}", load::reason(error));
     let _ = writeln!(out, "\ntracing does not work: {}", hint(error));
+    false
 }
 
 fn facts(errno: Option<i32>) -> Facts {

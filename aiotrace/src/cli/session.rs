@@ -27,7 +27,7 @@ use crate::{
     process::{self, Opened},
     source::{
         Losses,
-        bpf::{Collector, Decoder, Message, Probes, Reason, arguments, drain, load},
+        bpf::{Collector, Decoder, Message, Probes, Reason, Wanted, arguments, drain, load},
     },
 };
 
@@ -58,6 +58,13 @@ pub struct Show {
     /// When to use colours: on a terminal, always or never
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     color: Color,
+    /// Which probes to use; `aiotrace doctor` tells what can be had
+    #[arg(long, value_enum, default_value_t = Wanted::Auto, value_name = "SET")]
+    probes: Wanted,
+    /// See calls that a seccomp filter answers, also with trampolines. (Without it they are looked for
+    /// if a process of -p or --cgroup has a filter.) Costs every system call of the machine some 100 ns
+    #[arg(long)]
+    denied: bool,
     /// Stop after this time (for instance 500ms, 10s, 2m)
     #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
     duration: Option<Duration>,
@@ -133,7 +140,7 @@ impl<'a> Session<'a> {
         let is_terminal = show.output.is_none() && io::stdout().is_terminal();
         let calls_as_text = show.format == Format::Text && !show.summary;
         let throttle = (is_terminal && calls_as_text).then(Throttle::new);
-        let probes = load(&plan).map_err(with_hint)?;
+        let probes = load(&plan, show.probes).map_err(with_hint)?;
         Ok(Self { show, probes, plan, output, throttle, spill })
     }
 
@@ -142,11 +149,13 @@ impl<'a> Session<'a> {
         // Before any thread is made, so that all of them leave the signals to the collector.
         drain::ending_signals().thread_block().context("cannot block signals")?;
         let start = Clock::now();
-        let mut decoder = Decoder::default();
+        let set = self.probes.set().clone();
+        let mut decoder = Decoder::new(&set);
         let (mut events, mut calls) = (0, 0);
         let mut initial = Vec::new();
         let mut targets = Vec::new();
         let mut pids = Vec::new();
+        let is_all = matches!(self.plan.scope, Scope::All);
         let deaths = match self.plan.scope {
             Scope::Processes(processes) => {
                 for process in processes {
@@ -168,20 +177,25 @@ impl<'a> Session<'a> {
             }
         };
         pids.extend(targets.iter().map(|(pid, _)| *pid));
+        let filtered = || !is_all && pids.iter().any(|pid| process::has_seccomp_filter(*pid));
         let until = drain::Until {
             duration: self.show.duration,
             targets,
             deaths,
             ignore_first_interrupt: self.plan.launched,
+            unseen_exits: self.show.denied || filtered(),
         };
         // Whoever is inside a call when recording begins was so before.
         let find_blocked = || {
+            let mut tids = Vec::new();
             for pid in pids {
                 for blocked in process::blocked_calls(pid) {
                     decoder.blocked_at_attach(blocked.tid, blocked.syscall);
                     initial.push(already_blocked(pid, &blocked, clock::monotonic()));
+                    tids.push(blocked.tid);
                 }
             }
+            tids
         };
         let spills = self.spill.is_some();
         let mut collector = Collector::start(self.probes, until, self.spill, find_blocked)
@@ -196,7 +210,7 @@ impl<'a> Session<'a> {
             failed: None,
         };
         shown.attempt(|output| {
-            output.start(&Start { clock: start, probes: "syscall", lacks: &LACKS })?;
+            output.start(&Start { clock: start, probes: set.name(), lacks: set.lacks() })?;
             output.flush()
         });
         for event in &initial {
@@ -225,7 +239,9 @@ impl<'a> Session<'a> {
                         for record in batch.records() {
                             let decoded = decoder.feed(record, |event| {
                                 events += 1;
-                                calls += u64::from(!matches!(event.body, Body::Process(_)));
+                                let is_call =
+                                    matches!(event.body, Body::Call(_) | Body::Unfinished(_));
+                                calls += u64::from(is_call);
                                 shown.event(event);
                             });
                             undecodable += u64::from(decoded.is_err());
@@ -261,13 +277,7 @@ impl<'a> Session<'a> {
     }
 }
 
-/// What the syscall probe set cannot see.
-const LACKS: [&str; 2] = [
-    "exact completion times (a completion is seen at the next call on its context)",
-    "the errno of iocbs refused in a short io_submit",
-];
-
-fn load(plan: &Plan) -> Result<Probes, load::Error> {
+fn load(plan: &Plan, wanted: Wanted) -> Result<Probes, load::Error> {
     load::check_architecture()?;
     let (target, cgroup) = match &plan.scope {
         Scope::Processes(_) => (target::LISTED, None),
@@ -280,11 +290,13 @@ fn load(plan: &Plan) -> Result<Probes, load::Error> {
         target,
         follow: u32::from(plan.follow),
         pid_namespace: process::pid_namespace().unwrap_or(0),
+        exact_completions: 0,
+        registers_on_stack: 0,
         reserved: 0,
         offsets: load::offsets()?,
     };
     tracing::debug!(?settings);
-    Probes::load(&settings)
+    Probes::load(&settings, wanted)
 }
 
 /// Adds what to do about it.
@@ -330,16 +342,15 @@ struct Shown {
 
 impl Shown {
     fn event(&mut self, event: &Event) {
-        if self.quiet && matches!(event.body, Body::Call(_)) {
+        let is_frequent = matches!(event.body, Body::Call(_) | Body::Completion(_));
+        if self.quiet && is_frequent {
             return;
         }
         if let Some(throttle) = &mut self.throttle {
             if let Some(hidden) = throttle.hidden_before(Instant::now()) {
                 self.attempt(|output| output.thinned(hidden));
             }
-            if matches!(event.body, Body::Call(_))
-                && self.throttle.as_mut().is_some_and(|it| !it.admit())
-            {
+            if is_frequent && self.throttle.as_mut().is_some_and(|it| !it.admit()) {
                 return;
             }
         }

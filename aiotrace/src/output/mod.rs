@@ -50,7 +50,7 @@ pub struct Start {
     /// Name of the probe set.
     pub probes: &'static str,
     /// What this probe set cannot see.
-    pub lacks: &'static [&'static str],
+    pub lacks: Vec<&'static str>,
 }
 
 /// How a trace ended.

@@ -202,7 +202,7 @@ impl<W: Write> Output for Summary<W> {
                 }
                 self.remember_name(event.pid, &process.name);
             }
-            Body::Unfinished(_) | Body::Lost { .. } => (),
+            _ => (),
         }
         Ok(())
     }

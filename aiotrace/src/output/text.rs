@@ -23,9 +23,9 @@ use super::{
 use crate::{
     errno,
     event::{
-        Address, Args, Body, Call, Change, Entry, Event, ExitStatus, IOCB_FLAGS, IoEvent, Iocb,
-        POLL_EVENTS, Process, RW_FLAGS, Ring, RingEntries, Sigset, Timespec, Unfinished, Why,
-        errno_name, opcode_name,
+        Address, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone, How,
+        IOCB_FLAGS, IoEvent, Iocb, Moved, POLL_EVENTS, Process, RW_FLAGS, Refused, Ring, Sigset,
+        Timespec, Unfinished, Why, errno_name, opcode_name,
     },
 };
 
@@ -37,7 +37,7 @@ pub const SHORT: usize = 4;
 pub struct Options {
     /// With colours.
     pub color: bool,
-    /// Whole lists, and what is in the ring.
+    /// Whole lists, completions, and what is in the ring.
     pub verbose: bool,
     /// How times are written.
     pub time: Format,
@@ -115,6 +115,9 @@ impl<W: Write> Text<W> {
     fn call(&mut self, event: &Event, call: &Call) {
         self.arguments(event, &call.args);
         self.result(call);
+        if call.compat {
+            self.lines.line.extend_from_slice(b" (32-bit)");
+        }
         match call.entry {
             Entry::Seen => (),
             Entry::BeforeAttach => self.styled(NOTE, " (began before the attach)"),
@@ -358,13 +361,77 @@ impl<W: Write> Text<W> {
         };
         show(&mut self.lines.line, "ring_before", call.ring_before);
         show(&mut self.lines.line, "ring", call.ring);
-        for RingEntries { first, count, beyond, list, .. } in &call.new_in_ring {
-            let _ = write!(self.lines.line, " new_in_ring[{first}+{count}]=");
-            match list {
-                Some(list) => self.list(list, u64::from(*beyond), |text, it| text.io_event(it)),
-                None => self.lines.line.extend_from_slice(b"unread"),
+    }
+
+    /// `completion(ctx, {...})`; before its time, if that is not exact, stands an arrow.
+    fn completion(&mut self, event: &Event, completion: &Completion) {
+        self.styled(CALL, "completion");
+        self.lines.line.push(b'(');
+        hex(&mut self.lines.line, completion.ctx.0);
+        self.lines.line.extend_from_slice(b", ");
+        match &completion.event {
+            Some(it) => self.io_event(it),
+            None => self.lines.line.extend_from_slice(b"unread"),
+        }
+        self.lines.line.push(b')');
+        match completion.since {
+            None => (),
+            Some(0) => self.lines.line.extend_from_slice(b" <some time before>"),
+            Some(since) => {
+                self.lines.line.extend_from_slice(b" <in the last ");
+                clock::duration(&mut self.lines.line, event.time.saturating_sub(since));
+                self.lines.line.push(b'>');
             }
         }
+    }
+
+    fn refused(&mut self, refused: &Refused) {
+        self.styled(NOTE, "+++ refused");
+        let line = &mut self.lines.line;
+        let _ = write!(line, " iocbs[{}]", refused.index);
+        if let Some(at) = refused.iocb {
+            line.push(b' ');
+            address(line, at);
+        }
+        line.extend_from_slice(b": ");
+        match errno_name(refused.ret) {
+            Some(name) => {
+                let text = errno::text(-refused.ret as i32).unwrap_or_default();
+                let text = format!("{name} ({text})");
+                self.styled(ERROR, &text);
+            }
+            None => number(line, refused.ret),
+        }
+        self.styled(NOTE, " +++");
+    }
+
+    fn gone(&mut self, gone: &Gone) {
+        self.styled(NOTE, "+++ context ");
+        hex(&mut self.lines.line, gone.ctx.0);
+        let how = match gone.how {
+            How::Destroy => " destroyed",
+            How::Exit => " gone: the process exits",
+            How::Exec => " gone: the process runs a new program",
+        };
+        self.styled(NOTE, how);
+        match gone.in_flight {
+            None => self.styled(NOTE, ", requests in flight unknown"),
+            Some(0) => (),
+            Some(1) => self.styled(NOTE, ", 1 request in flight"),
+            Some(count) => {
+                let text = format!(", {count} requests in flight");
+                self.styled(NOTE, &text);
+            }
+        }
+        self.styled(NOTE, " +++");
+    }
+
+    fn moved(&mut self, moved: &Moved) {
+        self.styled(NOTE, "+++ context ");
+        hex(&mut self.lines.line, moved.from.0);
+        self.styled(NOTE, " is now ");
+        hex(&mut self.lines.line, moved.to.0);
+        self.styled(NOTE, " (its ring was moved) +++");
     }
 
     fn unfinished(&mut self, event: &Event, call: &Unfinished) {
@@ -429,7 +496,12 @@ impl<W: Write> Text<W> {
 impl<W: Write> Output for Text<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.stamps = Stamps::new(self.options.time, start.clock, self.zone.clone());
-        Ok(())
+        if start.lacks.is_empty() {
+            return Ok(());
+        }
+        let text = format!("--- {} probes; not seen: {} ---", start.probes, start.lacks.join("; "));
+        self.styled(DIM, &text);
+        self.lines.end()
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
@@ -441,6 +513,29 @@ impl<W: Write> Output for Text<W> {
             Body::Unfinished(call) => {
                 self.begin(event);
                 self.unfinished(event, call);
+            }
+            Body::Completion(completion) => {
+                if !self.options.verbose {
+                    return Ok(());
+                }
+                self.begin(event);
+                self.completion(event, completion);
+            }
+            Body::Refused(refused) => {
+                self.begin(event);
+                self.refused(refused);
+            }
+            Body::ContextGone(gone) => {
+                // io_destroy tells it.
+                if gone.how == How::Destroy && gone.in_flight == Some(0) && !self.options.verbose {
+                    return Ok(());
+                }
+                self.begin(event);
+                self.gone(gone);
+            }
+            Body::ContextMoved(moved) => {
+                self.begin(event);
+                self.moved(moved);
             }
             Body::Lost { records } => {
                 self.begin(event);

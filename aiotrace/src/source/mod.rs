@@ -29,7 +29,6 @@ impl Losses {
                 }
                 Lost::EnterMissed => ("enter_missed", "calls whose beginning was missed"),
                 Lost::ExitMissed => ("exit_missed", "calls whose end was missed"),
-                Lost::Compat => ("compat", "calls through the 32-bit entry, which are not decoded"),
                 Lost::NoContextSlot => ("no_context_slot", "contexts that could not be remembered"),
             };
             (count, name, text)

@@ -3,6 +3,7 @@
 use std::process::{Command, Output};
 
 use aiotrace::output::json::Line;
+use aiotrace_common::names::{CALLS_BY_TRACEPOINT, LIFETIME, Program as Probe};
 
 use super::{
     lifecycle::await_blocked,
@@ -142,11 +143,17 @@ fn attaching_and_detaching_change_nothing() {
     assert!(millis.parse::<u64>().unwrap() >= 2000, "{millis} ms");
 }
 
+/// The programs that are used on this machine, which refuses trampolines and has no kprobes.
+pub fn syscall_set() -> [Probe; 5] {
+    let ([fork, exec, exit], [sys_exit, sys_enter]) = (LIFETIME, CALLS_BY_TRACEPOINT);
+    [fork, exec, exit, sys_exit, sys_enter]
+}
+
 /// The kernel's list of links that attach a program to one of our tracepoints, on this machine.
 fn links() -> usize {
     let output = Command::new("bpftool").args(["-j", "link", "show"]).output().unwrap();
     let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    let tracepoints = aiotrace_common::names::SYSCALL_SET.map(|it| it.tracepoint);
+    let tracepoints = syscall_set().map(|it| it.at);
     let ours = |it: &&serde_json::Value| {
         it["tp_name"].as_str().is_some_and(|name| tracepoints.contains(&name))
     };
@@ -163,7 +170,7 @@ pub fn await_attached(pid: u32) {
         let all = std::fs::read_dir(format!("/proc/{pid}/fdinfo"));
         all.map_or(0, |all| all.map(is_link).filter(|it| *it).count())
     };
-    while held() < aiotrace_common::names::SYSCALL_SET.len() {
+    while held() < syscall_set().len() {
         assert!(aiotrace::process::is_alive(pid), "aiotrace has ended");
         std::thread::yield_now();
     }
@@ -176,7 +183,7 @@ fn killed_with_9_it_leaves_nothing_attached() {
     let storm = Program::ready(&["storm"]);
     let mut attached = Attached::to(storm.pid());
     attached.await_line(|line| matches!(line, Line::Submit(_)));
-    assert_eq!(links(), aiotrace_common::names::SYSCALL_SET.len());
+    assert_eq!(links(), syscall_set().len());
     attached.signal(libc::SIGKILL);
     attached.child.wait().unwrap();
     // The kernel frees them when their last reference is gone, which may take a moment.

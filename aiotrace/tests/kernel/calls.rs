@@ -67,16 +67,10 @@ fn a_call_denied_by_seccomp_is_shown_as_denied() {
 fn completions_are_found_in_the_ring_where_nobody_calls_io_getevents() {
     let trace = run_program(&["reap-ring", "500"]);
     assert!(trace.getevents().is_empty());
-    let mut entries = trace.submits().into_iter().flat_map(|it| &it.new_in_ring);
-    let mut next = 1;
-    for list in entries.by_ref() {
-        assert_eq!(list.beyond, 0);
-        for entry in list.entries.as_ref().expect("the ring is readable") {
-            assert_eq!((entry.data.0, entry.res), (next, 8), "each once, in order");
-            next += 1;
-        }
-    }
-    assert_eq!(next, 501);
+    let results: Vec<_> =
+        trace.completions().iter().map(|it| (it.data.unwrap().0, it.res.unwrap())).collect();
+    let expected: Vec<_> = (1..=500).map(|data| (data, 8)).collect();
+    assert_eq!(results, expected, "each once, in order");
     let last = trace.submits().last().unwrap().ring.clone().unwrap();
     assert_eq!((last.tail + last.nr - last.head) % last.nr, 1, "the last is not reaped yet");
 }
@@ -139,14 +133,71 @@ fn times_are_in_order_within_a_thread() {
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
-fn calls_through_the_32_bit_entry_are_counted_and_not_mistaken() {
-    let program = super::support::programs();
-    let trace = super::support::run(&[program.as_os_str(), "compat".as_ref()]);
-    assert!(trace.status.success(), "{}", trace.stderr);
-    let report = trace.report();
-    assert_eq!(report.lost_by_cause["compat"], 3, "{:?}", report.lost_by_cause);
-    assert_eq!(report.lost, 3);
-    assert!(trace.stderr.contains("through the 32-bit entry"), "{}", trace.stderr);
+fn calls_through_the_32_bit_entry_are_told_and_not_mistaken() {
+    let trace = run_program(&["compat"]);
+    let abis: Vec<_> = trace.setups().iter().map(|it| it.abi.as_deref()).collect();
+    assert_eq!(abis, [None, Some("i386"), Some("i386"), Some("i386")]);
     // Numbers mean other calls there.
-    assert_eq!((trace.setups().len(), trace.submits().len()), (1, 1));
+    assert_eq!(trace.submits().len(), 1);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_32_bit_program_is_told_like_any_other() {
+    let program = super::support::programs().with_file_name("aio-programs-32");
+    let trace = super::support::run(&[program.as_os_str()]);
+    assert!(trace.status.success(), "line {:?}; {}", trace.status.code(), trace.stderr);
+    trace.assert_nothing_lost();
+    assert!(trace.submits().iter().all(|it| it.abi.as_deref() == Some("i386")));
+    let [short, negative, one, refused] = trace.submits()[..] else { panic!("four io_submit") };
+    assert_eq!((short.ret, short.args.nr, short.iocbs.len()), (1, 3, 3));
+    let fds: Vec<_> = short.iocbs.iter().map(|it| it.as_ref().unwrap().fd.unwrap()).collect();
+    assert_eq!((fds[0], fds[1]), (fds[2], 999));
+    assert_eq!((negative.args.nr, negative.errno.as_deref()), (-1, Some("EINVAL")));
+    assert_eq!((one.ret, refused.errno.as_deref()), (1, Some("EBADF")));
+    let timeouts: Vec<_> = trace
+        .getevents()
+        .iter()
+        .map(|it| it.timeout.as_ref().map(|it| (it.tv_sec, it.tv_nsec)))
+        .collect();
+    assert_eq!(timeouts, [Some((1, 5)), Some((1, 5)), Some((1, 6))]);
+    let sigset = trace.getevents()[1].sigset.clone().expect("a signal set");
+    assert_eq!((sigset.sigsetsize, sigset.mask.unwrap().0), (8, 0x200));
+    assert_eq!(trace.getevents()[0].events[0].as_ref().unwrap().res, 8);
+    assert_eq!((trace.setups()[0].ret, trace.cancels().len()), (0, 1));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn every_request_has_its_completion() {
+    let trace = run_program(&["completions"]);
+    let results: Vec<_> = trace.completions().iter().map(|it| it.res.unwrap()).collect();
+    // Reads and writes, whole and by vectors, two syncs, one with an eventfd, one into no memory, a poll.
+    assert_eq!(results, [8, 8, 8, 8, 0, 0, 8, -14, 0x41]);
+    let objects: Vec<_> = trace.completions().iter().map(|it| it.obj.unwrap()).collect();
+    let submitted: Vec<_> =
+        trace.submits().iter().map(|it| it.iocbs[0].as_ref().unwrap().address.unwrap()).collect();
+    assert_eq!(objects, submitted);
+    assert!(trace.completions().iter().all(|it| it.since.is_none_or(|since| since.0 < it.ts.0)));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn contexts_end_and_move_and_that_is_told() {
+    let ends = |program: &str| -> Vec<(String, Option<u64>)> {
+        let trace = run_program(&[program]);
+        trace.gone().iter().map(|it| (it.how.clone().into_owned(), it.in_flight)).collect()
+    };
+    let of = |how: &str, in_flight| (how.to_owned(), Some(in_flight));
+    assert_eq!(ends("destroy-in-flight"), [of("destroy", 1)]);
+    assert_eq!(ends("exit-in-flight"), [of("exit", 1)]);
+    assert_eq!(ends("exec-in-flight"), [of("exec", 1), of("destroy", 0)]);
+    assert_eq!(ends("unmap-ring"), [of("exit", 0)], "it lived on without its ring");
+    assert_eq!(ends("forked-handle"), [of("destroy", 0)], "the child has no context");
+    assert_eq!(ends("vfork"), [of("destroy", 0), of("destroy", 0)]);
+    let trace = run_program(&["move-ring"]);
+    let [moved] = trace.moved()[..] else { panic!("one move") };
+    assert_eq!(moved.from, trace.setups()[0].handle.unwrap());
+    assert_eq!(moved.to, trace.destroys()[0].args.ctx);
+    assert_eq!(trace.completions().len(), 2);
 }

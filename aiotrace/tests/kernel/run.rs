@@ -155,7 +155,7 @@ fn doctor_says_that_tracing_works() {
     let output = aiotrace().arg("doctor").output().unwrap();
     let out = text(&output.stdout);
     assert_eq!(output.status.code(), Some(0), "{out}");
-    for program in aiotrace_common::names::SYSCALL_SET {
+    for program in super::attach::syscall_set() {
         let yes =
             |line: &str| line.trim_start().starts_with(program.name) && line.contains(" yes ");
         assert!(out.lines().any(yes), "{out}");

@@ -8,8 +8,8 @@ use std::{
 };
 
 use aiotrace::output::json::{
-    CancelLine, DestroyLine, GeteventsLine, Line, ProcessLine, ReportLine, SetupLine, SubmitLine,
-    UnfinishedLine,
+    CancelLine, CompletionLine, ContextGoneLine, ContextMovedLine, DestroyLine, GeteventsLine,
+    Line, ProcessLine, ReportLine, SetupLine, SubmitLine, UnfinishedLine,
 };
 
 /// The program under test.
@@ -118,6 +118,9 @@ impl Trace {
     all_of!(cancels, Cancel, CancelLine);
     all_of!(unfinished, Unfinished, UnfinishedLine);
     all_of!(processes, Process, ProcessLine);
+    all_of!(completions, Completion, CompletionLine);
+    all_of!(gone, ContextGone, ContextGoneLine);
+    all_of!(moved, ContextMoved, ContextMovedLine);
 
     pub fn report(&self) -> &ReportLine {
         match self.lines.last() {

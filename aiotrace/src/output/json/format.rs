@@ -102,8 +102,9 @@ macro_rules! call {
                 $($(#[$field_doc])* $field: $type,)*
                 /// The ring when the call returned (io_destroy: when it was entered).
                 ring: Option<Ring>,
-                /// Completions new in the ring since the last look.
-                new_in_ring: Vec<RingEntries>,
+                /// `i386` for a 32-bit call; else it is not there.
+                #[serde(default, skip_serializing_if = "Option::is_none")]
+                abi: Option<Name>,
             }
         }
     };
@@ -200,6 +201,76 @@ object! {
         args: AnyArgs,
         /// io_submit: its iocbs.
         iocbs: Option<Vec<Option<IocbObject>>>,
+    }
+}
+
+object! {
+    /// `completion`: a request completed.
+    CompletionLine {
+        /// Process.
+        pid: u32,
+        /// The context.
+        ctx: Hex,
+        /// null: it happened at `ts`. Else between this and `ts`; 0 if not known.
+        since: Option<Decimal>,
+        /// `aio_data` of the iocb; null if the entry could not be read, as for the following.
+        data: Option<Hex>,
+        /// The iocb's address.
+        obj: Option<Hex>,
+        /// Result: a count, or a negative errno.
+        res: Option<i64>,
+        /// Name of the errno, null on success.
+        errno: Option<Name>,
+        /// Second result.
+        res2: Option<i64>,
+        /// Whether the result is a fault made by aiotrace.
+        injected: bool,
+    }
+}
+
+object! {
+    /// `refused`: io_submit refused an iocb. Stands before the line of its call.
+    RefusedLine {
+        /// Process.
+        pid: u32,
+        /// Thread.
+        tid: u32,
+        /// The context.
+        ctx: Hex,
+        /// Which of the call's iocbs, from 0.
+        index: u64,
+        /// Its address, if known.
+        iocb: Option<Hex>,
+        /// The negative errno.
+        ret: i64,
+        /// Its name.
+        errno: Option<Name>,
+    }
+}
+
+object! {
+    /// `context_gone`: a context ended.
+    ContextGoneLine {
+        /// Process.
+        pid: u32,
+        /// The context.
+        ctx: Hex,
+        /// `destroy`, `exit` or `exec`.
+        how: Name,
+        /// Requests accepted and not completed; null if not all of them were seen.
+        in_flight: Option<u64>,
+    }
+}
+
+object! {
+    /// `context_moved`: a ring was moved with mremap(2).
+    ContextMovedLine {
+        /// Process.
+        pid: u32,
+        /// The handle until then.
+        from: Hex,
+        /// The handle from then on.
+        to: Hex,
     }
 }
 
@@ -339,17 +410,6 @@ part! {
     /// A ring at one moment.
     Ring { head: u32, tail: u32, nr: u32, }
 }
-part! {
-    /// Entries of a ring; `entries` is null if they could not be read.
-    RingEntries {
-        ctx: Hex,
-        first: u32,
-        count: u32,
-        beyond: u32,
-        entries: Option<Vec<EventObject>>,
-    }
-}
-
 /// Arguments of any call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
@@ -374,6 +434,10 @@ pub enum Line {
     Getevents(GeteventsLine),
     Cancel(CancelLine),
     Unfinished(UnfinishedLine),
+    Completion(CompletionLine),
+    Refused(RefusedLine),
+    ContextGone(ContextGoneLine),
+    ContextMoved(ContextMovedLine),
     Process(ProcessLine),
     Lost(LostLine),
     Report(ReportLine),
@@ -403,6 +467,10 @@ impl Line {
             "io_getevents" | "io_pgetevents" => Self::Getevents(serde_json::from_str(line)?),
             "io_cancel" => Self::Cancel(serde_json::from_str(line)?),
             "unfinished" => Self::Unfinished(serde_json::from_str(line)?),
+            "completion" => Self::Completion(serde_json::from_str(line)?),
+            "refused" => Self::Refused(serde_json::from_str(line)?),
+            "context_gone" => Self::ContextGone(serde_json::from_str(line)?),
+            "context_moved" => Self::ContextMoved(serde_json::from_str(line)?),
             "process" => Self::Process(serde_json::from_str(line)?),
             "lost" => Self::Lost(serde_json::from_str(line)?),
             "report" => Self::Report(serde_json::from_str(line)?),

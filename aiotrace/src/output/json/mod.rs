@@ -107,9 +107,30 @@ impl<W: Write> Json<W> {
         }
         put(line, ",\"ring\":");
         optional(line, call.ring.as_ref(), ring);
-        put(line, ",\"new_in_ring\":");
-        list(line, &call.new_in_ring, entries);
+        if call.compat {
+            put(line, ",\"abi\":\"i386\"");
+        }
         put(line, "}");
+        self.lines.end()
+    }
+
+    /// As many as calls, so by hand too.
+    fn completion(&mut self, event: &Event, completion: &event::Completion) -> io::Result<()> {
+        let Self { lines: Lines { line, .. }, .. } = self;
+        number(line, "{\"v\":", VERSION);
+        put(line, ",\"event\":\"completion\",\"ts\":");
+        decimal(line, event.time);
+        number(line, ",\"pid\":", event.pid);
+        put(line, ",\"ctx\":");
+        hex(line, completion.ctx.0);
+        put(line, ",\"since\":");
+        optional(line, completion.since.as_ref(), |line, since| decimal(line, *since));
+        put(line, ",\"data\":");
+        match &completion.event {
+            Some(it) => io_event_fields(line, it),
+            None => put(line, "null,\"obj\":null,\"res\":null,\"errno\":null,\"res2\":null"),
+        }
+        put(line, ",\"injected\":false}");
         self.lines.end()
     }
 
@@ -200,6 +221,41 @@ impl<W: Write> Output for Json<W> {
         match &event.body {
             Body::Call(call) => self.call(event, call),
             Body::Unfinished(call) => self.unfinished(event, call),
+            Body::Completion(completion) => self.completion(event, completion),
+            Body::Refused(refused) => self.write(&RefusedLine {
+                v: VERSION,
+                event: "refused".into(),
+                ts: event.time.into(),
+                pid: event.pid,
+                tid: event.tid,
+                ctx: Hex(refused.ctx.0),
+                index: refused.index,
+                iocb: refused.iocb.map(|it| Hex(it.0)),
+                ret: refused.ret,
+                errno: errno_name(refused.ret).map(Cow::from),
+            }),
+            Body::ContextGone(gone) => self.write(&ContextGoneLine {
+                v: VERSION,
+                event: "context_gone".into(),
+                ts: event.time.into(),
+                pid: event.pid,
+                ctx: Hex(gone.ctx.0),
+                how: match gone.how {
+                    event::How::Destroy => "destroy",
+                    event::How::Exit => "exit",
+                    event::How::Exec => "exec",
+                }
+                .into(),
+                in_flight: gone.in_flight,
+            }),
+            Body::ContextMoved(moved) => self.write(&ContextMovedLine {
+                v: VERSION,
+                event: "context_moved".into(),
+                ts: event.time.into(),
+                pid: event.pid,
+                from: Hex(moved.from.0),
+                to: Hex(moved.to.0),
+            }),
             Body::Process(process) => self.process(event, process),
             Body::Lost { records } => self.write(&LostLine {
                 v: VERSION,
@@ -417,24 +473,18 @@ fn ring(line: &mut Vec<u8>, ring: &event::Ring) {
     line.push(b'}');
 }
 
-fn entries(line: &mut Vec<u8>, entries: &event::RingEntries) {
-    put(line, "{\"ctx\":");
-    hex(line, entries.ctx.0);
-    number(line, ",\"first\":", entries.first);
-    number(line, ",\"count\":", entries.count);
-    number(line, ",\"beyond\":", entries.beyond);
-    put(line, ",\"entries\":");
-    optional(line, entries.list.as_ref(), |line, items| list(line, items, io_event));
+fn io_event(line: &mut Vec<u8>, event: &event::IoEvent) {
+    put(line, "{\"data\":");
+    io_event_fields(line, event);
     line.push(b'}');
 }
 
-fn io_event(line: &mut Vec<u8>, event: &event::IoEvent) {
-    put(line, "{\"data\":");
+/// From the value of `data` on.
+fn io_event_fields(line: &mut Vec<u8>, event: &event::IoEvent) {
     hex(line, event.data);
     put(line, ",\"obj\":");
     hex(line, event.obj);
     number(line, ",\"res\":", event.res);
     errno(line, event.res);
     number(line, ",\"res2\":", event.res2);
-    line.push(b'}');
 }

@@ -105,6 +105,7 @@ mod kind {
     pub const VOLATILE: u32 = 9;
     pub const CONST: u32 = 10;
     pub const RESTRICT: u32 = 11;
+    pub const FUNC: u32 = 12;
     pub const FUNC_PROTO: u32 = 13;
     pub const VAR: u32 = 14;
     pub const DATASEC: u32 = 15;
@@ -163,6 +164,15 @@ impl Btf {
             id = self.resolve(of);
         }
         Some(total)
+    }
+
+    /// The id of a function.
+    pub fn function(&self, name: &str) -> Option<u32> {
+        (1..self.index.len() as u32).find(|id| {
+            self.type_at(*id).is_some_and(|(found, _)| {
+                found.kind() == kind::FUNC && self.name(found.name) == name.as_bytes()
+            })
+        })
     }
 
     /// Size of a structure in bytes.

@@ -1,10 +1,13 @@
 //! From records to events: joins the records of one call, and notices when one is missing.
 //!
 //! ```text
-//!  Ring*  Submit+                   (entered)
-//!  Ring*  Submit*  Submitted   ->   one Call   (late iocbs, then the result)
-//!  Ring*  Events+              ->   one Call
+//!  Ring*  Submit+                             (entered)
+//!  Ring*  Submit*  Refused?  Submitted   ->   one Call   (late iocbs, then the result)
+//!  Ring*  Events+                        ->   one Call
 //! ```
+//! A `Ring` gives completions; so does `Completion`, where a probe tells of them. What no probe tells,
+//! [`Contexts`] knows from the calls.
+//!
 //! All records of a call come from one thread, in order, so the state is one [`Pending`] per
 //! thread. Its vectors are used again for the next call.
 
@@ -12,6 +15,7 @@ use std::{collections::HashMap, hash::BuildHasher as _};
 
 use aiotrace_common::{
     abi,
+    names::Feature,
     record::{
         self, Cancel, Destroy, Events, Header, ITEMS_PER_CALL, Kind, Memory, RingSample, Setup,
         Submit, Submitted, SubmittedIocb, flag,
@@ -19,9 +23,13 @@ use aiotrace_common::{
 };
 use zerocopy::{FromBytes as _, TryFromBytes};
 
+use super::{
+    choice::ProbeSet,
+    contexts::{self, Contexts},
+};
 use crate::event::{
-    Address, Args, Body, Call, Change, Entry, Event, ExitStatus, Handle, Iocb, Process, Ring,
-    RingEntries, Sigset, Syscall, Unfinished, Why,
+    Address, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone, Handle, How,
+    Iocb, Moved, Process, Refused, Ring, Sigset, Syscall, Unfinished, Why,
 };
 
 /// A record that is cut short or of no known kind.
@@ -39,6 +47,9 @@ pub struct Decoder {
     threads: HashMap<u32, Pending, foldhash::fast::RandomState>,
     /// Threads were forgotten, so one that is new may not be.
     forgot: bool,
+    contexts: Contexts,
+    /// The ends of contexts are told by a probe.
+    told_ends: bool,
     spaces: foldhash::fast::RandomState,
 }
 
@@ -49,13 +60,20 @@ struct Pending {
     seq: u32,
     /// The call the thread was in when we attached, from /proc.
     blocked: Option<Syscall>,
+    /// Its address space; 0 if not known.
+    space: u64,
     ring_before: Option<Ring>,
-    new_in_ring: Vec<RingEntries>,
+    refused: Option<record::Refused>,
     iocbs: Vec<Option<Iocb>>,
     events: Vec<Option<abi::IoEvent>>,
 }
 
 impl Decoder {
+    /// For the records of these probes.
+    pub fn new(set: &ProbeSet) -> Self {
+        Self { told_ends: set.has(Feature::Gone), ..Self::default() }
+    }
+
     /// Tells that a thread was inside a call when we attached.
     pub fn blocked_at_attach(&mut self, tid: u32, syscall: Syscall) {
         self.threads.entry(tid).or_default().blocked = Some(syscall);
@@ -72,6 +90,34 @@ impl Decoder {
             event(&made);
             made.body
         };
+        match header.kind {
+            Kind::Completion => {
+                let (record, _): (record::Completion, _) = prefix(bytes)?;
+                self.contexts.completed(record.space, record.handle);
+                let ctx = Handle(record.handle);
+                of(Body::Completion(Completion { ctx, event: Some(record.event), since: None }));
+                return Ok(());
+            }
+            Kind::ContextGone => {
+                let (record, _): (record::ContextGone, _) = prefix(bytes)?;
+                let how = match record.end {
+                    record::End::Destroy => How::Destroy,
+                    record::End::Exit => How::Exit,
+                    record::End::Exec => How::Exec,
+                };
+                let in_flight = self.contexts.gone(record.space, record.handle, header.time);
+                of(Body::ContextGone(Gone { ctx: Handle(record.handle), how, in_flight }));
+                return Ok(());
+            }
+            Kind::ContextMoved => {
+                let (record, _): (record::ContextMoved, _) = prefix(bytes)?;
+                self.contexts.moved(record.space, record.from, record.to);
+                let (from, to) = (Handle(record.from), Handle(record.to));
+                of(Body::ContextMoved(Moved { from, to }));
+                return Ok(());
+            }
+            _ => (),
+        }
         if self.threads.len() > MOST_THREADS {
             self.threads.clear();
             self.forgot = true;
@@ -83,28 +129,63 @@ impl Decoder {
         if let Some(missing @ 1..) = thread.missing(header.seq) {
             // What is known of the call in progress may belong to another one.
             thread.clear();
+            self.contexts.lost(thread.space);
             of(Body::Lost { records: u64::from(missing) });
         }
+        let contexts = &mut self.contexts;
         match header.kind {
-            Kind::Submit => thread.submit(bytes),
-            Kind::Ring => thread.ring(bytes),
+            Kind::Submit => {
+                let (record, _): (Submit, _) = prefix(bytes)?;
+                if is_read(record.ring.memory) {
+                    contexts.looked(thread.space, record.args[0], header.time);
+                }
+                thread.submit(bytes)
+            }
+            Kind::Ring => thread.ring(contexts, bytes, of),
+            Kind::ContextSeen => {
+                let (record, _): (record::ContextSeen, _) = prefix(bytes)?;
+                let ring = contexts::Seen { id: record.id, nr: record.nr, tail: record.tail };
+                let moved = contexts.seen(thread.space, record.handle, ring, header.pid);
+                if let Some(from) = moved {
+                    let (from, to) = (Handle(from), Handle(record.handle));
+                    of(Body::ContextMoved(Moved { from, to }));
+                }
+                Ok(())
+            }
+            Kind::Refused => {
+                thread.refused = Some(prefix(bytes)?.0);
+                Ok(())
+            }
             Kind::Submitted => {
                 let (record, _): (Submitted, _) = prefix(bytes)?;
-                thread.finish(&record.call, record.ring, of)
+                if record.call.ret >= 0 {
+                    let (handle, accepted) = (record.call.args[0], record.call.ret as u64);
+                    contexts.used(thread.space, handle, header.pid, accepted);
+                }
+                thread.tell_refused(&record.call, &mut of);
+                thread.finish(contexts, &record.call, record.ring, of)
             }
             Kind::Setup => {
                 let (record, _): (Setup, _) = prefix(bytes)?;
                 let stored = is_read(record.memory).then_some(Handle(record.handle));
+                if let (0, Some(handle)) = (record.call.ret, stored) {
+                    contexts.created(thread.space, handle.0, header.pid, header.time);
+                }
                 let args = Args::Setup {
                     nr_events: record.call.args[0] as u32,
                     ctxp: Address(record.call.args[1]),
                     stored,
                 };
-                thread.finish_with(&record.call, args, RingSample::UNREAD, of)
+                thread.finish_with(contexts, &record.call, args, RingSample::UNREAD, of)
             }
             Kind::Destroy => {
                 let (record, _): (Destroy, _) = prefix(bytes)?;
-                thread.finish(&record.call, record.ring, of)
+                if record.call.ret == 0 && !self.told_ends {
+                    let ctx = Handle(record.call.args[0]);
+                    let in_flight = contexts.gone(thread.space, ctx.0, record.call.entered);
+                    of(Body::ContextGone(Gone { ctx, how: How::Destroy, in_flight }));
+                }
+                thread.finish(contexts, &record.call, record.ring, of)
             }
             Kind::Cancel => {
                 let (record, _): (Cancel, _) = prefix(bytes)?;
@@ -114,19 +195,30 @@ impl Decoder {
                     result: Address(record.call.args[2]),
                     value: is_read(record.memory).then_some(record.iocb),
                 };
-                thread.finish_with(&record.call, args, record.ring, of)
+                thread.finish_with(contexts, &record.call, args, record.ring, of)
             }
-            Kind::Events => thread.events(bytes, of),
+            Kind::Events => thread.events(contexts, bytes, of),
             Kind::Gone => {
                 self.threads.remove(&header.tid);
                 Ok(())
             }
             Kind::Process => {
                 let (record, _): (record::Process, _) = prefix(bytes)?;
+                if record.change == record::Change::Seen {
+                    thread.space = record.space;
+                }
+                // Where a probe tells the ends, it does so before or after this.
+                let ended = if self.told_ends { Vec::new() } else { changed(contexts, &record) };
+                for it in ended {
+                    let (time, pid) = (header.time, it.pid);
+                    event(&Event { time, pid, tid: pid, body: Body::ContextGone(it.gone) });
+                }
                 let space = (record.space != 0).then(|| self.spaces.hash_one(record.space));
-                of(Body::Process(process(&record, space)));
+                let body = Body::Process(process(&record, space));
+                event(&Event { time: header.time, pid: header.pid, tid: header.tid, body });
                 Ok(())
             }
+            Kind::Completion | Kind::ContextGone | Kind::ContextMoved => Ok(()),
         }
     }
 
@@ -212,25 +304,53 @@ impl Pending {
         Ok(())
     }
 
-    fn ring(&mut self, bytes: &[u8]) -> Result<(), Undecodable> {
+    fn ring(
+        &mut self,
+        contexts: &mut Contexts,
+        bytes: &[u8],
+        mut of: impl FnMut(Body) -> Body,
+    ) -> Result<(), Undecodable> {
         let (record, rest): (record::Ring, _) = prefix(bytes)?;
-        let list = match record.memory {
-            Memory::Unread => None,
-            Memory::Read | Memory::ReadLate => {
-                Some(io_events(rest, record.count as usize)?.collect())
-            }
+        let record::Ring { handle, first, count, beyond, .. } = record;
+        let is_read = is_read(record.memory);
+        let entries = io_events(rest, if is_read { count as usize } else { 0 })?;
+        let (since, new) = contexts.entries(self.space, handle, first, count);
+        let mut tell = |event: Option<abi::IoEvent>| {
+            let since = Some(since.unwrap_or(0));
+            of(Body::Completion(Completion { ctx: Handle(handle), event, since }));
         };
-        self.new_in_ring.push(RingEntries {
-            ctx: Handle(record.handle),
-            first: record.first,
-            count: record.count,
-            beyond: record.beyond,
-            list,
-        });
+        let is_new = |index: u32| new.iter().any(|range| range.contains(&index));
+        for (_, entry) in (0..).zip(entries).filter(|(index, _)| is_new(*index)) {
+            tell(Some(entry));
+        }
+        if !is_read {
+            (0..count).filter(|index| is_new(*index)).for_each(|_| tell(None));
+        }
+        if beyond > 0 {
+            contexts.lost(self.space);
+            of(Body::Lost { records: u64::from(beyond) });
+        }
         Ok(())
     }
 
-    fn events(&mut self, bytes: &[u8], of: impl FnMut(Body) -> Body) -> Result<(), Undecodable> {
+    /// Gives the iocb that was refused, now that it is known which one it is: all before it were
+    /// accepted.
+    fn tell_refused(&mut self, call: &record::Call, of: &mut impl FnMut(Body) -> Body) {
+        let Some(record) = self.refused.take() else {
+            return;
+        };
+        let index = call.ret.max(0) as u64;
+        let of_call = || self.iocbs.get(index as usize)?.as_ref()?.address;
+        let iocb = Some(Address(record.iocb)).filter(|it| it.0 != 0).or_else(of_call);
+        of(Body::Refused(Refused { ctx: Handle(call.args[0]), index, iocb, ret: record.ret }));
+    }
+
+    fn events(
+        &mut self,
+        contexts: &mut Contexts,
+        bytes: &[u8],
+        of: impl FnMut(Body) -> Body,
+    ) -> Result<(), Undecodable> {
         let (record, rest): (Events, _) = prefix(bytes)?;
         if record.first == 0 {
             self.events.clear();
@@ -257,7 +377,10 @@ impl Pending {
             *list = std::mem::take(&mut self.events);
             *truncated = (record.call.ret.max(0) as u64).saturating_sub(list.len() as u64);
         }
-        self.finish_with(&record.call, args, record.ring, of)
+        if record.call.ret >= 0 {
+            contexts.used(self.space, record.call.args[0], record.call.header.pid, 0);
+        }
+        self.finish_with(contexts, &record.call, args, record.ring, of)
     }
 
     /// The arguments of a call, with what is already known of its memory.
@@ -275,16 +398,18 @@ impl Pending {
 
     fn finish(
         &mut self,
+        contexts: &mut Contexts,
         call: &record::Call,
         sample: RingSample,
         of: impl FnMut(Body) -> Body,
     ) -> Result<(), Undecodable> {
         let args = self.arguments(call.syscall, &call.args);
-        self.finish_with(call, args, sample, of)
+        self.finish_with(contexts, call, args, sample, of)
     }
 
     fn finish_with(
         &mut self,
+        contexts: &mut Contexts,
         call: &record::Call,
         args: Args,
         sample: RingSample,
@@ -297,18 +422,16 @@ impl Pending {
             args,
             ring: ring(sample),
             ring_before: self.ring_before.take(),
-            new_in_ring: std::mem::take(&mut self.new_in_ring),
+            compat: call.header.flags & flag::COMPAT != 0,
         });
-        let body = of(body);
-        // Give the vectors back for the next call.
-        if let Body::Call(Call { args, mut new_in_ring, .. }) = body {
-            match args {
-                Args::Submit { iocbs, .. } => self.iocbs = iocbs,
-                Args::Getevents { list, .. } => self.events = list,
-                _ => (),
-            }
-            new_in_ring.clear();
-            self.new_in_ring = new_in_ring;
+        if is_read(sample.memory) {
+            contexts.looked(self.space, call.args[0], call.header.time);
+        }
+        // The vectors are for the next call.
+        match of(body) {
+            Body::Call(Call { args: Args::Submit { iocbs, .. }, .. }) => self.iocbs = iocbs,
+            Body::Call(Call { args: Args::Getevents { list, .. }, .. }) => self.events = list,
+            _ => (),
         }
         self.clear();
         Ok(())
@@ -334,7 +457,7 @@ impl Pending {
 
     fn clear(&mut self) {
         self.ring_before = None;
-        self.new_in_ring.clear();
+        self.refused = None;
         self.iocbs.clear();
         self.events.clear();
     }
@@ -371,6 +494,18 @@ pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
         Syscall::Cancel => {
             Args::Cancel { ctx, iocb: Address(args[1]), result: Address(args[2]), value: None }
         }
+    }
+}
+
+/// Who uses which address space now, and what ended with the one that was left.
+fn changed(contexts: &mut Contexts, record: &record::Process) -> Vec<contexts::Ended> {
+    let pid = record.header.pid;
+    match record.change {
+        record::Change::Exit => contexts.exited(pid),
+        _ if record.space == 0 => Vec::new(),
+        record::Change::Fork if record.followed == 0 => Vec::new(),
+        record::Change::Fork => contexts.uses(record.other, record.space, How::Exec),
+        record::Change::Seen | record::Change::Exec => contexts.uses(pid, record.space, How::Exec),
     }
 }
 
@@ -498,6 +633,54 @@ mod tests {
         [record.as_bytes(), list.as_bytes()].concat()
     }
 
+    const SPACE: u64 = 6;
+
+    fn completion(data: u64) -> Vec<u8> {
+        let (header, event) = (header(Kind::Completion, 0, 0), io_event(data));
+        record::Completion { header, space: SPACE, handle: 0xc0, event }.as_bytes().to_vec()
+    }
+
+    fn refused(seq: u32) -> record::Refused {
+        record::Refused { header: header(Kind::Refused, seq, 0), iocb: 0x1002, ret: -9 }
+    }
+
+    fn context_seen(seq: u32, id: u32, tail: u32) -> Vec<u8> {
+        let header = header(Kind::ContextSeen, seq, 0);
+        record::ContextSeen { header, handle: 0xc0, id, nr: 127, tail, reserved: 0 }
+            .as_bytes()
+            .to_vec()
+    }
+
+    fn context_gone(end: record::End) -> Vec<u8> {
+        let header = header(Kind::ContextGone, 0, 0);
+        record::ContextGone { header, space: SPACE, handle: 0xc0, end, reserved: 0 }
+            .as_bytes()
+            .to_vec()
+    }
+
+    fn seen_thread(seq: u32) -> Vec<u8> {
+        record::Process {
+            header: header(Kind::Process, seq, 0),
+            started: 5,
+            space: SPACE,
+            change: record::Change::Seen,
+            other: 0,
+            status: 0,
+            followed: 0,
+            thread_name: [0; 16],
+            name: [0; 16],
+            path: [0; record::PATH_BYTES],
+        }
+        .as_bytes()
+        .to_vec()
+    }
+
+    fn setup(seq: u32) -> Vec<u8> {
+        let mut call = call(Kind::Setup, seq, Syscall::Setup, [4, 0x5, 0, 0, 0, 0], 0);
+        (call.entered, call.header.time) = (1000, 1200);
+        Setup { call, handle: 0xc0, memory: Memory::Read, reserved: 0 }.as_bytes().to_vec()
+    }
+
     fn io_event(data: u64) -> IoEvent {
         IoEvent { data, obj: 0x1000 + data, res: 512, res2: 0 }
     }
@@ -561,6 +744,18 @@ mod tests {
             ring_record(1, &[io_event(1)]),
             header(Kind::Gone, 1, 0).as_bytes().to_vec(),
             process.as_bytes().to_vec(),
+            completion(1),
+            refused(1).as_bytes().to_vec(),
+            context_seen(1, 3, 5),
+            context_gone(record::End::Destroy),
+            record::ContextMoved {
+                header: header(Kind::ContextMoved, 0, 0),
+                space: SPACE,
+                from: 0xc0,
+                to: 0xd0,
+            }
+            .as_bytes()
+            .to_vec(),
         ]
     }
 
@@ -578,7 +773,7 @@ mod tests {
 
     #[test]
     fn unknown_kinds_and_values_are_errors() {
-        for (place, value) in [(0, 0u8), (0, 10), (0, 200), (1, 1)] {
+        for (place, value) in [(0, 0u8), (0, 15), (0, 200), (1, 1)] {
             let mut record = submitted(1, 1, 1);
             record[place] = value;
             let result = Decoder::default().feed(&record, |_| ());
@@ -598,19 +793,72 @@ mod tests {
     #[test]
     fn the_records_of_a_submit_become_one_call() {
         let call = only_call(&[
-            ring_record(1, &[io_event(9)]),
-            submit(2, flag::MORE, 3, 0, &[submitted_iocb(1, Memory::Read)]),
-            submit(3, 0, 3, 1, &[submitted_iocb(2, Memory::Read), submitted_iocb(3, Memory::Read)]),
-            submitted(4, 3, 3),
+            submit(1, flag::MORE, 3, 0, &[submitted_iocb(1, Memory::Read)]),
+            submit(2, 0, 3, 1, &[submitted_iocb(2, Memory::Read), submitted_iocb(3, Memory::Read)]),
+            submitted(3, 3, 3),
         ]);
         assert_eq!((call.ret, call.entered, call.entry), (3, Some(1500), Entry::Seen));
         assert_eq!(call.ring_before, Some(Ring { head: 1, tail: 1, nr: 127 }));
         assert_eq!(call.ring, Some(Ring { head: 1, tail: 2, nr: 127 }));
-        assert_eq!(call.new_in_ring[0].list.as_deref(), Some(&[io_event(9)][..]));
         let Args::Submit { ctx, nr, iocbs, truncated, .. } = call.args else { panic!() };
         assert_eq!((ctx, nr, truncated), (Handle(0xc0), 3, 0));
         let values: Vec<_> = iocbs.iter().map(|it| it.unwrap().value.unwrap()).collect();
         assert_eq!(values, [iocb(1), iocb(2), iocb(3)]);
+    }
+
+    #[test]
+    fn entries_of_the_ring_become_completions_with_a_window() {
+        let bodies = decode(&[
+            seen_thread(1),
+            setup(2),
+            context_seen(3, 3, 5),
+            submit(4, 0, 1, 0, &[submitted_iocb(1, Memory::Read)]),
+            ring_record(5, &[io_event(1), io_event(2)]),
+            submitted(6, 1, 1),
+            ring_record(7, &[io_event(2)]),
+        ]);
+        let ctx = Handle(0xc0);
+        let of = |data| {
+            Body::Completion(Completion { ctx, event: Some(io_event(data)), since: Some(2000) })
+        };
+        assert_eq!(bodies[2..4], [of(1), of(2)]);
+        assert_eq!(bodies.len(), 5, "an entry that was seen is not told again: {bodies:?}");
+    }
+
+    #[test]
+    fn a_refused_iocb_is_the_first_that_was_not_accepted() {
+        let two = [submitted_iocb(1, Memory::Read), submitted_iocb(2, Memory::Read)];
+        let bodies =
+            decode(&[submit(1, 0, 2, 0, &two), refused(2).as_bytes().to_vec(), submitted(3, 2, 1)]);
+        let expected =
+            Refused { ctx: Handle(0xc0), index: 1, iocb: Some(Address(0x1002)), ret: -9 };
+        assert_eq!(bodies[0], Body::Refused(expected));
+        assert!(matches!(&bodies[1], Body::Call(call) if call.ret == 1));
+    }
+
+    #[test]
+    fn the_end_of_a_context_is_told_once_whoever_tells_it() {
+        let destroy = |seq| {
+            let call = call(Kind::Destroy, seq, Syscall::Destroy, [0xc0; 6], 0);
+            Destroy { call, ring: sample(1, 1) }.as_bytes().to_vec()
+        };
+        let (how, in_flight) = (How::Destroy, Some(1));
+        let gone = Body::ContextGone(Gone { ctx: Handle(0xc0), how, in_flight });
+        let start = [seen_thread(1), setup(2), submitted(3, 1, 1)];
+        let records = [&start[..], &[destroy(4)]].concat();
+        let ended = |bodies: &[Body]| {
+            let index = bodies.iter().position(|it| *it == gone).unwrap();
+            assert_eq!(bodies.iter().filter(|it| matches!(it, Body::ContextGone(_))).count(), 1);
+            assert!(matches!(&bodies[index + 1], Body::Call(call) if call.ret == 0));
+        };
+        ended(&decode(&records));
+        let told = [&start[..], &[context_gone(record::End::Destroy), destroy(4)]].concat();
+        let mut decoder = Decoder { told_ends: true, ..Decoder::default() };
+        let mut bodies = Vec::new();
+        for record in &told {
+            decoder.feed(record, |event| bodies.push(event.body.clone())).unwrap();
+        }
+        ended(&bodies);
     }
 
     #[test]

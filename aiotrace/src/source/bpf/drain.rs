@@ -1,9 +1,8 @@
 //! The thread that empties the ring buffer. It also knows when the trace is over, because it is
 //! the one that waits: for records, signals, the deaths of targets, and time.
 //!
-//! The kernel wakes us for the first record after we have caught up. Then we wait [`PAUSE`], so
-//! that a busy target costs a hundred wake-ups a second and not one per call, and an idle one
-//! costs none.
+//! While records come, we look every [`PAUSE`], and no record wakes us: a busy target costs two hundred
+//! looks a second, not one per call. When none came for [`QUIET`], we sleep until one wakes us.
 
 use std::{
     fs::File,
@@ -33,12 +32,14 @@ use zerocopy::TryFromBytes as _;
 
 use super::{
     backlog::{Batch, Eater, Feeder, Message, backlog},
-    load::{Attached, Error, Probes},
+    load::{Error, Probes},
 };
-use crate::source::Losses;
+use crate::{process, source::Losses};
 
-/// How long records gather after the first of them woke us.
+/// How long records gather.
 const PAUSE: Duration = Duration::from_millis(5);
+/// Looks without a record after which we sleep: 100 ms of them.
+const QUIET: u32 = 20;
 /// A look at whether any target is left, in case the record of its end was lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -78,6 +79,9 @@ pub struct Until {
     pub deaths: Deaths,
     /// SIGINT also went to the launched program; it decides.
     pub ignore_first_interrupt: bool,
+    /// Calls that the trampolines do not see are watched for all the time, not only until those
+    /// return that had begun before the attach.
+    pub unseen_exits: bool,
 }
 
 /// Which deaths end a trace.
@@ -107,7 +111,8 @@ struct Stop {
 }
 
 impl Collector {
-    /// Attaches the probes, calls `before_arming`, lets them record, and starts to collect.
+    /// Attaches the probes, calls `before_arming`, which tells the threads that are inside of a call,
+    /// lets the probes record, and starts to collect.
     /// `spill`: an empty file for records that wait; see [`super::backlog`].
     ///
     /// # Errors
@@ -116,15 +121,15 @@ impl Collector {
         mut probes: Probes,
         until: Until,
         spill: Option<File>,
-        before_arming: impl FnOnce(),
+        before_arming: impl FnOnce() -> Vec<u32>,
     ) -> Result<Self, StartError> {
         let records = probes.records()?;
         let signals = SignalFd::with_flags(&ending_signals(), SfdFlags::SFD_NONBLOCK)?;
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake });
         let (feeder, eater) = backlog(spill);
-        let attached = probes.attach()?;
-        before_arming();
+        probes.attach()?;
+        let blocked = before_arming();
         probes.arm(true)?;
         let drain = Drain {
             probes,
@@ -133,11 +138,12 @@ impl Collector {
             until,
             feeder,
             stop: Arc::clone(&stop),
+            blocked,
             process_exited: false,
         };
         let thread = std::thread::Builder::new()
             .name("drain".into())
-            .spawn(move || drain.run(attached))
+            .spawn(move || drain.run())
             .map_err(StartError::Thread)?;
         Ok(Self { eater, stop, thread: Some(thread) })
     }
@@ -202,17 +208,20 @@ struct Drain {
     until: Until,
     feeder: Feeder,
     stop: Arc<Stop>,
+    /// Threads whose call began before the attach and, as far as we know, did not return.
+    blocked: Vec<u32>,
     process_exited: bool,
 }
 
 impl Drain {
-    fn run(mut self, attached: Attached) {
+    fn run(mut self) {
         before_all();
         let start = Instant::now();
+        self.look_at_blocked();
         let reason = self.collect(start);
         // If that fails, calls that end in the next moment pass for missed.
         let _ = self.probes.arm(false);
-        attached.detach();
+        self.probes.detach();
         let duration = start.elapsed();
         self.empty();
         let Self { feeder, probes, .. } = self;
@@ -230,29 +239,59 @@ impl Drain {
     }
 
     fn collect(&mut self, start: Instant) -> Reason {
+        let mut looked = start;
+        let mut quiet = 0;
         loop {
             let wait = match self.until.duration.map(|it| it.saturating_sub(start.elapsed())) {
                 Some(Duration::ZERO) => return Reason::TimeOver,
                 Some(left) => left.min(LOOK_AGAIN),
                 None => LOOK_AGAIN,
             };
-            let ready = self.wait(wait);
+            let ready = if quiet < QUIET {
+                self.wait(wait.min(PAUSE), false)
+            } else {
+                // A record may have come before the switch.
+                let _ = self.probes.wake(true);
+                let ready = if self.empty() { Ready::default() } else { self.wait(wait, true) };
+                let _ = self.probes.wake(false);
+                ready
+            };
             if self.stop.asked.load(Ordering::Acquire) {
                 return Reason::OutputClosed;
             }
             if let Some(signal) = self.signal() {
                 return Reason::Signal(signal);
             }
-            if ready.records {
-                // Waits for the end of the pause, or for something more urgent.
-                self.wait_for_others(PAUSE);
+            if self.empty() || ready.records {
+                quiet = 0;
+            } else {
+                quiet = quiet.saturating_add(1);
             }
-            self.empty();
-            if (ready.idle || ready.target_gone || std::mem::take(&mut self.process_exited))
-                && self.is_over(ready.idle)
+            // Nothing happened for a second.
+            let idle = ready.idle && quiet > QUIET;
+            if idle || looked.elapsed() > LOOK_AGAIN {
+                looked = Instant::now();
+                self.look_at_blocked();
+            }
+            if (idle || ready.target_gone || std::mem::take(&mut self.process_exited))
+                && self.is_over(idle)
             {
                 return Reason::TargetsGone;
             }
+        }
+    }
+
+    /// Once all have returned, trampolines see every call.
+    fn look_at_blocked(&mut self) {
+        if !self.probes.watches_unseen_exits() || self.until.unseen_exits {
+            return;
+        }
+        if !self.blocked.is_empty() {
+            let known: Vec<u32> = self.probes.threads().iter().map(|it| it.tid).collect();
+            self.blocked.retain(|tid| !known.contains(tid) && process::is_alive(*tid));
+        }
+        if self.blocked.is_empty() {
+            self.probes.stop_unseen_exits();
         }
     }
 
@@ -286,42 +325,36 @@ impl Drain {
         Some(signal)
     }
 
-    fn wait(&self, time: Duration) -> Ready {
-        let mut fds = self.others();
-        fds.push(PollFd::new(self.records.as_fd(), PollFlags::POLLIN));
-        let idle = poll(&mut fds, timeout(time)) == Ok(0);
-        let readable = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
-        Ready {
-            records: fds.last().is_some_and(readable),
-            target_gone: fds[2..fds.len() - 1].iter().any(readable),
-            idle,
-        }
-    }
-
-    fn wait_for_others(&self, time: Duration) {
-        let _ = poll(&mut self.others(), timeout(time));
-    }
-
-    fn others(&self) -> Vec<PollFd<'_>> {
+    /// Waits for a signal, the death of a target, the end of the output, and, if wanted, a record.
+    fn wait(&self, time: Duration, for_records: bool) -> Ready {
         let targets = self.until.targets.iter().map(|(_, fd)| fd.as_fd());
-        [self.signals.as_fd(), self.stop.wake.as_fd()]
+        let mut fds: Vec<PollFd<'_>> = [self.signals.as_fd(), self.stop.wake.as_fd()]
             .into_iter()
             .chain(targets)
+            .chain(for_records.then_some(self.records.as_fd()))
             .map(|fd| PollFd::new(fd, PollFlags::POLLIN))
-            .collect()
+            .collect();
+        let idle = poll(&mut fds, timeout(time)) == Ok(0);
+        let readable = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+        let records = for_records && fds.pop().as_ref().is_some_and(readable);
+        Ready { records, target_gone: fds[2..].iter().any(readable), idle }
     }
 
-    /// Takes every record that is in the ring buffer, and hands them on.
-    fn empty(&mut self) {
+    /// Takes every record that is in the ring buffer, and hands them on. Whether there was one.
+    fn empty(&mut self) -> bool {
         let Self { records, feeder, process_exited, .. } = self;
+        let mut any = false;
         while let Some(record) = records.next() {
+            any = true;
             *process_exited |= is_exit(&record);
             feeder.push(&record);
         }
         feeder.hand_on();
+        any
     }
 }
 
+#[derive(Default)]
 struct Ready {
     records: bool,
     target_gone: bool,

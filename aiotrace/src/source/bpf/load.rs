@@ -1,21 +1,25 @@
 //! Loads and attaches the probes, and takes them away again.
 
-use std::os::fd::{AsRawFd as _, RawFd};
+use std::{
+    any::Any,
+    os::fd::{AsRawFd as _, RawFd},
+};
 
 use aiotrace_common::{
-    names,
+    names::{self, Feature},
     record::{Lost, Thread},
     settings::{ABSENT, Offsets, Settings},
 };
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, HashMap, MapData, PerCpuArray, RingBuf},
-    programs::{BtfTracePoint, Program, ProgramError},
+    programs::{Program, ProgramError},
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
     btf::{self, Btf},
+    choice::{By, Features, ProbeSet, Refused, Wanted},
     features,
 };
 use crate::process;
@@ -47,6 +51,9 @@ pub enum Error {
         #[source]
         source: Box<ProgramError>,
     },
+    /// The kernel's structures are not as expected.
+    #[error("the kernel's type information lacks a field needed for {0}")]
+    Offsets(&'static str),
     /// A map or program of the object is not what we think it is.
     #[error("the BPF object has no usable `{0}`; it does not belong to this aiotrace")]
     Object(&'static str),
@@ -61,35 +68,248 @@ pub enum Error {
     },
 }
 
-/// The probes, attached. Dropping it detaches them; so does the death of this process, because
-/// nothing is pinned.
+/// The probes, loaded, and what of them is attached. Dropping it detaches them; so does the death of
+/// this process, because nothing is pinned.
 pub struct Probes {
     ebpf: Ebpf,
+    set: ProbeSet,
+    /// In the order of attaching.
+    links: Vec<Link>,
+    /// See [`names::UNSEEN_EXITS`].
+    unseen_exits: Option<Link>,
 }
 
+/// Detaches its program when it is dropped.
+type Link = Box<dyn Any + Send>;
+
 impl Probes {
-    /// Loads the object with these settings. Nothing is attached yet.
+    /// Loads the object with these settings, chooses the probes by loading them, and attaches the
+    /// trampolines and kprobes among them: that is the only sure way to know that they work. Nothing
+    /// is recorded yet.
     ///
     /// # Errors
-    /// What the kernel refused.
-    pub fn load(settings: &Settings) -> Result<Self, Error> {
-        let object = OBJECT.ok_or(Error::NotBuilt)?;
-        let mut ebpf = EbpfLoader::new()
-            .override_global(names::SETTINGS, settings.as_bytes(), true)
-            .load(object)
-            .map_err(|error| Error::Maps(Box::new(error)))?;
+    /// What the kernel refused and nothing can stand in for.
+    pub fn load(settings: &Settings, wanted: Wanted) -> Result<Self, Error> {
         let btf = aya::Btf::from_sys_fs().map_err(|_| {
             Error::Btf(btf::Error::Read(std::io::Error::other("the loader cannot parse it")))
         })?;
-        for program in names::SYSCALL_SET {
-            let fail = |source| Error::Program { name: program.name, source: Box::new(source) };
-            tracepoint(&mut ebpf, program.name)?.load(program.tracepoint, &btf).map_err(fail)?;
-        }
+        let mut settings = *settings;
+        settings.exact_completions = u32::from(wanted.features() != Features::None);
+        // The probes take settings for constants: to change one means to load them again.
+        let probes = loop {
+            match Self::load_with(&settings, wanted, &btf) {
+                Ok(probes) if probes.set.lacks_registers => {
+                    settings.registers_on_stack = on_stack(&settings.offsets);
+                }
+                Ok(probes)
+                    if settings.exact_completions == 1 && !probes.set.has(Feature::Completions) =>
+                {
+                    settings.exact_completions = 0;
+                }
+                loaded => break loaded?,
+            }
+        };
         drop(btf);
         // The kernel's types took some 15 MiB, which the allocator would keep.
         // SAFETY: no preconditions.
         unsafe { libc::malloc_trim(0) };
-        Ok(Self { ebpf })
+        Ok(probes)
+    }
+
+    fn load_with(settings: &Settings, wanted: Wanted, btf: &aya::Btf) -> Result<Self, Error> {
+        let object = OBJECT.ok_or(Error::NotBuilt)?;
+        let ebpf = EbpfLoader::new()
+            .override_global(names::SETTINGS, settings.as_bytes(), true)
+            .load(object)
+            .map_err(|error| Error::Maps(Box::new(error)))?;
+        let mut probes =
+            Self { ebpf, set: ProbeSet::default(), links: Vec::new(), unseen_exits: None };
+        for program in names::LIFETIME {
+            probes.load_program(program, btf)?;
+        }
+        probes.choose_calls(settings, wanted, btf)?;
+        for feature in Feature::ALL {
+            if feature != Feature::Completions || settings.exact_completions == 1 {
+                probes.choose_feature(feature, wanted, &settings.offsets, btf);
+            }
+        }
+        tracing::debug!(set = ?probes.set);
+        Ok(probes)
+    }
+
+    fn choose_calls(
+        &mut self,
+        settings: &Settings,
+        wanted: Wanted,
+        btf: &aya::Btf,
+    ) -> Result<(), Error> {
+        let trampoline =
+            (By::Trampoline, &names::CALLS_BY_TRAMPOLINE, &names::COMPAT_CALLS_BY_TRAMPOLINE);
+        let kprobe = (By::Kprobe, &names::CALLS_BY_KPROBE, &names::COMPAT_CALLS_BY_KPROBE);
+        let attempts: &[_] = match wanted {
+            Wanted::Auto if probes_are_preemptible() => &[kprobe, trampoline],
+            Wanted::Auto | Wanted::Trampoline => &[trampoline],
+            Wanted::Kprobe => &[kprobe],
+            Wanted::Syscall => &[],
+        };
+        for (by, calls, compat) in attempts {
+            match self.take(*calls, btf) {
+                Ok(()) => {
+                    self.set.calls = *by;
+                    for pair in *compat {
+                        let _ = self.take(pair, btf);
+                    }
+                    return self.load_program(names::UNSEEN_EXITS, btf);
+                }
+                Err(error) if settings.registers_on_stack == 0 && mentions(&error, UNTYPED) => {
+                    self.set.lacks_registers = true;
+                    return Ok(());
+                }
+                Err(error) if wanted != Wanted::Auto => return Err(error),
+                Err(error) => self.set.refused.push(Refused::new("calls", &error)),
+            }
+        }
+        self.set.calls = By::Tracepoint;
+        for program in names::CALLS_BY_TRACEPOINT {
+            self.load_program(program, btf)?;
+        }
+        Ok(())
+    }
+
+    fn choose_feature(
+        &mut self,
+        feature: Feature,
+        wanted: Wanted,
+        offsets: &Offsets,
+        btf: &aya::Btf,
+    ) {
+        let features = match wanted.features() {
+            Features::Any if self.set.calls == By::Kprobe => Features::ByKprobe,
+            features => features,
+        };
+        let mut attempts = Vec::new();
+        if matches!(features, Features::Any | Features::ByTrampoline) {
+            attempts.push((By::Trampoline, feature.by_trampoline()));
+        }
+        if matches!(features, Features::Any | Features::ByKprobe) {
+            attempts.push((By::Kprobe, feature.by_kprobe()));
+        }
+        for (by, programs) in attempts.into_iter().filter(|(_, programs)| !programs.is_empty()) {
+            let taken = if has_offsets(feature, offsets) {
+                self.take(programs, btf)
+            } else {
+                Err(Error::Offsets(feature_name(feature)))
+            };
+            match taken {
+                Ok(()) => {
+                    self.set.features.push((feature, by));
+                    break;
+                }
+                Err(error) => {
+                    self.set.refused.push(Refused::new(feature_name(feature), &error));
+                }
+            }
+        }
+    }
+
+    /// Loads and attaches these programs, or none of them.
+    fn take(&mut self, programs: &[names::Program], btf: &aya::Btf) -> Result<(), Error> {
+        let before = (self.links.len(), self.set.programs.len());
+        let taken = programs.iter().try_for_each(|program| {
+            self.load_program(*program, btf)?;
+            let link = self.attach_program(*program)?;
+            self.links.push(link);
+            Ok(())
+        });
+        if taken.is_err() {
+            self.links.truncate(before.0);
+            self.set.programs.truncate(before.1);
+        }
+        taken
+    }
+
+    fn load_program(&mut self, program: names::Program, btf: &aya::Btf) -> Result<(), Error> {
+        let names::Program { name, at, .. } = program;
+        let loaded: &mut Program = self.ebpf.program_mut(name).ok_or(Error::Object(name))?;
+        let result = match loaded {
+            Program::BtfTracePoint(it) => it.load(at, btf),
+            Program::FEntry(it) => it.load(at, btf),
+            Program::FExit(it) => it.load(at, btf),
+            Program::KProbe(it) => it.load(),
+            _ => return Err(Error::Object(name)),
+        };
+        result.map_err(|source| Error::Program { name, source: Box::new(source) })?;
+        self.set.programs.push(program);
+        Ok(())
+    }
+
+    fn attach_program(&mut self, program: names::Program) -> Result<Link, Error> {
+        let names::Program { name, at, .. } = program;
+        let loaded: &mut Program = self.ebpf.program_mut(name).ok_or(Error::Object(name))?;
+        let link: Result<Link, ProgramError> = match loaded {
+            Program::BtfTracePoint(it) => {
+                it.attach().and_then(|id| it.take_link(id)).map(|link| Box::new(link) as Link)
+            }
+            Program::FEntry(it) => {
+                it.attach().and_then(|id| it.take_link(id)).map(|link| Box::new(link) as Link)
+            }
+            Program::FExit(it) => {
+                it.attach().and_then(|id| it.take_link(id)).map(|link| Box::new(link) as Link)
+            }
+            Program::KProbe(it) => {
+                it.attach(at, 0).and_then(|id| it.take_link(id)).map(|link| Box::new(link) as Link)
+            }
+            _ => return Err(Error::Object(name)),
+        };
+        link.map_err(|source| Error::Program { name, source: Box::new(source) })
+    }
+
+    /// What was chosen.
+    pub fn set(&self) -> &ProbeSet {
+        &self.set
+    }
+
+    /// Attaches what is not attached yet, in the order of [`names`]; and, with trampolines, the
+    /// program that sees what they do not see, until [`Probes::stop_unseen_exits`].
+    ///
+    /// # Errors
+    /// The program that could not be attached; then none is.
+    pub fn attach(&mut self) -> Result<(), Error> {
+        for program in names::LIFETIME {
+            let link = self.attach_program(program)?;
+            self.links.push(link);
+        }
+        if self.set.calls != By::Tracepoint {
+            self.unseen_exits = Some(self.attach_program(names::UNSEEN_EXITS)?);
+        } else {
+            for program in names::CALLS_BY_TRACEPOINT {
+                let link = self.attach_program(program)?;
+                self.links.push(link);
+            }
+        }
+        tracing::debug!("attached");
+        Ok(())
+    }
+
+    /// Detaches all, in the order opposite to that of attaching.
+    pub fn detach(&mut self) {
+        self.stop_unseen_exits();
+        while let Some(link) = self.links.pop() {
+            drop(link);
+        }
+        tracing::debug!("detached");
+    }
+
+    /// Whether every system call of the machine passes a program of ours only for the sake of calls
+    /// that the trampolines do not see.
+    pub fn watches_unseen_exits(&self) -> bool {
+        // Not every return has its kretprobe.
+        self.unseen_exits.is_some() && self.set.calls == By::Trampoline
+    }
+
+    /// Detaches that program.
+    pub fn stop_unseen_exits(&mut self) {
+        self.unseen_exits = None;
     }
 
     /// Adds a process to the set of targets.
@@ -119,38 +339,32 @@ impl Probes {
         }
     }
 
-    /// Lets the attached programs record, or makes them finish: see [`names::ARMED`].
+    /// Lets the attached programs record, or makes them finish: see [`names::SWITCHES`].
     ///
     /// # Errors
     /// If the object has no such map, or the kernel refuses.
     pub fn arm(&mut self, armed: bool) -> Result<(), Error> {
-        let map = self.ebpf.map_mut(names::ARMED).ok_or(Error::Object(names::ARMED))?;
+        self.switch(0, armed)
+    }
+
+    /// Whether a record is to wake the reader.
+    ///
+    /// # Errors
+    /// As [`Self::arm`].
+    pub fn wake(&mut self, wanted: bool) -> Result<(), Error> {
+        self.switch(1, wanted)
+    }
+
+    fn switch(&mut self, index: u32, on: bool) -> Result<(), Error> {
+        let map = self.ebpf.map_mut(names::SWITCHES).ok_or(Error::Object(names::SWITCHES))?;
         Array::<_, u32>::try_from(map)
-            .and_then(|mut map| map.set(0, u32::from(armed), 0))
-            .map_err(|_| Error::Object(names::ARMED))
+            .and_then(|mut map| map.set(index, u32::from(on), 0))
+            .map_err(|_| Error::Object(names::SWITCHES))
     }
 
     /// Whether no process is traced any more.
     pub fn has_no_targets(&mut self) -> bool {
         self.targets().is_ok_and(|targets| targets.keys().next().is_none())
-    }
-
-    /// Attaches the programs, in the order of [`names::SYSCALL_SET`].
-    ///
-    /// # Errors
-    /// The program that could not be attached; then none is.
-    pub fn attach(&mut self) -> Result<Attached, Error> {
-        let mut links = Vec::new();
-        for program in names::SYSCALL_SET {
-            let loaded = tracepoint(&mut self.ebpf, program.name)?;
-            let link = loaded.attach().and_then(|id| loaded.take_link(id));
-            links.push(link.map_err(|source| Error::Program {
-                name: program.name,
-                source: Box::new(source),
-            })?);
-        }
-        tracing::debug!("attached");
-        Ok(Attached { links })
     }
 
     /// The ring buffer; it can be taken once.
@@ -164,17 +378,18 @@ impl Probes {
 
     /// The threads that are inside an AIO call now.
     pub fn threads_in_calls(&self) -> Vec<Thread> {
+        self.threads().into_iter().filter(|thread| thread.call().is_some()).collect()
+    }
+
+    /// The threads that have made an AIO call.
+    pub fn threads(&self) -> Vec<Thread> {
         let Some(map) = self.ebpf.map(names::THREADS) else {
             return Vec::new();
         };
         let Ok(threads) = HashMap::<_, u32, [u8; size_of::<Thread>()]>::try_from(map) else {
             return Vec::new();
         };
-        threads
-            .iter()
-            .filter_map(|entry| Thread::read_from_bytes(&entry.ok()?.1).ok())
-            .filter(|thread| thread.call().is_some())
-            .collect()
+        threads.iter().filter_map(|entry| Thread::read_from_bytes(&entry.ok()?.1).ok()).collect()
     }
 
     /// What the probes could not record, by cause.
@@ -197,7 +412,8 @@ impl Probes {
             let line = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
             line.trim().parse::<u64>().ok()
         };
-        names::SYSCALL_SET
+        self.set
+            .programs
             .iter()
             .filter_map(|program| self.ebpf.program(program.name)?.fd().ok().map(raw))
             .filter_map(miss)
@@ -220,24 +436,76 @@ fn raw(fd: &aya::programs::ProgramFd) -> RawFd {
     fd.as_fd().as_raw_fd()
 }
 
-/// The links that keep the programs attached.
-pub struct Attached {
-    links: Vec<aya::programs::tp_btf::BtfTracePointLink>,
+/// An error and its causes in one line, without the verifier's log, which is for bug reports.
+pub fn reason(error: &Error) -> String {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        if let Some(ProgramError::LoadError { io_error, .. }) = cause.downcast_ref() {
+            return format!("{reason}: {io_error}");
+        }
+        reason.push_str(": ");
+        reason.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    reason
 }
 
-impl Attached {
-    /// Detaches: enters first, then exits, then the rest.
-    pub fn detach(mut self) {
-        while let Some(link) = self.links.pop() {
-            drop(link);
-        }
-        tracing::debug!("detached");
+/// Whether the verifier refused a program with these words.
+fn mentions(error: &Error, words: &str) -> bool {
+    let Error::Program { source, .. } = error else {
+        return false;
+    };
+    matches!(&**source, ProgramError::LoadError { verifier_log, .. }
+        if verifier_log.to_string().contains(words))
+}
+
+/// Whether programs may be preempted so often that the kernel skips many: tracepoints can from Linux 7.0
+/// on, and trampolines then too in the middle of a call.
+fn probes_are_preemptible() -> bool {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+    let major = read("osrelease").ok().and_then(|it| it.split('.').next()?.parse::<u32>().ok());
+    major.is_some_and(|it| it >= 7) && read("version").is_ok_and(|it| it.contains("PREEMPT"))
+}
+
+/// Where the registers of a system call are, from the beginning of the kernel stack.
+fn on_stack(offsets: &Offsets) -> u32 {
+    THREAD_SIZE.saturating_sub(offsets.pt_regs_size)
+}
+
+/// What the verifier says if BTF does not tell the type of a program's argument (`struct pt_regs` on
+/// Linux 5.10).
+const UNTYPED: &str = "type FWD is not a struct";
+
+/// Size of a kernel stack, which ends with the registers (arch/x86/include/asm/page_64_types.h;
+/// without KASAN, as on every kernel whose BTF needs this).
+const THREAD_SIZE: u32 = 16 << 10;
+
+/// What a feature is called in messages.
+pub fn feature_name(feature: Feature) -> &'static str {
+    match feature {
+        Feature::Completions => "completions",
+        Feature::Refused => "refused iocbs",
+        Feature::Gone => "contexts that end",
+        Feature::Moved => "contexts that are moved",
     }
 }
 
-fn tracepoint<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut BtfTracePoint, Error> {
-    let program: &mut Program = ebpf.program_mut(name).ok_or(Error::Object(name))?;
-    program.try_into().map_err(|_| Error::Object(name))
+/// Whether this kernel's BTF has all that a feature reads.
+fn has_offsets(feature: Feature, offsets: &Offsets) -> bool {
+    let needed: &[u32] = match feature {
+        Feature::Completions => {
+            &[offsets.aio_kiocb_ki_ctx, offsets.aio_kiocb_ki_res, offsets.kioctx_user_id]
+        }
+        Feature::Refused => &[],
+        Feature::Gone => &[offsets.kioctx_user_id, offsets.kioctx_dead, offsets.task_flags],
+        Feature::Moved => &[
+            offsets.kioctx_aio_ring_file,
+            offsets.vm_area_struct_vm_start,
+            offsets.vm_area_struct_vm_file,
+        ],
+    };
+    needed.iter().all(|offset| *offset != ABSENT)
 }
 
 /// The offsets of the running kernel.
@@ -270,6 +538,16 @@ pub fn offsets() -> Result<Offsets, btf::Error> {
         upid_ns: at("upid", &["ns"]),
         pid_namespace_inum: at("pid_namespace", &["ns", "inum"]),
         binprm_filename: at("linux_binprm", &["filename"]),
+        task_flags: task(&["flags"]),
+        task_stack: task(&["stack"]),
+        pt_regs_size: btf.size("pt_regs").unwrap_or(ABSENT),
+        kioctx_user_id: at("kioctx", &["user_id"]),
+        kioctx_dead: at("kioctx", &["dead"]),
+        kioctx_aio_ring_file: at("kioctx", &["aio_ring_file"]),
+        aio_kiocb_ki_ctx: at("aio_kiocb", &["ki_ctx"]),
+        aio_kiocb_ki_res: at("aio_kiocb", &["ki_res"]),
+        vm_area_struct_vm_start: at("vm_area_struct", &["vm_start"]),
+        vm_area_struct_vm_file: at("vm_area_struct", &["vm_file"]),
     })
 }
 
@@ -300,15 +578,27 @@ mod tests {
         };
         let object = object::File::parse(bytes).expect("the object is an ELF file");
         let has = |name: &str| object.symbol_by_name(name).is_some_and(|it| !it.is_undefined());
-        for program in names::SYSCALL_SET {
+        let features = Feature::ALL.into_iter();
+        let programs = names::LIFETIME
+            .iter()
+            .chain(&names::CALLS_BY_TRACEPOINT)
+            .chain(&names::CALLS_BY_TRAMPOLINE)
+            .chain(names::COMPAT_CALLS_BY_TRAMPOLINE.as_flattened())
+            .chain(&names::CALLS_BY_KPROBE)
+            .chain(names::COMPAT_CALLS_BY_KPROBE.as_flattened())
+            .chain([&names::UNSEEN_EXITS])
+            .chain(features.flat_map(|it| it.by_trampoline().iter().chain(it.by_kprobe())));
+        for program in programs {
             assert!(has(program.name), "program {}", program.name);
         }
         let maps = [
             names::RECORDS,
-            names::ARMED,
+            names::SWITCHES,
             names::TARGETS,
             names::THREADS,
             names::CONTEXTS,
+            names::OWNERS,
+            names::RING_FILES,
             names::LOST,
         ];
         for name in maps.into_iter().chain(names::SCRATCH).chain([names::SETTINGS]) {

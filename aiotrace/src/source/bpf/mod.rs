@@ -12,12 +12,15 @@
 
 pub mod backlog;
 pub mod btf;
+pub mod choice;
+mod contexts;
 pub mod decode;
 pub mod drain;
 pub mod features;
 pub mod load;
 
 pub use backlog::Message;
+pub use choice::{ProbeSet, Wanted};
 pub use decode::{Decoder, arguments};
 pub use drain::{Collector, End, Reason};
 pub use load::{Error, Probes};

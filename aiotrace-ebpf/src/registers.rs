@@ -1,0 +1,71 @@
+//! The arguments with which a system call was made.
+
+use aiotrace_common::abi::{Abi, Syscall};
+use aya_ebpf::bindings::pt_regs;
+
+use crate::{kernel, settings::setting, task::Task};
+
+/// From the registers; the verifier knows their type. If they are null, from the end of the kernel
+/// stack: see `Settings::registers_on_stack`.
+#[inline(always)]
+pub fn arguments(syscall: Syscall, abi: Abi, regs: *const pt_regs) -> [u64; 6] {
+    if regs.is_null() {
+        let stack = Task::current().stack();
+        let regs = stack.wrapping_add(setting!(registers_on_stack) as usize);
+        return arguments_at(syscall, abi, regs);
+    }
+    meant(syscall, abi, typed(abi, regs))
+}
+
+/// From the registers at an address of which the verifier knows nothing.
+#[inline(always)]
+pub fn arguments_at(syscall: Syscall, abi: Abi, regs: *const u8) -> [u64; 6] {
+    meant(syscall, abi, untyped(abi, regs))
+}
+
+/// What a 32-bit call means by its registers.
+#[inline(always)]
+fn meant(syscall: Syscall, abi: Abi, mut args: [u64; 6]) -> [u64; 6] {
+    if !abi.is_32_bit() {
+        return args;
+    }
+    for arg in &mut args {
+        *arg &= 0xffff_ffff;
+    }
+    // `int nr` and `long min_nr` have signs.
+    let signed = |arg: u64| arg as u32 as i32 as u64;
+    if matches!(syscall, Syscall::Submit | Syscall::Getevents | Syscall::Pgetevents) {
+        args[1] = signed(args[1]);
+    }
+    if matches!(syscall, Syscall::Getevents | Syscall::Pgetevents) {
+        args[2] = signed(args[2]);
+    }
+    args
+}
+
+#[inline(always)]
+fn typed(abi: Abi, regs: *const pt_regs) -> [u64; 6] {
+    // SAFETY: a probe's argument; the verifier checks each access.
+    unsafe {
+        if abi.is_32_bit() {
+            [(*regs).rbx, (*regs).rcx, (*regs).rdx, (*regs).rsi, (*regs).rdi, (*regs).rbp]
+        } else {
+            [(*regs).rdi, (*regs).rsi, (*regs).rdx, (*regs).r10, (*regs).r8, (*regs).r9]
+        }
+    }
+}
+
+#[inline(always)]
+fn untyped(abi: Abi, regs: *const u8) -> [u64; 6] {
+    let at = |offset: usize| kernel::read(regs, offset as u32).unwrap_or(0);
+    macro_rules! registers {
+        ($($name:ident)*) => {
+            [$(at(core::mem::offset_of!(pt_regs, $name))),*]
+        };
+    }
+    if abi.is_32_bit() {
+        registers!(rbx rcx rdx rsi rdi rbp)
+    } else {
+        registers!(rdi rsi rdx r10 r8 r9)
+    }
+}

@@ -1,0 +1,390 @@
+//! What is known of each context: enough to tell completions and the ends of contexts where no probe
+//! does, and to count what is in flight.
+
+use std::{collections::HashMap, ops::Range};
+
+use crate::event::{Gone, Handle, How};
+
+/// Contexts remembered at most. Beyond, all are forgotten, and nothing is in flight for sure.
+const MOST: usize = 65_536;
+/// Positions of a ring that were passed over and may still come, at most.
+const MOST_HOLES: usize = 4096;
+
+/// Contexts that wait for io_destroy to return, at most.
+const MOST_LEAVING: usize = 1024;
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// All contexts, and who uses which address space.
+#[derive(Default)]
+pub struct Contexts {
+    known: Map<(u64, u64), Known>,
+    /// Contexts whose handle has been given to another one, while io_destroy still waits.
+    leaving: Vec<((u64, u64), Known)>,
+    spaces: Map<u32, u64>,
+}
+
+/// One context.
+#[derive(Default)]
+struct Known {
+    pid: u32,
+    /// When io_setup returned; 0 if that was not seen.
+    created: u64,
+    /// Seen from its creation on, and nothing was lost since.
+    counted: bool,
+    /// Nothing of its address space was lost since it is known.
+    sure: bool,
+    /// A call on it succeeded. (A forked child inherits the ring, up to Linux 7.0, but no context.)
+    real: bool,
+    accepted: u64,
+    completed: u64,
+    /// When the ring was last looked at.
+    looked: Option<u64>,
+    /// What does not change when the ring is moved.
+    id: Option<u32>,
+    /// Size of the ring; 0 if that is not known.
+    nr: u32,
+    positions: Positions,
+}
+
+/// What a first look at a ring shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// See [`aiotrace_common::record::ContextSeen::id`].
+    pub id: u32,
+    /// Number of entries.
+    pub nr: u32,
+    /// Where the tail is.
+    pub tail: u32,
+}
+
+/// A context that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// A process that used it.
+    pub pid: u32,
+    /// What happened.
+    pub gone: Gone,
+}
+
+impl Contexts {
+    /// io_setup made it.
+    pub fn created(&mut self, space: u64, handle: u64, pid: u32, time: u64) {
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+        let positions = Positions { next: Some(0), ..Positions::default() };
+        let looked = Some(time);
+        let known = Known {
+            pid,
+            created: time,
+            counted: true,
+            sure: true,
+            real: true,
+            looked,
+            positions,
+            ..Known::default()
+        };
+        if let Some(old) = self.known.insert((space, handle), known) {
+            self.leaving.truncate(MOST_LEAVING - 1);
+            self.leaving.insert(0, ((space, handle), old));
+        }
+    }
+
+    /// The first look at its ring. If it is a known one that was moved, its handle until now.
+    pub fn seen(&mut self, space: u64, handle: u64, ring: Seen, pid: u32) -> Option<u64> {
+        let Seen { id, nr, tail } = ring;
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            (known.id, known.nr) = (Some(id), nr);
+            return None;
+        }
+        let moved = self.known.iter().find_map(|((of, from), known)| {
+            (*of == space && known.id == Some(id) && known.real && known.sure).then_some(*from)
+        });
+        let mut known = match moved {
+            Some(from) => self.known.remove(&(space, from)).unwrap_or_default(),
+            None => Known { pid, sure: true, ..Known::default() },
+        };
+        if known.positions.next.is_some_and(|next| next != tail) {
+            // Some completed meanwhile, and their entries were not sent.
+            known.counted = false;
+        }
+        (known.id, known.nr) = (Some(id), nr);
+        known.positions = Positions { next: Some(tail), ..Positions::default() };
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+        self.known.insert((space, handle), known);
+        moved
+    }
+
+    /// A probe told that its ring is moved.
+    pub fn moved(&mut self, space: u64, from: u64, to: u64) {
+        if let Some(known) = self.known.remove(&(space, from)) {
+            self.known.insert((space, to), known);
+        }
+    }
+
+    /// A call on it succeeded; io_submit accepted so many.
+    pub fn used(&mut self, space: u64, handle: u64, pid: u32, accepted: u64) {
+        let known = self.known.entry((space, handle)).or_default();
+        known.pid = pid;
+        known.real = true;
+        known.accepted += accepted;
+    }
+
+    /// A request completed, as a probe told.
+    pub fn completed(&mut self, space: u64, handle: u64) {
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            known.completed += 1;
+        }
+    }
+
+    /// The ring was looked at.
+    pub fn looked(&mut self, space: u64, handle: u64, time: u64) {
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            known.looked = Some(time);
+        }
+    }
+
+    /// `count` entries from `first` on are in the ring: when it was looked at before, and which of the
+    /// entries are new to us.
+    pub fn entries(
+        &mut self,
+        space: u64,
+        handle: u64,
+        first: u32,
+        count: u32,
+    ) -> (Option<u64>, Vec<Range<u32>>) {
+        let Some(known) = self.known.get_mut(&(space, handle)) else {
+            return (None, one(0..count));
+        };
+        let new = known.positions.take(first, count, known.nr);
+        known.completed += new.iter().map(|it| u64::from(it.end - it.start)).sum::<u64>();
+        (known.looked, new)
+    }
+
+    /// Something of this address space was lost: nothing of it is counted any more.
+    pub fn lost(&mut self, space: u64) {
+        for (_, known) in self.known.iter_mut().filter(|((of, _), _)| *of == space) {
+            (known.counted, known.sure) = (false, false);
+        }
+    }
+
+    /// It ended, as io_destroy or a probe told; `time`: when that began.
+    pub fn gone(&mut self, space: u64, handle: u64, time: u64) -> Option<u64> {
+        let key = (space, handle);
+        let known = match self.known.get(&key) {
+            Some(known) if known.created <= time => self.known.remove(&key),
+            _ => {
+                // Another context got the handle. The one meant is the oldest before it.
+                let place = self.leaving.iter().rposition(|(of, _)| *of == key);
+                place.map(|place| self.leaving.remove(place).1)
+            }
+        };
+        known.and_then(|known| known.in_flight())
+    }
+
+    /// The process uses this address space from now on. What ended with the one it left.
+    pub fn uses(&mut self, pid: u32, space: u64, how: How) -> Vec<Ended> {
+        match self.spaces.insert(pid, space) {
+            Some(old) if old != space => self.left(old, how),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The process is dead. What ended with it.
+    pub fn exited(&mut self, pid: u32) -> Vec<Ended> {
+        match self.spaces.remove(&pid) {
+            Some(old) => self.left(old, How::Exit),
+            None => Vec::new(),
+        }
+    }
+
+    fn left(&mut self, space: u64, how: How) -> Vec<Ended> {
+        // A child of vfork shares it.
+        if self.spaces.values().any(|other| *other == space) {
+            return Vec::new();
+        }
+        let mut ended: Vec<Ended> = self
+            .known
+            .extract_if(|(of, _), _| *of == space)
+            .filter(|(_, known)| known.real)
+            .map(|((_, handle), known)| {
+                let in_flight = known.in_flight();
+                Ended { pid: known.pid, gone: Gone { ctx: Handle(handle), how, in_flight } }
+            })
+            .collect();
+        ended.sort_by_key(|it| it.gone.ctx.0);
+        ended
+    }
+}
+
+impl Known {
+    /// Accepted and not completed. A completion may be seen before its submit returns.
+    fn in_flight(&self) -> Option<u64> {
+        self.counted.then(|| self.accepted.saturating_sub(self.completed))
+    }
+}
+
+fn one(range: Range<u32>) -> Vec<Range<u32>> {
+    std::iter::once(range).collect()
+}
+
+/// Which entries of a ring are known. Threads that look at the same moment send the same entries, and
+/// may send them out of order.
+#[derive(Debug, Default)]
+struct Positions {
+    next: Option<u32>,
+    /// Passed over: sent by somebody who was overtaken.
+    holes: Vec<u32>,
+}
+
+impl Positions {
+    /// Which of `count` entries from `first` on are new; `nr` is the size of the ring.
+    fn take(&mut self, first: u32, count: u32, nr: u32) -> Vec<Range<u32>> {
+        let end = |from: u32, count: u32| {
+            let end = u64::from(from) + u64::from(count);
+            if nr == 0 { end as u32 } else { (end % u64::from(nr)) as u32 }
+        };
+        let next = match self.next {
+            Some(next) if nr != 0 && next < nr && first < nr => next,
+            _ => first,
+        };
+        if next == first {
+            self.next = Some(end(first, count));
+            return one(0..count);
+        }
+        let ahead = (first + nr - next) % nr;
+        if ahead < nr / 2 {
+            let room = MOST_HOLES.saturating_sub(self.holes.len());
+            self.holes.extend((0..ahead).take(room).map(|it| end(next, it)));
+            self.next = Some(end(first, count));
+            return one(0..count);
+        }
+        // Behind: known, but for holes, and but for what lies beyond.
+        let behind = nr - ahead;
+        let mut new = Vec::new();
+        for index in 0..count.min(behind) {
+            let position = end(first, index);
+            if let Some(hole) = self.holes.iter().position(|it| *it == position) {
+                self.holes.swap_remove(hole);
+                new.push(index..index + 1);
+            }
+        }
+        if count > behind {
+            new.push(behind..count);
+            self.next = Some(end(first, count));
+        }
+        new
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPACE: u64 = 77;
+
+    fn ring(id: u32, tail: u32) -> Seen {
+        Seen { id, nr: 127, tail }
+    }
+
+    fn took(positions: &mut Positions, first: u32, count: u32) -> Vec<u32> {
+        positions.take(first, count, 10).into_iter().flatten().map(|it| (first + it) % 10).collect()
+    }
+
+    #[test]
+    fn entries_in_order_are_new() {
+        let mut positions = Positions::default();
+        assert_eq!(took(&mut positions, 3, 2), [3, 4]);
+        assert_eq!(took(&mut positions, 5, 5), [5, 6, 7, 8, 9]);
+        assert_eq!(took(&mut positions, 0, 1), [0]);
+    }
+
+    #[test]
+    fn entries_sent_by_two_are_new_once() {
+        let mut positions = Positions { next: Some(8), ..Positions::default() };
+        assert_eq!(took(&mut positions, 8, 2), [8, 9]);
+        assert_eq!(took(&mut positions, 8, 2), [0u32; 0]);
+        assert_eq!(took(&mut positions, 9, 3), [0, 1]);
+    }
+
+    #[test]
+    fn whoever_was_overtaken_still_counts() {
+        let mut positions = Positions { next: Some(8), ..Positions::default() };
+        assert_eq!(took(&mut positions, 0, 1), [0]);
+        assert_eq!(took(&mut positions, 8, 2), [8, 9]);
+        assert_eq!(took(&mut positions, 8, 3), [0u32; 0]);
+    }
+
+    #[test]
+    fn what_is_in_flight_when_a_context_ends_is_counted_from_its_creation() {
+        let mut contexts = Contexts::default();
+        contexts.uses(5, SPACE, How::Exec);
+        contexts.created(SPACE, 0x1000, 5, 100);
+        contexts.used(SPACE, 0x1000, 5, 4);
+        contexts.entries(SPACE, 0x1000, 0, 3);
+        contexts.used(SPACE, 0x2000, 5, 4);
+        let gone = |ctx, in_flight| Ended {
+            pid: 5,
+            gone: Gone { ctx: Handle(ctx), how: How::Exit, in_flight },
+        };
+        assert_eq!(contexts.exited(5), [gone(0x1000, Some(1)), gone(0x2000, None)]);
+        assert!(contexts.known.is_empty());
+    }
+
+    #[test]
+    fn after_a_loss_nothing_is_in_flight_for_sure() {
+        let mut contexts = Contexts::default();
+        contexts.created(SPACE, 0x1000, 5, 100);
+        contexts.lost(SPACE);
+        assert_eq!(contexts.gone(SPACE, 0x1000, 200), None);
+    }
+
+    #[test]
+    fn a_handle_may_be_given_away_before_io_destroy_returns() {
+        let mut contexts = Contexts::default();
+        contexts.created(SPACE, 0x1000, 5, 100);
+        contexts.used(SPACE, 0x1000, 5, 3);
+        // io_destroy is entered at 200 and waits; at 300 the handle is another context's.
+        contexts.created(SPACE, 0x1000, 5, 300);
+        contexts.used(SPACE, 0x1000, 5, 1);
+        assert_eq!(contexts.gone(SPACE, 0x1000, 200), Some(3));
+        assert_eq!(contexts.gone(SPACE, 0x1000, 400), Some(1));
+        contexts.created(SPACE, 0x1000, 5, 500);
+        contexts.created(SPACE, 0x1000, 5, 700);
+        assert_eq!(contexts.gone(SPACE, 0x1000, 800), Some(0), "the later one may be first");
+        assert_eq!(contexts.gone(SPACE, 0x1000, 600), Some(0));
+    }
+
+    #[test]
+    fn a_shared_address_space_ends_with_its_last_user() {
+        let mut contexts = Contexts::default();
+        contexts.uses(5, SPACE, How::Exec);
+        contexts.uses(6, SPACE, How::Exec);
+        contexts.created(SPACE, 0x1000, 5, 100);
+        assert!(contexts.uses(6, 99, How::Exec).is_empty(), "the child of vfork runs a program");
+        assert_eq!(contexts.exited(5).len(), 1);
+    }
+
+    #[test]
+    fn what_a_forked_child_inherits_is_no_context() {
+        let mut contexts = Contexts::default();
+        contexts.uses(6, 99, How::Exec);
+        contexts.seen(99, 0x1000, ring(3, 7), 6);
+        assert!(contexts.exited(6).is_empty());
+    }
+
+    #[test]
+    fn a_ring_that_is_moved_is_known_by_its_id() {
+        let mut contexts = Contexts::default();
+        contexts.created(SPACE, 0x1000, 5, 100);
+        assert_eq!(contexts.seen(SPACE, 0x1000, ring(3, 0), 5), None);
+        contexts.used(SPACE, 0x1000, 5, 2);
+        contexts.entries(SPACE, 0x1000, 0, 1);
+        assert_eq!(contexts.seen(SPACE, 0x5000, ring(3, 1), 5), Some(0x1000));
+        assert_eq!(contexts.seen(SPACE, 0x6000, ring(4, 0), 5), None, "another one");
+        assert_eq!(contexts.gone(SPACE, 0x5000, 200), Some(1));
+    }
+}

@@ -1,0 +1,169 @@
+//! A 32-bit program, static and without any library: built by xtask for i686 with nothing but the
+//! source of `core`, it runs wherever the kernel has the 32-bit entry. Exits with 0, or with the number
+//! of the line that went wrong.
+#![no_std]
+#![no_main]
+
+use core::arch::{asm, naked_asm};
+
+/// `struct iocb`: the same as for 64-bit programs.
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct Iocb {
+    data: u64,
+    key: u32,
+    rw_flags: u32,
+    opcode: u16,
+    reqprio: i16,
+    fildes: u32,
+    buf: u64,
+    nbytes: u64,
+    offset: i64,
+    reserved2: u64,
+    flags: u32,
+    resfd: u32,
+}
+
+/// `struct io_event`
+#[derive(Clone, Copy)]
+#[repr(C)]
+struct IoEvent {
+    data: u64,
+    obj: u64,
+    res: i64,
+    res2: i64,
+}
+
+// arch/x86/entry/syscalls/syscall_32.tbl
+const EXIT: u32 = 1;
+const OPEN: u32 = 5;
+const IO_SETUP: u32 = 245;
+const IO_DESTROY: u32 = 246;
+const IO_GETEVENTS: u32 = 247;
+const IO_SUBMIT: u32 = 248;
+const IO_CANCEL: u32 = 249;
+const IO_PGETEVENTS: u32 = 385;
+const IO_PGETEVENTS_TIME64: u32 = 416;
+
+fn call(number: u32, args: [usize; 6]) -> i32 {
+    let ret;
+    // SAFETY: the kernel checks all addresses. esi and ebp are not ours to name, so all six arguments
+    // are taken from memory.
+    unsafe {
+        asm!(
+            "push ebp",
+            "push esi",
+            "push ebx",
+            "mov ebx, [edi]",
+            "mov ecx, [edi + 4]",
+            "mov edx, [edi + 8]",
+            "mov esi, [edi + 12]",
+            "mov ebp, [edi + 20]",
+            "mov edi, [edi + 16]",
+            "int 0x80",
+            "pop ebx",
+            "pop esi",
+            "pop ebp",
+            inout("eax") number => ret,
+            inout("edi") args.as_ptr() => _,
+            out("ecx") _,
+            out("edx") _,
+        );
+    }
+    ret
+}
+
+fn address<T>(of: &mut T) -> usize {
+    &raw mut *of as usize
+}
+
+/// Ends with the number of the line, unless it holds.
+macro_rules! check {
+    ($holds:expr) => {
+        if !$holds {
+            call(EXIT, [line!() as usize, 0, 0, 0, 0, 0]);
+        }
+    };
+}
+
+fn main() {
+    const EBADF: i32 = 9;
+    const EINVAL: i32 = 22;
+    const ENOSYS: i32 = 38;
+    let mut ctx = 0u32;
+    check!(call(IO_SETUP, [4, address(&mut ctx), 0, 0, 0, 0]) == 0);
+    let ctx = ctx as usize;
+    let path = c"/dev/zero";
+    let fd = call(OPEN, [path.as_ptr() as usize, 0, 0, 0, 0, 0]);
+    check!(fd >= 0);
+    let mut buffer = 1u64;
+    let mut good = Iocb {
+        data: 5,
+        key: 0,
+        rw_flags: 0,
+        opcode: 0,
+        reqprio: 0,
+        fildes: fd as u32,
+        buf: address(&mut buffer) as u64,
+        nbytes: size_of::<u64>() as u64,
+        offset: 0,
+        reserved2: 0,
+        flags: 0,
+        resfd: 0,
+    };
+    let mut bad = Iocb { fildes: 999, ..good };
+    let mut pointers = [address(&mut good), address(&mut bad), address(&mut good)];
+    let array = address(&mut pointers);
+    let mut event = IoEvent { data: 0, obj: 0, res: 0, res2: 0 };
+    let events = address(&mut event);
+    check!(call(IO_SUBMIT, [ctx, 3, array, 0, 0, 0]) == 1);
+    check!(call(IO_SUBMIT, [ctx, usize::MAX, array, 0, 0, 0]) == -EINVAL);
+    // A timeout of 32 bits, and one of 64.
+    let mut narrow = [1i32, 5];
+    let mut wide = [1i64, 6];
+    let timeout = address(&mut narrow);
+    // A kernel may be built without timeouts of 32 bits.
+    let has_narrow = call(IO_GETEVENTS, [ctx, 1, 1, events, timeout, 0]) != -ENOSYS;
+    if !has_narrow {
+        check!(call(IO_PGETEVENTS_TIME64, [ctx, 1, 1, events, address(&mut wide), 0]) == 1);
+    }
+    check!(event.data == 5 && event.res == 8 && event.obj == address(&mut good) as u64);
+    let mut mask = 0x200u64;
+    let mut sigset = [address(&mut mask), 8];
+    check!(call(IO_SUBMIT, [ctx, 1, array, 0, 0, 0]) == 1);
+    let sigset = address(&mut sigset);
+    let (number, timeout) = if has_narrow {
+        (IO_PGETEVENTS, timeout)
+    } else {
+        (IO_PGETEVENTS_TIME64, address(&mut wide))
+    };
+    check!(call(number, [ctx, 1, 1, events, timeout, sigset]) == 1);
+    check!(call(IO_PGETEVENTS_TIME64, [ctx, 0, 1, events, address(&mut wide), 0]) == 0);
+    check!(call(IO_CANCEL, [ctx, address(&mut good), 0, 0, 0, 0]) == -EINVAL);
+    // The compiler does not see who reads it.
+    // SAFETY: an element of ours.
+    unsafe { (array as *mut usize).write_volatile(address(&mut bad)) };
+    check!(call(IO_SUBMIT, [ctx, 1, array, 0, 0, 0]) == -EBADF);
+    check!(call(IO_DESTROY, [ctx, 0, 0, 0, 0, 0]) == 0);
+}
+
+extern "C" fn run() -> ! {
+    main();
+    loop {
+        call(EXIT, [0; 6]);
+    }
+}
+
+/// Where the kernel begins: the stack is aligned to 16 bytes here, as a call wants it.
+#[unsafe(naked)]
+#[unsafe(no_mangle)]
+extern "C" fn _start() -> ! {
+    naked_asm!("call {run}", run = sym run)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {
+        call(EXIT, [255, 0, 0, 0, 0, 0]);
+    }
+}

@@ -1,0 +1,187 @@
+//! The kernels for `cargo xtask vm`, where they come from, and what is written about them.
+
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::{command, release};
+
+/// A directory of kernels, for those who have one. CI has.
+pub const DIRECTORY: &str = "AIOTRACE_KERNELS";
+
+/// Debian's kernels for clouds: small, and with the tracing that all of Debian's have.
+const DEBIAN: [&str; 2] = ["linux-image-6.1", "linux-image-6.12"];
+
+/// The kernels asked for: files, or parts of names.
+pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
+    let mut chosen = Vec::new();
+    let mut known = None;
+    for name in wanted {
+        let path = PathBuf::from(name);
+        if path.is_file() {
+            chosen.push(path);
+            continue;
+        }
+        if known.is_none() {
+            known = Some(all()?);
+        }
+        let before = chosen.len();
+        let matches = known.iter().flatten().filter(|it| it.to_string_lossy().contains(name));
+        chosen.extend(matches.cloned());
+        if chosen.len() == before {
+            bail!(
+                "no kernel {name}: name a vmlinuz file, or set {DIRECTORY} to a directory of them"
+            );
+        }
+    }
+    if wanted.is_empty() { all() } else { Ok(chosen) }
+}
+
+/// All in the directory, or else Debian's.
+fn all() -> Result<Vec<PathBuf>> {
+    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else {
+        return fetch();
+    };
+    let mut known = Vec::new();
+    for entry in
+        fs::read_dir(&directory).with_context(|| format!("{DIRECTORY}={}", directory.display()))?
+    {
+        let path = entry?.path();
+        if path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("vmlinuz")) {
+            known.push(path);
+        }
+    }
+    if known.is_empty() {
+        bail!("there is no vmlinuz file in {}", directory.display());
+    }
+    known.sort();
+    Ok(known)
+}
+
+/// Debian's current kernels, from apt, into the target directory. Old versions vanish from the archive,
+/// so the names are asked for each time.
+fn fetch() -> Result<Vec<PathBuf>> {
+    let directory = release::target_directory()?.join("kernels");
+    fs::create_dir_all(&directory)?;
+    let names = command::output(Command::new("apt-cache").arg("pkgnames").arg("linux-image-"))?;
+    let mut kernels = Vec::new();
+    for series in DEBIAN {
+        let Some(package) = newest(&names, series) else {
+            bail!(
+                "apt knows no {series}*-cloud-amd64-unsigned: run `apt-get update`, name a kernel \
+                 with --kernel FILE, or set {DIRECTORY} to a directory of vmlinuz files"
+            );
+        };
+        let kernel =
+            directory.join(format!("vmlinuz-{}", package.trim_start_matches("linux-image-")));
+        if !kernel.exists() {
+            unpack(&package, &directory, &kernel)?;
+        }
+        kernels.push(kernel);
+    }
+    Ok(kernels)
+}
+
+/// The newest unsigned kernel for clouds of a series.
+fn newest(names: &str, series: &str) -> Option<String> {
+    let of_series = names.lines().filter(|name| {
+        let rest = name.strip_prefix(series);
+        rest.is_some_and(|rest| rest.starts_with(['.', '+', '-']))
+            && name.ends_with("cloud-amd64-unsigned")
+    });
+    let version = |name: &str| -> Vec<u64> {
+        name.split(|it: char| !it.is_ascii_digit()).filter_map(|it| it.parse().ok()).collect()
+    };
+    of_series.max_by_key(|name| version(name)).map(str::to_owned)
+}
+
+/// Takes the kernel out of its package.
+fn unpack(package: &str, directory: &Path, kernel: &Path) -> Result<()> {
+    let content = directory.join(package);
+    fs::create_dir_all(&content)?;
+    command::run(Command::new("apt-get").args(["download", package]).current_dir(&content))?;
+    let deb = fs::read_dir(&content)?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.extension().is_some_and(|it| it == "deb"))
+        .context("apt-get downloaded no package")?;
+    command::run(Command::new("dpkg-deb").arg("-x").arg(&deb).arg(&content))?;
+    let image = fs::read_dir(content.join("boot"))?
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .find(|path| path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("vmlinuz")))
+        .context("the package holds no vmlinuz")?;
+    fs::copy(image, kernel)?;
+    fs::remove_dir_all(&content)?;
+    Ok(())
+}
+
+/// What a guest's `aiotrace doctor` said of the probes that are used by default, as a row of the table.
+pub fn row(name: &str, console: &str) -> String {
+    let set = console.lines().find_map(|line| line.strip_prefix("probe set ")).unwrap_or("none");
+    let after = console.split_once("probe set ").map_or("", |it| it.1);
+    let cell = |what: &str| {
+        let line = after.lines().find_map(|line| line.trim().strip_prefix(what));
+        line.map_or("?", str::trim).to_owned()
+    };
+    let release = console.lines().find_map(|it| it.split_once("guest | ")).map_or("?", |it| it.1);
+    let cells = [
+        name.to_owned(),
+        release.to_owned(),
+        set.to_owned(),
+        cell("calls"),
+        cell("completions"),
+        cell("refused iocbs"),
+        cell("contexts that end"),
+        cell("contexts that are moved"),
+    ];
+    format!("| {} |", cells.join(" | "))
+}
+
+const BEGIN: &str = "<!-- made by `cargo xtask vm --docs` -->\n";
+const END: &str = "<!-- end -->";
+
+/// Puts the rows into docs/kernels.md, or, without `write`, checks that those there are true.
+pub fn document(rows: &[String], write: bool) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kernels.md");
+    let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
+    let (before, rest) = text.split_once(BEGIN).context("docs/kernels.md has no table")?;
+    let (table, after) = rest.split_once(END).context("the table in docs/kernels.md has no end")?;
+    if write {
+        let head = "| kernel | release | probe set | calls | completions | refused iocbs | contexts that end \
+                    | contexts that are moved |\n|---|---|---|---|---|---|---|---|\n";
+        let text = format!("{before}{BEGIN}{head}{}\n{END}{after}", rows.join("\n"));
+        return fs::write(&path, text).context("cannot write docs/kernels.md");
+    }
+    let name = |row: &str| row.split('|').nth(1).map(|it| it.trim().to_owned());
+    for row in rows {
+        let documented = table.lines().find(|line| name(line) == name(row));
+        if documented.is_some_and(|line| line != row) {
+            bail!("docs/kernels.md tells another thing: run `cargo xtask vm --docs`\n{row}");
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_newest_kernel_of_a_series_is_found() {
+        let names = "linux-image-6.1.0-9-cloud-amd64-unsigned\nlinux-image-6.1.0-41-cloud-amd64-unsigned\n\
+                     linux-image-6.12.1-cloud-amd64-unsigned\nlinux-image-6.1.0-50-amd64\n";
+        let found = newest(names, "linux-image-6.1");
+        assert_eq!(found.as_deref(), Some("linux-image-6.1.0-41-cloud-amd64-unsigned"));
+        assert_eq!(newest(names, "linux-image-5.10"), None);
+    }
+
+    #[test]
+    fn a_row_is_what_doctor_said_first() {
+        let console = "guest | 6.1.0\n\nprobe set trampoline\n  calls    trampolines\n  completions    t\n\
+                       probe set syscall\n  calls   tracepoints\n";
+        assert_eq!(row("a", console), "| a | 6.1.0 | trampoline | trampolines | t | ? | ? | ? |");
+    }
+}
