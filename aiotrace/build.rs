@@ -25,13 +25,16 @@ fn main() -> Result<()> {
     }
     let code = match build(&root) {
         Ok(()) => {
-            "Some(aya::include_bytes_aligned!(concat!(env!(\"OUT_DIR\"), \"/aiotrace-ebpf\")))"
+            "Objects {
+                probes: Some(aya::include_bytes_aligned!(concat!(env!(\"OUT_DIR\"), \"/aiotrace-ebpf\"))),
+                list: Some(aya::include_bytes_aligned!(concat!(env!(\"OUT_DIR\"), \"/aiotrace-ebpf-list\"))),
+            }"
         }
         Err(reason) if env::var_os("AIOTRACE_REQUIRE_EBPF").is_some() => return Err(reason),
         Err(reason) => {
             println!("cargo:warning=building without the BPF probes: {reason:#}");
             println!("cargo:warning=`cargo xtask setup` installs what is missing");
-            "None"
+            "Objects { probes: None, list: None }"
         }
     };
     println!("cargo:rerun-if-env-changed=AIOTRACE_REQUIRE_EBPF");

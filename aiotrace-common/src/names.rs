@@ -267,3 +267,10 @@ pub const LOST: &str = "LOST";
 pub const SCRATCH: [&str; 3] = ["IOCB_SCRATCH", "EVENT_SCRATCH", "RING_SCRATCH"];
 /// The read-only settings.
 pub const SETTINGS: &str = "SETTINGS";
+
+/// The program of the list object (`aiotrace ls`), attached to nothing: reading it walks all tasks.
+pub const LIST_CONTEXTS: &str = "list_contexts";
+/// The ring buffer with what it found.
+pub const LISTED: &str = "LISTED";
+/// Where it goes on: see [`crate::record::Cursor`].
+pub const CURSOR: &str = "CURSOR";

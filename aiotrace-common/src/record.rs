@@ -512,3 +512,40 @@ const _: () = {
     assert!(size_of::<Iocb>() == 64);
     assert!(size_of::<IoEvent>() == 32);
 };
+
+/// A context of some process, as `mm->ioctx_table` has it (`aiotrace ls`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct ListedContext {
+    /// The address space, as in [`Process::space`].
+    pub space: u64,
+    /// The context's handle.
+    pub handle: u64,
+    /// Process, as our pid namespace sees it.
+    pub pid: u32,
+    /// What it takes from fs.aio-nr: what io_setup was asked for.
+    pub charge: u32,
+    /// Requests there is room for.
+    pub room: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+}
+
+/// Contexts looked at of one address space in one walk; a table may have more.
+pub const CONTEXTS_PER_WALK: u32 = 1024;
+
+/// A walk over all tasks.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Cursor {
+    /// Number of the walk, so that an address space is looked at once in each.
+    pub walk: u32,
+    /// The first place of each table to look at.
+    pub first: u32,
+    /// Some table has more.
+    pub more: u32,
+    /// Contexts for which there was no room in the ring buffer.
+    pub lost: u32,
+}

@@ -35,8 +35,6 @@ pub struct Settings {
     /// Where the registers of a system call are on the kernel stack, for kernels whose BTF does not
     /// tell the type of that argument; else 0.
     pub registers_on_stack: u32,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
     /// Where the kernel keeps what we read.
     pub offsets: Offsets,
 }
@@ -72,6 +70,11 @@ pub struct Offsets {
     pub task_stack: u32,
     pub pt_regs_size: u32,
     pub kioctx_user_id: u32,
+    pub kioctx_max_reqs: u32,
+    pub kioctx_nr_events: u32,
+    pub kioctx_table_nr: u32,
+    pub kioctx_table_table: u32,
+    pub mm_struct_ioctx_table: u32,
     pub kioctx_dead: u32,
     pub kioctx_aio_ring_file: u32,
     pub aio_kiocb_ki_ctx: u32,

@@ -13,16 +13,13 @@
     reason = "a value would be copied to the stack, which has 512 bytes"
 )]
 
-mod kernel;
 mod lost;
 mod probes;
 mod records;
 mod registers;
 mod ring;
-mod settings;
 mod switches;
 mod targets;
-mod task;
 mod threads;
 mod user;
 
@@ -30,6 +27,7 @@ use aiotrace_common::{
     abi::{Abi, Syscall, from_i386},
     record::Lost,
 };
+use aiotrace_ebpf::{kernel, settings, task};
 use aya_ebpf::{
     bindings::pt_regs,
     macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe},

@@ -2,6 +2,7 @@
 
 use aiotrace_common::settings::{Offsets, Settings, target};
 
+/// Filled in by the loader.
 #[unsafe(no_mangle)]
 pub static SETTINGS: Settings = Settings {
     cgroup_id: 0,
@@ -11,7 +12,6 @@ pub static SETTINGS: Settings = Settings {
     pid_namespace: 0,
     exact_completions: 0,
     registers_on_stack: 0,
-    reserved: 0,
     offsets: OFFSETS,
 };
 
@@ -42,6 +42,11 @@ const OFFSETS: Offsets = Offsets {
     task_stack: 0,
     pt_regs_size: 0,
     kioctx_user_id: 0,
+    kioctx_max_reqs: 0,
+    kioctx_nr_events: 0,
+    kioctx_table_nr: 0,
+    kioctx_table_table: 0,
+    mm_struct_ioctx_table: 0,
     kioctx_dead: 0,
     kioctx_aio_ring_file: 0,
     aio_kiocb_ki_ctx: 0,
@@ -50,11 +55,4 @@ const OFFSETS: Offsets = Offsets {
     vm_area_struct_vm_file: 0,
 };
 
-/// Reads one field. Volatile, because the loader changes the value behind the compiler's back.
-macro_rules! setting {
-    ($($field:ident).+) => {
-        // SAFETY: a plain read of an initialized static.
-        unsafe { core::ptr::read_volatile(&raw const $crate::settings::SETTINGS.$($field).+) }
-    };
-}
-pub(crate) use setting;
+pub use crate::setting;

@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
 
-use crate::{kernel::read, settings::setting};
+use crate::{kernel::read, setting};
 
 /// `TS_COMPAT` of arch/x86/include/asm/thread_info.h: a 32-bit system call is being served.
 const TS_COMPAT: u32 = 2;
@@ -18,14 +18,18 @@ const SECCOMP_MODE_FILTER: u32 = 2;
 /// The kernel's number for a thread and its process, in the initial pid namespace.
 #[derive(Clone, Copy)]
 pub struct KernelIds {
+    /// Process.
     pub pid: u32,
+    /// Thread.
     pub tid: u32,
 }
 
 /// The same as our pid namespace sees it.
 #[derive(Clone, Copy)]
 pub struct Ids {
+    /// Process.
     pub pid: u32,
+    /// Thread.
     pub tid: u32,
 }
 

@@ -8,4 +8,5 @@ pub mod errno;
 pub mod event;
 pub mod output;
 pub mod process;
+pub mod ring;
 pub mod source;

@@ -57,8 +57,7 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
     if matches!(stat_state(&stat), Some(b'Z' | b'X')) {
         return Err(OpenError::Gone(id));
     }
-    let mut name = fs::read(format!("/proc/{pid}/comm")).map_err(fail)?;
-    name.pop_if(|last| *last == b'\n');
+    let name = name(pid).ok_or(OpenError::Gone(id))?;
     Ok(Opened { pid, pidfd, name, started: started(&stat) })
 }
 
@@ -120,6 +119,20 @@ fn started(stat: &[u8]) -> Option<u64> {
 pub fn is_alive(pid: u32) -> bool {
     let stat = fs::read(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !matches!(stat_state(&stat), Some(b'Z' | b'X')))
+}
+
+/// The name of a process.
+pub fn name(pid: u32) -> Option<Vec<u8>> {
+    let mut name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    name.pop_if(|last| *last == b'\n');
+    Some(name)
+}
+
+/// Its cgroup (v2).
+pub fn cgroup(pid: u32) -> Option<Vec<u8>> {
+    let text = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(line.to_vec())
 }
 
 /// The processes there are now.

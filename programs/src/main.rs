@@ -8,6 +8,7 @@ mod aio;
 mod basic;
 mod contexts;
 mod errnos;
+mod holding;
 mod init;
 mod libaio;
 mod memory;
@@ -71,6 +72,12 @@ fn main() {
         "move-ring" => contexts::move_ring(),
         "forked-handle" => contexts::forked_handle(),
         "vfork" => contexts::vfork(),
+        "hold" => holding::hold(number(1)),
+        "hold-unmapped" => holding::unmapped(),
+        "hold-leaderless" => holding::leaderless(),
+        "hold-forked" => holding::forked(),
+        "hold-vforked" => holding::vforked(),
+        "hold-unreaped" => holding::unreaped(),
         "compat" => processes::compat(),
         "exit-status" => processes::exit_with(number(0)),
         _ => {

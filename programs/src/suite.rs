@@ -82,12 +82,38 @@ pub fn run(aiotrace: &Path, probes: &str) {
     }
     let (attached, json_of_attach) = attach(aiotrace, probes, &file);
     crate::say(&format!("suite {probes} | attach | {attached}"));
+    crate::say(&format!("suite {probes} | ls | {}", list(aiotrace)));
     crate::say(&format!("suite {probes} | end | {}", lost(&json)));
     if !output.status.success() || json.is_empty() {
         crate::say(&String::from_utf8_lossy(&output.stderr));
     }
     crate::say(&json_of_attach);
     crate::say(&format!("{probes}: {:.1} s", start.elapsed().as_secs_f64()));
+}
+
+/// `aiotrace ls` beside a process that holds three contexts.
+fn list(aiotrace: &Path) -> String {
+    use std::{
+        io::{BufRead as _, BufReader},
+        process::Stdio,
+    };
+    let us = std::env::current_exe().expect("our path");
+    let mut program = Command::new(us)
+        .args(["hold", "3"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    let mut ready = String::new();
+    let mut stdout = BufReader::new(program.stdout.take().expect("its output"));
+    stdout.read_line(&mut ready).expect("its output");
+    let listed = Command::new(aiotrace).arg("ls").output().expect("aiotrace can be started");
+    drop(program.stdin.take());
+    let _ = program.wait();
+    let text = String::from_utf8_lossy(&listed.stdout);
+    let holds = text.contains(" 3          6 ");
+    let sum = text.lines().find(|it| it.starts_with("accounted ")).unwrap_or("nothing");
+    format!("{} | holds 3: {holds} | {sum}", listed.status)
 }
 
 /// Attaches to a thread that is blocked in io_getevents, and lets it go on: its return must be seen,

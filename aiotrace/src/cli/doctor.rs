@@ -99,7 +99,6 @@ fn probes(out: &mut String) -> bool {
         pid_namespace: process::pid_namespace().unwrap_or(0),
         exact_completions: 0,
         registers_on_stack: 0,
-        reserved: 0,
         offsets,
     };
     // No process is a target, so attaching changes nothing for anybody.

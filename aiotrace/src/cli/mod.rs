@@ -4,6 +4,7 @@ mod attach;
 mod cgroup;
 mod doctor;
 mod launch;
+mod ls;
 mod run;
 mod session;
 
@@ -24,6 +25,7 @@ struct Cli {
 enum Command {
     Attach(attach::Options),
     Run(run::Options),
+    Ls(ls::Options),
     Doctor(doctor::Options),
 }
 
@@ -52,6 +54,7 @@ pub fn main() -> ExitCode {
     let (result, failed) = match cli.command {
         Command::Attach(options) => (attach::run(options), FAILED),
         Command::Run(options) => (run::run(options), run::FAILED),
+        Command::Ls(options) => (ls::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),
     };
     match result {

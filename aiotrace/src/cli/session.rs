@@ -292,7 +292,6 @@ fn load(plan: &Plan, wanted: Wanted) -> Result<Probes, load::Error> {
         pid_namespace: process::pid_namespace().unwrap_or(0),
         exact_completions: 0,
         registers_on_stack: 0,
-        reserved: 0,
         offsets: load::offsets()?,
     };
     tracing::debug!(?settings);
@@ -509,7 +508,7 @@ fn reason_name(reason: Reason) -> &'static str {
 }
 
 /// `1234567` as `1,234,567`.
-fn thousands(value: u64) -> String {
+pub(super) fn thousands(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();
     for (index, digit) in digits.chars().enumerate() {

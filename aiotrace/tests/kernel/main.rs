@@ -7,6 +7,7 @@ mod attach;
 mod calls;
 mod full_speed;
 mod lifecycle;
+mod ls;
 mod oracle;
 mod readme;
 mod run;

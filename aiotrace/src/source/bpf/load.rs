@@ -24,8 +24,16 @@ use super::{
 };
 use crate::process;
 
-/// The object that `build.rs` made, if it could.
-pub const OBJECT: Option<&[u8]> = include!(concat!(env!("OUT_DIR"), "/object.rs"));
+/// The objects that `build.rs` made, if it could.
+pub struct Objects {
+    /// The probes.
+    pub probes: Option<&'static [u8]>,
+    /// What `aiotrace ls` reads: see [`super::list`].
+    pub list: Option<&'static [u8]>,
+}
+
+/// They.
+pub const OBJECTS: Objects = include!(concat!(env!("OUT_DIR"), "/object.rs"));
 
 /// Why tracing cannot begin. What to do about it: [`features::hint`].
 #[derive(Debug, thiserror::Error)]
@@ -117,7 +125,7 @@ impl Probes {
     }
 
     fn load_with(settings: &Settings, wanted: Wanted, btf: &aya::Btf) -> Result<Self, Error> {
-        let object = OBJECT.ok_or(Error::NotBuilt)?;
+        let object = OBJECTS.probes.ok_or(Error::NotBuilt)?;
         let ebpf = EbpfLoader::new()
             .override_global(names::SETTINGS, settings.as_bytes(), true)
             .load(object)
@@ -542,6 +550,11 @@ pub fn offsets() -> Result<Offsets, btf::Error> {
         task_stack: task(&["stack"]),
         pt_regs_size: btf.size("pt_regs").unwrap_or(ABSENT),
         kioctx_user_id: at("kioctx", &["user_id"]),
+        kioctx_max_reqs: at("kioctx", &["max_reqs"]),
+        kioctx_nr_events: at("kioctx", &["nr_events"]),
+        kioctx_table_nr: at("kioctx_table", &["nr"]),
+        kioctx_table_table: at("kioctx_table", &["table"]),
+        mm_struct_ioctx_table: at("mm_struct", &["ioctx_table"]),
         kioctx_dead: at("kioctx", &["dead"]),
         kioctx_aio_ring_file: at("kioctx", &["aio_ring_file"]),
         aio_kiocb_ki_ctx: at("aio_kiocb", &["ki_ctx"]),
@@ -571,7 +584,7 @@ mod tests {
     /// Every name the loader looks up is in the built object.
     #[test]
     fn the_object_has_every_program_and_map() {
-        let Some(bytes) = OBJECT else {
+        let Some(bytes) = OBJECTS.probes else {
             assert!(std::env::var_os("AIOTRACE_REQUIRE_EBPF").is_none(), "no object was built");
             eprintln!("not run: aiotrace was built without bpf-linker (cargo xtask setup)");
             return;

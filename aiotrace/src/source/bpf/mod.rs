@@ -17,6 +17,7 @@ mod contexts;
 pub mod decode;
 pub mod drain;
 pub mod features;
+pub mod list;
 pub mod load;
 
 pub use backlog::Message;

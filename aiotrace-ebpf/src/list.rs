@@ -1,0 +1,145 @@
+//! `aiotrace ls`: walks all tasks and tells every context of every address space, with what it takes
+//! from fs.aio-nr, also those whose ring the program has unmapped. Attached to nothing; it runs when
+//! its iterator is read.
+//!
+//! Old kernels (5.10) have no `bpf_loop`, so one walk looks at 1,024 places of each table, and the
+//! reader walks again for those behind.
+#![no_std]
+#![no_main]
+
+use aiotrace_common::record::{CONTEXTS_PER_WALK, Cursor, ListedContext};
+use aiotrace_ebpf::{kernel::read, setting, task::Task};
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, HashMap, RingBuf},
+};
+
+#[map]
+static LISTED: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
+
+#[map]
+static CURSOR: Array<Cursor> = Array::with_max_entries(1, 0);
+
+/// The walk in which an address space was looked at last.
+#[map]
+static LOOKED_AT: HashMap<u64, u32> = HashMap::with_max_entries(65_536, 0);
+
+/// The table that is being looked at.
+#[repr(C)]
+struct Table {
+    at: u64,
+    space: u64,
+    pid: u32,
+    length: u32,
+}
+
+#[map]
+static TABLE: Array<Table> = Array::with_max_entries(1, 0);
+
+/// `struct bpf_iter__task`
+#[repr(C)]
+struct Context {
+    meta: u64,
+    task: u64,
+}
+
+#[unsafe(link_section = "iter/task")]
+#[unsafe(no_mangle)]
+extern "C" fn list_contexts(ctx: *const Context) -> i32 {
+    // SAFETY: the kernel calls this with such a context.
+    let task = unsafe { (*ctx).task };
+    if task != 0 {
+        look_at(Task::at(task as *const u8));
+    }
+    0
+}
+
+#[inline(always)]
+fn look_at(task: Task) -> Option<()> {
+    let space = task.space();
+    let cursor = cursor()?;
+    // SAFETY: one reader at a time.
+    let done = unsafe { LOOKED_AT.get(space) };
+    if space == 0 || done.is_some_and(|walk| *walk == cursor.walk) {
+        return None;
+    }
+    let _ = LOOKED_AT.insert(space, cursor.walk, 0);
+    let mm = space as *const u8;
+    let at: u64 = read(mm, setting!(offsets.mm_struct_ioctx_table))?;
+    if at == 0 {
+        return None;
+    }
+    let length: u32 = read(at as *const u8, setting!(offsets.kioctx_table_nr))?;
+    let ids = task.ids(task.kernel_ids())?;
+    let table = TABLE.get_ptr_mut(0)?;
+    // SAFETY: as above.
+    unsafe { *table = Table { at, space, pid: ids.pid, length } };
+    if length > cursor.first + CONTEXTS_PER_WALK {
+        cursor.more = 1;
+    }
+    for index in 0..CONTEXTS_PER_WALK {
+        if list_one(index) == 0 {
+            break;
+        }
+    }
+    Some(())
+}
+
+#[inline(always)]
+fn cursor() -> Option<&'static mut Cursor> {
+    // SAFETY: a map value; one reader at a time.
+    CURSOR.get_ptr_mut(0).map(|cursor| unsafe { &mut *cursor })
+}
+
+/// Tells the context at a place of the table; 0 behind its end. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn list_one(index: u32) -> u32 {
+    match list(index) {
+        Some(true) => 1,
+        _ => 0,
+    }
+}
+
+#[inline(always)]
+fn list(index: u32) -> Option<bool> {
+    let cursor = cursor()?;
+    let table = TABLE.get_ptr_mut(0)?;
+    // SAFETY: a map value; one reader at a time.
+    let table = unsafe { &*table };
+    let place = cursor.first + index;
+    if place >= table.length {
+        return Some(false);
+    }
+    let entry = (table.at as *const u8).wrapping_add(place as usize * 8);
+    let kioctx: u64 = read(entry, setting!(offsets.kioctx_table_table)).unwrap_or(0);
+    if kioctx == 0 {
+        return Some(true);
+    }
+    let kioctx = kioctx as *const u8;
+    let context = ListedContext {
+        space: table.space,
+        handle: read(kioctx, setting!(offsets.kioctx_user_id)).unwrap_or(0),
+        pid: table.pid,
+        charge: read(kioctx, setting!(offsets.kioctx_max_reqs)).unwrap_or(0),
+        room: read(kioctx, setting!(offsets.kioctx_nr_events)).unwrap_or(0),
+        reserved: 0,
+    };
+    match LISTED.reserve::<ListedContext>(0) {
+        Some(mut record) => {
+            record.write(context);
+            record.submit(0);
+        }
+        None => cursor.lost += 1,
+    }
+    Some(true)
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

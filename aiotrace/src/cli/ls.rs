@@ -1,0 +1,407 @@
+//! `aiotrace ls`: every AIO context on the machine, and who holds fs.aio-nr. Nothing is traced.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::{self, Write as _},
+    time::Duration,
+};
+
+use aiotrace_common::settings::{Settings, target};
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+
+use super::doctor;
+use crate::{
+    event::Ring,
+    output::escape::escaped,
+    process, ring,
+    source::bpf::{list::Lister, load},
+};
+
+/// Show every AIO context on the machine, by process, and who holds fs.aio-nr. With BPF (as root) from the
+/// kernel's own tables: charges are exact, and contexts whose ring was unmapped are found too. Without, from
+/// /proc, with what is unknown named
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Show each context, too
+    #[arg(short, long)]
+    verbose: bool,
+    /// text, or json: one object, specified in docs/json.md
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Again and again, every so many seconds, until Ctrl-C
+    #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
+          value_parser = clap::value_parser!(u32).range(1..))]
+    watch: Option<u32>,
+    /// Do not use BPF
+    #[arg(long)]
+    proc: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+/// Looks until nothing changed meanwhile, at most.
+const ATTEMPTS: usize = 10;
+
+/// One look at the machine.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Listing {
+    v: u32,
+    event: &'static str,
+    /// `bpf` or `proc`.
+    source: &'static str,
+    aio_nr: u64,
+    aio_max_nr: u64,
+    /// The sum of the charges below; null if they are not known.
+    accounted: Option<u64>,
+    /// `aio_nr` changed during each look.
+    changing: bool,
+    /// Contexts that could not be told.
+    lost: u32,
+    processes: Vec<Holder>,
+}
+
+/// A process with contexts.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Holder {
+    pid: u32,
+    name: String,
+    /// Its cgroup (v2), or null.
+    cgroup: Option<String>,
+    /// What its contexts take from fs.aio-nr; null if that is not known.
+    charge: Option<u64>,
+    /// Completed and not reaped, in all rings that could be read.
+    unreaped: u64,
+    contexts: Vec<ContextLine>,
+}
+
+/// A context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct ContextLine {
+    #[serde(serialize_with = "hex")]
+    handle: u64,
+    /// What io_setup was asked for.
+    charge: Option<u32>,
+    /// Entries of its ring, and how many are not reaped; null if it is not mapped, or may not be read.
+    ring: Option<u32>,
+    unreaped: Option<u32>,
+}
+
+fn hex<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:#x}"))
+}
+
+impl ContextLine {
+    fn new(handle: u64, charge: Option<u32>, ring: Option<Ring>) -> Self {
+        Self { handle, charge, ring: ring.map(|it| it.nr), unreaped: ring.map(Ring::unreaped) }
+    }
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> Result<u8> {
+    let mut lister = if options.proc { None } else { lister() };
+    loop {
+        let listing = look(lister.as_mut())?;
+        let text = match options.format {
+            Format::Json => format!("{}\n", serde_json::to_string(&listing)?),
+            Format::Text => text(&listing, options.verbose),
+        };
+        let mut out = io::stdout().lock();
+        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
+            other => other.context("cannot write the output")?,
+        }
+        let Some(seconds) = options.watch else {
+            return Ok(0);
+        };
+        std::thread::sleep(Duration::from_secs(u64::from(seconds)));
+        if options.format == Format::Text {
+            writeln!(out)?;
+        }
+    }
+}
+
+/// BPF, or why not.
+fn lister() -> Option<Lister> {
+    let loaded = load::offsets().map_err(load::Error::from).and_then(|offsets| {
+        Lister::load(&Settings {
+            cgroup_id: 0,
+            cgroup_level: 0,
+            target: target::ALL,
+            follow: 0,
+            pid_namespace: process::pid_namespace().unwrap_or(0),
+            exact_completions: 0,
+            registers_on_stack: 0,
+            offsets,
+        })
+    });
+    loaded
+        .inspect_err(|error| {
+            eprintln!("aiotrace: without BPF, from /proc: {}", load::reason(error));
+            eprintln!("aiotrace: {}", doctor::hint(error));
+        })
+        .ok()
+}
+
+fn look(mut lister: Option<&mut Lister>) -> Result<Listing> {
+    let mut listing = None;
+    for _ in 0..ATTEMPTS {
+        let before = limit("aio-nr")?;
+        let (contexts, lost) = match &mut lister {
+            Some(lister) => {
+                let (contexts, lost) = lister.list()?;
+                let contexts = contexts.into_iter().map(|it| (it.pid, it.handle, Some(it.charge)));
+                (contexts.collect::<Vec<_>>(), lost)
+            }
+            None => (from_proc(), 0),
+        };
+        let changing = limit("aio-nr")? != before;
+        let source = if lister.is_some() { "bpf" } else { "proc" };
+        let found = made(source, before, limit("aio-max-nr")?, changing, lost, &contexts);
+        // What is a context's own is not changed by another's end; only the sum is.
+        let is_done = !changing && found.accounted.is_none_or(|sum| sum == before);
+        listing = Some(found);
+        if is_done {
+            break;
+        }
+    }
+    listing.context("nothing was looked at")
+}
+
+fn limit(name: &str) -> Result<u64> {
+    let path = format!("/proc/sys/fs/{name}");
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {path} (a kernel without AIO?)"))?;
+    text.trim().parse().with_context(|| format!("{path} holds no number"))
+}
+
+/// The rings that processes have mapped. Whether the context is theirs, and what it takes, is not known.
+fn from_proc() -> Vec<(u32, u64, Option<u32>)> {
+    let rings = |pid: u32| {
+        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        ring::mapped(&maps).into_iter().map(move |handle| (pid, handle, None))
+    };
+    process::all().into_iter().flat_map(rings).collect()
+}
+
+fn made(
+    source: &'static str,
+    aio_nr: u64,
+    aio_max_nr: u64,
+    changing: bool,
+    lost: u32,
+    contexts: &[(u32, u64, Option<u32>)],
+) -> Listing {
+    let mut by_process: BTreeMap<u32, Vec<ContextLine>> = BTreeMap::new();
+    for (pid, handle, charge) in contexts {
+        let line = ContextLine::new(*handle, *charge, ring::read(*pid, *handle));
+        by_process.entry(*pid).or_default().push(line);
+    }
+    let mut processes: Vec<Holder> = by_process
+        .into_iter()
+        .map(|(pid, mut contexts)| {
+            contexts.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.handle));
+            Holder {
+                pid,
+                name: escaped(&process::name(pid).unwrap_or_default()),
+                cgroup: process::cgroup(pid).map(|it| escaped(&it)),
+                charge: contexts.iter().map(|it| it.charge.map(u64::from)).sum(),
+                unreaped: contexts.iter().filter_map(|it| it.unreaped).map(u64::from).sum(),
+                contexts,
+            }
+        })
+        .collect();
+    processes.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.pid));
+    let accounted = processes.iter().map(|it| it.charge).sum::<Option<u64>>();
+    Listing {
+        v: 1,
+        event: "ls",
+        source,
+        aio_nr,
+        aio_max_nr,
+        accounted: accounted.filter(|_| source == "bpf"),
+        changing,
+        lost,
+        processes,
+    }
+}
+
+/// The line people need, then a table.
+fn text(listing: &Listing, verbose: bool) -> String {
+    let mut out = String::new();
+    let percent = |part: u64, whole: u64| {
+        if whole == 0 {
+            "-".to_owned()
+        } else {
+            format!("{:.0} %", part as f64 * 100.0 / whole as f64)
+        }
+    };
+    let _ = write!(
+        out,
+        "fs.aio-nr {} of {} ({})",
+        thousands(listing.aio_nr),
+        thousands(listing.aio_max_nr),
+        percent(listing.aio_nr, listing.aio_max_nr)
+    );
+    let holders: Vec<String> = listing.processes.iter().take(3).map(summary).collect();
+    if !holders.is_empty() {
+        let rest = if listing.processes.len() > holders.len() { ", ..." } else { "" };
+        let _ = write!(out, ": {}{rest}", holders.join(", "));
+    }
+    out.push('\n');
+    let _ = writeln!(out, "{}", accounting(listing));
+    if listing.processes.is_empty() {
+        return out;
+    }
+    let _ = writeln!(
+        out,
+        "\n{:>8} {:<16} {:>8} {:>10} {:>9}  CGROUP",
+        "PID", "NAME", "CONTEXTS", "CHARGE", "UNREAPED"
+    );
+    for process in &listing.processes {
+        let charge = process.charge.map_or("?".to_owned(), thousands);
+        let _ = writeln!(
+            out,
+            "{:>8} {:<16} {:>8} {charge:>10} {:>9}  {}",
+            process.pid,
+            process.name,
+            process.contexts.len(),
+            thousands(process.unreaped),
+            process.cgroup.as_deref().unwrap_or("-"),
+        );
+        for context in process.contexts.iter().filter(|_| verbose) {
+            let _ = writeln!(out, "{}", detail(context));
+        }
+    }
+    out
+}
+
+/// `mariadbd 12 x 2,048`, or the sum if they are not all alike.
+fn summary(process: &Holder) -> String {
+    let name = &process.name;
+    let count = process.contexts.len();
+    let charges: Vec<Option<u32>> = process.contexts.iter().map(|it| it.charge).collect();
+    match (charges.first(), process.charge) {
+        (Some(Some(each)), _) if charges.iter().all(|it| *it == Some(*each)) => {
+            format!("{name} {} x {}", thousands(count as u64), thousands(u64::from(*each)))
+        }
+        (_, Some(sum)) => format!("{name} {}", thousands(sum)),
+        _ => format!("{name} {} contexts", thousands(count as u64)),
+    }
+}
+
+fn accounting(listing: &Listing) -> String {
+    let Some(sum) = listing.accounted else {
+        return "charges unknown without BPF; contexts whose ring was unmapped are not found, and a \
+                forked child may show its parent's"
+            .to_owned();
+    };
+    if listing.lost > 0 {
+        return format!(
+            "accounted {}; {} contexts could not be told",
+            thousands(sum),
+            listing.lost
+        );
+    }
+    match listing.aio_nr.checked_sub(sum) {
+        Some(0) => "accounted 100 %".to_owned(),
+        Some(_) | None if listing.changing => {
+            format!("accounted {} (fs.aio-nr changes while we look)", thousands(sum))
+        }
+        Some(rest) if process::pid_namespace().is_some() => {
+            format!(
+                "accounted {}, unaccounted {}: other pid namespaces",
+                thousands(sum),
+                thousands(rest)
+            )
+        }
+        Some(rest) => {
+            format!(
+                "accounted {}, unaccounted {}: contexts that are ending",
+                thousands(sum),
+                thousands(rest)
+            )
+        }
+        None => format!("accounted {}: contexts that are beginning", thousands(sum)),
+    }
+}
+
+fn detail(context: &ContextLine) -> String {
+    let charge = context.charge.map_or("?".to_owned(), |it| thousands(u64::from(it)));
+    let ring = match (context.ring, context.unreaped) {
+        (Some(ring), Some(unreaped)) => {
+            format!("ring of {}, {unreaped} unreaped", thousands(u64::from(ring)))
+        }
+        _ => "ring unmapped or not readable".to_owned(),
+    };
+    format!("{:>10} {:#x}  {charge}  {ring}", "", context.handle)
+}
+
+fn thousands(number: u64) -> String {
+    super::session::thousands(number)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn context(handle: u64, charge: Option<u32>) -> ContextLine {
+        ContextLine::new(handle, charge, Some(Ring { head: 1, tail: 3, nr: 127 }))
+    }
+
+    fn listing(charges: &[u32], aio_nr: u64) -> Listing {
+        let contexts: Vec<_> =
+            charges.iter().zip(1..).map(|(it, at)| context(at * 4096, Some(*it))).collect();
+        let charge = charges.iter().map(|it| u64::from(*it)).sum();
+        let holder = Holder {
+            pid: 17,
+            name: "mariadbd".into(),
+            cgroup: Some("/db".into()),
+            charge: Some(charge),
+            unreaped: 4,
+            contexts,
+        };
+        Listing {
+            v: 1,
+            event: "ls",
+            source: "bpf",
+            aio_nr,
+            aio_max_nr: 65_536,
+            accounted: Some(charge),
+            changing: false,
+            lost: 0,
+            processes: vec![holder],
+        }
+    }
+
+    #[test]
+    fn the_first_line_names_who_holds_most() {
+        let shown = text(&listing(&[2048, 2048], 4096), false);
+        assert!(
+            shown.starts_with("fs.aio-nr 4,096 of 65,536 (6 %): mariadbd 2 x 2,048\n"),
+            "{shown}"
+        );
+        assert!(shown.contains("accounted 100 %"), "{shown}");
+        let mixed = text(&listing(&[2048, 8], 2056), true);
+        assert!(mixed.contains(": mariadbd 2,056\n"), "{mixed}");
+        assert!(mixed.contains("0x1000  2,048  ring of 127, 2 unreaped"), "{mixed}");
+    }
+
+    #[test]
+    fn what_is_missing_is_said() {
+        assert!(text(&listing(&[8], 10), false).contains("accounted 8, unaccounted 2: "));
+        let lost = Listing { lost: 3, ..listing(&[8], 10) };
+        assert!(text(&lost, false).contains("3 contexts could not be told"));
+        let proc = Listing { accounted: None, ..listing(&[8], 10) };
+        assert!(text(&proc, false).contains("charges unknown without BPF"));
+        let changing = Listing { changing: true, ..listing(&[8], 10) };
+        assert!(text(&changing, false).contains("changes while we look"));
+    }
+}

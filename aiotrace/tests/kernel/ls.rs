@@ -1,0 +1,85 @@
+//! `aiotrace ls`: the sum of all charges is fs.aio-nr.
+
+use serde_json::Value;
+
+use super::support::{Program, aiotrace};
+
+fn ls(options: &[&str]) -> String {
+    let output = aiotrace().arg("ls").args(options).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+fn json() -> Value {
+    serde_json::from_str(&ls(&["--format", "json"])).unwrap()
+}
+
+/// Charge and number of contexts of a process.
+fn held_by(listing: &Value, pid: u32) -> Option<(u64, usize)> {
+    let processes = listing["processes"].as_array().unwrap();
+    let process = processes.iter().find(|it| it["pid"] == pid)?;
+    Some((process["charge"].as_u64().unwrap(), process["contexts"].as_array().unwrap().len()))
+}
+
+fn aio_nr() -> u64 {
+    std::fs::read_to_string("/proc/sys/fs/aio-nr").unwrap().trim().parse().unwrap()
+}
+
+/// What `hold COUNT` takes.
+fn charge(count: u64) -> u64 {
+    (0..count).map(|index| 1 + index % 9).sum()
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_sum_of_all_charges_is_aio_nr() {
+    let many: Vec<(u64, Program)> = (0..45)
+        .map(|it| 1 + it * 7 % 30)
+        .map(|count| (count, Program::ready(&["hold", &count.to_string()])))
+        .collect();
+    let thousands = Program::ready(&["hold", "5000"]);
+    let unmapped = Program::ready(&["hold-unmapped"]);
+    let leaderless = Program::ready(&["hold-leaderless"]);
+    let forked = Program::ready(&["hold-forked"]);
+    let mut vforked = Program::ready(&["hold-vforked"]);
+    let listing = json();
+    assert_eq!(listing["source"], "bpf");
+    assert_eq!(listing["accounted"], listing["aio_nr"], "{listing:#}");
+    assert_eq!(listing["aio_nr"].as_u64().unwrap(), aio_nr());
+    for (count, program) in &many {
+        let held = held_by(&listing, program.pid());
+        assert_eq!(held, Some((charge(*count), *count as usize)));
+    }
+    assert_eq!(held_by(&listing, thousands.pid()), Some((charge(5000), 5000)));
+    assert_eq!(held_by(&listing, unmapped.pid()), Some((16, 2)), "its ring is not needed");
+    assert_eq!(held_by(&listing, leaderless.pid()), Some((8, 1)), "any thread will do");
+    assert_eq!(held_by(&listing, forked.pid()), Some((8, 1)));
+    assert_eq!(held_by(&listing, vforked.pid()), Some((8, 1)), "one address space, two processes");
+    let text = ls(&[]);
+    assert!(text.contains("accounted 100 %"), "{text}");
+    assert!(text.lines().next().unwrap().contains("aio-programs 24,990"), "most first: {text}");
+    vforked.go_on();
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn without_bpf_what_is_unknown_is_named() {
+    let program = Program::ready(&["hold", "3"]);
+    let listing: Value = serde_json::from_str(&ls(&["--proc", "--format", "json"])).unwrap();
+    assert_eq!((&listing["source"], &listing["accounted"]), (&Value::from("proc"), &Value::Null));
+    let processes = listing["processes"].as_array().unwrap();
+    let held = processes.iter().find(|it| it["pid"] == program.pid()).expect("it is there");
+    assert_eq!(held["contexts"].as_array().unwrap().len(), 3);
+    assert_eq!(held["charge"], Value::Null);
+    assert!(ls(&["--proc"]).contains("charges unknown without BPF"));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn unreaped_completions_are_counted() {
+    let program = Program::ready(&["hold-unreaped"]);
+    let listing = json();
+    let processes = listing["processes"].as_array().unwrap();
+    let held = processes.iter().find(|it| it["pid"] == program.pid()).expect("it is there");
+    assert_eq!(held["unreaped"], 3);
+}
