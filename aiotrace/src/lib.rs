@@ -6,6 +6,7 @@
 pub mod cli;
 pub mod errno;
 pub mod event;
+pub mod explain;
 pub mod output;
 pub mod process;
 pub mod ring;

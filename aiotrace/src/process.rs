@@ -182,6 +182,15 @@ fn parse_syscall(text: &str, is_32_bit: bool) -> Option<(Syscall, [u64; 6])> {
     Some((syscall, args))
 }
 
+/// Major and minor of a kernel's release; what cannot be read passes for new.
+pub fn kernel_version(release: &str) -> (u32, u32) {
+    let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
+        _ => (u32::MAX, 0),
+    }
+}
+
 /// Inode number of our pid namespace, or `None` if it is the initial one.
 pub fn pid_namespace() -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
@@ -218,6 +227,13 @@ mod tests {
         let in_32_bit = "247 0xf700 0x1 0x20 0xbeef 0x0 0x6 0xffd 0xf11\n";
         let args = [0xf700, 1, 0x20, 0xbeef, 0, 6];
         assert_eq!(parse_syscall(in_32_bit, true), Some((Syscall::Getevents, args)));
+    }
+
+    #[test]
+    fn a_release_has_a_major_and_a_minor() {
+        assert_eq!(kernel_version("6.1.0-13-amd64"), (6, 1));
+        assert_eq!(kernel_version("5.10.0"), (5, 10));
+        assert_eq!(kernel_version("odd"), (u32::MAX, 0));
     }
 
     #[test]

@@ -44,7 +44,7 @@ fn wrong_values_say_what_is_right() {
 #[test]
 fn the_help_fits_a_terminal() {
     for command in
-        [&["--help"][..], &["attach", "--help"], &["run", "--help"], &["doctor", "--help"]]
+        [&["--help"][..], &["attach", "-h"], &["run", "-h"], &["ls", "-h"], &["explain", "-h"]]
     {
         let output = aiotrace(command);
         assert_eq!(output.status.code(), Some(0));
@@ -53,4 +53,18 @@ fn the_help_fits_a_terminal() {
         assert!(!text.contains('\x1b'), "no colours where there is no terminal");
     }
     insta::assert_snapshot!(String::from_utf8(aiotrace(&["attach", "-h"]).stdout).unwrap());
+}
+
+#[test]
+fn an_errno_is_explained() {
+    let text = String::from_utf8(aiotrace(&["explain", "io_setup", "EAGAIN"]).stdout).unwrap();
+    insta::assert_snapshot!(text);
+    let same = aiotrace(&["explain", "io_setup", "-11"]);
+    assert_eq!(String::from_utf8(same.stdout).unwrap(), text, "numbers will do");
+    let all = String::from_utf8(aiotrace(&["explain", "io_cancel"]).stdout).unwrap();
+    assert!(all.contains("io_cancel EINPROGRESS"), "{all}");
+    assert!(stderr(&["explain", "io_uring"], 2).contains("the calls are io_setup, "));
+    assert!(stderr(&["explain", "io_setup", "EGAIN"], 2).contains("\"EGAIN\" is no errno"));
+    let text = stderr(&["explain", "io_setup", "EPIPE"], 2);
+    assert!(text.contains("io_setup does not return EPIPE; it returns EAGAIN, EFAULT"), "{text}");
 }

@@ -191,22 +191,13 @@ fn facts(errno: Option<i32>) -> Facts {
         root: geteuid().is_root(),
         capable: sys_admin || (perfmon && bpf),
         btf: Path::new(btf::VMLINUX).exists(),
-        kernel: version(&release()),
+        kernel: process::kernel_version(&release()),
         locked_down: lockdown().is_some_and(|it| it.contains("[confidentiality]")),
     }
 }
 
 fn release() -> String {
     fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
-}
-
-/// Major and minor; what cannot be read passes for new.
-fn version(release: &str) -> (u32, u32) {
-    let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map(str::parse);
-    match (numbers.next(), numbers.next()) {
-        (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
-        _ => (u32::MAX, 0),
-    }
 }
 
 fn lockdown() -> Option<String> {
@@ -226,16 +217,4 @@ fn errno(error: &load::Error) -> Option<i32> {
         source = cause.source();
     }
     None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_release_has_a_major_and_a_minor() {
-        assert_eq!(version("6.1.0-13-amd64"), (6, 1));
-        assert_eq!(version("5.10.0"), (5, 10));
-        assert_eq!(version("odd"), (u32::MAX, 0));
-    }
 }

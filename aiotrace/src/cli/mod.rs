@@ -3,6 +3,7 @@
 mod attach;
 mod cgroup;
 mod doctor;
+mod explain;
 mod launch;
 mod ls;
 mod run;
@@ -26,6 +27,7 @@ enum Command {
     Attach(attach::Options),
     Run(run::Options),
     Ls(ls::Options),
+    Explain(explain::Options),
     Doctor(doctor::Options),
 }
 
@@ -55,6 +57,7 @@ pub fn main() -> ExitCode {
         Command::Attach(options) => (attach::run(options), FAILED),
         Command::Run(options) => (run::run(options), run::FAILED),
         Command::Ls(options) => (ls::run(options), FAILED),
+        Command::Explain(options) => (explain::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),
     };
     match result {

@@ -420,9 +420,15 @@ impl Probes {
             let line = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
             line.trim().parse::<u64>().ok()
         };
+        // With kprobes that one only looks again; what it alone could have seen is contradicted by what
+        // follows.
+        let is_second = |program: &&names::Program| {
+            self.set.calls == By::Kprobe && program.name == names::UNSEEN_EXITS.name
+        };
         self.set
             .programs
             .iter()
+            .filter(|program| !is_second(program))
             .filter_map(|program| self.ebpf.program(program.name)?.fd().ok().map(raw))
             .filter_map(miss)
             .sum()
@@ -468,12 +474,13 @@ fn mentions(error: &Error, words: &str) -> bool {
         if verifier_log.to_string().contains(words))
 }
 
-/// Whether programs may be preempted so often that the kernel skips many: tracepoints can from Linux 7.0
-/// on, and trampolines then too in the middle of a call.
+/// Whether programs may be preempted so often that the kernel skips many. Trampolines are preemptible
+/// wherever the kernel is, which since 6.13 (PREEMPT_LAZY) it mostly is; tracepoints from 7.0 on.
 fn probes_are_preemptible() -> bool {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
-    let major = read("osrelease").ok().and_then(|it| it.split('.').next()?.parse::<u32>().ok());
-    major.is_some_and(|it| it >= 7) && read("version").is_ok_and(|it| it.contains("PREEMPT"))
+    let release = read("osrelease").unwrap_or_default();
+    process::kernel_version(&release) >= (6, 13)
+        && read("version").is_ok_and(|it| it.contains("PREEMPT"))
 }
 
 /// Where the registers of a system call are, from the beginning of the kernel stack.
