@@ -48,20 +48,36 @@ pub const CALLS_BY_TRACEPOINT: [Program; 2] = [
     Program::new("sys_enter", Hook::Tracepoint, "sys_enter"),
 ];
 
+/// The kernel function that serves a native call.
+#[cfg(not(target_arch = "aarch64"))]
+macro_rules! native {
+    ($call:literal) => {
+        concat!("__x64_sys_", $call)
+    };
+}
+
+/// The same on arm64. (The loader refuses arm64 until somebody has run it there.)
+#[cfg(target_arch = "aarch64")]
+macro_rules! native {
+    ($call:literal) => {
+        concat!("__arm64_sys_", $call)
+    };
+}
+
 /// The calls, seen at the kernel functions that serve them, in the order of attaching.
 pub const CALLS_BY_TRAMPOLINE: [Program; 12] = [
-    Program::new("exit_io_setup", Hook::Return, "__x64_sys_io_setup"),
-    Program::new("exit_io_destroy", Hook::Return, "__x64_sys_io_destroy"),
-    Program::new("exit_io_submit", Hook::Return, "__x64_sys_io_submit"),
-    Program::new("exit_io_getevents", Hook::Return, "__x64_sys_io_getevents"),
-    Program::new("exit_io_pgetevents", Hook::Return, "__x64_sys_io_pgetevents"),
-    Program::new("exit_io_cancel", Hook::Return, "__x64_sys_io_cancel"),
-    Program::new("enter_io_setup", Hook::Entry, "__x64_sys_io_setup"),
-    Program::new("enter_io_destroy", Hook::Entry, "__x64_sys_io_destroy"),
-    Program::new("enter_io_submit", Hook::Entry, "__x64_sys_io_submit"),
-    Program::new("enter_io_getevents", Hook::Entry, "__x64_sys_io_getevents"),
-    Program::new("enter_io_pgetevents", Hook::Entry, "__x64_sys_io_pgetevents"),
-    Program::new("enter_io_cancel", Hook::Entry, "__x64_sys_io_cancel"),
+    Program::new("exit_io_setup", Hook::Return, native!("io_setup")),
+    Program::new("exit_io_destroy", Hook::Return, native!("io_destroy")),
+    Program::new("exit_io_submit", Hook::Return, native!("io_submit")),
+    Program::new("exit_io_getevents", Hook::Return, native!("io_getevents")),
+    Program::new("exit_io_pgetevents", Hook::Return, native!("io_pgetevents")),
+    Program::new("exit_io_cancel", Hook::Return, native!("io_cancel")),
+    Program::new("enter_io_setup", Hook::Entry, native!("io_setup")),
+    Program::new("enter_io_destroy", Hook::Entry, native!("io_destroy")),
+    Program::new("enter_io_submit", Hook::Entry, native!("io_submit")),
+    Program::new("enter_io_getevents", Hook::Entry, native!("io_getevents")),
+    Program::new("enter_io_pgetevents", Hook::Entry, native!("io_pgetevents")),
+    Program::new("enter_io_cancel", Hook::Entry, native!("io_cancel")),
 ];
 
 /// The same for calls of 32-bit programs; exit and enter of each, a kernel may have none of them.
@@ -108,18 +124,18 @@ pub const COMPAT_CALLS_BY_TRAMPOLINE: [[Program; 2]; 7] = [
 /// can be preempted: there the kernel skips a program that another thread was preempted in. Returns of
 /// many calls at a time are missed; [`UNSEEN_EXITS`] sees those.
 pub const CALLS_BY_KPROBE: [Program; 12] = [
-    Program::new("kprobe_exit_io_setup", Hook::KprobeReturn, "__x64_sys_io_setup"),
-    Program::new("kprobe_exit_io_destroy", Hook::KprobeReturn, "__x64_sys_io_destroy"),
-    Program::new("kprobe_exit_io_submit", Hook::KprobeReturn, "__x64_sys_io_submit"),
-    Program::new("kprobe_exit_io_getevents", Hook::KprobeReturn, "__x64_sys_io_getevents"),
-    Program::new("kprobe_exit_io_pgetevents", Hook::KprobeReturn, "__x64_sys_io_pgetevents"),
-    Program::new("kprobe_exit_io_cancel", Hook::KprobeReturn, "__x64_sys_io_cancel"),
-    Program::new("kprobe_enter_io_setup", Hook::KprobeEntry, "__x64_sys_io_setup"),
-    Program::new("kprobe_enter_io_destroy", Hook::KprobeEntry, "__x64_sys_io_destroy"),
-    Program::new("kprobe_enter_io_submit", Hook::KprobeEntry, "__x64_sys_io_submit"),
-    Program::new("kprobe_enter_io_getevents", Hook::KprobeEntry, "__x64_sys_io_getevents"),
-    Program::new("kprobe_enter_io_pgetevents", Hook::KprobeEntry, "__x64_sys_io_pgetevents"),
-    Program::new("kprobe_enter_io_cancel", Hook::KprobeEntry, "__x64_sys_io_cancel"),
+    Program::new("kprobe_exit_io_setup", Hook::KprobeReturn, native!("io_setup")),
+    Program::new("kprobe_exit_io_destroy", Hook::KprobeReturn, native!("io_destroy")),
+    Program::new("kprobe_exit_io_submit", Hook::KprobeReturn, native!("io_submit")),
+    Program::new("kprobe_exit_io_getevents", Hook::KprobeReturn, native!("io_getevents")),
+    Program::new("kprobe_exit_io_pgetevents", Hook::KprobeReturn, native!("io_pgetevents")),
+    Program::new("kprobe_exit_io_cancel", Hook::KprobeReturn, native!("io_cancel")),
+    Program::new("kprobe_enter_io_setup", Hook::KprobeEntry, native!("io_setup")),
+    Program::new("kprobe_enter_io_destroy", Hook::KprobeEntry, native!("io_destroy")),
+    Program::new("kprobe_enter_io_submit", Hook::KprobeEntry, native!("io_submit")),
+    Program::new("kprobe_enter_io_getevents", Hook::KprobeEntry, native!("io_getevents")),
+    Program::new("kprobe_enter_io_pgetevents", Hook::KprobeEntry, native!("io_pgetevents")),
+    Program::new("kprobe_enter_io_cancel", Hook::KprobeEntry, native!("io_cancel")),
 ];
 
 /// As [`COMPAT_CALLS_BY_TRAMPOLINE`].

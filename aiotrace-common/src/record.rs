@@ -69,6 +69,8 @@ pub mod flag {
     pub const KNOWN_THREAD: u16 = 16;
     /// The call came through the 32-bit entry.
     pub const COMPAT: u16 = 32;
+    /// The request's context had ended: the completion is discarded.
+    pub const DISCARDED: u16 = 64;
 }
 
 /// How a piece of user memory came to us.
@@ -333,6 +335,8 @@ pub struct ContextGone {
     pub space: u64,
     /// The context's handle.
     pub handle: u64,
+    /// Requests completed since the context is known, told or not.
+    pub completed: u64,
     /// Why.
     pub end: End,
     /// Fills up to a multiple of eight.
@@ -429,6 +433,10 @@ pub struct Thread {
     /// 1: the last call was left as it should be (for the program that looks for those that are
     /// left without).
     pub left: u32,
+    /// The process, as the initial namespace sees it: ids of threads are used again.
+    pub kernel_pid: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
 }
 
 impl Thread {
@@ -471,6 +479,8 @@ pub struct Owner {
     pub pid: u32,
     /// The same, as the initial namespace does.
     pub kernel_pid: u32,
+    /// Requests completed since it is known, told or not.
+    pub completed: u64,
     /// 1: its end was told.
     pub gone: u32,
     /// Fills up to a multiple of eight.

@@ -8,6 +8,8 @@
 //! which: [`aiotrace_common::names`].
 #![no_std]
 #![no_main]
+#![expect(internal_features, reason = "an atomic addition: see probes::context")]
+#![feature(core_intrinsics)]
 #![expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a value would be copied to the stack, which has 512 bytes"
@@ -153,8 +155,8 @@ macro_rules! kprobes {
             #[kretprobe]
             fn $exit(ctx: RetProbeContext) -> u32 {
                 let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
-                // The call was entered, so its arguments are known; or else they are not.
-                settle(calls::exit(syscall, abi, || [0; 6], ctx.ret(), Unseen::Missed));
+                // The call was entered, so its arguments are known.
+                settle(calls::exit(syscall, abi, || [0; 6], ctx.ret(), Unseen::Ignore));
                 0
             }
         )*

@@ -88,4 +88,6 @@ pub struct Left {
     pub flags: u16,
     /// Whether we saw it entered.
     pub entered: bool,
+    /// Seen by the one program that sees every call left; it has scratch memory of its own.
+    pub tells: bool,
 }

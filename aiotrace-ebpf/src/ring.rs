@@ -30,7 +30,7 @@ struct Scratch {
 }
 
 #[map]
-static RING_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(42, 0);
+static RING_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(43, 0);
 
 /// Records sent of one look, at most: 32,768 entries, and one record more for the wrap-around.
 const MOST_RECORDS: u32 = 257;
@@ -43,6 +43,8 @@ pub enum Moment {
     Enter = 0,
     /// The call is left.
     Exit = 1,
+    /// Some call is left, as the one program for all of them sees it.
+    AnyExit = 2,
 }
 
 /// A context that was just created: its ring is empty.
@@ -71,7 +73,10 @@ pub fn sample(
     abi: Abi,
     time: u64,
 ) -> RingSample {
-    let slot = moment as u32 + 2 * (syscall as u32 - 1 + 7 * abi as u32);
+    let slot = match moment {
+        Moment::AnyExit => 42,
+        _ => moment as u32 + 2 * (syscall as u32 - 1 + 7 * abi as u32),
+    };
     let sample = if setting!(exact_completions) == 0 {
         look(thread, handle, slot, time)
     } else {

@@ -34,6 +34,8 @@ static EMPTY: Thread = Thread {
     unread: 0,
     abi: 0,
     left: 0,
+    kernel_pid: 0,
+    reserved: 0,
 };
 
 /// The slot of the running thread and whether it is new, or `None` if it is not traced.
@@ -41,7 +43,11 @@ static EMPTY: Thread = Thread {
 pub fn current(abi: Abi, time: u64) -> Result<Option<(*mut Thread, bool)>, Lost> {
     let kernel = current_kernel_ids();
     if let Some(thread) = THREADS.get_ptr_mut(&kernel.tid) {
-        return Ok(Some((thread, false)));
+        // SAFETY: the slot belongs to the running thread, or to a dead one that had its id.
+        if unsafe { (*thread).kernel_pid } == kernel.pid {
+            return Ok(Some((thread, false)));
+        }
+        remove(kernel.tid);
     }
     // Without namespaces the ids are known for nothing, so that other processes pay no more.
     if setting!(pid_namespace) == 0 && !targets::contain(kernel.pid) {
@@ -74,6 +80,7 @@ fn begin(kernel: KernelIds, abi: Abi, time: u64) -> Result<Option<*mut Thread>, 
     let thread = THREADS.get_ptr_mut(&kernel.tid).ok_or(Lost::NoThreadSlot)?;
     // SAFETY: the slot belongs to the running thread.
     let slot = unsafe { &mut *thread };
+    slot.kernel_pid = kernel.pid;
     slot.pid = ids.pid;
     slot.tid = ids.tid;
     slot.space = task.space();

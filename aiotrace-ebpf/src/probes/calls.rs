@@ -64,6 +64,8 @@ pub enum Unseen {
     Tell,
     /// That cannot be: its beginning was missed.
     Missed,
+    /// Leave it to the program that tells: here its arguments are not known.
+    Ignore,
 }
 
 /// Whether the running thread's call was already seen left, by a trampoline. Asked once for each.
@@ -99,8 +101,8 @@ pub fn exit(
     let entered = thread.syscall == syscall as u32 && thread.abi == abi as u32;
     let mut flags = if abi.is_32_bit() { flag::COMPAT } else { 0 };
     if !entered {
-        if !switches::are_armed() {
-            // The trace ends: entries are not seen any more.
+        if unseen == Unseen::Ignore || !switches::are_armed() {
+            // Or the trace ends: entries are not seen any more.
             return Ok(());
         }
         let task = Task::current();
@@ -130,16 +132,18 @@ pub fn exit(
         thread.unread = 1;
     }
     thread.syscall = 0;
-    thread.left = (unseen == Unseen::Missed) as u32;
+    let tells = unseen == Unseen::Tell;
+    thread.left = !tells as u32;
 
     let sample = match syscall {
         Syscall::Setup | Syscall::Destroy => RingSample::UNREAD,
         _ => {
             let handle = thread.args[0];
-            ring::sample(thread, handle, Moment::Exit, syscall, abi, time)
+            let moment = if tells { Moment::AnyExit } else { Moment::Exit };
+            ring::sample(thread, handle, moment, syscall, abi, time)
         }
     };
-    let left = Left { syscall, time, ret, flags, entered };
+    let left = Left { syscall, time, ret, flags, entered, tells };
     match syscall {
         Syscall::Setup => setup::left(thread, &left),
         Syscall::Destroy => destroy::left(thread, &left),

@@ -2,7 +2,7 @@
 
 use aiotrace_common::{
     abi::IoEvent,
-    record::{Completion, Header, Kind, Refused},
+    record::{Completion, Header, Kind, Refused, flag},
 };
 
 use super::{calls::now, context};
@@ -30,7 +30,11 @@ pub fn completed(request: u64) {
     let Some(kioctx) = kernel::read(request, setting!(offsets.aio_kiocb_ki_ctx)) else { return };
     let Some(owner) = context::owner(kioctx) else { return };
     let pid = owner.pid;
-    let header = Header { kind: Kind::Completion, flags: 0, seq: 0, time: now(), pid, tid: pid };
+    let flags = if owner.gone != 0 { flag::DISCARDED } else { 0 };
+    if owner.gone == 0 {
+        context::count(owner);
+    }
+    let header = Header { kind: Kind::Completion, flags, seq: 0, time: now(), pid, tid: pid };
     let none = IoEvent { data: 0, obj: 0, res: 0, res2: 0 };
     let event = kernel::read(request, setting!(offsets.aio_kiocb_ki_res)).unwrap_or(none);
     let (space, handle) = (owner.space, context::handle(kioctx));

@@ -1,6 +1,8 @@
 //! The kernel's own contexts, `struct kioctx`. It has no way back to the process that uses it, so
 //! that is learned when a traced thread creates or uses one.
 
+use core::intrinsics::{AtomicOrdering, atomic_xadd};
+
 use aiotrace_common::record::{ContextGone, ContextMoved, End, Header, Kind, Lost, Owner, Thread};
 use aya_ebpf::{macros::map, maps::LruHashMap};
 
@@ -27,6 +29,16 @@ static RING_FILES: LruHashMap<u64, u64> = LruHashMap::with_max_entries(16_384, 0
 pub fn owner(kioctx: u64) -> Option<&'static Owner> {
     // SAFETY: a map value; at worst it is a new owner's.
     OWNERS.get_ptr(&kioctx).map(|owner| unsafe { &*owner })
+}
+
+/// One more request of this context has completed, on any processor.
+#[inline(always)]
+pub fn count(owner: &Owner) {
+    let completed = (&raw const owner.completed).cast_mut();
+    // SAFETY: a map value, valid and aligned; all changes of it are atomic. (The target has no
+    // compare-and-swap on all kernels, so `AtomicU64` has no `fetch_add`. 5.10 knows an addition whose
+    // result nobody uses.)
+    let _ = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(completed, 1) };
 }
 
 /// The handle of a `struct kioctx`.
@@ -85,6 +97,7 @@ fn remember(kioctx: u64, thread: &Thread) {
         handle: handle(kioctx),
         pid: thread.pid,
         kernel_pid: current_kernel_ids().pid,
+        completed: 0,
         gone: 0,
         reserved: 0,
     };
@@ -109,7 +122,8 @@ pub fn killed(space: u64, kioctx: u64) {
     }
     let kernel = current_kernel_ids();
     let task = Task::current();
-    let (pid, kernel_pid) = match OWNERS.get_ptr_mut(&kioctx) {
+    let is_own = task.space() == space;
+    let (pid, kernel_pid, completed) = match OWNERS.get_ptr_mut(&kioctx) {
         Some(owner) => {
             // SAFETY: a map value.
             let owner = unsafe { &mut *owner };
@@ -117,15 +131,16 @@ pub fn killed(space: u64, kioctx: u64) {
                 return;
             }
             owner.gone = 1;
-            (owner.pid, owner.kernel_pid)
+            (owner.pid, owner.kernel_pid, owner.completed)
         }
         // Never used since the attach.
         None => match task.ids(kernel) {
-            Some(ids) if targets::is_known(ids.pid) => (ids.pid, kernel.pid),
-            _ => return,
+            Some(ids) if targets::is_known(ids.pid) && (is_own || task.is_exiting()) => {
+                (ids.pid, kernel.pid, 0)
+            }
+            _ => return, // Perhaps somebody else's, of whose memory this task was the last reader.
         },
     };
-    let is_own = task.space() == space;
     if is_own && caller().is_none_or(|it| it.syscall != DESTROY) {
         return; // io_setup that failed: nobody ever had the handle.
     }
@@ -140,7 +155,7 @@ pub fn killed(space: u64, kioctx: u64) {
     let header = Header { kind: Kind::ContextGone, flags: 0, seq: 0, time: now(), pid, tid: pid };
     records::emit(|record: *mut ContextGone| {
         // SAFETY: room in the ring buffer.
-        unsafe { *record = ContextGone { header, space, handle, end, reserved: 0 } };
+        unsafe { *record = ContextGone { header, space, handle, completed, end, reserved: 0 } };
     });
 }
 
@@ -162,6 +177,10 @@ pub fn moved(area: u64, ret: i64) {
     // SAFETY: a map value; rings are not moved by two at a time.
     let owner = unsafe { &mut *owner };
     let Owner { space, handle: from, pid, .. } = *owner;
+    // A forked child has the mapping and not the context; and addresses of files are used again.
+    if space != Task::current().space() || owner.gone != 0 {
+        return;
+    }
     owner.handle = to;
     let header = Header { kind: Kind::ContextMoved, flags: 0, seq: 0, time: now(), pid, tid: pid };
     records::emit(|record: *mut ContextMoved| {

@@ -20,7 +20,7 @@ struct Scratch {
 
 /// One for each program, see [`crate::ring::Moment`].
 #[map]
-static EVENT_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(6, 0);
+static EVENT_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(7, 0);
 
 /// The timeout is read now: a call that never returns should still say how long it waits.
 #[inline(always)]
@@ -35,7 +35,7 @@ pub fn entered(thread: &mut Thread) {
 pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     let abi = Abi::from_number(thread.abi);
     let is_pgetevents = matches!(left.syscall, Syscall::Pgetevents);
-    let slot = abi as u32 * 2 + is_pgetevents as u32;
+    let slot = if left.tells { 6 } else { abi as u32 * 2 + is_pgetevents as u32 };
     let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(slot) else { return };
     // SAFETY: scratch memory of this CPU and of this program alone.
     let Scratch { record, .. } = unsafe { &mut *scratch };

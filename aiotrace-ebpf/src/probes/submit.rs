@@ -26,12 +26,14 @@ struct Scratch {
 /// One for each program, see [`crate::ring::Moment`]: entry and return, of the 64-bit call and of the
 /// 32-bit one.
 #[map]
-static IOCB_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(4, 0);
+static IOCB_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(8, 0);
 
 /// Bit of the index into [`IOCB_SCRATCH`] for what is read when the call is left.
 const LATE: u32 = 1;
 /// Bit of the index for 32-bit calls.
 const COMPAT: u32 = 2;
+/// Bit of the index for the one program that sees every call left.
+const TELLS: u32 = 4;
 
 #[inline(always)]
 pub fn entered(thread: &mut Thread, sample: RingSample) {
@@ -42,7 +44,8 @@ pub fn entered(thread: &mut Thread, sample: RingSample) {
 pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     if thread.unread != 0 {
         let first = thread.unread - 1;
-        send_iocbs(thread, RingSample::UNREAD, first, flag::LATE);
+        let slot = LATE | if left.tells { TELLS } else { 0 };
+        send_iocbs(thread, RingSample::UNREAD, first, slot);
     }
     let header = records::header(thread, Kind::Submitted, left.flags, left.time);
     records::emit(|record: *mut Submitted| {
@@ -51,13 +54,13 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     });
 }
 
-/// Sends the iocbs from index `first` on. `flags`: [`flag::LATE`] or nothing. Returns what could
-/// not be read, as in [`Thread::unread`].
+/// Sends the iocbs from index `first` on. `slot`: bits of the index into [`IOCB_SCRATCH`]. Returns what
+/// could not be read, as in [`Thread::unread`].
 #[inline(always)]
-fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, flags: u16) -> u32 {
-    let late = if flags == flag::LATE { LATE } else { 0 };
+fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, slot: u32) -> u32 {
     let compat = if Abi::from_number(thread.abi).is_32_bit() { COMPAT } else { 0 };
-    let slot = late | compat;
+    let slot = slot | compat;
+    let flags = if slot & LATE != 0 { flag::LATE } else { 0 };
     let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(slot) else { return 0 };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { record, unread, .. } = unsafe { &mut *scratch };

@@ -69,7 +69,7 @@ fn one(syscall: Syscall, number: i32) -> Result<String> {
     }
     let name = errno::name(number).map_or_else(|| number.to_string(), str::to_owned);
     let known: Vec<_> = explain::of(syscall).filter_map(|entry| errno::name(entry.errno)).collect();
-    bail!("{} does not return {name}; it returns {}", syscall.name(), known.join(", "))
+    bail!("{} is not known to return {name}; it returns {}", syscall.name(), known.join(", "))
 }
 
 fn shown(entry: &explain::Entry) -> String {

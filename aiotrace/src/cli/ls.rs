@@ -109,10 +109,13 @@ pub fn run(options: Options) -> Result<u8> {
     let mut lister = if options.proc { None } else { lister() };
     loop {
         let listing = look(lister.as_mut())?;
-        let text = match options.format {
+        let mut text = match options.format {
             Format::Json => format!("{}\n", serde_json::to_string(&listing)?),
             Format::Text => text(&listing, options.verbose),
         };
+        if options.watch.is_some() && options.format == Format::Text {
+            text.push('\n');
+        }
         let mut out = io::stdout().lock();
         match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
@@ -122,9 +125,6 @@ pub fn run(options: Options) -> Result<u8> {
             return Ok(0);
         };
         std::thread::sleep(Duration::from_secs(u64::from(seconds)));
-        if options.format == Format::Text {
-            writeln!(out)?;
-        }
     }
 }
 

@@ -206,6 +206,7 @@ impl<'a> Session<'a> {
         let mut shown = Shown {
             output: self.output,
             quiet: self.show.quiet,
+            completions: self.show.verbose || self.show.format == Format::Json,
             throttle: self.throttle,
             failed: None,
         };
@@ -335,12 +336,17 @@ fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
 struct Shown {
     output: Box<dyn Output>,
     quiet: bool,
+    /// Completions are shown, too.
+    completions: bool,
     throttle: Option<Throttle>,
     failed: Option<io::Error>,
 }
 
 impl Shown {
     fn event(&mut self, event: &Event) {
+        if matches!(event.body, Body::Completion(_)) && !self.completions {
+            return;
+        }
         let is_frequent = matches!(event.body, Body::Call(_) | Body::Completion(_));
         if self.quiet && is_frequent {
             return;

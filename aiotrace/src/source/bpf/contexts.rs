@@ -165,9 +165,19 @@ impl Contexts {
     }
 
     /// Something of this address space was lost: nothing of it is counted any more.
+    ///
+    /// 0: it is not known of which one.
     pub fn lost(&mut self, space: u64) {
-        for (_, known) in self.known.iter_mut().filter(|((of, _), _)| *of == space) {
+        let is_meant = |of: u64| of == space || space == 0;
+        for (_, known) in self.known.iter_mut().filter(|((of, _), _)| is_meant(*of)) {
             (known.counted, known.sure) = (false, false);
+        }
+    }
+
+    /// Completions were lost if a probe counted another number of them than came.
+    pub fn check(&mut self, space: u64, handle: u64, completed: u64) {
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            known.counted &= known.completed == completed;
         }
     }
 
@@ -206,9 +216,11 @@ impl Contexts {
         if self.spaces.values().any(|other| *other == space) {
             return Vec::new();
         }
-        let mut ended: Vec<Ended> = self
-            .known
-            .extract_if(|(of, _), _| *of == space)
+        // Those whose handle was given away, but not by io_destroy: the ring was unmapped.
+        let leaving = self.leaving.extract_if(.., |((of, _), _)| *of == space);
+        let known = self.known.extract_if(|(of, _), _| *of == space);
+        let mut ended: Vec<Ended> = known
+            .chain(leaving)
             .filter(|(_, known)| known.real)
             .map(|((_, handle), known)| {
                 let in_flight = known.in_flight();

@@ -93,7 +93,9 @@ impl Decoder {
         match header.kind {
             Kind::Completion => {
                 let (record, _): (record::Completion, _) = prefix(bytes)?;
-                self.contexts.completed(record.space, record.handle);
+                if header.flags & flag::DISCARDED == 0 {
+                    self.contexts.completed(record.space, record.handle);
+                }
                 let ctx = Handle(record.handle);
                 of(Body::Completion(Completion { ctx, event: Some(record.event), since: None }));
                 return Ok(());
@@ -105,6 +107,7 @@ impl Decoder {
                     record::End::Exit => How::Exit,
                     record::End::Exec => How::Exec,
                 };
+                self.contexts.check(record.space, record.handle, record.completed);
                 let in_flight = self.contexts.gone(record.space, record.handle, header.time);
                 of(Body::ContextGone(Gone { ctx: Handle(record.handle), how, in_flight }));
                 return Ok(());
@@ -116,10 +119,17 @@ impl Decoder {
                 of(Body::ContextMoved(Moved { from, to }));
                 return Ok(());
             }
+            // Not of a thread's sequence.
+            Kind::Process if header.seq == 0 => {
+                let (record, _): (record::Process, _) = prefix(bytes)?;
+                self.process(&record, event);
+                return Ok(());
+            }
             _ => (),
         }
         if self.threads.len() > MOST_THREADS {
             self.threads.clear();
+            self.contexts.lost(0);
             self.forgot = true;
         }
         let thread = self.threads.entry(header.tid).or_insert_with(|| Pending {
@@ -182,7 +192,11 @@ impl Decoder {
                 let (record, _): (Destroy, _) = prefix(bytes)?;
                 if record.call.ret == 0 && !self.told_ends {
                     let ctx = Handle(record.call.args[0]);
-                    let in_flight = contexts.gone(thread.space, ctx.0, record.call.entered);
+                    let began = match record.call.entered {
+                        0 => header.time,
+                        entered => entered,
+                    };
+                    let in_flight = contexts.gone(thread.space, ctx.0, began);
                     of(Body::ContextGone(Gone { ctx, how: How::Destroy, in_flight }));
                 }
                 thread.finish(contexts, &record.call, record.ring, of)
@@ -204,22 +218,25 @@ impl Decoder {
             }
             Kind::Process => {
                 let (record, _): (record::Process, _) = prefix(bytes)?;
-                if record.change == record::Change::Seen {
-                    thread.space = record.space;
-                }
-                // Where a probe tells the ends, it does so before or after this.
-                let ended = if self.told_ends { Vec::new() } else { changed(contexts, &record) };
-                for it in ended {
-                    let (time, pid) = (header.time, it.pid);
-                    event(&Event { time, pid, tid: pid, body: Body::ContextGone(it.gone) });
-                }
-                let space = (record.space != 0).then(|| self.spaces.hash_one(record.space));
-                let body = Body::Process(process(&record, space));
-                event(&Event { time: header.time, pid: header.pid, tid: header.tid, body });
+                thread.space = record.space;
+                self.process(&record, event);
                 Ok(())
             }
             Kind::Completion | Kind::ContextGone | Kind::ContextMoved => Ok(()),
         }
+    }
+
+    /// A process changed; first what ends by that.
+    fn process(&mut self, record: &record::Process, mut event: impl FnMut(&Event)) {
+        let Header { time, pid, tid, .. } = record.header;
+        // Where a probe tells the ends, it does so before or after this.
+        let ended = if self.told_ends { Vec::new() } else { changed(&mut self.contexts, record) };
+        for it in ended {
+            let body = Body::ContextGone(it.gone);
+            event(&Event { time, pid: it.pid, tid: it.pid, body });
+        }
+        let space = (record.space != 0).then(|| self.spaces.hash_one(record.space));
+        event(&Event { time, pid, tid, body: Body::Process(process(record, space)) });
     }
 
     /// The calls that are in progress when the trace ends.
@@ -653,7 +670,7 @@ mod tests {
 
     fn context_gone(end: record::End) -> Vec<u8> {
         let header = header(Kind::ContextGone, 0, 0);
-        record::ContextGone { header, space: SPACE, handle: 0xc0, end, reserved: 0 }
+        record::ContextGone { header, space: SPACE, handle: 0xc0, completed: 0, end, reserved: 0 }
             .as_bytes()
             .to_vec()
     }

@@ -224,12 +224,14 @@ impl Drain {
         self.probes.detach();
         let duration = start.elapsed();
         self.empty();
+        // Only it sees calls that were denied, or had begun before the attach.
+        let with_second = self.until.unseen_exits || !self.blocked.is_empty();
         let Self { feeder, probes, .. } = self;
         feeder.finish(|dropped| End {
             reason,
             losses: Losses {
                 probes: probes.lost(),
-                skipped_runs: probes.recursion_misses(),
+                skipped_runs: probes.recursion_misses(with_second),
                 queue_full: dropped,
                 undecodable: 0,
             },

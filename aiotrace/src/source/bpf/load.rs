@@ -137,7 +137,13 @@ impl Probes {
         }
         probes.choose_calls(settings, wanted, btf)?;
         for feature in Feature::ALL {
-            if feature != Feature::Completions || settings.exact_completions == 1 {
+            // The last two go by what the first learns of contexts.
+            let needs_owners = matches!(feature, Feature::Gone | Feature::Moved);
+            let is_wanted = match feature {
+                Feature::Completions => settings.exact_completions == 1,
+                _ => !needs_owners || probes.set.has(Feature::Completions),
+            };
+            if is_wanted {
                 probes.choose_feature(feature, wanted, &settings.offsets, btf);
             }
         }
@@ -414,16 +420,15 @@ impl Probes {
 
     /// How often the kernel skipped a program because it was already running on that CPU. From
     /// `recursion_misses` in the program's fdinfo (Linux 5.12; 0 before).
-    pub fn recursion_misses(&self) -> u64 {
+    /// `with_second`: also those of the program that, with kprobes, looks a second time at each return.
+    pub fn recursion_misses(&self, with_second: bool) -> u64 {
         let miss = |fd: RawFd| {
             let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
             let line = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
             line.trim().parse::<u64>().ok()
         };
-        // With kprobes that one only looks again; what it alone could have seen is contradicted by what
-        // follows.
         let is_second = |program: &&names::Program| {
-            self.set.calls == By::Kprobe && program.name == names::UNSEEN_EXITS.name
+            !with_second && self.set.calls == By::Kprobe && program.name == names::UNSEEN_EXITS.name
         };
         self.set
             .programs
