@@ -12,7 +12,7 @@
 
 use std::{
     fs::File,
-    os::{fd::AsFd as _, unix::fs::FileExt as _},
+    os::unix::fs::FileExt as _,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -20,15 +20,13 @@ use std::{
     },
 };
 
-use nix::fcntl::{FallocateFlags, fallocate};
-
 use super::drain::End;
 
 /// A batch is handed on when it has this size.
 const BATCH: usize = 256 << 10;
 /// Batches that may wait in memory: 8 MiB.
 const QUEUE: usize = 32;
-/// Bytes that may wait in the file.
+/// Bytes of the file, which begins again when all of it was read.
 const MOST_IN_FILE: u64 = 4 << 30;
 
 /// From the collector.
@@ -256,10 +254,15 @@ impl Spill {
 
     /// How many records had to be dropped instead: the disk is full, or the bound is reached.
     fn write(&self, batch: &Batch) -> u64 {
+        if self.waiting() == 0 {
+            // From the beginning again. In this order the reader never sees anything waiting.
+            self.written.store(0, Ordering::Release);
+            self.read.store(0, Ordering::Release);
+        }
         let at = self.written.load(Ordering::Relaxed);
         let head = [batch.bytes.len() as u64, batch.records].map(u64::to_ne_bytes).concat();
         let size = (BATCH_HEAD + batch.bytes.len()) as u64;
-        let fits = self.waiting() + size <= MOST_IN_FILE;
+        let fits = at + size <= MOST_IN_FILE;
         let written = fits
             && self.file.write_all_at(&head, at).is_ok()
             && self.file.write_all_at(&batch.bytes, at + BATCH_HEAD as u64).is_ok();
@@ -271,8 +274,8 @@ impl Spill {
         0
     }
 
-    /// The next batch, in place of an empty one; there must be one. Its place on the disk is given
-    /// back.
+    /// The next batch, in place of an empty one; there must be one. (Giving its place on the disk back
+    /// would lock the file against the writer, which may not wait.)
     fn read(&self, mut batch: Batch) -> Batch {
         let at = self.read.load(Ordering::Relaxed);
         let Some(size) = self.batch_at(at, &mut batch) else {
@@ -281,9 +284,6 @@ impl Spill {
             self.unreadable.fetch_add(self.records.swap(0, Ordering::Relaxed), Ordering::Relaxed);
             return Batch::default();
         };
-        // Where the file system cannot, the file just stays as long as it is.
-        let hole = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
-        let _ = fallocate(self.file.as_fd(), hole, at as i64, size as i64);
         self.records.fetch_sub(batch.records, Ordering::Relaxed);
         self.read.store(at + size, Ordering::Release);
         batch
