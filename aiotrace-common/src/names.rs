@@ -52,7 +52,7 @@ pub const CALLS_BY_TRACEPOINT: [Program; 2] = [
 #[cfg(not(target_arch = "aarch64"))]
 macro_rules! native {
     ($call:literal) => {
-        concat!("__x64_sys_", $call)
+        concat!("__x64_sys_io_", $call)
     };
 }
 
@@ -60,139 +60,66 @@ macro_rules! native {
 #[cfg(target_arch = "aarch64")]
 macro_rules! native {
     ($call:literal) => {
-        concat!("__arm64_sys_", $call)
+        concat!("__arm64_sys_io_", $call)
+    };
+}
+
+/// The programs at the functions that serve the calls: all returns, then all entries. Their names begin
+/// with how they are attached.
+macro_rules! calls {
+    ($prefix:literal, $return:ident, $entry:ident) => {
+        calls!(@ $prefix, $return, $entry, "setup" "destroy" "submit" "getevents" "pgetevents" "cancel")
+    };
+    (@ $prefix:literal, $return:ident, $entry:ident, $($call:literal)*) => {
+        [
+            $(Program::new(
+                concat!($prefix, "exit_io_", $call),
+                Hook::$return,
+                native!($call),
+            ),)*
+            $(Program::new(
+                concat!($prefix, "enter_io_", $call),
+                Hook::$entry,
+                native!($call),
+            ),)*
+        ]
+    };
+}
+
+/// The same for calls of 32-bit programs; return and entry of each, a kernel may have none of them.
+macro_rules! compat_calls {
+    ($prefix:literal, $return:ident, $entry:ident) => {
+        compat_calls!(@ $prefix, $return, $entry,
+            "setup" "__ia32_compat_sys_io_setup",
+            "destroy" "__ia32_sys_io_destroy",
+            "submit" "__ia32_compat_sys_io_submit",
+            "getevents" "__ia32_sys_io_getevents_time32",
+            "pgetevents" "__ia32_compat_sys_io_pgetevents",
+            "pgetevents64" "__ia32_compat_sys_io_pgetevents_time64",
+            "cancel" "__ia32_sys_io_cancel")
+    };
+    (@ $prefix:literal, $return:ident, $entry:ident, $($call:literal $at:literal),*) => {
+        [$([
+            Program::new(concat!($prefix, "exit32_io_", $call), Hook::$return, $at),
+            Program::new(concat!($prefix, "enter32_io_", $call), Hook::$entry, $at),
+        ]),*]
     };
 }
 
 /// The calls, seen at the kernel functions that serve them, in the order of attaching.
-pub const CALLS_BY_TRAMPOLINE: [Program; 12] = [
-    Program::new("exit_io_setup", Hook::Return, native!("io_setup")),
-    Program::new("exit_io_destroy", Hook::Return, native!("io_destroy")),
-    Program::new("exit_io_submit", Hook::Return, native!("io_submit")),
-    Program::new("exit_io_getevents", Hook::Return, native!("io_getevents")),
-    Program::new("exit_io_pgetevents", Hook::Return, native!("io_pgetevents")),
-    Program::new("exit_io_cancel", Hook::Return, native!("io_cancel")),
-    Program::new("enter_io_setup", Hook::Entry, native!("io_setup")),
-    Program::new("enter_io_destroy", Hook::Entry, native!("io_destroy")),
-    Program::new("enter_io_submit", Hook::Entry, native!("io_submit")),
-    Program::new("enter_io_getevents", Hook::Entry, native!("io_getevents")),
-    Program::new("enter_io_pgetevents", Hook::Entry, native!("io_pgetevents")),
-    Program::new("enter_io_cancel", Hook::Entry, native!("io_cancel")),
-];
+pub const CALLS_BY_TRAMPOLINE: [Program; 12] = calls!("", Return, Entry);
 
-/// The same for calls of 32-bit programs; exit and enter of each, a kernel may have none of them.
-pub const COMPAT_CALLS_BY_TRAMPOLINE: [[Program; 2]; 7] = [
-    [
-        Program::new("exit32_io_setup", Hook::Return, "__ia32_compat_sys_io_setup"),
-        Program::new("enter32_io_setup", Hook::Entry, "__ia32_compat_sys_io_setup"),
-    ],
-    [
-        Program::new("exit32_io_destroy", Hook::Return, "__ia32_sys_io_destroy"),
-        Program::new("enter32_io_destroy", Hook::Entry, "__ia32_sys_io_destroy"),
-    ],
-    [
-        Program::new("exit32_io_submit", Hook::Return, "__ia32_compat_sys_io_submit"),
-        Program::new("enter32_io_submit", Hook::Entry, "__ia32_compat_sys_io_submit"),
-    ],
-    [
-        Program::new("exit32_io_getevents", Hook::Return, "__ia32_sys_io_getevents_time32"),
-        Program::new("enter32_io_getevents", Hook::Entry, "__ia32_sys_io_getevents_time32"),
-    ],
-    [
-        Program::new("exit32_io_pgetevents", Hook::Return, "__ia32_compat_sys_io_pgetevents"),
-        Program::new("enter32_io_pgetevents", Hook::Entry, "__ia32_compat_sys_io_pgetevents"),
-    ],
-    [
-        Program::new(
-            "exit32_io_pgetevents64",
-            Hook::Return,
-            "__ia32_compat_sys_io_pgetevents_time64",
-        ),
-        Program::new(
-            "enter32_io_pgetevents64",
-            Hook::Entry,
-            "__ia32_compat_sys_io_pgetevents_time64",
-        ),
-    ],
-    [
-        Program::new("exit32_io_cancel", Hook::Return, "__ia32_sys_io_cancel"),
-        Program::new("enter32_io_cancel", Hook::Entry, "__ia32_sys_io_cancel"),
-    ],
-];
+/// The same for calls of 32-bit programs.
+pub const COMPAT_CALLS_BY_TRAMPOLINE: [[Program; 2]; 7] = compat_calls!("", Return, Entry);
 
 /// The same functions, by kprobes. They run with preemption off, which the others do not on kernels that
 /// can be preempted: there the kernel skips a program that another thread was preempted in. Returns of
 /// many calls at a time are missed; [`UNSEEN_EXITS`] sees those.
-pub const CALLS_BY_KPROBE: [Program; 12] = [
-    Program::new("kprobe_exit_io_setup", Hook::KprobeReturn, native!("io_setup")),
-    Program::new("kprobe_exit_io_destroy", Hook::KprobeReturn, native!("io_destroy")),
-    Program::new("kprobe_exit_io_submit", Hook::KprobeReturn, native!("io_submit")),
-    Program::new("kprobe_exit_io_getevents", Hook::KprobeReturn, native!("io_getevents")),
-    Program::new("kprobe_exit_io_pgetevents", Hook::KprobeReturn, native!("io_pgetevents")),
-    Program::new("kprobe_exit_io_cancel", Hook::KprobeReturn, native!("io_cancel")),
-    Program::new("kprobe_enter_io_setup", Hook::KprobeEntry, native!("io_setup")),
-    Program::new("kprobe_enter_io_destroy", Hook::KprobeEntry, native!("io_destroy")),
-    Program::new("kprobe_enter_io_submit", Hook::KprobeEntry, native!("io_submit")),
-    Program::new("kprobe_enter_io_getevents", Hook::KprobeEntry, native!("io_getevents")),
-    Program::new("kprobe_enter_io_pgetevents", Hook::KprobeEntry, native!("io_pgetevents")),
-    Program::new("kprobe_enter_io_cancel", Hook::KprobeEntry, native!("io_cancel")),
-];
+pub const CALLS_BY_KPROBE: [Program; 12] = calls!("kprobe_", KprobeReturn, KprobeEntry);
 
-/// As [`COMPAT_CALLS_BY_TRAMPOLINE`].
-pub const COMPAT_CALLS_BY_KPROBE: [[Program; 2]; 7] = [
-    [
-        Program::new("kprobe_exit32_io_setup", Hook::KprobeReturn, "__ia32_compat_sys_io_setup"),
-        Program::new("kprobe_enter32_io_setup", Hook::KprobeEntry, "__ia32_compat_sys_io_setup"),
-    ],
-    [
-        Program::new("kprobe_exit32_io_destroy", Hook::KprobeReturn, "__ia32_sys_io_destroy"),
-        Program::new("kprobe_enter32_io_destroy", Hook::KprobeEntry, "__ia32_sys_io_destroy"),
-    ],
-    [
-        Program::new("kprobe_exit32_io_submit", Hook::KprobeReturn, "__ia32_compat_sys_io_submit"),
-        Program::new("kprobe_enter32_io_submit", Hook::KprobeEntry, "__ia32_compat_sys_io_submit"),
-    ],
-    [
-        Program::new(
-            "kprobe_exit32_io_getevents",
-            Hook::KprobeReturn,
-            "__ia32_sys_io_getevents_time32",
-        ),
-        Program::new(
-            "kprobe_enter32_io_getevents",
-            Hook::KprobeEntry,
-            "__ia32_sys_io_getevents_time32",
-        ),
-    ],
-    [
-        Program::new(
-            "kprobe_exit32_io_pgetevents",
-            Hook::KprobeReturn,
-            "__ia32_compat_sys_io_pgetevents",
-        ),
-        Program::new(
-            "kprobe_enter32_io_pgetevents",
-            Hook::KprobeEntry,
-            "__ia32_compat_sys_io_pgetevents",
-        ),
-    ],
-    [
-        Program::new(
-            "kprobe_exit32_io_pgetevents64",
-            Hook::KprobeReturn,
-            "__ia32_compat_sys_io_pgetevents_time64",
-        ),
-        Program::new(
-            "kprobe_enter32_io_pgetevents64",
-            Hook::KprobeEntry,
-            "__ia32_compat_sys_io_pgetevents_time64",
-        ),
-    ],
-    [
-        Program::new("kprobe_exit32_io_cancel", Hook::KprobeReturn, "__ia32_sys_io_cancel"),
-        Program::new("kprobe_enter32_io_cancel", Hook::KprobeEntry, "__ia32_sys_io_cancel"),
-    ],
-];
+/// The same for calls of 32-bit programs.
+pub const COMPAT_CALLS_BY_KPROBE: [[Program; 2]; 7] =
+    compat_calls!("kprobe_", KprobeReturn, KprobeEntry);
 
 /// With those: calls that are left without their having seen it, because a
 /// seccomp filter answered, or because they began before the attach.

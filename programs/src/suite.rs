@@ -173,9 +173,10 @@ struct Tally {
     refused: BTreeMap<String, u64>,
     /// Of each thread: what it did, in order.
     threads: BTreeMap<u64, DefaultHasher>,
-    /// Contexts that ended, by process and handle. What completes in them after that is discarded, and
-    /// only a probe inside of the kernel sees it.
-    gone: BTreeSet<(String, String)>,
+    /// How many contexts have a handle, by process and handle: two, while io_destroy of the older one
+    /// waits. What completes after the end of the last is discarded, and only a probe inside of the
+    /// kernel sees it.
+    alive: BTreeMap<(String, String), i64>,
 }
 
 impl Tally {
@@ -212,13 +213,15 @@ impl Tally {
             "refused" => {
                 *self.refused.entry(format!("[{}] {errno}", field("index"))).or_default() += 1;
             }
-            "completion" if self.gone.contains(&(field("pid"), field("ctx"))) => (),
+            "completion" if self.alive.get(&(field("pid"), field("ctx"))) == Some(&0) => (),
             "completion" => {
                 // A read that another one overtakes may have another length; an error is an error.
                 *self.counts.entry(format!("completion {errno}")).or_default() += 1;
             }
             "context_gone" => {
-                self.gone.insert((field("pid"), field("ctx")));
+                if let Some(alive) = self.alive.get_mut(&(field("pid"), field("ctx"))) {
+                    *alive -= 1;
+                }
                 // How many fit into a ring depends on the processors that took slots of it.
                 let in_flight = match field("in_flight").parse::<u64>() {
                     Ok(50..) => "many".to_owned(),
@@ -227,11 +230,15 @@ impl Tally {
                 let text = format!("gone {} {in_flight}", field("how"));
                 *self.counts.entry(text).or_default() += 1;
             }
-            "context_moved" => *self.counts.entry("moved".to_owned()).or_default() += 1,
+            "context_moved" => {
+                self.alive.insert((field("pid"), field("from")), 0);
+                self.alive.insert((field("pid"), field("to")), 1);
+                *self.counts.entry("moved".to_owned()).or_default() += 1;
+            }
             _ if event.starts_with("io_") => {
                 *self.counts.entry(format!("{event} {errno}")).or_default() += 1;
-                if event == "io_setup" {
-                    self.gone.remove(&(field("pid"), field("handle")));
+                if event == "io_setup" && field("ret") == "0" {
+                    *self.alive.entry((field("pid"), field("handle"))).or_default() += 1;
                 }
                 let tid = value(line, "tid").and_then(|it| it.parse().ok()).unwrap_or(0);
                 let operations: Vec<&str> =

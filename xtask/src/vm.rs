@@ -110,15 +110,21 @@ pub fn check(options: &Options) -> Result<u64> {
             };
             if !wrong.is_empty() {
                 println!("{}", wrong.join("\n"));
-                failed.push(guest.name());
+                failed.push(format!("{}: {}", guest.name(), ending(&wrong.join("\n"))));
             }
         }
     }
     if !failed.is_empty() {
-        bail!("failed: {}", failed.join("; "));
+        bail!("failed:\n{}", failed.join("\n"));
     }
     kernels::document(&rows, options.docs)?;
     Ok(guests.len() as u64)
+}
+
+/// The last lines of it: what the last lines of the whole run have room for.
+fn ending(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(12)..].join("\n")
 }
 
 /// Shows what a guest found, and gives what is wrong with it.

@@ -9,7 +9,7 @@ use std::{
 
 use aiotrace_common::{
     names::{Feature, Hook},
-    settings::{ABSENT, Settings, target},
+    settings::{ABSENT, target},
 };
 use anyhow::Result;
 use clap::Args;
@@ -83,24 +83,16 @@ fn examine(out: &mut String) -> bool {
 }
 
 fn probes(out: &mut String) -> bool {
-    let offsets = match load::check_architecture().and_then(|()| Ok(load::offsets()?)) {
-        Ok(offsets) => offsets,
+    let listed = load::check_architecture().and_then(|()| load::settings(target::LISTED));
+    let settings = match listed {
+        Ok(settings) => settings,
         Err(error) => return refused(out, &error),
     };
-    let absent = offsets.as_bytes().chunks(4).filter(|it| *it == ABSENT.to_ne_bytes()).count();
+    let offsets = settings.offsets.as_bytes().chunks(4);
+    let absent = offsets.filter(|it| *it == ABSENT.to_ne_bytes()).count();
     if absent > 0 {
         let _ = writeln!(out, "\n{absent} kernel fields are not in BTF; what needs them is off");
     }
-    let settings = Settings {
-        cgroup_id: 0,
-        cgroup_level: 0,
-        target: target::LISTED,
-        follow: 0,
-        pid_namespace: process::pid_namespace().unwrap_or(0),
-        exact_completions: 0,
-        registers_on_stack: 0,
-        offsets,
-    };
     // No process is a target, so attaching changes nothing for anybody.
     let loaded = |wanted| {
         let mut probes = Probes::load(&settings, wanted)?;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use aiotrace_common::settings::{Settings, target};
+use aiotrace_common::settings::target;
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -130,18 +130,7 @@ pub fn run(options: Options) -> Result<u8> {
 
 /// BPF, or why not.
 fn lister() -> Option<Lister> {
-    let loaded = load::offsets().map_err(load::Error::from).and_then(|offsets| {
-        Lister::load(&Settings {
-            cgroup_id: 0,
-            cgroup_level: 0,
-            target: target::ALL,
-            follow: 0,
-            pid_namespace: process::pid_namespace().unwrap_or(0),
-            exact_completions: 0,
-            registers_on_stack: 0,
-            offsets,
-        })
-    });
+    let loaded = load::settings(target::ALL).and_then(|settings| Lister::load(&settings));
     loaded
         .inspect_err(|error| {
             eprintln!("aiotrace: without BPF, from /proc: {}", load::reason(error));

@@ -288,12 +288,8 @@ fn load(plan: &Plan, wanted: Wanted) -> Result<Probes, load::Error> {
     let settings = Settings {
         cgroup_id: cgroup.map_or(0, |it| it.id),
         cgroup_level: cgroup.map_or(0, |it| it.level),
-        target,
         follow: u32::from(plan.follow),
-        pid_namespace: process::pid_namespace().unwrap_or(0),
-        exact_completions: 0,
-        registers_on_stack: 0,
-        offsets: load::offsets()?,
+        ..load::settings(target)?
     };
     tracing::debug!(?settings);
     Probes::load(&settings, wanted)

@@ -70,9 +70,7 @@ pub struct Ended {
 impl Contexts {
     /// io_setup made it.
     pub fn created(&mut self, space: u64, handle: u64, pid: u32, time: u64) {
-        if self.known.len() >= MOST {
-            self.known.clear();
-        }
+        self.make_room();
         let positions = Positions { next: Some(0), ..Positions::default() };
         let looked = Some(time);
         let known = Known {
@@ -88,6 +86,13 @@ impl Contexts {
         if let Some(old) = self.known.insert((space, handle), known) {
             self.leaving.truncate(MOST_LEAVING - 1);
             self.leaving.insert(0, ((space, handle), old));
+        }
+    }
+
+    /// For one more.
+    fn make_room(&mut self) {
+        if self.known.len() >= MOST {
+            self.known.clear();
         }
     }
 
@@ -111,9 +116,7 @@ impl Contexts {
         }
         (known.id, known.nr) = (Some(id), nr);
         known.positions = Positions { next: Some(tail), ..Positions::default() };
-        if self.known.len() >= MOST {
-            self.known.clear();
-        }
+        self.make_room();
         self.known.insert((space, handle), known);
         moved
     }
@@ -127,6 +130,9 @@ impl Contexts {
 
     /// A call on it succeeded; io_submit accepted so many.
     pub fn used(&mut self, space: u64, handle: u64, pid: u32, accepted: u64) {
+        if !self.known.contains_key(&(space, handle)) {
+            self.make_room();
+        }
         let known = self.known.entry((space, handle)).or_default();
         known.pid = pid;
         known.real = true;

@@ -15,10 +15,7 @@ use aya::{
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
-use super::{
-    btf,
-    load::{Error, OBJECTS},
-};
+use super::load::{Error, OBJECTS, kernel_types};
 
 /// Lists contexts, as often as wanted.
 pub struct Lister {
@@ -39,9 +36,7 @@ impl Lister {
             .override_global(names::SETTINGS, settings.as_bytes(), true)
             .load(OBJECTS.list.ok_or(Error::NotBuilt)?)
             .map_err(|error| Error::Maps(Box::new(error)))?;
-        let btf = aya::Btf::from_sys_fs().map_err(|_| {
-            Error::Btf(btf::Error::Read(std::io::Error::other("the loader cannot parse it")))
-        })?;
+        let btf = kernel_types()?;
         let program: &mut Iter = ebpf
             .program_mut(name)
             .and_then(|program| program.try_into().ok())

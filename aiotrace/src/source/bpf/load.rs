@@ -98,9 +98,7 @@ impl Probes {
     /// # Errors
     /// What the kernel refused and nothing can stand in for.
     pub fn load(settings: &Settings, wanted: Wanted) -> Result<Self, Error> {
-        let btf = aya::Btf::from_sys_fs().map_err(|_| {
-            Error::Btf(btf::Error::Read(std::io::Error::other("the loader cannot parse it")))
-        })?;
+        let btf = kernel_types()?;
         let mut settings = *settings;
         settings.exact_completions = u32::from(wanted.features() != Features::None);
         // The probes take settings for constants: to change one means to load them again.
@@ -208,7 +206,7 @@ impl Probes {
         if matches!(features, Features::Any | Features::ByKprobe) {
             attempts.push((By::Kprobe, feature.by_kprobe()));
         }
-        for (by, programs) in attempts.into_iter().filter(|(_, programs)| !programs.is_empty()) {
+        for (by, programs) in attempts {
             let taken = if has_offsets(feature, offsets) {
                 self.take(programs, btf)
             } else {
@@ -528,11 +526,35 @@ fn has_offsets(feature: Feature, offsets: &Offsets) -> bool {
     needed.iter().all(|offset| *offset != ABSENT)
 }
 
+/// The kernel's types, as the loader wants them.
+pub(super) fn kernel_types() -> Result<aya::Btf, Error> {
+    aya::Btf::from_sys_fs().map_err(|_| {
+        Error::Btf(btf::Error::Read(std::io::Error::other("the loader cannot parse it")))
+    })
+}
+
+/// Settings for this machine, without a target of their own: no process is followed, nothing is chosen.
+///
+/// # Errors
+/// As [`offsets`].
+pub fn settings(target: u32) -> Result<Settings, Error> {
+    Ok(Settings {
+        cgroup_id: 0,
+        cgroup_level: 0,
+        target,
+        follow: 0,
+        pid_namespace: process::pid_namespace().unwrap_or(0),
+        exact_completions: 0,
+        registers_on_stack: 0,
+        offsets: offsets()?,
+    })
+}
+
 /// The offsets of the running kernel.
 ///
 /// # Errors
 /// If it has no BTF. A single member that is missing is [`ABSENT`].
-pub fn offsets() -> Result<Offsets, btf::Error> {
+fn offsets() -> Result<Offsets, btf::Error> {
     let btf = Btf::of_kernel()?;
     let at = |structure: &str, path: &[&str]| btf.offset(structure, path).unwrap_or(ABSENT);
     let task = |path: &[&str]| at("task_struct", path);
