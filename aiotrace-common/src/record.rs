@@ -537,8 +537,12 @@ pub struct ListedContext {
     pub charge: u32,
     /// Requests there is room for.
     pub room: u32,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// Process, as the initial namespace sees it.
+    pub kernel_pid: u32,
+    /// Address of the `struct kioctx`.
+    pub kioctx: u64,
+    /// Address of the ring's `struct file`; 0 if it cannot be read.
+    pub ring_file: u64,
 }
 
 /// Contexts looked at of one address space in one walk; a table may have more.

@@ -30,7 +30,9 @@ struct Table {
     at: u64,
     space: u64,
     pid: u32,
+    kernel_pid: u32,
     length: u32,
+    reserved: u32,
 }
 
 #[map]
@@ -70,10 +72,13 @@ fn look_at(task: Task) -> Option<()> {
         return None;
     }
     let length: u32 = read(at as *const u8, setting!(offsets.kioctx_table_nr))?;
-    let ids = task.ids(task.kernel_ids())?;
+    let kernel = task.kernel_ids();
+    let ids = task.ids(kernel)?;
     let table = TABLE.get_ptr_mut(0)?;
     // SAFETY: as above.
-    unsafe { *table = Table { at, space, pid: ids.pid, length } };
+    unsafe {
+        *table = Table { at, space, pid: ids.pid, kernel_pid: kernel.pid, length, reserved: 0 }
+    };
     if length > cursor.first + CONTEXTS_PER_WALK {
         cursor.more = 1;
     }
@@ -123,7 +128,9 @@ fn list(index: u32) -> Option<bool> {
         pid: table.pid,
         charge: read(kioctx, setting!(offsets.kioctx_max_reqs)).unwrap_or(0),
         room: read(kioctx, setting!(offsets.kioctx_nr_events)).unwrap_or(0),
-        reserved: 0,
+        kernel_pid: table.kernel_pid,
+        kioctx: kioctx as u64,
+        ring_file: read(kioctx, setting!(offsets.kioctx_aio_ring_file)).unwrap_or(0),
     };
     match LISTED.reserve::<ListedContext>(0) {
         Some(mut record) => {

@@ -31,6 +31,10 @@ pub enum Body {
     ContextGone(Gone),
     /// A context has another handle.
     ContextMoved(Moved),
+    /// A context that existed before we attached.
+    ContextAdopted(Adopted),
+    /// Something that the model asked for was looked up.
+    Looked(Looked),
     /// A process changed.
     Process(Process),
     /// This many records of this thread never reached us; what they would have said is unknown.
@@ -234,6 +238,8 @@ pub struct Completion {
     /// `None`: it happened at the event's time. Else it happened before that time, and after this one
     /// (0 if that is not known).
     pub since: Option<u64>,
+    /// Its context had ended: no ring takes it.
+    pub discarded: bool,
 }
 
 /// io_submit refused an iocb.
@@ -278,6 +284,95 @@ pub struct Moved {
     pub from: Handle,
     /// The handle from then on.
     pub to: Handle,
+}
+
+/// A context that existed before we attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adopted {
+    /// The context.
+    pub ctx: Handle,
+    /// Its ring at that moment, if it could be read.
+    pub ring: Option<Ring>,
+    /// What it takes from fs.aio-nr, if that could be read.
+    pub charge: Option<u32>,
+}
+
+/// What a look at the running system found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// Where the ring of a context is.
+    Ring {
+        /// The context.
+        ctx: Handle,
+        /// What is there.
+        found: RingFound,
+        /// A thread is in io_destroy for this handle.
+        destroying: bool,
+    },
+    /// What a descriptor of the process is.
+    File {
+        /// The descriptor.
+        fd: u32,
+        /// What it is; `None` if that cannot be told.
+        file: Option<File>,
+    },
+    /// Who holds fs.aio-nr.
+    Limit(Limit),
+    /// Contexts of the process whose handle is nowhere in its writable memory.
+    Unreferenced(Vec<Handle>),
+}
+
+/// What is where a context's ring should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingFound {
+    /// The ring.
+    There(Ring),
+    /// Nothing, or something else; and the ring is nowhere else in the process.
+    Unmapped,
+    /// That cannot be told: the process is gone, or may not be looked at, or the ring was moved.
+    Unknown,
+}
+
+/// What is behind a descriptor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct File {
+    /// Its kind.
+    pub kind: FileKind,
+    /// Its size in bytes, where it has one.
+    pub size: Option<u64>,
+}
+
+/// What kind of file it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileKind {
+    /// A regular file or a block device: what is asked of it is done in bounded time.
+    Storage,
+    /// Anything else: a request may pend for ever, by design.
+    Other,
+}
+
+/// The limit on requests, and who uses it up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limit {
+    /// fs.aio-nr
+    pub used: u64,
+    /// fs.aio-max-nr
+    pub limit: u64,
+    /// Whoever holds most, by charge.
+    pub holders: Vec<Holder>,
+}
+
+/// A process that holds contexts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub name: Vec<u8>,
+    /// How many contexts.
+    pub contexts: u64,
+    /// What they take from fs.aio-nr.
+    pub charge: u64,
 }
 
 /// A process changed.

@@ -7,6 +7,8 @@ pub mod cli;
 pub mod errno;
 pub mod event;
 pub mod explain;
+pub mod look;
+pub mod model;
 pub mod output;
 pub mod process;
 pub mod ring;

@@ -2,7 +2,7 @@
 
 use std::io::IoSliceMut;
 
-use aiotrace_common::abi::RingHeader;
+use aiotrace_common::abi::{IoEvent, RingHeader};
 use nix::{
     sys::uio::{RemoteIoVec, process_vm_readv},
     unistd::Pid,
@@ -11,26 +11,55 @@ use zerocopy::FromBytes as _;
 
 use crate::event::Ring;
 
-/// The ring at this address of a process; `None` if there is none, or we may not look.
-pub fn read(pid: u32, handle: u64) -> Option<Ring> {
+/// The header of the ring at this address of a process; `None` if there is none, or we may not look.
+pub fn header(pid: u32, handle: u64) -> Option<RingHeader> {
     let mut bytes = [0; size_of::<RingHeader>()];
-    let base = usize::try_from(handle).ok()?;
-    let remote = [RemoteIoVec { base, len: bytes.len() }];
+    copy(pid, handle, &mut bytes)?;
+    let header = RingHeader::read_from_bytes(&bytes).ok()?;
+    (header.magic == RingHeader::MAGIC && header.nr > 0).then_some(header)
+}
+
+/// The ring at this address of a process, likewise.
+pub fn read(pid: u32, handle: u64) -> Option<Ring> {
+    header(pid, handle).map(Ring::from)
+}
+
+impl From<RingHeader> for Ring {
+    fn from(it: RingHeader) -> Self {
+        Self { head: it.head, tail: it.tail, nr: it.nr }
+    }
+}
+
+/// `count` entries from `first` on, which must not wrap around.
+pub fn entries(pid: u32, handle: u64, first: u32, count: u32) -> Option<Vec<IoEvent>> {
+    let at = size_of::<RingHeader>() + first as usize * size_of::<IoEvent>();
+    let mut bytes = vec![0; count as usize * size_of::<IoEvent>()];
+    copy(pid, handle.checked_add(at as u64)?, &mut bytes)?;
+    bytes.chunks_exact(size_of::<IoEvent>()).map(|it| IoEvent::read_from_bytes(it).ok()).collect()
+}
+
+/// All of it, or nothing.
+fn copy(pid: u32, from: u64, to: &mut [u8]) -> Option<()> {
+    let remote = [RemoteIoVec { base: usize::try_from(from).ok()?, len: to.len() }];
     let pid = Pid::from_raw(i32::try_from(pid).ok()?);
-    let read = process_vm_readv(pid, &mut [IoSliceMut::new(&mut bytes)], &remote).ok()?;
-    let header = RingHeader::read_from_bytes(bytes.get(..read)?).ok()?;
-    (header.magic == RingHeader::MAGIC && header.nr > 0).then_some(Ring {
-        head: header.head,
-        tail: header.tail,
-        nr: header.nr,
-    })
+    let wanted = to.len();
+    let read = process_vm_readv(pid, &mut [IoSliceMut::new(to)], &remote).ok()?;
+    (read == wanted).then_some(())
 }
 
 /// Where a process has rings mapped, from its `/proc/PID/maps`: `/[aio] (deleted)`. A forked child
 /// inherits the mapping (up to Linux 7.0), but not the context.
 pub fn mapped(maps: &str) -> Vec<u64> {
+    mapped_with_inodes(maps).map(|(handle, _)| handle).collect()
+}
+
+/// The same, with the inode number of each ring, which is its own.
+pub fn mapped_with_inodes(maps: &str) -> impl Iterator<Item = (u64, u64)> {
     let rings = maps.lines().filter(|line| line.ends_with("/[aio] (deleted)"));
-    rings.filter_map(|line| u64::from_str_radix(line.split('-').next()?, 16).ok()).collect()
+    rings.filter_map(|line| {
+        let handle = u64::from_str_radix(line.split('-').next()?, 16).ok()?;
+        Some((handle, line.split_whitespace().nth(4)?.parse().ok()?))
+    })
 }
 
 #[cfg(test)]

@@ -10,9 +10,11 @@ use std::{
 
 use aiotrace::{
     event::{
-        Address, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone, Handle, How,
-        IoEvent, Iocb, Moved, Process, Refused, Ring, Sigset, Syscall, Timespec, Unfinished, Why,
+        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
+        Handle, How, IoEvent, Iocb, Moved, Process, Refused, Ring, Sigset, Syscall, Timespec,
+        Unfinished, Why,
     },
+    model::{Model, Settings, Thresholds},
     output::{
         Ended, Output, Start,
         clock::Clock,
@@ -112,7 +114,7 @@ fn events() -> Vec<Event> {
         call.compat = true;
     }
     let completion = |event: Option<IoEvent>, since: Option<u64>| {
-        at(94, Body::Completion(Completion { ctx: CTX, event, since }))
+        at(94, Body::Completion(Completion { ctx: CTX, event, since, discarded: false }))
     };
     let gone = |how: How, in_flight: Option<u64>| {
         at(103, Body::ContextGone(Gone { ctx: CTX, how, in_flight }))
@@ -125,6 +127,14 @@ fn events() -> Vec<Event> {
     threaded.tid = 4713;
     vec![
         at(1, process(Change::Attached)),
+        at(
+            1,
+            Body::ContextAdopted(Adopted {
+                ctx: Handle(0x7f2c_0000_0000),
+                ring: Some(Ring { head: 3, tail: 8, nr: 127 }),
+                charge: Some(64),
+            }),
+        ),
         at(2, process(Change::Seen)),
         call(10, 0, Args::Setup { nr_events: 32, ctxp: Address(0xc7), stored: Some(CTX) }),
         call(
@@ -224,9 +234,19 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
     let mut output = make(shared.clone());
     let clock = Clock { start: 1_000_000_000, to_wall: 1_700_000_000_000_000_000 };
     output.start(&Start { clock, probes: "syscall", lacks: vec!["exact times"] }).unwrap();
+    let thresholds = Thresholds::default();
+    let mut model = Model::new(Settings { thresholds, exact_completions: true });
+    let mut findings = 0;
     for event in events() {
         output.event(&event).unwrap();
+        model.handle_event(&event);
     }
+    model.finish(2_000_000_000);
+    while let Some(finding) = model.next_finding() {
+        output.finding(&finding).unwrap();
+        findings += 1;
+    }
+    assert!(findings > 2, "there is something to show");
     let losses = Losses { queue_full: 12, ..Losses::default() };
     let ended = Ended {
         time: 2_000_000_000,
@@ -235,7 +255,7 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
         attached: Duration::from_secs(1),
         reason: "targets_gone",
     };
-    output.end(&ended).unwrap();
+    output.report(&ended, &model.report()).unwrap();
     output.flush().unwrap();
     let bytes = shared.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -269,7 +289,8 @@ fn json_of_every_event_is_of_the_format() {
     for line in json.lines() {
         Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }
-    assert_eq!(json.lines().count(), events().len() + 2, "and the start and the report");
+    let findings = json.lines().filter(|it| it.contains("\"event\":\"finding\"")).count();
+    assert_eq!(json.lines().count(), events().len() + findings + 2, "and the start and the report");
     insta::assert_snapshot!(json);
 }
 
@@ -278,7 +299,9 @@ fn the_summary_as_text_and_as_json() {
     insta::assert_snapshot!(written(|out| Box::new(Summary::text(out))));
     let json = written(|out| Box::new(Summary::json(Json::new(out, Paths::none()))));
     let lines: Vec<_> = json.lines().map(|line| Line::parse(line).unwrap()).collect();
-    let [Line::Start(_), Line::Report(report)] = lines.as_slice() else { panic!("{json}") };
+    let [Line::Start(_), Line::Finding(_), .., Line::Report(report)] = lines.as_slice() else {
+        panic!("{json}")
+    };
     let calls = report.calls.as_ref().unwrap();
     assert_eq!(calls.iter().map(|it| it.calls).sum::<u64>(), 11);
     let setup = calls.iter().find(|it| it.call == "io_setup").unwrap();

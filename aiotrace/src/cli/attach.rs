@@ -63,8 +63,8 @@ pub fn run(options: Options) -> Result<u8> {
         None => Scope::Processes(open_all(&pids)?),
     };
     let plan = Plan { scope, follow: options.follow, launched: false };
-    Session::prepare(&options.show, plan)?.trace(|| Ok(()))?;
-    Ok(0)
+    let outcome = Session::prepare(&options.show, plan)?.trace(|| Ok(()))?;
+    Ok(u8::from(outcome.failed))
 }
 
 fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {

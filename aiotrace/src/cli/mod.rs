@@ -2,12 +2,14 @@
 
 mod attach;
 mod cgroup;
+mod conclusions;
 mod doctor;
 mod explain;
 mod launch;
 mod ls;
 mod run;
 mod session;
+mod shown;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 

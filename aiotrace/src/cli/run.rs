@@ -17,7 +17,8 @@ use crate::{process, source::bpf::Reason};
 pub const FAILED: u8 = 125;
 
 /// Start a program and trace it from its first call. Returns the program's status (128+N for
-/// signal N), 125 if aiotrace failed, 126 or 127 if the program could not be executed.
+/// signal N), 125 if aiotrace failed, 126 or 127 if the program could not be executed, 1 if there was a
+/// finding that `--fail-on` names.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Trace the children it creates, too
@@ -61,5 +62,10 @@ pub fn run(options: Options) -> Result<u8> {
         // Who ends us means the program.
         let _ = kill(child.as_pid(), signal);
     }
-    child.wait().context("cannot learn the program's status")
+    let status = child.wait().context("cannot learn the program's status")?;
+    if outcome.failed {
+        eprintln!("aiotrace: status 1, as --fail-on asks; that of the program is {status}");
+        return Ok(1);
+    }
+    Ok(status)
 }

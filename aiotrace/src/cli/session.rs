@@ -8,12 +8,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aiotrace_common::settings::{Settings, target};
+use aiotrace_common::{
+    names::Feature,
+    settings::{Settings, target},
+};
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
-use super::{Hint, cgroup::Cgroup, doctor};
+use super::{
+    Hint,
+    cgroup::Cgroup,
+    conclusions::{self, Conclusions},
+    doctor,
+    shown::{Shown, Throttle},
+};
 use crate::{
     event::{self, Body, Change, Event, Unfinished, Why},
     output::{
@@ -27,12 +36,12 @@ use crate::{
     process::{self, Opened},
     source::{
         Losses,
-        bpf::{Collector, Decoder, Message, Probes, Reason, Wanted, arguments, drain, load},
+        bpf::{
+            Collector, Decoder, Message, Probes, Reason, Wanted, adopt::Finder, arguments, drain,
+            load,
+        },
     },
 };
-
-/// Lines a terminal gets in a second; more cannot be read.
-const LINES_PER_SECOND: u64 = 200;
 
 /// How events are shown.
 #[derive(Debug, Args)]
@@ -65,6 +74,8 @@ pub struct Show {
     /// if a process of -p or --cgroup has a filter.) Costs every system call of the machine some 100 ns
     #[arg(long)]
     denied: bool,
+    #[command(flatten)]
+    conclusions: conclusions::Options,
     /// Stop after this time (for instance 500ms, 10s, 2m)
     #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
     duration: Option<Duration>,
@@ -83,7 +94,7 @@ enum Color {
     Never,
 }
 
-fn parse_duration(text: &str) -> Result<Duration, String> {
+pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is not a time: write for instance 500ms, 10s or 2m");
     let duration = match text.parse::<f64>() {
         Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| bad())?,
@@ -120,6 +131,8 @@ pub struct Plan {
 pub struct Outcome {
     /// Why.
     pub reason: Reason,
+    /// A finding was as bad as `--fail-on` says.
+    pub failed: bool,
 }
 
 /// Probes that are loaded and armed for a set of processes, and not yet attached.
@@ -131,6 +144,8 @@ pub struct Session<'a> {
     throttle: Option<Throttle>,
     /// Where records wait if the output is a local file.
     spill: Option<File>,
+    /// Finds contexts that are there already; a new program has none.
+    finder: Option<Finder>,
 }
 
 impl<'a> Session<'a> {
@@ -141,17 +156,20 @@ impl<'a> Session<'a> {
         let calls_as_text = show.format == Format::Text && !show.summary;
         let throttle = (is_terminal && calls_as_text).then(Throttle::new);
         let probes = load(&plan, show.probes).map_err(with_hint)?;
-        Ok(Self { show, probes, plan, output, throttle, spill })
+        let finder = (!plan.launched).then(Finder::new);
+        Ok(Self { show, probes, plan, output, throttle, spill, finder })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over.
     pub fn trace(mut self, armed: impl FnOnce() -> Result<()>) -> Result<Outcome> {
         // Before any thread is made, so that all of them leave the signals to the collector.
-        drain::ending_signals().thread_block().context("cannot block signals")?;
+        drain::all_signals().thread_block().context("cannot block signals")?;
         let start = Clock::now();
         let set = self.probes.set().clone();
         let mut decoder = Decoder::new(&set);
-        let (mut events, mut calls) = (0, 0);
+        let mut events = 0;
+        let mut conclusions =
+            Conclusions::new(&self.show.conclusions, set.has(Feature::Completions));
         let mut initial = Vec::new();
         let mut targets = Vec::new();
         let mut pids = Vec::new();
@@ -185,20 +203,26 @@ impl<'a> Session<'a> {
             ignore_first_interrupt: self.plan.launched,
             unseen_exits: self.show.denied || filtered(),
         };
-        // Whoever is inside a call when recording begins was so before.
-        let find_blocked = || {
+        let mut finder = self.finder;
+        let before_arming = |probes: &mut Probes| {
+            // Whoever is inside a call when recording begins was so before.
             let mut tids = Vec::new();
-            for pid in pids {
-                for blocked in process::blocked_calls(pid) {
+            for pid in &pids {
+                for blocked in process::blocked_calls(*pid) {
                     decoder.blocked_at_attach(blocked.tid, blocked.syscall);
-                    initial.push(already_blocked(pid, &blocked, clock::monotonic()));
+                    initial.push(already_blocked(*pid, &blocked, clock::monotonic()));
                     tids.push(blocked.tid);
                 }
             }
-            tids
+            if let Some(finder) = &mut finder {
+                for found in finder.adopt(probes, |pid| pids.contains(&pid))? {
+                    initial.push(decoder.adopt(&found, clock::monotonic()));
+                }
+            }
+            Ok(tids)
         };
         let spills = self.spill.is_some();
-        let mut collector = Collector::start(self.probes, until, self.spill, find_blocked)
+        let mut collector = Collector::start(self.probes, until, self.spill, before_arming)
             .map_err(|error| match error {
                 drain::StartError::Probes(error) => with_hint(error),
                 other => other.into(),
@@ -215,66 +239,70 @@ impl<'a> Session<'a> {
             output.flush()
         });
         for event in &initial {
-            shown.event(event);
+            conclusions.event(event, &mut shown);
         }
+        drop(finder);
         armed()?;
         if !spills {
             drain::go_first();
         }
 
         let mut undecodable = 0;
+        let attached = Instant::now();
         let end = loop {
             let message = match collector.try_next() {
                 Ok(None) => {
                     // Nothing waits: let it be seen.
                     shown.pause();
-                    collector.wait_next()
+                    conclusions.quiet(&mut decoder, &mut shown);
+                    collector.wait_next_for(conclusions.patience())
                 }
-                Ok(Some(message)) => Ok(message),
-                Err(error) => Err(error),
+                other => other,
             };
-            let message = message.context("the collecting thread died")?;
-            match message {
-                Message::Records(batch) => {
+            match message.context("the collecting thread died")? {
+                None => (),
+                Some(Message::Records(batch)) => {
                     if shown.failed.is_none() {
                         for record in batch.records() {
                             let decoded = decoder.feed(record, |event| {
                                 events += 1;
-                                let is_call =
-                                    matches!(event.body, Body::Call(_) | Body::Unfinished(_));
-                                calls += u64::from(is_call);
-                                shown.event(event);
+                                conclusions.event(event, &mut shown);
                             });
                             undecodable += u64::from(decoded.is_err());
                         }
+                        conclusions.busy(&mut shown);
                     }
                     if shown.failed.is_some() {
                         collector.stop();
                     }
                     collector.give_back(batch);
                 }
-                Message::Behind(bytes) => say_behind(bytes),
-                Message::End(end) => break *end,
+                Some(Message::Behind(bytes)) => say_behind(bytes),
+                Some(Message::Lost(_)) => conclusions.lost(&mut shown),
+                Some(Message::Report(losses)) => {
+                    let losses = Losses { undecodable, ..losses };
+                    let (time, attached) = (clock::monotonic(), attached.elapsed());
+                    let ended = Ended { time, events, losses, attached, reason: "asked" };
+                    shown.report(&ended, &conclusions.report());
+                }
+                Some(Message::End(end)) => break *end,
             }
         };
         let time = clock::monotonic();
         decoder.unfinished(time, &end.in_calls, |event| {
-            (events, calls) = (events + 1, calls + 1);
-            shown.event(event);
+            events += 1;
+            conclusions.event(event, &mut shown);
         });
         let losses = Losses { undecodable, ..end.losses };
         let reason = reason_name(end.reason);
         let ended = Ended { time, events, losses, attached: end.attached, reason };
-        shown.finish(&ended)?;
+        conclusions.finish(&mut decoder, &ended, &mut shown);
+        shown.report(&ended, &conclusions.report());
+        shown.finish()?;
         say_end(&ended);
-        if calls == 0 && end.reason == Reason::TargetsGone {
-            eprintln!(
-                "aiotrace: the target made no AIO call; POSIX AIO and io_uring are not kernel AIO"
-            );
-        }
         // From here on nobody waits for signals.
-        let _ = drain::ending_signals().thread_unblock();
-        Ok(Outcome { reason: end.reason })
+        let _ = drain::all_signals().thread_unblock();
+        Ok(Outcome { reason: end.reason, failed: conclusions.failed() })
     }
 }
 
@@ -326,100 +354,6 @@ fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
     let args = arguments(blocked.syscall, &blocked.args);
     let unfinished = Unfinished { entered: None, args, why: Why::BlockedAtAttach };
     Event { time, pid, tid: blocked.tid, body: Body::Unfinished(unfinished) }
-}
-
-/// The output, and what must not stop the trace.
-struct Shown {
-    output: Box<dyn Output>,
-    quiet: bool,
-    /// Completions are shown, too.
-    completions: bool,
-    throttle: Option<Throttle>,
-    failed: Option<io::Error>,
-}
-
-impl Shown {
-    fn event(&mut self, event: &Event) {
-        if matches!(event.body, Body::Completion(_)) && !self.completions {
-            return;
-        }
-        let is_frequent = matches!(event.body, Body::Call(_) | Body::Completion(_));
-        if self.quiet && is_frequent {
-            return;
-        }
-        if let Some(throttle) = &mut self.throttle {
-            if let Some(hidden) = throttle.hidden_before(Instant::now()) {
-                self.attempt(|output| output.thinned(hidden));
-            }
-            if is_frequent && self.throttle.as_mut().is_some_and(|it| !it.admit()) {
-                return;
-            }
-        }
-        self.attempt(|output| output.event(event));
-    }
-
-    fn pause(&mut self) {
-        self.attempt(|output| output.flush());
-    }
-
-    fn attempt(&mut self, write: impl FnOnce(&mut dyn Output) -> io::Result<()>) {
-        if self.failed.is_none() {
-            self.failed = write(self.output.as_mut()).err();
-        }
-    }
-
-    fn finish(&mut self, ended: &Ended) -> Result<()> {
-        if let Some(hidden) = self.throttle.as_mut().and_then(Throttle::hidden) {
-            self.attempt(|output| output.thinned(hidden));
-        }
-        self.attempt(|output| {
-            output.end(ended)?;
-            output.flush()
-        });
-        match self.failed.take() {
-            // Whoever read us has seen enough.
-            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Some(error) => {
-                Err(anyhow::Error::new(error)
-                    .context("cannot write the output; the trace was stopped"))
-            }
-            None => Ok(()),
-        }
-    }
-}
-
-/// Lets so many lines a second through.
-struct Throttle {
-    second: Instant,
-    lines: u64,
-    hidden: u64,
-}
-
-impl Throttle {
-    fn new() -> Self {
-        Self { second: Instant::now(), lines: 0, hidden: 0 }
-    }
-
-    /// Begins a new second, if it is time, and says how much was hidden in the last one.
-    fn hidden_before(&mut self, now: Instant) -> Option<u64> {
-        if now.duration_since(self.second) < Duration::from_secs(1) {
-            return None;
-        }
-        self.second = now;
-        self.lines = 0;
-        self.hidden()
-    }
-
-    fn hidden(&mut self) -> Option<u64> {
-        Some(std::mem::take(&mut self.hidden)).filter(|hidden| *hidden > 0)
-    }
-
-    fn admit(&mut self) -> bool {
-        self.lines += 1;
-        let admitted = self.lines <= LINES_PER_SECOND;
-        self.hidden += u64::from(!admitted);
-        admitted
-    }
 }
 
 /// The output, and a file for what it does not take at once.
@@ -542,16 +476,5 @@ mod tests {
         assert_eq!(thousands(7), "7");
         assert_eq!(thousands(123), "123");
         assert_eq!(thousands(1_234_567), "1,234,567");
-    }
-
-    #[test]
-    fn a_terminal_gets_so_many_lines_and_a_count_of_the_rest() {
-        let mut throttle = Throttle::new();
-        let shown = (0..1000).filter(|_| throttle.admit()).count() as u64;
-        assert_eq!(shown, LINES_PER_SECOND);
-        let later = throttle.second + Duration::from_secs(1);
-        assert_eq!(throttle.hidden_before(later), Some(1000 - LINES_PER_SECOND));
-        assert_eq!(throttle.hidden(), None);
-        assert!(throttle.admit());
     }
 }

@@ -6,12 +6,18 @@ pub mod escape;
 pub mod json;
 mod lines;
 pub mod paths;
+mod report;
 pub mod summary;
 pub mod text;
 
 use std::{io, time::Duration};
 
-use crate::{event::Event, output::clock::Clock, source::Losses};
+use crate::{
+    event::Event,
+    model::{Finding, Report},
+    output::clock::Clock,
+    source::Losses,
+};
 
 /// Something that shows events.
 pub trait Output {
@@ -25,16 +31,21 @@ pub trait Output {
     /// # Errors
     /// Those of the writer.
     fn event(&mut self, event: &Event) -> io::Result<()>;
+    /// Something was concluded.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    fn finding(&mut self, finding: &Finding) -> io::Result<()>;
     /// Events were not shown, because a terminal cannot show so many.
     ///
     /// # Errors
     /// Those of the writer.
     fn thinned(&mut self, hidden: u64) -> io::Result<()>;
-    /// The trace is over.
+    /// What is known now: when the trace is over, or when somebody asks.
     ///
     /// # Errors
     /// Those of the writer.
-    fn end(&mut self, end: &Ended) -> io::Result<()>;
+    fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()>;
     /// Let everything be seen that was written so far.
     ///
     /// # Errors
@@ -53,7 +64,7 @@ pub struct Start {
     pub lacks: Vec<&'static str>,
 }
 
-/// How a trace ended.
+/// How a trace ended, or stands.
 #[derive(Clone, Copy, Debug)]
 pub struct Ended {
     /// When, nanoseconds of CLOCK_MONOTONIC.
@@ -64,6 +75,6 @@ pub struct Ended {
     pub losses: Losses,
     /// How long the probes were attached.
     pub attached: Duration,
-    /// `targets_gone`, `time_over`, `signal` or `output_closed`.
+    /// `targets_gone`, `time_over`, `signal`, `output_closed`; or `asked`: it goes on.
     pub reason: &'static str,
 }

@@ -10,7 +10,10 @@ use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
 use super::{Ended, Output, Start, clock, escape::escaped, json::Json};
-use crate::event::{Body, Change, Event, Syscall, errno_name};
+use crate::{
+    event::{Body, Change, Event, Syscall, errno_name},
+    model::{Finding, Report},
+};
 
 /// Processes counted one by one; calls of more of them are counted together, as pid 0. A
 /// histogram takes some 20 KiB.
@@ -211,15 +214,28 @@ impl<W: Write> Output for Summary<W> {
         Ok(())
     }
 
-    fn end(&mut self, end: &Ended) -> io::Result<()> {
+    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        match &mut self.form {
+            // The report has them.
+            Form::Text(_) => Ok(()),
+            Form::Json(json) => json.finding(finding),
+        }
+    }
+
+    fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
         let rows = self.rows();
         let mut all: BTreeMap<Syscall, Counts> = BTreeMap::new();
         for ((_, call), counts) in &self.counts {
             all.entry(*call).or_insert_with(Counts::new).add(counts);
         }
         match &mut self.form {
-            Form::Json(json) => json.report(end, Some(rows)),
-            Form::Text(out) => table(out, &all, &rows),
+            Form::Json(json) => json.report_line(end, report, Some(rows)),
+            Form::Text(out) => {
+                table(out, &all, &rows)?;
+                let mut text = Vec::new();
+                super::report::write(&mut text, end, report, &|_, text| text.to_owned());
+                out.write_all(&text)
+            }
         }
     }
 

@@ -19,14 +19,16 @@ use super::{
     escape::escape,
     lines::Lines,
     paths::Paths,
+    report,
 };
 use crate::{
     errno,
     event::{
-        Address, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone, How,
-        IOCB_FLAGS, IoEvent, Iocb, Moved, POLL_EVENTS, Process, RW_FLAGS, Refused, Ring, Sigset,
-        Timespec, Unfinished, Why, errno_name, opcode_name,
+        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
+        How, IOCB_FLAGS, IoEvent, Iocb, Moved, POLL_EVENTS, Process, RW_FLAGS, Refused, Ring,
+        Sigset, Timespec, Unfinished, Why, errno_name, opcode_name,
     },
+    model::{Finding, Report, Severity},
 };
 
 /// Items shown of a list, unless verbose.
@@ -83,16 +85,20 @@ impl<W: Write> Text<W> {
 
     /// Time, name, ids.
     fn begin(&mut self, event: &Event) {
+        self.begin_at(event.time, event.pid, event.tid);
+    }
+
+    fn begin_at(&mut self, time: u64, pid: u32, tid: u32) {
         if self.options.color {
             let _ = write!(self.lines.line, "{}", DIM.render());
         }
-        self.stamps.write(&mut self.lines.line, event.time);
+        self.stamps.write(&mut self.lines.line, time);
         if self.options.color {
             let _ = write!(self.lines.line, "{}", DIM.render_reset());
         }
         self.lines.line.push(b' ');
         let mut line = std::mem::take(&mut self.lines.line);
-        let name = self.names.get(&event.pid);
+        let name = self.names.get(&pid);
         if self.options.color {
             let _ = write!(line, "{}", NAME.render());
         }
@@ -100,10 +106,10 @@ impl<W: Write> Text<W> {
             escape(&mut line, name);
             line.push(b':');
         }
-        number(&mut line, event.pid);
-        if event.tid != event.pid {
+        number(&mut line, pid);
+        if tid != pid {
             line.push(b'/');
-            number(&mut line, event.tid);
+            number(&mut line, tid);
         }
         if self.options.color {
             let _ = write!(line, "{}", NAME.render_reset());
@@ -426,6 +432,41 @@ impl<W: Write> Text<W> {
         self.styled(NOTE, " +++");
     }
 
+    fn adopted(&mut self, adopted: &Adopted) {
+        self.styled(NOTE, "+++ adopted context ");
+        hex(&mut self.lines.line, adopted.ctx.0);
+        let mut text = String::new();
+        if let Some(charge) = adopted.charge {
+            text.push_str(&format!(", {charge} of fs.aio-nr"));
+        }
+        match adopted.ring {
+            Some(ring) => {
+                let (room, unreaped) = (ring.nr.saturating_sub(1), ring.unreaped());
+                text.push_str(&format!(", room for {room}, {unreaped} unreaped"));
+            }
+            None => text.push_str(", its ring cannot be read"),
+        }
+        self.styled(NOTE, &text);
+        self.styled(NOTE, " +++");
+    }
+
+    /// Puts a severity into its colour.
+    fn paint(&self) -> impl Fn(Severity, &str) -> String + use<W> {
+        let color = self.options.color;
+        move |severity, text| {
+            let style = match severity {
+                Severity::Error => ERROR,
+                Severity::Warning => NOTE,
+                Severity::Info => DIM,
+            };
+            if color {
+                format!("{}{text}{}", style.render(), style.render_reset())
+            } else {
+                text.to_owned()
+            }
+        }
+    }
+
     fn moved(&mut self, moved: &Moved) {
         self.styled(NOTE, "+++ context ");
         hex(&mut self.lines.line, moved.from.0);
@@ -537,6 +578,12 @@ impl<W: Write> Output for Text<W> {
                 self.begin(event);
                 self.moved(moved);
             }
+            Body::ContextAdopted(adopted) => {
+                self.begin(event);
+                self.adopted(adopted);
+            }
+            // The model asked for it.
+            Body::Looked(_) => return Ok(()),
             Body::Lost { records } => {
                 self.begin(event);
                 let text = format!("+++ {records} records of this thread were lost +++");
@@ -559,8 +606,27 @@ impl<W: Write> Output for Text<W> {
         self.lines.end()
     }
 
-    fn end(&mut self, _end: &Ended) -> io::Result<()> {
-        Ok(())
+    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        let text = report::in_words(finding, &self.paint());
+        self.begin_at(finding.time, finding.pid, finding.tid.unwrap_or(finding.pid));
+        self.lines.line.extend_from_slice(b"*** ");
+        self.lines.line.extend_from_slice(text.as_bytes());
+        if let Some(fd) = finding.request.map(|it| it.fd)
+            && let Some(path) = self.paths.now(finding.pid, fd, finding.time)
+        {
+            self.lines.line.extend_from_slice(b" (fd now ");
+            escape(&mut self.lines.line, path);
+            self.lines.line.push(b')');
+        }
+        self.lines.line.extend_from_slice(b" ***");
+        self.lines.end()
+    }
+
+    fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
+        let paint = self.paint();
+        report::write(&mut self.lines.line, end, report, &paint);
+        self.lines.line.pop_if(|last| *last == b'\n');
+        self.lines.end()
     }
 
     fn flush(&mut self) -> io::Result<()> {

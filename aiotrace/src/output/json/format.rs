@@ -225,6 +225,8 @@ object! {
         res2: Option<i64>,
         /// Whether the result is a fault made by aiotrace.
         injected: bool,
+        /// Its context had ended: no ring takes it.
+        discarded: bool,
     }
 }
 
@@ -317,7 +319,7 @@ object! {
 }
 
 object! {
-    /// `report`: the last line.
+    /// `report`: what is known at the end, or when SIGUSR1 asked.
     ReportLine {
         /// Events that reached us.
         events: u64,
@@ -327,10 +329,62 @@ object! {
         lost_by_cause: BTreeMap<Name, u64>,
         /// How long the probes were attached.
         attached_ns: Decimal,
-        /// Why it ended: `targets_gone`, `time_over`, `signal` or `output_closed`.
+        /// Why it ended: `targets_gone`, `time_over`, `signal` or `output_closed`; or `asked`: it goes on.
         reason: Name,
+        /// What was found, the worst first.
+        findings: Vec<FindingRow>,
+        /// Findings not told one by one.
+        more_findings: u64,
+        /// Contexts, those with most requests first.
+        contexts: Vec<ContextRow>,
+        /// Those that are too many to be told one by one, as one.
+        other_contexts: Option<ContextRow>,
+        /// Requests by process, descriptor and operation.
+        requests: Vec<RequestRow>,
+        /// Contexts and requests that were too many to follow.
+        evicted: u64,
         /// With `-c`: the calls, by process and name.
         calls: Option<Vec<summary::Row>>,
+    }
+}
+
+object! {
+    /// `finding`: a conclusion.
+    FindingLine {
+        /// Process.
+        pid: u32,
+        /// Thread, if one is to blame.
+        tid: Option<u32>,
+        /// Its stable name.
+        name: Name,
+        /// `error`, `warning` or `info`.
+        severity: Name,
+        /// Something was lost that might show it to be otherwise.
+        unsure: bool,
+        /// In words.
+        message: String,
+        /// The context, if it is about one.
+        context: Option<ContextObject>,
+        /// The numbers in the message, by name.
+        evidence: BTreeMap<Name, i64>,
+        /// The request, if it is about one.
+        request: Option<SubjectObject>,
+        /// Who holds fs.aio-nr, if it is about that.
+        holders: Vec<HolderObject>,
+    }
+}
+
+object! {
+    /// `context_adopted`: a context that existed before the attach.
+    ContextAdoptedLine {
+        /// Process.
+        pid: u32,
+        /// The context.
+        ctx: Hex,
+        /// What it takes from fs.aio-nr; null if that cannot be read.
+        charge: Option<u32>,
+        /// Its ring; null if that cannot be read.
+        ring: Option<Ring>,
     }
 }
 
@@ -407,6 +461,80 @@ part! {
     EventObject { data: Hex, obj: Hex, res: i64, errno: Option<Name>, res2: i64, }
 }
 part! {
+    /// A context: `id` is never used again, the handle may be.
+    ContextObject { id: u64, ctx: Hex, }
+}
+part! {
+    /// The request that a finding is about.
+    SubjectObject {
+        iocb: Hex,
+        opcode: u16,
+        op: Option<Name>,
+        fd: i32,
+        path_now: Option<String>,
+        offset: i64,
+        nbytes: u64,
+    }
+}
+part! {
+    /// A process that holds contexts.
+    HolderObject { pid: u32, name: String, contexts: u64, charge: u64, }
+}
+part! {
+    /// A finding in the report.
+    FindingRow {
+        name: Name,
+        severity: Name,
+        unsure: bool,
+        pid: u32,
+        context: Option<ContextObject>,
+        count: u64,
+        message: String,
+    }
+}
+part! {
+    /// A context in the report.
+    ContextRow {
+        id: u64,
+        ctx: Hex,
+        contexts: u64,
+        pid: u32,
+        process: String,
+        adopted: bool,
+        lifetime_ns: u64,
+        end: Option<Name>,
+        asked: Option<u64>,
+        peak_in_flight: u64,
+        in_flight: u64,
+        unreaped: u64,
+        requests: u64,
+        bytes: u64,
+        failed: u64,
+        complete_ns: Option<Percentiles>,
+        reap_ns: Option<Percentiles>,
+        sure: bool,
+    }
+}
+part! {
+    /// Requests of one kind in the report.
+    RequestRow {
+        pid: u32,
+        process: String,
+        fd: i32,
+        opcode: u16,
+        op: Option<Name>,
+        requests: u64,
+        bytes: u64,
+        failed: u64,
+        submit_ns: Option<Percentiles>,
+        complete_ns: Option<Percentiles>,
+    }
+}
+part! {
+    /// Durations in nanoseconds.
+    Percentiles { p50: u64, p99: u64, max: u64, }
+}
+part! {
     /// A ring at one moment.
     Ring { head: u32, tail: u32, nr: u32, }
 }
@@ -438,6 +566,8 @@ pub enum Line {
     Refused(RefusedLine),
     ContextGone(ContextGoneLine),
     ContextMoved(ContextMovedLine),
+    ContextAdopted(ContextAdoptedLine),
+    Finding(FindingLine),
     Process(ProcessLine),
     Lost(LostLine),
     Report(ReportLine),
@@ -471,6 +601,8 @@ impl Line {
             "refused" => Self::Refused(serde_json::from_str(line)?),
             "context_gone" => Self::ContextGone(serde_json::from_str(line)?),
             "context_moved" => Self::ContextMoved(serde_json::from_str(line)?),
+            "context_adopted" => Self::ContextAdopted(serde_json::from_str(line)?),
+            "finding" => Self::Finding(serde_json::from_str(line)?),
             "process" => Self::Process(serde_json::from_str(line)?),
             "lost" => Self::Lost(serde_json::from_str(line)?),
             "report" => Self::Report(serde_json::from_str(line)?),

@@ -1,5 +1,6 @@
 //! JSON Lines: one object per event, every field. docs/json.md specifies it, [`format`] has its types.
 
+mod conclusions;
 mod format;
 
 use std::{
@@ -15,10 +16,12 @@ use super::{
     escape::{escape, escaped},
     lines::Lines,
     paths::Paths,
-    summary,
 };
-use crate::event::{
-    self, Args, Body, Call, Change, Entry, Event, ExitStatus, Why, errno_name, opcode_name,
+use crate::{
+    event::{
+        self, Args, Body, Call, Change, Entry, Event, ExitStatus, Why, errno_name, opcode_name,
+    },
+    model::{Finding, Report},
 };
 
 /// Writes JSON Lines.
@@ -36,26 +39,6 @@ impl<W: Write> Json<W> {
     fn write(&mut self, object: &impl Serialize) -> io::Result<()> {
         serde_json::to_writer(&mut self.lines.line, object)?;
         self.lines.end()
-    }
-
-    /// The last line, with a summary or without.
-    pub(super) fn report(
-        &mut self,
-        end: &Ended,
-        calls: Option<Vec<summary::Row>>,
-    ) -> io::Result<()> {
-        let causes = end.losses.by_cause();
-        self.write(&ReportLine {
-            v: VERSION,
-            event: "report".into(),
-            ts: end.time.into(),
-            events: end.events,
-            lost: end.losses.total(),
-            lost_by_cause: causes.map(|(count, name, _)| (name.into(), count)).collect(),
-            attached_ns: (end.attached.as_nanos() as u64).into(),
-            reason: end.reason.into(),
-            calls,
-        })
     }
 
     /// Calls are almost all there is, so their lines are put together by hand: serde_json takes
@@ -130,7 +113,8 @@ impl<W: Write> Json<W> {
             Some(it) => io_event_fields(line, it),
             None => put(line, "null,\"obj\":null,\"res\":null,\"errno\":null,\"res2\":null"),
         }
-        put(line, ",\"injected\":false}");
+        put(line, ",\"injected\":false,\"discarded\":");
+        put(line, if completion.discarded { "true}" } else { "false}" });
         self.lines.end()
     }
 
@@ -256,6 +240,17 @@ impl<W: Write> Output for Json<W> {
                 from: Hex(moved.from.0),
                 to: Hex(moved.to.0),
             }),
+            Body::ContextAdopted(adopted) => self.write(&ContextAdoptedLine {
+                v: VERSION,
+                event: "context_adopted".into(),
+                ts: event.time.into(),
+                pid: event.pid,
+                ctx: Hex(adopted.ctx.0),
+                charge: adopted.charge,
+                ring: adopted.ring.map(|it| Ring { head: it.head, tail: it.tail, nr: it.nr }),
+            }),
+            // The model asked for it.
+            Body::Looked(_) => Ok(()),
             Body::Process(process) => self.process(event, process),
             Body::Lost { records } => self.write(&LostLine {
                 v: VERSION,
@@ -272,8 +267,12 @@ impl<W: Write> Output for Json<W> {
         Ok(())
     }
 
-    fn end(&mut self, end: &Ended) -> io::Result<()> {
-        self.report(end, None)
+    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        self.finding_line(finding)
+    }
+
+    fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
+        self.report_line(end, report, None)
     }
 
     fn flush(&mut self) -> io::Result<()> {

@@ -16,11 +16,16 @@ use std::{
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
-        mpsc::{Receiver, RecvError, SyncSender, TryRecvError, TrySendError, sync_channel},
+        mpsc::{
+            Receiver, RecvError, RecvTimeoutError, SyncSender, TryRecvError, TrySendError,
+            sync_channel,
+        },
     },
+    time::Duration,
 };
 
 use super::drain::End;
+use crate::source::Losses;
 
 /// A batch is handed on when it has this size.
 const BATCH: usize = 256 << 10;
@@ -35,6 +40,10 @@ pub enum Message {
     Records(Batch),
     /// The trace is over, and so many bytes of records still wait.
     Behind(u64),
+    /// Something was lost: all causes so far.
+    Lost(Losses),
+    /// Somebody asks for a report; what was lost so far.
+    Report(Losses),
     /// The probes are detached and nothing follows.
     End(Box<End>),
 }
@@ -134,6 +143,16 @@ impl Feeder {
         }
     }
 
+    /// How many records were dropped.
+    pub fn dropped(&self) -> u64 {
+        self.dropped
+    }
+
+    /// Says something else than records; `false` if there is no room for it now.
+    pub fn say(&self, message: Message) -> bool {
+        self.sender.try_send(message).is_ok()
+    }
+
     /// The last message. `end` is told how many records were dropped.
     pub fn finish(mut self, end: impl FnOnce(u64) -> End) {
         // Nothing more can be lost: now there is time to wait.
@@ -160,20 +179,23 @@ pub struct Eater {
 }
 
 impl Eater {
-    /// The next message, waiting for it; an error if the drain is dead.
+    /// The next message, waiting for it no longer than this; an error if the drain is dead.
     ///
     /// # Errors
     /// The drain is gone without a last message.
-    pub fn wait_next(&mut self) -> Result<Message, RecvError> {
-        loop {
-            if let Some(message) = self.try_next()? {
-                return Ok(message);
+    pub fn wait_next_for(&mut self, time: Duration) -> Result<Option<Message>, RecvError> {
+        if let Some(message) = self.try_next()? {
+            return Ok(Some(message));
+        }
+        // Nothing waits in the file: that begins only when the queue is full.
+        match self.receiver.recv_timeout(time) {
+            Ok(Message::End(end)) => {
+                self.end = Some(end);
+                self.try_next()
             }
-            // Nothing waits in the file: that begins only when the queue is full.
-            match self.receiver.recv()? {
-                Message::End(end) => self.end = Some(end),
-                message => return Ok(message),
-            }
+            Ok(message) => Ok(Some(message)),
+            Err(RecvTimeoutError::Timeout) => Ok(None),
+            Err(RecvTimeoutError::Disconnected) => Err(RecvError),
         }
     }
 
@@ -336,7 +358,8 @@ mod tests {
     fn eat(mut eater: Eater) -> (Vec<u32>, u64) {
         let mut seen = Vec::new();
         loop {
-            match eater.wait_next().expect("a message") {
+            match eater.wait_next_for(Duration::from_secs(9)).expect("no death").expect("a message")
+            {
                 Message::Records(batch) => {
                     for record in batch.records() {
                         seen.push(u32::from_ne_bytes(record[..4].try_into().expect("four bytes")));
@@ -344,6 +367,7 @@ mod tests {
                     eater.give_back(batch);
                 }
                 Message::Behind(bytes) => assert!(bytes > 0),
+                Message::Lost(_) | Message::Report(_) => panic!("nobody said that"),
                 Message::End(end) => return (seen, end.losses.queue_full),
             }
         }
@@ -410,7 +434,7 @@ mod tests {
     fn a_drain_that_dies_is_told() {
         let (feeder, mut eater) = backlog(None);
         drop(feeder);
-        assert!(eater.wait_next().is_err());
+        assert!(eater.wait_next_for(Duration::from_secs(9)).is_err());
     }
 
     #[test]

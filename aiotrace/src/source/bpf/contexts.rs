@@ -96,6 +96,30 @@ impl Contexts {
         }
     }
 
+    /// It was there before the attach.
+    pub fn adopted(&mut self, space: u64, handle: u64, ring: Option<Seen>, pid: u32) {
+        self.spaces.insert(pid, space);
+        if let Some(ring) = ring {
+            self.seen(space, handle, ring, pid);
+        }
+        self.used(space, handle, pid, 0);
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            known.sure = true;
+        }
+    }
+
+    /// Its address space, and which entries are next in a ring whose tail is there now, as ranges that do
+    /// not wrap around. Too many cannot be told from old ones: then none.
+    pub fn pending(&self, pid: u32, handle: u64, tail: u32) -> Option<(u64, [Range<u32>; 2])> {
+        let space = *self.spaces.get(&pid)?;
+        let known = self.known.get(&(space, handle))?;
+        let nr = known.nr;
+        let next = known.positions.next.filter(|next| *next < nr && tail < nr)?;
+        let count = (tail + nr - next) % nr;
+        let parts = if next <= tail { [next..tail, 0..0] } else { [next..nr, 0..tail] };
+        (count < nr / 2).then_some((space, parts))
+    }
+
     /// The first look at its ring. If it is a known one that was moved, its handle until now.
     pub fn seen(&mut self, space: u64, handle: u64, ring: Seen, pid: u32) -> Option<u64> {
         let Seen { id, nr, tail } = ring;

@@ -24,12 +24,13 @@ use aiotrace_common::{
 use zerocopy::{FromBytes as _, TryFromBytes};
 
 use super::{
+    adopt::Found,
     choice::ProbeSet,
     contexts::{self, Contexts},
 };
 use crate::event::{
-    Address, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone, Handle, How,
-    Iocb, Moved, Process, Refused, Ring, Sigset, Syscall, Unfinished, Why,
+    Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone, Handle,
+    How, Iocb, Moved, Process, Refused, Ring, Sigset, Syscall, Unfinished, Why,
 };
 
 /// A record that is cut short or of no known kind.
@@ -79,6 +80,42 @@ impl Decoder {
         self.threads.entry(tid).or_default().blocked = Some(syscall);
     }
 
+    /// Tells of a context that was there before the attach, and gives the event.
+    pub fn adopt(&mut self, found: &Found, time: u64) -> Event {
+        let Found { pid, handle, space, charge, ring } = *found;
+        if let Some(space) = space {
+            let seen = ring.map(|it| contexts::Seen { id: it.id, nr: it.nr, tail: it.tail });
+            self.contexts.adopted(space, handle, seen, pid);
+        }
+        let adopted = Adopted { ctx: Handle(handle), ring: ring.map(Ring::from), charge };
+        Event { time, pid, tid: pid, body: Body::ContextAdopted(adopted) }
+    }
+
+    /// Somebody looked at a ring from outside: the completions in it that were not told yet. `read` gives
+    /// entries from a place in the ring on.
+    pub fn look(
+        &mut self,
+        pid: u32,
+        handle: u64,
+        tail: u32,
+        time: u64,
+        read: impl Fn(u32, u32) -> Option<Vec<abi::IoEvent>>,
+        mut event: impl FnMut(&Event),
+    ) {
+        let Some((space, parts)) = self.contexts.pending(pid, handle, tail) else { return };
+        for part in parts.into_iter().filter(|it| !it.is_empty()) {
+            let Some(entries) = read(part.start, part.end - part.start) else { return };
+            let count = entries.len() as u32;
+            let (since, _) = self.contexts.entries(space, handle, part.start, count);
+            for entry in entries {
+                let (ctx, since) = (Handle(handle), Some(since.unwrap_or(0)));
+                let completion = Completion { ctx, event: Some(entry), since, discarded: false };
+                event(&Event { time, pid, tid: pid, body: Body::Completion(completion) });
+            }
+        }
+        self.contexts.looked(space, handle, time);
+    }
+
     /// Takes one record and gives the events it completes.
     ///
     /// # Errors
@@ -93,11 +130,12 @@ impl Decoder {
         match header.kind {
             Kind::Completion => {
                 let (record, _): (record::Completion, _) = prefix(bytes)?;
-                if header.flags & flag::DISCARDED == 0 {
+                let discarded = header.flags & flag::DISCARDED != 0;
+                if !discarded {
                     self.contexts.completed(record.space, record.handle);
                 }
-                let ctx = Handle(record.handle);
-                of(Body::Completion(Completion { ctx, event: Some(record.event), since: None }));
+                let (ctx, event) = (Handle(record.handle), Some(record.event));
+                of(Body::Completion(Completion { ctx, event, since: None, discarded }));
                 return Ok(());
             }
             Kind::ContextGone => {
@@ -334,7 +372,8 @@ impl Pending {
         let (since, new) = contexts.entries(self.space, handle, first, count);
         let mut tell = |event: Option<abi::IoEvent>| {
             let since = Some(since.unwrap_or(0));
-            of(Body::Completion(Completion { ctx: Handle(handle), event, since }));
+            let ctx = Handle(handle);
+            of(Body::Completion(Completion { ctx, event, since, discarded: false }));
         };
         let is_new = |index: u32| new.iter().any(|range| range.contains(&index));
         for (_, entry) in (0..).zip(entries).filter(|(index, _)| is_new(*index)) {
@@ -836,7 +875,12 @@ mod tests {
         ]);
         let ctx = Handle(0xc0);
         let of = |data| {
-            Body::Completion(Completion { ctx, event: Some(io_event(data)), since: Some(2000) })
+            Body::Completion(Completion {
+                ctx,
+                event: Some(io_event(data)),
+                since: Some(2000),
+                discarded: false,
+            })
         };
         assert_eq!(bodies[2..4], [of(1), of(2)]);
         assert_eq!(bodies.len(), 5, "an entry that was seen is not told again: {bodies:?}");

@@ -98,6 +98,11 @@ pub fn ending_signals() -> SigSet {
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
 }
 
+/// Those, and the one that asks for a report.
+pub fn all_signals() -> SigSet {
+    ending_signals() | SigSet::from(Signal::SIGUSR1)
+}
+
 /// The collecting thread, seen from outside.
 pub struct Collector {
     eater: Eater,
@@ -121,15 +126,15 @@ impl Collector {
         mut probes: Probes,
         until: Until,
         spill: Option<File>,
-        before_arming: impl FnOnce() -> Vec<u32>,
+        before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
     ) -> Result<Self, StartError> {
         let records = probes.records()?;
-        let signals = SignalFd::with_flags(&ending_signals(), SfdFlags::SFD_NONBLOCK)?;
+        let signals = SignalFd::with_flags(&all_signals(), SfdFlags::SFD_NONBLOCK)?;
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
         let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake });
         let (feeder, eater) = backlog(spill);
         probes.attach()?;
-        let blocked = before_arming();
+        let blocked = before_arming(&mut probes)?;
         probes.arm(true)?;
         let drain = Drain {
             probes,
@@ -148,12 +153,12 @@ impl Collector {
         Ok(Self { eater, stop, thread: Some(thread) })
     }
 
-    /// The next message, waiting for it.
+    /// The next message, waiting for it no longer than this.
     ///
     /// # Errors
     /// The collecting thread is dead.
-    pub fn wait_next(&mut self) -> Result<Message, RecvError> {
-        self.eater.wait_next()
+    pub fn wait_next_for(&mut self, time: Duration) -> Result<Option<Message>, RecvError> {
+        self.eater.wait_next_for(time)
     }
 
     /// The next message, if there is one already.
@@ -224,24 +229,17 @@ impl Drain {
         self.probes.detach();
         let duration = start.elapsed();
         self.empty();
-        // Only it sees calls that were denied, or had begun before the attach.
-        let with_second = self.until.unseen_exits || !self.blocked.is_empty();
+        let mut losses = self.losses();
         let Self { feeder, probes, .. } = self;
-        feeder.finish(|dropped| End {
-            reason,
-            losses: Losses {
-                probes: probes.lost(),
-                skipped_runs: probes.recursion_misses(with_second),
-                queue_full: dropped,
-                undecodable: 0,
-            },
-            in_calls: probes.threads_in_calls(),
-            attached: duration,
+        feeder.finish(|dropped| {
+            losses.queue_full = dropped;
+            End { reason, losses, in_calls: probes.threads_in_calls(), attached: duration }
         });
     }
 
     fn collect(&mut self, start: Instant) -> Reason {
         let mut looked = start;
+        let mut told = Losses::default();
         let mut quiet = 0;
         loop {
             let wait = match self.until.duration.map(|it| it.saturating_sub(start.elapsed())) {
@@ -274,12 +272,28 @@ impl Drain {
             if idle || looked.elapsed() > LOOK_AGAIN {
                 looked = Instant::now();
                 self.look_at_blocked();
+                let losses = self.losses();
+                if losses != told && self.feeder.say(Message::Lost(losses)) {
+                    told = losses;
+                }
             }
             if (idle || ready.target_gone || std::mem::take(&mut self.process_exited))
                 && self.is_over(idle)
             {
                 return Reason::TargetsGone;
             }
+        }
+    }
+
+    /// What was lost so far, but for what waits.
+    fn losses(&self) -> Losses {
+        // Only it sees calls that were denied, or had begun before the attach.
+        let with_second = self.until.unseen_exits || !self.blocked.is_empty();
+        Losses {
+            probes: self.probes.lost(),
+            skipped_runs: self.probes.recursion_misses(with_second),
+            queue_full: self.feeder.dropped(),
+            undecodable: 0,
         }
     }
 
@@ -319,6 +333,11 @@ impl Drain {
     fn signal(&mut self) -> Option<Signal> {
         let info = self.signals.read_signal().ok().flatten()?;
         let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
+        if signal == Signal::SIGUSR1 {
+            // Whoever asks in a flood asks again.
+            self.feeder.say(Message::Report(self.losses()));
+            return None;
+        }
         if signal == Signal::SIGINT && std::mem::take(&mut self.until.ignore_first_interrupt) {
             return None;
         }

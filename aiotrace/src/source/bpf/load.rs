@@ -65,6 +65,15 @@ pub enum Error {
     /// A map or program of the object is not what we think it is.
     #[error("the BPF object has no usable `{0}`; it does not belong to this aiotrace")]
     Object(&'static str),
+    /// The probes could not be told of a context that is there already.
+    #[error("cannot tell the probes of a context of process {pid}")]
+    Adopt {
+        /// The process.
+        pid: u32,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
     /// The set of targets could not be filled.
     #[error("cannot put process {pid} into the set of targets")]
     Target {
@@ -443,8 +452,15 @@ impl Probes {
     }
 
     fn targets(&mut self) -> Result<HashMap<&mut MapData, u32, u32>, Error> {
-        let map = self.ebpf.map_mut(names::TARGETS).ok_or(Error::Object(names::TARGETS))?;
-        HashMap::try_from(map).map_err(|_| Error::Object(names::TARGETS))
+        self.map(names::TARGETS)
+    }
+
+    pub(super) fn map<K: aya::Pod, V: aya::Pod>(
+        &mut self,
+        name: &'static str,
+    ) -> Result<HashMap<&mut MapData, K, V>, Error> {
+        let map = self.ebpf.map_mut(name).ok_or(Error::Object(name))?;
+        HashMap::try_from(map).map_err(|_| Error::Object(name))
     }
 }
 

@@ -10,6 +10,7 @@
 //!                     events
 //! ```
 
+pub mod adopt;
 pub mod backlog;
 pub mod btf;
 pub mod choice;

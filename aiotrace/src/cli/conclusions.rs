@@ -1,0 +1,185 @@
+//! What is concluded from a trace while it runs: the model, what it asks for, and what is told of it.
+
+use std::time::Duration;
+
+use clap::{Args, ValueEnum};
+
+use super::{session::parse_duration, shown::Shown};
+use crate::{
+    event::{Body, Event, Looked},
+    look,
+    model::{Finding, Model, Question, Report, Settings, Severity, Thresholds},
+    output::{Ended, clock},
+    ring,
+    source::bpf::Decoder,
+};
+
+/// The model's time goes on at least that often.
+const LONGEST_WAIT: Duration = Duration::from_millis(500);
+
+/// From when on something is worth a finding.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Findings (aiotrace explain NAME tells of each)")]
+pub struct Options {
+    /// End with status 1 if there is a finding of this severity, or a worse one
+    #[arg(long, value_enum, value_name = "SEVERITY")]
+    fail_on: Option<FailOn>,
+    /// request-stuck: a file request is in flight for this long
+    #[arg(long, value_parser = parse_duration, default_value = "30s", value_name = "TIME")]
+    stuck_after: Duration,
+    /// unreaped-completions: a completion is not reaped for this long
+    #[arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
+    unreaped_after: Duration,
+    /// blocking-submit: io_submit takes this long
+    #[arg(long, value_parser = parse_duration, default_value = "50ms", value_name = "TIME")]
+    slow_submit: Duration,
+    /// context-growth: a context that is not used for this long is idle
+    #[arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
+    idle_after: Duration,
+    /// context-growth: so many contexts are idle while new ones are made
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    growth: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum FailOn {
+    Error,
+    Warning,
+    Info,
+}
+
+impl Options {
+    fn thresholds(&self) -> Thresholds {
+        let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX / 4);
+        Thresholds {
+            stuck: nanos(self.stuck_after),
+            unreaped: nanos(self.unreaped_after),
+            slow_submit: nanos(self.slow_submit),
+            idle: nanos(self.idle_after),
+            growth: self.growth,
+        }
+    }
+}
+
+/// The model of a running trace.
+pub struct Conclusions {
+    model: Model,
+    fail_on: Option<Severity>,
+    failed: bool,
+}
+
+impl Conclusions {
+    /// Nothing is known yet.
+    pub fn new(options: &Options, exact_completions: bool) -> Self {
+        let settings = Settings { thresholds: options.thresholds(), exact_completions };
+        let fail_on = options.fail_on.map(|it| match it {
+            FailOn::Error => Severity::Error,
+            FailOn::Warning => Severity::Warning,
+            FailOn::Info => Severity::Info,
+        });
+        Self { model: Model::new(settings), fail_on, failed: false }
+    }
+
+    /// Shows an event, and what follows from it.
+    pub fn event(&mut self, event: &Event, shown: &mut Shown) {
+        shown.event(event);
+        self.model.handle_event(event);
+        self.tell(shown);
+    }
+
+    fn tell(&mut self, shown: &mut Shown) {
+        while let Some(finding) = self.model.next_finding() {
+            self.failed |= self.fail_on.is_some_and(|least| finding.severity >= least);
+            shown.finding(&finding);
+        }
+    }
+
+    /// Records wait: the time is that of the events, for what happened since is not known.
+    pub fn busy(&mut self, shown: &mut Shown) {
+        self.model.handle_timeout(0);
+        self.answer(None, shown);
+    }
+
+    /// All that happened is known.
+    pub fn quiet(&mut self, decoder: &mut Decoder, shown: &mut Shown) {
+        self.model.handle_timeout(clock::monotonic());
+        self.tell(shown);
+        self.answer(Some(decoder), shown);
+    }
+
+    /// How long it can be waited for events.
+    pub fn patience(&self) -> Duration {
+        let until = self.model.poll_timeout();
+        until.map_or(LONGEST_WAIT, |until| {
+            Duration::from_nanos(until.saturating_sub(clock::monotonic()))
+                .clamp(Duration::from_millis(1), LONGEST_WAIT)
+        })
+    }
+
+    /// Looks up what the model asks for. Rings only if all that happened is known: what is in them
+    /// is newer.
+    fn answer(&mut self, mut decoder: Option<&mut Decoder>, shown: &mut Shown) {
+        while let Some(question) = self.model.next_question() {
+            let (pid, looked) = match question {
+                Question::Ring { pid, ctx } => {
+                    let Some(decoder) = &mut decoder else { continue };
+                    let is_known = |handle| self.model.knows(pid, handle);
+                    let (found, destroying) = look::at_ring(pid, ctx, is_known);
+                    if let crate::event::RingFound::There(ring) = found {
+                        let read = |first, count| ring::entries(pid, ctx.0, first, count);
+                        let mut completions = Vec::new();
+                        let now = clock::monotonic();
+                        decoder.look(pid, ctx.0, ring.tail, now, read, |event| {
+                            completions.push(event.clone());
+                        });
+                        for event in completions {
+                            self.event(&event, shown);
+                        }
+                    }
+                    (pid, Looked::Ring { ctx, found, destroying })
+                }
+                Question::File { pid, fd } => (pid, Looked::File { fd, file: look::file(pid, fd) }),
+                Question::Limit => match look::limit() {
+                    Some(limit) => (0, Looked::Limit(limit)),
+                    None => continue,
+                },
+            };
+            let event =
+                Event { time: clock::monotonic(), pid, tid: pid, body: Body::Looked(looked) };
+            self.event(&event, shown);
+        }
+    }
+
+    /// Something was lost, and it is not known of whom.
+    pub fn lost(&mut self, shown: &mut Shown) {
+        let body = Body::Lost { records: 0 };
+        self.model.handle_event(&Event { time: clock::monotonic(), pid: 0, tid: 0, body });
+        self.tell(shown);
+    }
+
+    /// The trace is over.
+    pub fn finish(&mut self, decoder: &mut Decoder, ended: &Ended, shown: &mut Shown) {
+        if ended.losses.total() > 0 {
+            self.lost(shown);
+        }
+        self.quiet(decoder, shown);
+        self.model.finish(ended.time);
+        self.tell(shown);
+    }
+
+    /// What is known now.
+    pub fn report(&self) -> Report {
+        self.model.report()
+    }
+
+    /// Whether there was a finding as bad as `--fail-on` says.
+    pub fn failed(&self) -> bool {
+        self.failed
+    }
+}
+
+impl Shown {
+    fn finding(&mut self, finding: &Finding) {
+        self.attempt(|output| output.finding(finding));
+    }
+}

@@ -1,0 +1,146 @@
+//! The output of a trace: what of it is shown, and what becomes of a failure.
+
+use std::{
+    io,
+    time::{Duration, Instant},
+};
+
+use anyhow::Result;
+
+use crate::{
+    event::{Body, Event},
+    model::Report,
+    output::{Ended, Output},
+};
+
+/// Lines a terminal gets in a second; more cannot be read.
+const LINES_PER_SECOND: u64 = 200;
+
+/// The output, and what must not stop the trace.
+pub struct Shown {
+    /// Where it goes.
+    pub output: Box<dyn Output>,
+    /// No calls.
+    pub quiet: bool,
+    /// Completions are shown, too.
+    pub completions: bool,
+    /// On a terminal.
+    pub throttle: Option<Throttle>,
+    /// What ended the output.
+    pub failed: Option<io::Error>,
+}
+
+impl Shown {
+    /// Something happened.
+    pub fn event(&mut self, event: &Event) {
+        if matches!(event.body, Body::Completion(_)) && !self.completions {
+            return;
+        }
+        let is_frequent = matches!(event.body, Body::Call(_) | Body::Completion(_));
+        if self.quiet && is_frequent {
+            return;
+        }
+        if let Some(throttle) = &mut self.throttle {
+            if let Some(hidden) = throttle.hidden_before(Instant::now()) {
+                self.attempt(|output| output.thinned(hidden));
+            }
+            if is_frequent && self.throttle.as_mut().is_some_and(|it| !it.admit()) {
+                return;
+            }
+        }
+        self.attempt(|output| output.event(event));
+    }
+
+    /// Nothing happens: let it be seen.
+    pub fn pause(&mut self) {
+        self.attempt(|output| output.flush());
+    }
+
+    /// Writes, unless that failed before.
+    pub fn attempt(&mut self, write: impl FnOnce(&mut dyn Output) -> io::Result<()>) {
+        if self.failed.is_none() {
+            self.failed = write(self.output.as_mut()).err();
+        }
+    }
+
+    /// What is known now.
+    pub fn report(&mut self, ended: &Ended, report: &Report) {
+        if let Some(hidden) = self.throttle.as_mut().and_then(Throttle::hidden) {
+            self.attempt(|output| output.thinned(hidden));
+        }
+        self.attempt(|output| {
+            output.report(ended, report)?;
+            output.flush()
+        });
+    }
+
+    /// Whether all could be written.
+    pub fn finish(mut self) -> Result<()> {
+        match self.failed.take() {
+            // Whoever read us has seen enough.
+            Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+            Some(error) => {
+                Err(anyhow::Error::new(error)
+                    .context("cannot write the output; the trace was stopped"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+/// Lets so many lines a second through.
+pub struct Throttle {
+    second: Instant,
+    lines: u64,
+    hidden: u64,
+}
+
+impl Throttle {
+    /// From now on.
+    pub fn new() -> Self {
+        Self { second: Instant::now(), lines: 0, hidden: 0 }
+    }
+
+    /// Begins a new second, if it is time, and says how much was hidden in the last one.
+    fn hidden_before(&mut self, now: Instant) -> Option<u64> {
+        if now.duration_since(self.second) < Duration::from_secs(1) {
+            return None;
+        }
+        self.second = now;
+        self.lines = 0;
+        self.hidden()
+    }
+
+    fn hidden(&mut self) -> Option<u64> {
+        Some(std::mem::take(&mut self.hidden)).filter(|hidden| *hidden > 0)
+    }
+
+    fn admit(&mut self) -> bool {
+        self.lines += 1;
+        let admitted = self.lines <= LINES_PER_SECOND;
+        self.hidden += u64::from(!admitted);
+        admitted
+    }
+}
+
+impl Default for Throttle {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_terminal_gets_so_many_lines_and_a_count_of_the_rest() {
+        let mut throttle = Throttle::new();
+        let shown = (0..1000).filter(|_| throttle.admit()).count() as u64;
+        assert_eq!(shown, LINES_PER_SECOND);
+        let later = throttle.second + Duration::from_secs(1);
+        assert_eq!(throttle.hidden_before(later), Some(1000 - LINES_PER_SECOND));
+        assert_eq!(throttle.hidden(), None);
+        assert!(throttle.admit());
+    }
+}

@@ -1,0 +1,385 @@
+//! What each call tells.
+
+use super::{Context, ContextRef, MOST_REQUESTS, Model, Name, Needs, Severity, Subject};
+use crate::{
+    event::{
+        Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Refused, Ring, Syscall, errno_name,
+        opcode_name,
+    },
+    model::{Finding, requests::Request},
+};
+
+const EINVAL: i64 = -(libc::EINVAL as i64);
+const EAGAIN: i64 = -(libc::EAGAIN as i64);
+const ENOSYS: i64 = -(libc::ENOSYS as i64);
+const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
+
+/// From so many io_submit calls on, it can be told how requests to a file complete.
+const INLINE_CALLS: u64 = 16;
+
+impl Model {
+    pub(super) fn call(&mut self, event: &Event, call: &Call) {
+        self.calls += 1;
+        if call.entry == Entry::Denied {
+            return self.denied(event, call);
+        }
+        let handle = match &call.args {
+            Args::Setup { nr_events, stored, .. } => {
+                return self.setup(event, call, *nr_events, *stored);
+            }
+            Args::Destroy { ctx } => {
+                self.destroy_returned(event, call, *ctx);
+                *ctx
+            }
+            Args::Submit { ctx, nr, iocbs, .. } => {
+                self.submit(event, call, *ctx, *nr, iocbs);
+                *ctx
+            }
+            Args::Getevents { ctx, .. } => {
+                self.getevents(event, call, *ctx);
+                *ctx
+            }
+            Args::Cancel { ctx, iocb, value, .. } => {
+                let opcode = value.map(|it| it.opcode);
+                self.cancel(event, call, *ctx, *iocb, opcode);
+                *ctx
+            }
+        };
+        if call.ret == EINVAL {
+            self.used_after_destroy(event, call, handle);
+        }
+    }
+
+    fn setup(&mut self, event: &Event, call: &Call, asked: u32, stored: Option<Handle>) {
+        match (call.ret, stored) {
+            (0, Some(handle)) => {
+                if let Some(context) = self.add_context(event.pid, handle, event.time) {
+                    context.charge = Some(asked);
+                }
+            }
+            (0, None) => self.lost(event.pid),
+            (EAGAIN, _) => {
+                let text = format!("io_setup({asked}) = EAGAIN");
+                let mut finding = Finding::new(Name::SetupDenied, event.time, event.pid, text);
+                finding.tid = Some(event.tid);
+                finding.numbers = vec![("asked", i64::from(asked))];
+                self.find_if(Needs::Limit, finding, 0, 0);
+            }
+            _ => (),
+        }
+    }
+
+    fn destroy_returned(&mut self, event: &Event, call: &Call, ctx: Handle) {
+        let key = (self.space(event.pid), ctx.0);
+        let took = call.entered.map(|entered| event.time.saturating_sub(entered));
+        let waiting = self.ends.discarded.extract_if(.., |(of, _)| *of == key);
+        let waiting: Vec<_> = waiting.collect();
+        for (_, mut finding) in waiting {
+            if let Some(took) = took {
+                finding.message.push_str(&format!("; it blocked for {}", in_words(took)));
+                finding.numbers.push(("blocked_ns", took as i64));
+            }
+            self.find(finding, 0, 0);
+        }
+    }
+
+    /// The context of a call that succeeded. One that is not known is older than the trace, or the call
+    /// that made it was lost.
+    fn used(&mut self, event: &Event, ctx: Handle, ring: Option<Ring>) -> Option<&mut Context> {
+        if self.context_mut(event.pid, ctx).is_none() {
+            let context = self.add_context(event.pid, ctx, event.time)?;
+            context.adopted = true;
+            context.sure = false;
+            context.requests = super::requests::Requests::adopted(ring, event.time);
+        }
+        let context = self.context_mut(event.pid, ctx)?;
+        context.used = context.used.max(event.time);
+        context.pid = event.pid;
+        Some(context)
+    }
+
+    fn submit(&mut self, event: &Event, call: &Call, ctx: Handle, nr: i64, iocbs: &[Option<Iocb>]) {
+        let took = call.entered.map_or(0, |entered| event.time.saturating_sub(entered));
+        if took >= self.settings.thresholds.slow_submit {
+            self.slow(event, call, ctx, iocbs, took);
+        }
+        if call.ret == EAGAIN {
+            self.submit_eagain(event, ctx, call.ring.or(call.ring_before));
+        }
+        let accepted = usize::try_from(call.ret).unwrap_or(0);
+        let entered = call.entered.unwrap_or(0);
+        let has_room = self.followed + accepted as u64 <= MOST_REQUESTS;
+        if call.ret < 0 {
+            // It was tried again, and the program knows why it did not work.
+            return self.submitted_again(event, iocbs, entered);
+        }
+        let Some(context) = self.used(event, ctx, call.ring) else { return };
+        context.submits += 1;
+        let number = context.submits;
+        let as_request = |iocb: &Option<Iocb>| {
+            iocb.as_ref().and_then(|it| Request::new(it, entered, event.time, number))
+        };
+        let (name, sure) = (context.name, context.sure);
+        let (mut unnamed, mut found) = (accepted.saturating_sub(iocbs.len()), Vec::new());
+        let mut last = None;
+        let mut followed = 0;
+        for iocb in iocbs.iter().take(accepted) {
+            match as_request(iocb).filter(|_| has_room) {
+                Some(request) => {
+                    let file = (request.fd, request.opcode);
+                    let completed = context.requests.accepted(request);
+                    followed += 1;
+                    let is_inline = completed.as_ref().is_some_and(|it| {
+                        it.completed.time <= event.time && it.completed.after >= entered
+                    });
+                    last = Some((file, is_inline));
+                    found.extend(completed);
+                }
+                None => (unnamed, last) = (unnamed + 1, None),
+            }
+        }
+        if unnamed > 0 {
+            context.requests.accepted_unnamed(unnamed as u64, entered);
+            context.sure &= has_room;
+        }
+        if let Some(ring) = call.ring {
+            context.looked(ring, event.time);
+        }
+        context.peak = context.peak.max(context.requests.in_flight() + found.len() as u64);
+        self.followed += followed;
+        self.evicted += if has_room { 0 } else { unnamed as u64 };
+        for it in found {
+            self.matched(event.pid, ctx, sure, it);
+        }
+        if let Some(((fd, Some(0 | 1 | 7 | 8)), is_inline)) = last {
+            self.inline(event, fd, is_inline);
+        }
+        self.submitted_again(event, iocbs, entered);
+        let given = nr.max(0) as u64;
+        if (accepted as u64) < given && accepted > 0 {
+            let rest = iocbs.iter().skip(accepted).filter_map(as_request);
+            let (ids, counts) = ((event.pid, event.tid), (given, accepted as u64));
+            let space = self.space(event.pid);
+            if let Some(space) = self.spaces.get_mut(&space) {
+                space.short(event.time, ids, name, counts, rest);
+            }
+        }
+    }
+
+    fn submitted_again(&mut self, event: &Event, iocbs: &[Option<Iocb>], entered: u64) {
+        let space = self.space(event.pid);
+        let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) else { return };
+        let requests: Vec<Request> = iocbs
+            .iter()
+            .flatten()
+            .filter_map(|it| Request::new(it, entered, event.time, 0))
+            .collect();
+        space.submitted(requests.iter());
+    }
+
+    fn submit_eagain(&mut self, event: &Event, ctx: Handle, ring: Option<Ring>) {
+        let Some(context) = self.context_mut(event.pid, ctx) else { return };
+        if let Some(ring) = ring {
+            context.looked(ring, event.time);
+        }
+        let in_flight = context.requests.in_flight();
+        let unreaped = ring.map_or(context.requests.unreaped(), |it| u64::from(it.unreaped()));
+        let room = ring.or(context.ring).map_or(0, |it| u64::from(it.nr.saturating_sub(1)));
+        let unsure = !context.sure;
+        let name = context.name;
+        let mut text = format!(
+            "io_submit = EAGAIN with {in_flight} in flight and {unreaped} completed but not reaped, \
+             in a ring of {room}"
+        );
+        text.push_str(if unreaped >= in_flight && 2 * (in_flight + unreaped) >= room {
+            ": reap, do not just try again"
+        } else if 2 * (in_flight + unreaped) >= room {
+            ": wait for completions and reap them, then try again"
+        } else {
+            ". That is below its capacity: slots are kept for each processor, or memory was short; \
+             wait for a completion, then try again"
+        });
+        let mut finding = Finding::new(Name::SubmitEagain, event.time, event.pid, text);
+        finding.tid = Some(event.tid);
+        finding.context = Some(name);
+        finding.unsure = unsure;
+        finding.numbers = vec![
+            ("in_flight", in_flight as i64),
+            ("unreaped", unreaped as i64),
+            ("capacity", room as i64),
+        ];
+        self.find(finding, name.id, 0);
+    }
+
+    /// A probe saw that an iocb was refused: the same as EAGAIN of the call, if others were accepted.
+    pub(super) fn refused(&mut self, event: &Event, refused: &Refused) {
+        if refused.ret == EAGAIN && refused.index > 0 {
+            self.submit_eagain(event, refused.ctx, None);
+        }
+    }
+
+    fn slow(&mut self, event: &Event, call: &Call, ctx: Handle, iocbs: &[Option<Iocb>], took: u64) {
+        let subject =
+            iocbs.iter().flatten().find_map(|it| Subject::of(&Request::new(it, 0, 0, 0)?));
+        let what = subject.map_or_else(String::new, |it| format!(", the first {}", it.in_words()));
+        let count = call.ret.max(0);
+        let text = format!("io_submit took {} for {count} requests{what}", in_words(took));
+        let mut finding = Finding::new(Name::BlockingSubmit, event.time, event.pid, text);
+        finding.tid = Some(event.tid);
+        finding.context = self.context_mut(event.pid, ctx).map(|it| it.name);
+        finding.request = subject;
+        finding.numbers = vec![("took_ns", took as i64), ("accepted", call.ret)];
+        let detail = subject.map_or(0, |it| u64::from(it.fd));
+        self.find(finding, detail, 0);
+    }
+
+    fn inline(&mut self, event: &Event, fd: u32, is_inline: bool) {
+        let space = self.space(event.pid);
+        let Some(known) = self.spaces.get_mut(&space) else { return };
+        let count = known.inline(fd, is_inline);
+        let is_all = count.inline * 10 >= count.calls * 9;
+        if count.calls != INLINE_CALLS || !is_all {
+            return;
+        }
+        let text = format!(
+            "{} of {} io_submit calls for fd {fd} returned with their last request completed: this \
+             file is not asynchronous (no O_DIRECT, no disk, or a disk that is very fast)",
+            count.inline, count.calls
+        );
+        let mut finding = Finding::new(Name::InlineCompletion, event.time, event.pid, text);
+        finding.numbers = vec![
+            ("fd", i64::from(fd)),
+            ("calls", count.calls as i64),
+            ("inline", count.inline as i64),
+        ];
+        self.find(finding, u64::from(fd), 0);
+    }
+
+    fn getevents(&mut self, event: &Event, call: &Call, ctx: Handle) {
+        if call.ret < 0 {
+            return;
+        }
+        let Some(context) = self.used(event, ctx, call.ring) else { return };
+        match call.ring {
+            Some(ring) => context.looked(ring, event.time),
+            None => context.reaped(call.ret as u64, event.time),
+        }
+    }
+
+    fn cancel(
+        &mut self,
+        event: &Event,
+        call: &Call,
+        ctx: Handle,
+        iocb: Address,
+        opcode: Option<u16>,
+    ) {
+        let Some(name) = self.context_mut(event.pid, ctx).map(|it| it.name) else { return };
+        match call.ret {
+            EINPROGRESS | 0 => {
+                let space = self.space(event.pid);
+                if let Some(space) = self.spaces.get_mut(&space) {
+                    space.cancelled(iocb.0, event.time);
+                }
+            }
+            EINVAL | EAGAIN => {
+                let op = opcode.and_then(opcode_name).unwrap_or("request");
+                let errno = errno_name(call.ret).unwrap_or("?");
+                let text = format!(
+                    "io_cancel of a {op} = {errno}: it has completed, or cannot be cancelled (only \
+                     polls can, no file)"
+                );
+                let mut finding = Finding::new(Name::CancelRefused, event.time, event.pid, text);
+                finding.tid = Some(event.tid);
+                finding.context = Some(name);
+                self.find(finding, name.id, u64::from(opcode.unwrap_or(u16::MAX)));
+            }
+            _ => (),
+        }
+    }
+
+    fn used_after_destroy(&mut self, event: &Event, call: &Call, ctx: Handle) {
+        let space = self.space(event.pid);
+        if self.contexts.contains_key(&(space, ctx.0)) {
+            return;
+        }
+        let Some(known) = self.spaces.get(&space) else { return };
+        let destroyed = known.when_destroyed(ctx.0);
+        // A call that waited when another thread destroyed the context ends like this by design.
+        let (Some(destroyed), Some(entered)) = (destroyed, call.entered) else { return };
+        if entered <= destroyed {
+            return;
+        }
+        let ago = in_words(entered - destroyed);
+        let name = call.args.syscall().name();
+        let text = format!("{name} on {:#x}, which was destroyed {ago} before", ctx.0);
+        let mut finding = Finding::new(Name::UseAfterDestroy, event.time, event.pid, text);
+        finding.tid = Some(event.tid);
+        finding.unsure = known.lost;
+        finding.context = Some(ContextRef { id: 0, handle: ctx });
+        finding.numbers = vec![("destroyed_ns_before", (entered - destroyed) as i64)];
+        self.find(finding, ctx.0, call.args.syscall() as u64);
+    }
+
+    fn denied(&mut self, event: &Event, call: &Call) {
+        let syscall = call.args.syscall();
+        let errno = errno_name(call.ret).unwrap_or("?");
+        let mut text = format!("a seccomp filter answers {} with {errno}", syscall.name());
+        let mut finding = Finding::new(Name::SandboxDenied, event.time, event.pid, String::new());
+        if syscall == Syscall::Pgetevents && call.ret == ENOSYS {
+            text.push_str("; libaio falls back to io_getevents");
+            finding.severity = Severity::Info;
+        } else if syscall == Syscall::Pgetevents {
+            text.push_str("; libaio falls back to io_getevents only on ENOSYS");
+        }
+        finding.message = text;
+        finding.tid = Some(event.tid);
+        finding.numbers = vec![("ret", call.ret)];
+        self.find(finding, syscall as u64, call.ret as u64);
+    }
+}
+
+/// Adds who holds fs.aio-nr.
+pub(super) fn with_limit(finding: &mut Finding, limit: &Limit) {
+    let Limit { used, limit: most, holders } = limit;
+    let text = &mut finding.message;
+    text.push_str(&format!(": fs.aio-nr is {used} of {most}"));
+    for (index, holder) in holders.iter().take(3).enumerate() {
+        let name = crate::output::escape::escaped(&holder.name);
+        text.push_str(if index == 0 { "; held by " } else { ", " });
+        text.push_str(&format!("{name}:{} {}", holder.pid, holder.charge));
+    }
+    finding.numbers.extend([("used", *used as i64), ("limit", *most as i64)]);
+    finding.holders.clone_from(holders);
+}
+
+impl Subject {
+    /// `None` if the iocb could not be read.
+    pub(super) fn of(request: &Request) -> Option<Self> {
+        Some(Self {
+            iocb: request.iocb,
+            opcode: request.opcode?,
+            fd: request.fd,
+            offset: request.offset,
+            nbytes: request.nbytes,
+        })
+    }
+
+    /// `pread fd=3 offset=0 nbytes=4096`
+    pub fn in_words(&self) -> String {
+        let op = opcode_name(self.opcode).unwrap_or("request");
+        let fd = self.fd as i32;
+        match self.opcode {
+            0 | 1 => format!("{op} fd={fd} offset={} nbytes={}", self.offset, self.nbytes),
+            7 | 8 => format!("{op} fd={fd} offset={} iovcnt={}", self.offset, self.nbytes),
+            _ => format!("{op} fd={fd}"),
+        }
+    }
+}
+
+/// A duration, as text output writes it.
+pub(super) fn in_words(nanos: u64) -> String {
+    let mut text = Vec::new();
+    crate::output::clock::duration(&mut text, nanos);
+    String::from_utf8_lossy(&text).into_owned()
+}

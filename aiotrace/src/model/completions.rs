@@ -1,0 +1,119 @@
+//! What a completion tells.
+
+use super::{
+    Kind, MOST_KINDS, Model, Name, Needs, Subject,
+    requests::{Completed, Match, Request},
+};
+use crate::{
+    event::{Completion, Event, Handle, errno_name},
+    model::Finding,
+};
+
+const PREAD: u16 = 0;
+const PWRITE: u16 = 1;
+const RWF_NOWAIT: u32 = 8;
+
+impl Model {
+    pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
+        let ctx = completion.ctx;
+        // What ends with its context is discarded.
+        if completion.discarded {
+            return;
+        }
+        let Some(context) = self.context_mut(event.pid, ctx) else { return };
+        let Some(io_event) = completion.event else {
+            context.requests.complete_unread(event.time);
+            context.sure = false;
+            return;
+        };
+        let after = completion.since.unwrap_or(event.time);
+        let completed = Completed { event: io_event, after, time: event.time };
+        let sure = context.sure;
+        if let Some(found) = context.requests.complete(completed) {
+            self.matched(event.pid, ctx, sure, found);
+        }
+    }
+
+    /// It is known which request completed.
+    pub(super) fn matched(&mut self, pid: u32, ctx: Handle, sure: bool, found: Match) {
+        self.followed = self.followed.saturating_sub(1);
+        let Some(context) = self.context_mut(pid, ctx) else { return };
+        context.count(&found);
+        let name = context.name;
+        self.count(pid, &found);
+        let Match { request, completed, again } = &found;
+        let time = completed.time;
+        let event = completed.event;
+        let new = |what, text| {
+            let mut finding = Finding::new(what, time, pid, text);
+            finding.context = Some(name);
+            finding.unsure = !sure;
+            finding
+        };
+        if let Some(again) = again.filter(|again| completed.after > *again) {
+            let early = super::calls::in_words(completed.after - again);
+            let text = format!(
+                "the iocb at {:#x} was submitted again {early} before it completed",
+                request.iocb
+            );
+            let mut finding = new(Name::IocbReusedInFlight, text);
+            finding.numbers = vec![("before_ns", (completed.after - again) as i64)];
+            self.find(finding, name.id, 0);
+        }
+        let Some(subject) = Subject::of(request) else { return };
+        let opcode = subject.opcode;
+        if event.res < 0 {
+            if self.is_by_design(pid, request, event.res) {
+                return;
+            }
+            let errno = errno_name(event.res).map_or_else(|| event.res.to_string(), str::to_owned);
+            let text = format!("{} completed with res={} ({errno})", subject.in_words(), event.res);
+            let mut finding = new(Name::FailedCompletion, text);
+            finding.request = Some(subject);
+            finding.numbers = vec![("res", event.res)];
+            let which = u64::from(request.fd) << 16 | u64::from(opcode);
+            self.find(finding, which, event.res as u64);
+            return;
+        }
+        // iovecs are counted, not bytes; a poll gives a mask.
+        let is_short = matches!(opcode, PREAD | PWRITE) && (event.res as u64) < request.nbytes;
+        if is_short {
+            let text = format!("{} moved {} bytes", subject.in_words(), event.res);
+            let mut finding = new(Name::ShortIo, text);
+            finding.request = Some(subject);
+            finding.numbers = vec![("res", event.res)];
+            // A read at the end of a file is short, and so may be one of a pipe.
+            let end = (request.offset.max(0) as u64).saturating_add(event.res as u64);
+            let beyond = (opcode == PREAD).then_some(end);
+            let needs = Needs::Storage { fd: request.fd, beyond };
+            self.find_if(needs, finding, u64::from(request.fd), u64::from(opcode));
+        }
+    }
+
+    /// Errors that were asked for.
+    fn is_by_design(&mut self, pid: u32, request: &Request, res: i64) -> bool {
+        let would_block = request.rw_flags & RWF_NOWAIT != 0 && res == -i64::from(libc::EAGAIN);
+        let space = self.space(pid);
+        would_block || self.spaces.get_mut(&space).is_some_and(|it| it.take_cancelled(request))
+    }
+
+    fn count(&mut self, pid: u32, found: &Match) {
+        let Match { request, completed, .. } = found;
+        let Some(opcode) = request.opcode else { return };
+        let key = (pid, request.fd, opcode);
+        if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&key) {
+            return;
+        }
+        let kind: &mut Kind = self.kinds.entry(key).or_default();
+        kind.done.requests += 1;
+        kind.done.failed += u64::from(completed.event.res < 0);
+        if completed.event.res > 0 && !request.is_poll() {
+            kind.done.bytes += completed.event.res as u64;
+        }
+        if request.entered != 0 {
+            let since = |time: u64| time.saturating_sub(request.entered);
+            kind.latency.submit.record(since(request.returned));
+            kind.latency.complete.record(since(completed.time));
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! One context over its whole life.
+
+use super::{
+    finding::ContextRef,
+    latency::Latency,
+    requests::{Match, Requests},
+};
+use crate::event::{Handle, Ring};
+
+/// A context, from the moment it became known.
+#[derive(Debug)]
+pub struct Context {
+    /// What it is called.
+    pub name: ContextRef,
+    /// The process that made it, or used it last.
+    pub pid: u32,
+    /// What io_setup was asked for: what it takes from fs.aio-nr.
+    pub charge: Option<u32>,
+    /// It existed before we attached.
+    pub adopted: bool,
+    /// When it became known.
+    pub since: u64,
+    /// When the last call on it returned.
+    pub used: u64,
+    /// Nothing of it was lost so far.
+    pub sure: bool,
+    /// Its ring when it was looked at last.
+    pub ring: Option<Ring>,
+    /// Its requests.
+    pub requests: Requests,
+    /// Most requests in flight at a time.
+    pub peak: u64,
+    /// Requests completed, bytes moved, requests failed.
+    pub done: Done,
+    /// io_submit calls so far.
+    pub submits: u64,
+    /// Allocated with the first request: many contexts never see one.
+    pub latency: Option<Box<Latency>>,
+    /// Looks at it from outside.
+    pub look: Look,
+}
+
+/// What was done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Done {
+    /// Requests completed, well or not.
+    pub requests: u64,
+    /// Bytes of those that say how many.
+    pub bytes: u64,
+    /// Of these, with `res` < 0.
+    pub failed: u64,
+}
+
+impl Done {
+    /// Both.
+    pub fn add(&mut self, other: Self) {
+        self.requests += other.requests;
+        self.bytes += other.bytes;
+        self.failed += other.failed;
+    }
+}
+
+/// When it is looked at from outside.
+#[derive(Debug)]
+pub struct Look {
+    /// Not before.
+    pub due: u64,
+    /// From one look to the next.
+    pub interval: u64,
+    /// The last look found that its ring is not mapped: when.
+    pub unmapped: Option<u64>,
+    /// The last look found the ring, and it was so then.
+    pub confirmed: u64,
+}
+
+/// From the first look to the second; then twice as long each time.
+pub const FIRST_INTERVAL: u64 = 1_000_000_000;
+/// Never longer than this.
+pub const LONGEST_INTERVAL: u64 = 30_000_000_000;
+
+impl Context {
+    /// One that io_setup made (or that was there before).
+    pub fn new(name: ContextRef, pid: u32, time: u64) -> Self {
+        Self {
+            name,
+            pid,
+            charge: None,
+            adopted: false,
+            since: time,
+            used: time,
+            sure: true,
+            ring: None,
+            requests: Requests::default(),
+            peak: 0,
+            done: Done::default(),
+            submits: 0,
+            latency: None,
+            look: Look {
+                due: time + FIRST_INTERVAL,
+                interval: FIRST_INTERVAL,
+                unmapped: None,
+                confirmed: 0,
+            },
+        }
+    }
+
+    /// What the program knows it by.
+    pub fn handle(&self) -> Handle {
+        self.name.handle
+    }
+
+    /// Whether what is concluded from its requests is certain.
+    pub fn is_certain(&self) -> bool {
+        self.sure && (self.adopted || self.requests.adds_up())
+    }
+
+    /// The ring was looked at.
+    pub fn looked(&mut self, ring: Ring, time: u64) {
+        self.ring = Some(ring);
+        let latency = &mut self.latency;
+        self.requests.look(ring, time, |it, reaped| {
+            reap(latency, it.time, reaped);
+        });
+    }
+
+    /// io_getevents gave so many, and the ring could not be read.
+    pub fn reaped(&mut self, count: u64, time: u64) {
+        let latency = &mut self.latency;
+        self.requests.reap(count, time, |it, reaped| {
+            reap(latency, it.time, reaped);
+        });
+    }
+
+    /// A request completed.
+    pub fn count(&mut self, found: &Match) {
+        let res = found.completed.event.res;
+        self.done.requests += 1;
+        self.done.failed += u64::from(res < 0);
+        // What a poll gives is a mask.
+        if res > 0 && !found.request.is_poll() {
+            self.done.bytes += res as u64;
+        }
+        let Some(entered) = Some(found.request.entered).filter(|it| *it != 0) else { return };
+        let latency = self.latency.get_or_insert_default();
+        latency.submit.record(found.request.returned.saturating_sub(entered));
+        latency.complete.record(found.completed.time.saturating_sub(entered));
+    }
+}
+
+fn reap(latency: &mut Option<Box<Latency>>, completed: u64, reaped: u64) {
+    latency.get_or_insert_default().reap.record(reaped.saturating_sub(completed));
+}

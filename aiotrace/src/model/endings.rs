@@ -1,0 +1,220 @@
+//! What the end of a context, of a process and of the trace tells.
+
+use super::{Model, Name, SECOND, Severity, Subject, process::Released};
+use crate::{
+    event::{Event, ExitStatus, Gone, Handle, How},
+    model::{Context, Finding, requests::Request},
+};
+
+/// The contexts of a process end one after the other, within this time.
+const TOGETHER: u64 = SECOND / 10;
+
+impl Model {
+    pub(super) fn context_gone(&mut self, event: &Event, gone: &Gone) {
+        let space = self.space(event.pid);
+        let Some(context) = self.take(space, gone.ctx, event.time) else { return };
+        if gone.how == How::Destroy {
+            self.spaces.entry(space).or_default().destroyed(gone.ctx.0, event.time);
+        }
+        self.ended(space, context, gone.how, event);
+    }
+
+    /// The context that is meant: where two had the handle, the older one.
+    fn take(&mut self, space: u64, ctx: Handle, time: u64) -> Option<Context> {
+        let key = (space, ctx.0);
+        if let Some(place) = self.leaving.iter().position(|(of, _)| *of == key) {
+            return Some(self.leaving.remove(place).1);
+        }
+        let is_it = self.contexts.get(&key).is_some_and(|it| it.since <= time);
+        if is_it { self.contexts.remove(&key) } else { None }
+    }
+
+    fn ended(&mut self, space: u64, mut context: Context, how: How, event: &Event) {
+        let requests = context.requests.drain();
+        self.followed = self.followed.saturating_sub(requests.len() as u64);
+        if let Some(finding) = self.discarded(&context, &requests, how, event) {
+            match how {
+                // How long io_destroy blocked is known when it returns.
+                How::Destroy => {
+                    self.ends.discarded.push(((space, context.handle().0), finding));
+                }
+                How::Exit | How::Exec => self.find(finding, 0, 0),
+            }
+        }
+        if how != How::Destroy {
+            let known = self.spaces.entry(space).or_default();
+            let released = known.released.get_or_insert(Released {
+                pid: context.pid,
+                time: event.time,
+                contexts: 0,
+                charge: 0,
+                by_exec: how == How::Exec,
+            });
+            released.contexts += 1;
+            released.charge += u64::from(context.charge.unwrap_or(0));
+        }
+        self.ends.add(&context, event.time, how);
+    }
+
+    /// Requests in flight when it ended. Polls pend by design.
+    fn discarded(
+        &self,
+        context: &Context,
+        requests: &[Request],
+        how: How,
+        event: &Event,
+    ) -> Option<Finding> {
+        let writes = requests.iter().filter(|it| it.is_write()).count();
+        let others = requests.iter().filter(|it| !it.is_poll() && !it.is_write()).count();
+        if writes + others == 0 {
+            return None;
+        }
+        // Nobody looked at the ring after the last call.
+        let at_most = how != How::Destroy && !self.settings.exact_completions;
+        if at_most && writes == 0 {
+            return None;
+        }
+        let what = match how {
+            How::Destroy => "io_destroy",
+            How::Exit => "exit",
+            How::Exec => "exec",
+        };
+        let most = if at_most { "at most " } else { "" };
+        let first = requests.iter().find(|it| it.is_write()).or(requests.first());
+        let subject = first.and_then(Subject::of);
+        let example =
+            subject.map_or_else(String::new, |it| format!(", the oldest {}", it.in_words()));
+        let text = format!(
+            "{what} with {most}{writes} writes and {others} other requests in flight{example}: nobody \
+             will see whether they worked"
+        );
+        let mut finding = Finding::new(Name::DiscardedRequests, event.time, context.pid, text);
+        if writes > 0 && !at_most {
+            finding.severity = Severity::Error;
+        }
+        finding.unsure = at_most || !context.is_certain();
+        finding.context = Some(context.name);
+        finding.request = subject;
+        finding.numbers = vec![("writes", writes as i64), ("others", others as i64)];
+        Some(finding)
+    }
+
+    /// The process has exited, or runs another program (no status).
+    pub(super) fn leave(&mut self, event: &Event, status: Option<ExitStatus>) {
+        let space = self.space(event.pid);
+        let Some(known) = self.spaces.get_mut(&space) else { return };
+        known.users.retain(|pid| *pid != event.pid);
+        if !known.users.is_empty() {
+            return;
+        }
+        known.ended = Some(event.time);
+        let lost = known.lost;
+        // Whoever is killed drops everything.
+        if !matches!(status, Some(ExitStatus::Signal(_))) {
+            for short in known.dropped(|_| true) {
+                self.dropped(short, lost);
+            }
+        }
+    }
+
+    fn dropped(&mut self, short: super::process::Short, unsure: bool) {
+        let (given, accepted, left) = (short.given, short.accepted, short.left());
+        let example = short.example();
+        let which = example.map_or_else(String::new, |it| format!(", the first {}", it.in_words()));
+        let text = format!(
+            "io_submit took {accepted} of {given} requests, and {left} of the rest were never submitted \
+             again{which}"
+        );
+        let mut finding = Finding::new(Name::ShortSubmitDropped, short.time, short.pid, text);
+        finding.tid = Some(short.tid);
+        finding.context = Some(short.context);
+        finding.unsure = unsure;
+        finding.request = example;
+        finding.numbers =
+            vec![("given", given as i64), ("accepted", accepted as i64), ("dropped", left as i64)];
+        self.find(finding, short.context.id, 0);
+    }
+
+    /// Tells what waited for more of its kind, and forgets processes that are gone.
+    pub(super) fn settle(&mut self, at_end: bool) {
+        let now = self.now;
+        let is_over = |time: u64| at_end || time + TOGETHER <= now;
+        let mut over = Vec::new();
+        for (space, known) in &mut self.spaces {
+            let ended = known.ended.is_some_and(is_over);
+            if ended || known.released.is_some_and(|it| is_over(it.time)) {
+                over.push((*space, ended));
+            }
+        }
+        for (space, ended) in over {
+            if ended {
+                // The ends of these were not told.
+                self.forget_contexts(space);
+            }
+            let released = self.spaces.get_mut(&space).and_then(|it| it.released.take());
+            if let Some(released) = released {
+                self.released(released);
+            }
+            if ended && !at_end {
+                self.spaces.remove(&space);
+                self.space_of.retain(|_, of| *of != space);
+            }
+        }
+    }
+
+    fn forget_contexts(&mut self, space: u64) {
+        let is_meant = |of: u64| of == space;
+        let left: Vec<Context> =
+            self.leaving.extract_if(.., |((of, _), _)| is_meant(*of)).map(|it| it.1).collect();
+        let live = self.contexts.extract_if(|(of, _), _| is_meant(*of)).map(|it| it.1);
+        let all: Vec<Context> = live.chain(left).collect();
+        for mut context in all {
+            self.followed = self.followed.saturating_sub(context.requests.drain().len() as u64);
+            self.ends.add(&context, self.now, How::Exit);
+        }
+    }
+
+    fn released(&mut self, released: Released) {
+        let Released { pid, time, contexts, charge, by_exec } = released;
+        let how = if by_exec { "exec" } else { "exit" };
+        let plural = if contexts == 1 { "context" } else { "contexts" };
+        let text = format!(
+            "{contexts} {plural} ({charge} of fs.aio-nr) alive at {how}: the kernel released them"
+        );
+        let mut finding = Finding::new(Name::ReleasedAtExit, time, pid, text);
+        finding.numbers = vec![("contexts", contexts as i64), ("charge", charge as i64)];
+        self.find(finding, time, 0);
+    }
+
+    /// The trace is over: no events follow.
+    pub fn finish(&mut self, time: u64) {
+        self.now = self.now.max(time);
+        self.settle(true);
+        for waiting in std::mem::take(&mut self.waiting) {
+            if waiting.needs == super::Needs::Limit {
+                self.find(waiting.finding, waiting.key.2, waiting.key.3);
+            }
+        }
+        for (_, finding) in std::mem::take(&mut self.ends.discarded) {
+            self.find(finding, 0, 0);
+        }
+        let idle = self.settings.thresholds.idle;
+        let now = self.now;
+        let left: Vec<_> = self
+            .spaces
+            .values_mut()
+            .flat_map(|it| it.dropped(|short| short.time + idle <= now))
+            .collect();
+        // It may still do it.
+        left.into_iter().for_each(|it| self.dropped(it, true));
+        if let Some(pid) = self.target.filter(|_| self.calls == 0) {
+            let text = if self.contexts.is_empty() {
+                "the target made no io_* call: POSIX AIO and io_uring are not kernel AIO"
+            } else {
+                "the target has AIO contexts, and made no io_* call during the trace"
+            };
+            let finding = Finding::new(Name::NotKernelAio, now, pid, text.to_owned());
+            self.find(finding, 0, 0);
+        }
+    }
+}

@@ -1,0 +1,226 @@
+//! One conclusion about the program, with its evidence.
+
+use crate::event::{Handle, Holder};
+
+macro_rules! names {
+    ($($(#[$doc:meta])* $name:ident $text:literal $severity:ident,)*) => {
+        /// What was found. The names are stable; docs/findings.md has a page for each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Name {
+            $($(#[$doc])* $name,)*
+        }
+
+        impl Name {
+            /// All there are, in the order of docs/findings.md.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// As it is written.
+            pub fn text(self) -> &'static str {
+                match self {
+                    $(Self::$name => $text,)*
+                }
+            }
+
+            /// How bad it is, unless the evidence says otherwise.
+            pub fn severity(self) -> Severity {
+                match self {
+                    $(Self::$name => Severity::$severity,)*
+                }
+            }
+        }
+    };
+}
+
+names! {
+    /// A live process lost a context.
+    ContextLeak "context-leak" Error,
+    /// Contexts grow in number while old ones stay idle.
+    ContextGrowth "context-growth" Warning,
+    /// Contexts alive at exit or exec.
+    ReleasedAtExit "released-at-exit" Info,
+    /// A file request in flight for long.
+    RequestStuck "request-stuck" Warning,
+    /// Completed, and not reaped for long.
+    UnreapedCompletions "unreaped-completions" Warning,
+    /// A context ended with requests in flight.
+    DiscardedRequests "discarded-requests" Info,
+    /// An iocb was submitted again before it completed.
+    IocbReusedInFlight "iocb-reused-in-flight" Warning,
+    /// The rest of a short submit was never submitted again.
+    ShortSubmitDropped "short-submit-dropped" Error,
+    /// io_submit says EAGAIN.
+    SubmitEagain "submit-eagain" Warning,
+    /// A request failed.
+    FailedCompletion "failed-completion" Warning,
+    /// A request did less than it was asked for.
+    ShortIo "short-io" Info,
+    /// io_submit took long.
+    BlockingSubmit "blocking-submit" Warning,
+    /// Requests complete inside of io_submit.
+    InlineCompletion "inline-completion" Info,
+    /// A call on a handle that was destroyed.
+    UseAfterDestroy "use-after-destroy" Warning,
+    /// io_setup says EAGAIN.
+    SetupDenied "setup-denied" Error,
+    /// A seccomp filter answers.
+    SandboxDenied "sandbox-denied" Error,
+    /// io_cancel of what cannot be cancelled.
+    CancelRefused "cancel-refused" Info,
+    /// No AIO call was made.
+    NotKernelAio "not-kernel-aio" Info,
+}
+
+/// How bad.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Severity {
+    /// Good to know.
+    Info,
+    /// Probably not intended.
+    Warning,
+    /// Wrong.
+    Error,
+}
+
+impl Severity {
+    /// As it is written.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Warning => "warning",
+            Self::Error => "error",
+        }
+    }
+}
+
+/// A context: the number is ours and is never used again, the handle may be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContextRef {
+    /// Counted from 1 in the order in which contexts became known.
+    pub id: u64,
+    /// What the program knows it by.
+    pub handle: Handle,
+}
+
+/// One conclusion.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Finding {
+    /// What.
+    pub name: Name,
+    /// How bad.
+    pub severity: Severity,
+    /// Events were lost, or memory could not be read, that might show it to be otherwise.
+    pub unsure: bool,
+    /// When it was found first, nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    /// Process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub process: Vec<u8>,
+    /// Thread, if one is to blame.
+    pub tid: Option<u32>,
+    /// Context, if it is about one.
+    pub context: Option<ContextRef>,
+    /// In words, with the numbers.
+    pub message: String,
+    /// The same numbers, by name.
+    pub numbers: Vec<(&'static str, i64)>,
+    /// The request it is about.
+    pub request: Option<Subject>,
+    /// Who holds fs.aio-nr.
+    pub holders: Vec<Holder>,
+    /// How often so far.
+    pub count: u64,
+}
+
+/// The request that a finding is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The iocb's address, if known.
+    pub iocb: u64,
+    /// `IOCB_CMD_*`.
+    pub opcode: u16,
+    /// Descriptor.
+    pub fd: u32,
+    /// As the program gave it.
+    pub offset: i64,
+    /// As the program gave it: bytes, or a number of iovecs.
+    pub nbytes: u64,
+}
+
+impl Finding {
+    /// With nothing but what it is and whom it is about.
+    pub fn new(name: Name, time: u64, pid: u32, message: String) -> Self {
+        Self {
+            name,
+            severity: name.severity(),
+            unsure: false,
+            time,
+            pid,
+            process: Vec::new(),
+            tid: None,
+            context: None,
+            message,
+            numbers: Vec::new(),
+            request: None,
+            holders: Vec::new(),
+            count: 1,
+        }
+    }
+}
+
+/// Findings so far: each is told once, and then counted.
+#[derive(Debug, Default)]
+pub struct Findings {
+    known: std::collections::HashMap<Key, usize, foldhash::fast::RandomState>,
+    list: Vec<Finding>,
+    new: std::collections::VecDeque<Finding>,
+    /// Not kept one by one.
+    more: u64,
+}
+
+/// What makes two findings the same.
+pub type Key = (Name, u32, u64, u64);
+
+/// Findings kept one by one, at most.
+const MOST: usize = 1024;
+
+impl Findings {
+    /// Tells it, or counts it if it is known; `detail` and `more` set those apart that have the same name
+    /// and process.
+    pub fn add(&mut self, finding: Finding, detail: u64, more: u64) {
+        let key = (finding.name, finding.pid, detail, more);
+        if let Some(index) = self.known.get(&key) {
+            self.list[*index].count += finding.count;
+            return;
+        }
+        if self.list.len() >= MOST {
+            self.more += 1;
+            return;
+        }
+        self.known.insert(key, self.list.len());
+        self.list.push(finding.clone());
+        self.new.push_back(finding);
+    }
+
+    /// Whether one like this is known.
+    pub fn has(&self, key: &Key) -> bool {
+        self.known.contains_key(key)
+    }
+
+    /// One that was not told yet.
+    pub fn next(&mut self) -> Option<Finding> {
+        self.new.pop_front()
+    }
+
+    /// All, the worst first, then the one seen most.
+    pub fn ranked(&self) -> Vec<Finding> {
+        let mut list = self.list.clone();
+        list.sort_by_key(|it| (std::cmp::Reverse((it.severity, !it.unsure, it.count)), it.time));
+        list
+    }
+
+    /// How many were not kept one by one.
+    pub fn more(&self) -> u64 {
+        self.more
+    }
+}

@@ -1,0 +1,441 @@
+//! From events to conclusions. Pure: no clock, no I/O; the time is that of the events. What has to be
+//! looked up in the running system is asked for ([`Model::next_question`]), and the answer comes as an
+//! event like all others.
+//!
+//! ```text
+//!  events  -> calls, completions, endings -> contexts, requests -> findings, report
+//!  timeout -> watch                       -> questions          -> events
+//! ```
+//!
+//! State is bounded: [`MOST_CONTEXTS`] contexts, [`MOST_REQUESTS`] requests in flight. What is beyond is
+//! not followed, is counted, and makes conclusions *unsure*.
+
+mod calls;
+mod completions;
+mod context;
+mod endings;
+pub mod finding;
+pub mod latency;
+mod process;
+pub mod report;
+mod requests;
+mod watch;
+
+use std::collections::{HashMap, VecDeque};
+
+pub use context::{Context, Done};
+pub use finding::{ContextRef, Finding, Name, Severity, Subject};
+use finding::{Findings, Key};
+use latency::Latency;
+use process::Space;
+use report::Ends;
+pub use report::Report;
+
+use crate::event::{
+    Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound,
+};
+
+/// Contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
+pub const MOST_CONTEXTS: usize = 65_536;
+/// Requests in flight followed one by one; each takes some 150 bytes.
+pub const MOST_REQUESTS: u64 = 262_144;
+/// Kinds of requests (process, descriptor, operation) whose latency is kept apart.
+const MOST_KINDS: usize = 1024;
+/// Processes whose names are remembered.
+const MOST_NAMES: usize = 16_384;
+/// Questions that wait for an answer.
+const MOST_QUESTIONS: usize = 256;
+
+const SECOND: u64 = 1_000_000_000;
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// From when on something is worth a finding. Times in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Thresholds {
+    /// A file request is in flight for this long.
+    pub stuck: u64,
+    /// A completion is not reaped for this long.
+    pub unreaped: u64,
+    /// io_submit takes this long.
+    pub slow_submit: u64,
+    /// A context is not used for this long.
+    pub idle: u64,
+    /// So many contexts are idle while new ones are made.
+    pub growth: u64,
+}
+
+impl Default for Thresholds {
+    fn default() -> Self {
+        Self {
+            stuck: 30 * SECOND,
+            unreaped: 10 * SECOND,
+            slow_submit: SECOND / 20,
+            idle: 10 * SECOND,
+            growth: 16,
+        }
+    }
+}
+
+/// What the model knows of the source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// From when on something is worth a finding.
+    pub thresholds: Thresholds,
+    /// Completions are told when they happen. Else they are seen at the next call, and what happened
+    /// between the last call and the end of a process is not known.
+    pub exact_completions: bool,
+}
+
+/// What has to be looked up in the running system.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Question {
+    /// What is in a ring, and where it is: answered by completions and [`Looked::Ring`].
+    Ring {
+        /// The process.
+        pid: u32,
+        /// The context.
+        ctx: Handle,
+    },
+    /// What a descriptor is: [`Looked::File`].
+    File {
+        /// The process.
+        pid: u32,
+        /// The descriptor.
+        fd: u32,
+    },
+    /// Who holds fs.aio-nr: [`Looked::Limit`].
+    Limit,
+}
+
+/// Everything known.
+pub struct Model {
+    settings: Settings,
+    /// Time of the newest event.
+    now: u64,
+    next_context: u64,
+    contexts: Map<(u64, u64), Context>,
+    /// Contexts whose handle was given to another one while io_destroy still waits.
+    leaving: Vec<((u64, u64), Context)>,
+    spaces: Map<u64, Space>,
+    space_of: Map<u32, u64>,
+    names: Map<u32, Vec<u8>>,
+    kinds: Map<(u32, u32, u16), Kind>,
+    findings: Findings,
+    /// Findings that wait for an answer.
+    waiting: Vec<Waiting>,
+    questions: VecDeque<Question>,
+    next_tick: u64,
+    ends: Ends,
+    calls: u64,
+    /// A process whose program we saw from its beginning, or attached to.
+    target: Option<u32>,
+    /// Requests in flight that are followed one by one.
+    followed: u64,
+    /// Contexts and requests that were too many to follow.
+    evicted: u64,
+}
+
+/// What is known of the requests of one kind.
+#[derive(Debug, Default)]
+struct Kind {
+    latency: Latency,
+    done: Done,
+}
+
+/// A finding that depends on what is looked up.
+struct Waiting {
+    finding: Finding,
+    key: Key,
+    needs: Needs,
+    since: u64,
+}
+
+/// On what it depends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Needs {
+    /// The descriptor is storage; with this, that there is more of it than up to here.
+    Storage { fd: u32, beyond: Option<u64> },
+    /// Who holds fs.aio-nr.
+    Limit,
+}
+
+impl Model {
+    /// Knows nothing yet.
+    pub fn new(settings: Settings) -> Self {
+        Self {
+            settings,
+            now: 0,
+            next_context: 1,
+            contexts: Map::default(),
+            leaving: Vec::new(),
+            spaces: Map::default(),
+            space_of: Map::default(),
+            names: Map::default(),
+            kinds: Map::default(),
+            findings: Findings::default(),
+            waiting: Vec::new(),
+            questions: VecDeque::new(),
+            next_tick: 0,
+            ends: Ends::default(),
+            calls: 0,
+            target: None,
+            followed: 0,
+            evicted: 0,
+        }
+    }
+
+    /// Something happened.
+    pub fn handle_event(&mut self, event: &Event) {
+        self.now = self.now.max(event.time);
+        match &event.body {
+            Body::Call(call) => self.call(event, call),
+            Body::Completion(completion) => self.completion(event, completion),
+            Body::Refused(refused) => self.refused(event, refused),
+            Body::ContextGone(gone) => self.context_gone(event, gone),
+            Body::ContextMoved(moved) => self.moved(event.pid, *moved),
+            Body::ContextAdopted(adopted) => self.adopted(event, *adopted),
+            Body::Looked(looked) => self.looked(event, looked),
+            Body::Process(process) => self.process(event, process),
+            Body::Lost { .. } => self.lost(event.pid),
+            Body::Unfinished(_) => (),
+        }
+    }
+
+    /// A finding that was not told yet.
+    pub fn next_finding(&mut self) -> Option<Finding> {
+        self.findings.next()
+    }
+
+    /// Something to be looked up.
+    pub fn next_question(&mut self) -> Option<Question> {
+        self.questions.pop_front()
+    }
+
+    /// Whether a process has a context with this handle, as far as known.
+    pub fn knows(&self, pid: u32, handle: Handle) -> bool {
+        self.contexts.contains_key(&(self.space(pid), handle.0))
+    }
+
+    /// When [`Self::handle_timeout`] wants to be called.
+    pub fn poll_timeout(&self) -> Option<u64> {
+        (!self.contexts.is_empty() || !self.waiting.is_empty() || self.has_released())
+            .then_some(self.next_tick.max(self.now))
+    }
+
+    fn has_released(&self) -> bool {
+        self.spaces.values().any(|it| it.released.is_some())
+    }
+
+    /// The address space of a process. Until it is known, one that stands for the process.
+    fn space(&self, pid: u32) -> u64 {
+        self.space_of.get(&pid).copied().unwrap_or(u64::from(pid))
+    }
+
+    fn ask(&mut self, question: Question) -> bool {
+        if self.questions.contains(&question) {
+            return true;
+        }
+        let has_room = self.questions.len() < MOST_QUESTIONS;
+        if has_room {
+            self.questions.push_back(question);
+        }
+        has_room
+    }
+
+    /// Tells a finding, or counts it. One that is not certain is no error.
+    fn find(&mut self, mut finding: Finding, detail: u64, more: u64) {
+        if finding.unsure {
+            finding.severity = finding.severity.min(Severity::Warning);
+        }
+        if let Some(name) = self.names.get(&finding.pid) {
+            finding.process.clone_from(name);
+        }
+        self.findings.add(finding, detail, more);
+    }
+
+    /// Tells it once it is known what is needed.
+    fn find_if(&mut self, needs: Needs, finding: Finding, detail: u64, more: u64) {
+        let key = (finding.name, finding.pid, detail, more);
+        if self.findings.has(&key) {
+            return self.find(finding, detail, more);
+        }
+        if let Some(known) = self.waiting.iter_mut().find(|it| it.key == key) {
+            known.finding.count += 1;
+            return;
+        }
+        let question = match needs {
+            Needs::Storage { fd, .. } => Question::File { pid: finding.pid, fd },
+            Needs::Limit => Question::Limit,
+        };
+        if self.waiting.len() < MOST_QUESTIONS && self.ask(question) {
+            self.waiting.push(Waiting { finding, key, needs, since: self.now });
+        }
+    }
+
+    fn context_mut(&mut self, pid: u32, handle: Handle) -> Option<&mut Context> {
+        self.contexts.get_mut(&(self.space(pid), handle.0))
+    }
+
+    /// One more context; `None` if there are too many.
+    fn add_context(&mut self, pid: u32, handle: Handle, time: u64) -> Option<&mut Context> {
+        if self.contexts.len() >= MOST_CONTEXTS {
+            self.evicted += 1;
+            return None;
+        }
+        let space = self.space(pid);
+        let name = ContextRef { id: self.next_context, handle };
+        self.next_context += 1;
+        let key = (space, handle.0);
+        if let Some(old) = self.contexts.insert(key, Context::new(name, pid, time)) {
+            // io_destroy has unmapped its ring and still waits; or the ring was unmapped otherwise.
+            self.leaving.push((key, old));
+        }
+        let known = self.spaces.entry(space).or_default();
+        known.given_again(handle.0);
+        let sure = !known.lost;
+        let context = self.contexts.get_mut(&key)?;
+        context.sure = sure;
+        Some(context)
+    }
+
+    fn adopted(&mut self, event: &Event, adopted: Adopted) {
+        let Some(context) = self.add_context(event.pid, adopted.ctx, event.time) else { return };
+        context.adopted = true;
+        context.charge = adopted.charge;
+        context.ring = adopted.ring;
+        context.requests = requests::Requests::adopted(adopted.ring, event.time);
+    }
+
+    fn moved(&mut self, pid: u32, Moved { from, to }: Moved) {
+        let space = self.space(pid);
+        if let Some(mut context) = self.contexts.remove(&(space, from.0)) {
+            context.name.handle = to;
+            context.look.unmapped = None;
+            self.contexts.insert((space, to.0), context);
+        }
+        if let Some(space) = self.spaces.get_mut(&space) {
+            space.given_again(to.0);
+        }
+    }
+
+    /// Something of this process was lost; 0: of any.
+    fn lost(&mut self, pid: u32) {
+        let meant = (pid != 0).then(|| self.space(pid));
+        let is_meant = |space: u64| meant.is_none_or(|it| it == space);
+        for (_, space) in self.spaces.iter_mut().filter(|(space, _)| is_meant(**space)) {
+            space.lost = true;
+        }
+        for (_, context) in self.contexts.iter_mut().filter(|((space, _), _)| is_meant(*space)) {
+            context.sure = false;
+        }
+    }
+
+    fn process(&mut self, event: &Event, process: &Process) {
+        self.name(event.pid, &process.name);
+        match process.change {
+            Change::Attached => {
+                self.target.get_or_insert(event.pid);
+                self.uses(event.pid, process.space);
+            }
+            Change::Seen => self.uses(event.pid, process.space),
+            Change::Fork { child, followed } if followed => {
+                self.name(child, &process.name);
+                self.uses(child, process.space);
+            }
+            Change::Fork { .. } => (),
+            Change::Exec { .. } => {
+                self.target.get_or_insert(event.pid);
+                self.leave(event, None);
+                self.uses(event.pid, process.space);
+            }
+            Change::Exit { status } => self.leave(event, Some(status)),
+        }
+    }
+
+    fn name(&mut self, pid: u32, name: &[u8]) {
+        if self.names.len() < MOST_NAMES || self.names.contains_key(&pid) {
+            self.names.insert(pid, name.to_vec());
+        }
+    }
+
+    fn uses(&mut self, pid: u32, space: Option<u64>) {
+        let Some(space) = space else { return };
+        let before = self.space_of.insert(pid, space);
+        if before == Some(space) {
+            return;
+        }
+        let known = self.spaces.entry(space).or_default();
+        known.users.push(pid);
+        // What was adopted before the address space was known.
+        let provisional = u64::from(pid);
+        if before.is_none() && self.spaces.remove(&provisional).is_some() {
+            let old: Vec<_> =
+                self.contexts.extract_if(|(space, _), _| *space == provisional).collect();
+            self.contexts.extend(old.into_iter().map(|((_, handle), it)| ((space, handle), it)));
+        }
+    }
+
+    fn looked(&mut self, event: &Event, looked: &Looked) {
+        match looked {
+            Looked::Ring { ctx, found, destroying } => {
+                self.looked_at_ring(event, *ctx, *found, *destroying);
+            }
+            Looked::File { fd, file } => {
+                let answers = |it: &Waiting| matches!(it.needs, Needs::Storage { fd: needed, .. } if needed == *fd);
+                for waiting in self.answered(event.pid, answers) {
+                    let Needs::Storage { beyond, .. } = waiting.needs else { continue };
+                    let is_so = file.is_some_and(|file| {
+                        file.kind == FileKind::Storage
+                            && beyond.is_none_or(|up_to| file.size.is_some_and(|it| it > up_to))
+                    });
+                    if is_so {
+                        self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                    }
+                }
+            }
+            Looked::Limit(limit) => {
+                for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
+                    calls::with_limit(&mut waiting.finding, limit);
+                    self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                }
+            }
+            Looked::Unreferenced(handles) => self.unreferenced(event, handles),
+        }
+    }
+
+    /// Takes out what waited for that answer; pid 0 is any.
+    fn answered(&mut self, pid: u32, answers: impl Fn(&Waiting) -> bool) -> Vec<Waiting> {
+        let of = |it: &Waiting| pid == 0 || it.finding.pid == pid;
+        self.waiting.extract_if(.., |it| of(it) && answers(it)).collect()
+    }
+
+    fn looked_at_ring(&mut self, event: &Event, ctx: Handle, found: RingFound, destroying: bool) {
+        let time = event.time;
+        let key = (self.space(event.pid), ctx.0);
+        // The handle is another context's by now, and nobody destroys this one: so its ring was unmapped.
+        let heir = self.contexts.get(&key).map(|it| it.since);
+        let is_left = self.leaving.iter().any(|(of, _)| *of == key);
+        if is_left && !destroying && heir.is_some_and(|since| time >= since + SECOND / 2) {
+            self.leaked(event, ctx);
+        }
+        let Some(context) = self.contexts.get_mut(&key) else { return };
+        match found {
+            RingFound::There(ring) => {
+                context.look.unmapped = None;
+                context.look.confirmed = time;
+                context.looked(ring, time);
+            }
+            RingFound::Unmapped if !destroying => match context.look.unmapped {
+                // io_destroy may have been on its way when the first look was taken.
+                Some(first) if time >= first + SECOND / 2 => self.leaked(event, ctx),
+                Some(_) => (),
+                None => {
+                    context.look.unmapped = Some(time);
+                    context.look.due = time + SECOND / 2;
+                }
+            },
+            RingFound::Unmapped | RingFound::Unknown => context.look.unmapped = None,
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! What is told at the end, or whenever it is asked for.
+
+use super::{
+    Context, ContextRef, Done, Finding, Map, Model,
+    latency::{Latency, Percentiles},
+};
+use crate::event::How;
+
+/// Contexts told one by one; the rest is told as one.
+const MOST_ROWS: usize = 256;
+
+/// Contexts that are gone.
+#[derive(Default)]
+pub(super) struct Ends {
+    rows: Vec<Row>,
+    others: Option<Row>,
+    /// Findings that wait for io_destroy to return.
+    pub discarded: Vec<((u64, u64), Finding)>,
+    /// Their ring is gone, their charge is not.
+    pub leaked: Vec<((u64, u64), Context)>,
+}
+
+/// All that is known.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Contexts, those with most requests first.
+    pub contexts: Vec<Row>,
+    /// All those that are too many to be told one by one.
+    pub others: Option<Row>,
+    /// Requests by process, descriptor and operation.
+    pub kinds: Vec<KindRow>,
+    /// The worst first.
+    pub findings: Vec<Finding>,
+    /// Findings not kept one by one.
+    pub more_findings: u64,
+    /// Contexts and requests that were too many to follow.
+    pub evicted: u64,
+}
+
+/// One context.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Which.
+    pub context: ContextRef,
+    /// Contexts in this row: 1, unless it stands for many.
+    pub contexts: u64,
+    /// Process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub process: Vec<u8>,
+    /// It existed before we attached.
+    pub adopted: bool,
+    /// From when it became known until it ended, or until now; nanoseconds.
+    pub lifetime: u64,
+    /// How it ended; `None`: it is alive.
+    pub end: Option<End>,
+    /// What io_setup was asked for, where that is known.
+    pub asked: Option<u64>,
+    /// Most requests in flight at a time.
+    pub peak: u64,
+    /// In flight now, or at its end.
+    pub in_flight: u64,
+    /// Completed and not reaped now, or at its end.
+    pub unreaped: u64,
+    /// What was done.
+    pub done: Done,
+    /// From io_submit to completion.
+    pub complete: Option<Percentiles>,
+    /// From completion to reaping.
+    pub reap: Option<Percentiles>,
+    /// Nothing of it was lost.
+    pub sure: bool,
+    latency: Option<Box<Latency>>,
+}
+
+/// How a context ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// io_destroy
+    Destroyed,
+    /// With its process.
+    Exit,
+    /// Its process ran another program.
+    Exec,
+    /// Its ring was unmapped: nobody can use it, nobody can end it.
+    Leaked,
+}
+
+impl End {
+    /// In a word.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Destroyed => "destroyed",
+            Self::Exit => "exit",
+            Self::Exec => "exec",
+            Self::Leaked => "leaked",
+        }
+    }
+}
+
+/// Requests of one kind.
+#[derive(Clone, Debug)]
+pub struct KindRow {
+    /// Process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub process: Vec<u8>,
+    /// Descriptor.
+    pub fd: u32,
+    /// `IOCB_CMD_*`.
+    pub opcode: u16,
+    /// What was done.
+    pub done: Done,
+    /// Inside of io_submit.
+    pub submit: Option<Percentiles>,
+    /// From io_submit to completion.
+    pub complete: Option<Percentiles>,
+}
+
+impl Row {
+    fn of(context: &Context, until: u64, end: Option<End>) -> Self {
+        Self {
+            context: context.name,
+            contexts: 1,
+            pid: context.pid,
+            process: Vec::new(),
+            adopted: context.adopted,
+            lifetime: until.saturating_sub(context.since),
+            end,
+            asked: context.charge.map(u64::from),
+            peak: context.peak,
+            in_flight: context.requests.in_flight(),
+            unreaped: context.requests.unreaped(),
+            done: context.done,
+            complete: None,
+            reap: None,
+            sure: context.sure,
+            latency: context.latency.clone(),
+        }
+    }
+
+    /// Both in one.
+    pub fn add(&mut self, other: &Self) {
+        self.contexts += other.contexts;
+        self.asked = self.asked.zip(other.asked).map(|(a, b)| a + b);
+        self.peak = self.peak.max(other.peak);
+        self.in_flight += other.in_flight;
+        self.unreaped += other.unreaped;
+        self.lifetime = self.lifetime.max(other.lifetime);
+        self.done.add(other.done);
+        self.sure &= other.sure;
+        if let Some(latency) = &other.latency {
+            self.latency.get_or_insert_default().add(latency);
+        }
+    }
+
+    fn finished(mut self, names: &Map<u32, Vec<u8>>) -> Self {
+        let latency = self.latency.take();
+        self.complete = latency.as_ref().and_then(|it| it.complete.percentiles());
+        self.reap = latency.as_ref().and_then(|it| it.reap.percentiles());
+        self.process = names.get(&self.pid).cloned().unwrap_or_default();
+        self
+    }
+}
+
+impl Ends {
+    pub(super) fn add(&mut self, context: &Context, time: u64, how: How) {
+        let end = match how {
+            How::Destroy => End::Destroyed,
+            How::Exit => End::Exit,
+            How::Exec => End::Exec,
+        };
+        let row = Row::of(context, time, Some(end));
+        if self.rows.len() < MOST_ROWS {
+            return self.rows.push(row);
+        }
+        match &mut self.others {
+            Some(others) => others.add(&row),
+            None => self.others = Some(row),
+        }
+    }
+}
+
+impl Model {
+    /// What is known now.
+    pub fn report(&self) -> Report {
+        let mut rows: Vec<Row> = self.ends.rows.clone();
+        let live = self.contexts.values().chain(self.leaving.iter().map(|it| &it.1));
+        rows.extend(live.map(|it| Row::of(it, self.now, None)));
+        let leaked = self.ends.leaked.iter();
+        rows.extend(leaked.map(|it| Row::of(&it.1, self.now, Some(End::Leaked))));
+        rows.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.context.id));
+        let mut others = self.ends.others.clone();
+        for row in rows.drain(MOST_ROWS.min(rows.len())..) {
+            match &mut others {
+                Some(others) => others.add(&row),
+                None => others = Some(row),
+            }
+        }
+        let mut kinds: Vec<KindRow> = self
+            .kinds
+            .iter()
+            .map(|((pid, fd, opcode), kind)| KindRow {
+                pid: *pid,
+                process: self.names.get(pid).cloned().unwrap_or_default(),
+                fd: *fd,
+                opcode: *opcode,
+                done: kind.done,
+                submit: kind.latency.submit.percentiles(),
+                complete: kind.latency.complete.percentiles(),
+            })
+            .collect();
+        kinds.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.pid, it.fd, it.opcode));
+        Report {
+            contexts: rows.into_iter().map(|it| it.finished(&self.names)).collect(),
+            others: others.map(|it| it.finished(&self.names)),
+            kinds,
+            findings: self.findings.ranked(),
+            more_findings: self.findings.more(),
+            evicted: self.evicted,
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! The requests of one context: which are in flight, which completion belongs to which, and what was
+//! reaped.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::event::{IoEvent, Iocb, Ring};
+
+/// Completions that wait for their io_submit to return, at most. (A call has at most so many that we
+/// know of, and few threads submit to one context at a time.)
+const MOST_EARLY: usize = 65_536;
+
+/// One iocb from its io_submit on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The iocb's address: the program's pointer, used again and again.
+    pub iocb: u64,
+    /// `IOCB_CMD_*`; `None` if the iocb could not be read.
+    pub opcode: Option<u16>,
+    /// `RWF_*`
+    pub rw_flags: u32,
+    /// Descriptor.
+    pub fd: u32,
+    /// As the program gave it.
+    pub offset: i64,
+    /// As the program gave it.
+    pub nbytes: u64,
+    /// When io_submit was entered; 0 if that was not seen.
+    pub entered: u64,
+    /// When it returned.
+    pub returned: u64,
+    /// Which io_submit of the context, so that two iocbs of one call are told from two calls.
+    pub call: u64,
+}
+
+impl Request {
+    /// From an iocb of an io_submit.
+    pub fn new(iocb: &Iocb, entered: u64, returned: u64, call: u64) -> Option<Self> {
+        let value = iocb.value;
+        Some(Self {
+            iocb: iocb.address?.0,
+            opcode: value.map(|it| it.opcode),
+            rw_flags: value.map_or(0, |it| it.rw_flags),
+            fd: value.map_or(0, |it| it.fildes),
+            offset: value.map_or(0, |it| it.offset),
+            nbytes: value.map_or(0, |it| it.nbytes),
+            entered,
+            returned,
+            call,
+        })
+    }
+
+    /// Whether it changes a file.
+    pub fn is_write(&self) -> bool {
+        matches!(self.opcode, Some(1 | 8))
+    }
+
+    /// Whether it pends until something happens, by design.
+    pub fn is_poll(&self) -> bool {
+        matches!(self.opcode, Some(5))
+    }
+}
+
+/// A completion, as it was seen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Completed {
+    /// What the ring says.
+    pub event: IoEvent,
+    /// It happened after this; 0 if that is not known. The same as `time` if it is exact.
+    pub after: u64,
+    /// It happened at this time, or before.
+    pub time: u64,
+}
+
+/// A request and how it completed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Match {
+    /// The request.
+    pub request: Request,
+    /// Its completion.
+    pub completed: Completed,
+    /// The same iocb was in flight once more: when io_submit was entered with it.
+    pub again: Option<u64>,
+}
+
+/// Completed and not known to be reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Unreaped {
+    /// Its place in the order of completions.
+    pub place: i64,
+    /// When it was seen to complete.
+    pub time: u64,
+}
+
+/// All requests of a context.
+#[derive(Debug, Default)]
+pub struct Requests {
+    /// By iocb address; those of the same address in the order of submission.
+    in_flight: HashMap<u64, VecDeque<Request>, foldhash::fast::RandomState>,
+    count: u64,
+    /// Accepted, but it is not known which iocbs they were.
+    unnamed: u64,
+    /// Completed before their io_submit returned; or before we were attached.
+    early: VecDeque<Completed>,
+    /// Completions so far; 0 is where the tail was when the context became known.
+    completed: i64,
+    /// How many of these were reaped.
+    reaped: i64,
+    /// The ring says so many more have completed than we saw.
+    unseen: i64,
+    /// Where the tail was when the context became known.
+    base: u32,
+    unreaped: VecDeque<Unreaped>,
+}
+
+impl Requests {
+    /// Of a context that is older than the trace: what is in its ring was not seen to complete.
+    pub fn adopted(ring: Option<Ring>, time: u64) -> Self {
+        let mut requests = Self::default();
+        if let Some(ring) = ring {
+            requests.base = ring.tail;
+            requests.reaped = -i64::from(ring.unreaped());
+            let places = requests.reaped..0;
+            requests.unreaped.extend(places.map(|place| Unreaped { place, time }));
+        }
+        requests
+    }
+
+    /// In flight.
+    pub fn in_flight(&self) -> u64 {
+        self.count + self.unnamed
+    }
+
+    /// Completed and not known to be reaped.
+    pub fn unreaped(&self) -> u64 {
+        (self.completed - self.reaped).max(0) as u64
+    }
+
+    /// Completed in all.
+    pub fn completed(&self) -> u64 {
+        self.completed.max(0) as u64
+    }
+
+    /// All requests in flight that are known one by one.
+    pub fn iter(&self) -> impl Iterator<Item = &Request> {
+        self.in_flight.values().flatten()
+    }
+
+    /// The completion that waits longest to be reaped.
+    pub fn oldest_unreaped(&self) -> Option<&Unreaped> {
+        self.unreaped.front()
+    }
+
+    /// Whether everything fits together: all completions seen, none left over.
+    pub fn adds_up(&self) -> bool {
+        self.unseen == 0 && self.early.is_empty()
+    }
+
+    /// io_submit accepted it. If it has completed already, how.
+    pub fn accepted(&mut self, request: Request) -> Option<Match> {
+        let is_its = |it: &Completed| it.event.obj == request.iocb && it.time > request.entered;
+        if let Some(place) = self.early.iter().position(is_its) {
+            let completed = self.early.remove(place)?;
+            return Some(Match { request, completed, again: None });
+        }
+        self.count += 1;
+        self.in_flight.entry(request.iocb).or_default().push_back(request);
+        None
+    }
+
+    /// io_submit accepted so many that are not known one by one.
+    pub fn accepted_unnamed(&mut self, count: u64, entered: u64) {
+        let mut left = count;
+        self.early.retain(|it| {
+            let is_one = left > 0 && it.time > entered;
+            left -= u64::from(is_one);
+            !is_one
+        });
+        self.unnamed += left;
+    }
+
+    /// A request completed; `None` if it is not known which one.
+    pub fn complete(&mut self, completed: Completed) -> Option<Match> {
+        self.unreaped.push_back(Unreaped { place: self.completed, time: completed.time });
+        self.completed += 1;
+        self.unseen = (self.unseen - 1).max(0);
+        if let Some(found) = self.take(&completed) {
+            return Some(found);
+        }
+        if self.unnamed > 0 {
+            self.unnamed -= 1;
+            return None;
+        }
+        if self.early.len() >= MOST_EARLY {
+            self.early.pop_front();
+        }
+        self.early.push_back(completed);
+        None
+    }
+
+    /// A request completed, and its entry could not be read.
+    pub fn complete_unread(&mut self, time: u64) {
+        self.unreaped.push_back(Unreaped { place: self.completed, time });
+        self.completed += 1;
+        self.unnamed = self.unnamed.saturating_sub(1);
+    }
+
+    fn take(&mut self, completed: &Completed) -> Option<Match> {
+        let queue = self.in_flight.get_mut(&completed.event.obj)?;
+        if queue.front()?.entered >= completed.time {
+            return None;
+        }
+        let request = queue.pop_front()?;
+        self.count -= 1;
+        let again = queue.front().filter(|it| it.call != request.call).map(|it| it.entered);
+        if queue.is_empty() {
+            self.in_flight.remove(&completed.event.obj);
+        }
+        Some(Match { request, completed: *completed, again })
+    }
+
+    /// io_getevents gave so many, and the ring was not seen.
+    pub fn reap(&mut self, count: u64, time: u64, each: impl FnMut(&Unreaped, u64)) {
+        let count = i64::try_from(count).unwrap_or(0);
+        self.reap_up_to(self.reaped + count, time, each);
+    }
+
+    /// The ring was looked at: whoever moved its head has reaped.
+    pub fn look(&mut self, ring: Ring, time: u64, each: impl FnMut(&Unreaped, u64)) {
+        if ring.nr == 0 || ring.head >= ring.nr || ring.tail >= ring.nr {
+            return;
+        }
+        // The tail is a place in a ring; the nearest one to what we counted is meant. It is behind if a
+        // request completed since the look.
+        let nr = i64::from(ring.nr);
+        let counted = (i64::from(self.base) + self.completed).rem_euclid(nr);
+        let mut ahead = (i64::from(ring.tail) - counted).rem_euclid(nr);
+        if ahead > nr / 2 {
+            ahead -= nr;
+        }
+        self.unseen = ahead.max(0);
+        self.reap_up_to(self.completed + ahead - i64::from(ring.unreaped()), time, each);
+    }
+
+    fn reap_up_to(&mut self, place: i64, time: u64, mut each: impl FnMut(&Unreaped, u64)) {
+        self.reaped = self.reaped.max(place);
+        while let Some(first) = self.unreaped.pop_front_if(|it| it.place < self.reaped) {
+            each(&first, time);
+        }
+    }
+
+    /// Forgets what is in flight, and gives it.
+    pub fn drain(&mut self) -> Vec<Request> {
+        self.count = 0;
+        let mut all: Vec<Request> = self.in_flight.drain().flat_map(|(_, queue)| queue).collect();
+        all.sort_by_key(|it| (it.entered, it.call));
+        all
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(iocb: u64, entered: u64, call: u64) -> Request {
+        Request {
+            iocb,
+            opcode: Some(0),
+            rw_flags: 0,
+            fd: 3,
+            offset: 0,
+            nbytes: 8,
+            entered,
+            returned: entered + 10,
+            call,
+        }
+    }
+
+    fn completed(obj: u64, time: u64) -> Completed {
+        let event = IoEvent { data: 0, obj, res: 8, res2: 0 };
+        Completed { event, after: time, time }
+    }
+
+    fn ring(head: u32, tail: u32) -> Ring {
+        Ring { head, tail, nr: 10 }
+    }
+
+    #[test]
+    fn a_completion_before_the_return_proves_acceptance() {
+        let mut requests = Requests::default();
+        assert_eq!(requests.complete(completed(1, 5)), None);
+        let found = requests.accepted(request(1, 3, 1)).unwrap();
+        assert_eq!(found.completed.time, 5);
+        assert_eq!(requests.in_flight(), 0);
+        assert!(requests.adds_up());
+    }
+
+    #[test]
+    fn an_iocb_that_is_used_again_by_another_thread_is_another_request() {
+        // A submits at 1 and returns last; the iocb completes at 5 and is reaped; B submits it again at 7.
+        let mut requests = Requests::default();
+        assert_eq!(requests.complete(completed(1, 5)), None);
+        assert_eq!(requests.accepted(request(1, 7, 2)), None);
+        assert!(requests.accepted(request(1, 1, 1)).is_some());
+        assert_eq!(requests.in_flight(), 1);
+        assert_eq!(requests.complete(completed(1, 9)).unwrap().again, None);
+        assert!(requests.adds_up());
+    }
+
+    #[test]
+    fn the_same_iocb_twice_in_a_call_is_legal_and_in_two_calls_is_not() {
+        let mut requests = Requests::default();
+        for call in [1, 1, 2] {
+            assert_eq!(requests.accepted(request(1, call, call)), None);
+        }
+        assert_eq!(requests.complete(completed(1, 10)).unwrap().again, None);
+        assert_eq!(requests.complete(completed(1, 11)).unwrap().again, Some(2));
+        assert_eq!(requests.complete(completed(1, 12)).unwrap().again, None);
+    }
+
+    #[test]
+    fn whoever_moves_the_head_has_reaped() {
+        let mut requests = Requests::default();
+        for obj in 1..=4 {
+            requests.accepted(request(obj, 1, obj));
+            requests.complete(completed(obj, 5));
+        }
+        let mut reaped = Vec::new();
+        // One completed since the look.
+        requests.look(ring(2, 3), 7, |it, _| reaped.push(it.place));
+        assert_eq!((reaped, requests.unreaped()), (vec![0, 1], 2));
+        requests.look(ring(4, 4), 8, |_, _| ());
+        assert_eq!(requests.unreaped(), 0);
+        requests.look(ring(4, 6), 9, |_, _| ());
+        assert!(!requests.adds_up(), "two completed that were not seen");
+    }
+
+    #[test]
+    fn what_an_adopted_ring_holds_is_unreaped_and_nothing_more_is_guessed() {
+        let mut requests = Requests::adopted(Some(ring(8, 1)), 100);
+        assert_eq!((requests.unreaped(), requests.completed(), requests.in_flight()), (3, 0, 0));
+        requests.look(ring(0, 2), 101, |_, _| ());
+        assert_eq!(requests.unreaped(), 1, "one of the old ones is left");
+        assert_eq!(requests.complete(completed(1, 101)), None);
+        assert_eq!(requests.unreaped(), 2, "and the one that completed meanwhile");
+    }
+
+    #[test]
+    fn those_beyond_what_is_recorded_are_counted() {
+        let mut requests = Requests::default();
+        requests.complete(completed(1, 5));
+        requests.accepted_unnamed(3, 4);
+        assert_eq!(requests.in_flight(), 2);
+        requests.complete(completed(2, 6));
+        assert_eq!(requests.in_flight(), 1);
+    }
+}

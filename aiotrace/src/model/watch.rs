@@ -1,0 +1,220 @@
+//! What shows only in that nothing happens.
+
+use super::{
+    Map, Model, Name, Needs, Question, SECOND, Subject,
+    calls::in_words,
+    context::{Context, LONGEST_INTERVAL},
+};
+use crate::{
+    event::{Event, Handle},
+    model::Finding,
+};
+
+/// A call on it is this long ago: worth a look from outside.
+const QUIET: u64 = SECOND / 2;
+/// An answer takes no longer.
+const PATIENCE: u64 = 2 * SECOND;
+/// Contexts looked at in one tick, at most.
+const MOST_LOOKS: usize = 64;
+
+impl Model {
+    /// Time has passed.
+    pub fn handle_timeout(&mut self, now: u64) {
+        self.now = self.now.max(now);
+        if self.now < self.next_tick {
+            return;
+        }
+        let thresholds = self.settings.thresholds;
+        let shortest = thresholds.stuck.min(thresholds.unreaped).min(thresholds.idle);
+        self.next_tick = self.now + (shortest / 4).clamp(SECOND / 20, SECOND / 2);
+        self.settle(false);
+        self.give_up_waiting();
+        self.look_around();
+        self.growth();
+    }
+
+    /// What was not answered is not known: nothing is guessed.
+    fn give_up_waiting(&mut self) {
+        let now = self.now;
+        let over: Vec<_> = self.waiting.extract_if(.., |it| it.since + PATIENCE <= now).collect();
+        for waiting in over {
+            if waiting.needs == Needs::Limit {
+                self.find(waiting.finding, waiting.key.2, waiting.key.3);
+            }
+        }
+    }
+
+    fn look_around(&mut self) {
+        let (now, exact) = (self.now, self.settings.exact_completions);
+        let thresholds = self.settings.thresholds;
+        let (mut due, mut stuck, mut unreaped) = (Vec::new(), Vec::new(), Vec::new());
+        let live = self.contexts.iter_mut();
+        let leaving = self.leaving.iter_mut().map(|(key, context)| (&*key, context));
+        for ((space, _), context) in live.chain(leaving) {
+            let oldest = context.requests.iter().filter(|it| !it.is_poll() && it.opcode.is_some());
+            let oldest = oldest.min_by_key(|it| it.entered).filter(|it| it.entered != 0);
+            let since = |time: u64| now.saturating_sub(time);
+            let late = oldest.filter(|it| since(it.entered) >= thresholds.stuck);
+            let late = late.map(|it| (it.entered, Subject::of(it)));
+            let waits = context.requests.oldest_unreaped().map(|it| it.time);
+            let waits = waits.filter(|time| since(*time) >= thresholds.unreaped);
+            // Only a look at the ring itself tells what the program did without a call.
+            let looked = context.look.confirmed;
+            let mut wants_look = context.look.due <= now && since(context.used) >= QUIET;
+            if let Some((entered, subject)) = late {
+                if !context.is_certain() {
+                } else if exact || looked >= entered + thresholds.stuck {
+                    stuck.push((*space, context.name, context.pid, entered, subject));
+                } else {
+                    wants_look = true;
+                }
+            }
+            if let Some(time) = waits {
+                match context.ring {
+                    Some(ring) if looked >= time + thresholds.unreaped => {
+                        unreaped.push((context.name, context.pid, time, ring));
+                    }
+                    _ => wants_look = true,
+                }
+            }
+            if wants_look && due.len() < MOST_LOOKS {
+                due.push((context.pid, context.handle()));
+                context.look.due = now + context.look.interval;
+                context.look.interval = (context.look.interval * 2).min(LONGEST_INTERVAL);
+            }
+        }
+        for (pid, ctx) in due {
+            self.ask(Question::Ring { pid, ctx });
+        }
+        for (_, name, pid, entered, subject) in stuck {
+            let Some(subject) = subject else { continue };
+            let age = now - entered;
+            let text = format!("{} is in flight for {}", subject.in_words(), in_words(age));
+            let mut finding = Finding::new(Name::RequestStuck, now, pid, text);
+            finding.context = Some(name);
+            finding.request = Some(subject);
+            finding.numbers = vec![("age_ns", age as i64)];
+            let needs = Needs::Storage { fd: subject.fd, beyond: None };
+            self.find_once_if(needs, finding, name.id, subject.iocb ^ entered);
+        }
+        for (name, pid, time, ring) in unreaped {
+            let (count, age) = (ring.unreaped(), now - time);
+            if count == 0 {
+                continue;
+            }
+            let room = ring.nr.saturating_sub(1);
+            let text = format!(
+                "{count} completions wait to be reaped, the oldest for {}, in a ring of {room}: when it \
+                 is full, io_submit = EAGAIN",
+                in_words(age)
+            );
+            let mut finding = Finding::new(Name::UnreapedCompletions, now, pid, text);
+            finding.context = Some(name);
+            finding.numbers = vec![
+                ("unreaped", i64::from(count)),
+                ("age_ns", age as i64),
+                ("capacity", i64::from(room)),
+            ];
+            self.find_once(finding, name.id, time);
+        }
+    }
+
+    /// As [`Self::find`], for what stands as long as nothing changes: it is not counted again.
+    fn find_once(&mut self, finding: Finding, detail: u64, more: u64) {
+        if !self.findings.has(&(finding.name, finding.pid, detail, more)) {
+            self.find(finding, detail, more);
+        }
+    }
+
+    fn find_once_if(&mut self, needs: Needs, finding: Finding, detail: u64, more: u64) {
+        if !self.findings.has(&(finding.name, finding.pid, detail, more)) {
+            self.find_if(needs, finding, detail, more);
+        }
+    }
+
+    /// Many contexts that nobody uses, and still new ones: not a pool that was made at once.
+    fn growth(&mut self) {
+        #[derive(Default)]
+        struct Group {
+            pid: u32,
+            idle: u64,
+            idle_charge: u64,
+            young: u64,
+            oldest: u64,
+        }
+        let (now, thresholds) = (self.now, self.settings.thresholds);
+        let mut groups: Map<u64, Group> = Map::default();
+        for ((space, _), context) in self.contexts.iter().filter(|(_, it)| it.sure && !it.adopted) {
+            let group = groups.entry(*space).or_default();
+            group.pid = context.pid;
+            if now.saturating_sub(context.used) >= thresholds.idle {
+                group.idle += 1;
+                group.idle_charge += u64::from(context.charge.unwrap_or(0));
+                group.oldest = group.oldest.max(now - context.used);
+            }
+            group.young += u64::from(now.saturating_sub(context.since) < thresholds.idle);
+        }
+        for (_, group) in groups.into_iter().filter(|(_, it)| it.idle >= thresholds.growth) {
+            if group.young < 2 {
+                continue;
+            }
+            let Group { pid, idle, idle_charge, young, oldest } = group;
+            let text = format!(
+                "{idle} contexts ({idle_charge} of fs.aio-nr) were not used for {} or more, up to {}, and \
+                 {young} more were made meanwhile",
+                in_words(thresholds.idle),
+                in_words(oldest)
+            );
+            let mut finding = Finding::new(Name::ContextGrowth, now, pid, text);
+            finding.numbers = vec![
+                ("idle", idle as i64),
+                ("idle_charge", idle_charge as i64),
+                ("young", young as i64),
+                ("oldest_ns", oldest as i64),
+            ];
+            self.find_once(finding, 0, 0);
+        }
+    }
+
+    /// Its ring is not mapped, no thread destroys it, and the process lives.
+    pub(super) fn leaked(&mut self, event: &Event, ctx: Handle) {
+        let key = (self.space(event.pid), ctx.0);
+        let place = self.leaving.iter().position(|(of, _)| *of == key);
+        let context = match place {
+            Some(place) => Some(self.leaving.remove(place).1),
+            None => self.contexts.remove(&key),
+        };
+        let Some(context) = context else { return };
+        self.tell_leak(&context, event.time, "its ring was unmapped, not destroyed");
+        self.ends.leaked.push((key, context));
+    }
+
+    fn tell_leak(&mut self, context: &Context, time: u64, why: &str) {
+        let charge = context.charge;
+        let holds = charge.map_or_else(String::new, |it| format!(" ({it} of fs.aio-nr)"));
+        let age = in_words(time.saturating_sub(context.since));
+        let made = if context.adopted { "adopted" } else { "made" };
+        let text = format!(
+            "context {} at {:#x}{holds}, {made} {age} ago: {why}; it is lost until the process ends",
+            context.name.id,
+            context.handle().0
+        );
+        let mut finding = Finding::new(Name::ContextLeak, time, context.pid, text);
+        finding.context = Some(context.name);
+        finding.unsure = !context.sure;
+        finding.numbers = charge.map(|it| ("charge", i64::from(it))).into_iter().collect();
+        self.find(finding, 0, 0);
+    }
+
+    /// Their handles are nowhere in the memory that the process can write.
+    pub(super) fn unreferenced(&mut self, event: &Event, handles: &[Handle]) {
+        for handle in handles {
+            let key = (self.space(event.pid), handle.0);
+            if let Some(context) = self.contexts.remove(&key) {
+                let why = "its handle is nowhere in the memory of the process";
+                self.tell_leak(&context, event.time, why);
+                self.contexts.insert(key, context);
+            }
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! Findings and the report, as the format has them.
+
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
+
+use super::{
+    ContextObject, ContextRow, FindingLine, FindingRow, Hex, HolderObject, Json, Percentiles,
+    ReportLine, RequestRow, SubjectObject, VERSION,
+};
+use crate::{
+    event::opcode_name,
+    model::{ContextRef, Finding, Report, latency, report},
+    output::{Ended, escape::escaped, summary},
+};
+
+impl<W: Write> Json<W> {
+    pub(super) fn finding_line(&mut self, finding: &Finding) -> io::Result<()> {
+        let request = finding.request.map(|it| SubjectObject {
+            iocb: Hex(it.iocb),
+            opcode: it.opcode,
+            op: opcode_name(it.opcode).map(Cow::from),
+            fd: it.fd as i32,
+            path_now: self.paths.now(finding.pid, it.fd, finding.time).map(escaped),
+            offset: it.offset,
+            nbytes: it.nbytes,
+        });
+        let holders = finding.holders.iter().map(|it| HolderObject {
+            pid: it.pid,
+            name: escaped(&it.name),
+            contexts: it.contexts,
+            charge: it.charge,
+        });
+        let line = FindingLine {
+            v: VERSION,
+            event: "finding".into(),
+            ts: finding.time.into(),
+            pid: finding.pid,
+            tid: finding.tid,
+            name: finding.name.text().into(),
+            severity: finding.severity.text().into(),
+            unsure: finding.unsure,
+            message: finding.message.clone(),
+            context: finding.context.map(context),
+            evidence: finding.numbers.iter().map(|(name, it)| ((*name).into(), *it)).collect(),
+            request,
+            holders: holders.collect(),
+        };
+        self.write(&line)
+    }
+
+    /// What is known, with a summary of calls or without.
+    pub(in crate::output) fn report_line(
+        &mut self,
+        end: &Ended,
+        report: &Report,
+        calls: Option<Vec<summary::Row>>,
+    ) -> io::Result<()> {
+        let causes = end.losses.by_cause();
+        let findings = report.findings.iter().map(|it| FindingRow {
+            name: it.name.text().into(),
+            severity: it.severity.text().into(),
+            unsure: it.unsure,
+            pid: it.pid,
+            context: it.context.map(context),
+            count: it.count,
+            message: it.message.clone(),
+        });
+        let requests = report.kinds.iter().map(|it| RequestRow {
+            pid: it.pid,
+            process: escaped(&it.process),
+            fd: it.fd as i32,
+            opcode: it.opcode,
+            op: opcode_name(it.opcode).map(Cow::from),
+            requests: it.done.requests,
+            bytes: it.done.bytes,
+            failed: it.done.failed,
+            submit_ns: it.submit.map(percentiles),
+            complete_ns: it.complete.map(percentiles),
+        });
+        let line = ReportLine {
+            v: VERSION,
+            event: "report".into(),
+            ts: end.time.into(),
+            events: end.events,
+            lost: end.losses.total(),
+            lost_by_cause: causes.map(|(count, name, _)| (name.into(), count)).collect(),
+            attached_ns: (end.attached.as_nanos() as u64).into(),
+            reason: end.reason.into(),
+            findings: findings.collect(),
+            more_findings: report.more_findings,
+            contexts: report.contexts.iter().map(context_row).collect(),
+            other_contexts: report.others.as_ref().map(context_row),
+            requests: requests.collect(),
+            evicted: report.evicted,
+            calls,
+        };
+        self.write(&line)
+    }
+}
+
+fn context(it: ContextRef) -> ContextObject {
+    ContextObject { id: it.id, ctx: Hex(it.handle.0) }
+}
+
+fn percentiles(it: latency::Percentiles) -> Percentiles {
+    Percentiles { p50: it.p50, p99: it.p99, max: it.max }
+}
+
+fn context_row(it: &report::Row) -> ContextRow {
+    ContextRow {
+        id: it.context.id,
+        ctx: Hex(it.context.handle.0),
+        contexts: it.contexts,
+        pid: it.pid,
+        process: escaped(&it.process),
+        adopted: it.adopted,
+        lifetime_ns: it.lifetime,
+        end: it.end.map(|end| end.text().into()),
+        asked: it.asked,
+        peak_in_flight: it.peak,
+        in_flight: it.in_flight,
+        unreaped: it.unreaped,
+        requests: it.done.requests,
+        bytes: it.done.bytes,
+        failed: it.done.failed,
+        complete_ns: it.complete.map(percentiles),
+        reap_ns: it.reap.map(percentiles),
+        sure: it.sure,
+    }
+}

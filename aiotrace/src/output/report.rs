@@ -1,0 +1,207 @@
+//! The report, for people: the findings first, then who did what. Fits a terminal.
+
+use std::io::Write;
+
+use super::{Ended, clock, escape::escaped};
+use crate::{
+    event::opcode_name,
+    model::{Finding, Report, Severity, latency::Percentiles, report::Row},
+};
+
+/// Findings, contexts and kinds of requests shown; JSON has more.
+const MOST: usize = 10;
+
+/// Writes it. `paint` puts a severity into its colour.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    end: &Ended,
+    report: &Report,
+    paint: &dyn Fn(Severity, &str) -> String,
+) {
+    findings(out, report, paint);
+    contexts(out, report);
+    requests(out, report);
+    lost(out, end, report, paint);
+}
+
+/// Grows without fail.
+macro_rules! line {
+    ($out:expr, $($argument:tt)*) => {{
+        let _ = writeln!($out, $($argument)*);
+    }};
+}
+
+fn findings(out: &mut Vec<u8>, report: &Report, paint: &dyn Fn(Severity, &str) -> String) {
+    if report.findings.is_empty() {
+        return line!(out, "=== no findings ===");
+    }
+    let of = |severity| report.findings.iter().filter(|it| it.severity == severity).count();
+    let counts = [
+        (of(Severity::Error), "error", "errors"),
+        (of(Severity::Warning), "warning", "warnings"),
+        (of(Severity::Info), "info", "info"),
+    ];
+    let counts: Vec<String> = counts
+        .iter()
+        .filter(|(count, ..)| *count > 0)
+        .map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many }))
+        .collect();
+    line!(out, "=== findings: {} ===", counts.join(", "));
+    for it in report.findings.iter().take(MOST) {
+        let times = if it.count > 1 { format!(" (x {})", it.count) } else { String::new() };
+        line!(out, "  {:<18} {}{times}", process(&it.process, it.pid), in_words(it, paint));
+    }
+    let more = report.findings.len().saturating_sub(MOST) as u64 + report.more_findings;
+    if more > 0 {
+        line!(out, "  ... and {more} more; --format json has them");
+    }
+}
+
+/// `error context-leak: ...`
+pub(super) fn in_words(it: &Finding, paint: &dyn Fn(Severity, &str) -> String) -> String {
+    let severity = paint(it.severity, it.severity.text());
+    let unsure = if it.unsure { " (unsure)" } else { "" };
+    format!("{severity} {}{unsure}: {}", it.name.text(), it.message)
+}
+
+fn contexts(out: &mut Vec<u8>, report: &Report) {
+    if report.contexts.is_empty() {
+        return;
+    }
+    let others = report.others.as_ref().map_or(0, |it| it.contexts);
+    let alive = report.contexts.iter().filter(|it| it.end.is_none()).count();
+    let count = report.contexts.len() as u64 + others;
+    line!(out, "=== contexts: {count}, {alive} of them alive ===");
+    line!(
+        out,
+        "  {:<4} {:<18} {:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {:>6} {:>6} {:>6} {:>9}",
+        "id",
+        "process",
+        "asked",
+        "life",
+        "peak",
+        "unreaped",
+        "requests",
+        "bytes",
+        "p50",
+        "p99",
+        "max",
+        "end"
+    );
+    for it in report.contexts.iter().take(MOST) {
+        row(out, &it.context.id.to_string(), it);
+    }
+    if let Some(rest) = rest(report) {
+        row(out, &format!("+{}", rest.contexts), &rest);
+    }
+}
+
+/// All contexts that are not shown one by one.
+fn rest(report: &Report) -> Option<Row> {
+    let hidden = report.contexts.iter().skip(MOST).chain(&report.others);
+    hidden.cloned().reduce(|mut sum, it| {
+        sum.add(&it);
+        (sum.complete, sum.end) = (None, sum.end.filter(|end| it.end == Some(*end)));
+        sum
+    })
+}
+
+fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
+    let asked = it.asked.map_or_else(|| "?".to_owned(), |it| it.to_string());
+    let process = process(&it.process, it.pid);
+    let [p50, p99, max] = durations(it.complete);
+    let mark = if it.sure { "" } else { " unsure" };
+    let end = match (it.end, it.adopted) {
+        (Some(end), _) => end.text(),
+        (None, true) => "adopted",
+        (None, false) => "alive",
+    };
+    line!(
+        out,
+        "  {id:<4} {process:<18} {asked:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {p50:>6} {p99:>6} {max:>6} \
+         {end:>9}{mark}",
+        duration(it.lifetime),
+        it.peak,
+        it.unreaped,
+        it.done.requests,
+        bytes(it.done.bytes)
+    );
+}
+
+fn requests(out: &mut Vec<u8>, report: &Report) {
+    if report.kinds.is_empty() {
+        return;
+    }
+    line!(out, "=== requests ===");
+    line!(
+        out,
+        "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>6} {:>6} {:>6}",
+        "process",
+        "fd",
+        "op",
+        "requests",
+        "bytes",
+        "failed",
+        "p50",
+        "p99",
+        "max"
+    );
+    for it in report.kinds.iter().take(MOST) {
+        let [p50, p99, max] = durations(it.complete);
+        line!(
+            out,
+            "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {p50:>6} {p99:>6} {max:>6}",
+            process(&it.process, it.pid),
+            it.fd as i32,
+            opcode_name(it.opcode).unwrap_or("?"),
+            it.done.requests,
+            bytes(it.done.bytes),
+            it.done.failed
+        );
+    }
+}
+
+fn lost(out: &mut Vec<u8>, end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String) {
+    let total = end.losses.total();
+    if total > 0 {
+        let text = format!("{total} lost: what rests on it is unsure");
+        line!(out, "=== {} ===", paint(Severity::Error, &text));
+    }
+    if report.evicted > 0 {
+        let text = format!("{} contexts or requests were too many to follow", report.evicted);
+        line!(out, "=== {} ===", paint(Severity::Error, &text));
+    }
+}
+
+/// `fio:4711`, the end of it if it is long.
+fn process(name: &[u8], pid: u32) -> String {
+    let whole = format!("{}:{pid}", escaped(name));
+    let long = whole.chars().count().saturating_sub(18);
+    whole.chars().skip(long).collect()
+}
+
+fn durations(it: Option<Percentiles>) -> [String; 3] {
+    it.map_or_else(
+        || ["-", "-", "-"].map(str::to_owned),
+        |it| [it.p50, it.p99, it.max].map(duration),
+    )
+}
+
+fn duration(nanos: u64) -> String {
+    let mut text = Vec::new();
+    clock::duration(&mut text, nanos);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+/// `1.5M`, binary units, as `ls -h`.
+fn bytes(count: u64) -> String {
+    let mut value = count as f64;
+    for unit in ["", "K", "M", "G", "T"] {
+        if value < 1024.0 {
+            let digits = if value < 10.0 && !unit.is_empty() { 1 } else { 0 };
+            return format!("{value:.digits$}{unit}");
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.0}P")
+}

@@ -1,0 +1,121 @@
+//! Contexts that exist before we attach: what the probes have to know of them, so that nothing of them is
+//! missed from the first event on.
+
+use super::{
+    list::Lister,
+    load::{self, Error, Probes},
+};
+use crate::{process, ring};
+use aiotrace_common::{
+    abi::RingHeader,
+    names,
+    record::{Context, ContextKey, ListedContext, Owner},
+    settings::target,
+};
+
+/// A context that is there already.
+#[derive(Clone, Copy, Debug)]
+pub struct Found {
+    /// Its process.
+    pub pid: u32,
+    /// Its handle.
+    pub handle: u64,
+    /// Its address space; `None` without BPF.
+    pub space: Option<u64>,
+    /// What it takes from fs.aio-nr; `None` without BPF.
+    pub charge: Option<u32>,
+    /// Its ring; `None` if it cannot be read: unmapped, for instance.
+    pub ring: Option<RingHeader>,
+}
+
+/// Finds contexts. Loaded before it is needed, as that takes a moment.
+pub struct Finder(Option<Lister>);
+
+impl Finder {
+    /// With BPF, if that can be had.
+    pub fn new() -> Self {
+        let lister = load::settings(target::ALL).and_then(|settings| Lister::load(&settings));
+        Self(lister.inspect_err(|error| tracing::debug!(%error, "contexts from /proc")).ok())
+    }
+
+    /// The contexts of these processes (`None`: of all), and tells the probes of them.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn adopt(
+        &mut self,
+        probes: &mut Probes,
+        is_wanted: impl Fn(u32) -> bool,
+    ) -> Result<Vec<Found>, Error> {
+        let Some(lister) = &mut self.0 else {
+            return Ok(from_proc(is_wanted));
+        };
+        let (listed, _) = lister.list()?;
+        let mut found = Vec::new();
+        for it in listed.iter().filter(|it| is_wanted(it.pid)) {
+            let ring = ring::header(it.pid, it.handle);
+            probes.know(it, ring)?;
+            let (space, charge) = (Some(it.space), Some(it.charge));
+            found.push(Found { pid: it.pid, handle: it.handle, space, charge, ring });
+        }
+        Ok(found)
+    }
+}
+
+impl Default for Finder {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+/// The rings that processes have mapped. A forked child has its parent's mapped (up to Linux 7.0), and not
+/// its context: such are left out if the parent is among them.
+fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
+    let mut found: Vec<Found> = Vec::new();
+    let mut inodes = std::collections::HashSet::new();
+    // Parents first: their ids are usually lower.
+    let mut pids: Vec<u32> = process::all().into_iter().filter(|pid| is_wanted(*pid)).collect();
+    pids.sort_unstable();
+    for pid in pids {
+        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
+        for (handle, inode) in ring::mapped_with_inodes(&maps) {
+            if inodes.insert(inode) {
+                let ring = ring::header(pid, handle);
+                found.push(Found { pid, handle, space: None, charge: None, ring });
+            }
+        }
+    }
+    found
+}
+
+impl Probes {
+    /// Tells the probes of a context.
+    fn know(&mut self, it: &ListedContext, ring: Option<RingHeader>) -> Result<(), Error> {
+        let refused = |source| Error::Adopt { pid: it.pid, source: Box::new(source) };
+        if let Some(ring) = ring {
+            let key = ContextKey { space: it.space, handle: it.handle };
+            let value = Context { nr: ring.nr, tail: ring.tail };
+            let mut map = self.map::<[u64; 2], [u32; 2]>(names::CONTEXTS)?;
+            let key: [u64; 2] = zerocopy::transmute!(key);
+            let value: [u32; 2] = zerocopy::transmute!(value);
+            map.insert(key, value, 0).map_err(refused)?;
+        }
+        let owner = Owner {
+            space: it.space,
+            handle: it.handle,
+            pid: it.pid,
+            kernel_pid: it.kernel_pid,
+            completed: 0,
+            gone: 0,
+            reserved: 0,
+        };
+        let owner: [u64; 5] = zerocopy::transmute!(owner);
+        let mut owners = self.map::<u64, [u64; 5]>(names::OWNERS)?;
+        owners.insert(it.kioctx, owner, 0).map_err(refused)?;
+        if it.ring_file != 0 {
+            let mut files = self.map::<u64, u64>(names::RING_FILES)?;
+            files.insert(it.ring_file, it.kioctx, 0).map_err(refused)?;
+        }
+        Ok(())
+    }
+}
