@@ -111,6 +111,18 @@ pub fn cancel(ctx: u64, iocb: u64, result: u64) -> i64 {
     call(libc::SYS_io_cancel, [ctx, iocb, result, 0, 0, 0])
 }
 
+/// What the kernel returns for this errno.
+pub fn error(errno: i32) -> i64 {
+    -i64::from(errno)
+}
+
+/// Reaps exactly this many, however long it takes.
+pub fn reap(ctx: u64, count: usize) -> Vec<IoEvent> {
+    let mut events = vec![IoEvent::default(); count];
+    assert_eq!(getevents(ctx, count as i64, &mut events, None), count as i64, "io_getevents");
+    events
+}
+
 /// A read of 8 bytes.
 pub fn pread(fd: RawFd, buffer: &mut u64, data: u64) -> Iocb {
     let buf = std::ptr::from_mut(buffer) as u64;
@@ -137,6 +149,19 @@ pub fn pipe() -> (RawFd, RawFd) {
     // SAFETY: room for two descriptors.
     assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0, "pipe");
     (ends[0], ends[1])
+}
+
+/// Puts a byte into a pipe.
+pub fn fill(writer: RawFd) {
+    // SAFETY: one byte that lives.
+    assert_eq!(unsafe { libc::write(writer, b"x".as_ptr().cast(), 1) }, 1, "the pipe");
+}
+
+/// Takes a byte out of a pipe.
+pub fn drain(reader: RawFd) {
+    let mut byte = 0u8;
+    // SAFETY: room for one byte.
+    assert_eq!(unsafe { libc::read(reader, (&raw mut byte).cast(), 1) }, 1, "the pipe");
 }
 
 /// Anonymous pages.

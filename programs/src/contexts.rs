@@ -80,7 +80,8 @@ fn polled_by_another(ctx: u64) {
     wait_for(child);
 }
 
-fn wait_for(child: i32) {
+/// Waits for a child that ends well.
+pub fn wait_for(child: i32) {
     let mut status = 0;
     // SAFETY: room for a status.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child, "waitpid");

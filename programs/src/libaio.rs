@@ -10,17 +10,37 @@ type Destroy = unsafe extern "C" fn(u64) -> c_int;
 type Submit = unsafe extern "C" fn(u64, c_long, *mut *mut Iocb) -> c_int;
 type Getevents = unsafe extern "C" fn(u64, c_long, c_long, *mut IoEvent, *mut Timespec) -> c_int;
 
-/// A read, an error of each kind, the end.
-pub fn all() {
-    // SAFETY: libaio is loaded for good, and the types are those of its header.
+/// The functions of libaio.
+pub struct Libaio {
+    pub setup: Setup,
+    pub destroy: Destroy,
+    pub submit: Submit,
+    pub getevents: Getevents,
+}
+
+/// Loads it, for good.
+pub fn load() -> Libaio {
+    // SAFETY: a constant name; the types are those of libaio's header.
     unsafe {
         let library = libc::dlopen(c"libaio.so.1".as_ptr(), libc::RTLD_NOW);
         assert!(!library.is_null(), "libaio.so.1 is not installed");
-        let setup: Setup = std::mem::transmute(function(library, c"io_setup"));
-        let destroy: Destroy = std::mem::transmute(function(library, c"io_destroy"));
-        let submit: Submit = std::mem::transmute(function(library, c"io_submit"));
-        let getevents: Getevents = std::mem::transmute(function(library, c"io_getevents"));
+        Libaio {
+            setup: std::mem::transmute::<*mut c_void, Setup>(function(library, c"io_setup")),
+            destroy: std::mem::transmute::<*mut c_void, Destroy>(function(library, c"io_destroy")),
+            submit: std::mem::transmute::<*mut c_void, Submit>(function(library, c"io_submit")),
+            getevents: std::mem::transmute::<*mut c_void, Getevents>(function(
+                library,
+                c"io_getevents",
+            )),
+        }
+    }
+}
 
+/// A read, an error of each kind, the end.
+pub fn all() {
+    let Libaio { setup, destroy, submit, getevents } = load();
+    // SAFETY: all that is pointed to lives until the end.
+    unsafe {
         assert_eq!(setup(0, &mut 0), -libc::EINVAL);
         let mut ctx = 0;
         assert_eq!(setup(4, &mut ctx), 0);

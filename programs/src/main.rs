@@ -2,19 +2,27 @@
 //! them, natively and in virtual machines; `leak` is the workload of `cargo xtask demo`.
 //!
 //! `aio-programs NAME [ARGUMENT]`. Some programs write `ready` and wait for a line on their standard
-//! input, so that a test can attach to them. `suite AIOTRACE` runs all that need nobody beside them.
+//! input, so that a test can attach to them. False alarms are in [`alarms`] (`t1` and so on), what is
+//! to be found in [`faults`] (`bad-NAME`, `good-NAME`). `suite AIOTRACE` runs all that need nobody beside them.
 
 mod aio;
+mod alarms;
 mod basic;
 mod contexts;
 mod errnos;
+mod faults;
+mod files;
+mod forget;
+mod fuse;
 mod holding;
 mod init;
 mod libaio;
 mod memory;
 mod processes;
 mod reaping;
+mod ring;
 mod suite;
+mod tasks;
 mod threads;
 
 use std::io::{Write as _, stdin, stdout};
@@ -80,10 +88,13 @@ fn main() {
         "hold-unreaped" => holding::unreaped(),
         "compat" => processes::compat(),
         "exit-status" => processes::exit_with(number(0)),
-        _ => {
-            eprintln!("no such program: {name:?}");
-            std::process::exit(2);
-        }
+        _ => match alarms::PROGRAMS.iter().chain(&faults::PROGRAMS).find(|it| it.0 == name) {
+            Some((_, program)) => program(),
+            None => {
+                eprintln!("no such program: {name:?}");
+                std::process::exit(2);
+            }
+        },
     }
 }
 

@@ -37,18 +37,26 @@ pub fn exec() {
 pub fn seccomp() {
     let ctx = aio::setup(4);
     basic::pair(ctx, 1);
-    let load_number = libc::sock_filter { code: 0x20, jt: 0, jf: 0, k: 0 };
-    let unless = |number: i64| libc::sock_filter { code: 0x15, jt: 0, jf: 1, k: number as u32 };
-    let answer = |value: u32| libc::sock_filter { code: 0x06, jt: 0, jf: 0, k: value };
-    let errno = |errno: i32| answer(libc::SECCOMP_RET_ERRNO | errno as u32);
-    let mut filter = [
-        load_number,
-        unless(libc::SYS_io_submit),
-        errno(libc::EPERM),
-        unless(libc::SYS_io_cancel),
-        errno(libc::ENOSYS),
-        answer(libc::SECCOMP_RET_ALLOW),
-    ];
+    deny(&[(libc::SYS_io_submit, libc::EPERM), (libc::SYS_io_cancel, libc::ENOSYS)]);
+    let mut buffer = 0;
+    let mut iocb = [aio::pread(0, &mut buffer, 2)];
+    assert_eq!(aio::submit(ctx, &mut iocb), -i64::from(libc::EPERM), "io_submit");
+    let ret = aio::cancel(ctx, iocb.as_ptr() as u64, 0);
+    assert_eq!(ret, -i64::from(libc::ENOSYS), "io_cancel");
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
+
+/// From now on each of these calls is answered with its errno, by a filter.
+pub fn deny(calls: &[(i64, i32)]) {
+    let instruction = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
+    let answer = |value| instruction(0x06, 0, value);
+    // The number of the call; then, unless it is another one, the answer.
+    let mut filter = vec![instruction(0x20, 0, 0)];
+    for &(number, errno) in calls {
+        filter.push(instruction(0x15, 1, number as u32));
+        filter.push(answer(libc::SECCOMP_RET_ERRNO | errno as u32));
+    }
+    filter.push(answer(libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
     // SAFETY: a complete filter program.
     unsafe {
@@ -56,12 +64,6 @@ pub fn seccomp() {
         let mode = libc::SECCOMP_MODE_FILTER;
         assert_eq!(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program), 0, "seccomp");
     }
-    let mut buffer = 0;
-    let mut iocb = [aio::pread(0, &mut buffer, 2)];
-    assert_eq!(aio::submit(ctx, &mut iocb), -i64::from(libc::EPERM), "io_submit");
-    let ret = aio::cancel(ctx, iocb.as_ptr() as u64, 0);
-    assert_eq!(ret, -i64::from(libc::ENOSYS), "io_cancel");
-    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
 /// Calls through the 32-bit entry: three io_setup of nothing (EINVAL), and three that have the

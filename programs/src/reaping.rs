@@ -1,32 +1,22 @@
 //! Ways to learn of completions.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering, fence},
-    time::Instant,
-};
+use std::time::Instant;
 
-use crate::aio::{self, IoEvent, Timespec};
+use crate::{
+    aio::{self, IoEvent, Timespec},
+    ring::Ring,
+};
 
 /// Reads completions from the ring itself; io_getevents is never called.
 pub fn from_the_ring(count: u64) {
     let ctx = aio::setup(8);
     let fd = aio::zero();
     let mut buffer = 0;
-    // SAFETY: the handle is the address of the ring: four numbers, then more, then the entries
-    // from byte 32 on.
-    let (nr, head, tail) = unsafe {
-        let header = ctx as *const AtomicU32;
-        (&*header.add(1), &*header.add(2), &*header.add(3))
-    };
+    let ring = Ring::of(ctx);
     for data in 1..=count {
         assert_eq!(aio::submit(ctx, &mut [aio::pread(fd, &mut buffer, data)]), 1, "io_submit");
-        let at = head.load(Ordering::Relaxed);
-        assert_ne!(at, tail.load(Ordering::Acquire), "/dev/zero completes at once");
-        // SAFETY: `at` is below the number of entries.
-        let event = unsafe { ((ctx + 32) as *const IoEvent).add(at as usize).read_volatile() };
+        let event = ring.reap().expect("/dev/zero completes at once");
         assert_eq!((event.data, event.res), (data, 8));
-        fence(Ordering::SeqCst);
-        head.store((at + 1) % nr.load(Ordering::Relaxed), Ordering::Release);
     }
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }

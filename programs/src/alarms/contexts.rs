@@ -1,0 +1,192 @@
+//! Contexts and their handles: what becomes of them, and which numbers they have.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    os::unix::net::UnixStream,
+};
+
+use crate::{aio, basic, contexts::wait_for, forget, ring};
+
+/// T2: no io_destroy before the exit.
+pub fn alive_at_exit() {
+    for data in 1..=3 {
+        basic::pair(aio::setup(8), data);
+    }
+}
+
+/// T4: two live processes have contexts with the same number.
+pub fn same_handle_in_two_processes() {
+    let (ours, theirs) = UnixStream::pair().expect("a socket pair");
+    // A place that is free in both, should the kernel give two numbers.
+    let place = aio::pages(ring::MANY_PAGES) as u64;
+    // SAFETY: this process has one thread.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "fork");
+    let mut other = if child == 0 {
+        drop(ours);
+        theirs
+    } else {
+        drop(theirs);
+        ours
+    };
+    let mut exchange = |handle: u64| {
+        other.write_all(&handle.to_ne_bytes()).expect("the other process");
+        let mut theirs = [0; 8];
+        other.read_exact(&mut theirs).expect("the other process");
+        u64::from_ne_bytes(theirs)
+    };
+    let mut ctx = aio::setup(8);
+    if exchange(ctx) != ctx {
+        ctx = ring::Ring::of(ctx).move_to(place);
+    }
+    basic::pair(ctx, 1);
+    assert_eq!(exchange(ctx), ctx, "the same number in both");
+    basic::pair(ctx, 2);
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+    if child == 0 {
+        std::process::exit(0);
+    }
+    wait_for(child);
+}
+
+/// T5: the number of a destroyed context is that of the next one.
+pub fn same_handle_again() {
+    let first = aio::setup(8);
+    basic::pair(first, 1);
+    assert_eq!(aio::destroy(first), 0, "io_destroy");
+    let mut second = aio::setup(8);
+    if second != first {
+        second = ring::Ring::of(second).move_to(first);
+    }
+    basic::pair(second, 2);
+    assert_eq!(aio::destroy(second), 0, "io_destroy");
+}
+
+/// T6: mremap changes the number, with a request in flight.
+pub fn moved() {
+    let place = aio::pages(ring::MANY_PAGES) as u64;
+    let old = aio::setup(8);
+    basic::pair(old, 1);
+    let (reader, writer) = aio::pipe();
+    let mut polls = [aio::poll(reader, 2)];
+    assert_eq!(aio::submit(old, &mut polls), 1, "io_submit");
+    let new = ring::Ring::of(old).move_to(place);
+    aio::fill(writer);
+    assert_eq!(aio::reap(new, 1)[0].data, 2);
+    basic::pair(new, 3);
+    assert_eq!(aio::destroy(new), 0, "io_destroy");
+}
+
+/// T11: a first context only to see whether there is AIO at all.
+pub fn probe_at_the_start() {
+    assert_eq!(aio::destroy(aio::setup(1)), 0, "io_destroy");
+    basic::pairs(4);
+}
+
+/// T15: fs.aio-max-nr is below fs.aio-nr for a moment, and a second context is refused.
+pub fn limit_lowered() {
+    const HELD: u64 = 64;
+    let ctx = aio::setup(HELD);
+    {
+        let _lowered = Limit::lower_to(HELD - 1);
+        let mut second = 0u64;
+        let ret = aio::setup_at(1, &raw mut second as u64);
+        assert_eq!(ret, aio::error(libc::EAGAIN), "io_setup above the limit");
+    }
+    basic::pair(ctx, 1);
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
+
+/// fs.aio-max-nr while it is lower than it was.
+struct Limit {
+    before: u64,
+}
+
+impl Limit {
+    const PATH: &str = "/proc/sys/fs/aio-max-nr";
+
+    fn lower_to(limit: u64) -> Self {
+        let before = fs::read_to_string(Self::PATH).expect("fs.aio-max-nr");
+        let before = before.trim().parse().expect("a number");
+        assert!(before > limit, "fs.aio-max-nr is {before} already: is another one of us at work?");
+        let lowered = Self { before };
+        fs::write(Self::PATH, limit.to_string()).expect("fs.aio-max-nr can be set");
+        lowered
+    }
+}
+
+impl Drop for Limit {
+    fn drop(&mut self) {
+        fs::write(Self::PATH, self.before.to_string()).expect("fs.aio-max-nr can be set");
+    }
+}
+
+/// T17: the ring is unmapped and the context is not destroyed, in a process that lives on. This one is
+/// a leak.
+pub fn unmapped() {
+    let ctx = aio::setup(8);
+    basic::pair(ctx, 1);
+    ring::Ring::of(ctx).unmap();
+    crate::wait();
+}
+
+/// What keeps a handle, in the heap.
+pub struct Engine {
+    handle: u64,
+}
+
+impl Engine {
+    /// io_setup writes the handle into a local variable, whose place is used for something else at
+    /// once.
+    pub fn new() -> Box<Self> {
+        let mut engine = Box::new(Self { handle: 0 });
+        engine.open();
+        forget::scrub_stack();
+        engine
+    }
+
+    #[inline(never)]
+    fn open(&mut self) {
+        let mut local = 0;
+        assert_eq!(aio::setup_at(8, &raw mut local as u64), 0, "io_setup");
+        self.handle = local;
+    }
+
+    /// One pair, which leaves no handle on the stack.
+    pub fn work(&self, data: u64) {
+        self.pair(data);
+        forget::scrub_stack();
+    }
+
+    #[inline(never)]
+    fn pair(&self, data: u64) {
+        basic::pair(self.handle(), data);
+    }
+
+    /// Read from the heap at each use, so that the compiler keeps no copy elsewhere.
+    fn handle(&self) -> u64 {
+        // SAFETY: a field of ours.
+        unsafe { (&raw const self.handle).read_volatile() }
+    }
+
+    pub fn close(&self) {
+        assert_eq!(aio::destroy(self.handle()), 0, "io_destroy");
+    }
+}
+
+/// T22: the variable that io_setup wrote to is gone, the handle is not.
+pub fn local_handle() {
+    let engine = Engine::new();
+    engine.work(1);
+    engine.close();
+}
+
+/// T22, as a process that lives on.
+pub fn local_handle_alive() {
+    let engine = Engine::new();
+    engine.work(1);
+    crate::wait();
+    engine.work(2);
+    engine.close();
+}

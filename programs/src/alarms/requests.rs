@@ -1,0 +1,157 @@
+//! Requests: how they are told apart, refused, and what their results mean.
+
+use std::os::fd::RawFd;
+
+use crate::{
+    aio::{self, Iocb},
+    files::Temporary,
+    ring::Ring,
+};
+
+/// An eventfd whose count is 0.
+fn eventfd() -> RawFd {
+    // SAFETY: has no pointers.
+    let fd = unsafe { libc::eventfd(0, 0) };
+    assert!(fd >= 0, "eventfd");
+    fd
+}
+
+/// Submits one request that is accepted, and gives its result.
+fn result_of(ctx: u64, iocb: Iocb) -> i64 {
+    assert_eq!(aio::submit(ctx, &mut [iocb]), 1, "io_submit of opcode {}", iocb.opcode);
+    aio::reap(ctx, 1)[0].res
+}
+
+/// T7: `data` is 0, two requests at a time, and then something; the iocbs are the same ones each time.
+pub fn data_is_no_identity() {
+    let ctx = aio::setup(8);
+    let (fd, mut buffer) = (aio::zero(), 0);
+    let mut iocbs = [aio::pread(fd, &mut buffer, 0); 2];
+    for round in 0..6 {
+        let data = if round < 3 { 0 } else { 0xffff_8000_0000_0000 + round };
+        iocbs.iter_mut().for_each(|it| it.data = data);
+        let addresses = [&raw const iocbs[0] as u64, &raw const iocbs[1] as u64];
+        assert_eq!(aio::submit(ctx, &mut iocbs), 2, "io_submit");
+        for (event, address) in aio::reap(ctx, 2).iter().zip(addresses) {
+            assert_eq!((event.data, event.obj, event.res), (data, address, 8));
+        }
+    }
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
+
+/// T8: what the file says about a request comes as an event: a buffer that is not there, and a count
+/// that is not 8 bytes long.
+pub fn errors_as_events() {
+    let ctx = aio::setup(8);
+    let mut buffer = 0;
+    let nowhere = Iocb { buf: 8, ..aio::pread(aio::zero(), &mut buffer, 1) };
+    assert_eq!(result_of(ctx, nowhere), aio::error(libc::EFAULT));
+    let half = Iocb { nbytes: 4, ..aio::pread(eventfd(), &mut buffer, 2) };
+    assert_eq!(result_of(ctx, half), aio::error(libc::EINVAL));
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
+
+/// T10: a short submit does not say why. Submitting the rest does: the first one of it is refused, so it
+/// is dropped, and the others are submitted.
+pub fn refused_one_dropped() {
+    let ctx = aio::setup(8);
+    let mut buffer = 0;
+    let good = aio::pread(aio::zero(), &mut buffer, 1);
+    let mut iocbs = [good, good, Iocb { fildes: 999, ..good }, good];
+    assert_eq!(aio::submit(ctx, &mut iocbs), 2, "io_submit");
+    assert_eq!(aio::submit(ctx, &mut iocbs[2..]), aio::error(libc::EBADF), "io_submit of the rest");
+    assert_eq!(aio::submit(ctx, &mut iocbs[3..]), 1, "io_submit without the bad one");
+    aio::reap(ctx, 3);
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
+
+/// T18: polls of a pipe and of an eventfd that wait for ever, and a read of a pipe. Nobody reaps.
+pub fn pending_by_design() {
+    let ctx = aio::setup(8);
+    let (empty, _writer) = aio::pipe();
+    let (ready, writer) = aio::pipe();
+    aio::fill(writer);
+    let mut buffer = 0;
+    let read = Iocb { nbytes: 1, ..aio::pread(ready, &mut buffer, 3) };
+    let mut iocbs = [aio::poll(empty, 1), aio::poll(eventfd(), 2), read];
+    assert_eq!(aio::submit(ctx, &mut iocbs), 3, "io_submit");
+    assert_eq!(buffer, u64::from(b'x'), "the read is done");
+}
+
+/// T19: `nbytes` counts vectors, the result of a poll is a mask, and files have an end.
+pub fn numbers_that_are_no_lengths() {
+    let ctx = aio::setup(8);
+    let file = Temporary::of(&[7; 20]);
+    let mut words = [0u64; 2];
+    let vectors = words
+        .each_mut()
+        .map(|it| libc::iovec { iov_base: std::ptr::from_mut(it).cast(), iov_len: 8 });
+    for (opcode, count) in [(aio::PREADV, 1), (aio::PREADV, 2), (aio::PWRITEV, 2)] {
+        let buf = vectors.as_ptr() as u64;
+        let iocb =
+            Iocb { opcode, fildes: file.fd(), buf, nbytes: count, data: 1, ..Iocb::default() };
+        assert_eq!(result_of(ctx, iocb), 8 * count as i64, "of {count} vectors");
+    }
+    let (reader, writer) = aio::pipe();
+    aio::fill(writer);
+    let mask = i64::from(libc::POLLIN | libc::POLLRDNORM);
+    let poll = Iocb { buf: mask as u64, ..aio::poll(reader, 2) };
+    assert_eq!(result_of(ctx, poll), mask, "of a poll");
+    let mut buffer = 0;
+    for (offset, length) in [(16, 4), (20, 0)] {
+        let iocb = Iocb { offset, ..aio::pread(file.fd(), &mut buffer, 3) };
+        assert_eq!(result_of(ctx, iocb), length, "at the end of the file");
+    }
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
+
+/// T21: EAGAIN comes while slots are free, because another processor keeps some of them for itself.
+/// After reaping, the refused request is accepted.
+pub fn refused_below_capacity() {
+    const FEW: usize = 8;
+    let ctx = aio::setup(FEW as u64);
+    let ((few, few_writer), (others, others_writer)) = (aio::pipe(), aio::pipe());
+    let mut iocbs: Vec<Iocb> = (0..Ring::of(ctx).entries() as usize)
+        .map(|index| aio::poll(if index < FEW { few } else { others }, index as u64))
+        .collect();
+    let processors = processors();
+    run_on(processors[processors.len() - 1]);
+    assert_eq!(aio::submit(ctx, &mut iocbs[..1]), 1, "io_submit");
+    run_on(processors[0]);
+    let mut accepted = 1;
+    let refusal = loop {
+        match aio::submit(ctx, &mut iocbs[accepted..=accepted]) {
+            1 => accepted += 1,
+            ret => break ret,
+        }
+    };
+    assert_eq!(refusal, aio::error(libc::EAGAIN), "io_submit after {accepted}");
+    aio::fill(few_writer);
+    aio::reap(ctx, FEW);
+    assert_eq!(aio::submit(ctx, &mut iocbs[accepted..=accepted]), 1, "io_submit once more");
+    aio::fill(others_writer);
+    aio::reap(ctx, accepted + 1 - FEW);
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
+
+/// The processors we may run on.
+fn processors() -> Vec<usize> {
+    // SAFETY: a set of bits, all of them zero, and its size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size_of_val(&set), &mut set), 0, "our processors");
+        set
+    };
+    // SAFETY: within the set.
+    (0..libc::CPU_SETSIZE as usize).filter(|it| unsafe { libc::CPU_ISSET(*it, &set) }).collect()
+}
+
+/// Goes to this processor and stays there.
+fn run_on(processor: usize) {
+    // SAFETY: a set of bits and its size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(processor, &mut set);
+        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0, "sched_setaffinity");
+    }
+}

@@ -1,0 +1,58 @@
+//! For each finding of aiotrace a program that has what is found, `bad-NAME`, and one that does the
+//! same work without it, `good-NAME`.
+//!
+//! Where time has to pass while the fault stands, the program says `ready` and waits for a line. Those
+//! that need the held file (crate::fuse) need /dev/fuse, and end with status 77 where there is none.
+
+mod calls;
+mod contexts;
+mod growth;
+mod held;
+mod requests;
+mod results;
+
+/// The programs by name.
+pub const PROGRAMS: [(&str, fn()); 42] = [
+    ("bad-context-leak", crate::alarms::unmapped),
+    ("good-context-leak", contexts::destroyed),
+    ("bad-lost-handle", contexts::lost),
+    ("good-lost-handle", contexts::kept),
+    ("bad-context-growth", growth::grows),
+    ("good-context-growth", growth::pool),
+    ("bad-released-at-exit", contexts::alive_at_exit),
+    ("good-released-at-exit", contexts::none_at_exit),
+    ("bad-request-stuck", held::stuck),
+    ("good-request-stuck", held::answered),
+    ("good-request-stuck-poll", requests::poll_pending),
+    ("bad-unreaped-completions", requests::unreaped),
+    ("good-unreaped-completions", requests::reaped),
+    ("bad-discarded-requests", held::discarded_by_destroy),
+    ("good-discarded-requests", held::reaped_before_destroy),
+    ("bad-discarded-at-exit", held::discarded_at_exit),
+    ("good-discarded-at-exit", held::reaped_before_exit),
+    ("good-discarded-poll", requests::poll_discarded),
+    ("bad-iocb-reused-in-flight", requests::reused_in_flight),
+    ("good-iocb-reused-in-flight", requests::reused_after_reaping),
+    ("bad-short-submit-dropped", requests::rest_dropped),
+    ("good-short-submit-dropped", requests::rest_submitted),
+    ("bad-submit-eagain", requests::submitted_until_refused),
+    ("good-submit-eagain", requests::submitted_as_many_as_fit),
+    ("bad-failed-completion", results::failed),
+    ("good-failed-completion", results::succeeded),
+    ("bad-short-io", results::short_write),
+    ("good-short-io", results::short_reads),
+    ("bad-blocking-submit", results::blocks),
+    ("good-blocking-submit", results::does_not_block),
+    ("bad-inline-completion", results::completes_inside),
+    ("good-inline-completion", results::completes_later),
+    ("bad-use-after-destroy", calls::after_destroy),
+    ("good-use-after-destroy", crate::alarms::destroyed_by_another_thread),
+    ("bad-setup-denied", calls::setup_denied),
+    ("good-setup-denied", calls::setup_allowed),
+    ("bad-sandbox-denied", calls::in_a_sandbox),
+    ("good-sandbox-denied", calls::in_no_sandbox),
+    ("bad-cancel-refused", calls::cancelled_too_late),
+    ("good-cancel-refused", calls::cancelled),
+    ("bad-not-kernel-aio", calls::no_aio),
+    ("good-not-kernel-aio", calls::some_aio),
+];

@@ -1,0 +1,70 @@
+//! A context's ring as the program sees it: 32 bytes of header, then the entries. The handle is its
+//! address.
+
+use std::sync::atomic::{AtomicU32, Ordering, fence};
+
+use crate::aio::IoEvent;
+
+/// Enough pages for any ring of few requests: its size grows with the number of processors.
+pub const MANY_PAGES: usize = 256;
+
+/// The ring of a context that is alive.
+pub struct Ring {
+    handle: u64,
+}
+
+impl Ring {
+    pub fn of(handle: u64) -> Self {
+        Self { handle }
+    }
+
+    fn header(&self, index: usize) -> &AtomicU32 {
+        // SAFETY: the ring lives as long as its context, and begins with numbers.
+        unsafe { &*(self.handle as *const AtomicU32).add(index) }
+    }
+
+    /// How many entries it has. One less can be in use.
+    pub fn entries(&self) -> u32 {
+        self.header(1).load(Ordering::Relaxed)
+    }
+
+    /// Takes the oldest completion out, as io_getevents does.
+    pub fn reap(&self) -> Option<IoEvent> {
+        let (head, tail) = (self.header(2), self.header(3));
+        let at = head.load(Ordering::Relaxed);
+        if at == tail.load(Ordering::Acquire) {
+            return None;
+        }
+        // SAFETY: `at` is below the number of entries.
+        let event =
+            unsafe { ((self.handle + 32) as *const IoEvent).add(at as usize).read_volatile() };
+        fence(Ordering::SeqCst);
+        head.store((at + 1) % self.entries(), Ordering::Release);
+        Some(event)
+    }
+
+    /// Its mapping is as long as its pages.
+    fn bytes(&self) -> usize {
+        (32 + 32 * self.entries() as usize).next_multiple_of(4096)
+    }
+
+    /// Takes the mapping away and leaves the context: a leak.
+    pub fn unmap(self) {
+        // SAFETY: nobody uses the ring.
+        let ret = unsafe { libc::munmap(self.handle as *mut libc::c_void, self.bytes()) };
+        assert_eq!(ret, 0, "munmap");
+    }
+
+    /// Moves the mapping, and gives the context's new handle. Nobody may need what is at `place`.
+    pub fn move_to(self, place: u64) -> u64 {
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        let bytes = self.bytes();
+        // SAFETY: nobody needs what is there.
+        let moved = unsafe {
+            let place = place as *mut libc::c_void;
+            libc::mremap(self.handle as *mut libc::c_void, bytes, bytes, flags, place)
+        } as u64;
+        assert_eq!(moved, place, "mremap");
+        moved
+    }
+}

@@ -1,0 +1,44 @@
+//! What /proc says of threads and processes: the way to wait for something to happen to them.
+
+use std::{fs, os::fd::RawFd, time::Duration};
+
+/// The state and the system call of a thread, if it is blocked in one: `('S', 208)`. A thread that a
+/// tracer has stopped is in no call.
+fn blocked_in(directory: &str) -> Option<(char, i64)> {
+    let read = |name: &str| fs::read_to_string(format!("{directory}/{name}")).ok();
+    let call = read("syscall")?.split(' ').next()?.parse().ok()?;
+    // The name, in parentheses, may contain anything.
+    let state = read("stat")?.rsplit_once(") ")?.1.chars().next()?;
+    Some((state, call))
+}
+
+/// Whether a process of one thread waits uninterruptibly in this system call.
+pub fn is_stuck_in(pid: i32, call: i64) -> bool {
+    blocked_in(&format!("/proc/{pid}")) == Some(('D', call))
+}
+
+/// Waits until a thread of this process sleeps in this system call.
+pub fn until_asleep_in(tid: i32, call: i64) {
+    while blocked_in(&format!("/proc/self/task/{tid}")) != Some(('S', call)) {
+        std::thread::yield_now();
+    }
+}
+
+/// Whether a process has given up its memory, or is gone: that is where the kernel takes its contexts
+/// from it.
+pub fn has_no_memory(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/statm")).map_or(true, |it| it.starts_with("0 "))
+}
+
+/// The calling thread.
+pub fn current() -> i32 {
+    // SAFETY: has no arguments.
+    unsafe { libc::gettid() }
+}
+
+/// Whether something can be read, or the other end is closed, before this time is over.
+pub fn is_readable_within(fd: RawFd, time: Duration) -> bool {
+    let mut poll = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one structure.
+    unsafe { libc::poll(&mut poll, 1, time.as_millis() as i32) == 1 }
+}
