@@ -12,4 +12,5 @@ pub mod model;
 pub mod output;
 pub mod process;
 pub mod ring;
+pub mod scan;
 pub mod source;

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 
 use super::{session::parse_duration, shown::Shown};
 use crate::{
-    event::{Body, Event, Looked},
+    event::{Body, Event, Handle, Looked, RingFound},
     look,
     model::{Finding, Model, Question, Report, Settings, Severity, Thresholds},
     output::{Ended, clock},
@@ -36,6 +36,10 @@ pub struct Options {
     /// context-growth: a context that is not used for this long is idle
     #[arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
     idle_after: Duration,
+    /// context-leak: before each report (the end, SIGUSR1) look for the handles of idle contexts in all the
+    /// memory that their process can write. It reads that memory, some 0.3 s for each GiB
+    #[arg(long)]
+    scan: bool,
     /// context-growth: so many contexts are idle while new ones are made
     #[arg(long, default_value_t = 16, value_name = "N")]
     growth: u64,
@@ -66,6 +70,7 @@ pub struct Conclusions {
     model: Model,
     fail_on: Option<Severity>,
     failed: bool,
+    scan: bool,
 }
 
 impl Conclusions {
@@ -77,7 +82,7 @@ impl Conclusions {
             FailOn::Warning => Severity::Warning,
             FailOn::Info => Severity::Info,
         });
-        Self { model: Model::new(settings), fail_on, failed: false }
+        Self { model: Model::new(settings), fail_on, failed: false, scan: options.scan }
     }
 
     /// Shows an event, and what follows from it.
@@ -120,15 +125,17 @@ impl Conclusions {
     /// is newer.
     fn answer(&mut self, mut decoder: Option<&mut Decoder>, shown: &mut Shown) {
         while let Some(question) = self.model.next_question() {
+            // Before the look: it is not known how long it takes.
+            let time = clock::monotonic();
             let (pid, looked) = match question {
                 Question::Ring { pid, ctx } => {
                     let Some(decoder) = &mut decoder else { continue };
                     let is_known = |handle| self.model.knows(pid, handle);
                     let (found, destroying) = look::at_ring(pid, ctx, is_known);
-                    if let crate::event::RingFound::There(ring) = found {
+                    if let RingFound::There(ring) = found {
+                        let now = clock::monotonic();
                         let read = |first, count| ring::entries(pid, ctx.0, first, count);
                         let mut completions = Vec::new();
-                        let now = clock::monotonic();
                         decoder.look(pid, ctx.0, ring.tail, now, read, |event| {
                             completions.push(event.clone());
                         });
@@ -144,9 +151,20 @@ impl Conclusions {
                     None => continue,
                 },
             };
-            let event =
-                Event { time: clock::monotonic(), pid, tid: pid, body: Body::Looked(looked) };
-            self.event(&event, shown);
+            self.event(&Event { time, pid, tid: pid, body: Body::Looked(looked) }, shown);
+        }
+    }
+
+    /// Before a report: what only a look at all the memory of a process tells.
+    pub fn scan(&mut self, shown: &mut Shown) {
+        let idle = if self.scan { self.model.idle_contexts() } else { Default::default() };
+        for (pid, handles) in idle {
+            let time = clock::monotonic();
+            let handles: Vec<u64> = handles.iter().map(|it| it.0).collect();
+            let missing = crate::scan::missing(pid, &handles).unwrap_or_default();
+            let missing = missing.into_iter().map(Handle).collect();
+            let body = Body::Looked(Looked::Unreferenced(missing));
+            self.event(&Event { time, pid, tid: pid, body }, shown);
         }
     }
 
@@ -163,6 +181,7 @@ impl Conclusions {
             self.lost(shown);
         }
         self.quiet(decoder, shown);
+        self.scan(shown);
         self.model.finish(ended.time);
         self.tell(shown);
     }

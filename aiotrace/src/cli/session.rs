@@ -281,6 +281,7 @@ impl<'a> Session<'a> {
                 Some(Message::Lost(_)) => conclusions.lost(&mut shown),
                 Some(Message::Report(losses)) => {
                     let losses = Losses { undecodable, ..losses };
+                    conclusions.scan(&mut shown);
                     let (time, attached) = (clock::monotonic(), attached.elapsed());
                     let ended = Ended { time, events, losses, attached, reason: "asked" };
                     shown.report(&ended, &conclusions.report());

@@ -340,10 +340,11 @@ impl Model {
 }
 
 /// Adds who holds fs.aio-nr.
-pub(super) fn with_limit(finding: &mut Finding, limit: &Limit) {
+pub(super) fn with_limit(finding: &mut Finding, limit: &Limit, time: u64) {
     let Limit { used, limit: most, holders } = limit;
+    let later = in_words(time.saturating_sub(finding.time));
     let text = &mut finding.message;
-    text.push_str(&format!(": fs.aio-nr is {used} of {most}"));
+    text.push_str(&format!(": {later} later fs.aio-nr is {used} of {most}"));
     for (index, holder) in holders.iter().take(3).enumerate() {
         let name = crate::output::escape::escaped(&holder.name);
         text.push_str(if index == 0 { "; held by " } else { ", " });

@@ -38,6 +38,8 @@ pub struct Context {
     pub latency: Option<Box<Latency>>,
     /// Looks at it from outside.
     pub look: Look,
+    /// It was told that it is lost.
+    pub leak_told: bool,
 }
 
 /// What was done.
@@ -101,6 +103,7 @@ impl Context {
                 unmapped: None,
                 confirmed: 0,
             },
+            leak_told: false,
         }
     }
 

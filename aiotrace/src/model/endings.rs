@@ -207,12 +207,10 @@ impl Model {
             .collect();
         // It may still do it.
         left.into_iter().for_each(|it| self.dropped(it, true));
-        if let Some(pid) = self.target.filter(|_| self.calls == 0) {
-            let text = if self.contexts.is_empty() {
-                "the target made no io_* call: POSIX AIO and io_uring are not kernel AIO"
-            } else {
-                "the target has AIO contexts, and made no io_* call during the trace"
-            };
+        // Whoever has contexts uses it.
+        let is_unused = self.calls == 0 && self.next_context == 1;
+        if let Some(pid) = self.target.filter(|_| is_unused) {
+            let text = "the target made no io_* call: POSIX AIO and io_uring are not kernel AIO";
             let finding = Finding::new(Name::NotKernelAio, now, pid, text.to_owned());
             self.find(finding, 0, 0);
         }

@@ -396,7 +396,7 @@ impl Model {
             }
             Looked::Limit(limit) => {
                 for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
-                    calls::with_limit(&mut waiting.finding, limit);
+                    calls::with_limit(&mut waiting.finding, limit, event.time);
                     self.find(waiting.finding, waiting.key.2, waiting.key.3);
                 }
             }

@@ -206,15 +206,29 @@ impl Model {
         self.find(finding, 0, 0);
     }
 
+    /// The contexts that were not used for a while, by process.
+    pub fn idle_contexts(&self) -> Map<u32, Vec<Handle>> {
+        let mut idle: Map<u32, Vec<Handle>> = Map::default();
+        let threshold = self.settings.thresholds.idle;
+        for context in self.contexts.values() {
+            if self.now.saturating_sub(context.used) >= threshold {
+                idle.entry(context.pid).or_default().push(context.handle());
+            }
+        }
+        idle
+    }
+
     /// Their handles are nowhere in the memory that the process can write.
     pub(super) fn unreferenced(&mut self, event: &Event, handles: &[Handle]) {
         for handle in handles {
             let key = (self.space(event.pid), handle.0);
-            if let Some(context) = self.contexts.remove(&key) {
+            // A scan finds the same ones again.
+            let Some(mut context) = self.contexts.remove(&key) else { continue };
+            if !std::mem::replace(&mut context.leak_told, true) {
                 let why = "its handle is nowhere in the memory of the process";
                 self.tell_leak(&context, event.time, why);
-                self.contexts.insert(key, context);
             }
+            self.contexts.insert(key, context);
         }
     }
 }

@@ -608,6 +608,8 @@ impl<W: Write> Output for Text<W> {
 
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
         let text = report::in_words(finding, &self.paint());
+        // The process may be gone.
+        self.names.entry(finding.pid).or_insert_with(|| finding.process.clone());
         self.begin_at(finding.time, finding.pid, finding.tid.unwrap_or(finding.pid));
         self.lines.line.extend_from_slice(b"*** ");
         self.lines.line.extend_from_slice(text.as_bytes());
