@@ -2,9 +2,10 @@
 
 use aiotrace_common::abi;
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
+use serde::{Deserialize, Serialize};
 
 /// One fact, in the order in which things happened.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     /// When, nanoseconds of CLOCK_MONOTONIC. A call's time is when it returned.
     pub time: u64,
@@ -16,8 +17,15 @@ pub struct Event {
     pub body: Body,
 }
 
+impl Event {
+    /// Something was lost, and it is not known of whom.
+    pub fn lost_somewhere(time: u64) -> Self {
+        Self { time, pid: 0, tid: 0, body: Body::Lost { records: 0 } }
+    }
+}
+
 /// What an event is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Body {
     /// A call returned.
     Call(Call),
@@ -45,15 +53,15 @@ pub enum Body {
 }
 
 /// A number the kernel gives for a context. Reusable: not an identity.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash, PartialOrd, Ord)]
 pub struct Handle(pub u64);
 
 /// A place in the program's memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash, PartialOrd, Ord)]
 pub struct Address(pub u64);
 
 /// How the beginning of a call is known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
     /// We saw it.
     Seen,
@@ -66,7 +74,7 @@ pub enum Entry {
 }
 
 /// A call that returned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Call {
     /// When it was entered, nanoseconds of CLOCK_MONOTONIC, if that was seen.
     pub entered: Option<u64>,
@@ -85,7 +93,7 @@ pub struct Call {
 }
 
 /// A call that has not returned.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Unfinished {
     /// When it was entered, if that is known.
     pub entered: Option<u64>,
@@ -96,7 +104,7 @@ pub struct Unfinished {
 }
 
 /// Why a call is reported as unfinished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Why {
     /// It was already blocked when we attached.
     BlockedAtAttach,
@@ -105,7 +113,7 @@ pub enum Why {
 }
 
 /// A call's arguments and what they point to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Args {
     /// io_setup
     Setup {
@@ -186,7 +194,7 @@ impl Args {
 }
 
 /// One iocb of an io_submit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Iocb {
     /// Its address, if the pointer could be read.
     pub address: Option<Address>,
@@ -197,7 +205,7 @@ pub struct Iocb {
 }
 
 /// `struct __aio_sigset` of io_pgetevents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Sigset {
     /// Where the mask is; 0 for none.
     pub address: Address,
@@ -208,7 +216,7 @@ pub struct Sigset {
 }
 
 /// A ring at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ring {
     /// Next entry to reap.
     pub head: u32,
@@ -229,7 +237,7 @@ impl Ring {
 }
 
 /// A request completed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completion {
     /// The context.
     pub ctx: Handle,
@@ -243,7 +251,7 @@ pub struct Completion {
 }
 
 /// io_submit refused an iocb.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Refused {
     /// The context.
     pub ctx: Handle,
@@ -256,7 +264,7 @@ pub struct Refused {
 }
 
 /// How a context ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum How {
     /// io_destroy
     Destroy,
@@ -267,7 +275,7 @@ pub enum How {
 }
 
 /// A context ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Gone {
     /// The context.
     pub ctx: Handle,
@@ -278,7 +286,7 @@ pub struct Gone {
 }
 
 /// A ring was moved with mremap(2), so the context has another handle.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Moved {
     /// The handle until then.
     pub from: Handle,
@@ -287,7 +295,7 @@ pub struct Moved {
 }
 
 /// A context that existed before we attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Adopted {
     /// The context.
     pub ctx: Handle,
@@ -298,7 +306,7 @@ pub struct Adopted {
 }
 
 /// What a look at the running system found.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Looked {
     /// Where the ring of a context is.
     Ring {
@@ -323,7 +331,7 @@ pub enum Looked {
 }
 
 /// What is where a context's ring should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RingFound {
     /// The ring.
     There(Ring),
@@ -334,7 +342,7 @@ pub enum RingFound {
 }
 
 /// What is behind a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// Its kind.
     pub kind: FileKind,
@@ -343,7 +351,7 @@ pub struct File {
 }
 
 /// What kind of file it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileKind {
     /// A regular file or a block device: what is asked of it is done in bounded time.
     Storage,
@@ -352,7 +360,7 @@ pub enum FileKind {
 }
 
 /// The limit on requests, and who uses it up.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// fs.aio-nr
     pub used: u64,
@@ -363,7 +371,7 @@ pub struct Limit {
 }
 
 /// A process that holds contexts.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Holder {
     /// The process.
     pub pid: u32,
@@ -376,7 +384,7 @@ pub struct Holder {
 }
 
 /// A process changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Name of the process as it gave it: any bytes.
     pub name: Vec<u8>,
@@ -391,7 +399,7 @@ pub struct Process {
 }
 
 /// How a process changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Change {
     /// We attached to it.
     Attached,
@@ -417,7 +425,7 @@ pub enum Change {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// It called exit with this.
     Code(i32),

@@ -2,14 +2,15 @@
 
 use std::time::Duration;
 
+use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 
-use super::{session::parse_duration, shown::Shown};
+use super::{recorder::Recorder, session::parse_duration, shown::Shown};
 use crate::{
     event::{Body, Event, Handle, Looked, RingFound},
     look,
-    model::{Finding, Model, Question, Report, Settings, Severity, Thresholds},
-    output::{Ended, clock},
+    model::{Finding, Model, Question, Settings, Severity, Thresholds},
+    output::{Ended, Start, clock},
     ring,
     source::bpf::Decoder,
 };
@@ -45,11 +46,22 @@ pub struct Options {
     growth: u64,
 }
 
+/// `--fail-on`
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum FailOn {
+pub enum FailOn {
     Error,
     Warning,
     Info,
+}
+
+impl FailOn {
+    fn severity(self) -> Severity {
+        match self {
+            Self::Error => Severity::Error,
+            Self::Warning => Severity::Warning,
+            Self::Info => Severity::Info,
+        }
+    }
 }
 
 impl Options {
@@ -71,22 +83,52 @@ pub struct Conclusions {
     fail_on: Option<Severity>,
     failed: bool,
     scan: bool,
+    settings: Settings,
+    recorder: Option<Recorder>,
 }
 
 impl Conclusions {
     /// Nothing is known yet.
-    pub fn new(options: &Options, exact_completions: bool) -> Self {
+    pub fn new(options: &Options, exact_completions: bool, recorder: Option<Recorder>) -> Self {
         let settings = Settings { thresholds: options.thresholds(), exact_completions };
-        let fail_on = options.fail_on.map(|it| match it {
-            FailOn::Error => Severity::Error,
-            FailOn::Warning => Severity::Warning,
-            FailOn::Info => Severity::Info,
+        Self {
+            model: Model::new(settings),
+            fail_on: options.fail_on.map(FailOn::severity),
+            failed: false,
+            scan: options.scan,
+            settings,
+            recorder,
+        }
+    }
+
+    /// As a recording says it was.
+    pub fn again(settings: Settings, fail_on: Option<FailOn>) -> Self {
+        Self {
+            model: Model::new(settings),
+            fail_on: fail_on.map(FailOn::severity),
+            failed: false,
+            scan: false,
+            settings,
+            recorder: None,
+        }
+    }
+
+    /// The trace begins.
+    pub fn start(&mut self, start: &Start, shown: &mut Shown) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.start(start, self.settings);
+        }
+        shown.attempt(|output| {
+            output.start(start)?;
+            output.flush()
         });
-        Self { model: Model::new(settings), fail_on, failed: false, scan: options.scan }
     }
 
     /// Shows an event, and what follows from it.
     pub fn event(&mut self, event: &Event, shown: &mut Shown) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.event(event);
+        }
         shown.event(event);
         self.model.handle_event(event);
         self.tell(shown);
@@ -99,17 +141,35 @@ impl Conclusions {
         }
     }
 
+    /// It is this time.
+    pub fn time(&mut self, now: u64, shown: &mut Shown) {
+        if self.model.poll_timeout().is_some_and(|due| due <= now || now == 0) {
+            if let Some(recorder) = &mut self.recorder {
+                recorder.time(now);
+            }
+            self.model.handle_timeout(now);
+            self.tell(shown);
+        }
+    }
+
+    /// Nothing is looked up again.
+    pub fn forget_questions(&mut self) {
+        while self.model.next_question().is_some() {}
+    }
+
     /// Records wait: the time is that of the events, for what happened since is not known.
     pub fn busy(&mut self, shown: &mut Shown) {
-        self.model.handle_timeout(0);
+        self.time(0, shown);
         self.answer(None, shown);
     }
 
     /// All that happened is known.
     pub fn quiet(&mut self, decoder: &mut Decoder, shown: &mut Shown) {
-        self.model.handle_timeout(clock::monotonic());
-        self.tell(shown);
+        self.time(clock::monotonic(), shown);
         self.answer(Some(decoder), shown);
+        if let Some(recorder) = &mut self.recorder {
+            recorder.flush();
+        }
     }
 
     /// How long it can be waited for events.
@@ -170,25 +230,52 @@ impl Conclusions {
 
     /// Something was lost, and it is not known of whom.
     pub fn lost(&mut self, shown: &mut Shown) {
-        let body = Body::Lost { records: 0 };
-        self.model.handle_event(&Event { time: clock::monotonic(), pid: 0, tid: 0, body });
-        self.tell(shown);
+        self.event(&Event::lost_somewhere(clock::monotonic()), shown);
+    }
+
+    /// What is known now.
+    pub fn report(&mut self, ended: &Ended, shown: &mut Shown) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.report(ended);
+        }
+        shown.report(ended, &self.model.report());
     }
 
     /// The trace is over.
-    pub fn finish(&mut self, decoder: &mut Decoder, ended: &Ended, shown: &mut Shown) {
+    ///
+    /// # Errors
+    /// If the recording could not be written.
+    pub fn finish(
+        &mut self,
+        decoder: &mut Decoder,
+        ended: &Ended,
+        shown: &mut Shown,
+    ) -> Result<()> {
         if ended.losses.total() > 0 {
             self.lost(shown);
         }
         self.quiet(decoder, shown);
         self.scan(shown);
-        self.model.finish(ended.time);
-        self.tell(shown);
+        self.end(ended, shown);
+        let failure = self.recorder.as_mut().and_then(Recorder::failure);
+        failure.map_or(Ok(()), |error| {
+            Err(error).context("cannot write the recording; the trace was stopped")
+        })
     }
 
-    /// What is known now.
-    pub fn report(&self) -> Report {
-        self.model.report()
+    /// The last report.
+    pub fn end(&mut self, ended: &Ended, shown: &mut Shown) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.end(ended);
+        }
+        self.model.finish(ended.time);
+        self.tell(shown);
+        shown.report(ended, &self.model.report());
+    }
+
+    /// Whether the recording cannot be written.
+    pub fn recording_failed(&self) -> bool {
+        self.recorder.as_ref().is_some_and(Recorder::has_failed)
     }
 
     /// Whether there was a finding as bad as `--fail-on` says.

@@ -7,9 +7,12 @@ mod doctor;
 mod explain;
 mod launch;
 mod ls;
+mod recorder;
+mod report;
 mod run;
 mod session;
 mod shown;
+mod view;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
@@ -29,6 +32,7 @@ enum Command {
     Attach(attach::Options),
     Run(run::Options),
     Ls(ls::Options),
+    Report(report::Options),
     Explain(explain::Options),
     Doctor(doctor::Options),
 }
@@ -59,20 +63,21 @@ pub fn main() -> ExitCode {
         Command::Attach(options) => (attach::run(options), FAILED),
         Command::Run(options) => (run::run(options), run::FAILED),
         Command::Ls(options) => (ls::run(options), FAILED),
+        Command::Report(options) => (report::run(options), FAILED),
         Command::Explain(options) => (explain::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),
     };
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {
-            report(&error);
+            tell(&error);
             ExitCode::from(failed)
         }
     }
 }
 
 /// The chain of causes, and what to do.
-fn report(error: &anyhow::Error) {
+fn tell(error: &anyhow::Error) {
     // The hint is the outermost context, marked by its type.
     let hint = error.downcast_ref::<Hint>();
     let mut causes: Vec<String> = Vec::new();

@@ -1,10 +1,9 @@
 //! One trace, from the loading of the probes to the last line: what `attach` and `run` share.
 
 use std::{
+    borrow::Cow,
     fs::File,
-    io::{self, IsTerminal as _, Write},
-    os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::{Duration, Instant},
 };
 
@@ -13,25 +12,23 @@ use aiotrace_common::{
     settings::{Settings, target},
 };
 use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
-use jiff::tz::TimeZone;
+use clap::Args;
 
 use super::{
     Hint,
     cgroup::Cgroup,
     conclusions::{self, Conclusions},
     doctor,
-    shown::{Shown, Throttle},
+    recorder::Recorder,
+    shown::Shown,
+    view::View,
 };
 use crate::{
     event::{self, Body, Change, Event, Unfinished, Why},
     output::{
-        Ended, Output, Start,
+        Ended, Start,
         clock::{self, Clock},
-        json::Json,
         paths::Paths,
-        summary::Summary,
-        text::{self, Text},
     },
     process::{self, Opened},
     source::{
@@ -43,30 +40,14 @@ use crate::{
     },
 };
 
-/// How events are shown.
+/// What is traced, and how it is told.
 #[derive(Debug, Args)]
 pub struct Show {
-    /// Write to this file instead of stdout
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// text, or json: one object per line, specified in docs/json.md
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    /// Count calls, errors and durations instead of showing calls
-    #[arg(short = 'c', long)]
-    summary: bool,
-    /// Do not show calls
-    #[arg(short, long, conflicts_with = "summary")]
-    quiet: bool,
-    /// Show lists whole, and the completion ring at each call
-    #[arg(short, long)]
-    verbose: bool,
-    /// Time of each line (when the call returned): since the start, of day, or since the line before
-    #[arg(short, long, value_enum, default_value_t = clock::Format::Relative, value_name = "FORMAT")]
-    timestamps: clock::Format,
-    /// When to use colours: on a terminal, always or never
-    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
-    color: Color,
+    #[command(flatten)]
+    view: View,
+    /// Write down all that is seen, for `aiotrace report FILE`
+    #[arg(long, value_name = "FILE")]
+    record: Option<PathBuf>,
     /// Which probes to use; `aiotrace doctor` tells what can be had
     #[arg(long, value_enum, default_value_t = Wanted::Auto, value_name = "SET")]
     probes: Wanted,
@@ -79,19 +60,6 @@ pub struct Show {
     /// Stop after this time (for instance 500ms, 10s, 2m)
     #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
     duration: Option<Duration>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Color {
-    Auto,
-    Always,
-    Never,
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -140,8 +108,8 @@ pub struct Session<'a> {
     show: &'a Show,
     probes: Probes,
     plan: Plan,
-    output: Box<dyn Output>,
-    throttle: Option<Throttle>,
+    shown: Shown,
+    recorder: Option<Recorder>,
     /// Where records wait if the output is a local file.
     spill: Option<File>,
     /// Finds contexts that are there already; a new program has none.
@@ -151,13 +119,12 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// Opens the output and loads the probes, so that what can fail fails before anything runs.
     pub fn prepare(show: &'a Show, plan: Plan) -> Result<Self> {
-        let (output, spill) = open_output(show)?;
-        let is_terminal = show.output.is_none() && io::stdout().is_terminal();
-        let calls_as_text = show.format == Format::Text && !show.summary;
-        let throttle = (is_terminal && calls_as_text).then(Throttle::new);
+        let recorder = show.record.as_deref().map(Recorder::create).transpose()?;
+        let paths = recorder.as_ref().map_or_else(Paths::of_proc, |it| it.known().paths());
+        let (shown, spill) = show.view.open(paths)?;
         let probes = load(&plan, show.probes).map_err(with_hint)?;
         let finder = (!plan.launched).then(Finder::new);
-        Ok(Self { show, probes, plan, output, throttle, spill, finder })
+        Ok(Self { show, probes, plan, shown, recorder, spill, finder })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over.
@@ -169,7 +136,8 @@ impl<'a> Session<'a> {
         let mut decoder = Decoder::new(&set);
         let mut events = 0;
         let mut conclusions =
-            Conclusions::new(&self.show.conclusions, set.has(Feature::Completions));
+            Conclusions::new(&self.show.conclusions, set.has(Feature::Completions), self.recorder);
+        let mut shown = self.shown;
         let mut initial = Vec::new();
         let mut targets = Vec::new();
         let mut pids = Vec::new();
@@ -227,17 +195,9 @@ impl<'a> Session<'a> {
                 drain::StartError::Probes(error) => with_hint(error),
                 other => other.into(),
             })?;
-        let mut shown = Shown {
-            output: self.output,
-            quiet: self.show.quiet,
-            completions: self.show.verbose || self.show.format == Format::Json,
-            throttle: self.throttle,
-            failed: None,
-        };
-        shown.attempt(|output| {
-            output.start(&Start { clock: start, probes: set.name(), lacks: set.lacks() })?;
-            output.flush()
-        });
+        let lacks = set.lacks().into_iter().map(Cow::from).collect();
+        let start = Start { clock: start, probes: set.name().into(), lacks };
+        conclusions.start(&start, &mut shown);
         for event in &initial {
             conclusions.event(event, &mut shown);
         }
@@ -253,8 +213,8 @@ impl<'a> Session<'a> {
             let message = match collector.try_next() {
                 Ok(None) => {
                     // Nothing waits: let it be seen.
-                    shown.pause();
                     conclusions.quiet(&mut decoder, &mut shown);
+                    shown.pause();
                     collector.wait_next_for(conclusions.patience())
                 }
                 other => other,
@@ -272,7 +232,7 @@ impl<'a> Session<'a> {
                         }
                         conclusions.busy(&mut shown);
                     }
-                    if shown.failed.is_some() {
+                    if shown.failed.is_some() || conclusions.recording_failed() {
                         collector.stop();
                     }
                     collector.give_back(batch);
@@ -283,8 +243,8 @@ impl<'a> Session<'a> {
                     let losses = Losses { undecodable, ..losses };
                     conclusions.scan(&mut shown);
                     let (time, attached) = (clock::monotonic(), attached.elapsed());
-                    let ended = Ended { time, events, losses, attached, reason: "asked" };
-                    shown.report(&ended, &conclusions.report());
+                    let ended = Ended { time, events, losses, attached, reason: "asked".into() };
+                    conclusions.report(&ended, &mut shown);
                 }
                 Some(Message::End(end)) => break *end,
             }
@@ -295,10 +255,9 @@ impl<'a> Session<'a> {
             conclusions.event(event, &mut shown);
         });
         let losses = Losses { undecodable, ..end.losses };
-        let reason = reason_name(end.reason);
+        let reason = reason_name(end.reason).into();
         let ended = Ended { time, events, losses, attached: end.attached, reason };
-        conclusions.finish(&mut decoder, &ended, &mut shown);
-        shown.report(&ended, &conclusions.report());
+        conclusions.finish(&mut decoder, &ended, &mut shown)?;
         shown.finish()?;
         say_end(&ended);
         // From here on nobody waits for signals.
@@ -355,54 +314,6 @@ fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
     let args = arguments(blocked.syscall, &blocked.args);
     let unfinished = Unfinished { entered: None, args, why: Why::BlockedAtAttach };
     Event { time, pid, tid: blocked.tid, body: Body::Unfinished(unfinished) }
-}
-
-/// The output, and a file for what it does not take at once.
-fn open_output(show: &Show) -> Result<(Box<dyn Output>, Option<File>)> {
-    // The outputs gather what they write.
-    let (writer, spill): (Box<dyn Write>, _) = match &show.output {
-        Some(path) => {
-            let file = create(path)?;
-            let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-            let spill = spill_for(&file, directory.unwrap_or(Path::new(".")));
-            (Box::new(file), spill)
-        }
-        None => {
-            let spill = spill_for(io::stdout(), Path::new("/var/tmp"));
-            (Box::new(io::stdout().lock()), spill)
-        }
-    };
-    let is_terminal = show.output.is_none() && io::stdout().is_terminal();
-    let color = match show.color {
-        Color::Always => true,
-        Color::Never => false,
-        // https://no-color.org
-        Color::Auto => is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty()),
-    };
-    let options = text::Options { color, verbose: show.verbose, time: show.timestamps };
-    let output: Box<dyn Output> = match (show.format, show.summary) {
-        (Format::Text, false) => {
-            Box::new(Text::new(writer, options, Paths::of_proc(), TimeZone::system()))
-        }
-        (Format::Json, false) => Box::new(Json::new(writer, Paths::of_proc())),
-        (Format::Text, true) => Box::new(Summary::text(writer)),
-        (Format::Json, true) => Box::new(Summary::json(Json::new(writer, Paths::none()))),
-    };
-    Ok((output, spill))
-}
-
-/// A nameless file in `directory`, if the output is a regular file. A pipe's reader may be slower
-/// than the target for ever; then records are lost, and counted.
-fn spill_for(output: impl AsFd, directory: &Path) -> Option<File> {
-    let status = nix::sys::stat::fstat(output).ok()?;
-    if status.st_mode & libc::S_IFMT != libc::S_IFREG {
-        return None;
-    }
-    tempfile::tempfile_in(directory).inspect_err(|error| tracing::debug!(%error, "no spill")).ok()
-}
-
-fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("cannot write to {}", path.display()))
 }
 
 fn say_behind(bytes: u64) {

@@ -116,14 +116,15 @@ impl Model {
         let Some(context) = self.used(event, ctx, call.ring) else { return };
         context.submits += 1;
         let number = context.submits;
-        let as_request = |iocb: &Option<Iocb>| {
-            iocb.as_ref().and_then(|it| Request::new(it, entered, event.time, number))
+        let as_request = |(index, iocb): (usize, &Option<Iocb>)| {
+            let times = (entered, event.time);
+            iocb.as_ref().and_then(|it| Request::new(it, times, (number, index)))
         };
         let (name, sure) = (context.name, context.sure);
         let (mut unnamed, mut found) = (accepted.saturating_sub(iocbs.len()), Vec::new());
         let mut last = None;
         let mut followed = 0;
-        for iocb in iocbs.iter().take(accepted) {
+        for iocb in iocbs.iter().enumerate().take(accepted) {
             match as_request(iocb).filter(|_| has_room) {
                 Some(request) => {
                     let file = (request.fd, request.opcode);
@@ -157,7 +158,7 @@ impl Model {
         self.submitted_again(event, iocbs, entered);
         let given = nr.max(0) as u64;
         if (accepted as u64) < given && accepted > 0 {
-            let rest = iocbs.iter().skip(accepted).filter_map(as_request);
+            let rest = iocbs.iter().enumerate().skip(accepted).filter_map(as_request);
             let (ids, counts) = ((event.pid, event.tid), (given, accepted as u64));
             let space = self.space(event.pid);
             if let Some(space) = self.spaces.get_mut(&space) {
@@ -172,7 +173,7 @@ impl Model {
         let requests: Vec<Request> = iocbs
             .iter()
             .flatten()
-            .filter_map(|it| Request::new(it, entered, event.time, 0))
+            .filter_map(|it| Request::new(it, (entered, event.time), (0, 0)))
             .collect();
         space.submitted(requests.iter());
     }
@@ -220,7 +221,7 @@ impl Model {
 
     fn slow(&mut self, event: &Event, call: &Call, ctx: Handle, iocbs: &[Option<Iocb>], took: u64) {
         let subject =
-            iocbs.iter().flatten().find_map(|it| Subject::of(&Request::new(it, 0, 0, 0)?));
+            iocbs.iter().flatten().find_map(|it| Subject::of(&Request::new(it, (0, 0), (0, 0))?));
         let what = subject.map_or_else(String::new, |it| format!(", the first {}", it.in_words()));
         let count = call.ret.max(0);
         let text = format!("io_submit took {} for {count} requests{what}", in_words(took));

@@ -171,7 +171,7 @@ impl Finding {
 /// Findings so far: each is told once, and then counted.
 #[derive(Debug, Default)]
 pub struct Findings {
-    known: std::collections::HashMap<Key, usize, foldhash::fast::RandomState>,
+    known: super::Map<Key, usize>,
     list: Vec<Finding>,
     new: std::collections::VecDeque<Finding>,
     /// Not kept one by one.

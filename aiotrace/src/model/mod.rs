@@ -30,6 +30,7 @@ use latency::Latency;
 use process::Space;
 use report::Ends;
 pub use report::Report;
+use serde::{Deserialize, Serialize};
 
 use crate::event::{
     Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound,
@@ -48,10 +49,11 @@ const MOST_QUESTIONS: usize = 256;
 
 const SECOND: u64 = 1_000_000_000;
 
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+/// With the same hash in each run, so that a recording is told as the trace was.
+type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
 /// From when on something is worth a finding. Times in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thresholds {
     /// A file request is in flight for this long.
     pub stuck: u64,
@@ -78,7 +80,7 @@ impl Default for Thresholds {
 }
 
 /// What the model knows of the source.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// From when on something is worth a finding.
     pub thresholds: Thresholds,

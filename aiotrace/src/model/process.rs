@@ -1,14 +1,13 @@
 //! What is known of a process, or rather of its address space: forked children have their own, children
 //! of vfork share it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::{
+    Map,
     finding::{ContextRef, Subject},
     requests::Request,
 };
-
-type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
 /// Handles that were destroyed, remembered for each address space.
 const MOST_DESTROYED: usize = 4096;

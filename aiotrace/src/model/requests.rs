@@ -1,8 +1,9 @@
 //! The requests of one context: which are in flight, which completion belongs to which, and what was
 //! reaped.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
+use super::Map;
 use crate::event::{IoEvent, Iocb, Ring};
 
 /// Completions that wait for their io_submit to return, at most. (A call has at most so many that we
@@ -30,11 +31,17 @@ pub struct Request {
     pub returned: u64,
     /// Which io_submit of the context, so that two iocbs of one call are told from two calls.
     pub call: u64,
+    /// Which iocb of the call.
+    pub index: usize,
 }
 
 impl Request {
     /// From an iocb of an io_submit.
-    pub fn new(iocb: &Iocb, entered: u64, returned: u64, call: u64) -> Option<Self> {
+    pub fn new(
+        iocb: &Iocb,
+        (entered, returned): (u64, u64),
+        (call, index): (u64, usize),
+    ) -> Option<Self> {
         let value = iocb.value;
         Some(Self {
             iocb: iocb.address?.0,
@@ -46,6 +53,7 @@ impl Request {
             entered,
             returned,
             call,
+            index,
         })
     }
 
@@ -95,7 +103,7 @@ pub struct Unreaped {
 #[derive(Debug, Default)]
 pub struct Requests {
     /// By iocb address; those of the same address in the order of submission.
-    in_flight: HashMap<u64, VecDeque<Request>, foldhash::fast::RandomState>,
+    in_flight: Map<u64, VecDeque<Request>>,
     count: u64,
     /// Accepted, but it is not known which iocbs they were.
     unnamed: u64,
@@ -252,7 +260,7 @@ impl Requests {
     pub fn drain(&mut self) -> Vec<Request> {
         self.count = 0;
         let mut all: Vec<Request> = self.in_flight.drain().flat_map(|(_, queue)| queue).collect();
-        all.sort_by_key(|it| (it.entered, it.call));
+        all.sort_by_key(|it| (it.entered, it.call, it.index));
         all
     }
 }
@@ -272,6 +280,7 @@ mod tests {
             entered,
             returned: entered + 10,
             call,
+            index: 0,
         }
     }
 

@@ -52,7 +52,9 @@ impl Model {
         let leaving = self.leaving.iter_mut().map(|(key, context)| (&*key, context));
         for ((space, _), context) in live.chain(leaving) {
             let oldest = context.requests.iter().filter(|it| !it.is_poll() && it.opcode.is_some());
-            let oldest = oldest.min_by_key(|it| it.entered).filter(|it| it.entered != 0);
+            let oldest = oldest
+                .min_by_key(|it| (it.entered, it.call, it.index))
+                .filter(|it| it.entered != 0);
             let since = |time: u64| now.saturating_sub(time);
             let late = oldest.filter(|it| since(it.entered) >= thresholds.stuck);
             let late = late.map(|it| (it.entered, Subject::of(it)));

@@ -4,6 +4,7 @@ use std::io::Write;
 
 use jiff::{Timestamp, tz::TimeZone};
 use nix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
 
 /// How the time of an event is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -18,7 +19,7 @@ pub enum Format {
 }
 
 /// When the trace began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Clock {
     /// Nanoseconds of CLOCK_MONOTONIC, the clock of event times.
     pub start: u64,

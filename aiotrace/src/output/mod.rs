@@ -10,7 +10,9 @@ mod report;
 pub mod summary;
 pub mod text;
 
-use std::{io, time::Duration};
+use std::{borrow::Cow, io, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     event::Event,
@@ -54,18 +56,18 @@ pub trait Output {
 }
 
 /// How a trace begins.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Start {
     /// When it began, and how event times relate to wall time.
     pub clock: Clock,
     /// Name of the probe set.
-    pub probes: &'static str,
+    pub probes: Cow<'static, str>,
     /// What this probe set cannot see.
-    pub lacks: Vec<&'static str>,
+    pub lacks: Vec<Cow<'static, str>>,
 }
 
 /// How a trace ended, or stands.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ended {
     /// When, nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
@@ -75,6 +77,6 @@ pub struct Ended {
     pub losses: Losses,
     /// How long the probes were attached.
     pub attached: Duration,
-    /// `targets_gone`, `time_over`, `signal`, `output_closed`; or `asked`: it goes on.
-    pub reason: &'static str,
+    /// `targets_gone`, `time_over`, `signal`, `output_closed`; `asked`: it goes on; `recording_ends`.
+    pub reason: Cow<'static, str>,
 }

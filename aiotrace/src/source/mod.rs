@@ -1,11 +1,13 @@
 //! Where events come from.
 
 pub mod bpf;
+pub mod recording;
 
 use aiotrace_common::record::Lost;
+use serde::{Deserialize, Serialize};
 
 /// What never reached us, by cause.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
     /// What the probes counted, in the order of [`Lost::ALL`].
     pub probes: [u64; Lost::ALL.len()],

@@ -87,7 +87,7 @@ impl<W: Write> Json<W> {
             lost: end.losses.total(),
             lost_by_cause: causes.map(|(count, name, _)| (name.into(), count)).collect(),
             attached_ns: (end.attached.as_nanos() as u64).into(),
-            reason: end.reason.into(),
+            reason: end.reason.clone(),
             findings: findings.collect(),
             more_findings: report.more_findings,
             contexts: report.contexts.iter().map(context_row).collect(),

@@ -196,8 +196,8 @@ impl<W: Write> Output for Json<W> {
             ts: start.clock.start.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             wall_offset_ns: start.clock.to_wall.into(),
-            probes: start.probes.into(),
-            lacks: start.lacks.iter().map(|it| Cow::from(*it)).collect(),
+            probes: start.probes.clone(),
+            lacks: start.lacks.clone(),
         })
     }
 

@@ -1,0 +1,106 @@
+//! `aiotrace report`: tells a recorded trace again.
+
+use std::{
+    fs::File,
+    io::BufReader,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use clap::Args;
+
+use super::{
+    Hint,
+    conclusions::{Conclusions, FailOn},
+    recorder::Known,
+    view::View,
+};
+use crate::{
+    event::Event,
+    output::Ended,
+    source::{
+        Losses,
+        recording::{Error, Item, Reader},
+    },
+};
+
+/// Tell a recorded trace again, as it was told live: calls, findings and the report
+#[derive(Debug, Args)]
+pub struct Options {
+    #[command(flatten)]
+    view: View,
+    /// End with status 1 if there is a finding of this severity, or a worse one
+    #[arg(long, value_enum, value_name = "SEVERITY")]
+    fail_on: Option<FailOn>,
+    /// A recording, made with `--record FILE`
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> Result<u8> {
+    let file = File::open(&options.file)
+        .with_context(|| format!("cannot open {}", options.file.display()))?;
+    let mut reader =
+        Reader::new(BufReader::new(file)).map_err(|error| with_hint(error, &options.file))?;
+    let (start, settings) = match reader.next_item() {
+        Ok(Some(Item::Start(start, settings))) => (start, settings),
+        Ok(_) => return Err(with_hint(Error::Truncated, &options.file)),
+        Err(error) => return Err(with_hint(error, &options.file)),
+    };
+    let known = Known::default();
+    let (mut shown, _) = options.view.open(known.paths())?;
+    let mut conclusions = Conclusions::again(settings, options.fail_on);
+    conclusions.start(&start, &mut shown);
+    let (mut last, mut events) = (start.clock.start, 0);
+    let ended = loop {
+        match reader.next_item() {
+            Ok(Some(Item::Event(event))) => {
+                (last, events) = (last.max(event.time), events + 1);
+                known.forget(&event);
+                conclusions.event(&event, &mut shown);
+            }
+            Ok(Some(Item::Time(now))) => conclusions.time(now, &mut shown),
+            Ok(Some(Item::Path { pid, fd, path })) => known.set((pid, fd), 0, path),
+            Ok(Some(Item::Report(ended))) => conclusions.report(&ended, &mut shown),
+            Ok(Some(Item::End(ended))) => break ended,
+            Ok(Some(Item::Start(..))) => return Err(with_hint(Error::Damaged, &options.file)),
+            Ok(None) => {
+                eprintln!("aiotrace: {}", Error::Truncated);
+                break cut_short(last, start.clock.start, events);
+            }
+            Err(error) => {
+                eprintln!("aiotrace: {error}; this is what came before");
+                conclusions.event(&Event::lost_somewhere(last), &mut shown);
+                break cut_short(last, start.clock.start, events);
+            }
+        }
+        conclusions.forget_questions();
+        if shown.failed.is_some() {
+            break cut_short(last, start.clock.start, events);
+        }
+    };
+    conclusions.end(&ended, &mut shown);
+    shown.finish()?;
+    Ok(u8::from(conclusions.failed()))
+}
+
+/// The end of a trace whose end is not recorded.
+fn cut_short(time: u64, start: u64, events: u64) -> Ended {
+    Ended {
+        time,
+        events,
+        losses: Losses::default(),
+        attached: std::time::Duration::from_nanos(time.saturating_sub(start)),
+        reason: "recording_ends".into(),
+    }
+}
+
+fn with_hint(error: Error, file: &Path) -> anyhow::Error {
+    let hint = match &error {
+        Error::Foreign => "make one with `aiotrace attach --record FILE`".to_owned(),
+        Error::Version(_) => "read it with the aiotrace that made it".to_owned(),
+        Error::Truncated | Error::Damaged | Error::Io(_) => "nothing of it can be told".to_owned(),
+    };
+    anyhow::Error::new(error).context(file.display().to_string()).context(Hint(hint))
+}

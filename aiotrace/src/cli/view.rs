@@ -1,0 +1,120 @@
+//! How a trace is shown: the options that `attach`, `run` and `report` share.
+
+use std::{
+    fs::File,
+    io::{self, IsTerminal as _, Write},
+    os::fd::AsFd,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result};
+use clap::{Args, ValueEnum};
+use jiff::tz::TimeZone;
+
+use super::shown::{Shown, Throttle};
+use crate::output::{
+    Output, clock,
+    json::Json,
+    paths::Paths,
+    summary::Summary,
+    text::{self, Text},
+};
+
+/// How events are shown.
+#[derive(Debug, Args)]
+pub struct View {
+    /// Write to this file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// text, or json: one object per line, specified in docs/json.md
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Count calls, errors and durations instead of showing calls
+    #[arg(short = 'c', long)]
+    summary: bool,
+    /// Do not show calls
+    #[arg(short, long, conflicts_with = "summary")]
+    quiet: bool,
+    /// Show lists whole, and the completion ring at each call
+    #[arg(short, long)]
+    verbose: bool,
+    /// Time of each line (when the call returned): since the start, of day, or since the line before
+    #[arg(short, long, value_enum, default_value_t = clock::Format::Relative, value_name = "FORMAT")]
+    timestamps: clock::Format,
+    /// When to use colours: on a terminal, always or never
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl View {
+    /// The output, and a file for what it does not take at once.
+    pub fn open(&self, paths: Paths) -> Result<(Shown, Option<File>)> {
+        // The outputs gather what they write.
+        let (writer, spill): (Box<dyn Write>, _) = match &self.output {
+            Some(path) => {
+                let file = create(path)?;
+                let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+                let spill = spill_for(&file, directory.unwrap_or(Path::new(".")));
+                (Box::new(file), spill)
+            }
+            None => {
+                let spill = spill_for(io::stdout(), Path::new("/var/tmp"));
+                (Box::new(io::stdout().lock()), spill)
+            }
+        };
+        let is_terminal = self.output.is_none() && io::stdout().is_terminal();
+        let color = match self.color {
+            Color::Always => true,
+            Color::Never => false,
+            // https://no-color.org
+            Color::Auto => {
+                is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
+            }
+        };
+        let options = text::Options { color, verbose: self.verbose, time: self.timestamps };
+        let output: Box<dyn Output> = match (self.format, self.summary) {
+            (Format::Text, false) => {
+                Box::new(Text::new(writer, options, paths, TimeZone::system()))
+            }
+            (Format::Json, false) => Box::new(Json::new(writer, paths)),
+            (Format::Text, true) => Box::new(Summary::text(writer)),
+            (Format::Json, true) => Box::new(Summary::json(Json::new(writer, Paths::none()))),
+        };
+        let calls_as_text = self.format == Format::Text && !self.summary;
+        let shown = Shown {
+            output,
+            quiet: self.quiet,
+            completions: self.verbose || self.format == Format::Json,
+            throttle: (is_terminal && calls_as_text).then(Throttle::new),
+            failed: None,
+        };
+        Ok((shown, spill))
+    }
+}
+
+/// A nameless file in `directory`, if the output is a regular file. A pipe's reader may be slower
+/// than the target for ever; then records are lost, and counted.
+fn spill_for(output: impl AsFd, directory: &Path) -> Option<File> {
+    let status = nix::sys::stat::fstat(output).ok()?;
+    if status.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return None;
+    }
+    tempfile::tempfile_in(directory).inspect_err(|error| tracing::debug!(%error, "no spill")).ok()
+}
+
+fn create(path: &Path) -> Result<File> {
+    File::create(path).with_context(|| format!("cannot write to {}", path.display()))
+}

@@ -1,0 +1,283 @@
+//! A recording: what a trace saw, so that it can be told again.
+//!
+//! ```text
+//!  file  = "aiotrace" version:u32 chunk*
+//!  chunk = packed:u32 raw:u32 crc32(packed bytes):u32 bytes       little-endian
+//!  bytes = lz4 block of items, each in postcard's encoding
+//! ```
+//! A chunk is written when it has 256 KiB or when nothing happens, so that whatever ends us leaves all that
+//! was written whole: a last chunk that is cut short or does not match its sum is the end of what is known.
+
+use std::io::{self, Read, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    event::Event,
+    model::Settings,
+    output::{Ended, Start},
+};
+
+/// First in a recording.
+const MAGIC: [u8; 8] = *b"aiotrace";
+/// Of the format. Another one is refused.
+pub const VERSION: u32 = 1;
+/// Bytes of items in a chunk.
+const CHUNK: usize = 256 << 10;
+/// A chunk is never larger: one item more than that, and an item has some hundred KiB at most.
+const LARGEST: u32 = 16 << 20;
+
+/// What is in a recording, in order. `E` is an event, or a reference to one.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Item<E> {
+    /// First: how the trace began, and what the model was told.
+    Start(Start, Settings),
+    /// Something happened.
+    Event(E),
+    /// The model was told that it is this time.
+    Time(u64),
+    /// A descriptor of a process was looked up.
+    Path {
+        /// The process.
+        pid: u32,
+        /// The descriptor.
+        fd: u32,
+        /// What was found.
+        path: Option<Vec<u8>>,
+    },
+    /// A report was asked for.
+    Report(Ended),
+    /// Last: how the trace ended.
+    End(Ended),
+}
+
+/// Why a recording cannot be read, or not to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It is something else.
+    #[error("this is no recording of aiotrace")]
+    Foreign,
+    /// It was made by another version.
+    #[error("the recording has version {0}, this aiotrace reads version {VERSION}")]
+    Version(u32),
+    /// It ends in the middle of something.
+    #[error("the recording ends early: its trace was killed, or its disk was full")]
+    Truncated,
+    /// It was changed.
+    #[error("the recording is damaged")]
+    Damaged,
+    /// It cannot be read.
+    #[error("cannot read the recording")]
+    Io(#[source] io::Error),
+}
+
+/// Writes a recording.
+pub struct Writer<W: Write> {
+    out: W,
+    items: Vec<u8>,
+}
+
+impl<W: Write> Writer<W> {
+    /// Writes the beginning.
+    ///
+    /// # Errors
+    /// Those of `out`; so for all methods.
+    pub fn new(mut out: W) -> io::Result<Self> {
+        out.write_all(&MAGIC)?;
+        out.write_all(&VERSION.to_le_bytes())?;
+        Ok(Self { out, items: Vec::with_capacity(CHUNK) })
+    }
+
+    /// Adds an item.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn item(&mut self, item: &Item<&Event>) -> io::Result<()> {
+        postcard::to_io(item, &mut self.items).map_err(io::Error::other)?;
+        if self.items.len() >= CHUNK { self.flush() } else { Ok(()) }
+    }
+
+    /// Writes what was added.
+    ///
+    /// # Errors
+    /// Those of the file.
+    pub fn flush(&mut self) -> io::Result<()> {
+        if self.items.is_empty() {
+            return Ok(());
+        }
+        let packed = lz4_flex::block::compress(&self.items);
+        let numbers = [packed.len() as u32, self.items.len() as u32, crc32fast::hash(&packed)];
+        let mut chunk = numbers.map(u32::to_le_bytes).concat();
+        chunk.extend_from_slice(&packed);
+        self.items.clear();
+        self.out.write_all(&chunk)?;
+        self.out.flush()
+    }
+}
+
+/// Reads a recording.
+pub struct Reader<R: Read> {
+    input: R,
+    items: Vec<u8>,
+    at: usize,
+}
+
+impl<R: Read> Reader<R> {
+    /// Reads the beginning.
+    ///
+    /// # Errors
+    /// [`Error`]
+    pub fn new(mut input: R) -> Result<Self, Error> {
+        let mut head = [0; 12];
+        match read_whole(&mut input, &mut head)? {
+            Whole::Yes if head[..8] == MAGIC => (),
+            _ => return Err(Error::Foreign),
+        }
+        let version = number(&head[8..]);
+        if version != VERSION {
+            return Err(Error::Version(version));
+        }
+        Ok(Self { input, items: Vec::new(), at: 0 })
+    }
+
+    /// The next item; `None` at the end of the file.
+    ///
+    /// # Errors
+    /// [`Error`]: nothing can be read behind it.
+    pub fn next_item(&mut self) -> Result<Option<Item<Event>>, Error> {
+        if self.at >= self.items.len() && !self.chunk()? {
+            return Ok(None);
+        }
+        let left = self.items.get(self.at..).unwrap_or_default();
+        let (item, rest) = postcard::take_from_bytes(left).map_err(|_| Error::Damaged)?;
+        self.at = self.items.len() - rest.len();
+        Ok(Some(item))
+    }
+
+    /// Reads a chunk; `false` if there is none.
+    fn chunk(&mut self) -> Result<bool, Error> {
+        let mut head = [0; 12];
+        match read_whole(&mut self.input, &mut head)? {
+            Whole::Nothing => return Ok(false),
+            Whole::Part => return Err(Error::Truncated),
+            Whole::Yes => (),
+        }
+        let (packed, raw, sum) = (number(&head[..4]), number(&head[4..8]), number(&head[8..]));
+        if packed > LARGEST || raw > LARGEST {
+            return Err(Error::Damaged);
+        }
+        let mut bytes = Vec::new();
+        let wanted = u64::from(packed);
+        self.input.by_ref().take(wanted).read_to_end(&mut bytes).map_err(Error::Io)?;
+        if (bytes.len() as u64) < wanted {
+            return Err(Error::Truncated);
+        }
+        if crc32fast::hash(&bytes) != sum {
+            return Err(Error::Damaged);
+        }
+        self.items =
+            lz4_flex::block::decompress(&bytes, raw as usize).map_err(|_| Error::Damaged)?;
+        self.at = 0;
+        if self.items.is_empty() { Err(Error::Damaged) } else { Ok(true) }
+    }
+}
+
+enum Whole {
+    Yes,
+    Part,
+    Nothing,
+}
+
+fn read_whole(input: &mut impl Read, to: &mut [u8]) -> Result<Whole, Error> {
+    let mut bytes = Vec::with_capacity(to.len());
+    input.by_ref().take(to.len() as u64).read_to_end(&mut bytes).map_err(Error::Io)?;
+    to[..bytes.len()].copy_from_slice(&bytes);
+    Ok(match bytes.len() {
+        0 => Whole::Nothing,
+        length if length < to.len() => Whole::Part,
+        _ => Whole::Yes,
+    })
+}
+
+fn number(bytes: &[u8]) -> u32 {
+    bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::Body;
+
+    fn lost(records: u64) -> Event {
+        Event { time: records, pid: 1, tid: 1, body: Body::Lost { records } }
+    }
+
+    /// Three chunks of two events.
+    fn recording() -> Vec<u8> {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes).unwrap();
+        for records in 1..=6 {
+            writer.item(&Item::Event(&lost(records))).unwrap();
+            if records % 2 == 0 {
+                writer.flush().unwrap();
+            }
+        }
+        bytes
+    }
+
+    /// How many events could be read, and what ended it.
+    fn read(bytes: &[u8]) -> (u64, Option<Error>) {
+        let mut reader = match Reader::new(bytes) {
+            Ok(reader) => reader,
+            Err(error) => return (0, Some(error)),
+        };
+        let mut count = 0;
+        loop {
+            match reader.next_item() {
+                Ok(Some(Item::Event(event))) => {
+                    count += 1;
+                    assert_eq!(event, lost(count));
+                }
+                Ok(Some(other)) => panic!("{other:?}"),
+                Ok(None) => return (count, None),
+                Err(error) => return (count, Some(error)),
+            }
+        }
+    }
+
+    #[test]
+    fn what_was_written_is_read() {
+        let (count, error) = read(&recording());
+        assert_eq!(count, 6);
+        assert!(error.is_none(), "{error:?}");
+    }
+
+    #[test]
+    fn a_recording_may_end_anywhere() {
+        let whole = recording();
+        let mut seen = std::collections::BTreeSet::new();
+        for length in 0..whole.len() {
+            let (count, error) = read(&whole[..length]);
+            assert!(count.is_multiple_of(2) && count < 6, "whole chunks: {count} of {length}");
+            seen.insert(count);
+            // The end of a chunk may be the end of the file.
+            let is_told =
+                matches!(error, Some(Error::Truncated | Error::Foreign)) || error.is_none();
+            assert!(is_told, "{error:?} at {length}");
+        }
+        assert_eq!(seen.into_iter().collect::<Vec<_>>(), [0, 2, 4]);
+    }
+
+    #[test]
+    fn what_was_changed_is_refused() {
+        let whole = recording();
+        for place in 0..whole.len() {
+            let mut changed = whole.clone();
+            changed[place] ^= 0x10;
+            let (count, error) = read(&changed);
+            assert!(error.is_some() && count < 6, "byte {place}: {count} {error:?}");
+        }
+        assert!(matches!(read(b"").1, Some(Error::Foreign)));
+        assert!(matches!(read(b"{\"v\":1}\n{\"v\":1}").1, Some(Error::Foreign)));
+    }
+}
