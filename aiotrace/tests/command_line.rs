@@ -63,11 +63,35 @@ fn an_errno_is_explained() {
     assert_eq!(String::from_utf8(same.stdout).unwrap(), text, "numbers will do");
     let all = String::from_utf8(aiotrace(&["explain", "io_cancel"]).stdout).unwrap();
     assert!(all.contains("io_cancel EINPROGRESS"), "{all}");
-    assert!(stderr(&["explain", "io_uring"], 2).contains("the calls are io_setup, "));
+    let text = stderr(&["explain", "io_uring"], 2);
+    assert!(text.contains("the calls are io_setup, "), "{text}");
+    assert!(text.contains("the findings are context-leak, "), "{text}");
     assert!(stderr(&["explain", "io_setup", "EGAIN"], 2).contains("\"EGAIN\" is no errno"));
     let text = stderr(&["explain", "io_setup", "EPIPE"], 2);
     assert!(
         text.contains("io_setup is not known to return EPIPE; it returns EAGAIN, EFAULT"),
         "{text}"
     );
+}
+
+#[test]
+fn a_finding_is_explained() {
+    let explain = |name: &[&str]| {
+        let output = aiotrace(&[&["explain"], name].concat());
+        assert_eq!(output.status.code(), Some(0), "{name:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        // Tables of the document have no place here.
+        assert!(text.lines().all(|line| line.chars().count() <= 88), "{text}");
+        text
+    };
+    insta::assert_snapshot!(explain(&["unreaped-completions"]));
+    for name in aiotrace::model::Name::ALL {
+        let text = explain(&[name.text()]);
+        assert!(text.starts_with(&format!("{}\n  severity  ", name.text())), "{text}");
+        assert!(text.contains("\n  do        "), "{text}");
+    }
+    let all = explain(&[]);
+    assert!(all.contains("\n  short-io ") && all.contains("\n  io_cancel "), "{all}");
+    let text = stderr(&["explain", "short-io", "EIO"], 2);
+    assert!(text.contains("short-io is a finding and has no errno"), "{text}");
 }

@@ -233,7 +233,9 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
     let shared = Shared::default();
     let mut output = make(shared.clone());
     let clock = Clock { start: 1_000_000_000, to_wall: 1_700_000_000_000_000_000 };
-    output.start(&Start { clock, probes: "syscall", lacks: vec!["exact times"] }).unwrap();
+    output
+        .start(&Start { clock, probes: "syscall".into(), lacks: vec!["exact times".into()] })
+        .unwrap();
     let thresholds = Thresholds::default();
     let mut model = Model::new(Settings { thresholds, exact_completions: true });
     let mut findings = 0;
@@ -253,7 +255,7 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
         events: 18,
         losses,
         attached: Duration::from_secs(1),
-        reason: "targets_gone",
+        reason: "targets_gone".into(),
     };
     output.report(&ended, &model.report()).unwrap();
     output.flush().unwrap();

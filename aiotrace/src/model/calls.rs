@@ -222,9 +222,17 @@ impl Model {
     fn slow(&mut self, event: &Event, call: &Call, ctx: Handle, iocbs: &[Option<Iocb>], took: u64) {
         let subject =
             iocbs.iter().flatten().find_map(|it| Subject::of(&Request::new(it, (0, 0), (0, 0))?));
-        let what = subject.map_or_else(String::new, |it| format!(", the first {}", it.in_words()));
-        let count = call.ret.max(0);
-        let text = format!("io_submit took {} for {count} requests{what}", in_words(took));
+        let mut text = format!("io_submit took {}", in_words(took));
+        text.push_str(&match call.ret {
+            1 => " for 1 request".to_owned(),
+            ret @ 2.. => format!(" for {ret} requests"),
+            ret => format!(" and returned {}", errno_name(ret).unwrap_or("0")),
+        });
+        if let Some(subject) = subject {
+            let which = if iocbs.len() > 1 { ", the first " } else { ": " };
+            text.push_str(which);
+            text.push_str(&subject.in_words());
+        }
         let mut finding = Finding::new(Name::BlockingSubmit, event.time, event.pid, text);
         finding.tid = Some(event.tid);
         finding.context = self.context_mut(event.pid, ctx).map(|it| it.name);

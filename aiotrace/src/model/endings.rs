@@ -80,13 +80,23 @@ impl Model {
             How::Exec => "exec",
         };
         let most = if at_most { "at most " } else { "" };
-        let first = requests.iter().find(|it| it.is_write()).or(requests.first());
+        let plural = |count: usize| if count == 1 { "" } else { "s" };
+        let counted = match (writes, others) {
+            (_, 0) => format!("{writes} write{}", plural(writes)),
+            (0, _) => format!("{others} request{} (no write)", plural(others)),
+            _ => format!(
+                "{writes} write{} and {others} other request{}",
+                plural(writes),
+                plural(others)
+            ),
+        };
+        let other = || requests.iter().find(|it| !it.is_poll());
+        let first = requests.iter().find(|it| it.is_write()).or_else(other);
         let subject = first.and_then(Subject::of);
         let example =
             subject.map_or_else(String::new, |it| format!(", the oldest {}", it.in_words()));
         let text = format!(
-            "{what} with {most}{writes} writes and {others} other requests in flight{example}: nobody \
-             will see whether they worked"
+            "{what} with {most}{counted} in flight{example}: nobody will see what came of it"
         );
         let mut finding = Finding::new(Name::DiscardedRequests, event.time, context.pid, text);
         if writes > 0 && !at_most {
@@ -122,8 +132,8 @@ impl Model {
         let example = short.example();
         let which = example.map_or_else(String::new, |it| format!(", the first {}", it.in_words()));
         let text = format!(
-            "io_submit took {accepted} of {given} requests, and {left} of the rest were never submitted \
-             again{which}"
+            "io_submit accepted {accepted} of {given} requests, and {left} of the rest were never \
+             submitted again{which}"
         );
         let mut finding = Finding::new(Name::ShortSubmitDropped, short.time, short.pid, text);
         finding.tid = Some(short.tid);
@@ -179,7 +189,7 @@ impl Model {
         let how = if by_exec { "exec" } else { "exit" };
         let plural = if contexts == 1 { "context" } else { "contexts" };
         let text = format!(
-            "{contexts} {plural} ({charge} of fs.aio-nr) alive at {how}: the kernel released them"
+            "{contexts} {plural} ({charge} of fs.aio-nr) alive at {how}: released by the kernel"
         );
         let mut finding = Finding::new(Name::ReleasedAtExit, time, pid, text);
         finding.numbers = vec![("contexts", contexts as i64), ("charge", charge as i64)];
@@ -210,7 +220,8 @@ impl Model {
         // Whoever has contexts uses it.
         let is_unused = self.calls == 0 && self.next_context == 1;
         if let Some(pid) = self.target.filter(|_| is_unused) {
-            let text = "the target made no io_* call: POSIX AIO and io_uring are not kernel AIO";
+            let text = "the target made no io_* call while it was traced: POSIX AIO and io_uring are not \
+                        kernel AIO";
             let finding = Finding::new(Name::NotKernelAio, now, pid, text.to_owned());
             self.find(finding, 0, 0);
         }

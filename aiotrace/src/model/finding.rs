@@ -70,6 +70,30 @@ names! {
     NotKernelAio "not-kernel-aio" Info,
 }
 
+impl Name {
+    /// The names of its numbers ([`Finding::numbers`]), all there can be; docs/findings.md describes them.
+    pub fn evidence(self) -> &'static [&'static str] {
+        match self {
+            Self::ContextLeak => &["charge"],
+            Self::ContextGrowth => &["idle", "idle_charge", "young", "oldest_ns"],
+            Self::ReleasedAtExit => &["contexts", "charge"],
+            Self::RequestStuck => &["age_ns"],
+            Self::UnreapedCompletions => &["unreaped", "age_ns", "capacity"],
+            Self::DiscardedRequests => &["writes", "others", "blocked_ns"],
+            Self::IocbReusedInFlight => &["before_ns"],
+            Self::ShortSubmitDropped => &["given", "accepted", "dropped"],
+            Self::SubmitEagain => &["in_flight", "unreaped", "capacity"],
+            Self::FailedCompletion | Self::ShortIo => &["res"],
+            Self::BlockingSubmit => &["took_ns", "accepted"],
+            Self::InlineCompletion => &["fd", "calls", "inline"],
+            Self::UseAfterDestroy => &["destroyed_ns_before"],
+            Self::SetupDenied => &["asked", "used", "limit"],
+            Self::SandboxDenied => &["ret"],
+            Self::CancelRefused | Self::NotKernelAio => &[],
+        }
+    }
+}
+
 /// How bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
@@ -188,6 +212,10 @@ impl Findings {
     /// Tells it, or counts it if it is known; `detail` and `more` set those apart that have the same name
     /// and process.
     pub fn add(&mut self, finding: Finding, detail: u64, more: u64) {
+        debug_assert!(
+            finding.numbers.iter().all(|(name, _)| finding.name.evidence().contains(name)),
+            "{finding:?}"
+        );
         let key = (finding.name, finding.pid, detail, more);
         if let Some(index) = self.known.get(&key) {
             self.list[*index].count += finding.count;

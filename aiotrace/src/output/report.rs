@@ -1,28 +1,19 @@
-//! The report, for people: the findings first, then who did what. Fits a terminal.
+//! The report, for people: the findings first, then who did what.
 
 use std::io::Write;
 
-use super::{Ended, clock, escape::escaped};
+use super::{Ended, clock, escape::escaped, paths::Paths};
 use crate::{
     event::opcode_name,
-    model::{Finding, Report, Severity, latency::Percentiles, report::Row},
+    model::{
+        Finding, Report, Severity,
+        latency::Percentiles,
+        report::{End, Row},
+    },
 };
 
 /// Findings, contexts and kinds of requests shown; JSON has more.
 const MOST: usize = 10;
-
-/// Writes it. `paint` puts a severity into its colour.
-pub(super) fn write(
-    out: &mut Vec<u8>,
-    end: &Ended,
-    report: &Report,
-    paint: &dyn Fn(Severity, &str) -> String,
-) {
-    findings(out, report, paint);
-    contexts(out, report);
-    requests(out, report);
-    lost(out, end, report, paint);
-}
 
 /// Grows without fail.
 macro_rules! line {
@@ -30,6 +21,27 @@ macro_rules! line {
         let _ = writeln!($out, $($argument)*);
     }};
 }
+
+/// Writes it. `paint` puts a severity into its colour.
+pub(super) fn write(
+    out: &mut Vec<u8>,
+    end: &Ended,
+    report: &Report,
+    paint: &dyn Fn(Severity, &str) -> String,
+    paths: &mut Paths,
+) {
+    if end.reason == "asked" {
+        let after = duration(end.attached.as_nanos() as u64);
+        line!(out, "=== report asked for after {after}; the trace goes on ===");
+    }
+    findings(out, report, paint);
+    contexts(out, report);
+    requests(out, end, report, paths);
+    lost(out, end, report, paint);
+}
+
+/// What the durations are.
+const LATENCY: &str = "p50, p99, max: from io_submit until the completion was seen";
 
 fn findings(out: &mut Vec<u8>, report: &Report, paint: &dyn Fn(Severity, &str) -> String) {
     if report.findings.is_empty() {
@@ -71,7 +83,7 @@ fn contexts(out: &mut Vec<u8>, report: &Report) {
     let others = report.others.as_ref().map_or(0, |it| it.contexts);
     let alive = report.contexts.iter().filter(|it| it.end.is_none()).count();
     let count = report.contexts.len() as u64 + others;
-    line!(out, "=== contexts: {count}, {alive} of them alive ===");
+    line!(out, "=== contexts: {count}, {alive} of them alive; {LATENCY} ===");
     line!(
         out,
         "  {:<4} {:<18} {:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {:>6} {:>6} {:>6} {:>9}",
@@ -110,16 +122,13 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
     let asked = it.asked.map_or_else(|| "?".to_owned(), |it| it.to_string());
     let process = process(&it.process, it.pid);
     let [p50, p99, max] = durations(it.complete);
-    let mark = if it.sure { "" } else { " unsure" };
-    let end = match (it.end, it.adopted) {
-        (Some(end), _) => end.text(),
-        (None, true) => "adopted",
-        (None, false) => "alive",
-    };
+    let adopted = if it.adopted { " adopted" } else { "" };
+    let unsure = if it.sure { "" } else { " unsure" };
+    let end = it.end.map_or("alive", End::text);
     line!(
         out,
         "  {id:<4} {process:<18} {asked:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {p50:>6} {p99:>6} {max:>6} \
-         {end:>9}{mark}",
+         {end:>9}{adopted}{unsure}",
         duration(it.lifetime),
         it.peak,
         it.unreaped,
@@ -128,11 +137,11 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
     );
 }
 
-fn requests(out: &mut Vec<u8>, report: &Report) {
+fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths) {
     if report.kinds.is_empty() {
         return;
     }
-    line!(out, "=== requests ===");
+    line!(out, "=== requests by descriptor; {LATENCY} ===");
     line!(
         out,
         "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>6} {:>6} {:>6}",
@@ -148,9 +157,11 @@ fn requests(out: &mut Vec<u8>, report: &Report) {
     );
     for it in report.kinds.iter().take(MOST) {
         let [p50, p99, max] = durations(it.complete);
+        let path = paths.now(it.pid, it.fd, ended.time);
+        let path = path.map_or_else(String::new, |it| format!(" now {}", escaped(it)));
         line!(
             out,
-            "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {p50:>6} {p99:>6} {max:>6}",
+            "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {p50:>6} {p99:>6} {max:>6}{path}",
             process(&it.process, it.pid),
             it.fd as i32,
             opcode_name(it.opcode).unwrap_or("?"),

@@ -9,7 +9,7 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::{Ended, Output, Start, clock, escape::escaped, json::Json};
+use super::{Ended, Output, Start, clock, escape::escaped, json::Json, paths::Paths};
 use crate::{
     event::{Body, Change, Event, Syscall, errno_name},
     model::{Finding, Report},
@@ -233,7 +233,13 @@ impl<W: Write> Output for Summary<W> {
             Form::Text(out) => {
                 table(out, &all, &rows)?;
                 let mut text = Vec::new();
-                super::report::write(&mut text, end, report, &|_, text| text.to_owned());
+                super::report::write(
+                    &mut text,
+                    end,
+                    report,
+                    &|_, text| text.to_owned(),
+                    &mut Paths::none(),
+                );
                 out.write_all(&text)
             }
         }

@@ -626,7 +626,7 @@ impl<W: Write> Output for Text<W> {
 
     fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
         let paint = self.paint();
-        report::write(&mut self.lines.line, end, report, &paint);
+        report::write(&mut self.lines.line, end, report, &paint, &mut self.paths);
         self.lines.line.pop_if(|last| *last == b'\n');
         self.lines.end()
     }

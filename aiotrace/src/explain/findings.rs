@@ -1,0 +1,163 @@
+//! What each finding means: the sections of docs/findings.md. There alone it is written.
+//!
+//! ```text
+//!  ## context-leak                    a section: the name of a finding
+//!  **Severity.** error                a part: its label, and the first of its paragraphs
+//!  - `charge`: what it takes          an item: a paragraph of the same part
+//! ```
+
+use crate::model::Name;
+
+const DOCUMENT: &str = include_str!("../../../docs/findings.md");
+
+/// A part of what is said of a finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// What it is about.
+    pub label: &'static str,
+    /// In plain text, each without line breaks.
+    pub paragraphs: Vec<Paragraph>,
+}
+
+/// A paragraph.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Paragraph {
+    /// Of a text.
+    Text(String),
+    /// Of a list.
+    Item(String),
+}
+
+/// What is said of a finding.
+pub fn of(name: Name) -> Vec<Part> {
+    let mut parts: Vec<Part> = Vec::new();
+    // Whether the next line belongs to the last paragraph, and whether it is of an example.
+    let (mut is_open, mut is_example) = (false, false);
+    for line in section(name).lines().map(str::trim) {
+        if let Some((label, rest)) = labelled(line) {
+            parts.push(Part { label, paragraphs: vec![Paragraph::Text(rest.to_owned())] });
+            is_open = true;
+            continue;
+        }
+        let Some(Part { paragraphs, .. }) = parts.last_mut() else { continue };
+        if line.is_empty() || line.starts_with("```") {
+            is_open = false;
+            is_example ^= line.starts_with("```");
+        } else if let Some(item) = line.strip_prefix("- ") {
+            paragraphs.push(Paragraph::Item(item.to_owned()));
+            is_open = true;
+        } else {
+            match paragraphs.last_mut().filter(|_| is_open) {
+                Some(Paragraph::Text(text) | Paragraph::Item(text)) => {
+                    text.push(' ');
+                    text.push_str(line);
+                }
+                None => paragraphs.push(Paragraph::Text(line.to_owned())),
+            }
+            is_open = !is_example;
+        }
+    }
+    parts
+}
+
+/// The first sentence of what it means.
+pub fn summary(name: Name) -> String {
+    let parts = of(name);
+    let means = parts.iter().find(|it| it.label == "Means").and_then(|it| it.paragraphs.first());
+    let Some(Paragraph::Text(text) | Paragraph::Item(text)) = means else { return String::new() };
+    text.split_once(". ").map_or(text.as_str(), |it| it.0).trim_end_matches('.').to_owned()
+}
+
+/// `**Label.** text`
+fn labelled(line: &str) -> Option<(&str, &str)> {
+    let (label, rest) = line.strip_prefix("**")?.split_once(".**")?;
+    Some((label, rest.trim_start()))
+}
+
+/// The sections of the document, by name.
+fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
+    DOCUMENT.split("\n## ").skip(1).map(|it| it.split_once('\n').unwrap_or((it, "")))
+}
+
+fn section(name: Name) -> &'static str {
+    sections().find(|(title, _)| *title == name.text()).map_or("", |it| it.1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// In this order; those in brackets may be missing.
+    const LABELS: [&str; 8] =
+        ["Severity", "Means", "Matters", "Shows", "Do", "Not told", "Probes", "(Options)"];
+
+    #[test]
+    fn there_is_a_section_for_each_finding_and_for_nothing_else() {
+        let titles: Vec<&str> = sections().map(|it| it.0).collect();
+        let names: Vec<&str> = Name::ALL.iter().map(|it| it.text()).collect();
+        assert_eq!(titles, names);
+    }
+
+    #[test]
+    fn each_section_has_all_parts_in_order() {
+        for name in Name::ALL {
+            let parts = of(*name);
+            let has = |label: &str| parts.iter().any(|it| it.label == label);
+            let wanted =
+                LABELS.iter().filter(|it| !it.starts_with('(') || has(&it[1..it.len() - 1]));
+            let wanted: Vec<&str> = wanted.map(|it| it.trim_matches(['(', ')'])).collect();
+            let labels: Vec<&str> = parts.iter().map(|it| it.label).collect();
+            assert_eq!(labels, wanted, "{}", name.text());
+            assert!(!summary(*name).is_empty(), "{}", name.text());
+        }
+    }
+
+    #[test]
+    fn the_severity_is_the_one_of_the_code() {
+        for name in Name::ALL {
+            let Paragraph::Text(text) = &of(*name)[0].paragraphs[0] else {
+                panic!("{}", name.text())
+            };
+            assert!(text.starts_with(name.severity().text()), "{}: {text}", name.text());
+        }
+    }
+
+    /// The items of "Shows" are those of `evidence`, as far as the code declares them.
+    #[test]
+    fn every_number_of_the_evidence_is_described() {
+        for name in Name::ALL {
+            let parts = of(*name);
+            let shows = parts.iter().find(|it| it.label == "Shows").unwrap();
+            let described: Vec<&str> = shows
+                .paragraphs
+                .iter()
+                .filter_map(|it| match it {
+                    Paragraph::Item(text) => text.strip_prefix('`')?.split('`').next(),
+                    Paragraph::Text(_) => None,
+                })
+                .collect();
+            assert_eq!(described, name.evidence(), "{}", name.text());
+        }
+    }
+
+    /// A line as the text output writes it, so that it can be found in this page.
+    #[test]
+    fn every_example_is_of_its_finding() {
+        for name in Name::ALL {
+            let example = section(*name).split("```text\n").nth(1).unwrap_or_default();
+            let is_its = |line: &str| line.contains(&format!(" {}", name.text()));
+            let lines: Vec<&str> = example.lines().take_while(|it| *it != "```").collect();
+            assert!(!lines.is_empty() && lines.iter().all(|it| is_its(it)), "{}", name.text());
+        }
+    }
+
+    #[test]
+    fn plain_text_has_no_marks() {
+        for part in Name::ALL.iter().flat_map(|it| of(*it)) {
+            for Paragraph::Text(text) | Paragraph::Item(text) in part.paragraphs {
+                let text = text.replace("***", "");
+                assert!(["](", "**", "|"].iter().all(|it| !text.contains(it)), "{text}");
+            }
+        }
+    }
+}
