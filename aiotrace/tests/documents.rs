@@ -25,8 +25,10 @@ fn every_example_in_json_md_is_of_the_format() {
     }
     let all = [
         "completion",
+        "context_adopted",
         "context_gone",
         "context_moved",
+        "finding",
         "io_cancel",
         "io_destroy",
         "io_getevents",

@@ -30,6 +30,8 @@ impl Model {
     }
 
     fn ended(&mut self, space: u64, mut context: Context, how: How, event: &Event) {
+        // With what is in flight now.
+        self.ends.add(&context, event.time, how);
         let requests = context.requests.drain();
         self.followed = self.followed.saturating_sub(requests.len() as u64);
         if let Some(finding) = self.discarded(&context, &requests, how, event) {
@@ -53,7 +55,6 @@ impl Model {
             released.contexts += 1;
             released.charge += u64::from(context.charge.unwrap_or(0));
         }
-        self.ends.add(&context, event.time, how);
     }
 
     /// Requests in flight when it ended. Polls pend by design.
@@ -179,8 +180,8 @@ impl Model {
         let live = self.contexts.extract_if(|(of, _), _| is_meant(*of)).map(|it| it.1);
         let all: Vec<Context> = live.chain(left).collect();
         for mut context in all {
-            self.followed = self.followed.saturating_sub(context.requests.drain().len() as u64);
             self.ends.add(&context, self.now, How::Exit);
+            self.followed = self.followed.saturating_sub(context.requests.drain().len() as u64);
         }
     }
 

@@ -209,8 +209,8 @@ pub type Key = (Name, u32, u64, u64);
 const MOST: usize = 1024;
 
 impl Findings {
-    /// Tells it, or counts it if it is known; `detail` and `more` set those apart that have the same name
-    /// and process.
+    /// Tells it, or counts it if it is known and was as bad; `detail` and `more` set those apart that have
+    /// the same name and process.
     pub fn add(&mut self, finding: Finding, detail: u64, more: u64) {
         debug_assert!(
             finding.numbers.iter().all(|(name, _)| finding.name.evidence().contains(name)),
@@ -218,7 +218,14 @@ impl Findings {
         );
         let key = (finding.name, finding.pid, detail, more);
         if let Some(index) = self.known.get(&key) {
-            self.list[*index].count += finding.count;
+            let known = &mut self.list[*index];
+            let count = known.count + finding.count;
+            if finding.severity > known.severity {
+                *known = Finding { count, ..finding };
+                self.new.push_back(known.clone());
+            } else {
+                known.count = count;
+            }
             return;
         }
         if self.list.len() >= MOST {
@@ -250,5 +257,25 @@ impl Findings {
     /// How many were not kept one by one.
     pub fn more(&self) -> u64 {
         self.more
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_told_is_counted_and_what_is_worse_is_told_again() {
+        let mut findings = Findings::default();
+        let mut finding = Finding::new(Name::DiscardedRequests, 1, 7, String::new());
+        findings.add(finding.clone(), 0, 0);
+        findings.add(finding.clone(), 0, 0);
+        finding.severity = Severity::Error;
+        findings.add(finding.clone(), 0, 0);
+        findings.add(finding, 0, 0);
+        let told: Vec<_> = std::iter::from_fn(|| findings.next()).map(|it| it.severity).collect();
+        assert_eq!(told, [Severity::Info, Severity::Error]);
+        let ranked: Vec<_> = findings.ranked().iter().map(|it| (it.severity, it.count)).collect();
+        assert_eq!(ranked, [(Severity::Error, 4)]);
     }
 }

@@ -178,7 +178,9 @@ impl<R: Read> Reader<R> {
         self.items =
             lz4_flex::block::decompress(&bytes, raw as usize).map_err(|_| Error::Damaged)?;
         self.at = 0;
-        if self.items.is_empty() { Err(Error::Damaged) } else { Ok(true) }
+        // It gives what there is, also if more was announced.
+        let is_whole = !self.items.is_empty() && self.items.len() == raw as usize;
+        if is_whole { Ok(true) } else { Err(Error::Damaged) }
     }
 }
 
