@@ -147,19 +147,28 @@ impl Model {
             }
         }
         for (space, ended) in over {
-            if ended {
-                // The ends of these were not told.
-                self.forget_contexts(space);
-            }
-            let released = self.spaces.get_mut(&space).and_then(|it| it.released.take());
-            if let Some(released) = released {
-                self.released(released);
-            }
             if ended && !at_end {
-                self.spaces.remove(&space);
-                self.space_of.retain(|_, of| *of != space);
+                self.close(space);
+            } else {
+                self.tell_released(space);
             }
         }
+    }
+
+    fn tell_released(&mut self, space: u64) {
+        let released = self.spaces.get_mut(&space).and_then(|it| it.released.take());
+        if let Some(released) = released {
+            self.released(released);
+        }
+    }
+
+    /// Nobody uses this address space any more. (The kernel may give its address to another one.)
+    pub(super) fn close(&mut self, space: u64) {
+        // The ends of these were not told.
+        self.forget_contexts(space);
+        self.tell_released(space);
+        self.spaces.remove(&space);
+        self.space_of.retain(|_, of| *of != space);
     }
 
     fn forget_contexts(&mut self, space: u64) {
