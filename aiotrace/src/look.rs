@@ -1,6 +1,6 @@
 //! Answers to the questions of the model: what has to be looked up in the running system.
 
-use std::{fs, os::unix::fs::FileTypeExt as _};
+use std::fs;
 
 use aiotrace_common::settings::target;
 
@@ -42,16 +42,24 @@ fn missing(pid: u32, ctx: Handle, is_known: impl Fn(Handle) -> bool) -> RingFoun
     RingFound::Unmapped
 }
 
-/// What a descriptor is.
+/// What a descriptor is. Whoever serves the file is not asked (a dead NFS or FUSE server would hang us, too):
+/// the size is what the kernel knows.
 pub fn file(pid: u32, fd: u32) -> Option<File> {
-    let status = fs::metadata(format!("/proc/{pid}/fd/{fd}")).ok()?;
-    let kind = status.file_type();
-    Some(if kind.is_file() {
-        File { kind: FileKind::Storage, size: Some(status.len()) }
-    } else if kind.is_block_device() {
-        File { kind: FileKind::Storage, size: None }
-    } else {
-        File { kind: FileKind::Other, size: None }
+    let path = std::ffi::CString::new(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    let flags = libc::AT_STATX_DONT_SYNC;
+    let wanted = libc::STATX_TYPE | libc::STATX_SIZE;
+    let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: a path that ends with NUL, and room for the answer, which may be all zeros.
+    let status = unsafe {
+        if libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, wanted, status.as_mut_ptr()) != 0 {
+            return None;
+        }
+        status.assume_init()
+    };
+    Some(match u32::from(status.stx_mode) & libc::S_IFMT {
+        libc::S_IFREG => File { kind: FileKind::Storage, size: Some(status.stx_size) },
+        libc::S_IFBLK => File { kind: FileKind::Storage, size: None },
+        _ => File { kind: FileKind::Other, size: None },
     })
 }
 
@@ -81,4 +89,32 @@ pub fn limit() -> Option<Limit> {
     holders.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.pid));
     holders.truncate(MOST_HOLDERS);
     Some(Limit { used, limit, holders })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_descriptor_is_storage_or_not() {
+        use std::{io::Write as _, os::fd::AsRawFd as _};
+        let us = std::process::id();
+        let mut regular = tempfile::tempfile().unwrap();
+        regular.write_all(b"1234567").unwrap();
+        let found = file(us, regular.as_raw_fd() as u32);
+        assert_eq!(found, Some(File { kind: FileKind::Storage, size: Some(7) }));
+        let (reader, _writer) = std::io::pipe().unwrap();
+        let found = file(us, reader.as_raw_fd() as u32);
+        assert_eq!(found, Some(File { kind: FileKind::Other, size: None }));
+        assert_eq!(file(us, 9999), None);
+        assert_eq!(file(u32::MAX, 0), None);
+    }
+
+    #[test]
+    fn where_no_ring_is_it_is_unmapped_and_where_nobody_is_nothing_is_known() {
+        let page = vec![0u64; 1024];
+        let at = Handle(page.as_ptr() as u64);
+        assert_eq!(at_ring(std::process::id(), at, |_| true), (RingFound::Unmapped, false));
+        assert_eq!(at_ring(u32::MAX, at, |_| true), (RingFound::Unknown, false));
+    }
 }

@@ -28,7 +28,8 @@ impl Model {
                 return self.setup(event, call, *nr_events, *stored);
             }
             Args::Destroy { ctx } => {
-                self.destroy_returned(event, call, *ctx);
+                let took = call.entered.map(|entered| event.time.saturating_sub(entered));
+                self.destroyed((self.space(event.pid), ctx.0), call.ring, took);
                 *ctx
             }
             Args::Submit { ctx, nr, iocbs, .. } => {
@@ -66,20 +67,6 @@ impl Model {
                 self.find_if(Needs::Limit, finding, 0, 0);
             }
             _ => (),
-        }
-    }
-
-    fn destroy_returned(&mut self, event: &Event, call: &Call, ctx: Handle) {
-        let key = (self.space(event.pid), ctx.0);
-        let took = call.entered.map(|entered| event.time.saturating_sub(entered));
-        let waiting = self.ends.discarded.extract_if(.., |(of, _)| *of == key);
-        let waiting: Vec<_> = waiting.collect();
-        for (_, mut finding) in waiting {
-            if let Some(took) = took {
-                finding.message.push_str(&format!("; it blocked for {}", in_words(took)));
-                finding.numbers.push(("blocked_ns", took as i64));
-            }
-            self.find(finding, 0, 0);
         }
     }
 

@@ -1,8 +1,10 @@
 //! What the end of a context, of a process and of the trace tells.
 
-use super::{Model, Name, SECOND, Severity, Subject, process::Released};
+use super::{
+    Model, Name, SECOND, Severity, Subject, calls::in_words, process::Released, report::Destroying,
+};
 use crate::{
-    event::{Event, ExitStatus, Gone, Handle, How},
+    event::{Event, ExitStatus, Gone, Handle, How, Ring},
     model::{Context, Finding, requests::Request},
 };
 
@@ -29,42 +31,60 @@ impl Model {
         if is_it { self.contexts.remove(&key) } else { None }
     }
 
-    fn ended(&mut self, space: u64, mut context: Context, how: How, event: &Event) {
-        // With what is in flight now.
-        self.ends.add(&context, event.time, how);
-        let requests = context.requests.drain();
-        self.followed = self.followed.saturating_sub(requests.len() as u64);
-        if let Some(finding) = self.discarded(&context, &requests, how, event) {
-            match how {
-                // How long io_destroy blocked is known when it returns.
-                How::Destroy => {
-                    self.ends.discarded.push(((space, context.handle().0), finding));
-                }
-                How::Exit | How::Exec => self.find(finding, 0, 0),
-            }
-        }
-        if how != How::Destroy {
-            let known = self.spaces.entry(space).or_default();
-            let released = known.released.get_or_insert(Released {
-                pid: context.pid,
+    fn ended(&mut self, space: u64, context: Context, how: How, event: &Event) {
+        let finding = self.discarded(&context, how, event);
+        if how == How::Destroy {
+            // How long io_destroy blocked, and what was in the ring, is known when it returns.
+            let key = (space, context.handle().0);
+            return self.ends.destroying.push(Destroying {
+                key,
+                context,
+                finding,
                 time: event.time,
-                contexts: 0,
-                charge: 0,
-                by_exec: how == How::Exec,
             });
-            released.contexts += 1;
-            released.charge += u64::from(context.charge.unwrap_or(0));
         }
+        if let Some(finding) = finding {
+            self.find(finding, 0, 0);
+        }
+        let known = self.spaces.entry(space).or_default();
+        let released = known.released.get_or_insert(Released {
+            pid: context.pid,
+            time: event.time,
+            contexts: 0,
+            charge: 0,
+            by_exec: how == How::Exec,
+        });
+        released.contexts += 1;
+        released.charge += u64::from(context.charge.unwrap_or(0));
+        self.forget(context, event.time, how);
+    }
+
+    /// It is told in the report.
+    fn forget(&mut self, context: Context, time: u64, how: How) {
+        self.followed = self.followed.saturating_sub(context.requests.followed());
+        self.ends.add(&context, time, how);
+    }
+
+    /// io_destroy returned: `ring` is what was in the ring when it began.
+    pub(super) fn destroyed(&mut self, key: (u64, u64), ring: Option<Ring>, took: Option<u64>) {
+        let Some(place) = self.ends.destroying.iter().position(|it| it.key == key) else { return };
+        let Destroying { mut context, finding, time, .. } = self.ends.destroying.remove(place);
+        if let Some(ring) = ring {
+            context.looked(ring, time);
+        }
+        self.forget(context, time, How::Destroy);
+        let Some(mut finding) = finding else { return };
+        if let Some(took) = took {
+            finding.message.push_str(&format!("; it blocked for {}", in_words(took)));
+            finding.numbers.push(("blocked_ns", took as i64));
+        }
+        self.find(finding, 0, 0);
     }
 
     /// Requests in flight when it ended. Polls pend by design.
-    fn discarded(
-        &self,
-        context: &Context,
-        requests: &[Request],
-        how: How,
-        event: &Event,
-    ) -> Option<Finding> {
+    fn discarded(&self, context: &Context, how: How, event: &Event) -> Option<Finding> {
+        let mut requests: Vec<&Request> = context.requests.iter().collect();
+        requests.sort_by_key(|it| (it.entered, it.call, it.index));
         let writes = requests.iter().filter(|it| it.is_write()).count();
         let others = requests.iter().filter(|it| !it.is_poll() && !it.is_write()).count();
         if writes + others == 0 {
@@ -93,7 +113,7 @@ impl Model {
         };
         let other = || requests.iter().find(|it| !it.is_poll());
         let first = requests.iter().find(|it| it.is_write()).or_else(other);
-        let subject = first.and_then(Subject::of);
+        let subject = first.and_then(|it| Subject::of(it));
         let example =
             subject.map_or_else(String::new, |it| format!(", the oldest {}", it.in_words()));
         let text = format!(
@@ -158,19 +178,28 @@ impl Model {
             }
         }
         for (space, ended) in over {
-            if ended {
-                // The ends of these were not told.
-                self.forget_contexts(space);
-            }
-            let released = self.spaces.get_mut(&space).and_then(|it| it.released.take());
-            if let Some(released) = released {
-                self.released(released);
-            }
             if ended && !at_end {
-                self.spaces.remove(&space);
-                self.space_of.retain(|_, of| *of != space);
+                self.close(space);
+            } else {
+                self.tell_released(space);
             }
         }
+    }
+
+    fn tell_released(&mut self, space: u64) {
+        let released = self.spaces.get_mut(&space).and_then(|it| it.released.take());
+        if let Some(released) = released {
+            self.released(released);
+        }
+    }
+
+    /// Nobody uses this address space any more. (The kernel may give its address to another one.)
+    pub(super) fn close(&mut self, space: u64) {
+        // The ends of these were not told.
+        self.forget_contexts(space);
+        self.tell_released(space);
+        self.spaces.remove(&space);
+        self.space_of.retain(|_, of| *of != space);
     }
 
     fn forget_contexts(&mut self, space: u64) {
@@ -179,9 +208,8 @@ impl Model {
             self.leaving.extract_if(.., |((of, _), _)| is_meant(*of)).map(|it| it.1).collect();
         let live = self.contexts.extract_if(|(of, _), _| is_meant(*of)).map(|it| it.1);
         let all: Vec<Context> = live.chain(left).collect();
-        for mut context in all {
-            self.ends.add(&context, self.now, How::Exit);
-            self.followed = self.followed.saturating_sub(context.requests.drain().len() as u64);
+        for context in all {
+            self.forget(context, self.now, How::Exit);
         }
     }
 
@@ -206,8 +234,8 @@ impl Model {
                 self.find(waiting.finding, waiting.key.2, waiting.key.3);
             }
         }
-        for (_, finding) in std::mem::take(&mut self.ends.discarded) {
-            self.find(finding, 0, 0);
+        while let Some(key) = self.ends.destroying.first().map(|it| it.key) {
+            self.destroyed(key, None, None);
         }
         let idle = self.settings.thresholds.idle;
         let now = self.now;

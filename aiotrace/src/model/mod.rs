@@ -363,6 +363,9 @@ impl Model {
 
     fn uses(&mut self, pid: u32, space: Option<u64>) {
         let Some(space) = space else { return };
+        if self.spaces.get(&space).is_some_and(|it| it.ended.is_some()) {
+            self.close(space);
+        }
         let before = self.space_of.insert(pid, space);
         if before == Some(space) {
             return;

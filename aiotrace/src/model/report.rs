@@ -14,10 +14,20 @@ const MOST_ROWS: usize = 256;
 pub(super) struct Ends {
     rows: Vec<Row>,
     others: Option<Row>,
-    /// Findings that wait for io_destroy to return.
-    pub discarded: Vec<((u64, u64), Finding)>,
+    /// Contexts that wait for io_destroy to return.
+    pub destroying: Vec<Destroying>,
     /// Their ring is gone, their charge is not.
     pub leaked: Vec<((u64, u64), Context)>,
+}
+
+/// A context that io_destroy ended, before the call returned.
+pub(super) struct Destroying {
+    pub key: (u64, u64),
+    pub context: Context,
+    /// What was in flight.
+    pub finding: Option<Finding>,
+    /// When it ended.
+    pub time: u64,
 }
 
 /// All that is known.
@@ -60,8 +70,9 @@ pub struct Row {
     pub peak: u64,
     /// In flight now, or at its end.
     pub in_flight: u64,
-    /// Completed and not reaped now, or at its end.
-    pub unreaped: u64,
+    /// Completed and not reaped now, or at its end. `None`: it ended with its process, which may have
+    /// reaped them without a call.
+    pub unreaped: Option<u64>,
     /// What was done.
     pub done: Done,
     /// From io_submit to completion.
@@ -130,7 +141,8 @@ impl Row {
             asked: context.charge.map(u64::from),
             peak: context.peak,
             in_flight: context.requests.in_flight(),
-            unreaped: context.requests.unreaped(),
+            unreaped: Some(context.requests.unreaped())
+                .filter(|count| *count == 0 || !matches!(end, Some(End::Exit | End::Exec))),
             done: context.done,
             complete: None,
             reap: None,
@@ -145,7 +157,7 @@ impl Row {
         self.asked = self.asked.zip(other.asked).map(|(a, b)| a + b);
         self.peak = self.peak.max(other.peak);
         self.in_flight += other.in_flight;
-        self.unreaped += other.unreaped;
+        self.unreaped = self.unreaped.zip(other.unreaped).map(|(a, b)| a + b);
         self.lifetime = self.lifetime.max(other.lifetime);
         self.done.add(other.done);
         self.sure &= other.sure;
@@ -185,7 +197,9 @@ impl Model {
     /// What is known now.
     pub fn report(&self) -> Report {
         let mut rows: Vec<Row> = self.ends.rows.clone();
-        let live = self.contexts.values().chain(self.leaving.iter().map(|it| &it.1));
+        let leaving = self.leaving.iter().map(|it| &it.1);
+        let destroying = self.ends.destroying.iter().map(|it| &it.context);
+        let live = self.contexts.values().chain(leaving).chain(destroying);
         rows.extend(live.map(|it| Row::of(it, self.now, None)));
         let leaked = self.ends.leaked.iter();
         rows.extend(leaked.map(|it| Row::of(&it.1, self.now, Some(End::Leaked))));

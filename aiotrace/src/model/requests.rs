@@ -138,6 +138,11 @@ impl Requests {
         self.count + self.unnamed
     }
 
+    /// In flight, and known one by one.
+    pub fn followed(&self) -> u64 {
+        self.count
+    }
+
     /// Completed and not known to be reaped.
     pub fn unreaped(&self) -> u64 {
         (self.completed - self.reaped).max(0) as u64
@@ -254,14 +259,6 @@ impl Requests {
         while let Some(first) = self.unreaped.pop_front_if(|it| it.place < self.reaped) {
             each(&first, time);
         }
-    }
-
-    /// Forgets what is in flight, and gives it.
-    pub fn drain(&mut self) -> Vec<Request> {
-        self.count = 0;
-        let mut all: Vec<Request> = self.in_flight.drain().flat_map(|(_, queue)| queue).collect();
-        all.sort_by_key(|it| (it.entered, it.call, it.index));
-        all
     }
 }
 

@@ -131,7 +131,7 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
          {end:>9}{adopted}{unsure}",
         duration(it.lifetime),
         it.peak,
-        it.unreaped,
+        it.unreaped.map_or_else(|| "?".to_owned(), |it| it.to_string()),
         it.done.requests,
         bytes(it.done.bytes)
     );

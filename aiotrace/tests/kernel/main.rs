@@ -5,6 +5,7 @@
 
 mod attach;
 mod calls;
+mod findings;
 mod full_speed;
 mod lifecycle;
 mod ls;

@@ -8,8 +8,9 @@ use std::{
 };
 
 use aiotrace::output::json::{
-    CancelLine, CompletionLine, ContextGoneLine, ContextMovedLine, DestroyLine, GeteventsLine,
-    Line, ProcessLine, ReportLine, SetupLine, SubmitLine, UnfinishedLine,
+    CancelLine, CompletionLine, ContextAdoptedLine, ContextGoneLine, ContextMovedLine, DestroyLine,
+    FindingLine, GeteventsLine, Line, ProcessLine, ReportLine, SetupLine, SubmitLine,
+    UnfinishedLine,
 };
 
 /// The program under test.
@@ -75,12 +76,109 @@ pub fn run_to_file<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) ->
 
 /// One of the tiny programs under `aiotrace run -f`; it must succeed, and nothing be lost.
 pub fn run_program(arguments: &[&str]) -> Trace {
-    let program = programs();
-    let command: Vec<&OsStr> =
-        std::iter::once(program.as_os_str()).chain(arguments.iter().map(OsStr::new)).collect();
-    let trace = run(&command);
+    run_program_with(&[], arguments)
+}
+
+/// The same, with options for aiotrace.
+pub fn run_program_with(options: &[&str], arguments: &[&str]) -> Trace {
+    let trace = run_with(options, arguments);
     assert!(trace.status.success(), "{arguments:?}: {}", trace.stderr);
     trace.assert_nothing_lost();
+    trace
+}
+
+/// One of the tiny programs under `aiotrace run -f` with options, however it ends.
+pub fn run_with(options: &[&str], arguments: &[&str]) -> Trace {
+    let live = Live::start_with(options, arguments, Stdio::null());
+    live.finish()
+}
+
+/// One of the tiny programs under `aiotrace run -f`, while it runs.
+pub struct Live {
+    child: Child,
+    stdout: BufReader<ChildStdout>,
+    stderr: ChildStderr,
+    directory: tempfile::TempDir,
+}
+
+/// Nothing takes longer.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(30);
+
+impl Live {
+    /// Its standard input stays open until [`Self::finish`].
+    pub fn start(options: &[&str], arguments: &[&str]) -> Self {
+        Self::start_with(options, arguments, Stdio::piped())
+    }
+
+    fn start_with(options: &[&str], arguments: &[&str], stdin: Stdio) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = aiotrace()
+            .args(["run", "-f", "--format", "json"])
+            .args(options)
+            .arg("-o")
+            .arg(directory.path().join("trace.json"))
+            .arg("--")
+            .arg(programs())
+            .args(arguments)
+            .stdin(stdin)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = child.stderr.take().unwrap();
+        Self { child, stdout, stderr, directory }
+    }
+
+    /// Waits until the program says that it is ready.
+    pub fn wait_ready(&mut self) {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        assert_eq!(line.trim_end(), "ready");
+    }
+
+    /// Waits until this is found.
+    pub fn wait_for(&mut self, name: &str) -> FindingLine {
+        let start = std::time::Instant::now();
+        loop {
+            let text = self.text();
+            // The last line may be half written.
+            let whole = text.rsplit_once('\n').map_or("", |it| it.0);
+            let found = parse(whole).into_iter().find_map(|line| match line {
+                Line::Finding(it) if it.name == name => Some(it),
+                _ => None,
+            });
+            if let Some(found) = found {
+                return found;
+            }
+            assert!(start.elapsed() < PATIENCE, "no {name} in {text}");
+            assert!(self.child.try_wait().unwrap().is_none(), "it ended without {name}: {text}");
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    }
+
+    fn text(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("trace.json")).unwrap_or_default()
+    }
+
+    /// Lets it go on, and gives all that was written.
+    pub fn finish(mut self) -> Trace {
+        drop(self.child.stdin.take());
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.stderr.read_to_string(&mut stderr).unwrap();
+        let status = self.child.wait().unwrap();
+        Trace { lines: parse(&self.text()), stderr, status, most_memory: 0 }
+    }
+}
+
+/// Attaches for a second to a program that is ready and waits.
+pub fn attach_for_a_second(options: &[&str], arguments: &[&str]) -> Trace {
+    let mut program = Program::ready(arguments);
+    let pid = program.pid().to_string();
+    let options: Vec<&str> = options.iter().copied().chain(["-d", "1", "-p", &pid]).collect();
+    let trace = Attached::new(&options).end();
+    program.go_on();
     trace
 }
 
@@ -121,6 +219,8 @@ impl Trace {
     all_of!(completions, Completion, CompletionLine);
     all_of!(gone, ContextGone, ContextGoneLine);
     all_of!(moved, ContextMoved, ContextMovedLine);
+    all_of!(adopted, ContextAdopted, ContextAdoptedLine);
+    all_of!(findings, Finding, FindingLine);
 
     pub fn report(&self) -> &ReportLine {
         match self.lines.last() {

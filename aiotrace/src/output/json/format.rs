@@ -506,7 +506,7 @@ part! {
         asked: Option<u64>,
         peak_in_flight: u64,
         in_flight: u64,
-        unreaped: u64,
+        unreaped: Option<u64>,
         requests: u64,
         bytes: u64,
         failed: u64,
