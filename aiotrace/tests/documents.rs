@@ -89,7 +89,7 @@ fn the_readme_names_only_options_that_exist() {
             .unwrap();
         String::from_utf8(output.stdout).unwrap()
     };
-    let help = help("attach") + &help("run");
+    let help = help("attach") + &help("run") + &help("report");
     let readme = read("README.md");
     // fio has options of its own, all in lines that name it.
     let ours = readme.lines().filter(|line| !line.contains("fio --name"));
@@ -99,5 +99,32 @@ fn the_readme_names_only_options_that_exist() {
     assert!(options.len() >= 3, "{options:?}");
     for option in options {
         assert!(option == "--path" || help.contains(option), "{option} is in no --help");
+    }
+}
+
+#[test]
+fn the_readme_counts_the_findings() {
+    let count = aiotrace::model::Name::ALL.len();
+    assert!(read("README.md").contains(&format!("[{count} findings](docs/findings.md)")));
+}
+
+#[test]
+fn every_threshold_has_its_default_in_findings_md() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_aiotrace"))
+        .args(["attach", "--help"])
+        .output()
+        .unwrap();
+    let help = String::from_utf8(output.stdout).unwrap();
+    let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
+    let document = read("docs/findings.md");
+    let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| `--")).collect();
+    assert!(rows.len() >= 5, "{rows:?}");
+    for row in rows {
+        let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+        let option = cells[1].trim_matches('`').split(' ').next().unwrap();
+        let of_option = help.split(&format!("{option} <")).nth(1);
+        let of_option = of_option.unwrap_or_else(|| panic!("{option} is no option"));
+        let default = of_option.split("[default: ").nth(1).and_then(|it| it.split(']').next());
+        assert_eq!(default, Some(cells[2]), "{option}");
     }
 }

@@ -586,7 +586,10 @@ impl<W: Write> Output for Text<W> {
             Body::Looked(_) => return Ok(()),
             Body::Lost { records } => {
                 self.begin(event);
-                let text = format!("+++ {records} records of this thread were lost +++");
+                let text = match records {
+                    0 => "+++ records were lost, it is not known whose +++".to_owned(),
+                    _ => format!("+++ {records} records of this thread were lost +++"),
+                };
                 self.styled(ERROR, &text);
             }
             Body::Process(process) => {

@@ -31,6 +31,12 @@ fn the_commands_of_the_readme_work() {
     assert!(out.contains("tracing works"), "{out}");
     assert!(out.contains("io_submit(0x") && out.contains("(now /tmp/demo.img)"), "{out}");
     assert!(out.contains("all processes") && out.contains("p99"), "{out}");
+    assert!(out.contains("=== contexts: 1, 1 of them alive") && out.contains(" adopted"), "{out}");
+    let parts = out.split("\nunreaped-completions\n  severity  warning\n");
+    assert_eq!(parts.count(), 2, "a finding is explained: {out}");
+    let recording = std::path::Path::new("/tmp/fio.aiotrace");
+    assert!(recording.metadata().unwrap().len() > 1000, "something was recorded");
+    std::fs::remove_file(recording).unwrap();
     let json = std::fs::read_to_string("/tmp/trace.jsonl").unwrap();
     let lines = super::support::parse(&json);
     assert!(lines.iter().any(|line| matches!(line, Line::Getevents(_))), "{json}");
