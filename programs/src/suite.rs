@@ -381,12 +381,16 @@ impl Tally {
         let mut all = DefaultHasher::new();
         order.hash(&mut all);
         let order = if with_order { format!("{:016x}", all.finish()) } else { "any".to_owned() };
+        let mut findings = self.findings.clone();
+        if !is_countable(program) {
+            // That takes so many calls.
+            findings.remove("inline-completion info");
+        }
         let found = match is_about_findings(program) {
-            true => format!(" | found {}", list(&self.findings)),
+            true => format!(" | found {}", list(&findings)),
             false => String::new(),
         };
-        let counts =
-            if program == "bad-context-growth" { String::new() } else { list(&self.counts) };
+        let counts = if is_countable(program) { list(&self.counts) } else { String::new() };
         (format!("{counts} | order {order}{found}"), list(&self.refused))
     }
 }

@@ -11,6 +11,8 @@ mod lifecycle;
 mod ls;
 mod oracle;
 mod readme;
+mod real_programs;
+mod recording;
 mod run;
 mod strace;
 mod support;
