@@ -24,13 +24,7 @@ pub fn missing(pid: u32, handles: &[u64]) -> Option<Vec<u64>> {
         while at < to && !wanted.is_empty() {
             let length = CHUNK.min((to - at) as usize);
             let read = copy(pid, at, &mut chunk[..length])?;
-            let words = chunk[..read].chunks_exact(8).filter_map(|it| it.try_into().ok());
-            for word in words.map(u64::from_ne_bytes) {
-                // Most words are no handle: that is quickly told.
-                if word & 0xfff == 0 && word != 0 {
-                    wanted.remove(&word);
-                }
-            }
+            remove_words(&mut wanted, &chunk[..read]);
             at += read as u64;
         }
     }
@@ -43,6 +37,23 @@ pub fn missing(pid: u32, handles: &[u64]) -> Option<Vec<u64>> {
         }
     }
     Some(handles.iter().copied().filter(|it| wanted.contains(it)).collect())
+}
+
+/// What is in these bytes is not missing. A 32-bit program has its handles in half words.
+fn remove_words(wanted: &mut HashSet<u64>, bytes: &[u8]) {
+    let words = bytes.chunks_exact(8).filter_map(|it| it.try_into().ok());
+    for word in words.map(u64::from_ne_bytes) {
+        // Most words are no handle: that is quickly told.
+        if word & 0xfff == 0 && word != 0 {
+            wanted.remove(&word);
+        }
+    }
+    if wanted.iter().any(|it| *it <= u64::from(u32::MAX)) {
+        let halves = bytes.chunks_exact(4).filter_map(|it| it.try_into().ok());
+        for half in halves.map(u32::from_ne_bytes).filter(|it| it & 0xfff == 0) {
+            wanted.remove(&u64::from(half));
+        }
+    }
 }
 
 /// The mappings that the process can write, but for rings: a ring does not hold its own address.
@@ -78,6 +89,15 @@ mod tests {
         // The list we give is in our memory too: another process is scanned in tests/kernel.
         assert_eq!(missing(std::process::id(), &[absent]), Some(Vec::new()));
         assert_eq!(missing(u32::MAX, &[1]), None);
+    }
+
+    #[test]
+    fn a_handle_is_a_word_or_half_of_one() {
+        let mut wanted =
+            HashSet::from([0xf7f0_1000, 0xf7f0_2000, 0x7f12_f7f0_3000, 0x7f12_f7f0_4000]);
+        let halves = [7, 0xf7f0_1000, 0xf7f0_3000, 0x7f12u32, 0x7f12, 0xf7f0_4000];
+        remove_words(&mut wanted, halves.map(u32::to_ne_bytes).as_flattened());
+        assert_eq!(wanted, HashSet::from([0xf7f0_2000, 0x7f12_f7f0_4000]));
     }
 
     #[test]

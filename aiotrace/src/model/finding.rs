@@ -243,7 +243,7 @@ impl Findings {
     }
 
     /// One that was not told yet.
-    pub fn next(&mut self) -> Option<Finding> {
+    pub fn untold(&mut self) -> Option<Finding> {
         self.new.pop_front()
     }
 
@@ -273,7 +273,7 @@ mod tests {
         finding.severity = Severity::Error;
         findings.add(finding.clone(), 0, 0);
         findings.add(finding, 0, 0);
-        let told: Vec<_> = std::iter::from_fn(|| findings.next()).map(|it| it.severity).collect();
+        let told: Vec<_> = std::iter::from_fn(|| findings.untold()).map(|it| it.severity).collect();
         assert_eq!(told, [Severity::Info, Severity::Error]);
         let ranked: Vec<_> = findings.ranked().iter().map(|it| (it.severity, it.count)).collect();
         assert_eq!(ranked, [(Severity::Error, 4)]);

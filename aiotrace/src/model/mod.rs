@@ -206,7 +206,7 @@ impl Model {
 
     /// A finding that was not told yet.
     pub fn next_finding(&mut self) -> Option<Finding> {
-        self.findings.next()
+        self.findings.untold()
     }
 
     /// Something to be looked up.
