@@ -543,6 +543,27 @@ pub struct ListedContext {
     pub kioctx: u64,
     /// Address of the ring's `struct file`; 0 if it cannot be read.
     pub ring_file: u64,
+    /// Slots taken, by requests in flight or kept free by a processor; [`u32::MAX`] if that cannot be read.
+    pub taken: u32,
+    /// Of these, kept free by a processor; [`u32::MAX`] if that cannot be read.
+    pub kept: u32,
+}
+
+impl ListedContext {
+    /// Requests in flight, exactly.
+    pub fn in_flight(&self) -> Option<u32> {
+        match (self.taken, self.kept) {
+            (0, _) => Some(0),
+            (u32::MAX, _) | (_, u32::MAX) => None,
+            // They change while they are read.
+            (taken, kept) => Some(taken.saturating_sub(kept)),
+        }
+    }
+
+    /// Requests in flight, at most.
+    pub fn in_flight_at_most(&self) -> Option<u32> {
+        (self.taken != u32::MAX).then_some(self.taken)
+    }
 }
 
 /// Contexts looked at of one address space in one walk; a table may have more.

@@ -22,6 +22,8 @@ pub const ABSENT: u32 = u32::MAX;
 pub struct Settings {
     /// With [`target::CGROUP`]: the cgroup's id.
     pub cgroup_id: u64,
+    /// Address of the kernel's `__per_cpu_offset`; 0 if it is not known.
+    pub per_cpu_offset: u64,
     /// With [`target::CGROUP`]: its depth below the root.
     pub cgroup_level: u32,
     /// One of [`target`].
@@ -35,6 +37,10 @@ pub struct Settings {
     /// Where the registers of a system call are on the kernel stack, for kernels whose BTF does not
     /// tell the type of that argument; else 0.
     pub registers_on_stack: u32,
+    /// Processors that there may be.
+    pub possible_cpus: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
     /// Where the kernel keeps what we read.
     pub offsets: Offsets,
 }
@@ -76,6 +82,10 @@ pub struct Offsets {
     pub kioctx_table_table: u32,
     pub mm_struct_ioctx_table: u32,
     pub kioctx_dead: u32,
+    pub kioctx_cpu: u32,
+    pub kioctx_reqs_available: u32,
+    pub kioctx_completed_events: u32,
+    pub kioctx_cpu_reqs_available: u32,
     pub kioctx_aio_ring_file: u32,
     pub aio_kiocb_ki_ctx: u32,
     pub aio_kiocb_ki_res: u32,

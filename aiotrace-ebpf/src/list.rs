@@ -131,6 +131,8 @@ fn list(index: u32) -> Option<bool> {
         kernel_pid: table.kernel_pid,
         kioctx: kioctx as u64,
         ring_file: read(kioctx, setting!(offsets.kioctx_aio_ring_file)).unwrap_or(0),
+        taken: taken(kioctx).unwrap_or(u32::MAX),
+        kept: kept(kioctx).unwrap_or(u32::MAX),
     };
     match LISTED.reserve::<ListedContext>(0) {
         Some(mut record) => {
@@ -141,6 +143,50 @@ fn list(index: u32) -> Option<bool> {
     }
     Some(true)
 }
+
+/// Slots that requests in flight have taken, or processors for themselves. A slot is given back when its
+/// completion is reaped, and then `completed_events` goes down (`refill_reqs_available` of fs/aio.c).
+#[inline(always)]
+fn taken(kioctx: *const u8) -> Option<u32> {
+    let slots: u32 = read(kioctx, setting!(offsets.kioctx_nr_events))?;
+    let free: u32 = read(kioctx, setting!(offsets.kioctx_reqs_available))?;
+    let completed: u32 = read(kioctx, setting!(offsets.kioctx_completed_events))?;
+    // They change while we look.
+    let taken = slots.wrapping_sub(1).wrapping_sub(free).wrapping_sub(completed);
+    if taken < slots { Some(taken) } else { Some(0) }
+}
+
+/// Slots that processors keep free for themselves. Where per-CPU memory is, not every kernel tells
+/// (CONFIG_KALLSYMS_ALL).
+#[inline(always)]
+fn kept(kioctx: *const u8) -> Option<u32> {
+    let kept: u64 = read(kioctx, setting!(offsets.kioctx_cpu))?;
+    if setting!(per_cpu_offset) == 0 || kept == 0 {
+        return None;
+    }
+    Some(kept_free(kept))
+}
+
+/// The sum over all processors. A global function: verified once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn kept_free(kept: u64) -> u32 {
+    let mut sum: u32 = 0;
+    for cpu in 0..MOST_CPUS {
+        if cpu >= setting!(possible_cpus) {
+            break;
+        }
+        let at = setting!(per_cpu_offset).wrapping_add(u64::from(cpu) * 8);
+        let base: u64 = read(at as *const u8, 0).unwrap_or(0);
+        let place = base.wrapping_add(kept) as *const u8;
+        let free: u32 = read(place, setting!(offsets.kioctx_cpu_reqs_available)).unwrap_or(0);
+        sum = sum.wrapping_add(free);
+    }
+    sum
+}
+
+/// Processors looked at.
+const MOST_CPUS: u32 = 512;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {

@@ -6,12 +6,15 @@ use aiotrace_common::settings::{Offsets, Settings, target};
 #[unsafe(no_mangle)]
 pub static SETTINGS: Settings = Settings {
     cgroup_id: 0,
+    per_cpu_offset: 0,
     cgroup_level: 0,
     target: target::LISTED,
     follow: 0,
     pid_namespace: 0,
     exact_completions: 0,
     registers_on_stack: 0,
+    possible_cpus: 0,
+    reserved: 0,
     offsets: OFFSETS,
 };
 
@@ -48,6 +51,10 @@ const OFFSETS: Offsets = Offsets {
     kioctx_table_table: 0,
     mm_struct_ioctx_table: 0,
     kioctx_dead: 0,
+    kioctx_cpu: 0,
+    kioctx_reqs_available: 0,
+    kioctx_completed_events: 0,
+    kioctx_cpu_reqs_available: 0,
     kioctx_aio_ring_file: 0,
     aio_kiocb_ki_ctx: 0,
     aio_kiocb_ki_res: 0,

@@ -97,8 +97,8 @@ const FOUND_IN_TIME: [(&str, &str); 3] = [
 const THRESHOLDS: [&str; 6] = ["--unreaped-after", "2s", "--idle-after", "2s", "--growth", "8"];
 /// Where [`each`] finds what aiotrace writes.
 const OUTPUT: &str = "AIO_SUITE_OUTPUT";
-/// Nothing takes longer to be found.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Nothing takes longer to be found, unless what shows it was lost.
+const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Programs that are about findings, which are compared then. (Others run into some by the way: how long
 /// an emulated processor takes, for instance.)

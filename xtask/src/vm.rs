@@ -5,11 +5,15 @@
 //! as this machine does, and its lines must be the same.
 
 use std::{
+    collections::BTreeMap,
     fs::{self, File},
     io,
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -89,29 +93,37 @@ pub fn check(options: &Options) -> Result<u64> {
     let initramfs = directory.join("initramfs.cpio");
     write_initramfs(&initramfs, &binaries)?;
     let (mut failed, mut rows) = (Vec::new(), Vec::new());
+    // The newest kernel takes longest.
+    let order: Vec<usize> = (0..guests.len()).rev().collect();
+    let next = AtomicUsize::new(0);
+    let consoles = Mutex::new(BTreeMap::new());
+    let boot_all = || {
+        while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let guest = &guests[*index];
+            let log = directory.join(format!("{}.log", guest.name()));
+            let console = boot(guest, &initramfs, &log);
+            consoles.lock().unwrap_or_else(PoisonError::into_inner).insert(*index, console);
+        }
+    };
     // A guest takes one processor.
-    for two in guests.chunks(2) {
-        let boot = |guest: &Guest| {
-            boot(guest, &initramfs, &directory.join(format!("{}.log", guest.name())))
-        };
-        let consoles: Vec<Result<String>> = std::thread::scope(|scope| {
-            let boot = &boot;
-            let booted: Vec<_> = two.iter().map(|guest| scope.spawn(move || boot(guest))).collect();
-            booted.into_iter().map(|it| it.join().unwrap_or_else(|_| bail!("a panic"))).collect()
-        });
-        for (guest, console) in two.iter().zip(consoles) {
-            println!("{}:", guest.name());
-            let wrong = match console {
-                Ok(console) => {
-                    rows.push(kernels::row(&guest.name(), &console));
-                    results(guest, &native, &console, options)
-                }
-                Err(error) => vec![format!("{error:#}")],
-            };
-            if !wrong.is_empty() {
-                println!("{}", wrong.join("\n"));
-                failed.push(format!("{}: {}", guest.name(), ending(&wrong.join("\n"))));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(boot_all);
+        }
+    });
+    for (index, console) in consoles.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        let guest = &guests[index];
+        println!("{}:", guest.name());
+        let wrong = match console {
+            Ok(console) => {
+                rows.push(kernels::row(&guest.name(), &console));
+                results(guest, &native, &console, options)
             }
+            Err(error) => vec![format!("{error:#}")],
+        };
+        if !wrong.is_empty() {
+            println!("{}", wrong.join("\n"));
+            failed.push(format!("{}: {}", guest.name(), ending(&wrong.join("\n"))));
         }
     }
     if !failed.is_empty() {

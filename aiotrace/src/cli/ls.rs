@@ -50,6 +50,16 @@ enum Format {
 /// Looks until nothing changed meanwhile, at most.
 const ATTEMPTS: usize = 10;
 
+/// A context that was found.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    pid: u32,
+    handle: u64,
+    charge: Option<u32>,
+    in_flight: Option<u32>,
+    in_flight_at_most: Option<u32>,
+}
+
 /// One look at the machine.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Listing {
@@ -75,10 +85,16 @@ struct Holder {
     name: String,
     /// Its cgroup (v2), or null.
     cgroup: Option<String>,
+    /// The container, as far as the name of the cgroup tells; or null.
+    container: Option<String>,
     /// What its contexts take from fs.aio-nr; null if that is not known.
     charge: Option<u64>,
     /// Completed and not reaped, in all rings that could be read.
     unreaped: u64,
+    /// Requests in flight; null if that is not known.
+    in_flight: Option<u64>,
+    /// The same, at most.
+    in_flight_at_most: Option<u64>,
     contexts: Vec<ContextLine>,
 }
 
@@ -92,6 +108,10 @@ struct ContextLine {
     /// Entries of its ring, and how many are not reaped; null if it is not mapped, or may not be read.
     ring: Option<u32>,
     unreaped: Option<u32>,
+    /// Requests in flight; null where that cannot be read.
+    in_flight: Option<u32>,
+    /// The same, at most; null without BPF.
+    in_flight_at_most: Option<u32>,
 }
 
 fn hex<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
@@ -99,8 +119,10 @@ fn hex<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Err
 }
 
 impl ContextLine {
-    fn new(handle: u64, charge: Option<u32>, ring: Option<Ring>) -> Self {
-        Self { handle, charge, ring: ring.map(|it| it.nr), unreaped: ring.map(Ring::unreaped) }
+    fn new(found: &Found, ring: Option<Ring>) -> Self {
+        let Found { handle, charge, in_flight, in_flight_at_most, .. } = *found;
+        let (nr, unreaped) = (ring.map(|it| it.nr), ring.map(Ring::unreaped));
+        Self { handle, charge, ring: nr, unreaped, in_flight, in_flight_at_most }
     }
 }
 
@@ -146,7 +168,13 @@ fn look(mut lister: Option<&mut Lister>) -> Result<Listing> {
         let (contexts, lost) = match &mut lister {
             Some(lister) => {
                 let (contexts, lost) = lister.list()?;
-                let contexts = contexts.into_iter().map(|it| (it.pid, it.handle, Some(it.charge)));
+                let contexts = contexts.into_iter().map(|it| Found {
+                    pid: it.pid,
+                    handle: it.handle,
+                    charge: Some(it.charge),
+                    in_flight: it.in_flight(),
+                    in_flight_at_most: it.in_flight_at_most(),
+                });
                 (contexts.collect::<Vec<_>>(), lost)
             }
             None => (from_proc(), 0),
@@ -172,10 +200,17 @@ fn limit(name: &str) -> Result<u64> {
 }
 
 /// The rings that processes have mapped. Whether the context is theirs, and what it takes, is not known.
-fn from_proc() -> Vec<(u32, u64, Option<u32>)> {
+fn from_proc() -> Vec<Found> {
     let rings = |pid: u32| {
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        ring::mapped(&maps).into_iter().map(move |handle| (pid, handle, None))
+        let found = move |handle| Found {
+            pid,
+            handle,
+            charge: None,
+            in_flight: None,
+            in_flight_at_most: None,
+        };
+        ring::mapped(&maps).into_iter().map(found)
     };
     process::all().into_iter().flat_map(rings).collect()
 }
@@ -186,12 +221,12 @@ fn made(
     aio_max_nr: u64,
     changing: bool,
     lost: u32,
-    contexts: &[(u32, u64, Option<u32>)],
+    contexts: &[Found],
 ) -> Listing {
     let mut by_process: BTreeMap<u32, Vec<ContextLine>> = BTreeMap::new();
-    for (pid, handle, charge) in contexts {
-        let line = ContextLine::new(*handle, *charge, ring::read(*pid, *handle));
-        by_process.entry(*pid).or_default().push(line);
+    for found in contexts {
+        let line = ContextLine::new(found, ring::read(found.pid, found.handle));
+        by_process.entry(found.pid).or_default().push(line);
     }
     let mut processes: Vec<Holder> = by_process
         .into_iter()
@@ -200,9 +235,16 @@ fn made(
             Holder {
                 pid,
                 name: escaped(&process::name(pid).unwrap_or_default()),
+                container: process::cgroup(pid)
+                    .and_then(|it| container(&String::from_utf8_lossy(&it))),
                 cgroup: process::cgroup(pid).map(|it| escaped(&it)),
                 charge: contexts.iter().map(|it| it.charge.map(u64::from)).sum(),
                 unreaped: contexts.iter().filter_map(|it| it.unreaped).map(u64::from).sum(),
+                in_flight: contexts.iter().map(|it| it.in_flight.map(u64::from)).sum(),
+                in_flight_at_most: contexts
+                    .iter()
+                    .map(|it| it.in_flight_at_most.map(u64::from))
+                    .sum(),
                 contexts,
             }
         })
@@ -220,6 +262,26 @@ fn made(
         lost,
         processes,
     }
+}
+
+/// `docker:0123456789ab` for a cgroup as container engines name them: `docker-ID.scope`, `/docker/ID`,
+/// `libpod-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `lxc.payload.NAME`.
+fn container(cgroup: &str) -> Option<String> {
+    let is_id = |it: &str| it.len() == 64 && it.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let mut before = "";
+    for part in cgroup.split('/') {
+        let name = part.strip_suffix(".scope").unwrap_or(part);
+        if let Some(name) = name.strip_prefix("lxc.payload.") {
+            return Some(format!("lxc:{}", escaped(name.as_bytes())));
+        }
+        let (engine, id) = name.rsplit_once('-').unwrap_or((before, name));
+        if is_id(id) {
+            let engine = if engine.is_empty() { "container" } else { engine };
+            return Some(format!("{}:{}", escaped(engine.as_bytes()), &id[..12]));
+        }
+        before = part;
+    }
+    None
 }
 
 /// The line people need, then a table.
@@ -245,25 +307,27 @@ fn text(listing: &Listing, verbose: bool) -> String {
         let _ = write!(out, ": {}{rest}", holders.join(", "));
     }
     out.push('\n');
-    let _ = writeln!(out, "{}", accounting(listing));
+    let in_namespace = process::pid_namespace().is_some();
+    let _ = writeln!(out, "{}", accounting(listing, in_namespace));
     if listing.processes.is_empty() {
         return out;
     }
     let _ = writeln!(
         out,
-        "\n{:>8} {:<16} {:>8} {:>10} {:>9}  CGROUP",
-        "PID", "NAME", "CONTEXTS", "CHARGE", "UNREAPED"
+        "\n{:>8} {:<16} {:>8} {:>10} {:>9} {:>9}  CONTAINER OR CGROUP",
+        "PID", "NAME", "CONTEXTS", "CHARGE", "UNREAPED", "IN FLIGHT"
     );
     for process in &listing.processes {
         let charge = process.charge.map_or("?".to_owned(), thousands);
+        let in_flight = in_flight(process.in_flight, process.in_flight_at_most);
         let _ = writeln!(
             out,
-            "{:>8} {:<16} {:>8} {charge:>10} {:>9}  {}",
+            "{:>8} {:<16} {:>8} {charge:>10} {:>9} {in_flight:>9}  {}",
             process.pid,
             process.name,
             process.contexts.len(),
             thousands(process.unreaped),
-            process.cgroup.as_deref().unwrap_or("-"),
+            process.container.as_ref().or(process.cgroup.as_ref()).map_or("-", |it| it),
         );
         for context in process.contexts.iter().filter(|_| verbose) {
             let _ = writeln!(out, "{}", detail(context));
@@ -286,7 +350,7 @@ fn summary(process: &Holder) -> String {
     }
 }
 
-fn accounting(listing: &Listing) -> String {
+fn accounting(listing: &Listing, in_namespace: bool) -> String {
     let Some(sum) = listing.accounted else {
         return "charges unknown without BPF; contexts whose ring was unmapped are not found, and a \
                 forked child may show its parent's"
@@ -304,7 +368,7 @@ fn accounting(listing: &Listing) -> String {
         Some(_) | None if listing.changing => {
             format!("accounted {} (fs.aio-nr changes while we look)", thousands(sum))
         }
-        Some(rest) if process::pid_namespace().is_some() => {
+        Some(rest) if in_namespace => {
             format!(
                 "accounted {}, unaccounted {}: other pid namespaces",
                 thousands(sum),
@@ -326,11 +390,23 @@ fn detail(context: &ContextLine) -> String {
     let charge = context.charge.map_or("?".to_owned(), |it| thousands(u64::from(it)));
     let ring = match (context.ring, context.unreaped) {
         (Some(ring), Some(unreaped)) => {
-            format!("ring of {}, {unreaped} unreaped", thousands(u64::from(ring)))
+            let ring = thousands(u64::from(ring));
+            let most = context.in_flight_at_most.map(u64::from);
+            let in_flight = in_flight(context.in_flight.map(u64::from), most);
+            format!("ring of {ring}, {unreaped} unreaped, {in_flight} in flight")
         }
         _ => "ring unmapped or not readable".to_owned(),
     };
     format!("{:>10} {:#x}  {charge}  {ring}", "", context.handle)
+}
+
+/// `5`, `<=20`, or `?`.
+fn in_flight(exactly: Option<u64>, at_most: Option<u64>) -> String {
+    match (exactly, at_most) {
+        (Some(count), _) => thousands(count),
+        (None, Some(most)) => format!("<={}", thousands(most)),
+        (None, None) => "?".to_owned(),
+    }
 }
 
 fn thousands(number: u64) -> String {
@@ -342,7 +418,9 @@ mod tests {
     use super::*;
 
     fn context(handle: u64, charge: Option<u32>) -> ContextLine {
-        ContextLine::new(handle, charge, Some(Ring { head: 1, tail: 3, nr: 127 }))
+        let found =
+            Found { pid: 17, handle, charge, in_flight: Some(5), in_flight_at_most: Some(20) };
+        ContextLine::new(&found, Some(Ring { head: 1, tail: 3, nr: 127 }))
     }
 
     fn listing(charges: &[u32], aio_nr: u64) -> Listing {
@@ -355,6 +433,9 @@ mod tests {
             cgroup: Some("/db".into()),
             charge: Some(charge),
             unreaped: 4,
+            in_flight: Some(10),
+            in_flight_at_most: Some(40),
+            container: None,
             contexts,
         };
         Listing {
@@ -380,7 +461,34 @@ mod tests {
         assert!(shown.contains("accounted 100 %"), "{shown}");
         let mixed = text(&listing(&[2048, 8], 2056), true);
         assert!(mixed.contains(": mariadbd 2,056\n"), "{mixed}");
-        assert!(mixed.contains("0x1000  2,048  ring of 127, 2 unreaped"), "{mixed}");
+        assert!(mixed.contains("0x1000  2,048  ring of 127, 2 unreaped, 5 in flight"), "{mixed}");
+    }
+
+    #[test]
+    fn what_is_in_flight_is_known_exactly_or_at_most() {
+        assert_eq!(in_flight(Some(1024), Some(2000)), "1,024");
+        assert_eq!(in_flight(None, Some(60)), "<=60");
+        assert_eq!(in_flight(None, None), "?");
+    }
+
+    #[test]
+    fn a_container_is_told_by_the_name_of_its_cgroup() {
+        let id = "0123456789abcdef".repeat(4);
+        let named = |cgroup: &str| container(&cgroup.replace("ID", &id));
+        let docker = Some("docker:0123456789ab".to_owned());
+        assert_eq!(named("/system.slice/docker-ID.scope"), docker);
+        assert_eq!(named("/docker/ID"), docker);
+        let containerd = Some("cri-containerd:0123456789ab".to_owned());
+        assert_eq!(named("/kubepods.slice/x/cri-containerd-ID.scope/init"), containerd);
+        assert_eq!(named("/machine.slice/libpod-ID.scope").unwrap(), "libpod:0123456789ab");
+        assert_eq!(named("/lxc.payload.web/system.slice").unwrap(), "lxc:web");
+        assert_eq!(named("/user.slice/user-0.slice"), None);
+    }
+
+    #[test]
+    fn in_a_container_the_rest_is_elsewhere() {
+        let text = accounting(&listing(&[8], 10), true);
+        assert_eq!(text, "accounted 8, unaccounted 2: other pid namespaces");
     }
 
     #[test]

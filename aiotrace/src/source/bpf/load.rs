@@ -562,8 +562,29 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         pid_namespace: process::pid_namespace().unwrap_or(0),
         exact_completions: 0,
         registers_on_stack: 0,
+        per_cpu_offset: kernel_symbol("__per_cpu_offset").unwrap_or(0),
+        possible_cpus: possible_cpus().unwrap_or(0),
+        reserved: 0,
         offsets: offsets()?,
     })
+}
+
+/// The address of one of the kernel's symbols, if it is told.
+fn kernel_symbol(name: &str) -> Option<u64> {
+    use std::io::BufRead as _;
+    let symbols = std::io::BufReader::new(std::fs::File::open("/proc/kallsyms").ok()?);
+    let line = symbols.lines().map_while(Result::ok).find(|line| {
+        let mut words = line.split(' ').skip(2);
+        words.next() == Some(name)
+    })?;
+    u64::from_str_radix(line.split(' ').next()?, 16).ok()
+}
+
+/// `0-3` of /sys/devices/system/cpu/possible as 4.
+fn possible_cpus() -> Option<u32> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok()?;
+    let last = text.trim().rsplit(['-', ',']).next()?;
+    last.parse::<u32>().ok()?.checked_add(1)
 }
 
 /// The offsets of the running kernel.
@@ -606,6 +627,10 @@ fn offsets() -> Result<Offsets, btf::Error> {
         kioctx_table_table: at("kioctx_table", &["table"]),
         mm_struct_ioctx_table: at("mm_struct", &["ioctx_table"]),
         kioctx_dead: at("kioctx", &["dead"]),
+        kioctx_cpu: at("kioctx", &["cpu"]),
+        kioctx_reqs_available: at("kioctx", &["reqs_available"]),
+        kioctx_completed_events: at("kioctx", &["completed_events"]),
+        kioctx_cpu_reqs_available: at("kioctx_cpu", &["reqs_available"]),
         kioctx_aio_ring_file: at("kioctx", &["aio_ring_file"]),
         aio_kiocb_ki_ctx: at("aio_kiocb", &["ki_ctx"]),
         aio_kiocb_ki_res: at("aio_kiocb", &["ki_res"]),
