@@ -4,6 +4,7 @@
 mod command;
 mod debian;
 mod demo;
+mod fuzz;
 mod kernel;
 mod kernels;
 mod lint;
@@ -34,6 +35,7 @@ enum Task {
     Demo(demo::Options),
     Vm(vm::Options),
     Kernel(kernel::Options),
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
@@ -54,6 +56,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Demo(options) => demo::run(&options)?,
         Task::Vm(options) => vm::run(&options)?,
         Task::Kernel(options) => kernel::run(&options)?,
+        Task::Fuzz(options) => fuzz::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }
