@@ -187,11 +187,11 @@ impl Model {
             None => self.contexts.remove(&key),
         };
         let Some(context) = context else { return };
-        self.tell_leak(&context, event.time, "its ring was unmapped, not destroyed");
+        self.tell_leak(&context, event.time, "its ring was unmapped, not destroyed", true);
         self.ends.leaked.push((key, context));
     }
 
-    fn tell_leak(&mut self, context: &Context, time: u64, why: &str) {
+    fn tell_leak(&mut self, context: &Context, time: u64, why: &str, sure: bool) {
         let charge = context.charge;
         let holds = charge.map_or_else(String::new, |it| format!(" ({it} of fs.aio-nr)"));
         let age = in_words(time.saturating_sub(context.since));
@@ -203,7 +203,7 @@ impl Model {
         );
         let mut finding = Finding::new(Name::ContextLeak, time, context.pid, text);
         finding.context = Some(context.name);
-        finding.unsure = !context.sure;
+        finding.unsure = !(context.sure && sure);
         finding.numbers = charge.map(|it| ("charge", i64::from(it))).into_iter().collect();
         self.find(finding, 0, 0);
     }
@@ -228,7 +228,8 @@ impl Model {
             let Some(mut context) = self.contexts.remove(&key) else { continue };
             if !std::mem::replace(&mut context.leak_told, true) {
                 let why = "its handle is nowhere in the memory of the process";
-                self.tell_leak(&context, event.time, why);
+                // It may be in a register, or in another form.
+                self.tell_leak(&context, event.time, why, false);
             }
             self.contexts.insert(key, context);
         }
