@@ -204,10 +204,12 @@ pub const CONTEXTS: &str = "CONTEXTS";
 pub const OWNERS: &str = "OWNERS";
 /// The `struct kioctx` of a ring, by the address of its file.
 pub const RING_FILES: &str = "RING_FILES";
+/// Stacks that were unwound, by the registers.
+pub const KNOWN_STACKS: &str = "KNOWN_STACKS";
 /// What was lost, by cause, per CPU.
 pub const LOST: &str = "LOST";
 /// Where the probes build records that do not fit the stack, per CPU.
-pub const SCRATCH: [&str; 3] = ["IOCB_SCRATCH", "EVENT_SCRATCH", "RING_SCRATCH"];
+pub const SCRATCH: [&str; 4] = ["IOCB_SCRATCH", "EVENT_SCRATCH", "RING_SCRATCH", "STACK_SCRATCH"];
 /// The read-only settings.
 pub const SETTINGS: &str = "SETTINGS";
 

@@ -3,6 +3,8 @@
 //! several records, all but the last marked [`flag::MORE`].
 //!
 //! ```text
+//!  Stack + pages              io_setup and io_submit, when they are entered; before the call's other
+//!                             records, same thread
 //!  Submit + [SubmittedIocb]   io_submit, when it is entered
 //!  Submitted                  io_submit, when it returns
 //!  Setup, Cancel, Destroy     when the call returns
@@ -34,6 +36,11 @@ pub const ITEMS_PER_CALL: usize = 4096;
 /// Bytes kept of the path of a new program.
 pub const PATH_BYTES: usize = 128;
 
+/// Bytes of a page.
+pub const PAGE: usize = 4096;
+/// Pages in a [`Stack`] record, at most.
+pub const STACK_PAGES: usize = 5;
+
 /// What a record is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u16)]
@@ -53,6 +60,7 @@ pub enum Kind {
     ContextSeen = 12,
     ContextGone = 13,
     ContextMoved = 14,
+    Stack = 15,
 }
 
 /// Bits of [`Header::flags`].
@@ -138,6 +146,28 @@ pub struct RingSample {
 impl RingSample {
     /// Nothing known.
     pub const UNREAD: Self = Self { head: 0, tail: 0, nr: 0, memory: Memory::Unread };
+}
+
+/// The user stack when a call was entered; followed by `pages` whole pages, from the one with `sp` on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Stack {
+    /// The record's header; its time is when the call was entered.
+    pub header: Header,
+    /// The instruction after the system call.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Frame pointer, if the program has one there.
+    pub bp: u64,
+    /// Pages that follow.
+    pub pages: u32,
+    /// Bit n: page n could be read. The others are zeros.
+    pub read: u32,
+    /// Not 0: nothing follows; the stack is that of this [`KnownStack`].
+    pub known: u64,
+    /// The address space, as in [`Process::space`].
+    pub space: u64,
 }
 
 /// io_submit, entered; followed by `count` [`SubmittedIocb`]s.
@@ -339,8 +369,9 @@ pub struct ContextGone {
     pub completed: u64,
     /// Why.
     pub end: End,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// 1: it may be [`End::Exec`] as well. Somebody who reads the memory of the process, in /proc for
+    /// instance, was the last to have it, and ends it.
+    pub by_other: u32,
 }
 
 /// A ring was moved with mremap(2), and the context has another handle.
@@ -485,6 +516,53 @@ pub struct Owner {
     pub gone: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
+}
+
+/// Words of a [`KnownStack`] at most.
+pub const STACK_WORDS: usize = 64;
+
+/// Stacks that can be told of the same registers.
+pub const STACK_VARIANTS: u64 = 4;
+
+/// Where a call is made, as far as the registers tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StackKey {
+    /// As in [`Process::space`].
+    pub space: u64,
+    /// As in [`Stack::ip`].
+    pub ip: u64,
+    /// As in [`Stack::sp`].
+    pub sp: u64,
+    /// As in [`Stack::bp`].
+    pub bp: u64,
+    /// Less than [`STACK_VARIANTS`].
+    pub variant: u64,
+}
+
+/// A stack that was unwound, told to the kernel side: while these words of it are the same, so are the
+/// functions, and no copy is needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct KnownStack {
+    /// For [`Stack::known`].
+    pub id: u64,
+    /// How many words.
+    pub count: u64,
+    /// All that was read of the stack to unwind it.
+    pub words: [StackWord; STACK_WORDS],
+}
+
+/// A word of a stack.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct StackWord {
+    /// Where it is.
+    pub address: u64,
+    /// What it is.
+    pub value: u64,
 }
 
 /// What can be lost on the kernel side; the index of a counter.

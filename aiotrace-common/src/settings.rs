@@ -39,6 +39,10 @@ pub struct Settings {
     pub registers_on_stack: u32,
     /// Processors that there may be.
     pub possible_cpus: u32,
+    /// Pages of user stack copied at io_setup: 0, or up to [`STACK_PAGES`](crate::record::STACK_PAGES).
+    pub setup_stack_pages: u32,
+    /// The same at io_submit.
+    pub submit_stack_pages: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
     /// Where the kernel keeps what we read.

@@ -20,6 +20,7 @@ mod probes;
 mod records;
 mod registers;
 mod ring;
+mod stack;
 mod switches;
 mod targets;
 mod threads;
@@ -41,7 +42,7 @@ use crate::{
         calls::{self, Unseen},
         complete, context, lifetime,
     },
-    registers::{arguments, arguments_at},
+    registers::{arguments, arguments_at, place, place_at},
     settings::setting,
     task::Task,
 };
@@ -59,7 +60,7 @@ fn aio_call(number: u64) -> Option<(Syscall, Abi)> {
 fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     if let Some((syscall, abi)) = aio_call(ctx.arg(1)) {
         let regs = ctx.arg(0);
-        settle(calls::enter(syscall, abi, || arguments(syscall, abi, regs)));
+        settle(calls::enter(syscall, abi, || arguments(syscall, abi, regs), || place(regs)));
     }
     0
 }
@@ -103,7 +104,8 @@ macro_rules! trampolines {
                     core::ptr::null()
                 };
                 let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
-                settle(calls::enter(syscall, abi, || arguments(syscall, abi, regs)));
+                let args = || arguments(syscall, abi, regs);
+                settle(calls::enter(syscall, abi, args, || place(regs)));
                 0
             }
 
@@ -147,7 +149,8 @@ macro_rules! kprobes {
             fn $enter(ctx: ProbeContext) -> u32 {
                 let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
                 if let Some(regs) = ctx.arg::<*const u8>(0) {
-                    settle(calls::enter(syscall, abi, || arguments_at(syscall, abi, regs)));
+                    let args = || arguments_at(syscall, abi, regs);
+                    settle(calls::enter(syscall, abi, args, || place_at(regs)));
                 }
                 0
             }

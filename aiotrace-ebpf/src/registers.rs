@@ -1,4 +1,4 @@
-//! The arguments with which a system call was made.
+//! The arguments with which a system call was made, and where the program was.
 
 use aiotrace_common::abi::{Abi, Syscall};
 use aya_ebpf::bindings::pt_regs;
@@ -21,6 +21,28 @@ pub fn arguments(syscall: Syscall, abi: Abi, regs: *const pt_regs) -> [u64; 6] {
 #[inline(always)]
 pub fn arguments_at(syscall: Syscall, abi: Abi, regs: *const u8) -> [u64; 6] {
     meant(syscall, abi, untyped(abi, regs))
+}
+
+/// Instruction, stack and frame pointer of the program; as [`arguments`].
+#[inline(always)]
+pub fn place(regs: *const pt_regs) -> [u64; 3] {
+    if regs.is_null() {
+        let stack = Task::current().stack();
+        return place_at(stack.wrapping_add(setting!(registers_on_stack) as usize));
+    }
+    // SAFETY: a probe's argument; the verifier checks each access.
+    unsafe { [(*regs).rip, (*regs).rsp, (*regs).rbp] }
+}
+
+/// The same, as [`arguments_at`].
+#[inline(always)]
+pub fn place_at(regs: *const u8) -> [u64; 3] {
+    let at = |offset: usize| kernel::read(regs, offset as u32).unwrap_or(0);
+    [
+        at(core::mem::offset_of!(pt_regs, rip)),
+        at(core::mem::offset_of!(pt_regs, rsp)),
+        at(core::mem::offset_of!(pt_regs, rbp)),
+    ]
 }
 
 /// What a 32-bit call means by its registers.

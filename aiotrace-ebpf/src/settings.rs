@@ -14,6 +14,8 @@ pub static SETTINGS: Settings = Settings {
     exact_completions: 0,
     registers_on_stack: 0,
     possible_cpus: 0,
+    setup_stack_pages: 0,
+    submit_stack_pages: 0,
     reserved: 0,
     offsets: OFFSETS,
 };

@@ -4,6 +4,8 @@ use aiotrace_common::abi;
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
 use serde::{Deserialize, Serialize};
 
+pub use crate::stacks::Stack;
+
 /// One fact, in the order in which things happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
@@ -90,6 +92,8 @@ pub struct Call {
     pub ring_before: Option<Ring>,
     /// The call came through the 32-bit entry.
     pub compat: bool,
+    /// Where in the program it was made: io_setup, and io_submit if that is asked for.
+    pub stack: Option<Stack>,
 }
 
 /// A call that has not returned.

@@ -15,3 +15,4 @@ pub mod process;
 pub mod ring;
 pub mod scan;
 pub mod source;
+pub mod stacks;

@@ -24,6 +24,7 @@ use aiotrace::{
         text::{Options, Text},
     },
     source::Losses,
+    stacks::{Frame, Module, Place, Stack, Symbolizer, child::Function},
 };
 use aiotrace_common::abi;
 use jiff::tz::TimeZone;
@@ -45,6 +46,7 @@ fn call(micros: u64, ret: i64, args: Args) -> Event {
             ring: Some(Ring { head: 2, tail: 5, nr: 127 }),
             ring_before: None,
             compat: false,
+            stack: None,
         }),
     )
 }
@@ -105,6 +107,38 @@ fn getevents(micros: u64, syscall: Syscall, ret: i64, list: Vec<Option<IoEvent>>
     )
 }
 
+/// Where a context was made.
+fn stack() -> Stack {
+    let frame = |address, module: &Arc<Module>| {
+        let place = Place { module: Arc::clone(module), offset: address & 0xfff };
+        Frame { address, place: Some(place) }
+    };
+    let [libc, program] = [&b"/lib/libc.so.6"[..], b"/srv/a\x1b[31m \"b\""]
+        .map(|path| Arc::new(Module::new(path, std::sync::Weak::new())));
+    let frames = [
+        frame(0x7f2c_0000_0123, &libc),
+        frame(0x55d0_0000_0234, &program),
+        frame(0x55d0_0000_0345, &program),
+        Frame { address: 0x1234, place: None },
+    ];
+    Stack { frames: frames.into(), truncated: true }
+}
+
+fn symbols() -> Symbolizer {
+    let function = |name: &str, file: Option<&str>| Function {
+        function: Some(name.to_owned()),
+        file: file.map(str::to_owned),
+        line: file.map(|_| 12),
+    };
+    Symbolizer::with(move |module, _| match module.name() {
+        b"libc.so.6" => vec![vec![function("syscall", None)]],
+        _ => vec![vec![
+            function("inner", Some("src/in\x07ner.rs")),
+            function("outer<\"T\">", Some("src/outer.rs")),
+        ]],
+    })
+}
+
 /// Every kind of event, and what is special in each.
 fn events() -> Vec<Event> {
     let unread = Iocb { address: Some(Address(0x10)), value: None, read_late: false };
@@ -119,6 +153,13 @@ fn events() -> Vec<Event> {
     let gone = |how: How, in_flight: Option<u64>| {
         at(103, Body::ContextGone(Gone { ctx: CTX, how, in_flight }))
     };
+    let mut setup =
+        call(10, 0, Args::Setup { nr_events: 32, ctxp: Address(0xc7), stored: Some(CTX) });
+    for event in [&mut setup, &mut ring_reaper] {
+        if let Body::Call(call) = &mut event.body {
+            call.stack = Some(stack());
+        }
+    }
     let mut denied = submit(96, -1, vec![iocb(|_| ())], 0);
     if let Body::Call(call) = &mut denied.body {
         (call.entered, call.entry) = (None, Entry::Denied);
@@ -136,7 +177,7 @@ fn events() -> Vec<Event> {
             }),
         ),
         at(2, process(Change::Seen)),
-        call(10, 0, Args::Setup { nr_events: 32, ctxp: Address(0xc7), stored: Some(CTX) }),
+        setup,
         call(
             11,
             -11,
@@ -264,7 +305,7 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
 }
 
 fn text(options: Options) -> String {
-    written(|out| Box::new(Text::new(out, options, paths(), TimeZone::UTC)))
+    written(|out| Box::new(Text::new(out, options, paths(), TimeZone::UTC).with_symbols(symbols())))
 }
 
 #[test]
@@ -278,6 +319,15 @@ fn verbose_text_shows_whole_lists_and_the_ring() {
 }
 
 #[test]
+fn stacks_are_shown_below_their_calls_if_asked_for() {
+    let with = text(Options { stacks: true, ..Options::default() });
+    let is_of_stack = |line: &&str| line.starts_with("    ") && !line.starts_with("     ");
+    let (stacks, rest): (Vec<_>, Vec<_>) = with.lines().partition(is_of_stack);
+    assert_eq!(rest.join("\n"), text(Options::default()).trim_end());
+    insta::assert_snapshot!(stacks.join("\n"));
+}
+
+#[test]
 fn coloured_text_says_the_same() {
     let coloured = text(Options { color: true, ..Options::default() });
     assert!(coloured.contains("\x1b["));
@@ -287,7 +337,7 @@ fn coloured_text_says_the_same() {
 
 #[test]
 fn json_of_every_event_is_of_the_format() {
-    let json = written(|out| Box::new(Json::new(out, paths())));
+    let json = written(|out| Box::new(Json::new(out, paths()).with_symbols(symbols())));
     for line in json.lines() {
         Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }

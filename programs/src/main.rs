@@ -8,6 +8,7 @@
 mod aio;
 mod alarms;
 mod basic;
+mod callers;
 mod contexts;
 mod errnos;
 mod faults;
@@ -87,6 +88,11 @@ fn main() {
         "hold-vforked" => holding::vforked(),
         "hold-unreaped" => holding::unreaped(),
         "compat" => processes::compat(),
+        "wait-callers" => {
+            wait();
+            callers::by_turns(number(2));
+        }
+        "callers" => callers::named(number(1)),
         "exit-status" => processes::exit_with(number(0)),
         _ => match alarms::PROGRAMS.iter().chain(&faults::PROGRAMS).find(|it| it.0 == name) {
             Some((_, program)) => program(),

@@ -33,6 +33,7 @@ const PROGRAMS: &[&str] = &[
     "move-ring",
     "forked-handle",
     "vfork",
+    "callers",
     "32-bit",
     "t1",
     "t2",
@@ -169,7 +170,7 @@ pub fn run(aiotrace: &Path, probes: &str) {
     let start = std::time::Instant::now();
     let file = std::env::temp_dir().join(format!("suite-{}.json", std::process::id()));
     let output = Command::new(aiotrace)
-        .args(["run", "-f", "--probes", probes, "--denied", "--format", "json"])
+        .args(["run", "-f", "--stacks", "--probes", probes, "--denied", "--format", "json"])
         .args(THRESHOLDS)
         .arg("-o")
         .arg(&file)
@@ -352,6 +353,9 @@ impl Tally {
             }
             _ if event.starts_with("io_") => {
                 *self.counts.entry(format!("{event} {errno}")).or_default() += 1;
+                if line.contains("leak_here\",") {
+                    *self.counts.entry(format!("{event} in leak_here")).or_default() += 1;
+                }
                 if event == "io_setup" && field("ret") == "0" {
                     *self.alive.entry((field("pid"), field("handle"))).or_default() += 1;
                 }

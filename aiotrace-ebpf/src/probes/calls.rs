@@ -12,14 +12,19 @@ use crate::{
     lost,
     records::Left,
     ring::{self, Moment},
-    switches,
+    stack, switches,
     task::{Task, current_kernel_ids},
     threads,
 };
 
-/// An AIO call is entered with these arguments.
+/// An AIO call is entered with these arguments, from this place in the program.
 #[inline(always)]
-pub fn enter(syscall: Syscall, abi: Abi, arguments: impl FnOnce() -> [u64; 6]) -> Result<(), Lost> {
+pub fn enter(
+    syscall: Syscall,
+    abi: Abi,
+    arguments: impl FnOnce() -> [u64; 6],
+    place: impl FnOnce() -> [u64; 3],
+) -> Result<(), Lost> {
     let time = now();
     let Some((thread, _)) = threads::current(abi, time)? else {
         return Ok(());
@@ -40,6 +45,9 @@ pub fn enter(syscall: Syscall, abi: Abi, arguments: impl FnOnce() -> [u64; 6]) -
     thread.unread = 0;
     thread.left = 0;
 
+    if !abi.is_32_bit() {
+        stack::entered(thread, syscall, place);
+    }
     // io_submit and io_destroy change what the ring will show, so it is looked at before them too.
     let sample = match syscall {
         Syscall::Submit | Syscall::Destroy => {

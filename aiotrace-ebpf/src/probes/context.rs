@@ -151,11 +151,13 @@ pub fn killed(space: u64, kioctx: u64) {
     } else {
         End::Exec
     };
+    // A task that exits is one of its own; any other only looked at it.
+    let by_other = u32::from(matches!(end, End::Exit) && !task.is_exiting());
     let handle = handle(kioctx);
     let header = Header { kind: Kind::ContextGone, flags: 0, seq: 0, time: now(), pid, tid: pid };
     records::emit(|record: *mut ContextGone| {
         // SAFETY: room in the ring buffer.
-        unsafe { *record = ContextGone { header, space, handle, completed, end, reserved: 0 } };
+        unsafe { *record = ContextGone { header, space, handle, completed, end, by_other } };
     });
 }
 

@@ -18,6 +18,8 @@ use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use crate::stacks::child;
+
 /// See, account for and break Linux native AIO (io_setup, io_submit, io_getevents, io_pgetevents,
 /// io_cancel, io_destroy) in running programs.
 #[derive(Debug, Parser)]
@@ -35,6 +37,9 @@ enum Command {
     Report(report::Options),
     Explain(explain::Options),
     Doctor(doctor::Options),
+    /// What aiotrace runs to read symbols and debug information
+    #[command(hide = true)]
+    Symbolize,
 }
 
 /// Exit status when aiotrace itself failed.
@@ -66,6 +71,7 @@ pub fn main() -> ExitCode {
         Command::Report(options) => (report::run(options), FAILED),
         Command::Explain(options) => (explain::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),
+        Command::Symbolize => (child::run().map(|()| 0).map_err(Into::into), FAILED),
     };
     match result {
         Ok(status) => ExitCode::from(status),

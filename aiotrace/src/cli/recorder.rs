@@ -1,23 +1,31 @@
 //! `--record`: writes down what a trace sees.
 
 use std::{
-    cell::RefCell, collections::HashMap, fs::File, io, os::unix::ffi::OsStringExt as _, path::Path,
+    cell::RefCell,
+    collections::{HashMap, HashSet},
+    fs::File,
+    io,
+    os::unix::ffi::OsStringExt as _,
+    path::Path,
     rc::Rc,
 };
 
 use anyhow::{Context as _, Result};
 
 use crate::{
-    event::{Args, Body, Change, Event},
+    event::{Args, Body, Call, Change, Event, Stack},
     model::Settings,
     output::{Ended, Start, paths::Paths},
     source::recording::{Item, Writer},
+    stacks::{Place, Symbolizer, child::Function},
 };
 
 /// A looked-up path holds this long (in the time of events), nanoseconds.
 const FRESH: u64 = 1_000_000_000;
 /// Paths remembered at most.
 const MOST: usize = 4096;
+/// Places remembered at most.
+const MOST_PLACES: usize = 65_536;
 
 /// What descriptors are: looked up by the recorder, or read from a recording.
 #[derive(Clone, Default)]
@@ -57,20 +65,47 @@ impl Known {
     }
 }
 
+/// The functions in stacks, read from a recording: by the module's number and the address in it.
+#[derive(Clone, Default)]
+pub struct Functions(Rc<RefCell<HashMap<PlaceKey, Vec<Function>>>>);
+
+type PlaceKey = (u64, u64);
+
+impl Functions {
+    /// For an output.
+    pub fn symbols(&self) -> Symbolizer {
+        let known = Rc::clone(&self.0);
+        Symbolizer::with(move |module, offsets| {
+            let known = known.borrow();
+            let of = |offset: &u64| known.get(&(module.id(), *offset)).cloned().unwrap_or_default();
+            offsets.iter().map(of).collect()
+        })
+    }
+
+    /// What was found.
+    pub fn set(&self, place: PlaceKey, functions: Vec<Function>) {
+        self.0.borrow_mut().insert(place, functions);
+    }
+}
+
 /// Writes a recording.
 pub struct Recorder {
     writer: Writer<File>,
     known: Known,
+    symbols: Symbolizer,
+    /// Places whose functions are written.
+    places: HashSet<PlaceKey>,
     failed: Option<io::Error>,
 }
 
 impl Recorder {
     /// Makes the file.
-    pub fn create(path: &Path) -> Result<Self> {
+    pub fn create(path: &Path, symbols: &Symbolizer) -> Result<Self> {
         let file = File::create(path)
             .with_context(|| format!("cannot write the recording {}", path.display()))?;
         let writer = Writer::new(file).context("cannot write the recording")?;
-        Ok(Self { writer, known: Known::default(), failed: None })
+        let (symbols, places) = (symbols.clone(), HashSet::new());
+        Ok(Self { writer, known: Known::default(), symbols, places, failed: None })
     }
 
     /// What the recorder knows of descriptors.
@@ -95,7 +130,23 @@ impl Recorder {
                 self.write(&Item::Path { pid: event.pid, fd, path });
             }
         }
+        if let Body::Call(Call { stack: Some(stack), .. }) = &event.body {
+            self.functions(stack);
+        }
         self.write(&Item::Event(event));
+    }
+
+    fn functions(&mut self, stack: &Stack) {
+        if self.places.len() >= MOST_PLACES {
+            self.places.clear();
+        }
+        let is_new = |it: &&Place| self.places.insert((it.module.id(), it.offset));
+        let places = stack.frames.iter().filter_map(|it| it.place.as_ref());
+        let new: Vec<&Place> = places.filter(is_new).collect();
+        for (place, functions) in new.iter().zip(self.symbols.functions(&new)) {
+            let (module, offset) = (place.module.id(), place.offset);
+            self.write(&Item::Functions { module, offset, functions });
+        }
     }
 
     /// The model is told the time.

@@ -12,7 +12,7 @@ use clap::Args;
 use super::{
     Hint,
     conclusions::{Conclusions, FailOn},
-    recorder::Known,
+    recorder::{Functions, Known},
     view::View,
 };
 use crate::{
@@ -49,7 +49,8 @@ pub fn run(options: Options) -> Result<u8> {
         Err(error) => return Err(with_hint(error, &options.file)),
     };
     let known = Known::default();
-    let (mut shown, _) = options.view.open(known.paths())?;
+    let functions = Functions::default();
+    let (mut shown, _) = options.view.open(known.paths(), &functions.symbols(), false)?;
     let mut conclusions = Conclusions::again(settings, options.fail_on);
     conclusions.start(&start, &mut shown);
     let (mut last, mut events) = (start.clock.start, 0);
@@ -62,6 +63,9 @@ pub fn run(options: Options) -> Result<u8> {
             }
             Ok(Some(Item::Time(now))) => conclusions.time(now, &mut shown),
             Ok(Some(Item::Path { pid, fd, path })) => known.set((pid, fd), 0, path),
+            Ok(Some(Item::Functions { module, offset, functions: found })) => {
+                functions.set((module, offset), found);
+            }
             Ok(Some(Item::Report(ended))) => conclusions.report(&ended, &mut shown),
             Ok(Some(Item::End(ended))) => break ended,
             Ok(Some(Item::Start(..))) => return Err(with_hint(Error::Damaged, &options.file)),

@@ -9,6 +9,7 @@ use std::{
 
 use aiotrace_common::{
     names::Feature,
+    record::STACK_PAGES,
     settings::{Settings, target},
 };
 use anyhow::{Context as _, Result};
@@ -38,6 +39,7 @@ use crate::{
             load,
         },
     },
+    stacks::{Processes, Symbolizer},
 };
 
 /// What is traced, and how it is told.
@@ -45,6 +47,9 @@ use crate::{
 pub struct Show {
     #[command(flatten)]
     view: View,
+    /// Look where io_submit is called, too: the functions in progress (for io_setup, -v shows them)
+    #[arg(long)]
+    stacks: bool,
     /// Write down all that is seen, for `aiotrace report FILE`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
@@ -119,10 +124,12 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// Opens the output and loads the probes, so that what can fail fails before anything runs.
     pub fn prepare(show: &'a Show, plan: Plan) -> Result<Self> {
-        let recorder = show.record.as_deref().map(Recorder::create).transpose()?;
+        let symbols = Symbolizer::in_child();
+        let recorder = show.record.as_deref().map(|path| Recorder::create(path, &symbols));
+        let recorder = recorder.transpose()?;
         let paths = recorder.as_ref().map_or_else(Paths::of_proc, |it| it.known().paths());
-        let (shown, spill) = show.view.open(paths)?;
-        let probes = load(&plan, show.probes).map_err(with_hint)?;
+        let (shown, spill) = show.view.open(paths, &symbols, show.stacks)?;
+        let probes = load(&plan, show).map_err(with_hint)?;
         let finder = (!plan.launched).then(Finder::new);
         Ok(Self { show, probes, plan, shown, recorder, spill, finder })
     }
@@ -133,7 +140,8 @@ impl<'a> Session<'a> {
         drain::all_signals().thread_block().context("cannot block signals")?;
         let start = Clock::now();
         let set = self.probes.set().clone();
-        let mut decoder = Decoder::new(&set);
+        let known = self.probes.known_stacks();
+        let mut decoder = Decoder::new(&set).with_stacks(Processes::new(known));
         let mut events = 0;
         let mut conclusions =
             Conclusions::new(&self.show.conclusions, set.has(Feature::Completions), self.recorder);
@@ -266,7 +274,7 @@ impl<'a> Session<'a> {
     }
 }
 
-fn load(plan: &Plan, wanted: Wanted) -> Result<Probes, load::Error> {
+fn load(plan: &Plan, show: &Show) -> Result<Probes, load::Error> {
     load::check_architecture()?;
     let (target, cgroup) = match &plan.scope {
         Scope::Processes(_) => (target::LISTED, None),
@@ -277,10 +285,11 @@ fn load(plan: &Plan, wanted: Wanted) -> Result<Probes, load::Error> {
         cgroup_id: cgroup.map_or(0, |it| it.id),
         cgroup_level: cgroup.map_or(0, |it| it.level),
         follow: u32::from(plan.follow),
+        submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },
         ..load::settings(target)?
     };
     tracing::debug!(?settings);
-    Probes::load(&settings, wanted)
+    Probes::load(&settings, show.probes)
 }
 
 /// Adds what to do about it.

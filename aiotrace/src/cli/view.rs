@@ -12,12 +12,15 @@ use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
 use super::shown::{Shown, Throttle};
-use crate::output::{
-    Output, clock,
-    json::Json,
-    paths::Paths,
-    summary::Summary,
-    text::{self, Text},
+use crate::{
+    output::{
+        Output, clock,
+        json::Json,
+        paths::Paths,
+        summary::Summary,
+        text::{self, Text},
+    },
+    stacks::Symbolizer,
 };
 
 /// How events are shown.
@@ -35,7 +38,7 @@ pub struct View {
     /// Do not show calls
     #[arg(short, long, conflicts_with = "summary")]
     quiet: bool,
-    /// Show lists whole, and the completion ring at each call
+    /// Show lists whole, the completion ring at each call, and where contexts are made
     #[arg(short, long)]
     verbose: bool,
     /// Time of each line (when the call returned): since the start, of day, or since the line before
@@ -60,8 +63,13 @@ enum Color {
 }
 
 impl View {
-    /// The output, and a file for what it does not take at once.
-    pub fn open(&self, paths: Paths) -> Result<(Shown, Option<File>)> {
+    /// The output, and a file for what it does not take at once. `stacks`: they are shown in any case.
+    pub fn open(
+        &self,
+        paths: Paths,
+        symbols: &Symbolizer,
+        stacks: bool,
+    ) -> Result<(Shown, Option<File>)> {
         // The outputs gather what they write.
         let (writer, spill): (Box<dyn Write>, _) = match &self.output {
             Some(path) => {
@@ -84,12 +92,15 @@ impl View {
                 is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
             }
         };
-        let options = text::Options { color, verbose: self.verbose, time: self.timestamps };
+        let options = text::Options { color, verbose: self.verbose, time: self.timestamps, stacks };
         let output: Box<dyn Output> = match (self.format, self.summary) {
             (Format::Text, false) => {
-                Box::new(Text::new(writer, options, paths, TimeZone::system()))
+                let text = Text::new(writer, options, paths, TimeZone::system());
+                Box::new(text.with_symbols(symbols.clone()))
             }
-            (Format::Json, false) => Box::new(Json::new(writer, paths)),
+            (Format::Json, false) => {
+                Box::new(Json::new(writer, paths).with_symbols(symbols.clone()))
+            }
             (Format::Text, true) => Box::new(Summary::text(writer)),
             (Format::Json, true) => Box::new(Summary::json(Json::new(writer, Paths::none()))),
         };

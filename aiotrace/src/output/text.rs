@@ -26,9 +26,10 @@ use crate::{
     event::{
         Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
         How, IOCB_FLAGS, IoEvent, Iocb, Moved, POLL_EVENTS, Process, RW_FLAGS, Refused, Ring,
-        Sigset, Timespec, Unfinished, Why, errno_name, opcode_name,
+        Sigset, Stack, Timespec, Unfinished, Why, errno_name, opcode_name,
     },
     model::{Finding, Report, Severity},
+    stacks::{Named, Symbolizer},
 };
 
 /// Items shown of a list, unless verbose.
@@ -43,6 +44,8 @@ pub struct Options {
     pub verbose: bool,
     /// How times are written.
     pub time: Format,
+    /// Stacks below their calls; `verbose` shows them, too.
+    pub stacks: bool,
 }
 
 /// Writes lines.
@@ -52,6 +55,7 @@ pub struct Text<W> {
     zone: TimeZone,
     stamps: Stamps,
     paths: Paths,
+    symbols: Symbolizer,
     names: HashMap<u32, Vec<u8>, foldhash::fast::RandomState>,
 }
 
@@ -66,7 +70,15 @@ impl<W: Write> Text<W> {
     pub fn new(out: W, options: Options, paths: Paths, zone: TimeZone) -> Self {
         let unknown = Clock { start: 0, to_wall: 0 };
         let stamps = Stamps::new(options.time, unknown, zone.clone());
-        Self { lines: Lines::new(out), options, zone, stamps, paths, names: HashMap::default() }
+        let symbols = Symbolizer::none();
+        let (lines, names) = (Lines::new(out), HashMap::default());
+        Self { lines, options, zone, stamps, paths, symbols, names }
+    }
+
+    /// Functions in stacks have the names that `symbols` finds.
+    #[must_use]
+    pub fn with_symbols(self, symbols: Symbolizer) -> Self {
+        Self { symbols, ..self }
     }
 
     fn styled(&mut self, style: Style, text: &str) {
@@ -137,6 +149,11 @@ impl<W: Write> Text<W> {
         }
         if self.options.verbose {
             self.rings(call);
+        }
+        if let Some(stack) =
+            call.stack.as_ref().filter(|_| self.options.verbose || self.options.stacks)
+        {
+            self.stack(stack);
         }
     }
 
@@ -367,6 +384,21 @@ impl<W: Write> Text<W> {
         };
         show(&mut self.lines.line, "ring_before", call.ring_before);
         show(&mut self.lines.line, "ring", call.ring);
+    }
+
+    /// A line for each function, `at function (file:line)`.
+    fn stack(&mut self, stack: &Stack) {
+        for named in self.symbols.describe(stack) {
+            self.lines.line.push(b'\n');
+            self.styled_bytes(DIM, |line| {
+                line.extend_from_slice(b"    at ");
+                function(line, &named);
+            });
+        }
+        if stack.truncated {
+            self.lines.line.push(b'\n');
+            self.styled(DIM, "    ... (its callers are not known)");
+        }
     }
 
     /// `completion(ctx, {...})`; before its time, if that is not exact, stands an arrow.
@@ -672,6 +704,33 @@ fn address(line: &mut Vec<u8>, value: Address) {
     } else {
         hex(line, value.0);
     }
+}
+
+/// `function (file:line)`, or what of it is known.
+fn function(line: &mut Vec<u8>, named: &Named) {
+    let place = |line: &mut Vec<u8>| match (&named.module, named.offset) {
+        (Some(module), Some(offset)) => {
+            escape(line, &module.path);
+            line.push(b'+');
+            hex(line, offset);
+        }
+        _ => hex(line, named.address),
+    };
+    let Some(name) = &named.function else {
+        return place(line);
+    };
+    escape(line, name.as_bytes());
+    line.extend_from_slice(b" (");
+    match &named.file {
+        Some(file) => {
+            escape(line, file.as_bytes());
+            if let Some(number) = named.line {
+                let _ = write!(line, ":{number}");
+            }
+        }
+        None => place(line),
+    }
+    line.push(b')');
 }
 
 fn timespec(line: &mut Vec<u8>, at: Address, value: Option<Timespec>) {

@@ -16,6 +16,7 @@ use crate::{
     event::Event,
     model::Settings,
     output::{Ended, Start},
+    stacks::child::Function,
 };
 
 /// First in a recording.
@@ -44,6 +45,15 @@ pub enum Item<E> {
         fd: u32,
         /// What was found.
         path: Option<Vec<u8>>,
+    },
+    /// The functions at a place in a program were looked up. Stands before the first stack with it.
+    Functions {
+        /// The number of the file.
+        module: u64,
+        /// The address in it.
+        offset: u64,
+        /// What was found.
+        functions: Vec<Function>,
     },
     /// A report was asked for.
     Report(Ended),

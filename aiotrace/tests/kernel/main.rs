@@ -14,5 +14,6 @@ mod readme;
 mod real_programs;
 mod recording;
 mod run;
+mod stacks;
 mod strace;
 mod support;

@@ -260,12 +260,12 @@ impl Program {
     }
 
     pub fn start(arguments: &[&str]) -> Self {
-        let mut child = Command::new(programs())
-            .args(arguments)
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+        Self::of(Command::new(programs()).args(arguments))
+    }
+
+    /// Another program.
+    pub fn of(command: &mut Command) -> Self {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
         Self { stdin: child.stdin.take(), stdout, child }
     }

@@ -131,6 +131,10 @@ call! {
         args: SetupArgs,
         /// What `*ctxp` holds after the call.
         handle: Option<Hex>,
+        /// Where in the program it was made, the innermost function first.
+        stack: Option<Vec<FunctionObject>>,
+        /// Whether the outer functions are not known.
+        stack_truncated: bool,
     }
 }
 
@@ -153,6 +157,12 @@ call! {
         truncated: u64,
         /// The ring when the call was entered.
         ring_before: Option<Ring>,
+        /// As in [`SetupLine`], only with `--stacks`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack: Option<Vec<FunctionObject>>,
+        /// As in [`SetupLine`], only with `--stacks`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack_truncated: Option<bool>,
     }
 }
 
@@ -533,6 +543,18 @@ part! {
 part! {
     /// Durations in nanoseconds.
     Percentiles { p50: u64, p99: u64, max: u64, }
+}
+part! {
+    /// A function in a stack. Its name and file are escaped.
+    FunctionObject {
+        address: Hex,
+        module: Option<String>,
+        offset: Option<Hex>,
+        function: Option<String>,
+        file: Option<String>,
+        line: Option<u32>,
+        inlined: bool,
+    }
 }
 part! {
     /// A ring at one moment.

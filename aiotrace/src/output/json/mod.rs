@@ -22,18 +22,26 @@ use crate::{
         self, Args, Body, Call, Change, Entry, Event, ExitStatus, Why, errno_name, opcode_name,
     },
     model::{Finding, Report},
+    stacks::{Named, Symbolizer},
 };
 
 /// Writes JSON Lines.
 pub struct Json<W> {
     lines: Lines<W>,
     paths: Paths,
+    symbols: Symbolizer,
 }
 
 impl<W: Write> Json<W> {
     /// Writes to `out`.
     pub fn new(out: W, paths: Paths) -> Self {
-        Self { lines: Lines::new(out), paths }
+        Self { lines: Lines::new(out), paths, symbols: Symbolizer::none() }
+    }
+
+    /// Functions in stacks have the names that `symbols` finds.
+    #[must_use]
+    pub fn with_symbols(self, symbols: Symbolizer) -> Self {
+        Self { symbols, ..self }
     }
 
     fn write(&mut self, object: &impl Serialize) -> io::Result<()> {
@@ -44,13 +52,14 @@ impl<W: Write> Json<W> {
     /// Calls are almost all there is, so their lines are put together by hand: serde_json takes
     /// three times as long. That what is written is what is specified is tested by reading it back.
     fn call(&mut self, event: &Event, call: &Call) -> io::Result<()> {
-        let Self { lines: Lines { line, .. }, paths } = self;
+        let Self { lines: Lines { line, .. }, paths, symbols } = self;
         head(line, event, call);
         arguments(line, &call.args);
         match &call.args {
             Args::Setup { stored, .. } => {
                 put(line, ",\"handle\":");
                 optional(line, stored.as_ref(), |line, handle| hex(line, handle.0));
+                stack(line, symbols, call.stack.as_ref());
             }
             Args::Destroy { .. } => (),
             Args::Submit { iocbs: list, truncated, .. } => {
@@ -59,6 +68,9 @@ impl<W: Write> Json<W> {
                 number(line, ",\"truncated\":", *truncated);
                 put(line, ",\"ring_before\":");
                 optional(line, call.ring_before.as_ref(), ring);
+                if call.stack.is_some() {
+                    stack(line, symbols, call.stack.as_ref());
+                }
             }
             Args::Getevents { timeout_value, sigset_value, list: events, truncated, .. } => {
                 put(line, ",\"timeout\":");
@@ -119,7 +131,7 @@ impl<W: Write> Json<W> {
     }
 
     fn unfinished(&mut self, event: &Event, call: &event::Unfinished) -> io::Result<()> {
-        let Self { lines: Lines { line, .. }, paths } = self;
+        let Self { lines: Lines { line, .. }, paths, .. } = self;
         begin(line, event, "unfinished");
         text(line, ",\"call\":", call.args.syscall().name());
         put(line, ",\"entered\":");
@@ -470,6 +482,31 @@ fn ring(line: &mut Vec<u8>, ring: &event::Ring) {
     number(line, ",\"tail\":", ring.tail);
     number(line, ",\"nr\":", ring.nr);
     line.push(b'}');
+}
+
+fn stack(line: &mut Vec<u8>, symbols: &Symbolizer, stack: Option<&event::Stack>) {
+    put(line, ",\"stack\":");
+    optional(line, stack, |line, stack| list(line, &symbols.describe(stack), function));
+    let is_truncated = stack.is_some_and(|it| it.truncated);
+    put(line, ",\"stack_truncated\":");
+    put(line, if is_truncated { "true" } else { "false" });
+}
+
+fn function(line: &mut Vec<u8>, named: &Named) {
+    put(line, "{\"address\":");
+    hex(line, named.address);
+    put(line, ",\"module\":");
+    optional(line, named.module.as_ref(), |line, it| string(line, &it.path));
+    put(line, ",\"offset\":");
+    optional(line, named.offset.as_ref(), |line, it| hex(line, *it));
+    put(line, ",\"function\":");
+    optional(line, named.function.as_ref(), |line, it| string(line, it.as_bytes()));
+    put(line, ",\"file\":");
+    optional(line, named.file.as_ref(), |line, it| string(line, it.as_bytes()));
+    put(line, ",\"line\":");
+    optional(line, named.line.as_ref(), |line, it| number(line, "", *it));
+    put(line, ",\"inlined\":");
+    put(line, if named.inlined { "true}" } else { "false}" });
 }
 
 fn io_event(line: &mut Vec<u8>, event: &event::IoEvent) {

@@ -1,8 +1,9 @@
 //! From records to events: joins the records of one call, and notices when one is missing.
 //!
 //! ```text
-//!  Ring*  Submit+                             (entered)
+//!  Ring*  Stack?  Submit+                     (entered)
 //!  Ring*  Submit*  Refused?  Submitted   ->   one Call   (late iocbs, then the result)
+//!  Stack?  Setup                         ->   one Call
 //!  Ring*  Events+                        ->   one Call
 //! ```
 //! A `Ring` gives completions; so does `Completion`, where a probe tells of them. What no probe tells,
@@ -17,8 +18,8 @@ use aiotrace_common::{
     abi,
     names::Feature,
     record::{
-        self, Cancel, Destroy, Events, Header, ITEMS_PER_CALL, Kind, Memory, RingSample, Setup,
-        Submit, Submitted, SubmittedIocb, flag,
+        self, Cancel, Destroy, Events, Header, ITEMS_PER_CALL, Kind, Memory, PAGE, RingSample,
+        Setup, Submit, Submitted, SubmittedIocb, flag,
     },
 };
 use zerocopy::{FromBytes as _, TryFromBytes};
@@ -28,9 +29,12 @@ use super::{
     choice::ProbeSet,
     contexts::{self, Contexts},
 };
-use crate::event::{
-    Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone, Handle,
-    How, Iocb, Moved, Process, Refused, Ring, Sigset, Syscall, Unfinished, Why,
+use crate::{
+    event::{
+        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
+        Handle, How, Iocb, Moved, Process, Refused, Ring, Sigset, Stack, Syscall, Unfinished, Why,
+    },
+    stacks::{Copied, Unwind},
 };
 
 /// A record that is cut short or of no known kind.
@@ -51,7 +55,12 @@ pub struct Decoder {
     contexts: Contexts,
     /// The ends of contexts are told by a probe.
     told_ends: bool,
+    /// The address space of each process, if so.
+    processes: HashMap<u32, u64, foldhash::fast::RandomState>,
+    /// Contexts that ended because their process exits or runs a new program: which, it will tell.
+    ended: Vec<Event>,
     spaces: foldhash::fast::RandomState,
+    unwinder: Option<Box<dyn Unwind>>,
 }
 
 /// What is known of a thread's call so far.
@@ -67,12 +76,20 @@ struct Pending {
     refused: Option<record::Refused>,
     iocbs: Vec<Option<Iocb>>,
     events: Vec<Option<abi::IoEvent>>,
+    /// And when the call with it was entered.
+    stack: Option<(u64, Stack)>,
 }
 
 impl Decoder {
     /// For the records of these probes.
     pub fn new(set: &ProbeSet) -> Self {
         Self { told_ends: set.has(Feature::Gone), ..Self::default() }
+    }
+
+    /// Stacks are made by `unwinder`. (Without one, there are none.)
+    #[must_use]
+    pub fn with_stacks(self, unwinder: impl Unwind + 'static) -> Self {
+        Self { unwinder: Some(Box::new(unwinder)), ..self }
     }
 
     /// Tells that a thread was inside a call when we attached.
@@ -140,14 +157,19 @@ impl Decoder {
             }
             Kind::ContextGone => {
                 let (record, _): (record::ContextGone, _) = prefix(bytes)?;
-                let how = match record.end {
-                    record::End::Destroy => How::Destroy,
-                    record::End::Exit => How::Exit,
-                    record::End::Exec => How::Exec,
-                };
                 self.contexts.check(record.space, record.handle, record.completed);
                 let in_flight = self.contexts.gone(record.space, record.handle, header.time);
-                of(Body::ContextGone(Gone { ctx: Handle(record.handle), how, in_flight }));
+                let gone = |how| Gone { ctx: Handle(record.handle), how, in_flight };
+                match self.how(&record) {
+                    Some(how) => {
+                        of(Body::ContextGone(gone(how)));
+                    }
+                    None => {
+                        let Header { time, pid, tid, .. } = header;
+                        let body = Body::ContextGone(gone(How::Exit));
+                        self.ended.push(Event { time, pid, tid, body });
+                    }
+                }
                 return Ok(());
             }
             Kind::ContextMoved => {
@@ -190,6 +212,12 @@ impl Decoder {
                 thread.submit(bytes)
             }
             Kind::Ring => thread.ring(contexts, bytes, of),
+            Kind::Stack => {
+                let copied = copied(bytes)?;
+                let unwinder = self.unwinder.as_mut();
+                thread.stack = unwinder.map(|it| (header.time, it.unwind(header.pid, &copied)));
+                Ok(())
+            }
             Kind::ContextSeen => {
                 let (record, _): (record::ContextSeen, _) = prefix(bytes)?;
                 let ring = contexts::Seen { id: record.id, nr: record.nr, tail: record.tail };
@@ -267,6 +295,14 @@ impl Decoder {
     /// A process changed; first what ends by that.
     fn process(&mut self, record: &record::Process, mut event: impl FnMut(&Event)) {
         let Header { time, pid, tid, .. } = record.header;
+        if let (Some(unwinder), record::Change::Exec | record::Change::Exit) =
+            (&mut self.unwinder, record.change)
+        {
+            unwinder.forget(pid);
+        }
+        if self.told_ends {
+            self.changed(record, &mut event);
+        }
         // Where a probe tells the ends, it does so before or after this.
         let ended = if self.told_ends { Vec::new() } else { changed(&mut self.contexts, record) };
         for it in ended {
@@ -277,6 +313,48 @@ impl Decoder {
         event(&Event { time, pid, tid, body: Body::Process(process(record, space)) });
     }
 
+    /// How a context ended; `None` if that is not known yet.
+    fn how(&self, record: &record::ContextGone) -> Option<How> {
+        match record.end {
+            record::End::Destroy => Some(How::Destroy),
+            record::End::Exec => Some(How::Exec),
+            record::End::Exit if record.by_other == 0 => Some(How::Exit),
+            record::End::Exit => match self.processes.get(&record.header.pid) {
+                None => Some(How::Exit),
+                Some(space) if *space != record.space => Some(How::Exec),
+                Some(_) => None,
+            },
+        }
+    }
+
+    /// Remembers which process has which address space, and tells what ended by that.
+    fn changed(&mut self, record: &record::Process, event: &mut impl FnMut(&Event)) {
+        let pid = record.header.pid;
+        let how = match record.change {
+            record::Change::Exit => {
+                self.processes.remove(&pid);
+                How::Exit
+            }
+            record::Change::Exec | record::Change::Seen => {
+                if self.processes.len() > MOST_THREADS {
+                    self.processes.clear();
+                }
+                self.processes.insert(pid, record.space);
+                How::Exec
+            }
+            record::Change::Fork => return,
+        };
+        if record.change == record::Change::Seen {
+            return;
+        }
+        for mut ended in self.ended.extract_if(.., |it| it.pid == pid) {
+            if let Body::ContextGone(gone) = &mut ended.body {
+                gone.how = how;
+            }
+            event(&ended);
+        }
+    }
+
     /// The calls that are in progress when the trace ends.
     pub fn unfinished(
         &mut self,
@@ -284,6 +362,7 @@ impl Decoder {
         threads: &[record::Thread],
         mut event: impl FnMut(&Event),
     ) {
+        self.ended.drain(..).for_each(|it| event(&it));
         for thread in threads {
             let Some(syscall) = thread.call() else {
                 continue;
@@ -479,6 +558,7 @@ impl Pending {
             ring: ring(sample),
             ring_before: self.ring_before.take(),
             compat: call.header.flags & flag::COMPAT != 0,
+            stack: self.stack.take().filter(|it| it.0 == call.entered).map(|it| it.1),
         });
         if is_read(sample.memory) {
             contexts.looked(self.space, call.args[0], call.header.time);
@@ -514,9 +594,19 @@ impl Pending {
     fn clear(&mut self) {
         self.ring_before = None;
         self.refused = None;
+        self.stack = None;
         self.iocbs.clear();
         self.events.clear();
     }
+}
+
+/// What was copied of a stack.
+fn copied(bytes: &[u8]) -> Result<Copied<'_>, Undecodable> {
+    let (record, rest): (record::Stack, _) = prefix(bytes)?;
+    let record::Stack { header, ip, sp, bp, pages, read, known, space } = record;
+    let wanted = (pages as usize).checked_mul(PAGE);
+    let pages = wanted.and_then(|it| rest.get(..it)).ok_or(Undecodable(bytes.len()))?;
+    Ok(Copied { time: header.time, space, ip, sp, bp, pages, read, known })
 }
 
 /// The arguments of a call, from its registers.
@@ -709,7 +799,7 @@ mod tests {
 
     fn context_gone(end: record::End) -> Vec<u8> {
         let header = header(Kind::ContextGone, 0, 0);
-        record::ContextGone { header, space: SPACE, handle: 0xc0, completed: 0, end, reserved: 0 }
+        record::ContextGone { header, space: SPACE, handle: 0xc0, completed: 0, end, by_other: 0 }
             .as_bytes()
             .to_vec()
     }
@@ -729,6 +819,21 @@ mod tests {
         }
         .as_bytes()
         .to_vec()
+    }
+
+    fn stack(seq: u32, entered: u64) -> Vec<u8> {
+        let header = Header { time: entered, ..header(Kind::Stack, seq, 0) };
+        let record = record::Stack {
+            header,
+            ip: 0xabc,
+            sp: 0x7000,
+            bp: 0,
+            pages: 1,
+            read: 1,
+            known: 0,
+            space: SPACE,
+        };
+        [record.as_bytes(), &[0; PAGE]].concat()
     }
 
     fn setup(seq: u32) -> Vec<u8> {
@@ -812,6 +917,7 @@ mod tests {
             }
             .as_bytes()
             .to_vec(),
+            stack(1, 1000),
         ]
     }
 
@@ -829,7 +935,7 @@ mod tests {
 
     #[test]
     fn unknown_kinds_and_values_are_errors() {
-        for (place, value) in [(0, 0u8), (0, 15), (0, 200), (1, 1)] {
+        for (place, value) in [(0, 0u8), (0, 16), (0, 200), (1, 1)] {
             let mut record = submitted(1, 1, 1);
             record[place] = value;
             let result = Decoder::default().feed(&record, |_| ());
@@ -920,6 +1026,92 @@ mod tests {
             decoder.feed(record, |event| bodies.push(event.body.clone())).unwrap();
         }
         ended(&bodies);
+    }
+
+    /// Gives stacks of one function, and says what it was asked.
+    #[derive(Clone, Default)]
+    struct Asked(std::rc::Rc<std::cell::RefCell<Vec<String>>>);
+
+    impl Unwind for Asked {
+        fn unwind(&mut self, pid: u32, copied: &Copied<'_>) -> Stack {
+            self.0.borrow_mut().push(format!("unwind {pid} at {}", copied.time));
+            let frame = crate::stacks::Frame { address: copied.ip, place: None };
+            Stack { frames: [frame].into(), truncated: true }
+        }
+
+        fn forget(&mut self, pid: u32) {
+            self.0.borrow_mut().push(format!("forget {pid}"));
+        }
+    }
+
+    #[test]
+    fn a_stack_is_of_the_call_with_which_it_came() {
+        let asked = Asked::default();
+        let mut decoder = Decoder::default().with_stacks(asked.clone());
+        let exit = record::Process {
+            header: header(Kind::Process, 0, 0),
+            started: 5,
+            space: SPACE,
+            change: record::Change::Exit,
+            other: 0,
+            status: 0,
+            followed: 0,
+            thread_name: [0; 16],
+            name: [0; 16],
+            path: [0; record::PATH_BYTES],
+        };
+        let mut stacks = Vec::new();
+        // The second is of a call whose end never came.
+        for record in
+            [stack(1, 1000), setup(2), stack(3, 999), setup(4), setup(5), exit.as_bytes().to_vec()]
+        {
+            let take = |event: &Event| {
+                if let Body::Call(call) = &event.body {
+                    stacks.push(call.stack.as_ref().map(|it| it.frames[0].address));
+                }
+            };
+            decoder.feed(&record, take).unwrap();
+        }
+        assert_eq!(stacks, [Some(0xabc), None, None]);
+        assert_eq!(*asked.0.borrow(), ["unwind 7 at 1000", "unwind 7 at 999", "forget 7"]);
+    }
+
+    /// Whoever reads /proc/PID/maps, as we do, may be the last to have the memory of a process.
+    #[test]
+    fn an_end_by_somebody_else_is_explained_by_what_the_process_did() {
+        let other = || {
+            let mut record = context_gone(record::End::Exit);
+            record[std::mem::offset_of!(record::ContextGone, by_other)] = 1;
+            record
+        };
+        let process = |change, space| {
+            let mut record = seen_thread(0);
+            record[std::mem::offset_of!(record::Process, change)] = change as u8;
+            record[std::mem::offset_of!(record::Process, space)] = space;
+            record
+        };
+        let seen = process(record::Change::Seen, SPACE as u8);
+        let exec = process(record::Change::Exec, 99);
+        let exit = process(record::Change::Exit, SPACE as u8);
+        let how = |records: &[&Vec<u8>]| {
+            let mut decoder = Decoder { told_ends: true, ..Decoder::default() };
+            let mut found = Vec::new();
+            let mut take = |event: &Event| {
+                if let Body::ContextGone(gone) = event.body {
+                    found.push(gone.how);
+                }
+            };
+            for record in records {
+                decoder.feed(record, &mut take).unwrap();
+            }
+            decoder.unfinished(0, &[], &mut take);
+            found
+        };
+        assert_eq!(how(&[&seen, &other(), &exec]), [How::Exec]);
+        assert_eq!(how(&[&seen, &exec, &other()]), [How::Exec]);
+        assert_eq!(how(&[&seen, &other(), &exit]), [How::Exit]);
+        assert_eq!(how(&[&seen, &exit, &other()]), [How::Exit]);
+        assert_eq!(how(&[&seen, &other()]), [How::Exit], "the trace ended before");
     }
 
     #[test]

@@ -242,6 +242,7 @@ impl Drain {
         let mut told = Losses::default();
         let mut quiet = 0;
         loop {
+            self.probes.tell_stacks();
             let wait = match self.until.duration.map(|it| it.saturating_sub(start.elapsed())) {
                 Some(Duration::ZERO) => return Reason::TimeOver,
                 Some(left) => left.min(LOOK_AGAIN),

@@ -3,11 +3,12 @@
 use std::{
     any::Any,
     os::fd::{AsRawFd as _, RawFd},
+    sync::mpsc,
 };
 
 use aiotrace_common::{
     names::{self, Feature},
-    record::{Lost, Thread},
+    record::{KnownStack, Lost, STACK_PAGES, StackKey, Thread},
     settings::{ABSENT, Offsets, Settings},
 };
 use aya::{
@@ -22,7 +23,7 @@ use super::{
     choice::{By, Features, ProbeSet, Refused, Wanted},
     features,
 };
-use crate::process;
+use crate::{process, stacks::Known};
 
 /// The objects that `build.rs` made, if it could.
 pub struct Objects {
@@ -94,6 +95,8 @@ pub struct Probes {
     links: Vec<Link>,
     /// See [`names::UNSEEN_EXITS`].
     unseen_exits: Option<Link>,
+    /// See [`Probes::known_stacks`].
+    known_stacks: Option<mpsc::Receiver<Told>>,
 }
 
 /// Detaches its program when it is dropped.
@@ -137,8 +140,13 @@ impl Probes {
             .override_global(names::SETTINGS, settings.as_bytes(), true)
             .load(object)
             .map_err(|error| Error::Maps(Box::new(error)))?;
-        let mut probes =
-            Self { ebpf, set: ProbeSet::default(), links: Vec::new(), unseen_exits: None };
+        let mut probes = Self {
+            ebpf,
+            set: ProbeSet::default(),
+            links: Vec::new(),
+            unseen_exits: None,
+            known_stacks: None,
+        };
         for program in names::LIFETIME {
             probes.load_program(program, btf)?;
         }
@@ -397,6 +405,34 @@ impl Probes {
         RingBuf::try_from(map).map_err(|_| Error::Object(names::RECORDS))
     }
 
+    /// Takes what is to be told to the probes of stacks that were unwound.
+    pub fn known_stacks(&mut self) -> KnownStacks {
+        let (sender, receiver) = mpsc::channel();
+        self.known_stacks = Some(receiver);
+        KnownStacks(sender)
+    }
+
+    /// Tells it.
+    pub fn tell_stacks(&mut self) {
+        let Self { ebpf, known_stacks: Some(told), .. } = self else { return };
+        let mut map = None;
+        // If something fails, the next is copied, too.
+        while let Ok(told) = told.try_recv() {
+            if map.is_none() {
+                let found = ebpf.map_mut(names::KNOWN_STACKS);
+                map = found.and_then(|map| StackMap::try_from(map).ok());
+            }
+            let Some(map) = &mut map else { return };
+            let _ = match &told {
+                Told::Known(told) => {
+                    let (key, stack): (&StackKey, &KnownStack) = (&told.0, &told.1);
+                    map.insert(zerocopy::transmute_ref!(key), zerocopy::transmute_ref!(stack), 0)
+                }
+                Told::Withdrawn(key) => map.remove(zerocopy::transmute_ref!(key)),
+            };
+        }
+    }
+
     /// The threads that are inside an AIO call now.
     pub fn threads_in_calls(&self) -> Vec<Thread> {
         self.threads().into_iter().filter(|thread| thread.call().is_some()).collect()
@@ -461,6 +497,30 @@ impl Probes {
     ) -> Result<HashMap<&mut MapData, K, V>, Error> {
         let map = self.ebpf.map_mut(name).ok_or(Error::Object(name))?;
         HashMap::try_from(map).map_err(|_| Error::Object(name))
+    }
+}
+
+/// See [`Probes::known_stacks`]. Not the map itself: while a thread is inside of a call for a map, the
+/// kernel runs no kprobe of ours on its processor, also if the thread is preempted there; so only the
+/// drain thread, which is not, makes such calls.
+pub struct KnownStacks(mpsc::Sender<Told>);
+
+enum Told {
+    Known(Box<(StackKey, KnownStack)>),
+    Withdrawn(StackKey),
+}
+
+type StackMap<'a> =
+    HashMap<&'a mut MapData, [u8; size_of::<StackKey>()], [u8; size_of::<KnownStack>()]>;
+
+impl Known for KnownStacks {
+    fn tell(&mut self, key: &StackKey, stack: &KnownStack) {
+        // At the end of the trace nobody listens.
+        let _ = self.0.send(Told::Known(Box::new((*key, *stack))));
+    }
+
+    fn withdraw(&mut self, key: &StackKey) {
+        let _ = self.0.send(Told::Withdrawn(*key));
     }
 }
 
@@ -564,6 +624,8 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         registers_on_stack: 0,
         per_cpu_offset: kernel_symbol("__per_cpu_offset").unwrap_or(0),
         possible_cpus: possible_cpus().unwrap_or(0),
+        setup_stack_pages: STACK_PAGES as u32,
+        submit_stack_pages: 0,
         reserved: 0,
         offsets: offsets()?,
     })
@@ -687,6 +749,7 @@ mod tests {
             names::CONTEXTS,
             names::OWNERS,
             names::RING_FILES,
+            names::KNOWN_STACKS,
             names::LOST,
         ];
         for name in maps.into_iter().chain(names::SCRATCH).chain([names::SETTINGS]) {

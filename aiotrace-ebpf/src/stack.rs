@@ -1,0 +1,148 @@
+//! The user stack at a call, copied: programs without frame pointers can be unwound only with tables
+//! that are in their files. (The kernel's own walk along frame pointers also leaves out the function
+//! that called the system call's stub.)
+//!
+//! A busy program submits from the same few places. So the reader tells which words of a stack decided how
+//! it was unwound, and while they are the same, the copy stays away: a record has 72 bytes instead of 20 KiB.
+
+use aiotrace_common::{
+    abi::Syscall,
+    record::{Kind, KnownStack, PAGE, STACK_PAGES, STACK_VARIANTS, Stack, StackKey, Thread},
+};
+use aya_ebpf::{
+    macros::map,
+    maps::{Array, LruHashMap, PerCpuArray},
+};
+
+use crate::{records, settings::setting, user};
+
+/// 4.5 MiB. Filled by the reader.
+#[map]
+static KNOWN_STACKS: LruHashMap<StackKey, KnownStack> = LruHashMap::with_max_entries(4096, 0);
+
+#[repr(C)]
+struct Scratch {
+    record: Stack,
+    pages: [[u8; PAGE]; STACK_PAGES],
+    key: StackKey,
+    /// Pages wanted.
+    wanted: u32,
+    /// Bytes of record and pages.
+    size: u32,
+}
+
+/// When an io_submit was copied last.
+#[map]
+static LAST_COPY: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Time between copies at io_submit, nanoseconds: 200 MB a second. Until the reader has told the first
+/// stacks of a busy program, some 5 ms, copies of all would fill the ring buffer.
+const PAUSE: u64 = 100_000;
+
+/// One for each program, see [`crate::ring::Moment`]: io_setup and io_submit.
+#[map]
+static STACK_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
+
+/// Sends the stack, if it is wanted at this call.
+#[inline(always)]
+pub fn entered(thread: &mut Thread, syscall: Syscall, place: impl FnOnce() -> [u64; 3]) {
+    let (slot, wanted) = match syscall {
+        Syscall::Setup => (0, setting!(setup_stack_pages)),
+        Syscall::Submit => (1, setting!(submit_stack_pages)),
+        _ => return,
+    };
+    if wanted == 0 {
+        return;
+    }
+    let Some(scratch) = STACK_SCRATCH.get_ptr_mut(slot) else { return };
+    let [ip, sp, bp] = place();
+    // SAFETY: scratch memory of this CPU and program.
+    let scratch = unsafe { &mut *scratch };
+    scratch.wanted = wanted;
+    let record = &mut scratch.record;
+    record.header = records::first_header(thread, Kind::Stack, 0, thread.entered);
+    (record.ip, record.sp, record.bp) = (ip, sp, bp);
+    (record.space, record.known) = (thread.space, 0);
+    scratch.key = StackKey { space: thread.space, ip, sp, bp, variant: 0 };
+    for variant in 0..STACK_VARIANTS {
+        scratch.key.variant = variant;
+        if is_known(slot) != 0 {
+            scratch.wanted = 0;
+            break;
+        }
+    }
+    if scratch.wanted != 0 && slot == 1 && !may_copy(thread.entered) {
+        return;
+    }
+    send_stack(slot);
+    thread.seq = scratch.record.header.seq;
+}
+
+/// Whether it is time for a copy. (Two at a time do no harm.)
+#[inline(always)]
+fn may_copy(time: u64) -> bool {
+    let Some(last) = LAST_COPY.get_ptr_mut(0) else { return false };
+    // SAFETY: a map value.
+    let last = unsafe { &mut *last };
+    let is_time = time.wrapping_sub(*last) >= PAUSE;
+    if is_time {
+        *last = time;
+    }
+    is_time
+}
+
+/// Whether the stack is known; then the record has its number.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_known(slot: u32) -> u32 {
+    let Some(scratch) = STACK_SCRATCH.get_ptr_mut(slot) else { return 0 };
+    // SAFETY: scratch memory of this CPU and program.
+    let Scratch { record, key, .. } = unsafe { &mut *scratch };
+    let Some(known) = KNOWN_STACKS.get_ptr(&*key) else { return 0 };
+    // SAFETY: a map value; the reader replaces it as a whole.
+    let known = unsafe { &*known };
+    for (index, word) in known.words.iter().enumerate() {
+        if index as u64 >= known.count {
+            break;
+        }
+        let mut value = 0u64;
+        if user::read_or_fail(&mut value, word.address) != 0 || value != word.value {
+            return 0;
+        }
+    }
+    record.known = known.id;
+    1
+}
+
+/// Copies the pages and sends them. See [`records`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_stack(slot: u32) -> u32 {
+    let Some(scratch) = STACK_SCRATCH.get_ptr_mut(slot) else { return 0 };
+    // SAFETY: scratch memory of this CPU and program.
+    let Scratch { record, pages, wanted, size, .. } = unsafe { &mut *scratch };
+    let first = record.sp & !(PAGE as u64 - 1);
+    let wanted = *wanted;
+    (record.pages, record.read) = (0, 0);
+    *size = size_of::<Stack>() as u32;
+    for (index, page) in pages.iter_mut().enumerate() {
+        if index as u32 >= wanted {
+            break;
+        }
+        // A page that is not there does not end it: a large buffer may never have been written to.
+        let failed = user::read_or_fail(page, first.wrapping_add((index * PAGE) as u64));
+        if failed == 0 {
+            record.read |= 1 << index;
+            record.pages = index as u32 + 1;
+            *size = (size_of::<Stack>() + (index + 1) * PAGE) as u32;
+        }
+    }
+    records::next(&mut record.header, false);
+    let size = user::unknown(size) as usize;
+    if size > size_of::<Stack>() + STACK_PAGES * PAGE {
+        return 0;
+    }
+    // SAFETY: the pages follow the record.
+    unsafe { records::emit_bytes(scratch.cast(), size) };
+    0
+}

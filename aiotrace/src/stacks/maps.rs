@@ -1,0 +1,108 @@
+//! /proc/PID/maps: what is where in a process.
+
+use std::fs;
+
+/// A piece of memory with code.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// Of which file, if of one.
+    pub file: Option<Mapped>,
+}
+
+/// A part of a file in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// Device and inode, as the kernel writes them.
+    pub identity: (Vec<u8>, u64),
+    /// Where in the file the region begins.
+    pub offset: u64,
+    /// Its path in the process's root; any bytes.
+    pub path: Vec<u8>,
+}
+
+/// The code of a process, in the order of addresses; nothing if it is gone.
+pub fn of(pid: u32) -> Option<Vec<Region>> {
+    let maps = fs::read(format!("/proc/{pid}/maps")).ok()?;
+    let regions = parse(&maps);
+    (!regions.is_empty()).then_some(regions)
+}
+
+fn parse(maps: &[u8]) -> Vec<Region> {
+    maps.split(|byte| *byte == b'\n').filter_map(region).collect()
+}
+
+/// `55d0c8e40000-55d0c8e60000 r-xp 00002000 fe:01 1234   /usr/bin/fio`
+fn region(line: &[u8]) -> Option<Region> {
+    let mut rest = line;
+    let mut word = || {
+        let begin = rest.trim_ascii_start();
+        let end = begin.iter().position(|byte| *byte == b' ').unwrap_or(begin.len());
+        let (word, after) = begin.split_at(end);
+        rest = after;
+        std::str::from_utf8(word).ok()
+    };
+    let (start, end) = word()?.split_once('-')?;
+    let is_code = word()?.as_bytes().get(2) == Some(&b'x');
+    let offset = u64::from_str_radix(word()?, 16).ok()?;
+    let device = word()?.as_bytes().to_vec();
+    let inode: u64 = word()?.parse().ok()?;
+    if !is_code {
+        return None;
+    }
+    let path = rest.trim_ascii_start();
+    let file = (inode != 0 && path.starts_with(b"/")).then(|| Mapped {
+        identity: (device, inode),
+        offset,
+        path: unescaped(path.strip_suffix(b" (deleted)").unwrap_or(path)),
+    });
+    let number = |hex| u64::from_str_radix(hex, 16).ok();
+    Some(Region { start: number(start)?, end: number(end)?, file })
+}
+
+/// The kernel writes a newline in a path as `\012`, and nothing else so (fs/proc/task_mmu.c).
+fn unescaped(path: &[u8]) -> Vec<u8> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((first, after)) = rest.split_first() {
+        rest = match rest.strip_prefix(br"\012") {
+            Some(after) => {
+                out.push(b'\n');
+                after
+            }
+            None => {
+                out.push(*first);
+                after
+            }
+        };
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn code_is_found_with_its_file() {
+        let maps = b"\
+55d0c8e3e000-55d0c8e40000 r--p 00000000 fe:01 1234                       /usr/bin/fio\n\
+55d0c8e40000-55d0c8e60000 r-xp 00002000 fe:01 1234                       /usr/bin/fio\n\
+7f0000000000-7f0000001000 r-xp 00000000 00:00 0 \n\
+7f2c5a3f0000-7f2c5a3f1000 r-xs 00001000 00:1f 77                         /tmp/a b\\012\xff (deleted)\n\
+ffffffffff600000-ffffffffff601000 --xp 00000000 00:00 0                  [vsyscall]\n\
+nonsense\n";
+        let regions = parse(maps);
+        let file = |index: usize| regions[index].file.as_ref().unwrap();
+        assert_eq!(regions.len(), 4);
+        assert_eq!((regions[0].start, regions[0].end), (0x55d0_c8e4_0000, 0x55d0_c8e6_0000));
+        assert_eq!((file(0).offset, file(0).identity.1), (0x2000, 1234));
+        assert_eq!(file(0).path, b"/usr/bin/fio");
+        assert_eq!(regions[1].file, None);
+        assert_eq!(file(2).path, b"/tmp/a b\n\xff");
+        assert_eq!(regions[3].file, None);
+    }
+}

@@ -1,0 +1,398 @@
+//! From a copy of the stack to the functions in progress.
+//!
+//! Debian's programs have no frame pointers, so each caller is found by the tables in the file
+//! (.eh_frame); code without tables (made at run time) is walked by frame pointers.
+//!
+//! A program that makes contexts without end makes them in the same place, and a busy one submits from a few.
+//! Stacks that are equal are one. The probes are told which words decided how a stack was unwound: while
+//! they are the same they send its number.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    hash::BuildHasher as _,
+    sync::Arc,
+};
+
+use aiotrace_common::record::{KnownStack, PAGE, STACK_VARIANTS, STACK_WORDS, StackKey, StackWord};
+use framehop::{
+    FrameAddress, Unwinder as _,
+    x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64},
+};
+
+use super::{
+    Copied, Frame, Known, Place, Stack, Unwind,
+    maps::{self, Region},
+    modules::{Bytes, Loaded, Modules},
+};
+
+/// Functions in a stack at most.
+const MOST_FRAMES: usize = 128;
+/// Processes remembered at most; beyond, all are forgotten.
+const MOST_PROCESSES: usize = 64;
+/// Stacks remembered of each.
+const MOST_STACKS: usize = 64;
+/// Stacks told to the probes at most; the oldest makes room. Fewer than they have room for.
+const MOST_TOLD: usize = 2048;
+/// What is mapped where holds this long (in the time of events), nanoseconds.
+const FRESH: u64 = 1_000_000_000;
+/// If an address is in nothing that was mapped, this long.
+const FRESH_IF_UNKNOWN: u64 = 20_000_000;
+
+/// The processes whose stacks are unwound.
+pub struct Processes {
+    processes: HashMap<u32, Process, foldhash::fast::RandomState>,
+    modules: Modules,
+    told: Told,
+}
+
+impl Processes {
+    /// Tells `known` what it unwinds.
+    pub fn new(known: impl Known + 'static) -> Self {
+        let (known, stacks) = (Box::new(known), VecDeque::new());
+        let told = Told { known, last: 0, stacks, hasher: foldhash::fast::RandomState::default() };
+        Self { processes: HashMap::default(), modules: Modules::default(), told }
+    }
+}
+
+impl Unwind for Processes {
+    fn unwind(&mut self, pid: u32, copied: &Copied<'_>) -> Stack {
+        let Self { processes, modules, told } = self;
+        if processes.len() >= MOST_PROCESSES && !processes.contains_key(&pid) {
+            told.withdraw_if(|_| true);
+            processes.clear();
+        }
+        let process = processes.entry(pid).or_default();
+        if process.look(pid, copied.time, FRESH) {
+            told.withdraw_if(|it| it == pid);
+        }
+        if copied.known != 0 {
+            // Withdrawn since then, if it is not there.
+            let unknown = Frame { address: copied.ip, place: None };
+            let unknown = || Stack { frames: [unknown].into(), truncated: true };
+            return told.stack(copied.known).unwrap_or_else(unknown);
+        }
+        let mut words = Vec::new();
+        let mut stack = process.unwind(pid, copied, modules, &mut words);
+        let is_whole = |it: &Stack| it.frames.iter().all(|it| it.place.is_some());
+        if !is_whole(&stack) && process.look(pid, copied.time, FRESH_IF_UNKNOWN) {
+            told.withdraw_if(|it| it == pid);
+            words.clear();
+            stack = process.unwind(pid, copied, modules, &mut words);
+        }
+        if is_whole(&stack) {
+            told.tell(pid, copied, &words, &stack);
+        }
+        stack
+    }
+
+    fn forget(&mut self, pid: u32) {
+        self.told.withdraw_if(|it| it == pid);
+        self.processes.remove(&pid);
+    }
+}
+
+/// What the probes were told.
+struct Told {
+    known: Box<dyn Known>,
+    /// The last number used.
+    last: u64,
+    /// In the order of their numbers.
+    stacks: VecDeque<One>,
+    hasher: foldhash::fast::RandomState,
+}
+
+/// One stack that was told. After it was withdrawn, records with its number may still come.
+struct One {
+    id: u64,
+    pid: u32,
+    key: Option<StackKey>,
+    /// A hash of them.
+    words: u64,
+    stack: Stack,
+}
+
+impl Told {
+    fn tell(&mut self, pid: u32, copied: &Copied<'_>, words: &[StackWord], stack: &Stack) {
+        let Copied { space, ip, sp, bp, .. } = *copied;
+        if words.len() > STACK_WORDS || space == 0 {
+            return;
+        }
+        if self.stacks.len() >= MOST_TOLD
+            && let Some(One { key: Some(key), .. }) = self.stacks.pop_front()
+        {
+            self.known.withdraw(&key);
+        }
+        let hash = self.hasher.hash_one(words);
+        let variant = |it: &One| {
+            let key = it.key.filter(|it| (it.space, it.ip, it.sp, it.bp) == (space, ip, sp, bp))?;
+            Some((key.variant, it.words))
+        };
+        let told: Vec<(u64, u64)> = self.stacks.iter().filter_map(variant).collect();
+        if told.iter().any(|(_, words)| *words == hash) {
+            // Copied before the probes knew.
+            return;
+        }
+        let is_free = |variant: &u64| !told.iter().any(|(it, _)| it == variant);
+        // Else it replaces the oldest.
+        let variant = (0..STACK_VARIANTS).find(is_free).unwrap_or_else(|| told[0].0);
+        let key = StackKey { space, ip, sp, bp, variant };
+        for it in &mut self.stacks {
+            it.key.take_if(|it| *it == key);
+        }
+        self.last += 1;
+        let (id, count) = (self.last, words.len() as u64);
+        let mut known = KnownStack { id, count, words: [StackWord::default(); STACK_WORDS] };
+        known.words[..words.len()].copy_from_slice(words);
+        self.known.tell(&key, &known);
+        let stack = stack.clone();
+        self.stacks.push_back(One { id, pid, key: Some(key), words: hash, stack });
+    }
+
+    fn stack(&self, id: u64) -> Option<Stack> {
+        let index = self.stacks.binary_search_by_key(&id, |it| it.id).ok()?;
+        Some(self.stacks[index].stack.clone())
+    }
+
+    /// Withdraws those of some processes.
+    fn withdraw_if(&mut self, is_meant: impl Fn(u32) -> bool) {
+        for it in self.stacks.iter_mut().filter(|it| is_meant(it.pid)) {
+            if let Some(key) = it.key.take() {
+                self.known.withdraw(&key);
+            }
+        }
+    }
+}
+
+/// What is known of a process.
+#[derive(Default)]
+struct Process {
+    /// When its regions were looked at; 0 for never.
+    looked: u64,
+    regions: Vec<Region>,
+    /// The file of each region, once it is needed.
+    loaded: Vec<Option<Option<Arc<Loaded>>>>,
+    unwinder: UnwinderX86_64<Bytes>,
+    cache: CacheX86_64,
+    hasher: foldhash::fast::RandomState,
+    /// By the addresses.
+    stacks: HashMap<u64, Stack, foldhash::fast::RandomState>,
+}
+
+impl Process {
+    /// `words`: what was read of the stack.
+    fn unwind(
+        &mut self,
+        pid: u32,
+        copied: &Copied<'_>,
+        modules: &mut Modules,
+        words: &mut Vec<StackWord>,
+    ) -> Stack {
+        let (addresses, truncated) = self.walk(pid, copied, modules, words);
+        let same = self.hasher.hash_one((&addresses, truncated));
+        if let Some(known) = self.stacks.get(&same) {
+            return known.clone();
+        }
+        if self.stacks.len() >= MOST_STACKS {
+            self.stacks.clear();
+        }
+        let places = lookups(&addresses).map(|it| self.module(pid, it, modules));
+        let frames = addresses.iter().zip(places);
+        let frames: Arc<[Frame]> =
+            frames.map(|(address, place)| Frame { address: *address, place }).collect();
+        let stack = Stack { frames, truncated };
+        self.stacks.insert(same, stack.clone());
+        stack
+    }
+
+    /// Looks at the regions, if that was too long ago. Whether something is new. A process that is gone
+    /// keeps what it had.
+    fn look(&mut self, pid: u32, time: u64, fresh: u64) -> bool {
+        if self.looked != 0 && time.saturating_sub(self.looked) <= fresh {
+            return false;
+        }
+        self.looked = time.max(1);
+        let Some(regions) = maps::of(pid).filter(|it| *it != self.regions) else {
+            return false;
+        };
+        *self = Self {
+            looked: self.looked,
+            loaded: vec![None; regions.len()],
+            regions,
+            ..Self::default()
+        };
+        true
+    }
+
+    /// The addresses of the functions in progress, and whether there may be more.
+    fn walk(
+        &mut self,
+        pid: u32,
+        copied: &Copied<'_>,
+        modules: &mut Modules,
+        words: &mut Vec<StackWord>,
+    ) -> (Vec<u64>, bool) {
+        let Copied { ip, sp, bp, .. } = *copied;
+        let mut addresses = vec![ip];
+        if self.regions.is_empty() {
+            // Gone. What frame pointers would give may be anything.
+            return (addresses, true);
+        }
+        let mut registers = UnwindRegsX86_64::new(ip, sp, bp);
+        let mut at = FrameAddress::from_instruction_pointer(ip);
+        let mut read_stack = |address| {
+            let value = word(copied, address).ok_or(())?;
+            words.push(StackWord { address, value });
+            Ok(value)
+        };
+        while addresses.len() < MOST_FRAMES {
+            self.module(pid, at.address_for_lookup(), modules);
+            let next =
+                self.unwinder.unwind_frame(at, &mut registers, &mut self.cache, &mut read_stack);
+            match next.map(|it| it.and_then(FrameAddress::from_return_address)) {
+                Ok(Some(next)) => at = next,
+                ended => return (addresses, ended.is_err()),
+            }
+            addresses.push(at.address());
+        }
+        (addresses, true)
+    }
+
+    fn region(&self, address: u64) -> Option<usize> {
+        let index = self.regions.partition_point(|it| it.end <= address);
+        self.regions.get(index).filter(|it| it.start <= address).map(|_| index)
+    }
+
+    /// The file with this address, and the address there; makes it known to the unwinder.
+    fn module(&mut self, pid: u32, address: u64, modules: &mut Modules) -> Option<Place> {
+        let index = self.region(address)?;
+        let region = &self.regions[index];
+        let loaded = self.loaded[index].get_or_insert_with(|| {
+            let loaded = modules.of(pid, region)?;
+            if let Some(module) = loaded.placed(region) {
+                self.unwinder.add_module(module);
+            }
+            Some(loaded)
+        });
+        let loaded = loaded.as_ref()?;
+        let offset = region.file.as_ref()?.offset.checked_add(address - region.start)?;
+        Some(Place { module: Arc::clone(&loaded.module), offset: loaded.address(offset)? })
+    }
+}
+
+/// By what to look for the functions: after a call to a function that does not return, another function
+/// may begin.
+fn lookups(addresses: &[u64]) -> impl Iterator<Item = u64> + '_ {
+    let first = addresses.iter().take(1).copied();
+    first.chain(addresses.iter().skip(1).map(|it| it.saturating_sub(1)))
+}
+
+/// The word at an address, if it was copied.
+fn word(copied: &Copied<'_>, address: u64) -> Option<u64> {
+    let at = usize::try_from(address.checked_sub(copied.sp & !(PAGE as u64 - 1))?).ok()?;
+    let bytes = copied.pages.get(at..at.checked_add(8)?)?;
+    let is_read = |at: usize| copied.read >> (at / PAGE) & 1 == 1;
+    (is_read(at) && is_read(at + 7))
+        .then(|| u64::from_le_bytes(bytes.try_into().unwrap_or_default()))
+}
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use std::{arch::asm, cell::RefCell, os::unix::fs::FileExt as _, rc::Rc};
+
+    use super::*;
+
+    /// What was told and not withdrawn.
+    #[derive(Clone, Default)]
+    struct Kept(Rc<RefCell<Vec<(StackKey, KnownStack)>>>);
+
+    impl Known for Kept {
+        fn tell(&mut self, key: &StackKey, stack: &KnownStack) {
+            self.withdraw(key);
+            self.0.borrow_mut().push((*key, *stack));
+        }
+
+        fn withdraw(&mut self, key: &StackKey) {
+            self.0.borrow_mut().retain(|it| it.0 != *key);
+        }
+    }
+
+    /// Our own registers, and our stack as the probes copy it.
+    #[inline(never)]
+    fn ours() -> ([u64; 3], Vec<u8>) {
+        let (ip, sp, bp): (u64, u64, u64);
+        // SAFETY: it reads registers.
+        unsafe {
+            asm!("lea {}, [rip]", "mov {}, rsp", "mov {}, rbp", out(reg) ip, out(reg) sp, out(reg) bp);
+        }
+        let memory = std::fs::File::open("/proc/self/mem").expect("our memory");
+        let mut pages = vec![0; 2 * PAGE];
+        memory.read_exact_at(&mut pages, sp & !(PAGE as u64 - 1)).expect("our stack");
+        ([ip, sp, bp], pages)
+    }
+
+    fn copied([ip, sp, bp]: [u64; 3], pages: &[u8]) -> Copied<'_> {
+        Copied { time: 5, space: 1, ip, sp, bp, pages, read: 0b11, known: 0 }
+    }
+
+    #[test]
+    fn our_own_stack_is_unwound_and_told() {
+        let (registers, pages) = ours();
+        let copied = copied(registers, &pages);
+        let kept = Kept::default();
+        let mut processes = Processes::new(kept.clone());
+        let us = std::process::id();
+        let stack = processes.unwind(us, &copied);
+        assert!(stack.frames.len() > 3, "{stack:?}");
+        let exe = std::env::current_exe().unwrap();
+        let first = stack.frames[0].place.as_ref().unwrap();
+        assert_eq!(first.module.path, exe.as_os_str().as_encoded_bytes());
+        assert!(first.module.file.upgrade().is_some(), "for the names");
+
+        let told = kept.0.borrow()[0].1;
+        assert!(told.count > 3);
+        for it in &told.words[..told.count as usize] {
+            assert_eq!(word(&copied, it.address), Some(it.value));
+        }
+        processes.unwind(us, &copied);
+        assert_eq!(kept.0.borrow().len(), 1, "the same is told once");
+        let known = Copied { pages: &[], read: 0, known: told.id, ..copied };
+        assert!(Arc::ptr_eq(&processes.unwind(us, &known).frames, &stack.frames));
+        processes.forget(us);
+        assert!(kept.0.borrow().is_empty(), "withdrawn");
+        assert_eq!(processes.unwind(us, &known), stack, "it was on its way");
+        let never = Copied { known: 77, ..known };
+        assert!(processes.unwind(us, &never).truncated);
+    }
+
+    #[test]
+    fn a_process_that_is_gone_gives_an_address_and_is_not_told() {
+        let (registers, pages) = ours();
+        let kept = Kept::default();
+        let stack = Processes::new(kept.clone()).unwind(u32::MAX, &copied(registers, &pages));
+        let only = Frame { address: registers[0], place: None };
+        assert_eq!(stack, Stack { frames: [only].into(), truncated: true });
+        assert!(kept.0.borrow().is_empty());
+    }
+
+    /// The stack is the target's, and may hold anything.
+    #[test]
+    fn any_stack_is_unwound_to_something() {
+        let (registers, pages) = ours();
+        let mut processes = Processes::new(Kept::default());
+        let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+        for _ in 0..5000 {
+            let mut pages = pages.clone();
+            let mut registers = registers;
+            for _ in 0..8 {
+                random ^= random << 13;
+                random ^= random >> 7;
+                random ^= random << 17;
+                let at = random as usize % (pages.len() - 8);
+                pages[at..at + 8].copy_from_slice(&random.rotate_left(7).to_le_bytes());
+                registers[random as usize % 3] ^= 1 << (random >> 40 & 63);
+            }
+            let stack = processes.unwind(std::process::id(), &copied(registers, &pages));
+            assert!((1..=MOST_FRAMES).contains(&stack.frames.len()));
+        }
+    }
+}

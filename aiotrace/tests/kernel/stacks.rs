@@ -1,0 +1,286 @@
+//! Where calls are made.
+
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use aiotrace::output::json::{FunctionObject, Line};
+
+use super::support::{
+    Attached, Program, Trace, aiotrace, parse, programs, run, run_program, run_to_file,
+};
+
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/callers.rs");
+
+/// tests/programs/callers.rs, built with frame pointers or without.
+struct Callers {
+    directory: tempfile::TempDir,
+}
+
+impl Callers {
+    fn new(frame_pointers: &str) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+            .args(["--edition", "2024", "-O", "-g", "-C"])
+            .arg(format!("force-frame-pointers={frame_pointers}"))
+            .arg("-o")
+            .arg(directory.path().join("callers"))
+            .arg(SOURCE)
+            .status()
+            .unwrap();
+        assert!(status.success(), "rustc");
+        Self { directory }
+    }
+
+    fn path(&self) -> PathBuf {
+        self.directory.path().join("callers")
+    }
+
+    /// The stack of its io_setup.
+    fn stack(&self, arguments: &[&str]) -> Vec<FunctionObject> {
+        let mut command = vec![self.path().into_os_string()];
+        command.extend(arguments.iter().map(OsString::from));
+        let trace = run(&command);
+        assert!(trace.status.success(), "{}", trace.stderr);
+        trace.assert_nothing_lost();
+        let [setup] = trace.setups()[..] else { panic!("one io_setup") };
+        assert!(!setup.stack_truncated, "{:?}", setup.stack);
+        setup.stack.clone().unwrap()
+    }
+}
+
+fn names(stack: &[FunctionObject]) -> Vec<&str> {
+    stack.iter().map(|it| it.function.as_deref().unwrap_or("?")).collect()
+}
+
+/// The line of the source that has this in it.
+fn line_with(text: &str) -> u32 {
+    let source = std::fs::read_to_string(SOURCE).unwrap();
+    (1..).zip(source.lines()).find(|(_, line)| line.contains(text)).unwrap().0
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn callers_are_named_in_order_with_frame_pointers_and_without() {
+    let ours = ["callers::leak_here", "callers::caller", "callers::main"];
+    for frame_pointers in ["yes", "no"] {
+        let program = Callers::new(frame_pointers);
+        let raw = program.stack(&["raw"]);
+        assert_eq!(names(&raw)[0], "syscall");
+        assert_eq!(names(&raw)[1..4], ours, "frame pointers: {frame_pointers}");
+        assert!(raw[1].file.as_ref().unwrap().ends_with("tests/programs/callers.rs"));
+        assert_eq!(raw[1].line, Some(line_with("// here: raw")));
+        assert_eq!(raw[1].module.as_deref(), program.path().to_str());
+        assert_eq!(names(&raw).last(), Some(&"_start"), "to the very end");
+        assert!(raw[1..4].iter().all(|it| !it.inlined));
+
+        let libaio = program.stack(&["libaio"]);
+        let stub = names(&libaio).iter().position(|it| *it == "io_setup").unwrap();
+        assert!(libaio[stub].module.as_ref().unwrap().contains("libaio.so"));
+        assert_eq!(names(&libaio)[stub + 1..stub + 4], ours, "frame pointers: {frame_pointers}");
+        assert_eq!(libaio[stub + 1].line, Some(line_with("// here: libaio")));
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_program_of_the_distribution_is_unwound_to_its_own_function() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = format!("--filename={}", directory.path().join("file").display());
+    let command = ["fio", "--name=j", "--ioengine=libaio", "--rw=read", "--size=1m", &file];
+    let trace = run(&command);
+    assert!(trace.status.success(), "{}", trace.stderr);
+    let setups = trace.setups();
+    let stack = setups.iter().find_map(|it| it.stack.as_ref().filter(|it| it.len() > 3)).unwrap();
+    let fio = stack.iter().position(|it| it.module.as_ref().is_some_and(|it| it.contains("fio")));
+    let fio = fio.unwrap_or_else(|| panic!("{stack:?}"));
+    assert!(stack[..fio].iter().any(|it| it.module.as_ref().unwrap().contains("libaio.so")));
+    // It has few symbols, and the frame of its thread_main is larger than what is copied.
+    let of_fio = |it: &FunctionObject| it.module == stack[fio].module;
+    assert!(stack[fio..].iter().take(3).filter(|it| of_fio(it)).count() == 3, "{stack:?}");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn io_submit_has_a_stack_only_if_asked_for() {
+    let trace = run_program(&["callers"]);
+    assert!(trace.submits().iter().all(|it| it.stack.is_none()));
+    let trace = with_stacks(&[programs().into_os_string(), "callers".into()]);
+    let [submit] = trace.submits()[..] else { panic!("one io_submit") };
+    let stack = submit.stack.as_ref().unwrap();
+    let names = names(stack);
+    let at = names.iter().position(|it| it.ends_with("leak_here")).unwrap();
+    assert_eq!(names[at + 1].rsplit("::").next(), Some("caller"));
+    assert!(stack[at].file.as_ref().unwrap().ends_with("programs/src/callers.rs"));
+    assert!(stack[..at].iter().any(|it| it.inlined), "what is inlined there: {names:?}");
+}
+
+/// The probes do not copy a stack they were told of, and notice when it is another one, though all
+/// registers are the same.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn each_of_many_submits_has_the_stack_it_was_made_from() {
+    let mut target = Program::ready(&["wait-callers", "500"]);
+    let mut attached = Attached::new(&["--stacks", "-p", &target.pid().to_string()]);
+    target.go_on();
+    for _ in 0..2 {
+        attached.await_line(|line| matches!(line, Line::Submit(_)));
+    }
+    assert_eq!(target.line(), "ready");
+    // The probes are told when a record comes.
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    target.go_on();
+    let trace = attached.end();
+    trace.assert_nothing_lost();
+    let submits = trace.submits();
+    assert_eq!(submits.len(), 500);
+    let mut named = 0;
+    for (submit, caller) in submits.into_iter().zip(["caller", "other_caller"].iter().cycle()) {
+        // Of those before they are told, not each is copied.
+        let Some(stack) = &submit.stack else { continue };
+        let last = |name: &'_ str| name.rsplit("::").next().unwrap_or_default().to_owned();
+        let functions: Vec<String> = names(stack).into_iter().map(last).collect();
+        let at = functions.iter().position(|it| it == "leak_here").unwrap();
+        assert_eq!(functions[at..at + 3], ["leak_here", caller, "by_turns"]);
+        named += 1;
+    }
+    eprintln!("{named} of 500");
+    assert!(named > 400, "{named} of 500");
+}
+
+fn with_stacks(command: &[OsString]) -> Trace {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace.json");
+    let output = aiotrace()
+        .args(["run", "--stacks", "--format", "json", "-o"])
+        .arg(&file)
+        .arg("--")
+        .args(command)
+        .output()
+        .unwrap();
+    let lines = parse(&std::fs::read_to_string(&file).unwrap());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Trace { lines, stderr, status: output.status, most_memory: 0 }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn text_has_the_functions_below_the_call() {
+    let output =
+        aiotrace().args(["run", "-v", "--"]).arg(programs()).arg("callers").output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut below = text.lines().skip_while(|line| !line.contains(" io_setup(")).skip(1);
+    let is_it = |line: &str| line.starts_with("    at ") && line.contains("leak_here (");
+    assert!(below.any(|line| is_it(line) && line.contains("src/callers.rs:")), "{text}");
+}
+
+/// The names are recorded: when it is told again, the program may be gone.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_recording_has_the_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let recording = directory.path().join("recording");
+    let live = aiotrace()
+        .args(["run", "--stacks", "-v", "--record"])
+        .arg(&recording)
+        .arg("--")
+        .arg(programs())
+        .arg("callers")
+        .output()
+        .unwrap();
+    let again = aiotrace().args(["report", "-v"]).arg(&recording).output().unwrap();
+    let stacks = |output: &[u8]| -> Vec<String> {
+        let text = String::from_utf8_lossy(output);
+        text.lines().filter(|line| line.starts_with("    at ")).map(str::to_owned).collect()
+    };
+    let live = stacks(&live.stdout);
+    assert_eq!(live.iter().filter(|line| line.contains("leak_here (")).count(), 2, "{live:?}");
+    assert_eq!(stacks(&again.stdout), live);
+}
+
+/// Addresses only, and it is said that there would be more.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_stack_of_a_process_that_is_gone_has_addresses_only() {
+    let program = Callers::new("no");
+    let mut gone = 0;
+    for _ in 0..10 {
+        let trace = run(&[program.path().as_os_str(), "raw".as_ref(), "0".as_ref()]);
+        assert!(trace.status.success(), "{}", trace.stderr);
+        let [setup] = trace.setups()[..] else { panic!("one io_setup") };
+        let stack = setup.stack.as_ref().unwrap();
+        if stack[0].module.is_none() {
+            gone += 1;
+            assert!(setup.stack_truncated);
+            assert!(stack.iter().all(|it| it.function.is_none() && it.offset.is_none()));
+        }
+    }
+    eprintln!("gone before it was looked at: {gone} of 10");
+}
+
+/// It is the file that runs, not the one that now has its name.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_program_that_was_replaced_is_named_by_the_file_it_runs() {
+    let program = Callers::new("no");
+    let mut target = Program::of(Command::new(program.path()).args(["raw", "500", "wait"]));
+    assert_eq!(target.line(), "ready");
+    std::fs::remove_file(program.path()).unwrap();
+    std::fs::copy("/bin/true", program.path()).unwrap();
+    let mut attached = Attached::to(target.pid());
+    target.go_on();
+    let line = attached.await_line(|line| matches!(line, Line::Setup(_)));
+    let Line::Setup(setup) = line else { panic!() };
+    let stack = setup.stack.unwrap();
+    assert_eq!(names(&stack)[1..4], ["callers::leak_here", "callers::caller", "callers::main"]);
+    assert_eq!(stack[1].module.as_deref(), program.path().to_str());
+}
+
+/// Three thousand contexts, and the names of where they were made.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn symbols_do_not_count_in_our_memory() {
+    let directory = tempfile::tempdir().unwrap();
+    let trace = run_to_file(
+        &directory.path().join("trace.json"),
+        "json",
+        &[programs().as_os_str(), "callers".as_ref(), "3000".as_ref()],
+    );
+    assert!(trace.status.success(), "{}", trace.stderr);
+    let json = std::fs::read_to_string(directory.path().join("trace.json")).unwrap();
+    let lines = parse(&json);
+    let setups = lines.iter().filter_map(|it| match it {
+        Line::Setup(setup) => Some(setup),
+        _ => None,
+    });
+    let named = setups
+        .filter(|it| it.stack.as_ref().is_some_and(|it| names(it).contains(&"leak_here")))
+        .count();
+    assert!(named >= 2990, "{named} of 3000 stacks have names");
+    let mebibytes = trace.most_memory >> 20;
+    assert!(mebibytes < 64, "{mebibytes} MiB");
+    eprintln!("{mebibytes} MiB");
+}
+
+/// A file that is no program does no harm, and the child ends when nobody asks.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_child_answers_what_it_can_and_ends() {
+    use std::io::Write as _;
+    let mut child = aiotrace()
+        .arg("symbolize")
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    for file in [Path::new("/etc/passwd"), Path::new("/nowhere"), &programs()] {
+        writeln!(stdin, "{{\"file\":{file:?},\"offsets\":[4294967295]}}").unwrap();
+    }
+    drop(stdin);
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "[]\n[]\n[[]]\n");
+}
