@@ -31,12 +31,18 @@ pub fn run(_: &Options) -> Result<()> {
         command::run(attach.args(["attach", "-p", &pid]).args(arguments))
     };
     attach(&["--duration", "3s"])?;
-    attach(&["-c", "--duration", "2s"])?;
-    println!();
+    let mut leaking = Command::new(&binaries.aiotrace);
+    leaking.args(["attach", "-p", &pid, "-q", "--idle-after", "1s", "--growth", "8"]);
+    println!("\n$ {}", command::line(&leaking));
+    let found = command::output(leaking.args(["--duration", "4s"]))?;
+    println!("{found}");
+    if !found.lines().any(|it| it.contains("context-growth") && it.contains("basic.rs:")) {
+        bail!("the leak was not named with its creating line");
+    }
     println!(
-        "Look at io_setup and io_destroy: the program makes context after context and destroys"
+        "context-growth: the program makes context after context and destroys none, at the line that"
     );
-    println!("none. That is a leak: the machine has room for few (/proc/sys/fs/aio-max-nr).");
+    println!("`made by` names. The machine has room for few (/proc/sys/fs/aio-max-nr).");
     println!("Install it with `cargo install --path aiotrace`, then look at a program of yours:");
     println!("`aiotrace attach -p PID`, as root.");
     Ok(())

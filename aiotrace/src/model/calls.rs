@@ -56,6 +56,7 @@ impl Model {
             (0, Some(handle)) => {
                 if let Some(context) = self.add_context(event.pid, handle, event.time) {
                     context.charge = Some(asked);
+                    context.stack.clone_from(&call.stack);
                 }
             }
             (0, None) => self.lost(event.pid),

@@ -1,11 +1,15 @@
 //! One context over its whole life.
 
+use std::hash::BuildHasher as _;
+
+use foldhash::fast::FixedState;
+
 use super::{
     finding::ContextRef,
     latency::Latency,
     requests::{Match, Requests},
 };
-use crate::event::{Handle, Ring};
+use crate::event::{Handle, Ring, Stack};
 
 /// A context, from the moment it became known.
 #[derive(Debug)]
@@ -16,6 +20,8 @@ pub struct Context {
     pub pid: u32,
     /// What io_setup was asked for: what it takes from fs.aio-nr.
     pub charge: Option<u32>,
+    /// Where io_setup was called, if that was seen.
+    pub stack: Option<Stack>,
     /// It existed before we attached.
     pub adopted: bool,
     /// When it became known.
@@ -87,6 +93,7 @@ impl Context {
             name,
             pid,
             charge: None,
+            stack: None,
             adopted: false,
             since: time,
             used: time,
@@ -110,6 +117,11 @@ impl Context {
     /// What the program knows it by.
     pub fn handle(&self) -> Handle {
         self.name.handle
+    }
+
+    /// A number for the place it was made at: what leaks there is one finding.
+    pub fn place(&self) -> u64 {
+        self.stack.as_ref().map_or(0, |stack| FixedState::default().hash_one(stack))
     }
 
     /// Whether what is concluded from its requests is certain.

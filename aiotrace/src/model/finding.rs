@@ -1,6 +1,6 @@
 //! One conclusion about the program, with its evidence.
 
-use crate::event::{Handle, Holder};
+use crate::event::{Handle, Holder, Stack};
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident $text:literal $severity:ident,)*) => {
@@ -150,6 +150,8 @@ pub struct Finding {
     pub numbers: Vec<(&'static str, i64)>,
     /// The request it is about.
     pub request: Option<Subject>,
+    /// Where the context (or the contexts) were made.
+    pub stack: Option<Stack>,
     /// Who holds fs.aio-nr.
     pub holders: Vec<Holder>,
     /// How often so far.
@@ -186,6 +188,7 @@ impl Finding {
             message,
             numbers: Vec::new(),
             request: None,
+            stack: None,
             holders: Vec::new(),
             count: 1,
         }

@@ -6,7 +6,7 @@ use super::{
     context::{Context, LONGEST_INTERVAL},
 };
 use crate::{
-    event::{Event, Handle},
+    event::{Event, Handle, Stack},
     model::Finding,
 };
 
@@ -143,12 +143,15 @@ impl Model {
             idle_charge: u64,
             young: u64,
             oldest: u64,
+            stack: Option<Stack>,
         }
         let (now, thresholds) = (self.now, self.settings.thresholds);
-        let mut groups: Map<u64, Group> = Map::default();
+        let mut groups: Map<(u64, u64), Group> = Map::default();
         for ((space, _), context) in self.contexts.iter().filter(|(_, it)| it.sure && !it.adopted) {
-            let group = groups.entry(*space).or_default();
+            // Made at the same place.
+            let group = groups.entry((*space, context.place())).or_default();
             group.pid = context.pid;
+            group.stack.clone_from(&context.stack);
             if now.saturating_sub(context.used) >= thresholds.idle {
                 group.idle += 1;
                 group.idle_charge += u64::from(context.charge.unwrap_or(0));
@@ -156,11 +159,11 @@ impl Model {
             }
             group.young += u64::from(now.saturating_sub(context.since) < thresholds.idle);
         }
-        for (_, group) in groups.into_iter().filter(|(_, it)| it.idle >= thresholds.growth) {
+        for ((_, place), group) in groups.into_iter().filter(|(_, it)| it.idle >= thresholds.growth) {
             if group.young < 2 {
                 continue;
             }
-            let Group { pid, idle, idle_charge, young, oldest } = group;
+            let Group { pid, idle, idle_charge, young, oldest, stack } = group;
             let text = format!(
                 "{idle} contexts ({idle_charge} of fs.aio-nr) were not used for {} or more, up to {}, and \
                  {young} more were made meanwhile",
@@ -174,7 +177,8 @@ impl Model {
                 ("young", young as i64),
                 ("oldest_ns", oldest as i64),
             ];
-            self.find_once(finding, 0, 0);
+            finding.stack = stack;
+            self.find_once(finding, place, 0);
         }
     }
 
@@ -205,7 +209,8 @@ impl Model {
         finding.context = Some(context.name);
         finding.unsure = !(context.sure && sure);
         finding.numbers = charge.map(|it| ("charge", i64::from(it))).into_iter().collect();
-        self.find(finding, 0, 0);
+        finding.stack.clone_from(&context.stack);
+        self.find(finding, context.place(), 0);
     }
 
     /// The contexts that were not used for a while, by process.

@@ -22,19 +22,20 @@ macro_rules! line {
     }};
 }
 
-/// Writes it. `paint` puts a severity into its colour.
+/// Writes it. `paint` puts a severity into its colour; `made_by` tells who made the context of a finding.
 pub(super) fn write(
     out: &mut Vec<u8>,
     end: &Ended,
     report: &Report,
     paint: &dyn Fn(Severity, &str) -> String,
+    made_by: &dyn Fn(&Finding) -> String,
     paths: &mut Paths,
 ) {
     if end.reason == "asked" {
         let after = duration(end.attached.as_nanos() as u64);
         line!(out, "=== report asked for after {after}; the trace goes on ===");
     }
-    findings(out, report, paint);
+    findings(out, report, paint, made_by);
     contexts(out, report);
     requests(out, end, report, paths);
     lost(out, end, report, paint);
@@ -43,7 +44,12 @@ pub(super) fn write(
 /// What the durations are.
 const LATENCY: &str = "p50, p99, max: from io_submit until the completion was seen";
 
-fn findings(out: &mut Vec<u8>, report: &Report, paint: &dyn Fn(Severity, &str) -> String) {
+fn findings(
+    out: &mut Vec<u8>,
+    report: &Report,
+    paint: &dyn Fn(Severity, &str) -> String,
+    made_by: &dyn Fn(&Finding) -> String,
+) {
     if report.findings.is_empty() {
         return line!(out, "=== no findings ===");
     }
@@ -61,7 +67,8 @@ fn findings(out: &mut Vec<u8>, report: &Report, paint: &dyn Fn(Severity, &str) -
     line!(out, "=== findings: {} ===", counts.join(", "));
     for it in report.findings.iter().take(MOST) {
         let times = if it.count > 1 { format!(" (x {})", it.count) } else { String::new() };
-        line!(out, "  {:<18} {}{times}", process(&it.process, it.pid), in_words(it, paint));
+        let text = in_words(it, paint) + &made_by(it);
+        line!(out, "  {:<18} {text}{times}", process(&it.process, it.pid));
     }
     let more = report.findings.len().saturating_sub(MOST) as u64 + report.more_findings;
     if more > 0 {

@@ -238,6 +238,7 @@ impl<W: Write> Output for Summary<W> {
                     end,
                     report,
                     &|_, text| text.to_owned(),
+                    &|_| String::new(),
                     &mut Paths::none(),
                 );
                 out.write_all(&text)

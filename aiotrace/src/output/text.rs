@@ -29,7 +29,7 @@ use crate::{
         Sigset, Stack, Timespec, Unfinished, Why, errno_name, opcode_name,
     },
     model::{Finding, Report, Severity},
-    stacks::{Named, Symbolizer},
+    stacks::{Named, Symbolizer, culprit},
 };
 
 /// Items shown of a list, unless verbose.
@@ -655,13 +655,20 @@ impl<W: Write> Output for Text<W> {
             escape(&mut self.lines.line, path);
             self.lines.line.push(b')');
         }
+        self.lines.line.extend_from_slice(made_by(&self.symbols, finding).as_bytes());
         self.lines.line.extend_from_slice(b" ***");
+        if let Some(stack) = finding.stack.as_ref().filter(|_| self.options.verbose) {
+            self.stack(stack);
+        }
         self.lines.end()
     }
 
     fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
         let paint = self.paint();
-        report::write(&mut self.lines.line, end, report, &paint, &mut self.paths);
+        let made_by = |finding: &Finding| made_by(&self.symbols, finding);
+        let mut text = Vec::new();
+        report::write(&mut text, end, report, &paint, &made_by, &mut self.paths);
+        self.lines.line.extend_from_slice(&text);
         self.lines.line.pop_if(|last| *last == b'\n');
         self.lines.end()
     }
@@ -707,6 +714,23 @@ fn address(line: &mut Vec<u8>, value: Address) {
 }
 
 /// `function (file:line)`, or what of it is known.
+/// Functions told of who made a context: programs have functions of their own around system calls.
+const MAKERS: usize = 4;
+
+/// `, made by function (file:line) <- caller (file:line)`, or nothing if that is not known.
+fn made_by(symbols: &Symbolizer, finding: &Finding) -> String {
+    let Some(stack) = &finding.stack else { return String::new() };
+    let named = symbols.describe(stack);
+    let Some(first) = culprit(&named) else { return String::new() };
+    let own = named.iter().skip_while(|it| !std::ptr::eq(*it, first)).take(MAKERS);
+    let mut text = Vec::new();
+    for (index, maker) in own.enumerate() {
+        text.extend_from_slice(if index == 0 { b", made by " } else { b" <- " });
+        function(&mut text, maker);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
+
 fn function(line: &mut Vec<u8>, named: &Named) {
     let place = |line: &mut Vec<u8>| match (&named.module, named.offset) {
         (Some(module), Some(offset)) => {

@@ -214,6 +214,11 @@ fn twin(options: &[&str], program: &str) {
 fn context_leak() {
     let finding = stands(&[], "context-leak", "error context-leak", &[]);
     assert!(finding.context.is_some());
+    let stack = finding.stack.unwrap();
+    let names: Vec<&str> = stack.iter().filter_map(|it| it.function.as_deref()).collect();
+    assert!(names.iter().any(|it| it.ends_with("::setup")), "{names:?}");
+    assert!(names.iter().any(|it| it.ends_with("main")), "{names:?}");
+    assert!(stack.iter().any(|it| it.line.is_some()), "{stack:?}");
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::{
 };
 
 use super::{
-    ContextObject, ContextRow, FindingLine, FindingRow, Hex, HolderObject, Json, Percentiles,
+    ContextObject, ContextRow, FindingLine, FindingRow, FunctionObject, Hex, HolderObject, Json, Percentiles,
     ReportLine, RequestRow, SubjectObject, VERSION,
 };
 use crate::{
     event::opcode_name,
     model::{ContextRef, Finding, Report, latency, report},
     output::{Ended, escape::escaped, summary},
+    stacks::Named,
 };
 
 impl<W: Write> Json<W> {
@@ -46,6 +47,9 @@ impl<W: Write> Json<W> {
             evidence: finding.numbers.iter().map(|(name, it)| ((*name).into(), *it)).collect(),
             request,
             holders: holders.collect(),
+            stack: finding.stack.as_ref().map(|stack| {
+                self.symbols.describe(stack).iter().map(function).collect()
+            }),
         };
         self.write(&line)
     }
@@ -97,6 +101,18 @@ impl<W: Write> Json<W> {
             calls,
         };
         self.write(&line)
+    }
+}
+
+fn function(it: &Named) -> FunctionObject {
+    FunctionObject {
+        address: Hex(it.address),
+        module: it.module.as_ref().map(|module| escaped(&module.path)),
+        offset: it.offset.map(Hex),
+        function: it.function.as_ref().map(|name| escaped(name.as_bytes())),
+        file: it.file.as_ref().map(|file| escaped(file.as_bytes())),
+        line: it.line,
+        inlined: it.inlined,
     }
 }
 

@@ -381,6 +381,8 @@ object! {
         request: Option<SubjectObject>,
         /// Who holds fs.aio-nr, if it is about that.
         holders: Vec<HolderObject>,
+        /// Where the context was made, if it is about one and that was seen.
+        stack: Option<Vec<FunctionObject>>,
     }
 }
 
