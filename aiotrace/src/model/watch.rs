@@ -159,7 +159,8 @@ impl Model {
             }
             group.young += u64::from(now.saturating_sub(context.since) < thresholds.idle);
         }
-        for ((_, place), group) in groups.into_iter().filter(|(_, it)| it.idle >= thresholds.growth) {
+        for ((_, place), group) in groups.into_iter().filter(|(_, it)| it.idle >= thresholds.growth)
+        {
             if group.young < 2 {
                 continue;
             }

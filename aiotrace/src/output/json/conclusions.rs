@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    ContextObject, ContextRow, FindingLine, FindingRow, FunctionObject, Hex, HolderObject, Json, Percentiles,
-    ReportLine, RequestRow, SubjectObject, VERSION,
+    ContextObject, ContextRow, FindingLine, FindingRow, FunctionObject, Hex, HolderObject, Json,
+    Percentiles, ReportLine, RequestRow, SubjectObject, VERSION,
 };
 use crate::{
     event::opcode_name,
@@ -47,9 +47,10 @@ impl<W: Write> Json<W> {
             evidence: finding.numbers.iter().map(|(name, it)| ((*name).into(), *it)).collect(),
             request,
             holders: holders.collect(),
-            stack: finding.stack.as_ref().map(|stack| {
-                self.symbols.describe(stack).iter().map(function).collect()
-            }),
+            stack: finding
+                .stack
+                .as_ref()
+                .map(|stack| self.symbols.describe(stack).iter().map(function).collect()),
         };
         self.write(&line)
     }
