@@ -1,6 +1,8 @@
 //! The seeds of the fuzz targets (fuzz/seeds, in hexadecimal), as they are and changed in many places, the
 //! same in each run. `cargo xtask fuzz` goes on from them.
 
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
 use std::path::{Path, PathBuf};
 
 fn seeds(target: &str) -> Vec<(PathBuf, Vec<u8>)> {

@@ -89,10 +89,11 @@ const PROGRAMS: &[&str] = &[
 ];
 
 /// What stands for a while until it is found: the program waits that long.
-const FOUND_IN_TIME: [(&str, &str); 3] = [
+const FOUND_IN_TIME: [(&str, &str); 4] = [
     ("t17", "context-leak"),
     ("bad-context-growth", "context-growth"),
     ("bad-unreaped-completions", "unreaped-completions"),
+    ("bad-short-io", "short-io"),
 ];
 /// So that it does not take long.
 const THRESHOLDS: [&str; 6] = ["--unreaped-after", "2s", "--idle-after", "2s", "--growth", "8"];
