@@ -236,7 +236,9 @@ impl Ring {
         if self.nr == 0 || self.head >= self.nr || self.tail >= self.nr {
             return 0;
         }
-        (self.tail + self.nr - self.head) % self.nr
+        // A program can write any number into its ring.
+        let [head, tail, nr] = [self.head, self.tail, self.nr].map(u64::from);
+        ((tail + nr - head) % nr) as u32
     }
 }
 

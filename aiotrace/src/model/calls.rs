@@ -28,8 +28,9 @@ impl Model {
                 return self.setup(event, call, *nr_events, *stored);
             }
             Args::Destroy { ctx } => {
-                let took = call.entered.map(|entered| event.time.saturating_sub(entered));
-                self.destroyed((self.space(event.pid), ctx.0), call.ring, took);
+                if call.ret == 0 {
+                    self.destroyed((self.space(event.pid), ctx.0), Some((call, event.time)));
+                }
                 *ctx
             }
             Args::Submit { ctx, nr, iocbs, .. } => {
@@ -71,16 +72,30 @@ impl Model {
         }
     }
 
-    /// The context of a call that succeeded. One that is not known is older than the trace, or the call
-    /// that made it was lost.
-    fn used(&mut self, event: &Event, ctx: Handle, ring: Option<Ring>) -> Option<&mut Context> {
-        if self.context_mut(event.pid, ctx).is_none() {
-            let context = self.add_context(event.pid, ctx, event.time)?;
-            context.adopted = true;
-            context.sure = false;
-            context.requests = super::requests::Requests::adopted(ring, event.time);
-        }
-        let context = self.context_mut(event.pid, ctx)?;
+    /// The context of a call that succeeded: `None` if it ended while the call was in progress. One that
+    /// is not known is older than the trace, or the call that made it was lost.
+    fn used(&mut self, event: &Event, call: &Call, ctx: Handle) -> Option<&mut Context> {
+        let space = self.space(event.pid);
+        let key = (space, ctx.0);
+        let began = call.entered.unwrap_or(event.time);
+        let held = self.contexts.get(&key).map(|it| it.held);
+        let destroyed = self.spaces.get(&space).and_then(|it| it.when_destroyed(ctx.0));
+        let context = match (held, destroyed) {
+            (Some(held), _) if began < held => {
+                // Its handle is another one's by now.
+                let is_it = |(of, it): &&mut ((u64, u64), Context)| *of == key && it.held <= began;
+                &mut self.leaving.iter_mut().rfind(is_it)?.1
+            }
+            (Some(_), _) => self.contexts.get_mut(&key)?,
+            (None, Some(destroyed)) if began <= destroyed => return None,
+            (None, _) => {
+                let context = self.add_context(event.pid, ctx, event.time)?;
+                context.adopted = true;
+                context.sure = false;
+                context.requests = super::requests::Requests::adopted(call.ring, event.time);
+                context
+            }
+        };
         context.used = context.used.max(event.time);
         context.pid = event.pid;
         Some(context)
@@ -92,16 +107,18 @@ impl Model {
             self.slow(event, call, ctx, iocbs, took);
         }
         if call.ret == EAGAIN {
-            self.submit_eagain(event, ctx, call.ring.or(call.ring_before));
+            self.submit_eagain(event, ctx, call.ring);
         }
-        let accepted = usize::try_from(call.ret).unwrap_or(0);
+        let accepted = count(call.ret) as usize;
         let entered = call.entered.unwrap_or(0);
         let has_room = self.followed + accepted as u64 <= MOST_REQUESTS;
         if call.ret < 0 {
             // It was tried again, and the program knows why it did not work.
             return self.submitted_again(event, iocbs, entered);
         }
-        let Some(context) = self.used(event, ctx, call.ring) else { return };
+        let Some(context) = self.used(event, call, ctx) else {
+            return self.submitted_again(event, iocbs, entered);
+        };
         context.submits += 1;
         let number = context.submits;
         let as_request = |(index, iocb): (usize, &Option<Iocb>)| {
@@ -122,6 +139,7 @@ impl Model {
                         it.completed.time <= event.time && it.completed.after >= entered
                     });
                     last = Some((file, is_inline));
+                    completed.iter().for_each(|it| context.count(it));
                     found.extend(completed);
                 }
                 None => (unnamed, last) = (unnamed + 1, None),
@@ -138,7 +156,7 @@ impl Model {
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         for it in found {
-            self.matched(event.pid, ctx, sure, it);
+            self.matched(event.pid, name, sure, it);
         }
         if let Some(((fd, Some(0 | 1 | 7 | 8)), is_inline)) = last {
             self.inline(event, fd, is_inline);
@@ -256,10 +274,10 @@ impl Model {
         if call.ret < 0 {
             return;
         }
-        let Some(context) = self.used(event, ctx, call.ring) else { return };
-        match call.ring {
+        let Some(context) = self.used(event, call, ctx) else { return };
+        match call.ring.filter(|_| !context.is_left) {
             Some(ring) => context.looked(ring, event.time),
-            None => context.reaped(call.ret as u64, event.time),
+            None => context.reaped(count(call.ret), event.time),
         }
     }
 
@@ -334,6 +352,11 @@ impl Model {
         finding.numbers = vec![("ret", call.ret)];
         self.find(finding, syscall as u64, call.ret as u64);
     }
+}
+
+/// How many, as the kernel says; a ring has no more entries.
+fn count(ret: i64) -> u64 {
+    ret.clamp(0, u32::MAX.into()) as u64
 }
 
 /// Adds who holds fs.aio-nr.

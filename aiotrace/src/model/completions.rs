@@ -1,11 +1,11 @@
 //! What a completion tells.
 
 use super::{
-    Kind, MOST_KINDS, Model, Name, Needs, Subject,
+    ContextRef, Kind, MOST_KINDS, Model, Name, Needs, Subject,
     requests::{Completed, Match, Request},
 };
 use crate::{
-    event::{Completion, Event, Handle, errno_name},
+    event::{Completion, Event, errno_name},
     model::Finding,
 };
 
@@ -28,18 +28,16 @@ impl Model {
         };
         let after = completion.since.unwrap_or(event.time);
         let completed = Completed { event: io_event, after, time: event.time };
-        let sure = context.sure;
+        let (name, sure) = (context.name, context.sure);
         if let Some(found) = context.requests.complete(completed) {
-            self.matched(event.pid, ctx, sure, found);
+            context.count(&found);
+            self.matched(event.pid, name, sure, found);
         }
     }
 
     /// It is known which request completed.
-    pub(super) fn matched(&mut self, pid: u32, ctx: Handle, sure: bool, found: Match) {
+    pub(super) fn matched(&mut self, pid: u32, name: ContextRef, sure: bool, found: Match) {
         self.followed = self.followed.saturating_sub(1);
-        let Some(context) = self.context_mut(pid, ctx) else { return };
-        context.count(&found);
-        let name = context.name;
         self.count(pid, &found);
         let Match { request, completed, again } = &found;
         let time = completed.time;

@@ -26,6 +26,10 @@ pub struct Context {
     pub adopted: bool,
     /// When it became known.
     pub since: u64,
+    /// Until then another one had its handle; 0: none is known that had.
+    pub held: u64,
+    /// Its handle is another one's by now: what is there is not its ring.
+    pub is_left: bool,
     /// When the last call on it returned.
     pub used: u64,
     /// Nothing of it was lost so far.
@@ -96,6 +100,8 @@ impl Context {
             stack: None,
             adopted: false,
             since: time,
+            held: 0,
+            is_left: false,
             used: time,
             sure: true,
             ring: None,
@@ -131,6 +137,9 @@ impl Context {
 
     /// The ring was looked at.
     pub fn looked(&mut self, ring: Ring, time: u64) {
+        if self.is_left {
+            return;
+        }
         self.ring = Some(ring);
         let latency = &mut self.latency;
         self.requests.look(ring, time, |it, reaped| {

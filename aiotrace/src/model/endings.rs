@@ -1,10 +1,13 @@
 //! What the end of a context, of a process and of the trace tells.
 
 use super::{
-    Model, Name, SECOND, Severity, Subject, calls::in_words, process::Released, report::Destroying,
+    Model, Name, SECOND, Severity, Subject,
+    calls::in_words,
+    process::Released,
+    report::{Destroying, End},
 };
 use crate::{
-    event::{Event, ExitStatus, Gone, Handle, How, Ring},
+    event::{Call, Event, ExitStatus, Gone, Handle, How},
     model::{Context, Finding, requests::Request},
 };
 
@@ -18,21 +21,27 @@ impl Model {
         if gone.how == How::Destroy {
             self.spaces.entry(space).or_default().destroyed(gone.ctx.0, event.time);
         }
-        self.ended(space, context, gone.how, event);
+        self.ended(space, context, gone, event);
     }
 
-    /// The context that is meant: where two had the handle, the older one.
+    /// The context that is meant. Where two had the handle and a probe tells the ends, the one that has
+    /// it; else the older one, whose io_destroy was told when it returned.
     fn take(&mut self, space: u64, ctx: Handle, time: u64) -> Option<Context> {
         let key = (space, ctx.0);
-        if let Some(place) = self.leaving.iter().position(|(of, _)| *of == key) {
-            return Some(self.leaving.remove(place).1);
-        }
+        let place = self.leaving.iter().position(|(of, _)| *of == key);
         let is_it = self.contexts.get(&key).is_some_and(|it| it.since <= time);
-        if is_it { self.contexts.remove(&key) } else { None }
+        match place {
+            Some(place) if !is_it || !self.settings.exact_completions => {
+                Some(self.leaving.remove(place).1)
+            }
+            _ if is_it => self.release(key),
+            _ => None,
+        }
     }
 
-    fn ended(&mut self, space: u64, context: Context, how: How, event: &Event) {
-        let finding = self.discarded(&context, how, event);
+    fn ended(&mut self, space: u64, context: Context, gone: &Gone, event: &Event) {
+        let how = gone.how;
+        let finding = self.discarded(&context, gone, event);
         if how == How::Destroy {
             // How long io_destroy blocked, and what was in the ring, is known when it returns.
             let key = (space, context.handle().0);
@@ -56,23 +65,28 @@ impl Model {
         });
         released.contexts += 1;
         released.charge += u64::from(context.charge.unwrap_or(0));
-        self.forget(context, event.time, how);
+        self.forget(context, event.time, how.into());
     }
 
     /// It is told in the report.
-    fn forget(&mut self, context: Context, time: u64, how: How) {
+    pub(super) fn forget(&mut self, context: Context, time: u64, end: End) {
         self.followed = self.followed.saturating_sub(context.requests.followed());
-        self.ends.add(&context, time, how);
+        self.ends.add(&context, time, end);
     }
 
-    /// io_destroy returned: `ring` is what was in the ring when it began.
-    pub(super) fn destroyed(&mut self, key: (u64, u64), ring: Option<Ring>, took: Option<u64>) {
-        let Some(place) = self.ends.destroying.iter().position(|it| it.key == key) else { return };
+    /// io_destroy returned, at this time; `None`: that was not seen.
+    pub(super) fn destroyed(&mut self, key: (u64, u64), call: Option<(&Call, u64)>) {
+        let entered = call.and_then(|(call, _)| call.entered);
+        let is_it = |it: &Destroying| it.key == key && entered.is_none_or(|began| it.time >= began);
+        let Some(place) = self.ends.destroying.iter().position(is_it) else { return };
         let Destroying { mut context, finding, time, .. } = self.ends.destroying.remove(place);
-        if let Some(ring) = ring {
+        if let Some(ring) = call.and_then(|(call, _)| call.ring) {
+            // What was in it when the call began: it had its handle then.
+            context.is_left = false;
             context.looked(ring, time);
         }
-        self.forget(context, time, How::Destroy);
+        let took = call.zip(entered).map(|((_, now), began)| now.saturating_sub(began));
+        self.forget(context, time, End::Destroyed);
         let Some(mut finding) = finding else { return };
         if let Some(took) = took {
             finding.message.push_str(&format!("; it blocked for {}", in_words(took)));
@@ -82,7 +96,8 @@ impl Model {
     }
 
     /// Requests in flight when it ended. Polls pend by design.
-    fn discarded(&self, context: &Context, how: How, event: &Event) -> Option<Finding> {
+    fn discarded(&self, context: &Context, gone: &Gone, event: &Event) -> Option<Finding> {
+        let how = gone.how;
         let mut requests: Vec<&Request> = context.requests.iter().collect();
         requests.sort_by_key(|it| (it.entered, it.call, it.index));
         let writes = requests.iter().filter(|it| it.is_write()).count();
@@ -123,7 +138,9 @@ impl Model {
         if writes > 0 && !at_most {
             finding.severity = Severity::Error;
         }
-        finding.unsure = at_most || !context.is_certain();
+        // Else the source missed some of its completions.
+        let is_counted = gone.in_flight.is_some() || context.adopted;
+        finding.unsure = at_most || !is_counted || !context.is_certain();
         finding.context = Some(context.name);
         finding.request = subject;
         finding.numbers = vec![("writes", writes as i64), ("others", others as i64)];
@@ -202,14 +219,25 @@ impl Model {
         self.space_of.retain(|_, of| *of != space);
     }
 
+    /// No io_destroy returns any more in these address spaces.
+    fn end_destroying(&mut self, is_meant: impl Fn(u64) -> bool) {
+        let next = |model: &Self| {
+            model.ends.destroying.iter().map(|it| it.key).find(|(space, _)| is_meant(*space))
+        };
+        while let Some(key) = next(self) {
+            self.destroyed(key, None);
+        }
+    }
+
     fn forget_contexts(&mut self, space: u64) {
         let is_meant = |of: u64| of == space;
+        self.end_destroying(is_meant);
         let left: Vec<Context> =
             self.leaving.extract_if(.., |((of, _), _)| is_meant(*of)).map(|it| it.1).collect();
         let live = self.contexts.extract_if(|(of, _), _| is_meant(*of)).map(|it| it.1);
         let all: Vec<Context> = live.chain(left).collect();
         for context in all {
-            self.forget(context, self.now, How::Exit);
+            self.forget(context, self.now, End::Exit);
         }
     }
 
@@ -234,9 +262,7 @@ impl Model {
                 self.find(waiting.finding, waiting.key.2, waiting.key.3);
             }
         }
-        while let Some(key) = self.ends.destroying.first().map(|it| it.key) {
-            self.destroyed(key, None, None);
-        }
+        self.end_destroying(|_| true);
         let idle = self.settings.thresholds.idle;
         let now = self.now;
         let left: Vec<_> = self

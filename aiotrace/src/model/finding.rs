@@ -195,7 +195,7 @@ impl Finding {
     }
 }
 
-/// Findings so far: each is told once, and then counted.
+/// Findings so far: each is told once, and then counted, unless it is worse than before.
 #[derive(Debug, Default)]
 pub struct Findings {
     known: super::Map<Key, usize>,

@@ -195,7 +195,7 @@ impl Model {
             Body::Completion(completion) => self.completion(event, completion),
             Body::Refused(refused) => self.refused(event, refused),
             Body::ContextGone(gone) => self.context_gone(event, gone),
-            Body::ContextMoved(moved) => self.moved(event.pid, *moved),
+            Body::ContextMoved(moved) => self.moved(event, *moved),
             Body::ContextAdopted(adopted) => self.adopted(event, *adopted),
             Body::Looked(looked) => self.looked(event, looked),
             Body::Process(process) => self.process(event, process),
@@ -281,23 +281,40 @@ impl Model {
 
     /// One more context; `None` if there are too many.
     fn add_context(&mut self, pid: u32, handle: Handle, time: u64) -> Option<&mut Context> {
-        if self.contexts.len() >= MOST_CONTEXTS {
+        let more = self.leaving.len() + self.ends.destroying.len();
+        if self.contexts.len() + more >= MOST_CONTEXTS {
             self.evicted += 1;
             return None;
         }
         let space = self.space(pid);
         let name = ContextRef { id: self.next_context, handle };
         self.next_context += 1;
-        let key = (space, handle.0);
-        if let Some(old) = self.contexts.insert(key, Context::new(name, pid, time)) {
+        let mut context = Context::new(name, pid, time);
+        context.sure = !self.spaces.entry(space).or_default().lost;
+        self.give(space, context, time);
+        self.contexts.get_mut(&(space, handle.0))
+    }
+
+    /// The context has its handle from now on.
+    fn give(&mut self, space: u64, mut context: Context, time: u64) {
+        let key = (space, context.handle().0);
+        let destroyed = self.spaces.entry(space).or_default().given_again(key.1);
+        context.held = destroyed.unwrap_or(0);
+        if let Some(mut old) = self.contexts.remove(&key) {
+            context.held = time;
+            old.is_left = true;
             // io_destroy has unmapped its ring and still waits; or the ring was unmapped otherwise.
             self.leaving.push((key, old));
         }
-        let known = self.spaces.entry(space).or_default();
-        known.given_again(handle.0);
-        let sure = !known.lost;
-        let context = self.contexts.get_mut(&key)?;
-        context.sure = sure;
+        self.contexts.insert(key, context);
+    }
+
+    /// Takes out the context that has the handle. It is the older one's again: perhaps that one's ring was
+    /// unmapped, which is still to be found.
+    fn release(&mut self, key: (u64, u64)) -> Option<Context> {
+        let context = self.contexts.remove(&key)?;
+        let older = self.leaving.iter().rposition(|(of, _)| *of == key);
+        self.contexts.extend(older.map(|place| self.leaving.remove(place)));
         Some(context)
     }
 
@@ -309,26 +326,28 @@ impl Model {
         context.requests = requests::Requests::adopted(adopted.ring, event.time);
     }
 
-    fn moved(&mut self, pid: u32, Moved { from, to }: Moved) {
-        let space = self.space(pid);
-        if let Some(mut context) = self.contexts.remove(&(space, from.0)) {
+    fn moved(&mut self, event: &Event, Moved { from, to }: Moved) {
+        let space = self.space(event.pid);
+        if let Some(mut context) = self.release((space, from.0)) {
             context.name.handle = to;
             context.look.unmapped = None;
-            self.contexts.insert((space, to.0), context);
-        }
-        if let Some(space) = self.spaces.get_mut(&space) {
-            space.given_again(to.0);
+            self.give(space, context, event.time);
         }
     }
 
     /// Something of this process was lost; 0: of any.
     fn lost(&mut self, pid: u32) {
         let meant = (pid != 0).then(|| self.space(pid));
+        if let Some(space) = meant {
+            self.spaces.entry(space).or_default();
+        }
         let is_meant = |space: u64| meant.is_none_or(|it| it == space);
         for (_, space) in self.spaces.iter_mut().filter(|(space, _)| is_meant(**space)) {
             space.lost = true;
         }
-        for (_, context) in self.contexts.iter_mut().filter(|((space, _), _)| is_meant(*space)) {
+        let live = self.contexts.iter_mut().map(|((space, _), context)| (*space, context));
+        let leaving = self.leaving.iter_mut().map(|((space, _), context)| (*space, context));
+        for (_, context) in live.chain(leaving).filter(|(space, _)| is_meant(*space)) {
             context.sure = false;
         }
     }
@@ -370,15 +389,21 @@ impl Model {
         if before == Some(space) {
             return;
         }
-        let known = self.spaces.entry(space).or_default();
-        known.users.push(pid);
-        // What was adopted before the address space was known.
+        // What was known before the address space was.
         let provisional = u64::from(pid);
-        if before.is_none() && self.spaces.remove(&provisional).is_some() {
-            let old: Vec<_> =
-                self.contexts.extract_if(|(space, _), _| *space == provisional).collect();
-            self.contexts.extend(old.into_iter().map(|((_, handle), it)| ((space, handle), it)));
+        let is_over = self.spaces.get(&provisional).is_none_or(|it| it.ended.is_some());
+        if let Some(old) =
+            (before.is_none() && !is_over).then(|| self.spaces.remove(&provisional)).flatten()
+        {
+            let contexts: Vec<_> =
+                self.contexts.extract_if(|(of, _), _| *of == provisional).collect();
+            self.contexts.extend(contexts.into_iter().map(|((_, it), of)| ((space, it), of)));
+            let leaving = self.leaving.iter_mut().filter(|((of, _), _)| *of == provisional);
+            leaving.for_each(|((of, _), _)| *of = space);
+            let lost = old.lost;
+            self.spaces.entry(space).or_insert(old).lost |= lost;
         }
+        self.spaces.entry(space).or_default().users.push(pid);
     }
 
     fn looked(&mut self, event: &Event, looked: &Looked) {

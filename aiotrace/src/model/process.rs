@@ -70,8 +70,8 @@ pub struct Short {
     /// Accepted.
     pub accepted: u64,
     rest: Map<u64, Place>,
-    /// For a program that copies its iocbs.
-    places: Map<Place, u64>,
+    /// For a program that copies its iocbs: which ones do this. Some may be submitted again by now.
+    places: Map<Place, Vec<u64>>,
 }
 
 /// What a request does, wherever its iocb is.
@@ -112,9 +112,9 @@ impl Space {
         self.destroyed.insert(handle, time);
     }
 
-    /// The handle is another context's.
-    pub fn given_again(&mut self, handle: u64) {
-        self.destroyed.remove(&handle);
+    /// The handle is another context's. When it was destroyed.
+    pub fn given_again(&mut self, handle: u64) -> Option<u64> {
+        self.destroyed.remove(&handle)
     }
 
     /// When that handle was destroyed.
@@ -132,7 +132,10 @@ impl Space {
         rest: impl Iterator<Item = Request>,
     ) {
         let rest: Map<u64, Place> = rest.map(|it| (it.iocb, place(&it))).collect();
-        let places = rest.iter().map(|(iocb, place)| (*place, *iocb)).collect();
+        let mut places: Map<Place, Vec<u64>> = Map::default();
+        for (iocb, place) in &rest {
+            places.entry(*place).or_default().push(*iocb);
+        }
         self.short.truncate(MOST_SHORT - 1);
         self.short.push_front(Short { time, tid, pid, context, given, accepted, rest, places });
     }
@@ -144,12 +147,10 @@ impl Space {
         }
         for request in requests {
             for short in &mut self.short {
-                let found = match short.rest.contains_key(&request.iocb) {
-                    true => Some(request.iocb),
-                    false => short.places.get(&place(request)).copied(),
-                };
-                if let Some(place) = found.and_then(|iocb| short.rest.remove(&iocb)) {
-                    short.places.remove(&place);
+                if short.rest.remove(&request.iocb).is_none()
+                    && let Some(copied) = short.places.get_mut(&place(request))
+                {
+                    while copied.pop().is_some_and(|iocb| short.rest.remove(&iocb).is_none()) {}
                 }
             }
         }

@@ -16,8 +16,6 @@ pub(super) struct Ends {
     others: Option<Row>,
     /// Contexts that wait for io_destroy to return.
     pub destroying: Vec<Destroying>,
-    /// Their ring is gone, their charge is not.
-    pub leaked: Vec<((u64, u64), Context)>,
 }
 
 /// A context that io_destroy ended, before the call returned.
@@ -128,6 +126,16 @@ pub struct KindRow {
     pub complete: Option<Percentiles>,
 }
 
+impl From<How> for End {
+    fn from(how: How) -> Self {
+        match how {
+            How::Destroy => Self::Destroyed,
+            How::Exit => Self::Exit,
+            How::Exec => Self::Exec,
+        }
+    }
+}
+
 impl Row {
     fn of(context: &Context, until: u64, end: Option<End>) -> Self {
         Self {
@@ -176,12 +184,7 @@ impl Row {
 }
 
 impl Ends {
-    pub(super) fn add(&mut self, context: &Context, time: u64, how: How) {
-        let end = match how {
-            How::Destroy => End::Destroyed,
-            How::Exit => End::Exit,
-            How::Exec => End::Exec,
-        };
+    pub(super) fn add(&mut self, context: &Context, time: u64, end: End) {
         let row = Row::of(context, time, Some(end));
         if self.rows.len() < MOST_ROWS {
             return self.rows.push(row);
@@ -201,8 +204,6 @@ impl Model {
         let destroying = self.ends.destroying.iter().map(|it| &it.context);
         let live = self.contexts.values().chain(leaving).chain(destroying);
         rows.extend(live.map(|it| Row::of(it, self.now, None)));
-        let leaked = self.ends.leaked.iter();
-        rows.extend(leaked.map(|it| Row::of(&it.1, self.now, Some(End::Leaked))));
         rows.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.context.id));
         let mut others = self.ends.others.clone();
         for row in rows.drain(MOST_ROWS.min(rows.len())..) {

@@ -9,6 +9,9 @@ use crate::event::{IoEvent, Iocb, Ring};
 /// Completions that wait for their io_submit to return, at most. (A call has at most so many that we
 /// know of, and few threads submit to one context at a time.)
 const MOST_EARLY: usize = 65_536;
+/// Completions that wait to be reaped and whose time is known, at most. (A program can write anything
+/// into its ring.)
+const MOST_UNREAPED: usize = 65_536;
 
 /// One iocb from its io_submit on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -128,6 +131,7 @@ impl Requests {
             requests.base = ring.tail;
             requests.reaped = -i64::from(ring.unreaped());
             let places = requests.reaped..0;
+            let places = places.take(MOST_UNREAPED);
             requests.unreaped.extend(places.map(|place| Unreaped { place, time }));
         }
         requests
@@ -193,8 +197,7 @@ impl Requests {
 
     /// A request completed; `None` if it is not known which one.
     pub fn complete(&mut self, completed: Completed) -> Option<Match> {
-        self.unreaped.push_back(Unreaped { place: self.completed, time: completed.time });
-        self.completed += 1;
+        self.completed_at(completed.time);
         self.unseen = (self.unseen - 1).max(0);
         if let Some(found) = self.take(&completed) {
             return Some(found);
@@ -212,9 +215,15 @@ impl Requests {
 
     /// A request completed, and its entry could not be read.
     pub fn complete_unread(&mut self, time: u64) {
-        self.unreaped.push_back(Unreaped { place: self.completed, time });
-        self.completed += 1;
+        self.completed_at(time);
         self.unnamed = self.unnamed.saturating_sub(1);
+    }
+
+    fn completed_at(&mut self, time: u64) {
+        if self.unreaped.len() < MOST_UNREAPED {
+            self.unreaped.push_back(Unreaped { place: self.completed, time });
+        }
+        self.completed += 1;
     }
 
     fn take(&mut self, completed: &Completed) -> Option<Match> {

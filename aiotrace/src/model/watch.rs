@@ -4,6 +4,7 @@ use super::{
     Map, Model, Name, Needs, Question, SECOND, Subject,
     calls::in_words,
     context::{Context, LONGEST_INTERVAL},
+    report::End,
 };
 use crate::{
     event::{Event, Handle, Stack},
@@ -193,7 +194,7 @@ impl Model {
         };
         let Some(context) = context else { return };
         self.tell_leak(&context, event.time, "its ring was unmapped, not destroyed", true);
-        self.ends.leaked.push((key, context));
+        self.forget(context, event.time, End::Leaked);
     }
 
     fn tell_leak(&mut self, context: &Context, time: u64, why: &str, sure: bool) {
