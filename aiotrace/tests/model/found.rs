@@ -1,0 +1,357 @@
+//! What the properties found, each as the few events that show it.
+
+use aiotrace::{
+    event::{
+        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
+        Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Syscall,
+    },
+    model::{
+        Finding, Model, Name, Settings, Severity, Thresholds,
+        report::{End, Row},
+    },
+};
+use aiotrace_common::abi;
+
+use crate::told::{SECOND, process};
+
+const PREAD: u16 = 0;
+const PWRITE: u16 = 1;
+const H: Handle = Handle(0x1000);
+
+/// One process, 7 in address space 70. Each event is a microsecond after the one before.
+struct Trace {
+    model: Model,
+    now: u64,
+}
+
+impl Trace {
+    fn new(exact_completions: bool) -> Self {
+        let settings = Settings { thresholds: Thresholds::default(), exact_completions };
+        Self { model: Model::new(settings), now: SECOND }
+    }
+
+    fn seen(exact_completions: bool) -> Self {
+        let mut trace = Self::new(exact_completions);
+        trace.tell(process(Some(70), Change::Seen));
+        trace
+    }
+
+    fn tell(&mut self, body: Body) {
+        self.now += 1000;
+        self.model.handle_event(&Event { time: self.now, pid: 7, tid: 7, body });
+    }
+
+    /// A call that was entered when this was `now`.
+    fn call_since(&mut self, entered: u64, ret: i64, args: Args) {
+        let (entered, entry) = (Some(entered), Entry::Seen);
+        let (ring, ring_before, compat, stack) = (None, None, false, None);
+        let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack };
+        self.tell(Body::Call(call));
+    }
+
+    fn call(&mut self, ret: i64, args: Args) {
+        self.call_since(self.now + 1, ret, args);
+    }
+
+    fn setup(&mut self) {
+        self.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
+    }
+
+    fn complete(&mut self, obj: u64) {
+        let event = Some(IoEvent { data: 0, obj, res: 512, res2: 0 });
+        self.tell(Body::Completion(Completion { ctx: H, event, since: None, discarded: false }));
+    }
+
+    fn gone(&mut self, how: How, in_flight: Option<u64>) {
+        self.tell(Body::ContextGone(Gone { ctx: H, how, in_flight }));
+    }
+
+    fn destroy(&mut self, in_flight: u64) {
+        let entered = self.now;
+        self.gone(How::Destroy, Some(in_flight));
+        self.call_since(entered, 0, Args::Destroy { ctx: H });
+    }
+
+    fn look(&mut self, found: RingFound) {
+        self.tell(Body::Looked(Looked::Ring { ctx: H, found, destroying: false }));
+    }
+
+    fn findings(&mut self) -> Vec<Finding> {
+        std::iter::from_fn(|| self.model.next_finding()).collect()
+    }
+
+    fn found(&mut self) -> Vec<(Name, Severity)> {
+        self.findings().iter().map(|it| (it.name, it.severity)).collect()
+    }
+
+    /// In the order in which they became known.
+    fn rows(&self) -> Vec<Row> {
+        let mut rows = self.model.report().contexts;
+        rows.sort_by_key(|it| it.context.id);
+        rows
+    }
+
+    fn ends(&self) -> Vec<Option<End>> {
+        self.rows().iter().map(|it| it.end).collect()
+    }
+}
+
+fn request(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
+    let value = abi::Iocb { opcode, fildes: 3, offset, nbytes: 512, ..Default::default() };
+    Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
+}
+
+fn submit(iocbs: Vec<Option<Iocb>>) -> Args {
+    let nr = iocbs.len() as i64;
+    Args::Submit { ctx: H, nr, iocbpp: Address(0), iocbs, truncated: 0 }
+}
+
+fn one(opcode: u16) -> Args {
+    submit(vec![request(1, opcode, 0)])
+}
+
+fn getevents() -> Args {
+    Args::Getevents {
+        syscall: Syscall::Getevents,
+        ctx: H,
+        min_nr: 0,
+        nr: 1,
+        events: Address(0),
+        timeout: Address(0),
+        timeout_value: None,
+        sigset: Address(0),
+        sigset_value: None,
+        list: Vec::new(),
+        truncated: 0,
+    }
+}
+
+#[test]
+fn a_context_that_ended_says_what_was_in_flight_then() {
+    for how in [How::Destroy, How::Exit] {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(1, one(PREAD));
+        trace.gone(how, Some(1));
+        assert_eq!(trace.rows()[0].in_flight, 1);
+    }
+}
+
+#[test]
+fn a_call_that_returns_after_its_context_ended_makes_no_other_one() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    let entered = trace.now;
+    trace.complete(1);
+    trace.gone(How::Destroy, Some(0));
+    trace.call_since(entered, 1, getevents());
+    trace.call_since(entered, 1, one(PREAD));
+    trace.call_since(entered, 0, Args::Destroy { ctx: H });
+    assert_eq!(trace.ends(), [Some(End::Destroyed)]);
+    assert!(!trace.model.knows(7, H));
+    // One that is entered afterwards is on another context, whose io_setup was not seen.
+    trace.call(1, one(PREAD));
+    assert_eq!(trace.ends(), [Some(End::Destroyed), None]);
+}
+
+#[test]
+fn a_call_that_returns_after_its_handle_was_given_away_is_still_on_the_first() {
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    let entered = trace.now;
+    // Another thread is in io_destroy, and a third one gets the handle.
+    trace.setup();
+    trace.call_since(entered, 1, one(PWRITE));
+    let in_flight: Vec<u64> = trace.rows().iter().map(|it| it.in_flight).collect();
+    assert_eq!(in_flight, [1, 0]);
+    trace.destroy(1);
+    assert_eq!(trace.found(), [(Name::DiscardedRequests, Severity::Error)]);
+    assert_eq!(trace.ends(), [Some(End::Destroyed), None]);
+}
+
+#[test]
+fn a_ring_that_is_moved_to_where_a_dying_one_was_is_another_context() {
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    trace.call(1, one(PWRITE));
+    let other = Handle(0x2000);
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(other) });
+    trace.tell(Body::ContextMoved(Moved { from: other, to: H }));
+    trace.destroy(1);
+    assert_eq!(trace.ends(), [Some(End::Destroyed), None]);
+    assert!(trace.model.knows(7, H));
+}
+
+#[test]
+fn what_is_worse_than_before_is_told_again() {
+    let mut trace = Trace::seen(true);
+    for opcode in [PREAD, PWRITE, PWRITE] {
+        trace.setup();
+        trace.call(1, one(opcode));
+        trace.destroy(1);
+    }
+    let discarded = Name::DiscardedRequests;
+    assert_eq!(trace.found(), [(discarded, Severity::Info), (discarded, Severity::Error)]);
+    assert_eq!(trace.model.report().findings[0].count, 3);
+}
+
+#[test]
+fn a_loss_makes_a_context_unsure_whose_handle_is_another_ones() {
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    trace.call(1, one(PWRITE));
+    trace.setup();
+    trace.tell(Body::Lost { records: 1 });
+    trace.destroy(1);
+    assert_eq!(trace.found(), [(Name::DiscardedRequests, Severity::Warning)]);
+}
+
+#[test]
+fn a_loss_before_anything_else_of_a_process_is_remembered() {
+    let mut trace = Trace::new(true);
+    trace.tell(Body::Lost { records: 1 });
+    trace.setup();
+    assert!(!trace.rows()[0].sure);
+    // Its address space is known only now.
+    trace.tell(process(Some(70), Change::Seen));
+    trace.call(1, one(PWRITE));
+    trace.destroy(1);
+    trace.setup();
+    assert!(trace.rows().iter().all(|it| !it.sure));
+    assert_eq!(trace.found(), [(Name::DiscardedRequests, Severity::Warning)]);
+}
+
+#[test]
+fn an_exec_before_the_address_space_is_known_ends_it() {
+    let mut trace = Trace::new(true);
+    trace.tell(process(None, Change::Attached));
+    trace.tell(Body::ContextAdopted(Adopted { ctx: H, ring: None, charge: Some(4) }));
+    trace.tell(process(Some(71), Change::Exec { path: Vec::new() }));
+    trace.setup();
+    trace.now += SECOND;
+    trace.model.handle_timeout(trace.now);
+    assert_eq!(trace.ends(), [Some(End::Exit), None]);
+}
+
+#[test]
+fn where_completions_were_missed_requests_in_flight_are_no_error() {
+    for (in_flight, severity) in [(Some(1), Severity::Error), (None, Severity::Warning)] {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(1, one(PWRITE));
+        trace.gone(How::Exit, in_flight);
+        assert_eq!(trace.found(), [(Name::DiscardedRequests, severity)]);
+    }
+}
+
+#[test]
+fn a_context_is_lost_although_another_one_had_its_handle_and_was_destroyed() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    trace.call(1, one(PREAD));
+    trace.complete(1);
+    // Its ring was unmapped.
+    trace.setup();
+    trace.destroy(0);
+    assert_eq!(trace.ends(), [None, Some(End::Destroyed)]);
+    trace.look(RingFound::Unmapped);
+    trace.now += SECOND;
+    trace.look(RingFound::Unmapped);
+    assert_eq!(trace.found(), [(Name::ContextLeak, Severity::Error)]);
+    assert_eq!(trace.ends(), [Some(End::Leaked), Some(End::Destroyed)]);
+}
+
+#[test]
+fn two_requests_that_are_the_same_are_submitted_again_as_copies() {
+    let exit = Change::Exit { status: ExitStatus::Code(0) };
+    for copies in 0..=2 {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(1, submit((1..=3).map(|it| request(it, PREAD, 0)).collect()));
+        let copied: Vec<_> = (11..11 + copies).map(|it| request(it, PREAD, 0)).collect();
+        trace.call(copies as i64, submit(copied));
+        trace.tell(process(Some(70), exit.clone()));
+        let dropped: Vec<i64> = trace
+            .findings()
+            .iter()
+            .filter(|it| it.name == Name::ShortSubmitDropped)
+            .filter_map(|it| it.numbers.iter().find(|it| it.0 == "dropped").map(|it| it.1))
+            .collect();
+        assert_eq!(dropped, [2 - copies as i64].repeat(usize::from(copies < 2)), "{copies}");
+    }
+}
+
+#[test]
+fn how_the_ring_was_when_io_submit_began_is_not_how_it_is() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    let before = Some(Ring { head: 0, tail: 0, nr: 4 });
+    let entered = trace.now;
+    trace.call(2, submit((1..=2).map(|it| request(it, PREAD, 0)).collect()));
+    trace.complete(1);
+    trace.complete(2);
+    let (entered, entry, args) = (Some(entered), Entry::Seen, one(PREAD));
+    let (ring, ring_before, compat, stack) = (None, before, false, None);
+    let ret = -11;
+    trace.tell(Body::Call(Call { entered, entry, ret, args, ring, ring_before, compat, stack }));
+    assert_eq!(trace.rows()[0].unreaped, Some(2));
+}
+
+#[test]
+fn a_ring_in_which_anything_is_written_costs_no_memory() {
+    let ring = Ring { head: 1, tail: 0, nr: u32::MAX };
+    assert_eq!(ring.unreaped(), u32::MAX - 1);
+    let mut trace = Trace::seen(true);
+    let ring = Some(ring);
+    trace.tell(Body::ContextAdopted(Adopted { ctx: H, ring, charge: None }));
+    assert_eq!(trace.rows()[0].unreaped, Some(u64::from(u32::MAX - 1)));
+}
+
+#[test]
+fn only_the_io_destroy_that_worked_says_how_long_it_blocked() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    trace.call(1, one(PWRITE));
+    let entered = trace.now;
+    trace.gone(How::Destroy, Some(1));
+    // Another thread tries it as well.
+    trace.call(-22, Args::Destroy { ctx: H });
+    trace.now += SECOND;
+    trace.call_since(entered, 0, Args::Destroy { ctx: H });
+    let findings = trace.findings();
+    let discarded = findings.iter().find(|it| it.name == Name::DiscardedRequests).unwrap();
+    assert!(discarded.numbers.iter().any(|it| it.0 == "blocked_ns" && it.1 > 1_000_000_000));
+}
+
+#[test]
+fn requests_of_a_lost_context_make_room_for_others() {
+    let mut trace = Trace::seen(true);
+    for _ in 0..3 {
+        trace.setup();
+        let count = aiotrace::model::MOST_REQUESTS / 2;
+        trace.call(count as i64, submit((0..count).map(|it| request(it, PREAD, 0)).collect()));
+        for _ in 0..2 {
+            trace.now += SECOND;
+            trace.look(RingFound::Unmapped);
+        }
+    }
+    assert_eq!(trace.ends(), [Some(End::Leaked); 3]);
+    assert_eq!(trace.model.report().evicted, 0);
+}
+
+#[test]
+fn an_io_destroy_whose_return_is_lost_does_not_wait_for_ever() {
+    let mut trace = Trace::seen(true);
+    for _ in 0..2 {
+        trace.setup();
+        trace.call(1, one(PWRITE));
+        trace.gone(How::Destroy, Some(1));
+    }
+    // That of the second one, which began after the end of the first.
+    trace.call_since(trace.now - 1, 0, Args::Destroy { ctx: H });
+    assert_eq!(trace.ends(), [None, Some(End::Destroyed)]);
+    trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+    trace.now += SECOND;
+    trace.model.handle_timeout(trace.now);
+    assert_eq!(trace.ends(), [Some(End::Destroyed); 2]);
+}
