@@ -11,12 +11,16 @@ use zerocopy::FromBytes as _;
 
 use crate::event::Ring;
 
+/// Entries that a ring can have: twice the most that io_setup can be asked for, and what fills up its pages.
+/// The header is memory of the program, which may write any number there.
+const MOST_ENTRIES: u32 = 2 * 4_194_304 + 4096;
+
 /// The header of the ring at this address of a process; `None` if there is none, or we may not look.
 pub fn header(pid: u32, handle: u64) -> Option<RingHeader> {
     let mut bytes = [0; size_of::<RingHeader>()];
     copy(pid, handle, &mut bytes)?;
     let header = RingHeader::read_from_bytes(&bytes).ok()?;
-    (header.magic == RingHeader::MAGIC && header.nr > 0).then_some(header)
+    (header.magic == RingHeader::MAGIC && (1..=MOST_ENTRIES).contains(&header.nr)).then_some(header)
 }
 
 /// The ring at this address of a process, likewise.
@@ -79,5 +83,13 @@ mod tests {
         let zeros = [0u64; 8];
         assert_eq!(read(std::process::id(), zeros.as_ptr() as u64), None);
         assert_eq!(read(std::process::id(), 8), None);
+    }
+
+    #[test]
+    fn a_size_that_no_ring_has_is_refused() {
+        let with = |nr| RingHeader { nr, magic: RingHeader::MAGIC, ..RingHeader::default() };
+        let looked = |it: &RingHeader| header(std::process::id(), std::ptr::from_ref(it) as u64);
+        assert!(looked(&with(127)).is_some());
+        assert!(looked(&with(u32::MAX)).is_none(), "the program wrote that");
     }
 }

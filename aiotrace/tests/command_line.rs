@@ -95,3 +95,53 @@ fn a_finding_is_explained() {
     let text = stderr(&["explain", "short-io", "EIO"], 2);
     assert!(text.contains("short-io is a finding and has no errno"), "{text}");
 }
+
+/// Recordings that are seeds of the fuzz targets: what `report` tells of them, without a kernel or root.
+#[test]
+fn a_recording_is_told_again() {
+    for name in ["pairs", "short", "t18"] {
+        let file = recording(name);
+        for (form, options) in [
+            ("text", &["--color", "never"][..]),
+            ("json", &["--format", "json"]),
+            ("summary", &["-c"]),
+        ] {
+            let output = report(options, file.path());
+            assert_eq!(output.status.code(), Some(0), "{name}, {form}");
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert!(text.lines().count() > 3, "{name}, {form}: {text}");
+            insta::assert_snapshot!(format!("report_{name}_{form}"), text);
+        }
+    }
+    let fails = report(&["-q", "--fail-on", "info"], recording("short").path());
+    assert_eq!(fails.status.code(), Some(1), "a finding that is asked for");
+}
+
+#[test]
+fn what_is_no_recording_is_said_so() {
+    let text = stderr(&["report", "/dev/null"], 2);
+    assert!(text.contains("this is no recording of aiotrace"), "{text}");
+    assert!(text.contains("make one with"), "{text}");
+    assert!(stderr(&["report", "/nonexistent"], 2).contains("cannot open /nonexistent"));
+    let file = recording("pairs");
+    let whole = std::fs::read(file.path()).unwrap();
+    std::fs::write(file.path(), &whole[..whole.len() - 7]).unwrap();
+    let cut = report(&[], file.path());
+    assert!(String::from_utf8(cut.stderr).unwrap().contains("the recording ends early"));
+}
+
+fn report(options: &[&str], file: &std::path::Path) -> Output {
+    let arguments = [&["report"], options, &[file.to_str().unwrap()]].concat();
+    aiotrace(&arguments)
+}
+
+/// One of the seeds of the fuzz targets, as a file.
+fn recording(name: &str) -> tempfile::NamedTempFile {
+    let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/recording");
+    let hex = std::fs::read_to_string(seeds.join(name).with_extension("hex")).unwrap();
+    let digits: Vec<u32> = hex.chars().filter_map(|it| it.to_digit(16)).collect();
+    let bytes: Vec<u8> = digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), bytes).unwrap();
+    file
+}

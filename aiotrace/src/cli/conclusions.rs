@@ -9,7 +9,7 @@ use super::{recorder::Recorder, session::parse_duration, shown::Shown};
 use crate::{
     event::{Body, Event, Handle, Looked, RingFound},
     look,
-    model::{Finding, Model, Question, Settings, Severity, Thresholds},
+    model::{self, Finding, Model, Question, Settings, Severity},
     output::{Ended, Start, clock},
     ring,
     source::bpf::Decoder,
@@ -21,7 +21,7 @@ const LONGEST_WAIT: Duration = Duration::from_millis(500);
 /// From when on something is worth a finding.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Findings (aiotrace explain NAME tells of each)")]
-pub struct Options {
+pub struct Thresholds {
     /// End with status 1 if there is a finding of this severity, or a worse one
     #[arg(long, value_enum, value_name = "SEVERITY")]
     fail_on: Option<FailOn>,
@@ -64,10 +64,10 @@ impl FailOn {
     }
 }
 
-impl Options {
-    fn thresholds(&self) -> Thresholds {
+impl Thresholds {
+    fn of_model(&self) -> model::Thresholds {
         let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX / 4);
-        Thresholds {
+        model::Thresholds {
             stuck: nanos(self.stuck_after),
             unreaped: nanos(self.unreaped_after),
             slow_submit: nanos(self.slow_submit),
@@ -89,8 +89,8 @@ pub struct Conclusions {
 
 impl Conclusions {
     /// Nothing is known yet.
-    pub fn new(options: &Options, exact_completions: bool, recorder: Option<Recorder>) -> Self {
-        let settings = Settings { thresholds: options.thresholds(), exact_completions };
+    pub fn new(options: &Thresholds, exact_completions: bool, recorder: Option<Recorder>) -> Self {
+        let settings = Settings { thresholds: options.of_model(), exact_completions };
         Self {
             model: Model::new(settings),
             fail_on: options.fail_on.map(FailOn::severity),

@@ -18,7 +18,7 @@ use clap::Args;
 use super::{
     Hint,
     cgroup::Cgroup,
-    conclusions::{self, Conclusions},
+    conclusions::{Conclusions, Thresholds},
     doctor,
     recorder::Recorder,
     shown::Shown,
@@ -61,7 +61,7 @@ pub struct Show {
     #[arg(long)]
     denied: bool,
     #[command(flatten)]
-    conclusions: conclusions::Options,
+    conclusions: Thresholds,
     /// Stop after this time (for instance 500ms, 10s, 2m)
     #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
     duration: Option<Duration>,

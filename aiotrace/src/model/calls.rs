@@ -1,6 +1,8 @@
 //! What each call tells.
 
-use super::{Context, ContextRef, MOST_REQUESTS, Model, Name, Needs, Severity, Subject};
+use super::{
+    Context, ContextRef, MOST_NAMES, MOST_REQUESTS, Model, Name, Needs, Severity, Subject,
+};
 use crate::{
     event::{
         Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Refused, Ring, Syscall, errno_name,
@@ -34,6 +36,9 @@ impl Model {
                 *ctx
             }
             Args::Submit { ctx, nr, iocbs, .. } => {
+                if self.submits.len() < MOST_NAMES || self.submits.contains_key(&event.pid) {
+                    *self.submits.entry(event.pid).or_default() += 1;
+                }
                 self.submit(event, call, *ctx, *nr, iocbs);
                 *ctx
             }

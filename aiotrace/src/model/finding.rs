@@ -83,7 +83,8 @@ impl Name {
             Self::IocbReusedInFlight => &["before_ns"],
             Self::ShortSubmitDropped => &["given", "accepted", "dropped"],
             Self::SubmitEagain => &["in_flight", "unreaped", "capacity"],
-            Self::FailedCompletion | Self::ShortIo => &["res"],
+            Self::FailedCompletion => &["res", "submits_after"],
+            Self::ShortIo => &["res"],
             Self::BlockingSubmit => &["took_ns", "accepted"],
             Self::InlineCompletion => &["fd", "calls", "inline"],
             Self::UseAfterDestroy => &["destroyed_ns_before"],
@@ -156,6 +157,8 @@ pub struct Finding {
     pub holders: Vec<Holder>,
     /// How often so far.
     pub count: u64,
+    /// How many io_submit calls its process had made when it was seen last.
+    pub(super) submits: u64,
 }
 
 /// The request that a finding is about.
@@ -191,6 +194,7 @@ impl Finding {
             stack: None,
             holders: Vec::new(),
             count: 1,
+            submits: 0,
         }
     }
 }
@@ -228,6 +232,7 @@ impl Findings {
                 self.new.push_back(known.clone());
             } else {
                 known.count = count;
+                known.submits = finding.submits;
             }
             return;
         }

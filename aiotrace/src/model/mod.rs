@@ -122,6 +122,8 @@ pub struct Model {
     spaces: Map<u64, Space>,
     space_of: Map<u32, u64>,
     names: Map<u32, Vec<u8>>,
+    /// io_submit calls by process.
+    submits: Map<u32, u64>,
     kinds: Map<(u32, u32, u16), Kind>,
     findings: Findings,
     /// Findings that wait for an answer.
@@ -174,6 +176,7 @@ impl Model {
             spaces: Map::default(),
             space_of: Map::default(),
             names: Map::default(),
+            submits: Map::default(),
             kinds: Map::default(),
             findings: Findings::default(),
             waiting: Vec::new(),
@@ -253,6 +256,7 @@ impl Model {
         if let Some(name) = self.names.get(&finding.pid) {
             finding.process.clone_from(name);
         }
+        finding.submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
         self.findings.add(finding, detail, more);
     }
 

@@ -1,7 +1,7 @@
 //! What is told at the end, or whenever it is asked for.
 
 use super::{
-    Context, ContextRef, Done, Finding, Map, Model,
+    Context, ContextRef, Done, Finding, Map, Model, Name,
     latency::{Latency, Percentiles},
 };
 use crate::event::How;
@@ -197,6 +197,20 @@ impl Ends {
 }
 
 impl Model {
+    /// What is known only later: whether the program went on after a failed request.
+    fn with_sequel(&self, mut finding: Finding) -> Finding {
+        if finding.name == Name::FailedCompletion {
+            let now = self.submits.get(&finding.pid).copied().unwrap_or(0);
+            let after = now.saturating_sub(finding.submits);
+            finding.numbers.push(("submits_after", after as i64));
+            finding.message.push_str(&match after {
+                0 => "; nothing was submitted after it".to_owned(),
+                _ => format!("; the program went on ({after} io_submit after it)"),
+            });
+        }
+        finding
+    }
+
     /// What is known now.
     pub fn report(&self) -> Report {
         let mut rows: Vec<Row> = self.ends.rows.clone();
@@ -230,7 +244,7 @@ impl Model {
             contexts: rows.into_iter().map(|it| it.finished(&self.names)).collect(),
             others: others.map(|it| it.finished(&self.names)),
             kinds,
-            findings: self.findings.ranked(),
+            findings: self.findings.ranked().into_iter().map(|it| self.with_sequel(it)).collect(),
             more_findings: self.findings.more(),
             evicted: self.evicted,
         }
