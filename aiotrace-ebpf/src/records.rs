@@ -72,7 +72,7 @@ pub fn call(thread: &Thread, header: Header, left: &Left) -> Call {
         args: thread.args,
         ret: left.ret,
         syscall: left.syscall,
-        reserved: 0,
+        fault: thread.fault,
     }
 }
 

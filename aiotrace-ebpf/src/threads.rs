@@ -35,6 +35,10 @@ static EMPTY: Thread = Thread {
     abi: 0,
     left: 0,
     kernel_pid: 0,
+    verdict: 0,
+    fault: 0,
+    submitting: 0,
+    refuse: 0,
     reserved: 0,
 };
 

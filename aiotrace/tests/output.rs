@@ -47,6 +47,7 @@ fn call(micros: u64, ret: i64, args: Args) -> Event {
             ring_before: None,
             compat: false,
             stack: None,
+            fault: None,
         }),
     )
 }
@@ -103,6 +104,7 @@ fn getevents(micros: u64, syscall: Syscall, ret: i64, list: Vec<Option<IoEvent>>
             }),
             list,
             truncated: 0,
+            changed: Vec::new(),
         },
     )
 }
@@ -275,7 +277,12 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
     let mut output = make(shared.clone());
     let clock = Clock { start: 1_000_000_000, to_wall: 1_700_000_000_000_000_000 };
     output
-        .start(&Start { clock, probes: "syscall".into(), lacks: vec!["exact times".into()] })
+        .start(&Start {
+            clock,
+            probes: "syscall".into(),
+            lacks: vec!["exact times".into()],
+            faults: None,
+        })
         .unwrap();
     let thresholds = Thresholds::default();
     let mut model = Model::new(Settings { thresholds, exact_completions: true });

@@ -204,7 +204,7 @@ impl<'a> Session<'a> {
                 other => other.into(),
             })?;
         let lacks = set.lacks().into_iter().map(Cow::from).collect();
-        let start = Start { clock: start, probes: set.name().into(), lacks };
+        let start = Start { clock: start, probes: set.name().into(), lacks, faults: None };
         conclusions.start(&start, &mut shown);
         for event in &initial {
             conclusions.event(event, &mut shown);

@@ -203,7 +203,7 @@ impl Model {
             Body::Looked(looked) => self.looked(event, looked),
             Body::Process(process) => self.process(event, process),
             Body::Lost { .. } => self.lost(event.pid),
-            Body::Unfinished(_) => (),
+            Body::Unfinished(_) | Body::Changed(_) => (),
         }
     }
 

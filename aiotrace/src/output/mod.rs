@@ -64,6 +64,28 @@ pub struct Start {
     pub probes: Cow<'static, str>,
     /// What this probe set cannot see.
     pub lacks: Vec<Cow<'static, str>>,
+    /// The faults that were asked for.
+    pub faults: Option<Faults>,
+}
+
+/// The faults of a trace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// What chance depends on.
+    pub seed: u64,
+    /// They are only told, not made.
+    pub dry_run: bool,
+    /// In the order in which they are asked.
+    pub rules: Vec<FaultRule>,
+}
+
+/// A fault rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultRule {
+    /// As it was written.
+    pub text: String,
+    /// By what it acts: the name of a mechanism.
+    pub mechanism: Cow<'static, str>,
 }
 
 /// How a trace ended, or stands.

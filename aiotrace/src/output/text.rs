@@ -615,7 +615,7 @@ impl<W: Write> Output for Text<W> {
                 self.adopted(adopted);
             }
             // The model asked for it.
-            Body::Looked(_) => return Ok(()),
+            Body::Looked(_) | Body::Changed(_) => return Ok(()),
             Body::Lost { records } => {
                 self.begin(event);
                 let text = match records {

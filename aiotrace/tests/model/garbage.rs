@@ -82,6 +82,7 @@ fn args() -> BoxedStrategy<Args> {
             sigset_value: None,
             list: vec![None],
             truncated: u64::MAX,
+            changed: vec![0, u32::MAX],
         }),
         1 => (handle(), 0..4u64).prop_map(|(ctx, iocb)| {
             Args::Cancel { ctx, iocb: Address(iocb), result: Address(0), value: None }
@@ -96,7 +97,17 @@ fn call() -> BoxedStrategy<Body> {
     (prop::option::of(time()), entry, number(), args(), rings)
         .prop_map(|(entered, entry, ret, args, (ring, ring_before))| {
             let (compat, stack) = (false, None);
-            Body::Call(Call { entered, entry, ret, args, ring, ring_before, compat, stack })
+            Body::Call(Call {
+                entered,
+                entry,
+                ret,
+                args,
+                ring,
+                ring_before,
+                compat,
+                stack,
+                fault: None,
+            })
         })
         .boxed()
 }
@@ -226,7 +237,7 @@ fn model() -> Model {
 fn tell(model: &mut Model, ret: i64, args: Args) {
     let (entered, entry) = (Some(2), Entry::Seen);
     let (ring, ring_before, compat, stack) = (None, None, false, None);
-    let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack };
+    let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault: None };
     model.handle_event(&Event { time: 2, pid: 1, tid: 1, body: Body::Call(call) });
 }
 

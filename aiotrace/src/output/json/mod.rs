@@ -218,6 +218,7 @@ impl<W: Write> Output for Json<W> {
             Body::Call(call) => self.call(event, call),
             Body::Unfinished(call) => self.unfinished(event, call),
             Body::Completion(completion) => self.completion(event, completion),
+            Body::Changed(_) => Ok(()),
             Body::Refused(refused) => self.write(&RefusedLine {
                 v: VERSION,
                 event: "refused".into(),

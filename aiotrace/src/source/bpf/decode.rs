@@ -31,8 +31,9 @@ use super::{
 };
 use crate::{
     event::{
-        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
-        Handle, How, Iocb, Moved, Process, Refused, Ring, Sigset, Stack, Syscall, Unfinished, Why,
+        Address, Adopted, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
+        ExitStatus, Fault, Gone, Handle, How, Iocb, Moved, Process, Refused, Ring, Sigset, Stack,
+        Syscall, Unfinished, Why,
     },
     stacks::{Copied, Unwind},
 };
@@ -76,6 +77,8 @@ struct Pending {
     refused: Option<record::Refused>,
     iocbs: Vec<Option<Iocb>>,
     events: Vec<Option<abi::IoEvent>>,
+    /// Which of them a fault rule changed.
+    changed: Vec<u32>,
     /// And when the call with it was entered.
     stack: Option<(u64, Stack)>,
 }
@@ -230,6 +233,17 @@ impl Decoder {
             }
             Kind::Refused => {
                 thread.refused = Some(prefix(bytes)?.0);
+                Ok(())
+            }
+            Kind::Changed => {
+                let (record, _): (record::Changed, _) = prefix(bytes)?;
+                let fault = Fault::from_record(record.fault).ok_or(Undecodable(bytes.len()))?;
+                let record::Changed { handle, event, res, index, .. } = record;
+                let is_in_call = index != u32::MAX && fault.effect == Effect::Done;
+                if is_in_call && thread.changed.len() < ITEMS_PER_CALL {
+                    thread.changed.push(index);
+                }
+                of(Body::Changed(Changed { ctx: Handle(handle), event, res, fault }));
                 Ok(())
             }
             Kind::Submitted => {
@@ -502,7 +516,10 @@ impl Pending {
             return Ok(());
         }
         let mut args = self.arguments(record.call.syscall, &record.call.args);
-        if let Args::Getevents { timeout_value, sigset_value, list, truncated, .. } = &mut args {
+        if let Args::Getevents { timeout_value, sigset_value, list, truncated, changed, .. } =
+            &mut args
+        {
+            *changed = std::mem::take(&mut self.changed);
             *timeout_value = is_read(record.timeout_memory).then_some(record.timeout);
             *sigset_value = is_read(record.sigset_memory).then_some(Sigset {
                 address: Address(record.sigset_address),
@@ -559,6 +576,7 @@ impl Pending {
             ring_before: self.ring_before.take(),
             compat: call.header.flags & flag::COMPAT != 0,
             stack: self.stack.take().filter(|it| it.0 == call.entered).map(|it| it.1),
+            fault: Fault::from_record(call.fault),
         });
         if is_read(sample.memory) {
             contexts.looked(self.space, call.args[0], call.header.time);
@@ -597,6 +615,7 @@ impl Pending {
         self.stack = None;
         self.iocbs.clear();
         self.events.clear();
+        self.changed.clear();
     }
 }
 
@@ -636,6 +655,7 @@ pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
             sigset_value: None,
             list: Vec::new(),
             truncated: 0,
+            changed: Vec::new(),
         },
         Syscall::Cancel => {
             Args::Cancel { ctx, iocb: Address(args[1]), result: Address(args[2]), value: None }
@@ -715,7 +735,7 @@ mod tests {
 
     fn call(kind: Kind, seq: u32, syscall: Syscall, args: [u64; 6], ret: i64) -> record::Call {
         let header = header(kind, seq, 0);
-        record::Call { header, entered: 1500, args, ret, syscall, reserved: 0 }
+        record::Call { header, entered: 1500, args, ret, syscall, fault: 0 }
     }
 
     fn sample(head: u32, tail: u32) -> RingSample {
