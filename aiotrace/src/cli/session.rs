@@ -289,7 +289,7 @@ fn load(plan: &Plan, show: &Show) -> Result<Probes, load::Error> {
         ..load::settings(target)?
     };
     tracing::debug!(?settings);
-    Probes::load(&settings, show.probes)
+    Probes::load(&settings, show.probes, None)
 }
 
 /// Adds what to do about it.
