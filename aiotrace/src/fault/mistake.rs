@@ -30,9 +30,8 @@ impl fmt::Display for Mistake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // A terminal must not obey what stands in a rule.
         let shown = self.rule.replace(char::is_control, "\u{fffd}");
-        let chars = |range: Range<usize>| {
-            self.rule.get(range).map_or(0, |passage| passage.chars().count())
-        };
+        let chars =
+            |range: Range<usize>| self.rule.get(range).map_or(0, |passage| passage.chars().count());
         let column = chars(0..self.at.start);
         let width = chars(self.at.clone()).max(1);
         writeln!(f, "{shown}")?;

@@ -39,7 +39,8 @@ impl Rule {
             return Err(Piece::new(&start).mistake(why));
         }
         let parts = Piece::new(text).parts();
-        let (names, parts) = parts.split_first().map_or((Piece::new(text), &[][..]), |it| (*it.0, it.1));
+        let (names, parts) =
+            parts.split_first().map_or((Piece::new(text), &[][..]), |it| (*it.0, it.1));
         let about = About::parse(names)?;
         let parts = read(parts)?;
         let action = only_action(names, &parts)?;
@@ -142,7 +143,9 @@ impl<'a> Part<'a> {
             (Some("force"), Some(_)) => Err(piece.mistake("force has no value: write :force")),
             (Some(name @ "force"), None) => Ok(Self { name, all: piece, value: piece.behind() }),
             (Some(name), Some(value)) => Ok(Self { name, all: piece, value }),
-            (Some(name), None) => Err(piece.mistake(format!("a value is missing: write {name}=..."))),
+            (Some(name), None) => {
+                Err(piece.mistake(format!("a value is missing: write {name}=...")))
+            }
             (None, _) => Err(name.mistake(unknown(written, before))),
         }
     }
@@ -192,7 +195,8 @@ impl<'a> Part<'a> {
     fn suits(&self, about: &About) -> Result<(), Mistake> {
         let of_requests = matches!(self.name, "op" | "fd" | "path");
         let has_requests = |call| matches!(call, Syscall::Submit | Syscall::Cancel);
-        let of_context = self.name == "ctx" || (self.name == "per" && self.value.text() == "context");
+        let of_context =
+            self.name == "ctx" || (self.name == "per" && self.value.text() == "context");
         if of_requests && let Some(call) = about.call_that(|call| !has_requests(call)) {
             return Err(self.all.mistake(format!(
                 "{} has no requests: {} goes with io_submit, io_cancel and complete",
@@ -201,7 +205,9 @@ impl<'a> Part<'a> {
             )));
         }
         if of_context && about.call_that(|call| call == Syscall::Setup).is_some() {
-            return Err(self.all.mistake("io_setup has no context yet: write a rule of its own for it"));
+            return Err(self
+                .all
+                .mistake("io_setup has no context yet: write a rule of its own for it"));
         }
         Ok(())
     }
@@ -249,10 +255,14 @@ fn unknown(written: &str, before: Option<&Part<'_>>) -> String {
         _ => "",
     };
     if written.is_empty() && colon.is_empty() {
-        return "something is missing here: an action or a condition, or leave out the colon".to_owned();
+        return "something is missing here: an action or a condition, or leave out the colon"
+            .to_owned();
     }
     if STRACE_ONLY.contains(&written) {
-        return format!("only strace has {written}=; the actions here are {}=", ACTIONS.join("=, "));
+        return format!(
+            "only strace has {written}=; the actions here are {}=",
+            ACTIONS.join("=, ")
+        );
     }
     let near = did_you_mean(written, ACTIONS.into_iter().chain(CONDITIONS));
     format!("neither an action nor a condition{near}{colon}")

@@ -53,13 +53,15 @@ pub(super) fn when(piece: Piece<'_>) -> Result<(u64, u64, u64), Mistake> {
         Some((first, last)) => (first, Some(last)),
         None => (range, None),
     };
-    let counted = |piece: Piece<'_>| match digits(piece.text()) {
+    let counted = |piece: Piece<'_>| {
+        match digits(piece.text()) {
         Some(0) => Err(piece.mistake("counts begin at 1")),
         Some(number) => Ok(number),
         None => Err(piece.mistake(
             "not a count: write when=3 for the third, when=3+ for all from the third on, when=3+2 for each \
              second from then on, when=2..5, when=2..10+2",
         )),
+    }
     };
     let from = counted(first)?;
     let to = match last {
@@ -74,9 +76,10 @@ pub(super) fn when(piece: Piece<'_>) -> Result<(u64, u64, u64), Mistake> {
         None => from,
     };
     let step = match step {
-        Some(step) if !step.is_empty() => {
-            count(step, "not a step, from 1 on: write for instance when=3+2, or when=3 for the third alone")?
-        }
+        Some(step) if !step.is_empty() => count(
+            step,
+            "not a step, from 1 on: write for instance when=3+2, or when=3 for the third alone",
+        )?,
         _ => 1,
     };
     Ok((from, to, step))
@@ -129,9 +132,8 @@ pub(super) fn error(piece: Piece<'_>) -> Result<i32, Mistake> {
     let text = piece.text();
     match digits(text).map(i32::try_from) {
         // ERESTARTSYS and its like: the kernel would start the call again, for ever.
-        Some(Ok(512..=514 | 516)) => {
-            Err(piece.mistake("no program ever sees this one: it makes the kernel start the call again"))
-        }
+        Some(Ok(512..=514 | 516)) => Err(piece
+            .mistake("no program ever sees this one: it makes the kernel start the call again")),
         Some(Ok(number @ 1..=LAST_ERRNO)) => Ok(number),
         Some(_) => Err(piece.mistake(format!("errnos are from 1 to {LAST_ERRNO}"))),
         None if text.starts_with('-') => {

@@ -4,19 +4,15 @@
 pub(super) const ACTIONS: [&str; 5] = ["error", "accept", "delay_enter", "delay_exit", "res"];
 
 /// When it does it.
-pub(super) const CONDITIONS: [&str; 12] = [
-    "when", "prob", "max", "after", "for", "op", "fd", "path", "ctx", "tid", "per", "force",
-];
+pub(super) const CONDITIONS: [&str; 12] =
+    ["when", "prob", "max", "after", "for", "op", "fd", "path", "ctx", "tid", "per", "force"];
 
 /// Actions that strace has and we do not.
 pub(super) const STRACE_ONLY: [&str; 5] =
     ["retval", "signal", "syscall", "poke_enter", "poke_exit"];
 
 /// A question, to be put behind a message: the name that is next to what was written, if one is near.
-pub(super) fn did_you_mean<'a>(
-    written: &str,
-    names: impl IntoIterator<Item = &'a str>,
-) -> String {
+pub(super) fn did_you_mean<'a>(written: &str, names: impl IntoIterator<Item = &'a str>) -> String {
     nearest(written, names).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
 }
 
