@@ -8,7 +8,9 @@
 //! ```
 //! A retry that meets a fault ends the first: so there is never more than one for a request.
 
+mod endings;
 mod follow;
+mod retries;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -119,7 +121,7 @@ impl Faults {
             of_it.push((number, NO_REQUEST));
         }
         if let Kind::Submit { left, .. } = &watched.kind {
-            for (place, request) in left {
+            for (place, (request, _)) in left {
                 for want in wants_of(watched.handle, request).into_iter().flatten() {
                     let of_it = self.wanted.entry((watched.space, want)).or_default();
                     of_it.push((number, *place));
@@ -150,7 +152,7 @@ impl Faults {
     fn take(&mut self, number: u64, place: u32) {
         let Some(watched) = self.watched.get_mut(&number) else { return };
         let Kind::Submit { left, .. } = &mut watched.kind else { return };
-        let Some(request) = left.remove(&place) else { return };
+        let Some((request, _)) = left.remove(&place) else { return };
         let (space, handle) = (watched.space, watched.handle);
         self.refused -= 1;
         for want in wants_of(handle, &request).into_iter().flatten() {
@@ -166,7 +168,7 @@ impl Faults {
         }
         if let Kind::Submit { left, .. } = &watched.kind {
             self.refused -= left.len();
-            for (place, request) in left {
+            for (place, (request, _)) in left {
                 for want in wants_of(watched.handle, request).into_iter().flatten() {
                     self.unwant(watched.space, want, number, *place);
                 }

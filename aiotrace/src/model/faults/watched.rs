@@ -45,8 +45,8 @@ pub enum Kind {
     Destroy,
     /// The requests that io_submit did not take are.
     Submit {
-        /// Those not submitted again, by their place in the call.
-        left: BTreeMap<u32, Request>,
+        /// Those not submitted again, by their place in the call, and how often that was tried.
+        left: BTreeMap<u32, (Request, u64)>,
         /// Those of which it is not known what they were.
         unnamed: u64,
     },
@@ -119,7 +119,7 @@ impl Watched {
             Kind::Call | Kind::Destroy => (0, None),
             Kind::Submit { left, unnamed } => {
                 let unnamed = if self.retries == 0 { *unnamed } else { 0 };
-                (left.len() as u64 + unnamed, left.values().find_map(Subject::of))
+                (left.len() as u64 + unnamed, left.values().find_map(|it| Subject::of(&it.0)))
             }
             Kind::Completion { subject, is_write, .. } => {
                 (u64::from(*is_write && self.retries == 0), *subject)
