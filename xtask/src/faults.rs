@@ -9,7 +9,7 @@ const KERNELS: [(&str, &str); 6] = [
     ("6.12-debian", "file_permission, write_user, ptrace, counting"),
     ("6.12-override", "fmod_ret, override, file_permission, write_user, ptrace, counting"),
     ("6.18", "file_permission, write_user, ptrace, counting"),
-    ("7.2", "fmod_ret, file_permission, write_user, ptrace, counting"),
+    ("7.2", "fmod_ret, file_permission, write_user, ptrace, counting roughly"),
 ];
 
 /// What is wrong in the console of a guest; else how many faults were received.

@@ -24,7 +24,7 @@ use crate::{
     source::bpf::{
         Wanted, btf,
         choice::By,
-        faults::Allowed,
+        faults::{Allowed, Counting},
         features::{self, Facts},
         load::{self, Probes},
     },
@@ -148,7 +148,8 @@ fn faults(out: &mut String, settings: &Settings) {
     ];
     for (name, about, action) in kinds {
         let rule = Rule { about, action, ..Rule::NONE };
-        let by = |by: &Mechanism| by.delivers(&rule).is_ok() && allowed.can(&rule, *by).is_ok();
+        let by =
+            |by: &Mechanism| by.delivers(&rule).is_ok() && allowed.can(&rule, *by, false).is_ok();
         let by: Vec<_> = Mechanism::ALL.into_iter().filter(by).map(Mechanism::text).collect();
         let _ = writeln!(out, "  {name:<24} {}", by.join(", "));
     }
@@ -163,7 +164,14 @@ fn faults(out: &mut String, settings: &Settings) {
     let _ = writeln!(out, "  {:<24} yes: needs {}", "ptrace", Mechanism::Ptrace.needs());
     let counts = allowed.counting.as_ref().map_or_else(
         |why| format!("no, rules that count go by ptrace: {why}"),
-        |()| "yes".to_owned(),
+        |kind| match kind {
+            Counting::Exact => "yes".to_owned(),
+            Counting::Rough => {
+                "not exactly with several threads, because this kernel skips programs that are \
+                 preempted; rules that count go by ptrace, unless --mechanism asks for another one"
+                    .to_owned()
+            }
+        },
     );
     let _ = writeln!(out, "  {:<24} {counts}", "counting in BPF");
 }

@@ -99,7 +99,7 @@ impl Inject {
             if by == Mechanism::Ptrace {
                 return Ok(());
             }
-            kernel.map_err(Clone::clone)?.can(&rule.rule, by)
+            kernel.map_err(Clone::clone)?.can(&rule.rule, by, self.mechanism.is_some())
         };
         // What only decides needs no mechanism.
         let tells = |rule: &Rule| {

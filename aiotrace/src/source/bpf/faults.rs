@@ -66,7 +66,17 @@ pub struct Allowed {
     /// Each mechanism of the kernel side, and why it does not work.
     pub mechanisms: Vec<(Mechanism, Result<(), String>)>,
     /// Whether it can count.
-    pub counting: Result<(), String>,
+    pub counting: Result<Counting, String>,
+}
+
+/// How calls are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Counting {
+    /// Each of them once.
+    Exact,
+    /// The kernel may leave out some, if several threads make them: it skips a program that another thread
+    /// was preempted in. That is told as a loss.
+    Rough,
 }
 
 impl Allowed {
@@ -103,24 +113,32 @@ impl Allowed {
         let mechanisms = wanted.iter().copied().map(&mut allows).collect();
         tracing::debug!("counting");
         let counting = probes.load_program(names::JUDGES_COUNTING.calls, &btf);
-        let counting = counting.map_err(|error| super::load::reason(&error));
+        let is_rough = super::load::tracepoints_are_preemptible();
+        let kind = if is_rough { Counting::Rough } else { Counting::Exact };
+        let counting = counting.map(|()| kind).map_err(|error| super::load::reason(&error));
         Ok(Self { mechanisms, counting })
     }
 
-    /// Why a rule cannot act by a mechanism; `Ok` if it can.
+    /// Why a rule cannot act by a mechanism; `Ok` if it can. `roughly`: also if it may be off by a few counts.
     ///
     /// # Errors
     /// The reason.
-    pub fn can(&self, rule: &Rule, by: Mechanism) -> Result<(), String> {
+    pub fn can(&self, rule: &Rule, by: Mechanism, roughly: bool) -> Result<(), String> {
         if by == Mechanism::Ptrace {
             return Ok(());
         }
         let found = self.mechanisms.iter().find(|(of, _)| *of == by);
         found.map_or_else(|| Err("it was not tried".to_owned()), |(_, allowed)| allowed.clone())?;
         if rule.counts() {
-            self.counting.clone().map_err(|why| {
-                format!("this kernel cannot count in BPF exactly (that needs Linux 5.12): {why}")
-            })?;
+            match &self.counting {
+                Err(why) => {
+                    return Err(format!("this kernel cannot count in BPF, as of 5.12: {why}"));
+                }
+                Ok(Counting::Rough) if !roughly => {
+                    return Err("this kernel may leave out calls when it counts in BPF".to_owned());
+                }
+                Ok(_) => (),
+            }
         }
         Ok(())
     }

@@ -616,6 +616,12 @@ fn probes_are_preemptible() -> bool {
         && read("version").is_ok_and(|it| it.contains("PREEMPT"))
 }
 
+/// Whether that goes for programs at tracepoints, too.
+pub(super) fn tracepoints_are_preemptible() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    process::kernel_version(&release) >= (7, 0) && probes_are_preemptible()
+}
+
 /// Where the registers of a system call are, from the beginning of the kernel stack.
 fn on_stack(offsets: &Offsets) -> u32 {
     THREAD_SIZE.saturating_sub(offsets.pt_regs_size)
