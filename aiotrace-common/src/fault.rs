@@ -51,6 +51,20 @@ pub mod per {
     pub const CONTEXT: u32 = 2;
 }
 
+/// [`Rule::mechanism`]: by what the kernel side carries a decision out.
+pub mod mechanism {
+    /// Not at all.
+    pub const NONE: u32 = 0;
+    /// A program in the place of the system call's function (fmod_ret).
+    pub const FMOD_RET: u32 = 1;
+    /// A kprobe on it that overrides its return.
+    pub const OVERRIDE: u32 = 2;
+    /// A program in the place of `security_file_permission`.
+    pub const FILE_PERMISSION: u32 = 3;
+    /// A program that writes into the events that io_getevents returns.
+    pub const WRITE_USER: u32 = 4;
+}
+
 /// What became of a rule's decision: bits beside the rule's number, in records.
 pub mod effect {
     /// The number of the rule, from 1; 0 for none.
@@ -101,8 +115,8 @@ pub struct Rule {
     pub per: u32,
     /// 1: the file must be one of those that belong to this rule.
     pub files: u32,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// One of [`mechanism`].
+    pub mechanism: u32,
 }
 
 impl Rule {
@@ -124,7 +138,7 @@ impl Rule {
         tid: 0,
         per: per::PROCESS,
         files: 0,
-        reserved: 0,
+        mechanism: 0,
     };
 
     /// Whether it is about some requests only.
@@ -228,14 +242,104 @@ pub fn wants(
     rule.is_due(count) && rule.is_lucky(index, seed, facts, count)
 }
 
+/// Asks one rule, in their order; whether it acts. `is_open`: no earlier one does.
+#[inline(always)]
+pub fn consider(
+    index: u32,
+    rule: &Rule,
+    seed: u64,
+    facts: &Facts,
+    counters: &mut impl Counters,
+    is_open: impl FnOnce() -> bool,
+) -> bool {
+    wants(index, rule, seed, facts, counters) && is_open() && counters.take(index, rule)
+}
+
 /// Which rule acts: its number, from 1; 0 if none does.
 #[inline(always)]
 pub fn decide(rules: &[Rule], seed: u64, facts: &Facts, counters: &mut impl Counters) -> u32 {
     let mut chosen = 0;
     for (index, rule) in (0..).zip(rules) {
-        if wants(index, rule, seed, facts, counters) && chosen == 0 && counters.take(index, rule) {
+        if consider(index, rule, seed, facts, counters, || chosen == 0) {
             chosen = index + 1;
         }
     }
     chosen
+}
+
+/// What the probes are told of the rules before they are loaded: constants to the verifier.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Armed {
+    /// The rules; those that are not used are about nothing.
+    pub rules: [Rule; MOST_RULES],
+    /// What chance depends on.
+    pub seed: u64,
+    /// A bit for each of [`what`] some rule is about.
+    pub about: u32,
+    /// The same, of rules that are about some requests only.
+    pub requests: u32,
+    /// 1: some rule has odds.
+    pub chance: u32,
+    /// 1: they only tell what they would do.
+    pub dry_run: u32,
+}
+
+impl Armed {
+    /// No rule.
+    pub const NONE: Self = Self {
+        rules: [Rule::NONE; MOST_RULES],
+        seed: 0,
+        about: 0,
+        requests: 0,
+        chance: 0,
+        dry_run: 0,
+    };
+
+    /// These rules; those beyond [`MOST_RULES`] are left out.
+    pub fn new(rules: &[Rule], seed: u64, dry_run: bool) -> Self {
+        let mut armed = Self { seed, dry_run: dry_run.into(), ..Self::NONE };
+        for (slot, rule) in armed.rules.iter_mut().zip(rules) {
+            *slot = *rule;
+            armed.about |= rule.about;
+            armed.requests |= if rule.asks_for_requests() { rule.about } else { 0 };
+            armed.chance |= u32::from(rule.odds != u64::MAX);
+        }
+        armed
+    }
+}
+
+impl Rule {
+    /// Whether its decision depends on how often it was asked, or has acted.
+    pub const fn counts(&self) -> bool {
+        self.first > 1
+            || self.last != u64::MAX
+            || self.step > 1
+            || self.odds != u64::MAX
+            || self.max != u64::MAX
+    }
+}
+
+/// What the program tells the probes while rules are armed. Times: nanoseconds of CLOCK_MONOTONIC.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Pulse {
+    /// When the rules were armed; 0: they are not.
+    pub armed: u64,
+    /// The program's last sign of life: see [`HEARTBEAT`].
+    pub beat: u64,
+}
+
+/// What is counted together, on the kernel side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct CountKey {
+    /// The rule, from 0.
+    pub rule: u32,
+    /// One of [`what`].
+    pub what: u32,
+    /// The process, as the initial namespace sees it; of a thread, that one.
+    pub whose: u64,
+    /// The context's handle, if those are counted apart; else 0.
+    pub ctx: u64,
 }

@@ -495,8 +495,16 @@ pub struct Thread {
     pub submitting: u32,
     /// 1: the request that the kernel looks at is to be refused.
     pub refuse: u32,
+    /// A bit for each rule that is about one of the call's requests.
+    pub requests: u32,
+    /// One of [`mechanism`](crate::fault::mechanism): which of them carries the verdict out.
+    pub mechanism: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
+    /// What the mechanism is to return: a negative errno.
+    pub errno: i64,
+    /// How many requests come before the one that is to be refused.
+    pub accept: u64,
 }
 
 impl Thread {

@@ -39,7 +39,11 @@ static EMPTY: Thread = Thread {
     fault: 0,
     submitting: 0,
     refuse: 0,
+    requests: 0,
+    mechanism: 0,
     reserved: 0,
+    errno: 0,
+    accept: 0,
 };
 
 /// The slot of the running thread and whether it is new, or `None` if it is not traced.

@@ -37,6 +37,9 @@ pub fn run() -> ! {
     for probes in wanted.split(',').filter(|it| !it.is_empty()) {
         crate::suite::run(Path::new("/bin/aiotrace"), probes);
     }
+    if std::env::var_os("aiotrace_faults").is_some() {
+        crate::injected::run(Path::new("/bin/aiotrace"));
+    }
     // SAFETY: ends the machine.
     unsafe {
         libc::sync();

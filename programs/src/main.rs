@@ -17,10 +17,12 @@ mod forget;
 mod fuse;
 mod holding;
 mod init;
+mod injected;
 mod libaio;
 mod memory;
 mod processes;
 mod reaping;
+mod receive;
 mod ring;
 mod suite;
 mod tasks;
@@ -72,6 +74,13 @@ fn main() {
             suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), "syscall");
         }
         "each" => suite::each(),
+        "receive" => receive::raw(),
+        "receive-libaio" => receive::by_libaio(),
+        "receive-threads" => receive::threads(number(16)),
+        "receive-ring" => receive::from_the_ring(),
+        "injected" => {
+            injected::run(std::path::Path::new(&argument.expect("the path of aiotrace")));
+        }
         "completions" => contexts::completions(),
         "short" => contexts::short(),
         "destroy-in-flight" => contexts::destroy_in_flight(),

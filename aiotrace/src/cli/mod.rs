@@ -5,6 +5,7 @@ mod cgroup;
 mod conclusions;
 mod doctor;
 mod explain;
+mod inject;
 mod launch;
 mod ls;
 mod recorder;

@@ -20,6 +20,7 @@ use super::{
     cgroup::Cgroup,
     conclusions::{Conclusions, Thresholds},
     doctor,
+    inject::{self, Chosen, Inject},
     recorder::Recorder,
     shown::Shown,
     view::View,
@@ -62,6 +63,8 @@ pub struct Show {
     denied: bool,
     #[command(flatten)]
     conclusions: Thresholds,
+    #[command(flatten)]
+    inject: Inject,
     /// Stop after this time (for instance 500ms, 10s, 2m)
     #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
     duration: Option<Duration>,
@@ -115,6 +118,7 @@ pub struct Session<'a> {
     plan: Plan,
     shown: Shown,
     recorder: Option<Recorder>,
+    faults: Option<Chosen>,
     /// Where records wait if the output is a local file.
     spill: Option<File>,
     /// Finds contexts that are there already; a new program has none.
@@ -129,9 +133,10 @@ impl<'a> Session<'a> {
         let recorder = recorder.transpose()?;
         let paths = recorder.as_ref().map_or_else(Paths::of_proc, |it| it.known().paths());
         let (shown, spill) = show.view.open(paths, &symbols, show.stacks)?;
-        let probes = load(&plan, show).map_err(with_hint)?;
+        let faults = choose_faults(&plan, show)?;
+        let probes = load(&plan, show, faults.as_ref()).map_err(with_hint)?;
         let finder = (!plan.launched).then(Finder::new);
-        Ok(Self { show, probes, plan, shown, recorder, spill, finder })
+        Ok(Self { show, probes, plan, shown, recorder, faults, spill, finder })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over.
@@ -204,7 +209,12 @@ impl<'a> Session<'a> {
                 other => other.into(),
             })?;
         let lacks = set.lacks().into_iter().map(Cow::from).collect();
-        let start = Start { clock: start, probes: set.name().into(), lacks, faults: None };
+        let start = Start {
+            clock: start,
+            probes: set.name().into(),
+            lacks,
+            faults: self.faults.as_ref().map(Chosen::told),
+        };
         conclusions.start(&start, &mut shown);
         for event in &initial {
             conclusions.event(event, &mut shown);
@@ -274,7 +284,18 @@ impl<'a> Session<'a> {
     }
 }
 
-fn load(plan: &Plan, show: &Show) -> Result<Probes, load::Error> {
+/// The faults that are asked for, and by what they are made.
+fn choose_faults(plan: &Plan, show: &Show) -> Result<Option<Chosen>> {
+    if !show.inject.is_wanted() {
+        return Ok(None);
+    }
+    inject::check_target(&plan.scope)?;
+    let settings = load::settings(target::LISTED).map_err(|error| error.to_string());
+    let chosen = show.inject.choose(settings)?;
+    Ok(Some(chosen))
+}
+
+fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, load::Error> {
     load::check_architecture()?;
     let (target, cgroup) = match &plan.scope {
         Scope::Processes(_) => (target::LISTED, None),
@@ -289,7 +310,7 @@ fn load(plan: &Plan, show: &Show) -> Result<Probes, load::Error> {
         ..load::settings(target)?
     };
     tracing::debug!(?settings);
-    Probes::load(&settings, show.probes)
+    Probes::load(&settings, show.probes, faults.map(Chosen::for_probes))
 }
 
 /// Adds what to do about it.

@@ -40,6 +40,8 @@ const PAUSE: Duration = Duration::from_millis(5);
 const QUIET: u32 = 20;
 /// A look at whether any target is left, in case the record of its end was lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A sign of life for the fault rules: well below what they wait for, together with [`LOOK_AGAIN`].
+const BEAT: Duration = Duration::from_millis(400);
 
 /// Attaches the probes, calls `before_arming`, which tells the threads that are inside of a call,
 /// lets the probes record, and starts to collect.
@@ -116,8 +118,13 @@ impl Drain {
         let mut looked = start;
         let mut told = Losses::default();
         let mut quiet = 0;
+        let mut beaten = start;
         loop {
             self.probes.tell_stacks();
+            if beaten.elapsed() > BEAT {
+                beaten = Instant::now();
+                self.probes.beat();
+            }
             let wait = match self.until.duration.map(|it| it.saturating_sub(start.elapsed())) {
                 Some(Duration::ZERO) => return Reason::TimeOver,
                 Some(left) => left.min(LOOK_AGAIN),

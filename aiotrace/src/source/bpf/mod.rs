@@ -16,9 +16,11 @@ pub mod choice;
 mod contexts;
 pub mod decode;
 pub mod drain;
+pub mod faults;
 pub mod features;
 pub mod list;
 pub mod load;
+mod modify_return;
 
 pub use choice::{ProbeSet, Wanted};
 pub use decode::{Decoder, arguments};

@@ -1,0 +1,170 @@
+//! Each fault by each mechanism that this machine has, and what a program receives: `receive`, with one line
+//! changed. One line of result for each case; the same natively and in virtual machines.
+
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
+
+/// What `receive` says without faults.
+const UNHARMED: [&str; 8] = [
+    "io_setup 0",
+    "io_submit 3",
+    "io_getevents 3 8,8,8",
+    "io_submit 1",
+    "io_pgetevents 1 8",
+    "io_submit 1",
+    "io_cancel -115",
+    "io_destroy 0",
+];
+
+/// A fault, and what the program says in the place of one of those lines.
+struct Case {
+    rule: &'static str,
+    /// Which line.
+    line: usize,
+    says: &'static [&'static str],
+    by: &'static [&'static str],
+}
+
+const fn case(
+    rule: &'static str,
+    line: usize,
+    says: &'static [&'static str],
+    by: &'static [&'static str],
+) -> Case {
+    Case { rule, line, says, by }
+}
+
+const WHOLE: &[&str] = &["fmod_ret", "override", "ptrace"];
+const REQUEST: &[&str] = &["fmod_ret", "override", "file_permission", "ptrace"];
+const SHORT: &[&str] = &["file_permission", "ptrace"];
+const RESULT: &[&str] = &["write_user", "ptrace"];
+const PTRACE: &[&str] = &["ptrace"];
+
+/// The mechanisms.
+const MECHANISMS: [&str; 5] = ["fmod_ret", "override", "file_permission", "write_user", "ptrace"];
+
+const CASES: &[Case] = &[
+    case("io_setup:error=EAGAIN:when=1", 0, &["io_setup -11", "io_setup 0"], WHOLE),
+    case("io_setup:error=ENOMEM:when=1", 0, &["io_setup -12", "io_setup 0"], WHOLE),
+    case("io_submit:error=EAGAIN:when=1", 1, &["io_submit -11", "io_submit 3"], REQUEST),
+    case("io_submit:error=EFAULT:max=1", 1, &["io_submit -14", "io_submit 3"], REQUEST),
+    case(
+        "io_submit:error=EAGAIN:when=1..2",
+        1,
+        &["io_submit -11", "io_submit -11", "io_submit 3"],
+        REQUEST,
+    ),
+    case("io_submit:accept=2", 1, &["io_submit 2", "io_submit 1"], SHORT),
+    case("io_submit:accept=1:when=1", 1, &["io_submit 1", "io_submit 2"], SHORT),
+    case("io_getevents:error=EINTR:when=1", 2, &["io_getevents -4", "io_getevents 3 8,8,8"], WHOLE),
+    case(
+        "io_getevents:error=EFAULT:when=1",
+        2,
+        &["io_getevents -14", "io_getevents 3 8,8,8"],
+        WHOLE,
+    ),
+    case("complete:res=EIO:when=2", 2, &["io_getevents 3 8,-5,8"], RESULT),
+    case("complete:res=ENOSPC:op=pwrite", 4, &["io_pgetevents 1 -28"], RESULT),
+    case("complete:res=5:op=pwrite", 4, &["io_pgetevents 1 5"], RESULT),
+    // The write goes by itself, and its file needs no privilege to be written: nothing follows.
+    case("io_pgetevents:error=EINTR:when=1", 4, &["io_pgetevents -4", "io_pgetevents 1 8"], WHOLE),
+    case("io_cancel:error=EAGAIN:when=1:force", 6, &["io_cancel -11", "io_cancel -115"], WHOLE),
+    case("io_cancel:error=EINVAL:when=1", 6, &["io_cancel -22", "io_cancel -115"], WHOLE),
+    case("io_destroy:error=EINVAL:when=1", 7, &["io_destroy -22", "io_destroy 0"], WHOLE),
+    case("io_submit:error=EAGAIN:after=1h", 1, &["io_submit 3"], REQUEST),
+    case("io_submit:delay_enter=20ms:when=1", 1, &["io_submit 3"], PTRACE),
+    case("io_submit:delay_exit=20ms:when=1", 1, &["io_submit 3"], PTRACE),
+];
+
+/// Rules that a kernel that cannot count refuses, but for ptrace.
+fn counts(rule: &str) -> bool {
+    ["when=", "max=", "prob="].iter().any(|it| rule.contains(it))
+}
+
+/// Runs all under this aiotrace.
+pub fn run(aiotrace: &Path) {
+    let doctor = Command::new(aiotrace).arg("doctor").output().expect("aiotrace can be started");
+    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+    let says = |name: &str| {
+        let mut lines = doctor.lines().filter_map(|it| it.trim_start().strip_prefix(name));
+        lines.next().map_or("", str::trim_start).to_owned()
+    };
+    let has = |mechanism: &str| says(mechanism).starts_with("yes");
+    let can_count = says("counting in BPF").starts_with("yes");
+    let all: Vec<&str> = MECHANISMS.into_iter().filter(|it| has(it)).collect();
+    let counting = if can_count { "counting" } else { "not counting" };
+    crate::say(&format!("mechanisms | {}, {counting}", all.join(", ")));
+    for mechanism in &all {
+        let is_counted = can_count || *mechanism == "ptrace";
+        let of_it = CASES.iter().filter(|it| it.by.contains(mechanism));
+        for case in of_it.filter(|it| is_counted || !counts(it.rule)) {
+            let mut expected: Vec<&str> = UNHARMED.to_vec();
+            expected.splice(case.line..=case.line, case.says.iter().copied());
+            let got = receive(aiotrace, mechanism, case.rule, "receive");
+            tell(mechanism, case.rule, &expected.join("; "), &got);
+        }
+        if WHOLE.contains(mechanism) && can_count {
+            let got =
+                receive(aiotrace, mechanism, "io_setup:error=EAGAIN:when=1", "receive-libaio");
+            let expected = ["io_setup -11"].iter().chain(&UNHARMED).copied().collect::<Vec<_>>();
+            tell(mechanism, "through libaio", &expected.join("; "), &got);
+        }
+        if REQUEST.contains(mechanism) && is_counted {
+            let rule = "io_submit:error=EAGAIN:when=5+10";
+            let got = receive(aiotrace, mechanism, rule, "receive-threads");
+            tell(mechanism, "16 threads", &exactly_every_tenth(&got), &got);
+        }
+    }
+    // Without a name: the best one.
+    for rule in ["io_setup:error=EAGAIN:when=1", "io_submit:accept=2", "complete:res=EIO:op=pwrite"]
+    {
+        crate::say(&format!("best | {rule} | {}", best(aiotrace, rule)));
+    }
+}
+
+fn tell(mechanism: &str, what: &str, expected: &str, got: &str) {
+    let result = if got == expected {
+        "ok".to_owned()
+    } else {
+        format!("WRONG: {got:?} in the place of {expected:?}")
+    };
+    crate::say(&format!("fault {mechanism} | {what} | {result}"));
+}
+
+/// What the program says, in one line.
+fn receive(aiotrace: &Path, mechanism: &str, rule: &str, program: &str) -> String {
+    let us = std::env::current_exe().expect("our path");
+    let output = Command::new(aiotrace)
+        .args(["run", "-q", "-o", "/dev/null", "--mechanism", mechanism, "--inject", rule, "--"])
+        .args([us.as_os_str(), program.as_ref()])
+        .stdin(Stdio::null())
+        .output()
+        .expect("aiotrace can be started");
+    if !output.status.success() {
+        return format!("{} {}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>().join("; ")
+}
+
+/// What `receive-threads` must say: with so many calls, the 5th, the 15th and so on failed.
+fn exactly_every_tenth(says: &str) -> String {
+    let calls: u64 = says.split(' ').next().and_then(|it| it.parse().ok()).unwrap_or(0);
+    let failed = if calls < 5 { 0 } else { (calls - 5) / 10 + 1 };
+    format!("{calls} calls, {failed} failed")
+}
+
+/// The mechanism that is taken for a rule.
+fn best(aiotrace: &Path, rule: &str) -> String {
+    let us = std::env::current_exe().expect("our path");
+    let output = Command::new(aiotrace)
+        .args(["run", "--format", "json", "--inject", rule, "-o", "/dev/stderr", "--"])
+        .args([us.as_os_str(), "receive".as_ref()])
+        .stdin(Stdio::null())
+        .output()
+        .expect("aiotrace can be started");
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let name = text.split_once("\"mechanism\":\"").map(|it| it.1);
+    name.and_then(|it| it.split('"').next()).unwrap_or(&text).to_owned()
+}
