@@ -368,7 +368,9 @@ mod tests {
                     eater.give_back(batch);
                 }
                 Message::Behind(bytes) => assert!(bytes > 0),
-                Message::Lost(_) | Message::Report(_) | Message::Note(_) => panic!("nobody said that"),
+                Message::Lost(_) | Message::Report(_) | Message::Note(_) => {
+                    panic!("nobody said that")
+                }
                 Message::End(end) => return (seen, end.losses.queue_full),
             }
         }

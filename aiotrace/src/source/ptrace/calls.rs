@@ -62,8 +62,7 @@ impl Calls {
         let mut sample = RingSample::UNREAD;
         // io_submit and io_destroy change what the ring will show, so it is looked at before them too.
         if matches!(call.syscall, Syscall::Submit | Syscall::Destroy) {
-            sample =
-                self.rings.sample(tracee, &mut self.records, handle, call.entered, new);
+            sample = self.rings.sample(tracee, &mut self.records, handle, call.entered, new);
         }
         match call.syscall {
             Syscall::Submit => {

@@ -38,7 +38,7 @@ use super::{
     bpf::adopt::Found,
     collector::{Collector, Signals, Stop, all_signals},
 };
-use crate::process::Blocked;
+use crate::{fault::Judge, process::Blocked};
 
 /// What cannot be seen.
 pub const LACKS: [&str; 3] = [
@@ -62,7 +62,7 @@ pub enum Target {
 }
 
 /// How to trace.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Options {
     /// Whom.
     pub target: Target,
@@ -72,6 +72,17 @@ pub struct Options {
     pub duration: Option<Duration>,
     /// The stack is copied at io_submit, too.
     pub submit_stacks: bool,
+    /// Faults to be made.
+    pub rules: Option<Rules>,
+}
+
+/// Faults to be made.
+#[derive(Debug)]
+pub struct Rules {
+    /// Decides.
+    pub judge: Judge,
+    /// They are only told.
+    pub dry_run: bool,
 }
 
 /// A trace that began.
@@ -135,8 +146,7 @@ pub fn start(options: Options, spill: Option<File>) -> Result<Started, StartErro
     let (ended, status) = mpsc::channel();
     let asked = stop.clone();
     let run = move |feeder| tracer::run(options, feeder, signals, stop, &told, ended);
-    let collector =
-        Collector::spawn("ptrace", spill, asked, run).map_err(StartError::Thread)?;
+    let collector = Collector::spawn("ptrace", spill, asked, run).map_err(StartError::Thread)?;
     match begun.recv() {
         Ok(Ok(tracer::Begun { blocked, found })) => {
             Ok(Started { collector, blocked, found, status: Status(status) })

@@ -223,8 +223,12 @@ mod tests {
 
     #[test]
     fn the_path_of_a_program_is_in_its_auxiliary_vector() {
-        let words = |words: &[u64]| words.iter().flat_map(|it| it.to_ne_bytes()).collect::<Vec<_>>();
-        assert_eq!(path_address(&words(&[6, 4096, 31, 0x7ffd_0000_1000, 0, 0])), Some(0x7ffd_0000_1000));
+        let words =
+            |words: &[u64]| words.iter().flat_map(|it| it.to_ne_bytes()).collect::<Vec<_>>();
+        assert_eq!(
+            path_address(&words(&[6, 4096, 31, 0x7ffd_0000_1000, 0, 0])),
+            Some(0x7ffd_0000_1000)
+        );
         let narrow: Vec<u8> =
             [6u32, 4096, 31, 0xff00_1000, 0, 0].iter().flat_map(|it| it.to_ne_bytes()).collect();
         assert_eq!(path_address(&narrow), Some(0xff00_1000));

@@ -28,7 +28,8 @@ impl Facts {
     /// What can be found out now.
     pub fn of(pid: u32, errno: Errno, is_launched: bool) -> Self {
         let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-        let number = |name| status_field(&status, name).and_then(|it| it.split('\t').next()?.parse().ok());
+        let number =
+            |name| status_field(&status, name).and_then(|it| it.split('\t').next()?.parse().ok());
         let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
         Self {
             errno: Some(errno),

@@ -7,6 +7,8 @@ use aiotrace_common::{
     record::{self, Memory as Mark, RingSample},
 };
 
+use zerocopy::FromZeros as _;
+
 use super::{memory::Memory, requests::Until};
 
 /// A thread.
@@ -149,28 +151,20 @@ impl Tracee {
     /// For a call that is in progress when the trace ends.
     pub fn in_call(&self) -> Option<record::Thread> {
         let call = self.call.as_ref().filter(|it| it.entered != 0)?;
+        let timeout_memory = if call.timeout.is_some() { Mark::Read } else { Mark::Unread };
         Some(record::Thread {
             entered: call.entered,
             args: call.args,
             timeout: call.timeout.unwrap_or_default(),
-            ring_words: [0; 2],
-            ring_nr: 0,
-            ring_memory: 0,
             space: self.space,
             syscall: call.syscall as u32,
             seq: self.seq,
             pid: self.pid,
             tid: self.tid,
-            timeout_memory: if call.timeout.is_some() { Mark::Read } else { Mark::Unread } as u32,
-            unread: 0,
+            timeout_memory: timeout_memory as u32,
             abi: call.abi as u32,
-            left: 0,
-            kernel_pid: self.pid,
-            verdict: 0,
             fault: call.fault,
-            submitting: 0,
-            refuse: 0,
-            reserved: 0,
+            ..record::Thread::new_zeroed()
         })
     }
 }

@@ -206,7 +206,11 @@ impl Tracer {
                 break;
             }
         }
-        if self.tracees.values().any(|it| it.pid == pid) { Ok(()) } else { Err(StartError::Gone(pid)) }
+        if self.tracees.values().any(|it| it.pid == pid) {
+            Ok(())
+        } else {
+            Err(StartError::Gone(pid))
+        }
     }
 
     /// The first stop of each thread. Those that do not stop in time do so later.
@@ -312,13 +316,18 @@ impl Tracer {
     }
 
     fn losses(&self) -> Losses {
-        let mut losses =
-            Losses { queue_full: self.calls.records.dropped(), ..Losses::default() };
+        let mut losses = Losses { queue_full: self.calls.records.dropped(), ..Losses::default() };
         losses.probes[Lost::NoContextSlot as usize] = self.calls.rings.forgotten;
         losses
     }
 
-    fn end(&mut self, reason: Reason, mut losses: Losses, in_calls: Vec<Thread>, attached: Duration) {
+    fn end(
+        &mut self,
+        reason: Reason,
+        mut losses: Losses,
+        in_calls: Vec<Thread>,
+        attached: Duration,
+    ) {
         if let Some(feeder) = self.calls.records.take() {
             feeder.finish(|dropped| {
                 losses.queue_full = dropped;
