@@ -71,7 +71,8 @@ fn main() {
         "exec" => processes::exec(),
         "seccomp" => processes::seccomp(),
         "suite" => {
-            suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), "syscall");
+            let probes = args.next().unwrap_or_else(|| "syscall".to_owned());
+            suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), &probes);
         }
         "each" => suite::each(),
         "receive" => receive::raw(),

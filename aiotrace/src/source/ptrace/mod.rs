@@ -19,6 +19,7 @@
 //! makes the call again instead ([`signals`]).
 
 pub mod calls;
+mod faults;
 mod memory;
 mod processes;
 mod records;

@@ -26,12 +26,13 @@ use nix::{
 use super::{
     Options, StartError, Target,
     calls::{Calls, Left},
+    faults::{self, Faults, Goes, Reaped},
     processes::{self, Processes},
     records::Records,
     requests::{self, I386, Made, Status, What, option},
-    rings::Rings,
+    rings::{New, Rings},
     seccomp, signals,
-    tracee::{Again, Held, InCall, State, Tracee},
+    tracee::{Again, Held, InCall, Pending, State, Tracee},
 };
 use crate::{
     output::clock::monotonic,
@@ -79,13 +80,14 @@ struct Tracer {
     launched: Option<(u32, Sender<i32>)>,
     /// Some thread is held by a fault.
     holds: bool,
+    faults: Option<Faults>,
     /// Handed on last.
     handed_on: Instant,
 }
 
 /// Runs the trace.
 pub fn run(
-    options: Options,
+    mut options: Options,
     feeder: Feeder,
     signals: Signals,
     stop: Arc<Stop>,
@@ -98,6 +100,7 @@ pub fn run(
     };
     let submit_stacks = options.submit_stacks;
     let calls = Calls { records: Records::new(feeder), rings: Rings::default(), submit_stacks };
+    let faults = options.rules.take().map(Faults::new);
     let mut tracer = Tracer {
         options,
         calls,
@@ -110,6 +113,7 @@ pub fn run(
         stretched: Vec::new(),
         launched,
         holds: false,
+        faults,
         handed_on: Instant::now(),
     };
     match tracer.begin() {
@@ -657,11 +661,55 @@ impl Tracer {
             let registers = requests::registers(tid).ok()?;
             Some([registers.rip, registers.rsp, registers.rbp])
         };
-        self.calls.entered(&mut tracee, &mut call, place, |_| ());
-        self.calls.destroys(&tracee, &call);
+        let mut new = Vec::new();
+        let wants_new = self.faults.as_ref().is_some_and(Faults::are_about_completions);
+        self.calls.entered(&mut tracee, &mut call, place, |it| {
+            if wants_new {
+                new.push(it);
+            }
+        });
+        self.change_completions(&mut tracee, &call, &new, None, call.entered);
+        let mut goes = Ok(Goes::On);
+        if let Some(faults) = &mut self.faults {
+            goes = faults.call(&tracee, &mut call);
+        }
+        if goes != Ok(Goes::Not) {
+            self.calls.destroys(&tracee, &call);
+        }
         tracee.call = Some(call);
         self.tracees.insert(tid, tracee);
-        Ok(None)
+        Ok(match goes? {
+            Goes::Later(time) => Some(held(time, Held::AtEntry)),
+            Goes::On | Goes::Not => None,
+        })
+    }
+
+    /// Faults in completions that are new.
+    fn change_completions(
+        &mut self,
+        tracee: &mut Tracee,
+        call: &InCall,
+        new: &[New],
+        reaped: Option<Reaped>,
+        time: u64,
+    ) {
+        let Some(faults) = &mut self.faults else { return };
+        if new.is_empty() && reaped.is_none() {
+            return;
+        }
+        let is_reaper = |it: &&Tracee| {
+            it.space == tracee.space
+                && it.call.as_ref().is_some_and(|it| {
+                    matches!(it.syscall, Syscall::Getevents | Syscall::Pgetevents)
+                        && it.args[0] == call.args[0]
+                })
+        };
+        let others: Vec<u32> = match new.is_empty() {
+            true => Vec::new(),
+            false => self.tracees.values().filter(is_reaper).map(|it| it.tid).collect(),
+        };
+        let records = &mut self.calls.records;
+        faults.completions(tracee, records, call, new, reaped, &others, time);
     }
 
     /// Nothing is told of it.
@@ -679,12 +727,19 @@ impl Tracer {
 
     fn exit(&mut self, tid: u32, info: &requests::Syscall) -> Result<Option<State>, Errno> {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
-        let (pid, ret) = (tracee.pid, info.ret());
+        let (pid, mut ret) = (tracee.pid, info.ret());
         if tracee.call.is_none() {
             if self.is_leaving {
                 signals::undo(pid, tid, 0)?;
             }
             return Ok(None);
+        }
+        let pending = tracee.call.as_mut().and_then(|it| it.verdict.take());
+        if let Some(pending) = pending
+            && let Some(state) = carry_out(tid, pending, &mut ret)?
+            && !self.is_leaving
+        {
+            return Ok(Some(state));
         }
         let undone = signals::undo(pid, tid, 0)?;
         let starts_again = ret == -514 && !signals::interrupts(pid, tid, 0);
@@ -727,7 +782,17 @@ impl Tracer {
         let Some(mut tracee) = self.tracees.remove(&tid) else { return };
         let time = monotonic();
         self.tell_thread(&mut tracee, time);
-        let ring = self.calls.look(&mut tracee, &call, time, |_| ());
+        let mut new = Vec::new();
+        let wants_new = self.faults.as_ref().is_some_and(Faults::are_about_completions);
+        let ring = self.calls.look(&mut tracee, &call, time, |it| {
+            if wants_new {
+                new.push(it);
+            }
+        });
+        if wants_new {
+            let reaped = Reaped::by(&call, ret);
+            self.change_completions(&mut tracee, &call, &new, reaped, time);
+        }
         self.calls.left(&mut tracee, &call, &Left { time, ret, flags }, ring);
         self.tracees.insert(tid, tracee);
     }
@@ -830,6 +895,9 @@ impl Tracer {
         if !is_last || leader_lives {
             return;
         }
+        if let Some(faults) = &mut self.faults {
+            faults.process_ended(pid);
+        }
         if let Some((process, space)) = self.processes.remove(pid) {
             if let Some(space) = space {
                 self.calls.rings.left(space);
@@ -879,6 +947,35 @@ impl Tracer {
         {
             self.left(tid, call, ret, 0);
         }
+    }
+}
+
+fn held(nanoseconds: u64, held: Held) -> State {
+    // Longer is as good as for ever.
+    const LONGEST: u64 = 1_000_000_000_000_000;
+    State::Held(Instant::now() + Duration::from_nanos(nanoseconds.min(LONGEST)), held)
+}
+
+/// Does what is left of a fault when the call ends. Gives the state in which it is held then.
+fn carry_out(tid: u32, pending: Pending, ret: &mut i64) -> Result<Option<State>, Errno> {
+    match pending {
+        Pending::Return(value) => {
+            // A filter of the program's own, asked after us, may have had another answer.
+            if *ret != value {
+                let mut registers = requests::registers(tid)?;
+                registers.rax = value as u64;
+                requests::set_registers(tid, &registers)?;
+                *ret = value;
+            }
+            Ok(None)
+        }
+        Pending::GiveBack(nr) => {
+            let mut registers = requests::registers(tid)?;
+            *faults::second_argument(&mut registers) = nr;
+            requests::set_registers(tid, &registers)?;
+            Ok(None)
+        }
+        Pending::Late(time) => Ok(Some(held(time, Held::AtExit(*ret)))),
     }
 }
 
