@@ -20,6 +20,7 @@ mod init;
 mod injected;
 mod libaio;
 mod memory;
+mod persistent;
 mod processes;
 mod reaping;
 mod receive;
@@ -78,6 +79,8 @@ fn main() {
         "receive" => receive::raw(),
         "receive-libaio" => receive::by_libaio(),
         "receive-threads" => receive::threads(number(16)),
+        "interrupted" => persistent::interrupted(),
+        "submits" => persistent::submits(),
         "receive-ring" => receive::from_the_ring(),
         "injected" => {
             injected::run(std::path::Path::new(&argument.expect("the path of aiotrace")));

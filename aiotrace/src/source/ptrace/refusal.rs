@@ -5,6 +5,7 @@ use std::fs;
 
 use nix::{errno::Errno, unistd::geteuid};
 
+use super::processes::family;
 use crate::process::status_field;
 
 /// What is known when ptrace was refused.
@@ -34,7 +35,8 @@ impl Facts {
         Self {
             errno: Some(errno),
             is_launched,
-            tracer: number("TracerPid").unwrap_or(0),
+            // It is a thread that traces.
+            tracer: number("TracerPid").map_or(0, |it| family(it).map_or(it, |it| it.0)),
             scope: scope.and_then(|it| it.trim().parse().ok()),
             is_root: geteuid().is_root(),
             is_own: number("Uid") == Some(geteuid().as_raw()),
