@@ -2,7 +2,7 @@
 
 use crate::{
     fault::{Case, Judge, Rule},
-    model::{Model, Settings, Thresholds},
+    model::{Model, Rules, Settings, Thresholds},
     source::{
         bpf::Decoder,
         recording::{Item, Reader},
@@ -37,6 +37,7 @@ pub fn recording(bytes: &[u8]) -> u64 {
     while let Ok(Some(item)) = reader.next_item() {
         items += 1;
         match item {
+            Item::Start(start, _) => model.set_rules(Rules::of(start.faults.as_ref())),
             Item::Event(event) => model.handle_event(&event),
             Item::Time(now) => model.handle_timeout(now),
             _ => (),
@@ -82,5 +83,6 @@ fn conclude(model: &mut Model) {
     model.finish(u64::MAX / 2);
     while model.next_question().is_some() {}
     while model.next_finding().is_some() {}
+    while model.next_verdict().is_some() {}
     model.report();
 }

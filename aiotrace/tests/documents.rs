@@ -28,6 +28,7 @@ fn every_example_in_json_md_is_of_the_format() {
         "context_adopted",
         "context_gone",
         "context_moved",
+        "fault",
         "finding",
         "io_cancel",
         "io_destroy",

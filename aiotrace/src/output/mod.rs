@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::Event,
-    model::{Finding, Report},
+    model::{Finding, Report, Verdict},
     output::clock::Clock,
     source::Losses,
 };
@@ -38,6 +38,11 @@ pub trait Output {
     /// # Errors
     /// Those of the writer.
     fn finding(&mut self, finding: &Finding) -> io::Result<()>;
+    /// It is known what a program made of a fault.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()>;
     /// Events were not shown, because a terminal cannot show so many.
     ///
     /// # Errors
