@@ -39,21 +39,18 @@ const IN_64_BIT: [u64; 7] = [208, 232, 281, 441, 128, 65, 220];
 /// The same for 32-bit programs, without `ipc`.
 const IN_32_BIT: [u64; 8] = [247, 256, 319, 441, 177, 421, 420, 392];
 
-/// A call that was interrupted for nobody's sake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Undone {
-    /// Its number.
-    pub number: u64,
-    /// Its first argument.
-    pub first: u64,
-}
+/// "Make it again, unless a handler runs": `ERESTARTNOHAND` of include/linux/errno.h.
+pub const RESTART: i64 = -514;
 
-/// If the stopped thread returns EINTR from a call and no signal asks for that, lets it make the call again
-/// when it goes on.
+/// If the stopped thread returns EINTR from a call and no signal asks for that, lets it make the call again.
+/// Whether that was so.
+///
+/// It gets [`RESTART`], so that the kernel decides, when it has looked at all signals: one that comes after we
+/// looked still interrupts.
 ///
 /// # Errors
 /// It is dead.
-pub fn undo(pid: u32, tid: u32, taken: i32) -> Result<Option<Undone>, Errno> {
+pub fn undo(pid: u32, tid: u32, taken: i32) -> Result<bool, Errno> {
     let mut registers = requests::registers(tid)?;
     let is_32_bit = is_32_bit(&registers);
     let number = registers.orig_rax;
@@ -61,25 +58,11 @@ pub fn undo(pid: u32, tid: u32, taken: i32) -> Result<Option<Undone>, Errno> {
     let returned = if is_32_bit { i64::from(registers.rax as i32) } else { registers.rax as i64 };
     let is_interrupted = returned == -i64::from(libc::EINTR) && known.contains(&number);
     if !is_interrupted || interrupts(pid, tid, taken) {
-        return Ok(None);
+        return Ok(false);
     }
-    registers.rax = registers.orig_rax;
-    // `syscall`, `int 0x80` and `sysenter` have two bytes; the kernel itself does it so.
-    registers.rip = registers.rip.wrapping_sub(2);
+    registers.rax = RESTART as u64;
     requests::set_registers(tid, &registers)?;
-    let first = if is_32_bit { registers.rbx & 0xffff_ffff } else { registers.rdi };
-    Ok(Some(Undone { number, first }))
-}
-
-/// Takes that back: it returns EINTR after all.
-///
-/// # Errors
-/// It is dead.
-pub fn redo(tid: u32) -> Result<(), Errno> {
-    let mut registers = requests::registers(tid)?;
-    registers.rax = -i64::from(libc::EINTR) as u64;
-    registers.rip = registers.rip.wrapping_add(2);
-    requests::set_registers(tid, &registers)
+    Ok(true)
 }
 
 /// Whether it runs 32-bit code.

@@ -101,6 +101,8 @@ pub struct Again {
     pub number: u64,
     /// The first argument: another context is another call.
     pub first: u64,
+    /// What it returned.
+    pub ret: i64,
 }
 
 impl InCall {

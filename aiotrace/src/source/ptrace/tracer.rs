@@ -519,8 +519,8 @@ impl Tracer {
         let args = super::tracee::meant(syscall, abi, arguments(&registers));
         let ret = if is_32_bit { i64::from(registers.rax as i32) } else { registers.rax as i64 };
         // io_pgetevents starts again by itself.
-        let starts_again = ret == -514 && !signals::interrupts(pid, tid, signal);
-        let is_made_again = undone.is_some() || starts_again;
+        let starts_again = ret == signals::RESTART && !signals::interrupts(pid, tid, signal);
+        let is_made_again = undone || starts_again;
         if is_made_again {
             self.note_stretched(tid, syscall, abi, args);
         }
@@ -531,7 +531,7 @@ impl Tracer {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(()) };
         let call = InCall { args, ..InCall::new(syscall, abi, args, 0) };
         if is_made_again {
-            tracee.again = Some(Again { number, first: args[0] });
+            tracee.again = Some(Again { number, first: args[0], ret });
             tracee.call = Some(call);
         } else {
             // It ends now, and we did not see it begin.
@@ -565,15 +565,7 @@ impl Tracer {
         if !signals::interrupts(tracee.pid, tid, signal) {
             return Ok(());
         }
-        let registers = requests::registers(tid)?;
-        let ret = match registers.rax {
-            rax if rax == again.number => {
-                signals::redo(tid)?;
-                -i64::from(libc::EINTR)
-            }
-            // The kernel would have made it again.
-            rax => rax as i64,
-        };
+        let ret = again.ret;
         tracee.again = None;
         if let Some(call) = tracee.call.take() {
             let flags = if call.entered == 0 { flag::NOT_ENTERED } else { 0 };
@@ -742,13 +734,13 @@ impl Tracer {
             return Ok(Some(state));
         }
         let undone = signals::undo(pid, tid, 0)?;
-        let starts_again = ret == -514 && !signals::interrupts(pid, tid, 0);
+        let starts_again = ret == signals::RESTART && !signals::interrupts(pid, tid, 0);
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
-        if undone.is_some() || starts_again {
+        if undone || starts_again {
             let Some(call) = &tracee.call else { return Ok(None) };
             let (syscall, abi, args) = (call.syscall, call.abi, call.args);
             let number = requests::registers(tid)?.orig_rax;
-            tracee.again = Some(Again { number, first: args[0] });
+            tracee.again = Some(Again { number, first: args[0], ret });
             self.note_stretched(tid, syscall, abi, args);
             return Ok(None);
         }
