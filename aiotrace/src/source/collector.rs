@@ -118,7 +118,7 @@ impl Signals {
     }
 
     /// What the next signal asks for, if there is one.
-    pub fn next(&mut self) -> Option<Asked> {
+    pub fn take(&mut self) -> Option<Asked> {
         let info = self.fd.read_signal().ok().flatten()?;
         let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
         Some(match signal {

@@ -214,7 +214,7 @@ impl Drain {
     }
 
     fn signal(&mut self) -> Option<Signal> {
-        match self.signals.next()? {
+        match self.signals.take()? {
             Asked::End(signal) => return Some(signal),
             Asked::Report => {
                 // Whoever asks in a flood asks again.

@@ -53,10 +53,11 @@ impl Calls {
             Syscall::Submit => self.submit_stacks,
             _ => false,
         };
-        if wants_stack && !call.abi.is_32_bit() {
-            if let Some(place) = place() {
-                self.stack(tracee, call.entered, place);
-            }
+        if wants_stack
+            && !call.abi.is_32_bit()
+            && let Some(place) = place()
+        {
+            self.stack(tracee, call.entered, place);
         }
         let handle = call.args[0];
         let mut sample = RingSample::UNREAD;

@@ -67,6 +67,21 @@ impl Reaped {
     }
 }
 
+/// What a call shows of completions, when it begins or ends.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen<'a> {
+    /// The call.
+    pub call: &'a InCall,
+    /// Entries that are new in its ring.
+    pub new: &'a [New],
+    /// What it gives to the program.
+    pub reaped: Option<Reaped>,
+    /// Other threads in io_getevents, which may have reaped the new entries.
+    pub others: &'a [u32],
+    /// When, nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+}
+
 /// How a call goes on after it was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goes {
@@ -147,96 +162,66 @@ impl Faults {
     }
 
     /// Judges completions that are new in a ring, in their order, and changes them where they are: in the
-    /// ring, or where `reaped` says that this call has put them. `others`: threads that may have reaped them
-    /// as well, in calls that have not returned.
-    pub fn completions(
-        &mut self,
-        tracee: &mut Tracee,
-        records: &mut Records,
-        call: &InCall,
-        new: &[New],
-        reaped: Option<Reaped>,
-        others: &[u32],
-        time: u64,
-    ) {
-        let mut changes = Vec::new();
-        for New { position, event } in new {
-            if let Some(change) = self.judge(tracee, call.args[0], *position, *event, time) {
-                changes.push(change);
-            }
-        }
-        let tid = tracee.tid;
-        let events = reaped.map(|it| events(tracee, it)).unwrap_or_default();
-        let mut taken = vec![false; events.len()];
-        let mut find = |change: &Change| {
-            let same = |(index, event): (usize, &IoEvent)| {
-                !taken[index]
-                    && (event.obj, event.data, event.res)
-                        == (change.event.obj, change.event.data, change.event.res)
+    /// ring, or where this call has put them.
+    pub fn completions(&mut self, tracee: &mut Tracee, records: &mut Records, seen: &Seen<'_>) {
+        let Seen { call, new, reaped, others, time } = *seen;
+        let handle = call.args[0];
+        let judged = |it: &New| self.judge(tracee, handle, it, time);
+        let changes: Vec<Change> = new.iter().filter_map(judged).collect();
+        let mut array = Array::of(tracee, reaped);
+        // Those that another thread saw first, while this one was reaping them.
+        for (change, index) in self.found_by(tracee, handle, &mut array) {
+            let effect = match index {
+                Some(index) if array.change(tracee, index, change.res) => 0,
+                _ => effect::MISSED,
             };
-            let index = events.iter().enumerate().position(same)?;
-            taken[index] = true;
-            Some(index)
-        };
-        // Those that were seen by others first.
-        let space = tracee.space;
-        let mut lost = Vec::new();
-        let mut found = Vec::new();
-        self.waiting.retain_mut(|it| {
-            if it.space != space || it.change.handle != call.args[0] || !it.tids.contains(&tid) {
-                return true;
-            }
-            if let Some(index) = find(&it.change) {
-                found.push((it.change, index));
-                return false;
-            }
-            it.tids.retain(|other| *other != tid);
-            if it.tids.is_empty() {
-                lost.push(it.change);
-            }
-            !it.tids.is_empty()
-        });
-        for (change, index) in found {
-            let at = reaped.map_or(0, |it| it.events).wrapping_add(result_in(index));
-            let done = tracee.memory().write(at, &change.res.to_ne_bytes());
-            tell(
-                tracee,
-                records,
-                &change,
-                index as u32,
-                if done { 0 } else { effect::MISSED },
-                time,
-            );
-        }
-        for change in lost {
-            tell(tracee, records, &change, u32::MAX, effect::MISSED, time);
+            tell(tracee, records, &change, index, effect, time);
         }
         for change in changes {
             if self.rules.dry_run {
-                tell(tracee, records, &change, u32::MAX, effect::DRY_RUN, time);
-            } else if let Some(index) = find(&change) {
-                let at = reaped.map_or(0, |it| it.events).wrapping_add(result_in(index));
-                let done = tracee.memory().write(at, &change.res.to_ne_bytes());
-                let effect = if done { 0 } else { effect::MISSED };
-                tell(tracee, records, &change, index as u32, effect, time);
+                tell(tracee, records, &change, None, effect::DRY_RUN, time);
+            } else if let Some(index) = array.find(&change) {
+                let is_done = array.change(tracee, index, change.res);
+                let effect = if is_done { 0 } else { effect::MISSED };
+                tell(tracee, records, &change, Some(index), effect, time);
             } else if call.syscall != Syscall::Destroy && is_changed_in_ring(tracee, &change) {
-                tell(tracee, records, &change, u32::MAX, 0, time);
+                tell(tracee, records, &change, None, 0, time);
             } else if !others.is_empty() && self.waiting.len() < MOST_WAITING {
-                self.waiting.push(Waiting { change, space, tids: others.to_vec() });
+                let (space, tids) = (tracee.space, others.to_vec());
+                self.waiting.push(Waiting { change, space, tids });
             } else {
-                tell(tracee, records, &change, u32::MAX, effect::MISSED, time);
+                tell(tracee, records, &change, None, effect::MISSED, time);
             }
         }
     }
 
-    fn judge(
+    /// Changes that waited for this thread, and where in its array they are; nowhere, if no other thread can
+    /// have reaped them either.
+    fn found_by(
         &mut self,
         tracee: &Tracee,
         handle: u64,
-        position: u32,
-        event: IoEvent,
-        now: u64,
-    ) -> Option<Change> {
+        array: &mut Array,
+    ) -> Vec<(Change, Option<usize>)> {
+        let mut found = Vec::new();
+        self.waiting.retain_mut(|it| {
+            let is_meant = it.space == tracee.space && it.change.handle == handle;
+            if !is_meant || !it.tids.contains(&tracee.tid) {
+                return true;
+            }
+            it.tids.retain(|tid| *tid != tracee.tid);
+            let index = array.find(&it.change);
+            let is_over = index.is_some() || it.tids.is_empty();
+            if is_over {
+                found.push((it.change, index));
+            }
+            !is_over
+        });
+        found
+    }
+
+    fn judge(&mut self, tracee: &Tracee, handle: u64, new: &New, now: u64) -> Option<Change> {
+        let New { position, event } = *new;
         let (pid, tid) = (tracee.pid, tracee.tid);
         let case = Case { what: what::COMPLETE, pid, tid, ctx: handle, nr: 0, now };
         let mut requests = Requests::at(tracee, event.obj);
@@ -272,24 +257,46 @@ fn tell(
     tracee: &mut Tracee,
     records: &mut Records,
     change: &Change,
-    index: u32,
+    index: Option<usize>,
     effect: u32,
     time: u64,
 ) {
     let Change { handle, event, res, rule, .. } = *change;
+    let index = index.map_or(u32::MAX, |it| it as u32);
     let header = header(tracee, Kind::Changed, 0, time);
     records.emit(&Changed { header, handle, event, res, fault: rule | effect, index });
 }
 
-/// Offset of the result of the event with this index.
-fn result_in(index: usize) -> u64 {
-    (index * size_of::<IoEvent>() + std::mem::offset_of!(IoEvent, res)) as u64
+/// The events that a call has put into the program's memory.
+struct Array {
+    at: u64,
+    events: Vec<IoEvent>,
+    taken: Vec<bool>,
 }
 
-fn events(tracee: &Tracee, reaped: Reaped) -> Vec<IoEvent> {
-    let count = reaped.count.min(ITEMS_PER_CALL as u64);
-    let at = |index: u64| reaped.events.wrapping_add(index * size_of::<IoEvent>() as u64);
-    (0..count).map_while(|index| tracee.memory().value(at(index))).collect()
+impl Array {
+    fn of(tracee: &Tracee, reaped: Option<Reaped>) -> Self {
+        let Reaped { events: at, count } = reaped.unwrap_or(Reaped { events: 0, count: 0 });
+        let count = count.min(ITEMS_PER_CALL as u64);
+        let size = size_of::<IoEvent>() as u64;
+        let read = |index: u64| tracee.memory().value(at.wrapping_add(index * size));
+        let events: Vec<IoEvent> = (0..count).map_while(read).collect();
+        Self { at, taken: vec![false; events.len()], events }
+    }
+
+    /// Where this completion is. Each is found once.
+    fn find(&mut self, change: &Change) -> Option<usize> {
+        let mut all = self.events.iter().zip(&self.taken);
+        let index = all.position(|(event, taken)| !taken && *event == change.event)?;
+        self.taken[index] = true;
+        Some(index)
+    }
+
+    /// Gives it another result; whether that was possible.
+    fn change(&self, tracee: &Tracee, index: usize, res: i64) -> bool {
+        let offset = index * size_of::<IoEvent>() + std::mem::offset_of!(IoEvent, res);
+        tracee.memory().write(self.at.wrapping_add(offset as u64), &res.to_ne_bytes())
+    }
 }
 
 /// The register with the number of requests.
