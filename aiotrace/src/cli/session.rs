@@ -57,13 +57,13 @@ pub struct Show {
     /// if a process of -p or --cgroup has a filter.) Costs every system call of the machine some 100 ns
     #[arg(long)]
     pub(super) denied: bool,
+    /// Stop after this time (for instance 500ms, 10s, 2m)
+    #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
+    pub(super) duration: Option<Duration>,
     #[command(flatten)]
     conclusions: Thresholds,
     #[command(flatten)]
     inject: Inject,
-    /// Stop after this time (for instance 500ms, 10s, 2m)
-    #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
-    pub(super) duration: Option<Duration>,
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
