@@ -291,7 +291,8 @@ fn process_exit(ctx: BtfTracePointContext) -> i32 {
 
 /// The fault rules: those that count, and those that need not.
 macro_rules! judges {
-    ($($judge:ident, $write:ident, $tell:ident, $counters:expr, $ordinal:expr;)*) => {
+    ($($judge:ident, $write:ident $write_event:ident, $tell:ident $tell_event:ident, $counters:expr,
+       $ordinal:expr;)*) => {
         $(
             #[btf_tracepoint(function = "sys_enter")]
             fn $judge(ctx: BtfTracePointContext) -> i32 {
@@ -304,7 +305,7 @@ macro_rules! judges {
             #[btf_tracepoint(function = "sys_exit")]
             fn $write(ctx: BtfTracePointContext) -> i32 {
                 if let Some(syscall) = call_left(&ctx) {
-                    fault::results(syscall, ctx.arg(1), true, $ordinal, $counters);
+                    fault::results(syscall, ctx.arg(1), $ordinal, |index| fault::$write_event(index));
                 }
                 0
             }
@@ -312,7 +313,7 @@ macro_rules! judges {
             #[btf_tracepoint(function = "sys_exit")]
             fn $tell(ctx: BtfTracePointContext) -> i32 {
                 if let Some(syscall) = call_left(&ctx) {
-                    fault::results(syscall, ctx.arg(1), false, $ordinal, $counters);
+                    fault::results(syscall, ctx.arg(1), $ordinal, |index| fault::$tell_event(index));
                 }
                 0
             }
@@ -321,8 +322,10 @@ macro_rules! judges {
 }
 
 judges! {
-    judge_always, write_always, tell_always, faults::Uncounted, |_| 0;
-    judge_counting, write_counting, tell_counting, faults::Counting::here(), faults::ordinal;
+    judge_always, write_always write_event_always, tell_always tell_event_always,
+        faults::Uncounted, |_| 0;
+    judge_counting, write_counting write_event_counting, tell_counting tell_event_counting,
+        faults::Counting::here(), faults::ordinal;
 }
 
 /// The AIO call that is left.

@@ -158,19 +158,30 @@ pub fn refuse_request() -> i64 {
     thread.errno
 }
 
-/// The number of the rule that acts on a completion, where [`faults::decide`] wants it. (One of the programs
-/// that use it is attached at a time.)
+/// The call whose events are looked at. (One of the programs that use it is attached at a time.)
 #[map]
-static CHOSEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+static REAPED: PerCpuArray<Reaped> = PerCpuArray::with_max_entries(1, 0);
 
-/// io_getevents returns events, and the recorder has not seen it yet.
+#[repr(C)]
+struct Reaped {
+    /// The first event.
+    events: u64,
+    ctx: u64,
+    /// As in [`Facts`].
+    since: u64,
+    process: u64,
+    /// The number of the rule that acts, where [`faults::decide`] wants it.
+    chosen: u32,
+    reserved: u32,
+}
+
+/// io_getevents returns events, and the recorder has not seen it yet. `judge`: for each of them.
 #[inline(always)]
 pub fn results(
     syscall: Syscall,
     ret: i64,
-    write: bool,
     ordinal: impl FnOnce(u32) -> u64,
-    mut by: impl Counters,
+    judge: impl Fn(u32) -> u32,
 ) {
     if !matches!(syscall, Syscall::Getevents | Syscall::Pgetevents)
         || ret <= 0
@@ -180,57 +191,67 @@ pub fn results(
     }
     let Some(thread) = in_call(Some(syscall)) else { return };
     let Some(since) = faults::since_armed() else { return };
-    let Some(chosen) = CHOSEN.get_ptr_mut(0) else { return };
-    // SAFETY: this program's slot on this CPU.
-    let chosen = unsafe { &mut *chosen };
+    let Some(reaped) = REAPED.get_ptr_mut(0) else { return };
     let process = ordinal(thread.kernel_pid);
+    let (events, ctx) = (thread.args[3], thread.args[0]);
+    // SAFETY: this program's slot on this CPU.
+    unsafe { *reaped = Reaped { events, ctx, since, process, chosen: 0, reserved: 0 } };
     let count = ret.clamp(0, i64::from(MOST_LOOKED_AT)) as u32;
     for index in 0..MOST_LOOKED_AT {
         if index >= count {
             break;
         }
-        let address = thread.args[3].wrapping_add(u64::from(index) * size_of::<IoEvent>() as u64);
-        result(thread, &mut by, chosen, Place { address, index }, since, process, write);
+        judge(index);
     }
 }
 
-/// Where an event is, and which of the call's.
-struct Place {
-    address: u64,
-    index: u32,
+/// The bodies of those loops: see [`crate::records`] for why they are functions by themselves.
+macro_rules! each_event {
+    ($($name:ident, $write:literal, $counters:expr;)*) => {
+        $(
+            /// Judges an event, by its index.
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            pub extern "C" fn $name(index: u32) -> u32 {
+                event(index, $write, $counters);
+                0
+            }
+        )*
+    };
+}
+
+each_event! {
+    write_event_always, true, faults::Uncounted;
+    tell_event_always, false, faults::Uncounted;
+    write_event_counting, true, faults::Counting::here();
+    tell_event_counting, false, faults::Counting::here();
 }
 
 #[inline(always)]
-fn result(
-    thread: &mut Thread,
-    by: &mut impl Counters,
-    chosen: &mut u32,
-    Place { address, index }: Place,
-    since: u64,
-    process: u64,
-    write: bool,
-) {
+fn event(index: u32, write: bool, mut by: impl Counters) {
+    let Some(reaped) = REAPED.get_ptr_mut(0) else { return };
+    // SAFETY: as above.
+    let Reaped { events, ctx, since, process, chosen, .. } = unsafe { &mut *reaped };
+    let Some(thread) = in_call(None) else { return };
+    let address = events.wrapping_add(u64::from(index) * size_of::<IoEvent>() as u64);
     let mut event = IoEvent { data: 0, obj: 0, res: 0, res2: 0 };
     if user::read_or_fail(&mut event, address) != 0 {
         return;
     }
     let requests = if faults::ask_for_requests(what::COMPLETE) { describing(event.obj) } else { 0 };
-    let ctx = thread.args[0];
+    let (tid, ctx) = (thread.tid, *ctx);
     let facts =
-        Facts { what: what::COMPLETE, tid: thread.tid, ctx, nr: 0, since, process, requests };
+        Facts { what: what::COMPLETE, tid, ctx, nr: 0, since: *since, process: *process, requests };
     *chosen = 0;
-    faults::decide(&facts, by, chosen);
+    faults::decide(&facts, &mut by, chosen);
     let rule = unknown(chosen);
     let Some((_, res, _)) = faults::rule(rule) else { return };
     let effect = if write {
+        let place = address.wrapping_add(core::mem::offset_of!(IoEvent, res) as u64);
+        let size = size_of::<i64>() as u32;
         // SAFETY: the helper checks the address.
-        let failed = unsafe {
-            bpf_probe_write_user(
-                address.wrapping_add(16) as *mut _,
-                (&raw const res).cast(),
-                size_of::<i64>() as u32,
-            )
-        };
+        let failed =
+            unsafe { bpf_probe_write_user(place as *mut _, (&raw const res).cast(), size) };
         if failed == 0 { 0 } else { effect::MISSED }
     } else {
         effect::DRY_RUN

@@ -133,7 +133,7 @@ fn probes(out: &mut String) -> bool {
 
 /// Which faults can be made, and by what.
 fn faults(out: &mut String, settings: &Settings) {
-    let allowed = match Allowed::find_out(settings) {
+    let allowed = match Allowed::find_out(settings, &Mechanism::IN_KERNEL) {
         Ok(allowed) => allowed,
         Err(error) => {
             return by_ptrace_only(out, &load::reason(&error));

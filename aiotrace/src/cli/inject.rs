@@ -75,8 +75,14 @@ impl Inject {
             let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
             rules.iter_mut().for_each(|it| it.rule.until = it.rule.until.min(limit));
         }
+        let useful = |by: &Mechanism| {
+            self.mechanism.is_none_or(|it| it == *by)
+                && rules.iter().any(|it| by.delivers(&it.rule).is_ok())
+        };
+        let tried: Vec<_> = Mechanism::IN_KERNEL.into_iter().filter(useful).collect();
         let kernel = settings.and_then(|settings| {
-            Allowed::find_out(&settings).map_err(|error| crate::source::bpf::load::reason(&error))
+            let found = Allowed::find_out(&settings, &tried);
+            found.map_err(|error| crate::source::bpf::load::reason(&error))
         });
         let (by, in_kernel) = self.mechanisms(&rules, kernel.as_ref())?;
         let seed = self.seed.unwrap_or_else(seed);

@@ -70,11 +70,14 @@ pub struct Allowed {
 }
 
 impl Allowed {
-    /// Tries all: each is attached for a moment, to no process.
+    /// Tries those that are wanted: each is attached for a moment, to no process.
     ///
     /// # Errors
     /// Tracing itself does not work.
-    pub fn find_out(settings: &aiotrace_common::settings::Settings) -> Result<Self, Error> {
+    pub fn find_out(
+        settings: &aiotrace_common::settings::Settings,
+        wanted: &[Mechanism],
+    ) -> Result<Self, Error> {
         let rule = |about, action, value| Rule { about, action, value, first: 2, ..Rule::NONE };
         let calls =
             names::CALLS.iter().fold(0, |all, (syscall, _)| all | 1 << what::call(*syscall));
@@ -86,6 +89,7 @@ impl Allowed {
         let mut probes = Probes::load_bare(settings, &rules.armed)?;
         let btf = super::load::kernel_types()?;
         let mut allows = |by| {
+            tracing::debug!(?by, "trying");
             let mut links = Vec::new();
             let tried = attach_mechanism(&mut probes, by, rules.judges(), &btf, &mut links);
             let tried = if by == Mechanism::WriteUser {
@@ -96,7 +100,8 @@ impl Allowed {
             };
             (by, tried.map_err(|error| super::load::reason(&error)))
         };
-        let mechanisms = Mechanism::IN_KERNEL.into_iter().map(&mut allows).collect();
+        let mechanisms = wanted.iter().copied().map(&mut allows).collect();
+        tracing::debug!("counting");
         let counting = probes.load_program(names::JUDGES_COUNTING.calls, &btf);
         let counting = counting.map_err(|error| super::load::reason(&error));
         Ok(Self { mechanisms, counting })
@@ -107,8 +112,11 @@ impl Allowed {
     /// # Errors
     /// The reason.
     pub fn can(&self, rule: &Rule, by: Mechanism) -> Result<(), String> {
+        if by == Mechanism::Ptrace {
+            return Ok(());
+        }
         let found = self.mechanisms.iter().find(|(of, _)| *of == by);
-        found.map_or(Ok(()), |(_, allowed)| allowed.clone())?;
+        found.map_or_else(|| Err("it was not tried".to_owned()), |(_, allowed)| allowed.clone())?;
         if rule.counts() {
             self.counting.clone().map_err(|why| {
                 format!("this kernel cannot count in BPF exactly (that needs Linux 5.12): {why}")
@@ -127,7 +135,7 @@ pub(super) struct Attached {
 
 impl Probes {
     /// Attaches what must run before the recorder at the return of a call.
-    pub(super) fn attach_results(&mut self, rules: &Rules) -> Result<(), Error> {
+    pub(super) fn attach_results(&mut self, rules: &Rules, btf: &aya::Btf) -> Result<(), Error> {
         if !rules.is_about_completions() {
             return Ok(());
         }
@@ -135,20 +143,19 @@ impl Probes {
             0 => rules.judges().write,
             _ => rules.judges().tell,
         };
-        let link = self.load_and_attach(program)?;
+        let link = self.load_and_attach(program, btf)?;
         self.faults.links.push(link);
         Ok(())
     }
 
     /// Attaches what must run after the recorder at the entry of a call: the decision, and the mechanisms.
-    pub(super) fn attach_faults(&mut self, rules: &Rules) -> Result<(), Error> {
-        let link = self.load_and_attach(rules.judges().calls)?;
+    pub(super) fn attach_faults(&mut self, rules: &Rules, btf: &aya::Btf) -> Result<(), Error> {
+        let link = self.load_and_attach(rules.judges().calls, btf)?;
         self.faults.links.push(link);
-        let btf = super::load::kernel_types()?;
         let mut all = Attached::default();
         for by in rules.mechanisms.iter().filter(|by| **by != Mechanism::WriteUser) {
             let mut links = Vec::new();
-            attach_mechanism(self, *by, rules.judges(), &btf, &mut links)?;
+            attach_mechanism(self, *by, rules.judges(), btf, &mut links)?;
             for link in links {
                 match link {
                     AnyLink::Library(link) => all.links.push(link),
@@ -161,9 +168,8 @@ impl Probes {
         Ok(())
     }
 
-    fn load_and_attach(&mut self, program: Program) -> Result<Link, Error> {
-        let btf = super::load::kernel_types()?;
-        self.load_program(program, &btf)?;
+    fn load_and_attach(&mut self, program: Program, btf: &aya::Btf) -> Result<Link, Error> {
+        self.load_program(program, btf)?;
         self.attach_program(program)
     }
 

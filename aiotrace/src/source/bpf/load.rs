@@ -345,12 +345,14 @@ impl Probes {
             self.unseen_exits = Some(self.attach_program(names::UNSEEN_EXITS)?);
         } else {
             let rules = self.rules.take();
-            rules.as_ref().map_or(Ok(()), |rules| self.attach_results(rules))?;
+            let btf = rules.as_ref().map(|_| kernel_types()).transpose()?;
+            let with_rules = rules.as_ref().zip(btf.as_ref());
+            with_rules.map_or(Ok(()), |(rules, btf)| self.attach_results(rules, btf))?;
             for program in names::CALLS_BY_TRACEPOINT {
                 let link = self.attach_program(program)?;
                 self.links.push(link);
             }
-            rules.as_ref().map_or(Ok(()), |rules| self.attach_faults(rules))?;
+            with_rules.map_or(Ok(()), |(rules, btf)| self.attach_faults(rules, btf))?;
             self.rules = rules;
         }
         tracing::debug!("attached");
