@@ -104,6 +104,11 @@ impl Faults {
         self.rules.judge.is_about(what::COMPLETE)
     }
 
+    /// How many calls and completions could not be counted, and so had no fault.
+    pub fn uncounted(&self) -> u64 {
+        self.rules.judge.uncounted()
+    }
+
     /// Counts of a process that ended are not needed any more.
     pub fn process_ended(&mut self, pid: u32) {
         self.rules.judge.process_ended(pid);

@@ -308,8 +308,21 @@ impl Tracer {
         let attached = start.elapsed();
         let in_calls: Vec<Thread> = self.tracees.values().filter_map(Tracee::in_call).collect();
         self.is_over = true;
+        if let Some(uncounted @ 1..) = self.faults.as_ref().map(Faults::uncounted) {
+            let text =
+                format!("{uncounted} calls and completions had no fault: too many to be counted");
+            self.calls.records.say(Message::Note(text));
+        }
         let losses = self.losses();
         if self.is_filtered() {
+            let left = self.processes.pids().count();
+            if reason == Reason::TargetsGone && left > 0 {
+                let text = format!(
+                    "{left} other processes that the program started end with aiotrace (-f traces them, \
+                     --no-seccomp lets them live)"
+                );
+                self.calls.records.say(Message::Note(text));
+            }
             self.end(reason, losses, in_calls, attached);
             self.keep(&mut signals);
         } else {
