@@ -20,6 +20,7 @@ mod init;
 mod injected;
 mod libaio;
 mod memory;
+mod persistent;
 mod processes;
 mod reaping;
 mod receive;
@@ -71,12 +72,15 @@ fn main() {
         "exec" => processes::exec(),
         "seccomp" => processes::seccomp(),
         "suite" => {
-            suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), "syscall");
+            let probes = args.next().unwrap_or_else(|| "syscall".to_owned());
+            suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), &probes);
         }
         "each" => suite::each(),
         "receive" => receive::raw(),
         "receive-libaio" => receive::by_libaio(),
         "receive-threads" => receive::threads(number(16)),
+        "interrupted" => persistent::interrupted(),
+        "submits" => persistent::submits(),
         "receive-ring" => receive::from_the_ring(),
         "injected" => {
             injected::run(std::path::Path::new(&argument.expect("the path of aiotrace")));

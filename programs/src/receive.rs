@@ -127,7 +127,7 @@ fn reap(name: &str, mut call: impl FnMut(&mut [IoEvent]) -> i64) {
         let events = &mut events[..count];
         events.sort_by_key(|it| it.data);
         let results: Vec<String> = events.iter().map(|it| it.res.to_string()).collect();
-        say(&format!("{name} {ret} {}", results.join(",")).trim_end().to_owned());
+        say(format!("{name} {ret} {}", results.join(",")).trim_end());
         if ret >= 0 {
             return;
         }

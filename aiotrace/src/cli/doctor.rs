@@ -72,6 +72,9 @@ fn examine(out: &mut String) -> bool {
         "lockdown",
         &lockdown().unwrap_or_else(|| "unknown (securityfs is not mounted) or none".into()),
     );
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
+    let scope = scope.as_deref().map_or("none: processes of the same user", str::trim);
+    row("yama.ptrace_scope", scope);
     row(
         "tracefs",
         if Path::new("/sys/kernel/tracing/events").exists() {
@@ -133,8 +136,7 @@ fn faults(out: &mut String, settings: &Settings) {
     let allowed = match Allowed::find_out(settings, &Mechanism::IN_KERNEL) {
         Ok(allowed) => allowed,
         Err(error) => {
-            let _ = writeln!(out, "\nfaults: by ptrace only: {}", load::reason(&error));
-            return;
+            return by_ptrace_only(out, &load::reason(&error));
         }
     };
     let _ = writeln!(out, "\nfaults, by which mechanisms, best first");
@@ -161,7 +163,7 @@ fn faults(out: &mut String, settings: &Settings) {
             }
         };
     }
-    let _ = writeln!(out, "  {:<24} yes: needs {}", "ptrace", Mechanism::Ptrace.needs());
+    ptrace_row(out);
     let counts = allowed.counting.as_ref().map_or_else(
         |why| format!("no, rules that count go by ptrace: {why}"),
         |kind| match kind {
@@ -174,6 +176,15 @@ fn faults(out: &mut String, settings: &Settings) {
         },
     );
     let _ = writeln!(out, "  {:<24} {counts}", "counting in BPF");
+}
+
+fn ptrace_row(out: &mut String) {
+    let _ = writeln!(out, "  {:<24} yes: needs {}", "ptrace", Mechanism::Ptrace.needs());
+}
+
+fn by_ptrace_only(out: &mut String, why: &str) {
+    let _ = writeln!(out, "\nfaults, by ptrace only: {why}");
+    ptrace_row(out);
 }
 
 /// What a probe set sees, and its programs.
@@ -220,6 +231,7 @@ fn table(out: &mut String, probes: &mut Probes) {
 fn refused(out: &mut String, error: &load::Error) -> bool {
     let _ = writeln!(out, "\nprobes: no: {}", load::reason(error));
     let _ = writeln!(out, "\ntracing does not work: {}", hint(error));
+    by_ptrace_only(out, "there are no probes");
     false
 }
 

@@ -13,6 +13,7 @@ mod report;
 mod run;
 mod session;
 mod shown;
+mod source;
 mod view;
 
 use std::{io::IsTerminal as _, process::ExitCode};

@@ -10,6 +10,7 @@ mod full_speed;
 mod lifecycle;
 mod ls;
 mod oracle;
+mod ptrace;
 mod readme;
 mod real_programs;
 mod recording;

@@ -61,7 +61,19 @@ pub struct Decoder {
     /// Contexts that ended because their process exits or runs a new program: which, it will tell.
     ended: Vec<Event>,
     spaces: foldhash::fast::RandomState,
+    /// Completions that were changed in a ring and are not reaped yet, as they are now.
+    in_rings: Vec<InRing>,
     unwinder: Option<Box<dyn Unwind>>,
+}
+
+/// Of them, remembered at most.
+const MOST_IN_RINGS: usize = 4096;
+
+/// A completion that was changed in a ring.
+struct InRing {
+    space: u64,
+    handle: u64,
+    event: abi::IoEvent,
 }
 
 /// What is known of a thread's call so far.
@@ -243,6 +255,13 @@ impl Decoder {
                 if is_in_call && thread.changed.len() < ITEMS_PER_CALL {
                     thread.changed.push(index);
                 }
+                if index == u32::MAX && fault.effect == Effect::Done {
+                    if self.in_rings.len() >= MOST_IN_RINGS {
+                        self.in_rings.remove(0);
+                    }
+                    let event = abi::IoEvent { res, ..event };
+                    self.in_rings.push(InRing { space: thread.space, handle, event });
+                }
                 of(Body::Changed(Changed { ctx: Handle(handle), event, res, fault }));
                 Ok(())
             }
@@ -291,7 +310,7 @@ impl Decoder {
                 };
                 thread.finish_with(contexts, &record.call, args, record.ring, of)
             }
-            Kind::Events => thread.events(contexts, bytes, of),
+            Kind::Events => thread.events(contexts, &mut self.in_rings, bytes, of),
             Kind::Gone => {
                 self.threads.remove(&header.tid);
                 Ok(())
@@ -497,6 +516,7 @@ impl Pending {
     fn events(
         &mut self,
         contexts: &mut Contexts,
+        in_rings: &mut Vec<InRing>,
         bytes: &[u8],
         of: impl FnMut(Body) -> Body,
     ) -> Result<(), Undecodable> {
@@ -514,6 +534,17 @@ impl Pending {
         }
         if record.call.header.flags & flag::MORE != 0 {
             return Ok(());
+        }
+        let (space, handle) = (self.space, record.call.args[0]);
+        for (index, event) in (0..).zip(&self.events) {
+            let is_it =
+                |it: &InRing| (it.space, it.handle) == (space, handle) && Some(it.event) == *event;
+            if !in_rings.is_empty()
+                && let Some(place) = in_rings.iter().position(is_it)
+            {
+                in_rings.remove(place);
+                self.changed.push(index);
+            }
         }
         let mut args = self.arguments(record.call.syscall, &record.call.args);
         if let Args::Getevents { timeout_value, sigset_value, list, truncated, changed, .. } =

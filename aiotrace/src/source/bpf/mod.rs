@@ -11,7 +11,6 @@
 //! ```
 
 pub mod adopt;
-pub mod backlog;
 pub mod btf;
 pub mod choice;
 mod contexts;
@@ -23,8 +22,6 @@ pub mod list;
 pub mod load;
 mod modify_return;
 
-pub use backlog::Message;
 pub use choice::{ProbeSet, Wanted};
 pub use decode::{Decoder, arguments};
-pub use drain::{Collector, End, Reason};
 pub use load::{Error, Probes};

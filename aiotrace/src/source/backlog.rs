@@ -1,4 +1,4 @@
-//! What waits between the thread that drains the ring buffer and the output: a queue in memory
+//! What waits between the thread that collects records and the output: a queue in memory
 //! and, where the output is a local file, an unnamed file behind it. The drain never waits for
 //! either reader or formatter; a file takes records several times faster than they can be written
 //! as text.
@@ -24,8 +24,7 @@ use std::{
     time::Duration,
 };
 
-use super::drain::End;
-use crate::source::Losses;
+use super::{Losses, collector::End};
 
 /// A batch is handed on when it has this size.
 const BATCH: usize = 256 << 10;
@@ -44,7 +43,9 @@ pub enum Message {
     Lost(Losses),
     /// Somebody asks for a report; what was lost so far.
     Report(Losses),
-    /// The probes are detached and nothing follows.
+    /// Something that the user should know.
+    Note(String),
+    /// We are detached and nothing follows.
     End(Box<End>),
 }
 
@@ -333,7 +334,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::source::{Losses, bpf::Reason};
+    use crate::source::{Losses, collector::Reason};
 
     fn end(dropped: u64) -> End {
         End {
@@ -367,7 +368,9 @@ mod tests {
                     eater.give_back(batch);
                 }
                 Message::Behind(bytes) => assert!(bytes > 0),
-                Message::Lost(_) | Message::Report(_) => panic!("nobody said that"),
+                Message::Lost(_) | Message::Report(_) | Message::Note(_) => {
+                    panic!("nobody said that")
+                }
                 Message::End(end) => return (seen, end.losses.queue_full),
             }
         }
