@@ -82,10 +82,14 @@ fn counts(rule: &str) -> bool {
     ["when=", "max=", "prob="].iter().any(|it| rule.contains(it))
 }
 
-/// Runs all under this aiotrace.
-pub fn run(aiotrace: &Path) {
-    let doctor = Command::new(aiotrace).arg("doctor").output().expect("aiotrace can be started");
-    let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
+/// What `aiotrace doctor` says.
+pub fn doctor(aiotrace: &Path) -> String {
+    let output = Command::new(aiotrace).arg("doctor").output().expect("aiotrace can be started");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// Runs all under this aiotrace, of which this doctor tells.
+pub fn run(aiotrace: &Path, doctor: &str) {
     let says = |name: &str| {
         let mut lines = doctor.lines().filter_map(|it| it.trim_start().strip_prefix(name));
         lines.next().map_or("", str::trim_start).to_owned()
@@ -186,14 +190,19 @@ fn exactly_every_tenth(says: &str) -> String {
 
 /// The mechanism that is taken for a rule.
 fn best(aiotrace: &Path, rule: &str) -> String {
+    let file = std::env::temp_dir().join(format!("best-{}.json", std::process::id()));
     let us = std::env::current_exe().expect("our path");
     let output = Command::new(aiotrace)
-        .args(["run", "--format", "json", "--inject", rule, "-o", "/dev/stderr", "--"])
+        .args(["run", "--format", "json", "--inject", rule, "-o"])
+        .arg(&file)
+        .arg("--")
         .args([us.as_os_str(), "receive".as_ref()])
         .stdin(Stdio::null())
         .output()
         .expect("aiotrace can be started");
-    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    let json = std::fs::read_to_string(&file).unwrap_or_default();
+    let _ = std::fs::remove_file(&file);
+    let text = json + &String::from_utf8_lossy(&output.stderr);
     let name = text.split_once("\"mechanism\":\"").map(|it| it.1);
     name.and_then(|it| it.split('"').next()).unwrap_or(&text).to_owned()
 }

@@ -83,7 +83,9 @@ fn main() {
         "submits" => persistent::submits(),
         "receive-ring" => receive::from_the_ring(),
         "injected" => {
-            injected::run(std::path::Path::new(&argument.expect("the path of aiotrace")));
+            let aiotrace = argument.expect("the path of aiotrace");
+            let aiotrace = std::path::Path::new(&aiotrace);
+            injected::run(aiotrace, &injected::doctor(aiotrace));
         }
         "completions" => contexts::completions(),
         "short" => contexts::short(),

@@ -150,8 +150,7 @@ fn faults(out: &mut String, settings: &Settings) {
     ];
     for (name, about, action) in kinds {
         let rule = Rule { about, action, ..Rule::NONE };
-        let by =
-            |by: &Mechanism| by.delivers(&rule).is_ok() && allowed.can(&rule, *by, false).is_ok();
+        let by = |by: &Mechanism| by.delivers(&rule).is_ok() && allowed.can(&rule, *by).is_ok();
         let by: Vec<_> = Mechanism::ALL.into_iter().filter(by).map(Mechanism::text).collect();
         let _ = writeln!(out, "  {name:<24} {}", by.join(", "));
     }

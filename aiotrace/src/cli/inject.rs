@@ -75,54 +75,42 @@ impl Inject {
             let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
             rules.iter_mut().for_each(|it| it.rule.until = it.rule.until.min(limit));
         }
-        let useful = |by: &Mechanism| {
-            self.mechanism.is_none_or(|it| it == *by)
-                && rules.iter().any(|it| by.delivers(&it.rule).is_ok())
+        let (by, in_kernel) = match self.mechanism {
+            Some(by) => (forced(by, &rules)?, by != Mechanism::Ptrace),
+            None => {
+                let useful = |by: &Mechanism| rules.iter().any(|it| by.delivers(&it.rule).is_ok());
+                let tried: Vec<_> = Mechanism::IN_KERNEL.into_iter().filter(useful).collect();
+                let kernel = settings.and_then(|settings| {
+                    let found = Allowed::find_out(&settings, &tried);
+                    found.map_err(|error| crate::source::bpf::load::reason(&error))
+                });
+                self.best(&rules, kernel.as_ref())
+            }
         };
-        let tried: Vec<_> = Mechanism::IN_KERNEL.into_iter().filter(useful).collect();
-        let kernel = settings.and_then(|settings| {
-            let found = Allowed::find_out(&settings, &tried);
-            found.map_err(|error| crate::source::bpf::load::reason(&error))
-        });
-        let (by, in_kernel) = self.mechanisms(&rules, kernel.as_ref())?;
         let seed = self.seed.unwrap_or_else(seed);
         Ok(Chosen { rules, by, in_kernel, seed, dry_run: self.dry_run })
     }
 
-    fn mechanisms(
-        &self,
-        rules: &[Rule],
-        kernel: Result<&Allowed, &String>,
-    ) -> Result<(Vec<Mechanism>, bool)> {
+    /// The best mechanism for each rule, and whether the kernel side decides.
+    fn best(&self, rules: &[Rule], kernel: Result<&Allowed, &String>) -> (Vec<Mechanism>, bool) {
         let can = |rule: &Rule, by: Mechanism| -> Result<(), String> {
             by.delivers(&rule.rule)?;
             if by == Mechanism::Ptrace {
                 return Ok(());
             }
-            kernel.map_err(Clone::clone)?.can(&rule.rule, by, self.mechanism.is_some())
+            kernel.map_err(Clone::clone)?.can(&rule.rule, by)
         };
         // What only decides needs no mechanism.
         let tells = |rule: &Rule| {
             rule.rule.files == 0
                 && kernel.is_ok_and(|it| !rule.rule.counts() || it.counting.is_ok())
         };
-        if self.dry_run && self.mechanism.is_none() && rules.iter().all(tells) {
+        if self.dry_run && rules.iter().all(tells) {
             let best = |rule: &Rule| {
                 let mut all = Mechanism::ALL.into_iter();
                 all.find(|by| can(rule, *by).is_ok()).unwrap_or(Mechanism::Ptrace)
             };
-            return Ok((rules.iter().map(best).collect(), true));
-        }
-        if let Some(by) = self.mechanism {
-            for rule in rules {
-                can(rule, by).map_err(|why| {
-                    let text = format!("{} cannot make {}: {why}", by.text(), rule.text);
-                    let hint = "without --mechanism the best one is taken; `aiotrace doctor` tells \
-                                what there is";
-                    anyhow!(text).context(Hint(hint.to_owned()))
-                })?;
-            }
-            return Ok((vec![by; rules.len()], by != Mechanism::Ptrace));
+            return (rules.iter().map(best).collect(), true);
         }
         let mut by = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
@@ -132,11 +120,11 @@ impl Inject {
                     let number = index + 1;
                     eprintln!("aiotrace: rule {number} needs ptrace, so it makes all faults");
                 }
-                return Ok((vec![Mechanism::Ptrace; rules.len()], false));
+                return (vec![Mechanism::Ptrace; rules.len()], false);
             };
             by.push(best);
         }
-        Ok((by, true))
+        (by, true)
     }
 }
 
@@ -156,6 +144,18 @@ impl Chosen {
             .map(|(rule, by)| FaultRule { text: rule.text.clone(), mechanism: by.text().into() });
         Faults { seed: self.seed, dry_run: self.dry_run, rules: rules.collect() }
     }
+}
+
+/// The mechanism that is asked for: whether this kernel has it is seen when it is attached.
+fn forced(by: Mechanism, rules: &[Rule]) -> Result<Vec<Mechanism>> {
+    for rule in rules {
+        by.delivers(&rule.rule).map_err(|why| {
+            let hint =
+                "without --mechanism the best one is taken; `aiotrace doctor` tells what there is";
+            anyhow!("{} cannot make {}: {why}", by.text(), rule.text).context(Hint(hint.to_owned()))
+        })?;
+    }
+    Ok(vec![by; rules.len()])
 }
 
 /// Refuses targets that must not be broken.

@@ -62,7 +62,11 @@ impl Trace {
     }
 
     fn call(&mut self, fault: Option<Fault>, ret: i64, args: Args) {
-        let (entered, entry) = (Some(self.now + 500), Entry::Seen);
+        self.call_since(self.now + 500, fault, ret, args);
+    }
+
+    fn call_since(&mut self, entered: u64, fault: Option<Fault>, ret: i64, args: Args) {
+        let (entered, entry) = (Some(entered), Entry::Seen);
         let (ring, ring_before, compat, stack) = (None, None, false, None);
         let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault };
         self.tell(Body::Call(call));
@@ -480,6 +484,30 @@ fn a_completion_that_failed_by_a_fault_is_submitted_again() {
         assert!(trace.told()[0].ends_with(", succeeded"));
         assert_eq!(trace.found(), [], "no failed-completion");
         assert_eq!(trace.model.report().kinds[0].done.failed, 0);
+    }
+}
+
+/// As buffered ones do.
+#[test]
+fn a_write_that_is_changed_before_its_io_submit_returns_may_be_lost() {
+    for is_retried in [false, true] {
+        let mut trace = Trace::new();
+        let entered = trace.now + 500;
+        trace.changed(1, 512, EIO);
+        trace.complete(1, 512);
+        trace.call_since(entered, None, 1, submit(vec![request(1, PWRITE)]));
+        trace.reap(1, EIO, true);
+        if is_retried {
+            trace.call(None, 1, submit(vec![request(1, PWRITE)]));
+            trace.complete(1, 512);
+            trace.reap(1, 512, false);
+        }
+        trace.exit(ExitStatus::Code(0));
+        let told = trace.told();
+        let lost = "completion EIO: lost 1 request, pwrite fd=3 offset=512 nbytes=512, then exited with status 0";
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0] == lost, !is_retried, "{told:?}");
+        assert_eq!(told[0].ends_with("succeeded"), is_retried, "{told:?}");
     }
 }
 

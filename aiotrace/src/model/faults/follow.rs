@@ -5,14 +5,13 @@ use std::collections::BTreeMap;
 use super::{
     MOST_FAULTS, Rules, Verdict,
     retries::Attempt,
-    watched::{Kind, Want, Watched, wants_of_call},
+    watched::{Kind, Want, Watched, wants_of_call, wants_of_completion},
 };
 use crate::{
     event::{Args, Call, Changed, Effect, Event, Fault, Handle},
     model::{
         Model, Subject,
         finding::ContextRef,
-        process::place,
         requests::Request,
         rules::delivered,
         verdict::{Cause, Outcome},
@@ -188,20 +187,10 @@ impl Model {
         let request = context.and_then(|it| it.requests.of_iocb(own.obj)).cloned();
         let request = request.or_else(|| self.faults.completed.get(&(space, own.obj)).cloned());
         let known = request.as_ref().filter(|it| it.opcode.is_some());
-        let mut wants = match known {
-            Some(it) => vec![Want::Request(place(it))],
-            None => vec![Want::Iocb(ctx.0, own.obj)],
-        };
-        // The rest of it.
-        if let Some(it) = known.filter(|it| res > 0 && matches!(it.opcode, Some(0 | 1))) {
-            let done = res as u64;
-            wants.push(Want::Request((
-                it.opcode,
-                it.fd,
-                it.offset.saturating_add(res),
-                it.nbytes.saturating_sub(done),
-            )));
-        }
+        let wants = known.map_or_else(
+            || vec![Want::Iocb(ctx.0, own.obj)],
+            |request| wants_of_completion(request, res),
+        );
         let kind = Kind::Completion {
             subject: known.and_then(Subject::of),
             is_write: known.is_some_and(Request::is_write),

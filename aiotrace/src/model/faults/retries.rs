@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Faults, MOST_COMPLETIONS, NO_REQUEST,
-    watched::{Kind, Want, wants_of, wants_of_call},
+    watched::{Kind, Want, wants_of, wants_of_call, wants_of_completion},
 };
 use crate::{
     event::{Args, IoEvent, Iocb},
-    model::{requests::Request, verdict::Outcome},
+    model::{Subject, requests::Request, verdict::Outcome},
 };
 
 const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
@@ -46,6 +46,7 @@ impl Faults {
         }
         let touched = match attempt.args {
             Args::Submit { ctx, iocbs, truncated, .. } => {
+                self.identify(attempt, ctx.0, iocbs);
                 self.submitted(attempt, ctx.0, iocbs, *truncated)
             }
             args => self.called(attempt, args),
@@ -55,6 +56,33 @@ impl Faults {
         }
         if let Args::Getevents { list, changed, .. } = attempt.args {
             self.reaped(attempt.space, list, changed);
+        }
+    }
+
+    /// Completions that were changed before their io_submit returned: only now it is known what they were.
+    fn identify(&mut self, attempt: &Attempt<'_>, ctx: u64, iocbs: &[Option<Iocb>]) {
+        let accepted = attempt.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize;
+        for iocb in iocbs.iter().take(accepted).flatten() {
+            let request = Request::new(iocb, (attempt.entered, 0), (0, 0));
+            let Some(request) = request.filter(|it| it.opcode.is_some()) else { continue };
+            let changed = Want::Iocb(ctx, request.iocb);
+            for (number, _) in self.wanting(attempt.space, changed, attempt.time) {
+                let Some(watched) = self.watched.get_mut(&number) else { continue };
+                let is_meant = watched.time >= attempt.entered;
+                let Kind::Completion { subject: subject @ None, is_write, .. } = &mut watched.kind
+                else {
+                    continue;
+                };
+                if is_meant {
+                    (*subject, *is_write) = (Subject::of(&request), request.is_write());
+                    let wants = wants_of_completion(&request, watched.ret);
+                    watched.wants.extend(&wants);
+                    for want in wants {
+                        let of_it = self.wanted.entry((attempt.space, want)).or_default();
+                        of_it.push((number, NO_REQUEST));
+                    }
+                }
+            }
         }
     }
 

@@ -101,6 +101,20 @@ pub fn wants_of(handle: u64, request: &Request) -> [Option<Want>; 2] {
     [Some(Want::Iocb(handle, request.iocb)), known.then(|| Want::Request(place(request)))]
 }
 
+/// What is a retry of a request whose completion has this result: the same again, or the rest of it.
+pub fn wants_of_completion(request: &Request, res: i64) -> Vec<Want> {
+    let mut wants = vec![Want::Request(place(request))];
+    if res > 0 && matches!(request.opcode, Some(0 | 1)) {
+        wants.push(Want::Request((
+            request.opcode,
+            request.fd,
+            request.offset.saturating_add(res),
+            request.nbytes.saturating_sub(res as u64),
+        )));
+    }
+    wants
+}
+
 /// What calls other than io_submit are retries of.
 pub fn wants_of_call(tid: u32, args: &Args) -> Vec<Want> {
     match args {

@@ -119,11 +119,11 @@ impl Allowed {
         Ok(Self { mechanisms, counting })
     }
 
-    /// Why a rule cannot act by a mechanism; `Ok` if it can. `roughly`: also if it may be off by a few counts.
+    /// Why a rule cannot act by a mechanism; `Ok` if it can.
     ///
     /// # Errors
     /// The reason.
-    pub fn can(&self, rule: &Rule, by: Mechanism, roughly: bool) -> Result<(), String> {
+    pub fn can(&self, rule: &Rule, by: Mechanism) -> Result<(), String> {
         if by == Mechanism::Ptrace {
             return Ok(());
         }
@@ -134,10 +134,10 @@ impl Allowed {
                 Err(why) => {
                     return Err(format!("this kernel cannot count in BPF, as of 5.12: {why}"));
                 }
-                Ok(Counting::Rough) if !roughly => {
+                Ok(Counting::Rough) => {
                     return Err("this kernel may leave out calls when it counts in BPF".to_owned());
                 }
-                Ok(_) => (),
+                Ok(Counting::Exact) => (),
             }
         }
         Ok(())

@@ -574,7 +574,8 @@ fn raw(fd: &aya::programs::ProgramFd) -> RawFd {
 
 /// The last line of the verifier's log that says something about the program.
 pub(super) fn objection(log: &str) -> Option<String> {
-    const COUNTS: [&str; 4] = ["processed ", "verification time ", "stack depth ", "mark_read "];
+    const COUNTS: [&str; 5] =
+        ["processed ", "insns processed ", "verification time ", "stack depth ", "mark_read "];
     let is_count = |line: &&str| COUNTS.iter().any(|it| line.starts_with(it));
     let said = |line: &&str| !line.trim().is_empty() && !is_count(line);
     log.lines().rfind(said).map(str::to_owned)
