@@ -293,9 +293,9 @@ impl Tracer {
                 if left.is_zero() {
                     self.calls.records.hand_on();
                     self.handed_on = now;
-                } else {
-                    wait = wait.min(left);
                 }
+                // What the reader has no time for now waits as long again.
+                wait = wait.min(if left.is_zero() { GATHER } else { left });
             }
             if let Some(due) = self.next_due() {
                 wait = wait.min(due.saturating_duration_since(now));
