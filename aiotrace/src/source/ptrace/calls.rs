@@ -58,10 +58,6 @@ impl Calls {
             && let Some(place) = place()
         {
             self.stack(tracee, call.entered, place);
-            if call.syscall == Syscall::Setup {
-                // It is unwound with the tables of the files that the process has mapped now.
-                self.records.hand_on();
-            }
         }
         let handle = call.args[0];
         let mut sample = RingSample::UNREAD;

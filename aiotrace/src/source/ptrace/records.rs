@@ -52,8 +52,8 @@ impl Records {
     pub fn hand_on(&mut self) {
         if let Some(feeder) = &mut self.feeder {
             feeder.hand_on();
+            self.waits = feeder.holds();
         }
-        self.waits = false;
     }
 
     /// Says something else; whether there was room for it.

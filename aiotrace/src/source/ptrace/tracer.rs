@@ -254,19 +254,18 @@ impl Tracer {
                     Asked::Nothing => (),
                 }
             }
-            let mut since = Instant::now();
-            loop {
+            let began = Instant::now();
+            // There may be more, and nobody will wake us for them.
+            let mut has_more = true;
+            while has_more && began.elapsed() < GATHER {
                 match requests::wait() {
                     Ok(Some((tid, status))) => self.stopped(tid, status),
-                    Ok(None) => break,
+                    Ok(None) => has_more = false,
                     Err(_) => break 'trace Reason::TargetsGone,
                 }
-                if since.elapsed() > GATHER {
-                    break;
-                }
             }
-            since = Instant::now();
-            self.release_held(since);
+            let now = Instant::now();
+            self.release_held(now);
             if self.processes.is_over() && self.early.is_empty() {
                 break Reason::TargetsGone;
             }
@@ -274,14 +273,14 @@ impl Tracer {
                 break Reason::OutputClosed;
             }
             if looked.elapsed() > LOOK_AGAIN {
-                looked = since;
-                self.adopt_orphans(since);
+                looked = now;
+                self.adopt_orphans(now);
                 let losses = self.losses();
                 if losses != told && self.calls.records.say(Message::Lost(losses)) {
                     told = losses;
                 }
             }
-            let mut wait = LOOK_AGAIN;
+            let mut wait = if has_more { Duration::ZERO } else { LOOK_AGAIN };
             if let Some(duration) = self.options.duration {
                 let left = duration.saturating_sub(start.elapsed());
                 if left.is_zero() {
@@ -293,13 +292,13 @@ impl Tracer {
                 let left = GATHER.saturating_sub(self.handed_on.elapsed());
                 if left.is_zero() {
                     self.calls.records.hand_on();
-                    self.handed_on = since;
-                } else {
-                    wait = wait.min(left);
+                    self.handed_on = now;
                 }
+                // What the reader has no time for now waits as long again.
+                wait = wait.min(if left.is_zero() { GATHER } else { left });
             }
             if let Some(due) = self.next_due() {
-                wait = wait.min(due.saturating_duration_since(since));
+                wait = wait.min(due.saturating_duration_since(now));
             }
             let mut fds =
                 [signals.as_fd(), stop.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
