@@ -95,17 +95,14 @@ pub fn run(aiotrace: &Path, doctor: &str) {
         lines.next().map_or("", str::trim_start).to_owned()
     };
     let has = |mechanism: &str| says(mechanism).starts_with("yes");
-    let counting = says("counting in BPF");
-    let can_count = !counting.starts_with("no,");
+    let can_count = says("counting in BPF").starts_with("yes");
     // Of several threads, the kernel may leave out some calls, and says so.
-    let exactly = counting.starts_with("yes");
+    let is_exact = |mechanism: &str| !says(mechanism).contains("skips programs");
     let all: Vec<&str> = MECHANISMS.into_iter().filter(|it| has(it)).collect();
-    let counting = match (can_count, exactly) {
-        (false, _) => "not counting",
-        (true, false) => "counting roughly",
-        (true, true) => "counting",
-    };
-    crate::say(&format!("mechanisms | {}, {counting}", all.join(", ")));
+    let exactly = |it: &&str| if is_exact(it) { (*it).to_owned() } else { format!("{it} roughly") };
+    let with_care: Vec<String> = all.iter().map(exactly).collect();
+    let counting = if can_count { "counting" } else { "not counting" };
+    crate::say(&format!("mechanisms | {}, {counting}", with_care.join(", ")));
     for mechanism in &all {
         let is_counted = can_count || *mechanism == "ptrace";
         let of_it = CASES.iter().filter(|it| it.by.contains(mechanism));
@@ -120,7 +117,7 @@ pub fn run(aiotrace: &Path, doctor: &str) {
             let expected = ["io_setup -11"].iter().chain(&UNHARMED).copied().collect::<Vec<_>>();
             tell(mechanism, "through libaio", &expected.join("; "), &got);
         }
-        if REQUEST.contains(mechanism) && (exactly || *mechanism == "ptrace") {
+        if REQUEST.contains(mechanism) && is_counted && is_exact(mechanism) {
             let rule = "io_submit:error=EAGAIN:when=5+10";
             let got = receive(aiotrace, mechanism, &[rule], "receive-threads");
             tell(mechanism, "16 threads", &exactly_every_tenth(&got), &got);

@@ -24,7 +24,7 @@ use crate::{
     source::bpf::{
         Wanted, btf,
         choice::By,
-        faults::{Allowed, Counting},
+        faults::{Allowed, is_rough},
         features::{self, Facts},
         load::{self, Probes},
     },
@@ -131,6 +131,10 @@ fn probes(out: &mut String) -> bool {
     true
 }
 
+/// Of a mechanism.
+const ROUGH: &str = "yes; rules that count go by ptrace unless --mechanism asks for it (this kernel skips \
+                     programs that are preempted: with several threads some faults are left out, and told)";
+
 /// Which faults can be made, and by what.
 fn faults(out: &mut String, settings: &Settings) {
     let allowed = match Allowed::find_out(settings, &Mechanism::IN_KERNEL) {
@@ -156,6 +160,7 @@ fn faults(out: &mut String, settings: &Settings) {
     }
     for (by, works) in &allowed.mechanisms {
         let _ = match works {
+            Ok(()) if is_rough(*by) => writeln!(out, "  {:<24} {ROUGH}", by.text()),
             Ok(()) => writeln!(out, "  {:<24} yes", by.text()),
             Err(why) => {
                 writeln!(out, "  {:<24} no: {why}; it needs {}", by.text(), by.needs())
@@ -165,14 +170,7 @@ fn faults(out: &mut String, settings: &Settings) {
     ptrace_row(out);
     let counts = allowed.counting.as_ref().map_or_else(
         |why| format!("no, rules that count go by ptrace: {why}"),
-        |kind| match kind {
-            Counting::Exact => "yes".to_owned(),
-            Counting::Rough => {
-                "not exactly with several threads, because this kernel skips programs that are \
-                 preempted; rules that count go by ptrace, unless --mechanism asks for another one"
-                    .to_owned()
-            }
-        },
+        |()| "yes".to_owned(),
     );
     let _ = writeln!(out, "  {:<24} {counts}", "counting in BPF");
 }

@@ -65,18 +65,17 @@ fn number(by: Mechanism) -> u32 {
 pub struct Allowed {
     /// Each mechanism of the kernel side, and why it does not work.
     pub mechanisms: Vec<(Mechanism, Result<(), String>)>,
-    /// Whether it can count.
-    pub counting: Result<Counting, String>,
+    /// Whether the decision can count.
+    pub counting: Result<(), String>,
 }
 
-/// How calls are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Counting {
-    /// Each of them once.
-    Exact,
-    /// The kernel may leave out some, if several threads make them: it skips a program that another thread
-    /// was preempted in. That is told as a loss.
-    Rough,
+/// Whether the kernel may leave out some faults of a mechanism if several threads make calls, and says so: it
+/// skips a program that another thread was preempted in.
+pub fn is_rough(by: Mechanism) -> bool {
+    let is_by_trampoline = matches!(by, Mechanism::FmodRet | Mechanism::FilePermission);
+    by != Mechanism::Ptrace
+        && (super::load::tracepoints_are_preemptible()
+            || is_by_trampoline && super::load::probes_are_preemptible())
 }
 
 impl Allowed {
@@ -113,9 +112,7 @@ impl Allowed {
         let mechanisms = wanted.iter().copied().map(&mut allows).collect();
         tracing::debug!("counting");
         let counting = probes.load_program(names::JUDGES_COUNTING.calls, &btf);
-        let is_rough = super::load::tracepoints_are_preemptible();
-        let kind = if is_rough { Counting::Rough } else { Counting::Exact };
-        let counting = counting.map(|()| kind).map_err(|error| super::load::reason(&error));
+        let counting = counting.map_err(|error| super::load::reason(&error));
         Ok(Self { mechanisms, counting })
     }
 
@@ -130,14 +127,11 @@ impl Allowed {
         let found = self.mechanisms.iter().find(|(of, _)| *of == by);
         found.map_or_else(|| Err("it was not tried".to_owned()), |(_, allowed)| allowed.clone())?;
         if rule.counts() {
-            match &self.counting {
-                Err(why) => {
-                    return Err(format!("this kernel cannot count in BPF, as of 5.12: {why}"));
-                }
-                Ok(Counting::Rough) => {
-                    return Err("this kernel may leave out calls when it counts in BPF".to_owned());
-                }
-                Ok(Counting::Exact) => (),
+            self.counting
+                .clone()
+                .map_err(|why| format!("this kernel cannot count in BPF, as of 5.12: {why}"))?;
+            if is_rough(by) {
+                return Err("this kernel may leave out some of what is counted".to_owned());
             }
         }
         Ok(())

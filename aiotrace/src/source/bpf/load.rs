@@ -610,7 +610,7 @@ fn mentions(error: &Error, words: &str) -> bool {
 
 /// Whether programs may be preempted so often that the kernel skips many. Trampolines are preemptible
 /// wherever the kernel is, which since 6.13 (PREEMPT_LAZY) it mostly is; tracepoints from 7.0 on.
-fn probes_are_preemptible() -> bool {
+pub(super) fn probes_are_preemptible() -> bool {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
     let release = read("osrelease").unwrap_or_default();
     process::kernel_version(&release) >= (6, 13)
