@@ -20,11 +20,13 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults (docs/faults.md has all conditions)")]
 pub struct Inject {
-    /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3+10,
-    /// io_submit:accept=1, complete:res=EIO:op=pread:prob=1%. May be given several times
+    /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3+10 (the third, and each
+    /// tenth after it), io_submit:accept=1 (it takes one request only), complete:res=EIO:op=pread:prob=1%.
+    /// May be given up to 16 times. After each fault it is told what the program made of it
     #[arg(long = "inject", value_name = "RULE", value_parser = fault::argument)]
     rules: Vec<Rule>,
-    /// What prob= depends on: the same seed and the same calls have the same faults
+    /// What prob= depends on: the same seed and the same calls have the same faults. Without it one is
+    /// chosen, and told
     #[arg(long, value_name = "N", requires = "rules")]
     seed: Option<u64>,
     /// No more faults after this time (for instance 500ms, 10s, 2m)
@@ -33,7 +35,7 @@ pub struct Inject {
     /// Tell which faults would be made, and make none
     #[arg(long, requires = "rules")]
     dry_run: bool,
-    /// By what to make them; `aiotrace doctor` tells what can be had
+    /// By what to make them, instead of the best for each rule; `aiotrace doctor` tells what can be had
     #[arg(long, value_enum, value_name = "NAME", requires = "rules")]
     mechanism: Option<Mechanism>,
 }
