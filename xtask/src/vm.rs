@@ -400,9 +400,8 @@ fn differences(native: &Lines, guest: &Lines, probes: &str) -> Vec<String> {
         let head = |line: &str| line.split(" | ").take(2).collect::<Vec<_>>().join(" | ");
         // Where something was lost, conclusions are unsure.
         let is_unsure = found.contains(" unsure");
-        let may_differ = told_skipped
-            && (probes != "kprobe" || is_unsure)
-            && head(found) == head(expected);
+        let may_differ =
+            told_skipped && (probes != "kprobe" || is_unsure) && head(found) == head(expected);
         // A kernel without CONFIG_COMPAT_32BIT_TIME.
         let no_32_bit_time =
             found.starts_with("32-bit | exit status: 0") && found.contains("io_getevents ENOSYS 1");

@@ -612,7 +612,8 @@ impl<W: Write> Output for Text<W> {
         self.rules = Rules::of(start.faults.as_ref());
         if !start.lacks.is_empty() {
             let lacks = start.lacks.join("; ");
-            let text = format!("--- {} probes; not seen: {lacks} ---", start.probes);
+            let probes = if start.probes == "ptrace" { "" } else { " probes" };
+            let text = format!("--- {}{probes}; not seen: {lacks} ---", start.probes);
             self.styled(DIM, &text);
             self.lines.end()?;
         }

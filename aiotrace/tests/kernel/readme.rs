@@ -37,7 +37,7 @@ fn the_commands_of_the_readme_work() {
     assert!(out.contains("*** fault io_submit EAGAIN: retried after "), "{out}");
     assert!(out.contains("would have been made (dry run)"), "{out}");
     assert!(out.contains("*** fault completion EIO: "), "{out}");
-    assert!(out.contains("--- ptrace probes; "), "{out}");
+    assert!(out.contains("--- ptrace; "), "{out}");
     let recording = std::path::Path::new("/tmp/fio.aiotrace");
     assert!(recording.metadata().unwrap().len() > 1000, "something was recorded");
     std::fs::remove_file(recording).unwrap();
