@@ -2,6 +2,7 @@
 //! changed. One line of result for each case; the same natively and in virtual machines.
 
 use std::{
+    io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
 };
@@ -123,6 +124,11 @@ pub fn run(aiotrace: &Path, doctor: &str) {
             tell(mechanism, "16 threads", &exactly_every_tenth(&got), &got);
         }
     }
+    for mechanism in all.iter().filter(|it| REQUEST.contains(it)) {
+        let result = only_while_it_lives(aiotrace, mechanism).err();
+        let result = result.map_or_else(|| "ok".to_owned(), |it| format!("WRONG: {it}"));
+        crate::say(&format!("fault {mechanism} | only while aiotrace lives | {result}"));
+    }
     // Without a name: the best one.
     for rule in ["io_setup:error=EAGAIN:when=1", "io_submit:accept=2", "complete:res=EIO:op=pwrite"]
     {
@@ -150,6 +156,60 @@ fn expected(set: &[&Case]) -> String {
         case.map_or_else(|| vec![unharmed], |it| it.says.to_vec())
     };
     UNHARMED.into_iter().enumerate().flat_map(says).collect::<Vec<_>>().join("; ")
+}
+
+/// A running program gets faults while aiotrace is there and shows signs of life, and none else. (Under ptrace it
+/// stands still while aiotrace does.)
+fn only_while_it_lives(aiotrace: &Path, mechanism: &str) -> Result<(), &'static str> {
+    let us = std::env::current_exe().expect("our path");
+    let mut program = Command::new(us)
+        .arg("submits")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("the program can be started");
+    let mut said = BufReader::new(program.stdout.take().expect("its output")).lines();
+    let mut tracer = Command::new(aiotrace)
+        .args(["attach", "-q", "-o", "/dev/null", "--mechanism", mechanism])
+        .args(["--inject", "io_submit:error=EAGAIN", "-p", &program.id().to_string()])
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("aiotrace can be started");
+    let tell = |signal: i32| {
+        // SAFETY: a process of ours.
+        unsafe { libc::kill(tracer.id() as i32, signal) };
+    };
+    let mut until = |fails: bool| {
+        // The program says ten lines a second: how many calls it made, and how many failed.
+        let tallies = said.by_ref().map_while(Result::ok).take(600);
+        let mut tallies = tallies.filter_map(|it| {
+            let (calls, failed) = it.split_once(' ')?;
+            Some((calls.parse::<u64>().ok()?, failed.parse::<u64>().ok()?))
+        });
+        let mut before = tallies.next();
+        tallies.any(|now| {
+            let last = before.replace(now).unwrap_or(now);
+            let (calls, failed) = (now.0 - last.0, now.1 - last.1);
+            calls > 0 && if fails { failed == calls } else { failed == 0 }
+        })
+    };
+    let mut steps = || {
+        until(true).then_some(()).ok_or("no faults")?;
+        if mechanism != "ptrace" {
+            tell(libc::SIGSTOP);
+            until(false).then_some(()).ok_or("faults although aiotrace is stopped")?;
+            tell(libc::SIGCONT);
+            until(true).then_some(()).ok_or("no faults when it goes on")?;
+        }
+        tell(libc::SIGKILL);
+        until(false).then_some(()).ok_or("faults although aiotrace was killed")
+    };
+    let result = steps();
+    let _ = program.kill();
+    let _ = program.wait();
+    let _ = tracer.kill();
+    let _ = tracer.wait();
+    result
 }
 
 fn tell(mechanism: &str, what: &str, expected: &str, got: &str) {
