@@ -49,6 +49,12 @@ pub fn are_about(what: u32) -> bool {
     armed!(about) & 1 << what != 0
 }
 
+/// Whether chance plays a part.
+#[inline(always)]
+pub fn have_odds() -> bool {
+    armed!(chance) != 0
+}
+
 /// Whether the decisions are only told.
 #[inline(always)]
 pub fn are_dry() -> bool {
@@ -183,7 +189,7 @@ impl Counters for Uncounted {
 /// The process's ordinal, if chance plays a part.
 #[inline(always)]
 pub fn ordinal(kernel_pid: u32) -> u64 {
-    if armed!(chance) == 0 {
+    if !have_odds() {
         return 0;
     }
     if FAULT_PROCESSES.get_ptr(&kernel_pid).is_none()

@@ -41,12 +41,17 @@ fn in_call(syscall: Option<Syscall>) -> Option<&'static mut Thread> {
 #[inline(always)]
 pub fn judge(syscall: Syscall, abi: Abi, ordinal: impl FnOnce(u32) -> u64, mut by: impl Counters) {
     let what = what::call(syscall);
-    if !faults::are_about(what) {
+    let are_about = faults::are_about(what);
+    // By its first call of any kind a process gets its ordinal.
+    if !are_about && !faults::have_odds() {
         return;
     }
     let Some(thread) = in_call(Some(syscall)) else { return };
     let Some(since) = faults::since_armed() else { return };
     let process = ordinal(thread.kernel_pid);
+    if !are_about {
+        return;
+    }
     thread.requests = 0;
     if faults::ask_for_requests(what) {
         match syscall {
@@ -102,9 +107,11 @@ fn look_at_requests(thread: &mut Thread, abi: Abi) {
     }
 }
 
-/// For which rules the iocb at this address is a request.
-#[inline(always)]
-fn describing(iocb: u64) -> u32 {
+/// For which rules the iocb at this address is a request. A function by itself, as in [`crate::records`]: the
+/// verifier walks through the rules once, and not for each request.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn describing(iocb: u64) -> u32 {
     // `aio_lio_opcode`, `aio_reqprio` and `aio_fildes`.
     let mut words = [0u32; 2];
     if user::read_or_fail(&mut words, user::or_nowhere(iocb).wrapping_add(16)) != 0 {
