@@ -1,6 +1,10 @@
 //! Fault rules: the kernel and the ptrace loop decide alike, each condition holds, and a target is left as it was.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader},
+    process::{Command, Stdio},
+};
 
 use aiotrace::output::json::{FaultLine, IocbObject, Line, SubmitLine};
 
@@ -103,6 +107,15 @@ fn the_kernel_counts_as_the_ptrace_loop_does() {
         "io_cancel:error=EAGAIN:op=poll:when=4:force",
         "io_submit:error=EBADF:op=pread:fd=100:for=1h:max=3:per=thread",
     ]);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn the_kernel_takes_as_many_rules_about_requests_as_there_may_be() {
+    let of: Vec<_> =
+        (94..110).map(|fd| format!("io_submit:error=EAGAIN:op=pread:fd={fd}:when=2")).collect();
+    let hits = decided(&of.iter().map(String::as_str).collect::<Vec<_>>(), "1");
+    assert!(hits["io_submit"].iter().any(|it| it.1 == 8), "{hits:?}");
 }
 
 #[test]
@@ -522,4 +535,46 @@ fn what_sysbench_makes_of_faults() {
     assert_eq!(of("io_submit:error=EAGAIN"), is("lost", 1));
     assert_eq!(of(REFUSED), is("lost", 1));
     assert_eq!(of(FAILED), is("gave_up", 0));
+}
+
+/// If no request is ever accepted, these two stand still, and not even an end of the faults would help them.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn fio_and_qemu_img_hang_if_nothing_is_accepted() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("f");
+    std::fs::write(&data, vec![0; 1 << 20]).unwrap();
+    let data = data.to_str().unwrap();
+    let name = format!("--filename={data}");
+    let fio = ["fio", "--name=x", &name, "--rw=randread", "--direct=1", "--ioengine=libaio"];
+    let bench = ["qemu-img", "bench", "-t", "none", "-n", "-c", "100", "-f", "raw", data];
+    for command in [&[&fio[..], &["--iodepth=8"]].concat()[..], &bench] {
+        let mut tracer = aiotrace()
+            .args(["run", "-f", "--source", "ptrace", "--format", "json"])
+            .args(["--inject", "io_submit:error=EAGAIN", "-o", "/dev/stderr", "--"])
+            .args(command)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let (mut calls, mut hung) = (Vec::new(), None);
+        for line in BufReader::new(tracer.stderr.take().unwrap()).lines() {
+            match Line::parse(&line.unwrap()) {
+                Ok(Line::Submit(it)) => calls.push(it),
+                Ok(Line::Fault(it)) if it.verdict == "hung" => {
+                    hung = Some(it);
+                    break;
+                }
+                _ => (),
+            }
+        }
+        // What was launched dies with it.
+        tracer.kill().unwrap();
+        tracer.wait().unwrap();
+        let hung = hung.unwrap_or_else(|| panic!("{} does not hang", command[0]));
+        assert!(calls.iter().all(|it| it.injected && it.ret == -11), "nothing was accepted");
+        let last = calls.last().unwrap();
+        assert_eq!((hung.ts, hung.lost), (last.ts, last.iocbs.len() as u64), "{}", hung.message);
+    }
 }
