@@ -28,6 +28,7 @@ mod ring;
 mod suite;
 mod tasks;
 mod threads;
+mod varied;
 
 use std::io::{Write as _, stdin, stdout};
 
@@ -81,6 +82,8 @@ fn main() {
         "receive-threads" => receive::threads(number(16)),
         "interrupted" => persistent::interrupted(),
         "submits" => persistent::submits(),
+        "until-accepted" => persistent::until_accepted(),
+        "varied" => varied::all(),
         "receive-ring" => receive::from_the_ring(),
         "injected" => {
             let aiotrace = argument.expect("the path of aiotrace");

@@ -56,3 +56,21 @@ pub fn submits() {
         }
     }
 }
+
+/// Submits reads until one failed, and then until one is accepted again. Says what each of the two got.
+pub fn until_accepted() {
+    let (ctx, file, mut buffer) = (aio::setup(4), aio::zero(), 0);
+    for is_wanted in [|ret| ret < 0, |ret| ret == 1] {
+        loop {
+            let ret = aio::submit(ctx, &mut [aio::pread(file, &mut buffer, 1)]);
+            if ret == 1 {
+                aio::reap(ctx, 1);
+            }
+            if is_wanted(ret) {
+                say(&format!("io_submit {ret}"));
+                break;
+            }
+        }
+    }
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}

@@ -5,6 +5,7 @@
 
 mod attach;
 mod calls;
+mod faults;
 mod findings;
 mod full_speed;
 mod lifecycle;
