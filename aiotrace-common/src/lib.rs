@@ -1,9 +1,10 @@
 //! What the probes (kernel side) and the program (user side) agree on: the records in the ring
-//! buffer, the settings a probe reads, and the names the loader looks up. Nothing here allocates
+//! buffer, the settings a probe reads, the names the loader looks up, and the fault rules. Nothing here allocates
 //! or knows an operating system, so that both sides compile it.
 #![no_std]
 
 pub mod abi;
+pub mod fault;
 pub mod names;
 pub mod record;
 pub mod settings;

@@ -1,6 +1,8 @@
 //! The names of programs and maps in the BPF object, and where the programs are attached. They stand
 //! once: here. A host test of the `aiotrace` crate checks that the built object holds each of them.
 
+use crate::abi::Syscall;
+
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hook {
@@ -206,6 +208,63 @@ pub const OWNERS: &str = "OWNERS";
 pub const RING_FILES: &str = "RING_FILES";
 /// Stacks that were unwound, by the registers.
 pub const KNOWN_STACKS: &str = "KNOWN_STACKS";
+/// The fault rules: [`Armed`](crate::fault::Armed), read-only.
+pub const FAULTS: &str = "FAULTS";
+/// One [`Pulse`](crate::fault::Pulse).
+pub const PULSE: &str = "PULSE";
+
+/// What the fault rules need. The programs that count need atomic additions that give the sum, which 5.10
+/// does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Judges {
+    /// Decides which rule acts on a call, after the recorder has seen it entered.
+    pub calls: Program,
+    /// Decides on the completions that io_getevents returns, before the recorder sees them, and writes them
+    /// anew.
+    pub write: Program,
+    /// The same; only tells.
+    pub tell: Program,
+}
+
+macro_rules! judges {
+    ($how:literal) => {
+        Judges {
+            calls: Program::new(concat!("judge_", $how), Hook::Tracepoint, "sys_enter"),
+            write: Program::new(concat!("write_", $how), Hook::Tracepoint, "sys_exit"),
+            tell: Program::new(concat!("tell_", $how), Hook::Tracepoint, "sys_exit"),
+        }
+    };
+}
+
+/// For rules that do not depend on a count.
+pub const JUDGES_ALWAYS: Judges = judges!("always");
+/// For all.
+pub const JUDGES_COUNTING: Judges = judges!("counting");
+/// Returns the errno in the place of the system call. It stands in the object as an fentry program, because
+/// the loader library knows no fmod_ret; it is loaded as one for each function.
+pub const FMOD_RET: &str = "fail_call";
+/// The same as a kprobe.
+pub const OVERRIDE: &str = "override_call";
+/// Finds the request that is to be refused; by a trampoline or by a kprobe.
+pub const SUBMIT_ONE: [Program; 2] = [
+    Program::new("count_submit_one", Hook::Entry, "io_submit_one"),
+    Program::new("kprobe_count_submit_one", Hook::KprobeEntry, "io_submit_one"),
+];
+/// Refuses it: as [`FMOD_RET`].
+pub const FILE_PERMISSION: &str = "refuse_request";
+/// The kernel function it stands in for.
+pub const FILE_PERMISSION_AT: &str = "security_file_permission";
+
+/// The kernel function of a native call, by its name without `io_`.
+pub const CALLS: [(Syscall, &str); 6] = [
+    (Syscall::Setup, native!("setup")),
+    (Syscall::Destroy, native!("destroy")),
+    (Syscall::Submit, native!("submit")),
+    (Syscall::Getevents, native!("getevents")),
+    (Syscall::Pgetevents, native!("pgetevents")),
+    (Syscall::Cancel, native!("cancel")),
+];
+
 /// What was lost, by cause, per CPU.
 pub const LOST: &str = "LOST";
 /// Where the probes build records that do not fit the stack, per CPU.

@@ -12,6 +12,8 @@
 //!  Ring + [IoEvent]           entries new in the ring since the last look; stands before the
 //!                             record of the call at which they were seen, same thread
 //!  Refused                    io_submit refused an iocb; stands before Submitted, same thread
+//!  Changed                    a fault: a completion was changed; stands before the record of the call that
+//!                             gives it to the program, same thread
 //!  Completion                 a request completed: from any thread, or none
 //!  ContextSeen                first look at a context's ring; before the record of the call
 //!  ContextGone, ContextMoved  from whoever ends an address space, or moves the ring
@@ -61,6 +63,7 @@ pub enum Kind {
     ContextGone = 13,
     ContextMoved = 14,
     Stack = 15,
+    Changed = 16,
 }
 
 /// Bits of [`Header::flags`].
@@ -125,8 +128,8 @@ pub struct Call {
     pub ret: i64,
     /// Which call.
     pub syscall: Syscall,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// The fault rule that acted, and its [`effect`](crate::fault::effect); 0 for none.
+    pub fault: u32,
 }
 
 /// The ring, looked at once.
@@ -312,6 +315,24 @@ pub struct Completion {
     pub event: IoEvent,
 }
 
+/// A fault: a completion has another result than the kernel gave it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Changed {
+    /// The record's header.
+    pub header: Header,
+    /// The context's handle.
+    pub handle: u64,
+    /// What the kernel gave.
+    pub event: IoEvent,
+    /// The result it has now.
+    pub res: i64,
+    /// The fault rule, and its [`effect`](crate::fault::effect).
+    pub fault: u32,
+    /// Where it is among the events of the call; [`u32::MAX`]: in the ring, not reaped yet.
+    pub index: u32,
+}
+
 /// An iocb was refused by the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
@@ -466,8 +487,24 @@ pub struct Thread {
     pub left: u32,
     /// The process, as the initial namespace sees it: ids of threads are used again.
     pub kernel_pid: u32,
+    /// The fault rule that is to act on the call, from 1; 0 for none.
+    pub verdict: u32,
+    /// What became of it, as in [`Call::fault`].
+    pub fault: u32,
+    /// io_submit: requests that the kernel has begun to look at.
+    pub submitting: u32,
+    /// 1: the request that the kernel looks at is to be refused.
+    pub refuse: u32,
+    /// A bit for each rule that is about one of the call's requests.
+    pub requests: u32,
+    /// One of [`mechanism`](crate::fault::mechanism): which of them carries the verdict out.
+    pub mechanism: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
+    /// What the mechanism is to return: a negative errno.
+    pub errno: i64,
+    /// How many requests come before the one that is to be refused.
+    pub accept: u64,
 }
 
 impl Thread {

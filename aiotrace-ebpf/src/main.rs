@@ -9,12 +9,13 @@
 #![no_std]
 #![no_main]
 #![expect(internal_features, reason = "an atomic addition: see probes::context")]
-#![feature(core_intrinsics)]
+#![feature(core_intrinsics, asm_experimental_arch)]
 #![expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a value would be copied to the stack, which has 512 bytes"
 )]
 
+mod faults;
 mod lost;
 mod probes;
 mod records;
@@ -28,10 +29,12 @@ mod user;
 
 use aiotrace_common::{
     abi::{Abi, Syscall, from_i386},
+    fault::mechanism,
     record::Lost,
 };
 use aiotrace_ebpf::{kernel, settings, task};
 use aya_ebpf::{
+    EbpfContext as _,
     bindings::pt_regs,
     macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe},
     programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, RetProbeContext},
@@ -40,7 +43,7 @@ use aya_ebpf::{
 use crate::{
     probes::{
         calls::{self, Unseen},
-        complete, context, lifetime,
+        complete, context, fault, lifetime,
     },
     registers::{arguments, arguments_at, place, place_at},
     settings::setting,
@@ -284,6 +287,86 @@ fn process_exec(ctx: BtfTracePointContext) -> i32 {
 fn process_exit(ctx: BtfTracePointContext) -> i32 {
     settle(lifetime::exit(Task::at(ctx.arg(0))));
     0
+}
+
+/// The fault rules: those that count, and those that need not.
+macro_rules! judges {
+    ($($judge:ident, $write:ident $write_event:ident, $tell:ident $tell_event:ident, $counters:expr,
+       $ordinal:expr;)*) => {
+        $(
+            #[btf_tracepoint(function = "sys_enter")]
+            fn $judge(ctx: BtfTracePointContext) -> i32 {
+                if let Some((syscall, abi)) = aio_call(ctx.arg(1)) {
+                    fault::judge(syscall, abi, $ordinal, $counters);
+                }
+                0
+            }
+
+            #[btf_tracepoint(function = "sys_exit")]
+            fn $write(ctx: BtfTracePointContext) -> i32 {
+                if let Some(syscall) = call_left(&ctx) {
+                    fault::results(syscall, ctx.arg(1), $ordinal, |index| fault::$write_event(index));
+                }
+                0
+            }
+
+            #[btf_tracepoint(function = "sys_exit")]
+            fn $tell(ctx: BtfTracePointContext) -> i32 {
+                if let Some(syscall) = call_left(&ctx) {
+                    fault::results(syscall, ctx.arg(1), $ordinal, |index| fault::$tell_event(index));
+                }
+                0
+            }
+        )*
+    };
+}
+
+judges! {
+    judge_always, write_always write_event_always, tell_always tell_event_always,
+        faults::Uncounted, |_| 0;
+    judge_counting, write_counting write_event_counting, tell_counting tell_event_counting,
+        faults::Counting::here(), faults::ordinal;
+}
+
+/// The AIO call that is left.
+#[inline(always)]
+fn call_left(ctx: &BtfTracePointContext) -> Option<Syscall> {
+    let regs: *const pt_regs = ctx.arg(0);
+    // SAFETY: as in `sys_exit`.
+    let number = unsafe { (*regs).orig_rax };
+    aio_call(number).map(|(syscall, _)| syscall)
+}
+
+// fmod_ret: see `names::FMOD_RET`. All 64 bits are what the program gets.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/fail_call")]
+extern "C" fn fail_call(_: *mut core::ffi::c_void) -> i64 {
+    fault::fail_call(mechanism::FMOD_RET)
+}
+
+#[kprobe]
+fn override_call(ctx: ProbeContext) -> u32 {
+    fault::override_call(ctx.as_ptr());
+    0
+}
+
+#[fentry(function = "io_submit_one")]
+fn count_submit_one(_: FEntryContext) -> i32 {
+    fault::begin_request();
+    0
+}
+
+#[kprobe]
+fn kprobe_count_submit_one(_: ProbeContext) -> u32 {
+    fault::begin_request();
+    0
+}
+
+// fmod_ret: see `names::FILE_PERMISSION`.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "fentry/refuse_request")]
+extern "C" fn refuse_request(_: *mut core::ffi::c_void) -> i64 {
+    fault::refuse_request()
 }
 
 /// Every failure becomes a counter.

@@ -9,7 +9,7 @@
 use aiotrace_common::record::{Call, Header, Kind, Lost, Thread, flag};
 use aya_ebpf::{macros::map, maps::RingBuf};
 
-use crate::{lost, switches};
+use crate::{faults, lost, switches};
 
 /// 16 MiB: at two million records a second of 100 bytes, 80 ms of them. (Its pages are mapped twice
 /// by the reader, so they count twice in its memory.)
@@ -72,7 +72,7 @@ pub fn call(thread: &Thread, header: Header, left: &Left) -> Call {
         args: thread.args,
         ret: left.ret,
         syscall: left.syscall,
-        reserved: 0,
+        fault: faults::outcome(thread),
     }
 }
 

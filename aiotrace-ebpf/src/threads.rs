@@ -35,7 +35,15 @@ static EMPTY: Thread = Thread {
     abi: 0,
     left: 0,
     kernel_pid: 0,
+    verdict: 0,
+    fault: 0,
+    submitting: 0,
+    refuse: 0,
+    requests: 0,
+    mechanism: 0,
     reserved: 0,
+    errno: 0,
+    accept: 0,
 };
 
 /// The slot of the running thread and whether it is new, or `None` if it is not traced.

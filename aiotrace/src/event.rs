@@ -1,7 +1,7 @@
 //! The decoded event: what every source yields and every output shows.
 
-use aiotrace_common::abi;
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
+use aiotrace_common::{abi, fault::effect};
 use serde::{Deserialize, Serialize};
 
 pub use crate::stacks::Stack;
@@ -45,6 +45,8 @@ pub enum Body {
     ContextAdopted(Adopted),
     /// Something that the model asked for was looked up.
     Looked(Looked),
+    /// A fault: a completion was changed. Stands before the call that gives it to the program, if one does.
+    Changed(Changed),
     /// A process changed.
     Process(Process),
     /// This many records of this thread never reached us; what they would have said is unknown.
@@ -94,6 +96,54 @@ pub struct Call {
     pub compat: bool,
     /// Where in the program it was made: io_setup, and io_submit if that is asked for.
     pub stack: Option<Stack>,
+    /// A fault rule acted on it: what it returned is not, or not only, the kernel's answer.
+    pub fault: Option<Fault>,
+}
+
+/// What a fault rule did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Which rule, from 1.
+    pub rule: u32,
+    /// What became of it.
+    pub effect: Effect,
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// The program got it.
+    Done,
+    /// `--dry-run`: it would have got it.
+    WouldBe,
+    /// The mechanism could not bring it about.
+    Missed,
+}
+
+impl Fault {
+    /// From a record: see [`effect`].
+    pub fn from_record(number: u32) -> Option<Self> {
+        let effect = match number {
+            _ if number & effect::DRY_RUN != 0 => Effect::WouldBe,
+            _ if number & effect::MISSED != 0 => Effect::Missed,
+            _ => Effect::Done,
+        };
+        let rule = number & effect::RULE;
+        (rule != 0).then_some(Self { rule, effect })
+    }
+}
+
+/// A fault: a completion was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The context.
+    pub ctx: Handle,
+    /// What the kernel gave.
+    pub event: IoEvent,
+    /// The result it has now (or would have).
+    pub res: i64,
+    /// The rule, and what became of it.
+    pub fault: Fault,
 }
 
 /// A call that has not returned.
@@ -170,6 +220,8 @@ pub enum Args {
         list: Vec<Option<IoEvent>>,
         /// How many more there were.
         truncated: u64,
+        /// Which of them a fault rule changed, from 0.
+        changed: Vec<u32>,
     },
     /// io_cancel
     Cancel {

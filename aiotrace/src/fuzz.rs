@@ -1,7 +1,8 @@
 //! What the fuzz targets do (fuzz/), and the test that replays their seeds.
 
 use crate::{
-    model::{Model, Settings, Thresholds},
+    fault::{Case, Judge, Rule},
+    model::{Model, Rules, Settings, Thresholds},
     source::{
         bpf::Decoder,
         recording::{Item, Reader},
@@ -36,6 +37,7 @@ pub fn recording(bytes: &[u8]) -> u64 {
     while let Ok(Some(item)) = reader.next_item() {
         items += 1;
         match item {
+            Item::Start(start, _) => model.set_rules(Rules::of(start.faults.as_ref())),
             Item::Event(event) => model.handle_event(&event),
             Item::Time(now) => model.handle_timeout(now),
             _ => (),
@@ -43,6 +45,33 @@ pub fn recording(bytes: &[u8]) -> u64 {
     }
     conclude(&mut model);
     items
+}
+
+/// Rules, one in a line, each read on its own; those that mean something decide about some calls. How many
+/// do.
+pub fn rules(bytes: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(bytes);
+    let mut rules = Vec::new();
+    for line in text.lines() {
+        match Rule::parse(line) {
+            Ok(rule) => rules.push(rule),
+            Err(mistake) => drop(mistake.to_string()),
+        }
+    }
+    let count = rules.len() as u64;
+    let mut judge = Judge::new(rules, count, 0);
+    for number in 0..64 {
+        let case = Case {
+            what: number % 8,
+            pid: number % 3,
+            tid: number % 5,
+            ctx: u64::from(number % 2),
+            nr: i64::from(number),
+            now: u64::from(number) * 100_000_000,
+        };
+        judge.decide(&case, |rule| rule.describes(number as u16, number, None));
+    }
+    count
 }
 
 fn model() -> Model {
@@ -54,5 +83,6 @@ fn conclude(model: &mut Model) {
     model.finish(u64::MAX / 2);
     while model.next_question().is_some() {}
     while model.next_finding().is_some() {}
+    while model.next_verdict().is_some() {}
     model.report();
 }

@@ -7,6 +7,7 @@ pub mod cli;
 pub mod errno;
 pub mod event;
 pub mod explain;
+pub mod fault;
 pub mod fuzz;
 pub mod look;
 pub mod model;

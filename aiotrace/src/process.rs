@@ -64,10 +64,17 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
 /// Whether a seccomp filter is in force in any thread of a process.
 pub fn has_seccomp_filter(pid: u32) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.filter_map(|task| fs::read(task.path().join("status")).ok()).any(|status| {
-        // SECCOMP_MODE_FILTER
-        status_field(&status, "Seccomp") == Some("2")
-    })
+    tasks.filter_map(|task| fs::read(task.path().join("status")).ok()).any(|it| is_filtered(&it))
+}
+
+/// Whether one is in force in a thread.
+pub fn has_thread_filter(pid: u32, tid: u32) -> bool {
+    fs::read(format!("/proc/{pid}/task/{tid}/status")).is_ok_and(|it| is_filtered(&it))
+}
+
+fn is_filtered(status: &[u8]) -> bool {
+    // SECCOMP_MODE_FILTER
+    status_field(status, "Seccomp") == Some("2")
 }
 
 /// Whether the program is a 32-bit one, as far as that can be read.
@@ -115,10 +122,33 @@ fn started(stat: &[u8]) -> Option<u64> {
     Some(ticks.checked_mul(1_000_000_000)? / u64::try_from(per_second).ok().filter(|it| *it > 0)?)
 }
 
+/// When a process started, nanoseconds of CLOCK_BOOTTIME, to 10 ms.
+pub fn started_at(pid: u32) -> Option<u64> {
+    started(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
 /// Whether a process is there and has not ended.
 pub fn is_alive(pid: u32) -> bool {
     let stat = fs::read(format!("/proc/{pid}/stat"));
     stat.is_ok_and(|stat| !matches!(stat_state(&stat), Some(b'Z' | b'X')))
+}
+
+/// The same of a thread.
+pub fn is_alive_thread(pid: u32, tid: u32) -> bool {
+    let stat = fs::read(format!("/proc/{pid}/task/{tid}/stat"));
+    stat.is_ok_and(|stat| !matches!(stat_state(&stat), Some(b'Z' | b'X')))
+}
+
+/// The threads of a process.
+pub fn threads(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|it| it.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Which thread traces a thread, if one does.
+pub fn tracer_of(tid: u32) -> Option<u32> {
+    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
+    status_field(&status, "TracerPid")?.parse().ok().filter(|it| *it != 0)
 }
 
 /// The name of a process.

@@ -42,6 +42,26 @@ fn wrong_values_say_what_is_right() {
 }
 
 #[test]
+fn faults_that_cannot_be_meant_are_refused() {
+    let rule = "io_submit:error=EAGAIN";
+    assert!(stderr(&["attach", "-a", "--inject", rule], 2).contains("faults need a target"));
+    assert!(stderr(&["attach", "-p", "1", "--inject", rule], 2).contains("no faults in process 1"));
+    let wrong = "io_submit:error=EAGIAN";
+    let marked = "io_submit:error=EAGIAN\n                ^^^^^^ no errno has this name";
+    assert!(stderr(&["attach", "-p", "1", "--inject", wrong], 2).contains(marked));
+    assert!(stderr(&["run", "--inject", wrong, "--", "true"], 125).contains(marked));
+    let text = stderr(&["run", "--inject", "io_submit:accept=0", "--", "true"], 125);
+    assert!(
+        text.contains("io_submit:accept=0\n                 ^ io_submit never returns 0"),
+        "{text}"
+    );
+    assert!(stderr(&["attach", "-p", "1", "--seed", "3"], 2).contains("--inject <RULE>"));
+    assert!(stderr(&["run", "--dry-run", "--", "true"], 125).contains("--inject <RULE>"));
+    let many = [&["run"][..], &["--inject", rule].repeat(17), &["--", "true"]].concat();
+    assert!(stderr(&many, 125).contains("17 rules are too many: 16 at most"));
+}
+
+#[test]
 fn the_help_fits_a_terminal() {
     for command in
         [&["--help"][..], &["attach", "-h"], &["run", "-h"], &["ls", "-h"], &["explain", "-h"]]
@@ -99,7 +119,7 @@ fn a_finding_is_explained() {
 /// Recordings that are seeds of the fuzz targets: what `report` tells of them, without a kernel or root.
 #[test]
 fn a_recording_is_told_again() {
-    for name in ["pairs", "short", "t18"] {
+    for name in ["pairs", "short", "t18", "faults"] {
         let file = recording(name);
         for (form, options) in [
             ("text", &["--color", "never"][..]),

@@ -28,6 +28,7 @@ fn every_example_in_json_md_is_of_the_format() {
         "context_adopted",
         "context_gone",
         "context_moved",
+        "fault",
         "finding",
         "io_cancel",
         "io_destroy",
@@ -127,4 +128,44 @@ fn every_threshold_has_its_default_in_findings_md() {
         let default = of_option.split("[default: ").nth(1).and_then(|it| it.split(']').next());
         assert_eq!(default, Some(cells[2]), "{option}");
     }
+}
+
+#[test]
+fn every_rule_in_faults_md_is_one() {
+    let document = read("docs/faults.md");
+    let examples = blocks(&document, "text").join("\n");
+    let rules: Vec<&str> = examples
+        .split("--inject ")
+        .skip(1)
+        .filter_map(|rest| rest.split_whitespace().next())
+        .map(|rule| rule.trim_matches('\''))
+        .filter(|rule| !rule.contains("ACTION") && !rule.contains("RESULT"))
+        .collect();
+    assert!(rules.len() >= 15, "{rules:?}");
+    for rule in rules {
+        rule.parse::<aiotrace::fault::Rule>().unwrap_or_else(|mistake| panic!("{mistake}"));
+    }
+    let mistake = "io_submit:error=EAGIAN:when=3".parse::<aiotrace::fault::Rule>().unwrap_err();
+    assert!(document.contains(&mistake.to_string()));
+}
+
+#[test]
+fn the_errnos_in_faults_md_are_those_of_explain() {
+    use aiotrace::{errno, event::Syscall, explain::calls};
+
+    let document = read("docs/faults.md");
+    let rows = document.lines().filter(|line| line.starts_with("| io_")).filter_map(|line| {
+        let cells: Vec<&str> = line.split('|').map(str::trim).collect();
+        cells[2].starts_with('E').then(|| (cells[1].to_owned(), cells[2].to_owned()))
+    });
+    let mut found = 0;
+    for (names, errnos) in rows {
+        for name in names.split(", ") {
+            let call = Syscall::ALL.into_iter().find(|it| it.name() == name).unwrap();
+            let known: Vec<_> = calls::of(call).filter_map(|it| errno::name(it.errno)).collect();
+            assert_eq!(errnos, known.join(", "), "{name}");
+            found += 1;
+        }
+    }
+    assert_eq!(found, 6);
 }

@@ -1,4 +1,4 @@
-//! The seeds of the fuzz targets (fuzz/seeds, in hexadecimal), as they are and changed in many places, the
+//! The seeds of the fuzz targets (fuzz/seeds; `.hex` in hexadecimal, others as text), as they are and changed in many places, the
 //! same in each run. `cargo xtask fuzz` goes on from them.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
@@ -10,15 +10,18 @@ fn seeds(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let mut seeds: Vec<_> = std::fs::read_dir(&directory)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
         .map(|entry| entry.unwrap().path())
-        .map(|path| (path.clone(), bytes(&std::fs::read_to_string(&path).unwrap())))
+        .map(|path| (path.clone(), bytes(&path, std::fs::read_to_string(&path).unwrap())))
         .collect();
     seeds.sort();
     assert!(!seeds.is_empty());
     seeds
 }
 
-fn bytes(hex: &str) -> Vec<u8> {
-    let digits: Vec<u32> = hex.chars().filter_map(|it| it.to_digit(16)).collect();
+fn bytes(path: &Path, text: String) -> Vec<u8> {
+    if path.extension().is_none_or(|it| it != "hex") {
+        return text.into_bytes();
+    }
+    let digits: Vec<u32> = text.chars().filter_map(|it| it.to_digit(16)).collect();
     digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
@@ -66,4 +69,9 @@ fn records_of_all_kinds_and_what_is_no_record() {
 #[test]
 fn recordings_and_what_is_no_recording() {
     replay("recording", aiotrace::fuzz::recording);
+}
+
+#[test]
+fn rules_and_what_is_no_rule() {
+    replay("rules", aiotrace::fuzz::rules);
 }

@@ -10,13 +10,13 @@ use std::{
 
 use aiotrace::{
     event::{
-        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
-        Handle, How, IoEvent, Iocb, Moved, Process, Refused, Ring, Sigset, Syscall, Timespec,
-        Unfinished, Why,
+        Address, Adopted, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
+        ExitStatus, Fault, Gone, Handle, How, IoEvent, Iocb, Moved, Process, Refused, Ring, Sigset,
+        Syscall, Timespec, Unfinished, Why,
     },
-    model::{Model, Settings, Thresholds},
+    model::{Model, Rules, Settings, Thresholds},
     output::{
-        Ended, Output, Start,
+        Ended, FaultRule, Faults, Output, Start,
         clock::Clock,
         json::{Json, Line},
         paths::Paths,
@@ -47,6 +47,7 @@ fn call(micros: u64, ret: i64, args: Args) -> Event {
             ring_before: None,
             compat: false,
             stack: None,
+            fault: None,
         }),
     )
 }
@@ -103,6 +104,7 @@ fn getevents(micros: u64, syscall: Syscall, ret: i64, list: Vec<Option<IoEvent>>
             }),
             list,
             truncated: 0,
+            changed: Vec::new(),
         },
     )
 }
@@ -139,6 +141,56 @@ fn symbols() -> Symbolizer {
     })
 }
 
+fn with_fault(mut event: Event, rule: u32, effect: Effect) -> Event {
+    if let Body::Call(call) = &mut event.body {
+        call.fault = Some(Fault { rule, effect });
+    }
+    event
+}
+
+/// What rules did, and what the program made of it.
+fn faults() -> Vec<Event> {
+    use Effect::{Done, Missed, WouldBe};
+    let one = |address, opcode, offset| {
+        let mut one = iocb(|it| (it.opcode, it.offset) = (opcode, offset));
+        one.as_mut().unwrap().address = Some(Address(address));
+        one
+    };
+    let three = || (1..4).map(|it| one(0x100 * it, 1, it as i64 * 4096)).collect::<Vec<_>>();
+    let event = IoEvent { obj: 0x500, ..io_event(7, 4096) };
+    let changed = |effect| {
+        let fault = Fault { rule: 4, effect };
+        Body::Changed(Changed { ctx: CTX, event, res: -5, fault })
+    };
+    let mut reaped =
+        getevents(370, Syscall::Getevents, 1, vec![Some(IoEvent { res: -5, ..event })]);
+    if let Body::Call(Call { args: Args::Getevents { changed, .. }, .. }) = &mut reaped.body {
+        changed.push(0);
+    }
+    let completed = Completion { ctx: CTX, event: Some(event), since: None, discarded: false };
+    let exit = at(400, process(Change::Exit { status: ExitStatus::Code(0) }));
+    let mut all = vec![
+        with_fault(submit(200, -11, vec![one(0x50, 0, 0)], 0), 1, Done),
+        submit(220, 1, vec![one(0x50, 0, 0)], 0),
+        with_fault(submit(240, 1, three(), 0), 2, Done),
+        with_fault(getevents(260, Syscall::Getevents, 0, Vec::new()), 3, Done),
+        with_fault(submit(280, 1, vec![one(0x51, 0, 0)], 0), 1, WouldBe),
+        with_fault(getevents(300, Syscall::Getevents, 0, Vec::new()), 3, WouldBe),
+        with_fault(submit(320, 1, vec![one(0x52, 0, 0)], 0), 2, Missed),
+        submit(340, 1, vec![one(0x500, 1, 0)], 0),
+        at(345, Body::Completion(completed)),
+        at(350, changed(Done)),
+        reaped,
+        at(380, changed(WouldBe)),
+    ];
+    all.push(exit);
+    // A program of its own.
+    for event in &mut all {
+        (event.pid, event.tid) = (4800, 4800);
+    }
+    all
+}
+
 /// Every kind of event, and what is special in each.
 fn events() -> Vec<Event> {
     let unread = Iocb { address: Some(Address(0x10)), value: None, read_late: false };
@@ -166,7 +218,7 @@ fn events() -> Vec<Event> {
     }
     let mut threaded = getevents(97, Syscall::Getevents, -4, Vec::new());
     threaded.tid = 4713;
-    vec![
+    let mut events = vec![
         at(1, process(Change::Attached)),
         at(
             1,
@@ -250,7 +302,23 @@ fn events() -> Vec<Event> {
         gone(How::Exit, Some(1)),
         gone(How::Exec, None),
         at(104, Body::ContextMoved(Moved { from: CTX, to: Handle(0x7f00_0000_0000) })),
-    ]
+    ];
+    events.append(&mut faults());
+    events
+}
+
+fn rules() -> Faults {
+    let rule = |text: &str, mechanism: &'static str| FaultRule {
+        text: text.to_owned(),
+        mechanism: mechanism.into(),
+    };
+    let rules = vec![
+        rule("io_submit:error=EAGAIN:when=3", "fmod_ret"),
+        rule("io_submit:accept=1", "ptrace"),
+        rule("io_getevents:delay_exit=1ms", "ptrace"),
+        rule("complete:res=EIO:path=/\"x\"*", "ptrace"),
+    ];
+    Faults { seed: u64::MAX, dry_run: true, rules }
 }
 
 #[derive(Clone, Default)]
@@ -275,11 +343,17 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
     let mut output = make(shared.clone());
     let clock = Clock { start: 1_000_000_000, to_wall: 1_700_000_000_000_000_000 };
     output
-        .start(&Start { clock, probes: "syscall".into(), lacks: vec!["exact times".into()] })
+        .start(&Start {
+            clock,
+            probes: "syscall".into(),
+            lacks: vec!["exact times".into()],
+            faults: Some(rules()),
+        })
         .unwrap();
     let thresholds = Thresholds::default();
     let mut model = Model::new(Settings { thresholds, exact_completions: true });
-    let mut findings = 0;
+    model.set_rules(Rules::of(Some(&rules())));
+    let (mut findings, mut verdicts) = (0, 0);
     for event in events() {
         output.event(&event).unwrap();
         model.handle_event(&event);
@@ -289,6 +363,11 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
         output.finding(&finding).unwrap();
         findings += 1;
     }
+    while let Some(verdict) = model.next_verdict() {
+        output.verdict(&verdict).unwrap();
+        verdicts += 1;
+    }
+    assert_eq!(verdicts, 3);
     assert!(findings > 2, "there is something to show");
     let losses = Losses { queue_full: 12, ..Losses::default() };
     let ended = Ended {
@@ -341,8 +420,9 @@ fn json_of_every_event_is_of_the_format() {
     for line in json.lines() {
         Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"));
     }
-    let findings = json.lines().filter(|it| it.contains("\"event\":\"finding\"")).count();
-    assert_eq!(json.lines().count(), events().len() + findings + 2, "and the start and the report");
+    let is_told = |it: &&str| it.contains("\"event\":\"f");
+    let told = json.lines().filter(is_told).count();
+    assert_eq!(json.lines().count(), events().len() + told + 2, "and the start and the report");
     insta::assert_snapshot!(json);
 }
 
@@ -355,7 +435,10 @@ fn the_summary_as_text_and_as_json() {
         panic!("{json}")
     };
     let calls = report.calls.as_ref().unwrap();
-    assert_eq!(calls.iter().map(|it| it.calls).sum::<u64>(), 11);
+    assert_eq!(calls.iter().map(|it| it.calls).sum::<u64>(), 20);
+    let injected = calls.iter().find(|it| it.call == "io_submit" && it.pid == 4800).unwrap();
+    assert_eq!(injected.errors.len(), 0);
+    assert_eq!((injected.injected["EAGAIN"], injected.injected["short"]), (1, 1));
     let setup = calls.iter().find(|it| it.call == "io_setup").unwrap();
     assert_eq!(setup.errors.get("EAGAIN"), Some(&1));
     assert_eq!(setup.duration_ns.unwrap().max, 12_345);

@@ -1,7 +1,7 @@
 //! The first and only process of a virtual machine: mounts what is needed, runs the suite, powers
 //! off.
 
-use std::{ffi::CStr, fs::File, os::fd::AsRawFd as _, path::Path, process::Command};
+use std::{ffi::CStr, fs::File, os::fd::AsRawFd as _, path::Path};
 
 /// Whether we are that process. Process 1 of a pid namespace is not: it has another name, and finds
 /// /proc mounted. (Mounting over a machine's own directories is no small mistake.)
@@ -31,11 +31,16 @@ pub fn run() -> ! {
     }
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     crate::say(&format!("guest | {}", release.trim()));
-    let _ = Command::new("/bin/aiotrace").arg("doctor").status();
+    let aiotrace = Path::new("/bin/aiotrace");
+    let doctor = crate::injected::doctor(aiotrace);
+    crate::say(&doctor);
     // The kernel gives what it does not know itself to its init: aiotrace_probes=syscall,kprobe
     let wanted = std::env::var("aiotrace_probes").unwrap_or_default();
     for probes in wanted.split(',').filter(|it| !it.is_empty()) {
-        crate::suite::run(Path::new("/bin/aiotrace"), probes);
+        crate::suite::run(aiotrace, probes);
+    }
+    if std::env::var_os("aiotrace_faults").is_some() {
+        crate::injected::run(aiotrace, &doctor);
     }
     // SAFETY: ends the machine.
     unsafe {

@@ -8,6 +8,7 @@ use crate::aio::{self, IoEvent, Iocb, Timespec};
 type Setup = unsafe extern "C" fn(c_int, *mut u64) -> c_int;
 type Destroy = unsafe extern "C" fn(u64) -> c_int;
 type Submit = unsafe extern "C" fn(u64, c_long, *mut *mut Iocb) -> c_int;
+type Cancel = unsafe extern "C" fn(u64, *mut Iocb, *mut IoEvent) -> c_int;
 type Getevents = unsafe extern "C" fn(u64, c_long, c_long, *mut IoEvent, *mut Timespec) -> c_int;
 
 /// The functions of libaio.
@@ -16,6 +17,7 @@ pub struct Libaio {
     pub destroy: Destroy,
     pub submit: Submit,
     pub getevents: Getevents,
+    pub cancel: Cancel,
 }
 
 /// Loads it, for good.
@@ -28,6 +30,7 @@ pub fn load() -> Libaio {
             setup: std::mem::transmute::<*mut c_void, Setup>(function(library, c"io_setup")),
             destroy: std::mem::transmute::<*mut c_void, Destroy>(function(library, c"io_destroy")),
             submit: std::mem::transmute::<*mut c_void, Submit>(function(library, c"io_submit")),
+            cancel: std::mem::transmute::<*mut c_void, Cancel>(function(library, c"io_cancel")),
             getevents: std::mem::transmute::<*mut c_void, Getevents>(function(
                 library,
                 c"io_getevents",
@@ -38,7 +41,7 @@ pub fn load() -> Libaio {
 
 /// A read, an error of each kind, the end.
 pub fn all() {
-    let Libaio { setup, destroy, submit, getevents } = load();
+    let Libaio { setup, destroy, submit, getevents, .. } = load();
     // SAFETY: all that is pointed to lives until the end.
     unsafe {
         assert_eq!(setup(0, &mut 0), -libc::EINVAL);

@@ -17,14 +17,18 @@ mod forget;
 mod fuse;
 mod holding;
 mod init;
+mod injected;
 mod libaio;
 mod memory;
+mod persistent;
 mod processes;
 mod reaping;
+mod receive;
 mod ring;
 mod suite;
 mod tasks;
 mod threads;
+mod varied;
 
 use std::io::{Write as _, stdin, stdout};
 
@@ -69,9 +73,23 @@ fn main() {
         "exec" => processes::exec(),
         "seccomp" => processes::seccomp(),
         "suite" => {
-            suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), "syscall");
+            let probes = args.next().unwrap_or_else(|| "syscall".to_owned());
+            suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), &probes);
         }
         "each" => suite::each(),
+        "receive" => receive::raw(),
+        "receive-libaio" => receive::by_libaio(),
+        "receive-threads" => receive::threads(number(16)),
+        "interrupted" => persistent::interrupted(),
+        "submits" => persistent::submits(),
+        "until-accepted" => persistent::until_accepted(),
+        "varied" => varied::all(),
+        "receive-ring" => receive::from_the_ring(),
+        "injected" => {
+            let aiotrace = argument.expect("the path of aiotrace");
+            let aiotrace = std::path::Path::new(&aiotrace);
+            injected::run(aiotrace, &injected::doctor(aiotrace));
+        }
         "completions" => contexts::completions(),
         "short" => contexts::short(),
         "destroy-in-flight" => contexts::destroy_in_flight(),

@@ -171,7 +171,9 @@ pub fn run(aiotrace: &Path, probes: &str) {
     let start = std::time::Instant::now();
     let file = std::env::temp_dir().join(format!("suite-{}.json", std::process::id()));
     let output = Command::new(aiotrace)
-        .args(["run", "-f", "--stacks", "--probes", probes, "--denied", "--format", "json"])
+        .args(["run", "-f", "--stacks", "--denied", "--format", "json"])
+        .args(selected(probes))
+        .args((probes == "ptrace-no-seccomp").then_some("--no-seccomp"))
         .args(THRESHOLDS)
         .arg("-o")
         .arg(&file)
@@ -198,6 +200,11 @@ pub fn run(aiotrace: &Path, probes: &str) {
     }
     crate::say(&json_of_attach);
     crate::say(&format!("{probes}: {:.1} s", start.elapsed().as_secs_f64()));
+}
+
+/// How this probe set is asked for; `ptrace` is none, and takes their place.
+fn selected(probes: &str) -> [&str; 2] {
+    if probes.starts_with("ptrace") { ["--source", "ptrace"] } else { ["--probes", probes] }
 }
 
 /// `aiotrace ls` beside a process that holds three contexts.
@@ -243,7 +250,9 @@ fn attach(aiotrace: &Path, probes: &str, file: &Path) -> (String, String) {
         std::thread::yield_now();
     }
     let mut tracer = Command::new(aiotrace)
-        .args(["attach", "--probes", probes, "--format", "json", "-o"])
+        .args(["attach", "--format", "json"])
+        .args(selected(probes))
+        .arg("-o")
         .arg(file)
         .args(["-p", &program.id().to_string()])
         .stderr(Stdio::null())

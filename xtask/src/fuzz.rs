@@ -9,7 +9,7 @@ use clap::Args;
 use crate::command;
 
 /// The targets in fuzz/fuzz_targets.
-const TARGETS: [&str; 2] = ["records", "recording"];
+const TARGETS: [&str; 3] = ["records", "recording", "rules"];
 
 /// Run the fuzz targets (needs `cargo install cargo-fuzz`)
 #[derive(Debug, Args)]
@@ -40,15 +40,20 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Seeds are kept as text.
+/// Seeds are kept as text: `.hex` in hexadecimal, others as they are.
 fn seed(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {
         let path = entry?.path();
         let text = fs::read_to_string(&path)?;
+        let to = to.join(path.file_stem().unwrap_or_default());
+        if path.extension().is_none_or(|it| it != "hex") {
+            fs::write(to, text)?;
+            continue;
+        }
         let digits: Vec<u32> = text.chars().filter_map(|it| it.to_digit(16)).collect();
         let bytes: Vec<u8> = digits.chunks_exact(2).map(|it| (it[0] << 4 | it[1]) as u8).collect();
-        fs::write(to.join(path.file_stem().unwrap_or_default()), bytes)?;
+        fs::write(to, bytes)?;
     }
     Ok(())
 }

@@ -4,6 +4,7 @@
 mod command;
 mod debian;
 mod demo;
+mod faults;
 mod fuzz;
 mod kernel;
 mod kernels;

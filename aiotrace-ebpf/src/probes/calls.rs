@@ -9,7 +9,7 @@ use aya_ebpf::helpers::bpf_ktime_get_ns;
 
 use super::{cancel, destroy, getevents, setup, submit};
 use crate::{
-    lost,
+    faults, lost,
     records::Left,
     ring::{self, Moment},
     stack, switches,
@@ -44,6 +44,7 @@ pub fn enter(
     thread.args = arguments();
     thread.unread = 0;
     thread.left = 0;
+    faults::forget(thread);
 
     if !abi.is_32_bit() {
         stack::entered(thread, syscall, place);
@@ -132,6 +133,7 @@ pub fn exit(
         if !new && !may_be_denied {
             lost::count(Lost::EnterMissed);
         }
+        faults::forget(thread);
         // The kernel leaves the argument registers as they were.
         thread.args = arguments();
         thread.abi = abi as u32;

@@ -1,11 +1,12 @@
 //! What is done at each hook: [`calls`] for every AIO call, then one module per call,
-//! [`complete`] and [`context`] for what is seen inside of the kernel, [`lifetime`] for processes.
+//! [`complete`] and [`context`] for what is seen inside of the kernel, [`lifetime`] for processes, [`fault`] for faults.
 
 pub mod calls;
 mod cancel;
 pub mod complete;
 pub mod context;
 mod destroy;
+pub mod fault;
 mod getevents;
 pub mod lifetime;
 mod setup;

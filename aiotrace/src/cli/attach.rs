@@ -62,8 +62,8 @@ pub fn run(options: Options) -> Result<u8> {
         None if pids.is_empty() => Scope::All,
         None => Scope::Processes(open_all(&pids)?),
     };
-    let plan = Plan { scope, follow: options.follow, launched: false };
-    let outcome = Session::prepare(&options.show, plan)?.trace(|| Ok(()))?;
+    let plan = Plan { scope, follow: options.follow, launched: false, filtered: false };
+    let outcome = Session::prepare(&options.show, plan)?.trace(|_| Ok(()))?;
     Ok(u8::from(outcome.failed))
 }
 

@@ -9,7 +9,7 @@ use super::{recorder::Recorder, session::parse_duration, shown::Shown};
 use crate::{
     event::{Body, Event, Handle, Looked, RingFound},
     look,
-    model::{self, Finding, Model, Question, Settings, Severity},
+    model::{self, Finding, Model, Outcome, Question, Rules, Settings, Severity, Verdict},
     output::{Ended, Start, clock},
     ring,
     source::bpf::Decoder,
@@ -118,6 +118,7 @@ impl Conclusions {
         if let Some(recorder) = &mut self.recorder {
             recorder.start(start, self.settings);
         }
+        self.model.set_rules(Rules::of(start.faults.as_ref()));
         shown.attempt(|output| {
             output.start(start)?;
             output.flush()
@@ -138,6 +139,10 @@ impl Conclusions {
         while let Some(finding) = self.model.next_finding() {
             self.failed |= self.fail_on.is_some_and(|least| finding.severity >= least);
             shown.finding(&finding);
+        }
+        // --fail-on is about the program, not about how it takes what was done to it.
+        while let Some(verdict) = self.model.next_verdict() {
+            shown.verdict(&verdict);
         }
     }
 
@@ -287,5 +292,13 @@ impl Conclusions {
 impl Shown {
     fn finding(&mut self, finding: &Finding) {
         self.attempt(|output| output.finding(finding));
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) {
+        // As many as faults, if all goes well.
+        if verdict.outcome == Outcome::Retried && !self.admits() {
+            return;
+        }
+        self.attempt(|output| output.verdict(verdict));
     }
 }

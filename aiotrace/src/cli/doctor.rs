@@ -8,8 +8,10 @@ use std::{
 };
 
 use aiotrace_common::{
-    names::{Feature, Hook},
-    settings::{ABSENT, target},
+    abi::Syscall,
+    fault::{Rule, action, what},
+    names::{self, Feature, Hook},
+    settings::{ABSENT, Settings, target},
 };
 use anyhow::Result;
 use clap::Args;
@@ -17,10 +19,12 @@ use nix::{errno::Errno, unistd::geteuid};
 use zerocopy::IntoBytes as _;
 
 use crate::{
+    fault::Mechanism,
     process,
     source::bpf::{
         Wanted, btf,
         choice::By,
+        faults::{Allowed, is_rough},
         features::{self, Facts},
         load::{self, Probes},
     },
@@ -68,6 +72,9 @@ fn examine(out: &mut String) -> bool {
         "lockdown",
         &lockdown().unwrap_or_else(|| "unknown (securityfs is not mounted) or none".into()),
     );
+    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
+    let scope = scope.as_deref().map_or("none: processes of the same user", str::trim);
+    row("yama.ptrace_scope", scope);
     row(
         "tracefs",
         if Path::new("/sys/kernel/tracing/events").exists() {
@@ -95,7 +102,7 @@ fn probes(out: &mut String) -> bool {
     }
     // No process is a target, so attaching changes nothing for anybody.
     let loaded = |wanted| {
-        let mut probes = Probes::load(&settings, wanted)?;
+        let mut probes = Probes::load(&settings, wanted, None)?;
         probes.attach()?;
         Ok(probes)
     };
@@ -120,7 +127,61 @@ fn probes(out: &mut String) -> bool {
         }
     }
     let _ = writeln!(out, "\ntracing works");
+    faults(out, &settings);
     true
+}
+
+/// Of a mechanism.
+const ROUGH: &str = "yes; rules that count go by ptrace unless --mechanism asks for it (this kernel skips \
+                     programs that are preempted: with several threads some faults are left out, and told)";
+
+/// Which faults can be made, and by what.
+fn faults(out: &mut String, settings: &Settings) {
+    let allowed = match Allowed::find_out(settings, &Mechanism::IN_KERNEL) {
+        Ok(allowed) => allowed,
+        Err(error) => {
+            return by_ptrace_only(out, &load::reason(&error));
+        }
+    };
+    let _ = writeln!(out, "\nfaults, by which mechanisms, best first");
+    let all = names::CALLS.iter().fold(0, |all, (syscall, _)| all | 1 << what::call(*syscall));
+    let kinds = [
+        ("error, any call", all, action::ERROR),
+        ("error, io_submit", 1 << what::call(Syscall::Submit), action::ERROR),
+        ("accept (short submit)", 1 << what::call(Syscall::Submit), action::ACCEPT),
+        ("res (completions)", 1 << what::COMPLETE, action::RESULT),
+        ("delay", all, action::DELAY_ENTER),
+    ];
+    for (name, about, action) in kinds {
+        let rule = Rule { about, action, ..Rule::NONE };
+        let by = |by: &Mechanism| by.delivers(&rule).is_ok() && allowed.can(&rule, *by).is_ok();
+        let by: Vec<_> = Mechanism::ALL.into_iter().filter(by).map(Mechanism::text).collect();
+        let _ = writeln!(out, "  {name:<24} {}", by.join(", "));
+    }
+    for (by, works) in &allowed.mechanisms {
+        let _ = match works {
+            Ok(()) if is_rough(*by) => writeln!(out, "  {:<24} {ROUGH}", by.text()),
+            Ok(()) => writeln!(out, "  {:<24} yes", by.text()),
+            Err(why) => {
+                writeln!(out, "  {:<24} no: {why}; it needs {}", by.text(), by.needs())
+            }
+        };
+    }
+    ptrace_row(out);
+    let counts = allowed.counting.as_ref().map_or_else(
+        |why| format!("no, rules that count go by ptrace: {why}"),
+        |()| "yes".to_owned(),
+    );
+    let _ = writeln!(out, "  {:<24} {counts}", "counting in BPF");
+}
+
+fn ptrace_row(out: &mut String) {
+    let _ = writeln!(out, "  {:<24} yes: needs {}", "ptrace", Mechanism::Ptrace.needs());
+}
+
+fn by_ptrace_only(out: &mut String, why: &str) {
+    let _ = writeln!(out, "\nfaults, by ptrace only: {why}");
+    ptrace_row(out);
 }
 
 /// What a probe set sees, and its programs.
@@ -167,6 +228,7 @@ fn table(out: &mut String, probes: &mut Probes) {
 fn refused(out: &mut String, error: &load::Error) -> bool {
     let _ = writeln!(out, "\nprobes: no: {}", load::reason(error));
     let _ = writeln!(out, "\ntracing does not work: {}", hint(error));
+    by_ptrace_only(out, "there are no probes");
     false
 }
 

@@ -5,6 +5,7 @@ mod cgroup;
 mod conclusions;
 mod doctor;
 mod explain;
+mod inject;
 mod launch;
 mod ls;
 mod recorder;
@@ -12,6 +13,7 @@ mod report;
 mod run;
 mod session;
 mod shown;
+mod source;
 mod view;
 
 use std::{io::IsTerminal as _, process::ExitCode};

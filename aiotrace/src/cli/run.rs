@@ -11,7 +11,7 @@ use super::{
     launch::{Child, ExecError},
     session::{Plan, Scope, Session, Show},
 };
-use crate::{process, source::bpf::Reason};
+use crate::{process, source::collector::Reason};
 
 /// Exit status when aiotrace failed, as `env`, `timeout` and `nice` have it.
 pub const FAILED: u8 = 125;
@@ -27,6 +27,11 @@ pub struct Options {
     /// Run it as this user
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
+    /// With ptrace: stop it at every system call, not only at those of AIO. It is slower, but the program
+    /// lives on if aiotrace is killed. (Else it dies with aiotrace: a filter stays in it, and needs somebody
+    /// who answers.)
+    #[arg(long)]
+    no_seccomp: bool,
     #[command(flatten)]
     show: Show,
     /// The program and its arguments
@@ -39,12 +44,16 @@ pub fn run(options: Options) -> Result<u8> {
     // The program waits, stopped before its exec, until the probes are attached.
     let mut child = Child::start(&options.command, options.user.as_deref())?;
     let process = process::open(child.pid())?;
-    let plan =
-        Plan { scope: Scope::Processes(vec![process]), follow: options.follow, launched: true };
+    let plan = Plan {
+        scope: Scope::Processes(vec![process]),
+        follow: options.follow,
+        launched: true,
+        filtered: !options.no_seccomp,
+    };
     let session = Session::prepare(&options.show, plan)?;
     let mut not_executed = None;
-    let outcome = session.trace(|| {
-        if let Err(error) = child.release() {
+    let outcome = session.trace(|filtered| {
+        if let Err(error) = child.release(filtered) {
             not_executed = Some(error);
         }
         Ok(())
@@ -62,7 +71,7 @@ pub fn run(options: Options) -> Result<u8> {
         // Who ends us means the program.
         let _ = kill(child.as_pid(), signal);
     }
-    let status = child.wait().context("cannot learn the program's status")?;
+    let status = child.wait(outcome.status).context("cannot learn the program's status")?;
     if outcome.failed {
         eprintln!("aiotrace: status 1, as --fail-on asks; that of the program is {status}");
         return Ok(1);

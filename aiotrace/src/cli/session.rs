@@ -1,45 +1,39 @@
 //! One trace, from the loading of the probes to the last line: what `attach` and `run` share.
 
 use std::{
-    borrow::Cow,
     fs::File,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
-use aiotrace_common::{
-    names::Feature,
-    record::STACK_PAGES,
-    settings::{Settings, target},
-};
+use aiotrace_common::settings::target;
 use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{
-    Hint,
     cgroup::Cgroup,
     conclusions::{Conclusions, Thresholds},
-    doctor,
+    inject::{self, Chosen, Inject},
     recorder::Recorder,
     shown::Shown,
+    source::{self, Begun, Source},
     view::View,
 };
 use crate::{
-    event::{self, Body, Change, Event, Unfinished, Why},
     output::{
         Ended, Start,
         clock::{self, Clock},
         paths::Paths,
     },
-    process::{self, Opened},
+    process::Opened,
     source::{
         Losses,
-        bpf::{
-            Collector, Decoder, Message, Probes, Reason, Wanted, adopt::Finder, arguments, drain,
-            load,
-        },
+        backlog::Message,
+        bpf::{Wanted, load},
+        collector::{self, Reason},
+        ptrace,
     },
-    stacks::{Processes, Symbolizer},
+    stacks::Symbolizer,
 };
 
 /// What is traced, and how it is told.
@@ -49,22 +43,27 @@ pub struct Show {
     view: View,
     /// Look where io_submit is called, too: the functions in progress (for io_setup, -v shows them)
     #[arg(long)]
-    stacks: bool,
+    pub(super) stacks: bool,
     /// Write down all that is seen, for `aiotrace report FILE`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+    /// Where events come from
+    #[arg(long, value_enum, default_value_t = source::Wanted::Auto, value_name = "SOURCE")]
+    pub(super) source: source::Wanted,
     /// Which probes to use; `aiotrace doctor` tells what can be had
     #[arg(long, value_enum, default_value_t = Wanted::Auto, value_name = "SET")]
-    probes: Wanted,
+    pub(super) probes: Wanted,
     /// See calls that a seccomp filter answers, also with trampolines. (Without it they are looked for
     /// if a process of -p or --cgroup has a filter.) Costs every system call of the machine some 100 ns
     #[arg(long)]
-    denied: bool,
-    #[command(flatten)]
-    conclusions: Thresholds,
+    pub(super) denied: bool,
     /// Stop after this time (for instance 500ms, 10s, 2m)
     #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
-    duration: Option<Duration>,
+    pub(super) duration: Option<Duration>,
+    #[command(flatten)]
+    conclusions: Thresholds,
+    #[command(flatten)]
+    inject: Inject,
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -98,6 +97,8 @@ pub struct Plan {
     pub follow: bool,
     /// `run`: the process is ours and has not begun its program; it gets SIGINT too.
     pub launched: bool,
+    /// With ptrace, a launched program stops at AIO calls only, by a seccomp filter.
+    pub filtered: bool,
 }
 
 /// How a trace ended.
@@ -106,113 +107,59 @@ pub struct Outcome {
     pub reason: Reason,
     /// A finding was as bad as `--fail-on` says.
     pub failed: bool,
+    /// Who has the status of the launched program, if it cannot be waited for.
+    pub status: Option<ptrace::Status>,
 }
 
-/// Probes that are loaded and armed for a set of processes, and not yet attached.
+/// A trace that is ready to begin.
 pub struct Session<'a> {
     show: &'a Show,
-    probes: Probes,
+    source: Source,
     plan: Plan,
     shown: Shown,
     recorder: Option<Recorder>,
+    faults: Option<Chosen>,
     /// Where records wait if the output is a local file.
     spill: Option<File>,
-    /// Finds contexts that are there already; a new program has none.
-    finder: Option<Finder>,
 }
 
 impl<'a> Session<'a> {
-    /// Opens the output and loads the probes, so that what can fail fails before anything runs.
+    /// Opens the output and prepares the source, so that what can fail fails before anything runs.
     pub fn prepare(show: &'a Show, plan: Plan) -> Result<Self> {
         let symbols = Symbolizer::in_child();
         let recorder = show.record.as_deref().map(|path| Recorder::create(path, &symbols));
         let recorder = recorder.transpose()?;
         let paths = recorder.as_ref().map_or_else(Paths::of_proc, |it| it.known().paths());
         let (shown, spill) = show.view.open(paths, &symbols, show.stacks)?;
-        let probes = load(&plan, show).map_err(with_hint)?;
-        let finder = (!plan.launched).then(Finder::new);
-        Ok(Self { show, probes, plan, shown, recorder, spill, finder })
+        let faults = choose_faults(&plan, show)?;
+        let source = Source::prepare(&plan, show, faults.as_ref())?;
+        Ok(Self { show, source, plan, shown, recorder, faults, spill })
     }
 
-    /// Attaches, calls `armed`, shows what happens until it is over.
-    pub fn trace(mut self, armed: impl FnOnce() -> Result<()>) -> Result<Outcome> {
+    /// Attaches, calls `armed`, shows what happens until it is over. `armed` is told whether the launched
+    /// program is to install a filter ([`crate::source::ptrace::seccomp`]).
+    pub fn trace(self, armed: impl FnOnce(bool) -> Result<()>) -> Result<Outcome> {
         // Before any thread is made, so that all of them leave the signals to the collector.
-        drain::all_signals().thread_block().context("cannot block signals")?;
+        self.source.signals().thread_block().context("cannot block signals")?;
         let start = Clock::now();
-        let set = self.probes.set().clone();
-        let known = self.probes.known_stacks();
-        let mut decoder = Decoder::new(&set).with_stacks(Processes::new(known));
+        let filtered = self.source.is_filtered();
+        let spills = self.spill.is_some();
+        let begun = self.source.begin(self.plan, self.show, self.spill, start.start)?;
+        let Begun { mut collector, mut decoder, initial, name, lacks, exact_completions, status } =
+            begun;
         let mut events = 0;
         let mut conclusions =
-            Conclusions::new(&self.show.conclusions, set.has(Feature::Completions), self.recorder);
+            Conclusions::new(&self.show.conclusions, exact_completions, self.recorder);
         let mut shown = self.shown;
-        let mut initial = Vec::new();
-        let mut targets = Vec::new();
-        let mut pids = Vec::new();
-        let is_all = matches!(self.plan.scope, Scope::All);
-        let deaths = match self.plan.scope {
-            Scope::Processes(processes) => {
-                for process in processes {
-                    self.probes.add_target(process.pid).map_err(anyhow::Error::from)?;
-                    if !self.plan.launched {
-                        initial.push(attached(&process, start.start));
-                    }
-                    targets.push((process.pid, process.pidfd));
-                }
-                drain::Deaths::All
-            }
-            Scope::Cgroup(cgroup) => {
-                pids = cgroup.processes();
-                drain::Deaths::Nobody
-            }
-            Scope::All => {
-                pids = process::all();
-                drain::Deaths::Nobody
-            }
-        };
-        pids.extend(targets.iter().map(|(pid, _)| *pid));
-        let filtered = || !is_all && pids.iter().any(|pid| process::has_seccomp_filter(*pid));
-        let until = drain::Until {
-            duration: self.show.duration,
-            targets,
-            deaths,
-            ignore_first_interrupt: self.plan.launched,
-            unseen_exits: self.show.denied || filtered(),
-        };
-        let mut finder = self.finder;
-        let before_arming = |probes: &mut Probes| {
-            // Whoever is inside a call when recording begins was so before.
-            let mut tids = Vec::new();
-            for pid in &pids {
-                for blocked in process::blocked_calls(*pid) {
-                    decoder.blocked_at_attach(blocked.tid, blocked.syscall);
-                    initial.push(already_blocked(*pid, &blocked, clock::monotonic()));
-                    tids.push(blocked.tid);
-                }
-            }
-            if let Some(finder) = &mut finder {
-                for found in finder.adopt(probes, |pid| pids.contains(&pid))? {
-                    initial.push(decoder.adopt(&found, clock::monotonic()));
-                }
-            }
-            Ok(tids)
-        };
-        let spills = self.spill.is_some();
-        let mut collector = Collector::start(self.probes, until, self.spill, before_arming)
-            .map_err(|error| match error {
-                drain::StartError::Probes(error) => with_hint(error),
-                other => other.into(),
-            })?;
-        let lacks = set.lacks().into_iter().map(Cow::from).collect();
-        let start = Start { clock: start, probes: set.name().into(), lacks };
+        let faults = self.faults.as_ref().map(Chosen::told);
+        let start = Start { clock: start, probes: name.into(), lacks, faults };
         conclusions.start(&start, &mut shown);
         for event in &initial {
             conclusions.event(event, &mut shown);
         }
-        drop(finder);
-        armed()?;
+        armed(filtered)?;
         if !spills {
-            drain::go_first();
+            collector::go_first();
         }
 
         let mut undecodable = 0;
@@ -246,6 +193,7 @@ impl<'a> Session<'a> {
                     collector.give_back(batch);
                 }
                 Some(Message::Behind(bytes)) => say_behind(bytes),
+                Some(Message::Note(text)) => eprintln!("aiotrace: {text}"),
                 Some(Message::Lost(_)) => conclusions.lost(&mut shown),
                 Some(Message::Report(losses)) => {
                     let losses = Losses { undecodable, ..losses };
@@ -269,60 +217,24 @@ impl<'a> Session<'a> {
         shown.finish()?;
         say_end(&ended);
         // From here on nobody waits for signals.
-        let _ = drain::all_signals().thread_unblock();
-        Ok(Outcome { reason: end.reason, failed: conclusions.failed() })
+        let _ = collector::all_signals().thread_unblock();
+        Ok(Outcome { reason: end.reason, failed: conclusions.failed(), status })
     }
 }
 
-fn load(plan: &Plan, show: &Show) -> Result<Probes, load::Error> {
-    load::check_architecture()?;
-    let (target, cgroup) = match &plan.scope {
-        Scope::Processes(_) => (target::LISTED, None),
-        Scope::Cgroup(cgroup) => (target::CGROUP, Some(cgroup)),
-        Scope::All => (target::ALL, None),
-    };
-    let settings = Settings {
-        cgroup_id: cgroup.map_or(0, |it| it.id),
-        cgroup_level: cgroup.map_or(0, |it| it.level),
-        follow: u32::from(plan.follow),
-        submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },
-        ..load::settings(target)?
-    };
-    tracing::debug!(?settings);
-    Probes::load(&settings, show.probes)
-}
-
-/// Adds what to do about it.
-fn with_hint(error: load::Error) -> anyhow::Error {
-    let hint = match &error {
-        load::Error::NotBuilt => {
-            "run `cargo xtask setup`, which installs bpf-linker, and build again".to_owned()
-        }
-        load::Error::Architecture(_) => "there is no way around it yet".to_owned(),
-        error => doctor::hint(error),
-    };
-    anyhow::Error::new(error).context(Hint(hint))
-}
-
-fn attached(process: &Opened, time: u64) -> Event {
-    Event {
-        time,
-        pid: process.pid,
-        tid: process.pid,
-        body: Body::Process(event::Process {
-            name: process.name.clone(),
-            thread_name: process.name.clone(),
-            started: process.started,
-            space: None,
-            change: Change::Attached,
-        }),
+/// The faults that are asked for, and by what they are made.
+fn choose_faults(plan: &Plan, show: &Show) -> Result<Option<Chosen>> {
+    if !show.inject.is_wanted() {
+        return Ok(None);
     }
-}
-
-fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
-    let args = arguments(blocked.syscall, &blocked.args);
-    let unfinished = Unfinished { entered: None, args, why: Why::BlockedAtAttach };
-    Event { time, pid, tid: blocked.tid, body: Body::Unfinished(unfinished) }
+    inject::check_target(&plan.scope)?;
+    let settings = match show.source {
+        _ if show.inject.wants_ptrace() => Err("--mechanism ptrace".to_owned()),
+        source::Wanted::Ptrace => Err("--source ptrace".to_owned()),
+        _ => load::settings(target::LISTED).map_err(|error| error.to_string()),
+    };
+    let chosen = show.inject.choose(settings)?;
+    Ok(Some(chosen))
 }
 
 fn say_behind(bytes: u64) {

@@ -36,7 +36,8 @@ impl Shown {
         if matches!(event.body, Body::Completion(_)) && !self.completions {
             return;
         }
-        let is_frequent = matches!(event.body, Body::Call(_) | Body::Completion(_));
+        let is_frequent =
+            matches!(event.body, Body::Call(_) | Body::Completion(_) | Body::Changed(_));
         if self.quiet && is_frequent {
             return;
         }
@@ -44,11 +45,16 @@ impl Shown {
             if let Some(hidden) = throttle.hidden_before(Instant::now()) {
                 self.attempt(|output| output.thinned(hidden));
             }
-            if is_frequent && self.throttle.as_mut().is_some_and(|it| !it.admit()) {
+            if is_frequent && !self.admits() {
                 return;
             }
         }
         self.attempt(|output| output.event(event));
+    }
+
+    /// Whether there is room for another line that is one of many.
+    pub fn admits(&mut self) -> bool {
+        self.throttle.as_mut().is_none_or(Throttle::admit)
     }
 
     /// Nothing happens: let it be seen.

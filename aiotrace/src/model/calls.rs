@@ -8,7 +8,7 @@ use crate::{
         Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Refused, Ring, Syscall, errno_name,
         opcode_name,
     },
-    model::{Finding, requests::Request},
+    model::{Finding, requests::Request, rules::delivered},
 };
 
 const EINVAL: i64 = -(libc::EINVAL as i64);
@@ -22,12 +22,18 @@ const INLINE_CALLS: u64 = 16;
 impl Model {
     pub(super) fn call(&mut self, event: &Event, call: &Call) {
         self.calls += 1;
-        if call.entry == Entry::Denied {
+        self.follow(event, call);
+        // An answer that is ours tells nothing of the kernel.
+        let is_injected = self.faults.rules.injected(call);
+        if call.entry == Entry::Denied && !is_injected {
             return self.denied(event, call);
         }
         let handle = match &call.args {
             Args::Setup { nr_events, stored, .. } => {
-                return self.setup(event, call, *nr_events, *stored);
+                if !is_injected {
+                    self.setup(event, call, *nr_events, *stored);
+                }
+                return;
             }
             Args::Destroy { ctx } => {
                 if call.ret == 0 {
@@ -48,11 +54,13 @@ impl Model {
             }
             Args::Cancel { ctx, iocb, value, .. } => {
                 let opcode = value.map(|it| it.opcode);
-                self.cancel(event, call, *ctx, *iocb, opcode);
+                if !is_injected {
+                    self.cancel(event, call, *ctx, *iocb, opcode);
+                }
                 *ctx
             }
         };
-        if call.ret == EINVAL {
+        if call.ret == EINVAL && !is_injected {
             self.used_after_destroy(event, call, handle);
         }
     }
@@ -108,11 +116,16 @@ impl Model {
 
     fn submit(&mut self, event: &Event, call: &Call, ctx: Handle, nr: i64, iocbs: &[Option<Iocb>]) {
         let took = call.entered.map_or(0, |entered| event.time.saturating_sub(entered));
-        if took >= self.settings.thresholds.slow_submit {
+        let has_fault = delivered(call.fault).is_some();
+        if took >= self.settings.thresholds.slow_submit && !has_fault {
             self.slow(event, call, ctx, iocbs, took);
         }
-        if call.ret == EAGAIN {
-            self.submit_eagain(event, ctx, call.ring);
+        let is_injected = self.faults.rules.injected(call);
+        if let Some((time, ctx)) = self.refusals.remove(&event.tid).filter(|_| !is_injected) {
+            self.submit_eagain((time, event.pid, event.tid), ctx, None);
+        }
+        if call.ret == EAGAIN && !is_injected {
+            self.submit_eagain((event.time, event.pid, event.tid), ctx, call.ring);
         }
         let accepted = count(call.ret) as usize;
         let entered = call.entered.unwrap_or(0);
@@ -163,12 +176,12 @@ impl Model {
         for it in found {
             self.matched(event.pid, name, sure, it);
         }
-        if let Some(((fd, Some(0 | 1 | 7 | 8)), is_inline)) = last {
+        if let Some(((fd, Some(0 | 1 | 7 | 8)), is_inline)) = last.filter(|_| !has_fault) {
             self.inline(event, fd, is_inline);
         }
         self.submitted_again(event, iocbs, entered);
         let given = nr.max(0) as u64;
-        if (accepted as u64) < given && accepted > 0 {
+        if (accepted as u64) < given && accepted > 0 && !is_injected {
             let rest = iocbs.iter().enumerate().skip(accepted).filter_map(as_request);
             let (ids, counts) = ((event.pid, event.tid), (given, accepted as u64));
             let space = self.space(event.pid);
@@ -189,10 +202,15 @@ impl Model {
         space.submitted(requests.iter());
     }
 
-    fn submit_eagain(&mut self, event: &Event, ctx: Handle, ring: Option<Ring>) {
-        let Some(context) = self.context_mut(event.pid, ctx) else { return };
+    fn submit_eagain(
+        &mut self,
+        (time, pid, tid): (u64, u32, u32),
+        ctx: Handle,
+        ring: Option<Ring>,
+    ) {
+        let Some(context) = self.context_mut(pid, ctx) else { return };
         if let Some(ring) = ring {
-            context.looked(ring, event.time);
+            context.looked(ring, time);
         }
         let in_flight = context.requests.in_flight();
         let unreaped = ring.map_or(context.requests.unreaped(), |it| u64::from(it.unreaped()));
@@ -211,8 +229,8 @@ impl Model {
             ". That is below its capacity: slots are kept for each processor, or memory was short; \
              wait for a completion, then try again"
         });
-        let mut finding = Finding::new(Name::SubmitEagain, event.time, event.pid, text);
-        finding.tid = Some(event.tid);
+        let mut finding = Finding::new(Name::SubmitEagain, time, pid, text);
+        finding.tid = Some(tid);
         finding.context = Some(name);
         finding.unsure = unsure;
         finding.numbers = vec![
@@ -223,10 +241,12 @@ impl Model {
         self.find(finding, name.id, 0);
     }
 
-    /// A probe saw that an iocb was refused: the same as EAGAIN of the call, if others were accepted.
+    /// A probe saw that an iocb was refused: the same as EAGAIN of the call, if others were accepted, and if
+    /// the call does not tell that it was a fault.
     pub(super) fn refused(&mut self, event: &Event, refused: &Refused) {
-        if refused.ret == EAGAIN && refused.index > 0 {
-            self.submit_eagain(event, refused.ctx, None);
+        let has_room = self.refusals.len() < MOST_NAMES;
+        if refused.ret == EAGAIN && refused.index > 0 && has_room {
+            self.refusals.insert(event.tid, (event.time, refused.ctx));
         }
     }
 

@@ -20,12 +20,14 @@ impl Model {
         if completion.discarded {
             return;
         }
-        let Some(context) = self.context_mut(event.pid, ctx) else { return };
-        let Some(io_event) = completion.event else {
+        let space = self.space(event.pid);
+        let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
+        let Some(mut io_event) = completion.event else {
             context.requests.complete_unread(event.time);
             context.sure = false;
             return;
         };
+        io_event.res = self.faults.own_result(space, &io_event);
         let after = completion.since.unwrap_or(event.time);
         let completed = Completed { event: io_event, after, time: event.time };
         let (name, sure) = (context.name, context.sure);
@@ -42,6 +44,7 @@ impl Model {
         let Match { request, completed, again } = &found;
         let time = completed.time;
         let event = completed.event;
+        self.faults.completed(self.space(pid), request, event.res, time);
         let new = |what, text| {
             let mut finding = Finding::new(what, time, pid, text);
             finding.context = Some(name);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     event::{Call, Event, ExitStatus, Gone, Handle, How},
-    model::{Context, Finding, requests::Request},
+    model::{Context, Finding, requests::Request, rules::delivered},
 };
 
 /// The contexts of a process end one after the other, within this time.
@@ -85,7 +85,9 @@ impl Model {
             context.is_left = false;
             context.looked(ring, time);
         }
-        let took = call.zip(entered).map(|((_, now), began)| now.saturating_sub(began));
+        // Of a delayed call that is not known.
+        let own = call.filter(|(call, _)| delivered(call.fault).is_none());
+        let took = own.zip(entered).map(|((_, now), began)| now.saturating_sub(began));
         self.forget(context, time, End::Destroyed);
         let Some(mut finding) = finding else { return };
         if let Some(took) = took {
@@ -150,11 +152,14 @@ impl Model {
     /// The process has exited, or runs another program (no status).
     pub(super) fn leave(&mut self, event: &Event, status: Option<ExitStatus>) {
         let space = self.space(event.pid);
-        let Some(known) = self.spaces.get_mut(&space) else { return };
+        let Some(known) = self.spaces.get_mut(&space) else {
+            return self.faults.ended(space, status);
+        };
         known.users.retain(|pid| *pid != event.pid);
         if !known.users.is_empty() {
             return;
         }
+        self.faults.ended(space, status);
         known.ended = Some(event.time);
         let lost = known.lost;
         // Whoever is killed drops everything.
@@ -263,6 +268,7 @@ impl Model {
             }
         }
         self.end_destroying(|_| true);
+        self.end_faults();
         let idle = self.settings.thresholds.idle;
         let now = self.now;
         let left: Vec<_> = self

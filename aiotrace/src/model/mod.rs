@@ -5,32 +5,41 @@
 //! ```text
 //!  events  -> calls, completions, endings -> contexts, requests -> findings, report
 //!  timeout -> watch                       -> questions          -> events
+//!  faults  -> what the program makes of them                    -> verdicts
 //! ```
 //!
-//! State is bounded: [`MOST_CONTEXTS`] contexts, [`MOST_REQUESTS`] requests in flight. What is beyond is
+//! State is bounded: [`MOST_CONTEXTS`] contexts, [`MOST_REQUESTS`] requests in flight, [`MOST_FAULTS`] faults. What is beyond is
 //! not followed, is counted, and makes conclusions *unsure*.
 
 mod calls;
 mod completions;
 mod context;
 mod endings;
+mod faults;
 pub mod finding;
 pub mod latency;
 mod process;
 pub mod report;
 mod requests;
+pub mod rules;
+pub mod verdict;
 mod watch;
 
 use std::collections::{HashMap, VecDeque};
 
 pub use context::{Context, Done};
+use faults::Faults;
+pub use faults::MOST_FAULTS;
 pub use finding::{ContextRef, Finding, Name, Severity, Subject};
 use finding::{Findings, Key};
 use latency::Latency;
 use process::Space;
 use report::Ends;
 pub use report::Report;
+pub use rules::Rules;
 use serde::{Deserialize, Serialize};
+
+pub use verdict::{FaultRow, Outcome, Verdict};
 
 use crate::event::{
     Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound,
@@ -138,6 +147,9 @@ pub struct Model {
     followed: u64,
     /// Contexts and requests that were too many to follow.
     evicted: u64,
+    faults: Faults,
+    /// EAGAIN of an iocb, told before the call that it belongs to, by thread: when, and the context.
+    refusals: Map<u32, (u64, Handle)>,
 }
 
 /// What is known of the requests of one kind.
@@ -187,6 +199,8 @@ impl Model {
             target: None,
             followed: 0,
             evicted: 0,
+            faults: Faults::default(),
+            refusals: Map::default(),
         }
     }
 
@@ -203,7 +217,8 @@ impl Model {
             Body::Looked(looked) => self.looked(event, looked),
             Body::Process(process) => self.process(event, process),
             Body::Lost { .. } => self.lost(event.pid),
-            Body::Unfinished(_) => (),
+            Body::Unfinished(call) => self.unfinished(event, call.entered, &call.args),
+            Body::Changed(changed) => self.changed(event, changed),
         }
     }
 
@@ -224,7 +239,8 @@ impl Model {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<u64> {
-        (!self.contexts.is_empty() || !self.waiting.is_empty() || self.has_released())
+        let waits = !self.contexts.is_empty() || !self.waiting.is_empty();
+        (waits || self.has_released() || self.faults.is_waiting())
             .then_some(self.next_tick.max(self.now))
     }
 
@@ -342,6 +358,7 @@ impl Model {
     /// Something of this process was lost; 0: of any.
     fn lost(&mut self, pid: u32) {
         let meant = (pid != 0).then(|| self.space(pid));
+        self.faults.unsure(meant);
         if let Some(space) = meant {
             self.spaces.entry(space).or_default();
         }
@@ -405,6 +422,7 @@ impl Model {
             let leaving = self.leaving.iter_mut().filter(|((of, _), _)| *of == provisional);
             leaving.for_each(|((of, _), _)| *of = space);
             let lost = old.lost;
+            self.faults.moved(provisional, space);
             self.spaces.entry(space).or_insert(old).lost |= lost;
         }
         self.spaces.entry(space).or_default().users.push(pid);

@@ -75,9 +75,10 @@ pub struct Short {
 }
 
 /// What a request does, wherever its iocb is.
-type Place = (Option<u16>, u32, i64, u64);
+pub type Place = (Option<u16>, u32, i64, u64);
 
-fn place(request: &Request) -> Place {
+/// See [`Place`].
+pub fn place(request: &Request) -> Place {
     (request.opcode, request.fd, request.offset, request.nbytes)
 }
 

@@ -1,7 +1,7 @@
 //! What is told at the end, or whenever it is asked for.
 
 use super::{
-    Context, ContextRef, Done, Finding, Map, Model, Name,
+    Context, ContextRef, Done, FaultRow, Finding, Map, Model, Name,
     latency::{Latency, Percentiles},
 };
 use crate::event::How;
@@ -43,6 +43,8 @@ pub struct Report {
     pub more_findings: u64,
     /// Contexts and requests that were too many to follow.
     pub evicted: u64,
+    /// Faults, by rule, call and what was given.
+    pub faults: Vec<FaultRow>,
 }
 
 /// One context.
@@ -247,6 +249,7 @@ impl Model {
             findings: self.findings.ranked().into_iter().map(|it| self.with_sequel(it)).collect(),
             more_findings: self.findings.more(),
             evicted: self.evicted,
+            faults: self.faults.rows(),
         }
     }
 }

@@ -162,6 +162,11 @@ impl Requests {
         self.in_flight.values().flatten()
     }
 
+    /// The oldest request in flight of an iocb.
+    pub fn of_iocb(&self, iocb: u64) -> Option<&Request> {
+        self.in_flight.get(&iocb)?.front()
+    }
+
     /// The completion that waits longest to be reaped.
     pub fn oldest_unreaped(&self) -> Option<&Unreaped> {
         self.unreaped.front()

@@ -28,6 +28,7 @@ impl Model {
         let thresholds = self.settings.thresholds;
         let shortest = thresholds.stuck.min(thresholds.unreaped).min(thresholds.idle);
         self.next_tick = self.now + (shortest / 4).clamp(SECOND / 20, SECOND / 2);
+        self.judge_faults();
         self.settle(false);
         self.give_up_waiting();
         self.look_around();

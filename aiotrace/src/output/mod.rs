@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     event::Event,
-    model::{Finding, Report},
+    model::{Finding, Report, Verdict},
     output::clock::Clock,
     source::Losses,
 };
@@ -38,6 +38,11 @@ pub trait Output {
     /// # Errors
     /// Those of the writer.
     fn finding(&mut self, finding: &Finding) -> io::Result<()>;
+    /// It is known what a program made of a fault.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()>;
     /// Events were not shown, because a terminal cannot show so many.
     ///
     /// # Errors
@@ -64,6 +69,28 @@ pub struct Start {
     pub probes: Cow<'static, str>,
     /// What this probe set cannot see.
     pub lacks: Vec<Cow<'static, str>>,
+    /// The faults that were asked for.
+    pub faults: Option<Faults>,
+}
+
+/// The faults of a trace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Faults {
+    /// What chance depends on.
+    pub seed: u64,
+    /// They are only told, not made.
+    pub dry_run: bool,
+    /// In the order in which they are asked.
+    pub rules: Vec<FaultRule>,
+}
+
+/// A fault rule.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FaultRule {
+    /// As it was written.
+    pub text: String,
+    /// By what it acts: the name of a mechanism.
+    pub mechanism: Cow<'static, str>,
 }
 
 /// How a trace ended, or stands.

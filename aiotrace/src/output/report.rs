@@ -6,7 +6,7 @@ use super::{Ended, clock, escape::escaped, paths::Paths};
 use crate::{
     event::opcode_name,
     model::{
-        Finding, Report, Severity,
+        FaultRow, Finding, Report, Severity,
         latency::Percentiles,
         report::{End, Row},
     },
@@ -14,6 +14,8 @@ use crate::{
 
 /// Findings, contexts and kinds of requests shown; JSON has more.
 const MOST: usize = 10;
+/// Kinds of faults shown.
+const MOST_FAULTS: usize = 32;
 
 /// Grows without fail.
 macro_rules! line {
@@ -36,6 +38,7 @@ pub(super) fn write(
         line!(out, "=== report asked for after {after}; the trace goes on ===");
     }
     findings(out, report, paint, made_by);
+    faults(out, report);
     contexts(out, report);
     requests(out, end, report, paths);
     lost(out, end, report, paint);
@@ -81,6 +84,30 @@ pub(super) fn in_words(it: &Finding, paint: &dyn Fn(Severity, &str) -> String) -
     let severity = paint(it.severity, it.severity.text());
     let unsure = if it.unsure { " (unsure)" } else { "" };
     format!("{severity} {}{unsure}: {}", it.name.text(), it.message)
+}
+
+/// What the programs made of the faults.
+fn faults(out: &mut Vec<u8>, report: &Report) {
+    if report.faults.is_empty() {
+        return;
+    }
+    let of = |count: fn(&FaultRow) -> u64| report.faults.iter().map(count).sum::<u64>();
+    let counts = [
+        (of(|it| it.made), "made"),
+        (of(|it| it.delayed), "delayed"),
+        (of(|it| it.dry_run), "not made (dry run)"),
+        (of(|it| it.missed), "could not be made"),
+    ];
+    let counts = counts.iter().filter(|it| it.0 > 0);
+    let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    line!(out, "=== faults: {} ===", counts.join(", "));
+    for it in report.faults.iter().take(MOST_FAULTS) {
+        line!(out, "  rule {:<3} {}", it.rule, it.in_words());
+    }
+    let more = report.faults.len().saturating_sub(MOST_FAULTS);
+    if more > 0 {
+        line!(out, "  ... and {more} more; --format json has them");
+    }
 }
 
 fn contexts(out: &mut Vec<u8>, report: &Report) {

@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{Ended, Output, Start, clock, escape::escaped, json::Json, paths::Paths};
 use crate::{
-    event::{Body, Change, Event, Syscall, errno_name},
-    model::{Finding, Report},
+    event::{Body, Call, Change, Event, Syscall, errno_name},
+    model::{Finding, Report, Rules, Verdict},
 };
 
 /// Processes counted one by one; calls of more of them are counted together, as pid 0. A
@@ -31,8 +31,10 @@ pub struct Row {
     pub call: Cow<'static, str>,
     /// How many calls returned.
     pub calls: u64,
-    /// Of these, how many with an error, by name of the errno.
+    /// Of these, how many with an error of the kernel's, by name of the errno.
     pub errors: BTreeMap<Cow<'static, str>, u64>,
+    /// Of these, how many whose answer is a fault, by name of the errno; `short`: a short io_submit.
+    pub injected: BTreeMap<Cow<'static, str>, u64>,
     /// Durations of calls whose beginning was seen; null if there is none.
     pub duration_ns: Option<Durations>,
 }
@@ -52,6 +54,7 @@ pub struct Durations {
 struct Counts {
     calls: u64,
     errors: BTreeMap<i64, u64>,
+    injected: BTreeMap<i64, u64>,
     /// For the percentiles; the rest is exact.
     durations: Histogram<u64>,
     shortest: u64,
@@ -67,6 +70,7 @@ impl Counts {
         Self {
             calls: 0,
             errors: BTreeMap::new(),
+            injected: BTreeMap::new(),
             durations,
             shortest: u64::MAX,
             longest: 0,
@@ -78,6 +82,9 @@ impl Counts {
         self.calls += other.calls;
         for (errno, count) in &other.errors {
             *self.errors.entry(*errno).or_default() += count;
+        }
+        for (errno, count) in &other.injected {
+            *self.injected.entry(*errno).or_default() += count;
         }
         // Both grow as needed, so adding cannot fail.
         let _ = self.durations.add(&other.durations);
@@ -104,17 +111,20 @@ impl Counts {
             max: self.longest,
         })
     }
-
-    fn errors(&self) -> BTreeMap<Cow<'static, str>, u64> {
-        self.errors
-            .iter()
-            .map(|(ret, count)| {
-                let name = errno_name(*ret).map_or_else(|| ret.to_string().into(), Cow::from);
-                (name, *count)
-            })
-            .collect()
-    }
 }
+
+/// By name.
+fn named(errors: &BTreeMap<i64, u64>) -> Errors {
+    let name = |ret: i64| match errno_name(ret) {
+        Some(name) => name.into(),
+        None if ret >= 0 => "short".into(),
+        None => ret.to_string().into(),
+    };
+    errors.iter().map(|(ret, count)| (name(*ret), *count)).collect()
+}
+
+/// How many, by name of the errno.
+type Errors = BTreeMap<Cow<'static, str>, u64>;
 
 /// Counts events, and writes the result at the end.
 pub struct Summary<W: Write> {
@@ -122,6 +132,7 @@ pub struct Summary<W: Write> {
     counts: BTreeMap<(u32, Syscall), Counts>,
     names: HashMap<u32, String>,
     processes: usize,
+    rules: Rules,
 }
 
 enum Form<W: Write> {
@@ -141,7 +152,8 @@ impl<W: Write> Summary<W> {
     }
 
     fn new(form: Form<W>) -> Self {
-        Self { form, counts: BTreeMap::new(), names: HashMap::new(), processes: 0 }
+        let (counts, names, rules) = (BTreeMap::new(), HashMap::new(), Rules::default());
+        Self { form, counts, names, processes: 0, rules }
     }
 
     fn rows(&self) -> Vec<Row> {
@@ -152,7 +164,8 @@ impl<W: Write> Summary<W> {
                 name: self.name(*pid).to_owned(),
                 call: call.name().into(),
                 calls: counts.calls,
-                errors: counts.errors(),
+                errors: named(&counts.errors),
+                injected: named(&counts.injected),
                 duration_ns: counts.durations(),
             })
             .collect()
@@ -165,7 +178,8 @@ impl<W: Write> Summary<W> {
         }
     }
 
-    fn count(&mut self, event: &Event, syscall: Syscall, ret: i64, entered: Option<u64>) {
+    fn count(&mut self, event: &Event, call: &Call) {
+        let (syscall, ret) = (call.args.syscall(), call.ret);
         let known = self.counts.range((event.pid, Syscall::Setup)..).next();
         let pid = if known.is_some_and(|((pid, _), _)| *pid == event.pid) {
             event.pid
@@ -177,10 +191,13 @@ impl<W: Write> Summary<W> {
         };
         let counts = self.counts.entry((pid, syscall)).or_insert_with(Counts::new);
         counts.calls += 1;
-        if ret < 0 {
+        if self.rules.injected(call) {
+            // A short io_submit takes any number.
+            *counts.injected.entry(ret.min(0)).or_default() += 1;
+        } else if ret < 0 {
             *counts.errors.entry(ret).or_default() += 1;
         }
-        if let Some(entered) = entered {
+        if let Some(entered) = call.entered {
             counts.took(event.time.saturating_sub(entered));
         }
     }
@@ -188,6 +205,7 @@ impl<W: Write> Summary<W> {
 
 impl<W: Write> Output for Summary<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
+        self.rules = Rules::of(start.faults.as_ref());
         match &mut self.form {
             Form::Text(_) => Ok(()),
             Form::Json(json) => json.start(start),
@@ -196,9 +214,7 @@ impl<W: Write> Output for Summary<W> {
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
         match &event.body {
-            Body::Call(call) => {
-                self.count(event, call.args.syscall(), call.ret, call.entered);
-            }
+            Body::Call(call) => self.count(event, call),
             Body::Process(process) => {
                 if let Change::Fork { child, .. } = process.change {
                     self.remember_name(child, &process.name);
@@ -219,6 +235,13 @@ impl<W: Write> Output for Summary<W> {
             // The report has them.
             Form::Text(_) => Ok(()),
             Form::Json(json) => json.finding(finding),
+        }
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
+        match &mut self.form {
+            Form::Text(_) => Ok(()),
+            Form::Json(json) => json.verdict(verdict),
         }
     }
 
@@ -269,7 +292,8 @@ fn table(out: &mut impl Write, all: &BTreeMap<Syscall, Counts>, rows: &[Row]) ->
     }
     heading(out, "")?;
     for (call, counts) in all {
-        row(out, call.name(), counts.calls, &counts.errors(), counts.durations())?;
+        let errors = (&named(&counts.errors), &named(&counts.injected));
+        row(out, call.name(), counts.calls, errors, counts.durations())?;
     }
     let mut process = None;
     for it in rows {
@@ -280,7 +304,7 @@ fn table(out: &mut impl Write, all: &BTreeMap<Syscall, Counts>, rows: &[Row]) ->
                 if it.pid == 0 { it.name.clone() } else { format!("{}:{}", it.name, it.pid) };
             heading(out, &title)?;
         }
-        row(out, &it.call, it.calls, &it.errors, it.duration_ns)?;
+        row(out, &it.call, it.calls, (&it.errors, &it.injected), it.duration_ns)?;
     }
     Ok(())
 }
@@ -298,7 +322,7 @@ fn row(
     out: &mut impl Write,
     name: &str,
     calls: u64,
-    errors: &BTreeMap<Cow<'static, str>, u64>,
+    (errors, injected): (&Errors, &Errors),
     durations: Option<Durations>,
 ) -> io::Result<()> {
     let failed: u64 = errors.values().sum();
@@ -314,6 +338,12 @@ fn row(
     }
     let mut separator = "  ";
     for (errno, count) in errors {
+        write!(out, "{separator}{errno} {count}")?;
+        separator = ", ";
+    }
+    // Not the kernel's.
+    separator = if errors.is_empty() { "  injected " } else { "; injected " };
+    for (errno, count) in injected {
         write!(out, "{separator}{errno} {count}")?;
         separator = ", ";
     }

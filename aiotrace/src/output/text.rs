@@ -16,7 +16,7 @@ use jiff::tz::TimeZone;
 use super::{
     Ended, Output, Start,
     clock::{self, Clock, Format, Stamps},
-    escape::escape,
+    escape::{escape, escaped},
     lines::Lines,
     paths::Paths,
     report,
@@ -24,11 +24,11 @@ use super::{
 use crate::{
     errno,
     event::{
-        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
-        How, IOCB_FLAGS, IoEvent, Iocb, Moved, POLL_EVENTS, Process, RW_FLAGS, Refused, Ring,
-        Sigset, Stack, Timespec, Unfinished, Why, errno_name, opcode_name,
+        Address, Adopted, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
+        ExitStatus, Fault, Gone, How, IOCB_FLAGS, IoEvent, Iocb, Moved, POLL_EVENTS, Process,
+        RW_FLAGS, Refused, Ring, Sigset, Stack, Timespec, Unfinished, Why, errno_name, opcode_name,
     },
-    model::{Finding, Report, Severity},
+    model::{Finding, Outcome, Report, Rules, Severity, Verdict, rules::Acts},
     stacks::{Named, Symbolizer, culprit},
 };
 
@@ -57,6 +57,7 @@ pub struct Text<W> {
     paths: Paths,
     symbols: Symbolizer,
     names: HashMap<u32, Vec<u8>, foldhash::fast::RandomState>,
+    rules: Rules,
 }
 
 const DIM: Style = Style::new().dimmed();
@@ -72,7 +73,8 @@ impl<W: Write> Text<W> {
         let stamps = Stamps::new(options.time, unknown, zone.clone());
         let symbols = Symbolizer::none();
         let (lines, names) = (Lines::new(out), HashMap::default());
-        Self { lines, options, zone, stamps, paths, symbols, names }
+        let rules = Rules::default();
+        Self { lines, options, zone, stamps, paths, symbols, names, rules }
     }
 
     /// Functions in stacks have the names that `symbols` finds.
@@ -142,6 +144,11 @@ impl<W: Write> Text<W> {
             Entry::Denied => self.styled(NOTE, " (denied: seccomp answered, not the kernel's AIO)"),
             Entry::Missed => self.styled(NOTE, " (its beginning was missed)"),
         }
+        if let Some(fault) = call.fault {
+            let delays = self.rules.acts(fault.rule) == Some(Acts::Delay);
+            let done = if delays { "DELAYED" } else { "INJECTED" };
+            self.fault(fault, done);
+        }
         if let Some(entered) = call.entered {
             self.lines.line.extend_from_slice(b" <");
             clock::duration(&mut self.lines.line, event.time.saturating_sub(entered));
@@ -155,6 +162,16 @@ impl<W: Write> Text<W> {
         {
             self.stack(stack);
         }
+    }
+
+    /// ` (INJECTED: rule 1)`
+    fn fault(&mut self, Fault { rule, effect }: Fault, done: &str) {
+        let text = match effect {
+            Effect::Done => format!(" ({done}: rule {rule})"),
+            Effect::WouldBe => format!(" (would be {done}: rule {rule})"),
+            Effect::Missed => format!(" (not {done}: rule {rule} cannot act here)"),
+        };
+        self.styled(NOTE, &text);
     }
 
     fn result(&mut self, call: &Call) {
@@ -225,6 +242,7 @@ impl<W: Write> Text<W> {
                 sigset_value,
                 list,
                 truncated,
+                changed,
                 ..
             } => {
                 hex(&mut self.lines.line, ctx.0);
@@ -236,9 +254,13 @@ impl<W: Write> Text<W> {
                 if list.is_empty() {
                     address(&mut self.lines.line, *events);
                 } else {
-                    self.list(list, *truncated, |text, event| match event {
-                        Some(event) => text.io_event(event),
-                        None => text.lines.line.extend_from_slice(b"?"),
+                    let mut index = 0;
+                    self.list(list, *truncated, |text, event| {
+                        match event {
+                            Some(event) => text.io_event(event, changed.contains(&index)),
+                            None => text.lines.line.extend_from_slice(b"?"),
+                        }
+                        index += 1;
                     });
                 }
                 self.lines.line.extend_from_slice(b", ");
@@ -355,20 +377,18 @@ impl<W: Write> Text<W> {
         line.push(b'}');
     }
 
-    fn io_event(&mut self, event: &IoEvent) {
+    fn io_event(&mut self, event: &IoEvent, is_injected: bool) {
         self.lines.line.push(b'{');
         hex(&mut self.lines.line, event.obj);
         if event.data != 0 {
             field(&mut self.lines.line, "data", event.data);
         }
-        self.lines.line.extend_from_slice(b" res=");
-        number(&mut self.lines.line, event.res);
-        if let Some(name) = errno_name(event.res) {
-            self.lines.line.push(b' ');
-            self.styled(ERROR, name);
-        }
+        self.res(event.res);
         if event.res2 != 0 {
             count(&mut self.lines.line, "res2", event.res2);
+        }
+        if is_injected {
+            self.styled(NOTE, " INJECTED");
         }
         self.lines.line.push(b'}');
     }
@@ -408,7 +428,7 @@ impl<W: Write> Text<W> {
         hex(&mut self.lines.line, completion.ctx.0);
         self.lines.line.extend_from_slice(b", ");
         match &completion.event {
-            Some(it) => self.io_event(it),
+            Some(it) => self.io_event(it, false),
             None => self.lines.line.extend_from_slice(b"unread"),
         }
         self.lines.line.push(b')');
@@ -420,6 +440,26 @@ impl<W: Write> Text<W> {
                 clock::duration(&mut self.lines.line, event.time.saturating_sub(since));
                 self.lines.line.push(b'>');
             }
+        }
+    }
+
+    /// `completion of iocb 0x55d0c8: res=-5 EIO (INJECTED: rule 1), the kernel gave res=4096`
+    fn changed(&mut self, changed: &Changed) {
+        self.styled(CALL, "completion");
+        self.lines.line.extend_from_slice(b" of iocb ");
+        hex(&mut self.lines.line, changed.event.obj);
+        self.lines.line.push(b':');
+        self.res(changed.res);
+        self.fault(changed.fault, "INJECTED");
+        self.lines.line.extend_from_slice(b", the kernel gave");
+        self.res(changed.event.res);
+    }
+
+    fn res(&mut self, res: i64) {
+        count(&mut self.lines.line, "res", res);
+        if let Some(name) = errno_name(res) {
+            self.lines.line.push(b' ');
+            self.styled(ERROR, name);
         }
     }
 
@@ -569,11 +609,24 @@ impl<W: Write> Text<W> {
 impl<W: Write> Output for Text<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.stamps = Stamps::new(self.options.time, start.clock, self.zone.clone());
-        if start.lacks.is_empty() {
-            return Ok(());
+        self.rules = Rules::of(start.faults.as_ref());
+        if !start.lacks.is_empty() {
+            let lacks = start.lacks.join("; ");
+            let probes = if start.probes == "ptrace" { "" } else { " probes" };
+            let text = format!("--- {}{probes}; not seen: {lacks} ---", start.probes);
+            self.styled(DIM, &text);
+            self.lines.end()?;
         }
-        let text = format!("--- {} probes; not seen: {} ---", start.probes, start.lacks.join("; "));
-        self.styled(DIM, &text);
+        let Some(faults) = &start.faults else { return Ok(()) };
+        let rules = faults.rules.iter().enumerate();
+        let rules = rules.map(|(index, it)| {
+            let text = escaped(it.text.as_bytes());
+            format!("; rule {} {text} by {}", index + 1, it.mechanism)
+        });
+        let dry_run = if faults.dry_run { " (dry run)" } else { "" };
+        let rules: String = rules.collect();
+        let text = format!("--- faults{dry_run}: seed {}{rules} ---", faults.seed);
+        self.styled(NOTE, &text);
         self.lines.end()
     }
 
@@ -616,6 +669,10 @@ impl<W: Write> Output for Text<W> {
             }
             // The model asked for it.
             Body::Looked(_) => return Ok(()),
+            Body::Changed(changed) => {
+                self.begin(event);
+                self.changed(changed);
+            }
             Body::Lost { records } => {
                 self.begin(event);
                 let text = match records {
@@ -660,6 +717,20 @@ impl<W: Write> Output for Text<W> {
         if let Some(stack) = finding.stack.as_ref().filter(|_| self.options.verbose) {
             self.stack(stack);
         }
+        self.lines.end()
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
+        // The process may be gone.
+        self.names.entry(verdict.pid).or_insert_with(|| verdict.process.clone());
+        self.begin_at(verdict.time, verdict.pid, verdict.tid);
+        let anew = if verdict.anew { "after all, " } else { "" };
+        let text = format!("*** fault {}: {anew}{} ***", verdict.what(), verdict.message());
+        let is_bad = matches!(
+            verdict.outcome,
+            Outcome::Lost | Outcome::Leaked | Outcome::Hung | Outcome::Died
+        );
+        self.styled(if is_bad { ERROR } else { NOTE }, &text);
         self.lines.end()
     }
 
@@ -790,7 +861,7 @@ fn signal_set(line: &mut Vec<u8>, at: Address, value: Option<Sigset>) {
 }
 
 /// The name of a signal.
-pub(super) fn signal(number: i32) -> String {
+pub(crate) fn signal(number: i32) -> String {
     match nix::sys::signal::Signal::try_from(number) {
         Ok(signal) => signal.as_str().to_owned(),
         Err(_) if number >= 32 => format!("SIGRT_{}", number - 32),

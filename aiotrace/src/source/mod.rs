@@ -1,6 +1,9 @@
 //! Where events come from.
 
+pub mod backlog;
 pub mod bpf;
+pub mod collector;
+pub mod ptrace;
 pub mod recording;
 
 use aiotrace_common::record::Lost;

@@ -5,11 +5,13 @@
 
 mod attach;
 mod calls;
+mod faults;
 mod findings;
 mod full_speed;
 mod lifecycle;
 mod ls;
 mod oracle;
+mod ptrace;
 mod readme;
 mod real_programs;
 mod recording;

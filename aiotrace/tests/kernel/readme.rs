@@ -34,6 +34,10 @@ fn the_commands_of_the_readme_work() {
     assert!(out.contains("=== contexts: 1, 1 of them alive") && out.contains(" adopted"), "{out}");
     let parts = out.split("\nunreaped-completions\n  severity  warning\n");
     assert_eq!(parts.count(), 2, "a finding is explained: {out}");
+    assert!(out.contains("*** fault io_submit EAGAIN: retried after "), "{out}");
+    assert!(out.contains("would have been made (dry run)"), "{out}");
+    assert!(out.contains("*** fault completion EIO: "), "{out}");
+    assert!(out.contains("--- ptrace; "), "{out}");
     let recording = std::path::Path::new("/tmp/fio.aiotrace");
     assert!(recording.metadata().unwrap().len() > 1000, "something was recorded");
     std::fs::remove_file(recording).unwrap();

@@ -130,6 +130,8 @@ fn check_adopted(trace: &Trace, pid: u32) {
     let before =
         u64::from(adopted.ring.as_ref().map_or(0, |it| (it.tail + it.nr - it.head) % it.nr));
     let unreaped = context.unreaped.unwrap();
-    assert_eq!(completions + before, reaped + unreaped, "before {before}, left {unreaped}");
+    // Of those that lay there when it was adopted, some were reaped before recording began.
+    let unseen = completions + before - (reaped + unreaped);
+    assert!(unseen <= before, "{unseen}, before {before}, left {unreaped}");
     assert_eq!(accepted, context.requests + context.in_flight, "{context:?}");
 }

@@ -45,7 +45,8 @@ impl Trace {
     fn call_since(&mut self, entered: u64, ret: i64, args: Args) {
         let (entered, entry) = (Some(entered), Entry::Seen);
         let (ring, ring_before, compat, stack) = (None, None, false, None);
-        let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack };
+        let call =
+            Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault: None };
         self.tell(Body::Call(call));
     }
 
@@ -123,6 +124,7 @@ fn getevents() -> Args {
         sigset_value: None,
         list: Vec::new(),
         truncated: 0,
+        changed: Vec::new(),
     }
 }
 
@@ -293,7 +295,17 @@ fn how_the_ring_was_when_io_submit_began_is_not_how_it_is() {
     let (entered, entry, args) = (Some(entered), Entry::Seen, one(PREAD));
     let (ring, ring_before, compat, stack) = (None, before, false, None);
     let ret = -11;
-    trace.tell(Body::Call(Call { entered, entry, ret, args, ring, ring_before, compat, stack }));
+    trace.tell(Body::Call(Call {
+        entered,
+        entry,
+        ret,
+        args,
+        ring,
+        ring_before,
+        compat,
+        stack,
+        fault: None,
+    }));
     assert_eq!(trace.rows()[0].unreaped, Some(2));
 }
 

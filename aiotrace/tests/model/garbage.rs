@@ -2,11 +2,12 @@
 
 use aiotrace::{
     event::{
-        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, File,
-        FileKind, Gone, Handle, How, IoEvent, Iocb, Limit, Looked, Moved, Process, Refused, Ring,
-        RingFound, Syscall, Unfinished, Why,
+        Address, Adopted, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
+        ExitStatus, Fault, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Limit, Looked, Moved,
+        Process, Refused, Ring, RingFound, Syscall, Unfinished, Why,
     },
-    model::{MOST_CONTEXTS, MOST_REQUESTS, Model, Settings, Thresholds},
+    model::{FaultRow, MOST_CONTEXTS, MOST_REQUESTS, Model, Rules, Settings, Thresholds},
+    output::{FaultRule, Faults},
 };
 use aiotrace_common::abi;
 use proptest::{prelude::*, sample::select};
@@ -82,6 +83,7 @@ fn args() -> BoxedStrategy<Args> {
             sigset_value: None,
             list: vec![None],
             truncated: u64::MAX,
+            changed: vec![0, u32::MAX],
         }),
         1 => (handle(), 0..4u64).prop_map(|(ctx, iocb)| {
             Args::Cancel { ctx, iocb: Address(iocb), result: Address(0), value: None }
@@ -92,13 +94,26 @@ fn args() -> BoxedStrategy<Args> {
 
 fn call() -> BoxedStrategy<Body> {
     let entry = select(vec![Entry::Seen, Entry::BeforeAttach, Entry::Denied, Entry::Missed]);
-    let rings = (prop::option::of(ring()), prop::option::of(ring()));
+    let rings = (prop::option::of(ring()), prop::option::of(ring()), prop::option::of(fault()));
     (prop::option::of(time()), entry, number(), args(), rings)
-        .prop_map(|(entered, entry, ret, args, (ring, ring_before))| {
+        .prop_map(|(entered, entry, ret, args, (ring, ring_before, fault))| {
             let (compat, stack) = (false, None);
-            Body::Call(Call { entered, entry, ret, args, ring, ring_before, compat, stack })
+            Body::Call(Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault })
         })
         .boxed()
+}
+
+/// Of rules that there are, and of others.
+fn fault() -> impl Strategy<Value = Fault> {
+    let effect = select(vec![Effect::Done, Effect::Done, Effect::WouldBe, Effect::Missed]);
+    (size(), effect).prop_map(|(rule, effect)| Fault { rule, effect })
+}
+
+fn rules() -> Rules {
+    let texts =
+        ["io_submit:error=EAGAIN", "io_submit:accept=1", "complete:res=EIO", "x:delay_exit=1"];
+    let rule = |text: &str| FaultRule { text: text.to_owned(), mechanism: "ptrace".into() };
+    Rules::of(Some(&Faults { seed: 0, dry_run: false, rules: texts.map(rule).into() }))
 }
 
 fn change() -> BoxedStrategy<Change> {
@@ -157,8 +172,11 @@ fn body() -> BoxedStrategy<Body> {
         .prop_map(|(ctx, ring, charge)| Body::ContextAdopted(Adopted { ctx, ring, charge }));
     let refused = (handle(), any::<u64>(), number())
         .prop_map(|(ctx, index, ret)| Body::Refused(Refused { ctx, index, iocb: None, ret }));
+    let changed = (handle(), io_event(), number(), fault())
+        .prop_map(|(ctx, event, res, fault)| Body::Changed(Changed { ctx, event, res, fault }));
     prop_oneof![
         12 => call(),
+        2 => changed,
         6 => completion,
         2 => gone,
         1 => (handle(), handle()).prop_map(|(from, to)| Body::ContextMoved(Moved { from, to })),
@@ -198,16 +216,23 @@ proptest! {
     fn no_events_make_it_panic(
         thresholds in thresholds(),
         exact_completions in any::<bool>(),
+        with_rules in any::<bool>(),
         events in prop::collection::vec((event(), prop::option::weighted(0.2, time())), 0..200),
         end in time(),
     ) {
         let mut model = Model::new(Settings { thresholds, exact_completions });
+        if with_rules {
+            model.set_rules(rules());
+        }
         for (event, timeout) in &events {
             model.handle_event(event);
             if let Some(now) = timeout {
                 model.handle_timeout(*now);
             }
             while model.next_finding().is_some() {}
+            while let Some(verdict) = model.next_verdict() {
+                verdict.message();
+            }
             while model.next_question().is_some() {}
             model.poll_timeout();
             model.idle_contexts();
@@ -215,7 +240,14 @@ proptest! {
         model.report();
         model.finish(end);
         while model.next_finding().is_some() {}
-        model.report();
+        let made = |it: &FaultRow| {
+            let told: u64 = it.outcomes.iter().map(|it| it.1).sum();
+            (it.made, told + it.not_followed)
+        };
+        for row in &model.report().faults {
+            let (made, told) = made(row);
+            prop_assert_eq!(made, told, "{}", row.in_words());
+        }
     }
 }
 
@@ -226,7 +258,7 @@ fn model() -> Model {
 fn tell(model: &mut Model, ret: i64, args: Args) {
     let (entered, entry) = (Some(2), Entry::Seen);
     let (ring, ring_before, compat, stack) = (None, None, false, None);
-    let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack };
+    let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault: None };
     model.handle_event(&Event { time: 2, pid: 1, tid: 1, body: Body::Call(call) });
 }
 

@@ -6,6 +6,7 @@ mod garbage;
 mod generate;
 mod reference;
 mod told;
+mod verdicts;
 
 use generate::{Op, Rules, World};
 use proptest::prelude::*;

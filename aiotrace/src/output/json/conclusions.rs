@@ -7,26 +7,19 @@ use std::{
 
 use super::{
     ContextObject, ContextRow, FindingLine, FindingRow, FunctionObject, Hex, HolderObject, Json,
-    Percentiles, ReportLine, RequestRow, SubjectObject, VERSION,
+    Percentiles, ReportLine, RequestRow, SubjectObject, VERSION, faults::row,
 };
 use crate::{
     event::opcode_name,
-    model::{ContextRef, Finding, Report, latency, report},
-    output::{Ended, escape::escaped, summary},
+    model::{ContextRef, Finding, Report, Subject, latency, report},
+    output::{Ended, escape::escaped, paths::Paths, summary},
     stacks::Named,
 };
 
 impl<W: Write> Json<W> {
     pub(super) fn finding_line(&mut self, finding: &Finding) -> io::Result<()> {
-        let request = finding.request.map(|it| SubjectObject {
-            iocb: Hex(it.iocb),
-            opcode: it.opcode,
-            op: opcode_name(it.opcode).map(Cow::from),
-            fd: it.fd as i32,
-            path_now: self.paths.now(finding.pid, it.fd, finding.time).map(escaped),
-            offset: it.offset,
-            nbytes: it.nbytes,
-        });
+        let about = finding.request;
+        let request = about.map(|it| subject(&mut self.paths, finding.pid, finding.time, &it));
         let holders = finding.holders.iter().map(|it| HolderObject {
             pid: it.pid,
             name: escaped(&it.name),
@@ -99,6 +92,7 @@ impl<W: Write> Json<W> {
             other_contexts: report.others.as_ref().map(context_row),
             requests: requests.collect(),
             evicted: report.evicted,
+            faults: report.faults.iter().map(row).collect(),
             calls,
         };
         self.write(&line)
@@ -117,7 +111,19 @@ fn function(it: &Named) -> FunctionObject {
     }
 }
 
-fn context(it: ContextRef) -> ContextObject {
+pub(super) fn subject(paths: &mut Paths, pid: u32, time: u64, it: &Subject) -> SubjectObject {
+    SubjectObject {
+        iocb: Hex(it.iocb),
+        opcode: it.opcode,
+        op: opcode_name(it.opcode).map(Cow::from),
+        fd: it.fd as i32,
+        path_now: paths.now(pid, it.fd, time).map(escaped),
+        offset: it.offset,
+        nbytes: it.nbytes,
+    }
+}
+
+pub(super) fn context(it: ContextRef) -> ContextObject {
     ContextObject { id: it.id, ctx: Hex(it.handle.0) }
 }
 

@@ -99,6 +99,8 @@ macro_rules! call {
                 errno: Option<Name>,
                 /// Whether the result is a fault made by aiotrace.
                 injected: bool,
+                /// The rule that acted, or would have.
+                fault: Option<FaultObject>,
                 $($(#[$field_doc])* $field: $type,)*
                 /// The ring when the call returned (io_destroy: when it was entered).
                 ring: Option<Ring>,
@@ -121,6 +123,8 @@ object! {
         probes: Name,
         /// What it cannot see.
         lacks: Vec<Name>,
+        /// The faults that were asked for.
+        faults: Option<FaultsObject>,
     }
 }
 
@@ -235,6 +239,10 @@ object! {
         res2: Option<i64>,
         /// Whether the result is a fault made by aiotrace.
         injected: bool,
+        /// If a rule acted, or would have: what the kernel gave.
+        was: Option<i64>,
+        /// That rule.
+        fault: Option<FaultObject>,
         /// Its context had ended: no ring takes it.
         discarded: bool,
     }
@@ -353,6 +361,8 @@ object! {
         requests: Vec<RequestRow>,
         /// Contexts and requests that were too many to follow.
         evicted: u64,
+        /// Faults, by rule, call and what was given.
+        faults: Vec<FaultRow>,
         /// With `-c`: the calls, by process and name.
         calls: Option<Vec<summary::Row>>,
     }
@@ -383,6 +393,48 @@ object! {
         holders: Vec<HolderObject>,
         /// Where the context was made, if it is about one and that was seen.
         stack: Option<Vec<FunctionObject>>,
+    }
+}
+
+object! {
+    /// `fault`: what a program made of a fault.
+    FaultLine {
+        /// Process.
+        pid: u32,
+        /// Thread.
+        tid: u32,
+        /// The rule, from 1.
+        rule: u32,
+        /// Name of the call, or `complete`.
+        call: Name,
+        /// What the program got.
+        ret: i64,
+        /// Name of the errno.
+        errno: Option<Name>,
+        /// `retried`, `gave_up`, `lost`, `leaked`, `hung`, `exited`, `died`, `undecided` or `unsure`.
+        verdict: Name,
+        /// Another one on the same fault came before.
+        anew: bool,
+        /// A retry succeeded.
+        succeeded: bool,
+        /// A retry met a fault.
+        next_fault: bool,
+        /// How often it was tried again.
+        retries: u64,
+        /// How long after the fault for the first time.
+        after_ns: Option<u64>,
+        /// Requests that were not submitted again.
+        lost: u64,
+        /// The first of those, or the one that completed.
+        request: Option<SubjectObject>,
+        /// The context, if known.
+        context: Option<ContextObject>,
+        /// What the process exited with, if it did.
+        exit_code: Option<i32>,
+        /// What killed it, if something did.
+        signal: Option<String>,
+        /// In words.
+        message: String,
     }
 }
 
@@ -470,7 +522,7 @@ part! {
 }
 part! {
     /// An io_event.
-    EventObject { data: Hex, obj: Hex, res: i64, errno: Option<Name>, res2: i64, }
+    EventObject { data: Hex, obj: Hex, res: i64, errno: Option<Name>, res2: i64, injected: bool, }
 }
 part! {
     /// A context: `id` is never used again, the handle may be.
@@ -486,6 +538,38 @@ part! {
         path_now: Option<String>,
         offset: i64,
         nbytes: u64,
+    }
+}
+part! {
+    /// A rule and what became of its fault: `done`, `dry_run` or `missed`.
+    FaultObject { rule: u32, effect: Name, }
+}
+part! {
+    /// The faults of a trace.
+    FaultsObject { seed: String, dry_run: bool, rules: Vec<RuleObject>, }
+}
+part! {
+    /// A fault rule.
+    RuleObject { rule: u32, text: String, mechanism: Name, }
+}
+part! {
+    /// Faults of one kind in the report.
+    FaultRow {
+        rule: u32,
+        call: Name,
+        ret: Option<i64>,
+        errno: Option<Name>,
+        made: u64,
+        delayed: u64,
+        dry_run: u64,
+        missed: u64,
+        not_followed: u64,
+        verdicts: BTreeMap<Name, u64>,
+        within_ns: Option<u64>,
+        in_vain: u64,
+        lost: u64,
+        silent: u64,
+        message: String,
     }
 }
 part! {
@@ -592,6 +676,7 @@ pub enum Line {
     ContextMoved(ContextMovedLine),
     ContextAdopted(ContextAdoptedLine),
     Finding(FindingLine),
+    Fault(FaultLine),
     Process(ProcessLine),
     Lost(LostLine),
     Report(ReportLine),
@@ -626,6 +711,7 @@ impl Line {
             "context_gone" => Self::ContextGone(serde_json::from_str(line)?),
             "context_moved" => Self::ContextMoved(serde_json::from_str(line)?),
             "context_adopted" => Self::ContextAdopted(serde_json::from_str(line)?),
+            "fault" => Self::Fault(serde_json::from_str(line)?),
             "finding" => Self::Finding(serde_json::from_str(line)?),
             "process" => Self::Process(serde_json::from_str(line)?),
             "lost" => Self::Lost(serde_json::from_str(line)?),

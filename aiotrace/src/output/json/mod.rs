@@ -1,6 +1,7 @@
 //! JSON Lines: one object per event, every field. docs/json.md specifies it, [`format`] has its types.
 
 mod conclusions;
+mod faults;
 mod format;
 
 use std::{
@@ -8,6 +9,7 @@ use std::{
     io::{self, Write},
 };
 
+use faults::{effect, faults};
 pub use format::*;
 use serde::Serialize;
 
@@ -21,7 +23,7 @@ use crate::{
     event::{
         self, Args, Body, Call, Change, Entry, Event, ExitStatus, Why, errno_name, opcode_name,
     },
-    model::{Finding, Report},
+    model::{Finding, Report, Rules, Verdict},
     stacks::{Named, Symbolizer},
 };
 
@@ -30,12 +32,14 @@ pub struct Json<W> {
     lines: Lines<W>,
     paths: Paths,
     symbols: Symbolizer,
+    rules: Rules,
 }
 
 impl<W: Write> Json<W> {
     /// Writes to `out`.
     pub fn new(out: W, paths: Paths) -> Self {
-        Self { lines: Lines::new(out), paths, symbols: Symbolizer::none() }
+        let (lines, symbols) = (Lines::new(out), Symbolizer::none());
+        Self { lines, paths, symbols, rules: Rules::default() }
     }
 
     /// Functions in stacks have the names that `symbols` finds.
@@ -52,8 +56,8 @@ impl<W: Write> Json<W> {
     /// Calls are almost all there is, so their lines are put together by hand: serde_json takes
     /// three times as long. That what is written is what is specified is tested by reading it back.
     fn call(&mut self, event: &Event, call: &Call) -> io::Result<()> {
-        let Self { lines: Lines { line, .. }, paths, symbols } = self;
-        head(line, event, call);
+        let Self { lines: Lines { line, .. }, paths, symbols, rules } = self;
+        head(line, event, call, rules.injected(call));
         arguments(line, &call.args);
         match &call.args {
             Args::Setup { stored, .. } => {
@@ -72,7 +76,14 @@ impl<W: Write> Json<W> {
                     stack(line, symbols, call.stack.as_ref());
                 }
             }
-            Args::Getevents { timeout_value, sigset_value, list: events, truncated, .. } => {
+            Args::Getevents {
+                timeout_value,
+                sigset_value,
+                list: events,
+                truncated,
+                changed,
+                ..
+            } => {
                 put(line, ",\"timeout\":");
                 optional(line, timeout_value.as_ref(), |line, it| {
                     number(line, "{\"tv_sec\":", it.sec);
@@ -89,7 +100,12 @@ impl<W: Write> Json<W> {
                     line.push(b'}');
                 });
                 put(line, ",\"events\":");
-                list(line, events, |line, it| optional(line, it.as_ref(), io_event));
+                let mut index = 0;
+                list(line, events, |line, it| {
+                    let is_injected = changed.contains(&index);
+                    optional(line, it.as_ref(), |line, it| io_event(line, it, is_injected));
+                    index += 1;
+                });
                 number(line, ",\"truncated\":", *truncated);
             }
             Args::Cancel { iocb: address, value, .. } => {
@@ -125,7 +141,7 @@ impl<W: Write> Json<W> {
             Some(it) => io_event_fields(line, it),
             None => put(line, "null,\"obj\":null,\"res\":null,\"errno\":null,\"res2\":null"),
         }
-        put(line, ",\"injected\":false,\"discarded\":");
+        put(line, ",\"injected\":false,\"was\":null,\"fault\":null,\"discarded\":");
         put(line, if completion.discarded { "true}" } else { "false}" });
         self.lines.end()
     }
@@ -202,6 +218,7 @@ impl<W: Write> Json<W> {
 
 impl<W: Write> Output for Json<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
+        self.rules = Rules::of(start.faults.as_ref());
         self.write(&StartLine {
             v: VERSION,
             event: "start".into(),
@@ -210,6 +227,7 @@ impl<W: Write> Output for Json<W> {
             wall_offset_ns: start.clock.to_wall.into(),
             probes: start.probes.clone(),
             lacks: start.lacks.clone(),
+            faults: start.faults.as_ref().map(faults),
         })
     }
 
@@ -218,6 +236,7 @@ impl<W: Write> Output for Json<W> {
             Body::Call(call) => self.call(event, call),
             Body::Unfinished(call) => self.unfinished(event, call),
             Body::Completion(completion) => self.completion(event, completion),
+            Body::Changed(changed) => self.changed(event, changed),
             Body::Refused(refused) => self.write(&RefusedLine {
                 v: VERSION,
                 event: "refused".into(),
@@ -281,6 +300,10 @@ impl<W: Write> Output for Json<W> {
 
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
         self.finding_line(finding)
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
+        self.verdict_line(verdict)
     }
 
     fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
@@ -355,7 +378,7 @@ fn begin(line: &mut Vec<u8>, event: &Event, name: &str) {
     number(line, ",\"tid\":", event.tid);
 }
 
-fn head(line: &mut Vec<u8>, event: &Event, call: &Call) {
+fn head(line: &mut Vec<u8>, event: &Event, call: &Call, is_injected: bool) {
     begin(line, event, call.args.syscall().name());
     match call.entered {
         Some(entered) => {
@@ -368,7 +391,13 @@ fn head(line: &mut Vec<u8>, event: &Event, call: &Call) {
     text(line, ",\"entry\":", entry(call.entry));
     number(line, ",\"ret\":", call.ret);
     errno(line, call.ret);
-    put(line, ",\"injected\":false");
+    put(line, if is_injected { ",\"injected\":true" } else { ",\"injected\":false" });
+    put(line, ",\"fault\":");
+    optional(line, call.fault.as_ref(), |line, fault| {
+        number(line, "{\"rule\":", fault.rule);
+        text(line, ",\"effect\":", effect(*fault));
+        line.push(b'}');
+    });
 }
 
 fn errno(line: &mut Vec<u8>, ret: i64) {
@@ -509,10 +538,10 @@ fn function(line: &mut Vec<u8>, named: &Named) {
     put(line, if named.inlined { "true}" } else { "false}" });
 }
 
-fn io_event(line: &mut Vec<u8>, event: &event::IoEvent) {
+fn io_event(line: &mut Vec<u8>, event: &event::IoEvent, is_injected: bool) {
     put(line, "{\"data\":");
     io_event_fields(line, event);
-    line.push(b'}');
+    put(line, if is_injected { ",\"injected\":true}" } else { ",\"injected\":false}" });
 }
 
 /// From the value of `data` on.

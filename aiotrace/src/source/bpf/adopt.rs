@@ -70,7 +70,7 @@ impl Default for Finder {
 
 /// The rings that processes have mapped. A forked child has its parent's mapped (up to Linux 7.0), and not
 /// its context: such are left out if the parent is among them.
-fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
+pub fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let mut inodes = std::collections::HashSet::new();
     // Parents first: their ids are usually lower.

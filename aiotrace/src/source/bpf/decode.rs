@@ -31,8 +31,9 @@ use super::{
 };
 use crate::{
     event::{
-        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
-        Handle, How, Iocb, Moved, Process, Refused, Ring, Sigset, Stack, Syscall, Unfinished, Why,
+        Address, Adopted, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
+        ExitStatus, Fault, Gone, Handle, How, Iocb, Moved, Process, Refused, Ring, Sigset, Stack,
+        Syscall, Unfinished, Why,
     },
     stacks::{Copied, Unwind},
 };
@@ -60,7 +61,19 @@ pub struct Decoder {
     /// Contexts that ended because their process exits or runs a new program: which, it will tell.
     ended: Vec<Event>,
     spaces: foldhash::fast::RandomState,
+    /// Completions that were changed in a ring and are not reaped yet, as they are now.
+    in_rings: Vec<InRing>,
     unwinder: Option<Box<dyn Unwind>>,
+}
+
+/// Of them, remembered at most.
+const MOST_IN_RINGS: usize = 4096;
+
+/// A completion that was changed in a ring.
+struct InRing {
+    space: u64,
+    handle: u64,
+    event: abi::IoEvent,
 }
 
 /// What is known of a thread's call so far.
@@ -76,6 +89,8 @@ struct Pending {
     refused: Option<record::Refused>,
     iocbs: Vec<Option<Iocb>>,
     events: Vec<Option<abi::IoEvent>>,
+    /// Which of them a fault rule changed.
+    changed: Vec<u32>,
     /// And when the call with it was entered.
     stack: Option<(u64, Stack)>,
 }
@@ -232,6 +247,24 @@ impl Decoder {
                 thread.refused = Some(prefix(bytes)?.0);
                 Ok(())
             }
+            Kind::Changed => {
+                let (record, _): (record::Changed, _) = prefix(bytes)?;
+                let fault = Fault::from_record(record.fault).ok_or(Undecodable(bytes.len()))?;
+                let record::Changed { handle, event, res, index, .. } = record;
+                let is_in_call = index != u32::MAX && fault.effect == Effect::Done;
+                if is_in_call && thread.changed.len() < ITEMS_PER_CALL {
+                    thread.changed.push(index);
+                }
+                if index == u32::MAX && fault.effect == Effect::Done {
+                    if self.in_rings.len() >= MOST_IN_RINGS {
+                        self.in_rings.remove(0);
+                    }
+                    let event = abi::IoEvent { res, ..event };
+                    self.in_rings.push(InRing { space: thread.space, handle, event });
+                }
+                of(Body::Changed(Changed { ctx: Handle(handle), event, res, fault }));
+                Ok(())
+            }
             Kind::Submitted => {
                 let (record, _): (Submitted, _) = prefix(bytes)?;
                 if record.call.ret >= 0 {
@@ -277,7 +310,7 @@ impl Decoder {
                 };
                 thread.finish_with(contexts, &record.call, args, record.ring, of)
             }
-            Kind::Events => thread.events(contexts, bytes, of),
+            Kind::Events => thread.events(contexts, &mut self.in_rings, bytes, of),
             Kind::Gone => {
                 self.threads.remove(&header.tid);
                 Ok(())
@@ -483,6 +516,7 @@ impl Pending {
     fn events(
         &mut self,
         contexts: &mut Contexts,
+        in_rings: &mut Vec<InRing>,
         bytes: &[u8],
         of: impl FnMut(Body) -> Body,
     ) -> Result<(), Undecodable> {
@@ -501,8 +535,22 @@ impl Pending {
         if record.call.header.flags & flag::MORE != 0 {
             return Ok(());
         }
+        let (space, handle) = (self.space, record.call.args[0]);
+        for (index, event) in (0..).zip(&self.events) {
+            let is_it =
+                |it: &InRing| (it.space, it.handle) == (space, handle) && Some(it.event) == *event;
+            if !in_rings.is_empty()
+                && let Some(place) = in_rings.iter().position(is_it)
+            {
+                in_rings.remove(place);
+                self.changed.push(index);
+            }
+        }
         let mut args = self.arguments(record.call.syscall, &record.call.args);
-        if let Args::Getevents { timeout_value, sigset_value, list, truncated, .. } = &mut args {
+        if let Args::Getevents { timeout_value, sigset_value, list, truncated, changed, .. } =
+            &mut args
+        {
+            *changed = std::mem::take(&mut self.changed);
             *timeout_value = is_read(record.timeout_memory).then_some(record.timeout);
             *sigset_value = is_read(record.sigset_memory).then_some(Sigset {
                 address: Address(record.sigset_address),
@@ -559,6 +607,7 @@ impl Pending {
             ring_before: self.ring_before.take(),
             compat: call.header.flags & flag::COMPAT != 0,
             stack: self.stack.take().filter(|it| it.0 == call.entered).map(|it| it.1),
+            fault: Fault::from_record(call.fault),
         });
         if is_read(sample.memory) {
             contexts.looked(self.space, call.args[0], call.header.time);
@@ -597,6 +646,7 @@ impl Pending {
         self.stack = None;
         self.iocbs.clear();
         self.events.clear();
+        self.changed.clear();
     }
 }
 
@@ -636,6 +686,7 @@ pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
             sigset_value: None,
             list: Vec::new(),
             truncated: 0,
+            changed: Vec::new(),
         },
         Syscall::Cancel => {
             Args::Cancel { ctx, iocb: Address(args[1]), result: Address(args[2]), value: None }
@@ -715,7 +766,7 @@ mod tests {
 
     fn call(kind: Kind, seq: u32, syscall: Syscall, args: [u64; 6], ret: i64) -> record::Call {
         let header = header(kind, seq, 0);
-        record::Call { header, entered: 1500, args, ret, syscall, reserved: 0 }
+        record::Call { header, entered: 1500, args, ret, syscall, fault: 0 }
     }
 
     fn sample(head: u32, tail: u32) -> RingSample {

@@ -7,34 +7,32 @@
 use std::{
     fs::File,
     io,
-    os::fd::{AsFd, BorrowedFd, OwnedFd},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc::RecvError,
-    },
-    thread::JoinHandle,
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
-use aiotrace_common::record::{Change, Header, Kind, Process, Thread};
+use aiotrace_common::record::{Change, Header, Kind, Process};
 use aya::maps::{MapData, RingBuf};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::{
-        eventfd::{EfdFlags, EventFd},
-        signal::{SigSet, Signal},
-        signalfd::{SfdFlags, SignalFd},
-    },
+    sys::signal::Signal,
 };
 use zerocopy::TryFromBytes as _;
 
-use super::{
-    backlog::{Batch, Eater, Feeder, Message, backlog},
-    load::{Error, Probes},
+use super::load::{Error, Probes};
+use crate::{
+    process,
+    source::{
+        Losses,
+        backlog::{Feeder, Message},
+        collector::{
+            Asked, Collector, Deaths, End, Reason, Signals, Stop, Until, all_signals, go_first,
+            timeout,
+        },
+    },
 };
-use crate::{process, source::Losses};
 
 /// How long records gather.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -42,154 +40,33 @@ const PAUSE: Duration = Duration::from_millis(5);
 const QUIET: u32 = 20;
 /// A look at whether any target is left, in case the record of its end was lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// A sign of life for the fault rules: well below what they wait for, together with [`LOOK_AGAIN`].
+const BEAT: Duration = Duration::from_millis(400);
 
-/// Why the trace ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reason {
-    /// No target is left.
-    TargetsGone,
-    /// The time given is over.
-    TimeOver,
-    /// Ctrl-C, SIGTERM or SIGHUP.
-    Signal(Signal),
-    /// Nobody reads our output any more.
-    OutputClosed,
-}
-
-/// What the collector tells at the end.
-#[derive(Clone, Debug)]
-pub struct End {
-    /// Why.
-    pub reason: Reason,
-    /// What never reached us.
-    pub losses: Losses,
-    /// Threads still inside a call.
-    pub in_calls: Vec<Thread>,
-    /// How long the probes were attached.
-    pub attached: Duration,
-}
-
-/// When to stop, apart from signals.
-pub struct Until {
-    /// Stop this long after the attach.
-    pub duration: Option<Duration>,
-    /// The processes named by the user, as pidfds.
-    pub targets: Vec<(u32, OwnedFd)>,
-    /// Which deaths end the trace.
-    pub deaths: Deaths,
-    /// SIGINT also went to the launched program; it decides.
-    pub ignore_first_interrupt: bool,
-    /// Calls that the trampolines do not see are watched for all the time, not only until those
-    /// return that had begun before the attach.
-    pub unseen_exits: bool,
-}
-
-/// Which deaths end a trace.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Deaths {
-    /// None: a cgroup or every process is traced.
-    Nobody,
-    /// Of the processes named, and of all their traced children.
-    All,
-}
-
-/// The signals that end a trace. They must be blocked in every thread.
-pub fn ending_signals() -> SigSet {
-    [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
-}
-
-/// Those, and the one that asks for a report.
-pub fn all_signals() -> SigSet {
-    ending_signals() | SigSet::from(Signal::SIGUSR1)
-}
-
-/// The collecting thread, seen from outside.
-pub struct Collector {
-    eater: Eater,
-    stop: Arc<Stop>,
-    thread: Option<JoinHandle<()>>,
-}
-
-struct Stop {
-    asked: AtomicBool,
-    wake: EventFd,
-}
-
-impl Collector {
-    /// Attaches the probes, calls `before_arming`, which tells the threads that are inside of a call,
-    /// lets the probes record, and starts to collect.
-    /// `spill`: an empty file for records that wait; see [`super::backlog`].
-    ///
-    /// # Errors
-    /// What the kernel refused.
-    pub fn start(
-        mut probes: Probes,
-        until: Until,
-        spill: Option<File>,
-        before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
-    ) -> Result<Self, StartError> {
-        let records = probes.records()?;
-        let signals = SignalFd::with_flags(&all_signals(), SfdFlags::SFD_NONBLOCK)?;
-        let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let stop = Arc::new(Stop { asked: AtomicBool::new(false), wake });
-        let (feeder, eater) = backlog(spill);
-        probes.attach()?;
-        let blocked = before_arming(&mut probes)?;
-        probes.arm(true)?;
-        let drain = Drain {
-            probes,
-            records,
-            signals,
-            until,
-            feeder,
-            stop: Arc::clone(&stop),
-            blocked,
-            process_exited: false,
-        };
-        let thread = std::thread::Builder::new()
-            .name("drain".into())
-            .spawn(move || drain.run())
-            .map_err(StartError::Thread)?;
-        Ok(Self { eater, stop, thread: Some(thread) })
-    }
-
-    /// The next message, waiting for it no longer than this.
-    ///
-    /// # Errors
-    /// The collecting thread is dead.
-    pub fn wait_next_for(&mut self, time: Duration) -> Result<Option<Message>, RecvError> {
-        self.eater.wait_next_for(time)
-    }
-
-    /// The next message, if there is one already.
-    ///
-    /// # Errors
-    /// The collecting thread is dead.
-    pub fn try_next(&mut self) -> Result<Option<Message>, RecvError> {
-        self.eater.try_next()
-    }
-
-    /// Gives a batch back to be filled again.
-    pub fn give_back(&mut self, batch: Batch) {
-        self.eater.give_back(batch);
-    }
-
-    /// Asks for the end.
-    pub fn stop(&self) {
-        self.stop.asked.store(true, Ordering::Release);
-        let _ = self.stop.wake.write(1);
-    }
-}
-
-impl Drop for Collector {
-    fn drop(&mut self) {
-        self.stop();
-        // The thread may be waiting to hand over its last message.
-        self.eater.discard();
-        if let Some(thread) = self.thread.take() {
-            let _ = thread.join();
-        }
-    }
+/// Attaches the probes, calls `before_arming`, which tells the threads that are inside of a call,
+/// lets the probes record, and starts to collect.
+/// `spill`: an empty file for records that wait; see [`crate::source::backlog`].
+///
+/// # Errors
+/// What the kernel refused.
+pub fn start(
+    mut probes: Probes,
+    until: Until,
+    spill: Option<File>,
+    before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
+) -> Result<Collector, StartError> {
+    let records = probes.records()?;
+    let signals = Signals::new(&all_signals(), until.ignore_first_interrupt)?;
+    let stop = Stop::new()?;
+    probes.attach()?;
+    let blocked = before_arming(&mut probes)?;
+    probes.arm(true)?;
+    let asked = Arc::clone(&stop);
+    let run = move |feeder| {
+        Drain { probes, records, signals, until, feeder, stop, blocked, process_exited: false }
+            .run();
+    };
+    Collector::spawn("drain", spill, asked, run).map_err(StartError::Thread)
 }
 
 /// Why collecting could not start.
@@ -209,7 +86,7 @@ pub enum StartError {
 struct Drain {
     probes: Probes,
     records: RingBuf<MapData>,
-    signals: SignalFd,
+    signals: Signals,
     until: Until,
     feeder: Feeder,
     stop: Arc<Stop>,
@@ -241,8 +118,13 @@ impl Drain {
         let mut looked = start;
         let mut told = Losses::default();
         let mut quiet = 0;
+        let mut beaten = start;
         loop {
             self.probes.tell_stacks();
+            if beaten.elapsed() > BEAT {
+                beaten = Instant::now();
+                self.probes.beat();
+            }
             let wait = match self.until.duration.map(|it| it.saturating_sub(start.elapsed())) {
                 Some(Duration::ZERO) => return Reason::TimeOver,
                 Some(left) => left.min(LOOK_AGAIN),
@@ -257,7 +139,7 @@ impl Drain {
                 let _ = self.probes.wake(false);
                 ready
             };
-            if self.stop.asked.load(Ordering::Acquire) {
+            if self.stop.is_asked() {
                 return Reason::OutputClosed;
             }
             if let Some(signal) = self.signal() {
@@ -332,25 +214,21 @@ impl Drain {
     }
 
     fn signal(&mut self) -> Option<Signal> {
-        let info = self.signals.read_signal().ok().flatten()?;
-        let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
-        if signal == Signal::SIGUSR1 {
-            // Whoever asks in a flood asks again.
-            self.feeder.say(Message::Report(self.losses()));
-            return None;
+        match self.signals.take()? {
+            Asked::End(signal) => return Some(signal),
+            Asked::Report => {
+                // Whoever asks in a flood asks again.
+                self.feeder.say(Message::Report(self.losses()));
+            }
+            Asked::Nothing => (),
         }
-        if signal == Signal::SIGINT && std::mem::take(&mut self.until.ignore_first_interrupt) {
-            return None;
-        }
-        // A second one ends us at once, whatever we are waiting for.
-        let _ = ending_signals().thread_unblock();
-        Some(signal)
+        None
     }
 
     /// Waits for a signal, the death of a target, the end of the output, and, if wanted, a record.
     fn wait(&self, time: Duration, for_records: bool) -> Ready {
         let targets = self.until.targets.iter().map(|(_, fd)| fd.as_fd());
-        let mut fds: Vec<PollFd<'_>> = [self.signals.as_fd(), self.stop.wake.as_fd()]
+        let mut fds: Vec<PollFd<'_>> = [self.signals.as_fd(), self.stop.as_fd()]
             .into_iter()
             .chain(targets)
             .chain(for_records.then_some(self.records.as_fd()))
@@ -393,13 +271,6 @@ fn before_all() {
     }
 }
 
-/// Falling behind loses events, so the calling thread gets a processor before others (nice -20),
-/// where that is allowed.
-pub fn go_first() {
-    // SAFETY: no memory is involved.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
-}
-
 fn is_exit(record: &[u8]) -> bool {
     Header::try_read_from_prefix(record).is_ok_and(|(header, _)| header.kind == Kind::Process)
         && Process::try_read_from_prefix(record)
@@ -409,9 +280,4 @@ fn is_exit(record: &[u8]) -> bool {
 fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
-}
-
-/// Rounded up, so that a wait never becomes a spin.
-fn timeout(time: Duration) -> PollTimeout {
-    PollTimeout::try_from(time.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
 }

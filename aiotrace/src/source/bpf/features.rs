@@ -29,21 +29,23 @@ pub fn hint(facts: Facts) -> &'static str {
     match facts {
         Facts { errno: Some(libc::ENOSYS), .. } => {
             "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL), or a sandbox hides it: run aiotrace \
-             outside of the sandbox, or on a kernel with BPF"
+             outside of the sandbox, or on a kernel with BPF, or use --source ptrace"
         }
         Facts { kernel, .. } if kernel < MINIMUM_KERNEL => "aiotrace needs Linux 5.10 or newer",
-        Facts { capable: false, root: false, .. } => "needs CAP_BPF and CAP_PERFMON: run as root",
+        Facts { capable: false, root: false, .. } => {
+            "needs CAP_BPF and CAP_PERFMON: run as root, or use --source ptrace"
+        }
         Facts { capable: false, root: true, .. } => {
             "root here lacks CAP_BPF and CAP_PERFMON (a container?): run on the host, or give the \
-             container these capabilities (--privileged)"
+             container these capabilities (--privileged), or use --source ptrace"
         }
         Facts { locked_down: true, .. } => {
             "the kernel is in lockdown mode `confidentiality`, which forbids BPF from reading \
-             memory: boot with lockdown=integrity or none"
+             memory: boot with lockdown=integrity or none, or use --source ptrace"
         }
         Facts { btf: false, .. } => {
             "this kernel shows no /sys/kernel/btf/vmlinux (CONFIG_DEBUG_INFO_BTF): use a \
-             distribution's kernel, or one built with it"
+             distribution's kernel, or one built with it, or --source ptrace"
         }
         Facts { errno: Some(libc::ENOMEM), .. } => {
             "not enough memory may be locked: raise RLIMIT_MEMLOCK (ulimit -l unlimited)"

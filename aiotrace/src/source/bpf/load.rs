@@ -7,6 +7,7 @@ use std::{
 };
 
 use aiotrace_common::{
+    fault::Armed,
     names::{self, Feature},
     record::{KnownStack, Lost, STACK_PAGES, StackKey, Thread},
     settings::{ABSENT, Offsets, Settings},
@@ -21,7 +22,8 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use super::{
     btf::{self, Btf},
     choice::{By, Features, ProbeSet, Refused, Wanted},
-    features,
+    faults::{self, Rules},
+    features, modify_return,
 };
 use crate::{process, stacks::Known};
 
@@ -75,6 +77,9 @@ pub enum Error {
         #[source]
         source: Box<aya::maps::MapError>,
     },
+    /// A program does not stand in for a kernel function.
+    #[error(transparent)]
+    ModifyReturn(modify_return::Error),
     /// The set of targets could not be filled.
     #[error("cannot put process {pid} into the set of targets")]
     Target {
@@ -89,7 +94,7 @@ pub enum Error {
 /// The probes, loaded, and what of them is attached. Dropping it detaches them; so does the death of
 /// this process, because nothing is pinned.
 pub struct Probes {
-    ebpf: Ebpf,
+    pub(super) ebpf: Ebpf,
     set: ProbeSet,
     /// In the order of attaching.
     links: Vec<Link>,
@@ -97,10 +102,14 @@ pub struct Probes {
     unseen_exits: Option<Link>,
     /// See [`Probes::known_stacks`].
     known_stacks: Option<mpsc::Receiver<Told>>,
+    /// The fault rules, if there are any, what is attached for them, and when they were armed (0: not).
+    rules: Option<Rules>,
+    pub(super) faults: faults::Attached,
+    pub(super) armed_at: u64,
 }
 
 /// Detaches its program when it is dropped.
-type Link = Box<dyn Any + Send>;
+pub(super) type Link = Box<dyn Any + Send>;
 
 impl Probes {
     /// Loads the object with these settings, chooses the probes by loading them, and attaches the
@@ -109,13 +118,13 @@ impl Probes {
     ///
     /// # Errors
     /// What the kernel refused and nothing can stand in for.
-    pub fn load(settings: &Settings, wanted: Wanted) -> Result<Self, Error> {
+    pub fn load(settings: &Settings, wanted: Wanted, rules: Option<Rules>) -> Result<Self, Error> {
         let btf = kernel_types()?;
         let mut settings = *settings;
         settings.exact_completions = u32::from(wanted.features() != Features::None);
         // The probes take settings for constants: to change one means to load them again.
-        let probes = loop {
-            match Self::load_with(&settings, wanted, &btf) {
+        let mut probes = loop {
+            match Self::load_with(&settings, wanted, rules.as_ref(), &btf) {
                 Ok(probes) if probes.set.lacks_registers => {
                     settings.registers_on_stack = on_stack(&settings.offsets);
                 }
@@ -127,6 +136,7 @@ impl Probes {
                 loaded => break loaded?,
             }
         };
+        probes.rules = rules;
         drop(btf);
         // The kernel's types took some 15 MiB, which the allocator would keep.
         // SAFETY: no preconditions.
@@ -134,23 +144,42 @@ impl Probes {
         Ok(probes)
     }
 
-    fn load_with(settings: &Settings, wanted: Wanted, btf: &aya::Btf) -> Result<Self, Error> {
+    /// The object with these settings, and no program of it.
+    ///
+    /// # Errors
+    /// The kernel refuses its maps.
+    pub(super) fn load_bare(settings: &Settings, armed: &Armed) -> Result<Self, Error> {
         let object = OBJECTS.probes.ok_or(Error::NotBuilt)?;
         let ebpf = EbpfLoader::new()
             .override_global(names::SETTINGS, settings.as_bytes(), true)
+            .override_global(names::FAULTS, armed.as_bytes(), true)
             .load(object)
             .map_err(|error| Error::Maps(Box::new(error)))?;
-        let mut probes = Self {
+        Ok(Self {
             ebpf,
             set: ProbeSet::default(),
             links: Vec::new(),
             unseen_exits: None,
             known_stacks: None,
-        };
+            rules: None,
+            faults: faults::Attached::default(),
+            armed_at: 0,
+        })
+    }
+
+    fn load_with(
+        settings: &Settings,
+        wanted: Wanted,
+        rules: Option<&Rules>,
+        btf: &aya::Btf,
+    ) -> Result<Self, Error> {
+        let mut probes = Self::load_bare(settings, rules.map_or(&Armed::NONE, |it| &it.armed))?;
         for program in names::LIFETIME {
             probes.load_program(program, btf)?;
         }
-        probes.choose_calls(settings, wanted, btf)?;
+        // What is decided of a call must be known before any function of it is reached.
+        let calls = if rules.is_some() { Wanted::Syscall } else { wanted };
+        probes.choose_calls(settings, calls, btf)?;
         for feature in Feature::ALL {
             // The last two go by what the first learns of contexts.
             let needs_owners = matches!(feature, Feature::Gone | Feature::Moved);
@@ -257,7 +286,11 @@ impl Probes {
         taken
     }
 
-    fn load_program(&mut self, program: names::Program, btf: &aya::Btf) -> Result<(), Error> {
+    pub(super) fn load_program(
+        &mut self,
+        program: names::Program,
+        btf: &aya::Btf,
+    ) -> Result<(), Error> {
         let names::Program { name, at, .. } = program;
         let loaded: &mut Program = self.ebpf.program_mut(name).ok_or(Error::Object(name))?;
         let result = match loaded {
@@ -272,7 +305,7 @@ impl Probes {
         Ok(())
     }
 
-    fn attach_program(&mut self, program: names::Program) -> Result<Link, Error> {
+    pub(super) fn attach_program(&mut self, program: names::Program) -> Result<Link, Error> {
         let names::Program { name, at, .. } = program;
         let loaded: &mut Program = self.ebpf.program_mut(name).ok_or(Error::Object(name))?;
         let link: Result<Link, ProgramError> = match loaded {
@@ -311,10 +344,16 @@ impl Probes {
         if self.set.calls != By::Tracepoint {
             self.unseen_exits = Some(self.attach_program(names::UNSEEN_EXITS)?);
         } else {
+            let rules = self.rules.take();
+            let btf = rules.as_ref().map(|_| kernel_types()).transpose()?;
+            let with_rules = rules.as_ref().zip(btf.as_ref());
+            with_rules.map_or(Ok(()), |(rules, btf)| self.attach_results(rules, btf))?;
             for program in names::CALLS_BY_TRACEPOINT {
                 let link = self.attach_program(program)?;
                 self.links.push(link);
             }
+            with_rules.map_or(Ok(()), |(rules, btf)| self.attach_faults(rules, btf))?;
+            self.rules = rules;
         }
         tracing::debug!("attached");
         Ok(())
@@ -322,6 +361,7 @@ impl Probes {
 
     /// Detaches all, in the order opposite to that of attaching.
     pub fn detach(&mut self) {
+        self.detach_faults();
         self.stop_unseen_exits();
         while let Some(link) = self.links.pop() {
             drop(link);
@@ -373,6 +413,9 @@ impl Probes {
     /// # Errors
     /// If the object has no such map, or the kernel refuses.
     pub fn arm(&mut self, armed: bool) -> Result<(), Error> {
+        if self.rules.is_some() {
+            self.arm_faults(armed);
+        }
         self.switch(0, armed)
     }
 
@@ -529,13 +572,25 @@ fn raw(fd: &aya::programs::ProgramFd) -> RawFd {
     fd.as_fd().as_raw_fd()
 }
 
-/// An error and its causes in one line, without the verifier's log, which is for bug reports.
+/// The last line of the verifier's log that says something about the program.
+pub(super) fn objection(log: &str) -> Option<String> {
+    const COUNTS: [&str; 5] =
+        ["processed ", "insns processed ", "verification time ", "stack depth ", "mark_read "];
+    let is_count = |line: &&str| COUNTS.iter().any(|it| line.starts_with(it));
+    let said = |line: &&str| !line.trim().is_empty() && !is_count(line);
+    log.lines().rfind(said).map(str::to_owned)
+}
+
+/// An error and its causes in one line, without the rest of the verifier's log, which is for bug reports.
 pub fn reason(error: &Error) -> String {
     let mut reason = error.to_string();
     let mut source = std::error::Error::source(error);
     while let Some(cause) = source {
-        if let Some(ProgramError::LoadError { io_error, .. }) = cause.downcast_ref() {
-            return format!("{reason}: {io_error}");
+        let boxed = cause.downcast_ref::<Box<ProgramError>>().map(|it| &**it);
+        let of_program = cause.downcast_ref::<ProgramError>().or(boxed);
+        if let Some(ProgramError::LoadError { io_error, verifier_log }) = of_program {
+            let said = objection(&verifier_log.to_string()).unwrap_or_else(|| io_error.to_string());
+            return format!("{reason}: {said}");
         }
         reason.push_str(": ");
         reason.push_str(&cause.to_string());
@@ -555,11 +610,17 @@ fn mentions(error: &Error, words: &str) -> bool {
 
 /// Whether programs may be preempted so often that the kernel skips many. Trampolines are preemptible
 /// wherever the kernel is, which since 6.13 (PREEMPT_LAZY) it mostly is; tracepoints from 7.0 on.
-fn probes_are_preemptible() -> bool {
+pub(super) fn probes_are_preemptible() -> bool {
     let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
     let release = read("osrelease").unwrap_or_default();
     process::kernel_version(&release) >= (6, 13)
         && read("version").is_ok_and(|it| it.contains("PREEMPT"))
+}
+
+/// Whether that goes for programs at tracepoints, too.
+pub(super) fn tracepoints_are_preemptible() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    process::kernel_version(&release) >= (7, 0) && probes_are_preemptible()
 }
 
 /// Where the registers of a system call are, from the beginning of the kernel stack.

@@ -11,18 +11,17 @@
 //! ```
 
 pub mod adopt;
-pub mod backlog;
 pub mod btf;
 pub mod choice;
 mod contexts;
 pub mod decode;
 pub mod drain;
+pub mod faults;
 pub mod features;
 pub mod list;
 pub mod load;
+mod modify_return;
 
-pub use backlog::Message;
 pub use choice::{ProbeSet, Wanted};
 pub use decode::{Decoder, arguments};
-pub use drain::{Collector, End, Reason};
 pub use load::{Error, Probes};

@@ -40,6 +40,7 @@ impl World {
             ring_before: before,
             compat: false,
             stack: None,
+            fault: None,
         })
     }
 
@@ -344,5 +345,6 @@ pub fn getevents_args(ctx: Handle, most: usize) -> Args {
         sigset_value: None,
         list: Vec::new(),
         truncated: 0,
+        changed: Vec::new(),
     }
 }

@@ -1,4 +1,4 @@
-//! What waits between the thread that drains the ring buffer and the output: a queue in memory
+//! What waits between the thread that collects records and the output: a queue in memory
 //! and, where the output is a local file, an unnamed file behind it. The drain never waits for
 //! either reader or formatter; a file takes records several times faster than they can be written
 //! as text.
@@ -24,13 +24,15 @@ use std::{
     time::Duration,
 };
 
-use super::drain::End;
-use crate::source::Losses;
+use super::{Losses, collector::End};
 
 /// A batch is handed on when it has this size.
 const BATCH: usize = 256 << 10;
 /// Batches that may wait in memory: 8 MiB.
 const QUEUE: usize = 32;
+/// With so many that the reader has not given back, a batch gathers until it is full: small ones would take
+/// the places of large ones.
+const FEW: usize = 4;
 /// Bytes of the file, which begins again when all of it was read.
 const MOST_IN_FILE: u64 = 4 << 30;
 
@@ -44,7 +46,9 @@ pub enum Message {
     Lost(Losses),
     /// Somebody asks for a report; what was lost so far.
     Report(Losses),
-    /// The probes are detached and nothing follows.
+    /// Something that the user should know.
+    Note(String),
+    /// We are detached and nothing follows.
     End(Box<End>),
 }
 
@@ -90,7 +94,8 @@ pub fn backlog(file: Option<File>) -> (Feeder, Eater) {
     let (sender, receiver) = sync_channel(QUEUE);
     let (spare, spares) = sync_channel(QUEUE);
     let spill = file.map(|file| Arc::new(Spill::new(file)));
-    let feeder = Feeder { sender, spares, spill: spill.clone(), batch: Batch::empty(), dropped: 0 };
+    let (free, batch) = (Vec::new(), Batch::empty());
+    let feeder = Feeder { sender, spares, free, out: 0, spill: spill.clone(), batch, dropped: 0 };
     (feeder, Eater { receiver, spare, spill, end: None, told: false, empty: None })
 }
 
@@ -98,6 +103,10 @@ pub fn backlog(file: Option<File>) -> (Feeder, Eater) {
 pub struct Feeder {
     sender: SyncSender<Message>,
     spares: Receiver<Batch>,
+    /// Those that came back.
+    free: Vec<Batch>,
+    /// Handed on and not back yet.
+    out: usize,
     spill: Option<Arc<Spill>>,
     batch: Batch,
     /// Records for which there was no room.
@@ -127,11 +136,20 @@ impl Feeder {
             }
             return;
         }
-        let empty = self.spares.try_recv().unwrap_or_else(|_| Batch::empty());
+        while let Ok(spare) = self.spares.try_recv() {
+            self.out = self.out.saturating_sub(1);
+            self.free.push(spare);
+        }
+        if !full && self.out >= FEW {
+            return;
+        }
+        let empty = self.free.pop().unwrap_or_else(Batch::empty);
         let batch = std::mem::replace(&mut self.batch, empty);
+        self.out += 1;
         if let Err(TrySendError::Full(Message::Records(mut rejected))) =
             self.sender.try_send(Message::Records(batch))
         {
+            self.out -= 1;
             if full {
                 self.dropped += match &self.spill {
                     Some(spill) => spill.write(&rejected),
@@ -139,8 +157,14 @@ impl Feeder {
                 };
                 rejected.clear();
             }
-            self.batch = rejected;
+            let empty = std::mem::replace(&mut self.batch, rejected);
+            self.free.push(empty);
         }
+    }
+
+    /// Whether something was not handed on yet.
+    pub fn holds(&self) -> bool {
+        self.batch.records > 0
     }
 
     /// How many records were dropped.
@@ -333,7 +357,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::source::{Losses, bpf::Reason};
+    use crate::source::{Losses, collector::Reason};
 
     fn end(dropped: u64) -> End {
         End {
@@ -367,7 +391,9 @@ mod tests {
                     eater.give_back(batch);
                 }
                 Message::Behind(bytes) => assert!(bytes > 0),
-                Message::Lost(_) | Message::Report(_) => panic!("nobody said that"),
+                Message::Lost(_) | Message::Report(_) | Message::Note(_) => {
+                    panic!("nobody said that")
+                }
                 Message::End(end) => return (seen, end.losses.queue_full),
             }
         }

@@ -1,0 +1,273 @@
+//! Faults: the decision when a call is entered, and the mechanisms that carry it out. Each acts only on what
+//! was decided for it.
+
+use aiotrace_common::{
+    abi::{Abi, IoEvent, Syscall},
+    fault::{Counters, Facts, action, effect, mechanism, what},
+    record::{Changed, Kind, Thread},
+};
+use aya_ebpf::{
+    helpers::generated::{bpf_override_return, bpf_probe_write_user},
+    macros::map,
+    maps::PerCpuArray,
+};
+
+use crate::{
+    faults,
+    probes::calls::now,
+    records,
+    task::current_kernel_ids,
+    threads,
+    user::{self, unknown},
+};
+
+/// Requests of a call, and events of one, that are looked at, at most.
+const MOST_LOOKED_AT: u32 = 256;
+
+/// The thread's slot, if it is in this call.
+#[inline(always)]
+fn in_call(syscall: Option<Syscall>) -> Option<&'static mut Thread> {
+    let thread = threads::of(current_kernel_ids().tid)?;
+    // SAFETY: the slot belongs to the running thread.
+    let thread = unsafe { &mut *thread };
+    let is_meant = match syscall {
+        Some(syscall) => thread.syscall == syscall as u32,
+        None => thread.syscall != 0,
+    };
+    is_meant.then_some(thread)
+}
+
+/// A call was entered, and the recorder has seen it.
+#[inline(always)]
+pub fn judge(syscall: Syscall, abi: Abi, ordinal: impl FnOnce(u32) -> u64, mut by: impl Counters) {
+    let what = what::call(syscall);
+    let are_about = faults::are_about(what);
+    // By its first call of any kind a process gets its ordinal.
+    if !are_about && !faults::have_odds() {
+        return;
+    }
+    let Some(thread) = in_call(Some(syscall)) else { return };
+    let Some(since) = faults::since_armed() else { return };
+    let process = ordinal(thread.kernel_pid);
+    if !are_about {
+        return;
+    }
+    thread.requests = 0;
+    if faults::ask_for_requests(what) {
+        match syscall {
+            Syscall::Submit => look_at_requests(thread, abi),
+            Syscall::Cancel => thread.requests = describing(thread.args[1]),
+            _ => (),
+        }
+    }
+    let facts = Facts {
+        what,
+        tid: thread.tid,
+        ctx: if matches!(syscall, Syscall::Setup) { 0 } else { thread.args[0] },
+        nr: if matches!(syscall, Syscall::Submit) { thread.args[1] as i64 } else { 0 },
+        since,
+        process,
+        requests: unknown(&thread.requests),
+    };
+    faults::decide(&facts, &mut by, &mut thread.verdict);
+    let verdict = unknown(&thread.verdict);
+    let Some((action, value, mechanism)) = faults::rule(verdict) else { return };
+    if faults::are_dry() {
+        thread.fault = verdict | effect::DRY_RUN;
+        return;
+    }
+    thread.mechanism = mechanism;
+    thread.submitting = 0;
+    thread.refuse = 0;
+    let accepts = action == action::ACCEPT;
+    thread.accept = if accepts { value as u64 } else { 0 };
+    thread.errno = if accepts { -(EAGAIN as i64) } else { value };
+}
+
+/// What refuses the rest of a short submit; the program does not get to see it.
+const EAGAIN: i32 = 11;
+
+/// For which rules the call has a request.
+#[inline(always)]
+fn look_at_requests(thread: &mut Thread, abi: Abi) {
+    let width = if abi.is_32_bit() { 4 } else { 8 };
+    let count = (thread.args[1] as i64).clamp(0, i64::from(MOST_LOOKED_AT)) as u32;
+    for index in 0..MOST_LOOKED_AT {
+        if index >= count {
+            break;
+        }
+        let mut address = 0;
+        user::read_pointer(
+            &mut address,
+            thread.args[2].wrapping_add(u64::from(index) * width),
+            abi,
+        );
+        let rules = describing(address);
+        thread.requests = unknown(&thread.requests) | rules;
+    }
+}
+
+/// For which rules the iocb at this address is a request. A function by itself, as in [`crate::records`]: the
+/// verifier walks through the rules once, and not for each request.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn describing(iocb: u64) -> u32 {
+    // `aio_lio_opcode`, `aio_reqprio` and `aio_fildes`.
+    let mut words = [0u32; 2];
+    if user::read_or_fail(&mut words, user::or_nowhere(iocb).wrapping_add(16)) != 0 {
+        return 0;
+    }
+    faults::describing(words[0] as u16, words[1])
+}
+
+/// In the place of the system call's function: what it returns, 0 to let it run.
+#[inline(always)]
+pub fn fail_call(mechanism: u32) -> i64 {
+    let Some(thread) = in_call(None) else { return 0 };
+    if thread.verdict == 0 || thread.fault != 0 || thread.mechanism != mechanism {
+        return 0;
+    }
+    thread.fault = thread.verdict;
+    thread.errno
+}
+
+/// The same, by the registers of a kprobe.
+#[inline(always)]
+pub fn override_call(regs: *mut core::ffi::c_void) {
+    let errno = fail_call(mechanism::OVERRIDE);
+    if errno != 0 {
+        // SAFETY: the registers of the probe.
+        unsafe { bpf_override_return(regs.cast(), errno as u64) };
+    }
+}
+
+/// The kernel begins to look at a request.
+#[inline(always)]
+pub fn begin_request() {
+    let Some(thread) = in_call(Some(Syscall::Submit)) else { return };
+    if thread.verdict == 0 || thread.mechanism != mechanism::FILE_PERMISSION {
+        return;
+    }
+    thread.refuse = (u64::from(thread.submitting) == thread.accept) as u32;
+    thread.submitting = thread.submitting.wrapping_add(1);
+}
+
+/// In the place of `security_file_permission`, which every read and write of the thread passes. Of a stacked
+/// file system it is asked again for the file below: only the first time is meant.
+#[inline(always)]
+pub fn refuse_request() -> i64 {
+    let Some(thread) = in_call(Some(Syscall::Submit)) else { return 0 };
+    if thread.refuse == 0 || thread.fault != 0 {
+        return 0;
+    }
+    thread.refuse = 0;
+    thread.fault = thread.verdict;
+    thread.errno
+}
+
+/// The call whose events are looked at. (One of the programs that use it is attached at a time.)
+#[map]
+static REAPED: PerCpuArray<Reaped> = PerCpuArray::with_max_entries(1, 0);
+
+#[repr(C)]
+struct Reaped {
+    /// The first event.
+    events: u64,
+    ctx: u64,
+    /// As in [`Facts`].
+    since: u64,
+    process: u64,
+    /// The number of the rule that acts, where [`faults::decide`] wants it.
+    chosen: u32,
+    reserved: u32,
+}
+
+/// io_getevents returns events, and the recorder has not seen it yet. `judge`: for each of them.
+#[inline(always)]
+pub fn results(
+    syscall: Syscall,
+    ret: i64,
+    ordinal: impl FnOnce(u32) -> u64,
+    judge: impl Fn(u32) -> u32,
+) {
+    if !matches!(syscall, Syscall::Getevents | Syscall::Pgetevents)
+        || ret <= 0
+        || !faults::are_about(what::COMPLETE)
+    {
+        return;
+    }
+    let Some(thread) = in_call(Some(syscall)) else { return };
+    let Some(since) = faults::since_armed() else { return };
+    let Some(reaped) = REAPED.get_ptr_mut(0) else { return };
+    let process = ordinal(thread.kernel_pid);
+    let (events, ctx) = (thread.args[3], thread.args[0]);
+    // SAFETY: this program's slot on this CPU.
+    unsafe { *reaped = Reaped { events, ctx, since, process, chosen: 0, reserved: 0 } };
+    let count = ret.clamp(0, i64::from(MOST_LOOKED_AT)) as u32;
+    for index in 0..MOST_LOOKED_AT {
+        if index >= count {
+            break;
+        }
+        judge(index);
+    }
+}
+
+/// The bodies of those loops: see [`crate::records`] for why they are functions by themselves.
+macro_rules! each_event {
+    ($($name:ident, $write:literal, $counters:expr;)*) => {
+        $(
+            /// Judges an event, by its index.
+            #[unsafe(no_mangle)]
+            #[inline(never)]
+            pub extern "C" fn $name(index: u32) -> u32 {
+                event(index, $write, $counters);
+                0
+            }
+        )*
+    };
+}
+
+each_event! {
+    write_event_always, true, faults::Uncounted;
+    tell_event_always, false, faults::Uncounted;
+    write_event_counting, true, faults::Counting::here();
+    tell_event_counting, false, faults::Counting::here();
+}
+
+#[inline(always)]
+fn event(index: u32, write: bool, mut by: impl Counters) {
+    let Some(reaped) = REAPED.get_ptr_mut(0) else { return };
+    // SAFETY: as above.
+    let Reaped { events, ctx, since, process, chosen, .. } = unsafe { &mut *reaped };
+    let Some(thread) = in_call(None) else { return };
+    let address = events.wrapping_add(u64::from(index) * size_of::<IoEvent>() as u64);
+    let mut event = IoEvent { data: 0, obj: 0, res: 0, res2: 0 };
+    if user::read_or_fail(&mut event, address) != 0 {
+        return;
+    }
+    let requests = if faults::ask_for_requests(what::COMPLETE) { describing(event.obj) } else { 0 };
+    let (tid, ctx) = (thread.tid, *ctx);
+    let facts =
+        Facts { what: what::COMPLETE, tid, ctx, nr: 0, since: *since, process: *process, requests };
+    *chosen = 0;
+    faults::decide(&facts, &mut by, chosen);
+    let rule = unknown(chosen);
+    let Some((_, res, _)) = faults::rule(rule) else { return };
+    let effect = if write {
+        let place = address.wrapping_add(core::mem::offset_of!(IoEvent, res) as u64);
+        let size = size_of::<i64>() as u32;
+        // SAFETY: the helper checks the address.
+        let failed =
+            unsafe { bpf_probe_write_user(place as *mut _, (&raw const res).cast(), size) };
+        if failed == 0 { 0 } else { effect::MISSED }
+    } else {
+        effect::DRY_RUN
+    };
+    let header = records::header(thread, Kind::Changed, 0, now());
+    records::emit(|record: *mut Changed| {
+        // SAFETY: room in the ring buffer.
+        unsafe {
+            *record = Changed { header, handle: ctx, event, res, fault: rule | effect, index };
+        }
+    });
+}

@@ -1,0 +1,191 @@
+//! The options for faults, and by which mechanism each rule acts on this machine.
+
+use std::time::Duration;
+
+use aiotrace_common::settings::Settings;
+use anyhow::{Result, anyhow, bail};
+use clap::Args;
+
+use super::{
+    Hint,
+    session::{Scope, parse_duration},
+};
+use crate::{
+    fault::{self, Mechanism, Rule},
+    output::{FaultRule, Faults},
+    source::bpf::faults::{Allowed, Rules},
+};
+
+/// Faults to be made.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Faults (docs/faults.md has all conditions)")]
+pub struct Inject {
+    /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3+10 (the third, and each
+    /// tenth after it), io_submit:accept=1 (it takes one request only), complete:res=EIO:op=pread:prob=1%.
+    /// May be given up to 16 times. After each fault it is told what the program made of it
+    #[arg(long = "inject", value_name = "RULE", value_parser = fault::argument)]
+    rules: Vec<Rule>,
+    /// What prob= depends on: the same seed and the same calls have the same faults. Without it one is
+    /// chosen, and told
+    #[arg(long, value_name = "N", requires = "rules")]
+    seed: Option<u64>,
+    /// No more faults after this time (for instance 500ms, 10s, 2m)
+    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, requires = "rules")]
+    limit: Option<Duration>,
+    /// Tell which faults would be made, and make none
+    #[arg(long, requires = "rules")]
+    dry_run: bool,
+    /// By what to make them, instead of the best for each rule; `aiotrace doctor` tells what can be had
+    #[arg(long, value_enum, value_name = "NAME", requires = "rules")]
+    mechanism: Option<Mechanism>,
+}
+
+/// Rules, and by what they act.
+pub struct Chosen {
+    /// The rules.
+    pub rules: Vec<Rule>,
+    /// Their mechanisms.
+    pub by: Vec<Mechanism>,
+    /// The probes decide, and the kernel side acts; else the ptrace loop does both.
+    pub in_kernel: bool,
+    /// What chance depends on.
+    pub seed: u64,
+    /// They are only told.
+    pub dry_run: bool,
+}
+
+impl Inject {
+    /// Whether there are any.
+    pub fn is_wanted(&self) -> bool {
+        !self.rules.is_empty()
+    }
+
+    /// Whether ptrace is asked for.
+    pub fn wants_ptrace(&self) -> bool {
+        self.mechanism == Some(Mechanism::Ptrace)
+    }
+
+    /// Chooses the mechanisms, by trying them. `settings`: of the probes, or why they cannot be used, or
+    /// that they are not to be.
+    ///
+    /// # Errors
+    /// What is wrong with the rules, or cannot be had.
+    pub fn choose(&self, settings: Result<Settings, String>) -> Result<Chosen> {
+        fault::check(&self.rules).map_err(|why| anyhow!(why))?;
+        let mut rules = self.rules.clone();
+        if let Some(limit) = self.limit {
+            let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
+            rules.iter_mut().for_each(|it| it.rule.until = it.rule.until.min(limit));
+        }
+        let (by, in_kernel) = match self.mechanism {
+            Some(by) => (forced(by, &rules)?, by != Mechanism::Ptrace),
+            None => {
+                let useful = |by: &Mechanism| rules.iter().any(|it| by.delivers(&it.rule).is_ok());
+                let tried: Vec<_> = Mechanism::IN_KERNEL.into_iter().filter(useful).collect();
+                let kernel = settings.and_then(|settings| {
+                    let found = Allowed::find_out(&settings, &tried);
+                    found.map_err(|error| crate::source::bpf::load::reason(&error))
+                });
+                self.best(&rules, kernel.as_ref())
+            }
+        };
+        let seed = self.seed.unwrap_or_else(seed);
+        Ok(Chosen { rules, by, in_kernel, seed, dry_run: self.dry_run })
+    }
+
+    /// The best mechanism for each rule, and whether the kernel side decides.
+    fn best(&self, rules: &[Rule], kernel: Result<&Allowed, &String>) -> (Vec<Mechanism>, bool) {
+        let can = |rule: &Rule, by: Mechanism| -> Result<(), String> {
+            by.delivers(&rule.rule)?;
+            if by == Mechanism::Ptrace {
+                return Ok(());
+            }
+            kernel.map_err(Clone::clone)?.can(&rule.rule, by)
+        };
+        // What only decides needs no mechanism.
+        let tells = |rule: &Rule| {
+            rule.rule.files == 0
+                && kernel.is_ok_and(|it| !rule.rule.counts() || it.counting.is_ok())
+        };
+        if self.dry_run && rules.iter().all(tells) {
+            let best = |rule: &Rule| {
+                let mut all = Mechanism::ALL.into_iter();
+                all.find(|by| can(rule, *by).is_ok()).unwrap_or(Mechanism::Ptrace)
+            };
+            return (rules.iter().map(best).collect(), true);
+        }
+        let mut by = Vec::new();
+        for (index, rule) in rules.iter().enumerate() {
+            let best = Mechanism::IN_KERNEL.into_iter().find(|by| can(rule, *by).is_ok());
+            let Some(best) = best else {
+                if rules.len() > 1 {
+                    let number = index + 1;
+                    eprintln!("aiotrace: rule {number} needs ptrace, so it makes all faults");
+                }
+                return (vec![Mechanism::Ptrace; rules.len()], false);
+            };
+            by.push(best);
+        }
+        (by, true)
+    }
+}
+
+impl Chosen {
+    /// As the probes want them.
+    pub fn for_probes(&self) -> Rules {
+        let rules: Vec<_> = self.rules.iter().map(|it| it.rule).zip(self.by.clone()).collect();
+        Rules::new(&rules, self.seed, self.dry_run)
+    }
+
+    /// As they are told.
+    pub fn told(&self) -> Faults {
+        let rules = self
+            .rules
+            .iter()
+            .zip(&self.by)
+            .map(|(rule, by)| FaultRule { text: rule.text.clone(), mechanism: by.text().into() });
+        Faults { seed: self.seed, dry_run: self.dry_run, rules: rules.collect() }
+    }
+}
+
+/// The mechanism that is asked for: whether this kernel has it is seen when it is attached.
+fn forced(by: Mechanism, rules: &[Rule]) -> Result<Vec<Mechanism>> {
+    for rule in rules {
+        by.delivers(&rule.rule).map_err(|why| {
+            let hint =
+                "without --mechanism the best one is taken; `aiotrace doctor` tells what there is";
+            anyhow!("{} cannot make {}: {why}", by.text(), rule.text).context(Hint(hint.to_owned()))
+        })?;
+    }
+    Ok(vec![by; rules.len()])
+}
+
+/// Refuses targets that must not be broken.
+///
+/// # Errors
+/// Which, and why.
+pub fn check_target(scope: &Scope) -> Result<()> {
+    let own = std::process::id();
+    let pids = match scope {
+        Scope::All => bail!("faults need a target: -p PID, --cgroup PATH, or `run`"),
+        Scope::Processes(processes) => processes.iter().map(|it| it.pid).collect(),
+        Scope::Cgroup(cgroup) if cgroup.level == 0 => {
+            bail!("no faults in the root cgroup: it holds every process")
+        }
+        Scope::Cgroup(cgroup) => cgroup.processes(),
+    };
+    if pids.contains(&1) {
+        bail!("no faults in process 1: the machine would not survive some of them");
+    }
+    if pids.contains(&own) {
+        bail!("no faults in aiotrace itself");
+    }
+    Ok(())
+}
+
+/// One that was not asked for.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher as _, RandomState};
+    // Short enough to be typed again.
+    RandomState::new().hash_one(std::process::id()) % 1_000_000
+}

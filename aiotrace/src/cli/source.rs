@@ -1,0 +1,342 @@
+//! Where the events of a trace come from: `--source`, what is prepared before anything runs, and the
+//! beginning.
+
+use std::{borrow::Cow, fs::File};
+
+use aiotrace_common::{
+    names::Feature,
+    record::{KnownStack, STACK_PAGES, StackKey},
+    settings::{Settings, target},
+};
+use anyhow::{Result, bail};
+use clap::ValueEnum;
+use nix::sys::signal::{SigSet, Signal};
+
+use super::{
+    Hint, doctor,
+    inject::Chosen,
+    session::{Plan, Scope, Show},
+};
+use crate::{
+    event::{self, Body, Change, Event, Unfinished, Why},
+    fault::Judge,
+    output::clock,
+    process::{self, Opened},
+    source::{
+        bpf::{Decoder, ProbeSet, Probes, adopt::Finder, arguments, drain, load},
+        collector::{Collector, Deaths, Until, all_signals},
+        ptrace::{self, refusal},
+    },
+    stacks::{Known, Processes},
+};
+
+/// `--source`
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Wanted {
+    /// bpf, unless there are faults that only ptrace can make
+    #[default]
+    Auto,
+    /// Probes in the kernel; they do not stop the target
+    Bpf,
+    /// ptrace: needs no privilege for `run`, and stops the target at each AIO call (`attach`: at each
+    /// system call)
+    Ptrace,
+}
+
+/// What is ready to begin.
+pub enum Source {
+    /// Probes that are loaded.
+    Bpf {
+        /// These.
+        probes: Box<Probes>,
+        /// Finds contexts that are there already; a new program has none.
+        finder: Option<Finder>,
+    },
+    /// A thread that will trace.
+    Ptrace(ptrace::Options),
+}
+
+/// A trace that began.
+pub struct Begun {
+    /// Gives the records.
+    pub collector: Collector,
+    /// Makes events of them.
+    pub decoder: Decoder,
+    /// What was there before.
+    pub initial: Vec<Event>,
+    /// Which probes.
+    pub name: &'static str,
+    /// What they cannot see.
+    pub lacks: Vec<Cow<'static, str>>,
+    /// They tell of completions when they happen.
+    pub exact_completions: bool,
+    /// Who has the status of a launched program.
+    pub status: Option<ptrace::Status>,
+}
+
+impl Source {
+    /// Loads probes, or looks whether ptrace can do what is wanted.
+    ///
+    /// # Errors
+    /// What cannot be had.
+    pub fn prepare(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Self> {
+        let by_ptrace = match (show.source, faults) {
+            (Wanted::Ptrace, _) => true,
+            (Wanted::Bpf, Some(faults)) if !faults.in_kernel => {
+                bail!("--source bpf cannot make these faults on this machine, only ptrace can");
+            }
+            (_, faults) => faults.is_some_and(|it| !it.in_kernel),
+        };
+        if by_ptrace {
+            return Self::ptrace(plan, show, faults);
+        }
+        let probes = load(plan, show, faults).map_err(with_hint)?;
+        let finder = (!plan.launched).then(Finder::new);
+        Ok(Self::Bpf { probes: Box::new(probes), finder })
+    }
+
+    fn ptrace(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Self> {
+        load::check_architecture().map_err(with_hint)?;
+        let Scope::Processes(processes) = &plan.scope else {
+            let error = anyhow::anyhow!("ptrace traces processes, not a cgroup or the machine");
+            return Err(error.context(Hint("name them with -p, or use --source bpf".into())));
+        };
+        let pids: Vec<u32> = processes.iter().map(|it| it.pid).collect();
+        if pids.contains(&std::process::id()) {
+            bail!("aiotrace cannot trace itself");
+        }
+        let target = match pids[..] {
+            [pid] if plan.launched => ptrace::Target::Launched { pid, filtered: plan.filtered },
+            _ => ptrace::Target::Running(pids),
+        };
+        let rules = faults.map(|it| ptrace::Rules {
+            judge: Judge::new(it.rules.clone(), it.seed, clock::monotonic()),
+            dry_run: it.dry_run,
+        });
+        let (follow, duration) = (plan.follow, show.duration);
+        let submit_stacks = show.stacks;
+        Ok(Self::Ptrace(ptrace::Options { target, follow, duration, submit_stacks, rules }))
+    }
+
+    /// Whether the launched program is to install the filter.
+    pub fn is_filtered(&self) -> bool {
+        match self {
+            Self::Bpf { .. } => false,
+            Self::Ptrace(options) => {
+                matches!(options.target, ptrace::Target::Launched { filtered: true, .. })
+            }
+        }
+    }
+
+    /// The signals that the collecting thread takes.
+    pub fn signals(&self) -> SigSet {
+        match self {
+            Self::Bpf { .. } => all_signals(),
+            Self::Ptrace(_) => all_signals() | SigSet::from(Signal::SIGCHLD),
+        }
+    }
+
+    /// Attaches.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn begin(self, plan: Plan, show: &Show, spill: Option<File>, start: u64) -> Result<Begun> {
+        match self {
+            Self::Bpf { probes, finder } => begin_bpf(*probes, finder, plan, show, spill, start),
+            Self::Ptrace(options) => begin_ptrace(options, plan, spill, start),
+        }
+    }
+}
+
+fn begin_bpf(
+    mut probes: Probes,
+    mut finder: Option<Finder>,
+    plan: Plan,
+    show: &Show,
+    spill: Option<File>,
+    start: u64,
+) -> Result<Begun> {
+    let set = probes.set().clone();
+    let known = probes.known_stacks();
+    let mut decoder = Decoder::new(&set).with_stacks(Processes::new(known));
+    let mut initial = Vec::new();
+    let mut targets = Vec::new();
+    let mut pids = Vec::new();
+    let is_all = matches!(plan.scope, Scope::All);
+    let deaths = match plan.scope {
+        Scope::Processes(processes) => {
+            for process in processes {
+                probes.add_target(process.pid).map_err(anyhow::Error::from)?;
+                if !plan.launched {
+                    initial.push(attached(&process, start));
+                }
+                targets.push((process.pid, process.pidfd));
+            }
+            Deaths::All
+        }
+        Scope::Cgroup(cgroup) => {
+            pids = cgroup.processes();
+            Deaths::Nobody
+        }
+        Scope::All => {
+            pids = process::all();
+            Deaths::Nobody
+        }
+    };
+    pids.extend(targets.iter().map(|(pid, _)| *pid));
+    let filtered = || !is_all && pids.iter().any(|pid| process::has_seccomp_filter(*pid));
+    let until = Until {
+        duration: show.duration,
+        targets,
+        deaths,
+        ignore_first_interrupt: plan.launched,
+        unseen_exits: show.denied || filtered(),
+    };
+    let before_arming = |probes: &mut Probes| {
+        // Whoever is inside a call when recording begins was so before.
+        let mut tids = Vec::new();
+        for pid in &pids {
+            for blocked in process::blocked_calls(*pid) {
+                decoder.blocked_at_attach(blocked.tid, blocked.syscall);
+                initial.push(already_blocked(*pid, &blocked, clock::monotonic()));
+                tids.push(blocked.tid);
+            }
+        }
+        if let Some(finder) = &mut finder {
+            for found in finder.adopt(probes, |pid| pids.contains(&pid))? {
+                initial.push(decoder.adopt(&found, clock::monotonic()));
+            }
+        }
+        Ok(tids)
+    };
+    let collector =
+        drain::start(probes, until, spill, before_arming).map_err(|error| match error {
+            drain::StartError::Probes(error) => with_hint(error),
+            other => other.into(),
+        })?;
+    Ok(Begun {
+        collector,
+        decoder,
+        initial,
+        name: set.name(),
+        lacks: set.lacks().into_iter().map(Cow::from).collect(),
+        exact_completions: set.has(Feature::Completions),
+        status: None,
+    })
+}
+
+fn begin_ptrace(
+    options: ptrace::Options,
+    plan: Plan,
+    spill: Option<File>,
+    start: u64,
+) -> Result<Begun> {
+    let filtered = matches!(options.target, ptrace::Target::Launched { filtered: true, .. });
+    let started = ptrace::start(options, spill).map_err(|error| refused(error, plan.launched))?;
+    let ptrace::Started { mut collector, blocked, found, status } = started;
+    if filtered {
+        // The program needs somebody who answers its filter to its end.
+        collector.leave_running();
+    }
+    let mut decoder = Decoder::new(&ProbeSet::default()).with_stacks(Processes::new(Untold));
+    let mut initial = Vec::new();
+    let Scope::Processes(processes) = plan.scope else { bail!("ptrace traces processes") };
+    if !plan.launched {
+        eprintln!(
+            "aiotrace: every system call of the target stops it while it is traced, as under strace \
+             (--source bpf does not stop it)"
+        );
+        initial.extend(processes.iter().map(|it| attached(it, start)));
+    }
+    for (pid, blocked) in &blocked {
+        decoder.blocked_at_attach(blocked.tid, blocked.syscall);
+        initial.push(already_blocked(*pid, blocked, start));
+    }
+    for found in &found {
+        initial.push(decoder.adopt(found, start));
+    }
+    Ok(Begun {
+        collector,
+        decoder,
+        initial,
+        name: "ptrace",
+        lacks: ptrace::LACKS.into_iter().map(Cow::from).collect(),
+        exact_completions: false,
+        status: Some(status),
+    })
+}
+
+/// The tracer copies every stack.
+struct Untold;
+
+impl Known for Untold {
+    fn tell(&mut self, _: &StackKey, _: &KnownStack) {}
+    fn withdraw(&mut self, _: &StackKey) {}
+}
+
+fn refused(error: ptrace::StartError, is_launched: bool) -> anyhow::Error {
+    let hint = match &error {
+        ptrace::StartError::Refused { pid, source } => {
+            Some(refusal::hint(&refusal::Facts::of(*pid, *source, is_launched)))
+        }
+        _ => None,
+    };
+    let error = anyhow::Error::new(error);
+    match hint {
+        Some(hint) => error.context(Hint(hint)),
+        None => error,
+    }
+}
+
+fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, load::Error> {
+    load::check_architecture()?;
+    let (target, cgroup) = match &plan.scope {
+        Scope::Processes(_) => (target::LISTED, None),
+        Scope::Cgroup(cgroup) => (target::CGROUP, Some(cgroup)),
+        Scope::All => (target::ALL, None),
+    };
+    let settings = Settings {
+        cgroup_id: cgroup.map_or(0, |it| it.id),
+        cgroup_level: cgroup.map_or(0, |it| it.level),
+        follow: u32::from(plan.follow),
+        submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },
+        ..load::settings(target)?
+    };
+    tracing::debug!(?settings);
+    Probes::load(&settings, show.probes, faults.map(Chosen::for_probes))
+}
+
+/// Adds what to do about it.
+fn with_hint(error: load::Error) -> anyhow::Error {
+    let hint = match &error {
+        load::Error::NotBuilt => {
+            "run `cargo xtask setup`, which installs bpf-linker, and build again; or use --source \
+             ptrace"
+                .to_owned()
+        }
+        load::Error::Architecture(_) => "there is no way around it yet".to_owned(),
+        error => doctor::hint(error),
+    };
+    anyhow::Error::new(error).context(Hint(hint))
+}
+
+fn attached(process: &Opened, time: u64) -> Event {
+    Event {
+        time,
+        pid: process.pid,
+        tid: process.pid,
+        body: Body::Process(event::Process {
+            name: process.name.clone(),
+            thread_name: process.name.clone(),
+            started: process.started,
+            space: None,
+            change: Change::Attached,
+        }),
+    }
+}
+
+fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
+    let args = arguments(blocked.syscall, &blocked.args);
+    let unfinished = Unfinished { entered: None, args, why: Why::BlockedAtAttach };
+    Event { time, pid, tid: blocked.tid, body: Body::Unfinished(unfinished) }
+}

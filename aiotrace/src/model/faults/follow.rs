@@ -1,0 +1,202 @@
+//! What events tell the model of faults: one is made, or something may be the sequel of one.
+
+use std::collections::BTreeMap;
+
+use super::{
+    MOST_FAULTS, Rules, Verdict,
+    retries::Attempt,
+    watched::{Kind, Want, Watched, wants_of_call, wants_of_completion},
+};
+use crate::{
+    event::{Args, Call, Changed, Effect, Event, Fault, Handle},
+    model::{
+        Model, Subject,
+        finding::ContextRef,
+        requests::Request,
+        rules::delivered,
+        verdict::{Cause, Outcome},
+    },
+};
+
+impl Model {
+    /// What the fault rules of the trace do: before its first event.
+    pub fn set_rules(&mut self, rules: Rules) {
+        self.faults.rules = rules;
+    }
+
+    /// What was made of a fault, and was not told yet.
+    pub fn next_verdict(&mut self) -> Option<Verdict> {
+        let mut verdict = self.faults.untold()?;
+        if let Some(name) = self.names.get(&verdict.pid) {
+            verdict.process.clone_from(name);
+        }
+        Some(verdict)
+    }
+
+    /// A call: perhaps a retry, perhaps a fault.
+    pub(in crate::model) fn follow(&mut self, event: &Event, call: &Call) {
+        let space = self.space(event.pid);
+        if let Some(activity) = self.faults.active.get_mut(&space) {
+            activity.calls += 1;
+            activity.last = activity.last.max(event.time);
+        }
+        let is_injected = self.faults.rules.injected(call);
+        self.faults.attempt(&Attempt {
+            space,
+            tid: event.tid,
+            entered: call.entered.unwrap_or(event.time),
+            time: event.time,
+            args: &call.args,
+            ret: Some(call.ret),
+            is_injected,
+        });
+        let Some(fault) = call.fault else { return };
+        let cause = Cause::Call(call.args.syscall());
+        match fault.effect {
+            Effect::WouldBe => self.faults.row(fault.rule, cause, None).dry_run += 1,
+            Effect::Missed => self.faults.row(fault.rule, cause, None).missed += 1,
+            Effect::Done if is_injected => self.failed(event, call),
+            Effect::Done if self.faults.rules.delayed(call) => {
+                self.faults.row(fault.rule, cause, None).delayed += 1;
+            }
+            Effect::Done => {
+                let row = self.faults.row(fault.rule, cause, None);
+                row.made += 1;
+                row.not_followed += 1;
+            }
+        }
+    }
+
+    /// A call in progress when the trace ends may be a retry.
+    pub(in crate::model) fn unfinished(
+        &mut self,
+        event: &Event,
+        entered: Option<u64>,
+        args: &Args,
+    ) {
+        let Some(entered) = entered else { return };
+        let space = self.space(event.pid);
+        let (tid, time) = (event.tid, event.time);
+        let (ret, is_injected) = (None, false);
+        self.faults.attempt(&Attempt { space, tid, entered, time, args, ret, is_injected });
+    }
+
+    fn failed(&mut self, event: &Event, call: &Call) {
+        let mut wants = wants_of_call(event.tid, &call.args);
+        let (handle, kind) = match &call.args {
+            Args::Setup { .. } => (0, Kind::Call),
+            Args::Destroy { ctx } => (ctx.0, Kind::Destroy),
+            Args::Getevents { ctx, .. } | Args::Cancel { ctx, .. } => (ctx.0, Kind::Call),
+            Args::Submit { ctx, nr, iocbs, truncated, .. } => {
+                let accepted = call.ret.max(0) as usize;
+                let refused = (*nr as u64).saturating_sub(accepted as u64);
+                let refused = if *nr > 0 { refused } else { 0 };
+                let given = (iocbs.len() as u64).saturating_add(*truncated);
+                let refused = refused.min(given.saturating_sub(accepted as u64));
+                let times = (call.entered.unwrap_or(event.time), event.time);
+                let left: BTreeMap<u32, (Request, u64)> = (0u32..)
+                    .zip(iocbs)
+                    .skip(accepted)
+                    .filter_map(|(index, it)| {
+                        Some((index, (Request::new(it.as_ref()?, times, (0, 0))?, 0)))
+                    })
+                    .take(usize::try_from(refused).unwrap_or(usize::MAX))
+                    .collect();
+                let unnamed = refused.saturating_sub(left.len() as u64);
+                (ctx.0, Kind::Submit { left, unnamed })
+            }
+        };
+        if handle != 0 && !matches!(kind, Kind::Destroy) {
+            wants.push(Want::Destroy(handle));
+        }
+        let name = |model: &mut Self| Some(model.context_mut(event.pid, Handle(handle))?.name);
+        let context = if handle == 0 { None } else { name(self) };
+        let what = (Cause::Call(call.args.syscall()), call.ret);
+        self.watch(event, call.fault, what, (context, handle), kind, wants);
+    }
+
+    fn watch(
+        &mut self,
+        event: &Event,
+        fault: Option<Fault>,
+        (cause, ret): (Cause, i64),
+        (context, handle): (Option<ContextRef>, u64),
+        kind: Kind,
+        wants: Vec<Want>,
+    ) {
+        let Some(fault) = fault else { return };
+        let space = self.space(event.pid);
+        self.faults.watch(Watched {
+            time: event.time,
+            pid: event.pid,
+            tid: event.tid,
+            space,
+            fault,
+            cause,
+            ret,
+            context,
+            handle,
+            kind,
+            wants,
+            calls: 0,
+            retries: 0,
+            after: None,
+            succeeded: false,
+            next_fault: false,
+            unsure: false,
+            over: None,
+            told: None,
+        });
+    }
+
+    /// A fault changed a completion, or would have.
+    pub(in crate::model) fn changed(&mut self, event: &Event, changed: &Changed) {
+        let cause = Cause::Completion;
+        let Changed { ctx, event: own, res, fault } = *changed;
+        match fault.effect {
+            Effect::WouldBe => self.faults.row(fault.rule, cause, None).dry_run += 1,
+            Effect::Missed => self.faults.row(fault.rule, cause, None).missed += 1,
+            Effect::Done => (),
+        }
+        if delivered(Some(fault)).is_none() {
+            return;
+        }
+        let space = self.space(event.pid);
+        if self.faults.changed.len() < MOST_FAULTS {
+            self.faults.changed.insert((space, own.obj), (res, own.res));
+        }
+        // A retry that meets a fault.
+        for (number, _) in self.faults.wanting(space, Want::Completion(own.obj), event.time) {
+            if let Some(watched) = self.faults.watched.get_mut(&number) {
+                (watched.next_fault, watched.succeeded) = (true, false);
+                if let Kind::Completion { completed, .. } = &mut watched.kind {
+                    *completed = None;
+                }
+            }
+            self.faults.close(number, Outcome::Retried, None);
+        }
+        if res >= own.res || (res >= 0 && own.res < 0) {
+            // Nothing that a program has to do anything about.
+            let row = self.faults.row(fault.rule, cause, Some(res));
+            row.made += 1;
+            row.not_followed += 1;
+            return;
+        }
+        let context = self.context_mut(event.pid, ctx);
+        let name = context.as_ref().map(|it| it.name);
+        let request = context.and_then(|it| it.requests.of_iocb(own.obj)).cloned();
+        let request = request.or_else(|| self.faults.completed.get(&(space, own.obj)).cloned());
+        let known = request.as_ref().filter(|it| it.opcode.is_some());
+        let wants = known.map_or_else(
+            || vec![Want::Iocb(ctx.0, own.obj)],
+            |request| wants_of_completion(request, res),
+        );
+        let kind = Kind::Completion {
+            subject: known.and_then(Subject::of),
+            is_write: known.is_some_and(Request::is_write),
+            retry: None,
+            completed: None,
+        };
+        self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, wants);
+    }
+}

@@ -1,0 +1,264 @@
+//! Calls that may be retries, and completions of retries.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    Faults, MOST_COMPLETIONS, NO_REQUEST,
+    watched::{Kind, Want, wants_of, wants_of_call, wants_of_completion},
+};
+use crate::{
+    event::{Args, IoEvent, Iocb},
+    model::{Subject, requests::Request, verdict::Outcome},
+};
+
+const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
+
+/// A call that may be a retry.
+pub struct Attempt<'a> {
+    /// Where.
+    pub space: u64,
+    /// The thread.
+    pub tid: u32,
+    /// When it was entered.
+    pub entered: u64,
+    /// When it returned.
+    pub time: u64,
+    /// Which call.
+    pub args: &'a Args,
+    /// `None`: it has not returned.
+    pub ret: Option<i64>,
+    /// A fault met it.
+    pub is_injected: bool,
+}
+
+impl Attempt<'_> {
+    fn has_succeeded(&self) -> bool {
+        let is_cancel = matches!(self.args, Args::Cancel { .. });
+        self.ret.is_some_and(|ret| ret >= 0 || is_cancel && ret == EINPROGRESS) && !self.is_injected
+    }
+}
+
+impl Faults {
+    /// Whatever it is a retry of is told, or goes on.
+    pub fn attempt(&mut self, attempt: &Attempt<'_>) {
+        if self.watched.is_empty() {
+            return;
+        }
+        let touched = match attempt.args {
+            Args::Submit { ctx, iocbs, truncated, .. } => {
+                self.identify(attempt, ctx.0, iocbs);
+                self.submitted(attempt, ctx.0, iocbs, *truncated)
+            }
+            args => self.called(attempt, args),
+        };
+        for number in touched {
+            self.retried(number, attempt);
+        }
+        if let Args::Getevents { list, changed, .. } = attempt.args {
+            self.reaped(attempt.space, list, changed);
+        }
+    }
+
+    /// Completions that were changed before their io_submit returned: only now it is known what they were.
+    fn identify(&mut self, attempt: &Attempt<'_>, ctx: u64, iocbs: &[Option<Iocb>]) {
+        let accepted = attempt.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize;
+        for iocb in iocbs.iter().take(accepted).flatten() {
+            let request = Request::new(iocb, (attempt.entered, 0), (0, 0));
+            let Some(request) = request.filter(|it| it.opcode.is_some()) else { continue };
+            let changed = Want::Iocb(ctx, request.iocb);
+            for (number, _) in self.wanting(attempt.space, changed, attempt.time) {
+                let Some(watched) = self.watched.get_mut(&number) else { continue };
+                let is_meant = watched.time >= attempt.entered;
+                let Kind::Completion { subject: subject @ None, is_write, .. } = &mut watched.kind
+                else {
+                    continue;
+                };
+                if is_meant {
+                    (*subject, *is_write) = (Subject::of(&request), request.is_write());
+                    let wants = wants_of_completion(&request, watched.ret);
+                    watched.wants.extend(&wants);
+                    for want in wants {
+                        let of_it = self.wanted.entry((attempt.space, want)).or_default();
+                        of_it.push((number, NO_REQUEST));
+                    }
+                }
+            }
+        }
+    }
+
+    /// The faults of which it retries something.
+    fn submitted(
+        &mut self,
+        attempt: &Attempt<'_>,
+        ctx: u64,
+        iocbs: &[Option<Iocb>],
+        truncated: u64,
+    ) -> BTreeSet<u64> {
+        let mut touched = BTreeSet::new();
+        let accepted = attempt.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize;
+        let mut is_unread = truncated > 0;
+        for (index, iocb) in iocbs.iter().enumerate() {
+            let request =
+                iocb.as_ref().and_then(|it| Request::new(it, (attempt.entered, 0), (0, 0)));
+            let Some(request) = request else {
+                is_unread = true;
+                continue;
+            };
+            is_unread |= request.opcode.is_none();
+            let mut wanting: BTreeMap<u64, u32> = BTreeMap::new();
+            for want in wants_of(ctx, &request).into_iter().flatten() {
+                for (number, place) in self.wanting(attempt.space, want, attempt.entered) {
+                    wanting.entry(number).or_insert(place);
+                }
+            }
+            for (number, place) in wanting {
+                touched.insert(number);
+                self.tried(number, place, &request, index < accepted, attempt.is_injected);
+            }
+        }
+        if is_unread {
+            // One of those may have been a retry.
+            self.unsure(Some(attempt.space));
+        }
+        touched
+    }
+
+    fn tried(
+        &mut self,
+        number: u64,
+        place: u32,
+        request: &Request,
+        is_accepted: bool,
+        is_injected: bool,
+    ) {
+        let Some(watched) = self.watched.get_mut(&number) else { return };
+        let meets_fault = !is_accepted && is_injected;
+        watched.next_fault |= meets_fault;
+        if let Kind::Submit { left, .. } = &mut watched.kind
+            && let Some((_, tries)) = left.get_mut(&place)
+        {
+            // The requests of a call may be tried again in several calls.
+            *tries += 1;
+            watched.retries = watched.retries.max(*tries);
+        }
+        let Kind::Completion { retry, completed, .. } = &mut watched.kind else {
+            if is_accepted || meets_fault {
+                self.take(number, place);
+            }
+            return;
+        };
+        if !is_accepted {
+            return;
+        }
+        *completed = None;
+        let before = retry.replace(request.iocb);
+        let space = watched.space;
+        let want = Want::Completion(request.iocb);
+        watched.wants.push(want);
+        if let Some(before) = before {
+            self.no_completion(number, before);
+        }
+        self.wanted.entry((space, want)).or_default().push((number, NO_REQUEST));
+    }
+
+    /// It does not wait for the completion of this iocb any more.
+    fn no_completion(&mut self, number: u64, iocb: u64) {
+        let want = Want::Completion(iocb);
+        let Some(watched) = self.watched.get_mut(&number) else { return };
+        if let Some(at) = watched.wants.iter().position(|it| *it == want) {
+            watched.wants.remove(at);
+        }
+        let space = watched.space;
+        self.unwant(space, want, number, NO_REQUEST);
+    }
+
+    fn called(&mut self, attempt: &Attempt<'_>, args: &Args) -> BTreeSet<u64> {
+        let mut touched = BTreeSet::new();
+        let has_succeeded = attempt.has_succeeded();
+        for want in wants_of_call(attempt.tid, args) {
+            for (number, _) in self.wanting(attempt.space, want, attempt.entered) {
+                let Some(watched) = self.watched.get_mut(&number) else { continue };
+                let is_retry =
+                    !matches!(want, Want::Destroy(_)) || matches!(watched.kind, Kind::Destroy);
+                if !is_retry {
+                    if has_succeeded {
+                        watched.over.get_or_insert(attempt.time);
+                    }
+                    continue;
+                }
+                watched.succeeded |= has_succeeded;
+                watched.next_fault |= attempt.is_injected;
+                touched.insert(number);
+            }
+        }
+        touched
+    }
+
+    fn retried(&mut self, number: u64, attempt: &Attempt<'_>) {
+        let Some(watched) = self.watched.get_mut(&number) else { return };
+        watched.retries += u64::from(!matches!(watched.kind, Kind::Submit { .. }));
+        let after = attempt.entered.saturating_sub(watched.time);
+        watched.after.get_or_insert(after);
+        let is_over = match &watched.kind {
+            Kind::Call | Kind::Destroy => watched.succeeded || watched.next_fault,
+            Kind::Submit { left, .. } if left.is_empty() => {
+                watched.succeeded = !watched.next_fault;
+                true
+            }
+            Kind::Submit { .. } => false,
+            Kind::Completion { .. } => watched.next_fault,
+        };
+        if is_over {
+            self.close(number, Outcome::Retried, None);
+        }
+    }
+
+    /// The program has these.
+    fn reaped(&mut self, space: u64, list: &[Option<IoEvent>], changed: &[u32]) {
+        for (index, event) in list.iter().enumerate() {
+            let Some(event) = event else { continue };
+            if changed.iter().any(|it| *it as usize == index) {
+                continue;
+            }
+            for (number, _) in self.wanting(space, Want::Completion(event.obj), u64::MAX) {
+                self.came_back(number, event.obj, event.res, None);
+                if event.res >= 0 {
+                    self.close(number, Outcome::Retried, None);
+                }
+            }
+        }
+    }
+
+    /// A retry completed; without a time: and was reaped.
+    fn came_back(&mut self, number: u64, iocb: u64, res: i64, time: Option<u64>) {
+        let Some(watched) = self.watched.get_mut(&number) else { return };
+        let Kind::Completion { retry, completed, .. } = &mut watched.kind else { return };
+        if res < 0 {
+            (*retry, *completed) = (None, None);
+            return self.no_completion(number, iocb);
+        }
+        *completed = time.or(*completed);
+        watched.succeeded |= time.is_none();
+    }
+
+    /// As the kernel says.
+    pub fn completed(&mut self, space: u64, request: &Request, res: i64, time: u64) {
+        if self.rules.change_completions() {
+            if self.completed.len() >= MOST_COMPLETIONS {
+                self.completed.clear();
+            }
+            self.completed.insert((space, request.iocb), request.clone());
+        }
+        for (number, _) in self.wanting(space, Want::Completion(request.iocb), request.entered) {
+            self.came_back(number, request.iocb, res, Some(time));
+        }
+    }
+
+    /// What the kernel gave, if a source saw a result that is ours.
+    pub fn own_result(&mut self, space: u64, event: &IoEvent) -> i64 {
+        match self.changed.remove(&(space, event.obj)) {
+            Some((given, own)) if given == event.res => own,
+            _ => event.res,
+        }
+    }
+}

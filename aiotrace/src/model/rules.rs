@@ -1,0 +1,126 @@
+//! What the fault rules of a trace do, as far as the model and the outputs have to know: whether what a call
+//! returned is the kernel's own answer.
+
+use crate::{
+    event::{Args, Call, Effect, Fault},
+    output,
+};
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acts {
+    /// The call fails.
+    Error,
+    /// io_submit takes fewer requests.
+    Accept,
+    /// The call takes longer; its answer is the kernel's own.
+    Delay,
+    /// A completion has another result.
+    Result,
+}
+
+impl Acts {
+    /// By the text of the rule: `io_submit:error=EAGAIN:when=3`.
+    pub fn of(rule: &str) -> Option<Self> {
+        rule.split(':').skip(1).find_map(|part| {
+            let (name, _) = part.split_once('=')?;
+            Some(match name {
+                "error" => Self::Error,
+                "accept" => Self::Accept,
+                "delay_enter" | "delay_exit" => Self::Delay,
+                "res" => Self::Result,
+                _ => return None,
+            })
+        })
+    }
+}
+
+/// The rules of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Rules {
+    acts: Vec<Option<Acts>>,
+}
+
+impl Rules {
+    /// As the trace says them; `None`: there are none.
+    pub fn of(faults: Option<&output::Faults>) -> Self {
+        let rules = faults.map_or(&[][..], |it| &it.rules);
+        Self { acts: rules.iter().map(|it| Acts::of(&it.text)).collect() }
+    }
+
+    /// What a rule does, if that is known. The first rule is 1.
+    pub fn acts(&self, rule: u32) -> Option<Acts> {
+        let index = (rule as usize).checked_sub(1)?;
+        self.acts.get(index).copied().flatten()
+    }
+
+    /// Whether completions may be changed.
+    pub fn change_completions(&self) -> bool {
+        self.acts.contains(&Some(Acts::Result))
+    }
+
+    /// Whether what the call returned is ours, not the kernel's.
+    pub fn injected(&self, call: &Call) -> bool {
+        let Some(rule) = delivered(call.fault) else { return false };
+        let is_short =
+            matches!(&call.args, Args::Submit { nr, .. } if (0..*nr).contains(&call.ret));
+        match self.acts(rule) {
+            Some(Acts::Delay) => false,
+            Some(Acts::Accept) => is_short,
+            Some(Acts::Error | Acts::Result) | None => call.ret < 0 || is_short,
+        }
+    }
+
+    /// Whether only its duration is ours.
+    pub fn delayed(&self, call: &Call) -> bool {
+        delivered(call.fault).is_some_and(|rule| self.acts(rule) == Some(Acts::Delay))
+    }
+}
+
+/// The rule, if the program got the fault.
+pub fn delivered(fault: Option<Fault>) -> Option<u32> {
+    fault.filter(|it| it.effect == Effect::Done).map(|it| it.rule)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::{Address, Entry, Handle};
+
+    #[test]
+    fn the_text_of_a_rule_says_what_it_does() {
+        assert_eq!(Acts::of("io_submit:error=EAGAIN:when=3"), Some(Acts::Error));
+        assert_eq!(Acts::of("io_submit:when=2+:accept=1"), Some(Acts::Accept));
+        assert_eq!(Acts::of("io_getevents,io_pgetevents:delay_exit=1ms"), Some(Acts::Delay));
+        assert_eq!(Acts::of("complete:res=EIO:op=pread"), Some(Acts::Result));
+        assert_eq!(Acts::of("complete"), None);
+    }
+
+    #[test]
+    fn what_is_ours_depends_on_the_rule_and_on_what_came_of_it() {
+        let rule = |text: &str| output::FaultRule { text: text.to_owned(), mechanism: "".into() };
+        let rules = ["io_submit:error=EAGAIN", "io_submit:accept=1", "io_submit:delay_enter=1s"];
+        let rules = rules.map(rule).into();
+        let rules = Rules::of(Some(&output::Faults { seed: 1, dry_run: false, rules }));
+        let injected = |rule: u32, effect, ret| {
+            let (ctx, iocbpp, iocbs) = (Handle(1), Address(0), Vec::new());
+            rules.injected(&Call {
+                entered: None,
+                entry: Entry::Seen,
+                ret,
+                args: Args::Submit { ctx, nr: 3, iocbpp, iocbs, truncated: 0 },
+                ring: None,
+                ring_before: None,
+                compat: false,
+                stack: None,
+                fault: Some(Fault { rule, effect }),
+            })
+        };
+        assert!(injected(1, Effect::Done, -11) && injected(1, Effect::Done, 2));
+        assert!(!injected(1, Effect::Done, 3), "nothing came of it");
+        assert!(injected(2, Effect::Done, 1) && !injected(2, Effect::Done, -11));
+        assert!(!injected(3, Effect::Done, -11), "the kernel's, only later");
+        assert!(injected(9, Effect::Done, -11), "an unknown rule");
+        assert!(!injected(1, Effect::WouldBe, -11) && !injected(1, Effect::Missed, -11));
+    }
+}

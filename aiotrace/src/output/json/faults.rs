@@ -1,0 +1,119 @@
+//! Faults and verdicts, as the format has them.
+
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
+
+use super::{
+    CompletionLine, FaultLine, FaultObject, FaultRow, FaultsObject, Hex, Json, RuleObject, VERSION,
+    conclusions::{context, subject},
+};
+use crate::{
+    event::{Changed, Effect, Event, ExitStatus, Fault, errno_name},
+    model::{Verdict, verdict},
+    output,
+};
+
+impl<W: Write> Json<W> {
+    /// A completion with a result that is ours.
+    pub(super) fn changed(&mut self, event: &Event, changed: &Changed) -> io::Result<()> {
+        let own = changed.event;
+        let is_done = changed.fault.effect == Effect::Done;
+        let res = if is_done { changed.res } else { own.res };
+        self.write(&CompletionLine {
+            v: VERSION,
+            event: "completion".into(),
+            ts: event.time.into(),
+            pid: event.pid,
+            ctx: Hex(changed.ctx.0),
+            since: None,
+            data: Some(Hex(own.data)),
+            obj: Some(Hex(own.obj)),
+            res: Some(res),
+            errno: errno_name(res).map(Cow::from),
+            res2: Some(own.res2),
+            injected: is_done,
+            was: Some(own.res),
+            fault: Some(fault(changed.fault)),
+            discarded: false,
+        })
+    }
+
+    pub(super) fn verdict_line(&mut self, it: &Verdict) -> io::Result<()> {
+        let first = it.first.map(|first| subject(&mut self.paths, it.pid, it.time, &first));
+        self.write(&FaultLine {
+            v: VERSION,
+            event: "fault".into(),
+            ts: it.time.into(),
+            pid: it.pid,
+            tid: it.tid,
+            rule: it.fault.rule,
+            call: it.cause.name().into(),
+            ret: it.ret,
+            errno: errno_name(it.ret).map(Cow::from),
+            verdict: it.outcome.text().into(),
+            anew: it.anew,
+            succeeded: it.succeeded,
+            next_fault: it.next_fault,
+            retries: it.retries,
+            after_ns: it.after,
+            lost: it.lost,
+            request: first,
+            context: it.context.map(context),
+            exit_code: match it.exit {
+                Some(ExitStatus::Code(code)) => Some(code),
+                _ => None,
+            },
+            signal: match it.exit {
+                Some(ExitStatus::Signal(number)) => Some(output::text::signal(number)),
+                _ => None,
+            },
+            message: it.message(),
+        })
+    }
+}
+
+/// How a rule acted.
+pub(super) fn effect(fault: Fault) -> &'static str {
+    match fault.effect {
+        Effect::Done => "done",
+        Effect::WouldBe => "dry_run",
+        Effect::Missed => "missed",
+    }
+}
+
+fn fault(it: Fault) -> FaultObject {
+    FaultObject { rule: it.rule, effect: effect(it).into() }
+}
+
+/// The rules of a trace.
+pub(super) fn faults(it: &output::Faults) -> FaultsObject {
+    let rules = (1..).zip(&it.rules).map(|(rule, it)| RuleObject {
+        rule,
+        text: it.text.clone(),
+        mechanism: it.mechanism.clone(),
+    });
+    FaultsObject { seed: it.seed.to_string(), dry_run: it.dry_run, rules: rules.collect() }
+}
+
+/// Of the report.
+pub(super) fn row(it: &verdict::FaultRow) -> FaultRow {
+    FaultRow {
+        rule: it.rule,
+        call: it.cause.name().into(),
+        ret: it.ret,
+        errno: it.ret.and_then(errno_name).map(Cow::from),
+        made: it.made,
+        delayed: it.delayed,
+        dry_run: it.dry_run,
+        missed: it.missed,
+        not_followed: it.not_followed,
+        verdicts: it.outcomes.iter().map(|(it, count)| (it.text().into(), *count)).collect(),
+        within_ns: it.within,
+        in_vain: it.in_vain,
+        lost: it.lost,
+        silent: it.silent,
+        message: it.in_words(),
+    }
+}

@@ -1,0 +1,265 @@
+//! The kernel side of faults: which mechanisms this kernel allows, found out by loading them, and the programs
+//! of those that are used. The decision is made by a program at the entry of each call; a mechanism is told it
+//! in the thread's slot.
+
+use std::os::fd::OwnedFd;
+
+use aiotrace_common::{
+    fault::{Armed, Rule, action, mechanism, what},
+    names::{self, Judges, Program},
+};
+use aya::maps::Array;
+
+use super::{
+    load::{Error, Link, OBJECTS, Probes},
+    modify_return,
+};
+use crate::{fault::Mechanism, output::clock};
+
+/// The rules, as the probes get them.
+pub struct Rules {
+    /// See [`Armed`].
+    pub armed: Armed,
+    /// By which mechanisms they act.
+    pub mechanisms: Vec<Mechanism>,
+}
+
+impl Rules {
+    /// Each rule with the mechanism it acts by.
+    pub fn new(rules: &[(Rule, Mechanism)], seed: u64, dry_run: bool) -> Self {
+        let numbered = rules.iter().map(|(rule, by)| Rule { mechanism: number(*by), ..*rule });
+        let mut mechanisms: Vec<Mechanism> = rules.iter().map(|(_, by)| *by).collect();
+        mechanisms.sort_unstable();
+        mechanisms.dedup();
+        if dry_run {
+            mechanisms.clear();
+        }
+        Self { armed: Armed::new(&numbered.collect::<Vec<_>>(), seed, dry_run), mechanisms }
+    }
+
+    fn is_about_completions(&self) -> bool {
+        self.armed.about & 1 << what::COMPLETE != 0
+    }
+
+    fn counts(&self) -> bool {
+        self.armed.rules.iter().any(Rule::counts)
+    }
+
+    /// The programs that decide.
+    fn judges(&self) -> Judges {
+        if self.counts() { names::JUDGES_COUNTING } else { names::JUDGES_ALWAYS }
+    }
+}
+
+fn number(by: Mechanism) -> u32 {
+    match by {
+        Mechanism::FmodRet => mechanism::FMOD_RET,
+        Mechanism::Override => mechanism::OVERRIDE,
+        Mechanism::FilePermission => mechanism::FILE_PERMISSION,
+        Mechanism::WriteUser => mechanism::WRITE_USER,
+        Mechanism::Ptrace => mechanism::NONE,
+    }
+}
+
+/// What this kernel allows.
+pub struct Allowed {
+    /// Each mechanism of the kernel side, and why it does not work.
+    pub mechanisms: Vec<(Mechanism, Result<(), String>)>,
+    /// Whether the decision can count.
+    pub counting: Result<(), String>,
+}
+
+/// Whether the kernel may leave out some faults of a mechanism if several threads make calls, and says so: it
+/// skips a program that another thread was preempted in.
+pub fn is_rough(by: Mechanism) -> bool {
+    let is_by_trampoline = matches!(by, Mechanism::FmodRet | Mechanism::FilePermission);
+    by != Mechanism::Ptrace
+        && (super::load::tracepoints_are_preemptible()
+            || is_by_trampoline && super::load::probes_are_preemptible())
+}
+
+impl Allowed {
+    /// Tries those that are wanted: each is attached for a moment, to no process.
+    ///
+    /// # Errors
+    /// Tracing itself does not work.
+    pub fn find_out(
+        settings: &aiotrace_common::settings::Settings,
+        wanted: &[Mechanism],
+    ) -> Result<Self, Error> {
+        let rule = |about, action, value| Rule { about, action, value, first: 2, ..Rule::NONE };
+        let calls =
+            names::CALLS.iter().fold(0, |all, (syscall, _)| all | 1 << what::call(*syscall));
+        let rules = [
+            (rule(calls, action::ERROR, -11), Mechanism::FmodRet),
+            (rule(1 << what::COMPLETE, action::RESULT, -5), Mechanism::WriteUser),
+        ];
+        let rules = Rules::new(&rules, 0, false);
+        let mut probes = Probes::load_bare(settings, &rules.armed)?;
+        let btf = super::load::kernel_types()?;
+        let mut allows = |by| {
+            tracing::debug!(?by, "trying");
+            let mut links = Vec::new();
+            let tried = attach_mechanism(&mut probes, by, rules.judges(), &btf, &mut links);
+            let tried = if by == Mechanism::WriteUser {
+                let judges = names::JUDGES_ALWAYS;
+                tried.or_else(|_| attach_mechanism(&mut probes, by, judges, &btf, &mut links))
+            } else {
+                tried
+            };
+            (by, tried.map_err(|error| super::load::reason(&error)))
+        };
+        let mechanisms = wanted.iter().copied().map(&mut allows).collect();
+        tracing::debug!("counting");
+        let counting = probes.load_program(names::JUDGES_COUNTING.calls, &btf);
+        let counting = counting.map_err(|error| super::load::reason(&error));
+        Ok(Self { mechanisms, counting })
+    }
+
+    /// Why a rule cannot act by a mechanism; `Ok` if it can.
+    ///
+    /// # Errors
+    /// The reason.
+    pub fn can(&self, rule: &Rule, by: Mechanism) -> Result<(), String> {
+        if by == Mechanism::Ptrace {
+            return Ok(());
+        }
+        let found = self.mechanisms.iter().find(|(of, _)| *of == by);
+        found.map_or_else(|| Err("it was not tried".to_owned()), |(_, allowed)| allowed.clone())?;
+        if rule.counts() {
+            self.counting
+                .clone()
+                .map_err(|why| format!("this kernel cannot count in BPF, as of 5.12: {why}"))?;
+            if is_rough(by) {
+                return Err("this kernel may leave out some of what is counted".to_owned());
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What is attached for the rules.
+#[derive(Default)]
+pub(super) struct Attached {
+    links: Vec<Link>,
+    modifying: Vec<OwnedFd>,
+}
+
+impl Probes {
+    /// Attaches what must run before the recorder at the return of a call.
+    pub(super) fn attach_results(&mut self, rules: &Rules, btf: &aya::Btf) -> Result<(), Error> {
+        if !rules.is_about_completions() {
+            return Ok(());
+        }
+        let program = match rules.armed.dry_run {
+            0 => rules.judges().write,
+            _ => rules.judges().tell,
+        };
+        let link = self.load_and_attach(program, btf)?;
+        self.faults.links.push(link);
+        Ok(())
+    }
+
+    /// Attaches what must run after the recorder at the entry of a call: the decision, and the mechanisms.
+    pub(super) fn attach_faults(&mut self, rules: &Rules, btf: &aya::Btf) -> Result<(), Error> {
+        let link = self.load_and_attach(rules.judges().calls, btf)?;
+        self.faults.links.push(link);
+        let mut all = Attached::default();
+        for by in rules.mechanisms.iter().filter(|by| **by != Mechanism::WriteUser) {
+            let mut links = Vec::new();
+            attach_mechanism(self, *by, rules.judges(), btf, &mut links)?;
+            for link in links {
+                match link {
+                    AnyLink::Library(link) => all.links.push(link),
+                    AnyLink::Ours(fd) => all.modifying.push(fd),
+                }
+            }
+        }
+        self.faults.links.append(&mut all.links);
+        self.faults.modifying.append(&mut all.modifying);
+        Ok(())
+    }
+
+    fn load_and_attach(&mut self, program: Program, btf: &aya::Btf) -> Result<Link, Error> {
+        self.load_program(program, btf)?;
+        self.attach_program(program)
+    }
+
+    /// Takes them away again.
+    pub(super) fn detach_faults(&mut self) {
+        self.faults = Attached::default();
+    }
+
+    /// The rules act from now on, or no more.
+    pub(super) fn arm_faults(&mut self, armed: bool) {
+        self.armed_at = if armed { clock::monotonic() } else { 0 };
+        self.beat();
+    }
+
+    /// A sign of life, without which rules do nothing: see [`aiotrace_common::fault::HEARTBEAT`].
+    pub fn beat(&mut self) {
+        let words = [self.armed_at, clock::monotonic()];
+        let Some(map) = self.ebpf.map_mut(names::PULSE) else { return };
+        if let Ok(mut pulse) = Array::<_, [u64; 2]>::try_from(map) {
+            // If that fails, the rules stop to act, which is safe.
+            let _ = pulse.set(0, words, 0);
+        }
+    }
+}
+
+enum AnyLink {
+    Library(Link),
+    Ours(OwnedFd),
+}
+
+fn attach_mechanism(
+    probes: &mut Probes,
+    by: Mechanism,
+    judges: Judges,
+    btf: &aya::Btf,
+    links: &mut Vec<AnyLink>,
+) -> Result<(), Error> {
+    let object = OBJECTS.probes.ok_or(Error::NotBuilt)?;
+    let programs = |probes: &Probes| {
+        modify_return::Programs::new(object, &probes.ebpf).map_err(Error::ModifyReturn)
+    };
+    match by {
+        Mechanism::FmodRet => {
+            let programs = programs(probes)?;
+            for (_, at) in names::CALLS {
+                let link =
+                    programs.attach(names::FMOD_RET, at, btf).map_err(Error::ModifyReturn)?;
+                links.push(AnyLink::Ours(link));
+            }
+        }
+        Mechanism::Override => {
+            for (index, (_, at)) in names::CALLS.into_iter().enumerate() {
+                let program = Program { name: names::OVERRIDE, hook: names::Hook::KprobeEntry, at };
+                if index == 0 {
+                    probes.load_program(program, btf)?;
+                }
+                links.push(AnyLink::Library(probes.attach_program(program)?));
+            }
+        }
+        Mechanism::FilePermission => {
+            let [trampoline, kprobe] = names::SUBMIT_ONE;
+            let mut counts = |program| {
+                probes.load_program(program, btf)?;
+                probes.attach_program(program)
+            };
+            let link = counts(trampoline).or_else(|_| counts(kprobe))?;
+            links.push(AnyLink::Library(link));
+            let programs = programs(probes)?;
+            let link = programs
+                .attach(names::FILE_PERMISSION, names::FILE_PERMISSION_AT, btf)
+                .map_err(Error::ModifyReturn)?;
+            links.push(AnyLink::Ours(link));
+        }
+        Mechanism::WriteUser => {
+            probes.load_program(judges.write, btf)?;
+            links.push(AnyLink::Library(probes.attach_program(judges.write)?));
+        }
+        Mechanism::Ptrace => (),
+    }
+    Ok(())
+}

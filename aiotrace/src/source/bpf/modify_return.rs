@@ -1,0 +1,146 @@
+//! Programs that stand in for a kernel function (fmod_ret), which the loader library does not know: taken from
+//! the same object, with its maps, and given to the kernel here.
+
+use std::{
+    collections::HashSet,
+    ffi::{CStr, CString},
+    io,
+    os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+};
+
+use super::load::objection;
+use aya::{Ebpf, maps::Map};
+use aya_obj::{
+    Object,
+    btf::{Btf, BtfKind},
+    generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
+};
+
+/// Why a program does not stand in for a function.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The object is not as it should be.
+    #[error("the BPF object cannot be read again")]
+    Object,
+    /// It has no program of this name.
+    #[error("the BPF object has no program {0}")]
+    Missing(&'static str),
+    /// The kernel has no such function, or does not tell its type.
+    #[error("this kernel has no function {0}")]
+    Function(&'static str),
+    /// The kernel refuses the program.
+    #[error("the kernel does not let BPF stand in for {at}: {reason}")]
+    Refused {
+        /// The function.
+        at: &'static str,
+        /// What the verifier says, or the errno.
+        reason: String,
+    },
+    /// The kernel refuses to attach it.
+    #[error("the kernel refuses to attach to {at}")]
+    Attach {
+        /// The function.
+        at: &'static str,
+        /// What it says.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// The object, with the maps of a loaded one.
+pub struct Programs(Object);
+
+impl Programs {
+    /// Reads the object of `ebpf` again.
+    ///
+    /// # Errors
+    /// [`Error::Object`]
+    pub fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, Error> {
+        let mut object = Object::parse(object).map_err(|_| Error::Object)?;
+        let maps = std::mem::take(&mut object.maps);
+        let with_fd = maps.iter().filter_map(|(name, map)| {
+            let fd = ebpf.map(name).and_then(fd)?;
+            Some((name.as_str(), fd, map))
+        });
+        let sections: HashSet<usize> =
+            object.functions.keys().map(|(section, _)| *section).collect();
+        object.relocate_maps(with_fd, &sections).map_err(|_| Error::Object)?;
+        object.relocate_calls(&sections).map_err(|_| Error::Object)?;
+        Ok(Self(object))
+    }
+
+    /// Loads a program and attaches it to a function, until what is returned is closed.
+    ///
+    /// # Errors
+    /// What the kernel refuses.
+    pub fn attach(
+        &self,
+        program: &'static str,
+        at: &'static str,
+        btf: &Btf,
+    ) -> Result<OwnedFd, Error> {
+        let found = self.0.programs.get(program).ok_or(Error::Missing(program))?;
+        let function =
+            self.0.functions.get(&found.function_key()).ok_or(Error::Missing(program))?;
+        let id = btf.id_by_type_name_kind(at, BtfKind::Func).map_err(|_| Error::Function(at))?;
+        let license = CString::from(found.license.as_c_str());
+        let mut log = vec![0u8; 64 << 10];
+        // SAFETY: all of it is numbers.
+        let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+        // SAFETY: this is the command's part of the union.
+        let load = unsafe { &mut attr.__bindgen_anon_3 };
+        load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
+        load.expected_attach_type = bpf_attach_type::BPF_MODIFY_RETURN as u32;
+        load.attach_btf_id = id;
+        load.insns = function.instructions.as_ptr() as u64;
+        load.insn_cnt = function.instructions.len() as u32;
+        load.license = license.as_ptr() as u64;
+        load.log_level = 1;
+        load.log_size = log.len() as u32;
+        load.log_buf = log.as_mut_ptr() as u64;
+        let loaded = bpf(bpf_cmd::BPF_PROG_LOAD, &mut attr).map_err(|error| Error::Refused {
+            at,
+            reason: CStr::from_bytes_until_nul(&log)
+                .ok()
+                .and_then(|log| objection(&log.to_string_lossy()))
+                .unwrap_or_else(|| error.to_string()),
+        })?;
+        // SAFETY: as above.
+        let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
+        attr.raw_tracepoint.prog_fd = loaded.as_fd().as_raw_fd() as u32;
+        bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
+            .map_err(|source| Error::Attach { at, source })
+    }
+}
+
+fn fd(map: &Map) -> Option<RawFd> {
+    let (Map::Array(data)
+    | Map::HashMap(data)
+    | Map::LruHashMap(data)
+    | Map::PerCpuArray(data)
+    | Map::PerCpuHashMap(data)
+    | Map::PerCpuLruHashMap(data)
+    | Map::RingBuf(data)) = map
+    else {
+        return None;
+    };
+    Some(data.fd().as_fd().as_raw_fd())
+}
+
+/// bpf(2), for the commands that give a descriptor.
+fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
+    // SAFETY: what the attributes point to lives in the caller.
+    let fd = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command as i64,
+            std::ptr::from_mut(attr),
+            size_of::<bpf_attr>(),
+        )
+    };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}

@@ -1,0 +1,269 @@
+//! What is recorded of a call when it begins and when it ends, as the probes do it
+//! (aiotrace-ebpf/src/probes): the iocbs of io_submit leave when it begins, the rest when it ends.
+
+use aiotrace_common::{
+    abi::{Abi, IoEvent, Iocb, Syscall, Timespec},
+    record::{
+        Call, Cancel, Destroy, EVENTS_PER_RECORD, Events, Header, IOCBS_PER_RECORD, ITEMS_PER_CALL,
+        Kind, Memory as Mark, PAGE, RingSample, STACK_PAGES, Setup, Stack, Submit, Submitted,
+        SubmittedIocb, flag,
+    },
+};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+use super::{
+    records::{Records, header},
+    rings::{New, Rings},
+    tracee::{InCall, Tracee},
+};
+
+/// Where calls are recorded.
+pub struct Calls {
+    /// The way out.
+    pub records: Records,
+    /// The rings of all contexts.
+    pub rings: Rings,
+    /// The stack is copied at io_submit, too.
+    pub submit_stacks: bool,
+}
+
+/// How a call ended.
+#[derive(Clone, Copy, Debug)]
+pub struct Left {
+    /// When, nanoseconds of CLOCK_MONOTONIC.
+    pub time: u64,
+    /// With what.
+    pub ret: i64,
+    /// Bits of [`flag`].
+    pub flags: u16,
+}
+
+impl Calls {
+    /// A call begins, at `ip` with this stack and frame pointer. `new` sees the entries that are new in its
+    /// ring.
+    pub fn entered(
+        &mut self,
+        tracee: &mut Tracee,
+        call: &mut InCall,
+        place: impl FnOnce() -> Option<[u64; 3]>,
+        new: impl FnMut(New),
+    ) {
+        let wants_stack = match call.syscall {
+            Syscall::Setup => true,
+            Syscall::Submit => self.submit_stacks,
+            _ => false,
+        };
+        if wants_stack
+            && !call.abi.is_32_bit()
+            && let Some(place) = place()
+        {
+            self.stack(tracee, call.entered, place);
+        }
+        let handle = call.args[0];
+        let mut sample = RingSample::UNREAD;
+        // io_submit and io_destroy change what the ring will show, so it is looked at before them too.
+        if matches!(call.syscall, Syscall::Submit | Syscall::Destroy) {
+            sample = self.rings.sample(tracee, &mut self.records, handle, call.entered, new);
+        }
+        match call.syscall {
+            Syscall::Submit => {
+                call.unread = self.iocbs(tracee, call, sample, 0, 0);
+            }
+            Syscall::Destroy => call.ring = sample,
+            Syscall::Getevents | Syscall::Pgetevents => {
+                call.timeout = tracee.memory().timespec(call.args[4], call.abi);
+            }
+            Syscall::Setup | Syscall::Cancel => (),
+        }
+    }
+
+    /// io_destroy begins: its ring is unmapped first, and meanwhile another context may get the address.
+    pub fn destroys(&mut self, tracee: &Tracee, call: &InCall) {
+        if call.syscall == Syscall::Destroy {
+            self.rings.destroyed(tracee.space, call.args[0]);
+        }
+    }
+
+    /// The call of this thread ends: looks at the ring. `new` as above.
+    pub fn look(
+        &mut self,
+        tracee: &mut Tracee,
+        call: &InCall,
+        time: u64,
+        new: impl FnMut(New),
+    ) -> RingSample {
+        match call.syscall {
+            Syscall::Setup | Syscall::Destroy => RingSample::UNREAD,
+            _ => self.rings.sample(tracee, &mut self.records, call.args[0], time, new),
+        }
+    }
+
+    /// The call ends, with this sample of the ring.
+    pub fn left(&mut self, tracee: &mut Tracee, call: &InCall, left: &Left, ring: RingSample) {
+        let left = &Left { flags: left.flags | compat(call.abi), ..*left };
+        match call.syscall {
+            Syscall::Setup => self.setup(tracee, call, left),
+            Syscall::Destroy => {
+                let call_record = record(tracee, Kind::Destroy, call, left);
+                self.records.emit(&Destroy { call: call_record, ring: call.ring });
+            }
+            Syscall::Submit => {
+                if let Some(first) = call.unread {
+                    self.iocbs(tracee, call, RingSample::UNREAD, first, flag::LATE);
+                }
+                let call = record(tracee, Kind::Submitted, call, left);
+                self.records.emit(&Submitted { call, ring });
+            }
+            Syscall::Cancel => {
+                let (iocb, memory) = tracee.memory().marked(call.args[1], Mark::Read);
+                let call = record(tracee, Kind::Cancel, call, left);
+                self.records.emit(&Cancel { call, ring, iocb, memory, reserved: 0 });
+            }
+            Syscall::Getevents | Syscall::Pgetevents => self.events(tracee, call, left, ring),
+        }
+    }
+
+    fn setup(&mut self, tracee: &mut Tracee, call: &InCall, left: &Left) {
+        let handle = tracee.memory().pointer(call.args[1], call.abi);
+        if let (0, Some(handle)) = (left.ret, handle) {
+            self.rings.created(tracee.space, handle);
+        }
+        let call = record(tracee, Kind::Setup, call, left);
+        let memory = if handle.is_some() { Mark::Read } else { Mark::Unread };
+        self.records.emit(&Setup { call, handle: handle.unwrap_or(0), memory, reserved: 0 });
+    }
+
+    /// Sends the iocbs from index `first` on, and gives the first that could not be read.
+    fn iocbs(
+        &mut self,
+        tracee: &mut Tracee,
+        call: &InCall,
+        ring: RingSample,
+        first: u32,
+        flags: u16,
+    ) -> Option<u32> {
+        let [handle, nr, pointers, ..] = call.args;
+        let total = (nr as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
+        let how = if flags & flag::LATE != 0 { Mark::ReadLate } else { Mark::Read };
+        let width = if call.abi.is_32_bit() { 4 } else { 8 };
+        let mut unread = None;
+        let mut first = first;
+        loop {
+            let count = (total - first.min(total)).min(IOCBS_PER_RECORD as u32);
+            let mut array = [SubmittedIocb {
+                address: 0,
+                pointer: Mark::Unread,
+                memory: Mark::Unread,
+                iocb: Iocb::new_zeroed(),
+            }; IOCBS_PER_RECORD];
+            for (index, slot) in (first..first + count).zip(&mut array) {
+                let at = pointers.wrapping_add(u64::from(index) * width);
+                if let Some(address) = tracee.memory().pointer(at, call.abi) {
+                    (slot.address, slot.pointer) = (address, how);
+                    (slot.iocb, slot.memory) = tracee.memory().marked(address, how);
+                }
+                if slot.memory == Mark::Unread && unread.is_none() {
+                    unread = Some(index);
+                }
+            }
+            let more = first + count < total;
+            let flags = flags | compat(call.abi) | if more { flag::MORE } else { 0 };
+            let header = header(tracee, Kind::Submit, flags, call.entered);
+            let args = [handle, nr, pointers];
+            let record = Submit { header, args, ring, first, count };
+            self.records.emit_with(&record, &array[..count as usize]);
+            if !more {
+                return unread;
+            }
+            first += count;
+        }
+    }
+
+    fn events(&mut self, tracee: &mut Tracee, call: &InCall, left: &Left, ring: RingSample) {
+        let memory = tracee.memory();
+        let late = || memory.timespec(call.args[4], call.abi);
+        let (timeout, timeout_memory) = match call.timeout {
+            Some(timeout) => (timeout, Mark::Read),
+            None => late().map_or((Timespec::default(), Mark::Unread), |it| (it, Mark::ReadLate)),
+        };
+        let is_pgetevents = call.syscall == Syscall::Pgetevents;
+        let sigset = if is_pgetevents { call.args[5] } else { 0 };
+        // `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
+        let word = if call.abi.is_32_bit() { 4 } else { 8 };
+        let address = memory.pointer(sigset, call.abi);
+        let size = address.and_then(|_| memory.pointer(sigset.wrapping_add(word), call.abi));
+        let (mask, mask_memory) = memory.marked(address.unwrap_or(0), Mark::Read);
+        let sigset_memory = if size.is_some() { Mark::Read } else { Mark::Unread };
+        let total = left.ret.clamp(0, ITEMS_PER_CALL as i64) as u32;
+        let mut array = [IoEvent::new_zeroed(); EVENTS_PER_RECORD];
+        let mut first = 0;
+        loop {
+            let count = (total - first).min(EVENTS_PER_RECORD as u32);
+            let events = &mut array[..count as usize];
+            let offset = u64::from(first) * size_of::<IoEvent>() as u64;
+            let is_read = memory.read(call.args[3].wrapping_add(offset), events.as_mut_bytes());
+            let more = first + count < total;
+            let flags = left.flags | if more { flag::MORE } else { 0 };
+            let record = Events {
+                call: record(tracee, Kind::Events, call, &Left { flags, ..*left }),
+                ring,
+                timeout,
+                timeout_memory,
+                sigset_memory,
+                sigset_address: address.unwrap_or(0),
+                sigset_size: size.unwrap_or(0),
+                sigset: mask,
+                first,
+                count,
+                memory: if is_read { Mark::Read } else { Mark::Unread },
+                mask_memory,
+            };
+            let read = if is_read { &*events } else { &[] };
+            self.records.emit_with(&record, read);
+            if !more {
+                return;
+            }
+            first += count;
+        }
+    }
+
+    /// The user stack, from `sp` on.
+    fn stack(&mut self, tracee: &mut Tracee, time: u64, [ip, sp, bp]: [u64; 3]) {
+        let first = sp & !(PAGE as u64 - 1);
+        let mut bytes = vec![0; STACK_PAGES * PAGE];
+        let (mut pages, mut read) = (0, 0);
+        for (index, page) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)) {
+            // A page that is not there does not end it: a large buffer may never have been written to.
+            if tracee.memory().read(first.wrapping_add(u64::from(index) * PAGE as u64), page) {
+                read |= 1 << index;
+                pages = index + 1;
+            }
+        }
+        let header = header(tracee, Kind::Stack, 0, time);
+        let space = tracee.space;
+        let record = Stack { header, ip, sp, bp, pages, read, known: 0, space };
+        self.records.emit_with(&record, &bytes[..pages as usize * PAGE]);
+    }
+
+    /// A thread that made AIO calls is gone.
+    pub fn gone(&mut self, tracee: &mut Tracee, time: u64) {
+        let header: Header = header(tracee, Kind::Gone, 0, time);
+        self.records.emit(&header);
+    }
+}
+
+/// What is common to all calls, when one ends.
+fn record(tracee: &mut Tracee, kind: Kind, call: &InCall, left: &Left) -> Call {
+    Call {
+        header: header(tracee, kind, left.flags, left.time),
+        entered: call.entered,
+        args: call.args,
+        ret: left.ret,
+        syscall: call.syscall,
+        fault: call.fault,
+    }
+}
+
+fn compat(abi: Abi) -> u16 {
+    if abi.is_32_bit() { flag::COMPAT } else { 0 }
+}

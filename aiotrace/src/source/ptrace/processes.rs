@@ -1,0 +1,249 @@
+//! The processes that are traced: who they are, and which share an address space.
+
+use std::{collections::HashMap, fs};
+
+use aiotrace_common::record::{Change, Header, Kind, PATH_BYTES, Process as Record};
+
+use super::{
+    memory::Memory,
+    records::{Records, header},
+    tracee::Tracee,
+};
+use crate::process;
+
+/// All of them.
+#[derive(Default)]
+pub struct Processes {
+    known: HashMap<u32, Process>,
+    /// The last number given to an address space.
+    spaces: u64,
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// The number of its address space.
+    pub space: u64,
+    /// Nanoseconds of CLOCK_BOOTTIME, 0 if not known.
+    started: u64,
+    name: [u8; 16],
+    /// Its threads stop at each system call.
+    pub all_calls: bool,
+    /// It is traced only because it must be, and nothing is told of it.
+    pub is_silent: bool,
+}
+
+impl Processes {
+    /// One more. Its address space is that of `shares`, or its own.
+    pub fn add(&mut self, pid: u32, shares: Option<u32>, all_calls: bool, is_silent: bool) -> u64 {
+        let shared = shares.and_then(|it| Some(self.known.get(&it)?.space));
+        let space = shared.unwrap_or_else(|| self.new_space());
+        let started = process::started_at(pid).unwrap_or(0);
+        let name = name(&format!("/proc/{pid}/comm"));
+        self.known.insert(pid, Process { space, started, name, all_calls, is_silent });
+        space
+    }
+
+    fn new_space(&mut self) -> u64 {
+        self.spaces += 1;
+        self.spaces
+    }
+
+    /// What is known of it.
+    pub fn of(&self, pid: u32) -> Option<&Process> {
+        self.known.get(&pid)
+    }
+
+    /// The same, to be changed.
+    pub fn of_mut(&mut self, pid: u32) -> Option<&mut Process> {
+        self.known.get_mut(&pid)
+    }
+
+    /// Which there are.
+    pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
+        self.known.keys().copied()
+    }
+
+    /// Whether nobody is left of whom something is told.
+    pub fn is_over(&self) -> bool {
+        self.known.values().all(|it| it.is_silent)
+    }
+
+    /// It has another address space from now on. Gives the number of that, and of the one it left if nobody
+    /// else has that.
+    pub fn leave_space(&mut self, pid: u32) -> (u64, Option<u64>) {
+        let new = self.new_space();
+        let Some(process) = self.known.get_mut(&pid) else { return (new, None) };
+        let old = std::mem::replace(&mut process.space, new);
+        (new, self.unless_used(old))
+    }
+
+    /// It is gone. Gives what is known of it, and its address space if nobody else has that.
+    pub fn remove(&mut self, pid: u32) -> Option<(Process, Option<u64>)> {
+        let process = self.known.remove(&pid)?;
+        let space = self.unless_used(process.space);
+        Some((process, space))
+    }
+
+    fn unless_used(&self, space: u64) -> Option<u64> {
+        self.known.values().all(|it| it.space != space).then_some(space)
+    }
+
+    /// Looks at its name again.
+    pub fn rename(&mut self, pid: u32) {
+        if let Some(process) = self.known.get_mut(&pid) {
+            process.name = name(&format!("/proc/{pid}/comm"));
+        }
+    }
+
+    /// The first AIO call of a thread; counted in its own sequence of records.
+    pub fn tell_thread(&mut self, records: &mut Records, tracee: &mut Tracee, time: u64) {
+        self.rename(tracee.pid);
+        let header = header(tracee, Kind::Process, 0, time);
+        if let Some(process) = self.known.get(&tracee.pid) {
+            records.emit(&process.record(header, Change::Seen));
+        }
+    }
+
+    /// A thread of `pid` created a process.
+    pub fn tell_fork(&self, records: &mut Records, [pid, tid, child]: [u32; 3], time: u64) {
+        let of_child = self.known.get(&child);
+        if let Some(process) = self.known.get(&pid) {
+            let record = process.record(uncounted(pid, tid, time), Change::Fork);
+            let space = of_child.map_or(0, |it| it.space);
+            let followed = u32::from(of_child.is_some_and(|it| !it.is_silent));
+            records.emit(&Record { other: child, space, followed, ..record });
+        }
+    }
+
+    /// It runs a new program; the thread that asked for it had this id.
+    pub fn tell_exec(&self, records: &mut Records, pid: u32, former: u32, time: u64) {
+        if let Some(process) = self.known.get(&pid) {
+            let record = process.record(uncounted(pid, pid, time), Change::Exec);
+            records.emit(&Record { other: former, path: path(pid), ..record });
+        }
+    }
+}
+
+impl Process {
+    fn record(&self, header: Header, change: Change) -> Record {
+        let thread_name = name(&format!("/proc/{}/task/{}/comm", header.pid, header.tid));
+        Record {
+            header,
+            started: self.started,
+            space: self.space,
+            change,
+            other: 0,
+            status: 0,
+            followed: 0,
+            thread_name: if thread_name == [0; 16] { self.name } else { thread_name },
+            name: self.name,
+            path: [0; PATH_BYTES],
+        }
+    }
+
+    /// It ended, with this status as wait(2) gives it.
+    pub fn tell_exit(&self, records: &mut Records, pid: u32, status: u32, time: u64) {
+        let record = self.record(uncounted(pid, pid, time), Change::Exit);
+        records.emit(&Record { status, ..record });
+    }
+}
+
+/// A change outside of any sequence.
+fn uncounted(pid: u32, tid: u32, time: u64) -> Header {
+    Header { kind: Kind::Process, flags: 0, seq: 0, time, pid, tid }
+}
+
+/// NUL-padded; nothing if it cannot be read.
+fn name(comm: &str) -> [u8; 16] {
+    let mut name = [0; 16];
+    let text = fs::read(comm).unwrap_or_default();
+    let text = text.strip_suffix(b"\n").unwrap_or(&text);
+    // The last stays NUL.
+    for (to, from) in name[..15].iter_mut().zip(text) {
+        *to = *from;
+    }
+    name
+}
+
+/// The path of the program that begins, as it was given to exec.
+fn path(pid: u32) -> [u8; PATH_BYTES] {
+    let mut path = [0; PATH_BYTES];
+    let Some(address) = path_address(&fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default())
+    else {
+        return path;
+    };
+    let memory = Memory { tid: pid };
+    // It is near the end of the stack, and less may be there.
+    for length in (1..PATH_BYTES).rev() {
+        if memory.read(address, &mut path[..length]) {
+            break;
+        }
+    }
+    let end = path.iter().position(|it| *it == 0).unwrap_or(PATH_BYTES - 1);
+    path[end..].fill(0);
+    path
+}
+
+/// `AT_EXECFN` of an auxiliary vector, of a 64-bit program or of a 32-bit one.
+fn path_address(auxv: &[u8]) -> Option<u64> {
+    const AT_EXECFN: u64 = 31;
+    let of = |width: usize| {
+        let words: Vec<u64> = auxv
+            .chunks_exact(width)
+            .map(|it| it.iter().rev().fold(0, |word, byte| word << 8 | u64::from(*byte)))
+            .collect();
+        words.chunks_exact(2).find(|it| it[0] == AT_EXECFN).map(|it| it[1])
+    };
+    // Tags are small: in a vector of 32-bit words every other 64-bit word is large.
+    of(8).filter(|_| auxv.chunks_exact(16).all(|it| it[4..8] == [0; 4])).or_else(|| of(4))
+}
+
+/// Whether two processes share their address space.
+pub fn share_space(one: u32, other: u32) -> Option<bool> {
+    const KCMP_VM: i32 = 1;
+    // SAFETY: no memory is involved.
+    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) } {
+        0 => Some(true),
+        1..=3 => Some(false),
+        _ => None,
+    }
+}
+
+/// The process to which a thread belongs, and the thread's parent.
+pub fn family(tid: u32) -> Option<(u32, u32)> {
+    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
+    let number = |name| process::status_field(&status, name)?.parse().ok();
+    Some((number("Tgid")?, number("PPid")?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_program_is_in_its_auxiliary_vector() {
+        let words =
+            |words: &[u64]| words.iter().flat_map(|it| it.to_ne_bytes()).collect::<Vec<_>>();
+        assert_eq!(
+            path_address(&words(&[6, 4096, 31, 0x7ffd_0000_1000, 0, 0])),
+            Some(0x7ffd_0000_1000)
+        );
+        let narrow: Vec<u8> =
+            [6u32, 4096, 31, 0xff00_1000, 0, 0].iter().flat_map(|it| it.to_ne_bytes()).collect();
+        assert_eq!(path_address(&narrow), Some(0xff00_1000));
+        assert_eq!(path_address(&[]), None);
+    }
+
+    #[test]
+    fn an_address_space_ends_with_its_last_user() {
+        let mut processes = Processes::default();
+        let space = processes.add(4_194_301, None, false, false);
+        assert_eq!(processes.add(4_194_302, Some(4_194_301), false, false), space);
+        let (new, left) = processes.leave_space(4_194_302);
+        assert!(new != space && left.is_none());
+        assert_eq!(processes.remove(4_194_301).unwrap().1, Some(space));
+        assert_eq!(processes.remove(4_194_302).unwrap().1, Some(new));
+        assert!(processes.is_over());
+    }
+}

@@ -1,0 +1,104 @@
+//! What to tell someone who may not trace a process: sentences decided from facts that are passed in, so
+//! that each has a test.
+
+use std::fs;
+
+use nix::{errno::Errno, unistd::geteuid};
+
+use super::processes::family;
+use crate::process::status_field;
+
+/// What is known when ptrace was refused.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Facts {
+    /// errno of the refusal.
+    pub errno: Option<Errno>,
+    /// It is ours: a child that we launch.
+    pub is_launched: bool,
+    /// The process that traces it already; 0 for none.
+    pub tracer: u32,
+    /// /proc/sys/kernel/yama/ptrace_scope, if there is one.
+    pub scope: Option<u8>,
+    /// Effective user id is 0.
+    pub is_root: bool,
+    /// It belongs to the same user as we do.
+    pub is_own: bool,
+}
+
+impl Facts {
+    /// What can be found out now.
+    pub fn of(pid: u32, errno: Errno, is_launched: bool) -> Self {
+        let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        let number =
+            |name| status_field(&status, name).and_then(|it| it.split('\t').next()?.parse().ok());
+        let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
+        Self {
+            errno: Some(errno),
+            is_launched,
+            // It is a thread that traces.
+            tracer: number("TracerPid").map_or(0, |it| family(it).map_or(it, |it| it.0)),
+            scope: scope.and_then(|it| it.trim().parse().ok()),
+            is_root: geteuid().is_root(),
+            is_own: number("Uid") == Some(geteuid().as_raw()),
+        }
+    }
+}
+
+/// The next step for the user, one line.
+pub fn hint(facts: &Facts) -> String {
+    match *facts {
+        Facts { tracer: tracer @ 1.., .. } => format!(
+            "process {tracer} traces it already (a debugger, strace, another aiotrace?), and there can be \
+             only one: end that, or use --source bpf"
+        ),
+        Facts { scope: Some(3), .. } => "kernel.yama.ptrace_scope is 3: nobody may use ptrace until the \
+             next boot; use --source bpf"
+            .into(),
+        Facts { scope: Some(2), is_root: false, .. } => {
+            "kernel.yama.ptrace_scope is 2: only root (CAP_SYS_PTRACE) may use ptrace".into()
+        }
+        Facts { scope: Some(1), is_root: false, is_own: true, is_launched: false, .. } => {
+            "kernel.yama.ptrace_scope is 1: a program may trace its own children only. Start it with \
+             `aiotrace run --source ptrace`, or run aiotrace as root, or `sysctl kernel.yama.ptrace_scope=0`"
+                .into()
+        }
+        Facts { is_root: false, is_own: false, is_launched: false, .. } => {
+            "it belongs to another user: run as root".into()
+        }
+        Facts { is_root: true, is_launched: false, .. } => {
+            "root here lacks CAP_SYS_PTRACE over it (a container, or a security module?): run on the host, \
+             or give the container this capability"
+                .into()
+        }
+        Facts { is_launched: false, is_own: true, .. } => {
+            "it does not let its user look into it (a set-user-id program, or prctl(PR_SET_DUMPABLE)): run \
+             as root"
+                .into()
+        }
+        _ => "a sandbox forbids ptrace(2): run outside of it, or use --source bpf as root".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_refusal_has_a_next_step() {
+        let base = Facts { errno: Some(Errno::EPERM), ..Facts::default() };
+        let own = Facts { is_own: true, ..base.clone() };
+        for (facts, wanted) in [
+            (Facts { tracer: 77, ..base.clone() }, "process 77 traces it already"),
+            (Facts { scope: Some(3), is_root: true, ..base.clone() }, "--source bpf"),
+            (Facts { scope: Some(2), ..own.clone() }, "only root"),
+            (Facts { scope: Some(1), ..own.clone() }, "aiotrace run --source ptrace"),
+            (Facts { scope: Some(0), ..base.clone() }, "another user"),
+            (Facts { is_root: true, ..base.clone() }, "CAP_SYS_PTRACE"),
+            (own, "set-user-id"),
+            (Facts { is_launched: true, ..base }, "sandbox"),
+        ] {
+            let hint = hint(&facts);
+            assert!(hint.contains(wanted), "{facts:?}: {hint}");
+        }
+    }
+}

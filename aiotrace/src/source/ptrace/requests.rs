@@ -1,0 +1,246 @@
+//! ptrace(2) and waitpid(2), one function for each request. All of them must come from the thread that
+//! seized.
+//!
+//! A tracee can be killed at any moment; then a request fails with ESRCH, and its end is told by [`wait`].
+
+use nix::errno::Errno;
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Options at [`seize`], `PTRACE_O_*`.
+pub mod option {
+    /// A stop at a system call is marked as one.
+    pub const SYSCALL_MARKED: i32 = libc::PTRACE_O_TRACESYSGOOD;
+    /// New threads.
+    pub const THREADS: i32 = libc::PTRACE_O_TRACECLONE;
+    /// Children.
+    pub const CHILDREN: i32 = libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK;
+    /// New programs.
+    pub const EXEC: i32 = libc::PTRACE_O_TRACEEXEC;
+    /// A thread is about to end.
+    pub const EXIT: i32 = libc::PTRACE_O_TRACEEXIT;
+    /// `SECCOMP_RET_TRACE`
+    pub const SECCOMP: i32 = libc::PTRACE_O_TRACESECCOMP;
+    /// Tracees die with the tracer.
+    pub const DIE_WITH_US: i32 = libc::PTRACE_O_EXITKILL;
+}
+
+/// How a tracee goes on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Until {
+    /// Until something else than a system call.
+    Event,
+    /// Until the next system call begins or ends.
+    Syscall,
+}
+
+/// `op` of [`Syscall`].
+pub const ENTRY: u8 = 1;
+/// Likewise.
+pub const EXIT: u8 = 2;
+/// Likewise.
+pub const SECCOMP: u8 = 3;
+
+/// `AUDIT_ARCH_X86_64` of include/uapi/linux/audit.h.
+pub const X86_64: u32 = 0xc000_003e;
+/// `AUDIT_ARCH_I386`
+pub const I386: u32 = 0x4000_0003;
+
+/// `struct ptrace_syscall_info` of include/uapi/linux/ptrace.h (Linux 5.3).
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Syscall {
+    /// [`ENTRY`], [`EXIT`], [`SECCOMP`] or 0.
+    pub op: u8,
+    reserved: [u8; 3],
+    /// The architecture of the call.
+    pub arch: u32,
+    /// Instruction pointer.
+    pub ip: u64,
+    /// Stack pointer.
+    pub sp: u64,
+    /// Entry: number and arguments. Exit: what is returned.
+    words: [u64; 8],
+}
+
+impl Syscall {
+    /// The call's number, unless it is left.
+    pub fn number(&self) -> u64 {
+        self.words[0]
+    }
+
+    /// Its arguments, unless it is left.
+    pub fn args(&self) -> [u64; 6] {
+        let [_, args @ .., _] = self.words;
+        args
+    }
+
+    /// What it returns, when it is left.
+    pub fn ret(&self) -> i64 {
+        self.words[0] as i64
+    }
+}
+
+fn request(request: u32, tid: u32, address: u64, data: u64) -> Result<i64, Errno> {
+    // SAFETY: the callers pass addresses of memory that is large enough for their request.
+    Errno::result(unsafe { libc::ptrace(request, tid as libc::pid_t, address, data) })
+}
+
+/// Traces a thread without stopping it.
+pub fn seize(tid: u32, options: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_SEIZE, tid, 0, options as u64).map(drop)
+}
+
+/// Stops a running tracee soon. A system call in which it waits is interrupted.
+pub fn interrupt(tid: u32) -> Result<(), Errno> {
+    request(libc::PTRACE_INTERRUPT, tid, 0, 0).map(drop)
+}
+
+/// Lets a stopped tracee go on, with a signal if not 0.
+pub fn resume(tid: u32, until: Until, signal: i32) -> Result<(), Errno> {
+    let how = match until {
+        Until::Event => libc::PTRACE_CONT,
+        Until::Syscall => libc::PTRACE_SYSCALL,
+    };
+    request(how, tid, 0, signal as u64).map(drop)
+}
+
+/// Leaves a tracee stopped, as the signal that stopped its process wants it.
+pub fn listen(tid: u32) -> Result<(), Errno> {
+    request(libc::PTRACE_LISTEN, tid, 0, 0).map(drop)
+}
+
+/// Lets a stopped tracee go for good, with a signal if not 0.
+pub fn detach(tid: u32, signal: i32) -> Result<(), Errno> {
+    request(libc::PTRACE_DETACH, tid, 0, signal as u64).map(drop)
+}
+
+/// What belongs to the event at which it is stopped: the new thread, its former id.
+pub fn event_message(tid: u32) -> Result<u64, Errno> {
+    let mut message = 0u64;
+    request(libc::PTRACE_GETEVENTMSG, tid, 0, &raw mut message as u64)?;
+    Ok(message)
+}
+
+/// The system call at which it is stopped.
+pub fn syscall(tid: u32) -> Result<Syscall, Errno> {
+    /// libc has it for some targets only.
+    const PTRACE_GET_SYSCALL_INFO: u32 = 0x420e;
+    let mut info = Syscall::default();
+    let size = size_of::<Syscall>() as u64;
+    request(PTRACE_GET_SYSCALL_INFO, tid, size, &raw mut info as u64)?;
+    Ok(info)
+}
+
+/// Its registers.
+pub fn registers(tid: u32) -> Result<libc::user_regs_struct, Errno> {
+    // SAFETY: numbers only.
+    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
+    request(libc::PTRACE_GETREGS, tid, 0, &raw mut registers as u64)?;
+    Ok(registers)
+}
+
+/// Changes them.
+pub fn set_registers(tid: u32, registers: &libc::user_regs_struct) -> Result<(), Errno> {
+    request(libc::PTRACE_SETREGS, tid, 0, std::ptr::from_ref(registers) as u64).map(drop)
+}
+
+/// The next tracee that stopped or ended, and its status; `None` if none did. Other children of this
+/// process are not ours to wait for: they belong to the threads that made them.
+///
+/// # Errors
+/// ECHILD: there is no tracee.
+pub fn wait() -> Result<Option<(u32, Status)>, Errno> {
+    let mut status = 0;
+    let how = libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG;
+    // SAFETY: room for a status.
+    let found = Errno::result(unsafe { libc::waitpid(-1, &raw mut status, how) })?;
+    Ok((found != 0).then_some((found as u32, Status(status))))
+}
+
+/// As waitpid(2) gives it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status(pub i32);
+
+/// What a status means.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// The thread is gone.
+    Ended,
+    /// A system call begins or ends.
+    Syscall,
+    /// A signal is about to be delivered.
+    Signal(i32),
+    /// A new thread or process was made.
+    New(Made),
+    /// It runs a new program.
+    Exec,
+    /// It is about to end.
+    Exit,
+    /// A seccomp filter asks us.
+    Seccomp,
+    /// Its process is stopped by this signal.
+    GroupStop,
+    /// We asked for it, it is new, or its process goes on.
+    Trap,
+    /// Nothing that we asked for.
+    Other,
+}
+
+/// How it was made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    /// fork(2)
+    Fork,
+    /// vfork(2): it shares the memory of its parent for a while.
+    Vfork,
+    /// clone(2): a thread, as a rule.
+    Clone,
+}
+
+impl Status {
+    /// What it means, for a tracee that was seized with [`option::SYSCALL_MARKED`].
+    pub fn what(self) -> What {
+        if libc::WIFEXITED(self.0) || libc::WIFSIGNALED(self.0) {
+            return What::Ended;
+        }
+        let signal = libc::WSTOPSIG(self.0);
+        match self.0 >> 16 {
+            0 if signal == libc::SIGTRAP | 0x80 => What::Syscall,
+            0 => What::Signal(signal),
+            libc::PTRACE_EVENT_FORK => What::New(Made::Fork),
+            libc::PTRACE_EVENT_VFORK => What::New(Made::Vfork),
+            libc::PTRACE_EVENT_CLONE => What::New(Made::Clone),
+            libc::PTRACE_EVENT_EXEC => What::Exec,
+            libc::PTRACE_EVENT_EXIT => What::Exit,
+            libc::PTRACE_EVENT_SECCOMP => What::Seccomp,
+            libc::PTRACE_EVENT_STOP if signal == libc::SIGTRAP => What::Trap,
+            libc::PTRACE_EVENT_STOP => What::GroupStop,
+            _ => What::Other,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_tells_what_stopped_a_thread() {
+        let stopped = |signal: i32, event: i32| Status(event << 16 | signal << 8 | 0x7f).what();
+        assert_eq!(stopped(libc::SIGTRAP | 0x80, 0), What::Syscall);
+        assert_eq!(stopped(libc::SIGUSR1, 0), What::Signal(libc::SIGUSR1));
+        assert_eq!(stopped(libc::SIGTRAP, libc::PTRACE_EVENT_STOP), What::Trap);
+        assert_eq!(stopped(libc::SIGSTOP, libc::PTRACE_EVENT_STOP), What::GroupStop);
+        assert_eq!(stopped(libc::SIGTRAP, libc::PTRACE_EVENT_SECCOMP), What::Seccomp);
+        assert_eq!((Status(0).what(), Status(9).what()), (What::Ended, What::Ended));
+    }
+
+    #[test]
+    fn the_structure_is_as_large_as_the_kernels() {
+        assert_eq!(size_of::<Syscall>(), 88);
+        let info = Syscall { words: [9, 1, 2, 3, 4, 5, 6, 7], ..Syscall::default() };
+        assert_eq!((info.number(), info.args()), (9, [1, 2, 3, 4, 5, 6]));
+    }
+}

@@ -1,0 +1,162 @@
+//! The completion rings, looked at when a call begins or ends. The kernel never clears an entry, so those
+//! between the tail of the last look and this one are the completions in between, even if the program has
+//! reaped them itself.
+
+use std::collections::HashMap;
+
+use aiotrace_common::{
+    abi::{IoEvent, RingHeader},
+    record::{ContextSeen, EVENTS_PER_RECORD, Kind, Memory as Mark, Ring, RingSample},
+};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+use super::{
+    records::{Records, header},
+    tracee::Tracee,
+};
+
+/// Contexts remembered at most. Beyond, all are forgotten: then entries may be missed, as if they had
+/// been there before the attach.
+const MOST: usize = 16_384;
+/// Entries sent of one look at most, as the probes have it.
+const MOST_ENTRIES: u32 = 32_768;
+
+/// Where the tails were.
+#[derive(Default)]
+pub struct Rings {
+    /// By address space and handle: size (0: not known yet) and tail.
+    known: HashMap<(u64, u64), (u32, u32), foldhash::fast::RandomState>,
+    /// Contexts were forgotten.
+    pub(super) forgotten: u64,
+}
+
+/// A place in a ring, and what the kernel wrote there.
+#[derive(Clone, Copy, Debug)]
+pub struct New {
+    /// Number of the entry.
+    pub position: u32,
+    /// What is there.
+    pub event: IoEvent,
+}
+
+impl New {
+    /// Where its result is, from the ring's address on.
+    pub fn result_at(position: u32) -> u64 {
+        let entry = u64::from(position) * size_of::<IoEvent>() as u64;
+        (size_of::<RingHeader>() + std::mem::offset_of!(IoEvent, res)) as u64 + entry
+    }
+}
+
+impl Rings {
+    /// A context that was just created: its ring is empty.
+    pub fn created(&mut self, space: u64, handle: u64) {
+        self.remember(space, handle, 0, 0);
+    }
+
+    /// A context that was there before us.
+    pub fn adopted(&mut self, space: u64, handle: u64, ring: &RingHeader) {
+        self.remember(space, handle, ring.nr, ring.tail);
+    }
+
+    /// It is gone.
+    pub fn destroyed(&mut self, space: u64, handle: u64) {
+        self.known.remove(&(space, handle));
+    }
+
+    /// The address space is gone.
+    pub fn left(&mut self, space: u64) {
+        self.known.retain(|(of, _), _| *of != space);
+    }
+
+    fn remember(&mut self, space: u64, handle: u64, nr: u32, tail: u32) {
+        if self.known.len() >= MOST && !self.known.contains_key(&(space, handle)) {
+            self.forgotten += self.known.len() as u64;
+            self.known.clear();
+        }
+        self.known.insert((space, handle), (nr, tail));
+    }
+
+    /// Looks at a ring, sends the entries that are new, and shows each of them to `new`.
+    pub fn sample(
+        &mut self,
+        tracee: &mut Tracee,
+        records: &mut Records,
+        handle: u64,
+        time: u64,
+        new: impl FnMut(New),
+    ) -> RingSample {
+        self.look(tracee, records, handle, time, new).unwrap_or(RingSample::UNREAD)
+    }
+
+    fn look(
+        &mut self,
+        tracee: &mut Tracee,
+        records: &mut Records,
+        handle: u64,
+        time: u64,
+        new: impl FnMut(New),
+    ) -> Option<RingSample> {
+        let memory = tracee.memory();
+        let ring: RingHeader = memory.value(handle)?;
+        let RingHeader { head, tail, .. } = ring;
+        let key = (tracee.space, handle);
+        let known = self.known.get(&key).copied();
+        let (nr, last) = match known {
+            Some((nr, last)) if nr != 0 => (nr, last),
+            other => {
+                if ring.magic != RingHeader::MAGIC || ring.nr == 0 {
+                    return None;
+                }
+                let last = other.map_or(tail, |(_, last)| last);
+                let header = header(tracee, Kind::ContextSeen, 0, time);
+                let (id, nr) = (ring.id, ring.nr);
+                records.emit(&ContextSeen { header, handle, id, nr, tail: last, reserved: 0 });
+                (nr, last)
+            }
+        };
+        self.remember(tracee.space, handle, nr, tail);
+        // The program can write anything into its ring.
+        if tail < nr && last < nr && tail != last {
+            send(tracee, records, handle, time, [nr, last, tail], new);
+        }
+        Some(RingSample { head, tail, nr, memory: Mark::Read })
+    }
+}
+
+/// Entries from `first` up to, not including, `tail`.
+fn send(
+    tracee: &mut Tracee,
+    records: &mut Records,
+    handle: u64,
+    time: u64,
+    [nr, mut first, tail]: [u32; 3],
+    mut new: impl FnMut(New),
+) {
+    let mut entries = [IoEvent::new_zeroed(); EVENTS_PER_RECORD];
+    let mut sent = 0;
+    while first != tail {
+        // A wrap-around cuts one record in two.
+        let end = if first > tail { nr } else { tail };
+        let count = (end - first).min(EVENTS_PER_RECORD as u32);
+        let next = if first + count >= nr { 0 } else { first + count };
+        sent += count;
+        let rest = (tail + nr - next) % nr;
+        let beyond = if sent >= MOST_ENTRIES { rest } else { 0 };
+        let entries = &mut entries[..count as usize];
+        let entry = u64::from(first) * size_of::<IoEvent>() as u64;
+        let at = handle.wrapping_add(size_of::<RingHeader>() as u64).wrapping_add(entry);
+        let is_read = tracee.memory().read(at, entries.as_mut_bytes());
+        let memory = if is_read { Mark::Read } else { Mark::Unread };
+        let header = header(tracee, Kind::Ring, 0, time);
+        records.emit_with(&Ring { header, handle, first, count, beyond, memory }, &*entries);
+        if is_read {
+            for (position, event) in (first..).zip(&*entries) {
+                new(New { position, event: *event });
+            }
+        }
+        if beyond > 0 {
+            return;
+        }
+        first = next;
+    }
+}

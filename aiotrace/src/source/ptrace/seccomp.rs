@@ -1,0 +1,110 @@
+//! The filter of a launched program: it lets the kernel stop the program at AIO calls only.
+//!
+//! It cannot be removed again. Without a tracer each of those calls fails with ENOSYS; so whoever installs
+//! it dies with us (`PTRACE_O_EXITKILL`).
+
+use aiotrace_common::abi::{Syscall, from_i386};
+use nix::errno::Errno;
+
+use super::requests::{I386, X86_64};
+
+/// prctl(2) and seccomp(2), in the two tables: a program that installs a filter of its own.
+const INSTALLS: [(u32, [u64; 2]); 2] = [(X86_64, [157, 317]), (I386, [172, 354])];
+/// The highest number of a call in either table.
+const LAST: u64 = 600;
+
+/// Whether this call installs a seccomp filter.
+pub fn installs_filter(arch: u32, number: u64, args: &[u64; 6]) -> bool {
+    let Some((_, [prctl, seccomp])) = INSTALLS.iter().find(|it| it.0 == arch) else { return false };
+    number == *seccomp || (number == *prctl && args[0] == libc::PR_SET_SECCOMP as u64)
+}
+
+/// Stops the calling thread, and all that come from it, at AIO calls. Needs CAP_SYS_ADMIN, or else gives up
+/// the right to gain privileges (`no_new_privs`: a set-user-id program has no effect then).
+pub fn install() -> Result<(), Errno> {
+    let mut filter = filter();
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: a complete filter that lives.
+    let set = || unsafe {
+        let mode = libc::SECCOMP_MODE_FILTER;
+        Errno::result(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program))
+    };
+    match set() {
+        Err(Errno::EACCES) => {
+            // SAFETY: no memory is involved.
+            Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
+            set().map(drop)
+        }
+        other => other.map(drop),
+    }
+}
+
+fn filter() -> Vec<libc::sock_filter> {
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    /// Offsets in `struct seccomp_data`.
+    const NUMBER: u32 = 0;
+    const ARCH: u32 = 4;
+    let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let mut filter = vec![op(LOAD, 0, 0, ARCH)];
+    for (arch, installs) in INSTALLS {
+        let is_aio = |number: &u64| match arch {
+            X86_64 => Syscall::from_x86_64(*number).is_some(),
+            _ => from_i386(*number).is_some(),
+        };
+        let wanted = (0..LAST).filter(|it| is_aio(it) || installs.contains(it));
+        let numbers: Vec<u32> = wanted.map(|it| it as u32).collect();
+        let count = numbers.len() as u8;
+        // To the next architecture: the load, the comparisons and two answers are passed over.
+        filter.push(op(EQUAL, 0, count + 3, arch));
+        filter.push(op(LOAD, 0, 0, NUMBER));
+        for (place, number) in (0..).zip(&numbers) {
+            filter.push(op(EQUAL, count - place, 0, *number));
+        }
+        filter.push(op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+        filter.push(op(RETURN, 0, 0, libc::SECCOMP_RET_TRACE));
+    }
+    filter.push(op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW));
+    filter
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the filter answers, by interpreting it.
+    fn answer(arch: u32, number: u64) -> u32 {
+        let filter = filter();
+        let (mut at, mut loaded) = (0, 0);
+        loop {
+            let it = filter[at];
+            at += 1;
+            match it.code {
+                0x20 => loaded = if it.k == 4 { arch } else { number as u32 },
+                0x15 => at += usize::from(if loaded == it.k { it.jt } else { it.jf }),
+                0x06 => return it.k,
+                other => panic!("{other:#x}"),
+            }
+        }
+    }
+
+    #[test]
+    fn aio_calls_are_traced_and_no_others() {
+        let traced = |arch| -> Vec<u64> {
+            (0..LAST).filter(|it| answer(arch, *it) == libc::SECCOMP_RET_TRACE).collect()
+        };
+        assert_eq!(traced(X86_64), [157, 206, 207, 208, 209, 210, 317, 333]);
+        assert_eq!(traced(I386), [172, 245, 246, 247, 248, 249, 354, 385, 416]);
+        assert!(traced(1).is_empty(), "no architecture of ours");
+    }
+
+    #[test]
+    fn a_filter_of_the_programs_own_is_noticed() {
+        let of = |option: i32| [option as u64, 0, 0, 0, 0, 0];
+        assert!(installs_filter(X86_64, 157, &of(libc::PR_SET_SECCOMP)));
+        assert!(!installs_filter(X86_64, 157, &of(libc::PR_SET_NAME)));
+        assert!(installs_filter(I386, 354, &[0; 6]));
+        assert!(!installs_filter(X86_64, 354, &[0; 6]));
+    }
+}

@@ -1,0 +1,516 @@
+//! The thread that traces. All ptrace requests come from it, and it never waits for the output.
+//!
+//! ```text
+//!  attached:  [entry] ──> entered ──> [exit] ──> left            each [stop] at every system call
+//!  launched:  [seccomp] ──> entered ──> [exit] ──> left          at AIO calls only
+//!  launched, and the program has a filter of its own: [entry] ──> [seccomp] ──> as above; if [exit]
+//!             follows [entry], its filter answered: the call was denied
+//! ```
+
+mod lives;
+mod syscalls;
+
+use std::{
+    collections::HashMap,
+    os::fd::AsFd as _,
+    sync::{Arc, mpsc::Sender},
+    time::{Duration, Instant},
+};
+
+use aiotrace_common::record::{Lost, Thread};
+use nix::{
+    errno::Errno,
+    poll::{PollFd, PollFlags, poll},
+};
+
+use super::{
+    Options, StartError, Target,
+    calls::Calls,
+    faults::Faults,
+    processes::{self, Processes},
+    records::Records,
+    requests::{self, Status, What, option},
+    rings::Rings,
+    tracee::{State, Tracee},
+};
+use crate::{
+    process::{self, Blocked},
+    source::{
+        Losses,
+        backlog::{Feeder, Message},
+        bpf::adopt::{self, Found},
+        collector::{Asked, End, Reason, Signals, Stop, timeout},
+    },
+};
+
+/// How long records gather.
+const GATHER: Duration = Duration::from_millis(5);
+/// A look at what may have been missed.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// How long we wait for threads to stop: one that waits for a disk cannot.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// And when we let them go. The kernel lets go of those that have not stopped by then.
+const LAST_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What was there at the beginning.
+pub struct Begun {
+    /// Threads inside a call, and their process.
+    pub blocked: Vec<(u32, Blocked)>,
+    /// Contexts.
+    pub found: Vec<Found>,
+}
+
+/// The state of the thread.
+struct Tracer {
+    options: Options,
+    calls: Calls,
+    processes: Processes,
+    tracees: HashMap<u32, Tracee, foldhash::fast::RandomState>,
+    /// New processes that stopped before their parent told of them, and since when.
+    early: HashMap<u32, Instant>,
+    /// Nothing is told any more.
+    is_over: bool,
+    /// We let go of everybody.
+    is_leaving: bool,
+    /// Threads that were inside a call when we came.
+    blocked: Vec<(u32, Blocked)>,
+    /// Threads whose timeout we made longer.
+    stretched: Vec<u32>,
+    launched: Option<(u32, Sender<i32>)>,
+    /// Some thread is held by a fault.
+    holds: bool,
+    faults: Option<Faults>,
+    /// Handed on last.
+    handed_on: Instant,
+}
+
+/// Runs the trace.
+pub fn run(
+    mut options: Options,
+    feeder: Feeder,
+    signals: Signals,
+    stop: Arc<Stop>,
+    told: &Sender<Result<Begun, StartError>>,
+    ended: Sender<i32>,
+) {
+    let launched = match options.target {
+        Target::Launched { pid, .. } => Some((pid, ended)),
+        Target::Running(_) => None,
+    };
+    let submit_stacks = options.submit_stacks;
+    let calls = Calls { records: Records::new(feeder), rings: Rings::default(), submit_stacks };
+    let faults = options.rules.take().map(Faults::new);
+    let mut tracer = Tracer {
+        options,
+        calls,
+        processes: Processes::default(),
+        tracees: HashMap::default(),
+        early: HashMap::new(),
+        is_over: false,
+        is_leaving: false,
+        blocked: Vec::new(),
+        stretched: Vec::new(),
+        launched,
+        holds: false,
+        faults,
+        handed_on: Instant::now(),
+    };
+    match tracer.begin() {
+        Ok(found) => {
+            let blocked = std::mem::take(&mut tracer.blocked);
+            let _ = told.send(Ok(Begun { blocked, found }));
+        }
+        Err(error) => {
+            tracer.leave();
+            let _ = told.send(Err(error));
+            return;
+        }
+    }
+    tracer.trace(signals, &stop);
+}
+
+impl Tracer {
+    /// Whether tracees stop at AIO calls by a filter.
+    fn is_filtered(&self) -> bool {
+        matches!(self.options.target, Target::Launched { filtered: true, .. })
+    }
+
+    fn ptrace_options(&self) -> i32 {
+        let base = option::SYSCALL_MARKED | option::THREADS | option::EXEC | option::EXIT;
+        // Children inherit the filter, so they must be traced, too.
+        let children = self.options.follow || self.is_filtered();
+        let base = if children { base | option::CHILDREN } else { base };
+        if self.is_filtered() { base | option::SECCOMP | option::DIE_WITH_US } else { base }
+    }
+
+    /// Seizes everybody. What was there is recorded before anybody goes on.
+    fn begin(&mut self) -> Result<Vec<Found>, StartError> {
+        match self.options.target.clone() {
+            Target::Launched { pid, filtered } => {
+                let refused = |source| StartError::Refused { pid, source };
+                requests::seize(pid, self.ptrace_options()).map_err(refused)?;
+                let space = self.processes.add(pid, None, !filtered, false);
+                let mut tracee = Tracee::new(pid, pid, space, !filtered);
+                // It waits for us, in no call of interest.
+                tracee.is_fresh = false;
+                self.tracees.insert(pid, tracee);
+                if !filtered {
+                    requests::interrupt(pid).map_err(refused)?;
+                }
+                Ok(Vec::new())
+            }
+            Target::Running(pids) => {
+                for pid in &pids {
+                    self.seize(*pid)?;
+                }
+                let stopped = self.await_stops();
+                let mut found = adopt::from_proc(|pid| pids.contains(&pid));
+                for it in &mut found {
+                    it.space = self.processes.of(it.pid).map(|it| it.space);
+                    if let (Some(space), Some(ring)) = (it.space, &it.ring) {
+                        self.calls.rings.adopted(space, it.handle, ring);
+                    }
+                }
+                for (tid, status) in stopped {
+                    self.stopped(tid, status);
+                }
+                Ok(found)
+            }
+        }
+    }
+
+    /// All threads of a process, also those that appear meanwhile.
+    fn seize(&mut self, pid: u32) -> Result<(), StartError> {
+        let refused = |source| StartError::Refused { pid, source };
+        let us = nix::unistd::gettid().as_raw() as u32;
+        let others: Vec<u32> = self.processes.pids().collect();
+        let shares = others.into_iter().find(|it| processes::share_space(pid, *it) == Some(true));
+        let space = self.processes.add(pid, shares, true, false);
+        loop {
+            let mut any = false;
+            for tid in process::threads(pid) {
+                if self.tracees.contains_key(&tid) {
+                    continue;
+                }
+                match requests::seize(tid, self.ptrace_options()) {
+                    Ok(()) => {
+                        any = true;
+                        self.tracees.insert(tid, Tracee::new(pid, tid, space, true));
+                        let _ = requests::interrupt(tid);
+                    }
+                    Err(Errno::ESRCH) => (),
+                    // Born of one that is seized, or the first one, which has ended.
+                    Err(Errno::EPERM) if process::tracer_of(tid) == Some(us) => (),
+                    Err(Errno::EPERM) if !process::is_alive_thread(pid, tid) => (),
+                    Err(errno) => return Err(refused(errno)),
+                }
+            }
+            if !any {
+                break;
+            }
+        }
+        if self.tracees.values().any(|it| it.pid == pid) {
+            Ok(())
+        } else {
+            Err(StartError::Gone(pid))
+        }
+    }
+
+    /// The first stop of each thread. Those that do not stop in time do so later.
+    fn await_stops(&mut self) -> Vec<(u32, Status)> {
+        let start = Instant::now();
+        let mut stopped: Vec<(u32, Status)> = Vec::new();
+        let wanted = self.tracees.len();
+        while stopped.len() < wanted && start.elapsed() < PATIENCE {
+            match requests::wait() {
+                Ok(Some(it)) => stopped.push(it),
+                Ok(None) => std::thread::sleep(Duration::from_micros(200)),
+                Err(_) => break,
+            }
+        }
+        // Still in the kernel, perhaps in a call of interest.
+        for (tid, tracee) in &self.tracees {
+            if !stopped.iter().any(|it| it.0 == *tid) {
+                let blocked = process::blocked_calls(tracee.pid).into_iter();
+                self.blocked.extend(blocked.filter(|it| it.tid == *tid).map(|it| (tracee.pid, it)));
+            }
+        }
+        stopped
+    }
+
+    fn trace(mut self, mut signals: Signals, stop: &Stop) {
+        let start = Instant::now();
+        let mut told = Losses::default();
+        let mut looked = start;
+        let reason = 'trace: loop {
+            // First: whoever stops after that, sends another one.
+            while let Some(asked) = signals.take() {
+                match asked {
+                    Asked::End(signal) => break 'trace Reason::Signal(signal),
+                    Asked::Report => {
+                        self.calls.records.hand_on();
+                        self.calls.records.say(Message::Report(self.losses()));
+                    }
+                    Asked::Nothing => (),
+                }
+            }
+            let began = Instant::now();
+            // There may be more, and nobody will wake us for them.
+            let mut has_more = true;
+            while has_more && began.elapsed() < GATHER {
+                match requests::wait() {
+                    Ok(Some((tid, status))) => self.stopped(tid, status),
+                    Ok(None) => has_more = false,
+                    Err(_) => break 'trace Reason::TargetsGone,
+                }
+            }
+            let now = Instant::now();
+            self.release_held(now);
+            if self.processes.is_over() && self.early.is_empty() {
+                break Reason::TargetsGone;
+            }
+            if stop.is_asked() {
+                break Reason::OutputClosed;
+            }
+            if looked.elapsed() > LOOK_AGAIN {
+                looked = now;
+                self.adopt_orphans(now);
+                let losses = self.losses();
+                if losses != told && self.calls.records.say(Message::Lost(losses)) {
+                    told = losses;
+                }
+            }
+            let mut wait = if has_more { Duration::ZERO } else { LOOK_AGAIN };
+            if let Some(duration) = self.options.duration {
+                let left = duration.saturating_sub(start.elapsed());
+                if left.is_zero() {
+                    break Reason::TimeOver;
+                }
+                wait = wait.min(left);
+            }
+            if self.calls.records.waits {
+                let left = GATHER.saturating_sub(self.handed_on.elapsed());
+                if left.is_zero() {
+                    self.calls.records.hand_on();
+                    self.handed_on = now;
+                }
+                // What the reader has no time for now waits as long again.
+                wait = wait.min(if left.is_zero() { GATHER } else { left });
+            }
+            if let Some(due) = self.next_due() {
+                wait = wait.min(due.saturating_duration_since(now));
+            }
+            let mut fds =
+                [signals.as_fd(), stop.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let _ = poll(&mut fds, timeout(wait));
+        };
+        let attached = start.elapsed();
+        let in_calls: Vec<Thread> = self.tracees.values().filter_map(Tracee::in_call).collect();
+        self.is_over = true;
+        if let Some(uncounted @ 1..) = self.faults.as_ref().map(Faults::uncounted) {
+            let text =
+                format!("{uncounted} calls and completions had no fault: too many to be counted");
+            self.calls.records.say(Message::Note(text));
+        }
+        let losses = self.losses();
+        if self.is_filtered() {
+            let left = self.processes.pids().count();
+            if reason == Reason::TargetsGone && left > 0 {
+                let text = format!(
+                    "{left} other processes that the program started end with aiotrace (-f traces them, \
+                     --no-seccomp lets them live)"
+                );
+                self.calls.records.say(Message::Note(text));
+            }
+            self.end(reason, losses, in_calls, attached);
+            self.keep(&mut signals);
+        } else {
+            self.leave();
+            self.end(reason, losses, in_calls, attached);
+        }
+    }
+
+    fn losses(&self) -> Losses {
+        let mut losses = Losses { queue_full: self.calls.records.dropped(), ..Losses::default() };
+        losses.probes[Lost::NoContextSlot as usize] = self.calls.rings.forgotten;
+        losses
+    }
+
+    fn end(
+        &mut self,
+        reason: Reason,
+        mut losses: Losses,
+        in_calls: Vec<Thread>,
+        attached: Duration,
+    ) {
+        if let Some(feeder) = self.calls.records.take() {
+            feeder.finish(|dropped| {
+                losses.queue_full = dropped;
+                End { reason, losses, in_calls, attached }
+            });
+        }
+    }
+
+    /// Traces on without telling anything: the filter needs somebody who answers.
+    fn keep(&mut self, signals: &mut Signals) {
+        loop {
+            while signals.take().is_some() {}
+            loop {
+                match requests::wait() {
+                    Ok(Some((tid, status))) => self.stopped(tid, status),
+                    Ok(None) => break,
+                    Err(_) => return,
+                }
+            }
+            let now = Instant::now();
+            self.release_held(now);
+            self.adopt_orphans(now);
+            let due = self.next_due().map(|it| it.saturating_duration_since(now));
+            let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
+            let _ = poll(&mut fds, timeout(due.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)));
+        }
+    }
+
+    /// Lets go of all tracees.
+    fn leave(&mut self) {
+        self.is_leaving = true;
+        let start = Instant::now();
+        for tid in self.tracees.keys().copied().collect::<Vec<_>>() {
+            let Some(tracee) = self.tracees.get(&tid) else { continue };
+            match tracee.state {
+                State::Running | State::GroupStopped => {
+                    let _ = requests::interrupt(tid);
+                }
+                State::Stopped(_) | State::Held(..) => self.go_on(tid),
+            }
+        }
+        for tid in std::mem::take(&mut self.early).into_keys() {
+            let _ = requests::detach(tid, 0);
+        }
+        while !self.tracees.is_empty() && start.elapsed() < LAST_PATIENCE {
+            match requests::wait() {
+                Ok(Some((tid, status))) => self.stopped(tid, status),
+                Ok(None) => std::thread::sleep(Duration::from_micros(200)),
+                Err(_) => break,
+            }
+        }
+    }
+
+    /// A tracee stopped, or ended.
+    fn stopped(&mut self, tid: u32, status: Status) {
+        let what = status.what();
+        if what == What::Ended {
+            return self.ended(tid, status);
+        }
+        if !self.tracees.contains_key(&tid) && !self.is_known(tid) {
+            return;
+        }
+        // An error means that it is dead, which is told by its end.
+        let _ = self.look_at(tid, what);
+    }
+
+    /// A thread of which we did not know. `false`: a process, and its parent has not told of it yet.
+    fn is_known(&mut self, tid: u32) -> bool {
+        let pid = processes::family(tid).map_or(tid, |it| it.0);
+        if let Some(process) = self.processes.of(pid) {
+            let mut tracee = Tracee::new(pid, tid, process.space, process.all_calls);
+            tracee.is_fresh = false;
+            self.tracees.insert(tid, tracee);
+            return true;
+        }
+        if self.is_leaving {
+            let _ = requests::detach(tid, 0);
+        } else {
+            self.early.insert(tid, Instant::now());
+        }
+        false
+    }
+
+    /// New processes whose parent died before it told of them.
+    fn adopt_orphans(&mut self, now: Instant) {
+        let is_orphan = |it: &Instant| now.duration_since(*it) >= LOOK_AGAIN;
+        let orphans: Vec<u32> =
+            self.early.iter().filter(|it| is_orphan(it.1)).map(|it| *it.0).collect();
+        for tid in orphans {
+            self.early.remove(&tid);
+            let all_calls = !self.is_filtered();
+            let is_silent = !self.options.follow;
+            let space = self.processes.add(tid, None, all_calls, is_silent);
+            self.tracees.insert(tid, Tracee::new(tid, tid, space, all_calls));
+            self.set_state(tid, State::Stopped(0));
+            self.go_on(tid);
+        }
+    }
+
+    fn look_at(&mut self, tid: u32, what: What) -> Result<(), Errno> {
+        let mut state = State::Stopped(0);
+        match what {
+            What::Signal(signal) => {
+                self.begin_thread(tid, signal)?;
+                self.signalled(tid, signal)?;
+                state = State::Stopped(signal);
+            }
+            What::Trap => self.begin_thread(tid, 0)?,
+            What::GroupStop => {
+                self.begin_thread(tid, 0)?;
+                state = State::GroupStopped;
+            }
+            What::Syscall | What::Seccomp => {
+                if let Some(held) = self.at_call(tid)? {
+                    state = held;
+                }
+            }
+            What::New(made) => self.created(tid, made)?,
+            What::Exec => self.executes(tid)?,
+            What::Exit => self.ends(tid)?,
+            What::Ended | What::Other => (),
+        }
+        self.set_state(tid, state);
+        self.go_on(tid);
+        Ok(())
+    }
+
+    fn set_state(&mut self, tid: u32, state: State) {
+        self.holds |= matches!(state, State::Held(..));
+        if let Some(tracee) = self.tracees.get_mut(&tid) {
+            tracee.state = state;
+        }
+    }
+
+    /// Lets a stopped tracee go on, or go.
+    fn go_on(&mut self, tid: u32) {
+        let filtered = self.is_filtered();
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return };
+        let state = tracee.state;
+        // clone(2) may make a process that nobody asked for.
+        let is_unwanted = || self.processes.of(tracee.pid).is_some_and(|it| it.is_silent);
+        if self.is_leaving || (!filtered && is_unwanted()) {
+            if let State::Held(_, held) = state {
+                self.finish_held(tid, held);
+            }
+            let signal = if let State::Stopped(signal) = state { signal } else { 0 };
+            let _ = requests::detach(tid, signal);
+            let pid = self.tracees.remove(&tid).map_or(0, |it| it.pid);
+            if !self.tracees.values().any(|it| it.pid == pid) {
+                self.processes.remove(pid);
+            }
+            return;
+        }
+        match state {
+            State::Stopped(signal) => {
+                tracee.state = State::Running;
+                let _ = requests::resume(tid, tracee.until(), signal);
+            }
+            State::GroupStopped => {
+                let _ = requests::listen(tid);
+            }
+            State::Running | State::Held(..) => (),
+        }
+    }
+
+    /// Nothing is told of it.
+    fn is_silent(&self, tid: u32) -> bool {
+        let pid = self.tracees.get(&tid).map_or(0, |it| it.pid);
+        self.is_over || self.processes.of(pid).is_none_or(|it| it.is_silent)
+    }
+}

@@ -1,0 +1,133 @@
+//! Threads and processes: made, running new programs, ended.
+
+use aiotrace_common::record::flag;
+use nix::errno::Errno;
+
+use super::Tracer;
+use crate::{
+    output::clock::monotonic,
+    process,
+    source::ptrace::{
+        processes,
+        requests::{self, Made, Status},
+        tracee::{State, Tracee},
+    },
+};
+
+impl Tracer {
+    /// A thread created another one, or a process.
+    pub(super) fn created(&mut self, tid: u32, made: Made) -> Result<(), Errno> {
+        let child = requests::event_message(tid)? as u32;
+        let Some(tracee) = self.tracees.get(&tid) else { return Ok(()) };
+        let (pid, space) = (tracee.pid, tracee.space);
+        if self.tracees.contains_key(&child) {
+            return Ok(());
+        }
+        let was_early = self.early.remove(&child).is_some();
+        let of_child = processes::family(child).map_or(child, |it| it.0);
+        let (all_calls, silent) =
+            self.processes.of(pid).map_or((true, true), |it| (it.all_calls, it.is_silent));
+        let mut new = Tracee::new(of_child, child, space, all_calls);
+        new.is_fresh = false;
+        if of_child != pid {
+            let shares = match processes::share_space(pid, child) {
+                Some(true) => true,
+                Some(false) => false,
+                None => made == Made::Vfork,
+            };
+            let silent = silent || !self.options.follow;
+            new.space = self.processes.add(child, shares.then_some(pid), all_calls, silent);
+            if !self.is_silent(tid) {
+                let ids = [pid, tid, child];
+                self.processes.tell_fork(&mut self.calls.records, ids, monotonic());
+            }
+        }
+        if was_early {
+            new.state = State::Stopped(0);
+        }
+        self.tracees.insert(child, new);
+        if was_early {
+            self.go_on(child);
+        }
+        Ok(())
+    }
+
+    /// It runs a new program: its other threads are gone, and its address space is another.
+    pub(super) fn executes(&mut self, tid: u32) -> Result<(), Errno> {
+        let former = requests::event_message(tid)? as u32;
+        let Some(pid) = self.tracees.get(&tid).or(self.tracees.get(&former)).map(|it| it.pid)
+        else {
+            return Ok(());
+        };
+        let (space, left) = self.processes.leave_space(pid);
+        self.processes.rename(pid);
+        let is_silent = self.is_silent(tid);
+        self.tracees.retain(|_, it| it.pid != pid);
+        let all_calls = self.processes.of(pid).is_none_or(|it| it.all_calls);
+        let mut tracee = Tracee::new(pid, tid, space, all_calls);
+        tracee.is_fresh = false;
+        self.tracees.insert(tid, tracee);
+        if let Some(left) = left {
+            self.calls.rings.left(left);
+        }
+        if !is_silent {
+            self.processes.tell_exec(&mut self.calls.records, pid, former, monotonic());
+        }
+        Ok(())
+    }
+
+    /// It is about to end. If it was killed inside a call, the call ends, too.
+    pub(super) fn ends(&mut self, tid: u32) -> Result<(), Errno> {
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(()) };
+        let pid = tracee.pid;
+        if pid == tid {
+            self.processes.rename(pid);
+        }
+        let Some(call) = self.tracees.get_mut(&tid).and_then(|it| it.call.take()) else {
+            return Ok(());
+        };
+        let registers = requests::registers(tid)?;
+        let ret = match registers.rax as i64 {
+            ret if ret == -i64::from(libc::ENOSYS) => -i64::from(libc::EINTR),
+            ret => ret,
+        };
+        let flags = if call.entered == 0 { flag::NOT_ENTERED } else { 0 };
+        if !self.is_leaving {
+            self.left(tid, call, ret, flags);
+        }
+        Ok(())
+    }
+
+    /// A thread is gone; with the last one of a process, the process.
+    pub(super) fn ended(&mut self, tid: u32, status: Status) {
+        self.early.remove(&tid);
+        let is_silent = self.is_silent(tid);
+        let Some(mut tracee) = self.tracees.remove(&tid) else { return };
+        let (pid, time) = (tracee.pid, monotonic());
+        if tracee.is_told && !is_silent {
+            self.calls.gone(&mut tracee, time);
+        }
+        // The first thread is told of last; unless it was gone before we came.
+        let is_last = tid == pid || !self.tracees.values().any(|it| it.pid == pid);
+        let leader_lives = tid != pid && process::is_alive_thread(pid, pid);
+        if !is_last || leader_lives {
+            return;
+        }
+        if let Some(faults) = &mut self.faults {
+            faults.process_ended(pid);
+        }
+        if let Some((process, space)) = self.processes.remove(pid) {
+            if let Some(space) = space {
+                self.calls.rings.left(space);
+            }
+            if !is_silent {
+                process.tell_exit(&mut self.calls.records, pid, status.0 as u32, time);
+            }
+        }
+        if let Some((launched, ended)) = &self.launched
+            && *launched == pid
+        {
+            let _ = ended.send(status.0);
+        }
+    }
+}

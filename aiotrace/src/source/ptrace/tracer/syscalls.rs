@@ -1,0 +1,421 @@
+//! Stops at system calls: a call begins, is judged, recorded, and ends.
+
+use std::time::{Duration, Instant};
+
+use aiotrace_common::{
+    abi::{Abi, Syscall, from_i386},
+    record::flag,
+};
+use nix::errno::Errno;
+
+use super::Tracer;
+use crate::{
+    output::clock::monotonic,
+    process::{self, Blocked},
+    source::{
+        backlog::Message,
+        ptrace::{
+            calls::Left,
+            faults::{self, Faults, Goes, Reaped, Seen},
+            memory::Memory,
+            requests::{self, I386},
+            rings::New,
+            seccomp, signals,
+            tracee::{Again, Held, InCall, Pending, State, Tracee, meant},
+        },
+    },
+};
+
+impl Tracer {
+    /// The first stop of a thread that was seized: it may be inside a call.
+    pub(super) fn begin_thread(&mut self, tid: u32, signal: i32) -> Result<(), Errno> {
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(()) };
+        let is_fresh = std::mem::take(&mut tracee.is_fresh);
+        let pid = tracee.pid;
+        if !is_fresh && !self.is_leaving {
+            return Ok(());
+        }
+        let registers = requests::registers(tid)?;
+        let number = registers.orig_rax;
+        let is_32_bit = signals::is_32_bit(&registers);
+        let arch = if is_32_bit { I386 } else { requests::X86_64 };
+        if (number as i64) < 0 {
+            return Ok(());
+        }
+        let undone = signals::undo(pid, tid, signal)?;
+        let Some((syscall, abi)) = aio_call(arch, number) else {
+            return Ok(());
+        };
+        let args = meant(syscall, abi, arguments(&registers));
+        let ret = if is_32_bit { i64::from(registers.rax as i32) } else { registers.rax as i64 };
+        // io_pgetevents starts again by itself.
+        let starts_again = ret == signals::RESTART && !signals::interrupts(pid, tid, signal);
+        let is_made_again = undone || starts_again;
+        if is_made_again {
+            self.note_stretched(tid, syscall, abi, args);
+        }
+        if !is_fresh {
+            return Ok(());
+        }
+        self.blocked.push((pid, Blocked { tid, syscall, args }));
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(()) };
+        let call = InCall { args, ..InCall::new(syscall, abi, args, 0) };
+        if is_made_again {
+            tracee.again = Some(Again { number, first: args[0], ret });
+            tracee.call = Some(call);
+        } else {
+            // It ends now, and we did not see it begin.
+            self.left(tid, call, ret, flag::NOT_ENTERED);
+        }
+        Ok(())
+    }
+
+    /// The call waits for its whole timeout once more.
+    pub(super) fn note_stretched(&mut self, tid: u32, syscall: Syscall, abi: Abi, args: [u64; 6]) {
+        let waits = matches!(syscall, Syscall::Getevents | Syscall::Pgetevents);
+        let timeout = || Memory { tid }.timespec(args[4], abi);
+        if waits && timeout().is_some() && !self.stretched.contains(&tid) {
+            const MOST: usize = 1024;
+            if self.stretched.len() < MOST {
+                self.stretched.push(tid);
+            }
+            let text = format!(
+                "thread {tid} was waiting in {} with a timeout, which begins again: the call may take \
+                 longer than that",
+                syscall.name()
+            );
+            self.calls.records.say(Message::Note(text));
+        }
+    }
+
+    /// A signal is about to be delivered to a thread that makes a call again: the program expects EINTR.
+    pub(super) fn signalled(&mut self, tid: u32, signal: i32) -> Result<(), Errno> {
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(()) };
+        let Some(again) = tracee.again else { return Ok(()) };
+        if !signals::interrupts(tracee.pid, tid, signal) {
+            return Ok(());
+        }
+        let ret = again.ret;
+        tracee.again = None;
+        if let Some(call) = tracee.call.take() {
+            let flags = if call.entered == 0 { flag::NOT_ENTERED } else { 0 };
+            self.left(tid, call, ret, flags);
+        }
+        Ok(())
+    }
+
+    /// A system call begins or ends. Gives the state in which a fault holds it.
+    pub(super) fn at_call(&mut self, tid: u32) -> Result<Option<State>, Errno> {
+        let info = requests::syscall(tid)?;
+        match info.op {
+            requests::ENTRY => self.entry(tid, &info),
+            requests::SECCOMP => self.allowed(tid, &info),
+            requests::EXIT => self.exit(tid, &info),
+            _ => Ok(None),
+        }
+    }
+
+    pub(super) fn entry(
+        &mut self,
+        tid: u32,
+        info: &requests::Syscall,
+    ) -> Result<Option<State>, Errno> {
+        let filtered = self.is_filtered();
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
+        let Some((syscall, abi)) = aio_call(info.arch, info.number()) else {
+            tracee.again = None;
+            return Ok(None);
+        };
+        if filtered {
+            // The filter asks us next, unless another one denies the call.
+            if tracee.again.is_none() {
+                let mut call = InCall::new(syscall, abi, info.args(), monotonic());
+                call.is_unconfirmed = true;
+                tracee.call = Some(call);
+            }
+            return Ok(None);
+        }
+        self.begin_call(tid, syscall, abi, info)
+    }
+
+    /// A filter asks us: the call is allowed by all others.
+    pub(super) fn allowed(
+        &mut self,
+        tid: u32,
+        info: &requests::Syscall,
+    ) -> Result<Option<State>, Errno> {
+        if seccomp::installs_filter(info.arch, info.number(), &info.args()) {
+            self.stop_at_all_calls(tid);
+            return Ok(None);
+        }
+        match aio_call(info.arch, info.number()) {
+            Some((syscall, abi)) => self.begin_call(tid, syscall, abi, info),
+            None => Ok(None),
+        }
+    }
+
+    /// A filter of the program's own may deny calls, and then ours is not asked.
+    pub(super) fn stop_at_all_calls(&mut self, tid: u32) {
+        let Some(pid) = self.tracees.get(&tid).map(|it| it.pid) else { return };
+        if let Some(process) = self.processes.of_mut(pid) {
+            process.all_calls = true;
+        }
+        for tracee in self.tracees.values_mut().filter(|it| it.pid == pid) {
+            tracee.all_calls = true;
+        }
+    }
+
+    pub(super) fn begin_call(
+        &mut self,
+        tid: u32,
+        syscall: Syscall,
+        abi: Abi,
+        info: &requests::Syscall,
+    ) -> Result<Option<State>, Errno> {
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
+        let mut call = InCall::new(syscall, abi, info.args(), monotonic());
+        if let Some(again) = tracee.again.take()
+            && again.number == info.number()
+            && again.first == call.args[0]
+            && tracee.call.is_some()
+        {
+            return Ok(None);
+        }
+        tracee.call = None;
+        if self.is_silent(tid) {
+            return Ok(None);
+        }
+        let Some(mut tracee) = self.tracees.remove(&tid) else { return Ok(None) };
+        self.tell_thread(&mut tracee, call.entered);
+        let place = || {
+            let registers = requests::registers(tid).ok()?;
+            Some([registers.rip, registers.rsp, registers.rbp])
+        };
+        let mut new = Vec::new();
+        let wants_new = self.faults.as_ref().is_some_and(Faults::are_about_completions);
+        self.calls.entered(&mut tracee, &mut call, place, |it| {
+            if wants_new {
+                new.push(it);
+            }
+        });
+        self.change_completions(&mut tracee, &call, &new, None, call.entered);
+        let mut goes = Ok(Goes::On);
+        if let Some(faults) = &mut self.faults {
+            goes = faults.call(&tracee, &mut call);
+        }
+        if goes != Ok(Goes::Not) {
+            self.calls.destroys(&tracee, &call);
+        }
+        tracee.call = Some(call);
+        self.tracees.insert(tid, tracee);
+        Ok(match goes? {
+            Goes::Later(time) => Some(held(time, Held::AtEntry)),
+            Goes::On | Goes::Not => None,
+        })
+    }
+
+    /// Faults in completions that are new.
+    pub(super) fn change_completions(
+        &mut self,
+        tracee: &mut Tracee,
+        call: &InCall,
+        new: &[New],
+        reaped: Option<Reaped>,
+        time: u64,
+    ) {
+        let Some(faults) = &mut self.faults else { return };
+        if new.is_empty() && reaped.is_none() {
+            return;
+        }
+        let is_reaper = |it: &&Tracee| {
+            it.space == tracee.space
+                && it.call.as_ref().is_some_and(|it| {
+                    matches!(it.syscall, Syscall::Getevents | Syscall::Pgetevents)
+                        && it.args[0] == call.args[0]
+                })
+        };
+        let others: Vec<u32> = match new.is_empty() {
+            true => Vec::new(),
+            false => self.tracees.values().filter(is_reaper).map(|it| it.tid).collect(),
+        };
+        let seen = Seen { call, new, reaped, others: &others, time };
+        faults.completions(tracee, &mut self.calls.records, &seen);
+    }
+
+    pub(super) fn tell_thread(&mut self, tracee: &mut Tracee, time: u64) {
+        if !tracee.is_told {
+            tracee.is_told = true;
+            self.processes.tell_thread(&mut self.calls.records, tracee, time);
+        }
+    }
+
+    pub(super) fn exit(
+        &mut self,
+        tid: u32,
+        info: &requests::Syscall,
+    ) -> Result<Option<State>, Errno> {
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
+        let (pid, mut ret) = (tracee.pid, info.ret());
+        if tracee.call.is_none() {
+            if self.is_leaving {
+                signals::undo(pid, tid, 0)?;
+            }
+            return Ok(None);
+        }
+        let pending = tracee.call.as_mut().and_then(|it| it.verdict.take());
+        if let Some(pending) = pending
+            && let Some(state) = carry_out(tid, pending, &mut ret)?
+            && !self.is_leaving
+        {
+            return Ok(Some(state));
+        }
+        let undone = signals::undo(pid, tid, 0)?;
+        let starts_again = ret == signals::RESTART && !signals::interrupts(pid, tid, 0);
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
+        if undone || starts_again {
+            let Some(call) = &tracee.call else { return Ok(None) };
+            let (syscall, abi, args) = (call.syscall, call.abi, call.args);
+            let number = requests::registers(tid)?.orig_rax;
+            tracee.again = Some(Again { number, first: args[0], ret });
+            self.note_stretched(tid, syscall, abi, args);
+            return Ok(None);
+        }
+        let Some(mut call) = tracee.call.take() else { return Ok(None) };
+        let is_told = tracee.is_told;
+        if self.is_leaving {
+            return Ok(None);
+        }
+        let filtered = self.is_filtered();
+        let mut flags = 0;
+        if call.is_unconfirmed {
+            // Its iocbs were not read yet.
+            call.unread = Some(0);
+        }
+        if call.is_unconfirmed || !filtered && may_be_denied(pid, tid, &call, ret) {
+            call.entered = 0;
+            let known = if is_told { flag::KNOWN_THREAD } else { 0 };
+            flags = flag::NOT_ENTERED | flag::SECCOMP | known;
+        } else if call.entered == 0 {
+            flags = flag::NOT_ENTERED;
+        }
+        self.left(tid, call, ret, flags);
+        Ok(None)
+    }
+
+    /// Tells the end of a call.
+    pub(super) fn left(&mut self, tid: u32, call: InCall, ret: i64, flags: u16) {
+        if self.is_silent(tid) {
+            return;
+        }
+        let Some(mut tracee) = self.tracees.remove(&tid) else { return };
+        let time = monotonic();
+        self.tell_thread(&mut tracee, time);
+        let mut new = Vec::new();
+        let wants_new = self.faults.as_ref().is_some_and(Faults::are_about_completions);
+        let ring = self.calls.look(&mut tracee, &call, time, |it| {
+            if wants_new {
+                new.push(it);
+            }
+        });
+        if wants_new {
+            let reaped = Reaped::by(&call, ret);
+            self.change_completions(&mut tracee, &call, &new, reaped, time);
+        }
+        self.calls.left(&mut tracee, &call, &Left { time, ret, flags }, ring);
+        self.tracees.insert(tid, tracee);
+    }
+
+    /// When the next fault lets a thread go on.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        if !self.holds {
+            return None;
+        }
+        let due = |it: &Tracee| match it.state {
+            State::Held(until, _) => Some(until),
+            _ => None,
+        };
+        self.tracees.values().filter_map(due).min()
+    }
+
+    pub(super) fn release_held(&mut self, now: Instant) {
+        if !self.holds {
+            return;
+        }
+        let due = |it: &&Tracee| matches!(it.state, State::Held(until, _) if until <= now);
+        let due: Vec<u32> = self.tracees.values().filter(due).map(|it| it.tid).collect();
+        for tid in due {
+            if let Some(State::Held(_, held)) = self.tracees.get(&tid).map(|it| it.state) {
+                self.finish_held(tid, held);
+                self.set_state(tid, State::Stopped(0));
+                self.go_on(tid);
+            }
+        }
+        self.holds = self.next_due().is_some();
+    }
+
+    pub(super) fn finish_held(&mut self, tid: u32, held: Held) {
+        if let Held::AtExit(ret) = held
+            && let Some(call) = self.tracees.get_mut(&tid).and_then(|it| it.call.take())
+        {
+            self.left(tid, call, ret, 0);
+        }
+    }
+}
+
+fn held(nanoseconds: u64, held: Held) -> State {
+    // Longer is as good as for ever.
+    const LONGEST: u64 = 1_000_000_000_000_000;
+    State::Held(Instant::now() + Duration::from_nanos(nanoseconds.min(LONGEST)), held)
+}
+
+/// Does what is left of a fault when the call ends. Gives the state in which it is held then.
+fn carry_out(tid: u32, pending: Pending, ret: &mut i64) -> Result<Option<State>, Errno> {
+    match pending {
+        Pending::Return(value) => {
+            // A filter of the program's own, asked after us, may have had another answer.
+            if *ret != value {
+                let mut registers = requests::registers(tid)?;
+                registers.rax = value as u64;
+                requests::set_registers(tid, &registers)?;
+                *ret = value;
+            }
+            Ok(None)
+        }
+        Pending::GiveBack(nr) => {
+            let mut registers = requests::registers(tid)?;
+            *faults::second_argument(&mut registers) = nr;
+            requests::set_registers(tid, &registers)?;
+            Ok(None)
+        }
+        Pending::Late(time) => Ok(Some(held(time, Held::AtExit(*ret)))),
+    }
+}
+
+/// The AIO call with this number.
+fn aio_call(arch: u32, number: u64) -> Option<(Syscall, Abi)> {
+    match arch {
+        requests::X86_64 => Syscall::from_x86_64(number).map(|it| (it, Abi::X86_64)),
+        I386 => from_i386(number),
+        _ => None,
+    }
+}
+
+/// The registers that hold arguments.
+fn arguments(it: &libc::user_regs_struct) -> [u64; 6] {
+    if signals::is_32_bit(it) {
+        [it.rbx, it.rcx, it.rdx, it.rsi, it.rdi, it.rbp]
+    } else {
+        [it.rdi, it.rsi, it.rdx, it.r10, it.r8, it.r9]
+    }
+}
+
+/// Whether a filter answered instead of the kernel's AIO, where we cannot see that: it is asked after us.
+fn may_be_denied(pid: u32, tid: u32, call: &InCall, ret: i64) -> bool {
+    let is_usual = match i32::try_from(-ret) {
+        Ok(libc::ENOSYS | libc::EPERM) => true,
+        // Files and security modules refuse requests so.
+        Ok(libc::EACCES) => call.syscall != Syscall::Submit,
+        _ => false,
+    };
+    is_usual && call.fault == 0 && process::has_thread_filter(pid, tid)
+}

@@ -1,0 +1,625 @@
+//! What a program makes of faults, each as the few events that show it; and that no finding blames it, or the
+//! kernel, for them.
+
+use aiotrace::{
+    event::{
+        Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
+        Fault, Handle, IoEvent, Iocb, Refused, Syscall, Unfinished, Why,
+    },
+    model::{
+        FaultRow, MOST_FAULTS, Model, Name, Outcome, Rules, Settings, Thresholds, Verdict,
+        verdict::HUNG_AFTER,
+    },
+    output::{FaultRule, Faults},
+};
+use aiotrace_common::abi;
+
+use crate::told::{SECOND, process};
+
+const PREAD: u16 = 0;
+const PWRITE: u16 = 1;
+const H: Handle = Handle(0x1000);
+const EAGAIN: i64 = -11;
+const EINTR: i64 = -4;
+const EIO: i64 = -5;
+const EINVAL: i64 = -22;
+
+/// The rules of all tests, by number.
+const RULES: [&str; 4] = [
+    "io_setup,io_destroy,io_submit,io_getevents,io_pgetevents,io_cancel:error=EAGAIN",
+    "io_submit:accept=1",
+    "io_submit,io_destroy:delay_exit=1s",
+    "complete:res=EIO",
+];
+const ERROR: Fault = Fault { rule: 1, effect: Effect::Done };
+const ACCEPT: Fault = Fault { rule: 2, effect: Effect::Done };
+const DELAY: Fault = Fault { rule: 3, effect: Effect::Done };
+const RESULT: Fault = Fault { rule: 4, effect: Effect::Done };
+
+/// One process, 7 in address space 70. Each event is a microsecond after the one before, and each call takes
+/// half of that.
+struct Trace {
+    model: Model,
+    now: u64,
+}
+
+impl Trace {
+    fn new() -> Self {
+        let settings = Settings { thresholds: Thresholds::default(), exact_completions: true };
+        let mut model = Model::new(settings);
+        let rule = |text: &str| FaultRule { text: text.to_owned(), mechanism: "ptrace".into() };
+        let rules = RULES.map(rule).into();
+        model.set_rules(Rules::of(Some(&Faults { seed: 1, dry_run: false, rules })));
+        let mut trace = Self { model, now: SECOND };
+        trace.tell(process(Some(70), Change::Seen));
+        trace.call(None, 0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
+        trace
+    }
+
+    fn tell(&mut self, body: Body) {
+        self.now += 1000;
+        self.model.handle_event(&Event { time: self.now, pid: 7, tid: 7, body });
+    }
+
+    fn call(&mut self, fault: Option<Fault>, ret: i64, args: Args) {
+        self.call_since(self.now + 500, fault, ret, args);
+    }
+
+    fn call_since(&mut self, entered: u64, fault: Option<Fault>, ret: i64, args: Args) {
+        let (entered, entry) = (Some(entered), Entry::Seen);
+        let (ring, ring_before, compat, stack) = (None, None, false, None);
+        let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault };
+        self.tell(Body::Call(call));
+    }
+
+    fn complete(&mut self, obj: u64, res: i64) {
+        let event = Some(IoEvent { data: 0, obj, res, res2: 0 });
+        self.tell(Body::Completion(Completion { ctx: H, event, since: None, discarded: false }));
+    }
+
+    fn changed(&mut self, obj: u64, own: i64, res: i64) {
+        let event = IoEvent { data: 0, obj, res: own, res2: 0 };
+        self.tell(Body::Changed(Changed { ctx: H, event, res, fault: RESULT }));
+    }
+
+    fn reap(&mut self, obj: u64, res: i64, is_changed: bool) {
+        let event = Some(IoEvent { data: 0, obj, res, res2: 0 });
+        self.call(None, 1, getevents(vec![event], if is_changed { vec![0] } else { Vec::new() }));
+    }
+
+    fn exit(&mut self, status: ExitStatus) {
+        self.tell(process(Some(70), Change::Exit { status }));
+    }
+
+    fn wait(&mut self, nanos: u64) {
+        self.now += nanos;
+        self.model.handle_timeout(self.now);
+    }
+
+    fn verdicts(&mut self) -> Vec<Verdict> {
+        std::iter::from_fn(|| self.model.next_verdict()).collect()
+    }
+
+    /// The only verdict.
+    fn verdict(&mut self) -> Verdict {
+        let mut verdicts = self.verdicts();
+        assert_eq!(verdicts.len(), 1, "{verdicts:?}");
+        verdicts.remove(0)
+    }
+
+    fn told(&mut self) -> Vec<String> {
+        self.verdicts().iter().map(|it| format!("{}: {}", it.what(), it.message())).collect()
+    }
+
+    fn found(&mut self) -> Vec<Name> {
+        std::iter::from_fn(|| self.model.next_finding()).map(|it| it.name).collect()
+    }
+
+    fn rows(&self) -> Vec<String> {
+        self.model.report().faults.iter().map(FaultRow::in_words).collect()
+    }
+}
+
+fn request(address: u64, opcode: u16) -> Option<Iocb> {
+    at(address, opcode, address as i64 * 512)
+}
+
+fn at(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
+    let value = abi::Iocb { opcode, fildes: 3, offset, nbytes: 512, ..Default::default() };
+    Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
+}
+
+fn submit(iocbs: Vec<Option<Iocb>>) -> Args {
+    submit_to(H, iocbs)
+}
+
+fn submit_to(ctx: Handle, iocbs: Vec<Option<Iocb>>) -> Args {
+    let nr = iocbs.len() as i64;
+    Args::Submit { ctx, nr, iocbpp: Address(0), iocbs, truncated: 0 }
+}
+
+fn reads(addresses: std::ops::Range<u64>) -> Args {
+    submit(addresses.map(|it| request(it, PREAD)).collect())
+}
+
+fn getevents(list: Vec<Option<IoEvent>>, changed: Vec<u32>) -> Args {
+    Args::Getevents {
+        syscall: Syscall::Getevents,
+        ctx: H,
+        min_nr: 0,
+        nr: 1,
+        events: Address(0),
+        timeout: Address(0),
+        timeout_value: None,
+        sigset: Address(0),
+        sigset_value: None,
+        list,
+        truncated: 0,
+        changed,
+    }
+}
+
+fn cancel() -> Args {
+    Args::Cancel { ctx: H, iocb: Address(1), result: Address(0), value: None }
+}
+
+fn setup(ctxp: u64) -> Args {
+    Args::Setup { nr_events: 4, ctxp: Address(ctxp), stored: Some(Handle(0x2000)) }
+}
+
+const DESTROY: Args = Args::Destroy { ctx: H };
+
+/// Every call that can get a fault, and what it returns when it is well.
+fn calls() -> Vec<(Args, i64)> {
+    let nothing = || getevents(Vec::new(), Vec::new());
+    vec![(setup(8), 0), (reads(1..4), 3), (nothing(), 0), (cancel(), -115), (DESTROY, 0)]
+}
+
+#[test]
+fn each_call_is_retried_and_succeeds() {
+    for (args, well) in calls() {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, args.clone());
+        assert_eq!(trace.verdicts(), []);
+        trace.call(None, well, args.clone());
+        let verdict = trace.verdict();
+        let name = args.syscall().name();
+        assert_eq!(verdict.what(), format!("{name} EAGAIN"));
+        assert_eq!(verdict.message(), "retried after 500ns, succeeded");
+        assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true));
+        assert_eq!((verdict.pid, verdict.tid, verdict.fault, verdict.lost), (7, 7, ERROR, 0));
+        assert_eq!(trace.rows(), [format!("{name} EAGAIN x 1: 1 retried within 500ns")]);
+        assert_eq!(trace.found(), []);
+        trace.exit(ExitStatus::Code(0));
+        assert_eq!(trace.verdicts(), [], "it is known");
+    }
+}
+
+#[test]
+fn a_retry_that_meets_a_fault_hands_over_to_it() {
+    for (args, well) in calls() {
+        let mut trace = Trace::new();
+        for _ in 0..3 {
+            trace.call(Some(ERROR), EAGAIN, args.clone());
+        }
+        trace.call(None, well, args.clone());
+        let told: Vec<String> = trace.verdicts().iter().map(Verdict::message).collect();
+        let next = "retried after 500ns, met the next fault";
+        assert_eq!(told, [next, next, "retried after 500ns, succeeded"]);
+        let name = args.syscall().name();
+        assert_eq!(trace.rows(), [format!("{name} EAGAIN x 3: 3 retried within 500ns")]);
+    }
+}
+
+#[test]
+fn retries_that_the_kernel_refuses_are_counted() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, reads(1..3));
+    for _ in 0..3 {
+        trace.call(None, EINVAL, reads(1..3));
+    }
+    trace.exit(ExitStatus::Code(1));
+    assert_eq!(
+        trace.told(),
+        [
+            "io_submit EAGAIN: retried 3 times, first after 500ns, lost 2 requests, the first pread fd=3 \
+          offset=512 nbytes=512, then exited with status 1"
+        ]
+    );
+}
+
+#[test]
+fn requests_never_submitted_again_are_lost_also_if_the_program_says_that_all_is_well() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, reads(1..4));
+    trace.call(None, 1, reads(3..4));
+    trace.exit(ExitStatus::Code(0));
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 2));
+    assert_eq!(verdict.exit, Some(ExitStatus::Code(0)));
+    assert_eq!(verdict.context.map(|it| it.handle), Some(H));
+    assert_eq!(
+        trace.rows(),
+        ["io_submit EAGAIN x 1: 1 lost 2 requests, then exited with status 0"]
+    );
+}
+
+#[test]
+fn the_sum_of_the_issue() {
+    let mut trace = Trace::new();
+    for _ in 0..14 {
+        trace.call(Some(ERROR), EAGAIN, reads(1..4));
+    }
+    trace.exit(ExitStatus::Code(1));
+    assert_eq!(trace.rows(), ["io_submit EAGAIN x 14: 13 retried within 500ns, 1 lost 3 requests"]);
+}
+
+#[test]
+fn the_rest_of_a_short_submit_may_come_one_by_one_as_copies_and_elsewhere() {
+    let mut trace = Trace::new();
+    trace.call(Some(ACCEPT), 1, reads(1..4));
+    trace.call(None, 1, reads(2..3));
+    assert_eq!(trace.verdicts(), []);
+    // The same file, offset and length, in another context.
+    trace.call(None, 1, submit_to(Handle(0x2000), vec![at(99, PREAD, 3 * 512)]));
+    assert_eq!(trace.told(), ["io_submit short: retried after 500ns, succeeded"]);
+    assert_eq!(trace.found(), [], "no short-submit-dropped");
+
+    let mut trace = Trace::new();
+    trace.call(Some(ACCEPT), 1, reads(1..4));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdict().lost, 2);
+    assert!(!trace.found().contains(&Name::ShortSubmitDropped));
+}
+
+#[test]
+fn another_request_is_no_retry() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, reads(1..2));
+    trace.call(None, 1, submit(vec![at(2, PREAD, 512 * 9)]));
+    trace.call(None, 1, submit(vec![at(2, PWRITE, 512)]));
+    // Entered before the fault was known.
+    trace.now -= 5000;
+    trace.call(None, 1, reads(1..2));
+    assert_eq!(trace.verdicts(), []);
+}
+
+#[test]
+fn what_loses_nothing_is_given_up_or_ends_the_program() {
+    let lossless = |it: &(Args, i64)| {
+        matches!(it.0.syscall(), Syscall::Setup | Syscall::Getevents | Syscall::Cancel)
+    };
+    for (args, _) in calls().into_iter().filter(lossless) {
+        let failed = || {
+            let mut trace = Trace::new();
+            trace.call(Some(ERROR), EINTR, args.clone());
+            trace
+        };
+        let mut trace = failed();
+        trace.exit(ExitStatus::Code(1));
+        let verdict = trace.verdict();
+        assert_eq!(
+            (verdict.outcome, verdict.message()),
+            (Outcome::Exited, "exited with status 1".to_owned())
+        );
+
+        let mut trace = failed();
+        trace.exit(ExitStatus::Signal(6));
+        let verdict = trace.verdict();
+        assert_eq!(
+            (verdict.outcome, verdict.message()),
+            (Outcome::Died, "died by SIGABRT".to_owned())
+        );
+
+        let mut trace = failed();
+        (20..40).for_each(|it| trace.call(None, 1, reads(it..it + 1)));
+        trace.exit(ExitStatus::Code(0));
+        assert_eq!(trace.verdict().message(), "gave up");
+
+        // It need not end for that.
+        let mut trace = failed();
+        trace.wait(HUNG_AFTER);
+        trace.call(None, 1, reads(1..2));
+        trace.wait(SECOND);
+        assert_eq!(trace.verdict().outcome, Outcome::GaveUp);
+        trace.exit(ExitStatus::Code(0));
+        assert_eq!(trace.verdicts(), []);
+    }
+}
+
+#[test]
+fn a_context_that_is_never_destroyed_is_leaked() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EINTR, DESTROY);
+    assert!(trace.model.knows(7, H), "it is alive");
+    trace.call(None, 1, reads(1..2));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(
+        trace.told(),
+        ["io_destroy EINTR: leaked context 1 at 0x1000, then exited with status 0"]
+    );
+}
+
+#[test]
+fn an_io_setup_that_failed_by_a_fault_makes_no_context() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, setup(8));
+    assert!(!trace.model.knows(7, Handle(0x2000)));
+    assert_eq!(trace.found(), [], "no setup-denied");
+}
+
+#[test]
+fn a_process_that_stands_still_hangs_until_it_goes_on() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, reads(1..3));
+    trace.wait(HUNG_AFTER - 1);
+    assert_eq!(trace.verdicts(), []);
+    trace.wait(SECOND);
+    assert_eq!(
+        trace.verdict().message(),
+        "hung: no AIO call for 5.00s, not submitted again: 2 requests, the first pread fd=3 offset=512 nbytes=512"
+    );
+    assert_eq!(trace.rows(), ["io_submit EAGAIN x 1: 1 hung"]);
+    trace.wait(HUNG_AFTER);
+    assert_eq!(trace.verdicts(), [], "once is enough");
+    trace.call(None, 2, reads(1..3));
+    let verdict = trace.verdict();
+    assert!(verdict.anew && verdict.succeeded && verdict.outcome == Outcome::Retried);
+    assert!(trace.rows()[0].starts_with("io_submit EAGAIN x 1: 1 retried within "));
+}
+
+#[test]
+fn a_hung_process_that_is_killed_lost_its_requests() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, reads(1..3));
+    trace.wait(2 * HUNG_AFTER);
+    trace.exit(ExitStatus::Signal(9));
+    let outcomes: Vec<_> =
+        trace.verdicts().iter().map(|it| (it.outcome, it.lost, it.anew)).collect();
+    assert_eq!(outcomes, [(Outcome::Hung, 2, false), (Outcome::Died, 2, true)]);
+}
+
+#[test]
+fn completions_that_are_not_reaped_after_a_failed_io_getevents_hang() {
+    let mut trace = Trace::new();
+    trace.call(None, 1, reads(1..2));
+    trace.complete(1, 512);
+    trace.call(Some(ERROR), EINTR, getevents(Vec::new(), Vec::new()));
+    trace.wait(2 * HUNG_AFTER);
+    assert_eq!(trace.verdict().outcome, Outcome::Hung);
+
+    // There is nothing to be done.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EINTR, getevents(Vec::new(), Vec::new()));
+    trace.wait(2 * HUNG_AFTER);
+    assert_eq!(trace.verdicts(), []);
+}
+
+#[test]
+fn requests_of_a_context_that_is_destroyed_are_lost_after_a_while() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, reads(1..3));
+    trace.call(None, 0, DESTROY);
+    assert_eq!(trace.verdicts(), [], "how it exits may follow");
+    trace.wait(HUNG_AFTER);
+    assert_eq!(trace.verdict().outcome, Outcome::Lost);
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdicts(), []);
+}
+
+#[test]
+fn a_program_that_runs_another_one_has_lost_its_requests() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, reads(1..3));
+    trace.tell(process(Some(71), Change::Exec { path: Vec::new() }));
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.lost, verdict.exit), (Outcome::Lost, 2, None));
+}
+
+#[test]
+fn the_end_of_the_trace_leaves_it_undecided() {
+    for (args, _) in calls() {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, args);
+        trace.model.finish(trace.now + SECOND);
+        assert_eq!(trace.verdict().outcome, Outcome::Undecided);
+    }
+}
+
+#[test]
+fn a_retry_that_has_not_returned_is_one() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EINTR, getevents(Vec::new(), Vec::new()));
+    let args = getevents(Vec::new(), Vec::new());
+    let unfinished = Unfinished { entered: Some(trace.now + 1), args, why: Why::TraceEnds };
+    trace.tell(Body::Unfinished(unfinished));
+    trace.model.finish(trace.now);
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.retries), (Outcome::Undecided, 1));
+}
+
+#[test]
+fn after_a_loss_what_was_not_seen_is_unsure_and_what_was_seen_is_not() {
+    for (args, well) in calls() {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, args.clone());
+        trace.tell(Body::Lost { records: 1 });
+        trace.exit(ExitStatus::Code(0));
+        assert_eq!(trace.verdict().outcome, Outcome::Unsure);
+
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, args.clone());
+        trace.tell(Body::Lost { records: 1 });
+        trace.wait(3 * HUNG_AFTER);
+        assert_eq!(trace.verdicts(), []);
+        trace.call(None, well, args);
+        assert!(trace.verdict().succeeded);
+    }
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, reads(1..2));
+    // It may have been that one.
+    trace.call(None, 1, submit(vec![None]));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdict().outcome, Outcome::Unsure);
+}
+
+#[test]
+fn a_completion_that_failed_by_a_fault_is_submitted_again() {
+    for is_seen_changed in [false, true] {
+        let mut trace = Trace::new();
+        trace.call(None, 1, reads(1..2));
+        // A source that looks at the ring finds there what we have written.
+        if is_seen_changed {
+            trace.changed(1, 512, EIO);
+            trace.complete(1, EIO);
+        } else {
+            trace.complete(1, 512);
+            trace.changed(1, 512, EIO);
+        }
+        trace.reap(1, EIO, true);
+        trace.call(None, 1, submit(vec![at(2, PREAD, 512)]));
+        assert_eq!(trace.verdicts(), []);
+        trace.complete(2, 512);
+        trace.reap(2, 512, false);
+        assert!(trace.told()[0].ends_with(", succeeded"));
+        assert_eq!(trace.found(), [], "no failed-completion");
+        assert_eq!(trace.model.report().kinds[0].done.failed, 0);
+    }
+}
+
+/// As buffered ones do.
+#[test]
+fn a_write_that_is_changed_before_its_io_submit_returns_may_be_lost() {
+    for is_retried in [false, true] {
+        let mut trace = Trace::new();
+        let entered = trace.now + 500;
+        trace.changed(1, 512, EIO);
+        trace.complete(1, 512);
+        trace.call_since(entered, None, 1, submit(vec![request(1, PWRITE)]));
+        trace.reap(1, EIO, true);
+        if is_retried {
+            trace.call(None, 1, submit(vec![request(1, PWRITE)]));
+            trace.complete(1, 512);
+            trace.reap(1, 512, false);
+        }
+        trace.exit(ExitStatus::Code(0));
+        let told = trace.told();
+        let lost = "completion EIO: lost 1 request, pwrite fd=3 offset=512 nbytes=512, then exited with status 0";
+        assert_eq!(told.len(), 1, "{told:?}");
+        assert_eq!(told[0] == lost, !is_retried, "{told:?}");
+        assert_eq!(told[0].ends_with("succeeded"), is_retried, "{told:?}");
+    }
+}
+
+#[test]
+fn a_retry_whose_completion_meets_a_fault_hands_over_to_it() {
+    let mut trace = Trace::new();
+    for _ in 0..2 {
+        trace.call(None, 1, submit(vec![request(1, PWRITE)]));
+        trace.complete(1, 512);
+        trace.changed(1, 512, EIO);
+        trace.reap(1, EIO, true);
+    }
+    trace.exit(ExitStatus::Code(0));
+    let told = trace.told();
+    assert!(told[0].ends_with("met the next fault"), "{told:?}");
+    assert_eq!(
+        told[1],
+        "completion EIO: lost 1 request, pwrite fd=3 offset=512 nbytes=512, then exited with status 0"
+    );
+}
+
+#[test]
+fn a_read_that_failed_is_given_up_and_a_short_one_goes_on_with_its_rest() {
+    let mut trace = Trace::new();
+    trace.call(None, 1, reads(1..2));
+    trace.changed(1, 512, EIO);
+    (20..40).for_each(|it| trace.call(None, 1, reads(it..it + 1)));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdict().outcome, Outcome::GaveUp);
+
+    let mut trace = Trace::new();
+    trace.call(None, 1, reads(1..2));
+    trace.complete(1, 512);
+    trace.changed(1, 512, 100);
+    let mut rest = at(1, PREAD, 612);
+    rest.as_mut().unwrap().value.as_mut().unwrap().nbytes = 412;
+    trace.call(None, 1, submit(vec![rest]));
+    trace.complete(1, 412);
+    // A program that reaps the ring itself.
+    trace.wait(HUNG_AFTER);
+    let verdict = trace.verdict();
+    assert_eq!(verdict.what(), "completion res=100");
+    assert!(verdict.succeeded);
+}
+
+#[test]
+fn faults_that_are_delays_or_were_not_made_get_no_verdict() {
+    let mut trace = Trace::new();
+    trace.call(Some(DELAY), 1, reads(1..2));
+    // The kernel's own answer.
+    trace.call(Some(DELAY), EAGAIN, reads(2..3));
+    trace.call(Some(Fault { effect: Effect::WouldBe, ..ERROR }), 1, reads(4..5));
+    trace.call(Some(Fault { effect: Effect::Missed, ..ERROR }), 1, reads(5..6));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdicts(), []);
+    assert_eq!(
+        trace.rows(),
+        [
+            "io_submit: 1 would have been made (dry run), 1 could not be made",
+            "io_submit x 2: 2 delayed"
+        ]
+    );
+    assert_eq!(trace.found()[0], Name::SubmitEagain);
+}
+
+#[test]
+fn no_finding_tells_of_a_fault() {
+    let mut trace = Trace::new();
+    for (args, _) in calls() {
+        for errno in [EAGAIN, EINVAL, EIO, -38, -1] {
+            trace.call(Some(ERROR), errno, args.clone());
+        }
+    }
+    // At index 1, by a mechanism that makes a short io_submit.
+    let refused = Refused { ctx: H, index: 1, iocb: Some(Address(2)), ret: EAGAIN };
+    trace.tell(Body::Refused(refused));
+    trace.call(Some(ERROR), 1, reads(1..3));
+    // It took long by our doing.
+    trace.now += SECOND;
+    let entered = Some(trace.now - SECOND);
+    let (entry, args, fault) = (Entry::Seen, reads(5..6), Some(DELAY));
+    let (ring, ring_before, compat, stack) = (None, None, false, None);
+    let call = Call { entered, entry, ret: 1, args, ring, ring_before, compat, stack, fault };
+    trace.tell(Body::Call(call));
+    trace.call(None, 0, DESTROY);
+    for errno in [EINVAL, EAGAIN] {
+        trace.call(Some(ERROR), errno, reads(1..2));
+    }
+    trace.call(Some(ERROR), EINVAL, DESTROY);
+    assert_eq!(trace.found(), []);
+    // The kernel's own EAGAIN is told as ever.
+    trace.call(None, 0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
+    trace.tell(Body::Refused(refused));
+    trace.call(None, 1, reads(1..3));
+    assert_eq!(trace.found(), [Name::SubmitEagain]);
+}
+
+#[test]
+fn faults_that_are_too_many_are_counted() {
+    let mut trace = Trace::new();
+    let most = MOST_FAULTS as u64;
+    for it in 0..most + 10 {
+        trace.call(Some(ERROR), EAGAIN, reads(it..it + 1));
+    }
+    assert_eq!(
+        trace.rows(),
+        [format!("io_submit EAGAIN x {}: {most} not decided yet, 10 not followed", most + 10)]
+    );
+    // What was told makes room.
+    trace.wait(2 * HUNG_AFTER);
+    assert_eq!(trace.verdicts().len() as u64, most);
+    trace.call(Some(ERROR), EAGAIN, reads(most + 20..most + 21));
+    trace.call(None, 1, reads(most + 20..most + 21));
+    assert!(trace.verdict().succeeded);
+}

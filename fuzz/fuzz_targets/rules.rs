@@ -1,0 +1,4 @@
+//! Fault rules, or anything else: never a panic.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| aiotrace::fuzz::rules(bytes));
