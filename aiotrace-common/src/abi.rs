@@ -93,6 +93,26 @@ impl Abi {
         }
     }
 
+    /// The arguments that a call means by its registers, of which a 32-bit program uses half.
+    #[inline(always)]
+    pub fn meant(self, syscall: Syscall, mut args: [u64; 6]) -> [u64; 6] {
+        if !self.is_32_bit() {
+            return args;
+        }
+        for arg in &mut args {
+            *arg &= 0xffff_ffff;
+        }
+        // `int nr` and `long min_nr` have signs.
+        let signed = |arg: u64| arg as u32 as i32 as u64;
+        if matches!(syscall, Syscall::Submit | Syscall::Getevents | Syscall::Pgetevents) {
+            args[1] = signed(args[1]);
+        }
+        if matches!(syscall, Syscall::Getevents | Syscall::Pgetevents) {
+            args[2] = signed(args[2]);
+        }
+        args
+    }
+
     /// Whether pointers have four bytes.
     #[inline(always)]
     pub const fn is_32_bit(self) -> bool {

@@ -14,13 +14,13 @@ pub fn arguments(syscall: Syscall, abi: Abi, regs: *const pt_regs) -> [u64; 6] {
         let regs = stack.wrapping_add(setting!(registers_on_stack) as usize);
         return arguments_at(syscall, abi, regs);
     }
-    meant(syscall, abi, typed(abi, regs))
+    abi.meant(syscall, typed(abi, regs))
 }
 
 /// From the registers at an address of which the verifier knows nothing.
 #[inline(always)]
 pub fn arguments_at(syscall: Syscall, abi: Abi, regs: *const u8) -> [u64; 6] {
-    meant(syscall, abi, untyped(abi, regs))
+    abi.meant(syscall, untyped(abi, regs))
 }
 
 /// Instruction, stack and frame pointer of the program; as [`arguments`].
@@ -43,26 +43,6 @@ pub fn place_at(regs: *const u8) -> [u64; 3] {
         at(core::mem::offset_of!(pt_regs, rsp)),
         at(core::mem::offset_of!(pt_regs, rbp)),
     ]
-}
-
-/// What a 32-bit call means by its registers.
-#[inline(always)]
-fn meant(syscall: Syscall, abi: Abi, mut args: [u64; 6]) -> [u64; 6] {
-    if !abi.is_32_bit() {
-        return args;
-    }
-    for arg in &mut args {
-        *arg &= 0xffff_ffff;
-    }
-    // `int nr` and `long min_nr` have signs.
-    let signed = |arg: u64| arg as u32 as i32 as u64;
-    if matches!(syscall, Syscall::Submit | Syscall::Getevents | Syscall::Pgetevents) {
-        args[1] = signed(args[1]);
-    }
-    if matches!(syscall, Syscall::Getevents | Syscall::Pgetevents) {
-        args[2] = signed(args[2]);
-    }
-    args
 }
 
 #[inline(always)]

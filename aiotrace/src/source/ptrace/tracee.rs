@@ -111,7 +111,7 @@ impl InCall {
         Self {
             syscall,
             abi,
-            args: meant(syscall, abi, args),
+            args: abi.meant(syscall, args),
             entered,
             is_unconfirmed: false,
             timeout: None,
@@ -169,23 +169,4 @@ impl Tracee {
             ..record::Thread::new_zeroed()
         })
     }
-}
-
-/// What a 32-bit call means by its registers.
-pub fn meant(syscall: Syscall, abi: Abi, mut args: [u64; 6]) -> [u64; 6] {
-    if !abi.is_32_bit() {
-        return args;
-    }
-    for arg in &mut args {
-        *arg &= 0xffff_ffff;
-    }
-    // `int nr` and `long min_nr` have signs.
-    let signed = |arg: u64| arg as u32 as i32 as u64;
-    if matches!(syscall, Syscall::Submit | Syscall::Getevents | Syscall::Pgetevents) {
-        args[1] = signed(args[1]);
-    }
-    if matches!(syscall, Syscall::Getevents | Syscall::Pgetevents) {
-        args[2] = signed(args[2]);
-    }
-    args
 }

@@ -21,7 +21,7 @@ use crate::{
             requests::{self, I386},
             rings::New,
             seccomp, signals,
-            tracee::{Again, Held, InCall, Pending, State, Tracee, meant},
+            tracee::{Again, Held, InCall, Pending, State, Tracee},
         },
     },
 };
@@ -46,7 +46,7 @@ impl Tracer {
         let Some((syscall, abi)) = aio_call(arch, number) else {
             return Ok(());
         };
-        let args = meant(syscall, abi, arguments(&registers));
+        let args = abi.meant(syscall, arguments(&registers));
         let ret = if is_32_bit { i64::from(registers.rax as i32) } else { registers.rax as i64 };
         // io_pgetevents starts again by itself.
         let starts_again = ret == signals::RESTART && !signals::interrupts(pid, tid, signal);
