@@ -7,7 +7,7 @@ use aiotrace_common::settings::target;
 use crate::{
     event::{Args, File, FileKind, Handle, Holder, Limit, RingFound, Syscall},
     process, ring,
-    source::bpf::{arguments, list::Lister, load},
+    source::bpf::{arguments, list::Lister, machine},
 };
 
 /// Holders told, at most.
@@ -68,7 +68,7 @@ pub fn limit() -> Option<Limit> {
     let number =
         |name: &str| fs::read_to_string(format!("/proc/sys/fs/{name}")).ok()?.trim().parse().ok();
     let (used, limit) = (number("aio-nr")?, number("aio-max-nr")?);
-    let listed = load::settings(target::ALL)
+    let listed = machine::settings(target::ALL)
         .and_then(|settings| Lister::load(&settings))
         .and_then(|mut lister| lister.list());
     let mut holders: Vec<Holder> = Vec::new();

@@ -27,6 +27,7 @@ use crate::{
         faults::{Allowed, is_rough},
         features::{self, Facts},
         load::{self, Probes},
+        machine,
     },
 };
 
@@ -90,7 +91,7 @@ fn examine(out: &mut String) -> bool {
 }
 
 fn probes(out: &mut String) -> bool {
-    let listed = load::check_architecture().and_then(|()| load::settings(target::LISTED));
+    let listed = load::check_architecture().and_then(|()| machine::settings(target::LISTED));
     let settings = match listed {
         Ok(settings) => settings,
         Err(error) => return refused(out, &error),

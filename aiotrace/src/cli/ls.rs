@@ -18,7 +18,7 @@ use crate::{
     event::Ring,
     output::escape::escaped,
     process, ring,
-    source::bpf::{list::Lister, load},
+    source::bpf::{list::Lister, load, machine},
 };
 
 /// Show every AIO context on the machine, by process, and who holds fs.aio-nr. With BPF (as root) from the
@@ -152,7 +152,7 @@ pub fn run(options: Options) -> Result<u8> {
 
 /// BPF, or why not.
 fn lister() -> Option<Lister> {
-    let loaded = load::settings(target::ALL).and_then(|settings| Lister::load(&settings));
+    let loaded = machine::settings(target::ALL).and_then(|settings| Lister::load(&settings));
     loaded
         .inspect_err(|error| {
             eprintln!("aiotrace: without BPF, from /proc: {}", load::reason(error));

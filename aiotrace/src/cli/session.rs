@@ -29,7 +29,7 @@ use crate::{
     source::{
         Losses,
         backlog::Message,
-        bpf::{Wanted, load},
+        bpf::{Wanted, machine},
         collector::{self, Reason},
         ptrace,
     },
@@ -231,7 +231,7 @@ fn choose_faults(plan: &Plan, show: &Show) -> Result<Option<Chosen>> {
     let settings = match show.source {
         _ if show.inject.wants_ptrace() => Err("--mechanism ptrace".to_owned()),
         source::Wanted::Ptrace => Err("--source ptrace".to_owned()),
-        _ => load::settings(target::LISTED).map_err(|error| error.to_string()),
+        _ => machine::settings(target::LISTED).map_err(|error| error.to_string()),
     };
     let chosen = show.inject.choose(settings)?;
     Ok(Some(chosen))

@@ -23,7 +23,7 @@ use crate::{
     output::clock,
     process::{self, Opened},
     source::{
-        bpf::{Decoder, ProbeSet, Probes, adopt::Finder, arguments, drain, load},
+        bpf::{Decoder, ProbeSet, Probes, adopt::Finder, arguments, drain, load, machine},
         collector::{Collector, Deaths, Until, all_signals},
         ptrace::{self, refusal},
     },
@@ -300,7 +300,7 @@ fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, loa
         cgroup_level: cgroup.map_or(0, |it| it.level),
         follow: u32::from(plan.follow),
         submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },
-        ..load::settings(target)?
+        ..machine::settings(target)?
     };
     tracing::debug!(?settings);
     Probes::load(&settings, show.probes, faults.map(Chosen::for_probes))

@@ -3,7 +3,8 @@
 
 use super::{
     list::Lister,
-    load::{self, Error, Probes},
+    load::{Error, Probes},
+    machine,
 };
 use crate::{process, ring};
 use aiotrace_common::{
@@ -34,7 +35,7 @@ pub struct Finder(Option<Lister>);
 impl Finder {
     /// With BPF, if that can be had.
     pub fn new() -> Self {
-        let lister = load::settings(target::ALL).and_then(|settings| Lister::load(&settings));
+        let lister = machine::settings(target::ALL).and_then(|settings| Lister::load(&settings));
         Self(lister.inspect_err(|error| tracing::debug!(%error, "contexts from /proc")).ok())
     }
 

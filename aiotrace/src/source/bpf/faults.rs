@@ -74,8 +74,8 @@ pub struct Allowed {
 pub fn is_rough(by: Mechanism) -> bool {
     let is_by_trampoline = matches!(by, Mechanism::FmodRet | Mechanism::FilePermission);
     by != Mechanism::Ptrace
-        && (super::load::tracepoints_are_preemptible()
-            || is_by_trampoline && super::load::probes_are_preemptible())
+        && (super::machine::tracepoints_are_preemptible()
+            || is_by_trampoline && super::machine::probes_are_preemptible())
 }
 
 impl Allowed {
@@ -96,7 +96,7 @@ impl Allowed {
         ];
         let rules = Rules::new(&rules, 0, false);
         let mut probes = Probes::load_bare(settings, &rules.armed)?;
-        let btf = super::load::kernel_types()?;
+        let btf = super::machine::kernel_types()?;
         let mut allows = |by| {
             tracing::debug!(?by, "trying");
             let mut links = Vec::new();

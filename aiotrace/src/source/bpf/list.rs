@@ -15,7 +15,10 @@ use aya::{
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
-use super::load::{Error, OBJECTS, kernel_types};
+use super::{
+    load::{Error, OBJECTS},
+    machine::kernel_types,
+};
 
 /// Lists contexts, as often as wanted.
 pub struct Lister {

@@ -20,6 +20,7 @@ pub mod faults;
 pub mod features;
 pub mod list;
 pub mod load;
+pub mod machine;
 mod modify_return;
 
 pub use choice::{ProbeSet, Wanted};

@@ -1,0 +1,126 @@
+//! What the probes are told of this machine, and what is known of it otherwise.
+
+use aiotrace_common::{
+    record::STACK_PAGES,
+    settings::{ABSENT, Offsets, Settings},
+};
+
+use super::{
+    btf::{self, Btf},
+    load::Error,
+};
+use crate::process;
+
+/// The kernel's types, as the loader wants them.
+pub(super) fn kernel_types() -> Result<aya::Btf, Error> {
+    aya::Btf::from_sys_fs().map_err(|_| {
+        Error::Btf(btf::Error::Read(std::io::Error::other("the loader cannot parse it")))
+    })
+}
+
+/// Settings for this machine, without a target of their own: no process is followed, nothing is chosen.
+///
+/// # Errors
+/// As [`offsets`].
+pub fn settings(target: u32) -> Result<Settings, Error> {
+    Ok(Settings {
+        cgroup_id: 0,
+        cgroup_level: 0,
+        target,
+        follow: 0,
+        pid_namespace: process::pid_namespace().unwrap_or(0),
+        exact_completions: 0,
+        registers_on_stack: 0,
+        per_cpu_offset: kernel_symbol("__per_cpu_offset").unwrap_or(0),
+        possible_cpus: possible_cpus().unwrap_or(0),
+        setup_stack_pages: STACK_PAGES as u32,
+        submit_stack_pages: 0,
+        reserved: 0,
+        offsets: offsets()?,
+    })
+}
+
+/// The address of one of the kernel's symbols, if it is told.
+fn kernel_symbol(name: &str) -> Option<u64> {
+    use std::io::BufRead as _;
+    let symbols = std::io::BufReader::new(std::fs::File::open("/proc/kallsyms").ok()?);
+    let line = symbols.lines().map_while(Result::ok).find(|line| {
+        let mut words = line.split(' ').skip(2);
+        words.next() == Some(name)
+    })?;
+    u64::from_str_radix(line.split(' ').next()?, 16).ok()
+}
+
+/// `0-3` of /sys/devices/system/cpu/possible as 4.
+fn possible_cpus() -> Option<u32> {
+    let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok()?;
+    let last = text.trim().rsplit(['-', ',']).next()?;
+    last.parse::<u32>().ok()?.checked_add(1)
+}
+
+/// The offsets of the running kernel.
+///
+/// # Errors
+/// If it has no BTF. A single member that is missing is [`ABSENT`].
+fn offsets() -> Result<Offsets, btf::Error> {
+    let btf = Btf::of_kernel()?;
+    let at = |structure: &str, path: &[&str]| btf.offset(structure, path).unwrap_or(ABSENT);
+    let task = |path: &[&str]| at("task_struct", path);
+    Ok(Offsets {
+        task_thread_info_status: task(&["thread_info", "status"]),
+        task_pid: task(&["pid"]),
+        task_tgid: task(&["tgid"]),
+        task_group_leader: task(&["group_leader"]),
+        task_start_boottime: task(&["start_boottime"]),
+        task_comm: task(&["comm"]),
+        task_mm: task(&["mm"]),
+        task_exit_code: task(&["exit_code"]),
+        task_signal: task(&["signal"]),
+        task_thread_pid: task(&["thread_pid"]),
+        task_seccomp_mode: task(&["seccomp", "mode"]),
+        signal_live: at("signal_struct", &["live"]),
+        signal_flags: at("signal_struct", &["flags"]),
+        signal_group_exit_code: at("signal_struct", &["group_exit_code"]),
+        pid_numbers: at("pid", &["numbers"]),
+        pid_level: at("pid", &["level"]),
+        upid_size: btf.size("upid").unwrap_or(ABSENT),
+        upid_nr: at("upid", &["nr"]),
+        upid_ns: at("upid", &["ns"]),
+        pid_namespace_inum: at("pid_namespace", &["ns", "inum"]),
+        binprm_filename: at("linux_binprm", &["filename"]),
+        task_flags: task(&["flags"]),
+        task_stack: task(&["stack"]),
+        pt_regs_size: btf.size("pt_regs").unwrap_or(ABSENT),
+        kioctx_user_id: at("kioctx", &["user_id"]),
+        kioctx_max_reqs: at("kioctx", &["max_reqs"]),
+        kioctx_nr_events: at("kioctx", &["nr_events"]),
+        kioctx_table_nr: at("kioctx_table", &["nr"]),
+        kioctx_table_table: at("kioctx_table", &["table"]),
+        mm_struct_ioctx_table: at("mm_struct", &["ioctx_table"]),
+        kioctx_dead: at("kioctx", &["dead"]),
+        kioctx_cpu: at("kioctx", &["cpu"]),
+        kioctx_reqs_available: at("kioctx", &["reqs_available"]),
+        kioctx_completed_events: at("kioctx", &["completed_events"]),
+        kioctx_cpu_reqs_available: at("kioctx_cpu", &["reqs_available"]),
+        kioctx_aio_ring_file: at("kioctx", &["aio_ring_file"]),
+        aio_kiocb_ki_ctx: at("aio_kiocb", &["ki_ctx"]),
+        aio_kiocb_ki_res: at("aio_kiocb", &["ki_res"]),
+        vm_area_struct_vm_start: at("vm_area_struct", &["vm_start"]),
+        vm_area_struct_vm_file: at("vm_area_struct", &["vm_file"]),
+    })
+}
+
+/// Whether programs may be preempted so often that the kernel skips many. Trampolines are preemptible
+/// wherever the kernel is, which since 6.13 (PREEMPT_LAZY) it mostly is; tracepoints from 7.0 on.
+pub(super) fn probes_are_preemptible() -> bool {
+    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
+    let release = read("osrelease").unwrap_or_default();
+    process::kernel_version(&release) >= (6, 13)
+        && read("version").is_ok_and(|it| it.contains("PREEMPT"))
+}
+
+/// Whether that goes for programs at tracepoints, too.
+pub(super) fn tracepoints_are_preemptible() -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    process::kernel_version(&release) >= (7, 0) && probes_are_preemptible()
+}
