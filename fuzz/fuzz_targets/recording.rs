@@ -1,4 +1,6 @@
 //! A recording, or anything else: never a panic, and memory is bounded.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| aiotrace::fuzz::recording(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    aiotrace::fuzz::recording(bytes);
+});

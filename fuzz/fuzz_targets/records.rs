@@ -1,4 +1,6 @@
 //! Records as the probes write them, or anything else: never a panic.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| aiotrace::fuzz::records(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    aiotrace::fuzz::records(bytes);
+});

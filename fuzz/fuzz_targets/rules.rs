@@ -1,4 +1,6 @@
 //! Fault rules, or anything else: never a panic.
 #![no_main]
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| aiotrace::fuzz::rules(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    aiotrace::fuzz::rules(bytes);
+});
