@@ -244,7 +244,7 @@ fn exactly_every_tenth(says: &str) -> String {
     format!("{calls} calls, {failed} failed")
 }
 
-/// The mechanism that is taken for a rule.
+/// The mechanism that is taken for a rule, if what it does gets a verdict.
 fn best(aiotrace: &Path, rule: &str) -> String {
     let file = std::env::temp_dir().join(format!("best-{}.json", std::process::id()));
     let us = std::env::current_exe().expect("our path");
@@ -259,6 +259,11 @@ fn best(aiotrace: &Path, rule: &str) -> String {
     let json = std::fs::read_to_string(&file).unwrap_or_default();
     let _ = std::fs::remove_file(&file);
     let text = json + &String::from_utf8_lossy(&output.stderr);
+    // Where the kernel has skipped a program, which is told, there may be no fault.
+    let is_made = text.contains("none lost") && !text.contains("\"effect\":\"missed\"");
+    if is_made && !text.contains("\"event\":\"fault\"") {
+        return format!("no verdict: {text}");
+    }
     let name = text.split_once("\"mechanism\":\"").map(|it| it.1);
     name.and_then(|it| it.split('"').next()).unwrap_or(&text).to_owned()
 }
