@@ -151,6 +151,14 @@ pub fn pipe() -> (RawFd, RawFd) {
     (ends[0], ends[1])
 }
 
+/// An eventfd whose count is 0.
+pub fn eventfd() -> RawFd {
+    // SAFETY: has no pointers.
+    let fd = unsafe { libc::eventfd(0, 0) };
+    assert!(fd >= 0, "eventfd");
+    fd
+}
+
 /// Puts a byte into a pipe.
 pub fn fill(writer: RawFd) {
     // SAFETY: one byte that lives.

@@ -146,14 +146,17 @@ impl Model {
             young: u64,
             oldest: u64,
             stack: Option<Stack>,
+            unsure: bool,
         }
         let (now, thresholds) = (self.now, self.settings.thresholds);
         let mut groups: Map<(u64, u64), Group> = Map::default();
-        for ((space, _), context) in self.contexts.iter().filter(|(_, it)| it.sure && !it.adopted) {
+        for ((space, _), context) in self.contexts.iter().filter(|(_, it)| !it.adopted) {
             // Made at the same place.
             let group = groups.entry((*space, context.place())).or_default();
             group.pid = context.pid;
             group.stack.clone_from(&context.stack);
+            // What was lost may have been its end, or its use.
+            group.unsure |= !context.sure;
             if now.saturating_sub(context.used) >= thresholds.idle {
                 group.idle += 1;
                 group.idle_charge += u64::from(context.charge.unwrap_or(0));
@@ -166,7 +169,7 @@ impl Model {
             if group.young < 2 {
                 continue;
             }
-            let Group { pid, idle, idle_charge, young, oldest, stack } = group;
+            let Group { pid, idle, idle_charge, young, oldest, stack, unsure } = group;
             let text = format!(
                 "{idle} contexts ({idle_charge} of fs.aio-nr) were not used for {} or more, up to {}, and \
                  {young} more were made meanwhile",
@@ -181,6 +184,7 @@ impl Model {
                 ("oldest_ns", oldest as i64),
             ];
             finding.stack = stack;
+            finding.unsure = unsure;
             self.find_once(finding, place, 0);
         }
     }

@@ -1,20 +1,10 @@
 //! Requests: how they are told apart, refused, and what their results mean.
 
-use std::os::fd::RawFd;
-
 use crate::{
     aio::{self, Iocb},
     files::Temporary,
     ring::Ring,
 };
-
-/// An eventfd whose count is 0.
-fn eventfd() -> RawFd {
-    // SAFETY: has no pointers.
-    let fd = unsafe { libc::eventfd(0, 0) };
-    assert!(fd >= 0, "eventfd");
-    fd
-}
 
 /// Submits one request that is accepted, and gives its result.
 fn result_of(ctx: u64, iocb: Iocb) -> i64 {
@@ -46,7 +36,7 @@ pub fn errors_as_events() {
     let mut buffer = 0;
     let nowhere = Iocb { buf: 8, ..aio::pread(aio::zero(), &mut buffer, 1) };
     assert_eq!(result_of(ctx, nowhere), aio::error(libc::EFAULT));
-    let half = Iocb { nbytes: 4, ..aio::pread(eventfd(), &mut buffer, 2) };
+    let half = Iocb { nbytes: 4, ..aio::pread(aio::eventfd(), &mut buffer, 2) };
     assert_eq!(result_of(ctx, half), aio::error(libc::EINVAL));
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
@@ -73,7 +63,7 @@ pub fn pending_by_design() {
     aio::fill(writer);
     let mut buffer = 0;
     let read = Iocb { nbytes: 1, ..aio::pread(ready, &mut buffer, 3) };
-    let mut iocbs = [aio::poll(empty, 1), aio::poll(eventfd(), 2), read];
+    let mut iocbs = [aio::poll(empty, 1), aio::poll(aio::eventfd(), 2), read];
     assert_eq!(aio::submit(ctx, &mut iocbs), 3, "io_submit");
     assert_eq!(buffer, u64::from(b'x'), "the read is done");
 }
