@@ -2,7 +2,10 @@
 
 use std::{fs::File, io::Write as _, os::fd::AsRawFd as _, os::unix::process::CommandExt as _};
 
-use crate::aio::{self, IoEvent, Iocb, Timespec};
+use crate::{
+    aio::{self, IoEvent, Iocb, Timespec},
+    processes::wait_for,
+};
 
 /// A context with a poll in it that does not complete.
 fn pending() -> u64 {
@@ -77,14 +80,6 @@ fn polled_by_another(ctx: u64) {
     assert_eq!(aio::getevents(ctx, 1, &mut events, None), 1, "io_getevents");
     assert_eq!(events[0].res, i64::from(libc::POLLIN | libc::POLLRDNORM));
     wait_for(child);
-}
-
-/// Waits for a child that ends well.
-pub fn wait_for(child: i32) {
-    let mut status = 0;
-    // SAFETY: room for a status.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child, "waitpid");
-    assert_eq!(status, 0, "the child's status");
 }
 
 /// The second of three iocbs is refused; nobody is told why.

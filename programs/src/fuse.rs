@@ -14,7 +14,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{contexts::wait_for, tasks};
+use crate::{processes::wait_for, tasks};
 
 /// How many bytes the file has.
 pub const SIZE: u64 = 1 << 20;

@@ -2,6 +2,7 @@
 //! changed. One line of result for each case; the same natively and in virtual machines.
 
 use std::{
+    ffi::{OsStr, OsString},
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
@@ -104,22 +105,36 @@ pub fn run(aiotrace: &Path, doctor: &str) {
     let with_care: Vec<String> = all.iter().map(exactly).collect();
     let counting = if can_count { "counting" } else { "not counting" };
     crate::say(&format!("mechanisms | {}, {counting}", with_care.join(", ")));
+    let stacked = Stacked::mount();
     for mechanism in &all {
         let is_counted = can_count || *mechanism == "ptrace";
         let of_it = CASES.iter().filter(|it| it.by.contains(mechanism));
         let sets = sets(of_it.filter(|it| is_counted || !counts(it.rule)));
         let rules = |set: &[&Case]| set.iter().map(|it| it.rule).collect::<Vec<&str>>();
         for set in &sets {
-            let got = receive(aiotrace, mechanism, &rules(set), "receive");
+            let got = receive(aiotrace, mechanism, &rules(set), &["receive"]);
             tell(mechanism, &rules(set).join(" "), &expected(set), &got);
         }
         if let Some(set) = sets.first().filter(|_| WHOLE.contains(mechanism)) {
-            let got = receive(aiotrace, mechanism, &rules(set), "receive-libaio");
+            let got = receive(aiotrace, mechanism, &rules(set), &["receive-libaio"]);
             tell(mechanism, "the same through libaio", &expected(set), &got);
+            let got = receive(aiotrace, mechanism, &rules(set), &["receive-in-child"]);
+            tell(mechanism, "the same in a child", &expected(set), &got);
+        }
+        if let Some(stacked) =
+            stacked.as_ref().filter(|_| is_counted && REQUEST.contains(mechanism))
+        {
+            for rule in ["io_submit:error=EAGAIN:when=1", "io_submit:accept=2"] {
+                let of_it = CASES.iter().filter(|it| it.rule == rule && it.by.contains(mechanism));
+                for case in of_it {
+                    let got = receive(aiotrace, mechanism, &[rule], &["receive", &stacked.file()]);
+                    tell(mechanism, &format!("{rule} on overlayfs"), &expected(&[case]), &got);
+                }
+            }
         }
         if REQUEST.contains(mechanism) && is_counted && is_exact(mechanism) {
             let rule = "io_submit:error=EAGAIN:when=5+10";
-            let got = receive(aiotrace, mechanism, &[rule], "receive-threads");
+            let got = receive(aiotrace, mechanism, &[rule], &["receive-threads"]);
             tell(mechanism, "16 threads", &exactly_every_tenth(&got), &got);
         }
     }
@@ -131,7 +146,95 @@ pub fn run(aiotrace: &Path, doctor: &str) {
     // Without a name: the best one.
     for rule in ["io_setup:error=EAGAIN:when=1", "io_submit:accept=2", "complete:res=EIO:op=pwrite"]
     {
-        crate::say(&format!("best | {rule} | {}", best(aiotrace, rule)));
+        let us = std::env::current_exe().expect("our path");
+        tell_best(rule, &best(aiotrace, rule, &[us.as_os_str(), "receive".as_ref()]));
+    }
+    if !has_shared_memory() {
+        crate::say(&format!("best | {NO_FIO}"));
+    } else if Path::new(FIO).exists() {
+        let file = std::env::temp_dir().join(format!("fio-{}", std::process::id()));
+        let mut name = OsString::from("--filename=");
+        name.push(&file);
+        let mut command: Vec<&OsStr> = vec![FIO.as_ref(), &name];
+        command.extend(FIO_OPTIONS.map(OsStr::new));
+        for rule in ["io_submit:error=EAGAIN:when=3", "complete:res=EIO:op=pread:when=3"] {
+            tell_best(&format!("fio, {rule}"), &best(aiotrace, rule, &command));
+        }
+        let _ = std::fs::remove_file(&file);
+    }
+    tell_best("attach", &attached(aiotrace));
+}
+
+const NO_FIO: &str = "no fio: this kernel has no shared memory (CONFIG_SYSVIPC)";
+
+/// Without it fio does not start.
+fn has_shared_memory() -> bool {
+    // SAFETY: has no pointers. A segment of no use to anyone but us, which is gone at once.
+    unsafe {
+        let id = libc::shmget(libc::IPC_PRIVATE, 4096, libc::IPC_CREAT | 0o600);
+        id >= 0 && libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) == 0
+    }
+}
+
+const FIO: &str = "/usr/bin/fio";
+/// It forks, and its child makes the calls.
+const FIO_OPTIONS: [&str; 8] = [
+    "--name=x",
+    "--size=64k",
+    "--bs=4k",
+    "--rw=randread",
+    "--ioengine=libaio",
+    "--iodepth=8",
+    "--invalidate=0",
+    "--minimal",
+];
+
+/// A file on overlayfs, which passes each request on to a file below: both are asked whether it is allowed. Mounted
+/// where only we see it, and our children.
+struct Stacked {
+    root: String,
+}
+
+impl Stacked {
+    fn mount() -> Option<Self> {
+        let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
+        if !known.lines().any(|it| it.ends_with("\toverlay")) {
+            return None;
+        }
+        let root = std::env::temp_dir().join(format!("overlay-{}", std::process::id()));
+        for name in ["lower", "upper", "work", "merged"] {
+            std::fs::create_dir_all(root.join(name)).expect("a temporary directory");
+        }
+        std::fs::write(root.join("lower/file"), [0; 4096]).expect("a temporary file");
+        let root = root.to_string_lossy().into_owned();
+        let options = format!("lowerdir={root}/lower,upperdir={root}/upper,workdir={root}/work\0");
+        let (merged, kind) = (format!("{root}/merged\0"), c"overlay".as_ptr());
+        let none = std::ptr::null();
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        // SAFETY: strings that end with a zero byte; the namespace is our own.
+        let failed = unsafe {
+            libc::unshare(libc::CLONE_NEWNS) != 0
+                || libc::mount(none, c"/".as_ptr(), none, private, none.cast()) != 0
+                || libc::mount(kind, merged.as_ptr().cast(), kind, 0, options.as_ptr().cast()) != 0
+        };
+        let us = Self { root };
+        if failed {
+            crate::say(&format!("overlayfs | WRONG: {}", std::io::Error::last_os_error()));
+            return None;
+        }
+        Some(us)
+    }
+
+    fn file(&self) -> String {
+        format!("{}/merged/file", self.root)
+    }
+}
+
+impl Drop for Stacked {
+    fn drop(&mut self) {
+        // SAFETY: a path that ends with a zero byte.
+        unsafe { libc::umount(format!("{}/merged\0", self.root).as_ptr().cast()) };
+        let _ = std::fs::remove_dir_all(&self.root);
     }
 }
 
@@ -221,13 +324,14 @@ fn tell(mechanism: &str, what: &str, expected: &str, got: &str) {
 }
 
 /// What the program says, in one line.
-fn receive(aiotrace: &Path, mechanism: &str, rules: &[&str], program: &str) -> String {
+fn receive(aiotrace: &Path, mechanism: &str, rules: &[&str], program: &[&str]) -> String {
     let us = std::env::current_exe().expect("our path");
     let output = Command::new(aiotrace)
-        .args(["run", "-q", "-o", "/dev/null", "--mechanism", mechanism])
+        .args(["run", "-f", "-q", "-o", "/dev/null", "--mechanism", mechanism])
         .args(rules.iter().flat_map(|it| ["--inject", it]))
         .arg("--")
-        .args([us.as_os_str(), program.as_ref()])
+        .arg(us)
+        .args(program)
         .stdin(Stdio::null())
         .output()
         .expect("aiotrace can be started");
@@ -244,26 +348,67 @@ fn exactly_every_tenth(says: &str) -> String {
     format!("{calls} calls, {failed} failed")
 }
 
-/// The mechanism that is taken for a rule, if what it does gets a verdict.
-fn best(aiotrace: &Path, rule: &str) -> String {
+/// What became of a fault by the mechanism that is taken without a name.
+struct Best {
+    /// What aiotrace wrote.
+    text: String,
+    /// How the program ended.
+    status: String,
+}
+
+fn tell_best(what: &str, best: &Best) {
+    let value = |name: &str| {
+        let (_, rest) = best.text.split_once(&format!("\"{name}\":\""))?;
+        rest.split('"').next()
+    };
+    let mechanism = value("mechanism").unwrap_or("none");
+    let fault = best.text.lines().find(|line| line.contains("\"event\":\"fault\""));
+    let verdict = fault.and_then(|line| line.split_once("\"verdict\":\"")?.1.split('"').next());
+    // Where the kernel has skipped a program, which is told, there may be no fault.
+    let is_missed = best.text.contains("\"effect\":\"missed\"") || !best.text.contains("none lost");
+    let verdict = verdict.unwrap_or(if is_missed { "missed" } else { "none" });
+    crate::say(&format!("best | {what} | {mechanism} | {verdict} | {}", best.status));
+    if verdict == "none" || mechanism == "none" {
+        crate::say(&best.text);
+    }
+}
+
+fn best(aiotrace: &Path, rule: &str, command: &[&OsStr]) -> Best {
     let file = std::env::temp_dir().join(format!("best-{}.json", std::process::id()));
-    let us = std::env::current_exe().expect("our path");
     let output = Command::new(aiotrace)
-        .args(["run", "--format", "json", "--inject", rule, "-o"])
+        .args(["run", "-f", "--format", "json", "--inject", rule, "-o"])
         .arg(&file)
         .arg("--")
-        .args([us.as_os_str(), "receive".as_ref()])
+        .args(command)
         .stdin(Stdio::null())
         .output()
         .expect("aiotrace can be started");
     let json = std::fs::read_to_string(&file).unwrap_or_default();
     let _ = std::fs::remove_file(&file);
     let text = json + &String::from_utf8_lossy(&output.stderr);
-    // Where the kernel has skipped a program, which is told, there may be no fault.
-    let is_made = text.contains("none lost") && !text.contains("\"effect\":\"missed\"");
-    if is_made && !text.contains("\"event\":\"fault\"") {
-        return format!("no verdict: {text}");
+    Best { text, status: output.status.to_string() }
+}
+
+/// A running program gets faults for a second.
+fn attached(aiotrace: &Path) -> Best {
+    let us = std::env::current_exe().expect("our path");
+    let mut program = Command::new(us)
+        .arg("until-accepted")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+        .expect("the program can be started");
+    let output = Command::new(aiotrace)
+        .args(["attach", "-q", "--format", "json", "--inject", "io_submit:error=EAGAIN:for=1s"])
+        .args(["-p", &program.id().to_string()])
+        .stdin(Stdio::null())
+        .output()
+        .expect("aiotrace can be started");
+    if !output.status.success() {
+        let _ = program.kill();
     }
-    let name = text.split_once("\"mechanism\":\"").map(|it| it.1);
-    name.and_then(|it| it.split('"').next()).unwrap_or(&text).to_owned()
+    let status = program.wait().map_or_else(|error| error.to_string(), |it| it.to_string());
+    let (json, messages) = (output.stdout, output.stderr);
+    let text = [json, messages].map(|it| String::from_utf8_lossy(&it).into_owned()).concat();
+    Best { text, status }
 }

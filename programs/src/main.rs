@@ -77,8 +77,9 @@ fn main() {
             suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), &probes);
         }
         "each" => suite::each(),
-        "receive" => receive::raw(),
+        "receive" => argument.map_or_else(receive::raw, |path| receive::of(&path)),
         "receive-libaio" => receive::by_libaio(),
+        "receive-in-child" => processes::in_child(receive::raw),
         "receive-threads" => receive::threads(number(16)),
         "interrupted" => persistent::interrupted(),
         "submits" => persistent::submits(),

@@ -4,23 +4,35 @@ use crate::{aio, basic};
 
 /// `count` children, each with one submit and one reap.
 pub fn fork_many(count: u64) {
-    let mut children = Vec::new();
-    for _ in 0..count {
-        // SAFETY: this process has one thread.
-        match unsafe { libc::fork() } {
-            0 => {
-                basic::pairs(1);
-                std::process::exit(0);
-            }
-            pid => children.push(pid),
-        }
-    }
+    let children: Vec<i32> = (0..count).map(|_| fork(|| basic::pairs(1))).collect();
     for pid in children {
-        let mut status = 0;
-        // SAFETY: room for a status.
-        assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid, "waitpid");
-        assert_eq!(status, 0, "a child's status");
+        wait_for(pid);
     }
+}
+
+/// A child does it.
+pub fn in_child(what: fn()) {
+    wait_for(fork(what));
+}
+
+/// A child that does this and exits. This process must have one thread.
+fn fork(what: fn()) -> i32 {
+    // SAFETY: it has one thread.
+    match unsafe { libc::fork() } {
+        0 => {
+            what();
+            std::process::exit(0);
+        }
+        pid => pid,
+    }
+}
+
+/// Waits for a child that ends well.
+pub fn wait_for(child: i32) {
+    let mut status = 0;
+    // SAFETY: room for a status.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child, "waitpid");
+    assert_eq!(status, 0, "the child's status");
 }
 
 /// A context, then another program in its place.

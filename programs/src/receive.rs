@@ -1,7 +1,11 @@
 //! Makes each call and says what it got, one line each: what a fault must change, and nothing else. Calls that
 //! fail are made again, twice.
 
-use std::cell::Cell;
+use std::{
+    cell::Cell,
+    fs::File,
+    os::fd::{AsRawFd as _, RawFd},
+};
 
 use crate::{
     aio::{self, IoEvent, Iocb, Timespec},
@@ -68,18 +72,24 @@ impl Calls {
 
 /// The raw system calls.
 pub fn raw() {
-    all(&Calls { library: None });
+    all(&Calls { library: None }, aio::zero());
+}
+
+/// The same with this file.
+pub fn of(path: &str) {
+    let file = File::options().read(true).write(true).open(path).expect(path);
+    all(&Calls { library: None }, file.as_raw_fd());
 }
 
 /// Through libaio.
 pub fn by_libaio() {
-    all(&Calls { library: Some(libaio::load()) });
+    all(&Calls { library: Some(libaio::load()) }, aio::zero());
 }
 
-fn all(calls: &Calls) {
+fn all(calls: &Calls, file: RawFd) {
     let mut ctx = 0;
     again("io_setup", |ret| ret == 0, || calls.setup(8, &mut ctx));
-    let (file, mut buffer) = (aio::zero(), 0);
+    let mut buffer = 0;
     let mut reads: Vec<Iocb> = (1..=3).map(|data| aio::pread(file, &mut buffer, data)).collect();
     let accepted = Cell::new(0);
     again(

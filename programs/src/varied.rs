@@ -2,7 +2,10 @@
 
 use std::os::fd::RawFd;
 
-use crate::aio::{self, IoEvent, Iocb, Timespec};
+use crate::{
+    aio::{self, IoEvent, Iocb, Timespec},
+    processes::in_child,
+};
 
 /// Two descriptors that are the same in each run.
 const FILES: [RawFd; 2] = [100, 101];
@@ -16,16 +19,7 @@ pub fn all() {
         assert_eq!(unsafe { libc::dup2(zero, file) }, file, "dup2");
     }
     let ctx = aio::setup(8);
-    // SAFETY: this process has one thread.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
-        rounds(1000, 30);
-        std::process::exit(0);
-    }
-    let mut status = 0;
-    // SAFETY: room for a status.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child, "waitpid");
-    assert_eq!(status, 0, "the child's status");
+    in_child(|| rounds(1000, 30));
     std::thread::spawn(|| rounds(2000, 30)).join().expect("the thread");
     rounds(3000, 60);
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");

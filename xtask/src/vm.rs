@@ -200,8 +200,10 @@ fn write_initramfs(path: &Path, binaries: &release::Binaries) -> Result<()> {
         ("aio-programs-32".to_owned(), binaries.programs_32.clone()),
         ("bin/aiotrace".to_owned(), binaries.aiotrace.clone()),
     ];
+    let fio = PathBuf::from("/usr/bin/fio");
+    files.push(("usr/bin/fio".to_owned(), fio.clone()));
     let mut libraries = Vec::new();
-    for binary in [&binaries.programs, &binaries.aiotrace] {
+    for binary in [&binaries.programs, &binaries.aiotrace, &fio] {
         libraries.extend(libraries_of(&command::output(Command::new("ldd").arg(binary))?));
     }
     let cache = command::output(Command::new("ldconfig").arg("-p"))?;

@@ -6,7 +6,7 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use crate::{aio, basic, contexts::wait_for, forget, ring};
+use crate::{aio, basic, forget, processes::wait_for, ring};
 
 /// T2: no io_destroy before the exit.
 pub fn alive_at_exit() {
