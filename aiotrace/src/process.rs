@@ -52,13 +52,23 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
     let status = fs::read(format!("/proc/{id}/status")).map_err(fail)?;
     let pid = status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(id);
     let pidfd = pidfd_open(pid).map_err(fail)?;
-    // A zombie has ended already, whatever its parent does.
+    // A zombie has ended already, whatever its parent does; but of a process whose other threads go on, it is
+    // only the first thread.
     let stat = fs::read(format!("/proc/{pid}/stat")).map_err(fail)?;
-    if matches!(stat_state(&stat), Some(b'Z' | b'X')) {
+    if is_dead(&stat) && !has_living_thread(pid) {
         return Err(OpenError::Gone(id));
     }
     let name = name(pid).ok_or(OpenError::Gone(id))?;
     Ok(Opened { pid, pidfd, name, started: started(&stat) })
+}
+
+fn is_dead(stat: &[u8]) -> bool {
+    matches!(stat_state(stat), Some(b'Z' | b'X'))
+}
+
+fn has_living_thread(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| fs::read(task.path().join("stat")).ok()).any(|it| !is_dead(&it))
 }
 
 /// Whether a seccomp filter is in force in any thread of a process.

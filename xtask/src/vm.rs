@@ -50,8 +50,9 @@ enum Part {
 
 /// The probe sets that the guest tries. The first is the yardstick: this machine has it too.
 const PROBES: [&str; 3] = ["syscall", "trampoline", "kprobe"];
-/// A guest that takes longer hangs. (It takes 70 s, and twice that on a busy machine.)
-const PATIENCE: Duration = Duration::from_secs(300);
+/// A guest that says nothing for so long hangs. (A probe set takes 30 s, and three times that on a busy
+/// machine; then it says all.)
+const PATIENCE: Duration = Duration::from_secs(240);
 /// With KVM, a guest that does not come up until then never does. (It takes a second.)
 const PATIENCE_WITH_KVM: Duration = Duration::from_secs(10);
 /// What a kernel says that will not come back.
@@ -317,15 +318,18 @@ fn boot_once(
         .stderr(Stdio::null())
         .spawn()
         .context("cannot run qemu-system-x86_64: `cargo xtask setup` installs it")?;
-    let start = Instant::now();
+    let mut said = (0, Instant::now());
     let is_dead = |console: &str| DEAD.iter().any(|it| console.contains(it));
     loop {
         let has_ended = machine.try_wait()?.is_some();
         let console = read(log)?;
+        if console.len() != said.0 {
+            said = (console.len(), Instant::now());
+        }
         let is_up = console.contains("guest | ");
         let patience =
             if accelerator.contains(&"kvm") && !is_up { PATIENCE_WITH_KVM } else { PATIENCE };
-        if is_dead(&console) || (!has_ended && start.elapsed() > patience) {
+        if is_dead(&console) || (!has_ended && said.1.elapsed() > patience) {
             // Fails only if it has ended.
             let _ = machine.kill();
             machine.wait()?;

@@ -228,7 +228,7 @@ fn table(out: &mut String, probes: &mut Probes) {
 
 fn refused(out: &mut String, error: &load::Error) -> bool {
     let _ = writeln!(out, "\nprobes: no: {}", load::reason(error));
-    let _ = writeln!(out, "\ntracing does not work: {}", hint(error));
+    let _ = writeln!(out, "\ntracing with probes does not work: {}", hint(error));
     by_ptrace_only(out, "there are no probes");
     false
 }

@@ -46,12 +46,23 @@ pub struct Chosen {
     pub rules: Vec<Rule>,
     /// Their mechanisms.
     pub by: Vec<Mechanism>,
-    /// The probes decide, and the kernel side acts; else the ptrace loop does both.
-    pub in_kernel: bool,
+    /// Who decides about each call.
+    pub judge: Judging,
     /// What chance depends on.
     pub seed: u64,
     /// They are only told.
     pub dry_run: bool,
+}
+
+/// Who decides about each call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Judging {
+    /// The probes, and the kernel side acts.
+    Probes,
+    /// The ptrace loop, which acts itself: that was asked for.
+    Ptrace,
+    /// The same: only ptrace can do what this rule wants, the first is 0.
+    PtraceFor(usize),
 }
 
 impl Inject {
@@ -77,8 +88,9 @@ impl Inject {
             let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
             rules.iter_mut().for_each(|it| it.rule.until = it.rule.until.min(limit));
         }
-        let (by, in_kernel) = match self.mechanism {
-            Some(by) => (forced(by, &rules)?, by != Mechanism::Ptrace),
+        let (by, judge) = match self.mechanism {
+            Some(Mechanism::Ptrace) => (forced(Mechanism::Ptrace, &rules)?, Judging::Ptrace),
+            Some(by) => (forced(by, &rules)?, Judging::Probes),
             None => {
                 let useful = |by: &Mechanism| rules.iter().any(|it| by.delivers(&it.rule).is_ok());
                 let tried: Vec<_> = Mechanism::IN_KERNEL.into_iter().filter(useful).collect();
@@ -90,11 +102,11 @@ impl Inject {
             }
         };
         let seed = self.seed.unwrap_or_else(seed);
-        Ok(Chosen { rules, by, in_kernel, seed, dry_run: self.dry_run })
+        Ok(Chosen { rules, by, judge, seed, dry_run: self.dry_run })
     }
 
-    /// The best mechanism for each rule, and whether the kernel side decides.
-    fn best(&self, rules: &[Rule], kernel: Result<&Allowed, &String>) -> (Vec<Mechanism>, bool) {
+    /// The best mechanism for each rule, and who decides.
+    fn best(&self, rules: &[Rule], kernel: Result<&Allowed, &String>) -> (Vec<Mechanism>, Judging) {
         let can = |rule: &Rule, by: Mechanism| -> Result<(), String> {
             by.delivers(&rule.rule)?;
             if by == Mechanism::Ptrace {
@@ -112,7 +124,7 @@ impl Inject {
                 let mut all = Mechanism::ALL.into_iter();
                 all.find(|by| can(rule, *by).is_ok()).unwrap_or(Mechanism::Ptrace)
             };
-            return (rules.iter().map(best).collect(), true);
+            return (rules.iter().map(best).collect(), Judging::Probes);
         }
         let mut by = Vec::new();
         for (index, rule) in rules.iter().enumerate() {
@@ -122,11 +134,11 @@ impl Inject {
                     let number = index + 1;
                     eprintln!("aiotrace: rule {number} needs ptrace, so it makes all faults");
                 }
-                return (vec![Mechanism::Ptrace; rules.len()], false);
+                return (vec![Mechanism::Ptrace; rules.len()], Judging::PtraceFor(index));
             };
             by.push(best);
         }
-        (by, true)
+        (by, Judging::Probes)
     }
 }
 

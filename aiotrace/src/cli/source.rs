@@ -14,7 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 
 use super::{
     Hint, doctor,
-    inject::Chosen,
+    inject::{Chosen, Judging},
     session::{Plan, Scope, Show},
 };
 use crate::{
@@ -80,12 +80,22 @@ impl Source {
     /// # Errors
     /// What cannot be had.
     pub fn prepare(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Self> {
-        let by_ptrace = match (show.source, faults) {
-            (Wanted::Ptrace, _) => true,
-            (Wanted::Bpf, Some(faults)) if !faults.in_kernel => {
-                bail!("--source bpf cannot make these faults on this machine, only ptrace can");
+        let by_ptrace = match (show.source, faults.map(|it| it.judge)) {
+            (Wanted::Ptrace, _) | (Wanted::Auto, Some(Judging::Ptrace | Judging::PtraceFor(_))) => {
+                true
             }
-            (_, faults) => faults.is_some_and(|it| !it.in_kernel),
+            (Wanted::Bpf, Some(Judging::Ptrace)) => {
+                bail!("--mechanism ptrace needs --source ptrace, or none");
+            }
+            (Wanted::Bpf, Some(Judging::PtraceFor(index))) => {
+                let rule = faults.and_then(|it| it.rules.get(index)).map_or("", |it| &it.text);
+                let error = anyhow::anyhow!(
+                    "--source bpf cannot make rule {}, {rule}, on this machine: only ptrace can",
+                    index + 1
+                );
+                return Err(error.context(Hint("`aiotrace doctor` tells why".into())));
+            }
+            (_, Some(Judging::Probes) | None) => false,
         };
         if by_ptrace {
             return Self::ptrace(plan, show, faults);

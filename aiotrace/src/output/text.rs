@@ -621,7 +621,8 @@ impl<W: Write> Output for Text<W> {
         let rules = faults.rules.iter().enumerate();
         let rules = rules.map(|(index, it)| {
             let text = escaped(it.text.as_bytes());
-            format!("; rule {} {text} by {}", index + 1, it.mechanism)
+            let would = if faults.dry_run { "would act " } else { "" };
+            format!("; rule {} {text} {would}by {}", index + 1, it.mechanism)
         });
         let dry_run = if faults.dry_run { " (dry run)" } else { "" };
         let rules: String = rules.collect();

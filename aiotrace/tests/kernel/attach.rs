@@ -92,7 +92,7 @@ fn a_process_outside_of_the_cgroup_is_not_traced() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn a_call_in_progress_at_the_attach_is_known_and_its_end_is_told() {
-    let mut program = Program::start(&["blocked", "1500"]);
+    let mut program = Program::start(&["blocked", "4500"]);
     assert_eq!(program.line(), "ready");
     await_blocked(program.pid());
     let attached = Attached::to(program.pid());
@@ -239,6 +239,17 @@ fn a_zombie_is_gone() {
     let output = attach(&["-p", &pid.to_string()]);
     child.wait().unwrap();
     assert!(stderr(&output).contains("no such process"), "{}", stderr(&output));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_process_outlives_its_first_thread() {
+    let mut program = Program::ready(&["hold-leaderless"]);
+    let attached = Attached::to(program.pid());
+    program.go_on();
+    let trace = attached.end();
+    assert_eq!(trace.status.code(), Some(0), "{}", trace.stderr);
+    assert_eq!(trace.report().contexts.iter().filter(|it| it.adopted).count(), 1);
 }
 
 /// The target dies between any two steps of the attach: killed while aiotrace starts, at a moment

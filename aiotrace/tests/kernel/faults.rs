@@ -370,6 +370,11 @@ fn a_mechanism_that_cannot_be_had_is_refused_with_the_reason() {
     refused("fmod_ret", "io_submit:delay_enter=1ms", cannot);
     refused("write_user", "io_submit:error=EAGAIN", "it reaches completions only");
     refused("file_permission", "io_setup:error=EAGAIN", "it reaches io_submit only");
+    let rule = "io_submit:delay_enter=1ms";
+    let trace = run_with(&["--source", "bpf", "--inject", rule], &["receive"]);
+    assert_eq!(trace.status.code(), Some(125), "{}", trace.stderr);
+    let refused = "--source bpf cannot make rule 1, io_submit:delay_enter=1ms, on this machine";
+    assert!(trace.stderr.contains(refused), "{}", trace.stderr);
     // What the kernel lacks, as `doctor` tells it.
     let doctor = aiotrace().arg("doctor").output().unwrap();
     let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();

@@ -247,7 +247,8 @@ fn attach_mechanism(
                 probes.load_program(program, btf)?;
                 probes.attach_program(program)
             };
-            let link = counts(trampoline).or_else(|_| counts(kprobe))?;
+            // Where neither can be had, the first one tells more.
+            let link = counts(trampoline).or_else(|why| counts(kprobe).map_err(|_| why))?;
             links.push(AnyLink::Library(link));
             let programs = programs(probes)?;
             let link = programs
