@@ -3,6 +3,7 @@
 mod attach;
 mod cgroup;
 mod conclusions;
+mod cost;
 mod doctor;
 mod explain;
 mod inject;

@@ -97,6 +97,7 @@ fn cut_short(time: u64, start: u64, events: u64) -> Ended {
         losses: Losses::default(),
         attached: std::time::Duration::from_nanos(time.saturating_sub(start)),
         reason: "recording_ends".into(),
+        cost: None,
     }
 }
 

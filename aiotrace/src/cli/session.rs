@@ -13,6 +13,7 @@ use clap::Args;
 use super::{
     cgroup::Cgroup,
     conclusions::{Conclusions, Thresholds},
+    cost::{self, Meter},
     inject::{self, Chosen, Inject},
     recorder::Recorder,
     shown::Shown,
@@ -163,6 +164,7 @@ impl<'a> Session<'a> {
         }
 
         let mut undecodable = 0;
+        let mut meter = Meter::start();
         let attached = Instant::now();
         let end = loop {
             let message = match collector.try_next() {
@@ -179,6 +181,7 @@ impl<'a> Session<'a> {
                 Some(Message::Records(batch)) => {
                     if shown.failed.is_none() {
                         for record in batch.records() {
+                            meter.record(record);
                             let decoded = decoder.feed(record, |event| {
                                 events += 1;
                                 conclusions.event(event, &mut shown);
@@ -199,7 +202,8 @@ impl<'a> Session<'a> {
                     let losses = Losses { undecodable, ..losses };
                     conclusions.scan(&mut shown);
                     let (time, attached) = (clock::monotonic(), attached.elapsed());
-                    let ended = Ended { time, events, losses, attached, reason: "asked".into() };
+                    let (reason, cost) = ("asked".into(), meter.cost(None));
+                    let ended = Ended { time, events, losses, attached, reason, cost };
                     conclusions.report(&ended, &mut shown);
                 }
                 Some(Message::End(end)) => break *end,
@@ -212,7 +216,8 @@ impl<'a> Session<'a> {
         });
         let losses = Losses { undecodable, ..end.losses };
         let reason = reason_name(end.reason).into();
-        let ended = Ended { time, events, losses, attached: end.attached, reason };
+        let cost = meter.cost(end.runs);
+        let ended = Ended { time, events, losses, attached: end.attached, reason, cost };
         conclusions.finish(&mut decoder, &ended, &mut shown)?;
         shown.finish()?;
         say_end(&ended);
@@ -250,8 +255,8 @@ fn say_end(ended: &Ended) {
     let seconds = ended.attached.as_secs_f64();
     let events = thousands(ended.events);
     let total = ended.losses.total();
-    if total == 0 {
-        eprintln!("aiotrace: {events} events in {seconds:.1} s, none lost");
+    let lost = if total == 0 {
+        "none lost".to_owned()
     } else {
         let causes: Vec<String> = ended
             .losses
@@ -259,12 +264,11 @@ fn say_end(ended: &Ended) {
             .filter(|(count, ..)| *count > 0)
             .map(|(count, _, text)| format!("{} {text}", thousands(count)))
             .collect();
-        let lost = thousands(total);
-        eprintln!(
-            "aiotrace: {events} events in {seconds:.1} s, {lost} LOST: {}",
-            causes.join("; ")
-        );
-    }
+        format!("{} LOST: {}", thousands(total), causes.join("; "))
+    };
+    let cost =
+        ended.cost.as_ref().map(|it| format!("; {}", cost::in_words(it))).unwrap_or_default();
+    eprintln!("aiotrace: {events} events in {seconds:.1} s, {lost}{cost}");
 }
 
 fn reason_name(reason: Reason) -> &'static str {

@@ -18,7 +18,7 @@ use crate::{
     event::Event,
     model::{Finding, Report, Verdict},
     output::clock::Clock,
-    source::Losses,
+    source::{Losses, ProbeRuns},
 };
 
 /// Something that shows events.
@@ -106,4 +106,19 @@ pub struct Ended {
     pub attached: Duration,
     /// `targets_gone`, `time_over`, `signal`, `output_closed`; `asked`: it goes on; `recording_ends`.
     pub reason: Cow<'static, str>,
+    /// What the trace cost; not known when it did not end.
+    pub cost: Option<Cost>,
+}
+
+/// What a trace cost, from the attach to the end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Cost {
+    /// Time that aiotrace took of the processors, without its probes.
+    pub cpu: Duration,
+    /// Most memory it had, bytes (`ru_maxrss`; with the ring buffer, which is mapped twice).
+    pub memory: u64,
+    /// Bytes of records that came from the probes, or from the ptrace loop.
+    pub record_bytes: u64,
+    /// What the probes took, if the kernel kept count (`sysctl kernel.bpf_stats_enabled=1`).
+    pub probes: Option<ProbeRuns>,
 }

@@ -365,6 +365,7 @@ mod tests {
             losses: Losses { queue_full: dropped, ..Losses::default() },
             in_calls: Vec::new(),
             attached: Duration::ZERO,
+            runs: None,
         }
     }
 

@@ -26,7 +26,7 @@ use nix::{
 };
 
 use super::{
-    Losses,
+    Losses, ProbeRuns,
     backlog::{Batch, Eater, Feeder, Message, backlog},
 };
 
@@ -54,6 +54,8 @@ pub struct End {
     pub in_calls: Vec<Thread>,
     /// How long we were attached.
     pub attached: Duration,
+    /// What the probes cost, if the kernel kept count.
+    pub runs: Option<ProbeRuns>,
 }
 
 /// When to stop, apart from signals.

@@ -9,6 +9,15 @@ pub mod recording;
 use aiotrace_common::record::Lost;
 use serde::{Deserialize, Serialize};
 
+/// What the probes cost, as the kernel counts it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeRuns {
+    /// How often they ran.
+    pub count: u64,
+    /// How long that took, nanoseconds, on all processors together.
+    pub time_ns: u64,
+}
+
 /// What never reached us, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {

@@ -6,8 +6,8 @@ use std::{
 };
 
 use super::{
-    ContextObject, ContextRow, FindingLine, FindingRow, FunctionObject, Hex, HolderObject, Json,
-    Percentiles, ReportLine, RequestRow, SubjectObject, VERSION, faults::row,
+    ContextObject, ContextRow, CostObject, FindingLine, FindingRow, FunctionObject, Hex,
+    HolderObject, Json, Percentiles, ReportLine, RequestRow, SubjectObject, VERSION, faults::row,
 };
 use crate::{
     event::opcode_name,
@@ -86,6 +86,13 @@ impl<W: Write> Json<W> {
             lost_by_cause: causes.map(|(count, name, _)| (name.into(), count)).collect(),
             attached_ns: (end.attached.as_nanos() as u64).into(),
             reason: end.reason.clone(),
+            cost: end.cost.map(|it| CostObject {
+                cpu_ns: (it.cpu.as_nanos() as u64).into(),
+                memory_bytes: it.memory,
+                record_bytes: it.record_bytes,
+                probe_runs: it.probes.map(|it| it.count),
+                probe_ns: it.probes.map(|it| it.time_ns.into()),
+            }),
             findings: findings.collect(),
             more_findings: report.more_findings,
             contexts: report.contexts.iter().map(context_row).collect(),

@@ -349,6 +349,8 @@ object! {
         attached_ns: Decimal,
         /// Why it ended: `targets_gone`, `time_over`, `signal` or `output_closed`; or `asked`: it goes on.
         reason: Name,
+        /// What the trace cost; null when a recording ends too early.
+        cost: Option<CostObject>,
         /// What was found, the worst first.
         findings: Vec<FindingRow>,
         /// Findings not told one by one.
@@ -463,6 +465,18 @@ macro_rules! part {
     };
 }
 
+part! {
+    /// What a trace cost, from the attach to the end: time of the processors and most memory that aiotrace took,
+    /// bytes of records, and how often the probes ran and for how long; null unless
+    /// `kernel.bpf_stats_enabled` is 1.
+    CostObject {
+        cpu_ns: Decimal,
+        memory_bytes: u64,
+        record_bytes: u64,
+        probe_runs: Option<u64>,
+        probe_ns: Option<Decimal>,
+    }
+}
 part! {
     /// Arguments of io_setup.
     SetupArgs { nr_events: u32, ctxp: Hex, }

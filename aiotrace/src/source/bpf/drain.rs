@@ -110,7 +110,8 @@ impl Drain {
         let Self { feeder, probes, .. } = self;
         feeder.finish(|dropped| {
             losses.queue_full = dropped;
-            End { reason, losses, in_calls: probes.threads_in_calls(), attached: duration }
+            let (in_calls, runs) = (probes.threads_in_calls(), probes.runs());
+            End { reason, losses, in_calls, attached: duration, runs }
         });
     }
 

@@ -27,7 +27,7 @@ use super::{
     machine::{kernel_types, probes_are_preemptible},
     modify_return,
 };
-use crate::{process, stacks::Known};
+use crate::{process, source::ProbeRuns, stacks::Known};
 
 /// The objects that `build.rs` made, if it could.
 pub struct Objects {
@@ -510,21 +510,28 @@ impl Probes {
     /// `recursion_misses` in the program's fdinfo (Linux 5.12; 0 before).
     /// `with_second`: also those of the program that, with kprobes, looks a second time at each return.
     pub fn recursion_misses(&self, with_second: bool) -> u64 {
-        let miss = |fd: RawFd| {
-            let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-            let line = text.lines().find_map(|line| line.strip_prefix("recursion_misses:"))?;
-            line.trim().parse::<u64>().ok()
-        };
         let is_second = |program: &&names::Program| {
             !with_second && self.set.calls == By::Kprobe && program.name == names::UNSEEN_EXITS.name
         };
-        self.set
-            .programs
-            .iter()
-            .filter(|program| !is_second(program))
-            .filter_map(|program| self.ebpf.program(program.name)?.fd().ok().map(raw))
-            .filter_map(miss)
-            .sum()
+        let counted = self.set.programs.iter().filter(|program| !is_second(program));
+        counted.filter_map(|program| self.fdinfo(program.name, "recursion_misses:")).sum()
+    }
+
+    /// What the probes cost, if the kernel keeps count (`sysctl kernel.bpf_stats_enabled=1`).
+    pub fn runs(&self) -> Option<ProbeRuns> {
+        let sum = |field| {
+            let programs = self.ebpf.programs();
+            programs.filter_map(|(name, _)| self.fdinfo(name, field)).sum::<u64>()
+        };
+        let runs = ProbeRuns { count: sum("run_cnt:"), time_ns: sum("run_time_ns:") };
+        (runs.count > 0).then_some(runs)
+    }
+
+    /// A number that the kernel tells of a loaded program.
+    fn fdinfo(&self, program: &str, field: &str) -> Option<u64> {
+        let fd = self.ebpf.program(program)?.fd().ok().map(raw)?;
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(field))?.trim().parse().ok()
     }
 
     /// How many instructions the verifier walked through (Linux 5.16).
