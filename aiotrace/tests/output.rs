@@ -16,14 +16,14 @@ use aiotrace::{
     },
     model::{Model, Rules, Settings, Thresholds},
     output::{
-        Ended, FaultRule, Faults, Output, Start,
+        Cost, Ended, FaultRule, Faults, Output, Start,
         clock::Clock,
         json::{Json, Line},
         paths::Paths,
         summary::Summary,
         text::{Options, Text},
     },
-    source::Losses,
+    source::{Losses, ProbeRuns},
     stacks::{Frame, Module, Place, Stack, Symbolizer, child::Function},
 };
 use aiotrace_common::abi;
@@ -376,6 +376,12 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
         losses,
         attached: Duration::from_secs(1),
         reason: "targets_gone".into(),
+        cost: Some(Cost {
+            cpu: Duration::from_millis(12),
+            memory: 50 << 20,
+            record_bytes: 4096,
+            probes: Some(ProbeRuns { count: 40, time_ns: 20_000 }),
+        }),
     };
     output.report(&ended, &model.report()).unwrap();
     output.flush().unwrap();

@@ -373,8 +373,8 @@ fn a_mechanism_that_cannot_be_had_is_refused_with_the_reason() {
     let rule = "io_submit:delay_enter=1ms";
     let trace = run_with(&["--source", "bpf", "--inject", rule], &["receive"]);
     assert_eq!(trace.status.code(), Some(125), "{}", trace.stderr);
-    let refused = "--source bpf cannot make rule 1, io_submit:delay_enter=1ms, on this machine";
-    assert!(trace.stderr.contains(refused), "{}", trace.stderr);
+    let told = "--source bpf cannot make rule 1, io_submit:delay_enter=1ms, on this machine";
+    assert!(trace.stderr.contains(told), "{}", trace.stderr);
     // What the kernel lacks, as `doctor` tells it.
     let doctor = aiotrace().arg("doctor").output().unwrap();
     let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
