@@ -25,10 +25,12 @@ static EVENT_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(7, 0)
 /// The timeout is read now: a call that never returns should still say how long it waits.
 #[inline(always)]
 pub fn entered(thread: &mut Thread) {
-    let abi = Abi::from_number(thread.abi);
-    let at = user::or_nowhere(thread.args[4]);
-    let failed = user::read_timespec(&mut thread.timeout, at, abi);
-    thread.timeout_memory = user::mark(failed, Memory::Read) as u32;
+    thread.timeout_memory = Memory::Unread as u32;
+    if thread.args[4] != 0 {
+        let abi = Abi::from_number(thread.abi);
+        let failed = user::read_timespec(&mut thread.timeout, thread.args[4], abi);
+        thread.timeout_memory = user::mark(failed, Memory::Read) as u32;
+    }
 }
 
 #[inline(always)]
@@ -44,24 +46,30 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     record.ring = sample;
     record.timeout = thread.timeout;
     record.timeout_memory = calls::memory(thread.timeout_memory);
-    if matches!(record.timeout_memory, Memory::Unread) {
-        let at = user::or_nowhere(thread.args[4]);
-        let failed = user::read_timespec(&mut record.timeout, at, abi);
+    if thread.args[4] != 0 && matches!(record.timeout_memory, Memory::Unread) {
+        let failed = user::read_timespec(&mut record.timeout, thread.args[4], abi);
         record.timeout_memory = user::mark(failed, Memory::ReadLate);
     }
-    // `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
-    let sigset = user::or_nowhere(if is_pgetevents { thread.args[5] } else { 0 });
-    let how = Memory::Read;
-    user::read_pointer(&mut record.sigset_address, sigset, abi);
-    let word = if abi.is_32_bit() { 4 } else { 8 };
-    let size = if sigset == user::NOWHERE { sigset } else { sigset.wrapping_add(word) };
-    let failed = user::read_pointer(&mut record.sigset_size, size, abi);
-    record.sigset_memory = user::mark(failed, how);
-    let mask = user::or_nowhere(record.sigset_address);
-    user::read_marked(&mut record.sigset, &mut record.mask_memory, mask, how);
+    record.sigset_memory = Memory::Unread;
+    record.mask_memory = Memory::Unread;
+    if is_pgetevents && thread.args[5] != 0 {
+        read_sigset(record, thread.args[5], abi);
+    }
     record.first = 0;
     send_event_records(slot);
     thread.seq = record.call.header.seq;
+}
+
+/// `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
+#[inline(always)]
+fn read_sigset(record: &mut Events, at: u64, abi: Abi) {
+    let how = Memory::Read;
+    user::read_pointer(&mut record.sigset_address, at, abi);
+    let word = if abi.is_32_bit() { 4 } else { 8 };
+    let failed = user::read_pointer(&mut record.sigset_size, at.wrapping_add(word), abi);
+    record.sigset_memory = user::mark(failed, how);
+    let mask = user::or_nowhere(record.sigset_address);
+    user::read_marked(&mut record.sigset, &mut record.mask_memory, mask, how);
 }
 
 /// Sends all events of the call. See [`records`].
