@@ -1,9 +1,12 @@
 //! Worst-case loops for `cargo xtask bench`: calls that do next to nothing, so that what a tracer adds is all that is seen.
 //!
 //! Each writes `ready`, waits for a line (so that a tracer can attach), runs on one processor, and writes the nanoseconds of one operation,
-//! by its own clock.
+//! by the clock and by its own processor time (so, without what else ran there).
 
-use std::{os::unix::process::CommandExt as _, time::Instant};
+use std::{
+    os::unix::process::CommandExt as _,
+    process::{Command, Stdio},
+};
 
 use crate::aio::{self, IoEvent, Iocb};
 
@@ -38,7 +41,38 @@ pub fn becomes(words: impl Iterator<Item = String>) {
     let words: Vec<String> = words.collect();
     let (program, arguments) = words.split_first().expect("a program");
     crate::wait();
-    panic!("{program}: {}", std::process::Command::new(program).args(arguments).exec());
+    panic!("{program}: {}", Command::new(program).args(arguments).exec());
+}
+
+/// In a virtual machine: the loops under each set of probes, and with rules that never fire.
+pub fn guest(aiotrace: &std::path::Path) {
+    const RULE: [&str; 2] = ["--inject", "io_submit:error=EAGAIN:fd=999"];
+    let sets: [(&str, Option<&[&str]>); 6] = [
+        ("none", None),
+        ("syscall", Some(&["--probes", "syscall"])),
+        ("trampoline", Some(&["--probes", "trampoline"])),
+        ("kprobe", Some(&["--probes", "kprobe"])),
+        ("fmod_ret", Some(&["--mechanism", "fmod_ret", RULE[0], RULE[1]])),
+        ("file_permission", Some(&["--mechanism", "file_permission", RULE[0], RULE[1]])),
+    ];
+    for (set, options) in sets {
+        for program in ["bench-pair", "bench-batch", "bench-getppid"] {
+            let us = ["/bin/aio-programs", program, "2000"];
+            let mut command =
+                Command::new(if options.is_some() { aiotrace } else { us[0].as_ref() });
+            match options {
+                Some(options) => {
+                    command.args(["run", "-o", "/tmp/bench"]).args(options).arg("--").args(us)
+                }
+                None => command.args(&us[1..]),
+            };
+            let output = command.stdin(Stdio::null()).output().expect("it can be started");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let error = String::from_utf8_lossy(&output.stderr).replace('\n', "; ");
+            let own = said.lines().find_map(|it| it.strip_prefix("ns | ")?.split(" | ").nth(1));
+            crate::say(&format!("bench | {set} | {program} | {} | {error}", own.unwrap_or("no")));
+        }
+    }
 }
 
 fn measure(count: u64, mut operation: impl FnMut()) {
@@ -46,10 +80,19 @@ fn measure(count: u64, mut operation: impl FnMut()) {
     crate::wait();
     // The first ones take page faults, and wake a reader that sleeps.
     (0..count / 10).for_each(|_| operation());
-    let start = Instant::now();
+    let clocks = [libc::CLOCK_MONOTONIC, libc::CLOCK_THREAD_CPUTIME_ID];
+    let start = clocks.map(nanoseconds);
     (0..count).for_each(|_| operation());
-    let took = start.elapsed();
-    crate::say(&format!("ns | {:.1}", took.as_nanos() as f64 / count as f64));
+    let [by_clock, on_processor] =
+        std::array::from_fn(|it| (nanoseconds(clocks[it]) - start[it]) as f64 / count as f64);
+    crate::say(&format!("ns | {by_clock:.1} | {on_processor:.1}"));
+}
+
+fn nanoseconds(clock: libc::clockid_t) -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for a time.
+    assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut now) }, 0, "clock_gettime");
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
 }
 
 /// The last of those that we may use: the first one has most of the interrupts.
