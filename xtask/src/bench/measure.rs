@@ -26,6 +26,8 @@ pub struct Sample {
     pub untraced: f64,
     /// Traced.
     pub traced: f64,
+    /// How many times as much processor time of its own the target took.
+    pub own: Option<f64>,
     /// Events that the tool lost, if it says so.
     pub lost: Option<u64>,
     /// What the tool took, if that can be told from what its child took.
@@ -43,7 +45,7 @@ pub struct Cost {
 
 /// Measures once.
 pub fn sample(workload: Workload, tracer: &Tracer, machine: &Machine) -> Result<Sample> {
-    let untraced = workload.start(machine, false)?.go()?.value;
+    let untraced = workload.start(machine, false)?.go()?;
     let stderr = machine.directory.join("stderr");
     let output = machine.directory.join("output");
     for file in [&stderr, &output] {
@@ -57,7 +59,7 @@ pub fn sample(workload: Workload, tracer: &Tracer, machine: &Machine) -> Result<
         traced.stderr(File::create(&stderr)?);
         let running = Running::start(traced, count)
             .with_context(|| said().unwrap_or_default().trim().to_owned())?;
-        (running.go()?.value, None)
+        (running.go()?, None)
     } else {
         let running = workload.start(machine, tracer.is_slow)?;
         let tool = tool(tracer, &[], running.pid(), machine)
@@ -73,10 +75,11 @@ pub fn sample(workload: Workload, tracer: &Tracer, machine: &Machine) -> Result<
         let (after, memory) = attached.end(tracer)?;
         let processor =
             after.saturating_sub(before).as_nanos() as f64 / measured.operations.max(1.0);
-        (measured.value, Some(Cost { processor, memory }))
+        (measured, Some(Cost { processor, memory }))
     };
     let lost = tracer.lost(&said()?, &lines_of_loss(&output)?);
-    Ok(Sample { untraced, traced, lost, cost })
+    let own = traced.own.zip(untraced.own).map(|(traced, untraced)| traced / untraced);
+    Ok(Sample { untraced: untraced.value, traced: traced.value, own, lost, cost })
 }
 
 /// The command of a tool.

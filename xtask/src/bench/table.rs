@@ -39,7 +39,7 @@ impl Row {
         let name = self.tracer.name;
         let Some(traced) = self.median(|it| it.traced) else {
             let problem = self.problem.as_deref().unwrap_or("not measured");
-            return format!("| {name} | {} |||||", problem.replace('|', "/"));
+            return format!("| {name} | {} ||||||", problem.replace('|', "/"));
         };
         let ratio = self.ratio().map_or_else(String::new, |it| self.relation(it));
         let lost = self.lost().map_or_else(|| "?".to_owned(), |it| it.to_string());
@@ -47,8 +47,10 @@ impl Row {
             let known = self.samples.iter().filter_map(|it| it.cost.as_ref().map(of));
             median(known).map_or_else(|| "-".to_owned(), thousands)
         };
+        let own = median(self.samples.iter().filter_map(|it| it.own));
+        let own = own.map_or_else(|| "-".to_owned(), times);
         format!(
-            "| {name} | {} | {} | {ratio} | {lost} | {} | {} |",
+            "| {name} | {} | {} | {ratio} | {own} | {lost} | {} | {} |",
             thousands(traced),
             spread(self.samples.iter().map(|it| it.traced)),
             cost(|it| it.processor),
@@ -59,10 +61,8 @@ impl Row {
     fn relation(&self, ratio: f64) -> String {
         if self.workload.is_rate() {
             format!("{:+.1} %", (ratio - 1.0) * 100.0)
-        } else if ratio < 10.0 {
-            format!("{ratio:.2}")
         } else {
-            format!("{ratio:.0}")
+            times(ratio)
         }
     }
 }
@@ -78,14 +78,14 @@ pub fn tables(rows: &[Row]) -> String {
         let (unit, relation) =
             if workload.is_rate() { ("IOPS", "of untraced") } else { ("ns", "times untraced") };
         out.push_str(&format!(
-            "{}:\n\n| | {unit} | min to max | {relation} | lost | tracer, ns | tracer, MiB |\n\
-             |---|--:|--:|--:|--:|--:|--:|\n",
+            "{}:\n\n| | {unit} | min to max | {relation} | its own time | lost | tracer, ns | tracer, MiB |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|\n",
             workload.title()
         ));
         let untraced = || rows.iter().flat_map(|it| &it.samples).map(|it| it.untraced);
         if let Some(value) = median(untraced()) {
             out.push_str(&format!(
-                "| untraced | {} | {} | | | | |\n",
+                "| untraced | {} | {} | | | | | |\n",
                 thousands(value),
                 spread(untraced())
             ));
@@ -97,6 +97,10 @@ pub fn tables(rows: &[Row]) -> String {
         out.push('\n');
     }
     out
+}
+
+fn times(ratio: f64) -> String {
+    if ratio < 10.0 { format!("{ratio:.2}") } else { format!("{ratio:.0}") }
 }
 
 fn median(values: impl Iterator<Item = f64>) -> Option<f64> {
@@ -136,6 +140,7 @@ mod tests {
         let sample = |(untraced, traced): &(f64, f64)| Sample {
             untraced: *untraced,
             traced: *traced,
+            own: Some(2.5),
             lost: Some(0),
             cost: Some(Cost { processor: 1500.0, memory: 60.0 }),
         };
@@ -148,9 +153,9 @@ mod tests {
         let row = row(Workload::Pair, &[(500.0, 1000.0), (1000.0, 1500.0), (600.0, 1500.0)], None);
         assert_eq!(row.ratio(), Some(2.0));
         let table = tables(&[row]);
-        let line = "| aiotrace, text | 1,500 | 1,000 to 1,500 | 2.00 | 0 | 1,500 | 60 |";
+        let line = "| aiotrace, text | 1,500 | 1,000 to 1,500 | 2.00 | 2.50 | 0 | 1,500 | 60 |";
         assert!(table.contains(line), "{table}");
-        assert!(table.contains("| untraced | 600 | 500 to 1,000 | | | | |"), "{table}");
+        assert!(table.contains("| untraced | 600 | 500 to 1,000 | | | | | |"), "{table}");
     }
 
     #[test]

@@ -96,7 +96,8 @@ mod tests {
 
     #[test]
     fn targets_are_met_or_missed_or_not_measured() {
-        let sample = Sample { untraced: 1000.0, traced: 2200.0, lost: Some(3), cost: None };
+        let sample =
+            Sample { untraced: 1000.0, traced: 2200.0, own: None, lost: Some(3), cost: None };
         let row = Row {
             workload: Workload::Pair,
             tracer: TRACERS.iter().find(|it| it.name == "aiotrace, text").expect("it is there"),

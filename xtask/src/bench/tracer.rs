@@ -170,7 +170,15 @@ pub const TRACERS: &[Tracer] = &[
         command: &["perf", "trace", "-p", "{pid}", "-e", "io_*", "-o", "{out}"],
         ready: Ready::Polls,
         is_slow: true,
-        on: LOOPS,
+        on: &[Pair, Batch, Getppid, Other],
+    },
+    // Attached, it does not see threads that begin later, and fio's work is done by one.
+    Tracer {
+        name: "perf trace",
+        command: &["perf", "trace", "-e", "io_*", "-o", "{out}", "{command}"],
+        ready: Ready::Launches,
+        is_slow: true,
+        on: &[Disk, Tmpfs],
     },
     Tracer {
         name: "bpftrace, histogram",
