@@ -1,5 +1,5 @@
-//! Wakes the tracer in time, though it sleeps in poll without a timeout. A timeout sets the processor's timer anew at
-//! each stop, and that leaves the virtual machine, if we are in one: 3 us for each of them.
+//! Wakes the tracer in time, though it sleeps in poll without a timeout. A timeout sets a timer of the kernel, and takes
+//! it back, at each stop; this one is set once in 5 ms. (In a virtual machine, the processor's timer is the host's.)
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
