@@ -42,6 +42,9 @@ pub fn run() -> ! {
     if std::env::var_os("aiotrace_faults").is_some() {
         crate::injected::run(aiotrace, &doctor);
     }
+    if std::env::var_os("aiotrace_bench").is_some() {
+        crate::bench::guest(aiotrace);
+    }
     // SAFETY: ends the machine.
     unsafe {
         libc::sync();

@@ -8,6 +8,7 @@
 mod aio;
 mod alarms;
 mod basic;
+mod bench;
 mod callers;
 mod contexts;
 mod errnos;
@@ -112,6 +113,10 @@ fn main() {
             callers::by_turns(number(2));
         }
         "callers" => callers::named(number(1)),
+        "bench-pair" => bench::pair(number(100_000)),
+        "bench-batch" => bench::batch::<32>(number(10_000)),
+        "bench-getppid" => bench::getppid(number(1_000_000)),
+        "bench-becomes" => bench::becomes(argument.into_iter().chain(args)),
         "exit-status" => processes::exit_with(number(0)),
         _ => match alarms::PROGRAMS.iter().chain(&faults::PROGRAMS).find(|it| it.0 == name) {
             Some((_, program)) => program(),

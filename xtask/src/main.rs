@@ -1,6 +1,7 @@
 //! What a developer of aiotrace runs, as `cargo xtask`: one file per subcommand. Nothing here is
 //! part of the product.
 
+mod bench;
 mod command;
 mod debian;
 mod demo;
@@ -35,6 +36,7 @@ enum Task {
     Test(test::Options),
     Demo(demo::Options),
     Vm(vm::Options),
+    Bench(bench::Options),
     Kernel(kernel::Options),
     Fuzz(fuzz::Options),
 }
@@ -56,6 +58,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Test(options) => return Ok(test::run(&options)),
         Task::Demo(options) => demo::run(&options)?,
         Task::Vm(options) => vm::run(&options)?,
+        Task::Bench(options) => bench::run(&options)?,
         Task::Kernel(options) => kernel::run(&options)?,
         Task::Fuzz(options) => fuzz::run(&options)?,
     }

@@ -14,6 +14,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use crate::{
+    bench,
     command::{self, REQUIRE_EBPF, cargo},
     demo, kernels, lint, release, setup, vm,
 };
@@ -67,6 +68,7 @@ fn run_parts(options: &Options, report: &mut Report) {
         report.check("cargo install --path aiotrace", install());
         if !options.no_kernel {
             report.check("cargo xtask demo", demo::run(&demo::Options {}));
+            report.check("cargo xtask bench, in short", bench::smoke());
         }
         if env::var_os(kernels::DIRECTORY).is_some() {
             match vm::check(&vm::Options::default()) {

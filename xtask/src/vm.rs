@@ -193,7 +193,7 @@ fn results(guest: &Guest, native: &Lines, console: &str, options: &Options) -> V
 }
 
 /// The programs, and the libraries they need.
-fn write_initramfs(path: &Path, binaries: &release::Binaries) -> Result<()> {
+pub fn write_initramfs(path: &Path, binaries: &release::Binaries) -> Result<()> {
     let mut files = vec![
         ("init".to_owned(), binaries.programs.clone()),
         ("bin/aio-programs".to_owned(), binaries.programs.clone()),
@@ -296,9 +296,9 @@ fn boot_once(
     initramfs: &Path,
     log: &Path,
 ) -> Result<Ending> {
-    let mut parameters = "console=ttyS0 quiet panic=-1".to_owned();
+    let mut parameters = String::new();
     if guest.only != Some(Part::Faults) {
-        parameters.push_str(&format!(" aiotrace_probes={}", PROBES.join(",")));
+        parameters.push_str(&format!("aiotrace_probes={}", PROBES.join(",")));
     }
     if guest.only != Some(Part::Probes) {
         parameters.push_str(" aiotrace_faults=yes");
@@ -306,13 +306,57 @@ fn boot_once(
     if let Some(lockdown) = guest.lockdown {
         parameters.push_str(&format!(" lockdown={lockdown}"));
     }
-    let mut machine = Command::new("qemu-system-x86_64")
-        .args(accelerator)
-        .args(["-smp", "2", "-m", "1024"])
-        .args(["-nographic", "-no-reboot", "-append", &parameters, "-kernel"])
-        .arg(&guest.kernel)
+    let mut machine = machine(&guest.kernel, initramfs, &parameters);
+    machine.args(accelerator).args(["-smp", "2"]);
+    let waits_for_kvm = accelerator.contains(&"kvm");
+    run_machine(
+        machine,
+        log,
+        |is_up| {
+            if waits_for_kvm && !is_up { PATIENCE_WITH_KVM } else { PATIENCE }
+        },
+    )
+}
+
+/// Boots the kernel on an emulated processor whose clock counts instructions, one in a nanosecond, and gives what was
+/// written to the console.
+pub fn boot_counting(
+    kernel: &Path,
+    initramfs: &Path,
+    parameters: &str,
+    log: &Path,
+) -> Result<String> {
+    const PATIENCE: Duration = Duration::from_secs(1200);
+    for _ in 0..BOOTS {
+        let mut machine = machine(kernel, initramfs, parameters);
+        machine.args(["-accel", "tcg,thread=single", "-cpu", "qemu64", "-smp", "1"]);
+        machine.args(["-icount", "shift=0,sleep=off"]);
+        if let Ending::Off(console) = run_machine(machine, log, |_| PATIENCE)? {
+            return Ok(console);
+        }
+    }
+    bail!("the guest died {BOOTS} times; its console is in {}", log.display())
+}
+
+/// QEMU, without its processors.
+fn machine(kernel: &Path, initramfs: &Path, parameters: &str) -> Command {
+    let parameters = format!("console=ttyS0 quiet panic=-1 {parameters}");
+    let mut machine = Command::new("qemu-system-x86_64");
+    machine
+        .args(["-m", "1024", "-nographic", "-no-reboot", "-append", &parameters, "-kernel"])
+        .arg(kernel)
         .arg("-initrd")
-        .arg(initramfs)
+        .arg(initramfs);
+    machine
+}
+
+/// Runs it to its end, for so long; whether it is up already decides how long that is.
+fn run_machine(
+    mut machine: Command,
+    log: &Path,
+    patience: impl Fn(bool) -> Duration,
+) -> Result<Ending> {
+    let mut machine = machine
         .stdin(Stdio::null())
         .stdout(File::create(log)?)
         .stderr(Stdio::null())
@@ -327,9 +371,7 @@ fn boot_once(
             said = (console.len(), Instant::now());
         }
         let is_up = console.contains("guest | ");
-        let patience =
-            if accelerator.contains(&"kvm") && !is_up { PATIENCE_WITH_KVM } else { PATIENCE };
-        if is_dead(&console) || (!has_ended && said.1.elapsed() > patience) {
+        if is_dead(&console) || (!has_ended && said.1.elapsed() > patience(is_up)) {
             // Fails only if it has ended.
             let _ = machine.kill();
             machine.wait()?;

@@ -158,6 +158,8 @@ impl<'a> Session<'a> {
         for event in &initial {
             conclusions.event(event, &mut shown);
         }
+        // `cargo xtask bench` waits for this line.
+        tracing::debug!("tracing begins");
         armed(filtered)?;
         if !spills {
             collector::go_first();

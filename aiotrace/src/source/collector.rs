@@ -2,6 +2,7 @@
 //! has to know: when to stop, and how to tell the end.
 
 use std::{
+    collections::VecDeque,
     fs::File,
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
@@ -96,6 +97,10 @@ pub fn all_signals() -> SigSet {
 pub struct Signals {
     fd: SignalFd,
     ignore_first_interrupt: bool,
+    /// Read already.
+    read: VecDeque<u32>,
+    /// There was no more to be read. (A tracer takes one at each stop: a second read would cost as much.)
+    is_drained: bool,
 }
 
 /// What a signal asks for.
@@ -116,13 +121,12 @@ impl Signals {
     /// No descriptor is left.
     pub fn new(signals: &SigSet, ignore_first_interrupt: bool) -> Result<Self, Errno> {
         let fd = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { fd, ignore_first_interrupt })
+        Ok(Self { fd, ignore_first_interrupt, read: VecDeque::new(), is_drained: false })
     }
 
     /// What the next signal asks for, if there is one.
     pub fn take(&mut self) -> Option<Asked> {
-        let info = self.fd.read_signal().ok().flatten()?;
-        let signal = Signal::try_from(info.ssi_signo as i32).ok()?;
+        let signal = Signal::try_from(self.next()? as i32).ok()?;
         Some(match signal {
             Signal::SIGUSR1 => Asked::Report,
             Signal::SIGINT if std::mem::take(&mut self.ignore_first_interrupt) => Asked::Nothing,
@@ -133,6 +137,22 @@ impl Signals {
             }
             _ => Asked::Nothing,
         })
+    }
+}
+
+impl Signals {
+    fn next(&mut self) -> Option<u32> {
+        const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+        const MOST: usize = 8;
+        if self.read.is_empty() && !std::mem::take(&mut self.is_drained) {
+            let mut bytes = [0; SIZE * MOST];
+            let count = nix::unistd::read(&self.fd, &mut bytes).ok()? / SIZE;
+            self.is_drained = count < MOST;
+            // Its first field is the number.
+            let numbers = bytes.chunks_exact(SIZE).take(count).filter_map(|it| it.first_chunk());
+            self.read.extend(numbers.map(|it| u32::from_ne_bytes(*it)));
+        }
+        self.read.pop_front()
     }
 }
 

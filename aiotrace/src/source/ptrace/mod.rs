@@ -18,9 +18,11 @@
 //! The target must not notice. A thread that waits in io_getevents when it is stopped would see EINTR: it
 //! makes the call again instead ([`signals`]).
 
+mod alarm;
 pub mod calls;
 mod faults;
 mod memory;
+mod place;
 mod processes;
 mod records;
 pub mod refusal;
@@ -35,6 +37,7 @@ use std::{fs::File, io, sync::mpsc, time::Duration};
 
 use nix::{errno::Errno, sys::signal::Signal};
 
+use self::alarm::Alarm;
 use super::{
     bpf::adopt::Found,
     collector::{Collector, Signals, Stop, all_signals},
@@ -143,10 +146,13 @@ pub fn start(options: Options, spill: Option<File>) -> Result<Started, StartErro
     wanted.add(Signal::SIGCHLD);
     let signals = Signals::new(&wanted, ignore_first_interrupt)?;
     let stop = Stop::new()?;
+    let alarm = Alarm::new()?;
     let (told, begun) = mpsc::channel();
     let (ended, status) = mpsc::channel();
     let asked = stop.clone();
-    let run = move |feeder| tracer::run(options, feeder, signals, stop, &told, ended);
+    let run = move |feeder| {
+        tracer::run(options, feeder, tracer::Wakers { signals, stop, alarm }, &told, ended)
+    };
     let collector = Collector::spawn("ptrace", spill, asked, run).map_err(StartError::Thread)?;
     match begun.recv() {
         Ok(Ok(tracer::Begun { blocked, found })) => {

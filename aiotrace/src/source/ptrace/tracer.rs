@@ -20,13 +20,15 @@ use std::{
 use aiotrace_common::record::{Lost, Thread};
 use nix::{
     errno::Errno,
-    poll::{PollFd, PollFlags, poll},
+    poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
 use super::{
     Options, StartError, Target,
+    alarm::Alarm,
     calls::Calls,
     faults::Faults,
+    place::Place,
     processes::{self, Processes},
     records::Records,
     requests::{self, Status, What, option},
@@ -60,6 +62,16 @@ pub struct Begun {
     pub found: Vec<Found>,
 }
 
+/// What wakes the thread.
+pub struct Wakers {
+    /// Also those of tracees that stop.
+    pub signals: Signals,
+    /// We are asked to end.
+    pub stop: Arc<Stop>,
+    /// The time has come for something.
+    pub alarm: Alarm,
+}
+
 /// The state of the thread.
 struct Tracer {
     options: Options,
@@ -82,14 +94,16 @@ struct Tracer {
     faults: Option<Faults>,
     /// Handed on last.
     handed_on: Instant,
+    /// Stopped last.
+    stopped_last: Option<u32>,
+    place: Place,
 }
 
 /// Runs the trace.
 pub fn run(
     mut options: Options,
     feeder: Feeder,
-    signals: Signals,
-    stop: Arc<Stop>,
+    wakers: Wakers,
     told: &Sender<Result<Begun, StartError>>,
     ended: Sender<i32>,
 ) {
@@ -114,6 +128,8 @@ pub fn run(
         holds: false,
         faults,
         handed_on: Instant::now(),
+        stopped_last: None,
+        place: Place::new(),
     };
     match tracer.begin() {
         Ok(found) => {
@@ -126,7 +142,7 @@ pub fn run(
             return;
         }
     }
-    tracer.trace(signals, &stop);
+    tracer.trace(wakers);
 }
 
 impl Tracer {
@@ -238,7 +254,8 @@ impl Tracer {
         stopped
     }
 
-    fn trace(mut self, mut signals: Signals, stop: &Stop) {
+    fn trace(mut self, wakers: Wakers) {
+        let Wakers { mut signals, stop, mut alarm } = wakers;
         let start = Instant::now();
         let mut told = Losses::default();
         let mut looked = start;
@@ -255,11 +272,15 @@ impl Tracer {
                 }
             }
             let began = Instant::now();
-            // There may be more, and nobody will wake us for them.
+            // There may be more, and nobody will wake us for them: signals of several are one.
             let mut has_more = true;
             while has_more && began.elapsed() < GATHER {
                 match requests::wait() {
-                    Ok(Some((tid, status))) => self.stopped(tid, status),
+                    Ok(Some((tid, status))) => {
+                        self.stopped(tid, status);
+                        // A single one wakes us by itself when it stops again.
+                        has_more = self.tracees.len() + self.early.len() != 1;
+                    }
                     Ok(None) => has_more = false,
                     Err(_) => break 'trace Reason::TargetsGone,
                 }
@@ -293,6 +314,9 @@ impl Tracer {
                 if left.is_zero() {
                     self.calls.records.hand_on();
                     self.handed_on = now;
+                    if let Some(tid) = self.stopped_last.take() {
+                        self.place.follow(tid);
+                    }
                 }
                 // What the reader has no time for now waits as long again.
                 wait = wait.min(if left.is_zero() { GATHER } else { left });
@@ -300,9 +324,10 @@ impl Tracer {
             if let Some(due) = self.next_due() {
                 wait = wait.min(due.saturating_duration_since(now));
             }
-            let mut fds =
-                [signals.as_fd(), stop.as_fd()].map(|fd| PollFd::new(fd, PollFlags::POLLIN));
-            let _ = poll(&mut fds, timeout(wait));
+            let is_set = !wait.is_zero() && alarm.set(now, wait).is_ok();
+            let mut fds = [signals.as_fd(), stop.as_fd(), alarm.as_fd()]
+                .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
+            let _ = poll(&mut fds, if is_set { PollTimeout::NONE } else { timeout(wait) });
         };
         let attached = start.elapsed();
         let in_calls: Vec<Thread> = self.tracees.values().filter_map(Tracee::in_call).collect();
@@ -405,6 +430,7 @@ impl Tracer {
         if !self.tracees.contains_key(&tid) && !self.is_known(tid) {
             return;
         }
+        self.stopped_last = Some(tid);
         // An error means that it is dead, which is told by its end.
         let _ = self.look_at(tid, what);
     }

@@ -269,7 +269,7 @@ impl Tracer {
         {
             return Ok(Some(state));
         }
-        let undone = signals::undo(pid, tid, 0)?;
+        let undone = ret == -i64::from(libc::EINTR) && signals::undo(pid, tid, 0)?;
         let starts_again = ret == signals::RESTART && !signals::interrupts(pid, tid, 0);
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
         if undone || starts_again {

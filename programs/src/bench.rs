@@ -1,0 +1,111 @@
+//! Worst-case loops for `cargo xtask bench`: calls that do next to nothing, so that what a tracer adds is all that is seen.
+//!
+//! Each writes `ready`, waits for a line (so that a tracer can attach), runs on one processor, and writes the nanoseconds of one operation,
+//! by the clock and by its own processor time (so, without what else ran there).
+
+use std::{
+    os::unix::process::CommandExt as _,
+    process::{Command, Stdio},
+};
+
+use crate::aio::{self, IoEvent, Iocb};
+
+/// io_submit of one read of /dev/zero, and io_getevents of it.
+pub fn pair(count: u64) {
+    batch::<1>(count);
+}
+
+/// The same with so many reads at once.
+pub fn batch<const NR: usize>(count: u64) {
+    let (ctx, fd) = (aio::setup(NR as u64), aio::zero());
+    let mut buffers = [1u64; NR];
+    let mut iocbs: [Iocb; NR] = std::array::from_fn(|it| aio::pread(fd, &mut buffers[it], 1));
+    let pointers: [u64; NR] = std::array::from_fn(|it| &raw mut iocbs[it] as u64);
+    let mut events = [IoEvent::default(); NR];
+    let nr = NR as i64;
+    measure(count, || {
+        assert_eq!(aio::submit_at(ctx, nr, pointers.as_ptr() as u64), nr, "io_submit");
+        assert_eq!(aio::getevents(ctx, nr, &mut events, None), nr, "io_getevents");
+    });
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
+
+/// A system call that is not of AIO, and the shortest there is.
+pub fn getppid(count: u64) {
+    // SAFETY: has no arguments.
+    measure(count, || assert!(unsafe { libc::syscall(libc::SYS_getppid) } >= 0));
+}
+
+/// Becomes another program when the line has come: a tracer attached to us is attached to it.
+pub fn becomes(words: impl Iterator<Item = String>) {
+    let words: Vec<String> = words.collect();
+    let (program, arguments) = words.split_first().expect("a program");
+    crate::wait();
+    panic!("{program}: {}", Command::new(program).args(arguments).exec());
+}
+
+/// In a virtual machine: the loops under each set of probes, and with rules that never fire.
+pub fn guest(aiotrace: &std::path::Path) {
+    const RULE: [&str; 2] = ["--inject", "io_submit:error=EAGAIN:fd=999"];
+    let sets: [(&str, Option<&[&str]>); 6] = [
+        ("none", None),
+        ("syscall", Some(&["--probes", "syscall"])),
+        ("trampoline", Some(&["--probes", "trampoline"])),
+        ("kprobe", Some(&["--probes", "kprobe"])),
+        ("fmod_ret", Some(&["--mechanism", "fmod_ret", RULE[0], RULE[1]])),
+        ("file_permission", Some(&["--mechanism", "file_permission", RULE[0], RULE[1]])),
+    ];
+    for (set, options) in sets {
+        for program in ["bench-pair", "bench-batch", "bench-getppid"] {
+            let us = ["/bin/aio-programs", program, "2000"];
+            let mut command =
+                Command::new(if options.is_some() { aiotrace } else { us[0].as_ref() });
+            match options {
+                Some(options) => {
+                    command.args(["run", "-o", "/tmp/bench"]).args(options).arg("--").args(us)
+                }
+                None => command.args(&us[1..]),
+            };
+            let output = command.stdin(Stdio::null()).output().expect("it can be started");
+            let said = String::from_utf8_lossy(&output.stdout).into_owned();
+            let error = String::from_utf8_lossy(&output.stderr).replace('\n', "; ");
+            let own = said.lines().find_map(|it| it.strip_prefix("ns | ")?.split(" | ").nth(1));
+            crate::say(&format!("bench | {set} | {program} | {} | {error}", own.unwrap_or("no")));
+        }
+    }
+}
+
+fn measure(count: u64, mut operation: impl FnMut()) {
+    stay_on_one_processor();
+    crate::wait();
+    // The first ones take page faults, and wake a reader that sleeps.
+    (0..count / 10).for_each(|_| operation());
+    let clocks = [libc::CLOCK_MONOTONIC, libc::CLOCK_THREAD_CPUTIME_ID];
+    let start = clocks.map(nanoseconds);
+    (0..count).for_each(|_| operation());
+    let [by_clock, on_processor] =
+        std::array::from_fn(|it| (nanoseconds(clocks[it]) - start[it]) as f64 / count as f64);
+    crate::say(&format!("ns | {by_clock:.1} | {on_processor:.1}"));
+}
+
+fn nanoseconds(clock: libc::clockid_t) -> i64 {
+    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: room for a time.
+    assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut now) }, 0, "clock_gettime");
+    now.tv_sec * 1_000_000_000 + now.tv_nsec
+}
+
+/// The last of those that we may use: the first one has most of the interrupts.
+fn stay_on_one_processor() {
+    // SAFETY: a set of processors is plain data, and is given with its size.
+    unsafe {
+        let size = size_of::<libc::cpu_set_t>();
+        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
+        assert_eq!(libc::sched_getaffinity(0, size, &raw mut allowed), 0, "sched_getaffinity");
+        let processors = 0..libc::CPU_SETSIZE as usize;
+        let last = processors.rev().find(|&it| libc::CPU_ISSET(it, &allowed)).expect("a processor");
+        let mut one: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(last, &mut one);
+        assert_eq!(libc::sched_setaffinity(0, size, &raw const one), 0, "sched_setaffinity");
+    }
+}

@@ -1,0 +1,94 @@
+//! `cargo xtask bench --vm KERNEL`: how many instructions the probes add, on a processor of QEMU whose clock counts
+//! instructions. The same in each run, and on kernels that have what this machine's has not; but an instruction is not
+//! a time: what misses a cache, or empties the pipeline, is not seen.
+//!
+//! The loops measure the processor time of their own thread (programs/src/bench.rs), so aiotrace's reader is not in it.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result};
+
+use super::{document, table::thousands};
+use crate::{kernels, release, vm};
+
+/// Runs the command.
+pub fn run(wanted: &[String], docs: bool) -> Result<()> {
+    let binaries = release::build()?;
+    let directory = release::target_directory()?.join("bench");
+    fs::create_dir_all(&directory)?;
+    let initramfs = directory.join("initramfs.cpio");
+    vm::write_initramfs(&initramfs, &binaries)?;
+    let mut text = String::new();
+    for kernel in kernels::find(wanted)? {
+        let name = kernel.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = name.trim_start_matches("vmlinuz-");
+        eprintln!("booting {name}; its console goes to target/bench/{name}.log");
+        let log = directory.join(format!("{name}.log"));
+        let console = boot(&kernel, &initramfs, &log)?;
+        let table = table(&console).with_context(|| format!("{name}: see {}", log.display()))?;
+        text.push_str(&format!("Linux {name}:\n\n{table}\n"));
+    }
+    println!("{text}");
+    if docs {
+        document::write(document::Part::Guests, &text)?;
+    }
+    Ok(())
+}
+
+fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<String> {
+    vm::boot_counting(kernel, initramfs, "aiotrace_bench=yes", log)
+}
+
+/// The sets of probes, and the rules that never fire, as the guest names them.
+const SETS: [(&str, &str); 6] = [
+    ("none", "untraced"),
+    ("syscall", "tracepoints (syscall)"),
+    ("trampoline", "trampolines"),
+    ("kprobe", "kprobes"),
+    ("fmod_ret", "a rule by fmod_ret that never fires"),
+    ("file_permission", "a rule by file_permission that never fires"),
+];
+const PROGRAMS: [&str; 3] = ["bench-pair", "bench-batch", "bench-getppid"];
+
+/// From lines `bench | SET | PROGRAM | INSTRUCTIONS | WHAT AIOTRACE SAID`; `None` if the guest measured nothing.
+fn table(console: &str) -> Option<String> {
+    let find = |set: &str, program: &str| -> Option<f64> {
+        let head = format!("bench | {set} | {program} | ");
+        let line = console.lines().find_map(|it| it.strip_prefix(&head))?;
+        line.split(" | ").next()?.parse().ok()
+    };
+    let untraced: Vec<f64> =
+        PROGRAMS.iter().map(|program| find("none", program)).collect::<Option<_>>()?;
+    let mut out = "| instructions | pair | batch of 32 | getppid |\n|---|--:|--:|--:|\n".to_owned();
+    for (set, title) in SETS {
+        let cells =
+            PROGRAMS.iter().zip(&untraced).map(|(program, untraced)| match find(set, program) {
+                Some(count) if set == "none" => thousands(count),
+                Some(count) => format!("{} ({:.2}x)", thousands(count), count / untraced),
+                None => "not on this kernel".to_owned(),
+            });
+        out.push_str(&format!("| {title} | {} |\n", cells.collect::<Vec<_>>().join(" | ")));
+    }
+    Some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lines_of_a_guest_become_a_table() {
+        let mut console = "guest | 7.2\n".to_owned();
+        for program in PROGRAMS {
+            console.push_str(&format!("bench | none | {program} | 1000.0 | \n"));
+            console.push_str(&format!("bench | syscall | {program} | 2500.0 | none lost\n"));
+            console.push_str(&format!("bench | fmod_ret | {program} | no | refused\n"));
+        }
+        let table = table(&console).expect("a table");
+        let pair = "| tracepoints (syscall) | 2,500 (2.50x) | 2,500 (2.50x) | 2,500 (2.50x) |";
+        assert!(table.contains("| untraced | 1,000 | 1,000 | 1,000 |"), "{table}");
+        assert!(table.contains(pair), "{table}");
+        assert!(table.contains("never fires | not on this kernel |"), "{table}");
+        assert!(super::table("guest | 7.2\n").is_none());
+    }
+}
