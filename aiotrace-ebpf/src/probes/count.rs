@@ -1,0 +1,365 @@
+//! Calls counted instead of told. See [`aiotrace_common::counts`] for who writes into which row.
+//!
+//! A thread remembers its rows in its slot, so a call that is only counted costs the look at the slot, and
+//! no other map is searched; arrays are looked into without a call.
+
+use aiotrace_common::{
+    abi::{Abi, Syscall},
+    counts::{
+        BUCKETS, CallRow, ContextRow, CountedContext, ErrorKey, OPS, OTHER_OP, UNREAD_OP, bucket,
+        state,
+    },
+    record::{ITEMS_PER_CALL, Thread},
+};
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, Queue},
+};
+
+use super::calls::now;
+use crate::{atomic, ring, settings::setting, user};
+
+/// The loader gives it [`aiotrace_common::counts::CALL_ROWS`] where calls are counted; so for the others.
+#[map]
+static CALL_ROWS: Array<CallRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Rows that are nobody's; filled by the reader. Never row 0.
+#[map]
+static FREE_CALL_ROWS: Queue<u32> = Queue::with_max_entries(1, 0);
+
+#[map]
+static CONTEXT_ROWS: Array<ContextRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// As [`FREE_CALL_ROWS`].
+#[map]
+static FREE_CONTEXT_ROWS: Queue<u32> = Queue::with_max_entries(1, 0);
+
+/// Which row a context has.
+#[map]
+static CONTEXT_PLACES: HashMap<CountedContext, u32> = HashMap::with_max_entries(1, 0);
+
+/// How often a call returned this, or a request resulted in it. What finds no room is counted as failed all
+/// the same, in its row.
+#[map]
+static ERRORS: HashMap<ErrorKey, u64> = HashMap::with_max_entries(1, 0);
+
+/// When a call was told last that need not be: see [`may_tell`].
+#[map]
+static LAST_TOLD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// The duration of a call whose beginning was not seen.
+pub const UNSEEN: u64 = u64::MAX;
+
+/// Time between two calls that are told on one processor although they are only counted: a program that
+/// fails all the time is not slowed down much by it.
+const PAUSE: u64 = 1_000_000;
+
+const EINVAL: i64 = -22;
+
+/// Whether a call that begins is counted and not told.
+#[inline(always)]
+pub fn is_counted_only(_: &Thread, syscall: Syscall) -> bool {
+    matches!(syscall, Syscall::Submit | Syscall::Getevents | Syscall::Pgetevents)
+}
+
+/// Whether a call that was only counted is told, now that it is known how it ended: findings need it.
+#[inline(always)]
+pub fn is_told_after_all(_: &Thread, syscall: Syscall, ret: i64, took: u64) -> bool {
+    let is_slow = matches!(syscall, Syscall::Submit) && took >= setting!(slow_submit);
+    (ret == EINVAL || is_slow) && may_tell()
+}
+
+#[inline(always)]
+fn may_tell() -> bool {
+    let Some(last) = LAST_TOLD.get_ptr_mut(0) else { return false };
+    let time = now();
+    // SAFETY: a map value of this CPU; two at a time do no harm.
+    let last = unsafe { &mut *last };
+    let is_time = time.wrapping_sub(*last) >= PAUSE;
+    if is_time {
+        *last = time;
+    }
+    is_time
+}
+
+/// Counts a call that is left; how long it took, or [`UNSEEN`].
+#[inline(always)]
+pub fn left(thread: &mut Thread, syscall: Syscall, ret: i64, (time, took): (u64, u64)) {
+    let place = (syscall as u32 - 1) as usize;
+    if thread.call_rows[place] == 0
+        && let Ok(Some(free)) = FREE_CALL_ROWS.pop()
+    {
+        begin(free, thread.pid, syscall);
+        thread.call_rows[place] = free;
+    }
+    let index = thread.call_rows[place];
+    if let Some(row) = CALL_ROWS.get_ptr_mut(index) {
+        if index == 0 {
+            share(row, ret, took);
+        } else {
+            // SAFETY: the row is the running thread's.
+            own(unsafe { &mut *row }, ret, took);
+        }
+    }
+    if ret < 0 {
+        count_error(thread.pid, syscall as u32, ret);
+    }
+    match syscall {
+        Syscall::Submit => submitted(thread, ret, time),
+        Syscall::Getevents | Syscall::Pgetevents => reaped(thread, ret, time),
+        _ => (),
+    }
+}
+
+#[inline(always)]
+fn begin(index: u32, pid: u32, syscall: Syscall) {
+    if let Some(row) = CALL_ROWS.get_ptr_mut(index) {
+        // SAFETY: the row is nobody's yet, and zeros.
+        let row = unsafe { &mut *row };
+        (row.pid, row.syscall) = (pid, syscall as u32);
+        row.state = state::USED;
+    }
+}
+
+/// Into a row that nobody else writes to.
+#[inline(always)]
+fn own(row: &mut CallRow, ret: i64, took: u64) {
+    row.failed += (ret < 0) as u64;
+    if took == UNSEEN {
+        row.unseen += 1;
+        return;
+    }
+    row.total = row.total.wrapping_add(took);
+    row.longest = row.longest.max(took);
+    row.shortest_inverted = row.shortest_inverted.max(!took);
+    if let Some(bucket) = row.buckets.get_mut(bucket(took)) {
+        *bucket += 1;
+    }
+}
+
+/// Into the row of all that have none.
+#[inline(always)]
+fn share(row: *mut CallRow, ret: i64, took: u64) {
+    // SAFETY: a map value, changed by atomic additions only.
+    unsafe {
+        if ret < 0 {
+            atomic::add(&raw mut (*row).failed, 1);
+        }
+        if took == UNSEEN {
+            return atomic::add(&raw mut (*row).unseen, 1);
+        }
+        atomic::add(&raw mut (*row).total, took);
+        let bucket = bucket(took);
+        if bucket < BUCKETS {
+            let buckets = (&raw mut (*row).buckets).cast::<u64>();
+            atomic::add(buckets.add(bucket), 1);
+        }
+    }
+}
+
+/// A thread is gone: its rows are the reader's.
+#[inline(always)]
+pub fn ended(thread: &Thread) {
+    for index in thread.call_rows {
+        if index != 0
+            && let Some(row) = CALL_ROWS.get_ptr_mut(index)
+        {
+            // SAFETY: the row was this thread's.
+            unsafe { (*row).state = state::OVER };
+        }
+    }
+}
+
+/// Counts an errno. See [`crate::records`] for why it is a function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_error(pid: u32, syscall: u32, ret: i64) -> u32 {
+    let key = ErrorKey { pid, syscall, ret };
+    if ERRORS.get_ptr(&key).is_none() {
+        // Another thread may do the same.
+        let _ = ERRORS.insert(&key, &0, u64::from(BPF_NOEXIST));
+    }
+    if let Some(count) = ERRORS.get_ptr_mut(&key) {
+        // SAFETY: a map value, changed by atomic additions only.
+        unsafe { atomic::add(count, 1) };
+    }
+    0
+}
+
+/// The row of the context that the call is about. One is begun for a call that succeeded: anything can be
+/// given for a handle.
+#[inline(always)]
+fn context(thread: &mut Thread, ret: i64, time: u64) -> Option<u32> {
+    let handle = thread.args[0];
+    if thread.context != handle {
+        if ret < 0 {
+            return None;
+        }
+        let key = CountedContext { handle, pid: u64::from(thread.pid) };
+        thread.context_row = match CONTEXT_PLACES.get_ptr(&key) {
+            // SAFETY: a map value.
+            Some(index) => unsafe { *index },
+            None => begin_context(&key, thread, time),
+        };
+        thread.context = handle;
+    }
+    Some(thread.context_row)
+}
+
+#[inline(always)]
+fn begin_context(key: &CountedContext, thread: &mut Thread, time: u64) -> u32 {
+    // Its id tells a ring that was moved.
+    ring::introduce(thread, key.handle, 0, time);
+    let Ok(Some(free)) = FREE_CONTEXT_ROWS.pop() else { return 0 };
+    if let Some(row) = CONTEXT_ROWS.get_ptr_mut(free) {
+        // SAFETY: the row is nobody's yet, and zeros.
+        let row = unsafe { &mut *row };
+        (row.pid, row.handle) = (thread.pid, key.handle);
+        row.state = state::USED;
+    }
+    if CONTEXT_PLACES.insert(key, &free, u64::from(BPF_NOEXIST)).is_ok() {
+        return free;
+    }
+    // Another thread was first. This row stays empty until the process ends.
+    match CONTEXT_PLACES.get_ptr(key) {
+        // SAFETY: a map value.
+        Some(index) => unsafe { *index },
+        None => free,
+    }
+}
+
+#[inline(always)]
+fn submitted(thread: &mut Thread, ret: i64, time: u64) {
+    let Some(row) = context(thread, ret, time) else { return };
+    let accepted = ret.clamp(0, ITEMS_PER_CALL as i64) as u32;
+    let width = if Abi::from_number(thread.abi).is_32_bit() { 4 } else { 8 };
+    match accepted {
+        0 => (),
+        1 => {
+            count_request(row, thread.args[2], width);
+        }
+        _ => {
+            count_requests(row, thread.args[2], width, accepted);
+        }
+    }
+    if let Some(row) = CONTEXT_ROWS.get_ptr_mut(row) {
+        // SAFETY: a map value; one of the times is as good as the other.
+        unsafe { (*row).used = time };
+        if ret > ITEMS_PER_CALL as i64 {
+            // SAFETY: as in `count_request`.
+            let op = unsafe { &raw mut (*row).ops[UNREAD_OP].requests };
+            // SAFETY: as in `count_request`.
+            unsafe { atomic::add(op, (ret - ITEMS_PER_CALL as i64) as u64) };
+        }
+    }
+}
+
+/// Counts the first requests of a call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_requests(row: u32, pointers: u64, width: u64, count: u32) -> u32 {
+    for index in 0..ITEMS_PER_CALL as u32 {
+        if index >= count {
+            break;
+        }
+        count_request(row, pointers.wrapping_add(u64::from(index) * width), width);
+    }
+    0
+}
+
+/// Counts the request to whose iocb there is a pointer here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_request(row: u32, pointer: u64, width: u64) -> u32 {
+    let Some(row) = CONTEXT_ROWS.get_ptr_mut(row) else { return 0 };
+    let mut iocb = 0u64;
+    let mut narrow = 0u32;
+    let failed = if width == 4 {
+        let failed = user::read_or_fail(&mut narrow, pointer);
+        iocb = u64::from(narrow);
+        failed
+    } else {
+        user::read_or_fail(&mut iocb, pointer)
+    };
+    // From aio_lio_opcode to aio_nbytes.
+    let mut words = [0u64; 3];
+    let at = if failed == 0 { iocb.wrapping_add(16) } else { user::NOWHERE };
+    let failed = user::read_or_fail(&mut words, at);
+    let opcode = words[0] as u16;
+    let place = match opcode {
+        _ if failed != 0 => UNREAD_OP,
+        0..=8 => opcode as usize,
+        _ => OTHER_OP,
+    };
+    // SAFETY: the place is in the array; a map value, changed by atomic additions only.
+    unsafe {
+        let op = (&raw mut (*row).ops).cast::<aiotrace_common::counts::OpCounts>();
+        let op = op.add(place & (OPS - 1));
+        atomic::add(&raw mut (*op).requests, 1);
+        if place < 2 {
+            atomic::add(&raw mut (*op).asked, words[2]);
+        }
+    }
+    0
+}
+
+#[inline(always)]
+fn reaped(thread: &mut Thread, ret: i64, time: u64) {
+    let Some(index) = context(thread, ret, time) else { return };
+    let Some(row) = CONTEXT_ROWS.get_ptr_mut(index) else { return };
+    // SAFETY: a map value; one of the times is as good as the other.
+    unsafe { (*row).used = time };
+    if ret <= 0 {
+        return;
+    }
+    let events = ret.clamp(0, ITEMS_PER_CALL as i64) as u32;
+    if events == 1 {
+        count_event(index, thread.args[3], thread.pid);
+    } else {
+        count_events(index, thread.args[3], thread.pid, events);
+    }
+    // SAFETY: a map value, changed by atomic additions only.
+    unsafe {
+        atomic::add(&raw mut (*row).reaped, ret as u64);
+        if ret > ITEMS_PER_CALL as i64 {
+            atomic::add(&raw mut (*row).unread, (ret - ITEMS_PER_CALL as i64) as u64);
+        }
+    }
+}
+
+/// Counts the first events of a call.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_events(row: u32, events: u64, pid: u32, count: u32) -> u32 {
+    for index in 0..ITEMS_PER_CALL as u32 {
+        if index >= count {
+            break;
+        }
+        count_event(row, events.wrapping_add(u64::from(index) * 32), pid);
+    }
+    0
+}
+
+/// Counts what the event here says.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_event(row: u32, event: u64, pid: u32) -> u32 {
+    let Some(row) = CONTEXT_ROWS.get_ptr_mut(row) else { return 0 };
+    let mut res = 0i64;
+    let failed = user::read_or_fail(&mut res, event.wrapping_add(16));
+    // SAFETY: a map value, changed by atomic additions only.
+    unsafe {
+        if failed != 0 {
+            atomic::add(&raw mut (*row).unread, 1);
+        } else if res < 0 {
+            atomic::add(&raw mut (*row).failed, 1);
+        } else {
+            atomic::add(&raw mut (*row).moved, res as u64);
+        }
+    }
+    if res < 0 {
+        count_error(pid, 0, res);
+    }
+    0
+}
