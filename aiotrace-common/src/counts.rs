@@ -4,13 +4,16 @@
 //! A [`CallRow`] belongs to one thread and one system call, so that nobody else writes into it: a count is
 //! exact on every kernel, also where a probe is preempted, and the memory does not grow with the
 //! processors. A [`ContextRow`] belongs to a process and a context and is written by all threads, with
-//! atomic additions. Row 0 of both takes what finds no row of its own.
+//! atomic additions. What finds no row of its own goes into rows that all share ([`SHARED_CALL_ROWS`]).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Rows of calls: 8 MB. 2,048 threads that submit and reap.
 pub const CALL_ROWS: u32 = 4096;
-/// Rows of contexts: 1.5 MB.
+/// The first rows of calls are for threads that have none: one for each [`Syscall`](crate::abi::Syscall), by
+/// its number. (That of 0 is nobody's.) Atomic additions only.
+pub const SHARED_CALL_ROWS: u32 = 7;
+/// Rows of contexts: 1.5 MB. The first is for those that have none.
 pub const CONTEXT_ROWS: u32 = 4096;
 /// Errnos by process and call that are counted apart.
 pub const ERROR_ROWS: u32 = 4096;
@@ -105,9 +108,9 @@ pub struct CallRow {
     pub unseen: u64,
     /// What the others took together, nanoseconds.
     pub total: u64,
-    /// The longest; 0 in row 0.
+    /// The longest; 0 in a shared row.
     pub longest: u64,
-    /// The shortest, inverted, so that 0 is none; 0 in row 0.
+    /// The shortest, inverted, so that 0 is none; 0 in a shared row.
     pub shortest_inverted: u64,
     /// Fills up a cache line.
     pub padding: u64,

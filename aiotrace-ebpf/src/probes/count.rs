@@ -24,7 +24,7 @@ use crate::{atomic, ring, settings::setting, user};
 #[map]
 static CALL_ROWS: Array<CallRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Rows that are nobody's; filled by the reader. Never row 0.
+/// Rows that are nobody's; filled by the reader. Never a shared one.
 #[map]
 static FREE_CALL_ROWS: Queue<u32> = Queue::with_max_entries(1, 0);
 
@@ -94,13 +94,13 @@ pub fn left(thread: &mut Thread, syscall: Syscall, ret: i64, (time, took): (u64,
         thread.call_rows[place] = free;
     }
     let index = thread.call_rows[place];
-    if let Some(row) = CALL_ROWS.get_ptr_mut(index) {
-        if index == 0 {
+    if index == 0 {
+        if let Some(row) = CALL_ROWS.get_ptr_mut(syscall as u32) {
             share(row, ret, took);
-        } else {
-            // SAFETY: the row is the running thread's.
-            own(unsafe { &mut *row }, ret, took);
         }
+    } else if let Some(row) = CALL_ROWS.get_ptr_mut(index) {
+        // SAFETY: the row is the running thread's.
+        own(unsafe { &mut *row }, ret, took);
     }
     if ret < 0 {
         count_error(thread.pid, syscall as u32, ret);
@@ -138,7 +138,7 @@ fn own(row: &mut CallRow, ret: i64, took: u64) {
     }
 }
 
-/// Into the row of all that have none.
+/// Into the row of all threads that have none.
 #[inline(always)]
 fn share(row: *mut CallRow, ret: i64, took: u64) {
     // SAFETY: a map value, changed by atomic additions only.

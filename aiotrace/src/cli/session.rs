@@ -60,10 +60,21 @@ pub struct Show {
     /// Stop after this time (for instance 500ms, 10s, 2m)
     #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
     pub(super) duration: Option<Duration>,
+    /// With -c: show what was counted each TIME
+    #[arg(long, value_parser = parse_duration, requires = "summary", value_name = "TIME")]
+    pub(super) interval: Option<Duration>,
     #[command(flatten)]
-    conclusions: Thresholds,
+    pub(super) conclusions: Thresholds,
     #[command(flatten)]
     inject: Inject,
+}
+
+impl Show {
+    /// Whether calls are counted in the kernel, and not told.
+    pub(super) fn counts(&self) -> bool {
+        let needs_calls = self.record.is_some() || self.inject.is_wanted() || self.stacks;
+        self.view.summary && !needs_calls && self.source != source::Wanted::Ptrace
+    }
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -145,11 +156,11 @@ impl<'a> Session<'a> {
         let filtered = self.source.is_filtered();
         let spills = self.spill.is_some();
         let begun = self.source.begin(self.plan, self.show, self.spill, start.start)?;
-        let Begun { mut collector, mut decoder, initial, name, lacks, exact_completions, status } =
-            begun;
+        let Begun { mut collector, mut decoder, initial, name, lacks, .. } = begun;
+        let status = begun.status;
         let mut events = 0;
-        let mut conclusions =
-            Conclusions::new(&self.show.conclusions, exact_completions, self.recorder);
+        let what = (begun.exact_completions, begun.every_call);
+        let mut conclusions = Conclusions::new(&self.show.conclusions, what, self.recorder);
         let mut shown = self.shown;
         let faults = self.faults.as_ref().map(Chosen::told);
         let start = Start { clock: start, probes: name.into(), lacks, faults };
@@ -192,6 +203,7 @@ impl<'a> Session<'a> {
                     }
                     collector.give_back(batch);
                 }
+                Some(Message::Counted(counted)) => conclusions.counted(*counted, &mut shown),
                 Some(Message::Behind(bytes)) => say_behind(bytes),
                 Some(Message::Note(text)) => eprintln!("aiotrace: {text}"),
                 Some(Message::Lost(_)) => conclusions.lost(&mut shown),
@@ -210,6 +222,9 @@ impl<'a> Session<'a> {
             events += 1;
             conclusions.event(event, &mut shown);
         });
+        if let Some(counted) = end.counted {
+            conclusions.counted(*counted, &mut shown);
+        }
         let losses = Losses { undecodable, ..end.losses };
         let reason = reason_name(end.reason).into();
         let ended = Ended { time, events, losses, attached: end.attached, reason };

@@ -26,6 +26,10 @@ pub struct Shown {
     pub completions: bool,
     /// On a terminal.
     pub throttle: Option<Throttle>,
+    /// Calls are shown one by one; so many were.
+    pub shows_calls: bool,
+    /// See `shows_calls`.
+    pub calls: u64,
     /// What ended the output.
     pub failed: Option<io::Error>,
 }
@@ -49,6 +53,7 @@ impl Shown {
                 return;
             }
         }
+        self.calls += u64::from(matches!(event.body, Body::Call(_)));
         self.attempt(|output| output.event(event));
     }
 
@@ -70,12 +75,15 @@ impl Shown {
     }
 
     /// What is known now.
-    pub fn report(&mut self, ended: &Ended, report: &Report) {
+    pub fn report(&mut self, ended: &Ended, mut report: Report) {
+        if let Some(counts) = &mut report.counted {
+            counts.shown = self.shows_calls.then_some(self.calls);
+        }
         if let Some(hidden) = self.throttle.as_mut().and_then(Throttle::hidden) {
             self.attempt(|output| output.thinned(hidden));
         }
         self.attempt(|output| {
-            output.report(ended, report)?;
+            output.report(ended, &report)?;
             output.flush()
         });
     }

@@ -70,6 +70,8 @@ pub struct Begun {
     pub lacks: Vec<Cow<'static, str>>,
     /// They tell of completions when they happen.
     pub exact_completions: bool,
+    /// They tell every call, and do not only count them.
+    pub every_call: bool,
     /// Who has the status of a launched program.
     pub status: Option<ptrace::Status>,
 }
@@ -189,6 +191,8 @@ fn begin_bpf(
         duration: show.duration,
         targets,
         deaths,
+        counting: show.counts(),
+        interval: show.interval,
         ignore_first_interrupt: plan.launched,
         unseen_exits: show.denied || filtered(),
     };
@@ -221,6 +225,7 @@ fn begin_bpf(
         name: set.name(),
         lacks: set.lacks().into_iter().map(Cow::from).collect(),
         exact_completions: set.has(Feature::Completions),
+        every_call: !show.counts(),
         status: None,
     })
 }
@@ -262,6 +267,7 @@ fn begin_ptrace(
         name: "ptrace",
         lacks: ptrace::LACKS.into_iter().map(Cow::from).collect(),
         exact_completions: false,
+        every_call: true,
         status: Some(status),
     })
 }
@@ -299,6 +305,8 @@ fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, loa
         cgroup_id: cgroup.map_or(0, |it| it.id),
         cgroup_level: cgroup.map_or(0, |it| it.level),
         follow: u32::from(plan.follow),
+        counting: u32::from(show.counts()),
+        slow_submit: show.conclusions.slow_submit(),
         submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },
         ..machine::settings(target)?
     };

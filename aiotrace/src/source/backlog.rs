@@ -25,6 +25,7 @@ use std::{
 };
 
 use super::{Losses, collector::End};
+use crate::counted::Counted;
 
 /// A batch is handed on when it has this size.
 const BATCH: usize = 256 << 10;
@@ -46,6 +47,8 @@ pub enum Message {
     Lost(Losses),
     /// Somebody asks for a report; what was lost so far.
     Report(Losses),
+    /// What was counted so far.
+    Counted(Box<Counted>),
     /// Something that the user should know.
     Note(String),
     /// We are detached and nothing follows.
@@ -365,6 +368,7 @@ mod tests {
             losses: Losses { queue_full: dropped, ..Losses::default() },
             in_calls: Vec::new(),
             attached: Duration::ZERO,
+            counted: None,
         }
     }
 

@@ -25,6 +25,8 @@ use nix::{
     },
 };
 
+use crate::counted::Counted;
+
 use super::{
     Losses,
     backlog::{Batch, Eater, Feeder, Message, backlog},
@@ -54,6 +56,8 @@ pub struct End {
     pub in_calls: Vec<Thread>,
     /// How long we were attached.
     pub attached: Duration,
+    /// What was counted, where calls are counted.
+    pub counted: Option<Box<Counted>>,
 }
 
 /// When to stop, apart from signals.
@@ -66,6 +70,10 @@ pub struct Until {
     pub deaths: Deaths,
     /// SIGINT also went to the launched program; it decides.
     pub ignore_first_interrupt: bool,
+    /// Calls are counted in the kernel.
+    pub counting: bool,
+    /// What is counted is told as often, if it has changed.
+    pub interval: Option<Duration>,
     /// Calls that the trampolines do not see are watched for all the time, not only until those
     /// return that had begun before the attach.
     pub unseen_exits: bool,

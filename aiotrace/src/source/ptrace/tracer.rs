@@ -346,7 +346,7 @@ impl Tracer {
         if let Some(feeder) = self.calls.records.take() {
             feeder.finish(|dropped| {
                 losses.queue_full = dropped;
-                End { reason, losses, in_calls, attached }
+                End { reason, losses, in_calls, attached, counted: None }
             });
         }
     }
