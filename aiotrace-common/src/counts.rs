@@ -149,9 +149,11 @@ pub struct ContextRow {
     pub handle: u64,
     /// When a call on it returned last.
     pub used: u64,
+    /// Requests accepted.
+    pub accepted: u64,
     /// Fills up a cache line: submitting and reaping are often done by different processors.
-    pub padding: [u64; 5],
-    /// What was submitted, by opcode.
+    pub padding: [u64; 4],
+    /// The requests by opcode, if these are looked at; so for what follows but one.
     pub ops: [OpCounts; OPS],
     /// Events that io_getevents gave.
     pub reaped: u64,

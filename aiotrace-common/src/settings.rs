@@ -48,6 +48,8 @@ pub struct Settings {
     /// 1: calls are counted, and io_submit, io_getevents and io_pgetevents are told only if what follows
     /// says so.
     pub counting: u32,
+    /// With `counting`: 1: requests and their results are looked at, too.
+    pub count_requests: u32,
     /// With `counting`: one of so many calls is told; 0: none, but for those that findings need.
     pub sample: u32,
     /// With `counting`: 1: told are calls that fail, or give a result that is an error.
@@ -56,6 +58,8 @@ pub struct Settings {
     pub only_ops: u32,
     /// With `counting`: told are calls about a request for this descriptor; [`ABSENT`]: any.
     pub only_fd: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
     /// Where the kernel keeps what we read.
     pub offsets: Offsets,
 }

@@ -18,10 +18,12 @@ pub static SETTINGS: Settings = Settings {
     setup_stack_pages: 0,
     submit_stack_pages: 0,
     counting: 0,
+    count_requests: 0,
     sample: 0,
     only_errors: 0,
     only_ops: 0,
     only_fd: 0,
+    reserved: 0,
     offsets: OFFSETS,
 };
 

@@ -18,6 +18,8 @@ pub struct Counted {
     pub time: u64,
     /// `--interval`: an interval ends here.
     pub ends_interval: bool,
+    /// Requests and their results were looked at, not only their number.
+    pub has_requests: bool,
     /// Calls by process and name.
     pub calls: BTreeMap<(u32, Syscall), CallCounts>,
     /// The errnos of failed calls, by process and call.
@@ -50,7 +52,9 @@ pub struct CallCounts {
 pub struct ContextCounts {
     /// When a call on it returned last.
     pub used: u64,
-    /// What was submitted, by opcode.
+    /// Requests accepted.
+    pub accepted: u64,
+    /// The same by opcode, if requests were looked at.
     pub ops: [OpCounts; OPS],
     /// Events that io_getevents gave.
     pub reaped: u64,
@@ -143,11 +147,6 @@ impl CallCounts {
 }
 
 impl ContextCounts {
-    /// Requests accepted.
-    pub fn requests(&self) -> u64 {
-        self.ops.iter().map(|it| it.requests).sum()
-    }
-
     /// Bytes moved, as the events say; `None` if some of them may be those of polls, whose results are
     /// masks, or could not be read.
     pub fn bytes(&self) -> Option<u64> {
@@ -157,6 +156,7 @@ impl ContextCounts {
     /// Both together.
     pub fn add(&mut self, other: &Self) {
         self.used = self.used.max(other.used);
+        self.accepted += other.accepted;
         for (to, it) in self.ops.iter_mut().zip(other.ops) {
             to.requests += it.requests;
             to.asked += it.asked;
@@ -171,6 +171,7 @@ impl ContextCounts {
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let mut since = self.clone();
+        since.accepted = since.accepted.saturating_sub(before.accepted);
         for (to, it) in since.ops.iter_mut().zip(before.ops) {
             to.requests = to.requests.saturating_sub(it.requests);
             to.asked = to.asked.saturating_sub(it.asked);
@@ -204,10 +205,11 @@ impl Counted {
         Self {
             time: self.time,
             ends_interval: self.ends_interval,
+            has_requests: self.has_requests,
             calls: calls.filter(|(_, it)| it.calls() > 0).collect(),
             errors: less(&self.errors, &before.errors),
             results: less(&self.results, &before.results),
-            contexts: contexts.filter(|(_, it)| it.requests() + it.reaped > 0).collect(),
+            contexts: contexts.filter(|(_, it)| it.accepted + it.reaped > 0).collect(),
         }
     }
 }

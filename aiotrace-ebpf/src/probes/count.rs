@@ -4,10 +4,10 @@
 //! no other map is searched; arrays are looked into without a call.
 
 use aiotrace_common::{
-    abi::{Abi, Syscall},
+    abi::{Abi, IoEvent, Syscall},
     counts::{
-        BUCKETS, CallRow, ContextRow, CountedContext, ErrorKey, OPS, OTHER_OP, UNREAD_OP, bucket,
-        state,
+        BUCKETS, CallRow, ContextRow, CountedContext, ErrorKey, OPS, OTHER_OP, OpCounts, UNREAD_OP,
+        bucket, state,
     },
     record::{ITEMS_PER_CALL, Thread},
 };
@@ -231,77 +231,84 @@ fn begin_context(key: &CountedContext, thread: &mut Thread, time: u64) -> u32 {
 
 #[inline(always)]
 fn submitted(thread: &mut Thread, ret: i64, time: u64) {
-    let Some(row) = context(thread, ret, time) else { return };
-    let accepted = ret.clamp(0, ITEMS_PER_CALL as i64) as u32;
-    let width = if Abi::from_number(thread.abi).is_32_bit() { 4 } else { 8 };
-    match accepted {
-        0 => (),
-        1 => {
-            count_request(row, thread.args[2], width);
-        }
-        _ => {
-            count_requests(row, thread.args[2], width, accepted);
-        }
+    let Some(index) = context(thread, ret, time) else { return };
+    let Some(row) = CONTEXT_ROWS.get_ptr_mut(index) else { return };
+    // SAFETY: a map value; one of the times is as good as the other.
+    unsafe { (*row).used = time };
+    if ret <= 0 {
+        return;
     }
-    if let Some(row) = CONTEXT_ROWS.get_ptr_mut(row) {
-        // SAFETY: a map value; one of the times is as good as the other.
-        unsafe { (*row).used = time };
-        if ret > ITEMS_PER_CALL as i64 {
-            // SAFETY: as in `count_request`.
-            let op = unsafe { &raw mut (*row).ops[UNREAD_OP].requests };
-            // SAFETY: as in `count_request`.
-            unsafe { atomic::add(op, (ret - ITEMS_PER_CALL as i64) as u64) };
-        }
+    // SAFETY: a map value, changed by atomic additions only.
+    unsafe { atomic::add(&raw mut (*row).accepted, ret as u64) };
+    if setting!(count_requests) == 0 {
+        return;
+    }
+    let abi = Abi::from_number(thread.abi);
+    if ret == 1 {
+        request(row, thread.args[2], abi);
+        return;
+    }
+    count_requests(index, thread.args[2], thread.abi, ret.clamp(0, ITEMS_PER_CALL as i64) as u32);
+    if ret > ITEMS_PER_CALL as i64 {
+        add_op(row, UNREAD_OP, (ret - ITEMS_PER_CALL as i64) as u64, 0);
     }
 }
 
-/// Counts the first requests of a call.
+/// Counts the first requests of a call. See [`crate::records`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn count_requests(row: u32, pointers: u64, width: u64, count: u32) -> u32 {
+pub extern "C" fn count_requests(row: u32, pointers: u64, abi: u32, count: u32) -> u32 {
+    let width = if Abi::from_number(abi).is_32_bit() { 4 } else { 8 };
     for index in 0..ITEMS_PER_CALL as u32 {
         if index >= count {
             break;
         }
-        count_request(row, pointers.wrapping_add(u64::from(index) * width), width);
+        count_request(row, pointers.wrapping_add(u64::from(index) * width), abi);
     }
     0
 }
 
-/// Counts the request to whose iocb there is a pointer here.
+/// Counts one of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn count_request(row: u32, pointer: u64, width: u64) -> u32 {
-    let Some(row) = CONTEXT_ROWS.get_ptr_mut(row) else { return 0 };
-    let mut iocb = 0u64;
-    let mut narrow = 0u32;
-    let failed = if width == 4 {
-        let failed = user::read_or_fail(&mut narrow, pointer);
-        iocb = u64::from(narrow);
-        failed
-    } else {
-        user::read_or_fail(&mut iocb, pointer)
-    };
-    // From aio_lio_opcode to aio_nbytes.
-    let mut words = [0u64; 3];
+pub extern "C" fn count_request(row: u32, pointer: u64, abi: u32) -> u32 {
+    if let Some(row) = CONTEXT_ROWS.get_ptr_mut(row) {
+        request(row, pointer, Abi::from_number(abi));
+    }
+    0
+}
+
+/// From `aio_lio_opcode` to `aio_nbytes` of an iocb. Without a value to begin with: the helper writes it in
+/// any case.
+type Described = core::mem::MaybeUninit<[u64; 3]>;
+
+/// The request to whose iocb there is a pointer here.
+#[inline(always)]
+fn request(row: *mut ContextRow, pointer: u64, abi: Abi) {
+    let mut iocb = 0;
+    let failed = user::read_pointer(&mut iocb, pointer, abi);
+    let mut described = Described::uninit();
     let at = if failed == 0 { iocb.wrapping_add(16) } else { user::NOWHERE };
-    let failed = user::read_or_fail(&mut words, at);
-    let opcode = words[0] as u16;
+    let failed = user::read_or_fail(&mut described, at);
+    // SAFETY: the helper has written it; zeros if it could not read.
+    let described = unsafe { described.assume_init() };
+    let opcode = described[0] as u16;
     let place = match opcode {
         _ if failed != 0 => UNREAD_OP,
         0..=8 => opcode as usize,
         _ => OTHER_OP,
     };
+    add_op(row, place, 1, if place < 2 { described[2] } else { 0 });
+}
+
+#[inline(always)]
+fn add_op(row: *mut ContextRow, place: usize, requests: u64, asked: u64) {
     // SAFETY: the place is in the array; a map value, changed by atomic additions only.
     unsafe {
-        let op = (&raw mut (*row).ops).cast::<aiotrace_common::counts::OpCounts>();
-        let op = op.add(place & (OPS - 1));
-        atomic::add(&raw mut (*op).requests, 1);
-        if place < 2 {
-            atomic::add(&raw mut (*op).asked, words[2]);
-        }
+        let op = (&raw mut (*row).ops).cast::<OpCounts>().add(place & (OPS - 1));
+        atomic::add(&raw mut (*op).requests, requests);
+        atomic::add(&raw mut (*op).asked, asked);
     }
-    0
 }
 
 #[inline(always)]
@@ -313,22 +320,24 @@ fn reaped(thread: &mut Thread, ret: i64, time: u64) {
     if ret <= 0 {
         return;
     }
-    let events = ret.clamp(0, ITEMS_PER_CALL as i64) as u32;
-    if events == 1 {
-        count_event(index, thread.args[3], thread.pid);
-    } else {
-        count_events(index, thread.args[3], thread.pid, events);
-    }
     // SAFETY: a map value, changed by atomic additions only.
-    unsafe {
-        atomic::add(&raw mut (*row).reaped, ret as u64);
-        if ret > ITEMS_PER_CALL as i64 {
-            atomic::add(&raw mut (*row).unread, (ret - ITEMS_PER_CALL as i64) as u64);
-        }
+    unsafe { atomic::add(&raw mut (*row).reaped, ret as u64) };
+    if setting!(count_requests) == 0 {
+        return;
+    }
+    if ret == 1 {
+        event(row, thread.args[3], thread.pid);
+        return;
+    }
+    let events = ret.clamp(0, ITEMS_PER_CALL as i64) as u32;
+    count_events(index, thread.args[3], thread.pid, events);
+    if ret > ITEMS_PER_CALL as i64 {
+        // SAFETY: a map value, changed by atomic additions only.
+        unsafe { atomic::add(&raw mut (*row).unread, (ret - ITEMS_PER_CALL as i64) as u64) };
     }
 }
 
-/// Counts the first events of a call.
+/// Counts the first events of a call. See [`crate::records`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn count_events(row: u32, events: u64, pid: u32, count: u32) -> u32 {
@@ -336,18 +345,28 @@ pub extern "C" fn count_events(row: u32, events: u64, pid: u32, count: u32) -> u
         if index >= count {
             break;
         }
-        count_event(row, events.wrapping_add(u64::from(index) * 32), pid);
+        let event = events.wrapping_add(u64::from(index) * size_of::<IoEvent>() as u64);
+        count_event(row, event, pid);
     }
     0
 }
 
-/// Counts what the event here says.
+/// Counts one of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn count_event(row: u32, event: u64, pid: u32) -> u32 {
-    let Some(row) = CONTEXT_ROWS.get_ptr_mut(row) else { return 0 };
+pub extern "C" fn count_event(row: u32, at: u64, pid: u32) -> u32 {
+    if let Some(row) = CONTEXT_ROWS.get_ptr_mut(row) {
+        event(row, at, pid);
+    }
+    0
+}
+
+/// What the event here says.
+#[inline(always)]
+fn event(row: *mut ContextRow, at: u64, pid: u32) {
     let mut res = 0i64;
-    let failed = user::read_or_fail(&mut res, event.wrapping_add(16));
+    let at = at.wrapping_add(core::mem::offset_of!(IoEvent, res) as u64);
+    let failed = user::read_or_fail(&mut res, at);
     // SAFETY: a map value, changed by atomic additions only.
     unsafe {
         if failed != 0 {
@@ -361,5 +380,4 @@ pub extern "C" fn count_event(row: u32, event: u64, pid: u32) -> u32 {
     if res < 0 {
         count_error(pid, 0, res);
     }
-    0
 }

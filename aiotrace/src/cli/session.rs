@@ -30,7 +30,7 @@ use crate::{
         Losses,
         backlog::Message,
         bpf::{Wanted, machine},
-        collector::{self, Reason},
+        collector::{self, Counting, Reason},
         ptrace,
     },
     stacks::Symbolizer,
@@ -63,6 +63,9 @@ pub struct Show {
     /// With -c: show what was counted each TIME
     #[arg(long, value_parser = parse_duration, requires = "summary", value_name = "TIME")]
     pub(super) interval: Option<Duration>,
+    /// With -c: look into the requests, too: operations, bytes, and results that are errors
+    #[arg(long, requires = "summary")]
+    requests: bool,
     #[command(flatten)]
     pub(super) conclusions: Thresholds,
     #[command(flatten)]
@@ -70,10 +73,11 @@ pub struct Show {
 }
 
 impl Show {
-    /// Whether calls are counted in the kernel, and not told.
-    pub(super) fn counts(&self) -> bool {
+    /// How calls are counted in the kernel, if they are.
+    pub(super) fn counting(&self) -> Option<Counting> {
         let needs_calls = self.record.is_some() || self.inject.is_wanted() || self.stacks;
-        self.view.summary && !needs_calls && self.source != source::Wanted::Ptrace
+        let counts = self.view.summary && !needs_calls && self.source != source::Wanted::Ptrace;
+        counts.then_some(Counting { requests: self.requests, interval: self.interval })
     }
 }
 

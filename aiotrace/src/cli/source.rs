@@ -191,8 +191,7 @@ fn begin_bpf(
         duration: show.duration,
         targets,
         deaths,
-        counting: show.counts(),
-        interval: show.interval,
+        counting: show.counting(),
         ignore_first_interrupt: plan.launched,
         unseen_exits: show.denied || filtered(),
     };
@@ -225,7 +224,7 @@ fn begin_bpf(
         name: set.name(),
         lacks: set.lacks().into_iter().map(Cow::from).collect(),
         exact_completions: set.has(Feature::Completions),
-        every_call: !show.counts(),
+        every_call: show.counting().is_none(),
         status: None,
     })
 }
@@ -305,7 +304,8 @@ fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, loa
         cgroup_id: cgroup.map_or(0, |it| it.id),
         cgroup_level: cgroup.map_or(0, |it| it.level),
         follow: u32::from(plan.follow),
-        counting: u32::from(show.counts()),
+        counting: u32::from(show.counting().is_some()),
+        count_requests: u32::from(show.counting().is_some_and(|it| it.requests)),
         slow_submit: show.conclusions.slow_submit(),
         submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },
         ..machine::settings(target)?

@@ -31,13 +31,13 @@ pub struct ContextRow {
     pub ctx: Hex,
     /// Requests accepted.
     pub requests: u64,
-    /// The same by operation.
-    pub ops: BTreeMap<Cow<'static, str>, OpRow>,
+    /// The same by operation; null without `--requests`.
+    pub ops: Option<BTreeMap<Cow<'static, str>, OpRow>>,
     /// Events that io_getevents gave.
     pub reaped: u64,
-    /// Of these, with `res` < 0.
-    pub failed: u64,
-    /// The sum of the others' `res`; null if polls are among them.
+    /// Of these, with `res` < 0; null without `--requests`.
+    pub failed: Option<u64>,
+    /// The sum of the others' `res`; null without `--requests`, and if polls are among them.
     pub bytes: Option<u64>,
 }
 
@@ -133,7 +133,10 @@ fn row(
 
 /// Contexts, those with most requests first.
 pub fn contexts(counted: &Counted, name: Name<'_>) -> Vec<ContextRow> {
-    let of = |((pid, handle), it): (&(u32, _), &ContextCounts)| context((*pid, *handle), it, name);
+    let has_requests = counted.has_requests;
+    let of = |((pid, handle), it): (&(u32, _), &ContextCounts)| {
+        context((*pid, *handle), it, has_requests, name)
+    };
     let mut rows: Vec<ContextRow> = counted.contexts.iter().map(of).collect();
     rows.sort_by_key(|it| (std::cmp::Reverse(it.requests), it.pid, it.ctx.0));
     rows
@@ -142,6 +145,7 @@ pub fn contexts(counted: &Counted, name: Name<'_>) -> Vec<ContextRow> {
 fn context(
     (pid, handle): (u32, crate::event::Handle),
     counts: &ContextCounts,
+    has_requests: bool,
     name: Name<'_>,
 ) -> ContextRow {
     let ops = counts.ops.iter().enumerate().filter(|(_, it)| it.requests > 0);
@@ -157,11 +161,11 @@ fn context(
         pid,
         name: name(pid),
         ctx: Hex(handle.0),
-        requests: counts.requests(),
-        ops: ops.collect(),
+        requests: counts.accepted,
+        ops: has_requests.then(|| ops.collect()),
         reaped: counts.reaped,
-        failed: counts.failed,
-        bytes: counts.bytes(),
+        failed: has_requests.then_some(counts.failed),
+        bytes: counts.bytes().filter(|_| has_requests),
     }
 }
 
@@ -177,25 +181,24 @@ pub fn write_contexts(out: &mut impl Write, rows: &[ContextRow]) -> io::Result<(
     if rows.is_empty() {
         return Ok(());
     }
-    writeln!(
-        out,
-        "\n{:<20} {:<18} {:>10} {:>10} {:>8} {:>6}  requests by operation",
-        "contexts", "handle", "requests", "reaped", "failed", "bytes"
-    )?;
+    let has_requests = rows.iter().any(|it| it.ops.is_some());
+    write!(out, "\n{:<20} {:<18} {:>10} {:>10}", "contexts", "handle", "requests", "reaped")?;
+    if has_requests {
+        write!(out, " {:>8} {:>6}  requests by operation", "failed", "bytes")?;
+    }
+    writeln!(out)?;
     for it in rows.iter().take(MOST) {
         let who = if it.pid == 0 { it.name.clone() } else { process(it.name.as_bytes(), it.pid) };
         let handle = format!("{:#x}", it.ctx.0);
-        let moved = it.bytes.map_or_else(|| "?".to_owned(), bytes);
-        let ops = it.ops.iter().map(|(op, it)| format!("{op} {}", it.requests));
-        let ops: Vec<String> = ops.collect();
-        writeln!(
-            out,
-            "  {who:<18} {handle:<18} {:>10} {:>10} {:>8} {moved:>6}  {}",
-            it.requests,
-            it.reaped,
-            it.failed,
-            ops.join(", ")
-        )?;
+        write!(out, "  {who:<18} {handle:<18} {:>10} {:>10}", it.requests, it.reaped)?;
+        if let Some(ops) = &it.ops {
+            let moved = it.bytes.map_or_else(|| "?".to_owned(), bytes);
+            let ops: Vec<String> =
+                ops.iter().map(|(op, it)| format!("{op} {}", it.requests)).collect();
+            let failed = it.failed.unwrap_or(0);
+            write!(out, " {failed:>8} {moved:>6}  {}", ops.join(", "))?;
+        }
+        writeln!(out)?;
     }
     match rows.len().saturating_sub(MOST) {
         0 => Ok(()),

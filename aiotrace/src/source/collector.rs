@@ -71,12 +71,19 @@ pub struct Until {
     /// SIGINT also went to the launched program; it decides.
     pub ignore_first_interrupt: bool,
     /// Calls are counted in the kernel.
-    pub counting: bool,
-    /// What is counted is told as often, if it has changed.
-    pub interval: Option<Duration>,
+    pub counting: Option<Counting>,
     /// Calls that the trampolines do not see are watched for all the time, not only until those
     /// return that had begun before the attach.
     pub unseen_exits: bool,
+}
+
+/// How calls are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counting {
+    /// Requests and their results are looked at, too.
+    pub requests: bool,
+    /// What was counted is told as often.
+    pub interval: Option<Duration>,
 }
 
 /// Which deaths end a trace.

@@ -47,12 +47,12 @@ impl Counts {
     ///
     /// # Errors
     /// The object has no such maps, or they cannot be mapped.
-    pub fn new(probes: &mut Probes) -> Result<Self, Error> {
+    pub fn new(probes: &mut Probes, has_requests: bool) -> Result<Self, Error> {
         let counts = Self {
             calls: Rows::of(probes, names::CALL_ROWS, CALL_ROWS)?,
             contexts: Rows::of(probes, names::CONTEXT_ROWS, CONTEXT_ROWS)?,
             processes: Processes::default(),
-            ended: Counted::default(),
+            ended: Counted { has_requests, ..Counted::default() },
             last: 0,
         };
         free(probes, names::FREE_CALL_ROWS, SHARED_CALL_ROWS..CALL_ROWS)?;
@@ -179,8 +179,8 @@ fn add_call(to: &mut Counted, pid: u32, syscall: u32, row: &CallRow) {
 }
 
 fn context_counts(row: &ContextRow) -> ContextCounts {
-    let ContextRow { used, ops, reaped, failed, moved, unread, .. } = *row;
-    ContextCounts { used, ops, reaped, failed, moved, unread }
+    let ContextRow { used, accepted, ops, reaped, failed, moved, unread, .. } = *row;
+    ContextCounts { used, accepted, ops, reaped, failed, moved, unread }
 }
 
 fn add_error(to: &mut Counted, pid: u32, key: &ErrorKey, count: u64) {

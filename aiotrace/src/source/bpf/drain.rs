@@ -70,7 +70,7 @@ pub fn start(
     before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
 ) -> Result<Collector, StartError> {
     let records = probes.records()?;
-    let counts = until.counting.then(|| Counts::new(&mut probes)).transpose()?;
+    let counts = until.counting.map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
     let signals = Signals::new(&all_signals(), until.ignore_first_interrupt)?;
     let stop = Stop::new()?;
     probes.attach()?;
@@ -197,11 +197,12 @@ impl Drain {
         if is_due {
             tick.swept = Instant::now();
             // Without drift, unless it is late by more than a whole interval.
-            let step = until.interval.unwrap_or(COUNT);
+            let interval = until.counting.and_then(|it| it.interval);
+            let step = interval.unwrap_or(COUNT);
             let next = tick.told + step;
             tick.told = if tick.swept > next + step { tick.swept } else { next };
             let mut counted = counts.read(probes);
-            counted.ends_interval = until.interval.is_some();
+            counted.ends_interval = interval.is_some();
             if counts.has_changed(&counted) || counted.ends_interval {
                 feeder.say(Message::Counted(Box::new(counted)));
             }
@@ -213,10 +214,9 @@ impl Drain {
 
     /// How long until it is to be told what was counted.
     fn until_told(&self, tick: &Tick) -> Duration {
-        match self.counts {
-            Some(_) => {
-                let step = self.until.interval.unwrap_or(COUNT);
-                step.saturating_sub(tick.told.elapsed())
+        match self.until.counting {
+            Some(counting) => {
+                counting.interval.unwrap_or(COUNT).saturating_sub(tick.told.elapsed())
             }
             None => Duration::MAX,
         }

@@ -37,10 +37,12 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         submit_stack_pages: 0,
         slow_submit: 0,
         counting: 0,
+        count_requests: 0,
         sample: 0,
         only_errors: 0,
         only_ops: 0,
         only_fd: ABSENT,
+        reserved: 0,
         offsets: offsets()?,
     })
 }
