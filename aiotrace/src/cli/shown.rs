@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::{
     event::{Body, Event},
+    fault::Only,
     model::Report,
     output::{Ended, Output},
 };
@@ -26,6 +27,8 @@ pub struct Shown {
     pub completions: bool,
     /// On a terminal.
     pub throttle: Option<Throttle>,
+    /// Of the calls that the kernel tells in any case, only these are shown.
+    pub only: Option<Only>,
     /// Calls are shown one by one; so many were.
     pub shows_calls: bool,
     /// See `shows_calls`.
@@ -38,6 +41,11 @@ impl Shown {
     /// Something happened.
     pub fn event(&mut self, event: &Event) {
         if matches!(event.body, Body::Completion(_)) && !self.completions {
+            return;
+        }
+        if let (Some(only), Body::Call(call)) = (&self.only, &event.body)
+            && !only.wants(call)
+        {
             return;
         }
         let is_frequent =

@@ -6,7 +6,7 @@ use std::{borrow::Cow, fs::File};
 use aiotrace_common::{
     names::Feature,
     record::{KnownStack, STACK_PAGES, StackKey},
-    settings::{Settings, target},
+    settings::{ABSENT, Settings, target},
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -160,7 +160,8 @@ fn begin_bpf(
 ) -> Result<Begun> {
     let set = probes.set().clone();
     let known = probes.known_stacks();
-    let mut decoder = Decoder::new(&set).with_stacks(Processes::new(known));
+    let mut decoder =
+        Decoder::new(&set).in_part(show.counting().is_some()).with_stacks(Processes::new(known));
     let mut initial = Vec::new();
     let mut targets = Vec::new();
     let mut pids = Vec::new();
@@ -305,6 +306,10 @@ fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, loa
         cgroup_level: cgroup.map_or(0, |it| it.level),
         follow: u32::from(plan.follow),
         counting: u32::from(show.counting().is_some()),
+        sample: show.sample(),
+        only_errors: u32::from(show.only.is_some_and(|it| it.errors)),
+        only_ops: show.only.map_or(0, |it| it.ops),
+        only_fd: show.only.and_then(|it| it.fd).unwrap_or(ABSENT),
         count_requests: u32::from(show.counting().is_some_and(|it| it.requests)),
         slow_submit: show.conclusions.slow_submit(),
         submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },

@@ -112,6 +112,7 @@ impl View {
             quiet: self.quiet,
             completions: self.verbose || self.format == Format::Json,
             throttle: (is_terminal && calls_as_text).then(Throttle::new),
+            only: None,
             shows_calls: !self.summary,
             calls: 0,
             failed: None,
