@@ -44,6 +44,10 @@ pub fn run() -> ! {
     for probes in counted.split(',').filter(|it| !it.is_empty()) {
         let counts = crate::suite::counted(aiotrace, probes);
         crate::say(&format!("suite {probes} | counted | {counts}"));
+        crate::say(&format!(
+            "suite {probes} | chosen | {}",
+            crate::suite::chosen(aiotrace, probes)
+        ));
     }
     if std::env::var_os("aiotrace_faults").is_some() {
         crate::injected::run(aiotrace, &doctor);

@@ -195,6 +195,7 @@ pub fn run(aiotrace: &Path, probes: &str) {
     crate::say(&format!("suite {probes} | attach | {attached}"));
     crate::say(&format!("suite {probes} | ls | {}", list(aiotrace)));
     crate::say(&format!("suite {probes} | counted | {}", counted(aiotrace, probes)));
+    crate::say(&format!("suite {probes} | chosen | {}", chosen(aiotrace, probes)));
     crate::say(&format!("suite {probes} | end | {}", lost(&json)));
     if !output.status.success() || json.is_empty() {
         crate::say(&String::from_utf8_lossy(&output.stderr));
@@ -236,6 +237,30 @@ pub fn counted(aiotrace: &Path, probes: &str) -> String {
         found => found.unwrap_or("no"),
     };
     format!("{} | {} | {requests} requests", output.status, counts.join(", "))
+}
+
+/// How many calls of such a program are shown with `--only`. ptrace refuses it, and sees all anyway.
+pub fn chosen(aiotrace: &Path, probes: &str) -> String {
+    let us = std::env::current_exe().expect("our path");
+    let shown = |only: &str| {
+        if probes.starts_with("ptrace") {
+            return if only == "error" { "0" } else { "200" }.to_owned();
+        }
+        let output = Command::new(aiotrace)
+            .args(["run", "--format", "json", "--only", only])
+            .args(selected(probes))
+            .arg("--")
+            .args([us.as_os_str(), "pairs".as_ref(), "100".as_ref()])
+            .output()
+            .expect("aiotrace can be started");
+        let json = String::from_utf8_lossy(&output.stdout);
+        let report = json.lines().rev().find(|it| value(it, "event") == Some("report"));
+        match report.and_then(|it| value(it, "shown")) {
+            Some(shown) => shown.to_owned(),
+            None => format!("no report: {}", String::from_utf8_lossy(&output.stderr)),
+        }
+    };
+    format!("op=pread {}, error {}", shown("op=pread"), shown("error"))
 }
 
 /// `aiotrace ls` beside a process that holds three contexts.

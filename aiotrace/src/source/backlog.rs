@@ -395,7 +395,7 @@ mod tests {
                     eater.give_back(batch);
                 }
                 Message::Behind(bytes) => assert!(bytes > 0),
-                Message::Lost(_) | Message::Report(_) | Message::Note(_) => {
+                Message::Lost(_) | Message::Report(_) | Message::Note(_) | Message::Counted(_) => {
                     panic!("nobody said that")
                 }
                 Message::End(end) => return (seen, end.losses.queue_full),
