@@ -62,6 +62,11 @@ const PAUSE: u64 = 1_000_000;
 
 const EINVAL: i64 = -22;
 
+/// Iocbs, or events, that one function goes through. Another calls it [`PARTS`] times: 6.1 remembers no more
+/// than 8,192 jumps that it has still to look at.
+const PART: u32 = 64;
+const PARTS: u32 = ITEMS_PER_CALL as u32 / PART;
+
 /// Whether a call that begins is counted and not told.
 #[inline(always)]
 pub fn is_counted_only(thread: &Thread, syscall: Syscall) -> bool {
@@ -93,7 +98,7 @@ pub fn is_told_after_all(thread: &Thread, syscall: Syscall, ret: i64, took: u64)
     } else if ret < 0 {
         setting!(only_errors) != 0 && !asks_for_requests()
     } else if setting!(only_errors) != 0 || asks_for_requests() {
-        has_event(thread.args[3], ret.clamp(0, ITEMS_PER_CALL as i64) as u32) != 0
+        find_event(thread.args[3], ret.clamp(0, ITEMS_PER_CALL as i64) as u32) != 0
     } else {
         false
     };
@@ -128,18 +133,31 @@ fn has_request(thread: &Thread) -> bool {
     find_request(thread.args[2], thread.abi, count) != 0
 }
 
-/// Whether one of these requests is asked for. See [`crate::records`]. All are looked at: with a second way out
-/// of the loop there are more jumps than the verifier of 5.10 remembers.
+/// Whether one of these requests is asked for. In two steps, see [`PART`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_request(pointers: u64, abi: u32, count: u32) -> u32 {
-    let width = if Abi::from_number(abi).is_32_bit() { 4 } else { 8 };
     let mut found = 0;
-    for index in 0..ITEMS_PER_CALL as u32 {
+    for part in 0..PARTS {
+        if part * PART >= count {
+            break;
+        }
+        let pointers = pointers.wrapping_add(u64::from(part * PART) * width(abi));
+        found |= find_some_request(pointers, abi, count - part * PART);
+    }
+    found
+}
+
+/// Whether one of the first is, at most [`PART`] of them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn find_some_request(pointers: u64, abi: u32, count: u32) -> u32 {
+    let mut found = 0;
+    for index in 0..PART {
         if index >= count {
             break;
         }
-        found |= is_request(pointers.wrapping_add(u64::from(index) * width), abi);
+        found |= is_request(pointers.wrapping_add(u64::from(index) * width(abi)), abi);
     }
     found
 }
@@ -153,16 +171,30 @@ pub extern "C" fn is_request(pointer: u64, abi: u32) -> u32 {
     if failed != 0 { 0 } else { is_meant(iocb) as u32 }
 }
 
-/// Whether one of these events is asked for. See [`find_request`].
+/// Whether one of these events is asked for. In two steps, see [`PART`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn has_event(events: u64, count: u32) -> u32 {
+pub extern "C" fn find_event(events: u64, count: u32) -> u32 {
     let mut found = 0;
-    for index in 0..ITEMS_PER_CALL as u32 {
+    for part in 0..PARTS {
+        if part * PART >= count {
+            break;
+        }
+        found |= find_some_event(event_at(events, part * PART), count - part * PART);
+    }
+    found
+}
+
+/// Whether one of the first is, at most [`PART`] of them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn find_some_event(events: u64, count: u32) -> u32 {
+    let mut found = 0;
+    for index in 0..PART {
         if index >= count {
             break;
         }
-        found |= is_event(events.wrapping_add(u64::from(index) * size_of::<IoEvent>() as u64));
+        found |= is_event(event_at(events, index));
     }
     found
 }
@@ -393,18 +425,37 @@ fn submitted(thread: &mut Thread, ret: i64, time: u64) {
     }
 }
 
-/// Counts the first requests of a call. See [`crate::records`].
+/// Counts the first requests of a call. In two steps, see [`PART`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn count_requests(row: u32, pointers: u64, abi: u32, count: u32) -> u32 {
-    let width = if Abi::from_number(abi).is_32_bit() { 4 } else { 8 };
-    for index in 0..ITEMS_PER_CALL as u32 {
+    for part in 0..PARTS {
+        if part * PART >= count {
+            break;
+        }
+        let pointers = pointers.wrapping_add(u64::from(part * PART) * width(abi));
+        count_some_requests(row, pointers, abi, count - part * PART);
+    }
+    0
+}
+
+/// At most [`PART`] of them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_some_requests(row: u32, pointers: u64, abi: u32, count: u32) -> u32 {
+    for index in 0..PART {
         if index >= count {
             break;
         }
-        count_request(row, pointers.wrapping_add(u64::from(index) * width), abi);
+        count_request(row, pointers.wrapping_add(u64::from(index) * width(abi)), abi);
     }
     0
+}
+
+/// Bytes of a pointer to an iocb.
+#[inline(always)]
+fn width(abi: u32) -> u64 {
+    if Abi::from_number(abi).is_32_bit() { 4 } else { 8 }
 }
 
 /// Counts one of them.
@@ -479,18 +530,36 @@ fn reaped(thread: &mut Thread, ret: i64, time: u64) {
     }
 }
 
-/// Counts the first events of a call. See [`crate::records`].
+/// Counts the first events of a call. In two steps, see [`PART`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn count_events(row: u32, events: u64, pid: u32, count: u32) -> u32 {
-    for index in 0..ITEMS_PER_CALL as u32 {
+    for part in 0..PARTS {
+        if part * PART >= count {
+            break;
+        }
+        count_some_events(row, event_at(events, part * PART), pid, count - part * PART);
+    }
+    0
+}
+
+/// At most [`PART`] of them.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_some_events(row: u32, events: u64, pid: u32, count: u32) -> u32 {
+    for index in 0..PART {
         if index >= count {
             break;
         }
-        let event = events.wrapping_add(u64::from(index) * size_of::<IoEvent>() as u64);
-        count_event(row, event, pid);
+        count_event(row, event_at(events, index), pid);
     }
     0
+}
+
+/// Where the event of this index is.
+#[inline(always)]
+fn event_at(events: u64, index: u32) -> u64 {
+    events.wrapping_add(u64::from(index) * size_of::<IoEvent>() as u64)
 }
 
 /// Counts one of them.

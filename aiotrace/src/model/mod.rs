@@ -98,8 +98,13 @@ pub struct Settings {
     /// between the last call and the end of a process is not known.
     pub exact_completions: bool,
     /// Every call is told. Else they are counted in the kernel ([`Model::counted`]) and few are told: nothing
-    /// is concluded about requests.
+    /// is concluded about requests. (A recording has every call.)
+    #[serde(skip, default = "every_call")]
     pub every_call: bool,
+}
+
+fn every_call() -> bool {
+    true
 }
 
 /// What has to be looked up in the running system.
