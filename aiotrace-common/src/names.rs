@@ -265,6 +265,18 @@ pub const CALLS: [(Syscall, &str); 6] = [
     (Syscall::Cancel, native!("cancel")),
 ];
 
+/// Calls that are counted: [`CallRow`](crate::counts::CallRow).
+pub const CALL_ROWS: &str = "CALL_ROWS";
+/// Those that are nobody's.
+pub const FREE_CALL_ROWS: &str = "FREE_CALL_ROWS";
+/// Contexts whose requests are counted: [`ContextRow`](crate::counts::ContextRow).
+pub const CONTEXT_ROWS: &str = "CONTEXT_ROWS";
+/// Those that are nobody's.
+pub const FREE_CONTEXT_ROWS: &str = "FREE_CONTEXT_ROWS";
+/// Which of them a context has.
+pub const CONTEXT_PLACES: &str = "CONTEXT_PLACES";
+/// How often which errno came.
+pub const ERRORS: &str = "ERRORS";
 /// What was lost, by cause, per CPU.
 pub const LOST: &str = "LOST";
 /// Where the probes build records that do not fit the stack, per CPU.

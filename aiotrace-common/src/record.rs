@@ -499,12 +499,21 @@ pub struct Thread {
     pub requests: u32,
     /// One of [`mechanism`](crate::fault::mechanism): which of them carries the verdict out.
     pub mechanism: u32,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// 1: the call's records are sent. Else it is only counted.
+    pub told: u32,
     /// What the mechanism is to return: a negative errno.
     pub errno: i64,
     /// How many requests come before the one that is to be refused.
     pub accept: u64,
+    /// Where its calls are counted, by [`Syscall`] - 1: rows of [`CallRow`](crate::counts::CallRow); 0: nowhere
+    /// yet.
+    pub call_rows: [u32; 6],
+    /// The context of the last call that was counted, and its [`ContextRow`](crate::counts::ContextRow).
+    pub context: u64,
+    /// See `context`.
+    pub context_row: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
 }
 
 impl Thread {

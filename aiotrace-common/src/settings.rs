@@ -24,6 +24,8 @@ pub struct Settings {
     pub cgroup_id: u64,
     /// Address of the kernel's `__per_cpu_offset`; 0 if it is not known.
     pub per_cpu_offset: u64,
+    /// With `counting`: an io_submit that took so long is told, nanoseconds.
+    pub slow_submit: u64,
     /// With [`target::CGROUP`]: its depth below the root.
     pub cgroup_level: u32,
     /// One of [`target`].
@@ -43,6 +45,19 @@ pub struct Settings {
     pub setup_stack_pages: u32,
     /// The same at io_submit.
     pub submit_stack_pages: u32,
+    /// 1: calls are counted, and io_submit, io_getevents and io_pgetevents are told only if what follows
+    /// says so.
+    pub counting: u32,
+    /// With `counting`: 1: requests and their results are looked at, too.
+    pub count_requests: u32,
+    /// With `counting`: one of so many calls is told; 0: none, but for those that findings need.
+    pub sample: u32,
+    /// With `counting`: 1: told are calls that fail, or give a result that is an error.
+    pub only_errors: u32,
+    /// With `counting`: told are calls about a request with one of these opcodes, a bit for each; 0: any.
+    pub only_ops: u32,
+    /// With `counting`: told are calls about a request for this descriptor; [`ABSENT`]: any.
+    pub only_fd: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
     /// Where the kernel keeps what we read.

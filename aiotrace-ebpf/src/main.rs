@@ -8,13 +8,14 @@
 //! which: [`aiotrace_common::names`].
 #![no_std]
 #![no_main]
-#![expect(internal_features, reason = "an atomic addition: see probes::context")]
+#![expect(internal_features, reason = "an atomic addition")]
 #![feature(core_intrinsics, asm_experimental_arch)]
 #![expect(
     clippy::needless_borrows_for_generic_args,
     reason = "a value would be copied to the stack, which has 512 bytes"
 )]
 
+mod atomic;
 mod faults;
 mod lost;
 mod probes;

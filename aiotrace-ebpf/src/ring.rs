@@ -77,7 +77,7 @@ pub fn sample(
         Moment::AnyExit => 42,
         _ => moment as u32 + 2 * (syscall as u32 - 1 + 7 * abi as u32),
     };
-    let sample = if setting!(exact_completions) == 0 {
+    let sample = if setting!(exact_completions) == 0 && setting!(counting) == 0 {
         look(thread, handle, slot, time)
     } else {
         glance(handle)
@@ -126,7 +126,7 @@ fn look(thread: &mut Thread, handle: u64, slot: u32, time: u64) -> Option<RingSa
 
 /// Tells of a context's ring at the first look at it, and gives its size.
 #[inline(always)]
-fn introduce(thread: &mut Thread, handle: u64, tail: u32, time: u64) -> Option<u32> {
+pub fn introduce(thread: &mut Thread, handle: u64, tail: u32, time: u64) -> Option<u32> {
     let ring: RingHeader = user::read(handle)?;
     if ring.magic != RingHeader::MAGIC || ring.nr == 0 {
         return None;

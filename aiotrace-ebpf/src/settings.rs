@@ -7,6 +7,7 @@ use aiotrace_common::settings::{Offsets, Settings, target};
 pub static SETTINGS: Settings = Settings {
     cgroup_id: 0,
     per_cpu_offset: 0,
+    slow_submit: 0,
     cgroup_level: 0,
     target: target::LISTED,
     follow: 0,
@@ -16,6 +17,12 @@ pub static SETTINGS: Settings = Settings {
     possible_cpus: 0,
     setup_stack_pages: 0,
     submit_stack_pages: 0,
+    counting: 0,
+    count_requests: 0,
+    sample: 0,
+    only_errors: 0,
+    only_ops: 0,
+    only_fd: 0,
     reserved: 0,
     offsets: OFFSETS,
 };

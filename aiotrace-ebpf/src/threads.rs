@@ -8,7 +8,7 @@ use aiotrace_common::{
 use aya_ebpf::{macros::map, maps::HashMap};
 
 use crate::{
-    probes::lifetime,
+    probes::{count, lifetime},
     settings::setting,
     switches, targets,
     task::{KernelIds, Task, current_kernel_ids},
@@ -41,9 +41,13 @@ static EMPTY: Thread = Thread {
     refuse: 0,
     requests: 0,
     mechanism: 0,
-    reserved: 0,
+    told: 0,
     errno: 0,
     accept: 0,
+    call_rows: [0; 6],
+    context: 0,
+    context_row: 0,
+    reserved: 0,
 };
 
 /// The slot of the running thread and whether it is new, or `None` if it is not traced.
@@ -105,5 +109,11 @@ pub fn of(tid: u32) -> Option<*mut Thread> {
 /// Forgets a thread.
 #[inline(always)]
 pub fn remove(tid: u32) {
+    if setting!(counting) != 0
+        && let Some(thread) = of(tid)
+    {
+        // SAFETY: the thread is dead, or the running one.
+        count::ended(unsafe { &*thread });
+    }
     let _ = THREADS.remove(&tid);
 }

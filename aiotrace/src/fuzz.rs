@@ -75,7 +75,11 @@ pub fn rules(bytes: &[u8]) -> u64 {
 }
 
 fn model() -> Model {
-    Model::new(Settings { thresholds: Thresholds::default(), exact_completions: false })
+    Model::new(Settings {
+        thresholds: Thresholds::default(),
+        exact_completions: false,
+        every_call: true,
+    })
 }
 
 fn conclude(model: &mut Model) {

@@ -4,6 +4,7 @@
 //! [`event::Event`]s, and shown by an [`output`].
 
 pub mod cli;
+pub mod counted;
 pub mod errno;
 pub mod event;
 pub mod explain;

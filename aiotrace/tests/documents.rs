@@ -30,6 +30,7 @@ fn every_example_in_json_md_is_of_the_format() {
         "context_moved",
         "fault",
         "finding",
+        "interval",
         "io_cancel",
         "io_destroy",
         "io_getevents",

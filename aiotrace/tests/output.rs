@@ -351,7 +351,7 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
         })
         .unwrap();
     let thresholds = Thresholds::default();
-    let mut model = Model::new(Settings { thresholds, exact_completions: true });
+    let mut model = Model::new(Settings { thresholds, exact_completions: true, every_call: true });
     model.set_rules(Rules::of(Some(&rules())));
     let (mut findings, mut verdicts) = (0, 0);
     for event in events() {

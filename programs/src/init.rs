@@ -39,6 +39,16 @@ pub fn run() -> ! {
     for probes in wanted.split(',').filter(|it| !it.is_empty()) {
         crate::suite::run(aiotrace, probes);
     }
+    // Nothing but that, to look at it alone.
+    let counted = std::env::var("aiotrace_counted").unwrap_or_default();
+    for probes in counted.split(',').filter(|it| !it.is_empty()) {
+        let counts = crate::suite::counted(aiotrace, probes);
+        crate::say(&format!("suite {probes} | counted | {counts}"));
+        crate::say(&format!(
+            "suite {probes} | chosen | {}",
+            crate::suite::chosen(aiotrace, probes)
+        ));
+    }
     if std::env::var_os("aiotrace_faults").is_some() {
         crate::injected::run(aiotrace, &doctor);
     }

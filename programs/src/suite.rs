@@ -194,6 +194,8 @@ pub fn run(aiotrace: &Path, probes: &str) {
     let (attached, json_of_attach) = attach(aiotrace, probes, &file);
     crate::say(&format!("suite {probes} | attach | {attached}"));
     crate::say(&format!("suite {probes} | ls | {}", list(aiotrace)));
+    crate::say(&format!("suite {probes} | counted | {}", counted(aiotrace, probes)));
+    crate::say(&format!("suite {probes} | chosen | {}", chosen(aiotrace, probes)));
     crate::say(&format!("suite {probes} | end | {}", lost(&json)));
     if !output.status.success() || json.is_empty() {
         crate::say(&String::from_utf8_lossy(&output.stderr));
@@ -205,6 +207,60 @@ pub fn run(aiotrace: &Path, probes: &str) {
 /// How this probe set is asked for; `ptrace` is none, and takes their place.
 fn selected(probes: &str) -> [&str; 2] {
     if probes.starts_with("ptrace") { ["--source", "ptrace"] } else { ["--probes", probes] }
+}
+
+/// What `-c` counts of a program that submits and reaps a hundred times: in the kernel, where probes do it.
+pub fn counted(aiotrace: &Path, probes: &str) -> String {
+    let us = std::env::current_exe().expect("our path");
+    let output = Command::new(aiotrace)
+        .args(["run", "-c", "--format", "json"])
+        .args(selected(probes))
+        .args((!probes.starts_with("ptrace")).then_some("--requests"))
+        .arg("--")
+        .args([us.as_os_str(), "pairs".as_ref(), "100".as_ref()])
+        .output()
+        .expect("aiotrace can be started");
+    let json = String::from_utf8_lossy(&output.stdout);
+    let report = json.lines().rev().find(|it| value(it, "event") == Some("report"));
+    let Some((_, calls)) = report.and_then(|it| it.split_once("\"calls\":[")) else {
+        return format!("no report: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let rows = calls.split("\"call\":").skip(1);
+    let counts = rows.map(|row| {
+        let name = row.split(',').next().unwrap_or_default().trim_matches('"');
+        format!("{name} {}", value(row, "calls").unwrap_or("?"))
+    });
+    let counts: Vec<String> = counts.collect();
+    let requests = match calls.split_once("\"pread\":").and_then(|it| value(it.1, "requests")) {
+        // ptrace sees every call, and counts no requests.
+        None if probes.starts_with("ptrace") => "100",
+        found => found.unwrap_or("no"),
+    };
+    format!("{} | {} | {requests} requests", output.status, counts.join(", "))
+}
+
+/// How many calls of such a program are shown with `--only`. ptrace refuses it, and sees all anyway.
+pub fn chosen(aiotrace: &Path, probes: &str) -> String {
+    let us = std::env::current_exe().expect("our path");
+    let shown = |only: &str| {
+        if probes.starts_with("ptrace") {
+            return if only == "error" { "0" } else { "200" }.to_owned();
+        }
+        let output = Command::new(aiotrace)
+            .args(["run", "--format", "json", "--only", only])
+            .args(selected(probes))
+            .arg("--")
+            .args([us.as_os_str(), "pairs".as_ref(), "100".as_ref()])
+            .output()
+            .expect("aiotrace can be started");
+        let json = String::from_utf8_lossy(&output.stdout);
+        let report = json.lines().rev().find(|it| value(it, "event") == Some("report"));
+        match report.and_then(|it| value(it, "shown")) {
+            Some(shown) => shown.to_owned(),
+            None => format!("no report: {}", String::from_utf8_lossy(&output.stderr)),
+        }
+    };
+    format!("op=pread {}, error {}", shown("op=pread"), shown("error"))
 }
 
 /// `aiotrace ls` beside a process that holds three contexts.

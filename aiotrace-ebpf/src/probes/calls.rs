@@ -7,11 +7,12 @@ use aiotrace_common::{
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 
-use super::{cancel, destroy, getevents, setup, submit};
+use super::{cancel, count, destroy, getevents, setup, submit};
 use crate::{
     faults, lost,
     records::Left,
     ring::{self, Moment},
+    settings::setting,
     stack, switches,
     task::{Task, current_kernel_ids},
     threads,
@@ -45,6 +46,14 @@ pub fn enter(
     thread.unread = 0;
     thread.left = 0;
     faults::forget(thread);
+    if setting!(counting) != 0 && count::is_counted_only(thread, syscall) {
+        thread.told = 0;
+        // If it is told after all, then when it returns.
+        thread.unread = 1;
+        thread.timeout_memory = Memory::Unread as u32;
+        return Ok(());
+    }
+    thread.told = 1;
 
     if !abi.is_32_bit() {
         stack::entered(thread, syscall, place);
@@ -144,6 +153,13 @@ pub fn exit(
     thread.syscall = 0;
     let tells = unseen == Unseen::Tell;
     thread.left = !tells as u32;
+    if setting!(counting) != 0 {
+        let took = if entered { time.wrapping_sub(thread.entered) } else { count::UNSEEN };
+        count::left(thread, syscall, ret, (time, took));
+        if entered && thread.told == 0 && !count::is_told_after_all(thread, syscall, ret, took) {
+            return Ok(());
+        }
+    }
 
     let sample = match syscall {
         Syscall::Setup | Syscall::Destroy => RingSample::UNREAD,

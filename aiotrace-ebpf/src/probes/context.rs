@@ -1,14 +1,12 @@
 //! The kernel's own contexts, `struct kioctx`. It has no way back to the process that uses it, so
 //! that is learned when a traced thread creates or uses one.
 
-use core::intrinsics::{AtomicOrdering, atomic_xadd};
-
 use aiotrace_common::record::{ContextGone, ContextMoved, End, Header, Kind, Lost, Owner, Thread};
 use aya_ebpf::{macros::map, maps::LruHashMap};
 
 use super::calls::now;
 use crate::{
-    kernel, lost, records,
+    atomic, kernel, lost, records,
     settings::setting,
     targets,
     task::{Task, current_kernel_ids},
@@ -34,11 +32,8 @@ pub fn owner(kioctx: u64) -> Option<&'static Owner> {
 /// One more request of this context has completed, on any processor.
 #[inline(always)]
 pub fn count(owner: &Owner) {
-    let completed = (&raw const owner.completed).cast_mut();
-    // SAFETY: a map value, valid and aligned; all changes of it are atomic. (The target has no
-    // compare-and-swap on all kernels, so `AtomicU64` has no `fetch_add`. 5.10 knows an addition whose
-    // result nobody uses.)
-    let _ = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(completed, 1) };
+    // SAFETY: a map value; all changes of it are atomic.
+    unsafe { atomic::add((&raw const owner.completed).cast_mut(), 1) };
 }
 
 /// The handle of a `struct kioctx`.

@@ -5,6 +5,7 @@ pub mod calls;
 mod cancel;
 pub mod complete;
 pub mod context;
+pub mod count;
 mod destroy;
 pub mod fault;
 mod getevents;

@@ -7,6 +7,7 @@ use clap::{Args, ValueEnum};
 
 use super::{recorder::Recorder, session::parse_duration, shown::Shown};
 use crate::{
+    counted::Counted,
     event::{Body, Event, Handle, Looked, RingFound},
     look,
     model::{self, Finding, Model, Outcome, Question, Rules, Settings, Severity, Verdict},
@@ -65,6 +66,11 @@ impl FailOn {
 }
 
 impl Thresholds {
+    /// `--slow-submit`, nanoseconds.
+    pub(super) fn slow_submit(&self) -> u64 {
+        self.of_model().slow_submit
+    }
+
     fn of_model(&self) -> model::Thresholds {
         let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX / 4);
         model::Thresholds {
@@ -89,8 +95,13 @@ pub struct Conclusions {
 
 impl Conclusions {
     /// Nothing is known yet.
-    pub fn new(options: &Thresholds, exact_completions: bool, recorder: Option<Recorder>) -> Self {
-        let settings = Settings { thresholds: options.of_model(), exact_completions };
+    pub fn new(
+        options: &Thresholds,
+        (exact_completions, every_call): (bool, bool),
+        recorder: Option<Recorder>,
+    ) -> Self {
+        let thresholds = options.of_model();
+        let settings = Settings { thresholds, exact_completions, every_call };
         Self {
             model: Model::new(settings),
             fail_on: options.fail_on.map(FailOn::severity),
@@ -123,6 +134,12 @@ impl Conclusions {
             output.start(start)?;
             output.flush()
         });
+    }
+
+    /// Calls were counted.
+    pub fn counted(&mut self, counted: Counted, shown: &mut Shown) {
+        shown.attempt(|output| output.counted(&counted));
+        self.model.counted(counted);
     }
 
     /// Shows an event, and what follows from it.
@@ -197,7 +214,9 @@ impl Conclusions {
                     let Some(decoder) = &mut decoder else { continue };
                     let is_known = |handle| self.model.knows(pid, handle);
                     let (found, destroying) = look::at_ring(pid, ctx, is_known);
-                    if let RingFound::There(ring) = found {
+                    if let RingFound::There(ring) = found
+                        && self.settings.every_call
+                    {
                         let now = clock::monotonic();
                         let read = |first, count| ring::entries(pid, ctx.0, first, count);
                         let mut completions = Vec::new();
@@ -243,7 +262,7 @@ impl Conclusions {
         if let Some(recorder) = &mut self.recorder {
             recorder.report(ended);
         }
-        shown.report(ended, &self.model.report());
+        shown.report(ended, self.model.report());
     }
 
     /// The trace is over.
@@ -275,7 +294,7 @@ impl Conclusions {
         }
         self.model.finish(ended.time);
         self.tell(shown);
-        shown.report(ended, &self.model.report());
+        shown.report(ended, self.model.report());
     }
 
     /// Whether the recording cannot be written.

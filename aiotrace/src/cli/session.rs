@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 
 use super::{
+    Hint,
     cgroup::Cgroup,
     conclusions::{Conclusions, Thresholds},
     cost::{self, Meter},
@@ -21,6 +22,7 @@ use super::{
     view::View,
 };
 use crate::{
+    fault::{Only, only_argument},
     output::{
         Ended, Start,
         clock::{self, Clock},
@@ -31,7 +33,7 @@ use crate::{
         Losses,
         backlog::Message,
         bpf::{Wanted, machine},
-        collector::{self, Reason},
+        collector::{self, Counting, Reason},
         ptrace,
     },
     stacks::Symbolizer,
@@ -61,10 +63,45 @@ pub struct Show {
     /// Stop after this time (for instance 500ms, 10s, 2m)
     #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
     pub(super) duration: Option<Duration>,
+    /// With -c: show what was counted each TIME
+    #[arg(long, value_parser = parse_duration, requires = "summary", value_name = "TIME")]
+    pub(super) interval: Option<Duration>,
+    /// Show only some calls: op=NAME[|NAME] (pread, pwrite, ...), fd=N, error (the call fails or is short, or
+    /// gives a result that is an error); with commas, all of it. Chosen in the kernel; what is not shown is
+    /// counted, and findings about requests are not made
+    #[arg(long, value_parser = only_argument, value_name = "WHAT", conflicts_with_all = CHOOSING_NEEDS_BPF)]
+    pub(super) only: Option<Only>,
+    /// Show one io_submit in N, one io_getevents and one io_pgetevents (of those that --only leaves), on each
+    /// processor; otherwise as --only
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", conflicts_with_all = CHOOSING_NEEDS_BPF)]
+    sample: Option<u32>,
+    /// With -c: look into the requests, too: operations, bytes, and results that are errors
+    #[arg(long, requires = "summary")]
+    requests: bool,
     #[command(flatten)]
-    conclusions: Thresholds,
+    pub(super) conclusions: Thresholds,
     #[command(flatten)]
     inject: Inject,
+}
+
+/// With which options calls cannot be left out.
+const CHOOSING_NEEDS_BPF: [&str; 4] = ["summary", "quiet", "record", "rules"];
+
+impl Show {
+    /// Which calls are told although they are counted; 0: none, N: one in so many.
+    pub(super) fn sample(&self) -> u32 {
+        self.sample.unwrap_or(u32::from(self.only.is_some()))
+    }
+
+    /// How calls are counted in the kernel, if they are.
+    pub(super) fn counting(&self) -> Option<Counting> {
+        if self.sample() > 0 {
+            return Some(Counting { requests: false, interval: None });
+        }
+        let needs_calls = self.record.is_some() || self.inject.is_wanted() || self.stacks;
+        let counts = self.view.summary && !needs_calls && self.source != source::Wanted::Ptrace;
+        counts.then_some(Counting { requests: self.requests, interval: self.interval })
+    }
 }
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
@@ -127,11 +164,23 @@ pub struct Session<'a> {
 impl<'a> Session<'a> {
     /// Opens the output and prepares the source, so that what can fail fails before anything runs.
     pub fn prepare(show: &'a Show, plan: Plan) -> Result<Self> {
+        if show.sample() > 0 && show.source == source::Wanted::Ptrace {
+            let error =
+                anyhow::anyhow!("--only and --sample choose in the kernel, not with ptrace");
+            return Err(error.context(Hint("leave out --source ptrace".into())));
+        }
+        if (show.requests || show.interval.is_some()) && show.counting().is_none() {
+            let error =
+                anyhow::anyhow!("--requests and --interval need calls counted in the kernel");
+            let hint = "leave out --record, --inject, --stacks and --source ptrace";
+            return Err(error.context(Hint(hint.into())));
+        }
         let symbols = Symbolizer::in_child();
         let recorder = show.record.as_deref().map(|path| Recorder::create(path, &symbols));
         let recorder = recorder.transpose()?;
         let paths = recorder.as_ref().map_or_else(Paths::of_proc, |it| it.known().paths());
-        let (shown, spill) = show.view.open(paths, &symbols, show.stacks)?;
+        let (mut shown, spill) = show.view.open(paths, &symbols, show.stacks)?;
+        shown.only = show.only;
         let faults = choose_faults(&plan, show)?;
         let source = Source::prepare(&plan, show, faults.as_ref())?;
         Ok(Self { show, source, plan, shown, recorder, faults, spill })
@@ -146,11 +195,11 @@ impl<'a> Session<'a> {
         let filtered = self.source.is_filtered();
         let spills = self.spill.is_some();
         let begun = self.source.begin(self.plan, self.show, self.spill, start.start)?;
-        let Begun { mut collector, mut decoder, initial, name, lacks, exact_completions, status } =
-            begun;
+        let Begun { mut collector, mut decoder, initial, name, lacks, .. } = begun;
+        let status = begun.status;
         let mut events = 0;
-        let mut conclusions =
-            Conclusions::new(&self.show.conclusions, exact_completions, self.recorder);
+        let what = (begun.exact_completions, begun.every_call);
+        let mut conclusions = Conclusions::new(&self.show.conclusions, what, self.recorder);
         let mut shown = self.shown;
         let faults = self.faults.as_ref().map(Chosen::told);
         let start = Start { clock: start, probes: name.into(), lacks, faults };
@@ -197,6 +246,7 @@ impl<'a> Session<'a> {
                     }
                     collector.give_back(batch);
                 }
+                Some(Message::Counted(counted)) => conclusions.counted(*counted, &mut shown),
                 Some(Message::Behind(bytes)) => say_behind(bytes),
                 Some(Message::Note(text)) => eprintln!("aiotrace: {text}"),
                 Some(Message::Lost(_)) => conclusions.lost(&mut shown),
@@ -216,6 +266,9 @@ impl<'a> Session<'a> {
             events += 1;
             conclusions.event(event, &mut shown);
         });
+        if let Some(counted) = end.counted {
+            conclusions.counted(*counted, &mut shown);
+        }
         let losses = Losses { undecodable, ..end.losses };
         let reason = reason_name(end.reason).into();
         let cost = meter.cost(end.runs);

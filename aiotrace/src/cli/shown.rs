@@ -9,6 +9,7 @@ use anyhow::Result;
 
 use crate::{
     event::{Body, Event},
+    fault::Only,
     model::Report,
     output::{Ended, Output},
 };
@@ -26,6 +27,12 @@ pub struct Shown {
     pub completions: bool,
     /// On a terminal.
     pub throttle: Option<Throttle>,
+    /// Of the calls that the kernel tells in any case, only these are shown.
+    pub only: Option<Only>,
+    /// Calls are shown one by one; so many were.
+    pub shows_calls: bool,
+    /// See `shows_calls`.
+    pub calls: u64,
     /// What ended the output.
     pub failed: Option<io::Error>,
 }
@@ -34,6 +41,11 @@ impl Shown {
     /// Something happened.
     pub fn event(&mut self, event: &Event) {
         if matches!(event.body, Body::Completion(_)) && !self.completions {
+            return;
+        }
+        if let (Some(only), Body::Call(call)) = (&self.only, &event.body)
+            && !only.wants(call)
+        {
             return;
         }
         let is_frequent =
@@ -49,6 +61,7 @@ impl Shown {
                 return;
             }
         }
+        self.calls += u64::from(matches!(event.body, Body::Call(_)));
         self.attempt(|output| output.event(event));
     }
 
@@ -70,12 +83,15 @@ impl Shown {
     }
 
     /// What is known now.
-    pub fn report(&mut self, ended: &Ended, report: &Report) {
+    pub fn report(&mut self, ended: &Ended, mut report: Report) {
+        if let Some(counts) = &mut report.counted {
+            counts.shown = self.shows_calls.then_some(self.calls);
+        }
         if let Some(hidden) = self.throttle.as_mut().and_then(Throttle::hidden) {
             self.attempt(|output| output.thinned(hidden));
         }
         self.attempt(|output| {
-            output.report(ended, report)?;
+            output.report(ended, &report)?;
             output.flush()
         });
     }

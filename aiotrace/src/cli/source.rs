@@ -6,7 +6,7 @@ use std::{borrow::Cow, fs::File};
 use aiotrace_common::{
     names::Feature,
     record::{KnownStack, STACK_PAGES, StackKey},
-    settings::{Settings, target},
+    settings::{ABSENT, Settings, target},
 };
 use anyhow::{Result, bail};
 use clap::ValueEnum;
@@ -70,6 +70,8 @@ pub struct Begun {
     pub lacks: Vec<Cow<'static, str>>,
     /// They tell of completions when they happen.
     pub exact_completions: bool,
+    /// They tell every call, and do not only count them.
+    pub every_call: bool,
     /// Who has the status of a launched program.
     pub status: Option<ptrace::Status>,
 }
@@ -168,7 +170,8 @@ fn begin_bpf(
 ) -> Result<Begun> {
     let set = probes.set().clone();
     let known = probes.known_stacks();
-    let mut decoder = Decoder::new(&set).with_stacks(Processes::new(known));
+    let mut decoder =
+        Decoder::new(&set).in_part(show.counting().is_some()).with_stacks(Processes::new(known));
     let mut initial = Vec::new();
     let mut targets = Vec::new();
     let mut pids = Vec::new();
@@ -199,6 +202,7 @@ fn begin_bpf(
         duration: show.duration,
         targets,
         deaths,
+        counting: show.counting(),
         ignore_first_interrupt: plan.launched,
         unseen_exits: show.denied || filtered(),
     };
@@ -231,6 +235,7 @@ fn begin_bpf(
         name: set.name(),
         lacks: set.lacks().into_iter().map(Cow::from).collect(),
         exact_completions: set.has(Feature::Completions),
+        every_call: show.counting().is_none(),
         status: None,
     })
 }
@@ -272,6 +277,7 @@ fn begin_ptrace(
         name: "ptrace",
         lacks: ptrace::LACKS.into_iter().map(Cow::from).collect(),
         exact_completions: false,
+        every_call: true,
         status: Some(status),
     })
 }
@@ -309,6 +315,13 @@ fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, loa
         cgroup_id: cgroup.map_or(0, |it| it.id),
         cgroup_level: cgroup.map_or(0, |it| it.level),
         follow: u32::from(plan.follow),
+        counting: u32::from(show.counting().is_some()),
+        sample: show.sample(),
+        only_errors: u32::from(show.only.is_some_and(|it| it.errors)),
+        only_ops: show.only.map_or(0, |it| it.ops),
+        only_fd: show.only.and_then(|it| it.fd).unwrap_or(ABSENT),
+        count_requests: u32::from(show.counting().is_some_and(|it| it.requests)),
+        slow_submit: show.conclusions.slow_submit(),
         submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },
         ..machine::settings(target)?
     };

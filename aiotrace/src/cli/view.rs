@@ -32,9 +32,11 @@ pub struct View {
     /// text, or json: one object per line, specified in docs/json.md
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Count calls, errors and durations instead of showing calls
+    /// Count calls, errors and durations instead of showing calls. They are counted in the kernel (but for
+    /// --record, --inject, --stacks and --source ptrace), which costs the target little; findings about single
+    /// requests need every call: -q shows those
     #[arg(short = 'c', long)]
-    summary: bool,
+    pub(super) summary: bool,
     /// Do not show calls
     #[arg(short, long, conflicts_with = "summary")]
     quiet: bool,
@@ -110,6 +112,9 @@ impl View {
             quiet: self.quiet,
             completions: self.verbose || self.format == Format::Json,
             throttle: (is_terminal && calls_as_text).then(Throttle::new),
+            only: None,
+            shows_calls: !self.summary,
+            calls: 0,
             failed: None,
         };
         Ok((shown, spill))

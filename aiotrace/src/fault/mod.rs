@@ -9,6 +9,7 @@ mod glob;
 mod judge;
 pub mod mechanism;
 mod mistake;
+mod only;
 mod piece;
 mod rule;
 mod value;
@@ -21,12 +22,18 @@ pub use self::{
     judge::{Case, Judge, MOST_COUNTERS, Verdict},
     mechanism::Mechanism,
     mistake::Mistake,
+    only::Only,
     rule::Rule,
 };
 
 /// A rule, as a value of an option; the mistake on lines of its own, so that its mark is in the right place.
 pub fn argument(text: &str) -> Result<Rule, String> {
     Rule::parse(text).map_err(|mistake| format!("\n{mistake}"))
+}
+
+/// The same for `--only`.
+pub fn only_argument(text: &str) -> Result<Only, String> {
+    Only::parse(text).map_err(|mistake| format!("\n{mistake}"))
 }
 
 /// Whether there are too many rules to have them at the same time.

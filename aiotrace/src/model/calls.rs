@@ -41,6 +41,11 @@ impl Model {
                 }
                 *ctx
             }
+            Args::Submit { ctx, iocbs, .. } if !self.settings.every_call => {
+                self.submit_alone(event, call, *ctx, iocbs);
+                *ctx
+            }
+            Args::Getevents { ctx, .. } if !self.settings.every_call => *ctx,
             Args::Submit { ctx, nr, iocbs, .. } => {
                 if self.submits.len() < MOST_NAMES || self.submits.contains_key(&event.pid) {
                     *self.submits.entry(event.pid).or_default() += 1;
@@ -112,6 +117,14 @@ impl Model {
         context.used = context.used.max(event.time);
         context.pid = event.pid;
         Some(context)
+    }
+
+    /// One of many that are not told: it says how long it took.
+    fn submit_alone(&mut self, event: &Event, call: &Call, ctx: Handle, iocbs: &[Option<Iocb>]) {
+        let took = call.entered.map_or(0, |entered| event.time.saturating_sub(entered));
+        if took >= self.settings.thresholds.slow_submit {
+            self.slow(event, call, ctx, iocbs, took);
+        }
     }
 
     fn submit(&mut self, event: &Event, call: &Call, ctx: Handle, nr: i64, iocbs: &[Option<Iocb>]) {

@@ -80,7 +80,8 @@ impl Model {
         let is_it = |it: &Destroying| it.key == key && entered.is_none_or(|began| it.time >= began);
         let Some(place) = self.ends.destroying.iter().position(is_it) else { return };
         let Destroying { mut context, finding, time, .. } = self.ends.destroying.remove(place);
-        if let Some(ring) = call.and_then(|(call, _)| call.ring) {
+        let every_call = self.settings.every_call;
+        if let Some(ring) = call.and_then(|(call, _)| call.ring).filter(|_| every_call) {
             // What was in it when the call began: it had its handle then.
             context.is_left = false;
             context.looked(ring, time);
@@ -279,7 +280,7 @@ impl Model {
         // It may still do it.
         left.into_iter().for_each(|it| self.dropped(it, true));
         // Whoever has contexts uses it.
-        let is_unused = self.calls == 0 && self.next_context == 1;
+        let is_unused = self.calls + self.counted.total() == 0 && self.next_context == 1;
         if let Some(pid) = self.target.filter(|_| is_unused) {
             let text = "the target made no io_* call while it was traced: POSIX AIO and io_uring are not \
                         kernel AIO";

@@ -41,6 +41,7 @@ use serde::{Deserialize, Serialize};
 
 pub use verdict::{FaultRow, Outcome, Verdict};
 
+use crate::counted::Counted;
 use crate::event::{
     Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound,
 };
@@ -96,6 +97,14 @@ pub struct Settings {
     /// Completions are told when they happen. Else they are seen at the next call, and what happened
     /// between the last call and the end of a process is not known.
     pub exact_completions: bool,
+    /// Every call is told. Else they are counted in the kernel ([`Model::counted`]) and few are told: nothing
+    /// is concluded about requests. (A recording has every call.)
+    #[serde(skip, default = "every_call")]
+    pub every_call: bool,
+}
+
+fn every_call() -> bool {
+    true
 }
 
 /// What has to be looked up in the running system.
@@ -150,6 +159,10 @@ pub struct Model {
     faults: Faults,
     /// EAGAIN of an iocb, told before the call that it belongs to, by thread: when, and the context.
     refusals: Map<u32, (u64, Handle)>,
+    /// Calls that were counted, told or not.
+    counted: Counted,
+    /// Some uses of contexts were counted without it being known which.
+    uses_unknown: bool,
 }
 
 /// What is known of the requests of one kind.
@@ -201,7 +214,22 @@ impl Model {
             evicted: 0,
             faults: Faults::default(),
             refusals: Map::default(),
+            counted: Counted::default(),
+            uses_unknown: false,
         }
+    }
+
+    /// Calls that were counted and not told: so many in all, and which contexts were used, and when.
+    pub fn counted(&mut self, counted: Counted) {
+        self.now = self.now.max(counted.time);
+        for ((pid, handle), counts) in &counted.contexts {
+            if let Some(context) = self.context_mut(*pid, *handle) {
+                context.used = context.used.max(counts.used);
+            }
+        }
+        // Of these it is not known which.
+        self.uses_unknown = counted.contexts.contains_key(&(0, Handle(0)));
+        self.counted = counted;
     }
 
     /// Something happened.
@@ -209,6 +237,11 @@ impl Model {
         self.now = self.now.max(event.time);
         match &event.body {
             Body::Call(call) => self.call(event, call),
+            Body::Completion(_) | Body::Refused(_) | Body::Changed(_)
+                if !self.settings.every_call =>
+            {
+                ()
+            }
             Body::Completion(completion) => self.completion(event, completion),
             Body::Refused(refused) => self.refused(event, refused),
             Body::ContextGone(gone) => self.context_gone(event, gone),
@@ -339,11 +372,14 @@ impl Model {
     }
 
     fn adopted(&mut self, event: &Event, adopted: Adopted) {
+        let every_call = self.settings.every_call;
         let Some(context) = self.add_context(event.pid, adopted.ctx, event.time) else { return };
         context.adopted = true;
         context.charge = adopted.charge;
         context.ring = adopted.ring;
-        context.requests = requests::Requests::adopted(adopted.ring, event.time);
+        if every_call {
+            context.requests = requests::Requests::adopted(adopted.ring, event.time);
+        }
     }
 
     fn moved(&mut self, event: &Event, Moved { from, to }: Moved) {
@@ -476,7 +512,9 @@ impl Model {
             RingFound::There(ring) => {
                 context.look.unmapped = None;
                 context.look.confirmed = time;
-                context.looked(ring, time);
+                if self.settings.every_call {
+                    context.looked(ring, time);
+                }
             }
             RingFound::Unmapped if !destroying => match context.look.unmapped {
                 // io_destroy may have been on its way when the first look was taken.

@@ -1,10 +1,12 @@
 //! What is told at the end, or whenever it is asked for.
 
+use std::collections::BTreeMap;
+
 use super::{
     Context, ContextRef, Done, FaultRow, Finding, Map, Model, Name,
     latency::{Latency, Percentiles},
 };
-use crate::event::How;
+use crate::{counted::Counted, event::How};
 
 /// Contexts told one by one; the rest is told as one.
 const MOST_ROWS: usize = 256;
@@ -45,6 +47,20 @@ pub struct Report {
     pub evicted: u64,
     /// Faults, by rule, call and what was given.
     pub faults: Vec<FaultRow>,
+    /// Calls are counted in the kernel and told only in part: so many returned. Nothing is concluded about
+    /// requests then, and there are no rows of contexts and requests.
+    pub counted: Option<Box<Counts>>,
+}
+
+/// What was counted in the kernel.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    /// The numbers.
+    pub counted: Counted,
+    /// The names of processes: any bytes.
+    pub names: BTreeMap<u32, Vec<u8>>,
+    /// How many calls were shown one by one, if any were to be.
+    pub shown: Option<u64>,
 }
 
 /// One context.
@@ -215,6 +231,7 @@ impl Model {
 
     /// What is known now.
     pub fn report(&self) -> Report {
+        let every_call = self.settings.every_call;
         let mut rows: Vec<Row> = self.ends.rows.clone();
         let leaving = self.leaving.iter().map(|it| &it.1);
         let destroying = self.ends.destroying.iter().map(|it| &it.context);
@@ -242,6 +259,10 @@ impl Model {
             })
             .collect();
         kinds.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.pid, it.fd, it.opcode));
+        if !every_call {
+            // What they would say of requests is not so.
+            (rows, others) = (Vec::new(), None);
+        }
         Report {
             contexts: rows.into_iter().map(|it| it.finished(&self.names)).collect(),
             others: others.map(|it| it.finished(&self.names)),
@@ -250,6 +271,11 @@ impl Model {
             more_findings: self.findings.more(),
             evicted: self.evicted,
             faults: self.faults.rows(),
+            counted: (!every_call).then(|| {
+                let names = self.names.iter().map(|(pid, name)| (*pid, name.clone()));
+                let (counted, names) = (self.counted.clone(), names.collect());
+                Box::new(Counts { counted, names, shown: None })
+            }),
         }
     }
 }

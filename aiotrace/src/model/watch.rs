@@ -156,7 +156,7 @@ impl Model {
             group.pid = context.pid;
             group.stack.clone_from(&context.stack);
             // What was lost may have been its end, or its use.
-            group.unsure |= !context.sure;
+            group.unsure |= !context.sure || self.uses_unknown;
             if now.saturating_sub(context.used) >= thresholds.idle {
                 group.idle += 1;
                 group.idle_charge += u64::from(context.charge.unwrap_or(0));

@@ -2,6 +2,7 @@
 //! the terminal.
 
 pub mod clock;
+pub mod counted;
 pub mod escape;
 pub mod json;
 mod lines;
@@ -15,6 +16,7 @@ use std::{borrow::Cow, io, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    counted::Counted,
     event::Event,
     model::{Finding, Report, Verdict},
     output::clock::Clock,
@@ -38,6 +40,11 @@ pub trait Output {
     /// # Errors
     /// Those of the writer.
     fn finding(&mut self, finding: &Finding) -> io::Result<()>;
+    /// Calls were counted in the kernel: all until now.
+    ///
+    /// # Errors
+    /// Those of the writer.
+    fn counted(&mut self, counted: &Counted) -> io::Result<()>;
     /// It is known what a program made of a fault.
     ///
     /// # Errors

@@ -41,6 +41,7 @@ pub(super) fn write(
     faults(out, report);
     contexts(out, report);
     requests(out, end, report, paths);
+    counted(out, report);
     lost(out, end, report, paint);
 }
 
@@ -206,6 +207,22 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
     }
 }
 
+/// Which part of the calls was told, and what cannot be known then.
+fn counted(out: &mut Vec<u8>, report: &Report) {
+    let Some(counts) = &report.counted else { return };
+    match counts.shown {
+        None => line!(
+            out,
+            "=== counted in the kernel: findings about requests need every call (-q instead of -c) ==="
+        ),
+        Some(shown) => line!(
+            out,
+            "=== {shown} of {} calls shown; findings about requests need every call ===",
+            counts.counted.total()
+        ),
+    }
+}
+
 fn lost(out: &mut Vec<u8>, end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String) {
     let total = end.losses.total();
     if total > 0 {
@@ -219,7 +236,7 @@ fn lost(out: &mut Vec<u8>, end: &Ended, report: &Report, paint: &dyn Fn(Severity
 }
 
 /// `fio:4711`, the end of it if it is long.
-fn process(name: &[u8], pid: u32) -> String {
+pub(super) fn process(name: &[u8], pid: u32) -> String {
     let whole = format!("{}:{pid}", escaped(name));
     let long = whole.chars().count().saturating_sub(18);
     whole.chars().skip(long).collect()
@@ -239,7 +256,7 @@ fn duration(nanos: u64) -> String {
 }
 
 /// `1.5M`, binary units, as `ls -h`.
-fn bytes(count: u64) -> String {
+pub(super) fn bytes(count: u64) -> String {
     let mut value = count as f64;
     for unit in ["", "K", "M", "G", "T"] {
         if value < 1024.0 {

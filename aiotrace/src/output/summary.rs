@@ -9,8 +9,9 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::{Ended, Output, Start, clock, escape::escaped, json::Json, paths::Paths};
+use super::{Ended, Output, Start, clock, counted, escape::escaped, json::Json, paths::Paths};
 use crate::{
+    counted::Counted,
     event::{Body, Call, Change, Event, Syscall, errno_name},
     model::{Finding, Report, Rules, Verdict},
 };
@@ -101,6 +102,18 @@ impl Counts {
         self.total += nanos;
     }
 
+    fn row(&self, (pid, name): (u32, String), call: Syscall) -> Row {
+        Row {
+            pid,
+            name,
+            call: call.name().into(),
+            calls: self.calls,
+            errors: named(&self.errors),
+            injected: named(&self.injected),
+            duration_ns: self.durations(),
+        }
+    }
+
     fn durations(&self) -> Option<Durations> {
         let of = &self.durations;
         (!of.is_empty()).then(|| Durations {
@@ -114,7 +127,7 @@ impl Counts {
 }
 
 /// By name.
-fn named(errors: &BTreeMap<i64, u64>) -> Errors {
+pub(super) fn named(errors: &BTreeMap<i64, u64>) -> Errors {
     let name = |ret: i64| match errno_name(ret) {
         Some(name) => name.into(),
         None if ret >= 0 => "short".into(),
@@ -124,7 +137,7 @@ fn named(errors: &BTreeMap<i64, u64>) -> Errors {
 }
 
 /// How many, by name of the errno.
-type Errors = BTreeMap<Cow<'static, str>, u64>;
+pub(super) type Errors = BTreeMap<Cow<'static, str>, u64>;
 
 /// Counts events, and writes the result at the end.
 pub struct Summary<W: Write> {
@@ -133,6 +146,10 @@ pub struct Summary<W: Write> {
     names: HashMap<u32, String>,
     processes: usize,
     rules: Rules,
+    /// When the trace began.
+    began: u64,
+    /// What was counted up to the last interval's end.
+    interval: Option<Counted>,
 }
 
 enum Form<W: Write> {
@@ -153,22 +170,23 @@ impl<W: Write> Summary<W> {
 
     fn new(form: Form<W>) -> Self {
         let (counts, names, rules) = (BTreeMap::new(), HashMap::new(), Rules::default());
-        Self { form, counts, names, processes: 0, rules }
+        Self { form, counts, names, processes: 0, rules, began: 0, interval: None }
     }
 
     fn rows(&self) -> Vec<Row> {
-        self.counts
-            .iter()
-            .map(|((pid, call), counts)| Row {
-                pid: *pid,
-                name: self.name(*pid).to_owned(),
-                call: call.name().into(),
-                calls: counts.calls,
-                errors: named(&counts.errors),
-                injected: named(&counts.injected),
-                duration_ns: counts.durations(),
-            })
-            .collect()
+        let of = |((pid, call), counts): (&(u32, Syscall), &Counts)| {
+            counts.row((*pid, self.name(*pid).to_owned()), *call)
+        };
+        self.counts.iter().map(of).collect()
+    }
+
+    /// All processes together.
+    fn totals(&self) -> Vec<Row> {
+        let mut all: BTreeMap<Syscall, Counts> = BTreeMap::new();
+        for ((_, call), counts) in &self.counts {
+            all.entry(*call).or_insert_with(Counts::new).add(counts);
+        }
+        all.iter().map(|(call, counts)| counts.row((0, String::new()), *call)).collect()
     }
 
     fn name(&self, pid: u32) -> &str {
@@ -206,6 +224,7 @@ impl<W: Write> Summary<W> {
 impl<W: Write> Output for Summary<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.rules = Rules::of(start.faults.as_ref());
+        self.began = start.clock.start;
         match &mut self.form {
             Form::Text(_) => Ok(()),
             Form::Json(json) => json.start(start),
@@ -230,6 +249,36 @@ impl<W: Write> Output for Summary<W> {
         Ok(())
     }
 
+    fn counted(&mut self, counted: &Counted) -> io::Result<()> {
+        if !counted.ends_interval {
+            return Ok(());
+        }
+        let before = self.interval.replace(counted.clone()).unwrap_or_default();
+        let since = counted.since(&before);
+        let from = if before.time == 0 { self.began } else { before.time };
+        let names = &self.names;
+        let name = |pid: u32| match pid {
+            0 => "(other processes)".to_owned(),
+            _ => names.get(&pid).cloned().unwrap_or_else(|| "?".to_owned()),
+        };
+        let rows = counted::rows(&since, &name);
+        let contexts = counted::contexts(&since, &name);
+        let results = counted::results(&since, &name);
+        match &mut self.form {
+            Form::Json(json) => json.interval(from, since.time, rows, contexts, results),
+            Form::Text(out) => {
+                let mut at = Vec::new();
+                clock::duration(&mut at, since.time.saturating_sub(self.began));
+                writeln!(out, "=== until {} ===", String::from_utf8_lossy(&at))?;
+                table(out, &counted::totals(&since), &rows)?;
+                counted::write_contexts(out, &contexts)?;
+                counted::write_results(out, &results)?;
+                writeln!(out)?;
+                out.flush()
+            }
+        }
+    }
+
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
         match &mut self.form {
             // The report has them.
@@ -246,15 +295,25 @@ impl<W: Write> Output for Summary<W> {
     }
 
     fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
-        let rows = self.rows();
-        let mut all: BTreeMap<Syscall, Counts> = BTreeMap::new();
-        for ((_, call), counts) in &self.counts {
-            all.entry(*call).or_insert_with(Counts::new).add(counts);
-        }
+        let (all, rows) = match &report.counted {
+            Some(counts) => {
+                let name = |pid| counted::name_of(&counts.names, pid);
+                (counted::totals(&counts.counted), counted::rows(&counts.counted, &name))
+            }
+            None => (self.totals(), self.rows()),
+        };
         match &mut self.form {
             Form::Json(json) => json.report_line(end, report, Some(rows)),
             Form::Text(out) => {
+                if self.interval.is_some() {
+                    writeln!(out, "=== all intervals ===")?;
+                }
                 table(out, &all, &rows)?;
+                if let Some(counts) = &report.counted {
+                    let name = |pid| counted::name_of(&counts.names, pid);
+                    counted::write_contexts(out, &counted::contexts(&counts.counted, &name))?;
+                    counted::write_results(out, &counted::results(&counts.counted, &name))?;
+                }
                 let mut text = Vec::new();
                 super::report::write(
                     &mut text,
@@ -286,14 +345,13 @@ impl<W: Write> Summary<W> {
     }
 }
 
-fn table(out: &mut impl Write, all: &BTreeMap<Syscall, Counts>, rows: &[Row]) -> io::Result<()> {
+fn table(out: &mut impl Write, all: &[Row], rows: &[Row]) -> io::Result<()> {
     if all.is_empty() {
         return writeln!(out, "no AIO calls");
     }
     heading(out, "")?;
-    for (call, counts) in all {
-        let errors = (&named(&counts.errors), &named(&counts.injected));
-        row(out, call.name(), counts.calls, errors, counts.durations())?;
+    for it in all {
+        row(out, &it.call, it.calls, (&it.errors, &it.injected), it.duration_ns)?;
     }
     let mut process = None;
     for it in rows {

@@ -22,6 +22,7 @@ use super::{
     report,
 };
 use crate::{
+    counted::Counted,
     errno,
     event::{
         Address, Adopted, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
@@ -689,6 +690,11 @@ impl<W: Write> Output for Text<W> {
             }
         }
         self.lines.end()
+    }
+
+    fn counted(&mut self, _: &Counted) -> io::Result<()> {
+        // The report has it.
+        Ok(())
     }
 
     fn thinned(&mut self, hidden: u64) -> io::Result<()> {

@@ -25,6 +25,7 @@ use std::{
 };
 
 use super::{Losses, collector::End};
+use crate::counted::Counted;
 
 /// A batch is handed on when it has this size.
 const BATCH: usize = 256 << 10;
@@ -46,6 +47,8 @@ pub enum Message {
     Lost(Losses),
     /// Somebody asks for a report; what was lost so far.
     Report(Losses),
+    /// What was counted so far.
+    Counted(Box<Counted>),
     /// Something that the user should know.
     Note(String),
     /// We are detached and nothing follows.
@@ -366,6 +369,7 @@ mod tests {
             in_calls: Vec::new(),
             attached: Duration::ZERO,
             runs: None,
+            counted: None,
         }
     }
 
@@ -392,7 +396,7 @@ mod tests {
                     eater.give_back(batch);
                 }
                 Message::Behind(bytes) => assert!(bytes > 0),
-                Message::Lost(_) | Message::Report(_) | Message::Note(_) => {
+                Message::Lost(_) | Message::Report(_) | Message::Note(_) | Message::Counted(_) => {
                     panic!("nobody said that")
                 }
                 Message::End(end) => return (seen, end.losses.queue_full),

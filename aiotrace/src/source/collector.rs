@@ -26,6 +26,8 @@ use nix::{
     },
 };
 
+use crate::counted::Counted;
+
 use super::{
     Losses, ProbeRuns,
     backlog::{Batch, Eater, Feeder, Message, backlog},
@@ -57,6 +59,8 @@ pub struct End {
     pub attached: Duration,
     /// What the probes cost, if the kernel kept count.
     pub runs: Option<ProbeRuns>,
+    /// What was counted, where calls are counted.
+    pub counted: Option<Box<Counted>>,
 }
 
 /// When to stop, apart from signals.
@@ -69,9 +73,20 @@ pub struct Until {
     pub deaths: Deaths,
     /// SIGINT also went to the launched program; it decides.
     pub ignore_first_interrupt: bool,
+    /// Calls are counted in the kernel.
+    pub counting: Option<Counting>,
     /// Calls that the trampolines do not see are watched for all the time, not only until those
     /// return that had begun before the attach.
     pub unseen_exits: bool,
+}
+
+/// How calls are counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Counting {
+    /// Requests and their results are looked at, too.
+    pub requests: bool,
+    /// What was counted is told as often.
+    pub interval: Option<Duration>,
 }
 
 /// Which deaths end a trace.

@@ -5,6 +5,7 @@
 
 mod attach;
 mod calls;
+mod counting;
 mod faults;
 mod findings;
 mod full_speed;

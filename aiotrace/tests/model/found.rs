@@ -26,7 +26,8 @@ struct Trace {
 
 impl Trace {
     fn new(exact_completions: bool) -> Self {
-        let settings = Settings { thresholds: Thresholds::default(), exact_completions };
+        let settings =
+            Settings { thresholds: Thresholds::default(), exact_completions, every_call: true };
         Self { model: Model::new(settings), now: SECOND }
     }
 

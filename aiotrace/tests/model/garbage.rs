@@ -220,7 +220,7 @@ proptest! {
         events in prop::collection::vec((event(), prop::option::weighted(0.2, time())), 0..200),
         end in time(),
     ) {
-        let mut model = Model::new(Settings { thresholds, exact_completions });
+        let mut model = Model::new(Settings { thresholds, exact_completions, every_call: true });
         if with_rules {
             model.set_rules(rules());
         }
@@ -252,7 +252,11 @@ proptest! {
 }
 
 fn model() -> Model {
-    Model::new(Settings { thresholds: Thresholds::default(), exact_completions: true })
+    Model::new(Settings {
+        thresholds: Thresholds::default(),
+        exact_completions: true,
+        every_call: true,
+    })
 }
 
 fn tell(model: &mut Model, ret: i64, args: Args) {

@@ -85,7 +85,7 @@ impl Told {
             growth: 9999,
         };
         Self {
-            model: Model::new(Settings { thresholds, exact_completions: exact }),
+            model: Model::new(Settings { thresholds, exact_completions: exact, every_call: true }),
             exact,
             now: SECOND,
             views: Vec::new(),

@@ -45,7 +45,11 @@ struct Trace {
 
 impl Trace {
     fn new() -> Self {
-        let settings = Settings { thresholds: Thresholds::default(), exact_completions: true };
+        let settings = Settings {
+            thresholds: Thresholds::default(),
+            exact_completions: true,
+            every_call: true,
+        };
         let mut model = Model::new(settings);
         let rule = |text: &str| FaultRule { text: text.to_owned(), mechanism: "ptrace".into() };
         let rules = RULES.map(rule).into();

@@ -6,13 +6,14 @@ use std::{
 };
 
 use super::{
-    ContextObject, ContextRow, CostObject, FindingLine, FindingRow, FunctionObject, Hex,
-    HolderObject, Json, Percentiles, ReportLine, RequestRow, SubjectObject, VERSION, faults::row,
+    ContextObject, ContextRow, CostObject, CountedObject, FindingLine, FindingRow, FunctionObject,
+    Hex, HolderObject, IntervalLine, Json, Percentiles, ReportLine, RequestRow, SubjectObject,
+    VERSION, faults::row,
 };
 use crate::{
     event::opcode_name,
     model::{ContextRef, Finding, Report, Subject, latency, report},
-    output::{Ended, escape::escaped, paths::Paths, summary},
+    output::{Ended, counted, escape::escaped, paths::Paths, summary},
     stacks::Named,
 };
 
@@ -101,8 +102,39 @@ impl<W: Write> Json<W> {
             evicted: report.evicted,
             faults: report.faults.iter().map(row).collect(),
             calls,
+            counted: report.counted.as_deref().map(|counts| {
+                let name = |pid| counted::name_of(&counts.names, pid);
+                CountedObject {
+                    calls: counts.counted.total(),
+                    shown: counts.shown,
+                    contexts: counted::contexts(&counts.counted, &name),
+                    results: counted::results(&counts.counted, &name),
+                }
+            }),
         };
         self.write(&line)
+    }
+
+    /// What was counted between two times.
+    pub(in crate::output) fn interval(
+        &mut self,
+        from: u64,
+        until: u64,
+        calls: Vec<summary::Row>,
+        contexts: Vec<counted::ContextRow>,
+        results: Vec<counted::ResultRow>,
+    ) -> io::Result<()> {
+        let line = IntervalLine {
+            v: VERSION,
+            event: "interval".into(),
+            ts: until.into(),
+            interval_ns: until.saturating_sub(from),
+            calls,
+            contexts,
+            results,
+        };
+        self.write(&line)?;
+        self.lines.flush()
     }
 }
 

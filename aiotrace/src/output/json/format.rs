@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::output::{summary, text};
+use crate::output::{counted, summary, text};
 
 /// Version of the format, in every line.
 pub const VERSION: u32 = 1;
@@ -367,6 +367,36 @@ object! {
         faults: Vec<FaultRow>,
         /// With `-c`: the calls, by process and name.
         calls: Option<Vec<summary::Row>>,
+        /// Where calls are counted in the kernel: what there is of requests then.
+        counted: Option<CountedObject>,
+    }
+}
+
+/// What was counted in the kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CountedObject {
+    /// Calls that returned.
+    pub calls: u64,
+    /// Of these, with a line of their own; null with `-c`.
+    pub shown: Option<u64>,
+    /// Requests by context.
+    pub contexts: Vec<counted::ContextRow>,
+    /// What requests resulted in, where it was an error.
+    pub results: Vec<counted::ResultRow>,
+}
+
+object! {
+    /// `interval`: what was counted since the last one.
+    IntervalLine {
+        /// Its length.
+        interval_ns: u64,
+        /// As in the report.
+        calls: Vec<summary::Row>,
+        /// As in the report.
+        contexts: Vec<counted::ContextRow>,
+        /// As in the report.
+        results: Vec<counted::ResultRow>,
     }
 }
 
@@ -693,6 +723,7 @@ pub enum Line {
     Fault(FaultLine),
     Process(ProcessLine),
     Lost(LostLine),
+    Interval(IntervalLine),
     Report(ReportLine),
 }
 
@@ -729,6 +760,7 @@ impl Line {
             "finding" => Self::Finding(serde_json::from_str(line)?),
             "process" => Self::Process(serde_json::from_str(line)?),
             "lost" => Self::Lost(serde_json::from_str(line)?),
+            "interval" => Self::Interval(serde_json::from_str(line)?),
             "report" => Self::Report(serde_json::from_str(line)?),
             other => return Err(serde_json::Error::custom(format!("unknown event {other}"))),
         };

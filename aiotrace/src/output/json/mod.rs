@@ -20,6 +20,7 @@ use super::{
     paths::Paths,
 };
 use crate::{
+    counted::Counted,
     event::{
         self, Args, Body, Call, Change, Entry, Event, ExitStatus, Why, errno_name, opcode_name,
     },
@@ -292,6 +293,11 @@ impl<W: Write> Output for Json<W> {
                 records: *records,
             }),
         }
+    }
+
+    fn counted(&mut self, _: &Counted) -> io::Result<()> {
+        // The report has it.
+        Ok(())
     }
 
     fn thinned(&mut self, _hidden: u64) -> io::Result<()> {

@@ -64,6 +64,8 @@ pub struct Decoder {
     /// Completions that were changed in a ring and are not reaped yet, as they are now.
     in_rings: Vec<InRing>,
     unwinder: Option<Box<dyn Unwind>>,
+    /// Not every call is told, so what is in flight is not known.
+    in_part: bool,
 }
 
 /// Of them, remembered at most.
@@ -99,6 +101,12 @@ impl Decoder {
     /// For the records of these probes.
     pub fn new(set: &ProbeSet) -> Self {
         Self { told_ends: set.has(Feature::Gone), ..Self::default() }
+    }
+
+    /// For a source that does not tell every call.
+    #[must_use]
+    pub fn in_part(self, in_part: bool) -> Self {
+        Self { in_part, ..self }
     }
 
     /// Stacks are made by `unwinder`. (Without one, there are none.)
@@ -296,6 +304,7 @@ impl Decoder {
                         entered => entered,
                     };
                     let in_flight = contexts.gone(thread.space, ctx.0, began);
+                    let in_flight = in_flight.filter(|_| !self.in_part);
                     of(Body::ContextGone(Gone { ctx, how: How::Destroy, in_flight }));
                 }
                 thread.finish(contexts, &record.call, record.ring, of)
@@ -338,7 +347,8 @@ impl Decoder {
         }
         // Where a probe tells the ends, it does so before or after this.
         let ended = if self.told_ends { Vec::new() } else { changed(&mut self.contexts, record) };
-        for it in ended {
+        for mut it in ended {
+            it.gone.in_flight = it.gone.in_flight.filter(|_| !self.in_part);
             let body = Body::ContextGone(it.gone);
             event(&Event { time, pid: it.pid, tid: it.pid, body });
         }

@@ -21,7 +21,10 @@ use nix::{
 };
 use zerocopy::TryFromBytes as _;
 
-use super::load::{Error, Probes};
+use super::{
+    counts::Counts,
+    load::{Error, Probes},
+};
 use crate::{
     process,
     source::{
@@ -43,6 +46,17 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A sign of life for the fault rules: well below what they wait for, together with [`LOOK_AGAIN`].
 const BEAT: Duration = Duration::from_millis(400);
 
+/// What is counted is told as often, for those that ask what is in use.
+const COUNT: Duration = Duration::from_secs(1);
+/// Rows of threads that are gone are looked for as often.
+const SWEEP: Duration = Duration::from_millis(50);
+
+/// When was done what has to do with counting.
+struct Tick {
+    swept: Instant,
+    told: Instant,
+}
+
 /// Attaches the probes, calls `before_arming`, which tells the threads that are inside of a call,
 /// lets the probes record, and starts to collect.
 /// `spill`: an empty file for records that wait; see [`crate::source::backlog`].
@@ -56,6 +70,7 @@ pub fn start(
     before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
 ) -> Result<Collector, StartError> {
     let records = probes.records()?;
+    let counts = until.counting.map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
     let signals = Signals::new(&all_signals(), until.ignore_first_interrupt)?;
     let stop = Stop::new()?;
     probes.attach()?;
@@ -63,7 +78,8 @@ pub fn start(
     probes.arm(true)?;
     let asked = Arc::clone(&stop);
     let run = move |feeder| {
-        Drain { probes, records, signals, until, feeder, stop, blocked, process_exited: false }
+        let process_exited = false;
+        Drain { probes, records, signals, until, feeder, stop, blocked, process_exited, counts }
             .run();
     };
     Collector::spawn("drain", spill, asked, run).map_err(StartError::Thread)
@@ -93,6 +109,7 @@ struct Drain {
     /// Threads whose call began before the attach and, as far as we know, did not return.
     blocked: Vec<u32>,
     process_exited: bool,
+    counts: Option<Counts>,
 }
 
 impl Drain {
@@ -107,11 +124,12 @@ impl Drain {
         let duration = start.elapsed();
         self.empty();
         let mut losses = self.losses();
-        let Self { feeder, probes, .. } = self;
+        let Self { feeder, mut probes, counts, .. } = self;
+        let counted = counts.map(|mut it| Box::new(it.read(&mut probes)));
         feeder.finish(|dropped| {
             losses.queue_full = dropped;
             let (in_calls, runs) = (probes.threads_in_calls(), probes.runs());
-            End { reason, losses, in_calls, attached: duration, runs }
+            End { reason, losses, in_calls, attached: duration, runs, counted }
         });
     }
 
@@ -120,7 +138,9 @@ impl Drain {
         let mut told = Losses::default();
         let mut quiet = 0;
         let mut beaten = start;
+        let mut tick = Tick { swept: start, told: start };
         loop {
+            self.count(&mut tick);
             self.probes.tell_stacks();
             if beaten.elapsed() > BEAT {
                 beaten = Instant::now();
@@ -131,6 +151,7 @@ impl Drain {
                 Some(left) => left.min(LOOK_AGAIN),
                 None => LOOK_AGAIN,
             };
+            let wait = wait.min(self.until_told(&tick));
             let ready = if quiet < QUIET {
                 self.wait(wait.min(PAUSE), false)
             } else {
@@ -166,6 +187,38 @@ impl Drain {
             {
                 return Reason::TargetsGone;
             }
+        }
+    }
+
+    /// Rows of threads that are gone are freed, and once in a while it is told what was counted.
+    fn count(&mut self, tick: &mut Tick) {
+        let is_due = self.until_told(tick).is_zero();
+        let Self { probes, counts: Some(counts), until, feeder, .. } = self else { return };
+        if is_due {
+            tick.swept = Instant::now();
+            // Without drift, unless it is late by more than a whole interval.
+            let interval = until.counting.and_then(|it| it.interval);
+            let step = interval.unwrap_or(COUNT);
+            let next = tick.told + step;
+            tick.told = if tick.swept > next + step { tick.swept } else { next };
+            let mut counted = counts.read(probes);
+            counted.ends_interval = interval.is_some();
+            if counts.has_changed(&counted) || counted.ends_interval {
+                feeder.say(Message::Counted(Box::new(counted)));
+            }
+        } else if tick.swept.elapsed() > SWEEP {
+            tick.swept = Instant::now();
+            counts.sweep(probes);
+        }
+    }
+
+    /// How long until it is to be told what was counted.
+    fn until_told(&self, tick: &Tick) -> Duration {
+        match self.until.counting {
+            Some(counting) => {
+                counting.interval.unwrap_or(COUNT).saturating_sub(tick.told.elapsed())
+            }
+            None => Duration::MAX,
         }
     }
 
@@ -218,6 +271,9 @@ impl Drain {
         match self.signals.take()? {
             Asked::End(signal) => return Some(signal),
             Asked::Report => {
+                if let Self { counts: Some(counts), probes, feeder, .. } = self {
+                    feeder.say(Message::Counted(Box::new(counts.read(probes))));
+                }
                 // Whoever asks in a flood asks again.
                 self.feeder.say(Message::Report(self.losses()));
             }

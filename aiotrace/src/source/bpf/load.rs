@@ -22,6 +22,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use super::{
     btf,
     choice::{By, Features, ProbeSet, Refused, Wanted},
+    counts,
     faults::{self, Rules},
     features,
     machine::{kernel_types, probes_are_preemptible},
@@ -123,7 +124,9 @@ impl Probes {
     pub fn load(settings: &Settings, wanted: Wanted, rules: Option<Rules>) -> Result<Self, Error> {
         let btf = kernel_types()?;
         let mut settings = *settings;
-        settings.exact_completions = u32::from(wanted.features() != Features::None);
+        // A record of each completion is what counting is to save.
+        let exact = wanted.features() != Features::None && settings.counting == 0;
+        settings.exact_completions = u32::from(exact);
         // The probes take settings for constants: to change one means to load them again.
         let mut probes = loop {
             match Self::load_with(&settings, wanted, rules.as_ref(), &btf) {
@@ -152,11 +155,18 @@ impl Probes {
     /// The kernel refuses its maps.
     pub(super) fn load_bare(settings: &Settings, armed: &Armed) -> Result<Self, Error> {
         let object = OBJECTS.probes.ok_or(Error::NotBuilt)?;
-        let ebpf = EbpfLoader::new()
-            .override_global(names::SETTINGS, settings.as_bytes(), true)
-            .override_global(names::FAULTS, armed.as_bytes(), true)
-            .load(object)
-            .map_err(|error| Error::Maps(Box::new(error)))?;
+        let mut loader = EbpfLoader::new();
+        loader.override_global(names::SETTINGS, settings.as_bytes(), true).override_global(
+            names::FAULTS,
+            armed.as_bytes(),
+            true,
+        );
+        if settings.counting == 1 {
+            for (map, rows) in counts::SIZES {
+                loader.map_max_entries(map, rows);
+            }
+        }
+        let ebpf = loader.load(object).map_err(|error| Error::Maps(Box::new(error)))?;
         Ok(Self {
             ebpf,
             set: ProbeSet::default(),
@@ -187,6 +197,7 @@ impl Probes {
             let needs_owners = matches!(feature, Feature::Gone | Feature::Moved);
             let is_wanted = match feature {
                 Feature::Completions => settings.exact_completions == 1,
+                _ if settings.counting == 1 => false,
                 _ => !needs_owners || probes.set.has(Feature::Completions),
             };
             if is_wanted {
@@ -707,6 +718,12 @@ mod tests {
             names::RING_FILES,
             names::KNOWN_STACKS,
             names::LOST,
+            names::CALL_ROWS,
+            names::FREE_CALL_ROWS,
+            names::CONTEXT_ROWS,
+            names::FREE_CONTEXT_ROWS,
+            names::CONTEXT_PLACES,
+            names::ERRORS,
         ];
         for name in maps.into_iter().chain(names::SCRATCH).chain([names::SETTINGS]) {
             assert!(has(name), "map {name}");

@@ -35,6 +35,13 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         possible_cpus: possible_cpus().unwrap_or(0),
         setup_stack_pages: STACK_PAGES as u32,
         submit_stack_pages: 0,
+        slow_submit: 0,
+        counting: 0,
+        count_requests: 0,
+        sample: 0,
+        only_errors: 0,
+        only_ops: 0,
+        only_fd: ABSENT,
         reserved: 0,
         offsets: offsets()?,
     })

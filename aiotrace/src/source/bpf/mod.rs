@@ -14,6 +14,7 @@ pub mod adopt;
 pub mod btf;
 pub mod choice;
 mod contexts;
+pub mod counts;
 pub mod decode;
 pub mod drain;
 pub mod faults;

@@ -371,7 +371,7 @@ impl Tracer {
         if let Some(feeder) = self.calls.records.take() {
             feeder.finish(|dropped| {
                 losses.queue_full = dropped;
-                End { reason, losses, in_calls, attached, runs: None }
+                End { reason, losses, in_calls, attached, runs: None, counted: None }
             });
         }
     }

@@ -1,0 +1,266 @@
+//! Reads what the probes have counted. The rows are mapped: reading them asks the kernel nothing, so no
+//! kprobe is skipped meanwhile. See [`aiotrace_common::counts`] for who writes into which row.
+
+use std::{
+    collections::BTreeMap,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::Path,
+};
+
+use aiotrace_common::{
+    counts::{
+        CALL_ROWS, CONTEXT_ROWS, CallRow, ContextRow, CountedContext, ERROR_ROWS, ErrorKey,
+        SHARED_CALL_ROWS, state,
+    },
+    names,
+};
+use aya::maps::{Map, Queue};
+
+use super::load::{Error, Probes};
+use crate::{
+    counted::{CallCounts, ContextCounts, Counted, MOST_CONTEXTS, Processes},
+    event::{Handle, Syscall},
+    output::clock,
+};
+
+/// How large the maps are where calls are counted.
+pub(super) const SIZES: [(&str, u32); 6] = [
+    (names::CALL_ROWS, CALL_ROWS),
+    (names::FREE_CALL_ROWS, CALL_ROWS),
+    (names::CONTEXT_ROWS, CONTEXT_ROWS),
+    (names::FREE_CONTEXT_ROWS, CONTEXT_ROWS),
+    (names::CONTEXT_PLACES, CONTEXT_ROWS),
+    (names::ERRORS, ERROR_ROWS),
+];
+
+/// What is counted, and what was taken out of rows that are free again.
+pub struct Counts {
+    calls: Rows<CallRow>,
+    contexts: Rows<ContextRow>,
+    processes: Processes,
+    ended: Counted,
+    last: u64,
+}
+
+impl Counts {
+    /// Maps the rows and makes them free.
+    ///
+    /// # Errors
+    /// The object has no such maps, or they cannot be mapped.
+    pub fn new(probes: &mut Probes, has_requests: bool) -> Result<Self, Error> {
+        let counts = Self {
+            calls: Rows::of(probes, names::CALL_ROWS, CALL_ROWS)?,
+            contexts: Rows::of(probes, names::CONTEXT_ROWS, CONTEXT_ROWS)?,
+            processes: Processes::default(),
+            ended: Counted { has_requests, ..Counted::default() },
+            last: 0,
+        };
+        free(probes, names::FREE_CALL_ROWS, SHARED_CALL_ROWS..CALL_ROWS)?;
+        free(probes, names::FREE_CONTEXT_ROWS, 1..CONTEXT_ROWS)?;
+        Ok(counts)
+    }
+
+    /// Takes what is in the rows of threads that are gone, so that others can have them.
+    pub fn sweep(&mut self, probes: &mut Probes) {
+        let mut swept = Vec::new();
+        for index in SHARED_CALL_ROWS..CALL_ROWS {
+            if self.calls.state(index, std::mem::offset_of!(CallRow, state)) != state::OVER {
+                continue;
+            }
+            let row = self.calls.read(index);
+            let place = self.processes.place(row.pid);
+            add_call(&mut self.ended, place, row.syscall, &row);
+            self.calls.clear(index);
+            swept.push(index);
+        }
+        let _ = free(probes, names::FREE_CALL_ROWS, swept);
+    }
+
+    /// The same for processes that are no more, whose ends nobody may have seen.
+    pub fn sweep_processes(&mut self, probes: &mut Probes) {
+        self.sweep(probes);
+        let mut gone: BTreeMap<u32, bool> = BTreeMap::new();
+        // A process whose first thread is a zombie has others.
+        let mut is_gone = move |pid: u32| {
+            *gone.entry(pid).or_insert_with(|| !Path::new(&format!("/proc/{pid}")).exists())
+        };
+        let mut swept = Vec::new();
+        for index in 1..CONTEXT_ROWS {
+            if self.contexts.state(index, std::mem::offset_of!(ContextRow, state)) != state::USED {
+                continue;
+            }
+            let row = self.contexts.read(index);
+            if !is_gone(row.pid) {
+                continue;
+            }
+            let key = self.context_key(&row, true);
+            self.ended.contexts.entry(key).or_default().add(&context_counts(&row));
+            self.contexts.clear(index);
+            let key = CountedContext { handle: row.handle, pid: u64::from(row.pid) };
+            if let Ok(mut places) = probes.map::<[u8; 16], u32>(names::CONTEXT_PLACES) {
+                let _ = places.remove(zerocopy::transmute_ref!(&key));
+            }
+            swept.push(index);
+        }
+        let _ = free(probes, names::FREE_CONTEXT_ROWS, swept);
+        for (key, count) in errors(probes).into_iter().filter(|(key, _)| is_gone(key.pid)) {
+            let place = self.processes.place(key.pid);
+            add_error(&mut self.ended, place, &key, count);
+            if let Ok(mut errors) = probes.map::<[u8; 16], u64>(names::ERRORS) {
+                let _ = errors.remove(zerocopy::transmute_ref!(&key));
+            }
+        }
+    }
+
+    /// All that was counted until now.
+    pub fn read(&mut self, probes: &mut Probes) -> Counted {
+        self.sweep_processes(probes);
+        let mut counted = self.ended.clone();
+        counted.time = clock::monotonic();
+        for index in 1..CALL_ROWS {
+            let is_shared = index < SHARED_CALL_ROWS;
+            let state = self.calls.state(index, std::mem::offset_of!(CallRow, state));
+            if !is_shared && state == state::FREE {
+                continue;
+            }
+            let row = self.calls.read(index);
+            let (place, syscall) =
+                if is_shared { (0, index) } else { (self.processes.place(row.pid), row.syscall) };
+            add_call(&mut counted, place, syscall, &row);
+        }
+        for index in 0..CONTEXT_ROWS {
+            let state = self.contexts.state(index, std::mem::offset_of!(ContextRow, state));
+            if index > 0 && state == state::FREE {
+                continue;
+            }
+            let row = self.contexts.read(index);
+            let counts = context_counts(&row);
+            if counts != ContextCounts::default() {
+                let key = self.context_key(&row, false);
+                counted.contexts.entry(key).or_default().add(&counts);
+            }
+        }
+        for (key, count) in errors(probes) {
+            let place = self.processes.place(key.pid);
+            add_error(&mut counted, place, &key, count);
+        }
+        counted
+    }
+
+    /// Whether something was counted since that was asked last.
+    pub fn has_changed(&mut self, counted: &Counted) -> bool {
+        let total = counted.total();
+        std::mem::replace(&mut self.last, total) != total
+    }
+
+    /// Under what it is told. Those that ended are told one by one as long as they are few.
+    fn context_key(&mut self, row: &ContextRow, ended: bool) -> (u32, Handle) {
+        let key = (row.pid, Handle(row.handle));
+        let has_room = !ended
+            || self.ended.contexts.len() < MOST_CONTEXTS
+            || self.ended.contexts.contains_key(&key);
+        if has_room && self.processes.place(row.pid) != 0 { key } else { (0, Handle(0)) }
+    }
+}
+
+fn add_call(to: &mut Counted, pid: u32, syscall: u32, row: &CallRow) {
+    let Some(syscall) = Syscall::ALL.into_iter().find(|it| *it as u32 == syscall) else { return };
+    let counts = CallCounts {
+        failed: row.failed,
+        unseen: row.unseen,
+        total: row.total,
+        shortest: if row.shortest_inverted == 0 { u64::MAX } else { !row.shortest_inverted },
+        longest: row.longest,
+        buckets: Box::new(row.buckets),
+    };
+    if counts.calls() > 0 {
+        to.calls.entry((pid, syscall)).or_default().add(&counts);
+    }
+}
+
+fn context_counts(row: &ContextRow) -> ContextCounts {
+    let ContextRow { used, accepted, ops, reaped, failed, moved, unread, .. } = *row;
+    ContextCounts { used, accepted, ops, reaped, failed, moved, unread }
+}
+
+fn add_error(to: &mut Counted, pid: u32, key: &ErrorKey, count: u64) {
+    let syscall = Syscall::ALL.into_iter().find(|it| *it as u32 == key.syscall);
+    let errors = match syscall {
+        Some(syscall) => to.errors.entry((pid, syscall)).or_default(),
+        None => to.results.entry(pid).or_default(),
+    };
+    *errors.entry(key.ret).or_default() += count;
+}
+
+fn errors(probes: &mut Probes) -> Vec<(ErrorKey, u64)> {
+    let Ok(errors) = probes.map::<[u8; 16], u64>(names::ERRORS) else { return Vec::new() };
+    errors.iter().flatten().map(|(key, count)| (zerocopy::transmute!(key), count)).collect()
+}
+
+/// Gives rows to whoever wants one next.
+fn free(
+    probes: &mut Probes,
+    name: &'static str,
+    rows: impl IntoIterator<Item = u32>,
+) -> Result<(), Error> {
+    let map = probes.ebpf.map_mut(name).ok_or(Error::Object(name))?;
+    let mut queue = Queue::<_, u32>::try_from(map).map_err(|_| Error::Object(name))?;
+    rows.into_iter().try_for_each(|row| queue.push(row, 0)).map_err(|_| Error::Object(name))
+}
+
+/// The rows of an array, mapped.
+struct Rows<T> {
+    at: *mut T,
+    count: u32,
+}
+
+// SAFETY: it is memory that the kernel writes to as well; there are only volatile accesses.
+unsafe impl<T> Send for Rows<T> {}
+
+impl<T: zerocopy::FromBytes> Rows<T> {
+    fn of(probes: &Probes, name: &'static str, count: u32) -> Result<Self, Error> {
+        let Some(Map::Array(data)) = probes.ebpf.map(name) else { return Err(Error::Object(name)) };
+        let fd = data.fd().as_fd().as_raw_fd();
+        let (read, write) = (libc::PROT_READ, libc::PROT_WRITE);
+        let bytes = count as usize * size_of::<T>();
+        // SAFETY: a new mapping of a map; the kernel checks its size.
+        let at = unsafe {
+            libc::mmap(std::ptr::null_mut(), bytes, read | write, libc::MAP_SHARED, fd, 0)
+        };
+        if at == libc::MAP_FAILED {
+            Err(Error::Object(name))
+        } else {
+            Ok(Self { at: at.cast(), count })
+        }
+    }
+
+    fn row(&self, index: u32) -> *mut T {
+        assert!(index < self.count, "a row");
+        // SAFETY: it is in the mapping.
+        unsafe { self.at.add(index as usize) }
+    }
+
+    /// The state of a row, which stands here in it.
+    fn state(&self, index: u32, offset: usize) -> u32 {
+        // SAFETY: in the mapping and aligned.
+        unsafe { self.row(index).byte_add(offset).cast::<u32>().read_volatile() }
+    }
+
+    fn read(&self, index: u32) -> T {
+        // SAFETY: in the mapping and aligned; any bytes are a row.
+        unsafe { self.row(index).read_volatile() }
+    }
+
+    /// Only for a row that nobody uses.
+    fn clear(&self, index: u32) {
+        // SAFETY: in the mapping; zeros are a row.
+        unsafe { self.row(index).write_bytes(0, 1) };
+    }
+}
+
+impl<T> Drop for Rows<T> {
+    fn drop(&mut self) {
+        // SAFETY: it was mapped with this size.
+        unsafe { libc::munmap(self.at.cast(), self.count as usize * size_of::<T>()) };
+    }
+}

@@ -1,0 +1,237 @@
+//! `-c` counts in the kernel, and `--only` and `--sample` choose there: what they count is what the stream
+//! of events has.
+
+use std::collections::BTreeMap;
+
+use aiotrace::output::json::{Line, ReportLine};
+
+use super::support::{Trace, aiotrace, run_program_with, run_with};
+
+/// Calls by name, and their errors by errno.
+type Counts = BTreeMap<String, (u64, BTreeMap<String, u64>)>;
+
+/// What the table of `-c` says, all processes together.
+fn counted(report: &ReportLine) -> Counts {
+    let mut counts = Counts::new();
+    for row in report.calls.as_ref().unwrap() {
+        let (calls, errors) = counts.entry(row.call.to_string()).or_default();
+        *calls += row.calls;
+        for (errno, count) in &row.errors {
+            *errors.entry(errno.to_string()).or_default() += count;
+        }
+    }
+    counts
+}
+
+/// The same of the calls that were told one by one.
+fn told(trace: &Trace) -> Counts {
+    let mut counts = Counts::new();
+    let mut add = |name: &str, ret: i64, errno: Option<&str>| {
+        let (calls, errors) = counts.entry(name.to_owned()).or_default();
+        *calls += 1;
+        if ret < 0 {
+            *errors.entry(errno.unwrap().to_owned()).or_default() += 1;
+        }
+    };
+    for line in &trace.lines {
+        match line {
+            Line::Setup(it) => add(&it.event, it.ret, it.errno.as_deref()),
+            Line::Destroy(it) => add(&it.event, it.ret, it.errno.as_deref()),
+            Line::Submit(it) => add(&it.event, it.ret, it.errno.as_deref()),
+            Line::Getevents(it) => add(&it.event, it.ret, it.errno.as_deref()),
+            Line::Cancel(it) => add(&it.event, it.ret, it.errno.as_deref()),
+            _ => (),
+        }
+    }
+    counts
+}
+
+const SETS: [&str; 2] = ["auto", "syscall"];
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn counts_are_those_of_the_stream() {
+    let programs: [&[&str]; 6] = [
+        &["pairs", "1000"],
+        &["submit", "5000"],
+        &["threads", "8"],
+        &["fork", "20"],
+        &["seccomp"],
+        &["compat"],
+    ];
+    for program in programs {
+        let stream = told(&run_program_with(&[], program));
+        for set in SETS {
+            let trace = run_program_with(&["-c", "--probes", set], program);
+            assert_eq!(counted(trace.report()), stream, "{program:?}, {set}");
+            assert!(trace.submits().is_empty(), "{program:?}");
+        }
+    }
+}
+
+/// How many times EAGAIN comes depends on the processors.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn every_errno_is_counted() {
+    let names = |counts: Counts| -> Vec<(String, Vec<String>)> {
+        counts.into_iter().map(|(call, (_, errors))| (call, errors.into_keys().collect())).collect()
+    };
+    let stream = names(told(&run_program_with(&[], &["errnos"])));
+    assert_eq!(names(counted(run_program_with(&["-c"], &["errnos"]).report())), stream);
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn requests_are_counted_by_context_and_operation() {
+    let trace = run_program_with(&["-c", "--requests"], &["pairs", "1000"]);
+    let counted = trace.report().counted.as_ref().unwrap();
+    let context = &counted.contexts[0];
+    assert_eq!((counted.contexts.len(), context.requests, context.reaped), (1, 1000, 1000));
+    assert_eq!((context.failed, context.bytes), (Some(0), Some(8000)));
+    let reads = &context.ops.as_ref().unwrap()["pread"];
+    assert_eq!((reads.requests, reads.asked), (1000, Some(8000)));
+
+    let trace = run_program_with(&["-c", "--requests"], &["bad-failed-completion"]);
+    let counted = trace.report().counted.as_ref().unwrap();
+    let failed: u64 = counted.contexts.iter().filter_map(|it| it.failed).sum();
+    let named: u64 = counted.results.iter().flat_map(|it| it.errors.values()).sum();
+    assert!(failed > 0 && failed == named, "{counted:?}");
+
+    // Nothing is guessed where they are not looked at.
+    let trace = run_program_with(&["-c"], &["pairs", "10"]);
+    let context = &trace.report().counted.as_ref().unwrap().contexts[0];
+    assert_eq!((context.requests, &context.ops, context.bytes), (10, &None, None));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn durations_are_those_of_the_stream() {
+    let trace = run_program_with(&["-c"], &["blocked", "300"]);
+    let rows = trace.report().calls.as_ref().unwrap();
+    let waited = rows.iter().find(|it| it.call == "io_getevents").unwrap();
+    let took = waited.duration_ns.unwrap();
+    assert!((300_000_000..400_000_000).contains(&took.max), "{took:?}");
+    assert!(took.min <= took.avg && took.avg <= took.max && took.p50 <= took.p99, "{took:?}");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn findings_that_need_no_requests_are_made_and_the_others_are_not() {
+    let found = |program: &str| -> Vec<String> {
+        let trace = run_with(&["-c", "--denied"], &[program]);
+        trace.report().findings.iter().map(|it| it.name.to_string()).collect()
+    };
+    for (program, finding) in [
+        ("bad-released-at-exit", "released-at-exit"),
+        ("bad-use-after-destroy", "use-after-destroy"),
+        ("bad-setup-denied", "setup-denied"),
+        ("bad-sandbox-denied", "sandbox-denied"),
+        ("bad-cancel-refused", "cancel-refused"),
+        ("bad-not-kernel-aio", "not-kernel-aio"),
+    ] {
+        assert!(found(program).contains(&finding.to_owned()), "{program}");
+    }
+    for program in [
+        "exit-in-flight",
+        "destroy-in-flight",
+        "bad-iocb-reused-in-flight",
+        "bad-short-submit-dropped",
+        "bad-failed-completion",
+        "bad-inline-completion",
+    ] {
+        let found = found(program);
+        assert!(found.iter().all(|it| it == "released-at-exit"), "{program}: {found:?}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn only_errors_are_shown_and_all_is_counted() {
+    let stream = told(&run_program_with(&[], &["pairs", "200"]));
+    let trace = run_program_with(&["--only", "error"], &["pairs", "200"]);
+    assert_eq!(told(&trace), Counts::new());
+    let counted = trace.report().counted.as_ref().unwrap();
+    assert_eq!(counted.calls, stream.values().map(|it| it.0).sum::<u64>());
+    assert_eq!(counted.shown, Some(0));
+
+    let whole = run_program_with(&[], &["bad-failed-completion"]);
+    let trace = run_program_with(&["--only", "error"], &["bad-failed-completion"]);
+    let failing = |it: &Trace| {
+        let events = it.getevents().into_iter();
+        events.filter(|it| it.events.iter().flatten().any(|it| it.res < 0)).count()
+    };
+    assert!(failing(&whole) > 0);
+    assert_eq!((trace.getevents().len(), failing(&trace)), (failing(&whole), failing(&whole)));
+    assert!(trace.submits().is_empty());
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn only_calls_about_some_requests_are_shown() {
+    let trace = run_program_with(&["--only", "op=pread"], &["pairs", "20"]);
+    assert_eq!((trace.submits().len(), trace.getevents().len()), (20, 20));
+    let iocbs = trace.submits().into_iter().flat_map(|it| it.iocbs.iter().flatten());
+    assert!(iocbs.into_iter().all(|it| it.op.as_deref() == Some("pread")));
+    for other in ["op=pwrite", "fd=1000", "op=pread,error"] {
+        let trace = run_program_with(&["--only", other], &["pairs", "20"]);
+        assert_eq!(told(&trace), Counts::new(), "{other}");
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_sample_has_a_part_of_the_calls_and_all_are_counted() {
+    let trace = run_program_with(&["--sample", "10"], &["pairs", "2000"]);
+    let shown = trace.submits().len() + trace.getevents().len();
+    // Each processor begins to count.
+    assert!((390..=400).contains(&shown), "{shown}");
+    let counted = trace.report().counted.as_ref().unwrap();
+    assert_eq!((counted.calls, counted.shown), (4002, Some(shown as u64 + 2)));
+    assert!(trace.findings().is_empty());
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn more_processes_than_rows_are_counted_together() {
+    let trace = run_program_with(&["-c"], &["fork", "1500"]);
+    let report = trace.report();
+    let stream = told(&run_program_with(&[], &["fork", "1500"]));
+    assert_eq!(counted(report), stream);
+    let rows = report.calls.as_ref().unwrap();
+    assert!(rows.iter().any(|it| it.pid == 0), "{} rows", rows.len());
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn each_interval_has_its_own_counts() {
+    let trace = run_program_with(&["-c", "--interval", "100ms"], &["pairs", "300000"]);
+    let of = |it: &Line| match it {
+        Line::Interval(it) => Some(it.calls.iter().map(|it| it.calls).sum::<u64>()),
+        _ => None,
+    };
+    let intervals: Vec<u64> = trace.lines.iter().filter_map(of).collect();
+    let total: u64 = trace.report().calls.as_ref().unwrap().iter().map(|it| it.calls).sum();
+    assert_eq!(total, 600_002);
+    assert!(intervals.len() > 1 && intervals.iter().sum::<u64>() <= total, "{intervals:?}");
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn what_needs_every_call_is_refused() {
+    let refused = |options: &[&str]| {
+        let output = aiotrace().arg("run").args(options).args(["--", "true"]).output().unwrap();
+        assert!(!output.status.success(), "{options:?}");
+        String::from_utf8(output.stderr).unwrap()
+    };
+    assert!(refused(&["--only", "error", "-c"]).contains("cannot be used with"));
+    assert!(
+        refused(&["--only", "error", "--inject", "io_submit:error=EAGAIN"]).contains("cannot be")
+    );
+    assert!(refused(&["--sample", "10", "--source", "ptrace"]).contains("not with ptrace"));
+    assert!(refused(&["--sample", "0"]).contains("0"));
+    assert!(refused(&["--only", "op=read"]).contains("not one of pread"));
+    assert!(
+        refused(&["-c", "--interval", "1s", "--source", "ptrace"])
+            .contains("counted in the kernel")
+    );
+}
