@@ -41,9 +41,9 @@ use serde::{Deserialize, Serialize};
 
 pub use verdict::{FaultRow, Outcome, Verdict};
 
-use crate::counted::Counted;
-use crate::event::{
-    Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound,
+use crate::{
+    counted::Counted,
+    event::{Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound},
 };
 
 /// Contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
@@ -235,13 +235,13 @@ impl Model {
     /// Something happened.
     pub fn handle_event(&mut self, event: &Event) {
         self.now = self.now.max(event.time);
+        let is_of_request =
+            matches!(event.body, Body::Completion(_) | Body::Refused(_) | Body::Changed(_));
+        if is_of_request && !self.settings.every_call {
+            return;
+        }
         match &event.body {
             Body::Call(call) => self.call(event, call),
-            Body::Completion(_) | Body::Refused(_) | Body::Changed(_)
-                if !self.settings.every_call =>
-            {
-                ()
-            }
             Body::Completion(completion) => self.completion(event, completion),
             Body::Refused(refused) => self.refused(event, refused),
             Body::ContextGone(gone) => self.context_gone(event, gone),

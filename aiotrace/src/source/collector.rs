@@ -26,12 +26,11 @@ use nix::{
     },
 };
 
-use crate::counted::Counted;
-
 use super::{
     Losses, ProbeRuns,
     backlog::{Batch, Eater, Feeder, Message, backlog},
 };
+use crate::counted::Counted;
 
 /// Why the trace ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
