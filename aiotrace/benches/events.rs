@@ -92,7 +92,11 @@ fn move_on(ring: &mut Ring, number: u64) {
 }
 
 fn model() -> Model {
-    Model::new(Settings { thresholds: Thresholds::default(), exact_completions: false })
+    Model::new(Settings {
+        thresholds: Thresholds::default(),
+        exact_completions: false,
+        every_call: true,
+    })
 }
 
 /// Records of the probes become events.
@@ -156,6 +160,7 @@ fn shown(bencher: Bencher, mut output: impl Output) {
         losses: Losses::default(),
         attached: std::time::Duration::ZERO,
         reason: "targets_gone".into(),
+        cost: None,
     };
     output.report(&ended, &model().report()).expect("nothing is written");
 }
