@@ -45,23 +45,25 @@ pub fn reuse(count: u64) {
         *iocb = aio::pread(fd, &mut buffer, 0);
         free.send(std::ptr::from_mut(iocb) as u64).expect("the channel");
     }
-    let left = Mutex::new(count);
+    // Each reaper has a turn of its own, and takes others as long as there are some.
+    let left = Mutex::new(count - 2);
     thread::scope(|scope| {
         for _ in 0..2 {
             let (free, left) = (free.clone(), &left);
             scope.spawn(move || {
+                let take_turn = || {
+                    let mut left = left.lock().expect("the count");
+                    let is_one = *left > 0;
+                    *left = left.saturating_sub(1);
+                    is_one
+                };
                 loop {
-                    {
-                        // One event for each turn taken, so that no thread waits for ever.
-                        let mut left = left.lock().expect("the count");
-                        if *left == 0 {
-                            break;
-                        }
-                        *left -= 1;
-                    }
                     let mut events = [IoEvent::default()];
                     assert_eq!(aio::getevents(ctx, 1, &mut events, None), 1, "io_getevents");
                     let _ = free.send(events[0].obj);
+                    if !take_turn() {
+                        break;
+                    }
                 }
             });
         }
