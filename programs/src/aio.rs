@@ -151,6 +151,22 @@ pub fn pipe() -> (RawFd, RawFd) {
     (ends[0], ends[1])
 }
 
+/// A pipe in which there is never anything, and whose end never comes: nobody has ever written to it. (At exit, a
+/// writer of our own may be closed before the contexts end.)
+pub fn silent_pipe() -> RawFd {
+    let path = std::env::temp_dir().join(format!("aio-fifo-{}", std::process::id()));
+    let path = std::ffi::CString::new(path.into_os_string().into_encoded_bytes()).expect("a path");
+    // SAFETY: a path.
+    let fd = unsafe {
+        assert_eq!(libc::mkfifo(path.as_ptr(), 0o600), 0, "mkfifo");
+        let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK);
+        libc::unlink(path.as_ptr());
+        fd
+    };
+    assert!(fd >= 0, "a pipe with a name");
+    fd
+}
+
 /// An eventfd whose count is 0.
 pub fn eventfd() -> RawFd {
     // SAFETY: has no pointers.
