@@ -19,7 +19,7 @@ use super::{
     recorder::Recorder,
     shown::Shown,
     source::{self, Begun, Source},
-    view::View,
+    view::{self, View},
 };
 use crate::{
     fault::{Only, only_argument},
@@ -180,6 +180,9 @@ impl<'a> Session<'a> {
         let recorder = recorder.transpose()?;
         let paths = recorder.as_ref().map_or_else(Paths::of_proc, |it| it.known().paths());
         let (mut shown, spill) = show.view.open(paths, &symbols, show.stacks)?;
+        // Of little output, a recording is the slowest.
+        let recording = show.record.as_deref().filter(|_| show.view.says_little());
+        let spill = spill.or_else(|| recording.and_then(view::spill_beside));
         shown.only = show.only;
         let faults = choose_faults(&plan, show)?;
         let source = Source::prepare(&plan, show, faults.as_ref())?;

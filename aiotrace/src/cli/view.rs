@@ -65,6 +65,11 @@ enum Color {
 }
 
 impl View {
+    /// Calls are not shown one by one.
+    pub fn says_little(&self) -> bool {
+        self.quiet || self.summary
+    }
+
     /// The output, and a file for what it does not take at once. `stacks`: they are shown in any case.
     pub fn open(
         &self,
@@ -76,8 +81,7 @@ impl View {
         let (writer, spill): (Box<dyn Write>, _) = match &self.output {
             Some(path) => {
                 let file = create(path)?;
-                let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-                let spill = spill_for(&file, directory.unwrap_or(Path::new(".")));
+                let spill = spill_for(&file, directory_of(path));
                 (Box::new(file), spill)
             }
             None => {
@@ -129,6 +133,16 @@ fn spill_for(output: impl AsFd, directory: &Path) -> Option<File> {
         return None;
     }
     tempfile::tempfile_in(directory).inspect_err(|error| tracing::debug!(%error, "no spill")).ok()
+}
+
+/// The same, if this file is a regular one.
+pub fn spill_beside(path: &Path) -> Option<File> {
+    spill_for(File::open(path).ok()?, directory_of(path))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+    directory.unwrap_or(Path::new("."))
 }
 
 fn create(path: &Path) -> Result<File> {
