@@ -164,3 +164,21 @@ fn a_minute_of_fio_stays_under_64_mib() {
     assert_eq!(lines_with(&trace_file, " io_submit("), requests);
     eprintln!("{requests} requests in 60 s, {mebibytes} MiB");
 }
+
+/// Compressing takes longer than the calls do; what waits is in a file.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn a_recording_at_full_speed_has_everything() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = support::aiotrace()
+        .args(["run", "-q", "--record"])
+        .arg(directory.path().join("recording"))
+        .arg("--")
+        .arg(support::programs())
+        .args(["bench-pair", "2000000"])
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && stderr.contains("none lost"), "{stderr}");
+}
