@@ -8,7 +8,10 @@ use std::{
     process::{Command, Stdio},
 };
 
-use crate::aio::{self, IoEvent, Iocb};
+use crate::{
+    aio::{self, IoEvent, Iocb},
+    processors,
+};
 
 /// io_submit of one read of /dev/zero, and io_getevents of it.
 pub fn pair(count: u64) {
@@ -76,7 +79,7 @@ pub fn guest(aiotrace: &std::path::Path) {
 }
 
 fn measure(count: u64, mut operation: impl FnMut()) {
-    stay_on_one_processor();
+    processors::stay_on_one();
     crate::wait();
     // The first ones take page faults, and wake a reader that sleeps.
     (0..count / 10).for_each(|_| operation());
@@ -93,19 +96,4 @@ fn nanoseconds(clock: libc::clockid_t) -> i64 {
     // SAFETY: room for a time.
     assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut now) }, 0, "clock_gettime");
     now.tv_sec * 1_000_000_000 + now.tv_nsec
-}
-
-/// The last of those that we may use: the first one has most of the interrupts.
-fn stay_on_one_processor() {
-    // SAFETY: a set of processors is plain data, and is given with its size.
-    unsafe {
-        let size = size_of::<libc::cpu_set_t>();
-        let mut allowed: libc::cpu_set_t = std::mem::zeroed();
-        assert_eq!(libc::sched_getaffinity(0, size, &raw mut allowed), 0, "sched_getaffinity");
-        let processors = 0..libc::CPU_SETSIZE as usize;
-        let last = processors.rev().find(|&it| libc::CPU_ISSET(it, &allowed)).expect("a processor");
-        let mut one: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(last, &mut one);
-        assert_eq!(libc::sched_setaffinity(0, size, &raw const one), 0, "sched_setaffinity");
-    }
 }

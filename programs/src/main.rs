@@ -23,6 +23,7 @@ mod libaio;
 mod memory;
 mod persistent;
 mod processes;
+mod processors;
 mod reaping;
 mod receive;
 mod ring;

@@ -3,6 +3,7 @@
 use crate::{
     aio::{self, Iocb},
     files::Temporary,
+    processors,
     ring::Ring,
 };
 
@@ -99,15 +100,15 @@ pub fn numbers_that_are_no_lengths() {
 /// After reaping, the refused request is accepted.
 pub fn refused_below_capacity() {
     const FEW: usize = 8;
+    let first = processors::allowed()[0];
     let ctx = aio::setup(FEW as u64);
     let ((few, few_writer), (others, others_writer)) = (aio::pipe(), aio::pipe());
     let mut iocbs: Vec<Iocb> = (0..Ring::of(ctx).entries() as usize)
         .map(|index| aio::poll(if index < FEW { few } else { others }, index as u64))
         .collect();
-    let processors = processors();
-    run_on(processors[processors.len() - 1]);
+    processors::stay_on_one();
     assert_eq!(aio::submit(ctx, &mut iocbs[..1]), 1, "io_submit");
-    run_on(processors[0]);
+    processors::run_on(first);
     let mut accepted = 1;
     let refusal = loop {
         match aio::submit(ctx, &mut iocbs[accepted..=accepted]) {
@@ -122,26 +123,4 @@ pub fn refused_below_capacity() {
     aio::fill(others_writer);
     aio::reap(ctx, accepted + 1 - FEW);
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
-}
-
-/// The processors we may run on.
-fn processors() -> Vec<usize> {
-    // SAFETY: a set of bits, all of them zero, and its size.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        assert_eq!(libc::sched_getaffinity(0, size_of_val(&set), &mut set), 0, "our processors");
-        set
-    };
-    // SAFETY: within the set.
-    (0..libc::CPU_SETSIZE as usize).filter(|it| unsafe { libc::CPU_ISSET(*it, &set) }).collect()
-}
-
-/// Goes to this processor and stays there.
-fn run_on(processor: usize) {
-    // SAFETY: a set of bits and its size.
-    unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(processor, &mut set);
-        assert_eq!(libc::sched_setaffinity(0, size_of_val(&set), &set), 0, "sched_setaffinity");
-    }
 }

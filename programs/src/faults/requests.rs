@@ -2,6 +2,7 @@
 
 use crate::{
     aio::{self, Iocb},
+    processors,
     ring::Ring,
 };
 
@@ -113,6 +114,7 @@ pub fn rest_submitted() {
 
 /// bad-submit-eagain: all slots are taken, and the program tries again instead of reaping.
 pub fn submitted_until_refused() {
+    processors::stay_on_one();
     let ctx = aio::setup(8);
     let (reader, _writer) = aio::pipe();
     let mut iocbs = vec![aio::poll(reader, 1); Ring::of(ctx).entries() as usize];
