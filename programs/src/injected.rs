@@ -147,25 +147,29 @@ pub fn run(aiotrace: &Path, doctor: &str) {
     for rule in ["io_setup:error=EAGAIN:when=1", "io_submit:accept=2", "complete:res=EIO:op=pwrite"]
     {
         let us = std::env::current_exe().expect("our path");
-        tell_best(rule, &best(aiotrace, rule, &[us.as_os_str(), "receive".as_ref()]));
+        tell_best(rule, &best(aiotrace, rule, &[us.as_os_str(), "receive".as_ref()], None));
     }
-    if !has_shared_memory() {
-        crate::say(&format!("best | {NO_FIO}"));
-    } else if Path::new(FIO).exists() {
+    if Path::new(FIO).exists() {
         let file = std::env::temp_dir().join(format!("fio-{}", std::process::id()));
         let mut name = OsString::from("--filename=");
         name.push(&file);
         let mut command: Vec<&OsStr> = vec![FIO.as_ref(), &name];
         command.extend(FIO_OPTIONS.map(OsStr::new));
+        let us = std::env::current_exe().expect("our path");
+        let preloaded = (!has_shared_memory()).then(|| us.with_file_name(SHARED_MEMORY));
         for rule in ["io_submit:error=EAGAIN:when=3", "complete:res=EIO:op=pread:when=3"] {
-            tell_best(&format!("fio, {rule}"), &best(aiotrace, rule, &command));
+            tell_best(
+                &format!("fio, {rule}"),
+                &best(aiotrace, rule, &command, preloaded.as_deref()),
+            );
         }
         let _ = std::fs::remove_file(&file);
     }
     tell_best("attach", &attached(aiotrace));
 }
 
-const NO_FIO: &str = "no fio: this kernel has no shared memory (CONFIG_SYSVIPC)";
+/// Stands in for shared memory (shm.rs).
+const SHARED_MEMORY: &str = "libaio_shm.so";
 
 /// Without it fio does not start.
 fn has_shared_memory() -> bool {
@@ -373,11 +377,13 @@ fn tell_best(what: &str, best: &Best) {
     }
 }
 
-fn best(aiotrace: &Path, rule: &str, command: &[&OsStr]) -> Best {
+/// What becomes of this command with this rule. `preloaded`: a library that it is given.
+fn best(aiotrace: &Path, rule: &str, command: &[&OsStr], preloaded: Option<&Path>) -> Best {
     let file = std::env::temp_dir().join(format!("best-{}.json", std::process::id()));
     let output = Command::new(aiotrace)
         .args(["run", "-f", "--format", "json", "--inject", rule, "-o"])
         .arg(&file)
+        .envs(preloaded.map(|it| ("LD_PRELOAD", it)))
         .arg("--")
         .args(command)
         .stdin(Stdio::null())

@@ -199,6 +199,7 @@ pub fn write_initramfs(path: &Path, binaries: &release::Binaries) -> Result<()> 
         ("bin/aio-programs".to_owned(), binaries.programs.clone()),
         // Beside the init, which looks for it there.
         ("aio-programs-32".to_owned(), binaries.programs_32.clone()),
+        ("libaio_shm.so".to_owned(), binaries.programs.with_file_name("libaio_shm.so")),
         ("bin/aiotrace".to_owned(), binaries.aiotrace.clone()),
     ];
     let fio = PathBuf::from("/usr/bin/fio");

@@ -152,9 +152,7 @@ impl Signals {
             _ => Asked::Nothing,
         })
     }
-}
 
-impl Signals {
     fn next(&mut self) -> Option<u32> {
         const SIZE: usize = size_of::<libc::signalfd_siginfo>();
         const MOST: usize = 8;
