@@ -44,7 +44,8 @@ pub const LIFETIME: [Program; 3] = [
     Program::new("process_exit", Hook::Tracepoint, "sched_process_exit"),
 ];
 
-/// The calls, seen from the tracepoints of every system call, in the order of attaching.
+/// The calls, seen from the tracepoints of every system call, in the order of attaching. (With fault rules,
+/// [`Judges::calls`] is in the place of the second.)
 pub const CALLS_BY_TRACEPOINT: [Program; 2] = [
     Program::new("sys_exit", Hook::Tracepoint, "sys_exit"),
     Program::new("sys_enter", Hook::Tracepoint, "sys_enter"),
@@ -217,7 +218,7 @@ pub const PULSE: &str = "PULSE";
 /// does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judges {
-    /// Decides which rule acts on a call, after the recorder has seen it entered.
+    /// Records that a call is entered, and decides which rule acts on it.
     pub calls: Program,
     /// Decides on the completions that io_getevents returns, before the recorder sees them, and writes them
     /// anew.
@@ -229,7 +230,7 @@ pub struct Judges {
 macro_rules! judges {
     ($how:literal) => {
         Judges {
-            calls: Program::new(concat!("judge_", $how), Hook::Tracepoint, "sys_enter"),
+            calls: Program::new(concat!("sys_enter_", $how), Hook::Tracepoint, "sys_enter"),
             write: Program::new(concat!("write_", $how), Hook::Tracepoint, "sys_exit"),
             tell: Program::new(concat!("tell_", $how), Hook::Tracepoint, "sys_exit"),
         }
@@ -280,7 +281,8 @@ pub const ERRORS: &str = "ERRORS";
 /// What was lost, by cause, per CPU.
 pub const LOST: &str = "LOST";
 /// Where the probes build records that do not fit the stack, per CPU.
-pub const SCRATCH: [&str; 4] = ["IOCB_SCRATCH", "EVENT_SCRATCH", "RING_SCRATCH", "STACK_SCRATCH"];
+pub const SCRATCH: [&str; 5] =
+    ["IOCB_SCRATCH", "SUBMITTED_SCRATCH", "EVENT_SCRATCH", "RING_SCRATCH", "STACK_SCRATCH"];
 /// The read-only settings.
 pub const SETTINGS: &str = "SETTINGS";
 

@@ -6,7 +6,8 @@
 //!  Stack + pages              io_setup and io_submit, when they are entered; before the call's other
 //!                             records, same thread
 //!  Submit + [SubmittedIocb]   io_submit, when it is entered
-//!  Submitted                  io_submit, when it returns
+//!  Submitted + [IoEvent]      io_submit, when it returns; with the entries that are new in the ring, if
+//!                             they are few
 //!  Setup, Cancel, Destroy     when the call returns
 //!  Events + [IoEvent]         io_getevents and io_pgetevents, when they return
 //!  Ring + [IoEvent]           entries new in the ring since the last look; stands before the
@@ -203,7 +204,7 @@ pub struct SubmittedIocb {
     pub iocb: Iocb,
 }
 
-/// io_submit, left.
+/// io_submit, left; followed by the entries that are new in the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Submitted {
@@ -211,6 +212,27 @@ pub struct Submitted {
     pub call: Call,
     /// The ring at this moment.
     pub ring: RingSample,
+    /// What is new in it and was not told by a [`Ring`] before this.
+    pub new: NewEntries,
+}
+
+/// Entries that are new in a ring; `count` [`IoEvent`]s follow the record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct NewEntries {
+    /// Their position in the ring.
+    pub first: u32,
+    /// How many entries are in this record.
+    pub count: u32,
+    /// How many entries after these were not recorded.
+    pub beyond: u32,
+    /// Whether they could be read; if not, nothing follows.
+    pub memory: Memory,
+}
+
+impl NewEntries {
+    /// None.
+    pub const NONE: Self = Self { first: 0, count: 0, beyond: 0, memory: Memory::Unread };
 }
 
 /// io_setup, left.
@@ -283,7 +305,7 @@ pub struct Events {
     pub mask_memory: Memory,
 }
 
-/// Entries that are new in a ring; followed by `count` [`IoEvent`]s.
+/// Entries that are new in a ring, and follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Ring {
@@ -291,14 +313,8 @@ pub struct Ring {
     pub header: Header,
     /// The context's handle.
     pub handle: u64,
-    /// The entries' position in the ring.
-    pub first: u32,
-    /// How many entries are in this record.
-    pub count: u32,
-    /// How many entries after these were not recorded.
-    pub beyond: u32,
-    /// Whether they could be read; if not, nothing follows.
-    pub memory: Memory,
+    /// The entries.
+    pub new: NewEntries,
 }
 
 /// A request completed.

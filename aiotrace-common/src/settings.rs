@@ -58,8 +58,9 @@ pub struct Settings {
     pub only_ops: u32,
     /// With `counting`: told are calls about a request for this descriptor; [`ABSENT`]: any.
     pub only_fd: u32,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// Nobody but this process can be traced, as the initial pid namespace sees it; 0: not known. So that
+    /// others need not be looked for.
+    pub only_pid: u32,
     /// Where the kernel keeps what we read.
     pub offsets: Offsets,
 }

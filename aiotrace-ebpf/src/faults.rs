@@ -12,7 +12,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 
-use crate::{probes::calls::now, task::current_kernel_ids, user::unknown};
+use crate::{task::current_kernel_ids, user::unknown};
 
 /// Filled in by the loader.
 #[unsafe(no_mangle)]
@@ -61,11 +61,10 @@ pub fn are_dry() -> bool {
     armed!(dry_run) != 0
 }
 
-/// How long the rules are armed, nanoseconds; `None` if they are not, or if the program shows no life.
+/// How long the rules are armed now, nanoseconds; `None` if they are not, or if the program shows no life.
 #[inline(always)]
-pub fn since_armed() -> Option<u64> {
+pub fn since_armed(now: u64) -> Option<u64> {
     let pulse = PULSE.get(0)?;
-    let now = now();
     let is_alive = pulse.armed != 0 && now.saturating_sub(pulse.beat) <= HEARTBEAT;
     is_alive.then(|| now.saturating_sub(pulse.armed))
 }
@@ -157,11 +156,13 @@ impl Counters for Counting {
         let whose = if rule.per == per::THREAD { facts.tid } else { self.kernel_pid };
         let ctx = if rule.per == per::CONTEXT { facts.ctx } else { 0 };
         let key = CountKey { rule: index, what: facts.what, whose: u64::from(whose), ctx };
-        if FAULT_COUNTS.get_ptr(&key).is_none() {
+        let mut count = FAULT_COUNTS.get_ptr_mut(&key);
+        if count.is_none() {
             // Another thread may do the same.
             let _ = FAULT_COUNTS.insert(&key, &0, u64::from(BPF_NOEXIST));
+            count = FAULT_COUNTS.get_ptr_mut(&key);
         }
-        Some(next(FAULT_COUNTS.get_ptr_mut(&key)?))
+        Some(next(count?))
     }
 
     #[inline(always)]

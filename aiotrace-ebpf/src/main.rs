@@ -31,7 +31,7 @@ mod user;
 use aiotrace_common::{
     abi::{Abi, Syscall, from_i386},
     fault::mechanism,
-    record::Lost,
+    record::{Lost, Thread},
 };
 use aiotrace_ebpf::{kernel, settings, task};
 use aya_ebpf::{
@@ -62,11 +62,20 @@ fn aio_call(number: u64) -> Option<(Syscall, Abi)> {
 
 #[btf_tracepoint(function = "sys_enter")]
 fn sys_enter(ctx: BtfTracePointContext) -> i32 {
+    entered(&ctx, |_, _| ());
+    0
+}
+
+/// `judge`: what is done for the fault rules.
+#[inline(always)]
+fn entered(ctx: &BtfTracePointContext, judge: impl FnOnce(&mut Thread, Syscall)) {
     if let Some((syscall, abi)) = aio_call(ctx.arg(1)) {
         let regs = ctx.arg(0);
-        settle(calls::enter(syscall, abi, || arguments(syscall, abi, regs), || place(regs)));
+        let (args, place) = (|| arguments(syscall, abi, regs), || place(regs));
+        if let Some(Some(thread)) = settle(calls::enter(syscall, abi, args, place)) {
+            judge(thread, syscall);
+        }
     }
-    0
 }
 
 #[btf_tracepoint(function = "sys_exit")]
@@ -290,16 +299,15 @@ fn process_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The fault rules: those that count, and those that need not.
+/// The fault rules: those that count, and those that need not. Calls are judged by the program that records
+/// their entry: one of their own would have to find the thread again, and cost more than the rules do.
 macro_rules! judges {
-    ($($judge:ident, $write:ident $write_event:ident, $tell:ident $tell_event:ident, $counters:expr,
+    ($($enter:ident, $write:ident $write_event:ident, $tell:ident $tell_event:ident, $counters:expr,
        $ordinal:expr;)*) => {
         $(
             #[btf_tracepoint(function = "sys_enter")]
-            fn $judge(ctx: BtfTracePointContext) -> i32 {
-                if let Some((syscall, abi)) = aio_call(ctx.arg(1)) {
-                    fault::judge(syscall, abi, $ordinal, $counters);
-                }
+            fn $enter(ctx: BtfTracePointContext) -> i32 {
+                entered(&ctx, |thread, syscall| fault::judge(thread, syscall, $ordinal, $counters));
                 0
             }
 
@@ -323,9 +331,9 @@ macro_rules! judges {
 }
 
 judges! {
-    judge_always, write_always write_event_always, tell_always tell_event_always,
+    sys_enter_always, write_always write_event_always, tell_always tell_event_always,
         faults::Uncounted, |_| 0;
-    judge_counting, write_counting write_event_counting, tell_counting tell_event_counting,
+    sys_enter_counting, write_counting write_event_counting, tell_counting tell_event_counting,
         faults::Counting::here(), faults::ordinal;
 }
 
@@ -372,10 +380,8 @@ extern "C" fn refuse_request(_: *mut core::ffi::c_void) -> i64 {
 
 /// Every failure becomes a counter.
 #[inline(always)]
-fn settle(result: Result<(), Lost>) {
-    if let Err(cause) = result {
-        lost::count(cause);
-    }
+fn settle<T>(result: Result<T, Lost>) -> Option<T> {
+    result.map_err(lost::count).ok()
 }
 
 #[panic_handler]

@@ -7,8 +7,8 @@
 use aiotrace_common::{
     abi::{Abi, IoEvent, RingHeader, Syscall},
     record::{
-        Context, ContextKey, ContextSeen, EVENTS_PER_RECORD, Kind, Lost, Memory, Ring, RingSample,
-        Thread,
+        Context, ContextKey, ContextSeen, EVENTS_PER_RECORD, Kind, Lost, Memory, NewEntries, Ring,
+        RingSample, Thread,
     },
 };
 use aya_ebpf::{
@@ -63,26 +63,60 @@ pub fn destroyed(thread: &Thread, handle: u64) {
     }
 }
 
-/// Looks at the ring and, unless a probe tells of completions, sends the entries that are new.
+/// Looks at the ring of the context that the call is about and, unless a probe tells of completions, sends
+/// the entries that are new.
 #[inline(always)]
 pub fn sample(
     thread: &mut Thread,
-    handle: u64,
     moment: Moment,
     syscall: Syscall,
     abi: Abi,
     time: u64,
 ) -> RingSample {
-    let slot = match moment {
+    let (sample, new) = see(thread, time);
+    if new.first != new.tail {
+        send(thread, slot(moment, syscall, abi), time, new);
+    }
+    sample
+}
+
+/// The same for a record that takes a few entries along: those are not sent.
+#[inline(always)]
+pub fn sample_and_new(
+    thread: &mut Thread,
+    moment: Moment,
+    syscall: Syscall,
+    abi: Abi,
+    time: u64,
+) -> (RingSample, NewEntries) {
+    let (sample, new) = see(thread, time);
+    let count = new.tail.wrapping_sub(new.first);
+    if count <= EVENTS_PER_RECORD as u32 {
+        return (sample, NewEntries { first: new.first, count, ..NewEntries::NONE });
+    }
+    send(thread, slot(moment, syscall, abi), time, new);
+    (sample, NewEntries::NONE)
+}
+
+/// Of [`RING_SCRATCH`].
+#[inline(always)]
+fn slot(moment: Moment, syscall: Syscall, abi: Abi) -> u32 {
+    match moment {
         Moment::AnyExit => 42,
         _ => moment as u32 + 2 * (syscall as u32 - 1 + 7 * abi as u32),
-    };
+    }
+}
+
+/// The ring now, and the entries in it that are new, unless a probe tells of completions.
+#[inline(always)]
+fn see(thread: &mut Thread, time: u64) -> (RingSample, Span) {
+    let mut new = Span { nr: 0, first: 0, tail: 0 };
     let sample = if setting!(exact_completions) == 0 && setting!(counting) == 0 {
-        look(thread, handle, slot, time)
+        look(thread, time, &mut new)
     } else {
-        glance(handle)
+        glance(thread.args[0])
     };
-    sample.unwrap_or(RingSample::UNREAD)
+    (sample.unwrap_or(RingSample::UNREAD), new)
 }
 
 /// Head and tail, and nothing else.
@@ -95,7 +129,8 @@ fn glance(handle: u64) -> Option<RingSample> {
 }
 
 #[inline(always)]
-fn look(thread: &mut Thread, handle: u64, slot: u32, time: u64) -> Option<RingSample> {
+fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
+    let handle = thread.args[0];
     let both: u64 = user::read(handle.wrapping_add(8))?;
     let (head, tail) = (both as u32, (both >> 32) as u32);
     let key = ContextKey { space: thread.space, handle };
@@ -118,8 +153,8 @@ fn look(thread: &mut Thread, handle: u64, slot: u32, time: u64) -> Option<RingSa
         }
     };
     // The program can write anything into its ring.
-    if tail < nr && last < nr && tail != last {
-        send(thread, handle, slot, time, Span { nr, first: last, tail });
+    if tail < nr && last < nr {
+        *new = Span { nr, first: last, tail };
     }
     Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
@@ -148,6 +183,14 @@ fn remember(key: ContextKey, context: Context) {
     }
 }
 
+/// Where an entry is.
+#[inline(always)]
+pub fn entry(handle: u64, position: u32) -> u64 {
+    handle
+        .wrapping_add(size_of::<RingHeader>() as u64)
+        .wrapping_add(u64::from(position) * size_of::<IoEvent>() as u64)
+}
+
 /// Entries from `first` up to, not including, `tail`.
 #[derive(Clone, Copy)]
 struct Span {
@@ -157,13 +200,13 @@ struct Span {
 }
 
 #[inline(always)]
-fn send(thread: &mut Thread, handle: u64, slot: u32, time: u64, span: Span) {
+fn send(thread: &mut Thread, slot: u32, time: u64, span: Span) {
     let Some(scratch) = RING_SCRATCH.get_ptr_mut(slot) else {
         return;
     };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { ring, rest, .. } = unsafe { &mut *scratch };
-    ring.handle = handle;
+    ring.handle = thread.args[0];
     *rest = span;
     ring.header = records::first_header(thread, Kind::Ring, 0, time);
     send_records(slot);
@@ -198,21 +241,18 @@ pub extern "C" fn send_entries(slot: u32, records_left: u32) -> u32 {
     let count = end.saturating_sub(first).min(EVENTS_PER_RECORD as u32);
     let next = if first + count >= nr { 0 } else { first + count };
     rest.first = next;
-    ring.first = first;
-    ring.count = count;
-    ring.beyond = 0;
+    ring.new.first = first;
+    ring.new.count = count;
+    ring.new.beyond = 0;
     if records_left == 0 {
-        ring.beyond = if tail >= next { tail - next } else { nr - next + tail };
+        ring.new.beyond = if tail >= next { tail - next } else { nr - next + tail };
     }
-    let address = ring
-        .handle
-        .wrapping_add(size_of::<RingHeader>() as u64)
-        .wrapping_add(u64::from(first) * size_of::<IoEvent>() as u64);
+    let address = entry(ring.handle, first);
     records::next(&mut ring.header, false);
     let bytes = count as usize * size_of::<IoEvent>();
     // SAFETY: `count` is at most the array's length.
     let read = unsafe { user::read_into(&raw mut *entries, bytes as u32, address) };
-    ring.memory = if read { Memory::Read } else { Memory::Unread };
+    ring.new.memory = if read { Memory::Read } else { Memory::Unread };
     // SAFETY: the array follows the record.
     unsafe { records::emit_bytes(scratch.cast(), size_of::<Ring>() + bytes) };
     (next != tail) as u32

@@ -23,7 +23,7 @@ pub static SETTINGS: Settings = Settings {
     only_errors: 0,
     only_ops: 0,
     only_fd: 0,
-    reserved: 0,
+    only_pid: 0,
     offsets: OFFSETS,
 };
 

@@ -8,7 +8,7 @@ use aiotrace_common::{
 use aya_ebpf::{macros::map, maps::HashMap};
 
 use crate::{
-    probes::{count, lifetime},
+    probes::{calls::now, count, lifetime},
     settings::setting,
     switches, targets,
     task::{KernelIds, Task, current_kernel_ids},
@@ -52,8 +52,11 @@ static EMPTY: Thread = Thread {
 
 /// The slot of the running thread and whether it is new, or `None` if it is not traced.
 #[inline(always)]
-pub fn current(abi: Abi, time: u64) -> Result<Option<(*mut Thread, bool)>, Lost> {
+pub fn current(abi: Abi) -> Result<Option<(*mut Thread, bool)>, Lost> {
     let kernel = current_kernel_ids();
+    if setting!(only_pid) != 0 && setting!(only_pid) != kernel.pid {
+        return Ok(None);
+    }
     if let Some(thread) = THREADS.get_ptr_mut(&kernel.tid) {
         // SAFETY: the slot belongs to the running thread, or to a dead one that had its id.
         if unsafe { (*thread).kernel_pid } == kernel.pid {
@@ -65,12 +68,12 @@ pub fn current(abi: Abi, time: u64) -> Result<Option<(*mut Thread, bool)>, Lost>
     if setting!(pid_namespace) == 0 && !targets::contain(kernel.pid) {
         return Ok(None);
     }
-    Ok(begin(kernel, abi, time)?.map(|thread| (thread, true)))
+    Ok(begin(kernel, abi)?.map(|thread| (thread, true)))
 }
 
 /// Makes the slot and tells the program who the thread is.
 #[inline(always)]
-fn begin(kernel: KernelIds, abi: Abi, time: u64) -> Result<Option<*mut Thread>, Lost> {
+fn begin(kernel: KernelIds, abi: Abi) -> Result<Option<*mut Thread>, Lost> {
     if !switches::are_armed() {
         return Ok(None);
     }
@@ -96,7 +99,7 @@ fn begin(kernel: KernelIds, abi: Abi, time: u64) -> Result<Option<*mut Thread>, 
     slot.pid = ids.pid;
     slot.tid = ids.tid;
     slot.space = task.space();
-    lifetime::seen(task, slot, time);
+    lifetime::seen(task, slot, now());
     Ok(Some(thread))
 }
 

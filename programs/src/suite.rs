@@ -211,20 +211,11 @@ fn selected(probes: &str) -> [&str; 2] {
 
 /// What `-c` counts of a program that submits and reaps a hundred times: in the kernel, where probes do it.
 pub fn counted(aiotrace: &Path, probes: &str) -> String {
-    let us = std::env::current_exe().expect("our path");
-    let output = Command::new(aiotrace)
-        .args(["run", "-c", "--format", "json"])
-        .args(selected(probes))
-        .args((!probes.starts_with("ptrace")).then_some("--requests"))
-        .arg("--")
-        .args([us.as_os_str(), "pairs".as_ref(), "100".as_ref()])
-        .output()
-        .expect("aiotrace can be started");
-    let json = String::from_utf8_lossy(&output.stdout);
-    let report = json.lines().rev().find(|it| value(it, "event") == Some("report"));
-    let Some((_, calls)) = report.and_then(|it| it.split_once("\"calls\":[")) else {
-        return format!("no report: {}", String::from_utf8_lossy(&output.stderr));
-    };
+    let is_ptrace = probes.starts_with("ptrace");
+    // ptrace sees every call, and counts no requests.
+    let options = if is_ptrace { &["-c"][..] } else { &["-c", "--requests"] };
+    let (status, report) = hundred_pairs(aiotrace, probes, options);
+    let Some((_, calls)) = report.split_once("\"calls\":[") else { return report };
     let rows = calls.split("\"call\":").skip(1);
     let counts = rows.map(|row| {
         let name = row.split(',').next().unwrap_or_default().trim_matches('"');
@@ -232,35 +223,43 @@ pub fn counted(aiotrace: &Path, probes: &str) -> String {
     });
     let counts: Vec<String> = counts.collect();
     let requests = match calls.split_once("\"pread\":").and_then(|it| value(it.1, "requests")) {
-        // ptrace sees every call, and counts no requests.
-        None if probes.starts_with("ptrace") => "100",
+        None if is_ptrace => "100",
         found => found.unwrap_or("no"),
     };
-    format!("{} | {} | {requests} requests", output.status, counts.join(", "))
+    format!("{status} | {} | {requests} requests", counts.join(", "))
 }
 
 /// How many calls of such a program are shown with `--only`. ptrace refuses it, and sees all anyway.
 pub fn chosen(aiotrace: &Path, probes: &str) -> String {
-    let us = std::env::current_exe().expect("our path");
-    let shown = |only: &str| {
-        if probes.starts_with("ptrace") {
-            return if only == "error" { "0" } else { "200" }.to_owned();
-        }
-        let output = Command::new(aiotrace)
-            .args(["run", "--format", "json", "--only", only])
-            .args(selected(probes))
-            .arg("--")
-            .args([us.as_os_str(), "pairs".as_ref(), "100".as_ref()])
-            .output()
-            .expect("aiotrace can be started");
-        let json = String::from_utf8_lossy(&output.stdout);
-        let report = json.lines().rev().find(|it| value(it, "event") == Some("report"));
-        match report.and_then(|it| value(it, "shown")) {
-            Some(shown) => shown.to_owned(),
-            None => format!("no report: {}", String::from_utf8_lossy(&output.stderr)),
-        }
+    if probes.starts_with("ptrace") {
+        return "op=pread 200, error 0".to_owned();
+    }
+    let shown = |only| {
+        let (_, report) = hundred_pairs(aiotrace, probes, &["--only", only]);
+        value(&report, "shown").map_or(report.clone(), str::to_owned)
     };
     format!("op=pread {}, error {}", shown("op=pread"), shown("error"))
+}
+
+/// The status of aiotrace with these options and a program that submits and reaps a hundred times, and its
+/// report; what it complains of, if there is none.
+fn hundred_pairs(aiotrace: &Path, probes: &str, options: &[&str]) -> (ExitStatus, String) {
+    let us = std::env::current_exe().expect("our path");
+    let output = Command::new(aiotrace)
+        .args(["run", "--format", "json"])
+        .args(options)
+        .args(selected(probes))
+        .arg("--")
+        .args([us.as_os_str(), "pairs".as_ref(), "100".as_ref()])
+        .output()
+        .expect("aiotrace can be started");
+    let json = String::from_utf8_lossy(&output.stdout);
+    let report = json.lines().rev().find(|it| value(it, "event") == Some("report"));
+    let report = report.map_or_else(
+        || format!("no report: {}", String::from_utf8_lossy(&output.stderr)),
+        str::to_owned,
+    );
+    (output.status, report)
 }
 
 /// `aiotrace ls` beside a process that holds three contexts.

@@ -3,7 +3,7 @@
 
 use aiotrace_common::{
     abi::{Abi, Syscall},
-    record::{Lost, Memory, RingSample, Thread, flag},
+    record::{Lost, Memory, NewEntries, RingSample, Thread, flag},
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 
@@ -18,22 +18,23 @@ use crate::{
     threads,
 };
 
-/// An AIO call is entered with these arguments, from this place in the program.
+/// An AIO call is entered with these arguments, from this place in the program. Gives the thread's slot, if
+/// the call is one that is seen.
 #[inline(always)]
 pub fn enter(
     syscall: Syscall,
     abi: Abi,
     arguments: impl FnOnce() -> [u64; 6],
     place: impl FnOnce() -> [u64; 3],
-) -> Result<(), Lost> {
-    let time = now();
-    let Some((thread, _)) = threads::current(abi, time)? else {
-        return Ok(());
+) -> Result<Option<&'static mut Thread>, Lost> {
+    let Some((thread, _)) = threads::current(abi)? else {
+        return Ok(None);
     };
     if Task::current().in_compat_syscall() != abi.is_32_bit() {
         // A call of the other table that happens to have this number.
-        return Ok(());
+        return Ok(None);
     }
+    let time = now();
     // SAFETY: the slot belongs to the running thread.
     let thread = unsafe { &mut *thread };
     if thread.syscall != 0 {
@@ -51,7 +52,7 @@ pub fn enter(
         // If it is told after all, then when it returns.
         thread.unread = 1;
         thread.timeout_memory = Memory::Unread as u32;
-        return Ok(());
+        return Ok(Some(thread));
     }
     thread.told = 1;
 
@@ -61,8 +62,7 @@ pub fn enter(
     // io_submit and io_destroy change what the ring will show, so it is looked at before them too.
     let sample = match syscall {
         Syscall::Submit | Syscall::Destroy => {
-            let handle = thread.args[0];
-            ring::sample(thread, handle, Moment::Enter, syscall, abi, time)
+            ring::sample(thread, Moment::Enter, syscall, abi, time)
         }
         _ => RingSample::UNREAD,
     };
@@ -72,7 +72,7 @@ pub fn enter(
         Syscall::Getevents | Syscall::Pgetevents => getevents::entered(thread),
         Syscall::Setup | Syscall::Cancel => (),
     }
-    Ok(())
+    Ok(Some(thread))
 }
 
 /// What to make of a call that was not seen entered.
@@ -110,10 +110,10 @@ pub fn exit(
     ret: i64,
     unseen: Unseen,
 ) -> Result<(), Lost> {
-    let time = now();
-    let Some((thread, new)) = threads::current(abi, time)? else {
+    let Some((thread, new)) = threads::current(abi)? else {
         return Ok(());
     };
+    let time = now();
     // SAFETY: the slot belongs to the running thread.
     let thread = unsafe { &mut *thread };
     let entered = thread.syscall == syscall as u32 && thread.abi == abi as u32;
@@ -161,19 +161,17 @@ pub fn exit(
         }
     }
 
-    let sample = match syscall {
-        Syscall::Setup | Syscall::Destroy => RingSample::UNREAD,
-        _ => {
-            let handle = thread.args[0];
-            let moment = if tells { Moment::AnyExit } else { Moment::Exit };
-            ring::sample(thread, handle, moment, syscall, abi, time)
-        }
+    let moment = if tells { Moment::AnyExit } else { Moment::Exit };
+    let (sample, new) = match syscall {
+        Syscall::Setup | Syscall::Destroy => (RingSample::UNREAD, NewEntries::NONE),
+        Syscall::Submit => ring::sample_and_new(thread, moment, syscall, abi, time),
+        _ => (ring::sample(thread, moment, syscall, abi, time), NewEntries::NONE),
     };
     let left = Left { syscall, time, ret, flags, entered, tells };
     match syscall {
         Syscall::Setup => setup::left(thread, &left),
         Syscall::Destroy => destroy::left(thread, &left),
-        Syscall::Submit => submit::left(thread, &left, sample),
+        Syscall::Submit => submit::left(thread, &left, sample, new),
         Syscall::Cancel => cancel::left(thread, &left, sample),
         Syscall::Getevents | Syscall::Pgetevents => getevents::left(thread, &left, sample),
     }

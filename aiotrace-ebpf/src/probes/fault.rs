@@ -37,17 +37,21 @@ fn in_call(syscall: Option<Syscall>) -> Option<&'static mut Thread> {
     is_meant.then_some(thread)
 }
 
-/// A call was entered, and the recorder has seen it.
+/// A call was entered, and is recorded.
 #[inline(always)]
-pub fn judge(syscall: Syscall, abi: Abi, ordinal: impl FnOnce(u32) -> u64, mut by: impl Counters) {
+pub fn judge(
+    thread: &mut Thread,
+    syscall: Syscall,
+    ordinal: impl FnOnce(u32) -> u64,
+    mut by: impl Counters,
+) {
     let what = what::call(syscall);
     let are_about = faults::are_about(what);
     // By its first call of any kind a process gets its ordinal.
     if !are_about && !faults::have_odds() {
         return;
     }
-    let Some(thread) = in_call(Some(syscall)) else { return };
-    let Some(since) = faults::since_armed() else { return };
+    let Some(since) = faults::since_armed(thread.entered) else { return };
     let process = ordinal(thread.kernel_pid);
     if !are_about {
         return;
@@ -55,7 +59,7 @@ pub fn judge(syscall: Syscall, abi: Abi, ordinal: impl FnOnce(u32) -> u64, mut b
     thread.requests = 0;
     if faults::ask_for_requests(what) {
         match syscall {
-            Syscall::Submit => look_at_requests(thread, abi),
+            Syscall::Submit => look_at_requests(thread, Abi::from_number(thread.abi)),
             Syscall::Cancel => thread.requests = describing(thread.args[1]),
             _ => (),
         }
@@ -197,7 +201,7 @@ pub fn results(
         return;
     }
     let Some(thread) = in_call(Some(syscall)) else { return };
-    let Some(since) = faults::since_armed() else { return };
+    let Some(since) = faults::since_armed(now()) else { return };
     let Some(reaped) = REAPED.get_ptr_mut(0) else { return };
     let process = ordinal(thread.kernel_pid);
     let (events, ctx) = (thread.args[3], thread.args[0]);

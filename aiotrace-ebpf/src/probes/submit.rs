@@ -2,17 +2,17 @@
 //! returns. A completion may come, be reaped, and its iocb be used again in between.
 
 use aiotrace_common::{
-    abi::Abi,
+    abi::{Abi, IoEvent},
     record::{
-        IOCBS_PER_RECORD, ITEMS_PER_CALL, Kind, Memory, RingSample, Submit, Submitted,
-        SubmittedIocb, Thread, flag,
+        EVENTS_PER_RECORD, IOCBS_PER_RECORD, ITEMS_PER_CALL, Kind, Memory, NewEntries, RingSample,
+        Submit, Submitted, SubmittedIocb, Thread, flag,
     },
 };
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 
 use crate::{
     records::{self, Left},
-    user,
+    ring, user,
 };
 
 #[repr(C)]
@@ -41,17 +41,57 @@ pub fn entered(thread: &mut Thread, sample: RingSample) {
 }
 
 #[inline(always)]
-pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
+pub fn left(thread: &mut Thread, left: &Left, ring: RingSample, new: NewEntries) {
     if thread.unread != 0 {
         let first = thread.unread - 1;
         let slot = LATE | if left.tells { TELLS } else { 0 };
         send_iocbs(thread, RingSample::UNREAD, first, slot);
     }
+    let slot = if left.tells { 3 } else { thread.abi };
+    let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return };
     let header = records::header(thread, Kind::Submitted, left.flags, left.time);
-    records::emit(|record: *mut Submitted| {
-        // SAFETY: room in the ring buffer.
-        unsafe { *record = Submitted { call: records::call(thread, header, left), ring: sample } };
-    });
+    let call = records::call(thread, header, left);
+    // SAFETY: scratch memory of this CPU and program.
+    unsafe { (*scratch).record = Submitted { call, ring, new } };
+    send_submitted(slot);
+}
+
+#[repr(C)]
+struct SubmittedScratch {
+    record: Submitted,
+    entries: [IoEvent; EVENTS_PER_RECORD],
+}
+
+/// One for each program: return of the 64-bit call, of the 32-bit ones, and the one program that sees every
+/// call left.
+#[map]
+static SUBMITTED_SCRATCH: PerCpuArray<SubmittedScratch> = PerCpuArray::with_max_entries(4, 0);
+
+/// Sends the record that was built, with the entries that are new.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_submitted(slot: u32) -> u32 {
+    let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return 0 };
+    // SAFETY: scratch memory of this CPU and program.
+    let SubmittedScratch { record, entries } = unsafe { &mut *scratch };
+    let count = user::unknown(&record.new.count);
+    if count > EVENTS_PER_RECORD as u32 {
+        return 0;
+    }
+    let mut bytes = 0;
+    if count != 0 {
+        bytes = count as usize * size_of::<IoEvent>();
+        let at = ring::entry(record.call.args[0], record.new.first);
+        // SAFETY: `count` is at most the array's length.
+        if unsafe { user::read_into(&raw mut *entries, bytes as u32, at) } {
+            record.new.memory = Memory::Read;
+        } else {
+            bytes = 0;
+        }
+    }
+    // SAFETY: the array follows the record.
+    unsafe { records::emit_bytes(scratch.cast(), size_of::<Submitted>() + bytes) };
+    0
 }
 
 /// Sends the iocbs from index `first` on. `slot`: bits of the index into [`IOCB_SCRATCH`]. Returns what

@@ -311,10 +311,18 @@ fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, loa
         Scope::Cgroup(cgroup) => (target::CGROUP, Some(cgroup)),
         Scope::All => (target::ALL, None),
     };
+    let machine = machine::settings(target)?;
+    let only_pid = match &plan.scope {
+        Scope::Processes(processes) if !plan.follow && machine.pid_namespace == 0 => {
+            if let [process] = &processes[..] { process.pid } else { 0 }
+        }
+        _ => 0,
+    };
     let settings = Settings {
         cgroup_id: cgroup.map_or(0, |it| it.id),
         cgroup_level: cgroup.map_or(0, |it| it.level),
         follow: u32::from(plan.follow),
+        only_pid,
         counting: u32::from(show.counting().is_some()),
         sample: show.sample(),
         only_errors: u32::from(show.only.is_some_and(|it| it.errors)),
@@ -323,7 +331,7 @@ fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, loa
         count_requests: u32::from(show.counting().is_some_and(|it| it.requests)),
         slow_submit: show.conclusions.slow_submit(),
         submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },
-        ..machine::settings(target)?
+        ..machine
     };
     tracing::debug!(?settings);
     Probes::load(&settings, show.probes, faults.map(Chosen::for_probes))

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  Ring*  Stack?  Submit+                     (entered)
-//!  Ring*  Submit*  Refused?  Submitted   ->   one Call   (late iocbs, then the result)
+//!  Ring*  Submit*  Refused?  Submitted   ->   one Call   (late iocbs, new entries, then the result)
 //!  Stack?  Setup                         ->   one Call
 //!  Ring*  Events+                        ->   one Call
 //! ```
@@ -18,8 +18,8 @@ use aiotrace_common::{
     abi,
     names::Feature,
     record::{
-        self, Cancel, Destroy, Events, Header, ITEMS_PER_CALL, Kind, Memory, PAGE, RingSample,
-        Setup, Submit, Submitted, SubmittedIocb, flag,
+        self, Cancel, Destroy, Events, Header, ITEMS_PER_CALL, Kind, Memory, NewEntries, PAGE,
+        RingSample, Setup, Submit, Submitted, SubmittedIocb, flag,
     },
 };
 use zerocopy::{FromBytes as _, TryFromBytes};
@@ -234,7 +234,10 @@ impl Decoder {
                 }
                 thread.submit(bytes)
             }
-            Kind::Ring => thread.ring(contexts, bytes, of),
+            Kind::Ring => {
+                let (record, entries): (record::Ring, _) = prefix(bytes)?;
+                thread.entries(contexts, record.handle, record.new, entries, &mut of)
+            }
             Kind::Stack => {
                 let copied = copied(bytes)?;
                 let unwinder = self.unwinder.as_mut();
@@ -274,9 +277,11 @@ impl Decoder {
                 Ok(())
             }
             Kind::Submitted => {
-                let (record, _): (Submitted, _) = prefix(bytes)?;
+                let (record, entries): (Submitted, _) = prefix(bytes)?;
+                let handle = record.call.args[0];
+                thread.entries(contexts, handle, record.new, entries, &mut of)?;
                 if record.call.ret >= 0 {
-                    let (handle, accepted) = (record.call.args[0], record.call.ret as u64);
+                    let accepted = record.call.ret as u64;
                     contexts.used(thread.space, handle, header.pid, accepted);
                 }
                 thread.tell_refused(&record.call, &mut of);
@@ -481,16 +486,21 @@ impl Pending {
         Ok(())
     }
 
-    fn ring(
+    /// Gives the completions of entries that are new in a ring.
+    fn entries(
         &mut self,
         contexts: &mut Contexts,
+        handle: u64,
+        new: NewEntries,
         bytes: &[u8],
-        mut of: impl FnMut(Body) -> Body,
+        of: &mut impl FnMut(Body) -> Body,
     ) -> Result<(), Undecodable> {
-        let (record, rest): (record::Ring, _) = prefix(bytes)?;
-        let record::Ring { handle, first, count, beyond, .. } = record;
-        let is_read = is_read(record.memory);
-        let entries = io_events(rest, if is_read { count as usize } else { 0 })?;
+        let NewEntries { first, count, beyond, memory } = new;
+        if count == 0 {
+            return Ok(());
+        }
+        let is_read = is_read(memory);
+        let entries = io_events(bytes, if is_read { count as usize } else { 0 })?;
         let (since, new) = contexts.entries(self.space, handle, first, count);
         let mut tell = |event: Option<abi::IoEvent>| {
             let since = Some(since.unwrap_or(0));

@@ -1,6 +1,6 @@
 //! The kernel side of faults: which mechanisms this kernel allows, found out by loading them, and the programs
-//! of those that are used. The decision is made by a program at the entry of each call; a mechanism is told it
-//! in the thread's slot.
+//! of those that are used. The decision is made by the program that records the entry of a call; a mechanism is
+//! told it in the thread's slot.
 
 use std::os::fd::OwnedFd;
 
@@ -61,6 +61,12 @@ fn number(by: Mechanism) -> u32 {
     }
 }
 
+/// The programs that see the calls, in the order of attaching: with rules, one that decides as well.
+pub(super) fn calls_by_tracepoint(rules: Option<&Rules>) -> [Program; 2] {
+    let [exit, entry] = names::CALLS_BY_TRACEPOINT;
+    [exit, rules.map_or(entry, |rules| rules.judges().calls)]
+}
+
 /// What this kernel allows.
 pub struct Allowed {
     /// Each mechanism of the kernel side, and why it does not work.
@@ -96,24 +102,17 @@ impl Allowed {
         ];
         let rules = Rules::new(&rules, 0, false);
         let mut probes = Probes::load_bare(settings, &rules.armed)?;
-        let btf = super::machine::kernel_types()?;
-        let mut allows = |by| {
-            tracing::debug!(?by, "trying");
-            let mut links = Vec::new();
-            let tried = attach_mechanism(&mut probes, by, rules.judges(), &btf, &mut links);
-            let tried = if by == Mechanism::WriteUser {
-                let judges = names::JUDGES_ALWAYS;
-                tried.or_else(|_| attach_mechanism(&mut probes, by, judges, &btf, &mut links))
-            } else {
-                tried
-            };
-            (by, tried.map_err(|error| super::load::reason(&error)))
-        };
-        let mechanisms = wanted.iter().copied().map(&mut allows).collect();
-        tracing::debug!("counting");
-        let counting = probes.load_program(names::JUDGES_COUNTING.calls, &btf);
-        let counting = counting.map_err(|error| super::load::reason(&error));
-        Ok(Self { mechanisms, counting })
+        super::machine::with_kernel_types(|types| {
+            let mechanisms = wanted.iter().map(|by| {
+                let tried = allows(&mut probes, *by, &rules, types);
+                (*by, tried.map_err(|error| super::load::reason(&error)))
+            });
+            let mechanisms = mechanisms.collect();
+            tracing::debug!("counting");
+            let counting = probes.load_program(names::JUDGES_COUNTING.calls, types);
+            let counting = counting.map_err(|error| super::load::reason(&error));
+            Ok(Self { mechanisms, counting })
+        })
     }
 
     /// Why a rule cannot act by a mechanism; `Ok` if it can.
@@ -155,15 +154,14 @@ impl Probes {
             0 => rules.judges().write,
             _ => rules.judges().tell,
         };
-        let link = self.load_and_attach(program, btf)?;
+        self.load_program(program, btf)?;
+        let link = self.attach_program(program)?;
         self.faults.links.push(link);
         Ok(())
     }
 
-    /// Attaches what must run after the recorder at the entry of a call: the decision, and the mechanisms.
-    pub(super) fn attach_faults(&mut self, rules: &Rules, btf: &aya::Btf) -> Result<(), Error> {
-        let link = self.load_and_attach(rules.judges().calls, btf)?;
-        self.faults.links.push(link);
+    /// Attaches what carries out the decisions.
+    pub(super) fn attach_mechanisms(&mut self, rules: &Rules, btf: &aya::Btf) -> Result<(), Error> {
         let mut all = Attached::default();
         for by in rules.mechanisms.iter().filter(|by| **by != Mechanism::WriteUser) {
             let mut links = Vec::new();
@@ -178,11 +176,6 @@ impl Probes {
         self.faults.links.append(&mut all.links);
         self.faults.modifying.append(&mut all.modifying);
         Ok(())
-    }
-
-    fn load_and_attach(&mut self, program: Program, btf: &aya::Btf) -> Result<Link, Error> {
-        self.load_program(program, btf)?;
-        self.attach_program(program)
     }
 
     /// Takes them away again.
@@ -205,6 +198,23 @@ impl Probes {
             let _ = pulse.set(0, words, 0);
         }
     }
+}
+
+/// Attaches a mechanism for a moment.
+fn allows(
+    probes: &mut Probes,
+    by: Mechanism,
+    rules: &Rules,
+    types: &aya::Btf,
+) -> Result<(), Error> {
+    tracing::debug!(?by, "trying");
+    let mut links = Vec::new();
+    let tried = attach_mechanism(probes, by, rules.judges(), types, &mut links);
+    if by != Mechanism::WriteUser {
+        return tried;
+    }
+    // Where it cannot count, it may do so without.
+    tried.or_else(|_| attach_mechanism(probes, by, names::JUDGES_ALWAYS, types, &mut links))
 }
 
 enum AnyLink {

@@ -17,7 +17,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
     load::{Error, OBJECTS},
-    machine::kernel_types,
+    machine::with_kernel_types,
 };
 
 /// Lists contexts, as often as wanted.
@@ -39,12 +39,11 @@ impl Lister {
             .override_global(names::SETTINGS, settings.as_bytes(), true)
             .load(OBJECTS.list.ok_or(Error::NotBuilt)?)
             .map_err(|error| Error::Maps(Box::new(error)))?;
-        let btf = kernel_types()?;
         let program: &mut Iter = ebpf
             .program_mut(name)
             .and_then(|program| program.try_into().ok())
             .ok_or(Error::Object(name))?;
-        program.load("task", &btf).map_err(fail)?;
+        with_kernel_types(|types| program.load("task", types).map_err(fail))?;
         let map = ebpf.take_map(names::LISTED).ok_or(Error::Object(names::LISTED))?;
         let listed = RingBuf::try_from(map).map_err(|_| Error::Object(names::LISTED))?;
         Ok(Self { ebpf, listed, walk: 0 })

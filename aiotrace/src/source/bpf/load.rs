@@ -25,7 +25,7 @@ use super::{
     counts,
     faults::{self, Rules},
     features,
-    machine::{kernel_types, probes_are_preemptible},
+    machine::{probes_are_preemptible, with_kernel_types},
     modify_return,
 };
 use crate::{process, source::ProbeRuns, stacks::Known};
@@ -122,30 +122,28 @@ impl Probes {
     /// # Errors
     /// What the kernel refused and nothing can stand in for.
     pub fn load(settings: &Settings, wanted: Wanted, rules: Option<Rules>) -> Result<Self, Error> {
-        let btf = kernel_types()?;
         let mut settings = *settings;
         // A record of each completion is what counting is to save.
         let exact = wanted.features() != Features::None && settings.counting == 0;
         settings.exact_completions = u32::from(exact);
         // The probes take settings for constants: to change one means to load them again.
-        let mut probes = loop {
-            match Self::load_with(&settings, wanted, rules.as_ref(), &btf) {
-                Ok(probes) if probes.set.lacks_registers => {
-                    settings.registers_on_stack = on_stack(&settings.offsets);
+        let mut probes = with_kernel_types(|btf| {
+            loop {
+                match Self::load_with(&settings, wanted, rules.as_ref(), btf) {
+                    Ok(probes) if probes.set.lacks_registers => {
+                        settings.registers_on_stack = on_stack(&settings.offsets);
+                    }
+                    Ok(probes)
+                        if settings.exact_completions == 1
+                            && !probes.set.has(Feature::Completions) =>
+                    {
+                        settings.exact_completions = 0;
+                    }
+                    loaded => break loaded,
                 }
-                Ok(probes)
-                    if settings.exact_completions == 1 && !probes.set.has(Feature::Completions) =>
-                {
-                    settings.exact_completions = 0;
-                }
-                loaded => break loaded?,
             }
-        };
+        })?;
         probes.rules = rules;
-        drop(btf);
-        // The kernel's types took some 15 MiB, which the allocator would keep.
-        // SAFETY: no preconditions.
-        unsafe { libc::malloc_trim(0) };
         Ok(probes)
     }
 
@@ -191,7 +189,7 @@ impl Probes {
         }
         // What is decided of a call must be known before any function of it is reached.
         let calls = if rules.is_some() { Wanted::Syscall } else { wanted };
-        probes.choose_calls(settings, calls, btf)?;
+        probes.choose_calls(settings, calls, rules, btf)?;
         for feature in Feature::ALL {
             // The last two go by what the first learns of contexts.
             let needs_owners = matches!(feature, Feature::Gone | Feature::Moved);
@@ -212,6 +210,7 @@ impl Probes {
         &mut self,
         settings: &Settings,
         wanted: Wanted,
+        rules: Option<&Rules>,
         btf: &aya::Btf,
     ) -> Result<(), Error> {
         let trampoline =
@@ -241,7 +240,7 @@ impl Probes {
             }
         }
         self.set.calls = By::Tracepoint;
-        for program in names::CALLS_BY_TRACEPOINT {
+        for program in faults::calls_by_tracepoint(rules) {
             self.load_program(program, btf)?;
         }
         Ok(())
@@ -356,19 +355,25 @@ impl Probes {
         }
         if self.set.calls != By::Tracepoint {
             self.unseen_exits = Some(self.attach_program(names::UNSEEN_EXITS)?);
+        } else if let Some(rules) = self.rules.take() {
+            with_kernel_types(|types| {
+                self.attach_results(&rules, types)?;
+                self.attach_tracepoints(Some(&rules))?;
+                self.attach_mechanisms(&rules, types)
+            })?;
+            self.rules = Some(rules);
         } else {
-            let rules = self.rules.take();
-            let btf = rules.as_ref().map(|_| kernel_types()).transpose()?;
-            let with_rules = rules.as_ref().zip(btf.as_ref());
-            with_rules.map_or(Ok(()), |(rules, btf)| self.attach_results(rules, btf))?;
-            for program in names::CALLS_BY_TRACEPOINT {
-                let link = self.attach_program(program)?;
-                self.links.push(link);
-            }
-            with_rules.map_or(Ok(()), |(rules, btf)| self.attach_faults(rules, btf))?;
-            self.rules = rules;
+            self.attach_tracepoints(None)?;
         }
         tracing::debug!("attached");
+        Ok(())
+    }
+
+    fn attach_tracepoints(&mut self, rules: Option<&Rules>) -> Result<(), Error> {
+        for program in faults::calls_by_tracepoint(rules) {
+            let link = self.attach_program(program)?;
+            self.links.push(link);
+        }
         Ok(())
     }
 

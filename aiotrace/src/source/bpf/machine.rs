@@ -11,11 +11,19 @@ use super::{
 };
 use crate::process;
 
-/// The kernel's types, as the loader wants them.
-pub(super) fn kernel_types() -> Result<aya::Btf, Error> {
-    aya::Btf::from_sys_fs().map_err(|_| {
+/// Does something that needs the kernel's types, as the loader library knows them. They take some 15 MiB, which
+/// the allocator would keep.
+pub(super) fn with_kernel_types<T>(
+    then: impl FnOnce(&aya::Btf) -> Result<T, Error>,
+) -> Result<T, Error> {
+    let types = aya::Btf::from_sys_fs().map_err(|_| {
         Error::Btf(btf::Error::Read(std::io::Error::other("the loader cannot parse it")))
-    })
+    })?;
+    let done = then(&types);
+    drop(types);
+    // SAFETY: no preconditions.
+    unsafe { libc::malloc_trim(0) };
+    done
 }
 
 /// Settings for this machine, without a target of their own: no process is followed, nothing is chosen.
@@ -42,7 +50,7 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         only_errors: 0,
         only_ops: 0,
         only_fd: ABSENT,
-        reserved: 0,
+        only_pid: 0,
         offsets: offsets()?,
     })
 }

@@ -5,8 +5,8 @@ use aiotrace_common::{
     abi::{Abi, IoEvent, Iocb, Syscall, Timespec},
     record::{
         Call, Cancel, Destroy, EVENTS_PER_RECORD, Events, Header, IOCBS_PER_RECORD, ITEMS_PER_CALL,
-        Kind, Memory as Mark, PAGE, RingSample, STACK_PAGES, Setup, Stack, Submit, Submitted,
-        SubmittedIocb, flag,
+        Kind, Memory as Mark, NewEntries, PAGE, RingSample, STACK_PAGES, Setup, Stack, Submit,
+        Submitted, SubmittedIocb, flag,
     },
 };
 use zerocopy::{FromZeros as _, IntoBytes as _};
@@ -112,7 +112,7 @@ impl Calls {
                     self.iocbs(tracee, call, RingSample::UNREAD, first, flag::LATE);
                 }
                 let call = record(tracee, Kind::Submitted, call, left);
-                self.records.emit(&Submitted { call, ring });
+                self.records.emit(&Submitted { call, ring, new: NewEntries::NONE });
             }
             Syscall::Cancel => {
                 let (iocb, memory) = tracee.memory().marked(call.args[1], Mark::Read);

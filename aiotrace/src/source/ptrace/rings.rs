@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use aiotrace_common::{
     abi::{IoEvent, RingHeader},
-    record::{ContextSeen, EVENTS_PER_RECORD, Kind, Memory as Mark, Ring, RingSample},
+    record::{ContextSeen, EVENTS_PER_RECORD, Kind, Memory as Mark, NewEntries, Ring, RingSample},
 };
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
@@ -148,7 +148,8 @@ fn send(
         let is_read = tracee.memory().read(at, entries.as_mut_bytes());
         let memory = if is_read { Mark::Read } else { Mark::Unread };
         let header = header(tracee, Kind::Ring, 0, time);
-        records.emit_with(&Ring { header, handle, first, count, beyond, memory }, &*entries);
+        let found = NewEntries { first, count, beyond, memory };
+        records.emit_with(&Ring { header, handle, new: found }, &*entries);
         if is_read {
             for (position, event) in (first..).zip(&*entries) {
                 new(New { position, event: *event });

@@ -39,17 +39,24 @@ fn submit(seq: u32, flags: u16, nr: u64, first: u32, iocbs: &[SubmittedIocb]) ->
 
 fn submitted(seq: u32, nr: u64, ret: i64) -> Vec<u8> {
     let call = call(Kind::Submitted, seq, Syscall::Submit, [0xc0, nr, 0xa0, 0, 0, 0], ret);
-    Submitted { call, ring: sample(1, 2) }.as_bytes().to_vec()
+    Submitted { call, ring: sample(1, 2), new: NewEntries::NONE }.as_bytes().to_vec()
+}
+
+fn submitted_with_entries(seq: u32, entries: &[IoEvent]) -> Vec<u8> {
+    let call = call(Kind::Submitted, seq, Syscall::Submit, [0xc0, 1, 0xa0, 0, 0, 0], 1);
+    let record = Submitted { call, ring: sample(1, 2), new: new_entries(entries) };
+    [record.as_bytes(), entries.as_bytes()].concat()
+}
+
+fn new_entries(entries: &[IoEvent]) -> NewEntries {
+    NewEntries { first: 5, count: entries.len() as u32, beyond: 0, memory: Memory::Read }
 }
 
 fn ring_record(seq: u32, entries: &[IoEvent]) -> Vec<u8> {
     let record = record::Ring {
         header: header(Kind::Ring, seq, 0),
         handle: 0xc0,
-        first: 5,
-        count: entries.len() as u32,
-        beyond: 0,
-        memory: Memory::Read,
+        new: new_entries(entries),
     };
     [record.as_bytes(), entries.as_bytes()].concat()
 }
@@ -197,6 +204,7 @@ fn each_kind() -> Vec<Vec<u8>> {
             .to_vec(),
         events_record(1, 0, 1, 0, &[io_event(1)]),
         ring_record(1, &[io_event(1)]),
+        submitted_with_entries(1, &[io_event(1)]),
         header(Kind::Gone, 1, 0).as_bytes().to_vec(),
         process.as_bytes().to_vec(),
         completion(1),
@@ -264,15 +272,16 @@ fn the_records_of_a_submit_become_one_call() {
 
 #[test]
 fn entries_of_the_ring_become_completions_with_a_window() {
-    let bodies = decode(&[
+    let before = [
         seen_thread(1),
         setup(2),
         context_seen(3, 3, 5),
         submit(4, 0, 1, 0, &[submitted_iocb(1, Memory::Read)]),
-        ring_record(5, &[io_event(1), io_event(2)]),
-        submitted(6, 1, 1),
-        ring_record(7, &[io_event(2)]),
-    ]);
+    ];
+    let entries = [io_event(1), io_event(2)];
+    let by_itself =
+        vec![ring_record(5, &entries), submitted(6, 1, 1), ring_record(7, &entries[1..])];
+    let with_the_call = vec![submitted_with_entries(5, &entries), ring_record(6, &entries[1..])];
     let ctx = Handle(0xc0);
     let of = |data| {
         Body::Completion(Completion {
@@ -282,8 +291,12 @@ fn entries_of_the_ring_become_completions_with_a_window() {
             discarded: false,
         })
     };
-    assert_eq!(bodies[2..4], [of(1), of(2)]);
-    assert_eq!(bodies.len(), 5, "an entry that was seen is not told again: {bodies:?}");
+    for records in [by_itself, with_the_call] {
+        let bodies = decode(&[&before[..], &records].concat());
+        assert_eq!(bodies[2..4], [of(1), of(2)]);
+        assert!(matches!(&bodies[4], Body::Call(call) if call.ret == 1));
+        assert_eq!(bodies.len(), 5, "an entry that was seen is not told again: {bodies:?}");
+    }
 }
 
 #[test]
@@ -463,7 +476,7 @@ fn a_call_that_was_not_entered_is_explained() {
         let mut call = call(Kind::Submitted, 1, Syscall::Submit, [0xc0, 0, 0, 0, 0, 0], ret);
         call.header.flags = flag::NOT_ENTERED | flags;
         call.entered = 0;
-        let record = Submitted { call, ring: RingSample::UNREAD };
+        let record = Submitted { call, ring: RingSample::UNREAD, new: NewEntries::NONE };
         let mut decoder = Decoder::default();
         if blocked {
             decoder.blocked_at_attach(8, Syscall::Submit);

@@ -1,0 +1,153 @@
+//! Which calls are told although they are counted: those that are asked for (`--only`, `--sample`), and those
+//! that findings need.
+
+use aiotrace_common::{
+    abi::{Abi, Syscall},
+    record::{ITEMS_PER_CALL, Thread},
+    settings::ABSENT,
+};
+use aya_ebpf::{macros::map, maps::PerCpuArray};
+
+use super::each::{self, for_each};
+use crate::{probes::calls::now, settings::setting, user};
+
+/// When a call was told last that need not be: see [`may_tell`].
+#[map]
+static LAST_TOLD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Calls that could have been told since one was, see [`sampled`].
+#[map]
+static SINCE_TOLD: PerCpuArray<u32> = PerCpuArray::with_max_entries(7, 0);
+
+/// Time between two calls that are told on one processor although they are only counted: a program that
+/// fails all the time is not slowed down much by it.
+const PAUSE: u64 = 1_000_000;
+
+const EINVAL: i64 = -22;
+
+/// Whether a call that begins is counted and not told.
+#[inline(always)]
+pub fn is_counted_only(thread: &Thread, syscall: Syscall) -> bool {
+    if !matches!(syscall, Syscall::Submit | Syscall::Getevents | Syscall::Pgetevents) {
+        return false;
+    }
+    if setting!(sample) == 0 || setting!(only_errors) != 0 {
+        return true;
+    }
+    if !asks_for_requests() {
+        return !sampled(syscall);
+    }
+    // Its iocbs may be others when it returns.
+    !(matches!(syscall, Syscall::Submit) && has_request(thread) && sampled(syscall))
+}
+
+/// Whether a call that was only counted is told, now that it is known how it ended: because it was asked
+/// for, or because findings need it.
+#[inline(always)]
+pub fn is_told_after_all(thread: &Thread, syscall: Syscall, ret: i64, took: u64) -> bool {
+    let is_submit = matches!(syscall, Syscall::Submit);
+    if setting!(sample) == 0 {
+        let is_slow = is_submit && took >= setting!(slow_submit);
+        return (ret == EINVAL || is_slow) && may_tell();
+    }
+    let is_wanted = if is_submit {
+        let is_error = ret < (thread.args[1] as i64).max(0);
+        setting!(only_errors) != 0 && is_error && (!asks_for_requests() || has_request(thread))
+    } else if ret < 0 {
+        setting!(only_errors) != 0 && !asks_for_requests()
+    } else if setting!(only_errors) != 0 || asks_for_requests() {
+        find_event(thread.args[3], ret.clamp(0, ITEMS_PER_CALL as i64) as u32) != 0
+    } else {
+        false
+    };
+    is_wanted && sampled(syscall)
+}
+
+/// Whether it depends on the requests of a call if it is told.
+#[inline(always)]
+fn asks_for_requests() -> bool {
+    setting!(only_ops) != 0 || setting!(only_fd) != ABSENT
+}
+
+/// Whether it is the turn of this call among those of its name that could be told: one in so many, on each
+/// processor. (A program that submits and reaps by turns would have one of both told only.)
+#[inline(always)]
+fn sampled(syscall: Syscall) -> bool {
+    let Some(since) = SINCE_TOLD.get_ptr_mut(syscall as u32) else { return false };
+    // SAFETY: a map value of this CPU; if two programs meet here, one call more or less is told.
+    let since = unsafe { &mut *since };
+    *since += 1;
+    let is_its_turn = *since >= setting!(sample);
+    if is_its_turn {
+        *since = 0;
+    }
+    is_its_turn
+}
+
+/// Whether the thread's io_submit has a request that is asked for.
+#[inline(always)]
+fn has_request(thread: &Thread) -> bool {
+    let count = (thread.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
+    find_request(thread.abi, thread.args[2], count) != 0
+}
+
+for_each! {
+    /// Whether one of these requests is asked for.
+    find_request, find_some_request, (abi: u32), each::pointer(abi), |at| is_request(at, abi)
+}
+
+/// Whether the request to whose iocb there is a pointer here is asked for.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_request(pointer: u64, abi: u32) -> u32 {
+    let mut iocb = 0;
+    let failed = user::read_pointer(&mut iocb, pointer, Abi::from_number(abi));
+    if failed != 0 { 0 } else { is_meant(iocb) as u32 }
+}
+
+for_each! {
+    /// Whether one of these events is asked for.
+    find_event, find_some_event, (), each::EVENT, |at| is_event(at)
+}
+
+/// Whether the event here is asked for: by its result, and by the iocb that it belongs to, as it is now.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_event(at: u64) -> u32 {
+    let mut event = core::mem::MaybeUninit::<[u64; 4]>::uninit();
+    let failed = user::read_or_fail(&mut event, at);
+    // SAFETY: the helper has written it; zeros if it could not read.
+    let [_, iocb, res, _] = unsafe { event.assume_init() };
+    let is_error = (res as i64) < 0;
+    if failed != 0 || (setting!(only_errors) != 0 && !is_error) {
+        return 0;
+    }
+    (!asks_for_requests() || is_meant(iocb)) as u32
+}
+
+/// Whether the iocb here is of a request that is asked for.
+#[inline(always)]
+fn is_meant(iocb: u64) -> bool {
+    let mut word = 0u64;
+    // Opcode, priority, descriptor.
+    if user::read_or_fail(&mut word, iocb.wrapping_add(16)) != 0 {
+        return false;
+    }
+    let (opcode, fd) = (word as u32 & 0xffff, (word >> 32) as u32);
+    let ops = setting!(only_ops);
+    (ops == 0 || (opcode < 32 && ops & 1 << (opcode & 31) != 0))
+        && (setting!(only_fd) == ABSENT || setting!(only_fd) == fd)
+}
+
+#[inline(always)]
+fn may_tell() -> bool {
+    let Some(last) = LAST_TOLD.get_ptr_mut(0) else { return false };
+    let time = now();
+    // SAFETY: a map value of this CPU; two at a time do no harm.
+    let last = unsafe { &mut *last };
+    let is_time = time.wrapping_sub(*last) >= PAUSE;
+    if is_time {
+        *last = time;
+    }
+    is_time
+}

@@ -1,0 +1,153 @@
+//! Calls counted instead of told. See [`aiotrace_common::counts`] for who writes into which row.
+//!
+//! A thread remembers its rows in its slot, so a call that is only counted costs the look at the slot, and
+//! no other map is searched; arrays are looked into without a call.
+
+mod chosen;
+mod contexts;
+mod each;
+
+use aiotrace_common::{
+    abi::Syscall,
+    counts::{BUCKETS, CallRow, ErrorKey, bucket, state},
+    record::Thread,
+};
+use aya_ebpf::{
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    macros::map,
+    maps::{Array, HashMap, Queue},
+};
+
+pub use self::chosen::{is_counted_only, is_told_after_all};
+use crate::atomic;
+
+/// The loader gives it [`aiotrace_common::counts::CALL_ROWS`] where calls are counted; so for the others.
+#[map]
+static CALL_ROWS: Array<CallRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+/// Rows that are nobody's; filled by the reader. Never a shared one.
+#[map]
+static FREE_CALL_ROWS: Queue<u32> = Queue::with_max_entries(1, 0);
+
+/// How often a call returned this, or a request resulted in it. What finds no room is counted as failed all
+/// the same, in its row.
+#[map]
+static ERRORS: HashMap<ErrorKey, u64> = HashMap::with_max_entries(1, 0);
+
+/// The duration of a call whose beginning was not seen.
+pub const UNSEEN: u64 = u64::MAX;
+
+/// Counts a call that is left; how long it took, or [`UNSEEN`].
+#[inline(always)]
+pub fn left(thread: &mut Thread, syscall: Syscall, ret: i64, (time, took): (u64, u64)) {
+    let place = (syscall as u32 - 1) as usize;
+    if thread.call_rows[place] == 0
+        && let Ok(Some(free)) = FREE_CALL_ROWS.pop()
+    {
+        begin(free, thread.pid, syscall);
+        thread.call_rows[place] = free;
+    }
+    let index = thread.call_rows[place];
+    if index == 0 {
+        if let Some(row) = CALL_ROWS.get_ptr_mut(syscall as u32) {
+            share(row, ret, took);
+        }
+    } else if let Some(row) = CALL_ROWS.get_ptr_mut(index) {
+        // SAFETY: the row is the running thread's.
+        own(unsafe { &mut *row }, ret, took);
+    }
+    if ret < 0 {
+        count_error(thread.pid, syscall as u32, ret);
+    }
+    match syscall {
+        Syscall::Submit => contexts::submitted(thread, ret, time),
+        Syscall::Getevents | Syscall::Pgetevents => contexts::reaped(thread, ret, time),
+        _ => (),
+    }
+}
+
+#[inline(always)]
+fn begin(index: u32, pid: u32, syscall: Syscall) {
+    if let Some(row) = CALL_ROWS.get_ptr_mut(index) {
+        // SAFETY: the row is nobody's yet, and zeros.
+        let row = unsafe { &mut *row };
+        (row.pid, row.syscall) = (pid, syscall as u32);
+        row.state = state::USED;
+    }
+}
+
+/// A number below 256, as one of which the compiler knows nothing: it would leave out the comparison by
+/// which the verifier of 5.10 knows that an index is in its array.
+#[inline(always)]
+fn any(mut number: usize) -> usize {
+    // SAFETY: nothing but the register is touched. (A line without an instruction is refused.)
+    unsafe {
+        core::arch::asm!("{number} &= 255", number = inout(reg) number, options(pure, nomem, nostack));
+    }
+    number
+}
+
+/// Into a row that nobody else writes to.
+#[inline(always)]
+fn own(row: &mut CallRow, ret: i64, took: u64) {
+    row.failed += (ret < 0) as u64;
+    if took == UNSEEN {
+        row.unseen += 1;
+        return;
+    }
+    row.total = row.total.wrapping_add(took);
+    row.longest = row.longest.max(took);
+    row.shortest_inverted = row.shortest_inverted.max(!took);
+    if let Some(bucket) = row.buckets.get_mut(any(bucket(took))) {
+        *bucket += 1;
+    }
+}
+
+/// Into the row of all threads that have none.
+#[inline(always)]
+fn share(row: *mut CallRow, ret: i64, took: u64) {
+    // SAFETY: a map value, changed by atomic additions only.
+    unsafe {
+        if ret < 0 {
+            atomic::add(&raw mut (*row).failed, 1);
+        }
+        if took == UNSEEN {
+            return atomic::add(&raw mut (*row).unseen, 1);
+        }
+        atomic::add(&raw mut (*row).total, took);
+        let bucket = any(bucket(took));
+        if bucket < BUCKETS {
+            let buckets = (&raw mut (*row).buckets).cast::<u64>();
+            atomic::add(buckets.add(bucket), 1);
+        }
+    }
+}
+
+/// A thread is gone: its rows are the reader's.
+#[inline(always)]
+pub fn ended(thread: &Thread) {
+    for index in thread.call_rows {
+        if index != 0
+            && let Some(row) = CALL_ROWS.get_ptr_mut(index)
+        {
+            // SAFETY: the row was this thread's.
+            unsafe { (*row).state = state::OVER };
+        }
+    }
+}
+
+/// Counts an errno. See [`crate::records`] for why it is a function.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_error(pid: u32, syscall: u32, ret: i64) -> u32 {
+    let key = ErrorKey { pid, syscall, ret };
+    if ERRORS.get_ptr(&key).is_none() {
+        // Another thread may do the same.
+        let _ = ERRORS.insert(&key, &0, u64::from(BPF_NOEXIST));
+    }
+    if let Some(count) = ERRORS.get_ptr_mut(&key) {
+        // SAFETY: a map value, changed by atomic additions only.
+        unsafe { atomic::add(count, 1) };
+    }
+    0
+}
