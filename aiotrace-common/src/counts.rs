@@ -8,7 +8,7 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Rows of calls: 8 MB. 2,048 threads that submit and reap.
+/// Rows of calls, and of latencies: 8 MB. 2,048 threads that submit and reap.
 pub const CALL_ROWS: u32 = 4096;
 /// The first rows of calls are for threads that have none: one for each [`Syscall`](crate::abi::Syscall), by
 /// its number. (That of 0 is nobody's.) Atomic additions only.
@@ -17,6 +17,8 @@ pub const SHARED_CALL_ROWS: u32 = 7;
 pub const CONTEXT_ROWS: u32 = 4096;
 /// Errnos by process and call that are counted apart.
 pub const ERROR_ROWS: u32 = 4096;
+/// Requests in flight whose latency is measured: 6 MB. The one begun first makes room.
+pub const STARTED_REQUESTS: u32 = 65_536;
 
 /// Durations are exact to one part in so many.
 const PARTS: u64 = 1 << PARTS_BITS;
@@ -90,14 +92,18 @@ pub mod state {
     pub const OVER: u32 = 2;
 }
 
-/// The calls of one thread.
+/// Added to the place of an operation in [`CallRow::kind`].
+pub const LATENCIES: u32 = 0x100;
+
+/// The calls of one thread; or how long requests of one operation took in one context, from the entry of
+/// io_submit to the return of the io_getevents that gave their results: atomic additions only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CallRow {
     /// Process, as our pid namespace sees it.
     pub pid: u32,
-    /// [`Syscall`](crate::abi::Syscall).
-    pub syscall: u32,
+    /// [`Syscall`](crate::abi::Syscall), or [`LATENCIES`] and a place in [`ContextRow::ops`].
+    pub kind: u32,
     /// One of [`state`].
     pub state: u32,
     /// Fills up to a multiple of eight.
@@ -108,13 +114,13 @@ pub struct CallRow {
     pub unseen: u64,
     /// What the others took together, nanoseconds.
     pub total: u64,
-    /// The longest; 0 in a shared row.
+    /// The longest; 0 in a row that several threads write to.
     pub longest: u64,
-    /// The shortest, inverted, so that 0 is none; 0 in a shared row.
+    /// The shortest, inverted, so that 0 is none; 0 in a row that several threads write to.
     pub shortest_inverted: u64,
-    /// Fills up a cache line.
-    pub padding: u64,
-    /// Calls, by [`bucket`].
+    /// Of latencies: the context's handle.
+    pub handle: u64,
+    /// Calls, or requests, by [`bucket`].
     pub buckets: [u64; BUCKETS],
 }
 
@@ -175,6 +181,38 @@ pub struct CountedContext {
     pub handle: u64,
     /// As in [`ContextRow`].
     pub pid: u64,
+}
+
+/// A request in flight: an iocb is in use until its result is reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct StartedKey {
+    /// As in [`ContextRow`].
+    pub pid: u64,
+    /// The address of the iocb.
+    pub iocb: u64,
+}
+
+/// What is remembered of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Started {
+    /// When its io_submit was entered.
+    pub time: u64,
+    /// Its place in [`ContextRow::ops`].
+    pub op: u64,
+}
+
+/// Whose latencies a row has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct LatencyKey {
+    /// As in [`ContextRow`].
+    pub handle: u64,
+    /// As in [`ContextRow`].
+    pub pid: u32,
+    /// A place in [`ContextRow::ops`].
+    pub op: u32,
 }
 
 /// Whose error it is.

@@ -276,6 +276,10 @@ pub const CONTEXT_ROWS: &str = "CONTEXT_ROWS";
 pub const FREE_CONTEXT_ROWS: &str = "FREE_CONTEXT_ROWS";
 /// Which of them a context has.
 pub const CONTEXT_PLACES: &str = "CONTEXT_PLACES";
+/// Requests in flight: [`Started`](crate::counts::Started).
+pub const STARTED: &str = "STARTED";
+/// Which row has the latencies of an operation in a context.
+pub const LATENCY_PLACES: &str = "LATENCY_PLACES";
 /// How often which errno came.
 pub const ERRORS: &str = "ERRORS";
 /// What was lost, by cause, per CPU.

@@ -30,8 +30,8 @@ pub struct Counted {
     pub contexts: BTreeMap<(u32, Handle), ContextCounts>,
 }
 
-/// One call.
-#[derive(Clone, Debug)]
+/// One call, or the latencies of one operation.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CallCounts {
     /// How many returned an error.
     pub failed: u64,
@@ -56,6 +56,8 @@ pub struct ContextCounts {
     pub accepted: u64,
     /// The same by opcode, if requests were looked at.
     pub ops: [OpCounts; OPS],
+    /// How long requests took until they were reaped by io_getevents, by place in `ops`.
+    pub latencies: BTreeMap<usize, CallCounts>,
     /// Events that io_getevents gave.
     pub reaped: u64,
     /// Of these, with `res` < 0.
@@ -161,6 +163,9 @@ impl ContextCounts {
             to.requests += it.requests;
             to.asked += it.asked;
         }
+        for (op, it) in &other.latencies {
+            self.latencies.entry(*op).or_default().add(it);
+        }
         self.reaped += other.reaped;
         self.failed += other.failed;
         self.moved += other.moved;
@@ -176,6 +181,11 @@ impl ContextCounts {
             to.requests = to.requests.saturating_sub(it.requests);
             to.asked = to.asked.saturating_sub(it.asked);
         }
+        let none = CallCounts::default();
+        for (op, it) in &mut since.latencies {
+            *it = it.since(before.latencies.get(op).unwrap_or(&none));
+        }
+        since.latencies.retain(|_, it| it.timed() > 0);
         since.reaped = since.reaped.saturating_sub(before.reaped);
         since.failed = since.failed.saturating_sub(before.failed);
         since.moved = since.moved.saturating_sub(before.moved);
@@ -294,6 +304,22 @@ mod tests {
         assert_eq!(context.bytes(), Some(4096));
         context.ops[POLL].requests = 1;
         assert_eq!(context.bytes(), None);
+    }
+
+    #[test]
+    fn latencies_are_added_and_told_by_interval() {
+        let of = |op, durations: &[u64]| ContextCounts {
+            latencies: BTreeMap::from([(op, counts(durations))]),
+            ..ContextCounts::default()
+        };
+        let mut both = of(0, &[1000]);
+        both.add(&of(0, &[3000]));
+        both.add(&of(1, &[5000]));
+        let timed = |it: &ContextCounts| -> Vec<(usize, u64)> {
+            it.latencies.iter().map(|(op, it)| (*op, it.timed())).collect()
+        };
+        assert_eq!(timed(&both), [(0, 2), (1, 1)]);
+        assert_eq!(timed(&both.since(&of(1, &[5000]))), [(0, 2)]);
     }
 
     #[test]

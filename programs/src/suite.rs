@@ -222,11 +222,13 @@ pub fn counted(aiotrace: &Path, probes: &str) -> String {
         format!("{name} {}", value(row, "calls").unwrap_or("?"))
     });
     let counts: Vec<String> = counts.collect();
-    let requests = match calls.split_once("\"pread\":").and_then(|it| value(it.1, "requests")) {
+    let reads = calls.split_once("\"pread\":").map(|it| it.1);
+    let of_reads = |field| match reads.and_then(|it| value(it, field)) {
         None if is_ptrace => "100",
         found => found.unwrap_or("no"),
     };
-    format!("{status} | {} | {requests} requests", counts.join(", "))
+    let (requests, timed) = (of_reads("requests"), of_reads("timed"));
+    format!("{status} | {} | {requests} requests, {timed} timed", counts.join(", "))
 }
 
 /// How many calls of such a program are shown with `--only`. ptrace refuses it, and sees all anyway.

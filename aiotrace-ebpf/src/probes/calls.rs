@@ -47,6 +47,9 @@ pub fn enter(
     thread.unread = 0;
     thread.left = 0;
     faults::forget(thread);
+    if setting!(count_requests) != 0 && matches!(syscall, Syscall::Submit) {
+        count::begin_requests_of(thread);
+    }
     if setting!(counting) != 0 && count::is_counted_only(thread, syscall) {
         thread.told = 0;
         // If it is told after all, then when it returns.

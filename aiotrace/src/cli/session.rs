@@ -75,7 +75,8 @@ pub struct Show {
     /// processor; otherwise as --only
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", conflicts_with_all = CHOOSING_NEEDS_BPF)]
     sample: Option<u32>,
-    /// With -c: look into the requests, too: operations, bytes, and results that are errors
+    /// With -c: look into the requests, too: operations, bytes, results that are errors, and latencies, from
+    /// io_submit until io_getevents gives the result
     #[arg(long, requires = "summary")]
     requests: bool,
     #[command(flatten)]

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{
     escape::escaped,
     json::Hex,
-    report::{bytes, process},
+    report::{bytes, duration, process},
     summary::{Durations, Errors, Row, named},
 };
 use crate::{
@@ -49,6 +49,10 @@ pub struct OpRow {
     pub requests: u64,
     /// Bytes that they asked for; null where iovecs, or nothing, are counted.
     pub asked: Option<u64>,
+    /// How many were reaped by io_getevents and have a latency.
+    pub timed: u64,
+    /// From the entry of io_submit to the return of that io_getevents; null if there is none.
+    pub latency_ns: Option<Durations>,
 }
 
 /// What requests resulted in, in JSON.
@@ -112,14 +116,6 @@ fn row(
     if rest > 0 {
         errors.insert("?".into(), rest);
     }
-    let timed = counts.timed();
-    let durations = (timed > 0).then(|| Durations {
-        min: counts.least(),
-        avg: counts.total / timed,
-        p50: counts.quantile(0.5),
-        p99: counts.quantile(0.99),
-        max: counts.most(),
-    });
     Row {
         pid,
         name,
@@ -127,8 +123,19 @@ fn row(
         calls: counts.calls(),
         errors,
         injected: Errors::new(),
-        duration_ns: durations,
+        duration_ns: durations(counts),
     }
+}
+
+fn durations(counts: &CallCounts) -> Option<Durations> {
+    let timed = counts.timed();
+    (timed > 0).then(|| Durations {
+        min: counts.least(),
+        avg: counts.total / timed,
+        p50: counts.quantile(0.5),
+        p99: counts.quantile(0.99),
+        max: counts.most(),
+    })
 }
 
 /// Contexts, those with most requests first.
@@ -148,14 +155,19 @@ fn context(
     has_requests: bool,
     name: Name<'_>,
 ) -> ContextRow {
-    let ops = counts.ops.iter().enumerate().filter(|(_, it)| it.requests > 0);
-    let ops = ops.map(|(place, it)| {
+    let none = CallCounts::default();
+    let ops = counts.ops.iter().enumerate();
+    let ops = ops.map(|(place, it)| (place, it, counts.latencies.get(&place).unwrap_or(&none)));
+    let ops = ops.filter(|(_, it, latencies)| it.requests > 0 || latencies.timed() > 0);
+    let ops = ops.map(|(place, it, latencies)| {
         let name = match place {
             OTHER_OP => "other".into(),
             UNREAD_OP => "unread".into(),
             _ => opcode_name(place as u16).map_or_else(|| place.to_string().into(), Cow::from),
         };
-        (name, OpRow { requests: it.requests, asked: (place < 2).then_some(it.asked) })
+        let asked = (place < 2).then_some(it.asked);
+        let (timed, latency_ns) = (latencies.timed(), durations(latencies));
+        (name, OpRow { requests: it.requests, asked, timed, latency_ns })
     });
     ContextRow {
         pid,
@@ -184,7 +196,11 @@ pub fn write_contexts(out: &mut impl Write, rows: &[ContextRow]) -> io::Result<(
     let has_requests = rows.iter().any(|it| it.ops.is_some());
     write!(out, "\n{:<20} {:<18} {:>10} {:>10}", "contexts", "handle", "requests", "reaped")?;
     if has_requests {
-        write!(out, " {:>8} {:>6}  requests by operation", "failed", "bytes")?;
+        write!(
+            out,
+            " {:>8} {:>6}  requests by operation (p50, p99, max until reaped)",
+            "failed", "bytes"
+        )?;
     }
     writeln!(out)?;
     for it in rows.iter().take(MOST) {
@@ -193,8 +209,7 @@ pub fn write_contexts(out: &mut impl Write, rows: &[ContextRow]) -> io::Result<(
         write!(out, "  {who:<18} {handle:<18} {:>10} {:>10}", it.requests, it.reaped)?;
         if let Some(ops) = &it.ops {
             let moved = it.bytes.map_or_else(|| "?".to_owned(), bytes);
-            let ops: Vec<String> =
-                ops.iter().map(|(op, it)| format!("{op} {}", it.requests)).collect();
+            let ops: Vec<String> = ops.iter().map(|(op, it)| operation(op, it)).collect();
             let failed = it.failed.unwrap_or(0);
             write!(out, " {failed:>8} {moved:>6}  {}", ops.join(", "))?;
         }
@@ -204,6 +219,21 @@ pub fn write_contexts(out: &mut impl Write, rows: &[ContextRow]) -> io::Result<(
         0 => Ok(()),
         more => writeln!(out, "  ... and {more} more; --format json has them"),
     }
+}
+
+fn operation(name: &str, it: &OpRow) -> String {
+    let requests = it.requests;
+    it.latency_ns.map_or_else(
+        || format!("{name} {requests}"),
+        |it| {
+            format!(
+                "{name} {requests} ({} {} {})",
+                duration(it.p50),
+                duration(it.p99),
+                duration(it.max)
+            )
+        },
+    )
 }
 
 /// What requests resulted in, as text.

@@ -249,7 +249,7 @@ fn durations(it: Option<Percentiles>) -> [String; 3] {
     )
 }
 
-fn duration(nanos: u64) -> String {
+pub(super) fn duration(nanos: u64) -> String {
     let mut text = Vec::new();
     clock::duration(&mut text, nanos);
     String::from_utf8_lossy(&text).into_owned()

@@ -103,6 +103,61 @@ fn requests_are_counted_by_context_and_operation() {
     assert_eq!((context.requests, &context.ops, context.bytes), (10, &None, None));
 }
 
+/// The requests of this operation, all contexts together: how many were reaped with a latency, and the longest.
+fn latencies(trace: &Trace, op: &str) -> (u64, u64) {
+    let mut found = (0, 0);
+    for context in &trace.report().counted.as_ref().unwrap().contexts {
+        let Some(row) = context.ops.as_ref().unwrap().get(op) else { continue };
+        found.0 += row.timed;
+        let Some(took) = row.latency_ns else {
+            assert_eq!(row.timed, 0, "{row:?}");
+            continue;
+        };
+        assert!(took.min <= took.p50 && took.p50 <= took.p99 && took.p99 <= took.max, "{row:?}");
+        assert!(took.min > 0 && took.min <= took.avg && took.avg <= took.max, "{row:?}");
+        found.1 = found.1.max(took.max);
+    }
+    found
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn requests_have_a_latency_until_they_are_reaped() {
+    for set in SETS {
+        let run =
+            |program: &[&str]| run_program_with(&["-c", "--requests", "--probes", set], program);
+        assert_eq!(latencies(&run(&["pairs", "1000"]), "pread").0, 1000, "{set}");
+        // By many threads, each with a context of its own.
+        assert_eq!(latencies(&run(&["threads", "16"]), "pread").0, 1600, "{set}");
+        // Reaped by other threads, which give the iocbs back at once.
+        assert_eq!(latencies(&run(&["reuse", "3000"]), "pread").0, 3000, "{set}");
+        // A call with many requests.
+        let submit = run(&["bench-batch", "100"]);
+        let (timed, context) =
+            (latencies(&submit, "pread").0, &submit.report().counted.as_ref().unwrap().contexts[0]);
+        assert!(timed >= 3200 && timed == context.reaped, "{set}: {timed}");
+        // Reaped without a call: nobody saw it.
+        assert_eq!(latencies(&run(&["reap-ring", "20"]), "pread"), (0, 0), "{set}");
+        // A 32-bit program.
+        assert!(latencies(&run(&["compat"]), "pread").0 > 0, "{set}");
+        // Nothing was reaped.
+        assert_eq!(latencies(&run(&["blocked", "10"]), "poll"), (0, 0), "{set}");
+    }
+    // io_submit itself takes 300 ms.
+    let trace = run_program_with(&["-c", "--requests"], &["bad-blocking-submit"]);
+    assert!(latencies(&trace, "pread").1 >= 300_000_000, "{:?}", latencies(&trace, "pread"));
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn latencies_of_processes_that_ended_are_kept() {
+    let trace = run_program_with(&["-c", "--requests"], &["fork", "300"]);
+    let reaped: u64 =
+        trace.report().counted.as_ref().unwrap().contexts.iter().map(|it| it.reaped).sum();
+    let (timed, _) = latencies(&trace, "pread");
+    assert!(timed > 0 && timed == reaped, "{timed} of {reaped}");
+}
+
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn durations_are_those_of_the_stream() {

@@ -114,6 +114,13 @@ pub const TRACERS: &[Tracer] = &[
     },
     aiotrace("aiotrace -c", &["{aiotrace}", "attach", "-p", "{pid}", "-c", "-o", "{out}"]),
     Tracer {
+        on: &[Pair, Batch],
+        ..aiotrace(
+            "aiotrace -c --requests",
+            &["{aiotrace}", "attach", "-p", "{pid}", "-c", "--requests", "-o", "{out}"],
+        )
+    },
+    Tracer {
         on: &[Pair],
         ..aiotrace(
             "aiotrace, text, --dry-run",

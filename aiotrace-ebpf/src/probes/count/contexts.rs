@@ -14,6 +14,7 @@ use aya_ebpf::{
 use super::{
     count_error,
     each::{self, for_each},
+    latency::end_request,
 };
 use crate::{atomic, ring, settings::setting, user};
 
@@ -128,18 +129,23 @@ fn request(row: *mut ContextRow, pointer: u64, abi: Abi) {
     let failed = user::read_or_fail(&mut described, at);
     // SAFETY: the helper has written it; zeros if it could not read.
     let described = unsafe { described.assume_init() };
-    let opcode = described[0] as u16;
-    let place = match opcode {
-        _ if failed != 0 => UNREAD_OP,
-        0..=8 => opcode as usize,
-        _ => OTHER_OP,
-    };
+    let place = place(described[0] as u16, failed);
     let op = op(row, place);
     // SAFETY: a map value, changed by atomic additions only.
     unsafe { atomic::add(&raw mut (*op).requests, 1) };
     if place < 2 {
         // SAFETY: as above.
         unsafe { atomic::add(&raw mut (*op).asked, described[2]) };
+    }
+}
+
+/// The place of an operation, unless it could not be read.
+#[inline(always)]
+pub fn place(opcode: u16, failed: u32) -> usize {
+    match opcode {
+        _ if failed != 0 => UNREAD_OP,
+        0..=8 => opcode as usize,
+        _ => OTHER_OP,
     }
 }
 
@@ -165,11 +171,11 @@ pub fn reaped(thread: &mut Thread, ret: i64, time: u64) {
         return;
     }
     if ret == 1 {
-        event(row, thread.args[3], thread.pid);
+        event(row, thread.args[3], thread.pid, time);
         return;
     }
     let events = ret.clamp(0, ITEMS_PER_CALL as i64) as u32;
-    count_events(index, thread.pid, thread.args[3], events);
+    count_events(index, thread.pid, time, thread.args[3], events);
     if ret > ITEMS_PER_CALL as i64 {
         // SAFETY: a map value, changed by atomic additions only.
         unsafe { atomic::add(&raw mut (*row).unread, (ret - ITEMS_PER_CALL as i64) as u64) };
@@ -178,25 +184,32 @@ pub fn reaped(thread: &mut Thread, ret: i64, time: u64) {
 
 for_each! {
     /// Counts the first events of a call.
-    count_events, count_some_events, (row: u32, pid: u32), each::EVENT, |at| count_event(row, at, pid)
+    count_events, count_some_events, (row: u32, pid: u32, time: u64), each::EVENT,
+    |at| count_event(row, at, pid, time)
 }
 
 /// Counts one of them.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn count_event(row: u32, at: u64, pid: u32) -> u32 {
+pub extern "C" fn count_event(row: u32, at: u64, pid: u32, time: u64) -> u32 {
     if let Some(row) = CONTEXT_ROWS.get_ptr_mut(row) {
-        event(row, at, pid);
+        event(row, at, pid, time);
     }
     0
 }
 
+/// `obj` and `res` of an event, as [`Described`].
+type Reaped = core::mem::MaybeUninit<[u64; 2]>;
+
 /// What the event here says.
 #[inline(always)]
-fn event(row: *mut ContextRow, at: u64, pid: u32) {
-    let mut res = 0i64;
-    let at = at.wrapping_add(core::mem::offset_of!(IoEvent, res) as u64);
-    let failed = user::read_or_fail(&mut res, at);
+fn event(row: *mut ContextRow, at: u64, pid: u32, time: u64) {
+    let mut read = Reaped::uninit();
+    let at = at.wrapping_add(core::mem::offset_of!(IoEvent, obj) as u64);
+    let failed = user::read_or_fail(&mut read, at);
+    // SAFETY: the helper has written it; zeros if it could not read.
+    let [iocb, res] = unsafe { read.assume_init() };
+    let res = res as i64;
     // SAFETY: a map value, changed by atomic additions only.
     unsafe {
         if failed != 0 {
@@ -209,5 +222,11 @@ fn event(row: *mut ContextRow, at: u64, pid: u32) {
     }
     if res < 0 {
         count_error(pid, 0, res);
+    }
+    // SAFETY: a map value, written before its row was given away.
+    let handle = unsafe { (*row).handle };
+    // The row of all contexts that have none is of no handle.
+    if failed == 0 && handle != 0 {
+        end_request(handle, iocb, pid, time);
     }
 }

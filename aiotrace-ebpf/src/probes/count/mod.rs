@@ -6,6 +6,7 @@
 mod chosen;
 mod contexts;
 mod each;
+mod latency;
 
 use aiotrace_common::{
     abi::Syscall,
@@ -18,7 +19,10 @@ use aya_ebpf::{
     maps::{Array, HashMap, Queue},
 };
 
-pub use self::chosen::{is_counted_only, is_told_after_all};
+pub use self::{
+    chosen::{is_counted_only, is_told_after_all},
+    latency::begin_requests_of,
+};
 use crate::atomic;
 
 /// The loader gives it [`aiotrace_common::counts::CALL_ROWS`] where calls are counted; so for the others.
@@ -44,7 +48,7 @@ pub fn left(thread: &mut Thread, syscall: Syscall, ret: i64, (time, took): (u64,
     if thread.call_rows[place] == 0
         && let Ok(Some(free)) = FREE_CALL_ROWS.pop()
     {
-        begin(free, thread.pid, syscall);
+        begin(free, thread.pid, syscall as u32, 0);
         thread.call_rows[place] = free;
     }
     let index = thread.call_rows[place];
@@ -67,11 +71,11 @@ pub fn left(thread: &mut Thread, syscall: Syscall, ret: i64, (time, took): (u64,
 }
 
 #[inline(always)]
-fn begin(index: u32, pid: u32, syscall: Syscall) {
+fn begin(index: u32, pid: u32, kind: u32, handle: u64) {
     if let Some(row) = CALL_ROWS.get_ptr_mut(index) {
         // SAFETY: the row is nobody's yet, and zeros.
         let row = unsafe { &mut *row };
-        (row.pid, row.syscall) = (pid, syscall as u32);
+        (row.pid, row.kind, row.handle) = (pid, kind, handle);
         row.state = state::USED;
     }
 }
@@ -103,7 +107,7 @@ fn own(row: &mut CallRow, ret: i64, took: u64) {
     }
 }
 
-/// Into the row of all threads that have none.
+/// Into a row that others write to as well.
 #[inline(always)]
 fn share(row: *mut CallRow, ret: i64, took: u64) {
     // SAFETY: a map value, changed by atomic additions only.

@@ -10,7 +10,7 @@ use std::{
 use aiotrace_common::{
     counts::{
         CALL_ROWS, CONTEXT_ROWS, CallRow, ContextRow, CountedContext, ERROR_ROWS, ErrorKey,
-        SHARED_CALL_ROWS, state,
+        LATENCIES, LatencyKey, SHARED_CALL_ROWS, STARTED_REQUESTS, state,
     },
     names,
 };
@@ -32,6 +32,10 @@ pub(super) const SIZES: [(&str, u32); 6] = [
     (names::CONTEXT_PLACES, CONTEXT_ROWS),
     (names::ERRORS, ERROR_ROWS),
 ];
+
+/// The same of what is needed to measure the latencies of requests.
+pub(super) const LATENCY_SIZES: [(&str, u32); 2] =
+    [(names::STARTED, STARTED_REQUESTS), (names::LATENCY_PLACES, CALL_ROWS)];
 
 /// What is counted, and what was taken out of rows that are free again.
 pub struct Counts {
@@ -69,7 +73,7 @@ impl Counts {
             }
             let row = self.calls.read(index);
             let place = self.processes.place(row.pid);
-            add_call(&mut self.ended, place, row.syscall, &row);
+            add_call(&mut self.ended, place, &row);
             self.calls.clear(index);
             swept.push(index);
         }
@@ -93,7 +97,7 @@ impl Counts {
             if !is_gone(row.pid) {
                 continue;
             }
-            let key = self.context_key(&row, true);
+            let key = self.context_key(row.pid, row.handle, true);
             self.ended.contexts.entry(key).or_default().add(&context_counts(&row));
             self.contexts.clear(index);
             let key = CountedContext { handle: row.handle, pid: u64::from(row.pid) };
@@ -103,6 +107,7 @@ impl Counts {
             swept.push(index);
         }
         let _ = free(probes, names::FREE_CONTEXT_ROWS, swept);
+        self.sweep_latencies(probes, &mut is_gone);
         for (key, count) in errors(probes).into_iter().filter(|(key, _)| is_gone(key.pid)) {
             let place = self.processes.place(key.pid);
             add_error(&mut self.ended, place, &key, count);
@@ -110,6 +115,29 @@ impl Counts {
                 let _ = errors.remove(zerocopy::transmute_ref!(&key));
             }
         }
+    }
+
+    fn sweep_latencies(&mut self, probes: &mut Probes, mut is_gone: impl FnMut(u32) -> bool) {
+        let mut swept = Vec::new();
+        for index in SHARED_CALL_ROWS..CALL_ROWS {
+            if self.calls.state(index, std::mem::offset_of!(CallRow, state)) != state::USED {
+                continue;
+            }
+            let row = self.calls.read(index);
+            let Some(op) = operation(&row) else { continue };
+            if !is_gone(row.pid) {
+                continue;
+            }
+            let key = self.context_key(row.pid, row.handle, true);
+            add_latency(&mut self.ended, key, op, &row);
+            self.calls.clear(index);
+            let key = LatencyKey { handle: row.handle, pid: row.pid, op: op as u32 };
+            if let Ok(mut places) = probes.map::<[u8; 16], u32>(names::LATENCY_PLACES) {
+                let _ = places.remove(zerocopy::transmute_ref!(&key));
+            }
+            swept.push(index);
+        }
+        let _ = free(probes, names::FREE_CALL_ROWS, swept);
     }
 
     /// All that was counted until now.
@@ -124,9 +152,14 @@ impl Counts {
                 continue;
             }
             let row = self.calls.read(index);
-            let (place, syscall) =
-                if is_shared { (0, index) } else { (self.processes.place(row.pid), row.syscall) };
-            add_call(&mut counted, place, syscall, &row);
+            if let Some(op) = operation(&row) {
+                let key = self.context_key(row.pid, row.handle, false);
+                add_latency(&mut counted, key, op, &row);
+            } else if is_shared {
+                add_call(&mut counted, 0, &CallRow { kind: index, ..row });
+            } else {
+                add_call(&mut counted, self.processes.place(row.pid), &row);
+            }
         }
         for index in 0..CONTEXT_ROWS {
             let state = self.contexts.state(index, std::mem::offset_of!(ContextRow, state));
@@ -136,7 +169,7 @@ impl Counts {
             let row = self.contexts.read(index);
             let counts = context_counts(&row);
             if counts != ContextCounts::default() {
-                let key = self.context_key(&row, false);
+                let key = self.context_key(row.pid, row.handle, false);
                 counted.contexts.entry(key).or_default().add(&counts);
             }
         }
@@ -154,33 +187,50 @@ impl Counts {
     }
 
     /// Under what it is told. Those that ended are told one by one as long as they are few.
-    fn context_key(&mut self, row: &ContextRow, ended: bool) -> (u32, Handle) {
-        let key = (row.pid, Handle(row.handle));
+    fn context_key(&mut self, pid: u32, handle: u64, ended: bool) -> (u32, Handle) {
+        let key = (pid, Handle(handle));
         let has_room = !ended
             || self.ended.contexts.len() < MOST_CONTEXTS
             || self.ended.contexts.contains_key(&key);
-        if has_room && self.processes.place(row.pid) != 0 { key } else { (0, Handle(0)) }
+        if has_room && self.processes.place(pid) != 0 { key } else { (0, Handle(0)) }
     }
 }
 
-fn add_call(to: &mut Counted, pid: u32, syscall: u32, row: &CallRow) {
-    let Some(syscall) = Syscall::ALL.into_iter().find(|it| *it as u32 == syscall) else { return };
-    let counts = CallCounts {
+/// The place of the operation whose latencies are in the row, if they are.
+fn operation(row: &CallRow) -> Option<usize> {
+    (row.kind & LATENCIES != 0).then_some((row.kind & !LATENCIES) as usize)
+}
+
+fn add_call(to: &mut Counted, pid: u32, row: &CallRow) {
+    let syscall = Syscall::ALL.into_iter().find(|it| *it as u32 == row.kind);
+    let counts = call_counts(row);
+    if let Some(syscall) = syscall
+        && counts.calls() > 0
+    {
+        to.calls.entry((pid, syscall)).or_default().add(&counts);
+    }
+}
+
+fn add_latency(to: &mut Counted, key: (u32, Handle), op: usize, row: &CallRow) {
+    let context = to.contexts.entry(key).or_default();
+    context.latencies.entry(op).or_default().add(&call_counts(row));
+}
+
+fn call_counts(row: &CallRow) -> CallCounts {
+    CallCounts {
         failed: row.failed,
         unseen: row.unseen,
         total: row.total,
         shortest: if row.shortest_inverted == 0 { u64::MAX } else { !row.shortest_inverted },
         longest: row.longest,
         buckets: Box::new(row.buckets),
-    };
-    if counts.calls() > 0 {
-        to.calls.entry((pid, syscall)).or_default().add(&counts);
     }
 }
 
 fn context_counts(row: &ContextRow) -> ContextCounts {
     let ContextRow { used, accepted, ops, reaped, failed, moved, unread, .. } = *row;
-    ContextCounts { used, accepted, ops, reaped, failed, moved, unread }
+    let latencies = BTreeMap::new();
+    ContextCounts { used, accepted, ops, latencies, reaped, failed, moved, unread }
 }
 
 fn add_error(to: &mut Counted, pid: u32, key: &ErrorKey, count: u64) {

@@ -69,12 +69,13 @@ pub fn start(
     spill: Option<File>,
     before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
 ) -> Result<Collector, StartError> {
-    let records = probes.records()?;
     let counts = until.counting.map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
     let signals = Signals::new(&all_signals(), until.ignore_first_interrupt)?;
     let stop = Stop::new()?;
     probes.attach()?;
     let blocked = before_arming(&mut probes)?;
+    // Mapped when the memory for what attaching took is free again.
+    let records = probes.records()?;
     probes.arm(true)?;
     let asked = Arc::clone(&stop);
     let run = move |feeder| {

@@ -164,6 +164,11 @@ impl Probes {
                 loader.map_max_entries(map, rows);
             }
         }
+        if settings.count_requests == 1 {
+            for (map, rows) in counts::LATENCY_SIZES {
+                loader.map_max_entries(map, rows);
+            }
+        }
         let ebpf = loader.load(object).map_err(|error| Error::Maps(Box::new(error)))?;
         Ok(Self {
             ebpf,
@@ -728,6 +733,8 @@ mod tests {
             names::CONTEXT_ROWS,
             names::FREE_CONTEXT_ROWS,
             names::CONTEXT_PLACES,
+            names::STARTED,
+            names::LATENCY_PLACES,
             names::ERRORS,
         ];
         for name in maps.into_iter().chain(names::SCRATCH).chain([names::SETTINGS]) {

@@ -1,0 +1,97 @@
+//! How long requests take: from the entry of io_submit to the return of the io_getevents that gives their
+//! results, by context and operation.
+
+use aiotrace_common::{
+    abi::Abi,
+    counts::{LATENCIES, LatencyKey, Started, StartedKey, state},
+    record::{ITEMS_PER_CALL, Thread},
+};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{HashMap, LruHashMap},
+};
+
+use super::{
+    CALL_ROWS, FREE_CALL_ROWS, begin,
+    contexts::place,
+    each::{self, for_each},
+    share,
+};
+use crate::user;
+
+/// The loader gives it [`aiotrace_common::counts::STARTED_REQUESTS`] where latencies are measured.
+#[map]
+static STARTED: LruHashMap<StartedKey, Started> = LruHashMap::with_max_entries(1, 0);
+
+/// Which of [`CALL_ROWS`] the latencies are in.
+#[map]
+static LATENCY_PLACES: HashMap<LatencyKey, u32> = HashMap::with_max_entries(1, 0);
+
+/// io_submit is entered. (When it returns, its requests may have been reaped.) A request that is refused
+/// stays until its iocb is submitted again, or others need the room.
+#[inline(always)]
+pub fn begin_requests_of(thread: &Thread) {
+    let count = (thread.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
+    begin_requests(thread.pid, thread.abi, thread.entered, thread.args[2], count);
+}
+
+for_each! {
+    /// Begins the first requests of a call.
+    begin_requests, begin_some_requests, (pid: u32, abi: u32, time: u64), each::pointer(abi),
+    |at| begin_request(pid, abi, time, at)
+}
+
+/// Begins the request to whose iocb there is a pointer here.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn begin_request(pid: u32, abi: u32, time: u64, pointer: u64) -> u32 {
+    let mut iocb = 0;
+    if user::read_pointer(&mut iocb, pointer, Abi::from_number(abi)) == 0 {
+        let mut word = 0u64;
+        let failed = user::read_or_fail(&mut word, iocb.wrapping_add(16));
+        let started = Started { time, op: place(word as u16, failed) as u64 };
+        let _ = STARTED.insert(&StartedKey { pid: u64::from(pid), iocb }, &started, 0);
+    }
+    0
+}
+
+/// A request was reaped. It has a latency if its beginning was seen.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn end_request(handle: u64, iocb: u64, pid: u32, time: u64) -> u32 {
+    let key = StartedKey { pid: u64::from(pid), iocb };
+    let Some(started) = STARTED.get_ptr(&key) else { return 0 };
+    // SAFETY: a map value.
+    let Started { time: began, op } = unsafe { *started };
+    let _ = STARTED.remove(&key);
+    let key = LatencyKey { handle, pid, op: op as u32 };
+    let row = match LATENCY_PLACES.get_ptr(&key) {
+        // SAFETY: a map value.
+        Some(row) => unsafe { *row },
+        None => begin_row(&key),
+    };
+    if row != 0
+        && let Some(row) = CALL_ROWS.get_ptr_mut(row)
+    {
+        share(row, 0, time.wrapping_sub(began));
+    }
+    0
+}
+
+/// A row for these latencies; 0 if there is none left.
+#[inline(always)]
+fn begin_row(key: &LatencyKey) -> u32 {
+    let Ok(Some(free)) = FREE_CALL_ROWS.pop() else { return 0 };
+    begin(free, key.pid, LATENCIES | key.op, key.handle);
+    if LATENCY_PLACES.insert(key, &free, u64::from(BPF_NOEXIST)).is_ok() {
+        return free;
+    }
+    // Another thread was first, or there is no room: the reader gets the row back, with nothing in it.
+    if let Some(row) = CALL_ROWS.get_ptr_mut(free) {
+        // SAFETY: the row is ours.
+        unsafe { (*row).state = state::OVER };
+    }
+    // SAFETY: a map value.
+    LATENCY_PLACES.get_ptr(key).map_or(0, |row| unsafe { *row })
+}
