@@ -10,6 +10,7 @@
 //!                             they are few
 //!  Setup, Cancel, Destroy     when the call returns
 //!  Events + [IoEvent]         io_getevents and io_pgetevents, when they return
+//!  Sigset                     io_pgetevents was given a signal set; stands before Events, same thread
 //!  Ring + [IoEvent]           entries new in the ring since the last look; stands before the
 //!                             record of the call at which they were seen, same thread
 //!  Refused                    io_submit refused an iocb; stands before Submitted, same thread
@@ -65,6 +66,7 @@ pub enum Kind {
     ContextMoved = 14,
     Stack = 15,
     Changed = 16,
+    Sigset = 17,
 }
 
 /// Bits of [`Header::flags`].
@@ -287,21 +289,29 @@ pub struct Events {
     pub timeout: Timespec,
     /// Whether the timeout could be read; unread also when there is none.
     pub timeout_memory: Memory,
-    /// Whether the structure with the signal set could be read; unread also when there is none.
-    pub sigset_memory: Memory,
-    /// io_pgetevents: where the signal mask is.
-    pub sigset_address: u64,
-    /// io_pgetevents: its size in bytes.
-    pub sigset_size: u64,
-    /// io_pgetevents: the mask.
-    pub sigset: u64,
     /// Index of the first event in this record.
     pub first: u32,
     /// Number of events in this record.
     pub count: u32,
     /// Whether they could be read.
     pub memory: Memory,
-    /// io_pgetevents: whether the mask could be read.
+}
+
+/// The signal set that io_pgetevents was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Sigset {
+    /// The record's header.
+    pub header: Header,
+    /// Where the mask is.
+    pub address: u64,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The mask.
+    pub mask: u64,
+    /// Whether address and size could be read.
+    pub memory: Memory,
+    /// Whether the mask could be read.
     pub mask_memory: Memory,
 }
 

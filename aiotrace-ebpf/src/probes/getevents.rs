@@ -2,7 +2,7 @@
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, Syscall},
-    record::{EVENTS_PER_RECORD, Events, ITEMS_PER_CALL, Kind, Memory, RingSample, Thread},
+    record::{EVENTS_PER_RECORD, Events, ITEMS_PER_CALL, Kind, Memory, RingSample, Sigset, Thread},
 };
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 
@@ -41,6 +41,9 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     let Some(scratch) = EVENT_SCRATCH.get_ptr_mut(slot) else { return };
     // SAFETY: scratch memory of this CPU and of this program alone.
     let Scratch { record, .. } = unsafe { &mut *scratch };
+    if is_pgetevents && thread.args[5] != 0 {
+        send_sigset(thread, left, abi);
+    }
     let header = records::first_header(thread, Kind::Events, left.flags, left.time);
     record.call = records::call(thread, header, left);
     record.ring = sample;
@@ -50,11 +53,6 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
         let failed = user::read_timespec(&mut record.timeout, thread.args[4], abi);
         record.timeout_memory = user::mark(failed, Memory::ReadLate);
     }
-    record.sigset_memory = Memory::Unread;
-    record.mask_memory = Memory::Unread;
-    if is_pgetevents && thread.args[5] != 0 {
-        read_sigset(record, thread.args[5], abi);
-    }
     record.first = 0;
     send_event_records(slot);
     thread.seq = record.call.header.seq;
@@ -62,14 +60,20 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
 
 /// `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
 #[inline(always)]
-fn read_sigset(record: &mut Events, at: u64, abi: Abi) {
-    let how = Memory::Read;
-    user::read_pointer(&mut record.sigset_address, at, abi);
+fn send_sigset(thread: &mut Thread, left: &Left, abi: Abi) {
+    let at = thread.args[5];
+    let (mut address, mut size, mut mask) = (0, 0, 0u64);
+    user::read_pointer(&mut address, at, abi);
     let word = if abi.is_32_bit() { 4 } else { 8 };
-    let failed = user::read_pointer(&mut record.sigset_size, at.wrapping_add(word), abi);
-    record.sigset_memory = user::mark(failed, how);
-    let mask = user::or_nowhere(record.sigset_address);
-    user::read_marked(&mut record.sigset, &mut record.mask_memory, mask, how);
+    let failed = user::read_pointer(&mut size, at.wrapping_add(word), abi);
+    let memory = user::mark(failed, Memory::Read);
+    let failed = user::read_or_fail(&mut mask, user::or_nowhere(address));
+    let mask_memory = user::mark(failed, Memory::Read);
+    let header = records::header(thread, Kind::Sigset, left.flags, left.time);
+    records::emit(|record: *mut Sigset| {
+        // SAFETY: room in the ring buffer.
+        unsafe { *record = Sigset { header, address, size, mask, memory, mask_memory } };
+    });
 }
 
 /// Sends all events of the call. See [`records`].

@@ -4,7 +4,7 @@
 //!  Ring*  Stack?  Submit+                     (entered)
 //!  Ring*  Submit*  Refused?  Submitted   ->   one Call   (late iocbs, new entries, then the result)
 //!  Stack?  Setup                         ->   one Call
-//!  Ring*  Events+                        ->   one Call
+//!  Ring*  Sigset?  Events+               ->   one Call
 //! ```
 //! A `Ring` gives completions; so does `Completion`, where a probe tells of them. What no probe tells,
 //! [`Contexts`] knows from the calls.
@@ -18,8 +18,8 @@ use aiotrace_common::{
     abi,
     names::Feature,
     record::{
-        self, Cancel, Destroy, Events, Header, ITEMS_PER_CALL, Kind, Memory, NewEntries, PAGE,
-        RingSample, Setup, Submit, Submitted, SubmittedIocb, flag,
+        self, Cancel, Destroy, EVENTS_PER_RECORD, Events, Header, ITEMS_PER_CALL, Kind, Memory,
+        NewEntries, PAGE, RingSample, Setup, Submit, Submitted, SubmittedIocb, flag,
     },
 };
 use zerocopy::{FromBytes as _, TryFromBytes};
@@ -89,6 +89,7 @@ struct Pending {
     space: u64,
     ring_before: Option<Ring>,
     refused: Option<record::Refused>,
+    sigset: Option<record::Sigset>,
     iocbs: Vec<Option<Iocb>>,
     events: Vec<Option<abi::IoEvent>>,
     /// Which of them a fault rule changed.
@@ -256,6 +257,10 @@ impl Decoder {
             }
             Kind::Refused => {
                 thread.refused = Some(prefix(bytes)?.0);
+                Ok(())
+            }
+            Kind::Sigset => {
+                thread.sigset = Some(prefix(bytes)?.0);
                 Ok(())
             }
             Kind::Changed => {
@@ -499,6 +504,9 @@ impl Pending {
         if count == 0 {
             return Ok(());
         }
+        if count as usize > EVENTS_PER_RECORD {
+            return Err(Undecodable(bytes.len()));
+        }
         let is_read = is_read(memory);
         let entries = io_events(bytes, if is_read { count as usize } else { 0 })?;
         let (since, new) = contexts.entries(self.space, handle, first, count);
@@ -572,10 +580,11 @@ impl Pending {
         {
             *changed = std::mem::take(&mut self.changed);
             *timeout_value = is_read(record.timeout_memory).then_some(record.timeout);
-            *sigset_value = is_read(record.sigset_memory).then_some(Sigset {
-                address: Address(record.sigset_address),
-                size: record.sigset_size,
-                mask: is_read(record.mask_memory).then_some(record.sigset),
+            let sigset = self.sigset.take().filter(|it| is_read(it.memory));
+            *sigset_value = sigset.map(|it| Sigset {
+                address: Address(it.address),
+                size: it.size,
+                mask: is_read(it.mask_memory).then_some(it.mask),
             });
             *list = std::mem::take(&mut self.events);
             *truncated = (record.call.ret.max(0) as u64).saturating_sub(list.len() as u64);
@@ -663,6 +672,7 @@ impl Pending {
     fn clear(&mut self) {
         self.ring_before = None;
         self.refused = None;
+        self.sigset = None;
         self.stack = None;
         self.iocbs.clear();
         self.events.clear();

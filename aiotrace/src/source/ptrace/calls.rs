@@ -5,8 +5,8 @@ use aiotrace_common::{
     abi::{Abi, IoEvent, Iocb, Syscall, Timespec},
     record::{
         Call, Cancel, Destroy, EVENTS_PER_RECORD, Events, Header, IOCBS_PER_RECORD, ITEMS_PER_CALL,
-        Kind, Memory as Mark, NewEntries, PAGE, RingSample, STACK_PAGES, Setup, Stack, Submit,
-        Submitted, SubmittedIocb, flag,
+        Kind, Memory as Mark, NewEntries, PAGE, RingSample, STACK_PAGES, Setup, Sigset, Stack,
+        Submit, Submitted, SubmittedIocb, flag,
     },
 };
 use zerocopy::{FromZeros as _, IntoBytes as _};
@@ -180,20 +180,15 @@ impl Calls {
     }
 
     fn events(&mut self, tracee: &mut Tracee, call: &InCall, left: &Left, ring: RingSample) {
+        if call.syscall == Syscall::Pgetevents && call.args[5] != 0 {
+            self.sigset(tracee, call, left);
+        }
         let memory = tracee.memory();
         let late = || memory.timespec(call.args[4], call.abi);
         let (timeout, timeout_memory) = match call.timeout {
             Some(timeout) => (timeout, Mark::Read),
             None => late().map_or((Timespec::default(), Mark::Unread), |it| (it, Mark::ReadLate)),
         };
-        let is_pgetevents = call.syscall == Syscall::Pgetevents;
-        let sigset = if is_pgetevents { call.args[5] } else { 0 };
-        // `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
-        let word = if call.abi.is_32_bit() { 4 } else { 8 };
-        let address = memory.pointer(sigset, call.abi);
-        let size = address.and_then(|_| memory.pointer(sigset.wrapping_add(word), call.abi));
-        let (mask, mask_memory) = memory.marked(address.unwrap_or(0), Mark::Read);
-        let sigset_memory = if size.is_some() { Mark::Read } else { Mark::Unread };
         let total = left.ret.clamp(0, ITEMS_PER_CALL as i64) as u32;
         let mut array = [IoEvent::new_zeroed(); EVENTS_PER_RECORD];
         let mut first = 0;
@@ -209,14 +204,9 @@ impl Calls {
                 ring,
                 timeout,
                 timeout_memory,
-                sigset_memory,
-                sigset_address: address.unwrap_or(0),
-                sigset_size: size.unwrap_or(0),
-                sigset: mask,
                 first,
                 count,
                 memory: if is_read { Mark::Read } else { Mark::Unread },
-                mask_memory,
             };
             let read = if is_read { &*events } else { &[] };
             self.records.emit_with(&record, read);
@@ -225,6 +215,19 @@ impl Calls {
             }
             first += count;
         }
+    }
+
+    /// `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
+    fn sigset(&mut self, tracee: &mut Tracee, call: &InCall, left: &Left) {
+        let (at, memory) = (call.args[5], tracee.memory());
+        let word = if call.abi.is_32_bit() { 4 } else { 8 };
+        let address = memory.pointer(at, call.abi);
+        let size = address.and_then(|_| memory.pointer(at.wrapping_add(word), call.abi));
+        let (mask, mask_memory) = memory.marked(address.unwrap_or(0), Mark::Read);
+        let memory = if size.is_some() { Mark::Read } else { Mark::Unread };
+        let (address, size) = (address.unwrap_or(0), size.unwrap_or(0));
+        let header = header(tracee, Kind::Sigset, left.flags, left.time);
+        self.records.emit(&Sigset { header, address, size, mask, memory, mask_memory });
     }
 
     /// The user stack, from `sp` on.

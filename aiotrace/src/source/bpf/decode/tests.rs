@@ -70,14 +70,9 @@ fn events_record(seq: u32, flags: u16, ret: i64, first: u32, list: &[IoEvent]) -
         ring: sample(2, 2),
         timeout: abi::Timespec { sec: 1, nsec: 5 },
         timeout_memory: Memory::Read,
-        sigset_memory: Memory::Unread,
-        sigset_address: 0,
-        sigset_size: 0,
-        sigset: 0,
         first,
         count: list.len() as u32,
         memory: Memory::Read,
-        mask_memory: Memory::Unread,
     };
     [record.as_bytes(), list.as_bytes()].concat()
 }
@@ -220,7 +215,34 @@ fn each_kind() -> Vec<Vec<u8>> {
         .as_bytes()
         .to_vec(),
         stack(1, 1000),
+        sigset(1, Memory::Read),
     ]
+}
+
+fn sigset(seq: u32, mask_memory: Memory) -> Vec<u8> {
+    record::Sigset {
+        header: header(Kind::Sigset, seq, 0),
+        address: 0x51,
+        size: 8,
+        mask: 0x200,
+        memory: Memory::Read,
+        mask_memory,
+    }
+    .as_bytes()
+    .to_vec()
+}
+
+#[test]
+fn a_signal_set_belongs_to_the_events_behind_it() {
+    let of = |records: &[Vec<u8>]| {
+        let Args::Getevents { sigset_value, .. } = only_call(records).args else { panic!() };
+        sigset_value
+    };
+    let set = |mask| Some(Sigset { address: Address(0x51), size: 8, mask });
+    let events = |seq| events_record(seq, 0, 1, 0, &[io_event(1)]);
+    assert_eq!(of(&[sigset(1, Memory::Read), events(2)]), set(Some(0x200)));
+    assert_eq!(of(&[sigset(1, Memory::Unread), events(2)]), set(None));
+    assert_eq!(of(&[events(1)]), None);
 }
 
 #[test]
@@ -237,7 +259,7 @@ fn every_truncation_of_every_record_is_an_error() {
 
 #[test]
 fn unknown_kinds_and_values_are_errors() {
-    for (place, value) in [(0, 0u8), (0, 16), (0, 200), (1, 1)] {
+    for (place, value) in [(0, 0u8), (0, 18), (0, 200), (1, 1)] {
         let mut record = submitted(1, 1, 1);
         record[place] = value;
         let result = Decoder::default().feed(&record, |_| ());
@@ -251,6 +273,11 @@ fn unknown_kinds_and_values_are_errors() {
         record[place] = 77;
         assert!(Decoder::default().feed(&record, |_| ()).is_err(), "byte {place}");
     }
+    // More entries than a record can have, none of which could be read: not four billion completions.
+    let mut record = submitted(1, 1, 1);
+    let count_at = std::mem::offset_of!(Submitted, new) + std::mem::offset_of!(NewEntries, count);
+    record[count_at + 3] = 0xff;
+    assert!(Decoder::default().feed(&record, |_| ()).is_err());
     assert_eq!(Lost::ALL.map(|cause| cause as usize), std::array::from_fn(|index| index));
 }
 
