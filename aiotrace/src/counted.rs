@@ -91,11 +91,15 @@ impl CallCounts {
 
     /// Both together.
     pub fn add(&mut self, other: &Self) {
+        if self.timed() == 0 {
+            (self.shortest, self.longest) = (other.shortest, other.longest);
+        } else if other.timed() > 0 {
+            self.shortest = self.least().min(other.least());
+            self.longest = self.most().max(other.most());
+        }
         self.failed += other.failed;
         self.unseen += other.unseen;
         self.total = self.total.wrapping_add(other.total);
-        self.shortest = self.shortest.min(other.shortest);
-        self.longest = self.longest.max(other.longest);
         self.buckets.iter_mut().zip(other.buckets.iter()).for_each(|(to, it)| *to += it);
     }
 
@@ -112,8 +116,13 @@ impl CallCounts {
         since.buckets.iter_mut().zip(now.zip(then)).for_each(|(to, (a, b))| {
             *to = a.saturating_sub(*b);
         });
-        since.shortest = since.least().max(self.shortest.min(u64::MAX - 1));
-        since.longest = since.most().min(self.longest);
+        // What is not known of all is not known of a part.
+        if self.shortest != u64::MAX {
+            since.shortest = since.least().max(self.shortest);
+        }
+        if self.longest != 0 {
+            since.longest = since.most().min(self.longest);
+        }
         since
     }
 
@@ -304,6 +313,25 @@ mod tests {
         assert_eq!(context.bytes(), Some(4096));
         context.ops[POLL].requests = 1;
         assert_eq!(context.bytes(), None);
+    }
+
+    #[test]
+    fn where_the_shortest_and_the_longest_are_not_known_the_buckets_tell() {
+        let shared =
+            |durations: &[u64]| CallCounts { shortest: u64::MAX, longest: 0, ..counts(durations) };
+        let before = shared(&[1000]);
+        let now = shared(&[1000, 100_000, 200_000]);
+        let since = now.since(&before);
+        let (low, high) = (bounds(bucket(100_000)).0, bounds(bucket(200_000)).1);
+        assert_eq!((since.timed(), since.least(), since.most()), (2, low, high));
+        assert!((low..=high).contains(&since.quantile(0.5)), "{}", since.quantile(0.5));
+        // Beside some of which they are known.
+        let mut both = counts(&[150_000]);
+        both.add(&since);
+        assert_eq!((both.least(), both.most()), (low, high));
+        let mut none = CallCounts::default();
+        none.add(&counts(&[150_000]));
+        assert_eq!((none.least(), none.most()), (150_000, 150_000));
     }
 
     #[test]

@@ -3,7 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use aiotrace::output::json::{Line, ReportLine};
+use aiotrace::output::{
+    counted::ContextRow,
+    json::{Line, ReportLine},
+};
 
 use super::support::{Trace, aiotrace, run_program_with, run_with};
 
@@ -105,8 +108,12 @@ fn requests_are_counted_by_context_and_operation() {
 
 /// The requests of this operation, all contexts together: how many were reaped with a latency, and the longest.
 fn latencies(trace: &Trace, op: &str) -> (u64, u64) {
+    latencies_in(&trace.report().counted.as_ref().unwrap().contexts, op)
+}
+
+fn latencies_in(contexts: &[ContextRow], op: &str) -> (u64, u64) {
     let mut found = (0, 0);
-    for context in &trace.report().counted.as_ref().unwrap().contexts {
+    for context in contexts {
         let Some(row) = context.ops.as_ref().unwrap().get(op) else { continue };
         found.0 += row.timed;
         let Some(took) = row.latency_ns else {
@@ -259,14 +266,20 @@ fn more_processes_than_rows_are_counted_together() {
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn each_interval_has_its_own_counts() {
-    let trace = run_program_with(&["-c", "--interval", "100ms"], &["pairs", "300000"]);
+    let options = ["-c", "--requests", "--interval", "100ms"];
+    let trace = run_program_with(&options, &["pairs", "300000"]);
+    let mut timed = 0;
     let of = |it: &Line| match it {
-        Line::Interval(it) => Some(it.calls.iter().map(|it| it.calls).sum::<u64>()),
+        Line::Interval(it) => {
+            timed += latencies_in(&it.contexts, "pread").0;
+            Some(it.calls.iter().map(|it| it.calls).sum::<u64>())
+        }
         _ => None,
     };
     let intervals: Vec<u64> = trace.lines.iter().filter_map(of).collect();
     let total: u64 = trace.report().calls.as_ref().unwrap().iter().map(|it| it.calls).sum();
-    assert_eq!(total, 600_002);
+    assert_eq!((total, latencies(&trace, "pread").0), (600_002, 300_000));
+    assert!(timed > 0 && timed <= 300_000, "{timed}");
     assert!(intervals.len() > 1 && intervals.iter().sum::<u64>() <= total, "{intervals:?}");
 }
 

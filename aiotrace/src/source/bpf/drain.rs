@@ -73,9 +73,10 @@ pub fn start(
     let signals = Signals::new(&all_signals(), until.ignore_first_interrupt)?;
     let stop = Stop::new()?;
     probes.attach()?;
-    let blocked = before_arming(&mut probes)?;
-    // Mapped when the memory for what attaching took is free again.
+    // Mapped when what attaching took is free again, and before contexts are looked at: from then on nothing
+    // is to take its time until recording begins.
     let records = probes.records()?;
+    let blocked = before_arming(&mut probes)?;
     probes.arm(true)?;
     let asked = Arc::clone(&stop);
     let run = move |feeder| {
