@@ -118,6 +118,11 @@ impl Kernel {
             .position(|it| it.space == space && it.handle == handle && it.is_alive && it.is_mapped)
     }
 
+    /// Whether a living context has this handle, be its ring mapped or not.
+    pub fn is_held(&self, space: u64, handle: Handle) -> bool {
+        self.contexts.iter().any(|it| it.space == space && it.handle == handle && it.is_alive)
+    }
+
     /// The lowest address that is free; a destroyed context's is free at once. `is_taken`: not that one.
     fn free(&self, space: u64, is_taken: impl Fn(Handle) -> bool) -> Handle {
         let handle = |n: u64| Handle(0x7f00_0000_0000 + n * 0x1_0000);

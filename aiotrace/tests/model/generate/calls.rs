@@ -187,6 +187,9 @@ impl World {
         let is_eagain = ret == EAGAIN || self.rules.exact && error == EAGAIN;
         if is_eagain && (!is_gone || there.is_some()) {
             self.told.expect(Name::SubmitEagain, Severity::Warning, pid);
+        } else if is_eagain && self.kernel.is_held(self.space(who), handle) {
+            // Its handle is, as far as anybody can know, that of one whose ring is unmapped.
+            self.told.allow(Name::SubmitEagain, Severity::Warning, pid);
         }
         match there {
             Some(there) if ret == EAGAIN => self.told.looked(&self.kernel, there),
