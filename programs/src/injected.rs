@@ -144,9 +144,9 @@ pub fn run(aiotrace: &Path, doctor: &str) {
         crate::say(&format!("fault {mechanism} | only while aiotrace lives | {result}"));
     }
     // Without a name: the best one.
+    let us = std::env::current_exe().expect("our path");
     for rule in ["io_setup:error=EAGAIN:when=1", "io_submit:accept=2", "complete:res=EIO:op=pwrite"]
     {
-        let us = std::env::current_exe().expect("our path");
         tell_best(rule, &best(aiotrace, rule, &[us.as_os_str(), "receive".as_ref()], None));
     }
     if Path::new(FIO).exists() {
@@ -155,7 +155,6 @@ pub fn run(aiotrace: &Path, doctor: &str) {
         name.push(&file);
         let mut command: Vec<&OsStr> = vec![FIO.as_ref(), &name];
         command.extend(FIO_OPTIONS.map(OsStr::new));
-        let us = std::env::current_exe().expect("our path");
         let preloaded = (!has_shared_memory()).then(|| us.with_file_name(SHARED_MEMORY));
         for rule in ["io_submit:error=EAGAIN:when=3", "complete:res=EIO:op=pread:when=3"] {
             tell_best(
