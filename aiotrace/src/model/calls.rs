@@ -8,7 +8,7 @@ use crate::{
         Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Refused, Ring, Syscall, errno_name,
         opcode_name,
     },
-    model::{Finding, requests::Request, rules::delivered},
+    model::{Finding, process::Cancelled, requests::Request, rules::delivered},
 };
 
 const EINVAL: i64 = -(libc::EINVAL as i64);
@@ -332,7 +332,8 @@ impl Model {
             EINPROGRESS | 0 => {
                 let space = self.space(event.pid);
                 if let Some(space) = self.spaces.get_mut(&space) {
-                    space.cancelled(iocb.0, event.time);
+                    let (context, time) = (name.id, event.time);
+                    space.cancelled(Cancelled { context, iocb: iocb.0, time });
                 }
             }
             EINVAL | EAGAIN => {

@@ -61,10 +61,11 @@ impl Model {
             finding.numbers = vec![("before_ns", (completed.after - again) as i64)];
             self.find(finding, name.id, 0);
         }
+        let is_by_design = self.is_by_design(pid, name, request, event.res);
         let Some(subject) = Subject::of(request) else { return };
         let opcode = subject.opcode;
         if event.res < 0 {
-            if self.is_by_design(pid, request, event.res) {
+            if is_by_design {
                 return;
             }
             let errno = errno_name(event.res).map_or_else(|| event.res.to_string(), str::to_owned);
@@ -92,10 +93,11 @@ impl Model {
     }
 
     /// Errors that were asked for.
-    fn is_by_design(&mut self, pid: u32, request: &Request, res: i64) -> bool {
+    fn is_by_design(&mut self, pid: u32, of: ContextRef, request: &Request, res: i64) -> bool {
         let would_block = request.rw_flags & RWF_NOWAIT != 0 && res == -i64::from(libc::EAGAIN);
         let space = self.space(pid);
-        would_block || self.spaces.get_mut(&space).is_some_and(|it| it.take_cancelled(request))
+        let space = self.spaces.get_mut(&space);
+        space.is_some_and(|it| it.take_cancelled(of.id, request)) || would_block
     }
 
     fn count(&mut self, pid: u32, found: &Match) {

@@ -31,12 +31,23 @@ pub struct Space {
     short: VecDeque<Short>,
     /// By descriptor: how its requests complete.
     files: Map<u32, InlineCount>,
-    /// Iocbs it asked to cancel, and when.
-    cancelled: VecDeque<(u64, u64)>,
+    /// What it asked to cancel.
+    cancelled: VecDeque<Cancelled>,
     /// Contexts that ended with it, until that is told.
     pub released: Option<Released>,
     /// When its last process left it.
     pub ended: Option<u64>,
+}
+
+/// An iocb that io_cancel was called with, and it worked.
+#[derive(Clone, Copy, Debug)]
+pub struct Cancelled {
+    /// The context, by its number: each has requests of its own at an address.
+    pub context: u64,
+    /// Its address.
+    pub iocb: u64,
+    /// When the call returned.
+    pub time: u64,
 }
 
 /// Contexts that ended with their process.
@@ -159,14 +170,16 @@ impl Space {
     }
 
     /// io_cancel worked.
-    pub fn cancelled(&mut self, iocb: u64, time: u64) {
+    pub fn cancelled(&mut self, cancelled: Cancelled) {
         self.cancelled.truncate(MOST_CANCELLED - 1);
-        self.cancelled.push_front((iocb, time));
+        self.cancelled.push_front(cancelled);
     }
 
-    /// Whether this request was cancelled. (Its iocb may be used again.)
-    pub fn take_cancelled(&mut self, request: &Request) -> bool {
-        let is_its = |(iocb, time): &(u64, u64)| *iocb == request.iocb && *time > request.entered;
+    /// A request completed: whether it was cancelled. (Its iocb may be used again.)
+    pub fn take_cancelled(&mut self, context: u64, request: &Request) -> bool {
+        let is_its = |it: &Cancelled| {
+            it.context == context && it.iocb == request.iocb && it.time > request.entered
+        };
         let place = self.cancelled.iter().position(is_its);
         place.and_then(|place| self.cancelled.remove(place)).is_some()
     }

@@ -16,6 +16,10 @@ use crate::told::{SECOND, process};
 
 const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
+const POLL: u16 = 5;
+const EINPROGRESS: i64 = -115;
+const ECANCELED: i64 = -125;
+const EIO: i64 = -5;
 const H: Handle = Handle(0x1000);
 
 /// One process, 7 in address space 70. Each event is a microsecond after the one before.
@@ -367,4 +371,31 @@ fn an_io_destroy_whose_return_is_lost_does_not_wait_for_ever() {
     trace.now += SECOND;
     trace.model.handle_timeout(trace.now);
     assert_eq!(trace.ends(), [Some(End::Destroyed); 2]);
+}
+
+#[test]
+fn a_cancelled_request_excuses_only_its_own_failure() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    let other = Handle(0x2000);
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(other) });
+    let mut of_other = one(PREAD);
+    let Args::Submit { ctx, .. } = &mut of_other else { unreachable!() };
+    *ctx = other;
+    trace.call(1, of_other);
+    let cancel = |ctx| Args::Cancel { ctx, iocb: Address(1), result: Address(0), value: None };
+    let complete = |ctx, res| {
+        let event = Some(IoEvent { data: 0, obj: 1, res, res2: 0 });
+        Body::Completion(Completion { ctx, event, since: None, discarded: false })
+    };
+    // The completion is told after the return of io_cancel, or before.
+    trace.call(1, one(POLL));
+    trace.call(EINPROGRESS, cancel(H));
+    trace.tell(complete(H, ECANCELED));
+    trace.call(1, one(POLL));
+    trace.tell(complete(H, 0));
+    trace.call(EINPROGRESS, cancel(H));
+    assert_eq!(trace.found(), []);
+    trace.tell(complete(other, EIO));
+    assert_eq!(trace.found(), [(Name::FailedCompletion, Severity::Warning)]);
 }

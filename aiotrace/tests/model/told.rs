@@ -237,6 +237,15 @@ impl Told {
         self.views[ctx].reaped = kernel.contexts[ctx].reaped;
     }
 
+    /// The same, when so many completed that were not told that the tail seems to be behind: that whole
+    /// ring of completions is missing in what the model takes to be reaped.
+    fn looked_behind(&mut self, kernel: &Kernel, ctx: Ctx) {
+        let context = &kernel.contexts[ctx];
+        let reaped = context.reaped.saturating_sub(context.ring().nr as usize);
+        let view = &mut self.views[ctx];
+        view.reaped = view.reaped.max(reaped);
+    }
+
     /// io_getevents reaped so many, and the ring could not be read.
     pub fn reaped(&mut self, ctx: Ctx, count: usize) {
         self.views[ctx].reaped += count;
@@ -335,6 +344,8 @@ impl Told {
                 }
                 if self.pending(kernel, ctx) <= ring.nr as usize / 2 {
                     self.looked(kernel, ctx);
+                } else {
+                    self.looked_behind(kernel, ctx);
                 }
                 RingFound::There(ring)
             }
