@@ -17,8 +17,6 @@ pub const SHARED_CALL_ROWS: u32 = 7;
 pub const CONTEXT_ROWS: u32 = 4096;
 /// Errnos by process and call that are counted apart.
 pub const ERROR_ROWS: u32 = 4096;
-/// Requests in flight whose latency is measured: 6 MB. The one begun first makes room.
-pub const STARTED_REQUESTS: u32 = 65_536;
 
 /// Durations are exact to one part in so many.
 const PARTS: u64 = 1 << PARTS_BITS;
@@ -181,26 +179,6 @@ pub struct CountedContext {
     pub handle: u64,
     /// As in [`ContextRow`].
     pub pid: u64,
-}
-
-/// A request in flight: an iocb is in use until its result is reaped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct StartedKey {
-    /// As in [`ContextRow`].
-    pub pid: u64,
-    /// The address of the iocb.
-    pub iocb: u64,
-}
-
-/// What is remembered of it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-pub struct Started {
-    /// When its io_submit was entered.
-    pub time: u64,
-    /// Its place in [`ContextRow::ops`].
-    pub op: u64,
 }
 
 /// Whose latencies a row has.

@@ -9,3 +9,4 @@ pub mod fault;
 pub mod names;
 pub mod record;
 pub mod settings;
+pub mod started;

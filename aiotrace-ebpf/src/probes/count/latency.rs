@@ -3,13 +3,14 @@
 
 use aiotrace_common::{
     abi::Abi,
-    counts::{LATENCIES, LatencyKey, Started, StartedKey, state},
+    counts::{LATENCIES, LatencyKey, state},
     record::{ITEMS_PER_CALL, Thread},
+    started::{Key, Set, Started},
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
     macros::map,
-    maps::{HashMap, LruHashMap},
+    maps::{Array, HashMap},
 };
 
 use super::{
@@ -20,16 +21,16 @@ use super::{
 };
 use crate::user;
 
-/// The loader gives it [`aiotrace_common::counts::STARTED_REQUESTS`] where latencies are measured.
+/// The loader gives it [`aiotrace_common::started::SETS`] where latencies are measured.
 #[map]
-static STARTED: LruHashMap<StartedKey, Started> = LruHashMap::with_max_entries(1, 0);
+static STARTED: Array<Set> = Array::with_max_entries(1, 0);
 
 /// Which of [`CALL_ROWS`] the latencies are in.
 #[map]
 static LATENCY_PLACES: HashMap<LatencyKey, u32> = HashMap::with_max_entries(1, 0);
 
 /// io_submit is entered. (When it returns, its requests may have been reaped.) A request that is refused
-/// stays until its iocb is submitted again, or others need the room.
+/// stays until its iocb is submitted again, or another one needs the place.
 #[inline(always)]
 pub fn begin_requests_of(thread: &Thread) {
     let count = (thread.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
@@ -50,8 +51,12 @@ pub extern "C" fn begin_request(pid: u32, abi: u32, time: u64, pointer: u64) -> 
     if user::read_pointer(&mut iocb, pointer, Abi::from_number(abi)) == 0 {
         let mut word = 0u64;
         let failed = user::read_or_fail(&mut word, iocb.wrapping_add(16));
-        let started = Started { time, op: place(word as u16, failed) as u64 };
-        let _ = STARTED.insert(&StartedKey { pid: u64::from(pid), iocb }, &started, 0);
+        let started = Started { time, op: place(word as u16, failed) as u32 };
+        let key = Key::new(pid, iocb);
+        if let Some(set) = STARTED.get_ptr_mut(key.set()) {
+            // SAFETY: a map value.
+            unsafe { Set::begin(set, key, started) };
+        }
     }
     0
 }
@@ -60,12 +65,11 @@ pub extern "C" fn begin_request(pid: u32, abi: u32, time: u64, pointer: u64) -> 
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn end_request(handle: u64, iocb: u64, pid: u32, time: u64) -> u32 {
-    let key = StartedKey { pid: u64::from(pid), iocb };
-    let Some(started) = STARTED.get_ptr(&key) else { return 0 };
+    let key = Key::new(pid, iocb);
+    let Some(set) = STARTED.get_ptr_mut(key.set()) else { return 0 };
     // SAFETY: a map value.
-    let Started { time: began, op } = unsafe { *started };
-    let _ = STARTED.remove(&key);
-    let key = LatencyKey { handle, pid, op: op as u32 };
+    let Some(Started { time: began, op }) = (unsafe { Set::take(set, key) }) else { return 0 };
+    let key = LatencyKey { handle, pid, op };
     let row = match LATENCY_PLACES.get_ptr(&key) {
         // SAFETY: a map value.
         Some(row) => unsafe { *row },

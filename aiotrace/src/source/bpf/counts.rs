@@ -10,9 +10,9 @@ use std::{
 use aiotrace_common::{
     counts::{
         CALL_ROWS, CONTEXT_ROWS, CallRow, ContextRow, CountedContext, ERROR_ROWS, ErrorKey,
-        LATENCIES, LatencyKey, SHARED_CALL_ROWS, STARTED_REQUESTS, state,
+        LATENCIES, LatencyKey, SHARED_CALL_ROWS, state,
     },
-    names,
+    names, started,
 };
 use aya::maps::{Map, Queue};
 
@@ -35,7 +35,7 @@ pub(super) const SIZES: [(&str, u32); 6] = [
 
 /// The same of what is needed to measure the latencies of requests.
 pub(super) const LATENCY_SIZES: [(&str, u32); 2] =
-    [(names::STARTED, STARTED_REQUESTS), (names::LATENCY_PLACES, CALL_ROWS)];
+    [(names::STARTED, started::SETS), (names::LATENCY_PLACES, CALL_ROWS)];
 
 /// What is counted, and what was taken out of rows that are free again.
 pub struct Counts {
