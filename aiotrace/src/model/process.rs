@@ -99,6 +99,22 @@ impl Short {
         self.rest.len()
     }
 
+    /// Maybe one of those.
+    fn submitted(&mut self, request: &Request) {
+        let place = place(request);
+        if self.rest.get(&request.iocb) != Some(&place)
+            && let Some(copied) = self.places.get_mut(&place)
+        {
+            while let Some(iocb) = copied.pop() {
+                if self.rest.remove(&iocb).is_some() {
+                    return;
+                }
+            }
+        }
+        // Also if it is another request now: the program has changed what it wants.
+        self.rest.remove(&request.iocb);
+    }
+
     /// One of those.
     pub fn example(&self) -> Option<Subject> {
         let (iocb, (opcode, fd, offset, nbytes)) = self.rest.iter().min_by_key(|it| it.0)?;
@@ -159,11 +175,7 @@ impl Space {
         }
         for request in requests {
             for short in &mut self.short {
-                if short.rest.remove(&request.iocb).is_none()
-                    && let Some(copied) = short.places.get_mut(&place(request))
-                {
-                    while copied.pop().is_some_and(|iocb| short.rest.remove(&iocb).is_none()) {}
-                }
+                short.submitted(request);
             }
         }
         self.short.retain(|it| !it.rest.is_empty());

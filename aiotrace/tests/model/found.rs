@@ -399,3 +399,16 @@ fn a_cancelled_request_excuses_only_its_own_failure() {
     trace.tell(complete(other, EIO));
     assert_eq!(trace.found(), [(Name::FailedCompletion, Severity::Warning)]);
 }
+
+#[test]
+fn the_rest_of_a_short_submit_may_change_places() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    trace.call(1, submit((1..=4).map(|it| request(it, PWRITE, it as i64)).collect()));
+    // What was at 4 is now at 3, what was at 3 at 2, and what was at 2 somewhere else.
+    for (iocb, offset) in [(3, 4), (9, 2), (2, 3)] {
+        trace.call(1, submit(vec![request(iocb, PWRITE, offset)]));
+    }
+    trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+    assert_eq!(trace.found().iter().filter(|it| it.0 == Name::ShortSubmitDropped).count(), 0);
+}

@@ -18,7 +18,7 @@ impl World {
         let is_used = |address: u64| {
             let is_it = |it: &Wanted| it.address == address;
             more.iter().any(is_it)
-                || self.rest.iter().any(|it| it.space == space && is_it(&it.what))
+                || self.is_left(space, address)
                 || self.is_in_call(space, address)
                 || self.kernel.contexts.iter().any(|it| {
                     it.space == space && it.open().any(|open| is_it(&it.requests[open].what))
@@ -33,6 +33,11 @@ impl World {
             Some(InCall::Submit { wanted, .. }) => wanted.iter().any(|it| it.address == address),
             _ => false,
         })
+    }
+
+    /// It was refused, or came after one that was.
+    fn is_left(&self, space: u64, address: u64) -> bool {
+        self.rest.iter().any(|it| it.space == space && it.what.address == address)
     }
 
     /// Slots that no call will take.
@@ -134,6 +139,8 @@ impl World {
             .open()
             .filter(|it| context.requests[*it].returned && is_alone(it))
             .filter(|it| !self.is_in_call(context.space, address(*it)))
+            // Of an iocb twice in a call, the second may be left: then it would be that one, submitted again.
+            .filter(|it| !self.is_left(context.space, address(*it)))
             .collect();
         let first = pick(&all, which)?;
         let has_place = self.told.pending(&self.kernel, ctx) + 1 < context.ring().nr as usize;
