@@ -538,8 +538,12 @@ pub struct Thread {
     pub context: u64,
     /// See `context`.
     pub context_row: u32,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// The tail of the ring at `looked_at`, when this thread looked at it last.
+    pub looked_tail: u32,
+    /// The handle of that context; 0: none.
+    pub looked_at: u64,
+    /// The size of that ring.
+    pub looked_nr: u64,
 }
 
 impl Thread {

@@ -61,6 +61,10 @@ pub struct Settings {
     /// Nobody but this process can be traced, as the initial pid namespace sees it; 0: not known. So that
     /// others need not be looked for.
     pub only_pid: u32,
+    /// 1: the kernel gives the running task as a pointer that may be followed (since 5.11).
+    pub typed_task: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
     /// Where the kernel keeps what we read.
     pub offsets: Offsets,
 }

@@ -2,6 +2,20 @@
 
 use core::intrinsics::{AtomicOrdering, atomic_xadd};
 
+use aya_ebpf::{bindings::BPF_NOEXIST, maps::HashMap};
+
+/// The number of this key, which begins with 0; `None` if there is no room for it.
+#[inline(always)]
+pub fn number<K>(numbers: &HashMap<K, u64>, key: &K) -> Option<*mut u64> {
+    let number = numbers.get_ptr_mut(key);
+    if number.is_some() {
+        return number;
+    }
+    // Another processor may do the same.
+    let _ = numbers.insert(key, &0, u64::from(BPF_NOEXIST));
+    numbers.get_ptr_mut(key)
+}
+
 /// Adds. (The target has no compare-and-swap on all kernels, so `AtomicU64` has no `fetch_add`. 5.10 knows an
 /// addition whose result nobody uses.)
 ///

@@ -12,7 +12,7 @@ use aya_ebpf::{
     maps::{Array, HashMap},
 };
 
-use crate::{task::current_kernel_ids, user::unknown};
+use crate::{atomic, task::current_kernel_ids, user::unknown};
 
 /// Filled in by the loader.
 #[unsafe(no_mangle)]
@@ -156,13 +156,7 @@ impl Counters for Counting {
         let whose = if rule.per == per::THREAD { facts.tid } else { self.kernel_pid };
         let ctx = if rule.per == per::CONTEXT { facts.ctx } else { 0 };
         let key = CountKey { rule: index, what: facts.what, whose: u64::from(whose), ctx };
-        let mut count = FAULT_COUNTS.get_ptr_mut(&key);
-        if count.is_none() {
-            // Another thread may do the same.
-            let _ = FAULT_COUNTS.insert(&key, &0, u64::from(BPF_NOEXIST));
-            count = FAULT_COUNTS.get_ptr_mut(&key);
-        }
-        Some(next(count?))
+        atomic::number(&FAULT_COUNTS, &key).map(next)
     }
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! The completion ring, as the program sees it: user memory at the context's handle.
 //!
-//! Head and tail are read with one aligned 8-byte read, so that they belong together. The kernel
+//! Head and tail are one aligned word of eight bytes and are read together with the size. The kernel
 //! never clears an entry, so the entries between the tail of the last look and this one are the
 //! completions in between, even if the program has reaped them itself.
 
@@ -57,7 +57,8 @@ pub fn created(thread: &Thread, handle: u64) {
 
 /// A context that is gone.
 #[inline(always)]
-pub fn destroyed(thread: &Thread, handle: u64) {
+pub fn destroyed(thread: &mut Thread, handle: u64) {
+    thread.looked_at = 0;
     if setting!(exact_completions) == 0 {
         let _ = CONTEXTS.remove(&ContextKey { space: thread.space, handle });
     }
@@ -119,20 +120,29 @@ fn see(thread: &mut Thread, time: u64) -> (RingSample, Span) {
     (sample.unwrap_or(RingSample::UNREAD), new)
 }
 
-/// Head and tail, and nothing else.
+/// Size, head and tail, and nothing else.
 #[inline(always)]
 fn glance(handle: u64) -> Option<RingSample> {
-    let nr = (user::read::<u64>(handle)? >> 32) as u32;
-    let both: u64 = user::read(handle.wrapping_add(8))?;
-    let (head, tail) = (both as u32, (both >> 32) as u32);
+    // Not an array: the compiler fills one with zeros by a loop over its bytes.
+    let mut words = 0u128;
+    if user::read_or_fail(&mut words, handle) != 0 {
+        return None;
+    }
+    let (nr, head, tail) = ((words >> 32) as u32, (words >> 64) as u32, (words >> 96) as u32);
     Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
 
 #[inline(always)]
 fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
     let handle = thread.args[0];
-    let both: u64 = user::read(handle.wrapping_add(8))?;
-    let (head, tail) = (both as u32, (both >> 32) as u32);
+    let sample = glance(handle)?;
+    let RingSample { head, tail, nr, .. } = sample;
+    // Nothing completed since: whoever looked in between has sent the same. (If it was a whole ring, or this
+    // is another context there of this size, they are sent at the next look.)
+    let is_same = thread.looked_at == handle && thread.looked_tail == tail;
+    if is_same && thread.looked_nr == u64::from(nr) {
+        return Some(sample);
+    }
     let key = ContextKey { space: thread.space, handle };
     let (nr, last) = match CONTEXTS.get_ptr_mut(&key) {
         Some(context) => {
@@ -152,6 +162,7 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
             (nr, tail)
         }
     };
+    (thread.looked_at, thread.looked_tail, thread.looked_nr) = (handle, tail, u64::from(nr));
     // The program can write anything into its ring.
     if tail < nr && last < nr {
         *new = Span { nr, first: last, tail };

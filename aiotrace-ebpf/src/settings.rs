@@ -24,6 +24,8 @@ pub static SETTINGS: Settings = Settings {
     only_ops: 0,
     only_fd: 0,
     only_pid: 0,
+    typed_task: 0,
+    reserved: 0,
     offsets: OFFSETS,
 };
 

@@ -1,5 +1,6 @@
 //! Reads of the kernel's `task_struct`, at the offsets the loader took from BTF.
 
+use aiotrace_common::settings::ABSENT;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
 
 use crate::{kernel::read, setting};
@@ -49,12 +50,6 @@ impl Task {
     pub fn current() -> Self {
         // SAFETY: the helper has no preconditions.
         Self(unsafe { bpf_get_current_task() } as *const u8)
-    }
-
-    /// Whether the task is being served through the 32-bit system call entry.
-    #[inline(always)]
-    pub fn in_compat_syscall(self) -> bool {
-        read::<u32>(self.0, setting!(offsets.task_thread_info_status)).unwrap_or(0) & TS_COMPAT != 0
     }
 
     /// Its ids in the initial namespace.
@@ -176,6 +171,23 @@ fn find_id(pid: *const u8) -> Option<u32> {
         entry += setting!(offsets.upid_size);
     }
     None
+}
+
+/// Whether the running task is being served through the 32-bit system call entry. Asked at every call, so
+/// without a helper that copies where that is possible.
+#[inline(always)]
+pub fn in_compat_syscall() -> bool {
+    let offset = setting!(offsets.task_thread_info_status);
+    let status = if setting!(typed_task) != 0 && offset != ABSENT {
+        // SAFETY: the verifier checks the access, and that the helper gives a task.
+        unsafe {
+            let task = generated::bpf_get_current_task_btf().cast::<u8>();
+            task.add(offset as usize).cast::<u32>().read_volatile()
+        }
+    } else {
+        read(Task::current().0, offset).unwrap_or(0)
+    };
+    status & TS_COMPAT != 0
 }
 
 /// The kernel ids of the running task, without a memory access.

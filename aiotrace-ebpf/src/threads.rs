@@ -11,7 +11,7 @@ use crate::{
     probes::{calls::now, count, lifetime},
     settings::setting,
     switches, targets,
-    task::{KernelIds, Task, current_kernel_ids},
+    task::{KernelIds, Task, current_kernel_ids, in_compat_syscall},
 };
 
 /// Preallocated: 16,384 threads, 3 MiB. Keyed by the kernel's tid.
@@ -47,7 +47,9 @@ static EMPTY: Thread = Thread {
     call_rows: [0; 6],
     context: 0,
     context_row: 0,
-    reserved: 0,
+    looked_tail: 0,
+    looked_at: 0,
+    looked_nr: 0,
 };
 
 /// The slot of the running thread and whether it is new, or `None` if it is not traced.
@@ -77,11 +79,11 @@ fn begin(kernel: KernelIds, abi: Abi) -> Result<Option<*mut Thread>, Lost> {
     if !switches::are_armed() {
         return Ok(None);
     }
-    let task = Task::current();
-    if task.in_compat_syscall() != abi.is_32_bit() {
+    if in_compat_syscall() != abi.is_32_bit() {
         // A call of the other table that happens to have the number of an AIO call.
         return Ok(None);
     }
+    let task = Task::current();
     let Some(ids) = task.ids(kernel) else {
         return Ok(None);
     };

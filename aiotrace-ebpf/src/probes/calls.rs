@@ -14,7 +14,7 @@ use crate::{
     ring::{self, Moment},
     settings::setting,
     stack, switches,
-    task::{Task, current_kernel_ids},
+    task::{Task, current_kernel_ids, in_compat_syscall},
     threads,
 };
 
@@ -30,7 +30,7 @@ pub fn enter(
     let Some((thread, _)) = threads::current(abi)? else {
         return Ok(None);
     };
-    if Task::current().in_compat_syscall() != abi.is_32_bit() {
+    if in_compat_syscall() != abi.is_32_bit() {
         // A call of the other table that happens to have this number.
         return Ok(None);
     }
@@ -126,15 +126,14 @@ pub fn exit(
             // Or the trace ends: entries are not seen any more.
             return Ok(());
         }
-        let task = Task::current();
-        if !new && task.in_compat_syscall() != abi.is_32_bit() {
+        if !new && in_compat_syscall() != abi.is_32_bit() {
             return Ok(());
         }
         if thread.syscall != 0 {
             lost::count(Lost::ExitMissed);
         }
         flags |= flag::NOT_ENTERED;
-        if task.has_seccomp_filter() {
+        if Task::current().has_seccomp_filter() {
             flags |= flag::SECCOMP;
         }
         if !new {

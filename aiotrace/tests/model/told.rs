@@ -32,6 +32,9 @@ pub struct View {
     reaped: usize,
     looked: u64,
     pub adopted: bool,
+    /// Its io_setup was lost: if its handle was that of an adopted one whose ring was unmapped, the model
+    /// takes it for that one, until it hears of the loss.
+    pub is_taken_for_another: bool,
     /// Its end was told.
     pub gone: Option<How>,
     /// So was the return of its io_destroy.
@@ -112,6 +115,7 @@ impl Told {
             reaped: context.reaped,
             looked: self.now,
             adopted,
+            is_taken_for_another: false,
             gone: None,
             is_over: false,
             miscounted: false,
@@ -285,7 +289,8 @@ impl Told {
         }
         let in_flight = (!miscounted && !told && !self.views[ctx].adopted)
             .then_some(u64::from(writes + others));
-        if is_lossy && in_flight.is_none() && !self.views[ctx].adopted {
+        let View { adopted, is_taken_for_another, .. } = self.views[ctx];
+        if is_lossy && in_flight.is_none() && !adopted && !is_taken_for_another {
             self.doubtful.push((pid, context.handle, self.now));
         }
         Body::ContextGone(Gone { ctx: context.handle, how, in_flight })

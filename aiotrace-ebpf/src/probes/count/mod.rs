@@ -14,7 +14,7 @@ use aiotrace_common::{
     record::Thread,
 };
 use aya_ebpf::{
-    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
+    bindings::BPF_F_MMAPABLE,
     macros::map,
     maps::{Array, HashMap, Queue},
 };
@@ -145,11 +145,7 @@ pub fn ended(thread: &Thread) {
 #[inline(never)]
 pub extern "C" fn count_error(pid: u32, syscall: u32, ret: i64) -> u32 {
     let key = ErrorKey { pid, syscall, ret };
-    if ERRORS.get_ptr(&key).is_none() {
-        // Another thread may do the same.
-        let _ = ERRORS.insert(&key, &0, u64::from(BPF_NOEXIST));
-    }
-    if let Some(count) = ERRORS.get_ptr_mut(&key) {
+    if let Some(count) = atomic::number(&ERRORS, &key) {
         // SAFETY: a map value, changed by atomic additions only.
         unsafe { atomic::add(count, 1) };
     }

@@ -107,7 +107,9 @@ impl Counts {
             swept.push(index);
         }
         let _ = free(probes, names::FREE_CONTEXT_ROWS, swept);
-        self.sweep_latencies(probes, &mut is_gone);
+        if self.ended.has_requests {
+            self.sweep_latencies(probes, &mut is_gone);
+        }
         for (key, count) in errors(probes).into_iter().filter(|(key, _)| is_gone(key.pid)) {
             let place = self.processes.place(key.pid);
             add_error(&mut self.ended, place, &key, count);

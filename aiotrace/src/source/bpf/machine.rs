@@ -51,6 +51,8 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         only_ops: 0,
         only_fd: ABSENT,
         only_pid: 0,
+        typed_task: u32::from(kernel_version() >= (5, 11)),
+        reserved: 0,
         offsets: offsets()?,
     })
 }
@@ -128,14 +130,16 @@ fn offsets() -> Result<Offsets, btf::Error> {
 /// Whether programs may be preempted so often that the kernel skips many. Trampolines are preemptible
 /// wherever the kernel is, which since 6.13 (PREEMPT_LAZY) it mostly is; tracepoints from 7.0 on.
 pub(super) fn probes_are_preemptible() -> bool {
-    let read = |name: &str| std::fs::read_to_string(format!("/proc/sys/kernel/{name}"));
-    let release = read("osrelease").unwrap_or_default();
-    process::kernel_version(&release) >= (6, 13)
-        && read("version").is_ok_and(|it| it.contains("PREEMPT"))
+    let version = std::fs::read_to_string("/proc/sys/kernel/version");
+    kernel_version() >= (6, 13) && version.is_ok_and(|it| it.contains("PREEMPT"))
 }
 
 /// Whether that goes for programs at tracepoints, too.
 pub(super) fn tracepoints_are_preemptible() -> bool {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-    process::kernel_version(&release) >= (7, 0) && probes_are_preemptible()
+    kernel_version() >= (7, 0) && probes_are_preemptible()
+}
+
+fn kernel_version() -> (u32, u32) {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
+    process::kernel_version(&release.unwrap_or_default())
 }

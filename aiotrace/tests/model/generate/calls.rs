@@ -67,7 +67,10 @@ impl World {
         self.told.now += 10;
         let ret = made.err().unwrap_or(0);
         let args = Args::Setup { nr_events: asked, ctxp: Address(8), stored };
-        self.record(who, vec![self.call(entered, args, ret, None, None)]);
+        let is_heard = self.record(who, vec![self.call(entered, args, ret, None, None)]);
+        if let Ok(ctx) = made {
+            self.told.views[ctx].is_taken_for_another = !is_heard;
+        }
     }
 
     pub fn submit(&mut self, who: Who, ctx: Ctx, wanted: Vec<Wanted>) {

@@ -1,9 +1,16 @@
 //! The decoder, fed with records made here.
 
-use aiotrace_common::{abi::IoEvent, record::Lost};
+use aiotrace_common::{
+    abi::IoEvent,
+    record::{Events, Lost, NewEntries, PAGE, SubmittedIocb},
+};
 use zerocopy::IntoBytes;
 
 use super::*;
+use crate::{
+    event::{Call, Entry, Refused, Sigset, Stack},
+    stacks::Copied,
+};
 
 fn header(kind: Kind, seq: u32, flags: u16) -> Header {
     Header { kind, flags, seq, time: 2000, pid: 7, tid: 8 }

@@ -1,0 +1,302 @@
+//! One line per call, as strace writes them, with names for everything that has one:
+//!
+//! ```text
+//!    0.104512 fio:4713 io_submit(0x7f2c5a3f0000, 1, [{0x55d0c8 pread fd=3 (now /tmp/x) buf=0x7f2c5a200000 nbytes=4096 offset=8192}]) = 1 <12.3us>
+//! ```
+//! The time is that of the return. Lists longer than [`SHORT`] are cut, unless asked otherwise.
+
+mod calls;
+mod notes;
+mod words;
+
+use std::{
+    collections::HashMap,
+    io::{self, Write},
+};
+
+use anstyle::{AnsiColor, Style};
+use jiff::tz::TimeZone;
+
+pub(crate) use self::words::{hex, signal};
+use self::words::{made_by, number};
+use super::{
+    Ended, Output, Start,
+    clock::{Clock, Format, Stamps},
+    escape::{escape, escaped},
+    lines::Lines,
+    paths::Paths,
+    report,
+};
+use crate::{
+    counted::Counted,
+    event::{Body, Event, How},
+    model::{Finding, Outcome, Report, Rules, Severity, Verdict},
+    stacks::Symbolizer,
+};
+
+/// Items shown of a list, unless verbose.
+pub const SHORT: usize = 4;
+
+/// How text is written.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// With colours.
+    pub color: bool,
+    /// Whole lists, completions, and what is in the ring.
+    pub verbose: bool,
+    /// How times are written.
+    pub time: Format,
+    /// Stacks below their calls; `verbose` shows them, too.
+    pub stacks: bool,
+}
+
+/// Writes lines.
+pub struct Text<W> {
+    lines: Lines<W>,
+    options: Options,
+    zone: TimeZone,
+    stamps: Stamps,
+    paths: Paths,
+    symbols: Symbolizer,
+    names: HashMap<u32, Vec<u8>, foldhash::fast::RandomState>,
+    rules: Rules,
+}
+
+const DIM: Style = Style::new().dimmed();
+const NAME: Style = AnsiColor::Cyan.on_default();
+const CALL: Style = Style::new().bold();
+const ERROR: Style = AnsiColor::Red.on_default().bold();
+const NOTE: Style = AnsiColor::Yellow.on_default();
+
+impl<W: Write> Text<W> {
+    /// Writes to `out`. Local times are those of `zone`.
+    pub fn new(out: W, options: Options, paths: Paths, zone: TimeZone) -> Self {
+        let unknown = Clock { start: 0, to_wall: 0 };
+        let stamps = Stamps::new(options.time, unknown, zone.clone());
+        let symbols = Symbolizer::none();
+        let (lines, names) = (Lines::new(out), HashMap::default());
+        let rules = Rules::default();
+        Self { lines, options, zone, stamps, paths, symbols, names, rules }
+    }
+
+    /// Functions in stacks have the names that `symbols` finds.
+    #[must_use]
+    pub fn with_symbols(self, symbols: Symbolizer) -> Self {
+        Self { symbols, ..self }
+    }
+
+    fn styled(&mut self, style: Style, text: &str) {
+        self.styled_bytes(style, |line| line.extend_from_slice(text.as_bytes()));
+    }
+
+    fn styled_bytes(&mut self, style: Style, write: impl FnOnce(&mut Vec<u8>)) {
+        if self.options.color {
+            let _ = write!(self.lines.line, "{}", style.render());
+            write(&mut self.lines.line);
+            let _ = write!(self.lines.line, "{}", style.render_reset());
+        } else {
+            write(&mut self.lines.line);
+        }
+    }
+
+    /// Time, name, ids.
+    fn begin(&mut self, event: &Event) {
+        self.begin_at(event.time, event.pid, event.tid);
+    }
+
+    fn begin_at(&mut self, time: u64, pid: u32, tid: u32) {
+        if self.options.color {
+            let _ = write!(self.lines.line, "{}", DIM.render());
+        }
+        self.stamps.write(&mut self.lines.line, time);
+        if self.options.color {
+            let _ = write!(self.lines.line, "{}", DIM.render_reset());
+        }
+        self.lines.line.push(b' ');
+        let mut line = std::mem::take(&mut self.lines.line);
+        let name = self.names.get(&pid);
+        if self.options.color {
+            let _ = write!(line, "{}", NAME.render());
+        }
+        if let Some(name) = name {
+            escape(&mut line, name);
+            line.push(b':');
+        }
+        number(&mut line, pid);
+        if tid != pid {
+            line.push(b'/');
+            number(&mut line, tid);
+        }
+        if self.options.color {
+            let _ = write!(line, "{}", NAME.render_reset());
+        }
+        line.push(b' ');
+        self.lines.line = line;
+    }
+
+    /// Puts a severity into its colour.
+    fn paint(&self) -> impl Fn(Severity, &str) -> String + use<W> {
+        let color = self.options.color;
+        move |severity, text| {
+            let style = match severity {
+                Severity::Error => ERROR,
+                Severity::Warning => NOTE,
+                Severity::Info => DIM,
+            };
+            if color {
+                format!("{}{text}{}", style.render(), style.render_reset())
+            } else {
+                text.to_owned()
+            }
+        }
+    }
+}
+
+impl<W: Write> Output for Text<W> {
+    fn start(&mut self, start: &Start) -> io::Result<()> {
+        self.stamps = Stamps::new(self.options.time, start.clock, self.zone.clone());
+        self.rules = Rules::of(start.faults.as_ref());
+        if !start.lacks.is_empty() {
+            let lacks = start.lacks.join("; ");
+            let probes = if start.probes == "ptrace" { "" } else { " probes" };
+            let text = format!("--- {}{probes}; not seen: {lacks} ---", start.probes);
+            self.styled(DIM, &text);
+            self.lines.end()?;
+        }
+        let Some(faults) = &start.faults else { return Ok(()) };
+        let rules = faults.rules.iter().enumerate();
+        let rules = rules.map(|(index, it)| {
+            let text = escaped(it.text.as_bytes());
+            let would = if faults.dry_run { "would act " } else { "" };
+            format!("; rule {} {text} {would}by {}", index + 1, it.mechanism)
+        });
+        let dry_run = if faults.dry_run { " (dry run)" } else { "" };
+        let rules: String = rules.collect();
+        let text = format!("--- faults{dry_run}: seed {}{rules} ---", faults.seed);
+        self.styled(NOTE, &text);
+        self.lines.end()
+    }
+
+    fn event(&mut self, event: &Event) -> io::Result<()> {
+        match &event.body {
+            Body::Call(call) => {
+                self.begin(event);
+                self.call(event, call);
+            }
+            Body::Unfinished(call) => {
+                self.begin(event);
+                self.unfinished(event, call);
+            }
+            Body::Completion(completion) => {
+                if !self.options.verbose {
+                    return Ok(());
+                }
+                self.begin(event);
+                self.completion(event, completion);
+            }
+            Body::Refused(refused) => {
+                self.begin(event);
+                self.refused(refused);
+            }
+            Body::ContextGone(gone) => {
+                // io_destroy tells it.
+                if gone.how == How::Destroy && gone.in_flight == Some(0) && !self.options.verbose {
+                    return Ok(());
+                }
+                self.begin(event);
+                self.gone(gone);
+            }
+            Body::ContextMoved(moved) => {
+                self.begin(event);
+                self.moved(moved);
+            }
+            Body::ContextAdopted(adopted) => {
+                self.begin(event);
+                self.adopted(adopted);
+            }
+            // The model asked for it.
+            Body::Looked(_) => return Ok(()),
+            Body::Changed(changed) => {
+                self.begin(event);
+                self.changed(changed);
+            }
+            Body::Lost { records } => {
+                self.begin(event);
+                let text = match records {
+                    0 => "+++ records were lost, it is not known whose +++".to_owned(),
+                    _ => format!("+++ {records} records of this thread were lost +++"),
+                };
+                self.styled(ERROR, &text);
+            }
+            Body::Process(process) => {
+                if !self.process(event, process) {
+                    return Ok(());
+                }
+            }
+        }
+        self.lines.end()
+    }
+
+    fn counted(&mut self, _: &Counted) -> io::Result<()> {
+        // The report has it.
+        Ok(())
+    }
+
+    fn thinned(&mut self, hidden: u64) -> io::Result<()> {
+        let text = format!(
+            "... {hidden} lines not shown (a terminal gets at most 200 a second; -o FILE gets all)"
+        );
+        self.styled(NOTE, &text);
+        self.lines.end()
+    }
+
+    fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        let text = report::in_words(finding, &self.paint());
+        // The process may be gone.
+        self.names.entry(finding.pid).or_insert_with(|| finding.process.clone());
+        self.begin_at(finding.time, finding.pid, finding.tid.unwrap_or(finding.pid));
+        self.lines.line.extend_from_slice(b"*** ");
+        self.lines.line.extend_from_slice(text.as_bytes());
+        if let Some(fd) = finding.request.map(|it| it.fd)
+            && let Some(path) = self.paths.now(finding.pid, fd, finding.time)
+        {
+            self.lines.line.extend_from_slice(b" (fd now ");
+            escape(&mut self.lines.line, path);
+            self.lines.line.push(b')');
+        }
+        self.lines.line.extend_from_slice(made_by(&self.symbols, finding).as_bytes());
+        self.lines.line.extend_from_slice(b" ***");
+        if let Some(stack) = finding.stack.as_ref().filter(|_| self.options.verbose) {
+            self.stack(stack);
+        }
+        self.lines.end()
+    }
+
+    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
+        // The process may be gone.
+        self.names.entry(verdict.pid).or_insert_with(|| verdict.process.clone());
+        self.begin_at(verdict.time, verdict.pid, verdict.tid);
+        let anew = if verdict.anew { "after all, " } else { "" };
+        let text = format!("*** fault {}: {anew}{} ***", verdict.what(), verdict.message());
+        let is_bad = matches!(
+            verdict.outcome,
+            Outcome::Lost | Outcome::Leaked | Outcome::Hung | Outcome::Died
+        );
+        self.styled(if is_bad { ERROR } else { NOTE }, &text);
+        self.lines.end()
+    }
+
+    fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
+        let paint = self.paint();
+        let made_by = |finding: &Finding| made_by(&self.symbols, finding);
+        let mut text = Vec::new();
+        report::write(&mut text, end, report, &paint, &made_by, &mut self.paths);
+        self.lines.line.extend_from_slice(&text);
+        self.lines.line.pop_if(|last| *last == b'\n');
+        self.lines.end()
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.lines.flush()
+    }
+}

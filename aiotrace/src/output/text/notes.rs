@@ -1,0 +1,177 @@
+//! What is no call: a line between `+++`, most of them.
+
+use std::io::Write;
+
+use super::{
+    CALL, ERROR, NOTE, Text, signal,
+    words::{address, hex, number},
+};
+use crate::{
+    errno,
+    event::{
+        Adopted, Change, Changed, Completion, Event, ExitStatus, Gone, How, Moved, Process,
+        Refused, Unfinished, Why, errno_name,
+    },
+    output::{clock, escape::escape},
+};
+
+impl<W: Write> Text<W> {
+    /// `completion(ctx, {...})`; before its time, if that is not exact, stands an arrow.
+    pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
+        self.styled(CALL, "completion");
+        self.lines.line.push(b'(');
+        hex(&mut self.lines.line, completion.ctx.0);
+        self.lines.line.extend_from_slice(b", ");
+        match &completion.event {
+            Some(it) => self.io_event(it, false),
+            None => self.lines.line.extend_from_slice(b"unread"),
+        }
+        self.lines.line.push(b')');
+        match completion.since {
+            None => (),
+            Some(0) => self.lines.line.extend_from_slice(b" <some time before>"),
+            Some(since) => {
+                self.lines.line.extend_from_slice(b" <in the last ");
+                clock::duration(&mut self.lines.line, event.time.saturating_sub(since));
+                self.lines.line.push(b'>');
+            }
+        }
+    }
+
+    /// `completion of iocb 0x55d0c8: res=-5 EIO (INJECTED: rule 1), the kernel gave res=4096`
+    pub(super) fn changed(&mut self, changed: &Changed) {
+        self.styled(CALL, "completion");
+        self.lines.line.extend_from_slice(b" of iocb ");
+        hex(&mut self.lines.line, changed.event.obj);
+        self.lines.line.push(b':');
+        self.res(changed.res);
+        self.fault(changed.fault, "INJECTED");
+        self.lines.line.extend_from_slice(b", the kernel gave");
+        self.res(changed.event.res);
+    }
+
+    pub(super) fn refused(&mut self, refused: &Refused) {
+        self.styled(NOTE, "+++ refused");
+        let line = &mut self.lines.line;
+        let _ = write!(line, " iocbs[{}]", refused.index);
+        if let Some(at) = refused.iocb {
+            line.push(b' ');
+            address(line, at);
+        }
+        line.extend_from_slice(b": ");
+        match errno_name(refused.ret) {
+            Some(name) => {
+                let text = errno::text(-refused.ret as i32).unwrap_or_default();
+                let text = format!("{name} ({text})");
+                self.styled(ERROR, &text);
+            }
+            None => number(line, refused.ret),
+        }
+        self.styled(NOTE, " +++");
+    }
+
+    pub(super) fn gone(&mut self, gone: &Gone) {
+        self.styled(NOTE, "+++ context ");
+        hex(&mut self.lines.line, gone.ctx.0);
+        let how = match gone.how {
+            How::Destroy => " destroyed",
+            How::Exit => " gone: the process exits",
+            How::Exec => " gone: the process runs a new program",
+        };
+        self.styled(NOTE, how);
+        match gone.in_flight {
+            None => self.styled(NOTE, ", requests in flight unknown"),
+            Some(0) => (),
+            Some(1) => self.styled(NOTE, ", 1 request in flight"),
+            Some(count) => {
+                let text = format!(", {count} requests in flight");
+                self.styled(NOTE, &text);
+            }
+        }
+        self.styled(NOTE, " +++");
+    }
+
+    pub(super) fn adopted(&mut self, adopted: &Adopted) {
+        self.styled(NOTE, "+++ adopted context ");
+        hex(&mut self.lines.line, adopted.ctx.0);
+        let mut text = String::new();
+        if let Some(charge) = adopted.charge {
+            text.push_str(&format!(", {charge} of fs.aio-nr"));
+        }
+        match adopted.ring {
+            Some(ring) => {
+                let (room, unreaped) = (ring.nr.saturating_sub(1), ring.unreaped());
+                text.push_str(&format!(", room for {room}, {unreaped} unreaped"));
+            }
+            None => text.push_str(", its ring cannot be read"),
+        }
+        self.styled(NOTE, &text);
+        self.styled(NOTE, " +++");
+    }
+
+    pub(super) fn moved(&mut self, moved: &Moved) {
+        self.styled(NOTE, "+++ context ");
+        hex(&mut self.lines.line, moved.from.0);
+        self.styled(NOTE, " is now ");
+        hex(&mut self.lines.line, moved.to.0);
+        self.styled(NOTE, " (its ring was moved) +++");
+    }
+
+    pub(super) fn unfinished(&mut self, event: &Event, call: &Unfinished) {
+        self.arguments(event, &call.args);
+        self.lines.line.push(b' ');
+        let why = match call.why {
+            Why::BlockedAtAttach => "<unfinished: blocked since before the attach>",
+            Why::TraceEnds => "<unfinished: still in the kernel",
+        };
+        self.styled(NOTE, why);
+        if let Some(entered) = call.entered {
+            self.lines.line.extend_from_slice(b" after ");
+            clock::duration(&mut self.lines.line, event.time.saturating_sub(entered));
+            self.lines.line.push(b'>');
+        }
+    }
+
+    pub(super) fn process(&mut self, event: &Event, process: &Process) -> bool {
+        if process.change != Change::Attached || !self.names.contains_key(&event.pid) {
+            // A thread may have a name of its own; the process has its leader's.
+            self.names.insert(event.pid, process.name.clone());
+        }
+        let before = self.lines.line.len();
+        self.begin(event);
+        match &process.change {
+            // Who makes calls is seen in the calls.
+            Change::Seen => {
+                self.lines.line.truncate(before);
+                return false;
+            }
+            Change::Attached => self.styled(NOTE, "+++ attached +++"),
+            Change::Fork { child, followed } => {
+                if *followed {
+                    self.names.insert(*child, process.name.clone());
+                }
+                let followed = if *followed { "traced" } else { "not traced" };
+                let text = format!("+++ created process {child} ({followed}) +++");
+                self.styled(NOTE, &text);
+            }
+            Change::Exec { path } => {
+                self.paths.forget(event.pid);
+                self.styled_bytes(NOTE, |line| {
+                    line.extend_from_slice(b"+++ runs \"");
+                    escape(line, path);
+                    line.extend_from_slice(b"\" +++");
+                });
+            }
+            Change::Exit { status } => {
+                let text = match status {
+                    ExitStatus::Code(code) => format!("+++ exited with {code} +++"),
+                    ExitStatus::Signal(number) => format!("+++ killed by {} +++", signal(*number)),
+                };
+                self.styled(NOTE, &text);
+                self.names.remove(&event.pid);
+                self.paths.forget(event.pid);
+            }
+        }
+        true
+    }
+}

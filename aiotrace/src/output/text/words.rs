@@ -1,0 +1,157 @@
+//! Numbers, names and places, as lines have them.
+
+use std::io::Write as _;
+
+use crate::{
+    event::{Address, Sigset, Timespec},
+    model::Finding,
+    output::escape::escape,
+    stacks::{Named, Symbolizer, culprit},
+};
+
+/// Functions told of who made a context.
+const MAKERS: usize = 4;
+
+pub(super) fn number(line: &mut Vec<u8>, value: impl itoa::Integer) {
+    line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+pub(super) fn count(line: &mut Vec<u8>, name: &str, value: impl itoa::Integer) {
+    line.push(b' ');
+    line.extend_from_slice(name.as_bytes());
+    line.push(b'=');
+    number(line, value);
+}
+
+pub(super) fn field(line: &mut Vec<u8>, name: &str, value: u64) {
+    line.push(b' ');
+    line.extend_from_slice(name.as_bytes());
+    line.push(b'=');
+    hex(line, value);
+}
+
+/// `0x` and the digits needed.
+pub(crate) fn hex(line: &mut Vec<u8>, value: u64) {
+    line.extend_from_slice(b"0x");
+    let digits = (16 - value.leading_zeros() as usize / 4).max(1);
+    for index in (0..digits).rev() {
+        line.push(b"0123456789abcdef"[(value >> (index * 4) & 15) as usize]);
+    }
+}
+
+pub(super) fn address(line: &mut Vec<u8>, value: Address) {
+    if value.0 == 0 {
+        line.extend_from_slice(b"NULL");
+    } else {
+        hex(line, value.0);
+    }
+}
+
+pub(super) fn timespec(line: &mut Vec<u8>, at: Address, value: Option<Timespec>) {
+    match value {
+        Some(Timespec { sec, nsec }) if at.0 != 0 => {
+            let _ = write!(line, "{{tv_sec={sec}, tv_nsec={nsec}}}");
+        }
+        _ => address(line, at),
+    }
+}
+
+pub(super) fn signal_set(line: &mut Vec<u8>, at: Address, value: Option<Sigset>) {
+    let Some(set) = value else {
+        return address(line, at);
+    };
+    line.extend_from_slice(b"{sigmask=");
+    match set.mask {
+        Some(mask) => {
+            line.push(b'[');
+            for (index, number) in (1..=64).filter(|it| mask >> (it - 1) & 1 == 1).enumerate() {
+                if index > 0 {
+                    line.push(b' ');
+                }
+                line.extend_from_slice(signal(number).trim_start_matches("SIG").as_bytes());
+            }
+            line.push(b']');
+        }
+        None => address(line, set.address),
+    }
+    line.push(b',');
+    count(line, "sigsetsize", set.size);
+    line.push(b'}');
+}
+
+/// The name of a signal.
+pub(crate) fn signal(number: i32) -> String {
+    match nix::sys::signal::Signal::try_from(number) {
+        Ok(signal) => signal.as_str().to_owned(),
+        Err(_) if number >= 32 => format!("SIGRT_{}", number - 32),
+        Err(_) => format!("signal {number}"),
+    }
+}
+
+/// Names of the bits that are set, joined by `|`; the rest as a number.
+pub(super) fn flags(line: &mut Vec<u8>, value: u64, names: &[(u64, &str)]) {
+    if value == 0 {
+        line.push(b'0');
+        return;
+    }
+    let mut rest = value;
+    let mut separator = false;
+    for (bit, name) in names {
+        if value & bit != 0 {
+            if separator {
+                line.push(b'|');
+            }
+            separator = true;
+            line.extend_from_slice(name.as_bytes());
+            rest &= !bit;
+        }
+    }
+    if rest != 0 {
+        if separator {
+            line.push(b'|');
+        }
+        hex(line, rest);
+    }
+}
+
+/// `function (file:line)`, or what of it is known.
+pub(super) fn function(line: &mut Vec<u8>, named: &Named) {
+    let place = |line: &mut Vec<u8>| match (&named.module, named.offset) {
+        (Some(module), Some(offset)) => {
+            escape(line, &module.path);
+            line.push(b'+');
+            hex(line, offset);
+        }
+        _ => hex(line, named.address),
+    };
+    let Some(name) = &named.function else {
+        return place(line);
+    };
+    escape(line, name.as_bytes());
+    line.extend_from_slice(b" (");
+    match &named.file {
+        Some(file) => {
+            escape(line, file.as_bytes());
+            if let Some(number) = named.line {
+                let _ = write!(line, ":{number}");
+            }
+        }
+        None => place(line),
+    }
+    line.push(b')');
+}
+
+/// `, made by function (file:line) <- caller (file:line)`, or nothing if that is not known.
+pub(super) fn made_by(symbols: &Symbolizer, finding: &Finding) -> String {
+    let Some(stack) = &finding.stack else { return String::new() };
+    let named = symbols.describe(stack);
+    let Some(first) = culprit(&named) else { return String::new() };
+    // Programs have functions of their own around system calls.
+    let own = named.iter().skip_while(|it| !std::ptr::eq(*it, first)).take(MAKERS);
+    let mut text = Vec::new();
+    for (index, maker) in own.enumerate() {
+        text.extend_from_slice(if index == 0 { b", made by " } else { b" <- " });
+        function(&mut text, maker);
+    }
+    String::from_utf8_lossy(&text).into_owned()
+}
