@@ -285,8 +285,14 @@ pub const ERRORS: &str = "ERRORS";
 /// What was lost, by cause, per CPU.
 pub const LOST: &str = "LOST";
 /// Where the probes build records that do not fit the stack, per CPU.
-pub const SCRATCH: [&str; 5] =
-    ["IOCB_SCRATCH", "SUBMITTED_SCRATCH", "EVENT_SCRATCH", "RING_SCRATCH", "STACK_SCRATCH"];
+pub const SCRATCH: [&str; 6] = [
+    "IOCB_SCRATCH",
+    "SUBMITTED_SCRATCH",
+    "ONE_SCRATCH",
+    "EVENT_SCRATCH",
+    "RING_SCRATCH",
+    "STACK_SCRATCH",
+];
 /// The read-only settings.
 pub const SETTINGS: &str = "SETTINGS";
 

@@ -8,6 +8,8 @@
 //!  Submit + [SubmittedIocb]   io_submit, when it is entered
 //!  Submitted + [IoEvent]      io_submit, when it returns; with the entries that are new in the ring, if
 //!                             they are few
+//!  SubmittedOne + [IoEvent]   in the place of both for an io_submit of one iocb, which is kept in the
+//!                             thread's slot meanwhile
 //!  Setup, Cancel, Destroy     when the call returns
 //!  Events + [IoEvent]         io_getevents and io_pgetevents, when they return
 //!  Sigset                     io_pgetevents was given a signal set; stands before Events, same thread
@@ -67,6 +69,7 @@ pub enum Kind {
     Stack = 15,
     Changed = 16,
     Sigset = 17,
+    SubmittedOne = 18,
 }
 
 /// Bits of [`Header::flags`].
@@ -216,6 +219,18 @@ pub struct Submitted {
     pub ring: RingSample,
     /// What is new in it and was not told by a [`Ring`] before this.
     pub new: NewEntries,
+}
+
+/// io_submit of one iocb, left; followed by the entries that are new in the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct SubmittedOne {
+    /// What every io_submit tells.
+    pub submitted: Submitted,
+    /// The ring when the call was entered.
+    pub ring_before: RingSample,
+    /// The iocb, read then if it could be.
+    pub iocb: SubmittedIocb,
 }
 
 /// Entries that are new in a ring; `count` [`IoEvent`]s follow the record.
@@ -486,12 +501,20 @@ pub struct Thread {
     pub args: [u64; 6],
     /// io_getevents: the timeout.
     pub timeout: Timespec,
-    /// io_destroy: head and tail as read when it was entered.
+    /// io_destroy, and io_submit of one iocb: head and tail as read when it was entered.
     pub ring_words: [u32; 2],
-    /// io_destroy: the ring's size.
+    /// The same: the ring's size.
     pub ring_nr: u32,
-    /// io_destroy: [`Memory`] of the two above.
+    /// The same: [`Memory`] of the two above.
     pub ring_memory: u32,
+    /// io_submit of one iocb: where it is,
+    pub iocb_address: u64,
+    /// [`Memory`] of that,
+    pub iocb_pointer: u32,
+    /// [`Memory`] of the iocb,
+    pub iocb_memory: u32,
+    /// and the iocb.
+    pub iocb: Iocb,
     /// Address space, as in [`Process::space`].
     pub space: u64,
     /// [`Syscall`] being made, 0 for none.

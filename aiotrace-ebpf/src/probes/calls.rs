@@ -55,6 +55,7 @@ pub fn enter(
         // If it is told after all, then when it returns.
         thread.unread = 1;
         thread.timeout_memory = Memory::Unread as u32;
+        thread.ring_memory = Memory::Unread as u32;
         return Ok(Some(thread));
     }
     thread.told = 1;
@@ -187,7 +188,15 @@ pub fn now() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// The sample of the ring that the thread's slot keeps from entry to exit.
+/// Keeps a sample of the ring in the thread's slot from entry to exit.
+#[inline(always)]
+pub fn keep_sample(thread: &mut Thread, sample: RingSample) {
+    thread.ring_words = [sample.head, sample.tail];
+    thread.ring_nr = sample.nr;
+    thread.ring_memory = sample.memory as u32;
+}
+
+/// That sample.
 #[inline(always)]
 pub fn kept_sample(thread: &Thread) -> RingSample {
     RingSample {
@@ -201,5 +210,9 @@ pub fn kept_sample(thread: &Thread) -> RingSample {
 /// Back from the number in the slot.
 #[inline(always)]
 pub fn memory(value: u32) -> Memory {
-    if value == Memory::Read as u32 { Memory::Read } else { Memory::Unread }
+    match value {
+        1 => Memory::Read,
+        2 => Memory::ReadLate,
+        _ => Memory::Unread,
+    }
 }

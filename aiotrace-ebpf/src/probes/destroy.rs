@@ -13,9 +13,7 @@ pub fn entered(thread: &mut Thread, sample: RingSample) {
     // The kernel unmaps the ring first and waits then; meanwhile another io_setup may get the same
     // address.
     ring::destroyed(thread, thread.args[0]);
-    thread.ring_words = [sample.head, sample.tail];
-    thread.ring_nr = sample.nr;
-    thread.ring_memory = sample.memory as u32;
+    calls::keep_sample(thread, sample);
 }
 
 #[inline(always)]

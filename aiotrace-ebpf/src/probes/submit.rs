@@ -1,15 +1,17 @@
-//! io_submit(ctx, nr, iocbpp): the iocbs leave when the call is entered, the result when it
-//! returns. A completion may come, be reaped, and its iocb be used again in between.
+//! io_submit(ctx, nr, iocbpp): the iocbs are read when the call is entered: a completion may come, be reaped,
+//! and its iocb be used again before it returns. They leave then, too; one alone is kept in the thread's
+//! slot, and leaves with the result, a record less.
 
 use aiotrace_common::{
     abi::{Abi, IoEvent},
     record::{
         EVENTS_PER_RECORD, IOCBS_PER_RECORD, ITEMS_PER_CALL, Kind, Memory, NewEntries, RingSample,
-        Submit, Submitted, SubmittedIocb, Thread, flag,
+        Submit, Submitted, SubmittedIocb, SubmittedOne, Thread, flag,
     },
 };
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 
+use super::calls;
 use crate::{
     records::{self, Left},
     ring, user,
@@ -37,61 +39,121 @@ const TELLS: u32 = 4;
 
 #[inline(always)]
 pub fn entered(thread: &mut Thread, sample: RingSample) {
-    thread.unread = send_iocbs(thread, sample, 0, 0);
+    if thread.args[1] == 1 {
+        calls::keep_sample(thread, sample);
+        thread.unread = keep_iocb(thread, Memory::Read);
+    } else {
+        thread.unread = send_iocbs(thread, sample, 0, 0);
+    }
 }
 
 #[inline(always)]
 pub fn left(thread: &mut Thread, left: &Left, ring: RingSample, new: NewEntries) {
+    let is_one = thread.args[1] == 1;
     if thread.unread != 0 {
-        let first = thread.unread - 1;
-        let slot = LATE | if left.tells { TELLS } else { 0 };
-        send_iocbs(thread, RingSample::UNREAD, first, slot);
+        if is_one {
+            keep_iocb(thread, Memory::ReadLate);
+        } else {
+            let first = thread.unread - 1;
+            let slot = LATE | if left.tells { TELLS } else { 0 };
+            send_iocbs(thread, RingSample::UNREAD, first, slot);
+        }
     }
     let slot = if left.tells { 3 } else { thread.abi };
-    let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return };
-    let header = records::header(thread, Kind::Submitted, left.flags, left.time);
-    let call = records::call(thread, header, left);
-    // SAFETY: scratch memory of this CPU and program.
-    unsafe { (*scratch).record = Submitted { call, ring, new } };
-    send_submitted(slot);
+    let kind = if is_one { Kind::SubmittedOne } else { Kind::Submitted };
+    let header = records::header(thread, kind, left.flags, left.time);
+    let submitted = Submitted { call: records::call(thread, header, left), ring, new };
+    if is_one {
+        let Some(scratch) = ONE_SCRATCH.get_ptr_mut(slot) else { return };
+        let ring_before = calls::kept_sample(thread);
+        let iocb = SubmittedIocb {
+            address: thread.iocb_address,
+            pointer: calls::memory(thread.iocb_pointer),
+            memory: calls::memory(thread.iocb_memory),
+            iocb: thread.iocb,
+        };
+        // SAFETY: scratch memory of this CPU and program.
+        unsafe { (*scratch).record = SubmittedOne { submitted, ring_before, iocb } };
+        send_one(slot);
+    } else {
+        let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return };
+        // SAFETY: scratch memory of this CPU and program.
+        unsafe { (*scratch).record = submitted };
+        send_submitted(slot);
+    }
 }
 
+/// Reads the only iocb of a call into the thread's slot; 1 if something could not be read, as in
+/// [`Thread::unread`].
+#[inline(always)]
+fn keep_iocb(thread: &mut Thread, how: Memory) -> u32 {
+    let abi = Abi::from_number(thread.abi);
+    let pointer = user::read_pointer(&mut thread.iocb_address, thread.args[2], abi);
+    thread.iocb_pointer = user::mark(pointer, how) as u32;
+    let address = user::or_nowhere(thread.iocb_address);
+    let iocb = user::read_or_fail(&mut thread.iocb, address);
+    thread.iocb_memory = user::mark(iocb, how) as u32;
+    (pointer | iocb) & 1
+}
+
+/// A record, and the entries that are new.
 #[repr(C)]
-struct SubmittedScratch {
-    record: Submitted,
+struct WithEntries<T> {
+    record: T,
     entries: [IoEvent; EVENTS_PER_RECORD],
 }
 
 /// One for each program: return of the 64-bit call, of the 32-bit ones, and the one program that sees every
 /// call left.
 #[map]
-static SUBMITTED_SCRATCH: PerCpuArray<SubmittedScratch> = PerCpuArray::with_max_entries(4, 0);
+static SUBMITTED_SCRATCH: PerCpuArray<WithEntries<Submitted>> = PerCpuArray::with_max_entries(4, 0);
+
+/// The same.
+#[map]
+static ONE_SCRATCH: PerCpuArray<WithEntries<SubmittedOne>> = PerCpuArray::with_max_entries(4, 0);
 
 /// Sends the record that was built, with the entries that are new.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_submitted(slot: u32) -> u32 {
-    let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return 0 };
-    // SAFETY: scratch memory of this CPU and program.
-    let SubmittedScratch { record, entries } = unsafe { &mut *scratch };
-    let count = user::unknown(&record.new.count);
+    if let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) {
+        // SAFETY: scratch memory of this CPU and program.
+        send(unsafe { &mut *scratch }, |record| record);
+    }
+    0
+}
+
+/// The same of a call with one iocb.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_one(slot: u32) -> u32 {
+    if let Some(scratch) = ONE_SCRATCH.get_ptr_mut(slot) {
+        // SAFETY: scratch memory of this CPU and program.
+        send(unsafe { &mut *scratch }, |record| &mut record.submitted);
+    }
+    0
+}
+
+#[inline(always)]
+fn send<T>(scratch: &mut WithEntries<T>, submitted: impl FnOnce(&mut T) -> &mut Submitted) {
+    let Submitted { call, new, .. } = submitted(&mut scratch.record);
+    let count = user::unknown(&new.count);
     if count > EVENTS_PER_RECORD as u32 {
-        return 0;
+        return;
     }
     let mut bytes = 0;
     if count != 0 {
         bytes = count as usize * size_of::<IoEvent>();
-        let at = ring::entry(record.call.args[0], record.new.first);
+        let at = ring::entry(call.args[0], new.first);
         // SAFETY: `count` is at most the array's length.
-        if unsafe { user::read_into(&raw mut *entries, bytes as u32, at) } {
-            record.new.memory = Memory::Read;
+        if unsafe { user::read_into(&raw mut scratch.entries, bytes as u32, at) } {
+            new.memory = Memory::Read;
         } else {
             bytes = 0;
         }
     }
     // SAFETY: the array follows the record.
-    unsafe { records::emit_bytes(scratch.cast(), size_of::<Submitted>() + bytes) };
-    0
+    unsafe { records::emit_bytes(core::ptr::from_ref(scratch).cast(), size_of::<T>() + bytes) };
 }
 
 /// Sends the iocbs from index `first` on. `slot`: bits of the index into [`IOCB_SCRATCH`]. Returns what

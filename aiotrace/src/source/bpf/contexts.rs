@@ -170,10 +170,10 @@ impl Contexts {
         }
     }
 
-    /// The ring was looked at.
+    /// The ring was looked at. A call's record may come after others that looked later.
     pub fn looked(&mut self, space: u64, handle: u64, time: u64) {
         if let Some(known) = self.known.get_mut(&(space, handle)) {
-            known.looked = Some(time);
+            known.looked = known.looked.max(Some(time));
         }
     }
 

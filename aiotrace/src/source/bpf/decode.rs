@@ -3,6 +3,7 @@
 //! ```text
 //!  Ring*  Stack?  Submit+                     (entered)
 //!  Ring*  Submit*  Refused?  Submitted   ->   one Call   (late iocbs, new entries, then the result)
+//!  Ring*  Stack?  Refused?  SubmittedOne ->   one Call
 //!  Stack?  Setup                         ->   one Call
 //!  Ring*  Sigset?  Events+               ->   one Call
 //! ```
@@ -21,14 +22,14 @@ use aiotrace_common::{
     abi,
     names::Feature,
     record::{
-        self, Cancel, Destroy, Header, ITEMS_PER_CALL, Kind, Memory, RingSample, Setup, Submit,
-        Submitted, flag,
+        self, Call, Cancel, Destroy, Header, ITEMS_PER_CALL, Kind, Memory, RingSample, Setup,
+        Submit, Submitted, SubmittedOne, flag,
     },
 };
 
 pub use self::parse::arguments;
 use self::{
-    parse::{changed, copied, is_read, prefix, process},
+    parse::{changed, copied, is_read, kept_iocb, prefix, process, read_iocb, ring},
     pending::Pending,
 };
 use super::{
@@ -269,14 +270,19 @@ impl Decoder {
             }
             Kind::Submitted => {
                 let (record, entries): (Submitted, _) = prefix(bytes)?;
-                let handle = record.call.args[0];
-                thread.entries(contexts, handle, record.new, entries, &mut of)?;
-                if record.call.ret >= 0 {
-                    let accepted = record.call.ret as u64;
-                    contexts.used(thread.space, handle, header.pid, accepted);
+                thread.submitted(contexts, &record, entries, of)
+            }
+            Kind::SubmittedOne => {
+                let (record, entries): (SubmittedOne, _) = prefix(bytes)?;
+                let SubmittedOne { submitted, ring_before, iocb } = record;
+                if is_read(ring_before.memory) {
+                    let Call { args, entered, .. } = submitted.call;
+                    contexts.looked(thread.space, args[0], entered);
                 }
-                thread.tell_refused(&record.call, &mut of);
-                thread.finish(contexts, &record.call, record.ring, of)
+                thread.ring_before = ring(ring_before);
+                thread.iocbs.clear();
+                thread.iocbs.push(Some(read_iocb(&iocb)));
+                thread.submitted(contexts, &submitted, entries, of)
             }
             Kind::Setup => {
                 let (record, _): (Setup, _) = prefix(bytes)?;
@@ -407,6 +413,9 @@ impl Decoder {
                 continue;
             };
             let pending = self.threads.entry(thread.tid).or_default();
+            if let (Syscall::Submit, 1) = (syscall, thread.args[1]) {
+                pending.iocbs = vec![Some(kept_iocb(thread))];
+            }
             let mut args = pending.arguments(syscall, &thread.args);
             if let Args::Getevents { timeout_value, .. } = &mut args
                 && thread.timeout_memory == Memory::Read as u32

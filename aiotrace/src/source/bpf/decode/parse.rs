@@ -2,13 +2,13 @@
 
 use aiotrace_common::{
     abi,
-    record::{self, Memory, PAGE, RingSample},
+    record::{self, Memory, PAGE, RingSample, SubmittedIocb},
 };
 use zerocopy::{FromBytes as _, TryFromBytes};
 
 use super::Undecodable;
 use crate::{
-    event::{Address, Args, Change, ExitStatus, Handle, How, Process, Ring, Syscall},
+    event::{Address, Args, Change, ExitStatus, Handle, How, Iocb, Process, Ring, Syscall},
     source::bpf::contexts::{self, Contexts},
     stacks::Copied,
 };
@@ -20,6 +20,25 @@ pub(super) fn copied(bytes: &[u8]) -> Result<Copied<'_>, Undecodable> {
     let wanted = (pages as usize).checked_mul(PAGE);
     let pages = wanted.and_then(|it| rest.get(..it)).ok_or(Undecodable(bytes.len()))?;
     Ok(Copied { time: header.time, space, ip, sp, bp, pages, read, known })
+}
+
+/// An iocb of an io_submit, with what of it could be read.
+pub(super) fn read_iocb(found: &SubmittedIocb) -> Iocb {
+    Iocb {
+        address: is_read(found.pointer).then_some(Address(found.address)),
+        value: is_read(found.memory).then_some(found.iocb),
+        read_late: matches!(found.memory, Memory::ReadLate),
+    }
+}
+
+/// The only iocb of an io_submit that has not returned.
+pub(super) fn kept_iocb(thread: &record::Thread) -> Iocb {
+    let is_read = |memory: u32| memory == Memory::Read as u32;
+    Iocb {
+        address: is_read(thread.iocb_pointer).then_some(Address(thread.iocb_address)),
+        value: is_read(thread.iocb_memory).then_some(thread.iocb),
+        read_late: false,
+    }
 }
 
 /// The arguments of a call, from its registers.

@@ -3,14 +3,14 @@
 use aiotrace_common::{
     abi,
     record::{
-        self, EVENTS_PER_RECORD, Events, ITEMS_PER_CALL, NewEntries, RingSample, Submit,
+        self, EVENTS_PER_RECORD, Events, ITEMS_PER_CALL, NewEntries, RingSample, Submit, Submitted,
         SubmittedIocb, flag,
     },
 };
 
 use super::{
     InRing, Undecodable, arguments,
-    parse::{io_events, is_read, prefix, ring},
+    parse::{io_events, is_read, prefix, read_iocb, ring},
 };
 use crate::{
     event::{
@@ -81,13 +81,26 @@ impl Pending {
             if slot.is_some_and(|known| known.value.is_some()) {
                 continue;
             }
-            *slot = Some(Iocb {
-                address: is_read(found.pointer).then_some(Address(found.address)),
-                value: is_read(found.memory).then_some(found.iocb),
-                read_late: late && is_read(found.memory),
-            });
+            *slot = Some(read_iocb(&found));
         }
         Ok(())
+    }
+
+    pub(super) fn submitted(
+        &mut self,
+        contexts: &mut Contexts,
+        record: &Submitted,
+        entries: &[u8],
+        mut of: impl FnMut(Body) -> Body,
+    ) -> Result<(), Undecodable> {
+        let call = &record.call;
+        let handle = call.args[0];
+        self.entries(contexts, handle, record.new, entries, &mut of)?;
+        if call.ret >= 0 {
+            contexts.used(self.space, handle, call.header.pid, call.ret as u64);
+        }
+        self.tell_refused(call, &mut of);
+        self.finish(contexts, call, record.ring, of)
     }
 
     /// Gives the completions of entries that are new in a ring.

@@ -4,11 +4,11 @@ use aiotrace_common::{
     abi::IoEvent,
     record::{Events, Lost, NewEntries, PAGE, SubmittedIocb},
 };
-use zerocopy::IntoBytes;
+use zerocopy::{FromZeros, IntoBytes};
 
 use super::*;
 use crate::{
-    event::{Call, Entry, Refused, Sigset, Stack},
+    event::{Call, Entry, Iocb, Refused, Sigset, Stack},
     stacks::Copied,
 };
 
@@ -52,6 +52,13 @@ fn submitted(seq: u32, nr: u64, ret: i64) -> Vec<u8> {
 fn submitted_with_entries(seq: u32, entries: &[IoEvent]) -> Vec<u8> {
     let call = call(Kind::Submitted, seq, Syscall::Submit, [0xc0, 1, 0xa0, 0, 0, 0], 1);
     let record = Submitted { call, ring: sample(1, 2), new: new_entries(entries) };
+    [record.as_bytes(), entries.as_bytes()].concat()
+}
+
+fn submitted_one(seq: u32, iocb: SubmittedIocb, entries: &[IoEvent]) -> Vec<u8> {
+    let call = call(Kind::SubmittedOne, seq, Syscall::Submit, [0xc0, 1, 0xa0, 0, 0, 0], 1);
+    let submitted = Submitted { call, ring: sample(1, 2), new: new_entries(entries) };
+    let record = SubmittedOne { submitted, ring_before: sample(1, 1), iocb };
     [record.as_bytes(), entries.as_bytes()].concat()
 }
 
@@ -207,6 +214,7 @@ fn each_kind() -> Vec<Vec<u8>> {
         events_record(1, 0, 1, 0, &[io_event(1)]),
         ring_record(1, &[io_event(1)]),
         submitted_with_entries(1, &[io_event(1)]),
+        submitted_one(1, submitted_iocb(1, Memory::Read), &[io_event(1)]),
         header(Kind::Gone, 1, 0).as_bytes().to_vec(),
         process.as_bytes().to_vec(),
         completion(1),
@@ -305,6 +313,41 @@ fn the_records_of_a_submit_become_one_call() {
 }
 
 #[test]
+fn the_only_iocb_of_a_submit_comes_with_its_result() {
+    let call = |memory| only_call(&[submitted_one(1, submitted_iocb(1, memory), &[])]);
+    let seen = call(Memory::Read);
+    assert_eq!((seen.ret, seen.entered, seen.entry), (1, Some(1500), Entry::Seen));
+    assert_eq!(seen.ring_before, Some(Ring { head: 1, tail: 1, nr: 127 }));
+    assert_eq!(seen.ring, Some(Ring { head: 1, tail: 2, nr: 127 }));
+    let address = Some(Address(0x1001));
+    for (memory, value, read_late) in [
+        (Memory::Read, Some(iocb(1)), false),
+        (Memory::ReadLate, Some(iocb(1)), true),
+        (Memory::Unread, None, false),
+    ] {
+        let Args::Submit { nr: 1, iocbs, truncated: 0, .. } = call(memory).args else { panic!() };
+        assert_eq!(iocbs, [Some(Iocb { address, value, read_late })]);
+    }
+}
+
+#[test]
+fn the_only_iocb_of_a_submit_that_has_not_returned_is_in_the_threads_slot() {
+    let mut thread: record::Thread = FromZeros::new_zeroed();
+    (thread.syscall, thread.tid, thread.args) =
+        (Syscall::Submit as u32, 8, [0xc0, 1, 0xa0, 0, 0, 0]);
+    (thread.iocb_address, thread.iocb_pointer) = (0x1001, Memory::Read as u32);
+    (thread.iocb, thread.iocb_memory) = (iocb(1), Memory::Read as u32);
+    let mut bodies = Vec::new();
+    Decoder::default().unfinished(0, &[thread], |event| bodies.push(event.body.clone()));
+    let [Body::Unfinished(Unfinished { args: Args::Submit { iocbs, .. }, .. })] = &bodies[..]
+    else {
+        panic!("{bodies:?}")
+    };
+    let (address, value) = (Some(Address(0x1001)), Some(iocb(1)));
+    assert_eq!(*iocbs, [Some(Iocb { address, value, read_late: false })]);
+}
+
+#[test]
 fn entries_of_the_ring_become_completions_with_a_window() {
     let before = [
         seen_thread(1),
@@ -316,6 +359,10 @@ fn entries_of_the_ring_become_completions_with_a_window() {
     let by_itself =
         vec![ring_record(5, &entries), submitted(6, 1, 1), ring_record(7, &entries[1..])];
     let with_the_call = vec![submitted_with_entries(5, &entries), ring_record(6, &entries[1..])];
+    let with_its_iocb = vec![
+        submitted_one(5, submitted_iocb(1, Memory::Read), &entries),
+        ring_record(6, &entries[1..]),
+    ];
     let ctx = Handle(0xc0);
     let of = |data| {
         Body::Completion(Completion {
@@ -325,7 +372,7 @@ fn entries_of_the_ring_become_completions_with_a_window() {
             discarded: false,
         })
     };
-    for records in [by_itself, with_the_call] {
+    for records in [by_itself, with_the_call, with_its_iocb] {
         let bodies = decode(&[&before[..], &records].concat());
         assert_eq!(bodies[2..4], [of(1), of(2)]);
         assert!(matches!(&bodies[4], Body::Call(call) if call.ret == 1));
