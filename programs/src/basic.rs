@@ -60,6 +60,15 @@ pub fn leak() {
     }
 }
 
+/// Stays in io_submit: reads of a pipe wait for a byte there, and none comes.
+pub fn submit_blocked() {
+    let ctx = aio::setup(1);
+    let (reader, _writer) = aio::pipe();
+    let mut buffer = 0;
+    let ret = aio::submit(ctx, &mut [aio::pread(reader, &mut buffer, 7)]);
+    unreachable!("io_submit = {ret}");
+}
+
 /// A name and a path that a terminal would obey, and that are not UTF-8.
 pub fn hostile() {
     use std::os::{fd::AsRawFd as _, unix::ffi::OsStringExt as _};

@@ -56,6 +56,10 @@ fn main() {
             wait();
             reaping::blocked(number(2000));
         }
+        "wait-submit-blocked" => {
+            wait();
+            basic::submit_blocked();
+        }
         "wait-hostile" => {
             wait();
             basic::hostile();

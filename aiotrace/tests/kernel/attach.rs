@@ -124,6 +124,24 @@ fn a_call_in_progress_at_the_end_is_unfinished() {
     assert!(matches!(program.child.try_wait(), Ok(None)), "the target keeps running");
 }
 
+/// Its only iocb, too, which is sent with the result.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn an_io_submit_in_progress_at_the_end_says_what_it_submits() {
+    let mut program = Program::start(&["wait-submit-blocked"]);
+    assert_eq!(program.line(), "ready");
+    let mut attached = Attached::to(program.pid());
+    program.go_on();
+    attached.await_line(|line| matches!(line, Line::Setup(_)));
+    await_blocked(program.pid());
+    attached.signal(libc::SIGINT);
+    let trace = attached.end();
+    let [unfinished] = trace.unfinished()[..] else { panic!("one call: {:?}", trace.lines) };
+    assert_eq!((&*unfinished.call, &*unfinished.why), ("io_submit", "trace_ends"));
+    let [Some(iocb)] = &unfinished.iocbs.as_ref().unwrap()[..] else { panic!("one iocb") };
+    assert_eq!((iocb.op.as_deref(), iocb.data.map(|it| it.0)), (Some("pread"), Some(7)));
+}
+
 /// A thread is blocked for 2 s; meanwhile we attach, and detach again before it returns.
 #[test]
 #[ignore = "needs root: cargo xtask test"]
