@@ -565,8 +565,10 @@ pub struct Thread {
     pub looked_tail: u32,
     /// The handle of that context; 0: none.
     pub looked_at: u64,
-    /// The size of that ring.
-    pub looked_nr: u64,
+    /// The first word of that ring: its id and its size.
+    pub looked_ring: u64,
+    /// How many contexts had begun and ended then, so that it may be another one's by now.
+    pub looked_when: u64,
 }
 
 impl Thread {

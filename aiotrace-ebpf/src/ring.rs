@@ -13,12 +13,12 @@ use aiotrace_common::{
 };
 use aya_ebpf::{
     macros::map,
-    maps::{LruHashMap, PerCpuArray},
+    maps::{Array, LruHashMap, PerCpuArray},
 };
 
-use crate::{lost, records, settings::setting, user};
+use crate::{atomic, lost, records, settings::setting, user};
 
-/// Bounded: 16,384 contexts; the one not used for longest makes room.
+/// Bounded: 16,384 contexts; the one in which nothing completed for longest makes room.
 #[map]
 static CONTEXTS: LruHashMap<ContextKey, Context> = LruHashMap::with_max_entries(16_384, 0);
 
@@ -47,20 +47,33 @@ pub enum Moment {
     AnyExit = 2,
 }
 
+/// How many contexts have begun and ended: what a thread remembers of a ring is good until the next one does.
+#[map]
+static CHANGES: Array<u64> = Array::with_max_entries(1, 0);
+
+#[inline(always)]
+fn change() {
+    if let Some(changes) = CHANGES.get_ptr_mut(0) {
+        // SAFETY: a map value, changed by atomic additions only.
+        unsafe { atomic::add(changes, 1) };
+    }
+}
+
 /// A context that was just created: its ring is empty.
 #[inline(always)]
 pub fn created(thread: &Thread, handle: u64) {
     if setting!(exact_completions) == 0 {
         remember(ContextKey { space: thread.space, handle }, Context { nr: 0, tail: 0 });
+        change();
     }
 }
 
 /// A context that is gone.
 #[inline(always)]
-pub fn destroyed(thread: &mut Thread, handle: u64) {
-    thread.looked_at = 0;
+pub fn destroyed(thread: &Thread, handle: u64) {
     if setting!(exact_completions) == 0 {
         let _ = CONTEXTS.remove(&ContextKey { space: thread.space, handle });
+        change();
     }
 }
 
@@ -123,11 +136,17 @@ fn see(thread: &mut Thread, time: u64) -> (RingSample, Span) {
 /// Size, head and tail, and nothing else.
 #[inline(always)]
 fn glance(handle: u64) -> Option<RingSample> {
-    // Not an array: the compiler fills one with zeros by a loop over its bytes.
-    let mut words = 0u128;
-    if user::read_or_fail(&mut words, handle) != 0 {
+    read(handle, &mut 0)
+}
+
+/// The same, and the words that this is in. (No array: the compiler fills one with zeros by a loop over its
+/// bytes.)
+#[inline(always)]
+fn read(handle: u64, words: &mut u128) -> Option<RingSample> {
+    if user::read_or_fail(words, handle) != 0 {
         return None;
     }
+    let words = *words;
     let (nr, head, tail) = ((words >> 32) as u32, (words >> 64) as u32, (words >> 96) as u32);
     Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
@@ -135,12 +154,16 @@ fn glance(handle: u64) -> Option<RingSample> {
 #[inline(always)]
 fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
     let handle = thread.args[0];
-    let sample = glance(handle)?;
-    let RingSample { head, tail, nr, .. } = sample;
-    // Nothing completed since: whoever looked in between has sent the same. (If it was a whole ring, or this
-    // is another context there of this size, they are sent at the next look.)
-    let is_same = thread.looked_at == handle && thread.looked_tail == tail;
-    if is_same && thread.looked_nr == u64::from(nr) {
+    // Before the ring: it must not be newer than that.
+    let changes = CHANGES.get(0).copied().unwrap_or(0);
+    let mut words = 0;
+    let sample = read(handle, &mut words)?;
+    let (first, RingSample { head, tail, .. }) = (words as u64, sample);
+    // Nothing completed since this thread looked. (Or a whole ring did: what nobody else has sent of it is
+    // sent at the next look.)
+    if (thread.looked_at, thread.looked_tail) == (handle, tail)
+        && (thread.looked_ring, thread.looked_when) == (first, changes)
+    {
         return Some(sample);
     }
     let key = ContextKey { space: thread.space, handle };
@@ -162,7 +185,9 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
             (nr, tail)
         }
     };
-    (thread.looked_at, thread.looked_tail, thread.looked_nr) = (handle, tail, u64::from(nr));
+    // Unless the program has written another size there.
+    thread.looked_at = if nr == sample.nr { handle } else { 0 };
+    (thread.looked_tail, thread.looked_ring, thread.looked_when) = (tail, first, changes);
     // The program can write anything into its ring.
     if tail < nr && last < nr {
         *new = Span { nr, first: last, tail };

@@ -66,6 +66,10 @@ pub fn enter(
     // io_submit and io_destroy change what the ring will show, so it is looked at before them too.
     let sample = match syscall {
         Syscall::Submit | Syscall::Destroy => {
+            if matches!(syscall, Syscall::Destroy) {
+                // There is no later look that could send what this one leaves.
+                thread.looked_at = 0;
+            }
             ring::sample(thread, Moment::Enter, syscall, abi, time)
         }
         _ => RingSample::UNREAD,

@@ -75,6 +75,8 @@ pub struct Told {
     pub required: BTreeSet<Expected>,
     pub found: Vec<Finding>,
     doubtful: Vec<(u32, Handle, u64)>,
+    /// All contexts that ended: of whom, and when.
+    ends: Vec<(u32, Handle, u64)>,
 }
 
 impl Told {
@@ -102,6 +104,7 @@ impl Told {
             required: BTreeSet::new(),
             found: Vec::new(),
             doubtful: Vec::new(),
+            ends: Vec::new(),
         }
     }
 
@@ -289,6 +292,7 @@ impl Told {
         }
         let in_flight = (!miscounted && !told && !self.views[ctx].adopted)
             .then_some(u64::from(writes + others));
+        self.ends.push((pid, context.handle, self.now));
         let View { adopted, is_taken_for_another, .. } = self.views[ctx];
         if is_lossy && in_flight.is_none() && !adopted && !is_taken_for_another {
             self.doubtful.push((pid, context.handle, self.now));

@@ -1,9 +1,9 @@
 //! From records to events: joins the records of one call, and notices when one is missing.
 //!
 //! ```text
-//!  Ring*  Stack?  Submit+                     (entered)
+//!  Stack?  Ring*  Submit+                     (entered)
 //!  Ring*  Submit*  Refused?  Submitted   ->   one Call   (late iocbs, new entries, then the result)
-//!  Ring*  Stack?  Refused?  SubmittedOne ->   one Call
+//!  Stack?  Ring*  Refused?  SubmittedOne ->   one Call
 //!  Stack?  Setup                         ->   one Call
 //!  Ring*  Sigset?  Events+               ->   one Call
 //! ```
@@ -413,7 +413,8 @@ impl Decoder {
                 continue;
             };
             let pending = self.threads.entry(thread.tid).or_default();
-            if let (Syscall::Submit, 1) = (syscall, thread.args[1]) {
+            // Counted only, it was not read; and ptrace has told it.
+            if let (Syscall::Submit, 1, 1) = (syscall, thread.args[1], thread.told) {
                 pending.iocbs = vec![Some(kept_iocb(thread))];
             }
             let mut args = pending.arguments(syscall, &thread.args);

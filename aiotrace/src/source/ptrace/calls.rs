@@ -1,5 +1,6 @@
 //! What is recorded of a call when it begins and when it ends, as the probes do it
-//! (aiotrace-ebpf/src/probes): the iocbs of io_submit leave when it begins, the rest when it ends.
+//! (aiotrace-ebpf/src/probes): the iocbs of io_submit leave when it begins (here also one alone), the rest
+//! when it ends.
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, Iocb, Syscall, Timespec},

@@ -274,7 +274,7 @@ fn every_truncation_of_every_record_is_an_error() {
 
 #[test]
 fn unknown_kinds_and_values_are_errors() {
-    for (place, value) in [(0, 0u8), (0, 18), (0, 200), (1, 1)] {
+    for (place, value) in [(0, 0u8), (0, 19), (0, 200), (1, 1)] {
         let mut record = submitted(1, 1, 1);
         record[place] = value;
         let result = Decoder::default().feed(&record, |_| ());
@@ -337,14 +337,19 @@ fn the_only_iocb_of_a_submit_that_has_not_returned_is_in_the_threads_slot() {
         (Syscall::Submit as u32, 8, [0xc0, 1, 0xa0, 0, 0, 0]);
     (thread.iocb_address, thread.iocb_pointer) = (0x1001, Memory::Read as u32);
     (thread.iocb, thread.iocb_memory) = (iocb(1), Memory::Read as u32);
-    let mut bodies = Vec::new();
-    Decoder::default().unfinished(0, &[thread], |event| bodies.push(event.body.clone()));
-    let [Body::Unfinished(Unfinished { args: Args::Submit { iocbs, .. }, .. })] = &bodies[..]
-    else {
-        panic!("{bodies:?}")
-    };
     let (address, value) = (Some(Address(0x1001)), Some(iocb(1)));
-    assert_eq!(*iocbs, [Some(Iocb { address, value, read_late: false })]);
+    let of_it = Some(Iocb { address, value, read_late: false });
+    let of_a_call_before = None;
+    for (told, expected) in [(1, of_it), (0, of_a_call_before)] {
+        thread.told = told;
+        let mut bodies = Vec::new();
+        Decoder::default().unfinished(0, &[thread], |event| bodies.push(event.body.clone()));
+        let [Body::Unfinished(Unfinished { args: Args::Submit { iocbs, .. }, .. })] = &bodies[..]
+        else {
+            panic!("{bodies:?}")
+        };
+        assert_eq!(*iocbs, [expected]);
+    }
 }
 
 #[test]
