@@ -158,12 +158,12 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
     let changes = CHANGES.get(0).copied().unwrap_or(0);
     let mut words = 0;
     let sample = read(handle, &mut words)?;
-    let (first, RingSample { head, tail, .. }) = (words as u64, sample);
+    let (first, RingSample { mut head, mut tail, .. }) = (words as u64, sample);
+    let looked = (thread.looked_at, thread.looked_ring, thread.looked_when);
+    let is_known = looked == (handle, first, changes);
     // Nothing completed since this thread looked. (Or a whole ring did: what nobody else has sent of it is
     // sent at the next look.)
-    if (thread.looked_at, thread.looked_tail) == (handle, tail)
-        && (thread.looked_ring, thread.looked_when) == (first, changes)
-    {
+    if is_known && thread.looked_tail == tail {
         return Some(sample);
     }
     let key = ContextKey { space: thread.space, handle };
@@ -173,6 +173,11 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
             // the same entries: the reader knows their positions.
             let context = unsafe { &mut *context };
             let last = context.tail;
+            if !(is_known && thread.looked_tail == last) {
+                // Another thread looked meanwhile, and may have seen a later tail than this one. From its
+                // tail to one that is read now, the way is forward: not around the whole ring.
+                RingSample { head, tail, .. } = glance(handle)?;
+            }
             if context.nr == 0 {
                 context.nr = introduce(thread, handle, last, time)?;
             }

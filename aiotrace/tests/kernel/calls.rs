@@ -2,7 +2,7 @@
 
 use aiotrace::output::json::IocbObject;
 
-use super::support::run_program;
+use super::support::{programs, run, run_program};
 
 #[test]
 #[ignore = "needs root: cargo xtask test"]
@@ -114,6 +114,19 @@ fn threads_that_reap_and_reuse_iocbs_are_told_in_order() {
         .collect();
     reaped.sort_unstable();
     assert_eq!(reaped, submitted);
+}
+
+/// The one that looked first may be overtaken by the other, and would see the ring go backwards.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn threads_that_look_at_a_ring_at_once_tell_a_completion_once() {
+    let programs = programs();
+    let script = "for i in $(seq 150); do \"$0\" reuse 200 || exit 1; done";
+    let trace = run(&["sh".as_ref(), "-c".as_ref(), script.as_ref(), programs.as_os_str()]);
+    assert!(trace.status.success(), "{}", trace.stderr);
+    trace.assert_nothing_lost();
+    assert_eq!(trace.accepted_and_reaped(), (150 * 200, 150 * 200));
+    assert_eq!(trace.completions().len(), 150 * 200);
 }
 
 #[test]
