@@ -1,7 +1,13 @@
 //! `cargo xtask fuzz`: the fuzz targets, with cargo-fuzz, from the seeds in fuzz/seeds on. (The tests replay
-//! the seeds: aiotrace/tests/fuzz.rs.)
+//! the seeds: aiotrace/tests/fuzz.rs.) And the model against its reference, which the tests compare in the
+//! same cases each time, in others.
 
-use std::{fs, path::Path, process::Command};
+use std::{
+    fs,
+    path::Path,
+    process::Command,
+    time::{Duration, Instant, SystemTime},
+};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -10,11 +16,14 @@ use crate::command;
 
 /// The targets in fuzz/fuzz_targets.
 const TARGETS: [&str; 3] = ["records", "recording", "rules"];
+/// aiotrace/tests/model
+const MODEL: &str = "model";
 
 /// Run the fuzz targets (needs `cargo install cargo-fuzz`)
 #[derive(Debug, Args)]
 pub struct Options {
     /// Which; without it, all, one after the other
+    #[arg(value_parser = [TARGETS[0], TARGETS[1], TARGETS[2], MODEL])]
     target: Option<String>,
     /// Seconds for each
     #[arg(long, default_value_t = 60)]
@@ -23,10 +32,11 @@ pub struct Options {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    for target in TARGETS {
-        if options.target.as_deref().is_some_and(|it| it != target) {
-            continue;
-        }
+    let is_wanted = |target| options.target.as_deref().is_none_or(|it| it == target);
+    if is_wanted(MODEL) {
+        compare(Duration::from_secs(options.seconds))?;
+    }
+    for target in TARGETS.into_iter().filter(|it| is_wanted(it)) {
         let corpus = Path::new("fuzz/corpus").join(target);
         seed(&Path::new("fuzz/seeds").join(target), &corpus)?;
         // The sanitizer needs it; the compiler is the stable one.
@@ -36,6 +46,26 @@ pub fn run(options: &Options) -> Result<()> {
                 .args(["fuzz", "run", target, "--", "-rss_limit_mb=1024"])
                 .arg(format!("-max_total_time={}", options.seconds)),
         )?;
+    }
+    Ok(())
+}
+
+/// Runs the properties of the model with one seed after the other.
+fn compare(time: Duration) -> Result<()> {
+    let until = Instant::now() + time;
+    let mut seed = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
+    while Instant::now() < until {
+        command::run(Command::new("cargo").env("PROPTEST_RNG_SEED", seed.to_string()).args([
+            "test",
+            "--quiet",
+            "--release",
+            "-p",
+            "aiotrace",
+            "--test",
+            MODEL,
+        ]))
+        .with_context(|| format!("PROPTEST_RNG_SEED={seed}"))?;
+        seed += 1;
     }
     Ok(())
 }

@@ -111,7 +111,7 @@ impl Context {
             submits: 0,
             latency: None,
             look: Look {
-                due: time + FIRST_INTERVAL,
+                due: time.saturating_add(FIRST_INTERVAL),
                 interval: FIRST_INTERVAL,
                 unmapped: None,
                 confirmed: 0,

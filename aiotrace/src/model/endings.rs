@@ -192,7 +192,7 @@ impl Model {
     /// Tells what waited for more of its kind, and forgets processes that are gone.
     pub(super) fn settle(&mut self, at_end: bool) {
         let now = self.now;
-        let is_over = |time: u64| at_end || time + TOGETHER <= now;
+        let is_over = |time: u64| at_end || time.saturating_add(TOGETHER) <= now;
         let mut over = Vec::new();
         for (space, known) in &mut self.spaces {
             let ended = known.ended.is_some_and(is_over);
@@ -275,7 +275,7 @@ impl Model {
         let left: Vec<_> = self
             .spaces
             .values_mut()
-            .flat_map(|it| it.dropped(|short| short.time + idle <= now))
+            .flat_map(|it| it.dropped(|short| short.time.saturating_add(idle) <= now))
             .collect();
         // It may still do it.
         left.into_iter().for_each(|it| self.dropped(it, true));

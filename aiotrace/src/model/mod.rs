@@ -504,7 +504,10 @@ impl Model {
         // The handle is another context's by now, and nobody destroys this one: so its ring was unmapped.
         let heir = self.contexts.get(&key).map(|it| it.since);
         let is_left = self.leaving.iter().any(|(of, _)| *of == key);
-        if is_left && !destroying && heir.is_some_and(|since| time >= since + SECOND / 2) {
+        if is_left
+            && !destroying
+            && heir.is_some_and(|since| time >= since.saturating_add(SECOND / 2))
+        {
             self.leaked(event, ctx);
         }
         let Some(context) = self.contexts.get_mut(&key) else { return };
@@ -522,7 +525,7 @@ impl Model {
                 Some(_) => (),
                 None => {
                     context.look.unmapped = Some(time);
-                    context.look.due = time + SECOND / 2;
+                    context.look.due = time.saturating_add(SECOND / 2);
                 }
             },
             RingFound::Unmapped | RingFound::Unknown => context.look.unmapped = None,

@@ -27,7 +27,7 @@ impl Model {
         }
         let thresholds = self.settings.thresholds;
         let shortest = thresholds.stuck.min(thresholds.unreaped).min(thresholds.idle);
-        self.next_tick = self.now + (shortest / 4).clamp(SECOND / 20, SECOND / 2);
+        self.next_tick = self.now.saturating_add((shortest / 4).clamp(SECOND / 20, SECOND / 2));
         self.judge_faults();
         self.settle(false);
         self.give_up_waiting();
@@ -38,7 +38,8 @@ impl Model {
     /// What was not answered is not known: nothing is guessed.
     fn give_up_waiting(&mut self) {
         let now = self.now;
-        let over: Vec<_> = self.waiting.extract_if(.., |it| it.since + PATIENCE <= now).collect();
+        let over: Vec<_> =
+            self.waiting.extract_if(.., |it| it.since.saturating_add(PATIENCE) <= now).collect();
         for waiting in over {
             if waiting.needs == Needs::Limit {
                 self.find(waiting.finding, waiting.key.2, waiting.key.3);
@@ -67,7 +68,7 @@ impl Model {
             let mut wants_look = context.look.due <= now && since(context.used) >= QUIET;
             if let Some((entered, subject)) = late {
                 if !context.is_certain() {
-                } else if exact || looked >= entered + thresholds.stuck {
+                } else if exact || looked >= entered.saturating_add(thresholds.stuck) {
                     stuck.push((*space, context.name, context.pid, entered, subject));
                 } else {
                     wants_look = true;
@@ -75,7 +76,7 @@ impl Model {
             }
             if let Some(time) = waits {
                 match context.ring {
-                    Some(ring) if looked >= time + thresholds.unreaped => {
+                    Some(ring) if looked >= time.saturating_add(thresholds.unreaped) => {
                         unreaped.push((context.name, context.pid, time, ring));
                     }
                     _ => wants_look = true,
@@ -83,7 +84,7 @@ impl Model {
             }
             if wants_look && due.len() < MOST_LOOKS {
                 due.push((context.pid, context.handle()));
-                context.look.due = now + context.look.interval;
+                context.look.due = now.saturating_add(context.look.interval);
                 context.look.interval = (context.look.interval * 2).min(LONGEST_INTERVAL);
             }
         }

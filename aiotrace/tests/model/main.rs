@@ -16,7 +16,8 @@ const CASES: u32 = if cfg!(debug_assertions) { 100 } else { 1000 };
 /// Steps of one run.
 const STEPS: std::ops::Range<usize> = 1..120;
 
-/// The same cases in each run, so that a failure is that of a change; others with PROPTEST_RNG_SEED=N.
+/// The same cases in each run, so that a failure is that of a change; others with PROPTEST_RNG_SEED=N, and
+/// with `cargo xtask fuzz model`.
 fn config() -> ProptestConfig {
     let mut config =
         ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) };
