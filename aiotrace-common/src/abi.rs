@@ -212,6 +212,12 @@ pub struct RingHeader {
 impl RingHeader {
     /// `AIO_RING_MAGIC`
     pub const MAGIC: u32 = 0xa10a_10a1;
+
+    /// How many entries are from one position up to another in a ring of `nr`; both must be in it.
+    #[inline(always)]
+    pub const fn distance(from: u32, to: u32, nr: u32) -> u32 {
+        if from <= to { to - from } else { nr - from + to }
+    }
 }
 
 /// `struct __kernel_timespec`

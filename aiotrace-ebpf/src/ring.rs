@@ -286,7 +286,7 @@ pub extern "C" fn send_entries(slot: u32, records_left: u32) -> u32 {
     ring.new.count = count;
     ring.new.beyond = 0;
     if records_left == 0 {
-        ring.new.beyond = if tail >= next { tail - next } else { nr - next + tail };
+        ring.new.beyond = RingHeader::distance(next, tail, nr);
     }
     let address = entry(ring.handle, first);
     records::next(&mut ring.header, false);

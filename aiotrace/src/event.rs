@@ -285,12 +285,11 @@ pub struct Ring {
 impl Ring {
     /// Completed and not yet reaped.
     pub fn unreaped(self) -> u32 {
+        // A program can write any number into its ring.
         if self.nr == 0 || self.head >= self.nr || self.tail >= self.nr {
             return 0;
         }
-        // A program can write any number into its ring.
-        let [head, tail, nr] = [self.head, self.tail, self.nr].map(u64::from);
-        ((tail + nr - head) % nr) as u32
+        abi::RingHeader::distance(self.head, self.tail, self.nr)
     }
 }
 

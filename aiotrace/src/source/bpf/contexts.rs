@@ -3,6 +3,8 @@
 
 use std::{collections::HashMap, ops::Range};
 
+use aiotrace_common::abi::RingHeader;
+
 use crate::event::{Gone, Handle, How};
 
 /// Contexts remembered at most. Beyond, all are forgotten, and nothing is in flight for sure.
@@ -115,7 +117,7 @@ impl Contexts {
         let known = self.known.get(&(space, handle))?;
         let nr = known.nr;
         let next = known.positions.next.filter(|next| *next < nr && tail < nr)?;
-        let count = (tail + nr - next) % nr;
+        let count = RingHeader::distance(next, tail, nr);
         let parts = if next <= tail { [next..tail, 0..0] } else { [next..nr, 0..tail] };
         (count < nr / 2).then_some((space, parts))
     }
@@ -297,7 +299,7 @@ impl Positions {
             self.next = Some(end(first, count));
             return one(0..count);
         }
-        let ahead = (first + nr - next) % nr;
+        let ahead = RingHeader::distance(next, first, nr);
         if ahead < nr / 2 {
             let room = MOST_HOLES.saturating_sub(self.holes.len());
             self.holes.extend((0..ahead).take(room).map(|it| end(next, it)));

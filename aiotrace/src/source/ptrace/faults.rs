@@ -244,7 +244,8 @@ fn is_changed_in_ring(tracee: &Tracee, change: &Change) -> bool {
         let Some(ring) = memory.value::<RingHeader>(handle) else { return false };
         let RingHeader { nr, head, tail, .. } = ring;
         let is_sane = nr != 0 && head < nr && tail < nr && position < nr;
-        is_sane && (position + nr - head) % nr < (tail + nr - head) % nr
+        let ahead = |position| RingHeader::distance(head, position, nr);
+        is_sane && ahead(position) < ahead(tail)
     };
     let at = handle.wrapping_add(New::result_at(position));
     if !is_unreaped() || !memory.write(at, &res.to_ne_bytes()) {

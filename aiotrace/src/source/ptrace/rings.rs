@@ -140,7 +140,7 @@ fn send(
         let count = (end - first).min(EVENTS_PER_RECORD as u32);
         let next = if first + count >= nr { 0 } else { first + count };
         sent += count;
-        let rest = (tail + nr - next) % nr;
+        let rest = RingHeader::distance(next, tail, nr);
         let beyond = if sent >= MOST_ENTRIES { rest } else { 0 };
         let entries = &mut entries[..count as usize];
         let entry = u64::from(first) * size_of::<IoEvent>() as u64;
