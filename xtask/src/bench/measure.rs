@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     thread,
     time::{Duration, Instant},
@@ -47,7 +48,7 @@ pub struct Cost {
 pub fn sample(workload: Workload, tracer: &Tracer, machine: &Machine) -> Result<Sample> {
     let untraced = workload.start(machine, false)?.go()?;
     let stderr = machine.directory.join("stderr");
-    let output = machine.directory.join("output");
+    let output = workload.output(machine);
     for file in [&stderr, &output] {
         // A file of the run before must not be taken for one of this.
         File::create(file)?;
@@ -55,14 +56,14 @@ pub fn sample(workload: Workload, tracer: &Tracer, machine: &Machine) -> Result<
     let said = || fs::read(&stderr).map(|it| String::from_utf8_lossy(&it).into_owned());
     let (traced, cost) = if tracer.launches() {
         let (command, count) = workload.command(machine, tracer.is_slow);
-        let mut traced = tool(tracer, &command, 0, machine);
+        let mut traced = tool(tracer, &command, 0, &output, machine);
         traced.stderr(File::create(&stderr)?);
         let running = Running::start(traced, count)
             .with_context(|| said().unwrap_or_default().trim().to_owned())?;
         (running.go()?, None)
     } else {
         let running = workload.start(machine, tracer.is_slow)?;
-        let tool = tool(tracer, &[], running.pid(), machine)
+        let tool = tool(tracer, &[], running.pid(), &output, machine)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(File::create(&stderr)?)
@@ -83,10 +84,10 @@ pub fn sample(workload: Workload, tracer: &Tracer, machine: &Machine) -> Result<
 }
 
 /// The command of a tool.
-fn tool(tracer: &Tracer, target: &[String], pid: u32, machine: &Machine) -> Command {
+fn tool(tracer: &Tracer, target: &[String], pid: u32, output: &Path, machine: &Machine) -> Command {
     let fill = |word: &&str| {
         word.replace("{pid}", &pid.to_string())
-            .replace("{out}", &machine.directory.join("output").to_string_lossy())
+            .replace("{out}", &output.to_string_lossy())
             .replace("{aiotrace}", &machine.aiotrace.to_string_lossy())
             .replace("{floor}", &machine.floor.to_string_lossy())
             .replace("{object}", &machine.object.to_string_lossy())
@@ -99,7 +100,7 @@ fn tool(tracer: &Tracer, target: &[String], pid: u32, machine: &Machine) -> Comm
 }
 
 /// Where perf and bpftrace say what they lost. The rest may be large.
-fn lines_of_loss(output: &std::path::Path) -> Result<String> {
+fn lines_of_loss(output: &Path) -> Result<String> {
     use io::BufRead as _;
     let mut text = String::new();
     for line in io::BufReader::new(File::open(output)?).split(b'\n') {

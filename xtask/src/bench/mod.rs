@@ -55,7 +55,7 @@ pub struct Machine {
     programs: PathBuf,
     floor: PathBuf,
     object: PathBuf,
-    /// On a disk: for fio's file and what the tools write.
+    /// On a disk: for fio's file and what most tools write.
     directory: PathBuf,
     is_quick: bool,
 }

@@ -113,6 +113,14 @@ impl Workload {
         directory.join("aiotrace-bench.img")
     }
 
+    /// What the tool writes: not to the disk that is measured.
+    pub fn output(self, machine: &Machine) -> PathBuf {
+        match self {
+            Self::Disk => PathBuf::from("/dev/shm/aiotrace-bench.out"),
+            _ => machine.directory.join("output"),
+        }
+    }
+
     /// Writes fio's file.
     pub fn prepare(self, machine: &Machine) -> Result<()> {
         if self.is_rate() {
@@ -126,6 +134,7 @@ impl Workload {
     pub fn clean(self, machine: &Machine) {
         if self.is_rate() {
             let _ = fs::remove_file(self.file(machine));
+            let _ = fs::remove_file(self.output(machine));
         }
     }
 
