@@ -6,6 +6,8 @@
 //! once, by itself, and keeps its state in scratch maps. Inlined, the loops took more than the
 //! million instructions that are allowed.
 
+use core::ptr;
+
 use aiotrace_common::record::{Call, Header, Kind, Lost, Thread, flag};
 use aya_ebpf::{macros::map, maps::RingBuf};
 
@@ -63,16 +65,21 @@ pub fn next(header: &mut Header, more: bool) {
     header.flags = header.flags & !flag::MORE | if more { flag::MORE } else { 0 };
 }
 
-/// What is common to all calls, when one returns.
+/// Writes what is common to all calls, when one returns, straight to its place: as a value it is built on the
+/// stack first.
+///
+/// # Safety
+/// `to` must be valid for writes, and not in the slot.
 #[inline(always)]
-pub fn call(thread: &Thread, header: Header, left: &Left) -> Call {
-    Call {
-        header,
-        entered: if left.entered { thread.entered } else { 0 },
-        args: thread.args,
-        ret: left.ret,
-        syscall: left.syscall,
-        fault: faults::outcome(thread),
+pub unsafe fn write_call(to: *mut Call, thread: &Thread, header: Header, left: &Left) {
+    // SAFETY: the caller's.
+    unsafe {
+        (*to).header = header;
+        (*to).entered = if left.entered { thread.entered } else { 0 };
+        ptr::copy_nonoverlapping(&raw const thread.args, &raw mut (*to).args, 1);
+        (*to).ret = left.ret;
+        (*to).syscall = left.syscall;
+        (*to).fault = faults::outcome(thread);
     }
 }
 

@@ -18,7 +18,7 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
         unsafe {
             let size = size_of::<Iocb>() as u32;
             let read = user::read_into(&raw mut (*record).iocb, size, thread.args[1]);
-            (*record).call = records::call(thread, header, left);
+            records::write_call(&raw mut (*record).call, thread, header, left);
             (*record).ring = sample;
             (*record).memory = if read { Memory::Read } else { Memory::Unread };
             (*record).reserved = 0;

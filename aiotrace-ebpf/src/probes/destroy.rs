@@ -22,10 +22,8 @@ pub fn left(thread: &mut Thread, left: &Left) {
     records::emit(|record: *mut Destroy| {
         // SAFETY: room in the ring buffer.
         unsafe {
-            *record = Destroy {
-                call: records::call(thread, header, left),
-                ring: calls::kept_sample(thread),
-            };
+            records::write_call(&raw mut (*record).call, thread, header, left);
+            (*record).ring = calls::kept_sample(thread);
         }
     });
 }

@@ -45,7 +45,8 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
         send_sigset(thread, left, abi);
     }
     let header = records::first_header(thread, Kind::Events, left.flags, left.time);
-    record.call = records::call(thread, header, left);
+    // SAFETY: it is in the scratch memory.
+    unsafe { records::write_call(&raw mut record.call, thread, header, left) };
     record.ring = sample;
     record.timeout = thread.timeout;
     record.timeout_memory = calls::memory(thread.timeout_memory);

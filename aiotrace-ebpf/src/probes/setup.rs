@@ -22,12 +22,10 @@ pub fn left(thread: &mut Thread, left: &Left) {
     records::emit(|record: *mut Setup| {
         // SAFETY: room in the ring buffer.
         unsafe {
-            *record = Setup {
-                call: records::call(thread, header, left),
-                handle,
-                memory: user::mark(failed, Memory::Read),
-                reserved: 0,
-            };
+            records::write_call(&raw mut (*record).call, thread, header, left);
+            (*record).handle = handle;
+            (*record).memory = user::mark(failed, Memory::Read);
+            (*record).reserved = 0;
         }
     });
 }

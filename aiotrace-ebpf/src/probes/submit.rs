@@ -2,6 +2,8 @@
 //! and its iocb be used again before it returns. They leave then, too; one alone is kept in the thread's
 //! slot, and leaves with the result, a record less.
 
+use core::ptr;
+
 use aiotrace_common::{
     abi::{Abi, IoEvent},
     record::{
@@ -60,27 +62,42 @@ pub fn left(thread: &mut Thread, left: &Left, ring: RingSample, new: NewEntries)
         }
     }
     let slot = if left.tells { 3 } else { thread.abi };
-    let kind = if is_one { Kind::SubmittedOne } else { Kind::Submitted };
-    let header = records::header(thread, kind, left.flags, left.time);
-    let submitted = Submitted { call: records::call(thread, header, left), ring, new };
     if is_one {
         let Some(scratch) = ONE_SCRATCH.get_ptr_mut(slot) else { return };
-        let ring_before = calls::kept_sample(thread);
-        let iocb = SubmittedIocb {
-            address: thread.iocb_address,
-            pointer: calls::memory(thread.iocb_pointer),
-            memory: calls::memory(thread.iocb_memory),
-            iocb: thread.iocb,
-        };
         // SAFETY: scratch memory of this CPU and program.
-        unsafe { (*scratch).record = SubmittedOne { submitted, ring_before, iocb } };
+        let SubmittedOne { submitted, ring_before, iocb } = unsafe { &mut (*scratch).record };
+        fill(submitted, Kind::SubmittedOne, thread, left, ring, new);
+        *ring_before = calls::kept_sample(thread);
+        iocb.address = thread.iocb_address;
+        iocb.pointer = calls::memory(thread.iocb_pointer);
+        iocb.memory = calls::memory(thread.iocb_memory);
+        // SAFETY: one is in the slot, the other in the scratch memory. (An assignment becomes a call that
+        // copies byte by byte, as long as that is not said.)
+        unsafe { ptr::copy_nonoverlapping(&raw const thread.iocb, &raw mut iocb.iocb, 1) };
         send_one(slot);
     } else {
         let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return };
         // SAFETY: scratch memory of this CPU and program.
-        unsafe { (*scratch).record = submitted };
+        let submitted = unsafe { &mut (*scratch).record };
+        fill(submitted, Kind::Submitted, thread, left, ring, new);
         send_submitted(slot);
     }
+}
+
+#[inline(always)]
+fn fill(
+    to: &mut Submitted,
+    kind: Kind,
+    thread: &mut Thread,
+    left: &Left,
+    ring: RingSample,
+    new: NewEntries,
+) {
+    let header = records::header(thread, kind, left.flags, left.time);
+    // SAFETY: it is in the scratch memory.
+    unsafe { records::write_call(&raw mut to.call, thread, header, left) };
+    to.ring = ring;
+    to.new = new;
 }
 
 /// Reads the only iocb of a call into the thread's slot; 1 if something could not be read, as in
