@@ -201,6 +201,8 @@ pub const SWITCHES: &str = "SWITCHES";
 pub const TARGETS: &str = "TARGETS";
 /// One slot per thread that has made an AIO call.
 pub const THREADS: &str = "THREADS";
+/// Which of these slots are taken, by place.
+pub const TAKEN: &str = "TAKEN";
 /// The contexts seen, with the last tail of their ring.
 pub const CONTEXTS: &str = "CONTEXTS";
 /// Whose a `struct kioctx` is, by its address.

@@ -536,6 +536,10 @@ pub struct Thread {
     pub left: u32,
     /// The process, as the initial namespace sees it: ids of threads are used again.
     pub kernel_pid: u32,
+    /// The thread, as the initial namespace sees it; 0: the slot is free.
+    pub kernel_tid: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
     /// The fault rule that is to act on the call, from 1; 0 for none.
     pub verdict: u32,
     /// What became of it, as in [`Call::fault`].

@@ -1,11 +1,18 @@
 //! One slot per thread that has made an AIO call: made at the first call, used by every later
-//! one, removed at exec and exit. Never an insert and a delete per call.
+//! one, freed at exec and exit. Never an insert and a delete per call.
+//!
+//! A thread's id says where its slot is, or, if another thread has that place, where to look on: a
+//! comparison at each entry and return, where a search in a hash map takes 15 ns.
 
 use aiotrace_common::{
     abi::Abi,
     record::{Lost, Thread},
 };
-use aya_ebpf::{macros::map, maps::HashMap};
+use aya_ebpf::{
+    bindings::BPF_NOEXIST,
+    macros::map,
+    maps::{Array, HashMap},
+};
 
 use crate::{
     probes::{calls::now, count, lifetime},
@@ -14,9 +21,21 @@ use crate::{
     task::{KernelIds, Task, current_kernel_ids, in_compat_syscall},
 };
 
-/// Preallocated: 16,384 threads, 5 MiB. Keyed by the kernel's tid.
+/// As many threads, 5 MiB.
+const SLOTS: u32 = 16_384;
+/// The slots in which a thread's may be: its own and those behind. With 8,192 threads at random ids, one in
+/// 65,536 finds none.
+const PLACES: u32 = 16;
+/// Outside the array.
+const NOWHERE: u32 = u32::MAX;
+
 #[map]
-static THREADS: HashMap<u32, Thread> = HashMap::with_max_entries(16_384, 0);
+static THREADS: Array<Thread> = Array::with_max_entries(SLOTS, 0);
+
+/// Which slots are taken, and by which thread. (Not all kernels have a compare-and-swap for programs, but of
+/// two inserts one fails.)
+#[map]
+static TAKEN: HashMap<u32, u32> = HashMap::with_max_entries(SLOTS, 0);
 
 // SAFETY: it has numbers only.
 static EMPTY: Thread = unsafe { core::mem::zeroed() };
@@ -28,16 +47,20 @@ pub fn current(abi: Abi) -> Result<Option<(*mut Thread, bool)>, Lost> {
     if setting!(only_pid) != 0 && setting!(only_pid) != kernel.pid {
         return Ok(None);
     }
-    if let Some(thread) = THREADS.get_ptr_mut(&kernel.tid) {
+    let mut place = kernel.tid % SLOTS;
+    if !is_of(place, kernel.tid) {
+        // Without namespaces the ids are known for nothing, so that other processes pay no more.
+        if setting!(pid_namespace) == 0 && !targets::contain(kernel.pid) {
+            return Ok(None);
+        }
+        place = find_elsewhere(kernel.tid);
+    }
+    if let Some(thread) = THREADS.get_ptr_mut(place) {
         // SAFETY: the slot belongs to the running thread, or to a dead one that had its id.
         if unsafe { (*thread).kernel_pid } == kernel.pid {
             return Ok(Some((thread, false)));
         }
         remove(kernel.tid);
-    }
-    // Without namespaces the ids are known for nothing, so that other processes pay no more.
-    if setting!(pid_namespace) == 0 && !targets::contain(kernel.pid) {
-        return Ok(None);
     }
     Ok(begin(kernel, abi)?.map(|thread| (thread, true)))
 }
@@ -62,10 +85,12 @@ fn begin(kernel: KernelIds, abi: Abi) -> Result<Option<*mut Thread>, Lost> {
     if !targets::is_known(ids.pid) && !targets::add(ids.pid) {
         return Err(Lost::NoTargetSlot);
     }
-    THREADS.insert(&kernel.tid, &EMPTY, 0).map_err(|_| Lost::NoThreadSlot)?;
-    let thread = THREADS.get_ptr_mut(&kernel.tid).ok_or(Lost::NoThreadSlot)?;
+    let place = take_place(kernel.tid);
+    THREADS.set(place, &EMPTY, 0).map_err(|_| Lost::NoThreadSlot)?;
+    let thread = THREADS.get_ptr_mut(place).ok_or(Lost::NoThreadSlot)?;
     // SAFETY: the slot belongs to the running thread.
     let slot = unsafe { &mut *thread };
+    slot.kernel_tid = kernel.tid;
     slot.kernel_pid = kernel.pid;
     slot.pid = ids.pid;
     slot.tid = ids.tid;
@@ -77,17 +102,60 @@ fn begin(kernel: KernelIds, abi: Abi) -> Result<Option<*mut Thread>, Lost> {
 /// The slot of another thread, by the kernel's tid.
 #[inline(always)]
 pub fn of(tid: u32) -> Option<*mut Thread> {
-    THREADS.get_ptr_mut(&tid)
+    THREADS.get_ptr_mut(find(tid))
 }
 
 /// Forgets a thread.
 #[inline(always)]
 pub fn remove(tid: u32) {
-    if setting!(counting) != 0
-        && let Some(thread) = of(tid)
-    {
-        // SAFETY: the thread is dead, or the running one.
-        count::ended(unsafe { &*thread });
+    let place = find(tid);
+    let Some(thread) = THREADS.get_ptr_mut(place) else { return };
+    // SAFETY: the thread is dead, or the running one.
+    let thread = unsafe { &mut *thread };
+    if setting!(counting) != 0 {
+        count::ended(thread);
     }
-    let _ = THREADS.remove(&tid);
+    thread.syscall = 0;
+    thread.kernel_tid = 0;
+    let _ = TAKEN.remove(&place);
+}
+
+/// Whether the slot is this thread's. (Interrupts while nothing runs have the thread 0.)
+#[inline(always)]
+fn is_of(place: u32, tid: u32) -> bool {
+    // SAFETY: a number in a map, which its thread alone changes.
+    THREADS.get_ptr(place).is_some_and(|it| unsafe { (*it).kernel_tid } == tid) && tid != 0
+}
+
+/// Where the thread's slot is, or [`NOWHERE`].
+#[inline(always)]
+fn find(tid: u32) -> u32 {
+    let place = tid % SLOTS;
+    if is_of(place, tid) { place } else { find_elsewhere(tid) }
+}
+
+/// Where it is if not in its first place, or [`NOWHERE`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn find_elsewhere(tid: u32) -> u32 {
+    for step in 1..PLACES {
+        let place = tid.wrapping_add(step) % SLOTS;
+        if is_of(place, tid) {
+            return place;
+        }
+    }
+    NOWHERE
+}
+
+/// Takes a free slot; [`NOWHERE`]: none of its places is free.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn take_place(tid: u32) -> u32 {
+    for step in 0..PLACES {
+        let place = tid.wrapping_add(step) % SLOTS;
+        if TAKEN.insert(&place, &tid, u64::from(BPF_NOEXIST)).is_ok() {
+            return place;
+        }
+    }
+    NOWHERE
 }

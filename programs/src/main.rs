@@ -71,6 +71,7 @@ fn main() {
         "late" => memory::late(),
         "hostile" => basic::hostile(),
         "threads" => threads::many(number(64)),
+        "same-place" => threads::same_place(),
         "reuse" => threads::reuse(number(1000)),
         "reap-ring" => reaping::from_the_ring(number(500)),
         "blocked" => reaping::blocked(number(2000)),

@@ -33,6 +33,40 @@ pub fn waiting(count: u64) {
     });
 }
 
+/// Two threads at a time whose ids have the same remainder, so that aiotrace looks for their slots in the same
+/// place: 100 pairs of calls each.
+pub fn same_place() {
+    const SLOTS: i32 = 16_384;
+    // SAFETY: no arguments.
+    let id = || unsafe { libc::gettid() };
+    let has_two = || {
+        thread::scope(|scope| {
+            let (go, wait) = channel::<()>();
+            let (tell, told) = channel();
+            scope.spawn(move || {
+                crate::basic::pairs(50);
+                tell.send(id()).expect("the channel");
+                wait.recv().expect("the channel");
+                crate::basic::pairs(50);
+            });
+            let first = told.recv().expect("the channel");
+            // Ids are given in a row.
+            let is_second = move || {
+                let is_it = id() % SLOTS == first % SLOTS;
+                if is_it {
+                    crate::basic::pairs(100);
+                }
+                is_it
+            };
+            let found = (0..3 * SLOTS).any(|_| scope.spawn(is_second).join().expect("a thread"));
+            go.send(()).expect("the channel");
+            found
+        })
+    };
+    // Another process may have the id.
+    assert!((0..5).any(|_| has_two()), "no two threads have such ids");
+}
+
 /// One thread submits; two reap and give each iocb back to be used again at once.
 pub fn reuse(count: u64) {
     const IOCBS: u64 = 4;

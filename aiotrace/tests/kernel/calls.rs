@@ -129,6 +129,21 @@ fn threads_that_look_at_a_ring_at_once_tell_a_completion_once() {
     assert_eq!(trace.completions().len(), 150 * 200);
 }
 
+/// A thread whose id has the remainder of another one's has its slot elsewhere.
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn threads_that_want_the_same_slot_are_told_apart() {
+    let trace = run_program(&["same-place"]);
+    let mut submits = std::collections::BTreeMap::new();
+    for it in trace.submits() {
+        assert_eq!((&*it.entry, it.ret), ("seen", 1));
+        *submits.entry(it.tid).or_insert(0) += 1;
+    }
+    assert!(submits.len() >= 2 && submits.values().all(|count| *count == 100), "{submits:?}");
+    let places: std::collections::BTreeSet<u32> = submits.keys().map(|tid| tid % 16_384).collect();
+    assert!(places.len() < submits.len(), "{submits:?}");
+}
+
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn times_are_in_order_within_a_thread() {

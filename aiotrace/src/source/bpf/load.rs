@@ -506,13 +506,19 @@ impl Probes {
 
     /// The threads that have made an AIO call.
     pub fn threads(&self) -> Vec<Thread> {
-        let Some(map) = self.ebpf.map(names::THREADS) else {
+        let map = |name| self.ebpf.map(name);
+        let slots = map(names::THREADS).and_then(|it| Array::try_from(it).ok());
+        let taken = map(names::TAKEN).and_then(|it| HashMap::<_, u32, u32>::try_from(it).ok());
+        let Some((slots, taken)): Option<(Array<_, [u8; size_of::<Thread>()]>, _)> =
+            slots.zip(taken)
+        else {
             return Vec::new();
         };
-        let Ok(threads) = HashMap::<_, u32, [u8; size_of::<Thread>()]>::try_from(map) else {
-            return Vec::new();
-        };
-        threads.iter().filter_map(|entry| Thread::read_from_bytes(&entry.ok()?.1).ok()).collect()
+        let threads = taken.keys().filter_map(|place| {
+            let thread = Thread::read_from_bytes(&slots.get(&place.ok()?, 0).ok()?).ok()?;
+            (thread.kernel_tid != 0).then_some(thread)
+        });
+        threads.collect()
     }
 
     /// What the probes could not record, by cause.
@@ -723,6 +729,7 @@ mod tests {
             names::SWITCHES,
             names::TARGETS,
             names::THREADS,
+            names::TAKEN,
             names::CONTEXTS,
             names::OWNERS,
             names::RING_FILES,
