@@ -1,8 +1,8 @@
 //! One slot per thread that has made an AIO call: made at the first call, used by every later
 //! one, freed at exec and exit. Never an insert and a delete per call.
 //!
-//! A thread's id says where its slot is, or, if another thread has that place, where to look on: a
-//! comparison at each entry and return, where a search in a hash map takes 15 ns.
+//! A thread's id says where its slot is: a comparison at each entry and return, where a search in a hash
+//! map takes 15 ns. If another thread has that place, it is further on.
 
 use aiotrace_common::{
     abi::Abi,
@@ -15,6 +15,7 @@ use aya_ebpf::{
 };
 
 use crate::{
+    atomic,
     probes::{calls::now, count, lifetime},
     settings::setting,
     switches, targets,
@@ -23,8 +24,7 @@ use crate::{
 
 /// As many threads, 5 MiB.
 const SLOTS: u32 = 16_384;
-/// The slots in which a thread's may be: its own and those behind. With 8,192 threads at random ids, one in
-/// 65,536 finds none.
+/// The slots in which a thread's may be. Of 12,288 threads at random ids some ten find none.
 const PLACES: u32 = 16;
 /// Outside the array.
 const NOWHERE: u32 = u32::MAX;
@@ -37,6 +37,11 @@ static THREADS: Array<Thread> = Array::with_max_entries(SLOTS, 0);
 #[map]
 static TAKEN: HashMap<u32, u32> = HashMap::with_max_entries(SLOTS, 0);
 
+/// How many threads wanted this place first and have another, so that who finds nothing here mostly need not
+/// look on.
+#[map]
+static ELSEWHERE: Array<u64> = Array::with_max_entries(SLOTS, 0);
+
 // SAFETY: it has numbers only.
 static EMPTY: Thread = unsafe { core::mem::zeroed() };
 
@@ -47,20 +52,16 @@ pub fn current(abi: Abi) -> Result<Option<(*mut Thread, bool)>, Lost> {
     if setting!(only_pid) != 0 && setting!(only_pid) != kernel.pid {
         return Ok(None);
     }
-    let mut place = kernel.tid % SLOTS;
-    if !is_of(place, kernel.tid) {
-        // Without namespaces the ids are known for nothing, so that other processes pay no more.
-        if setting!(pid_namespace) == 0 && !targets::contain(kernel.pid) {
-            return Ok(None);
-        }
-        place = find_elsewhere(kernel.tid);
-    }
-    if let Some(thread) = THREADS.get_ptr_mut(place) {
+    if let Some(thread) = of(kernel.tid) {
         // SAFETY: the slot belongs to the running thread, or to a dead one that had its id.
         if unsafe { (*thread).kernel_pid } == kernel.pid {
             return Ok(Some((thread, false)));
         }
         remove(kernel.tid);
+    }
+    // Without namespaces the ids are known for nothing, so that other processes pay no more.
+    if setting!(pid_namespace) == 0 && !targets::contain(kernel.pid) {
+        return Ok(None);
     }
     Ok(begin(kernel, abi)?.map(|thread| (thread, true)))
 }
@@ -118,6 +119,26 @@ pub fn remove(tid: u32) {
     thread.syscall = 0;
     thread.kernel_tid = 0;
     let _ = TAKEN.remove(&place);
+    if place != place_of(tid, 0) {
+        count_elsewhere(tid, u64::MAX);
+    }
+}
+
+/// Where a thread's slot may be, in order. Threads that begin together have ids in a row, so those of two
+/// pools that meet must not have the same way from there.
+#[inline(always)]
+fn place_of(tid: u32, step: u32) -> u32 {
+    let stride = (tid / SLOTS * 2 + 1).wrapping_mul(0x9e37_79b1);
+    tid.wrapping_add(step.wrapping_mul(stride)) % SLOTS
+}
+
+/// `more` may be -1.
+#[inline(always)]
+fn count_elsewhere(tid: u32, more: u64) {
+    if let Some(count) = ELSEWHERE.get_ptr_mut(place_of(tid, 0)) {
+        // SAFETY: a number in a map, which is only added to.
+        unsafe { atomic::add(count, more) };
+    }
 }
 
 /// Whether the slot is this thread's. (Interrupts while nothing runs have the thread 0.)
@@ -130,8 +151,14 @@ fn is_of(place: u32, tid: u32) -> bool {
 /// Where the thread's slot is, or [`NOWHERE`].
 #[inline(always)]
 fn find(tid: u32) -> u32 {
-    let place = tid % SLOTS;
-    if is_of(place, tid) { place } else { find_elsewhere(tid) }
+    let place = place_of(tid, 0);
+    if is_of(place, tid) {
+        return place;
+    }
+    match ELSEWHERE.get(place) {
+        Some(0) | None => NOWHERE,
+        _ => find_elsewhere(tid),
+    }
 }
 
 /// Where it is if not in its first place, or [`NOWHERE`].
@@ -139,7 +166,7 @@ fn find(tid: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn find_elsewhere(tid: u32) -> u32 {
     for step in 1..PLACES {
-        let place = tid.wrapping_add(step) % SLOTS;
+        let place = place_of(tid, step);
         if is_of(place, tid) {
             return place;
         }
@@ -152,8 +179,11 @@ pub extern "C" fn find_elsewhere(tid: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn take_place(tid: u32) -> u32 {
     for step in 0..PLACES {
-        let place = tid.wrapping_add(step) % SLOTS;
+        let place = place_of(tid, step);
         if TAKEN.insert(&place, &tid, u64::from(BPF_NOEXIST)).is_ok() {
+            if step != 0 {
+                count_elsewhere(tid, 1);
+            }
             return place;
         }
     }

@@ -85,6 +85,7 @@ fn main() {
         }
         "each" => suite::each(),
         "receive" => argument.map_or_else(receive::raw, |path| receive::of(&path)),
+        "receive-poll" => receive::poll_and_read(),
         "receive-libaio" => receive::by_libaio(),
         "receive-in-child" => processes::in_child(receive::raw),
         "receive-threads" => receive::threads(number(16)),

@@ -86,6 +86,18 @@ pub fn by_libaio() {
     all(&Calls { library: Some(libaio::load()) }, aio::zero());
 }
 
+/// A poll, which no file is asked for, and then a read.
+pub fn poll_and_read() {
+    let calls = Calls { library: None };
+    let mut ctx = 0;
+    assert_eq!(calls.setup(8, &mut ctx), 0, "io_setup");
+    let mut buffer = 0;
+    let (reader, _writer) = aio::pipe();
+    for iocb in [aio::poll(reader, 1), aio::pread(aio::zero(), &mut buffer, 2)] {
+        say(&format!("io_submit {}", calls.submit(ctx, &mut [iocb])));
+    }
+}
+
 fn all(calls: &Calls, file: RawFd) {
     let mut ctx = 0;
     again("io_setup", |ret| ret == 0, || calls.setup(8, &mut ctx));

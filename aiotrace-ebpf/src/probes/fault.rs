@@ -161,7 +161,8 @@ pub fn begin_request() {
 #[inline(always)]
 pub fn refuse_request() -> i64 {
     let Some(thread) = in_call(Some(Syscall::Submit)) else { return 0 };
-    if thread.refuse == 0 || thread.fault != 0 {
+    // What is left of a call whose request did not come here (a poll, a bad descriptor) is not meant.
+    if thread.verdict == 0 || thread.refuse == 0 || thread.fault != 0 {
         return 0;
     }
     thread.refuse = 0;

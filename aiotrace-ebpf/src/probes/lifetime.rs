@@ -16,6 +16,8 @@ use crate::{
 pub fn fork(child: Task) -> Result<(), Lost> {
     let kernel = current_kernel_ids();
     let of_child = child.kernel_ids();
+    // Of one that had its id, if that one's end was skipped by the kernel.
+    threads::remove(of_child.tid);
     if of_child.pid == kernel.pid {
         return Ok(()); // a thread
     }

@@ -37,7 +37,9 @@ impl Losses {
         let probes = Lost::ALL.into_iter().zip(self.probes).map(|(cause, count)| {
             let (name, text) = match cause {
                 Lost::BufferFull => ("buffer_full", "records, ring buffer full"),
-                Lost::NoThreadSlot => ("no_thread_slot", "calls, more than 16,384 threads"),
+                Lost::NoThreadSlot => {
+                    ("no_thread_slot", "calls, too many threads for 16,384 slots")
+                }
                 Lost::NoTargetSlot => {
                     ("no_target_slot", "processes not followed, more than 16,384 of them")
                 }
