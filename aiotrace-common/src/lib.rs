@@ -9,4 +9,5 @@ pub mod fault;
 pub mod names;
 pub mod record;
 pub mod settings;
+pub mod slots;
 pub mod started;

@@ -201,7 +201,7 @@ pub const SWITCHES: &str = "SWITCHES";
 pub const TARGETS: &str = "TARGETS";
 /// One slot per thread that has made an AIO call.
 pub const THREADS: &str = "THREADS";
-/// Which of these slots are taken, by place.
+/// Which of these slots are taken, and by which thread.
 pub const TAKEN: &str = "TAKEN";
 /// The contexts seen, with the last tail of their ring.
 pub const CONTEXTS: &str = "CONTEXTS";
@@ -278,7 +278,7 @@ pub const CONTEXT_ROWS: &str = "CONTEXT_ROWS";
 pub const FREE_CONTEXT_ROWS: &str = "FREE_CONTEXT_ROWS";
 /// Which of them a context has.
 pub const CONTEXT_PLACES: &str = "CONTEXT_PLACES";
-/// Requests in flight: [`Started`](crate::counts::Started).
+/// Requests in flight: sets of [`started`](crate::started).
 pub const STARTED: &str = "STARTED";
 /// Which row has the latencies of an operation in a context.
 pub const LATENCY_PLACES: &str = "LATENCY_PLACES";

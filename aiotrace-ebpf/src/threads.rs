@@ -1,12 +1,11 @@
 //! One slot per thread that has made an AIO call: made at the first call, used by every later
 //! one, freed at exec and exit. Never an insert and a delete per call.
-//!
-//! A thread's id says where its slot is: a comparison at each entry and return, where a search in a hash
-//! map takes 15 ns. If another thread has that place, it is further on.
+//! Where it is: [`slots`](aiotrace_common::slots).
 
 use aiotrace_common::{
     abi::Abi,
     record::{Lost, Thread},
+    slots::{self, PLACES, SLOTS},
 };
 use aya_ebpf::{
     bindings::BPF_NOEXIST,
@@ -22,10 +21,6 @@ use crate::{
     task::{KernelIds, Task, current_kernel_ids, in_compat_syscall},
 };
 
-/// As many threads, 5 MiB.
-const SLOTS: u32 = 16_384;
-/// The slots in which a thread's may be. Of 12,288 threads at random ids some ten find none.
-const PLACES: u32 = 16;
 /// Outside the array.
 const NOWHERE: u32 = u32::MAX;
 
@@ -119,23 +114,15 @@ pub fn remove(tid: u32) {
     thread.syscall = 0;
     thread.kernel_tid = 0;
     let _ = TAKEN.remove(&place);
-    if place != place_of(tid, 0) {
+    if place != slots::place(tid, 0) {
         count_elsewhere(tid, u64::MAX);
     }
-}
-
-/// Where a thread's slot may be, in order. Threads that begin together have ids in a row, so those of two
-/// pools that meet must not have the same way from there.
-#[inline(always)]
-fn place_of(tid: u32, step: u32) -> u32 {
-    let stride = (tid / SLOTS * 2 + 1).wrapping_mul(0x9e37_79b1);
-    tid.wrapping_add(step.wrapping_mul(stride)) % SLOTS
 }
 
 /// `more` may be -1.
 #[inline(always)]
 fn count_elsewhere(tid: u32, more: u64) {
-    if let Some(count) = ELSEWHERE.get_ptr_mut(place_of(tid, 0)) {
+    if let Some(count) = ELSEWHERE.get_ptr_mut(slots::place(tid, 0)) {
         // SAFETY: a number in a map, which is only added to.
         unsafe { atomic::add(count, more) };
     }
@@ -151,7 +138,7 @@ fn is_of(place: u32, tid: u32) -> bool {
 /// Where the thread's slot is, or [`NOWHERE`].
 #[inline(always)]
 fn find(tid: u32) -> u32 {
-    let place = place_of(tid, 0);
+    let place = slots::place(tid, 0);
     if is_of(place, tid) {
         return place;
     }
@@ -166,7 +153,7 @@ fn find(tid: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn find_elsewhere(tid: u32) -> u32 {
     for step in 1..PLACES {
-        let place = place_of(tid, step);
+        let place = slots::place(tid, step);
         if is_of(place, tid) {
             return place;
         }
@@ -179,7 +166,7 @@ pub extern "C" fn find_elsewhere(tid: u32) -> u32 {
 #[inline(never)]
 pub extern "C" fn take_place(tid: u32) -> u32 {
     for step in 0..PLACES {
-        let place = place_of(tid, step);
+        let place = slots::place(tid, step);
         if TAKEN.insert(&place, &tid, u64::from(BPF_NOEXIST)).is_ok() {
             if step != 0 {
                 count_elsewhere(tid, 1);

@@ -36,6 +36,7 @@ pub fn waiting(count: u64) {
 /// Two threads at a time whose ids have the same remainder, so that aiotrace looks for their slots in the same
 /// place: 100 pairs of calls each.
 pub fn same_place() {
+    /// As in aiotrace-common/src/slots.rs.
     const SLOTS: i32 = 16_384;
     // SAFETY: no arguments.
     let id = || unsafe { libc::gettid() };

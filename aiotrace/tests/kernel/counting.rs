@@ -283,6 +283,42 @@ fn each_interval_has_its_own_counts() {
     assert!(intervals.len() > 1 && intervals.iter().sum::<u64>() <= total, "{intervals:?}");
 }
 
+/// The kernel's own count of what programs cost, on while this lives.
+struct Statistics {
+    before: String,
+}
+
+impl Statistics {
+    const FILE: &str = "/proc/sys/kernel/bpf_stats_enabled";
+
+    fn set(value: &str) -> Self {
+        let before = std::fs::read_to_string(Self::FILE).unwrap();
+        std::fs::write(Self::FILE, value).unwrap();
+        Self { before }
+    }
+}
+
+impl Drop for Statistics {
+    fn drop(&mut self) {
+        let _ = std::fs::write(Self::FILE, &self.before);
+    }
+}
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn what_the_probes_cost_is_told_where_the_kernel_counts_it() {
+    let statistics = Statistics::set("1");
+    let trace = run_program_with(&[], &["pairs", "1000"]);
+    drop(statistics);
+    let cost = trace.report().cost.as_ref().unwrap();
+    assert!(cost.probe_runs.unwrap() >= 4000, "two programs at each of 2,000 calls: {cost:?}");
+    assert!(cost.probe_ns.unwrap().0 > 0, "{cost:?}");
+    assert!(trace.stderr.contains(" runs of probes took "), "{}", trace.stderr);
+    let _statistics = Statistics::set("0");
+    let trace = run_program_with(&[], &["pairs", "10"]);
+    assert_eq!(trace.report().cost.as_ref().unwrap().probe_runs, None);
+}
+
 #[test]
 #[ignore = "needs root: cargo xtask test"]
 fn what_needs_every_call_is_refused() {

@@ -83,3 +83,16 @@ fn unreaped_completions_are_counted() {
     let held = processes.iter().find(|it| it["pid"] == program.pid()).expect("it is there");
     assert_eq!(held["unreaped"], 3);
 }
+
+#[test]
+#[ignore = "needs root: cargo xtask test"]
+fn it_looks_again_until_it_is_ended() {
+    let mut watch = Program::of(aiotrace().args(["ls", "--watch", "1", "--format", "json"]));
+    let mut listing = || serde_json::from_str::<Value>(&watch.line()).unwrap();
+    let before = listing();
+    let program = Program::ready(&["hold", "2"]);
+    assert_eq!(held_by(&before, program.pid()), None);
+    // One may have been made in between.
+    let held = (0..2).find_map(|_| held_by(&listing(), program.pid()));
+    assert_eq!(held, Some((charge(2), 2)));
+}

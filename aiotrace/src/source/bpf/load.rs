@@ -507,16 +507,16 @@ impl Probes {
     /// The threads that have made an AIO call.
     pub fn threads(&self) -> Vec<Thread> {
         let map = |name| self.ebpf.map(name);
-        let slots = map(names::THREADS).and_then(|it| Array::try_from(it).ok());
+        let slots = map(names::THREADS)
+            .and_then(|it| Array::<_, [u8; size_of::<Thread>()]>::try_from(it).ok());
         let taken = map(names::TAKEN).and_then(|it| HashMap::<_, u32, u32>::try_from(it).ok());
-        let Some((slots, taken)): Option<(Array<_, [u8; size_of::<Thread>()]>, _)> =
-            slots.zip(taken)
-        else {
+        let Some((slots, taken)) = slots.zip(taken) else {
             return Vec::new();
         };
-        let threads = taken.keys().filter_map(|place| {
-            let thread = Thread::read_from_bytes(&slots.get(&place.ok()?, 0).ok()?).ok()?;
-            (thread.kernel_tid != 0).then_some(thread)
+        let threads = taken.iter().filter_map(|entry| {
+            let (place, tid) = entry.ok()?;
+            let thread = Thread::read_from_bytes(&slots.get(&place, 0).ok()?).ok()?;
+            (thread.kernel_tid == tid).then_some(thread)
         });
         threads.collect()
     }
