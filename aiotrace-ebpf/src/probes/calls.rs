@@ -34,6 +34,11 @@ pub fn enter(
         // A call of the other table that happens to have this number.
         return Ok(None);
     }
+    if !switches::are_armed() {
+        // The probes are being detached, one after the other, which takes seconds on some kernels: of a call
+        // that begins now, nobody knows what will still be seen.
+        return Ok(None);
+    }
     let time = now();
     // SAFETY: the slot belongs to the running thread.
     let thread = unsafe { &mut *thread };
