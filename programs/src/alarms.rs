@@ -1,9 +1,9 @@
-//! False alarms: for each, a program that does the harmless thing which a naive tool misreports. Only
-//! `t17`, which looks as harmless, leaks.
+//! False alarms: for each, a program that does the harmless thing which a naive tool misreports.
 //!
 //! They need nothing but /proc, /dev and a directory for temporary files, end by themselves (but for
-//! `t17` and `t22-alive`, which wait for a line), and do the same in each run. `t15` lowers a limit of
-//! the whole machine for a moment: nothing else may call io_setup meanwhile.
+//! `alarm-local-handle-alive`, which waits for a line), and do the same in each run.
+//! `alarm-limit-lowered` lowers a limit of the whole machine for a moment: nothing else may call
+//! io_setup meanwhile.
 
 mod calls;
 mod contexts;
@@ -11,30 +11,29 @@ mod reaping;
 mod requests;
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, fn()); 23] = [
-    ("t1", reaping::from_the_ring),
-    ("t2", contexts::alive_at_exit),
-    ("t3", calls::destroyed_by_another_thread),
-    ("t4", contexts::same_handle_in_two_processes),
-    ("t5", contexts::same_handle_again),
-    ("t6", contexts::moved),
-    ("t7", requests::data_is_no_identity),
-    ("t8", requests::errors_as_events),
-    ("t9", calls::interrupted),
-    ("t10", requests::refused_one_dropped),
-    ("t11", contexts::probe_at_the_start),
-    ("t12", calls::nothing_destroyed),
-    ("t13", calls::through_libaio),
-    ("t14", calls::handle_nowhere_to_go),
-    ("t15", contexts::limit_lowered),
-    ("t16", calls::without_libraries),
-    ("t17", contexts::unmapped),
-    ("t18", requests::pending_by_design),
-    ("t19", requests::numbers_that_are_no_lengths),
-    ("t20", reaping::some_left_in_the_ring),
-    ("t21", requests::refused_below_capacity),
-    ("t22", contexts::local_handle),
-    ("t22-alive", contexts::local_handle_alive),
+pub const PROGRAMS: [(&str, fn()); 22] = [
+    ("alarm-from-the-ring", reaping::from_the_ring),
+    ("alarm-alive-at-exit", contexts::alive_at_exit),
+    ("alarm-destroyed-by-another-thread", calls::destroyed_by_another_thread),
+    ("alarm-same-handle-in-two-processes", contexts::same_handle_in_two_processes),
+    ("alarm-same-handle-again", contexts::same_handle_again),
+    ("alarm-moved", contexts::moved),
+    ("alarm-data-is-no-identity", requests::data_is_no_identity),
+    ("alarm-errors-as-events", requests::errors_as_events),
+    ("alarm-interrupted", calls::interrupted),
+    ("alarm-refused-one-dropped", requests::refused_one_dropped),
+    ("alarm-probe-at-the-start", contexts::probe_at_the_start),
+    ("alarm-nothing-destroyed", calls::nothing_destroyed),
+    ("alarm-through-libaio", calls::through_libaio),
+    ("alarm-handle-nowhere-to-go", calls::handle_nowhere_to_go),
+    ("alarm-limit-lowered", contexts::limit_lowered),
+    ("alarm-without-libraries", calls::without_libraries),
+    ("alarm-pending-by-design", requests::pending_by_design),
+    ("alarm-numbers-that-are-no-lengths", requests::numbers_that_are_no_lengths),
+    ("alarm-some-left-in-the-ring", reaping::some_left_in_the_ring),
+    ("alarm-refused-below-capacity", requests::refused_below_capacity),
+    ("alarm-local-handle", contexts::local_handle),
+    ("alarm-local-handle-alive", contexts::local_handle_alive),
 ];
 
 pub use calls::destroyed_by_another_thread;

@@ -76,9 +76,11 @@ pub fn hostile() {
     // SAFETY: a NUL-terminated name.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     let mut path = std::env::temp_dir().into_os_string().into_vec();
-    path.extend_from_slice(b"/aio-\x1b]0;title\x07\"\xfe\n-file");
+    // Others of us may run, and one that was killed may have left its file.
+    path.extend_from_slice(format!("/aio-{}-", std::process::id()).as_bytes());
+    path.extend_from_slice(b"\x1b]0;title\x07\"\xfe\n-file");
     let path = std::path::PathBuf::from(std::ffi::OsString::from_vec(path));
-    let file = std::fs::File::create_new(&path).expect("a temporary file");
+    let file = std::fs::File::create(&path).expect("a temporary file");
     let ctx = aio::setup(1);
     let buffer = 7u64;
     let mut iocb = [Iocb {

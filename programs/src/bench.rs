@@ -3,10 +3,7 @@
 //! Each writes `ready`, waits for a line (so that a tracer can attach), runs on one processor, and writes the nanoseconds of one operation,
 //! by the clock and by its own processor time (so, without what else ran there).
 
-use std::{
-    os::unix::process::CommandExt as _,
-    process::{Command, Stdio},
-};
+use std::{os::unix::process::CommandExt as _, process::Command};
 
 use crate::{
     aio::{self, IoEvent, Iocb},
@@ -47,35 +44,11 @@ pub fn becomes(words: impl Iterator<Item = String>) {
     panic!("{program}: {}", Command::new(program).args(arguments).exec());
 }
 
-/// In a virtual machine: the loops under each set of probes, and with rules that never fire.
-pub fn guest(aiotrace: &std::path::Path) {
-    const RULE: [&str; 2] = ["--inject", "io_submit:error=EAGAIN:fd=999"];
-    let sets: [(&str, Option<&[&str]>); 6] = [
-        ("none", None),
-        ("syscall", Some(&["--probes", "syscall"])),
-        ("trampoline", Some(&["--probes", "trampoline"])),
-        ("kprobe", Some(&["--probes", "kprobe"])),
-        ("fmod_ret", Some(&["--mechanism", "fmod_ret", RULE[0], RULE[1]])),
-        ("file_permission", Some(&["--mechanism", "file_permission", RULE[0], RULE[1]])),
-    ];
-    for (set, options) in sets {
-        for program in ["bench-pair", "bench-batch", "bench-getppid"] {
-            let us = ["/bin/aio-programs", program, "2000"];
-            let mut command =
-                Command::new(if options.is_some() { aiotrace } else { us[0].as_ref() });
-            match options {
-                Some(options) => {
-                    command.args(["run", "-o", "/tmp/bench"]).args(options).arg("--").args(us)
-                }
-                None => command.args(&us[1..]),
-            };
-            let output = command.stdin(Stdio::null()).output().expect("it can be started");
-            let said = String::from_utf8_lossy(&output.stdout).into_owned();
-            let error = String::from_utf8_lossy(&output.stderr).replace('\n', "; ");
-            let own = said.lines().find_map(|it| it.strip_prefix("ns | ")?.split(" | ").nth(1));
-            crate::say(&format!("bench | {set} | {program} | {} | {error}", own.unwrap_or("no")));
-        }
-    }
+/// One after the other, each with the same number of operations.
+pub fn all(count: u64) {
+    pair(count);
+    batch::<32>(count);
+    getppid(count);
 }
 
 fn measure(count: u64, mut operation: impl FnMut()) {

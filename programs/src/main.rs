@@ -1,9 +1,11 @@
-//! Tiny real programs that use Linux native AIO, one per behaviour. The tests of aiotrace run
-//! them, natively and in virtual machines; `leak` is the workload of `cargo xtask demo`.
+//! Workloads: tiny real programs that use Linux native AIO, one per behaviour, and nothing else. The
+//! kernel tests of aiotrace run them, natively and in virtual machines; `leak` is the workload of
+//! `cargo xtask demo`.
 //!
 //! `aio-programs NAME [ARGUMENT]`. Some programs write `ready` and wait for a line on their standard
-//! input, so that a test can attach to them. False alarms are in [`alarms`] (`t1` and so on), what is
-//! to be found in [`faults`] (`bad-NAME`, `good-NAME`). `suite AIOTRACE` runs all that need nobody beside them.
+//! input, so that a test can attach to them. Harmless programs that a naive tool misreports are in
+//! [`alarms`] (`alarm-NAME`), what is to be found in [`faults`] (`bad-NAME`, `good-NAME`). `each` runs
+//! others one after the other.
 
 mod aio;
 mod alarms;
@@ -11,23 +13,22 @@ mod basic;
 mod bench;
 mod callers;
 mod contexts;
+mod each;
 mod errnos;
 mod faults;
 mod files;
 mod forget;
 mod fuse;
 mod holding;
-mod init;
-mod injected;
 mod libaio;
 mod memory;
+mod overlay;
 mod persistent;
 mod processes;
 mod processors;
 mod reaping;
 mod receive;
 mod ring;
-mod suite;
 mod tasks;
 mod threads;
 mod varied;
@@ -35,9 +36,6 @@ mod varied;
 use std::io::{Write as _, stdin, stdout};
 
 fn main() {
-    if init::is_us() {
-        init::run();
-    }
     let mut args = std::env::args().skip(1);
     let name = args.next().unwrap_or_default();
     let argument = args.next();
@@ -79,14 +77,13 @@ fn main() {
         "fork" => processes::fork_many(number(200)),
         "exec" => processes::exec(),
         "seccomp" => processes::seccomp(),
-        "suite" => {
-            let probes = args.next().unwrap_or_else(|| "syscall".to_owned());
-            suite::run(std::path::Path::new(&argument.expect("the path of aiotrace")), &probes);
-        }
-        "each" => suite::each(),
+        "each" => each::each(),
         "receive" => argument.map_or_else(receive::raw, |path| receive::of(&path)),
         "receive-poll" => receive::poll_and_read(),
         "receive-libaio" => receive::by_libaio(),
+        "receive-on-overlayfs" => {
+            overlay::with_a_file(|path| receive::of(path.to_str().expect("a path in UTF-8")));
+        }
         "receive-in-child" => processes::in_child(receive::raw),
         "receive-threads" => receive::threads(number(16)),
         "interrupted" => persistent::interrupted(),
@@ -94,11 +91,6 @@ fn main() {
         "until-accepted" => persistent::until_accepted(),
         "varied" => varied::all(),
         "receive-ring" => receive::from_the_ring(),
-        "injected" => {
-            let aiotrace = argument.expect("the path of aiotrace");
-            let aiotrace = std::path::Path::new(&aiotrace);
-            injected::run(aiotrace, &injected::doctor(aiotrace));
-        }
         "completions" => contexts::completions(),
         "short" => contexts::short(),
         "destroy-in-flight" => contexts::destroy_in_flight(),
@@ -123,6 +115,7 @@ fn main() {
         "bench-pair" => bench::pair(number(100_000)),
         "bench-batch" => bench::batch::<32>(number(10_000)),
         "bench-getppid" => bench::getppid(number(1_000_000)),
+        "bench-all" => bench::all(number(1000)),
         "bench-becomes" => bench::becomes(argument.into_iter().chain(args)),
         "exit-status" => processes::exit_with(number(0)),
         _ => match alarms::PROGRAMS.iter().chain(&faults::PROGRAMS).find(|it| it.0 == name) {

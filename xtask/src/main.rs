@@ -3,9 +3,9 @@
 
 mod bench;
 mod command;
+mod cost;
 mod debian;
 mod demo;
-mod faults;
 mod fuzz;
 mod kernel;
 mod kernels;

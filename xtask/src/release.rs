@@ -3,10 +3,11 @@
 use std::{
     env, fs,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
 };
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::Value;
 
 use crate::{
     command::{self, REQUIRE_EBPF, cargo},
@@ -22,19 +23,25 @@ pub struct Binaries {
     pub programs: PathBuf,
     /// The 32-bit one.
     pub programs_32: PathBuf,
+    /// The kernel tests.
+    pub kernel_tests: PathBuf,
+    /// The first process of a virtual machine.
+    pub init: PathBuf,
 }
 
 /// Builds them, with the probes.
 pub fn build() -> Result<Binaries> {
     let (key, value) = REQUIRE_EBPF;
     let mut build = cargo(&["build", "--release", "-p", "aio-programs", "-p", "aiotrace"]);
-    command::run(build.env(key, value))?;
+    command::run(build.args(["-p", "guest-init"]).env(key, value))?;
     let directory = target_directory()?.join("release");
     let binaries = Binaries {
         aiotrace: directory.join("aiotrace"),
         programs: directory.join("aio-programs"),
-        // The suite looks for it beside the others.
+        // The tests look for it beside the others.
         programs_32: directory.join("aio-programs-32"),
+        kernel_tests: build_kernel_tests()?,
+        init: directory.join("guest-init"),
     };
     command::run(&mut build_32())?;
     let built = target_directory()?.join(TARGET_32).join("release/aio-programs-32");
@@ -45,6 +52,28 @@ pub fn build() -> Result<Binaries> {
         }
     }
     Ok(binaries)
+}
+
+/// Gives the path of the test binary, in whose name is a hash.
+fn build_kernel_tests() -> Result<PathBuf> {
+    let mut build = cargo(&["test", "--release", "-p", "aiotrace", "--test", "kernel", "--no-run"]);
+    build.arg("--message-format=json-render-diagnostics").env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
+    let line = command::line(&build);
+    eprintln!("$ {line}");
+    let output =
+        build.stderr(Stdio::inherit()).output().with_context(|| format!("cannot run `{line}`"))?;
+    if !output.status.success() {
+        bail!("`{line}` failed ({})", output.status);
+    }
+    executable(&String::from_utf8_lossy(&output.stdout)).context("cargo named no test binary")
+}
+
+/// The test binary in cargo's messages: one JSON object in a line.
+fn executable(messages: &str) -> Option<PathBuf> {
+    let mut messages = messages.lines().filter_map(|it| serde_json::from_str::<Value>(it).ok());
+    let found =
+        messages.find(|it| it["target"]["name"] == "kernel" && it["executable"].is_string());
+    Some(PathBuf::from(found?["executable"].as_str()?))
 }
 
 const TARGET_32: &str = "i686-unknown-linux-gnu";
@@ -79,6 +108,14 @@ fn target_of(us: &Path) -> Option<PathBuf> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_test_binary_is_found_in_the_messages_of_cargo() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"target\":{\"name\":\"aiotrace\"},\"executable\":null}\n\
+            {\"target\":{\"name\":\"kernel\"},\"executable\":\"/t/kernel-12\"}\n{\"reason\":\"build-finished\"}\n";
+        assert_eq!(executable(messages), Some(PathBuf::from("/t/kernel-12")));
+        assert_eq!(executable(""), None);
+    }
 
     #[test]
     fn the_target_directory_is_two_above_us() {

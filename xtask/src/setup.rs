@@ -71,7 +71,7 @@ enum Item {
 }
 
 /// What the kernel tests run: packages of Debian, and a program of each.
-const TOOLS: [(&str, &str); 9] = [
+const TOOLS: [(&str, &str); 10] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -81,6 +81,7 @@ const TOOLS: [(&str, &str); 9] = [
     ("bpftool", "bpftool"),
     ("procps", "ps"),
     ("util-linux", "unshare"),
+    ("busybox-static", "busybox"),
 ];
 
 impl Item {

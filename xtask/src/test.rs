@@ -8,6 +8,7 @@ use std::{
     env,
     io::{self, Read as _, Write as _},
     process::{Command, ExitCode, Stdio},
+    time::Instant,
 };
 
 use anyhow::{Context as _, Result};
@@ -48,33 +49,38 @@ pub fn run(options: &Options) -> ExitCode {
 fn run_parts(options: &Options, report: &mut Report) {
     let filter = options.filter.as_deref();
     if filter.is_none() {
-        if let Err(error) = setup::run(&setup::Options { build_only: false }) {
-            report.fail(format!("setup: {error:#}"));
-        }
-        let failing = lint::failing();
-        if !failing.is_empty() {
-            report.fail(format!("lint: {}", failing.join(", ")));
-        }
+        report.part("setup and lint", |report| {
+            if let Err(error) = setup::run(&setup::Options { build_only: false }) {
+                report.fail(format!("setup: {error:#}"));
+            }
+            let failing = lint::failing();
+            if !failing.is_empty() {
+                report.fail(format!("lint: {}", failing.join(", ")));
+            }
+        });
     }
-    let mut host = test(
-        &["--workspace", "--exclude", "aiotrace-ebpf", "--exclude", "aio-programs-32"],
-        filter,
-    );
-    report.add("tests", run_tests(&mut host), filter);
+    report.part("tests", |report| {
+        let all = ["--workspace", "--exclude", "aiotrace-ebpf", "--exclude", "aio-programs-32"];
+        report.add("tests", run_tests(&mut test(&all, filter)), filter);
+    });
     if !options.no_kernel {
-        report.add("kernel tests", run_kernel_tests(filter), filter);
+        report.part("kernel tests", |report| run_all_kernel_tests(filter, report));
     }
     if filter.is_none() {
-        report.check("cargo install --path aiotrace", install());
-        if !options.no_kernel {
-            report.check("cargo xtask demo", demo::run(&demo::Options {}));
-            report.check("cargo xtask bench, in short", bench::smoke());
-        }
-        if env::var_os(kernels::DIRECTORY).is_some() {
-            match vm::check(&vm::Options::default()) {
-                Ok(guests) => report.sum.passed += guests,
-                Err(error) => report.fail(format!("other kernels: {error:#}")),
+        report.part("other commands", |report| {
+            report.check("cargo install --path aiotrace", install());
+            if !options.no_kernel {
+                report.check("cargo xtask demo", demo::run(&demo::Options {}));
+                report.check("cargo xtask bench, in short", bench::smoke());
             }
+        });
+        if env::var_os(kernels::DIRECTORY).is_some() {
+            report.part("other kernels", |report| {
+                report.guests("other kernels", &vm::Options::default());
+            });
+            report.part("instructions in guests", |report| {
+                report.guests("what the probes cost", &vm::Options::of_cost());
+            });
         } else {
             report.notes.push(format!(
                 "Other kernels were not tested: {} names no directory of vmlinuz files.",
@@ -89,13 +95,26 @@ fn run_parts(options: &Options, report: &mut Report) {
     }
 }
 
+fn run_all_kernel_tests(filter: Option<&str>, report: &mut Report) {
+    report.add("kernel tests", run_kernel_tests(filter, "auto"), filter);
+    if filter.is_none() {
+        // Every source tells the same events.
+        for set in ["ptrace", "ptrace-no-seccomp"] {
+            let run = run_kernel_tests(Some(vm::ABOUT_EVENTS), set);
+            report.add(&format!("kernel tests, {set}"), run, filter);
+        }
+    }
+}
+
 /// Ignored in a plain `cargo test`, because they need root. One at a time: each counts what happens
-/// on the machine.
-fn run_kernel_tests(filter: Option<&str>) -> Result<Run> {
+/// on the machine. `set`: a probe set, or ptrace in its place.
+fn run_kernel_tests(filter: Option<&str>, set: &str) -> Result<Run> {
     let binaries = release::build()?;
-    let mut kernel = test(&["-p", "aiotrace", "--test", "kernel"], filter);
+    let mut kernel = Command::new(binaries.kernel_tests);
     kernel
-        .args(["--", "--ignored", "--test-threads=1"])
+        .args(["--ignored", "--test-threads=1"])
+        .args(filter)
+        .env("AIOTRACE_PROBES", set)
         .env("AIOTRACE_PROGRAMS", binaries.programs);
     run_tests(&mut kernel)
 }
@@ -178,9 +197,26 @@ struct Report {
     sum: Tally,
     failures: Vec<String>,
     notes: Vec<String>,
+    /// How long each part took.
+    times: Vec<String>,
 }
 
 impl Report {
+    /// Does a part, and notes how long it took.
+    fn part(&mut self, name: &str, work: impl FnOnce(&mut Self)) {
+        let start = Instant::now();
+        work(self);
+        self.times.push(format!("{name} {} s", start.elapsed().as_secs()));
+    }
+
+    /// Adds the kernel tests in guests.
+    fn guests(&mut self, what: &str, options: &vm::Options) {
+        match vm::check(options) {
+            Ok(passed) => self.sum.passed += passed,
+            Err(error) => self.fail(format!("{what}: {error:#}")),
+        }
+    }
+
     /// Adds a part that ran tests, or should have.
     fn add(&mut self, part: &str, run: Result<Run>, filter: Option<&str>) {
         let Run { is_success, tally } = match run {
@@ -216,6 +252,9 @@ impl Report {
         let mut lines: Vec<String> = vec![String::new()];
         lines.extend(self.failures.iter().map(|it| format!("FAILED: {it}")));
         lines.extend(self.notes.iter().cloned());
+        if !self.times.is_empty() {
+            lines.push(format!("It took: {}.", self.times.join(", ")));
+        }
         if no_kernel {
             lines.push("The kernel tests did not run (--no-kernel).".to_owned());
         }

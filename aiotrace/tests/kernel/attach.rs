@@ -6,8 +6,10 @@ use aiotrace::output::json::Line;
 use aiotrace_common::names::{CALLS_BY_TRACEPOINT, LIFETIME, Program as Probe};
 
 use super::{
+    harness::Need,
     lifecycle::await_blocked,
-    support::{Attached, Program, aiotrace},
+    machine,
+    support::{Attached, Program, aiotrace, binary},
 };
 
 fn attach(options: &[&str]) -> Output {
@@ -18,8 +20,6 @@ fn stderr(output: &Output) -> String {
     String::from_utf8(output.stderr.clone()).unwrap()
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_first_call_after_the_attach_is_seen() {
     let mut program = Program::ready(&["wait", "10"]);
     let attached = Attached::to(program.pid());
@@ -32,8 +32,6 @@ fn the_first_call_after_the_attach_is_seen() {
     assert_eq!(trace.processes()[0].change, "attached");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn several_processes_at_once() {
     let mut programs = [Program::ready(&["wait", "3"]), Program::ready(&["wait", "4"])];
     let attached =
@@ -46,8 +44,6 @@ fn several_processes_at_once() {
     assert_eq!(trace.accepted_and_reaped(), (7, 7));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn every_process_or_a_cgroup() {
     for options in [&["-a"][..], &["--cgroup", "/"]] {
         let mut program = Program::ready(&["wait", "3"]);
@@ -63,8 +59,6 @@ fn every_process_or_a_cgroup() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_process_outside_of_the_cgroup_is_not_traced() {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let hierarchy = mounts
@@ -89,10 +83,10 @@ fn a_process_outside_of_the_cgroup_is_not_traced() {
     std::fs::remove_dir(&cgroup).unwrap();
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_call_in_progress_at_the_attach_is_known_and_its_end_is_told() {
-    let mut program = Program::start(&["blocked", "4500"]);
+    // Longer than the attach takes.
+    let millis = if machine::guest().is_some() { "20500" } else { "4500" };
+    let mut program = Program::start(&["blocked", millis]);
     assert_eq!(program.line(), "ready");
     await_blocked(program.pid());
     let attached = Attached::to(program.pid());
@@ -105,8 +99,6 @@ fn a_call_in_progress_at_the_attach_is_known_and_its_end_is_told() {
     assert_eq!(call.timeout.as_ref().unwrap().tv_nsec, 500_000_000);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_call_in_progress_at_the_end_is_unfinished() {
     let mut program = Program::start(&["wait-blocked", "100000"]);
     assert_eq!(program.line(), "ready");
@@ -125,8 +117,6 @@ fn a_call_in_progress_at_the_end_is_unfinished() {
 }
 
 /// Its only iocb, too, which is sent with the result.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn an_io_submit_in_progress_at_the_end_says_what_it_submits() {
     let mut program = Program::start(&["wait-submit-blocked"]);
     assert_eq!(program.line(), "ready");
@@ -143,8 +133,6 @@ fn an_io_submit_in_progress_at_the_end_says_what_it_submits() {
 }
 
 /// A thread is blocked for 2 s; meanwhile we attach, and detach again before it returns.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn attaching_and_detaching_change_nothing() {
     let mut program = Program::start(&["blocked", "6000"]);
     assert_eq!(program.line(), "ready");
@@ -194,8 +182,6 @@ pub fn await_attached(pid: u32) {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn killed_with_9_it_leaves_nothing_attached() {
     assert_eq!(links(), 0, "tests run one by one");
     let storm = Program::ready(&["storm"]);
@@ -210,8 +196,6 @@ fn killed_with_9_it_leaves_nothing_attached() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_thread_id_stands_for_its_process() {
     let mut program = Program::start(&["wait-threads", "2"]);
     assert_eq!(program.line(), "ready");
@@ -228,8 +212,6 @@ fn a_thread_id_stands_for_its_process() {
     assert!(trace.stderr.contains(&expected), "{}", trace.stderr);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn errors_say_what_to_do() {
     let output = attach(&["-p", "4194304"]);
     assert_eq!(output.status.code(), Some(2));
@@ -245,8 +227,6 @@ fn errors_say_what_to_do() {
     assert!(stderr(&output).contains("cannot write to /no/such"), "{}", stderr(&output));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_zombie_is_gone() {
     let mut child = Command::new("true").spawn().unwrap();
     let pid = child.id();
@@ -259,8 +239,6 @@ fn a_zombie_is_gone() {
     assert!(stderr(&output).contains("no such process"), "{}", stderr(&output));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_process_outlives_its_first_thread() {
     let mut program = Program::ready(&["hold-leaderless"]);
     let attached = Attached::to(program.pid());
@@ -272,8 +250,6 @@ fn a_process_outlives_its_first_thread() {
 
 /// The target dies between any two steps of the attach: killed while aiotrace starts, at a moment
 /// that is later from round to round.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_target_may_go_at_any_moment() {
     for round in 0..20u32 {
         let mut program = Program::ready(&["wait"]);
@@ -295,14 +271,13 @@ fn a_target_may_go_at_any_moment() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn not_root_is_told_to_be() {
     let pid = std::process::id().to_string();
-    let program = env!("CARGO_BIN_EXE_aiotrace");
+    let program = binary();
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"])
-        .args([program, "attach", "-p", &pid])
+        .arg(program)
+        .args(["attach", "-p", &pid])
         .output()
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
@@ -310,13 +285,12 @@ fn not_root_is_told_to_be() {
     assert!(!stderr(&output).contains("panicked"));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn inside_of_a_pid_namespace_ids_are_as_seen_there() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
     let output = Command::new("unshare")
-        .args(["-p", "-f", "--mount-proc", env!("CARGO_BIN_EXE_aiotrace")])
+        .args(["-p", "-f", "--mount-proc"])
+        .arg(binary())
         .args(["run", "-f", "--format", "json", "-o"])
         .arg(&file)
         .arg("--")
@@ -338,8 +312,6 @@ fn inside_of_a_pid_namespace_ids_are_as_seen_there() {
     assert!(stderr(&output).contains("none lost"), "{}", stderr(&output));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_target_in_another_pid_namespace_has_the_ids_we_see() {
     let mut child = Command::new("unshare")
         .args(["-p", "-f"])
@@ -365,8 +337,6 @@ fn a_target_in_another_pid_namespace_has_the_ids_we_see() {
 
 /// A thread makes half a million calls a second while we attach: what began before is not taken
 /// for a loss, nor for a denied call.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn attaching_to_a_busy_thread_loses_nothing() {
     let storm = Program::ready(&["storm"]);
     for options in [&["-p"][..], &["-a", "-f"]] {
@@ -384,6 +354,31 @@ fn attaching_to_a_busy_thread_loses_nothing() {
             of.inspect(|it| assert!(it.errors.is_empty(), "{it:?}")).map(|it| it.calls).sum::<u64>()
         };
         assert!(count("io_submit") > 1000, "{calls:?}");
-        assert!(count("io_submit").abs_diff(count("io_getevents")) <= 1);
+        let (submits, reaps) = (count("io_submit"), count("io_getevents"));
+        assert!(submits.abs_diff(reaps) <= 1, "{submits} and {reaps}");
     }
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
+
+tests![
+    the_first_call_after_the_attach_is_seen,
+    several_processes_at_once if SAME,
+    every_process_or_a_cgroup if SAME,
+    a_process_outside_of_the_cgroup_is_not_traced,
+    a_call_in_progress_at_the_attach_is_known_and_its_end_is_told,
+    a_call_in_progress_at_the_end_is_unfinished if SAME,
+    an_io_submit_in_progress_at_the_end_says_what_it_submits if SAME,
+    attaching_and_detaching_change_nothing if Need::Native("the attaches must be shorter than a wait"),
+    killed_with_9_it_leaves_nothing_attached if Need::Native("it runs bpftool"),
+    a_thread_id_stands_for_its_process if SAME,
+    errors_say_what_to_do if SAME,
+    a_zombie_is_gone if SAME,
+    a_process_outlives_its_first_thread,
+    a_target_may_go_at_any_moment if SLOW,
+    not_root_is_told_to_be if Need::Native("it runs setpriv"),
+    inside_of_a_pid_namespace_ids_are_as_seen_there if SAME,
+    a_target_in_another_pid_namespace_has_the_ids_we_see if SAME,
+    attaching_to_a_busy_thread_loses_nothing,
+];

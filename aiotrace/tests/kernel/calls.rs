@@ -3,10 +3,12 @@
 use aiotrace::output::json::IocbObject;
 use aiotrace_common::slots;
 
-use super::support::{programs, run, run_program};
+use super::{
+    harness::Need,
+    machine,
+    support::{programs, run, run_program},
+};
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn every_iocb_up_to_4096_is_recorded_and_the_rest_counted() {
     for (nr, truncated) in [(1, 0), (2, 0), (64, 0), (65, 0), (1000, 0), (4096, 0), (5000, 904)] {
         let trace = run_program(&["submit", &nr.to_string()]);
@@ -23,8 +25,6 @@ fn every_iocb_up_to_4096_is_recorded_and_the_rest_counted() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_cannot_be_read_is_unread() {
     let trace = run_program(&["unreadable"]);
     let [array, pointer] = trace.submits()[..] else { panic!("two io_submits") };
@@ -36,8 +36,6 @@ fn what_cannot_be_read_is_unread() {
     assert_eq!((array.ret, pointer.ret), (2, 1));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_is_paged_in_during_the_call_is_read_late() {
     let trace = run_program(&["late"]);
     let [submit] = trace.submits()[..] else { panic!("one io_submit") };
@@ -46,8 +44,6 @@ fn what_is_paged_in_during_the_call_is_read_late() {
     assert_eq!(iocbs.iter().map(|it| it.data.unwrap().0).collect::<Vec<_>>(), [1, 2, 3]);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_call_denied_by_seccomp_is_shown_as_denied() {
     let trace = run_program(&["seccomp"]);
     let [allowed, denied] = trace.submits()[..] else { panic!("two io_submits") };
@@ -63,8 +59,6 @@ fn a_call_denied_by_seccomp_is_shown_as_denied() {
     assert_eq!(trace.destroys()[0].entry, "seen");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn completions_are_found_in_the_ring_where_nobody_calls_io_getevents() {
     let trace = run_program(&["reap-ring", "500"]);
     assert!(trace.getevents().is_empty());
@@ -76,8 +70,6 @@ fn completions_are_found_in_the_ring_where_nobody_calls_io_getevents() {
     assert_eq!((last.tail + last.nr - last.head) % last.nr, 1, "the last is not reaped yet");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_ring_shows_what_io_destroy_discards() {
     let trace = run_program(&["errnos"]);
     let with_polls =
@@ -90,8 +82,6 @@ fn the_ring_shows_what_io_destroy_discards() {
     assert_eq!(ring.tail - ring.head, 1, "the read of the short submit was never reaped");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn threads_that_reap_and_reuse_iocbs_are_told_in_order() {
     let trace = run_program(&["reuse", "1000"]);
     assert_eq!(trace.accepted_and_reaped(), (1000, 1000));
@@ -118,8 +108,6 @@ fn threads_that_reap_and_reuse_iocbs_are_told_in_order() {
 }
 
 /// The one that looked first may be overtaken by the other, and would see the ring go backwards.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn threads_that_look_at_a_ring_at_once_tell_a_completion_once() {
     let programs = programs();
     let script = "for i in $(seq 150); do \"$0\" reuse 200 || exit 1; done";
@@ -131,8 +119,6 @@ fn threads_that_look_at_a_ring_at_once_tell_a_completion_once() {
 }
 
 /// A thread whose id has the remainder of another one's has its slot elsewhere.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn threads_that_want_the_same_slot_are_told_apart() {
     let trace = run_program(&["same-place"]);
     let mut submits = std::collections::BTreeMap::new();
@@ -146,8 +132,6 @@ fn threads_that_want_the_same_slot_are_told_apart() {
     assert!(places.len() < submits.len(), "{submits:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn times_are_in_order_within_a_thread() {
     let trace = run_program(&["threads", "64"]);
     assert_eq!(trace.accepted_and_reaped(), (6400, 6400));
@@ -161,8 +145,6 @@ fn times_are_in_order_within_a_thread() {
     assert_eq!(last.len(), 64);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn calls_through_the_32_bit_entry_are_told_and_not_mistaken() {
     let trace = run_program(&["compat"]);
     let abis: Vec<_> = trace.setups().iter().map(|it| it.abi.as_deref()).collect();
@@ -171,14 +153,16 @@ fn calls_through_the_32_bit_entry_are_told_and_not_mistaken() {
     assert_eq!(trace.submits().len(), 1);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_32_bit_program_is_told_like_any_other() {
     let program = super::support::programs().with_file_name("aio-programs-32");
     let trace = super::support::run(&[program.as_os_str()]);
     assert!(trace.status.success(), "line {:?}; {}", trace.status.code(), trace.stderr);
     trace.assert_nothing_lost();
     assert!(trace.submits().iter().all(|it| it.abi.as_deref() == Some("i386")));
+    if machine::guest().is_some_and(|it| !it.has_32_bit_times) {
+        assert_eq!(trace.getevents()[0].errno.as_deref(), Some("ENOSYS"));
+        return;
+    }
     let [short, negative, one, refused] = trace.submits()[..] else { panic!("four io_submit") };
     assert_eq!((short.ret, short.args.nr, short.iocbs.len()), (1, 3, 3));
     let fds: Vec<_> = short.iocbs.iter().map(|it| it.as_ref().unwrap().fd.unwrap()).collect();
@@ -197,8 +181,6 @@ fn a_32_bit_program_is_told_like_any_other() {
     assert_eq!((trace.setups()[0].ret, trace.cancels().len()), (0, 1));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn every_request_has_its_completion() {
     let trace = run_program(&["completions"]);
     let results: Vec<_> = trace.completions().iter().map(|it| it.res.unwrap()).collect();
@@ -211,8 +193,6 @@ fn every_request_has_its_completion() {
     assert!(trace.completions().iter().all(|it| it.since.is_none_or(|since| since.0 < it.ts.0)));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn contexts_end_and_move_and_that_is_told() {
     let ends = |program: &str| -> Vec<(String, Option<u64>)> {
         let trace = run_program(&[program]);
@@ -231,3 +211,22 @@ fn contexts_end_and_move_and_that_is_told() {
     assert_eq!(moved.to, trace.destroys()[0].args.ctx);
     assert_eq!(trace.completions().len(), 2);
 }
+
+const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
+
+tests![
+    every_iocb_up_to_4096_is_recorded_and_the_rest_counted,
+    what_cannot_be_read_is_unread,
+    what_is_paged_in_during_the_call_is_read_late,
+    a_call_denied_by_seccomp_is_shown_as_denied,
+    completions_are_found_in_the_ring_where_nobody_calls_io_getevents,
+    the_ring_shows_what_io_destroy_discards,
+    threads_that_reap_and_reuse_iocbs_are_told_in_order,
+    threads_that_look_at_a_ring_at_once_tell_a_completion_once if SLOW,
+    threads_that_want_the_same_slot_are_told_apart if SLOW,
+    times_are_in_order_within_a_thread,
+    calls_through_the_32_bit_entry_are_told_and_not_mistaken,
+    a_32_bit_program_is_told_like_any_other,
+    every_request_has_its_completion,
+    contexts_end_and_move_and_that_is_told,
+];

@@ -8,7 +8,10 @@ use aiotrace::output::{
     json::{Line, ReportLine},
 };
 
-use super::support::{Trace, aiotrace, run_program_with, run_with};
+use super::{
+    harness::Need,
+    support::{Trace, aiotrace, run_program, run_program_with, run_with},
+};
 
 /// Calls by name, and their errors by errno.
 type Counts = BTreeMap<String, (u64, BTreeMap<String, u64>)>;
@@ -51,8 +54,6 @@ fn told(trace: &Trace) -> Counts {
 
 const SETS: [&str; 2] = ["auto", "syscall"];
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn counts_are_those_of_the_stream() {
     let programs: [&[&str]; 6] = [
         &["pairs", "1000"],
@@ -63,9 +64,10 @@ fn counts_are_those_of_the_stream() {
         &["compat"],
     ];
     for program in programs {
-        let stream = told(&run_program_with(&[], program));
+        // Trampolines see calls that a filter answers only if they are asked to.
+        let stream = told(&run_program(program));
         for set in SETS {
-            let trace = run_program_with(&["-c", "--probes", set], program);
+            let trace = run_program_with(&["-c", "--denied", "--probes", set], program);
             assert_eq!(counted(trace.report()), stream, "{program:?}, {set}");
             assert!(trace.submits().is_empty(), "{program:?}");
         }
@@ -73,18 +75,14 @@ fn counts_are_those_of_the_stream() {
 }
 
 /// How many times EAGAIN comes depends on the processors.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn every_errno_is_counted() {
     let names = |counts: Counts| -> Vec<(String, Vec<String>)> {
         counts.into_iter().map(|(call, (_, errors))| (call, errors.into_keys().collect())).collect()
     };
-    let stream = names(told(&run_program_with(&[], &["errnos"])));
+    let stream = names(told(&run_program(&["errnos"])));
     assert_eq!(names(counted(run_program_with(&["-c"], &["errnos"]).report())), stream);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn requests_are_counted_by_context_and_operation() {
     let trace = run_program_with(&["-c", "--requests"], &["pairs", "1000"]);
     let counted = trace.report().counted.as_ref().unwrap();
@@ -127,8 +125,6 @@ fn latencies_in(contexts: &[ContextRow], op: &str) -> (u64, u64) {
     found
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn requests_have_a_latency_until_they_are_reaped() {
     for set in SETS {
         let run =
@@ -155,8 +151,6 @@ fn requests_have_a_latency_until_they_are_reaped() {
     assert!(latencies(&trace, "pread").1 >= 300_000_000, "{:?}", latencies(&trace, "pread"));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn latencies_of_processes_that_ended_are_kept() {
     let trace = run_program_with(&["-c", "--requests"], &["fork", "300"]);
     let reaped: u64 =
@@ -165,8 +159,6 @@ fn latencies_of_processes_that_ended_are_kept() {
     assert!(timed > 0 && timed == reaped, "{timed} of {reaped}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn durations_are_those_of_the_stream() {
     let trace = run_program_with(&["-c"], &["blocked", "300"]);
     let rows = trace.report().calls.as_ref().unwrap();
@@ -176,8 +168,6 @@ fn durations_are_those_of_the_stream() {
     assert!(took.min <= took.avg && took.avg <= took.max && took.p50 <= took.p99, "{took:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn findings_that_need_no_requests_are_made_and_the_others_are_not() {
     let found = |program: &str| -> Vec<String> {
         let trace = run_with(&["-c", "--denied"], &[program]);
@@ -206,10 +196,8 @@ fn findings_that_need_no_requests_are_made_and_the_others_are_not() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn only_errors_are_shown_and_all_is_counted() {
-    let stream = told(&run_program_with(&[], &["pairs", "200"]));
+    let stream = told(&run_program(&["pairs", "200"]));
     let trace = run_program_with(&["--only", "error"], &["pairs", "200"]);
     assert_eq!(told(&trace), Counts::new());
     let counted = trace.report().counted.as_ref().unwrap();
@@ -227,8 +215,6 @@ fn only_errors_are_shown_and_all_is_counted() {
     assert!(trace.submits().is_empty());
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn only_calls_about_some_requests_are_shown() {
     let trace = run_program_with(&["--only", "op=pread"], &["pairs", "20"]);
     assert_eq!((trace.submits().len(), trace.getevents().len()), (20, 20));
@@ -240,8 +226,6 @@ fn only_calls_about_some_requests_are_shown() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_sample_has_a_part_of_the_calls_and_all_are_counted() {
     let trace = run_program_with(&["--sample", "10"], &["pairs", "2000"]);
     let shown = trace.submits().len() + trace.getevents().len();
@@ -252,19 +236,15 @@ fn a_sample_has_a_part_of_the_calls_and_all_are_counted() {
     assert!(trace.findings().is_empty());
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn more_processes_than_rows_are_counted_together() {
     let trace = run_program_with(&["-c"], &["fork", "1500"]);
     let report = trace.report();
-    let stream = told(&run_program_with(&[], &["fork", "1500"]));
+    let stream = told(&run_program(&["fork", "1500"]));
     assert_eq!(counted(report), stream);
     let rows = report.calls.as_ref().unwrap();
     assert!(rows.iter().any(|it| it.pid == 0), "{} rows", rows.len());
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn each_interval_has_its_own_counts() {
     let options = ["-c", "--requests", "--interval", "100ms"];
     let trace = run_program_with(&options, &["pairs", "300000"]);
@@ -304,8 +284,6 @@ impl Drop for Statistics {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_the_probes_cost_is_told_where_the_kernel_counts_it() {
     let statistics = Statistics::set("1");
     let trace = run_program_with(&[], &["pairs", "1000"]);
@@ -319,8 +297,6 @@ fn what_the_probes_cost_is_told_where_the_kernel_counts_it() {
     assert_eq!(trace.report().cost.as_ref().unwrap().probe_runs, None);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_needs_every_call_is_refused() {
     let refused = |options: &[&str]| {
         let output = aiotrace().arg("run").args(options).args(["--", "true"]).output().unwrap();
@@ -339,3 +315,23 @@ fn what_needs_every_call_is_refused() {
             .contains("counted in the kernel")
     );
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
+
+tests![
+    counts_are_those_of_the_stream,
+    every_errno_is_counted if SLOW,
+    requests_are_counted_by_context_and_operation if SLOW,
+    requests_have_a_latency_until_they_are_reaped if SLOW,
+    latencies_of_processes_that_ended_are_kept if SLOW,
+    durations_are_those_of_the_stream if SAME,
+    findings_that_need_no_requests_are_made_and_the_others_are_not if SLOW,
+    only_errors_are_shown_and_all_is_counted if SAME,
+    only_calls_about_some_requests_are_shown if SAME,
+    a_sample_has_a_part_of_the_calls_and_all_are_counted if SAME,
+    more_processes_than_rows_are_counted_together if SLOW,
+    each_interval_has_its_own_counts if SLOW,
+    what_the_probes_cost_is_told_where_the_kernel_counts_it if SAME,
+    what_needs_every_call_is_refused if SAME,
+];

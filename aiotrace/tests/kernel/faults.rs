@@ -8,8 +8,11 @@ use std::{
 
 use aiotrace::output::json::{FaultLine, IocbObject, Line, SubmitLine};
 
-use super::support::{
-    Attached, Program, Trace, aiotrace, parse, programs, run_program_with, run_with,
+use super::{
+    harness::Need,
+    support::{
+        Attached, Program, Trace, aiotrace, binary, parse, programs, run_program_with, run_with,
+    },
 };
 
 fn rules<'a>(rules: &[&'a str]) -> Vec<&'a str> {
@@ -69,8 +72,6 @@ fn numbers(hits: &Hits, name: &str) -> Vec<u64> {
     hits.get(name).map(|it| it.iter().map(|it| it.0).collect()).unwrap_or_default()
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_kernel_counts_as_the_ptrace_loop_does() {
     // So many does the child make, and as many the thread. The process itself has made one io_setup before.
     let (submits, cancels) = (38, 8);
@@ -109,8 +110,6 @@ fn the_kernel_counts_as_the_ptrace_loop_does() {
     ]);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_kernel_takes_as_many_rules_about_requests_as_there_may_be() {
     let of: Vec<_> =
         (94..110).map(|fd| format!("io_submit:error=EAGAIN:op=pread:fd={fd}:when=2")).collect();
@@ -118,8 +117,6 @@ fn the_kernel_takes_as_many_rules_about_requests_as_there_may_be() {
     assert!(hits["io_submit"].iter().any(|it| it.1 == 8), "{hits:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_kernel_has_the_same_chances_as_the_ptrace_loop() {
     let of = [
         "io_submit:error=EAGAIN:prob=20%",
@@ -137,8 +134,6 @@ fn the_kernel_has_the_same_chances_as_the_ptrace_loop() {
     assert_eq!(one.get("io_submit"), other.get("io_submit"));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_kernel_judges_completions_as_the_ptrace_loop_does() {
     let hits = decided(
         &[
@@ -167,8 +162,6 @@ fn numbers_of(failed: &[(u64, u32)]) -> Vec<u64> {
     failed.iter().map(|it| it.0).collect()
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn when_is_at_these_counts() {
     let when =
         |text: &str| numbers_of(&failed(&[&format!("io_submit:error=EAGAIN:when={text}")], &[]));
@@ -180,8 +173,6 @@ fn when_is_at_these_counts() {
     assert_eq!(when("3+2"), (0..198).map(|it| 3 + 2 * it).collect::<Vec<_>>());
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_same_seed_has_the_same_faults() {
     let by = |seed| failed(&["io_submit:error=EAGAIN:prob=25%"], &["--seed", seed]);
     let first = by("7");
@@ -190,8 +181,6 @@ fn the_same_seed_has_the_same_faults() {
     assert!((20..200).contains(&first.len()), "{first:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn of_several_rules_the_first_that_is_due_acts_and_all_count() {
     let of = ["io_submit:error=EAGAIN:when=2", "io_submit:error=EAGAIN:when=2+2:max=3"];
     assert_eq!(failed(&of, &[]), [(2, 1), (4, 2), (6, 2), (8, 2)]);
@@ -213,8 +202,6 @@ fn says(options: &[&str], program: &[&str]) -> Vec<String> {
     String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn rules_end_and_begin_at_a_time() {
     let got = ["io_submit -11", "io_submit 1"];
     let by = |options: &[&str]| says(options, &["until-accepted"]);
@@ -225,8 +212,6 @@ fn rules_end_and_begin_at_a_time() {
     assert_eq!(says(&never, &["receive"]), says(&[], &["receive"]));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_rule_can_be_about_some_requests_only() {
     let by = |condition: &str| {
         let rule = format!("io_submit:error=EBADF:max=1:{condition}");
@@ -244,8 +229,6 @@ fn a_rule_can_be_about_some_requests_only() {
     assert_eq!(by("fd=1000"), None);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn threads_and_contexts_are_counted_apart_if_asked_for() {
     let by = |per: &str| {
         let rule = format!("io_submit:error=EAGAIN:when=7{per}");
@@ -262,8 +245,6 @@ fn attach(pid: u32, options: &[&str]) -> Attached {
     Attached::new(&[&["--source", "ptrace", "-p", &pid], options].concat())
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_rule_can_be_about_one_thread_or_context() {
     let program = Program::ready(&["submits"]);
     let mut attached = attach(program.pid(), &[]);
@@ -312,8 +293,6 @@ fn until_no_more_fail(program: &mut Program) -> u64 {
     panic!("it still fails: {last:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn nothing_is_left_when_we_are_asked_to_end() {
     let mut program = Program::ready(&["submits"]);
     let mut before = 0;
@@ -338,12 +317,10 @@ fn nothing_is_left_when_we_are_asked_to_end() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn faults_need_no_privilege() {
     let output = Command::new("setpriv")
         .args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"])
-        .arg(env!("CARGO_BIN_EXE_aiotrace"))
+        .arg(binary())
         .args(["run", "-o", "/dev/null", "--inject", "io_submit:error=EAGAIN:when=1", "--"])
         .arg(programs())
         .arg("receive")
@@ -357,8 +334,6 @@ fn faults_need_no_privilege() {
     assert_eq!(lines.len(), 9);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_mechanism_that_cannot_be_had_is_refused_with_the_reason() {
     let refused = |mechanism: &str, rule: &str, why: &str| {
         let trace = run_with(&["--mechanism", mechanism, "--inject", rule], &["receive"]);
@@ -486,8 +461,6 @@ fn is(verdict: &str, status: i32) -> (Option<String>, Option<i32>) {
 
 /// It submits again after EAGAIN; after EFAULT too, once, on its way out, and says so by its status. A read that
 /// failed it does not do again, and says so.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_fio_makes_of_faults() {
     let directory = tempfile::tempdir().unwrap();
     let file = format!("--filename={}", directory.path().join("f").display());
@@ -504,8 +477,6 @@ fn what_fio_makes_of_faults() {
 
 /// It submits again after EAGAIN, and ends after any other error. It reaps from the ring, so that it makes no call
 /// that a signal could interrupt.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_qemu_img_makes_of_faults() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("q");
@@ -523,8 +494,6 @@ fn what_qemu_img_makes_of_faults() {
 
 /// It ends after any error of io_submit, also after EAGAIN. A read that failed it does not do again, and exits with
 /// status 0: all that is seen of it is a line of text.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_sysbench_makes_of_faults() {
     let directory = tempfile::tempdir().unwrap();
     let script = format!(
@@ -540,8 +509,6 @@ fn what_sysbench_makes_of_faults() {
 }
 
 /// If no request is ever accepted, these two stop to make AIO calls, and wait.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn fio_and_qemu_img_hang_if_nothing_is_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("f");
@@ -580,3 +547,28 @@ fn fio_and_qemu_img_hang_if_nothing_is_accepted() {
         assert_eq!((hung.ts, hung.lost), (last.ts, last.iocbs.len() as u64), "{}", hung.message);
     }
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
+const PROGRAMS: Need = Need::Native("the guests do not have these programs");
+
+tests![
+    the_kernel_counts_as_the_ptrace_loop_does,
+    the_kernel_takes_as_many_rules_about_requests_as_there_may_be if SAME,
+    the_kernel_has_the_same_chances_as_the_ptrace_loop if SAME,
+    the_kernel_judges_completions_as_the_ptrace_loop_does,
+    when_is_at_these_counts if SAME,
+    the_same_seed_has_the_same_faults if SAME,
+    of_several_rules_the_first_that_is_due_acts_and_all_count if SAME,
+    rules_end_and_begin_at_a_time if SAME,
+    a_rule_can_be_about_some_requests_only if SAME,
+    threads_and_contexts_are_counted_apart_if_asked_for if SLOW,
+    a_rule_can_be_about_one_thread_or_context if SLOW,
+    nothing_is_left_when_we_are_asked_to_end if SLOW,
+    faults_need_no_privilege if Need::Native("it runs setpriv"),
+    a_mechanism_that_cannot_be_had_is_refused_with_the_reason,
+    what_fio_makes_of_faults if PROGRAMS,
+    what_qemu_img_makes_of_faults if PROGRAMS,
+    what_sysbench_makes_of_faults if PROGRAMS,
+    fio_and_qemu_img_hang_if_nothing_is_accepted if PROGRAMS,
+];

@@ -1,9 +1,13 @@
 //! What is found in real programs, and what is not: the false alarms first, then each finding and its
-//! repaired twin. The same programs run in virtual machines, with other probes (`cargo xtask vm`).
+//! repaired twin.
 
 use aiotrace::output::json::{FindingLine, Line, ReportLine};
 
-use super::support::{Live, Trace, run_program_with};
+use super::{
+    harness::Need,
+    session,
+    support::{Trace, run_program},
+};
 
 /// Names and severities, in order; `unsure` is said.
 fn found(trace: &Trace) -> Vec<String> {
@@ -19,7 +23,7 @@ fn in_words(it: &FindingLine) -> String {
 
 /// Runs a program under aiotrace: just this is found.
 fn expect(program: &str, expected: &[&str]) -> Trace {
-    let trace = run_program_with(&["--denied", "--slow-submit", "250ms"], &[program]);
+    let trace = run_program(&[program]);
     assert_eq!(found(&trace), expected, "{program}");
     assert_eq!(trace.report().findings.len(), expected.len(), "{program}");
     trace
@@ -38,8 +42,6 @@ fn totals(report: &ReportLine) -> (u64, Option<u64>, u64) {
 /// A false alarm: what is found, and what the report counts (requests, unreaped, in flight).
 macro_rules! alarm {
     ($test:ident, $program:literal, $found:expr, $totals:expr) => {
-        #[test]
-        #[ignore = "needs root: cargo xtask test"]
         fn $test() {
             let trace = expect($program, &$found);
             assert_eq!(totals(trace.report()), $totals, "requests, unreaped, in flight");
@@ -50,58 +52,73 @@ macro_rules! alarm {
 const NOTHING: [&str; 0] = [];
 const RELEASED: [&str; 1] = ["info released-at-exit"];
 
-alarm!(t1_who_reaps_from_the_ring_leaves_nothing_unreaped, "t1", NOTHING, (40, Some(0), 0));
-alarm!(t2_contexts_at_exit_are_released, "t2", RELEASED, (3, Some(0), 0));
-alarm!(t3_a_waiting_io_getevents_may_end_with_einval, "t3", NOTHING, (1, Some(0), 0));
-alarm!(t4_two_processes_may_have_the_same_handle, "t4", NOTHING, (4, Some(0), 0));
-alarm!(t5_a_handle_is_given_again, "t5", NOTHING, (2, Some(0), 0));
-alarm!(t7_an_iocb_is_used_again, "t7", NOTHING, (12, Some(0), 0));
-alarm!(t9_io_pgetevents_is_interrupted, "t9", NOTHING, (1, Some(0), 0));
-alarm!(t10_what_a_short_submit_left_is_submitted_again, "t10", NOTHING, (3, Some(0), 0));
-alarm!(t11_a_context_to_try_whether_there_is_aio, "t11", NOTHING, (4, Some(0), 0));
-alarm!(t12_io_destroy_of_nothing, "t12", NOTHING, (0, Some(0), 0));
-alarm!(t13_libaio_answers_without_a_call, "t13", NOTHING, (1, Some(0), 0));
-alarm!(t14_a_context_that_nobody_got, "t14", NOTHING, (1, Some(0), 0));
-alarm!(t15_the_limit_may_be_below_what_is_used, "t15", ["error setup-denied"], (1, Some(0), 0));
-alarm!(t16_calls_without_libaio, "t16", NOTHING, (1, Some(0), 0));
-alarm!(t18_polls_pend_by_design, "t18", RELEASED, (1, None, 2));
-alarm!(t19_iovecs_masks_and_the_end_of_a_file, "t19", NOTHING, (6, Some(0), 0));
-alarm!(t20_reads_left_in_the_ring_at_exit, "t20", RELEASED, (5, None, 0));
-alarm!(t22_the_variable_of_a_handle_is_used_again, "t22", NOTHING, (1, Some(0), 0));
+alarm!(
+    who_reaps_from_the_ring_leaves_nothing_unreaped,
+    "alarm-from-the-ring",
+    NOTHING,
+    (40, Some(0), 0)
+);
+alarm!(contexts_at_exit_are_released, "alarm-alive-at-exit", RELEASED, (3, Some(0), 0));
+alarm!(
+    a_waiting_io_getevents_may_end_with_einval,
+    "alarm-destroyed-by-another-thread",
+    NOTHING,
+    (1, Some(0), 0)
+);
+alarm!(
+    two_processes_may_have_the_same_handle,
+    "alarm-same-handle-in-two-processes",
+    NOTHING,
+    (4, Some(0), 0)
+);
+alarm!(a_handle_is_given_again, "alarm-same-handle-again", NOTHING, (2, Some(0), 0));
+alarm!(an_iocb_is_used_again, "alarm-data-is-no-identity", NOTHING, (12, Some(0), 0));
+alarm!(io_pgetevents_is_interrupted, "alarm-interrupted", NOTHING, (1, Some(0), 0));
+alarm!(
+    what_a_short_submit_left_is_submitted_again,
+    "alarm-refused-one-dropped",
+    NOTHING,
+    (3, Some(0), 0)
+);
+alarm!(a_context_to_try_whether_there_is_aio, "alarm-probe-at-the-start", NOTHING, (4, Some(0), 0));
+alarm!(io_destroy_of_nothing, "alarm-nothing-destroyed", NOTHING, (0, Some(0), 0));
+alarm!(libaio_answers_without_a_call, "alarm-through-libaio", NOTHING, (1, Some(0), 0));
+alarm!(a_context_that_nobody_got, "alarm-handle-nowhere-to-go", NOTHING, (1, Some(0), 0));
+alarm!(
+    the_limit_may_be_below_what_is_used,
+    "alarm-limit-lowered",
+    ["error setup-denied"],
+    (1, Some(0), 0)
+);
+alarm!(calls_without_libaio, "alarm-without-libraries", NOTHING, (1, Some(0), 0));
+alarm!(polls_pend_by_design, "alarm-pending-by-design", RELEASED, (1, None, 2));
+alarm!(
+    iovecs_masks_and_the_end_of_a_file,
+    "alarm-numbers-that-are-no-lengths",
+    NOTHING,
+    (6, Some(0), 0)
+);
+alarm!(reads_left_in_the_ring_at_exit, "alarm-some-left-in-the-ring", RELEASED, (5, None, 0));
+alarm!(the_variable_of_a_handle_is_used_again, "alarm-local-handle", NOTHING, (1, Some(0), 0));
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
-fn t6_a_ring_that_is_moved_is_the_same_context() {
-    let trace = expect("t6", &[]);
+fn a_ring_that_is_moved_is_the_same_context() {
+    let trace = expect("alarm-moved", &[]);
     assert_eq!(trace.moved().len(), 1);
     assert_eq!(trace.report().contexts.len(), 1, "one context, of two handles");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
-fn t8_errors_are_those_of_the_completion() {
-    let trace = expect("t8", &["warning failed-completion", "warning failed-completion"]);
+fn errors_are_those_of_the_completion() {
+    let trace = expect(
+        "alarm-errors-as-events",
+        &["warning failed-completion", "warning failed-completion"],
+    );
     assert!(trace.submits().iter().all(|it| it.ret == 1), "no submit failed");
     let results: Vec<_> = trace.findings().iter().map(|it| it.evidence["res"]).collect();
     assert_eq!(results, [-14, -22]);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
-fn t17_a_ring_that_is_unmapped_is_a_leak() {
-    let mut live = Live::start(&[], &["t17"]);
-    let finding = live.wait_for("context-leak");
-    assert_eq!((finding.severity.as_ref(), finding.unsure), ("error", false));
-    assert_eq!(finding.evidence["charge"], 8);
-    let trace = live.finish();
-    assert_eq!(found(&trace), ["error context-leak"], "and not released at exit");
-    assert_eq!(trace.report().contexts[0].end.as_deref(), Some("leaked"));
-}
-
-#[test]
-#[ignore = "needs root: cargo xtask test"]
-fn t21_eagain_comes_below_the_capacity() {
-    let trace = expect("t21", &["warning submit-eagain"]);
+fn eagain_comes_below_the_capacity() {
+    let trace = expect("alarm-refused-below-capacity", &["warning submit-eagain"]);
     let finding = trace.findings()[0];
     let (in_flight, capacity) = (finding.evidence["in_flight"], finding.evidence["capacity"]);
     assert!(in_flight < capacity && in_flight > 0, "{:?}", finding.evidence);
@@ -113,8 +130,6 @@ fn t21_eagain_comes_below_the_capacity() {
 /// A program with a fault, and its twin without: what of it is found.
 macro_rules! pair {
     ($test:ident, $name:literal, $found:literal, $evidence:expr, $silent:expr) => {
-        #[test]
-        #[ignore = "needs root: cargo xtask test"]
         fn $test() {
             let trace = expect(concat!("bad-", $name), &[$found]);
             let evidence: &[(&str, i64)] = &$evidence;
@@ -157,8 +172,6 @@ pair!(sandbox_denied, "sandbox-denied", "error sandbox-denied", [("ret", -1)], N
 pair!(cancel_refused, "cancel-refused", "info cancel-refused", [], NOTHING);
 pair!(not_kernel_aio, "not-kernel-aio", "info not-kernel-aio", [], NOTHING);
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn use_after_destroy() {
     let trace = expect(
         "bad-use-after-destroy",
@@ -171,8 +184,6 @@ fn use_after_destroy() {
 }
 
 /// Nobody looks at the ring between the last call and the exit, unless a probe tells of completions.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn writes_in_flight_at_exit_are_unsure_without_exact_completions() {
     let trace = expect(
         "bad-discarded-at-exit",
@@ -184,35 +195,42 @@ fn writes_in_flight_at_exit_are_unsure_without_exact_completions() {
     expect("good-discarded-poll", &[]);
 }
 
-/// A fault that stands for a while: found then, and its twin not in three times that long.
-fn stands(options: &[&str], name: &str, expected: &str, also: &[&str]) -> FindingLine {
+/// Short times, after which something that stands is found.
+const SOON: [&str; 10] = [
+    "--denied",
+    "--slow-submit",
+    "10s",
+    "--idle-after",
+    "500ms",
+    "--growth=8",
+    "--stuck-after",
+    "500ms",
+    "--unreaped-after",
+    "500ms",
+];
+
+/// A fault that stands for a while: found then, and its twin not in five times that long.
+fn stands(name: &str, expected: &str, also: &[&str]) -> FindingLine {
     let bad = format!("bad-{name}");
-    let mut live = Live::start(options, &[&bad]);
-    let finding = live.wait_for(name);
-    assert_eq!(in_words(&finding), expected);
-    let trace = live.finish();
+    let trace = session::run_until_found(&SOON, &[&bad], name);
     let mut all: Vec<&str> = also.iter().copied().chain([expected]).collect();
     all.sort_unstable();
     assert_eq!(found(&trace), all);
-    let good = format!("good-{name}");
-    twin(options, &good);
-    finding
+    twin(&format!("good-{name}"));
+    trace.findings().into_iter().find(|it| it.name == name).unwrap().clone()
 }
 
 /// It waits, and nothing is found for longer than it takes to find what is there.
-fn twin(options: &[&str], program: &str) {
-    let mut live = Live::start(options, &[program]);
-    live.wait_ready();
+fn twin(program: &str) {
     // Nothing happens that could be awaited.
-    std::thread::sleep(std::time::Duration::from_millis(2500));
-    assert_eq!(found(&live.finish()), NOTHING, "{program}");
+    let trace = session::run_for(&SOON, &[program], std::time::Duration::from_millis(2500));
+    assert_eq!(found(&trace), NOTHING, "{program}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn context_leak() {
-    let finding = stands(&[], "context-leak", "error context-leak", &[]);
+    let finding = stands("context-leak", "error context-leak", &[]);
     assert!(finding.context.is_some());
+    assert_eq!((finding.unsure, finding.evidence["charge"]), (false, 8));
     let stack = finding.stack.unwrap();
     let names: Vec<&str> = stack.iter().filter_map(|it| it.function.as_deref()).collect();
     assert!(names.contains(&"setup"), "{names:?}");
@@ -220,48 +238,34 @@ fn context_leak() {
     assert!(stack.iter().any(|it| it.line.is_some()), "{stack:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn short_io() {
-    let finding = stands(&[], "short-io", "info short-io", &[]);
+    let finding = stands("short-io", "info short-io", &[]);
     assert_eq!(finding.evidence["res"], 4);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn context_growth() {
-    let options = ["--idle-after", "500ms", "--growth", "8"];
-    let finding =
-        stands(&options, "context-growth", "warning context-growth", &["info released-at-exit"]);
+    let finding = stands("context-growth", "warning context-growth", &["info released-at-exit"]);
     assert!(finding.evidence["idle"] >= 8, "{:?}", finding.evidence);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn request_stuck() {
-    let options = ["--stuck-after", "500ms"];
-    let finding = stands(&options, "request-stuck", "warning request-stuck", &[]);
+    let finding = stands("request-stuck", "warning request-stuck", &[]);
     let request = finding.request.unwrap();
     assert_eq!((request.op.as_deref(), request.nbytes), (Some("pread"), 4096));
-    twin(&options, "good-request-stuck-poll");
+    twin("good-request-stuck-poll");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn unreaped_completions() {
-    let options = ["--unreaped-after", "500ms"];
-    let finding = stands(&options, "unreaped-completions", "warning unreaped-completions", &[]);
+    let finding = stands("unreaped-completions", "warning unreaped-completions", &[]);
     assert_eq!(finding.evidence["unreaped"], 5);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_handle_that_is_nowhere_in_memory_is_lost() {
     let options = ["--idle-after", "100ms", "--scan"];
     for (program, expected) in [
         ("bad-lost-handle", &["warning context-leak (unsure)"][..]),
         ("good-lost-handle", &[]),
-        ("t22-alive", &[]),
+        ("alarm-local-handle-alive", &[]),
     ] {
         let trace = super::support::attach_for_a_second(&options, &[program]);
         assert_eq!(found(&trace), expected, "{program}");
@@ -269,8 +273,6 @@ fn a_handle_that_is_nowhere_in_memory_is_lost() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn who_holds_fs_aio_nr_is_told() {
     let holder = super::support::Program::ready(&["hold", "3"]);
     let trace = expect("bad-setup-denied", &["error setup-denied"]);
@@ -285,8 +287,6 @@ fn limit(name: &str) -> u64 {
     std::fs::read_to_string(format!("/proc/sys/fs/{name}")).unwrap().trim().parse().unwrap()
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_finding_can_be_an_exit_status() {
     let status = |least: &str, program: &str| {
         let trace = super::support::run_with(&["--fail-on", least], &[program]);
@@ -298,3 +298,52 @@ fn a_finding_can_be_an_exit_status() {
     assert_eq!(status("warning", "bad-failed-completion"), (Some(1), true));
     assert_eq!(status("info", "good-failed-completion"), (Some(0), false));
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+const FUSE: Need = Need::Native("the guests have no /dev/fuse");
+
+tests![
+    a_ring_that_is_moved_is_the_same_context,
+    errors_are_those_of_the_completion,
+    eagain_comes_below_the_capacity,
+    use_after_destroy,
+    writes_in_flight_at_exit_are_unsure_without_exact_completions if FUSE,
+    context_leak,
+    short_io,
+    context_growth,
+    request_stuck if FUSE,
+    unreaped_completions,
+    a_handle_that_is_nowhere_in_memory_is_lost if SAME,
+    who_holds_fs_aio_nr_is_told,
+    a_finding_can_be_an_exit_status if SAME,
+    who_reaps_from_the_ring_leaves_nothing_unreaped,
+    contexts_at_exit_are_released,
+    a_waiting_io_getevents_may_end_with_einval,
+    two_processes_may_have_the_same_handle,
+    a_handle_is_given_again,
+    an_iocb_is_used_again,
+    io_pgetevents_is_interrupted,
+    what_a_short_submit_left_is_submitted_again,
+    a_context_to_try_whether_there_is_aio,
+    io_destroy_of_nothing,
+    libaio_answers_without_a_call,
+    a_context_that_nobody_got,
+    the_limit_may_be_below_what_is_used,
+    calls_without_libaio,
+    polls_pend_by_design,
+    iovecs_masks_and_the_end_of_a_file,
+    reads_left_in_the_ring_at_exit,
+    the_variable_of_a_handle_is_used_again,
+    released_at_exit,
+    discarded_requests if FUSE,
+    iocb_reused_in_flight,
+    short_submit_dropped,
+    submit_eagain,
+    failed_completion,
+    blocking_submit,
+    inline_completion,
+    setup_denied,
+    sandbox_denied,
+    cancel_refused,
+    not_kernel_aio,
+];

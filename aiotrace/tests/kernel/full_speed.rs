@@ -7,7 +7,10 @@ use std::{
     path::Path,
 };
 
-use super::support::{self, Trace, run};
+use super::{
+    harness::Need,
+    support::{self, Trace, run},
+};
 
 fn words(command: &str) -> Vec<&str> {
     command.split_whitespace().collect()
@@ -39,8 +42,6 @@ fn fio(depth: u32, direct: u32, jobs: u32) -> Trace {
     trace
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn fio_counts_the_same() {
     for depth in [1, 16] {
         for direct in [0, 1] {
@@ -51,8 +52,6 @@ fn fio_counts_the_same() {
     assert_eq!(trace.setups().len(), 4);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn qemu_img_counts_the_same() {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(64 << 20).unwrap();
@@ -67,8 +66,6 @@ fn qemu_img_counts_the_same() {
     assert!(trace.submits().iter().all(|it| it.ret == it.args.nr));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn sysbench_counts_the_same() {
     let directory = tempfile::tempdir().unwrap();
     let common = "fileio --file-num=2 --file-total-size=8M";
@@ -86,8 +83,6 @@ fn sysbench_counts_the_same() {
     assert_eq!(trace.accepted_and_reaped().0, 3000);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn stress_ng_reaps_what_it_submits() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().display();
@@ -130,8 +125,6 @@ fn fio_on_the_page_cache(jobs: u32, format: &str, submit: &str) {
     eprintln!("{jobs} jobs, {format}: {requests} requests in 3 s, {mebibytes} MiB");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn fio_at_full_speed_loses_nothing() {
     for jobs in [1, 4] {
         fio_on_the_page_cache(jobs, "text", " io_submit(");
@@ -140,8 +133,6 @@ fn fio_at_full_speed_loses_nothing() {
 }
 
 /// A minute of fio at the speed of the disk, every call written to a file.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_minute_of_fio_stays_under_64_mib() {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
@@ -166,8 +157,6 @@ fn a_minute_of_fio_stays_under_64_mib() {
 }
 
 /// Compressing takes longer than the calls do; what waits is in a file.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_recording_at_full_speed_has_everything() {
     let directory = tempfile::tempdir().unwrap();
     let output = support::aiotrace()
@@ -182,3 +171,15 @@ fn a_recording_at_full_speed_has_everything() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && stderr.contains("none lost"), "{stderr}");
 }
+
+const PROGRAMS: Need = Need::Native("the guests do not have these programs");
+
+tests![
+    fio_counts_the_same if PROGRAMS,
+    qemu_img_counts_the_same if PROGRAMS,
+    sysbench_counts_the_same if PROGRAMS,
+    stress_ng_reaps_what_it_submits if PROGRAMS,
+    fio_at_full_speed_loses_nothing if PROGRAMS,
+    a_minute_of_fio_stays_under_64_mib if PROGRAMS,
+    a_recording_at_full_speed_has_everything if PROGRAMS,
+];

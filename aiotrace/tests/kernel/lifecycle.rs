@@ -2,10 +2,11 @@
 
 use aiotrace::output::json::Line;
 
-use super::support::{Attached, Program, aiotrace, run_program};
+use super::{
+    harness::Need,
+    support::{Attached, Program, aiotrace, run_program},
+};
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn no_call_of_200_children_is_missed() {
     let trace = run_program(&["fork", "200"]);
     assert_eq!(trace.accepted_and_reaped(), (200, 200));
@@ -15,8 +16,6 @@ fn no_call_of_200_children_is_missed() {
     assert!(trace.processes().iter().all(|it| it.followed != Some(false)));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn without_f_children_are_named_and_not_traced() {
     let program = super::support::programs();
     let output = aiotrace()
@@ -37,8 +36,6 @@ fn without_f_children_are_named_and_not_traced() {
     assert!(!lines.iter().any(|line| matches!(line, Line::Setup(_))));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_process_that_executes_another_program_stays_traced() {
     let trace = run_program(&["exec"]);
     assert_eq!(trace.setups().len(), 2);
@@ -56,8 +53,6 @@ fn a_process_that_executes_another_program_stays_traced() {
     assert_ne!(spaces[0], spaces[1], "another address space");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_process_killed_in_a_call_returns_from_it_first() {
     for seen_entering in [false, true] {
         let mut program =
@@ -94,16 +89,12 @@ pub fn await_blocked(pid: u32) {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_end_of_a_process_tells_its_status() {
     let trace = run_program(&["exit-status", "0"]);
     let exit = trace.processes().into_iter().find(|it| it.change == "exit").unwrap();
     assert_eq!((exit.exit_code, exit.signal.as_deref()), (Some(0), None));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn hostile_names_and_paths_are_escaped() {
     for format in ["text", "json"] {
         let mut program = Program::ready(&["hostile"]);
@@ -133,7 +124,18 @@ fn hostile_names_and_paths_are_escaped() {
         unreachable!()
     };
     let path = submit.iocbs[0].as_ref().unwrap().path_now.clone().expect("the file is open");
-    assert!(path.ends_with("/aio-\\x1b]0;title\\x07\"\\xfe\\x0a-file"), "{path}");
+    assert!(path.ends_with("-\\x1b]0;title\\x07\"\\xfe\\x0a-file"), "{path}");
     program.go_on();
     attached.end().assert_nothing_lost();
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+
+tests![
+    no_call_of_200_children_is_missed,
+    without_f_children_are_named_and_not_traced if SAME,
+    a_process_that_executes_another_program_stays_traced,
+    a_process_killed_in_a_call_returns_from_it_first,
+    the_end_of_a_process_tells_its_status,
+    hostile_names_and_paths_are_escaped if SAME,
+];

@@ -2,7 +2,10 @@
 
 use serde_json::Value;
 
-use super::support::{Program, aiotrace};
+use super::{
+    harness::Need,
+    support::{Program, aiotrace},
+};
 
 fn ls(options: &[&str]) -> String {
     let output = aiotrace().arg("ls").args(options).output().unwrap();
@@ -30,8 +33,6 @@ fn charge(count: u64) -> u64 {
     (0..count).map(|index| 1 + index % 9).sum()
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_sum_of_all_charges_is_aio_nr() {
     let many: Vec<(u64, Program)> = (0..45)
         .map(|it| 1 + it * 7 % 30)
@@ -61,8 +62,6 @@ fn the_sum_of_all_charges_is_aio_nr() {
     vforked.go_on();
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn without_bpf_what_is_unknown_is_named() {
     let program = Program::ready(&["hold", "3"]);
     let listing: Value = serde_json::from_str(&ls(&["--proc", "--format", "json"])).unwrap();
@@ -74,8 +73,6 @@ fn without_bpf_what_is_unknown_is_named() {
     assert!(ls(&["--proc"]).contains("charges unknown without BPF"));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn unreaped_completions_are_counted() {
     let program = Program::ready(&["hold-unreaped"]);
     let listing = json();
@@ -84,8 +81,6 @@ fn unreaped_completions_are_counted() {
     assert_eq!(held["unreaped"], 3);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn it_looks_again_until_it_is_ended() {
     let mut watch = Program::of(aiotrace().args(["ls", "--watch", "1", "--format", "json"]));
     let mut listing = || serde_json::from_str::<Value>(&watch.line()).unwrap();
@@ -96,3 +91,12 @@ fn it_looks_again_until_it_is_ended() {
     let held = (0..2).find_map(|_| held_by(&listing(), program.pid()));
     assert_eq!(held, Some((charge(2), 2)));
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+
+tests![
+    the_sum_of_all_charges_is_aio_nr,
+    without_bpf_what_is_unknown_is_named if SAME,
+    unreaped_completions_are_counted,
+    it_looks_again_until_it_is_ended if SAME,
+];

@@ -1,22 +1,58 @@
-//! Tests on a real kernel with real programs. They need root and the programs that `cargo xtask
-//! setup` installs; `cargo xtask test` runs them.
+//! Tests on a real kernel with real programs, one suite for this machine and for the virtual machines of
+//! `cargo xtask vm`. They need root, and natively the programs that `cargo xtask setup` installs;
+//! `cargo xtask test` runs them. tests/README.md says how to run one by hand.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[macro_use]
+mod harness;
+
 mod attach;
 mod calls;
+mod cost;
 mod counting;
+mod events;
 mod faults;
 mod findings;
 mod full_speed;
+mod kernels;
 mod lifecycle;
 mod ls;
+mod machine;
 mod oracle;
+mod processes;
 mod ptrace;
 mod readme;
 mod real_programs;
+mod received;
 mod recording;
 mod run;
+mod session;
 mod stacks;
 mod strace;
 mod support;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    harness::main(&[
+        attach::TESTS,
+        calls::TESTS,
+        cost::TESTS,
+        counting::TESTS,
+        events::TESTS,
+        faults::TESTS,
+        findings::TESTS,
+        full_speed::TESTS,
+        lifecycle::TESTS,
+        ls::TESTS,
+        oracle::TESTS,
+        ptrace::TESTS,
+        readme::TESTS,
+        real_programs::TESTS,
+        received::TESTS,
+        recording::TESTS,
+        run::TESTS,
+        stacks::TESTS,
+    ])
+}

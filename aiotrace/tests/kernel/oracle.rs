@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use super::{strace, support};
+use super::{harness::Need, strace, support};
 
 /// Runs it under both and compares. Returns the number of calls.
 fn compare(command: &[OsString]) -> usize {
@@ -48,65 +48,45 @@ fn words(command: &str) -> Vec<OsString> {
     command.split_whitespace().map(OsString::from).collect()
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn every_documented_errno() {
     assert!(tiny(&["errnos"]) > 40);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn calls_through_libaio() {
     assert_eq!(tiny(&["libaio"]), 6);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn submits_of_every_size() {
     for nr in ["1", "2", "64", "65", "1000", "4096", "5000"] {
         assert_eq!(tiny(&["submit", nr]), 4, "io_submit of {nr}");
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn memory_that_cannot_be_read() {
     assert_eq!(tiny(&["unreadable"]), 5);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn calls_denied_by_seccomp() {
     assert_eq!(tiny(&["seccomp"]), 6);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn threads_that_reuse_iocbs() {
     assert!(tiny(&["reuse", "300"]) >= 602);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn sixty_four_threads() {
     assert_eq!(tiny(&["threads", "64"]), 64 * 202);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn children_and_a_new_program() {
     assert_eq!(tiny(&["fork", "20"]), 20 * 4);
     assert_eq!(tiny(&["exec"]), 3 + 6);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_program_that_reaps_from_the_ring() {
     assert_eq!(tiny(&["reap-ring", "300"]), 302);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn fio() {
     let directory = tempfile::tempdir().unwrap();
     for (depth, direct, jobs) in [(1, 0, 1), (1, 1, 1), (16, 0, 1), (16, 1, 1), (16, 1, 4)] {
@@ -119,8 +99,6 @@ fn fio() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn qemu_img_bench() {
     let image = tempfile::NamedTempFile::new().unwrap();
     image.as_file().set_len(16 << 20).unwrap();
@@ -129,8 +107,6 @@ fn qemu_img_bench() {
     assert!(calls >= 300, "{calls} calls");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn stress_ng() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().display();
@@ -138,8 +114,6 @@ fn stress_ng() {
     assert!(calls >= 30, "{calls} calls");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn sysbench() {
     let directory = tempfile::tempdir().unwrap();
     let common = "fileio --file-num=2 --file-total-size=8M";
@@ -157,3 +131,21 @@ fn sysbench() {
     )));
     assert!(calls >= 300, "{calls} calls");
 }
+
+const STRACE: Need = Need::Native("it runs strace");
+
+tests![
+    every_documented_errno if STRACE,
+    calls_through_libaio if STRACE,
+    submits_of_every_size if STRACE,
+    memory_that_cannot_be_read if STRACE,
+    calls_denied_by_seccomp if STRACE,
+    threads_that_reuse_iocbs if STRACE,
+    sixty_four_threads if STRACE,
+    children_and_a_new_program if STRACE,
+    a_program_that_reaps_from_the_ring if STRACE,
+    fio if STRACE,
+    qemu_img_bench if STRACE,
+    stress_ng if STRACE,
+    sysbench if STRACE,
+];

@@ -1,7 +1,6 @@
 //! The ptrace source: the same events as from the probes, nothing that the target notices, and faults.
 
 use std::{
-    collections::BTreeMap,
     path::Path,
     process::{Command, Output, Stdio},
     time::{Duration, Instant},
@@ -9,7 +8,10 @@ use std::{
 
 use aiotrace::output::json::Line;
 
-use super::support::{Attached, Program, aiotrace, parse, programs, run_program_with, run_with};
+use super::{
+    harness::Need,
+    support::{Attached, Program, aiotrace, binary, parse, programs, run_program_with, run_with},
+};
 
 const PTRACE: [&str; 2] = ["--source", "ptrace"];
 
@@ -62,35 +64,6 @@ fn as_nobody(program: &Path) -> Command {
     command
 }
 
-/// What every tiny program did, as each of these probe sets tells it.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
-fn every_program_is_told_as_by_the_probes() {
-    let of = |set: &str| -> BTreeMap<String, String> {
-        let us = Path::new(env!("CARGO_BIN_EXE_aiotrace"));
-        let output = Command::new(programs()).arg("suite").arg(us).arg(set).output().unwrap();
-        let text = text(&output.stdout);
-        let of_set = text.lines().filter_map(|it| it.strip_prefix(&format!("suite {set} | ")));
-        of_set
-            .filter_map(|it| it.split_once(" | "))
-            // Entries that two threads send twice; the machine; and a process that may be gone before
-            // its stack is unwound.
-            .filter(|(name, _)| !name.starts_with("reuse") && !["ls", "callers"].contains(name))
-            .map(|(name, facts)| (name.to_owned(), facts.to_owned()))
-            .collect()
-    };
-    let expected = of("syscall");
-    assert!(expected.len() > 70, "{} programs", expected.len());
-    for set in ["ptrace", "ptrace-no-seccomp"] {
-        let found = of(set);
-        for (program, facts) in &expected {
-            assert_eq!(found.get(program), Some(facts), "{program} with {set}");
-        }
-    }
-}
-
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_status_of_the_program_is_the_tracers_to_tell() {
     for options in [&[][..], &["--no-seccomp"]] {
         for (program, status) in [("0", 0), ("42", 42), ("137", 137)] {
@@ -112,11 +85,9 @@ fn the_status_of_the_program_is_the_tracers_to_tell() {
     assert!(lines(&output)[1].starts_with("0 1"), "{:?}", lines(&output));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn it_works_without_any_privilege() {
-    let us = Path::new(env!("CARGO_BIN_EXE_aiotrace"));
-    let output = as_nobody(us)
+    let us = binary();
+    let output = as_nobody(&us)
         .args(["run", "-f", "--source", "ptrace", "--format", "json", "--"])
         .arg(programs())
         .args(["pairs", "7"])
@@ -125,13 +96,13 @@ fn it_works_without_any_privilege() {
     let trace = parse(&text(&output.stdout));
     let calls = trace.iter().filter(|it| matches!(it, Line::Submit(_))).count();
     assert_eq!((output.status.code(), calls), (Some(0), 7), "{}", text(&output.stderr));
-    let refused = as_nobody(us).args(["run", "--", "true"]).output().unwrap();
+    let refused = as_nobody(&us).args(["run", "--", "true"]).output().unwrap();
     assert!(text(&refused.stderr).contains("or use --source ptrace"), "{}", text(&refused.stderr));
     // Somebody else's process.
     let program = Program::ready(&["wait", "1"]);
     let pid = program.pid().to_string();
     let refused =
-        as_nobody(us).args(["attach", "--source", "ptrace", "-p", &pid]).output().unwrap();
+        as_nobody(&us).args(["attach", "--source", "ptrace", "-p", &pid]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("run as root"), "{}", text(&refused.stderr));
     // Its own.
@@ -139,7 +110,7 @@ fn it_works_without_any_privilege() {
     assert_eq!(own.line(), "ready");
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     if scope.is_empty() || scope.trim() == "0" {
-        let tracer = as_nobody(us)
+        let tracer = as_nobody(&us)
             .args(["attach", "--source", "ptrace", "--format", "json", "-p"])
             .arg(own.pid().to_string())
             .stdout(Stdio::piped())
@@ -154,8 +125,6 @@ fn it_works_without_any_privilege() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_cannot_be_is_refused_with_the_next_step() {
     let refused = |options: &[&str], wanted: &str| {
         let output = aiotrace().arg("attach").args(PTRACE).args(options).output().unwrap();
@@ -173,8 +142,6 @@ fn what_cannot_be_is_refused_with_the_next_step() {
     first.end();
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_running_program_is_traced_in_the_middle_and_let_go() {
     let mut program = Program::ready(&["wait-threads", "16"]);
     let attached = attach(program.pid(), &[]);
@@ -193,8 +160,6 @@ fn a_running_program_is_traced_in_the_middle_and_let_go() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn children_are_left_alone_unless_asked_for() {
     let forks = |options: &[&str], followed: bool| {
         let trace = aiotrace()
@@ -217,8 +182,6 @@ fn children_are_left_alone_unless_asked_for() {
 }
 
 /// Neither the attach nor the end makes a call return that waits.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_call_that_waits_goes_on_waiting() {
     let mut program = Program::ready(&["blocked", "1500"]);
     await_blocked(program.pid());
@@ -241,8 +204,6 @@ fn a_call_that_waits_goes_on_waiting() {
     assert_eq!(program.line(), "1 0", "it returned once");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_end_of_a_call_that_began_before_is_told() {
     let mut program = Program::ready(&["blocked", "1000"]);
     await_blocked(program.pid());
@@ -253,8 +214,6 @@ fn the_end_of_a_call_that_began_before_is_told() {
 }
 
 /// Each signal interrupts once, whenever it comes, and nothing else does.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_real_signal_at_the_same_moment_interrupts() {
     let mut program = Program::ready(&["interrupted"]);
     let pid = program.pid();
@@ -275,8 +234,6 @@ fn a_real_signal_at_the_same_moment_interrupts() {
     assert_eq!(program.line(), "1 40");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_signal_that_nobody_handles_does_not_interrupt() {
     let mut program = Program::ready(&["interrupted"]);
     let pid = program.pid();
@@ -293,8 +250,6 @@ fn a_signal_that_nobody_handles_does_not_interrupt() {
     assert_eq!(trace.getevents().len(), 1, "one call that began before: {:?}", trace.lines);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_program_can_be_stopped_and_continued() {
     let program = Program::ready(&["storm"]);
     let pid = program.pid();
@@ -323,8 +278,6 @@ fn a_program_can_be_stopped_and_continued() {
     await_that("it runs on", || state(pid).0 != 'T');
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_target_goes_on_when_we_are_killed() {
     let mut program = Program::ready(&["submits"]);
     let mut attached = attach(program.pid(), &["--inject", "io_submit:error=EAGAIN:prob=50%"]);
@@ -343,11 +296,9 @@ fn a_target_goes_on_when_we_are_killed() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_launched_program_dies_with_us_unless_it_has_no_filter() {
     for (options, lives) in [(&[][..], false), (&["--no-seccomp"], true)] {
-        let mut tracer = Command::new(env!("CARGO_BIN_EXE_aiotrace"))
+        let mut tracer = aiotrace()
             .args(["run", "-q", "-o", "/dev/null"])
             .args(PTRACE)
             .args(options)
@@ -383,23 +334,6 @@ fn a_launched_program_dies_with_us_unless_it_has_no_filter() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
-fn every_fault_is_received_as_it_should_be() {
-    let us = Path::new(env!("CARGO_BIN_EXE_aiotrace"));
-    for command in [&mut Command::new(programs()), &mut as_nobody(&programs())] {
-        let output = command.arg("injected").arg(us).output().unwrap();
-        let text = text(&output.stdout);
-        let of_ours: Vec<_> = text.lines().filter(|it| it.starts_with("fault ptrace | ")).collect();
-        assert!(of_ours.len() >= 9, "{text}");
-        for line in of_ours {
-            assert!(line.ends_with("| ok"), "{line}");
-        }
-    }
-}
-
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_completion_is_changed_also_for_who_reaps_from_the_ring() {
     let rule = "complete:res=EIO:when=2";
     assert_eq!(lines(&run(&["--inject", rule], &["receive-ring"])), ["1 8", "2 -5", "3 8"]);
@@ -418,8 +352,6 @@ fn a_completion_is_changed_also_for_who_reaps_from_the_ring() {
     assert_eq!(lines(&run(&dry, &["receive-ring"])), ["1 8", "2 8", "3 8"]);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_dry_run_changes_nothing() {
     let rules =
         ["--inject", "io_submit,io_setup:error=EAGAIN", "--inject", "io_getevents:error=EINTR"];
@@ -428,8 +360,6 @@ fn a_dry_run_changes_nothing() {
     assert_eq!(lines(&run(&options, &["receive"])), unharmed);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_fault_can_be_for_some_files_only() {
     let by = |path: &str| {
         lines(&run(&["--inject", &format!("io_submit:error=EBADF:path={path}")], &["receive"]))
@@ -438,8 +368,6 @@ fn a_fault_can_be_for_some_files_only() {
     assert_eq!(by("/dev/zero")[1], "io_submit -9");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_delay_holds_one_thread_and_no_other() {
     for rule in ["io_submit:delay_enter=300ms:when=3", "io_submit:delay_exit=300ms:when=3"] {
         let trace = run_program_with(&["--source", "ptrace", "--inject", rule], &["threads", "4"]);
@@ -456,8 +384,6 @@ fn a_delay_holds_one_thread_and_no_other() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn children_have_faults_too_if_they_are_followed() {
     // Each counts for itself, and the program fails then.
     let trace =
@@ -466,3 +392,25 @@ fn children_have_faults_too_if_they_are_followed() {
     assert_eq!(failed, 3, "{}", trace.stderr);
     assert!(!trace.status.success());
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+
+tests![
+    the_status_of_the_program_is_the_tracers_to_tell if SAME,
+    it_works_without_any_privilege if SAME,
+    what_cannot_be_is_refused_with_the_next_step if SAME,
+    a_running_program_is_traced_in_the_middle_and_let_go if SAME,
+    children_are_left_alone_unless_asked_for if SAME,
+    a_call_that_waits_goes_on_waiting if SAME,
+    the_end_of_a_call_that_began_before_is_told if SAME,
+    a_real_signal_at_the_same_moment_interrupts if SAME,
+    a_signal_that_nobody_handles_does_not_interrupt if SAME,
+    a_program_can_be_stopped_and_continued if SAME,
+    a_target_goes_on_when_we_are_killed if SAME,
+    a_launched_program_dies_with_us_unless_it_has_no_filter if SAME,
+    a_completion_is_changed_also_for_who_reaps_from_the_ring if SAME,
+    a_dry_run_changes_nothing if SAME,
+    a_fault_can_be_for_some_files_only if SAME,
+    a_delay_holds_one_thread_and_no_other if SAME,
+    children_have_faults_too_if_they_are_followed if SAME,
+];

@@ -3,10 +3,10 @@
 
 use std::{path::Path, process::Command};
 
+use super::harness::Need;
+
 use aiotrace::output::json::Line;
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_commands_of_the_readme_work() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
@@ -22,7 +22,8 @@ fn the_commands_of_the_readme_work() {
     assert!(script.matches("aiotrace ").count() >= 4, "{script}");
     // What it started in the background ends with it.
     script += "kill $(jobs -p)\n";
-    let binaries = Path::new(env!("CARGO_BIN_EXE_aiotrace")).parent().unwrap();
+    let binary = super::support::binary();
+    let binaries = binary.parent().unwrap();
     let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
     let output = Command::new("bash").args(["-c", &script]).env("PATH", path).output().unwrap();
     let (out, err) =
@@ -46,3 +47,7 @@ fn the_commands_of_the_readme_work() {
     assert!(lines.iter().any(|line| matches!(line, Line::Getevents(_))), "{json}");
     std::fs::remove_file("/tmp/trace.jsonl").unwrap();
 }
+
+tests![
+    the_commands_of_the_readme_work if Need::Native("it runs what the README shows"),
+];

@@ -3,7 +3,10 @@
 
 use std::{path::Path, process::Command};
 
-use super::support::{Attached, Trace, run};
+use super::{
+    harness::Need,
+    support::{Attached, Trace, run},
+};
 
 /// What is found in a command, but for info.
 fn above_info(command: &[&str]) -> Vec<String> {
@@ -25,8 +28,6 @@ fn fio(file: &Path, more: &[&str]) -> Vec<String> {
 
 /// It reaps with io_getevents, or from the ring; buffered (inline-completion: true, the page cache is not
 /// asynchronous) or with O_DIRECT.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn nothing_is_wrong_with_fio() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("f");
@@ -41,8 +42,6 @@ fn nothing_is_wrong_with_fio() {
 
 /// It reaps from the ring and exits without io_destroy (released-at-exit: true). Whether its last writes
 /// completed before the exit is not known without a probe in the kernel (unsure).
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn nothing_is_wrong_with_qemu_img() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("q");
@@ -56,8 +55,6 @@ fn nothing_is_wrong_with_qemu_img() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn nothing_is_wrong_with_sysbench() {
     let directory = tempfile::tempdir().unwrap();
     let script = format!(
@@ -71,8 +68,6 @@ fn nothing_is_wrong_with_sysbench() {
 
 /// It writes beyond the end of its file, for which io_submit waits (blocking-submit: true, if the disk is
 /// slow enough), and cancels what cannot be cancelled (cancel-refused: true).
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn nothing_is_wrong_with_stress_ng() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
@@ -83,8 +78,6 @@ fn nothing_is_wrong_with_stress_ng() {
 }
 
 /// In the middle of what it does, with requests in flight: nothing that happened before is guessed.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_busy_fio_is_adopted() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("f");
@@ -135,3 +128,13 @@ fn check_adopted(trace: &Trace, pid: u32) {
     assert!(unseen <= before, "{unseen}, before {before}, left {unreaped}");
     assert_eq!(accepted, context.requests + context.in_flight, "{context:?}");
 }
+
+const PROGRAMS: Need = Need::Native("the guests do not have these programs");
+
+tests![
+    nothing_is_wrong_with_fio if PROGRAMS,
+    nothing_is_wrong_with_qemu_img if PROGRAMS,
+    nothing_is_wrong_with_sysbench if PROGRAMS,
+    nothing_is_wrong_with_stress_ng if PROGRAMS,
+    a_busy_fio_is_adopted if PROGRAMS,
+];

@@ -4,17 +4,20 @@ use std::process::Stdio;
 
 use aiotrace::output::json::Line;
 
-use super::support::{Attached, Program, aiotrace, parse, programs};
+use super::{
+    harness::Need,
+    support::{Attached, Program, aiotrace, parse, programs},
+};
 
 /// The same trace, live and from its recording.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_recorded_trace_is_told_as_it_was_live() {
     let directory = tempfile::tempdir().unwrap();
     let [recording, live, again] = ["r", "live", "again"].map(|it| directory.path().join(it));
     let programs = programs();
     for options in [&[][..], &["--format", "json"], &["-c"], &["-q"], &["-v", "-t", "delta"]] {
-        for program in ["errnos", "t18", "bad-short-io", "bad-discarded-requests"] {
+        for program in
+            ["errnos", "alarm-pending-by-design", "bad-short-io", "bad-discarded-requests"]
+        {
             let ran = aiotrace()
                 .args(["run", "-f", "-o"])
                 .arg(&live)
@@ -43,8 +46,6 @@ fn a_recorded_trace_is_told_as_it_was_live() {
 }
 
 /// What was flushed survives whatever ends us.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_recording_survives_kill_9() {
     let directory = tempfile::tempdir().unwrap();
     let recording = directory.path().join("r");
@@ -78,8 +79,6 @@ fn a_recording_survives_kill_9() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_full_disk_ends_the_trace_and_is_said() {
     let output = aiotrace()
         .args(["run", "-q", "--record", "/dev/full", "--"])
@@ -92,8 +91,6 @@ fn a_full_disk_ends_the_trace_and_is_said() {
     assert!(stderr.contains("No space left"), "{stderr}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn sigusr1_asks_for_a_report() {
     let mut program = Program::ready(&["hold-unreaped"]);
     let mut attached = Attached::to(program.pid());
@@ -108,3 +105,13 @@ fn sigusr1_asks_for_a_report() {
     program.go_on();
     assert_eq!(attached.end().report().reason, "targets_gone");
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
+
+tests![
+    a_recorded_trace_is_told_as_it_was_live if SLOW,
+    a_recording_survives_kill_9 if SLOW,
+    a_full_disk_ends_the_trace_and_is_said if SAME,
+    sigusr1_asks_for_a_report if SAME,
+];

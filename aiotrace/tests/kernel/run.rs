@@ -2,7 +2,10 @@
 
 use std::process::{Command, Output, Stdio};
 
-use super::support::{aiotrace, programs};
+use super::{
+    harness::Need,
+    support::{aiotrace, binary, programs},
+};
 
 fn run(options: &[&str], command: &[&str]) -> Output {
     aiotrace().arg("run").args(options).arg("--").args(command).output().unwrap()
@@ -16,8 +19,6 @@ fn program() -> String {
     programs().to_str().unwrap().to_owned()
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_status_is_that_of_the_program() {
     for status in [0, 1, 42] {
         let output = run(&[], &[&program(), "exit-status", &status.to_string()]);
@@ -28,8 +29,6 @@ fn the_status_is_that_of_the_program() {
     assert!(text(&output.stdout).contains("+++ killed by SIGKILL +++"));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_cannot_be_executed_is_126_or_127() {
     let output = run(&[], &["no-such-program-anywhere"]);
     assert_eq!(output.status.code(), Some(127), "{}", text(&output.stderr));
@@ -38,8 +37,6 @@ fn what_cannot_be_executed_is_126_or_127() {
     assert_eq!(output.status.code(), Some(126), "{}", text(&output.stderr));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_failure_of_ours_is_125_and_the_program_never_begins() {
     let mark = tempfile::tempdir().unwrap();
     let mark = mark.path().join("begun");
@@ -52,15 +49,11 @@ fn a_failure_of_ours_is_125_and_the_program_never_begins() {
     assert_eq!(run(&["--no-such-option"], &["true"]).status.code(), Some(125));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn it_runs_as_another_user() {
     let output = run(&["-u", "nobody", "-o", "/dev/null"], &["id", "-un"]);
     assert_eq!(text(&output.stdout), "nobody\n");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_summary_counts_calls_and_errors() {
     let output = run(&["-c"], &[&program(), "errnos"]);
     let summary = text(&output.stdout);
@@ -74,18 +67,13 @@ fn the_summary_counts_calls_and_errors() {
     assert!(row("io_cancel").join(" ").contains("EINPROGRESS 1"), "{summary}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_reader_who_goes_away_is_no_error() {
-    let command =
-        format!("{} run -- {} pairs 100000 | head -n 1", env!("CARGO_BIN_EXE_aiotrace"), program());
+    let command = format!("{} run -- {} pairs 100000 | head -n 1", binary().display(), program());
     let script = format!("set -o pipefail; {command}");
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_full_disk_is_an_error_and_the_program_goes_on() {
     let output = run(&["-o", "/dev/full"], &[&program(), "pairs", "1000"]);
     assert_eq!(output.status.code(), Some(125));
@@ -96,8 +84,6 @@ fn a_full_disk_is_an_error_and_the_program_goes_on() {
 
 /// Our reader reads nothing until the target is done: records are lost and counted, and the target
 /// is not held up.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_slow_reader_loses_events_and_not_the_target() {
     let child = aiotrace()
         .args(["run", "--format", "json", "--", &program(), "pairs", "400000"])
@@ -133,8 +119,6 @@ fn a_slow_reader_loses_events_and_not_the_target() {
     assert!(lost > 0 && lost <= report.lost, "{lost} told in between, {} in all", report.lost);
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn sigterm_ends_the_program_too() {
     let child = aiotrace()
         .args(["run", "--format", "json", "--", &program(), "storm"])
@@ -149,8 +133,6 @@ fn sigterm_ends_the_program_too() {
     assert_eq!(output.status.code(), Some(128 + libc::SIGTERM), "{}", text(&output.stderr));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn doctor_says_that_tracing_works() {
     let output = aiotrace().arg("doctor").output().unwrap();
     let out = text(&output.stdout);
@@ -162,9 +144,23 @@ fn doctor_says_that_tracing_works() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_program_without_aio_is_told_so() {
     let output = run(&[], &["true"]);
     assert!(text(&output.stdout).contains("made no io_* call"), "{}", text(&output.stdout));
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+
+tests![
+    the_status_is_that_of_the_program if SAME,
+    what_cannot_be_executed_is_126_or_127 if SAME,
+    a_failure_of_ours_is_125_and_the_program_never_begins if SAME,
+    it_runs_as_another_user if SAME,
+    the_summary_counts_calls_and_errors if SAME,
+    a_reader_who_goes_away_is_no_error if SAME,
+    a_full_disk_is_an_error_and_the_program_goes_on if SAME,
+    a_slow_reader_loses_events_and_not_the_target if SAME,
+    sigterm_ends_the_program_too if SAME,
+    doctor_says_that_tracing_works if SAME,
+    a_program_without_aio_is_told_so if SAME,
+];

@@ -8,8 +8,9 @@ use std::{
 
 use aiotrace::output::json::{FunctionObject, Line};
 
-use super::support::{
-    Attached, Program, Trace, aiotrace, parse, programs, run, run_program, run_to_file,
+use super::{
+    harness::Need,
+    support::{Attached, Program, Trace, aiotrace, parse, programs, run, run_program, run_to_file},
 };
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/callers.rs");
@@ -61,8 +62,6 @@ fn line_with(text: &str) -> u32 {
     (1..).zip(source.lines()).find(|(_, line)| line.contains(text)).unwrap().0
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn callers_are_named_in_order_with_frame_pointers_and_without() {
     let ours = ["callers::leak_here", "callers::caller", "callers::main"];
     for frame_pointers in ["yes", "no"] {
@@ -84,8 +83,6 @@ fn callers_are_named_in_order_with_frame_pointers_and_without() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_program_of_the_distribution_is_unwound_to_its_own_function() {
     let directory = tempfile::tempdir().unwrap();
     let file = format!("--filename={}", directory.path().join("file").display());
@@ -102,8 +99,6 @@ fn a_program_of_the_distribution_is_unwound_to_its_own_function() {
     assert!(stack[fio..].iter().take(3).filter(|it| of_fio(it)).count() == 3, "{stack:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn io_submit_has_a_stack_only_if_asked_for() {
     let trace = run_program(&["callers"]);
     assert!(trace.submits().iter().all(|it| it.stack.is_none()));
@@ -119,8 +114,6 @@ fn io_submit_has_a_stack_only_if_asked_for() {
 
 /// The probes do not copy a stack they were told of, and notice when it is another one, though all
 /// registers are the same.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn each_of_many_submits_has_the_stack_it_was_made_from() {
     let mut target = Program::ready(&["wait-callers", "500"]);
     let mut attached = Attached::new(&["--stacks", "-p", &target.pid().to_string()]);
@@ -165,8 +158,6 @@ fn with_stacks(command: &[OsString]) -> Trace {
     Trace { lines, stderr, status: output.status, most_memory: 0 }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn text_has_the_functions_below_the_call() {
     let output =
         aiotrace().args(["run", "-v", "--"]).arg(programs()).arg("callers").output().unwrap();
@@ -177,8 +168,6 @@ fn text_has_the_functions_below_the_call() {
 }
 
 /// The names are recorded: when it is told again, the program may be gone.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_recording_has_the_names() {
     let directory = tempfile::tempdir().unwrap();
     let recording = directory.path().join("recording");
@@ -201,8 +190,6 @@ fn a_recording_has_the_names() {
 }
 
 /// Addresses only, and it is said that there would be more.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_stack_of_a_process_that_is_gone_has_addresses_only() {
     let program = Callers::new("no");
     let mut gone = 0;
@@ -221,8 +208,6 @@ fn the_stack_of_a_process_that_is_gone_has_addresses_only() {
 }
 
 /// It is the file that runs, not the one that now has its name.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_program_that_was_replaced_is_named_by_the_file_it_runs() {
     let program = Callers::new("no");
     let mut target = Program::of(Command::new(program.path()).args(["raw", "500", "wait"]));
@@ -239,8 +224,6 @@ fn a_program_that_was_replaced_is_named_by_the_file_it_runs() {
 }
 
 /// Three thousand contexts, and the names of where they were made.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn symbols_do_not_count_in_our_memory() {
     let directory = tempfile::tempdir().unwrap();
     let trace = run_to_file(
@@ -265,8 +248,6 @@ fn symbols_do_not_count_in_our_memory() {
 }
 
 /// A file that is no program does no harm, and the child ends when nobody asks.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_child_answers_what_it_can_and_ends() {
     use std::io::Write as _;
     let mut child = aiotrace()
@@ -284,3 +265,20 @@ fn the_child_answers_what_it_can_and_ends() {
     assert!(output.status.success());
     assert_eq!(String::from_utf8_lossy(&output.stdout), "[]\n[]\n[[]]\n");
 }
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
+const RUSTC: Need = Need::Native("it runs rustc");
+
+tests![
+    callers_are_named_in_order_with_frame_pointers_and_without if RUSTC,
+    a_program_of_the_distribution_is_unwound_to_its_own_function if Need::Native("it reads the file system of the distribution"),
+    io_submit_has_a_stack_only_if_asked_for,
+    each_of_many_submits_has_the_stack_it_was_made_from if SLOW,
+    text_has_the_functions_below_the_call if SAME,
+    a_recording_has_the_names if SAME,
+    the_stack_of_a_process_that_is_gone_has_addresses_only if RUSTC,
+    a_program_that_was_replaced_is_named_by_the_file_it_runs if RUSTC,
+    symbols_do_not_count_in_our_memory if SLOW,
+    the_child_answers_what_it_can_and_ends if SAME,
+];

@@ -7,7 +7,7 @@ use crate::{
     basic, libaio, tasks,
 };
 
-/// T3: a thread waits in io_getevents, and is told by io_destroy that all is over.
+/// A thread waits in io_getevents, and is told by io_destroy that all is over.
 pub fn destroyed_by_another_thread() {
     let ctx = aio::setup(8);
     basic::pair(ctx, 1);
@@ -21,7 +21,7 @@ pub fn destroyed_by_another_thread() {
     assert_eq!(waiter.join().expect("the thread"), aio::error(libc::EINVAL), "io_getevents");
 }
 
-/// T9: a signal that only io_pgetevents lets through. The kernel's -514 becomes EINTR.
+/// A signal that only io_pgetevents lets through. The kernel's -514 becomes EINTR.
 pub fn interrupted() {
     extern "C" fn nothing(_: i32) {}
     let ctx = aio::setup(8);
@@ -47,14 +47,14 @@ pub fn interrupted() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// T12: the end of a program that does not look whether its beginning worked.
+/// The end of a program that does not look whether its beginning worked.
 pub fn nothing_destroyed() {
     let mut ctx = 0;
     assert_eq!(aio::setup_at(0, &raw mut ctx as u64), aio::error(libc::EINVAL), "io_setup");
     assert_eq!(aio::destroy(ctx), aio::error(libc::EINVAL), "io_destroy of no context");
 }
 
-/// T13: libaio sees for itself that the ring is empty: ten calls of its function, no system call.
+/// Libaio sees for itself that the ring is empty: ten calls of its function, no system call.
 pub fn through_libaio() {
     let libaio = libaio::load();
     let mut ctx = 0;
@@ -77,7 +77,7 @@ pub fn through_libaio() {
     }
 }
 
-/// T14: the kernel makes a context, cannot write its handle, and takes it back.
+/// The kernel makes a context, cannot write its handle, and takes it back.
 pub fn handle_nowhere_to_go() {
     let page = aio::pages(1);
     // SAFETY: a page of ours; it stays zero.
@@ -86,7 +86,7 @@ pub fn handle_nowhere_to_go() {
     basic::pairs(1);
 }
 
-/// T16: system calls by the processor's instruction, in no library's function.
+/// System calls by the processor's instruction, in no library's function.
 pub fn without_libraries() {
     let mut ctx = 0u64;
     let mut buffer = 0;

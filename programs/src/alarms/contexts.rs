@@ -8,14 +8,14 @@ use std::{
 
 use crate::{aio, basic, forget, processes::wait_for, ring};
 
-/// T2: no io_destroy before the exit.
+/// No io_destroy before the exit.
 pub fn alive_at_exit() {
     for data in 1..=3 {
         basic::pair(aio::setup(8), data);
     }
 }
 
-/// T4: two live processes have contexts with the same number.
+/// Two live processes have contexts with the same number.
 pub fn same_handle_in_two_processes() {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
     // A place that is free in both, should the kernel give two numbers.
@@ -50,7 +50,7 @@ pub fn same_handle_in_two_processes() {
     wait_for(child);
 }
 
-/// T5: the number of a destroyed context is that of the next one.
+/// The number of a destroyed context is that of the next one.
 pub fn same_handle_again() {
     let first = aio::setup(8);
     basic::pair(first, 1);
@@ -63,7 +63,7 @@ pub fn same_handle_again() {
     assert_eq!(aio::destroy(second), 0, "io_destroy");
 }
 
-/// T6: mremap changes the number, with a request in flight.
+/// Mremap changes the number, with a request in flight.
 pub fn moved() {
     let place = aio::pages(ring::MANY_PAGES) as u64;
     let old = aio::setup(8);
@@ -78,13 +78,13 @@ pub fn moved() {
     assert_eq!(aio::destroy(new), 0, "io_destroy");
 }
 
-/// T11: a first context only to see whether there is AIO at all.
+/// A first context only to see whether there is AIO at all.
 pub fn probe_at_the_start() {
     assert_eq!(aio::destroy(aio::setup(1)), 0, "io_destroy");
     basic::pairs(4);
 }
 
-/// T15: fs.aio-max-nr is below fs.aio-nr for a moment, and a second context is refused.
+/// Fs.aio-max-nr is below fs.aio-nr for a moment, and a second context is refused.
 pub fn limit_lowered() {
     const HELD: u64 = 64;
     let ctx = aio::setup(HELD);
@@ -122,7 +122,7 @@ impl Drop for Limit {
     }
 }
 
-/// T17: the ring is unmapped and the context is not destroyed, in a process that lives on. This one is
+/// The ring is unmapped and the context is not destroyed, in a process that lives on. This one is
 /// a leak.
 pub fn unmapped() {
     let ctx = aio::setup(8);
@@ -175,14 +175,14 @@ impl Engine {
     }
 }
 
-/// T22: the variable that io_setup wrote to is gone, the handle is not.
+/// The variable that io_setup wrote to is gone, the handle is not.
 pub fn local_handle() {
     let engine = Engine::new();
     engine.work(1);
     engine.close();
 }
 
-/// T22, as a process that lives on.
+/// The same, as a process that lives on.
 pub fn local_handle_alive() {
     let engine = Engine::new();
     engine.work(1);

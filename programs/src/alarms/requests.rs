@@ -13,7 +13,7 @@ fn result_of(ctx: u64, iocb: Iocb) -> i64 {
     aio::reap(ctx, 1)[0].res
 }
 
-/// T7: `data` is 0, two requests at a time, and then something; the iocbs are the same ones each time.
+/// `data` is 0, two requests at a time, and then something; the iocbs are the same ones each time.
 pub fn data_is_no_identity() {
     let ctx = aio::setup(8);
     let (fd, mut buffer) = (aio::zero(), 0);
@@ -30,7 +30,7 @@ pub fn data_is_no_identity() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// T8: what the file says about a request comes as an event: a buffer that is not there, and a count
+/// What the file says about a request comes as an event: a buffer that is not there, and a count
 /// that is not 8 bytes long.
 pub fn errors_as_events() {
     let ctx = aio::setup(8);
@@ -42,7 +42,7 @@ pub fn errors_as_events() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// T10: a short submit does not say why. Submitting the rest does: the first one of it is refused, so it
+/// A short submit does not say why. Submitting the rest does: the first one of it is refused, so it
 /// is dropped, and the others are submitted.
 pub fn refused_one_dropped() {
     let ctx = aio::setup(8);
@@ -56,7 +56,7 @@ pub fn refused_one_dropped() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// T18: polls of a pipe and of an eventfd that wait for ever, and a read of a pipe. Nobody reaps.
+/// Polls of a pipe and of an eventfd that wait for ever, and a read of a pipe. Nobody reaps.
 pub fn pending_by_design() {
     let ctx = aio::setup(8);
     let empty = aio::silent_pipe();
@@ -69,7 +69,7 @@ pub fn pending_by_design() {
     assert_eq!(buffer, u64::from(b'x'), "the read is done");
 }
 
-/// T19: `nbytes` counts vectors, the result of a poll is a mask, and files have an end.
+/// `nbytes` counts vectors, the result of a poll is a mask, and files have an end.
 pub fn numbers_that_are_no_lengths() {
     let ctx = aio::setup(8);
     let file = Temporary::of(&[7; 20]);
@@ -96,7 +96,7 @@ pub fn numbers_that_are_no_lengths() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// T21: EAGAIN comes while slots are free, because another processor keeps some of them for itself.
+/// EAGAIN comes while slots are free, because another processor keeps some of them for itself.
 /// After reaping, the refused request is accepted.
 pub fn refused_below_capacity() {
     const FEW: usize = 8;

@@ -3,29 +3,18 @@
 //! a time: what misses a cache, or empties the pipeline, is not seen.
 //!
 //! The loops measure the processor time of their own thread (programs/src/bench.rs), so aiotrace's reader is not in it.
-
-use std::{fs, path::Path};
+//! The kernel tests run them (aiotrace/tests/kernel/cost.rs).
 
 use anyhow::{Context as _, Result};
 
 use super::{document, table::thousands};
-use crate::{kernels, release, vm};
+use crate::vm;
 
-/// Runs the command.
+/// Runs the command: tables from the numbers of the cost tests, which stand in `cost.txt`.
 pub fn run(wanted: &[String], docs: bool) -> Result<()> {
-    let binaries = release::build()?;
-    let directory = release::target_directory()?.join("bench");
-    fs::create_dir_all(&directory)?;
-    let initramfs = directory.join("initramfs.cpio");
-    vm::write_initramfs(&initramfs, &binaries)?;
     let mut text = String::new();
-    for kernel in kernels::find(wanted)? {
-        let name = kernel.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let name = name.trim_start_matches("vmlinuz-");
-        eprintln!("booting {name}; its console goes to target/bench/{name}.log");
-        let log = directory.join(format!("{name}.log"));
-        let console = boot(&kernel, &initramfs, &log)?;
-        let table = table(&console).with_context(|| format!("{name}: see {}", log.display()))?;
+    for (name, console) in vm::cost(wanted)? {
+        let table = table(&console).with_context(|| format!("{name}: it measured nothing"))?;
         text.push_str(&format!("Linux {name}:\n\n{table}\n"));
     }
     println!("{text}");
@@ -33,10 +22,6 @@ pub fn run(wanted: &[String], docs: bool) -> Result<()> {
         document::write(document::Part::Guests, &text)?;
     }
     Ok(())
-}
-
-fn boot(kernel: &Path, initramfs: &Path, log: &Path) -> Result<String> {
-    vm::boot_counting(kernel, initramfs, "aiotrace_bench=yes", log)
 }
 
 /// The sets of probes, and the rules that never fire, as the guest names them.
@@ -48,14 +33,13 @@ const SETS: [(&str, &str); 6] = [
     ("fmod_ret", "a rule by fmod_ret that never fires"),
     ("file_permission", "a rule by file_permission that never fires"),
 ];
-const PROGRAMS: [&str; 3] = ["bench-pair", "bench-batch", "bench-getppid"];
+const PROGRAMS: [&str; 3] = ["pair", "batch", "getppid"];
 
-/// From lines `bench | SET | PROGRAM | INSTRUCTIONS | WHAT AIOTRACE SAID`; `None` if the guest measured nothing.
+/// From lines `cost | run | SET | PROGRAM | INSTRUCTIONS`; `None` if the guest measured nothing.
 fn table(console: &str) -> Option<String> {
     let find = |set: &str, program: &str| -> Option<f64> {
-        let head = format!("bench | {set} | {program} | ");
-        let line = console.lines().find_map(|it| it.strip_prefix(&head))?;
-        line.split(" | ").next()?.parse().ok()
+        let head = format!("cost | run | {set} | {program} | ");
+        console.lines().find_map(|it| it.split_once(&head))?.1.parse().ok()
     };
     let untraced: Vec<f64> =
         PROGRAMS.iter().map(|program| find("none", program)).collect::<Option<_>>()?;
@@ -80,9 +64,8 @@ mod tests {
     fn the_lines_of_a_guest_become_a_table() {
         let mut console = "guest | 7.2\n".to_owned();
         for program in PROGRAMS {
-            console.push_str(&format!("bench | none | {program} | 1000.0 | \n"));
-            console.push_str(&format!("bench | syscall | {program} | 2500.0 | none lost\n"));
-            console.push_str(&format!("bench | fmod_ret | {program} | no | refused\n"));
+            console.push_str(&format!("cost | run | none | {program} | 1000\n"));
+            console.push_str(&format!("cost | run | syscall | {program} | 2500\n"));
         }
         let table = table(&console).expect("a table");
         let pair = "| tracepoints (syscall) | 2,500 (2.50x) | 2,500 (2.50x) | 2,500 (2.50x) |";

@@ -1,0 +1,302 @@
+//! What each workload does, as a text: every call of every thread in order, every completion, every end of
+//! a context, and what is found. Expected is events.txt, whatever the source is and the probe set: it was
+//! checked against strace (oracle.rs compares the calls of the same workloads with strace's) and read.
+//!
+//! `AIOTRACE_WRITE_EVENTS=FILE` writes what was seen of the tests that run there.
+
+use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
+
+use aiotrace::output::json::Line;
+
+use super::{
+    machine, session,
+    support::{SHARED, Trace},
+};
+
+const EXPECTED: &str = include_str!("events.txt");
+
+/// Found sooner than by default.
+const SOON: [&str; 8] = [
+    "--denied",
+    "--slow-submit",
+    "10s",
+    "--unreaped-after",
+    "2s",
+    "--idle-after=2s",
+    "--growth",
+    "8",
+];
+
+/// A test for each workload; if a finding is named, it goes on until that is found.
+macro_rules! workloads {
+    ($($test:ident: $program:literal $(until $finding:literal)?,)*) => {
+        $(fn $test() {
+            check($program, [$($finding)?].first().copied());
+        })*
+
+        tests![$($test),*];
+    };
+}
+
+workloads! {
+    submit_1: "submit 1",
+    submit_65: "submit 65",
+    submit_5000: "submit 5000",
+    errnos: "errnos",
+    libaio: "libaio",
+    unreadable: "unreadable",
+    late: "late",
+    reap_ring: "reap-ring 300",
+    reuse: "reuse 200",
+    threads: "threads 8",
+    fork: "fork 20",
+    exec: "exec",
+    seccomp: "seccomp",
+    compat: "compat",
+    completions: "completions",
+    short: "short",
+    destroy_in_flight: "destroy-in-flight",
+    exit_in_flight: "exit-in-flight",
+    exec_in_flight: "exec-in-flight",
+    unmap_ring: "unmap-ring",
+    move_ring: "move-ring",
+    forked_handle: "forked-handle",
+    vfork: "vfork",
+    callers: "callers",
+    program_of_32_bits: "32-bit",
+    alarm_from_the_ring: "alarm-from-the-ring",
+    alarm_alive_at_exit: "alarm-alive-at-exit",
+    alarm_destroyed_by_another_thread: "alarm-destroyed-by-another-thread",
+    alarm_same_handle_in_two_processes: "alarm-same-handle-in-two-processes",
+    alarm_same_handle_again: "alarm-same-handle-again",
+    alarm_moved: "alarm-moved",
+    alarm_data_is_no_identity: "alarm-data-is-no-identity",
+    alarm_errors_as_events: "alarm-errors-as-events",
+    alarm_interrupted: "alarm-interrupted",
+    alarm_refused_one_dropped: "alarm-refused-one-dropped",
+    alarm_probe_at_the_start: "alarm-probe-at-the-start",
+    alarm_nothing_destroyed: "alarm-nothing-destroyed",
+    alarm_through_libaio: "alarm-through-libaio",
+    alarm_handle_nowhere_to_go: "alarm-handle-nowhere-to-go",
+    alarm_limit_lowered: "alarm-limit-lowered",
+    alarm_without_libraries: "alarm-without-libraries",
+    alarm_pending_by_design: "alarm-pending-by-design",
+    alarm_numbers_that_are_no_lengths: "alarm-numbers-that-are-no-lengths",
+    alarm_some_left_in_the_ring: "alarm-some-left-in-the-ring",
+    alarm_refused_below_capacity: "alarm-refused-below-capacity",
+    alarm_local_handle: "alarm-local-handle",
+    bad_context_leak: "bad-context-leak" until "context-leak",
+    good_context_leak: "good-context-leak",
+    bad_context_growth: "bad-context-growth" until "context-growth",
+    bad_released_at_exit: "bad-released-at-exit",
+    good_released_at_exit: "good-released-at-exit",
+    bad_unreaped_completions: "bad-unreaped-completions" until "unreaped-completions",
+    good_unreaped_completions: "good-unreaped-completions",
+    good_discarded_poll: "good-discarded-poll",
+    bad_iocb_reused_in_flight: "bad-iocb-reused-in-flight",
+    good_iocb_reused_in_flight: "good-iocb-reused-in-flight",
+    bad_short_submit_dropped: "bad-short-submit-dropped",
+    good_short_submit_dropped: "good-short-submit-dropped",
+    bad_submit_eagain: "bad-submit-eagain",
+    good_submit_eagain: "good-submit-eagain",
+    bad_failed_completion: "bad-failed-completion",
+    good_failed_completion: "good-failed-completion",
+    bad_short_io: "bad-short-io" until "short-io",
+    good_short_io: "good-short-io",
+    bad_inline_completion: "bad-inline-completion",
+    good_inline_completion: "good-inline-completion",
+    bad_use_after_destroy: "bad-use-after-destroy",
+    good_use_after_destroy: "good-use-after-destroy",
+    bad_setup_denied: "bad-setup-denied",
+    good_setup_denied: "good-setup-denied",
+    bad_sandbox_denied: "bad-sandbox-denied",
+    good_sandbox_denied: "good-sandbox-denied",
+    bad_cancel_refused: "bad-cancel-refused",
+    good_cancel_refused: "good-cancel-refused",
+    bad_not_kernel_aio: "bad-not-kernel-aio",
+    good_not_kernel_aio: "good-not-kernel-aio",
+}
+
+fn check(program: &str, finding: Option<&str>) {
+    let words: Vec<&str> = program.split(' ').collect();
+    let trace = match finding {
+        Some(finding) => session::run_until_found(&SOON, &words, finding),
+        None => session::run(&SHARED, &words),
+    };
+    assert!(trace.status.success(), "{program}: {}; {}", trace.status, trace.stderr);
+    trace.assert_nothing_lost();
+    let seen = facts(program, &trace);
+    if let Some(file) = std::env::var_os("AIOTRACE_WRITE_EVENTS") {
+        let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
+        write!(file, "## {program}\n{seen}\n").unwrap();
+        return;
+    }
+    if trace.skipped() > 0 {
+        // The kernel left out some of what was to be seen, and it was said.
+        return;
+    }
+    let expected = expected(program);
+    assert!(seen == expected, "{program}: expected\n{expected}seen\n{seen}");
+}
+
+/// The section of the program in [`EXPECTED`].
+fn expected(program: &str) -> String {
+    let sections = EXPECTED.split("## ").skip(1);
+    let mut of_it = sections.filter_map(|it| it.split_once('\n'));
+    let lacks_times = machine::guest().is_some_and(|it| !it.has_32_bit_times);
+    let program = if program == "32-bit" && lacks_times { "32-bit without times" } else { program };
+    let found = of_it.find(|(name, _)| *name == program);
+    let text = found.unwrap_or_else(|| panic!("events.txt does not have {program}")).1;
+    let lines = text.lines().filter(|it| !it.is_empty()).map(|it| {
+        // What only some sources see stands behind a word that says so.
+        match (it.split_once(" if seen inside: "), machine::sees_inside()) {
+            (Some((_, rest)), true) => Some(rest),
+            (Some(_), false) => None,
+            (None, _) => Some(it),
+        }
+    });
+    lines.flatten().fold(String::new(), |text, line| text + line + "\n")
+}
+
+/// Threads whose calls come in another order, or another number, from run to run: how many slots a ring
+/// has depends on the processors that took some, threads compete, and some go on until they are found.
+fn is_countable(program: &str) -> bool {
+    let not =
+        ["bad-context-growth", "bad-submit-eagain", "alarm-moved", "alarm-refused-below-capacity"];
+    !not.contains(&program)
+}
+
+fn is_ordered(program: &str) -> bool {
+    !program.starts_with("reuse") && program != "errnos" && is_countable(program)
+}
+
+/// What the trace says of the program.
+fn facts(program: &str, trace: &Trace) -> String {
+    let mut threads: BTreeMap<u32, Vec<String>> = BTreeMap::new();
+    let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+    let mut of = |what: String| *counts.entry(what).or_default() += 1;
+    for line in &trace.lines {
+        if let Some((tid, call)) = call(line) {
+            threads.entry(tid).or_default().push(call);
+            continue;
+        }
+        match line {
+            Line::Completion(it) => {
+                of(format!("completion {}", it.res.map_or_else(|| "unread".to_owned(), result)));
+            }
+            Line::ContextGone(it) => {
+                let in_flight = match it.in_flight {
+                    // As many as fit into the ring.
+                    Some(50..) => "many".to_owned(),
+                    other => other.map_or_else(|| "?".to_owned(), |it| it.to_string()),
+                };
+                of(format!("context ends by {} with {in_flight} in flight", it.how));
+            }
+            Line::ContextMoved(_) => of("context moved".to_owned()),
+            Line::Process(it) => of(format!("process {}", it.change)),
+            Line::Finding(it) if !is_countable(program) && it.name == "inline-completion" => (),
+            // Where a processor is emulated, calls take long.
+            Line::Finding(it) if it.name == "blocking-submit" => (),
+            Line::Finding(it) => {
+                let unsure = if it.unsure { ", unsure" } else { "" };
+                of(format!("found {} {}{unsure}", it.severity, it.name));
+            }
+            _ => (),
+        }
+    }
+    let mut text = String::new();
+    if is_ordered(program) {
+        let mut stories: BTreeMap<String, u64> = BTreeMap::new();
+        for calls in threads.into_values() {
+            *stories.entry(story(&calls)).or_default() += 1;
+        }
+        for (story, count) in stories {
+            let head = if count == 1 { "thread".to_owned() } else { format!("{count} threads") };
+            writeln!(text, "{head}: {story}").unwrap();
+        }
+    } else if is_countable(program) {
+        let mut calls: BTreeMap<String, u64> = BTreeMap::new();
+        for call in threads.into_values().flatten() {
+            *calls
+                .entry(call.split(['[', '(']).next().unwrap_or_default().to_owned())
+                .or_default() += 1;
+        }
+        calls.iter().for_each(|(call, count)| writeln!(text, "{call} x {count}").unwrap());
+    }
+    let keeps = |what: &str| is_countable(program) || what.starts_with("found");
+    for (what, count) in counts.iter().filter(|it| keeps(it.0)) {
+        let times = if *count == 1 { String::new() } else { format!(" x {count}") };
+        writeln!(text, "{what}{times}").unwrap();
+    }
+    text
+}
+
+/// Calls in a row, with those that repeat written once.
+fn story(calls: &[String]) -> String {
+    let mut parts = Vec::new();
+    let mut at = 0;
+    while at < calls.len() {
+        let repeats = |length: usize| {
+            let first = &calls[at..(at + length).min(calls.len())];
+            calls[at..].chunks(length).take_while(|it| *it == first).count()
+        };
+        let best = (1..=3).filter(|it| repeats(*it) > 1).max_by_key(|it| it * repeats(*it));
+        let (length, times) = best.map_or((1, 1), |it| (it, repeats(it)));
+        let part = calls[at..at + length].join(" ");
+        parts.push(if times == 1 { part } else { format!("{times} x {{ {part} }}") });
+        at += length * times;
+    }
+    parts.join(" ")
+}
+
+/// A call in a word: `io_submit[pread x 65]=65`.
+fn call(line: &Line) -> Option<(u32, String)> {
+    let list = |items: Vec<String>, truncated: u64| {
+        let mut parts: Vec<(String, usize)> = Vec::new();
+        for item in items {
+            match parts.last_mut().filter(|it| it.0 == item) {
+                Some(last) => last.1 += 1,
+                None => parts.push((item, 1)),
+            }
+        }
+        let parts = parts.into_iter().map(|(item, count)| match count {
+            1 => item,
+            _ => format!("{item} x {count}"),
+        });
+        let more = (truncated > 0).then(|| format!("{truncated} more"));
+        parts.chain(more).collect::<Vec<_>>().join(", ")
+    };
+    let word = |name: &str, entry: &str, inside: String, ret: i64| {
+        let entry = if entry == "seen" { String::new() } else { format!("({entry})") };
+        let inside = if inside.is_empty() { inside } else { format!("[{inside}]") };
+        format!("{name}{entry}{inside}={}", result(ret))
+    };
+    Some(match line {
+        Line::Setup(it) => {
+            (it.tid, word("io_setup", &it.entry, it.args.nr_events.to_string(), it.ret))
+        }
+        Line::Destroy(it) => (it.tid, word("io_destroy", &it.entry, String::new(), it.ret)),
+        Line::Cancel(it) => (it.tid, word("io_cancel", &it.entry, String::new(), it.ret)),
+        Line::Submit(it) => {
+            let iocb = |it: &Option<aiotrace::output::json::IocbObject>| {
+                let op = it.as_ref().map(|it| it.op.as_deref().unwrap_or("unread").to_owned());
+                op.unwrap_or_else(|| "lost".to_owned())
+            };
+            let iocbs = list(it.iocbs.iter().map(iocb).collect(), it.truncated);
+            (it.tid, word("io_submit", &it.entry, iocbs, it.ret))
+        }
+        Line::Getevents(it) => {
+            let event = |it: &Option<aiotrace::output::json::EventObject>| {
+                it.as_ref().map_or_else(|| "lost".to_owned(), |it| result(it.res))
+            };
+            let events = list(it.events.iter().map(event).collect(), it.truncated);
+            (it.tid, word(&it.event, &it.entry, events, it.ret))
+        }
+        _ => return None,
+    })
+}
+
+/// A number, or the name of an errno.
+fn result(ret: i64) -> String {
+    aiotrace::event::errno_name(ret).map_or_else(|| ret.to_string(), str::to_owned)
+}

@@ -1,0 +1,178 @@
+//! Runs the tests of this binary: natively, and in virtual machines as the only program there.
+//!
+//! The runner is libtest's in behaviour (filters, `--ignored`, `--exact`, `--list`), and does what libtest
+//! cannot: a test says where it cannot run, and is *ignored* there with that reason; a test that hangs
+//! fails alone, with the state of its processes; a test leaves no process behind; and a failure names
+//! the kernel and the probe set.
+
+use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+
+use super::{machine, processes, session};
+
+/// One test.
+#[derive(Clone, Copy)]
+pub struct Test {
+    pub module: &'static str,
+    pub name: &'static str,
+    pub run: fn(),
+    pub needs: Option<Need>,
+}
+
+/// Where a test can run, if not everywhere; and why.
+#[derive(Clone, Copy)]
+pub enum Need {
+    /// Not in a guest.
+    Native(&'static str),
+    /// Of the guests, in one only ([`kernels::Kernel::is_chosen`]): it would prove nothing more in the others.
+    OneGuest(&'static str),
+    /// Where the processor's clock counts instructions.
+    CountedInstructions,
+}
+
+impl Need {
+    /// Why it cannot run here.
+    fn is_missing(self) -> Option<String> {
+        let guest = machine::guest();
+        match self {
+            Self::Native(why) if guest.is_some() => Some(format!("native: {why}")),
+            Self::OneGuest(why) if guest.is_some_and(|it| !it.is_chosen) => {
+                Some(format!("in one guest: {why}"))
+            }
+            Self::CountedInstructions if !machine::counts_instructions() => {
+                Some("only where a clock counts instructions: `cargo xtask vm --cost`".to_owned())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The tests of a module: `tests![one, another if Need::Native("it runs strace")]`.
+macro_rules! tests {
+    ($($name:ident $(if $need:expr)?),* $(,)?) => {
+        pub const TESTS: &[$crate::harness::Test] = &[
+            $($crate::harness::Test {
+                module: module_path!(),
+                name: stringify!($name),
+                run: $name,
+                needs: tests!(@ $($need)?),
+            }),*
+        ];
+    };
+    (@) => { None };
+    (@ $need:expr) => { Some($need) };
+}
+
+/// The test that runs, since when, and whether it has been given up.
+static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
+
+struct Running {
+    name: String,
+    since: Instant,
+    is_given_up: bool,
+}
+
+/// What a test may take. In a guest a processor is emulated, and there may be two guests.
+fn patience() -> Duration {
+    Duration::from_secs(if machine::guest().is_some() { 240 } else { 120 })
+}
+
+/// Runs what the arguments ask for.
+pub fn main(modules: &[&[Test]]) -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    let trials = modules.iter().copied().flatten().map(|test| trial(*test));
+    let mut trials: Vec<Trial> = trials.collect();
+    // The last one: it ends the sessions that the others share.
+    let silent = Trial::test("session::nothing_was_found_late", || {
+        guarded("session::nothing_was_found_late", session::end_all).map(|_| ())
+    });
+    trials.push(silent.with_ignored_flag(true));
+    // Several filters, with commas between them: what has one of them in its name.
+    if let Some(filters) = arguments.filter.take_if(|it| it.contains(',')) {
+        trials.retain(|test| filters.split(',').any(|it| test.name().contains(it)));
+    }
+    if arguments.ignored && !arguments.list {
+        if let Err(error) = machine::check() {
+            eprintln!("{error}");
+            return ExitCode::FAILURE;
+        }
+        processes::adopt_orphans();
+        std::thread::spawn(watch);
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    session::abandon_all();
+    conclusion.exit_code()
+}
+
+fn trial(test: Test) -> Trial {
+    let module = test.module.split_once("::").map_or(test.module, |it| it.1);
+    let name = format!("{module}::{}", test.name);
+    let its_name = name.clone();
+    let run = move || match test.needs.and_then(Need::is_missing) {
+        Some(reason) => Ok(Completion::ignored_with(reason)),
+        None => guarded(&its_name, test.run),
+    };
+    // A plain `cargo test` runs none: they need root.
+    Trial::ignorable_test(name, run).with_ignored_flag(true)
+}
+
+/// Runs it under the eyes of [`watch`], and leaves no process behind.
+fn guarded(name: &str, run: impl FnOnce()) -> Result<Completion, Failed> {
+    let running = Running { name: name.to_owned(), since: Instant::now(), is_given_up: false };
+    *lock() = Some(running);
+    let result = catch_unwind(AssertUnwindSafe(run));
+    let running = lock().take();
+    let took = running.as_ref().map(|it| it.since.elapsed()).unwrap_or_default();
+    let is_given_up = running.is_some_and(|it| it.is_given_up);
+    processes::kill_all_but(&session::tracers());
+    if machine::guest().is_some() {
+        eprint!("<{:.1} s> ", took.as_secs_f64());
+    }
+    let panic = match result {
+        Ok(()) if !is_given_up => return Ok(Completion::Completed),
+        Ok(()) => String::new(),
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()))
+                .unwrap_or_default()
+        }
+    };
+    let hung = if is_given_up {
+        format!("it took longer than {} s; its processes were killed\n", patience().as_secs())
+    } else {
+        String::new()
+    };
+    Err(Failed::from(format!("on {}\n{hung}{panic}", machine::name())))
+}
+
+/// A test that takes too long loses its processes, which makes it fail; one that does not even end then
+/// ends the run.
+fn watch() {
+    loop {
+        std::thread::sleep(Duration::from_millis(500));
+        let mut guard = lock();
+        let Some(running) = guard.as_mut() else { continue };
+        let since = running.since.elapsed();
+        if since > patience() && !running.is_given_up {
+            running.is_given_up = true;
+            let name = running.name.clone();
+            drop(guard);
+            eprintln!("\n{name} hangs. Its processes:\n{}", processes::state());
+            session::abandon_all();
+            processes::kill_all_but(&[]);
+        } else if since > patience() + Duration::from_secs(20) {
+            eprintln!("{} does not end, though it has no processes any more", running.name);
+            std::process::exit(101);
+        }
+    }
+}
+
+fn lock() -> std::sync::MutexGuard<'static, Option<Running>> {
+    RUNNING.lock().unwrap_or_else(PoisonError::into_inner)
+}

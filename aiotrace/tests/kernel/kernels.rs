@@ -1,0 +1,95 @@
+//! The kernels of the virtual machines, and what each can do: what the tests expect, and not what the
+//! program under test says. xtask reads this table, too.
+
+/// A kernel, and how it is booted.
+#[derive(Debug)]
+pub struct Kernel {
+    /// The guest's name. The kernel's file is `vmlinuz-NAME`, without what stands behind a comma.
+    pub name: &'static str,
+    /// How its release begins.
+    pub release: &'static str,
+    /// The probe set that is taken without a name.
+    pub best: &'static str,
+    /// Mechanisms of faults, and whether the kernel may skip their programs.
+    pub mechanisms: &'static [(&'static str, Skips)],
+    /// BPF programs can count.
+    pub counts: bool,
+    /// Probe sets whose programs the kernel skips while another thread is preempted in one; aiotrace says
+    /// so (docs/kernels.md).
+    pub skipped: &'static [&'static str],
+    /// What is tried in one guest only is tried in this one.
+    pub is_chosen: bool,
+    /// A 32-bit program may give 32-bit times (CONFIG_COMPAT_32BIT_TIME).
+    pub has_32_bit_times: bool,
+    /// What its command line has besides.
+    pub parameters: &'static str,
+}
+
+/// Whether the kernel leaves out runs of a mechanism's programs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Skips {
+    Never,
+    Sometimes,
+}
+
+use Skips::{Never, Sometimes};
+
+/// The table, measured (docs/faults.md, Mechanisms; docs/kernels.md).
+pub const KERNELS: [Kernel; 7] = [
+    Kernel { name: "5.10-debian", release: "5.10.", counts: false, ..DEBIAN },
+    Kernel { name: "6.1-debian", release: "6.1.", ..DEBIAN },
+    Kernel { name: "6.12-debian", release: "6.12.", is_chosen: true, ..DEBIAN },
+    // Lockdown forbids BPF to write into the memory of programs, and not to read.
+    Kernel {
+        name: "6.12-debian,lockdown",
+        release: "6.12.",
+        mechanisms: &[("file_permission", Never)],
+        parameters: "lockdown=integrity",
+        ..DEBIAN
+    },
+    // With error injection and override (`cargo xtask kernel`).
+    Kernel {
+        name: "6.12-override",
+        release: "6.12.",
+        mechanisms: &[
+            ("fmod_ret", Never),
+            ("override", Never),
+            ("file_permission", Never),
+            ("write_user", Never),
+        ],
+        has_32_bit_times: false,
+        ..DEBIAN
+    },
+    Kernel {
+        name: "6.18-debian",
+        release: "6.18.",
+        best: "kprobe",
+        mechanisms: &[("file_permission", Sometimes), ("write_user", Never)],
+        skipped: &["trampoline"],
+        ..DEBIAN
+    },
+    Kernel {
+        name: "7.2-debian",
+        release: "7.2.",
+        best: "kprobe",
+        mechanisms: &[
+            ("fmod_ret", Sometimes),
+            ("file_permission", Sometimes),
+            ("write_user", Sometimes),
+        ],
+        skipped: &["trampoline", "syscall"],
+        ..DEBIAN
+    },
+];
+
+const DEBIAN: Kernel = Kernel {
+    name: "",
+    release: "",
+    best: "trampoline",
+    mechanisms: &[("file_permission", Never), ("write_user", Never)],
+    counts: true,
+    skipped: &[],
+    is_chosen: false,
+    has_32_bit_times: true,
+    parameters: "",
+};

@@ -1,0 +1,154 @@
+//! Where the tests run, and what can be expected there.
+
+use std::sync::OnceLock;
+
+use super::{
+    kernels::{KERNELS, Kernel, Skips},
+    support::aiotrace,
+};
+
+/// The row of this guest; `None`: this is no guest.
+pub fn guest() -> Option<&'static Kernel> {
+    let name = std::env::var("AIOTRACE_GUEST").ok().filter(|it| !it.is_empty())?;
+    KERNELS.iter().find(|it| it.name == name)
+}
+
+/// The probe set that is tried: `auto`, one of `--probes`, `ptrace`, or `ptrace-no-seccomp`.
+pub fn set() -> &'static str {
+    static SET: OnceLock<String> = OnceLock::new();
+    SET.get_or_init(|| {
+        let set = std::env::var("AIOTRACE_PROBES").unwrap_or_default();
+        if set.is_empty() { "auto".to_owned() } else { set }
+    })
+}
+
+/// How that set is asked for.
+pub fn set_options() -> &'static [&'static str] {
+    match set() {
+        "auto" => &[],
+        "ptrace" => &["--source", "ptrace"],
+        "ptrace-no-seccomp" => &["--source", "ptrace", "--no-seccomp"],
+        set => [&["--probes", "trampoline"][..], &["--probes", "kprobe"], &["--probes", "syscall"]]
+            .into_iter()
+            .find(|it| it[1] == set)
+            .expect("AIOTRACE_PROBES is the name of a probe set"),
+    }
+}
+
+/// The kernel may skip programs of the set that is tried.
+pub fn may_skip() -> bool {
+    guest().is_some_and(|it| {
+        let set = if set() == "auto" { it.best } else { set() };
+        it.skipped.contains(&set)
+    })
+}
+
+/// Completions are seen when they happen, also those that nobody reaps; and the errno of each refused iocb.
+pub fn sees_inside() -> bool {
+    match (guest(), set()) {
+        (_, "trampoline" | "kprobe") => true,
+        (_, "syscall" | "ptrace" | "ptrace-no-seccomp") => false,
+        (Some(_), _) => true,
+        (None, _) => {
+            doctor().contains("\n  completions              trampolines")
+                || doctor().contains("\n  completions              kprobes")
+        }
+    }
+}
+
+/// Instructions are what a clock counts here (`cargo xtask vm --cost`).
+pub fn counts_instructions() -> bool {
+    std::env::var_os("AIOTRACE_COST").is_some_and(|it| !it.is_empty())
+}
+
+/// Whether faults can be made by this mechanism; natively, as aiotrace says.
+pub fn has(mechanism: &str) -> bool {
+    match guest() {
+        _ if mechanism == "ptrace" => true,
+        Some(kernel) => kernel.mechanisms.iter().any(|it| it.0 == mechanism),
+        None => doctor_says(mechanism).starts_with("yes"),
+    }
+}
+
+/// The kernel never skips a program of this mechanism.
+pub fn is_exact(mechanism: &str) -> bool {
+    match guest() {
+        _ if mechanism == "ptrace" => true,
+        Some(kernel) => kernel.mechanisms.contains(&(mechanism, Skips::Never)),
+        None => !doctor_says(mechanism).contains("skips programs"),
+    }
+}
+
+/// Rules that count can be decided in the kernel.
+pub fn can_count() -> bool {
+    guest().map_or_else(|| doctor_says("counting in BPF").starts_with("yes"), |it| it.counts)
+}
+
+/// What `aiotrace doctor` says, once.
+pub fn doctor() -> &'static str {
+    static DOCTOR: OnceLock<String> = OnceLock::new();
+    DOCTOR.get_or_init(|| {
+        let output = aiotrace().arg("doctor").output().expect("aiotrace can be started");
+        String::from_utf8(output.stdout).expect("UTF-8")
+    })
+}
+
+/// The line of `aiotrace doctor` that begins with this.
+pub fn doctor_says(about: &str) -> &'static str {
+    let mut lines = doctor().lines().filter_map(|it| it.trim_start().strip_prefix(about));
+    lines.next().map_or("", str::trim_start)
+}
+
+/// Where we are, in words.
+pub fn name() -> String {
+    let release = release();
+    let guest = std::env::var("AIOTRACE_GUEST").ok().filter(|it| !it.is_empty());
+    let guest = guest.map_or_else(|| "this machine".to_owned(), |it| format!("guest {it}"));
+    format!("{guest} (Linux {release}), probe set {}", set())
+}
+
+fn release() -> String {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    release.trim().to_owned()
+}
+
+/// That the tests can be run here. Says what may be in their way.
+pub fn check() -> Result<(), String> {
+    if !nix::unistd::geteuid().is_root() {
+        return Err("these tests load programs into the kernel: run them as root, by \
+                    `cargo xtask test`"
+            .to_owned());
+    }
+    if let Some(name) = std::env::var("AIOTRACE_GUEST").ok().filter(|it| !it.is_empty()) {
+        let Some(kernel) = guest() else {
+            return Err(format!(
+                "nothing is known of the kernel {name}: add a row to \
+                 aiotrace/tests/kernel/kernels.rs"
+            ));
+        };
+        if !release().starts_with(kernel.release) {
+            return Err(format!(
+                "the kernel of {name} is {}, not {}*: name the right file, or mend \
+                 aiotrace/tests/kernel/kernels.rs",
+                release(),
+                kernel.release
+            ));
+        }
+    }
+    let number = |name: &str| -> u64 {
+        let text = std::fs::read_to_string(format!("/proc/sys/fs/{name}")).unwrap_or_default();
+        text.trim().parse().unwrap_or(0)
+    };
+    let (used, most) = (number("aio-nr"), number("aio-max-nr"));
+    if used + ROOM > most {
+        eprintln!(
+            "fs.aio-nr is {used} of fs.aio-max-nr {most}: the tests need room for {ROOM}, and some will \
+             fail. `aiotrace ls` says who holds it; `sysctl fs.aio-max-nr={}` makes room",
+            used + ROOM
+        );
+    }
+    Ok(())
+}
+
+/// What the largest test takes of fs.aio-nr.
+const ROOM: u64 = 32_768;

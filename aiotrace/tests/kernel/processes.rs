@@ -1,0 +1,81 @@
+//! The processes that a test has started, and those that they have started.
+
+use std::fmt::Write as _;
+
+use aiotrace::process::status_field;
+
+/// Who has lost its parent becomes our child, so that it is found.
+pub fn adopt_orphans() {
+    // SAFETY: has no pointers.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+}
+
+/// All of them, parents first.
+fn all() -> Vec<u32> {
+    let mut found = vec![std::process::id()];
+    let mut next = 0;
+    while let Some(pid) = found.get(next).copied() {
+        next += 1;
+        for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+            let children = std::fs::read_to_string(task.path().join("children"));
+            let children = children.unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
+        }
+    }
+    found.remove(0);
+    found
+}
+
+/// Kills them, but for these and those that they have started, and waits for those that are our children.
+pub fn kill_all_but(kept: &[u32]) {
+    let mut kept = kept.to_vec();
+    let mut killed = Vec::new();
+    for pid in all() {
+        let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        let parent = status_field(&status, "PPid").and_then(|it| it.parse().ok()).unwrap_or(0);
+        if kept.contains(&pid) || kept.contains(&parent) {
+            kept.push(pid);
+        } else {
+            killed.push(pid);
+        }
+    }
+    for pid in &killed {
+        // SAFETY: a process that a test of ours has started.
+        unsafe { libc::kill(*pid as i32, libc::SIGKILL) };
+    }
+    for pid in killed {
+        let mut status = 0;
+        // SAFETY: room for a status. It fails at once for a process that is nobody's child of ours.
+        unsafe { libc::waitpid(pid as i32, &raw mut status, libc::__WALL) };
+    }
+}
+
+/// What each of them does, one thread in a line.
+pub fn state() -> String {
+    let mut text = String::new();
+    for pid in all() {
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
+        for thread in threads.into_iter().flatten().flatten() {
+            let read = |name: &str| -> String {
+                let bytes = std::fs::read(thread.path().join(name)).unwrap_or_default();
+                String::from_utf8_lossy(&bytes).trim().replace('\n', " < ")
+            };
+            let status = std::fs::read(thread.path().join("status")).unwrap_or_default();
+            let field = |name| status_field(&status, name).unwrap_or("?").to_owned();
+            let tid = thread.file_name();
+            let _ = writeln!(
+                text,
+                "  {pid}/{} {} {} parent={} tracer={} wchan={} syscall={} stack={}",
+                tid.to_string_lossy(),
+                field("Name"),
+                field("State"),
+                field("PPid"),
+                field("TracerPid"),
+                read("wchan"),
+                read("syscall"),
+                read("stack"),
+            );
+        }
+    }
+    text
+}

@@ -1,0 +1,323 @@
+//! One aiotrace for many programs. It takes half a second to start, and five where the processor is
+//! emulated; so tests that want nothing special share one: `aiotrace run -f` of `aio-programs each`,
+//! which runs the programs that the tests ask for, one after the other.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom, Write as _},
+    os::unix::process::ExitStatusExt as _,
+    process::{Child, ChildStdin, ChildStdout, ExitStatus, Stdio},
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use aiotrace::output::json::{Line, ReportLine};
+
+use super::{
+    machine,
+    support::{self, Trace, aiotrace},
+};
+
+/// Contexts and findings in a report from which on another session is begun: 256 are told one by one.
+const MANY_ROWS: usize = 100;
+
+/// Longer than the model gathers contexts that end with their processes.
+const TOGETHER: Duration = Duration::from_secs(3);
+
+/// By the options of aiotrace.
+static SESSIONS: Mutex<BTreeMap<Vec<String>, Session>> = Mutex::new(BTreeMap::new());
+/// Sessions that ended, of which something was found after the tests had looked.
+static LATE: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// What aiotrace, with these options, says of a program that ends by itself.
+pub fn run(options: &[&str], program: &[&str]) -> Trace {
+    with(options, |session| session.run(program, Until::End))
+}
+
+/// The same of a program that goes on until this is found.
+pub fn run_until_found(options: &[&str], program: &[&str], finding: &str) -> Trace {
+    with(options, |session| session.run(program, Until::Found(finding)))
+}
+
+/// The same of a program that goes on for so long.
+pub fn run_for(options: &[&str], program: &[&str], time: Duration) -> Trace {
+    with(options, |session| session.run(program, Until::Past(time)))
+}
+
+/// Until when a program goes on.
+#[derive(Clone, Copy)]
+enum Until<'a> {
+    /// Its own end.
+    End,
+    /// This is found.
+    Found(&'a str),
+    /// So long.
+    Past(Duration),
+}
+
+fn with(options: &[&str], work: impl FnOnce(&mut Session) -> Trace) -> Trace {
+    let key: Vec<String> = options.iter().map(|it| (*it).to_owned()).collect();
+    // Not in the map meanwhile: if the test fails, or is given up, the session is abandoned.
+    let session = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
+    let mut session = session.unwrap_or_else(|| Session::begin(options));
+    let trace = work(&mut session);
+    if session.rows > MANY_ROWS {
+        session.end();
+    } else {
+        SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).insert(key, session);
+    }
+    trace
+}
+
+/// The process ids of the tracers.
+pub fn tracers() -> Vec<u32> {
+    let sessions = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    sessions.values().map(|it| it.child.id()).collect()
+}
+
+/// Ends all; fails if one found something after the test of its program was over.
+pub fn end_all() {
+    let sessions = std::mem::take(&mut *SESSIONS.lock().unwrap_or_else(PoisonError::into_inner));
+    sessions.into_values().for_each(Session::end);
+    let late = std::mem::take(&mut *LATE.lock().unwrap_or_else(PoisonError::into_inner));
+    assert!(late.is_empty(), "found when the test was over:\n{}", late.join("\n"));
+}
+
+/// Forgets all: their processes are killed.
+pub fn abandon_all() {
+    SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).clear();
+}
+
+struct Session {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+    directory: tempfile::TempDir,
+    /// How far its output has been read.
+    offset: u64,
+    /// The process that runs the programs.
+    driver: u32,
+    /// Findings that the tests have seen, by process, and the program.
+    seen: BTreeMap<u32, (String, usize)>,
+    lost: u64,
+    lost_by_cause: BTreeMap<String, u64>,
+    /// Contexts and findings in its last report.
+    rows: usize,
+}
+
+#[derive(serde::Deserialize)]
+struct Whose {
+    pid: Option<u32>,
+}
+
+/// A line, and whose it is.
+type Lines = Vec<(Option<u32>, Line)>;
+
+impl Session {
+    fn begin(options: &[&str]) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut child = aiotrace()
+            .args(["run", "-f", "--format", "json"])
+            .args(machine::set_options())
+            .args(options)
+            .arg("-o")
+            .arg(directory.path().join("trace.json"))
+            .arg("--")
+            .arg(support::programs())
+            .arg("each")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(std::fs::File::create(directory.path().join("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        let stdout = BufReader::new(child.stdout.take().unwrap());
+        let stdin = child.stdin.take();
+        Self {
+            child,
+            stdin,
+            stdout,
+            directory,
+            offset: 0,
+            driver: 0,
+            seen: BTreeMap::new(),
+            lost: 0,
+            lost_by_cause: BTreeMap::new(),
+            rows: 0,
+        }
+    }
+
+    /// Runs a program, and gives what was said of it.
+    fn run(&mut self, program: &[&str], until: Until<'_>) -> Trace {
+        let how = if matches!(until, Until::End) { "run" } else { "hold" };
+        self.say(&format!("{how} {}", program.join(" ")));
+        let root: u32 = self.answer().parse().unwrap();
+        let mut lines = Lines::new();
+        match until {
+            Until::End => (),
+            Until::Found(name) => {
+                let is_it = |line: &Line| matches!(line, Line::Finding(it) if it.name == name);
+                self.read_until(&mut lines, name, |line, _| is_it(line));
+            }
+            Until::Past(time) => std::thread::sleep(time),
+        }
+        if how == "hold" {
+            self.say("release");
+        }
+        let status = ExitStatus::from_raw(self.answer().parse().unwrap());
+        // The driver's own call comes after all that the program did.
+        self.read_until(&mut lines, "the end of the program", |line, driver| {
+            matches!(line, Line::Destroy(it) if it.args.ctx.0 == 0 && it.pid == driver)
+        });
+        let mut report = self.report(&mut lines);
+        // Contexts that end with their processes are told together, a second later.
+        let ends = lines.iter().any(|(_, line)| {
+            matches!(line, Line::ContextGone(it) if it.how == "exit" || it.how == "exec")
+        });
+        let is_told = |lines: &Lines| {
+            let mut findings = lines.iter().filter_map(|(_, line)| match line {
+                Line::Finding(it) => Some(&it.name),
+                _ => None,
+            });
+            findings.any(|it| it == "released-at-exit" || it == "context-leak")
+        };
+        let start = Instant::now();
+        while ends && !is_told(&lines) && start.elapsed() < TOGETHER {
+            std::thread::sleep(Duration::from_millis(100));
+            report = self.report(&mut lines);
+        }
+        self.trace(lines, report, status, (root, program))
+    }
+
+    fn report(&mut self, lines: &mut Lines) -> ReportLine {
+        // SAFETY: a signal to our own child, which is not waited for yet.
+        assert_eq!(unsafe { libc::kill(self.child.id() as i32, libc::SIGUSR1) }, 0, "kill");
+        self.read_until(lines, "a report", |line, _| matches!(line, Line::Report(_)));
+        let Some((_, Line::Report(report))) = lines.pop() else { unreachable!() };
+        report
+    }
+
+    fn trace(
+        &mut self,
+        mut lines: Lines,
+        report: ReportLine,
+        status: ExitStatus,
+        (root, program): (u32, &[&str]),
+    ) -> Trace {
+        self.rows = report.contexts.len() + report.findings.len();
+        let mut pids = BTreeSet::from([root]);
+        for (_, line) in &lines {
+            if let Line::Process(it) = line
+                && let Some(child) = it.child.filter(|_| pids.contains(&it.pid))
+            {
+                pids.insert(child);
+            }
+        }
+        // Its own lines, and those that are nobody's.
+        lines.retain(|(pid, _)| pid.is_none_or(|it| pids.contains(&it)));
+        let mut report = report;
+        let before = std::mem::replace(&mut self.lost, report.lost);
+        report.lost -= before;
+        for (cause, count) in &mut report.lost_by_cause {
+            let before = self.lost_by_cause.insert(cause.to_string(), *count).unwrap_or(0);
+            *count -= before;
+        }
+        report.contexts.retain(|it| pids.contains(&it.pid));
+        report.requests.retain(|it| pids.contains(&it.pid));
+        report.findings.retain(|it| pids.contains(&it.pid));
+        let of = |pid: u32| report.findings.iter().filter(|it| it.pid == pid).count();
+        for pid in pids {
+            self.seen.insert(pid, (program.join(" "), of(pid)));
+        }
+        let mut lines: Vec<Line> = lines.into_iter().map(|it| it.1).collect();
+        lines.push(Line::Report(report));
+        Trace { lines, stderr: self.stderr(), status, most_memory: 0 }
+    }
+
+    fn say(&mut self, line: &str) {
+        let said = writeln!(self.stdin.as_mut().unwrap(), "{line}");
+        said.unwrap_or_else(|error| panic!("aiotrace has ended ({error}): {}", self.stderr()));
+    }
+
+    fn answer(&mut self) -> String {
+        let mut line = String::new();
+        self.stdout.read_line(&mut line).unwrap();
+        assert!(!line.is_empty(), "aiotrace has ended: {}", self.stderr());
+        line.trim_end().to_owned()
+    }
+
+    fn stderr(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("stderr")).unwrap_or_default()
+    }
+
+    /// Takes lines up to the one that is waited for; it is given the driver's process id, too.
+    fn read_until(
+        &mut self,
+        lines: &mut Lines,
+        what: &str,
+        mut is_last: impl FnMut(&Line, u32) -> bool,
+    ) {
+        let start = Instant::now();
+        loop {
+            let text = self.whole_lines();
+            let mut taken = 0;
+            for line in text.split_inclusive('\n') {
+                taken += line.len() as u64;
+                let pid = serde_json::from_str::<Whose>(line).unwrap().pid;
+                let line = support::parse(line).remove(0);
+                // The first process that is told of is the driver.
+                if let (0, Line::Process(it)) = (self.driver, &line) {
+                    self.driver = it.pid;
+                }
+                let is_over = is_last(&line, self.driver);
+                lines.push((pid, line));
+                if is_over {
+                    self.offset += taken;
+                    return;
+                }
+            }
+            self.offset += taken;
+            let is_alive = self.child.try_wait().unwrap().is_none();
+            assert!(is_alive, "aiotrace ended before {what}: {}", self.stderr());
+            assert!(start.elapsed() < support::PATIENCE, "{what} does not come");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// What was written since, without a last line that is half written.
+    fn whole_lines(&self) -> String {
+        let Ok(mut file) = std::fs::File::open(self.directory.path().join("trace.json")) else {
+            return String::new();
+        };
+        let mut text = Vec::new();
+        file.seek(SeekFrom::Start(self.offset)).and_then(|_| file.read_to_end(&mut text)).unwrap();
+        text.truncate(text.iter().rposition(|it| *it == b'\n').map_or(0, |it| it + 1));
+        String::from_utf8(text).unwrap()
+    }
+
+    /// Lets the driver and aiotrace end. What was found of a program after its test is over is kept.
+    fn end(mut self) {
+        drop(self.stdin.take());
+        let mut rest = String::new();
+        let _ = self.stdout.read_to_string(&mut rest);
+        let status = self.child.wait().unwrap();
+        let stderr = self.stderr();
+        assert!(status.success(), "{status}: {stderr}");
+        let lines = support::parse(&self.whole_lines());
+        let Some(Line::Report(report)) = lines.last() else { panic!("no report: {stderr}") };
+        let mut late = LATE.lock().unwrap_or_else(PoisonError::into_inner);
+        for (pid, (program, seen)) in &self.seen {
+            let found: Vec<_> = report.findings.iter().filter(|it| it.pid == *pid).collect();
+            if found.len() > *seen {
+                late.push(format!("{program}: {found:?}"));
+            }
+        }
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Both fail only for a process that has ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,94 @@
+//! The first process of a virtual machine: mounts what is needed, runs what the kernel's command line
+//! says, and powers off. Nothing else runs there.
+//!
+//! Linux hands what it does not know itself to its init as environment variables:
+//! - `aiotrace_guest=NAME`: which row of the table of kernels this is (tests/kernel/machine.rs).
+//! - `aiotrace_cost=yes`: the clock counts instructions.
+//! - `aiotrace_run=SET/FILTER,FILTER;SET/...`: runs the kernel tests once for each probe set, those whose
+//!   names contain one of the filters, or all without a filter.
+//!
+//! On the console, beside what the tests and the kernel write:
+//! ```text
+//! guest | up | RELEASE
+//! guest | begin | SET
+//! guest | end | SET | STATUS
+//! guest | off
+//! ```
+
+use std::{
+    ffi::CStr,
+    fs::File,
+    os::fd::AsRawFd as _,
+    path::Path,
+    process::{Command, ExitCode},
+};
+
+fn main() -> ExitCode {
+    if !is_first() {
+        eprintln!("this is the init of a virtual machine of `cargo xtask vm`, and nothing else");
+        return ExitCode::FAILURE;
+    }
+    for (kind, at) in [
+        (c"proc", c"/proc"),
+        (c"sysfs", c"/sys"),
+        (c"devtmpfs", c"/dev"),
+        (c"tmpfs", c"/tmp"),
+        (c"tracefs", c"/sys/kernel/tracing"),
+        (c"securityfs", c"/sys/kernel/security"),
+        (c"cgroup2", c"/sys/fs/cgroup"),
+    ] {
+        mount(kind, at);
+    }
+    // Our output goes to the console, wherever the kernel left it.
+    if let Ok(console) = File::options().write(true).open("/dev/console") {
+        for fd in [1, 2] {
+            // SAFETY: two open descriptors.
+            unsafe { libc::dup2(console.as_raw_fd(), fd) };
+        }
+    }
+    // A shell and what tests call from it.
+    let _ = Command::new("/bin/busybox").args(["--install", "-s", "/bin"]).status();
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    println!("guest | up | {}", release.trim());
+    let runs = std::env::var("aiotrace_run").unwrap_or_default();
+    for run in runs.split(';').filter(|it| !it.is_empty()) {
+        let (set, filters) = run.split_once('/').unwrap_or((run, ""));
+        println!("guest | begin | {set}");
+        println!("guest | end | {set} | {}", kernel_tests(set, filters));
+    }
+    println!("guest | off");
+    // SAFETY: ends the machine.
+    unsafe {
+        libc::sync();
+        libc::reboot(libc::RB_POWER_OFF);
+    }
+    ExitCode::FAILURE
+}
+
+/// Whether we are the first process of a machine. Process 1 of a pid namespace is not: it finds /proc
+/// mounted. (Mounting over a machine's own directories is no small mistake.)
+fn is_first() -> bool {
+    std::process::id() == 1 && !Path::new("/proc/self").exists()
+}
+
+/// How they ended, in words.
+fn kernel_tests(set: &str, filters: &str) -> String {
+    let ended = Command::new("/bin/kernel-tests")
+        .args(["--ignored", "--test-threads=1", "--color=never"])
+        .args((!filters.is_empty()).then_some(filters))
+        .env("PATH", "/bin:/usr/bin")
+        .env("RUST_BACKTRACE", "0")
+        .env("AIOTRACE_PROBES", set)
+        .env("AIOTRACE_GUEST", std::env::var_os("aiotrace_guest").unwrap_or_default())
+        .env("AIOTRACE_COST", std::env::var_os("aiotrace_cost").unwrap_or_default())
+        .env("AIOTRACE_BINARY", "/bin/aiotrace")
+        .env("AIOTRACE_PROGRAMS", "/bin/aio-programs")
+        .status();
+    ended.map_or_else(|error| error.to_string(), |it| it.to_string())
+}
+
+fn mount(kind: &CStr, at: &CStr) {
+    let none = std::ptr::null();
+    // SAFETY: constant strings. /dev may be mounted already; what is missing shows in the tests.
+    unsafe { libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, none) };
+}

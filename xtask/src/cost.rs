@@ -1,0 +1,32 @@
+//! The table of what the probes cost in instructions, aiotrace/tests/kernel/cost.txt: the kernel tests
+//! compare with it (tests/kernel/cost.rs), and here it is written anew.
+
+use std::{fs, path::Path};
+
+use anyhow::{Context as _, Result, bail};
+
+/// The guests in which it is measured: one that has trampolines by default, and one that has kprobes.
+pub const KERNELS: [&str; 2] = ["6.12-debian", "7.2-debian"];
+
+const HEAD: &str = "\
+# What the probes cost, in instructions: made by `cargo xtask vm --cost --write`, compared in each test run.
+# KERNEL | run | PROBES | PROGRAM | instructions of one operation
+# KERNEL | verifier | PROBES | PROGRAM OF THE PROBES | instructions that the verifier looked at
+";
+
+/// Writes the table from the consoles of guests: its lines stand there behind `cost | `.
+pub fn write(consoles: &[(&str, String)]) -> Result<()> {
+    let mut text = HEAD.to_owned();
+    for (kernel, console) in consoles {
+        let lines: Vec<&str> =
+            console.lines().filter_map(|it| it.split_once("cost | ")).map(|it| it.1).collect();
+        if lines.is_empty() {
+            bail!("the guest {kernel} measured nothing");
+        }
+        lines.iter().for_each(|it| text.push_str(&format!("{kernel} | {it}\n")));
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../aiotrace/tests/kernel/cost.txt");
+    fs::write(&path, text).with_context(|| path.display().to_string())?;
+    println!("{} is new", path.display());
+    Ok(())
+}

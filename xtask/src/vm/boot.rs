@@ -1,0 +1,363 @@
+//! Boots a kernel in QEMU, and tells what became of it: whether QEMU failed, the machine did not come up,
+//! or something broke after our init had begun, which may be ours.
+
+use std::{
+    fs::{self, File},
+    path::{Path, PathBuf},
+    process::{Command, ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// What a kernel, or QEMU in its place, says that will not come back.
+const BROKEN: [&str; 9] = [
+    "Kernel panic",
+    "Oops:",
+    "Oops [",
+    "kernel BUG at",
+    "BUG: unable to handle",
+    "BUG: kernel NULL pointer",
+    "general protection fault, ",
+    "soft lockup",
+    "KVM internal error",
+];
+
+/// What our init says when it begins, and before it powers off.
+const UP: &str = "guest | up | ";
+const OFF: &str = "guest | off";
+
+/// The emulated processor does not always survive a kernel that patches its own code, which kernels do at
+/// their start: with a host thread for each processor, 7.2 died in its start once in ten boots. With one
+/// thread for both that was not seen. A machine that does not come up is booted again, so often.
+const BOOTS: usize = 3;
+
+/// How time goes in the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Clock {
+    /// As it does outside.
+    Real,
+    /// An instruction takes a nanosecond.
+    Instructions,
+}
+
+/// What a machine wrote to its console until it powered off.
+#[derive(Debug)]
+pub struct Console {
+    pub text: String,
+}
+
+/// How QEMU is run.
+#[derive(Debug)]
+pub struct Qemu {
+    program: PathBuf,
+    /// KVM is tried if this can be opened.
+    kvm: PathBuf,
+    /// A machine that is up and says nothing for so long hangs. (A test takes no longer: tests/kernel/harness.rs.)
+    patience: Duration,
+    /// With KVM, a machine that does not come up until then never does. (It takes a second.)
+    patience_with_kvm: Duration,
+    /// KVM did not work. (Inside of some virtual machines it begins and fails, or hangs.)
+    no_kvm: AtomicBool,
+}
+
+impl Default for Qemu {
+    fn default() -> Self {
+        Self {
+            program: PathBuf::from("qemu-system-x86_64"),
+            kvm: PathBuf::from("/dev/kvm"),
+            patience: Duration::from_secs(330),
+            patience_with_kvm: Duration::from_secs(10),
+            no_kvm: AtomicBool::new(false),
+        }
+    }
+}
+
+/// How one attempt ended.
+enum Ending {
+    /// The machine powered off, as our init does at its end.
+    Off(Console),
+    /// QEMU failed, or the machine did not come up: why.
+    NotUp(String),
+    /// It was up, and then: what.
+    Broken(String),
+}
+
+/// By what a processor is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accelerator {
+    Kvm,
+    Emulation,
+    CountedEmulation,
+}
+
+impl Accelerator {
+    /// `-cpu max` crashes some kernels in emulation.
+    fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
+            Self::Emulation => &["-accel", "tcg,thread=single", "-cpu", "qemu64", "-smp", "2"],
+            Self::CountedEmulation => &[
+                "-accel",
+                "tcg,thread=single",
+                "-cpu",
+                "qemu64",
+                "-smp",
+                "1",
+                "-icount",
+                "shift=0,sleep=off",
+            ],
+        }
+    }
+}
+
+impl Qemu {
+    /// Boots the kernel, and waits until our init powers off. Console and QEMU's own words are in the log.
+    ///
+    /// # Errors
+    /// If the machine did not come up, whatever the accelerator; or something broke when it was up.
+    pub fn boot(
+        &self,
+        kernel: &Path,
+        initramfs: &Path,
+        parameters: &str,
+        clock: Clock,
+        log: &Path,
+    ) -> Result<Console> {
+        let mut reasons = Vec::new();
+        for accelerator in self.accelerators(clock) {
+            if accelerator == Accelerator::Kvm && self.no_kvm.load(Ordering::Relaxed) {
+                continue;
+            }
+            let mut machine = self.machine(kernel, initramfs, parameters);
+            machine.args(accelerator.arguments());
+            match self.watch(machine, accelerator, log)? {
+                Ending::Off(console) => return Ok(console),
+                Ending::Broken(what) => bail!("{what}"),
+                Ending::NotUp(why) => {
+                    println!("  {} with {accelerator:?}: {why}", kernel.display());
+                    if accelerator == Accelerator::Kvm {
+                        println!("  KVM does not work here; going on in emulation");
+                        self.no_kvm.store(true, Ordering::Relaxed);
+                    }
+                    reasons.push(format!("with {accelerator:?}: {why}"));
+                }
+            }
+        }
+        bail!("the machine did not come up:\n{}", reasons.join("\n"))
+    }
+
+    /// What is tried, one after the other.
+    fn accelerators(&self, clock: Clock) -> Vec<Accelerator> {
+        if clock == Clock::Instructions {
+            return vec![Accelerator::CountedEmulation; BOOTS];
+        }
+        let has_kvm = File::options().read(true).write(true).open(&self.kvm).is_ok();
+        let kvm = has_kvm.then_some(Accelerator::Kvm);
+        kvm.into_iter().chain([Accelerator::Emulation; BOOTS]).collect()
+    }
+
+    /// QEMU, without its processors.
+    fn machine(&self, kernel: &Path, initramfs: &Path, parameters: &str) -> Command {
+        let parameters = format!("console=ttyS0 quiet panic=-1 {parameters}");
+        let mut machine = Command::new(&self.program);
+        machine
+            .args(["-m", "1024", "-nographic", "-no-reboot", "-append", &parameters, "-kernel"])
+            .arg(kernel)
+            .arg("-initrd")
+            .arg(initramfs);
+        machine
+    }
+
+    fn watch(&self, mut machine: Command, accelerator: Accelerator, log: &Path) -> Result<Ending> {
+        let words = log.with_extension("qemu.log");
+        let mut machine = machine
+            .stdin(Stdio::null())
+            .stdout(File::create(log).with_context(|| log.display().to_string())?)
+            .stderr(File::create(&words).with_context(|| words.display().to_string())?)
+            .spawn()
+            .with_context(|| {
+                format!("cannot run {}: `cargo xtask setup` installs it", self.program.display())
+            })?;
+        let mut said = (0, Instant::now());
+        let (console, status) = loop {
+            let ended = machine.try_wait()?;
+            let console = read(log)?;
+            if console.len() != said.0 {
+                said = (console.len(), Instant::now());
+            }
+            let is_up = console.contains(UP);
+            let patience = match accelerator {
+                Accelerator::Kvm if !is_up => self.patience_with_kvm,
+                _ => self.patience,
+            };
+            let is_broken = BROKEN.iter().any(|it| console.contains(it));
+            if ended.is_some() || is_broken || said.1.elapsed() > patience {
+                // Fails only if it has ended.
+                let _ = machine.kill();
+                machine.wait()?;
+                break (read(log)?, ended);
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        };
+        let words = read(&words)?;
+        // One file to look at.
+        fs::write(log, format!("{console}\n--- what QEMU said ---\n{words}"))?;
+        Ok(ending(&console, &words, status))
+    }
+}
+
+/// What it means. `status`: QEMU's, if it ended by itself.
+fn ending(console: &str, words: &str, status: Option<ExitStatus>) -> Ending {
+    let both = || {
+        let words = if words.trim().is_empty() { "nothing" } else { words.trim() };
+        let tail: Vec<&str> = console.lines().collect();
+        let tail = tail[tail.len().saturating_sub(60)..].join("\n");
+        format!("QEMU said: {words}\nthe end of the console:\n{tail}")
+    };
+    let is_up = console.contains(UP);
+    let broken = BROKEN.iter().find(|it| console.contains(**it));
+    match (status, broken) {
+        (Some(status), _) if !status.success() => {
+            Ending::NotUp(format!("QEMU failed ({status})\n{}", both()))
+        }
+        (_, Some(what)) if is_up => {
+            Ending::Broken(format!("the kernel broke when the tests ran ({what})\n{}", both()))
+        }
+        (_, Some(what)) => Ending::NotUp(format!("it broke in its start ({what})\n{}", both())),
+        (Some(_), None) if console.contains(OFF) => {
+            Ending::Off(Console { text: console.to_owned() })
+        }
+        (Some(_), None) if is_up => {
+            Ending::Broken(format!("the machine ended before the tests did\n{}", both()))
+        }
+        (Some(_), None) => Ending::NotUp(format!("QEMU ended at once\n{}", both())),
+        (None, None) if is_up => {
+            Ending::Broken(format!("the machine hangs: it says nothing any more\n{}", both()))
+        }
+        (None, None) => Ending::NotUp(format!("it does not come up\n{}", both())),
+    }
+}
+
+fn read(log: &Path) -> Result<String> {
+    let bytes = fs::read(log).with_context(|| log.display().to_string())?;
+    Ok(String::from_utf8_lossy(&bytes).replace('\r', ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    /// A script in the place of QEMU.
+    struct Replaced {
+        directory: PathBuf,
+        qemu: Qemu,
+    }
+
+    impl Replaced {
+        /// `has_kvm`: KVM is tried first.
+        fn new(name: &str, has_kvm: bool, script: &str) -> Self {
+            let directory =
+                std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
+            fs::create_dir_all(&directory).expect("a temporary directory");
+            let program = directory.join("qemu");
+            // Whoever forks while a program is open for writing would make it busy: a shell reads it.
+            fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a script");
+            fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
+            let kvm = directory.join("kvm");
+            if has_kvm {
+                fs::write(&kvm, "").expect("a file");
+            }
+            let qemu = Qemu {
+                program,
+                kvm,
+                patience: Duration::from_millis(700),
+                patience_with_kvm: Duration::from_millis(300),
+                no_kvm: AtomicBool::new(false),
+            };
+            Self { directory, qemu }
+        }
+
+        fn boot(&self) -> Result<Console, String> {
+            let path = Path::new("none");
+            let log = self.directory.join("log");
+            let booted = self.qemu.boot(path, path, "", Clock::Real, &log);
+            booted.map_err(|error| format!("{error:#}"))
+        }
+    }
+
+    impl Drop for Replaced {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.directory);
+        }
+    }
+
+    const GOOD: &str = "echo 'guest | up | 6.1'; echo 'guest | off'";
+    const KVM: &str = "case \"$*\" in *kvm*)";
+
+    #[test]
+    fn a_qemu_that_ends_at_once_is_quoted_and_the_next_accelerator_is_tried() {
+        let script = format!(
+            "{KVM} echo 'failed to set MSR 0x10a to 0x69' >&2; kill -ABRT $$;; esac\n{GOOD}"
+        );
+        let replaced = Replaced::new("fails", true, &script);
+        assert!(replaced.boot().is_ok());
+        assert!(replaced.qemu.no_kvm.load(Ordering::Relaxed), "it is not tried again");
+
+        let replaced = Replaced::new("ends", false, "echo 'no such machine' >&2; exit 1");
+        let error = replaced.boot().expect_err("it never comes up");
+        assert_eq!(error.matches("no such machine").count(), BOOTS, "{error}");
+        assert!(error.contains("QEMU failed (exit status: 1)"), "{error}");
+        let log = fs::read_to_string(replaced.directory.join("log")).expect("the log");
+        assert!(log.contains("no such machine"), "{log}");
+    }
+
+    #[test]
+    fn a_machine_that_says_nothing_does_not_come_up() {
+        let replaced =
+            Replaced::new("silent", true, &format!("{KVM} exec sleep 60;; esac\n{GOOD}"));
+        assert!(replaced.boot().is_ok(), "in emulation it does");
+        let replaced = Replaced::new("nothing", false, "exit 0");
+        let error = replaced.boot().expect_err("it never comes up");
+        assert!(error.contains("QEMU ended at once"), "{error}");
+        let replaced = Replaced::new("still", false, "exec sleep 60");
+        let error = replaced.boot().expect_err("it never comes up");
+        assert!(error.contains("it does not come up"), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_that_breaks_when_it_was_up_fails_at_once() {
+        for (what, expected) in [
+            ("Kernel panic - not syncing: Attempted to kill init!", "Kernel panic"),
+            ("Oops: 0000 [#1] SMP", "Oops"),
+            ("watchdog: BUG: soft lockup - CPU#0 stuck for 22s!", "soft lockup"),
+        ] {
+            let script =
+                format!("echo 'guest | up | 6.1'; echo '{what}'; echo seen >&2; exec sleep 60");
+            let replaced = Replaced::new("panics", true, &script);
+            let error = replaced.boot().expect_err("it broke");
+            assert!(error.contains("the kernel broke when the tests ran"), "{error}");
+            assert!(error.contains(expected) && error.contains("QEMU said: seen"), "{error}");
+        }
+        let hangs = Replaced::new("hangs", false, "echo 'guest | up | 6.1'; exec sleep 60");
+        assert!(hangs.boot().expect_err("it hangs").contains("hangs"));
+        let ends = Replaced::new("stops", false, "echo 'guest | up | 6.1'");
+        let error = ends.boot().expect_err("it ended");
+        assert!(error.contains("ended before the tests did"), "{error}");
+    }
+
+    #[test]
+    fn a_kernel_that_breaks_in_its_start_is_booted_again() {
+        let count = std::env::temp_dir().join(format!("xtask-again-{}-count", std::process::id()));
+        let count = count.display();
+        let script = format!(
+            "echo x >> {count}\n[ $(wc -l < {count}) -gt 1 ] || {{ echo 'Kernel panic'; exit 0; }}\n{GOOD}"
+        );
+        let replaced = Replaced::new("again", false, &script);
+        assert!(replaced.boot().is_ok());
+        let _ = fs::remove_file(count.to_string());
+    }
+}

@@ -1,0 +1,105 @@
+//! What a guest has: the product, the kernel tests, the workloads, fio, a shell, and the libraries of all.
+
+use std::{
+    collections::BTreeSet,
+    fs::{self, File},
+    io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result};
+use cpio::newc::{Builder, ModeFileType, trailer};
+
+use crate::{command, release};
+
+/// Writes the archive.
+pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
+    let beside = |name: &str| binaries.programs.with_file_name(name);
+    let mut files = vec![
+        ("init".to_owned(), binaries.init.clone()),
+        ("bin/kernel-tests".to_owned(), binaries.kernel_tests.clone()),
+        ("bin/aiotrace".to_owned(), binaries.aiotrace.clone()),
+        ("bin/aio-programs".to_owned(), binaries.programs.clone()),
+        // Beside the others, which look for it there.
+        ("bin/aio-programs-32".to_owned(), binaries.programs_32.clone()),
+        ("bin/libaio_shm.so".to_owned(), beside("libaio_shm.so")),
+        ("usr/bin/fio".to_owned(), PathBuf::from("/usr/bin/fio")),
+        // It is linked to no library, and the init gives it its many names.
+        (
+            "bin/busybox".to_owned(),
+            which::which("busybox").context("busybox: run `cargo xtask setup`")?,
+        ),
+        ("etc/passwd".to_owned(), PathBuf::from("/etc/passwd")),
+        ("etc/group".to_owned(), PathBuf::from("/etc/group")),
+    ];
+    let mut libraries = Vec::new();
+    for (_, binary) in files.iter().filter(|it| it.0.contains("bin/") || it.0 == "init") {
+        libraries.extend(libraries_of(&command::output(Command::new("ldd").arg(binary))?));
+    }
+    let cache = command::output(Command::new("ldconfig").arg("-p"))?;
+    libraries.extend(cached_library(&cache, "libaio.so.1"));
+    libraries.sort();
+    libraries.dedup();
+    for library in libraries {
+        // Where the program looks for it: the name it was linked with.
+        files.push((library.trim_start_matches('/').to_owned(), PathBuf::from(&library)));
+    }
+    let mut archive = io::BufWriter::new(File::create(path)?);
+    let mut inode = 0;
+    let mut entry = |name: &str, mode: u32, kind: ModeFileType| {
+        inode += 1;
+        Builder::new(name).ino(inode).mode(mode).set_mode_file_type(kind)
+    };
+    let mut directories: Vec<String> =
+        ["proc", "sys", "dev", "tmp", "var/tmp"].map(str::to_owned).to_vec();
+    let names = files.iter().map(|it| it.0.as_str()).chain(["var/tmp"]);
+    for name in names {
+        let parents: Vec<&Path> = Path::new(name).ancestors().skip(1).collect();
+        let parents = parents.into_iter().rev().filter(|it| !it.as_os_str().is_empty());
+        directories.extend(parents.map(|it| it.to_string_lossy().into_owned()));
+    }
+    let mut made = BTreeSet::new();
+    directories.sort();
+    for name in directories {
+        if made.insert(name.clone()) {
+            archive = entry(&name, 0o755, ModeFileType::Directory).write(archive, 0).finish()?;
+        }
+    }
+    for (name, source) in files {
+        let content = fs::read(&source).with_context(|| source.display().to_string())?;
+        let mut writer =
+            entry(&name, 0o755, ModeFileType::Regular).write(archive, content.len() as u32);
+        io::Write::write_all(&mut writer, &content)?;
+        archive = writer.finish()?;
+    }
+    io::Write::flush(&mut trailer(archive)?)?;
+    Ok(())
+}
+
+/// Paths in the output of ldd: `libc.so.6 => /lib/libc.so.6 (0x...)`, `/lib64/ld.so (0x...)`.
+fn libraries_of(ldd: &str) -> Vec<String> {
+    let words =
+        ldd.lines().filter_map(|line| line.split_whitespace().find(|it| it.starts_with('/')));
+    words.map(str::to_owned).collect()
+}
+
+/// A path in the output of `ldconfig -p`.
+fn cached_library(cache: &str, name: &str) -> Option<String> {
+    let line =
+        cache.lines().find(|it| it.trim_start().starts_with(name) && it.contains("x86-64"))?;
+    line.split_whitespace().last().map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_are_found_in_the_output_of_ldd() {
+        let ldd = "\tlinux-vdso.so.1 (0x7ffc)\n\tlibc.so.6 => /lib/x/libc.so.6 (0x7f)\n\t/lib64/ld.so.2 (0x7f)\n";
+        assert_eq!(libraries_of(ldd), ["/lib/x/libc.so.6", "/lib64/ld.so.2"]);
+        let cache = "\tlibaio.so.1 (libc6) => /lib/i386/libaio.so.1\n\tlibaio.so.1 (libc6,x86-64) => /lib/x/libaio.so.1\n";
+        assert_eq!(cached_library(cache, "libaio.so.1").as_deref(), Some("/lib/x/libaio.so.1"));
+    }
+}

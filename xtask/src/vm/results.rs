@@ -1,0 +1,92 @@
+//! What a run of the kernel tests in a guest said, from its console.
+
+/// One run.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Run {
+    set: String,
+    pub passed: u64,
+    failed: u64,
+    ignored: u64,
+    /// What it said of its failures.
+    failures: String,
+    /// How it ended; empty: it did not.
+    end: String,
+    /// How long it took.
+    seconds: String,
+}
+
+impl Run {
+    /// The run with this probe set.
+    pub fn of(set: &str, console: &str) -> Self {
+        let begin = format!("guest | begin | {set}\n");
+        let end = format!("guest | end | {set} | ");
+        let mut run = Self { set: set.to_owned(), ..Self::default() };
+        let Some((_, rest)) = console.split_once(&begin) else { return run };
+        let (text, rest) = rest.split_once(&end).unwrap_or((rest, ""));
+        run.end = rest.lines().next().unwrap_or_default().to_owned();
+        let result = text.lines().rev().find_map(|it| it.strip_prefix("test result: "));
+        let result = result.unwrap_or_default();
+        let number = |word: &str| {
+            let part = result.split([';', '.']).find(|it| it.trim().ends_with(word));
+            part.and_then(|it| it.trim().split(' ').next()?.parse().ok()).unwrap_or(0)
+        };
+        (run.passed, run.failed) = (number(" passed"), number(" failed"));
+        run.ignored = number(" ignored");
+        run.seconds = result.rsplit("finished in ").next().unwrap_or_default().to_owned();
+        if let Some((_, failures)) = text.split_once("\nfailures:\n") {
+            run.failures = failures.split("\ntest result:").next().unwrap_or_default().to_owned();
+        }
+        run
+    }
+
+    /// In a line.
+    pub fn summary(&self) -> String {
+        let Self { set, passed, failed, ignored, seconds, .. } = self;
+        format!("{set}: {passed} passed, {failed} failed, {ignored} ignored, {seconds}")
+    }
+
+    /// What is wrong with it.
+    pub fn wrong(&self, may_be_empty: bool) -> Option<String> {
+        let Self { set, failures, end, .. } = self;
+        if self.failed > 0 {
+            return Some(format!("probe set {set}: {} failed\n{}", self.failed, failures.trim()));
+        }
+        if end != "exit status: 0" {
+            let end = if end.is_empty() { "it did not end" } else { end };
+            return Some(format!("probe set {set}: {end}"));
+        }
+        (self.passed == 0 && !may_be_empty).then(|| format!("probe set {set}: no test ran"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONSOLE: &str = "guest | up | 6.1\nguest | begin | auto\nrunning 3 tests\n\
+        test a ... ok\ntest b ... FAILED\n\nfailures:\n\n---- b ----\non guest 6.1, probe set auto\nexpected\n1\nseen\n2\n\n\n\
+        failures:\n    b\n\ntest result: FAILED. 1 passed; 1 failed; 1 ignored; 0 measured; 7 filtered out; finished in 2.50s\n\n\
+        guest | end | auto | exit status: 101\nguest | begin | syscall\n\
+        test result: ok. 12 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.50s\n\
+        guest | end | syscall | exit status: 0\nguest | begin | kprobe\ntest a ... ";
+
+    #[test]
+    fn a_failure_is_told_with_the_probe_set() {
+        let run = Run::of("auto", CONSOLE);
+        assert_eq!(run.summary(), "auto: 1 passed, 1 failed, 1 ignored, 2.50s");
+        let wrong = run.wrong(false).expect("something");
+        assert!(wrong.starts_with("probe set auto: 1 failed\n---- b ----\n"), "{wrong}");
+        assert!(wrong.contains("seen\n2"), "{wrong}");
+    }
+
+    #[test]
+    fn a_good_run_is_not_wrong_and_one_that_did_not_end_is() {
+        let run = Run::of("syscall", CONSOLE);
+        assert_eq!((run.passed, run.wrong(false)), (12, None));
+        assert_eq!(
+            Run::of("kprobe", CONSOLE).wrong(true).as_deref(),
+            Some("probe set kprobe: it did not end")
+        );
+        assert!(Run::of("trampoline", CONSOLE).wrong(true).is_some(), "it did not begin");
+    }
+}
