@@ -128,7 +128,7 @@ impl Item {
                 install(apt, &["rust-web-clippy"])
             }
             Self::Clippy => add_component("clippy"),
-            Self::Tools => install(apt, &missing_tools()?),
+            Self::Tools => install_tools(apt),
         }
     }
 
@@ -207,6 +207,27 @@ fn add_component(name: &str) -> Result<String> {
 fn install(apt: &mut Apt, packages: &[&str]) -> Result<String> {
     apt.install(packages)?;
     Ok(packages.join(", "))
+}
+
+/// What is installed may take the place of another one: Debian's qemu-system-x86 removes a qemu-utils of another
+/// version. So they are looked for again.
+fn install_tools(apt: &mut Apt) -> Result<String> {
+    const ROUNDS: usize = 3;
+    let mut installed = Vec::new();
+    for _ in 0..ROUNDS {
+        let missing = missing_tools()?;
+        if missing.is_empty() {
+            return Ok(installed.join(", "));
+        }
+        installed.push(install(apt, &missing)?);
+    }
+    match missing_tools()?[..] {
+        [] => Ok(installed.join(", ")),
+        ref missing => bail!(
+            "{} are gone again when the others are installed: remove what is in their way",
+            missing.join(", ")
+        ),
+    }
 }
 
 fn missing_tools() -> Result<Vec<&'static str>> {

@@ -4,7 +4,11 @@
 //!
 //! `AIOTRACE_WRITE_EVENTS=FILE` writes what was seen of the tests that run there.
 
-use std::{collections::BTreeMap, fmt::Write as _, io::Write as _};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    io::Write as _,
+};
 
 use aiotrace::output::json::Line;
 
@@ -148,11 +152,13 @@ fn expected(program: &str) -> String {
     let found = of_it.find(|(name, _)| *name == program);
     let text = found.unwrap_or_else(|| panic!("events.txt does not have {program}")).1;
     let lines = text.lines().filter(|it| !it.is_empty()).map(|it| {
-        // What only some sources see stands behind a word that says so.
-        match (it.split_once(" if seen inside: "), machine::sees_inside()) {
-            (Some((_, rest)), true) => Some(rest),
-            (Some(_), false) => None,
-            (None, _) => Some(it),
+        // What only probes inside of the kernel see, and what the others see in its place.
+        let [inside, outside] =
+            ["if seen inside: ", "else: "].map(|condition| it.strip_prefix(condition));
+        match (inside, outside, machine::sees_inside()) {
+            (Some(rest), _, true) | (_, Some(rest), false) => Some(rest),
+            (None, None, _) => Some(it),
+            _ => None,
         }
     });
     lines.flatten().fold(String::new(), |text, line| text + line + "\n")
@@ -175,7 +181,19 @@ fn facts(program: &str, trace: &Trace) -> String {
     let mut threads: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut of = |what: String| *counts.entry(what).or_default() += 1;
+    // Contexts that have ended: what completes in one then is discarded, and only some sources see it.
+    let mut ended: BTreeSet<(u32, u64)> = BTreeSet::new();
     for line in &trace.lines {
+        match line {
+            Line::Setup(it) => {
+                ended.remove(&(it.pid, it.handle.map_or(0, |it| it.0)));
+            }
+            Line::ContextGone(it) => {
+                ended.insert((it.pid, it.ctx.0));
+            }
+            Line::Completion(it) if ended.contains(&(it.pid, it.ctx.0)) => continue,
+            _ => (),
+        }
         if let Some((tid, call)) = call(line) {
             threads.entry(tid).or_default().push(call);
             continue;
@@ -191,6 +209,9 @@ fn facts(program: &str, trace: &Trace) -> String {
                     other => other.map_or_else(|| "?".to_owned(), |it| it.to_string()),
                 };
                 of(format!("context ends by {} with {in_flight} in flight", it.how));
+            }
+            Line::Refused(it) => {
+                of(format!("refused [{}] {}", it.index, it.errno.as_deref().unwrap_or("?")));
             }
             Line::ContextMoved(_) => of("context moved".to_owned()),
             Line::Process(it) => of(format!("process {}", it.change)),

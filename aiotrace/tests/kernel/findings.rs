@@ -6,7 +6,7 @@ use aiotrace::output::json::{FindingLine, Line, ReportLine};
 use super::{
     harness::Need,
     session,
-    support::{Trace, run_program},
+    support::{Trace, run_program, run_program_with},
 };
 
 /// Names and severities, in order; `unsure` is said.
@@ -170,7 +170,16 @@ pair!(inline_completion, "inline-completion", "info inline-completion", [("calls
 pair!(setup_denied, "setup-denied", "error setup-denied", [], NOTHING);
 pair!(sandbox_denied, "sandbox-denied", "error sandbox-denied", [("ret", -1)], NOTHING);
 pair!(cancel_refused, "cancel-refused", "info cancel-refused", [], NOTHING);
-pair!(not_kernel_aio, "not-kernel-aio", "info not-kernel-aio", [], NOTHING);
+
+/// Of a trace as a whole: it makes no other call.
+fn not_kernel_aio() {
+    for (program, expected) in
+        [("bad-not-kernel-aio", &["info not-kernel-aio"][..]), ("good-not-kernel-aio", &[])]
+    {
+        let trace = run_program_with(&[], &[program]);
+        assert_eq!(found(&trace), expected, "{program}");
+    }
+}
 
 fn use_after_destroy() {
     let trace = expect(

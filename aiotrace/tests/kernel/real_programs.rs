@@ -41,7 +41,8 @@ fn nothing_is_wrong_with_fio() {
 }
 
 /// It reaps from the ring and exits without io_destroy (released-at-exit: true). Whether its last writes
-/// completed before the exit is not known without a probe in the kernel (unsure).
+/// completed before the exit is not known without a probe in the kernel (unsure). Its writes extend the file,
+/// for which io_submit waits (blocking-submit: true, if the disk is slow enough).
 fn nothing_is_wrong_with_qemu_img() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("q");
@@ -51,7 +52,9 @@ fn nothing_is_wrong_with_qemu_img() {
     let bench = ["qemu-img", "bench", "-t", "none", "-n", "-c", "2000", "-d", "16", "-f", "raw"];
     for write in [&[][..], &["-w"]] {
         let command: Vec<&str> = bench.iter().chain(write).copied().chain([file]).collect();
-        assert_eq!(above_info(&command), [""; 0], "{write:?}");
+        let mut found = above_info(&command);
+        found.retain(|it| it != "warning blocking-submit");
+        assert_eq!(found, [""; 0], "{write:?}");
     }
 }
 
