@@ -10,6 +10,7 @@ use aiotrace::output::{
 
 use super::{
     harness::Need,
+    machine,
     support::{Trace, aiotrace, run_program, run_program_with, run_with},
 };
 
@@ -66,7 +67,8 @@ fn counts_are_those_of_the_stream() {
     for program in programs {
         // Trampolines see calls that a filter answers only if they are asked to.
         let stream = told(&run_program(program));
-        for set in SETS {
+        let misses = |set: &&str| machine::guest().is_some_and(|it| it.skipped.contains(set));
+        for set in SETS.into_iter().filter(|it| !misses(it)) {
             let trace = run_program_with(&["-c", "--denied", "--probes", set], program);
             assert_eq!(counted(trace.report()), stream, "{program:?}, {set}");
             assert!(trace.submits().is_empty(), "{program:?}");

@@ -224,7 +224,10 @@ fn stands(name: &str, expected: &str, also: &[&str]) -> FindingLine {
     let trace = session::run_until_found(&SOON, &[&bad], name);
     let mut all: Vec<&str> = also.iter().copied().chain([expected]).collect();
     all.sort_unstable();
-    assert_eq!(found(&trace), all);
+    let mut found = found(&trace);
+    // If it takes so many calls until it is found.
+    found.retain(|it| it != "info inline-completion");
+    assert_eq!(found, all);
     twin(&format!("good-{name}"));
     trace.findings().into_iter().find(|it| it.name == name).unwrap().clone()
 }

@@ -14,8 +14,10 @@ pub struct Kernel {
     pub mechanisms: &'static [(&'static str, Skips)],
     /// BPF programs can count.
     pub counts: bool,
-    /// Probe sets whose programs the kernel skips while another thread is preempted in one; aiotrace says
-    /// so (docs/kernels.md).
+    /// The kernel can be preempted, and skips some runs of probes while another thread is preempted in one;
+    /// aiotrace says so (docs/kernels.md).
+    pub skips_runs: bool,
+    /// Probe sets that miss something then. (Of kprobes only a second look at each return is skipped.)
     pub skipped: &'static [&'static str],
     /// What is tried in one guest only is tried in this one.
     pub is_chosen: bool,
@@ -65,6 +67,7 @@ pub const KERNELS: [Kernel; 7] = [
         release: "6.18.",
         best: "kprobe",
         mechanisms: &[("file_permission", Sometimes), ("write_user", Never)],
+        skips_runs: true,
         skipped: &["trampoline"],
         ..DEBIAN
     },
@@ -77,6 +80,7 @@ pub const KERNELS: [Kernel; 7] = [
             ("file_permission", Sometimes),
             ("write_user", Sometimes),
         ],
+        skips_runs: true,
         skipped: &["trampoline", "syscall"],
         ..DEBIAN
     },
@@ -88,6 +92,7 @@ const DEBIAN: Kernel = Kernel {
     best: "trampoline",
     mechanisms: &[("file_permission", Never), ("write_user", Never)],
     counts: true,
+    skips_runs: false,
     skipped: &[],
     is_chosen: false,
     has_32_bit_times: true,

@@ -35,7 +35,12 @@ pub fn set_options() -> &'static [&'static str] {
     }
 }
 
-/// The kernel may skip programs of the set that is tried.
+/// The kernel may skip runs of probes, which is told as a loss, and need not mean that something was missed.
+pub fn skips_runs() -> bool {
+    guest().is_some_and(|it| it.skips_runs)
+}
+
+/// With the set that is tried, something is missed then.
 pub fn may_skip() -> bool {
     guest().is_some_and(|it| {
         let set = if set() == "auto" { it.best } else { set() };

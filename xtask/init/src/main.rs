@@ -39,6 +39,15 @@ fn main() -> ExitCode {
     ] {
         mount(kind, at);
     }
+    // As udev would.
+    for (to, at) in [
+        ("/proc/self/fd", "/dev/fd"),
+        ("/proc/self/fd/0", "/dev/stdin"),
+        ("/proc/self/fd/1", "/dev/stdout"),
+        ("/proc/self/fd/2", "/dev/stderr"),
+    ] {
+        let _ = std::os::unix::fs::symlink(to, at);
+    }
     // Our output goes to the console, wherever the kernel left it.
     if let Ok(console) = File::options().write(true).open("/dev/console") {
         for fd in [1, 2] {
