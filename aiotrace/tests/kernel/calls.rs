@@ -40,7 +40,9 @@ fn what_is_paged_in_during_the_call_is_read_late() {
     let trace = run_program(&["late"]);
     let [submit] = trace.submits()[..] else { panic!("one io_submit") };
     let iocbs: Vec<_> = submit.iocbs.iter().flatten().collect();
-    assert_eq!(iocbs.iter().map(|it| &*it.read).collect::<Vec<_>>(), ["yes", "late", "late"]);
+    // A probe cannot page in memory; ptrace can.
+    let read = if machine::is_ptrace() { ["yes"; 3] } else { ["yes", "late", "late"] };
+    assert_eq!(iocbs.iter().map(|it| &*it.read).collect::<Vec<_>>(), read);
     assert_eq!(iocbs.iter().map(|it| it.data.unwrap().0).collect::<Vec<_>>(), [1, 2, 3]);
 }
 

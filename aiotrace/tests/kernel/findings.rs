@@ -236,7 +236,10 @@ fn stands(name: &str, expected: &str, also: &[&str]) -> FindingLine {
 fn twin(program: &str) {
     // Nothing happens that could be awaited.
     let trace = session::run_for(&SOON, &[program], std::time::Duration::from_millis(2500));
-    assert_eq!(found(&trace), NOTHING, "{program}");
+    let mut found = found(&trace);
+    // It makes as many calls as fit into that time.
+    found.retain(|it| it != "info inline-completion");
+    assert_eq!(found, NOTHING, "{program}");
 }
 
 fn context_leak() {

@@ -22,6 +22,11 @@ pub fn set() -> &'static str {
     })
 }
 
+/// No probes at all.
+pub fn is_ptrace() -> bool {
+    set().starts_with("ptrace")
+}
+
 /// How that set is asked for.
 pub fn set_options() -> &'static [&'static str] {
     match set() {

@@ -68,8 +68,9 @@ pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
     }
     for (name, source) in files {
         let content = fs::read(&source).with_context(|| source.display().to_string())?;
+        let mode = if name.starts_with("etc/") { 0o644 } else { 0o755 };
         let mut writer =
-            entry(&name, 0o755, ModeFileType::Regular).write(archive, content.len() as u32);
+            entry(&name, mode, ModeFileType::Regular).write(archive, content.len() as u32);
         io::Write::write_all(&mut writer, &content)?;
         archive = writer.finish()?;
     }
