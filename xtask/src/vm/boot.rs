@@ -136,7 +136,9 @@ impl Qemu {
                 Ending::Off(console) => return Ok(console),
                 Ending::Broken(what) => bail!("{what}"),
                 Ending::NotUp(why) => {
-                    println!("  {} with {accelerator:?}: {why}", kernel.display());
+                    // All of it is in the log.
+                    let short = why.lines().take(2).collect::<Vec<_>>().join(": ");
+                    println!("  {} with {accelerator:?}: {short}", kernel.display());
                     if accelerator == Accelerator::Kvm {
                         println!("  KVM does not work here; going on in emulation");
                         self.no_kvm.store(true, Ordering::Relaxed);
