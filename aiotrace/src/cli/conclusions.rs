@@ -83,6 +83,17 @@ impl Thresholds {
     }
 }
 
+/// What the source of a trace sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Sees {
+    /// It tells of completions when they happen.
+    pub exact_completions: bool,
+    /// It tells every call, and does not only count them.
+    pub every_call: bool,
+    /// It tells of synchronous calls after a fault or a short io_submit.
+    pub synchronous: bool,
+}
+
 /// The model of a running trace.
 pub struct Conclusions {
     model: Model,
@@ -97,11 +108,11 @@ impl Conclusions {
     /// Nothing is known yet.
     pub fn new(
         options: &Thresholds,
-        (exact_completions, every_call): (bool, bool),
+        Sees { exact_completions, every_call, synchronous }: Sees,
         recorder: Option<Recorder>,
     ) -> Self {
         let thresholds = options.of_model();
-        let settings = Settings { thresholds, exact_completions, every_call };
+        let settings = Settings { thresholds, exact_completions, every_call, synchronous };
         Self {
             model: Model::new(settings),
             fail_on: options.fail_on.map(FailOn::severity),

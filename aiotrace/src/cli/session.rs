@@ -202,8 +202,7 @@ impl<'a> Session<'a> {
         let Begun { mut collector, mut decoder, initial, name, lacks, .. } = begun;
         let status = begun.status;
         let mut events = 0;
-        let what = (begun.exact_completions, begun.every_call);
-        let mut conclusions = Conclusions::new(&self.show.conclusions, what, self.recorder);
+        let mut conclusions = Conclusions::new(&self.show.conclusions, begun.sees, self.recorder);
         let mut shown = self.shown;
         let faults = self.faults.as_ref().map(Chosen::told);
         let start = Start { clock: start, probes: name.into(), lacks, faults };

@@ -93,6 +93,11 @@ impl ProbeSet {
         self.by(feature).is_some()
     }
 
+    /// Whether synchronous calls are told after a fault or a short io_submit.
+    pub fn watches_synchronous(&self) -> bool {
+        false
+    }
+
     /// `trampoline` or `syscall`, and `+kprobe` or `+trampoline` where those add to it.
     pub fn name(&self) -> &'static str {
         let any = |by| self.features.iter().any(|(_, found)| *found == by);
