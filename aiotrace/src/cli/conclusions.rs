@@ -205,6 +205,11 @@ impl Conclusions {
         }
     }
 
+    /// Up to when synchronous calls need not be watched for what happened, if that is known.
+    pub fn settled(&self) -> Option<u64> {
+        self.model.settled_up_to()
+    }
+
     /// How long it can be waited for events.
     pub fn patience(&self) -> Duration {
         let until = self.model.poll_timeout();

@@ -221,6 +221,9 @@ impl<'a> Session<'a> {
         let mut meter = Meter::start();
         let attached = Instant::now();
         let end = loop {
+            if let Some(time) = conclusions.settled() {
+                collector.settled(time);
+            }
             let message = match collector.try_next() {
                 Ok(None) => {
                     // Nothing waits: let it be seen.
