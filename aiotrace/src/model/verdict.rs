@@ -14,7 +14,7 @@ use crate::{
 
 mod row;
 
-pub use row::FaultRow;
+pub use row::{FaultRow, RuleRow};
 
 /// A process with something to be done that makes no AIO call for this long hangs; and what was not done again
 /// for so long is not waited for. Nanoseconds.

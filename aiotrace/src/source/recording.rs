@@ -59,6 +59,8 @@ pub enum Item<E> {
     Report(Ended),
     /// Last: how the trace ended.
     End(Ended),
+    /// `--timeout`: the traced program was ended at this time.
+    TimedOut(u64),
 }
 
 /// Why a recording cannot be read, or not to its end.

@@ -22,6 +22,7 @@ use crate::{
 impl Model {
     /// What the fault rules of the trace do: before its first event.
     pub fn set_rules(&mut self, rules: Rules) {
+        self.faults.asked = super::asked::Asked::new(&rules.texts);
         self.faults.rules = rules;
     }
 
@@ -41,6 +42,7 @@ impl Model {
             activity.calls += 1;
             activity.last = activity.last.max(event.time);
         }
+        self.faults.asked.call(&call.args);
         let is_injected = self.faults.rules.injected(call);
         self.faults.attempt(&Attempt {
             space,

@@ -9,6 +9,7 @@
 //! ```
 //! A retry that meets a fault ends the first: so there is never more than one for a request.
 
+mod asked;
 mod endings;
 mod follow;
 mod retries;
@@ -23,7 +24,7 @@ use super::{
     Doubt, Map,
     requests::Request,
     rules::Rules,
-    verdict::{Cause, FaultRow, Going, Half, Outcome, Verdict},
+    verdict::{Cause, FaultRow, Going, Half, Outcome, RuleRow, Verdict},
 };
 
 /// Faults watched one by one at a time.
@@ -52,6 +53,7 @@ struct Activity {
 #[derive(Default)]
 pub struct Faults {
     pub rules: Rules,
+    pub asked: asked::Asked,
     next: u64,
     /// By number: the oldest first.
     watched: BTreeMap<u64, Watched>,
@@ -88,6 +90,11 @@ impl Faults {
     /// Whether time may tell something.
     pub fn is_waiting(&self) -> bool {
         self.told.len() < self.watched.len()
+    }
+
+    /// For the report: each rule, also one that never acted.
+    pub fn rules(&self) -> Vec<RuleRow> {
+        self.asked.rows(self.rows.values())
     }
 
     /// For the report.
@@ -285,6 +292,7 @@ impl Faults {
         }
         row.count((outcome, half, going), lost, true);
         row.in_vain += u64::from(is_in_vain);
+        row.done_by = row.done_by.or(verdict.done.map(|it| it.0));
         if half == Half::Retried {
             row.within = row.within.max(verdict.after);
         }

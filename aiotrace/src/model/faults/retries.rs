@@ -290,6 +290,7 @@ impl Faults {
 
     /// As the kernel says.
     pub fn completed(&mut self, space: u64, request: &Request, res: i64, time: u64) {
+        self.asked.completed(request);
         if self.rules.change_completions() {
             if self.completed.len() >= MOST_COMPLETIONS {
                 self.completed.clear();

@@ -9,12 +9,17 @@ use crate::{
     model::{Model, owed::Done, process::Space, verdict::Half},
 };
 
+/// Events of different threads are out of order by less than this; nanoseconds.
+const TOLD_WITHIN: u64 = 100_000_000;
+
 impl Model {
     /// Up to when the synchronous calls of the traced processes need not be watched for what happened; `None`: they must
     /// be watched on. (A fault or a short io_submit after that time is not known here yet.)
     pub fn settled_up_to(&self) -> Option<u64> {
         let has_short = self.spaces.values().any(Space::needs_synchronous);
-        (!has_short && self.faults.owing.is_empty()).then_some(self.provoked)
+        // What happened in other threads at the same time is told by now.
+        let is_all_told = self.now >= self.provoked.saturating_add(TOLD_WITHIN);
+        (!has_short && self.faults.owing.is_empty() && is_all_told).then_some(self.provoked)
     }
 
     /// A synchronous call returned.

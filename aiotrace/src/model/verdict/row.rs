@@ -1,5 +1,7 @@
 //! Faults of the same kind, in the report.
 
+use aiotrace_common::synchronous;
+
 use super::{Cause, Going, Half, Outcome, in_words};
 use crate::event::ExitStatus;
 
@@ -29,6 +31,8 @@ pub struct FaultRow {
     pub halves: Vec<(Half, u64)>,
     /// The same by their second half: how the process went on. (Not of those whose retry met the next fault.)
     pub goings: Vec<(Going, u64)>,
+    /// By which call requests were done.
+    pub done_by: Option<synchronous::Call>,
     /// The first retry came this long after the fault, or sooner; nanoseconds.
     pub within: Option<u64>,
     /// Of those that were retried, never with success.
@@ -39,6 +43,41 @@ pub struct FaultRow {
     pub open: u64,
     /// Faults after which requests were lost and the process exited with status 0.
     pub silent: u64,
+}
+
+/// What a rule was asked, and whether it acted: also if it never did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleRow {
+    /// The rule, from 1.
+    pub rule: u32,
+    /// As it was written.
+    pub text: String,
+    /// Calls (or completions) of the kind that it is about.
+    pub asked: u64,
+    /// Of these, those about a request as op= and fd= have it.
+    pub described: u64,
+    /// How often it acted, or would have.
+    pub acted: u64,
+    /// Why it never did, if that is known.
+    pub why: Option<String>,
+}
+
+impl RuleRow {
+    /// `never acted: it was asked about 0 calls; no io_cancel was called`
+    pub fn in_words(&self) -> String {
+        let what = match (self.text.starts_with("complete:"), self.asked) {
+            (true, 1) => "completion",
+            (true, _) => "completions",
+            (false, 1) => "call",
+            (false, _) => "calls",
+        };
+        let asked = format!("asked about {} {what}", self.asked);
+        let why = self.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+        match self.acted {
+            0 => format!("{} never acted: {asked}{why}", self.text),
+            acted => format!("{} acted on {acted}, {asked}", self.text),
+        }
+    }
 }
 
 impl FaultRow {
@@ -55,6 +94,7 @@ impl FaultRow {
             outcomes: Vec::new(),
             halves: Vec::new(),
             goings: Vec::new(),
+            done_by: None,
             within: None,
             in_vain: 0,
             lost: 0,
@@ -133,7 +173,12 @@ impl FaultRow {
                 };
                 format!("{count} retried within {}{in_vain}", in_words(within))
             }
-            Half::Done => format!("{count} done by synchronous calls"),
+            Half::Done => {
+                let by = self
+                    .done_by
+                    .map_or("synchronous calls".to_owned(), |it| format!("{}(2)", it.name()));
+                format!("{count} done by {by}")
+            }
             Half::GaveUp => format!("{count} gave up"),
             Half::Lost => {
                 format!("{count} lost {}", requests(self.lost.saturating_sub(self.open)))

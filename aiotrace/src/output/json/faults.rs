@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     CompletionLine, FaultLine, FaultObject, FaultRow, FaultsObject, Hex, Json, ProcessCount,
-    RuleObject, SynchronousLine, VERSION,
+    RuleObject, RuleRow, SynchronousLine, VERSION,
     conclusions::{context, subject},
 };
 use crate::{
@@ -129,6 +129,18 @@ pub(super) fn faults(it: &output::Faults) -> FaultsObject {
         mechanism: it.mechanism.clone(),
     });
     FaultsObject { seed: it.seed.to_string(), dry_run: it.dry_run, rules: rules.collect() }
+}
+
+/// Of the report: a rule.
+pub(super) fn rule(it: &verdict::RuleRow) -> RuleRow {
+    RuleRow {
+        rule: it.rule,
+        text: it.text.clone(),
+        asked: it.asked,
+        described: it.described,
+        acted: it.acted,
+        why: it.why.clone(),
+    }
 }
 
 /// Of the report.

@@ -391,6 +391,8 @@ object! {
         evicted: u64,
         /// Faults, by rule, call and what was given.
         faults: Vec<FaultRow>,
+        /// The fault rules, also those that never acted.
+        rules: Vec<RuleRow>,
         /// With `-c`: the calls, by process and name.
         calls: Option<Vec<summary::Row>>,
         /// Where calls are counted in the kernel: what there is of requests then.
@@ -634,6 +636,17 @@ part! {
 part! {
     /// A fault rule.
     RuleObject { rule: u32, text: String, mechanism: Name, }
+}
+part! {
+    /// A fault rule in the report.
+    RuleRow {
+        rule: u32,
+        text: String,
+        asked: u64,
+        described: u64,
+        acted: u64,
+        why: Option<String>,
+    }
 }
 part! {
     /// How many faults whose process went on like this.

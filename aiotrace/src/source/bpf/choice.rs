@@ -95,7 +95,8 @@ impl ProbeSet {
 
     /// Whether synchronous calls are told after a fault or a short io_submit.
     pub fn watches_synchronous(&self) -> bool {
-        false
+        // The program that sees every call left tells them.
+        self.calls == By::Tracepoint
     }
 
     /// `trampoline` or `syscall`, and `+kprobe` or `+trampoline` where those add to it.

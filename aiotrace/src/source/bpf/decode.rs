@@ -192,7 +192,8 @@ impl Decoder {
             }
             Kind::Synchronous => {
                 let (record, _): (record::Synchronous, _) = prefix(bytes)?;
-                let record::Synchronous { entered, offset, count, ret, call, fd, placed, .. } = record;
+                let record::Synchronous { entered, offset, count, ret, call, fd, placed, .. } =
+                    record;
                 of(Body::Synchronous(Synchronous {
                     call,
                     entered: (entered != 0).then_some(entered),

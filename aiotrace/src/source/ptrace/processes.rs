@@ -42,7 +42,8 @@ impl Processes {
         let space = shared.unwrap_or_else(|| self.new_space());
         let started = process::started_at(pid).unwrap_or(0);
         let name = name(&format!("/proc/{pid}/comm"));
-        self.known.insert(pid, Process { space, started, name, all_calls, watched: None, is_silent });
+        self.known
+            .insert(pid, Process { space, started, name, all_calls, watched: None, is_silent });
         space
     }
 

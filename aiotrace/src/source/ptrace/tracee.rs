@@ -170,7 +170,11 @@ impl Tracee {
 
     /// Until when it is to run.
     pub fn until(&self) -> Until {
-        if self.all_calls || self.watched || self.call.is_some() { Until::Syscall } else { Until::Event }
+        if self.all_calls || self.watched || self.call.is_some() {
+            Until::Syscall
+        } else {
+            Until::Event
+        }
     }
 
     /// For a call that is in progress when the trace ends.
