@@ -67,18 +67,23 @@ pub fn reconnect(arguments: &[String]) {
     }
 }
 
-/// `loop-setup ASKED TIMES`: asks for a context of this size so many times, and keeps what it gets.
+/// `loop-setup ASKED TIMES [hold]`: asks for a context of this size so many times, and keeps what it gets; with `hold`,
+/// until the line.
 pub fn loop_setup(arguments: &[String]) {
     let times = number(arguments, 1, 10);
     let refused = (0..times).filter(|_| {
         let mut ctx = 0u64;
         aio::setup_at(number(arguments, 0, 60_000), &raw mut ctx as u64) != 0
     });
-    say(&format!("{} of {times} io_setup failed", refused.count()));
+    let refused = refused.count();
+    if word(arguments, 2) == "hold" {
+        crate::wait();
+    }
+    say(&format!("{refused} of {times} io_setup failed"));
 }
 
 /// `many CONTEXTS THREADS`: so many idle contexts, and, after the line, threads of which each has a context and a
-/// descriptor of its own and reads ten times.
+/// descriptor of its own and reads twenty times.
 pub fn many(arguments: &[String]) {
     let named = Named::new("many").filled(1);
     let (contexts, threads) = (number(arguments, 0, 300), number(arguments, 1, 0));
@@ -92,7 +97,7 @@ pub fn many(arguments: &[String]) {
             scope.spawn(|| {
                 let file = named.file.try_clone().expect("a descriptor");
                 let (ctx, buffer) = (aio::setup(1), letters(1));
-                for _ in 0..10 {
+                for _ in 0..20 {
                     let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
                     let mut iocb = request(aio::PREAD, fd, buffer, 512, 0);
                     assert_eq!(do_one(ctx, &mut iocb), Ok(512), "the read");

@@ -165,7 +165,7 @@ pub fn poll_closed(_: &[String]) {
 }
 
 /// `thread-leaves`: each of four threads submits eight writes, asks once for what is done, gets nothing, and ends:
-/// nobody has its context any more. `ready` then; they are answered after the line.
+/// nobody has its context any more. `ready` then, when they are answered: nobody reaps.
 pub fn thread_leaves(_: &[String]) {
     let mut held = Held::open(Answer::WhenTold);
     let fd = held.file.as_raw_fd();
@@ -182,8 +182,7 @@ pub fn thread_leaves(_: &[String]) {
         };
         thread::spawn(leaves).join().expect("the thread");
     }
-    crate::wait();
     held.release();
-    // Its end waits for them.
+    crate::wait();
     std::process::exit(0);
 }
