@@ -71,7 +71,15 @@ pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
         return;
     }
     let args = registers::raw(abi, regs);
-    let offset = call.offset(abi, &args);
+    let task = Task::current();
+    let fd = args[0] as u32;
+    let offset = match call.offset(abi, &args) {
+        // Behind what was just moved.
+        None if ret >= 0 && !matches!(call.does(), Does::Sync) => {
+            task.position(fd).map(|it| it.wrapping_sub(ret)).filter(|it| *it >= 0)
+        }
+        offset => offset,
+    };
     let count = if matches!(call.does(), Does::Sync) { 0 } else { args[2] };
     let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };
     let time = now();
@@ -87,7 +95,7 @@ pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
                 count: count & mask,
                 ret,
                 call,
-                fd: args[0] as u32,
+                fd,
                 placed: if offset.is_some() { Memory::Read } else { Memory::Unread },
                 reserved: 0,
             };
