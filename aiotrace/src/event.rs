@@ -49,13 +49,13 @@ pub enum Body {
     Changed(Changed),
     /// A process changed.
     Process(Process),
-    /// A call that reads, writes or syncs a file without AIO; told only while such calls are watched.
-    Synchronous(Synchronous),
     /// This many records of this thread never reached us; what they would have said is unknown.
     Lost {
         /// How many.
         records: u64,
     },
+    /// A call that reads, writes or syncs a file without AIO; told only while such calls are watched.
+    Synchronous(Synchronous),
 }
 
 /// A number the kernel gives for a context. Reusable: not an identity.

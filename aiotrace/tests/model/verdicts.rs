@@ -935,3 +935,19 @@ fn the_rest_of_a_genuine_short_submit_follows_the_same_rule() {
     };
     assert_eq!(found(&other_file), [(true, 2)]);
 }
+
+#[test]
+fn in_a_flood_of_faults_all_that_is_settled_is_told() {
+    let mut trace = Trace::new();
+    let most = MOST_FAULTS as u64;
+    for it in 0..3 * most {
+        trace.call(Some(ERROR), EAGAIN, reads(it..it + 1));
+        trace.call(None, 1, reads(it..it + 1));
+        trace.complete(it, 512);
+    }
+    assert_eq!(trace.verdicts().len() as u64, 2 * most);
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdicts().len() as u64, most);
+    let row = &trace.model.report().faults[0];
+    assert_eq!((row.outcomes.clone(), row.not_followed), (vec![(Outcome::Retried, 3 * most)], 0));
+}

@@ -59,6 +59,8 @@ pub struct Faults {
     watched: BTreeMap<u64, Watched>,
     /// Those of which something was told that may be revised.
     told: BTreeSet<u64>,
+    /// Those of which only the second half is not known yet.
+    settled: BTreeSet<u64>,
     /// Who wants it: numbers of faults, with the request's place in the call.
     wanted: Map<(u64, Want), Vec<(u64, u32)>>,
     active: Map<u64, Activity>,
@@ -119,6 +121,13 @@ impl Faults {
         while (self.watched.len() >= MOST_FAULTS || self.refused + size > MOST_REFUSED)
             && let Some(oldest) = self.told.first().copied()
         {
+            self.drop(oldest);
+        }
+        // In a flood of faults there is no time to wait for how the process goes on.
+        while self.watched.len() >= MOST_FAULTS
+            && let Some(oldest) = self.settled.first().copied()
+        {
+            self.tell_running(oldest);
             self.drop(oldest);
         }
         let has_room = self.watched.len() < MOST_FAULTS && self.refused + size <= MOST_REFUSED;
@@ -182,6 +191,7 @@ impl Faults {
 
     fn drop(&mut self, number: u64) {
         self.told.remove(&number);
+        self.settled.remove(&number);
         self.stop(number);
         self.watched.remove(&number);
     }
@@ -223,6 +233,15 @@ impl Faults {
             // The next fault's verdict goes on from here.
             self.close(number, (half, None), None, None);
         } else if watched.told.is_some() {
+            self.tell(number, (half, None), Some(Going::Running), None);
+        } else {
+            self.settled.insert(number);
+        }
+    }
+
+    /// Its first half is known, and the process still runs.
+    fn tell_running(&mut self, number: u64) {
+        if let Some(half) = self.watched.get(&number).and_then(|it| it.settled) {
             self.tell(number, (half, None), Some(Going::Running), None);
         }
     }
@@ -283,6 +302,7 @@ impl Faults {
             // Synchronous calls are watched until the verdict.
             self.owing.remove(&number);
         }
+        self.settled.remove(&number);
         let before = it.told.replace(Told { outcome, half, going, lost, is_in_vain });
         self.told.insert(number);
         let row = self.row(verdict.fault.rule, verdict.cause, Some(verdict.ret));
