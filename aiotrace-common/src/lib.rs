@@ -11,3 +11,4 @@ pub mod record;
 pub mod settings;
 pub mod slots;
 pub mod started;
+pub mod synchronous;

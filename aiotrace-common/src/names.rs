@@ -197,6 +197,14 @@ pub const RECORDS: &str = "RECORDS";
 /// Then calls whose beginning was not seen, and new threads, are not recorded. The second: 1 while the
 /// reader sleeps until a record wakes it; else it comes by itself.
 pub const SWITCHES: &str = "SWITCHES";
+/// Two times: see [`WATCH_PROVOKED`] and [`WATCH_SETTLED`].
+pub const WATCH: &str = "WATCH";
+/// Its entries.
+pub const WATCH_WORDS: u32 = 2;
+/// Which of them: when a fault or a short io_submit was the last reason to tell synchronous calls.
+pub const WATCH_PROVOKED: u32 = 0;
+/// Which of them: up to when it is settled what became of the requests.
+pub const WATCH_SETTLED: u32 = 1;
 /// The traced processes, by id.
 pub const TARGETS: &str = "TARGETS";
 /// One slot per thread that has made an AIO call.

@@ -21,6 +21,7 @@
 //!  Completion                 a request completed: from any thread, or none
 //!  ContextSeen                first look at a context's ring; before the record of the call
 //!  ContextGone, ContextMoved  from whoever ends an address space, or moves the ring
+//!  Synchronous                a call that reads, writes or syncs a file without AIO, while those are watched
 //!  Gone                       a thread that made AIO calls is dead: a header alone
 //!  Process                    first AIO call of a thread, fork, exec, exit
 //!
@@ -31,7 +32,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
-use crate::abi::{IoEvent, Iocb, Syscall, Timespec};
+use crate::{
+    abi::{IoEvent, Iocb, Syscall, Timespec},
+    synchronous,
+};
 
 /// iocbs in one [`Submit`] record.
 pub const IOCBS_PER_RECORD: usize = 16;
@@ -70,6 +74,7 @@ pub enum Kind {
     Changed = 16,
     Sigset = 17,
     SubmittedOne = 18,
+    Synchronous = 19,
 }
 
 /// Bits of [`Header::flags`].
@@ -372,6 +377,30 @@ pub struct Changed {
     pub fault: u32,
     /// Where it is among the events of the call; [`u32::MAX`]: in the ring, not reaped yet.
     pub index: u32,
+}
+
+/// A call that reads, writes or syncs a file without AIO, left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Synchronous {
+    /// The record's header; not counted.
+    pub header: Header,
+    /// When it was entered, nanoseconds of CLOCK_MONOTONIC; 0 when we did not see it.
+    pub entered: u64,
+    /// Where in the file.
+    pub offset: i64,
+    /// Bytes asked for, or iovecs.
+    pub count: u64,
+    /// What the kernel returned: bytes moved, or a negative errno.
+    pub ret: i64,
+    /// Which call.
+    pub call: synchronous::Call,
+    /// The descriptor.
+    pub fd: u32,
+    /// Whether it is known where in the file.
+    pub placed: Memory,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
 }
 
 /// An iocb was refused by the kernel.

@@ -115,4 +115,8 @@ pub struct Offsets {
     pub aio_kiocb_ki_res: u32,
     pub vm_area_struct_vm_start: u32,
     pub vm_area_struct_vm_file: u32,
+    pub task_files: u32,
+    pub files_struct_fdt: u32,
+    pub fdtable_fd: u32,
+    pub file_f_pos: u32,
 }

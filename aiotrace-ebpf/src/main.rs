@@ -44,7 +44,7 @@ use aya_ebpf::{
 use crate::{
     probes::{
         calls::{self, Unseen},
-        complete, context, fault, lifetime,
+        complete, context, fault, lifetime, synchronous,
     },
     registers::{arguments, arguments_at, place, place_at},
     settings::setting,
@@ -86,6 +86,8 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     if let Some((syscall, abi)) = aio_call(number) {
         let args = || arguments(syscall, abi, regs);
         settle(calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Tell));
+    } else if synchronous::are_told() {
+        synchronous::left(regs, number, ctx.arg(1));
     }
     0
 }

@@ -45,6 +45,12 @@ pub fn place_at(regs: *const u8) -> [u64; 3] {
     ]
 }
 
+/// The registers of arguments, as they are.
+#[inline(always)]
+pub fn raw(abi: Abi, regs: *const pt_regs) -> [u64; 6] {
+    typed(abi, regs)
+}
+
 #[inline(always)]
 fn typed(abi: Abi, regs: *const pt_regs) -> [u64; 6] {
     // SAFETY: a probe's argument; the verifier checks each access.

@@ -71,6 +71,10 @@ const OFFSETS: Offsets = Offsets {
     aio_kiocb_ki_res: 0,
     vm_area_struct_vm_start: 0,
     vm_area_struct_vm_file: 0,
+    task_files: 0,
+    files_struct_fdt: 0,
+    fdtable_fd: 0,
+    file_f_pos: 0,
 };
 
 pub use crate::setting;

@@ -107,6 +107,17 @@ impl Task {
         read(self.0, setting!(offsets.task_stack)).unwrap_or(core::ptr::null())
     }
 
+    /// The position in the file behind a descriptor.
+    #[inline(always)]
+    pub fn position(self, fd: u32) -> Option<i64> {
+        let files: *const u8 = read(self.0, setting!(offsets.task_files))?;
+        let table: *const u8 = read(files, setting!(offsets.files_struct_fdt))?;
+        let all: *const u8 = read(table, setting!(offsets.fdtable_fd))?;
+        // The call succeeded, so there is such a descriptor.
+        let file: *const u8 = read(all.wrapping_add(fd as usize * 8), 0)?;
+        read(file, setting!(offsets.file_f_pos))
+    }
+
     /// Whether it is on its way out.
     #[inline(always)]
     pub fn is_exiting(self) -> bool {

@@ -96,6 +96,7 @@ fn model() -> Model {
         thresholds: Thresholds::default(),
         exact_completions: false,
         every_call: true,
+        synchronous: true,
     })
 }
 

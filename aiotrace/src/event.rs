@@ -1,7 +1,7 @@
 //! The decoded event: what every source yields and every output shows.
 
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
-use aiotrace_common::{abi, fault::effect};
+use aiotrace_common::{abi, fault::effect, synchronous};
 use serde::{Deserialize, Serialize};
 
 pub use crate::stacks::Stack;
@@ -54,6 +54,8 @@ pub enum Body {
         /// How many.
         records: u64,
     },
+    /// A call that reads, writes or syncs a file without AIO; told only while such calls are watched.
+    Synchronous(Synchronous),
 }
 
 /// A number the kernel gives for a context. Reusable: not an identity.
@@ -144,6 +146,24 @@ pub struct Changed {
     pub res: i64,
     /// The rule, and what became of it.
     pub fault: Fault,
+}
+
+/// A call that reads, writes or syncs a file without AIO, and returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synchronous {
+    /// Which call.
+    pub call: synchronous::Call,
+    /// When it was entered, nanoseconds of CLOCK_MONOTONIC, if that was seen.
+    pub entered: Option<u64>,
+    /// The descriptor.
+    pub fd: u32,
+    /// Where in the file; `None` if that is not known: it has no offset of its own, and the position of the
+    /// descriptor was not seen.
+    pub offset: Option<i64>,
+    /// Bytes asked for; of a vectored call: iovecs.
+    pub count: u64,
+    /// What the kernel returned: bytes moved, or a negative errno.
+    pub ret: i64,
 }
 
 /// A call that has not returned.
@@ -482,7 +502,7 @@ pub enum Change {
 }
 
 /// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ExitStatus {
     /// It called exit with this.
     Code(i32),

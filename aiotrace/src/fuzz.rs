@@ -79,6 +79,7 @@ fn model() -> Model {
         thresholds: Thresholds::default(),
         exact_completions: false,
         every_call: true,
+        synchronous: true,
     })
 }
 

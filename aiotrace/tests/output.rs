@@ -351,7 +351,12 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
         })
         .unwrap();
     let thresholds = Thresholds::default();
-    let mut model = Model::new(Settings { thresholds, exact_completions: true, every_call: true });
+    let mut model = Model::new(Settings {
+        thresholds,
+        exact_completions: true,
+        every_call: true,
+        synchronous: true,
+    });
     model.set_rules(Rules::of(Some(&rules())));
     let (mut findings, mut verdicts) = (0, 0);
     for event in events() {

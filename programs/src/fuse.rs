@@ -8,8 +8,11 @@
 
 use std::{
     fs::File,
-    io::{self, PipeReader, PipeWriter, Read as _, Write as _},
-    os::{fd::AsRawFd as _, unix::fs::OpenOptionsExt as _},
+    io::{self, PipeReader, PipeWriter, Read as _, Write as _, stdin},
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::fs::OpenOptionsExt as _,
+    },
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -25,12 +28,16 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// How long it takes at most to see what nobody tells.
 const PACE: Duration = Duration::from_millis(5);
 
-/// When reads and writes are answered. All are, once our process gives up its memory.
+/// When reads and writes are answered. All are, once our process gives up its memory, but for
+/// [`Answer::AtLineAfter`].
 #[derive(Clone, Copy)]
 pub enum Answer {
     AtOnce,
     /// When [`Held::release`] says so.
     WhenTold,
+    /// This many at once, the others when a line comes on our standard input, or its end. (Also while our process is at
+    /// its end, or cannot answer any more.)
+    AtLineAfter(usize),
     /// When our process waits in this system call; in any case after [`PATIENCE`].
     InCall(i64),
     /// When our process is at its end; in any case after [`PATIENCE`].
@@ -60,12 +67,13 @@ impl Held {
         assert!(server >= 0, "fork");
         if server == 0 {
             drop(tell);
+            let input = stdin().as_fd().try_clone_to_owned().expect("standard input");
             // Whoever reads our output must not wait for the server.
             for fd in [0, 1] {
                 // SAFETY: the server reads and writes neither.
                 unsafe { libc::close(fd) };
             }
-            Server { device, answer, user, told }.run();
+            Server { device, answer, user, told, input, served: 0 }.run();
             std::process::exit(0);
         }
         // The server's end must be the connection's.
@@ -138,6 +146,9 @@ struct Server {
     answer: Answer,
     user: i32,
     told: PipeReader,
+    input: OwnedFd,
+    /// How many reads and writes there were.
+    served: usize,
 }
 
 impl Server {
@@ -176,6 +187,7 @@ impl Server {
             OPEN => Body::new().u64s(&[0]).u32s(&[FOPEN_DIRECT_IO, 0]),
             READ | WRITE => {
                 self.hold();
+                self.served += 1;
                 let size = u32_at(56);
                 if opcode == READ {
                     Body(vec![7; size as usize])
@@ -183,9 +195,10 @@ impl Server {
                     Body::new().u32s(&[size, 0])
                 }
             }
-            // Version 7.31, and how much may be written at once.
+            // Version 7.31, how many may be in flight before io_submit waits, and how much may be written at once.
             INIT => {
-                Body::new().u32s(&[7, 31, 0, FUSE_ASYNC_DIO, 0, 1 << 16, 1, 0]).u64s(&[0, 0, 0, 0])
+                let head = [7, 31, 0, FUSE_ASYNC_DIO, BACKGROUND, 1 << 16, 1, 0];
+                Body::new().u32s(&head).u64s(&[0, 0, 0, 0])
             }
             // Nobody waits for an answer.
             FORGET | BATCH_FORGET | INTERRUPT => return,
@@ -214,9 +227,14 @@ impl Server {
     /// Waits until reads and writes are to be answered.
     fn hold(&self) {
         let deadline = Instant::now() + PATIENCE;
+        if let Answer::AtLineAfter(count) = self.answer {
+            let is_readable = || tasks::is_readable_within(self.input.as_raw_fd(), PATIENCE);
+            while self.served >= count && !is_readable() {}
+            return;
+        }
         while !tasks::has_no_memory(self.user) {
             let is_over = match self.answer {
-                Answer::AtOnce => true,
+                Answer::AtOnce | Answer::AtLineAfter(_) => true,
                 // Something was written, or the other end is closed.
                 Answer::WhenTold => tasks::is_readable_within(self.told.as_raw_fd(), PACE),
                 Answer::InCall(call) => {
@@ -274,5 +292,7 @@ const INIT: u32 = 26;
 const INTERRUPT: u32 = 36;
 const DESTROY: u32 = 38;
 const BATCH_FORGET: u32 = 42;
+/// Two numbers of 16 bits: the most in the background, and when that is called congested.
+const BACKGROUND: u32 = 128 << 16 | 128;
 const FUSE_ASYNC_DIO: u32 = 1 << 15;
 const FOPEN_DIRECT_IO: u32 = 1;

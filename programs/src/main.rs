@@ -4,14 +4,15 @@
 //!
 //! `aio-programs NAME [ARGUMENT]`. Some programs write `ready` and wait for a line on their standard
 //! input, so that a test can attach to them. Harmless programs that a naive tool misreports are in
-//! [`alarms`] (`alarm-NAME`), what is to be found in [`faults`] (`bad-NAME`, `good-NAME`). `each` runs
-//! others one after the other.
+//! [`alarms`] (`alarm-NAME`), what is to be found in [`faults`] (`bad-NAME`, `good-NAME`), public
+//! reports and cases from practice in [`cases`]. `each` runs others one after the other.
 
 mod aio;
 mod alarms;
 mod basic;
 mod bench;
 mod callers;
+mod cases;
 mod contexts;
 mod each;
 mod errnos;
@@ -120,10 +121,15 @@ fn main() {
         "exit-status" => processes::exit_with(number(0)),
         _ => match alarms::PROGRAMS.iter().chain(&faults::PROGRAMS).find(|it| it.0 == name) {
             Some((_, program)) => program(),
-            None => {
-                eprintln!("no such program: {name:?}");
-                std::process::exit(2);
-            }
+            None => match cases::PROGRAMS.iter().find(|it| it.0 == name) {
+                Some((_, program)) => {
+                    program(&argument.into_iter().chain(args).collect::<Vec<_>>())
+                }
+                None => {
+                    eprintln!("no such program: {name:?}");
+                    std::process::exit(2);
+                }
+            },
         },
     }
 }

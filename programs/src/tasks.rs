@@ -24,6 +24,13 @@ pub fn until_asleep_in(tid: i32, call: i64) {
     }
 }
 
+/// Waits until a process of one thread sleeps in this system call.
+pub fn until_process_asleep_in(pid: i32, call: i64) {
+    while blocked_in(&format!("/proc/{pid}")) != Some(('S', call)) {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
 /// Whether a process has given up its memory, or is gone: that is where the kernel takes its contexts
 /// from it.
 pub fn has_no_memory(pid: i32) -> bool {

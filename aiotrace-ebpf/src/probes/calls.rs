@@ -7,7 +7,7 @@ use aiotrace_common::{
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
 
-use super::{cancel, count, destroy, getevents, setup, submit};
+use super::{cancel, count, destroy, getevents, setup, submit, synchronous};
 use crate::{
     faults, lost,
     records::Left,
@@ -162,6 +162,7 @@ pub fn exit(
         thread.ring_memory = Memory::Unread as u32;
         thread.unread = 1;
     }
+    synchronous::call_left(thread, syscall, ret, time);
     thread.syscall = 0;
     let tells = unseen == Unseen::Tell;
     thread.left = !tells as u32;

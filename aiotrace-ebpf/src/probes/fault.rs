@@ -14,7 +14,7 @@ use aya_ebpf::{
 
 use crate::{
     faults,
-    probes::calls::now,
+    probes::{calls::now, synchronous},
     records,
     task::current_kernel_ids,
     threads,
@@ -269,6 +269,9 @@ fn event(index: u32, write: bool, mut by: impl Counters) {
         effect::DRY_RUN
     };
     let header = records::header(thread, Kind::Changed, 0, now());
+    if effect == 0 {
+        synchronous::provoke(header.time);
+    }
     records::emit(|record: *mut Changed| {
         // SAFETY: room in the ring buffer.
         unsafe {

@@ -12,3 +12,4 @@ mod getevents;
 pub mod lifetime;
 mod setup;
 mod submit;
+pub mod synchronous;

@@ -62,9 +62,13 @@ pub fn run(options: Options) -> Result<u8> {
         None if pids.is_empty() => Scope::All,
         None => Scope::Processes(open_all(&pids)?),
     };
-    let plan = Plan { scope, follow: options.follow, launched: false, filtered: false };
+    let plan =
+        Plan { scope, follow: options.follow, launched: false, filtered: false, timeout: None };
     let outcome = Session::prepare(&options.show, plan)?.trace(|_| Ok(()))?;
-    Ok(u8::from(outcome.failed))
+    if let Some(why) = &outcome.failed {
+        eprintln!("aiotrace: status 1, as {why}");
+    }
+    Ok(u8::from(outcome.failed.is_some()))
 }
 
 fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {

@@ -10,7 +10,7 @@ use crate::{
     counted::Counted,
     event::{Body, Event, Handle, Looked, RingFound},
     look,
-    model::{self, Finding, Model, Outcome, Question, Rules, Settings, Severity, Verdict},
+    model::{self, Finding, Model, Outcome, Question, Report, Rules, Settings, Severity, Verdict},
     output::{Ended, Start, clock},
     ring,
     source::bpf::Decoder,
@@ -26,6 +26,23 @@ pub struct Thresholds {
     /// End with status 1 if there is a finding of this severity, or a worse one
     #[arg(long, value_enum, value_name = "SEVERITY")]
     fail_on: Option<FailOn>,
+    /// End with status 1 if a verdict on a fault is one of these, or if a rule never acted
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "VERDICT[,VERDICT]...",
+        requires = "rules",
+        help_heading = "Faults (docs/faults.md has all conditions)"
+    )]
+    fail_on_fault: Vec<FailOnFault>,
+    /// With --fail-on-fault: a rule that never acted is no failure
+    #[arg(
+        long,
+        requires = "fail_on_fault",
+        help_heading = "Faults (docs/faults.md has all conditions)"
+    )]
+    allow_unfired: bool,
     /// request-stuck: a file request is in flight for this long
     #[arg(long, value_parser = parse_duration, default_value = "30s", value_name = "TIME")]
     stuck_after: Duration,
@@ -65,6 +82,68 @@ impl FailOn {
     }
 }
 
+/// `--fail-on-fault`
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOnFault {
+    /// Requests were never done, and the program did not say so
+    Lost,
+    /// A context was never destroyed
+    Leaked,
+    /// The program made no AIO call any more, or --timeout ended it
+    Hung,
+    /// It crashed
+    Died,
+    /// Requests were never done, and it ended with a status that is not 0
+    Reported,
+    /// It ended with a status that is not 0
+    Exited,
+    /// It cannot be told
+    Unsure,
+    /// The trace ended first
+    Undecided,
+}
+
+impl FailOnFault {
+    fn outcome(self) -> Outcome {
+        match self {
+            Self::Lost => Outcome::Lost,
+            Self::Leaked => Outcome::Leaked,
+            Self::Hung => Outcome::Hung,
+            Self::Died => Outcome::Died,
+            Self::Reported => Outcome::Reported,
+            Self::Exited => Outcome::Exited,
+            Self::Unsure => Outcome::Unsure,
+            Self::Undecided => Outcome::Undecided,
+        }
+    }
+}
+
+/// What `--fail-on-fault` asks for.
+struct FaultLimits {
+    outcomes: Vec<Outcome>,
+    allow_unfired: bool,
+}
+
+impl FaultLimits {
+    /// Why the trace has failed: `1 lost, rule 2 never acted`.
+    fn failure(&self, report: &Report) -> Option<String> {
+        if self.outcomes.is_empty() {
+            return None;
+        }
+        let count = |outcome: Outcome| -> u64 {
+            let all = report.faults.iter().flat_map(|it| &it.outcomes);
+            all.filter(|it| it.0 == outcome).map(|it| it.1).sum()
+        };
+        let bad = self.outcomes.iter().map(|it| (count(*it), it.text())).filter(|it| it.0 > 0);
+        let unfired = report.rules.iter().filter(|it| it.acted == 0 && !self.allow_unfired);
+        let reasons: Vec<String> = bad
+            .map(|(count, name)| format!("{count} {name}"))
+            .chain(unfired.map(|it| format!("rule {} never acted", it.rule)))
+            .collect();
+        (!reasons.is_empty()).then(|| reasons.join(", "))
+    }
+}
+
 impl Thresholds {
     /// `--slow-submit`, nanoseconds.
     pub(super) fn slow_submit(&self) -> u64 {
@@ -83,11 +162,24 @@ impl Thresholds {
     }
 }
 
+/// What the source of a trace sees.
+#[derive(Clone, Copy, Debug)]
+pub struct Sees {
+    /// It tells of completions when they happen.
+    pub exact_completions: bool,
+    /// It tells every call, and does not only count them.
+    pub every_call: bool,
+    /// It tells of synchronous calls after a fault or a short io_submit.
+    pub synchronous: bool,
+}
+
 /// The model of a running trace.
 pub struct Conclusions {
     model: Model,
     fail_on: Option<Severity>,
     failed: bool,
+    fault_limits: FaultLimits,
+    fault_failure: Option<String>,
     scan: bool,
     settings: Settings,
     recorder: Option<Recorder>,
@@ -97,15 +189,20 @@ impl Conclusions {
     /// Nothing is known yet.
     pub fn new(
         options: &Thresholds,
-        (exact_completions, every_call): (bool, bool),
+        Sees { exact_completions, every_call, synchronous }: Sees,
         recorder: Option<Recorder>,
     ) -> Self {
         let thresholds = options.of_model();
-        let settings = Settings { thresholds, exact_completions, every_call };
+        let settings = Settings { thresholds, exact_completions, every_call, synchronous };
         Self {
             model: Model::new(settings),
             fail_on: options.fail_on.map(FailOn::severity),
             failed: false,
+            fault_limits: FaultLimits {
+                outcomes: options.fail_on_fault.iter().map(|it| it.outcome()).collect(),
+                allow_unfired: options.allow_unfired,
+            },
+            fault_failure: None,
             scan: options.scan,
             settings,
             recorder,
@@ -118,6 +215,8 @@ impl Conclusions {
             model: Model::new(settings),
             fail_on: fail_on.map(FailOn::severity),
             failed: false,
+            fault_limits: FaultLimits { outcomes: Vec::new(), allow_unfired: true },
+            fault_failure: None,
             scan: false,
             settings,
             recorder: None,
@@ -157,7 +256,7 @@ impl Conclusions {
             self.failed |= self.fail_on.is_some_and(|least| finding.severity >= least);
             shown.finding(&finding);
         }
-        // --fail-on is about the program, not about how it takes what was done to it.
+        // --fail-on is about the program, --fail-on-fault about how it takes what was done to it.
         while let Some(verdict) = self.model.next_verdict() {
             shown.verdict(&verdict);
         }
@@ -192,6 +291,11 @@ impl Conclusions {
         if let Some(recorder) = &mut self.recorder {
             recorder.flush();
         }
+    }
+
+    /// Up to when synchronous calls need not be watched for what happened, if that is known.
+    pub fn settled(&self) -> Option<u64> {
+        self.model.settled_up_to()
     }
 
     /// How long it can be waited for events.
@@ -294,12 +398,28 @@ impl Conclusions {
         }
         self.model.finish(ended.time);
         self.tell(shown);
-        shown.report(ended, self.model.report());
+        let report = self.model.report();
+        self.fault_failure = self.fault_limits.failure(&report);
+        shown.report(ended, report);
     }
 
     /// Whether the recording cannot be written.
     pub fn recording_failed(&self) -> bool {
         self.recorder.as_ref().is_some_and(Recorder::has_failed)
+    }
+
+    /// The traced program is ended now, because `--timeout` is over.
+    pub fn timed_out(&mut self, now: u64, shown: &mut Shown) {
+        if let Some(recorder) = &mut self.recorder {
+            recorder.timed_out(now);
+        }
+        self.model.timed_out(now);
+        self.tell(shown);
+    }
+
+    /// What of the faults is as bad as `--fail-on-fault` says.
+    pub fn fault_failure(&self) -> Option<&str> {
+        self.fault_failure.as_deref()
     }
 
     /// Whether there was a finding as bad as `--fail-on` says.

@@ -9,6 +9,7 @@ mod explain;
 mod inject;
 mod launch;
 mod ls;
+mod patience;
 mod recorder;
 mod report;
 mod run;

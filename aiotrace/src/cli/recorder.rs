@@ -154,6 +154,11 @@ impl Recorder {
         self.write(&Item::Time(now));
     }
 
+    /// The program is ended, because it took too long.
+    pub fn timed_out(&mut self, now: u64) {
+        self.write(&Item::TimedOut(now));
+    }
+
     /// A report is asked for.
     pub fn report(&mut self, ended: &Ended) {
         self.write(&Item::Report(ended.clone()));

@@ -66,6 +66,7 @@ pub fn run(options: Options) -> Result<u8> {
             Ok(Some(Item::Functions { module, offset, functions: found })) => {
                 functions.set((module, offset), found);
             }
+            Ok(Some(Item::TimedOut(now))) => conclusions.timed_out(now, &mut shown),
             Ok(Some(Item::Report(ended))) => conclusions.report(&ended, &mut shown),
             Ok(Some(Item::End(ended))) => break ended,
             Ok(Some(Item::Start(..))) => return Err(with_hint(Error::Damaged, &options.file)),

@@ -1,6 +1,6 @@
 //! `aiotrace run`: start a program and trace it from its first call.
 
-use std::ffi::OsString;
+use std::{ffi::OsString, time::Duration};
 
 use anyhow::{Context as _, Result};
 use clap::Args;
@@ -9,16 +9,18 @@ use nix::sys::signal::{Signal, kill};
 use super::{
     Hint,
     launch::{Child, ExecError},
-    session::{Plan, Scope, Session, Show},
+    session::{Plan, Scope, Session, Show, parse_duration},
 };
 use crate::{process, source::collector::Reason};
 
+/// Exit status when the program had to be ended, as `timeout` has it.
+const TIMED_OUT: u8 = 124;
 /// Exit status when aiotrace failed, as `env`, `timeout` and `nice` have it.
 pub const FAILED: u8 = 125;
 
 /// Start a program and trace it from its first call. Returns the program's status (128+N for
-/// signal N), 125 if aiotrace failed, 126 or 127 if the program could not be executed, 1 if there was a
-/// finding that `--fail-on` names.
+/// signal N), 125 if aiotrace failed, 126 or 127 if the program could not be executed, 124 if --timeout ended it,
+/// 1 if there was something that --fail-on or --fail-on-fault names.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Trace the children it creates, too
@@ -32,6 +34,10 @@ pub struct Options {
     /// who answers.)
     #[arg(long)]
     no_seccomp: bool,
+    /// End the program after this time, as timeout(1) does: by SIGTERM, and by SIGKILL if it is still there 5 s later.
+    /// The status is 124 then, and the verdict on faults that it had, hung
+    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    timeout: Option<Duration>,
     #[command(flatten)]
     show: Show,
     /// The program and its arguments
@@ -49,6 +55,7 @@ pub fn run(options: Options) -> Result<u8> {
         follow: options.follow,
         launched: true,
         filtered: !options.no_seccomp,
+        timeout: options.timeout,
     };
     let session = Session::prepare(&options.show, plan)?;
     let mut not_executed = None;
@@ -72,9 +79,15 @@ pub fn run(options: Options) -> Result<u8> {
         let _ = kill(child.as_pid(), signal);
     }
     let status = child.wait(outcome.status).context("cannot learn the program's status")?;
-    if outcome.failed {
-        eprintln!("aiotrace: status 1, as --fail-on asks; that of the program is {status}");
+    if let Some(why) = outcome.failed {
+        eprintln!("aiotrace: status 1, as {why}; that of the program is {status}");
         return Ok(1);
+    }
+    if outcome.timed_out {
+        eprintln!(
+            "aiotrace: status {TIMED_OUT}, for --timeout ended the program; its own is {status}"
+        );
+        return Ok(TIMED_OUT);
     }
     Ok(status)
 }

@@ -16,6 +16,7 @@ use super::{
     conclusions::{Conclusions, Thresholds},
     cost::{self, Meter},
     inject::{self, Chosen, Inject},
+    patience::{Ending, Patience},
     recorder::Recorder,
     shown::Shown,
     source::{self, Begun, Source},
@@ -138,14 +139,18 @@ pub struct Plan {
     pub launched: bool,
     /// With ptrace, a launched program stops at AIO calls only, by a seccomp filter.
     pub filtered: bool,
+    /// The launched program is ended after this time.
+    pub timeout: Option<Duration>,
 }
 
 /// How a trace ended.
 pub struct Outcome {
     /// Why.
     pub reason: Reason,
-    /// A finding was as bad as `--fail-on` says.
-    pub failed: bool,
+    /// Which options say that this trace has failed, and why.
+    pub failed: Option<String>,
+    /// The program had to be ended: `--timeout`.
+    pub timed_out: bool,
     /// Who has the status of the launched program, if it cannot be waited for.
     pub status: Option<ptrace::Status>,
 }
@@ -197,13 +202,13 @@ impl<'a> Session<'a> {
         self.source.signals().thread_block().context("cannot block signals")?;
         let start = Clock::now();
         let filtered = self.source.is_filtered();
+        let mut patience = Patience::of(&self.plan);
         let spills = self.spill.is_some();
         let begun = self.source.begin(self.plan, self.show, self.spill, start.start)?;
         let Begun { mut collector, mut decoder, initial, name, lacks, .. } = begun;
         let status = begun.status;
         let mut events = 0;
-        let what = (begun.exact_completions, begun.every_call);
-        let mut conclusions = Conclusions::new(&self.show.conclusions, what, self.recorder);
+        let mut conclusions = Conclusions::new(&self.show.conclusions, begun.sees, self.recorder);
         let mut shown = self.shown;
         let faults = self.faults.as_ref().map(Chosen::told);
         let start = Start { clock: start, probes: name.into(), lacks, faults };
@@ -214,6 +219,7 @@ impl<'a> Session<'a> {
         // `cargo xtask bench` waits for this line.
         tracing::debug!("tracing begins");
         armed(filtered)?;
+        patience.begin();
         if !spills {
             collector::go_first();
         }
@@ -222,15 +228,23 @@ impl<'a> Session<'a> {
         let mut meter = Meter::start();
         let attached = Instant::now();
         let end = loop {
+            if let Some(time) = conclusions.settled() {
+                collector.settled(time);
+            }
             let message = match collector.try_next() {
                 Ok(None) => {
                     // Nothing waits: let it be seen.
                     conclusions.quiet(&mut decoder, &mut shown);
                     shown.pause();
-                    collector.wait_next_for(conclusions.patience())
+                    collector.wait_next_for(conclusions.patience().min(patience.left()))
                 }
                 other => other,
             };
+            match patience.end(Instant::now()) {
+                Some(Ending::Over) => conclusions.timed_out(clock::monotonic(), &mut shown),
+                Some(Ending::Hopeless) => collector.stop(),
+                None => (),
+            }
             match message.context("the collecting thread died")? {
                 None => (),
                 Some(Message::Records(batch)) => {
@@ -282,7 +296,11 @@ impl<'a> Session<'a> {
         say_end(&ended);
         // From here on nobody waits for signals.
         let _ = collector::all_signals().thread_unblock();
-        Ok(Outcome { reason: end.reason, failed: conclusions.failed(), status })
+        let finding = conclusions.failed().then(|| "--fail-on asks".to_owned());
+        let fault = conclusions.fault_failure().map(|why| format!("--fail-on-fault asks ({why})"));
+        let failed =
+            finding.into_iter().chain(fault).reduce(|one, other| format!("{one}, and {other}"));
+        Ok(Outcome { reason: end.reason, failed, timed_out: patience.is_over(), status })
     }
 }
 

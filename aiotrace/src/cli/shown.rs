@@ -48,8 +48,10 @@ impl Shown {
         {
             return;
         }
-        let is_frequent =
-            matches!(event.body, Body::Call(_) | Body::Completion(_) | Body::Changed(_));
+        let is_frequent = matches!(
+            event.body,
+            Body::Call(_) | Body::Completion(_) | Body::Changed(_) | Body::Synchronous(_)
+        );
         if self.quiet && is_frequent {
             return;
         }

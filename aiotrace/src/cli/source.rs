@@ -13,7 +13,9 @@ use clap::ValueEnum;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::{
-    Hint, doctor,
+    Hint,
+    conclusions::Sees,
+    doctor,
     inject::{Chosen, Judging},
     session::{Plan, Scope, Show},
 };
@@ -68,10 +70,8 @@ pub struct Begun {
     pub name: &'static str,
     /// What they cannot see.
     pub lacks: Vec<Cow<'static, str>>,
-    /// They tell of completions when they happen.
-    pub exact_completions: bool,
-    /// They tell every call, and do not only count them.
-    pub every_call: bool,
+    /// What they can see, as far as the model has to know.
+    pub sees: Sees,
     /// Who has the status of a launched program.
     pub status: Option<ptrace::Status>,
 }
@@ -234,8 +234,11 @@ fn begin_bpf(
         initial,
         name: set.name(),
         lacks: set.lacks().into_iter().map(Cow::from).collect(),
-        exact_completions: set.has(Feature::Completions),
-        every_call: show.counting().is_none(),
+        sees: Sees {
+            exact_completions: set.has(Feature::Completions),
+            every_call: show.counting().is_none(),
+            synchronous: set.watches_synchronous(),
+        },
         status: None,
     })
 }
@@ -276,8 +279,7 @@ fn begin_ptrace(
         initial,
         name: "ptrace",
         lacks: ptrace::LACKS.into_iter().map(Cow::from).collect(),
-        exact_completions: false,
-        every_call: true,
+        sees: Sees { exact_completions: false, every_call: true, synchronous: true },
         status: Some(status),
     })
 }

@@ -84,10 +84,12 @@ mod tests {
         assert_eq!(only("error"), Ok(Only { errors: true, ..Only::default() }));
         let both = Only { ops: 0b11, fd: Some(7), errors: false };
         assert_eq!(only("op=pread|pwrite,fd=7"), Ok(both));
+        let writes = Only { ops: 1 << 1 | 1 << 8, fd: None, errors: false };
+        assert_eq!(only("op=write"), Ok(writes), "pwrite and pwritev");
         for (text, why) in [
             ("", "not one of"),
             ("errors", "not one of"),
-            ("op=read", "pread"),
+            ("op=reed", "read"),
             ("fd=-1", "not a descriptor"),
             ("fd=1,fd=2", "twice"),
             ("error,error", "twice"),

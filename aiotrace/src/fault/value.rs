@@ -174,17 +174,24 @@ fn by_name(piece: Piece<'_>) -> Result<i32, Mistake> {
     Err(piece.mistake(format!("no errno has this name{near}")))
 }
 
+/// Both kinds, of one buffer and of vectors: programs use one or the other for the same work.
+const BOTH: [(&str, u32); 2] = [("read", 1 | 1 << 7), ("write", 1 << 1 | 1 << 8)];
+
 /// `op=NAME[|NAME]`: a bit for each.
 pub(super) fn operations(piece: Piece<'_>) -> Result<u32, Mistake> {
     // What the kernel knows: it refuses a noop.
     let known = [0, 1, 2, 3, 5, 7, 8].map(|code| (code, opcode_name(code).unwrap_or_default()));
     piece.split("|").into_iter().try_fold(0, |bits, name| {
         let text = name.text();
+        if let Some((_, both)) = BOTH.iter().find(|(known, _)| *known == text) {
+            return Ok(bits | both);
+        }
         match known.iter().find(|(_, known)| *known == text) {
             Some((code, _)) => Ok(bits | 1 << code),
             None => {
-                let names = known.map(|it| it.1);
-                let near = did_you_mean(text, names);
+                let mut names = known.map(|it| it.1).to_vec();
+                names.extend(BOTH.map(|it| it.0));
+                let near = did_you_mean(text, names.iter().copied());
                 Err(name.mistake(format!("not one of {}{near}", names.join(", "))))
             }
         }

@@ -8,7 +8,9 @@ use crate::{
         Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Refused, Ring, Syscall, errno_name,
         opcode_name,
     },
-    model::{Finding, process::Cancelled, requests::Request, rules::delivered},
+    model::{
+        Finding, process::Cancelled, requests::Request, rules::delivered, verdict::HUNG_AFTER,
+    },
 };
 
 const EINVAL: i64 = -(libc::EINVAL as i64);
@@ -23,6 +25,10 @@ impl Model {
     pub(super) fn call(&mut self, event: &Event, call: &Call) {
         self.calls += 1;
         self.follow(event, call);
+        let space = self.space(event.pid);
+        if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
+            space.active(event.time, HUNG_AFTER);
+        }
         // An answer that is ours tells nothing of the kernel.
         let is_injected = self.faults.rules.injected(call);
         if call.entry == Entry::Denied && !is_injected {
@@ -145,10 +151,10 @@ impl Model {
         let has_room = self.followed + accepted as u64 <= MOST_REQUESTS;
         if call.ret < 0 {
             // It was tried again, and the program knows why it did not work.
-            return self.submitted_again(event, iocbs, entered);
+            return self.submitted_again(event, ctx, iocbs, entered);
         }
         let Some(context) = self.used(event, call, ctx) else {
-            return self.submitted_again(event, iocbs, entered);
+            return self.submitted_again(event, ctx, iocbs, entered);
         };
         context.submits += 1;
         let number = context.submits;
@@ -192,7 +198,7 @@ impl Model {
         if let Some(((fd, Some(0 | 1 | 7 | 8)), is_inline)) = last.filter(|_| !has_fault) {
             self.inline(event, fd, is_inline);
         }
-        self.submitted_again(event, iocbs, entered);
+        self.submitted_again(event, ctx, iocbs, entered);
         let given = nr.max(0) as u64;
         if (accepted as u64) < given && accepted > 0 && !is_injected {
             let rest = iocbs.iter().enumerate().skip(accepted).filter_map(as_request);
@@ -204,15 +210,24 @@ impl Model {
         }
     }
 
-    fn submitted_again(&mut self, event: &Event, iocbs: &[Option<Iocb>], entered: u64) {
+    fn submitted_again(
+        &mut self,
+        event: &Event,
+        ctx: Handle,
+        iocbs: &[Option<Iocb>],
+        entered: u64,
+    ) {
         let space = self.space(event.pid);
+        let context = self.context_mut(event.pid, ctx).map_or(0, |it| it.name.id);
         let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) else { return };
+        let is_read = |it: &Option<Iocb>| it.is_some_and(|it| it.value.is_some());
+        let unread = !iocbs.iter().all(is_read);
         let requests: Vec<Request> = iocbs
             .iter()
             .flatten()
             .filter_map(|it| Request::new(it, (entered, event.time), (0, 0)))
             .collect();
-        space.submitted(requests.iter());
+        space.submitted(context, requests.iter(), unread);
     }
 
     fn submit_eagain(

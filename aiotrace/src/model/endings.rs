@@ -1,7 +1,7 @@
 //! What the end of a context, of a process and of the trace tells.
 
 use super::{
-    Model, Name, SECOND, Severity, Subject,
+    Doubt, Model, Name, SECOND, Severity, Subject,
     calls::in_words,
     process::Released,
     report::{Destroying, End},
@@ -41,6 +41,9 @@ impl Model {
 
     fn ended(&mut self, space: u64, context: Context, gone: &Gone, event: &Event) {
         let how = gone.how;
+        if let Some(known) = self.spaces.get_mut(&space) {
+            known.context_ended(context.name.id);
+        }
         let finding = self.discarded(&context, gone, event);
         if how == How::Destroy {
             // How long io_destroy blocked, and what was in the ring, is known when it returns.
@@ -154,35 +157,48 @@ impl Model {
     pub(super) fn leave(&mut self, event: &Event, status: Option<ExitStatus>) {
         let space = self.space(event.pid);
         let Some(known) = self.spaces.get_mut(&space) else {
-            return self.faults.ended(space, status);
+            return self.faults.ended(space, status, event.time);
         };
         known.users.retain(|pid| *pid != event.pid);
         if !known.users.is_empty() {
             return;
         }
-        self.faults.ended(space, status);
+        self.faults.ended(space, status, event.time);
         known.ended = Some(event.time);
-        let lost = known.lost;
         // Whoever is killed drops everything.
         if !matches!(status, Some(ExitStatus::Signal(_))) {
             for short in known.dropped(|_| true) {
-                self.dropped(short, lost);
+                self.dropped(short, None);
             }
         }
     }
 
-    fn dropped(&mut self, short: super::process::Short, unsure: bool) {
-        let (given, accepted, left) = (short.given, short.accepted, short.left());
-        let example = short.example();
+    /// The rest of a short submit will not be submitted any more. (`doubt`: it still may be.)
+    fn dropped(&mut self, short: super::process::Short, doubt: Option<Doubt>) {
+        let (given, accepted) = (short.given, short.accepted);
+        let (left, example, own) = short.dropped();
         let which = example.map_or_else(String::new, |it| format!(", the first {}", it.in_words()));
+        let space = self.space(short.pid);
+        let lost = self.spaces.get(&space).is_some_and(|it| it.lost).then_some(Doubt::Lost);
+        let unwatched = (!self.settings.synchronous).then_some(Doubt::NotWatched);
+        let doubt = lost.or(own).or(unwatched).or(doubt);
+        let otherwise = match (self.settings.synchronous, short.watched) {
+            (false, _) => String::new(),
+            (true, None) => ", nor done by pread(2), pwrite(2) and the like".to_owned(),
+            (true, Some(until)) => format!(
+                ", nor done by pread(2), pwrite(2) and the like in {}",
+                in_words(until.saturating_sub(short.time))
+            ),
+        };
+        let why = doubt.map_or_else(String::new, |it| format!(" (unsure: {})", it.text()));
         let text = format!(
             "io_submit accepted {accepted} of {given} requests, and {left} of the rest were never \
-             submitted again{which}"
+             submitted again{otherwise}{which}{why}"
         );
         let mut finding = Finding::new(Name::ShortSubmitDropped, short.time, short.pid, text);
         finding.tid = Some(short.tid);
         finding.context = Some(short.context);
-        finding.unsure = unsure;
+        finding.unsure = doubt.is_some();
         finding.request = example;
         finding.numbers =
             vec![("given", given as i64), ("accepted", accepted as i64), ("dropped", left as i64)];
@@ -278,7 +294,7 @@ impl Model {
             .flat_map(|it| it.dropped(|short| short.time.saturating_add(idle) <= now))
             .collect();
         // It may still do it.
-        left.into_iter().for_each(|it| self.dropped(it, true));
+        left.into_iter().for_each(|it| self.dropped(it, Some(Doubt::Ended)));
         // Whoever has contexts uses it.
         let is_unused = self.calls + self.counted.total() == 0 && self.next_context == 1;
         if let Some(pid) = self.target.filter(|_| is_unused) {

@@ -14,10 +14,12 @@
 mod calls;
 mod completions;
 mod context;
+mod doubt;
 mod endings;
 mod faults;
 pub mod finding;
 pub mod latency;
+mod owed;
 mod process;
 pub mod report;
 mod requests;
@@ -28,6 +30,7 @@ mod watch;
 use std::collections::{HashMap, VecDeque};
 
 pub use context::{Context, Done};
+pub use doubt::Doubt;
 use faults::Faults;
 pub use faults::MOST_FAULTS;
 pub use finding::{ContextRef, Finding, Name, Severity, Subject};
@@ -39,7 +42,7 @@ pub use report::Report;
 pub use rules::Rules;
 use serde::{Deserialize, Serialize};
 
-pub use verdict::{FaultRow, Outcome, Verdict};
+pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
 
 use crate::{
     counted::Counted,
@@ -101,6 +104,8 @@ pub struct Settings {
     /// is concluded about requests. (A recording has every call.)
     #[serde(skip, default = "every_call")]
     pub every_call: bool,
+    /// After a fault or a short io_submit, synchronous calls are told, too, so that what was not done is known.
+    pub synchronous: bool,
 }
 
 fn every_call() -> bool {
@@ -163,6 +168,8 @@ pub struct Model {
     counted: Counted,
     /// Some uses of contexts were counted without it being known which.
     uses_unknown: bool,
+    /// The last call after which synchronous calls are watched: see [`Self::settled_up_to`].
+    provoked: u64,
 }
 
 /// What is known of the requests of one kind.
@@ -212,10 +219,11 @@ impl Model {
             target: None,
             followed: 0,
             evicted: 0,
-            faults: Faults::default(),
+            faults: Faults::new(settings.synchronous),
             refusals: Map::default(),
             counted: Counted::default(),
             uses_unknown: false,
+            provoked: 0,
         }
     }
 
@@ -252,6 +260,7 @@ impl Model {
             Body::Lost { .. } => self.lost(event.pid),
             Body::Unfinished(call) => self.unfinished(event, call.entered, &call.args),
             Body::Changed(changed) => self.changed(event, changed),
+            Body::Synchronous(call) => self.synchronous(event, call),
         }
     }
 
@@ -388,13 +397,14 @@ impl Model {
             context.name.handle = to;
             context.look.unmapped = None;
             self.give(space, context, event.time);
+            self.faults.ring_moved(space, from.0, to.0);
         }
     }
 
     /// Something of this process was lost; 0: of any.
     fn lost(&mut self, pid: u32) {
         let meant = (pid != 0).then(|| self.space(pid));
-        self.faults.unsure(meant);
+        self.faults.unsure(meant, Doubt::Lost);
         if let Some(space) = meant {
             self.spaces.entry(space).or_default();
         }

@@ -4,10 +4,12 @@
 use std::collections::VecDeque;
 
 use super::{
-    Map,
+    Doubt, Map,
     finding::{ContextRef, Subject},
+    owed::{Done, Owed, Place},
     requests::Request,
 };
+use crate::event::Synchronous;
 
 /// Handles that were destroyed, remembered for each address space.
 const MOST_DESTROYED: usize = 4096;
@@ -80,45 +82,70 @@ pub struct Short {
     pub given: u64,
     /// Accepted.
     pub accepted: u64,
-    rest: Map<u64, Place>,
-    /// For a program that copies its iocbs: which ones do this. Some may be submitted again by now.
-    places: Map<Place, Vec<u64>>,
-}
-
-/// What a request does, wherever its iocb is.
-pub type Place = (Option<u16>, u32, i64, u64);
-
-/// See [`Place`].
-pub fn place(request: &Request) -> Place {
-    (request.opcode, request.fd, request.offset, request.nbytes)
+    /// Up to then synchronous calls were watched: the process made calls for long without doing the rest.
+    pub watched: Option<u64>,
+    /// Its context has ended: then another one may take the rest.
+    is_orphan: bool,
+    /// Something was submitted that could not be read: it may have been the rest.
+    unread: bool,
+    /// Those not submitted again, and not done otherwise.
+    rest: Vec<Option<Owed>>,
+    /// How many those are.
+    left: usize,
+    /// Which of them do this. Some may be done by now.
+    places: Map<Place, Vec<usize>>,
 }
 
 impl Short {
-    /// How many were never submitted again.
+    /// How many are left.
     pub fn left(&self) -> usize {
-        self.rest.len()
+        self.left
     }
 
     /// Maybe one of those.
-    fn submitted(&mut self, request: &Request) {
-        let place = place(request);
-        if self.rest.get(&request.iocb) != Some(&place)
-            && let Some(copied) = self.places.get_mut(&place)
-        {
-            while let Some(iocb) = copied.pop() {
-                if self.rest.remove(&iocb).is_some() {
+    fn submitted(&mut self, context: u64, request: &Request) {
+        let Some(same) = Place::of(request).and_then(|it| self.places.get_mut(&it)) else { return };
+        if context != self.context.id && !self.is_orphan {
+            for index in same.iter() {
+                if let Some(Some(owed)) = self.rest.get_mut(*index) {
+                    owed.doubt = Some(Doubt::OtherContext);
                     return;
                 }
             }
+            return;
         }
-        // Also if it is another request now: the program has changed what it wants.
-        self.rest.remove(&request.iocb);
+        while let Some(index) = same.pop() {
+            if self.rest.get_mut(index).and_then(Option::take).is_some() {
+                self.left -= 1;
+                return;
+            }
+        }
     }
 
-    /// One of those.
-    pub fn example(&self) -> Option<Subject> {
-        let (iocb, (opcode, fd, offset, nbytes)) = self.rest.iter().min_by_key(|it| it.0)?;
-        Some(Subject { iocb: *iocb, opcode: (*opcode)?, fd: *fd, offset: *offset, nbytes: *nbytes })
+    fn synchronous(&mut self, call: &Synchronous) {
+        for slot in &mut self.rest {
+            if slot.as_mut().is_some_and(|it| it.done_by(call) == Done::All) {
+                *slot = None;
+                self.left -= 1;
+                return;
+            }
+        }
+    }
+
+    /// What was dropped: how many, the first, and why that is not certain, if it is not. Where some are in doubt, the
+    /// others are told.
+    pub fn dropped(&self) -> (usize, Option<Subject>, Option<Doubt>) {
+        let certain = || self.rest.iter().flatten().filter(|it| it.doubt.is_none() && !self.unread);
+        let first = |mut all: Box<dyn Iterator<Item = &Owed> + '_>| all.find_map(Owed::subject);
+        match certain().count() {
+            0 => {
+                let all = || self.rest.iter().flatten();
+                let unread = self.unread.then_some(Doubt::Unread);
+                let doubt = unread.or_else(|| all().find_map(|it| it.doubt));
+                (self.left, first(Box::new(all())), doubt)
+            }
+            count => (count, first(Box::new(certain())), None),
+        }
     }
 }
 
@@ -159,26 +186,77 @@ impl Space {
         (given, accepted): (u64, u64),
         rest: impl Iterator<Item = Request>,
     ) {
-        let rest: Map<u64, Place> = rest.map(|it| (it.iocb, place(&it))).collect();
-        let mut places: Map<Place, Vec<u64>> = Map::default();
-        for (iocb, place) in &rest {
-            places.entry(*place).or_default().push(*iocb);
+        let rest: Vec<Option<Owed>> = rest.map(|it| Some(Owed::new(it))).collect();
+        let mut places: Map<Place, Vec<usize>> = Map::default();
+        // The first of equal ones is the last in its list.
+        for (index, owed) in rest.iter().enumerate().rev() {
+            if let Some(place) = owed.as_ref().and_then(|it| Place::of(&it.request)) {
+                places.entry(place).or_default().push(index);
+            }
         }
         self.short.truncate(MOST_SHORT - 1);
-        self.short.push_front(Short { time, tid, pid, context, given, accepted, rest, places });
+        let left = rest.len();
+        self.short.push_front(Short {
+            time,
+            tid,
+            pid,
+            context,
+            given,
+            accepted,
+            watched: None,
+            is_orphan: false,
+            unread: false,
+            rest,
+            left,
+            places,
+        });
     }
 
-    /// These were submitted: what was left of a short submit is not dropped.
-    pub fn submitted<'a>(&mut self, requests: impl Iterator<Item = &'a Request>) {
+    /// These were submitted to a context, by its number (some that could not be read: `unread`): what was left of
+    /// a short submit is not dropped.
+    pub fn submitted<'a>(
+        &mut self,
+        context: u64,
+        requests: impl Iterator<Item = &'a Request>,
+        unread: bool,
+    ) {
         if self.short.is_empty() {
             return;
         }
         for request in requests {
             for short in &mut self.short {
-                short.submitted(request);
+                short.submitted(context, request);
             }
         }
-        self.short.retain(|it| !it.rest.is_empty());
+        self.short.iter_mut().for_each(|it| it.unread |= unread);
+        self.short.retain(|it| it.left() > 0);
+    }
+
+    /// It made a synchronous call, which may have done what was left of a short submit.
+    pub fn synchronous(&mut self, call: &Synchronous) {
+        let open = self.short.iter_mut().filter(|it| it.watched.is_none());
+        open.for_each(|it| it.synchronous(call));
+        self.short.retain(|it| it.left() > 0);
+    }
+
+    /// A context has ended.
+    pub fn context_ended(&mut self, context: u64) {
+        let of_it = self.short.iter_mut().filter(|it| it.context.id == context);
+        of_it.for_each(|it| it.is_orphan = true);
+    }
+
+    /// It made a call: so long after a short submit, its rest is not done by a synchronous call any more.
+    pub fn active(&mut self, time: u64, patience: u64) {
+        for short in &mut self.short {
+            if time >= short.time.saturating_add(patience) {
+                short.watched.get_or_insert(time);
+            }
+        }
+    }
+
+    /// Whether a synchronous call may do the rest of a short submit.
+    pub fn needs_synchronous(&self) -> bool {
+        self.ended.is_none() && self.short.iter().any(|it| it.watched.is_none())
     }
 
     /// io_cancel worked.

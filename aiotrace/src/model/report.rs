@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Context, ContextRef, Done, FaultRow, Finding, Map, Model, Name,
     latency::{Latency, Percentiles},
+    verdict::RuleRow,
 };
 use crate::{counted::Counted, event::How};
 
@@ -47,6 +48,8 @@ pub struct Report {
     pub evicted: u64,
     /// Faults, by rule, call and what was given.
     pub faults: Vec<FaultRow>,
+    /// The fault rules, also those that never acted.
+    pub rules: Vec<RuleRow>,
     /// Calls are counted in the kernel and told only in part: so many returned. Nothing is concluded about
     /// requests then, and there are no rows of contexts and requests.
     pub counted: Option<Box<Counts>>,
@@ -271,6 +274,7 @@ impl Model {
             more_findings: self.findings.more(),
             evicted: self.evicted,
             faults: self.faults.rows(),
+            rules: self.faults.rules(),
             counted: (!every_call).then(|| {
                 let names = self.names.iter().map(|(pid, name)| (*pid, name.clone()));
                 let (counted, names) = (self.counted.clone(), names.collect());

@@ -28,6 +28,8 @@ pub struct Request {
     pub offset: i64,
     /// As the program gave it.
     pub nbytes: u64,
+    /// As the program gave it: of a poll, the events.
+    pub buf: u64,
     /// When io_submit was entered; 0 if that was not seen.
     pub entered: u64,
     /// When it returned.
@@ -53,6 +55,7 @@ impl Request {
             fd: value.map_or(0, |it| it.fildes),
             offset: value.map_or(0, |it| it.offset),
             nbytes: value.map_or(0, |it| it.nbytes),
+            buf: value.map_or(0, |it| it.buf),
             entered,
             returned,
             call,
@@ -288,6 +291,7 @@ mod tests {
             fd: 3,
             offset: 0,
             nbytes: 8,
+            buf: 0,
             entered,
             returned: entered + 10,
             call,

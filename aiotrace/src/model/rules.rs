@@ -39,13 +39,18 @@ impl Acts {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
     acts: Vec<Option<Acts>>,
+    /// As they were written.
+    pub texts: Vec<String>,
 }
 
 impl Rules {
     /// As the trace says them; `None`: there are none.
     pub fn of(faults: Option<&output::Faults>) -> Self {
         let rules = faults.map_or(&[][..], |it| &it.rules);
-        Self { acts: rules.iter().map(|it| Acts::of(&it.text)).collect() }
+        Self {
+            acts: rules.iter().map(|it| Acts::of(&it.text)).collect(),
+            texts: rules.iter().map(|it| it.text.clone()).collect(),
+        }
     }
 
     /// What a rule does, if that is known. The first rule is 1.

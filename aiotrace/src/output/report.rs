@@ -89,7 +89,7 @@ pub(super) fn in_words(it: &Finding, paint: &dyn Fn(Severity, &str) -> String) -
 
 /// What the programs made of the faults.
 fn faults(out: &mut Vec<u8>, report: &Report) {
-    if report.faults.is_empty() {
+    if report.faults.is_empty() && report.rules.is_empty() {
         return;
     }
     let of = |count: fn(&FaultRow) -> u64| report.faults.iter().map(count).sum::<u64>();
@@ -101,13 +101,17 @@ fn faults(out: &mut Vec<u8>, report: &Report) {
     ];
     let counts = counts.iter().filter(|it| it.0 > 0);
     let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
-    line!(out, "=== faults: {} ===", counts.join(", "));
+    let counts = if counts.is_empty() { "none made".to_owned() } else { counts.join(", ") };
+    line!(out, "=== faults: {counts} ===");
     for it in report.faults.iter().take(MOST_FAULTS) {
         line!(out, "  rule {:<3} {}", it.rule, it.in_words());
     }
     let more = report.faults.len().saturating_sub(MOST_FAULTS);
     if more > 0 {
         line!(out, "  ... and {more} more; --format json has them");
+    }
+    for it in &report.rules {
+        line!(out, "  rule {:<3} {}", it.rule, escaped(it.in_words().as_bytes()));
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
         mpsc::RecvError,
     },
     thread::JoinHandle,
@@ -174,9 +174,10 @@ impl AsFd for Signals {
     }
 }
 
-/// Tells the collecting thread to end.
+/// What the collecting thread is told: to end, and what it need not watch any more.
 pub struct Stop {
     asked: AtomicBool,
+    settled: AtomicU64,
     wake: EventFd,
 }
 
@@ -187,12 +188,18 @@ impl Stop {
     /// No descriptor is left.
     pub fn new() -> Result<Arc<Self>, Errno> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        Ok(Arc::new(Self { asked: AtomicBool::new(false), wake }))
+        let (asked, settled) = (AtomicBool::new(false), AtomicU64::new(0));
+        Ok(Arc::new(Self { asked, settled, wake }))
     }
 
     /// Whether the end was asked for.
     pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
+    }
+
+    /// Up to when synchronous calls need not be watched for what happened; nanoseconds of CLOCK_MONOTONIC.
+    pub fn settled(&self) -> u64 {
+        self.settled.load(Ordering::Acquire)
     }
 
     fn ask(&self) {
@@ -256,6 +263,12 @@ impl Collector {
     /// Asks for the end.
     pub fn stop(&self) {
         self.stop.ask();
+    }
+
+    /// For what happened up to this time, nanoseconds of CLOCK_MONOTONIC, synchronous calls need not be watched any
+    /// more.
+    pub fn settled(&self, time: u64) {
+        self.stop.settled.fetch_max(time, Ordering::AcqRel);
     }
 
     /// Lets the thread live on after its last message.

@@ -22,7 +22,7 @@ use crate::{
 /// First in a recording.
 const MAGIC: [u8; 8] = *b"aiotrace";
 /// Of the format. Another one is refused.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 /// Bytes of items in a chunk.
 const CHUNK: usize = 256 << 10;
 /// A chunk is never larger: one item more than that, and an item has some hundred KiB at most.
@@ -59,6 +59,8 @@ pub enum Item<E> {
     Report(Ended),
     /// Last: how the trace ended.
     End(Ended),
+    /// `--timeout`: the traced program was ended at this time.
+    TimedOut(u64),
 }
 
 /// Why a recording cannot be read, or not to its end.

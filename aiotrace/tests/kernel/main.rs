@@ -31,6 +31,7 @@ mod session;
 mod stacks;
 mod strace;
 mod support;
+mod verdicts;
 
 use std::process::ExitCode;
 
@@ -54,5 +55,6 @@ fn main() -> ExitCode {
         recording::TESTS,
         run::TESTS,
         stacks::TESTS,
+        verdicts::TESTS,
     ])
 }

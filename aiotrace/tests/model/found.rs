@@ -30,8 +30,12 @@ struct Trace {
 
 impl Trace {
     fn new(exact_completions: bool) -> Self {
-        let settings =
-            Settings { thresholds: Thresholds::default(), exact_completions, every_call: true };
+        let settings = Settings {
+            thresholds: Thresholds::default(),
+            exact_completions,
+            every_call: true,
+            synchronous: true,
+        };
         Self { model: Model::new(settings), now: SECOND }
     }
 

@@ -220,7 +220,7 @@ proptest! {
         events in prop::collection::vec((event(), prop::option::weighted(0.2, time())), 0..200),
         end in time(),
     ) {
-        let mut model = Model::new(Settings { thresholds, exact_completions, every_call: true });
+        let mut model = Model::new(Settings { thresholds, exact_completions, every_call: true, synchronous: true });
         if with_rules {
             model.set_rules(rules());
         }
@@ -256,6 +256,7 @@ fn model() -> Model {
         thresholds: Thresholds::default(),
         exact_completions: true,
         every_call: true,
+        synchronous: true,
     })
 }
 

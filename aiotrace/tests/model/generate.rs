@@ -93,6 +93,7 @@ impl InCall {
 struct Rest {
     space: u64,
     pid: u32,
+    ctx: Ctx,
     what: Wanted,
     /// Nobody will submit it again.
     is_dropped: bool,

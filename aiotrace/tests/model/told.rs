@@ -90,7 +90,12 @@ impl Told {
             growth: 9999,
         };
         Self {
-            model: Model::new(Settings { thresholds, exact_completions: exact, every_call: true }),
+            model: Model::new(Settings {
+                thresholds,
+                exact_completions: exact,
+                every_call: true,
+                synchronous: true,
+            }),
             exact,
             now: SECOND,
             views: Vec::new(),

@@ -4,15 +4,15 @@
 use aiotrace::{
     event::{
         Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
-        Fault, Handle, IoEvent, Iocb, Refused, Syscall, Unfinished, Why,
+        Fault, Handle, IoEvent, Iocb, Refused, Synchronous, Syscall, Unfinished, Why,
     },
     model::{
-        FaultRow, MOST_FAULTS, Model, Name, Outcome, Rules, Settings, Thresholds, Verdict,
-        verdict::HUNG_AFTER,
+        Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Rules, Settings, Thresholds,
+        Verdict, verdict::HUNG_AFTER,
     },
     output::{FaultRule, Faults},
 };
-use aiotrace_common::abi;
+use aiotrace_common::{abi, synchronous};
 
 use crate::told::{SECOND, process};
 
@@ -49,7 +49,12 @@ impl Trace {
             thresholds: Thresholds::default(),
             exact_completions: true,
             every_call: true,
+            synchronous: true,
         };
+        Self::with(settings)
+    }
+
+    fn with(settings: Settings) -> Self {
         let mut model = Model::new(settings);
         let rule = |text: &str| FaultRule { text: text.to_owned(), mechanism: "ptrace".into() };
         let rules = RULES.map(rule).into();
@@ -186,16 +191,22 @@ fn each_call_is_retried_and_succeeds() {
         trace.call(Some(ERROR), EAGAIN, args.clone());
         assert_eq!(trace.verdicts(), []);
         trace.call(None, well, args.clone());
+        assert_eq!(trace.verdicts(), [], "how the process goes on is not known");
+        assert_eq!(trace.found(), []);
+        trace.exit(ExitStatus::Code(0));
         let verdict = trace.verdict();
         let name = args.syscall().name();
         assert_eq!(verdict.what(), format!("{name} EAGAIN"));
-        assert_eq!(verdict.message(), "retried after 500ns, succeeded");
+        assert_eq!(
+            verdict.message(),
+            "retried after 500ns, succeeded; exited with status 0 2.00us later"
+        );
         assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true));
         assert_eq!((verdict.pid, verdict.tid, verdict.fault, verdict.lost), (7, 7, ERROR, 0));
-        assert_eq!(trace.rows(), [format!("{name} EAGAIN x 1: 1 retried within 500ns")]);
-        assert_eq!(trace.found(), []);
-        trace.exit(ExitStatus::Code(0));
-        assert_eq!(trace.verdicts(), [], "it is known");
+        assert_eq!(
+            trace.rows(),
+            [format!("{name} EAGAIN x 1: 1 retried within 500ns; exited with status 0")]
+        );
     }
 }
 
@@ -207,11 +218,14 @@ fn a_retry_that_meets_a_fault_hands_over_to_it() {
             trace.call(Some(ERROR), EAGAIN, args.clone());
         }
         trace.call(None, well, args.clone());
+        trace.exit(ExitStatus::Code(0));
         let told: Vec<String> = trace.verdicts().iter().map(Verdict::message).collect();
         let next = "retried after 500ns, met the next fault";
-        assert_eq!(told, [next, next, "retried after 500ns, succeeded"]);
+        let last = "retried after 500ns, succeeded; exited with status 0 2.00us later";
+        assert_eq!(told, [next, next, last]);
         let name = args.syscall().name();
-        assert_eq!(trace.rows(), [format!("{name} EAGAIN x 3: 3 retried within 500ns")]);
+        let row = format!("{name} EAGAIN x 3: 3 retried within 500ns; exited with status 0");
+        assert_eq!(trace.rows(), [row]);
     }
 }
 
@@ -226,8 +240,8 @@ fn retries_that_the_kernel_refuses_are_counted() {
     assert_eq!(
         trace.told(),
         [
-            "io_submit EAGAIN: retried 3 times, first after 500ns, lost 2 requests, the first pread fd=3 \
-          offset=512 nbytes=512, then exited with status 1"
+            "io_submit EAGAIN: retried 3 times, first after 500ns, lost 2 requests, the first (pread fd=3 \
+             offset=512 nbytes=512); exited with status 1 4.00us later"
         ]
     );
 }
@@ -240,12 +254,10 @@ fn requests_never_submitted_again_are_lost_also_if_the_program_says_that_all_is_
     trace.exit(ExitStatus::Code(0));
     let verdict = trace.verdict();
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 2));
-    assert_eq!(verdict.exit, Some(ExitStatus::Code(0)));
+    assert_eq!(verdict.exit(), Some(ExitStatus::Code(0)));
+    assert_eq!((verdict.half, verdict.later), (Half::Lost, Some(2000)));
     assert_eq!(verdict.context.map(|it| it.handle), Some(H));
-    assert_eq!(
-        trace.rows(),
-        ["io_submit EAGAIN x 1: 1 lost 2 requests, then exited with status 0"]
-    );
+    assert_eq!(trace.rows(), ["io_submit EAGAIN x 1: 1 lost 2 requests; exited with status 0"]);
 }
 
 #[test]
@@ -255,19 +267,25 @@ fn the_sum_of_the_issue() {
         trace.call(Some(ERROR), EAGAIN, reads(1..4));
     }
     trace.exit(ExitStatus::Code(1));
-    assert_eq!(trace.rows(), ["io_submit EAGAIN x 14: 13 retried within 500ns, 1 lost 3 requests"]);
+    let row =
+        "io_submit EAGAIN x 14: 13 retried within 500ns, 1 lost 3 requests; exited with status 1";
+    assert_eq!(trace.rows(), [row]);
+    let outcomes = [(Outcome::Retried, 13), (Outcome::Reported, 1)];
+    assert_eq!(trace.model.report().faults[0].outcomes, outcomes, "it said so by its status");
 }
 
 #[test]
-fn the_rest_of_a_short_submit_may_come_one_by_one_as_copies_and_elsewhere() {
+fn the_rest_of_a_short_submit_may_come_one_by_one_and_as_copies() {
     let mut trace = Trace::new();
     trace.call(Some(ACCEPT), 1, reads(1..4));
     trace.call(None, 1, reads(2..3));
-    assert_eq!(trace.verdicts(), []);
-    // The same file, offset and length, in another context.
-    trace.call(None, 1, submit_to(Handle(0x2000), vec![at(99, PREAD, 3 * 512)]));
-    assert_eq!(trace.told(), ["io_submit short: retried after 500ns, succeeded"]);
+    // The same file, offset and length in another iocb.
+    trace.call(None, 1, submit(vec![at(99, PREAD, 3 * 512)]));
     assert_eq!(trace.found(), [], "no short-submit-dropped");
+    trace.exit(ExitStatus::Code(0));
+    let retried =
+        "io_submit short: retried after 500ns, succeeded; exited with status 0 3.00us later";
+    assert_eq!(trace.told(), [retried]);
 
     let mut trace = Trace::new();
     trace.call(Some(ACCEPT), 1, reads(1..4));
@@ -304,7 +322,7 @@ fn what_loses_nothing_is_given_up_or_ends_the_program() {
         let verdict = trace.verdict();
         assert_eq!(
             (verdict.outcome, verdict.message()),
-            (Outcome::Exited, "exited with status 1".to_owned())
+            (Outcome::Exited, "gave up; exited with status 1 1.00us later".to_owned())
         );
 
         let mut trace = failed();
@@ -312,22 +330,29 @@ fn what_loses_nothing_is_given_up_or_ends_the_program() {
         let verdict = trace.verdict();
         assert_eq!(
             (verdict.outcome, verdict.message()),
-            (Outcome::Died, "died by SIGABRT".to_owned())
+            (Outcome::Died, "gave up; died by SIGABRT 1.00us later".to_owned())
         );
 
         let mut trace = failed();
         (20..40).for_each(|it| trace.call(None, 1, reads(it..it + 1)));
         trace.exit(ExitStatus::Code(0));
-        assert_eq!(trace.verdict().message(), "gave up");
+        let verdict = trace.verdict();
+        assert_eq!((verdict.outcome, verdict.half), (Outcome::GaveUp, Half::GaveUp));
+        let gave_up = match args.syscall() {
+            Syscall::Setup => "not tried again, went on without",
+            _ => "gave up",
+        };
+        assert_eq!(verdict.message(), format!("{gave_up}; exited with status 0 21.0us later"));
 
         // It need not end for that.
         let mut trace = failed();
         trace.wait(HUNG_AFTER);
         trace.call(None, 1, reads(1..2));
         trace.wait(SECOND);
-        assert_eq!(trace.verdict().outcome, Outcome::GaveUp);
+        assert_eq!(trace.verdict().message(), format!("{gave_up}; still running"));
         trace.exit(ExitStatus::Code(0));
-        assert_eq!(trace.verdicts(), []);
+        assert_eq!(trace.verdicts(), [], "as was to be expected");
+        assert!(trace.rows()[0].ends_with("; exited with status 0"), "{:?}", trace.rows());
     }
 }
 
@@ -340,7 +365,7 @@ fn a_context_that_is_never_destroyed_is_leaked() {
     trace.exit(ExitStatus::Code(0));
     assert_eq!(
         trace.told(),
-        ["io_destroy EINTR: leaked context 1 at 0x1000, then exited with status 0"]
+        ["io_destroy EINTR: leaked context 1 at 0x1000; exited with status 0 2.00us later"]
     );
 }
 
@@ -361,26 +386,30 @@ fn a_process_that_stands_still_hangs_until_it_goes_on() {
     trace.wait(SECOND);
     assert_eq!(
         trace.verdict().message(),
-        "hung: no AIO call for 5.00s, not submitted again: 2 requests, the first pread fd=3 offset=512 nbytes=512"
+        "not done: 2 requests, the first (pread fd=3 offset=512 nbytes=512); hung: no AIO call for 5.00s"
     );
-    assert_eq!(trace.rows(), ["io_submit EAGAIN x 1: 1 hung"]);
+    let row = "io_submit EAGAIN x 1: 1 not tried again (2 requests not done); hung: no AIO call for 5.00s";
+    assert_eq!(trace.rows(), [row]);
+    assert_eq!(trace.model.report().faults[0].lost, 2, "as in the verdict");
     trace.wait(HUNG_AFTER);
     assert_eq!(trace.verdicts(), [], "once is enough");
     trace.call(None, 2, reads(1..3));
     let verdict = trace.verdict();
     assert!(verdict.anew && verdict.succeeded && verdict.outcome == Outcome::Retried);
     assert!(trace.rows()[0].starts_with("io_submit EAGAIN x 1: 1 retried within "));
+    assert_eq!(trace.model.report().faults[0].lost, 0);
 }
 
 #[test]
-fn a_hung_process_that_is_killed_lost_its_requests() {
+fn a_hung_process_that_is_killed_has_hung() {
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, reads(1..3));
     trace.wait(2 * HUNG_AFTER);
     trace.exit(ExitStatus::Signal(9));
     let outcomes: Vec<_> =
         trace.verdicts().iter().map(|it| (it.outcome, it.lost, it.anew)).collect();
-    assert_eq!(outcomes, [(Outcome::Hung, 2, false), (Outcome::Died, 2, true)]);
+    assert_eq!(outcomes, [(Outcome::Hung, 2, false)]);
+    assert!(trace.rows()[0].ends_with("; hung: no AIO call for 5.00s"), "{:?}", trace.rows());
 }
 
 #[test]
@@ -417,7 +446,7 @@ fn a_program_that_runs_another_one_has_lost_its_requests() {
     trace.call(Some(ERROR), EAGAIN, reads(1..3));
     trace.tell(process(Some(71), Change::Exec { path: Vec::new() }));
     let verdict = trace.verdict();
-    assert_eq!((verdict.outcome, verdict.lost, verdict.exit), (Outcome::Lost, 2, None));
+    assert_eq!((verdict.outcome, verdict.lost, verdict.exit()), (Outcome::Lost, 2, None));
 }
 
 #[test]
@@ -457,6 +486,7 @@ fn after_a_loss_what_was_not_seen_is_unsure_and_what_was_seen_is_not() {
         trace.wait(3 * HUNG_AFTER);
         assert_eq!(trace.verdicts(), []);
         trace.call(None, well, args);
+        trace.exit(ExitStatus::Code(0));
         assert!(trace.verdict().succeeded);
     }
     let mut trace = Trace::new();
@@ -485,9 +515,11 @@ fn a_completion_that_failed_by_a_fault_is_submitted_again() {
         assert_eq!(trace.verdicts(), []);
         trace.complete(2, 512);
         trace.reap(2, 512, false);
-        assert!(trace.told()[0].ends_with(", succeeded"));
+        assert_eq!(trace.verdicts(), []);
         assert_eq!(trace.found(), [], "no failed-completion");
         assert_eq!(trace.model.report().kinds[0].done.failed, 0);
+        trace.wait(HUNG_AFTER);
+        assert!(trace.told()[0].ends_with(", succeeded; still running"));
     }
 }
 
@@ -508,10 +540,10 @@ fn a_write_that_is_changed_before_its_io_submit_returns_may_be_lost() {
         }
         trace.exit(ExitStatus::Code(0));
         let told = trace.told();
-        let lost = "completion EIO: lost 1 request, pwrite fd=3 offset=512 nbytes=512, then exited with status 0";
+        let lost = "completion EIO: lost 1 request (pwrite fd=3 offset=512 nbytes=512); exited with status 0";
         assert_eq!(told.len(), 1, "{told:?}");
-        assert_eq!(told[0] == lost, !is_retried, "{told:?}");
-        assert_eq!(told[0].ends_with("succeeded"), is_retried, "{told:?}");
+        assert_eq!(told[0].starts_with(lost), !is_retried, "{told:?}");
+        assert_eq!(told[0].contains(", succeeded; exited"), is_retried, "{told:?}");
     }
 }
 
@@ -529,7 +561,7 @@ fn a_retry_whose_completion_meets_a_fault_hands_over_to_it() {
     assert!(told[0].ends_with("met the next fault"), "{told:?}");
     assert_eq!(
         told[1],
-        "completion EIO: lost 1 request, pwrite fd=3 offset=512 nbytes=512, then exited with status 0"
+        "completion EIO: lost 1 request (pwrite fd=3 offset=512 nbytes=512); exited with status 0 2.00us later"
     );
 }
 
@@ -625,5 +657,297 @@ fn faults_that_are_too_many_are_counted() {
     assert_eq!(trace.verdicts().len() as u64, most);
     trace.call(Some(ERROR), EAGAIN, reads(most + 20..most + 21));
     trace.call(None, 1, reads(most + 20..most + 21));
+    trace.wait(HUNG_AFTER);
     assert!(trace.verdict().succeeded);
+}
+
+/// `pwrite(3, ..., 512, offset) = ret`
+fn pwrite(fd: u32, offset: i64, ret: i64) -> Body {
+    let (call, entered) = (synchronous::Call::Pwrite, None);
+    let offset = Some(offset);
+    Body::Synchronous(Synchronous { call, entered, fd, offset, count: 512, ret })
+}
+
+fn write(address: u64, offset: i64) -> Args {
+    submit(vec![at(address, PWRITE, offset)])
+}
+
+#[test]
+fn an_iocb_that_carries_another_request_is_no_retry() {
+    // The iocb is on the stack: the next write is in it.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 1, write(1, 512));
+    trace.exit(ExitStatus::Code(0));
+    let lost = "io_submit EAGAIN: lost 1 request (pwrite fd=3 offset=0 nbytes=512); exited with status 0 2.00us later";
+    assert_eq!(trace.told(), [lost]);
+
+    // Its twin puts the next one into it, and comes back to the first.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 1, write(1, 512));
+    trace.call(None, 1, write(1, 0));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdict().outcome, Outcome::Retried);
+
+    // A server lives on, and has nothing to do for long.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 1, write(1, 512));
+    trace.wait(2 * HUNG_AFTER);
+    let lost = "io_submit EAGAIN: lost 1 request (pwrite fd=3 offset=0 nbytes=512); still running";
+    assert_eq!(trace.told(), [lost], "it does not hang");
+    trace.exit(ExitStatus::Code(1));
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.anew), (Outcome::Reported, true), "it says so at last");
+    trace.exit(ExitStatus::Code(1));
+    assert_eq!(trace.verdicts(), []);
+}
+
+#[test]
+fn a_dropped_request_of_a_busy_program_is_told_while_it_runs() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    for it in 0..7 {
+        trace.wait(SECOND);
+        trace.call(None, 1, write(2 + it, 512 * (1 + it as i64)));
+    }
+    trace.wait(SECOND);
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1));
+    assert!(verdict.message().ends_with("; still running"), "{}", verdict.message());
+    // It comes after all.
+    trace.call(None, 1, write(1, 0));
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.anew, verdict.lost), (Outcome::Retried, true, 0));
+}
+
+#[test]
+fn what_is_done_with_pwrite_is_not_lost() {
+    let mut trace = Trace::new();
+    assert_eq!(trace.model.settled_up_to(), Some(0), "nothing is to be watched");
+    trace.now += SECOND;
+    trace.call(
+        Some(ACCEPT),
+        1,
+        submit((0..3).map(|it| at(it + 1, PWRITE, 512 * it as i64)).collect()),
+    );
+    let provoked = trace.now;
+    assert_eq!(trace.model.settled_up_to(), None);
+    trace.tell(pwrite(3, 512, 512));
+    trace.tell(pwrite(3, 1024, 512));
+    assert_eq!(trace.model.settled_up_to(), None, "another thread may have had a fault just now");
+    trace.exit(ExitStatus::Code(0));
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Done, 0));
+    assert_eq!(
+        verdict.message(),
+        "2 requests done by pwrite(2) after 1.00us; exited with status 0 3.00us later"
+    );
+    let row = "io_submit short x 1: 1 done by pwrite(2); exited with status 0";
+    assert_eq!(trace.rows(), [row]);
+    trace.wait(SECOND);
+    assert_eq!(trace.model.settled_up_to(), Some(provoked));
+
+    // One again, one with pwrite(2), and one not at all.
+    let mut trace = Trace::new();
+    trace.call(
+        Some(ERROR),
+        EAGAIN,
+        submit((0..3).map(|it| at(it + 1, PWRITE, 512 * it as i64)).collect()),
+    );
+    trace.call(None, 1, write(1, 0));
+    trace.tell(pwrite(3, 512, 512));
+    trace.tell(pwrite(3, 1024, EIO));
+    trace.tell(pwrite(3, 4096, 512));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(
+        trace.verdict().message(),
+        "retried after 500ns, 1 done by pwrite(2), lost 1 request (pwrite fd=3 offset=1024 nbytes=512); \
+         exited with status 0 5.00us later"
+    );
+}
+
+#[test]
+fn a_write_whose_completion_failed_may_be_done_with_pwrite() {
+    for is_done in [false, true] {
+        let mut trace = Trace::new();
+        trace.call(None, 1, write(1, 0));
+        trace.complete(1, 512);
+        trace.changed(1, 512, EIO);
+        trace.reap(1, EIO, true);
+        if is_done {
+            trace.tell(pwrite(3, 0, 512));
+        }
+        trace.exit(ExitStatus::Code(0));
+        let outcome = if is_done { Outcome::Done } else { Outcome::Lost };
+        assert_eq!(trace.verdict().outcome, outcome);
+    }
+}
+
+#[test]
+fn what_cannot_be_told_is_unsure_and_says_why() {
+    let unsure = |after: &dyn Fn(&mut Trace)| {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, write(1, 0));
+        after(&mut trace);
+        trace.exit(ExitStatus::Code(0));
+        let verdict = trace.verdict();
+        assert_eq!(verdict.outcome, Outcome::Unsure, "{}", verdict.message());
+        assert!(verdict.message().contains(verdict.doubt.unwrap().text()));
+        verdict.doubt
+    };
+    let write_somewhere = |trace: &mut Trace| {
+        let call = synchronous::Call::Write;
+        let call = Synchronous { call, entered: None, fd: 3, offset: None, count: 512, ret: 512 };
+        trace.tell(Body::Synchronous(call));
+    };
+    assert_eq!(unsure(&write_somewhere), Some(Doubt::UnknownPlace));
+    assert_eq!(unsure(&|trace| trace.tell(pwrite(4, 0, 512))), Some(Doubt::OtherDescriptor));
+    let elsewhere = |trace: &mut Trace| {
+        trace.call(None, 0, setup(8));
+        trace.call(None, 1, submit_to(Handle(0x2000), vec![at(1, PWRITE, 0)]));
+    };
+    assert_eq!(unsure(&elsewhere), Some(Doubt::OtherContext));
+    assert_eq!(unsure(&|trace| trace.call(None, 1, submit(vec![None]))), Some(Doubt::Unread));
+    let lose = |trace: &mut Trace| trace.tell(Body::Lost { records: 1 });
+    assert_eq!(unsure(&lose), Some(Doubt::Lost));
+
+    // A context that has taken the place of one that is gone.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 0, DESTROY);
+    trace.call(None, 0, setup(8));
+    trace.call(None, 1, submit_to(Handle(0x2000), vec![at(1, PWRITE, 0)]));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdict().outcome, Outcome::Retried);
+
+    // A poll may be done with poll(2).
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, submit(vec![request(1, 5)]));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdict().doubt, Some(Doubt::Poll));
+}
+
+#[test]
+fn where_synchronous_calls_are_not_watched_nothing_is_lost_for_sure() {
+    let settings = Settings {
+        thresholds: Thresholds::default(),
+        exact_completions: true,
+        every_call: true,
+        synchronous: false,
+    };
+    let mut trace = Trace::with(settings);
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.exit(ExitStatus::Code(0));
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::NotWatched)));
+    assert_eq!(verdict.lost, 1, "as far as can be seen");
+}
+
+#[test]
+fn whoever_is_killed_by_somebody_else_might_have_gone_on() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.exit(ExitStatus::Signal(15));
+    assert_eq!(
+        trace.told(),
+        [
+            "io_submit EAGAIN: undecided: it was killed first, not done: 1 request (pwrite fd=3 offset=0 \
+          nbytes=512); died by SIGTERM 1.00us later"
+        ]
+    );
+
+    // What it has done stands.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 1, write(1, 0));
+    trace.exit(ExitStatus::Signal(9));
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.half), (Outcome::Retried, Half::Retried));
+
+    // A crash is its own.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 1, write(1, 0));
+    trace.exit(ExitStatus::Signal(11));
+    let verdict = trace.verdict();
+    assert_eq!(verdict.outcome, Outcome::Died);
+    assert_eq!(verdict.message(), "retried after 500ns, succeeded; died by SIGSEGV 2.00us later");
+}
+
+#[test]
+fn a_program_that_has_to_be_ended_hangs() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(Some(ERROR), EAGAIN, write(2, 512));
+    trace.call(None, 1, write(1, 0));
+    trace.now += SECOND;
+    trace.model.timed_out(trace.now);
+    let told = trace.told();
+    assert_eq!(
+        told,
+        [
+            "io_submit EAGAIN: retried after 1.50us, succeeded; hung: still there when --timeout ended it \
+             1.00s later",
+            "io_submit EAGAIN: not done: 1 request (pwrite fd=3 offset=512 nbytes=512); hung: still there \
+             when --timeout ended it 1.00s later"
+        ]
+    );
+    trace.exit(ExitStatus::Signal(15));
+    assert_eq!(trace.verdicts(), []);
+    assert_eq!(trace.model.report().faults[0].outcomes, [(Outcome::Hung, 2)]);
+}
+
+#[test]
+fn the_rest_of_a_genuine_short_submit_follows_the_same_rule() {
+    let batch = || submit((0..3).map(|it| at(it + 1, PWRITE, 512 * it as i64)).collect());
+    let found = |after: &dyn Fn(&mut Trace)| {
+        let mut trace = Trace::new();
+        trace.call(None, 1, batch());
+        after(&mut trace);
+        trace.exit(ExitStatus::Code(0));
+        let all = std::iter::from_fn(|| trace.model.next_finding());
+        let dropped: Vec<_> = all.filter(|it| it.name == Name::ShortSubmitDropped).collect();
+        dropped.iter().map(|it| (it.unsure, it.numbers[2].1)).collect::<Vec<_>>()
+    };
+    let sure = |count| vec![(false, count)];
+    assert_eq!(found(&|_| ()), sure(2));
+    // The iocbs carry others.
+    let reuse = |trace: &mut Trace| {
+        trace.call(None, 2, submit(vec![at(2, PWRITE, 8192), at(3, PWRITE, 9216)]))
+    };
+    assert_eq!(found(&reuse), sure(2));
+    let again = |trace: &mut Trace| {
+        trace.call(None, 2, submit(vec![at(9, PWRITE, 512), at(8, PWRITE, 1024)]))
+    };
+    assert_eq!(found(&again), []);
+    let otherwise = |trace: &mut Trace| {
+        trace.tell(pwrite(3, 1024, 512));
+        trace.tell(pwrite(3, 512, 512));
+    };
+    assert_eq!(found(&otherwise), []);
+    let half = |trace: &mut Trace| trace.tell(pwrite(3, 1024, 512));
+    assert_eq!(found(&half), sure(1));
+    let other_file = |trace: &mut Trace| {
+        trace.tell(pwrite(4, 1024, 512));
+        trace.tell(pwrite(4, 512, 512));
+    };
+    assert_eq!(found(&other_file), [(true, 2)]);
+}
+
+#[test]
+fn in_a_flood_of_faults_all_that_is_settled_is_told() {
+    let mut trace = Trace::new();
+    let most = MOST_FAULTS as u64;
+    for it in 0..3 * most {
+        trace.call(Some(ERROR), EAGAIN, reads(it..it + 1));
+        trace.call(None, 1, reads(it..it + 1));
+        trace.complete(it, 512);
+    }
+    assert_eq!(trace.verdicts().len() as u64, 2 * most);
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdicts().len() as u64, most);
+    let row = &trace.model.report().faults[0];
+    assert_eq!((row.outcomes.clone(), row.not_followed), (vec![(Outcome::Retried, 3 * most)], 0));
 }

@@ -232,8 +232,8 @@ fn mistakes_point_at_their_place() {
             "                           ^^^ not a time: write for instance 500ms, 10s or 2m",
         ),
         (
-            "io_submit:error=EAGAIN:op=pread|write",
-            "                                ^^^^^ not one of pread, pwrite, fsync, fdsync, poll, preadv, pwritev; did you mean pwrite?",
+            "io_submit:error=EAGAIN:op=pread|wirte",
+            "                                ^^^^^ not one of pread, pwrite, fsync, fdsync, poll, preadv, pwritev, read, write; did you mean write?",
         ),
         (
             "io_submit:error=EAGAIN:fd=-1",

@@ -9,16 +9,18 @@ use super::{
 use crate::{
     event::ExitStatus,
     model::{
-        Model,
-        verdict::{HUNG_AFTER, Outcome},
+        Doubt, Model,
+        verdict::{Going, HUNG_AFTER, Half},
     },
 };
 
 impl Faults {
     /// What follows is not known for sure; `None`: of nobody.
-    pub fn unsure(&mut self, space: Option<u64>) {
+    pub fn unsure(&mut self, space: Option<u64>, doubt: Doubt) {
         let is_meant = |it: &&mut Watched| space.is_none_or(|space| it.space == space);
-        self.watched.values_mut().filter(is_meant).for_each(|it| it.unsure = true);
+        for watched in self.watched.values_mut().filter(is_meant) {
+            watched.doubt.get_or_insert(doubt);
+        }
     }
 
     /// An address space that stood for a process has become known.
@@ -34,26 +36,66 @@ impl Faults {
         }
     }
 
+    /// A ring was moved, so its context has another handle.
+    pub fn ring_moved(&mut self, space: u64, from: u64, to: u64) {
+        let is_meant =
+            |it: &&mut Watched| it.space == space && it.moved.unwrap_or(it.handle) == from;
+        self.watched.values_mut().filter(is_meant).for_each(|it| it.moved = Some(to));
+    }
+
     /// The address space is gone: its last process exited, or runs another program (no status).
-    pub fn ended(&mut self, space: u64, exit: Option<ExitStatus>) {
-        let calls = self.active.remove(&space).map_or(0, |it| it.calls);
+    pub fn ended(&mut self, space: u64, exit: Option<ExitStatus>, time: u64) {
+        self.active.remove(&space);
         if self.completed.len() + self.changed.len() > 0 {
             self.completed.retain(|(of, _), _| *of != space);
             self.changed.retain(|(of, _), _| *of != space);
         }
-        let is_meant = |(_, it): &(&u64, &Watched)| it.space == space;
-        let numbers: Vec<u64> = self.watched.iter().filter(is_meant).map(|it| *it.0).collect();
+        let going = exit.map_or(Going::Exec, Going::Ended);
+        for number in self.of_space(space) {
+            let Some(watched) = self.watched.get(&number) else { continue };
+            let (half, going) = match (going.is_killed(), watched.told) {
+                // What was told of it stands: nobody knows what it would have done.
+                (true, Some(told)) if told.going == Some(Going::Hung) => {
+                    ((told.half, None), Going::Hung)
+                }
+                (true, Some(told)) => ((told.half, None), going),
+                (true, None) => (watched.half_at_end(self.watches), going),
+                (false, _) => (self.half(watched), going),
+            };
+            self.close(number, half, Some(going), Some(time));
+        }
+    }
+
+    /// What became of the requests, now that nothing follows. What was told of a process that lived stands, for
+    /// nobody watched synchronous calls after that.
+    fn half(&self, watched: &Watched) -> (Half, Option<Doubt>) {
+        match watched.told {
+            Some(told) if watched.settled.is_none() && told.half == Half::Lost => {
+                (Half::Lost, None)
+            }
+            _ => watched.half(self.watches),
+        }
+    }
+
+    /// The processes were ended because they took too long: at this time.
+    pub fn timed_out(&mut self, time: u64) {
+        let numbers: Vec<u64> = self.watched.keys().copied().collect();
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
-            match watched.told {
-                None | Some((Outcome::Hung, _)) => {
-                    let outcome = watched.without_sequel(exit, calls);
-                    let goes_on = outcome == Outcome::GaveUp || watched.has_completed().is_some();
-                    self.close(number, outcome, exit.filter(|_| !goes_on));
+            let half = watched.half_at_end(self.watches);
+            let half = match watched.told {
+                Some(told) if watched.settled.is_none() && told.half == Half::Lost => {
+                    (Half::Lost, None)
                 }
-                Some(_) => self.drop(number),
-            }
+                _ => half,
+            };
+            self.close(number, half, Some(Going::TimedOut), Some(time));
         }
+    }
+
+    fn of_space(&self, space: u64) -> Vec<u64> {
+        let is_meant = |(_, it): &(&u64, &Watched)| it.space == space;
+        self.watched.iter().filter(is_meant).map(|it| *it.0).collect()
     }
 
     /// The trace is over.
@@ -62,8 +104,8 @@ impl Faults {
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
             if watched.told.is_none() {
-                let outcome = watched.at_end();
-                self.close(number, outcome, None);
+                let half = watched.half_at_end(self.watches);
+                self.close(number, half, Some(Going::Running), None);
             }
         }
     }
@@ -74,14 +116,14 @@ impl Model {
     pub(in crate::model) fn judge_faults(&mut self) {
         let now = self.now;
         let is_past = |time: u64| time.saturating_add(HUNG_AFTER) <= now;
-        let mut outcomes: Vec<(u64, Outcome)> = Vec::new();
+        let mut verdicts: Vec<(u64, (Half, Option<Doubt>), Going)> = Vec::new();
         let mut waiting: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
+        let watches = self.faults.watches;
         for (number, it) in self.faults.watched.iter().filter(|(_, it)| it.told.is_none()) {
             if !is_past(it.time) {
                 break;
             }
             let activity = self.faults.active.get(&it.space).copied().unwrap_or_default();
-            let (left, _) = it.left();
             let is_still = is_past(activity.last);
             let mut waits = || {
                 let (in_flight, unreaped) =
@@ -90,28 +132,33 @@ impl Model {
                 (may_wait && unreaped)
                     || (matches!(it.kind, Kind::Completion { .. }) && (in_flight || unreaped))
             };
-            let is_call = matches!(it.kind, Kind::Call);
-            let is_read = matches!(it.kind, Kind::Completion { is_write: false, .. });
             let went_on = activity.calls > it.calls && it.retries == 0;
-            if let Some(time) = it.has_completed() {
-                if is_past(time) {
-                    outcomes.push((*number, Outcome::Retried));
-                }
-            } else if it.unsure {
+            let is_told_by_end = matches!(it.kind, Kind::Destroy);
+            let half = || it.half(watches);
+            let verdict = if it.settled.is_some() {
+                Some((half(), Going::Running))
+            } else if let Some(time) = it.has_completed() {
+                is_past(time).then(|| (half(), Going::Running))
+            } else if it.doubt.is_some() {
                 // Its end tells.
+                None
             } else if it.over.is_some_and(is_past) {
-                outcomes.push((*number, if left > 0 { Outcome::Lost } else { Outcome::GaveUp }));
+                Some((half(), Going::Running))
             } else if is_still && it.over.is_none() && (is_refused(it) || waits()) {
-                outcomes.push((*number, Outcome::Hung));
-            } else if went_on && (is_call || is_read) && !is_still {
-                outcomes.push((*number, Outcome::GaveUp));
-            }
+                // A program whose iocb carries another request by now does not wait for this one.
+                match it.is_replaced() {
+                    true => Some((half(), Going::Running)),
+                    false => Some((it.half_at_end(watches), Going::Hung)),
+                }
+            } else if went_on && !is_still && !is_told_by_end {
+                Some((half(), Going::Running))
+            } else {
+                None
+            };
+            verdicts.extend(verdict.map(|(half, going)| (*number, half, going)));
         }
-        for (number, outcome) in outcomes {
-            match outcome {
-                Outcome::Retried => self.faults.close(number, outcome, None),
-                _ => self.faults.tell(number, outcome, None),
-            }
+        for (number, half, going) in verdicts {
+            self.faults.tell(number, half, Some(going), None);
         }
     }
 
@@ -122,6 +169,12 @@ impl Model {
             let ends = it.requests.iter().any(|it| !it.is_poll());
             (in_flight || ends, unreaped || it.requests.unreaped() > 0)
         })
+    }
+
+    /// `--timeout`: the traced program is ended now, because it took too long.
+    pub fn timed_out(&mut self, time: u64) {
+        self.now = self.now.max(time);
+        self.faults.timed_out(time);
     }
 
     /// The trace is over.

@@ -8,19 +8,21 @@ use super::{
     watched::{Kind, Want, Watched, wants_of_call, wants_of_completion},
 };
 use crate::{
-    event::{Args, Call, Changed, Effect, Event, Fault, Handle},
+    event::{Args, Call, Changed, Effect, Event, Fault, Handle, Iocb},
     model::{
         Model, Subject,
         finding::ContextRef,
+        owed::Owed,
         requests::Request,
         rules::delivered,
-        verdict::{Cause, Outcome},
+        verdict::{Cause, Half},
     },
 };
 
 impl Model {
     /// What the fault rules of the trace do: before its first event.
     pub fn set_rules(&mut self, rules: Rules) {
+        self.faults.asked = super::asked::Asked::new(&rules.texts);
         self.faults.rules = rules;
     }
 
@@ -40,6 +42,7 @@ impl Model {
             activity.calls += 1;
             activity.last = activity.last.max(event.time);
         }
+        self.faults.asked.call(&call.args);
         let is_injected = self.faults.rules.injected(call);
         self.faults.attempt(&Attempt {
             space,
@@ -50,6 +53,9 @@ impl Model {
             ret: Some(call.ret),
             is_injected,
         });
+        if self.provokes(call) {
+            self.provoked = self.provoked.max(event.time);
+        }
         let Some(fault) = call.fault else { return };
         let cause = Cause::Call(call.args.syscall());
         match fault.effect {
@@ -64,6 +70,16 @@ impl Model {
                 row.made += 1;
                 row.not_followed += 1;
             }
+        }
+    }
+
+    /// Whether synchronous calls are watched from this one on: io_submit did not take all that it was given.
+    fn provokes(&self, call: &Call) -> bool {
+        match &call.args {
+            Args::Submit { nr, .. } => {
+                (call.ret < 0 && delivered(call.fault).is_some()) || (1..*nr).contains(&call.ret)
+            }
+            _ => false,
         }
     }
 
@@ -94,13 +110,14 @@ impl Model {
                 let given = (iocbs.len() as u64).saturating_add(*truncated);
                 let refused = refused.min(given.saturating_sub(accepted as u64));
                 let times = (call.entered.unwrap_or(event.time), event.time);
-                let left: BTreeMap<u32, (Request, u64)> = (0u32..)
+                let known = |it: &Option<Iocb>| {
+                    Request::new(it.as_ref()?, times, (0, 0)).filter(|it| it.opcode.is_some())
+                };
+                let left: BTreeMap<u32, Owed> = (0u32..)
                     .zip(iocbs)
                     .skip(accepted)
-                    .filter_map(|(index, it)| {
-                        Some((index, (Request::new(it.as_ref()?, times, (0, 0))?, 0)))
-                    })
                     .take(usize::try_from(refused).unwrap_or(usize::MAX))
+                    .filter_map(|(index, it)| Some((index, Owed::new(known(it)?))))
                     .collect();
                 let unnamed = refused.saturating_sub(left.len() as u64);
                 (ctx.0, Kind::Submit { left, unnamed })
@@ -136,15 +153,18 @@ impl Model {
             ret,
             context,
             handle,
+            moved: None,
             kind,
             wants,
             calls: 0,
             retries: 0,
             after: None,
+            done: None,
             succeeded: false,
             next_fault: false,
-            unsure: false,
+            doubt: None,
             over: None,
+            settled: None,
             told: None,
         });
     }
@@ -161,6 +181,7 @@ impl Model {
         if delivered(Some(fault)).is_none() {
             return;
         }
+        self.provoked = self.provoked.max(event.time);
         let space = self.space(event.pid);
         if self.faults.changed.len() < MOST_FAULTS {
             self.faults.changed.insert((space, own.obj), (res, own.res));
@@ -173,7 +194,7 @@ impl Model {
                     *completed = None;
                 }
             }
-            self.faults.close(number, Outcome::Retried, None);
+            self.faults.settle(number, Half::Retried);
         }
         if res >= own.res || (res >= 0 && own.res < 0) {
             // Nothing that a program has to do anything about.
@@ -194,6 +215,7 @@ impl Model {
         let kind = Kind::Completion {
             subject: known.and_then(Subject::of),
             is_write: known.is_some_and(Request::is_write),
+            owed: known.map(|it| Owed::after(it.clone(), res.max(0) as u64)),
             retry: None,
             completed: None,
         };

@@ -1,29 +1,31 @@
-//! The faults of a trace: each is watched until it is known what the program made of it.
+//! The faults of a trace: each is watched until it is known what became of the requests and how the process went on.
 //!
 //! ```text
-//!  call or completion with a fault -> watched -> retried (a call that it wants)
-//!                                            |-> lost, leaked, gave up, exited, died (the process ends)
-//!                                            |-> hung, gave up, lost (time passes; may be told anew)
-//!                                            `-> undecided (the trace ends)
+//!  call or completion with a fault -> watched -> settled: retried (a call that it wants), done (synchronous calls)
+//!                                     |              |
+//!                                     `--------------+-> told when the process ends
+//!                                                    |-> told when five seconds have passed (may be told anew)
+//!                                                    `-> told when the trace ends
 //! ```
 //! A retry that meets a fault ends the first: so there is never more than one for a request.
 
+mod asked;
 mod endings;
 mod follow;
 mod retries;
+mod synchronous;
 mod watched;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use watched::{Kind, Want, Watched, wants_of};
+use watched::{Kind, Told, Want, Watched, wants_of};
 
 use super::{
-    Map,
+    Doubt, Map,
     requests::Request,
     rules::Rules,
-    verdict::{Cause, FaultRow, Outcome, Verdict},
+    verdict::{Cause, FaultRow, Going, Half, Outcome, RuleRow, Verdict},
 };
-use crate::event::ExitStatus;
 
 /// Faults watched one by one at a time.
 pub const MOST_FAULTS: usize = 4096;
@@ -43,7 +45,7 @@ const NO_REQUEST: u32 = u32::MAX;
 struct Activity {
     /// AIO calls.
     calls: u64,
-    /// The last one returned.
+    /// The last one, or the last synchronous one, returned.
     last: u64,
 }
 
@@ -51,11 +53,14 @@ struct Activity {
 #[derive(Default)]
 pub struct Faults {
     pub rules: Rules,
+    pub asked: asked::Asked,
     next: u64,
     /// By number: the oldest first.
     watched: BTreeMap<u64, Watched>,
     /// Those of which something was told that may be revised.
     told: BTreeSet<u64>,
+    /// Those of which only the second half is not known yet.
+    settled: BTreeSet<u64>,
     /// Who wants it: numbers of faults, with the request's place in the call.
     wanted: Map<(u64, Want), Vec<(u64, u32)>>,
     active: Map<u64, Activity>,
@@ -67,9 +72,18 @@ pub struct Faults {
     completed: Map<(u64, u64), Request>,
     /// Completions that were changed before they were seen: by iocb, the result given and the kernel's.
     changed: Map<(u64, u64), (i64, i64)>,
+    /// Those of which a synchronous call may do what is left.
+    owing: BTreeSet<u64>,
+    /// Synchronous calls are watched after a fault.
+    watches: bool,
 }
 
 impl Faults {
+    /// None yet. `watches`: synchronous calls are watched after one.
+    pub fn new(watches: bool) -> Self {
+        Self { watches, ..Self::default() }
+    }
+
     /// A verdict that was not told yet.
     pub fn untold(&mut self) -> Option<Verdict> {
         self.new.pop_front()
@@ -78,6 +92,11 @@ impl Faults {
     /// Whether time may tell something.
     pub fn is_waiting(&self) -> bool {
         self.told.len() < self.watched.len()
+    }
+
+    /// For the report: each rule, also one that never acted.
+    pub fn rules(&self) -> Vec<RuleRow> {
+        self.asked.rows(self.rows.values())
     }
 
     /// For the report.
@@ -104,6 +123,13 @@ impl Faults {
         {
             self.drop(oldest);
         }
+        // In a flood of faults there is no time to wait for how the process goes on.
+        while self.watched.len() >= MOST_FAULTS
+            && let Some(oldest) = self.settled.first().copied()
+        {
+            self.tell_running(oldest);
+            self.drop(oldest);
+        }
         let has_room = self.watched.len() < MOST_FAULTS && self.refused + size <= MOST_REFUSED;
         let row = self.row(watched.fault.rule, watched.cause, Some(watched.ret));
         row.made += 1;
@@ -121,12 +147,15 @@ impl Faults {
             of_it.push((number, NO_REQUEST));
         }
         if let Kind::Submit { left, .. } = &watched.kind {
-            for (place, (request, _)) in left {
-                for want in wants_of(watched.handle, request).into_iter().flatten() {
+            for (place, request) in left {
+                for want in wants_of(watched.handle, &request.request).into_iter().flatten() {
                     let of_it = self.wanted.entry((watched.space, want)).or_default();
                     of_it.push((number, *place));
                 }
             }
+        }
+        if watched.is_about_requests() {
+            self.owing.insert(number);
         }
         self.watched.insert(number, watched);
     }
@@ -152,43 +181,99 @@ impl Faults {
     fn take(&mut self, number: u64, place: u32) {
         let Some(watched) = self.watched.get_mut(&number) else { return };
         let Kind::Submit { left, .. } = &mut watched.kind else { return };
-        let Some((request, _)) = left.remove(&place) else { return };
+        let Some(owed) = left.remove(&place) else { return };
         let (space, handle) = (watched.space, watched.handle);
         self.refused -= 1;
-        for want in wants_of(handle, &request).into_iter().flatten() {
+        for want in wants_of(handle, &owed.request).into_iter().flatten() {
             self.unwant(space, want, number, place);
         }
     }
 
     fn drop(&mut self, number: u64) {
         self.told.remove(&number);
-        let Some(watched) = self.watched.remove(&number) else { return };
-        for want in &watched.wants {
-            self.unwant(watched.space, *want, number, NO_REQUEST);
-        }
-        if let Kind::Submit { left, .. } = &watched.kind {
-            self.refused -= left.len();
-            for (place, (request, _)) in left {
-                for want in wants_of(watched.handle, request).into_iter().flatten() {
-                    self.unwant(watched.space, want, number, *place);
-                }
+        self.settled.remove(&number);
+        self.stop(number);
+        self.watched.remove(&number);
+    }
+
+    /// Nothing that follows is a retry of it.
+    fn stop(&mut self, number: u64) {
+        self.owing.remove(&number);
+        let Some(watched) = self.watched.get_mut(&number) else { return };
+        let wants = std::mem::take(&mut watched.wants);
+        let (space, handle) = (watched.space, watched.handle);
+        let left: Vec<(u32, Request)> = match &watched.kind {
+            Kind::Submit { left, .. } => {
+                left.iter().map(|(place, owed)| (*place, owed.request.clone())).collect()
             }
+            _ => Vec::new(),
+        };
+        for want in wants {
+            self.unwant(space, want, number, NO_REQUEST);
+        }
+        for (place, request) in left {
+            for want in wants_of(handle, &request).into_iter().flatten() {
+                self.unwant(space, want, number, place);
+            }
+            self.refused -= 1;
+        }
+        if let Some(Kind::Submit { left, .. }) =
+            self.watched.get_mut(&number).map(|it| &mut it.kind)
+        {
+            left.clear();
+        }
+    }
+
+    /// It is known what became of the requests.
+    fn settle(&mut self, number: u64, half: Half) {
+        self.stop(number);
+        let Some(watched) = self.watched.get_mut(&number) else { return };
+        watched.settled = Some(half);
+        if half == Half::Retried && watched.next_fault && !watched.succeeded {
+            // The next fault's verdict goes on from here.
+            self.close(number, (half, None), None, None);
+        } else if watched.told.is_some() {
+            self.tell(number, (half, None), Some(Going::Running), None);
+        } else {
+            self.settled.insert(number);
+        }
+    }
+
+    /// Its first half is known, and the process still runs.
+    fn tell_running(&mut self, number: u64) {
+        if let Some(half) = self.watched.get(&number).and_then(|it| it.settled) {
+            self.tell(number, (half, None), Some(Going::Running), None);
         }
     }
 
     /// The last word on it.
-    fn close(&mut self, number: u64, outcome: Outcome, exit: Option<ExitStatus>) {
-        self.tell(number, outcome, exit);
+    fn close(
+        &mut self,
+        number: u64,
+        half: (Half, Option<Doubt>),
+        going: Option<Going>,
+        ended: Option<u64>,
+    ) {
+        self.tell(number, half, going, ended);
         self.drop(number);
     }
 
-    /// What is known of it now.
-    fn tell(&mut self, number: u64, outcome: Outcome, exit: Option<ExitStatus>) {
+    /// What is known of it now, if that is another verdict than the one that was told. `ended`: when the process
+    /// did.
+    fn tell(
+        &mut self,
+        number: u64,
+        (half, doubt): (Half, Option<Doubt>),
+        going: Option<Going>,
+        ended: Option<u64>,
+    ) {
         let Some(it) = self.watched.get_mut(&number) else { return };
-        let (left, first) = it.left();
-        let is_retried = outcome == Outcome::Retried;
-        let succeeded = is_retried && (it.succeeded || it.has_completed().is_some());
-        let lost = if is_retried { 0 } else { left };
+        let (left, first) = if half == Half::Lost { it.lost() } else { it.left() };
+        let succeeded = half == Half::Retried && (it.succeeded || it.has_completed().is_some());
+        let is_done = matches!(half, Half::Retried | Half::Done | Half::GaveUp | Half::Leaked);
+        let lost = if is_done { 0 } else { left };
+        let outcome = Outcome::of(half, going);
+        let next_fault = it.next_fault && half == Half::Retried;
         let verdict = Verdict {
             time: it.time,
             pid: it.pid,
@@ -198,36 +283,43 @@ impl Faults {
             cause: it.cause,
             ret: it.ret,
             outcome,
+            half,
+            doubt,
+            going,
+            later: ended.map(|ended| ended.saturating_sub(it.time)),
             succeeded,
-            next_fault: it.next_fault && is_retried,
+            next_fault,
             retries: it.retries,
             after: it.after,
+            done: it.done,
             lost,
             first,
             context: it.context,
-            exit,
             anew: it.told.is_some(),
         };
-        let before = it.told.replace((outcome, lost));
+        let is_in_vain = half == Half::Retried && !succeeded && !next_fault;
+        if half != Half::Open {
+            // Synchronous calls are watched until the verdict.
+            self.owing.remove(&number);
+        }
+        self.settled.remove(&number);
+        let before = it.told.replace(Told { outcome, half, going, lost, is_in_vain });
         self.told.insert(number);
         let row = self.row(verdict.fault.rule, verdict.cause, Some(verdict.ret));
-        if let Some((outcome, lost)) = before {
-            row.count(outcome, false);
-            row.lost -= if outcome == Outcome::Lost { lost } else { 0 };
+        if let Some(it) = before {
+            row.count((it.outcome, it.half, it.going), it.lost, false);
+            row.in_vain -= u64::from(it.is_in_vain);
         }
-        row.count(outcome, true);
-        match outcome {
-            Outcome::Retried => {
-                row.within = row.within.max(verdict.after);
-                row.in_vain += u64::from(!succeeded && !verdict.next_fault);
-            }
-            Outcome::Lost => {
-                row.lost += lost;
-                row.silent += u64::from(exit == Some(ExitStatus::Code(0)));
-            }
-            _ => (),
+        row.count((outcome, half, going), lost, true);
+        row.in_vain += u64::from(is_in_vain);
+        row.done_by = row.done_by.or(verdict.done.map(|it| it.0));
+        if half == Half::Retried {
+            row.within = row.within.max(verdict.after);
         }
-        if self.new.len() < MOST_UNTOLD {
+        // That it ended as was to be expected is in the report.
+        let is_news =
+            before.is_none_or(|it| (it.outcome, it.half, it.lost) != (outcome, half, lost));
+        if is_news && self.new.len() < MOST_UNTOLD {
             self.new.push_back(verdict);
         }
     }

@@ -4,11 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Faults, MOST_COMPLETIONS, NO_REQUEST,
-    watched::{Kind, Want, wants_of, wants_of_call, wants_of_completion},
+    watched::{Kind, Want, wants_of_call, wants_of_completion},
 };
 use crate::{
     event::{Args, IoEvent, Iocb},
-    model::{Subject, requests::Request, verdict::Outcome},
+    model::{
+        Doubt, Subject,
+        owed::{Owed, Place},
+        requests::Request,
+        verdict::Half,
+    },
 };
 
 const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
@@ -69,12 +74,15 @@ impl Faults {
             for (number, _) in self.wanting(attempt.space, changed, attempt.time) {
                 let Some(watched) = self.watched.get_mut(&number) else { continue };
                 let is_meant = watched.time >= attempt.entered;
-                let Kind::Completion { subject: subject @ None, is_write, .. } = &mut watched.kind
+                let Kind::Completion { subject: subject @ None, is_write, owed, .. } =
+                    &mut watched.kind
                 else {
                     continue;
                 };
                 if is_meant {
                     (*subject, *is_write) = (Subject::of(&request), request.is_write());
+                    let moved = watched.ret.max(0) as u64;
+                    *owed = Some(Owed::after(request.clone(), moved));
                     let wants = wants_of_completion(&request, watched.ret);
                     watched.wants.extend(&wants);
                     for want in wants {
@@ -104,23 +112,62 @@ impl Faults {
                 is_unread = true;
                 continue;
             };
-            is_unread |= request.opcode.is_none();
+            let Some(place) = Place::of(&request) else {
+                is_unread = true;
+                continue;
+            };
+            let want = Want::Request(place);
             let mut wanting: BTreeMap<u64, u32> = BTreeMap::new();
-            for want in wants_of(ctx, &request).into_iter().flatten() {
-                for (number, place) in self.wanting(attempt.space, want, attempt.entered) {
-                    wanting.entry(number).or_insert(place);
-                }
+            for (number, place) in self.wanting(attempt.space, want, attempt.entered) {
+                wanting.entry(number).or_insert(place);
             }
             for (number, place) in wanting {
+                if self.is_of_another(number, place, ctx) {
+                    continue;
+                }
                 touched.insert(number);
                 self.tried(number, place, &request, index < accepted, attempt.is_injected);
+            }
+            if index < accepted {
+                self.replaced(attempt, ctx, &request);
             }
         }
         if is_unread {
             // One of those may have been a retry.
-            self.unsure(Some(attempt.space));
+            self.unsure(Some(attempt.space), Doubt::Unread);
         }
         touched
+    }
+
+    /// Whether the fault was in another context, which is still there: then it is not known whether this is a
+    /// retry.
+    fn is_of_another(&mut self, number: u64, place: u32, ctx: u64) -> bool {
+        let Some(watched) = self.watched.get_mut(&number) else { return false };
+        if watched.handle == ctx || watched.moved == Some(ctx) || watched.over.is_some() {
+            return false;
+        }
+        let owed = match &mut watched.kind {
+            Kind::Submit { left, .. } => left.get_mut(&place),
+            Kind::Completion { owed, .. } => owed.as_mut(),
+            Kind::Call | Kind::Destroy => None,
+        };
+        if let Some(owed) = owed {
+            owed.doubt = Some(Doubt::OtherContext);
+        }
+        true
+    }
+
+    /// The iocb of a request that was refused carries another one, which was accepted.
+    fn replaced(&mut self, attempt: &Attempt<'_>, ctx: u64, request: &Request) {
+        let iocb = Want::Iocb(ctx, request.iocb);
+        for (number, place) in self.wanting(attempt.space, iocb, attempt.entered) {
+            let Some(watched) = self.watched.get_mut(&number) else { continue };
+            if let Kind::Submit { left, .. } = &mut watched.kind
+                && let Some(owed) = left.get_mut(&place)
+            {
+                owed.is_replaced = true;
+            }
+        }
     }
 
     fn tried(
@@ -135,11 +182,11 @@ impl Faults {
         let meets_fault = !is_accepted && is_injected;
         watched.next_fault |= meets_fault;
         if let Kind::Submit { left, .. } = &mut watched.kind
-            && let Some((_, tries)) = left.get_mut(&place)
+            && let Some(owed) = left.get_mut(&place)
         {
             // The requests of a call may be tried again in several calls.
-            *tries += 1;
-            watched.retries = watched.retries.max(*tries);
+            owed.tries += 1;
+            watched.retries = watched.retries.max(owed.tries);
         }
         let Kind::Completion { retry, completed, .. } = &mut watched.kind else {
             if is_accepted || meets_fault {
@@ -209,7 +256,7 @@ impl Faults {
             Kind::Completion { .. } => watched.next_fault,
         };
         if is_over {
-            self.close(number, Outcome::Retried, None);
+            self.settle(number, Half::Retried);
         }
     }
 
@@ -223,7 +270,7 @@ impl Faults {
             for (number, _) in self.wanting(space, Want::Completion(event.obj), u64::MAX) {
                 self.came_back(number, event.obj, event.res, None);
                 if event.res >= 0 {
-                    self.close(number, Outcome::Retried, None);
+                    self.settle(number, Half::Retried);
                 }
             }
         }
@@ -243,6 +290,7 @@ impl Faults {
 
     /// As the kernel says.
     pub fn completed(&mut self, space: u64, request: &Request, res: i64, time: u64) {
+        self.asked.completed(request);
         if self.rules.change_completions() {
             if self.completed.len() >= MOST_COMPLETIONS {
                 self.completed.clear();

@@ -2,23 +2,24 @@
 
 use std::collections::BTreeMap;
 
+use aiotrace_common::synchronous;
+
 use crate::{
-    event::{Args, ExitStatus, Fault},
+    event::{Args, Fault},
     model::{
+        Doubt,
         finding::{ContextRef, Subject},
-        process::{Place, place},
+        owed::{Owed, Place},
         requests::Request,
-        verdict::{Cause, Outcome},
+        verdict::{Cause, Going, Half, Outcome},
     },
 };
-
-/// A process that ends after so many more AIO calls, or fewer, ended because of the fault.
-const DIRECTLY: u64 = 8;
 
 /// What would be a retry, or tells of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Want {
-    /// io_submit of this iocb to this context.
+    /// io_submit of this iocb to this context: it carries another request then, or it tells which one a
+    /// completion belongs to.
     Iocb(u64, u64),
     /// io_submit of a request that does the same.
     Request(Place),
@@ -45,8 +46,8 @@ pub enum Kind {
     Destroy,
     /// The requests that io_submit did not take are.
     Submit {
-        /// Those not submitted again, by their place in the call, and how often that was tried.
-        left: BTreeMap<u32, (Request, u64)>,
+        /// Those not submitted again and not done otherwise, by their place in the call.
+        left: BTreeMap<u32, Owed>,
         /// Those of which it is not known what they were.
         unnamed: u64,
     },
@@ -56,6 +57,8 @@ pub enum Kind {
         subject: Option<Subject>,
         /// It changes a file.
         is_write: bool,
+        /// What of it is not done, until a synchronous call does it.
+        owed: Option<Owed>,
         /// Submitted again, as this iocb.
         retry: Option<u64>,
         /// That one completed without an error at this time; it is not reaped yet, as far as known.
@@ -76,6 +79,8 @@ pub struct Watched {
     pub context: Option<ContextRef>,
     /// Handle of the context; 0: none.
     pub handle: u64,
+    /// The handle that it has since its ring was moved.
+    pub moved: Option<u64>,
     pub kind: Kind,
     /// What is wanted besides the requests that are left.
     pub wants: Vec<Want>,
@@ -83,36 +88,47 @@ pub struct Watched {
     pub calls: u64,
     pub retries: u64,
     pub after: Option<u64>,
+    /// By which synchronous call requests were done, and how many.
+    pub done: Option<(synchronous::Call, u64)>,
     /// A retry was accepted, or completed without an error.
     pub succeeded: bool,
     /// A retry met a fault.
     pub next_fault: bool,
-    /// Something was lost since.
-    pub unsure: bool,
+    /// Why what it did not do is not known.
+    pub doubt: Option<Doubt>,
     /// Its context was destroyed then.
     pub over: Option<u64>,
-    /// What was told of it, with how many requests lost; it may still be another.
-    pub told: Option<(Outcome, u64)>,
+    /// It is known what became of the requests.
+    pub settled: Option<Half>,
+    /// What was told of it; it may still be another.
+    pub told: Option<Told>,
 }
 
-/// By what a request that was refused is known again.
+/// What was told of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    pub outcome: Outcome,
+    pub half: Half,
+    pub going: Option<Going>,
+    pub lost: u64,
+    /// It was retried, never with success.
+    pub is_in_vain: bool,
+}
+
+/// What a request is known again by, and its iocb.
 pub fn wants_of(handle: u64, request: &Request) -> [Option<Want>; 2] {
-    let known = request.opcode.is_some();
-    [Some(Want::Iocb(handle, request.iocb)), known.then(|| Want::Request(place(request)))]
+    [Some(Want::Iocb(handle, request.iocb)), Place::of(request).map(Want::Request)]
 }
 
 /// What is a retry of a request whose completion has this result: the same again, or the rest of it.
 pub fn wants_of_completion(request: &Request, res: i64) -> Vec<Want> {
-    let mut wants = vec![Want::Request(place(request))];
+    let mut all = vec![request.clone()];
     if res > 0 && matches!(request.opcode, Some(0 | 1)) {
-        wants.push(Want::Request((
-            request.opcode,
-            request.fd,
-            request.offset.saturating_add(res),
-            request.nbytes.saturating_sub(res as u64),
-        )));
+        let (offset, nbytes) =
+            (request.offset.saturating_add(res), request.nbytes.saturating_sub(res as u64));
+        all.push(Request { offset, nbytes, ..request.clone() });
     }
-    wants
+    all.iter().filter_map(Place::of).map(Want::Request).collect()
 }
 
 /// What calls other than io_submit are retries of.
@@ -127,17 +143,29 @@ pub fn wants_of_call(tid: u32, args: &Args) -> Vec<Want> {
 }
 
 impl Watched {
-    /// Requests that were not submitted again, and the first.
+    /// Requests that were not done, and the first.
     pub fn left(&self) -> (u64, Option<Subject>) {
         match &self.kind {
             Kind::Call | Kind::Destroy => (0, None),
             Kind::Submit { left, unnamed } => {
                 let unnamed = if self.retries == 0 { *unnamed } else { 0 };
-                (left.len() as u64 + unnamed, left.values().find_map(|it| Subject::of(&it.0)))
+                (left.len() as u64 + unnamed, left.values().find_map(Owed::subject))
             }
             Kind::Completion { subject, is_write, .. } => {
-                (u64::from(*is_write && self.retries == 0), *subject)
+                let is_done = self.retries > 0 || self.settled.is_some();
+                (u64::from(*is_write && !is_done), *subject)
             }
+        }
+    }
+
+    /// Of those, how many are lost for sure, and the first.
+    pub fn lost(&self) -> (u64, Option<Subject>) {
+        match &self.kind {
+            Kind::Submit { left, .. } => {
+                let certain = || left.values().filter(|it| it.doubt.is_none());
+                (certain().count() as u64, certain().find_map(Owed::subject))
+            }
+            _ => self.left(),
         }
     }
 
@@ -149,40 +177,69 @@ impl Watched {
         }
     }
 
-    /// Whether what it did not do is not known for sure.
-    fn is_unsure(&self) -> bool {
-        let is_unread =
-            matches!(&self.kind, Kind::Submit { left, unnamed } if left.is_empty() && *unnamed > 0);
-        self.unsure || is_unread
+    /// Whether some of the requests that are left had iocbs that carry others now: nothing waits for them.
+    pub fn is_replaced(&self) -> bool {
+        matches!(&self.kind, Kind::Submit { left, .. } if left.values().any(|it| it.is_replaced))
     }
 
-    /// Its outcome if nothing follows. `calls`: the address space's AIO calls so far.
-    pub fn without_sequel(&self, exit: Option<ExitStatus>, calls: u64) -> Outcome {
+    /// Why what it did not do is not known. `watches`: synchronous calls are watched.
+    pub fn doubt(&self, watches: bool) -> Option<Doubt> {
+        let of_requests = match &self.kind {
+            Kind::Call | Kind::Destroy => return self.doubt,
+            // Where some are in doubt, the others are lost.
+            Kind::Submit { left, .. } if left.values().any(|it| it.doubt.is_none()) => None,
+            Kind::Submit { left, unnamed } => {
+                let doubt = left.values().find_map(|it| it.doubt);
+                doubt.or_else(|| (*unnamed > 0).then_some(Doubt::Unread))
+            }
+            Kind::Completion { owed, subject, .. } => match (owed, subject) {
+                (Some(owed), _) => owed.doubt,
+                (None, None) => Some(Doubt::Unread),
+                (None, Some(_)) => None,
+            },
+        };
+        let unwatched = (!watches).then_some(Doubt::NotWatched);
+        self.doubt.or(of_requests).or(unwatched)
+    }
+
+    /// What became of the requests if nothing follows any more.
+    pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
+        if let Some(half) = self.settled {
+            return (half, None);
+        }
         if self.has_completed().is_some() {
-            return Outcome::Retried;
+            return (Half::Retried, None);
         }
-        if self.is_unsure() {
-            return Outcome::Unsure;
-        }
-        let is_direct = calls.saturating_sub(self.calls) <= DIRECTLY;
         let (lost, _) = self.left();
-        match exit.filter(|_| is_direct) {
-            Some(ExitStatus::Signal(_)) => Outcome::Died,
-            _ if lost > 0 => Outcome::Lost,
-            _ if matches!(self.kind, Kind::Destroy) => Outcome::Leaked,
-            _ if self.retries > 0 => Outcome::Retried,
-            Some(ExitStatus::Code(_)) => Outcome::Exited,
-            None => Outcome::GaveUp,
+        let is_certain = match &self.kind {
+            // What was seen is certain.
+            Kind::Call => self.retries > 0,
+            Kind::Completion { subject, .. } => self.retries > 0 && subject.is_some(),
+            Kind::Destroy | Kind::Submit { .. } => false,
+        };
+        // A read that nobody does again is given up; it does not matter by what it may have been done.
+        let doubt = match &self.kind {
+            Kind::Completion { is_write: false, subject: Some(_), .. } => self.doubt,
+            _ => self.doubt(watches),
+        };
+        match &self.kind {
+            _ if is_certain => (Half::Retried, None),
+            _ if doubt.is_some() => (Half::Unsure, doubt),
+            _ if lost > 0 => (Half::Lost, None),
+            Kind::Destroy => (Half::Leaked, None),
+            _ if self.retries > 0 => (Half::Retried, None),
+            _ => (Half::GaveUp, None),
         }
     }
 
-    /// Its outcome when the trace ends.
-    pub fn at_end(&self) -> Outcome {
-        match self.over {
-            _ if self.has_completed().is_some() => Outcome::Retried,
-            _ if self.is_unsure() => Outcome::Unsure,
-            Some(_) if self.left().0 > 0 => Outcome::Lost,
-            _ => Outcome::Undecided,
+    /// What became of them when the trace ends, or the process is killed by somebody: it might have gone on.
+    pub fn half_at_end(&self, watches: bool) -> (Half, Option<Doubt>) {
+        let is_known = self.settled.is_some() || self.has_completed().is_some();
+        let is_lost = self.over.is_some() && self.left().0 > 0;
+        let (half, doubt) = self.half(watches);
+        if is_known || is_lost || half == Half::Unsure && doubt != Some(Doubt::NotWatched) {
+            return (half, doubt);
         }
+        (Half::Open, None)
     }
 }

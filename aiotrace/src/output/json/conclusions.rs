@@ -8,7 +8,8 @@ use std::{
 use super::{
     ContextObject, ContextRow, CostObject, CountedObject, FindingLine, FindingRow, FunctionObject,
     Hex, HolderObject, IntervalLine, Json, Percentiles, ReportLine, RequestRow, SubjectObject,
-    VERSION, faults::row,
+    VERSION,
+    faults::{row, rule},
 };
 use crate::{
     event::opcode_name,
@@ -101,6 +102,7 @@ impl<W: Write> Json<W> {
             requests: requests.collect(),
             evicted: report.evicted,
             faults: report.faults.iter().map(row).collect(),
+            rules: report.rules.iter().map(rule).collect(),
             calls,
             counted: report.counted.as_deref().map(|counts| {
                 let name = |pid| counted::name_of(&counts.names, pid);

@@ -6,13 +6,14 @@ use std::{
 };
 
 use super::{
-    CompletionLine, FaultLine, FaultObject, FaultRow, FaultsObject, Hex, Json, RuleObject, VERSION,
+    CompletionLine, FaultLine, FaultObject, FaultRow, FaultsObject, Hex, Json, ProcessCount,
+    RuleObject, RuleRow, SynchronousLine, VERSION,
     conclusions::{context, subject},
 };
 use crate::{
-    event::{Changed, Effect, Event, ExitStatus, Fault, errno_name},
-    model::{Verdict, verdict},
-    output,
+    event::{Changed, Effect, Event, ExitStatus, Fault, Synchronous, errno_name},
+    model::{Going, Verdict, verdict},
+    output::{self, escape::escaped},
 };
 
 impl<W: Write> Json<W> {
@@ -53,24 +54,57 @@ impl<W: Write> Json<W> {
             ret: it.ret,
             errno: errno_name(it.ret).map(Cow::from),
             verdict: it.outcome.text().into(),
+            sequel: it.half.text().into(),
+            process: it.going.map(|it| it.text().into()),
+            process_after_ns: it.later,
+            why: it.doubt.map(|it| it.text().into()),
             anew: it.anew,
             succeeded: it.succeeded,
             next_fault: it.next_fault,
             retries: it.retries,
             after_ns: it.after,
+            done: it.done.map_or(0, |it| it.1),
+            done_by: it.done.map(|it| it.0.name().into()),
             lost: it.lost,
             request: first,
             context: it.context.map(context),
-            exit_code: match it.exit {
-                Some(ExitStatus::Code(code)) => Some(code),
-                _ => None,
-            },
-            signal: match it.exit {
-                Some(ExitStatus::Signal(number)) => Some(output::text::signal(number)),
-                _ => None,
-            },
+            exit_code: it.exit().and_then(exit_code),
+            signal: it.exit().and_then(killed_by),
             message: it.message(),
         })
+    }
+
+    pub(super) fn synchronous(&mut self, event: &Event, it: &Synchronous) -> io::Result<()> {
+        let path_now = self.paths.now(event.pid, it.fd, event.time).map(escaped);
+        self.write(&SynchronousLine {
+            v: VERSION,
+            event: "synchronous".into(),
+            ts: event.time.into(),
+            pid: event.pid,
+            tid: event.tid,
+            entered: it.entered.map(Into::into),
+            call: it.call.name().into(),
+            fd: it.fd,
+            path_now,
+            offset: it.offset,
+            count: it.count,
+            ret: it.ret,
+            errno: errno_name(it.ret).map(Cow::from),
+        })
+    }
+}
+
+fn exit_code(status: ExitStatus) -> Option<i32> {
+    match status {
+        ExitStatus::Code(code) => Some(code),
+        ExitStatus::Signal(_) => None,
+    }
+}
+
+fn killed_by(status: ExitStatus) -> Option<String> {
+    match status {
+        ExitStatus::Code(_) => None,
+        ExitStatus::Signal(number) => Some(output::text::signal(number)),
     }
 }
 
@@ -97,6 +131,18 @@ pub(super) fn faults(it: &output::Faults) -> FaultsObject {
     FaultsObject { seed: it.seed.to_string(), dry_run: it.dry_run, rules: rules.collect() }
 }
 
+/// Of the report: a rule.
+pub(super) fn rule(it: &verdict::RuleRow) -> RuleRow {
+    RuleRow {
+        rule: it.rule,
+        text: it.text.clone(),
+        asked: it.asked,
+        described: it.described,
+        acted: it.acted,
+        why: it.why.clone(),
+    }
+}
+
 /// Of the report.
 pub(super) fn row(it: &verdict::FaultRow) -> FaultRow {
     FaultRow {
@@ -110,10 +156,22 @@ pub(super) fn row(it: &verdict::FaultRow) -> FaultRow {
         missed: it.missed,
         not_followed: it.not_followed,
         verdicts: it.outcomes.iter().map(|(it, count)| (it.text().into(), *count)).collect(),
+        sequels: it.halves.iter().map(|(it, count)| (it.text().into(), *count)).collect(),
+        processes: it.goings.iter().map(|(it, count)| process(*it, *count)).collect(),
         within_ns: it.within,
         in_vain: it.in_vain,
         lost: it.lost,
         silent: it.silent,
         message: it.in_words(),
+    }
+}
+
+fn process(going: Going, faults: u64) -> ProcessCount {
+    let status = if let Going::Ended(status) = going { Some(status) } else { None };
+    ProcessCount {
+        process: going.text().into(),
+        exit_code: status.and_then(exit_code),
+        signal: status.and_then(killed_by),
+        faults,
     }
 }

@@ -325,6 +325,32 @@ object! {
 }
 
 object! {
+    /// `synchronous`: a call that reads, writes or syncs a file without AIO, while those are watched.
+    SynchronousLine {
+        /// Process.
+        pid: u32,
+        /// Thread.
+        tid: u32,
+        /// When it was entered, if that was seen.
+        entered: Option<Decimal>,
+        /// Its name.
+        call: Name,
+        /// Descriptor.
+        fd: u32,
+        /// What it points to now.
+        path_now: Option<String>,
+        /// Where in the file, if that is known.
+        offset: Option<i64>,
+        /// Bytes asked for, or iovecs.
+        count: u64,
+        /// Bytes moved, or a negative errno.
+        ret: i64,
+        /// Name of the errno.
+        errno: Option<Name>,
+    }
+}
+
+object! {
     /// `lost`: records of a thread that never reached us.
     LostLine {
         /// Process.
@@ -365,6 +391,8 @@ object! {
         evicted: u64,
         /// Faults, by rule, call and what was given.
         faults: Vec<FaultRow>,
+        /// The fault rules, also those that never acted.
+        rules: Vec<RuleRow>,
         /// With `-c`: the calls, by process and name.
         calls: Option<Vec<summary::Row>>,
         /// Where calls are counted in the kernel: what there is of requests then.
@@ -443,8 +471,17 @@ object! {
         ret: i64,
         /// Name of the errno.
         errno: Option<Name>,
-        /// `retried`, `gave_up`, `lost`, `leaked`, `hung`, `exited`, `died`, `undecided` or `unsure`.
+        /// `retried`, `done`, `gave_up`, `lost`, `reported`, `leaked`, `hung`, `exited`, `died`, `undecided` or
+        /// `unsure`.
         verdict: Name,
+        /// Its first half: `retried`, `done`, `gave_up`, `lost`, `leaked`, `open` or `unsure`.
+        sequel: Name,
+        /// Its second half: `running`, `hung`, `timed_out`, `exec`, `exited` or `died`.
+        process: Option<Name>,
+        /// How long after the fault the process ended.
+        process_after_ns: Option<u64>,
+        /// Why the first half is unsure.
+        why: Option<Name>,
         /// Another one on the same fault came before.
         anew: bool,
         /// A retry succeeded.
@@ -455,7 +492,11 @@ object! {
         retries: u64,
         /// How long after the fault for the first time.
         after_ns: Option<u64>,
-        /// Requests that were not submitted again.
+        /// Requests that synchronous calls did.
+        done: u64,
+        /// The last of these calls.
+        done_by: Option<Name>,
+        /// Requests that were not done.
         lost: u64,
         /// The first of those, or the one that completed.
         request: Option<SubjectObject>,
@@ -597,6 +638,21 @@ part! {
     RuleObject { rule: u32, text: String, mechanism: Name, }
 }
 part! {
+    /// A fault rule in the report.
+    RuleRow {
+        rule: u32,
+        text: String,
+        asked: u64,
+        described: u64,
+        acted: u64,
+        why: Option<String>,
+    }
+}
+part! {
+    /// How many faults whose process went on like this.
+    ProcessCount { process: Name, exit_code: Option<i32>, signal: Option<String>, faults: u64, }
+}
+part! {
     /// Faults of one kind in the report.
     FaultRow {
         rule: u32,
@@ -609,6 +665,8 @@ part! {
         missed: u64,
         not_followed: u64,
         verdicts: BTreeMap<Name, u64>,
+        sequels: BTreeMap<Name, u64>,
+        processes: Vec<ProcessCount>,
         within_ns: Option<u64>,
         in_vain: u64,
         lost: u64,
@@ -722,6 +780,7 @@ pub enum Line {
     Finding(FindingLine),
     Fault(FaultLine),
     Process(ProcessLine),
+    Synchronous(SynchronousLine),
     Lost(LostLine),
     Interval(IntervalLine),
     Report(ReportLine),
@@ -759,6 +818,7 @@ impl Line {
             "fault" => Self::Fault(serde_json::from_str(line)?),
             "finding" => Self::Finding(serde_json::from_str(line)?),
             "process" => Self::Process(serde_json::from_str(line)?),
+            "synchronous" => Self::Synchronous(serde_json::from_str(line)?),
             "lost" => Self::Lost(serde_json::from_str(line)?),
             "interval" => Self::Interval(serde_json::from_str(line)?),
             "report" => Self::Report(serde_json::from_str(line)?),

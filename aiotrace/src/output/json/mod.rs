@@ -284,6 +284,7 @@ impl<W: Write> Output for Json<W> {
             // The model asked for it.
             Body::Looked(_) => Ok(()),
             Body::Process(process) => self.process(event, process),
+            Body::Synchronous(call) => self.synchronous(event, call),
             Body::Lost { records } => self.write(&LostLine {
                 v: VERSION,
                 event: "lost".into(),

@@ -220,6 +220,10 @@ impl<W: Write> Output for Text<W> {
                 self.begin(event);
                 self.changed(changed);
             }
+            Body::Synchronous(call) => {
+                self.begin(event);
+                self.synchronous(event, call);
+            }
             Body::Lost { records } => {
                 self.begin(event);
                 let text = match records {
@@ -277,10 +281,14 @@ impl<W: Write> Output for Text<W> {
         self.names.entry(verdict.pid).or_insert_with(|| verdict.process.clone());
         self.begin_at(verdict.time, verdict.pid, verdict.tid);
         let anew = if verdict.anew { "after all, " } else { "" };
-        let text = format!("*** fault {}: {anew}{} ***", verdict.what(), verdict.message());
+        let path = verdict.first.and_then(|it| {
+            self.paths.now(verdict.pid, it.fd, verdict.time).map(|path| escaped(path))
+        });
+        let message = verdict.message_with(path.as_deref());
+        let text = format!("*** fault {}: {anew}{message} ***", verdict.what());
         let is_bad = matches!(
             verdict.outcome,
-            Outcome::Lost | Outcome::Leaked | Outcome::Hung | Outcome::Died
+            Outcome::Lost | Outcome::Reported | Outcome::Leaked | Outcome::Hung | Outcome::Died
         );
         self.styled(if is_bad { ERROR } else { NOTE }, &text);
         self.lines.end()

@@ -2,6 +2,8 @@
 
 use std::io::Write;
 
+use aiotrace_common::synchronous::Does;
+
 use super::{
     CALL, ERROR, NOTE, Text, signal,
     words::{address, hex, number},
@@ -10,7 +12,7 @@ use crate::{
     errno,
     event::{
         Adopted, Change, Changed, Completion, Event, ExitStatus, Gone, How, Moved, Process,
-        Refused, Unfinished, Why, errno_name,
+        Refused, Synchronous, Unfinished, Why, errno_name,
     },
     output::{clock, escape::escape},
 };
@@ -48,6 +50,31 @@ impl<W: Write> Text<W> {
         self.fault(changed.fault, "INJECTED");
         self.lines.line.extend_from_slice(b", the kernel gave");
         self.res(changed.event.res);
+    }
+
+    /// `pwrite(fd 3, offset=4096, nbytes=1024) = 1024`, a system call that is not AIO.
+    pub(super) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
+        self.styled(CALL, call.call.name());
+        let line = &mut self.lines.line;
+        let _ = write!(line, "(fd={}", call.fd as i32);
+        if let Some(path) = self.paths.now(event.pid, call.fd, event.time) {
+            line.extend_from_slice(b" (now ");
+            escape(line, path);
+            line.push(b')');
+        }
+        if let Some(offset) = call.offset {
+            let _ = write!(line, ", offset={offset}");
+        }
+        if call.call.does() != Does::Sync {
+            let what = if call.call.is_vectored() { "iovcnt" } else { "nbytes" };
+            let _ = write!(line, ", {what}={}", call.count);
+        }
+        line.extend_from_slice(b") = ");
+        match errno_name(call.ret) {
+            Some(name) => self.styled(ERROR, name),
+            None => number(line, call.ret),
+        }
+        self.styled(NOTE, " (synchronous)");
     }
 
     pub(super) fn refused(&mut self, refused: &Refused) {

@@ -93,6 +93,12 @@ impl ProbeSet {
         self.by(feature).is_some()
     }
 
+    /// Whether synchronous calls are told after a fault or a short io_submit.
+    pub fn watches_synchronous(&self) -> bool {
+        // The program that sees every call left tells them.
+        self.calls == By::Tracepoint
+    }
+
     /// `trampoline` or `syscall`, and `+kprobe` or `+trampoline` where those add to it.
     pub fn name(&self) -> &'static str {
         let any = |by| self.features.iter().any(|(_, found)| *found == by);

@@ -40,7 +40,7 @@ use super::{
 use crate::{
     event::{
         Address, Adopted, Args, Body, Changed, Completion, Effect, Event, Fault, Gone, Handle, How,
-        Moved, Ring, Syscall, Unfinished, Why,
+        Moved, Ring, Synchronous, Syscall, Unfinished, Why,
     },
     stacks::Unwind,
 };
@@ -190,6 +190,20 @@ impl Decoder {
                 of(Body::ContextMoved(Moved { from, to }));
                 return Ok(());
             }
+            Kind::Synchronous => {
+                let (record, _): (record::Synchronous, _) = prefix(bytes)?;
+                let record::Synchronous { entered, offset, count, ret, call, fd, placed, .. } =
+                    record;
+                of(Body::Synchronous(Synchronous {
+                    call,
+                    entered: (entered != 0).then_some(entered),
+                    fd,
+                    offset: is_read(placed).then_some(offset),
+                    count,
+                    ret,
+                }));
+                return Ok(());
+            }
             // Not of a thread's sequence.
             Kind::Process if header.seq == 0 => {
                 let (record, _): (record::Process, _) = prefix(bytes)?;
@@ -332,7 +346,7 @@ impl Decoder {
                 self.process(&record, event);
                 Ok(())
             }
-            Kind::Completion | Kind::ContextGone | Kind::ContextMoved => Ok(()),
+            Kind::Completion | Kind::ContextGone | Kind::ContextMoved | Kind::Synchronous => Ok(()),
         }
     }
 

@@ -141,7 +141,13 @@ impl Drain {
         let mut quiet = 0;
         let mut beaten = start;
         let mut tick = Tick { swept: start, told: start };
+        let mut settled = 0;
         loop {
+            let now_settled = self.stop.settled();
+            if now_settled > settled {
+                settled = now_settled;
+                self.probes.settle(settled);
+            }
             self.count(&mut tick);
             self.probes.tell_stacks();
             if beaten.elapsed() > BEAT {

@@ -442,6 +442,15 @@ impl Probes {
         self.switch(0, armed)
     }
 
+    /// Synchronous calls need not be told for what happened up to this time.
+    pub fn settle(&mut self, time: u64) {
+        let Some(map) = self.ebpf.map_mut(names::WATCH) else { return };
+        if let Ok(mut watch) = Array::<_, u64>::try_from(map) {
+            // If that fails, they are told on.
+            let _ = watch.set(names::WATCH_SETTLED, time, 0);
+        }
+    }
+
     /// Whether a record is to wake the reader.
     ///
     /// # Errors
@@ -727,6 +736,7 @@ mod tests {
         let maps = [
             names::RECORDS,
             names::SWITCHES,
+            names::WATCH,
             names::TARGETS,
             names::THREADS,
             names::TAKEN,

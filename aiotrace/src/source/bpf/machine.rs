@@ -124,6 +124,10 @@ fn offsets() -> Result<Offsets, btf::Error> {
         aio_kiocb_ki_res: at("aio_kiocb", &["ki_res"]),
         vm_area_struct_vm_start: at("vm_area_struct", &["vm_start"]),
         vm_area_struct_vm_file: at("vm_area_struct", &["vm_file"]),
+        task_files: task(&["files"]),
+        files_struct_fdt: at("files_struct", &["fdt"]),
+        fdtable_fd: at("fdtable", &["fd"]),
+        file_f_pos: at("file", &["f_pos"]),
     })
 }
 

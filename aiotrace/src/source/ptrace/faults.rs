@@ -30,6 +30,8 @@ const MOST_WAITING: usize = 4096;
 pub struct Faults {
     rules: Rules,
     waiting: Vec<Waiting>,
+    /// A completion was changed, since that was asked for.
+    has_changed: bool,
 }
 
 /// A completion that is to have another result.
@@ -96,12 +98,17 @@ pub enum Goes {
 impl Faults {
     /// By these rules.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, waiting: Vec::new() }
+        Self { rules, waiting: Vec::new(), has_changed: false }
     }
 
     /// Whether completions are looked at.
     pub fn are_about_completions(&self) -> bool {
         self.rules.judge.is_about(what::COMPLETE)
+    }
+
+    /// Whether a completion was changed since this was asked.
+    pub fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
     }
 
     /// How many calls and completions could not be counted, and so had no fault.
@@ -180,6 +187,7 @@ impl Faults {
                 Some(index) if array.change(tracee, index, change.res) => 0,
                 _ => effect::MISSED,
             };
+            self.has_changed |= effect == 0;
             tell(tracee, records, &change, index, effect, time);
         }
         for change in changes {
@@ -188,8 +196,10 @@ impl Faults {
             } else if let Some(index) = array.find(&change) {
                 let is_done = array.change(tracee, index, change.res);
                 let effect = if is_done { 0 } else { effect::MISSED };
+                self.has_changed |= is_done;
                 tell(tracee, records, &change, Some(index), effect, time);
             } else if call.syscall != Syscall::Destroy && is_changed_in_ring(tracee, &change) {
+                self.has_changed = true;
                 tell(tracee, records, &change, None, 0, time);
             } else if !others.is_empty() && self.waiting.len() < MOST_WAITING {
                 let (space, tids) = (tracee.space, others.to_vec());

@@ -29,6 +29,8 @@ pub struct Process {
     name: [u8; 16],
     /// Its threads stop at each system call.
     pub all_calls: bool,
+    /// Its synchronous calls are watched because of what happened then.
+    pub watched: Option<u64>,
     /// It is traced only because it must be, and nothing is told of it.
     pub is_silent: bool,
 }
@@ -40,7 +42,8 @@ impl Processes {
         let space = shared.unwrap_or_else(|| self.new_space());
         let started = process::started_at(pid).unwrap_or(0);
         let name = name(&format!("/proc/{pid}/comm"));
-        self.known.insert(pid, Process { space, started, name, all_calls, is_silent });
+        self.known
+            .insert(pid, Process { space, started, name, all_calls, watched: None, is_silent });
         space
     }
 
@@ -74,6 +77,7 @@ impl Processes {
     pub fn leave_space(&mut self, pid: u32) -> (u64, Option<u64>) {
         let new = self.new_space();
         let Some(process) = self.known.get_mut(&pid) else { return (new, None) };
+        process.watched = None;
         let old = std::mem::replace(&mut process.space, new);
         (new, self.unless_used(old))
     }

@@ -5,6 +5,7 @@ use std::time::Instant;
 use aiotrace_common::{
     abi::{Abi, Syscall, Timespec},
     record::{self, Memory as Mark, RingSample},
+    synchronous,
 };
 
 use zerocopy::FromZeros as _;
@@ -34,6 +35,12 @@ pub struct Tracee {
     pub is_fresh: bool,
     /// It stops at each system call: there is no filter, or it has one of its own beside ours.
     pub all_calls: bool,
+    /// Its synchronous calls are watched, so it stops at each system call, too.
+    pub watched: bool,
+    /// The synchronous call that it is in, if those are watched.
+    pub synchronous: Option<Synchronous>,
+    /// We stopped it, so that it goes on otherwise.
+    pub is_interrupted: bool,
 }
 
 /// What a tracee does.
@@ -56,6 +63,19 @@ pub enum Held {
     AtEntry,
     /// After it ended, with this result.
     AtExit(i64),
+}
+
+/// The synchronous call that a thread is in.
+#[derive(Clone, Copy, Debug)]
+pub struct Synchronous {
+    /// Which.
+    pub call: synchronous::Call,
+    /// How it came into the kernel.
+    pub abi: Abi,
+    /// Its arguments.
+    pub args: [u64; 6],
+    /// When it was entered, nanoseconds of CLOCK_MONOTONIC.
+    pub entered: u64,
 }
 
 /// The call that a thread is in.
@@ -137,6 +157,9 @@ impl Tracee {
             state: State::Running,
             is_fresh: true,
             all_calls,
+            watched: false,
+            synchronous: None,
+            is_interrupted: false,
         }
     }
 
@@ -147,7 +170,11 @@ impl Tracee {
 
     /// Until when it is to run.
     pub fn until(&self) -> Until {
-        if self.all_calls || self.call.is_some() { Until::Syscall } else { Until::Event }
+        if self.all_calls || self.watched || self.call.is_some() {
+            Until::Syscall
+        } else {
+            Until::Event
+        }
     }
 
     /// For a call that is in progress when the trace ends.

@@ -9,6 +9,7 @@
 
 mod lives;
 mod syscalls;
+mod watch;
 
 use std::{
     collections::HashMap,
@@ -92,6 +93,8 @@ struct Tracer {
     /// Some thread is held by a fault.
     holds: bool,
     faults: Option<Faults>,
+    /// Synchronous calls of some process are watched.
+    watches: bool,
     /// Handed on last.
     handed_on: Instant,
     /// Stopped last.
@@ -127,6 +130,7 @@ pub fn run(
         launched,
         holds: false,
         faults,
+        watches: false,
         handed_on: Instant::now(),
         stopped_last: None,
         place: Place::new(),
@@ -287,6 +291,7 @@ impl Tracer {
             }
             let now = Instant::now();
             self.release_held(now);
+            self.unwatch(stop.settled());
             if self.processes.is_over() && self.early.is_empty() {
                 break Reason::TargetsGone;
             }
@@ -440,6 +445,7 @@ impl Tracer {
         let pid = processes::family(tid).map_or(tid, |it| it.0);
         if let Some(process) = self.processes.of(pid) {
             let mut tracee = Tracee::new(pid, tid, process.space, process.all_calls);
+            tracee.watched = process.watched.is_some();
             tracee.is_fresh = false;
             self.tracees.insert(tid, tracee);
             return true;

@@ -185,7 +185,7 @@ impl World {
             }
             let rest = wanted[accepted..].iter();
             let space = self.kernel.contexts[ctx].space;
-            self.rest.extend(rest.map(|it| Rest { space, pid, what: *it, is_dropped: false }));
+            self.rest.extend(rest.map(|it| Rest { space, pid, ctx, what: *it, is_dropped: false }));
         }
         let is_eagain = ret == EAGAIN || self.rules.exact && error == EAGAIN;
         if is_eagain && (!is_gone || there.is_some()) {

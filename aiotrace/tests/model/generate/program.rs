@@ -63,12 +63,21 @@ impl World {
         let space = self.kernel.contexts[ctx].space;
         let room = if self.rules.faults { usize::MAX } else { self.room(ctx) };
         let mut wanted: Vec<Wanted> = Vec::new();
-        let is_meant = |it: &mut Rest| it.space == space && !it.is_dropped;
+        // The same request again is for the same context, unless that cannot be used any more.
+        let usable: Vec<bool> =
+            (0..self.kernel.contexts.len()).map(|it| self.is_usable(it)).collect();
+        let is_meant = |it: &mut Rest| {
+            it.space == space && !it.is_dropped && (it.ctx == ctx || !usable[it.ctx])
+        };
         let rest: Vec<_> = self.rest.extract_if(.., is_meant).collect();
         for mut it in rest {
             if wanted.len() >= room {
                 self.rest.push(it);
                 continue;
+            }
+            if it.ctx != ctx && self.told.views[it.ctx].gone.is_none() {
+                // As far as anybody can know, the other context can still be used.
+                self.told.allow(Name::ShortSubmitDropped, Severity::Warning, it.pid);
             }
             // The same iocb may be in flight, if it was in the call twice: then a copy is submitted.
             if self.free_iocb(space, &wanted) != it.what.address {
@@ -178,7 +187,9 @@ impl World {
             if self.rest.iter().all(|it| it.space != space || it.is_dropped) {
                 return;
             }
-            match self.context(space, 0) {
+            let mut owed = self.rest.iter().filter(|it| it.space == space && !it.is_dropped);
+            let own = owed.find(|it| self.is_usable(it.ctx)).map(|it| it.ctx);
+            match own.or_else(|| self.context(space, 0)) {
                 Some(ctx) => {
                     let wanted = self.batch(ctx, &[], false, None);
                     self.submit(who, ctx, wanted);
@@ -230,8 +241,13 @@ impl World {
         if is_last {
             let dropped = self.rest.extract_if(.., |it| it.space == space);
             for it in dropped {
-                if !matches!(status, Some(ExitStatus::Signal(_))) {
-                    self.told.expect(Name::ShortSubmitDropped, Severity::Error, it.pid);
+                match status {
+                    Some(ExitStatus::Signal(_)) => (),
+                    // It may have been done with poll(2).
+                    _ if it.what.opcode == POLL => {
+                        self.told.allow(Name::ShortSubmitDropped, Severity::Warning, it.pid);
+                    }
+                    _ => self.told.expect(Name::ShortSubmitDropped, Severity::Error, it.pid),
                 }
             }
         }

@@ -29,6 +29,7 @@ impl Tracer {
             self.processes.of(pid).map_or((true, true), |it| (it.all_calls, it.is_silent));
         let mut new = Tracee::new(of_child, child, space, all_calls);
         new.is_fresh = false;
+        new.watched = self.processes.of(of_child).is_some_and(|it| it.watched.is_some());
         if of_child != pid {
             let shares = match processes::share_space(pid, child) {
                 Some(true) => true,

@@ -8,7 +8,7 @@ use aiotrace_common::{
 };
 use nix::errno::Errno;
 
-use super::Tracer;
+use super::{Tracer, watch};
 use crate::{
     output::clock::monotonic,
     process::{self, Blocked},
@@ -32,7 +32,8 @@ impl Tracer {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(()) };
         let is_fresh = std::mem::take(&mut tracee.is_fresh);
         let pid = tracee.pid;
-        if !is_fresh && !self.is_leaving {
+        let is_interrupted = std::mem::take(&mut tracee.is_interrupted);
+        if !is_fresh && !self.is_leaving && !is_interrupted {
             return Ok(());
         }
         let registers = requests::registers(tid)?;
@@ -124,6 +125,7 @@ impl Tracer {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
         let Some((syscall, abi)) = aio_call(info.arch, info.number()) else {
             tracee.again = None;
+            tracee.enters_synchronous(info);
             return Ok(None);
         };
         if filtered {
@@ -206,8 +208,12 @@ impl Tracer {
         if goes != Ok(Goes::Not) {
             self.calls.destroys(&tracee, &call);
         }
+        let (pid, time) = (tracee.pid, call.entered);
         tracee.call = Some(call);
         self.tracees.insert(tid, tracee);
+        if self.faults.as_mut().is_some_and(Faults::take_changed) {
+            self.watch(pid, tid, time);
+        }
         Ok(match goes? {
             Goes::Later(time) => Some(held(time, Held::AtEntry)),
             Goes::On | Goes::Not => None,
@@ -256,6 +262,10 @@ impl Tracer {
     ) -> Result<Option<State>, Errno> {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
         let (pid, mut ret) = (tracee.pid, info.ret());
+        if let Some(call) = tracee.synchronous.take() {
+            self.synchronous(tid, &call, ret);
+        }
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
         if tracee.call.is_none() {
             if self.is_leaving {
                 signals::undo(pid, tid, 0)?;
@@ -322,7 +332,11 @@ impl Tracer {
             self.change_completions(&mut tracee, &call, &new, reaped, time);
         }
         self.calls.left(&mut tracee, &call, &Left { time, ret, flags }, ring);
+        let pid = tracee.pid;
         self.tracees.insert(tid, tracee);
+        if watch::provokes(&call, ret) || self.faults.as_mut().is_some_and(Faults::take_changed) {
+            self.watch(pid, tid, time);
+        }
     }
 
     /// When the next fault lets a thread go on.

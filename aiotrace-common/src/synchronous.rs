@@ -1,0 +1,179 @@
+//! The system calls that do the work of a request without AIO: read(2), pwrite(2), fsync(2) and their like. They are watched
+//! only for a while, to tell a program that does with them what io_submit did not take from one that drops it.
+
+use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
+
+use crate::abi::Abi;
+
+/// One of them.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    PartialEq,
+    Eq,
+    Hash,
+    PartialOrd,
+    Ord,
+    TryFromBytes,
+    IntoBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(u32)]
+#[expect(missing_docs, reason = "each is the call it is named after")]
+pub enum Call {
+    Read = 1,
+    Write = 2,
+    Pread = 3,
+    Pwrite = 4,
+    Preadv = 5,
+    Pwritev = 6,
+    Preadv2 = 7,
+    Pwritev2 = 8,
+    Fsync = 9,
+    Fdatasync = 10,
+}
+
+/// What a call does to a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Does {
+    /// It reads.
+    Read,
+    /// It writes.
+    Write,
+    /// It waits until what was written is on the disk.
+    Sync,
+}
+
+impl Call {
+    /// All.
+    pub const ALL: [Self; 10] = [
+        Self::Read,
+        Self::Write,
+        Self::Pread,
+        Self::Pwrite,
+        Self::Preadv,
+        Self::Pwritev,
+        Self::Preadv2,
+        Self::Pwritev2,
+        Self::Fsync,
+        Self::Fdatasync,
+    ];
+
+    /// The call with this x86-64 number (arch/x86/entry/syscalls/syscall_64.tbl).
+    #[inline(always)]
+    pub const fn from_x86_64(number: u64) -> Option<Self> {
+        Some(match number {
+            0 => Self::Read,
+            1 => Self::Write,
+            17 => Self::Pread,
+            18 => Self::Pwrite,
+            74 => Self::Fsync,
+            75 => Self::Fdatasync,
+            295 => Self::Preadv,
+            296 => Self::Pwritev,
+            327 => Self::Preadv2,
+            328 => Self::Pwritev2,
+            _ => return None,
+        })
+    }
+
+    /// The call with this i386 number (arch/x86/entry/syscalls/syscall_32.tbl).
+    #[inline(always)]
+    pub const fn from_i386(number: u64) -> Option<Self> {
+        Some(match number {
+            3 => Self::Read,
+            4 => Self::Write,
+            118 => Self::Fsync,
+            148 => Self::Fdatasync,
+            180 => Self::Pread,
+            181 => Self::Pwrite,
+            333 => Self::Preadv,
+            334 => Self::Pwritev,
+            378 => Self::Preadv2,
+            379 => Self::Pwritev2,
+            _ => return None,
+        })
+    }
+
+    /// The call with this number in the table of 64-bit or of 32-bit calls.
+    #[inline(always)]
+    pub const fn from_number(abi: Abi, number: u64) -> Option<Self> {
+        if abi.is_32_bit() { Self::from_i386(number) } else { Self::from_x86_64(number) }
+    }
+
+    /// As the manual calls it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Pread => "pread",
+            Self::Pwrite => "pwrite",
+            Self::Preadv => "preadv",
+            Self::Pwritev => "pwritev",
+            Self::Preadv2 => "preadv2",
+            Self::Pwritev2 => "pwritev2",
+            Self::Fsync => "fsync",
+            Self::Fdatasync => "fdatasync",
+        }
+    }
+
+    /// What it does.
+    pub const fn does(self) -> Does {
+        match self {
+            Self::Read | Self::Pread | Self::Preadv | Self::Preadv2 => Does::Read,
+            Self::Write | Self::Pwrite | Self::Pwritev | Self::Pwritev2 => Does::Write,
+            Self::Fsync | Self::Fdatasync => Does::Sync,
+        }
+    }
+
+    /// Whether it is given iovecs, not bytes.
+    pub const fn is_vectored(self) -> bool {
+        matches!(self, Self::Preadv | Self::Pwritev | Self::Preadv2 | Self::Pwritev2)
+    }
+
+    /// The place in the file, from the arguments in the registers; `None`: it is the position of the
+    /// descriptor. (`pos_from_hilo` of fs/read_write.c: a 64-bit call uses one register, a 32-bit call two.)
+    #[inline(always)]
+    pub const fn offset(self, abi: Abi, args: &[u64; 6]) -> Option<i64> {
+        let offset = match abi {
+            Abi::X86_64 => args[3] as i64,
+            _ => ((args[4] & 0xffff_ffff) << 32 | args[3] & 0xffff_ffff) as i64,
+        };
+        match self {
+            Self::Pread | Self::Pwrite | Self::Preadv | Self::Pwritev => Some(offset),
+            // -1: as preadv without an offset.
+            Self::Preadv2 | Self::Pwritev2 if offset != -1 => Some(offset),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_call_has_a_number_in_both_tables() {
+        let count = |of: fn(u64) -> Option<Call>| (0..600).filter_map(of).count();
+        assert_eq!(count(Call::from_x86_64), Call::ALL.len());
+        assert_eq!(count(Call::from_i386), Call::ALL.len());
+        for call in Call::ALL {
+            assert!((0..600).any(|it| Call::from_x86_64(it) == Some(call)), "{call:?}");
+            assert!((0..600).any(|it| Call::from_i386(it) == Some(call)), "{call:?}");
+        }
+    }
+
+    #[test]
+    fn an_offset_has_one_register_or_two() {
+        let args = [3, 0, 4096, 0x1_0000_2000, 7, 0];
+        assert_eq!(Call::Pwrite.offset(Abi::X86_64, &args), Some(0x1_0000_2000));
+        assert_eq!(Call::Pwrite.offset(Abi::I386, &args), Some(0x7_0000_2000));
+        assert_eq!(Call::Write.offset(Abi::X86_64, &args), None);
+        let anywhere = [3, 0, 1, u64::MAX, u64::MAX, 0];
+        assert_eq!(Call::Preadv2.offset(Abi::X86_64, &anywhere), None);
+        assert_eq!(Call::Preadv.offset(Abi::X86_64, &anywhere), Some(-1));
+    }
+}

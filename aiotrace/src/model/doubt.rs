@@ -1,0 +1,67 @@
+//! Why something is not certain: each *unsure* says so.
+
+/// The reason why a conclusion, or what is known of a context, may be otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Doubt {
+    /// Events of the process were lost.
+    Lost,
+    /// Something in its memory could not be read.
+    Unread,
+    /// There were more contexts or requests than are followed.
+    TooMany,
+    /// Not every call is told: `-c`, `--only`, `--sample`.
+    LeftOut,
+    /// The context became known by a call on it, so how it was before is not known.
+    Older,
+    /// Some completions belong to no request that was seen.
+    Unmatched,
+    /// The probes see completions at the next call only, and there was none.
+    Window,
+    /// The trace ended first.
+    Ended,
+    /// A scan sees no registers, and no handle that is kept in another form.
+    Scan,
+    /// The same request was submitted to another context.
+    OtherContext,
+    /// A synchronous call did the same at a place that is not known.
+    UnknownPlace,
+    /// A synchronous call did the same through another descriptor.
+    OtherDescriptor,
+    /// A call with vectors began at the same place, and their sizes are not known.
+    UnknownLength,
+    /// Nobody looks at poll(2) and epoll_wait(2).
+    Poll,
+    /// Synchronous calls are not watched.
+    NotWatched,
+}
+
+impl Doubt {
+    /// In words, to stand behind "unsure:".
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Lost => "events were lost",
+            Self::Unread => "memory of the program could not be read",
+            Self::TooMany => "there were too many contexts or requests to follow",
+            Self::LeftOut => "not every call is told (-c, --only, --sample)",
+            Self::Older => "the context was not seen to be made, nor found at the attach",
+            Self::Unmatched => "some completions belong to no request that was seen",
+            Self::Window => "these probes see completions only at the next call",
+            Self::Ended => "the trace ended first",
+            Self::Scan => "a scan sees no registers, and no handle in another form",
+            Self::OtherContext => "the same request was submitted to another context",
+            Self::UnknownPlace => {
+                "a read(2) or write(2) on the descriptor may have done it: its place is not known"
+            }
+            Self::OtherDescriptor => {
+                "the same range was read or written through another descriptor: perhaps of the same file"
+            }
+            Self::UnknownLength => {
+                "a call at the same place may have done it: how long the vectors are is not known"
+            }
+            Self::Poll => "poll(2) and epoll_wait(2), which may do it, are not watched",
+            Self::NotWatched => {
+                "pread(2), pwrite(2) and the like, which may do it, are not watched"
+            }
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! Synchronous calls of a program, some of which do what io_submit did not take, or what failed by a fault.
+
+use super::{
+    Faults,
+    watched::{Kind, Watched},
+};
+use crate::{
+    event::{Event, Synchronous},
+    model::{Model, owed::Done, process::Space, verdict::Half},
+};
+
+/// Events of different threads are out of order by less than this; nanoseconds.
+const TOLD_WITHIN: u64 = 100_000_000;
+
+impl Model {
+    /// Up to when the synchronous calls of the traced processes need not be watched for what happened; `None`: they must
+    /// be watched on. (A fault or a short io_submit after that time is not known here yet.)
+    pub fn settled_up_to(&self) -> Option<u64> {
+        let has_short = self.spaces.values().any(Space::needs_synchronous);
+        // What happened in other threads at the same time is told by now.
+        let is_all_told = self.now >= self.provoked.saturating_add(TOLD_WITHIN);
+        (!has_short && self.faults.owing.is_empty() && is_all_told).then_some(self.provoked)
+    }
+
+    /// A synchronous call returned.
+    pub(in crate::model) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
+        let space = self.space(event.pid);
+        self.faults.synchronous(space, event.time, call);
+        if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
+            space.synchronous(call);
+        }
+    }
+}
+
+impl Watched {
+    /// Whether it is about requests.
+    pub(super) fn is_about_requests(&self) -> bool {
+        matches!(self.kind, Kind::Submit { .. } | Kind::Completion { .. })
+    }
+}
+
+impl Faults {
+    fn synchronous(&mut self, space: u64, time: u64, call: &Synchronous) {
+        if let Some(activity) = self.active.get_mut(&space) {
+            activity.last = activity.last.max(time);
+        }
+        let began = call.entered.unwrap_or(time);
+        let mut done: Option<(u64, Option<u32>)> = None;
+        'faults: for number in &self.owing {
+            let Some(watched) = self.watched.get_mut(number) else { continue };
+            if watched.space != space || watched.time > began {
+                continue;
+            }
+            match &mut watched.kind {
+                Kind::Submit { left, .. } => {
+                    for (place, owed) in left {
+                        if owed.done_by(call) == Done::All {
+                            done = Some((*number, Some(*place)));
+                            break 'faults;
+                        }
+                    }
+                }
+                // What was submitted again is not done otherwise.
+                Kind::Completion { owed: Some(owed), retry: None, .. } => {
+                    if owed.done_by(call) == Done::All {
+                        done = Some((*number, None));
+                        break;
+                    }
+                }
+                _ => (),
+            }
+        }
+        let Some((number, place)) = done else { return };
+        if let Some(place) = place {
+            self.take(number, place);
+        }
+        let Some(watched) = self.watched.get_mut(&number) else { return };
+        watched.after.get_or_insert(began.saturating_sub(watched.time));
+        let (_, count) = watched.done.unwrap_or((call.call, 0));
+        watched.done = Some((call.call, count + 1));
+        let is_all = match &watched.kind {
+            Kind::Submit { left, unnamed } => left.is_empty() && *unnamed == 0,
+            _ => true,
+        };
+        if is_all {
+            let half = if watched.retries > 0 { Half::Retried } else { Half::Done };
+            watched.succeeded |= half == Half::Retried && !watched.next_fault;
+            self.settle(number, half);
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! Faults of the same kind, in the report.
+
+use aiotrace_common::synchronous;
+
+use super::{Cause, Going, Half, Outcome, in_words};
+use crate::event::ExitStatus;
+
+/// Faults of the same kind, in the report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FaultRow {
+    /// The rule, from 1.
+    pub rule: u32,
+    /// What they were about.
+    pub cause: Cause,
+    /// What the program got: a negative errno, 0 for a short io_submit, a completion's result. `None`:
+    /// nothing, because the call was only delayed, or the fault was not made.
+    pub ret: Option<i64>,
+    /// Faults made.
+    pub made: u64,
+    /// Calls that were only delayed.
+    pub delayed: u64,
+    /// Faults that would have been made, but for `--dry-run`.
+    pub dry_run: u64,
+    /// Faults that the mechanism could not bring about.
+    pub missed: u64,
+    /// Faults whose sequel was not followed, because there were too many, or there was nothing to follow.
+    pub not_followed: u64,
+    /// Verdicts by their kind, each fault once.
+    pub outcomes: Vec<(Outcome, u64)>,
+    /// The same by their first half: what became of the requests.
+    pub halves: Vec<(Half, u64)>,
+    /// The same by their second half: how the process went on. (Not of those whose retry met the next fault.)
+    pub goings: Vec<(Going, u64)>,
+    /// By which call requests were done.
+    pub done_by: Option<synchronous::Call>,
+    /// The first retry came this long after the fault, or sooner; nanoseconds.
+    pub within: Option<u64>,
+    /// Of those that were retried, never with success.
+    pub in_vain: u64,
+    /// Requests that were not done, of all verdicts.
+    pub lost: u64,
+    /// Of these, how many may still be done, or may have been.
+    pub open: u64,
+    /// Faults after which requests were lost and the process exited with status 0.
+    pub silent: u64,
+}
+
+/// What a rule was asked, and whether it acted: also if it never did.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleRow {
+    /// The rule, from 1.
+    pub rule: u32,
+    /// As it was written.
+    pub text: String,
+    /// Calls (or completions) of the kind that it is about.
+    pub asked: u64,
+    /// Of these, those about a request as op= and fd= have it.
+    pub described: u64,
+    /// How often it acted, or would have.
+    pub acted: u64,
+    /// Why it never did, if that is known.
+    pub why: Option<String>,
+}
+
+impl RuleRow {
+    /// `never acted: it was asked about 0 calls; no io_cancel was called`
+    pub fn in_words(&self) -> String {
+        let what = match (self.text.starts_with("complete:"), self.asked) {
+            (true, 1) => "completion",
+            (true, _) => "completions",
+            (false, 1) => "call",
+            (false, _) => "calls",
+        };
+        let asked = format!("asked about {} {what}", self.asked);
+        let why = self.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
+        match self.acted {
+            0 => format!("{} never acted: {asked}{why}", self.text),
+            acted => format!("{} acted on {acted}, {asked}", self.text),
+        }
+    }
+}
+
+impl FaultRow {
+    pub(in crate::model) fn new(rule: u32, cause: Cause, ret: Option<i64>) -> Self {
+        Self {
+            rule,
+            cause,
+            ret,
+            made: 0,
+            delayed: 0,
+            dry_run: 0,
+            missed: 0,
+            not_followed: 0,
+            outcomes: Vec::new(),
+            halves: Vec::new(),
+            goings: Vec::new(),
+            done_by: None,
+            within: None,
+            in_vain: 0,
+            lost: 0,
+            open: 0,
+            silent: 0,
+        }
+    }
+
+    /// `io_submit EAGAIN x 14: 13 retried within 2.00ms, 1 lost 3 requests; exited with status 1`
+    pub fn in_words(&self) -> String {
+        let made = self.made + self.delayed;
+        let times = if made > 0 { format!(" x {made}") } else { String::new() };
+        let decided: u64 = self.outcomes.iter().map(|it| it.1).sum();
+        let open = self.made.saturating_sub(self.not_followed + decided);
+        let mut parts: Vec<String> =
+            self.halves.iter().map(|(half, count)| self.counted(*half, *count)).collect();
+        let others = [
+            (open, "not decided yet"),
+            (self.delayed, "delayed"),
+            (self.not_followed, "not followed"),
+            (self.dry_run, "would have been made (dry run)"),
+            (self.missed, "could not be made"),
+        ];
+        let others = others.iter().filter(|it| it.0 > 0);
+        parts.extend(others.map(|(count, what)| format!("{count} {what}")));
+        format!("{}{times}: {}{}", self.cause.with(self.ret), parts.join(", "), self.endings())
+    }
+
+    /// `; exited with status 1`, or `; 3 exited with status 0, 1 died by SIGABRT`
+    fn endings(&self) -> String {
+        match &self.goings[..] {
+            [] => String::new(),
+            [(going, _)] => format!("; {}", going.in_words()),
+            several => {
+                let each = several.iter().map(|(it, count)| format!("{count} {}", it.in_words()));
+                format!("; {}", each.collect::<Vec<_>>().join(", "))
+            }
+        }
+    }
+
+    /// One more verdict, or one less: it was revised.
+    pub(in crate::model) fn count(
+        &mut self,
+        (outcome, half, going): (Outcome, Half, Option<Going>),
+        lost: u64,
+        is_more: bool,
+    ) {
+        tally(&mut self.outcomes, outcome, is_more);
+        tally(&mut self.halves, half, is_more);
+        if let Some(going) = going {
+            tally(&mut self.goings, going, is_more);
+        }
+        let exited = going == Some(Going::Ended(ExitStatus::Code(0)));
+        let silent = u64::from(outcome == Outcome::Lost && exited);
+        let open = if half == Half::Lost { 0 } else { lost };
+        for (sum, count) in
+            [(&mut self.lost, lost), (&mut self.open, open), (&mut self.silent, silent)]
+        {
+            *sum = if is_more { *sum + count } else { sum.saturating_sub(count) };
+        }
+    }
+
+    fn counted(&self, half: Half, count: u64) -> String {
+        let requests =
+            |count| if count == 1 { "1 request".to_owned() } else { format!("{count} requests") };
+        let open = match self.open {
+            0 => String::new(),
+            some => format!(" ({} not done)", requests(some)),
+        };
+        match half {
+            Half::Retried => {
+                let within = self.within.unwrap_or(0);
+                let in_vain = match self.in_vain {
+                    0 => String::new(),
+                    some => format!(" ({some} never with success)"),
+                };
+                format!("{count} retried within {}{in_vain}", in_words(within))
+            }
+            Half::Done => {
+                let by = self
+                    .done_by
+                    .map_or("synchronous calls".to_owned(), |it| format!("{}(2)", it.name()));
+                format!("{count} done by {by}")
+            }
+            Half::GaveUp => format!("{count} gave up"),
+            Half::Lost => {
+                format!("{count} lost {}", requests(self.lost.saturating_sub(self.open)))
+            }
+            Half::Leaked => format!("{count} leaked the context"),
+            Half::Open => format!("{count} not tried again{open}"),
+            Half::Unsure => format!("{count} unsure{open}"),
+        }
+    }
+}
+
+fn tally<K: Ord>(list: &mut Vec<(K, u64)>, key: K, is_more: bool) {
+    match (list.binary_search_by(|it| it.0.cmp(&key)), is_more) {
+        (Ok(place), true) => list[place].1 += 1,
+        (Err(place), true) => list.insert(place, (key, 1)),
+        (Ok(place), false) if list[place].1 == 1 => {
+            list.remove(place);
+        }
+        (Ok(place), false) => list[place].1 -= 1,
+        (Err(_), false) => (),
+    }
+}

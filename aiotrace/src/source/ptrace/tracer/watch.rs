@@ -1,0 +1,115 @@
+//! Synchronous calls: watched after a fault, or a short io_submit, until the model knows what became of the requests. For that
+//! time the threads of the process stop at each system call, also if they have a filter.
+
+use aiotrace_common::{
+    abi::Abi,
+    fault::effect,
+    record::{self, Header, Kind, Memory as Mark},
+    synchronous,
+};
+
+use super::Tracer;
+use crate::{
+    output::clock::monotonic,
+    source::ptrace::{
+        requests::{self, I386, Until},
+        tracee::{InCall, State, Synchronous, Tracee},
+    },
+};
+
+/// Whether a call that returned so much leaves requests undone.
+pub fn provokes(call: &InCall, ret: i64) -> bool {
+    use aiotrace_common::abi::Syscall;
+    let is_fault = call.fault != 0 && call.fault & (effect::DRY_RUN | effect::MISSED) == 0;
+    call.syscall == Syscall::Submit
+        && ((ret < 0 && is_fault) || (1..call.args[1] as i64).contains(&ret))
+}
+
+impl Tracee {
+    /// It enters a system call that is not AIO.
+    pub fn enters_synchronous(&mut self, info: &requests::Syscall) {
+        self.synchronous = None;
+        if !self.watched {
+            return;
+        }
+        let abi = if info.arch == I386 { Abi::I386 } else { Abi::X86_64 };
+        let call = synchronous::Call::from_number(abi, info.number());
+        let (args, entered) = (info.args(), monotonic());
+        self.synchronous = call.map(|call| Synchronous { call, abi, args, entered });
+    }
+}
+
+impl Tracer {
+    /// The synchronous calls of a process are watched from now on, because of what happened to this thread at this time.
+    /// Threads that would not stop at them are stopped: none of them can know yet what happened.
+    pub(super) fn watch(&mut self, pid: u32, tid: u32, time: u64) {
+        let Some(process) = self.processes.of_mut(pid).filter(|it| !it.is_silent) else { return };
+        self.watches = true;
+        if process.watched.replace(time).is_some() {
+            return;
+        }
+        for tracee in self.tracees.values_mut().filter(|it| it.pid == pid) {
+            let runs_on = tracee.state == State::Running && tracee.until() == Until::Event;
+            tracee.watched = true;
+            if runs_on && tracee.tid != tid {
+                tracee.is_interrupted = requests::interrupt(tracee.tid).is_ok();
+            }
+        }
+    }
+
+    /// Synchronous calls need not be watched for what happened up to this time.
+    pub(super) fn unwatch(&mut self, settled: u64) {
+        if !self.watches {
+            return;
+        }
+        self.watches = false;
+        for pid in self.processes.pids().collect::<Vec<_>>() {
+            let Some(process) = self.processes.of_mut(pid) else { continue };
+            match process.watched {
+                None => (),
+                Some(time) if time > settled => self.watches = true,
+                Some(_) => {
+                    process.watched = None;
+                    let of_it = self.tracees.values_mut().filter(|it| it.pid == pid);
+                    of_it.for_each(|it| (it.watched, it.synchronous) = (false, None));
+                }
+            }
+        }
+    }
+
+    /// A synchronous call ends.
+    pub(super) fn synchronous(&mut self, tid: u32, call: &Synchronous, ret: i64) {
+        let Some(tracee) = self.tracees.get(&tid).filter(|it| it.watched) else { return };
+        if self.is_silent(tid) {
+            return;
+        }
+        let (pid, time) = (tracee.pid, monotonic());
+        let Synchronous { call, abi, args, entered } = *call;
+        let fd = args[0] as u32;
+        let offset = call.offset(abi, &args).or_else(|| {
+            let moved = call.does() != synchronous::Does::Sync && ret >= 0;
+            let before = || position(pid, fd)?.checked_sub(ret).filter(|it| *it >= 0);
+            moved.then(before).flatten()
+        });
+        let placed = if offset.is_some() { Mark::Read } else { Mark::Unread };
+        let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };
+        let count = if call.does() == synchronous::Does::Sync { 0 } else { args[2] & mask };
+        self.calls.records.emit(&record::Synchronous {
+            header: Header { kind: Kind::Synchronous, flags: 0, seq: 0, time, pid, tid },
+            entered,
+            offset: offset.unwrap_or(0),
+            count,
+            ret,
+            call,
+            fd,
+            placed,
+            reserved: 0,
+        });
+    }
+}
+
+/// The position of a descriptor, behind what was just moved.
+fn position(pid: u32, fd: u32) -> Option<i64> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    text.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
+}

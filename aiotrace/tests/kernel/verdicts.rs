@@ -1,0 +1,182 @@
+//! Verdicts as a stranger uses them: what the two halves say of programs, `--fail-on-fault`, `--timeout`, and a line for each
+//! rule.
+
+use std::process::{Command, Output};
+
+use aiotrace::output::json::{FaultLine, Line};
+
+use super::{
+    harness::Need,
+    support::{Trace, aiotrace, programs, run_with},
+};
+
+fn faults(trace: &Trace) -> Vec<&FaultLine> {
+    let of = |line| if let &Line::Fault(ref it) = line { Some(it) } else { None };
+    trace.lines.iter().filter_map(of).collect()
+}
+
+fn with_rule(rule: &str, program: &[&str]) -> Trace {
+    let trace = run_with(&["--seed", "1", "--inject", rule], program);
+    trace.assert_nothing_lost();
+    trace
+}
+
+/// By BPF where this kernel has a mechanism for it, and always by ptrace.
+fn by_each_source(rule: &str, program: &[&str], check: impl Fn(&Trace)) {
+    check(&with_rule(rule, program));
+    let options = ["--source", "ptrace", "--seed", "1", "--inject", rule];
+    let trace = run_with(&options, program);
+    trace.assert_nothing_lost();
+    check(&trace);
+    // Threads that a filter does not stop are watched, too.
+    let options = ["--no-seccomp", "--source", "ptrace", "--seed", "1", "--inject", rule];
+    check(&run_with(&options, program));
+}
+
+fn what_is_dropped_and_what_is_done_otherwise_stand_side_by_side() {
+    by_each_source("io_submit:error=EAGAIN:max=1", &["drop-reuse"], |trace| {
+        let [verdict] = faults(trace)[..] else { panic!("{}", trace.stderr) };
+        assert_eq!((&*verdict.verdict, verdict.lost), ("lost", 1), "{}", verdict.message);
+        assert_eq!((&*verdict.sequel, verdict.exit_code), ("lost", Some(0)));
+        assert_eq!(verdict.process.as_deref(), Some("exited"));
+        let report = &trace.report().faults[0];
+        assert_eq!((report.lost, report.silent), (1, 1), "{}", report.message);
+    });
+    by_each_source("io_submit:error=EAGAIN:max=1", &["sync-fallback"], |trace| {
+        let [verdict] = faults(trace)[..] else { panic!("{}", trace.stderr) };
+        assert_eq!((&*verdict.verdict, verdict.lost), ("done", 0), "{}", verdict.message);
+        assert_eq!((verdict.done, verdict.done_by.as_deref()), (4, Some("pwrite")));
+        assert!(verdict.message.starts_with("4 requests done by pwrite(2) after "));
+    });
+}
+
+/// What was seen of synchronous calls before a fault, and after all is settled, is nothing: they are not watched then.
+fn synchronous_calls_are_told_while_they_matter_only() {
+    for source in ["bpf", "ptrace"] {
+        let told = |program: &str| {
+            let trace = run_with(&["--source", source], &[program]);
+            let is_one = |line: &&Line| matches!(line, Line::Synchronous(_));
+            trace.lines.iter().filter(is_one).count()
+        };
+        assert!(told("ring-full-sync") > 10, "{source}");
+        // It writes at once after its requests, none of which was refused.
+        assert_eq!(told("drop-reuse"), 0, "{source}");
+    }
+}
+
+fn each_rule_has_a_line_and_says_why_it_never_acted() {
+    let rules =
+        ["--inject", "io_cancel:error=EINVAL:when=1", "--inject", "io_submit:error=EAGAIN:when=3"];
+    let options = [&["--source", "ptrace"], &rules[..]].concat();
+    let trace = run_with(&options, &["retry-pool"]);
+    let rules = &trace.report().rules;
+    assert_eq!((rules[0].acted, rules[0].asked), (0, 0));
+    let why = rules[0].why.as_deref().unwrap();
+    assert!(
+        why.starts_with("no io_cancel was called; there were: io_setup 1, io_destroy 1"),
+        "{why}"
+    );
+    assert_eq!((rules[1].acted, &rules[1].why), (1, &None));
+    assert_eq!(rules[1].asked as usize, trace.submits().len());
+    let never = with_rule("io_submit:error=EAGAIN:when=900", &["retry-pool"]);
+    let why = never.report().rules[0].why.as_deref().unwrap();
+    assert!(why.starts_with("it begins with number 900"), "{why}");
+}
+
+fn told(options: &[&str], program: &[&str]) -> (Output, String) {
+    let mut command: Command = aiotrace();
+    command.args(["run", "-q", "--source", "ptrace"]).args(options).arg("--");
+    let output = command.arg(programs()).args(program).output().unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    (output, stderr)
+}
+
+fn a_test_fails_if_a_request_is_lost_or_if_nothing_was_tested() {
+    let rule = "io_submit:error=EAGAIN:when=10";
+    let status = |options: &[&str], program: &str| {
+        let (output, stderr) = told(&[&["--inject"], options].concat(), &[program]);
+        (output.status.code(), stderr)
+    };
+    let (code, stderr) = status(&[rule, "--fail-on-fault", "lost"], "drop-reuse");
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("status 1, as --fail-on-fault asks (1 lost)"), "{stderr}");
+    assert_eq!(status(&[rule, "--fail-on-fault", "hung,died"], "drop-reuse").0, Some(0));
+    for (rule, program) in
+        [(rule, "retry-pool"), ("io_submit:error=EAGAIN:when=3", "sync-fallback")]
+    {
+        let (code, stderr) = status(&[rule, "--fail-on-fault", "lost,leaked,hung,died"], program);
+        assert_eq!(code, Some(0), "{program}: {stderr}");
+    }
+    let never = ["io_cancel:error=EINVAL", "--fail-on-fault", "lost"];
+    let (code, stderr) = status(&never, "retry-pool");
+    assert_eq!(code, Some(1), "{stderr}");
+    assert!(stderr.contains("rule 1 never acted"), "{stderr}");
+    let allowed = [&never[..], &["--allow-unfired"]].concat();
+    assert_eq!(status(&allowed, "retry-pool").0, Some(0));
+}
+
+/// It waits for a line on its standard input, which does not come.
+fn a_program_that_does_not_end_is_ended_as_timeout_does_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace.json");
+    let options =
+        ["--timeout", "1s", "--format", "json", "--inject", "io_setup:error=EAGAIN:max=1"];
+    let script = format!(
+        "'{}' receive > /dev/null; trap '' TERM; while true; do sleep 0.1; done",
+        programs().display()
+    );
+    let started = std::time::Instant::now();
+    let output = aiotrace()
+        .args(["run", "-f", "-q", "--source", "ptrace", "-o"])
+        .arg(&file)
+        .args(options)
+        .args(["--", "sh", "-c", &script])
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(124), "{stderr}");
+    assert!(stderr.contains("did not end in 1 s (--timeout): SIGTERM"), "{stderr}");
+    assert!(started.elapsed().as_secs() >= 5, "SIGTERM was ignored, so SIGKILL ended it");
+
+    // One that has a fault and is there when its time is over has hung.
+    let output = aiotrace()
+        .args(["run", "-f", "-q", "--source", "ptrace", "-o"])
+        .arg(&file)
+        .args(["--timeout", "2s", "--format", "json", "--inject", "io_submit:error=EAGAIN", "--"])
+        .arg(programs())
+        .arg("until-accepted")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(124), "{}", String::from_utf8_lossy(&output.stderr));
+    let lines = super::support::parse(&std::fs::read_to_string(&file).unwrap());
+    let hung = lines.iter().find_map(|line| match line {
+        Line::Fault(it) if it.verdict == "hung" => Some(it),
+        _ => None,
+    });
+    let hung = hung.expect("the last fault has hung");
+    assert_eq!(hung.process.as_deref(), Some("timed_out"), "{}", hung.message);
+}
+
+/// A retry is one although the process says at its end that something went wrong; and it is told so.
+fn how_the_process_ends_belongs_to_the_verdict() {
+    let trace = with_rule("io_submit:error=EFAULT:when=3", &["retry-exit", "14"]);
+    assert_eq!(trace.status.code(), Some(14), "{}", trace.stderr);
+    let [verdict] = faults(&trace)[..] else { panic!("{}", trace.stderr) };
+    assert_eq!((&*verdict.verdict, &*verdict.sequel), ("exited", "retried"), "{}", verdict.message);
+    assert!(verdict.message.contains(", succeeded; exited with status 14 "), "{}", verdict.message);
+    let row = &trace.report().faults[0];
+    assert!(row.message.ends_with("; exited with status 14"), "{}", row.message);
+    assert_eq!(row.verdicts["exited"], 1);
+    assert_eq!(row.processes[0].exit_code, Some(14));
+}
+
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+
+tests![
+    what_is_dropped_and_what_is_done_otherwise_stand_side_by_side,
+    synchronous_calls_are_told_while_they_matter_only,
+    each_rule_has_a_line_and_says_why_it_never_acted if SAME,
+    a_test_fails_if_a_request_is_lost_or_if_nothing_was_tested if SAME,
+    a_program_that_does_not_end_is_ended_as_timeout_does_it if Need::Native("it runs a shell"),
+    how_the_process_ends_belongs_to_the_verdict,
+];

@@ -1,0 +1,92 @@
+//! Public reports and cases from practice, each as a program of one behaviour: docs/dev/cases.md says what is right
+//! about each. They say on their standard output what they know to be true, so that it can be compared.
+//!
+//! `aio-programs NAME [ARGUMENT]...`. Files are made in the temporary directory (`TMPDIR`) and removed at the end.
+//! Where a program says `ready`, it waits for a line on its standard input, or its end. What cannot be had (a file
+//! with O_DIRECT, /dev/fuse) ends it with status 77, and it says so.
+
+mod again;
+mod contexts;
+mod disk;
+mod pools;
+mod refused;
+mod results;
+mod waiting;
+
+use std::os::fd::RawFd;
+
+use crate::aio::{self, Iocb};
+
+/// A program with its arguments.
+type Program = fn(&[String]);
+
+/// The programs by name.
+pub const PROGRAMS: [(&str, Program); 32] = [
+    ("append", results::append),
+    ("big-ring", pools::big_ring),
+    ("busy-reap", waiting::busy_reap),
+    ("closed-fd", refused::closed_fd),
+    ("double-destroy", contexts::double_destroy),
+    ("drop-reuse", again::drop_reuse),
+    ("enospc", results::enospc),
+    ("eventfd-miss", waiting::eventfd_miss),
+    ("exec-self", contexts::exec_self),
+    ("exit-waits", waiting::exit_waits),
+    ("fault-file", again::fault_file),
+    ("fault-retry", again::fault_retry),
+    ("fsync-stale", refused::fsync_stale),
+    ("key-cancel", refused::key_cancel),
+    ("loop-setup", contexts::loop_setup),
+    ("many", contexts::many),
+    ("min-nr-waits", waiting::min_nr_waits),
+    ("nowait-write", results::nowait_write),
+    ("poll-closed", waiting::poll_closed),
+    ("reap-fails", again::reap_fails),
+    ("reconnect", contexts::reconnect),
+    ("resfd-file", refused::resfd_file),
+    ("retry-exit", again::retry_exit),
+    ("retry-pool", again::retry_pool),
+    ("reuse-fd", results::reuse_fd),
+    ("ring-full-drop", pools::ring_full_drop),
+    ("ring-full-sync", pools::ring_full_sync),
+    ("shared-pool", pools::shared_pool),
+    ("stuck-read", waiting::stuck_read),
+    ("sync-fallback", again::sync_fallback),
+    ("tail-write", results::tail_write),
+    ("thread-leaves", waiting::thread_leaves),
+];
+
+const PAGE: u64 = 4096;
+
+/// A number among the arguments.
+fn number(arguments: &[String], index: usize, default: u64) -> u64 {
+    arguments.get(index).map_or(default, |it| it.parse().expect("a number"))
+}
+
+fn word(arguments: &[String], index: usize) -> &str {
+    arguments.get(index).map_or("", String::as_str)
+}
+
+/// A request of this many bytes.
+fn request(opcode: u16, fd: RawFd, buf: *mut u8, nbytes: u64, offset: u64) -> Iocb {
+    let offset = offset.cast_signed();
+    Iocb { opcode, fildes: fd, buf: buf as u64, nbytes, offset, ..Iocb::default() }
+}
+
+/// Submits one, and reaps it if it was accepted: what io_submit returned, or the result.
+fn do_one(ctx: u64, iocb: &mut Iocb) -> Result<i64, i64> {
+    match aio::submit(ctx, std::slice::from_mut(iocb)) {
+        1 => Ok(aio::reap(ctx, 1)[0].res),
+        refused => Err(refused),
+    }
+}
+
+fn destroy(ctx: u64) {
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
+
+/// Ends a program that needs what is not there.
+fn cannot_run(why: &str) -> ! {
+    crate::say(why);
+    std::process::exit(77)
+}

@@ -1,0 +1,192 @@
+//! What becomes of a request that was refused or that failed, most often by a fault: dropped, made again, or done
+//! with another call.
+
+use std::{os::unix::fs::FileExt as _, time::Duration};
+
+use super::{
+    PAGE, destroy,
+    disk::{Named, letters},
+    do_one, number, request, word,
+};
+use crate::{
+    aio::{self, IoEvent, Iocb},
+    say,
+};
+
+/// `drop-reuse`: 50 writes, one after the other, with one iocb. What io_submit returns is only looked at to see
+/// whether there is something to reap: what was refused is lost, and its iocb is the next request's.
+pub fn drop_reuse(_: &[String]) {
+    let named = Named::new("drop-reuse");
+    let (ctx, buffer) = (aio::setup(64), letters(1));
+    let mut iocb;
+    for block in 0..50 {
+        iocb = request(aio::PWRITE, named.fd(), buffer, PAGE, PAGE * block);
+        let _ = do_one(ctx, &mut iocb);
+    }
+    let is_there = |block: &u64| {
+        let mut byte = [0];
+        named.file.read_at(&mut byte, PAGE * block).is_ok_and(|it| it == 1) && byte[0] == b'x'
+    };
+    for block in (0..50).filter(|it| !is_there(it)) {
+        say(&format!("block {block} was never written"));
+    }
+    destroy(ctx);
+}
+
+/// `sync-fallback [HOW]`: 20 batches of four writes; what io_submit does not take is done at once, with pwrite(2),
+/// or `pwritev`, `pwritev2`, `write`. Nothing is lost.
+pub fn sync_fallback(arguments: &[String]) {
+    let named = Named::new("sync-fallback");
+    let (ctx, buffer) = (aio::setup(64), letters(1));
+    let mut by_other_means = 0;
+    for batch in 0..20 {
+        let mut iocbs: [Iocb; 4] = std::array::from_fn(|index| {
+            let offset = PAGE * batch + 1024 * index as u64;
+            request(aio::PWRITE, named.fd(), buffer, 1024, offset)
+        });
+        let accepted = aio::submit(ctx, &mut iocbs).max(0) as usize;
+        for iocb in &iocbs[accepted..] {
+            by_other_means += 1;
+            assert_eq!(write_at_once(iocb, word(arguments, 0)), 1024, "the write");
+        }
+        if accepted > 0 {
+            aio::reap(ctx, accepted);
+        }
+    }
+    let length = named.length();
+    assert_eq!(length, 20 * PAGE, "nothing is lost");
+    say(&format!("{by_other_means} done with another call, the file has {length}"));
+    destroy(ctx);
+}
+
+fn write_at_once(iocb: &Iocb, how: &str) -> isize {
+    let (at, length) = (iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
+    let half = length / 2;
+    let vectors = [
+        libc::iovec { iov_base: at, iov_len: half },
+        libc::iovec { iov_base: at.wrapping_byte_add(half), iov_len: length - half },
+    ];
+    // SAFETY: the memory of the request.
+    unsafe {
+        match how {
+            "pwritev" => libc::pwritev(iocb.fildes, vectors.as_ptr(), 2, iocb.offset),
+            "pwritev2" => libc::pwritev2(iocb.fildes, vectors.as_ptr(), 2, iocb.offset, 0),
+            "write" => {
+                libc::lseek(iocb.fildes, iocb.offset, libc::SEEK_SET);
+                libc::write(iocb.fildes, at, length)
+            }
+            _ => libc::pwrite(iocb.fildes, at, length, iocb.offset),
+        }
+    }
+}
+
+/// `fault-retry [direct]`: 20 writes of different lengths, with one iocb; what fails is made again, at most four
+/// times. `direct`: by a file with O_DIRECT.
+pub fn fault_retry(arguments: &[String]) {
+    let named = if word(arguments, 0) == "direct" {
+        Named::direct_if_possible("fault-retry").filled(20 * 16)
+    } else {
+        Named::new("fault-retry")
+    };
+    let (ctx, buffer) = (aio::setup(64), letters(3));
+    let mut again = 0;
+    let mut iocb;
+    for write in 0..20 {
+        let length = PAGE * (1 + write % 3);
+        for attempt in 0.. {
+            assert!(attempt < 5, "it fails for good");
+            iocb = request(aio::PWRITE, named.fd(), buffer, length, 65_536 * write);
+            if do_one(ctx, &mut iocb).expect("io_submit") == length as i64 {
+                break;
+            }
+            again += 1;
+        }
+    }
+    say(&format!("20 writes, {again} made again, all done"));
+    destroy(ctx);
+}
+
+/// `fault-file [COUNT]`: writes to two files by turns, `aio-fault-file-a-PID` and `-b-`, each of another length, with
+/// one iocb. Says which did not write all.
+pub fn fault_file(arguments: &[String]) {
+    let files = [Named::new("fault-file-a"), Named::new("fault-file-b")];
+    let (ctx, buffer) = (aio::setup(64), letters(1));
+    let mut iocb;
+    for write in 0..number(arguments, 0, 20) {
+        let (length, offset) = (512 + 8 * (write % 400), PAGE * write);
+        let fd = files[write as usize % 2].fd();
+        iocb = request(aio::PWRITE, fd, buffer, length, offset);
+        let result = do_one(ctx, &mut iocb).expect("io_submit");
+        if result != length as i64 {
+            say(&format!("write {write}: fd {fd} offset {offset} nbytes {length}: res={result}"));
+        }
+    }
+    destroy(ctx);
+}
+
+/// `retry-pool`: 50 writes; what is refused or fails is made again, with the next iocb of a pool of four.
+pub fn retry_pool(_: &[String]) {
+    let named = Named::new("retry-pool");
+    let (ctx, buffer) = (aio::setup(64), letters(1));
+    let mut pool = [Iocb::default(); 4];
+    let (mut turn, mut again) = (0, 0);
+    for block in 0..50 {
+        loop {
+            let iocb = &mut pool[turn % 4];
+            turn += 1;
+            *iocb = request(aio::PWRITE, named.fd(), buffer, PAGE, PAGE * block);
+            if do_one(ctx, iocb) == Ok(PAGE as i64) {
+                break;
+            }
+            again += 1;
+        }
+    }
+    say(&format!("50 writes, {again} made again, all done"));
+    destroy(ctx);
+}
+
+/// `retry-exit STATUS`: what is refused is made again, and succeeds; all the same the process exits with this status
+/// 300 ms after, or, for `abort`, dies of SIGABRT.
+pub fn retry_exit(arguments: &[String]) {
+    let named = Named::new("retry-exit");
+    let (ctx, buffer) = (aio::setup(64), letters(1));
+    let mut was_refused = false;
+    for block in 0..20 {
+        let mut iocb = request(aio::PWRITE, named.fd(), buffer, PAGE, PAGE * block);
+        while do_one(ctx, &mut iocb).is_err() {
+            was_refused = true;
+        }
+    }
+    end_badly_if(was_refused, word(arguments, 0));
+    destroy(ctx);
+}
+
+/// `reap-fails STATUS`: an io_getevents that fails ends the program 300 ms later, with this status, or, for `abort`,
+/// by SIGABRT; its child has ended meanwhile, as one that writes a stack trace.
+pub fn reap_fails(arguments: &[String]) {
+    let named = Named::new("reap-fails").filled(1);
+    let (ctx, buffer) = (aio::setup(64), letters(1));
+    let mut has_failed = false;
+    for _ in 0..20 {
+        let mut iocb = [request(aio::PREAD, named.fd(), buffer, PAGE, 0)];
+        assert_eq!(aio::submit(ctx, &mut iocb), 1, "io_submit");
+        if aio::getevents(ctx, 1, &mut [IoEvent::default()], None) != 1 {
+            has_failed = true;
+            crate::processes::in_child(|| ());
+            break;
+        }
+    }
+    end_badly_if(has_failed, word(arguments, 0));
+    destroy(ctx);
+}
+
+fn end_badly_if(is_bad: bool, how: &str) {
+    if is_bad {
+        // What is told must not depend on the end coming at once.
+        std::thread::sleep(Duration::from_millis(300));
+        match how {
+            "abort" => std::process::abort(),
+            status => std::process::exit(status.parse().expect("a status, or abort")),
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Contexts: many, lost, shared by mistake, refused, and those of a process that becomes another program.
+
+use std::{
+    os::unix::process::CommandExt as _,
+    sync::atomic::{AtomicU64, Ordering},
+    thread,
+    time::Duration,
+};
+
+use super::{
+    PAGE, destroy,
+    disk::{Named, letters},
+    do_one, number, request, word,
+};
+use crate::{
+    aio::{self, IoEvent},
+    basic, say, tasks,
+};
+
+/// `double-destroy`: a thread waits in a context that is destroyed, which is destroyed once more; then its handle is
+/// another context's, which the third io_destroy ends, and the owner's next io_submit is refused.
+pub fn double_destroy(_: &[String]) {
+    let ctx = aio::setup(8);
+    let (tell, told) = std::sync::mpsc::channel();
+    thread::scope(|scope| {
+        let waiter = scope.spawn(move || {
+            tell.send(tasks::current()).expect("the channel");
+            aio::getevents(ctx, 1, &mut [IoEvent::default()], None)
+        });
+        let waiting = told.recv().expect("the channel");
+        tasks::until_asleep_in(waiting, libc::SYS_io_getevents);
+        destroy(ctx);
+        let ret = waiter.join().expect("the thread");
+        assert_eq!(ret, aio::error(libc::EINVAL), "the waiter");
+    });
+    assert_eq!(aio::destroy(ctx), aio::error(libc::EINVAL), "again");
+    let other = aio::setup(16);
+    let third = aio::destroy(ctx);
+    let mut byte = 0;
+    let mut read = [aio::pread(0, &mut byte, 1)];
+    if other == ctx {
+        assert_eq!(third, 0, "somebody else's");
+        assert_eq!(aio::submit(other, &mut read), aio::error(libc::EINVAL), "the owner's");
+    }
+    say(&format!("the new context has the old handle: {}", other == ctx));
+}
+
+/// `reconnect [ROUNDS]`: each round a reader is made anew, with four contexts, and the old one is dropped without
+/// io_destroy. `ready` after this many, and on until the line comes, each 50 ms; at most 1000.
+pub fn reconnect(arguments: &[String]) {
+    let named = Named::new("reconnect").filled(1);
+    let buffer = letters(1);
+    let rounds = number(arguments, 0, 5);
+    for round in 0..1000 {
+        let reader: [u64; 4] = std::array::from_fn(|_| aio::setup(64));
+        for ctx in reader {
+            let mut iocb = request(aio::PREAD, named.fd(), buffer, PAGE, 0);
+            assert_eq!(do_one(ctx, &mut iocb), Ok(PAGE as i64), "the read");
+        }
+        if round + 1 == rounds {
+            say("ready");
+        }
+        if round + 1 >= rounds && tasks::is_readable_within(0, Duration::from_millis(50)) {
+            say(&format!("{} contexts made, none destroyed", 4 * (round + 1)));
+            break;
+        }
+    }
+}
+
+/// `loop-setup ASKED TIMES [hold]`: asks for a context of this size so many times, and keeps what it gets; with `hold`,
+/// until the line.
+pub fn loop_setup(arguments: &[String]) {
+    let times = number(arguments, 1, 10);
+    let refused = (0..times).filter(|_| {
+        let mut ctx = 0u64;
+        aio::setup_at(number(arguments, 0, 60_000), &raw mut ctx as u64) != 0
+    });
+    let refused = refused.count();
+    if word(arguments, 2) == "hold" {
+        crate::wait();
+    }
+    say(&format!("{refused} of {times} io_setup failed"));
+}
+
+/// `many CONTEXTS THREADS`: so many idle contexts, and, after the line, threads of which each has a context and a
+/// descriptor of its own and reads twenty times.
+pub fn many(arguments: &[String]) {
+    let named = Named::new("many").filled(1);
+    let (contexts, threads) = (number(arguments, 0, 300), number(arguments, 1, 0));
+    for _ in 0..contexts {
+        aio::setup(1);
+    }
+    crate::wait();
+    let reads = AtomicU64::new(0);
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let file = named.file.try_clone().expect("a descriptor");
+                let (ctx, buffer) = (aio::setup(1), letters(1));
+                for _ in 0..20 {
+                    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
+                    let mut iocb = request(aio::PREAD, fd, buffer, 512, 0);
+                    assert_eq!(do_one(ctx, &mut iocb), Ok(512), "the read");
+                    reads.fetch_add(1, Ordering::Relaxed);
+                }
+                destroy(ctx);
+            });
+        }
+    });
+    let reads = reads.load(Ordering::Relaxed);
+    say(&format!("contexts {contexts}, threads {threads}, reads {reads}"));
+}
+
+/// `exec-self [TIMES]`: a context and six reads of which one is not reaped; then the same program in its place. Ready
+/// once, before the first.
+pub fn exec_self(arguments: &[String]) {
+    let left = number(arguments, 0, 3);
+    if word(arguments, 1).is_empty() {
+        crate::wait();
+    }
+    let ctx = aio::setup(16);
+    for data in 0..5 {
+        basic::pair(ctx, data);
+    }
+    let mut byte = 0;
+    let mut read = [aio::pread(aio::zero(), &mut byte, 6)];
+    assert_eq!(aio::submit(ctx, &mut read), 1, "io_submit");
+    if left > 0 {
+        let us = std::env::current_exe().expect("our path");
+        let arguments = ["exec-self", &(left - 1).to_string(), "on"].map(str::to_owned);
+        let error = std::process::Command::new(us).args(arguments).exec();
+        panic!("exec: {error}");
+    }
+}

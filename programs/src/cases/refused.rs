@@ -1,0 +1,88 @@
+//! Requests that io_submit refuses, and an io_cancel, each for another reason.
+
+use super::{
+    PAGE, destroy,
+    disk::{Named, letters},
+    do_one, request,
+};
+use crate::{
+    aio::{self, IoEvent, Iocb},
+    say,
+};
+
+const RESFD: u32 = 1;
+
+/// `closed-fd`: 20 writes, then the descriptor is closed (here it is `ready`), and 180 more are refused with EBADF.
+/// The program lives on.
+pub fn closed_fd(_: &[String]) {
+    let named = Named::new("closed-fd");
+    let (ctx, buffer) = (aio::setup(32), letters(1));
+    // SAFETY: a descriptor of ours.
+    let fd = unsafe { libc::dup(named.fd()) };
+    let mut lost = 0;
+    let mut iocb;
+    for write in 0..200 {
+        if write == 20 {
+            // SAFETY: the same.
+            assert_eq!(unsafe { libc::close(fd) }, 0, "close");
+            crate::wait();
+        }
+        iocb = request(aio::PWRITE, fd, buffer, PAGE, PAGE * write);
+        lost += u64::from(do_one(ctx, &mut iocb).is_err());
+    }
+    say(&format!("{lost} of 200 writes lost"));
+    destroy(ctx);
+}
+
+/// `fsync-stale`: the iocb of a write becomes that of a sync, and has its buf, nbytes and offset still: EINVAL, four
+/// of five times (the first write's offset is 0, but its buf is not: all five). A clean one is accepted.
+pub fn fsync_stale(_: &[String]) {
+    let named = Named::new("fsync-stale");
+    let (ctx, buffer) = (aio::setup(16), letters(1));
+    let mut iocb;
+    for block in 0..5 {
+        iocb = request(aio::PWRITE, named.fd(), buffer, PAGE, PAGE * block);
+        assert_eq!(do_one(ctx, &mut iocb), Ok(PAGE as i64), "the write");
+        iocb.opcode = aio::FSYNC;
+        assert_eq!(do_one(ctx, &mut iocb), Err(aio::error(libc::EINVAL)), "the sync");
+    }
+    iocb = Iocb { opcode: aio::FDSYNC, fildes: named.fd(), ..Iocb::default() };
+    assert_eq!(do_one(ctx, &mut iocb), Ok(0), "a clean one");
+    destroy(ctx);
+}
+
+/// `resfd-file`: of three reads the second names a file where an eventfd should be: one is accepted; from the second
+/// on, EINVAL; with a number that is not open, EBADF.
+pub fn resfd_file(_: &[String]) {
+    let named = Named::new("resfd-file").filled(1);
+    let (ctx, buffer, eventfd) = (aio::setup(16), letters(1), aio::eventfd());
+    let read = request(aio::PREAD, named.fd(), buffer, PAGE, 0);
+    let with = |resfd: i32| Iocb { flags: RESFD, resfd: resfd.cast_unsigned(), ..read };
+    let mut iocbs = [with(eventfd), with(named.fd()), with(eventfd)];
+    assert_eq!(aio::submit(ctx, &mut iocbs), 1, "the first");
+    assert_eq!(aio::submit(ctx, &mut iocbs[1..]), aio::error(libc::EINVAL), "the second");
+    let mut closed = [with(999)];
+    assert_eq!(aio::submit(ctx, &mut closed), aio::error(libc::EBADF), "999");
+    aio::reap(ctx, 1);
+    destroy(ctx);
+}
+
+/// `key-cancel`: a poll that pends cannot be cancelled with another key, nor by a copy of its iocb; then it can.
+pub fn key_cancel(_: &[String]) {
+    let (ctx, pipe) = (aio::setup(8), aio::pipe());
+    let mut poll = [aio::poll(pipe.0, 1)];
+    assert_eq!(aio::submit(ctx, &mut poll), 1, "io_submit");
+    let mut event = IoEvent::default();
+    let mut cancel = |iocb: &Iocb| {
+        let at = std::ptr::from_ref(iocb) as u64;
+        aio::cancel(ctx, at, &raw mut event as u64)
+    };
+    poll[0].key = 77;
+    assert_eq!(cancel(&poll[0]), aio::error(libc::EINVAL), "another key");
+    poll[0].key = 0;
+    let copy = poll[0];
+    assert_eq!(cancel(&copy), aio::error(libc::EINVAL), "a copy");
+    assert_eq!(cancel(&poll[0]), aio::error(libc::EINPROGRESS), "the poll");
+    aio::reap(ctx, 1);
+    destroy(ctx);
+}

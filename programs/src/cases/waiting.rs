@@ -1,0 +1,188 @@
+//! Who waits for what: reaping too often, too little, for what never comes, and ends that wait for requests.
+
+use std::{
+    os::fd::AsRawFd as _,
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+};
+
+use super::{
+    PAGE, cannot_run, destroy,
+    disk::{Named, closed_descriptor, letters},
+    number, request, word,
+};
+use crate::{
+    aio::{self, IoEvent, Iocb, Timespec},
+    fuse::{Answer, Held},
+    say, tasks,
+};
+
+/// `busy-reap [COUNT]`: two threads ask for what is not in flight, without waiting, again and again: at least this
+/// often, and until the line comes.
+pub fn busy_reap(arguments: &[String]) {
+    let (least, is_over) = (number(arguments, 0, 1000), AtomicBool::new(false));
+    let contexts = [aio::setup(32), aio::setup(32)];
+    thread::scope(|scope| {
+        for ctx in contexts {
+            let is_over = &is_over;
+            scope.spawn(move || {
+                let mut calls = 0;
+                while calls < least || !is_over.load(Ordering::Relaxed) {
+                    let none = Some(Timespec::millis(0));
+                    assert_eq!(aio::getevents(ctx, 0, &mut [IoEvent::default(); 16], none), 0);
+                    calls += 1;
+                }
+            });
+        }
+        crate::wait();
+        is_over.store(true, Ordering::Relaxed);
+    });
+    contexts.into_iter().for_each(destroy);
+}
+
+/// `eventfd-miss`: three completions at a time are told through an eventfd, and the program reaps one each time it is
+/// woken: 20 of 30 wait in the ring while it is `ready`.
+pub fn eventfd_miss(_: &[String]) {
+    let named = Named::new("eventfd-miss").filled(1);
+    let (ctx, buffer, eventfd) = (aio::setup(32), letters(1), aio::eventfd());
+    let mut iocbs = [Iocb::default(); 30];
+    let mut reaped = 0;
+    for three in iocbs.chunks_mut(3) {
+        let read = request(aio::PREAD, named.fd(), buffer, 512, 0);
+        three.fill(Iocb { flags: 1, resfd: eventfd.cast_unsigned(), ..read });
+        assert_eq!(aio::submit(ctx, three), 3, "io_submit");
+        let mut count = 0u64;
+        // SAFETY: room for a number.
+        let length = unsafe { libc::read(eventfd, (&raw mut count).cast(), 8) };
+        assert_eq!((length, count), (8, 3), "the eventfd");
+        let mut one = [IoEvent::default()];
+        reaped += aio::getevents(ctx, 0, &mut one, Some(Timespec::millis(0)));
+    }
+    assert_eq!(reaped, 10, "one each time");
+    crate::wait();
+    aio::reap(ctx, 20);
+    destroy(ctx);
+}
+
+/// `min-nr-waits`: of four reads one is refused, and the program waits for four all the same. When it does, its child
+/// says `ready`; after the line the child interrupts it. (A thread would be somebody who could submit.)
+pub fn min_nr_waits(_: &[String]) {
+    extern "C" fn nothing(_: i32) {}
+    let named = Named::new("min-nr-waits").filled(1);
+    let (ctx, buffer) = (aio::setup(32), letters(1));
+    let read = request(aio::PREAD, named.fd(), buffer, 1024, 0);
+    let mut iocbs = [read, read, read, Iocb { fildes: closed_descriptor(&named), ..read }];
+    let us = std::process::id().cast_signed();
+    // SAFETY: a handler that does nothing, no SA_RESTART; this process has one thread.
+    let child = unsafe {
+        let mut action: libc::sigaction = std::mem::zeroed();
+        action.sa_sigaction = nothing as *const () as usize;
+        libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut());
+        libc::fork()
+    };
+    assert!(child >= 0, "fork");
+    if child == 0 {
+        tasks::until_process_asleep_in(us, libc::SYS_io_getevents);
+        crate::wait();
+        // SAFETY: a signal to our parent, which waits for us.
+        unsafe { libc::kill(us, libc::SIGUSR1) };
+        std::process::exit(0);
+    }
+    assert_eq!(aio::submit(ctx, &mut iocbs), 3, "io_submit");
+    let mut events = [IoEvent::default(); 4];
+    // What it has is given when it is interrupted.
+    assert_eq!(aio::getevents(ctx, 4, &mut events, None), 3, "io_getevents");
+    crate::processes::wait_for(child);
+    destroy(ctx);
+}
+
+/// `stuck-read`: of 40 reads six are answered, the others when the line comes; meanwhile the program waits for all.
+pub fn stuck_read(_: &[String]) {
+    let held = Held::open(Answer::AtLineAfter(6));
+    let (ctx, buffer) = (aio::setup(64), letters(16));
+    let fd = held.file.as_raw_fd();
+    let mut iocbs: Vec<Iocb> = (0..40)
+        .map(|index| {
+            let at = buffer.wrapping_add(index % 16 * PAGE as usize);
+            request(aio::PREAD, fd, at, PAGE, PAGE * index as u64)
+        })
+        .collect();
+    assert_eq!(aio::submit(ctx, &mut iocbs), 40, "io_submit");
+    say("ready");
+    aio::reap(ctx, 40);
+    destroy(ctx);
+    held.close();
+}
+
+/// `exit-waits exit|destroy`: 20 reads are in flight to a file that answers when the line comes, and the process,
+/// once it is `ready`, exits, or destroys the context: both wait, and cannot be killed.
+pub fn exit_waits(arguments: &[String]) {
+    let held = Held::open(Answer::AtLineAfter(0));
+    let (ctx, buffer) = (aio::setup(64), letters(20));
+    let fd = held.file.as_raw_fd();
+    let mut iocbs: Vec<Iocb> = (0..20)
+        .map(|index| {
+            let at = buffer.wrapping_add(index * PAGE as usize);
+            request(aio::PREAD, fd, at, PAGE, PAGE * index as u64)
+        })
+        .collect();
+    assert_eq!(aio::submit(ctx, &mut iocbs), 20, "io_submit");
+    say("ready");
+    match word(arguments, 0) {
+        "destroy" => {
+            destroy(ctx);
+            held.close();
+        }
+        "exit" => std::process::exit(0),
+        other => cannot_run(&format!("exit-waits exit or destroy, not {other:?}")),
+    }
+}
+
+/// `poll-closed`: five times a socket is closed while a poll of it pends; its event comes all the same.
+pub fn poll_closed(_: &[String]) {
+    let ctx = aio::setup(64);
+    for round in 0..5 {
+        let mut ends = [0; 2];
+        // SAFETY: room for two descriptors, which are ours.
+        unsafe {
+            let made = libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr());
+            assert_eq!(made, 0, "socketpair");
+        }
+        let mut poll = [aio::poll(ends[0], round)];
+        assert_eq!(aio::submit(ctx, &mut poll), 1, "io_submit");
+        // SAFETY: descriptors of ours.
+        unsafe { libc::close(ends[0]) };
+        // Nobody is at the other end any more but the poll.
+        // SAFETY: the same.
+        unsafe {
+            libc::send(ends[1], b"x".as_ptr().cast(), 1, libc::MSG_NOSIGNAL);
+            libc::close(ends[1]);
+        }
+        assert_eq!(aio::reap(ctx, 1)[0].data, round, "the event");
+    }
+    say("5 events of sockets that were closed");
+    destroy(ctx);
+}
+
+/// `thread-leaves`: each of four threads submits eight writes, asks once for what is done, gets nothing, and ends:
+/// nobody has its context any more. `ready` then, when they are answered: nobody reaps.
+pub fn thread_leaves(_: &[String]) {
+    let mut held = Held::open(Answer::WhenTold);
+    let fd = held.file.as_raw_fd();
+    for _ in 0..4 {
+        let leaves = move || {
+            let (ctx, buffer) = (aio::setup(64), letters(8));
+            let mut iocbs: [Iocb; 8] = std::array::from_fn(|index| {
+                let at = buffer.wrapping_add(index * PAGE as usize);
+                request(aio::PWRITE, fd, at, PAGE, PAGE * index as u64)
+            });
+            assert_eq!(aio::submit(ctx, &mut iocbs), 8, "io_submit");
+            let none = Some(Timespec::millis(0));
+            assert_eq!(aio::getevents(ctx, 0, &mut [IoEvent::default(); 8], none), 0, "none yet");
+        };
+        thread::spawn(leaves).join().expect("the thread");
+    }
+    held.release();
+    crate::wait();
+    std::process::exit(0);
+}
