@@ -26,6 +26,7 @@ mod readme;
 mod real_programs;
 mod received;
 mod recording;
+mod reports;
 mod run;
 mod session;
 mod stacks;

@@ -367,7 +367,8 @@ impl Told {
             None => RingFound::Unmapped,
         };
         let destroying = destroying.contains(&(space, handle));
-        self.tell(pid, pid, Body::Looked(Looked::Ring { ctx: handle, found, destroying }));
+        let looked = Looked::Ring { ctx: handle, found, destroying, awaited: None };
+        self.tell(pid, pid, Body::Looked(looked));
     }
 }
 
