@@ -407,6 +407,13 @@ pub enum Looked {
     Limit(Limit),
     /// Contexts of the process whose handle is nowhere in its writable memory.
     Unreferenced(Vec<Handle>),
+    /// What iovecs of the process are now.
+    Iovecs {
+        /// Where they are.
+        at: Address,
+        /// Base and length of the first ones; `None` if they cannot be read.
+        list: Option<Vec<(Address, u64)>>,
+    },
 }
 
 /// What is where a context's ring should be.

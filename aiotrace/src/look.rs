@@ -5,7 +5,7 @@ use std::fs;
 use aiotrace_common::settings::target;
 
 use crate::{
-    event::{Args, File, FileKind, Handle, Holder, Limit, RingFound},
+    event::{Address, Args, File, FileKind, Handle, Holder, Limit, RingFound},
     process, ring,
     source::bpf::{arguments, list::Lister, machine},
 };
@@ -95,6 +95,18 @@ fn is_in_memory(pid: u32, mount: &str) -> bool {
     matches!(kind, Some("tmpfs" | "ramfs" | "hugetlbfs" | "devtmpfs"))
 }
 
+/// Iovecs told, at most.
+const MOST_IOVECS: u64 = 4;
+
+/// What the first of these iovecs of a (64-bit) process are.
+pub fn iovecs(pid: u32, at: Address, count: u64) -> Option<Vec<(Address, u64)>> {
+    let mut bytes = vec![0; 16 * count.min(MOST_IOVECS) as usize];
+    process::read_memory(pid, at.0, &mut bytes)?;
+    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
+    let pairs = bytes.chunks_exact(16);
+    pairs.map(|it| Some((Address(word(&it[..8])?), word(&it[8..])?))).collect()
+}
+
 /// Who holds fs.aio-nr: exact with BPF, else only the limit is known.
 pub fn limit() -> Option<Limit> {
     let number =
@@ -142,6 +154,15 @@ mod tests {
         assert_eq!(found.map(|it| (it.kind, it.size)), Some((FileKind::Other, None)));
         assert_eq!(file(us, 9999), None);
         assert_eq!(file(u32::MAX, 0), None);
+    }
+
+    #[test]
+    fn iovecs_are_read_from_a_process() {
+        let iovecs = [0x1000u64, 512, 0x2000, 1024];
+        let at = Address(iovecs.as_ptr() as u64);
+        let found = super::iovecs(std::process::id(), at, 2);
+        assert_eq!(found, Some(vec![(Address(0x1000), 512), (Address(0x2000), 1024)]));
+        assert_eq!(super::iovecs(std::process::id(), Address(8), 1), None);
     }
 
     #[test]

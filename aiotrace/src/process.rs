@@ -237,11 +237,17 @@ pub fn read_timespec(pid: u32, address: u64) -> Option<Timespec> {
         return None;
     }
     let mut bytes = [0; size_of::<Timespec>()];
-    let remote = [RemoteIoVec { base: usize::try_from(address).ok()?, len: bytes.len() }];
+    read_memory(pid, address, &mut bytes)?;
+    Timespec::read_from_bytes(&bytes).ok()
+}
+
+/// Memory of a process: all of it, or nothing.
+pub fn read_memory(pid: u32, from: u64, to: &mut [u8]) -> Option<()> {
+    let remote = [RemoteIoVec { base: usize::try_from(from).ok()?, len: to.len() }];
     let pid = Pid::from_raw(i32::try_from(pid).ok()?);
-    let wanted = bytes.len();
-    let read = process_vm_readv(pid, &mut [io::IoSliceMut::new(&mut bytes)], &remote).ok()?;
-    (read == wanted).then(|| Timespec::read_from_bytes(&bytes).ok())?
+    let wanted = to.len();
+    let read = process_vm_readv(pid, &mut [io::IoSliceMut::new(to)], &remote).ok()?;
+    (read == wanted).then_some(())
 }
 
 /// `NR 0xARG0 ... 0xARG5 0xSP 0xPC`, or `running`, or `-1 0xSP 0xPC`.

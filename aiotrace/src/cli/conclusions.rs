@@ -335,6 +335,9 @@ impl Conclusions {
                     (pid, Looked::Ring { ctx, found, destroying, awaited })
                 }
                 Question::File { pid, fd } => (pid, Looked::File { fd, file: look::file(pid, fd) }),
+                Question::Iovecs { pid, at, count } => {
+                    (pid, Looked::Iovecs { at, list: look::iovecs(pid, at, count) })
+                }
                 Question::Limit => match look::limit() {
                     Some(limit) => (0, Looked::Limit(limit)),
                     None => continue,

@@ -307,6 +307,7 @@ impl Model {
         finding.tid = Some(event.tid);
         finding.context = self.context_mut(event.pid, ctx).map(|it| it.name);
         finding.request = subject;
+        finding.stack.clone_from(&call.stack);
         finding.numbers = vec![("took_ns", took as i64), ("accepted", call.ret)];
         let detail = subject.map_or(0, |it| u64::from(it.fd));
         self.find(finding, detail, 0);

@@ -288,7 +288,7 @@ impl Model {
         self.now = self.now.max(time);
         self.settle(true);
         for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.needs == super::Needs::Limit {
+            if waiting.needs.is_optional() {
                 self.find(waiting.finding, waiting.key.2, waiting.key.3);
             }
         }

@@ -1,7 +1,7 @@
 //! One conclusion about the program, with its evidence.
 
 use super::Doubt;
-use crate::event::{Handle, Holder, Stack};
+use crate::event::{Address, Handle, Holder, Stack};
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident $text:literal $severity:ident,)*) => {
@@ -167,6 +167,8 @@ pub struct Finding {
     pub(super) submits: u64,
     /// The same when it was seen first.
     pub(super) submits_first: u64,
+    /// Iovecs that belong to it: where, and how many.
+    pub(super) iovecs: Option<(Address, u64)>,
 }
 
 /// The request that a finding is about.
@@ -205,6 +207,7 @@ impl Finding {
             count: 1,
             submits: 0,
             submits_first: 0,
+            iovecs: None,
         }
     }
 }

@@ -51,7 +51,9 @@ pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
 
 use crate::{
     counted::Counted,
-    event::{Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound},
+    event::{
+        Address, Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound,
+    },
 };
 
 /// Contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
@@ -136,6 +138,15 @@ pub enum Question {
     },
     /// Who holds fs.aio-nr: [`Looked::Limit`].
     Limit,
+    /// What iovecs are: [`Looked::Iovecs`].
+    Iovecs {
+        /// The process.
+        pid: u32,
+        /// Where they are.
+        at: Address,
+        /// How many there are.
+        count: u64,
+    },
 }
 
 /// Everything known.
@@ -233,6 +244,15 @@ enum Needs {
     Storage { fd: u32, beyond: Option<u64> },
     /// Who holds fs.aio-nr.
     Limit,
+    /// What these iovecs are.
+    Iovecs { at: Address, count: u64 },
+}
+
+impl Needs {
+    /// It is told in any case, with the answer or without.
+    fn is_optional(self) -> bool {
+        matches!(self, Self::Limit | Self::Iovecs { .. })
+    }
 }
 
 impl Model {
@@ -384,6 +404,7 @@ impl Model {
         let question = match needs {
             Needs::Storage { fd, .. } => Question::File { pid: finding.pid, fd },
             Needs::Limit => Question::Limit,
+            Needs::Iovecs { at, count } => Question::Iovecs { pid: finding.pid, at, count },
         };
         if self.waiting.len() < MOST_QUESTIONS && self.ask(question) {
             self.waiting.push(Waiting { finding, key, needs, since: self.now });
@@ -584,6 +605,15 @@ impl Model {
                 }
             }
             Looked::Unreferenced(handles) => self.unreferenced(event, handles),
+            Looked::Iovecs { at, list } => {
+                let answers =
+                    |it: &Waiting| matches!(it.needs, Needs::Iovecs { at: of, .. } if of == *at);
+                for mut waiting in self.answered(event.pid, answers) {
+                    let Needs::Iovecs { count, .. } = waiting.needs else { continue };
+                    refused::with_iovecs(&mut waiting.finding, list.as_deref(), count);
+                    self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                }
+            }
         }
     }
 

@@ -7,16 +7,18 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ContextRef, Doubt, Map, Model, Name, Question, Subject, finding::Finding, requests::Request,
+    ContextRef, Doubt, Map, Model, Name, Needs, Question, Subject, finding::Finding,
+    requests::Request,
 };
 use crate::{
     errno,
-    event::{Args, Call, Event, Handle, Iocb, Syscall, errno_name},
+    event::{Address, Args, Call, Event, Handle, Iocb, Syscall, errno_name},
     explain::cause,
 };
 
 const EINVAL: i64 = -(libc::EINVAL as i64);
 const EAGAIN: i64 = -(libc::EAGAIN as i64);
+const EFAULT: i64 = -(libc::EFAULT as i64);
 const EINTR: i64 = -(libc::EINTR as i64);
 const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
 /// From here on they are the kernel's own: the call starts again, or gives EINTR.
@@ -135,6 +137,8 @@ impl Model {
         finding.context =
             context.or_else(|| (handle.0 != 0).then_some(ContextRef { id: 0, handle }));
         finding.request = subject;
+        finding.stack.clone_from(&call.stack);
+        finding.iovecs = iovecs(call);
         finding.numbers = vec![("ret", call.ret)];
         // What was lost may have been the end of the context.
         let is_lossy = self.spaces.get(&self.space(event.pid)).and_then(|it| it.doubt());
@@ -144,7 +148,14 @@ impl Model {
 
     fn tell_refusal(&mut self, finding: Finding, syscall: Syscall) {
         let ret = finding.numbers.first().map_or(0, |it| it.1);
-        self.find(finding, syscall as u64, ret as u64);
+        let iovecs = finding.iovecs.filter(|_| matches!(ret, EINVAL | EFAULT));
+        match iovecs {
+            Some((at, count)) => {
+                let needs = Needs::Iovecs { at, count };
+                self.find_if(needs, finding, syscall as u64, ret as u64);
+            }
+            None => self.find(finding, syscall as u64, ret as u64),
+        }
     }
 
     /// A context is being destroyed, or was: whoever was in a call on it got EINVAL by design.
@@ -242,6 +253,27 @@ fn handle_of(args: &Args) -> Handle {
 
 fn subject(iocb: &Iocb) -> Option<Subject> {
     Subject::of(&Request::new(iocb, (0, 0), (0, 0))?)
+}
+
+/// Where the iovecs of the request are that was refused, and how many. (Those of a 32-bit program are others.)
+fn iovecs(call: &Call) -> Option<(Address, u64)> {
+    let Args::Submit { iocbs, .. } = &call.args else { return None };
+    let iocb = iocbs.first()?.as_ref()?.value.filter(|_| !call.compat)?;
+    matches!(iocb.opcode, 7 | 8).then_some((Address(iocb.buf), iocb.nbytes))
+}
+
+/// Adds what the iovecs are now: they were not read at the call.
+pub(super) fn with_iovecs(finding: &mut Finding, list: Option<&[(Address, u64)]>, count: u64) {
+    let Some(list) = list else {
+        return finding.message.push_str("; its iovecs cannot be read now");
+    };
+    let shown = list.iter().map(|(base, length)| format!("{{{:#x}, {length}}}", base.0));
+    let mut shown: Vec<String> = shown.collect();
+    let more = count.saturating_sub(list.len() as u64);
+    if more > 0 {
+        shown.push(format!("... {more} more"));
+    }
+    finding.message.push_str(&format!("; its iovecs now: [{}]", shown.join(", ")));
 }
 
 /// The call, with what is not in the request.

@@ -43,7 +43,7 @@ impl Model {
         let over: Vec<_> =
             self.waiting.extract_if(.., |it| it.since.saturating_add(PATIENCE) <= now).collect();
         for waiting in over {
-            if waiting.needs == Needs::Limit {
+            if waiting.needs.is_optional() {
                 self.find(waiting.finding, waiting.key.2, waiting.key.3);
             }
         }

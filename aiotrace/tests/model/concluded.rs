@@ -126,6 +126,28 @@ fn what_is_no_failure_of_the_program_is_not_told_as_one() {
 }
 
 #[test]
+fn iovecs_are_looked_up_when_they_may_be_the_reason() {
+    for is_answered in [true, false] {
+        let mut trace = trace();
+        let vector = with(|it| (it.opcode, it.buf, it.nbytes) = (8, 0x5000, 6));
+        trace.call(EINVAL, submit(vec![vector]));
+        trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
+        assert_eq!(trace.found(), []);
+        if is_answered {
+            let list = Some(vec![(Address(0x1000), 512), (Address(0), u64::MAX)]);
+            trace.tell(Body::Looked(Looked::Iovecs { at: Address(0x5000), list }));
+        } else {
+            trace.model.finish(trace.now);
+        }
+        let findings = trace.findings();
+        let text = "io_submit = EINVAL (Invalid argument): pwritev fd=3 offset=4096 iovcnt=6";
+        let now = "; its iovecs now: [{0x1000, 512}, {0x0, 18446744073709551615}, ... 4 more]";
+        let expected = if is_answered { format!("{text}{now}") } else { text.to_owned() };
+        assert_eq!(findings[0].message, expected);
+    }
+}
+
+#[test]
 fn an_unknown_handle_is_refused() {
     let mut trace = trace();
     let args = Args::Destroy { ctx: Handle(0x9000) };
