@@ -77,13 +77,18 @@ alarm!(io_pgetevents_is_interrupted, "alarm-interrupted", NOTHING, (1, Some(0), 
 alarm!(
     what_a_short_submit_left_is_submitted_again,
     "alarm-refused-one-dropped",
-    NOTHING,
+    ["warning refused-calls"],
     (3, Some(0), 0)
 );
 alarm!(a_context_to_try_whether_there_is_aio, "alarm-probe-at-the-start", NOTHING, (4, Some(0), 0));
 alarm!(io_destroy_of_nothing, "alarm-nothing-destroyed", NOTHING, (0, Some(0), 0));
 alarm!(libaio_answers_without_a_call, "alarm-through-libaio", NOTHING, (1, Some(0), 0));
-alarm!(a_context_that_nobody_got, "alarm-handle-nowhere-to-go", NOTHING, (1, Some(0), 0));
+alarm!(
+    a_context_that_nobody_got,
+    "alarm-handle-nowhere-to-go",
+    ["warning refused-calls"],
+    (1, Some(0), 0)
+);
 alarm!(
     the_limit_may_be_below_what_is_used,
     "alarm-limit-lowered",

@@ -8,7 +8,11 @@ use std::{
 
 use aiotrace::output::json::{FindingLine, Line, ReportLine};
 
-use super::support::{Attached, Program, Trace, aiotrace, run_program, run_program_with};
+use super::{
+    harness::Need,
+    machine,
+    support::{Attached, Program, Trace, aiotrace, binary, parse, run_program, run_program_with},
+};
 
 fn of<'a>(trace: &'a Trace, name: &str) -> Vec<&'a FindingLine> {
     trace.findings().into_iter().filter(|it| it.name == name).collect()
@@ -25,6 +29,7 @@ fn attach_quietly(options: &[&str], pid: u32) -> (String, Duration) {
     let start = Instant::now();
     let output = aiotrace()
         .args(["attach", "-q", "-p", &pid.to_string()])
+        .args(machine::set_options())
         .args(options)
         .stdin(Stdio::null())
         .output()
@@ -33,8 +38,6 @@ fn attach_quietly(options: &[&str], pid: u32) -> (String, Duration) {
     (String::from_utf8(output.stdout).unwrap(), start.elapsed())
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn refused_writes_are_found_by_an_attach() {
     let mut program = Program::ready(&["closed-fd"]);
     let attached = Attached::to(program.pid());
@@ -54,8 +57,6 @@ fn refused_writes_are_found_by_an_attach() {
     assert_eq!((*count, row.refused), (180, 180));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn refused_writes_are_found_where_calls_are_counted() {
     let mut program = Program::ready(&["closed-fd"]);
     let attached = Attached::new(&["-c", "-p", &program.pid().to_string()]);
@@ -66,8 +67,6 @@ fn refused_writes_are_found_where_calls_are_counted() {
     assert!(rows[0].1.contains("EBADF"), "{rows:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn the_field_that_is_wrong_is_named() {
     let trace = run_program(&["fsync-stale"]);
     let found = of(&trace, "refused-calls");
@@ -80,8 +79,6 @@ fn the_field_that_is_wrong_is_named() {
     assert!(messages.iter().any(|it| it.contains("aio_resfd 999 is not open")), "{messages:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn why_nothing_was_cancelled_is_told() {
     let trace = run_program(&["key-cancel"]);
     let messages: Vec<_> =
@@ -91,8 +88,6 @@ fn why_nothing_was_cancelled_is_told() {
     assert!(copy.contains("no request of an iocb at this address is in flight"), "{copy}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn rwf_nowait_that_never_works_is_not_called_synchronous() {
     // The eventfd is for machines without a disk.
     let trace = run_program(&["nowait-write", "eventfd", "60"]);
@@ -102,8 +97,6 @@ fn rwf_nowait_that_never_works_is_not_called_synchronous() {
     assert!(rows[0].1.contains("with RWF_NOWAIT"), "{rows:?}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn why_requests_are_complete_at_once_is_looked_up() {
     let trace = run_program(&["bad-inline-completion"]);
     let found = of(&trace, "inline-completion");
@@ -114,8 +107,6 @@ fn why_requests_are_complete_at_once_is_looked_up() {
 }
 
 /// A program that hangs, or is slow: what is said of it when we come later.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_wait_is_described_and_nothing_is_blamed() {
     let mut program = Program::ready(&["min-nr-waits"]);
     let (text, _) = attach_quietly(&["-d", "2500ms", "--unreaped-after", "500ms"], program.pid());
@@ -134,8 +125,6 @@ fn a_wait_is_described_and_nothing_is_blamed() {
     program.go_on();
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn whoever_waits_in_io_destroy_or_exit_is_no_stranger_to_aio() {
     for (how, said) in [
         ("destroy", "is in io_destroy, which waits for the requests in flight"),
@@ -168,8 +157,6 @@ fn wait_until(is_so: impl Fn() -> bool) {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn sixty_thousand_contexts_fit_a_screen_and_do_not_delay_the_end() {
     let mut program = Program::ready(&["many", "60000", "0"]);
     let (text, took) = attach_quietly(&["-d", "2s"], program.pid());
@@ -181,8 +168,6 @@ fn sixty_thousand_contexts_fit_a_screen_and_do_not_delay_the_end() {
     program.go_on();
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_is_equal_is_one_finding() {
     let mut program = Program::ready(&["many", "0", "60"]);
     let attached = Attached::to(program.pid());
@@ -195,8 +180,6 @@ fn what_is_equal_is_one_finding() {
     assert!(released <= 2, "each exec is the same, and the exit: {released}");
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn what_came_after_the_first_failure_and_after_the_last_is_told_apart() {
     let trace = run_program(&["enospc", "limit"]);
     let rows = told(trace.report(), "failed-completion");
@@ -207,8 +190,6 @@ fn what_came_after_the_first_failure_and_after_the_last_is_told_apart() {
     );
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_trend_is_told_before_it_is_a_finding() {
     let trend = |report: &ReportLine| report.trends.iter().map(|it| it.made).sum::<u64>();
     let mut leaks = Program::ready(&["reconnect", "1"]);
@@ -222,8 +203,6 @@ fn a_trend_is_told_before_it_is_a_finding() {
     pool.go_on();
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn an_unsure_finding_says_why() {
     let trace = run_program(&["bad-discarded-at-exit"]);
     let found = of(&trace, "discarded-requests");
@@ -233,8 +212,6 @@ fn an_unsure_finding_says_why() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_fifo_that_nobody_reads_does_not_keep_us() {
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("fifo");
@@ -256,29 +233,48 @@ fn a_fifo_that_nobody_reads_does_not_keep_us() {
     assert!(String::from_utf8_lossy(&read.stdout).contains("=== "));
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_recording_is_read_from_a_pipe() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a.aiotrace");
     run_program_with(&["--record", file.to_str().unwrap()], &["pairs", "3"]);
     let stdin = std::fs::File::open(&file).unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_aiotrace"))
+    let output = Command::new(binary())
         .args(["report", "--format", "json", "-"])
         .stdin(stdin)
         .output()
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
-    let lines = super::support::parse(&text);
+    let lines = parse(&text);
     assert!(matches!(lines.last(), Some(Line::Report(report)) if report.contexts.len() == 1));
 }
 
 /// The line in the trace is the status that aiotrace returns.
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_program_that_is_not_there_exits_with_127_everywhere() {
     let output = aiotrace().args(["run", "-q", "--", "/nonexistent/program"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(127));
     assert!(text.contains("+++ exited with 127 +++"), "{text}");
 }
+
+const SECONDS: Need =
+    Need::Native("it waits for seconds, which are minutes where a processor is emulated");
+const CAT: Need = Need::Native("it runs cat");
+
+tests![
+    refused_writes_are_found_by_an_attach,
+    refused_writes_are_found_where_calls_are_counted,
+    the_field_that_is_wrong_is_named,
+    why_nothing_was_cancelled_is_told,
+    rwf_nowait_that_never_works_is_not_called_synchronous,
+    why_requests_are_complete_at_once_is_looked_up,
+    a_wait_is_described_and_nothing_is_blamed if SECONDS,
+    whoever_waits_in_io_destroy_or_exit_is_no_stranger_to_aio if SECONDS,
+    sixty_thousand_contexts_fit_a_screen_and_do_not_delay_the_end if SECONDS,
+    what_is_equal_is_one_finding,
+    what_came_after_the_first_failure_and_after_the_last_is_told_apart,
+    a_trend_is_told_before_it_is_a_finding if SECONDS,
+    an_unsure_finding_says_why,
+    a_fifo_that_nobody_reads_does_not_keep_us if CAT,
+    a_recording_is_read_from_a_pipe,
+    a_program_that_is_not_there_exits_with_127_everywhere,
+];
