@@ -143,8 +143,8 @@ impl Model {
             ("inline", count.inline as i64),
             ("extending", it.since.extending as i64),
         ];
-        // Descriptors of one file are the same.
-        let (detail, more) = file.and_then(|it| it.id).unwrap_or((u64::MAX, u64::from(fd)));
+        // Descriptors of one file are the same; so are those of which nothing is known any more.
+        let (detail, more) = file.and_then(|it| it.id).unwrap_or((u64::MAX, u64::MAX));
         self.find(finding, detail, more);
     }
 }

@@ -188,7 +188,8 @@ fn einval_of_a_context_that_seems_to_live_waits_for_its_end() {
 #[test]
 fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
     let thresholds = Thresholds::default();
-    let settings = Settings { thresholds, exact_completions: false, every_call: false };
+    let settings =
+        Settings { thresholds, exact_completions: false, every_call: false, synchronous: true };
     let mut model = Model::new(settings);
     let counted = |time, count| {
         let errors = [(EBADF, count), (EAGAIN, 2), (-4, 9)].into();
