@@ -38,8 +38,8 @@ fn told(report: &Report, name: Name) -> Vec<(u64, String)> {
 }
 
 fn with(change: impl FnOnce(&mut abi::Iocb)) -> Option<Iocb> {
-    let mut iocb = request(1, PWRITE, 4096).unwrap();
-    change(iocb.value.as_mut().unwrap());
+    let mut iocb = request(1, PWRITE, 4096)?;
+    change(iocb.value.as_mut()?);
     Some(iocb)
 }
 

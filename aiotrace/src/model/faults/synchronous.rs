@@ -62,7 +62,8 @@ impl Faults {
                 }
                 // What was submitted again is not done otherwise.
                 Kind::Completion { owed: Some(owed), retry: None, .. } => {
-                    if owed.done_by(call) == Done::All {
+                    let is_done = owed.done_by(call) == Done::All;
+                    if is_done {
                         done = Some((*number, None));
                         break;
                     }

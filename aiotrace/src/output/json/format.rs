@@ -805,6 +805,10 @@ pub enum AnyArgs {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 #[expect(missing_docs, reason = "each is documented at its type")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "read in tests, and by whoever reads one line at a time"
+)]
 pub enum Line {
     Start(StartLine),
     Setup(SetupLine),
