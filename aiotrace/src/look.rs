@@ -63,6 +63,13 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
     })
 }
 
+/// Where a descriptor leads.
+pub fn path(pid: u32, fd: u32) -> Option<Vec<u8>> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let path = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    Some(path.into_os_string().into_vec())
+}
+
 /// Who holds fs.aio-nr: exact with BPF, else only the limit is known.
 pub fn limit() -> Option<Limit> {
     let number =

@@ -334,6 +334,7 @@ impl Conclusions {
                     (pid, Looked::Ring { ctx, found, destroying })
                 }
                 Question::File { pid, fd } => (pid, Looked::File { fd, file: look::file(pid, fd) }),
+                Question::Path { pid, fd } => (pid, Looked::Path { fd, path: look::path(pid, fd) }),
                 Question::Limit => match look::limit() {
                     Some(limit) => (0, Looked::Limit(limit)),
                     None => continue,

@@ -131,6 +131,13 @@ pub enum Question {
     },
     /// Who holds fs.aio-nr: [`Looked::Limit`].
     Limit,
+    /// Where a descriptor leads, of a request that a fault met: [`Looked::Path`].
+    Path {
+        /// The process.
+        pid: u32,
+        /// The descriptor.
+        fd: u32,
+    },
 }
 
 /// Everything known.
@@ -499,6 +506,10 @@ impl Model {
                 }
             }
             Looked::Unreferenced(handles) => self.unreferenced(event, handles),
+            Looked::Path { fd, path } => {
+                let space = self.space(event.pid);
+                self.faults.leads_to(space, *fd, event.time, path.as_deref());
+            }
         }
     }
 
