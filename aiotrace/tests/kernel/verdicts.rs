@@ -11,8 +11,8 @@ use super::{
 };
 
 fn faults(trace: &Trace) -> Vec<&FaultLine> {
-    let of = |line| if let &Line::Fault(ref it) = line { Some(it) } else { None };
-    trace.lines.iter().filter_map(of).collect()
+    let all = trace.lines.iter();
+    all.filter_map(|line| if let Line::Fault(it) = line { Some(it) } else { None }).collect()
 }
 
 fn with_rule(rule: &str, program: &[&str]) -> Trace {

@@ -44,6 +44,9 @@ const FRESH: u64 = 1_000_000_000;
 /// In the index, what is no request.
 const NO_REQUEST: u32 = u32::MAX;
 
+/// Where a descriptor led: when that was looked up, and what was found.
+type Led = (u64, Option<Vec<u8>>);
+
 /// What an address space did since a fault.
 #[derive(Clone, Copy, Debug, Default)]
 struct Activity {
@@ -77,7 +80,7 @@ pub struct Faults {
     /// Completions that were changed before they were seen: by iocb, the result given and the kernel's.
     changed: Map<(u64, u64), (i64, i64)>,
     /// Where descriptors lead, of requests that faults met; and when that was looked up.
-    paths: Map<(u64, u32), (u64, Option<Vec<u8>>)>,
+    paths: Map<(u64, u32), Led>,
     /// Those of which a synchronous call may do what is left.
     owing: BTreeSet<u64>,
     /// Synchronous calls are watched after a fault.
