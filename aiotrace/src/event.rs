@@ -407,6 +407,13 @@ pub enum Looked {
     Limit(Limit),
     /// Contexts of the process whose handle is nowhere in its writable memory.
     Unreferenced(Vec<Handle>),
+    /// Where a descriptor of the process leads.
+    Path {
+        /// The descriptor.
+        fd: u32,
+        /// Any bytes; `None` if that cannot be told.
+        path: Option<Vec<u8>>,
+    },
     /// What iovecs of the process are now.
     Iovecs {
         /// Where they are.

@@ -107,6 +107,13 @@ pub fn iovecs(pid: u32, at: Address, count: u64) -> Option<Vec<(Address, u64)>> 
     pairs.map(|it| Some((Address(word(&it[..8])?), word(&it[8..])?))).collect()
 }
 
+/// Where a descriptor leads.
+pub fn path(pid: u32, fd: u32) -> Option<Vec<u8>> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let path = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    Some(path.into_os_string().into_vec())
+}
+
 /// Who holds fs.aio-nr: exact with BPF, else only the limit is known.
 pub fn limit() -> Option<Limit> {
     let number =

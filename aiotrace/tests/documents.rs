@@ -42,6 +42,7 @@ fn every_example_in_json_md_is_of_the_format() {
         "refused",
         "report",
         "start",
+        "synchronous",
         "unfinished",
     ];
     assert_eq!(events.into_iter().collect::<Vec<_>>(), all);

@@ -23,7 +23,8 @@ pub fn completions() {
     let mut file = File::options()
         .read(true)
         .write(true)
-        .create_new(true)
+        .create(true)
+        .truncate(true)
         .open(&path)
         .expect("a temporary file");
     std::fs::remove_file(&path).expect("the temporary file");

@@ -109,7 +109,7 @@ struct Mount {
 impl Mount {
     fn of(device: &File) -> Self {
         let directory = std::env::temp_dir().join(format!("aio-fuse-{}", std::process::id()));
-        std::fs::create_dir(&directory).expect("a temporary directory");
+        std::fs::create_dir_all(&directory).expect("a temporary directory");
         let mount = Self { directory };
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
         let options = std::ffi::CString::new(options).expect("no NUL");

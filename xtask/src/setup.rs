@@ -224,7 +224,7 @@ fn install_tools(apt: &mut Apt) -> Result<String> {
     match missing_tools()?[..] {
         [] => Ok(installed.join(", ")),
         ref missing => bail!(
-            "{} are gone again when the others are installed: remove what is in their way",
+            "installing the other packages removes {} again: they conflict; remove one of them",
             missing.join(", ")
         ),
     }

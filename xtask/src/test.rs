@@ -134,7 +134,7 @@ fn test(selection: &[&str], filter: Option<&str>) -> Command {
     test
 }
 
-/// Runs `cargo test`, and passes its output on as it comes.
+/// Runs a test program, and passes its output on as it comes.
 fn run_tests(command: &mut Command) -> Result<Run> {
     let line = command::line(command);
     eprintln!("$ {line}");
@@ -145,7 +145,7 @@ fn run_tests(command: &mut Command) -> Result<Run> {
         // By pieces, not by lines: "test NAME ... " shows which test hangs.
         let mut buffer = [0; 4096];
         loop {
-            let count = stdout.read(&mut buffer).context("cannot read from cargo")?;
+            let count = stdout.read(&mut buffer).context("cannot read what it says")?;
             let Some(piece) = buffer.get(..count).filter(|it| !it.is_empty()) else {
                 break;
             };
@@ -158,7 +158,7 @@ fn run_tests(command: &mut Command) -> Result<Run> {
     Ok(Run { is_success: status.success(), tally: Tally::of(&String::from_utf8_lossy(&output)) })
 }
 
-/// One run of `cargo test`.
+/// One run.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     is_success: bool,
@@ -228,7 +228,7 @@ impl Report {
         if tally.failed > 0 {
             self.failures.push(format!("{part}: {} failed", tally.failed));
         } else if !is_success {
-            self.fail(format!("{part}: cargo failed, and no test: see above"));
+            self.fail(format!("{part}: it ended with an error, and no test failed: see above"));
         } else if tally == Tally::default() && filter.is_none() {
             self.fail(format!("{part}: no test ran"));
         }
@@ -326,7 +326,7 @@ mod tests {
         assert_eq!(
             report.text(false),
             "\nFAILED: lint: format\n\
-             FAILED: tests: cargo failed, and no test: see above\n\
+             FAILED: tests: it ended with an error, and no test failed: see above\n\
              FAILED: kernel tests: cannot build\n\
              3 passed, 3 failed\n"
         );

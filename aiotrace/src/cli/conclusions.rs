@@ -338,6 +338,7 @@ impl Conclusions {
                 Question::Iovecs { pid, at, count } => {
                     (pid, Looked::Iovecs { at, list: look::iovecs(pid, at, count) })
                 }
+                Question::Path { pid, fd } => (pid, Looked::Path { fd, path: look::path(pid, fd) }),
                 Question::Limit => match look::limit() {
                     Some(limit) => (0, Looked::Limit(limit)),
                     None => continue,

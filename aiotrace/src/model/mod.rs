@@ -147,6 +147,13 @@ pub enum Question {
         /// How many there are.
         count: u64,
     },
+    /// Where a descriptor leads, of a request that a fault met: [`Looked::Path`].
+    Path {
+        /// The process.
+        pid: u32,
+        /// The descriptor.
+        fd: u32,
+    },
 }
 
 /// Everything known.
@@ -613,6 +620,10 @@ impl Model {
                     refused::with_iovecs(&mut waiting.finding, list.as_deref(), count);
                     self.find(waiting.finding, waiting.key.2, waiting.key.3);
                 }
+            }
+            Looked::Path { fd, path } => {
+                let space = self.space(event.pid);
+                self.faults.leads_to(space, *fd, event.time, path.as_deref());
             }
         }
     }

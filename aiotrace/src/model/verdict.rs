@@ -269,6 +269,8 @@ pub struct Verdict {
     pub lost: u64,
     /// The first of those; or the request whose completion it was.
     pub first: Option<Subject>,
+    /// Where its descriptor led soon after the fault, if that is known: any bytes.
+    pub path: Option<Vec<u8>>,
     /// The context, if it is known.
     pub context: Option<ContextRef>,
     /// Another verdict on the same fault was told before; this one is right.

@@ -191,7 +191,9 @@ fn killed_with_9_it_leaves_nothing_attached() {
     attached.signal(libc::SIGKILL);
     attached.child.wait().unwrap();
     // The kernel frees them when their last reference is gone, which may take a moment.
+    let start = std::time::Instant::now();
     while links() != 0 {
+        assert!(start.elapsed() < super::support::PATIENCE, "links are left");
         std::thread::yield_now();
     }
 }

@@ -1,5 +1,5 @@
-//! What the probes cost in instructions, against a checked-in table: a change that makes them dearer is seen
-//! in the change that does it. Runs where a clock counts instructions (`cargo xtask vm --cost`), which makes
+//! What the probes cost in instructions, against a checked-in table, so that a change that makes the probes more
+//! expensive fails its own test run. Runs where a clock counts instructions (`cargo xtask vm --cost`), which makes
 //! the numbers exact but for the interrupts in between.
 
 use std::{collections::BTreeMap, process::Stdio};
@@ -106,13 +106,13 @@ fn calls_take_as_many_instructions_as_the_table_says() {
     compare("run", &measured);
 }
 
-/// A kernel may refuse a program that takes the verifier too many.
+/// A kernel refuses a program for which its verifier would have to look at too many instructions.
 fn the_verifier_looks_at_as_many_instructions_as_the_table_says() {
     let mut measured = Vec::new();
     for (probes, options) in available() {
-        let mut storm = Program::ready(&["wait"]);
+        let mut target = Program::ready(&["wait"]);
         let mut tracer = aiotrace()
-            .args(["attach", "--format", "json", "-p", &storm.pid().to_string()])
+            .args(["attach", "--format", "json", "-p", &target.pid().to_string()])
             .args(options)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -127,7 +127,7 @@ fn the_verifier_looks_at_as_many_instructions_as_the_table_says() {
             let name = program.name_as_str().unwrap_or("?").to_owned();
             *of_it.entry(name).or_insert(0) += program.verified_instruction_count().unwrap_or(0);
         }
-        storm.go_on();
+        target.go_on();
         drop(stdout);
         tracer.wait().unwrap();
         let of_it = of_it.into_iter();

@@ -229,9 +229,11 @@ const SOON: [&str; 10] = [
 ];
 
 /// A fault that stands for a while: found then, and its twin not in five times that long.
-fn stands(name: &str, expected: &str, also: &[&str]) -> FindingLine {
+fn stands(name: &str, expected: &str, also: &[&str]) -> (FindingLine, Trace) {
     let bad = format!("bad-{name}");
     let trace = session::run_until_found(&SOON, &[&bad], name);
+    assert!(trace.status.success(), "{bad}: {}", trace.status);
+    trace.assert_nothing_lost();
     let mut all: Vec<&str> = also.iter().copied().chain([expected]).collect();
     all.sort_unstable();
     let mut found = found(&trace);
@@ -239,13 +241,16 @@ fn stands(name: &str, expected: &str, also: &[&str]) -> FindingLine {
     found.retain(|it| it != "info inline-completion");
     assert_eq!(found, all);
     twin(&format!("good-{name}"));
-    trace.findings().into_iter().find(|it| it.name == name).unwrap().clone()
+    let finding = trace.findings().into_iter().find(|it| it.name == name).unwrap().clone();
+    (finding, trace)
 }
 
 /// It waits, and nothing is found for longer than it takes to find what is there.
 fn twin(program: &str) {
     // Nothing happens that could be awaited.
     let trace = session::run_for(&SOON, &[program], std::time::Duration::from_millis(2500));
+    assert!(trace.status.success(), "{program}: {}", trace.status);
+    trace.assert_nothing_lost();
     let mut found = found(&trace);
     // It makes as many calls as fit into that time.
     found.retain(|it| it != "info inline-completion");
@@ -253,9 +258,10 @@ fn twin(program: &str) {
 }
 
 fn context_leak() {
-    let finding = stands("context-leak", "error context-leak", &[]);
+    let (finding, trace) = stands("context-leak", "error context-leak", &[]);
     assert!(finding.context.is_some());
     assert_eq!((finding.unsure, finding.evidence["charge"]), (false, 8));
+    assert_eq!(trace.report().contexts[0].end.as_deref(), Some("leaked"));
     let stack = finding.stack.unwrap();
     let names: Vec<&str> = stack.iter().filter_map(|it| it.function.as_deref()).collect();
     assert!(names.contains(&"setup"), "{names:?}");
@@ -264,24 +270,25 @@ fn context_leak() {
 }
 
 fn short_io() {
-    let finding = stands("short-io", "info short-io", &[]);
+    let (finding, _) = stands("short-io", "info short-io", &[]);
     assert_eq!(finding.evidence["res"], 4);
 }
 
 fn context_growth() {
-    let finding = stands("context-growth", "warning context-growth", &["info released-at-exit"]);
+    let (finding, _) =
+        stands("context-growth", "warning context-growth", &["info released-at-exit"]);
     assert!(finding.evidence["idle"] >= 8, "{:?}", finding.evidence);
 }
 
 fn request_stuck() {
-    let finding = stands("request-stuck", "warning request-stuck", &[]);
+    let (finding, _) = stands("request-stuck", "warning request-stuck", &[]);
     let request = finding.request.unwrap();
     assert_eq!((request.op.as_deref(), request.nbytes), (Some("pread"), 4096));
     twin("good-request-stuck-poll");
 }
 
 fn unreaped_completions() {
-    let finding = stands("unreaped-completions", "warning unreaped-completions", &[]);
+    let (finding, _) = stands("unreaped-completions", "warning unreaped-completions", &[]);
     assert_eq!(finding.evidence["unreaped"], 5);
 }
 

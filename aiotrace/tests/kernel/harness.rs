@@ -1,4 +1,4 @@
-//! Runs the tests of this binary: natively, and in virtual machines as the only program there.
+//! Runs the tests of this binary, on this machine and in the virtual machines.
 //!
 //! The runner is libtest's in behaviour (filters, `--ignored`, `--exact`, `--list`), and does what libtest
 //! cannot: a test says where it cannot run, and is *ignored* there with that reason; a test that hangs
@@ -78,6 +78,28 @@ struct Running {
     is_given_up: bool,
 }
 
+/// The test that ends the sessions.
+const LAST: &str = "session::nothing_was_found_late";
+
+/// Limits of the machine that some tests change for a moment: one that is killed leaves them changed.
+struct Limits(Vec<(&'static str, String)>);
+
+impl Limits {
+    fn now() -> Self {
+        let of = |path| Some((path, std::fs::read_to_string(path).ok()?));
+        let paths = ["/proc/sys/fs/aio-max-nr", "/proc/sys/kernel/bpf_stats_enabled"];
+        Self(paths.into_iter().filter_map(of).collect())
+    }
+
+    fn restore(self) {
+        for (path, before) in self.0 {
+            if std::fs::read_to_string(path).is_ok_and(|it| it != before) {
+                let _ = std::fs::write(path, before);
+            }
+        }
+    }
+}
+
 /// What a test may take. In a guest a processor is emulated, and there may be two guests.
 fn patience() -> Duration {
     Duration::from_secs(if machine::guest().is_some() { 240 } else { 120 })
@@ -89,15 +111,17 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
     let trials = modules.iter().copied().flatten().map(|test| trial(*test));
     let mut trials: Vec<Trial> = trials.collect();
     // The last one: it ends the sessions that the others share.
-    let silent = Trial::test("session::nothing_was_found_late", || {
-        guarded("session::nothing_was_found_late", session::end_all).map(|_| ())
-    });
+    let silent = Trial::test(LAST, || guarded(LAST, session::end_all).map(|_| ()));
     trials.push(silent.with_ignored_flag(true));
     // Several filters, with commas between them: what has one of them in its name.
     if let Some(filters) = arguments.filter.take_if(|it| it.contains(',')) {
-        trials.retain(|test| filters.split(',').any(|it| test.name().contains(it)));
+        trials.retain(|test| {
+            test.name() == LAST || filters.split(',').any(|it| test.name().contains(it))
+        });
     }
-    if arguments.ignored && !arguments.list {
+    // One at a time: each counts what happens on the machine.
+    arguments.test_threads = Some(1);
+    if (arguments.ignored || arguments.include_ignored) && !arguments.list {
         if let Err(error) = machine::check() {
             eprintln!("{error}");
             return ExitCode::FAILURE;
@@ -126,11 +150,15 @@ fn trial(test: Test) -> Trial {
 fn guarded(name: &str, run: impl FnOnce()) -> Result<Completion, Failed> {
     let running = Running { name: name.to_owned(), since: Instant::now(), is_given_up: false };
     *lock() = Some(running);
+    let limits = Limits::now();
     let result = catch_unwind(AssertUnwindSafe(run));
-    let running = lock().take();
-    let took = running.as_ref().map(|it| it.since.elapsed()).unwrap_or_default();
-    let is_given_up = running.is_some_and(|it| it.is_given_up);
-    processes::kill_all_but(&session::tracers());
+    let took = lock().as_ref().map(|it| it.since.elapsed()).unwrap_or_default();
+    let left = processes::kill_all_but(&session::tracers());
+    limits.restore();
+    let is_given_up = lock().take().is_some_and(|it| it.is_given_up);
+    if !left.is_empty() {
+        eprintln!("these processes of {name} do not end: {left:?}\n{}", processes::state());
+    }
     if machine::guest().is_some() {
         eprint!("<{:.1} s> ", took.as_secs_f64());
     }
@@ -161,9 +189,8 @@ fn watch() {
         let since = running.since.elapsed();
         if since > patience() && !running.is_given_up {
             running.is_given_up = true;
-            let name = running.name.clone();
-            drop(guard);
-            eprintln!("\n{name} hangs. Its processes:\n{}", processes::state());
+            eprintln!("\n{} hangs. Its processes:\n{}", running.name, processes::state());
+            // The test waits for the lock when it is over: so nothing of the next one is killed.
             session::abandon_all();
             processes::kill_all_but(&[]);
         } else if since > patience() + Duration::from_secs(20) {

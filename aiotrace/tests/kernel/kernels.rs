@@ -17,7 +17,8 @@ pub struct Kernel {
     /// The kernel can be preempted, and skips some runs of probes while another thread is preempted in one;
     /// aiotrace says so (docs/kernels.md).
     pub skips_runs: bool,
-    /// Probe sets that miss something then. (Of kprobes only a second look at each return is skipped.)
+    /// Probe sets that miss events when runs are skipped. (With kprobes only a second look at each return is
+    /// skipped, so nothing is missed.)
     pub skipped: &'static [&'static str],
     /// What is tried in one guest only is tried in this one.
     pub is_chosen: bool,

@@ -1,6 +1,9 @@
 //! The processes that a test has started, and those that they have started.
 
-use std::fmt::Write as _;
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 
 use aiotrace::process::status_field;
 
@@ -26,28 +29,41 @@ fn all() -> Vec<u32> {
     found
 }
 
-/// Kills them, but for these and those that they have started, and waits for those that are our children.
-pub fn kill_all_but(kept: &[u32]) {
+/// Kills them, but for these and those that they have started, and waits until they are gone. Gives what is
+/// left after ten seconds: a process that waits in the kernel for a request does not even end then.
+pub fn kill_all_but(kept: &[u32]) -> Vec<u32> {
+    let start = Instant::now();
+    loop {
+        let doomed = all_but(kept);
+        if doomed.is_empty() || start.elapsed() > Duration::from_secs(10) {
+            return doomed;
+        }
+        for pid in doomed {
+            let mut status = 0;
+            // SAFETY: a process that a test of ours has started; room for a status. Both fail at once for one
+            // that is no child of ours, which its parent waits for, or we when that is gone.
+            unsafe {
+                libc::kill(pid as i32, libc::SIGKILL);
+                libc::waitpid(pid as i32, &raw mut status, libc::__WALL | libc::WNOHANG);
+            }
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+fn all_but(kept: &[u32]) -> Vec<u32> {
     let mut kept = kept.to_vec();
-    let mut killed = Vec::new();
+    let mut others = Vec::new();
     for pid in all() {
         let status = std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
         let parent = status_field(&status, "PPid").and_then(|it| it.parse().ok()).unwrap_or(0);
         if kept.contains(&pid) || kept.contains(&parent) {
             kept.push(pid);
         } else {
-            killed.push(pid);
+            others.push(pid);
         }
     }
-    for pid in &killed {
-        // SAFETY: a process that a test of ours has started.
-        unsafe { libc::kill(*pid as i32, libc::SIGKILL) };
-    }
-    for pid in killed {
-        let mut status = 0;
-        // SAFETY: room for a status. It fails at once for a process that is nobody's child of ours.
-        unsafe { libc::waitpid(pid as i32, &raw mut status, libc::__WALL) };
-    }
+    others
 }
 
 /// What each of them does, one thread in a line.

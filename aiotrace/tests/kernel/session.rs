@@ -18,7 +18,8 @@ use super::{
     support::{self, Trace, aiotrace},
 };
 
-/// Contexts and findings in a report from which on another session is begun: 256 are told one by one.
+/// If a session's report has more contexts and findings than this, the session is ended and the next test begins
+/// another: aiotrace lists only the first 256.
 const MANY_ROWS: usize = 100;
 
 /// Longer than the model gathers contexts that end with their processes.

@@ -54,7 +54,7 @@ pub fn nothing_destroyed() {
     assert_eq!(aio::destroy(ctx), aio::error(libc::EINVAL), "io_destroy of no context");
 }
 
-/// Libaio sees for itself that the ring is empty: ten calls of its function, no system call.
+/// The library libaio sees for itself that the ring is empty: ten calls of its function, no system call.
 pub fn through_libaio() {
     let libaio = libaio::load();
     let mut ctx = 0;

@@ -84,7 +84,7 @@ pub fn probe_at_the_start() {
     basic::pairs(4);
 }
 
-/// Fs.aio-max-nr is below fs.aio-nr for a moment, and a second context is refused.
+/// The limit fs.aio-max-nr is below fs.aio-nr for a moment, and a second context is refused.
 pub fn limit_lowered() {
     const HELD: u64 = 64;
     let ctx = aio::setup(HELD);

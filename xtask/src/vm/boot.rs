@@ -11,8 +11,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// What a kernel, or QEMU in its place, says that will not come back.
-const BROKEN: [&str; 9] = [
+/// What the console shows when the kernel is beyond recovery.
+const BROKEN: [&str; 12] = [
     "Kernel panic",
     "Oops:",
     "Oops [",
@@ -20,9 +20,15 @@ const BROKEN: [&str; 9] = [
     "BUG: unable to handle",
     "BUG: kernel NULL pointer",
     "general protection fault, ",
+    "invalid opcode: ",
+    "divide error: ",
+    "double fault: ",
     "soft lockup",
-    "KVM internal error",
+    "hard LOCKUP",
 ];
+
+/// What QEMU says when KVM gave up. It stands still then, and does not end.
+const KVM_FAILED: &str = "KVM internal error";
 
 /// What our init says when it begins, and before it powers off.
 const UP: &str = "guest | up | ";
@@ -84,7 +90,7 @@ enum Ending {
     Broken(String),
 }
 
-/// By what a processor is made.
+/// What executes the guest's instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Accelerator {
     Kvm,
@@ -194,7 +200,8 @@ impl Qemu {
                 Accelerator::Kvm if !is_up => self.patience_with_kvm,
                 _ => self.patience,
             };
-            let is_broken = BROKEN.iter().any(|it| console.contains(it));
+            let is_broken =
+                BROKEN.iter().any(|it| console.contains(it)) || read(&words)?.contains(KVM_FAILED);
             if ended.is_some() || is_broken || said.1.elapsed() > patience {
                 // Fails only if it has ended.
                 let _ = machine.kill();
@@ -224,8 +231,9 @@ fn ending(console: &str, words: &str, status: Option<ExitStatus>) -> Ending {
         (Some(status), _) if !status.success() => {
             Ending::NotUp(format!("QEMU failed ({status})\n{}", both()))
         }
+        _ if words.contains(KVM_FAILED) => Ending::NotUp(format!("KVM failed\n{}", both())),
         (_, Some(what)) if is_up => {
-            Ending::Broken(format!("the kernel broke when the tests ran ({what})\n{}", both()))
+            Ending::Broken(format!("the kernel broke while the tests ran ({what})\n{}", both()))
         }
         (_, Some(what)) => Ending::NotUp(format!("it broke in its start ({what})\n{}", both())),
         (Some(_), None) if console.contains(OFF) => {
@@ -266,8 +274,11 @@ mod tests {
                 std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
             fs::create_dir_all(&directory).expect("a temporary directory");
             let program = directory.join("qemu");
-            // Whoever forks while a program is open for writing would make it busy: a shell reads it.
-            fs::write(&program, format!("#!/bin/sh\n{script}\n")).expect("a script");
+            // Written by a child: a test in another thread that forks while it is open here would make it busy.
+            let text = directory.join("script");
+            fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("a script");
+            let copied = Command::new("cp").arg(&text).arg(&program).status().expect("cp");
+            assert!(copied.success());
             fs::set_permissions(&program, fs::Permissions::from_mode(0o755)).expect("a mode");
             let kvm = directory.join("kvm");
             if has_kvm {
@@ -276,8 +287,8 @@ mod tests {
             let qemu = Qemu {
                 program,
                 kvm,
-                patience: Duration::from_millis(700),
-                patience_with_kvm: Duration::from_millis(300),
+                patience: Duration::from_secs(3),
+                patience_with_kvm: Duration::from_secs(2),
                 no_kvm: AtomicBool::new(false),
             };
             Self { directory, qemu }
@@ -341,7 +352,7 @@ mod tests {
                 format!("echo 'guest | up | 6.1'; echo '{what}'; echo seen >&2; exec sleep 60");
             let replaced = Replaced::new("panics", true, &script);
             let error = replaced.boot().expect_err("it broke");
-            assert!(error.contains("the kernel broke when the tests ran"), "{error}");
+            assert!(error.contains("the kernel broke while the tests ran"), "{error}");
             assert!(error.contains(expected) && error.contains("QEMU said: seen"), "{error}");
         }
         let hangs = Replaced::new("hangs", false, "echo 'guest | up | 6.1'; exec sleep 60");

@@ -52,9 +52,8 @@ pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
         Builder::new(name).ino(inode).mode(mode).set_mode_file_type(kind)
     };
     let mut directories: Vec<String> =
-        ["proc", "sys", "dev", "tmp", "var/tmp"].map(str::to_owned).to_vec();
-    let names = files.iter().map(|it| it.0.as_str()).chain(["var/tmp"]);
-    for name in names {
+        ["proc", "sys", "dev", "tmp", "var", "var/tmp"].map(str::to_owned).to_vec();
+    for (name, _) in &files {
         let parents: Vec<&Path> = Path::new(name).ancestors().skip(1).collect();
         let parents = parents.into_iter().rev().filter(|it| !it.as_os_str().is_empty());
         directories.extend(parents.map(|it| it.to_string_lossy().into_owned()));

@@ -33,10 +33,21 @@ impl Run {
         (run.passed, run.failed) = (number(" passed"), number(" failed"));
         run.ignored = number(" ignored");
         run.seconds = result.rsplit("finished in ").next().unwrap_or_default().to_owned();
-        if let Some((_, failures)) = text.split_once("\nfailures:\n") {
+        if result.is_empty() {
+            // It was ended, and its failures are not gathered at the end.
+            let all: Vec<&str> = text.lines().collect();
+            let failed = all.iter().filter(|it| it.ends_with("FAILED")).copied();
+            let last = &all[all.len().saturating_sub(60)..];
+            run.failures = failed.chain(last.iter().copied()).collect::<Vec<_>>().join("\n");
+        } else if let Some((_, failures)) = text.split_once("\nfailures:\n") {
             run.failures = failures.split("\ntest result:").next().unwrap_or_default().to_owned();
         }
         run
+    }
+
+    /// Whether it came to its end.
+    pub fn has_ended(&self) -> bool {
+        !self.end.is_empty()
     }
 
     /// In a line.
@@ -53,7 +64,7 @@ impl Run {
         }
         if end != "exit status: 0" {
             let end = if end.is_empty() { "it did not end" } else { end };
-            return Some(format!("probe set {set}: {end}"));
+            return Some(format!("probe set {set}: {end}\n{failures}"));
         }
         (self.passed == 0 && !may_be_empty).then(|| format!("probe set {set}: no test ran"))
     }
@@ -83,9 +94,11 @@ mod tests {
     fn a_good_run_is_not_wrong_and_one_that_did_not_end_is() {
         let run = Run::of("syscall", CONSOLE);
         assert_eq!((run.passed, run.wrong(false)), (12, None));
+        let hung = Run::of("kprobe", CONSOLE).wrong(true).expect("something");
         assert_eq!(
-            Run::of("kprobe", CONSOLE).wrong(true).as_deref(),
-            Some("probe set kprobe: it did not end")
+            hung,
+            "probe set kprobe: it did not end
+test a ... "
         );
         assert!(Run::of("trampoline", CONSOLE).wrong(true).is_some(), "it did not begin");
     }

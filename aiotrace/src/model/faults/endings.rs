@@ -46,12 +46,13 @@ impl Faults {
     /// The address space is gone: its last process exited, or runs another program (no status).
     pub fn ended(&mut self, space: u64, exit: Option<ExitStatus>, time: u64) {
         self.active.remove(&space);
+        let numbers = self.of_space(space);
         if self.completed.len() + self.changed.len() > 0 {
             self.completed.retain(|(of, _), _| *of != space);
             self.changed.retain(|(of, _), _| *of != space);
         }
         let going = exit.map_or(Going::Exec, Going::Ended);
-        for number in self.of_space(space) {
+        for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
             let (half, going) = match (going.is_killed(), watched.told) {
                 // What was told of it stands: nobody knows what it would have done.
@@ -63,6 +64,9 @@ impl Faults {
                 (false, _) => (self.half(watched), going),
             };
             self.close(number, half, Some(going), Some(time));
+        }
+        if !self.paths.is_empty() {
+            self.paths.retain(|(of, _), _| *of != space);
         }
     }
 

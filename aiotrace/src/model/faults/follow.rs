@@ -10,7 +10,7 @@ use super::{
 use crate::{
     event::{Args, Call, Changed, Effect, Event, Fault, Handle, Iocb},
     model::{
-        Model, Subject,
+        Model, Question, Subject,
         finding::ContextRef,
         owed::Owed,
         requests::Request,
@@ -143,6 +143,14 @@ impl Model {
     ) {
         let Some(fault) = fault else { return };
         let space = self.space(event.pid);
+        let fd = match &kind {
+            Kind::Submit { left, .. } => left.values().next().map(|it| it.request.fd),
+            Kind::Completion { subject, .. } => subject.map(|it| it.fd),
+            Kind::Call | Kind::Destroy => None,
+        };
+        if let Some(fd) = fd.filter(|fd| self.faults.wants_path(space, *fd, event.time)) {
+            self.ask(Question::Path { pid: event.pid, fd });
+        }
         self.faults.watch(Watched {
             time: event.time,
             pid: event.pid,

@@ -37,8 +37,15 @@ const MOST_UNTOLD: usize = 65_536;
 const MOST_ROWS: usize = 1024;
 /// Completions remembered, in case one of them turns out to be changed.
 const MOST_COMPLETIONS: usize = 65_536;
+/// Paths remembered.
+const MOST_PATHS: usize = 1024;
+/// A path that was looked up holds this long; nanoseconds.
+const FRESH: u64 = 1_000_000_000;
 /// In the index, what is no request.
 const NO_REQUEST: u32 = u32::MAX;
+
+/// Where a descriptor led: when that was looked up, and what was found.
+type Led = (u64, Option<Vec<u8>>);
 
 /// What an address space did since a fault.
 #[derive(Clone, Copy, Debug, Default)]
@@ -72,6 +79,8 @@ pub struct Faults {
     completed: Map<(u64, u64), Request>,
     /// Completions that were changed before they were seen: by iocb, the result given and the kernel's.
     changed: Map<(u64, u64), (i64, i64)>,
+    /// Where descriptors lead, of requests that faults met; and when that was looked up.
+    paths: Map<(u64, u32), Led>,
     /// Those of which a synchronous call may do what is left.
     owing: BTreeSet<u64>,
     /// Synchronous calls are watched after a fault.
@@ -82,6 +91,20 @@ impl Faults {
     /// None yet. `watches`: synchronous calls are watched after one.
     pub fn new(watches: bool) -> Self {
         Self { watches, ..Self::default() }
+    }
+
+    /// Whether it is to be looked up where a descriptor leads.
+    fn wants_path(&self, space: u64, fd: u32, time: u64) -> bool {
+        let known = self.paths.get(&(space, fd));
+        known.is_none_or(|(since, _)| time.saturating_sub(*since) > FRESH)
+    }
+
+    /// That was looked up.
+    pub fn leads_to(&mut self, space: u64, fd: u32, time: u64, path: Option<&[u8]>) {
+        if self.paths.len() >= MOST_PATHS {
+            self.paths.clear();
+        }
+        self.paths.insert((space, fd), (time, path.map(<[u8]>::to_vec)));
     }
 
     /// A verdict that was not told yet.
@@ -274,7 +297,9 @@ impl Faults {
         let lost = if is_done { 0 } else { left };
         let outcome = Outcome::of(half, going);
         let next_fault = it.next_fault && half == Half::Retried;
+        let path = first.and_then(|first| self.paths.get(&(it.space, first.fd))?.1.clone());
         let verdict = Verdict {
+            path,
             time: it.time,
             pid: it.pid,
             process: Vec::new(),

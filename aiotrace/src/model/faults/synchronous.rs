@@ -45,30 +45,26 @@ impl Faults {
             activity.last = activity.last.max(time);
         }
         let began = call.entered.unwrap_or(time);
+        // Which fault, and which of its requests.
         let mut done: Option<(u64, Option<u32>)> = None;
-        'faults: for number in &self.owing {
+        for number in &self.owing {
             let Some(watched) = self.watched.get_mut(number) else { continue };
             if watched.space != space || watched.time > began {
                 continue;
             }
-            match &mut watched.kind {
-                Kind::Submit { left, .. } => {
-                    for (place, owed) in left {
-                        if owed.done_by(call) == Done::All {
-                            done = Some((*number, Some(*place)));
-                            break 'faults;
-                        }
-                    }
-                }
+            let part = match &mut watched.kind {
+                Kind::Submit { left, .. } => left.iter_mut().find_map(|(place, it)| {
+                    (it.done_by(call) == Done::All).then_some(Some(*place))
+                }),
                 // What was submitted again is not done otherwise.
                 Kind::Completion { owed: Some(owed), retry: None, .. } => {
-                    let is_done = owed.done_by(call) == Done::All;
-                    if is_done {
-                        done = Some((*number, None));
-                        break;
-                    }
+                    (owed.done_by(call) == Done::All).then_some(None)
                 }
-                _ => (),
+                _ => None,
+            };
+            if let Some(place) = part {
+                done = Some((*number, place));
+                break;
             }
         }
         let Some((number, place)) = done else { return };

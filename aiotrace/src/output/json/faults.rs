@@ -42,7 +42,10 @@ impl<W: Write> Json<W> {
     }
 
     pub(super) fn verdict_line(&mut self, it: &Verdict) -> io::Result<()> {
-        let first = it.first.map(|first| subject(&mut self.paths, it.pid, it.time, &first));
+        let mut first = it.first.map(|first| subject(&mut self.paths, it.pid, it.time, &first));
+        if let (Some(first), Some(path)) = (&mut first, &it.path) {
+            first.path_now = Some(escaped(path));
+        }
         self.write(&FaultLine {
             v: VERSION,
             event: "fault".into(),

@@ -336,9 +336,11 @@ impl<W: Write> Output for Text<W> {
         self.tell_gathered()?;
         let late = self.begin_late(verdict.time, verdict.pid, verdict.tid);
         let anew = if verdict.anew { "after all, " } else { "" };
-        let path = verdict
-            .first
-            .and_then(|it| self.paths.now(verdict.pid, it.fd, verdict.time).map(escaped));
+        let path = verdict.path.clone().or_else(|| {
+            let first = verdict.first?;
+            self.paths.now(verdict.pid, first.fd, verdict.time).map(<[u8]>::to_vec)
+        });
+        let path = path.map(|it| escaped(&it));
         let message = verdict.message_with(path.as_deref());
         let text = format!("*** fault {}: {anew}{message}{late} ***", verdict.what());
         let is_bad = matches!(
