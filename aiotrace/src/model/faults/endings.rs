@@ -7,10 +7,10 @@ use super::{
     watched::{Kind, Watched},
 };
 use crate::{
-    event::ExitStatus,
+    event::{ExitStatus, Syscall},
     model::{
         Doubt, Model,
-        verdict::{Going, HUNG_AFTER, Half},
+        verdict::{Cause, Going, HUNG_AFTER, Half},
     },
 };
 
@@ -138,6 +138,8 @@ impl Model {
             };
             let went_on = activity.calls > it.calls && it.retries == 0;
             let is_told_by_end = matches!(it.kind, Kind::Destroy);
+            // Whoever has no context may do without, and make no AIO call at all.
+            let does_without = it.cause == Cause::Call(Syscall::Setup) && it.retries == 0;
             let half = || it.half(watches);
             let verdict = if it.settled.is_some() {
                 Some((half(), Going::Running))
@@ -154,7 +156,7 @@ impl Model {
                     true => Some((half(), Going::Running)),
                     false => Some((it.half_at_end(watches), Going::Hung)),
                 }
-            } else if went_on && !is_still && !is_told_by_end {
+            } else if does_without || went_on && !is_still && !is_told_by_end {
                 Some((half(), Going::Running))
             } else {
                 None
