@@ -393,6 +393,8 @@ pub enum Looked {
         found: RingFound,
         /// A thread is in io_destroy for this handle.
         destroying: bool,
+        /// Threads wait in io_getevents for completions of it: the most that one of them waits for.
+        awaited: Option<i64>,
     },
     /// What a descriptor of the process is.
     File {
@@ -412,6 +414,13 @@ pub enum Looked {
         /// Any bytes; `None` if that cannot be told.
         path: Option<Vec<u8>>,
     },
+    /// What iovecs of the process are now.
+    Iovecs {
+        /// Where they are.
+        at: Address,
+        /// Base and length of the first ones; `None` if they cannot be read.
+        list: Option<Vec<(Address, u64)>>,
+    },
 }
 
 /// What is where a context's ring should be.
@@ -426,20 +435,27 @@ pub enum RingFound {
 }
 
 /// What is behind a descriptor.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// Its kind.
     pub kind: FileKind,
     /// Its size in bytes, where it has one.
     pub size: Option<u64>,
+    /// Its device and inode.
+    pub id: Option<(u64, u64)>,
+    /// It is open with O_DIRECT, if that could be read.
+    pub direct: Option<bool>,
+    /// Its file system is in memory: tmpfs, for instance.
+    pub in_memory: bool,
 }
 
 /// What kind of file it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileKind {
     /// A regular file or a block device: what is asked of it is done in bounded time.
     Storage,
     /// Anything else: a request may pend for ever, by design.
+    #[default]
     Other,
 }
 
@@ -506,6 +522,8 @@ pub enum Change {
         /// How it ended.
         status: ExitStatus,
     },
+    /// It is in exit and has not ended: the thread waits there for AIO requests in flight.
+    ExitWaits,
 }
 
 /// How a process ended.

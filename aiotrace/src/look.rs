@@ -5,7 +5,7 @@ use std::fs;
 use aiotrace_common::settings::target;
 
 use crate::{
-    event::{Args, File, FileKind, Handle, Holder, Limit, RingFound, Syscall},
+    event::{Address, Args, File, FileKind, Handle, Holder, Limit, RingFound},
     process, ring,
     source::bpf::{arguments, list::Lister, machine},
 };
@@ -13,18 +13,29 @@ use crate::{
 /// Holders told, at most.
 const MOST_HOLDERS: usize = 10;
 
-/// What is in the ring of a context. `is_known`: whether a handle is that of another known context.
-pub fn at_ring(pid: u32, ctx: Handle, is_known: impl Fn(Handle) -> bool) -> (RingFound, bool) {
+/// What is in the ring of a context, whether a thread destroys it, and how many completions a thread waits for.
+/// `is_known`: whether a handle is that of another known context.
+pub fn at_ring(
+    pid: u32,
+    ctx: Handle,
+    is_known: impl Fn(Handle) -> bool,
+) -> (RingFound, bool, Option<i64>) {
     let found = match ring::read(pid, ctx.0) {
         Some(ring) => RingFound::There(ring),
         None => missing(pid, ctx, is_known),
     };
     // Looked at last: who begins io_destroy after this had the ring mapped before.
-    let destroying = process::blocked_calls(pid).iter().any(|it| {
-        it.syscall == Syscall::Destroy
-            && matches!(arguments(it.syscall, &it.args), Args::Destroy { ctx: of } if of == ctx)
-    });
-    (found, destroying)
+    let (mut destroying, mut awaited) = (false, None);
+    for it in process::blocked_calls(pid) {
+        match arguments(it.syscall, &it.args) {
+            Args::Destroy { ctx: of } => destroying |= of == ctx,
+            Args::Getevents { ctx: of, min_nr, .. } if of == ctx => {
+                awaited = awaited.max(Some(min_nr))
+            }
+            _ => (),
+        }
+    }
+    (found, destroying, awaited)
 }
 
 fn missing(pid: u32, ctx: Handle, is_known: impl Fn(Handle) -> bool) -> RingFound {
@@ -47,7 +58,7 @@ fn missing(pid: u32, ctx: Handle, is_known: impl Fn(Handle) -> bool) -> RingFoun
 pub fn file(pid: u32, fd: u32) -> Option<File> {
     let path = std::ffi::CString::new(format!("/proc/{pid}/fd/{fd}")).ok()?;
     let flags = libc::AT_STATX_DONT_SYNC;
-    let wanted = libc::STATX_TYPE | libc::STATX_SIZE;
+    let wanted = libc::STATX_TYPE | libc::STATX_SIZE | libc::STATX_INO;
     let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: a path that ends with NUL, and room for the answer, which may be all zeros.
     let status = unsafe {
@@ -56,11 +67,44 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
         }
         status.assume_init()
     };
-    Some(match u32::from(status.stx_mode) & libc::S_IFMT {
-        libc::S_IFREG => File { kind: FileKind::Storage, size: Some(status.stx_size) },
-        libc::S_IFBLK => File { kind: FileKind::Storage, size: None },
-        _ => File { kind: FileKind::Other, size: None },
+    let (kind, size) = match u32::from(status.stx_mode) & libc::S_IFMT {
+        libc::S_IFREG => (FileKind::Storage, Some(status.stx_size)),
+        libc::S_IFBLK => (FileKind::Storage, None),
+        _ => (FileKind::Other, None),
+    };
+    let device = u64::from(status.stx_dev_major) << 32 | u64::from(status.stx_dev_minor);
+    let info = fs::read(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+    let flags = process::status_field(&info, "flags");
+    let flags = flags.and_then(|it| i32::from_str_radix(it, 8).ok());
+    let mount = process::status_field(&info, "mnt_id");
+    Some(File {
+        kind,
+        size,
+        id: Some((device, status.stx_ino)),
+        direct: flags.map(|it| it & libc::O_DIRECT != 0),
+        in_memory: mount.is_some_and(|it| is_in_memory(pid, it)),
     })
+}
+
+/// Whether a mount is of a file system that has no disk.
+fn is_in_memory(pid: u32, mount: &str) -> bool {
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    let line = mounts.lines().find(|it| it.split(' ').next() == Some(mount));
+    // `ID PARENT DEVICE ROOT PLACE OPTIONS [TAG]... - KIND SOURCE OPTIONS`
+    let kind = line.and_then(|it| it.split(" - ").nth(1)?.split(' ').next());
+    matches!(kind, Some("tmpfs" | "ramfs" | "hugetlbfs" | "devtmpfs"))
+}
+
+/// Iovecs told, at most.
+const MOST_IOVECS: u64 = 4;
+
+/// What the first of these iovecs of a (64-bit) process are.
+pub fn iovecs(pid: u32, at: Address, count: u64) -> Option<Vec<(Address, u64)>> {
+    let mut bytes = vec![0; 16 * count.min(MOST_IOVECS) as usize];
+    process::read_memory(pid, at.0, &mut bytes)?;
+    let word = |bytes: &[u8]| bytes.try_into().map(u64::from_ne_bytes).ok();
+    let pairs = bytes.chunks_exact(16);
+    pairs.map(|it| Some((Address(word(&it[..8])?), word(&it[8..])?))).collect()
 }
 
 /// Where a descriptor leads.
@@ -109,19 +153,30 @@ mod tests {
         let mut regular = tempfile::tempfile().unwrap();
         regular.write_all(b"1234567").unwrap();
         let found = file(us, regular.as_raw_fd() as u32);
-        assert_eq!(found, Some(File { kind: FileKind::Storage, size: Some(7) }));
+        let found = found.unwrap();
+        assert_eq!((found.kind, found.size), (FileKind::Storage, Some(7)));
+        assert_eq!(found.direct, Some(false));
         let (reader, _writer) = std::io::pipe().unwrap();
         let found = file(us, reader.as_raw_fd() as u32);
-        assert_eq!(found, Some(File { kind: FileKind::Other, size: None }));
+        assert_eq!(found.map(|it| (it.kind, it.size)), Some((FileKind::Other, None)));
         assert_eq!(file(us, 9999), None);
         assert_eq!(file(u32::MAX, 0), None);
+    }
+
+    #[test]
+    fn iovecs_are_read_from_a_process() {
+        let iovecs = [0x1000u64, 512, 0x2000, 1024];
+        let at = Address(iovecs.as_ptr() as u64);
+        let found = super::iovecs(std::process::id(), at, 2);
+        assert_eq!(found, Some(vec![(Address(0x1000), 512), (Address(0x2000), 1024)]));
+        assert_eq!(super::iovecs(std::process::id(), Address(8), 1), None);
     }
 
     #[test]
     fn where_no_ring_is_it_is_unmapped_and_where_nobody_is_nothing_is_known() {
         let page = vec![0u64; 1024];
         let at = Handle(page.as_ptr() as u64);
-        assert_eq!(at_ring(std::process::id(), at, |_| true), (RingFound::Unmapped, false));
-        assert_eq!(at_ring(u32::MAX, at, |_| true), (RingFound::Unknown, false));
+        assert_eq!(at_ring(std::process::id(), at, |_| true), (RingFound::Unmapped, false, None));
+        assert_eq!(at_ring(u32::MAX, at, |_| true), (RingFound::Unknown, false, None));
     }
 }

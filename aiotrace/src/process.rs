@@ -6,7 +6,12 @@ use std::{
     path::Path,
 };
 
-use aiotrace_common::abi::from_i386;
+use aiotrace_common::abi::{Timespec, from_i386};
+use nix::{
+    sys::uio::{RemoteIoVec, process_vm_readv},
+    unistd::Pid,
+};
+use zerocopy::FromBytes as _;
 
 use crate::event::Syscall;
 
@@ -181,6 +186,22 @@ pub fn all() -> Vec<u32> {
     entries.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok()).collect()
 }
 
+/// A thread of this process that is in exit and waits there for AIO requests in flight, which nothing can
+/// interrupt: `exit_aio` of fs/aio.c. The process has no memory and no context any more.
+pub fn waits_in_exit(pid: u32) -> Option<u32> {
+    // include/linux/sched.h
+    const PF_EXITING: u64 = 4;
+    threads(pid).into_iter().find(|tid| {
+        let read =
+            |name: &str| fs::read(format!("/proc/{pid}/task/{tid}/{name}")).unwrap_or_default();
+        let stat = read("stat");
+        // Field 9; the first behind the name is field 3.
+        let flags = stat_fields(&stat).and_then(|it| it.split_whitespace().nth(9 - 3));
+        let flags: u64 = flags.and_then(|it| it.parse().ok()).unwrap_or(0);
+        stat_state(&stat) == Some(b'D') && flags & PF_EXITING != 0 && read("wchan") == b"exit_aio"
+    })
+}
+
 /// A thread that is blocked inside an AIO call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Blocked {
@@ -208,6 +229,25 @@ pub fn blocked_calls(pid: u32) -> Vec<Blocked> {
             Some(Blocked { tid, syscall, args })
         })
         .collect()
+}
+
+/// What a timeout argument of a blocked call points to. (A 32-bit program has it in another form.)
+pub fn read_timespec(pid: u32, address: u64) -> Option<Timespec> {
+    if address == 0 || is_32_bit(Path::new(&format!("/proc/{pid}/exe"))) {
+        return None;
+    }
+    let mut bytes = [0; size_of::<Timespec>()];
+    read_memory(pid, address, &mut bytes)?;
+    Timespec::read_from_bytes(&bytes).ok()
+}
+
+/// Memory of a process: all of it, or nothing.
+pub fn read_memory(pid: u32, from: u64, to: &mut [u8]) -> Option<()> {
+    let remote = [RemoteIoVec { base: usize::try_from(from).ok()?, len: to.len() }];
+    let pid = Pid::from_raw(i32::try_from(pid).ok()?);
+    let wanted = to.len();
+    let read = process_vm_readv(pid, &mut [io::IoSliceMut::new(to)], &remote).ok()?;
+    (read == wanted).then_some(())
 }
 
 /// `NR 0xARG0 ... 0xARG5 0xSP 0xPC`, or `running`, or `-1 0xSP 0xPC`.

@@ -1,15 +1,9 @@
 //! Completion rings of running processes, read from outside.
 
-use std::io::IoSliceMut;
-
 use aiotrace_common::abi::{IoEvent, RingHeader};
-use nix::{
-    sys::uio::{RemoteIoVec, process_vm_readv},
-    unistd::Pid,
-};
 use zerocopy::FromBytes as _;
 
-use crate::event::Ring;
+use crate::{event::Ring, process::read_memory};
 
 /// Entries that a ring can have: twice the most that io_setup can be asked for, and what fills up its pages.
 /// The header is memory of the program, which may write any number there.
@@ -18,7 +12,7 @@ const MOST_ENTRIES: u32 = 2 * 4_194_304 + 4096;
 /// The header of the ring at this address of a process; `None` if there is none, or we may not look.
 pub fn header(pid: u32, handle: u64) -> Option<RingHeader> {
     let mut bytes = [0; size_of::<RingHeader>()];
-    copy(pid, handle, &mut bytes)?;
+    read_memory(pid, handle, &mut bytes)?;
     let header = RingHeader::read_from_bytes(&bytes).ok()?;
     (header.magic == RingHeader::MAGIC && (1..=MOST_ENTRIES).contains(&header.nr)).then_some(header)
 }
@@ -38,17 +32,8 @@ impl From<RingHeader> for Ring {
 pub fn entries(pid: u32, handle: u64, first: u32, count: u32) -> Option<Vec<IoEvent>> {
     let at = size_of::<RingHeader>() + first as usize * size_of::<IoEvent>();
     let mut bytes = vec![0; count as usize * size_of::<IoEvent>()];
-    copy(pid, handle.checked_add(at as u64)?, &mut bytes)?;
+    read_memory(pid, handle.checked_add(at as u64)?, &mut bytes)?;
     bytes.chunks_exact(size_of::<IoEvent>()).map(|it| IoEvent::read_from_bytes(it).ok()).collect()
-}
-
-/// All of it, or nothing.
-fn copy(pid: u32, from: u64, to: &mut [u8]) -> Option<()> {
-    let remote = [RemoteIoVec { base: usize::try_from(from).ok()?, len: to.len() }];
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?);
-    let wanted = to.len();
-    let read = process_vm_readv(pid, &mut [IoSliceMut::new(to)], &remote).ok()?;
-    (read == wanted).then_some(())
 }
 
 /// Where a process has rings mapped, from its `/proc/PID/maps`: `/[aio] (deleted)`. A forked child

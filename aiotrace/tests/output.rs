@@ -454,3 +454,68 @@ fn the_summary_as_text_and_as_json() {
     assert_eq!(setup.errors.get("EAGAIN"), Some(&1));
     assert_eq!(setup.duration_ns.unwrap().max, 12_345);
 }
+
+/// The lines of these events, without those of the beginning.
+fn lines(options: Options, events: &[Event]) -> Vec<String> {
+    let shared = Shared::default();
+    let mut text = Text::new(shared.clone(), options, Paths::none(), TimeZone::UTC);
+    let clock = Clock { start: 1_000_000_000, to_wall: 0 };
+    text.start(&Start { clock, probes: "syscall".into(), lacks: Vec::new(), faults: None })
+        .unwrap();
+    events.iter().for_each(|it| text.event(it).unwrap());
+    text.flush().unwrap();
+    let bytes = shared.0.lock().unwrap().clone();
+    String::from_utf8(bytes).unwrap().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn contexts_of_a_process_share_a_line_unless_asked_otherwise() {
+    let adopted = |ctx, pid| {
+        let ring = Some(Ring { head: 0, tail: 2, nr: 127 });
+        let body = Body::ContextAdopted(Adopted { ctx: Handle(ctx), ring, charge: Some(8) });
+        Event { pid, ..at(1, body) }
+    };
+    let gone = |ctx, in_flight| {
+        at(2, Body::ContextGone(Gone { ctx: Handle(ctx), how: How::Exit, in_flight }))
+    };
+    let events = [
+        adopted(0x1000, 4711),
+        adopted(0x2000, 4711),
+        adopted(0x3000, 4712),
+        gone(0x1000, Some(0)),
+        gone(0x2000, Some(3)),
+    ];
+    assert_eq!(
+        lines(Options::default(), &events),
+        [
+            "   0.000001 4711 +++ adopted 2 contexts, 16 of fs.aio-nr, 4 unreaped +++",
+            "   0.000001 4712/4711 +++ adopted context 0x3000, 8 of fs.aio-nr, room for 126, 2 unreaped +++",
+            "   0.000002 4711 +++ 2 contexts gone: the process exits, 3 requests in flight +++",
+        ]
+    );
+    assert_eq!(lines(Options { verbose: true, ..Options::default() }, &events).len(), 5);
+}
+
+#[test]
+fn what_a_poll_gives_is_a_mask_as_long_as_its_iocb_is_a_poll() {
+    let poll = submit(1, 1, vec![iocb(|it| (it.opcode, it.buf, it.nbytes) = (5, 1, 0))], 0);
+    let read = submit(3, 1, vec![iocb(|it| it.opcode = 0)], 0);
+    let reaped = |at| getevents(at, Syscall::Getevents, 1, vec![Some(io_event(0, 0x41))]);
+    let events = [poll, reaped(2), read, reaped(4)];
+    let shown = lines(Options::default(), &events);
+    assert!(shown[1].contains("{0x55d0c8e4 res=POLLIN|POLLRDNORM}"), "{}", shown[1]);
+    assert!(shown[3].contains("{0x55d0c8e4 res=65}"), "{}", shown[3]);
+    let in_part = lines(Options { in_part: true, ..Options::default() }, &events);
+    assert!(in_part[1].contains("res=65"), "calls are left out, so it may be another one by now");
+}
+
+#[test]
+fn the_fields_that_make_a_call_fail_are_shown() {
+    let stale = |ret| {
+        let fsync = iocb(|it| (it.opcode, it.key) = (2, 77));
+        lines(Options::default(), &[submit(1, ret, vec![fsync], 0)]).remove(0)
+    };
+    let fields = "fsync fd=3 buf=0x7f2c5a200000 nbytes=4096 offset=8192";
+    assert!(stale(-22).contains(&format!("{fields} key=77}}")), "{}", stale(-22));
+    assert!(stale(1).contains(&format!("{fields}}}")), "{}", stale(1));
+}

@@ -11,7 +11,8 @@ use super::{
 };
 use crate::process::{self, OpenError, Opened};
 
-/// Trace running programs until they end, or until Ctrl-C. They keep running.
+/// Trace running programs until they end, or until Ctrl-C. They keep running. The short ways: `-q` tells what is wrong,
+/// `--only error` what fails, `-c --requests` who does how much and how fast.
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]

@@ -239,6 +239,7 @@ impl Conclusions {
     pub fn counted(&mut self, counted: Counted, shown: &mut Shown) {
         shown.attempt(|output| output.counted(&counted));
         self.model.counted(counted);
+        self.tell(shown);
     }
 
     /// Shows an event, and what follows from it.
@@ -317,7 +318,7 @@ impl Conclusions {
                 Question::Ring { pid, ctx } => {
                     let Some(decoder) = &mut decoder else { continue };
                     let is_known = |handle| self.model.knows(pid, handle);
-                    let (found, destroying) = look::at_ring(pid, ctx, is_known);
+                    let (found, destroying, awaited) = look::at_ring(pid, ctx, is_known);
                     if let RingFound::There(ring) = found
                         && self.settings.every_call
                     {
@@ -331,9 +332,12 @@ impl Conclusions {
                             self.event(&event, shown);
                         }
                     }
-                    (pid, Looked::Ring { ctx, found, destroying })
+                    (pid, Looked::Ring { ctx, found, destroying, awaited })
                 }
                 Question::File { pid, fd } => (pid, Looked::File { fd, file: look::file(pid, fd) }),
+                Question::Iovecs { pid, at, count } => {
+                    (pid, Looked::Iovecs { at, list: look::iovecs(pid, at, count) })
+                }
                 Question::Path { pid, fd } => (pid, Looked::Path { fd, path: look::path(pid, fd) }),
                 Question::Limit => match look::limit() {
                     Some(limit) => (0, Looked::Limit(limit)),

@@ -22,7 +22,7 @@ use crate::{
     fault::Mechanism,
     process,
     source::bpf::{
-        Wanted, btf,
+        ProbeSet, Wanted, btf,
         choice::By,
         faults::{Allowed, is_rough},
         features::{self, Facts},
@@ -128,8 +128,50 @@ fn probes(out: &mut String) -> bool {
         }
     }
     let _ = writeln!(out, "\ntracing works");
+    consequences(out, best.set());
     faults(out, &settings);
     true
+}
+
+/// What is missing in the best set means for whoever reads a trace.
+fn consequences(out: &mut String, set: &ProbeSet) {
+    let missing = [
+        (
+            set.by(Feature::Completions).is_none(),
+            "when a request completed is known only as \"not later than the next call, or look\": latencies are \
+             upper bounds, and what was in flight at exit is unsure. --source ptrace does not know more",
+        ),
+        (
+            set.by(Feature::Refused).is_none(),
+            "why io_submit took fewer requests than it was given is not seen; it shows when the program submits the \
+             next one alone",
+        ),
+        (
+            set.by(Feature::Gone).is_none(),
+            "ends of contexts are told by io_destroy, exit and exec; one whose ring is unmapped is found by looks, \
+             within seconds",
+        ),
+        (
+            set.by(Feature::Moved).is_none(),
+            "a ring that is moved with mremap(2) is noticed at the next call on it",
+        ),
+        (
+            set.calls != By::Trampoline,
+            "while a trace runs, every system call of the machine takes some 100 ns longer (docs/performance.md)",
+        ),
+    ];
+    let missing: Vec<&str> = missing.iter().filter(|it| it.0).map(|it| it.1).collect();
+    if missing.is_empty() {
+        let _ = writeln!(
+            out,
+            "  nothing is missing: times are exact, and other system calls cost nothing"
+        );
+    } else {
+        let _ = writeln!(out, "  what is missing here means:");
+    }
+    for it in missing {
+        let _ = writeln!(out, "  - {it}");
+    }
 }
 
 /// Of a mechanism.

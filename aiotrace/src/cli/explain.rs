@@ -1,4 +1,4 @@
-//! `aiotrace explain`: what an errno of an AIO call means, and what a finding means.
+//! `aiotrace explain`: what an errno of an AIO call or of a completion means, and what a finding or a verdict means.
 
 use std::io::{self, Write as _};
 
@@ -12,18 +12,20 @@ use crate::{
     explain::{
         calls,
         findings::{self, Paragraph},
+        results, verdicts,
     },
     model::Name,
 };
 
-/// Tell what a finding means, why it matters and what to do about it; or what an errno of a call means:
-/// what the manual pages say, what the kernel does, how libaio reports it, and what to do
+/// Tell what a finding or a verdict means, why it matters and what to do about it; or what an errno of a call or of a
+/// completion means: what the manual pages say, what the kernel does, how libaio reports it, and what to do
 #[derive(Debug, Args)]
 pub struct Options {
-    /// A finding (context-leak, for instance), or a call (io_submit). Without it, a list of all
+    /// A finding (context-leak, for instance), a verdict (lost), a call (io_submit), `completion`, or an errno
+    /// (EBADF). Without it, a list of all
     #[arg(value_name = "NAME")]
     name: Option<String>,
-    /// Of a call: EAGAIN, for instance; or 11, or -11. Without it, all that the call returns
+    /// Of a call or a completion: EAGAIN, for instance; or 11, or -11. Without it, all that there are
     #[arg(value_name = "ERRNO", allow_negative_numbers = true)]
     errno: Option<String>,
 }
@@ -31,19 +33,30 @@ pub struct Options {
 /// What can be explained.
 enum Subject {
     Call(Syscall),
+    Completion,
     Finding(Name),
+    Verdict(String),
+    Errno(i32),
 }
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
-    let subject = options.name.as_deref().map(subject).transpose()?;
+    let given = options.name.as_deref();
+    let subject = given.map(subject).transpose()?;
     let text = match (subject, &options.errno) {
         (Some(Subject::Call(syscall)), Some(name)) => one(syscall, number(name)?)?,
         (Some(Subject::Call(syscall)), None) => all(syscall),
+        (Some(Subject::Completion), Some(name)) => result(number(name)?)?,
+        (Some(Subject::Completion), None) => results(),
         (Some(Subject::Finding(name)), None) => finding(name),
-        (Some(Subject::Finding(name)), Some(_)) => {
-            return Err(anyhow::anyhow!("{} is a finding and has no errno", name.text())
-                .context(Hint(format!("`aiotrace explain {}` tells of it", name.text()))));
+        (Some(Subject::Verdict(means)), None) => verdict(given.unwrap_or_default(), &means),
+        (Some(Subject::Errno(errno)), None) => everywhere(errno)?,
+        (Some(Subject::Finding(_) | Subject::Verdict(_) | Subject::Errno(_)), Some(_)) => {
+            let name = given.unwrap_or_default();
+            return Err(anyhow::anyhow!(
+                "{name} stands alone: only a call and a completion have errnos"
+            )
+            .context(Hint(format!("`aiotrace explain {name}` tells of it"))));
         }
         (None, _) => list(),
     };
@@ -57,27 +70,86 @@ pub fn run(options: Options) -> Result<u8> {
 
 fn subject(name: &str) -> Result<Subject> {
     let call = Syscall::ALL.into_iter().find(|it| it.name() == name).map(Subject::Call);
+    let completion = || matches!(name, "completion" | "io_event").then_some(Subject::Completion);
     let finding = || Name::ALL.iter().copied().find(|it| it.text() == name).map(Subject::Finding);
-    let found = call.or_else(finding);
-    found.with_context(|| format!("{name:?} is neither an AIO call nor a finding")).map_err(
-        |error| {
+    let verdict = || verdicts::of(name).map(Subject::Verdict);
+    let errno = || named(name).map(Subject::Errno);
+    let found = call.or_else(completion).or_else(finding).or_else(verdict).or_else(errno);
+    found
+        .with_context(|| format!("{name:?} is no AIO call, no finding, no verdict and no errno"))
+        .map_err(|error| {
             let calls = Syscall::ALL.map(Syscall::name).join(", ");
             let findings: Vec<_> = Name::ALL.iter().map(|it| it.text()).collect();
             let findings = findings.join(", ");
-            error.context(Hint(format!("the calls are {calls}; the findings are {findings}")))
-        },
-    )
+            let verdicts: Vec<_> = verdicts::all().map(|it| it.0).collect();
+            let verdicts = verdicts.join(", ");
+            error.context(Hint(format!(
+                "the calls are {calls}; the findings are {findings}; the verdicts on faults are {verdicts}; errnos \
+                 are written as in errno(3)"
+            )))
+        })
+}
+
+/// The number of an errno.
+fn named(name: &str) -> Option<i32> {
+    (1..4096)
+        .find(|number| errno::name(*number).is_some_and(|known| known.eq_ignore_ascii_case(name)))
 }
 
 fn number(name: &str) -> Result<i32> {
     if let Ok(number) = name.parse::<i32>() {
         return Ok(number.saturating_abs());
     }
-    let found = (1..4096)
-        .find(|number| errno::name(*number).is_some_and(|known| known.eq_ignore_ascii_case(name)));
-    found.with_context(|| format!("{name:?} is no errno")).map_err(|error| {
+    named(name).with_context(|| format!("{name:?} is no errno")).map_err(|error| {
         error.context(Hint("write a name as in errno(3), EAGAIN for instance, or a number".into()))
     })
+}
+
+/// An errno, wherever it can come from.
+fn everywhere(errno: i32) -> Result<String> {
+    let calls = Syscall::ALL.into_iter().flat_map(calls::of).filter(|it| it.errno == errno);
+    let mut texts: Vec<String> = calls.map(shown).collect();
+    texts.extend(results::of(errno).map(shown_result));
+    if texts.is_empty() {
+        let name = errno::name(errno).unwrap_or("?");
+        bail!("{name} is not known to come from an AIO call, nor in a completion");
+    }
+    Ok(texts.join("\n"))
+}
+
+fn results() -> String {
+    let mut text = part("completion", CALLS, COMPLETION);
+    for entry in results::ALL {
+        text.push('\n');
+        text.push_str(&shown_result(entry));
+    }
+    text
+}
+
+fn result(errno: i32) -> Result<String> {
+    let name = errno::name(errno).map_or_else(|| errno.to_string(), str::to_owned);
+    let known: Vec<_> = results::ALL.iter().filter_map(|it| errno::name(it.errno)).collect();
+    let known = known.join(", ");
+    let found = results::of(errno);
+    found.map(shown_result).with_context(|| {
+        format!("{name} in a completion is the file's own: look into its manual; known are {known}")
+    })
+}
+
+fn shown_result(entry: &results::Entry) -> String {
+    let name = errno::name(entry.errno).unwrap_or("?");
+    let text = errno::text(entry.errno).unwrap_or_default();
+    [
+        format!("completion res=-{} {name} ({text})\n", entry.errno),
+        part("  means", CALLS, entry.means),
+        part("  do", CALLS, entry.remedy),
+    ]
+    .concat()
+}
+
+fn verdict(name: &str, means: &str) -> String {
+    let faults = "a verdict on a fault that was made on purpose (--inject): docs/faults.md";
+    format!("{name}\n{}{}", part("  means", CALLS, means), part("  is", CALLS, faults))
 }
 
 fn all(syscall: Syscall) -> String {
@@ -132,12 +204,21 @@ fn list() -> String {
     for name in Name::ALL {
         text.push_str(&part(&format!("  {}", name.text()), width, &findings::summary(*name)));
     }
-    text.push_str("\ncalls: aiotrace explain NAME [ERRNO]\n");
+    text.push_str("\nverdicts on faults: aiotrace explain NAME\n");
+    for (name, means) in verdicts::all() {
+        let first = means.split_once(": ").map_or(means.as_str(), |it| it.0);
+        text.push_str(&part(&format!("  {name}"), width, first));
+    }
+    text.push_str("\ncalls, and what comes of requests: aiotrace explain NAME [ERRNO], or ERRNO\n");
+    text.push_str(&part("  completion", width, COMPLETION));
     for syscall in Syscall::ALL {
         text.push_str(&part(&format!("  {}", syscall.name()), width, calls::summary(syscall)));
     }
     text
 }
+
+const COMPLETION: &str = "what became of a request: io_event.res is a count, the events of a poll, or a negative errno. \
+                          It comes from the file, after io_submit has accepted the request";
 
 /// Where the text begins that is beside a label.
 const CALLS: usize = 10;

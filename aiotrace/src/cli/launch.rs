@@ -82,7 +82,7 @@ impl Child {
                 let code = (errno as i32).to_ne_bytes();
                 let _ = std::fs::File::from(failure_write).write_all(&code);
                 // SAFETY: ends the process without running anything of the parent's.
-                unsafe { libc::_exit(125) }
+                unsafe { libc::_exit(ExecError::Exec(errno).status().into()) }
             }
         }
     }

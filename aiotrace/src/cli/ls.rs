@@ -76,6 +76,16 @@ struct Listing {
     /// Contexts that could not be told.
     lost: u32,
     processes: Vec<Holder>,
+    /// Processes that are in exit and wait there for requests: their contexts and charges are gone already.
+    exiting: Vec<Exiting>,
+}
+
+/// A process that is in exit, and waits there for AIO requests in flight.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Exiting {
+    pid: u32,
+    name: String,
+    tid: u32,
 }
 
 /// A process with contexts.
@@ -261,7 +271,16 @@ fn made(
         changing,
         lost,
         processes,
+        exiting: exiting(),
     }
+}
+
+fn exiting() -> Vec<Exiting> {
+    let of = |pid: u32| {
+        let tid = process::waits_in_exit(pid)?;
+        Some(Exiting { pid, name: escaped(&process::name(pid)?), tid })
+    };
+    process::all().into_iter().filter_map(of).collect()
 }
 
 /// `docker:0123456789ab` for a cgroup as container engines name them: `docker-ID.scope`, `/docker/ID`,
@@ -309,6 +328,14 @@ fn text(listing: &Listing, verbose: bool) -> String {
     out.push('\n');
     let in_namespace = process::pid_namespace().is_some();
     let _ = writeln!(out, "{}", accounting(listing, in_namespace));
+    for it in &listing.exiting {
+        let _ = writeln!(
+            out,
+            "{}:{} is in exit and waits there for AIO requests in flight (thread {}, exit_aio): its contexts are gone \
+             from the list already",
+            it.name, it.pid, it.tid
+        );
+    }
     if listing.processes.is_empty() {
         return out;
     }
@@ -319,7 +346,8 @@ fn text(listing: &Listing, verbose: bool) -> String {
     );
     for process in &listing.processes {
         let charge = process.charge.map_or("?".to_owned(), thousands);
-        let in_flight = in_flight(process.in_flight, process.in_flight_at_most);
+        // What may be in flight at most answers no question: for an idle context it is half of its ring.
+        let in_flight = process.in_flight.map_or("?".to_owned(), thousands);
         let _ = writeln!(
             out,
             "{:>8} {:<16} {:>8} {charge:>10} {:>9} {in_flight:>9}  {}",
@@ -332,6 +360,12 @@ fn text(listing: &Listing, verbose: bool) -> String {
         for context in process.contexts.iter().filter(|_| verbose) {
             let _ = writeln!(out, "{}", detail(context));
         }
+    }
+    let is_unknown = listing.processes.iter().any(|it| it.in_flight.is_none());
+    if is_unknown && listing.source == "bpf" {
+        let why = "IN FLIGHT ?: this kernel does not show what each processor keeps (CONFIG_KALLSYMS_ALL); -v has the most \
+                   there can be";
+        let _ = writeln!(out, "\n{why}");
     }
     out
 }
@@ -448,6 +482,7 @@ mod tests {
             changing: false,
             lost: 0,
             processes: vec![holder],
+            exiting: Vec::new(),
         }
     }
 

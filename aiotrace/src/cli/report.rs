@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::BufReader,
+    io::{self, BufReader, Read},
     path::{Path, PathBuf},
 };
 
@@ -32,15 +32,20 @@ pub struct Options {
     /// End with status 1 if there is a finding of this severity, or a worse one
     #[arg(long, value_enum, value_name = "SEVERITY")]
     fail_on: Option<FailOn>,
-    /// A recording, made with `--record FILE`
+    /// A recording, made with `--record FILE`; `-` is standard input
     #[arg(value_name = "FILE")]
     file: PathBuf,
 }
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
-    let file = File::open(&options.file)
-        .with_context(|| format!("cannot open {}", options.file.display()))?;
+    let file: Box<dyn Read> = match options.file.as_os_str() == "-" {
+        true => Box::new(io::stdin().lock()),
+        false => Box::new(
+            File::open(&options.file)
+                .with_context(|| format!("cannot open {}", options.file.display()))?,
+        ),
+    };
     let mut reader =
         Reader::new(BufReader::new(file)).map_err(|error| with_hint(error, &options.file))?;
     let (start, settings) = match reader.next_item() {
@@ -50,7 +55,7 @@ pub fn run(options: Options) -> Result<u8> {
     };
     let known = Known::default();
     let functions = Functions::default();
-    let (mut shown, _) = options.view.open(known.paths(), &functions.symbols(), false)?;
+    let (mut shown, _) = options.view.open(known.paths(), &functions.symbols(), false, false)?;
     let mut conclusions = Conclusions::again(settings, options.fail_on);
     conclusions.start(&start, &mut shown);
     let (mut last, mut events) = (start.clock.start, 0);

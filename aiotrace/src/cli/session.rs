@@ -23,6 +23,7 @@ use super::{
     view::{self, View},
 };
 use crate::{
+    event::{Body, Change, Event},
     fault::{Only, only_argument},
     output::{
         Ended, Start,
@@ -185,7 +186,7 @@ impl<'a> Session<'a> {
         let recorder = show.record.as_deref().map(|path| Recorder::create(path, &symbols));
         let recorder = recorder.transpose()?;
         let paths = recorder.as_ref().map_or_else(Paths::of_proc, |it| it.known().paths());
-        let (mut shown, spill) = show.view.open(paths, &symbols, show.stacks)?;
+        let (mut shown, spill) = show.view.open(paths, &symbols, show.stacks, show.sample() > 0)?;
         // Of little output, a recording is the slowest.
         let recording = show.record.as_deref().filter(|_| show.view.says_little());
         let spill = spill.or_else(|| recording.and_then(view::spill_beside));
@@ -204,6 +205,10 @@ impl<'a> Session<'a> {
         let filtered = self.source.is_filtered();
         let mut patience = Patience::of(&self.plan);
         let spills = self.spill.is_some();
+        let targets: Vec<u32> = match &self.plan.scope {
+            Scope::Processes(processes) => processes.iter().map(|it| it.pid).collect(),
+            Scope::Cgroup(_) | Scope::All => Vec::new(),
+        };
         let begun = self.source.begin(self.plan, self.show, self.spill, start.start)?;
         let Begun { mut collector, mut decoder, initial, name, lacks, .. } = begun;
         let status = begun.status;
@@ -284,6 +289,12 @@ impl<'a> Session<'a> {
             events += 1;
             conclusions.event(event, &mut shown);
         });
+        // Those that were in exit at the attach were told.
+        let were: Vec<u32> = initial.iter().filter(|it| is_in_exit(it)).map(|it| it.pid).collect();
+        let now = targets.into_iter().filter(|it| !were.contains(it));
+        for event in now.filter_map(source::waiting_in_exit) {
+            conclusions.event(&event, &mut shown);
+        }
         if let Some(counted) = end.counted {
             conclusions.counted(*counted, &mut shown);
         }
@@ -302,6 +313,10 @@ impl<'a> Session<'a> {
             finding.into_iter().chain(fault).reduce(|one, other| format!("{one}, and {other}"));
         Ok(Outcome { reason: end.reason, failed, timed_out: patience.is_over(), status })
     }
+}
+
+fn is_in_exit(event: &Event) -> bool {
+    matches!(&event.body, Body::Process(it) if it.change == Change::ExitWaits)
 }
 
 /// The faults that are asked for, and by what they are made.

@@ -1,7 +1,7 @@
 //! Where the events of a trace come from: `--source`, what is prepared before anything runs, and the
 //! beginning.
 
-use std::{borrow::Cow, fs::File};
+use std::{borrow::Cow, collections::HashSet, fs::File};
 
 use aiotrace_common::{
     names::Feature,
@@ -20,7 +20,7 @@ use super::{
     session::{Plan, Scope, Show},
 };
 use crate::{
-    event::{self, Body, Change, Event, Unfinished, Why},
+    event::{self, Args, Body, Change, Event, Unfinished, Why},
     fault::Judge,
     output::clock,
     process::{self, Opened},
@@ -209,6 +209,7 @@ fn begin_bpf(
     let before_arming = |probes: &mut Probes| {
         // Whoever is inside a call when recording begins was so before.
         let mut tids = Vec::new();
+        let wanted: HashSet<u32> = pids.iter().copied().collect();
         for pid in &pids {
             for blocked in process::blocked_calls(*pid) {
                 decoder.blocked_at_attach(blocked.tid, blocked.syscall);
@@ -217,10 +218,12 @@ fn begin_bpf(
             }
         }
         if let Some(finder) = &mut finder {
-            for found in finder.adopt(probes, |pid| pids.contains(&pid))? {
+            for found in finder.adopt(probes, |pid| wanted.contains(&pid))? {
                 initial.push(decoder.adopt(&found, clock::monotonic()));
             }
         }
+        initial.extend(pids.iter().filter_map(|pid| waiting_in_exit(*pid)));
+        name_all(&mut initial);
         Ok(tids)
     };
     let collector =
@@ -273,6 +276,7 @@ fn begin_ptrace(
     for found in &found {
         initial.push(decoder.adopt(found, start));
     }
+    initial.extend(processes.iter().filter_map(|it| waiting_in_exit(it.pid)));
     Ok(Begun {
         collector,
         decoder,
@@ -354,22 +358,55 @@ fn with_hint(error: load::Error) -> anyhow::Error {
 }
 
 fn attached(process: &Opened, time: u64) -> Event {
-    Event {
-        time,
-        pid: process.pid,
-        tid: process.pid,
-        body: Body::Process(event::Process {
-            name: process.name.clone(),
-            thread_name: process.name.clone(),
-            started: process.started,
-            space: None,
-            change: Change::Attached,
-        }),
+    let started = process.started;
+    changed((process.pid, process.pid), time, process.name.clone(), started, Change::Attached)
+}
+
+fn changed(
+    (pid, tid): (u32, u32),
+    time: u64,
+    name: Vec<u8>,
+    started: Option<u64>,
+    change: Change,
+) -> Event {
+    let thread_name = name.clone();
+    let process = event::Process { name, thread_name, started, space: None, change };
+    Event { time, pid, tid, body: Body::Process(process) }
+}
+
+/// That a process is in exit, and a thread of it waits there for requests.
+pub(super) fn waiting_in_exit(pid: u32) -> Option<Event> {
+    let tid = process::waits_in_exit(pid)?;
+    let name = process::name(pid)?;
+    Some(changed((pid, tid), clock::monotonic(), name, None, Change::ExitWaits))
+}
+
+/// Whatever is told of a process, its name comes before: of those that were not named with -p, too.
+fn name_all(events: &mut Vec<Event>) {
+    let is_attached = |it: &Event| match &it.body {
+        Body::Process(it) => it.change == Change::Attached,
+        _ => false,
+    };
+    let mut named: HashSet<u32> =
+        events.iter().filter(|it| is_attached(it)).map(|it| it.pid).collect();
+    let mut all = Vec::with_capacity(events.len());
+    for event in events.drain(..) {
+        if named.insert(event.pid)
+            && let Some(name) = process::name(event.pid)
+        {
+            let (pid, started) = (event.pid, process::started_at(event.pid));
+            all.push(changed((pid, pid), event.time, name, started, Change::Attached));
+        }
+        all.push(event);
     }
+    *events = all;
 }
 
 fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
-    let args = arguments(blocked.syscall, &blocked.args);
+    let mut args = arguments(blocked.syscall, &blocked.args);
+    if let Args::Getevents { timeout, timeout_value, .. } = &mut args {
+        *timeout_value = process::read_timespec(pid, timeout.0);
+    }
     let unfinished = Unfinished { entered: None, args, why: Why::BlockedAtAttach };
     Event { time, pid, tid: blocked.tid, body: Body::Unfinished(unfinished) }
 }

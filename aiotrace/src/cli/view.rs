@@ -3,15 +3,23 @@
 use std::{
     fs::File,
     io::{self, IsTerminal as _, Write},
-    os::fd::AsFd,
+    os::{
+        fd::AsFd,
+        unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
+    },
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
-use super::shown::{Shown, Throttle};
+use super::{
+    Hint,
+    shown::{Shown, Throttle},
+};
 use crate::{
     output::{
         Output, clock,
@@ -38,7 +46,7 @@ pub struct View {
     #[arg(short = 'c', long)]
     pub(super) summary: bool,
     /// Do not show calls
-    #[arg(short, long, conflicts_with = "summary")]
+    #[arg(short, long)]
     quiet: bool,
     /// Show lists whole, the completion ring at each call, and where contexts are made
     #[arg(short, long)]
@@ -70,12 +78,14 @@ impl View {
         self.quiet || self.summary
     }
 
-    /// The output, and a file for what it does not take at once. `stacks`: they are shown in any case.
+    /// The output, and a file for what it does not take at once. `stacks`: they are shown in any case; `in_part`:
+    /// calls are left out.
     pub fn open(
         &self,
         paths: Paths,
         symbols: &Symbolizer,
         stacks: bool,
+        in_part: bool,
     ) -> Result<(Shown, Option<File>)> {
         // The outputs gather what they write.
         let (writer, spill): (Box<dyn Write>, _) = match &self.output {
@@ -98,7 +108,8 @@ impl View {
                 is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
             }
         };
-        let options = text::Options { color, verbose: self.verbose, time: self.timestamps, stacks };
+        let options =
+            text::Options { color, verbose: self.verbose, time: self.timestamps, stacks, in_part };
         let output: Box<dyn Output> = match (self.format, self.summary) {
             (Format::Text, false) => {
                 let text = Text::new(writer, options, paths, TimeZone::system());
@@ -145,6 +156,43 @@ fn directory_of(path: &Path) -> &Path {
     directory.unwrap_or(Path::new("."))
 }
 
+/// How long somebody is waited for who reads a FIFO.
+const PATIENCE: Duration = Duration::from_secs(5);
+
 fn create(path: &Path) -> Result<File> {
-    File::create(path).with_context(|| format!("cannot write to {}", path.display()))
+    let is_fifo = std::fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo());
+    let file = if is_fifo { open_fifo(path) } else { File::create(path) };
+    let file = file.with_context(|| format!("cannot write to {}", path.display()));
+    file.map_err(|error| {
+        let nobody_reads = error
+            .downcast_ref::<io::Error>()
+            .is_some_and(|it| it.raw_os_error() == Some(libc::ENXIO));
+        match nobody_reads {
+            true => {
+                error.context(Hint("it is a FIFO that nobody reads: start its reader first".into()))
+            }
+            false => error,
+        }
+    })
+}
+
+/// Opens a FIFO without waiting for ever for its reader; writing to it waits, as to any pipe.
+fn open_fifo(path: &Path) -> io::Result<File> {
+    let begin = Instant::now();
+    let open = || {
+        let mut options = File::options();
+        options.write(true).custom_flags(libc::O_NONBLOCK).open(path)
+    };
+    let file = loop {
+        match open() {
+            Err(error)
+                if error.raw_os_error() == Some(libc::ENXIO) && begin.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => break other?,
+        }
+    };
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_WRONLY))?;
+    Ok(file)
 }

@@ -147,10 +147,15 @@ static ENTRIES: &[Entry] = entries! {
         Some("The AIO context specified by ctx_id is invalid. nr is less than 0. The iocb at *iocbpp[0] \
               is not properly initialized, the operation specified is invalid for the file descriptor in \
               the iocb, or the value in the aio_reqprio field is invalid."),
-        "Also: aio_reserved2 not 0, an unknown opcode or flag, an overflow of lengths, aio_resfd that is \
-         no eventfd, a negative offset, the handle of another process or of before a fork. A misaligned \
-         O_DIRECT is not it: that is res=-22 in the completion.",
-        "`aiotrace attach` shows every field of the iocb.";
+        "Also: an opcode that there is not, IOCB_CMD_NOOP (6) included; aio_reserved2 not 0; fsync and fdsync with \
+         aio_buf, aio_nbytes, aio_offset or aio_rw_flags set, or of a file that has no fsync; poll with aio_nbytes, \
+         aio_offset or aio_rw_flags set, more than 16 bits of events, or of a file that cannot be polled; more than \
+         1024 iovecs (UIO_MAXIOV), or lengths that overflow; a negative offset; aio_resfd that is no eventfd; an \
+         aio_reqprio of no class; a file that has no read or write of that kind (a directory); a ring that was \
+         unmapped or moved, the handle of another process or of before a fork. A misaligned O_DIRECT is not it: \
+         that is res=-22 in the completion. aio_key does not matter here: the kernel writes it.",
+        "`aiotrace attach --only error` shows the iocb with all fields that are not 0, and refused-calls names the \
+         field that is wrong.";
     Submit ENOSYS
         Some("io_submit() is not implemented on this architecture."),
         NO_AIO,
@@ -163,7 +168,7 @@ static ENTRIES: &[Entry] = entries! {
         "Leave aio_reqprio at 0, or look at the audit log.";
     Submit EOPNOTSUPP None,
         "The file does not do that asynchronously: an RWF_ flag it does not know (RWF_NOWAIT on a file \
-         without it), fsync or poll on a file without the operation.",
+         without it), or flags that this kernel does not know.",
         "Do without the flag on this file.";
 
     Getevents EFAULT
@@ -220,9 +225,11 @@ static ENTRIES: &[Entry] = entries! {
         "Reap it. It does not come in `result`, which the kernel ignores.";
     Cancel EINVAL
         Some("The AIO context specified by ctx_id is invalid."),
-        "That; or no such request is in flight, or its kind cannot be cancelled: reads, writes and syncs \
-         of files never can.",
-        "Wait for the request instead.";
+        "That; or aio_key of the iocb is not 0 (the kernel wrote it at io_submit, and looks at nothing else then); \
+         or no request of an iocb at this address is in flight: it has completed, or was submitted from another \
+         address, a copy of which is not the same; or its kind cannot be cancelled: reads, writes and syncs of \
+         files never can.",
+        "Give it the address that io_submit got, and leave aio_key alone. Else wait for the request instead.";
     Cancel ENOSYS
         Some("io_cancel() is not implemented on this architecture."),
         NO_AIO,

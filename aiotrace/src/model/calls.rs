@@ -1,29 +1,30 @@
 //! What each call tells.
 
 use super::{
-    Context, ContextRef, MOST_NAMES, MOST_REQUESTS, Model, Name, Needs, Severity, Subject,
+    Context, ContextRef, Doubt, MOST_NAMES, MOST_REQUESTS, Model, Name, Needs, Severity, Subject,
 };
 use crate::{
     event::{
         Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Refused, Ring, Syscall, errno_name,
         opcode_name,
     },
+    explain::cause,
     model::{
         Finding, process::Cancelled, requests::Request, rules::delivered, verdict::HUNG_AFTER,
     },
 };
+use aiotrace_common::abi;
 
 const EINVAL: i64 = -(libc::EINVAL as i64);
 const EAGAIN: i64 = -(libc::EAGAIN as i64);
 const ENOSYS: i64 = -(libc::ENOSYS as i64);
 const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
 
-/// From so many io_submit calls on, it can be told how requests to a file complete.
-const INLINE_CALLS: u64 = 16;
-
 impl Model {
     pub(super) fn call(&mut self, event: &Event, call: &Call) {
         self.calls += 1;
+        self.called(event.pid, event.time);
+        self.left_call(event.tid);
         self.follow(event, call);
         let space = self.space(event.pid);
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
@@ -38,11 +39,13 @@ impl Model {
             Args::Setup { nr_events, stored, .. } => {
                 if !is_injected {
                     self.setup(event, call, *nr_events, *stored);
+                    self.refused_call(event, call, false);
                 }
                 return;
             }
             Args::Destroy { ctx } => {
                 if call.ret == 0 {
+                    self.excuse_refusals((self.space(event.pid), ctx.0));
                     self.destroyed((self.space(event.pid), ctx.0), Some((call, event.time)));
                 }
                 *ctx
@@ -64,15 +67,15 @@ impl Model {
                 *ctx
             }
             Args::Cancel { ctx, iocb, value, .. } => {
-                let opcode = value.map(|it| it.opcode);
                 if !is_injected {
-                    self.cancel(event, call, *ctx, *iocb, opcode);
+                    self.cancel(event, call, (*ctx, *iocb), value.as_ref());
                 }
                 *ctx
             }
         };
-        if call.ret == EINVAL && !is_injected {
-            self.used_after_destroy(event, call, handle);
+        if call.ret < 0 && !is_injected {
+            let is_explained = call.ret == EINVAL && self.used_after_destroy(event, call, handle);
+            self.refused_call(event, call, is_explained);
         }
     }
 
@@ -115,7 +118,7 @@ impl Model {
             (None, _) => {
                 let context = self.add_context(event.pid, ctx, event.time)?;
                 context.adopted = true;
-                context.sure = false;
+                context.doubts(Doubt::Older);
                 context.requests = super::requests::Requests::adopted(call.ring, event.time);
                 context
             }
@@ -140,7 +143,7 @@ impl Model {
             self.slow(event, call, ctx, iocbs, took);
         }
         let is_injected = self.faults.rules.injected(call);
-        if let Some((time, ctx)) = self.refusals.remove(&event.tid).filter(|_| !is_injected) {
+        if let Some((time, ctx)) = self.eagains.remove(&event.tid).filter(|_| !is_injected) {
             self.submit_eagain((time, event.pid, event.tid), ctx, None);
         }
         if call.ret == EAGAIN && !is_injected {
@@ -148,6 +151,9 @@ impl Model {
         }
         let accepted = count(call.ret) as usize;
         let entered = call.entered.unwrap_or(0);
+        if !is_injected {
+            self.count_refused(event.pid, iocbs.iter().skip(accepted));
+        }
         let has_room = self.followed + accepted as u64 <= MOST_REQUESTS;
         if call.ret < 0 {
             // It was tried again, and the program knows why it did not work.
@@ -162,20 +168,22 @@ impl Model {
             let times = (entered, event.time);
             iocb.as_ref().and_then(|it| Request::new(it, times, (number, index)))
         };
-        let (name, sure) = (context.name, context.sure);
+        let (name, doubt) = (context.name, context.doubt);
         let (mut unnamed, mut found) = (accepted.saturating_sub(iocbs.len()), Vec::new());
         let mut last = None;
         let mut followed = 0;
         for iocb in iocbs.iter().enumerate().take(accepted) {
             match as_request(iocb).filter(|_| has_room) {
                 Some(request) => {
-                    let file = (request.fd, request.opcode);
+                    let of_it = request.clone();
                     let completed = context.requests.accepted(request);
                     followed += 1;
                     let is_inline = completed.as_ref().is_some_and(|it| {
                         it.completed.time <= event.time && it.completed.after >= entered
                     });
-                    last = Some((file, is_inline));
+                    // What failed at once says nothing about the file.
+                    let is_failed = completed.as_ref().is_some_and(|it| it.completed.event.res < 0);
+                    last = (!is_failed).then_some((of_it, is_inline));
                     completed.iter().for_each(|it| context.count(it));
                     found.extend(completed);
                 }
@@ -184,7 +192,9 @@ impl Model {
         }
         if unnamed > 0 {
             context.requests.accepted_unnamed(unnamed as u64, entered);
-            context.sure &= has_room;
+            if !has_room {
+                context.doubts(Doubt::TooMany);
+            }
         }
         if let Some(ring) = call.ring {
             context.looked(ring, event.time);
@@ -193,10 +203,11 @@ impl Model {
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         for it in found {
-            self.matched(event.pid, name, sure, it);
+            self.matched(event.pid, name, doubt, it);
         }
-        if let Some(((fd, Some(0 | 1 | 7 | 8)), is_inline)) = last.filter(|_| !has_fault) {
-            self.inline(event, fd, is_inline);
+        let is_read_or_write = |it: &(Request, bool)| matches!(it.0.opcode, Some(0 | 1 | 7 | 8));
+        if let Some((request, is_inline)) = last.filter(is_read_or_write).filter(|_| !has_fault) {
+            self.inline(event, &request, is_inline);
         }
         self.submitted_again(event, ctx, iocbs, entered);
         let given = nr.max(0) as u64;
@@ -243,7 +254,7 @@ impl Model {
         let in_flight = context.requests.in_flight();
         let unreaped = ring.map_or(context.requests.unreaped(), |it| u64::from(it.unreaped()));
         let room = ring.or(context.ring).map_or(0, |it| u64::from(it.nr.saturating_sub(1)));
-        let unsure = !context.sure;
+        let doubt = context.doubt;
         let name = context.name;
         let mut text = format!(
             "io_submit = EAGAIN with {in_flight} in flight and {unreaped} completed but not reaped, \
@@ -260,7 +271,7 @@ impl Model {
         let mut finding = Finding::new(Name::SubmitEagain, time, pid, text);
         finding.tid = Some(tid);
         finding.context = Some(name);
-        finding.unsure = unsure;
+        finding.doubt = doubt;
         finding.numbers = vec![
             ("in_flight", in_flight as i64),
             ("unreaped", unreaped as i64),
@@ -272,9 +283,9 @@ impl Model {
     /// A probe saw that an iocb was refused: the same as EAGAIN of the call, if others were accepted, and if
     /// the call does not tell that it was a fault.
     pub(super) fn refused(&mut self, event: &Event, refused: &Refused) {
-        let has_room = self.refusals.len() < MOST_NAMES;
+        let has_room = self.eagains.len() < MOST_NAMES;
         if refused.ret == EAGAIN && refused.index > 0 && has_room {
-            self.refusals.insert(event.tid, (event.time, refused.ctx));
+            self.eagains.insert(event.tid, (event.time, refused.ctx));
         }
     }
 
@@ -296,31 +307,10 @@ impl Model {
         finding.tid = Some(event.tid);
         finding.context = self.context_mut(event.pid, ctx).map(|it| it.name);
         finding.request = subject;
+        finding.stack.clone_from(&call.stack);
         finding.numbers = vec![("took_ns", took as i64), ("accepted", call.ret)];
         let detail = subject.map_or(0, |it| u64::from(it.fd));
         self.find(finding, detail, 0);
-    }
-
-    fn inline(&mut self, event: &Event, fd: u32, is_inline: bool) {
-        let space = self.space(event.pid);
-        let Some(known) = self.spaces.get_mut(&space) else { return };
-        let count = known.inline(fd, is_inline);
-        let is_all = count.inline * 10 >= count.calls * 9;
-        if count.calls != INLINE_CALLS || !is_all {
-            return;
-        }
-        let text = format!(
-            "{} of {} io_submit calls for fd {fd} returned with their last request completed: this \
-             file is not asynchronous (no O_DIRECT, no disk, or a disk that is very fast)",
-            count.inline, count.calls
-        );
-        let mut finding = Finding::new(Name::InlineCompletion, event.time, event.pid, text);
-        finding.numbers = vec![
-            ("fd", i64::from(fd)),
-            ("calls", count.calls as i64),
-            ("inline", count.inline as i64),
-        ];
-        self.find(finding, u64::from(fd), 0);
     }
 
     fn getevents(&mut self, event: &Event, call: &Call, ctx: Handle) {
@@ -338,56 +328,57 @@ impl Model {
         &mut self,
         event: &Event,
         call: &Call,
-        ctx: Handle,
-        iocb: Address,
-        opcode: Option<u16>,
+        (ctx, iocb): (Handle, Address),
+        value: Option<&abi::Iocb>,
     ) {
-        let Some(name) = self.context_mut(event.pid, ctx).map(|it| it.name) else { return };
+        let space = self.space(event.pid);
+        let Some(context) = self.contexts.get(&(space, ctx.0)) else { return };
+        let name = context.name;
         match call.ret {
             EINPROGRESS | 0 => {
-                let space = self.space(event.pid);
                 if let Some(space) = self.spaces.get_mut(&space) {
                     let (context, time) = (name.id, event.time);
                     space.cancelled(Cancelled { context, iocb: iocb.0, time });
                 }
             }
             EINVAL | EAGAIN => {
+                let opcode = value.map(|it| it.opcode);
                 let op = opcode.and_then(opcode_name).unwrap_or("request");
                 let errno = errno_name(call.ret).unwrap_or("?");
-                let text = format!(
-                    "io_cancel of a {op} = {errno}: it has completed, or cannot be cancelled (only \
-                     polls can, no file)"
-                );
+                let (kind, reason) = why_not_cancelled(context, iocb, value);
+                let text = format!("io_cancel of a {op}, iocb {:#x} = {errno}: {reason}", iocb.0);
                 let mut finding = Finding::new(Name::CancelRefused, event.time, event.pid, text);
                 finding.tid = Some(event.tid);
                 finding.context = Some(name);
-                self.find(finding, name.id, u64::from(opcode.unwrap_or(u16::MAX)));
+                let what = u64::from(opcode.unwrap_or(u16::MAX)) << 8 | kind;
+                self.find(finding, name.id, what);
             }
             _ => (),
         }
     }
 
-    fn used_after_destroy(&mut self, event: &Event, call: &Call, ctx: Handle) {
+    fn used_after_destroy(&mut self, event: &Event, call: &Call, ctx: Handle) -> bool {
         let space = self.space(event.pid);
         if self.contexts.contains_key(&(space, ctx.0)) {
-            return;
+            return false;
         }
-        let Some(known) = self.spaces.get(&space) else { return };
+        let Some(known) = self.spaces.get(&space) else { return false };
         let destroyed = known.when_destroyed(ctx.0);
         // A call that waited when another thread destroyed the context ends like this by design.
-        let (Some(destroyed), Some(entered)) = (destroyed, call.entered) else { return };
+        let (Some(destroyed), Some(entered)) = (destroyed, call.entered) else { return false };
         if entered <= destroyed {
-            return;
+            return false;
         }
         let ago = in_words(entered - destroyed);
         let name = call.args.syscall().name();
         let text = format!("{name} on {:#x}, which was destroyed {ago} before", ctx.0);
         let mut finding = Finding::new(Name::UseAfterDestroy, event.time, event.pid, text);
         finding.tid = Some(event.tid);
-        finding.unsure = known.lost;
+        finding.doubt = known.doubt();
         finding.context = Some(ContextRef { id: 0, handle: ctx });
         finding.numbers = vec![("destroyed_ns_before", (entered - destroyed) as i64)];
         self.find(finding, ctx.0, call.args.syscall() as u64);
+        true
     }
 
     fn denied(&mut self, event: &Event, call: &Call) {
@@ -405,6 +396,33 @@ impl Model {
         finding.tid = Some(event.tid);
         finding.numbers = vec![("ret", call.ret)];
         self.find(finding, syscall as u64, call.ret as u64);
+    }
+}
+
+/// Why io_cancel found nothing that it could cancel, as far as that is known; and a number for that.
+fn why_not_cancelled(context: &Context, iocb: Address, value: Option<&abi::Iocb>) -> (u64, String) {
+    let in_flight = context.requests.of_iocb(iocb.0);
+    if let Some(reason) = cause::key(value) {
+        let which = if in_flight.is_some() { ", which is in flight" } else { "" };
+        return (0, format!("{reason}{which}"));
+    }
+    let op = |opcode: u16| opcode_name(opcode).unwrap_or("request");
+    match in_flight {
+        Some(it) if it.is_poll() => (1, "it was completing at that moment".to_owned()),
+        Some(it) => {
+            let op = it.opcode.map_or("request", op);
+            (2, format!("a {op} cannot be cancelled, only polls can"))
+        }
+        None if context.adopted || context.doubt_of_requests().is_some() => {
+            let text = "it has completed, or cannot be cancelled (only polls can), or was submitted from another \
+                        address";
+            (3, text.to_owned())
+        }
+        None => {
+            let text = "no request of an iocb at this address is in flight: it has completed, or was submitted from \
+                        another address";
+            (4, text.to_owned())
+        }
     }
 }
 

@@ -1,17 +1,20 @@
 //! What a completion tells.
 
 use super::{
-    ContextRef, Kind, MOST_KINDS, Model, Name, Needs, Subject,
+    ContextRef, Doubt, Kind, MOST_KINDS, Model, Name, Needs, Subject,
     requests::{Completed, Match, Request},
 };
 use crate::{
-    event::{Completion, Event, errno_name},
+    event::{Completion, Event, IoEvent, Iocb, errno_name},
     model::Finding,
 };
 
 const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
 const RWF_NOWAIT: u32 = 8;
+const EAGAIN: i64 = -(libc::EAGAIN as i64);
+/// From so many requests on it can be told that RWF_NOWAIT never works.
+const ALWAYS: u64 = 16;
 
 impl Model {
     pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
@@ -24,21 +27,27 @@ impl Model {
         let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
         let Some(mut io_event) = completion.event else {
             context.requests.complete_unread(event.time);
-            context.sure = false;
+            context.doubts(Doubt::Unread);
             return;
         };
         io_event.res = self.faults.own_result(space, &io_event);
         let after = completion.since.unwrap_or(event.time);
         let completed = Completed { event: io_event, after, time: event.time };
-        let (name, sure) = (context.name, context.sure);
+        let (name, doubt) = (context.name, context.doubt);
         if let Some(found) = context.requests.complete(completed) {
             context.count(&found);
-            self.matched(event.pid, name, sure, found);
+            self.matched(event.pid, name, doubt, found);
         }
     }
 
     /// It is known which request completed.
-    pub(super) fn matched(&mut self, pid: u32, name: ContextRef, sure: bool, found: Match) {
+    pub(super) fn matched(
+        &mut self,
+        pid: u32,
+        name: ContextRef,
+        doubt: Option<Doubt>,
+        found: Match,
+    ) {
         self.followed = self.followed.saturating_sub(1);
         self.count(pid, &found);
         let Match { request, completed, again } = &found;
@@ -48,7 +57,7 @@ impl Model {
         let new = |what, text| {
             let mut finding = Finding::new(what, time, pid, text);
             finding.context = Some(name);
-            finding.unsure = !sure;
+            finding.doubt = doubt;
             finding
         };
         if let Some(again) = again.filter(|again| completed.after > *again) {
@@ -65,6 +74,7 @@ impl Model {
         let Some(subject) = Subject::of(request) else { return };
         let opcode = subject.opcode;
         if event.res < 0 {
+            self.would_block(pid, name, request, &event, time);
             if is_by_design {
                 return;
             }
@@ -92,24 +102,78 @@ impl Model {
         }
     }
 
+    /// RWF_NOWAIT asks for EAGAIN instead of waiting. Where it always comes, nothing is done asynchronously.
+    fn would_block(
+        &mut self,
+        pid: u32,
+        name: ContextRef,
+        request: &Request,
+        event: &IoEvent,
+        time: u64,
+    ) {
+        let (Some(opcode), Some(subject)) = (request.opcode, Subject::of(request)) else { return };
+        if event.res != EAGAIN || request.rw_flags & RWF_NOWAIT == 0 {
+            return;
+        }
+        let Some(kind) = self.kind(pid, request.fd, opcode) else { return };
+        let (count, all) = (kind.would_block, kind.nowait);
+        let which = u64::from(request.fd) << 16 | u64::from(opcode);
+        let is_known = self.findings.has(&(Name::FailedCompletion, pid, which, EAGAIN as u64));
+        if !is_known && (count < ALWAYS || count * 10 < all * 9) {
+            return;
+        }
+        let text = format!(
+            "{count} of {all} requests with RWF_NOWAIT completed with res=-11 (EAGAIN), this one {}: they would \
+             have waited inside of io_submit, so they were not made",
+            subject.in_words()
+        );
+        let mut finding = Finding::new(Name::FailedCompletion, time, pid, text);
+        finding.context = Some(name);
+        finding.request = Some(subject);
+        finding.numbers = vec![("res", EAGAIN), ("nowait", all as i64)];
+        finding.count = if is_known { 1 } else { count };
+        self.find(finding, which, EAGAIN as u64);
+    }
+
     /// Errors that were asked for.
     fn is_by_design(&mut self, pid: u32, of: ContextRef, request: &Request, res: i64) -> bool {
-        let would_block = request.rw_flags & RWF_NOWAIT != 0 && res == -i64::from(libc::EAGAIN);
+        let would_block = request.rw_flags & RWF_NOWAIT != 0 && res == EAGAIN;
         let space = self.space(pid);
         let space = self.spaces.get_mut(&space);
         space.is_some_and(|it| it.take_cancelled(of.id, request)) || would_block
     }
 
+    /// io_submit did not accept them.
+    pub(super) fn count_refused<'a>(
+        &mut self,
+        pid: u32,
+        iocbs: impl Iterator<Item = &'a Option<Iocb>>,
+    ) {
+        for value in iocbs.filter_map(|it| it.as_ref()?.value) {
+            if let Some(kind) = self.kind(pid, value.fildes, value.opcode) {
+                kind.refused += 1;
+            }
+        }
+    }
+
+    fn kind(&mut self, pid: u32, fd: u32, opcode: u16) -> Option<&mut Kind> {
+        let key = (pid, fd, opcode);
+        if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&key) {
+            return None;
+        }
+        Some(self.kinds.entry(key).or_default())
+    }
+
     fn count(&mut self, pid: u32, found: &Match) {
         let Match { request, completed, .. } = found;
         let Some(opcode) = request.opcode else { return };
-        let key = (pid, request.fd, opcode);
-        if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&key) {
-            return;
-        }
-        let kind: &mut Kind = self.kinds.entry(key).or_default();
+        let Some(kind) = self.kind(pid, request.fd, opcode) else { return };
         kind.done.requests += 1;
         kind.done.failed += u64::from(completed.event.res < 0);
+        if request.rw_flags & RWF_NOWAIT != 0 {
+            kind.nowait += 1;
+            kind.would_block += u64::from(completed.event.res == EAGAIN);
+        }
         if completed.event.res > 0 && !request.is_poll() {
             kind.done.bytes += completed.event.res as u64;
         }

@@ -5,6 +5,7 @@ use std::hash::BuildHasher as _;
 use foldhash::fast::FixedState;
 
 use super::{
+    Doubt,
     finding::ContextRef,
     latency::Latency,
     requests::{Match, Requests},
@@ -32,8 +33,8 @@ pub struct Context {
     pub is_left: bool,
     /// When the last call on it returned.
     pub used: u64,
-    /// Nothing of it was lost so far.
-    pub sure: bool,
+    /// Why what is known of it may be otherwise; `None`: nothing of it was lost so far.
+    pub doubt: Option<Doubt>,
     /// Its ring when it was looked at last.
     pub ring: Option<Ring>,
     /// Its requests.
@@ -83,12 +84,21 @@ pub struct Look {
     pub unmapped: Option<u64>,
     /// The last look found the ring, and it was so then.
     pub confirmed: u64,
+    /// So many completions were waited for then, by the thread that wants most.
+    pub awaited: Option<i64>,
 }
 
 /// From the first look to the second; then twice as long each time.
 pub const FIRST_INTERVAL: u64 = 1_000_000_000;
 /// Never longer than this.
 pub const LONGEST_INTERVAL: u64 = 30_000_000_000;
+
+impl Look {
+    /// A thread waited for more than so many when it was looked at.
+    pub fn is_awaited(&self, unreaped: u32) -> bool {
+        self.awaited.is_some_and(|most| most > i64::from(unreaped))
+    }
+}
 
 impl Context {
     /// One that io_setup made (or that was there before).
@@ -103,7 +113,7 @@ impl Context {
             held: 0,
             is_left: false,
             used: time,
-            sure: true,
+            doubt: None,
             ring: None,
             requests: Requests::default(),
             peak: 0,
@@ -115,6 +125,7 @@ impl Context {
                 interval: FIRST_INTERVAL,
                 unmapped: None,
                 confirmed: 0,
+                awaited: None,
             },
             leak_told: false,
         }
@@ -130,9 +141,15 @@ impl Context {
         self.stack.as_ref().map_or(0, |stack| FixedState::default().hash_one(stack))
     }
 
-    /// Whether what is concluded from its requests is certain.
-    pub fn is_certain(&self) -> bool {
-        self.sure && (self.adopted || self.requests.adds_up())
+    /// Something makes it unsure. The first reason is told.
+    pub fn doubts(&mut self, doubt: Doubt) {
+        self.doubt.get_or_insert(doubt);
+    }
+
+    /// Why what is concluded from its requests may be otherwise.
+    pub fn doubt_of_requests(&self) -> Option<Doubt> {
+        let is_matched = self.adopted || self.requests.adds_up();
+        self.doubt.or_else(|| (!is_matched).then_some(Doubt::Unmatched))
     }
 
     /// The ring was looked at.

@@ -1,7 +1,7 @@
 //! What the end of a context, of a process and of the trace tells.
 
 use super::{
-    Doubt, Model, Name, SECOND, Severity, Subject,
+    Doubt, Model, Name, SECOND, Severity, Subject, Target,
     calls::in_words,
     process::Released,
     report::{Destroying, End},
@@ -18,7 +18,9 @@ impl Model {
     pub(super) fn context_gone(&mut self, event: &Event, gone: &Gone) {
         let space = self.space(event.pid);
         let Some(context) = self.take(space, gone.ctx, event.time) else { return };
+        self.spaces.entry(space).or_default().contexts_ended += 1;
         if gone.how == How::Destroy {
+            self.excuse_refusals((space, gone.ctx.0));
             self.spaces.entry(space).or_default().destroyed(gone.ctx.0, event.time);
         }
         self.ended(space, context, gone, event);
@@ -146,7 +148,10 @@ impl Model {
         }
         // Else the source missed some of its completions.
         let is_counted = gone.in_flight.is_some() || context.adopted;
-        finding.unsure = at_most || !is_counted || !context.is_certain();
+        finding.doubt = context
+            .doubt_of_requests()
+            .or_else(|| at_most.then_some(Doubt::Window))
+            .or_else(|| (!is_counted).then_some(Doubt::Unmatched));
         finding.context = Some(context.name);
         finding.request = subject;
         finding.numbers = vec![("writes", writes as i64), ("others", others as i64)];
@@ -165,6 +170,9 @@ impl Model {
         }
         self.faults.ended(space, status, event.time);
         known.ended = Some(event.time);
+        self.end_refusals(Some(space));
+        self.judge_files(Some(event.pid), false);
+        let Some(known) = self.spaces.get_mut(&space) else { return };
         // Whoever is killed drops everything.
         if !matches!(status, Some(ExitStatus::Signal(_))) {
             for short in known.dropped(|_| true) {
@@ -190,15 +198,14 @@ impl Model {
                 in_words(until.saturating_sub(short.time))
             ),
         };
-        let why = doubt.map_or_else(String::new, |it| format!(" (unsure: {})", it.text()));
         let text = format!(
             "io_submit accepted {accepted} of {given} requests, and {left} of the rest were never \
-             submitted again{otherwise}{which}{why}"
+             submitted again{otherwise}{which}"
         );
         let mut finding = Finding::new(Name::ShortSubmitDropped, short.time, short.pid, text);
         finding.tid = Some(short.tid);
         finding.context = Some(short.context);
-        finding.unsure = doubt.is_some();
+        finding.doubt = doubt;
         finding.request = example;
         finding.numbers =
             vec![("given", given as i64), ("accepted", accepted as i64), ("dropped", left as i64)];
@@ -272,7 +279,8 @@ impl Model {
         );
         let mut finding = Finding::new(Name::ReleasedAtExit, time, pid, text);
         finding.numbers = vec![("contexts", contexts as i64), ("charge", charge as i64)];
-        self.find(finding, time, 0);
+        // Each exec of a program that executes itself is the same.
+        self.find(finding, contexts << 1 | u64::from(by_exec), charge);
     }
 
     /// The trace is over: no events follow.
@@ -280,11 +288,13 @@ impl Model {
         self.now = self.now.max(time);
         self.settle(true);
         for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.needs == super::Needs::Limit {
+            if waiting.needs.is_optional() {
                 self.find(waiting.finding, waiting.key.2, waiting.key.3);
             }
         }
         self.end_destroying(|_| true);
+        self.end_refusals(None);
+        self.judge_files(None, true);
         self.end_faults();
         let idle = self.settings.thresholds.idle;
         let now = self.now;
@@ -296,8 +306,13 @@ impl Model {
         // It may still do it.
         left.into_iter().for_each(|it| self.dropped(it, Some(Doubt::Ended)));
         // Whoever has contexts uses it.
-        let is_unused = self.calls + self.counted.total() == 0 && self.next_context == 1;
-        if let Some(pid) = self.target.filter(|_| is_unused) {
+        let is_unused =
+            self.calls + self.counted.total() == 0 && self.next_context == 1 && !self.inside.any;
+        // A program that ended at once had no time for one.
+        let was_watched = |it: &Target| {
+            !it.is_attached || it.ended.unwrap_or(now).saturating_sub(it.since) >= SECOND
+        };
+        if let Some(Target { pid, .. }) = self.target.filter(|it| is_unused && was_watched(it)) {
             let text = "the target made no io_* call while it was traced: POSIX AIO and io_uring are not \
                         kernel AIO";
             let finding = Finding::new(Name::NotKernelAio, now, pid, text.to_owned());

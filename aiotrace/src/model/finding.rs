@@ -1,6 +1,7 @@
 //! One conclusion about the program, with its evidence.
 
-use crate::event::{Handle, Holder, Stack};
+use super::Doubt;
+use crate::event::{Address, Handle, Holder, Stack};
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident $text:literal $severity:ident,)*) => {
@@ -68,6 +69,8 @@ names! {
     CancelRefused "cancel-refused" Info,
     /// No AIO call was made.
     NotKernelAio "not-kernel-aio" Info,
+    /// Calls failed, and no other finding says why.
+    RefusedCalls "refused-calls" Warning,
 }
 
 impl Name {
@@ -83,14 +86,15 @@ impl Name {
             Self::IocbReusedInFlight => &["before_ns"],
             Self::ShortSubmitDropped => &["given", "accepted", "dropped"],
             Self::SubmitEagain => &["in_flight", "unreaped", "capacity"],
-            Self::FailedCompletion => &["res", "submits_after"],
+            Self::FailedCompletion => &["res", "nowait", "submits_after"],
             Self::ShortIo => &["res"],
             Self::BlockingSubmit => &["took_ns", "accepted"],
-            Self::InlineCompletion => &["fd", "calls", "inline"],
+            Self::InlineCompletion => &["fd", "calls", "inline", "extending"],
             Self::UseAfterDestroy => &["destroyed_ns_before"],
             Self::SetupDenied => &["asked", "used", "limit"],
             Self::SandboxDenied => &["ret"],
             Self::CancelRefused | Self::NotKernelAio => &[],
+            Self::RefusedCalls => &["ret"],
         }
     }
 }
@@ -133,10 +137,12 @@ pub struct Finding {
     pub name: Name,
     /// How bad.
     pub severity: Severity,
-    /// Events were lost, or memory could not be read, that might show it to be otherwise.
-    pub unsure: bool,
+    /// Why it may be otherwise; `None`: it is certain.
+    pub doubt: Option<Doubt>,
     /// When it was found first, nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
+    /// When it was found last.
+    pub last: u64,
     /// Process.
     pub pid: u32,
     /// Its name: any bytes.
@@ -159,6 +165,10 @@ pub struct Finding {
     pub count: u64,
     /// How many io_submit calls its process had made when it was seen last.
     pub(super) submits: u64,
+    /// The same when it was seen first.
+    pub(super) submits_first: u64,
+    /// Iovecs that belong to it: where, and how many.
+    pub(super) iovecs: Option<(Address, u64)>,
 }
 
 /// The request that a finding is about.
@@ -182,8 +192,9 @@ impl Finding {
         Self {
             name,
             severity: name.severity(),
-            unsure: false,
+            doubt: None,
             time,
+            last: time,
             pid,
             process: Vec::new(),
             tid: None,
@@ -195,6 +206,8 @@ impl Finding {
             holders: Vec::new(),
             count: 1,
             submits: 0,
+            submits_first: 0,
+            iovecs: None,
         }
     }
 }
@@ -205,6 +218,8 @@ pub struct Findings {
     known: super::Map<Key, usize>,
     list: Vec<Finding>,
     new: std::collections::VecDeque<Finding>,
+    /// How many of a name are told of a process, and which one stands for all others.
+    alike: super::Map<(Name, u32), (usize, Option<usize>)>,
     /// Not kept one by one.
     more: u64,
 }
@@ -214,11 +229,15 @@ pub type Key = (Name, u32, u64, u64);
 
 /// Findings kept one by one, at most.
 const MOST: usize = 1024;
+/// Of one name and process. More of them are told as one.
+const MOST_ALIKE: usize = 8;
+/// Findings that are known to be told, or counted with others.
+const MOST_KNOWN: usize = 65_536;
 
 impl Findings {
     /// Tells it, or counts it if it is known and was as bad; `detail` and `more` set those apart that have
     /// the same name and process.
-    pub fn add(&mut self, finding: Finding, detail: u64, more: u64) {
+    pub fn add(&mut self, mut finding: Finding, detail: u64, more: u64) {
         debug_assert!(
             finding.numbers.iter().all(|(name, _)| finding.name.evidence().contains(name)),
             "{finding:?}"
@@ -232,7 +251,25 @@ impl Findings {
                 self.new.push_back(known.clone());
             } else {
                 known.count = count;
+                known.last = known.last.max(finding.last);
                 known.submits = finding.submits;
+            }
+            return;
+        }
+        let place = self.list.len();
+        let (told, others) = self.alike.entry((finding.name, finding.pid)).or_default();
+        let is_one_of_many = *told >= MOST_ALIKE;
+        if let Some(others) = others.filter(|_| is_one_of_many) {
+            let sum = &mut self.list[others];
+            sum.count += finding.count;
+            sum.last = sum.last.max(finding.last);
+            sum.submits = finding.submits;
+            if finding.severity > sum.severity {
+                (sum.severity, sum.doubt) = (finding.severity, finding.doubt);
+                self.new.push_back(sum.clone());
+            }
+            if self.known.len() < MOST_KNOWN {
+                self.known.insert(key, others);
             }
             return;
         }
@@ -240,14 +277,22 @@ impl Findings {
             self.more += 1;
             return;
         }
-        self.known.insert(key, self.list.len());
+        *told += 1;
+        if is_one_of_many {
+            *others = Some(place);
+            let also = format!(
+                "; {MOST_ALIKE} others like it were told, from here on they are counted as one"
+            );
+            finding.message.push_str(&also);
+        }
+        self.known.insert(key, place);
         self.list.push(finding.clone());
         self.new.push_back(finding);
     }
 
     /// Whether one like this is known.
     pub fn has(&self, key: &Key) -> bool {
-        self.known.contains_key(key)
+        self.known.contains_key(key) || self.known.len() >= MOST_KNOWN
     }
 
     /// One that was not told yet.
@@ -258,7 +303,9 @@ impl Findings {
     /// All, the worst first, then the one seen most.
     pub fn ranked(&self) -> Vec<Finding> {
         let mut list = self.list.clone();
-        list.sort_by_key(|it| (std::cmp::Reverse((it.severity, !it.unsure, it.count)), it.time));
+        list.sort_by_key(|it| {
+            (std::cmp::Reverse((it.severity, it.doubt.is_none(), it.count)), it.time)
+        });
         list
     }
 

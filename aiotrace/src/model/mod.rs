@@ -18,13 +18,17 @@ mod doubt;
 mod endings;
 mod faults;
 pub mod finding;
+mod inline;
 pub mod latency;
 mod owed;
 mod process;
+mod refused;
 pub mod report;
 mod requests;
 pub mod rules;
+mod trend;
 pub mod verdict;
+mod waits;
 mod watch;
 
 use std::collections::{HashMap, VecDeque};
@@ -41,12 +45,15 @@ use report::Ends;
 pub use report::Report;
 pub use rules::Rules;
 use serde::{Deserialize, Serialize};
+pub use waits::Wait;
 
 pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
 
 use crate::{
     counted::Counted,
-    event::{Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound},
+    event::{
+        Address, Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound,
+    },
 };
 
 /// Contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
@@ -131,6 +138,15 @@ pub enum Question {
     },
     /// Who holds fs.aio-nr: [`Looked::Limit`].
     Limit,
+    /// What iovecs are: [`Looked::Iovecs`].
+    Iovecs {
+        /// The process.
+        pid: u32,
+        /// Where they are.
+        at: Address,
+        /// How many there are.
+        count: u64,
+    },
     /// Where a descriptor leads, of a request that a fault met: [`Looked::Path`].
     Path {
         /// The process.
@@ -163,14 +179,20 @@ pub struct Model {
     ends: Ends,
     calls: u64,
     /// A process whose program we saw from its beginning, or attached to.
-    target: Option<u32>,
+    target: Option<Target>,
     /// Requests in flight that are followed one by one.
     followed: u64,
     /// Contexts and requests that were too many to follow.
     evicted: u64,
     faults: Faults,
+    refusals: refused::Refusals,
+    inside: waits::Inside,
+    /// Files whose way to complete is to be judged.
+    unjudged: Vec<(u32, u32)>,
+    /// Processes that live, as far as known.
+    alive: Map<u32, Alive>,
     /// EAGAIN of an iocb, told before the call that it belongs to, by thread: when, and the context.
-    refusals: Map<u32, (u64, Handle)>,
+    eagains: Map<u32, (u64, Handle)>,
     /// Calls that were counted, told or not.
     counted: Counted,
     /// Some uses of contexts were counted without it being known which.
@@ -179,11 +201,39 @@ pub struct Model {
     provoked: u64,
 }
 
+/// A process that lives.
+#[derive(Clone, Copy, Debug)]
+struct Alive {
+    /// We attached to it, or it ran its program, at this time.
+    since: u64,
+    /// It was there, and is a target.
+    is_attached: bool,
+    /// When its last AIO call returned.
+    last_call: Option<u64>,
+}
+
+/// What is traced by name.
+#[derive(Clone, Copy, Debug)]
+struct Target {
+    pid: u32,
+    /// From when on.
+    since: u64,
+    /// It was not seen from its beginning on.
+    is_attached: bool,
+    /// When it ended.
+    ended: Option<u64>,
+}
+
 /// What is known of the requests of one kind.
 #[derive(Debug, Default)]
 struct Kind {
     latency: Latency,
     done: Done,
+    /// io_submit did not accept them.
+    refused: u64,
+    /// With RWF_NOWAIT, and how many of these gave EAGAIN.
+    nowait: u64,
+    would_block: u64,
 }
 
 /// A finding that depends on what is looked up.
@@ -201,6 +251,15 @@ enum Needs {
     Storage { fd: u32, beyond: Option<u64> },
     /// Who holds fs.aio-nr.
     Limit,
+    /// What these iovecs are.
+    Iovecs { at: Address, count: u64 },
+}
+
+impl Needs {
+    /// It is told in any case, with the answer or without.
+    fn is_optional(self) -> bool {
+        matches!(self, Self::Limit | Self::Iovecs { .. })
+    }
 }
 
 impl Model {
@@ -227,7 +286,11 @@ impl Model {
             followed: 0,
             evicted: 0,
             faults: Faults::new(settings.synchronous),
-            refusals: Map::default(),
+            refusals: refused::Refusals::default(),
+            inside: waits::Inside::default(),
+            unjudged: Vec::new(),
+            alive: Map::default(),
+            eagains: Map::default(),
             counted: Counted::default(),
             uses_unknown: false,
             provoked: 0,
@@ -238,6 +301,9 @@ impl Model {
     pub fn counted(&mut self, counted: Counted) {
         self.now = self.now.max(counted.time);
         for ((pid, handle), counts) in &counted.contexts {
+            if *pid != 0 && counts.used > 0 {
+                self.called(*pid, counts.used);
+            }
             if let Some(context) = self.context_mut(*pid, *handle) {
                 context.used = context.used.max(counts.used);
             }
@@ -245,6 +311,7 @@ impl Model {
         // Of these it is not known which.
         self.uses_unknown = counted.contexts.contains_key(&(0, Handle(0)));
         self.counted = counted;
+        self.count_refusals();
     }
 
     /// Something happened.
@@ -265,7 +332,10 @@ impl Model {
             Body::Looked(looked) => self.looked(event, looked),
             Body::Process(process) => self.process(event, process),
             Body::Lost { .. } => self.lost(event.pid),
-            Body::Unfinished(call) => self.unfinished(event, call.entered, &call.args),
+            Body::Unfinished(call) => {
+                self.in_call(event, call);
+                self.unfinished(event, call.entered, &call.args);
+            }
             Body::Changed(changed) => self.changed(event, changed),
             Body::Synchronous(call) => self.synchronous(event, call),
         }
@@ -288,7 +358,8 @@ impl Model {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let waits = !self.contexts.is_empty() || !self.waiting.is_empty();
+        let waits =
+            !self.contexts.is_empty() || !self.waiting.is_empty() || !self.unjudged.is_empty();
         (waits || self.has_released() || self.faults.is_waiting())
             .then_some(self.next_tick.max(self.now))
     }
@@ -315,13 +386,14 @@ impl Model {
 
     /// Tells a finding, or counts it. One that is not certain is no error.
     fn find(&mut self, mut finding: Finding, detail: u64, more: u64) {
-        if finding.unsure {
+        if finding.doubt.is_some() {
             finding.severity = finding.severity.min(Severity::Warning);
         }
         if let Some(name) = self.names.get(&finding.pid) {
             finding.process.clone_from(name);
         }
         finding.submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
+        finding.submits_first = finding.submits;
         self.findings.add(finding, detail, more);
     }
 
@@ -333,11 +405,13 @@ impl Model {
         }
         if let Some(known) = self.waiting.iter_mut().find(|it| it.key == key) {
             known.finding.count += 1;
+            known.finding.last = finding.last;
             return;
         }
         let question = match needs {
             Needs::Storage { fd, .. } => Question::File { pid: finding.pid, fd },
             Needs::Limit => Question::Limit,
+            Needs::Iovecs { at, count } => Question::Iovecs { pid: finding.pid, at, count },
         };
         if self.waiting.len() < MOST_QUESTIONS && self.ask(question) {
             self.waiting.push(Waiting { finding, key, needs, since: self.now });
@@ -359,7 +433,7 @@ impl Model {
         let name = ContextRef { id: self.next_context, handle };
         self.next_context += 1;
         let mut context = Context::new(name, pid, time);
-        context.sure = !self.spaces.entry(space).or_default().lost;
+        context.doubt = self.spaces.entry(space).or_default().doubt();
         self.give(space, context, time);
         self.contexts.get_mut(&(space, handle.0))
     }
@@ -422,7 +496,7 @@ impl Model {
         let live = self.contexts.iter_mut().map(|((space, _), context)| (*space, context));
         let leaving = self.leaving.iter_mut().map(|((space, _), context)| (*space, context));
         for (_, context) in live.chain(leaving).filter(|(space, _)| is_meant(*space)) {
-            context.sure = false;
+            context.doubts(Doubt::Lost);
         }
     }
 
@@ -430,7 +504,7 @@ impl Model {
         self.name(event.pid, &process.name);
         match process.change {
             Change::Attached => {
-                self.target.get_or_insert(event.pid);
+                self.lives(event, true);
                 self.uses(event.pid, process.space);
             }
             Change::Seen => self.uses(event.pid, process.space),
@@ -440,12 +514,40 @@ impl Model {
             }
             Change::Fork { .. } => (),
             Change::Exec { .. } => {
-                self.target.get_or_insert(event.pid);
+                self.lives(event, false);
+                self.left_calls(event.pid);
                 self.leave(event, None);
                 self.uses(event.pid, process.space);
             }
-            Change::Exit { status } => self.leave(event, Some(status)),
+            Change::ExitWaits => self.in_exit(event),
+            Change::Exit { status } => {
+                self.alive.remove(&event.pid);
+                if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
+                    it.ended = Some(event.time);
+                }
+                self.left_calls(event.pid);
+                self.leave(event, Some(status));
+            }
         }
+    }
+
+    /// A process that is traced by name: it was there, or begins its program.
+    fn lives(&mut self, event: &Event, is_attached: bool) {
+        let Event { pid, time: since, .. } = *event;
+        self.target.get_or_insert(Target { pid, since, is_attached, ended: None });
+        if self.alive.len() < MOST_NAMES {
+            self.alive.entry(pid).or_insert(Alive { since, is_attached, last_call: None });
+        }
+    }
+
+    /// It made an AIO call.
+    fn called(&mut self, pid: u32, time: u64) {
+        if self.alive.len() >= MOST_NAMES && !self.alive.contains_key(&pid) {
+            return;
+        }
+        let new = Alive { since: time, is_attached: false, last_call: None };
+        let it = self.alive.entry(pid).or_insert(new);
+        it.last_call = it.last_call.max(Some(time));
     }
 
     fn name(&mut self, pid: u32, name: &[u8]) {
@@ -483,10 +585,14 @@ impl Model {
 
     fn looked(&mut self, event: &Event, looked: &Looked) {
         match looked {
-            Looked::Ring { ctx, found, destroying } => {
-                self.looked_at_ring(event, *ctx, *found, *destroying);
+            Looked::Ring { ctx, found, destroying, awaited } => {
+                self.looked_at_ring(event, *ctx, *found, (*destroying, *awaited));
             }
             Looked::File { fd, file } => {
+                let space = self.space(event.pid);
+                if let Some(space) = self.spaces.get_mut(&space) {
+                    space.files.answered(*fd, *file);
+                }
                 let answers = |it: &Waiting| matches!(it.needs, Needs::Storage { fd: needed, .. } if needed == *fd);
                 for waiting in self.answered(event.pid, answers) {
                     let Needs::Storage { beyond, .. } = waiting.needs else { continue };
@@ -506,6 +612,15 @@ impl Model {
                 }
             }
             Looked::Unreferenced(handles) => self.unreferenced(event, handles),
+            Looked::Iovecs { at, list } => {
+                let answers =
+                    |it: &Waiting| matches!(it.needs, Needs::Iovecs { at: of, .. } if of == *at);
+                for mut waiting in self.answered(event.pid, answers) {
+                    let Needs::Iovecs { count, .. } = waiting.needs else { continue };
+                    refused::with_iovecs(&mut waiting.finding, list.as_deref(), count);
+                    self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                }
+            }
             Looked::Path { fd, path } => {
                 let space = self.space(event.pid);
                 self.faults.leads_to(space, *fd, event.time, path.as_deref());
@@ -519,7 +634,13 @@ impl Model {
         self.waiting.extract_if(.., |it| of(it) && answers(it)).collect()
     }
 
-    fn looked_at_ring(&mut self, event: &Event, ctx: Handle, found: RingFound, destroying: bool) {
+    fn looked_at_ring(
+        &mut self,
+        event: &Event,
+        ctx: Handle,
+        found: RingFound,
+        (destroying, awaited): (bool, Option<i64>),
+    ) {
         let time = event.time;
         let key = (self.space(event.pid), ctx.0);
         // The handle is another context's by now, and nobody destroys this one: so its ring was unmapped.
@@ -536,8 +657,12 @@ impl Model {
             RingFound::There(ring) => {
                 context.look.unmapped = None;
                 context.look.confirmed = time;
+                context.look.awaited = awaited;
                 if self.settings.every_call {
                     context.looked(ring, time);
+                }
+                if !destroying {
+                    self.confirm_refusals(key, time);
                 }
             }
             RingFound::Unmapped if !destroying => match context.look.unmapped {

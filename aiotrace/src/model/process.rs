@@ -6,6 +6,7 @@ use std::collections::VecDeque;
 use super::{
     Doubt, Map,
     finding::{ContextRef, Subject},
+    inline::Files,
     owed::{Done, Owed, Place},
     requests::Request,
 };
@@ -17,8 +18,6 @@ const MOST_DESTROYED: usize = 4096;
 const MOST_SHORT: usize = 64;
 /// Iocbs remembered that were asked to be cancelled.
 const MOST_CANCELLED: usize = 256;
-/// Files whose way to complete is watched.
-const MOST_FILES: usize = 1024;
 
 /// An address space, and who uses it.
 #[derive(Debug, Default)]
@@ -31,12 +30,14 @@ pub struct Space {
     destroyed: Map<u64, u64>,
     /// Short submits whose rest was not submitted again.
     short: VecDeque<Short>,
-    /// By descriptor: how its requests complete.
-    files: Map<u32, InlineCount>,
+    /// How its requests complete.
+    pub files: Files,
     /// What it asked to cancel.
     cancelled: VecDeque<Cancelled>,
     /// Contexts that ended with it, until that is told.
     pub released: Option<Released>,
+    /// Contexts of it that ended.
+    pub contexts_ended: u64,
     /// When its last process left it.
     pub ended: Option<u64>,
 }
@@ -149,16 +150,12 @@ impl Short {
     }
 }
 
-/// How requests to a file complete.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct InlineCount {
-    /// Looked at: the last request of each io_submit.
-    pub calls: u64,
-    /// Of these, complete before io_submit returned.
-    pub inline: u64,
-}
-
 impl Space {
+    /// What makes everything of it unsure.
+    pub fn doubt(&self) -> Option<Doubt> {
+        self.lost.then_some(Doubt::Lost)
+    }
+
     /// io_destroy ended it.
     pub fn destroyed(&mut self, handle: u64, time: u64) {
         if self.destroyed.len() >= MOST_DESTROYED {
@@ -285,16 +282,5 @@ impl Space {
             std::mem::take(&mut self.short).into_iter().partition(|it| is_meant(it));
         self.short = other;
         meant.into()
-    }
-
-    /// The last request of an io_submit completed inside of it, or not.
-    pub fn inline(&mut self, fd: u32, is_inline: bool) -> InlineCount {
-        if self.files.len() >= MOST_FILES {
-            self.files.clear();
-        }
-        let count = self.files.entry(fd).or_default();
-        count.calls += 1;
-        count.inline += u64::from(is_inline);
-        *count
     }
 }

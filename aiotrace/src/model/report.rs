@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Context, ContextRef, Done, FaultRow, Finding, Map, Model, Name,
+    Alive, Context, ContextRef, Done, Doubt, FaultRow, Finding, Map, Model, Name, SECOND,
+    Thresholds, Wait,
     latency::{Latency, Percentiles},
     verdict::RuleRow,
 };
@@ -11,6 +12,8 @@ use crate::{counted::Counted, event::How};
 
 /// Contexts told one by one; the rest is told as one.
 const MOST_ROWS: usize = 256;
+/// A process whose last call is longer ago is told.
+const QUIET: u64 = 5 * SECOND;
 
 /// Contexts that are gone.
 #[derive(Default)]
@@ -46,6 +49,14 @@ pub struct Report {
     pub more_findings: u64,
     /// Contexts and requests that were too many to follow.
     pub evicted: u64,
+    /// From when on something is a finding.
+    pub thresholds: Thresholds,
+    /// Threads that wait in a call.
+    pub waits: Vec<Wait>,
+    /// Processes that live and have made no AIO call for a while.
+    pub quiet: Vec<Quiet>,
+    /// Contexts that are made again and again, too early to be context-growth.
+    pub trends: Vec<Trend>,
     /// Faults, by rule, call and what was given.
     pub faults: Vec<FaultRow>,
     /// The fault rules, also those that never acted.
@@ -53,6 +64,36 @@ pub struct Report {
     /// Calls are counted in the kernel and told only in part: so many returned. Nothing is concluded about
     /// requests then, and there are no rows of contexts and requests.
     pub counted: Option<Box<Counts>>,
+}
+
+/// A process that has made no AIO call for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quiet {
+    /// Process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub process: Vec<u8>,
+    /// When its last call returned; `None`: there was none.
+    pub last_call: Option<u64>,
+    /// How long ago that was; without a call, since we attached. Nanoseconds.
+    pub age: u64,
+}
+
+/// Contexts that a process makes again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trend {
+    /// Process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub process: Vec<u8>,
+    /// Contexts made, and none of them ended.
+    pub made: u64,
+    /// Of these, the older ones: none of them was used for so long.
+    pub unused: u64,
+    /// See `unused`; nanoseconds.
+    pub unused_for: u64,
+    /// From the first to now, nanoseconds.
+    pub within: u64,
 }
 
 /// What was counted in the kernel.
@@ -98,8 +139,8 @@ pub struct Row {
     pub complete: Option<Percentiles>,
     /// From completion to reaping.
     pub reap: Option<Percentiles>,
-    /// Nothing of it was lost.
-    pub sure: bool,
+    /// Why what is known of it may be otherwise; `None`: nothing of it was lost.
+    pub doubt: Option<Doubt>,
     latency: Option<Box<Latency>>,
 }
 
@@ -141,6 +182,8 @@ pub struct KindRow {
     pub opcode: u16,
     /// What was done.
     pub done: Done,
+    /// Requests that io_submit did not accept, but for faults.
+    pub refused: u64,
     /// Inside of io_submit.
     pub submit: Option<Percentiles>,
     /// From io_submit to completion.
@@ -175,7 +218,7 @@ impl Row {
             done: context.done,
             complete: None,
             reap: None,
-            sure: context.sure,
+            doubt: context.doubt,
             latency: context.latency.clone(),
         }
     }
@@ -189,7 +232,7 @@ impl Row {
         self.unreaped = self.unreaped.zip(other.unreaped).map(|(a, b)| a + b);
         self.lifetime = self.lifetime.max(other.lifetime);
         self.done.add(other.done);
-        self.sure &= other.sure;
+        self.doubt = self.doubt.or(other.doubt);
         if let Some(latency) = &other.latency {
             self.latency.get_or_insert_default().add(latency);
         }
@@ -223,13 +266,37 @@ impl Model {
         if finding.name == Name::FailedCompletion {
             let now = self.submits.get(&finding.pid).copied().unwrap_or(0);
             let after = now.saturating_sub(finding.submits);
+            let first = now.saturating_sub(finding.submits_first);
             finding.numbers.push(("submits_after", after as i64));
             finding.message.push_str(&match after {
-                0 => "; nothing was submitted after it".to_owned(),
-                _ => format!("; the program went on ({after} io_submit after it)"),
+                _ if finding.count == 1 && after == 0 => "; nothing was submitted after it".to_owned(),
+                _ if finding.count == 1 => {
+                    format!("; the program went on ({after} io_submit after it)")
+                }
+                0 => format!("; {first} io_submit after it, none after the last of these"),
+                _ => format!(
+                    "; the program went on ({first} io_submit after it, {after} after the last of these)"
+                ),
             });
         }
         finding
+    }
+
+    /// Processes that live, and whose last call is some time ago.
+    fn quiet(&self) -> Vec<Quiet> {
+        let of = |(pid, it): (&u32, &Alive)| {
+            let age = self.now.saturating_sub(it.last_call.unwrap_or(it.since));
+            let is_meant = it.last_call.is_some() || it.is_attached;
+            (is_meant && age > QUIET).then(|| Quiet {
+                pid: *pid,
+                process: self.names.get(pid).cloned().unwrap_or_default(),
+                last_call: it.last_call,
+                age,
+            })
+        };
+        let mut quiet: Vec<Quiet> = self.alive.iter().filter_map(of).collect();
+        quiet.sort_by_key(|it| (it.age, it.pid));
+        quiet
     }
 
     /// What is known now.
@@ -257,11 +324,13 @@ impl Model {
                 fd: *fd,
                 opcode: *opcode,
                 done: kind.done,
+                refused: kind.refused,
                 submit: kind.latency.submit.percentiles(),
                 complete: kind.latency.complete.percentiles(),
             })
             .collect();
-        kinds.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.pid, it.fd, it.opcode));
+        let weight = |it: &KindRow| std::cmp::Reverse(it.done.requests + it.refused);
+        kinds.sort_by_key(|it| (weight(it), it.pid, it.fd, it.opcode));
         if !every_call {
             // What they would say of requests is not so.
             (rows, others) = (Vec::new(), None);
@@ -273,6 +342,15 @@ impl Model {
             findings: self.findings.ranked().into_iter().map(|it| self.with_sequel(it)).collect(),
             more_findings: self.findings.more(),
             evicted: self.evicted,
+            thresholds: self.settings.thresholds,
+            waits: self.waits_in_calls(),
+            quiet: self.quiet(),
+            // Those of which the finding is told need no more words.
+            trends: self
+                .trends()
+                .into_iter()
+                .filter(|it| !self.findings.has(&(Name::ContextGrowth, it.pid, 0, 0)))
+                .collect(),
             faults: self.faults.rows(),
             rules: self.faults.rules(),
             counted: (!every_call).then(|| {

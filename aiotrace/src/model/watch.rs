@@ -1,7 +1,7 @@
 //! What shows only in that nothing happens.
 
 use super::{
-    Map, Model, Name, Needs, Question, SECOND, Subject,
+    Doubt, Map, Model, Name, Needs, Question, SECOND, Subject,
     calls::in_words,
     context::{Context, LONGEST_INTERVAL},
     report::End,
@@ -32,6 +32,8 @@ impl Model {
         self.settle(false);
         self.give_up_waiting();
         self.look_around();
+        self.ask_for_refusals();
+        self.judge_files(None, false);
         self.growth();
     }
 
@@ -41,7 +43,7 @@ impl Model {
         let over: Vec<_> =
             self.waiting.extract_if(.., |it| it.since.saturating_add(PATIENCE) <= now).collect();
         for waiting in over {
-            if waiting.needs == Needs::Limit {
+            if waiting.needs.is_optional() {
                 self.find(waiting.finding, waiting.key.2, waiting.key.3);
             }
         }
@@ -67,7 +69,7 @@ impl Model {
             let looked = context.look.confirmed;
             let mut wants_look = context.look.due <= now && since(context.used) >= QUIET;
             if let Some((entered, subject)) = late {
-                if !context.is_certain() {
+                if context.doubt_of_requests().is_some() {
                 } else if exact || looked >= entered.saturating_add(thresholds.stuck) {
                     stuck.push((*space, context.name, context.pid, entered, subject));
                 } else {
@@ -76,6 +78,8 @@ impl Model {
             }
             if let Some(time) = waits {
                 match context.ring {
+                    // Whoever waits for more reaps them with the others.
+                    Some(ring) if context.look.is_awaited(ring.unreaped()) => wants_look = true,
                     Some(ring) if looked >= time.saturating_add(thresholds.unreaped) => {
                         unreaped.push((context.name, context.pid, time, ring));
                     }
@@ -147,7 +151,7 @@ impl Model {
             young: u64,
             oldest: u64,
             stack: Option<Stack>,
-            unsure: bool,
+            doubt: Option<Doubt>,
         }
         let (now, thresholds) = (self.now, self.settings.thresholds);
         let mut groups: Map<(u64, u64), Group> = Map::default();
@@ -157,7 +161,8 @@ impl Model {
             group.pid = context.pid;
             group.stack.clone_from(&context.stack);
             // What was lost may have been its end, or its use.
-            group.unsure |= !context.sure || self.uses_unknown;
+            let left_out = || self.uses_unknown.then_some(Doubt::LeftOut);
+            group.doubt = group.doubt.or(context.doubt).or_else(left_out);
             if now.saturating_sub(context.used) >= thresholds.idle {
                 group.idle += 1;
                 group.idle_charge += u64::from(context.charge.unwrap_or(0));
@@ -170,7 +175,7 @@ impl Model {
             if group.young < 2 {
                 continue;
             }
-            let Group { pid, idle, idle_charge, young, oldest, stack, unsure } = group;
+            let Group { pid, idle, idle_charge, young, oldest, stack, doubt } = group;
             let text = format!(
                 "{idle} contexts ({idle_charge} of fs.aio-nr) were not used for {} or more, up to {}, and \
                  {young} more were made meanwhile",
@@ -185,7 +190,7 @@ impl Model {
                 ("oldest_ns", oldest as i64),
             ];
             finding.stack = stack;
-            finding.unsure = unsure;
+            finding.doubt = doubt;
             self.find_once(finding, place, 0);
         }
     }
@@ -199,11 +204,11 @@ impl Model {
             None => self.contexts.remove(&key),
         };
         let Some(context) = context else { return };
-        self.tell_leak(&context, event.time, "its ring was unmapped, not destroyed", true);
+        self.tell_leak(&context, event.time, "its ring was unmapped, not destroyed", None);
         self.forget(context, event.time, End::Leaked);
     }
 
-    fn tell_leak(&mut self, context: &Context, time: u64, why: &str, sure: bool) {
+    fn tell_leak(&mut self, context: &Context, time: u64, why: &str, doubt: Option<Doubt>) {
         let charge = context.charge;
         let holds = charge.map_or_else(String::new, |it| format!(" ({it} of fs.aio-nr)"));
         let age = in_words(time.saturating_sub(context.since));
@@ -215,7 +220,7 @@ impl Model {
         );
         let mut finding = Finding::new(Name::ContextLeak, time, context.pid, text);
         finding.context = Some(context.name);
-        finding.unsure = !(context.sure && sure);
+        finding.doubt = context.doubt.or(doubt);
         finding.numbers = charge.map(|it| ("charge", i64::from(it))).into_iter().collect();
         finding.stack.clone_from(&context.stack);
         self.find(finding, context.place(), 0);
@@ -242,7 +247,7 @@ impl Model {
             if !std::mem::replace(&mut context.leak_told, true) {
                 let why = "its handle is nowhere in the memory of the process";
                 // It may be in a register, or in another form.
-                self.tell_leak(&context, event.time, why, false);
+                self.tell_leak(&context, event.time, why, Some(Doubt::Scan));
             }
             self.contexts.insert(key, context);
         }

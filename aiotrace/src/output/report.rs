@@ -6,9 +6,9 @@ use super::{Ended, clock, escape::escaped, paths::Paths};
 use crate::{
     event::opcode_name,
     model::{
-        FaultRow, Finding, Report, Severity,
+        FaultRow, Finding, Name, Report, Severity,
         latency::Percentiles,
-        report::{End, Row},
+        report::{End, Quiet, Row},
     },
 };
 
@@ -24,38 +24,48 @@ macro_rules! line {
     }};
 }
 
-/// Writes it. `paint` puts a severity into its colour; `made_by` tells who made the context of a finding.
+/// How it is written.
+pub(super) struct Style<'a> {
+    /// When the trace began.
+    pub began: u64,
+    /// Puts a severity into its colour.
+    pub paint: &'a dyn Fn(Severity, &str) -> String,
+    /// Who made the context of a finding.
+    pub made_by: &'a dyn Fn(&Finding) -> String,
+}
+
+/// Writes it.
 pub(super) fn write(
     out: &mut Vec<u8>,
     end: &Ended,
     report: &Report,
-    paint: &dyn Fn(Severity, &str) -> String,
-    made_by: &dyn Fn(&Finding) -> String,
+    style: &Style<'_>,
     paths: &mut Paths,
 ) {
     if end.reason == "asked" {
         let after = duration(end.attached.as_nanos() as u64);
         line!(out, "=== report asked for after {after}; the trace goes on ===");
     }
-    findings(out, report, paint, made_by);
+    findings(out, end, report, style);
+    trends(out, report);
     faults(out, report);
+    waits(out, report);
+    quiet(out, report);
     contexts(out, report);
     requests(out, end, report, paths);
     counted(out, report);
-    lost(out, end, report, paint);
+    lost(out, end, report, style.paint);
 }
+
+const SECOND: u64 = 1_000_000_000;
 
 /// What the durations are.
 const LATENCY: &str = "p50, p99, max: from io_submit until the completion was seen";
 
-fn findings(
-    out: &mut Vec<u8>,
-    report: &Report,
-    paint: &dyn Fn(Severity, &str) -> String,
-    made_by: &dyn Fn(&Finding) -> String,
-) {
+fn findings(out: &mut Vec<u8>, end: &Ended, report: &Report, style: &Style<'_>) {
+    let too_early = too_early(end, report);
     if report.findings.is_empty() {
-        return line!(out, "=== no findings ===");
+        return line!(out, "=== no findings{too_early} ===");
     }
     let of = |severity| report.findings.iter().filter(|it| it.severity == severity).count();
     let counts = [
@@ -68,11 +78,10 @@ fn findings(
         .filter(|(count, ..)| *count > 0)
         .map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many }))
         .collect();
-    line!(out, "=== findings: {} ===", counts.join(", "));
+    line!(out, "=== findings: {}{too_early} ===", counts.join(", "));
     for it in report.findings.iter().take(MOST) {
-        let times = if it.count > 1 { format!(" (x {})", it.count) } else { String::new() };
-        let text = in_words(it, paint) + &made_by(it);
-        line!(out, "  {:<18} {text}{times}", process(&it.process, it.pid));
+        let text = in_words(it, style.paint) + &(style.made_by)(it);
+        line!(out, "  {:<18} {text}{}", process(&it.process, it.pid), times(it, style.began));
     }
     let more = report.findings.len().saturating_sub(MOST) as u64 + report.more_findings;
     if more > 0 {
@@ -80,11 +89,123 @@ fn findings(
     }
 }
 
+/// ` (x 180, from 0.105 s to 1.004 s)`
+fn times(it: &Finding, began: u64) -> String {
+    let since = |time: u64| time.saturating_sub(began) as f64 / 1e9;
+    // What is shown of it would be equal.
+    let is_at_once = it.last <= it.time.saturating_add(1_000_000);
+    match it.count {
+        1 => String::new(),
+        count if is_at_once => format!(" (x {count})"),
+        count => {
+            format!(" (x {count}, from {:.3} s to {:.3} s)", since(it.time), since(it.last))
+        }
+    }
+}
+
+/// ` (watched 6.00s; context-growth and unreaped-completions need 10.0s, request-stuck 30.0s)`: what could not be
+/// found yet.
+fn too_early(end: &Ended, report: &Report) -> String {
+    let (watched, needs) = (end.attached.as_nanos() as u64, report.thresholds);
+    // A program that has done its work at once has nothing that could take that long.
+    if end.reason == "targets_gone" && watched < SECOND {
+        return String::new();
+    }
+    let mut all = vec![(needs.idle, Name::ContextGrowth)];
+    if report.counted.is_none() {
+        all.extend([
+            (needs.unreaped, Name::UnreapedCompletions),
+            (needs.stuck, Name::RequestStuck),
+        ]);
+    }
+    all.retain(|(needs, _)| *needs > watched);
+    all.sort_by_key(|it| it.0);
+    let groups = all.chunk_by(|a, b| a.0 == b.0).enumerate().map(|(index, group)| {
+        let names: Vec<&str> = group.iter().map(|it| it.1.text()).collect();
+        let verb = match (index, group.len()) {
+            (0, 1) => "needs ",
+            (0, _) => "need ",
+            _ => "",
+        };
+        format!("{} {verb}{}", names.join(" and "), duration(group[0].0))
+    });
+    let groups: Vec<String> = groups.collect();
+    match groups.is_empty() {
+        true => String::new(),
+        false => format!(" (watched {}; {})", duration(watched), groups.join(", ")),
+    }
+}
+
+/// What will be context-growth if it goes on.
+fn trends(out: &mut Vec<u8>, report: &Report) {
+    for it in report.trends.iter().take(MOST) {
+        line!(
+            out,
+            "=== not yet context-growth: {} made {} contexts within {}, ended none, and used none of the first {} \
+             for {} ===",
+            process(&it.process, it.pid),
+            it.made,
+            duration(it.within),
+            it.unused,
+            duration(it.unused_for)
+        );
+    }
+}
+
+/// Threads that wait in a call.
+fn waits(out: &mut Vec<u8>, report: &Report) {
+    if report.waits.is_empty() {
+        return;
+    }
+    line!(out, "=== threads that wait in a call ===");
+    for it in report.waits.iter().take(MOST) {
+        let others = match it.threads {
+            1 => String::new(),
+            count => format!(" (and {} others)", count - 1),
+        };
+        line!(
+            out,
+            "  {:<18} thread {}{others} {}",
+            process(&it.process, it.pid),
+            it.tid,
+            it.message
+        );
+    }
+    let more = report.waits.len().saturating_sub(MOST);
+    if more > 0 {
+        line!(out, "  ... and {more} more; --format json has them");
+    }
+}
+
+/// Processes that have made no AIO call for a while.
+fn quiet(out: &mut Vec<u8>, report: &Report) {
+    if report.quiet.is_empty() {
+        return;
+    }
+    let of = |it: &Quiet| {
+        let (who, age) = (process(&it.process, it.pid), duration(it.age));
+        match it.last_call {
+            Some(_) => format!("{who} {age} ago"),
+            None => format!("{who} none since the attach {age} ago"),
+        }
+    };
+    let mut all: Vec<String> = report.quiet.iter().take(MOST).map(of).collect();
+    let more = report.quiet.len().saturating_sub(MOST);
+    if more > 0 {
+        all.push(format!("{more} more processes"));
+    }
+    line!(out, "=== last AIO call: {} ===", all.join(", "));
+}
+
 /// `error context-leak: ...`
 pub(super) fn in_words(it: &Finding, paint: &dyn Fn(Severity, &str) -> String) -> String {
     let severity = paint(it.severity, it.severity.text());
-    let unsure = if it.unsure { " (unsure)" } else { "" };
-    format!("{severity} {}{unsure}: {}", it.name.text(), it.message)
+    let unsure = it.doubt.map_or_else(String::new, |it| format!(" (unsure: {})", it.text()));
+    // Equal ones of several contexts are told apart by it.
+    let is_named = it.message.contains("context") || it.request.is_some();
+    let context = it.context.filter(|it| it.id != 0 && !is_named);
+    let context = context.map_or_else(String::new, |it| format!(" (context {})", it.id));
+    format!("{severity} {}{unsure}: {}{context}", it.name.text(), it.message)
 }
 
 /// What the programs made of the faults.
@@ -125,7 +246,7 @@ fn contexts(out: &mut Vec<u8>, report: &Report) {
     line!(out, "=== contexts: {count}, {alive} of them alive; {LATENCY} ===");
     line!(
         out,
-        "  {:<4} {:<18} {:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {:>6} {:>6} {:>6} {:>9}",
+        "  {:<4} {:<23} {:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {:>6} {:>6} {:>6} {:>9}",
         "id",
         "process",
         "asked",
@@ -162,11 +283,11 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
     let process = process(&it.process, it.pid);
     let [p50, p99, max] = durations(it.complete);
     let adopted = if it.adopted { " adopted" } else { "" };
-    let unsure = if it.sure { "" } else { " unsure" };
+    let unsure = it.doubt.map_or_else(String::new, |it| format!(" unsure: {}", it.text()));
     let end = it.end.map_or("alive", End::text);
     line!(
         out,
-        "  {id:<4} {process:<18} {asked:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {p50:>6} {p99:>6} {max:>6} \
+        "  {id:<4} {process:<23} {asked:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {p50:>6} {p99:>6} {max:>6} \
          {end:>9}{adopted}{unsure}",
         duration(it.lifetime),
         it.peak,
@@ -183,13 +304,14 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
     line!(out, "=== requests by descriptor; {LATENCY} ===");
     line!(
         out,
-        "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>6} {:>6} {:>6}",
+        "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>7} {:>6} {:>6} {:>6}",
         "process",
         "fd",
         "op",
         "requests",
         "bytes",
         "failed",
+        "refused",
         "p50",
         "p99",
         "max"
@@ -200,13 +322,14 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
         let path = path.map_or_else(String::new, |it| format!(" now {}", escaped(it)));
         line!(
             out,
-            "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {p50:>6} {p99:>6} {max:>6}{path}",
+            "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>7} {p50:>6} {p99:>6} {max:>6}{path}",
             process(&it.process, it.pid),
             it.fd as i32,
             opcode_name(it.opcode).unwrap_or("?"),
             it.done.requests,
             bytes(it.done.bytes),
-            it.done.failed
+            it.done.failed,
+            it.refused
         );
     }
 }
@@ -239,11 +362,9 @@ fn lost(out: &mut Vec<u8>, end: &Ended, report: &Report, paint: &dyn Fn(Severity
     }
 }
 
-/// `fio:4711`, the end of it if it is long.
+/// `fio:4711`
 pub(super) fn process(name: &[u8], pid: u32) -> String {
-    let whole = format!("{}:{pid}", escaped(name));
-    let long = whole.chars().count().saturating_sub(18);
-    whole.chars().skip(long).collect()
+    format!("{}:{pid}", escaped(name))
 }
 
 fn durations(it: Option<Percentiles>) -> [String; 3] {

@@ -315,14 +315,12 @@ impl<W: Write> Output for Summary<W> {
                     counted::write_results(out, &counted::results(&counts.counted, &name))?;
                 }
                 let mut text = Vec::new();
-                super::report::write(
-                    &mut text,
-                    end,
-                    report,
-                    &|_, text| text.to_owned(),
-                    &|_| String::new(),
-                    &mut Paths::none(),
-                );
+                let style = super::report::Style {
+                    began: self.began,
+                    paint: &|_, text| text.to_owned(),
+                    made_by: &|_| String::new(),
+                };
+                super::report::write(&mut text, end, report, &style, &mut Paths::none());
                 out.write_all(&text)
             }
         }

@@ -26,6 +26,7 @@ mod readme;
 mod real_programs;
 mod received;
 mod recording;
+mod reports;
 mod run;
 mod session;
 mod stacks;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         real_programs::TESTS,
         received::TESTS,
         recording::TESTS,
+        reports::TESTS,
         run::TESTS,
         stacks::TESTS,
         verdicts::TESTS,

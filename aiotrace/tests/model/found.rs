@@ -14,22 +14,22 @@ use aiotrace_common::abi;
 
 use crate::told::{SECOND, process};
 
-const PREAD: u16 = 0;
-const PWRITE: u16 = 1;
-const POLL: u16 = 5;
+pub const PREAD: u16 = 0;
+pub const PWRITE: u16 = 1;
+pub const POLL: u16 = 5;
 const EINPROGRESS: i64 = -115;
 const ECANCELED: i64 = -125;
 const EIO: i64 = -5;
-const H: Handle = Handle(0x1000);
+pub const H: Handle = Handle(0x1000);
 
 /// One process, 7 in address space 70. Each event is a microsecond after the one before.
-struct Trace {
-    model: Model,
-    now: u64,
+pub struct Trace {
+    pub model: Model,
+    pub now: u64,
 }
 
 impl Trace {
-    fn new(exact_completions: bool) -> Self {
+    pub fn new(exact_completions: bool) -> Self {
         let settings = Settings {
             thresholds: Thresholds::default(),
             exact_completions,
@@ -39,19 +39,19 @@ impl Trace {
         Self { model: Model::new(settings), now: SECOND }
     }
 
-    fn seen(exact_completions: bool) -> Self {
+    pub fn seen(exact_completions: bool) -> Self {
         let mut trace = Self::new(exact_completions);
         trace.tell(process(Some(70), Change::Seen));
         trace
     }
 
-    fn tell(&mut self, body: Body) {
+    pub fn tell(&mut self, body: Body) {
         self.now += 1000;
         self.model.handle_event(&Event { time: self.now, pid: 7, tid: 7, body });
     }
 
     /// A call that was entered when this was `now`.
-    fn call_since(&mut self, entered: u64, ret: i64, args: Args) {
+    pub fn call_since(&mut self, entered: u64, ret: i64, args: Args) {
         let (entered, entry) = (Some(entered), Entry::Seen);
         let (ring, ring_before, compat, stack) = (None, None, false, None);
         let call =
@@ -59,73 +59,83 @@ impl Trace {
         self.tell(Body::Call(call));
     }
 
-    fn call(&mut self, ret: i64, args: Args) {
+    pub fn call(&mut self, ret: i64, args: Args) {
         self.call_since(self.now + 1, ret, args);
     }
 
-    fn setup(&mut self) {
+    pub fn setup(&mut self) {
         self.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
     }
 
-    fn complete(&mut self, obj: u64) {
+    pub fn complete(&mut self, obj: u64) {
         let event = Some(IoEvent { data: 0, obj, res: 512, res2: 0 });
         self.tell(Body::Completion(Completion { ctx: H, event, since: None, discarded: false }));
     }
 
-    fn gone(&mut self, how: How, in_flight: Option<u64>) {
+    pub fn gone(&mut self, how: How, in_flight: Option<u64>) {
         self.tell(Body::ContextGone(Gone { ctx: H, how, in_flight }));
     }
 
-    fn destroy(&mut self, in_flight: u64) {
+    pub fn destroy(&mut self, in_flight: u64) {
         let entered = self.now;
         self.gone(How::Destroy, Some(in_flight));
         self.call_since(entered, 0, Args::Destroy { ctx: H });
     }
 
-    fn look(&mut self, found: RingFound) {
-        self.tell(Body::Looked(Looked::Ring { ctx: H, found, destroying: false }));
+    pub fn look(&mut self, found: RingFound) {
+        self.look_while(found, None);
     }
 
-    fn findings(&mut self) -> Vec<Finding> {
+    /// While a thread waits for so many.
+    pub fn look_while(&mut self, found: RingFound, awaited: Option<i64>) {
+        let destroying = false;
+        self.tell(Body::Looked(Looked::Ring { ctx: H, found, destroying, awaited }));
+    }
+
+    pub fn findings(&mut self) -> Vec<Finding> {
         std::iter::from_fn(|| self.model.next_finding()).collect()
     }
 
-    fn found(&mut self) -> Vec<(Name, Severity)> {
+    pub fn found(&mut self) -> Vec<(Name, Severity)> {
         self.findings().iter().map(|it| (it.name, it.severity)).collect()
     }
 
     /// In the order in which they became known.
-    fn rows(&self) -> Vec<Row> {
+    pub fn rows(&self) -> Vec<Row> {
         let mut rows = self.model.report().contexts;
         rows.sort_by_key(|it| it.context.id);
         rows
     }
 
-    fn ends(&self) -> Vec<Option<End>> {
+    pub fn ends(&self) -> Vec<Option<End>> {
         self.rows().iter().map(|it| it.end).collect()
     }
 }
 
-fn request(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
+pub fn request(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
     let value = abi::Iocb { opcode, fildes: 3, offset, nbytes: 512, ..Default::default() };
     Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
 }
 
-fn submit(iocbs: Vec<Option<Iocb>>) -> Args {
+pub fn submit(iocbs: Vec<Option<Iocb>>) -> Args {
     let nr = iocbs.len() as i64;
     Args::Submit { ctx: H, nr, iocbpp: Address(0), iocbs, truncated: 0 }
 }
 
-fn one(opcode: u16) -> Args {
+pub fn one(opcode: u16) -> Args {
     submit(vec![request(1, opcode, 0)])
 }
 
 fn getevents() -> Args {
+    getevents_of(0, 1)
+}
+
+pub fn getevents_of(min_nr: i64, nr: i64) -> Args {
     Args::Getevents {
         syscall: Syscall::Getevents,
         ctx: H,
-        min_nr: 0,
-        nr: 1,
+        min_nr,
+        nr,
         events: Address(0),
         timeout: Address(0),
         timeout_value: None,
@@ -222,13 +232,13 @@ fn a_loss_before_anything_else_of_a_process_is_remembered() {
     let mut trace = Trace::new(true);
     trace.tell(Body::Lost { records: 1 });
     trace.setup();
-    assert!(!trace.rows()[0].sure);
+    assert!(trace.rows()[0].doubt.is_some());
     // Its address space is known only now.
     trace.tell(process(Some(70), Change::Seen));
     trace.call(1, one(PWRITE));
     trace.destroy(1);
     trace.setup();
-    assert!(trace.rows().iter().all(|it| !it.sure));
+    assert!(trace.rows().iter().all(|it| it.doubt.is_some()));
     assert_eq!(trace.found(), [(Name::DiscardedRequests, Severity::Warning)]);
 }
 

@@ -136,13 +136,16 @@ fn looked() -> BoxedStrategy<Looked> {
     ];
     let file = prop_oneof![
         Just(None),
-        size().prop_map(|size| Some(File { kind: FileKind::Storage, size: Some(u64::from(size)) })),
+        size().prop_map(|size| {
+            let size = Some(u64::from(size));
+            Some(File { kind: FileKind::Storage, size, ..File::default() })
+        }),
     ];
     let limit =
         any::<(u64, u64)>().prop_map(|(used, limit)| Limit { used, limit, holders: Vec::new() });
     prop_oneof![
         3 => (handle(), found, any::<bool>())
-            .prop_map(|(ctx, found, destroying)| Looked::Ring { ctx, found, destroying }),
+            .prop_map(|(ctx, found, destroying)| Looked::Ring { ctx, found, destroying, awaited: None }),
         1 => (0..4u32, file).prop_map(|(fd, file)| Looked::File { fd, file }),
         1 => limit.prop_map(Looked::Limit),
         1 => prop::collection::vec(handle(), 0..4).prop_map(Looked::Unreferenced),
@@ -326,7 +329,7 @@ fn requests_that_are_too_many_are_counted() {
     submit(&mut model, MOST_REQUESTS..MOST_REQUESTS + 10);
     let report = model.report();
     assert_eq!((report.contexts[0].in_flight, report.evicted), (MOST_REQUESTS + 10, 10));
-    assert!(!report.contexts[0].sure);
+    assert!(report.contexts[0].doubt.is_some());
     gone(&mut model, 0);
     setup(&mut model, 0);
     submit(&mut model, 0..10);

@@ -324,7 +324,7 @@ impl Told {
                         let limit = Limit { used: 1, limit: 1, holders: Vec::new() };
                         self.tell(0, 0, Body::Looked(Looked::Limit(limit)));
                     }
-                    Question::File { .. } | Question::Path { .. } => (),
+                    Question::File { .. } | Question::Iovecs { .. } | Question::Path { .. } => (),
                 }
             }
         }
@@ -367,7 +367,8 @@ impl Told {
             None => RingFound::Unmapped,
         };
         let destroying = destroying.contains(&(space, handle));
-        self.tell(pid, pid, Body::Looked(Looked::Ring { ctx: handle, found, destroying }));
+        let looked = Looked::Ring { ctx: handle, found, destroying, awaited: None };
+        self.tell(pid, pid, Body::Looked(looked));
     }
 }
 

@@ -23,7 +23,12 @@ static SINCE_TOLD: PerCpuArray<u32> = PerCpuArray::with_max_entries(7, 0);
 /// fails all the time is not slowed down much by it.
 const PAUSE: u64 = 1_000_000;
 
-const EINVAL: i64 = -22;
+/// These are no failures of the program, or are told by other means: a success of io_cancel, a signal, a full ring.
+const EINPROGRESS: i64 = -115;
+const EINTR: i64 = -4;
+const EAGAIN: i64 = -11;
+/// From here on the kernel's own: the call starts again.
+const RESTART: i64 = -512;
 
 /// Whether a call that begins is counted and not told.
 #[inline(always)]
@@ -48,7 +53,9 @@ pub fn is_told_after_all(thread: &Thread, syscall: Syscall, ret: i64, took: u64)
     let is_submit = matches!(syscall, Syscall::Submit);
     if setting!(sample) == 0 {
         let is_slow = is_submit && took >= setting!(slow_submit);
-        return (ret == EINVAL || is_slow) && may_tell();
+        let is_failure =
+            ret < 0 && ret > RESTART && ret != EINPROGRESS && ret != EINTR && ret != EAGAIN;
+        return (is_failure || is_slow) && may_tell();
     }
     let is_wanted = if is_submit {
         let is_error = ret < (thread.args[1] as i64).max(0);

@@ -7,13 +7,13 @@ use std::{
 
 use super::{
     ContextObject, ContextRow, CostObject, CountedObject, FindingLine, FindingRow, FunctionObject,
-    Hex, HolderObject, IntervalLine, Json, Percentiles, ReportLine, RequestRow, SubjectObject,
-    VERSION,
+    Hex, HolderObject, IntervalLine, Json, Percentiles, QuietRow, ReportLine, RequestRow,
+    SubjectObject, TrendRow, VERSION, WaitRow,
     faults::{row, rule},
 };
 use crate::{
     event::opcode_name,
-    model::{ContextRef, Finding, Report, Subject, latency, report},
+    model::{ContextRef, Finding, Report, Subject, Wait, latency, report},
     output::{Ended, counted, escape::escaped, paths::Paths, summary},
     stacks::Named,
 };
@@ -36,7 +36,8 @@ impl<W: Write> Json<W> {
             tid: finding.tid,
             name: finding.name.text().into(),
             severity: finding.severity.text().into(),
-            unsure: finding.unsure,
+            unsure: finding.doubt.is_some(),
+            why: finding.doubt.map(|it| it.text().into()),
             message: finding.message.clone(),
             context: finding.context.map(context),
             evidence: finding.numbers.iter().map(|(name, it)| ((*name).into(), *it)).collect(),
@@ -61,10 +62,13 @@ impl<W: Write> Json<W> {
         let findings = report.findings.iter().map(|it| FindingRow {
             name: it.name.text().into(),
             severity: it.severity.text().into(),
-            unsure: it.unsure,
+            unsure: it.doubt.is_some(),
+            why: it.doubt.map(|it| it.text().into()),
             pid: it.pid,
             context: it.context.map(context),
             count: it.count,
+            first_ts: it.time.into(),
+            last_ts: (it.last >= it.time).then_some(it.last.into()),
             message: it.message.clone(),
         });
         let requests = report.kinds.iter().map(|it| RequestRow {
@@ -76,6 +80,7 @@ impl<W: Write> Json<W> {
             requests: it.done.requests,
             bytes: it.done.bytes,
             failed: it.done.failed,
+            refused: it.refused,
             submit_ns: it.submit.map(percentiles),
             complete_ns: it.complete.map(percentiles),
         });
@@ -101,6 +106,9 @@ impl<W: Write> Json<W> {
             other_contexts: report.others.as_ref().map(context_row),
             requests: requests.collect(),
             evicted: report.evicted,
+            waits: report.waits.iter().map(wait).collect(),
+            quiet: report.quiet.iter().map(quiet).collect(),
+            trends: report.trends.iter().map(trend).collect(),
             faults: report.faults.iter().map(row).collect(),
             rules: report.rules.iter().map(rule).collect(),
             calls,
@@ -168,6 +176,39 @@ pub(super) fn context(it: ContextRef) -> ContextObject {
     ContextObject { id: it.id, ctx: Hex(it.handle.0) }
 }
 
+fn wait(it: &Wait) -> WaitRow {
+    WaitRow {
+        pid: it.pid,
+        process: escaped(&it.process),
+        tid: it.tid,
+        threads: it.threads,
+        call: it.call.into(),
+        age_ns: it.age,
+        before_attach: it.is_older,
+        message: it.message.clone(),
+    }
+}
+
+fn quiet(it: &report::Quiet) -> QuietRow {
+    QuietRow {
+        pid: it.pid,
+        process: escaped(&it.process),
+        last_call_ts: it.last_call.map(Into::into),
+        age_ns: it.age,
+    }
+}
+
+fn trend(it: &report::Trend) -> TrendRow {
+    TrendRow {
+        pid: it.pid,
+        process: escaped(&it.process),
+        made: it.made,
+        within_ns: it.within,
+        unused: it.unused,
+        unused_ns: it.unused_for,
+    }
+}
+
 fn percentiles(it: latency::Percentiles) -> Percentiles {
     Percentiles { p50: it.p50, p99: it.p99, max: it.max }
 }
@@ -191,6 +232,7 @@ fn context_row(it: &report::Row) -> ContextRow {
         failed: it.done.failed,
         complete_ns: it.complete.map(percentiles),
         reap_ns: it.reap.map(percentiles),
-        sure: it.sure,
+        sure: it.doubt.is_none(),
+        why: it.doubt.map(|it| it.text().into()),
     }
 }

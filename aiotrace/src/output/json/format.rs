@@ -389,6 +389,12 @@ object! {
         requests: Vec<RequestRow>,
         /// Contexts and requests that were too many to follow.
         evicted: u64,
+        /// Threads that wait in a call.
+        waits: Vec<WaitRow>,
+        /// Processes that live and have made no AIO call for a while.
+        quiet: Vec<QuietRow>,
+        /// Contexts that are made again and again, too early to be context-growth.
+        trends: Vec<TrendRow>,
         /// Faults, by rule, call and what was given.
         faults: Vec<FaultRow>,
         /// The fault rules, also those that never acted.
@@ -441,6 +447,8 @@ object! {
         severity: Name,
         /// Something was lost that might show it to be otherwise.
         unsure: bool,
+        /// What: null if it is certain.
+        why: Option<Name>,
         /// In words.
         message: String,
         /// The context, if it is about one.
@@ -679,14 +687,45 @@ part! {
     HolderObject { pid: u32, name: String, contexts: u64, charge: u64, }
 }
 part! {
+    /// Threads that wait in a call.
+    WaitRow {
+        pid: u32,
+        process: String,
+        tid: u32,
+        threads: u64,
+        call: Name,
+        age_ns: u64,
+        before_attach: bool,
+        message: String,
+    }
+}
+part! {
+    /// A process that has made no AIO call for a while.
+    QuietRow { pid: u32, process: String, last_call_ts: Option<Decimal>, age_ns: u64, }
+}
+part! {
+    /// Contexts that a process makes again and again.
+    TrendRow {
+        pid: u32,
+        process: String,
+        made: u64,
+        within_ns: u64,
+        unused: u64,
+        unused_ns: u64,
+    }
+}
+part! {
     /// A finding in the report.
     FindingRow {
         name: Name,
         severity: Name,
         unsure: bool,
+        why: Option<Name>,
         pid: u32,
         context: Option<ContextObject>,
         count: u64,
+        first_ts: Decimal,
+        last_ts: Option<Decimal>,
         message: String,
     }
 }
@@ -711,6 +750,7 @@ part! {
         complete_ns: Option<Percentiles>,
         reap_ns: Option<Percentiles>,
         sure: bool,
+        why: Option<Name>,
     }
 }
 part! {
@@ -724,6 +764,7 @@ part! {
         requests: u64,
         bytes: u64,
         failed: u64,
+        refused: u64,
         submit_ns: Option<Percentiles>,
         complete_ns: Option<Percentiles>,
     }
@@ -764,6 +805,10 @@ pub enum AnyArgs {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(untagged)]
 #[expect(missing_docs, reason = "each is documented at its type")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "read in tests, and by whoever reads one line at a time"
+)]
 pub enum Line {
     Start(StartLine),
     Setup(SetupLine),

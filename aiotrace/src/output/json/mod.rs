@@ -176,6 +176,7 @@ impl<W: Write> Json<W> {
         let name = match change {
             Change::Attached => "attached",
             Change::Seen => "seen",
+            Change::ExitWaits => "exit_waits",
             Change::Fork { child: pid, followed } => {
                 child = Some((*pid, *followed));
                 "fork"

@@ -18,7 +18,7 @@ use crate::{
 
 impl<W: Write> Text<W> {
     pub(super) fn call(&mut self, event: &Event, call: &Call) {
-        self.arguments(event, &call.args);
+        self.arguments(event, &call.args, call.ret < 0);
         self.result(call);
         if call.compat {
             self.lines.line.extend_from_slice(b" (32-bit)");
@@ -86,7 +86,9 @@ impl<W: Write> Text<W> {
         }
     }
 
-    pub(super) fn arguments(&mut self, event: &Event, args: &Args) {
+    /// `failed`: with all that may be the reason.
+    pub(super) fn arguments(&mut self, event: &Event, args: &Args, failed: bool) {
+        let with_key = failed || self.options.verbose;
         self.styled(CALL, args.syscall().name());
         self.lines.line.push(b'(');
         match args {
@@ -113,7 +115,9 @@ impl<W: Write> Text<W> {
                     address(&mut self.lines.line, *iocbpp);
                 } else {
                     let fd_before = &mut None;
-                    self.list(iocbs, *truncated, |text, iocb| text.iocb(event, iocb, fd_before));
+                    self.list(iocbs, *truncated, |text, iocb| {
+                        text.iocb(event, iocb, fd_before, with_key);
+                    });
                 }
             }
             Args::Getevents {
@@ -140,9 +144,9 @@ impl<W: Write> Text<W> {
                     address(&mut self.lines.line, *events);
                 } else {
                     let mut index = 0;
-                    self.list(list, *truncated, |text, event| {
-                        match event {
-                            Some(event) => text.io_event(event, changed.contains(&index)),
+                    self.list(list, *truncated, |text, it| {
+                        match it {
+                            Some(it) => text.io_event(event.pid, it, changed.contains(&index)),
                             None => text.lines.line.extend_from_slice(b"?"),
                         }
                         index += 1;
@@ -159,7 +163,7 @@ impl<W: Write> Text<W> {
                 hex(&mut self.lines.line, ctx.0);
                 self.lines.line.extend_from_slice(b", ");
                 let iocb = Iocb { address: Some(*iocb), value: *value, read_late: false };
-                self.iocb(event, &Some(iocb), &mut None);
+                self.iocb(event, &Some(iocb), &mut None, with_key);
                 self.lines.line.extend_from_slice(b", ");
                 address(&mut self.lines.line, *result);
             }
@@ -189,7 +193,14 @@ impl<W: Write> Text<W> {
     }
 
     /// `fd_before`: the file of the iocb before this one, whose path need not be repeated.
-    pub(super) fn iocb(&mut self, event: &Event, iocb: &Option<Iocb>, fd_before: &mut Option<u32>) {
+    /// `with_key`: with the field that only io_cancel looks at.
+    pub(super) fn iocb(
+        &mut self,
+        event: &Event,
+        iocb: &Option<Iocb>,
+        fd_before: &mut Option<u32>,
+        with_key: bool,
+    ) {
         let Some(iocb) = iocb else {
             self.lines.line.extend_from_slice(b"{lost}");
             return;
@@ -228,8 +239,17 @@ impl<W: Write> Text<W> {
             5 => {
                 line.extend_from_slice(b" events=");
                 flags(line, value.buf, &POLL_EVENTS);
+                unless_zero(line, "nbytes", value.nbytes);
+                unless_zero(line, "offset", value.offset as u64);
             }
-            2 | 3 => (),
+            2 | 3 => {
+                // They should be 0, and are the reason where they are not.
+                if value.buf != 0 {
+                    field(line, "buf", value.buf);
+                }
+                unless_zero(line, "nbytes", value.nbytes);
+                unless_zero(line, "offset", value.offset as u64);
+            }
             7 | 8 => {
                 field(line, "iov", value.buf);
                 count(line, "iovcnt", value.nbytes);
@@ -243,6 +263,9 @@ impl<W: Write> Text<W> {
         }
         if value.data != 0 {
             field(line, "data", value.data);
+        }
+        if with_key {
+            unless_zero(line, "key", u64::from(value.key));
         }
         if value.rw_flags != 0 {
             line.extend_from_slice(b" rw_flags=");
@@ -267,13 +290,18 @@ impl<W: Write> Text<W> {
         line.push(b'}');
     }
 
-    pub(super) fn io_event(&mut self, event: &IoEvent, is_injected: bool) {
+    pub(super) fn io_event(&mut self, pid: u32, event: &IoEvent, is_injected: bool) {
         self.lines.line.push(b'{');
         hex(&mut self.lines.line, event.obj);
         if event.data != 0 {
             field(&mut self.lines.line, "data", event.data);
         }
-        self.res(event.res);
+        if event.res > 0 && self.polls.has(pid, event.obj) {
+            self.lines.line.extend_from_slice(b" res=");
+            flags(&mut self.lines.line, event.res as u64, &POLL_EVENTS);
+        } else {
+            self.res(event.res);
+        }
         if event.res2 != 0 {
             count(&mut self.lines.line, "res2", event.res2);
         }
@@ -317,5 +345,11 @@ impl<W: Write> Text<W> {
             self.lines.line.push(b' ');
             self.styled(ERROR, name);
         }
+    }
+}
+
+fn unless_zero(line: &mut Vec<u8>, name: &str, value: u64) {
+    if value != 0 {
+        count(line, name, value as i64);
     }
 }

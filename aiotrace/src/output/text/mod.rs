@@ -6,7 +6,9 @@
 //! The time is that of the return. Lists longer than [`SHORT`] are cut, unless asked otherwise.
 
 mod calls;
+mod gathered;
 mod notes;
+mod polls;
 mod words;
 
 use std::{
@@ -48,6 +50,8 @@ pub struct Options {
     pub time: Format,
     /// Stacks below their calls; `verbose` shows them, too.
     pub stacks: bool,
+    /// Some calls are left out.
+    pub in_part: bool,
 }
 
 /// Writes lines.
@@ -60,12 +64,20 @@ pub struct Text<W> {
     symbols: Symbolizer,
     names: HashMap<u32, Vec<u8>, foldhash::fast::RandomState>,
     rules: Rules,
+    gathered: Option<gathered::Gathered>,
+    polls: polls::Polls,
+    /// When the trace began.
+    began: u64,
+    /// The latest time of a line.
+    latest: u64,
 }
 
 const DIM: Style = Style::new().dimmed();
 const NAME: Style = AnsiColor::Cyan.on_default();
 const CALL: Style = Style::new().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
+/// What is told later than that says when it was.
+const LATE: u64 = 1_000_000;
 const NOTE: Style = AnsiColor::Yellow.on_default();
 
 impl<W: Write> Text<W> {
@@ -76,7 +88,21 @@ impl<W: Write> Text<W> {
         let symbols = Symbolizer::none();
         let (lines, names) = (Lines::new(out), HashMap::default());
         let rules = Rules::default();
-        Self { lines, options, zone, stamps, paths, symbols, names, rules }
+        let polls = polls::Polls::default();
+        Self {
+            lines,
+            options,
+            zone,
+            stamps,
+            paths,
+            symbols,
+            names,
+            rules,
+            gathered: None,
+            polls,
+            began: 0,
+            latest: 0,
+        }
     }
 
     /// Functions in stacks have the names that `symbols` finds.
@@ -108,6 +134,7 @@ impl<W: Write> Text<W> {
         if self.options.color {
             let _ = write!(self.lines.line, "{}", DIM.render());
         }
+        self.latest = self.latest.max(time);
         self.stamps.write(&mut self.lines.line, time);
         if self.options.color {
             let _ = write!(self.lines.line, "{}", DIM.render_reset());
@@ -134,6 +161,18 @@ impl<W: Write> Text<W> {
         self.lines.line = line;
     }
 
+    /// What was found out late stands where it was found out: lines are in the order of time. `; at 0.104512`, if
+    /// that was some time after.
+    fn begin_late(&mut self, time: u64, pid: u32, tid: u32) -> String {
+        let shown = time.max(self.latest);
+        self.begin_at(shown, pid, tid);
+        let since_start = time.saturating_sub(self.began);
+        match shown - time < LATE {
+            true => String::new(),
+            false => format!("; at {:.6} s", since_start as f64 / 1e9),
+        }
+    }
+
     /// Puts a severity into its colour.
     fn paint(&self) -> impl Fn(Severity, &str) -> String + use<W> {
         let color = self.options.color;
@@ -156,6 +195,7 @@ impl<W: Write> Output for Text<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.stamps = Stamps::new(self.options.time, start.clock, self.zone.clone());
         self.rules = Rules::of(start.faults.as_ref());
+        self.began = start.clock.start;
         if !start.lacks.is_empty() {
             let lacks = start.lacks.join("; ");
             let probes = if start.probes == "ptrace" { "" } else { " probes" };
@@ -178,8 +218,15 @@ impl<W: Write> Output for Text<W> {
     }
 
     fn event(&mut self, event: &Event) -> io::Result<()> {
+        if self.gathers(event)? {
+            return Ok(());
+        }
+        self.tell_gathered()?;
         match &event.body {
             Body::Call(call) => {
+                if !self.options.in_part {
+                    self.polls.submitted(event.pid, &call.args);
+                }
                 self.begin(event);
                 self.call(event, call);
             }
@@ -225,6 +272,7 @@ impl<W: Write> Output for Text<W> {
                 self.synchronous(event, call);
             }
             Body::Lost { records } => {
+                self.polls.forget();
                 self.begin(event);
                 let text = match records {
                     0 => "+++ records were lost, it is not known whose +++".to_owned(),
@@ -247,6 +295,8 @@ impl<W: Write> Output for Text<W> {
     }
 
     fn thinned(&mut self, hidden: u64) -> io::Result<()> {
+        self.tell_gathered()?;
+        self.polls.forget();
         let text = format!(
             "... {hidden} lines not shown (a terminal gets at most 200 a second; -o FILE gets all)"
         );
@@ -255,10 +305,12 @@ impl<W: Write> Output for Text<W> {
     }
 
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
+        self.tell_gathered()?;
         let text = report::in_words(finding, &self.paint());
         // The process may be gone.
         self.names.entry(finding.pid).or_insert_with(|| finding.process.clone());
-        self.begin_at(finding.time, finding.pid, finding.tid.unwrap_or(finding.pid));
+        let tid = finding.tid.unwrap_or(finding.pid);
+        let late = self.begin_late(finding.time, finding.pid, tid);
         self.lines.line.extend_from_slice(b"*** ");
         self.lines.line.extend_from_slice(text.as_bytes());
         if let Some(fd) = finding.request.map(|it| it.fd)
@@ -269,8 +321,10 @@ impl<W: Write> Output for Text<W> {
             self.lines.line.push(b')');
         }
         self.lines.line.extend_from_slice(made_by(&self.symbols, finding).as_bytes());
+        self.lines.line.extend_from_slice(late.as_bytes());
         self.lines.line.extend_from_slice(b" ***");
-        if let Some(stack) = finding.stack.as_ref().filter(|_| self.options.verbose) {
+        let shows_stacks = self.options.verbose || self.options.stacks;
+        if let Some(stack) = finding.stack.as_ref().filter(|_| shows_stacks) {
             self.stack(stack);
         }
         self.lines.end()
@@ -279,7 +333,8 @@ impl<W: Write> Output for Text<W> {
     fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
         // The process may be gone.
         self.names.entry(verdict.pid).or_insert_with(|| verdict.process.clone());
-        self.begin_at(verdict.time, verdict.pid, verdict.tid);
+        self.tell_gathered()?;
+        let late = self.begin_late(verdict.time, verdict.pid, verdict.tid);
         let anew = if verdict.anew { "after all, " } else { "" };
         let path = verdict.path.clone().or_else(|| {
             let first = verdict.first?;
@@ -287,7 +342,7 @@ impl<W: Write> Output for Text<W> {
         });
         let path = path.map(|it| escaped(&it));
         let message = verdict.message_with(path.as_deref());
-        let text = format!("*** fault {}: {anew}{message} ***", verdict.what());
+        let text = format!("*** fault {}: {anew}{message}{late} ***", verdict.what());
         let is_bad = matches!(
             verdict.outcome,
             Outcome::Lost | Outcome::Reported | Outcome::Leaked | Outcome::Hung | Outcome::Died
@@ -297,16 +352,19 @@ impl<W: Write> Output for Text<W> {
     }
 
     fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
+        self.tell_gathered()?;
         let paint = self.paint();
         let made_by = |finding: &Finding| made_by(&self.symbols, finding);
         let mut text = Vec::new();
-        report::write(&mut text, end, report, &paint, &made_by, &mut self.paths);
+        let style = report::Style { began: self.began, paint: &paint, made_by: &made_by };
+        report::write(&mut text, end, report, &style, &mut self.paths);
         self.lines.line.extend_from_slice(&text);
         self.lines.line.pop_if(|last| *last == b'\n');
         self.lines.end()
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        self.tell_gathered()?;
         self.lines.flush()
     }
 }

@@ -25,7 +25,7 @@ impl<W: Write> Text<W> {
         hex(&mut self.lines.line, completion.ctx.0);
         self.lines.line.extend_from_slice(b", ");
         match &completion.event {
-            Some(it) => self.io_event(it, false),
+            Some(it) => self.io_event(event.pid, it, false),
             None => self.lines.line.extend_from_slice(b"unread"),
         }
         self.lines.line.push(b')');
@@ -145,7 +145,7 @@ impl<W: Write> Text<W> {
     }
 
     pub(super) fn unfinished(&mut self, event: &Event, call: &Unfinished) {
-        self.arguments(event, &call.args);
+        self.arguments(event, &call.args, false);
         self.lines.line.push(b' ');
         let why = match call.why {
             Why::BlockedAtAttach => "<unfinished: blocked since before the attach>",
@@ -189,6 +189,11 @@ impl<W: Write> Text<W> {
                     line.extend_from_slice(b"\" +++");
                 });
             }
+            Change::ExitWaits => self.styled(
+                NOTE,
+                "+++ is in exit, and waits there for AIO requests in flight (exit_aio, state D: it cannot be \
+                 killed) +++",
+            ),
             Change::Exit { status } => {
                 let text = match status {
                     ExitStatus::Code(code) => format!("+++ exited with {code} +++"),

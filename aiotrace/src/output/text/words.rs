@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use crate::{
     event::{Address, Sigset, Timespec},
-    model::Finding,
+    model::{Finding, Name},
     output::escape::escape,
     stacks::{Named, Symbolizer, culprit},
 };
@@ -141,7 +141,7 @@ pub(super) fn function(line: &mut Vec<u8>, named: &Named) {
     line.push(b')');
 }
 
-/// `, made by function (file:line) <- caller (file:line)`, or nothing if that is not known.
+/// `, made by function (file:line) <- caller (file:line)`, or nothing if that is not known. A call is `called by` it.
 pub(super) fn made_by(symbols: &Symbolizer, finding: &Finding) -> String {
     let Some(stack) = &finding.stack else { return String::new() };
     let named = symbols.describe(stack);
@@ -150,7 +150,11 @@ pub(super) fn made_by(symbols: &Symbolizer, finding: &Finding) -> String {
     let own = named.iter().skip_while(|it| !std::ptr::eq(*it, first)).take(MAKERS);
     let mut text = Vec::new();
     for (index, maker) in own.enumerate() {
-        text.extend_from_slice(if index == 0 { b", made by " } else { b" <- " });
+        let verb = match finding.name {
+            Name::RefusedCalls | Name::BlockingSubmit => ", called by ",
+            _ => ", made by ",
+        };
+        text.extend_from_slice(if index == 0 { verb.as_bytes() } else { b" <- " });
         function(&mut text, maker);
     }
     String::from_utf8_lossy(&text).into_owned()

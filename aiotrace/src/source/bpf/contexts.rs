@@ -21,6 +21,8 @@ type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 #[derive(Default)]
 pub struct Contexts {
     known: Map<(u64, u64), Known>,
+    /// By address space and the ring's id: the handle that it had when it was seen first.
+    by_id: Map<(u64, u32), u64>,
     /// Contexts whose handle has been given to another one, while io_destroy still waits.
     leaving: Vec<((u64, u64), Known)>,
     spaces: Map<u32, u64>,
@@ -125,12 +127,15 @@ impl Contexts {
     /// The first look at its ring. If it is a known one that was moved, its handle until now.
     pub fn seen(&mut self, space: u64, handle: u64, ring: Seen, pid: u32) -> Option<u64> {
         let Seen { id, nr, tail } = ring;
+        let before = self.remember_id((space, id), handle);
         if let Some(known) = self.known.get_mut(&(space, handle)) {
             (known.id, known.nr) = (Some(id), nr);
             return None;
         }
-        let moved = self.known.iter().find_map(|((of, from), known)| {
-            (*of == space && known.id == Some(id) && known.real && known.sure).then_some(*from)
+        // The index may be behind: what it names has ended since, or has another id.
+        let moved = before.filter(|from| {
+            let known = self.known.get(&(space, *from));
+            known.is_some_and(|it| it.id == Some(id) && it.real && it.sure)
         });
         let mut known = match moved {
             Some(from) => self.known.remove(&(space, from)).unwrap_or_default(),
@@ -145,6 +150,14 @@ impl Contexts {
         self.make_room();
         self.known.insert((space, handle), known);
         moved
+    }
+
+    /// Which handle the ring with this id has now, and which it had.
+    fn remember_id(&mut self, key: (u64, u32), handle: u64) -> Option<u64> {
+        if self.by_id.len() >= 2 * MOST {
+            self.by_id.clear();
+        }
+        self.by_id.insert(key, handle)
     }
 
     /// A probe told that its ring is moved.

@@ -637,8 +637,12 @@ pub fn reason(error: &Error) -> String {
             let said = objection(&verifier_log.to_string()).unwrap_or_else(|| io_error.to_string());
             return format!("{reason}: {said}");
         }
-        reason.push_str(": ");
-        reason.push_str(&cause.to_string());
+        // Some errors repeat their cause in their own text.
+        let text = cause.to_string();
+        if !reason.ends_with(&text) {
+            reason.push_str(": ");
+            reason.push_str(&text);
+        }
         source = cause.source();
     }
     reason

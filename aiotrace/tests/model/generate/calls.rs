@@ -194,6 +194,12 @@ impl World {
             // Its handle is, as far as anybody can know, that of one whose ring is unmapped.
             self.told.allow(Name::SubmitEagain, Severity::Warning, pid);
         }
+        if ret < 0 && ret != EAGAIN {
+            self.told.expect(Name::RefusedCalls, Severity::Warning, pid);
+        } else if ret == EAGAIN && is_gone {
+            // Of a context that is not known any more.
+            self.told.allow(Name::RefusedCalls, Severity::Warning, pid);
+        }
         match there {
             Some(there) if ret == EAGAIN => self.told.looked(&self.kernel, there),
             Some(there) if there == ctx && ret > 0 => self.told.looked(&self.kernel, there),

@@ -1,0 +1,177 @@
+//! inline-completion: requests that are complete when io_submit returns, and why.
+//!
+//! The first use of a descriptor asks what it is. What the causes rest on is counted from the answer on; a program
+//! that was faster is judged by all of it, once nothing more is to be learned.
+
+use super::{Map, Model, Name, Question, finding::Finding, requests::Request};
+use crate::event::{Event, File, FileKind};
+
+/// From so many io_submit calls on, it can be told how requests to a file complete.
+const ENOUGH: u64 = 16;
+/// Files whose way to complete is watched, of each address space.
+const MOST_FILES: usize = 1024;
+/// Files that wait to be judged.
+const MOST_WAITING: usize = 4096;
+
+/// The files of an address space, by descriptor.
+#[derive(Debug, Default)]
+pub struct Files(Map<u32, Use>);
+
+/// How requests to a file complete.
+#[derive(Clone, Copy, Debug, Default)]
+struct Use {
+    all: Count,
+    /// Since it is known what it is.
+    since: Count,
+    is_asked: bool,
+    /// The answer: `Some(None)` if that cannot be told.
+    file: Option<Option<File>>,
+    /// Where it ends, as far as known.
+    end: u64,
+    is_judged: bool,
+}
+
+/// The last request of each io_submit, if it was a read or a write that did not fail.
+#[derive(Clone, Copy, Debug, Default)]
+struct Count {
+    calls: u64,
+    /// Of these, complete before io_submit returned.
+    inline: u64,
+    /// Of these, writes beyond the end of the file.
+    extending: u64,
+}
+
+impl Count {
+    fn is_inline(self) -> bool {
+        self.calls >= ENOUGH && self.inline * 10 >= self.calls * 9
+    }
+}
+
+impl Files {
+    fn of(&mut self, fd: u32) -> &mut Use {
+        if self.0.len() >= MOST_FILES && !self.0.contains_key(&fd) {
+            self.0.clear();
+        }
+        self.0.entry(fd).or_default()
+    }
+
+    /// What a descriptor is.
+    pub fn answered(&mut self, fd: u32, file: Option<File>) {
+        if let Some(it) = self.0.get_mut(&fd)
+            && it.file.is_none()
+        {
+            it.file = Some(file);
+            it.end = file.and_then(|it| it.size).unwrap_or(0);
+        }
+    }
+}
+
+impl Model {
+    /// The last request of an io_submit was a read or a write, and completed inside of it, or not.
+    pub(super) fn inline(&mut self, event: &Event, request: &Request, is_inline: bool) {
+        let space = self.space(event.pid);
+        let Some(known) = self.spaces.get_mut(&space) else { return };
+        let it = known.files.of(request.fd);
+        if it.is_judged {
+            return;
+        }
+        let is_first = !std::mem::replace(&mut it.is_asked, true);
+        let (calls, inline) = (1, u64::from(is_inline));
+        it.all.calls += calls;
+        it.all.inline += inline;
+        if it.file.is_some() {
+            let end = (request.offset.max(0) as u64).saturating_add(request.nbytes);
+            let is_extending = request.is_write() && end > it.end;
+            it.since.calls += calls;
+            it.since.inline += inline;
+            it.since.extending += u64::from(is_extending && is_inline);
+            it.end = it.end.max(if request.is_write() { end } else { 0 });
+        }
+        let is_enough = it.since.calls == ENOUGH;
+        let may_wait = it.all.calls == ENOUGH && self.unjudged.len() < MOST_WAITING;
+        if is_first {
+            let question = Question::File { pid: event.pid, fd: request.fd };
+            let is_asked = self.ask(question);
+            if let Some(known) = self.spaces.get_mut(&space).filter(|_| !is_asked) {
+                known.files.of(request.fd).is_asked = false;
+            }
+        }
+        if is_enough {
+            self.judge_file(event.pid, request.fd, event.time);
+        } else if may_wait {
+            self.unjudged.push((event.pid, request.fd));
+        }
+    }
+
+    /// Files of which it is known how they complete, and nothing more is to be learned; `at_end`: of none is.
+    pub(super) fn judge_files(&mut self, of: Option<u32>, at_end: bool) {
+        let mut list = std::mem::take(&mut self.unjudged);
+        list.retain(|(pid, fd)| {
+            let space = self.space(*pid);
+            let known = self.spaces.get(&space).and_then(|it| it.files.0.get(fd)).copied();
+            let Some(known) = known.filter(|it| !it.is_judged) else { return false };
+            let is_meant = at_end || of == Some(*pid) || known.file.is_some();
+            if is_meant {
+                self.judge_file(*pid, *fd, self.now);
+            }
+            !is_meant
+        });
+        self.unjudged.append(&mut list);
+    }
+
+    fn judge_file(&mut self, pid: u32, fd: u32, time: u64) {
+        let space = self.space(pid);
+        let Some(known) = self.spaces.get_mut(&space) else { return };
+        let it = known.files.of(fd);
+        it.is_judged = true;
+        let (it, file) = (*it, it.file.flatten());
+        let count = if it.since.calls >= ENOUGH { it.since } else { it.all };
+        if !count.is_inline() {
+            return;
+        }
+        let text = format!(
+            "{} of {} io_submit calls for fd {} returned with their last request completed: {}",
+            count.inline,
+            count.calls,
+            fd as i32,
+            cause(file, it.since)
+        );
+        let mut finding = Finding::new(Name::InlineCompletion, time, pid, text);
+        finding.numbers = vec![
+            ("fd", i64::from(fd)),
+            ("calls", count.calls as i64),
+            ("inline", count.inline as i64),
+            ("extending", it.since.extending as i64),
+        ];
+        // Descriptors of one file are the same; so are those of which nothing is known any more.
+        let (detail, more) = file.and_then(|it| it.id).unwrap_or((u64::MAX, u64::MAX));
+        self.find(finding, detail, more);
+    }
+}
+
+/// What was looked up, as the reason.
+fn cause(file: Option<File>, since: Count) -> &'static str {
+    let Some(file) = file else {
+        return "this file is not asynchronous (why could not be looked up: no O_DIRECT, writes that extend \
+                it, no disk, or a disk that is very fast)";
+    };
+    let is_extended = since.inline > 0 && since.extending * 2 > since.inline;
+    match (file.kind, file.direct) {
+        (FileKind::Other, _) => "it is neither a regular file nor a block device",
+        (FileKind::Storage, _) if file.in_memory => "it is a file in memory (tmpfs)",
+        (FileKind::Storage, Some(false)) => {
+            "it is open without O_DIRECT, so it is not asynchronous"
+        }
+        (FileKind::Storage, _) if is_extended => {
+            "the writes extend the file, which file systems do before io_submit returns"
+        }
+        (FileKind::Storage, Some(true)) => {
+            "it has O_DIRECT, and was not extended as far as seen: a disk that is very fast, or a file system \
+             that does this synchronously"
+        }
+        (FileKind::Storage, None) => {
+            "this file is not asynchronous (its flags could not be read: no O_DIRECT, or a disk that is very \
+             fast)"
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! Contexts that were there at the attach, or ended with their process, are told by the thousand: unless asked
+//! otherwise those of a process stand in one line.
+
+use std::io::Write;
+
+use super::{NOTE, Text};
+use crate::event::{Adopted, Body, Event, Gone, How};
+
+/// Contexts of one process of which the same is told, one after the other.
+pub(super) struct Gathered {
+    first: Event,
+    count: u64,
+    sum: Sum,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sum {
+    Adopted { charge: Option<u64>, unreaped: u64, unread: u64 },
+    Gone { how: How, in_flight: Option<u64> },
+}
+
+impl Sum {
+    fn of(body: &Body) -> Option<Self> {
+        match body {
+            Body::ContextAdopted(Adopted { ring, charge, .. }) => Some(Self::Adopted {
+                charge: charge.map(u64::from),
+                unreaped: ring.map_or(0, |it| u64::from(it.unreaped())),
+                unread: u64::from(ring.is_none()),
+            }),
+            Body::ContextGone(Gone { how, in_flight, .. }) if *how != How::Destroy => {
+                Some(Self::Gone { how: *how, in_flight: *in_flight })
+            }
+            _ => None,
+        }
+    }
+
+    /// Both; `None` if they are not of the same.
+    fn and(self, other: Self) -> Option<Self> {
+        let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
+        match (self, other) {
+            (
+                Self::Adopted { charge, unreaped, unread },
+                Self::Adopted { charge: other, unreaped: more, unread: others },
+            ) => Some(Self::Adopted {
+                charge: both(charge, other),
+                unreaped: unreaped + more,
+                unread: unread + others,
+            }),
+            (Self::Gone { how, in_flight }, Self::Gone { how: same, in_flight: more })
+                if how == same =>
+            {
+                Some(Self::Gone { how, in_flight: both(in_flight, more) })
+            }
+            _ => None,
+        }
+    }
+
+    fn in_words(self, count: u64) -> String {
+        match self {
+            Self::Adopted { charge, unreaped, unread } => {
+                let charge = charge.map_or_else(String::new, |it| format!(", {it} of fs.aio-nr"));
+                let unread = match unread {
+                    0 => String::new(),
+                    unread => format!(", {unread} rings cannot be read"),
+                };
+                format!("adopted {count} contexts{charge}, {unreaped} unreaped{unread}")
+            }
+            Self::Gone { how, in_flight } => {
+                let why = if how == How::Exec { "runs a new program" } else { "exits" };
+                let in_flight = match in_flight {
+                    None => ", requests in flight unknown".to_owned(),
+                    Some(0) => String::new(),
+                    Some(1) => ", 1 request in flight".to_owned(),
+                    Some(count) => format!(", {count} requests in flight"),
+                };
+                format!("{count} contexts gone: the process {why}{in_flight}")
+            }
+        }
+    }
+}
+
+impl<W: Write> Text<W> {
+    /// Whether it will be told together with others.
+    pub(super) fn gathers(&mut self, event: &Event) -> std::io::Result<bool> {
+        let Some(sum) = Sum::of(&event.body).filter(|_| !self.options.verbose) else {
+            return Ok(false);
+        };
+        if let Some(known) = self.gathered.as_mut().filter(|it| it.first.pid == event.pid)
+            && let Some(both) = known.sum.and(sum)
+        {
+            known.count += 1;
+            known.sum = both;
+            return Ok(true);
+        }
+        self.tell_gathered()?;
+        self.gathered = Some(Gathered { first: event.clone(), count: 1, sum });
+        Ok(true)
+    }
+
+    /// They are over.
+    pub(super) fn tell_gathered(&mut self) -> std::io::Result<()> {
+        let Some(Gathered { first, count, sum }) = self.gathered.take() else { return Ok(()) };
+        self.begin(&first);
+        match &first.body {
+            Body::ContextAdopted(adopted) if count == 1 => self.adopted(adopted),
+            Body::ContextGone(gone) if count == 1 => self.gone(gone),
+            _ => {
+                let text = format!("+++ {} +++", sum.in_words(count));
+                self.styled(NOTE, &text);
+            }
+        }
+        self.lines.end()
+    }
+}

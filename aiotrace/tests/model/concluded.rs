@@ -1,0 +1,533 @@
+//! What is concluded, each beside its twin of which nothing is said.
+
+use aiotrace::{
+    counted::{CallCounts, Counted},
+    event::{
+        Address, Adopted, Args, Body, Change, Completion, ExitStatus, File, FileKind, Handle, How,
+        IoEvent, Iocb, Looked, Ring, RingFound, Syscall, Unfinished, Why,
+    },
+    model::{Doubt, Finding, Model, Name, Report, Settings, Severity, Thresholds},
+};
+use aiotrace_common::abi;
+
+use crate::{
+    found::{H, POLL, PREAD, PWRITE, Trace, getevents_of, one, request, submit},
+    told::{SECOND, process},
+};
+
+const EBADF: i64 = -9;
+const EAGAIN: i64 = -11;
+const EINVAL: i64 = -22;
+const ENOSPC: i64 = -28;
+const NOWAIT: u32 = 8;
+
+fn trace() -> Trace {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    trace
+}
+
+fn of(name: Name, findings: &[Finding]) -> Vec<&Finding> {
+    findings.iter().filter(|it| it.name == name).collect()
+}
+
+/// Those of the report, in its words.
+fn told(report: &Report, name: Name) -> Vec<(u64, String)> {
+    let of = report.findings.iter().filter(|it| it.name == name);
+    of.map(|it| (it.count, it.message.clone())).collect()
+}
+
+fn with(change: impl FnOnce(&mut abi::Iocb)) -> Option<Iocb> {
+    let mut iocb = request(1, PWRITE, 4096)?;
+    change(iocb.value.as_mut()?);
+    Some(iocb)
+}
+
+fn completes(trace: &mut Trace, res: i64) {
+    let event = Some(IoEvent { data: 0, obj: 1, res, res2: 0 });
+    trace.tell(Body::Completion(Completion { ctx: H, event, since: None, discarded: false }));
+}
+
+/// A request that completes before its io_submit returns, or after.
+fn does(trace: &mut Trace, iocb: Option<Iocb>, res: i64, is_inline: bool) {
+    let entered = trace.now + 1;
+    if is_inline {
+        trace.now += 1;
+        completes(trace, res);
+    }
+    trace.call_since(entered, 1, submit(vec![iocb]));
+    if !is_inline {
+        completes(trace, res);
+    }
+}
+
+fn is(trace: &mut Trace, file: Option<File>) {
+    trace.tell(Body::Looked(Looked::File { fd: 3, file }));
+}
+
+const DISK: File = File {
+    kind: FileKind::Storage,
+    size: Some(0),
+    id: Some((1, 2)),
+    direct: Some(true),
+    in_memory: false,
+};
+
+#[test]
+fn a_refused_io_submit_is_told_once_and_counted_with_its_cause() {
+    let mut trace = trace();
+    for _ in 0..3 {
+        trace.now += SECOND;
+        trace.call(EBADF, one(PWRITE));
+    }
+    let fsync = with(|it| (it.opcode, it.buf) = (2, 0x1000));
+    trace.call(EINVAL, submit(vec![fsync]));
+    let found = trace.findings();
+    let messages: Vec<&str> = found.iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "io_submit = EBADF (Bad file descriptor): pwrite fd=3 offset=0 nbytes=512: fd 3 is not open, or not \
+             open for writing",
+            "io_submit = EINVAL (Invalid argument): fsync fd=3: aio_buf, aio_nbytes and aio_offset are set, and \
+             fsync takes none",
+        ]
+    );
+    assert!(found.iter().all(|it| it.severity == Severity::Warning && it.doubt.is_none()));
+    let report = trace.model.report();
+    let first = report.findings.iter().find(|it| it.count == 3).unwrap();
+    assert!(first.last - first.time >= 2 * SECOND);
+    let refused: Vec<(u16, u64, u64)> =
+        report.kinds.iter().map(|it| (it.opcode, it.done.requests, it.refused)).collect();
+    assert_eq!(refused, [(PWRITE, 0, 3), (2, 0, 1)]);
+}
+
+#[test]
+fn what_is_no_failure_of_the_program_is_not_told_as_one() {
+    let mut trace = trace();
+    for ret in [-4, -514] {
+        trace.call(ret, getevents_of(1, 1));
+    }
+    // What io_setup failed to make is destroyed.
+    trace.call(EINVAL, Args::Destroy { ctx: Handle(0) });
+    let iocb = Address(1);
+    trace.call(1, one(POLL));
+    trace.call(-115, Args::Cancel { ctx: H, iocb, result: Address(0), value: None });
+    completes(&mut trace, 0);
+    // Of other findings.
+    trace.call(EAGAIN, one(PREAD));
+    trace.call(EAGAIN, Args::Setup { nr_events: 4, ctxp: Address(0), stored: None });
+    trace.call(EINVAL, Args::Cancel { ctx: H, iocb, result: Address(0), value: None });
+    trace.destroy(0);
+    trace.call(EINVAL, one(PREAD));
+    trace.model.finish(trace.now);
+    assert_eq!(of(Name::RefusedCalls, &trace.findings()), [] as [&Finding; 0]);
+    assert_eq!(told(&trace.model.report(), Name::UseAfterDestroy).len(), 1);
+}
+
+#[test]
+fn iovecs_are_looked_up_when_they_may_be_the_reason() {
+    for is_answered in [true, false] {
+        let mut trace = trace();
+        let vector = with(|it| (it.opcode, it.buf, it.nbytes) = (8, 0x5000, 6));
+        trace.call(EINVAL, submit(vec![vector]));
+        trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
+        assert_eq!(trace.found(), []);
+        if is_answered {
+            let list = Some(vec![(Address(0x1000), 512), (Address(0), u64::MAX)]);
+            trace.tell(Body::Looked(Looked::Iovecs { at: Address(0x5000), list }));
+        } else {
+            trace.model.finish(trace.now);
+        }
+        let findings = trace.findings();
+        let text = "io_submit = EINVAL (Invalid argument): pwritev fd=3 offset=4096 iovcnt=6";
+        let now = "; its iovecs now: [{0x1000, 512}, {0x0, 18446744073709551615}, ... 4 more]";
+        let expected = if is_answered { format!("{text}{now}") } else { text.to_owned() };
+        assert_eq!(findings[0].message, expected);
+    }
+}
+
+#[test]
+fn an_unknown_handle_is_refused() {
+    let mut trace = trace();
+    let args = Args::Destroy { ctx: Handle(0x9000) };
+    trace.call(EINVAL, args);
+    let text =
+        "io_destroy(0x9000) = EINVAL (Invalid argument): no context with this handle is known";
+    assert_eq!(trace.findings()[0].message, text);
+}
+
+/// Whoever waits while another thread destroys the context gets EINVAL before io_destroy returns.
+#[test]
+fn einval_of_a_context_that_seems_to_live_waits_for_its_end() {
+    for is_destroyed in [true, false] {
+        let mut trace = Trace::seen(false);
+        trace.setup();
+        let entered = trace.now;
+        trace.call_since(entered, EINVAL, getevents_of(1, 1));
+        assert_eq!(trace.found(), []);
+        if is_destroyed {
+            trace.destroy(0);
+            trace.model.finish(trace.now);
+            assert_eq!(trace.found(), []);
+        } else {
+            trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
+            assert_eq!(trace.found(), [(Name::RefusedCalls, Severity::Warning)]);
+        }
+    }
+    // The trace ends while a thread is in io_destroy.
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    trace.call(EINVAL, getevents_of(1, 1));
+    let (entered, args) = (Some(trace.now), Args::Destroy { ctx: H });
+    trace.tell(Body::Unfinished(Unfinished { entered, args, why: Why::TraceEnds }));
+    trace.model.finish(trace.now);
+    assert_eq!(trace.found(), []);
+}
+
+#[test]
+fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
+    let thresholds = Thresholds::default();
+    let settings =
+        Settings { thresholds, exact_completions: false, every_call: false, synchronous: true };
+    let mut model = Model::new(settings);
+    let counted = |time, count| {
+        let errors = [(EBADF, count), (EAGAIN, 2), (-4, 9)].into();
+        let key = (7, Syscall::Submit);
+        Counted {
+            time,
+            calls: [(key, CallCounts { failed: count + 11, ..CallCounts::default() })].into(),
+            errors: [(key, errors)].into(),
+            ..Counted::default()
+        }
+    };
+    model.counted(counted(SECOND, 20));
+    model.counted(counted(2 * SECOND, 60));
+    let mut rows: Vec<(u64, String)> = told(&model.report(), Name::RefusedCalls);
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            (2, "io_submit = EAGAIN (Resource temporarily unavailable)".to_owned()),
+            (60, "io_submit = EBADF (Bad file descriptor)".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn why_requests_are_complete_at_once_is_looked_up() {
+    let cause = |file: Option<File>, offset: fn(u64) -> i64| {
+        let mut trace = trace();
+        is(&mut trace, None);
+        for round in 0..20 {
+            does(&mut trace, request(1, PWRITE, offset(round)), 512, true);
+            if round == 0 {
+                is(&mut trace, file);
+            }
+        }
+        let findings = trace.findings();
+        let [finding] = &of(Name::InlineCompletion, &findings)[..] else { panic!("{findings:?}") };
+        finding.message.split_once("completed: ").unwrap().1.to_owned()
+    };
+    let file = |change: fn(&mut File)| {
+        let mut file = DISK;
+        change(&mut file);
+        Some(file)
+    };
+    let grows = |round: u64| 512 * round as i64;
+    assert!(cause(Some(DISK), grows).contains("the writes extend the file"));
+    assert!(cause(file(|it| it.size = Some(1 << 20)), grows).contains("very fast"));
+    assert!(cause(Some(DISK), |_| 0).contains("very fast"), "only the first one extends it");
+    assert!(cause(file(|it| it.direct = Some(false)), grows).contains("without O_DIRECT"));
+    assert!(cause(file(|it| it.in_memory = true), grows).contains("in memory"));
+    assert!(cause(file(|it| it.kind = FileKind::Other), grows).contains("neither a regular file"));
+    assert!(cause(None, grows).contains("could not be looked up"));
+}
+
+#[test]
+fn requests_that_fail_at_once_or_complete_later_say_nothing_about_the_file() {
+    let mut trace = trace();
+    for round in 0..40 {
+        // Failed at once; and later.
+        does(&mut trace, request(1, PWRITE, 0), ENOSPC, true);
+        does(&mut trace, request(1, PWRITE, 512 * round), 512, false);
+        is(&mut trace, Some(DISK));
+    }
+    trace.model.finish(trace.now);
+    assert_eq!(of(Name::InlineCompletion, &trace.findings()), [] as [&Finding; 0]);
+}
+
+#[test]
+fn descriptors_of_one_file_are_one_finding() {
+    let mut trace = trace();
+    for fd in 10..510 {
+        for _ in 0..17 {
+            does(&mut trace, with(|it| it.fildes = fd), 512, true);
+        }
+        trace.tell(Body::Looked(Looked::File { fd, file: Some(DISK) }));
+        trace.model.handle_timeout(trace.now + SECOND);
+        trace.now += 2 * SECOND;
+    }
+    trace.model.finish(trace.now);
+    let rows = told(&trace.model.report(), Name::InlineCompletion);
+    assert_eq!(rows.iter().map(|it| it.0).collect::<Vec<_>>(), [500], "{rows:?}");
+    assert_eq!(of(Name::InlineCompletion, &trace.findings()).len(), 1);
+}
+
+#[test]
+fn rwf_nowait_that_never_works_is_told_and_one_that_mostly_does_is_not() {
+    for always in [true, false] {
+        let mut trace = trace();
+        for round in 0..60 {
+            let res = if always || round % 4 == 0 { EAGAIN } else { 512 };
+            does(&mut trace, with(|it| it.rw_flags = NOWAIT), res, true);
+        }
+        let rows = told(&trace.model.report(), Name::FailedCompletion);
+        assert_eq!(rows.len(), usize::from(always), "{rows:?}");
+        if always {
+            assert_eq!(rows[0].0, 60);
+            assert!(rows[0].1.starts_with("16 of 16 requests with RWF_NOWAIT"), "{rows:?}");
+            let inline = of(Name::InlineCompletion, &trace.findings()).len();
+            assert_eq!(inline, 0, "they are not done");
+        }
+    }
+}
+
+#[test]
+fn what_came_after_a_failure_is_said_of_the_first_and_of_the_last() {
+    let sequel = |failing: &[bool]| {
+        let mut trace = trace();
+        for fails in failing {
+            does(&mut trace, request(1, PWRITE, 0), if *fails { ENOSPC } else { 512 }, true);
+        }
+        let (_, text) = told(&trace.model.report(), Name::FailedCompletion).remove(0);
+        text.split_once("; ").unwrap().1.to_owned()
+    };
+    assert_eq!(sequel(&[true]), "nothing was submitted after it");
+    assert_eq!(sequel(&[true, false]), "the program went on (1 io_submit after it)");
+    assert_eq!(sequel(&[true, true, true]), "2 io_submit after it, none after the last of these");
+    assert_eq!(
+        sequel(&[true, true, false]),
+        "the program went on (2 io_submit after it, 1 after the last of these)"
+    );
+}
+
+#[test]
+fn of_many_that_are_alike_the_rest_is_counted_as_one() {
+    let mut trace = trace();
+    for fd in 0..100 {
+        does(&mut trace, with(|it| it.fildes = fd), ENOSPC, true);
+    }
+    let findings = trace.findings();
+    let found = of(Name::FailedCompletion, &findings);
+    assert_eq!(found.len(), 9);
+    assert!(found[8].message.contains("8 others like it were told"), "{}", found[8].message);
+    let counts: u64 =
+        told(&trace.model.report(), Name::FailedCompletion).iter().map(|it| it.0).sum();
+    assert_eq!(counts, 100);
+}
+
+#[test]
+fn completions_that_a_thread_waits_for_with_others_are_not_left() {
+    for awaited in [Some(40), Some(6), None] {
+        let mut trace = Trace::seen(true);
+        let ring = Ring { head: 0, tail: 6, nr: 127 };
+        trace.tell(Body::ContextAdopted(Adopted { ctx: H, ring: Some(ring), charge: Some(64) }));
+        for _ in 0..30 {
+            trace.now += SECOND;
+            trace.model.handle_timeout(trace.now);
+            trace.look_while(RingFound::There(ring), awaited);
+        }
+        trace.model.handle_timeout(trace.now + SECOND);
+        let is_awaited = awaited == Some(40);
+        let found = of(Name::UnreapedCompletions, &trace.findings()).len();
+        assert_eq!(found, usize::from(!is_awaited), "{awaited:?}");
+    }
+}
+
+#[test]
+fn what_a_thread_waits_for_is_said_with_what_is_known_of_it() {
+    let in_call = |trace: &mut Trace, args, why| {
+        trace.tell(Body::Unfinished(Unfinished { entered: None, args, why }));
+        trace.now += 17 * SECOND;
+        trace.model.finish(trace.now);
+        trace.model.report().waits.into_iter().map(|it| it.message).collect::<Vec<_>>()
+    };
+    let empty = Ring { head: 0, tail: 0, nr: 127 };
+    let mut attached = Trace::seen(true);
+    attached.tell(Body::ContextAdopted(Adopted { ctx: H, ring: Some(empty), charge: Some(64) }));
+    assert_eq!(
+        in_call(&mut attached, getevents_of(4, 4), Why::BlockedAtAttach),
+        [
+            "waits in io_getevents for 4 completions without a timeout; the ring is empty; what is in flight is not \
+          known (submitted before the attach); since before the attach, 17.0s ago"
+        ]
+    );
+    let mut from_the_start = trace();
+    from_the_start.call(1, one(PREAD));
+    completes(&mut from_the_start, 512);
+    from_the_start.look(RingFound::There(Ring { head: 0, tail: 1, nr: 127 }));
+    assert_eq!(
+        in_call(&mut from_the_start, getevents_of(4, 4), Why::TraceEnds),
+        [
+            "waits in io_getevents for 4 completions without a timeout; 1 completion is in the ring; no request is in \
+          flight; for 17.0s"
+        ]
+    );
+    // It came back.
+    let mut back = trace();
+    let args = getevents_of(1, 1);
+    back.tell(Body::Unfinished(Unfinished { entered: None, args, why: Why::BlockedAtAttach }));
+    back.now += 2 * SECOND;
+    back.call(1, getevents_of(1, 1));
+    assert_eq!(back.model.report().waits, []);
+}
+
+#[test]
+fn whoever_is_in_a_call_or_in_exit_uses_kernel_aio() {
+    let attached = |then: &dyn Fn(&mut Trace)| {
+        let mut trace = Trace::new(false);
+        trace.tell(process(None, Change::Attached));
+        then(&mut trace);
+        trace.now += 2 * SECOND;
+        trace.model.finish(trace.now);
+        trace.found()
+    };
+    let unused = (Name::NotKernelAio, Severity::Info);
+    assert_eq!(attached(&|_| ()), [unused]);
+    let ended_at_once = attached(&|trace| {
+        trace.tell(process(None, Change::Exit { status: ExitStatus::Code(0) }));
+    });
+    assert_eq!(ended_at_once, [], "there was no time for a call");
+    let args = Args::Destroy { ctx: H };
+    let why = Why::BlockedAtAttach;
+    let in_destroy = Unfinished { entered: None, args, why };
+    assert_eq!(attached(&|trace| trace.tell(Body::Unfinished(in_destroy.clone()))), []);
+    assert_eq!(attached(&|trace| trace.tell(process(None, Change::ExitWaits))), []);
+}
+
+#[test]
+fn a_process_that_made_no_call_for_a_while_is_named() {
+    let mut trace = trace();
+    trace.call(1, one(PREAD));
+    trace.now += 4 * SECOND;
+    trace.model.handle_timeout(trace.now);
+    assert_eq!(trace.model.report().quiet, []);
+    trace.now += 2 * SECOND;
+    trace.model.handle_timeout(trace.now);
+    let quiet = trace.model.report().quiet;
+    assert!(quiet.len() == 1 && quiet[0].age >= 6 * SECOND && quiet[0].last_call.is_some());
+    trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+    assert_eq!(trace.model.report().quiet, []);
+}
+
+/// Makes contexts for six seconds; each is used when it is made, or all the time; some end.
+fn makes(each: impl Fn(&mut Trace, u64)) -> usize {
+    let mut trace = Trace::seen(true);
+    for round in 0..24 {
+        trace.now += SECOND / 4;
+        each(&mut trace, round);
+    }
+    trace.model.handle_timeout(trace.now);
+    trace.model.report().trends.len()
+}
+
+fn make(trace: &mut Trace, handle: u64) {
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(Handle(handle)) });
+}
+
+fn use_it(trace: &mut Trace, handle: u64) {
+    let Args::Submit { nr, iocbpp, iocbs, truncated, .. } = one(POLL) else { return };
+    trace.call(1, Args::Submit { ctx: Handle(handle), nr, iocbpp, iocbs, truncated });
+}
+
+#[test]
+fn contexts_that_are_made_all_the_time_and_left_are_a_trend_and_others_are_not() {
+    let handle = |round: u64| 0x1000 * (round + 1);
+    assert_eq!(makes(|trace, round| make(trace, handle(round))), 1);
+    let pool = makes(|trace, round| {
+        if round == 0 {
+            (0..32).for_each(|it| make(trace, handle(it)));
+        }
+        use_it(trace, handle(0));
+    });
+    assert_eq!(pool, 0, "made at once");
+    let used = makes(|trace, round| {
+        make(trace, handle(round));
+        (0..=round).for_each(|it| use_it(trace, handle(it)));
+    });
+    assert_eq!(used, 0, "one for each client, which uses it");
+    let destroyed = makes(|trace, round| {
+        make(trace, handle(round));
+        if round == 3 {
+            trace.tell(Body::ContextGone(aiotrace::event::Gone {
+                ctx: Handle(handle(0)),
+                how: How::Destroy,
+                in_flight: Some(0),
+            }));
+        }
+    });
+    assert_eq!(destroyed, 0, "some are destroyed");
+}
+
+#[test]
+fn each_unsure_says_why() {
+    let mut trace = trace();
+    trace.call(1, one(PWRITE));
+    trace.tell(Body::Lost { records: 1 });
+    trace.destroy(1);
+    assert_eq!(trace.findings()[0].doubt, Some(Doubt::Lost));
+    assert_eq!(trace.rows()[0].doubt, Some(Doubt::Lost));
+
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    trace.call(1, one(PWRITE));
+    trace.gone(How::Exit, None);
+    assert_eq!(trace.findings()[0].doubt, Some(Doubt::Window));
+
+    // The context is known only by a call on it.
+    let mut trace = Trace::seen(true);
+    trace.call(1, one(PWRITE));
+    trace.destroy(1);
+    assert_eq!(trace.findings()[0].doubt, Some(Doubt::Older));
+
+    let mut trace = self::trace();
+    trace.call(1, submit((1..=2).map(|it| request(it, PREAD, 0)).collect()));
+    trace.now += 11 * SECOND;
+    trace.model.finish(trace.now);
+    let findings = trace.findings();
+    let dropped = of(Name::ShortSubmitDropped, &findings);
+    assert_eq!(dropped[0].doubt, Some(Doubt::Ended));
+}
+
+#[test]
+fn why_io_cancel_found_nothing_is_told_apart() {
+    let cancel = |iocb: u64, opcode: u16, key: u32| {
+        let value = Some(abi::Iocb { opcode, key, fildes: 3, ..Default::default() });
+        Args::Cancel { ctx: H, iocb: Address(iocb), result: Address(0), value }
+    };
+    let mut trace = trace();
+    trace.call(1, submit(vec![request(1, POLL, 0)]));
+    trace.call(1, submit(vec![request(2, PREAD, 0)]));
+    for args in [cancel(1, POLL, 77), cancel(9, POLL, 0), cancel(2, PREAD, 0)] {
+        trace.call(EINVAL, args);
+    }
+    let findings = trace.findings();
+    let messages: Vec<&str> = findings.iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "io_cancel of a poll, iocb 0x1 = EINVAL: aio_key is 77 and not 0, so the kernel did not look for the \
+             request, which is in flight",
+            "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is in flight: it has \
+             completed, or was submitted from another address",
+            "io_cancel of a pread, iocb 0x2 = EINVAL: a pread cannot be cancelled, only polls can",
+        ]
+    );
+    // Here it has been cancelled: nothing is found.
+    let mut trace = self::trace();
+    trace.call(1, submit(vec![request(1, POLL, 0)]));
+    trace.call(-115, cancel(1, POLL, 0));
+    completes(&mut trace, 0);
+    assert_eq!(trace.found(), []);
+}
