@@ -4,6 +4,7 @@
 mod found;
 mod garbage;
 mod generate;
+mod oracle;
 mod reference;
 mod told;
 mod verdicts;
