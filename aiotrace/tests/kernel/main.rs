@@ -9,6 +9,7 @@ mod harness;
 
 mod attach;
 mod calls;
+mod cases;
 mod cost;
 mod counting;
 mod events;
@@ -40,6 +41,12 @@ fn main() -> ExitCode {
     harness::main(&[
         attach::TESTS,
         calls::TESTS,
+        cases::faults::TESTS,
+        cases::refused::TESTS,
+        cases::results::TESTS,
+        cases::rings::TESTS,
+        cases::scale::TESTS,
+        cases::waiting::TESTS,
         cost::TESTS,
         counting::TESTS,
         events::TESTS,

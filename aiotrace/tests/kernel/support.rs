@@ -27,7 +27,7 @@ pub fn aiotrace() -> Command {
 }
 
 /// What asks for the probe set that is tried, unless these options ask for one.
-fn set_options(options: &[&str]) -> &'static [&'static str] {
+pub fn set_options(options: &[&str]) -> &'static [&'static str] {
     let asks = options.iter().any(|it| matches!(*it, "--probes" | "--source" | "--mechanism"));
     if asks { &[] } else { machine::set_options() }
 }

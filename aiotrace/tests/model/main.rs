@@ -5,6 +5,7 @@ mod concluded;
 mod found;
 mod garbage;
 mod generate;
+mod oracle;
 mod reference;
 mod told;
 mod verdicts;

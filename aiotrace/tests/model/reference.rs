@@ -187,6 +187,13 @@ impl Kernel {
         event
     }
 
+    /// Somebody writes another result where that completion is, in the ring or where it was put.
+    pub fn change(&mut self, ctx: Ctx, completion: usize, res: i64) {
+        let context = &mut self.contexts[ctx];
+        let place = completion % context.nr as usize;
+        context.entries[place].res = res;
+    }
+
     /// By io_getevents, or by the program itself.
     pub fn reap(&mut self, ctx: Ctx, most: usize) -> Vec<IoEvent> {
         let context = &mut self.contexts[ctx];

@@ -951,3 +951,20 @@ fn in_a_flood_of_faults_all_that_is_settled_is_told() {
     let row = &trace.model.report().faults[0];
     assert_eq!((row.outcomes.clone(), row.not_followed), (vec![(Outcome::Retried, 3 * most)], 0));
 }
+
+#[test]
+fn a_program_may_do_without_a_context() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, setup(8));
+    trace.wait(HUNG_AFTER);
+    let without = "io_setup EAGAIN: not tried again, went on without; still running";
+    assert_eq!(trace.told(), [without]);
+    trace.call(None, 0, setup(8));
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.anew), (Outcome::Retried, true));
+
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, setup(8));
+    trace.exit(ExitStatus::Code(3));
+    assert_eq!(trace.told(), ["io_setup EAGAIN: gave up; exited with status 3 1.00us later"]);
+}

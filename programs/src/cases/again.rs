@@ -157,6 +157,7 @@ pub fn retry_exit(arguments: &[String]) {
             was_refused = true;
         }
     }
+    drop(named);
     end_badly_if(was_refused, word(arguments, 0));
     destroy(ctx);
 }
@@ -176,6 +177,7 @@ pub fn reap_fails(arguments: &[String]) {
             break;
         }
     }
+    drop(named);
     end_badly_if(has_failed, word(arguments, 0));
     destroy(ctx);
 }

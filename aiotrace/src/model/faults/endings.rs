@@ -7,10 +7,10 @@ use super::{
     watched::{Kind, Watched},
 };
 use crate::{
-    event::ExitStatus,
+    event::{ExitStatus, Syscall},
     model::{
         Doubt, Model,
-        verdict::{Going, HUNG_AFTER, Half},
+        verdict::{Cause, Going, HUNG_AFTER, Half},
     },
 };
 
@@ -45,7 +45,6 @@ impl Faults {
 
     /// The address space is gone: its last process exited, or runs another program (no status).
     pub fn ended(&mut self, space: u64, exit: Option<ExitStatus>, time: u64) {
-        self.active.remove(&space);
         let numbers = self.of_space(space);
         if self.completed.len() + self.changed.len() > 0 {
             self.completed.retain(|(of, _), _| *of != space);
@@ -54,17 +53,24 @@ impl Faults {
         let going = exit.map_or(Going::Exec, Going::Ended);
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
-            let (half, going) = match (going.is_killed(), watched.told) {
+            let told = watched.told.filter(|_| !self.is_back(watched));
+            let (half, going) = match (going.is_killed(), told) {
                 // What was told of it stands: nobody knows what it would have done.
-                (true, Some(told)) if told.going == Some(Going::Hung) => {
-                    ((told.half, None), Going::Hung)
+                (true, Some(told)) => {
+                    let is_hung = told.going == Some(Going::Hung);
+                    let half = match told.half {
+                        _ if watched.has_completed().is_some() => watched.half(self.watches),
+                        Half::Lost => self.half(watched),
+                        half => (half, told.doubt),
+                    };
+                    (half, if is_hung { Going::Hung } else { going })
                 }
-                (true, Some(told)) => ((told.half, None), going),
                 (true, None) => (watched.half_at_end(self.watches), going),
                 (false, _) => (self.half(watched), going),
             };
             self.close(number, half, Some(going), Some(time));
         }
+        self.active.remove(&space);
         if !self.paths.is_empty() {
             self.paths.retain(|(of, _), _| *of != space);
         }
@@ -74,9 +80,7 @@ impl Faults {
     /// nobody watched synchronous calls after that.
     fn half(&self, watched: &Watched) -> (Half, Option<Doubt>) {
         match watched.told {
-            Some(told) if watched.settled.is_none() && told.half == Half::Lost => {
-                (Half::Lost, None)
-            }
+            Some(told) if told.half == Half::Lost && watched.is_lost() => (Half::Lost, None),
             _ => watched.half(self.watches),
         }
     }
@@ -88,9 +92,7 @@ impl Faults {
             let Some(watched) = self.watched.get(&number) else { continue };
             let half = watched.half_at_end(self.watches);
             let half = match watched.told {
-                Some(told) if watched.settled.is_none() && told.half == Half::Lost => {
-                    (Half::Lost, None)
-                }
+                Some(told) if told.half == Half::Lost && watched.is_lost() => (Half::Lost, None),
                 _ => half,
             };
             self.close(number, half, Some(Going::TimedOut), Some(time));
@@ -107,10 +109,14 @@ impl Faults {
         let numbers: Vec<u64> = self.watched.keys().copied().collect();
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
-            if watched.told.is_none() {
-                let half = watched.half_at_end(self.watches);
-                self.close(number, half, Some(Going::Running), None);
-            }
+            let told = watched.told.filter(|_| !self.is_back(watched));
+            let (half, going) = match told {
+                None => (watched.half_at_end(self.watches), Going::Running),
+                Some(told) if told.going == Some(Going::Hung) => continue,
+                // What was lost, or given up, may have come back.
+                Some(told) => (self.half(watched), told.going.unwrap_or(Going::Running)),
+            };
+            self.close(number, half, Some(going), None);
         }
     }
 }
@@ -123,7 +129,8 @@ impl Model {
         let mut verdicts: Vec<(u64, (Half, Option<Doubt>), Going)> = Vec::new();
         let mut waiting: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
         let watches = self.faults.watches;
-        for (number, it) in self.faults.watched.iter().filter(|(_, it)| it.told.is_none()) {
+        let is_open = |it: &Watched| it.told.is_none() || self.faults.is_back(it);
+        for (number, it) in self.faults.watched.iter().filter(|(_, it)| is_open(it)) {
             if !is_past(it.time) {
                 break;
             }
@@ -138,6 +145,8 @@ impl Model {
             };
             let went_on = activity.calls > it.calls && it.retries == 0;
             let is_told_by_end = matches!(it.kind, Kind::Destroy);
+            // Whoever has no context may do without, and make no AIO call at all.
+            let does_without = it.cause == Cause::Call(Syscall::Setup) && it.retries == 0;
             let half = || it.half(watches);
             let verdict = if it.settled.is_some() {
                 Some((half(), Going::Running))
@@ -154,8 +163,11 @@ impl Model {
                     true => Some((half(), Going::Running)),
                     false => Some((it.half_at_end(watches), Going::Hung)),
                 }
-            } else if went_on && !is_still && !is_told_by_end {
-                Some((half(), Going::Running))
+            } else if does_without || went_on && !is_still && !is_told_by_end {
+                // As long as completions wait to be reaped, the program may not have got its own.
+                let is_got = !matches!(it.kind, Kind::Completion { .. })
+                    || !waiting.entry(it.space).or_insert_with(|| self.waits(it.space)).1;
+                is_got.then(|| (half(), Going::Running))
             } else {
                 None
             };

@@ -269,6 +269,12 @@ impl Faults {
         }
     }
 
+    /// It was told that the process hangs, and it has gone on since.
+    fn is_back(&self, watched: &Watched) -> bool {
+        let calls = self.active.get(&watched.space).map_or(0, |it| it.calls);
+        watched.told.is_some_and(|it| it.going == Some(Going::Hung) && it.calls < calls)
+    }
+
     /// The last word on it.
     fn close(
         &mut self,
@@ -328,7 +334,9 @@ impl Faults {
             self.owing.remove(&number);
         }
         self.settled.remove(&number);
-        let before = it.told.replace(Told { outcome, half, going, lost, is_in_vain });
+        let calls = self.active.get(&it.space).map_or(0, |it| it.calls);
+        let now = Told { outcome, half, going, lost, is_in_vain, next_fault, calls, doubt };
+        let before = it.told.replace(now);
         self.told.insert(number);
         let row = self.row(verdict.fault.rule, verdict.cause, Some(verdict.ret));
         if let Some(it) = before {
@@ -342,8 +350,8 @@ impl Faults {
             row.within = row.within.max(verdict.after);
         }
         // That it ended as was to be expected is in the report.
-        let is_news =
-            before.is_none_or(|it| (it.outcome, it.half, it.lost) != (outcome, half, lost));
+        let said = |it: Told| (it.outcome, it.half, it.lost, it.next_fault);
+        let is_news = before.is_none_or(|it| said(it) != said(now));
         if is_news && self.new.len() < MOST_UNTOLD {
             self.new.push_back(verdict);
         }

@@ -194,10 +194,10 @@ impl Faults {
             }
             return;
         };
-        if !is_accepted {
+        // What was done already is only done once more.
+        if !is_accepted || completed.is_some() {
             return;
         }
-        *completed = None;
         let before = retry.replace(request.iocb);
         let space = watched.space;
         let want = Want::Completion(request.iocb);

@@ -45,29 +45,35 @@ impl Faults {
             activity.last = activity.last.max(time);
         }
         let began = call.entered.unwrap_or(time);
-        // Which fault, and which of its requests.
-        let mut done: Option<(u64, Option<u32>)> = None;
+        // Which faults, and which of their requests.
+        let mut done: Vec<(u64, Option<u32>)> = Vec::new();
         for number in &self.owing {
             let Some(watched) = self.watched.get_mut(number) else { continue };
             if watched.space != space || watched.time > began {
                 continue;
             }
-            let part = match &mut watched.kind {
-                Kind::Submit { left, .. } => left.iter_mut().find_map(|(place, it)| {
-                    (it.done_by(call) == Done::All).then_some(Some(*place))
-                }),
+            match &mut watched.kind {
+                Kind::Submit { left, .. } => {
+                    let all = left.iter_mut().filter_map(|(place, it)| {
+                        (it.done_by(call) == Done::All).then_some((*number, Some(*place)))
+                    });
+                    done.extend(all);
+                }
                 // What was submitted again is not done otherwise.
                 Kind::Completion { owed: Some(owed), retry: None, .. } => {
-                    (owed.done_by(call) == Done::All).then_some(None)
+                    done.extend((owed.done_by(call) == Done::All).then_some((*number, None)));
                 }
-                _ => None,
-            };
-            if let Some(place) = part {
-                done = Some((*number, place));
-                break;
+                _ => (),
             }
         }
-        let Some((number, place)) = done else { return };
+        // One sync(2) may be what several wanted.
+        for (number, place) in done {
+            self.done(number, place, call, began);
+        }
+    }
+
+    /// A synchronous call that began then has done one of the requests.
+    fn done(&mut self, number: u64, place: Option<u32>, call: &Synchronous, began: u64) {
         if let Some(place) = place {
             self.take(number, place);
         }

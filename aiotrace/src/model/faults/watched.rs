@@ -113,6 +113,12 @@ pub struct Told {
     pub lost: u64,
     /// It was retried, never with success.
     pub is_in_vain: bool,
+    /// A retry met the next fault.
+    pub next_fault: bool,
+    /// AIO calls of the address space until then.
+    pub calls: u64,
+    /// Why it was unsure.
+    pub doubt: Option<Doubt>,
 }
 
 /// What a request is known again by, and its iocb.
@@ -156,6 +162,11 @@ impl Watched {
                 (u64::from(*is_write && !is_done), *subject)
             }
         }
+    }
+
+    /// Whether what was told to be lost still is: it did not come again, and no event was lost.
+    pub fn is_lost(&self) -> bool {
+        self.settled.is_none() && self.left().0 > 0 && self.doubt.is_none()
     }
 
     /// Of those, how many are lost for sure, and the first.
@@ -217,11 +228,7 @@ impl Watched {
             Kind::Completion { subject, .. } => self.retries > 0 && subject.is_some(),
             Kind::Destroy | Kind::Submit { .. } => false,
         };
-        // A read that nobody does again is given up; it does not matter by what it may have been done.
-        let doubt = match &self.kind {
-            Kind::Completion { is_write: false, subject: Some(_), .. } => self.doubt,
-            _ => self.doubt(watches),
-        };
+        let doubt = self.doubt(watches);
         match &self.kind {
             _ if is_certain => (Half::Retried, None),
             _ if doubt.is_some() => (Half::Unsure, doubt),

@@ -1,0 +1,201 @@
+//! What a program makes of a fault: D2, D3, D12, D16, D17.
+
+use aiotrace::output::json::{FaultLine, Line};
+
+use super::{Case, count, found, run, run_text};
+
+/// The last word on each fault.
+fn verdicts(case: &Case) -> Vec<&FaultLine> {
+    let faults = case.trace.lines.iter().filter_map(|line| match line {
+        Line::Fault(it) => Some(it),
+        _ => None,
+    });
+    let mut last: Vec<&FaultLine> = Vec::new();
+    for it in faults {
+        if it.anew {
+            last.retain(|old| old.ts != it.ts);
+        }
+        last.push(it);
+    }
+    last
+}
+
+fn one(case: &Case) -> &FaultLine {
+    let verdicts = verdicts(case);
+    assert_eq!(verdicts.len(), 1, "{verdicts:?}");
+    verdicts[0]
+}
+
+fn with_fault(rule: &str, arguments: &[&str]) -> Option<Case> {
+    run(&["-q", "--seed", "1", "--inject", rule], arguments)
+}
+
+/// E4: the fifth write is made again, with the same iocb.
+fn a_write_that_failed_and_is_made_again_is_retried() {
+    for arguments in [&["fault-retry"][..], &["fault-retry", "direct"]] {
+        for _ in 0..3 {
+            let case = with_fault("complete:res=EIO:op=pwrite:when=5", arguments).unwrap();
+            assert!(case.said.contains("1 made again, all done"), "{}", case.said);
+            let verdict = one(&case);
+            assert_eq!((&*verdict.verdict, verdict.lost), ("retried", 0), "{}", verdict.message);
+            assert!(verdict.succeeded, "{}", verdict.message);
+            let request = verdict.request.as_ref().unwrap();
+            assert_eq!((request.offset, request.nbytes), (262_144, 8192), "{}", verdict.message);
+        }
+    }
+}
+
+/// E5: the program says which write it saw fail.
+fn a_fault_for_one_file_names_the_request_that_got_it() {
+    for rule in [
+        "complete:res=EIO:path=*/aio-fault-file-b-*:when=3",
+        "complete:res=EIO:op=pwrite:when=7",
+        "complete:res=EIO:prob=20%",
+    ] {
+        let case = with_fault(rule, &["fault-file", "60"]).unwrap();
+        let verdicts = verdicts(&case);
+        let said: Vec<&str> = case.said.lines().filter(|it| it.starts_with("write ")).collect();
+        assert_eq!(said.len(), verdicts.len(), "{rule}: {} {verdicts:?}", case.said);
+        assert!(!said.is_empty(), "{rule} acts");
+        for (said, verdict) in said.iter().zip(verdicts) {
+            let request = verdict.request.as_ref().unwrap();
+            let named = format!(
+                "fd {} offset {} nbytes {}: res=-5",
+                request.fd, request.offset, request.nbytes
+            );
+            assert!(said.ends_with(&named), "{rule}: {said}, and the verdict: {}", verdict.message);
+            assert_eq!((&*verdict.verdict, verdict.lost), ("lost", 1), "{}", verdict.message);
+        }
+    }
+}
+
+/// E7: the iocb is the next request's, which is no retry.
+fn a_request_whose_iocb_is_used_for_another_one_is_lost() {
+    for rule in ["io_submit:error=EAGAIN:when=10", "io_submit:error=EINTR:when=10:force"] {
+        let case = with_fault(rule, &["drop-reuse"]).unwrap();
+        assert!(case.said.contains("block 9 was never written"), "{}", case.said);
+        let verdict = one(&case);
+        assert_eq!((&*verdict.verdict, verdict.lost), ("lost", 1), "{}", verdict.message);
+        let request = verdict.request.as_ref().unwrap();
+        assert_eq!((request.offset, request.nbytes), (9 * 4096, 4096), "{}", verdict.message);
+        assert_eq!(verdict.exit_code, Some(0), "{}", verdict.message);
+        assert_eq!(case.trace.report().faults[0].lost, 1);
+    }
+}
+
+/// The twin: the same request comes again, in another iocb.
+fn a_request_that_comes_again_in_another_iocb_is_retried() {
+    for rule in ["io_submit:error=EAGAIN:when=10", "complete:res=EIO:when=10"] {
+        let case = with_fault(rule, &["retry-pool"]).unwrap();
+        assert!(case.said.contains("1 made again, all done"), "{}", case.said);
+        let verdict = one(&case);
+        assert_eq!((&*verdict.verdict, verdict.lost), ("retried", 0), "{}", verdict.message);
+        assert!(verdict.succeeded, "{}", verdict.message);
+    }
+}
+
+/// E10: what io_submit does not take is written at once, whatever call does it.
+fn what_is_done_with_pwrite_is_not_lost() {
+    for how in ["pwrite64", "pwritev", "pwritev2", "write"] {
+        for rule in ["io_submit:error=EAGAIN:when=3", "io_submit:accept=2:when=3"] {
+            let case = with_fault(rule, &["sync-fallback", how]).unwrap();
+            assert!(case.trace.status.success(), "{}", case.trace.stderr);
+            let verdict = one(&case);
+            assert_eq!(verdict.lost, 0, "{how} {rule}: {}", verdict.message);
+            assert!(verdict.message.contains("done by "), "{how} {rule}: {}", verdict.message);
+            let dropped = count(&case.trace, "short-submit-dropped");
+            assert_eq!(dropped, 0, "{how} {rule}: {:?}", found(&case.trace));
+        }
+    }
+}
+
+/// E9, and its twin that forgets the rest: without any fault.
+fn the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped() {
+    for source in [&[][..], &["--source", "ptrace"]] {
+        let options = [&["-q"], source].concat();
+        let case = Case::of(&options, &["ring-full-sync"]).unwrap();
+        assert!(case.said.contains("by pread, all done"), "{}", case.said);
+        let alarms = rows_above_info(&case);
+        assert_eq!(alarms, Vec::<String>::new(), "{source:?}");
+        let case = Case::of(&options, &["ring-full-drop"]).unwrap();
+        let findings = case.trace.findings();
+        let dropped = findings.iter().find(|it| it.name == "short-submit-dropped");
+        let dropped = dropped.unwrap_or_else(|| panic!("{source:?}: {:?}", found(&case.trace)));
+        let said = format!("{} dropped", dropped.evidence["dropped"]);
+        assert!(case.said.contains(&said), "{source:?}: {said}, the program: {}", case.said);
+        assert_eq!((&*dropped.severity, dropped.unsure), ("error", false), "{source:?}");
+    }
+}
+
+fn rows_above_info(case: &Case) -> Vec<String> {
+    found(&case.trace).into_iter().filter(|it| !it.starts_with("info")).collect()
+}
+
+/// D17: that it was retried is one half, how the process ended the other.
+fn how_the_process_went_on_belongs_to_the_verdict() {
+    let submit = "io_submit:error=EFAULT:when=5";
+    let case = with_fault(submit, &["retry-exit", "14"]).unwrap();
+    assert_eq!(case.trace.status.code(), Some(14));
+    let verdict = one(&case);
+    assert_eq!((verdict.exit_code, verdict.lost), (Some(14), 0), "{}", verdict.message);
+    assert!(verdict.message.contains("retried"), "{}", verdict.message);
+    assert!(verdict.message.contains("exited with status 14"), "{}", verdict.message);
+
+    let case = with_fault(submit, &["retry-exit", "abort"]).unwrap();
+    let verdict = one(&case);
+    assert_eq!((&*verdict.verdict, verdict.signal.as_deref()), ("died", Some("SIGABRT")));
+    assert!(verdict.message.contains("retried"), "{}", verdict.message);
+
+    // The twin without a bad end.
+    let case = with_fault(submit, &["retry-pool"]).unwrap();
+    let verdict = one(&case);
+    assert_eq!((&*verdict.verdict, verdict.exit_code), ("retried", Some(0)), "{}", verdict.message);
+}
+
+/// A server whose thread that reaps gets EFAULT, and which dies of it after it has written its stack.
+fn a_process_that_dies_of_a_fault_later_died_of_it() {
+    let rule = "io_getevents:error=EFAULT:when=5";
+    let case = with_fault(rule, &["reap-fails", "abort"]).unwrap();
+    let verdict = one(&case);
+    assert_eq!((&*verdict.verdict, verdict.signal.as_deref()), ("died", Some("SIGABRT")));
+    let case = with_fault(rule, &["reap-fails", "14"]).unwrap();
+    let verdict = one(&case);
+    assert_eq!((&*verdict.verdict, verdict.exit_code), ("exited", Some(14)), "{}", verdict.message);
+}
+
+/// E46: right from the beginning.
+fn rules_that_cannot_be_are_refused_with_the_list() {
+    let refused = run_refused("io_getevents:error=EAGAIN:when=1");
+    assert!(refused.contains("EINTR") && refused.contains("force"), "{refused}");
+}
+
+fn run_refused(rule: &str) -> String {
+    let output = crate::support::aiotrace()
+        .args(["run", "--inject", rule, "--", "/bin/true"])
+        .output()
+        .unwrap();
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// D16: a rule has a line at the end, also one that never fired.
+fn a_rule_that_never_fired_says_so() {
+    let options = ["-q", "--inject", "io_cancel:error=EINVAL:when=1"];
+    let text = run_text(&options, &["append"]).unwrap();
+    let line = text.lines().find(|it| it.contains("io_cancel:error=EINVAL:when=1"));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    assert!(line.contains('0') || line.contains("never"), "{line}");
+}
+
+tests![
+    a_write_that_failed_and_is_made_again_is_retried,
+    a_fault_for_one_file_names_the_request_that_got_it,
+    a_request_whose_iocb_is_used_for_another_one_is_lost,
+    a_request_that_comes_again_in_another_iocb_is_retried,
+    what_is_done_with_pwrite_is_not_lost,
+    the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped,
+    how_the_process_went_on_belongs_to_the_verdict,
+    a_process_that_dies_of_a_fault_later_died_of_it,
+    rules_that_cannot_be_are_refused_with_the_list,
+    a_rule_that_never_fired_says_so,
+];

@@ -1,0 +1,127 @@
+//! Calls that the kernel refuses, and nobody looks: D1, D11.
+
+use super::{Case, count, found, ready, rows, run, run_text};
+use crate::support::{Attached, aiotrace, programs};
+
+/// R25: a journal loses 180 of 200 writes with EBADF.
+fn writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told() {
+    let case = Case::of(&["-q"], &["closed-fd"]).unwrap();
+    assert!(case.said.contains("180 of 200 writes lost"));
+    assert!(
+        found(&case.trace).contains(&"warning refused-calls".to_owned()),
+        "{:?}",
+        found(&case.trace)
+    );
+    let rows = rows(&case.trace, "refused-calls");
+    assert_eq!((rows.len(), rows[0].count), (1, 180), "{rows:?}");
+    for what in ["io_submit", "EBADF", "pwrite", "offset=81920"] {
+        assert!(rows[0].message.contains(what), "{what}: {}", rows[0].message);
+    }
+    let failing = run(&["-q", "--fail-on", "warning"], &["closed-fd"]).unwrap();
+    assert_eq!(failing.trace.status.code(), Some(1), "--fail-on warning");
+}
+
+fn who_attaches_later_sees_refused_writes_too() {
+    let mut program = ready(&["closed-fd"]).unwrap();
+    let attached = Attached::new(&["-q", "-p", &program.pid().to_string()]);
+    program.go_on();
+    let trace = attached.end();
+    assert_eq!(count(&trace, "refused-calls"), 180, "{:?}", found(&trace));
+}
+
+fn counted_calls_that_are_refused_are_a_finding_too() {
+    let case = Case::of(&["-c"], &["closed-fd"]).unwrap();
+    assert_eq!(count(&case.trace, "refused-calls"), 180, "{:?}", case.trace.report().findings);
+    // A program without any has none.
+    let case = Case::of(&["-c"], &["pairs", "200"]).unwrap();
+    assert_eq!(count(&case.trace, "refused-calls"), 0);
+}
+
+/// R8: a sync with the fields of the write that had its iocb.
+fn a_sync_that_is_refused_says_which_fields_are_wrong() {
+    let case = Case::of(&["-q"], &["fsync-stale"]).unwrap();
+    let rows = rows(&case.trace, "refused-calls");
+    assert_eq!((rows.len(), rows[0].count), (1, 5), "{:?}", found(&case.trace));
+    // The first has an offset of 0.
+    for what in ["EINVAL", "fsync", "buf", "nbytes"] {
+        assert!(rows[0].message.contains(what), "{what}: {}", rows[0].message);
+    }
+    let text = run_text(&[], &["fsync-stale"]).unwrap();
+    let refused = text.lines().find(|it| it.contains("fsync") && it.contains("EINVAL")).unwrap();
+    assert!(refused.contains("buf=0x") && refused.contains("nbytes=4096"), "{refused}");
+    let explained = aiotrace().args(["explain", "io_submit", "EINVAL"]).output().unwrap();
+    let explained = String::from_utf8(explained.stdout).unwrap();
+    for what in ["fsync", "UIO_MAXIOV", "IOCB_CMD_NOOP", "reserved2"] {
+        assert!(explained.contains(what), "{what}: {explained}");
+    }
+}
+
+/// R9: what should be an eventfd is a file, or closed.
+fn an_eventfd_that_is_none_is_refused_and_named() {
+    let case = Case::of(&["-q"], &["resfd-file"]).unwrap();
+    let rows = rows(&case.trace, "refused-calls");
+    let of = |errno: &str| rows.iter().find(|it| it.message.contains(errno)).map(|it| it.count);
+    assert_eq!((of("EINVAL"), of("EBADF")), (Some(1), Some(1)), "{rows:?}");
+    assert!(rows.iter().all(|it| it.message.contains("resfd")), "{rows:?}");
+}
+
+/// E15: the poll pends, so it has not completed, and could be cancelled.
+fn a_cancel_with_another_key_or_of_a_copy_is_refused_for_that() {
+    let case = Case::of(&["-q"], &["key-cancel"]).unwrap();
+    let messages: Vec<&str> = case.trace.findings().iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(count(&case.trace, "cancel-refused"), 2, "{messages:?}");
+    assert!(messages.iter().all(|it| !it.contains("has completed")), "{messages:?}");
+    assert!(messages.iter().any(|it| it.contains("key")), "{messages:?}");
+    let text = run_text(&[], &["key-cancel"]).unwrap();
+    assert!(text.lines().any(|it| it.contains("io_cancel(") && it.contains("key=77")), "{text}");
+}
+
+/// E17: right from the beginning.
+fn two_owners_of_a_handle_use_it_after_its_end() {
+    let case = Case::of(&["-q"], &["double-destroy"]).unwrap();
+    assert!(case.said.contains("true"), "the handle was given again");
+    assert_eq!(found(&case.trace), ["warning use-after-destroy"]);
+    assert_eq!(count(&case.trace, "use-after-destroy"), 2, "and not the waiter");
+}
+
+/// E18: right from the beginning.
+fn who_is_denied_a_context_is_told_who_holds_them() {
+    let limit = std::fs::read_to_string("/proc/sys/fs/aio-max-nr").unwrap();
+    // For more, io_setup gives EINVAL.
+    let asked = limit.trim().parse::<u64>().unwrap().min(4_000_000) * 9 / 10;
+    let asked = asked.to_string();
+    let holder = ready(&["loop-setup", &asked, "1", "hold"]).unwrap();
+    let case = Case::of(&["-q"], &["loop-setup", &asked, "3"]).unwrap();
+    assert!(case.said.contains("3 of 3 io_setup failed"), "{}", case.said);
+    let findings = case.trace.findings();
+    assert_eq!(found(&case.trace), ["error setup-denied"]);
+    let first = &findings[0].holders[0];
+    assert_eq!((first.pid, first.charge.to_string()), (holder.pid(), asked), "{:?}", findings[0]);
+}
+
+/// E26: all processes, of which one has its calls refused.
+fn of_all_processes_each_has_its_name() {
+    let attached = Attached::new(&["-q", "-a", "-d", "2"]);
+    let status = std::process::Command::new(programs())
+        .arg("fsync-stale")
+        .stdin(std::process::Stdio::null())
+        .status()
+        .unwrap();
+    assert!(status.success());
+    let trace = attached.end();
+    assert_eq!(count(&trace, "refused-calls"), 5, "{:?}", found(&trace));
+    let unnamed: Vec<_> = trace.processes().into_iter().filter(|it| it.name.is_empty()).collect();
+    assert!(unnamed.is_empty(), "{unnamed:?}");
+}
+
+tests![
+    writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told,
+    who_attaches_later_sees_refused_writes_too,
+    counted_calls_that_are_refused_are_a_finding_too,
+    a_sync_that_is_refused_says_which_fields_are_wrong,
+    an_eventfd_that_is_none_is_refused_and_named,
+    a_cancel_with_another_key_or_of_a_copy_is_refused_for_that,
+    two_owners_of_a_handle_use_it_after_its_end,
+    who_is_denied_a_context_is_told_who_holds_them,
+    of_all_processes_each_has_its_name,
+];

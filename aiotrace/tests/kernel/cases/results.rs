@@ -1,0 +1,119 @@
+//! Results of reads and writes: D7, D10.
+
+use std::process::{Command, Stdio};
+
+use super::{Case, count, found, rows, run_text};
+use crate::{
+    harness::Need,
+    support::{aiotrace, programs},
+};
+
+/// R1: right from the beginning.
+fn the_last_piece_of_a_write_with_o_direct_failed_and_is_named() {
+    let Some(case) = Case::of(&["-q"], &["tail-write"]) else { return };
+    assert!(case.said.contains("the file has 4194304"), "{}", case.said);
+    let findings = case.trace.findings();
+    let failed: Vec<_> = findings.iter().filter(|it| it.severity != "info").collect();
+    assert_eq!(failed.len(), 1, "{findings:?}");
+    assert_eq!((failed[0].name.as_ref(), failed[0].evidence["res"]), ("failed-completion", -22));
+    let request = failed[0].request.as_ref().unwrap();
+    assert_eq!((request.offset, request.nbytes), (4_194_304, 717_028));
+}
+
+/// R2: EAGAIN of each write is no sign that the file is not asynchronous.
+fn nowait_that_always_gives_eagain_is_told_as_that() {
+    for arguments in [&["nowait-write"][..], &["nowait-write", "eventfd"]] {
+        let Some(case) = Case::of(&["-q"], arguments) else { continue };
+        assert!(case.said.contains("200 came back with EAGAIN"), "{}", case.said);
+        assert_eq!(
+            count(&case.trace, "inline-completion"),
+            0,
+            "{:?}",
+            case.trace.report().findings
+        );
+        let of_nowait = case.trace.report().findings.iter();
+        let of_nowait: Vec<_> = of_nowait.filter(|it| it.message.contains("RWF_NOWAIT")).collect();
+        assert_eq!((of_nowait.len(), of_nowait[0].count), (1, 200), "{arguments:?}: {of_nowait:?}");
+        assert!(of_nowait[0].message.contains("EAGAIN"), "{of_nowait:?}");
+    }
+}
+
+/// R11: three are done, one is short, 36 fail; after the first that failed 36 were submitted.
+fn a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_last() {
+    for (arguments, errno) in [(&["enospc"][..], "ENOSPC"), (&["enospc", "limit"], "EFBIG")] {
+        let case = Case::of(&["-q"], arguments).unwrap();
+        let failed = rows(&case.trace, "failed-completion");
+        assert_eq!((failed.len(), failed[0].count), (1, 36), "{failed:?}");
+        assert!(failed[0].message.contains(errno), "{failed:?}");
+        assert_eq!(count(&case.trace, "short-io"), 1);
+        let text = run_text(&["-q"], arguments).unwrap();
+        let row = text.lines().find(|it| it.contains("failed-completion") && it.contains("x 36"));
+        let row = row.unwrap_or_else(|| panic!("{text}"));
+        assert!(!row.contains("nothing was submitted after it"), "{row}");
+        assert!(!text.contains("nothing was submitted after it ("), "{text}");
+    }
+}
+
+/// R14: the calls are right; that the offset is ignored is a finding of a later version.
+fn writes_of_a_file_with_o_append_are_told_as_they_were_asked_for() {
+    let case = Case::of(&[], &["append"]).unwrap();
+    let requests: Vec<_> = case.trace.submits().iter().flat_map(|it| &it.iocbs).collect();
+    let offsets: Vec<_> = requests.iter().map(|it| it.as_ref().unwrap().offset).collect();
+    assert_eq!(offsets, [Some(0); 4]);
+    assert!(found(&case.trace).iter().all(|it| it.starts_with("info")), "{:?}", found(&case.trace));
+}
+
+/// E16: the file that has the number now is not the file that failed.
+fn a_descriptor_that_is_another_file_by_now_names_no_wrong_file() {
+    let Some(case) = Case::of(&["-q"], &["reuse-fd"]) else { return };
+    let failed = rows(&case.trace, "failed-completion");
+    assert_eq!(failed.iter().map(|it| it.count).sum::<u64>(), 10, "{failed:?}");
+    let text = run_text(&["-q"], &["reuse-fd"]).unwrap();
+    for line in text.lines().filter(|it| it.contains("failed-completion")) {
+        let names_another = line.contains("aio-reuse-fd-2") || line.contains("aio-reuse-fd-3");
+        assert!(!names_another || line.contains("now"), "{line}");
+        // Ten failed, and after each but the last others were submitted: not one.
+        assert!(!line.contains("(1 io_submit after it) (x 10)"), "{line}");
+    }
+}
+
+/// E43: results are those of the file below, paths those of the file system on top.
+fn files_of_an_overlay_are_told_as_all_others() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(place(name)).unwrap();
+    }
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|it| place(it).display().to_string());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let mount = |program: &str, arguments: &[&str]| {
+        let mut command = Command::new(program);
+        let status = command.args(arguments).arg(place("merged")).status();
+        assert!(status.unwrap().success(), "{program}");
+    };
+    mount("mount", &["-t", "overlay", "overlay", "-o", &options]);
+    let output = aiotrace()
+        .args(["run", "-q", "--format", "json", "--"])
+        .arg(programs())
+        .arg("tail-write")
+        .env("TMPDIR", place("merged"))
+        .stdin(Stdio::null())
+        .output();
+    mount("umount", &[]);
+    let output = output.unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let finding = text.lines().find(|it| it.contains("failed-completion")).unwrap();
+    for what in ["4194304", "717028", "/merged/aio-tail-write-"] {
+        assert!(finding.contains(what), "{what}: {finding}");
+    }
+}
+
+tests![
+    files_of_an_overlay_are_told_as_all_others if Need::Native("it runs mount(8), and needs a disk"),
+    the_last_piece_of_a_write_with_o_direct_failed_and_is_named,
+    nowait_that_always_gives_eagain_is_told_as_that,
+    a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_last,
+    writes_of_a_file_with_o_append_are_told_as_they_were_asked_for,
+    a_descriptor_that_is_another_file_by_now_names_no_wrong_file,
+];

@@ -1,0 +1,67 @@
+//! Rings of every size, and pools of iocbs: D4.
+
+use super::{Case, found, ready, requests};
+use crate::support::Attached;
+
+const SILENT: [&str; 1] = ["info inline-completion"];
+
+/// E1: 6,000 requests, never more than one in flight: nothing else is so, whatever the size of the ring.
+fn a_ring_of_any_size_is_read_to_its_end() {
+    let of_limit = std::fs::read_to_string("/proc/sys/fs/aio-max-nr").unwrap();
+    let of_limit: u64 = of_limit.trim().parse().unwrap();
+    for asked in ["128", "1000", "2048", "8000", "60000"] {
+        if asked.parse::<u64>().unwrap() > of_limit {
+            continue;
+        }
+        for how in ["call", "ring"] {
+            for source in [&[][..], &["--source", "ptrace"]] {
+                let count = if source.is_empty() { "6000" } else { "3000" };
+                let arguments = ["big-ring", asked, count, how];
+                let options = [&["-q"], source].concat();
+                let case = Case::of(&options, &arguments).unwrap();
+                assert_eq!(found(&case.trace), SILENT, "{arguments:?} {source:?}");
+                let expected = (count.parse().unwrap(), 1);
+                assert_eq!(requests(&case.trace), expected, "{arguments:?} {source:?}");
+                let context = &case.trace.report().contexts[0];
+                assert_eq!((context.failed, context.unreaped, context.in_flight), (0, Some(0), 0));
+                // 1,024 bytes of every third, else 512.
+                let bytes = (expected.0 * 4 / 3) * 512;
+                assert_eq!(context.bytes, bytes, "{arguments:?} {source:?}");
+            }
+        }
+    }
+}
+
+fn a_healthy_database_is_healthy() {
+    let case = Case::of(&["-q", "--fail-on", "warning"], &["big-ring", "2048", "6000"]).unwrap();
+    assert_eq!(found(&case.trace), SILENT);
+    let latency = case.trace.report().contexts[0].complete_ns.as_ref().unwrap();
+    assert!(latency.p50 < 50_000_000, "it takes microseconds: {latency:?}");
+}
+
+/// E3: right from the beginning.
+fn a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches() {
+    let mut program = ready(&["shared-pool", "1000"]).unwrap();
+    let pid = program.pid().to_string();
+    for _ in 0..3 {
+        let trace = Attached::new(&["-q", "-p", &pid, "-d", "1"]).end();
+        let above_info: Vec<_> =
+            found(&trace).into_iter().filter(|it| !it.starts_with("info")).collect();
+        assert_eq!(above_info, Vec::<String>::new());
+        let (requests, peak) = requests(&trace);
+        assert!(requests > 0 && peak <= 64, "{requests} requests, {peak} at a time");
+    }
+    program.go_on();
+    assert!(program.line().ends_with("wrong 0"));
+    let case = Case::of(&["-q"], &["shared-pool", "20000"]).unwrap();
+    let (requests, peak) = requests(&case.trace);
+    let said = format!("submitted {requests}, wrong 0");
+    assert!(case.said.contains(&said) && peak <= 64, "{said} {}", case.said);
+    assert!(found(&case.trace).iter().all(|it| it.starts_with("info")), "{:?}", found(&case.trace));
+}
+
+tests![
+    a_ring_of_any_size_is_read_to_its_end,
+    a_healthy_database_is_healthy,
+    a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches,
+];

@@ -1,0 +1,177 @@
+//! Who waits, and for what: D5, D6, D13, D20.
+
+use super::{Case, assert_all_differ, can_run, count, found, ready, rows, run_text};
+use crate::{
+    session,
+    support::{Attached, aiotrace, set_options},
+};
+
+/// Attaches for two seconds to a program that waits already: the text.
+fn attach_text(arguments: &[&str], options: &[&str]) -> Option<String> {
+    let mut program = ready(arguments)?;
+    let text = text_of(program.pid(), options);
+    program.go_on();
+    assert!(program.child.wait().unwrap().success());
+    Some(text)
+}
+
+fn text_of(pid: u32, options: &[&str]) -> String {
+    let output = aiotrace()
+        .args(["attach", "-q", "-d", "2", "-p", &pid.to_string()])
+        .args(set_options(options))
+        .args(options)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    String::from_utf8(said).unwrap()
+}
+
+/// Whether a process is in an uninterruptible wait.
+fn await_stuck(pid: u32) {
+    let is_stuck = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        stat.rsplit_once(") ").unwrap().1.starts_with('D')
+    };
+    let start = std::time::Instant::now();
+    while !is_stuck() {
+        assert!(start.elapsed().as_secs() < 30, "process {pid} does not wait");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
+/// R4: each thread leaves a context with eight completions.
+fn contexts_that_threads_leave_are_told_apart() {
+    if !can_run(&["thread-leaves"]) {
+        return;
+    }
+    let options = ["-q", "--unreaped-after", "500ms"];
+    let trace = session::run_until_found(&options, &["thread-leaves"], "unreaped-completions");
+    assert_eq!(count(&trace, "unreaped-completions"), 4, "{:?}", found(&trace));
+    let contexts: std::collections::BTreeSet<u64> = rows(&trace, "unreaped-completions")
+        .iter()
+        .filter_map(|it| it.context.as_ref().map(|it| it.id))
+        .collect();
+    assert!(contexts.len() == 4 || rows(&trace, "unreaped-completions").len() == 1, "{contexts:?}");
+}
+
+/// R22, from the start: the disk is slow, not the program.
+fn a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps() {
+    if !can_run(&["stuck-read"]) {
+        return;
+    }
+    let options = ["-q", "--stuck-after", "1s", "--unreaped-after", "500ms"];
+    let trace = session::run_until_found(&options, &["stuck-read"], "request-stuck");
+    let findings = trace.findings();
+    let stuck = findings.iter().find(|it| it.name == "request-stuck").unwrap();
+    let request = stuck.request.as_ref().unwrap();
+    let first = (request.offset, request.nbytes);
+    assert_eq!(first, (6 * 4096, 4096), "the first that is not answered");
+    assert_eq!(count(&trace, "unreaped-completions"), 0, "{:?}", found(&trace));
+}
+
+/// R22, later; and D20: what is known of a process that hangs.
+fn who_attaches_to_a_wait_learns_what_is_waited_for() {
+    let Some(text) = attach_text(&["stuck-read"], &["--unreaped-after", "500ms"]) else { return };
+    assert!(!text.contains("unreaped-completions"), "{text}");
+    assert!(text.contains("waits in io_getevents for 40 completions"), "{text}");
+    assert!(!text.contains("not-kernel-aio"), "{text}");
+
+    let text = attach_text(&["min-nr-waits"], &["--unreaped-after", "500ms"]).unwrap();
+    assert!(text.contains("waits in io_getevents for 4 completions"), "{text}");
+    assert!(!text.contains("unreaped-completions"), "{text}");
+}
+
+/// E13, as far as it is told here: from the start, the wait cannot end.
+fn who_waits_for_a_request_that_was_refused_has_dropped_it() {
+    let case = Case::of(&["-q"], &["min-nr-waits"]).unwrap();
+    assert_eq!(count(&case.trace, "short-submit-dropped"), 1, "{:?}", found(&case.trace));
+}
+
+/// R23: right from the beginning.
+fn completions_that_an_eventfd_told_and_nobody_reaped_wait() {
+    let options = ["-q", "--unreaped-after", "500ms"];
+    let trace = session::run_until_found(&options, &["eventfd-miss"], "unreaped-completions");
+    assert_eq!(found(&trace), ["warning unreaped-completions"]);
+    assert_eq!(trace.findings()[0].evidence["unreaped"], 20, "30 - 10");
+}
+
+/// E11: it hangs in io_destroy.
+fn who_hangs_in_io_destroy_uses_kernel_aio() {
+    let Some(mut program) = ready(&["exit-waits", "destroy"]) else { return };
+    await_stuck(program.pid());
+    let text = text_of(program.pid(), &[]);
+    program.go_on();
+    assert!(program.child.wait().unwrap().success());
+    assert!(text.contains("io_destroy(") && text.contains("unfinished"), "{text}");
+    assert!(!text.contains("not-kernel-aio"), "{text}");
+}
+
+/// E12: it hangs in exit, where it has no context any more.
+fn who_hangs_in_exit_waits_for_its_requests() {
+    let Some(mut program) = ready(&["exit-waits", "exit"]) else { return };
+    await_stuck(program.pid());
+    let text = text_of(program.pid(), &[]);
+    program.go_on();
+    assert!(program.child.wait().unwrap().success());
+    assert!(!text.contains("not-kernel-aio"), "{text}");
+    let told = text.lines().find(|it| it.contains("exit") && it.contains("requests"));
+    assert!(told.is_some_and(|it| it.contains("waits")), "{text}");
+}
+
+/// R7: calls and their number are right; that they return nothing is a finding of a later version.
+fn a_loop_that_reaps_nothing_is_counted() {
+    let case = Case::of(&["-c"], &["busy-reap", "2000"]).unwrap();
+    let calls = case.trace.report().calls.as_ref().unwrap();
+    let of = calls.iter().find(|it| it.call == "io_getevents").unwrap();
+    assert!(of.calls >= 4000, "{of:?}");
+}
+
+/// R5: the event of a poll is a mask, with its names.
+fn results_of_polls_have_names() {
+    let text = run_text(&[], &["poll-closed"]).unwrap();
+    let reaped: Vec<_> = text.lines().filter(|it| it.contains("io_getevents(")).collect();
+    assert_eq!(reaped.len(), 5, "{text}");
+    assert!(reaped.iter().all(|it| it.contains("POLLIN")), "{text}");
+}
+
+/// E44: without a probe for completions a latency is an upper bound, and says so.
+fn a_latency_that_is_a_bound_is_shown_as_one() {
+    let Some(text) = run_text(&["-q", "--probes", "syscall"], &["thread-leaves"]) else { return };
+    let row = text.lines().find(|it| it.contains("pwrite") && it.contains("32"));
+    let row = row.unwrap_or_else(|| panic!("{text}"));
+    assert!(row.contains("<="), "{text}");
+}
+
+/// D9: as [`contexts_that_threads_leave_are_told_apart`], in words.
+fn no_line_is_told_twice() {
+    for arguments in [&["exec-self", "4"][..], &["many", "20", "30"], &["closed-fd"]] {
+        assert_all_differ(&run_text(&["-q"], arguments).unwrap());
+    }
+}
+
+/// Attaches to a target that executes itself meanwhile.
+fn a_target_that_executes_itself_is_followed() {
+    let mut program = ready(&["exec-self", "14"]).unwrap();
+    let attached = Attached::new(&["-p", &program.pid().to_string()]);
+    program.go_on();
+    let trace = attached.end();
+    let counts = (trace.setups().len(), trace.submits().len(), trace.getevents().len());
+    assert_eq!(counts, (15, 90, 75));
+    assert_eq!(count(&trace, "released-at-exit"), 15, "{:?}", trace.report().findings);
+    assert!(rows(&trace, "released-at-exit").len() <= 2, "exec and exit, each with its count");
+}
+
+tests![
+    contexts_that_threads_leave_are_told_apart,
+    a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps,
+    who_attaches_to_a_wait_learns_what_is_waited_for,
+    who_waits_for_a_request_that_was_refused_has_dropped_it,
+    completions_that_an_eventfd_told_and_nobody_reaped_wait,
+    who_hangs_in_io_destroy_uses_kernel_aio,
+    who_hangs_in_exit_waits_for_its_requests,
+    a_loop_that_reaps_nothing_is_counted,
+    results_of_polls_have_names,
+    a_latency_that_is_a_bound_is_shown_as_one,
+    no_line_is_told_twice,
+    a_target_that_executes_itself_is_followed,
+];
