@@ -35,7 +35,7 @@ enum Subject {
     Call(Syscall),
     Completion,
     Finding(Name),
-    Verdict(String),
+    Verdict(Vec<String>),
     Errno(i32),
 }
 
@@ -72,7 +72,7 @@ fn subject(name: &str) -> Result<Subject> {
     let call = Syscall::ALL.into_iter().find(|it| it.name() == name).map(Subject::Call);
     let completion = || matches!(name, "completion" | "io_event").then_some(Subject::Completion);
     let finding = || Name::ALL.iter().copied().find(|it| it.text() == name).map(Subject::Finding);
-    let verdict = || verdicts::of(name).map(Subject::Verdict);
+    let verdict = || Some(verdicts::of(name)).filter(|it| !it.is_empty()).map(Subject::Verdict);
     let errno = || named(name).map(Subject::Errno);
     let found = call.or_else(completion).or_else(finding).or_else(verdict).or_else(errno);
     found
@@ -81,7 +81,9 @@ fn subject(name: &str) -> Result<Subject> {
             let calls = Syscall::ALL.map(Syscall::name).join(", ");
             let findings: Vec<_> = Name::ALL.iter().map(|it| it.text()).collect();
             let findings = findings.join(", ");
-            let verdicts: Vec<_> = verdicts::all().map(|it| it.0).collect();
+            let mut verdicts: Vec<_> = verdicts::all().map(|it| it.0).collect();
+            verdicts.sort_unstable();
+            verdicts.dedup();
             let verdicts = verdicts.join(", ");
             error.context(Hint(format!(
                 "the calls are {calls}; the findings are {findings}; the verdicts on faults are {verdicts}; errnos \
@@ -147,9 +149,10 @@ fn shown_result(entry: &results::Entry) -> String {
     .concat()
 }
 
-fn verdict(name: &str, means: &str) -> String {
+fn verdict(name: &str, means: &[String]) -> String {
+    let means: String = means.iter().map(|it| part("  means", CALLS, it)).collect();
     let faults = "a verdict on a fault that was made on purpose (--inject): docs/faults.md";
-    format!("{name}\n{}{}", part("  means", CALLS, means), part("  is", CALLS, faults))
+    format!("{name}\n{means}{}", part("  is", CALLS, faults))
 }
 
 fn all(syscall: Syscall) -> String {

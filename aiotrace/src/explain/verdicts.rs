@@ -1,30 +1,42 @@
-//! What the verdicts on faults mean: the table of docs/faults.md. There alone it is written.
+//! What the verdicts on faults mean: the tables of docs/faults.md, of both halves and of what they come to. There
+//! alone it is written.
 //!
 //! ```text
-//!  | verdict | means |
+//!  ## Verdicts
+//!  | what became of the requests | |
 //!  |---|---|
-//!  | exited, died | the process ended within eight AIO calls |
+//!  | lost | requests that io_submit did not take ... |
+//!  ...
+//!  **What counts as a retry.**            the end
 //! ```
 
 const DOCUMENT: &str = include_str!("../../../docs/faults.md");
-const HEAD: &str = "| verdict | means |";
+const BEGIN: &str = "## Verdicts";
+const END: &str = "**What counts as a retry.**";
+/// Whoever says no more than that refers to another row.
+const REFERENCES: [&str; 2] = ["as the first half has it", "likewise"];
 
-/// The verdicts, and what they mean.
+/// The words of verdicts, and what they mean; some stand in two tables.
 pub fn all() -> impl Iterator<Item = (&'static str, String)> {
-    let table = DOCUMENT.split(HEAD).nth(1).unwrap_or_default();
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    rows.flat_map(|row| {
-        let mut cells = row.trim_matches('|').splitn(2, " | ");
-        let names = cells.next().unwrap_or_default();
-        let means = plain(cells.next().unwrap_or_default());
-        names.split(',').map(str::trim).map(move |name| (name, means.clone()))
+    let section = DOCUMENT.split(BEGIN).nth(1).unwrap_or_default();
+    let section = section.split(END).next().unwrap_or_default();
+    let tables = section.split("\n|---|---|\n").skip(1);
+    let rows = tables.flat_map(|it| it.lines().take_while(|line| line.starts_with('|')));
+    rows.filter_map(|row| row.trim_matches('|').split_once(" | ")).flat_map(|(names, means)| {
+        let means = plain(means);
+        let is_said = !REFERENCES.contains(&means.as_str());
+        let names = names.split(',').map(str::trim).filter(move |_| is_said);
+        names.map(move |name| (name, means.clone()))
     })
 }
 
-/// What a verdict means, also as JSON writes its name: `gave_up`.
-pub fn of(name: &str) -> Option<String> {
+/// What a verdict means, in each half; also as JSON writes its name: `gave_up`. Empty if it is none.
+pub fn of(name: &str) -> Vec<String> {
     let name = name.replace(['_', '-'], " ");
-    all().find(|it| it.0 == name).map(|it| it.1)
+    // `died by SIGNAL`
+    let is_it =
+        |of: &str| of.strip_prefix(&name).is_some_and(|it| it.is_empty() || it.starts_with(' '));
+    all().filter(|it| !name.is_empty() && is_it(it.0)).map(|it| it.1).collect()
 }
 
 /// Without marks.
@@ -40,24 +52,28 @@ fn plain(text: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::Outcome;
 
     #[test]
     fn every_verdict_is_explained() {
-        for outcome in [
-            Outcome::Retried,
-            Outcome::GaveUp,
-            Outcome::Lost,
-            Outcome::Leaked,
-            Outcome::Hung,
-            Outcome::Exited,
-            Outcome::Died,
-            Outcome::Undecided,
-            Outcome::Unsure,
-        ] {
-            let means = of(outcome.text()).unwrap_or_default();
-            assert!(means.len() > 20 && !means.contains(['*', '|']), "{}: {means}", outcome.text());
+        let verdicts = [
+            "retried",
+            "gave_up",
+            "lost",
+            "reported",
+            "leaked",
+            "hung",
+            "exited",
+            "died",
+            "done",
+            "undecided",
+            "unsure",
+        ];
+        for verdict in verdicts {
+            let means = of(verdict);
+            assert!(!means.is_empty(), "{verdict}");
+            assert!(means.iter().all(|it| it.len() > 20 && !it.contains(['*', '|'])), "{means:?}");
         }
-        assert_eq!(of("nothing"), None);
+        assert_eq!(of("lost").len(), 2, "what became of the requests, and what it comes to");
+        assert_eq!(of("nothing"), [] as [&str; 0]);
     }
 }
