@@ -48,7 +48,9 @@ fn many_threads_that_do_the_same_are_told_once() {
     let trace = attached.end();
     assert_eq!(requests(&trace).0 + others(&trace), 200 * 20, "reads");
     let inline = rows(&trace, "inline-completion");
-    assert_eq!((inline.len(), count(&trace, "inline-completion")), (1, 200), "{inline:?}");
+    // Descriptors that were closed before they could be looked up are told apart.
+    assert!(inline.len() <= 2, "{inline:?}");
+    assert_eq!(count(&trace, "inline-completion"), 200, "{inline:?}");
     assert_eq!(found(&trace), ["info inline-completion", "info released-at-exit"]);
     let text = run_text(&["-q"], &["many", "10", "200"]).unwrap();
     assert!(text.lines().count() <= 50, "{} lines: {text}", text.lines().count());
@@ -72,9 +74,17 @@ fn a_reader_that_is_made_anew_grows_and_its_place_is_named() {
 
 /// D18: what takes longer to be seen than the trace took.
 fn no_findings_says_for_how_long_it_watched() {
-    let text = run_text(&["-q"], &["pairs", "5"]).unwrap();
-    let line = text.lines().find(|it| it.contains("no findings")).unwrap();
-    for what in ["watched", "10 s", "request-stuck 30 s"] {
+    let mut program = ready(&["wait", "5"]).unwrap();
+    let output = aiotrace()
+        .args(["attach", "-q", "-d", "1500ms", "-p", &program.pid().to_string()])
+        .args(set_options(&[]))
+        .output()
+        .unwrap();
+    program.go_on();
+    let text = String::from_utf8(output.stdout).unwrap();
+    let line = text.lines().find(|it| it.contains("no findings"));
+    let line = line.unwrap_or_else(|| panic!("{text}"));
+    for what in ["watched 1.5", "need 10.0s", "request-stuck 30.0s"] {
         assert!(line.contains(what), "{line}");
     }
 }
