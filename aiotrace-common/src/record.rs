@@ -246,7 +246,7 @@ pub struct NewEntries {
     pub first: u32,
     /// How many entries are in this record.
     pub count: u32,
-    /// How many entries after these were not recorded.
+    /// How many entries after these could not be read, and are for a later look. Then there are none here.
     pub beyond: u32,
     /// Whether they could be read; if not, nothing follows.
     pub memory: Memory,
@@ -628,8 +628,20 @@ pub struct ContextKey {
 pub struct Context {
     /// Ring size; 0 until the ring could be read.
     pub nr: u32,
-    /// The tail when we looked last.
+    /// Up to there, entries were told.
     pub tail: u32,
+    /// The tail when we looked last: further on, if entries could not be read.
+    pub seen: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+}
+
+impl Context {
+    /// Of a ring of this size, everything up to there is told.
+    #[inline(always)]
+    pub const fn at(nr: u32, tail: u32) -> Self {
+        Self { nr, tail, seen: tail, reserved: 0 }
+    }
 }
 
 /// What the kernel side knows of a kernel's `struct kioctx`, which has no way back to its owner.

@@ -3,6 +3,8 @@
 use super::{
     Context, ContextRef, MOST_NAMES, MOST_REQUESTS, Model, Name, Needs, Severity, Subject,
 };
+use aiotrace_common::abi::RingHeader;
+
 use crate::{
     event::{
         Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Refused, Ring, Syscall, errno_name,
@@ -59,8 +61,9 @@ impl Model {
                 self.submit(event, call, *ctx, *nr, iocbs);
                 *ctx
             }
-            Args::Getevents { ctx, .. } => {
+            Args::Getevents { ctx, list, .. } => {
                 self.getevents(event, call, *ctx);
+                self.given(event, *ctx, list);
                 *ctx
             }
             Args::Cancel { ctx, iocb, value, .. } => {
@@ -162,7 +165,7 @@ impl Model {
             let times = (entered, event.time);
             iocb.as_ref().and_then(|it| Request::new(it, times, (number, index)))
         };
-        let (name, sure) = (context.name, context.sure);
+        let (name, sure) = (context.name, context.is_read());
         let (mut unnamed, mut found) = (accepted.saturating_sub(iocbs.len()), Vec::new());
         let mut last = None;
         let mut followed = 0;
@@ -189,7 +192,11 @@ impl Model {
         if let Some(ring) = call.ring {
             context.looked(ring, event.time);
         }
-        context.peak = context.peak.max(context.requests.in_flight() + found.len() as u64);
+        // What completed in the call was in flight, too, also if it could not be read yet.
+        let untold = (accepted - found.len()) as u64;
+        let hidden = completed_in(call).min(context.requests.hidden()).min(untold);
+        let peak = context.requests.in_flight() + found.len() as u64 + hidden;
+        context.peak = context.peak.max(peak);
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         for it in found {
@@ -243,7 +250,7 @@ impl Model {
         let in_flight = context.requests.in_flight();
         let unreaped = ring.map_or(context.requests.unreaped(), |it| u64::from(it.unreaped()));
         let room = ring.or(context.ring).map_or(0, |it| u64::from(it.nr.saturating_sub(1)));
-        let unsure = !context.sure;
+        let unsure = !context.is_read();
         let name = context.name;
         let mut text = format!(
             "io_submit = EAGAIN with {in_flight} in flight and {unreaped} completed but not reaped, \
@@ -406,6 +413,13 @@ impl Model {
         finding.numbers = vec![("ret", call.ret)];
         self.find(finding, syscall as u64, call.ret as u64);
     }
+}
+
+/// Requests of the context that completed while the call took place, as its ring tells.
+fn completed_in(call: &Call) -> u64 {
+    let rings = call.ring_before.zip(call.ring);
+    let sane = rings.filter(|(before, now)| before.tail < now.nr && now.tail < now.nr);
+    sane.map_or(0, |(before, now)| RingHeader::distance(before.tail, now.tail, now.nr).into())
 }
 
 /// How many, as the kernel says; a ring has no more entries.

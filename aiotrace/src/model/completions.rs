@@ -5,7 +5,7 @@ use super::{
     requests::{Completed, Match, Request},
 };
 use crate::{
-    event::{Completion, Event, errno_name},
+    event::{Completion, Event, Handle, IoEvent, errno_name},
     model::Finding,
 };
 
@@ -24,16 +24,33 @@ impl Model {
         let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
         let Some(mut io_event) = completion.event else {
             context.requests.complete_unread(event.time);
-            context.sure = false;
             return;
         };
         io_event.res = self.faults.own_result(space, &io_event);
         let after = completion.since.unwrap_or(event.time);
-        let completed = Completed { event: io_event, after, time: event.time };
-        let (name, sure) = (context.name, context.sure);
+        let completed = Completed { event: io_event, after, time: event.time, is_late: false };
+        let (name, sure) = (context.name, context.is_read());
         if let Some(found) = context.requests.complete(completed) {
             context.count(&found);
             self.matched(event.pid, name, sure, found);
+        }
+    }
+
+    /// io_getevents gave these to the program: perhaps some that could not be read in the ring, or not yet.
+    pub(super) fn given(&mut self, event: &Event, ctx: Handle, list: &[Option<IoEvent>]) {
+        let space = self.space(event.pid);
+        for it in list.iter().flatten() {
+            let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
+            if context.requests.hidden() == 0 {
+                return;
+            }
+            let mut it = *it;
+            it.res = self.faults.own_result(space, &it);
+            let (name, sure) = (context.name, context.sure);
+            if let Some(found) = context.requests.given(it, event.time) {
+                context.count(&found);
+                self.matched(event.pid, name, sure, found);
+            }
         }
     }
 
@@ -113,7 +130,7 @@ impl Model {
         if completed.event.res > 0 && !request.is_poll() {
             kind.done.bytes += completed.event.res as u64;
         }
-        if request.entered != 0 {
+        if request.entered != 0 && !completed.is_late {
             let since = |time: u64| time.saturating_sub(request.entered);
             kind.latency.submit.record(since(request.returned));
             kind.latency.complete.record(since(completed.time));

@@ -130,9 +130,14 @@ impl Context {
         self.stack.as_ref().map_or(0, |stack| FixedState::default().hash_one(stack))
     }
 
+    /// Whether nothing of it was lost, and it is known what completed.
+    pub fn is_read(&self) -> bool {
+        self.sure && self.requests.unread() == 0
+    }
+
     /// Whether what is concluded from its requests is certain.
     pub fn is_certain(&self) -> bool {
-        self.sure && (self.adopted || self.requests.adds_up())
+        self.is_read() && (self.adopted || self.requests.adds_up())
     }
 
     /// The ring was looked at.
@@ -164,7 +169,8 @@ impl Context {
         if res > 0 && !found.request.is_poll() {
             self.done.bytes += res as u64;
         }
-        let Some(entered) = Some(found.request.entered).filter(|it| *it != 0) else { return };
+        let is_known = found.request.entered != 0 && !found.completed.is_late;
+        let Some(entered) = is_known.then_some(found.request.entered) else { return };
         let latency = self.latency.get_or_insert_default();
         latency.submit.record(found.request.returned.saturating_sub(entered));
         latency.complete.record(found.completed.time.saturating_sub(entered));

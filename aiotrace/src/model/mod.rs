@@ -46,7 +46,7 @@ pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
 
 use crate::{
     counted::Counted,
-    event::{Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound},
+    event::{Adopted, Behind, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound},
 };
 
 /// Contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
@@ -250,8 +250,10 @@ impl Model {
     /// Something happened.
     pub fn handle_event(&mut self, event: &Event) {
         self.now = self.now.max(event.time);
-        let is_of_request =
-            matches!(event.body, Body::Completion(_) | Body::Refused(_) | Body::Changed(_));
+        let is_of_request = matches!(
+            event.body,
+            Body::Completion(_) | Body::Refused(_) | Body::Changed(_) | Body::Behind(_)
+        );
         if is_of_request && !self.settings.every_call {
             return;
         }
@@ -268,6 +270,11 @@ impl Model {
             Body::Unfinished(call) => self.unfinished(event, call.entered, &call.args),
             Body::Changed(changed) => self.changed(event, changed),
             Body::Synchronous(call) => self.synchronous(event, call),
+            Body::Behind(Behind { ctx, completions }) => {
+                if let Some(context) = self.context_mut(event.pid, *ctx) {
+                    context.requests.behind(*completions);
+                }
+            }
         }
     }
 

@@ -7,7 +7,10 @@ use super::{
     latency::{Latency, Percentiles},
     verdict::RuleRow,
 };
-use crate::{counted::Counted, event::How};
+use crate::{
+    counted::Counted,
+    event::{Gone, How},
+};
 
 /// Contexts told one by one; the rest is told as one.
 const MOST_ROWS: usize = 256;
@@ -19,15 +22,19 @@ pub(super) struct Ends {
     others: Option<Row>,
     /// Contexts that wait for io_destroy to return.
     pub destroying: Vec<Destroying>,
+    /// Completions of those that are gone, which could not be read.
+    unread: u64,
+    /// Likewise, which only their rings told of.
+    unseen: u64,
 }
 
 /// A context that io_destroy ended, before the call returned.
 pub(super) struct Destroying {
     pub key: (u64, u64),
     pub context: Context,
-    /// What was in flight.
-    pub finding: Option<Finding>,
-    /// When it ended.
+    /// How it ended.
+    pub gone: Gone,
+    /// When.
     pub time: u64,
 }
 
@@ -92,6 +99,8 @@ pub struct Row {
     /// Completed and not reaped now, or at its end. `None`: it ended with its process, which may have
     /// reaped them without a call.
     pub unreaped: Option<u64>,
+    /// Completed, and it is not known with what result: it could not be read in the ring.
+    pub unknown: u64,
     /// What was done.
     pub done: Done,
     /// From io_submit to completion.
@@ -172,10 +181,11 @@ impl Row {
             in_flight: context.requests.in_flight(),
             unreaped: Some(context.requests.unreaped())
                 .filter(|count| *count == 0 || !matches!(end, Some(End::Exit | End::Exec))),
+            unknown: context.requests.unknown(),
             done: context.done,
             complete: None,
             reap: None,
-            sure: context.sure,
+            sure: context.sure && context.requests.unknown() == 0,
             latency: context.latency.clone(),
         }
     }
@@ -186,6 +196,7 @@ impl Row {
         self.asked = self.asked.zip(other.asked).map(|(a, b)| a + b);
         self.peak = self.peak.max(other.peak);
         self.in_flight += other.in_flight;
+        self.unknown += other.unknown;
         self.unreaped = self.unreaped.zip(other.unreaped).map(|(a, b)| a + b);
         self.lifetime = self.lifetime.max(other.lifetime);
         self.done.add(other.done);
@@ -206,6 +217,8 @@ impl Row {
 
 impl Ends {
     pub(super) fn add(&mut self, context: &Context, time: u64, end: End) {
+        let (unread, unseen) = unread(context);
+        (self.unread, self.unseen) = (self.unread + unread, self.unseen + unseen);
         let row = Row::of(context, time, Some(end));
         if self.rows.len() < MOST_ROWS {
             return self.rows.push(row);
@@ -217,7 +230,27 @@ impl Ends {
     }
 }
 
+/// Completions that could not be read; and of which only the ring told, where no loss explains it.
+fn unread(context: &Context) -> (u64, u64) {
+    let unseen = context.requests.unseen();
+    (context.requests.unknown() - unseen, if context.sure { unseen } else { 0 })
+}
+
 impl Model {
+    /// All contexts that have not ended, as far as known.
+    fn live(&self) -> impl Iterator<Item = &Context> {
+        let leaving = self.leaving.iter().map(|it| &it.1);
+        let destroying = self.ends.destroying.iter().map(|it| &it.context);
+        self.contexts.values().chain(leaving).chain(destroying)
+    }
+
+    /// Completions whose results are not known, because they could not be read in the ring. `is_lossless`: no
+    /// loss explains that only the ring tells of some.
+    pub fn unread(&self, is_lossless: bool) -> u64 {
+        let all = self.live().map(unread).chain([(self.ends.unread, self.ends.unseen)]);
+        all.map(|(unread, unseen)| unread + if is_lossless { unseen } else { 0 }).sum()
+    }
+
     /// What is known only later: whether the program went on after a failed request.
     fn with_sequel(&self, mut finding: Finding) -> Finding {
         if finding.name == Name::FailedCompletion {
@@ -236,10 +269,7 @@ impl Model {
     pub fn report(&self) -> Report {
         let every_call = self.settings.every_call;
         let mut rows: Vec<Row> = self.ends.rows.clone();
-        let leaving = self.leaving.iter().map(|it| &it.1);
-        let destroying = self.ends.destroying.iter().map(|it| &it.context);
-        let live = self.contexts.values().chain(leaving).chain(destroying);
-        rows.extend(live.map(|it| Row::of(it, self.now, None)));
+        rows.extend(self.live().map(|it| Row::of(it, self.now, None)));
         rows.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.context.id));
         let mut others = self.ends.others.clone();
         for row in rows.drain(MOST_ROWS.min(rows.len())..) {

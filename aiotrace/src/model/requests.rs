@@ -83,6 +83,8 @@ pub struct Completed {
     pub after: u64,
     /// It happened at this time, or before.
     pub time: u64,
+    /// It was reaped before it was seen: when it happened is not known.
+    pub is_late: bool,
 }
 
 /// A request and how it completed.
@@ -121,6 +123,14 @@ pub struct Requests {
     reaped: i64,
     /// The ring says so many more have completed than we saw.
     unseen: i64,
+    /// The source says so many more have completed, and could not be read yet.
+    behind: i64,
+    /// Completed, and their entries could not be read: of those in flight, so many are not.
+    unread: u64,
+    /// Completed, and nobody will know with what result.
+    unknown: u64,
+    /// What io_getevents gave to the program before we saw it complete, in that order.
+    given: VecDeque<IoEvent>,
     /// Where the tail was when the context became known.
     base: u32,
     unreaped: VecDeque<Unreaped>,
@@ -140,9 +150,29 @@ impl Requests {
         requests
     }
 
-    /// In flight.
+    /// In flight. What completed unseen is not, whichever that is.
     pub fn in_flight(&self) -> u64 {
-        self.count + self.unnamed
+        (self.count + self.unnamed).saturating_sub(self.hidden())
+    }
+
+    /// Completed, and it is not known with what result: not yet, or never.
+    pub fn unknown(&self) -> u64 {
+        self.unknown + self.hidden()
+    }
+
+    /// Completed, their entries could not be read, and it is not known whose they were.
+    pub fn unread(&self) -> u64 {
+        self.unread
+    }
+
+    /// Completions of which the ring tells, and nobody else.
+    pub fn unseen(&self) -> u64 {
+        (self.unseen.max(0) as u64).saturating_sub(self.given.len() as u64)
+    }
+
+    /// Completed, and it is not known which ones.
+    pub fn hidden(&self) -> u64 {
+        self.unread + self.unseen()
     }
 
     /// In flight, and known one by one.
@@ -177,7 +207,7 @@ impl Requests {
 
     /// Whether everything fits together: all completions seen, none left over.
     pub fn adds_up(&self) -> bool {
-        self.unseen == 0 && self.early.is_empty()
+        self.unseen == 0 && self.unread == 0 && self.early.is_empty()
     }
 
     /// io_submit accepted it. If it has completed already, how.
@@ -187,8 +217,14 @@ impl Requests {
             let completed = self.early.remove(place)?;
             return Some(Match { request, completed, again: None });
         }
+        let queue = self.in_flight.entry(request.iocb).or_default();
+        // The program uses the iocb again, so that one was among those that completed.
+        if self.unread > 0 && queue.pop_front_if(|it| it.call != request.call).is_some() {
+            (self.unread, self.unknown, self.count) =
+                (self.unread - 1, self.unknown + 1, self.count - 1);
+        }
         self.count += 1;
-        self.in_flight.entry(request.iocb).or_default().push_back(request);
+        queue.push_back(request);
         None
     }
 
@@ -204,9 +240,13 @@ impl Requests {
     }
 
     /// A request completed; `None` if it is not known which one.
-    pub fn complete(&mut self, completed: Completed) -> Option<Match> {
+    pub fn complete(&mut self, mut completed: Completed) -> Option<Match> {
+        completed.is_late = self.completed < self.reaped;
         self.completed_at(completed.time);
-        self.unseen = (self.unseen - 1).max(0);
+        if let Some(place) = self.given.iter().position(|it| *it == completed.event) {
+            self.given.remove(place);
+            return None;
+        }
         if let Some(found) = self.take(&completed) {
             return Some(found);
         }
@@ -224,7 +264,22 @@ impl Requests {
     /// A request completed, and its entry could not be read.
     pub fn complete_unread(&mut self, time: u64) {
         self.completed_at(time);
-        self.unnamed = self.unnamed.saturating_sub(1);
+        // The oldest is overwritten first.
+        self.unread += u64::from(self.given.pop_front().is_none());
+    }
+
+    /// io_getevents gave this to the program. If it is of one that was not seen to complete, which request it was.
+    pub fn given(&mut self, event: IoEvent, time: u64) -> Option<Match> {
+        if self.hidden() == 0 {
+            return None;
+        }
+        let found = self.take(&Completed { event, after: 0, time, is_late: false })?;
+        if self.unread > 0 {
+            self.unread -= 1;
+        } else {
+            self.given.push_back(event);
+        }
+        Some(found)
     }
 
     fn completed_at(&mut self, time: u64) {
@@ -232,6 +287,8 @@ impl Requests {
             self.unreaped.push_back(Unreaped { place: self.completed, time });
         }
         self.completed += 1;
+        self.unseen = (self.unseen - 1).max(0);
+        self.behind = (self.behind - 1).max(0);
     }
 
     fn take(&mut self, completed: &Completed) -> Option<Match> {
@@ -248,6 +305,11 @@ impl Requests {
         Some(Match { request, completed: *completed, again })
     }
 
+    /// So many have completed, and could not be read yet: the ring has them.
+    pub fn behind(&mut self, completions: u32) {
+        self.behind = completions.into();
+    }
+
     /// io_getevents gave so many, and the ring was not seen.
     pub fn reap(&mut self, count: u64, time: u64, each: impl FnMut(&Unreaped, u64)) {
         let count = i64::try_from(count).unwrap_or(0);
@@ -258,6 +320,11 @@ impl Requests {
     pub fn look(&mut self, ring: Ring, time: u64, each: impl FnMut(&Unreaped, u64)) {
         if ring.nr == 0 || ring.head >= ring.nr || ring.tail >= ring.nr {
             return;
+        }
+        if self.behind > 0 {
+            self.unseen = self.behind;
+            let place = self.completed + self.behind - i64::from(ring.unreaped());
+            return self.reap_up_to(place, time, each);
         }
         // The tail is a place in a ring; the nearest one to what we counted is meant. It is behind if a
         // request completed since the look.
@@ -301,7 +368,7 @@ mod tests {
 
     fn completed(obj: u64, time: u64) -> Completed {
         let event = IoEvent { data: 0, obj, res: 8, res2: 0 };
-        Completed { event, after: time, time }
+        Completed { event, after: time, time, is_late: false }
     }
 
     fn ring(head: u32, tail: u32) -> Ring {
@@ -356,6 +423,60 @@ mod tests {
         assert_eq!(requests.unreaped(), 0);
         requests.look(ring(4, 6), 9, |_, _| ());
         assert!(!requests.adds_up(), "two completed that were not seen");
+    }
+
+    #[test]
+    fn what_completed_and_could_not_be_read_is_not_in_flight() {
+        let mut requests = Requests::default();
+        for obj in 1..=3 {
+            requests.accepted(request(obj, 1, obj));
+        }
+        requests.complete_unread(5);
+        requests.complete_unread(5);
+        assert_eq!((requests.in_flight(), requests.unknown(), requests.completed()), (1, 2, 2));
+        // io_getevents tells of one, and the program uses the iocb of another again.
+        let given = IoEvent { data: 0, obj: 3, res: -5, res2: 0 };
+        assert_eq!(requests.given(given, 7).unwrap().request.iocb, 3);
+        assert_eq!(requests.accepted(request(2, 8, 8)), None);
+        assert_eq!((requests.in_flight(), requests.unknown(), requests.unread()), (2, 1, 0));
+        assert_eq!(requests.given(given, 9), None, "all others were read");
+        assert_eq!(requests.complete(completed(1, 9)).unwrap().again, None);
+        assert_eq!(requests.complete(completed(2, 9)).unwrap().again, None);
+        assert_eq!((requests.in_flight(), requests.unknown()), (0, 1));
+    }
+
+    #[test]
+    fn what_is_read_after_it_was_reaped_has_no_time() {
+        let mut requests = Requests::default();
+        requests.accepted(request(1, 1, 1));
+        requests.look(ring(1, 1), 5, |_, _| ());
+        assert_eq!((requests.in_flight(), requests.unknown()), (0, 1), "one completed unseen");
+        let found = requests.complete(completed(1, 9)).unwrap();
+        assert!(found.completed.is_late);
+        assert_eq!((requests.in_flight(), requests.unknown()), (0, 0));
+        requests.accepted(request(1, 10, 2));
+        assert!(!requests.complete(completed(1, 12)).unwrap().completed.is_late);
+    }
+
+    #[test]
+    fn what_io_getevents_gave_is_not_told_again() {
+        let mut requests = Requests::default();
+        let event = |obj| completed(obj, 0).event;
+        for (number, after) in [(1, 1), (2, 2)] {
+            requests.accepted(request(1, number * 10, number));
+            requests.behind(after);
+            requests.look(ring(after, after), number * 10 + 5, |_, _| ());
+            let found = requests.given(event(1), number * 10 + 5).unwrap();
+            assert_eq!((found.request.call, found.again), (number, None));
+            assert_eq!((requests.in_flight(), requests.unknown()), (0, 0));
+        }
+        assert_eq!(requests.given(event(1), 30), None);
+        // Now they are read; one was overwritten.
+        requests.complete_unread(40);
+        assert_eq!(requests.complete(completed(1, 40)), None);
+        assert!(requests.adds_up());
+        requests.accepted(request(1, 50, 3));
+        assert_eq!(requests.complete(completed(1, 60)).unwrap().request.call, 3);
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod readme;
 mod real_programs;
 mod received;
 mod recording;
+mod rings;
 mod run;
 mod session;
 mod stacks;

@@ -185,6 +185,7 @@ fn context_row(it: &report::Row) -> ContextRow {
         asked: it.asked,
         peak_in_flight: it.peak,
         in_flight: it.in_flight,
+        unknown: it.unknown,
         unreaped: it.unreaped,
         requests: it.done.requests,
         bytes: it.done.bytes,

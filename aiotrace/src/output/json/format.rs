@@ -704,6 +704,7 @@ part! {
         asked: Option<u64>,
         peak_in_flight: u64,
         in_flight: u64,
+        unknown: u64,
         unreaped: Option<u64>,
         requests: u64,
         bytes: u64,

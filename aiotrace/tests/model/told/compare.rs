@@ -39,7 +39,7 @@ impl Told {
     pub fn row(&self, kernel: &Kernel, ctx: Ctx) -> Row {
         let (context, view) = (&kernel.contexts[ctx], &self.views[ctx]);
         let count = |is: fn(&&Request) -> bool| context.requests.iter().filter(is).count() as u64;
-        let in_flight = count(|it| it.returned && !it.told);
+        let in_flight = count(|it| it.returned && !it.told).saturating_sub(view.unseen as u64);
         let done = count(|it| it.returned && it.told);
         // Its process may have reaped the rest without a call.
         let is_known = !matches!(view.gone, Some(How::Exit | How::Exec));
