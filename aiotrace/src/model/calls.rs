@@ -199,7 +199,9 @@ impl Model {
         context.peak = context.peak.max(peak);
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
+        let space = self.space(event.pid);
         for it in found {
+            self.faults.told_before(space, &it.completed.event, &it.request);
             self.matched(event.pid, name, sure, it);
         }
         if let Some(((fd, Some(0 | 1 | 7 | 8)), is_inline)) = last.filter(|_| !has_fault) {

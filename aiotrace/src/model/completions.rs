@@ -30,8 +30,12 @@ impl Model {
         let after = completion.since.unwrap_or(event.time);
         let completed = Completed { event: io_event, after, time: event.time, is_late: false };
         let (name, sure) = (context.name, context.is_read());
-        if let Some(found) = context.requests.complete(completed) {
-            context.count(&found);
+        let found = context.requests.complete(completed);
+        if let Some(found) = &found {
+            context.count(found);
+        }
+        self.faults.told(space, io_event, found.as_ref().map(|it| &it.request));
+        if let Some(found) = found {
             self.matched(event.pid, name, sure, found);
         }
     }
@@ -39,6 +43,7 @@ impl Model {
     /// io_getevents gave these to the program: perhaps some that could not be read in the ring, or not yet.
     pub(super) fn given(&mut self, event: &Event, ctx: Handle, list: &[Option<IoEvent>]) {
         let space = self.space(event.pid);
+        self.faults.given(space, list);
         for it in list.iter().flatten() {
             let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
             if context.requests.hidden() == 0 {

@@ -7,6 +7,7 @@ mod generate;
 mod reference;
 mod told;
 mod verdicts;
+mod whose;
 
 use generate::{Op, Rules, World};
 use proptest::{prelude::*, test_runner::RngSeed};
