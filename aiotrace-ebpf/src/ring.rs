@@ -175,7 +175,8 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
             // SAFETY: a map value; threads that share the context may race, and then both send
             // the same entries: the reader knows their positions.
             let context = unsafe { &mut *context };
-            let (last, seen) = (context.tail, context.seen);
+            let positions = context.positions;
+            let (last, seen) = (positions as u32, (positions >> 32) as u32);
             if !(is_known && thread.looked_tail == seen) {
                 // Another thread looked meanwhile, and may have seen a later tail than this one. From its
                 // tail to one that is read now, the way is forward: not around the whole ring.
@@ -184,7 +185,7 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
             if context.nr == 0 {
                 context.nr = introduce(thread, handle, last, time)?;
             }
-            (context.tail, context.seen) = (tail, tail);
+            context.positions = Context::positions(tail, tail);
             (context.nr, last, seen)
         }
         None => {
@@ -261,24 +262,24 @@ fn send(thread: &mut Thread, slot: u32, time: u64, span: Span) {
     thread.seq = ring.header.seq;
     let first = user::unknown(&rest.first);
     if first != span.tail {
-        put_back(thread, first);
+        put_back(thread, first, span.tail);
     }
 }
 
-/// The entries from `first` on are to be sent at the next look.
+/// The entries from `first` on, up to the tail, are to be sent at the next look.
 #[inline(always)]
-pub fn put_back(thread: &mut Thread, first: u32) {
+pub fn put_back(thread: &mut Thread, first: u32, tail: u32) {
     thread.looked_at = 0;
-    put_back_in(thread.space, thread.args[0], first);
+    put_back_in(thread.space, thread.args[0], Context::positions(first, tail));
 }
 
 /// The same, for the context that has this handle there. See [`records`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn put_back_in(space: u64, handle: u64, first: u32) -> u32 {
+pub extern "C" fn put_back_in(space: u64, handle: u64, positions: u64) -> u32 {
     if let Some(context) = CONTEXTS.get_ptr_mut(&ContextKey { space, handle }) {
         // SAFETY: a map value; threads that share the context may race, and then entries are sent twice.
-        unsafe { (*context).tail = first };
+        unsafe { (*context).positions = positions };
     }
     0
 }

@@ -49,8 +49,6 @@ pub enum Body {
     Changed(Changed),
     /// A process changed.
     Process(Process),
-    /// Requests completed, and what the ring has of them could not be read: it is told later, or as unread.
-    Behind(Behind),
     /// This many records of this thread never reached us; what they would have said is unknown.
     Lost {
         /// How many.
@@ -58,6 +56,8 @@ pub enum Body {
     },
     /// A call that reads, writes or syncs a file without AIO; told only while such calls are watched.
     Synchronous(Synchronous),
+    /// Requests completed, and what the ring has of them could not be read: it is told later, or as unread.
+    Behind(Behind),
 }
 
 /// A number the kernel gives for a context. Reusable: not an identity.

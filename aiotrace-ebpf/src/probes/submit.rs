@@ -75,7 +75,7 @@ pub fn left(thread: &mut Thread, left: &Left, ring: RingSample, new: NewEntries)
         // copies byte by byte, as long as that is not said.)
         unsafe { ptr::copy_nonoverlapping(&raw const thread.iocb, &raw mut iocb.iocb, 1) };
         if send_one(slot) != 0 {
-            ring::put_back(thread, new.first);
+            ring::put_back(thread, new.first, ring.tail);
         }
     } else {
         let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return };
@@ -83,7 +83,7 @@ pub fn left(thread: &mut Thread, left: &Left, ring: RingSample, new: NewEntries)
         let submitted = unsafe { &mut (*scratch).record };
         fill(submitted, Kind::Submitted, thread, left, ring, new);
         if send_submitted(slot) != 0 {
-            ring::put_back(thread, new.first);
+            ring::put_back(thread, new.first, ring.tail);
         }
     }
 }
@@ -152,10 +152,7 @@ pub extern "C" fn send_one(slot: u32) -> u32 {
 }
 
 #[inline(always)]
-fn send<T>(
-    scratch: &mut WithEntries<T>,
-    submitted: impl FnOnce(&mut T) -> &mut Submitted,
-) -> u32 {
+fn send<T>(scratch: &mut WithEntries<T>, submitted: impl FnOnce(&mut T) -> &mut Submitted) -> u32 {
     let Submitted { call, new, .. } = submitted(&mut scratch.record);
     let count = user::unknown(&new.count);
     if count > EVENTS_PER_RECORD as u32 {

@@ -153,12 +153,18 @@ impl Model {
         let entered = call.entered.unwrap_or(0);
         let has_room = self.followed + accepted as u64 <= MOST_REQUESTS;
         if call.ret < 0 {
+            if let Some(context) = self.context_mut(event.pid, ctx) {
+                context.submitted += count(nr);
+                context.refused += count(nr);
+            }
             // It was tried again, and the program knows why it did not work.
             return self.submitted_again(event, ctx, iocbs, entered);
         }
         let Some(context) = self.used(event, call, ctx) else {
             return self.submitted_again(event, ctx, iocbs, entered);
         };
+        context.submitted += count(nr).max(accepted as u64);
+        context.refused += count(nr).saturating_sub(accepted as u64);
         context.submits += 1;
         let number = context.submits;
         let as_request = |(index, iocb): (usize, &Option<Iocb>)| {

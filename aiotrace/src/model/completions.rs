@@ -23,7 +23,8 @@ impl Model {
         let space = self.space(event.pid);
         let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
         let Some(mut io_event) = completion.event else {
-            context.requests.complete_unread(event.time);
+            let after = completion.since.unwrap_or(event.time);
+            context.requests.complete_unread(after, event.time);
             return;
         };
         io_event.res = self.faults.own_result(space, &io_event);
@@ -75,8 +76,9 @@ impl Model {
         };
         if let Some(again) = again.filter(|again| completed.after > *again) {
             let early = super::calls::in_words(completed.after - again);
+            let least = if completed.is_bound() { "at least " } else { "" };
             let text = format!(
-                "the iocb at {:#x} was submitted again {early} before it completed",
+                "the iocb at {:#x} was submitted again {least}{early} before it completed",
                 request.iocb
             );
             let mut finding = new(Name::IocbReusedInFlight, text);
@@ -137,8 +139,8 @@ impl Model {
         }
         if request.entered != 0 && !completed.is_late {
             let since = |time: u64| time.saturating_sub(request.entered);
-            kind.latency.submit.record(since(request.returned));
-            kind.latency.complete.record(since(completed.time));
+            kind.latency.submit.record(since(request.returned), false);
+            kind.latency.complete.record(since(completed.time), completed.is_bound());
         }
     }
 }

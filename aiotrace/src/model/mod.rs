@@ -24,6 +24,7 @@ mod process;
 pub mod report;
 mod requests;
 pub mod rules;
+pub mod sums;
 pub mod verdict;
 mod watch;
 
@@ -46,7 +47,9 @@ pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
 
 use crate::{
     counted::Counted,
-    event::{Adopted, Behind, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound},
+    event::{
+        Adopted, Behind, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound,
+    },
 };
 
 /// Contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.

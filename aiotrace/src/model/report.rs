@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Context, ContextRef, Done, FaultRow, Finding, Map, Model, Name,
     latency::{Latency, Percentiles},
+    sums::{Disagreement, Sums},
     verdict::RuleRow,
 };
 use crate::{
@@ -22,6 +23,8 @@ pub(super) struct Ends {
     others: Option<Row>,
     /// Contexts that wait for io_destroy to return.
     pub destroying: Vec<Destroying>,
+    /// What became of those that are gone, and of their requests.
+    sums: Sums,
     /// Completions of those that are gone, which could not be read.
     unread: u64,
     /// Likewise, which only their rings told of.
@@ -53,6 +56,10 @@ pub struct Report {
     pub more_findings: u64,
     /// Contexts and requests that were too many to follow.
     pub evicted: u64,
+    /// What became of all contexts and requests.
+    pub sums: Sums,
+    /// Where these do not agree: something was counted wrong, and nothing in this report is sure.
+    pub disagreements: Vec<Disagreement>,
     /// Faults, by rule, call and what was given.
     pub faults: Vec<FaultRow>,
     /// The fault rules, also those that never acted.
@@ -217,6 +224,7 @@ impl Row {
 
 impl Ends {
     pub(super) fn add(&mut self, context: &Context, time: u64, end: End) {
+        self.sums += context.sums(Some(end));
         let (unread, unseen) = unread(context);
         (self.unread, self.unseen) = (self.unread + unread, self.unseen + unseen);
         let row = Row::of(context, time, Some(end));
@@ -292,7 +300,13 @@ impl Model {
             })
             .collect();
         kinds.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.pid, it.fd, it.opcode));
+        let mut sums = self.ends.sums;
+        self.live().for_each(|it| sums += it.sums(None));
+        // Counted where they become known.
+        sums.contexts = self.next_context - 1;
         if !every_call {
+            let Sums { contexts, alive, ended, .. } = sums;
+            sums = Sums { contexts, alive, ended, ..Sums::default() };
             // What they would say of requests is not so.
             (rows, others) = (Vec::new(), None);
         }
@@ -303,6 +317,8 @@ impl Model {
             findings: self.findings.ranked().into_iter().map(|it| self.with_sequel(it)).collect(),
             more_findings: self.findings.more(),
             evicted: self.evicted,
+            disagreements: sums.disagreements(),
+            sums,
             faults: self.faults.rows(),
             rules: self.faults.rules(),
             counted: (!every_call).then(|| {

@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::Map;
+use super::{Map, sums::Sums};
 use crate::event::{IoEvent, Iocb, Ring};
 
 /// Completions that wait for their io_submit to return, at most. (A call has at most so many that we
@@ -87,6 +87,13 @@ pub struct Completed {
     pub is_late: bool,
 }
 
+impl Completed {
+    /// It is only known that it did not happen later.
+    pub fn is_bound(&self) -> bool {
+        self.after != self.time
+    }
+}
+
 /// A request and how it completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Match {
@@ -105,6 +112,8 @@ pub struct Unreaped {
     pub place: i64,
     /// When it was seen to complete.
     pub time: u64,
+    /// It completed after this; the same as `time` if that is exact.
+    pub after: u64,
 }
 
 /// All requests of a context.
@@ -134,6 +143,14 @@ pub struct Requests {
     /// Where the tail was when the context became known.
     base: u32,
     unreaped: VecDeque<Unreaped>,
+    /// Accepted so far.
+    accepted: u64,
+    /// In the ring when the context became known.
+    found: u64,
+    /// Taken out of `unreaped`.
+    taken: u64,
+    /// Not put into it: it was full.
+    untimed: u64,
 }
 
 impl Requests {
@@ -143,9 +160,11 @@ impl Requests {
         if let Some(ring) = ring {
             requests.base = ring.tail;
             requests.reaped = -i64::from(ring.unreaped());
+            requests.found = ring.unreaped().into();
+            requests.untimed = requests.found.saturating_sub(MOST_UNREAPED as u64);
             let places = requests.reaped..0;
             let places = places.take(MOST_UNREAPED);
-            requests.unreaped.extend(places.map(|place| Unreaped { place, time }));
+            requests.unreaped.extend(places.map(|place| Unreaped { place, time, after: 0 }));
         }
         requests
     }
@@ -212,6 +231,7 @@ impl Requests {
 
     /// io_submit accepted it. If it has completed already, how.
     pub fn accepted(&mut self, request: Request) -> Option<Match> {
+        self.accepted += 1;
         let is_its = |it: &Completed| it.event.obj == request.iocb && it.time > request.entered;
         if let Some(place) = self.early.iter().position(is_its) {
             let completed = self.early.remove(place)?;
@@ -230,6 +250,7 @@ impl Requests {
 
     /// io_submit accepted so many that are not known one by one.
     pub fn accepted_unnamed(&mut self, count: u64, entered: u64) {
+        self.accepted += count;
         let mut left = count;
         self.early.retain(|it| {
             let is_one = left > 0 && it.time > entered;
@@ -242,7 +263,7 @@ impl Requests {
     /// A request completed; `None` if it is not known which one.
     pub fn complete(&mut self, mut completed: Completed) -> Option<Match> {
         completed.is_late = self.completed < self.reaped;
-        self.completed_at(completed.time);
+        self.completed_at(completed.after, completed.time);
         if let Some(place) = self.given.iter().position(|it| *it == completed.event) {
             self.given.remove(place);
             return None;
@@ -262,8 +283,8 @@ impl Requests {
     }
 
     /// A request completed, and its entry could not be read.
-    pub fn complete_unread(&mut self, time: u64) {
-        self.completed_at(time);
+    pub fn complete_unread(&mut self, after: u64, time: u64) {
+        self.completed_at(after, time);
         // The oldest is overwritten first.
         self.unread += u64::from(self.given.pop_front().is_none());
     }
@@ -282,9 +303,11 @@ impl Requests {
         Some(found)
     }
 
-    fn completed_at(&mut self, time: u64) {
+    fn completed_at(&mut self, after: u64, time: u64) {
         if self.unreaped.len() < MOST_UNREAPED {
-            self.unreaped.push_back(Unreaped { place: self.completed, time });
+            self.unreaped.push_back(Unreaped { place: self.completed, time, after });
+        } else {
+            self.untimed += 1;
         }
         self.completed += 1;
         self.unseen = (self.unseen - 1).max(0);
@@ -323,6 +346,7 @@ impl Requests {
         }
         if self.behind > 0 {
             self.unseen = self.behind;
+            self.forget_given();
             let place = self.completed + self.behind - i64::from(ring.unreaped());
             return self.reap_up_to(place, time, each);
         }
@@ -335,13 +359,50 @@ impl Requests {
             ahead -= nr;
         }
         self.unseen = ahead.max(0);
+        self.forget_given();
         self.reap_up_to(self.completed + ahead - i64::from(ring.unreaped()), time, each);
+    }
+
+    /// What is told by now cannot come any more.
+    fn forget_given(&mut self) {
+        let surplus = self.given.len().saturating_sub(self.unseen.max(0) as usize);
+        self.given.drain(..surplus);
     }
 
     fn reap_up_to(&mut self, place: i64, time: u64, mut each: impl FnMut(&Unreaped, u64)) {
         self.reaped = self.reaped.max(place);
         while let Some(first) = self.unreaped.pop_front_if(|it| it.place < self.reaped) {
+            self.taken += 1;
             each(&first, time);
+        }
+    }
+
+    /// What became of all, of a context that has not ended.
+    pub fn sums(&self) -> Sums {
+        let unseen = self.unseen.max(0);
+        let known = self.completed.max(0) as u64 + self.given.len() as u64;
+        let beyond = (self.reaped - self.completed).clamp(0, unseen) as u64;
+        let is_left = |it: &&Unreaped| it.place >= self.reaped;
+        let left = self.unreaped.iter().filter(is_left).count() as u64;
+        let late = self.unreaped.len() as u64 - left;
+        let (reaped, left) = match self.untimed {
+            0 => (self.taken + late, left),
+            _ => {
+                let all = self.completed.max(0) as u64 + self.found;
+                (all.saturating_sub(self.unreaped()), self.unreaped())
+            }
+        };
+        let nameless = self.hidden().saturating_sub(self.count + self.unnamed);
+        Sums {
+            accepted: self.accepted,
+            before: self.early.len() as u64 + nameless,
+            completed: known.saturating_sub(self.unread + self.unknown),
+            unknown: self.unknown(),
+            in_flight: self.in_flight(),
+            found: self.found,
+            reaped: reaped + beyond,
+            unreaped: left + (unseen as u64 - beyond),
+            ..Sums::default()
         }
     }
 }
@@ -431,8 +492,8 @@ mod tests {
         for obj in 1..=3 {
             requests.accepted(request(obj, 1, obj));
         }
-        requests.complete_unread(5);
-        requests.complete_unread(5);
+        requests.complete_unread(0, 5);
+        requests.complete_unread(0, 5);
         assert_eq!((requests.in_flight(), requests.unknown(), requests.completed()), (1, 2, 2));
         // io_getevents tells of one, and the program uses the iocb of another again.
         let given = IoEvent { data: 0, obj: 3, res: -5, res2: 0 };
@@ -472,7 +533,7 @@ mod tests {
         }
         assert_eq!(requests.given(event(1), 30), None);
         // Now they are read; one was overwritten.
-        requests.complete_unread(40);
+        requests.complete_unread(0, 40);
         assert_eq!(requests.complete(completed(1, 40)), None);
         assert!(requests.adds_up());
         requests.accepted(request(1, 50, 3));

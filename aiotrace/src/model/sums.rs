@@ -112,8 +112,7 @@ mod tests {
         (sums.completed, sums.in_flight, sums.reaped) = (1, 1, 1);
         assert!(sums.disagreements().is_empty());
         sums.accepted = 1;
-        let told: Vec<String> =
-            sums.disagreements().iter().map(Disagreement::in_words).collect();
+        let told: Vec<String> = sums.disagreements().iter().map(Disagreement::in_words).collect();
         assert_eq!(
             told,
             [

@@ -29,7 +29,9 @@ pub struct Losses {
     pub queue_full: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
-    /// Completions whose results are not known, because the ring could not be read.
+    /// Completions whose results are not known, because the ring could not be read. (Not in a recording: the model
+    /// knows.)
+    #[serde(skip)]
     pub unread: u64,
 }
 

@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         real_programs::TESTS,
         received::TESTS,
         recording::TESTS,
+        rings::TESTS,
         run::TESTS,
         stacks::TESTS,
         verdicts::TESTS,

@@ -1,7 +1,9 @@
 //! Rings of any size, followed exactly: what the report says is what the program counted itself. A probe can read
 //! the first 64 KiB of a ring, 2,047 entries, and the rest when somebody has touched it.
 
-use super::support::{Trace, run_program_with};
+use aiotrace::output::json::Line;
+
+use super::support::{Attached, Program, Trace, aiotrace, run_program_with};
 
 /// `batches` with these arguments: all its requests are told, none is taken for one in flight, and none is late
 /// but for the first ones.
@@ -19,11 +21,24 @@ fn assert_row(trace: &Trace, requests: u64, peak: u64, what: &[&str]) {
     let counts = (row.requests, row.in_flight, row.unknown, row.unreaped, row.failed);
     assert_eq!(counts, (requests, 0, 0, Some(0), 0), "{what:?}");
     assert_eq!((row.peak_in_flight, row.bytes % 8, row.sure), (peak, 0, true), "{what:?}");
+    assert_sums_agree(trace, requests, what);
     let completions = trace.completions().len() as u64;
     assert_eq!(completions, requests, "{what:?}: each is told once");
     let found: Vec<&str> = report.findings.iter().map(|it| &*it.name).collect();
     let allowed = |it: &&str| matches!(*it, "inline-completion" | "blocking-submit");
     assert!(found.iter().all(allowed), "{what:?}: {found:?}");
+}
+
+/// Nothing is left over of so many requests, whichever way they are counted.
+fn assert_sums_agree(trace: &Trace, requests: u64, what: &[&str]) {
+    let report = trace.report();
+    assert!(report.disagreements.is_empty(), "{what:?}: {:?}", report.disagreements);
+    let sums = &report.sums;
+    assert_eq!((sums.contexts, sums.alive, sums.ended), (1, 0, 1), "{what:?}");
+    let ends = (sums.submitted, sums.accepted, sums.completed, sums.reaped);
+    assert_eq!(ends, (requests, requests, requests, requests), "{what:?}");
+    let rest = (sums.refused, sums.before, sums.unknown, sums.discarded, sums.discarded_unreaped);
+    assert_eq!(rest, (0, 0, 0, 0, 0), "{what:?}");
 }
 
 /// fs.aio-max-nr, raised while this lives.
@@ -57,8 +72,6 @@ const SIZES: [(u64, u64, u64); 6] = [
     (70_000, 20_000, 4096),
 ];
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn large_rings_reaped_with_io_getevents_are_followed_exactly() {
     let _limit = Limit::at_least(200_000);
     for (asked, requests, batch) in SIZES {
@@ -66,8 +79,6 @@ fn large_rings_reaped_with_io_getevents_are_followed_exactly() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn large_rings_reaped_by_the_program_itself_are_followed_exactly() {
     let _limit = Limit::at_least(200_000);
     for (asked, requests, batch) in SIZES {
@@ -75,8 +86,6 @@ fn large_rings_reaped_by_the_program_itself_are_followed_exactly() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn large_rings_are_followed_exactly_by_ptrace() {
     let _limit = Limit::at_least(200_000);
     for how in ["getevents", "ring"] {
@@ -86,8 +95,6 @@ fn large_rings_are_followed_exactly_by_ptrace() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_program_with_a_large_ring_is_healthy() {
     for how in ["", "ring"] {
         let program = ["big-ring", "2048", "6000", how];
@@ -96,17 +103,55 @@ fn a_program_with_a_large_ring_is_healthy() {
     }
 }
 
-#[test]
-#[ignore = "needs root: cargo xtask test"]
 fn a_large_ring_that_was_there_before_is_read_from_the_first_event_on() {
-    let mut program = super::support::Program::start(&["large-ring-waits", "2048", "3000"]);
+    let mut program = Program::start(&["large-ring-waits", "2048", "3000"]);
     assert_eq!(program.line(), "ready");
-    let attached = super::support::Attached::to(program.pid());
+    let attached = Attached::to(program.pid());
     program.go_on();
     let trace = attached.end();
     trace.assert_nothing_lost();
     let [row] = &trace.report().contexts[..] else { panic!("one context") };
     assert_eq!((row.requests, row.peak_in_flight, row.unknown), (3000, 1, 0));
+    let sums = &trace.report().sums;
+    assert_eq!((sums.before, sums.accepted, sums.completed, sums.found), (0, 3000, 3000, 0));
+    assert!(trace.report().disagreements.is_empty());
     let unread = trace.completions().iter().filter(|it| it.res.is_none()).count();
     assert_eq!((trace.completions().len(), unread), (3000, 0), "its pages were there");
 }
+
+fn every_context_that_is_alive_is_counted_and_not_only_those_that_have_a_row() {
+    let mut program = Program::ready(&["hold", "300"]);
+    let pid = program.pid().to_string();
+    let output = aiotrace().args(["attach", "-q", "-d", "0.2", "-p", &pid]).output().unwrap();
+    program.kill();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(text.contains("=== contexts: 300, 300 of them alive"), "{text}");
+}
+
+/// Whether completions are told when they happen.
+fn is_exact(trace: &Trace) -> bool {
+    let Some(Line::Start(start)) = trace.lines.first() else { panic!("it begins with a start") };
+    !matches!(&*start.probes, "syscall" | "ptrace")
+}
+
+fn a_latency_that_is_a_bound_is_shown_as_one() {
+    for options in [&[][..], &["--source", "ptrace"]] {
+        let trace = run_program_with(options, &["pairs", "20"]);
+        let [row] = &trace.report().contexts[..] else { panic!("one context") };
+        let complete = row.complete_ns.as_ref().unwrap();
+        assert_eq!(complete.at_most, !is_exact(&trace), "{options:?}");
+        let kinds = trace.report().requests.iter();
+        let within = kinds.map(|it| it.submit_ns.as_ref().unwrap().at_most);
+        assert_eq!(within.collect::<Vec<_>>(), [false], "how long io_submit took is exact");
+    }
+}
+
+tests![
+    large_rings_reaped_with_io_getevents_are_followed_exactly,
+    large_rings_reaped_by_the_program_itself_are_followed_exactly,
+    large_rings_are_followed_exactly_by_ptrace,
+    a_program_with_a_large_ring_is_healthy,
+    a_large_ring_that_was_there_before_is_read_from_the_first_event_on,
+    every_context_that_is_alive_is_counted_and_not_only_those_that_have_a_row,
+    a_latency_that_is_a_bound_is_shown_as_one,
+];

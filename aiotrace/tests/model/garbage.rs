@@ -2,9 +2,9 @@
 
 use aiotrace::{
     event::{
-        Address, Adopted, Args, Behind, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
-        ExitStatus, Fault, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Limit, Looked, Moved,
-        Process, Refused, Ring, RingFound, Syscall, Unfinished, Why,
+        Address, Adopted, Args, Behind, Body, Call, Change, Changed, Completion, Effect, Entry,
+        Event, ExitStatus, Fault, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Limit, Looked,
+        Moved, Process, Refused, Ring, RingFound, Syscall, Unfinished, Why,
     },
     model::{FaultRow, MOST_CONTEXTS, MOST_REQUESTS, Model, Rules, Settings, Thresholds},
     output::{FaultRule, Faults},

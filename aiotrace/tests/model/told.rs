@@ -299,8 +299,7 @@ impl Told {
             let severity = if sure { Severity::Error } else { Severity::Warning };
             self.expect(Name::DiscardedRequests, severity, pid);
         }
-        let in_flight = (!miscounted && !told && !self.views[ctx].adopted)
-            .then_some(in_flight);
+        let in_flight = (!miscounted && !told && !self.views[ctx].adopted).then_some(in_flight);
         self.ends.push((pid, context.handle, self.now));
         let View { adopted, is_taken_for_another, .. } = self.views[ctx];
         if is_lossy && in_flight.is_none() && !adopted && !is_taken_for_another {

@@ -156,10 +156,8 @@ impl Trace {
             *offset += OWN;
             *offset
         };
-        let all: Vec<Request> = (0..)
-            .zip(iocbs)
-            .map(|(index, iocb)| Request { index, iocb, offset: next() })
-            .collect();
+        let all: Vec<Request> =
+            (0..).zip(iocbs).map(|(index, iocb)| Request { index, iocb, offset: next() }).collect();
         let entered = self.now + 500;
         let (mut done, after): (Vec<Request>, Vec<Request>) =
             all.iter().partition(|it| batch.inline[it.index]);

@@ -8,12 +8,15 @@ use std::{
 use super::{
     ContextObject, ContextRow, CostObject, CountedObject, FindingLine, FindingRow, FunctionObject,
     Hex, HolderObject, IntervalLine, Json, Percentiles, ReportLine, RequestRow, SubjectObject,
-    VERSION,
+    SumsObject, VERSION,
     faults::{row, rule},
 };
 use crate::{
     event::opcode_name,
-    model::{ContextRef, Finding, Report, Subject, latency, report},
+    model::{
+        ContextRef, Finding, Report, Subject, latency, report,
+        sums::{Disagreement, Sums},
+    },
     output::{Ended, counted, escape::escaped, paths::Paths, summary},
     stacks::Named,
 };
@@ -101,6 +104,8 @@ impl<W: Write> Json<W> {
             other_contexts: report.others.as_ref().map(context_row),
             requests: requests.collect(),
             evicted: report.evicted,
+            sums: sums(&report.sums),
+            disagreements: report.disagreements.iter().map(Disagreement::in_words).collect(),
             faults: report.faults.iter().map(row).collect(),
             rules: report.rules.iter().map(rule).collect(),
             calls,
@@ -169,7 +174,28 @@ pub(super) fn context(it: ContextRef) -> ContextObject {
 }
 
 fn percentiles(it: latency::Percentiles) -> Percentiles {
-    Percentiles { p50: it.p50, p99: it.p99, max: it.max }
+    Percentiles { p50: it.p50, p99: it.p99, max: it.max, at_most: it.at_most }
+}
+
+fn sums(it: &Sums) -> SumsObject {
+    SumsObject {
+        contexts: it.contexts,
+        alive: it.alive,
+        ended: it.ended,
+        submitted: it.submitted,
+        accepted: it.accepted,
+        refused: it.refused,
+        before: it.before,
+        completed: it.completed,
+        unknown: it.unknown,
+        in_flight: it.in_flight,
+        discarded: it.discarded,
+        found: it.found,
+        reaped: it.reaped,
+        unreaped: it.unreaped,
+        discarded_unreaped: it.discarded_unreaped,
+        unknown_unreaped: it.unknown_unreaped,
+    }
 }
 
 fn context_row(it: &report::Row) -> ContextRow {

@@ -302,9 +302,8 @@ impl Positions {
     /// Whether all entries before this place are known, in a ring of this size. (Another thread that looked a
     /// little later may have told more.)
     fn have(&self, tail: u32, nr: u32) -> bool {
-        let is_there = |next: u32| {
-            next >= nr || tail >= nr || RingHeader::distance(tail, next, nr) <= nr / 8
-        };
+        let is_there =
+            |next: u32| next >= nr || tail >= nr || RingHeader::distance(tail, next, nr) <= nr / 8;
         self.holes.is_empty() && self.next.is_none_or(is_there)
     }
 

@@ -39,7 +39,8 @@ impl Touch {
             return;
         }
         // If it cannot take it, what is not read is told as unknown.
-        let _ = self.helper.get_or_insert_with(start).try_send((setup.call.header.pid, setup.handle));
+        let _ =
+            self.helper.get_or_insert_with(start).try_send((setup.call.header.pid, setup.handle));
     }
 
     /// Entries of a ring that io_setup makes, before its last page is filled up: `ioctx_alloc` and

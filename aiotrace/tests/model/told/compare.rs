@@ -57,6 +57,7 @@ impl Told {
     pub fn compare(&self, kernel: &Kernel) {
         let report = self.model.report();
         assert_eq!((report.evicted, report.others.is_none()), (0, true));
+        assert!(report.disagreements.is_empty(), "{:?} {:?}", report.disagreements, report.sums);
         let dirty: BTreeSet<u32> = self
             .spaces
             .iter()

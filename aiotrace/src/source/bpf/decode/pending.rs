@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     event::{
-        Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Refused, Ring, Sigset,
-        Stack, Syscall,
+        Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Refused, Ring,
+        Sigset, Stack, Syscall,
     },
     source::bpf::contexts::Contexts,
 };
