@@ -6,6 +6,7 @@ mod garbage;
 mod generate;
 mod reference;
 mod told;
+mod unread;
 mod verdicts;
 mod whose;
 
