@@ -246,7 +246,7 @@ pub struct NewEntries {
     pub first: u32,
     /// How many entries are in this record.
     pub count: u32,
-    /// How many entries after these were not recorded.
+    /// How many entries after these could not be read, and are for a later look. Then there are none here.
     pub beyond: u32,
     /// Whether they could be read; if not, nothing follows.
     pub memory: Memory,
@@ -628,8 +628,26 @@ pub struct ContextKey {
 pub struct Context {
     /// Ring size; 0 until the ring could be read.
     pub nr: u32,
-    /// The tail when we looked last.
-    pub tail: u32,
+    /// Fills up to a multiple of eight.
+    pub reserved: u32,
+    /// Two positions in one word, so that threads that share the context always see both of one look: up to the
+    /// lower one entries were told; the upper one is the tail at the last look, which is further on if entries could
+    /// not be read.
+    pub positions: u64,
+}
+
+impl Context {
+    /// Of a ring of this size, everything up to there is told.
+    #[inline(always)]
+    pub const fn at(nr: u32, tail: u32) -> Self {
+        Self { nr, reserved: 0, positions: Self::positions(tail, tail) }
+    }
+
+    /// For [`Self::positions`].
+    #[inline(always)]
+    pub const fn positions(told: u32, seen: u32) -> u64 {
+        told as u64 | (seen as u64) << 32
+    }
 }
 
 /// What the kernel side knows of a kernel's `struct kioctx`, which has no way back to its owner.

@@ -2,7 +2,9 @@
 //!
 //! Head and tail are one aligned word of eight bytes and are read together with the size. The kernel
 //! never clears an entry, so the entries between the tail of the last look and this one are the
-//! completions in between, even if the program has reaped them itself.
+//! completions in between, even if the program has reaped them itself. An entry that cannot be read (the
+//! kernel maps 16 pages of a ring around one that was touched) is read at the next look: by then the collector has
+//! touched the pages, or the program itself has.
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, RingHeader, Syscall},
@@ -32,7 +34,8 @@ struct Scratch {
 #[map]
 static RING_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(43, 0);
 
-/// Records sent of one look, at most: 32,768 entries, and one record more for the wrap-around.
+/// Records sent of one look, at most: 32,768 entries, and one record more for the wrap-around. What is beyond
+/// is sent at the next look.
 const MOST_RECORDS: u32 = 257;
 
 /// When a program looks. Each program has scratch memory of its own: a kernel with preemptible
@@ -63,7 +66,7 @@ fn change() {
 #[inline(always)]
 pub fn created(thread: &Thread, handle: u64) {
     if setting!(exact_completions) == 0 {
-        remember(ContextKey { space: thread.space, handle }, Context { nr: 0, tail: 0 });
+        remember(ContextKey { space: thread.space, handle }, Context::at(0, 0));
         change();
     }
 }
@@ -105,7 +108,7 @@ pub fn sample_and_new(
 ) -> (RingSample, NewEntries) {
     let (sample, new) = see(thread, time);
     let count = new.tail.wrapping_sub(new.first);
-    if count <= EVENTS_PER_RECORD as u32 {
+    if new.gone == 0 && count <= EVENTS_PER_RECORD as u32 {
         return (sample, NewEntries { first: new.first, count, ..NewEntries::NONE });
     }
     send(thread, slot(moment, syscall, abi), time, new);
@@ -124,7 +127,7 @@ fn slot(moment: Moment, syscall: Syscall, abi: Abi) -> u32 {
 /// The ring now, and the entries in it that are new, unless a probe tells of completions.
 #[inline(always)]
 fn see(thread: &mut Thread, time: u64) -> (RingSample, Span) {
-    let mut new = Span { nr: 0, first: 0, tail: 0 };
+    let mut new = Span { nr: 0, first: 0, tail: 0, gone: 0 };
     let sample = if setting!(exact_completions) == 0 && setting!(counting) == 0 {
         look(thread, time, &mut new)
     } else {
@@ -167,13 +170,14 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
         return Some(sample);
     }
     let key = ContextKey { space: thread.space, handle };
-    let (nr, last) = match CONTEXTS.get_ptr_mut(&key) {
+    let (nr, last, seen) = match CONTEXTS.get_ptr_mut(&key) {
         Some(context) => {
             // SAFETY: a map value; threads that share the context may race, and then both send
             // the same entries: the reader knows their positions.
             let context = unsafe { &mut *context };
-            let last = context.tail;
-            if !(is_known && thread.looked_tail == last) {
+            let positions = context.positions;
+            let (last, seen) = (positions as u32, (positions >> 32) as u32);
+            if !(is_known && thread.looked_tail == seen) {
                 // Another thread looked meanwhile, and may have seen a later tail than this one. From its
                 // tail to one that is read now, the way is forward: not around the whole ring.
                 RingSample { head, tail, .. } = glance(handle)?;
@@ -181,21 +185,23 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
             if context.nr == 0 {
                 context.nr = introduce(thread, handle, last, time)?;
             }
-            context.tail = tail;
-            (context.nr, last)
+            context.positions = Context::positions(tail, tail);
+            (context.nr, last, seen)
         }
         None => {
             let nr = introduce(thread, handle, tail, time)?;
-            remember(key, Context { nr, tail });
-            (nr, tail)
+            remember(key, Context::at(nr, tail));
+            (nr, tail, tail)
         }
     };
     // Unless the program has written another size there.
     thread.looked_at = if nr == sample.nr { handle } else { 0 };
     (thread.looked_tail, thread.looked_ring, thread.looked_when) = (tail, first, changes);
     // The program can write anything into its ring.
-    if tail < nr && last < nr {
-        *new = Span { nr, first: last, tail };
+    if tail < nr && last < nr && seen < nr {
+        let untold = RingHeader::distance(last, seen, nr) + RingHeader::distance(seen, tail, nr);
+        let gone = if untold < nr { 0 } else { untold - (nr - 1) };
+        *new = Span { nr, first: last, tail, gone };
     }
     Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
@@ -238,6 +244,8 @@ struct Span {
     nr: u32,
     first: u32,
     tail: u32,
+    /// So many of them, the first ones, were overwritten before they could be read.
+    gone: u32,
 }
 
 #[inline(always)]
@@ -252,49 +260,96 @@ fn send(thread: &mut Thread, slot: u32, time: u64, span: Span) {
     ring.header = records::first_header(thread, Kind::Ring, 0, time);
     send_records(slot);
     thread.seq = ring.header.seq;
+    let first = user::unknown(&rest.first);
+    if first != span.tail {
+        put_back(thread, first, span.tail);
+    }
+}
+
+/// The entries from `first` on, up to the tail, are to be sent at the next look.
+#[inline(always)]
+pub fn put_back(thread: &mut Thread, first: u32, tail: u32) {
+    thread.looked_at = 0;
+    put_back_in(thread.space, thread.args[0], Context::positions(first, tail));
+}
+
+/// The same, for the context that has this handle there. See [`records`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn put_back_in(space: u64, handle: u64, positions: u64) -> u32 {
+    if let Some(context) = CONTEXTS.get_ptr_mut(&ContextKey { space, handle }) {
+        // SAFETY: a map value; threads that share the context may race, and then entries are sent twice.
+        unsafe { (*context).positions = positions };
+    }
+    0
 }
 
 /// Sends all the entries in `rest`. See [`records`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_records(slot: u32) -> u32 {
-    for left in (0..MOST_RECORDS).rev() {
-        if send_entries(slot, left) == 0 {
+    for _ in 0..MOST_RECORDS {
+        if send_entries(slot) == 0 {
             break;
         }
     }
+    send_beyond(slot)
+}
+
+/// Tells how many of the entries in `rest` were not sent. See [`records`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_beyond(slot: u32) -> u32 {
+    let Some(scratch) = RING_SCRATCH.get_ptr_mut(slot) else { return 0 };
+    // SAFETY: scratch memory of this CPU and program.
+    let Scratch { ring, rest, .. } = unsafe { &mut *scratch };
+    let Span { nr, first, tail, .. } = *rest;
+    if first == tail {
+        return 0;
+    }
+    let beyond = RingHeader::distance(first, tail, nr);
+    ring.new = NewEntries { first, count: 0, beyond, memory: Memory::Unread };
+    records::next(&mut ring.header, false);
+    // SAFETY: a record alone.
+    unsafe { records::emit_bytes(scratch.cast(), size_of::<Ring>()) };
     0
 }
 
-/// Sends one record of the entries in `rest` and takes them out of it; 0 when none is left.
-/// `records_left`: how many records may follow. See [`records`].
+/// Sends one record of the entries in `rest` and takes them out of it; 0 when none is left, or none can be
+/// read. See [`records`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn send_entries(slot: u32, records_left: u32) -> u32 {
+pub extern "C" fn send_entries(slot: u32) -> u32 {
     let Some(scratch) = RING_SCRATCH.get_ptr_mut(slot) else {
         return 0;
     };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { ring, entries, rest } = unsafe { &mut *scratch };
-    let Span { nr, first, tail } = *rest;
-    // A wrap-around cuts one record in two.
-    let end = if first > tail { nr } else { tail };
-    let count = end.saturating_sub(first).min(EVENTS_PER_RECORD as u32);
+    let Span { nr, first, tail, gone } = *rest;
+    // A wrap-around cuts one record in two. What was overwritten goes around to beyond the tail.
+    let end = if gone != 0 || first > tail { nr } else { tail };
+    let most = if gone != 0 { gone } else { u32::MAX };
+    let count = end.saturating_sub(first).min(most).min(EVENTS_PER_RECORD as u32);
     let next = if first + count >= nr { 0 } else { first + count };
+    let mut bytes = count as usize * size_of::<IoEvent>();
+    ring.new.memory = Memory::Read;
+    if gone != 0 {
+        ring.new.memory = Memory::Unread;
+        bytes = 0;
+        rest.gone = gone.saturating_sub(count);
+    } else {
+        let address = entry(ring.handle, first);
+        // SAFETY: `count` is at most the array's length.
+        if !unsafe { user::read_into(&raw mut *entries, bytes as u32, address) } {
+            return 0;
+        }
+    }
     rest.first = next;
     ring.new.first = first;
     ring.new.count = count;
     ring.new.beyond = 0;
-    if records_left == 0 {
-        ring.new.beyond = RingHeader::distance(next, tail, nr);
-    }
-    let address = entry(ring.handle, first);
     records::next(&mut ring.header, false);
-    let bytes = count as usize * size_of::<IoEvent>();
-    // SAFETY: `count` is at most the array's length.
-    let read = unsafe { user::read_into(&raw mut *entries, bytes as u32, address) };
-    ring.new.memory = if read { Memory::Read } else { Memory::Unread };
     // SAFETY: the array follows the record.
     unsafe { records::emit_bytes(scratch.cast(), size_of::<Ring>() + bytes) };
-    (next != tail) as u32
+    (rest.gone != 0 || next != tail) as u32
 }

@@ -56,6 +56,8 @@ pub enum Body {
     },
     /// A call that reads, writes or syncs a file without AIO; told only while such calls are watched.
     Synchronous(Synchronous),
+    /// Requests completed, and what the ring has of them could not be read: it is told later, or as unread.
+    Behind(Behind),
 }
 
 /// A number the kernel gives for a context. Reusable: not an identity.
@@ -325,6 +327,15 @@ pub struct Completion {
     pub since: Option<u64>,
     /// Its context had ended: no ring takes it.
     pub discarded: bool,
+}
+
+/// Completions in a ring that could not be read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// The context.
+    pub ctx: Handle,
+    /// How many there are now.
+    pub completions: u32,
 }
 
 /// io_submit refused an iocb.

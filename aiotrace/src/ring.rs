@@ -1,6 +1,15 @@
 //! Completion rings of running processes, read from outside.
 
-use aiotrace_common::abi::{IoEvent, RingHeader};
+use std::io::IoSliceMut;
+
+use aiotrace_common::{
+    abi::{IoEvent, RingHeader},
+    record::PAGE,
+};
+use nix::{
+    sys::uio::{RemoteIoVec, process_vm_readv},
+    unistd::Pid,
+};
 use zerocopy::FromBytes as _;
 
 use crate::{event::Ring, process::read_memory};
@@ -34,6 +43,40 @@ pub fn entries(pid: u32, handle: u64, first: u32, count: u32) -> Option<Vec<IoEv
     let mut bytes = vec![0; count as usize * size_of::<IoEvent>()];
     read_memory(pid, handle.checked_add(at as u64)?, &mut bytes)?;
     bytes.chunks_exact(size_of::<IoEvent>()).map(|it| IoEvent::read_from_bytes(it).ok()).collect()
+}
+
+/// Reads a byte of each page of the ring at this address of a process, as the program itself would do: then its
+/// pages are in the program's page table, and a probe, which cannot sleep, can read them. The kernel maps
+/// [`PAGES_AT_ONCE`] around one that is touched (`fault_around_bytes`), and a program that does not reap from the
+/// ring itself touches only the first.
+pub fn touch(pid: u32, handle: u64) {
+    let Some(nr) = header(pid, handle).map(|it| it.nr).filter(|nr| is_large(*nr)) else { return };
+    let pages: Vec<usize> = (0..bytes(nr).div_ceil(PAGE) as u64)
+        .filter_map(|page| usize::try_from(handle.checked_add(page * PAGE as u64)?).ok())
+        .collect();
+    let pid = Pid::from_raw(pid as i32);
+    for pages in pages.chunks(MOST_PARTS) {
+        let parts: Vec<_> = pages.iter().map(|base| RemoteIoVec { base: *base, len: 1 }).collect();
+        let mut to = [0; MOST_PARTS];
+        if process_vm_readv(pid, &mut [IoSliceMut::new(&mut to)], &parts).is_err() {
+            return;
+        }
+    }
+}
+
+/// Pages that one touch maps.
+const PAGES_AT_ONCE: usize = 16;
+/// `UIO_MAXIOV`
+const MOST_PARTS: usize = 1024;
+
+/// Whether not all of a ring with so many entries is mapped by one touch.
+pub fn is_large(nr: u32) -> bool {
+    bytes(nr) > PAGES_AT_ONCE * PAGE
+}
+
+/// The size of a ring.
+fn bytes(nr: u32) -> usize {
+    size_of::<RingHeader>() + nr as usize * size_of::<IoEvent>()
 }
 
 /// Where a process has rings mapped, from its `/proc/PID/maps`: `/[aio] (deleted)`. A forked child

@@ -73,6 +73,12 @@ fn main() {
         "same-place" => threads::same_place(),
         "reuse" => threads::reuse(number(1000)),
         "reap-ring" => reaping::from_the_ring(number(500)),
+        "batches" => {
+            reaping::batches(&argument.into_iter().chain(args).collect::<Vec<_>>());
+        }
+        "large-ring-waits" => {
+            reaping::large_ring_waits(&argument.into_iter().chain(args).collect::<Vec<_>>());
+        }
         "blocked" => reaping::blocked(number(2000)),
         "blocked-on-stdin" => reaping::blocked_on_stdin(),
         "fork" => processes::fork_many(number(200)),

@@ -74,13 +74,17 @@ pub fn left(thread: &mut Thread, left: &Left, ring: RingSample, new: NewEntries)
         // SAFETY: one is in the slot, the other in the scratch memory. (An assignment becomes a call that
         // copies byte by byte, as long as that is not said.)
         unsafe { ptr::copy_nonoverlapping(&raw const thread.iocb, &raw mut iocb.iocb, 1) };
-        send_one(slot);
+        if send_one(slot) != 0 {
+            ring::put_back(thread, new.first, ring.tail);
+        }
     } else {
         let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return };
         // SAFETY: scratch memory of this CPU and program.
         let submitted = unsafe { &mut (*scratch).record };
         fill(submitted, Kind::Submitted, thread, left, ring, new);
-        send_submitted(slot);
+        if send_submitted(slot) != 0 {
+            ring::put_back(thread, new.first, ring.tail);
+        }
     }
 }
 
@@ -129,36 +133,32 @@ static SUBMITTED_SCRATCH: PerCpuArray<WithEntries<Submitted>> = PerCpuArray::wit
 #[map]
 static ONE_SCRATCH: PerCpuArray<WithEntries<SubmittedOne>> = PerCpuArray::with_max_entries(4, 0);
 
-/// Sends the record that was built, with the entries that are new.
+/// Sends the record that was built, with the entries that are new; 1 if these could not be read.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_submitted(slot: u32) -> u32 {
-    if let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) {
-        // SAFETY: scratch memory of this CPU and program.
-        send(unsafe { &mut *scratch }, |record| record);
-    }
-    0
+    let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return 0 };
+    // SAFETY: scratch memory of this CPU and program.
+    send(unsafe { &mut *scratch }, |record| record)
 }
 
 /// The same of a call with one iocb.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_one(slot: u32) -> u32 {
-    if let Some(scratch) = ONE_SCRATCH.get_ptr_mut(slot) {
-        // SAFETY: scratch memory of this CPU and program.
-        send(unsafe { &mut *scratch }, |record| &mut record.submitted);
-    }
-    0
+    let Some(scratch) = ONE_SCRATCH.get_ptr_mut(slot) else { return 0 };
+    // SAFETY: scratch memory of this CPU and program.
+    send(unsafe { &mut *scratch }, |record| &mut record.submitted)
 }
 
 #[inline(always)]
-fn send<T>(scratch: &mut WithEntries<T>, submitted: impl FnOnce(&mut T) -> &mut Submitted) {
+fn send<T>(scratch: &mut WithEntries<T>, submitted: impl FnOnce(&mut T) -> &mut Submitted) -> u32 {
     let Submitted { call, new, .. } = submitted(&mut scratch.record);
     let count = user::unknown(&new.count);
     if count > EVENTS_PER_RECORD as u32 {
-        return;
+        return 0;
     }
-    let mut bytes = 0;
+    let (mut bytes, mut failed) = (0, 0);
     if count != 0 {
         bytes = count as usize * size_of::<IoEvent>();
         let at = ring::entry(call.args[0], new.first);
@@ -166,11 +166,13 @@ fn send<T>(scratch: &mut WithEntries<T>, submitted: impl FnOnce(&mut T) -> &mut 
         if unsafe { user::read_into(&raw mut scratch.entries, bytes as u32, at) } {
             new.memory = Memory::Read;
         } else {
-            bytes = 0;
+            (bytes, failed) = (0, 1);
+            (new.count, new.beyond) = (0, count);
         }
     }
     // SAFETY: the array follows the record.
     unsafe { records::emit_bytes(core::ptr::from_ref(scratch).cast(), size_of::<T>() + bytes) };
+    failed
 }
 
 /// Sends the iocbs from index `first` on. `slot`: bits of the index into [`IOCB_SCRATCH`]. Returns what

@@ -13,7 +13,7 @@ use crate::{
     model::{self, Finding, Model, Outcome, Question, Report, Rules, Settings, Severity, Verdict},
     output::{Ended, Start, clock},
     ring,
-    source::bpf::Decoder,
+    source::{Losses, bpf::Decoder},
 };
 
 /// The model's time goes on at least that often.
@@ -366,6 +366,11 @@ impl Conclusions {
         self.event(&Event::lost_somewhere(clock::monotonic()), shown);
     }
 
+    /// What was lost, with the completions that could not be read so far.
+    pub fn with_unread(&self, losses: Losses) -> Losses {
+        Losses { unread: self.model.unread(losses.total() == 0), ..losses }
+    }
+
     /// What is known now.
     pub fn report(&mut self, ended: &Ended, shown: &mut Shown) {
         if let Some(recorder) = &mut self.recorder {
@@ -384,7 +389,7 @@ impl Conclusions {
         ended: &Ended,
         shown: &mut Shown,
     ) -> Result<()> {
-        if ended.losses.total() > 0 {
+        if ended.losses.of_anybody() > 0 {
             self.lost(shown);
         }
         self.quiet(decoder, shown);

@@ -59,7 +59,7 @@ pub fn run(options: Options) -> Result<u8> {
     let mut conclusions = Conclusions::again(settings, options.fail_on);
     conclusions.start(&start, &mut shown);
     let (mut last, mut events) = (start.clock.start, 0);
-    let ended = loop {
+    let mut ended = loop {
         match reader.next_item() {
             Ok(Some(Item::Event(event))) => {
                 (last, events) = (last.max(event.time), events + 1);
@@ -72,7 +72,10 @@ pub fn run(options: Options) -> Result<u8> {
                 functions.set((module, offset), found);
             }
             Ok(Some(Item::TimedOut(now))) => conclusions.timed_out(now, &mut shown),
-            Ok(Some(Item::Report(ended))) => conclusions.report(&ended, &mut shown),
+            Ok(Some(Item::Report(mut ended))) => {
+                ended.losses = conclusions.with_unread(ended.losses);
+                conclusions.report(&ended, &mut shown);
+            }
             Ok(Some(Item::End(ended))) => break ended,
             Ok(Some(Item::Start(..))) => return Err(with_hint(Error::Damaged, &options.file)),
             Ok(None) => {
@@ -90,6 +93,7 @@ pub fn run(options: Options) -> Result<u8> {
             break cut_short(last, start.clock.start, events);
         }
     };
+    ended.losses = conclusions.with_unread(ended.losses);
     conclusions.end(&ended, &mut shown);
     shown.finish()?;
     Ok(u8::from(conclusions.failed()))

@@ -274,7 +274,7 @@ impl<'a> Session<'a> {
                 Some(Message::Note(text)) => eprintln!("aiotrace: {text}"),
                 Some(Message::Lost(_)) => conclusions.lost(&mut shown),
                 Some(Message::Report(losses)) => {
-                    let losses = Losses { undecodable, ..losses };
+                    let losses = conclusions.with_unread(Losses { undecodable, ..losses });
                     conclusions.scan(&mut shown);
                     let (time, attached) = (clock::monotonic(), attached.elapsed());
                     let (reason, cost) = ("asked".into(), meter.cost(None));
@@ -298,7 +298,7 @@ impl<'a> Session<'a> {
         if let Some(counted) = end.counted {
             conclusions.counted(*counted, &mut shown);
         }
-        let losses = Losses { undecodable, ..end.losses };
+        let losses = conclusions.with_unread(Losses { undecodable, ..end.losses });
         let reason = reason_name(end.reason).into();
         let cost = meter.cost(end.runs);
         let ended = Ended { time, events, losses, attached: end.attached, reason, cost };

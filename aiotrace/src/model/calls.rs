@@ -3,6 +3,8 @@
 use super::{
     Context, ContextRef, Doubt, MOST_NAMES, MOST_REQUESTS, Model, Name, Needs, Severity, Subject,
 };
+use aiotrace_common::abi::RingHeader;
+
 use crate::{
     event::{
         Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Refused, Ring, Syscall, errno_name,
@@ -62,8 +64,9 @@ impl Model {
                 self.submit(event, call, *ctx, *nr, iocbs);
                 *ctx
             }
-            Args::Getevents { ctx, .. } => {
+            Args::Getevents { ctx, list, .. } => {
                 self.getevents(event, call, *ctx);
+                self.given(event, *ctx, list);
                 *ctx
             }
             Args::Cancel { ctx, iocb, value, .. } => {
@@ -156,19 +159,25 @@ impl Model {
         }
         let has_room = self.followed + accepted as u64 <= MOST_REQUESTS;
         if call.ret < 0 {
+            if let Some(context) = self.context_mut(event.pid, ctx) {
+                context.submitted += count(nr);
+                context.refused += count(nr);
+            }
             // It was tried again, and the program knows why it did not work.
             return self.submitted_again(event, ctx, iocbs, entered);
         }
         let Some(context) = self.used(event, call, ctx) else {
             return self.submitted_again(event, ctx, iocbs, entered);
         };
+        context.submitted += count(nr).max(accepted as u64);
+        context.refused += count(nr).saturating_sub(accepted as u64);
         context.submits += 1;
         let number = context.submits;
         let as_request = |(index, iocb): (usize, &Option<Iocb>)| {
             let times = (entered, event.time);
             iocb.as_ref().and_then(|it| Request::new(it, times, (number, index)))
         };
-        let (name, doubt) = (context.name, context.doubt);
+        let (name, doubt) = (context.name, context.doubt_of_reading());
         let (mut unnamed, mut found) = (accepted.saturating_sub(iocbs.len()), Vec::new());
         let mut last = None;
         let mut followed = 0;
@@ -199,10 +208,16 @@ impl Model {
         if let Some(ring) = call.ring {
             context.looked(ring, event.time);
         }
-        context.peak = context.peak.max(context.requests.in_flight() + found.len() as u64);
+        // What completed in the call was in flight, too, also if it could not be read yet.
+        let untold = (accepted - found.len()) as u64;
+        let hidden = completed_in(call).min(context.requests.hidden()).min(untold);
+        let peak = context.requests.in_flight() + found.len() as u64 + hidden;
+        context.peak = context.peak.max(peak);
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
+        let space = self.space(event.pid);
         for it in found {
+            self.faults.told_before(space, &it.completed.event, &it.request);
             self.matched(event.pid, name, doubt, it);
         }
         let is_read_or_write = |it: &(Request, bool)| matches!(it.0.opcode, Some(0 | 1 | 7 | 8));
@@ -254,7 +269,7 @@ impl Model {
         let in_flight = context.requests.in_flight();
         let unreaped = ring.map_or(context.requests.unreaped(), |it| u64::from(it.unreaped()));
         let room = ring.or(context.ring).map_or(0, |it| u64::from(it.nr.saturating_sub(1)));
-        let doubt = context.doubt;
+        let doubt = context.doubt_of_reading();
         let name = context.name;
         let mut text = format!(
             "io_submit = EAGAIN with {in_flight} in flight and {unreaped} completed but not reaped, \
@@ -424,6 +439,13 @@ fn why_not_cancelled(context: &Context, iocb: Address, value: Option<&abi::Iocb>
             (4, text.to_owned())
         }
     }
+}
+
+/// Requests of the context that completed while the call took place, as its ring tells.
+fn completed_in(call: &Call) -> u64 {
+    let rings = call.ring_before.zip(call.ring);
+    let sane = rings.filter(|(before, now)| before.tail < now.nr && now.tail < now.nr);
+    sane.map_or(0, |(before, now)| RingHeader::distance(before.tail, now.tail, now.nr).into())
 }
 
 /// How many, as the kernel says; a ring has no more entries.

@@ -5,7 +5,7 @@ use super::{
     requests::{Completed, Match, Request},
 };
 use crate::{
-    event::{Completion, Event, IoEvent, Iocb, errno_name},
+    event::{Completion, Event, Handle, IoEvent, Iocb, errno_name},
     model::Finding,
 };
 
@@ -26,17 +26,40 @@ impl Model {
         let space = self.space(event.pid);
         let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
         let Some(mut io_event) = completion.event else {
-            context.requests.complete_unread(event.time);
-            context.doubts(Doubt::Unread);
+            let after = completion.since.unwrap_or(event.time);
+            context.requests.complete_unread(after, event.time);
             return;
         };
         io_event.res = self.faults.own_result(space, &io_event);
         let after = completion.since.unwrap_or(event.time);
-        let completed = Completed { event: io_event, after, time: event.time };
-        let (name, doubt) = (context.name, context.doubt);
-        if let Some(found) = context.requests.complete(completed) {
-            context.count(&found);
+        let completed = Completed { event: io_event, after, time: event.time, is_late: false };
+        let (name, doubt) = (context.name, context.doubt_of_reading());
+        let found = context.requests.complete(completed);
+        if let Some(found) = &found {
+            context.count(found);
+        }
+        self.faults.told(space, io_event, found.as_ref().map(|it| &it.request));
+        if let Some(found) = found {
             self.matched(event.pid, name, doubt, found);
+        }
+    }
+
+    /// io_getevents gave these to the program: perhaps some that could not be read in the ring, or not yet.
+    pub(super) fn given(&mut self, event: &Event, ctx: Handle, list: &[Option<IoEvent>]) {
+        let space = self.space(event.pid);
+        self.faults.given(space, list);
+        for it in list.iter().flatten() {
+            let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
+            if context.requests.hidden() == 0 {
+                return;
+            }
+            let mut it = *it;
+            it.res = self.faults.own_result(space, &it);
+            let (name, doubt) = (context.name, context.doubt);
+            if let Some(found) = context.requests.given(it, event.time) {
+                context.count(&found);
+                self.matched(event.pid, name, doubt, found);
+            }
         }
     }
 
@@ -62,8 +85,9 @@ impl Model {
         };
         if let Some(again) = again.filter(|again| completed.after > *again) {
             let early = super::calls::in_words(completed.after - again);
+            let least = if completed.is_bound() { "at least " } else { "" };
             let text = format!(
-                "the iocb at {:#x} was submitted again {early} before it completed",
+                "the iocb at {:#x} was submitted again {least}{early} before it completed",
                 request.iocb
             );
             let mut finding = new(Name::IocbReusedInFlight, text);
@@ -177,10 +201,10 @@ impl Model {
         if completed.event.res > 0 && !request.is_poll() {
             kind.done.bytes += completed.event.res as u64;
         }
-        if request.entered != 0 {
+        if request.entered != 0 && !completed.is_late {
             let since = |time: u64| time.saturating_sub(request.entered);
-            kind.latency.submit.record(since(request.returned));
-            kind.latency.complete.record(since(completed.time));
+            kind.latency.submit.record(since(request.returned), false);
+            kind.latency.complete.record(since(completed.time), completed.is_bound());
         }
     }
 }

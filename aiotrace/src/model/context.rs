@@ -8,7 +8,9 @@ use super::{
     Doubt,
     finding::ContextRef,
     latency::Latency,
-    requests::{Match, Requests},
+    report::End,
+    requests::{Match, Requests, Unreaped},
+    sums::Sums,
 };
 use crate::event::{Handle, Ring, Stack};
 
@@ -45,6 +47,10 @@ pub struct Context {
     pub done: Done,
     /// io_submit calls so far.
     pub submits: u64,
+    /// Requests that they were given, and of these, those that were not taken.
+    pub submitted: u64,
+    /// See `submitted`.
+    pub refused: u64,
     /// Allocated with the first request: many contexts never see one.
     pub latency: Option<Box<Latency>>,
     /// Looks at it from outside.
@@ -119,6 +125,8 @@ impl Context {
             peak: 0,
             done: Done::default(),
             submits: 0,
+            submitted: 0,
+            refused: 0,
             latency: None,
             look: Look {
                 due: time.saturating_add(FIRST_INTERVAL),
@@ -149,7 +157,30 @@ impl Context {
     /// Why what is concluded from its requests may be otherwise.
     pub fn doubt_of_requests(&self) -> Option<Doubt> {
         let is_matched = self.adopted || self.requests.adds_up();
-        self.doubt.or_else(|| (!is_matched).then_some(Doubt::Unmatched))
+        self.doubt_of_reading().or_else(|| (!is_matched).then_some(Doubt::Unmatched))
+    }
+
+    /// Why it is not known for sure what completed.
+    pub fn doubt_of_reading(&self) -> Option<Doubt> {
+        self.doubt.or_else(|| (self.requests.unread() > 0).then_some(Doubt::Unread))
+    }
+
+    /// What became of its requests; `end`: how it ended, if it did.
+    pub fn sums(&self, end: Option<End>) -> Sums {
+        let mut sums = self.requests.sums();
+        (sums.contexts, sums.submitted, sums.refused) = (1, self.submitted, self.refused);
+        let Some(end) = end else {
+            sums.alive = 1;
+            return sums;
+        };
+        sums.ended = 1;
+        sums.discarded = std::mem::take(&mut sums.in_flight);
+        let unreaped = std::mem::take(&mut sums.unreaped);
+        match end {
+            End::Exit | End::Exec => sums.unknown_unreaped = unreaped,
+            End::Destroyed | End::Leaked => sums.discarded_unreaped = unreaped,
+        }
+        sums
     }
 
     /// The ring was looked at.
@@ -160,7 +191,7 @@ impl Context {
         self.ring = Some(ring);
         let latency = &mut self.latency;
         self.requests.look(ring, time, |it, reaped| {
-            reap(latency, it.time, reaped);
+            reap(latency, it, reaped);
         });
     }
 
@@ -168,7 +199,7 @@ impl Context {
     pub fn reaped(&mut self, count: u64, time: u64) {
         let latency = &mut self.latency;
         self.requests.reap(count, time, |it, reaped| {
-            reap(latency, it.time, reaped);
+            reap(latency, it, reaped);
         });
     }
 
@@ -181,13 +212,19 @@ impl Context {
         if res > 0 && !found.request.is_poll() {
             self.done.bytes += res as u64;
         }
-        let Some(entered) = Some(found.request.entered).filter(|it| *it != 0) else { return };
+        let is_known = found.request.entered != 0 && !found.completed.is_late;
+        let Some(entered) = is_known.then_some(found.request.entered) else { return };
         let latency = self.latency.get_or_insert_default();
-        latency.submit.record(found.request.returned.saturating_sub(entered));
-        latency.complete.record(found.completed.time.saturating_sub(entered));
+        latency.submit.record(found.request.returned.saturating_sub(entered), false);
+        let completed = &found.completed;
+        latency.complete.record(completed.time.saturating_sub(entered), completed.is_bound());
     }
 }
 
-fn reap(latency: &mut Option<Box<Latency>>, completed: u64, reaped: u64) {
-    latency.get_or_insert_default().reap.record(reaped.saturating_sub(completed));
+/// Whoever reaped it did so before that was seen.
+fn reap(latency: &mut Option<Box<Latency>>, it: &Unreaped, reaped: u64) {
+    // One that was there at the attach has no beginning.
+    if it.after > 0 {
+        latency.get_or_insert_default().reap.record(reaped.saturating_sub(it.after), true);
+    }
 }

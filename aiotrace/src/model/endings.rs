@@ -46,18 +46,13 @@ impl Model {
         if let Some(known) = self.spaces.get_mut(&space) {
             known.context_ended(context.name.id);
         }
-        let finding = self.discarded(&context, gone, event);
         if how == How::Destroy {
             // How long io_destroy blocked, and what was in the ring, is known when it returns.
             let key = (space, context.handle().0);
-            return self.ends.destroying.push(Destroying {
-                key,
-                context,
-                finding,
-                time: event.time,
-            });
+            let (gone, time) = (*gone, event.time);
+            return self.ends.destroying.push(Destroying { key, context, gone, time });
         }
-        if let Some(finding) = finding {
+        if let Some(finding) = self.discarded(&context, gone, event.time) {
             self.find(finding, 0, 0);
         }
         let known = self.spaces.entry(space).or_default();
@@ -84,7 +79,7 @@ impl Model {
         let entered = call.and_then(|(call, _)| call.entered);
         let is_it = |it: &Destroying| it.key == key && entered.is_none_or(|began| it.time >= began);
         let Some(place) = self.ends.destroying.iter().position(is_it) else { return };
-        let Destroying { mut context, finding, time, .. } = self.ends.destroying.remove(place);
+        let Destroying { mut context, gone, time, .. } = self.ends.destroying.remove(place);
         let every_call = self.settings.every_call;
         if let Some(ring) = call.and_then(|(call, _)| call.ring).filter(|_| every_call) {
             // What was in it when the call began: it had its handle then.
@@ -94,6 +89,7 @@ impl Model {
         // Of a delayed call that is not known.
         let own = call.filter(|(call, _)| delivered(call.fault).is_none());
         let took = own.zip(entered).map(|((_, now), began)| now.saturating_sub(began));
+        let finding = self.discarded(&context, &gone, time);
         self.forget(context, time, End::Destroyed);
         let Some(mut finding) = finding else { return };
         if let Some(took) = took {
@@ -104,17 +100,19 @@ impl Model {
     }
 
     /// Requests in flight when it ended. Polls pend by design.
-    fn discarded(&self, context: &Context, gone: &Gone, event: &Event) -> Option<Finding> {
+    fn discarded(&self, context: &Context, gone: &Gone, time: u64) -> Option<Finding> {
         let how = gone.how;
         let mut requests: Vec<&Request> = context.requests.iter().collect();
         requests.sort_by_key(|it| (it.entered, it.call, it.index));
         let writes = requests.iter().filter(|it| it.is_write()).count();
         let others = requests.iter().filter(|it| !it.is_poll() && !it.is_write()).count();
-        if writes + others == 0 {
+        let left = context.requests.in_flight();
+        if writes + others == 0 || left == 0 {
             return None;
         }
-        // Nobody looked at the ring after the last call.
-        let at_most = how != How::Destroy && !self.settings.exact_completions;
+        // Nobody looked at the ring after the last call; or some completed, and it is not known which.
+        let at_most = how != How::Destroy && !self.settings.exact_completions
+            || left < context.requests.followed();
         if at_most && writes == 0 {
             return None;
         }
@@ -142,7 +140,7 @@ impl Model {
         let text = format!(
             "{what} with {most}{counted} in flight{example}: nobody will see what came of it"
         );
-        let mut finding = Finding::new(Name::DiscardedRequests, event.time, context.pid, text);
+        let mut finding = Finding::new(Name::DiscardedRequests, time, context.pid, text);
         if writes > 0 && !at_most {
             finding.severity = Severity::Error;
         }

@@ -7,6 +7,8 @@ use hdrhistogram::Histogram;
 pub struct Durations {
     histogram: Histogram<u32>,
     longest: u64,
+    /// Some are only known not to be longer.
+    at_most: bool,
 }
 
 impl Default for Durations {
@@ -14,7 +16,7 @@ impl Default for Durations {
         // One digit, growing as needed: 2 KiB at most.
         #[expect(clippy::expect_used, reason = "constant and valid arguments")]
         let histogram = Histogram::new(1).expect("1 is a valid precision");
-        Self { histogram, longest: 0 }
+        Self { histogram, longest: 0, at_most: false }
     }
 }
 
@@ -27,11 +29,14 @@ pub struct Percentiles {
     pub p99: u64,
     /// None took longer.
     pub max: u64,
+    /// All of these are bounds: it took so long, or less.
+    pub at_most: bool,
 }
 
 impl Durations {
-    /// One more.
-    pub fn record(&mut self, nanos: u64) {
+    /// One more, which took so long, or, if that is a bound, at most so long.
+    pub fn record(&mut self, nanos: u64, is_bound: bool) {
+        self.at_most |= is_bound;
         self.longest = self.longest.max(nanos);
         // It grows as needed, so this cannot fail.
         let _ = self.histogram.record(nanos);
@@ -40,6 +45,7 @@ impl Durations {
     /// All of the other one.
     pub fn add(&mut self, other: &Self) {
         self.longest = self.longest.max(other.longest);
+        self.at_most |= other.at_most;
         // Both grow as needed, so adding cannot fail.
         let _ = self.histogram.add(&other.histogram);
     }
@@ -51,6 +57,7 @@ impl Durations {
             p50: of(0.5),
             p99: of(0.99),
             max: self.longest,
+            at_most: self.at_most,
         })
     }
 }

@@ -26,6 +26,7 @@ mod refused;
 pub mod report;
 mod requests;
 pub mod rules;
+pub mod sums;
 mod trend;
 pub mod verdict;
 mod waits;
@@ -52,7 +53,8 @@ pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
 use crate::{
     counted::Counted,
     event::{
-        Address, Adopted, Body, Change, Event, FileKind, Handle, Looked, Moved, Process, RingFound,
+        Address, Adopted, Behind, Body, Change, Event, FileKind, Handle, Looked, Moved, Process,
+        RingFound,
     },
 };
 
@@ -317,8 +319,10 @@ impl Model {
     /// Something happened.
     pub fn handle_event(&mut self, event: &Event) {
         self.now = self.now.max(event.time);
-        let is_of_request =
-            matches!(event.body, Body::Completion(_) | Body::Refused(_) | Body::Changed(_));
+        let is_of_request = matches!(
+            event.body,
+            Body::Completion(_) | Body::Refused(_) | Body::Changed(_) | Body::Behind(_)
+        );
         if is_of_request && !self.settings.every_call {
             return;
         }
@@ -338,6 +342,11 @@ impl Model {
             }
             Body::Changed(changed) => self.changed(event, changed),
             Body::Synchronous(call) => self.synchronous(event, call),
+            Body::Behind(Behind { ctx, completions }) => {
+                if let Some(context) = self.context_mut(event.pid, *ctx) {
+                    context.requests.behind(*completions);
+                }
+            }
         }
     }
 

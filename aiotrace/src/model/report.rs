@@ -6,9 +6,13 @@ use super::{
     Alive, Context, ContextRef, Done, Doubt, FaultRow, Finding, Map, Model, Name, SECOND,
     Thresholds, Wait,
     latency::{Latency, Percentiles},
+    sums::{Disagreement, Sums},
     verdict::RuleRow,
 };
-use crate::{counted::Counted, event::How};
+use crate::{
+    counted::Counted,
+    event::{Gone, How},
+};
 
 /// Contexts told one by one; the rest is told as one.
 const MOST_ROWS: usize = 256;
@@ -22,15 +26,21 @@ pub(super) struct Ends {
     others: Option<Row>,
     /// Contexts that wait for io_destroy to return.
     pub destroying: Vec<Destroying>,
+    /// What became of those that are gone, and of their requests.
+    sums: Sums,
+    /// Completions of those that are gone, which could not be read.
+    unread: u64,
+    /// Likewise, which only their rings told of.
+    unseen: u64,
 }
 
 /// A context that io_destroy ended, before the call returned.
 pub(super) struct Destroying {
     pub key: (u64, u64),
     pub context: Context,
-    /// What was in flight.
-    pub finding: Option<Finding>,
-    /// When it ended.
+    /// How it ended.
+    pub gone: Gone,
+    /// When.
     pub time: u64,
 }
 
@@ -57,6 +67,10 @@ pub struct Report {
     pub quiet: Vec<Quiet>,
     /// Contexts that are made again and again, too early to be context-growth.
     pub trends: Vec<Trend>,
+    /// What became of all contexts and requests.
+    pub sums: Sums,
+    /// Where these do not agree: something was counted wrong, and nothing in this report is sure.
+    pub disagreements: Vec<Disagreement>,
     /// Faults, by rule, call and what was given.
     pub faults: Vec<FaultRow>,
     /// The fault rules, also those that never acted.
@@ -133,6 +147,8 @@ pub struct Row {
     /// Completed and not reaped now, or at its end. `None`: it ended with its process, which may have
     /// reaped them without a call.
     pub unreaped: Option<u64>,
+    /// Completed, and it is not known with what result: it could not be read in the ring.
+    pub unknown: u64,
     /// What was done.
     pub done: Done,
     /// From io_submit to completion.
@@ -215,10 +231,13 @@ impl Row {
             in_flight: context.requests.in_flight(),
             unreaped: Some(context.requests.unreaped())
                 .filter(|count| *count == 0 || !matches!(end, Some(End::Exit | End::Exec))),
+            unknown: context.requests.unknown(),
             done: context.done,
             complete: None,
             reap: None,
-            doubt: context.doubt,
+            doubt: context
+                .doubt
+                .or_else(|| (context.requests.unknown() > 0).then_some(Doubt::Unread)),
             latency: context.latency.clone(),
         }
     }
@@ -229,6 +248,7 @@ impl Row {
         self.asked = self.asked.zip(other.asked).map(|(a, b)| a + b);
         self.peak = self.peak.max(other.peak);
         self.in_flight += other.in_flight;
+        self.unknown += other.unknown;
         self.unreaped = self.unreaped.zip(other.unreaped).map(|(a, b)| a + b);
         self.lifetime = self.lifetime.max(other.lifetime);
         self.done.add(other.done);
@@ -249,6 +269,9 @@ impl Row {
 
 impl Ends {
     pub(super) fn add(&mut self, context: &Context, time: u64, end: End) {
+        self.sums += context.sums(Some(end));
+        let (unread, unseen) = unread(context);
+        (self.unread, self.unseen) = (self.unread + unread, self.unseen + unseen);
         let row = Row::of(context, time, Some(end));
         if self.rows.len() < MOST_ROWS {
             return self.rows.push(row);
@@ -260,7 +283,27 @@ impl Ends {
     }
 }
 
+/// Completions that could not be read; and of which only the ring told, where no loss explains it.
+fn unread(context: &Context) -> (u64, u64) {
+    let unseen = context.requests.unseen();
+    (context.requests.unknown() - unseen, if context.doubt.is_none() { unseen } else { 0 })
+}
+
 impl Model {
+    /// All contexts that have not ended, as far as known.
+    fn live(&self) -> impl Iterator<Item = &Context> {
+        let leaving = self.leaving.iter().map(|it| &it.1);
+        let destroying = self.ends.destroying.iter().map(|it| &it.context);
+        self.contexts.values().chain(leaving).chain(destroying)
+    }
+
+    /// Completions whose results are not known, because they could not be read in the ring. `is_lossless`: no
+    /// loss explains that only the ring tells of some.
+    pub fn unread(&self, is_lossless: bool) -> u64 {
+        let all = self.live().map(unread).chain([(self.ends.unread, self.ends.unseen)]);
+        all.map(|(unread, unseen)| unread + if is_lossless { unseen } else { 0 }).sum()
+    }
+
     /// What is known only later: whether the program went on after a failed request.
     fn with_sequel(&self, mut finding: Finding) -> Finding {
         if finding.name == Name::FailedCompletion {
@@ -303,10 +346,7 @@ impl Model {
     pub fn report(&self) -> Report {
         let every_call = self.settings.every_call;
         let mut rows: Vec<Row> = self.ends.rows.clone();
-        let leaving = self.leaving.iter().map(|it| &it.1);
-        let destroying = self.ends.destroying.iter().map(|it| &it.context);
-        let live = self.contexts.values().chain(leaving).chain(destroying);
-        rows.extend(live.map(|it| Row::of(it, self.now, None)));
+        rows.extend(self.live().map(|it| Row::of(it, self.now, None)));
         rows.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.context.id));
         let mut others = self.ends.others.clone();
         for row in rows.drain(MOST_ROWS.min(rows.len())..) {
@@ -331,7 +371,13 @@ impl Model {
             .collect();
         let weight = |it: &KindRow| std::cmp::Reverse(it.done.requests + it.refused);
         kinds.sort_by_key(|it| (weight(it), it.pid, it.fd, it.opcode));
+        let mut sums = self.ends.sums;
+        self.live().for_each(|it| sums += it.sums(None));
+        // Counted where they become known.
+        sums.contexts = self.next_context - 1;
         if !every_call {
+            let Sums { contexts, alive, ended, .. } = sums;
+            sums = Sums { contexts, alive, ended, ..Sums::default() };
             // What they would say of requests is not so.
             (rows, others) = (Vec::new(), None);
         }
@@ -351,6 +397,8 @@ impl Model {
                 .into_iter()
                 .filter(|it| !self.findings.has(&(Name::ContextGrowth, it.pid, 0, 0)))
                 .collect(),
+            disagreements: sums.disagreements(),
+            sums,
             faults: self.faults.rows(),
             rules: self.faults.rules(),
             counted: (!every_call).then(|| {

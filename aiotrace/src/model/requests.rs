@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-use super::Map;
+use super::{Map, sums::Sums};
 use crate::event::{IoEvent, Iocb, Ring};
 
 /// Completions that wait for their io_submit to return, at most. (A call has at most so many that we
@@ -83,6 +83,15 @@ pub struct Completed {
     pub after: u64,
     /// It happened at this time, or before.
     pub time: u64,
+    /// It was reaped before it was seen: when it happened is not known.
+    pub is_late: bool,
+}
+
+impl Completed {
+    /// It is only known that it did not happen later.
+    pub fn is_bound(&self) -> bool {
+        self.after != self.time
+    }
 }
 
 /// A request and how it completed.
@@ -103,6 +112,8 @@ pub struct Unreaped {
     pub place: i64,
     /// When it was seen to complete.
     pub time: u64,
+    /// It completed after this; the same as `time` if that is exact.
+    pub after: u64,
 }
 
 /// All requests of a context.
@@ -121,9 +132,25 @@ pub struct Requests {
     reaped: i64,
     /// The ring says so many more have completed than we saw.
     unseen: i64,
+    /// The source says so many more have completed, and could not be read yet.
+    behind: i64,
+    /// Completed, and their entries could not be read: of those in flight, so many are not.
+    unread: u64,
+    /// Completed, and nobody will know with what result.
+    unknown: u64,
+    /// What io_getevents gave to the program before we saw it complete, in that order.
+    given: VecDeque<IoEvent>,
     /// Where the tail was when the context became known.
     base: u32,
     unreaped: VecDeque<Unreaped>,
+    /// Accepted so far.
+    accepted: u64,
+    /// In the ring when the context became known.
+    found: u64,
+    /// Taken out of `unreaped`.
+    taken: u64,
+    /// Not put into it: it was full.
+    untimed: u64,
 }
 
 impl Requests {
@@ -133,16 +160,38 @@ impl Requests {
         if let Some(ring) = ring {
             requests.base = ring.tail;
             requests.reaped = -i64::from(ring.unreaped());
+            requests.found = ring.unreaped().into();
+            requests.untimed = requests.found.saturating_sub(MOST_UNREAPED as u64);
             let places = requests.reaped..0;
             let places = places.take(MOST_UNREAPED);
-            requests.unreaped.extend(places.map(|place| Unreaped { place, time }));
+            requests.unreaped.extend(places.map(|place| Unreaped { place, time, after: 0 }));
         }
         requests
     }
 
-    /// In flight.
+    /// In flight. What completed unseen is not, whichever that is.
     pub fn in_flight(&self) -> u64 {
-        self.count + self.unnamed
+        (self.count + self.unnamed).saturating_sub(self.hidden())
+    }
+
+    /// Completed, and it is not known with what result: not yet, or never.
+    pub fn unknown(&self) -> u64 {
+        self.unknown + self.hidden()
+    }
+
+    /// Completed, their entries could not be read, and it is not known whose they were.
+    pub fn unread(&self) -> u64 {
+        self.unread
+    }
+
+    /// Completions of which the ring tells, and nobody else.
+    pub fn unseen(&self) -> u64 {
+        (self.unseen.max(0) as u64).saturating_sub(self.given.len() as u64)
+    }
+
+    /// Completed, and it is not known which ones.
+    pub fn hidden(&self) -> u64 {
+        self.unread + self.unseen()
     }
 
     /// In flight, and known one by one.
@@ -177,23 +226,31 @@ impl Requests {
 
     /// Whether everything fits together: all completions seen, none left over.
     pub fn adds_up(&self) -> bool {
-        self.unseen == 0 && self.early.is_empty()
+        self.unseen == 0 && self.unread == 0 && self.early.is_empty()
     }
 
     /// io_submit accepted it. If it has completed already, how.
     pub fn accepted(&mut self, request: Request) -> Option<Match> {
+        self.accepted += 1;
         let is_its = |it: &Completed| it.event.obj == request.iocb && it.time > request.entered;
         if let Some(place) = self.early.iter().position(is_its) {
             let completed = self.early.remove(place)?;
             return Some(Match { request, completed, again: None });
         }
+        let queue = self.in_flight.entry(request.iocb).or_default();
+        // The program uses the iocb again, so that one was among those that completed.
+        if self.unread > 0 && queue.pop_front_if(|it| it.call != request.call).is_some() {
+            (self.unread, self.unknown, self.count) =
+                (self.unread - 1, self.unknown + 1, self.count - 1);
+        }
         self.count += 1;
-        self.in_flight.entry(request.iocb).or_default().push_back(request);
+        queue.push_back(request);
         None
     }
 
     /// io_submit accepted so many that are not known one by one.
     pub fn accepted_unnamed(&mut self, count: u64, entered: u64) {
+        self.accepted += count;
         let mut left = count;
         self.early.retain(|it| {
             let is_one = left > 0 && it.time > entered;
@@ -204,9 +261,13 @@ impl Requests {
     }
 
     /// A request completed; `None` if it is not known which one.
-    pub fn complete(&mut self, completed: Completed) -> Option<Match> {
-        self.completed_at(completed.time);
-        self.unseen = (self.unseen - 1).max(0);
+    pub fn complete(&mut self, mut completed: Completed) -> Option<Match> {
+        completed.is_late = self.completed < self.reaped;
+        self.completed_at(completed.after, completed.time);
+        if let Some(place) = self.given.iter().position(|it| *it == completed.event) {
+            self.given.remove(place);
+            return None;
+        }
         if let Some(found) = self.take(&completed) {
             return Some(found);
         }
@@ -222,16 +283,35 @@ impl Requests {
     }
 
     /// A request completed, and its entry could not be read.
-    pub fn complete_unread(&mut self, time: u64) {
-        self.completed_at(time);
-        self.unnamed = self.unnamed.saturating_sub(1);
+    pub fn complete_unread(&mut self, after: u64, time: u64) {
+        self.completed_at(after, time);
+        // The oldest is overwritten first.
+        self.unread += u64::from(self.given.pop_front().is_none());
     }
 
-    fn completed_at(&mut self, time: u64) {
+    /// io_getevents gave this to the program. If it is of one that was not seen to complete, which request it was.
+    pub fn given(&mut self, event: IoEvent, time: u64) -> Option<Match> {
+        if self.hidden() == 0 {
+            return None;
+        }
+        let found = self.take(&Completed { event, after: 0, time, is_late: false })?;
+        if self.unread > 0 {
+            self.unread -= 1;
+        } else {
+            self.given.push_back(event);
+        }
+        Some(found)
+    }
+
+    fn completed_at(&mut self, after: u64, time: u64) {
         if self.unreaped.len() < MOST_UNREAPED {
-            self.unreaped.push_back(Unreaped { place: self.completed, time });
+            self.unreaped.push_back(Unreaped { place: self.completed, time, after });
+        } else {
+            self.untimed += 1;
         }
         self.completed += 1;
+        self.unseen = (self.unseen - 1).max(0);
+        self.behind = (self.behind - 1).max(0);
     }
 
     fn take(&mut self, completed: &Completed) -> Option<Match> {
@@ -248,6 +328,11 @@ impl Requests {
         Some(Match { request, completed: *completed, again })
     }
 
+    /// So many have completed, and could not be read yet: the ring has them.
+    pub fn behind(&mut self, completions: u32) {
+        self.behind = completions.into();
+    }
+
     /// io_getevents gave so many, and the ring was not seen.
     pub fn reap(&mut self, count: u64, time: u64, each: impl FnMut(&Unreaped, u64)) {
         let count = i64::try_from(count).unwrap_or(0);
@@ -259,6 +344,12 @@ impl Requests {
         if ring.nr == 0 || ring.head >= ring.nr || ring.tail >= ring.nr {
             return;
         }
+        if self.behind > 0 {
+            self.unseen = self.behind;
+            self.forget_given();
+            let place = self.completed + self.behind - i64::from(ring.unreaped());
+            return self.reap_up_to(place, time, each);
+        }
         // The tail is a place in a ring; the nearest one to what we counted is meant. It is behind if a
         // request completed since the look.
         let nr = i64::from(ring.nr);
@@ -268,13 +359,50 @@ impl Requests {
             ahead -= nr;
         }
         self.unseen = ahead.max(0);
+        self.forget_given();
         self.reap_up_to(self.completed + ahead - i64::from(ring.unreaped()), time, each);
+    }
+
+    /// What is told by now cannot come any more.
+    fn forget_given(&mut self) {
+        let surplus = self.given.len().saturating_sub(self.unseen.max(0) as usize);
+        self.given.drain(..surplus);
     }
 
     fn reap_up_to(&mut self, place: i64, time: u64, mut each: impl FnMut(&Unreaped, u64)) {
         self.reaped = self.reaped.max(place);
         while let Some(first) = self.unreaped.pop_front_if(|it| it.place < self.reaped) {
+            self.taken += 1;
             each(&first, time);
+        }
+    }
+
+    /// What became of all, of a context that has not ended.
+    pub fn sums(&self) -> Sums {
+        let unseen = self.unseen.max(0);
+        let known = self.completed.max(0) as u64 + self.given.len() as u64;
+        let beyond = (self.reaped - self.completed).clamp(0, unseen) as u64;
+        let is_left = |it: &&Unreaped| it.place >= self.reaped;
+        let left = self.unreaped.iter().filter(is_left).count() as u64;
+        let late = self.unreaped.len() as u64 - left;
+        let (reaped, left) = match self.untimed {
+            0 => (self.taken + late, left),
+            _ => {
+                let all = self.completed.max(0) as u64 + self.found;
+                (all.saturating_sub(self.unreaped()), self.unreaped())
+            }
+        };
+        let nameless = self.hidden().saturating_sub(self.count + self.unnamed);
+        Sums {
+            accepted: self.accepted,
+            before: self.early.len() as u64 + nameless,
+            completed: known.saturating_sub(self.unread + self.unknown),
+            unknown: self.unknown(),
+            in_flight: self.in_flight(),
+            found: self.found,
+            reaped: reaped + beyond,
+            unreaped: left + (unseen as u64 - beyond),
+            ..Sums::default()
         }
     }
 }
@@ -301,7 +429,7 @@ mod tests {
 
     fn completed(obj: u64, time: u64) -> Completed {
         let event = IoEvent { data: 0, obj, res: 8, res2: 0 };
-        Completed { event, after: time, time }
+        Completed { event, after: time, time, is_late: false }
     }
 
     fn ring(head: u32, tail: u32) -> Ring {
@@ -356,6 +484,60 @@ mod tests {
         assert_eq!(requests.unreaped(), 0);
         requests.look(ring(4, 6), 9, |_, _| ());
         assert!(!requests.adds_up(), "two completed that were not seen");
+    }
+
+    #[test]
+    fn what_completed_and_could_not_be_read_is_not_in_flight() {
+        let mut requests = Requests::default();
+        for obj in 1..=3 {
+            requests.accepted(request(obj, 1, obj));
+        }
+        requests.complete_unread(0, 5);
+        requests.complete_unread(0, 5);
+        assert_eq!((requests.in_flight(), requests.unknown(), requests.completed()), (1, 2, 2));
+        // io_getevents tells of one, and the program uses the iocb of another again.
+        let given = IoEvent { data: 0, obj: 3, res: -5, res2: 0 };
+        assert_eq!(requests.given(given, 7).unwrap().request.iocb, 3);
+        assert_eq!(requests.accepted(request(2, 8, 8)), None);
+        assert_eq!((requests.in_flight(), requests.unknown(), requests.unread()), (2, 1, 0));
+        assert_eq!(requests.given(given, 9), None, "all others were read");
+        assert_eq!(requests.complete(completed(1, 9)).unwrap().again, None);
+        assert_eq!(requests.complete(completed(2, 9)).unwrap().again, None);
+        assert_eq!((requests.in_flight(), requests.unknown()), (0, 1));
+    }
+
+    #[test]
+    fn what_is_read_after_it_was_reaped_has_no_time() {
+        let mut requests = Requests::default();
+        requests.accepted(request(1, 1, 1));
+        requests.look(ring(1, 1), 5, |_, _| ());
+        assert_eq!((requests.in_flight(), requests.unknown()), (0, 1), "one completed unseen");
+        let found = requests.complete(completed(1, 9)).unwrap();
+        assert!(found.completed.is_late);
+        assert_eq!((requests.in_flight(), requests.unknown()), (0, 0));
+        requests.accepted(request(1, 10, 2));
+        assert!(!requests.complete(completed(1, 12)).unwrap().completed.is_late);
+    }
+
+    #[test]
+    fn what_io_getevents_gave_is_not_told_again() {
+        let mut requests = Requests::default();
+        let event = |obj| completed(obj, 0).event;
+        for (number, after) in [(1, 1), (2, 2)] {
+            requests.accepted(request(1, number * 10, number));
+            requests.behind(after);
+            requests.look(ring(after, after), number * 10 + 5, |_, _| ());
+            let found = requests.given(event(1), number * 10 + 5).unwrap();
+            assert_eq!((found.request.call, found.again), (number, None));
+            assert_eq!((requests.in_flight(), requests.unknown()), (0, 0));
+        }
+        assert_eq!(requests.given(event(1), 30), None);
+        // Now they are read; one was overwritten.
+        requests.complete_unread(0, 40);
+        assert_eq!(requests.complete(completed(1, 40)), None);
+        assert!(requests.adds_up());
+        requests.accepted(request(1, 50, 3));
+        assert_eq!(requests.complete(completed(1, 60)).unwrap().request.call, 3);
     }
 
     #[test]

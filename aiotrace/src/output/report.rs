@@ -240,13 +240,11 @@ fn contexts(out: &mut Vec<u8>, report: &Report) {
     if report.contexts.is_empty() {
         return;
     }
-    let others = report.others.as_ref().map_or(0, |it| it.contexts);
-    let alive = report.contexts.iter().filter(|it| it.end.is_none()).count();
-    let count = report.contexts.len() as u64 + others;
+    let (count, alive) = (report.sums.contexts, report.sums.alive);
     line!(out, "=== contexts: {count}, {alive} of them alive; {LATENCY} ===");
     line!(
         out,
-        "  {:<4} {:<23} {:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {:>6} {:>6} {:>6} {:>9}",
+        "  {:<4} {:<23} {:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {:>8} {:>8} {:>8} {:>9}",
         "id",
         "process",
         "asked",
@@ -284,11 +282,15 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
     let [p50, p99, max] = durations(it.complete);
     let adopted = if it.adopted { " adopted" } else { "" };
     let unsure = it.doubt.map_or_else(String::new, |it| format!(" unsure: {}", it.text()));
+    let unknown = match it.unknown {
+        0 => String::new(),
+        some => format!(", {some} completed with unknown result"),
+    };
     let end = it.end.map_or("alive", End::text);
     line!(
         out,
-        "  {id:<4} {process:<23} {asked:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {p50:>6} {p99:>6} {max:>6} \
-         {end:>9}{adopted}{unsure}",
+        "  {id:<4} {process:<23} {asked:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {p50:>8} {p99:>8} {max:>8} \
+         {end:>9}{adopted}{unsure}{unknown}",
         duration(it.lifetime),
         it.peak,
         it.unreaped.map_or_else(|| "?".to_owned(), |it| it.to_string()),
@@ -304,7 +306,7 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
     line!(out, "=== requests by descriptor; {LATENCY} ===");
     line!(
         out,
-        "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>7} {:>6} {:>6} {:>6}",
+        "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>7} {:>8} {:>8} {:>8}",
         "process",
         "fd",
         "op",
@@ -322,7 +324,7 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
         let path = path.map_or_else(String::new, |it| format!(" now {}", escaped(it)));
         line!(
             out,
-            "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>7} {p50:>6} {p99:>6} {max:>6}{path}",
+            "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>7} {p50:>8} {p99:>8} {max:>8}{path}",
             process(&it.process, it.pid),
             it.fd as i32,
             opcode_name(it.opcode).unwrap_or("?"),
@@ -356,6 +358,10 @@ fn lost(out: &mut Vec<u8>, end: &Ended, report: &Report, paint: &dyn Fn(Severity
         let text = format!("{total} lost: what rests on it is unsure");
         line!(out, "=== {} ===", paint(Severity::Error, &text));
     }
+    for it in &report.disagreements {
+        let text = format!("numbers do not agree, this report is unsure: {}", it.in_words());
+        line!(out, "=== {} ===", paint(Severity::Error, &text));
+    }
     if report.evicted > 0 {
         let text = format!("{} contexts or requests were too many to follow", report.evicted);
         line!(out, "=== {} ===", paint(Severity::Error, &text));
@@ -370,8 +376,13 @@ pub(super) fn process(name: &[u8], pid: u32) -> String {
 fn durations(it: Option<Percentiles>) -> [String; 3] {
     it.map_or_else(
         || ["-", "-", "-"].map(str::to_owned),
-        |it| [it.p50, it.p99, it.max].map(duration),
+        |it| [it.p50, it.p99, it.max].map(|nanos| at_most(it.at_most) + &duration(nanos)),
     )
+}
+
+/// Stands before a bound.
+fn at_most(is_bound: bool) -> String {
+    if is_bound { "<=".to_owned() } else { String::new() }
 }
 
 pub(super) fn duration(nanos: u64) -> String {

@@ -29,6 +29,10 @@ pub struct Losses {
     pub queue_full: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
+    /// Completions whose results are not known, because the ring could not be read. (Not in a recording: the model
+    /// knows.)
+    #[serde(skip)]
+    pub unread: u64,
 }
 
 impl Losses {
@@ -53,7 +57,13 @@ impl Losses {
             (self.skipped_runs, "skipped_runs", "runs of a probe skipped by the kernel"),
             (self.queue_full, "queue_full", "records, output slower than the target"),
             (self.undecodable, "undecodable", "records that could not be decoded"),
+            (self.unread, "unread_completions", "completions in rings that could not be read"),
         ])
+    }
+
+    /// Of these, what nobody knows whose it was. (A completion that could not be read is of a known context.)
+    pub fn of_anybody(&self) -> u64 {
+        self.total() - self.unread
     }
 
     /// All causes together.

@@ -28,6 +28,7 @@ mod real_programs;
 mod received;
 mod recording;
 mod reports;
+mod rings;
 mod run;
 mod session;
 mod stacks;
@@ -62,6 +63,7 @@ fn main() -> ExitCode {
         received::TESTS,
         recording::TESTS,
         reports::TESTS,
+        rings::TESTS,
         run::TESTS,
         stacks::TESTS,
         verdicts::TESTS,

@@ -2,9 +2,9 @@
 
 use aiotrace::{
     event::{
-        Address, Adopted, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
-        ExitStatus, Fault, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Limit, Looked, Moved,
-        Process, Refused, Ring, RingFound, Syscall, Unfinished, Why,
+        Address, Adopted, Args, Behind, Body, Call, Change, Changed, Completion, Effect, Entry,
+        Event, ExitStatus, Fault, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Limit, Looked,
+        Moved, Process, Refused, Ring, RingFound, Syscall, Unfinished, Why,
     },
     model::{FaultRow, MOST_CONTEXTS, MOST_REQUESTS, Model, Rules, Settings, Thresholds},
     output::{FaultRule, Faults},
@@ -188,6 +188,8 @@ fn body() -> BoxedStrategy<Body> {
         3 => looked().prop_map(Body::Looked),
         3 => process,
         1 => any::<u64>().prop_map(|records| Body::Lost { records }),
+        1 => (handle(), any::<u32>())
+            .prop_map(|(ctx, completions)| Body::Behind(Behind { ctx, completions })),
         1 => args().prop_map(|args| {
             Body::Unfinished(Unfinished { entered: None, args, why: Why::TraceEnds })
         }),

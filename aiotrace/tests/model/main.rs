@@ -8,7 +8,9 @@ mod generate;
 mod oracle;
 mod reference;
 mod told;
+mod unread;
 mod verdicts;
+mod whose;
 
 use generate::{Op, Rules, World};
 use proptest::{prelude::*, test_runner::RngSeed};

@@ -12,7 +12,7 @@ use aiotrace::{
     model::{Finding, Model, Name, Question, Settings, Severity, Thresholds, report::End},
 };
 
-use crate::reference::{Ctx, Kernel, POLL, Request};
+use crate::reference::{Ctx, Kernel, Request};
 
 const NEVER: u64 = 1 << 60;
 pub const SECOND: u64 = 1_000_000_000;
@@ -30,6 +30,8 @@ pub struct View {
     pub told: usize,
     /// Completions reaped, as of the last look.
     reaped: usize,
+    /// Completions that the last look showed and nobody told.
+    unseen: usize,
     looked: u64,
     pub adopted: bool,
     /// Its io_setup was lost: if its handle was that of an adopted one whose ring was unmapped, the model
@@ -121,6 +123,7 @@ impl Told {
             pid,
             told: context.order.len(),
             reaped: context.reaped,
+            unseen: 0,
             looked: self.now,
             adopted,
             is_taken_for_another: false,
@@ -215,6 +218,7 @@ impl Told {
     /// Where no probe tells completions: those since the last look.
     fn seen(&mut self, kernel: &mut Kernel, ctx: Ctx, pid: u32) -> Vec<Body> {
         let since = Some(self.views[ctx].looked);
+        self.views[ctx].unseen = 0;
         let mut bodies = Vec::new();
         for place in self.views[ctx].told..kernel.contexts[ctx].order.len() {
             let context = &kernel.contexts[ctx];
@@ -275,10 +279,10 @@ impl Told {
         let context = &kernel.contexts[ctx];
         let view = &mut self.views[ctx];
         let left = context.requests.iter().filter(|it| it.returned && !it.told);
-        let (mut writes, mut others) = (0, 0);
+        let (mut writes, mut in_flight) = (0, 0);
         for it in left {
+            in_flight += 1;
             writes += u32::from(it.what.opcode == 1);
-            others += u32::from(it.what.opcode != 1 && it.what.opcode != POLL);
         }
         let is_early = |it: &Request| it.told && !it.returned;
         let sure = view.adopted || !context.requests.iter().any(is_early);
@@ -295,8 +299,7 @@ impl Told {
             let severity = if sure { Severity::Error } else { Severity::Warning };
             self.expect(Name::DiscardedRequests, severity, pid);
         }
-        let in_flight = (!miscounted && !told && !self.views[ctx].adopted)
-            .then_some(u64::from(writes + others));
+        let in_flight = (!miscounted && !told && !self.views[ctx].adopted).then_some(in_flight);
         self.ends.push((pid, context.handle, self.now));
         let View { adopted, is_taken_for_another, .. } = self.views[ctx];
         if is_lossy && in_flight.is_none() && !adopted && !is_taken_for_another {
@@ -358,8 +361,10 @@ impl Told {
                 }
                 if self.pending(kernel, ctx) <= ring.nr as usize / 2 {
                     self.looked(kernel, ctx);
+                    self.views[ctx].unseen = self.pending(kernel, ctx);
                 } else {
                     self.looked_behind(kernel, ctx);
+                    self.views[ctx].unseen = 0;
                 }
                 RingFound::There(ring)
             }

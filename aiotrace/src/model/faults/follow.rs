@@ -213,8 +213,8 @@ impl Model {
         }
         let context = self.context_mut(event.pid, ctx);
         let name = context.as_ref().map(|it| it.name);
-        let request = context.and_then(|it| it.requests.of_iocb(own.obj)).cloned();
-        let request = request.or_else(|| self.faults.completed.get(&(space, own.obj)).cloned());
+        let in_flight = context.and_then(|it| it.requests.of_iocb(own.obj)).cloned();
+        let request = self.faults.whose(space, &own, in_flight);
         let known = request.as_ref().filter(|it| it.opcode.is_some());
         let wants = known.map_or_else(
             || vec![Want::Iocb(ctx.0, own.obj)],

@@ -15,6 +15,7 @@ mod follow;
 mod retries;
 mod synchronous;
 mod watched;
+mod whose;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -75,8 +76,8 @@ pub struct Faults {
     refused: usize,
     rows: BTreeMap<(u32, Cause, Option<i64>), FaultRow>,
     new: VecDeque<Verdict>,
-    /// The last request of each iocb that completed.
-    completed: Map<(u64, u64), Request>,
+    /// By iocb: the last completion that was told.
+    completed: Map<(u64, u64), whose::Told>,
     /// Completions that were changed before they were seen: by iocb, the result given and the kernel's.
     changed: Map<(u64, u64), (i64, i64)>,
     /// Where descriptors lead, of requests that faults met; and when that was looked up.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
-    Faults, MOST_COMPLETIONS, NO_REQUEST,
+    Faults, NO_REQUEST,
     watched::{Kind, Want, wants_of_call, wants_of_completion},
 };
 use crate::{
@@ -291,12 +291,6 @@ impl Faults {
     /// As the kernel says.
     pub fn completed(&mut self, space: u64, request: &Request, res: i64, time: u64) {
         self.asked.completed(request);
-        if self.rules.change_completions() {
-            if self.completed.len() >= MOST_COMPLETIONS {
-                self.completed.clear();
-            }
-            self.completed.insert((space, request.iocb), request.clone());
-        }
         for (number, _) in self.wanting(space, Want::Completion(request.iocb), request.entered) {
             self.came_back(number, request.iocb, res, Some(time));
         }

@@ -8,12 +8,15 @@ use std::{
 use super::{
     ContextObject, ContextRow, CostObject, CountedObject, FindingLine, FindingRow, FunctionObject,
     Hex, HolderObject, IntervalLine, Json, Percentiles, QuietRow, ReportLine, RequestRow,
-    SubjectObject, TrendRow, VERSION, WaitRow,
+    SubjectObject, SumsObject, TrendRow, VERSION, WaitRow,
     faults::{row, rule},
 };
 use crate::{
     event::opcode_name,
-    model::{ContextRef, Finding, Report, Subject, Wait, latency, report},
+    model::{
+        ContextRef, Finding, Report, Subject, Wait, latency, report,
+        sums::{Disagreement, Sums},
+    },
     output::{Ended, counted, escape::escaped, paths::Paths, summary},
     stacks::Named,
 };
@@ -109,6 +112,8 @@ impl<W: Write> Json<W> {
             waits: report.waits.iter().map(wait).collect(),
             quiet: report.quiet.iter().map(quiet).collect(),
             trends: report.trends.iter().map(trend).collect(),
+            sums: sums(&report.sums),
+            disagreements: report.disagreements.iter().map(Disagreement::in_words).collect(),
             faults: report.faults.iter().map(row).collect(),
             rules: report.rules.iter().map(rule).collect(),
             calls,
@@ -210,7 +215,28 @@ fn trend(it: &report::Trend) -> TrendRow {
 }
 
 fn percentiles(it: latency::Percentiles) -> Percentiles {
-    Percentiles { p50: it.p50, p99: it.p99, max: it.max }
+    Percentiles { p50: it.p50, p99: it.p99, max: it.max, at_most: it.at_most }
+}
+
+fn sums(it: &Sums) -> SumsObject {
+    SumsObject {
+        contexts: it.contexts,
+        alive: it.alive,
+        ended: it.ended,
+        submitted: it.submitted,
+        accepted: it.accepted,
+        refused: it.refused,
+        before: it.before,
+        completed: it.completed,
+        unknown: it.unknown,
+        in_flight: it.in_flight,
+        discarded: it.discarded,
+        found: it.found,
+        reaped: it.reaped,
+        unreaped: it.unreaped,
+        discarded_unreaped: it.discarded_unreaped,
+        unknown_unreaped: it.unknown_unreaped,
+    }
 }
 
 fn context_row(it: &report::Row) -> ContextRow {
@@ -226,6 +252,7 @@ fn context_row(it: &report::Row) -> ContextRow {
         asked: it.asked,
         peak_in_flight: it.peak,
         in_flight: it.in_flight,
+        unknown: it.unknown,
         unreaped: it.unreaped,
         requests: it.done.requests,
         bytes: it.done.bytes,

@@ -395,6 +395,10 @@ object! {
         quiet: Vec<QuietRow>,
         /// Contexts that are made again and again, too early to be context-growth.
         trends: Vec<TrendRow>,
+        /// What became of all contexts and requests.
+        sums: SumsObject,
+        /// Where the sums do not agree: then nothing in the report is sure.
+        disagreements: Vec<String>,
         /// Faults, by rule, call and what was given.
         faults: Vec<FaultRow>,
         /// The fault rules, also those that never acted.
@@ -743,6 +747,7 @@ part! {
         asked: Option<u64>,
         peak_in_flight: u64,
         in_flight: u64,
+        unknown: u64,
         unreaped: Option<u64>,
         requests: u64,
         bytes: u64,
@@ -770,8 +775,29 @@ part! {
     }
 }
 part! {
+    /// Contexts and requests, counted in more than one way.
+    SumsObject {
+        contexts: u64,
+        alive: u64,
+        ended: u64,
+        submitted: u64,
+        accepted: u64,
+        refused: u64,
+        before: u64,
+        completed: u64,
+        unknown: u64,
+        in_flight: u64,
+        discarded: u64,
+        found: u64,
+        reaped: u64,
+        unreaped: u64,
+        discarded_unreaped: u64,
+        unknown_unreaped: u64,
+    }
+}
+part! {
     /// Durations in nanoseconds.
-    Percentiles { p50: u64, p99: u64, max: u64, }
+    Percentiles { p50: u64, p99: u64, max: u64, at_most: bool, }
 }
 part! {
     /// A function in a stack. Its name and file are escaped.

@@ -283,7 +283,7 @@ impl<W: Write> Output for Json<W> {
                 ring: adopted.ring.map(|it| Ring { head: it.head, tail: it.tail, nr: it.nr }),
             }),
             // The model asked for it.
-            Body::Looked(_) => Ok(()),
+            Body::Looked(_) | Body::Behind(_) => Ok(()),
             Body::Process(process) => self.process(event, process),
             Body::Synchronous(call) => self.synchronous(event, call),
             Body::Lost { records } => self.write(&LostLine {

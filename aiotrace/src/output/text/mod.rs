@@ -261,8 +261,8 @@ impl<W: Write> Output for Text<W> {
                 self.begin(event);
                 self.adopted(adopted);
             }
-            // The model asked for it.
-            Body::Looked(_) => return Ok(()),
+            // The model asked for it; or what they are comes later.
+            Body::Looked(_) | Body::Behind(_) => return Ok(()),
             Body::Changed(changed) => {
                 self.begin(event);
                 self.changed(changed);

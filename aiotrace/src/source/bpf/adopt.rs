@@ -9,7 +9,7 @@ use super::{
 use crate::{process, ring};
 use aiotrace_common::{
     abi::RingHeader,
-    names,
+    names::{self, Feature},
     record::{Context, ContextKey, ListedContext, Owner},
     settings::target,
 };
@@ -52,8 +52,12 @@ impl Finder {
             return Ok(from_proc(is_wanted));
         };
         let (listed, _) = lister.list()?;
+        let reads_rings = !probes.set().has(Feature::Completions);
         let mut found = Vec::new();
         for it in listed.iter().filter(|it| is_wanted(it.pid)) {
+            if reads_rings {
+                ring::touch(it.pid, it.handle);
+            }
             let ring = ring::header(it.pid, it.handle);
             probes.know(it, ring)?;
             let (space, charge) = (Some(it.space), Some(it.charge));
@@ -95,10 +99,10 @@ impl Probes {
         let refused = |source| Error::Adopt { pid: it.pid, source: Box::new(source) };
         if let Some(ring) = ring {
             let key = ContextKey { space: it.space, handle: it.handle };
-            let value = Context { nr: ring.nr, tail: ring.tail };
-            let mut map = self.map::<[u64; 2], [u32; 2]>(names::CONTEXTS)?;
+            let value = Context::at(ring.nr, ring.tail);
+            let mut map = self.map::<[u64; 2], [u32; 4]>(names::CONTEXTS)?;
             let key: [u64; 2] = zerocopy::transmute!(key);
-            let value: [u32; 2] = zerocopy::transmute!(value);
+            let value: [u32; 4] = zerocopy::transmute!(value);
             map.insert(key, value, 0).map_err(refused)?;
         }
         let owner = Owner {

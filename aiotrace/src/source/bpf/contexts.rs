@@ -42,8 +42,10 @@ struct Known {
     real: bool,
     accepted: u64,
     completed: u64,
-    /// When the ring was last looked at.
+    /// When the ring was last looked at and all that it had was told.
     looked: Option<u64>,
+    /// Entries that could not be read at the last look, and were not told since.
+    untold: u32,
     /// What does not change when the ring is moved.
     id: Option<u32>,
     /// Size of the ring; 0 if that is not known.
@@ -185,10 +187,18 @@ impl Contexts {
         }
     }
 
-    /// The ring was looked at. A call's record may come after others that looked later.
-    pub fn looked(&mut self, space: u64, handle: u64, time: u64) {
-        if let Some(known) = self.known.get_mut(&(space, handle)) {
+    /// The ring was looked at, and its tail was there. A call's record may come after others that looked later.
+    pub fn looked(&mut self, space: u64, handle: u64, tail: u32, time: u64) {
+        let Some(known) = self.known.get_mut(&(space, handle)) else { return };
+        if known.untold == 0 && known.positions.have(tail, known.nr) {
             known.looked = known.looked.max(Some(time));
+        }
+    }
+
+    /// So many entries are in its ring and could not be read yet.
+    pub fn behind(&mut self, space: u64, handle: u64, untold: u32) {
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            known.untold = untold;
         }
     }
 
@@ -206,6 +216,7 @@ impl Contexts {
         };
         let new = known.positions.take(first, count, known.nr);
         known.completed += new.iter().map(|it| u64::from(it.end - it.start)).sum::<u64>();
+        known.untold = known.untold.saturating_sub(count);
         (known.looked, new)
     }
 
@@ -216,6 +227,8 @@ impl Contexts {
         let is_meant = |of: u64| of == space || space == 0;
         for (_, known) in self.known.iter_mut().filter(|((of, _), _)| is_meant(*of)) {
             (known.counted, known.sure) = (false, false);
+            // These may never come.
+            known.positions.holes.clear();
         }
     }
 
@@ -280,7 +293,8 @@ impl Contexts {
 impl Known {
     /// Accepted and not completed. A completion may be seen before its submit returns.
     fn in_flight(&self) -> Option<u64> {
-        self.counted.then(|| self.accepted.saturating_sub(self.completed))
+        let completed = self.completed + u64::from(self.untold);
+        self.counted.then(|| self.accepted.saturating_sub(completed))
     }
 }
 
@@ -298,6 +312,14 @@ struct Positions {
 }
 
 impl Positions {
+    /// Whether all entries before this place are known, in a ring of this size. (Another thread that looked a
+    /// little later may have told more.)
+    fn have(&self, tail: u32, nr: u32) -> bool {
+        let is_there =
+            |next: u32| next >= nr || tail >= nr || RingHeader::distance(tail, next, nr) <= nr / 8;
+        self.holes.is_empty() && self.next.is_none_or(is_there)
+    }
+
     /// Which of `count` entries from `first` on are new; `nr` is the size of the ring.
     fn take(&mut self, first: u32, count: u32, nr: u32) -> Vec<Range<u32>> {
         let end = |from: u32, count: u32| {
@@ -389,6 +411,20 @@ mod tests {
         };
         assert_eq!(contexts.exited(5), [gone(0x1000, Some(1)), gone(0x2000, None)]);
         assert!(contexts.known.is_empty());
+    }
+
+    #[test]
+    fn what_a_ring_has_and_was_not_told_is_not_in_flight() {
+        let mut contexts = Contexts::default();
+        contexts.created(SPACE, 0x1000, 5, 100);
+        contexts.seen(SPACE, 0x1000, ring(3, 0), 5);
+        contexts.used(SPACE, 0x1000, 5, 30);
+        contexts.entries(SPACE, 0x1000, 0, 10);
+        contexts.behind(SPACE, 0x1000, 20);
+        contexts.looked(SPACE, 0x1000, 30, 200);
+        // They are read at the next look: they completed after the look before that.
+        assert_eq!(contexts.entries(SPACE, 0x1000, 10, 1).0, Some(100));
+        assert_eq!(contexts.gone(SPACE, 0x1000, 400), Some(0));
     }
 
     #[test]

@@ -141,7 +141,7 @@ impl Decoder {
                 event(&Event { time, pid, tid: pid, body: Body::Completion(completion) });
             }
         }
-        self.contexts.looked(space, handle, time);
+        self.contexts.looked(space, handle, tail, time);
     }
 
     /// Takes one record and gives the events it completes.
@@ -232,7 +232,7 @@ impl Decoder {
             Kind::Submit => {
                 let (record, _): (Submit, _) = prefix(bytes)?;
                 if is_read(record.ring.memory) {
-                    contexts.looked(thread.space, record.args[0], header.time);
+                    contexts.looked(thread.space, record.args[0], record.ring.tail, header.time);
                 }
                 thread.submit(bytes)
             }
@@ -291,7 +291,7 @@ impl Decoder {
                 let SubmittedOne { submitted, ring_before, iocb } = record;
                 if is_read(ring_before.memory) {
                     let Call { args, entered, .. } = submitted.call;
-                    contexts.looked(thread.space, args[0], entered);
+                    contexts.looked(thread.space, args[0], ring_before.tail, entered);
                 }
                 thread.ring_before = ring(ring_before);
                 thread.iocbs.clear();
@@ -319,6 +319,9 @@ impl Decoder {
                         0 => header.time,
                         entered => entered,
                     };
+                    if is_read(record.ring.memory) {
+                        contexts.looked(thread.space, ctx.0, record.ring.tail, began);
+                    }
                     let in_flight = contexts.gone(thread.space, ctx.0, began);
                     let in_flight = in_flight.filter(|_| !self.in_part);
                     of(Body::ContextGone(Gone { ctx, how: How::Destroy, in_flight }));

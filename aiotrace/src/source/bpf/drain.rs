@@ -12,7 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aiotrace_common::record::{Change, Header, Kind, Process};
+use aiotrace_common::{
+    names::Feature,
+    record::{Change, Header, Kind, Process},
+};
 use aya::maps::{MapData, RingBuf};
 use nix::{
     errno::Errno,
@@ -24,6 +27,7 @@ use zerocopy::TryFromBytes as _;
 use super::{
     counts::Counts,
     load::{Error, Probes},
+    touch::Touch,
 };
 use crate::{
     process,
@@ -79,10 +83,23 @@ pub fn start(
     let blocked = before_arming(&mut probes)?;
     probes.arm(true)?;
     let asked = Arc::clone(&stop);
+    let reads_rings = counts.is_none() && !probes.set().has(Feature::Completions);
+    let touch = reads_rings.then(Touch::new);
     let run = move |feeder| {
         let process_exited = false;
-        Drain { probes, records, signals, until, feeder, stop, blocked, process_exited, counts }
-            .run();
+        Drain {
+            probes,
+            records,
+            signals,
+            until,
+            feeder,
+            stop,
+            blocked,
+            process_exited,
+            counts,
+            touch,
+        }
+        .run();
     };
     Collector::spawn("drain", spill, asked, run).map_err(StartError::Thread)
 }
@@ -112,6 +129,8 @@ struct Drain {
     blocked: Vec<u32>,
     process_exited: bool,
     counts: Option<Counts>,
+    /// Only where entries of rings are read.
+    touch: Option<Touch>,
 }
 
 impl Drain {
@@ -239,6 +258,7 @@ impl Drain {
             skipped_runs: self.probes.recursion_misses(with_second),
             queue_full: self.feeder.dropped(),
             undecodable: 0,
+            unread: 0,
         }
     }
 
@@ -307,11 +327,15 @@ impl Drain {
 
     /// Takes every record that is in the ring buffer, and hands them on. Whether there was one.
     fn empty(&mut self) -> bool {
-        let Self { records, feeder, process_exited, .. } = self;
+        let Self { records, feeder, process_exited, touch, .. } = self;
         let mut any = false;
         while let Some(record) = records.next() {
             any = true;
-            *process_exited |= is_exit(&record);
+            match Header::try_read_from_prefix(&record).map(|it| it.0.kind) {
+                Ok(Kind::Process) => *process_exited |= is_exit(&record),
+                Ok(Kind::Setup) => touch.iter_mut().for_each(|it| it.setup(&record)),
+                _ => (),
+            }
             feeder.push(&record);
         }
         feeder.hand_on();
@@ -337,9 +361,7 @@ fn before_all() {
 }
 
 fn is_exit(record: &[u8]) -> bool {
-    Header::try_read_from_prefix(record).is_ok_and(|(header, _)| header.kind == Kind::Process)
-        && Process::try_read_from_prefix(record)
-            .is_ok_and(|(process, _)| process.change == Change::Exit)
+    Process::try_read_from_prefix(record).is_ok_and(|(process, _)| process.change == Change::Exit)
 }
 
 fn is_dead(pidfd: BorrowedFd<'_>) -> bool {

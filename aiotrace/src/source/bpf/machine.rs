@@ -69,7 +69,7 @@ fn kernel_symbol(name: &str) -> Option<u64> {
 }
 
 /// `0-3` of /sys/devices/system/cpu/possible as 4.
-fn possible_cpus() -> Option<u32> {
+pub(super) fn possible_cpus() -> Option<u32> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok()?;
     let last = text.trim().rsplit(['-', ',']).next()?;
     last.parse::<u32>().ok()?.checked_add(1)

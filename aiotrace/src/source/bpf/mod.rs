@@ -23,6 +23,7 @@ pub mod list;
 pub mod load;
 pub mod machine;
 mod modify_return;
+mod touch;
 
 pub use choice::{ProbeSet, Wanted};
 pub use decode::{Decoder, arguments};

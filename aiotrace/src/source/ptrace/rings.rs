@@ -18,9 +18,6 @@ use super::{
 /// Contexts remembered at most. Beyond, all are forgotten: then entries may be missed, as if they had
 /// been there before the attach.
 const MOST: usize = 16_384;
-/// Entries sent of one look at most, as the probes have it.
-const MOST_ENTRIES: u32 = 32_768;
-
 /// Where the tails were.
 #[derive(Default)]
 pub struct Rings {
@@ -114,16 +111,17 @@ impl Rings {
                 (nr, last)
             }
         };
-        self.remember(tracee.space, handle, nr, tail);
+        let mut told = tail;
         // The program can write anything into its ring.
         if tail < nr && last < nr && tail != last {
-            send(tracee, records, handle, time, [nr, last, tail], new);
+            told = send(tracee, records, handle, time, [nr, last, tail], new);
         }
+        self.remember(tracee.space, handle, nr, told);
         Some(RingSample { head, tail, nr, memory: Mark::Read })
     }
 }
 
-/// Entries from `first` up to, not including, `tail`.
+/// Entries from `first` up to, not including, `tail`. Gives the first that could not be read.
 fn send(
     tracee: &mut Tracee,
     records: &mut Records,
@@ -131,33 +129,29 @@ fn send(
     time: u64,
     [nr, mut first, tail]: [u32; 3],
     mut new: impl FnMut(New),
-) {
+) -> u32 {
     let mut entries = [IoEvent::new_zeroed(); EVENTS_PER_RECORD];
-    let mut sent = 0;
     while first != tail {
         // A wrap-around cuts one record in two.
         let end = if first > tail { nr } else { tail };
         let count = (end - first).min(EVENTS_PER_RECORD as u32);
-        let next = if first + count >= nr { 0 } else { first + count };
-        sent += count;
-        let rest = RingHeader::distance(next, tail, nr);
-        let beyond = if sent >= MOST_ENTRIES { rest } else { 0 };
         let entries = &mut entries[..count as usize];
         let entry = u64::from(first) * size_of::<IoEvent>() as u64;
         let at = handle.wrapping_add(size_of::<RingHeader>() as u64).wrapping_add(entry);
         let is_read = tracee.memory().read(at, entries.as_mut_bytes());
-        let memory = if is_read { Mark::Read } else { Mark::Unread };
         let header = header(tracee, Kind::Ring, 0, time);
-        let found = NewEntries { first, count, beyond, memory };
+        if !is_read {
+            let beyond = RingHeader::distance(first, tail, nr);
+            let none = NewEntries { first, beyond, ..NewEntries::NONE };
+            records.emit(&Ring { header, handle, new: none });
+            return first;
+        }
+        let found = NewEntries { first, count, beyond: 0, memory: Mark::Read };
         records.emit_with(&Ring { header, handle, new: found }, &*entries);
-        if is_read {
-            for (position, event) in (first..).zip(&*entries) {
-                new(New { position, event: *event });
-            }
+        for (position, event) in (first..).zip(&*entries) {
+            new(New { position, event: *event });
         }
-        if beyond > 0 {
-            return;
-        }
-        first = next;
+        first = if first + count >= nr { 0 } else { first + count };
     }
+    first
 }

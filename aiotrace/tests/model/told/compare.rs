@@ -39,7 +39,7 @@ impl Told {
     pub fn row(&self, kernel: &Kernel, ctx: Ctx) -> Row {
         let (context, view) = (&kernel.contexts[ctx], &self.views[ctx]);
         let count = |is: fn(&&Request) -> bool| context.requests.iter().filter(is).count() as u64;
-        let in_flight = count(|it| it.returned && !it.told);
+        let in_flight = count(|it| it.returned && !it.told).saturating_sub(view.unseen as u64);
         let done = count(|it| it.returned && it.told);
         // Its process may have reaped the rest without a call.
         let is_known = !matches!(view.gone, Some(How::Exit | How::Exec));
@@ -57,6 +57,7 @@ impl Told {
     pub fn compare(&self, kernel: &Kernel) {
         let report = self.model.report();
         assert_eq!((report.evicted, report.others.is_none()), (0, true));
+        assert!(report.disagreements.is_empty(), "{:?} {:?}", report.disagreements, report.sums);
         let dirty: BTreeSet<u32> = self
             .spaces
             .iter()

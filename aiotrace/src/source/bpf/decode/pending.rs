@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     event::{
-        Address, Args, Body, Call, Completion, Entry, Fault, Handle, Iocb, Refused, Ring, Sigset,
-        Stack, Syscall,
+        Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Refused, Ring,
+        Sigset, Stack, Syscall,
     },
     source::bpf::contexts::Contexts,
 };
@@ -113,6 +113,10 @@ impl Pending {
         of: &mut impl FnMut(Body) -> Body,
     ) -> Result<(), Undecodable> {
         let NewEntries { first, count, beyond, memory } = new;
+        if beyond > 0 {
+            contexts.behind(self.space, handle, beyond);
+            of(Body::Behind(Behind { ctx: Handle(handle), completions: beyond }));
+        }
         if count == 0 {
             return Ok(());
         }
@@ -133,10 +137,6 @@ impl Pending {
         }
         if !is_read {
             (0..count).filter(|index| is_new(*index)).for_each(|_| tell(None));
-        }
-        if beyond > 0 {
-            contexts.lost(self.space);
-            of(Body::Lost { records: u64::from(beyond) });
         }
         Ok(())
     }
@@ -251,7 +251,7 @@ impl Pending {
             fault: Fault::from_record(call.fault),
         });
         if is_read(sample.memory) {
-            contexts.looked(self.space, call.args[0], call.header.time);
+            contexts.looked(self.space, call.args[0], sample.tail, call.header.time);
         }
         // The vectors are for the next call.
         match of(body) {
