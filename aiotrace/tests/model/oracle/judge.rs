@@ -248,7 +248,7 @@ fn judge_finding(player: &Player<'_>, it: &Finding) {
         Name::FailedCompletion | Name::ShortIo => false,
         _ => has_refusals || it.severity < Severity::Warning,
     };
-    let is_unsure = is_lossy && it.unsure && it.severity < Severity::Error;
+    let is_unsure = is_lossy && it.doubt.is_some() && it.severity < Severity::Error;
     assert!(is_allowed || is_unsure, "not expected: {it:?}");
 }
 
