@@ -37,6 +37,8 @@ impl Model {
         if let Some(found) = context.requests.complete(completed) {
             context.count(&found);
             self.matched(event.pid, name, doubt, found);
+        } else {
+            self.faults.completed_early(space, io_event.obj);
         }
     }
 
