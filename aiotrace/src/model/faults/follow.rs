@@ -13,6 +13,7 @@ use crate::{
         Model, Question, Subject,
         finding::ContextRef,
         owed::Owed,
+        process::Space,
         requests::Request,
         rules::delivered,
         verdict::{Cause, Half},
@@ -138,11 +139,20 @@ impl Model {
         fault: Option<Fault>,
         (cause, ret): (Cause, i64),
         (context, handle): (Option<ContextRef>, u64),
-        kind: Kind,
-        wants: Vec<Want>,
+        mut kind: Kind,
+        mut wants: Vec<Want>,
     ) {
         let Some(fault) = fault else { return };
         let space = self.space(event.pid);
+        let mut doubt = None;
+        if let Kind::Completion { subject, owed, .. } = &mut kind {
+            // After a loss the iocb may be another request's, which nobody saw.
+            doubt = self.spaces.get(&space).and_then(Space::doubt);
+            if doubt.is_some() {
+                (*subject, *owed) = (None, None);
+                wants.clear();
+            }
+        }
         let fd = match &kind {
             Kind::Submit { left, .. } => left.values().next().map(|it| it.request.fd),
             Kind::Completion { subject, .. } => subject.map(|it| it.fd),
@@ -170,7 +180,7 @@ impl Model {
             done: None,
             succeeded: false,
             next_fault: false,
-            doubt: None,
+            doubt,
             over: None,
             settled: None,
             told: None,
