@@ -112,7 +112,10 @@ fn what_nobody_could_read_is_unknown() {
     assert_eq!(trace.model.unread(false), 3, "a loss of its own, whatever else was lost");
     let report = trace.destroy((0, 3));
     let row = &report.contexts[0];
-    assert_eq!((row.in_flight, row.unknown, row.done.requests, row.doubt.is_none()), (0, 3, 0, false));
+    assert_eq!(
+        (row.in_flight, row.unknown, row.done.requests, row.doubt.is_none()),
+        (0, 3, 0, false)
+    );
     assert!(row.complete.is_none(), "no latency is made of it");
     assert_eq!(found(&report), [], "nor is anything found");
     assert_eq!((report.sums.completed, report.sums.unknown, report.sums.discarded), (0, 3, 0));
