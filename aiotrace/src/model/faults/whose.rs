@@ -35,8 +35,11 @@ impl Faults {
 
     /// io_getevents gave these to the program, which may use the iocbs again.
     pub fn given(&mut self, space: u64, list: &[Option<IoEvent>]) {
-        if !self.completed.is_empty() {
-            list.iter().flatten().for_each(|it| drop(self.completed.remove(&(space, it.obj))));
+        if self.completed.is_empty() {
+            return;
+        }
+        for it in list.iter().flatten() {
+            self.completed.remove(&(space, it.obj));
         }
     }
 

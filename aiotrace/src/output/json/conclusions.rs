@@ -112,7 +112,7 @@ impl<W: Write> Json<W> {
             waits: report.waits.iter().map(wait).collect(),
             quiet: report.quiet.iter().map(quiet).collect(),
             trends: report.trends.iter().map(trend).collect(),
-            sums: sums(&report.sums),
+            sums: Box::new(sums(&report.sums)),
             disagreements: report.disagreements.iter().map(Disagreement::in_words).collect(),
             faults: report.faults.iter().map(row).collect(),
             rules: report.rules.iter().map(rule).collect(),

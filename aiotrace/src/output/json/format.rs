@@ -396,7 +396,7 @@ object! {
         /// Contexts that are made again and again, too early to be context-growth.
         trends: Vec<TrendRow>,
         /// What became of all contexts and requests.
-        sums: SumsObject,
+        sums: Box<SumsObject>,
         /// Where the sums do not agree: then nothing in the report is sure.
         disagreements: Vec<String>,
         /// Faults, by rule, call and what was given.
