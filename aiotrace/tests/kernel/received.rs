@@ -194,7 +194,7 @@ fn every_fault_without_any_privilege() {
 
 /// The mechanisms of this kernel among these.
 fn available(of: &[&'static str]) -> impl Iterator<Item = &'static str> {
-    of.to_vec().into_iter().filter(|it| machine::has(it))
+    of.iter().copied().filter(|it| machine::has(it))
 }
 
 fn the_same_through_libaio_and_in_a_child() {
@@ -340,7 +340,7 @@ fn best_of(ways: &[&'static str], counts: bool) -> &'static str {
     let is_usable = |way: &&str| {
         machine::has(way) && (!counts || (machine::can_count() && machine::is_exact(way)))
     };
-    ways.iter().copied().find(|it| is_usable(&it)).unwrap_or("ptrace")
+    ways.iter().copied().find(|it| is_usable(it)).unwrap_or("ptrace")
 }
 
 /// A rule, the mechanisms that can make it, best first; its verdict, and how the program ends.
