@@ -44,7 +44,7 @@ fn contexts_that_threads_leave_are_told_apart() {
     if !can_run(&["thread-leaves"]) {
         return;
     }
-    let options = ["-q", "--unreaped-after", "500ms"];
+    let options = ["--unreaped-after", "500ms"];
     let trace = session::run_until_found(&options, &["thread-leaves"], "unreaped-completions");
     assert_eq!(count(&trace, "unreaped-completions"), 4, "{:?}", found(&trace));
     let contexts: std::collections::BTreeSet<u64> = rows(&trace, "unreaped-completions")
@@ -59,7 +59,7 @@ fn a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps() {
     if !can_run(&["stuck-read"]) {
         return;
     }
-    let options = ["-q", "--stuck-after", "1s", "--unreaped-after", "500ms"];
+    let options = ["--stuck-after", "1s", "--unreaped-after", "500ms"];
     let trace = session::run_until_found(&options, &["stuck-read"], "request-stuck");
     let findings = trace.findings();
     let stuck = findings.iter().find(|it| it.name == "request-stuck").unwrap();
@@ -89,7 +89,7 @@ fn who_waits_for_a_request_that_was_refused_has_dropped_it() {
 
 /// R23: right from the beginning.
 fn completions_that_an_eventfd_told_and_nobody_reaped_wait() {
-    let options = ["-q", "--unreaped-after", "500ms"];
+    let options = ["--unreaped-after", "500ms"];
     let trace = session::run_until_found(&options, &["eventfd-miss"], "unreaped-completions");
     assert_eq!(found(&trace), ["warning unreaped-completions"]);
     assert_eq!(trace.findings()[0].evidence["unreaped"], 20, "30 - 10");
