@@ -41,8 +41,6 @@ impl Model {
         self.faults.told(space, io_event, found.as_ref().map(|it| &it.request));
         if let Some(found) = found {
             self.matched(event.pid, name, doubt, found);
-        } else {
-            self.faults.completed_early(space, io_event.obj);
         }
     }
 

@@ -296,11 +296,6 @@ impl Faults {
         }
     }
 
-    /// A completion came before the return of its io_submit: the request that had the iocb before is not the one.
-    pub fn completed_early(&mut self, space: u64, iocb: u64) {
-        self.completed.remove(&(space, iocb));
-    }
-
     /// What the kernel gave, if a source saw a result that is ours.
     pub fn own_result(&mut self, space: u64, event: &IoEvent) -> i64 {
         match self.changed.remove(&(space, event.obj)) {
