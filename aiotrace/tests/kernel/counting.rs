@@ -58,7 +58,7 @@ const SETS: [&str; 2] = ["auto", "syscall"];
 fn counts_are_those_of_the_stream() {
     let programs: [&[&str]; 6] = [
         &["pairs", "1000"],
-        &["submit", "5000"],
+        &["submit", "1000"],
         &["threads", "8"],
         &["fork", "20"],
         &["seccomp"],

@@ -45,7 +45,7 @@ macro_rules! workloads {
 workloads! {
     submit_1: "submit 1",
     submit_65: "submit 65",
-    submit_5000: "submit 5000",
+    submit_1000: "submit 1000",
     errnos: "errnos",
     libaio: "libaio",
     unreadable: "unreadable",

@@ -19,7 +19,10 @@ fn a_ring_of_any_size_is_read_to_its_end() {
                 let arguments = ["big-ring", asked, count, how];
                 let options = [&["-q"], source].concat();
                 let case = Case::of(&options, &arguments).unwrap();
-                assert_eq!(found(&case.trace), SILENT, "{arguments:?} {source:?}");
+                let mut found = found(&case.trace);
+                // On a machine that is busy.
+                found.retain(|it| it != "warning blocking-submit");
+                assert_eq!(found, SILENT, "{arguments:?} {source:?}");
                 let expected = (count.parse().unwrap(), 1);
                 assert_eq!(requests(&case.trace), expected, "{arguments:?} {source:?}");
                 let context = &case.trace.report().contexts[0];
