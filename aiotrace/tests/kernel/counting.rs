@@ -311,7 +311,7 @@ fn what_needs_every_call_is_refused() {
     );
     assert!(refused(&["--sample", "10", "--source", "ptrace"]).contains("not with ptrace"));
     assert!(refused(&["--sample", "0"]).contains("0"));
-    assert!(refused(&["--only", "op=read"]).contains("not one of pread"));
+    assert!(refused(&["--only", "op=nonsense"]).contains("not one of pread"));
     assert!(
         refused(&["-c", "--interval", "1s", "--source", "ptrace"])
             .contains("counted in the kernel")
