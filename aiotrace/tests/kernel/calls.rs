@@ -17,7 +17,7 @@ fn every_iocb_up_to_4096_is_recorded_and_the_rest_counted() {
         let report = trace.report();
         let unread = report.lost_by_cause.get("unread_completions").copied().unwrap_or(0);
         let skipped = if machine::skips_runs() { trace.skipped() } else { 0 };
-        assert!(unread <= truncated as u64, "{unread}");
+        assert!(unread <= truncated, "{unread}");
         assert_eq!(report.lost, unread + skipped, "{:?}", report.lost_by_cause);
         let [submit] = trace.submits()[..] else { panic!("one io_submit") };
         assert_eq!((submit.args.nr, submit.ret), (nr, nr));
