@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aiotrace::output::json::{Line, ReportLine};
+use aiotrace::output::json::{FindingRow, Line, ReportLine};
 
 use super::{
     machine,
@@ -98,8 +98,8 @@ struct Session {
     offset: u64,
     /// The process that runs the programs.
     driver: u32,
-    /// Findings that the tests have seen, by process, and the program.
-    seen: BTreeMap<u32, (String, usize)>,
+    /// The names of the findings that the tests have seen, by process, and the program.
+    seen: BTreeMap<u32, (String, BTreeSet<String>)>,
     lost: u64,
     lost_by_cause: BTreeMap<String, u64>,
     /// Contexts and findings in its last report.
@@ -225,9 +225,14 @@ impl Session {
         report.contexts.retain(|it| pids.contains(&it.pid));
         report.requests.retain(|it| pids.contains(&it.pid));
         report.findings.retain(|it| pids.contains(&it.pid));
-        let of = |pid: u32| report.findings.iter().filter(|it| it.pid == pid).count();
         for pid in pids {
-            self.seen.insert(pid, (program.join(" "), of(pid)));
+            let in_report = report.findings.iter().filter(|it| it.pid == pid);
+            let mut names: BTreeSet<String> = in_report.map(|it| it.name.to_string()).collect();
+            names.extend(lines.iter().filter_map(|(of, line)| match line {
+                Line::Finding(it) if *of == Some(pid) => Some(it.name.to_string()),
+                _ => None,
+            }));
+            self.seen.insert(pid, (program.join(" "), names));
         }
         let mut lines: Vec<Line> = lines.into_iter().map(|it| it.1).collect();
         lines.push(Line::Report(report));
@@ -307,8 +312,12 @@ impl Session {
         let Some(Line::Report(report)) = lines.last() else { panic!("no report: {stderr}") };
         let mut late = LATE.lock().unwrap_or_else(PoisonError::into_inner);
         for (pid, (program, seen)) in &self.seen {
-            let found: Vec<_> = report.findings.iter().filter(|it| it.pid == *pid).collect();
-            if found.len() > *seen {
+            // Contexts that end with their processes are told together, and that may be now.
+            let is_late = |it: &&FindingRow| {
+                it.pid == *pid && !seen.contains(&*it.name) && it.name != "released-at-exit"
+            };
+            let found: Vec<_> = report.findings.iter().filter(is_late).collect();
+            if !found.is_empty() {
                 late.push(format!("{program}: {found:?}"));
             }
         }
