@@ -139,7 +139,7 @@ fn results_of_polls_have_names() {
 /// E44: without a probe for completions a latency is an upper bound, and says so.
 fn a_latency_that_is_a_bound_is_shown_as_one() {
     let text = run_text(&["-q", "--probes", "syscall"], &["pairs", "20"]).unwrap();
-    let row = text.lines().filter(|it| it.contains(" pread ")).next_back();
+    let row = text.lines().rfind(|it| it.contains(" pread "));
     let row = row.unwrap_or_else(|| panic!("{text}"));
     assert!(row.contains("<="), "{text}");
 }
