@@ -34,6 +34,8 @@ pub enum Need {
     OneGuest(&'static str),
     /// Where the processor's clock counts instructions.
     CountedInstructions,
+    /// Nowhere yet: what it asserts is right, and aiotrace does not do it.
+    Open(&'static str),
 }
 
 impl Need {
@@ -42,6 +44,7 @@ impl Need {
         let guest = machine::guest();
         match self {
             Self::Native(why) if guest.is_some() => Some(format!("native: {why}")),
+            Self::Open(why) => Some(format!("open: {why}")),
             Self::OneGuest(why) if guest.is_some_and(|it| !it.is_chosen) => {
                 Some(format!("in one guest: {why}"))
             }

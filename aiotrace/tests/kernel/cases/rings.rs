@@ -1,7 +1,7 @@
 //! Rings of every size, and pools of iocbs: D4.
 
 use super::{Case, found, ready, requests};
-use crate::support::Attached;
+use crate::{harness::Need, support::Attached};
 
 const SILENT: [&str; 1] = ["info inline-completion"];
 
@@ -66,5 +66,6 @@ fn a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches() {
 tests![
     a_ring_of_any_size_is_read_to_its_end,
     a_healthy_database_is_healthy,
-    a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches,
+    a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches
+        if Need::Open("right after an attach, some requests pass for short"),
 ];
