@@ -18,7 +18,7 @@ use std::{
 
 use aiotrace::output::json::{FindingLine, FindingRow};
 
-use super::support::{Program, Trace, aiotrace, parse, programs, set_options};
+use super::support::{Program, Trace, output_of, parse, programs};
 
 /// The status of a program that cannot run here.
 const CANNOT_RUN: i32 = 77;
@@ -45,18 +45,7 @@ fn run_text(options: &[&str], arguments: &[&str]) -> Option<String> {
 fn run_as(format: &str, options: &[&str], arguments: &[&str]) -> Option<(String, Trace, String)> {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace");
-    let output = aiotrace()
-        .args(["run", "-f", "--format", format])
-        .args(set_options(options))
-        .args(options)
-        .arg("-o")
-        .arg(&file)
-        .arg("--")
-        .arg(programs())
-        .args(arguments)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = output_of(&file, format, options, arguments);
     let said = String::from_utf8(output.stdout).unwrap();
     if output.status.code() == Some(CANNOT_RUN) {
         assert!(!said.trim().is_empty(), "it says why it cannot run");

@@ -4,7 +4,7 @@ use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader, Read as _, Write as _},
     path::{Path, PathBuf},
-    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
+    process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio},
 };
 
 use aiotrace::output::json::{
@@ -120,21 +120,27 @@ pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 pub fn run_with(options: &[&str], arguments: &[&str]) -> Trace {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
-    let output = aiotrace()
-        .args(["run", "-f", "--format", "json"])
+    let output = output_of(&file, "json", options, arguments);
+    let lines = parse(&std::fs::read_to_string(file).unwrap_or_default());
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    Trace { lines, stderr, status: output.status, most_memory: 0 }
+}
+
+/// `aiotrace run -f` of a workload, which writes to a file: what the workload said, what aiotrace said to stderr,
+/// and how it ended.
+pub fn output_of(file: &Path, format: &str, options: &[&str], arguments: &[&str]) -> Output {
+    aiotrace()
+        .args(["run", "-f", "--format", format])
         .args(set_options(options))
         .args(options)
         .arg("-o")
-        .arg(&file)
+        .arg(file)
         .arg("--")
         .arg(programs())
         .args(arguments)
         .stdin(Stdio::null())
         .output()
-        .unwrap();
-    let lines = parse(&std::fs::read_to_string(file).unwrap_or_default());
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    Trace { lines, stderr, status: output.status, most_memory: 0 }
+        .unwrap()
 }
 
 /// Attaches for a second to a program that is ready and waits.

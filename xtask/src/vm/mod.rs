@@ -139,12 +139,8 @@ pub fn run(options: &Options) -> Result<()> {
 /// How many tests passed in all guests; an error if one did not, or none ran.
 pub fn check(options: &Options) -> Result<u64> {
     let guests = guests(options)?;
-    let binaries = release::build()?;
     let directory = release::target_directory()?.join("vm");
-    fs::create_dir_all(&directory)?;
-    let initramfs = directory.join("initramfs.cpio");
-    write_initramfs(&initramfs, &binaries)?;
-    let consoles = boot_all(&guests, &initramfs, &directory);
+    let consoles = build_and_boot(&guests, &directory)?;
     let (mut passed, mut failed, mut rows, mut costs) = (0, Vec::new(), Vec::new(), Vec::new());
     for (guest, (console, seconds)) in guests.iter().zip(consoles) {
         let name = guest.name();
@@ -204,11 +200,7 @@ pub fn check(options: &Options) -> Result<u64> {
 pub fn cost(kernel: &[String]) -> Result<Vec<(String, String)>> {
     let options = Options { kernel: kernel.to_vec(), ..Options::of_cost() };
     let guests = guests(&options)?;
-    let directory = release::target_directory()?.join("vm");
-    fs::create_dir_all(&directory)?;
-    let initramfs = directory.join("initramfs.cpio");
-    write_initramfs(&initramfs, &release::build()?)?;
-    let consoles = boot_all(&guests, &initramfs, &directory);
+    let consoles = build_and_boot(&guests, &release::target_directory()?.join("vm"))?;
     let named = guests.iter().zip(consoles);
     named.map(|(guest, it)| Ok((guest.kernel.name.to_owned(), it.0?.text))).collect()
 }
@@ -282,6 +274,14 @@ fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
         |set: Set| if kernel.skipped.contains(&set.name()) { "events::" } else { ABOUT_EVENTS };
     let others = others.map(|it| (it, filter(it).to_owned()));
     [(Set::Auto, String::new())].into_iter().chain(others).collect()
+}
+
+/// Builds what the guests have, and boots them; their logs go to the directory.
+fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<(Result<Console>, f64)>> {
+    fs::create_dir_all(directory)?;
+    let initramfs = directory.join("initramfs.cpio");
+    write_initramfs(&initramfs, &release::build()?)?;
+    Ok(boot_all(guests, &initramfs, directory))
 }
 
 /// Boots them, two at a time: a guest takes one processor. The console of each, and how long it took.
