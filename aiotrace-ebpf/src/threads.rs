@@ -61,6 +61,14 @@ pub fn current(abi: Abi) -> Result<Option<(*mut Thread, bool)>, Lost> {
     Ok(begin(kernel, abi)?.map(|thread| (thread, true)))
 }
 
+/// The slot of the running thread, if it has one.
+#[inline(always)]
+pub fn known() -> Option<*mut Thread> {
+    let kernel = current_kernel_ids();
+    // SAFETY: the slot belongs to the running thread, or to a dead one that had its id.
+    of(kernel.tid).filter(|thread| unsafe { (**thread).kernel_pid } == kernel.pid)
+}
+
 /// Makes the slot and tells the program who the thread is.
 #[inline(always)]
 fn begin(kernel: KernelIds, abi: Abi) -> Result<Option<*mut Thread>, Lost> {

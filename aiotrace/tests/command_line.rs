@@ -119,7 +119,7 @@ fn a_finding_is_explained() {
 /// Recordings that are seeds of the fuzz targets: what `report` tells of them, without a kernel or root.
 #[test]
 fn a_recording_is_told_again() {
-    for name in ["pairs", "short", "t18", "faults"] {
+    for name in ["pairs", "short", "pending", "faults"] {
         let file = recording(name);
         for (form, options) in [
             ("text", &["--color", "never"][..]),

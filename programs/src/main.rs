@@ -80,7 +80,9 @@ fn main() {
             reaping::large_ring_waits(&argument.into_iter().chain(args).collect::<Vec<_>>());
         }
         "blocked" => reaping::blocked(number(2000)),
-        "blocked-on-stdin" => reaping::blocked_on_stdin(),
+        "blocked-on-stdin" => {
+            reaping::blocked_on_stdin(argument.and_then(|it| it.parse().ok()));
+        }
         "fork" => processes::fork_many(number(200)),
         "exec" => processes::exec(),
         "seccomp" => processes::seccomp(),

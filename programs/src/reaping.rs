@@ -75,11 +75,12 @@ pub fn blocked(millis: u64) {
     crate::say(&format!("{ret} {}", start.elapsed().as_millis()));
 }
 
-/// Waits until something can be read from the standard input, in io_getevents.
-pub fn blocked_on_stdin() {
+/// Waits until something can be read from the standard input, in io_getevents, but not longer than this.
+pub fn blocked_on_stdin(millis: Option<u64>) {
     let ctx = aio::setup(2);
     assert_eq!(aio::submit(ctx, &mut [aio::poll(0, 9)]), 1, "io_submit");
     let mut events = [IoEvent::default()];
-    assert_eq!(aio::getevents(ctx, 1, &mut events, None), 1, "io_getevents");
+    let timeout = millis.map(|it| Timespec::millis(it as i64));
+    assert_eq!(aio::getevents(ctx, 1, &mut events, timeout), 1, "io_getevents");
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }

@@ -14,10 +14,18 @@ const HEAD: &str = "\
 # KERNEL | verifier | PROBES | PROGRAM OF THE PROBES | instructions that the verifier looked at
 ";
 
-/// Writes the table from the consoles of guests: its lines stand there behind `cost | `.
+/// Writes the rows of these guests anew, from their consoles: there they stand behind `cost | `. Rows of other
+/// kernels stay.
 pub fn write(consoles: &[(&str, String)]) -> Result<()> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../aiotrace/tests/kernel/cost.txt");
+    let old = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let mut text = HEAD.to_owned();
-    for (kernel, console) in consoles {
+    for kernel in KERNELS {
+        let Some((_, console)) = consoles.iter().find(|it| it.0 == kernel) else {
+            let of_it = old.lines().filter(|it| it.starts_with(&format!("{kernel} | ")));
+            of_it.for_each(|it| text.push_str(&format!("{it}\n")));
+            continue;
+        };
         let lines: Vec<&str> =
             console.lines().filter_map(|it| it.split_once("cost | ")).map(|it| it.1).collect();
         if lines.is_empty() {
@@ -25,7 +33,6 @@ pub fn write(consoles: &[(&str, String)]) -> Result<()> {
         }
         lines.iter().for_each(|it| text.push_str(&format!("{kernel} | {it}\n")));
     }
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../aiotrace/tests/kernel/cost.txt");
     fs::write(&path, text).with_context(|| path.display().to_string())?;
     println!("{} is new", path.display());
     Ok(())

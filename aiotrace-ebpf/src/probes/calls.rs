@@ -123,9 +123,14 @@ pub fn exit(
     ret: i64,
     unseen: Unseen,
 ) -> Result<(), Lost> {
-    let Some((thread, new)) = threads::current(abi)? else {
-        return Ok(());
+    // A slot made by a program that does not tell the call would have the one that does take the call for one of
+    // a thread that is known, whose beginning was missed.
+    let found = if unseen == Unseen::Ignore {
+        threads::known().map(|thread| (thread, false))
+    } else {
+        threads::current(abi)?
     };
+    let Some((thread, new)) = found else { return Ok(()) };
     let time = now();
     // SAFETY: the slot belongs to the running thread.
     let thread = unsafe { &mut *thread };

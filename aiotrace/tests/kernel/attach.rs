@@ -84,18 +84,17 @@ fn a_process_outside_of_the_cgroup_is_not_traced() {
 }
 
 fn a_call_in_progress_at_the_attach_is_known_and_its_end_is_told() {
-    // Longer than the attach takes.
-    let millis = if machine::guest().is_some() { "20500" } else { "4500" };
-    let mut program = Program::start(&["blocked", millis]);
-    assert_eq!(program.line(), "ready");
+    let mut program = Program::start(&["blocked-on-stdin", "3600500"]);
     await_blocked(program.pid());
-    let attached = Attached::to(program.pid());
+    let mut attached = Attached::to(program.pid());
+    attached.await_line(|line| matches!(line, Line::Unfinished(_)));
+    program.go_on();
     let trace = attached.end();
     trace.assert_nothing_lost();
     let [unfinished] = trace.unfinished()[..] else { panic!("one call: {:?}", trace.lines) };
     assert_eq!((&*unfinished.call, &*unfinished.why), ("io_getevents", "blocked_at_attach"));
     let [call] = trace.getevents()[..] else { panic!("one io_getevents") };
-    assert_eq!((&*call.entry, call.ret, call.entered), ("before_attach", 0, None));
+    assert_eq!((&*call.entry, call.ret, call.entered), ("before_attach", 1, None));
     assert_eq!(call.timeout.as_ref().unwrap().tv_nsec, 500_000_000);
 }
 
@@ -341,10 +340,13 @@ fn a_target_in_another_pid_namespace_has_the_ids_we_see() {
 /// for a loss, nor for a denied call.
 fn attaching_to_a_busy_thread_loses_nothing() {
     let storm = Program::ready(&["storm"]);
-    for options in [&["-p"][..], &["-a", "-f"]] {
+    let all = [&["-p"][..], &["-a", "-f"]];
+    // Where a processor is emulated, the storm leaves little of it for the attach.
+    let tried = if machine::guest().is_some() { &all[..1] } else { &all };
+    for options in tried {
         let pid = storm.pid().to_string();
         let mut options = options.to_vec();
-        if options == ["-p"] {
+        if *options == ["-p"] {
             options.push(&pid);
         }
         let attached = Attached::new(&[&options[..], &["-c", "--duration", "500ms"]].concat());
@@ -368,7 +370,7 @@ tests![
     the_first_call_after_the_attach_is_seen,
     several_processes_at_once if SAME,
     every_process_or_a_cgroup if SAME,
-    a_process_outside_of_the_cgroup_is_not_traced,
+    a_process_outside_of_the_cgroup_is_not_traced if SAME,
     a_call_in_progress_at_the_attach_is_known_and_its_end_is_told,
     a_call_in_progress_at_the_end_is_unfinished if SAME,
     an_io_submit_in_progress_at_the_end_says_what_it_submits if SAME,
@@ -377,7 +379,7 @@ tests![
     a_thread_id_stands_for_its_process if SAME,
     errors_say_what_to_do if SAME,
     a_zombie_is_gone if SAME,
-    a_process_outlives_its_first_thread,
+    a_process_outlives_its_first_thread if SAME,
     a_target_may_go_at_any_moment if SLOW,
     not_root_is_told_to_be if Need::Native("it runs setpriv"),
     inside_of_a_pid_namespace_ids_are_as_seen_there if SAME,

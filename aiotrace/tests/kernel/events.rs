@@ -13,23 +13,11 @@ use std::{
 use aiotrace::output::json::Line;
 
 use super::{
-    machine, session,
+    findings, machine, session,
     support::{Trace, run_program},
 };
 
 const EXPECTED: &str = include_str!("events.txt");
-
-/// Found sooner than by default.
-const SOON: [&str; 8] = [
-    "--denied",
-    "--slow-submit",
-    "10s",
-    "--unreaped-after",
-    "2s",
-    "--idle-after=2s",
-    "--growth",
-    "8",
-];
 
 /// A test for each workload; if a finding is named, it goes on until that is found.
 macro_rules! workloads {
@@ -122,28 +110,33 @@ workloads! {
 }
 
 fn check(program: &str, finding: Option<&str>) {
-    let words: Vec<&str> = program.split(' ').collect();
-    let trace = match finding {
-        Some(finding) => {
-            let trace = session::run_until_found(&SOON, &words, finding);
-            assert!(trace.status.success(), "{program}: {}; {}", trace.status, trace.stderr);
-            trace.assert_nothing_lost();
-            trace
-        }
-        None => run_program(&words),
-    };
-    let seen = facts(program, &trace);
-    if let Some(file) = std::env::var_os("AIOTRACE_WRITE_EVENTS") {
-        let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
-        write!(file, "## {program}\n{seen}\n").unwrap();
-        return;
-    }
-    if trace.skipped() > 0 && machine::may_skip() {
-        // The kernel left out some of what was to be seen, and it was said.
-        return;
-    }
+    // A run that the kernel has skipped may be told only after the program is over.
+    let attempts = if machine::skips_runs() { 4 } else { 1 };
     let expected = expected(program);
-    assert!(seen == expected, "{program}: expected\n{expected}seen\n{seen}");
+    let mut seen = String::new();
+    for _ in 0..attempts {
+        let trace = trace(program, finding);
+        seen = facts(program, &trace);
+        if let Some(file) = std::env::var_os("AIOTRACE_WRITE_EVENTS") {
+            let mut file = std::fs::File::options().create(true).append(true).open(file).unwrap();
+            write!(file, "## {program}\n{seen}\n").unwrap();
+            return;
+        }
+        if seen == expected || trace.skipped() > 0 && machine::may_skip() {
+            // Or the kernel left out some of what was to be seen, and it was said.
+            return;
+        }
+    }
+    panic!("{program}: expected\n{expected}seen\n{seen}");
+}
+
+fn trace(program: &str, finding: Option<&str>) -> Trace {
+    let words: Vec<&str> = program.split(' ').collect();
+    let Some(finding) = finding else { return run_program(&words) };
+    let trace = session::run_until_found(&findings::SOON, &words, finding);
+    assert!(trace.status.success(), "{program}: {}; {}", trace.status, trace.stderr);
+    trace.assert_nothing_lost();
+    trace
 }
 
 /// The section of the program in [`EXPECTED`].
@@ -164,7 +157,8 @@ fn expected(program: &str) -> String {
             _ => None,
         }
     });
-    lines.flatten().fold(String::new(), |text, line| text + line + "\n")
+    let text = lines.flatten().fold(String::new(), |text, line| text + line + "\n");
+    if machine::skips_runs() { text.replace(", unsure", "") } else { text }
 }
 
 /// Threads whose calls come in another order, or another number, from run to run: how many slots a ring
@@ -177,6 +171,12 @@ fn is_countable(program: &str) -> bool {
 
 fn is_ordered(program: &str) -> bool {
     !program.starts_with("reuse") && program != "errnos" && is_countable(program)
+}
+
+/// Its threads look at one ring, so that without a probe in the kernel it depends on who comes first whether
+/// a completion is known to have come inside of an io_submit.
+fn shares_a_ring(program: &str) -> bool {
+    ["reuse", "threads"].iter().any(|it| program.starts_with(it))
 }
 
 /// What the trace says of the program.
@@ -220,11 +220,15 @@ fn facts(program: &str, trace: &Trace) -> String {
             }
             Line::ContextMoved(_) => of("context moved".to_owned()),
             Line::Process(it) => of(format!("process {}", it.change)),
-            Line::Finding(it) if !is_countable(program) && it.name == "inline-completion" => (),
+            Line::Finding(it)
+                if it.name == "inline-completion"
+                    && (!is_countable(program) || shares_a_ring(program)) => {}
             // Where a processor is emulated, calls take long.
             Line::Finding(it) if it.name == "blocking-submit" => (),
             Line::Finding(it) => {
-                let unsure = if it.unsure { ", unsure" } else { "" };
+                // What the kernel skipped of one program has the findings of the next ones unsure.
+                let is_unsure = it.unsure && !machine::skips_runs();
+                let unsure = if is_unsure { ", unsure" } else { "" };
                 of(format!("found {} {}{unsure}", it.severity, it.name));
             }
             _ => (),

@@ -558,7 +558,7 @@ const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
 const PROGRAMS: Need = Need::Native("the guests do not have these programs");
 
 tests![
-    the_kernel_counts_as_the_ptrace_loop_does,
+    the_kernel_counts_as_the_ptrace_loop_does if SLOW,
     the_kernel_takes_as_many_rules_about_requests_as_there_may_be if SAME,
     the_kernel_has_the_same_chances_as_the_ptrace_loop if SAME,
     the_kernel_judges_completions_as_the_ptrace_loop_does,
@@ -571,7 +571,7 @@ tests![
     a_rule_can_be_about_one_thread_or_context if SLOW,
     nothing_is_left_when_we_are_asked_to_end if SLOW,
     faults_need_no_privilege if Need::Native("it runs setpriv"),
-    a_mechanism_that_cannot_be_had_is_refused_with_the_reason,
+    a_mechanism_that_cannot_be_had_is_refused_with_the_reason if SLOW,
     what_fio_makes_of_faults if PROGRAMS,
     what_qemu_img_makes_of_faults if PROGRAMS,
     what_sysbench_makes_of_faults if PROGRAMS,

@@ -14,7 +14,7 @@ use std::{
 
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 
-use super::{machine, processes, session};
+use super::{kernels::SHARES, machine, processes, session};
 
 /// One test.
 #[derive(Clone, Copy)]
@@ -30,7 +30,8 @@ pub struct Test {
 pub enum Need {
     /// Not in a guest.
     Native(&'static str),
-    /// Of the guests, in one only ([`kernels::Kernel::is_chosen`]): it would prove nothing more in the others.
+    /// Of the guests, in one only ([`Kernel::share`](super::kernels::Kernel::share)), unless `cargo xtask vm` is told
+    /// otherwise: it would prove little more in the others.
     OneGuest(&'static str),
     /// Where the processor's clock counts instructions.
     CountedInstructions,
@@ -39,14 +40,15 @@ pub enum Need {
 }
 
 impl Need {
-    /// Why it cannot run here.
-    fn is_missing(self) -> Option<String> {
+    /// Why it cannot run here; `number`: which of the tests that one guest is enough for.
+    fn is_missing(self, number: usize) -> Option<String> {
         let guest = machine::guest();
         match self {
             Self::Native(why) if guest.is_some() => Some(format!("native: {why}")),
             Self::Open(why) => Some(format!("open: {why}")),
-            Self::OneGuest(why) if guest.is_some_and(|it| !it.is_chosen) => {
-                Some(format!("in one guest: {why}"))
+            Self::OneGuest(why) if !machine::runs_everything() => {
+                let is_another = guest.is_some_and(|it| it.share != Some(number % SHARES));
+                is_another.then(|| format!("in one guest: {why}"))
             }
             Self::CountedInstructions if !machine::counts_instructions() => {
                 Some("only where a clock counts instructions: `cargo xtask vm --cost`".to_owned())
@@ -81,9 +83,6 @@ struct Running {
     is_given_up: bool,
 }
 
-/// Modules of tests that run on this machine only, so far.
-const UNTRIED: [&str; 3] = ["cases", "reports", "rings"];
-
 /// The test that ends the sessions.
 const LAST: &str = "session::nothing_was_found_late";
 
@@ -106,6 +105,9 @@ impl Limits {
     }
 }
 
+/// What takes longer is said.
+const LONG: Duration = Duration::from_secs(2);
+
 /// What a test may take. In a guest a processor is emulated, and there may be two guests.
 fn patience() -> Duration {
     Duration::from_secs(if machine::guest().is_some() { 240 } else { 120 })
@@ -114,7 +116,11 @@ fn patience() -> Duration {
 /// Runs what the arguments ask for.
 pub fn main(modules: &[&[Test]]) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    let trials = modules.iter().copied().flatten().map(|test| trial(*test));
+    let mut number = 0;
+    let trials = modules.iter().copied().flatten().map(|test| {
+        number += usize::from(matches!(test.needs, Some(Need::OneGuest(_))));
+        trial(*test, number)
+    });
     let mut trials: Vec<Trial> = trials.collect();
     // The last one: it ends the sessions that the others share.
     let silent = Trial::test(LAST, || guarded(LAST, session::end_all).map(|_| ()));
@@ -140,13 +146,11 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
     conclusion.exit_code()
 }
 
-fn trial(test: Test) -> Trial {
+fn trial(test: Test, number: usize) -> Trial {
     let module = test.module.split_once("::").map_or(test.module, |it| it.1);
     let name = format!("{module}::{}", test.name);
     let its_name = name.clone();
-    let is_untried = UNTRIED.iter().any(|it| module.starts_with(it)) && machine::guest().is_some();
-    let untried = is_untried.then(|| "it has not been tried in the guests yet".to_owned());
-    let run = move || match test.needs.and_then(Need::is_missing).or(untried) {
+    let run = move || match test.needs.and_then(|it| it.is_missing(number)) {
         Some(reason) => Ok(Completion::ignored_with(reason)),
         None => guarded(&its_name, test.run),
     };
@@ -167,7 +171,7 @@ fn guarded(name: &str, run: impl FnOnce()) -> Result<Completion, Failed> {
     if !left.is_empty() {
         eprintln!("these processes of {name} do not end: {left:?}\n{}", processes::state());
     }
-    if machine::guest().is_some() {
+    if machine::guest().is_some() || took > LONG {
         eprint!("<{:.1} s> ", took.as_secs_f64());
     }
     let panic = match result {

@@ -20,13 +20,18 @@ pub struct Kernel {
     /// Probe sets that miss events when runs are skipped. (With kprobes only a second look at each return is
     /// skipped, so nothing is missed.)
     pub skipped: &'static [&'static str],
-    /// What is tried in one guest only is tried in this one.
-    pub is_chosen: bool,
+    /// The other probe sets are tried, too. (Where another row has the same kernel, that would prove nothing more.)
+    pub has_other_sets: bool,
+    /// Which of the [`SHARES`] of the tests that one guest is enough for.
+    pub share: Option<usize>,
     /// A 32-bit program may give 32-bit times (CONFIG_COMPAT_32BIT_TIME).
     pub has_32_bit_times: bool,
     /// What its command line has besides.
     pub parameters: &'static str,
 }
+
+/// Guests among which the tests that one is enough for are divided: those with the same kernel.
+pub const SHARES: usize = 3;
 
 /// Whether the kernel leaves out runs of a mechanism's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +46,14 @@ use Skips::{Never, Sometimes};
 pub const KERNELS: [Kernel; 7] = [
     Kernel { name: "5.10-debian", release: "5.10.", counts: false, ..DEBIAN },
     Kernel { name: "6.1-debian", release: "6.1.", ..DEBIAN },
-    Kernel { name: "6.12-debian", release: "6.12.", is_chosen: true, ..DEBIAN },
+    Kernel { name: "6.12-debian", release: "6.12.", share: Some(0), ..DEBIAN },
     // Lockdown forbids BPF to write into the memory of programs, and not to read.
     Kernel {
         name: "6.12-debian,lockdown",
         release: "6.12.",
         mechanisms: &[("file_permission", Never)],
+        has_other_sets: false,
+        share: Some(1),
         parameters: "lockdown=integrity",
         ..DEBIAN
     },
@@ -60,6 +67,8 @@ pub const KERNELS: [Kernel; 7] = [
             ("file_permission", Never),
             ("write_user", Never),
         ],
+        has_other_sets: false,
+        share: Some(2),
         has_32_bit_times: false,
         ..DEBIAN
     },
@@ -95,7 +104,8 @@ const DEBIAN: Kernel = Kernel {
     counts: true,
     skips_runs: false,
     skipped: &[],
-    is_chosen: false,
+    has_other_sets: true,
+    share: None,
     has_32_bit_times: true,
     parameters: "",
 };

@@ -95,7 +95,7 @@ fn it_looks_again_until_it_is_ended() {
 const SAME: Need = Need::OneGuest("the kernel makes no difference");
 
 tests![
-    the_sum_of_all_charges_is_aio_nr,
+    the_sum_of_all_charges_is_aio_nr if SAME,
     without_bpf_what_is_unknown_is_named if SAME,
     unreaped_completions_are_counted,
     it_looks_again_until_it_is_ended if SAME,

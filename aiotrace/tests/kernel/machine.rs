@@ -120,6 +120,11 @@ fn release() -> String {
     release.trim().to_owned()
 }
 
+/// Tests that one guest is enough for run in each (`cargo xtask vm --everywhere`, or with a filter).
+pub fn runs_everything() -> bool {
+    std::env::var_os("AIOTRACE_EVERYWHERE").is_some_and(|it| !it.is_empty())
+}
+
 /// That the tests can be run here. Says what may be in their way.
 pub fn check() -> Result<(), String> {
     if !nix::unistd::geteuid().is_root() {

@@ -16,6 +16,7 @@ mod events;
 mod faults;
 mod findings;
 mod full_speed;
+#[expect(dead_code, reason = "xtask reads the rest")]
 mod kernels;
 mod lifecycle;
 mod ls;

@@ -20,7 +20,7 @@ use super::{
 
 /// If a session's report has more contexts and findings than this, the session is ended and the next test begins
 /// another: aiotrace lists only the first 256.
-const MANY_ROWS: usize = 100;
+const MANY_ROWS: usize = 150;
 
 /// Longer than the model gathers contexts that end with their processes.
 const TOGETHER: Duration = Duration::from_secs(3);
@@ -76,10 +76,15 @@ pub fn tracers() -> Vec<u32> {
     sessions.values().map(|it| it.child.id()).collect()
 }
 
-/// Ends all; fails if one found something after the test of its program was over.
-pub fn end_all() {
+/// Detaches all: those that are wanted again begin again.
+pub fn pause_all() {
     let sessions = std::mem::take(&mut *SESSIONS.lock().unwrap_or_else(PoisonError::into_inner));
     sessions.into_values().for_each(Session::end);
+}
+
+/// Ends all; fails if one found something after the test of its program was over.
+pub fn end_all() {
+    pause_all();
     let late = std::mem::take(&mut *LATE.lock().unwrap_or_else(PoisonError::into_inner));
     assert!(late.is_empty(), "found when the test was over:\n{}", late.join("\n"));
 }

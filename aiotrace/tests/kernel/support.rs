@@ -205,8 +205,7 @@ impl Trace {
         if machine::skips_runs() && self.skipped() > 0 {
             // What is missing because of that is told, too.
             let of = |cause: &str| report.lost_by_cause.get(cause).copied().unwrap_or(0);
-            let missed =
-                if machine::may_skip() { of("enter_missed") + of("exit_missed") } else { 0 };
+            let missed = of("enter_missed") + of("exit_missed");
             assert_eq!(report.lost, self.skipped() + missed, "{:?}", report.lost_by_cause);
             return;
         }

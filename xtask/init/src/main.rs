@@ -4,6 +4,7 @@
 //! Linux hands what it does not know itself to its init as environment variables:
 //! - `aiotrace_guest=NAME`: which row of the table of kernels this is (tests/kernel/machine.rs).
 //! - `aiotrace_cost=yes`: the clock counts instructions.
+//! - `aiotrace_everywhere=yes`: also tests that one guest is enough for.
 //! - `aiotrace_run=SET/FILTER,FILTER;SET/...`: runs the kernel tests once for each probe set, those whose
 //!   names contain one of the filters, or all without a filter.
 //!
@@ -90,6 +91,7 @@ fn kernel_tests(set: &str, filters: &str) -> String {
         .env("AIOTRACE_PROBES", set)
         .env("AIOTRACE_GUEST", std::env::var_os("aiotrace_guest").unwrap_or_default())
         .env("AIOTRACE_COST", std::env::var_os("aiotrace_cost").unwrap_or_default())
+        .env("AIOTRACE_EVERYWHERE", std::env::var_os("aiotrace_everywhere").unwrap_or_default())
         .env("AIOTRACE_BINARY", "/bin/aiotrace")
         .env("AIOTRACE_PROGRAMS", "/bin/aio-programs")
         .status();

@@ -47,6 +47,10 @@ pub struct Options {
     /// all tests run with auto, and those about events with the others too
     #[arg(long, value_enum, value_name = "SET")]
     probes: Vec<Set>,
+    /// Run each test in every guest, and the other probe sets in each: without it, tests for which the kernel
+    /// makes no difference run in one guest only
+    #[arg(long)]
+    everywhere: bool,
     /// Put what the kernels gave into the table of docs/kernels.md
     #[arg(long)]
     docs: bool,
@@ -100,7 +104,7 @@ impl Set {
 }
 
 /// The tests that speak of events, and not of the command line: what each probe set must do alike.
-pub const ABOUT_EVENTS: &str = "events::,calls::,findings::";
+pub const ABOUT_EVENTS: &str = "events::,calls::,findings::,rings::";
 
 /// A virtual machine, and what it runs.
 struct Guest {
@@ -109,6 +113,8 @@ struct Guest {
     /// Probe sets, and which tests.
     runs: Vec<(Set, String)>,
     clock: Clock,
+    /// Whether it runs the tests that one guest is enough for.
+    runs_everything: bool,
 }
 
 impl Guest {
@@ -125,7 +131,11 @@ impl Guest {
         let runs = runs.collect::<Vec<_>>().join(";");
         let cost = if self.clock == Clock::Instructions { "yes" } else { "" };
         let Kernel { name, parameters, .. } = self.kernel;
-        format!("{parameters} aiotrace_guest={name} aiotrace_cost={cost} aiotrace_run={runs}")
+        let everywhere = if self.runs_everything { "yes" } else { "" };
+        format!(
+            "{parameters} aiotrace_guest={name} aiotrace_cost={cost} aiotrace_everywhere={everywhere} \
+             aiotrace_run={runs}"
+        )
     }
 }
 
@@ -210,17 +220,21 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
     let Architecture::X86 = options.arch;
     let mut guests = Vec::new();
     // A guest's own name means that guest alone, and else a part of a file's name all with that kernel.
-    let named: Vec<&str> = options.kernel.iter().map(String::as_str).collect();
-    let named = KERNELS.iter().filter(|it| named.contains(&it.name));
-    let named: Vec<&str> = named.map(|it| it.name).collect();
+    let is_asked_for = |guest: &Kernel, file: &Path| {
+        let file = file.file_name().unwrap_or_default().to_string_lossy();
+        let of_it = |asked: &String| match KERNELS.iter().find(|it| it.name == asked) {
+            Some(named) => named.name == guest.name,
+            None => asked.contains('/') || file.contains(asked.as_str()),
+        };
+        options.kernel.is_empty() || options.kernel.iter().any(of_it)
+    };
     let file_of = |it: &String| it.split(',').next().unwrap_or_default().to_owned();
     let mut files = kernels::find(&options.kernel.iter().map(file_of).collect::<Vec<_>>())?;
     files.sort();
     files.dedup();
     for file in files {
-        let of_file = KERNELS.iter().filter(|it| is_file_of(&file, it));
         let known: Vec<&'static Kernel> =
-            of_file.filter(|it| named.is_empty() || named.contains(&it.name)).collect();
+            KERNELS.iter().filter(|it| is_file_of(&file, it)).collect();
         if known.is_empty() {
             bail!(
                 "nothing is known of {}: add a row for it to aiotrace/tests/kernel/kernels.rs, so that \
@@ -228,7 +242,7 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
                 file.display()
             );
         }
-        for kernel in known {
+        for kernel in known.into_iter().filter(|it| is_asked_for(it, &file)) {
             let (runs, clock) = if options.cost {
                 if !cost::KERNELS.contains(&kernel.name) {
                     continue;
@@ -237,7 +251,9 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
             } else {
                 (runs(options, kernel), Clock::Real)
             };
-            guests.push(Guest { kernel, file: file.clone(), runs, clock });
+            // What is asked for by name is run.
+            let runs_everything = options.everywhere || options.filter.is_some();
+            guests.push(Guest { kernel, file: file.clone(), runs, clock, runs_everything });
         }
     }
     if guests.is_empty() {
@@ -270,9 +286,12 @@ fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
     }
     let others = Set::BY_BPF.into_iter().filter(|it| it.name() != kernel.best);
     // Where the kernel skips runs of a set, what each program does is compared as far as it was seen.
-    let filter =
-        |set: Set| if kernel.skipped.contains(&set.name()) { "events::" } else { ABOUT_EVENTS };
-    let others = others.map(|it| (it, filter(it).to_owned()));
+    let filter = |set: Set| {
+        let about_all = options.everywhere && !kernel.skipped.contains(&set.name());
+        if about_all { ABOUT_EVENTS } else { "events::" }
+    };
+    let has_others = kernel.has_other_sets || options.everywhere;
+    let others = others.filter(|_| has_others).map(|it| (it, filter(it).to_owned()));
     [(Set::Auto, String::new())].into_iter().chain(others).collect()
 }
 
@@ -289,7 +308,7 @@ fn boot_all(guests: &[Guest], initramfs: &Path, directory: &Path) -> Vec<(Result
     let qemu = Qemu::default();
     // The one with most tests takes longest, and then the newest kernels.
     let mut order: Vec<usize> = (0..guests.len()).rev().collect();
-    order.sort_by_key(|it| !guests[*it].kernel.is_chosen);
+    order.sort_by_key(|it| guests[*it].kernel.share.is_none());
     let next = AtomicUsize::new(0);
     let consoles = Mutex::new(BTreeMap::new());
     let boot = || {
@@ -333,13 +352,10 @@ mod tests {
         let of = |options: &Options| -> Vec<(&str, String)> {
             runs(options, kernel).into_iter().map(|(set, filter)| (set.name(), filter)).collect()
         };
-        let trampolines =
-            if kernel.skipped.contains(&"trampoline") { "events::" } else { ABOUT_EVENTS };
-        let syscall = if kernel.skipped.contains(&"syscall") { "events::" } else { ABOUT_EVENTS };
         let all = [
             ("auto", String::new()),
-            ("trampoline", trampolines.to_owned()),
-            ("syscall", syscall.to_owned()),
+            ("trampoline", "events::".to_owned()),
+            ("syscall", "events::".to_owned()),
         ];
         assert_eq!(of(&Options::default()), all);
         let filter = Some("short".to_owned());

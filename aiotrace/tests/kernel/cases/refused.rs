@@ -1,7 +1,10 @@
 //! Calls that the kernel refuses, and nobody looks: D1, D11.
 
 use super::{Case, count, found, ready, rows, run, run_text};
-use crate::support::{Attached, aiotrace, programs};
+use crate::{
+    harness::Need,
+    support::{Attached, aiotrace, programs},
+};
 
 /// R25: a journal loses 180 of 200 writes with EBADF.
 fn writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told() {
@@ -118,14 +121,16 @@ fn of_all_processes_each_has_its_name() {
     assert!(unnamed.is_empty(), "{unnamed:?}");
 }
 
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+
 tests![
-    writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told,
-    who_attaches_later_sees_refused_writes_too,
-    counted_calls_that_are_refused_are_a_finding_too,
-    a_sync_that_is_refused_says_which_fields_are_wrong,
-    an_eventfd_that_is_none_is_refused_and_named,
-    a_cancel_with_another_key_or_of_a_copy_is_refused_for_that,
-    two_owners_of_a_handle_use_it_after_its_end,
-    who_is_denied_a_context_is_told_who_holds_them,
-    of_all_processes_each_has_its_name,
+    writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told if SAME,
+    who_attaches_later_sees_refused_writes_too if SAME,
+    counted_calls_that_are_refused_are_a_finding_too if SAME,
+    a_sync_that_is_refused_says_which_fields_are_wrong if SAME,
+    an_eventfd_that_is_none_is_refused_and_named if SAME,
+    a_cancel_with_another_key_or_of_a_copy_is_refused_for_that if SAME,
+    two_owners_of_a_handle_use_it_after_its_end if SAME,
+    who_is_denied_a_context_is_told_who_holds_them if SAME,
+    of_all_processes_each_has_its_name if SAME,
 ];

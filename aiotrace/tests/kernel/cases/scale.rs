@@ -4,6 +4,7 @@ use std::{fs, os::unix::fs::symlink, process::Stdio, time::Instant};
 
 use super::{count, found, ready, requests, rows, run_text};
 use crate::{
+    harness::Need,
     session,
     support::{Attached, aiotrace, programs, set_options},
 };
@@ -156,14 +157,16 @@ fn idle_contexts_have_nothing_in_flight() {
     assert!(!row.contains("<="), "{text}");
 }
 
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+
 tests![
-    a_language_changes_nothing,
-    idle_contexts_have_nothing_in_flight,
-    two_tracers_see_the_same,
-    contexts_are_counted_beyond_256,
-    many_threads_that_do_the_same_are_told_once,
-    a_reader_that_is_made_anew_grows_and_its_place_is_named,
-    no_findings_says_for_how_long_it_watched,
-    a_long_name_is_shown_from_its_beginning,
-    what_cannot_be_executed_has_one_status,
+    a_language_changes_nothing if SAME,
+    idle_contexts_have_nothing_in_flight if SAME,
+    two_tracers_see_the_same if SAME,
+    contexts_are_counted_beyond_256 if SAME,
+    many_threads_that_do_the_same_are_told_once if SAME,
+    a_reader_that_is_made_anew_grows_and_its_place_is_named if SAME,
+    no_findings_says_for_how_long_it_watched if SAME,
+    a_long_name_is_shown_from_its_beginning if SAME,
+    what_cannot_be_executed_has_one_status if SAME,
 ];

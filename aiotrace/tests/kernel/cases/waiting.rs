@@ -2,6 +2,7 @@
 
 use super::{Case, assert_all_differ, can_run, count, found, ready, rows, run_text};
 use crate::{
+    harness::Need,
     session,
     support::{Attached, aiotrace, set_options},
 };
@@ -163,17 +164,19 @@ fn a_target_that_executes_itself_is_followed() {
     assert!(rows(&trace, "released-at-exit").len() <= 2, "exec and exit, each with its count");
 }
 
+const SAME: Need = Need::OneGuest("the kernel makes no difference");
+
 tests![
-    contexts_that_threads_leave_are_told_apart,
-    a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps,
-    who_attaches_to_a_wait_learns_what_is_waited_for,
-    who_waits_for_a_request_that_was_refused_has_dropped_it,
-    completions_that_an_eventfd_told_and_nobody_reaped_wait,
-    who_hangs_in_io_destroy_uses_kernel_aio,
-    who_hangs_in_exit_waits_for_its_requests,
-    a_loop_that_reaps_nothing_is_counted,
-    results_of_polls_have_names,
-    a_latency_that_is_a_bound_is_shown_as_one,
-    no_line_is_told_twice,
-    a_target_that_executes_itself_is_followed,
+    contexts_that_threads_leave_are_told_apart if SAME,
+    a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps if SAME,
+    who_attaches_to_a_wait_learns_what_is_waited_for if SAME,
+    who_waits_for_a_request_that_was_refused_has_dropped_it if SAME,
+    completions_that_an_eventfd_told_and_nobody_reaped_wait if SAME,
+    who_hangs_in_io_destroy_uses_kernel_aio if SAME,
+    who_hangs_in_exit_waits_for_its_requests if SAME,
+    a_loop_that_reaps_nothing_is_counted if SAME,
+    results_of_polls_have_names if SAME,
+    a_latency_that_is_a_bound_is_shown_as_one if SAME,
+    no_line_is_told_twice if SAME,
+    a_target_that_executes_itself_is_followed if SAME,
 ];
