@@ -15,6 +15,7 @@ mod calls;
 mod completions;
 mod context;
 mod doubt;
+mod early;
 mod endings;
 mod faults;
 pub mod finding;

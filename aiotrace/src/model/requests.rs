@@ -3,12 +3,9 @@
 
 use std::collections::VecDeque;
 
-use super::{Map, sums::Sums};
+use super::{Map, early::Early, sums::Sums};
 use crate::event::{IoEvent, Iocb, Ring};
 
-/// Completions that wait for their io_submit to return, at most. (A call has at most so many that we
-/// know of, and few threads submit to one context at a time.)
-const MOST_EARLY: usize = 65_536;
 /// Completions that wait to be reaped and whose time is known, at most. (A program can write anything
 /// into its ring.)
 const MOST_UNREAPED: usize = 65_536;
@@ -124,8 +121,8 @@ pub struct Requests {
     count: u64,
     /// Accepted, but it is not known which iocbs they were.
     unnamed: u64,
-    /// Completed before their io_submit returned; or before we were attached.
-    early: VecDeque<Completed>,
+    /// Completed before their io_submit returned; or submitted before we were attached.
+    early: Early,
     /// Completions so far; 0 is where the tail was when the context became known.
     completed: i64,
     /// How many of these were reaped.
@@ -226,15 +223,13 @@ impl Requests {
 
     /// Whether everything fits together: all completions seen, none left over.
     pub fn adds_up(&self) -> bool {
-        self.unseen == 0 && self.unread == 0 && self.early.is_empty()
+        self.unseen == 0 && self.unread == 0 && self.early.len() == 0
     }
 
     /// io_submit accepted it. If it has completed already, how.
     pub fn accepted(&mut self, request: Request) -> Option<Match> {
         self.accepted += 1;
-        let is_its = |it: &Completed| it.event.obj == request.iocb && it.time > request.entered;
-        if let Some(place) = self.early.iter().position(is_its) {
-            let completed = self.early.remove(place)?;
+        if let Some(completed) = self.early.take(request.iocb, request.entered) {
             return Some(Match { request, completed, again: None });
         }
         let queue = self.in_flight.entry(request.iocb).or_default();
@@ -251,13 +246,7 @@ impl Requests {
     /// io_submit accepted so many that are not known one by one.
     pub fn accepted_unnamed(&mut self, count: u64, entered: u64) {
         self.accepted += count;
-        let mut left = count;
-        self.early.retain(|it| {
-            let is_one = left > 0 && it.time > entered;
-            left -= u64::from(is_one);
-            !is_one
-        });
-        self.unnamed += left;
+        self.unnamed += count - self.early.take_any(count, entered);
     }
 
     /// A request completed; `None` if it is not known which one.
@@ -275,10 +264,7 @@ impl Requests {
             self.unnamed -= 1;
             return None;
         }
-        if self.early.len() >= MOST_EARLY {
-            self.early.pop_front();
-        }
-        self.early.push_back(completed);
+        self.early.push(self.completed - 1, completed);
         None
     }
 
@@ -347,7 +333,9 @@ impl Requests {
         if self.behind > 0 {
             self.unseen = self.behind;
             self.forget_given();
-            let place = self.completed + self.behind - i64::from(ring.unreaped());
+            let tail = self.completed + self.behind;
+            self.early.completed_by(tail, time);
+            let place = tail - i64::from(ring.unreaped());
             return self.reap_up_to(place, time, each);
         }
         // The tail is a place in a ring; the nearest one to what we counted is meant. It is behind if a
@@ -360,6 +348,7 @@ impl Requests {
         }
         self.unseen = ahead.max(0);
         self.forget_given();
+        self.early.completed_by(self.completed + ahead, time);
         self.reap_up_to(self.completed + ahead - i64::from(ring.unreaped()), time, each);
     }
 
@@ -395,7 +384,7 @@ impl Requests {
         let nameless = self.hidden().saturating_sub(self.count + self.unnamed);
         Sums {
             accepted: self.accepted,
-            before: self.early.len() as u64 + nameless,
+            before: self.early.len() + nameless,
             completed: known.saturating_sub(self.unread + self.unknown),
             unknown: self.unknown(),
             in_flight: self.in_flight(),
@@ -548,6 +537,20 @@ mod tests {
         assert_eq!(requests.unreaped(), 1, "one of the old ones is left");
         assert_eq!(requests.complete(completed(1, 101)), None);
         assert_eq!(requests.unreaped(), 2, "and the one that completed meanwhile");
+    }
+
+    #[test]
+    fn what_was_in_the_ring_before_a_request_began_is_not_its_completion() {
+        let mut requests = Requests::adopted(Some(ring(0, 0)), 100);
+        // It is read late, after the iocb was used again; a look tells that it was there before.
+        assert_eq!(requests.complete(completed(1, 500)), None);
+        requests.look(ring(1, 1), 200, |_, _| ());
+        assert_eq!(requests.accepted(request(1, 300, 1)), None);
+        assert_eq!(requests.in_flight(), 1);
+        // Without that, it may be the request's own.
+        assert_eq!(requests.complete(completed(2, 500)), None);
+        requests.look(ring(1, 1), 600, |_, _| ());
+        assert!(requests.accepted(request(2, 300, 2)).is_some());
     }
 
     #[test]

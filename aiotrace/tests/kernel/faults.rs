@@ -557,10 +557,12 @@ const SAME: Need = Need::OneGuest("the kernel makes no difference");
 const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
 const PROGRAMS: Need = Need::Native("the guests do not have these programs");
 
+const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
+
 tests![
-    the_kernel_counts_as_the_ptrace_loop_does if SLOW,
+    the_kernel_counts_as_the_ptrace_loop_does if LONG,
     the_kernel_takes_as_many_rules_about_requests_as_there_may_be if SAME,
-    the_kernel_has_the_same_chances_as_the_ptrace_loop if SAME,
+    the_kernel_has_the_same_chances_as_the_ptrace_loop if LONG,
     the_kernel_judges_completions_as_the_ptrace_loop_does,
     when_is_at_these_counts if SAME,
     the_same_seed_has_the_same_faults if SAME,

@@ -341,6 +341,8 @@ fn a_finding_can_be_an_exit_status() {
 const SAME: Need = Need::OneGuest("the kernel makes no difference");
 const FUSE: Need = Need::Native("the guests have no /dev/fuse");
 
+const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
+
 tests![
     a_ring_that_is_moved_is_the_same_context,
     errors_are_those_of_the_completion,
@@ -352,9 +354,9 @@ tests![
     context_growth if SAME,
     request_stuck if FUSE,
     unreaped_completions if SAME,
-    a_handle_that_is_nowhere_in_memory_is_lost if SAME,
+    a_handle_that_is_nowhere_in_memory_is_lost if LONG,
     who_holds_fs_aio_nr_is_told,
-    a_finding_can_be_an_exit_status if SAME,
+    a_finding_can_be_an_exit_status if LONG,
     who_reaps_from_the_ring_leaves_nothing_unreaped,
     contexts_at_exit_are_released,
     a_waiting_io_getevents_may_end_with_einval,
@@ -384,5 +386,5 @@ tests![
     setup_denied,
     sandbox_denied,
     cancel_refused,
-    not_kernel_aio if SAME,
+    not_kernel_aio if LONG,
 ];

@@ -33,10 +33,11 @@ pub enum Need {
     /// Of the guests, in one only ([`Kernel::share`](super::kernels::Kernel::share)), unless `cargo xtask vm` is told
     /// otherwise: it would prove little more in the others.
     OneGuest(&'static str),
+    /// In guests only where all is asked for, or the test by its name: it takes long there, and would prove little
+    /// more than here.
+    NotInHaste(&'static str),
     /// Where the processor's clock counts instructions.
     CountedInstructions,
-    /// Nowhere yet: what it asserts is right, and aiotrace does not do it.
-    Open(&'static str),
 }
 
 impl Need {
@@ -45,10 +46,12 @@ impl Need {
         let guest = machine::guest();
         match self {
             Self::Native(why) if guest.is_some() => Some(format!("native: {why}")),
-            Self::Open(why) => Some(format!("open: {why}")),
             Self::OneGuest(why) if !machine::runs_everything() => {
                 let is_another = guest.is_some_and(|it| it.share != Some(number % SHARES));
                 is_another.then(|| format!("in one guest: {why}"))
+            }
+            Self::NotInHaste(why) if guest.is_some() && !machine::runs_everything() => {
+                Some(format!("in guests with --everywhere: {why}"))
             }
             Self::CountedInstructions if !machine::counts_instructions() => {
                 Some("only where a clock counts instructions: `cargo xtask vm --cost`".to_owned())

@@ -137,11 +137,13 @@ fn hostile_names_and_paths_are_escaped() {
 
 const SAME: Need = Need::OneGuest("the kernel makes no difference");
 
+const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
+
 tests![
     no_call_of_200_children_is_missed,
     without_f_children_are_named_and_not_traced if SAME,
     a_process_that_executes_another_program_stays_traced,
     a_process_killed_in_a_call_returns_from_it_first if SAME,
     the_end_of_a_process_tells_its_status,
-    hostile_names_and_paths_are_escaped if SAME,
+    hostile_names_and_paths_are_escaped if LONG,
 ];

@@ -123,13 +123,15 @@ fn of_all_processes_each_has_its_name() {
 
 const SAME: Need = Need::OneGuest("the kernel makes no difference");
 
+const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
+
 tests![
     writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told if SAME,
     who_attaches_later_sees_refused_writes_too if SAME,
     counted_calls_that_are_refused_are_a_finding_too if SAME,
     a_sync_that_is_refused_says_which_fields_are_wrong if SAME,
     an_eventfd_that_is_none_is_refused_and_named if SAME,
-    a_cancel_with_another_key_or_of_a_copy_is_refused_for_that if SAME,
+    a_cancel_with_another_key_or_of_a_copy_is_refused_for_that if LONG,
     two_owners_of_a_handle_use_it_after_its_end if SAME,
     who_is_denied_a_context_is_told_who_holds_them if SAME,
     of_all_processes_each_has_its_name if SAME,
