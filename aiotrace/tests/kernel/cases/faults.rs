@@ -3,7 +3,7 @@
 use aiotrace::output::json::{FaultLine, Line};
 
 use super::{Case, count, found, run, run_text};
-use crate::harness::Need;
+use crate::{harness::Need, machine};
 
 /// The last word on each fault.
 fn verdicts(case: &Case) -> Vec<&FaultLine> {
@@ -116,7 +116,13 @@ fn the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped() {
         let options = [&["-q"], source].concat();
         let case = Case::of(&options, &["ring-full-sync"]).unwrap();
         assert!(case.said.contains("by pread, all done"), "{}", case.said);
-        let alarms = rows_above_info(&case);
+        let mut alarms = rows_above_info(&case);
+        // Trampolines and kprobes do not watch pread(2), and say so.
+        let is_watched = !source.is_empty() || !machine::sees_inside();
+        if !is_watched {
+            assert!(alarms.iter().any(|it| it == UNSURE), "{alarms:?}");
+            alarms.retain(|it| it != UNSURE && it != "warning submit-eagain");
+        }
         assert_eq!(alarms, Vec::<String>::new(), "{source:?}");
         let case = Case::of(&options, &["ring-full-drop"]).unwrap();
         let findings = case.trace.findings();
@@ -124,9 +130,12 @@ fn the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped() {
         let dropped = dropped.unwrap_or_else(|| panic!("{source:?}: {:?}", found(&case.trace)));
         let said = format!("{} dropped", dropped.evidence["dropped"]);
         assert!(case.said.contains(&said), "{source:?}: {said}, the program: {}", case.said);
-        assert_eq!((&*dropped.severity, dropped.unsure), ("error", false), "{source:?}");
+        let expected = if is_watched { ("error", false) } else { ("warning", true) };
+        assert_eq!((&*dropped.severity, dropped.unsure), expected, "{source:?}");
     }
 }
+
+const UNSURE: &str = "warning short-submit-dropped (unsure)";
 
 fn rows_above_info(case: &Case) -> Vec<String> {
     found(&case.trace).into_iter().filter(|it| !it.starts_with("info")).collect()

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 use super::{Case, count, found, rows, run_text};
 use crate::{
     harness::Need,
+    machine,
     support::{aiotrace, programs},
 };
 
@@ -40,7 +41,9 @@ fn nowait_that_always_gives_eagain_is_told_as_that() {
 
 /// R11: three are done, one is short, 36 fail; after the first that failed 36 were submitted.
 fn a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_last() {
-    for (arguments, errno) in [(&["enospc"][..], "ENOSPC"), (&["enospc", "limit"], "EFBIG")] {
+    let all = [(&["enospc", "limit"][..], "EFBIG"), (&["enospc"], "ENOSPC")];
+    // Not every kernel's tmpfs writes the part for which there is room.
+    for (arguments, errno) in &all[..if machine::guest().is_some() { 1 } else { 2 }] {
         let case = Case::of(&["-q"], arguments).unwrap();
         let failed = rows(&case.trace, "failed-completion");
         assert_eq!((failed.len(), failed[0].count), (1, 36), "{failed:?}");
