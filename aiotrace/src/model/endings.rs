@@ -3,7 +3,7 @@
 use super::{
     Doubt, Model, Name, SECOND, Severity, Subject, Target,
     calls::in_words,
-    process::Released,
+    process::{Released, Short},
     report::{Destroying, End},
 };
 use crate::{
@@ -13,6 +13,8 @@ use crate::{
 
 /// The contexts of a process end one after the other, within this time.
 const TOGETHER: u64 = SECOND / 10;
+/// What a program that hangs has not submitted again for so long, it does not.
+const LONG_SINCE: u64 = SECOND;
 
 impl Model {
     pub(super) fn context_gone(&mut self, event: &Event, gone: &Gone) {
@@ -179,8 +181,17 @@ impl Model {
         }
     }
 
+    /// The program hangs: what it has not submitted again by now, it most likely never will.
+    pub(super) fn drop_what_waits(&mut self, time: u64) {
+        let is_old = |it: &Short| it.time.saturating_add(LONG_SINCE) <= time;
+        let all: Vec<Short> = self.spaces.values_mut().flat_map(|it| it.dropped(is_old)).collect();
+        for short in all {
+            self.dropped(short, Some(Doubt::Ended));
+        }
+    }
+
     /// The rest of a short submit will not be submitted any more. (`doubt`: it still may be.)
-    fn dropped(&mut self, short: super::process::Short, doubt: Option<Doubt>) {
+    fn dropped(&mut self, short: Short, doubt: Option<Doubt>) {
         let (given, accepted) = (short.given, short.accepted);
         let (left, example, own) = short.dropped();
         let which = example.map_or_else(String::new, |it| format!(", the first {}", it.in_words()));

@@ -7,7 +7,7 @@
 //!             since soon after the middle
 //! ```
 
-use super::{Map, Model, SECOND, report::Trend};
+use super::{Map, Model, Name, SECOND, report::Trend};
 
 /// So many of each half, at least.
 const ENOUGH: u64 = 4;
@@ -49,13 +49,14 @@ impl Model {
         }
         let mut trends: Vec<Trend> = groups
             .iter()
-            .filter(|((space, _), it)| {
+            .filter(|((space, place), it)| {
+                let is_found = self.findings.has(&(Name::ContextGrowth, it.pid, *place, 0));
                 let span = self.now.saturating_sub(it.first);
                 let is_idle = it.last_used <= it.middle(self.now) + span / 4;
                 let goes_on = it.newest >= self.now - span / 4;
                 let ended = self.spaces.get(space).is_none_or(|it| it.contexts_ended > 0);
                 let is_enough = it.old >= ENOUGH && it.young >= ENOUGH;
-                span >= SHORTEST && is_idle && goes_on && !ended && is_enough
+                !is_found && span >= SHORTEST && is_idle && goes_on && !ended && is_enough
             })
             .map(|(_, it)| Trend {
                 pid: it.pid,

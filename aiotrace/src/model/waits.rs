@@ -142,7 +142,7 @@ impl Model {
                     Some(it) => format!("for at most {}", in_words(nanos(it.sec, it.nsec))),
                     None => "with a timeout that was not read".to_owned(),
                 };
-                let known = self.what_comes(it.pid, *ctx);
+                let known = self.what_comes(it.pid, *ctx, *min_nr);
                 (name, format!("waits in {name} for {min_nr} completion{plural} {until}; {known}"))
             }
             What::Call(args @ Args::Destroy { .. }) => {
@@ -159,12 +159,17 @@ impl Model {
     }
 
     /// `the ring is empty; what is in flight is not known (...)`
-    fn what_comes(&self, pid: u32, ctx: Handle) -> String {
+    fn what_comes(&self, pid: u32, ctx: Handle, most: i64) -> String {
         let Some(context) = self.contexts.get(&(self.space(pid), ctx.0)) else {
             return "its context is not known".to_owned();
         };
         let ring = match context.ring.map(crate::event::Ring::unreaped) {
             None => "its ring could not be read".to_owned(),
+            // A call that waits for several takes each out of the ring as it comes.
+            Some(0) if most > 1 => {
+                "the ring is empty (what came since is with the thread already, and not counted)"
+                    .to_owned()
+            }
             Some(0) => "the ring is empty".to_owned(),
             Some(1) => "1 completion is in the ring".to_owned(),
             Some(count) => format!("{count} completions are in the ring"),
@@ -178,7 +183,9 @@ fn in_flight(context: &Context, every_call: bool) -> String {
         return "what is in flight is not known (calls are counted)".to_owned();
     }
     if context.adopted {
-        return "what is in flight is not known (submitted before the attach)".to_owned();
+        return "what is in flight is not known (submitted before the attach: to see it, start the program under \
+                `aiotrace run`)"
+            .to_owned();
     }
     match (context.doubt_of_requests(), context.requests.in_flight()) {
         (Some(doubt), _) => format!("what is in flight is not known ({})", doubt.text()),

@@ -103,6 +103,10 @@ fn sets(mechanism: &str) -> Vec<Vec<&'static Case>> {
             None => sets.push(vec![case]),
         }
     }
+    // The kernel makes no difference for what a rule can say.
+    if machine::guest().is_some() && !machine::runs_everything() {
+        sets.truncate(2);
+    }
     sets
 }
 
@@ -485,5 +489,5 @@ tests![
     faults_only_while_aiotrace_lives if SLOW,
     without_a_name_the_best_mechanism_is_taken,
     what_fio_makes_of_the_best_mechanism,
-    a_running_program_gets_faults_by_the_best_mechanism,
+    a_running_program_gets_faults_by_the_best_mechanism if SLOW,
 ];

@@ -151,6 +151,8 @@ fn a_program_without_aio_is_told_so() {
 
 const SAME: Need = Need::OneGuest("the kernel makes no difference");
 
+const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
+
 tests![
     the_status_is_that_of_the_program if SAME,
     what_cannot_be_executed_is_126_or_127 if SAME,
@@ -159,7 +161,7 @@ tests![
     the_summary_counts_calls_and_errors if SAME,
     a_reader_who_goes_away_is_no_error if Need::Native("it runs bash"),
     a_full_disk_is_an_error_and_the_program_goes_on if SAME,
-    a_slow_reader_loses_events_and_not_the_target if SAME,
+    a_slow_reader_loses_events_and_not_the_target if LONG,
     sigterm_ends_the_program_too if Need::Native("it waits for the links of the probe set of this machine"),
     doctor_says_that_tracing_works if SAME,
     a_program_without_aio_is_told_so if SAME,

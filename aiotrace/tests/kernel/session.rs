@@ -23,7 +23,7 @@ use super::{
 const MANY_ROWS: usize = 150;
 
 /// Longer than the model gathers contexts that end with their processes.
-const TOGETHER: Duration = Duration::from_secs(3);
+const TOGETHER: Duration = Duration::from_secs(10);
 
 /// By the options of aiotrace.
 static SESSIONS: Mutex<BTreeMap<Vec<String>, Session>> = Mutex::new(BTreeMap::new());

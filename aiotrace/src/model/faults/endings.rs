@@ -191,6 +191,7 @@ impl Model {
     pub fn timed_out(&mut self, time: u64) {
         self.now = self.now.max(time);
         self.faults.timed_out(time);
+        self.drop_what_waits(time);
     }
 
     /// The trace is over.

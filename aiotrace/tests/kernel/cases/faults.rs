@@ -201,12 +201,14 @@ fn a_rule_that_never_fired_says_so() {
 
 const SAME: Need = Need::OneGuest("the kernel makes no difference");
 
+const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
+
 tests![
     a_write_that_failed_and_is_made_again_is_retried if SAME,
     a_fault_for_one_file_names_the_request_that_got_it if SAME,
     a_request_whose_iocb_is_used_for_another_one_is_lost if SAME,
     a_request_that_comes_again_in_another_iocb_is_retried if SAME,
-    what_is_done_with_pwrite_is_not_lost if SAME,
+    what_is_done_with_pwrite_is_not_lost if LONG,
     the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped if SAME,
     how_the_process_went_on_belongs_to_the_verdict if SAME,
     a_process_that_dies_of_a_fault_later_died_of_it if SAME,
