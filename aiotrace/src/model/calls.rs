@@ -179,6 +179,9 @@ impl Model {
         };
         let (name, doubt) = (context.name, context.doubt_of_reading());
         let (mut unnamed, mut found) = (accepted.saturating_sub(iocbs.len()), Vec::new());
+        if let Some(before) = call.ring_before {
+            context.requests.look_before(before, entered);
+        }
         let mut last = None;
         let mut followed = 0;
         for iocb in iocbs.iter().enumerate().take(accepted) {

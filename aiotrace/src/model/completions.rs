@@ -51,7 +51,9 @@ impl Model {
         for it in list.iter().flatten() {
             let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
             if context.requests.hidden() == 0 {
-                return;
+                // Its completion was told before.
+                self.faults.was_given(space, it);
+                continue;
             }
             let mut it = *it;
             it.res = self.faults.own_result(space, &it);

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 
+use aiotrace_common::record::ITEMS_PER_CALL;
+
 use super::{Map, requests::Completed};
 
 /// How many are kept. (A call has at most so many that we know of, and few threads submit to one context at a time;
 /// but a program can write anything into its ring.)
 const MOST: usize = 65_536;
-/// The same for one iocb: more than a call can have of it in flight for any reason.
-const MOST_OF_IOCB: usize = 1024;
+/// The same for one iocb: a call may have it so many times.
+const MOST_OF_IOCB: usize = ITEMS_PER_CALL;
 
 /// Completions by iocb, those of the same iocb in the order of the ring.
 #[derive(Debug, Default)]
@@ -17,15 +19,17 @@ pub struct Early {
     kept: usize,
     /// Not kept any more: there were too many.
     dropped: u64,
-    /// The iocbs of those of which a look at the ring may still say that they completed before it.
-    recent: Vec<u64>,
+    /// The iocbs of those of which it is not known when they completed at the earliest: the first ones after an attach
+    /// are read at once, and told before the calls that were made meanwhile. Looks at the ring in these calls say
+    /// which had completed by then.
+    undated: Vec<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// Its place in the order of completions.
     place: i64,
-    /// When it was read. (A whole ring may be read at once, and told before the calls that were made meanwhile.)
+    /// When it was read.
     read: u64,
     completed: Completed,
 }
@@ -42,7 +46,7 @@ impl Early {
             self.dropped += self.kept as u64;
             self.kept = 0;
             self.of_iocb.clear();
-            self.recent.clear();
+            self.undated.clear();
         }
         let iocb = completed.event.obj;
         let queue = self.of_iocb.entry(iocb).or_default();
@@ -50,21 +54,23 @@ impl Early {
             (self.kept, self.dropped) = (self.kept - 1, self.dropped + 1);
         }
         queue.push_back(Entry { place, read: completed.time, completed });
-        self.recent.push(iocb);
+        if completed.after == 0 && self.undated.len() < MOST {
+            self.undated.push(iocb);
+        }
         self.kept += 1;
     }
 
-    /// Those before this place had completed by this time, though they may have been read later. (A request that
-    /// began after that is another one of the same iocb.)
+    /// Those before this place had completed by this time. (A request that began after that is another one of the
+    /// same iocb.)
     pub fn completed_by(&mut self, place: i64, time: u64) {
         let of_iocb = &mut self.of_iocb;
-        self.recent.retain(|iocb| {
+        self.undated.retain(|iocb| {
             let mut is_open = false;
-            for it in of_iocb.get_mut(iocb).into_iter().flatten() {
+            let all = of_iocb.get_mut(iocb).into_iter().flatten();
+            for it in all.filter(|it| it.completed.after == 0) {
                 let is_there = it.place < place;
                 if is_there {
                     it.completed.time = it.completed.time.min(time);
-                    it.completed.after = it.completed.after.min(time);
                 }
                 is_open |= !is_there || time < it.read;
             }

@@ -78,7 +78,8 @@ impl Owed {
         let start = request.offset.max(0) as u64;
         let missing = match request.opcode {
             Some(PREAD | PWRITE) => {
-                vec![(start.saturating_add(moved), start.saturating_add(request.nbytes))]
+                let rest = (start.saturating_add(moved), start.saturating_add(request.nbytes));
+                Some(rest).filter(|it| it.0 < it.1).into_iter().collect()
             }
             _ => Vec::new(),
         };

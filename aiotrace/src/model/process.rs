@@ -128,7 +128,6 @@ impl Short {
             if slot.as_mut().is_some_and(|it| it.done_by(call) == Done::All) {
                 *slot = None;
                 self.left -= 1;
-                return;
             }
         }
     }
@@ -184,6 +183,10 @@ impl Space {
         rest: impl Iterator<Item = Request>,
     ) {
         let rest: Vec<Option<Owed>> = rest.map(|it| Some(Owed::new(it))).collect();
+        if rest.is_empty() {
+            // None of them could be read, so nothing can be told of them.
+            return;
+        }
         let mut places: Map<Place, Vec<usize>> = Map::default();
         // The first of equal ones is the last in its list.
         for (index, owed) in rest.iter().enumerate().rev() {

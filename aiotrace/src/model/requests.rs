@@ -131,6 +131,8 @@ pub struct Requests {
     unseen: i64,
     /// The source says so many more have completed, and could not be read yet.
     behind: i64,
+    /// Completions of which it is not known when they came were read then: with all that the ring had.
+    read_at_once: u64,
     /// Completed, and their entries could not be read: of those in flight, so many are not.
     unread: u64,
     /// Completed, and nobody will know with what result.
@@ -230,6 +232,10 @@ impl Requests {
     pub fn accepted(&mut self, request: Request) -> Option<Match> {
         self.accepted += 1;
         if let Some(completed) = self.early.take(request.iocb, request.entered) {
+            if request.entered == 0 {
+                // It may be that of the request before, which began before the trace, too.
+                return None;
+            }
             return Some(Match { request, completed, again: None });
         }
         let queue = self.in_flight.entry(request.iocb).or_default();
@@ -296,6 +302,9 @@ impl Requests {
             self.untimed += 1;
         }
         self.completed += 1;
+        if after == 0 {
+            self.read_at_once = self.read_at_once.max(time);
+        }
         self.unseen = (self.unseen - 1).max(0);
         self.behind = (self.behind - 1).max(0);
     }
@@ -325,6 +334,23 @@ impl Requests {
         self.reap_up_to(self.reaped + count, time, each);
     }
 
+    /// The ring when an io_submit was entered.
+    pub fn look_before(&mut self, ring: Ring, entered: u64) {
+        if ring.tail < ring.nr && self.early.len() > 0 {
+            self.early.completed_by(self.completed + self.ahead(ring, entered), entered);
+        }
+    }
+
+    /// By how many the tail is ahead of what was told. It is a place in a ring, so the nearest one to what was
+    /// told is meant; behind it, if a request completed since the look.
+    fn ahead(&self, ring: Ring, time: u64) -> i64 {
+        let nr = i64::from(ring.nr);
+        let counted = (i64::from(self.base) + self.completed).rem_euclid(nr);
+        let ahead = (i64::from(ring.tail) - counted).rem_euclid(nr);
+        let is_behind = ahead > nr / 2 || (ahead > 0 && time < self.read_at_once);
+        if is_behind { ahead - nr } else { ahead }
+    }
+
     /// The ring was looked at: whoever moved its head has reaped.
     pub fn look(&mut self, ring: Ring, time: u64, each: impl FnMut(&Unreaped, u64)) {
         if ring.nr == 0 || ring.head >= ring.nr || ring.tail >= ring.nr {
@@ -333,19 +359,11 @@ impl Requests {
         if self.behind > 0 {
             self.unseen = self.behind;
             self.forget_given();
-            let tail = self.completed + self.behind;
-            self.early.completed_by(tail, time);
-            let place = tail - i64::from(ring.unreaped());
+            // (How many were read late is not of the moment of this look, so nothing is said of when they came.)
+            let place = self.completed + self.behind - i64::from(ring.unreaped());
             return self.reap_up_to(place, time, each);
         }
-        // The tail is a place in a ring; the nearest one to what we counted is meant. It is behind if a
-        // request completed since the look.
-        let nr = i64::from(ring.nr);
-        let counted = (i64::from(self.base) + self.completed).rem_euclid(nr);
-        let mut ahead = (i64::from(ring.tail) - counted).rem_euclid(nr);
-        if ahead > nr / 2 {
-            ahead -= nr;
-        }
+        let ahead = self.ahead(ring, time);
         self.unseen = ahead.max(0);
         self.forget_given();
         self.early.completed_by(self.completed + ahead, time);
@@ -541,16 +559,21 @@ mod tests {
 
     #[test]
     fn what_was_in_the_ring_before_a_request_began_is_not_its_completion() {
+        let undated = |obj| Completed { after: 0, ..completed(obj, 500) };
         let mut requests = Requests::adopted(Some(ring(0, 0)), 100);
-        // It is read late, after the iocb was used again; a look tells that it was there before.
-        assert_eq!(requests.complete(completed(1, 500)), None);
-        requests.look(ring(1, 1), 200, |_, _| ());
+        // They are read at once, after their iocbs were used again; a look tells that seven were there before.
+        for obj in 1..=8 {
+            assert_eq!(requests.complete(undated(obj)), None);
+        }
+        requests.look(ring(7, 7), 200, |_, _| ());
+        assert_eq!((requests.unseen(), requests.unreaped()), (0, 1));
         assert_eq!(requests.accepted(request(1, 300, 1)), None);
         assert_eq!(requests.in_flight(), 1);
-        // Without that, it may be the request's own.
-        assert_eq!(requests.complete(completed(2, 500)), None);
-        requests.look(ring(1, 1), 600, |_, _| ());
-        assert!(requests.accepted(request(2, 300, 2)).is_some());
+        // The eighth may be the request's own.
+        assert!(requests.accepted(request(8, 300, 2)).is_some());
+        // Of a call that began before the trace, nobody can tell.
+        assert_eq!(requests.accepted(request(2, 0, 3)), None);
+        assert_eq!(requests.in_flight(), 1);
     }
 
     #[test]

@@ -183,8 +183,7 @@ fn in_flight(context: &Context, every_call: bool) -> String {
         return "what is in flight is not known (calls are counted)".to_owned();
     }
     if context.adopted {
-        return "what is in flight is not known (submitted before the attach: to see it, start the program under \
-                `aiotrace run`)"
+        return "what is in flight is not known (submitted before the attach; under `aiotrace run` it would be)"
             .to_owned();
     }
     match (context.doubt_of_requests(), context.requests.in_flight()) {

@@ -283,6 +283,8 @@ fn not_root_is_told_to_be() {
         .unwrap();
     assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
     assert!(stderr(&output).contains("run as root"), "{}", stderr(&output));
+    assert_eq!(stderr(&output).matches("run as root").count(), 1, "{}", stderr(&output));
+    assert!(stderr(&output).matches("failed to create map").count() <= 1, "{}", stderr(&output));
     assert!(!stderr(&output).contains("panicked"));
 }
 
@@ -363,26 +365,23 @@ fn attaching_to_a_busy_thread_loses_nothing() {
     }
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
-
 tests![
     the_first_call_after_the_attach_is_seen,
-    several_processes_at_once if SAME,
-    every_process_or_a_cgroup if SAME,
-    a_process_outside_of_the_cgroup_is_not_traced if SAME,
+    several_processes_at_once if Need::SAME,
+    every_process_or_a_cgroup if Need::SAME,
+    a_process_outside_of_the_cgroup_is_not_traced if Need::SAME,
     a_call_in_progress_at_the_attach_is_known_and_its_end_is_told,
-    a_call_in_progress_at_the_end_is_unfinished if SAME,
-    an_io_submit_in_progress_at_the_end_says_what_it_submits if SAME,
+    a_call_in_progress_at_the_end_is_unfinished if Need::SAME,
+    an_io_submit_in_progress_at_the_end_says_what_it_submits if Need::SAME,
     attaching_and_detaching_change_nothing if Need::Native("the attaches must be shorter than a wait"),
     killed_with_9_it_leaves_nothing_attached if Need::Native("it runs bpftool"),
-    a_thread_id_stands_for_its_process if SAME,
-    errors_say_what_to_do if SAME,
-    a_zombie_is_gone if SAME,
-    a_process_outlives_its_first_thread if SAME,
-    a_target_may_go_at_any_moment if SLOW,
+    a_thread_id_stands_for_its_process if Need::SAME,
+    errors_say_what_to_do if Need::SAME,
+    a_zombie_is_gone if Need::SAME,
+    a_process_outlives_its_first_thread if Need::SAME,
+    a_target_may_go_at_any_moment if Need::SLOW,
     not_root_is_told_to_be if Need::Native("it runs setpriv"),
-    inside_of_a_pid_namespace_ids_are_as_seen_there if SAME,
-    a_target_in_another_pid_namespace_has_the_ids_we_see if SAME,
+    inside_of_a_pid_namespace_ids_are_as_seen_there if Need::SAME,
+    a_target_in_another_pid_namespace_has_the_ids_we_see if Need::SAME,
     attaching_to_a_busy_thread_loses_nothing,
 ];

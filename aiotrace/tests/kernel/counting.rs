@@ -320,24 +320,19 @@ fn what_needs_every_call_is_refused() {
     );
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
-
-const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
-
 tests![
     counts_are_those_of_the_stream,
-    every_errno_is_counted if SLOW,
-    requests_are_counted_by_context_and_operation if LONG,
-    requests_have_a_latency_until_they_are_reaped if LONG,
-    latencies_of_processes_that_ended_are_kept if LONG,
-    durations_are_those_of_the_stream if SAME,
-    findings_that_need_no_requests_are_made_and_the_others_are_not if LONG,
-    only_errors_are_shown_and_all_is_counted if SAME,
-    only_calls_about_some_requests_are_shown if LONG,
-    a_sample_has_a_part_of_the_calls_and_all_are_counted if SAME,
-    more_processes_than_rows_are_counted_together if LONG,
-    each_interval_has_its_own_counts if LONG,
-    what_the_probes_cost_is_told_where_the_kernel_counts_it if LONG,
-    what_needs_every_call_is_refused if SAME,
+    every_errno_is_counted if Need::SLOW,
+    requests_are_counted_by_context_and_operation if Need::LONG,
+    requests_have_a_latency_until_they_are_reaped if Need::LONG,
+    latencies_of_processes_that_ended_are_kept if Need::LONG,
+    durations_are_those_of_the_stream if Need::SAME,
+    findings_that_need_no_requests_are_made_and_the_others_are_not if Need::LONG,
+    only_errors_are_shown_and_all_is_counted if Need::SAME,
+    only_calls_about_some_requests_are_shown if Need::LONG,
+    a_sample_has_a_part_of_the_calls_and_all_are_counted if Need::SAME,
+    more_processes_than_rows_are_counted_together if Need::LONG,
+    each_interval_has_its_own_counts if Need::LONG,
+    what_the_probes_cost_is_told_where_the_kernel_counts_it if Need::LONG,
+    what_needs_every_call_is_refused if Need::SAME,
 ];

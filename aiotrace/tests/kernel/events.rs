@@ -122,8 +122,10 @@ fn check(program: &str, finding: Option<&str>) {
             write!(file, "## {program}\n{seen}\n").unwrap();
             return;
         }
-        if seen == expected || trace.skipped() > 0 && machine::may_skip() {
-            // Or the kernel left out some of what was to be seen, and it was said.
+        // Or the kernel left out some of what was to be seen, and it was said: then nothing false is found.
+        let is_cut = trace.skipped() > 0 && machine::may_skip();
+        let mut found = seen.lines().filter(|it| it.starts_with("found "));
+        if seen == expected || is_cut && found.all(|it| expected.lines().any(|known| known == it)) {
             return;
         }
     }

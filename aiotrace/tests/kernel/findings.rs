@@ -338,10 +338,7 @@ fn a_finding_can_be_an_exit_status() {
     assert_eq!(status("info", "good-failed-completion"), (Some(0), false));
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
 const FUSE: Need = Need::Native("the guests have no /dev/fuse");
-
-const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
 
 tests![
     a_ring_that_is_moved_is_the_same_context,
@@ -349,14 +346,14 @@ tests![
     eagain_comes_below_the_capacity,
     use_after_destroy,
     writes_in_flight_at_exit_are_unsure_without_exact_completions if FUSE,
-    context_leak if SAME,
-    short_io if SAME,
-    context_growth if SAME,
+    context_leak if Need::SAME,
+    short_io if Need::SAME,
+    context_growth if Need::SAME,
     request_stuck if FUSE,
-    unreaped_completions if SAME,
-    a_handle_that_is_nowhere_in_memory_is_lost if LONG,
+    unreaped_completions if Need::SAME,
+    a_handle_that_is_nowhere_in_memory_is_lost if Need::LONG,
     who_holds_fs_aio_nr_is_told,
-    a_finding_can_be_an_exit_status if LONG,
+    a_finding_can_be_an_exit_status if Need::LONG,
     who_reaps_from_the_ring_leaves_nothing_unreaped,
     contexts_at_exit_are_released,
     a_waiting_io_getevents_may_end_with_einval,
@@ -368,7 +365,7 @@ tests![
     a_context_to_try_whether_there_is_aio,
     io_destroy_of_nothing,
     libaio_answers_without_a_call,
-    a_context_that_nobody_got if SAME,
+    a_context_that_nobody_got if Need::SAME,
     the_limit_may_be_below_what_is_used,
     calls_without_libaio,
     polls_pend_by_design,
@@ -386,5 +383,5 @@ tests![
     setup_denied,
     sandbox_denied,
     cancel_refused,
-    not_kernel_aio if LONG,
+    not_kernel_aio if Need::LONG,
 ];

@@ -41,6 +41,13 @@ pub enum Need {
 }
 
 impl Need {
+    /// The reason of most tests that one guest is enough for.
+    pub const SAME: Self = Self::OneGuest("the kernel makes no difference");
+    /// Of those that would do so in every guest, if it took less time.
+    pub const SLOW: Self = Self::OneGuest("it is slow where a processor is emulated");
+    /// Of those that take longest.
+    pub const LONG: Self = Self::NotInHaste("it takes long where a processor is emulated");
+
     /// Why it cannot run here; `number`: which of the tests that one guest is enough for.
     fn is_missing(self, number: usize) -> Option<String> {
         let guest = machine::guest();
@@ -126,10 +133,15 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
     });
     let mut trials: Vec<Trial> = trials.collect();
     // The last one: it ends the sessions that the others share.
-    let silent = Trial::test(LAST, || guarded(LAST, session::end_all).map(|_| ()));
+    let silent = Trial::ignorable_test(LAST, || {
+        if session::is_unused() {
+            return Ok(Completion::ignored_with("no session was begun"));
+        }
+        guarded(LAST, session::end_all)
+    });
     trials.push(silent.with_ignored_flag(true));
-    // Several filters, with commas between them: what has one of them in its name.
-    if let Some(filters) = arguments.filter.take_if(|it| it.contains(',')) {
+    // Several filters have commas between them: what has one of them in its name.
+    if let Some(filters) = arguments.filter.take_if(|_| !arguments.exact) {
         trials.retain(|test| {
             test.name() == LAST || filters.split(',').any(|it| test.name().contains(it))
         });

@@ -92,11 +92,9 @@ fn it_looks_again_until_it_is_ended() {
     assert_eq!(held, Some((charge(2), 2)));
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-
 tests![
-    the_sum_of_all_charges_is_aio_nr if SAME,
-    without_bpf_what_is_unknown_is_named if SAME,
+    the_sum_of_all_charges_is_aio_nr if Need::SAME,
+    without_bpf_what_is_unknown_is_named if Need::SAME,
     unreaped_completions_are_counted,
-    it_looks_again_until_it_is_ended if SAME,
+    it_looks_again_until_it_is_ended if Need::SAME,
 ];

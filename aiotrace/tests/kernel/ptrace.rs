@@ -10,6 +10,7 @@ use aiotrace::output::json::Line;
 
 use super::{
     harness::Need,
+    lifecycle::await_blocked,
     support::{Attached, Program, aiotrace, binary, parse, programs, run_program_with, run_with},
 };
 
@@ -50,10 +51,6 @@ fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
         assert!(start.elapsed() < Duration::from_secs(20), "{what}");
         std::thread::sleep(Duration::from_millis(5));
     }
-}
-
-fn await_blocked(pid: u32) {
-    await_that("it waits in a call", || !aiotrace::process::blocked_calls(pid).is_empty());
 }
 
 /// A command as a real user without any privilege.
@@ -393,24 +390,22 @@ fn children_have_faults_too_if_they_are_followed() {
     assert!(!trace.status.success());
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-
 tests![
-    the_status_of_the_program_is_the_tracers_to_tell if SAME,
+    the_status_of_the_program_is_the_tracers_to_tell if Need::SAME,
     it_works_without_any_privilege if Need::Native("it runs setpriv"),
-    what_cannot_be_is_refused_with_the_next_step if SAME,
-    a_running_program_is_traced_in_the_middle_and_let_go if SAME,
-    children_are_left_alone_unless_asked_for if SAME,
-    a_call_that_waits_goes_on_waiting if SAME,
-    the_end_of_a_call_that_began_before_is_told if SAME,
-    a_real_signal_at_the_same_moment_interrupts if SAME,
-    a_signal_that_nobody_handles_does_not_interrupt if SAME,
-    a_program_can_be_stopped_and_continued if SAME,
-    a_target_goes_on_when_we_are_killed if SAME,
-    a_launched_program_dies_with_us_unless_it_has_no_filter if SAME,
-    a_completion_is_changed_also_for_who_reaps_from_the_ring if SAME,
-    a_dry_run_changes_nothing if SAME,
-    a_fault_can_be_for_some_files_only if SAME,
-    a_delay_holds_one_thread_and_no_other if SAME,
-    children_have_faults_too_if_they_are_followed if SAME,
+    what_cannot_be_is_refused_with_the_next_step if Need::SAME,
+    a_running_program_is_traced_in_the_middle_and_let_go if Need::SAME,
+    children_are_left_alone_unless_asked_for if Need::SAME,
+    a_call_that_waits_goes_on_waiting if Need::SAME,
+    the_end_of_a_call_that_began_before_is_told if Need::SAME,
+    a_real_signal_at_the_same_moment_interrupts if Need::SAME,
+    a_signal_that_nobody_handles_does_not_interrupt if Need::SAME,
+    a_program_can_be_stopped_and_continued if Need::SAME,
+    a_target_goes_on_when_we_are_killed if Need::SAME,
+    a_launched_program_dies_with_us_unless_it_has_no_filter if Need::SAME,
+    a_completion_is_changed_also_for_who_reaps_from_the_ring if Need::SAME,
+    a_dry_run_changes_nothing if Need::SAME,
+    a_fault_can_be_for_some_files_only if Need::SAME,
+    a_delay_holds_one_thread_and_no_other if Need::SAME,
+    children_have_faults_too_if_they_are_followed if Need::SAME,
 ];

@@ -106,13 +106,9 @@ fn sigusr1_asks_for_a_report() {
     assert_eq!(attached.end().report().reason, "targets_gone");
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-
-const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
-
 tests![
-    a_recorded_trace_is_told_as_it_was_live if LONG,
-    a_recording_survives_kill_9 if LONG,
-    a_full_disk_ends_the_trace_and_is_said if SAME,
-    sigusr1_asks_for_a_report if SAME,
+    a_recorded_trace_is_told_as_it_was_live if Need::LONG,
+    a_recording_survives_kill_9 if Need::LONG,
+    a_full_disk_ends_the_trace_and_is_said if Need::SAME,
+    sigusr1_asks_for_a_report if Need::SAME,
 ];

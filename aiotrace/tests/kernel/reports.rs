@@ -112,7 +112,7 @@ fn a_wait_is_described_and_nothing_is_blamed() {
     let (text, _) = attach_quietly(&["-d", "2500ms", "--unreaped-after", "500ms"], program.pid());
     assert!(text.contains("waits in io_getevents for 4 completions without a timeout; "), "{text}");
     assert!(
-        text.contains("what is in flight is not known (submitted before the attach)"),
+        text.contains("what is in flight is not known (submitted before the attach; "),
         "{text}"
     );
     assert!(text.contains("=== no findings (watched "), "{text}");
@@ -264,23 +264,21 @@ const SECONDS: Need =
     Need::Native("it waits for seconds, which are minutes where a processor is emulated");
 const CAT: Need = Need::Native("it runs cat");
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-
 tests![
-    refused_writes_are_found_by_an_attach if SAME,
-    refused_writes_are_found_where_calls_are_counted if SAME,
-    the_field_that_is_wrong_is_named if SAME,
-    why_nothing_was_cancelled_is_told if SAME,
-    rwf_nowait_that_never_works_is_not_called_synchronous if SAME,
-    why_requests_are_complete_at_once_is_looked_up if SAME,
+    refused_writes_are_found_by_an_attach if Need::SAME,
+    refused_writes_are_found_where_calls_are_counted if Need::SAME,
+    the_field_that_is_wrong_is_named if Need::SAME,
+    why_nothing_was_cancelled_is_told if Need::SAME,
+    rwf_nowait_that_never_works_is_not_called_synchronous if Need::SAME,
+    why_requests_are_complete_at_once_is_looked_up if Need::SAME,
     a_wait_is_described_and_nothing_is_blamed if SECONDS,
     whoever_waits_in_io_destroy_or_exit_is_no_stranger_to_aio if SECONDS,
     sixty_thousand_contexts_fit_a_screen_and_do_not_delay_the_end if SECONDS,
-    what_is_equal_is_one_finding if SAME,
-    what_came_after_the_first_failure_and_after_the_last_is_told_apart if SAME,
+    what_is_equal_is_one_finding if Need::SAME,
+    what_came_after_the_first_failure_and_after_the_last_is_told_apart if Need::SAME,
     a_trend_is_told_before_it_is_a_finding if SECONDS,
-    an_unsure_finding_says_why if SAME,
+    an_unsure_finding_says_why if Need::SAME,
     a_fifo_that_nobody_reads_does_not_keep_us if CAT,
-    a_recording_is_read_from_a_pipe if SAME,
-    a_program_that_is_not_there_exits_with_127_everywhere if SAME,
+    a_recording_is_read_from_a_pipe if Need::SAME,
+    a_program_that_is_not_there_exits_with_127_everywhere if Need::SAME,
 ];

@@ -75,8 +75,11 @@ fn a_reader_who_goes_away_is_no_error() {
 }
 
 fn a_full_disk_is_an_error_and_the_program_goes_on() {
-    let output = run(&["-o", "/dev/full"], &[&program(), "pairs", "1000"]);
+    let mark = tempfile::NamedTempFile::new().unwrap();
+    let script = format!("{} pairs 1000 && echo done > {}", program(), mark.path().display());
+    let output = run(&["-f", "-o", "/dev/full"], &["/bin/sh", "-c", &script]);
     assert_eq!(output.status.code(), Some(125));
+    assert_eq!(std::fs::read_to_string(mark.path()).unwrap(), "done\n", "the program went on");
     let stderr = text(&output.stderr);
     assert!(stderr.contains("cannot write the output"), "{stderr}");
     assert!(stderr.contains("No space left"), "{stderr}");
@@ -149,20 +152,16 @@ fn a_program_without_aio_is_told_so() {
     assert!(text(&output.stdout).contains("made no io_* call"), "{}", text(&output.stdout));
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-
-const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
-
 tests![
-    the_status_is_that_of_the_program if SAME,
-    what_cannot_be_executed_is_126_or_127 if SAME,
-    a_failure_of_ours_is_125_and_the_program_never_begins if SAME,
-    it_runs_as_another_user if SAME,
-    the_summary_counts_calls_and_errors if SAME,
+    the_status_is_that_of_the_program if Need::SAME,
+    what_cannot_be_executed_is_126_or_127 if Need::SAME,
+    a_failure_of_ours_is_125_and_the_program_never_begins if Need::SAME,
+    it_runs_as_another_user if Need::SAME,
+    the_summary_counts_calls_and_errors if Need::SAME,
     a_reader_who_goes_away_is_no_error if Need::Native("it runs bash"),
-    a_full_disk_is_an_error_and_the_program_goes_on if SAME,
-    a_slow_reader_loses_events_and_not_the_target if LONG,
+    a_full_disk_is_an_error_and_the_program_goes_on if Need::SAME,
+    a_slow_reader_loses_events_and_not_the_target if Need::LONG,
     sigterm_ends_the_program_too if Need::Native("it waits for the links of the probe set of this machine"),
-    doctor_says_that_tracing_works if SAME,
-    a_program_without_aio_is_told_so if SAME,
+    doctor_says_that_tracing_works if Need::SAME,
+    a_program_without_aio_is_told_so if Need::SAME,
 ];

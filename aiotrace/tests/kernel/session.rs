@@ -76,6 +76,12 @@ pub fn tracers() -> Vec<u32> {
     sessions.values().map(|it| it.child.id()).collect()
 }
 
+/// Whether there was none, or the last one was ended when nothing was found late.
+pub fn is_unused() -> bool {
+    let is_empty = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
+    is_empty && LATE.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+}
+
 /// Detaches all: those that are wanted again begin again.
 pub fn pause_all() {
     let sessions = std::mem::take(&mut *SESSIONS.lock().unwrap_or_else(PoisonError::into_inner));

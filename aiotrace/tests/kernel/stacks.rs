@@ -266,19 +266,17 @@ fn the_child_answers_what_it_can_and_ends() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), "[]\n[]\n[[]]\n");
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-const SLOW: Need = Need::OneGuest("it is slow where a processor is emulated");
 const RUSTC: Need = Need::Native("it runs rustc");
 
 tests![
     callers_are_named_in_order_with_frame_pointers_and_without if RUSTC,
     a_program_of_the_distribution_is_unwound_to_its_own_function if Need::Native("it reads the file system of the distribution"),
     io_submit_has_a_stack_only_if_asked_for,
-    each_of_many_submits_has_the_stack_it_was_made_from if SLOW,
-    text_has_the_functions_below_the_call if SAME,
-    a_recording_has_the_names if SAME,
+    each_of_many_submits_has_the_stack_it_was_made_from if Need::SLOW,
+    text_has_the_functions_below_the_call if Need::SAME,
+    a_recording_has_the_names if Need::SAME,
     the_stack_of_a_process_that_is_gone_has_addresses_only if RUSTC,
     a_program_that_was_replaced_is_named_by_the_file_it_runs if RUSTC,
-    symbols_do_not_count_in_our_memory if SLOW,
-    the_child_answers_what_it_can_and_ends if SAME,
+    symbols_do_not_count_in_our_memory if Need::SLOW,
+    the_child_answers_what_it_can_and_ends if Need::SAME,
 ];

@@ -2,7 +2,7 @@
 
 use std::{
     os::fd::AsRawFd as _,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
 };
 
@@ -21,10 +21,11 @@ use crate::{
 /// often, and until the line comes.
 pub fn busy_reap(arguments: &[String]) {
     let (least, is_over) = (number(arguments, 0, 1000), AtomicBool::new(false));
+    let all = AtomicU64::new(0);
     let contexts = [aio::setup(32), aio::setup(32)];
     thread::scope(|scope| {
         for ctx in contexts {
-            let is_over = &is_over;
+            let (is_over, all) = (&is_over, &all);
             scope.spawn(move || {
                 let mut calls = 0;
                 while calls < least || !is_over.load(Ordering::Relaxed) {
@@ -32,11 +33,13 @@ pub fn busy_reap(arguments: &[String]) {
                     assert_eq!(aio::getevents(ctx, 0, &mut [IoEvent::default(); 16], none), 0);
                     calls += 1;
                 }
+                all.fetch_add(calls, Ordering::Relaxed);
             });
         }
         crate::wait();
         is_over.store(true, Ordering::Relaxed);
     });
+    say(&format!("{} calls", all.into_inner()));
     contexts.into_iter().for_each(destroy);
 }
 

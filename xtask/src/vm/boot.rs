@@ -188,14 +188,18 @@ impl Qemu {
             .with_context(|| {
                 format!("cannot run {}: `cargo xtask setup` installs it", self.program.display())
             })?;
-        let mut said = (0, Instant::now());
+        // How far it had come, and when.
+        let mut said = ((0, 0), Instant::now());
         let (console, status) = loop {
             let ended = machine.try_wait()?;
             let console = read(log)?;
-            if console.len() != said.0 {
-                said = (console.len(), Instant::now());
-            }
             let is_up = console.contains(UP);
+            // A kernel that only complains does not come on.
+            let lines = console.matches("\ntest ").count() + console.matches("guest | ").count();
+            let progress = (lines, if is_up { 0 } else { console.len() });
+            if progress != said.0 {
+                said = (progress, Instant::now());
+            }
             let patience = match accelerator {
                 Accelerator::Kvm if !is_up => self.patience_with_kvm,
                 _ => self.patience,

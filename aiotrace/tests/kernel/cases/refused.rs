@@ -117,22 +117,30 @@ fn of_all_processes_each_has_its_name() {
     assert!(status.success());
     let trace = attached.end();
     assert_eq!(count(&trace, "refused-calls"), 5, "{:?}", found(&trace));
-    let unnamed: Vec<_> = trace.processes().into_iter().filter(|it| it.name.is_empty()).collect();
-    assert!(unnamed.is_empty(), "{unnamed:?}");
+    let processes = trace.processes();
+    let unnamed: Vec<_> = processes.iter().filter(|it| it.name.is_empty()).collect();
+    assert!(!processes.is_empty() && unnamed.is_empty(), "{processes:?}");
+    let output = aiotrace()
+        .args(["run", "-q", "-f", "--", "/bin/sh", "-c"])
+        .arg(format!("{} fsync-stale; true", programs().display()))
+        .stdin(std::process::Stdio::null())
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    // `TIME NAME:PID +++ ...`: never a number alone.
+    let whose = text.lines().filter_map(|it| it.split_once(" +++")?.0.split_whitespace().nth(1));
+    let whose: Vec<&str> = whose.collect();
+    assert!(!whose.is_empty() && whose.iter().all(|it| it.contains(':')), "{text}");
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-
-const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
-
 tests![
-    writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told if SAME,
-    who_attaches_later_sees_refused_writes_too if SAME,
-    counted_calls_that_are_refused_are_a_finding_too if SAME,
-    a_sync_that_is_refused_says_which_fields_are_wrong if SAME,
-    an_eventfd_that_is_none_is_refused_and_named if SAME,
-    a_cancel_with_another_key_or_of_a_copy_is_refused_for_that if LONG,
-    two_owners_of_a_handle_use_it_after_its_end if SAME,
-    who_is_denied_a_context_is_told_who_holds_them if SAME,
-    of_all_processes_each_has_its_name if SAME,
+    writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told if Need::SAME,
+    who_attaches_later_sees_refused_writes_too if Need::SAME,
+    counted_calls_that_are_refused_are_a_finding_too if Need::SAME,
+    a_sync_that_is_refused_says_which_fields_are_wrong if Need::SAME,
+    an_eventfd_that_is_none_is_refused_and_named if Need::SAME,
+    a_cancel_with_another_key_or_of_a_copy_is_refused_for_that if Need::LONG,
+    two_owners_of_a_handle_use_it_after_its_end if Need::SAME,
+    who_is_denied_a_context_is_told_who_holds_them if Need::SAME,
+    of_all_processes_each_has_its_name if Need::SAME,
 ];

@@ -63,12 +63,8 @@ fn a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches() {
     assert!(found(&case.trace).iter().all(|it| it.starts_with("info")), "{:?}", found(&case.trace));
 }
 
-const SAME: Need = Need::OneGuest("the kernel makes no difference");
-
-const LONG: Need = Need::NotInHaste("it takes long where a processor is emulated");
-
 tests![
-    a_ring_of_any_size_is_read_to_its_end if LONG,
-    a_healthy_database_is_healthy if SAME,
-    a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches if LONG,
+    a_ring_of_any_size_is_read_to_its_end if Need::LONG,
+    a_healthy_database_is_healthy if Need::SAME,
+    a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches if Need::LONG,
 ];
