@@ -310,7 +310,9 @@ fn text(listing: &Listing, verbose: bool) -> String {
         if whole == 0 {
             "-".to_owned()
         } else {
-            format!("{:.0} %", part as f64 * 100.0 / whole as f64)
+            let percent = part as f64 * 100.0 / whole as f64;
+            let digits = if part > 0 && percent < 1.0 { 2 } else { 0 };
+            format!("{percent:.digits$} %")
         }
     };
     let _ = write!(

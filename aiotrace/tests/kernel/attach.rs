@@ -80,7 +80,8 @@ fn a_process_outside_of_the_cgroup_is_not_traced() {
     assert_eq!(trace.accepted_and_reaped(), (3, 3));
     assert!(trace.submits().iter().all(|it| it.pid == inside.pid()));
     inside.child.wait().unwrap();
-    std::fs::remove_dir(&cgroup).unwrap();
+    // The kernel may need a moment to see that it is empty; the next run takes it as it is.
+    let _ = std::fs::remove_dir(&cgroup);
 }
 
 fn a_call_in_progress_at_the_attach_is_known_and_its_end_is_told() {

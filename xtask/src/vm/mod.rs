@@ -103,8 +103,10 @@ impl Set {
     }
 }
 
-/// The tests that speak of events, and not of the command line: what each probe set must do alike.
-pub const ABOUT_EVENTS: &str = "events::,calls::,findings::,rings::";
+/// The tests that speak of events, and not of the command line: what each source must do alike.
+pub const ABOUT_EVENTS: &str = "events::,calls::,findings::";
+/// And of what is concluded from them.
+const ABOUT_CONCLUSIONS: &str = "events::,calls::,findings::,rings::,cases::,reports::";
 
 /// A virtual machine, and what it runs.
 struct Guest {
@@ -298,7 +300,7 @@ fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
     // Where the kernel skips runs of a set, what each program does is compared as far as it was seen.
     let filter = |set: Set| {
         let about_all = options.everywhere && !kernel.skipped.contains(&set.name());
-        if about_all { ABOUT_EVENTS } else { "events::" }
+        if about_all { ABOUT_CONCLUSIONS } else { "events::" }
     };
     let has_others = kernel.has_other_sets || options.everywhere;
     let others = others.filter(|_| has_others).map(|it| (it, filter(it).to_owned()));
