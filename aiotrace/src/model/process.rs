@@ -16,6 +16,8 @@ use crate::event::Synchronous;
 const MOST_DESTROYED: usize = 4096;
 /// Short submits that wait for their rest.
 const MOST_SHORT: usize = 64;
+/// And their requests, of an address space.
+const MOST_OWED: usize = 1024;
 /// Iocbs remembered that were asked to be cancelled.
 const MOST_CANCELLED: usize = 256;
 
@@ -89,6 +91,8 @@ pub struct Short {
     is_orphan: bool,
     /// Something was submitted that could not be read: it may have been the rest.
     unread: bool,
+    /// There were more than are kept.
+    is_cut: bool,
     /// Those not submitted again, and not done otherwise.
     rest: Vec<Option<Owed>>,
     /// How many those are.
@@ -135,13 +139,16 @@ impl Short {
     /// What was dropped: how many, the first, and why that is not certain, if it is not. Where some are in doubt, the
     /// others are told.
     pub fn dropped(&self) -> (usize, Option<Subject>, Option<Doubt>) {
-        let certain = || self.rest.iter().flatten().filter(|it| it.doubt.is_none() && !self.unread);
+        let is_certain = !self.unread && !self.is_cut;
+        let certain = || self.rest.iter().flatten().filter(|it| it.doubt.is_none() && is_certain);
         let first = |mut all: Box<dyn Iterator<Item = &Owed> + '_>| all.find_map(Owed::subject);
         match certain().count() {
             0 => {
                 let all = || self.rest.iter().flatten();
                 let unread = self.unread.then_some(Doubt::Unread);
-                let doubt = unread.or_else(|| all().find_map(|it| it.doubt));
+                let doubt = unread
+                    .or(self.is_cut.then_some(Doubt::TooMany))
+                    .or_else(|| all().find_map(|it| it.doubt));
                 (self.left, first(Box::new(all())), doubt)
             }
             count => (count, first(Box::new(certain())), None),
@@ -182,7 +189,9 @@ impl Space {
         (given, accepted): (u64, u64),
         rest: impl Iterator<Item = Request>,
     ) {
-        let rest: Vec<Option<Owed>> = rest.map(|it| Some(Owed::new(it))).collect();
+        let mut rest = rest.map(|it| Some(Owed::new(it)));
+        let kept: Vec<Option<Owed>> = rest.by_ref().take(MOST_OWED).collect();
+        let (rest, is_cut) = (kept, rest.next().is_some());
         if rest.is_empty() {
             // None of them could be read, so nothing can be told of them.
             return;
@@ -194,8 +203,15 @@ impl Space {
                 places.entry(place).or_default().push(index);
             }
         }
-        self.short.truncate(MOST_SHORT - 1);
         let left = rest.len();
+        // The oldest ones are given up: nothing is told of them.
+        let mut sum = left;
+        let has_room = |it: &&Short| {
+            sum += it.rest.len();
+            sum <= MOST_OWED
+        };
+        let room = self.short.iter().take_while(has_room).count();
+        self.short.truncate(room.min(MOST_SHORT - 1));
         self.short.push_front(Short {
             time,
             tid,
@@ -206,6 +222,7 @@ impl Space {
             watched: None,
             is_orphan: false,
             unread: false,
+            is_cut,
             rest,
             left,
             places,

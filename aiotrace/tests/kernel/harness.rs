@@ -48,13 +48,13 @@ impl Need {
     /// Of those that take longest.
     pub const LONG: Self = Self::NotInHaste("it takes long where a processor is emulated");
 
-    /// Why it cannot run here; `number`: which of the tests that one guest is enough for.
-    fn is_missing(self, number: usize) -> Option<String> {
+    /// Why the test of this name does not run here.
+    fn is_missing(self, name: &str) -> Option<String> {
         let guest = machine::guest();
         match self {
             Self::Native(why) if guest.is_some() => Some(format!("native: {why}")),
             Self::OneGuest(why) if !machine::runs_everything() => {
-                let is_another = guest.is_some_and(|it| it.share != Some(number % SHARES));
+                let is_another = guest.is_some_and(|it| it.share != Some(share(name)));
                 is_another.then(|| format!("in one guest: {why}"))
             }
             Self::NotInHaste(why) if guest.is_some() && !machine::runs_everything() => {
@@ -126,11 +126,7 @@ fn patience() -> Duration {
 /// Runs what the arguments ask for.
 pub fn main(modules: &[&[Test]]) -> ExitCode {
     let mut arguments = Arguments::from_args();
-    let mut number = 0;
-    let trials = modules.iter().copied().flatten().map(|test| {
-        number += usize::from(matches!(test.needs, Some(Need::OneGuest(_))));
-        trial(*test, number)
-    });
+    let trials = modules.iter().copied().flatten().map(|test| trial(*test));
     let mut trials: Vec<Trial> = trials.collect();
     // The last one: it ends the sessions that the others share.
     let silent = Trial::ignorable_test(LAST, || {
@@ -161,11 +157,17 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
     conclusion.exit_code()
 }
 
-fn trial(test: Test, number: usize) -> Trial {
+/// Which of the guests with the same kernel takes a test that one is enough for: always the same one, whatever
+/// tests there are.
+fn share(name: &str) -> usize {
+    name.bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % SHARES
+}
+
+fn trial(test: Test) -> Trial {
     let module = test.module.split_once("::").map_or(test.module, |it| it.1);
     let name = format!("{module}::{}", test.name);
     let its_name = name.clone();
-    let run = move || match test.needs.and_then(|it| it.is_missing(number)) {
+    let run = move || match test.needs.and_then(|it| it.is_missing(&its_name)) {
         Some(reason) => Ok(Completion::ignored_with(reason)),
         None => guarded(&its_name, test.run),
     };

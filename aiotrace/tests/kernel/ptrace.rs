@@ -406,6 +406,6 @@ tests![
     a_completion_is_changed_also_for_who_reaps_from_the_ring if Need::SAME,
     a_dry_run_changes_nothing if Need::SAME,
     a_fault_can_be_for_some_files_only if Need::SAME,
-    a_delay_holds_one_thread_and_no_other if Need::SAME,
+    a_delay_holds_one_thread_and_no_other if Need::Native("it compares times"),
     children_have_faults_too_if_they_are_followed if Need::SAME,
 ];

@@ -277,7 +277,7 @@ tests![
     what_is_equal_is_one_finding if Need::SAME,
     what_came_after_the_first_failure_and_after_the_last_is_told_apart if Need::SAME,
     a_trend_is_told_before_it_is_a_finding if SECONDS,
-    an_unsure_finding_says_why if Need::SAME,
+    an_unsure_finding_says_why if Need::Native("the guests have no /dev/fuse"),
     a_fifo_that_nobody_reads_does_not_keep_us if CAT,
     a_recording_is_read_from_a_pipe if Need::SAME,
     a_program_that_is_not_there_exits_with_127_everywhere if Need::SAME,

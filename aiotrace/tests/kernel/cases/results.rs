@@ -5,7 +5,6 @@ use std::process::{Command, Stdio};
 use super::{Case, count, found, rows, run_text};
 use crate::{
     harness::Need,
-    machine,
     support::{aiotrace, programs},
 };
 
@@ -42,8 +41,7 @@ fn nowait_that_always_gives_eagain_is_told_as_that() {
 /// R11: three are done, one is short, 36 fail; after the first that failed 36 were submitted.
 fn a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_last() {
     let all = [(&["enospc", "limit"][..], "EFBIG"), (&["enospc"], "ENOSPC")];
-    // Not every kernel's tmpfs writes the part for which there is room.
-    for (arguments, errno) in &all[..if machine::guest().is_some() { 1 } else { 2 }] {
+    for (arguments, errno) in all {
         let case = Case::of(&["-q"], arguments).unwrap();
         let failed = rows(&case.trace, "failed-completion");
         assert_eq!((failed.len(), failed[0].count), (1, 36), "{failed:?}");
@@ -116,7 +114,8 @@ tests![
     files_of_an_overlay_are_told_as_all_others if Need::Native("it runs mount(8), and needs a disk"),
     the_last_piece_of_a_write_with_o_direct_failed_and_is_named if Need::SAME,
     nowait_that_always_gives_eagain_is_told_as_that if Need::SAME,
-    a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_last if Need::SAME,
+    a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_last
+        if Need::Native("it fills a disk"),
     writes_of_a_file_with_o_append_are_told_as_they_were_asked_for if Need::SAME,
     a_descriptor_that_is_another_file_by_now_names_no_wrong_file if Need::SAME,
 ];
