@@ -30,11 +30,16 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
             known = Some(all()?);
         }
         let before = chosen.len();
-        let matches = known.iter().flatten().filter(|it| it.to_string_lossy().contains(name));
+        let is_it = |it: &&PathBuf| !name.is_empty() && it.to_string_lossy().contains(name);
+        let matches = known.iter().flatten().filter(is_it);
         chosen.extend(matches.cloned());
         if chosen.len() == before {
+            let names = known.iter().flatten().filter_map(|it| it.file_name());
+            let names: Vec<_> = names.map(|it| it.to_string_lossy()).collect();
             bail!(
-                "no kernel {name}: name a vmlinuz file, or set {DIRECTORY} to a directory of them"
+                "no kernel {name:?} among {}: name a vmlinuz file, or set {DIRECTORY} to a directory of \
+                 them",
+                names.join(", ")
             );
         }
     }

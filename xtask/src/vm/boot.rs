@@ -3,6 +3,7 @@
 
 use std::{
     fs::{self, File},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -175,6 +176,14 @@ impl Qemu {
             .arg(kernel)
             .arg("-initrd")
             .arg(initramfs);
+        // A machine does not outlive us, also after kill -9.
+        // SAFETY: the call is async-signal-safe, and changes nothing but the new process.
+        unsafe {
+            machine.pre_exec(|| {
+                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+                Ok(())
+            });
+        }
         machine
     }
 
