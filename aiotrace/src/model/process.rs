@@ -16,8 +16,10 @@ use crate::event::Synchronous;
 const MOST_DESTROYED: usize = 4096;
 /// Short submits that wait for their rest.
 const MOST_SHORT: usize = 64;
-/// And their requests, of an address space.
+/// The requests of one that are kept.
 const MOST_OWED: usize = 1024;
+/// And those of an address space.
+const MOST_OWED_IN_ALL: usize = 4 * MOST_OWED;
 /// Iocbs remembered that were asked to be cancelled.
 const MOST_CANCELLED: usize = 256;
 
@@ -208,7 +210,7 @@ impl Space {
         let mut sum = left;
         let has_room = |it: &&Short| {
             sum += it.rest.len();
-            sum <= MOST_OWED
+            sum <= MOST_OWED_IN_ALL
         };
         let room = self.short.iter().take_while(has_room).count();
         self.short.truncate(room.min(MOST_SHORT - 1));

@@ -426,3 +426,31 @@ fn the_rest_of_a_short_submit_may_change_places() {
     trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
     assert_eq!(trace.found().iter().filter(|it| it.0 == Name::ShortSubmitDropped).count(), 0);
 }
+
+/// 1,024 of a call are kept, and of all calls 4,096; what is not kept is no reason to be sure.
+#[test]
+fn the_rest_of_a_short_submit_is_bounded() {
+    let dropped = |given: u64, before: u64| {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        for nth in 0..before {
+            let first = 10_000 * (nth + 1);
+            trace.call(
+                1,
+                submit((first..first + 900).map(|it| request(it, PWRITE, it as i64)).collect()),
+            );
+        }
+        trace.call(1, submit((1..=given).map(|it| request(it, PWRITE, it as i64)).collect()));
+        trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+        let found = trace.found();
+        found
+            .iter()
+            .filter(|it| it.0 == Name::ShortSubmitDropped)
+            .map(|it| it.1)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(dropped(1025, 0), [Severity::Error]);
+    assert_eq!(dropped(1026, 0), [Severity::Warning], "one of them is not kept, so it is unsure");
+    // The oldest ones are given up, and the others are told, once.
+    assert_eq!(dropped(900, 20), [Severity::Error]);
+}
