@@ -349,7 +349,7 @@ fn attaching_to_a_busy_thread_loses_nothing() {
     for options in tried {
         let pid = storm.pid().to_string();
         let mut options = options.to_vec();
-        if *options == ["-p"] {
+        if options == ["-p"] {
             options.push(&pid);
         }
         let attached = Attached::new(&[&options[..], &["-c", "--duration", "500ms"]].concat());

@@ -25,9 +25,9 @@ use std::{
 use anyhow::{Result, bail};
 use clap::{Args, ValueEnum};
 
-use self::{boot::Console, initramfs::write as write_initramfs};
 use self::{
-    boot::{Clock, Qemu},
+    boot::{Clock, Console, Qemu},
+    initramfs::write as write_initramfs,
     results::Run,
     table::{KERNELS, Kernel, SHARES},
 };
