@@ -183,6 +183,8 @@ pub struct Conclusions {
     scan: bool,
     settings: Settings,
     recorder: Option<Recorder>,
+    /// Nothing is recorded any more.
+    is_over: bool,
 }
 
 impl Conclusions {
@@ -206,6 +208,7 @@ impl Conclusions {
             scan: options.scan,
             settings,
             recorder,
+            is_over: false,
         }
     }
 
@@ -220,6 +223,7 @@ impl Conclusions {
             scan: false,
             settings,
             recorder: None,
+            is_over: false,
         }
     }
 
@@ -318,8 +322,8 @@ impl Conclusions {
                 Question::Ring { pid, ctx } => {
                     let Some(decoder) = &mut decoder else { continue };
                     let is_known = |handle| self.model.knows(pid, handle);
-                    let (found, destroying, awaited) = look::at_ring(pid, ctx, is_known);
-                    if let RingFound::There(ring) = found
+                    let (mut found, destroying, awaited) = look::at_ring(pid, ctx, is_known);
+                    if let RingFound::There(ring) = &mut found
                         && self.settings.every_call
                     {
                         let now = clock::monotonic();
@@ -328,8 +332,15 @@ impl Conclusions {
                         decoder.look(pid, ctx.0, ring.tail, now, read, |event| {
                             completions.push(event.clone());
                         });
-                        for event in completions {
-                            self.event(&event, shown);
+                        if self.is_over {
+                            let ours = self.model.known_of(pid, ctx, *ring, &completions);
+                            let others = completions.split_off(ours);
+                            completions.iter().for_each(|it| self.event(it, shown));
+                            if !others.is_empty() {
+                                *ring = self.model.as_told(pid, ctx, *ring, time);
+                            }
+                        } else {
+                            completions.iter().for_each(|it| self.event(it, shown));
                         }
                     }
                     (pid, Looked::Ring { ctx, found, destroying, awaited })
@@ -392,6 +403,7 @@ impl Conclusions {
         if ended.losses.of_anybody() > 0 {
             self.lost(shown);
         }
+        self.is_over = true;
         self.quiet(decoder, shown);
         self.scan(shown);
         self.end(ended, shown);

@@ -54,8 +54,8 @@ pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
 use crate::{
     counted::Counted,
     event::{
-        Address, Adopted, Behind, Body, Change, Event, FileKind, Handle, Looked, Moved, Process,
-        RingFound,
+        self, Address, Adopted, Behind, Body, Change, Event, FileKind, Handle, Looked, Moved,
+        Process, RingFound,
     },
 };
 
@@ -364,6 +364,26 @@ impl Model {
     /// Whether a process has a context with this handle, as far as known.
     pub fn knows(&self, pid: u32, handle: Handle) -> bool {
         self.contexts.contains_key(&(self.space(pid), handle.0))
+    }
+
+    /// After the trace a ring was found so, and these completions in it. If somebody has reaped since the last
+    /// record, the program goes on, and they may be of requests that nobody recorded: how many of them, from the
+    /// first one on, are of requests that were in flight.
+    pub fn known_of(&self, pid: u32, ctx: Handle, ring: event::Ring, found: &[Event]) -> usize {
+        let context = self.contexts.get(&(self.space(pid), ctx.0));
+        let goes_on = context.filter(|it| it.ring.is_none_or(|last| last.head != ring.head));
+        goes_on.map_or(found.len(), |context| {
+            context.requests.of_in_flight(found.iter().filter_map(|it| match &it.body {
+                Body::Completion(completion) => completion.event.as_ref(),
+                _ => None,
+            }))
+        })
+    }
+
+    /// The ring of a context as it would be without the completions that were not told.
+    pub fn as_told(&self, pid: u32, ctx: Handle, ring: event::Ring, time: u64) -> event::Ring {
+        let context = self.contexts.get(&(self.space(pid), ctx.0));
+        context.map_or(ring, |it| it.requests.as_told(ring, time))
     }
 
     /// When [`Self::handle_timeout`] wants to be called.

@@ -351,6 +351,28 @@ impl Requests {
         if is_behind { ahead - nr } else { ahead }
     }
 
+    /// How many of these completions, from the first one on, are of requests in flight, by their iocbs.
+    pub fn of_in_flight<'a>(&self, completions: impl Iterator<Item = &'a IoEvent>) -> usize {
+        let mut seen: Map<u64, usize> = Map::default();
+        let is_ours = |it: &&IoEvent| {
+            let count = seen.entry(it.obj).or_default();
+            *count += 1;
+            *count <= self.in_flight.get(&it.obj).map_or(0, VecDeque::len)
+        };
+        completions.take_while(is_ours).count()
+    }
+
+    /// The ring as it would be without the completions that were not told.
+    pub fn as_told(&self, ring: Ring, time: u64) -> Ring {
+        if ring.nr == 0 || ring.head >= ring.nr || ring.tail >= ring.nr {
+            return ring;
+        }
+        let untold = self.ahead(ring, time).max(0) as u32;
+        let tail = (ring.tail + ring.nr - untold) % ring.nr;
+        let head = if untold <= ring.unreaped() { ring.head } else { tail };
+        Ring { head, tail, ..ring }
+    }
+
     /// The ring was looked at: whoever moved its head has reaped.
     pub fn look(&mut self, ring: Ring, time: u64, each: impl FnMut(&Unreaped, u64)) {
         if ring.nr == 0 || ring.head >= ring.nr || ring.tail >= ring.nr {
@@ -463,6 +485,21 @@ mod tests {
         assert_eq!(requests.in_flight(), 1);
         assert_eq!(requests.complete(completed(1, 9)).unwrap().again, None);
         assert!(requests.adds_up());
+    }
+
+    #[test]
+    fn after_the_trace_only_what_was_in_flight_is_taken_from_a_ring() {
+        let mut requests = Requests::default();
+        for iocb in [1, 2] {
+            assert_eq!(requests.accepted(request(iocb, 1, iocb)), None);
+        }
+        // Reaped, and submitted again, when nobody recorded any more.
+        let found = [2, 2, 1].map(|iocb| completed(iocb, 9).event);
+        assert_eq!(requests.of_in_flight(found.iter()), 1);
+        assert!(requests.complete(completed(2, 9)).is_some());
+        assert_eq!(requests.as_told(ring(2, 3), 10), ring(1, 1));
+        assert_eq!(requests.as_told(ring(0, 3), 10), ring(0, 1));
+        assert_eq!(requests.as_told(ring(9, 1), 10), ring(9, 1));
     }
 
     #[test]
