@@ -9,6 +9,7 @@
 
 mod aio;
 mod alarms;
+mod attacks;
 mod basic;
 mod bench;
 mod callers;
@@ -121,6 +122,7 @@ fn main() {
             callers::by_turns(number(2));
         }
         "callers" => callers::named(number(1)),
+        "attack" => attacks::run(&argument.into_iter().chain(args).collect::<Vec<_>>()),
         "bench-pair" => bench::pair(number(100_000)),
         "bench-batch" => bench::batch::<32>(number(10_000)),
         "bench-getppid" => bench::getppid(number(1_000_000)),

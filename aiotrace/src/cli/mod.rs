@@ -43,7 +43,13 @@ enum Command {
     Doctor(doctor::Options),
     /// What aiotrace runs to read symbols and debug information
     #[command(hide = true)]
-    Symbolize,
+    Symbolize {
+        /// The process that asks
+        parent: u32,
+        /// Say what it could still do, instead
+        #[arg(long)]
+        try_all: bool,
+    },
 }
 
 /// Exit status when aiotrace itself failed.
@@ -75,7 +81,9 @@ pub fn main() -> ExitCode {
         Command::Report(options) => (report::run(options), FAILED),
         Command::Explain(options) => (explain::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),
-        Command::Symbolize => (child::run().map(|()| 0).map_err(Into::into), FAILED),
+        Command::Symbolize { parent, try_all } => {
+            (child::run(parent, try_all).map(|()| 0).map_err(Into::into), FAILED)
+        }
     };
     match result {
         Ok(status) => ExitCode::from(status),

@@ -1,19 +1,29 @@
-//! The child process that reads symbols and debug information: `aiotrace symbolize`. A line of JSON in,
-//! a line out, until its standard input ends.
+//! The child process that reads symbols and debug information: `aiotrace symbolize`. A line of JSON in, with
+//! descriptors of the files that it does not know yet; a line out; until its standard input ends.
+//!
+//! The files are those of whoever is traced, so it is confined, and the least that can happen is that it dies.
 
-use std::io::{self, BufRead as _, Write as _};
-
-use blazesym::symbolize::{
-    CodeInfo, Input, Sym, Symbolizer,
-    source::{Elf, Source},
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{self, IoSliceMut, Write as _},
+    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
+
+use memmap2::MmapOptions;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::{Deserialize, Serialize};
+
+use super::{confine, names::Names};
 
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// Path of the file.
-    pub file: String,
+    /// A number of the file.
+    pub file: u64,
+    /// If the file is new to the child: sizes of it and of the one with its debug information, whose descriptors
+    /// come with this.
+    pub sizes: Vec<u64>,
     /// Addresses in it, as its symbols have them.
     pub offsets: Vec<u64>,
 }
@@ -29,54 +39,75 @@ pub struct Function {
     pub line: Option<u32>,
 }
 
-/// Memory it may take, besides the files: they are the target's, and may be made to take all there is.
-const MOST_MEMORY: u64 = 1 << 30;
+/// A request that is longer is not read.
+const MOST_REQUEST: usize = 1 << 20;
 
-/// Answers until nobody asks.
+/// Answers until nobody asks. `parent`: the process that asks. `try_all`: says instead what it could still do.
 ///
 /// # Errors
-/// If whoever asks went away in the middle.
-pub fn run() -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: MOST_MEMORY, rlim_max: MOST_MEMORY };
-    // SAFETY: a valid limit; and we may run at the priority of the thread that shows events.
+/// If it cannot be confined, or whoever asks went away in the middle.
+pub fn run(parent: u32, try_all: bool) -> io::Result<()> {
+    // SAFETY: no memory is involved; and we may run at the priority of the thread that shows events.
     unsafe {
-        libc::setrlimit(libc::RLIMIT_DATA, &limit);
         libc::setpriority(libc::PRIO_PROCESS, 0, 0);
     }
-    let symbolizer = Symbolizer::new();
+    confine::confine(parent)?;
     let mut out = io::stdout().lock();
-    for line in io::stdin().lock().lines() {
-        let request: Request = serde_json::from_str(&line?)?;
-        serde_json::to_writer(&mut out, &answer(&symbolizer, &request))?;
+    if try_all {
+        return writeln!(out, "{}", serde_json::to_string(&confine::holes())?);
+    }
+    let mut known: HashMap<u64, Option<Names>, foldhash::fast::RandomState> = HashMap::default();
+    while let Some((line, files)) = receive()? {
+        let request: Request = serde_json::from_slice(&line)?;
+        let names = known.entry(request.file).or_insert_with(|| {
+            let mut maps = files.iter().zip(&request.sizes).map(|(file, size)| map(file, *size));
+            Names::new(maps.next()??, maps.next().flatten())
+        });
+        let functions = |it: &u64| names.as_ref().map_or(Vec::new(), |names| names.at(*it));
+        let answer: Vec<_> = request.offsets.iter().map(functions).collect();
+        serde_json::to_writer(&mut out, &answer)?;
         out.write_all(b"\n")?;
         out.flush()?;
     }
     Ok(())
 }
 
-fn answer(symbolizer: &Symbolizer, request: &Request) -> Vec<Vec<Function>> {
-    let source = Source::from(Elf::new(&request.file));
-    match symbolizer.symbolize(&source, Input::VirtOffset(&request.offsets)) {
-        Ok(found) => found.iter().map(|it| it.as_sym().map_or(Vec::new(), functions)).collect(),
-        Err(_) => Vec::new(),
-    }
+/// A file in our memory, until we end.
+fn map(file: &File, size: u64) -> Option<&'static [u8]> {
+    // SAFETY: if somebody cuts the file short, a read of it kills us, and costs the names of this file: that is
+    // what this process is for.
+    let map = unsafe { MmapOptions::new().len(usize::try_from(size).ok()?).map(file) }.ok()?;
+    Some(&**Box::leak(Box::new(map)))
 }
 
-/// A function and what is inlined at this place, the innermost first. (The code that blazesym gives for
-/// a function is the place in it, and for an inlined one the place in that.)
-fn functions(symbol: &Sym<'_>) -> Vec<Function> {
-    let outer = (symbol.name.as_ref(), symbol.code_info.as_deref());
-    let inlined = symbol.inlined.iter().map(|it| (it.name.as_ref(), it.code_info.as_ref()));
-    let mut all: Vec<Function> =
-        std::iter::once(outer).chain(inlined).map(|(name, code)| function(name, code)).collect();
-    all.reverse();
-    all
-}
-
-fn function(name: &str, code: Option<&CodeInfo<'_>>) -> Function {
-    Function {
-        function: Some(name.to_owned()),
-        file: code.map(|it| it.to_path().to_string_lossy().into_owned()),
-        line: code.and_then(|it| it.line),
+/// The next request, and the descriptors that came with it; `None` at the end.
+fn receive() -> io::Result<Option<(Vec<u8>, Vec<File>)>> {
+    let (mut line, mut files) = (Vec::new(), Vec::new());
+    let mut piece = vec![0; 64 << 10];
+    let mut space = nix::cmsg_space!([RawFd; 2]);
+    while line.last() != Some(&b'\n') {
+        let mut parts = [IoSliceMut::new(&mut piece)];
+        let message = recvmsg::<()>(
+            io::stdin().as_raw_fd(),
+            &mut parts,
+            Some(&mut space),
+            MsgFlags::MSG_CMSG_CLOEXEC,
+        )?;
+        for control in message.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(found) = control {
+                // SAFETY: they were made for us just now.
+                let owned = found.into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) });
+                files.extend(owned.map(File::from));
+            }
+        }
+        let count = message.bytes;
+        if count == 0 {
+            return Ok(None);
+        }
+        line.extend_from_slice(&piece[..count]);
+        if line.len() > MOST_REQUEST {
+            return Err(io::Error::other("the request is too long"));
+        }
     }
+    Ok(Some((line, files)))
 }

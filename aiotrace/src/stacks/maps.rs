@@ -35,6 +35,19 @@ fn parse(maps: &[u8]) -> Vec<Region> {
     maps.split(|byte| *byte == b'\n').filter_map(region).collect()
 }
 
+/// Device and inode of the file that is mapped at this address.
+pub fn identity_at(maps: &[u8], address: u64) -> Option<(Vec<u8>, u64)> {
+    maps.split(|byte| *byte == b'\n').find_map(|line| {
+        let mut words = line.split(|byte| *byte == b' ').filter(|it| !it.is_empty());
+        let (start, end) = str::from_utf8(words.next()?).ok()?.split_once('-')?;
+        let number = |hex| u64::from_str_radix(hex, 16).ok();
+        let is_here = (number(start)?..number(end)?).contains(&address);
+        let (device, inode) = (words.nth(2)?, words.next()?);
+        let inode = str::from_utf8(inode).ok()?.parse().ok()?;
+        is_here.then(|| (device.to_vec(), inode))
+    })
+}
+
 /// `55d0c8e40000-55d0c8e60000 r-xp 00002000 fe:01 1234   /usr/bin/fio`
 fn region(line: &[u8]) -> Option<Region> {
     let mut rest = line;
@@ -104,5 +117,7 @@ nonsense\n";
         assert_eq!(regions[1].file, None);
         assert_eq!(file(2).path, b"/tmp/a b\n\xff");
         assert_eq!(regions[3].file, None);
+        assert_eq!(identity_at(maps, 0x55d0_c8e3_e001), Some((b"fe:01".to_vec(), 1234)));
+        assert_eq!(identity_at(maps, 0x1000), None);
     }
 }

@@ -8,11 +8,16 @@
 //!  symbols  when it is shown: names, files and lines, read by a child process       ->  Named
 //! ```
 //! A child, because the debug information of one program can take hundreds of MiB, and because those
-//! files are the target's and may hold anything.
+//! files are the target's and may hold anything: it has no privilege, and can open nothing.
 
 pub mod child;
+mod confine;
+mod debug;
+mod elf;
+mod files;
 mod maps;
 mod modules;
+mod names;
 pub mod symbols;
 mod unwind;
 

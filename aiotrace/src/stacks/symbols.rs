@@ -2,29 +2,41 @@
 
 use std::{
     cell::RefCell,
-    collections::HashMap,
+    collections::{HashMap, HashSet},
+    fs::File,
     io::{self, Read as _, Write as _},
-    os::fd::{AsFd as _, AsRawFd as _},
-    os::unix::process::CommandExt as _,
-    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+    os::{
+        fd::{AsRawFd as _, OwnedFd, RawFd},
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
+    process::{Child, Command, Stdio},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::{
     Module, Place, Stack,
     child::{Function, Request},
+    debug,
 };
 
 /// Names remembered at most; beyond, all are forgotten.
 const MOST: usize = 16_384;
 /// The child gets this long for an answer: it may have to read hundreds of MiB.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// Children that may die before nothing is asked any more.
-const MOST_DEATHS: u32 = 3;
+const PATIENCE: Duration = Duration::from_secs(5);
+/// An answer takes long if it takes this long.
+const LONG: Duration = Duration::from_millis(100);
+/// Long answers are waited for up to this long in all: nothing is shown meanwhile.
+const MOST_WAITED: Duration = Duration::from_secs(60);
+/// Files that one child reads; they stay in its memory.
+const MOST_FILES: usize = 64;
+/// Children that hang in the kernel, and were given up, at most.
+const MOST_GIVEN_UP: usize = 8;
+/// An answer that is longer, bytes, is no answer.
+const MOST_ANSWER: usize = 16 << 20;
 
 /// A function in a stack, with its name if that is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -168,91 +180,150 @@ pub fn culprit(stack: &[Named]) -> Option<&Named> {
 #[derive(Default)]
 struct Helper {
     running: Option<Running>,
-    deaths: u32,
+    /// Files that killed or stalled a child, by the numbers of their modules.
+    bad: HashSet<u64, foldhash::fast::RandomState>,
+    /// How long answers took that took long.
+    waited: Duration,
+    /// Children that were killed and have not ended yet: their reads of a file may wait for its server.
+    given_up: Vec<Child>,
 }
 
 struct Running {
     child: Child,
-    stdin: ChildStdin,
-    stdout: ChildStdout,
+    socket: UnixStream,
+    /// The files that it knows.
+    known: HashSet<u64, foldhash::fast::RandomState>,
 }
 
 impl Helper {
     fn ask(&mut self, module: &Module, offsets: &[u64]) -> Vec<Vec<Function>> {
-        // It reads the file through our descriptor: that is the very file, whatever became of its path.
+        // The very file, whatever became of its path.
         let Some(file) = module.file.upgrade() else {
             return Vec::new();
         };
-        let path = format!("/proc/{}/fd/{}", std::process::id(), file.as_raw_fd());
-        let request = Request { file: path, offsets: offsets.to_vec() };
-        if self.deaths >= MOST_DEATHS {
+        if self.bad.contains(&module.id) || self.waited >= MOST_WAITED {
             return Vec::new();
         }
-        match self.exchange(&request) {
-            Ok(answer) => answer,
-            Err(error) => {
-                tracing::debug!(%error, "the child that reads symbols");
-                self.running = None;
-                self.deaths += 1;
-                Vec::new()
+        let start = Instant::now();
+        let answer = self.exchange(&file, module, offsets);
+        let took = start.elapsed();
+        if took >= LONG {
+            self.waited += took;
+            if self.waited >= MOST_WAITED {
+                eprintln!(
+                    "aiotrace: no more names of functions: reading symbols took {MOST_WAITED:?}"
+                );
+            }
+        }
+        answer.unwrap_or_else(|error| {
+            let path = module.path.escape_ascii();
+            eprintln!("aiotrace: no names of the functions in {path}: {error}");
+            self.bad.insert(module.id);
+            self.give_up();
+            Vec::new()
+        })
+    }
+
+    fn give_up(&mut self) {
+        self.given_up.retain_mut(|it| matches!(it.try_wait(), Ok(None)));
+        if let Some(Running { mut child, .. }) = self.running.take() {
+            let _ = child.kill();
+            if matches!(child.try_wait(), Ok(None)) {
+                self.given_up.push(child);
             }
         }
     }
 
-    fn exchange(&mut self, request: &Request) -> io::Result<Vec<Vec<Function>>> {
+    fn exchange(
+        &mut self,
+        file: &File,
+        module: &Module,
+        offsets: &[u64],
+    ) -> io::Result<Vec<Vec<Function>>> {
+        if self.running.as_ref().is_some_and(|it| it.known.len() >= MOST_FILES) {
+            self.give_up();
+        }
+        if self.given_up.len() >= MOST_GIVEN_UP {
+            return Err(io::Error::other("too many children that read symbols hang"));
+        }
         let running = match &mut self.running {
             Some(running) => running,
             none => none.insert(Running::start()?),
         };
-        let mut line = serde_json::to_vec(request)?;
-        line.push(b'\n');
-        running.stdin.write_all(&line)?;
-        Ok(serde_json::from_slice(&running.line()?)?)
+        let is_new = running.known.insert(module.id);
+        let debug = if is_new { debug::of(file, &module.path) } else { None };
+        let files =
+            if is_new { Some(file).into_iter().chain(&debug).collect() } else { Vec::new() };
+        running.ask(module.id, &files, offsets)
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // Not waited for: it may hang, and ends with us.
+        self.give_up();
     }
 }
 
 impl Running {
     fn start() -> io::Result<Self> {
-        let mut child = Command::new("/proc/self/exe")
+        let (ours, theirs) = UnixStream::pair()?;
+        let child = Command::new("/proc/self/exe")
             .arg("symbolize")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
+            .arg(std::process::id().to_string())
+            .env_clear()
+            .current_dir("/")
+            .stdin(OwnedFd::from(theirs.try_clone()?))
+            .stdout(OwnedFd::from(theirs))
             .stderr(Stdio::null())
             // Ctrl-C is for us: names are wanted for the report, too.
             .process_group(0)
             .spawn()?;
-        match (child.stdin.take(), child.stdout.take()) {
-            (Some(stdin), Some(stdout)) => Ok(Self { child, stdin, stdout }),
-            _ => Err(io::Error::other("no pipes")),
-        }
+        Ok(Self { child, socket: ours, known: HashSet::default() })
+    }
+
+    fn ask(
+        &mut self,
+        file: u64,
+        files: &[&File],
+        offsets: &[u64],
+    ) -> io::Result<Vec<Vec<Function>>> {
+        let sizes = files.iter().map(|it| Ok(it.metadata()?.len())).collect::<io::Result<_>>()?;
+        let mut line = serde_json::to_vec(&Request { file, sizes, offsets: offsets.to_vec() })?;
+        line.push(b'\n');
+        let until = Instant::now() + PATIENCE;
+        self.socket.set_write_timeout(Some(PATIENCE))?;
+        let descriptors: Vec<RawFd> = files.iter().map(|it| it.as_raw_fd()).collect();
+        let rights = [ControlMessage::ScmRights(&descriptors)];
+        let rights = if files.is_empty() { &[][..] } else { &rights[..] };
+        let parts = [io::IoSlice::new(&line)];
+        let flags = MsgFlags::MSG_NOSIGNAL;
+        let sent = sendmsg::<()>(self.socket.as_raw_fd(), &parts, rights, flags, None)?;
+        self.socket.write_all(&line[sent..])?;
+        Ok(serde_json::from_slice(&self.line(until)?)?)
     }
 
     /// The next line of its output.
-    fn line(&mut self) -> io::Result<Vec<u8>> {
-        let start = Instant::now();
+    fn line(&mut self, until: Instant) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
-            let left = PATIENCE.saturating_sub(start.elapsed());
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            let mut wanted = [PollFd::new(self.stdout.as_fd(), PollFlags::POLLIN)];
-            if nix::poll::poll(&mut wanted, timeout)? == 0 {
-                return Err(io::ErrorKind::TimedOut.into());
+            let left = until.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                return Err(io::Error::other(format!("no answer within {PATIENCE:?}")));
             }
+            self.socket.set_read_timeout(Some(left))?;
             let mut piece = [0; 4096];
-            let count = self.stdout.read(&mut piece)?;
-            if count == 0 {
-                return Err(io::ErrorKind::UnexpectedEof.into());
+            match self.socket.read(&mut piece) {
+                Ok(0) => return Err(io::Error::other("the child that reads them was killed")),
+                Ok(count) => line.extend_from_slice(&piece[..count]),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                Err(error) => return Err(error),
             }
-            line.extend_from_slice(&piece[..count]);
+            if line.len() > MOST_ANSWER {
+                return Err(io::Error::other("the answer is too long"));
+            }
         }
         Ok(line)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

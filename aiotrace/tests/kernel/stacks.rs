@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    path::{Path, PathBuf},
+    path::PathBuf,
     process::Command,
 };
 
@@ -247,23 +247,56 @@ fn symbols_do_not_count_in_our_memory() {
     eprintln!("{mebibytes} MiB");
 }
 
-/// A file that is no program does no harm, and the child ends when nobody asks.
-fn the_child_answers_what_it_can_and_ends() {
-    use std::io::Write as _;
-    let mut child = aiotrace()
-        .arg("symbolize")
-        .stdin(std::process::Stdio::piped())
-        .stdout(std::process::Stdio::piped())
-        .spawn()
+/// It reads files of those that are traced: it must be able to do nothing else. It tries everything itself.
+fn the_child_that_reads_symbols_can_do_nothing_else() {
+    let output = aiotrace()
+        .args(["symbolize", &std::process::id().to_string(), "--try-all"])
+        .stdin(std::process::Stdio::null())
+        .output()
         .unwrap();
-    let mut stdin = child.stdin.take().unwrap();
-    for file in [Path::new("/etc/passwd"), Path::new("/nowhere"), &programs()] {
-        writeln!(stdin, "{{\"file\":{file:?},\"offsets\":[4294967295]}}").unwrap();
+    assert!(output.status.success(), "{:?}", output.status);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "[]\n");
+    // Whoever started it has ended.
+    let output = aiotrace().args(["symbolize", "1", "--try-all"]).output().unwrap();
+    assert!(!output.status.success());
+}
+
+/// Somebody's file, mapped as code: it is cut short after it was read, and a tracer that reads it by a mapping
+/// dies of SIGBUS.
+fn a_file_that_is_cut_short_does_no_harm() {
+    for source in [&[][..], &["--source", "ptrace"]] {
+        let directory = tempfile::tempdir().unwrap();
+        let file = directory.path().join("x");
+        std::fs::copy(programs(), &file).unwrap();
+        let mut target = Program::ready(&["attack", "cut-short", file.to_str().unwrap()]);
+        let pid = target.pid().to_string();
+        let attached = Attached::new(&[source, &["--stacks", "-p", &pid]].concat());
+        target.go_on();
+        assert_eq!(target.line(), "ready");
+        target.go_on();
+        assert!(target.child.wait().unwrap().success());
+        let trace = attached.end();
+        assert_eq!(trace.setups().len(), 16, "{source:?}: {}", trace.stderr);
+        let is_there = |it: &FunctionObject| it.module.as_deref() == file.to_str();
+        let of_file =
+            trace.setups().iter().filter(|it| it.stack.iter().flatten().any(is_there)).count();
+        assert!(of_file >= 8, "{source:?}: {of_file} stacks with the file");
     }
-    drop(stdin);
-    let output = child.wait_with_output().unwrap();
-    assert!(output.status.success());
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "[]\n[]\n[[]]\n");
+}
+
+/// Whoever opens a file with a lease waits for its owner, 45 s, but for one who does not want to wait.
+fn a_file_with_a_lease_does_not_hold_us_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("x");
+    std::fs::copy(programs(), &file).unwrap();
+    let mut target = Program::ready(&["attack", "lease", file.to_str().unwrap()]);
+    let attached = Attached::to(target.pid());
+    let begin = std::time::Instant::now();
+    target.go_on();
+    assert!(target.child.wait().unwrap().success());
+    let trace = attached.end();
+    assert_eq!(trace.setups().len(), 8, "{}", trace.stderr);
+    assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
 }
 
 const RUSTC: Need = Need::Native("it runs rustc");
@@ -278,5 +311,7 @@ tests![
     the_stack_of_a_process_that_is_gone_has_addresses_only if RUSTC,
     a_program_that_was_replaced_is_named_by_the_file_it_runs if RUSTC,
     symbols_do_not_count_in_our_memory if Need::SLOW,
-    the_child_answers_what_it_can_and_ends if Need::SAME,
+    the_child_that_reads_symbols_can_do_nothing_else,
+    a_file_that_is_cut_short_does_no_harm,
+    a_file_with_a_lease_does_not_hold_us_up if Need::SAME,
 ];

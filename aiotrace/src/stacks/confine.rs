@@ -1,0 +1,179 @@
+//! A process that reads what an enemy may have written: it gives up whatever it could do harm with.
+//!
+//! What is left to it: its memory, and the descriptors that it has. It can open nothing, make no process, and
+//! reach none.
+
+use std::{io, mem::offset_of};
+
+use nix::errno::Errno;
+
+/// Address space it may take: files are mapped, and debug information may have gigabytes.
+const MOST_ADDRESSES: u64 = 8 << 30;
+/// Memory of its own it may take.
+const MOST_MEMORY: u64 = 1 << 30;
+/// Processor time it may take, seconds. (Whoever asks gives it less for one answer.)
+const MOST_TIME: u64 = 300;
+/// Descriptors it may have.
+const MOST_DESCRIPTORS: u64 = 16;
+/// Its user is this number and its process id: one that nobody has, as two processes of one user can harm each
+/// other. (systemd's and containers' ranges end below: <https://systemd.io/UIDS-GIDS/>)
+const FIRST_USER: u32 = 3_000_000_000;
+
+/// The system calls that it may still make. mmap(2) not of code.
+pub const ALLOWED: [i64; 23] = [
+    libc::SYS_read,
+    libc::SYS_write,
+    libc::SYS_recvmsg,
+    libc::SYS_close,
+    libc::SYS_fstat,
+    libc::SYS_brk,
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mremap,
+    libc::SYS_madvise,
+    libc::SYS_futex,
+    libc::SYS_getrandom,
+    libc::SYS_clock_gettime,
+    libc::SYS_clock_nanosleep,
+    libc::SYS_nanosleep,
+    libc::SYS_sched_yield,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigreturn,
+    libc::SYS_sigaltstack,
+    libc::SYS_exit,
+    libc::SYS_exit_group,
+];
+
+/// Confines this process, which has one thread. `parent`: whose end is its end.
+///
+/// # Errors
+/// If something could not be given up: then it must not go on.
+pub fn confine(parent: u32) -> io::Result<()> {
+    limit(libc::RLIMIT_AS, MOST_ADDRESSES)?;
+    limit(libc::RLIMIT_DATA, MOST_MEMORY)?;
+    limit(libc::RLIMIT_CPU, MOST_TIME)?;
+    limit(libc::RLIMIT_NOFILE, MOST_DESCRIPTORS)?;
+    for none in [libc::RLIMIT_CORE, libc::RLIMIT_FSIZE, libc::RLIMIT_MEMLOCK, libc::RLIMIT_MSGQUEUE]
+    {
+        limit(none, 0)?;
+    }
+    give_up_identity()?;
+    // After the change of the user, which takes these back: prctl(2).
+    prctl(libc::PR_SET_DUMPABLE, 0)?;
+    prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
+    if nix::unistd::getppid().as_raw() as u32 != parent {
+        return Err(io::Error::other("whoever started it has ended"));
+    }
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    let mut filter = filter();
+    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
+    // SAFETY: a complete filter that lives.
+    Errno::result(unsafe {
+        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
+    })?;
+    Ok(())
+}
+
+fn limit(resource: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
+    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
+    // SAFETY: a valid limit.
+    match Errno::result(unsafe { libc::setrlimit(resource, &raw const limit) }) {
+        // It is lower already.
+        Ok(_) | Err(Errno::EPERM) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+fn prctl(option: i32, value: u64) -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    Errno::result(unsafe { libc::prctl(option, value, 0, 0, 0) })?;
+    Ok(())
+}
+
+/// Nobody's user, and no capabilities. Whoever may not change its user (a plain one, or one of a user namespace
+/// without that number) keeps it.
+fn give_up_identity() -> io::Result<()> {
+    let id = FIRST_USER + std::process::id();
+    // SAFETY: no memory is involved.
+    unsafe {
+        let _ = libc::setgroups(0, std::ptr::null());
+        let _ = libc::setresgid(id, id, id);
+        let _ = libc::setresuid(id, id, id);
+    }
+    /// `_LINUX_CAPABILITY_VERSION_3`, and two sets of three words: capset(2).
+    const VERSION: u32 = 0x2008_0522;
+    let header = [VERSION, 0];
+    let none = [0u32; 6];
+    // SAFETY: a header and two sets, as the version wants it.
+    let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
+    Errno::result(set)?;
+    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64)
+}
+
+fn filter() -> Vec<libc::sock_filter> {
+    const LOAD: u16 = 0x20;
+    const EQUAL: u16 = 0x15;
+    const ANY_BIT: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    /// `AUDIT_ARCH_X86_64` of include/uapi/linux/audit.h.
+    const ARCH: u32 = 0xc000_003e;
+    let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
+    let refuse = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
+    let allow = op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
+    let mut filter = vec![
+        op(LOAD, 0, 0, offset_of!(libc::seccomp_data, arch) as u32),
+        op(EQUAL, 1, 0, ARCH),
+        refuse,
+        op(LOAD, 0, 0, offset_of!(libc::seccomp_data, nr) as u32),
+    ];
+    let others = ALLOWED.iter().filter(|it| **it != libc::SYS_mmap);
+    for number in others {
+        filter.extend([op(EQUAL, 0, 1, *number as u32), allow]);
+    }
+    // Of the third argument its lower half: a little-endian word.
+    let protection = offset_of!(libc::seccomp_data, args) + 2 * size_of::<u64>();
+    filter.extend([
+        op(EQUAL, 1, 0, libc::SYS_mmap as u32),
+        refuse,
+        op(LOAD, 0, 0, protection as u32),
+        op(ANY_BIT, 0, 1, libc::PROT_EXEC as u32),
+        refuse,
+        allow,
+    ]);
+    filter
+}
+
+/// Tries everything that it must not do: what worked. (The test of this is made from inside.)
+pub fn holes() -> Vec<String> {
+    /// Beyond the last call of this architecture, and some old ones.
+    const LAST: i64 = 600;
+    /// uretprobe and uprobe, which the kernel lets pass any filter, and kills who calls them from other places than
+    /// its own: <https://github.com/torvalds/linux/blob/v6.18/arch/x86/kernel/uprobes.c>.
+    const PROBES: [i64; 2] = [335, 336];
+    let mut found = Vec::new();
+    let is_tried = |it: &i64| !ALLOWED.contains(it) && !PROBES.contains(it);
+    for number in (0..LAST).filter(is_tried) {
+        // SAFETY: arguments that no call can use: should it be made, it fails otherwise.
+        let made = Errno::result(unsafe { libc::syscall(number, -1, -1, -1, -1, -1, -1) });
+        if made != Err(Errno::EPERM) {
+            found.push(format!("system call {number}: {made:?}"));
+        }
+    }
+    for path in ["/dev/null", "/proc/self/status", "/etc/hostname"] {
+        if std::fs::File::open(path).is_ok() {
+            found.push(format!("{path} can be opened"));
+        }
+    }
+    // SAFETY: new memory, which nobody uses.
+    let code = unsafe {
+        let (read, private) =
+            (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        libc::mmap(std::ptr::null_mut(), 4096, read, private, -1, 0)
+    };
+    if code != libc::MAP_FAILED {
+        found.push("memory can be mapped as code".to_owned());
+    }
+    found
+}

@@ -1,0 +1,76 @@
+//! Where the debug information of a file is, if not in the file:
+//! <https://sourceware.org/gdb/current/onlinedocs/gdb.html/Separate-Debug-Files.html>.
+//!
+//! Which file that is, the file says, and so whoever is traced. Only files below the directory of debug files
+//! are opened, and only those of root; and one that is named must be that of the same build.
+
+use std::{
+    ffi::OsStr,
+    fs::File,
+    os::unix::ffi::OsStrExt as _,
+    path::{Path, PathBuf},
+};
+
+use super::{elf::Elf, files};
+
+/// The longest build id, bytes. (SHA-256 has 32.)
+const MOST_ID: usize = 64;
+
+/// The file with the debug information of this one, which has this path.
+pub fn of(file: &File, path: &[u8]) -> Option<File> {
+    let elf = Elf::read(file)?;
+    let id = build_id(&elf)?;
+    let by_id = by_id(&id);
+    files::of_debug(&by_id).or_else(|| {
+        let linked = files::of_debug(&by_link(path, &elf.section(b".gnu_debuglink", 4096)?)?)?;
+        (build_id(&Elf::read(&linked)?)? == id).then_some(linked)
+    })
+}
+
+/// A note: sizes of name and description, a type, the name, the description: elf(5).
+fn build_id(elf: &Elf<'_>) -> Option<Vec<u8>> {
+    let note = elf.section(b".note.gnu.build-id", 4096)?;
+    let size = u32::from_le_bytes(note.get(4..8)?.try_into().ok()?) as usize;
+    if note.get(12..16)? != b"GNU\0" || !(2..=MOST_ID).contains(&size) {
+        return None;
+    }
+    note.get(16..16 + size).map(<[u8]>::to_vec)
+}
+
+/// `.build-id/ab/cdef0123.debug`
+fn by_id(id: &[u8]) -> PathBuf {
+    let hex: String = id.iter().map(|it| format!("{it:02x}")).collect();
+    let (first, rest) = hex.split_at(2);
+    PathBuf::from(format!(".build-id/{first}/{rest}.debug"))
+}
+
+/// The name in the section, in the directory of the file.
+fn by_link(path: &[u8], link: &[u8]) -> Option<PathBuf> {
+    let name = link.split(|byte| *byte == 0).next()?;
+    let is_name = !name.is_empty() && !name.contains(&b'/');
+    let directory = Path::new(OsStr::from_bytes(path)).parent()?.strip_prefix("/").ok()?;
+    is_name.then(|| directory.join(OsStr::from_bytes(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_debug_link_is_a_name_and_no_path() {
+        let link = |name: &[u8]| by_link(b"/usr/lib/libx.so", name);
+        assert_eq!(link(b"x.debug\0\0\0\0crc"), Some(PathBuf::from("usr/lib/x.debug")));
+        for bad in [&b"/etc/passwd\0"[..], b"../x\0", b"a/b\0", b"\0", b""] {
+            assert_eq!(link(bad), None);
+        }
+        assert_eq!(by_id(&[0xab, 0xcd, 0xef]), Path::new(".build-id/ab/cdef.debug"));
+    }
+
+    #[test]
+    fn the_build_id_is_found() {
+        let libc = File::open("/lib/x86_64-linux-gnu/libc.so.6").unwrap();
+        let id = build_id(&Elf::read(&libc).unwrap()).unwrap();
+        assert_eq!(id.len(), 20);
+        assert!(id.iter().any(|it| *it != 0));
+    }
+}

@@ -1,0 +1,152 @@
+//! Opens the files of a process that is traced. Their owner may want us to open something else (a FIFO, on
+//! which we would wait; a device, to which opening does something), or to wait for him.
+//!
+//! So a file is found without being opened (`O_PATH`), looked at, and then opened through that descriptor:
+//! whatever happens to its path in the meantime, it is what was looked at. `O_NONBLOCK`, because of leases:
+//! fcntl(2), `F_SETLEASE`.
+
+use std::{
+    ffi::OsStr,
+    fs::{self, File, Metadata},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
+    path::Path,
+};
+
+use memmap2::MmapOptions;
+use nix::{
+    errno::Errno,
+    fcntl::{OFlag, OpenHow, ResolveFlag, open, openat2},
+    sys::stat::Mode,
+};
+
+use super::maps::{self, Mapped, Region};
+
+/// The directory of debug files.
+const DEBUG: &str = "/usr/lib/debug";
+/// The very file of a region, also if it was deleted, replaced, or is in a container's root.
+pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<File> {
+    // Its server may wait for something, and then we would, too.
+    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+    if is_fuse(&mounts, &mapped.identity.0) {
+        return None;
+    }
+    let path = format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end);
+    let found = match open(&*path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
+        // This link is for root (or CAP_CHECKPOINT_RESTORE) only.
+        Err(Errno::EPERM | Errno::EACCES) => in_root(pid, &mapped.path),
+        other => other,
+    };
+    let file = read_through(found.ok()?, |metadata| metadata.ino() == mapped.identity.1);
+    file.filter(|it| identity(it).is_none_or(|it| it == mapped.identity))
+}
+
+/// Device and inode as the kernel writes them into maps (fstat(2) gives another device on btrfs and overlayfs):
+/// known by a mapping of our own, which is not read.
+fn identity(file: &File) -> Option<(Vec<u8>, u64)> {
+    // SAFETY: nobody reads it, so it does not matter what becomes of the file.
+    let map = unsafe { MmapOptions::new().len(1).map(file) }.ok()?;
+    let maps = fs::read("/proc/self/maps").ok()?;
+    maps::identity_at(&maps, map.as_ptr() as u64)
+}
+
+/// A path as the process sees it.
+fn in_root(pid: u32, path: &[u8]) -> Result<OwnedFd, Errno> {
+    let directory = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
+    let root = open(&*format!("/proc/{pid}/root"), directory, Mode::empty())?;
+    let resolve = ResolveFlag::RESOLVE_IN_ROOT | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+    openat2(root, Path::new(OsStr::from_bytes(path)), how)
+}
+
+/// Opens for reading what was found, if it is a regular file and the one that is meant.
+fn read_through(found: OwnedFd, is_meant: impl FnOnce(&Metadata) -> bool) -> Option<File> {
+    let found = File::from(found);
+    let metadata = found.metadata().ok()?;
+    if !metadata.is_file() || !is_meant(&metadata) {
+        return None;
+    }
+    let path = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let flags = OFlag::O_RDONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    open(&*path, flags, Mode::empty()).ok().map(File::from)
+}
+
+/// A file below the directory of debug files, if root owns it and nobody else can write to it.
+pub fn of_debug(path: &Path) -> Option<File> {
+    let directory = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
+    let root = open(DEBUG, directory, Mode::empty()).ok()?;
+    let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
+    let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
+    let found = openat2(root, path, how).ok()?;
+    read_through(found, |metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
+}
+
+/// Bytes of a file; `None` if they are more than `most`, or are not all there. (Never by a mapping: whoever
+/// may write to the file can cut it short, and a read of a page that is gone is SIGBUS.)
+pub fn read(file: &File, offset: u64, length: u64, most: usize) -> Option<Vec<u8>> {
+    use std::os::unix::fs::FileExt as _;
+    let length = usize::try_from(length).ok().filter(|it| *it <= most)?;
+    let mut bytes = vec![0; length];
+    file.read_exact_at(&mut bytes, offset).ok()?;
+    Some(bytes)
+}
+
+/// Whether a program serves the files of this device, given as in maps: `fe:01`.
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc(5))
+fn is_fuse(mountinfo: &str, device: &[u8]) -> bool {
+    let number = |hex| u32::from_str_radix(hex, 16).ok();
+    let device = std::str::from_utf8(device).ok().and_then(|it| it.split_once(':'));
+    let Some((Some(major), Some(minor))) = device.map(|(it, minor)| (number(it), number(minor)))
+    else {
+        return false;
+    };
+    let device = format!("{major}:{minor}");
+    mountinfo.lines().any(|line| {
+        let kind = line.split(" - ").nth(1).unwrap_or_default();
+        kind.starts_with("fuse") && line.split(' ').nth(2) == Some(&device)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_that_a_program_serves_are_told_by_their_device() {
+        let mounts = "22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n\
+            99 22 0:61 / /mnt rw - fuse.sshfs host:/ rw\n";
+        assert!(is_fuse(mounts, b"00:3d"));
+        assert!(!is_fuse(mounts, b"fe:01"));
+        assert!(!is_fuse(mounts, b"00:3e"));
+        assert!(!is_fuse(mounts, b"nonsense"));
+    }
+
+    #[test]
+    fn only_regular_files_are_opened_and_nothing_is_waited_for() {
+        let directory = tempfile::tempdir().unwrap();
+        let (fifo, file) = (directory.path().join("fifo"), directory.path().join("file"));
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        fs::write(&file, b"abc").unwrap();
+        let found = |path: &Path| {
+            let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
+            read_through(found, |_| true)
+        };
+        let of_file = identity(&File::open(&file).unwrap());
+        assert_eq!(of_file.map(|it| it.1), Some(fs::metadata(&file).unwrap().ino()));
+        assert!(found(&fifo).is_none());
+        assert!(found(Path::new("/dev/null")).is_none());
+        let file = found(&file).unwrap();
+        assert_eq!(read(&file, 1, 2, 10), Some(b"bc".to_vec()));
+        assert_eq!(read(&file, 1, 2, 1), None, "more than is allowed");
+        assert_eq!(read(&file, 2, 2, 10), None, "beyond the end");
+    }
+
+    #[test]
+    fn debug_files_are_only_those_below_their_directory() {
+        for path in ["/etc/passwd", "../../../etc/passwd", "/usr/lib/debug/x"] {
+            assert!(of_debug(Path::new(path)).is_none(), "{path}");
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! Names of functions in a file, from its symbols and its debug information (or that of a file of its own).
+
+use std::borrow::Cow;
+
+use addr2line::{
+    Context,
+    gimli::{self, EndianSlice, RunTimeEndian, SectionId},
+};
+use object::{CompressedData, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
+
+use super::child::Function;
+
+/// Functions inlined into one place that are told at most.
+const MOST_INLINED: usize = 64;
+/// A name that is longer is cut.
+const MOST_NAME: usize = 16 << 10;
+
+type Slice = EndianSlice<'static, RunTimeEndian>;
+
+/// What is known of one file. It stays in memory until the process ends.
+pub struct Names {
+    symbols: Vec<Symbol>,
+    lines: Option<Context<Slice>>,
+}
+
+struct Symbol {
+    address: u64,
+    size: u64,
+    name: &'static [u8],
+}
+
+impl Names {
+    /// Those of a file with code; `debug`: its debug information, if that is in another one.
+    pub fn new(code: &'static [u8], debug: Option<&'static [u8]>) -> Option<Self> {
+        let file = object::File::parse(code).ok()?;
+        let debug = debug.and_then(|it| object::File::parse(it).ok());
+        let lines = lines(debug.as_ref().unwrap_or(&file)).or_else(|| lines(&file));
+        let mut symbols: Vec<Symbol> =
+            [Some(&file), debug.as_ref()].into_iter().flatten().flat_map(symbols).collect();
+        symbols.sort_by_key(|it| (it.address, it.size));
+        Some(Self { symbols, lines })
+    }
+
+    /// The functions at an address: those that were inlined there first, the innermost before all.
+    pub fn at(&self, address: u64) -> Vec<Function> {
+        let symbol = self.symbol(address);
+        let mut found = self.inlined(address).unwrap_or_default();
+        if let Some(last) = found.last_mut()
+            && last.function.is_none()
+        {
+            last.function = symbol;
+        } else if found.is_empty()
+            && let Some(name) = symbol
+        {
+            found.push(Function { function: Some(name), file: None, line: None });
+        }
+        found
+    }
+
+    fn inlined(&self, address: u64) -> Option<Vec<Function>> {
+        let frames = self.lines.as_ref()?.find_frames(address).skip_all_loads();
+        let mut frames = frames.ok()?;
+        let mut found = Vec::new();
+        while let Ok(Some(frame)) = frames.next() {
+            let name = frame.function.as_ref().and_then(|it| it.demangle().ok().map(cut));
+            let place = frame.location.as_ref();
+            found.push(Function {
+                function: name,
+                file: place.and_then(|it| it.file).map(|it| cut(it.into())),
+                line: place.and_then(|it| it.line),
+            });
+            if found.len() >= MOST_INLINED {
+                break;
+            }
+        }
+        Some(found)
+    }
+
+    fn symbol(&self, address: u64) -> Option<String> {
+        let end = self.symbols.partition_point(|it| it.address <= address);
+        let symbol = self.symbols.get(end.checked_sub(1)?)?;
+        // Those of assembly may have no size.
+        let is_in = symbol.size == 0 || address - symbol.address < symbol.size;
+        let name = std::str::from_utf8(symbol.name).ok().filter(|_| is_in)?;
+        Some(cut(addr2line::demangle_auto(name.into(), None)))
+    }
+}
+
+fn cut(name: Cow<'_, str>) -> String {
+    let mut name = name.into_owned();
+    name.truncate(name.floor_char_boundary(MOST_NAME));
+    name
+}
+
+fn symbols(file: &object::File<'static>) -> Vec<Symbol> {
+    let of = |it: object::Symbol<'static, '_>| {
+        let is_function = it.kind() == SymbolKind::Text && it.is_definition();
+        let name = it.name_bytes().ok().filter(|it| is_function && !it.is_empty())?;
+        Some(Symbol { address: it.address(), size: it.size(), name })
+    };
+    file.symbols().chain(file.dynamic_symbols()).filter_map(of).collect()
+}
+
+/// `None` if it has no debug information.
+fn lines(file: &object::File<'static>) -> Option<Context<Slice>> {
+    let endian = if file.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
+    let section = |id: SectionId| -> Result<Slice, gimli::Error> {
+        let bytes = file.section_by_name(id.name()).and_then(|it| data(&it));
+        Ok(EndianSlice::new(bytes.unwrap_or_default(), endian))
+    };
+    file.section_by_name(SectionId::DebugInfo.name())?;
+    let dwarf = gimli::Dwarf::load(section).ok()?;
+    Context::from_dwarf(dwarf).ok()
+}
+
+fn data(section: &object::Section<'static, '_>) -> Option<&'static [u8]> {
+    let compressed: CompressedData<'static> = section.compressed_data().ok()?;
+    match compressed.decompress().ok()? {
+        Cow::Borrowed(bytes) => Some(bytes),
+        // Until the process ends, as the file itself.
+        Cow::Owned(bytes) => Some(bytes.leak()),
+    }
+}
