@@ -1,31 +1,52 @@
 //! Looks for handles in the memory that a process can write: a context whose handle is nowhere is lost,
 //! nobody can use or destroy it.
 
-use std::{collections::HashSet, fs, io::IoSliceMut};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::IoSliceMut,
+    os::unix::fs::FileExt as _,
+    time::{Duration, Instant},
+};
 
+use aiotrace_common::record::PAGE;
 use nix::{
     sys::uio::{RemoteIoVec, process_vm_readv},
     unistd::Pid,
 };
 
-/// Bytes read at a time.
-const CHUNK: usize = 1 << 20;
+/// Pages read at a time.
+const CHUNK: usize = 256;
+/// Pages of which it is looked up at a time whether they are there.
+const LOOKED_UP: u64 = 32_768;
+/// A scan that takes longer is given up. (The memory that was reserved is the process's choice; only to look up which
+/// of it is there takes 1 ms for each GiB.)
+const LONGEST: Duration = Duration::from_secs(5);
 
 /// Those of the handles that are nowhere in the memory of the process, nor in the arguments of a call that
-/// one of its threads is in. `None` if not all of it could be read.
+/// one of its threads is in. `None` if not all of it could be read: it takes longer than [`LONGEST`], or a part of
+/// it is swapped out.
 ///
-/// It reads all the memory that the process can write: some 0.3 s for each GiB.
+/// It reads all the memory that the process can write and has touched: some 0.3 s for each GiB.
 pub fn missing(pid: u32, handles: &[u64]) -> Option<Vec<u64>> {
+    let until = Instant::now() + LONGEST;
     let mut wanted: HashSet<u64> = handles.iter().copied().collect();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
-    let mut chunk = vec![0; CHUNK];
+    let pagemap = File::open(format!("/proc/{pid}/pagemap")).ok()?;
+    let mut chunk = vec![0; CHUNK * PAGE];
     for (from, to) in writable(&maps) {
         let mut at = from;
         while at < to && !wanted.is_empty() {
-            let length = CHUNK.min((to - at) as usize);
-            let read = copy(pid, at, &mut chunk[..length])?;
-            remove_words(&mut wanted, &chunk[..read]);
-            at += read as u64;
+            let pages = LOOKED_UP.min((to - at) / PAGE as u64).max(1);
+            for (first, count) in present(&pagemap, at, pages)? {
+                let bytes = &mut chunk[..count * PAGE];
+                read(pid, first, bytes)?;
+                remove_words(&mut wanted, bytes);
+            }
+            at += pages * PAGE as u64;
+            if Instant::now() > until {
+                return None;
+            }
         }
     }
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
@@ -37,6 +58,37 @@ pub fn missing(pid: u32, handles: &[u64]) -> Option<Vec<u64>> {
         }
     }
     Some(handles.iter().copied().filter(|it| wanted.contains(it)).collect())
+}
+
+/// Which of these pages are there, as addresses and numbers of pages that follow one another, at most [`CHUNK`]: only
+/// those are read. To read one that was never touched gives the process an entry in its page table, and one that is
+/// swapped out would be fetched. `None` if one is swapped out.
+/// <https://docs.kernel.org/admin-guide/mm/pagemap.html>
+fn present(pagemap: &File, from: u64, pages: u64) -> Option<Vec<(u64, usize)>> {
+    const PRESENT: u64 = 1 << 63;
+    const SWAPPED: u64 = 1 << 62;
+    let mut entries = vec![0; pages as usize * size_of::<u64>()];
+    let place = from / PAGE as u64 * size_of::<u64>() as u64;
+    // Nothing is written about what is above all memory, as [vsyscall] is.
+    let length = pagemap.read_at(&mut entries, place).ok()?;
+    let mut runs: Vec<(u64, usize)> = Vec::new();
+    let entries = entries[..length].chunks_exact(8).filter_map(|it| it.try_into().ok());
+    for (index, entry) in (0..).zip(entries.map(u64::from_ne_bytes)) {
+        if entry & SWAPPED != 0 {
+            return None;
+        }
+        if entry & PRESENT == 0 {
+            continue;
+        }
+        let at = from + index * PAGE as u64;
+        match runs.last_mut() {
+            Some((first, count)) if *first + (*count * PAGE) as u64 == at && *count < CHUNK => {
+                *count += 1;
+            }
+            _ => runs.push((at, 1)),
+        }
+    }
+    Some(runs)
 }
 
 /// What is in these bytes is not missing. A 32-bit program has its handles in half words.
@@ -68,11 +120,13 @@ fn writable(maps: &str) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
-/// How many bytes could be read; at least one.
-fn copy(pid: u32, from: u64, to: &mut [u8]) -> Option<usize> {
-    let remote = [RemoteIoVec { base: usize::try_from(from).ok()?, len: to.len() }];
+/// All of it, or nothing.
+fn read(pid: u32, from: u64, to: &mut [u8]) -> Option<()> {
+    let length = to.len();
+    let remote = [RemoteIoVec { base: usize::try_from(from).ok()?, len: length }];
     let pid = Pid::from_raw(i32::try_from(pid).ok()?);
-    process_vm_readv(pid, &mut [IoSliceMut::new(to)], &remote).ok().filter(|read| *read > 0)
+    let read = process_vm_readv(pid, &mut [IoSliceMut::new(to)], &remote).ok()?;
+    (read == length).then_some(())
 }
 
 #[cfg(test)]
@@ -90,6 +144,26 @@ mod tests {
         // The list we give is in our memory too: another process is scanned in tests/kernel.
         assert_eq!(missing_here(absent), Some(Vec::new()));
         assert_eq!(missing(u32::MAX, &[1]), None);
+    }
+
+    #[test]
+    fn memory_that_was_never_touched_is_not_read() {
+        let length = 64 << 20;
+        let mut map = memmap2::MmapOptions::new().len(length).map_anon().unwrap();
+        map[5 * PAGE] = 1;
+        map[6 * PAGE] = 1;
+        let pagemap = File::open("/proc/self/pagemap").unwrap();
+        let at = map.as_ptr() as u64;
+        let touched: usize = (0..length / PAGE)
+            .step_by(LOOKED_UP as usize)
+            .flat_map(|page| {
+                let from = at + (page * PAGE) as u64;
+                present(&pagemap, from, LOOKED_UP.min((length / PAGE - page) as u64)).unwrap()
+            })
+            .map(|(_, count)| count)
+            .sum();
+        // Where huge pages are given to all, there may be one, or two.
+        assert!([2, 512, 1024].contains(&touched), "{touched} pages");
     }
 
     #[test]

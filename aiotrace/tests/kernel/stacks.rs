@@ -1,10 +1,6 @@
 //! Where calls are made.
 
-use std::{
-    ffi::OsString,
-    path::PathBuf,
-    process::Command,
-};
+use std::{ffi::OsString, path::PathBuf, process::Command};
 
 use aiotrace::output::json::{FunctionObject, Line};
 
