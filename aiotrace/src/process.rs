@@ -154,6 +154,11 @@ pub fn is_alive_thread(pid: u32, tid: u32) -> bool {
     stat.is_ok_and(|stat| !matches!(stat_state(&stat), Some(b'Z' | b'X')))
 }
 
+/// The state of a thread, a letter of proc(5).
+pub fn thread_state(pid: u32, tid: u32) -> Option<u8> {
+    stat_state(&fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?)
+}
+
 /// The threads of a process.
 pub fn threads(pid: u32) -> Vec<u32> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
@@ -216,19 +221,19 @@ pub struct Blocked {
 /// The threads of a process that are blocked inside an AIO call now, from
 /// /proc/PID/task/TID/syscall. Threads that cannot be read, or are running, are left out.
 pub fn blocked_calls(pid: u32) -> Vec<Blocked> {
-    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
     let is_32_bit = is_32_bit(Path::new(&format!("/proc/{pid}/exe")));
-    tasks
-        .filter_map(|entry| {
-            let entry = entry.ok()?;
-            let tid = entry.file_name().to_str()?.parse().ok()?;
-            let text = fs::read_to_string(entry.path().join("syscall")).ok()?;
-            let (syscall, args) = parse_syscall(&text, is_32_bit)?;
-            Some(Blocked { tid, syscall, args })
-        })
-        .collect()
+    threads(pid).into_iter().filter_map(|tid| blocked_in(pid, tid, is_32_bit)).collect()
+}
+
+/// The same of one thread.
+pub fn blocked_call(pid: u32, tid: u32) -> Option<Blocked> {
+    blocked_in(pid, tid, is_32_bit(Path::new(&format!("/proc/{pid}/exe"))))
+}
+
+fn blocked_in(pid: u32, tid: u32, is_32_bit: bool) -> Option<Blocked> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    let (syscall, args) = parse_syscall(&text, is_32_bit)?;
+    Some(Blocked { tid, syscall, args })
 }
 
 /// What a timeout argument of a blocked call points to. (A 32-bit program has it in another form.)

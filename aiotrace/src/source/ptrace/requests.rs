@@ -152,10 +152,22 @@ pub fn set_registers(tid: u32, registers: &libc::user_regs_struct) -> Result<(),
 /// # Errors
 /// ECHILD: there is no tracee.
 pub fn wait() -> Result<Option<(u32, Status)>, Errno> {
+    wait_of(-1)
+}
+
+/// The same of one tracee.
+///
+/// # Errors
+/// ECHILD: it is none.
+pub fn wait_for(tid: u32) -> Result<Option<Status>, Errno> {
+    Ok(wait_of(tid as libc::pid_t)?.map(|it| it.1))
+}
+
+fn wait_of(whom: libc::pid_t) -> Result<Option<(u32, Status)>, Errno> {
     let mut status = 0;
     let how = libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG;
     // SAFETY: room for a status.
-    let found = Errno::result(unsafe { libc::waitpid(-1, &raw mut status, how) })?;
+    let found = Errno::result(unsafe { libc::waitpid(whom, &raw mut status, how) })?;
     Ok((found != 0).then_some((found as u32, Status(status))))
 }
 

@@ -8,6 +8,7 @@
 //! ```
 
 mod lives;
+mod stops;
 mod syscalls;
 mod watch;
 
@@ -24,6 +25,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
+use self::stops::{Crowd, Unstopped};
 use super::{
     Options, StartError, Target,
     alarm::Alarm,
@@ -50,10 +52,12 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(5);
 /// A look at what may have been missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// How long we wait for threads to stop: one that waits for a disk cannot.
+/// How long we wait for threads to stop that could.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// And when we let them go. The kernel lets go of those that have not stopped by then.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// Until they are asked again.
+const PAUSE: Duration = Duration::from_micros(200);
 
 /// What was there at the beginning.
 pub struct Begun {
@@ -100,6 +104,7 @@ struct Tracer {
     /// Stopped last.
     stopped_last: Option<u32>,
     place: Place,
+    crowd: Crowd,
 }
 
 /// Runs the trace.
@@ -134,8 +139,9 @@ pub fn run(
         handed_on: Instant::now(),
         stopped_last: None,
         place: Place::new(),
+        crowd: Crowd::default(),
     };
-    match tracer.begin() {
+    match tracer.begin(&wakers.stop) {
         Ok(found) => {
             let blocked = std::mem::take(&mut tracer.blocked);
             let _ = told.send(Ok(Begun { blocked, found }));
@@ -164,7 +170,7 @@ impl Tracer {
     }
 
     /// Seizes everybody. What was there is recorded before anybody goes on.
-    fn begin(&mut self) -> Result<Vec<Found>, StartError> {
+    fn begin(&mut self, stop: &Stop) -> Result<Vec<Found>, StartError> {
         match self.options.target.clone() {
             Target::Launched { pid, filtered } => {
                 let refused = |source| StartError::Refused { pid, source };
@@ -180,10 +186,11 @@ impl Tracer {
                 Ok(Vec::new())
             }
             Target::Running(pids) => {
+                let mut tids = Vec::new();
                 for pid in &pids {
-                    self.seize(*pid)?;
+                    self.seize(*pid, stop, &mut tids)?;
                 }
-                let stopped = self.await_stops();
+                let stopped = self.await_stops(tids, stop);
                 let mut found = adopt::from_proc(|pid| pids.contains(&pid));
                 for it in &mut found {
                     it.space = self.processes.of(it.pid).map(|it| it.space);
@@ -199,8 +206,8 @@ impl Tracer {
         }
     }
 
-    /// All threads of a process, also those that appear meanwhile.
-    fn seize(&mut self, pid: u32) -> Result<(), StartError> {
+    /// All threads of a process, also those that appear meanwhile. `tids`: those that are to stop.
+    fn seize(&mut self, pid: u32, stop: &Stop, tids: &mut Vec<u32>) -> Result<(), StartError> {
         let refused = |source| StartError::Refused { pid, source };
         let us = nix::unistd::gettid().as_raw() as u32;
         let others: Vec<u32> = self.processes.pids().collect();
@@ -212,11 +219,15 @@ impl Tracer {
                 if self.tracees.contains_key(&tid) {
                     continue;
                 }
+                if stop.is_asked() {
+                    return Ok(());
+                }
                 match requests::seize(tid, self.ptrace_options()) {
                     Ok(()) => {
                         any = true;
                         self.tracees.insert(tid, Tracee::new(pid, tid, space, true));
                         let _ = requests::interrupt(tid);
+                        tids.push(tid);
                     }
                     Err(Errno::ESRCH) => (),
                     // Born of one that is seized, or the first one, which has ended.
@@ -236,26 +247,53 @@ impl Tracer {
         }
     }
 
-    /// The first stop of each thread. Those that do not stop in time do so later.
-    fn await_stops(&mut self) -> Vec<(u32, Status)> {
-        let start = Instant::now();
-        let mut stopped: Vec<(u32, Status)> = Vec::new();
-        let wanted = self.tracees.len();
-        while stopped.len() < wanted && start.elapsed() < PATIENCE {
-            match requests::wait() {
-                Ok(Some(it)) => stopped.push(it),
-                Ok(None) => std::thread::sleep(Duration::from_micros(200)),
-                Err(_) => break,
+    /// The first stop of each of these threads. Those that do not stop in time do so later.
+    fn await_stops(&mut self, tids: Vec<u32>, stop: &Stop) -> Vec<(u32, Status)> {
+        let mut stopped = Vec::with_capacity(tids.len());
+        let patience = self.options.duration.map_or(PATIENCE, |it| it.min(PATIENCE));
+        let mut unstopped = Unstopped::new(tids, patience, Instant::now());
+        loop {
+            let any = unstopped.round(Instant::now(), |tid| match requests::wait_for(tid) {
+                Ok(Some(status)) => {
+                    stopped.push((tid, status));
+                    true
+                }
+                Ok(None) => false,
+                Err(_) => true,
+            });
+            let is_over = unstopped.is_over(Instant::now(), |tid| self.cannot_stop(*tid));
+            if is_over || stop.is_asked() {
+                break;
+            }
+            if !any {
+                std::thread::sleep(PAUSE);
             }
         }
-        // Still in the kernel, perhaps in a call of interest.
-        for (tid, tracee) in &self.tracees {
-            if !stopped.iter().any(|it| it.0 == *tid) {
-                let blocked = process::blocked_calls(tracee.pid).into_iter();
-                self.blocked.extend(blocked.filter(|it| it.tid == *tid).map(|it| (tracee.pid, it)));
-            }
-        }
+        self.let_be(&unstopped.left().collect::<Vec<_>>());
         stopped
+    }
+
+    /// It waits for something in the kernel that no signal interrupts, or has ended.
+    fn cannot_stop(&self, tid: u32) -> bool {
+        let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
+        matches!(process::thread_state(pid, tid), None | Some(b'D' | b'Z' | b'X'))
+    }
+
+    /// These threads have not stopped: they may be in a call of interest.
+    fn let_be(&mut self, tids: &[u32]) {
+        let mut count = 0;
+        for tid in tids {
+            let Some(pid) = self.tracees.get(tid).map(|it| it.pid) else { continue };
+            count += u32::from(process::is_alive_thread(pid, *tid));
+            self.blocked.extend(process::blocked_call(pid, *tid).map(|it| (pid, it)));
+        }
+        if count > 0 {
+            let text = format!(
+                "{count} threads of the target have not stopped yet (they wait for a disk or a child of \
+                 vfork, or are not given a processor): each is traced from the moment when it does"
+            );
+            self.calls.records.say(Message::Note(text));
+        }
     }
 
     fn trace(mut self, wakers: Wakers) {
@@ -282,6 +320,7 @@ impl Tracer {
                 match requests::wait() {
                     Ok(Some((tid, status))) => {
                         self.stopped(tid, status);
+                        self.ask_each();
                         // A single one wakes us by itself when it stops again.
                         has_more = self.tracees.len() + self.early.len() != 1;
                     }
@@ -405,7 +444,8 @@ impl Tracer {
     fn leave(&mut self) {
         self.is_leaving = true;
         let start = Instant::now();
-        for tid in self.tracees.keys().copied().collect::<Vec<_>>() {
+        let tids: Vec<u32> = self.tracees.keys().copied().collect();
+        for tid in tids.iter().copied() {
             let Some(tracee) = self.tracees.get(&tid) else { continue };
             match tracee.state {
                 State::Running | State::GroupStopped => {
@@ -417,13 +457,46 @@ impl Tracer {
         for tid in std::mem::take(&mut self.early).into_keys() {
             let _ = requests::detach(tid, 0);
         }
-        while !self.tracees.is_empty() && start.elapsed() < LAST_PATIENCE {
-            match requests::wait() {
-                Ok(Some((tid, status))) => self.stopped(tid, status),
-                Ok(None) => std::thread::sleep(Duration::from_micros(200)),
-                Err(_) => break,
+        let mut unstopped = Unstopped::new(tids, LAST_PATIENCE, start);
+        loop {
+            let any = unstopped.round(Instant::now(), |tid| {
+                self.ask(tid);
+                !self.tracees.contains_key(&tid)
+            });
+            if unstopped.is_over(Instant::now(), |tid| self.cannot_stop(*tid)) {
+                break;
+            }
+            // Those that are new.
+            if !any {
+                match requests::wait() {
+                    Ok(Some((tid, status))) => self.stopped(tid, status),
+                    Ok(None) => std::thread::sleep(PAUSE),
+                    Err(_) => break,
+                }
             }
         }
+    }
+
+    /// Whether this thread stopped.
+    fn ask(&mut self, tid: u32) -> bool {
+        match requests::wait_for(tid) {
+            Ok(Some(status)) => {
+                self.stopped(tid, status);
+                true
+            }
+            Ok(None) | Err(_) => false,
+        }
+    }
+
+    /// One of many threads stopped: others may have, too.
+    fn ask_each(&mut self) {
+        if !self.crowd.is_to_be_asked(self.tracees.len()) {
+            return;
+        }
+        let runs = |it: &&Tracee| it.state == State::Running;
+        let tids: Vec<u32> = self.tracees.values().filter(runs).map(|it| it.tid).collect();
+        let stopped = tids.iter().filter(|it| self.ask(**it)).count();
+        self.crowd.had(stopped, tids.len());
     }
 
     /// A tracee stopped, or ended.
