@@ -19,7 +19,7 @@ use super::{
     patience::{Ending, Patience},
     recorder::Recorder,
     shown::Shown,
-    source::{self, Begun, Source},
+    source::{self, Begun, Source, Way},
     view::{self, View},
 };
 use crate::{
@@ -35,7 +35,7 @@ use crate::{
         Losses,
         backlog::Message,
         bpf::{Wanted, machine},
-        collector::{self, Counting, Reason},
+        collector::{self, Counting, Reason, Stop},
         ptrace,
     },
     stacks::Symbolizer,
@@ -199,8 +199,10 @@ impl<'a> Session<'a> {
     /// Attaches, calls `armed`, shows what happens until it is over. `armed` is told whether the launched
     /// program is to install a filter ([`crate::source::ptrace::seccomp`]).
     pub fn trace(self, armed: impl FnOnce(bool) -> Result<()>) -> Result<Outcome> {
-        // Before any thread is made, so that all of them leave the signals to the collector.
+        // Before any thread is made, so that all of them leave the signals to those that heed them.
         self.source.signals().thread_block().context("cannot block signals")?;
+        let stop = Stop::new().context("cannot wait for signals")?;
+        stop.heed_signals(self.plan.launched).context("cannot start a thread")?;
         let start = Clock::now();
         let filtered = self.source.is_filtered();
         let mut patience = Patience::of(&self.plan);
@@ -209,7 +211,8 @@ impl<'a> Session<'a> {
             Scope::Processes(processes) => processes.iter().map(|it| it.pid).collect(),
             Scope::Cgroup(_) | Scope::All => Vec::new(),
         };
-        let begun = self.source.begin(self.plan, self.show, self.spill, start.start)?;
+        let way = Way { stop, spill: self.spill, start: start.start };
+        let begun = self.source.begin(self.plan, self.show, way)?;
         let Begun { mut collector, mut decoder, initial, name, lacks, .. } = begun;
         let status = begun.status;
         let mut events = 0;

@@ -1,7 +1,7 @@
 //! Where the events of a trace come from: `--source`, what is prepared before anything runs, and the
 //! beginning.
 
-use std::{borrow::Cow, collections::HashSet, fs::File};
+use std::{borrow::Cow, collections::HashSet, fs::File, sync::Arc};
 
 use aiotrace_common::{
     names::Feature,
@@ -26,7 +26,7 @@ use crate::{
     process::{self, Opened},
     source::{
         bpf::{Decoder, ProbeSet, Probes, adopt::Finder, arguments, drain, load, machine},
-        collector::{Collector, Deaths, Until, all_signals},
+        collector::{Collector, Deaths, Stop, Until, all_signals},
         ptrace::{self, refusal},
     },
     stacks::{Known, Processes},
@@ -56,6 +56,16 @@ pub enum Source {
     },
     /// A thread that will trace.
     Ptrace(ptrace::Options),
+}
+
+/// How a trace goes its way.
+pub struct Way {
+    /// Tells it to end.
+    pub stop: Arc<Stop>,
+    /// Where records wait.
+    pub spill: Option<File>,
+    /// When it begins.
+    pub start: u64,
 }
 
 /// A trace that began.
@@ -152,10 +162,10 @@ impl Source {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn begin(self, plan: Plan, show: &Show, spill: Option<File>, start: u64) -> Result<Begun> {
+    pub fn begin(self, plan: Plan, show: &Show, way: Way) -> Result<Begun> {
         match self {
-            Self::Bpf { probes, finder } => begin_bpf(*probes, finder, plan, show, spill, start),
-            Self::Ptrace(options) => begin_ptrace(options, plan, spill, start),
+            Self::Bpf { probes, finder } => begin_bpf(*probes, finder, plan, show, way),
+            Self::Ptrace(options) => begin_ptrace(options, plan, way),
         }
     }
 }
@@ -165,8 +175,7 @@ fn begin_bpf(
     mut finder: Option<Finder>,
     plan: Plan,
     show: &Show,
-    spill: Option<File>,
-    start: u64,
+    Way { stop, spill, start }: Way,
 ) -> Result<Begun> {
     let set = probes.set().clone();
     let known = probes.known_stacks();
@@ -203,7 +212,6 @@ fn begin_bpf(
         targets,
         deaths,
         counting: show.counting(),
-        ignore_first_interrupt: plan.launched,
         unseen_exits: show.denied || filtered(),
     };
     let before_arming = |probes: &mut Probes| {
@@ -227,7 +235,7 @@ fn begin_bpf(
         Ok(tids)
     };
     let collector =
-        drain::start(probes, until, spill, before_arming).map_err(|error| match error {
+        drain::start(probes, until, stop, spill, before_arming).map_err(|error| match error {
             drain::StartError::Probes(error) => with_hint(error),
             other => other.into(),
         })?;
@@ -249,11 +257,11 @@ fn begin_bpf(
 fn begin_ptrace(
     options: ptrace::Options,
     plan: Plan,
-    spill: Option<File>,
-    start: u64,
+    Way { stop, spill, start }: Way,
 ) -> Result<Begun> {
     let filtered = matches!(options.target, ptrace::Target::Launched { filtered: true, .. });
-    let started = ptrace::start(options, spill).map_err(|error| refused(error, plan.launched))?;
+    let started =
+        ptrace::start(options, stop, spill).map_err(|error| refused(error, plan.launched))?;
     let ptrace::Started { mut collector, blocked, found, status } = started;
     if filtered {
         // The program needs somebody who answers its filter to its end.

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
         mpsc::RecvError,
     },
     thread::JoinHandle,
@@ -21,7 +21,7 @@ use nix::{
     poll::PollTimeout,
     sys::{
         eventfd::{EfdFlags, EventFd},
-        signal::{SigSet, Signal},
+        signal::{SigHandler, SigSet, Signal},
         signalfd::{SfdFlags, SignalFd},
     },
 };
@@ -70,8 +70,6 @@ pub struct Until {
     pub targets: Vec<(u32, OwnedFd)>,
     /// Which deaths end the trace.
     pub deaths: Deaths,
-    /// SIGINT also went to the launched program; it decides.
-    pub ignore_first_interrupt: bool,
     /// Calls are counted in the kernel.
     pub counting: Option<Counting>,
     /// Calls that the trampolines do not see are watched for all the time, not only until those
@@ -98,19 +96,23 @@ pub enum Deaths {
 }
 
 /// The signals that end a trace. They must be blocked in every thread.
-pub fn ending_signals() -> SigSet {
+fn ending_signals() -> SigSet {
     [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter().collect()
 }
 
 /// Those, and the one that asks for a report.
 pub fn all_signals() -> SigSet {
-    ending_signals() | SigSet::from(Signal::SIGUSR1)
+    ending_signals() | report_signal()
 }
 
-/// Signals, taken one by one.
+/// The signal that asks for a report. It must be blocked in every thread.
+pub fn report_signal() -> SigSet {
+    SigSet::from(Signal::SIGUSR1)
+}
+
+/// Signals that do not end the trace, taken one by one.
 pub struct Signals {
     fd: SignalFd,
-    ignore_first_interrupt: bool,
     /// Read already.
     read: VecDeque<u32>,
     /// There was no more to be read. (A tracer takes one at each stop: a second read would cost as much.)
@@ -120,11 +122,9 @@ pub struct Signals {
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asked {
-    /// The end.
-    End(Signal),
     /// A report.
     Report,
-    /// Nothing: something is to be waited for, or a first interrupt is left to the program.
+    /// Nothing: something is to be waited for.
     Nothing,
 }
 
@@ -133,24 +133,15 @@ impl Signals {
     ///
     /// # Errors
     /// No descriptor is left.
-    pub fn new(signals: &SigSet, ignore_first_interrupt: bool) -> Result<Self, Errno> {
+    pub fn new(signals: &SigSet) -> Result<Self, Errno> {
         let fd = SignalFd::with_flags(signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
-        Ok(Self { fd, ignore_first_interrupt, read: VecDeque::new(), is_drained: false })
+        Ok(Self { fd, read: VecDeque::new(), is_drained: false })
     }
 
     /// What the next signal asks for, if there is one.
     pub fn take(&mut self) -> Option<Asked> {
-        let signal = Signal::try_from(self.next()? as i32).ok()?;
-        Some(match signal {
-            Signal::SIGUSR1 => Asked::Report,
-            Signal::SIGINT if std::mem::take(&mut self.ignore_first_interrupt) => Asked::Nothing,
-            Signal::SIGINT | Signal::SIGTERM | Signal::SIGHUP => {
-                // A second one ends us at once, whatever we are waiting for.
-                let _ = ending_signals().thread_unblock();
-                Asked::End(signal)
-            }
-            _ => Asked::Nothing,
-        })
+        let is_report = self.next()? == Signal::SIGUSR1 as u32;
+        Some(if is_report { Asked::Report } else { Asked::Nothing })
     }
 
     fn next(&mut self) -> Option<u32> {
@@ -177,6 +168,9 @@ impl AsFd for Signals {
 /// What the collecting thread is told: to end, and what it need not watch any more.
 pub struct Stop {
     asked: AtomicBool,
+    /// The signal that asked for the end, or 0.
+    signal: AtomicI32,
+    is_over: AtomicBool,
     settled: AtomicU64,
     wake: EventFd,
 }
@@ -188,13 +182,61 @@ impl Stop {
     /// No descriptor is left.
     pub fn new() -> Result<Arc<Self>, Errno> {
         let wake = EventFd::from_flags(EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK)?;
-        let (asked, settled) = (AtomicBool::new(false), AtomicU64::new(0));
-        Ok(Arc::new(Self { asked, settled, wake }))
+        Ok(Arc::new(Self {
+            asked: AtomicBool::new(false),
+            signal: AtomicI32::new(0),
+            is_over: AtomicBool::new(false),
+            settled: AtomicU64::new(0),
+            wake,
+        }))
+    }
+
+    /// From now on SIGINT, SIGTERM and SIGHUP are heeded, by a thread that does nothing else: the others may be
+    /// waiting for somebody who does not answer. The first one asks for the end; the next one, or one after
+    /// [`Self::over`], ends this process at once. `ignore_first_interrupt`: SIGINT also went to the launched
+    /// program; it decides.
+    ///
+    /// # Errors
+    /// There can be no thread.
+    pub fn heed_signals(self: &Arc<Self>, ignore_first_interrupt: bool) -> io::Result<()> {
+        let stop = Arc::clone(self);
+        let mut left = ignore_first_interrupt;
+        let heed = move || {
+            while let Ok(signal) = ending_signals().wait() {
+                if stop.ends_at_once() {
+                    die_of(signal);
+                }
+                if signal != Signal::SIGINT || !std::mem::take(&mut left) {
+                    stop.signal.store(signal as i32, Ordering::Release);
+                    stop.ask();
+                }
+            }
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(heed).map(drop)
+    }
+
+    /// A signal has asked for the end before, or nothing is collected any more.
+    fn ends_at_once(&self) -> bool {
+        self.is_over.load(Ordering::Acquire) || self.signal.load(Ordering::Acquire) != 0
+    }
+
+    /// Nothing is collected any more. What is still to be written can be given up.
+    pub fn over(&self) {
+        self.is_over.store(true, Ordering::Release);
     }
 
     /// Whether the end was asked for.
     pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Acquire)
+    }
+
+    /// Why the trace is to end, if that was asked for.
+    pub fn reason(&self) -> Option<Reason> {
+        if !self.is_asked() {
+            return None;
+        }
+        let signal = Signal::try_from(self.signal.load(Ordering::Acquire));
+        Some(signal.map_or(Reason::OutputClosed, Reason::Signal))
     }
 
     /// Up to when synchronous calls need not be watched for what happened; nanoseconds of CLOCK_MONOTONIC.
@@ -213,6 +255,16 @@ impl AsFd for Stop {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.wake.as_fd()
     }
+}
+
+/// Ends this process as this signal does where nobody heeds it.
+fn die_of(signal: Signal) -> ! {
+    // SAFETY: the default action runs no code of ours.
+    let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
+    let _ = SigSet::from(signal).thread_unblock();
+    let _ = nix::sys::signal::raise(signal);
+    // SAFETY: ends the process without running anything of ours: a lock may be held.
+    unsafe { libc::_exit(128 + signal as i32) }
 }
 
 /// The collecting thread, seen from outside.
@@ -297,4 +349,23 @@ pub fn timeout(time: Duration) -> PollTimeout {
 pub fn go_first() {
     // SAFETY: no memory is involved.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_end_has_the_reason_of_who_asked() {
+        let stop = Stop::new().unwrap();
+        assert_eq!((stop.reason(), stop.ends_at_once()), (None, false));
+        stop.ask();
+        assert_eq!((stop.reason(), stop.ends_at_once()), (Some(Reason::OutputClosed), false));
+        stop.signal.store(libc::SIGTERM, Ordering::Release);
+        let reason = Some(Reason::Signal(Signal::SIGTERM));
+        assert_eq!((stop.reason(), stop.ends_at_once()), (reason, true), "of a second one");
+        let stop = Stop::new().unwrap();
+        stop.over();
+        assert_eq!((stop.reason(), stop.ends_at_once()), (None, true), "of the first one, too");
+    }
 }

@@ -2,11 +2,13 @@
 //! what their twins are spared.
 
 use std::{
+    os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
 
 use aiotrace::output::json::{FindingLine, Line, ReportLine};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::{
     harness::Need,
@@ -237,6 +239,45 @@ fn a_fifo_that_nobody_reads_does_not_keep_us() {
     assert!(String::from_utf8_lossy(&read.stdout).contains("=== "));
 }
 
+/// Whatever it waits for: the first one asks for the end, and while collecting goes on, it ends well if it can.
+fn a_second_signal_ends_it_though_nobody_reads() {
+    let directory = tempfile::tempdir().unwrap();
+    let fifo = directory.path().join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let program = Program::ready(&["storm"]);
+    let pid = program.pid().to_string();
+    for source in ["bpf", "ptrace"] {
+        for (duration, signals) in [("1000", 2), ("0.3", 1)] {
+            // Open at both ends, and never read.
+            let stdout = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
+            let is_full = || {
+                let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
+                poll(&mut fds, PollTimeout::ZERO).unwrap() == 0
+            };
+            let mut tracer = aiotrace()
+                .args(["attach", "--source", source, "-d", duration, "-p", &pid])
+                .stdout(stdout.try_clone().unwrap())
+                .stderr(Stdio::null())
+                .spawn()
+                .unwrap();
+            while !is_full() {
+                assert_eq!(tracer.try_wait().unwrap(), None, "{source}: it traces");
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            for _ in 0..signals {
+                std::thread::sleep(Duration::from_secs(1));
+                assert_eq!(tracer.try_wait().unwrap(), None, "{source}: it waits for a reader");
+                // SAFETY: a signal to our own child, which is not waited for yet.
+                assert_eq!(unsafe { libc::kill(tracer.id() as i32, libc::SIGINT) }, 0, "kill");
+            }
+            let start = Instant::now();
+            let status = tracer.wait().unwrap();
+            assert_eq!(status.signal(), Some(libc::SIGINT), "{source} {duration}: {status}");
+            assert!(start.elapsed() < Duration::from_secs(1), "at once");
+        }
+    }
+}
+
 fn a_recording_is_read_from_a_pipe() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a.aiotrace");
@@ -279,6 +320,7 @@ tests![
     a_trend_is_told_before_it_is_a_finding if SECONDS,
     an_unsure_finding_says_why if Need::Native("the guests have no /dev/fuse"),
     a_fifo_that_nobody_reads_does_not_keep_us if CAT,
+    a_second_signal_ends_it_though_nobody_reads if SECONDS,
     a_recording_is_read_from_a_pipe if Need::SAME,
     a_program_that_is_not_there_exits_with_127_everywhere if Need::SAME,
 ];

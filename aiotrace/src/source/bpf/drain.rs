@@ -20,7 +20,6 @@ use aya::maps::{MapData, RingBuf};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::signal::Signal,
 };
 use zerocopy::TryFromBytes as _;
 
@@ -35,7 +34,7 @@ use crate::{
         Losses,
         backlog::{Feeder, Message},
         collector::{
-            Asked, Collector, Deaths, End, Reason, Signals, Stop, Until, all_signals, go_first,
+            Asked, Collector, Deaths, End, Reason, Signals, Stop, Until, go_first, report_signal,
             timeout,
         },
     },
@@ -70,12 +69,12 @@ struct Tick {
 pub fn start(
     mut probes: Probes,
     until: Until,
+    stop: Arc<Stop>,
     spill: Option<File>,
     before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
 ) -> Result<Collector, StartError> {
     let counts = until.counting.map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
-    let signals = Signals::new(&all_signals(), until.ignore_first_interrupt)?;
-    let stop = Stop::new()?;
+    let signals = Signals::new(&report_signal())?;
     probes.attach()?;
     // Mapped when what attaching took is free again, and before contexts are looked at: from then on nothing
     // is to take its time until recording begins.
@@ -139,11 +138,13 @@ impl Drain {
         let start = Instant::now();
         self.look_at_blocked();
         let reason = self.collect(start);
+        self.stop.over();
         // If that fails, calls that end in the next moment pass for missed.
         let _ = self.probes.arm(false);
         self.probes.detach();
         let duration = start.elapsed();
-        self.empty();
+        // Nobody adds to it any more.
+        while self.empty() == Taken::Some {}
         let mut losses = self.losses();
         let Self { feeder, mut probes, counts, .. } = self;
         let counted = counts.map(|mut it| Box::new(it.read(&mut probes)));
@@ -161,6 +162,7 @@ impl Drain {
         let mut beaten = start;
         let mut tick = Tick { swept: start, told: start };
         let mut settled = 0;
+        let mut taken = Taken::Nothing;
         loop {
             let now_settled = self.stop.settled();
             if now_settled > settled {
@@ -179,22 +181,24 @@ impl Drain {
                 None => LOOK_AGAIN,
             };
             let wait = wait.min(self.until_told(&tick));
-            let ready = if quiet < QUIET {
+            let ready = if taken == Taken::Some {
+                self.wait(Duration::ZERO, false)
+            } else if quiet < QUIET {
                 self.wait(wait.min(PAUSE), false)
             } else {
                 // A record may have come before the switch.
                 let _ = self.probes.wake(true);
-                let ready = if self.empty() { Ready::default() } else { self.wait(wait, true) };
+                let nothing = self.empty() == Taken::Nothing;
+                let ready = if nothing { self.wait(wait, true) } else { Ready::default() };
                 let _ = self.probes.wake(false);
                 ready
             };
-            if self.stop.is_asked() {
-                return Reason::OutputClosed;
+            if let Some(reason) = self.stop.reason() {
+                return reason;
             }
-            if let Some(signal) = self.signal() {
-                return Reason::Signal(signal);
-            }
-            if self.empty() || ready.records {
+            self.report();
+            taken = self.empty();
+            if taken != Taken::Nothing || ready.records {
                 quiet = 0;
             } else {
                 quiet = quiet.saturating_add(1);
@@ -295,19 +299,15 @@ impl Drain {
         probes.has_no_targets()
     }
 
-    fn signal(&mut self) -> Option<Signal> {
-        match self.signals.take()? {
-            Asked::End(signal) => return Some(signal),
-            Asked::Report => {
-                if let Self { counts: Some(counts), probes, feeder, .. } = self {
-                    feeder.say(Message::Counted(Box::new(counts.read(probes))));
-                }
-                // Whoever asks in a flood asks again.
-                self.feeder.say(Message::Report(self.losses()));
+    /// Tells what was counted and lost so far, if somebody asks for a report.
+    fn report(&mut self) {
+        if self.signals.take() == Some(Asked::Report) {
+            if let Self { counts: Some(counts), probes, feeder, .. } = self {
+                feeder.say(Message::Counted(Box::new(counts.read(probes))));
             }
-            Asked::Nothing => (),
+            // Whoever asks in a flood asks again.
+            self.feeder.say(Message::Report(self.losses()));
         }
-        None
     }
 
     /// Waits for a signal, the death of a target, the end of the output, and, if wanted, a record.
@@ -325,21 +325,61 @@ impl Drain {
         Ready { records, target_gone: fds[2..].iter().any(readable), idle }
     }
 
-    /// Takes every record that is in the ring buffer, and hands them on. Whether there was one.
-    fn empty(&mut self) -> bool {
+    /// Takes the records that are in the ring buffer, as many as a [`Turn`] has, and hands them on.
+    fn empty(&mut self) -> Taken {
         let Self { records, feeder, process_exited, touch, .. } = self;
-        let mut any = false;
+        let mut taken = Taken::Nothing;
+        let mut turn = Turn::new(Instant::now());
         while let Some(record) = records.next() {
-            any = true;
             match Header::try_read_from_prefix(&record).map(|it| it.0.kind) {
                 Ok(Kind::Process) => *process_exited |= is_exit(&record),
                 Ok(Kind::Setup) => touch.iter_mut().for_each(|it| it.setup(&record)),
                 _ => (),
             }
             feeder.push(&record);
+            taken = Taken::All;
+            if turn.is_over(record.len(), Instant::now) {
+                taken = Taken::Some;
+                break;
+            }
         }
         feeder.hand_on();
-        any
+        taken
+    }
+}
+
+/// What was taken from the ring buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Taken {
+    /// There was nothing.
+    Nothing,
+    /// All that there was.
+    All,
+    /// There may be more: others had to be looked at, too.
+    Some,
+}
+
+/// How much is taken before the time, signals and targets are looked at again: producers may be faster for ever.
+struct Turn {
+    until: Instant,
+    bytes: usize,
+    records: u32,
+}
+
+impl Turn {
+    const TIME: Duration = Duration::from_millis(5);
+    const BYTES: usize = 16 << 20;
+
+    fn new(now: Instant) -> Self {
+        Self { until: now + Self::TIME, bytes: 0, records: 0 }
+    }
+
+    /// One record more, of so many bytes.
+    fn is_over(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
+        self.bytes += bytes;
+        self.records = self.records.wrapping_add(1);
+        // The clock costs as much as a short record.
+        self.bytes >= Self::BYTES || (self.records.is_multiple_of(16) && now() >= self.until)
     }
 }
 
@@ -367,4 +407,24 @@ fn is_exit(record: &[u8]) -> bool {
 fn is_dead(pidfd: BorrowedFd<'_>) -> bool {
     let mut fds = [PollFd::new(pidfd, PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_turn_ends_however_much_there_is() {
+        let start = Instant::now();
+        let records_of = |bytes: usize, each: Duration| {
+            let (mut turn, mut now) = (Turn::new(start), start);
+            (1..).find(|_| {
+                now += each;
+                turn.is_over(bytes, || now)
+            })
+        };
+        assert_eq!(records_of(1 << 20, Duration::ZERO), Some(16), "16 MiB");
+        assert_eq!(records_of(64, Duration::from_millis(1)), Some(16), "time");
+        assert_eq!(records_of(64, Duration::from_micros(1)), Some(5008), "time");
+    }
 }

@@ -33,14 +33,19 @@ mod signals;
 mod tracee;
 mod tracer;
 
-use std::{fs::File, io, sync::mpsc, time::Duration};
+use std::{
+    fs::File,
+    io,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
 
 use nix::{errno::Errno, sys::signal::Signal};
 
 use self::alarm::Alarm;
 use super::{
     bpf::adopt::Found,
-    collector::{Collector, Signals, Stop, all_signals},
+    collector::{Collector, Signals, Stop, report_signal},
 };
 use crate::{fault::Judge, process::Blocked};
 
@@ -135,17 +140,19 @@ pub enum StartError {
     Thread(#[source] io::Error),
 }
 
-/// Seizes the targets and starts to collect. SIGCHLD and the signals of [`all_signals`] must be blocked in
-/// every thread. `spill`: an empty file for records that wait; see [`super::backlog`].
+/// Seizes the targets and starts to collect. SIGCHLD and the signals of [`super::collector::all_signals`] must be
+/// blocked in every thread. `spill`: an empty file for records that wait; see [`super::backlog`].
 ///
 /// # Errors
 /// What the kernel refused; then nothing is traced.
-pub fn start(options: Options, spill: Option<File>) -> Result<Started, StartError> {
-    let ignore_first_interrupt = matches!(options.target, Target::Launched { .. });
-    let mut wanted = all_signals();
+pub fn start(
+    options: Options,
+    stop: Arc<Stop>,
+    spill: Option<File>,
+) -> Result<Started, StartError> {
+    let mut wanted = report_signal();
     wanted.add(Signal::SIGCHLD);
-    let signals = Signals::new(&wanted, ignore_first_interrupt)?;
-    let stop = Stop::new()?;
+    let signals = Signals::new(&wanted)?;
     let alarm = Alarm::new()?;
     let (told, begun) = mpsc::channel();
     let (ended, status) = mpsc::channel();

@@ -304,13 +304,9 @@ impl Tracer {
         let reason = 'trace: loop {
             // First: whoever stops after that, sends another one.
             while let Some(asked) = signals.take() {
-                match asked {
-                    Asked::End(signal) => break 'trace Reason::Signal(signal),
-                    Asked::Report => {
-                        self.calls.records.hand_on();
-                        self.calls.records.say(Message::Report(self.losses()));
-                    }
-                    Asked::Nothing => (),
+                if asked == Asked::Report {
+                    self.calls.records.hand_on();
+                    self.calls.records.say(Message::Report(self.losses()));
                 }
             }
             let began = Instant::now();
@@ -334,8 +330,8 @@ impl Tracer {
             if self.processes.is_over() && self.early.is_empty() {
                 break Reason::TargetsGone;
             }
-            if stop.is_asked() {
-                break Reason::OutputClosed;
+            if let Some(reason) = stop.reason() {
+                break reason;
             }
             if looked.elapsed() > LOOK_AGAIN {
                 looked = now;
@@ -373,6 +369,7 @@ impl Tracer {
                 .map(|fd| PollFd::new(fd, PollFlags::POLLIN));
             let _ = poll(&mut fds, if is_set { PollTimeout::NONE } else { timeout(wait) });
         };
+        stop.over();
         let attached = start.elapsed();
         let in_calls: Vec<Thread> = self.tracees.values().filter_map(Tracee::in_call).collect();
         self.is_over = true;
