@@ -117,6 +117,7 @@ fn main() {
         "hold-vforked" => holding::vforked(),
         "hold-unreaped" => holding::unreaped(),
         "compat" => processes::compat(),
+        "untraced" => processes::untraced(),
         "wait-callers" => {
             wait();
             callers::by_turns(number(2));

@@ -116,3 +116,50 @@ pub fn exit_with(status: u64) {
     }
     std::process::exit(status as i32);
 }
+
+/// Two children that no tracer gets: by clone and by clone3 with CLONE_UNTRACED. What was given to the kernel is as it
+/// was, in parent and child.
+#[cfg(target_arch = "x86_64")]
+pub fn untraced() {
+    let flags = (libc::CLONE_UNTRACED | libc::SIGCHLD) as u64;
+    let (child, after) = system_call(libc::SYS_clone, flags, 0);
+    assert_eq!(after, flags, "the register");
+    in_untraced_child(child);
+    // `struct clone_args`: flags, five more, and the signal is a field of its own.
+    let flags = libc::CLONE_UNTRACED as u64;
+    let mut args = [flags, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0];
+    let at = args.as_mut_ptr() as u64;
+    let (child, after) = system_call(libc::SYS_clone3, at, size_of_val(&args) as u64);
+    assert_eq!(after, at, "the register");
+    // SAFETY: it is ours; the kernel, or a tracer, may have changed it.
+    assert_eq!(unsafe { std::ptr::read_volatile(&args[0]) }, flags, "the flags");
+    in_untraced_child(child);
+}
+
+#[cfg(target_arch = "x86_64")]
+fn in_untraced_child(child: i64) {
+    assert!(child >= 0, "clone: {child}");
+    if child == 0 {
+        basic::pairs(1);
+        // SAFETY: a constant name.
+        assert_eq!(unsafe { libc::prctl(libc::PR_SET_NAME, c"untraced".as_ptr()) }, 0, "prctl");
+        std::process::exit(0);
+    }
+    wait_for(child as i32);
+}
+
+/// What it returns, and what is in the register of the first argument then. This process must have one thread, if
+/// that makes another one.
+#[cfg(target_arch = "x86_64")]
+fn system_call(number: i64, first: u64, second: u64) -> (i64, u64) {
+    let (mut ret, mut after) = (number, first);
+    // SAFETY: the callers make a process of their own, on a copy of this stack.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            inout("rax") ret, inout("rdi") after, in("rsi") second,
+            in("rdx") 0, in("r10") 0, in("r8") 0, out("rcx") _, out("r11") _,
+        );
+    }
+    (ret, after)
+}

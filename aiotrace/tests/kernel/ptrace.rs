@@ -178,6 +178,17 @@ fn children_are_left_alone_unless_asked_for() {
     forks(&["-f", "--no-seccomp"], true);
 }
 
+/// Without a tracer, what the filter stops would be ENOSYS.
+fn a_child_that_wants_no_tracer_works() {
+    for options in [&[][..], &["-f"], &["--no-seccomp"], &["-f", "--no-seccomp"]] {
+        lines(&run(options, &["untraced"]));
+    }
+    let trace = run_program_with(&PTRACE, &["untraced"]);
+    assert_eq!(trace.accepted_and_reaped(), (2, 2));
+    let of = |change: &str| trace.processes().iter().filter(|it| it.change == change).count();
+    assert_eq!((of("fork"), of("exit")), (2, 3));
+}
+
 /// Neither the attach nor the end makes a call return that waits.
 fn a_call_that_waits_goes_on_waiting() {
     let mut program = Program::ready(&["blocked", "1500"]);
@@ -396,6 +407,7 @@ tests![
     what_cannot_be_is_refused_with_the_next_step if Need::SAME,
     a_running_program_is_traced_in_the_middle_and_let_go if Need::SAME,
     children_are_left_alone_unless_asked_for if Need::SAME,
+    a_child_that_wants_no_tracer_works if Need::SAME,
     a_call_that_waits_goes_on_waiting if Need::SAME,
     the_end_of_a_call_that_began_before_is_told if Need::SAME,
     a_real_signal_at_the_same_moment_interrupts if Need::SAME,

@@ -32,6 +32,7 @@ pub mod seccomp;
 mod signals;
 mod tracee;
 mod tracer;
+mod untraced;
 
 use std::{
     fs::File,

@@ -1,12 +1,15 @@
 //! The filter of a launched program: it lets the kernel stop the program at AIO calls only.
 //!
 //! It cannot be removed again. Without a tracer each of those calls fails with ENOSYS; so whoever installs
-//! it dies with us (`PTRACE_O_EXITKILL`).
+//! it dies with us (`PTRACE_O_EXITKILL`). Children inherit it; [`untraced`] is about those that would have no tracer.
 
 use aiotrace_common::abi::{Syscall, from_i386};
 use nix::errno::Errno;
 
-use super::requests::{I386, X86_64};
+use super::{
+    requests::{I386, X86_64},
+    untraced,
+};
 
 /// prctl(2) and seccomp(2), in the two tables: a program that installs a filter of its own.
 const INSTALLS: [(u32, [u64; 2]); 2] = [(X86_64, [157, 317]), (I386, [172, 354])];
@@ -42,10 +45,13 @@ pub fn install() -> Result<(), Errno> {
 fn filter() -> Vec<libc::sock_filter> {
     const LOAD: u16 = 0x20;
     const EQUAL: u16 = 0x15;
+    const HAS_BIT: u16 = 0x45;
     const RETURN: u16 = 0x06;
     /// Offsets in `struct seccomp_data`.
     const NUMBER: u32 = 0;
     const ARCH: u32 = 4;
+    /// Its lower half.
+    const FIRST_ARGUMENT: u32 = 16;
     let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut filter = vec![op(LOAD, 0, 0, ARCH)];
     for (arch, installs) in INSTALLS {
@@ -53,12 +59,16 @@ fn filter() -> Vec<libc::sock_filter> {
             X86_64 => Syscall::from_x86_64(*number).is_some(),
             _ => from_i386(*number).is_some(),
         };
-        let wanted = (0..LAST).filter(|it| is_aio(it) || installs.contains(it));
-        let numbers: Vec<u32> = wanted.map(|it| it as u32).collect();
+        let is_wanted = |it: &u64| is_aio(it) || installs.contains(it) || *it == untraced::CLONE3;
+        let numbers: Vec<u32> = (0..LAST).filter(is_wanted).map(|it| it as u32).collect();
         let count = numbers.len() as u8;
-        // To the next architecture: the load, the comparisons and two answers are passed over.
-        filter.push(op(EQUAL, 0, count + 3, arch));
+        // To the next architecture: two loads, the comparisons and two answers are passed over.
+        filter.push(op(EQUAL, 0, count + 6, arch));
         filter.push(op(LOAD, 0, 0, NUMBER));
+        let clone = untraced::clone(arch).unwrap_or(LAST) as u32;
+        filter.push(op(EQUAL, 0, 2, clone));
+        filter.push(op(LOAD, 0, 0, FIRST_ARGUMENT));
+        filter.push(op(HAS_BIT, count + 1, count, untraced::FLAG as u32));
         for (place, number) in (0..).zip(&numbers) {
             filter.push(op(EQUAL, count - place, 0, *number));
         }
@@ -73,30 +83,47 @@ fn filter() -> Vec<libc::sock_filter> {
 mod tests {
     use super::*;
 
-    /// What the filter answers, by interpreting it.
-    fn answer(arch: u32, number: u64) -> u32 {
+    /// What the filter answers to a call with this first argument, by interpreting it.
+    fn answer(arch: u32, number: u64, first: u64) -> u32 {
         let filter = filter();
         let (mut at, mut loaded) = (0, 0);
         loop {
             let it = filter[at];
             at += 1;
+            let mut jump = |is_so| at += usize::from(if is_so { it.jt } else { it.jf });
             match it.code {
-                0x20 => loaded = if it.k == 4 { arch } else { number as u32 },
-                0x15 => at += usize::from(if loaded == it.k { it.jt } else { it.jf }),
+                0x20 => loaded = [number as u32, arch, 0, 0, first as u32][it.k as usize / 4],
+                0x15 => jump(loaded == it.k),
+                0x45 => jump(loaded & it.k != 0),
                 0x06 => return it.k,
                 other => panic!("{other:#x}"),
             }
         }
     }
 
+    /// The calls that are stopped if they have this first argument.
+    fn traced(arch: u32, first: u64) -> Vec<u64> {
+        let is_traced = |it: &u64| answer(arch, *it, first) == libc::SECCOMP_RET_TRACE;
+        (0..LAST).filter(is_traced).collect()
+    }
+
     #[test]
     fn aio_calls_are_traced_and_no_others() {
-        let traced = |arch| -> Vec<u64> {
-            (0..LAST).filter(|it| answer(arch, *it) == libc::SECCOMP_RET_TRACE).collect()
+        assert_eq!(traced(X86_64, 0), [157, 206, 207, 208, 209, 210, 317, 333, 435]);
+        assert_eq!(traced(I386, 0), [172, 245, 246, 247, 248, 249, 354, 385, 416, 435]);
+        assert!(traced(1, 0).is_empty(), "no architecture of ours");
+    }
+
+    #[test]
+    fn a_child_that_nobody_would_trace_is_stopped_for() {
+        let all = |arch| {
+            (traced(arch, 0), traced(arch, untraced::FLAG | 17), traced(arch, !untraced::FLAG))
         };
-        assert_eq!(traced(X86_64), [157, 206, 207, 208, 209, 210, 317, 333]);
-        assert_eq!(traced(I386), [172, 245, 246, 247, 248, 249, 354, 385, 416]);
-        assert!(traced(1).is_empty(), "no architecture of ours");
+        for (arch, clone) in [(X86_64, 56), (I386, 120)] {
+            let (without, with, other) = all(arch);
+            let more: Vec<u64> = with.into_iter().filter(|it| !without.contains(it)).collect();
+            assert_eq!((more, other), (vec![clone], without));
+        }
     }
 
     #[test]

@@ -10,7 +10,7 @@ use aiotrace_common::{
 
 use zerocopy::FromZeros as _;
 
-use super::{memory::Memory, requests::Until};
+use super::{memory::Memory, requests::Until, untraced::Taken};
 
 /// A thread.
 #[derive(Debug)]
@@ -41,6 +41,8 @@ pub struct Tracee {
     pub synchronous: Option<Synchronous>,
     /// We stopped it, so that it goes on otherwise.
     pub is_interrupted: bool,
+    /// What it lacks until the child that it makes is made, or, if it is that child, until its first stop.
+    pub taken: Option<Taken>,
 }
 
 /// What a tracee does.
@@ -160,6 +162,7 @@ impl Tracee {
             watched: false,
             synchronous: None,
             is_interrupted: false,
+            taken: None,
         }
     }
 
@@ -170,7 +173,7 @@ impl Tracee {
 
     /// Until when it is to run.
     pub fn until(&self) -> Until {
-        if self.all_calls || self.watched || self.call.is_some() {
+        if self.all_calls || self.watched || self.call.is_some() || self.taken.is_some() {
             Until::Syscall
         } else {
             Until::Event

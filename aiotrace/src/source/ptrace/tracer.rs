@@ -37,6 +37,7 @@ use super::{
     requests::{self, Status, What, option},
     rings::Rings,
     tracee::{State, Tracee},
+    untraced::{self, Taken},
 };
 use crate::{
     process::{self, Blocked},
@@ -546,6 +547,7 @@ impl Tracer {
 
     fn look_at(&mut self, tid: u32, what: What) -> Result<(), Errno> {
         let mut state = State::Stopped(0);
+        let taken = self.give_back(tid)?;
         match what {
             What::Signal(signal) => {
                 self.begin_thread(tid, signal)?;
@@ -562,7 +564,7 @@ impl Tracer {
                     state = held;
                 }
             }
-            What::New(made) => self.created(tid, made)?,
+            What::New(made) => self.created(tid, made, taken)?,
             What::Exec => self.executes(tid)?,
             What::Exit => self.ends(tid)?,
             What::Ended | What::Other => (),
@@ -570,6 +572,13 @@ impl Tracer {
         self.set_state(tid, state);
         self.go_on(tid);
         Ok(())
+    }
+
+    /// The child is made, or was not: whoever lacks the flag for that has it again. See [`super::untraced`].
+    fn give_back(&mut self, tid: u32) -> Result<Option<Taken>, Errno> {
+        let taken = self.tracees.get_mut(&tid).and_then(|it| it.taken.take());
+        taken.map(|it| untraced::give_back(tid, it)).transpose()?;
+        Ok(taken)
     }
 
     fn set_state(&mut self, tid: u32, state: State) {

@@ -11,12 +11,18 @@ use crate::{
         processes,
         requests::{self, Made, Status},
         tracee::{State, Tracee},
+        untraced::Taken,
     },
 };
 
 impl Tracer {
-    /// A thread created another one, or a process.
-    pub(super) fn created(&mut self, tid: u32, made: Made) -> Result<(), Errno> {
+    /// A thread created another one, or a process. `taken`: what it lacked meanwhile.
+    pub(super) fn created(
+        &mut self,
+        tid: u32,
+        made: Made,
+        taken: Option<Taken>,
+    ) -> Result<(), Errno> {
         let child = requests::event_message(tid)? as u32;
         let Some(tracee) = self.tracees.get(&tid) else { return Ok(()) };
         let (pid, space) = (tracee.pid, tracee.space);
@@ -29,6 +35,7 @@ impl Tracer {
             self.processes.of(pid).map_or((true, true), |it| (it.all_calls, it.is_silent));
         let mut new = Tracee::new(of_child, child, space, all_calls);
         new.is_fresh = false;
+        new.taken = taken;
         new.watched = self.processes.of(of_child).is_some_and(|it| it.watched.is_some());
         if of_child != pid {
             let shares = match processes::share_space(pid, child) {
@@ -48,6 +55,7 @@ impl Tracer {
         }
         self.tracees.insert(child, new);
         if was_early {
+            self.give_back(child)?;
             self.go_on(child);
         }
         Ok(())

@@ -22,6 +22,7 @@ use crate::{
             rings::New,
             seccomp, signals,
             tracee::{Again, Held, InCall, Pending, State, Tracee},
+            untraced,
         },
     },
 };
@@ -150,10 +151,14 @@ impl Tracer {
             self.stop_at_all_calls(tid);
             return Ok(None);
         }
-        match aio_call(info.arch, info.number()) {
-            Some((syscall, abi)) => self.begin_call(tid, syscall, abi, info),
-            None => Ok(None),
+        if let Some((syscall, abi)) = aio_call(info.arch, info.number()) {
+            return self.begin_call(tid, syscall, abi, info);
         }
+        let taken = untraced::take(tid, info)?;
+        if let Some(tracee) = self.tracees.get_mut(&tid) {
+            tracee.taken = taken;
+        }
+        Ok(None)
     }
 
     /// A filter of the program's own may deny calls, and then ours is not asked.
