@@ -22,6 +22,7 @@ mod files;
 mod forget;
 mod fuse;
 mod holding;
+mod interruptible;
 mod libaio;
 mod memory;
 mod overlay;
@@ -96,6 +97,7 @@ fn main() {
         }
         "receive-in-child" => processes::in_child(receive::raw),
         "receive-threads" => receive::threads(number(16)),
+        "interruptible" => interruptible::all(),
         "interrupted" => persistent::interrupted(),
         "submits" => persistent::submits(),
         "until-accepted" => persistent::until_accepted(),

@@ -212,6 +212,16 @@ fn a_call_that_waits_goes_on_waiting() {
     assert_eq!(program.line(), "1 0", "it returned once");
 }
 
+/// Also of calls that the kernel never makes again by itself, and those that begin at that moment.
+fn no_call_returns_eintr_when_we_come_and_go() {
+    let mut program = Program::ready(&["interruptible"]);
+    for _ in 0..40 {
+        attach(program.pid(), &["--duration", "0.05"]).end();
+    }
+    program.go_on();
+    assert_eq!(program.line(), "none");
+}
+
 fn the_end_of_a_call_that_began_before_is_told() {
     let mut program = Program::ready(&["blocked", "1000"]);
     await_blocked(program.pid());
@@ -409,6 +419,7 @@ tests![
     children_are_left_alone_unless_asked_for if Need::SAME,
     a_child_that_wants_no_tracer_works if Need::SAME,
     a_call_that_waits_goes_on_waiting if Need::SAME,
+    no_call_returns_eintr_when_we_come_and_go if Need::SAME,
     the_end_of_a_call_that_began_before_is_told if Need::SAME,
     a_real_signal_at_the_same_moment_interrupts if Need::SAME,
     a_signal_that_nobody_handles_does_not_interrupt if Need::SAME,

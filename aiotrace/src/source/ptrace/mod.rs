@@ -159,9 +159,19 @@ pub fn start(
     let (ended, status) = mpsc::channel();
     let asked = stop.clone();
     let run = move |feeder| {
-        tracer::run(options, feeder, tracer::Wakers { signals, stop, alarm }, &told, ended)
+        let (last, end) = mpsc::channel();
+        let wakers = tracer::Wakers { signals, stop, alarm };
+        let told = tracer::Told { begun: told, last, ended };
+        // It must not wait for the reader: threads may be stopped until it has ended.
+        let trace = move || tracer::run(options, feeder, wakers, told);
+        let tracer = std::thread::Builder::new().name("ptrace".into()).spawn(trace);
+        if tracer.is_ok()
+            && let Ok(end) = end.recv()
+        {
+            end.say();
+        }
     };
-    let collector = Collector::spawn("ptrace", spill, asked, run).map_err(StartError::Thread)?;
+    let collector = Collector::spawn("last", spill, asked, run).map_err(StartError::Thread)?;
     match begun.recv() {
         Ok(Ok(tracer::Begun { blocked, found })) => {
             Ok(Started { collector, blocked, found, status: Status(status) })

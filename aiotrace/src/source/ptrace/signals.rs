@@ -9,7 +9,7 @@ use std::fs;
 use nix::errno::Errno;
 
 use super::requests;
-use crate::process::status_field;
+use crate::process::{self, status_field};
 
 /// Whether a signal is about to be delivered that makes calls fail with EINTR; `taken`: one that is being
 /// delivered now, or 0.
@@ -33,11 +33,34 @@ fn is_due(status: &[u8], taken: i32) -> bool {
     (pending | bit(taken)) & !ignored != 0
 }
 
-/// Calls that fail with EINTR whenever they are interrupted, also by a stop, and may simply be made again:
-/// io_getevents, epoll_wait, epoll_pwait, epoll_pwait2, rt_sigtimedwait, semop, semtimedop.
-const IN_64_BIT: [u64; 7] = [208, 232, 281, 441, 128, 65, 220];
-/// The same for 32-bit programs, without `ipc`.
-const IN_32_BIT: [u64; 8] = [247, 256, 319, 441, 177, 421, 420, 392];
+/// Calls that fail with EINTR when they are interrupted, also by a stop, and may simply be made again, because they
+/// have done nothing then. They are those of signal(7), and others in which we saw it (io_uring_enter), or which reach
+/// the same code (read and write of a socket with a timeout, or of a file of FUSE). close(2) is not among them: the
+/// descriptor is gone.
+const IN_64_BIT: [u64; 29] = [
+    0, 1, 17, 18, 19, 20, 295, 296, 327, 328, // read, write, and all their kinds
+    40, 275, // sendfile, splice
+    42, 43, 288, // connect, accept, accept4
+    44, 45, 46, 47, 299, 307, // sendto, recvfrom, sendmsg, recvmsg, recvmmsg, sendmmsg
+    65, 220, // semop, semtimedop
+    128, // rt_sigtimedwait
+    208, // io_getevents
+    232, 281, 441, // epoll_wait, epoll_pwait, epoll_pwait2
+    426, // io_uring_enter
+];
+/// The same for 32-bit programs. `socketcall` and `ipc` are several; those of them that may not be made again do not
+/// fail so.
+const IN_32_BIT: [u64; 33] = [
+    3, 4, 145, 146, 180, 181, 333, 334, 378, 379, // read, write, and all their kinds
+    187, 239, 313, // sendfile, sendfile64, splice
+    102, 362, 364, // socketcall, connect, accept4
+    369, 371, 370, 372, 337, 417, 345, // sendto to sendmmsg, and recvmmsg_time64
+    117, 392, 420, // ipc, semtimedop twice (`semtimedop_time64`)
+    177, 421, // rt_sigtimedwait, and with 64-bit times
+    247, // io_getevents
+    256, 319, 441, // epoll_wait, epoll_pwait, epoll_pwait2
+    426, // io_uring_enter
+];
 
 /// "Make it again, unless a handler runs": `ERESTARTNOHAND` of include/linux/errno.h.
 pub const RESTART: i64 = -514;
@@ -65,6 +88,31 @@ pub fn undo(pid: u32, tid: u32, taken: i32) -> Result<bool, Errno> {
     Ok(true)
 }
 
+/// A thread is stopped where a call begins, and is to be let go: it makes the call a moment later instead. `false`: it
+/// cannot, because a filter of its own may kill it for a call that is none.
+///
+/// PTRACE_DETACH leaves a thread with TIF_SIGPENDING (`__ptrace_unlink` of kernel/ptrace.c wakes it that way), so a
+/// call that begins then ends at once, with EINTR or with less than it could do. A call of number -1 does nothing, and
+/// changes no register: so it goes back to the instruction, whether we live to see that or not.
+///
+/// # Errors
+/// It is dead.
+pub fn put_off(pid: u32, tid: u32) -> Result<bool, Errno> {
+    /// Of `syscall` and of `int 0x80`, as the kernel itself has it where it makes calls again.
+    const INSTRUCTION: u64 = 2;
+    let mut registers = requests::registers(tid)?;
+    let number = registers.orig_rax;
+    let is_none = i32::try_from(number).is_err();
+    if is_none || process::has_thread_filter(pid, tid) {
+        return Ok(false);
+    }
+    registers.orig_rax = u64::MAX;
+    registers.rax = number;
+    registers.rip = registers.rip.wrapping_sub(INSTRUCTION);
+    requests::set_registers(tid, &registers)?;
+    Ok(true)
+}
+
 /// Whether it runs 32-bit code.
 pub fn is_32_bit(registers: &libc::user_regs_struct) -> bool {
     /// `__USER32_CS` of arch/x86/include/asm/segment.h.
@@ -75,6 +123,21 @@ pub fn is_32_bit(registers: &libc::user_regs_struct) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_may_be_made_again_is_there_once() {
+        for calls in [&IN_64_BIT[..], &IN_32_BIT] {
+            let mut sorted = calls.to_vec();
+            sorted.sort_unstable();
+            sorted.dedup();
+            assert_eq!(sorted.len(), calls.len());
+        }
+        let close = (libc::SYS_close as u64, 6);
+        assert!(!IN_64_BIT.contains(&close.0) && !IN_32_BIT.contains(&close.1));
+        for call in [libc::SYS_recvfrom, libc::SYS_accept4, libc::SYS_io_uring_enter] {
+            assert!(IN_64_BIT.contains(&(call as u64)));
+        }
+    }
 
     #[test]
     fn only_signals_that_do_something_interrupt() {

@@ -31,6 +31,8 @@ pub struct Tracee {
     pub again: Option<Again>,
     /// What it does.
     pub state: State,
+    /// It is stopped where a call begins; if it runs, it is in that call.
+    pub at_entry: bool,
     /// It has not stopped yet since it was seized.
     pub is_fresh: bool,
     /// It stops at each system call: there is no filter, or it has one of its own beside ours.
@@ -157,6 +159,7 @@ impl Tracee {
             call: None,
             again: None,
             state: State::Running,
+            at_entry: false,
             is_fresh: true,
             all_calls,
             watched: false,

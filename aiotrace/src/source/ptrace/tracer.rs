@@ -34,8 +34,9 @@ use super::{
     place::Place,
     processes::{self, Processes},
     records::Records,
-    requests::{self, Status, What, option},
+    requests::{self, Status, Until, What, option},
     rings::Rings,
+    signals,
     tracee::{State, Tracee},
     untraced::{self, Taken},
 };
@@ -66,6 +67,33 @@ pub struct Begun {
     pub blocked: Vec<(u32, Blocked)>,
     /// Contexts.
     pub found: Vec<Found>,
+}
+
+/// What is said at the end, and who says it.
+pub struct Last {
+    feeder: Feeder,
+    end: End,
+}
+
+impl Last {
+    /// Says it, when the reader has taken what was before.
+    pub fn say(self) {
+        let Self { feeder, mut end } = self;
+        feeder.finish(|dropped| {
+            end.losses.queue_full = dropped;
+            end
+        });
+    }
+}
+
+/// Who is told what comes of the trace.
+pub struct Told {
+    /// What was there at the beginning.
+    pub begun: Sender<Result<Begun, StartError>>,
+    /// The last message.
+    pub last: Sender<Last>,
+    /// The status of a launched program.
+    pub ended: Sender<i32>,
 }
 
 /// What wakes the thread.
@@ -104,52 +132,24 @@ struct Tracer {
     handed_on: Instant,
     /// Stopped last.
     stopped_last: Option<u32>,
+    /// Says the end.
+    last: Sender<Last>,
     place: Place,
     crowd: Crowd,
 }
 
 /// Runs the trace.
-pub fn run(
-    mut options: Options,
-    feeder: Feeder,
-    wakers: Wakers,
-    told: &Sender<Result<Begun, StartError>>,
-    ended: Sender<i32>,
-) {
-    let launched = match options.target {
-        Target::Launched { pid, .. } => Some((pid, ended)),
-        Target::Running(_) => None,
-    };
-    let submit_stacks = options.submit_stacks;
-    let calls = Calls { records: Records::new(feeder), rings: Rings::default(), submit_stacks };
-    let faults = options.rules.take().map(Faults::new);
-    let mut tracer = Tracer {
-        options,
-        calls,
-        processes: Processes::default(),
-        tracees: HashMap::default(),
-        early: HashMap::new(),
-        is_over: false,
-        is_leaving: false,
-        blocked: Vec::new(),
-        stretched: Vec::new(),
-        launched,
-        holds: false,
-        faults,
-        watches: false,
-        handed_on: Instant::now(),
-        stopped_last: None,
-        place: Place::new(),
-        crowd: Crowd::default(),
-    };
+pub fn run(options: Options, feeder: Feeder, wakers: Wakers, told: Told) {
+    let Told { begun, last, ended } = told;
+    let mut tracer = Tracer::new(options, feeder, last, ended);
     match tracer.begin(&wakers.stop) {
         Ok(found) => {
             let blocked = std::mem::take(&mut tracer.blocked);
-            let _ = told.send(Ok(Begun { blocked, found }));
+            let _ = begun.send(Ok(Begun { blocked, found }));
         }
         Err(error) => {
             tracer.leave();
-            let _ = told.send(Err(error));
+            let _ = begun.send(Err(error));
             return;
         }
     }
@@ -157,6 +157,37 @@ pub fn run(
 }
 
 impl Tracer {
+    /// Traces nobody yet.
+    fn new(mut options: Options, feeder: Feeder, last: Sender<Last>, ended: Sender<i32>) -> Self {
+        let launched = match options.target {
+            Target::Launched { pid, .. } => Some((pid, ended)),
+            Target::Running(_) => None,
+        };
+        let submit_stacks = options.submit_stacks;
+        let calls = Calls { records: Records::new(feeder), rings: Rings::default(), submit_stacks };
+        let faults = options.rules.take().map(Faults::new);
+        Self {
+            options,
+            calls,
+            processes: Processes::default(),
+            tracees: HashMap::default(),
+            early: HashMap::new(),
+            is_over: false,
+            is_leaving: false,
+            blocked: Vec::new(),
+            stretched: Vec::new(),
+            launched,
+            holds: false,
+            faults,
+            watches: false,
+            handed_on: Instant::now(),
+            stopped_last: None,
+            last,
+            place: Place::new(),
+            crowd: Crowd::default(),
+        }
+    }
+
     /// Whether tracees stop at AIO calls by a filter.
     fn is_filtered(&self) -> bool {
         matches!(self.options.target, Target::Launched { filtered: true, .. })
@@ -380,6 +411,7 @@ impl Tracer {
             self.calls.records.say(Message::Note(text));
         }
         let losses = self.losses();
+        let end = End { reason, losses, in_calls, attached, runs: None, counted: None };
         if self.is_filtered() {
             let left = self.processes.pids().count();
             if reason == Reason::TargetsGone && left > 0 {
@@ -389,11 +421,11 @@ impl Tracer {
                 );
                 self.calls.records.say(Message::Note(text));
             }
-            self.end(reason, losses, in_calls, attached);
+            self.end(end);
             self.keep(&mut signals);
         } else {
             self.leave();
-            self.end(reason, losses, in_calls, attached);
+            self.end(end);
         }
     }
 
@@ -403,18 +435,10 @@ impl Tracer {
         losses
     }
 
-    fn end(
-        &mut self,
-        reason: Reason,
-        mut losses: Losses,
-        in_calls: Vec<Thread>,
-        attached: Duration,
-    ) {
+    /// The last message. Another thread waits until the reader takes it: see [`Self::leave`].
+    fn end(&mut self, end: End) {
         if let Some(feeder) = self.calls.records.take() {
-            feeder.finish(|dropped| {
-                losses.queue_full = dropped;
-                End { reason, losses, in_calls, attached, runs: None, counted: None }
-            });
+            let _ = self.last.send(Last { feeder, end });
         }
     }
 
@@ -438,11 +462,19 @@ impl Tracer {
         }
     }
 
-    /// Lets go of all tracees.
+    /// Lets go of all tracees. Those that are in a call are not interrupted: the kernel lets go of them when this
+    /// thread ends, and they do not notice. (Whoever comes out of its call before that is stopped where it ends, and
+    /// goes on from there.) So nothing may be waited for after this.
     fn leave(&mut self) {
         self.is_leaving = true;
         let start = Instant::now();
-        let tids: Vec<u32> = self.tracees.keys().copied().collect();
+        // Of a fault something may be left to do where the call ends.
+        let is_in_call = |it: &&Tracee| {
+            let has_fault = it.call.as_ref().is_some_and(|it| it.verdict.is_some());
+            it.state == State::Running && it.at_entry && !has_fault
+        };
+        let others = self.tracees.values().filter(|it| !is_in_call(it));
+        let tids: Vec<u32> = others.map(|it| it.tid).collect();
         for tid in tids.iter().copied() {
             let Some(tracee) = self.tracees.get(&tid) else { continue };
             match tracee.state {
@@ -548,6 +580,9 @@ impl Tracer {
     fn look_at(&mut self, tid: u32, what: What) -> Result<(), Errno> {
         let mut state = State::Stopped(0);
         let taken = self.give_back(tid)?;
+        if let Some(tracee) = self.tracees.get_mut(&tid) {
+            tracee.at_entry = false;
+        }
         match what {
             What::Signal(signal) => {
                 self.begin_thread(tid, signal)?;
@@ -599,6 +634,9 @@ impl Tracer {
             if let State::Held(_, held) = state {
                 self.finish_held(tid, held);
             }
+            if self.tracees.get(&tid).is_some_and(|it| it.at_entry) && !self.put_off(tid) {
+                return;
+            }
             let signal = if let State::Stopped(signal) = state { signal } else { 0 };
             let _ = requests::detach(tid, signal);
             let pid = self.tracees.remove(&tid).map_or(0, |it| it.pid);
@@ -617,6 +655,20 @@ impl Tracer {
             }
             State::Running | State::Held(..) => (),
         }
+    }
+
+    /// Makes a thread ready to be let go where a call begins. `false`: it goes on to where the call ends, which is at
+    /// once, and is let go there.
+    fn put_off(&mut self, tid: u32) -> bool {
+        let Some(tracee) = self.tracees.get_mut(&tid) else { return true };
+        // Dead: that is told next.
+        let is_ready = signals::put_off(tracee.pid, tid).unwrap_or(true);
+        if !is_ready {
+            (tracee.at_entry, tracee.state) = (false, State::Running);
+            let _ = requests::interrupt(tid);
+            let _ = requests::resume(tid, Until::Syscall, 0);
+        }
+        is_ready
     }
 
     /// Nothing is told of it.

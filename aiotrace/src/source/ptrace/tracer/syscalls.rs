@@ -109,6 +109,9 @@ impl Tracer {
     /// A system call begins or ends. Gives the state in which a fault holds it.
     pub(super) fn at_call(&mut self, tid: u32) -> Result<Option<State>, Errno> {
         let info = requests::syscall(tid)?;
+        if let Some(tracee) = self.tracees.get_mut(&tid) {
+            tracee.at_entry = info.op == requests::ENTRY;
+        }
         match info.op {
             requests::ENTRY => self.entry(tid, &info),
             requests::SECCOMP => self.allowed(tid, &info),
