@@ -120,6 +120,7 @@ fn main() {
         "hold-unreaped" => holding::unreaped(),
         "compat" => processes::compat(),
         "untraced" => processes::untraced(),
+        "short-threads" => processes::short_threads(number(5000)),
         "wait-callers" => {
             wait();
             callers::by_turns(number(2));

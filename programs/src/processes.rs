@@ -163,3 +163,14 @@ fn system_call(number: i64, first: u64, second: u64) -> (i64, u64) {
     }
     (ret, after)
 }
+
+/// So many threads, a hundred at a time, that make one call and end.
+pub fn short_threads(count: u64) {
+    for _ in 0..count.div_ceil(100) {
+        std::thread::scope(|scope| {
+            for _ in 0..100 {
+                scope.spawn(|| aio::destroy(0x1000));
+            }
+        });
+    }
+}

@@ -189,6 +189,17 @@ fn a_child_that_wants_no_tracer_works() {
     assert_eq!((of("fork"), of("exit")), (2, 3));
 }
 
+/// One that ended before it was told of must not pass for a process.
+fn short_threads_are_threads() {
+    let mut programs = vec![run_program_with(&PTRACE, &["short-threads", "5000"])];
+    programs.push(run_program_with(&["--source", "ptrace", "--no-seccomp"], &["short-threads"]));
+    for trace in programs {
+        assert_eq!(trace.destroys().len(), 5000);
+        let made = trace.processes().into_iter().filter(|it| it.change == "fork");
+        assert_eq!(made.count(), 0, "{:?}", trace.processes());
+    }
+}
+
 /// Neither the attach nor the end makes a call return that waits.
 fn a_call_that_waits_goes_on_waiting() {
     let mut program = Program::ready(&["blocked", "1500"]);
@@ -418,6 +429,7 @@ tests![
     a_running_program_is_traced_in_the_middle_and_let_go if Need::SAME,
     children_are_left_alone_unless_asked_for if Need::SAME,
     a_child_that_wants_no_tracer_works if Need::SAME,
+    short_threads_are_threads if Need::Native("it takes long where a processor is emulated"),
     a_call_that_waits_goes_on_waiting if Need::SAME,
     no_call_returns_eintr_when_we_come_and_go if Need::SAME,
     the_end_of_a_call_that_began_before_is_told if Need::SAME,

@@ -24,13 +24,23 @@ impl Tracer {
         taken: Option<Taken>,
     ) -> Result<(), Errno> {
         let child = requests::event_message(tid)? as u32;
-        let Some(tracee) = self.tracees.get(&tid) else { return Ok(()) };
+        self.made(tid, child, made, taken);
+        Ok(())
+    }
+
+    fn made(&mut self, tid: u32, child: u32, made: Made, taken: Option<Taken>) {
+        let Some(tracee) = self.tracees.get(&tid) else { return };
         let (pid, space) = (tracee.pid, tracee.space);
         if self.tracees.contains_key(&child) {
-            return Ok(());
+            return;
         }
         let was_early = self.early.remove(&child).is_some();
-        let of_child = processes::family(child).map_or(child, |it| it.0);
+        let family = processes::family(child);
+        // A thread goes on before its maker has told of it: then its end was told, too.
+        if family.is_none() && made == Made::Clone {
+            return;
+        }
+        let of_child = family.map_or(child, |it| it.0);
         let (all_calls, silent) =
             self.processes.of(pid).map_or((true, true), |it| (it.all_calls, it.is_silent));
         let mut new = Tracee::new(of_child, child, space, all_calls);
@@ -54,11 +64,14 @@ impl Tracer {
             new.state = State::Stopped(0);
         }
         self.tracees.insert(child, new);
-        if was_early {
-            self.give_back(child)?;
+        if family.is_none() {
+            // A process is held until its maker tells of it. So it was killed.
+            self.ended(child, Status(libc::SIGKILL));
+        } else if was_early {
+            // If it is dead, that is told next.
+            let _ = self.give_back(child);
             self.go_on(child);
         }
-        Ok(())
     }
 
     /// It runs a new program: its other threads are gone, and its address space is another.
@@ -137,6 +150,70 @@ impl Tracer {
             && *launched == pid
         {
             let _ = ended.send(status.0);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use aiotrace_common::record::{Change, Process};
+    use zerocopy::TryFromBytes as _;
+
+    use super::*;
+    use crate::source::{
+        backlog::{Eater, Message, backlog},
+        ptrace::{Options, Target},
+    };
+
+    /// No thread has this id.
+    const GONE: u32 = 4_194_305;
+
+    /// A tracer that has one thread, this process's first.
+    fn tracer() -> (Tracer, Eater, u32) {
+        let us = std::process::id();
+        let options = Options {
+            target: Target::Running(vec![us]),
+            follow: true,
+            duration: None,
+            submit_stacks: false,
+            rules: None,
+        };
+        let (feeder, eater) = backlog(None);
+        let mut tracer = Tracer::new(options, feeder, mpsc::channel().0, mpsc::channel().0);
+        let space = tracer.processes.add(us, None, true, false);
+        tracer.tracees.insert(us, Tracee::new(us, us, space, true));
+        (tracer, eater, us)
+    }
+
+    fn changes(mut tracer: Tracer, mut eater: Eater) -> Vec<(Change, u32)> {
+        tracer.calls.records.hand_on();
+        let Ok(Some(Message::Records(batch))) = eater.try_next() else { return Vec::new() };
+        let record = |bytes: &[u8]| Process::try_read_from_prefix(bytes).unwrap().0;
+        batch.records().map(record).map(|it| (it.change, it.status)).collect()
+    }
+
+    #[test]
+    fn a_thread_that_ended_before_its_maker_told_of_it_is_no_process() {
+        let (mut tracer, eater, us) = tracer();
+        for child in GONE..GONE + 1000 {
+            tracer.made(us, child, Made::Clone, None);
+        }
+        assert_eq!(tracer.processes.pids().collect::<Vec<_>>(), [us]);
+        assert_eq!(tracer.tracees.len(), 1);
+        assert_eq!(changes(tracer, eater), []);
+    }
+
+    #[test]
+    fn a_process_that_was_killed_before_its_maker_told_of_it_was_made_and_ended() {
+        for made in [Made::Fork, Made::Vfork] {
+            let (mut tracer, eater, us) = tracer();
+            tracer.made(us, GONE, made, None);
+            assert_eq!(tracer.processes.pids().collect::<Vec<_>>(), [us]);
+            assert_eq!(tracer.tracees.len(), 1);
+            let killed = libc::SIGKILL as u32;
+            assert_eq!(changes(tracer, eater), [(Change::Fork, 0), (Change::Exit, killed)]);
         }
     }
 }
