@@ -154,6 +154,9 @@ impl Faults {
                 Ok(Goes::Not)
             }
             action::ACCEPT => {
+                // If we die now, the program goes on with this register changed. The kernel reads it when the call
+                // begins, and a thread that does not stop in between cannot have it back before the call ends; to
+                // change the array of iocbs instead would leave more behind.
                 let mut registers = requests::registers(tracee.tid)?;
                 let nr = second_argument(&mut registers);
                 call.verdict = Some(Pending::GiveBack(*nr));
