@@ -321,8 +321,8 @@ impl Tracer {
         }
         if count > 0 {
             let text = format!(
-                "{count} threads of the target have not stopped yet (they wait for a disk or a child of \
-                 vfork, or are not given a processor): each is traced from the moment when it does"
+                "threads of the target that have not stopped yet (they wait for a disk, for a child of vfork or \
+                 for a processor), and are traced from the moment when they do: {count}"
             );
             self.calls.records.say(Message::Note(text));
         }
