@@ -4,6 +4,7 @@ pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
 use aiotrace_common::{abi, fault::effect, synchronous};
 use serde::{Deserialize, Serialize};
 
+use crate::bounded;
 pub use crate::stacks::Stack;
 
 /// One fact, in the order in which things happened.
@@ -214,6 +215,7 @@ pub enum Args {
         /// The array of pointers.
         iocbpp: Address,
         /// The iocbs, in order; `None` where the record of them was lost or not yet made.
+        #[serde(deserialize_with = "bounded::items")]
         iocbs: Vec<Option<Iocb>>,
         /// How many more there were.
         truncated: u64,
@@ -239,10 +241,12 @@ pub enum Args {
         /// What it holds, if it could be read.
         sigset_value: Option<Sigset>,
         /// The events returned; `None` where they could not be read.
+        #[serde(deserialize_with = "bounded::items")]
         list: Vec<Option<IoEvent>>,
         /// How many more there were.
         truncated: u64,
         /// Which of them a fault rule changed, from 0.
+        #[serde(deserialize_with = "bounded::items")]
         changed: Vec<u32>,
     },
     /// io_cancel
@@ -417,12 +421,13 @@ pub enum Looked {
     /// Who holds fs.aio-nr.
     Limit(Limit),
     /// Contexts of the process whose handle is nowhere in its writable memory.
-    Unreferenced(Vec<Handle>),
+    Unreferenced(#[serde(deserialize_with = "bounded::contexts")] Vec<Handle>),
     /// Where a descriptor of the process leads.
     Path {
         /// The descriptor.
         fd: u32,
         /// Any bytes; `None` if that cannot be told.
+        #[serde(deserialize_with = "bounded::known_path")]
         path: Option<Vec<u8>>,
     },
     /// What iovecs of the process are now.
@@ -430,6 +435,7 @@ pub enum Looked {
         /// Where they are.
         at: Address,
         /// Base and length of the first ones; `None` if they cannot be read.
+        #[serde(deserialize_with = "bounded::iovecs")]
         list: Option<Vec<(Address, u64)>>,
     },
 }
@@ -478,6 +484,7 @@ pub struct Limit {
     /// fs.aio-max-nr
     pub limit: u64,
     /// Whoever holds most, by charge.
+    #[serde(deserialize_with = "bounded::few")]
     pub holders: Vec<Holder>,
 }
 
@@ -487,6 +494,7 @@ pub struct Holder {
     /// The process.
     pub pid: u32,
     /// Its name: any bytes.
+    #[serde(deserialize_with = "bounded::name")]
     pub name: Vec<u8>,
     /// How many contexts.
     pub contexts: u64,
@@ -498,8 +506,10 @@ pub struct Holder {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
     /// Name of the process as it gave it: any bytes.
+    #[serde(deserialize_with = "bounded::name")]
     pub name: Vec<u8>,
     /// Name of the thread, likewise.
+    #[serde(deserialize_with = "bounded::name")]
     pub thread_name: Vec<u8>,
     /// When the process started, nanoseconds of CLOCK_BOOTTIME, if known.
     pub started: Option<u64>,
@@ -526,6 +536,7 @@ pub enum Change {
     /// It runs a new program.
     Exec {
         /// The path as given.
+        #[serde(deserialize_with = "bounded::path")]
         path: Vec<u8>,
     },
     /// Its last thread is gone.

@@ -3,6 +3,7 @@
 //! docs/architecture.md has the drawing. Events come from a [`source`], are decoded to
 //! [`event::Event`]s, and shown by an [`output`].
 
+pub mod bounded;
 pub mod cli;
 pub mod counted;
 pub mod errno;

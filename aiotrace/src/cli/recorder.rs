@@ -13,6 +13,7 @@ use std::{
 use anyhow::{Context as _, Result};
 
 use crate::{
+    bounded::{self, FUNCTION_NAMES, FUNCTIONS, PATH},
     event::{Args, Body, Call, Change, Event, Stack},
     model::Settings,
     output::{Ended, Start, paths::Paths},
@@ -26,6 +27,8 @@ const FRESH: u64 = 1_000_000_000;
 const MOST: usize = 4096;
 /// Places remembered at most.
 const MOST_PLACES: usize = 65_536;
+/// Memory for the functions at places, bytes.
+const MOST_MEMORY: usize = 64 << 20;
 
 /// What descriptors are: looked up by the recorder, or read from a recording.
 #[derive(Clone, Default)]
@@ -67,9 +70,16 @@ impl Known {
 
 /// The functions in stacks, read from a recording: by the module's number and the address in it.
 #[derive(Clone, Default)]
-pub struct Functions(Rc<RefCell<HashMap<PlaceKey, Vec<Function>>>>);
+pub struct Functions(Rc<RefCell<ByPlace>>);
 
 type PlaceKey = (u64, u64);
+
+#[derive(Default)]
+struct ByPlace {
+    found: HashMap<PlaceKey, Vec<Function>>,
+    /// What all of them take.
+    memory: usize,
+}
 
 impl Functions {
     /// For an output.
@@ -77,15 +87,41 @@ impl Functions {
         let known = Rc::clone(&self.0);
         Symbolizer::with(move |module, offsets| {
             let known = known.borrow();
-            let of = |offset: &u64| known.get(&(module.id(), *offset)).cloned().unwrap_or_default();
+            let of = |offset: &u64| known.found.get(&(module.id(), *offset)).cloned().unwrap_or_default();
             offsets.iter().map(of).collect()
         })
     }
 
     /// What was found.
     pub fn set(&self, place: PlaceKey, functions: Vec<Function>) {
-        self.0.borrow_mut().insert(place, functions);
+        let known = &mut *self.0.borrow_mut();
+        known.memory += memory(&functions);
+        // The recorder begins anew as well, and sooner.
+        if known.found.len() >= MOST_PLACES || known.memory > MOST_MEMORY {
+            known.found.clear();
+            known.memory = memory(&functions);
+        }
+        if let Some(before) = known.found.insert(place, functions) {
+            known.memory = known.memory.saturating_sub(memory(&before));
+        }
     }
+}
+
+/// Bytes that these take, in a table.
+fn memory(functions: &[Function]) -> usize {
+    const EACH: usize = size_of::<Function>();
+    functions.iter().map(|it| EACH + it.length()).sum::<usize>() + size_of::<PlaceKey>() + EACH
+}
+
+/// Of functions, as many and as much of their names as a recording may have: the innermost are kept.
+fn cut(mut functions: Vec<Function>) -> Vec<Function> {
+    functions.truncate(FUNCTIONS);
+    let mut left = FUNCTION_NAMES;
+    for name in functions.iter_mut().flat_map(|it| [&mut it.function, &mut it.file]).flatten() {
+        bounded::cut(name, PATH.min(left));
+        left -= name.len();
+    }
+    functions
 }
 
 /// Writes a recording.
@@ -145,7 +181,7 @@ impl Recorder {
         let new: Vec<&Place> = places.filter(is_new).collect();
         for (place, functions) in new.iter().zip(self.symbols.functions(&new)) {
             let (module, offset) = (place.module.id(), place.offset);
-            self.write(&Item::Functions { module, offset, functions });
+            self.write(&Item::Functions { module, offset, functions: cut(functions) });
         }
     }
 
@@ -211,4 +247,37 @@ fn descriptors(event: &Event) -> Vec<u32> {
     fds.sort_unstable();
     fds.dedup();
     fds
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn function(length: usize) -> Function {
+        Function { function: Some("f".repeat(length)), file: None, line: None }
+    }
+
+    #[test]
+    fn the_functions_of_a_recording_take_bounded_memory() {
+        let functions = Functions::default();
+        for place in 0..10_000 {
+            functions.set((1, place), vec![function(FUNCTION_NAMES)]);
+            let known = functions.0.borrow();
+            assert!(known.memory <= MOST_MEMORY && known.found.contains_key(&(1, place)));
+        }
+        for place in 0..2 * MOST_PLACES as u64 {
+            functions.set((2, place), Vec::new());
+        }
+        assert!(functions.0.borrow().found.len() <= MOST_PLACES);
+    }
+
+    #[test]
+    fn what_is_recorded_of_functions_can_be_read_again() {
+        let cut = cut(vec![function(40_000); 100]);
+        let lengths: Vec<usize> = cut.iter().map(Function::length).collect();
+        assert_eq!((cut.len(), lengths.iter().sum()), (FUNCTIONS, FUNCTION_NAMES));
+        let item: Item<&Event> = Item::Functions { module: 1, offset: 2, functions: cut };
+        let bytes = postcard::to_stdvec(&item).unwrap();
+        assert!(postcard::from_bytes::<Item<Event>>(&bytes).is_ok());
+    }
 }

@@ -12,6 +12,7 @@ use clap::Args;
 use super::{
     Hint,
     conclusions::{Conclusions, FailOn},
+    cost,
     recorder::{Functions, Known},
     view::View,
 };
@@ -23,6 +24,12 @@ use crate::{
         recording::{Error, Item, Reader},
     },
 };
+
+/// Memory that a recording may take, MiB. Traces stay below that (docs/recording.md); a file that was made to take more
+/// is not read on.
+const MOST_MEMORY: u64 = 400;
+/// Items between two looks at the memory; each may take an MiB.
+const ITEMS: u64 = 64;
 
 /// Tell a recorded trace again, as it was told live: calls, findings and the report
 #[derive(Debug, Args)]
@@ -59,7 +66,17 @@ pub fn run(options: Options) -> Result<u8> {
     let mut conclusions = Conclusions::again(settings, options.fail_on);
     conclusions.start(&start, &mut shown);
     let (mut last, mut events) = (start.clock.start, 0);
+    let mut items = 0u64;
     let mut ended = loop {
+        items += 1;
+        if items.is_multiple_of(ITEMS) && cost::memory_now() > MOST_MEMORY << 20 {
+            eprintln!(
+                "aiotrace: telling it takes more than {MOST_MEMORY} MiB of memory, which no trace does; this is what \
+                 came before"
+            );
+            conclusions.event(&Event::lost_somewhere(last), &mut shown);
+            break cut_short(last, start.clock.start, events);
+        }
         match reader.next_item() {
             Ok(Some(Item::Event(event))) => {
                 (last, events) = (last.max(event.time), events + 1);
@@ -77,7 +94,7 @@ pub fn run(options: Options) -> Result<u8> {
                 conclusions.report(&ended, &mut shown);
             }
             Ok(Some(Item::End(ended))) => break ended,
-            Ok(Some(Item::Start(..))) => return Err(with_hint(Error::Damaged, &options.file)),
+            Ok(Some(Item::Start(..))) => return Err(with_hint(reader.damaged(), &options.file)),
             Ok(None) => {
                 eprintln!("aiotrace: {}", Error::Truncated);
                 break cut_short(last, start.clock.start, events);
@@ -115,7 +132,7 @@ fn with_hint(error: Error, file: &Path) -> anyhow::Error {
     let hint = match &error {
         Error::Foreign => "make one with `aiotrace attach --record FILE`".to_owned(),
         Error::Version(_) => "read it with the aiotrace that made it".to_owned(),
-        Error::Truncated | Error::Damaged | Error::Io(_) => "nothing of it can be told".to_owned(),
+        Error::Truncated | Error::Damaged { .. } | Error::Chunk(_) | Error::Io(_) => "nothing of it can be told".to_owned(),
     };
     anyhow::Error::new(error).context(file.display().to_string()).context(Hint(hint))
 }

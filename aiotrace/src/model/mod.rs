@@ -67,6 +67,8 @@ pub const MOST_REQUESTS: u64 = 262_144;
 const MOST_KINDS: usize = 1024;
 /// Processes whose names are remembered.
 const MOST_NAMES: usize = 16_384;
+/// Processes whose address space is known.
+const MOST_SPACES: usize = 65_536;
 /// Questions that wait for an answer.
 const MOST_QUESTIONS: usize = 256;
 
@@ -588,6 +590,10 @@ impl Model {
 
     fn uses(&mut self, pid: u32, space: Option<u64>) {
         let Some(space) = space else { return };
+        // Else it is one of its own.
+        if self.space_of.len() >= MOST_SPACES && !self.space_of.contains_key(&pid) {
+            return;
+        }
         if self.spaces.get(&space).is_some_and(|it| it.ended.is_some()) {
             self.close(space);
         }

@@ -16,6 +16,7 @@ use std::{borrow::Cow, io, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    bounded,
     counted::Counted,
     event::Event,
     model::{Finding, Report, Verdict},
@@ -73,8 +74,10 @@ pub struct Start {
     /// When it began, and how event times relate to wall time.
     pub clock: Clock,
     /// Name of the probe set.
+    #[serde(deserialize_with = "bounded::text")]
     pub probes: Cow<'static, str>,
     /// What this probe set cannot see.
+    #[serde(deserialize_with = "bounded::texts")]
     pub lacks: Vec<Cow<'static, str>>,
     /// The faults that were asked for.
     pub faults: Option<Faults>,
@@ -88,6 +91,7 @@ pub struct Faults {
     /// They are only told, not made.
     pub dry_run: bool,
     /// In the order in which they are asked.
+    #[serde(deserialize_with = "bounded::few")]
     pub rules: Vec<FaultRule>,
 }
 
@@ -95,8 +99,10 @@ pub struct Faults {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultRule {
     /// As it was written.
+    #[serde(deserialize_with = "bounded::rule")]
     pub text: String,
     /// By what it acts: the name of a mechanism.
+    #[serde(deserialize_with = "bounded::text")]
     pub mechanism: Cow<'static, str>,
 }
 
@@ -112,6 +118,7 @@ pub struct Ended {
     /// How long the probes were attached.
     pub attached: Duration,
     /// `targets_gone`, `time_over`, `signal`, `output_closed`; `asked`: it goes on; `recording_ends`.
+    #[serde(deserialize_with = "bounded::text")]
     pub reason: Cow<'static, str>,
     /// What the trace cost; not known when it did not end.
     pub cost: Option<Cost>,

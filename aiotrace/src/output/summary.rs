@@ -19,6 +19,10 @@ use crate::{
 /// Processes counted one by one; calls of more of them are counted together, as pid 0. A
 /// histogram takes some 20 KiB.
 const MOST_PROCESSES: usize = 256;
+/// Errors of a call counted one by one. (The kernel has some 140; a recording may say anything.)
+const MOST_ERRORS: usize = 256;
+/// Stands for all others.
+const OTHER_ERROR: i64 = i64::MIN;
 
 /// What is known of one call in one process, in JSON.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -91,7 +95,7 @@ impl Counts {
         let _ = self.durations.add(&other.durations);
         self.shortest = self.shortest.min(other.shortest);
         self.longest = self.longest.max(other.longest);
-        self.total += other.total;
+        self.total = self.total.saturating_add(other.total);
     }
 
     fn took(&mut self, nanos: u64) {
@@ -99,7 +103,7 @@ impl Counts {
         let _ = self.durations.record(nanos);
         self.shortest = self.shortest.min(nanos);
         self.longest = self.longest.max(nanos);
-        self.total += nanos;
+        self.total = self.total.saturating_add(nanos);
     }
 
     fn row(&self, (pid, name): (u32, String), call: Syscall) -> Row {
@@ -126,11 +130,17 @@ impl Counts {
     }
 }
 
+fn count(errors: &mut BTreeMap<i64, u64>, ret: i64) {
+    let has_room = errors.len() < MOST_ERRORS || errors.contains_key(&ret);
+    *errors.entry(if has_room { ret } else { OTHER_ERROR }).or_default() += 1;
+}
+
 /// By name.
 pub(super) fn named(errors: &BTreeMap<i64, u64>) -> Errors {
     let name = |ret: i64| match errno_name(ret) {
         Some(name) => name.into(),
         None if ret >= 0 => "short".into(),
+        None if ret == OTHER_ERROR => "?".into(),
         None => ret.to_string().into(),
     };
     errors.iter().map(|(ret, count)| (name(*ret), *count)).collect()
@@ -211,9 +221,9 @@ impl<W: Write> Summary<W> {
         counts.calls += 1;
         if self.rules.injected(call) {
             // A short io_submit takes any number.
-            *counts.injected.entry(ret.min(0)).or_default() += 1;
+            count(&mut counts.injected, ret.min(0));
         } else if ret < 0 {
-            *counts.errors.entry(ret).or_default() += 1;
+            count(&mut counts.errors, ret);
         }
         if let Some(entered) = call.entered {
             counts.took(event.time.saturating_sub(entered));

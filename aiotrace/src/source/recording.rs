@@ -7,12 +7,14 @@
 //! ```
 //! A chunk is written when it has 256 KiB or when nothing happens, so that whatever ends us leaves all that
 //! was written whole: a last chunk that is cut short or does not match its sum is the end of what is known.
+//! Nothing in it is longer than [`bounded`] says: a small file cannot unpack to lists without end.
 
 use std::io::{self, Read, Write};
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
+    bounded::{self, FUNCTION_NAMES, FUNCTIONS, List},
     event::Event,
     model::Settings,
     output::{Ended, Start},
@@ -44,6 +46,7 @@ pub enum Item<E> {
         /// The descriptor.
         fd: u32,
         /// What was found.
+        #[serde(deserialize_with = "bounded::known_path")]
         path: Option<Vec<u8>>,
     },
     /// The functions at a place in a program were looked up. Stands before the first stack with it.
@@ -53,6 +56,7 @@ pub enum Item<E> {
         /// The address in it.
         offset: u64,
         /// What was found.
+        #[serde(deserialize_with = "functions")]
         functions: Vec<Function>,
     },
     /// A report was asked for.
@@ -61,6 +65,15 @@ pub enum Item<E> {
     End(Ended),
     /// `--timeout`: the traced program was ended at this time.
     TimedOut(u64),
+}
+
+fn functions<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Function>, D::Error> {
+    let List(functions) = List::<Function, FUNCTIONS>::deserialize(from)?;
+    let length: usize = functions.iter().map(Function::length).sum();
+    match length > FUNCTION_NAMES {
+        true => Err(D::Error::invalid_length(length, &"names of functions")),
+        false => Ok(functions),
+    }
 }
 
 /// Why a recording cannot be read, or not to its end.
@@ -75,9 +88,17 @@ pub enum Error {
     /// It ends in the middle of something.
     #[error("the recording ends early: its trace was killed, or its disk was full")]
     Truncated,
-    /// It was changed.
-    #[error("the recording is damaged")]
-    Damaged,
+    /// It was changed, or made by something else.
+    #[error("the recording is damaged: item {item} of the chunk at byte {chunk} is none that aiotrace wrote")]
+    Damaged {
+        /// Where the chunk begins in the file.
+        chunk: u64,
+        /// Which of its items, from 1.
+        item: u64,
+    },
+    /// The same, of a chunk.
+    #[error("the recording is damaged: the chunk at byte {0} is none that aiotrace wrote")]
+    Chunk(u64),
     /// It cannot be read.
     #[error("cannot read the recording")]
     Io(#[source] io::Error),
@@ -125,6 +146,11 @@ impl<W: Write> Writer<W> {
         self.out.write_all(&chunk)?;
         self.out.flush()
     }
+
+    /// What it was written to. What was not flushed is not there.
+    pub fn into_inner(self) -> W {
+        self.out
+    }
 }
 
 /// Reads a recording.
@@ -132,6 +158,11 @@ pub struct Reader<R: Read> {
     input: R,
     items: Vec<u8>,
     at: usize,
+    /// Where the chunk begins in the file, and where the next one does.
+    chunk: u64,
+    next: u64,
+    /// Items of the chunk that were read.
+    read: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -149,7 +180,8 @@ impl<R: Read> Reader<R> {
         if version != VERSION {
             return Err(Error::Version(version));
         }
-        Ok(Self { input, items: Vec::new(), at: 0 })
+        let next = head.len() as u64;
+        Ok(Self { input, items: Vec::new(), at: 0, chunk: next, next, read: 0 })
     }
 
     /// The next item; `None` at the end of the file.
@@ -157,17 +189,26 @@ impl<R: Read> Reader<R> {
     /// # Errors
     /// [`Error`]: nothing can be read behind it.
     pub fn next_item(&mut self) -> Result<Option<Item<Event>>, Error> {
-        if self.at >= self.items.len() && !self.chunk()? {
+        if self.at >= self.items.len() && !self.unpack()? {
             return Ok(None);
         }
         let left = self.items.get(self.at..).unwrap_or_default();
-        let (item, rest) = postcard::take_from_bytes(left).map_err(|_| Error::Damaged)?;
+        self.read += 1;
+        let (item, rest) = postcard::take_from_bytes(left).map_err(|_| self.damaged())?;
         self.at = self.items.len() - rest.len();
         Ok(Some(item))
     }
 
+    /// What is wrong if the item that was read last cannot be where it is.
+    pub fn damaged(&self) -> Error {
+        Error::Damaged { chunk: self.chunk, item: self.read }
+    }
+
     /// Reads a chunk; `false` if there is none.
-    fn chunk(&mut self) -> Result<bool, Error> {
+    fn unpack(&mut self) -> Result<bool, Error> {
+        (self.chunk, self.read) = (self.next, 0);
+        let chunk = self.chunk;
+        let damaged = || Error::Chunk(chunk);
         let mut head = [0; 12];
         match read_whole(&mut self.input, &mut head)? {
             Whole::Nothing => return Ok(false),
@@ -176,7 +217,7 @@ impl<R: Read> Reader<R> {
         }
         let (packed, raw, sum) = (number(&head[..4]), number(&head[4..8]), number(&head[8..]));
         if packed > LARGEST || raw > LARGEST {
-            return Err(Error::Damaged);
+            return Err(damaged());
         }
         let mut bytes = Vec::new();
         let wanted = u64::from(packed);
@@ -185,14 +226,15 @@ impl<R: Read> Reader<R> {
             return Err(Error::Truncated);
         }
         if crc32fast::hash(&bytes) != sum {
-            return Err(Error::Damaged);
+            return Err(damaged());
         }
         self.items =
-            lz4_flex::block::decompress(&bytes, raw as usize).map_err(|_| Error::Damaged)?;
+            lz4_flex::block::decompress(&bytes, raw as usize).map_err(|_| damaged())?;
         self.at = 0;
+        self.next += head.len() as u64 + wanted;
         // It gives what there is, also if more was announced.
         let is_whole = !self.items.is_empty() && self.items.len() == raw as usize;
-        if is_whole { Ok(true) } else { Err(Error::Damaged) }
+        if is_whole { Ok(true) } else { Err(damaged()) }
     }
 }
 

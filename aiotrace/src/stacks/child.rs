@@ -15,6 +15,7 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::{Deserialize, Serialize};
 
 use super::{confine, names::Names};
+use crate::bounded;
 
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,11 +33,21 @@ pub struct Request {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
     /// Its name, demangled.
+    #[serde(deserialize_with = "bounded::known_text")]
     pub function: Option<String>,
     /// Source file.
+    #[serde(deserialize_with = "bounded::known_text")]
     pub file: Option<String>,
     /// Line.
     pub line: Option<u32>,
+}
+
+impl Function {
+    /// Bytes of its names.
+    pub fn length(&self) -> usize {
+        let names = [&self.function, &self.file];
+        names.into_iter().flatten().map(String::len).sum()
+    }
 }
 
 /// A request that is longer is not read.

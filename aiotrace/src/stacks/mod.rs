@@ -34,6 +34,8 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use symbols::{Named, Symbolizer, culprit};
 pub use unwind::Processes;
 
+use crate::bounded::{FRAMES, List, PATH};
+
 /// Where a call was made: the function with the system call, its caller, and so on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stack {
@@ -51,6 +53,14 @@ pub struct Frame {
     pub address: u64,
     /// In which file that is; `None` if in none, or the process was gone.
     pub place: Option<Place>,
+}
+
+impl Frame {
+    /// See [`Recorded`].
+    fn recorded(&self) -> (u64, Option<(u64, &[u8], u64)>) {
+        let place = self.place.as_ref();
+        (self.address, place.map(|it| (it.module.id, &it.module.path[..], it.offset)))
+    }
 }
 
 /// A place in a file.
@@ -75,10 +85,11 @@ pub struct Module {
 }
 
 impl Module {
-    /// A file with this path.
+    /// A file with this path, of which a recording can hold so much.
     pub fn new(path: &[u8], file: Weak<File>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
-        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), path: path.to_vec(), file }
+        let path = path[..path.len().min(PATH)].to_vec();
+        Self { id: NEXT.fetch_add(1, Ordering::Relaxed), path, file }
     }
 
     /// A number that no other file has.
@@ -107,26 +118,24 @@ impl std::hash::Hash for Module {
 }
 
 /// As it is written into a recording: address, and number, path and address of the file.
-type Recorded = (Vec<(u64, Option<(u64, Vec<u8>, u64)>)>, bool);
+type Recorded = (List<(u64, Option<(u64, List<u8, PATH>, u64)>), FRAMES>, bool);
 
 impl Serialize for Stack {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let place = |it: &Place| (it.module.id, it.module.path.clone(), it.offset);
-        let frame = |it: &Frame| (it.address, it.place.as_ref().map(place));
-        let recorded: Recorded = (self.frames.iter().map(frame).collect(), self.truncated);
-        recorded.serialize(serializer)
+        let frames: Vec<_> = self.frames.iter().map(Frame::recorded).collect();
+        (frames, self.truncated).serialize(serializer)
     }
 }
 
 impl<'de> Deserialize<'de> for Stack {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let (frames, truncated) = Recorded::deserialize(deserializer)?;
-        let place = |(id, path, offset)| {
+        let place = |(id, List(path), offset): (_, List<_, PATH>, _)| {
             let module = Arc::new(Module { id, path, file: Weak::new() });
             Place { module, offset }
         };
         let frame = |(address, it): (u64, Option<_>)| Frame { address, place: it.map(place) };
-        Ok(Self { frames: frames.into_iter().map(frame).collect(), truncated })
+        Ok(Self { frames: frames.0.into_iter().map(frame).collect(), truncated })
     }
 }
 

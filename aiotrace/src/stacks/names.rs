@@ -9,11 +9,10 @@ use addr2line::{
 use object::{CompressedData, Object as _, ObjectSection as _, ObjectSymbol as _, SymbolKind};
 
 use super::child::Function;
+use crate::bounded;
 
-/// Functions inlined into one place that are told at most.
-const MOST_INLINED: usize = 64;
 /// A name that is longer is cut.
-const MOST_NAME: usize = 16 << 10;
+const MOST_NAME: usize = bounded::FUNCTION_NAMES / 16;
 
 type Slice = EndianSlice<'static, RunTimeEndian>;
 
@@ -69,7 +68,7 @@ impl Names {
                 file: place.and_then(|it| it.file).map(|it| cut(it.into())),
                 line: place.and_then(|it| it.line),
             });
-            if found.len() >= MOST_INLINED {
+            if found.len() >= bounded::FUNCTIONS {
                 break;
             }
         }

@@ -23,8 +23,10 @@ use super::{
     debug,
 };
 
-/// Names remembered at most; beyond, all are forgotten.
+/// Places whose names are remembered at most; beyond, all are forgotten.
 const MOST: usize = 16_384;
+/// Bytes of names remembered at most, likewise.
+const MOST_BYTES: usize = 64 << 20;
 /// The child gets this long for an answer: it may have to read hundreds of MiB.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// An answer takes long if it takes this long.
@@ -67,6 +69,8 @@ struct Known {
     ask: Ask,
     /// By the module's id and the address in it.
     functions: HashMap<(u64, u64), Rc<[Function]>, foldhash::fast::RandomState>,
+    /// Bytes of their names.
+    bytes: usize,
 }
 
 impl Symbolizer {
@@ -84,7 +88,7 @@ impl Symbolizer {
     /// Asks `ask(module, addresses)`: for each address its function, and before it those inlined there,
     /// the innermost first.
     pub fn with(ask: impl FnMut(&Module, &[u64]) -> Vec<Vec<Function>> + 'static) -> Self {
-        Self(Rc::new(RefCell::new(Known { ask: Box::new(ask), functions: HashMap::default() })))
+        Self(Rc::new(RefCell::new(Known { ask: Box::new(ask), functions: HashMap::default(), bytes: 0 })))
     }
 
     /// The functions at each of these places, as [`Self::with`] has it.
@@ -136,8 +140,9 @@ impl Symbolizer {
 impl Known {
     /// Asks for what is not known yet, once for each file.
     fn learn<'a>(&mut self, places: impl Iterator<Item = &'a Place>) {
-        if self.functions.len() >= MOST {
+        if self.functions.len() >= MOST || self.bytes >= MOST_BYTES {
             self.functions.clear();
+            self.bytes = 0;
         }
         let mut wanted: Vec<(&Arc<Module>, Vec<u64>)> = Vec::new();
         for place in places {
@@ -145,6 +150,7 @@ impl Known {
                 continue;
             }
             match wanted.iter_mut().find(|(module, _)| *module == &place.module) {
+                Some((_, offsets)) if offsets.contains(&place.offset) => (),
                 Some((_, offsets)) => offsets.push(place.offset),
                 None => wanted.push((&place.module, vec![place.offset])),
             }
@@ -154,6 +160,7 @@ impl Known {
             for offset in offsets {
                 // What has no answer now will have none later.
                 let functions = answers.next().unwrap_or_default();
+                self.bytes += functions.iter().map(Function::length).sum::<usize>();
                 self.functions.insert((module.id, offset), functions.into());
             }
         }

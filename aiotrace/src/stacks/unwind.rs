@@ -26,7 +26,7 @@ use super::{
 };
 
 /// Functions in a stack at most.
-const MOST_FRAMES: usize = 128;
+const MOST_FRAMES: usize = crate::bounded::FRAMES;
 /// Processes remembered at most; beyond, all are forgotten.
 const MOST_PROCESSES: usize = 64;
 /// Stacks remembered of each.

@@ -39,6 +39,9 @@ use crate::{
 /// Items shown of a list, unless verbose.
 pub const SHORT: usize = 4;
 
+/// Processes whose names are remembered.
+const MOST_NAMES: usize = 65_536;
+
 /// How text is written.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -109,6 +112,19 @@ impl<W: Write> Text<W> {
     #[must_use]
     pub fn with_symbols(self, symbols: Symbolizer) -> Self {
         Self { symbols, ..self }
+    }
+
+    /// Bounded: ends of processes may be lost.
+    fn name(&mut self, pid: u32, name: &[u8]) {
+        if self.names.len() < MOST_NAMES || self.names.contains_key(&pid) {
+            self.names.insert(pid, name.to_vec());
+        }
+    }
+
+    fn name_if_unknown(&mut self, pid: u32, name: &[u8]) {
+        if !self.names.contains_key(&pid) {
+            self.name(pid, name);
+        }
     }
 
     fn styled(&mut self, style: Style, text: &str) {
@@ -308,7 +324,7 @@ impl<W: Write> Output for Text<W> {
         self.tell_gathered()?;
         let text = report::in_words(finding, &self.paint());
         // The process may be gone.
-        self.names.entry(finding.pid).or_insert_with(|| finding.process.clone());
+        self.name_if_unknown(finding.pid, &finding.process);
         let tid = finding.tid.unwrap_or(finding.pid);
         let late = self.begin_late(finding.time, finding.pid, tid);
         self.lines.line.extend_from_slice(b"*** ");
@@ -332,7 +348,7 @@ impl<W: Write> Output for Text<W> {
 
     fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
         // The process may be gone.
-        self.names.entry(verdict.pid).or_insert_with(|| verdict.process.clone());
+        self.name_if_unknown(verdict.pid, &verdict.process);
         self.tell_gathered()?;
         let late = self.begin_late(verdict.time, verdict.pid, verdict.tid);
         let anew = if verdict.anew { "after all, " } else { "" };

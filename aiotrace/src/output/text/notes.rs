@@ -162,7 +162,7 @@ impl<W: Write> Text<W> {
     pub(super) fn process(&mut self, event: &Event, process: &Process) -> bool {
         if process.change != Change::Attached || !self.names.contains_key(&event.pid) {
             // A thread may have a name of its own; the process has its leader's.
-            self.names.insert(event.pid, process.name.clone());
+            self.name(event.pid, &process.name);
         }
         let before = self.lines.line.len();
         self.begin(event);
@@ -175,7 +175,7 @@ impl<W: Write> Text<W> {
             Change::Attached => self.styled(NOTE, "+++ attached +++"),
             Change::Fork { child, followed } => {
                 if *followed {
-                    self.names.insert(*child, process.name.clone());
+                    self.name(*child, &process.name);
                 }
                 let followed = if *followed { "traced" } else { "not traced" };
                 let text = format!("+++ created process {child} ({followed}) +++");

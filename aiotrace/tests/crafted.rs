@@ -1,0 +1,210 @@
+//! Recordings that no trace has written: somebody else made them, to take memory without end or to write to the
+//! terminal of whoever reads them. No root needed.
+
+#![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+
+use std::{
+    borrow::Cow,
+    process::{Command, Output},
+    sync::{Arc, Weak},
+    time::Duration,
+};
+
+use aiotrace::{
+    bounded::{FRAMES, FUNCTION_NAMES, FUNCTIONS, NAME, PATH},
+    event::{
+        Address, Adopted, Args, Body, Call, Change, Entry, Event, Handle, Holder, Iocb, Limit,
+        Looked, Process, Ring, Stack,
+    },
+    model::{Settings, Thresholds},
+    output::{Ended, FaultRule, Faults, Start, clock::Clock},
+    source::{
+        Losses,
+        recording::{Item, Writer},
+    },
+    stacks::{Frame, Module, Place, child::Function},
+};
+use aiotrace_common::{abi, record::ITEMS_PER_CALL};
+use nix::sys::resource::{UsageWho, getrusage};
+
+const MIB: u64 = 1 << 20;
+const ITEMS: u64 = ITEMS_PER_CALL as u64;
+
+/// A recording.
+struct Crafted(Writer<Vec<u8>>);
+
+impl Crafted {
+    /// With this in place of every word of ours.
+    fn begin(word: &'static str) -> Self {
+        let mut crafted = Self(Writer::new(Vec::new()).unwrap());
+        let clock = Clock { start: 1, to_wall: 0 };
+        let rule = FaultRule { text: format!("io_submit:error={word}"), mechanism: word.into() };
+        let faults = Some(Faults { seed: 1, dry_run: false, rules: vec![rule] });
+        let start = Start { clock, probes: word.into(), lacks: vec![word.into()], faults };
+        let settings = Settings {
+            thresholds: Thresholds::default(),
+            exact_completions: true,
+            every_call: true,
+            synchronous: true,
+        };
+        crafted.item(Item::Start(start, settings));
+        crafted
+    }
+
+    fn item(&mut self, item: Item<&Event>) {
+        self.0.item(&item).unwrap();
+    }
+
+    fn event(&mut self, time: u64, pid: u32, body: Body) {
+        self.item(Item::Event(&Event { time, pid, tid: pid, body }));
+    }
+
+    fn report(mut self, options: &[&str]) -> Output {
+        self.0.flush().unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), self.0.into_inner()).unwrap();
+        Command::new(env!("CARGO_BIN_EXE_aiotrace"))
+            .arg("report")
+            .args(options)
+            .arg(file.path())
+            .output()
+            .unwrap()
+    }
+}
+
+fn call(ret: i64, args: Args, stack: Option<Stack>) -> Body {
+    Body::Call(Call {
+        entered: Some(1),
+        entry: Entry::Seen,
+        ret,
+        args,
+        ring: None,
+        ring_before: None,
+        compat: false,
+        stack,
+        fault: None,
+    })
+}
+
+fn setup(ret: i64, stack: Option<Stack>) -> Body {
+    let stored = Some(Handle(0x7000));
+    call(ret, Args::Setup { nr_events: 8, ctxp: Address(1), stored }, stack)
+}
+
+fn stack(frames: usize, path: &[u8]) -> Stack {
+    let module = Arc::new(Module::new(path, Weak::new()));
+    let frame = |offset| Frame {
+        address: 7,
+        place: Some(Place { module: Arc::clone(&module), offset }),
+    };
+    Stack { frames: (0..frames as u64).map(frame).collect(), truncated: false }
+}
+
+/// Of requests one behind the other.
+fn submit(first: u64, count: u64, ret: i64) -> Body {
+    let iocb = |index: u64| {
+        let (offset, nbytes) = (index as i64 * 512, 512);
+        let value = abi::Iocb { offset, nbytes, ..abi::Iocb::default() };
+        Some(Iocb { address: Some(Address(index)), value: Some(value), read_late: false })
+    };
+    let iocbs = (first..first + count).map(iocb).collect();
+    let (ctx, nr, iocbpp) = (Handle(0x7000), count as i64, Address(1));
+    call(ret, Args::Submit { ctx, nr, iocbpp, iocbs, truncated: 0 }, None)
+}
+
+fn process(name: &[u8], change: Change) -> Body {
+    let (name, thread_name) = (name.to_vec(), name.to_vec());
+    Body::Process(Process { name, thread_name, started: None, space: None, change })
+}
+
+fn function(name: &str) -> Function {
+    Function { function: Some(name.into()), file: Some(name.into()), line: Some(1) }
+}
+
+fn functions(functions: Vec<Function>) -> Item<&'static Event> {
+    Item::Functions { module: 1, offset: 1, functions }
+}
+
+fn ended(reason: &'static str) -> Ended {
+    Ended {
+        time: 9,
+        events: 1,
+        losses: Losses::default(),
+        attached: Duration::from_secs(1),
+        reason: Cow::from(reason),
+        cost: None,
+    }
+}
+
+/// What any of our programs took so far, at most.
+fn most_memory() -> u64 {
+    let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
+    (usage.max_rss() as u64) << 10
+}
+
+#[test]
+fn what_is_longer_than_a_trace_writes_is_refused() {
+    let event = |body| {
+        let mut crafted = Crafted::begin("kprobes");
+        crafted.event(2, 1, body);
+        crafted
+    };
+    let item = |item| {
+        let mut crafted = Crafted::begin("kprobes");
+        crafted.item(item);
+        crafted
+    };
+    let path = |length| Some(vec![b'x'; length]);
+    for (allowed, refused) in [
+        (event(submit(0, ITEMS, 1)), event(submit(0, ITEMS + 1, 1))),
+        (event(setup(0, Some(stack(FRAMES, b"p")))), event(setup(0, Some(stack(FRAMES + 1, b"p"))))),
+        (
+            event(process(&[b'x'; NAME], Change::Attached)),
+            event(process(&[b'x'; NAME + 1], Change::Attached)),
+        ),
+        (
+            item(Item::Path { pid: 1, fd: 1, path: path(PATH) }),
+            item(Item::Path { pid: 1, fd: 1, path: path(PATH + 1) }),
+        ),
+        (
+            item(functions(vec![function("f"); FUNCTIONS])),
+            item(functions(vec![function("f"); FUNCTIONS + 1])),
+        ),
+        (
+            item(functions(vec![function(&"f".repeat(FUNCTION_NAMES / 4)); 2])),
+            item(functions(vec![function(&"f".repeat(FUNCTION_NAMES / 4)); 3])),
+        ),
+    ] {
+        let text = |it: Output| String::from_utf8(it.stderr).unwrap();
+        let allowed = text(allowed.report(&["-q"]));
+        assert!(allowed.contains("the recording ends early"), "{allowed}");
+        let refused = text(refused.report(&["-q"]));
+        assert!(refused.contains("damaged: item 2 of the chunk at byte 12 "), "{refused}");
+    }
+}
+
+#[test]
+fn a_recording_cannot_take_memory_without_end() {
+    // Places with functions, of which none is used.
+    let mut places = Crafted::begin("kprobes");
+    for offset in 0..30_000 {
+        let functions = vec![function(&"f".repeat(FUNCTION_NAMES / 8)); 4];
+        places.item(Item::Functions { module: 1, offset, functions });
+    }
+    assert_eq!(places.report(&["-q"]).status.code(), Some(0));
+    // Processes that each left thousands of requests to be submitted again.
+    let mut processes = Crafted::begin("kprobes");
+    for pid in 1..1200 {
+        processes.event(2, pid, process(b"p", Change::Attached));
+        let ring = Some(Ring { head: 0, tail: 0, nr: 8192 });
+        let adopted = Adopted { ctx: Handle(0x7000), ring, charge: None };
+        processes.event(3, pid, Body::ContextAdopted(adopted));
+        for time in 0..3 {
+            processes.event(4 + time, pid, submit(time * 1025, 1025, 1));
+        }
+    }
+    let output = processes.report(&["-q"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("takes more than 400 MiB of memory, which no trace does"), "{text}");
+    assert!(most_memory() < 512 * MIB, "{} MiB", most_memory() / MIB);
+}
