@@ -1,8 +1,21 @@
 //! What the fuzz targets do (fuzz/), and the test that replays their seeds.
 
+use std::io::{self, Write};
+
+use jiff::tz::TimeZone;
+
 use crate::{
+    cli::recorder::{Functions, Known},
     fault::{Case, Judge, Rule},
     model::{Model, Rules, Settings, Thresholds},
+    output::{
+        Output,
+        escape::must_be_escaped,
+        json::Json,
+        paths::Paths,
+        summary::Summary,
+        text::{self, Text},
+    },
     source::{
         bpf::Decoder,
         recording::{Item, Reader},
@@ -29,22 +42,116 @@ pub fn records(bytes: &[u8]) -> u64 {
     events
 }
 
-/// A recording, read to its end and given to the model. How many items it has.
+/// A recording, read to its end, given to the model and shown in every form. How many items it has.
+///
+/// # Panics
+/// If something that a terminal obeys is shown: that is what is looked for.
 pub fn recording(bytes: &[u8]) -> u64 {
+    let mut items = 0;
+    for form in FORMS {
+        let known = (Known::default(), Functions::default());
+        items = tell(bytes, form(Checked, &known).as_mut(), &known);
+    }
+    items
+}
+
+/// Makes an output from what is known of descriptors and functions.
+type Form = fn(Checked, &(Known, Functions)) -> Box<dyn Output>;
+
+const FORMS: [Form; 5] = [
+    |to, known| text(to, known, text::Options::default()),
+    |to, known| text(to, known, text::Options { verbose: true, ..text::Options::default() }),
+    |to, known| Box::new(Json::new(to, known.0.paths()).with_symbols(known.1.symbols())),
+    |to, _| Box::new(Summary::text(to)),
+    |to, _| Box::new(Summary::json(Json::new(to, Paths::none()))),
+];
+
+fn text(
+    to: Checked,
+    (paths, functions): &(Known, Functions),
+    options: text::Options,
+) -> Box<dyn Output> {
+    let text = Text::new(to, options, paths.paths(), TimeZone::UTC);
+    Box::new(text.with_symbols(functions.symbols()))
+}
+
+fn tell(bytes: &[u8], output: &mut dyn Output, (known, functions): &(Known, Functions)) -> u64 {
     let Ok(mut reader) = Reader::new(bytes) else { return 0 };
     let mut model = model();
-    let mut items = 0;
+    let (mut items, mut ended) = (0, None);
+    // Nothing is written to a file, so nothing fails.
     while let Ok(Some(item)) = reader.next_item() {
         items += 1;
-        match item {
-            Item::Start(start, _) => model.set_rules(Rules::of(start.faults.as_ref())),
-            Item::Event(event) => model.handle_event(&event),
-            Item::Time(now) => model.handle_timeout(now),
-            _ => (),
-        }
+        let _ = match item {
+            Item::Start(start, _) => {
+                model.set_rules(Rules::of(start.faults.as_ref()));
+                output.start(&start)
+            }
+            Item::Event(event) => {
+                known.forget(&event);
+                let shown = output.event(&event);
+                model.handle_event(&event);
+                shown
+            }
+            Item::Time(now) => {
+                model.handle_timeout(now);
+                Ok(())
+            }
+            Item::TimedOut(now) => {
+                model.timed_out(now);
+                Ok(())
+            }
+            Item::Path { pid, fd, path } => {
+                known.set((pid, fd), 0, path);
+                Ok(())
+            }
+            Item::Functions { module, offset, functions: found } => {
+                functions.set((module, offset), found);
+                Ok(())
+            }
+            Item::Report(told) => output.report(&told, &model.report()),
+            Item::End(told) => {
+                ended = Some(told);
+                Ok(())
+            }
+        };
+        conclusions(&mut model, output);
     }
-    conclude(&mut model);
+    model.handle_timeout(u64::MAX / 2);
+    model.finish(u64::MAX / 2);
+    conclusions(&mut model, output);
+    let report = model.report();
+    if let Some(ended) = ended {
+        let _ = output.report(&ended, &report);
+    }
+    let _ = output.flush();
     items
+}
+
+fn conclusions(model: &mut Model, output: &mut dyn Output) {
+    while model.next_question().is_some() {}
+    while let Some(finding) = model.next_finding() {
+        let _ = output.finding(&finding);
+    }
+    while let Some(verdict) = model.next_verdict() {
+        let _ = output.verdict(&verdict);
+    }
+}
+
+/// Nothing that a terminal obeys may be written here.
+struct Checked;
+
+impl Write for Checked {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let text = String::from_utf8_lossy(bytes);
+        let raw = text.chars().find(|it| *it != '\n' && must_be_escaped(*it));
+        assert_eq!(raw, None, "{text}");
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// Rules, one in a line, each read on its own; those that mean something decide about some calls. How many

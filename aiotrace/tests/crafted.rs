@@ -17,7 +17,7 @@ use aiotrace::{
         Looked, Process, Ring, Stack,
     },
     model::{Settings, Thresholds},
-    output::{Ended, FaultRule, Faults, Start, clock::Clock},
+    output::{Ended, FaultRule, Faults, Start, clock::Clock, escape::must_be_escaped},
     source::{
         Losses,
         recording::{Item, Writer},
@@ -93,10 +93,8 @@ fn setup(ret: i64, stack: Option<Stack>) -> Body {
 
 fn stack(frames: usize, path: &[u8]) -> Stack {
     let module = Arc::new(Module::new(path, Weak::new()));
-    let frame = |offset| Frame {
-        address: 7,
-        place: Some(Place { module: Arc::clone(&module), offset }),
-    };
+    let frame =
+        |offset| Frame { address: 7, place: Some(Place { module: Arc::clone(&module), offset }) };
     Stack { frames: (0..frames as u64).map(frame).collect(), truncated: false }
 }
 
@@ -157,7 +155,10 @@ fn what_is_longer_than_a_trace_writes_is_refused() {
     let path = |length| Some(vec![b'x'; length]);
     for (allowed, refused) in [
         (event(submit(0, ITEMS, 1)), event(submit(0, ITEMS + 1, 1))),
-        (event(setup(0, Some(stack(FRAMES, b"p")))), event(setup(0, Some(stack(FRAMES + 1, b"p"))))),
+        (
+            event(setup(0, Some(stack(FRAMES, b"p")))),
+            event(setup(0, Some(stack(FRAMES + 1, b"p")))),
+        ),
         (
             event(process(&[b'x'; NAME], Change::Attached)),
             event(process(&[b'x'; NAME + 1], Change::Attached)),
@@ -207,4 +208,64 @@ fn a_recording_cannot_take_memory_without_end() {
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("takes more than 400 MiB of memory, which no trace does"), "{text}");
     assert!(most_memory() < 512 * MIB, "{} MiB", most_memory() / MIB);
+}
+
+/// What a terminal obeys, and a line that we seem to have written.
+const EVIL: &str = "\x1b]0;owned\x07\x1b[2J\r\n=== no findings ===\u{202e}\u{9b}31m";
+
+/// A recording that has it in place of each of its strings.
+fn evil() -> Crafted {
+    let mut crafted = Crafted::begin(EVIL);
+    let name = EVIL.as_bytes();
+    let pid = 7;
+    for (fd, path) in [(0, name), (3, b"\x1b[7m")] {
+        crafted.item(Item::Path { pid, fd, path: Some(path.to_vec()) });
+    }
+    crafted.event(2, pid, process(name, Change::Attached));
+    crafted.event(2, pid, process(name, Change::Exec { path: name.to_vec() }));
+    let stack = stack(2, name);
+    let module = stack.frames[0].place.as_ref().unwrap().module.id();
+    for offset in 0..2 {
+        let functions = vec![function(EVIL)];
+        crafted.item(Item::Functions { module, offset, functions });
+    }
+    crafted.event(3, pid, setup(0, Some(stack.clone())));
+    crafted.event(4, pid, submit(0, 8, 1));
+    let path = Some(name.to_vec());
+    crafted.event(4, pid, Body::Looked(Looked::Path { fd: 0, path }));
+    // EAGAIN: who holds the limit is told.
+    crafted.event(5, pid, setup(-11, Some(stack)));
+    let holder = Holder { pid, name: name.to_vec(), contexts: 1, charge: 8 };
+    let limit = Limit { used: 8, limit: 8, holders: vec![holder] };
+    crafted.event(6, 0, Body::Looked(Looked::Limit(limit)));
+    crafted.event(7, pid, process(name, Change::Fork { child: 8, followed: true }));
+    crafted.item(Item::Report(ended(EVIL)));
+    crafted.item(Item::End(ended(EVIL)));
+    crafted
+}
+
+#[test]
+fn nothing_of_a_recording_reaches_a_terminal_as_it_is() {
+    for options in [
+        &["--color", "never"][..],
+        &["--color", "never", "-v"],
+        &["--color", "never", "-q"],
+        &["-c"],
+        &["-c", "-v"],
+        &["--format", "json"],
+        &["--format", "json", "-q"],
+        &["--format", "json", "-c"],
+    ] {
+        let output = evil().report(options);
+        assert_eq!(output.status.code(), Some(0), "{options:?}");
+        let all = [output.stdout, output.stderr].concat();
+        let text = String::from_utf8(all).unwrap();
+        let raw = text.chars().find(|it| *it != '\n' && must_be_escaped(*it));
+        assert_eq!(raw, None, "{options:?}: {text:?}");
+        assert!(!text.contains("\n=== no findings ===\\x"), "{options:?}: {text}");
+        assert!(
+            text.contains("\\x1b]0;owned\\x07") || text.contains("\\\\x1b]0;owned"),
+            "{options:?}: {text}"
+        );
+    }
 }

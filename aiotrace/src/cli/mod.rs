@@ -10,7 +10,7 @@ mod inject;
 mod launch;
 mod ls;
 mod patience;
-mod recorder;
+pub(crate) mod recorder;
 mod report;
 mod run;
 mod session;

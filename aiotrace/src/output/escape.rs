@@ -14,7 +14,7 @@ pub fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
             match character {
                 '\\' => out.extend_from_slice(br"\\"),
                 // Also the characters that change the direction of text, or are invisible.
-                _ if character.is_control() || is_format(character) => {
+                _ if must_be_escaped(character) => {
                     let mut buffer = [0; 4];
                     hex(out, character.encode_utf8(&mut buffer).as_bytes());
                 }
@@ -33,6 +33,11 @@ pub fn escaped(bytes: &[u8]) -> String {
     let mut out = Vec::new();
     escape(&mut out, bytes);
     String::from_utf8_lossy(&out).into_owned()
+}
+
+/// Whether a terminal could take it for a command, or show what follows in another order.
+pub fn must_be_escaped(character: char) -> bool {
+    character.is_control() || is_format(character)
 }
 
 fn is_format(character: char) -> bool {

@@ -89,7 +89,9 @@ pub enum Error {
     #[error("the recording ends early: its trace was killed, or its disk was full")]
     Truncated,
     /// It was changed, or made by something else.
-    #[error("the recording is damaged: item {item} of the chunk at byte {chunk} is none that aiotrace wrote")]
+    #[error(
+        "the recording is damaged: item {item} of the chunk at byte {chunk} is none that aiotrace wrote"
+    )]
     Damaged {
         /// Where the chunk begins in the file.
         chunk: u64,
@@ -228,8 +230,7 @@ impl<R: Read> Reader<R> {
         if crc32fast::hash(&bytes) != sum {
             return Err(damaged());
         }
-        self.items =
-            lz4_flex::block::decompress(&bytes, raw as usize).map_err(|_| damaged())?;
+        self.items = lz4_flex::block::decompress(&bytes, raw as usize).map_err(|_| damaged())?;
         self.at = 0;
         self.next += head.len() as u64 + wanted;
         // It gives what there is, also if more was announced.

@@ -88,7 +88,11 @@ impl Symbolizer {
     /// Asks `ask(module, addresses)`: for each address its function, and before it those inlined there,
     /// the innermost first.
     pub fn with(ask: impl FnMut(&Module, &[u64]) -> Vec<Vec<Function>> + 'static) -> Self {
-        Self(Rc::new(RefCell::new(Known { ask: Box::new(ask), functions: HashMap::default(), bytes: 0 })))
+        Self(Rc::new(RefCell::new(Known {
+            ask: Box::new(ask),
+            functions: HashMap::default(),
+            bytes: 0,
+        })))
     }
 
     /// The functions at each of these places, as [`Self::with`] has it.

@@ -10,6 +10,7 @@ use super::{
     Hex, HolderObject, IntervalLine, Json, Percentiles, QuietRow, ReportLine, RequestRow,
     SubjectObject, SumsObject, TrendRow, VERSION, WaitRow,
     faults::{row, rule},
+    readable,
 };
 use crate::{
     event::opcode_name,
@@ -95,7 +96,7 @@ impl<W: Write> Json<W> {
             lost: end.losses.total(),
             lost_by_cause: causes.map(|(count, name, _)| (name.into(), count)).collect(),
             attached_ns: (end.attached.as_nanos() as u64).into(),
-            reason: end.reason.clone(),
+            reason: readable(&end.reason),
             cost: end.cost.map(|it| CostObject {
                 cpu_ns: (it.cpu.as_nanos() as u64).into(),
                 memory_bytes: it.memory,

@@ -9,6 +9,7 @@ use super::{
     CompletionLine, FaultLine, FaultObject, FaultRow, FaultsObject, Hex, Json, ProcessCount,
     RuleObject, RuleRow, SynchronousLine, VERSION,
     conclusions::{context, subject},
+    readable,
 };
 use crate::{
     event::{Changed, Effect, Event, ExitStatus, Fault, Synchronous, errno_name},
@@ -128,8 +129,8 @@ fn fault(it: Fault) -> FaultObject {
 pub(super) fn faults(it: &output::Faults) -> FaultsObject {
     let rules = (1..).zip(&it.rules).map(|(rule, it)| RuleObject {
         rule,
-        text: it.text.clone(),
-        mechanism: it.mechanism.clone(),
+        text: escaped(it.text.as_bytes()),
+        mechanism: readable(&it.mechanism),
     });
     FaultsObject { seed: it.seed.to_string(), dry_run: it.dry_run, rules: rules.collect() }
 }
@@ -138,7 +139,7 @@ pub(super) fn faults(it: &output::Faults) -> FaultsObject {
 pub(super) fn rule(it: &verdict::RuleRow) -> RuleRow {
     RuleRow {
         rule: it.rule,
-        text: it.text.clone(),
+        text: escaped(it.text.as_bytes()),
         asked: it.asked,
         described: it.described,
         acted: it.acted,

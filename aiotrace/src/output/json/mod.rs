@@ -227,8 +227,8 @@ impl<W: Write> Output for Json<W> {
             ts: start.clock.start.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             wall_offset_ns: start.clock.to_wall.into(),
-            probes: start.probes.clone(),
-            lacks: start.lacks.clone(),
+            probes: readable(&start.probes),
+            lacks: start.lacks.iter().map(|it| readable(it)).collect(),
             faults: start.faults.as_ref().map(faults),
         })
     }
@@ -321,6 +321,11 @@ impl<W: Write> Output for Json<W> {
     fn flush(&mut self) -> io::Result<()> {
         self.lines.flush()
     }
+}
+
+/// A word of ours, unless somebody else has made the recording.
+fn readable(text: &str) -> Cow<'static, str> {
+    escaped(text.as_bytes()).into()
 }
 
 fn entry(entry: Entry) -> &'static str {

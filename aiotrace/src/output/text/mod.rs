@@ -213,9 +213,10 @@ impl<W: Write> Output for Text<W> {
         self.rules = Rules::of(start.faults.as_ref());
         self.began = start.clock.start;
         if !start.lacks.is_empty() {
-            let lacks = start.lacks.join("; ");
+            let lacks = escaped(start.lacks.join("; ").as_bytes());
             let probes = if start.probes == "ptrace" { "" } else { " probes" };
-            let text = format!("--- {}{probes}; not seen: {lacks} ---", start.probes);
+            let name = escaped(start.probes.as_bytes());
+            let text = format!("--- {name}{probes}; not seen: {lacks} ---");
             self.styled(DIM, &text);
             self.lines.end()?;
         }
@@ -224,7 +225,8 @@ impl<W: Write> Output for Text<W> {
         let rules = rules.map(|(index, it)| {
             let text = escaped(it.text.as_bytes());
             let would = if faults.dry_run { "would act " } else { "" };
-            format!("; rule {} {text} {would}by {}", index + 1, it.mechanism)
+            let mechanism = escaped(it.mechanism.as_bytes());
+            format!("; rule {} {text} {would}by {mechanism}", index + 1)
         });
         let dry_run = if faults.dry_run { " (dry run)" } else { "" };
         let rules: String = rules.collect();
