@@ -1,12 +1,20 @@
-//! `--cgroup PATH`: a directory of the cgroup v2 hierarchy.
+//! `--cgroup PATH`: a directory of the cgroup v2 hierarchy. Where such a directory is mounted somewhere else (`mount --bind`),
+//! its depth is not that of its path: the mount says what of the hierarchy it shows.
 
 use std::{
-    os::unix::fs::MetadataExt as _,
+    ffi::OsStr,
+    fs::File,
+    os::{
+        fd::AsRawFd as _,
+        unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
+    },
     path::{Path, PathBuf},
 };
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
+use super::Hint;
 
 /// Where the hierarchy usually is; with both hierarchies it is the second.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -50,8 +58,54 @@ pub fn find(path: &Path) -> Result<Cgroup> {
     let id = std::fs::metadata(&directory)
         .with_context(|| format!("cannot look at {}", directory.display()))?
         .ino();
-    let level = directory.ancestors().skip(1).take_while(|it| is_cgroup2(it)).count() as u32;
+    let level = level(&directory).with_context(|| {
+        format!("it cannot be told where in the hierarchy {} is", directory.display())
+    });
+    let level = level.map_err(|error| {
+        let hint = "give the path that /proc/PID/cgroup shows for a process in it, after `0::`";
+        error.context(Hint(hint.into()))
+    })?;
     Ok(Cgroup { id, level, directory })
+}
+
+/// The depth of a directory below the root of the hierarchy.
+fn level(directory: &Path) -> Result<u32> {
+    let opened = File::open(directory)?;
+    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", opened.as_raw_fd()))?;
+    let mount = about.lines().find_map(|line| line.strip_prefix("mnt_id:"));
+    let mount = mount.context("the kernel does not say in which mount it is")?.trim();
+    let mounts = std::fs::read("/proc/self/mountinfo")?;
+    level_in(mount, directory, &mounts)
+}
+
+/// The same, of a directory in this mount (`mounts`: as /proc/self/mountinfo has them).
+fn level_in(mount: &str, directory: &Path, mounts: &[u8]) -> Result<u32> {
+    let fields =
+        |line: &[u8]| -> Vec<Vec<u8>> { line.split(|it| *it == b' ').map(unescaped).collect() };
+    let mut lines = mounts.split(|it| *it == b'\n').map(fields);
+    let line = lines.find(|it| it.first().is_some_and(|id| id == mount.as_bytes()));
+    let line = line.context("its mount is not in /proc/self/mountinfo")?;
+    let [_, _, _, root, at, ..] = &line[..] else { bail!("/proc/self/mountinfo has a short line") };
+    let below = directory.strip_prefix(OsStr::from_bytes(at));
+    let below = below.context("it is not where /proc/self/mountinfo has its mount")?;
+    if root.split(|it| *it == b'/').any(|it| it == b"..") {
+        bail!("its mount shows what is outside of our cgroup namespace");
+    }
+    let depth = Path::new(OsStr::from_bytes(root)).components().skip(1).count();
+    Ok((depth + below.components().count()) as u32)
+}
+
+/// Blanks and the like are in octal: `\040`.
+fn unescaped(field: &[u8]) -> Vec<u8> {
+    let mut rest = field;
+    let mut plain = Vec::with_capacity(field.len());
+    while let Some((first, behind)) = rest.split_first() {
+        let octal = (*first == b'\\').then(|| behind.get(..3)).flatten();
+        let octal = octal.and_then(|it| u8::from_str_radix(str::from_utf8(it).ok()?, 8).ok());
+        plain.push(octal.unwrap_or(*first));
+        rest = if octal.is_some() { &behind[3..] } else { behind };
+    }
+    plain
 }
 
 fn is_in_a_namespace() -> bool {
@@ -78,4 +132,32 @@ fn locate(path: &Path) -> Result<PathBuf> {
 
 fn is_cgroup2(path: &Path) -> bool {
     statfs(path).is_ok_and(|it| it.filesystem_type() == CGROUP2_SUPER_MAGIC)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &[u8] = b"\
+29 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n\
+91 24 0:26 /a/b /mnt/by\\040hand rw shared:4 - cgroup2 cgroup2 rw\n\
+92 24 0:26 /../../x /mnt/outside rw - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_depth_is_that_in_the_hierarchy_wherever_it_is_mounted() {
+        let level = |mount, path: &str| level_in(mount, Path::new(path), MOUNTS);
+        assert_eq!(level("29", "/sys/fs/cgroup").unwrap(), 0);
+        assert_eq!(level("29", "/sys/fs/cgroup/a/b").unwrap(), 2);
+        assert_eq!(level("91", "/mnt/by hand").unwrap(), 2);
+        assert_eq!(level("91", "/mnt/by hand/c").unwrap(), 3);
+    }
+
+    #[test]
+    fn what_cannot_be_told_is_refused() {
+        let refused =
+            |mount, path: &str| level_in(mount, Path::new(path), MOUNTS).unwrap_err().to_string();
+        assert!(refused("93", "/mnt/gone").contains("not in /proc/self/mountinfo"));
+        assert!(refused("91", "/sys/fs/cgroup/a").contains("not where /proc/self/mountinfo"));
+        assert!(refused("92", "/mnt/outside").contains("cgroup namespace"));
+    }
 }

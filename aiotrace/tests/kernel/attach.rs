@@ -60,6 +60,23 @@ fn every_process_or_a_cgroup() {
 }
 
 fn a_process_outside_of_the_cgroup_is_not_traced() {
+    let cgroup = test_cgroup();
+    is_traced_alone(&cgroup, Attached::new(&["--cgroup", cgroup.to_str().unwrap()]));
+}
+
+/// In a mount namespace of its own, as `mount --bind` is for all else.
+fn a_cgroup_is_traced_by_a_bind_mount_of_it_too() {
+    let cgroup = test_cgroup();
+    let script = "mount --bind \"$1\" /mnt && shift && exec \"$@\"";
+    let above = cgroup.parent().unwrap().to_str().unwrap().to_owned();
+    for (mounted, path) in [(cgroup.to_str().unwrap(), "/mnt"), (&above, "/mnt/aiotrace-test")] {
+        std::fs::create_dir_all(&cgroup).unwrap();
+        let before = ["unshare", "-m", "sh", "-c", script, "sh", mounted];
+        is_traced_alone(&cgroup, Attached::through(&before, &["--cgroup", path]));
+    }
+}
+
+fn test_cgroup() -> std::path::PathBuf {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let hierarchy = mounts
         .lines()
@@ -68,9 +85,13 @@ fn a_process_outside_of_the_cgroup_is_not_traced() {
         .expect("a cgroup v2 hierarchy is mounted, as systemd and container managers do");
     let cgroup = std::path::Path::new(hierarchy).join("aiotrace-test");
     std::fs::create_dir_all(&cgroup).unwrap();
+    cgroup
+}
+
+/// Of two programs, the one in this cgroup, which is traced.
+fn is_traced_alone(cgroup: &std::path::Path, mut attached: Attached) {
     let [mut inside, mut outside] = [3, 4].map(|nr| Program::ready(&["wait", &nr.to_string()]));
     std::fs::write(cgroup.join("cgroup.procs"), inside.pid().to_string()).unwrap();
-    let mut attached = Attached::new(&["--cgroup", cgroup.to_str().unwrap()]);
     outside.go_on();
     outside.child.wait().unwrap();
     inside.go_on();
@@ -81,7 +102,7 @@ fn a_process_outside_of_the_cgroup_is_not_traced() {
     assert!(trace.submits().iter().all(|it| it.pid == inside.pid()));
     inside.child.wait().unwrap();
     // The kernel may need a moment to see that it is empty; the next run takes it as it is.
-    let _ = std::fs::remove_dir(&cgroup);
+    let _ = std::fs::remove_dir(cgroup);
 }
 
 fn a_call_in_progress_at_the_attach_is_known_and_its_end_is_told() {
@@ -371,6 +392,7 @@ tests![
     several_processes_at_once if Need::SAME,
     every_process_or_a_cgroup if Need::SAME,
     a_process_outside_of_the_cgroup_is_not_traced if Need::SAME,
+    a_cgroup_is_traced_by_a_bind_mount_of_it_too if Need::SAME,
     a_call_in_progress_at_the_attach_is_known_and_its_end_is_told,
     a_call_in_progress_at_the_end_is_unfinished if Need::SAME,
     an_io_submit_in_progress_at_the_end_says_what_it_submits if Need::SAME,

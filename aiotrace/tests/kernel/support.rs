@@ -292,7 +292,18 @@ pub struct Attached {
 impl Attached {
     /// Attaches, and returns when the probes are attached.
     pub fn new(options: &[&str]) -> Self {
-        let mut child = aiotrace()
+        Self::by(aiotrace(), options)
+    }
+
+    /// The same, started by another program.
+    pub fn through(before: &[&str], options: &[&str]) -> Self {
+        let mut command = Command::new(before[0]);
+        command.args(&before[1..]).arg(aiotrace().get_program());
+        Self::by(command, options)
+    }
+
+    fn by(mut command: Command, options: &[&str]) -> Self {
+        let mut child = command
             .args(["attach", "--format", "json"])
             // That is for programs that are launched.
             .args(set_options(options).iter().filter(|it| **it != "--no-seccomp"))
