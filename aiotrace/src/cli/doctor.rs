@@ -48,7 +48,7 @@ pub fn run(_options: Options) -> Result<u8> {
 
 /// What to do about this error, given this machine.
 pub fn hint(error: &load::Error) -> String {
-    features::hint(facts(errno(error))).to_owned()
+    features::hint(facts(errno(error))).into_owned()
 }
 
 fn examine(out: &mut String) -> bool {
@@ -289,8 +289,22 @@ fn facts(errno: Option<i32>) -> Facts {
         capable: sys_admin || (perfmon && bpf),
         btf: Path::new(btf::VMLINUX).exists(),
         kernel: process::kernel_version(&release()),
+        memory_limit: memory_limit(),
         locked_down: lockdown().is_some_and(|it| it.contains("[confidentiality]")),
     }
+}
+
+/// The lowest memory.max of our cgroup and of those above it.
+fn memory_limit() -> Option<u64> {
+    let ours = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let ours = ours.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let all = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+    let limits = all.iter().flat_map(|mount| {
+        let limit =
+            |it: &Path| fs::read_to_string(Path::new(mount).join(it).join("memory.max")).ok();
+        Path::new(ours).ancestors().filter_map(limit).collect::<Vec<_>>()
+    });
+    limits.filter_map(|it| it.trim().parse().ok()).min()
 }
 
 fn release() -> String {

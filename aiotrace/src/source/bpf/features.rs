@@ -1,6 +1,8 @@
 //! What to tell someone for whom tracing does not work: sentences decided from facts that are
 //! passed in, so that each has a test.
 
+use std::borrow::Cow;
+
 /// The architecture this was built for.
 pub const ARCHITECTURE: &str = std::env::consts::ARCH;
 
@@ -19,13 +21,30 @@ pub struct Facts {
     pub kernel: (u32, u32),
     /// Lockdown is `confidentiality`, which forbids reading kernel memory with BPF.
     pub locked_down: bool,
+    /// The lowest limit of memory of the cgroups that we are in, bytes.
+    pub memory_limit: Option<u64>,
 }
 
 /// The oldest kernel that has all we need (ring buffer 5.8, tested from 5.10).
 pub const MINIMUM_KERNEL: (u32, u32) = (5, 10);
 
+/// From here on what BPF takes counts for the cgroup, and RLIMIT_MEMLOCK no more.
+const COUNTED_BY_CGROUP: (u32, u32) = (5, 11);
+
 /// The next step for the user, one line.
-pub fn hint(facts: Facts) -> &'static str {
+pub fn hint(facts: Facts) -> Cow<'static, str> {
+    if let (Some(libc::ENOMEM), Some(limit)) = (facts.errno, facts.memory_limit) {
+        return format!(
+            "the cgroup that aiotrace is in may take {} MiB of memory, and the probes and their buffers need some 64 MiB: \
+             raise memory.max, or start aiotrace in another cgroup, or use --source ptrace, which needs little",
+            limit >> 20
+        )
+        .into();
+    }
+    sentence(facts).into()
+}
+
+fn sentence(facts: Facts) -> &'static str {
     match facts {
         Facts { errno: Some(libc::ENOSYS), .. } => {
             "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL), or a sandbox hides it: run aiotrace \
@@ -48,6 +67,11 @@ pub fn hint(facts: Facts) -> &'static str {
              distribution's kernel, or one built with it, or --source ptrace"
         }
         Facts { errno: Some(libc::ENOMEM), .. } => {
+            "the kernel has no memory for the probes and their buffers, some 64 MiB: free some, or use --source ptrace, \
+             which needs little"
+        }
+        // It says so by EPERM (bpf_charge_memlock).
+        Facts { errno: Some(libc::EPERM), kernel, .. } if kernel < COUNTED_BY_CGROUP => {
             "not enough memory may be locked: raise RLIMIT_MEMLOCK (ulimit -l unlimited)"
         }
         _ => "`aiotrace doctor` tells what this machine allows",
@@ -65,6 +89,7 @@ mod tests {
         btf: true,
         kernel: (6, 1),
         locked_down: false,
+        memory_limit: None,
     };
 
     #[test]
@@ -76,7 +101,12 @@ mod tests {
             (Facts { capable: false, ..FINE }, "a container?"),
             (Facts { locked_down: true, ..FINE }, "lockdown"),
             (Facts { btf: false, ..FINE }, "CONFIG_DEBUG_INFO_BTF"),
-            (Facts { errno: Some(libc::ENOMEM), ..FINE }, "RLIMIT_MEMLOCK"),
+            (Facts { errno: Some(libc::ENOMEM), ..FINE }, "no memory for the probes"),
+            (
+                Facts { errno: Some(libc::ENOMEM), memory_limit: Some(50 << 20), ..FINE },
+                "may take 50 MiB of memory",
+            ),
+            (Facts { kernel: (5, 10), ..FINE }, "RLIMIT_MEMLOCK"),
             (FINE, "aiotrace doctor"),
         ];
         for (facts, part) in cases {
