@@ -85,7 +85,7 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     let number = unsafe { (*regs).orig_rax };
     if let Some((syscall, abi)) = aio_call(number) {
         let args = || arguments(syscall, abi, regs);
-        settle(calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Tell));
+        calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Tell);
     } else if synchronous::are_told() {
         synchronous::left(regs, number, ctx.arg(1));
     }
@@ -102,7 +102,7 @@ fn unseen_exit(ctx: BtfTracePointContext) -> i32 {
         && !calls::was_left(abi)
     {
         let args = || arguments(syscall, abi, regs);
-        settle(calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Tell));
+        calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Tell);
     }
     0
 }
@@ -133,7 +133,7 @@ macro_rules! trampolines {
                 };
                 let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
                 let args = || arguments(syscall, abi, regs);
-                settle(calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Missed));
+                calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Missed);
                 0
             }
         )*
@@ -174,7 +174,7 @@ macro_rules! kprobes {
             fn $exit(ctx: RetProbeContext) -> u32 {
                 let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
                 // The call was entered, so its arguments are known.
-                settle(calls::exit(syscall, abi, || [0; 6], ctx.ret(), Unseen::Ignore));
+                calls::exit(syscall, abi, || [0; 6], ctx.ret(), Unseen::Ignore);
                 0
             }
         )*

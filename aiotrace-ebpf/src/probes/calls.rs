@@ -114,7 +114,8 @@ pub fn was_left(abi: Abi) -> bool {
     left
 }
 
-/// An AIO call is left.
+/// An AIO call is left. (One that has no slot was counted as lost when it was entered, and is not counted again. One that
+/// was not entered, because it began before the attach or was denied, is not counted then.)
 #[inline(always)]
 pub fn exit(
     syscall: Syscall,
@@ -122,15 +123,15 @@ pub fn exit(
     arguments: impl FnOnce() -> [u64; 6],
     ret: i64,
     unseen: Unseen,
-) -> Result<(), Lost> {
+) {
     // A slot made by a program that does not tell the call would have the one that does take the call for one of
     // a thread that is known, whose beginning was missed.
     let found = if unseen == Unseen::Ignore {
         threads::known().map(|thread| (thread, false))
     } else {
-        threads::current(abi)?
+        threads::current(abi).unwrap_or_default()
     };
-    let Some((thread, new)) = found else { return Ok(()) };
+    let Some((thread, new)) = found else { return };
     let time = now();
     // SAFETY: the slot belongs to the running thread.
     let thread = unsafe { &mut *thread };
@@ -139,10 +140,10 @@ pub fn exit(
     if !entered {
         if unseen == Unseen::Ignore || !switches::are_armed() {
             // Or the trace ends: entries are not seen any more.
-            return Ok(());
+            return;
         }
         if !new && in_compat_syscall() != abi.is_32_bit() {
-            return Ok(());
+            return;
         }
         if thread.syscall != 0 {
             lost::count(Lost::ExitMissed);
@@ -175,7 +176,7 @@ pub fn exit(
         let took = if entered { time.wrapping_sub(thread.entered) } else { count::UNSEEN };
         count::left(thread, syscall, ret, (time, took));
         if entered && thread.told == 0 && !count::is_told_after_all(thread, syscall, ret, took) {
-            return Ok(());
+            return;
         }
     }
 
@@ -193,7 +194,6 @@ pub fn exit(
         Syscall::Cancel => cancel::left(thread, &left, sample),
         Syscall::Getevents | Syscall::Pgetevents => getevents::left(thread, &left, sample),
     }
-    Ok(())
 }
 
 /// CLOCK_MONOTONIC, nanoseconds.
