@@ -61,6 +61,64 @@ fn faults_that_cannot_be_meant_are_refused() {
     assert!(stderr(&many, 125).contains("17 rules are too many: 16 at most"));
 }
 
+/// As many as are refused without a kernel: by an option, by the target, by a rule.
+#[test]
+fn what_is_refused_leaves_the_files_as_they_were() {
+    let directory = tempfile::tempdir().unwrap();
+    let rule = "io_submit:error=EAGAIN";
+    for option in ["-o", "--record"] {
+        let file = directory.path().join("kept");
+        std::fs::write(&file, "mine").unwrap();
+        let name = file.to_str().unwrap();
+        let mechanism = ["--mechanism", "ptrace"];
+        for refused in [
+            &["-p", "1", "--inject", rule][..],
+            &["-a", "--inject", rule],
+            &["-a", "--inject", rule, mechanism[0], mechanism[1]],
+            &["-a", "--source", "ptrace"],
+            &["-p", "4194305"],
+        ] {
+            stderr(&[&["attach", option, name][..], refused].concat(), 2);
+            assert_eq!(std::fs::read_to_string(&file).unwrap(), "mine", "{option} {refused:?}");
+        }
+    }
+}
+
+/// As root: a link of somebody else in a directory that others can write to.
+#[test]
+fn a_link_that_somebody_else_put_there_is_not_followed() {
+    use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
+    if !nix::unistd::geteuid().is_root() {
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let of = |name: &str| directory.path().join(name);
+    let (open, meant, link) = (of("open"), of("meant"), of("open/link"));
+    std::fs::create_dir(&open).unwrap();
+    let report =
+        |to: &std::path::Path| report(&["-o", to.to_str().unwrap()], recording("pairs").path());
+    for mode in [0o777, 0o1777, 0o775] {
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode)).unwrap();
+        std::fs::write(&meant, "mine").unwrap();
+        symlink(&meant, &link).unwrap();
+        lchown(&link, Some(65534), None).unwrap();
+        let refused = report(&link);
+        let text = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(2), "{text}");
+        assert!(text.contains("is a symbolic link of user 65534 in a directory"), "{text}");
+        assert!(text.contains("write to a directory of your own"), "{text}");
+        assert_eq!(std::fs::read_to_string(&meant).unwrap(), "mine");
+        // One of ours is followed, and so is one where nobody else can put it.
+        lchown(&link, Some(0), None).unwrap();
+        assert_eq!(report(&link).status.code(), Some(0));
+        assert!(std::fs::read_to_string(&meant).unwrap().contains("io_submit"));
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o755)).unwrap();
+        lchown(&link, Some(65534), None).unwrap();
+        assert_eq!(report(&link).status.code(), Some(0));
+        std::fs::remove_file(&link).unwrap();
+    }
+}
+
 #[test]
 fn the_help_fits_a_terminal() {
     for command in

@@ -17,6 +17,7 @@ mod session;
 mod shown;
 mod source;
 mod view;
+mod written;
 
 use std::{io::IsTerminal as _, process::ExitCode};
 

@@ -6,12 +6,12 @@ use std::{
     fs::File,
     io,
     os::unix::ffi::OsStringExt as _,
-    path::Path,
     rc::Rc,
 };
 
 use anyhow::{Context as _, Result};
 
+use super::written;
 use crate::{
     bounded::{self, FUNCTION_NAMES, FUNCTIONS, PATH},
     event::{Args, Body, Call, Change, Event, Stack},
@@ -87,7 +87,9 @@ impl Functions {
         let known = Rc::clone(&self.0);
         Symbolizer::with(move |module, offsets| {
             let known = known.borrow();
-            let of = |offset: &u64| known.found.get(&(module.id(), *offset)).cloned().unwrap_or_default();
+            let of = |offset: &u64| {
+                known.found.get(&(module.id(), *offset)).cloned().unwrap_or_default()
+            };
             offsets.iter().map(of).collect()
         })
     }
@@ -135,18 +137,12 @@ pub struct Recorder {
 }
 
 impl Recorder {
-    /// Makes the file.
-    pub fn create(path: &Path, symbols: &Symbolizer) -> Result<Self> {
-        let file = File::create(path)
-            .with_context(|| format!("cannot write the recording {}", path.display()))?;
+    /// Begins to write into this file: what was in it is gone.
+    pub fn begin(file: File, known: Known, symbols: &Symbolizer) -> Result<Self> {
+        written::begin(&file)?;
         let writer = Writer::new(file).context("cannot write the recording")?;
         let (symbols, places) = (symbols.clone(), HashSet::new());
-        Ok(Self { writer, known: Known::default(), symbols, places, failed: None })
-    }
-
-    /// What the recorder knows of descriptors.
-    pub fn known(&self) -> &Known {
-        &self.known
+        Ok(Self { writer, known, symbols, places, failed: None })
     }
 
     /// How the trace begins.

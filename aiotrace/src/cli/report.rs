@@ -15,6 +15,7 @@ use super::{
     cost,
     recorder::{Functions, Known},
     view::View,
+    written,
 };
 use crate::{
     event::Event,
@@ -62,7 +63,9 @@ pub fn run(options: Options) -> Result<u8> {
     };
     let known = Known::default();
     let functions = Functions::default();
-    let (mut shown, _) = options.view.open(known.paths(), &functions.symbols(), false, false)?;
+    let view = options.view.open(known.paths(), &functions.symbols(), false, false)?;
+    view.file.as_ref().map_or(Ok(()), written::begin)?;
+    let mut shown = view.shown;
     let mut conclusions = Conclusions::again(settings, options.fail_on);
     conclusions.start(&start, &mut shown);
     let (mut last, mut events) = (start.clock.start, 0);
@@ -132,7 +135,9 @@ fn with_hint(error: Error, file: &Path) -> anyhow::Error {
     let hint = match &error {
         Error::Foreign => "make one with `aiotrace attach --record FILE`".to_owned(),
         Error::Version(_) => "read it with the aiotrace that made it".to_owned(),
-        Error::Truncated | Error::Damaged { .. } | Error::Chunk(_) | Error::Io(_) => "nothing of it can be told".to_owned(),
+        Error::Truncated | Error::Damaged { .. } | Error::Chunk(_) | Error::Io(_) => {
+            "nothing of it can be told".to_owned()
+        }
     };
     anyhow::Error::new(error).context(file.display().to_string()).context(Hint(hint))
 }

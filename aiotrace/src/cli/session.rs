@@ -17,10 +17,11 @@ use super::{
     cost::{self, Meter},
     inject::{self, Chosen, Inject},
     patience::{Ending, Patience},
-    recorder::Recorder,
+    recorder::{Known, Recorder},
     shown::Shown,
     source::{self, Begun, Source, Way},
     view::{self, View},
+    written,
 };
 use crate::{
     event::{Body, Change, Event},
@@ -161,15 +162,27 @@ pub struct Session<'a> {
     show: &'a Show,
     source: Source,
     plan: Plan,
-    shown: Shown,
-    recorder: Option<Recorder>,
+    output: view::Opened,
+    recording: Option<Recording>,
     faults: Option<Chosen>,
-    /// Where records wait if the output is a local file.
-    spill: Option<File>,
+}
+
+/// `--record`, before anything is written.
+struct Recording {
+    file: File,
+    known: Known,
+    symbols: Symbolizer,
+}
+
+impl Recording {
+    fn begin(self) -> Result<Recorder> {
+        Recorder::begin(self.file, self.known, &self.symbols)
+    }
 }
 
 impl<'a> Session<'a> {
-    /// Opens the output and prepares the source, so that what can fail fails before anything runs.
+    /// Prepares the source and opens the output, so that what can fail fails before anything runs. The files are made if
+    /// they are not there, and else as they were until the source has begun.
     pub fn prepare(show: &'a Show, plan: Plan) -> Result<Self> {
         if show.sample() > 0 && show.source == source::Wanted::Ptrace {
             let error =
@@ -182,18 +195,24 @@ impl<'a> Session<'a> {
             let hint = "leave out --record, --inject, --stacks and --source ptrace";
             return Err(error.context(Hint(hint.into())));
         }
-        let symbols = Symbolizer::in_child();
-        let recorder = show.record.as_deref().map(|path| Recorder::create(path, &symbols));
-        let recorder = recorder.transpose()?;
-        let paths = recorder.as_ref().map_or_else(Paths::of_proc, |it| it.known().paths());
-        let (mut shown, spill) = show.view.open(paths, &symbols, show.stacks, show.sample() > 0)?;
-        // Of little output, a recording is the slowest.
-        let recording = show.record.as_deref().filter(|_| show.view.says_little());
-        let spill = spill.or_else(|| recording.and_then(view::spill_beside));
-        shown.only = show.only;
         let faults = choose_faults(&plan, show)?;
         let source = Source::prepare(&plan, show, faults.as_ref())?;
-        Ok(Self { show, source, plan, shown, recorder, faults, spill })
+        let symbols = Symbolizer::in_child();
+        let recording = show.record.as_deref().map(|path| -> Result<Recording> {
+            let (known, symbols) = (Known::default(), symbols.clone());
+            Ok(Recording { file: written::open(path)?, known, symbols })
+        });
+        let recording = recording.transpose()?;
+        let paths = recording.as_ref().map_or_else(Paths::of_proc, |it| it.known.paths());
+        let mut output = show.view.open(paths, &symbols, show.stacks, show.sample() > 0)?;
+        // Of little output, a recording is the slowest.
+        if let (Some(path), Some(recording), None) = (&show.record, &recording, &output.spill)
+            && show.view.says_little()
+        {
+            output.spill = view::spill_beside(&recording.file, path);
+        }
+        output.shown.only = show.only;
+        Ok(Self { show, source, plan, output, recording, faults })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over. `armed` is told whether the launched
@@ -206,18 +225,21 @@ impl<'a> Session<'a> {
         let start = Clock::now();
         let filtered = self.source.is_filtered();
         let mut patience = Patience::of(&self.plan);
-        let spills = self.spill.is_some();
+        let view::Opened { mut shown, spill, file } = self.output;
+        let spills = spill.is_some();
         let targets: Vec<u32> = match &self.plan.scope {
             Scope::Processes(processes) => processes.iter().map(|it| it.pid).collect(),
             Scope::Cgroup(_) | Scope::All => Vec::new(),
         };
-        let way = Way { stop, spill: self.spill, start: start.start };
+        let way = Way { stop, spill, start: start.start };
         let begun = self.source.begin(self.plan, self.show, way)?;
+        // Nothing can be refused any more.
+        file.as_ref().map_or(Ok(()), written::begin)?;
+        let recorder = self.recording.map(Recording::begin).transpose()?;
         let Begun { mut collector, mut decoder, initial, name, lacks, .. } = begun;
         let status = begun.status;
         let mut events = 0;
-        let mut conclusions = Conclusions::new(&self.show.conclusions, begun.sees, self.recorder);
-        let mut shown = self.shown;
+        let mut conclusions = Conclusions::new(&self.show.conclusions, begun.sees, recorder);
         let faults = self.faults.as_ref().map(Chosen::told);
         let start = Start { clock: start, probes: name.into(), lacks, faults };
         conclusions.start(&start, &mut shown);

@@ -3,22 +3,17 @@
 use std::{
     fs::File,
     io::{self, IsTerminal as _, Write},
-    os::{
-        fd::AsFd,
-        unix::fs::{FileTypeExt as _, OpenOptionsExt as _},
-    },
+    os::fd::AsFd,
     path::{Path, PathBuf},
-    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
 use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
-use nix::fcntl::{FcntlArg, OFlag, fcntl};
 
 use super::{
-    Hint,
     shown::{Shown, Throttle},
+    written,
 };
 use crate::{
     output::{
@@ -78,25 +73,25 @@ impl View {
         self.quiet || self.summary
     }
 
-    /// The output, and a file for what it does not take at once. `stacks`: they are shown in any case; `in_part`:
-    /// calls are left out.
+    /// Opens the output. `stacks`: they are shown in any case; `in_part`: calls are left out.
     pub fn open(
         &self,
         paths: Paths,
         symbols: &Symbolizer,
         stacks: bool,
         in_part: bool,
-    ) -> Result<(Shown, Option<File>)> {
+    ) -> Result<Opened> {
         // The outputs gather what they write.
-        let (writer, spill): (Box<dyn Write>, _) = match &self.output {
+        let (writer, spill, file): (Box<dyn Write>, _, _) = match &self.output {
             Some(path) => {
-                let file = create(path)?;
-                let spill = spill_for(&file, directory_of(path));
-                (Box::new(file), spill)
+                let file = written::open(path)?;
+                let spill = spill_for(&file, written::directory_of(path));
+                let same = file.try_clone().context("no descriptor is left")?;
+                (Box::new(file), spill, Some(same))
             }
             None => {
                 let spill = spill_for(io::stdout(), Path::new("/var/tmp"));
-                (Box::new(io::stdout().lock()), spill)
+                (Box::new(io::stdout().lock()), spill, None)
             }
         };
         let is_terminal = self.output.is_none() && io::stdout().is_terminal();
@@ -132,8 +127,18 @@ impl View {
             calls: 0,
             failed: None,
         };
-        Ok((shown, spill))
+        Ok(Opened { shown, spill, file })
     }
+}
+
+/// An output of which nothing is written yet.
+pub struct Opened {
+    /// It.
+    pub shown: Shown,
+    /// For what it does not take at once.
+    pub spill: Option<File>,
+    /// `-o FILE`: that file, which [`written::begin`] empties.
+    pub file: Option<File>,
 }
 
 /// A nameless file in `directory`, if the output is a regular file. A pipe's reader may be slower
@@ -147,52 +152,6 @@ fn spill_for(output: impl AsFd, directory: &Path) -> Option<File> {
 }
 
 /// The same, if this file is a regular one.
-pub fn spill_beside(path: &Path) -> Option<File> {
-    spill_for(File::open(path).ok()?, directory_of(path))
-}
-
-fn directory_of(path: &Path) -> &Path {
-    let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-    directory.unwrap_or(Path::new("."))
-}
-
-/// How long somebody is waited for who reads a FIFO.
-const PATIENCE: Duration = Duration::from_secs(5);
-
-fn create(path: &Path) -> Result<File> {
-    let is_fifo = std::fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo());
-    let file = if is_fifo { open_fifo(path) } else { File::create(path) };
-    let file = file.with_context(|| format!("cannot write to {}", path.display()));
-    file.map_err(|error| {
-        let nobody_reads = error
-            .downcast_ref::<io::Error>()
-            .is_some_and(|it| it.raw_os_error() == Some(libc::ENXIO));
-        match nobody_reads {
-            true => {
-                error.context(Hint("it is a FIFO that nobody reads: start its reader first".into()))
-            }
-            false => error,
-        }
-    })
-}
-
-/// Opens a FIFO without waiting for ever for its reader; writing to it waits, as to any pipe.
-fn open_fifo(path: &Path) -> io::Result<File> {
-    let begin = Instant::now();
-    let open = || {
-        let mut options = File::options();
-        options.write(true).custom_flags(libc::O_NONBLOCK).open(path)
-    };
-    let file = loop {
-        match open() {
-            Err(error)
-                if error.raw_os_error() == Some(libc::ENXIO) && begin.elapsed() < PATIENCE =>
-            {
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            other => break other?,
-        }
-    };
-    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_WRONLY))?;
-    Ok(file)
+pub fn spill_beside(file: &File, path: &Path) -> Option<File> {
+    spill_for(file, written::directory_of(path))
 }
