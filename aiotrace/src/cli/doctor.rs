@@ -294,17 +294,25 @@ fn facts(errno: Option<i32>) -> Facts {
     }
 }
 
-/// The lowest memory.max of our cgroup and of those above it.
+/// Where the two hierarchies say what a cgroup may use: the line of /proc/self/cgroup, the mounts, the file.
+const MEMORY_LIMITS: [(&str, &str, &str); 3] = [
+    ("0::/", "/sys/fs/cgroup", "memory.max"),
+    ("0::/", "/sys/fs/cgroup/unified", "memory.max"),
+    (":memory:/", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+];
+
+/// The lowest limit of our cgroup and of those above it.
 fn memory_limit() -> Option<u64> {
     let ours = fs::read_to_string("/proc/self/cgroup").ok()?;
-    let ours = ours.lines().find_map(|line| line.strip_prefix("0::/"))?;
-    let all = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
-    let limits = all.iter().flat_map(|mount| {
-        let limit =
-            |it: &Path| fs::read_to_string(Path::new(mount).join(it).join("memory.max")).ok();
-        Path::new(ours).ancestors().filter_map(limit).collect::<Vec<_>>()
-    });
-    limits.filter_map(|it| it.trim().parse().ok()).min()
+    let limits = |(line, mount, file): (&str, &str, &str)| -> Vec<u64> {
+        let found = ours.lines().find_map(|it| it.split_once(line));
+        let cgroup = Path::new(found.map_or("", |it| it.1));
+        let text = |it: &Path| fs::read_to_string(Path::new(mount).join(it).join(file)).ok();
+        cgroup.ancestors().filter_map(text).filter_map(|it| it.trim().parse().ok()).collect()
+    };
+    // Without a limit v1 has the largest number of whole pages.
+    let is_limit = |it: &u64| *it < i64::MAX as u64 / 4096 * 4096;
+    MEMORY_LIMITS.into_iter().flat_map(limits).filter(is_limit).min()
 }
 
 fn release() -> String {

@@ -57,7 +57,7 @@ pub struct Frame {
 
 impl Frame {
     /// See [`Recorded`].
-    fn recorded(&self) -> (u64, Option<(u64, &[u8], u64)>) {
+    fn recorded(&self) -> RecordedFrame<&[u8]> {
         let place = self.place.as_ref();
         (self.address, place.map(|it| (it.module.id, &it.module.path[..], it.offset)))
     }
@@ -118,7 +118,8 @@ impl std::hash::Hash for Module {
 }
 
 /// As it is written into a recording: address, and number, path and address of the file.
-type Recorded = (List<(u64, Option<(u64, List<u8, PATH>, u64)>), FRAMES>, bool);
+type Recorded = (List<RecordedFrame<List<u8, PATH>>, FRAMES>, bool);
+type RecordedFrame<Path> = (u64, Option<(u64, Path, u64)>);
 
 impl Serialize for Stack {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {

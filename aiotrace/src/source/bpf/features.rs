@@ -36,7 +36,7 @@ pub fn hint(facts: Facts) -> Cow<'static, str> {
     if let (Some(libc::ENOMEM), Some(limit)) = (facts.errno, facts.memory_limit) {
         return format!(
             "the cgroup that aiotrace is in may take {} MiB of memory, and the probes and their buffers need some 64 MiB: \
-             raise memory.max, or start aiotrace in another cgroup, or use --source ptrace, which needs little",
+             raise memory.max (memory.limit_in_bytes with v1), or start aiotrace in another cgroup, or use --source ptrace, which needs little",
             limit >> 20
         )
         .into();
