@@ -18,7 +18,6 @@ use super::{
     inject::{self, Chosen, Inject},
     patience::{Ending, Patience},
     recorder::{Known, Recorder},
-    shown::Shown,
     source::{self, Begun, Source, Way},
     view::{self, View},
     written,
