@@ -250,7 +250,15 @@ fn event(index: u32, write: bool, mut by: impl Counters) {
     if user::read_or_fail(&mut event, address) != 0 {
         return;
     }
-    let requests = if faults::ask_for_requests(what::COMPLETE) { describing(event.obj) } else { 0 };
+    let mut requests = 0;
+    if faults::ask_for_requests(what::COMPLETE) {
+        // A program may use the same memory for another request at once, and tell them apart by `aio_data`.
+        let mut data = 0u64;
+        let failed = user::read_or_fail(&mut data, user::or_nowhere(event.obj));
+        if failed == 0 && data == event.data {
+            requests = describing(event.obj);
+        }
+    }
     let (tid, ctx) = (thread.tid, *ctx);
     let facts =
         Facts { what: what::COMPLETE, tid, ctx, nr: 0, since: *since, process: *process, requests };

@@ -419,7 +419,7 @@ impl Model {
 
 /// Why io_cancel found nothing that it could cancel, as far as that is known; and a number for that.
 fn why_not_cancelled(context: &Context, iocb: Address, value: Option<&abi::Iocb>) -> (u64, String) {
-    let in_flight = context.requests.of_iocb(iocb.0);
+    let in_flight = context.requests.of_iocb(iocb.0, value.map(|it| it.data));
     if let Some(reason) = cause::key(value) {
         let which = if in_flight.is_some() { ", which is in flight" } else { "" };
         return (0, format!("{reason}{which}"));

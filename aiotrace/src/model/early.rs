@@ -78,10 +78,13 @@ impl Early {
         });
     }
 
-    /// The completion of a request with this iocb whose io_submit was entered then.
-    pub fn take(&mut self, iocb: u64, entered: u64) -> Option<Completed> {
+    /// The completion of a request with this iocb and data (if that is known) whose io_submit was entered then.
+    pub fn take(&mut self, (iocb, data): (u64, Option<u64>), entered: u64) -> Option<Completed> {
         let queue = self.of_iocb.get_mut(&iocb)?;
-        let place = queue.iter().position(|it| it.completed.time > entered)?;
+        let is_its = |it: &Entry| {
+            it.completed.time > entered && data.is_none_or(|data| data == it.completed.event.data)
+        };
+        let place = queue.iter().position(is_its)?;
         let found = queue.remove(place)?;
         if queue.is_empty() {
             self.of_iocb.remove(&iocb);

@@ -13,8 +13,11 @@ const MOST_UNREAPED: usize = 65_536;
 /// One iocb from its io_submit on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The iocb's address: the program's pointer, used again and again.
+    /// The iocb's address: the program's pointer, used again and again. The kernel copies what is there, so one
+    /// iocb may be of several requests at a time.
     pub iocb: u64,
+    /// `aio_data`, by which a program tells such requests apart; `None` if it was not read before the call.
+    pub data: Option<u64>,
     /// `IOCB_CMD_*`; `None` if the iocb could not be read.
     pub opcode: Option<u16>,
     /// `RWF_*`
@@ -47,6 +50,7 @@ impl Request {
         let value = iocb.value;
         Some(Self {
             iocb: iocb.address?.0,
+            data: value.filter(|_| !iocb.read_late).map(|it| it.data),
             opcode: value.map(|it| it.opcode),
             rw_flags: value.map_or(0, |it| it.rw_flags),
             fd: value.map_or(0, |it| it.fildes),
@@ -58,6 +62,16 @@ impl Request {
             call,
             index,
         })
+    }
+
+    /// Whether a completion with this data may be its own.
+    pub fn may_be(&self, data: u64) -> bool {
+        self.data.is_none_or(|own| own == data)
+    }
+
+    /// Whether the program cannot tell the completions of the two apart.
+    fn is_like(&self, other: &Self) -> bool {
+        self.data.zip(other.data).is_none_or(|(own, other)| own == other)
     }
 
     /// Whether it changes a file.
@@ -98,7 +112,7 @@ pub struct Match {
     pub request: Request,
     /// Its completion.
     pub completed: Completed,
-    /// The same iocb was in flight once more: when io_submit was entered with it.
+    /// The same iocb was in flight once more, with the same data: when io_submit was entered with it.
     pub again: Option<u64>,
 }
 
@@ -213,9 +227,16 @@ impl Requests {
         self.in_flight.values().flatten()
     }
 
-    /// The oldest request in flight of an iocb.
-    pub fn of_iocb(&self, iocb: u64) -> Option<&Request> {
-        self.in_flight.get(&iocb)?.front()
+    /// The request in flight that this completion would be of.
+    pub fn of_event(&self, event: &IoEvent) -> Option<&Request> {
+        let queue = self.in_flight.get(&event.obj)?;
+        queue.get(place_of(queue, event.data, u64::MAX)?)
+    }
+
+    /// The oldest request in flight of an iocb: the oldest with this data, if there is one.
+    pub fn of_iocb(&self, iocb: u64, data: Option<u64>) -> Option<&Request> {
+        let queue = self.in_flight.get(&iocb)?;
+        queue.iter().find(|it| it.data == data).or_else(|| queue.front())
     }
 
     /// The completion that waits longest to be reaped.
@@ -231,7 +252,7 @@ impl Requests {
     /// io_submit accepted it. If it has completed already, how.
     pub fn accepted(&mut self, request: Request) -> Option<Match> {
         self.accepted += 1;
-        if let Some(completed) = self.early.take(request.iocb, request.entered) {
+        if let Some(completed) = self.early.take((request.iocb, request.data), request.entered) {
             if request.entered == 0 {
                 // It may be that of the request before, which began before the trace, too.
                 return None;
@@ -240,7 +261,8 @@ impl Requests {
         }
         let queue = self.in_flight.entry(request.iocb).or_default();
         // The program uses the iocb again, so that one was among those that completed.
-        if self.unread > 0 && queue.pop_front_if(|it| it.call != request.call).is_some() {
+        let is_its = |it: &mut Request| it.call != request.call && it.is_like(&request);
+        if self.unread > 0 && queue.pop_front_if(is_its).is_some() {
             (self.unread, self.unknown, self.count) =
                 (self.unread - 1, self.unknown + 1, self.count - 1);
         }
@@ -311,12 +333,12 @@ impl Requests {
 
     fn take(&mut self, completed: &Completed) -> Option<Match> {
         let queue = self.in_flight.get_mut(&completed.event.obj)?;
-        if queue.front()?.entered >= completed.time {
-            return None;
-        }
-        let request = queue.pop_front()?;
+        let place = place_of(queue, completed.event.data, completed.time)?;
+        let request = queue.remove(place)?;
         self.count -= 1;
-        let again = queue.front().filter(|it| it.call != request.call).map(|it| it.entered);
+        // The oldest of those that are alike was taken.
+        let again = queue.range(place..).find(|it| it.is_like(&request));
+        let again = again.filter(|it| it.call != request.call).map(|it| it.entered);
         if queue.is_empty() {
             self.in_flight.remove(&completed.event.obj);
         }
@@ -351,13 +373,14 @@ impl Requests {
         if is_behind { ahead - nr } else { ahead }
     }
 
-    /// How many of these completions, from the first one on, are of requests in flight, by their iocbs.
+    /// How many of these completions, from the first one on, are of requests in flight, by their iocbs and data.
     pub fn of_in_flight<'a>(&self, completions: impl Iterator<Item = &'a IoEvent>) -> usize {
-        let mut seen: Map<u64, usize> = Map::default();
+        let mut seen: Map<(u64, u64), usize> = Map::default();
         let is_ours = |it: &&IoEvent| {
-            let count = seen.entry(it.obj).or_default();
+            let count = seen.entry((it.obj, it.data)).or_default();
             *count += 1;
-            *count <= self.in_flight.get(&it.obj).map_or(0, VecDeque::len)
+            let all = self.in_flight.get(&it.obj).into_iter().flatten();
+            *count <= all.filter(|request| request.may_be(it.data)).count()
         };
         completions.take_while(is_ours).count()
     }
@@ -436,6 +459,20 @@ impl Requests {
     }
 }
 
+/// Which of the requests of one iocb completed with this data at this time: the oldest that has it, else the oldest
+/// whose data is not known. If all have other data it is another request, whose io_submit has not returned.
+fn place_of(queue: &VecDeque<Request>, data: u64, time: u64) -> Option<usize> {
+    let mut unknown = None;
+    for (place, it) in queue.iter().enumerate().take_while(|(_, it)| it.entered < time) {
+        match it.data {
+            Some(own) if own == data => return Some(place),
+            Some(_) => (),
+            None => unknown = unknown.or(Some(place)),
+        }
+    }
+    unknown
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -443,6 +480,7 @@ mod tests {
     fn request(iocb: u64, entered: u64, call: u64) -> Request {
         Request {
             iocb,
+            data: Some(0),
             opcode: Some(0),
             rw_flags: 0,
             fd: 3,
@@ -511,6 +549,40 @@ mod tests {
         assert_eq!(requests.complete(completed(1, 10)).unwrap().again, None);
         assert_eq!(requests.complete(completed(1, 11)).unwrap().again, Some(2));
         assert_eq!(requests.complete(completed(1, 12)).unwrap().again, None);
+    }
+
+    #[test]
+    fn requests_of_one_iocb_are_told_apart_by_their_data() {
+        let with = |data, call| Request { data, ..request(1, call, call) };
+        let done = |data, time| {
+            let completed = completed(1, time);
+            Completed { event: IoEvent { data, ..completed.event }, ..completed }
+        };
+        let mut requests = Requests::default();
+        for (data, call) in [(Some(7), 1), (Some(8), 2), (None, 3), (Some(8), 4)] {
+            assert_eq!(requests.accepted(with(data, call)), None);
+        }
+        let mut next = |data| {
+            let found = requests.complete(done(data, 10))?;
+            Some((found.request.call, found.again))
+        };
+        // The third may be another 8, as far as is known.
+        assert_eq!(next(8), Some((2, Some(3))));
+        assert_eq!(next(8), Some((4, None)));
+        assert_eq!(next(9), Some((3, None)), "that is the only one whose data is not known");
+        assert_eq!(next(9), None, "one whose io_submit has not returned");
+        assert_eq!(requests.in_flight(), 1);
+        assert_eq!(requests.accepted(with(Some(7), 5)), None, "it is not that one's, either");
+        assert!(requests.accepted(with(Some(9), 6)).is_some());
+        assert_eq!(requests.in_flight(), 2);
+        assert_eq!(requests.of_event(&done(7, 11).event).map(|it| it.call), Some(1));
+        let found = [7, 7, 7].map(|data| done(data, 11).event);
+        assert_eq!(requests.of_in_flight(found.iter()), 2);
+        assert_eq!(requests.of_in_flight([done(9, 11).event].iter()), 0);
+        let found = requests.complete(done(7, 11)).unwrap();
+        assert_eq!((found.request.call, found.again), (1, Some(5)), "these are alike");
+        assert_eq!(requests.complete(done(7, 12)).unwrap().again, None);
+        assert!(requests.adds_up());
     }
 
     #[test]

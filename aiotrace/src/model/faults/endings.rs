@@ -47,8 +47,8 @@ impl Faults {
     pub fn ended(&mut self, space: u64, exit: Option<ExitStatus>, time: u64) {
         let numbers = self.of_space(space);
         if self.completed.len() + self.changed.len() > 0 {
-            self.completed.retain(|(of, _), _| *of != space);
-            self.changed.retain(|(of, _), _| *of != space);
+            self.completed.retain(|(of, ..), _| *of != space);
+            self.changed.retain(|(of, ..), _| *of != space);
         }
         let going = exit.map_or(Going::Exec, Going::Ended);
         for number in numbers {

@@ -202,7 +202,7 @@ impl Model {
         self.provoked = self.provoked.max(event.time);
         let space = self.space(event.pid);
         if self.faults.changed.len() < MOST_FAULTS {
-            self.faults.changed.insert((space, own.obj), (res, own.res));
+            self.faults.changed.insert((space, own.obj, own.data), (res, own.res));
         }
         // A retry that meets a fault.
         for (number, _) in self.faults.wanting(space, Want::Completion(own.obj), event.time) {
@@ -223,7 +223,7 @@ impl Model {
         }
         let context = self.context_mut(event.pid, ctx);
         let name = context.as_ref().map(|it| it.name);
-        let in_flight = context.and_then(|it| it.requests.of_iocb(own.obj)).cloned();
+        let in_flight = context.and_then(|it| it.requests.of_event(&own)).cloned();
         let request = self.faults.whose(space, &own, in_flight);
         let known = request.as_ref().filter(|it| it.opcode.is_some());
         let wants = known.map_or_else(

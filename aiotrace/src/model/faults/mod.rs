@@ -76,10 +76,10 @@ pub struct Faults {
     refused: usize,
     rows: BTreeMap<(u32, Cause, Option<i64>), FaultRow>,
     new: VecDeque<Verdict>,
-    /// By iocb: the last completion that was told.
-    completed: Map<(u64, u64), whose::Told>,
-    /// Completions that were changed before they were seen: by iocb, the result given and the kernel's.
-    changed: Map<(u64, u64), (i64, i64)>,
+    /// By iocb and data: the last completion that was told.
+    completed: Map<(u64, u64, u64), whose::Told>,
+    /// Completions that were changed before they were seen: by iocb and data, the result given and the kernel's.
+    changed: Map<(u64, u64, u64), (i64, i64)>,
     /// Where descriptors lead, of requests that faults met; and when that was looked up.
     paths: Map<(u64, u32), Led>,
     /// Those of which a synchronous call may do what is left.

@@ -298,7 +298,7 @@ impl Faults {
 
     /// The program got this, and nobody will see it again.
     pub fn was_given(&mut self, space: u64, event: &IoEvent) {
-        let key = (space, event.obj);
+        let key = (space, event.obj, event.data);
         if self.changed.get(&key).is_some_and(|it| it.0 == event.res) {
             self.changed.remove(&key);
         }
@@ -306,7 +306,7 @@ impl Faults {
 
     /// What the kernel gave, if a source saw a result that is ours.
     pub fn own_result(&mut self, space: u64, event: &IoEvent) -> i64 {
-        match self.changed.remove(&(space, event.obj)) {
+        match self.changed.remove(&(space, event.obj, event.data)) {
             Some((given, own)) if given == event.res => own,
             _ => event.res,
         }

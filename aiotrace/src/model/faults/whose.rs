@@ -21,12 +21,12 @@ impl Faults {
             self.completed.clear();
         }
         let told = Told { event, request: request.cloned() };
-        self.completed.insert((space, event.obj), told);
+        self.completed.insert((space, event.obj, event.data), told);
     }
 
     /// io_submit returned, and a completion that was told before is this request's.
     pub fn told_before(&mut self, space: u64, event: &IoEvent, request: &Request) {
-        if let Some(told) = self.completed.get_mut(&(space, event.obj))
+        if let Some(told) = self.completed.get_mut(&(space, event.obj, event.data))
             && told.event == *event
         {
             told.request.get_or_insert_with(|| request.clone());
@@ -39,13 +39,13 @@ impl Faults {
             return;
         }
         for it in list.iter().flatten() {
-            self.completed.remove(&(space, it.obj));
+            self.completed.remove(&(space, it.obj, it.data));
         }
     }
 
-    /// Whose this completion is, as the kernel made it; `in_flight`: the oldest request in flight of its iocb.
+    /// Whose this completion is, as the kernel made it; `in_flight`: the oldest request in flight that it may be of.
     pub fn whose(&self, space: u64, own: &IoEvent, in_flight: Option<Request>) -> Option<Request> {
-        let told = self.completed.get(&(space, own.obj)).filter(|it| it.event == *own);
+        let told = self.completed.get(&(space, own.obj, own.data)).filter(|it| it.event == *own);
         told.map_or(in_flight, |it| it.request.clone())
     }
 }

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 
 use super::{
     Rules,
+    in_flight::InFlight,
     records::{Records, header},
     requests,
     rings::New,
@@ -30,6 +31,8 @@ const MOST_WAITING: usize = 4096;
 pub struct Faults {
     rules: Rules,
     waiting: Vec<Waiting>,
+    /// Requests in flight, if a rule has to know whose completion it changes.
+    in_flight: Option<InFlight>,
     /// A completion was changed, since that was asked for.
     has_changed: bool,
 }
@@ -98,7 +101,8 @@ pub enum Goes {
 impl Faults {
     /// By these rules.
     pub fn new(rules: Rules) -> Self {
-        Self { rules, waiting: Vec::new(), has_changed: false }
+        let in_flight = rules.judge.needs_requests(what::COMPLETE).then(InFlight::default);
+        Self { rules, waiting: Vec::new(), in_flight, has_changed: false }
     }
 
     /// Whether completions are looked at.
@@ -126,6 +130,28 @@ impl Faults {
     /// # Errors
     /// The thread is dead.
     pub fn call(&mut self, tracee: &Tracee, call: &mut InCall) -> Result<Goes, Errno> {
+        let goes = self.judge_call(tracee, call);
+        if let Some(in_flight) = &mut self.in_flight
+            && call.syscall == Syscall::Submit
+            && goes != Ok(Goes::Not)
+        {
+            let iocbs = given(tracee, call);
+            in_flight.given(tracee.tid, (tracee.space, call.args[0]), iocbs);
+        }
+        goes
+    }
+
+    /// A call has returned.
+    pub fn returned(&mut self, tracee: &Tracee, call: &InCall, ret: i64) {
+        let Some(in_flight) = &mut self.in_flight else { return };
+        match call.syscall {
+            Syscall::Submit => in_flight.returned(tracee.tid, ret.max(0) as usize),
+            Syscall::Destroy if ret == 0 => in_flight.destroyed(tracee.space, call.args[0]),
+            _ => (),
+        }
+    }
+
+    fn judge_call(&mut self, tracee: &Tracee, call: &mut InCall) -> Result<Goes, Errno> {
         let is_submit = call.syscall == Syscall::Submit;
         let case = Case {
             what: what::call(call.syscall),
@@ -242,7 +268,9 @@ impl Faults {
         let New { position, event } = *new;
         let (pid, tid) = (tracee.pid, tracee.tid);
         let case = Case { what: what::COMPLETE, pid, tid, ctx: handle, nr: 0, now };
-        let mut requests = Requests::at(tracee, event.obj);
+        let in_flight = self.in_flight.as_mut();
+        let known = in_flight.and_then(|it| it.take((tracee.space, handle), &event));
+        let mut requests = Requests::of_event(tracee, &event, known);
         let verdict = self.rules.judge.decide(&case, |rule| requests.has(rule))?;
         let (res, rule) = (verdict.value, verdict.number);
         (verdict.action == action::RESULT).then_some(Change { handle, position, event, res, rule })
@@ -323,6 +351,16 @@ pub fn second_argument(registers: &mut libc::user_regs_struct) -> &mut u64 {
     if is_32_bit(registers) { &mut registers.rcx } else { &mut registers.rsi }
 }
 
+/// The iocbs of an io_submit that begins, and where they are.
+fn given<'a>(tracee: &'a Tracee, call: &'a InCall) -> impl Iterator<Item = (u64, Iocb)> + 'a {
+    let memory = tracee.memory();
+    let width = if call.abi.is_32_bit() { 4 } else { 8 };
+    let count = (call.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u64;
+    let at = move |index: u64| call.args[2].wrapping_add(index * width);
+    let pointers = (0..count).map_while(move |it| tracee.memory().pointer(at(it), call.abi));
+    pointers.filter_map(move |it| Some((it, memory.value(it)?)))
+}
+
 /// The requests that a call is about, read when a rule needs to know.
 struct Requests<'a> {
     tracee: &'a Tracee,
@@ -333,7 +371,8 @@ struct Requests<'a> {
 
 enum Addresses<'a> {
     OfCall(&'a InCall),
-    One(u64),
+    /// At this address, and with this data.
+    One(u64, u64),
 }
 
 impl<'a> Requests<'a> {
@@ -342,24 +381,23 @@ impl<'a> Requests<'a> {
         Self { tracee, addresses, iocbs: None, paths: HashMap::new() }
     }
 
-    fn at(tracee: &'a Tracee, address: u64) -> Self {
-        let addresses = Addresses::One(address);
-        Self { tracee, addresses, iocbs: None, paths: HashMap::new() }
+    /// The request that completed so. If it was submitted before the trace, its iocb is where it was, unless the
+    /// data shows that this is another one's by now.
+    fn of_event(tracee: &'a Tracee, event: &IoEvent, known: Option<Iocb>) -> Self {
+        let addresses = Addresses::One(event.obj, event.data);
+        Self { tracee, addresses, iocbs: known.map(|it| vec![it]), paths: HashMap::new() }
     }
 
     fn read(&self) -> Vec<Iocb> {
         let memory = self.tracee.memory();
         match self.addresses {
-            Addresses::One(address) => memory.value(address).into_iter().collect(),
+            Addresses::One(address, data) => {
+                let found = memory.value(address).into_iter();
+                found.filter(|it: &Iocb| it.data == data).collect()
+            }
             Addresses::OfCall(call) => match call.syscall {
                 Syscall::Cancel => memory.value(call.args[1]).into_iter().collect(),
-                Syscall::Submit => {
-                    let width = if call.abi.is_32_bit() { 4 } else { 8 };
-                    let count = (call.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u64;
-                    let at = |index: u64| call.args[2].wrapping_add(index * width);
-                    let pointers = (0..count).map_while(|it| memory.pointer(at(it), call.abi));
-                    pointers.filter_map(|it| memory.value(it)).collect()
-                }
+                Syscall::Submit => given(self.tracee, call).map(|it| it.1).collect(),
                 _ => Vec::new(),
             },
         }

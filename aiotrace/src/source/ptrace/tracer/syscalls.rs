@@ -339,6 +339,9 @@ impl Tracer {
             let reaped = Reaped::by(&call, ret);
             self.change_completions(&mut tracee, &call, &new, reaped, time);
         }
+        if let Some(faults) = &mut self.faults {
+            faults.returned(&tracee, &call, ret);
+        }
         self.calls.left(&mut tracee, &call, &Left { time, ret, flags }, ring);
         let pid = tracee.pid;
         self.tracees.insert(tid, tracee);
