@@ -7,8 +7,8 @@ use aiotrace_common::abi::RingHeader;
 
 use crate::{
     event::{
-        Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Refused, Ring, Syscall, errno_name,
-        opcode_name,
+        Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Moved, Refused, Ring, Syscall,
+        errno_name, opcode_name,
     },
     explain::cause,
     model::{
@@ -119,8 +119,15 @@ impl Model {
             (Some(_), _) => self.contexts.get_mut(&key)?,
             (None, Some(destroyed)) if began <= destroyed => return None,
             (None, _) => {
+                if let Some(from) = self.where_from(space, call) {
+                    self.moved(event, Moved { from, to: ctx });
+                    let context = self.contexts.get_mut(&key)?;
+                    context.used = context.used.max(event.time);
+                    return Some(context);
+                }
+                self.spaces.entry(space).or_default().has_strays = true;
                 let context = self.add_context(event.pid, ctx, event.time)?;
-                context.adopted = true;
+                (context.adopted, context.is_stray) = (true, true);
                 context.doubts(Doubt::Older);
                 context.requests = super::requests::Requests::adopted(call.ring, event.time);
                 context
@@ -129,6 +136,31 @@ impl Model {
         context.used = context.used.max(event.time);
         context.pid = event.pid;
         Some(context)
+    }
+
+    /// A call succeeded on a handle that nobody was seen to make. Where nothing was lost, a ring was moved there with
+    /// mremap(2), and that was not told: from which handle, if only one can be meant.
+    fn where_from(&self, space: u64, call: &Call) -> Option<Handle> {
+        let known = self.spaces.get(&space).filter(|it| !it.lost)?;
+        let nr = call.ring.map(|it| it.nr);
+        let may_be = |it: &&Context| {
+            let same = nr.zip(it.ring).is_none_or(|(nr, own)| nr == own.nr);
+            same && !it.is_stray && it.doubt.is_none()
+        };
+        let mut all = (0, None);
+        let mut missing = (0, None);
+        let of_space = self.contexts.iter().filter(|((of, _), _)| *of == space).map(|it| it.1);
+        for it in of_space.filter(may_be) {
+            all = (all.0 + 1, Some(it.handle()));
+            if it.look.is_missing {
+                missing = (missing.0 + 1, Some(it.handle()));
+            }
+        }
+        match (all, missing) {
+            (_, (1, from)) => from,
+            ((1, from), _) if known.is_whole => from,
+            _ => None,
+        }
     }
 
     /// One of many that are not told: it says how long it took.

@@ -27,6 +27,8 @@ pub struct Context {
     pub stack: Option<Stack>,
     /// It existed before we attached.
     pub adopted: bool,
+    /// It became known by a call on it, and it is not known where it comes from.
+    pub is_stray: bool,
     /// When it became known.
     pub since: u64,
     /// Until then another one had its handle; 0: none is known that had.
@@ -88,6 +90,8 @@ pub struct Look {
     pub interval: u64,
     /// The last look found that its ring is not mapped: when.
     pub unmapped: Option<u64>,
+    /// The last look did not find the ring where it was, whatever that means.
+    pub is_missing: bool,
     /// The last look found the ring, and it was so then.
     pub confirmed: u64,
     /// So many completions were waited for then, by the thread that wants most.
@@ -115,6 +119,7 @@ impl Context {
             charge: None,
             stack: None,
             adopted: false,
+            is_stray: false,
             since: time,
             held: 0,
             is_left: false,
@@ -132,6 +137,7 @@ impl Context {
                 due: time.saturating_add(FIRST_INTERVAL),
                 interval: FIRST_INTERVAL,
                 unmapped: None,
+                is_missing: false,
                 confirmed: 0,
                 awaited: None,
             },

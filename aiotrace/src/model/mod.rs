@@ -508,7 +508,7 @@ impl Model {
         let space = self.space(event.pid);
         if let Some(mut context) = self.release((space, from.0)) {
             context.name.handle = to;
-            context.look.unmapped = None;
+            (context.look.unmapped, context.look.is_missing) = (None, false);
             self.give(space, context, event.time);
             self.faults.ring_moved(space, from.0, to.0);
         }
@@ -544,12 +544,20 @@ impl Model {
                 self.name(child, &process.name);
                 self.uses(child, process.space);
             }
-            Change::Fork { .. } => (),
+            // It may share the address space, and what it makes there is not seen.
+            Change::Fork { .. } => {
+                let space = self.space(event.pid);
+                if let Some(space) = self.spaces.get_mut(&space) {
+                    space.is_whole = false;
+                }
+            }
             Change::Exec { .. } => {
                 self.lives(event, false);
                 self.left_calls(event.pid);
                 self.leave(event, None);
                 self.uses(event.pid, process.space);
+                let space = self.space(event.pid);
+                self.spaces.entry(space).or_default().is_whole = process.space.is_some();
             }
             Change::ExitWaits => self.in_exit(event),
             Change::Exit { status } => {
@@ -682,13 +690,16 @@ impl Model {
         // The handle is another context's by now, and nobody destroys this one: so its ring was unmapped.
         let heir = self.contexts.get(&key).map(|it| it.since);
         let is_left = self.leaving.iter().any(|(of, _)| *of == key);
+        let has_strays = self.spaces.get(&key.0).is_some_and(|it| it.has_strays);
         if is_left
             && !destroying
+            && !has_strays
             && heir.is_some_and(|since| time >= since.saturating_add(SECOND / 2))
         {
             self.leaked(event, ctx);
         }
         let Some(context) = self.contexts.get_mut(&key) else { return };
+        context.look.is_missing = !matches!(found, RingFound::There(_));
         match found {
             RingFound::There(ring) => {
                 context.look.unmapped = None;
@@ -701,6 +712,8 @@ impl Model {
                     self.confirm_refusals(key, time);
                 }
             }
+            // Perhaps it is the one that was moved to a handle of which it is not known where it comes from.
+            RingFound::Unmapped if has_strays => context.look.unmapped = None,
             RingFound::Unmapped if !destroying => match context.look.unmapped {
                 // io_destroy may have been on its way when the first look was taken.
                 Some(first) if time >= first + SECOND / 2 => self.leaked(event, ctx),

@@ -30,6 +30,10 @@ pub struct Space {
     pub users: Vec<u32>,
     /// Something of it was lost.
     pub lost: bool,
+    /// It was seen from its beginning on: all its contexts were.
+    pub is_whole: bool,
+    /// A handle was used that nobody was seen to make: a ring of it was moved, perhaps, and it is not known which.
+    pub has_strays: bool,
     /// When it was destroyed, by handle.
     destroyed: Map<u64, u64>,
     /// Short submits whose rest was not submitted again.

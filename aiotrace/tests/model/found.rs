@@ -265,6 +265,71 @@ fn where_completions_were_missed_requests_in_flight_are_no_error() {
     }
 }
 
+const MOVED: Handle = Handle(0x3000);
+
+fn used_at(trace: &mut Trace, ctx: Handle, opcode: u16) {
+    let iocbs = vec![request(1, opcode, 0)];
+    trace.call(1, Args::Submit { ctx, nr: 1, iocbpp: Address(0), iocbs, truncated: 0 });
+    let event = Some(IoEvent { data: 0, obj: 1, res: 512, res2: 0 });
+    trace.tell(Body::Completion(Completion { ctx, event, since: None, discarded: false }));
+}
+
+/// Nobody finds the ring of `H`.
+fn look_for_it(trace: &mut Trace) {
+    for _ in 0..3 {
+        trace.look(RingFound::Unmapped);
+        trace.now += SECOND;
+    }
+}
+
+#[test]
+fn a_ring_that_was_moved_unseen_is_the_same_context() {
+    for (is_whole, first) in [(true, None), (false, Some(RingFound::Unknown))] {
+        let mut trace = Trace::new(true);
+        let change = if is_whole { Change::Exec { path: Vec::new() } } else { Change::Seen };
+        trace.tell(process(Some(70), change));
+        trace.setup();
+        if let Some(first) = first {
+            // There is a ring somewhere else.
+            trace.look(first);
+        }
+        used_at(&mut trace, MOVED, PREAD);
+        assert!(trace.model.knows(7, MOVED) && !trace.model.knows(7, H));
+        let entered = trace.now;
+        trace.tell(Body::ContextGone(Gone { ctx: MOVED, how: How::Destroy, in_flight: Some(0) }));
+        trace.call_since(entered, 0, Args::Destroy { ctx: MOVED });
+        look_for_it(&mut trace);
+        assert_eq!(trace.found(), []);
+        let [row] = &trace.rows()[..] else { panic!("one context") };
+        assert_eq!((row.end, row.done.requests, row.asked), (Some(End::Destroyed), 1, Some(4)));
+    }
+}
+
+#[test]
+fn as_long_as_it_is_not_known_which_ring_was_moved_none_is_lost() {
+    let mut trace = Trace::new(true);
+    trace.tell(process(Some(70), Change::Exec { path: Vec::new() }));
+    trace.setup();
+    let other = Some(Handle(0x2000));
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: other });
+    used_at(&mut trace, MOVED, PREAD);
+    look_for_it(&mut trace);
+    assert_eq!(trace.found(), []);
+    assert!(trace.model.knows(7, H));
+}
+
+#[test]
+fn a_ring_that_was_unmapped_is_lost_whatever_else_there_is() {
+    let mut trace = Trace::new(true);
+    trace.tell(process(Some(70), Change::Exec { path: Vec::new() }));
+    trace.setup();
+    let other = Some(Handle(0x2000));
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: other });
+    used_at(&mut trace, Handle(0x2000), PREAD);
+    look_for_it(&mut trace);
+    assert_eq!(trace.found(), [(Name::ContextLeak, Severity::Error)]);
+}
+
 #[test]
 fn a_context_is_lost_although_another_one_had_its_handle_and_was_destroyed() {
     let mut trace = Trace::seen(true);

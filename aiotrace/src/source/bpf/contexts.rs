@@ -1,7 +1,10 @@
 //! What is known of each context: enough to tell completions and the ends of contexts where no probe
 //! does, and to count what is in flight.
 
-use std::{collections::HashMap, ops::Range};
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
 
 use aiotrace_common::abi::RingHeader;
 
@@ -26,6 +29,8 @@ pub struct Contexts {
     /// Contexts whose handle has been given to another one, while io_destroy still waits.
     leaving: Vec<((u64, u64), Known)>,
     spaces: Map<u32, u64>,
+    /// Address spaces that were seen from their beginning on, with all their contexts.
+    whole: HashSet<u64, foldhash::fast::RandomState>,
 }
 
 /// One context.
@@ -46,6 +51,8 @@ struct Known {
     looked: Option<u64>,
     /// Entries that could not be read at the last look, and were not told since.
     untold: u32,
+    /// Nothing had completed at the first look.
+    fresh: bool,
     /// What does not change when the ring is moved.
     id: Option<u32>,
     /// Size of the ring; 0 if that is not known.
@@ -108,7 +115,7 @@ impl Contexts {
         if let Some(ring) = ring {
             self.seen(space, handle, ring, pid);
         }
-        self.used(space, handle, pid, 0);
+        self.count(space, handle, pid, 0);
         if let Some(known) = self.known.get_mut(&(space, handle)) {
             known.sure = true;
         }
@@ -141,7 +148,7 @@ impl Contexts {
         });
         let mut known = match moved {
             Some(from) => self.known.remove(&(space, from)).unwrap_or_default(),
-            None => Known { pid, sure: true, ..Known::default() },
+            None => Known { pid, sure: true, fresh: tail == 0, ..Known::default() },
         };
         if known.positions.next.is_some_and(|next| next != tail) {
             // Some completed meanwhile, and their entries were not sent.
@@ -169,8 +176,56 @@ impl Contexts {
         }
     }
 
-    /// A call on it succeeded; io_submit accepted so many.
-    pub fn used(&mut self, space: u64, handle: u64, pid: u32, accepted: u64) {
+    /// A process runs a new program in this address space, which has no context yet.
+    pub fn begins(&mut self, space: u64) {
+        if self.whole.len() >= MOST {
+            self.whole.clear();
+        }
+        self.whole.insert(space);
+    }
+
+    /// The process has a child that is not traced: it may share the address space, and make contexts there.
+    pub fn is_shared(&mut self, pid: u32) {
+        if let Some(space) = self.spaces.get(&pid) {
+            self.whole.remove(space);
+        }
+    }
+
+    /// A call on it succeeded; io_submit accepted so many. If nobody was seen to make it, its ring was moved before the
+    /// first look at it: its handle until then, if only one can be meant.
+    pub fn used(&mut self, space: u64, handle: u64, pid: u32, accepted: u64) -> Option<u64> {
+        let is_new = self.known.get(&(space, handle)).is_none_or(|it| !it.real);
+        let from = if is_new { self.unseen(space) } else { None };
+        if let Some(old) = from.and_then(|from| self.known.remove(&(space, from))) {
+            let new = self.known.remove(&(space, handle)).unwrap_or_default();
+            let known = Known {
+                counted: old.counted && new.fresh,
+                completed: old.completed + new.completed,
+                pid: old.pid,
+                created: old.created,
+                sure: new.sure,
+                real: true,
+                accepted: old.accepted,
+                ..new
+            };
+            self.known.insert((space, handle), known);
+        }
+        self.count(space, handle, pid, accepted);
+        from
+    }
+
+    /// The only context of an address space whose ring was not seen, if all contexts of that are known.
+    fn unseen(&self, space: u64) -> Option<u64> {
+        if !self.whole.contains(&space) {
+            return None;
+        }
+        let of_space = self.known.iter().filter(|((of, _), _)| *of == space);
+        let mut all = of_space.filter(|(_, it)| it.real && it.id.is_none());
+        let ((_, from), known) = all.next()?;
+        (all.next().is_none() && known.sure && known.created != 0).then_some(*from)
+    }
+
+    fn count(&mut self, space: u64, handle: u64, pid: u32, accepted: u64) {
         if !self.known.contains_key(&(space, handle)) {
             self.make_room();
         }
@@ -274,6 +329,7 @@ impl Contexts {
         if self.spaces.values().any(|other| *other == space) {
             return Vec::new();
         }
+        self.whole.remove(&space);
         // Those whose handle was given away, but not by io_destroy: the ring was unmapped.
         let leaving = self.leaving.extract_if(.., |((of, _), _)| *of == space);
         let known = self.known.extract_if(|(of, _), _| *of == space);
@@ -467,6 +523,31 @@ mod tests {
         contexts.uses(6, 99, How::Exec);
         contexts.seen(99, 0x1000, ring(3, 7), 6);
         assert!(contexts.exited(6).is_empty());
+    }
+
+    #[test]
+    fn a_ring_that_is_moved_before_it_was_seen_is_the_only_one_that_can_be_meant() {
+        for (is_whole, others, from) in
+            [(true, 0, Some(0x1000)), (false, 0, None), (true, 1, Some(0x1000)), (true, 2, None)]
+        {
+            let mut contexts = Contexts::default();
+            if is_whole {
+                contexts.begins(SPACE);
+            }
+            contexts.created(SPACE, 0x1000, 5, 100);
+            contexts.created(SPACE, 0x2000, 5, 100);
+            if others < 2 {
+                // That one is there.
+                contexts.seen(SPACE, 0x2000, ring(1, 0), 5);
+                assert_eq!(contexts.used(SPACE, 0x2000, 5, 0), None);
+            }
+            assert_eq!(contexts.seen(SPACE, 0x5000, ring(3, 0), 5), None);
+            contexts.entries(SPACE, 0x5000, 0, 1);
+            assert_eq!(contexts.used(SPACE, 0x5000, 5, 3), from);
+            assert_eq!(contexts.used(SPACE, 0x5000, 5, 1), None, "that is known");
+            let in_flight = from.map(|_| 3);
+            assert_eq!(contexts.gone(SPACE, 0x5000, 200), in_flight);
+        }
     }
 
     #[test]

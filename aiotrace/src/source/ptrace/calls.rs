@@ -132,6 +132,10 @@ impl Calls {
         let call = record(tracee, Kind::Setup, call, left);
         let memory = if handle.is_some() { Mark::Read } else { Mark::Unread };
         self.records.emit(&Setup { call, handle: handle.unwrap_or(0), memory, reserved: 0 });
+        if let (0, Some(handle)) = (left.ret, handle) {
+            // By its id the ring is known again if it is moved before the first call on it.
+            self.rings.sample(tracee, &mut self.records, handle, left.time, |_| ());
+        }
     }
 
     /// Sends the iocbs from index `first` on, and gives the first that could not be read.

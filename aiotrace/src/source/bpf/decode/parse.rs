@@ -81,10 +81,18 @@ pub(super) fn changed(contexts: &mut Contexts, record: &record::Process) -> Vec<
     let pid = record.header.pid;
     match record.change {
         record::Change::Exit => contexts.exited(pid),
+        record::Change::Fork if record.followed == 0 => {
+            contexts.is_shared(pid);
+            Vec::new()
+        }
         _ if record.space == 0 => Vec::new(),
-        record::Change::Fork if record.followed == 0 => Vec::new(),
         record::Change::Fork => contexts.uses(record.other, record.space, How::Exec),
-        record::Change::Seen | record::Change::Exec => contexts.uses(pid, record.space, How::Exec),
+        record::Change::Seen => contexts.uses(pid, record.space, How::Exec),
+        record::Change::Exec => {
+            let ended = contexts.uses(pid, record.space, How::Exec);
+            contexts.begins(record.space);
+            ended
+        }
     }
 }
 

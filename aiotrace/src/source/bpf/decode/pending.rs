@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     event::{
-        Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Refused, Ring,
-        Sigset, Stack, Syscall,
+        Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Moved, Refused,
+        Ring, Sigset, Stack, Syscall,
     },
     source::bpf::contexts::Contexts,
 };
@@ -95,10 +95,11 @@ impl Pending {
     ) -> Result<(), Undecodable> {
         let call = &record.call;
         let handle = call.args[0];
-        self.entries(contexts, handle, record.new, entries, &mut of)?;
         if call.ret >= 0 {
-            contexts.used(self.space, handle, call.header.pid, call.ret as u64);
+            let from = contexts.used(self.space, handle, call.header.pid, call.ret as u64);
+            tell_moved(from, handle, &mut of);
         }
+        self.entries(contexts, handle, record.new, entries, &mut of)?;
         self.tell_refused(call, &mut of);
         self.finish(contexts, call, record.ring, of)
     }
@@ -158,7 +159,7 @@ impl Pending {
         contexts: &mut Contexts,
         in_rings: &mut Vec<InRing>,
         bytes: &[u8],
-        of: impl FnMut(Body) -> Body,
+        mut of: impl FnMut(Body) -> Body,
     ) -> Result<(), Undecodable> {
         let (record, rest): (Events, _) = prefix(bytes)?;
         if record.first == 0 {
@@ -202,7 +203,9 @@ impl Pending {
             *truncated = (record.call.ret.max(0) as u64).saturating_sub(list.len() as u64);
         }
         if record.call.ret >= 0 {
-            contexts.used(self.space, record.call.args[0], record.call.header.pid, 0);
+            let handle = record.call.args[0];
+            let from = contexts.used(self.space, handle, record.call.header.pid, 0);
+            tell_moved(from, handle, &mut of);
         }
         self.finish_with(contexts, &record.call, args, record.ring, of)
     }
@@ -289,5 +292,12 @@ impl Pending {
         self.iocbs.clear();
         self.events.clear();
         self.changed.clear();
+    }
+}
+
+/// A ring has another handle than until now.
+fn tell_moved(from: Option<u64>, to: u64, of: &mut impl FnMut(Body) -> Body) {
+    if let Some(from) = from {
+        of(Body::ContextMoved(Moved { from: Handle(from), to: Handle(to) }));
     }
 }
