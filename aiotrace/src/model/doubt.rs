@@ -23,6 +23,8 @@ pub enum Doubt {
     Scan,
     /// The same request was submitted to another context.
     OtherContext,
+    /// Another io_setup was called: for the same context, or for another one.
+    OtherSetup,
     /// A synchronous call did the same at a place that is not known.
     UnknownPlace,
     /// A synchronous call did the same through another descriptor.
@@ -49,6 +51,9 @@ impl Doubt {
             Self::Ended => "the trace ended first",
             Self::Scan => "a scan sees no registers, and no handle in another form",
             Self::OtherContext => "the same request was submitted to another context",
+            Self::OtherSetup => {
+                "another io_setup was called, of another number or stored at another place: perhaps instead"
+            }
             Self::UnknownPlace => {
                 "a read(2) or write(2) on the descriptor may have done it: its place is not known"
             }

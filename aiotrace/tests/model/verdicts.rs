@@ -81,6 +81,17 @@ impl Trace {
         self.tell(Body::Call(call));
     }
 
+    /// A call of this thread that succeeds.
+    fn by(&mut self, tid: u32, args: Args) {
+        let (entered, entry) = (Some(self.now + 500), Entry::Seen);
+        let (ring, ring_before, compat, stack) = (None, None, false, None);
+        let fault = None;
+        let call = Call { entered, entry, ret: 0, args, ring, ring_before, compat, stack, fault };
+        self.now += 1000;
+        let body = Body::Call(call);
+        self.model.handle_event(&Event { time: self.now, pid: 7, tid, body });
+    }
+
     fn complete(&mut self, obj: u64, res: i64) {
         let event = Some(IoEvent { data: 0, obj, res, res2: 0 });
         self.tell(Body::Completion(Completion { ctx: H, event, since: None, discarded: false }));
@@ -207,6 +218,35 @@ fn each_call_is_retried_and_succeeds() {
             trace.rows(),
             [format!("{name} EAGAIN x 1: 1 retried within 500ns; exited with status 0")]
         );
+    }
+}
+
+#[test]
+fn another_io_setup_is_not_known_to_be_a_retry() {
+    let unsure = "unsure: another io_setup was called, of another number or stored at another place: perhaps \
+                  instead; exited with status 0";
+    let of = |nr_events, ctxp| Args::Setup {
+        nr_events,
+        ctxp: Address(ctxp),
+        stored: Some(Handle(0x2000)),
+    };
+    for other in [of(4, 16), of(8, 8)] {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, of(4, 8));
+        trace.call(None, 0, other.clone());
+        trace.exit(ExitStatus::Code(0));
+        let verdict = trace.verdict();
+        assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::OtherSetup)));
+        assert!(verdict.message().starts_with(unsure), "{}", verdict.message());
+        // The same again, by whatever thread, is one; also if the other one came first.
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, of(4, 8));
+        trace.call(None, 0, other);
+        trace.by(9, of(4, 8));
+        trace.exit(ExitStatus::Code(0));
+        let verdict = trace.verdict();
+        assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true));
+        assert_eq!((verdict.retries, verdict.doubt), (1, None));
     }
 }
 

@@ -47,7 +47,6 @@ impl Model {
         let is_injected = self.faults.rules.injected(call);
         self.faults.attempt(&Attempt {
             space,
-            tid: event.tid,
             entered: call.entered.unwrap_or(event.time),
             time: event.time,
             args: &call.args,
@@ -93,13 +92,13 @@ impl Model {
     ) {
         let Some(entered) = entered else { return };
         let space = self.space(event.pid);
-        let (tid, time) = (event.tid, event.time);
+        let time = event.time;
         let (ret, is_injected) = (None, false);
-        self.faults.attempt(&Attempt { space, tid, entered, time, args, ret, is_injected });
+        self.faults.attempt(&Attempt { space, entered, time, args, ret, is_injected });
     }
 
     fn failed(&mut self, event: &Event, call: &Call) {
-        let mut wants = wants_of_call(event.tid, &call.args);
+        let mut wants = wants_of_call(&call.args);
         let (handle, kind) = match &call.args {
             Args::Setup { .. } => (0, Kind::Call),
             Args::Destroy { ctx } => (ctx.0, Kind::Destroy),

@@ -22,8 +22,6 @@ const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
 pub struct Attempt<'a> {
     /// Where.
     pub space: u64,
-    /// The thread.
-    pub tid: u32,
     /// When it was entered.
     pub entered: u64,
     /// When it returned.
@@ -222,9 +220,16 @@ impl Faults {
     fn called(&mut self, attempt: &Attempt<'_>, args: &Args) -> BTreeSet<u64> {
         let mut touched = BTreeSet::new();
         let has_succeeded = attempt.has_succeeded();
-        for want in wants_of_call(attempt.tid, args) {
+        for want in wants_of_call(args) {
             for (number, _) in self.wanting(attempt.space, want, attempt.entered) {
                 let Some(watched) = self.watched.get_mut(&number) else { continue };
+                if want == Want::AnySetup {
+                    // The pool that failed, or another one: that is not known.
+                    if watched.retries == 0 && !touched.contains(&number) {
+                        watched.doubt.get_or_insert(Doubt::OtherSetup);
+                    }
+                    continue;
+                }
                 let is_retry =
                     !matches!(want, Want::Destroy(_)) || matches!(watched.kind, Kind::Destroy);
                 if !is_retry {

@@ -25,10 +25,10 @@ pub enum Want {
     Request(Place),
     /// The completion of this iocb: it was submitted again.
     Completion(u64),
-    /// io_setup by this thread.
-    SetupBy(u32),
-    /// io_setup to the same place.
-    SetupAt(u64),
+    /// io_setup of so many requests, whose handle is stored at this place.
+    Setup(u32, u64),
+    /// Another io_setup, which may be meant for the same.
+    AnySetup,
     /// io_getevents or io_pgetevents of this context.
     Reap(u64),
     /// io_cancel of this iocb in this context.
@@ -138,9 +138,11 @@ pub fn wants_of_completion(request: &Request, res: i64) -> Vec<Want> {
 }
 
 /// What calls other than io_submit are retries of.
-pub fn wants_of_call(tid: u32, args: &Args) -> Vec<Want> {
+pub fn wants_of_call(args: &Args) -> Vec<Want> {
     match args {
-        Args::Setup { ctxp, .. } => vec![Want::SetupBy(tid), Want::SetupAt(ctxp.0)],
+        Args::Setup { nr_events, ctxp, .. } => {
+            vec![Want::Setup(*nr_events, ctxp.0), Want::AnySetup]
+        }
         Args::Destroy { ctx } => vec![Want::Destroy(ctx.0)],
         Args::Submit { .. } => Vec::new(),
         Args::Getevents { ctx, .. } => vec![Want::Reap(ctx.0)],
