@@ -73,6 +73,8 @@ pub mod effect {
     pub const DRY_RUN: u32 = 1 << 8;
     /// It could not act: the mechanism does not reach this call.
     pub const MISSED: u32 = 1 << 9;
+    /// It acted, but the program may have read before that what it changed.
+    pub const UNSURE: u32 = 1 << 10;
 }
 
 /// Anything will do: of [`Rule::fd`].

@@ -119,10 +119,19 @@ pub struct Fault {
 pub enum Effect {
     /// The program got it.
     Done,
+    /// It was made in the ring of a program that reaps it by itself, and may have read the result before.
+    Unsure,
     /// `--dry-run`: it would have got it.
     WouldBe,
     /// The mechanism could not bring it about.
     Missed,
+}
+
+impl Effect {
+    /// The rule acted.
+    pub fn is_made(self) -> bool {
+        matches!(self, Self::Done | Self::Unsure)
+    }
 }
 
 impl Fault {
@@ -131,6 +140,7 @@ impl Fault {
         let effect = match number {
             _ if number & effect::DRY_RUN != 0 => Effect::WouldBe,
             _ if number & effect::MISSED != 0 => Effect::Missed,
+            _ if number & effect::UNSURE != 0 => Effect::Unsure,
             _ => Effect::Done,
         };
         let rule = number & effect::RULE;

@@ -76,6 +76,7 @@ impl Model {
                 *ctx
             }
         };
+        self.reaped_by_hand((self.space(event.pid), handle.0));
         if call.ret < 0 && !is_injected {
             let is_explained = call.ret == EINVAL && self.used_after_destroy(event, call, handle);
             self.refused_call(event, call, is_explained);
@@ -368,6 +369,7 @@ impl Model {
             return;
         }
         let Some(context) = self.used(event, call, ctx) else { return };
+        context.given += count(call.ret);
         match call.ring.filter(|_| !context.is_left) {
             Some(ring) => context.looked(ring, event.time),
             None => context.reaped(count(call.ret), event.time),

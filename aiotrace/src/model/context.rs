@@ -43,6 +43,10 @@ pub struct Context {
     pub ring: Option<Ring>,
     /// Its requests.
     pub requests: Requests,
+    /// What io_getevents gave.
+    pub given: u64,
+    /// That the program reaps by itself was seen.
+    pub is_reaped_by_hand: bool,
     /// Most requests in flight at a time.
     pub peak: u64,
     /// Requests completed, bytes moved, requests failed.
@@ -127,6 +131,8 @@ impl Context {
             doubt: None,
             ring: None,
             requests: Requests::default(),
+            given: 0,
+            is_reaped_by_hand: false,
             peak: 0,
             done: Done::default(),
             submits: 0,
@@ -187,6 +193,12 @@ impl Context {
             End::Destroyed | End::Leaked => sums.discarded_unreaped = unreaped,
         }
         sums
+    }
+
+    /// The head of the ring was moved by more than io_getevents gave: the program reaps by itself (or a thread is
+    /// just reaping).
+    pub fn is_reaped_by_hand(&self) -> bool {
+        self.is_reaped_by_hand || self.requests.reaped() > self.given
     }
 
     /// The ring was looked at.

@@ -25,6 +25,8 @@ pub enum Doubt {
     OtherContext,
     /// Another io_setup was called: for the same context, or for another one.
     OtherSetup,
+    /// A completion was changed in the ring of a program that reaps it by itself.
+    InRing,
     /// A synchronous call did the same at a place that is not known.
     UnknownPlace,
     /// A synchronous call did the same through another descriptor.
@@ -53,6 +55,9 @@ impl Doubt {
             Self::OtherContext => "the same request was submitted to another context",
             Self::OtherSetup => {
                 "another io_setup was called, of another number or stored at another place: perhaps instead"
+            }
+            Self::InRing => {
+                "the program reaps from the ring by itself, and may have read the result before it was changed"
             }
             Self::UnknownPlace => {
                 "a read(2) or write(2) on the descriptor may have done it: its place is not known"

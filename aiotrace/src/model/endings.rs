@@ -87,6 +87,9 @@ impl Model {
             // What was in it when the call began: it had its handle then.
             context.is_left = false;
             context.looked(ring, time);
+            if context.is_reaped_by_hand() {
+                self.faults.may_be_read(key.0, key.1);
+            }
         }
         // Of a delayed call that is not known.
         let own = call.filter(|(call, _)| delivered(call.fault).is_none());

@@ -707,6 +707,7 @@ impl Model {
                 context.look.awaited = awaited;
                 if self.settings.every_call {
                     context.looked(ring, time);
+                    self.reaped_by_hand(key);
                 }
                 if !destroying {
                     self.confirm_refusals(key, time);

@@ -141,6 +141,8 @@ pub struct Requests {
     completed: i64,
     /// How many of these were reaped.
     reaped: i64,
+    /// The same, when the context became known.
+    reaped_first: i64,
     /// The ring says so many more have completed than we saw.
     unseen: i64,
     /// The source says so many more have completed, and could not be read yet.
@@ -173,6 +175,7 @@ impl Requests {
         if let Some(ring) = ring {
             requests.base = ring.tail;
             requests.reaped = -i64::from(ring.unreaped());
+            requests.reaped_first = requests.reaped;
             requests.found = ring.unreaped().into();
             requests.untimed = requests.found.saturating_sub(MOST_UNREAPED as u64);
             let places = requests.reaped..0;
@@ -220,6 +223,11 @@ impl Requests {
     /// Completed in all.
     pub fn completed(&self) -> u64 {
         self.completed.max(0) as u64
+    }
+
+    /// Reaped since the context is known, by whatever way.
+    pub fn reaped(&self) -> u64 {
+        (self.reaped - self.reaped_first).max(0) as u64
     }
 
     /// All requests in flight that are known one by one.

@@ -2,7 +2,7 @@
 //! returned is the kernel's own answer.
 
 use crate::{
-    event::{Args, Call, Effect, Fault},
+    event::{Args, Call, Fault},
     output,
 };
 
@@ -84,13 +84,13 @@ impl Rules {
 
 /// The rule, if the program got the fault.
 pub fn delivered(fault: Option<Fault>) -> Option<u32> {
-    fault.filter(|it| it.effect == Effect::Done).map(|it| it.rule)
+    fault.filter(|it| it.effect.is_made()).map(|it| it.rule)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Address, Entry, Handle};
+    use crate::event::{Address, Effect, Entry, Handle};
 
     #[test]
     fn the_text_of_a_rule_says_what_it_does() {

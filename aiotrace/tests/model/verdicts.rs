@@ -4,7 +4,7 @@
 use aiotrace::{
     event::{
         Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
-        Fault, Handle, IoEvent, Iocb, Refused, Synchronous, Syscall, Unfinished, Why,
+        Fault, Handle, IoEvent, Iocb, Refused, Ring, Synchronous, Syscall, Unfinished, Why,
     },
     model::{
         Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Rules, Settings, Thresholds,
@@ -218,6 +218,57 @@ fn each_call_is_retried_and_succeeds() {
             trace.rows(),
             [format!("{name} EAGAIN x 1: 1 retried within 500ns; exited with status 0")]
         );
+    }
+}
+
+#[test]
+fn who_reaps_from_the_ring_may_have_read_the_result_before_it_was_changed() {
+    let unsure = "unsure: the program reaps from the ring by itself, and may have read the result before it was \
+                  changed; exited with status 0";
+    let ring = |head, tail| Some(Ring { head, tail, nr: 10 });
+    // Reaped by hand and seen later; by io_getevents; by both; by hand, and seen before.
+    for (by_hand, given, is_known) in
+        [(true, false, false), (false, true, false), (true, true, false), (true, false, true)]
+    {
+        let mut trace = Trace::new();
+        let next = |trace: &mut Trace, iocb, (before, after): (Option<Ring>, Option<Ring>)| {
+            let (entered, entry) = (Some(trace.now + 500), Entry::Seen);
+            let args = submit(vec![request(iocb, PWRITE)]);
+            let call = Call {
+                entered,
+                entry,
+                ret: 1,
+                args,
+                ring: after,
+                ring_before: before,
+                compat: false,
+                stack: None,
+                fault: None,
+            };
+            trace.tell(Body::Call(call));
+        };
+        next(&mut trace, 1, (ring(0, 0), ring(0, 0)));
+        trace.complete(1, 512);
+        let event = IoEvent { data: 0, obj: 1, res: 512, res2: 0 };
+        let effect = if is_known { Effect::Unsure } else { Effect::Done };
+        let fault = Fault { rule: 4, effect };
+        trace.tell(Body::Changed(Changed { ctx: H, event, res: EIO, fault }));
+        if given {
+            trace.reap(1, EIO, false);
+        }
+        next(&mut trace, 2, (ring(0, 1), ring(u32::from(given || by_hand && !is_known), 1)));
+        trace.complete(2, 512);
+        if by_hand && !is_known {
+            next(&mut trace, 3, (ring(2, 2), ring(2, 2)));
+        }
+        trace.exit(ExitStatus::Code(0));
+        let verdict = trace.verdict();
+        if given {
+            assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1));
+        } else {
+            assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::InRing)));
+            assert!(verdict.message().contains(unsure), "{}", verdict.message());
+        }
     }
 }
 

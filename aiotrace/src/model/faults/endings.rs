@@ -50,6 +50,7 @@ impl Faults {
             self.completed.retain(|(of, ..), _| *of != space);
             self.changed.retain(|(of, ..), _| *of != space);
         }
+        self.undelivered.retain(|(of, ..), _| *of != space);
         let going = exit.map_or(Going::Exec, Going::Ended);
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };

@@ -65,7 +65,7 @@ impl Model {
             Effect::Done if self.faults.rules.delayed(call) => {
                 self.faults.row(fault.rule, cause, None).delayed += 1;
             }
-            Effect::Done => {
+            Effect::Done | Effect::Unsure => {
                 let row = self.faults.row(fault.rule, cause, None);
                 row.made += 1;
                 row.not_followed += 1;
@@ -193,7 +193,7 @@ impl Model {
         match fault.effect {
             Effect::WouldBe => self.faults.row(fault.rule, cause, None).dry_run += 1,
             Effect::Missed => self.faults.row(fault.rule, cause, None).missed += 1,
-            Effect::Done => (),
+            Effect::Done | Effect::Unsure => (),
         }
         if delivered(Some(fault)).is_none() {
             return;
@@ -222,6 +222,7 @@ impl Model {
         }
         let context = self.context_mut(event.pid, ctx);
         let name = context.as_ref().map(|it| it.name);
+        let by_hand = context.as_ref().is_some_and(|it| it.is_reaped_by_hand());
         let in_flight = context.and_then(|it| it.requests.of_event(&own)).cloned();
         let request = self.faults.whose(space, &own, in_flight);
         let known = request.as_ref().filter(|it| it.opcode.is_some());
@@ -233,9 +234,12 @@ impl Model {
             subject: known.and_then(Subject::of),
             is_write: known.is_some_and(Request::is_write),
             owed: known.map(|it| Owed::after(it.clone(), res.max(0) as u64)),
+            is_delivered: false,
             retry: None,
             completed: None,
         };
         self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, wants);
+        let by_hand = by_hand || fault.effect == Effect::Unsure;
+        self.faults.is_undelivered(space, &own, by_hand);
     }
 }

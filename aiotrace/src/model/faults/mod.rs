@@ -80,6 +80,8 @@ pub struct Faults {
     completed: Map<(u64, u64, u64), whose::Told>,
     /// Completions that were changed before they were seen: by iocb and data, the result given and the kernel's.
     changed: Map<(u64, u64, u64), (i64, i64)>,
+    /// By iocb and data: the fault whose result io_getevents has not given yet.
+    undelivered: Map<(u64, u64, u64), u64>,
     /// Where descriptors lead, of requests that faults met; and when that was looked up.
     paths: Map<(u64, u32), Led>,
     /// Those of which a synchronous call may do what is left.

@@ -269,6 +269,7 @@ impl Faults {
     fn reaped(&mut self, space: u64, list: &[Option<IoEvent>], changed: &[u32]) {
         for (index, event) in list.iter().enumerate() {
             let Some(event) = event else { continue };
+            self.delivered(space, event);
             if changed.iter().any(|it| *it as usize == index) {
                 continue;
             }

@@ -59,6 +59,8 @@ pub enum Kind {
         is_write: bool,
         /// What of it is not done, until a synchronous call does it.
         owed: Option<Owed>,
+        /// io_getevents gave it to the program.
+        is_delivered: bool,
         /// Submitted again, as this iocb.
         retry: Option<u64>,
         /// That one completed without an error at this time; it is not reaped yet, as far as known.

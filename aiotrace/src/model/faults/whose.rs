@@ -1,8 +1,14 @@
 //! Whose completion a fault changed. The iocb alone does not tell: it may be another request's by now, and where the
 //! completion was there before io_submit returned, its own request is not known yet.
 
-use super::{Faults, MOST_COMPLETIONS};
-use crate::{event::IoEvent, model::requests::Request};
+use super::{
+    Faults, MOST_COMPLETIONS,
+    watched::{Kind, Watched},
+};
+use crate::{
+    event::IoEvent,
+    model::{Doubt, Model, requests::Request},
+};
 
 /// The last completion of an iocb that was told, until io_getevents gives it to the program.
 pub struct Told {
@@ -43,9 +49,68 @@ impl Faults {
         }
     }
 
+    /// The newest fault has changed this completion, and io_getevents has not given it yet. `by_hand`: the program
+    /// reaps from this ring by itself.
+    pub fn is_undelivered(&mut self, space: u64, event: &IoEvent, by_hand: bool) {
+        let Some((number, watched)) =
+            self.watched.last_entry().map(|it| (*it.key(), it.into_mut()))
+        else {
+            return;
+        };
+        if number + 1 != self.next {
+            return;
+        }
+        if by_hand {
+            watched.doubt.get_or_insert(Doubt::InRing);
+        }
+        if self.undelivered.len() >= MOST_COMPLETIONS {
+            self.undelivered.clear();
+        }
+        self.undelivered.insert((space, event.obj, event.data), number);
+    }
+
+    /// io_getevents gave this to the program.
+    pub fn delivered(&mut self, space: u64, event: &IoEvent) {
+        let number = self.undelivered.remove(&(space, event.obj, event.data));
+        let Some(watched) = number.and_then(|it| self.watched.get_mut(&it)) else { return };
+        let given = watched.ret;
+        if let Kind::Completion { is_delivered, .. } = &mut watched.kind
+            && event.res == given
+        {
+            *is_delivered = true;
+            watched.doubt.take_if(|it| *it == Doubt::InRing);
+        }
+    }
+
+    /// The program reaps from this ring by itself: it may have read results before they were changed.
+    pub fn may_be_read(&mut self, space: u64, handle: u64) {
+        let is_its = |it: &&mut Watched| {
+            let of_ring = it.handle == handle || it.moved == Some(handle);
+            let is_open = matches!(it.kind, Kind::Completion { is_delivered: false, .. });
+            it.space == space && of_ring && is_open
+        };
+        for watched in self.watched.values_mut().filter(is_its) {
+            watched.doubt.get_or_insert(Doubt::InRing);
+        }
+    }
+
     /// Whose this completion is, as the kernel made it; `in_flight`: the oldest request in flight that it may be of.
     pub fn whose(&self, space: u64, own: &IoEvent, in_flight: Option<Request>) -> Option<Request> {
         let told = self.completed.get(&(space, own.obj, own.data)).filter(|it| it.event == *own);
         told.map_or(in_flight, |it| it.request.clone())
+    }
+}
+
+impl Model {
+    /// A call on a context was told, or its ring was looked at: perhaps that shows that the program reaps by itself.
+    pub(in crate::model) fn reaped_by_hand(&mut self, key: (u64, u64)) {
+        if self.faults.watched.is_empty() {
+            return;
+        }
+        let Some(context) = self.contexts.get_mut(&key) else { return };
+        let is_seen = context.is_reaped_by_hand();
+        if is_seen && !std::mem::replace(&mut context.is_reaped_by_hand, true) {
+            self.faults.may_be_read(key.0, key.1);
+        }
     }
 }

@@ -21,7 +21,7 @@ impl<W: Write> Json<W> {
     /// A completion with a result that is ours.
     pub(super) fn changed(&mut self, event: &Event, changed: &Changed) -> io::Result<()> {
         let own = changed.event;
-        let is_done = changed.fault.effect == Effect::Done;
+        let is_done = changed.fault.effect.is_made();
         let res = if is_done { changed.res } else { own.res };
         self.write(&CompletionLine {
             v: VERSION,
@@ -116,6 +116,7 @@ fn killed_by(status: ExitStatus) -> Option<String> {
 pub(super) fn effect(fault: Fault) -> &'static str {
     match fault.effect {
         Effect::Done => "done",
+        Effect::Unsure => "unsure",
         Effect::WouldBe => "dry_run",
         Effect::Missed => "missed",
     }

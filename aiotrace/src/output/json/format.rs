@@ -638,7 +638,7 @@ part! {
     }
 }
 part! {
-    /// A rule and what became of its fault: `done`, `dry_run` or `missed`.
+    /// A rule and what became of its fault: `done`, `unsure`, `dry_run` or `missed`.
     FaultObject { rule: u32, effect: Name, }
 }
 part! {

@@ -53,6 +53,9 @@ impl<W: Write> Text<W> {
     pub(super) fn fault(&mut self, Fault { rule, effect }: Fault, done: &str) {
         let text = match effect {
             Effect::Done => format!(" ({done}: rule {rule})"),
+            Effect::Unsure => {
+                format!(" ({done}: rule {rule}, unless the program had read it before)")
+            }
             Effect::WouldBe => format!(" (would be {done}: rule {rule})"),
             Effect::Missed => format!(" (not {done}: rule {rule} cannot act here)"),
         };

@@ -39,8 +39,8 @@ use super::{
 };
 use crate::{
     event::{
-        Address, Adopted, Args, Body, Changed, Completion, Effect, Event, Fault, Gone, Handle, How,
-        Moved, Ring, Synchronous, Syscall, Unfinished, Why,
+        Address, Adopted, Args, Body, Changed, Completion, Event, Fault, Gone, Handle, How, Moved,
+        Ring, Synchronous, Syscall, Unfinished, Why,
     },
     stacks::Unwind,
 };
@@ -268,11 +268,11 @@ impl Decoder {
                 let (record, _): (record::Changed, _) = prefix(bytes)?;
                 let fault = Fault::from_record(record.fault).ok_or(Undecodable(bytes.len()))?;
                 let record::Changed { handle, event, res, index, .. } = record;
-                let is_in_call = index != u32::MAX && fault.effect == Effect::Done;
+                let is_in_call = index != u32::MAX && fault.effect.is_made();
                 if is_in_call && thread.changed.len() < ITEMS_PER_CALL {
                     thread.changed.push(index);
                 }
-                if index == u32::MAX && fault.effect == Effect::Done {
+                if index == u32::MAX && fault.effect.is_made() {
                     if self.in_rings.len() >= MOST_IN_RINGS {
                         self.in_rings.remove(0);
                     }

@@ -15,6 +15,7 @@ use nix::errno::Errno;
 
 use super::{
     Rules,
+    heads::Heads,
     in_flight::InFlight,
     records::{Records, header},
     requests,
@@ -33,6 +34,8 @@ pub struct Faults {
     waiting: Vec<Waiting>,
     /// Requests in flight, if a rule has to know whose completion it changes.
     in_flight: Option<InFlight>,
+    /// Who moves the heads of the rings.
+    heads: Heads,
     /// A completion was changed, since that was asked for.
     has_changed: bool,
 }
@@ -102,7 +105,7 @@ impl Faults {
     /// By these rules.
     pub fn new(rules: Rules) -> Self {
         let in_flight = rules.judge.needs_requests(what::COMPLETE).then(InFlight::default);
-        Self { rules, waiting: Vec::new(), in_flight, has_changed: false }
+        Self { rules, waiting: Vec::new(), in_flight, heads: Heads::default(), has_changed: false }
     }
 
     /// Whether completions are looked at.
@@ -143,6 +146,9 @@ impl Faults {
 
     /// A call has returned.
     pub fn returned(&mut self, tracee: &Tracee, call: &InCall, ret: i64) {
+        if call.syscall == Syscall::Destroy && ret == 0 {
+            self.heads.forget(tracee.space, call.args[0]);
+        }
         let Some(in_flight) = &mut self.in_flight else { return };
         match call.syscall {
             Syscall::Submit => in_flight.returned(tracee.tid, ret.max(0) as usize),
@@ -202,6 +208,23 @@ impl Faults {
         }
     }
 
+    /// A call on a context begins, or ends and gives so many events. `is_disturbed`: other threads may be reaping.
+    pub fn look_at_head(
+        &mut self,
+        tracee: &Tracee,
+        call: &InCall,
+        reaped: Option<Reaped>,
+        is_disturbed: bool,
+    ) {
+        let handle = call.args[0];
+        if call.syscall != Syscall::Setup
+            && let Some(ring) = tracee.memory().value::<RingHeader>(handle)
+        {
+            let given = reaped.map_or(0, |it| it.count);
+            self.heads.look((tracee.space, handle), (ring.nr, ring.head), given, is_disturbed);
+        }
+    }
+
     /// Judges completions that are new in a ring, in their order, and changes them where they are: in the
     /// ring, or where this call has put them.
     pub fn completions(&mut self, tracee: &mut Tracee, records: &mut Records, seen: &Seen<'_>) {
@@ -229,7 +252,9 @@ impl Faults {
                 tell(tracee, records, &change, Some(index), effect, time);
             } else if call.syscall != Syscall::Destroy && is_changed_in_ring(tracee, &change) {
                 self.has_changed = true;
-                tell(tracee, records, &change, None, 0, time);
+                let by_hand = self.heads.are_moved_by_hand(tracee.space, handle);
+                let effect = if by_hand { effect::UNSURE } else { 0 };
+                tell(tracee, records, &change, None, effect, time);
             } else if !others.is_empty() && self.waiting.len() < MOST_WAITING {
                 let (space, tids) = (tracee.space, others.to_vec());
                 self.waiting.push(Waiting { change, space, tids });

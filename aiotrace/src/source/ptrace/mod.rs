@@ -21,6 +21,7 @@
 mod alarm;
 pub mod calls;
 mod faults;
+mod heads;
 mod in_flight;
 mod memory;
 mod place;

@@ -8,7 +8,7 @@ use aiotrace::{
 };
 
 use super::{
-    plan::{Deal, End, Plan},
+    plan::{Deal, End, Plan, Step},
     play::Player,
     truth::{Fate, Fault, Short, Truth},
 };
@@ -182,6 +182,7 @@ impl Case<'_> {
     /// Why it is unsure.
     fn judge_doubt(&self) {
         let plan = self.player.plan;
+        let is_by_hand = |it: &Step| matches!(it, Step::Reap { from_ring: true, .. });
         let has = |is: fn(&Deal) -> bool| plan.deals.iter().any(is);
         let is_so = match self.verdict.doubt {
             None => false,
@@ -192,6 +193,8 @@ impl Case<'_> {
             Some(Doubt::UnknownLength) => has_doubtful(plan),
             // Both descriptors have ranges of their own, but for what syncs.
             Some(Doubt::OtherDescriptor) => has_doubtful(plan),
+            // (A lost io_getevents looks so, too.)
+            Some(Doubt::InRing) => plan.steps.iter().any(is_by_hand) || self.is_lossy(),
             Some(_) => false,
         };
         self.check(is_so, "no reason to be unsure");

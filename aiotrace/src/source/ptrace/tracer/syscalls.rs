@@ -237,10 +237,9 @@ impl Tracer {
         reaped: Option<Reaped>,
         time: u64,
     ) {
-        let Some(faults) = &mut self.faults else { return };
-        if new.is_empty() && reaped.is_none() {
+        let Some(faults) = self.faults.as_mut().filter(|it| it.are_about_completions()) else {
             return;
-        }
+        };
         let is_reaper = |it: &&Tracee| {
             it.space == tracee.space
                 && it.call.as_ref().is_some_and(|it| {
@@ -248,10 +247,11 @@ impl Tracer {
                         && it.args[0] == call.args[0]
                 })
         };
-        let others: Vec<u32> = match new.is_empty() {
-            true => Vec::new(),
-            false => self.tracees.values().filter(is_reaper).map(|it| it.tid).collect(),
-        };
+        let others: Vec<u32> = self.tracees.values().filter(is_reaper).map(|it| it.tid).collect();
+        faults.look_at_head(tracee, call, reaped, !others.is_empty());
+        if new.is_empty() && reaped.is_none() {
+            return;
+        }
         let seen = Seen { call, new, reaped, others: &others, time };
         faults.completions(tracee, &mut self.calls.records, &seen);
     }
