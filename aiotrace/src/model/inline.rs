@@ -1,9 +1,11 @@
 //! inline-completion: requests that are complete when io_submit returns, and why.
 //!
 //! The first use of a descriptor asks what it is. What the causes rest on is counted from the answer on; a program
-//! that was faster is judged by all of it, once nothing more is to be learned.
+//! that was faster is judged by all of it, once nothing more is to be learned. A second look, after the last request
+//! that counts, shows whether it is the same file still, and whether it is as long as the writes have made it: only then
+//! a cause is certain.
 
-use super::{Map, Model, Name, Question, finding::Finding, requests::Request};
+use super::{Map, Model, Name, Question, SECOND, finding::Finding, requests::Request};
 use crate::event::{Event, File, FileKind};
 
 /// From so many io_submit calls on, it can be told how requests to a file complete.
@@ -12,6 +14,8 @@ const ENOUGH: u64 = 16;
 const MOST_FILES: usize = 1024;
 /// Files that wait to be judged.
 const MOST_WAITING: usize = 4096;
+/// What was done at the time of a look is told by then; nanoseconds.
+const TOLD_WITHIN: u64 = SECOND / 10;
 
 /// The files of an address space, by descriptor.
 #[derive(Debug, Default)]
@@ -26,7 +30,11 @@ struct Use {
     is_asked: bool,
     /// The answer: `Some(None)` if that cannot be told.
     file: Option<Option<File>>,
-    /// Where it ends, as far as known.
+    /// It is asked once more, and nothing is counted any more.
+    is_asked_again: bool,
+    /// The answer to that, and when it was looked up.
+    last: Option<(u64, Option<File>)>,
+    /// Where it ends, as far as known: as it was found, or as writes until the second look made it.
     end: u64,
     is_judged: bool,
 }
@@ -55,13 +63,14 @@ impl Files {
         self.0.entry(fd).or_default()
     }
 
-    /// What a descriptor is.
-    pub fn answered(&mut self, fd: u32, file: Option<File>) {
-        if let Some(it) = self.0.get_mut(&fd)
-            && it.file.is_none()
-        {
+    /// What a descriptor is, looked up at this time.
+    pub fn answered(&mut self, fd: u32, file: Option<File>, time: u64) {
+        let Some(it) = self.0.get_mut(&fd) else { return };
+        if it.file.is_none() {
             it.file = Some(file);
             it.end = file.and_then(|it| it.size).unwrap_or(0);
+        } else if it.is_asked_again && it.last.is_none() {
+            it.last = Some((time, file));
         }
     }
 }
@@ -77,18 +86,24 @@ impl Model {
         }
         let is_first = !std::mem::replace(&mut it.is_asked, true);
         let (calls, inline) = (1, u64::from(is_inline));
-        it.all.calls += calls;
-        it.all.inline += inline;
-        if it.file.is_some() {
+        let is_counted = !it.is_asked_again;
+        if is_counted {
+            it.all.calls += calls;
+            it.all.inline += inline;
+        }
+        let is_before = it.last.is_none_or(|(time, _)| request.entered <= time + TOLD_WITHIN);
+        if it.file.is_some() && is_before {
             let end = (request.offset.max(0) as u64).saturating_add(request.nbytes);
             let is_extending = request.is_write() && end > it.end;
-            it.since.calls += calls;
-            it.since.inline += inline;
-            it.since.extending += u64::from(is_extending && is_inline);
+            if is_counted {
+                it.since.calls += calls;
+                it.since.inline += inline;
+                it.since.extending += u64::from(is_extending && is_inline);
+            }
             it.end = it.end.max(if request.is_write() { end } else { 0 });
         }
-        let is_enough = it.since.calls == ENOUGH;
-        let may_wait = it.all.calls == ENOUGH && self.unjudged.len() < MOST_WAITING;
+        let is_enough = is_counted && it.since.calls == ENOUGH;
+        let may_wait = is_counted && it.all.calls == ENOUGH && self.unjudged.len() < MOST_WAITING;
         if is_first {
             let question = Question::File { pid: event.pid, fd: request.fd };
             let is_asked = self.ask(question);
@@ -96,10 +111,19 @@ impl Model {
                 known.files.of(request.fd).is_asked = false;
             }
         }
-        if is_enough {
-            self.judge_file(event.pid, request.fd, event.time);
-        } else if may_wait {
+        if may_wait {
             self.unjudged.push((event.pid, request.fd));
+        }
+        if is_enough {
+            self.ask_again(event.pid, request.fd);
+        }
+    }
+
+    fn ask_again(&mut self, pid: u32, fd: u32) {
+        let is_asked = self.ask(Question::File { pid, fd });
+        let space = self.space(pid);
+        if let Some(known) = self.spaces.get_mut(&space).filter(|_| is_asked) {
+            known.files.of(fd).is_asked_again = true;
         }
     }
 
@@ -110,7 +134,11 @@ impl Model {
             let space = self.space(*pid);
             let known = self.spaces.get(&space).and_then(|it| it.files.0.get(fd)).copied();
             let Some(known) = known.filter(|it| !it.is_judged) else { return false };
-            let is_meant = at_end || of == Some(*pid) || known.file.is_some();
+            let told = |(time, _): (u64, _)| time + TOLD_WITHIN <= self.now;
+            let is_meant = at_end || of == Some(*pid) || known.last.is_some_and(told);
+            if !is_meant && known.file.is_some() && !known.is_asked_again {
+                self.ask_again(*pid, *fd);
+            }
             if is_meant {
                 self.judge_file(*pid, *fd, self.now);
             }
@@ -125,6 +153,7 @@ impl Model {
         let it = known.files.of(fd);
         it.is_judged = true;
         let (it, file) = (*it, it.file.flatten());
+        let last = it.last.and_then(|it| it.1);
         let count = if it.since.calls >= ENOUGH { it.since } else { it.all };
         if !count.is_inline() {
             return;
@@ -134,7 +163,7 @@ impl Model {
             count.inline,
             count.calls,
             fd as i32,
-            cause(file, it.since)
+            it.cause()
         );
         let mut finding = Finding::new(Name::InlineCompletion, time, pid, text);
         finding.numbers = vec![
@@ -144,18 +173,50 @@ impl Model {
             ("extending", it.since.extending as i64),
         ];
         // Descriptors of one file are the same; so are those of which nothing is known any more.
-        let (detail, more) = file.and_then(|it| it.id).unwrap_or((u64::MAX, u64::MAX));
+        let (detail, more) = last.or(file).and_then(|it| it.id).unwrap_or((u64::MAX, u64::MAX));
         self.find(finding, detail, more);
     }
 }
 
-/// What was looked up, as the reason.
-fn cause(file: Option<File>, since: Count) -> &'static str {
-    let Some(file) = file else {
-        return "this file is not asynchronous (why could not be looked up: no O_DIRECT, writes that extend \
-                it, no disk, or a disk that is very fast)";
-    };
-    let is_extended = since.inline > 0 && since.extending * 2 > since.inline;
+impl Use {
+    /// What was looked up, as the reason: one that holds for all the requests that were counted, or one that may.
+    fn cause(&self) -> String {
+        let Some(first) = self.file.flatten() else {
+            return "this file is not asynchronous (why could not be looked up: no O_DIRECT, writes that extend \
+                    it, no disk, or a disk that is very fast)"
+                .to_owned();
+        };
+        let since = self.since;
+        let is_extended = since.inline > 0 && since.extending * 2 > since.inline;
+        let last = self.last.and_then(|it| it.1);
+        if last.is_some_and(|last| !is_same(first, last)) {
+            return "why is not known, as the descriptor was another file's, or opened otherwise, before (no \
+                    O_DIRECT, writes that extend it, no disk, or a disk that is very fast)"
+                .to_owned();
+        }
+        // Something else has made it longer: perhaps before the writes that seemed to.
+        let is_otherwise = |last: File| last.size.is_some_and(|size| size > self.end);
+        if is_extended && last.is_some_and(is_otherwise) && first.direct != Some(false) {
+            return "why is not known, as not only these writes have made the file longer (writes that extend \
+                    it, or a disk that is very fast)"
+                .to_owned();
+        }
+        let cause = cause(first, is_extended);
+        match cause {
+            _ if last.is_some() || cause.starts_with("this file") => cause.to_owned(),
+            _ if cause.starts_with("it has") => format!("perhaps {cause}"),
+            _ => format!("perhaps because {cause}"),
+        }
+    }
+}
+
+/// Whether a descriptor is what it was.
+fn is_same(first: File, last: File) -> bool {
+    let of = |it: File| (it.id, it.kind, it.direct, it.in_memory);
+    first.id.is_some() && of(first) == of(last)
+}
+
+fn cause(file: File, is_extended: bool) -> &'static str {
     match (file.kind, file.direct) {
         (FileKind::Other, _) => "it is neither a regular file nor a block device",
         (FileKind::Storage, _) if file.in_memory => "it is a file in memory (tmpfs)",

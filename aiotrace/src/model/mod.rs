@@ -635,7 +635,7 @@ impl Model {
             Looked::File { fd, file } => {
                 let space = self.space(event.pid);
                 if let Some(space) = self.spaces.get_mut(&space) {
-                    space.files.answered(*fd, *file);
+                    space.files.answered(*fd, *file, event.time);
                 }
                 let answers = |it: &Waiting| matches!(it.needs, Needs::Storage { fd: needed, .. } if needed == *fd);
                 for waiting in self.answered(event.pid, answers) {

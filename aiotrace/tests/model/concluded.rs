@@ -216,7 +216,7 @@ fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
 
 #[test]
 fn why_requests_are_complete_at_once_is_looked_up() {
-    let cause = |file: Option<File>, offset: fn(u64) -> i64| {
+    let told = |file: Option<File>, last: Option<Option<File>>, offset: fn(u64) -> i64| {
         let mut trace = trace();
         is(&mut trace, None);
         for round in 0..20 {
@@ -225,10 +225,19 @@ fn why_requests_are_complete_at_once_is_looked_up() {
                 is(&mut trace, file);
             }
         }
+        assert_eq!(trace.findings().len(), 0, "it is looked up once more");
+        match last {
+            Some(last) => {
+                is(&mut trace, last);
+                trace.model.handle_timeout(trace.now + SECOND);
+            }
+            None => trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) })),
+        }
         let findings = trace.findings();
         let [finding] = &of(Name::InlineCompletion, &findings)[..] else { panic!("{findings:?}") };
         finding.message.split_once("completed: ").unwrap().1.to_owned()
     };
+    let cause = |file, offset| told(file, Some(file), offset);
     let file = |change: fn(&mut File)| {
         let mut file = DISK;
         change(&mut file);
@@ -242,6 +251,20 @@ fn why_requests_are_complete_at_once_is_looked_up() {
     assert!(cause(file(|it| it.in_memory = true), grows).contains("in memory"));
     assert!(cause(file(|it| it.kind = FileKind::Other), grows).contains("neither a regular file"));
     assert!(cause(None, grows).contains("could not be looked up"));
+    // It is longer than the writes have made it; or as long as that.
+    let longer = file(|it| it.size = Some(1 << 20));
+    assert!(told(Some(DISK), Some(longer), grows).contains("not only these writes"));
+    let as_long = file(|it| it.size = Some(512 * 20));
+    assert!(told(Some(DISK), Some(as_long), grows).starts_with("the writes extend the file"));
+    // The descriptor is another file's, or another opening of it.
+    let memory = file(|it| (it.in_memory, it.id) = (true, Some((9, 9))));
+    assert!(told(memory, Some(Some(DISK)), grows).contains("another file's"));
+    let buffered = file(|it| it.direct = Some(false));
+    assert!(told(buffered, Some(Some(DISK)), grows).contains("opened otherwise"));
+    // It was closed before it could be looked up again.
+    let perhaps = "perhaps because the writes extend the file";
+    assert!(told(Some(DISK), Some(None), grows).starts_with(perhaps));
+    assert!(told(Some(DISK), None, grows).starts_with(perhaps));
 }
 
 #[test]
