@@ -11,13 +11,15 @@ mod reaping;
 mod requests;
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, fn()); 22] = [
+pub const PROGRAMS: [(&str, fn()); 24] = [
     ("alarm-from-the-ring", reaping::from_the_ring),
     ("alarm-alive-at-exit", contexts::alive_at_exit),
     ("alarm-destroyed-by-another-thread", calls::destroyed_by_another_thread),
     ("alarm-same-handle-in-two-processes", contexts::same_handle_in_two_processes),
     ("alarm-same-handle-again", contexts::same_handle_again),
     ("alarm-moved", contexts::moved),
+    ("alarm-moved-before-use", contexts::moved_before_use),
+    ("alarm-one-iocb", requests::one_iocb),
     ("alarm-data-is-no-identity", requests::data_is_no_identity),
     ("alarm-errors-as-events", requests::errors_as_events),
     ("alarm-interrupted", calls::interrupted),

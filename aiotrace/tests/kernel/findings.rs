@@ -111,10 +111,24 @@ alarm!(
 alarm!(reads_left_in_the_ring_at_exit, "alarm-some-left-in-the-ring", RELEASED, (5, None, 0));
 alarm!(the_variable_of_a_handle_is_used_again, "alarm-local-handle", NOTHING, (1, Some(0), 0));
 
+alarm!(
+    requests_of_one_iocb_are_told_apart_by_their_data,
+    "alarm-one-iocb",
+    NOTHING,
+    (3, Some(0), 1)
+);
+
 fn a_ring_that_is_moved_is_the_same_context() {
     let trace = expect("alarm-moved", &[]);
     assert_eq!(trace.moved().len(), 1);
     assert_eq!(trace.report().contexts.len(), 1, "one context, of two handles");
+}
+
+fn a_ring_that_is_moved_before_its_first_use_is_the_same_context() {
+    let trace = expect("alarm-moved-before-use", &[]);
+    assert_eq!(trace.moved().len(), 1);
+    let [context] = &trace.report().contexts[..] else { panic!("one context, of two handles") };
+    assert_eq!((context.end.as_deref(), context.requests), (Some("destroyed"), 1));
 }
 
 fn errors_are_those_of_the_completion() {
@@ -342,6 +356,8 @@ const FUSE: Need = Need::Native("the guests have no /dev/fuse");
 
 tests![
     a_ring_that_is_moved_is_the_same_context,
+    a_ring_that_is_moved_before_its_first_use_is_the_same_context,
+    requests_of_one_iocb_are_told_apart_by_their_data,
     errors_are_those_of_the_completion,
     eagain_comes_below_the_capacity,
     use_after_destroy,

@@ -78,6 +78,16 @@ pub fn moved() {
     assert_eq!(aio::destroy(new), 0, "io_destroy");
 }
 
+/// The same before the first call on it, and the program rests.
+pub fn moved_before_use() {
+    let place = aio::pages(ring::MANY_PAGES) as u64;
+    let new = ring::Ring::of(aio::setup(8)).move_to(place);
+    std::thread::sleep(std::time::Duration::from_secs(2));
+    basic::pair(new, 1);
+    assert_eq!(aio::destroy(new), 0, "io_destroy");
+    std::thread::sleep(std::time::Duration::from_secs(2));
+}
+
 /// A first context only to see whether there is AIO at all.
 pub fn probe_at_the_start() {
     assert_eq!(aio::destroy(aio::setup(1)), 0, "io_destroy");

@@ -124,3 +124,20 @@ pub fn refused_below_capacity() {
     aio::reap(ctx, accepted + 1 - FEW);
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
+
+/// The kernel copies an iocb, so the same memory is another request at once: a poll that pends, and writes, told apart by
+/// their data.
+pub fn one_iocb() {
+    let ctx = aio::setup(8);
+    let (reader, _writer) = aio::pipe();
+    let (_, writer) = aio::pipe();
+    let mut buffer = 7;
+    let mut iocb = [aio::poll(reader, 1)];
+    assert_eq!(aio::submit(ctx, &mut iocb), 1, "io_submit");
+    for data in 2..5 {
+        iocb[0] = Iocb { opcode: 1, ..aio::pread(writer, &mut buffer, data) };
+        assert_eq!(aio::submit(ctx, &mut iocb), 1, "io_submit");
+        assert_eq!(aio::reap(ctx, 1)[0].data, data);
+    }
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+}
