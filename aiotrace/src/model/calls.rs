@@ -126,7 +126,7 @@ impl Model {
                     context.used = context.used.max(event.time);
                     return Some(context);
                 }
-                self.spaces.entry(space).or_default().has_strays = true;
+                self.strayed(space, event.time);
                 let context = self.add_context(event.pid, ctx, event.time)?;
                 (context.adopted, context.is_stray) = (true, true);
                 context.doubts(Doubt::Older);
@@ -137,6 +137,13 @@ impl Model {
         context.used = context.used.max(event.time);
         context.pid = event.pid;
         Some(context)
+    }
+
+    fn strayed(&mut self, space: u64, time: u64) {
+        let space = self.spaces.entry(space).or_default();
+        if !space.lost {
+            space.strayed = space.strayed.max(Some(time));
+        }
     }
 
     /// A call succeeded on a handle that nobody was seen to make. Where nothing was lost, a ring was moved there with

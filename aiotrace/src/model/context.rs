@@ -156,6 +156,13 @@ impl Context {
         self.name.handle
     }
 
+    /// Whether it may be the context whose ring was moved to where a handle was used at this time; `None`: there is
+    /// none.
+    pub fn may_have_moved(&self, strayed: Option<u64>) -> bool {
+        let seen = self.since.max(self.used).max(self.look.confirmed);
+        strayed.is_some_and(|time| seen <= time)
+    }
+
     /// A number for the place it was made at: what leaks there is one finding.
     pub fn place(&self) -> u64 {
         self.stack.as_ref().map_or(0, |stack| FixedState::default().hash_one(stack))

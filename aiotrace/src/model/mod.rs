@@ -689,11 +689,11 @@ impl Model {
         let key = (self.space(event.pid), ctx.0);
         // The handle is another context's by now, and nobody destroys this one: so its ring was unmapped.
         let heir = self.contexts.get(&key).map(|it| it.since);
-        let is_left = self.leaving.iter().any(|(of, _)| *of == key);
-        let has_strays = self.spaces.get(&key.0).is_some_and(|it| it.has_strays);
+        let strayed = self.spaces.get(&key.0).and_then(|it| it.strayed);
+        let left = self.leaving.iter().find(|(of, _)| *of == key);
+        let is_left = left.is_some_and(|(_, it)| !it.may_have_moved(strayed));
         if is_left
             && !destroying
-            && !has_strays
             && heir.is_some_and(|since| time >= since.saturating_add(SECOND / 2))
         {
             self.leaked(event, ctx);
@@ -714,7 +714,7 @@ impl Model {
                 }
             }
             // Perhaps it is the one that was moved to a handle of which it is not known where it comes from.
-            RingFound::Unmapped if has_strays => context.look.unmapped = None,
+            RingFound::Unmapped if context.may_have_moved(strayed) => context.look.unmapped = None,
             RingFound::Unmapped if !destroying => match context.look.unmapped {
                 // io_destroy may have been on its way when the first look was taken.
                 Some(first) if time >= first + SECOND / 2 => self.leaked(event, ctx),

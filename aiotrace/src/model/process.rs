@@ -32,8 +32,8 @@ pub struct Space {
     pub lost: bool,
     /// It was seen from its beginning on: all its contexts were.
     pub is_whole: bool,
-    /// A handle was used that nobody was seen to make: a ring of it was moved, perhaps, and it is not known which.
-    pub has_strays: bool,
+    /// When a handle was used that nobody was seen to make: a ring of it was moved, perhaps, and it is not known which.
+    pub strayed: Option<u64>,
     /// When it was destroyed, by handle.
     destroyed: Map<u64, u64>,
     /// Short submits whose rest was not submitted again.

@@ -316,6 +316,10 @@ fn as_long_as_it_is_not_known_which_ring_was_moved_none_is_lost() {
     look_for_it(&mut trace);
     assert_eq!(trace.found(), []);
     assert!(trace.model.knows(7, H));
+    // What was there after that was not moved there.
+    trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 10 }));
+    look_for_it(&mut trace);
+    assert_eq!(trace.found(), [(Name::ContextLeak, Severity::Error)]);
 }
 
 #[test]
