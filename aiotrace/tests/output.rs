@@ -157,7 +157,7 @@ fn faults() -> Vec<Event> {
         one
     };
     let three = || (1..4).map(|it| one(0x100 * it, 1, it as i64 * 4096)).collect::<Vec<_>>();
-    let event = IoEvent { obj: 0x500, ..io_event(7, 4096) };
+    let event = IoEvent { obj: 0x500, ..io_event(0, 4096) };
     let changed = |effect| {
         let fault = Fault { rule: 4, effect };
         Body::Changed(Changed { ctx: CTX, event, res: -5, fault })
@@ -258,7 +258,12 @@ fn events() -> Vec<Event> {
             ],
             4000,
         ),
-        getevents(40, Syscall::Getevents, 2, vec![Some(io_event(0, 4096)), Some(io_event(7, -22))]),
+        getevents(
+            40,
+            Syscall::Getevents,
+            2,
+            vec![Some(io_event(0, 4096)), Some(io_event(0x51, -22))],
+        ),
         getevents(50, Syscall::Pgetevents, -514, Vec::new()),
         call(
             60,
@@ -271,8 +276,8 @@ fn events() -> Vec<Event> {
             },
         ),
         call(90, 0, Args::Destroy { ctx: CTX }),
-        completion(Some(io_event(1, 4096)), None),
-        completion(Some(io_event(2, -5)), Some(1_000_040_000)),
+        completion(Some(io_event(0, 512)), None),
+        completion(Some(io_event(0, -5)), Some(1_000_040_000)),
         completion(None, Some(0)),
         at(
             94,
