@@ -204,10 +204,10 @@ impl Model {
                 context.refused += count(nr);
             }
             // It was tried again, and the program knows why it did not work.
-            return self.submitted_again(event, ctx, iocbs, entered);
+            return self.submitted_again(event, ctx, (iocbs, accepted), entered);
         }
         let Some(context) = self.used(event, call, ctx) else {
-            return self.submitted_again(event, ctx, iocbs, entered);
+            return self.submitted_again(event, ctx, (iocbs, accepted), entered);
         };
         context.submitted += count(nr).max(accepted as u64);
         context.refused += count(nr).saturating_sub(accepted as u64);
@@ -259,6 +259,7 @@ impl Model {
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         let space = self.space(event.pid);
+        self.submitted_again(event, ctx, (iocbs, accepted), entered);
         for it in found {
             self.faults.told_before(space, &it.completed.event, &it.request);
             self.matched(event.pid, name, doubt, it);
@@ -267,7 +268,6 @@ impl Model {
         if let Some((request, is_inline)) = last.filter(is_read_or_write).filter(|_| !has_fault) {
             self.inline(event, &request, is_inline);
         }
-        self.submitted_again(event, ctx, iocbs, entered);
         let given = nr.max(0) as u64;
         if (accepted as u64) < given && accepted > 0 && !is_injected {
             let rest = iocbs.iter().enumerate().skip(accepted).filter_map(as_request);
@@ -283,7 +283,7 @@ impl Model {
         &mut self,
         event: &Event,
         ctx: Handle,
-        iocbs: &[Option<Iocb>],
+        (iocbs, accepted): (&[Option<Iocb>], usize),
         entered: u64,
     ) {
         let space = self.space(event.pid);
@@ -293,10 +293,10 @@ impl Model {
         let unread = !iocbs.iter().all(is_read);
         let requests: Vec<Request> = iocbs
             .iter()
-            .flatten()
-            .filter_map(|it| Request::new(it, (entered, event.time), (0, 0)))
+            .enumerate()
+            .filter_map(|(index, it)| Request::new(it.as_ref()?, (entered, event.time), (0, index)))
             .collect();
-        space.submitted(context, requests.iter(), unread);
+        space.submitted(context, &requests, accepted, unread);
     }
 
     fn submit_eagain(

@@ -78,7 +78,11 @@ impl Model {
         let Match { request, completed, again } = &found;
         let time = completed.time;
         let event = completed.event;
-        self.faults.completed(self.space(pid), request, event.res, time);
+        let space = self.space(pid);
+        self.faults.completed(space, request, event.res, time);
+        if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
+            space.completed(request, event.res);
+        }
         let new = |what, text| {
             let mut finding = Finding::new(what, time, pid, text);
             finding.context = Some(name);

@@ -33,6 +33,8 @@ pub enum Doubt {
     OtherDescriptor,
     /// A call with vectors began at the same place, and their sizes are not known.
     UnknownLength,
+    /// Other requests have done a part of it.
+    Partly,
     /// Nobody looks at poll(2) and epoll_wait(2).
     Poll,
     /// Synchronous calls are not watched.
@@ -68,6 +70,7 @@ impl Doubt {
             Self::UnknownLength => {
                 "a call at the same place may have done it: how long the vectors are is not known"
             }
+            Self::Partly => "other requests have done a part of the same range",
             Self::Poll => "poll(2) and epoll_wait(2), which may do it, are not watched",
             Self::NotWatched => {
                 "pread(2), pwrite(2) and the like, which may do it, are not watched"

@@ -23,6 +23,7 @@ mod inline;
 pub mod latency;
 mod owed;
 mod process;
+mod ranges;
 mod refused;
 pub mod report;
 mod requests;

@@ -6,7 +6,7 @@
 
 use aiotrace_common::synchronous::Does;
 
-use super::{Doubt, finding::Subject, requests::Request};
+use super::{Doubt, finding::Subject, ranges::MOST_MOVED, requests::Request};
 use crate::event::Synchronous;
 
 const PREAD: u16 = 0;
@@ -52,6 +52,31 @@ pub enum Done {
     All,
 }
 
+/// Ranges in which it can be missing, and requests with vectors that may do it, at most.
+const MOST_PIECES: usize = 128;
+
+/// What a request does to a file; `None`: it is a poll, or its iocb could not be read.
+pub fn does(request: &Request) -> Option<Does> {
+    Some(match request.opcode? {
+        PREAD | PREADV => Does::Read,
+        PWRITE | PWRITEV => Does::Write,
+        FSYNC | FDSYNC => Does::Sync,
+        _ => return None,
+    })
+}
+
+/// Which bytes a request is about, from the first one up to the last one that there can be.
+pub fn reach(request: &Request) -> (u64, u64) {
+    let start = request.offset.max(0) as u64;
+    let length = if is_vectored(request) { MOST_MOVED } else { request.nbytes };
+    (start, start.saturating_add(length))
+}
+
+/// Whether it has vectors, whose lengths are not known.
+pub fn is_vectored(request: &Request) -> bool {
+    matches!(request.opcode, Some(PREADV | PWRITEV))
+}
+
 /// A request that somebody owes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owed {
@@ -63,28 +88,49 @@ pub struct Owed {
     pub is_replaced: bool,
     /// Why it may have been done all the same.
     pub doubt: Option<Doubt>,
-    /// What of it no synchronous call has done: from, up to.
+    /// It is about this range; of vectors whose lengths are not known, the first byte stands for all.
+    span: (u64, u64),
+    is_vague: bool,
+    /// What of it nobody has done: from, up to.
     missing: Vec<(u64, u64)>,
+    /// Other requests have done a part of it.
+    is_partly: bool,
+    /// Requests with vectors that may do it when they complete.
+    vectors: Vec<Vectored>,
+}
+
+/// A request with vectors that has not completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Vectored {
+    iocb: u64,
+    offset: i64,
+    /// Why it may be no retry.
+    doubt: Option<Doubt>,
 }
 
 impl Owed {
     /// All of it.
     pub fn new(request: Request) -> Self {
-        Self::after(request, 0)
+        Self::after(request, 0, None)
     }
 
-    /// What is left of it after so many bytes.
-    pub fn after(request: Request, moved: u64) -> Self {
+    /// What is left of it after so many bytes; `own`: what the kernel moved, if it was seen.
+    pub fn after(request: Request, moved: u64, own: Option<u64>) -> Self {
         let start = request.offset.max(0) as u64;
-        let missing = match request.opcode {
-            Some(PREAD | PWRITE) => {
-                let rest = (start.saturating_add(moved), start.saturating_add(request.nbytes));
-                Some(rest).filter(|it| it.0 < it.1).into_iter().collect()
-            }
-            _ => Vec::new(),
+        let length = match request.opcode {
+            Some(PREAD | PWRITE) => Some(request.nbytes),
+            Some(PREADV | PWRITEV) => own.filter(|it| *it > 0),
+            _ => None,
         };
+        let is_vague = length.is_none();
+        let span = match length {
+            Some(length) => (start.saturating_add(moved), start.saturating_add(length)),
+            None => (start, start.saturating_add(1)),
+        };
+        let missing = Some(span).filter(|it| it.0 < it.1).into_iter().collect();
         let doubt = (request.opcode == Some(POLL)).then_some(Doubt::Poll);
-        Self { request, tries: 0, is_replaced: false, doubt, missing }
+        let (tries, is_replaced, is_partly, vectors) = (0, false, false, Vec::new());
+        Self { request, tries, is_replaced, doubt, span, is_vague, missing, is_partly, vectors }
     }
 
     /// For messages.
@@ -92,14 +138,27 @@ impl Owed {
         Subject::of(&self.request)
     }
 
+    /// What it does, and to which range of its file, if it reads or writes one.
+    pub fn span(&self) -> Option<(Does, (u64, u64))> {
+        let does = does(&self.request).filter(|it| *it != Does::Sync)?;
+        Some((does, self.span))
+    }
+
+    /// Why it may have been done all the same.
+    pub fn why(&self) -> Option<Doubt> {
+        let may_be = (!self.vectors.is_empty()).then_some(Doubt::UnknownLength);
+        let partly = (self.is_partly && self.is_left()).then_some(Doubt::Partly);
+        self.doubt.or(may_be).or(partly)
+    }
+
+    /// Whether some of it is missing.
+    pub fn is_left(&self) -> bool {
+        !self.missing.is_empty()
+    }
+
     /// A synchronous call of the same process.
     pub fn done_by(&mut self, call: &Synchronous) -> Done {
-        let does = match self.request.opcode {
-            Some(PREAD | PREADV) => Does::Read,
-            Some(PWRITE | PWRITEV) => Does::Write,
-            Some(FSYNC | FDSYNC) => Does::Sync,
-            _ => return Done::Not,
-        };
+        let Some(does) = does(&self.request) else { return Done::Not };
         if call.ret < 0 || call.call.does() != does {
             return Done::Not;
         }
@@ -110,8 +169,8 @@ impl Owed {
                 let is_enough = self.request.opcode == Some(FDSYNC) || call.call == Fsync;
                 if is_enough { Done::All } else { Done::Not }
             }
-            (_, Some(offset)) if is_same => self.cover(call, offset.max(0) as u64),
-            (_, Some(offset)) => self.clone().cover(call, offset.max(0) as u64),
+            (_, Some(offset)) if is_same => self.called(call, offset.max(0) as u64),
+            (_, Some(offset)) => self.clone().called(call, offset.max(0) as u64),
             (_, None) if is_same => {
                 self.doubt = Some(Doubt::UnknownPlace);
                 Done::Touched
@@ -126,29 +185,103 @@ impl Owed {
     }
 
     /// A call that moved something at this place.
-    fn cover(&mut self, call: &Synchronous, offset: u64) -> Done {
-        let moved = call.ret.max(0) as u64;
-        if matches!(self.request.opcode, Some(PREADV | PWRITEV)) {
-            // How long it is is not known: only its beginning can be compared.
-            if offset != self.request.offset.max(0) as u64 {
-                return Done::Not;
-            }
-            if call.call.is_vectored() && call.count == self.request.nbytes {
-                return Done::All;
-            }
-            self.doubt = Some(Doubt::UnknownLength);
-            return Done::Touched;
+    fn called(&mut self, call: &Synchronous, offset: u64) -> Done {
+        let is_same_vector = call.call.is_vectored() && call.count == self.request.nbytes;
+        let is_its_place = offset == self.request.offset.max(0) as u64;
+        if self.is_vague && is_vectored(&self.request) && is_same_vector && is_its_place {
+            return Done::All;
         }
+        let moved = call.ret.max(0) as u64;
         // A read that moves less than asked has seen the end of the file.
         let is_asked = call.call.does() == Does::Read && !call.call.is_vectored();
         let length = if is_asked { moved.max(call.count) } else { moved };
-        let (from, to) = (offset, offset.saturating_add(length));
-        let before: u64 = self.left();
-        let missing = std::mem::take(&mut self.missing).into_iter();
-        let outside = missing.flat_map(|(start, end)| {
-            [(start, end.min(from)), (start.max(to), end)].into_iter().filter(|it| it.0 < it.1)
+        self.cover((offset, offset.saturating_add(length)))
+    }
+
+    /// Another request of the same process was accepted, which is not the same one. One with vectors tells what it was when it
+    /// completes. `doubt`: why it may be no retry.
+    pub fn covered_by(&mut self, later: &Request, doubt: Option<Doubt>) -> Done {
+        let range = reach(later);
+        if does(later).is_none() || does(later) != does(&self.request) || !self.overlaps(range) {
+            return Done::Not;
+        }
+        let is_same = later.fd == self.request.fd;
+        let doubt = doubt.or((!is_same).then_some(Doubt::OtherDescriptor));
+        if !is_vectored(later) {
+            return self.cover_perhaps(range, doubt);
+        }
+        match self.vectors.len() < MOST_PIECES {
+            true => self.vectors.push(Vectored { iocb: later.iocb, offset: later.offset, doubt }),
+            false => self.doubt = Some(Doubt::UnknownLength),
+        }
+        Done::Touched
+    }
+
+    /// A request with vectors has completed: whether it was one of those that may do it, and what it did.
+    pub fn completed(&mut self, later: &Request, res: i64) -> Option<Done> {
+        let is_it = |it: &Vectored| (it.iocb, it.offset) == (later.iocb, later.offset);
+        let Vectored { doubt, .. } = self.vectors.remove(self.vectors.iter().position(is_it)?);
+        let start = later.offset.max(0) as u64;
+        Some(self.cover_perhaps((start, start.saturating_add(res.max(0) as u64)), doubt))
+    }
+
+    /// Another request has moved this range, or it may be another file's.
+    fn cover_perhaps(&mut self, range: (u64, u64), doubt: Option<Doubt>) -> Done {
+        let Some(doubt) = doubt else {
+            let done = self.cover(range);
+            self.is_partly |= done != Done::Not;
+            return done;
+        };
+        if !self.overlaps(range) {
+            return Done::Not;
+        }
+        self.doubt.get_or_insert(doubt);
+        Done::Touched
+    }
+
+    /// All of it was submitted again.
+    pub fn cover_all(&mut self) {
+        self.missing.clear();
+    }
+
+    /// What was to do this has not: as far as it is about it, it is missing again.
+    pub fn uncover(&mut self, (from, to): (u64, u64)) {
+        let range = (from.max(self.span.0), to.min(self.span.1));
+        if range.0 >= range.1 {
+            return;
+        }
+        self.missing.push(range);
+        if self.missing.len() > MOST_PIECES {
+            self.missing = vec![self.span];
+        }
+    }
+
+    fn overlaps(&self, (from, to): (u64, u64)) -> bool {
+        self.missing.iter().any(|it| it.0 < to && from < it.1)
+    }
+
+    /// Somebody has moved this range.
+    fn cover(&mut self, (from, to): (u64, u64)) -> Done {
+        if self.is_vague {
+            // How long it is is not known: only its beginning can be compared.
+            let is_begun = self.overlaps((from, to));
+            if is_begun {
+                self.doubt = Some(Doubt::UnknownLength);
+            }
+            return if is_begun { Done::Touched } else { Done::Not };
+        }
+        let before = self.left();
+        let outside = self.missing.iter().flat_map(|(start, end)| {
+            [(*start, (*end).min(from)), ((*start).max(to), *end)]
+                .into_iter()
+                .filter(|it| it.0 < it.1)
         });
-        self.missing = outside.collect();
+        let outside: Vec<(u64, u64)> = outside.collect();
+        if outside.len() > MOST_PIECES {
+            self.doubt = Some(Doubt::Partly);
+            return Done::Touched;
+        }
+        self.missing = outside;
         match self.left() {
             0 if before > 0 || (from..=to).contains(&(self.request.offset.max(0) as u64)) => {
                 Done::All

@@ -7,7 +7,8 @@ use super::{
     Doubt, Map,
     finding::{ContextRef, Subject},
     inline::Files,
-    owed::{Done, Owed, Place},
+    owed::{Done, Owed, Place, does, is_vectored, reach},
+    ranges::Ranges,
     requests::Request,
 };
 use crate::event::Synchronous;
@@ -105,6 +106,8 @@ pub struct Short {
     left: usize,
     /// Which of them do this. Some may be done by now.
     places: Map<Place, Vec<usize>>,
+    /// Which of them read or write this. Some may be done by now.
+    ranges: Ranges<usize>,
 }
 
 impl Short {
@@ -113,22 +116,47 @@ impl Short {
         self.left
     }
 
-    /// Maybe one of those.
-    fn submitted(&mut self, context: u64, request: &Request) {
-        let Some(same) = Place::of(request).and_then(|it| self.places.get_mut(&it)) else { return };
-        if context != self.context.id && !self.is_orphan {
-            for index in same.iter() {
-                if let Some(Some(owed)) = self.rest.get_mut(*index) {
-                    owed.doubt = Some(Doubt::OtherContext);
-                    return;
-                }
+    /// Maybe one of those. `is_accepted`: the kernel took it.
+    fn submitted(&mut self, context: u64, request: &Request, is_accepted: bool) {
+        let is_other = context != self.context.id && !self.is_orphan;
+        let place = Place::of(request);
+        let mut same = place.and_then(|it| self.places.get_mut(&it));
+        if is_other && let Some(same) = &same {
+            let mut left = same.iter().filter_map(|it| Some((*it, self.rest.get(*it)?.as_ref()?)));
+            if let Some((index, _)) = left.next()
+                && let Some(Some(owed)) = self.rest.get_mut(index)
+            {
+                owed.doubt = Some(Doubt::OtherContext);
             }
             return;
         }
-        while let Some(index) = same.pop() {
+        while let Some(index) = same.as_mut().and_then(|it| it.pop()) {
             if self.rest.get_mut(index).and_then(Option::take).is_some() {
                 self.left -= 1;
                 return;
+            }
+        }
+        if is_accepted && does(request).is_some() {
+            self.covered(request, |owed| {
+                let doubt = is_other.then_some(Doubt::OtherContext);
+                let is_same = Place::of(&owed.request) == place;
+                if is_same { Done::Not } else { owed.covered_by(request, doubt) }
+            });
+        }
+    }
+
+    /// One that was submitted later has completed.
+    fn completed(&mut self, request: &Request, res: i64) {
+        self.covered(request, |owed| owed.completed(request, res).unwrap_or(Done::Not));
+    }
+
+    /// What another request makes of those that it may overlap.
+    fn covered(&mut self, by: &Request, mut how: impl FnMut(&mut Owed) -> Done) {
+        for index in self.ranges.over(reach(by)) {
+            let Some(slot) = self.rest.get_mut(index) else { continue };
+            if slot.as_mut().is_some_and(|it| how(it) == Done::All) {
+                *slot = None;
+                self.left -= 1;
             }
         }
     }
@@ -146,7 +174,7 @@ impl Short {
     /// others are told.
     pub fn dropped(&self) -> (usize, Option<Subject>, Option<Doubt>) {
         let is_certain = !self.unread && !self.is_cut;
-        let certain = || self.rest.iter().flatten().filter(|it| it.doubt.is_none() && is_certain);
+        let certain = || self.rest.iter().flatten().filter(|it| it.why().is_none() && is_certain);
         let first = |mut all: Box<dyn Iterator<Item = &Owed> + '_>| all.find_map(Owed::subject);
         match certain().count() {
             0 => {
@@ -154,7 +182,7 @@ impl Short {
                 let unread = self.unread.then_some(Doubt::Unread);
                 let doubt = unread
                     .or(self.is_cut.then_some(Doubt::TooMany))
-                    .or_else(|| all().find_map(|it| it.doubt));
+                    .or_else(|| all().find_map(Owed::why));
                 (self.left, first(Box::new(all())), doubt)
             }
             count => (count, first(Box::new(certain())), None),
@@ -209,6 +237,12 @@ impl Space {
                 places.entry(place).or_default().push(index);
             }
         }
+        let mut ranges = Ranges::default();
+        for (index, owed) in rest.iter().enumerate() {
+            if let Some((_, range)) = owed.as_ref().and_then(Owed::span) {
+                ranges.insert(range, index);
+            }
+        }
         let left = rest.len();
         // The oldest ones are given up: nothing is told of them.
         let mut sum = left;
@@ -232,26 +266,32 @@ impl Space {
             rest,
             left,
             places,
+            ranges,
         });
     }
 
-    /// These were submitted to a context, by its number (some that could not be read: `unread`): what was left of
-    /// a short submit is not dropped.
-    pub fn submitted<'a>(
-        &mut self,
-        context: u64,
-        requests: impl Iterator<Item = &'a Request>,
-        unread: bool,
-    ) {
+    /// These were submitted to a context, by its number (some that could not be read: `unread`), and so many were accepted: what
+    /// was left of a short submit is not dropped.
+    pub fn submitted(&mut self, context: u64, requests: &[Request], accepted: usize, unread: bool) {
         if self.short.is_empty() {
             return;
         }
         for request in requests {
             for short in &mut self.short {
-                short.submitted(context, request);
+                short.submitted(context, request, request.index < accepted);
             }
         }
         self.short.iter_mut().for_each(|it| it.unread |= unread);
+        self.short.retain(|it| it.left() > 0);
+    }
+
+    /// A request has completed, which may have done what was left of a short submit.
+    pub fn completed(&mut self, request: &Request, res: i64) {
+        if !is_vectored(request) || self.short.is_empty() {
+            return;
+        }
+        let before = self.short.iter_mut().filter(|it| it.time <= request.entered);
+        before.for_each(|it| it.completed(request, res));
         self.short.retain(|it| it.left() > 0);
     }
 

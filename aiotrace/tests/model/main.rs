@@ -2,6 +2,7 @@
 //! a source tells them, with and without losses.
 
 mod concluded;
+mod covered;
 mod found;
 mod garbage;
 mod generate;

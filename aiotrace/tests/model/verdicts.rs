@@ -19,9 +19,9 @@ use crate::told::{SECOND, process};
 const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
 const H: Handle = Handle(0x1000);
-const EAGAIN: i64 = -11;
+pub(crate) const EAGAIN: i64 = -11;
 const EINTR: i64 = -4;
-const EIO: i64 = -5;
+pub(crate) const EIO: i64 = -5;
 const EINVAL: i64 = -22;
 
 /// The rules of all tests, by number.
@@ -31,20 +31,20 @@ const RULES: [&str; 4] = [
     "io_submit,io_destroy:delay_exit=1s",
     "complete:res=EIO",
 ];
-const ERROR: Fault = Fault { rule: 1, effect: Effect::Done };
-const ACCEPT: Fault = Fault { rule: 2, effect: Effect::Done };
+pub(crate) const ERROR: Fault = Fault { rule: 1, effect: Effect::Done };
+pub(crate) const ACCEPT: Fault = Fault { rule: 2, effect: Effect::Done };
 const DELAY: Fault = Fault { rule: 3, effect: Effect::Done };
 const RESULT: Fault = Fault { rule: 4, effect: Effect::Done };
 
 /// One process, 7 in address space 70. Each event is a microsecond after the one before, and each call takes
 /// half of that.
-struct Trace {
-    model: Model,
+pub(crate) struct Trace {
+    pub(crate) model: Model,
     now: u64,
 }
 
 impl Trace {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let settings = Settings {
             thresholds: Thresholds::default(),
             exact_completions: true,
@@ -65,12 +65,12 @@ impl Trace {
         trace
     }
 
-    fn tell(&mut self, body: Body) {
+    pub(crate) fn tell(&mut self, body: Body) {
         self.now += 1000;
         self.model.handle_event(&Event { time: self.now, pid: 7, tid: 7, body });
     }
 
-    fn call(&mut self, fault: Option<Fault>, ret: i64, args: Args) {
+    pub(crate) fn call(&mut self, fault: Option<Fault>, ret: i64, args: Args) {
         self.call_since(self.now + 500, fault, ret, args);
     }
 
@@ -92,22 +92,22 @@ impl Trace {
         self.model.handle_event(&Event { time: self.now, pid: 7, tid, body });
     }
 
-    fn complete(&mut self, obj: u64, res: i64) {
+    pub(crate) fn complete(&mut self, obj: u64, res: i64) {
         let event = Some(IoEvent { data: 0, obj, res, res2: 0 });
         self.tell(Body::Completion(Completion { ctx: H, event, since: None, discarded: false }));
     }
 
-    fn changed(&mut self, obj: u64, own: i64, res: i64) {
+    pub(crate) fn changed(&mut self, obj: u64, own: i64, res: i64) {
         let event = IoEvent { data: 0, obj, res: own, res2: 0 };
         self.tell(Body::Changed(Changed { ctx: H, event, res, fault: RESULT }));
     }
 
-    fn reap(&mut self, obj: u64, res: i64, is_changed: bool) {
+    pub(crate) fn reap(&mut self, obj: u64, res: i64, is_changed: bool) {
         let event = Some(IoEvent { data: 0, obj, res, res2: 0 });
         self.call(None, 1, getevents(vec![event], if is_changed { vec![0] } else { Vec::new() }));
     }
 
-    fn exit(&mut self, status: ExitStatus) {
+    pub(crate) fn exit(&mut self, status: ExitStatus) {
         self.tell(process(Some(70), Change::Exit { status }));
     }
 
@@ -116,12 +116,12 @@ impl Trace {
         self.model.handle_timeout(self.now);
     }
 
-    fn verdicts(&mut self) -> Vec<Verdict> {
+    pub(crate) fn verdicts(&mut self) -> Vec<Verdict> {
         std::iter::from_fn(|| self.model.next_verdict()).collect()
     }
 
     /// The only verdict.
-    fn verdict(&mut self) -> Verdict {
+    pub(crate) fn verdict(&mut self) -> Verdict {
         let mut verdicts = self.verdicts();
         assert_eq!(verdicts.len(), 1, "{verdicts:?}");
         verdicts.remove(0)
@@ -149,11 +149,11 @@ fn at(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
     Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
 }
 
-fn submit(iocbs: Vec<Option<Iocb>>) -> Args {
+pub(crate) fn submit(iocbs: Vec<Option<Iocb>>) -> Args {
     submit_to(H, iocbs)
 }
 
-fn submit_to(ctx: Handle, iocbs: Vec<Option<Iocb>>) -> Args {
+pub(crate) fn submit_to(ctx: Handle, iocbs: Vec<Option<Iocb>>) -> Args {
     let nr = iocbs.len() as i64;
     Args::Submit { ctx, nr, iocbpp: Address(0), iocbs, truncated: 0 }
 }
@@ -183,7 +183,7 @@ fn cancel() -> Args {
     Args::Cancel { ctx: H, iocb: Address(1), result: Address(0), value: None }
 }
 
-fn setup(ctxp: u64) -> Args {
+pub(crate) fn setup(ctxp: u64) -> Args {
     Args::Setup { nr_events: 4, ctxp: Address(ctxp), stored: Some(Handle(0x2000)) }
 }
 
@@ -753,7 +753,7 @@ fn faults_that_are_too_many_are_counted() {
 }
 
 /// `pwrite(3, ..., 512, offset) = ret`
-fn pwrite(fd: u32, offset: i64, ret: i64) -> Body {
+pub(crate) fn pwrite(fd: u32, offset: i64, ret: i64) -> Body {
     let (call, entered) = (synchronous::Call::Pwrite, None);
     let offset = Some(offset);
     Body::Synchronous(Synchronous { call, entered, fd, offset, count: 512, ret })

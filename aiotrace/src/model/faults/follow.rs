@@ -205,12 +205,15 @@ impl Model {
         }
         // A retry that meets a fault.
         for (number, _) in self.faults.wanting(space, Want::Completion(own.obj), event.time) {
-            if let Some(watched) = self.faults.watched.get_mut(&number) {
-                (watched.next_fault, watched.succeeded) = (true, false);
-                if let Kind::Completion { completed, .. } = &mut watched.kind {
-                    *completed = None;
-                }
+            let Some(watched) = self.faults.watched.get_mut(&number) else { continue };
+            let Kind::Completion { owed, completed, .. } = &mut watched.kind else { continue };
+            if owed.as_ref().is_some_and(Owed::is_left) {
+                // It does a part only.
+                self.faults.came_back(number, (own.obj, None), i64::from(i32::MIN), None);
+                continue;
             }
+            *completed = None;
+            (watched.next_fault, watched.succeeded) = (true, false);
             self.faults.settle(number, Half::Retried);
         }
         if res >= own.res || (res >= 0 && own.res < 0) {
@@ -233,13 +236,19 @@ impl Model {
         let kind = Kind::Completion {
             subject: known.and_then(Subject::of),
             is_write: known.is_some_and(Request::is_write),
-            owed: known.map(|it| Owed::after(it.clone(), res.max(0) as u64)),
+            owed: known.map(|it| owed_after(it, res, own.res)),
+            own: own.res,
             is_delivered: false,
-            retry: None,
+            pieces: Vec::new(),
             completed: None,
         };
         self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, wants);
         let by_hand = by_hand || fault.effect == Effect::Unsure;
         self.faults.is_undelivered(space, &own, by_hand);
     }
+}
+
+/// What is left of a request whose completion has this result, instead of the kernel's own.
+pub(super) fn owed_after(request: &Request, res: i64, own: i64) -> Owed {
+    Owed::after(request.clone(), res.max(0) as u64, u64::try_from(own).ok())
 }

@@ -10,6 +10,7 @@
 //! A retry that meets a fault ends the first: so there is never more than one for a request.
 
 mod asked;
+mod covered;
 mod endings;
 mod follow;
 mod retries;
@@ -19,11 +20,13 @@ mod whose;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use aiotrace_common::synchronous::Does;
 use watched::{Kind, Told, Want, Watched, wants_of};
 
 use super::{
     Doubt, Map,
-    requests::Request,
+    owed::Owed,
+    ranges::Ranges,
     rules::Rules,
     verdict::{Cause, FaultRow, Going, Half, Outcome, RuleRow, Verdict},
 };
@@ -71,6 +74,9 @@ pub struct Faults {
     settled: BTreeSet<u64>,
     /// Who wants it: numbers of faults, with the request's place in the call.
     wanted: Map<(u64, Want), Vec<(u64, u32)>>,
+    /// What of files is left to be read or written, by address space and direction: numbers of faults, with the request's
+    /// place in the call.
+    ranges: Map<(u64, bool), Ranges<(u64, u32)>>,
     active: Map<u64, Activity>,
     /// Requests in `watched`.
     refused: usize,
@@ -180,6 +186,14 @@ impl Faults {
                 }
             }
         }
+        let owed: Vec<(u32, &Owed)> = match &watched.kind {
+            Kind::Submit { left, .. } => left.iter().map(|it| (*it.0, it.1)).collect(),
+            Kind::Completion { owed: Some(owed), .. } => vec![(NO_REQUEST, owed)],
+            _ => Vec::new(),
+        };
+        for (place, owed) in owed {
+            insert(&mut self.ranges, watched.space, owed, (number, place));
+        }
         if watched.is_about_requests() {
             self.owing.insert(number);
         }
@@ -213,6 +227,19 @@ impl Faults {
         for want in wants_of(handle, &owed.request).into_iter().flatten() {
             self.unwant(space, want, number, place);
         }
+        self.remove(space, &owed, (number, place));
+    }
+
+    /// It is not left to be read or written any more.
+    fn remove(&mut self, space: u64, owed: &Owed, of: (u64, u32)) {
+        let Some((does, (start, _))) = owed.span() else { return };
+        let key = (space, does == Does::Write);
+        if let Some(ranges) = self.ranges.get_mut(&key) {
+            ranges.remove(start, of);
+            if ranges.is_empty() {
+                self.ranges.remove(&key);
+            }
+        }
     }
 
     fn drop(&mut self, number: u64) {
@@ -228,25 +255,24 @@ impl Faults {
         let Some(watched) = self.watched.get_mut(&number) else { return };
         let wants = std::mem::take(&mut watched.wants);
         let (space, handle) = (watched.space, watched.handle);
-        let left: Vec<(u32, Request)> = match &watched.kind {
-            Kind::Submit { left, .. } => {
-                left.iter().map(|(place, owed)| (*place, owed.request.clone())).collect()
+        let left: Vec<(u32, Owed)> = match &mut watched.kind {
+            Kind::Submit { left, .. } => std::mem::take(left).into_iter().collect(),
+            Kind::Completion { owed: Some(owed), .. } => {
+                let owed = owed.clone();
+                self.remove(space, &owed, (number, NO_REQUEST));
+                Vec::new()
             }
             _ => Vec::new(),
         };
         for want in wants {
             self.unwant(space, want, number, NO_REQUEST);
         }
-        for (place, request) in left {
-            for want in wants_of(handle, &request).into_iter().flatten() {
+        for (place, owed) in left {
+            for want in wants_of(handle, &owed.request).into_iter().flatten() {
                 self.unwant(space, want, number, place);
             }
+            self.remove(space, &owed, (number, place));
             self.refused -= 1;
-        }
-        if let Some(Kind::Submit { left, .. }) =
-            self.watched.get_mut(&number).map(|it| &mut it.kind)
-        {
-            left.clear();
         }
     }
 
@@ -358,5 +384,17 @@ impl Faults {
         if is_news && self.new.len() < MOST_UNTOLD {
             self.new.push_back(verdict);
         }
+    }
+}
+
+/// It is left to be read or written.
+fn insert(
+    ranges: &mut Map<(u64, bool), Ranges<(u64, u32)>>,
+    space: u64,
+    owed: &Owed,
+    of: (u64, u32),
+) {
+    if let Some((does, range)) = owed.span() {
+        ranges.entry((space, does == Does::Write)).or_default().insert(range, of);
     }
 }

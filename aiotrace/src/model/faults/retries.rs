@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Faults, NO_REQUEST,
-    watched::{Kind, Want, wants_of_call, wants_of_completion},
+    covered::Fared,
+    follow::owed_after,
+    watched::{Kind, Piece, Want, wants_of_call, wants_of_completion},
 };
 use crate::{
     event::{Args, IoEvent, Iocb},
@@ -72,15 +74,16 @@ impl Faults {
             for (number, _) in self.wanting(attempt.space, changed, attempt.time) {
                 let Some(watched) = self.watched.get_mut(&number) else { continue };
                 let is_meant = watched.time >= attempt.entered;
-                let Kind::Completion { subject: subject @ None, is_write, owed, .. } =
+                let Kind::Completion { subject: subject @ None, is_write, owed, own, .. } =
                     &mut watched.kind
                 else {
                     continue;
                 };
                 if is_meant {
                     (*subject, *is_write) = (Subject::of(&request), request.is_write());
-                    let moved = watched.ret.max(0) as u64;
-                    *owed = Some(Owed::after(request.clone(), moved));
+                    let left = owed_after(&request, watched.ret, *own);
+                    super::insert(&mut self.ranges, attempt.space, &left, (number, NO_REQUEST));
+                    *owed = Some(left);
                     let wants = wants_of_completion(&request, watched.ret);
                     watched.wants.extend(&wants);
                     for want in wants {
@@ -126,6 +129,12 @@ impl Faults {
                 touched.insert(number);
                 self.tried(number, place, &request, index < accepted, attempt.is_injected);
             }
+            let fared = match (index < accepted, attempt.is_injected) {
+                (true, _) => Fared::Accepted,
+                (false, true) => Fared::Injected,
+                (false, false) => Fared::Refused,
+            };
+            touched.extend(self.cover((attempt.space, ctx), attempt.entered, &request, fared));
             if index < accepted {
                 self.replaced(attempt, ctx, &request);
             }
@@ -144,12 +153,7 @@ impl Faults {
         if watched.handle == ctx || watched.moved == Some(ctx) || watched.over.is_some() {
             return false;
         }
-        let owed = match &mut watched.kind {
-            Kind::Submit { left, .. } => left.get_mut(&place),
-            Kind::Completion { owed, .. } => owed.as_mut(),
-            Kind::Call | Kind::Destroy => None,
-        };
-        if let Some(owed) = owed {
+        if let Some(owed) = watched.owed_mut(place) {
             owed.doubt = Some(Doubt::OtherContext);
         }
         true
@@ -186,7 +190,7 @@ impl Faults {
             owed.tries += 1;
             watched.retries = watched.retries.max(owed.tries);
         }
-        let Kind::Completion { retry, completed, .. } = &mut watched.kind else {
+        let Kind::Completion { owed, pieces, completed, .. } = &mut watched.kind else {
             if is_accepted || meets_fault {
                 self.take(number, place);
             }
@@ -196,25 +200,15 @@ impl Faults {
         if !is_accepted || completed.is_some() {
             return;
         }
-        let before = retry.replace(request.iocb);
-        let space = watched.space;
-        let want = Want::Completion(request.iocb);
-        watched.wants.push(want);
-        if let Some(before) = before {
-            self.no_completion(number, before);
+        // The last one counts.
+        let before: Vec<Piece> = pieces.extract_if(.., |it| it.range.is_none()).collect();
+        let (range, is_vectored, is_done, is_reaped) = (None, false, false, false);
+        pieces.push(Piece { iocb: request.iocb, range, is_vectored, is_done, is_reaped });
+        owed.iter_mut().for_each(Owed::cover_all);
+        for it in before.iter().filter(|it| it.iocb != request.iocb) {
+            self.no_completion(number, it.iocb);
         }
-        self.wanted.entry((space, want)).or_default().push((number, NO_REQUEST));
-    }
-
-    /// It does not wait for the completion of this iocb any more.
-    fn no_completion(&mut self, number: u64, iocb: u64) {
-        let want = Want::Completion(iocb);
-        let Some(watched) = self.watched.get_mut(&number) else { return };
-        if let Some(at) = watched.wants.iter().position(|it| *it == want) {
-            watched.wants.remove(at);
-        }
-        let space = watched.space;
-        self.unwant(space, want, number, NO_REQUEST);
+        self.want_completion(number, request.iocb);
     }
 
     fn called(&mut self, attempt: &Attempt<'_>, args: &Args) -> BTreeSet<u64> {
@@ -249,7 +243,13 @@ impl Faults {
     fn retried(&mut self, number: u64, attempt: &Attempt<'_>) {
         let Some(watched) = self.watched.get_mut(&number) else { return };
         watched.retries += u64::from(!matches!(watched.kind, Kind::Submit { .. }));
-        let after = attempt.entered.saturating_sub(watched.time);
+        self.retried_then(number, attempt.entered);
+    }
+
+    /// A retry began then.
+    fn retried_then(&mut self, number: u64, entered: u64) {
+        let Some(watched) = self.watched.get_mut(&number) else { return };
+        let after = entered.saturating_sub(watched.time);
         watched.after.get_or_insert(after);
         let is_over = match &watched.kind {
             Kind::Call | Kind::Destroy => watched.succeeded || watched.next_fault,
@@ -274,31 +274,21 @@ impl Faults {
                 continue;
             }
             for (number, _) in self.wanting(space, Want::Completion(event.obj), u64::MAX) {
-                self.came_back(number, event.obj, event.res, None);
-                if event.res >= 0 {
+                if self.came_back(number, (event.obj, None), event.res, None) {
                     self.settle(number, Half::Retried);
                 }
             }
         }
     }
 
-    /// A retry completed; without a time: and was reaped.
-    fn came_back(&mut self, number: u64, iocb: u64, res: i64, time: Option<u64>) {
-        let Some(watched) = self.watched.get_mut(&number) else { return };
-        let Kind::Completion { retry, completed, .. } = &mut watched.kind else { return };
-        if res < 0 {
-            (*retry, *completed) = (None, None);
-            return self.no_completion(number, iocb);
-        }
-        *completed = time.or(*completed);
-        watched.succeeded |= time.is_none();
-    }
-
     /// As the kernel says.
     pub fn completed(&mut self, space: u64, request: &Request, res: i64, time: u64) {
         self.asked.completed(request);
         for (number, _) in self.wanting(space, Want::Completion(request.iocb), request.entered) {
-            self.came_back(number, request.iocb, res, Some(time));
+            self.came_back(number, (request.iocb, Some(request)), res, Some(time));
+        }
+        for number in self.uncovered(space, request, res) {
+            self.retried_then(number, request.entered);
         }
     }
 

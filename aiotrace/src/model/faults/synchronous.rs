@@ -60,8 +60,15 @@ impl Faults {
                     done.extend(all);
                 }
                 // What was submitted again is not done otherwise.
-                Kind::Completion { owed: Some(owed), retry: None, .. } => {
-                    done.extend((owed.done_by(call) == Done::All).then_some((*number, None)));
+                Kind::Completion { owed: Some(owed), pieces, .. }
+                    if owed.is_left() || pieces.is_empty() =>
+                {
+                    let is_all = owed.done_by(call) == Done::All;
+                    let is_over = pieces.iter().all(|it| it.is_done);
+                    done.extend((is_all && is_over).then_some((*number, None)));
+                    if is_all && !is_over {
+                        watched.done = Some((call.call, watched.done.map_or(0, |it| it.1) + 1));
+                    }
                 }
                 _ => (),
             }

@@ -57,15 +57,31 @@ pub enum Kind {
         subject: Option<Subject>,
         /// It changes a file.
         is_write: bool,
-        /// What of it is not done, until a synchronous call does it.
+        /// What of it is not done, until somebody does it.
         owed: Option<Owed>,
+        /// What the kernel had given.
+        own: i64,
         /// io_getevents gave it to the program.
         is_delivered: bool,
-        /// Submitted again, as this iocb.
-        retry: Option<u64>,
-        /// That one completed without an error at this time; it is not reaped yet, as far as known.
+        /// Submitted again: all of it in one request, or in several.
+        pieces: Vec<Piece>,
+        /// All completed without an error by this time; they are not reaped yet, as far as known.
         completed: Option<u64>,
     },
+}
+
+/// A request that does what a completion with a fault left, or a part of that.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Piece {
+    pub iocb: u64,
+    /// What of the file it is about; `None`: all that was left.
+    pub range: Option<(u64, u64)>,
+    /// It has vectors, and tells what it has done when it completes.
+    pub is_vectored: bool,
+    /// It completed without an error.
+    pub is_done: bool,
+    /// The program has got that.
+    pub is_reaped: bool,
 }
 
 /// A fault whose sequel is watched.
@@ -177,7 +193,7 @@ impl Watched {
     pub fn lost(&self) -> (u64, Option<Subject>) {
         match &self.kind {
             Kind::Submit { left, .. } => {
-                let certain = || left.values().filter(|it| it.doubt.is_none());
+                let certain = || left.values().filter(|it| it.why().is_none());
                 (certain().count() as u64, certain().find_map(Owed::subject))
             }
             _ => self.left(),
@@ -202,13 +218,13 @@ impl Watched {
         let of_requests = match &self.kind {
             Kind::Call | Kind::Destroy => return self.doubt,
             // Where some are in doubt, the others are lost.
-            Kind::Submit { left, .. } if left.values().any(|it| it.doubt.is_none()) => None,
+            Kind::Submit { left, .. } if left.values().any(|it| it.why().is_none()) => None,
             Kind::Submit { left, unnamed } => {
-                let doubt = left.values().find_map(|it| it.doubt);
+                let doubt = left.values().find_map(Owed::why);
                 doubt.or_else(|| (*unnamed > 0).then_some(Doubt::Unread))
             }
             Kind::Completion { owed, subject, .. } => match (owed, subject) {
-                (Some(owed), _) => owed.doubt,
+                (Some(owed), _) => owed.why(),
                 (None, None) => Some(Doubt::Unread),
                 (None, Some(_)) => None,
             },

@@ -1,0 +1,84 @@
+//! Ranges of files that somebody owes, found by what overlaps them.
+
+use std::collections::BTreeSet;
+
+/// What the kernel moves in one call, at most (MAX_RW_COUNT of include/linux/fs.h).
+pub const MOST_MOVED: u64 = 0x7fff_f000;
+
+/// Ranges, each with a name. The starts are in order; how long the longest ever was bounds a search.
+#[derive(Debug, Default)]
+pub struct Ranges<T> {
+    by_start: BTreeSet<(u64, T)>,
+    longest: u64,
+}
+
+impl<T: Ord + Copy> Ranges<T> {
+    /// One more.
+    pub fn insert(&mut self, (start, end): (u64, u64), of: T) {
+        self.longest = self.longest.max(end.saturating_sub(start));
+        self.by_start.insert((start, of));
+    }
+
+    /// One less.
+    pub fn remove(&mut self, start: u64, of: T) {
+        self.by_start.remove(&(start, of));
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.by_start.is_empty()
+    }
+
+    /// All of both.
+    pub fn append(&mut self, mut other: Self) {
+        self.longest = self.longest.max(other.longest);
+        self.by_start.append(&mut other.by_start);
+    }
+
+    /// All that may overlap this one, the first in the file first: some do not.
+    pub fn over(&self, (from, to): (u64, u64)) -> Vec<T>
+    where
+        T: Bounds,
+    {
+        let first = (from.saturating_sub(self.longest), T::LEAST);
+        let found = if first.0 < to {
+            self.by_start.range(first..(to, T::LEAST))
+        } else {
+            return Vec::new();
+        };
+        found.map(|it| it.1).collect()
+    }
+}
+
+/// A name with a least one.
+pub trait Bounds {
+    /// No other is less.
+    const LEAST: Self;
+}
+
+impl Bounds for usize {
+    const LEAST: Self = 0;
+}
+
+impl Bounds for (u64, u32) {
+    const LEAST: Self = (0, 0);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_overlaps_is_found_however_long_it_is() {
+        let mut ranges = Ranges::default();
+        for (of, range) in [(0, 10), (10, 20), (5, 100), (200, 300)].into_iter().enumerate() {
+            ranges.insert(range, of);
+        }
+        assert_eq!(ranges.over((99, 100)), [0, 2, 1]);
+        assert_eq!(ranges.over((300, 400)), [3], "perhaps");
+        assert_eq!(ranges.over((401, 402)), []);
+        assert_eq!(ranges.over((0, 5)), [0]);
+        ranges.remove(5, 2);
+        assert_eq!(ranges.over((0, u64::MAX)), [0, 1, 3]);
+    }
+}

@@ -1,0 +1,217 @@
+//! Requests and calls that do what others left, all of it or a part, in another cut; each with a twin that does not.
+
+use aiotrace::{
+    event::{Address, Args, ExitStatus, Iocb},
+    model::{Doubt, Name, Outcome, Severity, Verdict},
+};
+use aiotrace_common::abi;
+
+use crate::verdicts::{ACCEPT, EAGAIN, EIO, ERROR, Trace, pwrite, submit, submit_to};
+
+const PWRITE: u16 = 1;
+const PWRITEV: u16 = 8;
+
+fn iocb(address: u64, opcode: u16, fd: u32, offset: i64, nbytes: u64) -> Option<Iocb> {
+    let value = abi::Iocb { opcode, fildes: fd, offset, nbytes, ..Default::default() };
+    Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
+}
+
+fn write(address: u64, offset: i64, nbytes: u64) -> Args {
+    submit(vec![iocb(address, PWRITE, 3, offset, nbytes)])
+}
+
+fn writev(address: u64, offset: i64, count: u64) -> Args {
+    submit(vec![iocb(address, PWRITEV, 3, offset, count)])
+}
+
+/// Four adjacent writes of 512.
+fn four() -> Args {
+    submit((0..4).map(|it| iocb(it + 1, PWRITE, 3, 512 * it as i64, 512)).collect())
+}
+
+fn end(mut trace: Trace) -> Verdict {
+    trace.exit(ExitStatus::Code(0));
+    trace.verdict()
+}
+
+fn refused(args: Args, after: impl FnOnce(&mut Trace)) -> Verdict {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, args);
+    after(&mut trace);
+    end(trace)
+}
+
+#[test]
+fn what_goes_again_merged_is_retried() {
+    let verdict = refused(four(), |trace| trace.call(None, 1, write(9, 0, 2048)));
+    assert_eq!((verdict.outcome, verdict.succeeded, verdict.retries), (Outcome::Retried, true, 1));
+    // The kernel did not take it either.
+    let verdict = refused(four(), |trace| trace.call(None, -22, write(9, 0, 2048)));
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 4));
+    // It meets the next fault.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, four());
+    trace.call(Some(ERROR), EAGAIN, write(9, 0, 2048));
+    trace.call(None, 1, write(9, 0, 2048));
+    trace.exit(ExitStatus::Code(0));
+    let told: Vec<_> = trace.verdicts().iter().map(|it| (it.half.text(), it.next_fault)).collect();
+    assert_eq!(told, [("retried", true), ("retried", false)]);
+    // The twin merges three of four.
+    let verdict = refused(four(), |trace| trace.call(None, 1, write(9, 0, 1536)));
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1), "{}", verdict.message());
+    // Reads are no writes, and another place is another one.
+    let read = || submit(vec![iocb(9, 0, 3, 0, 2048)]);
+    let verdict = refused(four(), |trace| trace.call(None, 1, read()));
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 4));
+    let verdict = refused(four(), |trace| trace.call(None, 1, write(9, 2048, 2048)));
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 4));
+}
+
+#[test]
+fn what_goes_again_with_vectors_tells_when_it_completes_what_it_was() {
+    let rest = |res: Option<i64>| {
+        let mut trace = Trace::new();
+        trace.call(Some(ACCEPT), 2, four());
+        trace.call(None, 1, writev(9, 1024, 2));
+        res.into_iter().for_each(|res| trace.complete(9, res));
+        end(trace)
+    };
+    let verdict = rest(Some(1024));
+    assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true));
+    assert_eq!(verdict.after, Some(500));
+    let verdict = rest(Some(512));
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1), "{}", verdict.message());
+    let verdict = rest(Some(EIO));
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 2), "{}", verdict.message());
+    assert_eq!(rest(None).doubt, Some(Doubt::UnknownLength));
+
+    // Of what had vectors itself only the beginning is known.
+    let verdict = refused(writev(1, 0, 2), |trace| trace.call(None, 1, write(2, 0, 512)));
+    assert_eq!(verdict.doubt, Some(Doubt::UnknownLength));
+    let verdict = refused(writev(1, 512, 2), |trace| trace.call(None, 1, write(2, 1024, 512)));
+    assert_eq!(verdict.outcome, Outcome::Lost, "its first byte was never written");
+}
+
+#[test]
+fn what_goes_again_in_pieces_is_retried_once_all_of_them_have() {
+    let pieces = |trace: &mut Trace, count: i64| {
+        let piece = |it| iocb(it as u64 + 2, PWRITE, 3, 256 * it, 256);
+        trace.call(None, count, submit((0..count).map(piece).collect()));
+    };
+    let verdict = refused(write(1, 0, 1024), |trace| pieces(trace, 4));
+    assert_eq!((verdict.outcome, verdict.succeeded, verdict.retries), (Outcome::Retried, true, 1));
+    let verdict = refused(write(1, 0, 1024), |trace| pieces(trace, 3));
+    assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::Partly)));
+    // The last one with pwrite(2).
+    let verdict = refused(write(1, 0, 1024), |trace| {
+        pieces(trace, 2);
+        trace.tell(pwrite(3, 512, 512));
+    });
+    assert_eq!(verdict.outcome, Outcome::Done);
+}
+
+/// A write of 1024 completes with less, or an errno.
+fn short(opcode: u16, res: i64, after: impl FnOnce(&mut Trace)) -> Verdict {
+    let mut trace = Trace::new();
+    let amount = if opcode == PWRITEV { 2 } else { 1024 };
+    trace.call(None, 1, submit(vec![iocb(1, opcode, 3, 0, amount)]));
+    trace.complete(1, 1024);
+    trace.changed(1, 1024, res);
+    trace.reap(1, res, true);
+    after(&mut trace);
+    end(trace)
+}
+
+#[test]
+fn the_rest_of_a_short_completion_may_come_in_any_cut() {
+    let again = |args: Args, res: i64| {
+        move |trace: &mut Trace| {
+            trace.call(None, 1, args);
+            trace.complete(1, res);
+            trace.reap(1, res, false);
+        }
+    };
+    for opcode in [PWRITE, PWRITEV] {
+        for (verdict, what) in [
+            (short(opcode, 512, again(writev(1, 512, 2), 512)), "vectors"),
+            (short(opcode, 512, again(write(1, 512, 512), 512)), "the rest"),
+            (short(opcode, 700, again(write(1, 512, 512), 512)), "from the block before"),
+            (short(opcode, EIO, again(write(1, 0, 4096), 4096)), "more"),
+        ] {
+            assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true), "{what}");
+            assert_eq!((verdict.retries, verdict.after.is_some()), (1, true), "{what}");
+        }
+        let verdict = short(opcode, 512, |trace| trace.tell(pwrite(3, 512, 512)));
+        assert_eq!(verdict.outcome, Outcome::Done);
+        // Twins.
+        let verdict = short(opcode, 512, |_| ());
+        assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1));
+        let verdict = short(opcode, 512, again(write(1, 1024, 512), 512));
+        assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1));
+        let verdict = short(opcode, 512, again(writev(1, 512, 2), EIO));
+        assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1));
+        let verdict = short(opcode, 512, again(write(1, 512, 256), 256));
+        assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::Partly)));
+    }
+    // In two pieces, of which one fails and is made again.
+    let verdict = short(PWRITE, EIO, |trace| {
+        trace.call(None, 1, write(1, 0, 512));
+        trace.call(None, 1, write(2, 512, 512));
+        trace.complete(1, 512);
+        trace.complete(2, EIO);
+        trace.reap(1, 512, false);
+        trace.reap(2, EIO, false);
+        trace.call(None, 1, write(3, 512, 512));
+        trace.complete(3, 512);
+        trace.reap(3, 512, false);
+    });
+    assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true));
+}
+
+#[test]
+fn the_same_through_another_descriptor_or_context_is_unsure() {
+    let other = || submit(vec![iocb(9, PWRITE, 4, 0, 512)]);
+    let verdict = refused(write(1, 0, 512), |trace| trace.call(None, 1, other()));
+    assert_eq!(verdict.doubt, Some(Doubt::OtherDescriptor));
+    let verdict = short(PWRITE, EIO, |trace| trace.call(None, 1, other()));
+    assert_eq!(verdict.doubt, Some(Doubt::OtherDescriptor));
+    let verdict = refused(four(), |trace| {
+        trace.call(None, 0, crate::verdicts::setup(8));
+        let merged = vec![iocb(9, PWRITE, 3, 0, 2048)];
+        trace.call(None, 1, submit_to(aiotrace::event::Handle(0x2000), merged));
+    });
+    assert_eq!(verdict.doubt, Some(Doubt::OtherContext));
+}
+
+#[test]
+fn the_rest_of_a_genuine_short_submit_may_come_in_any_cut() {
+    let found = |after: &dyn Fn(&mut Trace)| {
+        let mut trace = Trace::new();
+        trace.call(None, 2, four());
+        after(&mut trace);
+        trace.exit(ExitStatus::Code(0));
+        let all = std::iter::from_fn(|| trace.model.next_finding());
+        let dropped = all.filter(|it| it.name == Name::ShortSubmitDropped);
+        dropped.map(|it| (it.severity, it.doubt, it.numbers[2].1)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(&|_| ()), [(Severity::Error, None, 2)]);
+    assert_eq!(found(&|trace| trace.call(None, 1, write(9, 1024, 1024))), []);
+    let with_vectors = |res| {
+        move |trace: &mut Trace| {
+            trace.call(None, 1, writev(9, 1024, 2));
+            trace.complete(9, res);
+        }
+    };
+    assert_eq!(found(&with_vectors(1024)), []);
+    assert_eq!(found(&with_vectors(512)), [(Severity::Error, None, 1)]);
+    let other =
+        |trace: &mut Trace| trace.call(None, 1, submit(vec![iocb(9, PWRITE, 4, 1024, 1024)]));
+    assert_eq!(found(&other), [(Severity::Warning, Some(Doubt::OtherDescriptor), 2)]);
+    let half = |trace: &mut Trace| trace.call(None, 1, write(9, 1024, 256));
+    assert_eq!(found(&half), [(Severity::Error, None, 1)], "one was not touched");
+    // Refused by the kernel: its error is the program's to handle.
+    assert_eq!(
+        found(&|trace| trace.call(None, -22, write(9, 1024, 512))),
+        [(Severity::Error, None, 1)]
+    );
+}
