@@ -1,5 +1,5 @@
-//! The system calls that do the work of a request without AIO: read(2), pwrite(2), fsync(2) and their like. They are watched
-//! only for a while, to tell a program that does with them what io_submit did not take from one that drops it.
+//! The system calls that do the work of a request without AIO: read(2), pwrite(2), fsync(2) and their like; those that may,
+//! which cannot be seen; and those after which a descriptor is another one. They are watched only for a while, to tell a program that does with them what io_submit did not take from one that drops it.
 
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
@@ -34,6 +34,18 @@ pub enum Call {
     Pwritev2 = 8,
     Fsync = 9,
     Fdatasync = 10,
+    Readv = 11,
+    Writev = 12,
+    Sync = 13,
+    Syncfs = 14,
+    Sendfile = 15,
+    CopyFileRange = 16,
+    Splice = 17,
+    IoUringEnter = 18,
+    Close = 19,
+    Dup2 = 20,
+    Dup3 = 21,
+    CloseRange = 22,
 }
 
 /// What a call does to a file.
@@ -45,11 +57,15 @@ pub enum Does {
     Write,
     /// It waits until what was written is on the disk.
     Sync,
+    /// It moves data, or has others do so, and nobody sees where.
+    Unseen,
+    /// It gives a descriptor up, so that its number may be another file's.
+    Close,
 }
 
 impl Call {
     /// All.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 22] = [
         Self::Read,
         Self::Write,
         Self::Pread,
@@ -60,6 +76,18 @@ impl Call {
         Self::Pwritev2,
         Self::Fsync,
         Self::Fdatasync,
+        Self::Readv,
+        Self::Writev,
+        Self::Sync,
+        Self::Syncfs,
+        Self::Sendfile,
+        Self::CopyFileRange,
+        Self::Splice,
+        Self::IoUringEnter,
+        Self::Close,
+        Self::Dup2,
+        Self::Dup3,
+        Self::CloseRange,
     ];
 
     /// The call with this x86-64 number (arch/x86/entry/syscalls/syscall_64.tbl).
@@ -76,6 +104,18 @@ impl Call {
             296 => Self::Pwritev,
             327 => Self::Preadv2,
             328 => Self::Pwritev2,
+            3 => Self::Close,
+            19 => Self::Readv,
+            20 => Self::Writev,
+            33 => Self::Dup2,
+            40 => Self::Sendfile,
+            162 => Self::Sync,
+            275 => Self::Splice,
+            292 => Self::Dup3,
+            306 => Self::Syncfs,
+            326 => Self::CopyFileRange,
+            426 => Self::IoUringEnter,
+            436 => Self::CloseRange,
             _ => return None,
         })
     }
@@ -94,6 +134,18 @@ impl Call {
             334 => Self::Pwritev,
             378 => Self::Preadv2,
             379 => Self::Pwritev2,
+            6 => Self::Close,
+            36 => Self::Sync,
+            63 => Self::Dup2,
+            145 => Self::Readv,
+            146 => Self::Writev,
+            187 | 239 => Self::Sendfile,
+            313 => Self::Splice,
+            330 => Self::Dup3,
+            344 => Self::Syncfs,
+            377 => Self::CopyFileRange,
+            426 => Self::IoUringEnter,
+            436 => Self::CloseRange,
             _ => return None,
         })
     }
@@ -117,21 +169,74 @@ impl Call {
             Self::Pwritev2 => "pwritev2",
             Self::Fsync => "fsync",
             Self::Fdatasync => "fdatasync",
+            Self::Readv => "readv",
+            Self::Writev => "writev",
+            Self::Sync => "sync",
+            Self::Syncfs => "syncfs",
+            Self::Sendfile => "sendfile",
+            Self::CopyFileRange => "copy_file_range",
+            Self::Splice => "splice",
+            Self::IoUringEnter => "io_uring_enter",
+            Self::Close => "close",
+            Self::Dup2 => "dup2",
+            Self::Dup3 => "dup3",
+            Self::CloseRange => "close_range",
         }
     }
 
     /// What it does.
     pub const fn does(self) -> Does {
         match self {
-            Self::Read | Self::Pread | Self::Preadv | Self::Preadv2 => Does::Read,
-            Self::Write | Self::Pwrite | Self::Pwritev | Self::Pwritev2 => Does::Write,
-            Self::Fsync | Self::Fdatasync => Does::Sync,
+            Self::Read | Self::Pread | Self::Readv | Self::Preadv | Self::Preadv2 => Does::Read,
+            Self::Write | Self::Pwrite | Self::Writev | Self::Pwritev | Self::Pwritev2 => {
+                Does::Write
+            }
+            Self::Fsync | Self::Fdatasync | Self::Sync | Self::Syncfs => Does::Sync,
+            Self::Sendfile | Self::CopyFileRange | Self::Splice | Self::IoUringEnter => {
+                Does::Unseen
+            }
+            Self::Close | Self::Dup2 | Self::Dup3 | Self::CloseRange => Does::Close,
         }
     }
 
     /// Whether it is given iovecs, not bytes.
     pub const fn is_vectored(self) -> bool {
-        matches!(self, Self::Preadv | Self::Pwritev | Self::Preadv2 | Self::Pwritev2)
+        matches!(
+            self,
+            Self::Readv
+                | Self::Writev
+                | Self::Preadv
+                | Self::Pwritev
+                | Self::Preadv2
+                | Self::Pwritev2
+        )
+    }
+
+    /// Whether it reads or writes, and then at its own place or at the position of the descriptor.
+    pub const fn is_placed(self) -> bool {
+        matches!(self.does(), Does::Read | Does::Write)
+    }
+
+    /// The descriptor, from the arguments in the registers; -1: it has none.
+    #[inline(always)]
+    pub const fn fd(self, args: &[u64; 6]) -> u32 {
+        match self {
+            Self::Sync => u32::MAX,
+            // The one that it replaces.
+            Self::Dup2 | Self::Dup3 => args[1] as u32,
+            _ => args[0] as u32,
+        }
+    }
+
+    /// Bytes asked for, or iovecs; of close_range, the last descriptor; of others 0.
+    #[inline(always)]
+    pub const fn count(self, abi: Abi, args: &[u64; 6]) -> u64 {
+        let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };
+        match self {
+            Self::CloseRange => args[1] & 0xffff_ffff,
+            _ if self.is_placed() => args[2] & mask,
+            _ => 0,
+        }
     }
 
     /// The place in the file, from the arguments in the registers; `None`: it is the position of the
@@ -159,7 +264,7 @@ mod tests {
     fn each_call_has_a_number_in_both_tables() {
         let count = |of: fn(u64) -> Option<Call>| (0..600).filter_map(of).count();
         assert_eq!(count(Call::from_x86_64), Call::ALL.len());
-        assert_eq!(count(Call::from_i386), Call::ALL.len());
+        assert_eq!(count(Call::from_i386), Call::ALL.len() + 1, "sendfile64, too");
         for call in Call::ALL {
             assert!((0..600).any(|it| Call::from_x86_64(it) == Some(call)), "{call:?}");
             assert!((0..600).any(|it| Call::from_i386(it) == Some(call)), "{call:?}");

@@ -472,6 +472,8 @@ pub struct File {
     pub id: Option<(u64, u64)>,
     /// It is open with O_DIRECT, if that could be read.
     pub direct: Option<bool>,
+    /// It is open with O_APPEND, if that could be read: writes go to its end, wherever they are asked to.
+    pub append: Option<bool>,
     /// Its file system is in memory: tmpfs, for instance.
     pub in_memory: bool,
 }

@@ -82,6 +82,7 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
         size,
         id: Some((device, status.stx_ino)),
         direct: flags.map(|it| it & libc::O_DIRECT != 0),
+        append: flags.map(|it| it & libc::O_APPEND != 0),
         in_memory: mount.is_some_and(|it| is_in_memory(pid, it)),
     })
 }
@@ -155,7 +156,7 @@ mod tests {
         let found = file(us, regular.as_raw_fd() as u32);
         let found = found.unwrap();
         assert_eq!((found.kind, found.size), (FileKind::Storage, Some(7)));
-        assert_eq!(found.direct, Some(false));
+        assert_eq!((found.direct, found.append), (Some(false), Some(false)));
         let (reader, _writer) = std::io::pipe().unwrap();
         let found = file(us, reader.as_raw_fd() as u32);
         assert_eq!(found.map(|it| (it.kind, it.size)), Some((FileKind::Other, None)));

@@ -21,7 +21,7 @@ use crate::aio::{self, Iocb};
 type Program = fn(&[String]);
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, Program); 32] = [
+pub const PROGRAMS: [(&str, Program); 34] = [
     ("append", results::append),
     ("big-ring", pools::big_ring),
     ("busy-reap", waiting::busy_reap),
@@ -44,9 +44,11 @@ pub const PROGRAMS: [(&str, Program); 32] = [
     ("reap-fails", again::reap_fails),
     ("reconnect", contexts::reconnect),
     ("resfd-file", refused::resfd_file),
+    ("retry-cut", again::retry_cut),
     ("retry-exit", again::retry_exit),
     ("retry-pool", again::retry_pool),
     ("reuse-fd", results::reuse_fd),
+    ("reuse-number", again::reuse_number),
     ("ring-full-drop", pools::ring_full_drop),
     ("ring-full-sync", pools::ring_full_sync),
     ("shared-pool", pools::shared_pool),

@@ -6,7 +6,7 @@ use aiotrace_common::{
     fault::effect,
     names,
     record::{Header, Kind, Memory, Synchronous, Thread},
-    synchronous::{Call, Does},
+    synchronous::Call,
 };
 use aya_ebpf::{bindings::pt_regs, macros::map, maps::Array};
 
@@ -72,16 +72,15 @@ pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
     }
     let args = registers::raw(abi, regs);
     let task = Task::current();
-    let fd = args[0] as u32;
+    let fd = call.fd(&args);
     let offset = match call.offset(abi, &args) {
         // Behind what was just moved.
-        None if ret >= 0 && !matches!(call.does(), Does::Sync) => {
+        None if ret >= 0 && call.is_placed() => {
             task.position(fd).map(|it| it.wrapping_sub(ret)).filter(|it| *it >= 0)
         }
         offset => offset,
     };
-    let count = if matches!(call.does(), Does::Sync) { 0 } else { args[2] };
-    let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };
+    let count = call.count(abi, &args);
     let time = now();
     let header =
         Header { kind: Kind::Synchronous, flags: 0, seq: 0, time, pid: ids.pid, tid: ids.tid };
@@ -92,7 +91,7 @@ pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
                 header,
                 entered: 0,
                 offset: offset.unwrap_or(0),
-                count: count & mask,
+                count,
                 ret,
                 call,
                 fd,

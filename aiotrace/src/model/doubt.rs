@@ -35,6 +35,14 @@ pub enum Doubt {
     UnknownLength,
     /// Other requests have done a part of it.
     Partly,
+    /// Its descriptor was closed, and the same was done through its number.
+    Closed,
+    /// The file is open with O_APPEND, so places say nothing.
+    Append,
+    /// A call moved data, and nobody sees where.
+    Unseen,
+    /// A process that was made meanwhile has the same files, and is not watched, or goes on.
+    Forked,
     /// Nobody looks at poll(2) and epoll_wait(2).
     Poll,
     /// Synchronous calls are not watched.
@@ -69,6 +77,18 @@ impl Doubt {
             }
             Self::UnknownLength => {
                 "a call at the same place may have done it: how long the vectors are is not known"
+            }
+            Self::Closed => {
+                "its descriptor was closed, and the same was done through its number: perhaps with another file"
+            }
+            Self::Append => {
+                "the file is open with O_APPEND, so it may have been the next write, which looks the same"
+            }
+            Self::Unseen => {
+                "sendfile(2), copy_file_range(2), splice(2) or io_uring may have done it: what they do is not seen"
+            }
+            Self::Forked => {
+                "a child process that has the same files may do it: it is not watched, or goes on"
             }
             Self::Partly => "other requests have done a part of the same range",
             Self::Poll => "poll(2) and epoll_wait(2), which may do it, are not watched",

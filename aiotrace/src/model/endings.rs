@@ -165,13 +165,20 @@ impl Model {
     pub(super) fn leave(&mut self, event: &Event, status: Option<ExitStatus>) {
         let space = self.space(event.pid);
         let Some(known) = self.spaces.get_mut(&space) else {
+            self.child_left(space, status.is_some());
             return self.faults.ended(space, status, event.time);
         };
         known.users.retain(|pid| *pid != event.pid);
         if !known.users.is_empty() {
+            if status.is_none() {
+                // It was made by vfork, and has the same files.
+                self.goes_on(space, event.time);
+            }
             return;
         }
+        self.child_left(space, status.is_some());
         self.faults.ended(space, status, event.time);
+        let Some(known) = self.spaces.get_mut(&space) else { return };
         known.ended = Some(event.time);
         self.end_refusals(Some(space));
         self.judge_files(Some(event.pid), false);

@@ -63,6 +63,12 @@ impl Files {
         self.0.entry(fd).or_default()
     }
 
+    /// Whether a descriptor is open with O_APPEND, as far as known.
+    pub fn appends(&self, fd: u32) -> bool {
+        let file = self.0.get(&fd).and_then(|it| it.file.flatten());
+        file.is_some_and(|it| it.append == Some(true))
+    }
+
     /// What a descriptor is, looked up at this time.
     pub fn answered(&mut self, fd: u32, file: Option<File>, time: u64) {
         let Some(it) = self.0.get_mut(&fd) else { return };

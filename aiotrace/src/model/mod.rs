@@ -543,7 +543,9 @@ impl Model {
             Change::Seen => self.uses(event.pid, process.space),
             Change::Fork { child, followed } if followed => {
                 self.name(child, &process.name);
+                let parent = self.space(event.pid);
                 self.uses(child, process.space);
+                self.forked(parent, Some(self.space(child)), event.time);
             }
             // It may share the address space, and what it makes there is not seen.
             Change::Fork { .. } => {
@@ -551,6 +553,7 @@ impl Model {
                 if let Some(space) = self.spaces.get_mut(&space) {
                     space.is_whole = false;
                 }
+                self.forked(space, None, event.time);
             }
             Change::Exec { .. } => {
                 self.lives(event, false);
@@ -635,6 +638,9 @@ impl Model {
             }
             Looked::File { fd, file } => {
                 let space = self.space(event.pid);
+                if file.is_some_and(|it| it.append == Some(true)) {
+                    self.faults.appends(space, *fd);
+                }
                 if let Some(space) = self.spaces.get_mut(&space) {
                     space.files.answered(*fd, *file, event.time);
                 }

@@ -93,6 +93,8 @@ pub struct Owed {
     is_vague: bool,
     /// What of it nobody has done: from, up to.
     missing: Vec<(u64, u64)>,
+    /// Its descriptor was given up since: what has its number is another one.
+    is_closed: bool,
     /// Other requests have done a part of it.
     is_partly: bool,
     /// Requests with vectors that may do it when they complete.
@@ -129,8 +131,20 @@ impl Owed {
         };
         let missing = Some(span).filter(|it| it.0 < it.1).into_iter().collect();
         let doubt = (request.opcode == Some(POLL)).then_some(Doubt::Poll);
-        let (tries, is_replaced, is_partly, vectors) = (0, false, false, Vec::new());
-        Self { request, tries, is_replaced, doubt, span, is_vague, missing, is_partly, vectors }
+        let (tries, is_replaced, is_closed, is_partly) = (0, false, false, false);
+        let vectors = Vec::new();
+        Self {
+            request,
+            tries,
+            is_replaced,
+            doubt,
+            span,
+            is_vague,
+            missing,
+            is_closed,
+            is_partly,
+            vectors,
+        }
     }
 
     /// For messages.
@@ -156,17 +170,62 @@ impl Owed {
         !self.missing.is_empty()
     }
 
+    /// The same was submitted again: whether it cannot be a retry for sure, as its descriptor may be of another file now.
+    pub fn is_doubtful(&mut self) -> bool {
+        if self.is_closed {
+            self.doubt.get_or_insert(Doubt::Closed);
+        }
+        self.is_closed
+    }
+
+    /// A process that was made meanwhile may do it.
+    pub fn forked(&mut self) {
+        self.doubt.get_or_insert(Doubt::Forked);
+    }
+
+    /// A synchronous call of a child process, which had the same files when it was made.
+    pub fn done_by_child(&mut self, call: &Synchronous) -> Done {
+        match call.call.does() {
+            // Its own descriptors are meant, and what they lead to then is not looked for.
+            Does::Close => {
+                if self.is_given_up(call) {
+                    self.forked();
+                }
+                Done::Not
+            }
+            _ => self.done_by(call),
+        }
+    }
+
+    fn is_given_up(&self, call: &Synchronous) -> bool {
+        use aiotrace_common::synchronous::Call;
+        let last = if call.call == Call::CloseRange { call.count } else { u64::from(call.fd) };
+        (u64::from(call.fd)..=last).contains(&u64::from(self.request.fd))
+            && call.ret != -i64::from(libc::EBADF)
+    }
+
     /// A synchronous call of the same process.
     pub fn done_by(&mut self, call: &Synchronous) -> Done {
+        use aiotrace_common::synchronous::Call;
         let Some(does) = does(&self.request) else { return Done::Not };
-        if call.ret < 0 || call.call.does() != does {
-            return Done::Not;
+        match call.call.does() {
+            Does::Close => {
+                self.is_closed |= self.is_given_up(call);
+                return Done::Not;
+            }
+            Does::Unseen
+                if call.ret > 0 && (does != Does::Sync || call.call == Call::IoUringEnter) =>
+            {
+                self.doubt.get_or_insert(Doubt::Unseen);
+                return Done::Touched;
+            }
+            it if it != does || call.ret < 0 => return Done::Not,
+            _ => (),
         }
-        let is_same = self.request.fd == call.fd;
+        let is_same = self.request.fd == call.fd && !self.is_closed || call.call == Call::Sync;
         let done = match (does, call.offset) {
             (Does::Sync, _) => {
-                use aiotrace_common::synchronous::Call::Fsync;
-                let is_enough = self.request.opcode == Some(FDSYNC) || call.call == Fsync;
+                let is_enough = self.request.opcode == Some(FDSYNC) || call.call != Call::Fdatasync;
                 if is_enough { Done::All } else { Done::Not }
             }
             (_, Some(offset)) if is_same => self.called(call, offset.max(0) as u64),
@@ -180,8 +239,13 @@ impl Owed {
         if is_same || done == Done::Not {
             return done;
         }
-        self.doubt.get_or_insert(Doubt::OtherDescriptor);
+        self.doubt.get_or_insert(self.why_other(call.fd));
         Done::Touched
+    }
+
+    /// Why what is done through this descriptor may be done to another file.
+    fn why_other(&self, fd: u32) -> Doubt {
+        if fd == self.request.fd { Doubt::Closed } else { Doubt::OtherDescriptor }
     }
 
     /// A call that moved something at this place.
@@ -205,8 +269,8 @@ impl Owed {
         if does(later).is_none() || does(later) != does(&self.request) || !self.overlaps(range) {
             return Done::Not;
         }
-        let is_same = later.fd == self.request.fd;
-        let doubt = doubt.or((!is_same).then_some(Doubt::OtherDescriptor));
+        let is_same = later.fd == self.request.fd && !self.is_closed;
+        let doubt = doubt.or((!is_same).then(|| self.why_other(later.fd)));
         if !is_vectored(later) {
             return self.cover_perhaps(range, doubt);
         }

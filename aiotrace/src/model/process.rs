@@ -131,6 +131,11 @@ impl Short {
             return;
         }
         while let Some(index) = same.as_mut().and_then(|it| it.pop()) {
+            if let Some(Some(owed)) = self.rest.get_mut(index)
+                && owed.is_doubtful()
+            {
+                return;
+            }
             if self.rest.get_mut(index).and_then(Option::take).is_some() {
                 self.left -= 1;
                 return;
@@ -161,9 +166,13 @@ impl Short {
         }
     }
 
-    fn synchronous(&mut self, call: &Synchronous) {
+    fn synchronous(&mut self, call: &Synchronous, is_of_child: bool) {
         for slot in &mut self.rest {
-            if slot.as_mut().is_some_and(|it| it.done_by(call) == Done::All) {
+            let done = slot.as_mut().map(|it| match is_of_child {
+                true => it.done_by_child(call),
+                false => it.done_by(call),
+            });
+            if done == Some(Done::All) {
                 *slot = None;
                 self.left -= 1;
             }
@@ -295,11 +304,19 @@ impl Space {
         self.short.retain(|it| it.left() > 0);
     }
 
-    /// It made a synchronous call, which may have done what was left of a short submit.
-    pub fn synchronous(&mut self, call: &Synchronous) {
-        let open = self.short.iter_mut().filter(|it| it.watched.is_none());
-        open.for_each(|it| it.synchronous(call));
+    /// It made a synchronous call, which may have done what was left of a short submit; or a child that was made then did.
+    pub fn synchronous(&mut self, call: &Synchronous, child: Option<u64>) {
+        let is_meant =
+            |it: &&mut Short| it.watched.is_none() && child.is_none_or(|since| it.time <= since);
+        self.short.iter_mut().filter(is_meant).for_each(|it| it.synchronous(call, child.is_some()));
         self.short.retain(|it| it.left() > 0);
+    }
+
+    /// A child that was made at this time has the same files, and is not watched, or goes on.
+    pub fn forked(&mut self, since: u64) {
+        for short in self.short.iter_mut().filter(|it| it.time <= since) {
+            short.rest.iter_mut().flatten().for_each(Owed::forked);
+        }
     }
 
     /// A context has ended.

@@ -76,7 +76,7 @@ mod tests {
         }
         assert_eq!(ranges.over((99, 100)), [0, 2, 1]);
         assert_eq!(ranges.over((300, 400)), [3], "perhaps");
-        assert_eq!(ranges.over((401, 402)), []);
+        assert!(ranges.over((401, 402)).is_empty());
         assert_eq!(ranges.over((0, 5)), [0]);
         ranges.remove(5, 2);
         assert_eq!(ranges.over((0, u64::MAX)), [0, 1, 3]);

@@ -71,6 +71,7 @@ const DISK: File = File {
     id: Some((1, 2)),
     direct: Some(true),
     in_memory: false,
+    append: Some(false),
 };
 
 #[test]

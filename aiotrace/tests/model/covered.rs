@@ -1,11 +1,12 @@
 //! Requests and calls that do what others left, all of it or a part, in another cut; each with a twin that does not.
 
 use aiotrace::{
-    event::{Address, Args, ExitStatus, Iocb},
-    model::{Doubt, Name, Outcome, Severity, Verdict},
+    event::{Address, Args, Body, Change, Event, ExitStatus, File, Iocb, Looked, Synchronous},
+    model::{Doubt, Name, Outcome, Question, Severity, Verdict},
 };
-use aiotrace_common::abi;
+use aiotrace_common::{abi, synchronous::Call};
 
+use crate::told::process;
 use crate::verdicts::{ACCEPT, EAGAIN, EIO, ERROR, Trace, pwrite, submit, submit_to};
 
 const PWRITE: u16 = 1;
@@ -214,4 +215,162 @@ fn the_rest_of_a_genuine_short_submit_may_come_in_any_cut() {
         found(&|trace| trace.call(None, -22, write(9, 1024, 512))),
         [(Severity::Error, None, 1)]
     );
+}
+
+/// `CALL(fd, ..., count) = ret`, at this place.
+fn called(call: Call, fd: u32, offset: Option<i64>, count: u64, ret: i64) -> Body {
+    Body::Synchronous(Synchronous { call, entered: None, fd, offset, count, ret })
+}
+
+#[test]
+fn what_other_calls_do_or_may_do_is_not_lost() {
+    let by = |args: Args, body: Body| refused(args, |trace| trace.tell(body));
+    let verdict = by(write(1, 0, 512), called(Call::Writev, 3, Some(0), 2, 512));
+    assert_eq!(verdict.outcome, Outcome::Done);
+    let verdict = by(write(1, 0, 512), called(Call::Readv, 3, Some(0), 2, 512));
+    assert_eq!(verdict.outcome, Outcome::Lost);
+    let sync = |opcode| submit(vec![iocb(1, opcode, 3, 0, 0)]);
+    for opcode in [2, 3] {
+        for (call, fd, outcome) in [
+            (Call::Sync, u32::MAX, Outcome::Done),
+            (Call::Syncfs, 3, Outcome::Done),
+            (Call::Syncfs, 4, Outcome::Unsure),
+            (Call::Fdatasync, 3, if opcode == 3 { Outcome::Done } else { Outcome::Lost }),
+            (Call::Sendfile, 3, Outcome::Lost),
+            (Call::IoUringEnter, 9, Outcome::Unsure),
+        ] {
+            let verdict =
+                by(sync(opcode), called(call, fd, None, 0, i64::from(call == Call::IoUringEnter)));
+            assert_eq!(verdict.outcome, outcome, "{opcode} {call:?}");
+        }
+    }
+    for call in [Call::Sendfile, Call::CopyFileRange, Call::Splice, Call::IoUringEnter] {
+        let verdict = by(write(1, 0, 512), called(call, 9, None, 0, 1));
+        assert_eq!(verdict.doubt, Some(Doubt::Unseen), "{call:?}");
+        let verdict = by(write(1, 0, 512), called(call, 9, None, 0, -22));
+        assert_eq!(verdict.outcome, Outcome::Lost, "{call:?}");
+    }
+}
+
+#[test]
+fn what_comes_through_the_number_of_a_descriptor_that_was_closed_is_unsure() {
+    let closed = |close: Body, again: &dyn Fn(&mut Trace)| {
+        refused(write(1, 0, 512), |trace| {
+            trace.tell(close);
+            again(trace);
+        })
+    };
+    let again = |trace: &mut Trace| trace.call(None, 1, write(1, 0, 512));
+    let merged = |trace: &mut Trace| trace.call(None, 1, write(1, 0, 1024));
+    let at_once = |trace: &mut Trace| trace.tell(pwrite(3, 0, 512));
+    let ways: [&dyn Fn(&mut Trace); 3] = [&again, &merged, &at_once];
+    for how in ways {
+        for (call, fd, last) in [(Call::Close, 3, 0), (Call::Dup2, 3, 0), (Call::CloseRange, 2, 4)]
+        {
+            let verdict = closed(called(call, fd, None, last, 0), how);
+            assert_eq!(verdict.doubt, Some(Doubt::Closed), "{}", verdict.message());
+        }
+        // Another one was closed, or none.
+        for (call, fd, last, ret) in
+            [(Call::Close, 4, 0, 0), (Call::CloseRange, 4, 9, 0), (Call::Close, 3, 0, -9)]
+        {
+            let verdict = closed(called(call, fd, None, last, ret), how);
+            assert!(matches!(verdict.outcome, Outcome::Retried | Outcome::Done));
+        }
+    }
+    let verdict = closed(called(Call::Close, 3, None, 0, 0), &|_| ());
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1), "nothing else was done");
+
+    // After a completion, and after a short io_submit of the kernel's own.
+    let verdict = short(PWRITE, EIO, |trace| {
+        trace.tell(called(Call::Close, 3, None, 0, 0));
+        trace.call(None, 1, write(1, 0, 1024));
+    });
+    assert_eq!(verdict.doubt, Some(Doubt::Closed));
+    let mut trace = Trace::new();
+    trace.call(None, 3, four());
+    trace.tell(called(Call::Close, 3, None, 0, 0));
+    trace.call(None, 1, write(4, 1536, 512));
+    trace.exit(ExitStatus::Code(0));
+    let found: Vec<_> = std::iter::from_fn(|| trace.model.next_finding()).collect();
+    let dropped = found.iter().find(|it| it.name == Name::ShortSubmitDropped);
+    assert_eq!(
+        dropped.map(|it| (it.severity, it.doubt)),
+        Some((Severity::Warning, Some(Doubt::Closed)))
+    );
+}
+
+#[test]
+fn a_child_with_the_same_files_does_it_or_may_do_it() {
+    let other = |trace: &mut Trace, body: Body| {
+        trace.now += 1000;
+        let time = trace.now;
+        trace.model.handle_event(&Event { time, pid: 8, tid: 8, body });
+    };
+    let fork = |followed| process(Some(80), Change::Fork { child: 8, followed });
+    let exit = || process(Some(80), Change::Exit { status: ExitStatus::Code(0) });
+    let verdict = |after: &dyn Fn(&mut Trace)| refused(write(1, 0, 512), |trace| after(trace));
+
+    let done = verdict(&|trace| {
+        trace.tell(fork(true));
+        other(trace, pwrite(3, 0, 512));
+        other(trace, exit());
+    });
+    assert_eq!(done.outcome, Outcome::Done, "{}", done.message());
+    // The twins: it does nothing, or something else.
+    let lost = verdict(&|trace| {
+        trace.tell(fork(true));
+        other(trace, pwrite(3, 512, 512));
+        other(trace, exit());
+    });
+    assert_eq!((lost.outcome, lost.lost), (Outcome::Lost, 1));
+    let goes_on = verdict(&|trace| trace.tell(fork(true)));
+    assert_eq!(goes_on.doubt, Some(Doubt::Forked));
+    let unfollowed = verdict(&|trace| trace.tell(fork(false)));
+    assert_eq!(unfollowed.doubt, Some(Doubt::Forked));
+    let other_program = verdict(&|trace| {
+        trace.tell(fork(true));
+        other(trace, process(Some(81), Change::Exec { path: b"other".to_vec() }));
+    });
+    assert_eq!(other_program.doubt, Some(Doubt::Forked));
+    let closes = verdict(&|trace| {
+        trace.tell(fork(true));
+        other(trace, called(Call::Close, 3, None, 0, 0));
+        other(trace, exit());
+    });
+    assert_eq!(closes.doubt, Some(Doubt::Forked));
+
+    // One that was there before the fault.
+    let mut trace = Trace::new();
+    trace.tell(fork(true));
+    trace.call(Some(ERROR), EAGAIN, write(1, 0, 512));
+    other(&mut trace, pwrite(3, 0, 512));
+    assert_eq!(end(trace).outcome, Outcome::Lost);
+
+    // The rest of the kernel's own short io_submit.
+    let mut trace = Trace::new();
+    trace.call(None, 3, four());
+    trace.tell(fork(true));
+    other(&mut trace, pwrite(3, 1536, 512));
+    other(&mut trace, exit());
+    trace.exit(ExitStatus::Code(0));
+    let found: Vec<_> = std::iter::from_fn(|| trace.model.next_finding()).collect();
+    assert!(found.iter().all(|it| it.name != Name::ShortSubmitDropped), "{found:?}");
+}
+
+#[test]
+fn the_next_write_of_a_log_looks_like_the_one_that_was_dropped() {
+    for append in [false, true] {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, write(1, 0, 64));
+        let asked: Vec<_> = std::iter::from_fn(|| trace.model.next_question()).collect();
+        assert!(asked.contains(&Question::File { pid: 7, fd: 3 }), "{asked:?}");
+        let file = File { append: Some(append), ..Default::default() };
+        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(file) }));
+        trace.call(None, 1, write(1, 0, 64));
+        let verdict = end(trace);
+        let doubt = append.then_some(Doubt::Append);
+        let outcome = if append { Outcome::Unsure } else { Outcome::Retried };
+        assert_eq!((verdict.outcome, verdict.doubt), (outcome, doubt), "{}", verdict.message());
+    }
 }

@@ -105,6 +105,8 @@ pub struct World {
     pub told: Told,
     processes: Vec<Process>,
     rest: Vec<Rest>,
+    /// Address spaces of whose files others had a copy, or the use.
+    forked: std::collections::BTreeSet<u64>,
     destroyed: Vec<(u64, Handle)>,
     numbers: u64,
 }
@@ -125,6 +127,7 @@ impl World {
             told: Told::new(rules.exact),
             processes: Vec::new(),
             rest: Vec::new(),
+            forked: Default::default(),
             destroyed: Vec::new(),
             numbers: 0,
         };
@@ -246,6 +249,7 @@ impl World {
                 }
                 let Process { pid, space, .. } = self.processes[process];
                 let child = self.number() as u32;
+                self.forked.insert(space);
                 let space = if shares { space } else { self.number() + 1_000_000 };
                 self.process(child, space, shares, true);
                 let change = Change::Fork { child, followed: true };

@@ -40,7 +40,7 @@ const RESULT: Fault = Fault { rule: 4, effect: Effect::Done };
 /// half of that.
 pub(crate) struct Trace {
     pub(crate) model: Model,
-    now: u64,
+    pub(crate) now: u64,
 }
 
 impl Trace {

@@ -34,7 +34,7 @@ pub fn drop_reuse(_: &[String]) {
 }
 
 /// `sync-fallback [HOW]`: 20 batches of four writes; what io_submit does not take is done at once, with pwrite(2),
-/// or `pwritev`, `pwritev2`, `write`. Nothing is lost.
+/// or `pwritev`, `pwritev2`, `write`, `writev`, or by a `child` with pwrite(2). Nothing is lost.
 pub fn sync_fallback(arguments: &[String]) {
     let named = Named::new("sync-fallback");
     let (ctx, buffer) = (aio::setup(64), letters(1));
@@ -59,6 +59,60 @@ pub fn sync_fallback(arguments: &[String]) {
     destroy(ctx);
 }
 
+/// `retry-cut [HOW]`: 20 batches of four adjacent writes; what io_submit does not take is submitted again as one write, or with
+/// `vectors`, or in `pieces` of 512. Nothing is lost.
+pub fn retry_cut(arguments: &[String]) {
+    let named = Named::new("retry-cut");
+    let (ctx, buffer) = (aio::setup(64), letters(1));
+    let mut in_another_cut = 0;
+    for batch in 0..20 {
+        let at = |start: u64, length: u64| {
+            request(aio::PWRITE, named.fd(), buffer, length, PAGE * batch + start)
+        };
+        let mut iocbs: [Iocb; 4] = std::array::from_fn(|index| at(1024 * index as u64, 1024));
+        let accepted = aio::submit(ctx, &mut iocbs).max(0) as usize;
+        let (start, left) = (1024 * accepted as u64, 4 - accepted);
+        let vectors = [libc::iovec { iov_base: buffer.cast(), iov_len: 1024 }; 4];
+        let mut again: Vec<Iocb> = match word(arguments, 0) {
+            _ if left == 0 => Vec::new(),
+            "pieces" => (0..2 * left as u64).map(|it| at(start + 512 * it, 512)).collect(),
+            "vectors" => vec![Iocb {
+                opcode: aio::PWRITEV,
+                buf: vectors.as_ptr() as u64,
+                nbytes: left as u64,
+                ..at(start, 0)
+            }],
+            _ => vec![at(start, 1024 * left as u64)],
+        };
+        in_another_cut += left;
+        let count = again.len();
+        if count > 0 {
+            assert_eq!(aio::submit(ctx, &mut again), count as i64, "io_submit");
+        }
+        aio::reap(ctx, accepted + count);
+    }
+    assert_eq!(named.length(), 20 * PAGE, "nothing is lost");
+    say(&format!("{in_another_cut} submitted again in another cut"));
+    destroy(ctx);
+}
+
+/// `reuse-number [at-once]`: what io_submit refuses is dropped, and the file closed; the next one, which gets its number, is
+/// written at the same place, by io_submit or with pwrite(2).
+pub fn reuse_number(arguments: &[String]) {
+    let (ctx, buffer) = (aio::setup(64), letters(1));
+    for name in ["reuse-number-a", "reuse-number-b"] {
+        let named = Named::new(name);
+        let mut iocb = request(aio::PWRITE, named.fd(), buffer, PAGE, 0);
+        if name.ends_with('b') && word(arguments, 0) == "at-once" {
+            assert_eq!(write_at_once(&iocb, "pwrite"), PAGE as isize, "the write");
+        } else {
+            let _ = do_one(ctx, &mut iocb);
+        }
+        say(&format!("fd {}: the file has {}", named.fd(), named.length()));
+    }
+    destroy(ctx);
+}
+
 fn write_at_once(iocb: &Iocb, how: &str) -> isize {
     let (at, length) = (iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
     let half = length / 2;
@@ -75,6 +129,21 @@ fn write_at_once(iocb: &Iocb, how: &str) -> isize {
                 libc::lseek(iocb.fildes, iocb.offset, libc::SEEK_SET);
                 libc::write(iocb.fildes, at, length)
             }
+            "writev" => {
+                libc::lseek(iocb.fildes, iocb.offset, libc::SEEK_SET);
+                libc::writev(iocb.fildes, vectors.as_ptr(), 2)
+            }
+            "child" => match libc::fork() {
+                0 => {
+                    let written = libc::pwrite(iocb.fildes, at, length, iocb.offset);
+                    libc::_exit(i32::from(written != length as isize))
+                }
+                child => {
+                    let mut status = 0;
+                    libc::waitpid(child, &raw mut status, 0);
+                    if status == 0 { length as isize } else { -1 }
+                }
+            },
             _ => libc::pwrite(iocb.fildes, at, length, iocb.offset),
         }
     }

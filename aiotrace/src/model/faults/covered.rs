@@ -95,7 +95,7 @@ impl Faults {
                 return false;
             }
             let done = owed.covered_by(request, None);
-            if done == Done::Not || request.fd != owed.request.fd {
+            if done == Done::Not || request.fd != owed.request.fd || owed.is_doubtful() {
                 return false;
             }
             pieces.push(Piece {
@@ -195,7 +195,7 @@ impl Faults {
             owed.fails(piece, request, res);
         }
         piece.is_reaped |= time.is_none();
-        let is_left = owed.as_ref().is_some_and(Owed::is_left);
+        let is_left = owed.as_deref().is_some_and(Owed::is_left);
         let is_done = !is_left && pieces.iter().all(|it| it.is_done);
         let is_reaped = is_done && pieces.iter().all(|it| it.is_reaped);
         if is_done {
@@ -234,7 +234,7 @@ impl Watched {
     pub(super) fn owed_mut(&mut self, place: u32) -> Option<&mut Owed> {
         match &mut self.kind {
             Kind::Submit { left, .. } => left.get_mut(&place),
-            Kind::Completion { owed, .. } => owed.as_mut(),
+            Kind::Completion { owed, .. } => owed.as_deref_mut(),
             Kind::Call | Kind::Destroy => None,
         }
     }

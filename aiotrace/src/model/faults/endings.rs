@@ -31,6 +31,7 @@ impl Faults {
         for ((_, want), mut list) in wanted {
             self.wanted.entry((to, want)).or_default().append(&mut list);
         }
+        self.children.moved(from, to);
         for is_write in [false, true] {
             if let Some(ranges) = self.ranges.remove(&(from, is_write)) {
                 self.ranges.entry((to, is_write)).or_default().append(ranges);

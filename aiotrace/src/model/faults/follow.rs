@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     MOST_FAULTS, Rules, Verdict,
     retries::Attempt,
-    watched::{Kind, Want, Watched, wants_of_call, wants_of_completion},
+    watched::{Kind, Want, Watched, wants_of_call, wants_of_completion, written},
 };
 use crate::{
     event::{Args, Call, Changed, Effect, Event, Fault, Handle, Iocb},
@@ -53,6 +53,9 @@ impl Model {
             ret: Some(call.ret),
             is_injected,
         });
+        if matches!(call.args, Args::Submit { .. }) && call.ret > 0 {
+            self.child_submitted(space);
+        }
         if self.provokes(call) {
             self.provoked = self.provoked.max(event.time);
         }
@@ -157,10 +160,20 @@ impl Model {
             Kind::Completion { subject, .. } => subject.map(|it| it.fd),
             Kind::Call | Kind::Destroy => None,
         };
+        let written = written(&kind);
+        let files = self.spaces.get(&space).map(|it| &it.files);
+        let appends = files.is_some_and(|it| written.iter().any(|fd| it.appends(*fd)));
+        for fd in &written {
+            if self.faults.wants_path(space, *fd, event.time) {
+                self.ask(Question::File { pid: event.pid, fd: *fd });
+            }
+        }
         if let Some(fd) = fd.filter(|fd| self.faults.wants_path(space, *fd, event.time)) {
             self.ask(Question::Path { pid: event.pid, fd });
         }
         self.faults.watch(Watched {
+            written,
+            appends,
             time: event.time,
             pid: event.pid,
             tid: event.tid,
@@ -207,7 +220,7 @@ impl Model {
         for (number, _) in self.faults.wanting(space, Want::Completion(own.obj), event.time) {
             let Some(watched) = self.faults.watched.get_mut(&number) else { continue };
             let Kind::Completion { owed, completed, .. } = &mut watched.kind else { continue };
-            if owed.as_ref().is_some_and(Owed::is_left) {
+            if owed.as_deref().is_some_and(Owed::is_left) {
                 // It does a part only.
                 self.faults.came_back(number, (own.obj, None), i64::from(i32::MIN), None);
                 continue;
@@ -236,7 +249,7 @@ impl Model {
         let kind = Kind::Completion {
             subject: known.and_then(Subject::of),
             is_write: known.is_some_and(Request::is_write),
-            owed: known.map(|it| owed_after(it, res, own.res)),
+            owed: known.map(|it| Box::new(owed_after(it, res, own.res))),
             own: own.res,
             is_delivered: false,
             pieces: Vec::new(),

@@ -13,6 +13,7 @@ mod asked;
 mod covered;
 mod endings;
 mod follow;
+mod forked;
 mod retries;
 mod synchronous;
 mod watched;
@@ -78,6 +79,7 @@ pub struct Faults {
     /// place in the call.
     ranges: Map<(u64, bool), Ranges<(u64, u32)>>,
     active: Map<u64, Activity>,
+    children: forked::Children,
     /// Requests in `watched`.
     refused: usize,
     rows: BTreeMap<(u32, Cause, Option<i64>), FaultRow>,
@@ -114,6 +116,12 @@ impl Faults {
             self.paths.clear();
         }
         self.paths.insert((space, fd), (time, path.map(<[u8]>::to_vec)));
+    }
+
+    /// A descriptor is open with O_APPEND.
+    pub fn appends(&mut self, space: u64, fd: u32) {
+        let is_meant = |it: &&mut Watched| it.space == space && it.written.contains(&fd);
+        self.watched.values_mut().filter(is_meant).for_each(|it| it.appends = true);
     }
 
     /// A verdict that was not told yet.
@@ -283,9 +291,11 @@ impl Faults {
         watched.settled = Some(half);
         if half == Half::Retried && watched.next_fault && !watched.succeeded {
             // The next fault's verdict goes on from here.
-            self.close(number, (half, None), None, None);
+            let half = watched.half(self.watches);
+            self.close(number, half, None, None);
         } else if watched.told.is_some() {
-            self.tell(number, (half, None), Some(Going::Running), None);
+            let half = watched.half(self.watches);
+            self.tell(number, half, Some(Going::Running), None);
         } else {
             self.settled.insert(number);
         }
@@ -293,8 +303,9 @@ impl Faults {
 
     /// Its first half is known, and the process still runs.
     fn tell_running(&mut self, number: u64) {
-        if let Some(half) = self.watched.get(&number).and_then(|it| it.settled) {
-            self.tell(number, (half, None), Some(Going::Running), None);
+        if let Some(watched) = self.watched.get(&number).filter(|it| it.settled.is_some()) {
+            let half = watched.half(self.watches);
+            self.tell(number, half, Some(Going::Running), None);
         }
     }
 

@@ -6,7 +6,7 @@ use super::{
     Faults, NO_REQUEST,
     covered::Fared,
     follow::owed_after,
-    watched::{Kind, Piece, Want, wants_of_call, wants_of_completion},
+    watched::{Kind, Piece, Want, wants_of_call, wants_of_completion, written},
 };
 use crate::{
     event::{Args, IoEvent, Iocb},
@@ -83,7 +83,8 @@ impl Faults {
                     (*subject, *is_write) = (Subject::of(&request), request.is_write());
                     let left = owed_after(&request, watched.ret, *own);
                     super::insert(&mut self.ranges, attempt.space, &left, (number, NO_REQUEST));
-                    *owed = Some(left);
+                    *owed = Some(Box::new(left));
+                    watched.written = written(&watched.kind);
                     let wants = wants_of_completion(&request, watched.ret);
                     watched.wants.extend(&wants);
                     for want in wants {
@@ -146,10 +147,13 @@ impl Faults {
         touched
     }
 
-    /// Whether the fault was in another context, which is still there: then it is not known whether this is a
-    /// retry.
+    /// Whether the fault was in another context, which is still there, or the descriptor may be of another file now: then it is
+    /// not known whether this is a retry.
     fn is_of_another(&mut self, number: u64, place: u32, ctx: u64) -> bool {
         let Some(watched) = self.watched.get_mut(&number) else { return false };
+        if watched.owed_mut(place).is_some_and(Owed::is_doubtful) {
+            return true;
+        }
         if watched.handle == ctx || watched.moved == Some(ctx) || watched.over.is_some() {
             return false;
         }
@@ -204,7 +208,9 @@ impl Faults {
         let before: Vec<Piece> = pieces.extract_if(.., |it| it.range.is_none()).collect();
         let (range, is_vectored, is_done, is_reaped) = (None, false, false, false);
         pieces.push(Piece { iocb: request.iocb, range, is_vectored, is_done, is_reaped });
-        owed.iter_mut().for_each(Owed::cover_all);
+        if let Some(owed) = owed {
+            owed.cover_all();
+        }
         for it in before.iter().filter(|it| it.iocb != request.iocb) {
             self.no_completion(number, it.iocb);
         }

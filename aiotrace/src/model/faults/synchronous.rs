@@ -6,7 +6,12 @@ use super::{
 };
 use crate::{
     event::{Event, Synchronous},
-    model::{Model, owed::Done, process::Space, verdict::Half},
+    model::{
+        Model,
+        owed::{Done, Owed},
+        process::Space,
+        verdict::Half,
+    },
 };
 
 /// Events of different threads are out of order by less than this; nanoseconds.
@@ -25,9 +30,18 @@ impl Model {
     /// A synchronous call returned.
     pub(in crate::model) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
         let space = self.space(event.pid);
-        self.faults.synchronous(space, event.time, call);
+        self.synchronous_of(space, event.time, call, None);
+        // Its files are those of its parents, too.
+        for (parent, since) in self.faults.children.parents(space) {
+            self.synchronous_of(parent, event.time, call, Some(since));
+        }
+    }
+
+    /// `child`: a child that was made then made the call.
+    fn synchronous_of(&mut self, space: u64, time: u64, call: &Synchronous, child: Option<u64>) {
+        self.faults.synchronous(space, time, call, child);
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
-            space.synchronous(call);
+            space.synchronous(call, child);
         }
     }
 }
@@ -40,7 +54,7 @@ impl Watched {
 }
 
 impl Faults {
-    fn synchronous(&mut self, space: u64, time: u64, call: &Synchronous) {
+    fn synchronous(&mut self, space: u64, time: u64, call: &Synchronous, child: Option<u64>) {
         if let Some(activity) = self.active.get_mut(&space) {
             activity.last = activity.last.max(time);
         }
@@ -49,13 +63,18 @@ impl Faults {
         let mut done: Vec<(u64, Option<u32>)> = Vec::new();
         for number in &self.owing {
             let Some(watched) = self.watched.get_mut(number) else { continue };
-            if watched.space != space || watched.time > began {
+            // A child that was there before has files of its own.
+            if watched.space != space || watched.time > child.unwrap_or(began).min(began) {
                 continue;
             }
+            let done_by = |it: &mut Owed| match child {
+                Some(_) => it.done_by_child(call),
+                None => it.done_by(call),
+            };
             match &mut watched.kind {
                 Kind::Submit { left, .. } => {
                     let all = left.iter_mut().filter_map(|(place, it)| {
-                        (it.done_by(call) == Done::All).then_some((*number, Some(*place)))
+                        (done_by(it) == Done::All).then_some((*number, Some(*place)))
                     });
                     done.extend(all);
                 }
@@ -63,7 +82,7 @@ impl Faults {
                 Kind::Completion { owed: Some(owed), pieces, .. }
                     if owed.is_left() || pieces.is_empty() =>
                 {
-                    let is_all = owed.done_by(call) == Done::All;
+                    let is_all = done_by(owed) == Done::All;
                     let is_over = pieces.iter().all(|it| it.is_done);
                     done.extend((is_all && is_over).then_some((*number, None)));
                     if is_all && !is_over {

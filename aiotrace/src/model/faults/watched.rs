@@ -15,6 +15,9 @@ use crate::{
     },
 };
 
+/// Descriptors remembered of a fault.
+const MOST_WRITTEN: usize = 8;
+
 /// What would be a retry, or tells of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Want {
@@ -58,7 +61,7 @@ pub enum Kind {
         /// It changes a file.
         is_write: bool,
         /// What of it is not done, until somebody does it.
-        owed: Option<Owed>,
+        owed: Option<Box<Owed>>,
         /// What the kernel had given.
         own: i64,
         /// io_getevents gave it to the program.
@@ -102,6 +105,10 @@ pub struct Watched {
     pub kind: Kind,
     /// What is wanted besides the requests that are left.
     pub wants: Vec<Want>,
+    /// Descriptors that it writes to, the first ones.
+    pub written: Vec<u32>,
+    /// One of them is open with O_APPEND: what seems to be a retry may be the next write.
+    pub appends: bool,
     /// AIO calls of the address space until then.
     pub calls: u64,
     pub retries: u64,
@@ -137,6 +144,22 @@ pub struct Told {
     pub calls: u64,
     /// Why it was unsure.
     pub doubt: Option<Doubt>,
+}
+
+/// The descriptors that are written to, the first ones.
+pub fn written(kind: &Kind) -> Vec<u32> {
+    let mut all: Vec<u32> = Vec::new();
+    let owed: Box<dyn Iterator<Item = &Owed>> = match kind {
+        Kind::Submit { left, .. } => Box::new(left.values()),
+        Kind::Completion { owed, .. } => Box::new(owed.as_deref().into_iter()),
+        Kind::Call | Kind::Destroy => Box::new(std::iter::empty()),
+    };
+    for request in owed.map(|it| &it.request).filter(|it| it.is_write()) {
+        if all.len() < MOST_WRITTEN && !all.contains(&request.fd) {
+            all.push(request.fd);
+        }
+    }
+    all
 }
 
 /// What a request is known again by, and its iocb.
@@ -235,6 +258,14 @@ impl Watched {
 
     /// What became of the requests if nothing follows any more.
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
+        match self.half_by_place(watches) {
+            (Half::Retried | Half::Done, _) if self.appends => (Half::Unsure, Some(Doubt::Append)),
+            half => half,
+        }
+    }
+
+    /// The same, if requests are told apart by their places.
+    fn half_by_place(&self, watches: bool) -> (Half, Option<Doubt>) {
         if let Some(half) = self.settled {
             return (half, None);
         }

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use aiotrace_common::synchronous::Does;
+use aiotrace_common::synchronous;
 
 use super::{
     CALL, ERROR, NOTE, Text, signal,
@@ -56,7 +56,10 @@ impl<W: Write> Text<W> {
     pub(super) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
         self.styled(CALL, call.call.name());
         let line = &mut self.lines.line;
-        let _ = write!(line, "(fd={}", call.fd as i32);
+        line.push(b'(');
+        if call.call != synchronous::Call::Sync {
+            let _ = write!(line, "fd={}", call.fd as i32);
+        }
         if let Some(path) = self.paths.now(event.pid, call.fd, event.time) {
             line.extend_from_slice(b" (now ");
             escape(line, path);
@@ -65,7 +68,7 @@ impl<W: Write> Text<W> {
         if let Some(offset) = call.offset {
             let _ = write!(line, ", offset={offset}");
         }
-        if call.call.does() != Does::Sync {
+        if call.call.is_placed() {
             let what = if call.call.is_vectored() { "iovcnt" } else { "nbytes" };
             let _ = write!(line, ", {what}={}", call.count);
         }

@@ -97,7 +97,7 @@ fn a_request_that_comes_again_in_another_iocb_is_retried() {
 
 /// E10: what io_submit does not take is written at once, whatever call does it.
 fn what_is_done_with_pwrite_is_not_lost() {
-    for how in ["pwrite64", "pwritev", "pwritev2", "write"] {
+    for how in ["pwrite64", "pwritev", "pwritev2", "write", "writev"] {
         for rule in ["io_submit:error=EAGAIN:when=3", "io_submit:accept=2:when=3"] {
             let case = with_fault(rule, &["sync-fallback", how]).unwrap();
             assert!(case.trace.status.success(), "{}", case.trace.stderr);
@@ -108,6 +108,41 @@ fn what_is_done_with_pwrite_is_not_lost() {
             let dropped = count(&case.trace, "short-submit-dropped");
             assert_eq!(dropped, 0, "{how} {rule}: {:?}", found(&case.trace));
         }
+    }
+}
+
+/// A child has the same files.
+fn what_a_child_does_is_not_lost() {
+    let case = with_fault("io_submit:error=EAGAIN:when=3", &["sync-fallback", "child"]).unwrap();
+    let verdict = one(&case);
+    assert!(["done", "unsure"].contains(&&*verdict.verdict), "{}", verdict.message);
+    assert!(!verdict.message.contains("lost"), "{}", verdict.message);
+}
+
+/// Merged, with vectors, or in pieces.
+fn what_is_submitted_again_in_another_cut_is_retried() {
+    for how in ["merged", "vectors", "pieces"] {
+        for (rule, count) in
+            [("io_submit:error=EAGAIN:when=3", 4), ("io_submit:accept=2:when=3", 2)]
+        {
+            let case = with_fault(rule, &["retry-cut", how]).unwrap();
+            let said = format!("{count} submitted again in another cut");
+            assert!(case.said.contains(&said), "{}", case.said);
+            let verdict = one(&case);
+            assert_eq!((&*verdict.verdict, verdict.lost), ("retried", 0), "{}", verdict.message);
+            assert!(verdict.succeeded, "{how} {rule}: {}", verdict.message);
+        }
+    }
+}
+
+/// The number of a descriptor says nothing once it was closed.
+fn what_another_file_with_the_same_number_gets_is_no_retry() {
+    for how in ["submitted", "at-once"] {
+        let case = with_fault("io_submit:error=EAGAIN:when=1", &["reuse-number", how]).unwrap();
+        assert!(case.said.contains("the file has 0"), "{}", case.said);
+        let verdict = one(&case);
+        assert_eq!((&*verdict.verdict, verdict.lost), ("unsure", 1), "{}", verdict.message);
+        assert!(verdict.message.contains("was closed"), "{}", verdict.message);
     }
 }
 
@@ -207,6 +242,9 @@ tests![
     a_request_whose_iocb_is_used_for_another_one_is_lost if Need::SAME,
     a_request_that_comes_again_in_another_iocb_is_retried if Need::SAME,
     what_is_done_with_pwrite_is_not_lost if Need::LONG,
+    what_a_child_does_is_not_lost if Need::SAME,
+    what_is_submitted_again_in_another_cut_is_retried if Need::SAME,
+    what_another_file_with_the_same_number_gets_is_no_retry if Need::SAME,
     the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped if Need::SAME,
     how_the_process_went_on_belongs_to_the_verdict if Need::SAME,
     a_process_that_dies_of_a_fault_later_died_of_it if Need::SAME,

@@ -247,6 +247,12 @@ impl World {
                     _ if it.what.opcode == POLL => {
                         self.told.allow(Name::ShortSubmitDropped, Severity::Warning, it.pid);
                     }
+                    // Or by a child that goes on, or runs another program.
+                    _ if self.forked.contains(&space) => {
+                        for severity in [Severity::Warning, Severity::Error] {
+                            self.told.allow(Name::ShortSubmitDropped, severity, it.pid);
+                        }
+                    }
                     _ => self.told.expect(Name::ShortSubmitDropped, Severity::Error, it.pid),
                 }
             }

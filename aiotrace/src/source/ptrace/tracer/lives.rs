@@ -55,6 +55,12 @@ impl Tracer {
             };
             let silent = silent || !self.options.follow;
             new.space = self.processes.add(child, shares.then_some(pid), all_calls, silent);
+            // It has the same files, and may do what its parent has to.
+            let watched = self.processes.of(pid).and_then(|it| it.watched).filter(|_| !silent);
+            if let Some(process) = self.processes.of_mut(child) {
+                process.watched = watched;
+                new.watched = watched.is_some();
+            }
             if !self.is_silent(tid) {
                 let ids = [pid, tid, child];
                 self.processes.tell_fork(&mut self.calls.records, ids, monotonic());

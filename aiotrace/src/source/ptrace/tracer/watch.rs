@@ -85,15 +85,14 @@ impl Tracer {
         }
         let (pid, time) = (tracee.pid, monotonic());
         let Synchronous { call, abi, args, entered } = *call;
-        let fd = args[0] as u32;
+        let fd = call.fd(&args);
         let offset = call.offset(abi, &args).or_else(|| {
-            let moved = call.does() != synchronous::Does::Sync && ret >= 0;
+            let moved = call.is_placed() && ret >= 0;
             let before = || position(pid, fd)?.checked_sub(ret).filter(|it| *it >= 0);
             moved.then(before).flatten()
         });
         let placed = if offset.is_some() { Mark::Read } else { Mark::Unread };
-        let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };
-        let count = if call.does() == synchronous::Does::Sync { 0 } else { args[2] & mask };
+        let count = call.count(abi, &args);
         self.calls.records.emit(&record::Synchronous {
             header: Header { kind: Kind::Synchronous, flags: 0, seq: 0, time, pid, tid },
             entered,
