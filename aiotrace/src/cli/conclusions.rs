@@ -327,20 +327,23 @@ impl Conclusions {
                         && self.settings.every_call
                     {
                         let now = clock::monotonic();
-                        let read = |first, count| ring::entries(pid, ctx.0, first, count);
+                        // What is read while the ring moves on may be of its next round.
+                        let seen = *ring;
+                        let is_still = || ring::read(pid, ctx.0) == Some(seen);
+                        let read = |first, count| {
+                            ring::entries(pid, ctx.0, first, count).filter(|_| is_still())
+                        };
                         let mut completions = Vec::new();
                         decoder.look(pid, ctx.0, ring.tail, now, read, |event| {
                             completions.push(event.clone());
                         });
-                        if self.is_over {
-                            let ours = self.model.known_of(pid, ctx, *ring, &completions);
-                            let others = completions.split_off(ours);
-                            completions.iter().for_each(|it| self.event(it, shown));
-                            if !others.is_empty() {
-                                *ring = self.model.as_told(pid, ctx, *ring, time);
-                            }
-                        } else {
-                            completions.iter().for_each(|it| self.event(it, shown));
+                        let ours = match self.is_over {
+                            true => self.model.known_of(pid, ctx, *ring, &completions),
+                            false => completions.len(),
+                        };
+                        completions[..ours].iter().for_each(|it| self.event(it, shown));
+                        if ours < completions.len() || !is_still() {
+                            *ring = self.model.as_told(pid, ctx, *ring, time);
                         }
                     }
                     (pid, Looked::Ring { ctx, found, destroying, awaited })

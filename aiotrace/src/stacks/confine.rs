@@ -51,6 +51,11 @@ pub const ALLOWED: [i64; 23] = [
 /// # Errors
 /// If something could not be given up: then it must not go on.
 pub fn confine(parent: u32) -> io::Result<()> {
+    // Rust's handlers would want to change themselves by a call that is not allowed, and come again for ever.
+    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT, libc::SIGILL] {
+        // SAFETY: the default is no code of ours.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
     limit(libc::RLIMIT_AS, MOST_ADDRESSES)?;
     limit(libc::RLIMIT_DATA, MOST_MEMORY)?;
     limit(libc::RLIMIT_CPU, MOST_TIME)?;

@@ -13,6 +13,8 @@ use super::files;
 
 /// Names of sections that are longer in all are not read.
 const MOST_NAMES: usize = 1 << 20;
+/// The names that are looked for are shorter.
+const MOST_NAME: usize = 32;
 /// A table that is larger is not read: as many entries as a file can have, of the largest.
 const MOST_TABLE: usize = 65_535 * 64;
 
@@ -49,6 +51,7 @@ impl<'a> Elf<'a> {
     /// The name of a section.
     pub fn name(&self, section: &SectionHeader64<LittleEndian>) -> &[u8] {
         let name = self.names.get(section.sh_name(self.endian) as usize..).unwrap_or_default();
+        let name = &name[..name.len().min(MOST_NAME)];
         name.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 

@@ -88,6 +88,10 @@ pub fn of_debug(path: &Path) -> Option<File> {
 pub fn read(file: &File, offset: u64, length: u64, most: usize) -> Option<Vec<u8>> {
     use std::os::unix::fs::FileExt as _;
     let length = usize::try_from(length).ok().filter(|it| *it <= most)?;
+    // What is not all there takes no memory, and no time.
+    if offset.checked_add(length as u64)? > file.metadata().ok()?.len() {
+        return None;
+    }
     let mut bytes = vec![0; length];
     file.read_exact_at(&mut bytes, offset).ok()?;
     Some(bytes)

@@ -10,7 +10,8 @@ use std::{
 use aiotrace_common::record::PAGE;
 use framehop::ExplicitModuleSectionInfo;
 use object::{
-    elf::{PF_X, PT_LOAD},
+    LittleEndian,
+    elf::{PF_X, PT_LOAD, SectionHeader64},
     read::elf::{ProgramHeader as _, SectionHeader as _},
 };
 
@@ -158,23 +159,19 @@ fn layout(file: &File) -> Option<Layout> {
     let base = loaded().map(|it| it.p_vaddr(endian)).min()?;
     // Without sections it is unwound by frame pointers.
     let mut sections = Sections::default();
-    for section in &elf.sections {
-        let address = section.sh_addr(endian);
-        let addresses = address..address.saturating_add(section.sh_size(endian));
-        let copied = || {
-            let bytes = elf.data(section, MOST_OF_SECTION)?;
-            Some((addresses.clone(), Bytes(bytes.into())))
-        };
-        match elf.name(section) {
-            b".text" => sections.text = Some(addresses),
-            b".got" => sections.got = Some(addresses),
-            b".eh_frame" if sections.eh_frame.is_none() => sections.eh_frame = copied(),
-            b".eh_frame_hdr" if sections.eh_frame_hdr.is_none() => {
-                sections.eh_frame_hdr = copied();
-            }
-            _ => (),
-        }
-    }
+    let section = |name: &[u8]| elf.sections.iter().find(|it| elf.name(it) == name);
+    let addresses = |it: &SectionHeader64<LittleEndian>| {
+        let address = it.sh_addr(endian);
+        address..address.saturating_add(it.sh_size(endian))
+    };
+    let copied = |name| {
+        let section = section(name)?;
+        Some((addresses(section), Bytes(elf.data(section, MOST_OF_SECTION)?.into())))
+    };
+    sections.text = section(b".text").map(addresses);
+    sections.got = section(b".got").map(addresses);
+    sections.eh_frame = copied(b".eh_frame");
+    sections.eh_frame_hdr = copied(b".eh_frame_hdr");
     Some(Layout { code: code.collect(), base, sections })
 }
 

@@ -327,7 +327,9 @@ impl Running {
             match self.socket.read(&mut piece) {
                 Ok(0) => return Err(io::Error::other("the child that reads them was killed")),
                 Ok(count) => line.extend_from_slice(&piece[..count]),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => (),
+                Err(error)
+                    if [io::ErrorKind::WouldBlock, io::ErrorKind::Interrupted]
+                        .contains(&error.kind()) => {}
                 Err(error) => return Err(error),
             }
             if line.len() > MOST_ANSWER {

@@ -523,7 +523,8 @@ fn what_qemu_img_makes_of_faults() {
     let interrupted = verdict("io_getevents,io_pgetevents:error=EINTR:when=3", &bench);
     assert_eq!(interrupted, (None, Some(0)));
     assert_eq!(verdict(REFUSED, &bench), is("reported", 1));
-    assert_eq!(verdict(FAILED, &bench), is("exited", 1));
+    // It may have read the result in the ring before it was changed; that it did not, its status says to us only.
+    assert_eq!(verdict(FAILED, &bench), is("unsure", 1));
 }
 
 /// It ends after any error of io_submit, also after EAGAIN. A read that failed it does not do again, and exits with

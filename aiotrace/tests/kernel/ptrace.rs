@@ -149,9 +149,9 @@ fn a_running_program_is_traced_in_the_middle_and_let_go() {
     assert!(trace.stderr.contains("every system call of the target stops it"));
     let program = Program::ready(&["storm"]);
     for _ in 0..5 {
-        let trace = attach(program.pid(), &["--duration", "0.1"]).end();
+        let trace = attach(program.pid(), &["--duration", "0.5"]).end();
         assert_eq!(trace.status.code(), Some(0), "{}", trace.stderr);
-        assert!(trace.submits().len() > 10);
+        assert!(!trace.submits().is_empty());
         assert!(trace.submits().iter().all(|it| it.ret == 1));
         assert_eq!(state(program.pid()).1, 0, "nobody traces it any more");
     }
@@ -431,7 +431,7 @@ tests![
     a_child_that_wants_no_tracer_works if Need::SAME,
     short_threads_are_threads if Need::Native("it takes long where a processor is emulated"),
     a_call_that_waits_goes_on_waiting if Need::SAME,
-    no_call_returns_eintr_when_we_come_and_go if Need::SAME,
+    no_call_returns_eintr_when_we_come_and_go if Need::Native("not each guest has semaphores of System V"),
     the_end_of_a_call_that_began_before_is_told if Need::SAME,
     a_real_signal_at_the_same_moment_interrupts if Need::SAME,
     a_signal_that_nobody_handles_does_not_interrupt if Need::SAME,
