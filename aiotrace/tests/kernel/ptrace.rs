@@ -151,7 +151,7 @@ fn a_running_program_is_traced_in_the_middle_and_let_go() {
     for _ in 0..5 {
         let trace = attach(program.pid(), &["--duration", "0.5"]).end();
         assert_eq!(trace.status.code(), Some(0), "{}", trace.stderr);
-        assert!(!trace.submits().is_empty());
+        assert!(trace.submits().len() > 10);
         assert!(trace.submits().iter().all(|it| it.ret == 1));
         assert_eq!(state(program.pid()).1, 0, "nobody traces it any more");
     }

@@ -46,14 +46,16 @@ fn a_healthy_database_is_healthy() {
 fn a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches() {
     let mut program = ready(&["shared-pool", "1000"]).unwrap();
     let pid = program.pid().to_string();
-    for _ in 0..3 {
+    let mut looked = 0;
+    while looked < 3 {
         let trace = Attached::new(&["-q", "-p", &pid, "-d", "1"]).end();
         let above_info: Vec<_> =
             found(&trace).into_iter().filter(|it| !it.starts_with("info")).collect();
         assert_eq!(above_info, Vec::<String>::new());
         let (requests, peak) = requests(&trace);
-        // The disk may stand still for a second, so there may be none.
         assert!(peak <= 64, "{requests} requests, {peak} at a time");
+        // The disk may stand still for a second. (If it never moves, the harness ends this.)
+        looked += u32::from(requests > 0);
     }
     program.go_on();
     assert!(program.line().ends_with("wrong 0"));
