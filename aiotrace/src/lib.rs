@@ -17,5 +17,6 @@ pub mod output;
 pub mod process;
 pub mod ring;
 pub mod scan;
+mod seccomp;
 pub mod source;
 pub mod stacks;

@@ -4,16 +4,13 @@
 use std::{
     collections::HashSet,
     fs::{self, File},
-    io::IoSliceMut,
     os::unix::fs::FileExt as _,
     time::{Duration, Instant},
 };
 
 use aiotrace_common::record::PAGE;
-use nix::{
-    sys::uio::{RemoteIoVec, process_vm_readv},
-    unistd::Pid,
-};
+
+use crate::process::read_memory;
 
 /// Pages read at a time.
 const CHUNK: usize = 256;
@@ -40,7 +37,7 @@ pub fn missing(pid: u32, handles: &[u64]) -> Option<Vec<u64>> {
             let pages = LOOKED_UP.min((to - at) / PAGE as u64).max(1);
             for (first, count) in present(&pagemap, at, pages)? {
                 let bytes = &mut chunk[..count * PAGE];
-                read(pid, first, bytes)?;
+                read_memory(pid, first, bytes)?;
                 remove_words(&mut wanted, bytes);
             }
             at += pages * PAGE as u64;
@@ -118,15 +115,6 @@ fn writable(maps: &str) -> impl Iterator<Item = (u64, u64)> {
         let number = |text| u64::from_str_radix(text, 16).ok();
         is_writable.then_some((number(from)?, number(to)?))
     })
-}
-
-/// All of it, or nothing.
-fn read(pid: u32, from: u64, to: &mut [u8]) -> Option<()> {
-    let length = to.len();
-    let remote = [RemoteIoVec { base: usize::try_from(from).ok()?, len: length }];
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?);
-    let read = process_vm_readv(pid, &mut [IoSliceMut::new(to)], &remote).ok()?;
-    (read == length).then_some(())
 }
 
 #[cfg(test)]

@@ -337,9 +337,10 @@ impl Conclusions {
                         decoder.look(pid, ctx.0, ring.tail, now, read, |event| {
                             completions.push(event.clone());
                         });
-                        let ours = match self.is_over {
-                            true => self.model.known_of(pid, ctx, *ring, &completions),
-                            false => completions.len(),
+                        let ours = if self.is_over {
+                            self.model.known_of(pid, ctx, *ring, &completions)
+                        } else {
+                            completions.len()
                         };
                         completions[..ours].iter().for_each(|it| self.event(it, shown));
                         if ours < completions.len() || !is_still() {

@@ -207,12 +207,8 @@ impl Use {
                     it, or a disk that is very fast)"
                 .to_owned();
         }
-        let cause = cause(first, is_extended);
-        match cause {
-            _ if last.is_some() || cause.starts_with("this file") => cause.to_owned(),
-            _ if cause.starts_with("it has") => format!("perhaps {cause}"),
-            _ => format!("perhaps because {cause}"),
-        }
+        let (unless_looked_at_twice, cause) = cause(first, is_extended);
+        if last.is_some() { cause.to_owned() } else { format!("{unless_looked_at_twice}{cause}") }
     }
 }
 
@@ -222,23 +218,27 @@ fn is_same(first: File, last: File) -> bool {
     first.id.is_some() && of(first) == of(last)
 }
 
-fn cause(file: File, is_extended: bool) -> &'static str {
+/// The reason, and what stands before it if the file was looked at once only.
+fn cause(file: File, is_extended: bool) -> (&'static str, &'static str) {
+    const BECAUSE: &str = "perhaps because ";
     match (file.kind, file.direct) {
-        (FileKind::Other, _) => "it is neither a regular file nor a block device",
-        (FileKind::Storage, _) if file.in_memory => "it is a file in memory (tmpfs)",
+        (FileKind::Other, _) => (BECAUSE, "it is neither a regular file nor a block device"),
+        (FileKind::Storage, _) if file.in_memory => (BECAUSE, "it is a file in memory (tmpfs)"),
         (FileKind::Storage, Some(false)) => {
-            "it is open without O_DIRECT, so it is not asynchronous"
+            (BECAUSE, "it is open without O_DIRECT, so it is not asynchronous")
         }
         (FileKind::Storage, _) if is_extended => {
-            "the writes extend the file, which file systems do before io_submit returns"
+            (BECAUSE, "the writes extend the file, which file systems do before io_submit returns")
         }
-        (FileKind::Storage, Some(true)) => {
+        (FileKind::Storage, Some(true)) => (
+            "perhaps ",
             "it has O_DIRECT, and was not extended as far as seen: a disk that is very fast, or a file system \
-             that does this synchronously"
-        }
-        (FileKind::Storage, None) => {
+             that does this synchronously",
+        ),
+        (FileKind::Storage, None) => (
+            "",
             "this file is not asynchronous (its flags could not be read: no O_DIRECT, or a disk that is very \
-             fast)"
-        }
+             fast)",
+        ),
     }
 }

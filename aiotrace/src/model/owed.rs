@@ -4,7 +4,7 @@
 //! The address of its iocb is no evidence: pools and stacks reuse it. If the iocb carries another request, this one
 //! was put aside, or dropped.
 
-use aiotrace_common::synchronous::Does;
+use aiotrace_common::synchronous::{Call, Does};
 
 use super::{Doubt, finding::Subject, ranges::MOST_MOVED, requests::Request};
 use crate::event::Synchronous;
@@ -198,7 +198,6 @@ impl Owed {
     }
 
     fn is_given_up(&self, call: &Synchronous) -> bool {
-        use aiotrace_common::synchronous::Call;
         let last = if call.call == Call::CloseRange { call.count } else { u64::from(call.fd) };
         (u64::from(call.fd)..=last).contains(&u64::from(self.request.fd))
             && call.ret != -i64::from(libc::EBADF)
@@ -206,7 +205,6 @@ impl Owed {
 
     /// A synchronous call of the same process.
     pub fn done_by(&mut self, call: &Synchronous) -> Done {
-        use aiotrace_common::synchronous::Call;
         let Some(does) = does(&self.request) else { return Done::Not };
         match call.call.does() {
             Does::Close => {

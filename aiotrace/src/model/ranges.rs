@@ -5,14 +5,14 @@ use std::collections::BTreeSet;
 /// What the kernel moves in one call, at most (MAX_RW_COUNT of include/linux/fs.h).
 pub const MOST_MOVED: u64 = 0x7fff_f000;
 
-/// Ranges, each with a name. The starts are in order; how long the longest ever was bounds a search.
+/// Ranges, each with a name; no name is less than the default one. The starts are in order; how long the longest ever was bounds a search.
 #[derive(Debug, Default)]
 pub struct Ranges<T> {
     by_start: BTreeSet<(u64, T)>,
     longest: u64,
 }
 
-impl<T: Ord + Copy> Ranges<T> {
+impl<T: Ord + Copy + Default> Ranges<T> {
     /// One more.
     pub fn insert(&mut self, (start, end): (u64, u64), of: T) {
         self.longest = self.longest.max(end.saturating_sub(start));
@@ -36,32 +36,14 @@ impl<T: Ord + Copy> Ranges<T> {
     }
 
     /// All that may overlap this one, the first in the file first: some do not.
-    pub fn over(&self, (from, to): (u64, u64)) -> Vec<T>
-    where
-        T: Bounds,
-    {
-        let first = (from.saturating_sub(self.longest), T::LEAST);
-        let found = if first.0 < to {
-            self.by_start.range(first..(to, T::LEAST))
-        } else {
+    pub fn over(&self, (from, to): (u64, u64)) -> Vec<T> {
+        let first = from.saturating_sub(self.longest);
+        if first >= to {
             return Vec::new();
-        };
+        }
+        let found = self.by_start.range((first, T::default())..(to, T::default()));
         found.map(|it| it.1).collect()
     }
-}
-
-/// A name with a least one.
-pub trait Bounds {
-    /// No other is less.
-    const LEAST: Self;
-}
-
-impl Bounds for usize {
-    const LEAST: Self = 0;
-}
-
-impl Bounds for (u64, u32) {
-    const LEAST: Self = (0, 0);
 }
 
 #[cfg(test)]

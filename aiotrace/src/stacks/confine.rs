@@ -3,9 +3,13 @@
 //! What is left to it: its memory, and the descriptors that it has. It can open nothing, make no process, and
 //! reach none.
 
-use std::{io, mem::offset_of};
+use std::io;
 
 use nix::errno::Errno;
+
+use crate::seccomp::{
+    self, ANY_BIT, ARCH, EQUAL, LOAD, NUMBER, RETURN, X86_64, argument, no_new_privileges, op,
+};
 
 /// Address space it may take: files are mapped, and debug information may have gigabytes.
 const MOST_ADDRESSES: u64 = 8 << 30;
@@ -71,13 +75,8 @@ pub fn confine(parent: u32) -> io::Result<()> {
     if nix::unistd::getppid().as_raw() as u32 != parent {
         return Err(io::Error::other("whoever started it has ended"));
     }
-    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
-    let mut filter = filter();
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: a complete filter that lives.
-    Errno::result(unsafe {
-        libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program)
-    })?;
+    no_new_privileges()?;
+    seccomp::install(&mut filter())?;
     Ok(())
 }
 
@@ -118,31 +117,18 @@ fn give_up_identity() -> io::Result<()> {
 }
 
 fn filter() -> Vec<libc::sock_filter> {
-    const LOAD: u16 = 0x20;
-    const EQUAL: u16 = 0x15;
-    const ANY_BIT: u16 = 0x45;
-    const RETURN: u16 = 0x06;
-    /// `AUDIT_ARCH_X86_64` of include/uapi/linux/audit.h.
-    const ARCH: u32 = 0xc000_003e;
-    let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let refuse = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
     let allow = op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
-    let mut filter = vec![
-        op(LOAD, 0, 0, offset_of!(libc::seccomp_data, arch) as u32),
-        op(EQUAL, 1, 0, ARCH),
-        refuse,
-        op(LOAD, 0, 0, offset_of!(libc::seccomp_data, nr) as u32),
-    ];
+    let mut filter =
+        vec![op(LOAD, 0, 0, ARCH), op(EQUAL, 1, 0, X86_64), refuse, op(LOAD, 0, 0, NUMBER)];
     let others = ALLOWED.iter().filter(|it| **it != libc::SYS_mmap);
     for number in others {
         filter.extend([op(EQUAL, 0, 1, *number as u32), allow]);
     }
-    // Of the third argument its lower half: a little-endian word.
-    let protection = offset_of!(libc::seccomp_data, args) + 2 * size_of::<u64>();
     filter.extend([
         op(EQUAL, 1, 0, libc::SYS_mmap as u32),
         refuse,
-        op(LOAD, 0, 0, protection as u32),
+        op(LOAD, 0, 0, argument(2)),
         op(ANY_BIT, 0, 1, libc::PROT_EXEC as u32),
         refuse,
         allow,

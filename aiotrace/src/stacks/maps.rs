@@ -32,48 +32,57 @@ pub fn of(pid: u32) -> Option<Vec<Region>> {
 }
 
 fn parse(maps: &[u8]) -> Vec<Region> {
-    maps.split(|byte| *byte == b'\n').filter_map(region).collect()
+    lines(maps).filter(|line| line.is_code).map(|line| line.region()).collect()
 }
 
 /// Device and inode of the file that is mapped at this address.
 pub fn identity_at(maps: &[u8], address: u64) -> Option<(Vec<u8>, u64)> {
-    maps.split(|byte| *byte == b'\n').find_map(|line| {
-        let mut words = line.split(|byte| *byte == b' ').filter(|it| !it.is_empty());
-        let (start, end) = str::from_utf8(words.next()?).ok()?.split_once('-')?;
-        let number = |hex| u64::from_str_radix(hex, 16).ok();
-        let is_here = (number(start)?..number(end)?).contains(&address);
-        let (device, inode) = (words.nth(2)?, words.next()?);
-        let inode = str::from_utf8(inode).ok()?.parse().ok()?;
-        is_here.then(|| (device.to_vec(), inode))
-    })
+    let is_here = |line: &Line<'_>| (line.start..line.end).contains(&address);
+    lines(maps).find(is_here).map(|line| line.identity)
 }
 
 /// `55d0c8e40000-55d0c8e60000 r-xp 00002000 fe:01 1234   /usr/bin/fio`
-fn region(line: &[u8]) -> Option<Region> {
-    let mut rest = line;
-    let mut word = || {
-        let begin = rest.trim_ascii_start();
-        let end = begin.iter().position(|byte| *byte == b' ').unwrap_or(begin.len());
-        let (word, after) = begin.split_at(end);
-        rest = after;
-        std::str::from_utf8(word).ok()
-    };
-    let (start, end) = word()?.split_once('-')?;
-    let is_code = word()?.as_bytes().get(2) == Some(&b'x');
-    let offset = u64::from_str_radix(word()?, 16).ok()?;
-    let device = word()?.as_bytes().to_vec();
-    let inode: u64 = word()?.parse().ok()?;
-    if !is_code {
-        return None;
+struct Line<'a> {
+    start: u64,
+    end: u64,
+    is_code: bool,
+    offset: u64,
+    identity: (Vec<u8>, u64),
+    path: &'a [u8],
+}
+
+fn lines(maps: &[u8]) -> impl Iterator<Item = Line<'_>> {
+    maps.split(|byte| *byte == b'\n').filter_map(Line::parse)
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a [u8]) -> Option<Self> {
+        let mut rest = line;
+        let mut word = || {
+            let begin = rest.trim_ascii_start();
+            let end = begin.iter().position(|byte| *byte == b' ').unwrap_or(begin.len());
+            let (word, after) = begin.split_at(end);
+            rest = after;
+            std::str::from_utf8(word).ok()
+        };
+        let number = |hex| u64::from_str_radix(hex, 16).ok();
+        let (start, end) = word()?.split_once('-')?;
+        let is_code = word()?.as_bytes().get(2) == Some(&b'x');
+        let offset = number(word()?)?;
+        let identity = (word()?.as_bytes().to_vec(), word()?.parse().ok()?);
+        let (start, end, path) = (number(start)?, number(end)?, rest.trim_ascii_start());
+        Some(Self { start, end, is_code, offset, identity, path })
     }
-    let path = rest.trim_ascii_start();
-    let file = (inode != 0 && path.starts_with(b"/")).then(|| Mapped {
-        identity: (device, inode),
-        offset,
-        path: unescaped(path.strip_suffix(b" (deleted)").unwrap_or(path)),
-    });
-    let number = |hex| u64::from_str_radix(hex, 16).ok();
-    Some(Region { start: number(start)?, end: number(end)?, file })
+
+    fn region(self) -> Region {
+        let Self { start, end, offset, identity, path, .. } = self;
+        let file = (identity.1 != 0 && path.starts_with(b"/")).then(|| Mapped {
+            identity,
+            offset,
+            path: unescaped(path.strip_suffix(b" (deleted)").unwrap_or(path)),
+        });
+        Region { start, end, file }
+    }
 }
 
 /// The kernel writes a newline in a path as `\012`, and nothing else so (fs/proc/task_mmu.c).

@@ -87,7 +87,7 @@ impl Names {
 
 fn cut(name: Cow<'_, str>) -> String {
     let mut name = name.into_owned();
-    name.truncate(name.floor_char_boundary(MOST_NAME));
+    bounded::cut(&mut name, MOST_NAME);
     name
 }
 

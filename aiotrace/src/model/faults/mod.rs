@@ -194,12 +194,7 @@ impl Faults {
                 }
             }
         }
-        let owed: Vec<(u32, &Owed)> = match &watched.kind {
-            Kind::Submit { left, .. } => left.iter().map(|it| (*it.0, it.1)).collect(),
-            Kind::Completion { owed: Some(owed), .. } => vec![(NO_REQUEST, owed)],
-            _ => Vec::new(),
-        };
-        for (place, owed) in owed {
+        for (place, owed) in watched.kind.owed() {
             insert(&mut self.ranges, watched.space, owed, (number, place));
         }
         if watched.is_about_requests() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use aiotrace_common::synchronous;
 
+use super::NO_REQUEST;
 use crate::{
     event::{Args, Fault},
     model::{
@@ -71,6 +72,17 @@ pub enum Kind {
         /// All completed without an error by this time; they are not reaped yet, as far as known.
         completed: Option<u64>,
     },
+}
+
+impl Kind {
+    /// The requests that are left, with their places in the call.
+    pub fn owed(&self) -> Vec<(u32, &Owed)> {
+        match self {
+            Self::Submit { left, .. } => left.iter().map(|(place, it)| (*place, it)).collect(),
+            Self::Completion { owed: Some(owed), .. } => vec![(NO_REQUEST, owed)],
+            Self::Completion { .. } | Self::Call | Self::Destroy => Vec::new(),
+        }
+    }
 }
 
 /// A request that does what a completion with a fault left, or a part of that.
@@ -149,12 +161,8 @@ pub struct Told {
 /// The descriptors that are written to, the first ones.
 pub fn written(kind: &Kind) -> Vec<u32> {
     let mut all: Vec<u32> = Vec::new();
-    let owed: Box<dyn Iterator<Item = &Owed>> = match kind {
-        Kind::Submit { left, .. } => Box::new(left.values()),
-        Kind::Completion { owed, .. } => Box::new(owed.as_deref().into_iter()),
-        Kind::Call | Kind::Destroy => Box::new(std::iter::empty()),
-    };
-    for request in owed.map(|it| &it.request).filter(|it| it.is_write()) {
+    let requests = kind.owed().into_iter().map(|(_, owed)| &owed.request);
+    for request in requests.filter(|it| it.is_write()) {
         if all.len() < MOST_WRITTEN && !all.contains(&request.fd) {
             all.push(request.fd);
         }

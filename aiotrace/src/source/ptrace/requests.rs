@@ -6,6 +6,8 @@
 use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+pub use crate::seccomp::X86_64;
+
 /// Options at [`seize`], `PTRACE_O_*`.
 pub mod option {
     /// A stop at a system call is marked as one.
@@ -40,9 +42,7 @@ pub const EXIT: u8 = 2;
 /// Likewise.
 pub const SECCOMP: u8 = 3;
 
-/// `AUDIT_ARCH_X86_64` of include/uapi/linux/audit.h.
-pub const X86_64: u32 = 0xc000_003e;
-/// `AUDIT_ARCH_I386`
+/// `AUDIT_ARCH_I386` of include/uapi/linux/audit.h.
 pub const I386: u32 = 0x4000_0003;
 
 /// `struct ptrace_syscall_info` of include/uapi/linux/ptrace.h (Linux 5.3).

@@ -10,6 +10,9 @@ use super::{
     requests::{I386, X86_64},
     untraced,
 };
+use crate::seccomp::{
+    self, ANY_BIT, ARCH, EQUAL, LOAD, NUMBER, RETURN, argument, no_new_privileges, op,
+};
 
 /// prctl(2) and seccomp(2), in the two tables: a program that installs a filter of its own.
 const INSTALLS: [(u32, [u64; 2]); 2] = [(X86_64, [157, 317]), (I386, [172, 354])];
@@ -26,33 +29,16 @@ pub fn installs_filter(arch: u32, number: u64, args: &[u64; 6]) -> bool {
 /// the right to gain privileges (`no_new_privs`: a set-user-id program has no effect then).
 pub fn install() -> Result<(), Errno> {
     let mut filter = filter();
-    let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: a complete filter that lives.
-    let set = || unsafe {
-        let mode = libc::SECCOMP_MODE_FILTER;
-        Errno::result(libc::prctl(libc::PR_SET_SECCOMP, mode, &raw const program))
-    };
-    match set() {
+    match seccomp::install(&mut filter) {
         Err(Errno::EACCES) => {
-            // SAFETY: no memory is involved.
-            Errno::result(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) })?;
-            set().map(drop)
+            no_new_privileges()?;
+            seccomp::install(&mut filter)
         }
-        other => other.map(drop),
+        other => other,
     }
 }
 
 fn filter() -> Vec<libc::sock_filter> {
-    const LOAD: u16 = 0x20;
-    const EQUAL: u16 = 0x15;
-    const HAS_BIT: u16 = 0x45;
-    const RETURN: u16 = 0x06;
-    /// Offsets in `struct seccomp_data`.
-    const NUMBER: u32 = 0;
-    const ARCH: u32 = 4;
-    /// Its lower half.
-    const FIRST_ARGUMENT: u32 = 16;
-    let op = |code, jt, jf, k| libc::sock_filter { code, jt, jf, k };
     let mut filter = vec![op(LOAD, 0, 0, ARCH)];
     for (arch, installs) in INSTALLS {
         let is_aio = |number: &u64| match arch {
@@ -67,8 +53,8 @@ fn filter() -> Vec<libc::sock_filter> {
         filter.push(op(LOAD, 0, 0, NUMBER));
         let clone = untraced::clone(arch).unwrap_or(LAST) as u32;
         filter.push(op(EQUAL, 0, 2, clone));
-        filter.push(op(LOAD, 0, 0, FIRST_ARGUMENT));
-        filter.push(op(HAS_BIT, count + 1, count, untraced::FLAG as u32));
+        filter.push(op(LOAD, 0, 0, argument(0)));
+        filter.push(op(ANY_BIT, count + 1, count, untraced::FLAG as u32));
         for (place, number) in (0..).zip(&numbers) {
             filter.push(op(EQUAL, count - place, 0, *number));
         }
