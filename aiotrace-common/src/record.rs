@@ -242,6 +242,9 @@ pub struct SubmittedOne {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NewEntries {
+    /// When the clock was read after the tail: they were in the ring by then. (The record's time is that of the call's
+    /// return, before the ring was read: what another thread submitted in between may be among them.)
+    pub seen: u64,
     /// Their position in the ring.
     pub first: u32,
     /// How many entries are in this record.
@@ -254,7 +257,7 @@ pub struct NewEntries {
 
 impl NewEntries {
     /// None.
-    pub const NONE: Self = Self { first: 0, count: 0, beyond: 0, memory: Memory::Unread };
+    pub const NONE: Self = Self { seen: 0, first: 0, count: 0, beyond: 0, memory: Memory::Unread };
 }
 
 /// io_setup, left.

@@ -18,7 +18,7 @@ use aya_ebpf::{
     maps::{Array, LruHashMap, PerCpuArray},
 };
 
-use crate::{atomic, lost, records, settings::setting, user};
+use crate::{atomic, lost, probes::calls, records, settings::setting, user};
 
 /// Bounded: 16,384 contexts; the one in which nothing completed for longest makes room.
 #[map]
@@ -109,7 +109,10 @@ pub fn sample_and_new(
     let (sample, new) = see(thread, time);
     let count = new.tail.wrapping_sub(new.first);
     if new.gone == 0 && count <= EVENTS_PER_RECORD as u32 {
-        return (sample, NewEntries { first: new.first, count, ..NewEntries::NONE });
+        return (
+            sample,
+            NewEntries { seen: new.seen, first: new.first, count, ..NewEntries::NONE },
+        );
     }
     send(thread, slot(moment, syscall, abi), time, new);
     (sample, NewEntries::NONE)
@@ -127,7 +130,7 @@ fn slot(moment: Moment, syscall: Syscall, abi: Abi) -> u32 {
 /// The ring now, and the entries in it that are new, unless a probe tells of completions.
 #[inline(always)]
 fn see(thread: &mut Thread, time: u64) -> (RingSample, Span) {
-    let mut new = Span { nr: 0, first: 0, tail: 0, gone: 0 };
+    let mut new = Span { seen: 0, nr: 0, first: 0, tail: 0, gone: 0 };
     let sample = if setting!(exact_completions) == 0 && setting!(counting) == 0 {
         look(thread, time, &mut new)
     } else {
@@ -201,7 +204,8 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
     if tail < nr && last < nr && seen < nr {
         let untold = RingHeader::distance(last, seen, nr) + RingHeader::distance(seen, tail, nr);
         let gone = if untold < nr { 0 } else { untold - (nr - 1) };
-        *new = Span { nr, first: last, tail, gone };
+        *new =
+            Span { seen: if untold != 0 { calls::now() } else { 0 }, nr, first: last, tail, gone };
     }
     Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
@@ -241,6 +245,8 @@ pub fn entry(handle: u64, position: u32) -> u64 {
 /// Entries from `first` up to, not including, `tail`.
 #[derive(Clone, Copy)]
 struct Span {
+    /// The tail was read before this time.
+    seen: u64,
     nr: u32,
     first: u32,
     tail: u32,
@@ -303,12 +309,12 @@ pub extern "C" fn send_beyond(slot: u32) -> u32 {
     let Some(scratch) = RING_SCRATCH.get_ptr_mut(slot) else { return 0 };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { ring, rest, .. } = unsafe { &mut *scratch };
-    let Span { nr, first, tail, .. } = *rest;
+    let Span { seen, nr, first, tail, .. } = *rest;
     if first == tail {
         return 0;
     }
     let beyond = RingHeader::distance(first, tail, nr);
-    ring.new = NewEntries { first, count: 0, beyond, memory: Memory::Unread };
+    ring.new = NewEntries { seen, first, count: 0, beyond, memory: Memory::Unread };
     records::next(&mut ring.header, false);
     // SAFETY: a record alone.
     unsafe { records::emit_bytes(scratch.cast(), size_of::<Ring>()) };
@@ -325,7 +331,7 @@ pub extern "C" fn send_entries(slot: u32) -> u32 {
     };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { ring, entries, rest } = unsafe { &mut *scratch };
-    let Span { nr, first, tail, gone } = *rest;
+    let Span { seen, nr, first, tail, gone } = *rest;
     // A wrap-around cuts one record in two. What was overwritten goes around to beyond the tail.
     let end = if gone != 0 || first > tail { nr } else { tail };
     let most = if gone != 0 { gone } else { u32::MAX };
@@ -345,6 +351,7 @@ pub extern "C" fn send_entries(slot: u32) -> u32 {
         }
     }
     rest.first = next;
+    ring.new.seen = seen;
     ring.new.first = first;
     ring.new.count = count;
     ring.new.beyond = 0;

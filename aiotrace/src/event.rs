@@ -339,6 +339,9 @@ pub struct Completion {
     /// `None`: it happened at the event's time. Else it happened before that time, and after this one
     /// (0 if that is not known).
     pub since: Option<u64>,
+    /// With `since`, if the event's time is when a call returned: the ring was read a moment later, before this time,
+    /// and what completed meanwhile was in it.
+    pub until: Option<u64>,
     /// Its context had ended: no ring takes it.
     pub discarded: bool,
 }

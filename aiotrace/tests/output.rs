@@ -167,7 +167,8 @@ fn faults() -> Vec<Event> {
     if let Body::Call(Call { args: Args::Getevents { changed, .. }, .. }) = &mut reaped.body {
         changed.push(0);
     }
-    let completed = Completion { ctx: CTX, event: Some(event), since: None, discarded: false };
+    let completed =
+        Completion { ctx: CTX, event: Some(event), since: None, until: None, discarded: false };
     let exit = at(400, process(Change::Exit { status: ExitStatus::Code(0) }));
     let mut all = vec![
         with_fault(submit(200, -11, vec![one(0x50, 0, 0)], 0), 1, Done),
@@ -200,7 +201,10 @@ fn events() -> Vec<Event> {
         call.compat = true;
     }
     let completion = |event: Option<IoEvent>, since: Option<u64>| {
-        at(94, Body::Completion(Completion { ctx: CTX, event, since, discarded: false }))
+        at(
+            94,
+            Body::Completion(Completion { ctx: CTX, event, since, until: None, discarded: false }),
+        )
     };
     let gone = |how: How, in_flight: Option<u64>| {
         at(103, Body::ContextGone(Gone { ctx: CTX, how, in_flight }))

@@ -32,7 +32,13 @@ impl Model {
         };
         io_event.res = self.faults.own_result(space, &io_event);
         let after = completion.since.unwrap_or(event.time);
-        let completed = Completed { event: io_event, after, time: event.time, is_late: false };
+        let completed = Completed {
+            event: io_event,
+            after,
+            time: event.time,
+            until: completion.until.map_or(event.time, |it| it.max(event.time)),
+            is_late: false,
+        };
         let (name, doubt) = (context.name, context.doubt_of_reading());
         let found = context.requests.complete(completed);
         if let Some(found) = &found {

@@ -71,6 +71,7 @@ impl Early {
                 let is_there = it.place < place;
                 if is_there {
                     it.completed.time = it.completed.time.min(time);
+                    it.completed.until = it.completed.until.min(time);
                 }
                 is_open |= !is_there || time < it.read;
             }
@@ -82,7 +83,7 @@ impl Early {
     pub fn take(&mut self, (iocb, data): (u64, Option<u64>), entered: u64) -> Option<Completed> {
         let queue = self.of_iocb.get_mut(&iocb)?;
         let is_its = |it: &Entry| {
-            it.completed.time > entered && data.is_none_or(|data| data == it.completed.event.data)
+            it.completed.until > entered && data.is_none_or(|data| data == it.completed.event.data)
         };
         let place = queue.iter().position(is_its)?;
         let found = queue.remove(place)?;
@@ -98,7 +99,7 @@ impl Early {
         let mut left = most;
         self.of_iocb.retain(|_, queue| {
             queue.retain(|it| {
-                let is_one = left > 0 && it.completed.time > after;
+                let is_one = left > 0 && it.completed.until > after;
                 left -= u64::from(is_one);
                 !is_one
             });

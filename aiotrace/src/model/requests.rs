@@ -94,6 +94,8 @@ pub struct Completed {
     pub after: u64,
     /// It happened at this time, or before.
     pub time: u64,
+    /// It was in the ring by this time for sure: the look at the ring that is told with `time` was over then.
+    pub until: u64,
     /// It was reaped before it was seen: when it happened is not known.
     pub is_late: bool,
 }
@@ -316,7 +318,7 @@ impl Requests {
         if self.hidden() == 0 {
             return None;
         }
-        let found = self.take(&Completed { event, after: 0, time, is_late: false })?;
+        let found = self.take(&Completed { event, after: 0, time, until: time, is_late: false })?;
         if self.unread > 0 {
             self.unread -= 1;
         } else {
@@ -341,7 +343,7 @@ impl Requests {
 
     fn take(&mut self, completed: &Completed) -> Option<Match> {
         let queue = self.in_flight.get_mut(&completed.event.obj)?;
-        let place = place_of(queue, completed.event.data, completed.time)?;
+        let place = place_of(queue, completed.event.data, completed.until)?;
         let request = queue.remove(place)?;
         self.count -= 1;
         // The oldest of those that are alike was taken.
@@ -504,7 +506,7 @@ mod tests {
 
     fn completed(obj: u64, time: u64) -> Completed {
         let event = IoEvent { data: 0, obj, res: 8, res2: 0 };
-        Completed { event, after: time, time, is_late: false }
+        Completed { event, after: time, time, until: time, is_late: false }
     }
 
     fn ring(head: u32, tail: u32) -> Ring {
@@ -518,6 +520,22 @@ mod tests {
         let found = requests.accepted(request(1, 3, 1)).unwrap();
         assert_eq!(found.completed.time, 5);
         assert_eq!(requests.in_flight(), 0);
+        assert!(requests.adds_up());
+    }
+
+    #[test]
+    fn what_is_submitted_while_the_ring_is_looked_at_is_in_it() {
+        // io_getevents returned at 5, io_submit was entered at 6, the ring was read at 8: the request completed in
+        // between.
+        let seen = Completed { after: 4, until: 8, ..completed(1, 5) };
+        let mut requests = Requests::default();
+        assert_eq!(requests.complete(seen), None);
+        assert!(requests.accepted(request(1, 6, 1)).is_some());
+        assert!(requests.adds_up());
+        // Or io_submit returned before that was told.
+        let mut requests = Requests::default();
+        assert_eq!(requests.accepted(request(1, 6, 1)), None);
+        assert!(requests.complete(seen).is_some());
         assert!(requests.adds_up());
     }
 

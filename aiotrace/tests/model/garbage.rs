@@ -166,7 +166,7 @@ fn body() -> BoxedStrategy<Body> {
     });
     let completion = (handle(), prop::option::of(io_event()), prop::option::of(time()));
     let completion = (completion, any::<bool>()).prop_map(|((ctx, event, since), discarded)| {
-        Body::Completion(Completion { ctx, event, since, discarded })
+        Body::Completion(Completion { ctx, event, since, until: None, discarded })
     });
     let how = select(vec![How::Destroy, How::Exit, How::Exec]);
     let gone = (handle(), how, prop::option::of(any::<u64>()))

@@ -192,7 +192,8 @@ impl Told {
             return;
         }
         let event = Some(context.entry(context.order.len() - 1));
-        let completion = Completion { ctx: context.handle, event, since: None, discarded };
+        let completion =
+            Completion { ctx: context.handle, event, since: None, until: None, discarded };
         let pid = self.views[ctx].creator;
         if !discarded {
             self.hear(kernel, ctx, request, pid);
@@ -229,6 +230,7 @@ impl Told {
                 ctx: ctx_handle,
                 event,
                 since,
+                until: None,
                 discarded: false,
             }));
         }

@@ -65,7 +65,8 @@ impl Trace {
 
     /// They complete, and cannot be read.
     fn unread(&mut self, count: usize) {
-        let completion = Completion { ctx: CTX, event: None, since: Some(0), discarded: false };
+        let completion =
+            Completion { ctx: CTX, event: None, since: Some(0), until: None, discarded: false };
         (0..count).for_each(|_| self.tell(Body::Completion(completion)));
     }
 
@@ -161,7 +162,8 @@ fn an_iocb_that_is_used_again_was_not_in_flight() {
     let event = |obj| Some(IoEvent { data: 0, obj, res: 512, res2: 0 });
     for obj in 1..=3 {
         let since = Some(trace.now);
-        let completion = Completion { ctx: CTX, event: event(obj), since, discarded: false };
+        let completion =
+            Completion { ctx: CTX, event: event(obj), since, until: None, discarded: false };
         trace.tell(Body::Completion(completion));
     }
     let report = trace.destroy((6, 6));

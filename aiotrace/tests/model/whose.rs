@@ -101,7 +101,7 @@ impl Trace {
     fn completed(&mut self, tid: u32, it: Request) {
         let event = Some(event(it, OWN));
         let since = Some(0);
-        let completion = Completion { ctx: CTX, event, since, discarded: false };
+        let completion = Completion { ctx: CTX, event, since, until: None, discarded: false };
         self.tell(tid, Body::Completion(completion));
     }
 

@@ -137,7 +137,8 @@ impl Decoder {
             let (since, _) = self.contexts.entries(space, handle, part.start, count);
             for entry in entries {
                 let (ctx, since) = (Handle(handle), Some(since.unwrap_or(0)));
-                let completion = Completion { ctx, event: Some(entry), since, discarded: false };
+                let completion =
+                    Completion { ctx, event: Some(entry), since, until: None, discarded: false };
                 event(&Event { time, pid, tid: pid, body: Body::Completion(completion) });
             }
         }
@@ -163,7 +164,13 @@ impl Decoder {
                     self.contexts.completed(record.space, record.handle);
                 }
                 let (ctx, event) = (Handle(record.handle), Some(record.event));
-                of(Body::Completion(Completion { ctx, event, since: None, discarded }));
+                of(Body::Completion(Completion {
+                    ctx,
+                    event,
+                    since: None,
+                    until: None,
+                    discarded,
+                }));
                 return Ok(());
             }
             Kind::ContextGone => {

@@ -14,6 +14,7 @@ use super::{
     records::{Records, header},
     tracee::Tracee,
 };
+use crate::output::clock::monotonic;
 
 /// Contexts remembered at most. Beyond, all are forgotten: then entries may be missed, as if they had
 /// been there before the attach.
@@ -130,6 +131,7 @@ fn send(
     [nr, mut first, tail]: [u32; 3],
     mut new: impl FnMut(New),
 ) -> u32 {
+    let seen = monotonic();
     let mut entries = [IoEvent::new_zeroed(); EVENTS_PER_RECORD];
     while first != tail {
         // A wrap-around cuts one record in two.
@@ -142,11 +144,11 @@ fn send(
         let header = header(tracee, Kind::Ring, 0, time);
         if !is_read {
             let beyond = RingHeader::distance(first, tail, nr);
-            let none = NewEntries { first, beyond, ..NewEntries::NONE };
+            let none = NewEntries { seen, first, beyond, ..NewEntries::NONE };
             records.emit(&Ring { header, handle, new: none });
             return first;
         }
-        let found = NewEntries { first, count, beyond: 0, memory: Mark::Read };
+        let found = NewEntries { seen, first, count, beyond: 0, memory: Mark::Read };
         records.emit_with(&Ring { header, handle, new: found }, &*entries);
         for (position, event) in (first..).zip(&*entries) {
             new(New { position, event: *event });

@@ -519,7 +519,13 @@ impl<'a> Player<'a> {
         if self.plan.exact {
             self.completed(self.told, res);
             let (ctx, event) = (self.handle(), Some(event));
-            self.tell(Body::Completion(Completion { ctx, event, since: None, discarded: false }));
+            self.tell(Body::Completion(Completion {
+                ctx,
+                event,
+                since: None,
+                until: None,
+                discarded: false,
+            }));
             self.told += 1;
         }
     }
@@ -555,7 +561,7 @@ impl<'a> Player<'a> {
             .clone()
             .map(|it| {
                 let event = Some(self.kernel.contexts[self.ctx].entry(it));
-                Body::Completion(Completion { ctx, event, since, discarded: false })
+                Body::Completion(Completion { ctx, event, since, until: None, discarded: false })
             })
             .collect();
         if !bodies.is_empty() {

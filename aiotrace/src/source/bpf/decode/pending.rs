@@ -113,7 +113,7 @@ impl Pending {
         bytes: &[u8],
         of: &mut impl FnMut(Body) -> Body,
     ) -> Result<(), Undecodable> {
-        let NewEntries { first, count, beyond, memory } = new;
+        let NewEntries { seen, first, count, beyond, memory } = new;
         if beyond > 0 {
             contexts.behind(self.space, handle, beyond);
             of(Body::Behind(Behind { ctx: Handle(handle), completions: beyond }));
@@ -128,9 +128,9 @@ impl Pending {
         let entries = io_events(bytes, if is_read { count as usize } else { 0 })?;
         let (since, new) = contexts.entries(self.space, handle, first, count);
         let mut tell = |event: Option<abi::IoEvent>| {
-            let since = Some(since.unwrap_or(0));
+            let (since, until) = (Some(since.unwrap_or(0)), Some(seen));
             let ctx = Handle(handle);
-            of(Body::Completion(Completion { ctx, event, since, discarded: false }));
+            of(Body::Completion(Completion { ctx, event, since, until, discarded: false }));
         };
         let is_new = |index: u32| new.iter().any(|range| range.contains(&index));
         for (_, entry) in (0..).zip(entries).filter(|(index, _)| is_new(*index)) {

@@ -12,6 +12,9 @@ use crate::{
     stacks::Copied,
 };
 
+/// A moment after the call returned.
+const SEEN: u64 = 2001;
+
 fn header(kind: Kind, seq: u32, flags: u16) -> Header {
     Header { kind, flags, seq, time: 2000, pid: 7, tid: 8 }
 }
@@ -63,7 +66,13 @@ fn submitted_one(seq: u32, iocb: SubmittedIocb, entries: &[IoEvent]) -> Vec<u8> 
 }
 
 fn new_entries(entries: &[IoEvent]) -> NewEntries {
-    NewEntries { first: 5, count: entries.len() as u32, beyond: 0, memory: Memory::Read }
+    NewEntries {
+        seen: SEEN,
+        first: 5,
+        count: entries.len() as u32,
+        beyond: 0,
+        memory: Memory::Read,
+    }
 }
 
 fn ring_record(seq: u32, entries: &[IoEvent]) -> Vec<u8> {
@@ -395,6 +404,7 @@ fn entries_of_the_ring_become_completions_with_a_window() {
             ctx,
             event: Some(io_event(data)),
             since: Some(2000),
+            until: Some(SEEN),
             discarded: false,
         })
     };
