@@ -228,6 +228,20 @@ impl Call {
         }
     }
 
+    /// Whether a call that gives descriptors up with these arguments did so. (close(2) does so with an error, too, if it was
+    /// open. What CLOSE_RANGE_CLOEXEC marks stays open.)
+    #[inline(always)]
+    pub const fn gave_up(self, args: &[u64; 6], ret: i64) -> bool {
+        const EBADF: i64 = -9;
+        const CLOSE_RANGE_CLOEXEC: u64 = 4;
+        match self {
+            Self::Close => ret != EBADF,
+            Self::Dup2 | Self::Dup3 => ret >= 0 && args[0] as u32 != args[1] as u32,
+            Self::CloseRange => ret >= 0 && args[2] & CLOSE_RANGE_CLOEXEC == 0,
+            _ => false,
+        }
+    }
+
     /// Bytes asked for, or iovecs; of close_range, the last descriptor; of others 0.
     #[inline(always)]
     pub const fn count(self, abi: Abi, args: &[u64; 6]) -> u64 {
@@ -269,6 +283,19 @@ mod tests {
             assert!((0..600).any(|it| Call::from_x86_64(it) == Some(call)), "{call:?}");
             assert!((0..600).any(|it| Call::from_i386(it) == Some(call)), "{call:?}");
         }
+    }
+
+    #[test]
+    fn not_every_call_gives_a_descriptor_up() {
+        let args = |fd, other, flags| [fd, other, flags, 0, 0, 0];
+        assert!(Call::Close.gave_up(&args(3, 0, 0), -5), "close(2): EIO");
+        assert!(!Call::Close.gave_up(&args(3, 0, 0), -9), "it was not open");
+        assert!(Call::Dup2.gave_up(&args(4, 3, 0), 3));
+        assert!(!Call::Dup2.gave_up(&args(3, 3, 0), 3), "dup2(2): nothing is done");
+        assert!(!Call::Dup3.gave_up(&args(4, 3, 0), -9));
+        assert!(Call::CloseRange.gave_up(&args(3, 9, 0), 0));
+        assert!(!Call::CloseRange.gave_up(&args(3, 9, 4), 0), "marked only");
+        assert!(!Call::CloseRange.gave_up(&args(9, 3, 0), -22));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use aiotrace_common::{
     fault::effect,
     names,
     record::{Header, Kind, Memory, Synchronous, Thread},
-    synchronous::Call,
+    synchronous::{Call, Does},
 };
 use aya_ebpf::{bindings::pt_regs, macros::map, maps::Array};
 
@@ -71,6 +71,9 @@ pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
         return;
     }
     let args = registers::raw(abi, regs);
+    if matches!(call.does(), Does::Close) && !call.gave_up(&args, ret) {
+        return;
+    }
     let task = Task::current();
     let fd = call.fd(&args);
     let offset = match call.offset(abi, &args) {

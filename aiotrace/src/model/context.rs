@@ -45,8 +45,8 @@ pub struct Context {
     pub requests: Requests,
     /// What io_getevents gave.
     pub given: u64,
-    /// That the program reaps by itself was seen.
-    pub is_reaped_by_hand: bool,
+    /// That the program reaps by itself was seen at the last look, and what follows from it was done.
+    pub was_reaped_by_hand: bool,
     /// Most requests in flight at a time.
     pub peak: u64,
     /// Requests completed, bytes moved, requests failed.
@@ -132,7 +132,7 @@ impl Context {
             ring: None,
             requests: Requests::default(),
             given: 0,
-            is_reaped_by_hand: false,
+            was_reaped_by_hand: false,
             peak: 0,
             done: Done::default(),
             submits: 0,
@@ -205,7 +205,7 @@ impl Context {
     /// The head of the ring was moved by more than io_getevents gave: the program reaps by itself (or a thread is
     /// just reaping).
     pub fn is_reaped_by_hand(&self) -> bool {
-        self.is_reaped_by_hand || self.requests.reaped() > self.given
+        self.requests.reaped() > self.given
     }
 
     /// The ring was looked at.

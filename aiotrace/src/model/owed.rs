@@ -200,7 +200,6 @@ impl Owed {
     fn is_given_up(&self, call: &Synchronous) -> bool {
         let last = if call.call == Call::CloseRange { call.count } else { u64::from(call.fd) };
         (u64::from(call.fd)..=last).contains(&u64::from(self.request.fd))
-            && call.ret != -i64::from(libc::EBADF)
     }
 
     /// A synchronous call of the same process.

@@ -30,7 +30,7 @@ use super::{
     Losses, ProbeRuns,
     backlog::{Batch, Eater, Feeder, Message, backlog},
 };
-use crate::counted::Counted;
+use crate::{counted::Counted, output::clock::monotonic};
 
 /// Why the trace ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,12 +165,16 @@ impl AsFd for Signals {
     }
 }
 
+/// So long after the end of the trace whoever sends a signal knows of it; nanoseconds.
+const SEEN_AFTER: u64 = 500_000_000;
+
 /// What the collecting thread is told: to end, and what it need not watch any more.
 pub struct Stop {
     asked: AtomicBool,
     /// The signal that asked for the end, or 0.
     signal: AtomicI32,
-    is_over: AtomicBool,
+    /// Since when nothing is collected any more, nanoseconds of CLOCK_MONOTONIC; 0: not yet.
+    over: AtomicU64,
     settled: AtomicU64,
     wake: EventFd,
 }
@@ -185,7 +189,7 @@ impl Stop {
         Ok(Arc::new(Self {
             asked: AtomicBool::new(false),
             signal: AtomicI32::new(0),
-            is_over: AtomicBool::new(false),
+            over: AtomicU64::new(0),
             settled: AtomicU64::new(0),
             wake,
         }))
@@ -203,26 +207,30 @@ impl Stop {
         let mut left = ignore_first_interrupt;
         let heed = move || {
             while let Ok(signal) = ending_signals().wait() {
-                if stop.ends_at_once() {
+                if signal == Signal::SIGINT && std::mem::take(&mut left) {
+                    continue;
+                }
+                if stop.ends_at_once(monotonic()) {
                     die_of(signal);
                 }
-                if signal != Signal::SIGINT || !std::mem::take(&mut left) {
-                    stop.signal.store(signal as i32, Ordering::Release);
-                    stop.ask();
-                }
+                stop.signal.store(signal as i32, Ordering::Release);
+                stop.ask();
             }
         };
         std::thread::Builder::new().name("signals".into()).spawn(heed).map(drop)
     }
 
-    /// A signal has asked for the end before, or nothing is collected any more.
-    fn ends_at_once(&self) -> bool {
-        self.is_over.load(Ordering::Acquire) || self.signal.load(Ordering::Acquire) != 0
+    /// A signal has asked for the end before, or nothing is collected any more and that was to be seen: a signal that
+    /// comes together with the end was meant to bring it about.
+    fn ends_at_once(&self, now: u64) -> bool {
+        let over = self.over.load(Ordering::Acquire);
+        let is_long_over = over != 0 && now.saturating_sub(over) >= SEEN_AFTER;
+        is_long_over || self.signal.load(Ordering::Acquire) != 0
     }
 
     /// Nothing is collected any more. What is still to be written can be given up.
     pub fn over(&self) {
-        self.is_over.store(true, Ordering::Release);
+        self.over.store(monotonic(), Ordering::Release);
     }
 
     /// Whether the end was asked for.
@@ -358,14 +366,23 @@ mod tests {
     #[test]
     fn the_end_has_the_reason_of_who_asked() {
         let stop = Stop::new().unwrap();
-        assert_eq!((stop.reason(), stop.ends_at_once()), (None, false));
+        assert_eq!((stop.reason(), stop.ends_at_once(monotonic())), (None, false));
         stop.ask();
-        assert_eq!((stop.reason(), stop.ends_at_once()), (Some(Reason::OutputClosed), false));
+        assert_eq!(
+            (stop.reason(), stop.ends_at_once(monotonic())),
+            (Some(Reason::OutputClosed), false)
+        );
         stop.signal.store(libc::SIGTERM, Ordering::Release);
         let reason = Some(Reason::Signal(Signal::SIGTERM));
-        assert_eq!((stop.reason(), stop.ends_at_once()), (reason, true), "of a second one");
+        assert_eq!(
+            (stop.reason(), stop.ends_at_once(monotonic())),
+            (reason, true),
+            "of a second one"
+        );
         let stop = Stop::new().unwrap();
         stop.over();
-        assert_eq!((stop.reason(), stop.ends_at_once()), (None, true), "of the first one, too");
+        let over = monotonic();
+        assert!(!stop.ends_at_once(over), "it may have been sent to bring the end about");
+        assert!(stop.ends_at_once(over + SEEN_AFTER), "of the first one, too");
     }
 }

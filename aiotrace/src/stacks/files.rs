@@ -29,8 +29,9 @@ const DEBUG: &str = "/usr/lib/debug";
 /// The very file of a region, also if it was deleted, replaced, or is in a container's root.
 pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<File> {
     // Its server may wait for something, and then we would, too.
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    if is_fuse(&mounts, &mapped.identity.0) {
+    let mounts = ["self".to_owned(), pid.to_string()]
+        .map(|it| fs::read(format!("/proc/{it}/mountinfo")).unwrap_or_default());
+    if may_be_served(&mounts.concat(), &mapped.identity.0) {
         return None;
     }
     let path = format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end);
@@ -97,20 +98,26 @@ pub fn read(file: &File, offset: u64, length: u64, most: usize) -> Option<Vec<u8
     Some(bytes)
 }
 
-/// Whether a program serves the files of this device, given as in maps: `fe:01`.
+/// Whether a program may serve the files of this device, given as in maps: `fe:01`. What is mounted says so; a device
+/// that is mounted nowhere (any more) may be served by one, unless it is a disk.
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc(5))
-fn is_fuse(mountinfo: &str, device: &[u8]) -> bool {
+fn may_be_served(mountinfo: &[u8], device: &[u8]) -> bool {
     let number = |hex| u32::from_str_radix(hex, 16).ok();
     let device = std::str::from_utf8(device).ok().and_then(|it| it.split_once(':'));
     let Some((Some(major), Some(minor))) = device.map(|(it, minor)| (number(it), number(minor)))
     else {
-        return false;
+        return true;
     };
     let device = format!("{major}:{minor}");
-    mountinfo.lines().any(|line| {
-        let kind = line.split(" - ").nth(1).unwrap_or_default();
-        kind.starts_with("fuse") && line.split(' ').nth(2) == Some(&device)
-    })
+    let kind_of = |line: &[u8]| -> Option<bool> {
+        let mut words = line.split(|it| *it == b' ');
+        let is_it = words.nth(2) == Some(device.as_bytes());
+        let kind = words.skip_while(|it| *it != b"-").nth(1).unwrap_or_default();
+        is_it.then(|| kind.starts_with(b"fuse"))
+    };
+    let kinds: Vec<bool> = mountinfo.split(|it| *it == b'\n').filter_map(kind_of).collect();
+    let is_disk = major != 0;
+    if kinds.is_empty() { !is_disk } else { kinds.contains(&true) }
 }
 
 #[cfg(test)]
@@ -119,12 +126,15 @@ mod tests {
 
     #[test]
     fn files_that_a_program_serves_are_told_by_their_device() {
-        let mounts = "22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n\
-            99 22 0:61 / /mnt rw - fuse.sshfs host:/ rw\n";
-        assert!(is_fuse(mounts, b"00:3d"));
-        assert!(!is_fuse(mounts, b"fe:01"));
-        assert!(!is_fuse(mounts, b"00:3e"));
-        assert!(!is_fuse(mounts, b"nonsense"));
+        let mounts = b"22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n\
+            99 22 0:61 / /mnt\xff rw shared:1 - fuse.sshfs host:/ rw\n\
+            98 22 0:62 / /tmp rw - tmpfs tmpfs rw\n";
+        assert!(may_be_served(mounts, b"00:3d"), "FUSE");
+        assert!(!may_be_served(mounts, b"fe:01"), "ext4");
+        assert!(!may_be_served(mounts, b"00:3e"), "tmpfs");
+        assert!(!may_be_served(mounts, b"08:01"), "a disk of another mount namespace");
+        assert!(may_be_served(mounts, b"00:3f"), "a mount that was taken away");
+        assert!(may_be_served(mounts, b"nonsense"));
     }
 
     #[test]

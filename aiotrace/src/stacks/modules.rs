@@ -17,9 +17,9 @@ use object::{
 
 use super::{Module, elf::Elf, files, maps::Region};
 
-/// Files kept open at most; beyond, all are closed.
+/// Files kept open at most; beyond, all are to be closed.
 const MOST: usize = 256;
-/// The most that is copied of all of them, bytes; beyond, all are closed.
+/// The most that is copied of all of them, bytes; beyond, all are to be closed.
 const MOST_COPIED: usize = 256 << 20;
 /// A section for unwinding that is larger is not read. (That of Chromium, one of the largest programs, has some
 /// 30 MiB.)
@@ -34,14 +34,19 @@ pub struct Modules {
 }
 
 impl Modules {
+    /// Whether there is no room for one more: then all are to be closed, by whoever has a part of one, too.
+    pub fn is_full(&self) -> bool {
+        self.known.len() >= MOST || self.copied >= MOST_COPIED
+    }
+
     /// The file of a region, opened only once; `None` if it cannot be.
     pub fn of(&mut self, pid: u32, region: &Region) -> Option<Arc<Loaded>> {
         let mapped = region.file.as_ref()?;
         if let Some(Some(known)) = self.known.get(&mapped.identity) {
             return Some(Arc::clone(known));
         }
-        if self.known.len() >= MOST || self.copied >= MOST_COPIED {
-            (self.known, self.copied) = Default::default();
+        if self.is_full() {
+            return None;
         }
         let file = files::of_region(pid, region, mapped);
         let loaded = file.and_then(|file| Loaded::new(file, &mapped.path));

@@ -15,7 +15,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::{
+    errno::Errno,
+    sys::socket::{ControlMessage, MsgFlags, sendmsg},
+};
 
 use super::{
     Module, Place, Stack,
@@ -309,7 +312,13 @@ impl Running {
         let rights = if files.is_empty() { &[][..] } else { &rights[..] };
         let parts = [io::IoSlice::new(&line)];
         let flags = MsgFlags::MSG_NOSIGNAL;
-        let sent = sendmsg::<()>(self.socket.as_raw_fd(), &parts, rights, flags, None)?;
+        let socket = self.socket.as_raw_fd();
+        let sent = loop {
+            match sendmsg::<()>(socket, &parts, rights, flags, None) {
+                Err(Errno::EINTR) => (),
+                sent => break sent?,
+            }
+        };
         self.socket.write_all(&line[sent..])?;
         Ok(serde_json::from_slice(&self.line(until)?)?)
     }

@@ -57,9 +57,12 @@ impl Processes {
 impl Unwind for Processes {
     fn unwind(&mut self, pid: u32, copied: &Copied<'_>) -> Stack {
         let Self { processes, modules, told } = self;
-        if processes.len() >= MOST_PROCESSES && !processes.contains_key(&pid) {
+        let is_one_too_many = processes.len() >= MOST_PROCESSES && !processes.contains_key(&pid);
+        // What was copied of files is in the processes, too.
+        if is_one_too_many || modules.is_full() {
             told.withdraw_if(|_| true);
             processes.clear();
+            *modules = Modules::default();
         }
         let process = processes.entry(pid).or_default();
         if process.look(pid, copied.time, FRESH) {

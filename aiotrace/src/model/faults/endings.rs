@@ -9,7 +9,7 @@ use super::{
 use crate::{
     event::{ExitStatus, Syscall},
     model::{
-        Doubt, Model,
+        Doubt, Map, Model,
         verdict::{Cause, Going, HUNG_AFTER, Half},
     },
 };
@@ -40,6 +40,11 @@ impl Faults {
         if let Some(activity) = self.active.remove(&from) {
             self.active.insert(to, activity);
         }
+        rename(&mut self.completed, from, to);
+        rename(&mut self.changed, from, to);
+        rename(&mut self.undelivered, from, to);
+        let paths: Vec<_> = self.paths.extract_if(|(space, _), _| *space == from).collect();
+        self.paths.extend(paths.into_iter().map(|((_, fd), led)| ((to, fd), led)));
     }
 
     /// A ring was moved, so its context has another handle.
@@ -211,4 +216,10 @@ impl Model {
 /// Whether io_submit did not take it, and still has not.
 fn is_refused(it: &Watched) -> bool {
     matches!(it.kind, Kind::Submit { .. }) && it.left().0 > 0
+}
+
+/// What is known of one address space is of another one from now on.
+fn rename<T>(known: &mut Map<(u64, u64, u64), T>, from: u64, to: u64) {
+    let all: Vec<_> = known.extract_if(|(space, ..), _| *space == from).collect();
+    known.extend(all.into_iter().map(|((_, iocb, data), it)| ((to, iocb, data), it)));
 }

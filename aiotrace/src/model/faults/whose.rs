@@ -109,7 +109,8 @@ impl Model {
         }
         let Some(context) = self.contexts.get_mut(&key) else { return };
         let is_seen = context.is_reaped_by_hand();
-        if is_seen && !std::mem::replace(&mut context.is_reaped_by_hand, true) {
+        // Else it was a thread that had not returned from io_getevents yet.
+        if !std::mem::replace(&mut context.was_reaped_by_hand, is_seen) && is_seen {
             self.faults.may_be_read(key.0, key.1);
         }
     }

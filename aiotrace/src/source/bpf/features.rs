@@ -31,9 +31,13 @@ pub const MINIMUM_KERNEL: (u32, u32) = (5, 10);
 /// From here on what BPF takes counts for the cgroup, and RLIMIT_MEMLOCK no more.
 const COUNTED_BY_CGROUP: (u32, u32) = (5, 11);
 
+/// A cgroup with a higher limit of memory has room for us, unless others have filled it; bytes.
+const SMALL: u64 = 512 << 20;
+
 /// The next step for the user, one line.
 pub fn hint(facts: Facts) -> Cow<'static, str> {
-    if let (Some(libc::ENOMEM), Some(limit)) = (facts.errno, facts.memory_limit) {
+    let small = facts.memory_limit.filter(|limit| *limit <= SMALL);
+    if let (Some(libc::ENOMEM), Some(limit)) = (facts.errno, small) {
         return format!(
             "the cgroup that aiotrace is in may take {} MiB of memory, and the probes and their buffers need some 64 MiB: \
              raise memory.max (memory.limit_in_bytes with v1), or start aiotrace in another cgroup, or use --source ptrace, which needs little",

@@ -12,7 +12,6 @@ use zerocopy::IntoBytes as _;
 use super::{
     memory::Memory,
     requests::{self, I386, X86_64},
-    signals::is_32_bit,
 };
 
 /// `CLONE_UNTRACED`
@@ -35,8 +34,13 @@ const SMALLEST_ARGS: u64 = 64;
 /// What a thread lacks until the call is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// The first argument was this.
-    Register(u64),
+    /// The first argument of a call from this table was this.
+    Register {
+        /// Of the table: `AUDIT_ARCH_*`. (A 64-bit program can call from the other one, too.)
+        arch: u32,
+        /// What it was.
+        flags: u64,
+    },
     /// The flags of clone3.
     Memory {
         /// Where they stand.
@@ -53,8 +57,8 @@ pub enum Taken {
 pub fn take(tid: u32, call: &requests::Syscall) -> Result<Option<Taken>, Errno> {
     let [first, second, ..] = call.args();
     if Some(call.number()) == clone(call.arch) && first & FLAG != 0 {
-        change_register(tid, first & !FLAG)?;
-        return Ok(Some(Taken::Register(first)));
+        change_register(tid, call.arch, first & !FLAG)?;
+        return Ok(Some(Taken::Register { arch: call.arch, flags: first }));
     }
     if call.number() != CLONE3 || clone(call.arch).is_none() || second < SMALLEST_ARGS {
         return Ok(None);
@@ -72,7 +76,7 @@ pub fn take(tid: u32, call: &requests::Syscall) -> Result<Option<Taken>, Errno> 
 /// The thread is dead.
 pub fn give_back(tid: u32, taken: Taken) -> Result<(), Errno> {
     match taken {
-        Taken::Register(flags) => change_register(tid, flags),
+        Taken::Register { arch, flags } => change_register(tid, arch, flags),
         Taken::Memory { at, flags } => {
             Memory { tid }.write(at, flags.as_bytes());
             Ok(())
@@ -80,9 +84,9 @@ pub fn give_back(tid: u32, taken: Taken) -> Result<(), Errno> {
     }
 }
 
-fn change_register(tid: u32, flags: u64) -> Result<(), Errno> {
+fn change_register(tid: u32, arch: u32, flags: u64) -> Result<(), Errno> {
     let mut registers = requests::registers(tid)?;
-    let register = if is_32_bit(&registers) { &mut registers.rbx } else { &mut registers.rdi };
+    let register = if arch == I386 { &mut registers.rbx } else { &mut registers.rdi };
     *register = flags;
     requests::set_registers(tid, &registers)
 }

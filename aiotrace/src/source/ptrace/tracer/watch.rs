@@ -85,6 +85,9 @@ impl Tracer {
         }
         let (pid, time) = (tracee.pid, monotonic());
         let Synchronous { call, abi, args, entered } = *call;
+        if matches!(call.does(), synchronous::Does::Close) && !call.gave_up(&args, ret) {
+            return;
+        }
         let fd = call.fd(&args);
         let offset = call.offset(abi, &args).or_else(|| {
             let moved = call.is_placed() && ret >= 0;
