@@ -2,10 +2,12 @@
 
 use std::io::{self, Write};
 
+use aiotrace_common::abi::{IoEvent, RingHeader};
 use jiff::tz::TimeZone;
 
 use crate::{
     cli::recorder::{Functions, Known},
+    event::{Body, Event, Handle, Looked, RingFound},
     fault::{Case, Judge, Rule},
     model::{Model, Rules, Settings, Thresholds},
     output::{
@@ -16,10 +18,12 @@ use crate::{
         summary::Summary,
         text::{self, Text},
     },
+    process, ring,
     source::{
-        bpf::Decoder,
+        bpf::{Decoder, adopt::Found},
         recording::{Item, Reader},
     },
+    stacks,
 };
 
 /// Records, each with its length (two bytes, little-endian) before it, decoded and given to the model.
@@ -179,6 +183,58 @@ pub fn rules(bytes: &[u8]) -> u64 {
         judge.decide(&case, |rule| rule.describes(number as u16, number, None));
     }
     count
+}
+
+/// A file with code of a target. How much was found in it.
+pub fn elf(bytes: &[u8]) -> u64 {
+    stacks::fuzz::file(bytes)
+}
+
+/// Tables for unwinding, and a stack. How many functions are in progress.
+pub fn unwind(bytes: &[u8]) -> u64 {
+    stacks::unwind_fuzz(bytes)
+}
+
+/// What /proc says of a process, each reader on the same bytes. How many of them found something.
+pub fn proc(bytes: &[u8]) -> u64 {
+    let text = String::from_utf8_lossy(bytes);
+    let maps = stacks::fuzz::of_proc(bytes) + ring::mapped(&text).len() as u64;
+    maps + process::fuzz(bytes, &text)
+}
+
+/// Headers of rings, as a target may write them, and looks at them from outside: each with a first byte that says
+/// which context is meant. How many events came of them.
+pub fn rings(bytes: &[u8]) -> u64 {
+    let (mut decoder, mut model) = (Decoder::default(), model());
+    let mut events = 0;
+    for (time, piece) in (1..).zip(bytes.chunks_exact(1 + size_of::<RingHeader>())) {
+        let (handle, pid) = (u64::from(piece[0] % 4) << 12, u32::from(piece[0] >> 7) + 1);
+        let ring = ring::header_of(&piece[1..]);
+        let found = Found { pid, handle, space: Some(7), charge: None, ring };
+        let mut tell = |event: &Event| {
+            events += 1;
+            model.handle_event(event);
+        };
+        if piece[0] & 8 != 0 {
+            tell(&decoder.adopt(&found, time));
+        }
+        let Some(ring) = ring else { continue };
+        let entry =
+            |at| IoEvent { data: u64::from(at), obj: 0x1000 + u64::from(at % 3), res: 8, res2: 0 };
+        let read = |first: u32, count: u32| {
+            Some((first..first.saturating_add(count.min(256))).map(entry).collect())
+        };
+        decoder.look(pid, handle, ring.tail, time, read, &mut tell);
+        let looked = Looked::Ring {
+            ctx: Handle(handle),
+            found: RingFound::There(ring.into()),
+            destroying: false,
+            awaited: None,
+        };
+        tell(&Event { time, pid, tid: pid, body: Body::Looked(looked) });
+    }
+    conclude(&mut model);
+    events
 }
 
 fn model() -> Model {

@@ -267,6 +267,20 @@ fn parse_syscall(text: &str, is_32_bit: bool) -> Option<(Syscall, [u64; 6])> {
     Some((syscall, args))
 }
 
+/// For the fuzz target: every reader of a file of /proc. How many found something.
+pub fn fuzz(bytes: &[u8], text: &str) -> u64 {
+    let found = [
+        status_field(bytes, "Seccomp").is_some(),
+        is_filtered(bytes),
+        is_dead(bytes),
+        started(bytes).is_some(),
+        parse_syscall(text, false).is_some(),
+        parse_syscall(text, true).is_some(),
+        kernel_version(text).0 != u32::MAX,
+    ];
+    found.iter().filter(|it| **it).count() as u64
+}
+
 /// Major and minor of a kernel's release; what cannot be read passes for new.
 pub fn kernel_version(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map(str::parse);

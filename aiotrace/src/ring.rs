@@ -22,7 +22,12 @@ const MOST_ENTRIES: u32 = 2 * 4_194_304 + 4096;
 pub fn header(pid: u32, handle: u64) -> Option<RingHeader> {
     let mut bytes = [0; size_of::<RingHeader>()];
     read_memory(pid, handle, &mut bytes)?;
-    let header = RingHeader::read_from_bytes(&bytes).ok()?;
+    header_of(&bytes)
+}
+
+/// The same from its bytes.
+pub fn header_of(bytes: &[u8]) -> Option<RingHeader> {
+    let header = RingHeader::read_from_bytes(bytes).ok()?;
     (header.magic == RingHeader::MAGIC && (1..=MOST_ENTRIES).contains(&header.nr)).then_some(header)
 }
 

@@ -75,3 +75,23 @@ fn recordings_and_what_is_no_recording() {
 fn rules_and_what_is_no_rule() {
     replay("rules", aiotrace::fuzz::rules);
 }
+
+#[test]
+fn files_with_code_and_what_is_none() {
+    replay("elf", aiotrace::fuzz::elf);
+}
+
+#[test]
+fn tables_for_unwinding_and_what_is_none() {
+    replay("unwind", aiotrace::fuzz::unwind);
+}
+
+#[test]
+fn files_of_proc_and_what_is_none() {
+    replay("proc", aiotrace::fuzz::proc);
+}
+
+#[test]
+fn rings_and_what_is_none() {
+    replay("rings", aiotrace::fuzz::rings);
+}

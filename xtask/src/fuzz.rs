@@ -15,7 +15,7 @@ use clap::Args;
 use crate::command;
 
 /// The targets in fuzz/fuzz_targets.
-const TARGETS: [&str; 3] = ["records", "recording", "rules"];
+const TARGETS: [&str; 7] = ["records", "recording", "rules", "elf", "unwind", "proc", "rings"];
 /// aiotrace/tests/model
 const MODEL: &str = "model";
 
@@ -23,7 +23,7 @@ const MODEL: &str = "model";
 #[derive(Debug, Args)]
 pub struct Options {
     /// Which; without it, all, one after the other
-    #[arg(value_parser = [TARGETS[0], TARGETS[1], TARGETS[2], MODEL])]
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(TARGETS.into_iter().chain([MODEL])))]
     target: Option<String>,
     /// Seconds for each
     #[arg(long, default_value_t = 60)]

@@ -45,7 +45,7 @@ fn by_id(id: &[u8]) -> PathBuf {
 }
 
 /// The name in the section, in the directory of the file.
-fn by_link(path: &[u8], link: &[u8]) -> Option<PathBuf> {
+pub(super) fn by_link(path: &[u8], link: &[u8]) -> Option<PathBuf> {
     let name = link.split(|byte| *byte == 0).next()?;
     let is_name = !name.is_empty() && !name.contains(&b'/');
     let directory = Path::new(OsStr::from_bytes(path)).parent()?.strip_prefix("/").ok()?;

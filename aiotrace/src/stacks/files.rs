@@ -101,7 +101,7 @@ pub fn read(file: &File, offset: u64, length: u64, most: usize) -> Option<Vec<u8
 /// Whether a program may serve the files of this device, given as in maps: `fe:01`. What is mounted says so; a device
 /// that is mounted nowhere (any more) may be served by one, unless it is a disk.
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc(5))
-fn may_be_served(mountinfo: &[u8], device: &[u8]) -> bool {
+pub(super) fn may_be_served(mountinfo: &[u8], device: &[u8]) -> bool {
     let number = |hex| u32::from_str_radix(hex, 16).ok();
     let device = std::str::from_utf8(device).ok().and_then(|it| it.split_once(':'));
     let Some((Some(major), Some(minor))) = device.map(|(it, minor)| (number(it), number(minor)))

@@ -31,7 +31,7 @@ pub fn of(pid: u32) -> Option<Vec<Region>> {
     (!regions.is_empty()).then_some(regions)
 }
 
-fn parse(maps: &[u8]) -> Vec<Region> {
+pub(super) fn parse(maps: &[u8]) -> Vec<Region> {
     lines(maps).filter(|line| line.is_code).map(|line| line.region()).collect()
 }
 

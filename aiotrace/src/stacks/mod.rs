@@ -15,6 +15,7 @@ mod confine;
 mod debug;
 mod elf;
 mod files;
+pub mod fuzz;
 mod maps;
 mod modules;
 mod names;
@@ -32,7 +33,7 @@ use std::{
 use aiotrace_common::record::{KnownStack, StackKey};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 pub use symbols::{Named, Symbolizer, culprit};
-pub use unwind::Processes;
+pub use unwind::{Processes, fuzz as unwind_fuzz};
 
 use crate::bounded::{FRAMES, List, PATH};
 

@@ -93,11 +93,32 @@ struct Sections {
 }
 
 impl Loaded {
-    fn new(file: File, path: &[u8]) -> Option<Self> {
+    /// Copies what is needed of it; `None` if it is no ELF file of 64 bits.
+    pub fn new(file: File, path: &[u8]) -> Option<Self> {
         let layout = layout(&file)?;
+        Some(Self::with(layout, file, path))
+    }
+
+    /// One that is loaded at address 0, with these tables: for the fuzz target.
+    pub fn with_tables(file: File, eh_frame: &[u8], eh_frame_hdr: &[u8]) -> Self {
+        const TABLES: u64 = 0x10_0000;
+        let section = |at: u64, bytes: &[u8]| {
+            Some((at..at + bytes.len() as u64, Bytes(bytes.into()))).filter(|_| !bytes.is_empty())
+        };
+        let code = Segment { offset: 0, size: TABLES, address: 0 };
+        let sections = Sections {
+            text: Some(0..TABLES),
+            got: None,
+            eh_frame: section(TABLES, eh_frame),
+            eh_frame_hdr: section(2 * TABLES, eh_frame_hdr),
+        };
+        Self::with(Layout { code: vec![code], base: 0, sections }, file, b"/x")
+    }
+
+    fn with(layout: Layout, file: File, path: &[u8]) -> Self {
         let file = Arc::new(file);
         let module = Arc::new(Module::new(path, Arc::downgrade(&file)));
-        Some(Self { module, _file: file, layout })
+        Self { module, _file: file, layout }
     }
 
     /// What is copied of it, bytes.

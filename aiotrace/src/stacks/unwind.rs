@@ -7,6 +7,8 @@
 //! Stacks that are equal are one. The probes are told which words decided how a stack was unwound: while
 //! they are the same they send its number.
 
+mod fuzz;
+
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher as _,
@@ -18,6 +20,7 @@ use framehop::{
     FrameAddress, Unwinder as _,
     x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64},
 };
+pub use fuzz::unwind as fuzz;
 
 use super::{
     Copied, Frame, Known, Place, Stack, Unwind,

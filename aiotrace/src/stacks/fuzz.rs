@@ -1,0 +1,58 @@
+//! What the fuzz targets do with files and stacks of a target.
+
+use std::{fs::File, io::Write as _};
+
+use object::{Object as _, ObjectSection as _};
+
+use super::{debug, elf::Elf, files, maps, modules::Loaded, names::Names};
+
+/// A file with code, as aiotrace itself reads it, and then the child that looks for names. How many sections and
+/// functions were found.
+pub fn file(bytes: &[u8]) -> u64 {
+    let Some(file) = written(bytes) else { return 0 };
+    let mut found = 0;
+    if let Some(elf) = Elf::read(&file) {
+        found += elf.sections.iter().filter(|it| !elf.name(it).is_empty()).count() as u64;
+        drop(debug::of(&file, b"/usr/bin/x"));
+    }
+    if let Some(loaded) = Loaded::new(file, b"/usr/bin/x") {
+        found += u64::from(loaded.address(0x1000).is_some());
+    }
+    found + names(bytes)
+}
+
+/// A file in memory.
+fn written(bytes: &[u8]) -> Option<File> {
+    let fd = nix::sys::memfd::memfd_create("file", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).ok()?;
+    let mut file = File::from(fd);
+    file.write_all(bytes).ok()?;
+    Some(file)
+}
+
+/// How many of the addresses around the entry have a name. (What is compressed is left out: it may say that it is
+/// large, and the child that unpacks it has a limit of memory, which a fuzz target has not.)
+fn names(bytes: &[u8]) -> u64 {
+    let Ok(file) = object::File::parse(bytes) else { return 0 };
+    let is_large = |it: object::CompressedData<'_>| it.uncompressed_size > 1 << 20;
+    if file.sections().any(|it| it.compressed_data().is_ok_and(is_large)) {
+        return 0;
+    }
+    let entry = file.entry();
+    let code = Box::into_raw(Box::<[u8]>::from(bytes));
+    // SAFETY: it is freed below, when nobody has a reference any more.
+    let names = Names::new(unsafe { &*code }, None);
+    let around = (0..64).map(|step| entry.wrapping_add(step * 7).wrapping_sub(64));
+    let found = names.map_or(0, |it| around.filter(|at| !it.at(*at).is_empty()).count());
+    // SAFETY: made by a box; `names` is gone.
+    drop(unsafe { Box::from_raw(code) });
+    found as u64
+}
+
+/// /proc/PID/maps and mountinfo, and a section that names a debug file. How many regions with code there are.
+pub fn of_proc(bytes: &[u8]) -> u64 {
+    let (first, rest) = bytes.split_at(bytes.len().min(8));
+    files::may_be_served(rest, first);
+    debug::by_link(rest, first);
+    maps::identity_at(bytes, 0x7000_0000_0000);
+    maps::parse(bytes).len() as u64
+}
