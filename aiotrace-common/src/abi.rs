@@ -213,6 +213,16 @@ impl RingHeader {
     /// `AIO_RING_MAGIC`
     pub const MAGIC: u32 = 0xa10a_10a1;
 
+    /// Entries that a ring can have: twice the most that io_setup can be asked for, and what fills up its pages
+    /// (`ioctx_alloc` and `aio_setup_ring` of fs/aio.c).
+    pub const MOST_ENTRIES: u32 = 2 * 4_194_304 + 4096;
+
+    /// Whether it may be of a ring. (It is memory of the program, which can write any number there.)
+    #[inline(always)]
+    pub const fn is_ring(&self) -> bool {
+        self.magic == Self::MAGIC && self.nr != 0 && self.nr <= Self::MOST_ENTRIES
+    }
+
     /// How many entries are from one position up to another in a ring of `nr`; both must be in it.
     #[inline(always)]
     pub const fn distance(from: u32, to: u32, nr: u32) -> u32 {

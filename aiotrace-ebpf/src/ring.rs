@@ -214,7 +214,7 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
 #[inline(always)]
 pub fn introduce(thread: &mut Thread, handle: u64, tail: u32, time: u64) -> Option<u32> {
     let ring: RingHeader = user::read(handle)?;
-    if ring.magic != RingHeader::MAGIC || ring.nr == 0 {
+    if !ring.is_ring() {
         return None;
     }
     let header = records::header(thread, Kind::ContextSeen, 0, time);

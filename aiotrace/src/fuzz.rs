@@ -222,7 +222,7 @@ pub fn rings(bytes: &[u8]) -> u64 {
         let entry =
             |at| IoEvent { data: u64::from(at), obj: 0x1000 + u64::from(at % 3), res: 8, res2: 0 };
         let read = |first: u32, count: u32| {
-            Some((first..first.saturating_add(count.min(256))).map(entry).collect())
+            Some((first..first.saturating_add(count)).map(entry).collect())
         };
         decoder.look(pid, handle, ring.tail, time, read, &mut tell);
         let looked = Looked::Ring {

@@ -14,10 +14,6 @@ use zerocopy::FromBytes as _;
 
 use crate::{event::Ring, process::read_memory};
 
-/// Entries that a ring can have: twice the most that io_setup can be asked for, and what fills up its pages.
-/// The header is memory of the program, which may write any number there.
-const MOST_ENTRIES: u32 = 2 * 4_194_304 + 4096;
-
 /// The header of the ring at this address of a process; `None` if there is none, or we may not look.
 pub fn header(pid: u32, handle: u64) -> Option<RingHeader> {
     let mut bytes = [0; size_of::<RingHeader>()];
@@ -28,7 +24,7 @@ pub fn header(pid: u32, handle: u64) -> Option<RingHeader> {
 /// The same from its bytes.
 pub fn header_of(bytes: &[u8]) -> Option<RingHeader> {
     let header = RingHeader::read_from_bytes(bytes).ok()?;
-    (header.magic == RingHeader::MAGIC && (1..=MOST_ENTRIES).contains(&header.nr)).then_some(header)
+    header.is_ring().then_some(header)
 }
 
 /// The ring at this address of a process, likewise.

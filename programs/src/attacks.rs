@@ -3,7 +3,14 @@
 //!
 //! After the work of [`WORK`] they end with status 0: then nothing held them up.
 
-use std::{arch::global_asm, fs::File, os::fd::AsRawFd as _, ptr};
+use std::{
+    arch::global_asm,
+    fs::File,
+    os::fd::AsRawFd as _,
+    ptr,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use crate::aio;
 
@@ -34,6 +41,12 @@ unsafe extern "C" {
 /// The first argument says how, the second names the file: a copy of this program.
 pub fn run(arguments: &[String]) {
     let [how, path] = arguments else { panic!("how, and a file") };
+    if how == "size" {
+        return size(path.parse().expect("a size"));
+    }
+    if how == "rings" {
+        return rings(path.parse().expect("how many rounds"));
+    }
     let file = File::options().read(true).write(how == "cut-short").open(path).expect("the file");
     let code = map(&file);
     if how == "lease" {
@@ -49,6 +62,9 @@ pub fn run(arguments: &[String]) {
     }
     let code = code + our_code();
     crate::wait();
+    if how == "race" {
+        return race(code, path);
+    }
     work(code);
     if how == "cut-short" {
         // It was read once, so the tracer knows it.
@@ -56,6 +72,94 @@ pub fn run(arguments: &[String]) {
         file.set_len(0).expect("cut");
         work(code + 4096);
     }
+}
+
+/// The same, while a FIFO and the file take turns at the path.
+fn race(code: u64, path: &str) {
+    let (fifo, aside) = (format!("{path}.fifo"), format!("{path}.aside"));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let rename = |from: &str, to: &str| std::fs::rename(from, to).expect("rename");
+            while !is_over.load(Ordering::Relaxed) {
+                rename(path, &aside);
+                rename(&fifo, path);
+                std::thread::yield_now();
+                rename(path, &fifo);
+                rename(&aside, path);
+            }
+        });
+        work(code);
+        is_over.store(true, Ordering::Relaxed);
+    });
+}
+
+/// Has its ring seen first at an address of its choice, with this size in its header; then it jumps ahead, as if so
+/// many requests had completed, and is quiet until somebody has looked at it.
+fn size(size: u32) {
+    let ctx = aio::setup(8);
+    crate::wait();
+    let header = ctx as *mut u32;
+    // SAFETY: the ring is memory of ours, and nobody uses the place that it is moved to.
+    let moved = unsafe {
+        header.add(1).write_volatile(size);
+        let room = libc::mmap(
+            ptr::null_mut(),
+            1 << 16,
+            libc::PROT_NONE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE,
+            -1,
+            0,
+        );
+        let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+        libc::mremap(ctx as *mut libc::c_void, 4096, 4096, flags, room)
+    };
+    assert_ne!(moved, libc::MAP_FAILED, "mremap");
+    let mut events = [aio::IoEvent::default()];
+    let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    let array = events.as_mut_ptr() as u64;
+    aio::pgetevents_at(moved as u64, 0, 1, array, &raw const none as u64, 0);
+    // SAFETY: as above: the tail.
+    unsafe { moved.cast::<u32>().add(3).write_volatile(size / 2 - 1) };
+    std::thread::sleep(Duration::from_millis(2500));
+}
+
+/// Writes into the headers of its rings what no kernel writes there, and makes calls with them. Says how many.
+fn rings(rounds: u64) {
+    const MAGIC: u32 = 0xa10a_10a1;
+    crate::wait();
+    let (mut ctx, mut random, mut calls) = (0, 77u32, 0u64);
+    for round in 0..rounds {
+        if ctx == 0 {
+            ctx = aio::setup(8);
+            calls += 1;
+        }
+        random = random.wrapping_mul(1_103_515_245).wrapping_add(12_345);
+        let values =
+            [0, 1, u32::MAX, 1 << 31, random, random >> 16, random & 127, 126, 128, 0x7fff_ffff];
+        let header = ctx as *mut u32;
+        // SAFETY: the ring is memory of ours; its header has eight words.
+        unsafe {
+            let at = header.add(random as usize >> 8 & 7);
+            at.write_volatile(values[(random >> 16) as usize % values.len()]);
+            if random >> 20 & 1 == 1 {
+                header.add(4).write_volatile(MAGIC);
+            }
+        }
+        let mut events = [aio::IoEvent::default()];
+        let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        let array = events.as_mut_ptr() as u64;
+        aio::pgetevents_at(ctx, 0, 1, array, &raw const none as u64, 0);
+        let pointers = [u64::from(random)];
+        aio::submit_at(ctx, i64::from(random & 3), pointers.as_ptr() as u64);
+        calls += 2;
+        if round % 64 == 63 {
+            aio::destroy(ctx);
+            calls += 1;
+            ctx = 0;
+        }
+    }
+    crate::say(&calls.to_string());
 }
 
 fn work(code: u64) {

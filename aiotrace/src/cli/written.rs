@@ -1,5 +1,6 @@
 //! Files that we write, and how they are opened: nothing is in them, and nothing of them is gone, before the trace begins;
-//! and where others may write, nobody can have us write into a file of their choice.
+//! and where others may write, no symbolic link of theirs is followed. (A file that they put there, and a hard link, is
+//! written to: fs.protected_hardlinks is there for that.)
 
 use std::{
     fs::{File, Metadata, OpenOptions},

@@ -196,8 +196,8 @@ impl Stop {
     }
 
     /// From now on SIGINT, SIGTERM and SIGHUP are heeded, by a thread that does nothing else: the others may be
-    /// waiting for somebody who does not answer. The first one asks for the end; the next one, or one after
-    /// [`Self::over`], ends this process at once. `ignore_first_interrupt`: SIGINT also went to the launched
+    /// waiting for somebody who does not answer. The first one asks for the end; the next one, or one half a second
+    /// after [`Self::over`], ends this process at once. `ignore_first_interrupt`: SIGINT also went to the launched
     /// program; it decides.
     ///
     /// # Errors

@@ -16,6 +16,7 @@ mod events;
 mod faults;
 mod findings;
 mod full_speed;
+mod hostile;
 #[expect(dead_code, reason = "xtask reads the rest")]
 mod kernels;
 mod lifecycle;
@@ -55,6 +56,7 @@ fn main() -> ExitCode {
         faults::TESTS,
         findings::TESTS,
         full_speed::TESTS,
+        hostile::TESTS,
         lifecycle::TESTS,
         ls::TESTS,
         oracle::TESTS,

@@ -257,44 +257,6 @@ fn the_child_that_reads_symbols_can_do_nothing_else() {
     assert!(!output.status.success());
 }
 
-/// Somebody's file, mapped as code: it is cut short after it was read, and a tracer that reads it by a mapping
-/// dies of SIGBUS.
-fn a_file_that_is_cut_short_does_no_harm() {
-    for source in [&[][..], &["--source", "ptrace"]] {
-        let directory = tempfile::tempdir().unwrap();
-        let file = directory.path().join("x");
-        std::fs::copy(programs(), &file).unwrap();
-        let mut target = Program::ready(&["attack", "cut-short", file.to_str().unwrap()]);
-        let pid = target.pid().to_string();
-        let attached = Attached::new(&[source, &["--stacks", "-p", &pid]].concat());
-        target.go_on();
-        assert_eq!(target.line(), "ready");
-        target.go_on();
-        assert!(target.child.wait().unwrap().success());
-        let trace = attached.end();
-        assert_eq!(trace.setups().len(), 16, "{source:?}: {}", trace.stderr);
-        let is_there = |it: &FunctionObject| it.module.as_deref() == file.to_str();
-        let of_file =
-            trace.setups().iter().filter(|it| it.stack.iter().flatten().any(is_there)).count();
-        assert!(of_file >= 8, "{source:?}: {of_file} stacks with the file");
-    }
-}
-
-/// Whoever opens a file with a lease waits for its owner, 45 s, but for one who does not want to wait.
-fn a_file_with_a_lease_does_not_hold_us_up() {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("x");
-    std::fs::copy(programs(), &file).unwrap();
-    let mut target = Program::ready(&["attack", "lease", file.to_str().unwrap()]);
-    let attached = Attached::to(target.pid());
-    let begin = std::time::Instant::now();
-    target.go_on();
-    assert!(target.child.wait().unwrap().success());
-    let trace = attached.end();
-    assert_eq!(trace.setups().len(), 8, "{}", trace.stderr);
-    assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
-}
-
 const RUSTC: Need = Need::Native("it runs rustc");
 
 tests![
@@ -308,6 +270,4 @@ tests![
     a_program_that_was_replaced_is_named_by_the_file_it_runs if RUSTC,
     symbols_do_not_count_in_our_memory if Need::SLOW,
     the_child_that_reads_symbols_can_do_nothing_else,
-    a_file_that_is_cut_short_does_no_harm,
-    a_file_with_a_lease_does_not_hold_us_up if Need::SAME,
 ];

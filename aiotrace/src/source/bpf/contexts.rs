@@ -15,6 +15,9 @@ const MOST: usize = 65_536;
 /// Positions of a ring that were passed over and may still come, at most.
 const MOST_HOLES: usize = 4096;
 
+/// Entries taken from a look from outside, at most: more than the largest rings that programs have. (The program can
+/// write any tail there.)
+const MOST_AT_A_LOOK: u32 = 1 << 18;
 /// Contexts that wait for io_destroy to return, at most.
 const MOST_LEAVING: usize = 1024;
 
@@ -130,7 +133,7 @@ impl Contexts {
         let next = known.positions.next.filter(|next| *next < nr && tail < nr)?;
         let count = RingHeader::distance(next, tail, nr);
         let parts = if next <= tail { [next..tail, 0..0] } else { [next..nr, 0..tail] };
-        (count < nr / 2).then_some((space, parts))
+        (count < nr / 2 && count <= MOST_AT_A_LOOK).then_some((space, parts))
     }
 
     /// The first look at its ring. If it is a known one that was moved, its handle until now.

@@ -16,7 +16,7 @@
 mod parse;
 mod pending;
 
-use std::{collections::HashMap, hash::BuildHasher as _};
+use std::{collections::HashMap, hash::BuildHasher as _, ops::Range};
 
 use aiotrace_common::{
     abi,
@@ -50,6 +50,8 @@ use crate::{
 #[error("a record of {0} bytes cannot be decoded")]
 pub struct Undecodable(pub usize);
 
+/// Entries of a ring read from outside at a time.
+const READ_AT_ONCE: u32 = 4096;
 /// The state of threads is forgotten beyond this number of them. (Threads tell when they die; only
 /// where those records are lost does the number grow.)
 const MOST_THREADS: usize = 65_536;
@@ -131,14 +133,22 @@ impl Decoder {
         mut event: impl FnMut(&Event),
     ) {
         let Some((space, parts)) = self.contexts.pending(pid, handle, tail) else { return };
-        for part in parts.into_iter().filter(|it| !it.is_empty()) {
+        let pieces = |part: Range<u32>| {
+            let piece = move |first| first..part.end.min(first + READ_AT_ONCE);
+            part.clone().step_by(READ_AT_ONCE as usize).map(piece)
+        };
+        for part in parts.into_iter().flat_map(pieces) {
             let Some(entries) = read(part.start, part.end - part.start) else { return };
             let count = entries.len() as u32;
             let (since, _) = self.contexts.entries(space, handle, part.start, count);
             for entry in entries {
-                let (ctx, since) = (Handle(handle), Some(since.unwrap_or(0)));
-                let completion =
-                    Completion { ctx, event: Some(entry), since, until: None, discarded: false };
+                let completion = Completion {
+                    ctx: Handle(handle),
+                    event: Some(entry),
+                    since: Some(since.unwrap_or(0)),
+                    until: None,
+                    discarded: false,
+                };
                 event(&Event { time, pid, tid: pid, body: Body::Completion(completion) });
             }
         }

@@ -16,6 +16,8 @@ use super::{
 };
 use crate::output::clock::monotonic;
 
+/// Records of entries sent at one look, at most: 32,768 entries. What is beyond is sent at the next look.
+const MOST_RECORDS: u32 = 256;
 /// Contexts remembered at most. Beyond, all are forgotten: then entries may be missed, as if they had
 /// been there before the attach.
 const MOST: usize = 16_384;
@@ -102,7 +104,7 @@ impl Rings {
         let (nr, last) = match known {
             Some((nr, last)) if nr != 0 => (nr, last),
             other => {
-                if ring.magic != RingHeader::MAGIC || ring.nr == 0 {
+                if !ring.is_ring() {
                     return None;
                 }
                 let last = other.map_or(tail, |(_, last)| last);
@@ -133,6 +135,7 @@ fn send(
 ) -> u32 {
     let seen = monotonic();
     let mut entries = [IoEvent::new_zeroed(); EVENTS_PER_RECORD];
+    let mut records_left = MOST_RECORDS;
     while first != tail {
         // A wrap-around cuts one record in two.
         let end = if first > tail { nr } else { tail };
@@ -140,7 +143,8 @@ fn send(
         let entries = &mut entries[..count as usize];
         let entry = u64::from(first) * size_of::<IoEvent>() as u64;
         let at = handle.wrapping_add(size_of::<RingHeader>() as u64).wrapping_add(entry);
-        let is_read = tracee.memory().read(at, entries.as_mut_bytes());
+        let is_read = records_left != 0 && tracee.memory().read(at, entries.as_mut_bytes());
+        records_left = records_left.saturating_sub(1);
         let header = header(tracee, Kind::Ring, 0, time);
         if !is_read {
             let beyond = RingHeader::distance(first, tail, nr);

@@ -1,0 +1,283 @@
+//! Targets that want whoever traces them to come to harm (programs/src/attacks.rs): files that they have mapped
+//! as code, and what becomes of a trace when aiotrace is killed.
+
+use std::{
+    fs::File,
+    os::unix::fs::FileExt as _,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use aiotrace::output::json::{FunctionObject, Line};
+use nix::sys::{
+    inotify::{AddWatchFlags, InitFlags, Inotify},
+    stat::Mode,
+};
+use object::{Object as _, ObjectSection as _};
+
+use super::{
+    harness::Need,
+    support::{Attached, PATIENCE, Program, Trace, aiotrace, programs},
+};
+
+/// By BPF, and by ptrace.
+const SOURCES: [&[&str]; 2] = [&[], &["--source", "ptrace"]];
+
+/// A copy of our program, to be mapped.
+fn copy(directory: &Path) -> PathBuf {
+    let file = directory.join("x");
+    std::fs::copy(programs(), &file).unwrap();
+    file
+}
+
+/// How many stacks have a function in this file.
+fn with_file(trace: &Trace, file: &Path) -> usize {
+    let is_there = |it: &FunctionObject| it.module.as_deref() == file.to_str();
+    trace.setups().iter().filter(|it| it.stack.iter().flatten().any(is_there)).count()
+}
+
+/// Traces a target that makes calls out of this file until it ends.
+fn traced(source: &[&str], how: &str, file: &Path) -> Trace {
+    let mut target = Program::ready(&["attack", how, file.to_str().unwrap()]);
+    let pid = target.pid().to_string();
+    let attached = Attached::new(&[source, &["--stacks", "-p", &pid]].concat());
+    target.go_on();
+    assert!(target.child.wait().unwrap().success());
+    attached.end()
+}
+
+fn await_that(what: &str, is_so: impl Fn() -> bool) {
+    let start = Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < PATIENCE, "{what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Somebody's file, mapped as code: it is cut short after it was read, and a tracer that reads it by a mapping
+/// dies of SIGBUS.
+fn a_file_that_is_cut_short_does_no_harm() {
+    for source in SOURCES {
+        let directory = tempfile::tempdir().unwrap();
+        let file = copy(directory.path());
+        let mut target = Program::ready(&["attack", "cut-short", file.to_str().unwrap()]);
+        let pid = target.pid().to_string();
+        let attached = Attached::new(&[source, &["--stacks", "-p", &pid]].concat());
+        target.go_on();
+        assert_eq!(target.line(), "ready");
+        target.go_on();
+        assert!(target.child.wait().unwrap().success());
+        let trace = attached.end();
+        assert_eq!(trace.setups().len(), 16, "{source:?}: {}", trace.stderr);
+        let of_file = with_file(&trace, &file);
+        assert!(of_file >= 8, "{source:?}: {of_file} stacks with the file");
+    }
+}
+
+/// Whoever opens a file with a lease waits for its owner, 45 s, but for one who does not want to wait.
+fn a_file_with_a_lease_does_not_hold_us_up() {
+    let directory = tempfile::tempdir().unwrap();
+    let begin = Instant::now();
+    let trace = traced(&[], "lease", &copy(directory.path()));
+    assert_eq!(trace.setups().len(), 8, "{}", trace.stderr);
+    assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
+}
+
+/// Whoever looks a mapped file up by its path a second time opens what stands there then: a FIFO, on which it would
+/// wait for ever.
+fn a_path_that_becomes_a_fifo_is_not_opened() {
+    for source in SOURCES {
+        let directory = tempfile::tempdir().unwrap();
+        let file = copy(directory.path());
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        let fifo = directory.path().join("x.fifo");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        watch.add_watch(&fifo, AddWatchFlags::IN_OPEN).unwrap();
+        let trace = traced(source, "race", &file);
+        assert_eq!(trace.setups().len(), 8, "{source:?}: {}", trace.stderr);
+        // The kernel says where it is at the moment.
+        let files = ["x", "x.aside"].map(|it| with_file(&trace, &directory.path().join(it)));
+        let read = files.iter().sum::<usize>();
+        assert_eq!(read, 8, "{source:?}: the file itself is read all the same");
+        assert!(watch.read_events().is_err(), "{source:?}: the FIFO was opened");
+    }
+}
+
+/// A file says where its debug information is: the directory of the file is not looked into.
+fn a_debug_link_to_a_fifo_is_not_followed() {
+    for source in SOURCES {
+        let directory = tempfile::tempdir().unwrap();
+        let file = copy(directory.path());
+        link_to(&file, b"fifo\0");
+        let fifos = [directory.path().join("fifo"), directory.path().join(".debug/fifo")];
+        std::fs::create_dir(directory.path().join(".debug")).unwrap();
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        for fifo in &fifos {
+            nix::unistd::mkfifo(fifo, Mode::S_IRWXU).unwrap();
+            watch.add_watch(fifo, AddWatchFlags::IN_OPEN).unwrap();
+        }
+        let trace = traced(source, "plain", &file);
+        assert_eq!(with_file(&trace, &file), 8, "{source:?}: {}", trace.stderr);
+        assert!(watch.read_events().is_err(), "{source:?}: a FIFO was opened");
+    }
+}
+
+/// Makes a note that nobody needs into a section that names a debug file.
+fn link_to(file: &Path, name: &[u8]) {
+    const NOTE: &[u8] = b".note.ABI-tag\0";
+    let mut bytes = std::fs::read(file).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    let (at, size) = elf.section_by_name(".note.ABI-tag").unwrap().file_range().unwrap();
+    assert!(name.len() as u64 <= size);
+    let of_names = bytes.windows(NOTE.len()).rposition(|it| it == NOTE).unwrap();
+    bytes[of_names..][..15].copy_from_slice(b".gnu_debuglink\0");
+    bytes[at as usize..][..name.len()].copy_from_slice(name);
+    std::fs::write(file, bytes).unwrap();
+    let bytes = std::fs::read(file).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    assert_eq!(elf.gnu_debuglink().unwrap().unwrap().0, &name[..name.len() - 1]);
+}
+
+/// A file whose symbols are said to be 16 GiB long has no names; the other files have theirs.
+fn a_file_that_is_too_much_for_the_child_costs_its_own_names_only() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = copy(directory.path());
+    let length = std::fs::metadata(&file).unwrap().len().next_multiple_of(4096);
+    let symbols = File::options().read(true).write(true).open(&file).unwrap();
+    let mut head = [0; 64];
+    symbols.read_exact_at(&mut head, 0).unwrap();
+    let sections = u64::from_le_bytes(head[40..48].try_into().unwrap());
+    let count = u64::from(u16::from_le_bytes(head[60..62].try_into().unwrap()));
+    let is_symbols = |at: &u64| {
+        let mut kind = [0; 4];
+        symbols.read_exact_at(&mut kind, at + 4).unwrap();
+        u32::from_le_bytes(kind) == object::elf::SHT_SYMTAB
+    };
+    let at = (0..count).map(|it| sections + 64 * it).find(is_symbols).expect("it has symbols");
+    symbols
+        .write_all_at(&[length.to_le_bytes(), (16u64 << 30).to_le_bytes()].concat(), at + 24)
+        .unwrap();
+    symbols.set_len(length + (16 << 30)).unwrap();
+    let trace = traced(&[], "plain", &file);
+    assert_eq!(with_file(&trace, &file), 8, "{}", trace.stderr);
+    let names = |setup: &&aiotrace::output::json::SetupLine| {
+        let all = setup.stack.iter().flatten().filter_map(|it| it.function.as_deref());
+        all.filter(|it| *it == "setup_with_false_return").count()
+    };
+    let named = trace.setups().iter().filter(|it| names(it) > 0).count();
+    assert_eq!(named, 8, "of the other file: {}", trace.stderr);
+}
+
+/// Killed with -9, aiotrace leaves no child that reads symbols.
+fn the_child_that_reads_symbols_ends_with_us() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = copy(directory.path());
+    let mut target = Program::ready(&["attack", "cut-short", file.to_str().unwrap()]);
+    let mut attached = Attached::new(&["--stacks", "-p", &target.pid().to_string()]);
+    target.go_on();
+    attached.await_line(|line| matches!(line, Line::Setup(_)));
+    let child = children(attached.child.id());
+    assert!(!child.is_empty(), "a child reads the symbols");
+    attached.signal(libc::SIGKILL);
+    attached.child.wait().unwrap();
+    for pid in child {
+        await_that("the child has ended", || !aiotrace::process::is_alive(pid));
+    }
+    target.kill();
+}
+
+fn children(pid: u32) -> Vec<u32> {
+    let all = aiotrace::process::threads(pid).into_iter().map(|tid| {
+        std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default()
+    });
+    all.collect::<String>().split_whitespace().filter_map(|it| it.parse().ok()).collect()
+}
+
+/// Headers of rings that no kernel writes: sizes, tails and magic numbers at random, and calls with them.
+fn a_hostile_ring_header_ends_no_trace() {
+    for source in SOURCES {
+        let mut target = Program::ready(&["attack", "rings", "3000"]);
+        let pid = target.pid().to_string();
+        let attached = Attached::new(&[source, &["-q", "-p", &pid]].concat());
+        target.go_on();
+        let calls: u64 = target.line().parse().unwrap();
+        assert!(target.child.wait().unwrap().success());
+        let trace = attached.end();
+        assert_eq!(trace.status.code(), Some(0), "{source:?}: {}", trace.stderr);
+        let report = trace.report();
+        assert!(report.events + report.lost >= calls, "{source:?}: {calls} calls; {report:?}");
+    }
+}
+
+/// A ring that says that it has so many entries, and that half of them are new: no memory is taken for them.
+fn a_ring_of_a_false_size_takes_no_memory() {
+    for source in SOURCES {
+        let mut target = Program::ready(&["attack", "size", &u32::MAX.to_string()]);
+        let pid = target.pid().to_string();
+        let attached = Attached::new(&[source, &["-q", "-p", &pid]].concat());
+        target.go_on();
+        assert!(target.child.wait().unwrap().success());
+        let trace = attached.end();
+        assert_eq!(trace.status.code(), Some(0), "{source:?}: {}", trace.stderr);
+    }
+}
+
+/// Whenever aiotrace is killed, the target goes on as it was: nobody traces it, nothing is stopped, nothing fails.
+fn killed_at_any_moment_it_leaves_nothing_behind() {
+    const WAYS: [&[&str]; 5] = [
+        &["-q"],
+        &["--stacks", "-o", "/dev/null"],
+        &["-c"],
+        &["--source", "ptrace", "-q"],
+        &["-q", "--inject", "io_getevents:error=EINTR:when=1000000"],
+    ];
+    let mut target = Program::ready(&["submits"]);
+    let pid = target.pid();
+    let mut random = u64::from(pid) << 16 | 1;
+    for round in 0..20 {
+        let options = WAYS[round % WAYS.len()];
+        let mut child = aiotrace()
+            .args(["attach", "-p", &pid.to_string()])
+            .args(options)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        random ^= random << 13;
+        random ^= random >> 7;
+        random ^= random << 17;
+        std::thread::sleep(Duration::from_millis(random % 400));
+        let helpers = children(child.id());
+        child.kill().unwrap();
+        child.wait().unwrap();
+        await_that("nobody traces it", || {
+            let tids = aiotrace::process::threads(pid);
+            tids.into_iter().all(|tid| aiotrace::process::tracer_of(tid).is_none_or(|it| it == 0))
+        });
+        for tid in aiotrace::process::threads(pid) {
+            let state = aiotrace::process::thread_state(pid, tid);
+            assert!(!matches!(state, Some(b't' | b'T')), "{options:?}: thread {tid} is stopped");
+        }
+        for helper in helpers {
+            await_that("its helpers have ended", || !aiotrace::process::is_alive(helper));
+        }
+    }
+    // What it says from now on is of after the last kill.
+    target.line();
+    let line = target.line();
+    assert!(line.ends_with(" 0"), "calls and failures: {line}");
+}
+
+tests![
+    a_file_that_is_cut_short_does_no_harm,
+    a_file_with_a_lease_does_not_hold_us_up if Need::SAME,
+    a_path_that_becomes_a_fifo_is_not_opened if Need::SAME,
+    a_debug_link_to_a_fifo_is_not_followed if Need::SAME,
+    a_file_that_is_too_much_for_the_child_costs_its_own_names_only if Need::SAME,
+    the_child_that_reads_symbols_ends_with_us if Need::SAME,
+    a_hostile_ring_header_ends_no_trace if Need::SLOW,
+    a_ring_of_a_false_size_takes_no_memory if Need::SAME,
+    killed_at_any_moment_it_leaves_nothing_behind if Need::LONG,
+];
