@@ -270,11 +270,14 @@ fn killed_at_any_moment_it_leaves_nothing_behind() {
     assert!(line.ends_with(" 0"), "calls and failures: {line}");
 }
 
+const NO_LEASES: Need = Need::Native("the smallest guest has no leases");
+const NO_INOTIFY: Need = Need::Native("the smallest guest has no inotify");
+
 tests![
     a_file_that_is_cut_short_does_no_harm,
-    a_file_with_a_lease_does_not_hold_us_up if Need::SAME,
-    a_path_that_becomes_a_fifo_is_not_opened if Need::SAME,
-    a_debug_link_to_a_fifo_is_not_followed if Need::SAME,
+    a_file_with_a_lease_does_not_hold_us_up if NO_LEASES,
+    a_path_that_becomes_a_fifo_is_not_opened if NO_INOTIFY,
+    a_debug_link_to_a_fifo_is_not_followed if NO_INOTIFY,
     a_file_that_is_too_much_for_the_child_costs_its_own_names_only if Need::SAME,
     the_child_that_reads_symbols_ends_with_us if Need::SAME,
     a_hostile_ring_header_ends_no_trace if Need::SLOW,
