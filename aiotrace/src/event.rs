@@ -346,6 +346,13 @@ pub struct Completion {
     pub discarded: bool,
 }
 
+impl Completion {
+    /// One that happened at the event's time, into the ring of its context.
+    pub fn exact(ctx: Handle, event: Option<IoEvent>) -> Self {
+        Self { ctx, event, since: None, until: None, discarded: false }
+    }
+}
+
 /// Completions in a ring that could not be read yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Behind {

@@ -167,8 +167,7 @@ fn faults() -> Vec<Event> {
     if let Body::Call(Call { args: Args::Getevents { changed, .. }, .. }) = &mut reaped.body {
         changed.push(0);
     }
-    let completed =
-        Completion { ctx: CTX, event: Some(event), since: None, until: None, discarded: false };
+    let completed = Completion::exact(CTX, Some(event));
     let exit = at(400, process(Change::Exit { status: ExitStatus::Code(0) }));
     let mut all = vec![
         with_fault(submit(200, -11, vec![one(0x50, 0, 0)], 0), 1, Done),

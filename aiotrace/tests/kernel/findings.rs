@@ -21,22 +21,10 @@ fn in_words(it: &FindingLine) -> String {
     format!("{} {}{unsure}", it.severity, it.name)
 }
 
-/// Why findings are unsure.
-fn why_unsure(trace: &Trace) -> Vec<String> {
-    trace.findings().iter().filter_map(|it| it.why.as_ref().map(ToString::to_string)).collect()
-}
-
 /// Runs a program under aiotrace: just this is found.
 fn expect(program: &str, expected: &[&str]) -> Trace {
-    let mut trace = run_program(&[program]);
-    for _ in 1..4 {
-        // That the kernel has skipped a run may be told in the next program's time.
-        if !machine::skips_runs() || !why_unsure(&trace).iter().any(|it| it == LOST) {
-            break;
-        }
-        trace = run_program(&[program]);
-    }
-    assert_eq!(found(&trace), expected, "{program}; unsure: {:?}", why_unsure(&trace));
+    let trace = run_program(&[program]);
+    assert_eq!(found(&trace), expected, "{program}; unsure: {:?}", trace.why_unsure());
     assert_eq!(trace.report().findings.len(), expected.len(), "{program}");
     trace
 }
@@ -61,7 +49,6 @@ macro_rules! alarm {
     };
 }
 
-const LOST: &str = "events were lost";
 const NOTHING: [&str; 0] = [];
 const RELEASED: [&str; 1] = ["info released-at-exit"];
 

@@ -18,7 +18,8 @@ use object::{Object as _, ObjectSection as _};
 
 use super::{
     harness::Need,
-    support::{Attached, PATIENCE, Program, Trace, aiotrace, programs},
+    processes,
+    support::{Attached, Program, Trace, aiotrace, await_that, programs},
 };
 
 /// By BPF, and by ptrace.
@@ -45,14 +46,6 @@ fn traced(source: &[&str], how: &str, file: &Path) -> Trace {
     target.go_on();
     assert!(target.child.wait().unwrap().success());
     attached.end()
-}
-
-fn await_that(what: &str, is_so: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < PATIENCE, "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Somebody's file, mapped as code: it is cut short after it was read, and a tracer that reads it by a mapping
@@ -177,7 +170,7 @@ fn the_child_that_reads_symbols_ends_with_us() {
     let mut attached = Attached::new(&["--stacks", "-p", &target.pid().to_string()]);
     target.go_on();
     attached.await_line(|line| matches!(line, Line::Setup(_)));
-    let child = children(attached.child.id());
+    let child = processes::children_of(attached.child.id());
     assert!(!child.is_empty(), "a child reads the symbols");
     attached.signal(libc::SIGKILL);
     attached.child.wait().unwrap();
@@ -185,13 +178,6 @@ fn the_child_that_reads_symbols_ends_with_us() {
         await_that("the child has ended", || !aiotrace::process::is_alive(pid));
     }
     target.kill();
-}
-
-fn children(pid: u32) -> Vec<u32> {
-    let all = aiotrace::process::threads(pid).into_iter().map(|tid| {
-        std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default()
-    });
-    all.collect::<String>().split_whitespace().filter_map(|it| it.parse().ok()).collect()
 }
 
 /// Headers of rings that no kernel writes: sizes, tails and magic numbers at random, and calls with them.
@@ -249,7 +235,7 @@ fn killed_at_any_moment_it_leaves_nothing_behind() {
         random ^= random >> 7;
         random ^= random << 17;
         std::thread::sleep(Duration::from_millis(random % 400));
-        let helpers = children(child.id());
+        let helpers = processes::children_of(child.id());
         child.kill().unwrap();
         child.wait().unwrap();
         await_that("nobody traces it", || {

@@ -13,17 +13,23 @@ pub fn adopt_orphans() {
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
 }
 
+/// The processes that a process has started, by whichever of its threads.
+pub fn children_of(pid: u32) -> Vec<u32> {
+    let mut found = Vec::new();
+    for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
+        let children = std::fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        found.extend(children.split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
+    }
+    found
+}
+
 /// All of them, parents first.
 fn all() -> Vec<u32> {
     let mut found = vec![std::process::id()];
     let mut next = 0;
     while let Some(pid) = found.get(next).copied() {
         next += 1;
-        for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
-            let children = std::fs::read_to_string(task.path().join("children"));
-            let children = children.unwrap_or_default();
-            found.extend(children.split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
-        }
+        found.extend(children_of(pid));
     }
     found.remove(0);
     found

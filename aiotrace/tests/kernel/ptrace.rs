@@ -3,7 +3,7 @@
 use std::{
     path::Path,
     process::{Command, Output, Stdio},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use aiotrace::output::json::Line;
@@ -11,7 +11,10 @@ use aiotrace::output::json::Line;
 use super::{
     harness::Need,
     lifecycle::await_blocked,
-    support::{Attached, Program, aiotrace, binary, parse, programs, run_program_with, run_with},
+    support::{
+        Attached, Program, aiotrace, await_that, binary, parse, programs, run_program_with,
+        run_with,
+    },
 };
 
 const PTRACE: [&str; 2] = ["--source", "ptrace"];
@@ -43,14 +46,6 @@ fn state(pid: u32) -> (char, u32) {
     let status = std::fs::read(format!("/proc/{pid}/status")).unwrap();
     let field = |name| aiotrace::process::status_field(&status, name).unwrap();
     (field("State").chars().next().unwrap(), field("TracerPid").parse().unwrap())
-}
-
-fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !is_so() {
-        assert!(start.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// A command as a real user without any privilege.

@@ -87,6 +87,9 @@ pub fn run_to_file<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) ->
     Trace { lines: Vec::new(), stderr: watcher.join().unwrap(), status, most_memory: peak }
 }
 
+/// Why a finding is unsure after a loss.
+const LOST: &str = "events were lost";
+
 /// Options that change nothing for most programs: so those that want no others share an aiotrace.
 pub const SHARED: [&str; 3] = ["--denied", "--slow-submit", "250ms"];
 
@@ -95,7 +98,9 @@ pub const SHARED: [&str; 3] = ["--denied", "--slow-submit", "250ms"];
 pub fn run_program(arguments: &[&str]) -> Trace {
     let mut trace = session::run(&SHARED, arguments);
     for _ in 1..4 {
-        if !machine::skips_runs() || trace.skipped() == 0 {
+        // That a run was skipped may be told in the next program's time.
+        let is_whole = || trace.skipped() == 0 && !trace.why_unsure().iter().any(|it| it == LOST);
+        if !machine::skips_runs() || is_whole() {
             break;
         }
         trace = session::run(&SHARED, arguments);
@@ -115,6 +120,15 @@ pub fn run_program_with(options: &[&str], arguments: &[&str]) -> Trace {
 
 /// Nothing takes longer.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
+
+/// Waits for what takes a moment.
+pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
+    let start = std::time::Instant::now();
+    while !is_so() {
+        assert!(start.elapsed() < std::time::Duration::from_secs(20), "{what}");
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
 
 /// A workload under `aiotrace run -f` with options, however it ends.
 pub fn run_with(options: &[&str], arguments: &[&str]) -> Trace {
@@ -212,6 +226,11 @@ impl Trace {
         assert_eq!(report.lost, 0, "{:?}; {}", report.lost_by_cause, self.stderr);
         assert!(!self.stderr.contains(" LOST"), "{}", self.stderr);
         assert!(!self.lines.iter().any(|line| matches!(line, Line::Lost(_))));
+    }
+
+    /// Why findings are unsure.
+    pub fn why_unsure(&self) -> Vec<String> {
+        self.findings().iter().filter_map(|it| it.why.as_ref().map(ToString::to_string)).collect()
     }
 
     /// Runs of probes that the kernel skipped.

@@ -45,13 +45,7 @@ fn with(change: impl FnOnce(&mut abi::Iocb)) -> Option<Iocb> {
 
 fn completes(trace: &mut Trace, res: i64) {
     let event = Some(IoEvent { data: 0, obj: 1, res, res2: 0 });
-    trace.tell(Body::Completion(Completion {
-        ctx: H,
-        event,
-        since: None,
-        until: None,
-        discarded: false,
-    }));
+    trace.tell(Body::Completion(Completion::exact(H, event)));
 }
 
 /// A request that completes before its io_submit returns, or after.

@@ -69,13 +69,7 @@ impl Trace {
 
     pub fn complete(&mut self, obj: u64) {
         let event = Some(IoEvent { data: 0, obj, res: 512, res2: 0 });
-        self.tell(Body::Completion(Completion {
-            ctx: H,
-            event,
-            since: None,
-            until: None,
-            discarded: false,
-        }));
+        self.tell(Body::Completion(Completion::exact(H, event)));
     }
 
     pub fn gone(&mut self, how: How, in_flight: Option<u64>) {
@@ -277,13 +271,7 @@ fn used_at(trace: &mut Trace, ctx: Handle, opcode: u16) {
     let iocbs = vec![request(1, opcode, 0)];
     trace.call(1, Args::Submit { ctx, nr: 1, iocbpp: Address(0), iocbs, truncated: 0 });
     let event = Some(IoEvent { data: 0, obj: 1, res: 512, res2: 0 });
-    trace.tell(Body::Completion(Completion {
-        ctx,
-        event,
-        since: None,
-        until: None,
-        discarded: false,
-    }));
+    trace.tell(Body::Completion(Completion::exact(ctx, event)));
 }
 
 /// Nobody finds the ring of `H`.
@@ -481,7 +469,7 @@ fn a_cancelled_request_excuses_only_its_own_failure() {
     let cancel = |ctx| Args::Cancel { ctx, iocb: Address(1), result: Address(0), value: None };
     let complete = |ctx, res| {
         let event = Some(IoEvent { data: 0, obj: 1, res, res2: 0 });
-        Body::Completion(Completion { ctx, event, since: None, until: None, discarded: false })
+        Body::Completion(Completion::exact(ctx, event))
     };
     // The completion is told after the return of io_cancel, or before.
     trace.call(1, one(POLL));

@@ -94,13 +94,7 @@ impl Trace {
 
     pub(crate) fn complete(&mut self, obj: u64, res: i64) {
         let event = Some(IoEvent { data: 0, obj, res, res2: 0 });
-        self.tell(Body::Completion(Completion {
-            ctx: H,
-            event,
-            since: None,
-            until: None,
-            discarded: false,
-        }));
+        self.tell(Body::Completion(Completion::exact(H, event)));
     }
 
     pub(crate) fn changed(&mut self, obj: u64, own: i64, res: i64) {

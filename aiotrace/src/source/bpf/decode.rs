@@ -174,13 +174,7 @@ impl Decoder {
                     self.contexts.completed(record.space, record.handle);
                 }
                 let (ctx, event) = (Handle(record.handle), Some(record.event));
-                of(Body::Completion(Completion {
-                    ctx,
-                    event,
-                    since: None,
-                    until: None,
-                    discarded,
-                }));
+                of(Body::Completion(Completion { discarded, ..Completion::exact(ctx, event) }));
                 return Ok(());
             }
             Kind::ContextGone => {

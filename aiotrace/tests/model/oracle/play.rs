@@ -519,13 +519,7 @@ impl<'a> Player<'a> {
         if self.plan.exact {
             self.completed(self.told, res);
             let (ctx, event) = (self.handle(), Some(event));
-            self.tell(Body::Completion(Completion {
-                ctx,
-                event,
-                since: None,
-                until: None,
-                discarded: false,
-            }));
+            self.tell(Body::Completion(Completion::exact(ctx, event)));
             self.told += 1;
         }
     }
