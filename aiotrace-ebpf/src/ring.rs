@@ -165,6 +165,7 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
     let mut words = 0;
     let sample = read(handle, &mut words)?;
     let (first, RingSample { mut head, mut tail, .. }) = (words as u64, sample);
+    let mut read_at = 0;
     let looked = (thread.looked_at, thread.looked_ring, thread.looked_when);
     let is_known = looked == (handle, first, changes);
     // Nothing completed since this thread looked. (Or a whole ring did: what nobody else has sent of it is
@@ -178,18 +179,26 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
             // SAFETY: a map value; threads that share the context may race, and then both send
             // the same entries: the reader knows their positions.
             let context = unsafe { &mut *context };
-            let positions = context.positions;
-            let (last, seen) = (positions as u32, (positions >> 32) as u32);
-            if !(is_known && thread.looked_tail == seen) {
+            let mut positions = context.positions;
+            if !(is_known && thread.looked_tail == (positions >> 32) as u32) {
                 // Another thread looked meanwhile, and may have seen a later tail than this one. From its
                 // tail to one that is read now, the way is forward: not around the whole ring.
                 RingSample { head, tail, .. } = glance(handle)?;
             }
             if context.nr == 0 {
-                context.nr = introduce(thread, handle, last, time)?;
+                context.nr = introduce(thread, handle, positions as u32, time)?;
             }
+            // Its processor may have stood still, and whole rings completed: nobody may be sent back there.
+            // SAFETY: as above.
+            let now = unsafe { (&raw const context.positions).read_volatile() };
+            if now != positions {
+                positions = now;
+                RingSample { head, tail, .. } = glance(handle)?;
+            }
+            // Before others go on from here: what they see is later.
+            read_at = calls::now();
             context.positions = Context::positions(tail, tail);
-            (context.nr, last, seen)
+            (context.nr, positions as u32, (positions >> 32) as u32)
         }
         None => {
             let nr = introduce(thread, handle, tail, time)?;
@@ -204,8 +213,7 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
     if tail < nr && last < nr && seen < nr {
         let untold = RingHeader::distance(last, seen, nr) + RingHeader::distance(seen, tail, nr);
         let gone = if untold < nr { 0 } else { untold - (nr - 1) };
-        *new =
-            Span { seen: if untold != 0 { calls::now() } else { 0 }, nr, first: last, tail, gone };
+        *new = Span { seen: read_at, nr, first: last, tail, gone };
     }
     Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
@@ -268,24 +276,29 @@ fn send(thread: &mut Thread, slot: u32, time: u64, span: Span) {
     thread.seq = ring.header.seq;
     let first = user::unknown(&rest.first);
     if first != span.tail {
-        put_back(thread, first, span.tail);
+        put_back(thread, first);
     }
 }
 
-/// The entries from `first` on, up to the tail, are to be sent at the next look.
+/// The entries from `first` on are to be sent at the next look.
 #[inline(always)]
-pub fn put_back(thread: &mut Thread, first: u32, tail: u32) {
+pub fn put_back(thread: &mut Thread, first: u32) {
     thread.looked_at = 0;
-    put_back_in(thread.space, thread.args[0], Context::positions(first, tail));
+    put_back_in(thread.space, thread.args[0], first);
 }
 
 /// The same, for the context that has this handle there. See [`records`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn put_back_in(space: u64, handle: u64, positions: u64) -> u32 {
-    if let Some(context) = CONTEXTS.get_ptr_mut(&ContextKey { space, handle }) {
-        // SAFETY: a map value; threads that share the context may race, and then entries are sent twice.
-        unsafe { (*context).positions = positions };
+pub extern "C" fn put_back_in(space: u64, handle: u64, first: u32) -> u32 {
+    let Some(context) = CONTEXTS.get_ptr_mut(&ContextKey { space, handle }) else { return 0 };
+    // SAFETY: a map value; threads that share the context may race.
+    let Context { nr, positions, .. } = unsafe { &mut *context };
+    let (told, seen) = (*positions as u32, (*positions >> 32) as u32);
+    let distance = |from, to| RingHeader::distance(from, to, *nr);
+    // Another thread that looked meanwhile, and could not read, either, may have put back earlier ones.
+    if distance(told, first) + distance(first, seen) != distance(told, seen) {
+        *positions = Context::positions(first, seen);
     }
     0
 }

@@ -48,10 +48,9 @@ pub fn entries(pid: u32, handle: u64, first: u32, count: u32) -> Option<Vec<IoEv
 
 /// Reads a byte of each page of the ring at this address of a process, as the program itself would do: then its
 /// pages are in the program's page table, and a probe, which cannot sleep, can read them. The kernel maps
-/// [`PAGES_AT_ONCE`] around one that is touched (`fault_around_bytes`), and a program that does not reap from the
-/// ring itself touches only the first.
+/// a few around one that is touched, and a program that does not reap from the ring itself touches only the first.
 pub fn touch(pid: u32, handle: u64) {
-    let Some(nr) = header(pid, handle).map(|it| it.nr).filter(|nr| is_large(*nr)) else { return };
+    let Some(nr) = header(pid, handle).map(|it| it.nr) else { return };
     let pages: Vec<usize> = (0..bytes(nr).div_ceil(PAGE) as u64)
         .filter_map(|page| usize::try_from(handle.checked_add(page * PAGE as u64)?).ok())
         .collect();
@@ -65,14 +64,18 @@ pub fn touch(pid: u32, handle: u64) {
     }
 }
 
-/// Pages that one touch maps.
+/// Pages that one touch maps, at most: `fault_around_bytes`, those of the same page table.
+/// (<https://elixir.bootlin.com/linux/v6.12/source/mm/memory.c#L5239>)
 const PAGES_AT_ONCE: usize = 16;
+/// What a page table maps, bytes.
+const TABLE: u64 = 2 << 20;
 /// `UIO_MAXIOV`
 const MOST_PARTS: usize = 1024;
 
-/// Whether not all of a ring with so many entries is mapped by one touch.
-pub fn is_large(nr: u32) -> bool {
-    bytes(nr) > PAGES_AT_ONCE * PAGE
+/// Whether all of a ring at this address with so many entries is mapped when its first page is touched.
+pub fn is_mapped_at_once(handle: u64, nr: u32) -> bool {
+    let last = handle.saturating_add(bytes(nr) as u64 - 1);
+    bytes(nr) <= PAGES_AT_ONCE * PAGE && handle / TABLE == last / TABLE
 }
 
 /// The size of a ring.

@@ -44,7 +44,7 @@ impl Ring {
     }
 
     /// Its mapping is as long as its pages.
-    fn bytes(&self) -> usize {
+    pub fn bytes(&self) -> usize {
         (32 + 32 * self.entries() as usize).next_multiple_of(4096)
     }
 

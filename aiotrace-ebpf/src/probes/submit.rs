@@ -75,7 +75,7 @@ pub fn left(thread: &mut Thread, left: &Left, ring: RingSample, new: NewEntries)
         // copies byte by byte, as long as that is not said.)
         unsafe { ptr::copy_nonoverlapping(&raw const thread.iocb, &raw mut iocb.iocb, 1) };
         if send_one(slot) != 0 {
-            ring::put_back(thread, new.first, ring.tail);
+            ring::put_back(thread, new.first);
         }
     } else {
         let Some(scratch) = SUBMITTED_SCRATCH.get_ptr_mut(slot) else { return };
@@ -83,7 +83,7 @@ pub fn left(thread: &mut Thread, left: &Left, ring: RingSample, new: NewEntries)
         let submitted = unsafe { &mut (*scratch).record };
         fill(submitted, Kind::Submitted, thread, left, ring, new);
         if send_submitted(slot) != 0 {
-            ring::put_back(thread, new.first, ring.tail);
+            ring::put_back(thread, new.first);
         }
     }
 }

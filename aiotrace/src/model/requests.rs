@@ -202,6 +202,12 @@ impl Requests {
         self.unread
     }
 
+    /// The entries of some could not be read, now or before: another request of the same iocb may have been taken for
+    /// theirs since.
+    pub fn has_unread(&self) -> bool {
+        self.unread > 0 || self.unknown > 0
+    }
+
     /// Completions of which the ring tells, and nobody else.
     pub fn unseen(&self) -> u64 {
         (self.unseen.max(0) as u64).saturating_sub(self.given.len() as u64)

@@ -389,8 +389,8 @@ fn attaching_to_a_busy_thread_loses_nothing() {
 
 tests![
     the_first_call_after_the_attach_is_seen,
-    several_processes_at_once if Need::SAME,
-    every_process_or_a_cgroup if Need::SAME,
+    several_processes_at_once if Need::LONG,
+    every_process_or_a_cgroup if Need::LONG,
     a_process_outside_of_the_cgroup_is_not_traced if Need::SAME,
     a_cgroup_is_traced_by_a_bind_mount_of_it_too if Need::Native("the guests have no mount(8)"),
     a_call_in_progress_at_the_attach_is_known_and_its_end_is_told,
@@ -406,5 +406,5 @@ tests![
     not_root_is_told_to_be if Need::Native("it runs setpriv"),
     inside_of_a_pid_namespace_ids_are_as_seen_there if Need::SAME,
     a_target_in_another_pid_namespace_has_the_ids_we_see if Need::SAME,
-    attaching_to_a_busy_thread_loses_nothing,
+    attaching_to_a_busy_thread_loses_nothing if Need::SLOW,
 ];

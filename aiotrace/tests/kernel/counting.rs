@@ -328,7 +328,7 @@ tests![
     latencies_of_processes_that_ended_are_kept if Need::LONG,
     durations_are_those_of_the_stream if Need::SAME,
     findings_that_need_no_requests_are_made_and_the_others_are_not if Need::LONG,
-    only_errors_are_shown_and_all_is_counted if Need::SAME,
+    only_errors_are_shown_and_all_is_counted if Need::LONG,
     only_calls_about_some_requests_are_shown if Need::LONG,
     a_sample_has_a_part_of_the_calls_and_all_are_counted if Need::SAME,
     more_processes_than_rows_are_counted_together if Need::LONG,

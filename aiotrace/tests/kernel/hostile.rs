@@ -260,7 +260,7 @@ const NO_LEASES: Need = Need::Native("the smallest guest has no leases");
 const NO_INOTIFY: Need = Need::Native("the smallest guest has no inotify");
 
 tests![
-    a_file_that_is_cut_short_does_no_harm,
+    a_file_that_is_cut_short_does_no_harm if Need::SLOW,
     a_file_with_a_lease_does_not_hold_us_up if NO_LEASES,
     a_path_that_becomes_a_fifo_is_not_opened if NO_INOTIFY,
     a_debug_link_to_a_fifo_is_not_followed if NO_INOTIFY,

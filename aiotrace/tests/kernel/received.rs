@@ -488,9 +488,9 @@ tests![
     the_same_through_libaio_and_in_a_child if Need::SLOW,
     the_same_on_overlayfs if Need::Native("the guests have no overlayfs"),
     a_request_that_passes_by_the_mechanism_leaves_nothing_behind,
-    of_sixteen_threads_every_tenth_call,
+    of_sixteen_threads_every_tenth_call if Need::SLOW,
     faults_only_while_aiotrace_lives if Need::SLOW,
     without_a_name_the_best_mechanism_is_taken,
-    what_fio_makes_of_the_best_mechanism,
+    what_fio_makes_of_the_best_mechanism if Need::SLOW,
     a_running_program_gets_faults_by_the_best_mechanism if Need::SLOW,
 ];

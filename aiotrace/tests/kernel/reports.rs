@@ -315,7 +315,7 @@ tests![
     a_wait_is_described_and_nothing_is_blamed if SECONDS,
     whoever_waits_in_io_destroy_or_exit_is_no_stranger_to_aio if SECONDS,
     sixty_thousand_contexts_fit_a_screen_and_do_not_delay_the_end if SECONDS,
-    what_is_equal_is_one_finding if Need::SAME,
+    what_is_equal_is_one_finding if Need::LONG,
     what_came_after_the_first_failure_and_after_the_last_is_told_apart if Need::SAME,
     a_trend_is_told_before_it_is_a_finding if SECONDS,
     an_unsure_finding_says_why if Need::Native("the guests have no /dev/fuse"),

@@ -153,8 +153,8 @@ fn a_program_without_aio_is_told_so() {
 }
 
 tests![
-    the_status_is_that_of_the_program if Need::SAME,
-    what_cannot_be_executed_is_126_or_127 if Need::SAME,
+    the_status_is_that_of_the_program if Need::LONG,
+    what_cannot_be_executed_is_126_or_127 if Need::LONG,
     a_failure_of_ours_is_125_and_the_program_never_begins if Need::SAME,
     it_runs_as_another_user if Need::SAME,
     the_summary_counts_calls_and_errors if Need::SAME,

@@ -89,14 +89,38 @@ pub fn ring_full_drop(_: &[String]) {
     destroy(ctx);
 }
 
-/// `shared-pool [REQUESTS] [THREADS]`: threads take a request of a pool, submit it on the one context, and one thread
+/// Moves a ring: two pages of it are at the end of what one page table maps, so they are mapped when the first is
+/// touched, and the others are not.
+fn across(ctx: u64) -> u64 {
+    const TABLE: u64 = 2 << 20;
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a new mapping.
+    let room = unsafe {
+        libc::mmap(std::ptr::null_mut(), 3 * TABLE as usize, libc::PROT_NONE, flags, -1, 0)
+    };
+    assert_ne!(room, libc::MAP_FAILED, "mmap");
+    let boundary = (room as u64 + TABLE).next_multiple_of(TABLE);
+    let (from, bytes) = (boundary - 2 * PAGE, Ring::of(ctx).bytes());
+    let moved = Ring::of(ctx).move_to(from);
+    // As if they had never been touched. The ring keeps what is in them.
+    // SAFETY: the ring's own mapping.
+    let taken = unsafe { libc::madvise(moved as *mut libc::c_void, bytes, libc::MADV_DONTNEED) };
+    assert_eq!(taken, 0, "madvise");
+    moved
+}
+
+/// `shared-pool [REQUESTS] [THREADS] [across]`: threads take a request of a pool, submit it on the one context, and one thread
 /// reaps and gives it back, to be used by another at once. `ready` at the start; at least so many requests. It checks that no iocb
-/// is submitted while it is in flight, and each result.
+/// is submitted while it is in flight, and each result. With `across`, the ring is moved to where most of its entries
+/// are behind the end of a page table.
 pub fn shared_pool(arguments: &[String]) {
     const SLOTS: usize = 64;
     let named = Named::direct_if_possible("shared-pool").filled(8 * 1024);
-    let (ctx, is_over) = (aio::setup(256), AtomicBool::new(false));
+    let (mut ctx, is_over) = (aio::setup(256), AtomicBool::new(false));
     let (least, threads) = (number(arguments, 0, 20_000), number(arguments, 1, 3));
+    if word(arguments, 2) == "across" {
+        ctx = across(ctx);
+    }
     let buffer = letters(SLOTS * 8) as u64;
     let pool = Mutex::new((0..SLOTS).collect::<Vec<_>>());
     let is_given_back = Condvar::new();

@@ -74,6 +74,16 @@ pub struct Seen {
     pub tail: u32,
 }
 
+/// What entries of a ring tell.
+pub struct Entries {
+    /// When the ring was looked at before.
+    pub since: Option<u64>,
+    /// Which of them are new to us.
+    pub new: Vec<Range<u32>>,
+    /// So many that completed before are never told: whoever saw them first was overtaken by a whole ring.
+    pub never: u32,
+}
+
 /// A context that ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ended {
@@ -260,22 +270,22 @@ impl Contexts {
         }
     }
 
-    /// `count` entries from `first` on are in the ring: when it was looked at before, and which of the
-    /// entries are new to us.
+    /// `count` entries from `first` on were in the ring at this time.
     pub fn entries(
         &mut self,
-        space: u64,
-        handle: u64,
+        (space, handle): (u64, u64),
         first: u32,
         count: u32,
-    ) -> (Option<u64>, Vec<Range<u32>>) {
+        seen: u64,
+    ) -> Entries {
         let Some(known) = self.known.get_mut(&(space, handle)) else {
-            return (None, one(0..count));
+            return Entries { since: None, new: one(0..count), never: 0 };
         };
-        let new = known.positions.take(first, count, known.nr);
-        known.completed += new.iter().map(|it| u64::from(it.end - it.start)).sum::<u64>();
+        let (new, never) = known.positions.take((first, count, seen), known.nr);
+        let told = new.iter().map(|it| u64::from(it.end - it.start)).sum::<u64>();
+        known.completed += told + u64::from(never);
         known.untold = known.untold.saturating_sub(count);
-        (known.looked, new)
+        Entries { since: known.looked, new, never }
     }
 
     /// Something of this address space was lost: nothing of it is counted any more.
@@ -366,6 +376,8 @@ fn one(range: Range<u32>) -> Vec<Range<u32>> {
 #[derive(Debug, Default)]
 struct Positions {
     next: Option<u32>,
+    /// When the tail that `next` comes from was read. Whoever read it later was sent on from there.
+    seen: u64,
     /// Passed over: sent by somebody who was overtaken.
     holes: Vec<u32>,
 }
@@ -379,8 +391,22 @@ impl Positions {
         self.holes.is_empty() && self.next.is_none_or(is_there)
     }
 
-    /// Which of `count` entries from `first` on are new; `nr` is the size of the ring.
-    fn take(&mut self, first: u32, count: u32, nr: u32) -> Vec<Range<u32>> {
+    /// Other entries are in these places now: how many were passed over there and will not come.
+    fn overwritten(&mut self, first: u32, count: u32, nr: u32) -> u32 {
+        let before = self.holes.len();
+        self.holes.retain(|place| {
+            nr == 0 || *place >= nr || RingHeader::distance(first, *place, nr) >= count
+        });
+        (before - self.holes.len()) as u32
+    }
+
+    /// Which of `count` entries from `first` on, whose tail was read then, are new, and how many others never come;
+    /// `nr` is the size of the ring.
+    fn take(
+        &mut self,
+        (first, count, seen): (u32, u32, u64),
+        nr: u32,
+    ) -> (Vec<Range<u32>>, u32) {
         let end = |from: u32, count: u32| {
             let end = u64::from(from) + u64::from(count);
             if nr == 0 { end as u32 } else { (end % u64::from(nr)) as u32 }
@@ -390,15 +416,18 @@ impl Positions {
             _ => first,
         };
         if next == first {
-            self.next = Some(end(first, count));
-            return one(0..count);
+            let never = self.overwritten(first, count, nr);
+            (self.next, self.seen) = (Some(end(first, count)), seen);
+            return (one(0..count), never);
         }
         let ahead = RingHeader::distance(next, first, nr);
-        if ahead < nr / 2 {
+        // Who looked before `next` was known is behind, perhaps by more than a ring.
+        if ahead < nr / 2 && seen >= self.seen {
+            let never = self.overwritten(next, ahead + count, nr);
             let room = MOST_HOLES.saturating_sub(self.holes.len());
             self.holes.extend((0..ahead).take(room).map(|it| end(next, it)));
-            self.next = Some(end(first, count));
-            return one(0..count);
+            (self.next, self.seen) = (Some(end(first, count)), seen);
+            return (one(0..count), never);
         }
         // Behind: known, but for holes, and but for what lies beyond.
         let behind = nr - ahead;
@@ -410,11 +439,13 @@ impl Positions {
                 new.push(index..index + 1);
             }
         }
+        let mut never = 0;
         if count > behind {
+            never = self.overwritten(next, count - behind, nr);
             new.push(behind..count);
-            self.next = Some(end(first, count));
+            (self.next, self.seen) = (Some(end(first, count)), self.seen.max(seen));
         }
-        new
+        (new, never)
     }
 }
 
@@ -429,7 +460,13 @@ mod tests {
     }
 
     fn took(positions: &mut Positions, first: u32, count: u32) -> Vec<u32> {
-        positions.take(first, count, 10).into_iter().flatten().map(|it| (first + it) % 10).collect()
+        took_at(positions, (first, count, 0), 0)
+    }
+
+    fn took_at(positions: &mut Positions, at: (u32, u32, u64), never: u32) -> Vec<u32> {
+        let (new, lost) = positions.take(at, 10);
+        assert_eq!(lost, never);
+        new.into_iter().flatten().map(|it| (at.0 + it) % 10).collect()
     }
 
     #[test]
@@ -457,12 +494,35 @@ mod tests {
     }
 
     #[test]
+    fn what_never_came_is_told_when_its_place_is_used_again() {
+        let mut positions = Positions { next: Some(8), ..Positions::default() };
+        assert_eq!(took(&mut positions, 0, 1), [0], "8 and 9 are passed over");
+        assert!(!positions.have(1, 10));
+        assert_eq!(took_at(&mut positions, (1, 8, 0), 1), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(took_at(&mut positions, (9, 1, 0), 1), [9]);
+        assert!(positions.have(0, 10));
+        assert_eq!(took(&mut positions, 8, 2), [0u32; 0], "these are known");
+    }
+
+    #[test]
+    fn whoever_looked_before_is_never_ahead() {
+        let mut positions = Positions { next: Some(0), ..Positions::default() };
+        for seen in 1..=4 {
+            let first = (seen as u32 - 1) * 5 % 10;
+            assert_eq!(took_at(&mut positions, (first, 5, seen), 0).len(), 5);
+        }
+        // Its processor stood still since the time 2: two rings of other entries came meanwhile.
+        assert_eq!(took_at(&mut positions, (2, 3, 2), 0), [0u32; 0]);
+        assert_eq!(took_at(&mut positions, (0, 3, 5), 0), [0, 1, 2], "nobody is sent back");
+    }
+
+    #[test]
     fn what_is_in_flight_when_a_context_ends_is_counted_from_its_creation() {
         let mut contexts = Contexts::default();
         contexts.uses(5, SPACE, How::Exec);
         contexts.created(SPACE, 0x1000, 5, 100);
         contexts.used(SPACE, 0x1000, 5, 4);
-        contexts.entries(SPACE, 0x1000, 0, 3);
+        contexts.entries((SPACE, 0x1000), 0, 3, 0);
         contexts.used(SPACE, 0x2000, 5, 4);
         let gone = |ctx, in_flight| Ended {
             pid: 5,
@@ -478,11 +538,11 @@ mod tests {
         contexts.created(SPACE, 0x1000, 5, 100);
         contexts.seen(SPACE, 0x1000, ring(3, 0), 5);
         contexts.used(SPACE, 0x1000, 5, 30);
-        contexts.entries(SPACE, 0x1000, 0, 10);
+        contexts.entries((SPACE, 0x1000), 0, 10, 0);
         contexts.behind(SPACE, 0x1000, 20);
         contexts.looked(SPACE, 0x1000, 30, 200);
         // They are read at the next look: they completed after the look before that.
-        assert_eq!(contexts.entries(SPACE, 0x1000, 10, 1).0, Some(100));
+        assert_eq!(contexts.entries((SPACE, 0x1000), 10, 1, 0).since, Some(100));
         assert_eq!(contexts.gone(SPACE, 0x1000, 400), Some(0));
     }
 
@@ -545,7 +605,7 @@ mod tests {
                 assert_eq!(contexts.used(SPACE, 0x2000, 5, 0), None);
             }
             assert_eq!(contexts.seen(SPACE, 0x5000, ring(3, 0), 5), None);
-            contexts.entries(SPACE, 0x5000, 0, 1);
+            contexts.entries((SPACE, 0x5000), 0, 1, 0);
             assert_eq!(contexts.used(SPACE, 0x5000, 5, 3), from);
             assert_eq!(contexts.used(SPACE, 0x5000, 5, 1), None, "that is known");
             let in_flight = from.map(|_| 3);
@@ -559,7 +619,7 @@ mod tests {
         contexts.created(SPACE, 0x1000, 5, 100);
         assert_eq!(contexts.seen(SPACE, 0x1000, ring(3, 0), 5), None);
         contexts.used(SPACE, 0x1000, 5, 2);
-        contexts.entries(SPACE, 0x1000, 0, 1);
+        contexts.entries((SPACE, 0x1000), 0, 1, 0);
         assert_eq!(contexts.seen(SPACE, 0x5000, ring(3, 1), 5), Some(0x1000));
         assert_eq!(contexts.seen(SPACE, 0x6000, ring(4, 0), 5), None, "another one");
         assert_eq!(contexts.gone(SPACE, 0x5000, 200), Some(1));

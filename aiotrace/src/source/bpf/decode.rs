@@ -140,7 +140,7 @@ impl Decoder {
         for part in parts.into_iter().flat_map(pieces) {
             let Some(entries) = read(part.start, part.end - part.start) else { return };
             let count = entries.len() as u32;
-            let (since, _) = self.contexts.entries(space, handle, part.start, count);
+            let since = self.contexts.entries((space, handle), part.start, count, time).since;
             for entry in entries {
                 let completion = Completion {
                     ctx: Handle(handle),

@@ -331,10 +331,9 @@ impl Drain {
         let mut taken = Taken::Nothing;
         let mut turn = Turn::new(Instant::now());
         while let Some(record) = records.next() {
-            match Header::try_read_from_prefix(&record).map(|it| it.0.kind) {
-                Ok(Kind::Process) => *process_exited |= is_exit(&record),
-                Ok(Kind::Setup) => touch.iter_mut().for_each(|it| it.setup(&record)),
-                _ => (),
+            if let Ok((header, _)) = Header::try_read_from_prefix(&record) {
+                *process_exited |= matches!(header.kind, Kind::Process) && is_exit(&record);
+                touch.iter_mut().for_each(|it| it.record(&header, &record));
             }
             feeder.push(&record);
             taken = Taken::All;

@@ -1,15 +1,17 @@
-//! Large rings: the probes can read no page that the program has not touched ([`ring::touch`]).
+//! Rings of more pages than the kernel maps when the first is touched: the probes can read no page that is not mapped
+//! ([`ring::touch`]).
 //!
-//! The pages are touched when io_setup has returned, by a thread of its own: whoever looks into the memory of a
-//! process that dies at this moment has to wait for its requests (`exit_aio`). Until then the probes keep what
-//! they cannot read for a later look.
+//! The pages are touched when io_setup has returned, and when a probe says that it could not read some, by a thread of
+//! its own: whoever looks into the memory of a process that dies at this moment has to wait for its requests
+//! (`exit_aio`). Until then the probes keep what they cannot read for a later look.
 
 use std::{
     sync::mpsc::{SyncSender, sync_channel},
     thread,
+    time::{Duration, Instant},
 };
 
-use aiotrace_common::record::Setup;
+use aiotrace_common::record::{Header, Kind, NewEntries, Ring, Setup, Submitted, SubmittedOne};
 use zerocopy::TryFromBytes as _;
 
 use super::machine;
@@ -17,36 +19,68 @@ use crate::{ring, source::collector};
 
 /// Rings that wait, at most.
 const MOST: usize = 1024;
+/// Rings whose pages are not there are touched no more often. (A program can take them away again and again.)
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Touches the rings that are made.
 pub struct Touch {
     /// Started when it is needed.
     helper: Option<SyncSender<(u32, u64)>>,
     possible_cpus: u32,
+    /// When a probe could not read some pages, and they were touched.
+    touched: Option<Instant>,
 }
 
 impl Touch {
     /// On this machine.
     pub fn new() -> Self {
-        Self { helper: None, possible_cpus: machine::possible_cpus().unwrap_or(1) }
+        Self { helper: None, possible_cpus: machine::possible_cpus().unwrap_or(1), touched: None }
     }
 
-    /// io_setup returned.
-    pub fn setup(&mut self, record: &[u8]) {
-        let Ok((setup, _)) = Setup::try_read_from_prefix(record) else { return };
-        let asked = setup.call.args[0] as u32;
-        if setup.call.ret != 0 || !ring::is_large(self.entries(asked)) {
-            return;
+    /// A record of a probe.
+    pub fn record(&mut self, header: &Header, record: &[u8]) {
+        match header.kind {
+            Kind::Setup => self.setup(record),
+            Kind::Ring | Kind::Submitted | Kind::SubmittedOne => {
+                let unread = unread(header.kind, record).filter(|it| it.1.beyond > 0);
+                if let Some((handle, _)) = unread
+                    && self.touched.is_none_or(|it| it.elapsed() >= PAUSE)
+                {
+                    self.touched = Some(Instant::now());
+                    self.touch(header.pid, handle);
+                }
+            }
+            _ => (),
         }
+    }
+
+    fn setup(&mut self, record: &[u8]) {
+        let Ok((setup, _)) = Setup::try_read_from_prefix(record) else { return };
+        let entries = self.entries(setup.call.args[0] as u32);
+        if setup.call.ret == 0 && !ring::is_mapped_at_once(setup.handle, entries) {
+            self.touch(setup.call.header.pid, setup.handle);
+        }
+    }
+
+    fn touch(&mut self, pid: u32, handle: u64) {
         // If it cannot take it, what is not read is told as unknown.
-        let _ =
-            self.helper.get_or_insert_with(start).try_send((setup.call.header.pid, setup.handle));
+        let _ = self.helper.get_or_insert_with(start).try_send((pid, handle));
     }
 
     /// Entries of a ring that io_setup makes, before its last page is filled up: `ioctx_alloc` and
     /// `aio_setup_ring`, <https://elixir.bootlin.com/linux/v6.12/source/fs/aio.c#L737>.
     fn entries(&self, asked: u32) -> u32 {
         asked.max(self.possible_cpus.saturating_mul(4)).saturating_mul(2).saturating_add(2)
+    }
+}
+
+/// The ring that a record is about, and what it says of entries.
+fn unread(kind: Kind, record: &[u8]) -> Option<(u64, NewEntries)> {
+    let of = |it: Submitted| (it.call.args[0], it.new);
+    match kind {
+        Kind::Ring => Ring::try_read_from_prefix(record).ok().map(|(it, _)| (it.handle, it.new)),
+        Kind::Submitted => Submitted::try_read_from_prefix(record).ok().map(|(it, _)| of(it)),
+        _ => SubmittedOne::try_read_from_prefix(record).ok().map(|(it, _)| of(it.submitted)),
     }
 }
 
@@ -68,12 +102,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_ring_is_large_if_one_touch_does_not_map_it() {
-        let on = |possible_cpus| Touch { helper: None, possible_cpus };
-        assert!(!ring::is_large(on(2).entries(1)));
-        assert!(!ring::is_large(on(2).entries(1022)));
-        assert!(ring::is_large(on(2).entries(1023)));
-        assert!(ring::is_large(on(512).entries(1)), "a processor needs some");
-        assert!(ring::is_large(on(2).entries(u32::MAX)));
+    fn a_ring_that_one_touch_does_not_map_is_touched_page_by_page() {
+        let entries = |possible_cpus, asked| {
+            Touch { helper: None, possible_cpus, touched: None }.entries(asked)
+        };
+        let is_mapped = |nr| ring::is_mapped_at_once(0x20_0000, nr);
+        assert!(is_mapped(entries(2, 1)));
+        assert!(is_mapped(entries(2, 1022)));
+        assert!(!is_mapped(entries(2, 1023)));
+        assert!(!is_mapped(entries(512, 1)), "a processor needs some");
+        assert!(!is_mapped(entries(2, u32::MAX)));
+        let few = entries(2, 256);
+        assert!(ring::is_mapped_at_once(0x40_0000 - 0x5000, few));
+        assert!(!ring::is_mapped_at_once(0x40_0000 - 0x4000, few), "two page tables");
     }
 }

@@ -237,16 +237,16 @@ fn a_rule_that_never_fired_says_so() {
 }
 
 tests![
-    a_write_that_failed_and_is_made_again_is_retried if Need::SAME,
+    a_write_that_failed_and_is_made_again_is_retried if Need::LONG,
     a_fault_for_one_file_names_the_request_that_got_it if Need::SAME,
-    a_request_whose_iocb_is_used_for_another_one_is_lost if Need::SAME,
+    a_request_whose_iocb_is_used_for_another_one_is_lost if Need::LONG,
     a_request_that_comes_again_in_another_iocb_is_retried if Need::SAME,
     what_is_done_with_pwrite_is_not_lost if Need::LONG,
     what_a_child_does_is_not_lost if Need::SAME,
-    what_is_submitted_again_in_another_cut_is_retried if Need::SAME,
-    what_another_file_with_the_same_number_gets_is_no_retry if Need::SAME,
+    what_is_submitted_again_in_another_cut_is_retried if Need::LONG,
+    what_another_file_with_the_same_number_gets_is_no_retry if Need::LONG,
     the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped if Need::SAME,
-    how_the_process_went_on_belongs_to_the_verdict if Need::SAME,
+    how_the_process_went_on_belongs_to_the_verdict if Need::LONG,
     a_process_that_dies_of_a_fault_later_died_of_it if Need::SAME,
     rules_that_cannot_be_are_refused_with_the_list if Need::SAME,
     a_rule_that_never_fired_says_so if Need::SAME,

@@ -166,7 +166,7 @@ fn idle_contexts_have_nothing_in_flight() {
 tests![
     a_language_changes_nothing if Need::SAME,
     idle_contexts_have_nothing_in_flight if Need::SAME,
-    two_tracers_see_the_same if Need::SAME,
+    two_tracers_see_the_same if Need::LONG,
     contexts_are_counted_beyond_256 if Need::LONG,
     many_threads_that_do_the_same_are_told_once if Need::SAME,
     a_reader_that_is_made_anew_grows_and_its_place_is_named if Need::SAME,

@@ -17,7 +17,7 @@ use crate::{
         Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Moved, Refused,
         Ring, Sigset, Stack, Syscall,
     },
-    source::bpf::contexts::Contexts,
+    source::bpf::contexts::{Contexts, Entries},
 };
 
 /// What is known of a thread's call so far.
@@ -126,12 +126,14 @@ impl Pending {
         }
         let is_read = is_read(memory);
         let entries = io_events(bytes, if is_read { count as usize } else { 0 })?;
-        let (since, new) = contexts.entries(self.space, handle, first, count);
+        let Entries { since, new, never } =
+            contexts.entries((self.space, handle), first, count, seen);
         let mut tell = |event: Option<abi::IoEvent>| {
             let (since, until) = (Some(since.unwrap_or(0)), Some(seen));
             let ctx = Handle(handle);
             of(Body::Completion(Completion { ctx, event, since, until, discarded: false }));
         };
+        (0..never).for_each(|_| tell(None));
         let is_new = |index: u32| new.iter().any(|range| range.contains(&index));
         for (_, entry) in (0..).zip(entries).filter(|(index, _)| is_new(*index)) {
             tell(Some(entry));
