@@ -402,11 +402,7 @@ impl Positions {
 
     /// Which of `count` entries from `first` on, whose tail was read then, are new, and how many others never come;
     /// `nr` is the size of the ring.
-    fn take(
-        &mut self,
-        (first, count, seen): (u32, u32, u64),
-        nr: u32,
-    ) -> (Vec<Range<u32>>, u32) {
+    fn take(&mut self, (first, count, seen): (u32, u32, u64), nr: u32) -> (Vec<Range<u32>>, u32) {
         let end = |from: u32, count: u32| {
             let end = u64::from(from) + u64::from(count);
             if nr == 0 { end as u32 } else { (end % u64::from(nr)) as u32 }
