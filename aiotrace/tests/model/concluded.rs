@@ -246,8 +246,17 @@ fn other_calls_that_are_refused_are_told_too() {
     assert_eq!(
         rows,
         [
-            (2, "io_cancel = EFAULT (Bad address)".to_owned()),
-            (3, "io_getevents = EFAULT (Bad address)".to_owned()),
+            (
+                2,
+                "io_cancel(0x1000, 0x8) = EFAULT (Bad address): the iocb at 0x8 cannot be read"
+                    .to_owned(),
+            ),
+            (
+                3,
+                "io_getevents(0x1000, min_nr=1, nr=1) = EFAULT (Bad address): the timeout cannot be read, or the \
+                 events cannot be written"
+                    .to_owned(),
+            ),
         ]
     );
 }
