@@ -37,6 +37,14 @@ fn a_process_that_is_not_there_is_said_so_before_anything_else() {
 fn wrong_values_say_what_is_right() {
     let text = stderr(&["attach", "-a", "-d", "soon"], 2);
     assert!(text.contains("write for instance 500ms, 10s or 2m"), "{text}");
+    // The smallest there is, and what the words are not.
+    let [small, days] = ["1ns", "1d"].map(|it| stderr(&["attach", "-p", "4194305", "-d", it], 2));
+    assert!(small.contains("no such process"), "{small}");
+    assert!(days.contains("\"1d\" is not a time: write for instance 500ms, 10s or 2m"), "{days}");
+    for zero in ["0", "0s"] {
+        assert!(stderr(&["attach", "-a", "-d", zero], 2).contains("is not a time"));
+    }
+    assert!(stderr(&["attach", "-p", "0"], 2).contains("no such process: 0"));
     let text = stderr(&["attach", "-a", "--format", "xml"], 2);
     assert!(text.contains("text, json"), "{text}");
 }
@@ -150,6 +158,34 @@ fn an_errno_is_explained() {
         text.contains("io_setup is not known to return EPIPE; it returns EAGAIN, EFAULT"),
         "{text}"
     );
+}
+
+/// Whatever stands in an output can be asked for alone: an errno, a verdict, a word.
+#[test]
+fn each_word_of_an_output_is_explained() {
+    let explain = |words: &[&str]| {
+        let output = aiotrace(&[&["explain"], words].concat());
+        assert_eq!(output.status.code(), Some(0), "{words:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    for (word, says) in [
+        ("EBADF", "io_submit EBADF (Bad file descriptor)"),
+        ("EIO", "completion res=-5 EIO"),
+        ("retried", "the program tried again"),
+        ("lost", "were never submitted again"),
+        ("unsure", "what was not seen may have happened"),
+        // It makes things worse where each request would wait.
+        ("blocking-submit", "it helps only where that is rare"),
+    ] {
+        let text = explain(&[word]);
+        assert!(text.contains(says), "{word}: {text}");
+    }
+    for arguments in [&["io_cancel"][..], &["io_cancel", "EINVAL"]] {
+        let text = explain(arguments);
+        assert!(text.contains("aio_key of the iocb is not 0"), "{text}");
+        assert!(text.contains("no request of an iocb at this address is in flight"), "{text}");
+    }
 }
 
 #[test]

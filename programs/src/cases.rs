@@ -21,7 +21,7 @@ use crate::aio::{self, Iocb};
 type Program = fn(&[String]);
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, Program); 34] = [
+pub const PROGRAMS: [(&str, Program); 37] = [
     ("append", results::append),
     ("big-ring", pools::big_ring),
     ("busy-reap", waiting::busy_reap),
@@ -32,6 +32,7 @@ pub const PROGRAMS: [(&str, Program); 34] = [
     ("eventfd-miss", waiting::eventfd_miss),
     ("exec-self", contexts::exec_self),
     ("exit-waits", waiting::exit_waits),
+    ("extending-write", results::extending_write),
     ("fault-file", again::fault_file),
     ("fault-retry", again::fault_retry),
     ("fsync-stale", refused::fsync_stale),
@@ -43,6 +44,7 @@ pub const PROGRAMS: [(&str, Program); 34] = [
     ("poll-closed", waiting::poll_closed),
     ("reap-fails", again::reap_fails),
     ("reconnect", contexts::reconnect),
+    ("refused-others", refused::refused_others),
     ("resfd-file", refused::resfd_file),
     ("retry-cut", again::retry_cut),
     ("retry-exit", again::retry_exit),
@@ -54,6 +56,7 @@ pub const PROGRAMS: [(&str, Program); 34] = [
     ("shared-pool", pools::shared_pool),
     ("stuck-read", waiting::stuck_read),
     ("sync-fallback", again::sync_fallback),
+    ("sync-read", again::sync_read),
     ("tail-write", results::tail_write),
     ("thread-leaves", waiting::thread_leaves),
 ];

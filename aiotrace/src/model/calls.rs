@@ -472,6 +472,14 @@ fn why_not_cancelled(context: &Context, iocb: Address, value: Option<&abi::Iocb>
             let op = it.opcode.map_or("request", op);
             (2, format!("a {op} cannot be cancelled, only polls can"))
         }
+        None if let Some(it) = context.requests.same(value) => {
+            let text = format!(
+                "no request of an iocb at this address is in flight, but the same request is, which was submitted \
+                 from {:#x}",
+                it.iocb
+            );
+            (5, text)
+        }
         None if context.adopted || context.doubt_of_requests().is_some() => {
             let text = "it has completed, or cannot be cancelled (only polls can), or was submitted from another \
                         address";

@@ -3,12 +3,16 @@
 
 use std::collections::VecDeque;
 
+use aiotrace_common::abi;
+
 use super::{Map, early::Early, sums::Sums};
 use crate::event::{IoEvent, Iocb, Ring};
 
 /// Completions that wait to be reaped and whose time is known, at most. (A program can write anything
 /// into its ring.)
 const MOST_UNREAPED: usize = 65_536;
+/// Requests in flight among which the content of an iocb is looked for, at most.
+const MOST_COMPARED: usize = 256;
 
 /// One iocb from its io_submit on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -72,6 +76,12 @@ impl Request {
     /// Whether the program cannot tell the completions of the two apart.
     fn is_like(&self, other: &Self) -> bool {
         self.data.zip(other.data).is_none_or(|(own, other)| own == other)
+    }
+
+    /// Whether it was submitted with this content. What was not read before the call may have been another one.
+    fn has(&self, it: &abi::Iocb) -> bool {
+        let own = (self.data, self.opcode, self.fd, self.offset, self.nbytes, self.buf);
+        own == (Some(it.data), Some(it.opcode), it.fildes, it.offset, it.nbytes, it.buf)
     }
 
     /// Whether it changes a file.
@@ -253,6 +263,13 @@ impl Requests {
     pub fn of_iocb(&self, iocb: u64, data: Option<u64>) -> Option<&Request> {
         let queue = self.in_flight.get(&iocb)?;
         queue.iter().find(|it| it.data == data).or_else(|| queue.front())
+    }
+
+    /// A request in flight that was submitted with this content, whatever address it had. Not all are looked at where
+    /// they are many: whoever asks may do so often.
+    pub fn same(&self, content: Option<&abi::Iocb>) -> Option<&Request> {
+        let content = content?;
+        self.iter().take(MOST_COMPARED).find(|it| it.has(content))
     }
 
     /// The completion that waits longest to be reaped.

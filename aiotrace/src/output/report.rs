@@ -342,7 +342,7 @@ fn counted(out: &mut Vec<u8>, report: &Report) {
     match counts.shown {
         None => line!(
             out,
-            "=== counted in the kernel: findings about requests need every call (-q instead of -c) ==="
+            "=== counted in the kernel: findings about requests need every call (-q without -c) ==="
         ),
         Some(shown) => line!(
             out,

@@ -310,6 +310,28 @@ fn not_root_is_told_to_be() {
     assert!(!stderr(&output).contains("panicked"));
 }
 
+/// What needs no privilege is done; of the rest it is said once what to do.
+fn without_privileges_ls_and_doctor_say_what_they_can() {
+    let as_nobody = |arguments: &[&str]| {
+        let mut command = Command::new("setpriv");
+        command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--"]);
+        let output = command.arg(binary()).args(arguments).output().unwrap();
+        let text = [output.stdout.as_slice(), output.stderr.as_slice()].concat();
+        let text = String::from_utf8(text).unwrap();
+        assert_eq!(text.matches("run as root").count(), 1, "{arguments:?}: {text}");
+        assert!(text.matches("failed to create map").count() <= 1, "{arguments:?}: {text}");
+        assert!(!text.contains("panicked"), "{text}");
+        (output.status.code(), text)
+    };
+    let (status, text) = as_nobody(&["ls"]);
+    assert_eq!(status, Some(0), "{text}");
+    assert!(text.contains("fs.aio-nr") && text.contains("without BPF, from /proc"), "{text}");
+    let (status, text) = as_nobody(&["doctor"]);
+    assert_eq!(status, Some(1), "{text}");
+    assert!(text.contains("tracing with probes does not work: needs CAP_BPF"), "{text}");
+    assert!(text.contains("faults, by ptrace only"), "{text}");
+}
+
 fn inside_of_a_pid_namespace_ids_are_as_seen_there() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
@@ -404,6 +426,7 @@ tests![
     a_process_outlives_its_first_thread if Need::SAME,
     a_target_may_go_at_any_moment if Need::SLOW,
     not_root_is_told_to_be if Need::Native("it runs setpriv"),
+    without_privileges_ls_and_doctor_say_what_they_can if Need::Native("it runs setpriv"),
     inside_of_a_pid_namespace_ids_are_as_seen_there if Need::SAME,
     a_target_in_another_pid_namespace_has_the_ids_we_see if Need::SAME,
     attaching_to_a_busy_thread_loses_nothing if Need::SLOW,

@@ -134,6 +134,44 @@ fn what_cannot_be_is_refused_with_the_next_step() {
     first.end();
 }
 
+/// There is one tracer, whoever came first; who it is, is said, and the target notices nothing.
+fn who_comes_second_beside_strace_is_told_who_was_first() {
+    if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
+        return;
+    }
+    let strace = |pid: u32| {
+        let mut strace = Command::new("strace");
+        strace.args(["-qq", "-o", "/dev/null", "-p", &pid.to_string()]).stderr(Stdio::piped());
+        strace.spawn().unwrap()
+    };
+    let mut program = Program::ready(&["wait", "5"]);
+    let mut first = strace(program.pid());
+    await_that("strace traces it", || state(program.pid()).1 == first.id());
+    let mut second = aiotrace();
+    second.args(["attach", "-p", &program.pid().to_string()]).args(PTRACE);
+    let second = second.output().unwrap();
+    let (said, by) = (text(&second.stderr), format!("process {} traces it already", first.id()));
+    assert_eq!(second.status.code(), Some(2), "{said}");
+    assert!(said.contains(&by) && said.contains("--source bpf"), "{said}");
+    assert_eq!(state(program.pid()).1, first.id(), "it traces on");
+    program.go_on();
+    assert!(program.child.wait().unwrap().success());
+    assert!(first.wait().unwrap().success(), "strace");
+
+    let mut program = Program::ready(&["wait", "5"]);
+    let first = attach(program.pid(), &[]);
+    let second = strace(program.pid()).wait_with_output().unwrap();
+    assert!(!second.status.success(), "{}", text(&second.stderr));
+    // One of its threads does.
+    let tracer = state(program.pid()).1;
+    let is_ours = Path::new(&format!("/proc/{}/task/{tracer}", first.child.id())).exists();
+    assert!(is_ours, "thread {tracer} traces it");
+    program.go_on();
+    let trace = first.end();
+    trace.assert_nothing_lost();
+    assert_eq!(trace.accepted_and_reaped(), (5, 5));
+}
+
 fn a_running_program_is_traced_in_the_middle_and_let_go() {
     let mut program = Program::ready(&["wait-threads", "16"]);
     let attached = attach(program.pid(), &[]);
@@ -421,6 +459,7 @@ tests![
     the_status_of_the_program_is_the_tracers_to_tell if Need::SAME,
     it_works_without_any_privilege if Need::Native("it runs setpriv"),
     what_cannot_be_is_refused_with_the_next_step if Need::SAME,
+    who_comes_second_beside_strace_is_told_who_was_first if Need::Native("it runs strace"),
     a_running_program_is_traced_in_the_middle_and_let_go if Need::SAME,
     children_are_left_alone_unless_asked_for if Need::SAME,
     a_child_that_wants_no_tracer_works if Need::SAME,

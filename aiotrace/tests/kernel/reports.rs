@@ -270,10 +270,9 @@ fn a_second_signal_ends_it_though_nobody_reads() {
                 // SAFETY: a signal to our own child, which is not waited for yet.
                 assert_eq!(unsafe { libc::kill(tracer.id() as i32, libc::SIGINT) }, 0, "kill");
             }
-            let start = Instant::now();
+            // Nobody reads: if it waited for that, this would wait for ever.
             let status = tracer.wait().unwrap();
             assert_eq!(status.signal(), Some(libc::SIGINT), "{source} {duration}: {status}");
-            assert!(start.elapsed() < Duration::from_secs(1), "at once");
         }
     }
 }

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::{
     harness::Need,
-    support::{aiotrace, binary, programs},
+    support::{Program, aiotrace, binary, programs},
 };
 
 fn run(options: &[&str], command: &[&str]) -> Output {
@@ -85,6 +85,64 @@ fn a_full_disk_is_an_error_and_the_program_goes_on() {
     assert!(stderr.contains("No space left"), "{stderr}");
 }
 
+/// The same of an attach: the target does all it wanted to.
+fn an_attach_that_cannot_write_ends_and_the_target_goes_on() {
+    let small = Small::new();
+    let full = ["-o", "/dev/full"].map(str::to_owned);
+    let tmpfs = ["-o".to_owned(), small.0.path().join("trace").display().to_string()];
+    for output in [full, tmpfs] {
+        let mut target = Program::ready(&["closed-fd"]);
+        let mut tracer = aiotrace();
+        tracer.args(["attach", "-p", &target.pid().to_string()]).args(&output);
+        let tracer = tracer.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        // What it cannot write it notices with the next event.
+        super::attach::await_attached(tracer.id());
+        target.go_on();
+        assert_eq!(target.line(), "180 of 200 writes lost", "the target went on");
+        assert!(target.child.wait().unwrap().success());
+        let ended = tracer.wait_with_output().unwrap();
+        let stderr = text(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(2), "{output:?}: {stderr}");
+        assert!(stderr.contains("cannot write the output"), "{stderr}");
+        assert!(stderr.contains("No space left"), "{stderr}");
+    }
+}
+
+/// A file system of a page.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn new() -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        let mut mount = Command::new("mount");
+        mount.args(["-t", "tmpfs", "-o", "size=4k", "tmpfs"]).arg(directory.path());
+        assert!(mount.status().unwrap().success(), "mount");
+        Self(directory)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("-l").arg(self.0.path()).status();
+    }
+}
+
+/// What was closed is /dev/null to us, and all goes well.
+fn closed_outputs_harm_nobody() {
+    for closed in [">&-", "2>&-", ">&- 2>&-"] {
+        let mut target = Program::ready(&["closed-fd"]);
+        let script = format!("exec \"$0\" attach -p {} {closed}", target.pid());
+        let mut shell = Command::new("sh");
+        shell.args(["-c", &script]).arg(binary()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut tracer = shell.spawn().unwrap();
+        super::attach::await_attached(tracer.id());
+        target.go_on();
+        assert_eq!(target.line(), "180 of 200 writes lost", "the target went on");
+        assert!(target.child.wait().unwrap().success());
+        assert_eq!(tracer.wait().unwrap().code(), Some(0), "{closed}");
+    }
+}
+
 /// Our reader reads nothing until the target is done: records are lost and counted, and the target
 /// is not held up.
 fn a_slow_reader_loses_events_and_not_the_target() {
@@ -160,6 +218,10 @@ tests![
     the_summary_counts_calls_and_errors if Need::SAME,
     a_reader_who_goes_away_is_no_error if Need::Native("it runs bash"),
     a_full_disk_is_an_error_and_the_program_goes_on if Need::SAME,
+    an_attach_that_cannot_write_ends_and_the_target_goes_on
+        if Need::Native("it runs mount, and waits for the links of the probe set of this machine"),
+    closed_outputs_harm_nobody
+        if Need::Native("it waits for the links of the probe set of this machine"),
     a_slow_reader_loses_events_and_not_the_target if Need::LONG,
     sigterm_ends_the_program_too if Need::Native("it waits for the links of the probe set of this machine"),
     doctor_says_that_tracing_works if Need::SAME,

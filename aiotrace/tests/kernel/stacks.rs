@@ -18,10 +18,16 @@ struct Callers {
 
 impl Callers {
     fn new(frame_pointers: &str) -> Self {
+        Self::with(frame_pointers, &[])
+    }
+
+    /// With options of rustc besides.
+    fn with(frame_pointers: &str, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
             .args(["--edition", "2024", "-O", "-g", "-C"])
             .arg(format!("force-frame-pointers={frame_pointers}"))
+            .args(options)
             .arg("-o")
             .arg(directory.path().join("callers"))
             .arg(SOURCE)
@@ -219,6 +225,39 @@ fn a_program_that_was_replaced_is_named_by_the_file_it_runs() {
     assert_eq!(stack[1].module.as_deref(), program.path().to_str());
 }
 
+/// Without symbols: module and address, which are those that the same program has with symbols. The file may be gone.
+fn a_stripped_program_is_told_by_module_and_address() {
+    let is_static = ["-C", "target-feature=+crt-static"];
+    for options in [&[][..], &is_static] {
+        let program = Callers::with("no", options);
+        let path = program.path();
+        let with_names = program.stack(&["raw"]);
+        let ours = names(&with_names).iter().position(|it| *it == "callers::leak_here").unwrap();
+        let places = |stack: &[FunctionObject]| -> Vec<(Option<String>, Option<u64>)> {
+            let place =
+                |it: &FunctionObject| (it.module.clone(), it.offset.as_ref().map(|it| it.0));
+            stack[ours..ours + 3].iter().map(place).collect()
+        };
+        let expected = places(&with_names);
+        assert!(expected.iter().all(|it| it.0.as_deref() == path.to_str() && it.1.is_some()));
+        assert!(Command::new("strip").arg("--strip-all").arg(&path).status().unwrap().success());
+        let check = |stack: &[FunctionObject], how: &str| {
+            assert_eq!(places(stack), expected, "{how} {options:?}");
+            let unnamed = stack[ours..ours + 3].iter();
+            assert!(unnamed.clone().all(|it| it.function.is_none() && it.line.is_none()), "{how}");
+        };
+        check(&program.stack(&["raw"]), "stripped");
+        let mut target = Program::of(Command::new(&path).args(["raw", "500", "wait"]));
+        assert_eq!(target.line(), "ready");
+        std::fs::remove_file(&path).unwrap();
+        let mut attached = Attached::to(target.pid());
+        target.go_on();
+        let line = attached.await_line(|line| matches!(line, Line::Setup(_)));
+        let Line::Setup(setup) = line else { panic!() };
+        check(&setup.stack.unwrap(), "stripped and deleted");
+    }
+}
+
 /// Three thousand contexts, and the names of where they were made.
 fn symbols_do_not_count_in_our_memory() {
     let directory = tempfile::tempdir().unwrap();
@@ -268,6 +307,7 @@ tests![
     a_recording_has_the_names if Need::SAME,
     the_stack_of_a_process_that_is_gone_has_addresses_only if RUSTC,
     a_program_that_was_replaced_is_named_by_the_file_it_runs if RUSTC,
+    a_stripped_program_is_told_by_module_and_address if Need::Native("it runs rustc and strip"),
     symbols_do_not_count_in_our_memory if Need::SLOW,
     the_child_that_reads_symbols_can_do_nothing_else,
 ];

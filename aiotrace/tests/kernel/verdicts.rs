@@ -107,6 +107,20 @@ fn a_test_fails_if_a_request_is_lost_or_if_nothing_was_tested() {
         let (code, stderr) = status(&[rule, "--fail-on-fault", "lost,leaked,hung,died"], program);
         assert_eq!(code, Some(0), "{program}: {stderr}");
     }
+    // Each verdict is asked for alone; that of the program tells nothing of it.
+    for (verdict, rule, program) in [
+        ("died", "io_submit:error=EFAULT:when=3", &["retry-exit", "abort"][..]),
+        ("leaked", "io_destroy:error=EINVAL", &["receive"]),
+        ("hung", "io_submit:error=EAGAIN", &["until-accepted"]),
+    ] {
+        for (asked, is_it) in ["died", "leaked", "hung"].map(|it| (it, it == verdict)) {
+            let options = ["--timeout", "1s", "--fail-on-fault", asked, "--inject", rule];
+            let (output, stderr) = told(&options, program);
+            let said = stderr.contains(&format!("as --fail-on-fault asks (1 {asked})"));
+            let status = output.status.code();
+            assert_eq!((said, status == Some(1)), (is_it, is_it), "{verdict} {asked}: {stderr}");
+        }
+    }
     let never = ["io_cancel:error=EINVAL", "--fail-on-fault", "lost"];
     let (code, stderr) = status(&never, "retry-pool");
     assert_eq!(code, Some(1), "{stderr}");

@@ -17,6 +17,7 @@ use crate::{
 
 const EBADF: i64 = -9;
 const EAGAIN: i64 = -11;
+const EFAULT: i64 = -14;
 const EINVAL: i64 = -22;
 const ENOSPC: i64 = -28;
 const NOWAIT: u32 = 8;
@@ -193,11 +194,11 @@ fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
         Settings { thresholds, exact_completions: false, every_call: false, synchronous: true };
     let mut model = Model::new(settings);
     let counted = |time, count| {
-        let errors = [(EBADF, count), (EAGAIN, 2), (-4, 9)].into();
+        let errors = [(EBADF, count), (EAGAIN, 2), (EINVAL, 1), (-4, 9)].into();
         let key = (7, Syscall::Submit);
         Counted {
             time,
-            calls: [(key, CallCounts { failed: count + 11, ..CallCounts::default() })].into(),
+            calls: [(key, CallCounts { failed: count + 12, ..CallCounts::default() })].into(),
             errors: [(key, errors)].into(),
             ..Counted::default()
         }
@@ -209,8 +210,47 @@ fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
     assert_eq!(
         rows,
         [
+            (1, "io_submit = EINVAL (Invalid argument)".to_owned()),
             (2, "io_submit = EAGAIN (Resource temporarily unavailable)".to_owned()),
             (60, "io_submit = EBADF (Bad file descriptor)".to_owned()),
+        ]
+    );
+    // Whether somebody destroyed the context is not known of calls that are not told.
+    let report = model.report();
+    let doubts = report.findings.iter().map(|it| (it.message.contains("EINVAL"), it.doubt));
+    for (is_einval, doubt) in doubts {
+        assert_eq!(doubt, is_einval.then_some(Doubt::LeftOut));
+    }
+}
+
+/// Not only io_submit fails.
+#[test]
+fn other_calls_that_are_refused_are_told_too() {
+    let cancel = || Args::Cancel { ctx: H, iocb: Address(8), result: Address(0), value: None };
+    let mut trace = trace();
+    trace.call(1, one(PREAD));
+    for _ in 0..3 {
+        trace.call(EFAULT, getevents_of(1, 1));
+    }
+    for _ in 0..2 {
+        trace.call(EFAULT, cancel());
+    }
+    let mut rows = told(&trace.model.report(), Name::RefusedCalls);
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            (
+                2,
+                "io_cancel(0x1000, 0x8) = EFAULT (Bad address): the iocb at 0x8 cannot be read"
+                    .to_owned(),
+            ),
+            (
+                3,
+                "io_getevents(0x1000, min_nr=1, nr=1) = EFAULT (Bad address): the timeout cannot be read, or the \
+                 events cannot be written"
+                    .to_owned(),
+            ),
         ]
     );
 }
@@ -526,13 +566,18 @@ fn each_unsure_says_why() {
 #[test]
 fn why_io_cancel_found_nothing_is_told_apart() {
     let cancel = |iocb: u64, opcode: u16, key: u32| {
-        let value = Some(abi::Iocb { opcode, key, fildes: 3, ..Default::default() });
+        let value = Some(abi::Iocb { opcode, key, fildes: 3, nbytes: 512, ..Default::default() });
         Args::Cancel { ctx: H, iocb: Address(iocb), result: Address(0), value }
     };
     let mut trace = trace();
     trace.call(1, submit(vec![request(1, POLL, 0)]));
     trace.call(1, submit(vec![request(2, PREAD, 0)]));
-    for args in [cancel(1, POLL, 77), cancel(9, POLL, 0), cancel(2, PREAD, 0)] {
+    // Another one, and a copy of the poll.
+    let mut other = cancel(9, POLL, 0);
+    if let Args::Cancel { value: Some(value), .. } = &mut other {
+        value.data = 5;
+    }
+    for args in [cancel(1, POLL, 77), other, cancel(9, POLL, 0), cancel(2, PREAD, 0)] {
         trace.call(EINVAL, args);
     }
     let findings = trace.findings();
@@ -544,6 +589,8 @@ fn why_io_cancel_found_nothing_is_told_apart() {
              request, which is in flight",
             "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is in flight: it has \
              completed, or was submitted from another address",
+            "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is in flight, but the same \
+             request is, which was submitted from 0x1",
             "io_cancel of a pread, iocb 0x2 = EINVAL: a pread cannot be cancelled, only polls can",
         ]
     );

@@ -9,6 +9,7 @@ use aiotrace_common::{abi, synchronous::Call};
 use crate::told::process;
 use crate::verdicts::{ACCEPT, EAGAIN, EIO, ERROR, Trace, pwrite, submit, submit_to};
 
+const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
 const PWRITEV: u16 = 8;
 
@@ -229,6 +230,16 @@ fn what_other_calls_do_or_may_do_is_not_lost() {
     assert_eq!(verdict.outcome, Outcome::Done);
     let verdict = by(write(1, 0, 512), called(Call::Readv, 3, Some(0), 2, 512));
     assert_eq!(verdict.outcome, Outcome::Lost);
+    let read = submit(vec![iocb(1, PREAD, 3, 0, 512)]);
+    for (call, ret, outcome) in [
+        (Call::Read, 512, Outcome::Done),
+        (Call::Readv, 512, Outcome::Done),
+        (Call::Readv, -5, Outcome::Lost),
+        (Call::Writev, 512, Outcome::Lost),
+    ] {
+        let verdict = by(read.clone(), called(call, 3, Some(0), 2, ret));
+        assert_eq!(verdict.outcome, outcome, "{call:?} = {ret}");
+    }
     let sync = |opcode| submit(vec![iocb(1, opcode, 3, 0, 0)]);
     for opcode in [2, 3] {
         for (call, fd, outcome) in [

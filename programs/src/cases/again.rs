@@ -113,6 +113,55 @@ pub fn reuse_number(arguments: &[String]) {
     destroy(ctx);
 }
 
+/// `sync-read [HOW]`: 20 batches of four reads; what io_submit does not take is read at once, with `read`, `readv`,
+/// `preadv`, `preadv2`, or pread(2). Nothing is lost.
+pub fn sync_read(arguments: &[String]) {
+    let named = Named::new("sync-read").filled(20);
+    let (ctx, buffer) = (aio::setup(64), letters(1));
+    let mut by_other_means = 0;
+    for batch in 0..20 {
+        let mut iocbs: [Iocb; 4] = std::array::from_fn(|index| {
+            let offset = PAGE * batch + 1024 * index as u64;
+            request(aio::PREAD, named.fd(), buffer, 1024, offset)
+        });
+        let accepted = aio::submit(ctx, &mut iocbs).max(0) as usize;
+        for iocb in &iocbs[accepted..] {
+            by_other_means += 1;
+            assert_eq!(read_at_once(iocb, word(arguments, 0)), 1024, "the read");
+        }
+        if accepted > 0 {
+            aio::reap(ctx, accepted);
+        }
+    }
+    say(&format!("{by_other_means} done with another call"));
+    destroy(ctx);
+}
+
+fn read_at_once(iocb: &Iocb, how: &str) -> isize {
+    let (fd, at, length) = (iocb.fildes, iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
+    let half = length / 2;
+    let vectors = [
+        libc::iovec { iov_base: at, iov_len: half },
+        libc::iovec { iov_base: at.wrapping_byte_add(half), iov_len: length - half },
+    ];
+    // SAFETY: the memory of the request.
+    unsafe {
+        match how {
+            "preadv" => libc::preadv(fd, vectors.as_ptr(), 2, iocb.offset),
+            "preadv2" => libc::preadv2(fd, vectors.as_ptr(), 2, iocb.offset, 0),
+            "read" => {
+                libc::lseek(fd, iocb.offset, libc::SEEK_SET);
+                libc::read(fd, at, length)
+            }
+            "readv" => {
+                libc::lseek(fd, iocb.offset, libc::SEEK_SET);
+                libc::readv(fd, vectors.as_ptr(), 2)
+            }
+            _ => libc::pread(fd, at, length, iocb.offset),
+        }
+    }
+}
+
 fn write_at_once(iocb: &Iocb, how: &str) -> isize {
     let (at, length) = (iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
     let half = length / 2;
@@ -150,10 +199,10 @@ fn write_at_once(iocb: &Iocb, how: &str) -> isize {
 }
 
 /// `fault-retry [direct]`: 20 writes of different lengths, with one iocb; what fails is made again, at most four
-/// times. `direct`: by a file with O_DIRECT.
+/// times. `direct`: by a file with O_DIRECT, on a disk.
 pub fn fault_retry(arguments: &[String]) {
     let named = if word(arguments, 0) == "direct" {
-        Named::direct_if_possible("fault-retry").filled(20 * 16)
+        Named::direct("fault-retry").filled(20 * 16)
     } else {
         Named::new("fault-retry")
     };

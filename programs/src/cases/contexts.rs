@@ -1,8 +1,12 @@
 //! Contexts: many, lost, shared by mistake, refused, and those of a process that becomes another program.
 
 use std::{
-    os::unix::process::CommandExt as _,
-    sync::atomic::{AtomicU64, Ordering},
+    fs::File,
+    os::{fd::AsRawFd as _, unix::process::CommandExt as _},
+    sync::{
+        Barrier,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -45,16 +49,16 @@ pub fn double_destroy(_: &[String]) {
     say(&format!("the new context has the old handle: {}", other == ctx));
 }
 
-/// `reconnect [ROUNDS]`: each round a reader is made anew, with four contexts, and the old one is dropped without
-/// io_destroy. `ready` after this many, and on until the line comes, each 50 ms; at most 1000.
+/// `reconnect [ROUNDS]`: each round a reader is made anew, with a descriptor of its own and four contexts, and the old
+/// one is dropped without io_destroy. `ready` after this many, and on until the line comes, each 50 ms; at most 1000.
 pub fn reconnect(arguments: &[String]) {
     let named = Named::new("reconnect").filled(1);
     let buffer = letters(1);
     let rounds = number(arguments, 0, 5);
     for round in 0..1000 {
-        let reader: [u64; 4] = std::array::from_fn(|_| aio::setup(64));
+        let (file, reader) = make_reader(&named);
         for ctx in reader {
-            let mut iocb = request(aio::PREAD, named.fd(), buffer, PAGE, 0);
+            let mut iocb = request(aio::PREAD, file.as_raw_fd(), buffer, PAGE, 0);
             assert_eq!(do_one(ctx, &mut iocb), Ok(PAGE as i64), "the read");
         }
         if round + 1 == rounds {
@@ -65,6 +69,13 @@ pub fn reconnect(arguments: &[String]) {
             break;
         }
     }
+}
+
+/// Where each reader is made: a test looks for this function, its file and its line.
+#[inline(never)]
+fn make_reader(named: &Named) -> (File, [u64; 4]) {
+    let file = File::open(&named.path).expect("the file");
+    (file, std::array::from_fn(|_| std::hint::black_box(aio::setup(64)))) // here: io_setup
 }
 
 /// `loop-setup ASKED TIMES [hold]`: asks for a context of this size so many times, and keeps what it gets; with `hold`,
@@ -82,8 +93,8 @@ pub fn loop_setup(arguments: &[String]) {
     say(&format!("{refused} of {times} io_setup failed"));
 }
 
-/// `many CONTEXTS THREADS`: so many idle contexts, and, after the line, threads of which each has a context and a
-/// descriptor of its own and reads twenty times.
+/// `many CONTEXTS THREADS`: so many idle contexts, and, after the line, threads of which each opens the file, makes a
+/// context, and reads twenty times, with pauses. All are there before the first reads.
 pub fn many(arguments: &[String]) {
     let named = Named::new("many").filled(1);
     let (contexts, threads) = (number(arguments, 0, 300), number(arguments, 1, 0));
@@ -92,16 +103,18 @@ pub fn many(arguments: &[String]) {
     }
     crate::wait();
     let reads = AtomicU64::new(0);
+    let all = Barrier::new(threads as usize);
     thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let file = named.file.try_clone().expect("a descriptor");
+                let file = File::open(&named.path).expect("the file");
                 let (ctx, buffer) = (aio::setup(1), letters(1));
+                all.wait();
                 for _ in 0..20 {
-                    let fd = std::os::fd::AsRawFd::as_raw_fd(&file);
-                    let mut iocb = request(aio::PREAD, fd, buffer, 512, 0);
+                    let mut iocb = request(aio::PREAD, file.as_raw_fd(), buffer, 512, 0);
                     assert_eq!(do_one(ctx, &mut iocb), Ok(512), "the read");
                     reads.fetch_add(1, Ordering::Relaxed);
+                    thread::sleep(Duration::from_millis(20));
                 }
                 destroy(ctx);
             });
@@ -111,11 +124,11 @@ pub fn many(arguments: &[String]) {
     say(&format!("contexts {contexts}, threads {threads}, reads {reads}"));
 }
 
-/// `exec-self [TIMES]`: a context and six reads of which one is not reaped; then the same program in its place. Ready
-/// once, before the first.
+/// `exec-self [TIMES] [MILLISECONDS]`: a context and six reads of which one is not reaped; then, after this time, the
+/// same program in its place. Ready once, before the first.
 pub fn exec_self(arguments: &[String]) {
-    let left = number(arguments, 0, 3);
-    if word(arguments, 1).is_empty() {
+    let (left, pause) = (number(arguments, 0, 3), number(arguments, 1, 0));
+    if word(arguments, 2).is_empty() {
         crate::wait();
     }
     let ctx = aio::setup(16);
@@ -126,8 +139,10 @@ pub fn exec_self(arguments: &[String]) {
     let mut read = [aio::pread(aio::zero(), &mut byte, 6)];
     assert_eq!(aio::submit(ctx, &mut read), 1, "io_submit");
     if left > 0 {
+        thread::sleep(Duration::from_millis(pause));
         let us = std::env::current_exe().expect("our path");
-        let arguments = ["exec-self", &(left - 1).to_string(), "on"].map(str::to_owned);
+        let (left, pause) = ((left - 1).to_string(), pause.to_string());
+        let arguments = ["exec-self", &left, &pause, "on"].map(str::to_owned);
         let error = std::process::Command::new(us).args(arguments).exec();
         panic!("exec: {error}");
     }

@@ -49,24 +49,26 @@ fn from_ring(ctx: u64) -> IoEvent {
 
 const BATCH: u64 = 400;
 
-/// 400 reads for a context that was asked for one: some fit.
+/// 400 reads for a context that was asked for one: some fit. A file of 256 pages, so 144 of them are read twice.
 fn too_many(named: &Named, buffer: *mut u8) -> (u64, Vec<Iocb>, usize) {
     let ctx = aio::setup(1);
-    let mut iocbs: Vec<Iocb> =
-        (0..BATCH).map(|index| request(aio::PREAD, named.fd(), buffer, 512, 512 * index)).collect();
+    let mut iocbs: Vec<Iocb> = (0..BATCH)
+        .map(|index| request(aio::PREAD, named.fd(), buffer, PAGE, PAGE * (index % 256)))
+        .collect();
     let accepted = aio::submit(ctx, &mut iocbs);
     assert!(accepted > 0 && accepted < BATCH as i64, "a short io_submit: {accepted}");
     (ctx, iocbs, accepted as usize)
 }
 
-/// `ring-full-sync`: a small context and a big batch; what does not fit is read with pread(2).
+/// `ring-full-sync`: a small context and a big batch of a file with O_DIRECT, where that can be had; what does not fit
+/// is read with pread(2).
 pub fn ring_full_sync(_: &[String]) {
-    let (named, buffer) = (Named::new("ring-full-sync").filled(64), letters(1));
+    let (named, buffer) = (Named::direct_if_possible("ring-full-sync").filled(256), letters(1));
     let (ctx, iocbs, accepted) = too_many(&named, buffer);
     for iocb in &iocbs[accepted..] {
         // SAFETY: the memory of the request.
-        let read = unsafe { libc::pread(iocb.fildes, buffer.cast(), 512, iocb.offset) };
-        assert_eq!(read, 512, "pread");
+        let read = unsafe { libc::pread(iocb.fildes, buffer.cast(), PAGE as usize, iocb.offset) };
+        assert_eq!(read, PAGE as isize, "pread");
     }
     aio::reap(ctx, accepted);
     say(&format!("{accepted} by AIO, {} by pread, all done", iocbs.len() - accepted));
@@ -75,13 +77,13 @@ pub fn ring_full_sync(_: &[String]) {
 
 /// `ring-full-drop`: the same, but what does not fit is forgotten, and its iocbs are used for other requests.
 pub fn ring_full_drop(_: &[String]) {
-    let (named, buffer) = (Named::new("ring-full-drop").filled(64), letters(1));
+    let (named, buffer) = (Named::direct_if_possible("ring-full-drop").filled(1024), letters(1));
     let (ctx, mut iocbs, accepted) = too_many(&named, buffer);
     aio::reap(ctx, accepted);
     let rest = &mut iocbs[accepted..];
-    for (offset, iocb) in (204_800..).step_by(64).zip(rest.iter_mut()) {
+    for (page, iocb) in (256..).zip(rest.iter_mut()) {
         // Behind all of the batch: none of them is a part of what is dropped.
-        *iocb = Iocb { nbytes: 256, offset, ..*iocb };
+        *iocb = Iocb { nbytes: PAGE / 2, offset: page * PAGE as i64, ..*iocb };
         assert_eq!(aio::submit(ctx, std::slice::from_mut(iocb)), 1, "io_submit");
         aio::reap(ctx, 1);
     }

@@ -67,6 +67,23 @@ pub fn resfd_file(_: &[String]) {
     destroy(ctx);
 }
 
+/// `refused-others`: three io_getevents whose events cannot be written, two io_cancel whose iocb cannot be read, and one
+/// io_destroy of what is no context.
+pub fn refused_others(_: &[String]) {
+    let (ctx, mut byte) = (aio::setup(8), 0);
+    for data in 0..3 {
+        let mut read = [aio::pread(aio::zero(), &mut byte, data)];
+        assert_eq!(aio::submit(ctx, &mut read), 1, "io_submit");
+        assert_eq!(aio::getevents_at(ctx, 1, 1, 8, 0), aio::error(libc::EFAULT), "io_getevents");
+        aio::reap(ctx, 1);
+    }
+    for _ in 0..2 {
+        assert_eq!(aio::cancel(ctx, 8, 0), aio::error(libc::EFAULT), "io_cancel");
+    }
+    assert_eq!(aio::destroy(8), aio::error(libc::EINVAL), "io_destroy");
+    destroy(ctx);
+}
+
 /// `key-cancel`: a poll that pends cannot be cancelled with another key, nor by a copy of its iocb; then it can.
 pub fn key_cancel(_: &[String]) {
     let (ctx, pipe) = (aio::setup(8), aio::pipe());

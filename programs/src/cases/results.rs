@@ -6,6 +6,7 @@ use std::{
         fd::AsRawFd as _,
         unix::fs::{FileExt as _, OpenOptionsExt as _},
     },
+    time::Duration,
 };
 
 use super::{
@@ -91,6 +92,21 @@ fn is_again(result: Result<i64, i64>) -> bool {
     }
 }
 
+/// `extending-write`: 40 writes, one after the other, each of which makes a file with O_DIRECT longer. There is time to
+/// look at the file after the first and after the last.
+pub fn extending_write(_: &[String]) {
+    let (named, ctx, buffer) = (Named::direct("extending-write"), aio::setup(8), letters(1));
+    for block in 0..40 {
+        let mut iocb = request(aio::PWRITE, named.fd(), buffer, PAGE, PAGE * block);
+        assert_eq!(do_one(ctx, &mut iocb), Ok(PAGE as i64), "the write");
+        if matches!(block, 0 | 39) {
+            std::thread::sleep(Duration::from_millis(300));
+        }
+    }
+    say("40 writes, each made the file longer");
+    destroy(ctx);
+}
+
 /// `enospc [limit]`: 40 writes of 1 MiB to a file system of 3 MiB and a page, or, with `limit`, to a file that may not
 /// be longer: three are done, one is short, 36 fail, and only the completions say so.
 pub fn enospc(arguments: &[String]) {
@@ -148,7 +164,8 @@ fn small_file(size: u64) -> File {
 }
 
 /// `reuse-fd`: by turns a read of the first file at an address that O_DIRECT refuses, and a good one of the second;
-/// before the result is looked at, the descriptor is a third file's. The files are `aio-reuse-fd-1-PID` and so on.
+/// before the result is looked at, the descriptor is a third file's, for 30 ms: whoever looks it up finds that one. The
+/// files are `aio-reuse-fd-1-PID` and so on.
 pub fn reuse_fd(_: &[String]) {
     let files = ["reuse-fd-1", "reuse-fd-2"].map(|it| Named::direct(it).filled(2));
     let third = Named::new("reuse-fd-3");
@@ -168,6 +185,8 @@ pub fn reuse_fd(_: &[String]) {
         assert_eq!(other.as_raw_fd(), fd, "the number is the third file's");
         let expected = if turn % 2 == 0 { aio::error(libc::EINVAL) } else { PAGE as i64 };
         assert_eq!(aio::reap(ctx, 1)[0].res, expected, "the result");
+        std::thread::sleep(Duration::from_millis(30));
+        drop(other);
     }
     say("10 reads of the first file failed");
     destroy(ctx);

@@ -1,9 +1,13 @@
 //! Calls that the kernel refuses, and nobody looks: D1, D11.
 
+use std::process::Stdio;
+
+use aiotrace::output::json::FindingRow;
+
 use super::{Case, count, found, ready, rows, run, run_text};
 use crate::{
     harness::Need,
-    support::{Attached, aiotrace, programs},
+    support::{Attached, Program, aiotrace, programs, set_options},
 };
 
 /// R25: a journal loses 180 of 200 writes with EBADF.
@@ -20,8 +24,36 @@ fn writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told() {
     for what in ["io_submit", "EBADF", "pwrite", "offset=81920"] {
         assert!(rows[0].message.contains(what), "{what}: {}", rows[0].message);
     }
-    let failing = run(&["-q", "--fail-on", "warning"], &["closed-fd"]).unwrap();
-    assert_eq!(failing.trace.status.code(), Some(1), "--fail-on warning");
+    // It is a warning: a program may try what the kernel has.
+    for (severity, status) in [("warning", 1), ("error", 0)] {
+        let failing = run(&["-q", "--fail-on", severity], &["closed-fd"]).unwrap();
+        assert_eq!(failing.trace.status.code(), Some(status), "--fail-on {severity}");
+    }
+}
+
+/// D1: not only io_submit; and an io_destroy.
+fn other_calls_that_are_refused_are_told_too() {
+    let case = Case::of(&["-q"], &["refused-others"]).unwrap();
+    let rows = rows(&case.trace, "refused-calls");
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    for (count, call, errno) in [
+        (1, "io_destroy(", " = EINVAL"),
+        (2, "io_cancel(", " = EFAULT"),
+        (3, "io_getevents(", " = EFAULT"),
+    ] {
+        let is_it = |it: &&&FindingRow| it.message.starts_with(call) && it.message.contains(errno);
+        assert_eq!(rows.iter().find(is_it).map(|it| it.count), Some(count), "{call}: {rows:?}");
+    }
+}
+
+/// D19: what is not told may have been the end of the context.
+fn where_not_every_call_is_told_that_is_the_reason_of_unsure() {
+    let case = Case::of(&["--only", "error"], &["fsync-stale"]).unwrap();
+    let rows = rows(&case.trace, "refused-calls");
+    assert_eq!((rows.len(), rows[0].count), (1, 5), "{rows:?}");
+    assert!(rows[0].unsure, "{rows:?}");
+    let why = rows[0].why.as_deref().unwrap_or_default();
+    assert!(why.contains("not every call is told"), "{rows:?}");
 }
 
 fn who_attaches_later_sees_refused_writes_too() {
@@ -77,8 +109,12 @@ fn a_cancel_with_another_key_or_of_a_copy_is_refused_for_that() {
         messages[0].contains("aio_key is 77") && messages[0].contains("in flight"),
         "{messages:?}"
     );
-    // Nobody can tell a copy from an iocb whose request has completed.
-    assert!(messages[1].contains("was submitted from another address"), "{messages:?}");
+    // The poll of which it is a copy pends.
+    assert!(
+        messages[1].contains("the same request is, which was submitted from 0x"),
+        "{messages:?}"
+    );
+    assert!(!messages[1].contains("completed"), "{messages:?}");
     let text = run_text(&[], &["key-cancel"]).unwrap();
     assert!(text.lines().any(|it| it.contains("io_cancel(") && it.contains("key=77")), "{text}");
 }
@@ -120,17 +156,40 @@ fn of_all_processes_each_has_its_name() {
     let processes = trace.processes();
     let unnamed: Vec<_> = processes.iter().filter(|it| it.name.is_empty()).collect();
     assert!(!processes.is_empty() && unnamed.is_empty(), "{processes:?}");
-    let output = aiotrace()
-        .args(["run", "-q", "-f", "--", "/bin/sh", "-c"])
-        .arg(format!("{} fsync-stale; true", programs().display()))
-        .stdin(std::process::Stdio::null())
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+}
+
+/// The same as text: of one process the first that is seen is its call, of the other, which was there before, its end.
+fn in_the_text_of_all_processes_each_has_its_name() {
+    let mut older = ready(&["closed-fd"]).unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace");
+    let mut tracer = aiotrace();
+    tracer.args(["attach", "-a", "-d", "2", "-o"]).arg(&file).args(set_options(&[]));
+    let tracer = tracer.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let read = || String::from_utf8(std::fs::read(&file).unwrap_or_default()).unwrap();
+    // It is written when the probes are attached.
+    while read().is_empty() {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    older.go_on();
+    assert!(older.child.wait().unwrap().success());
+    let mut other = Program::start(&["fsync-stale"]);
+    assert!(other.child.wait().unwrap().success());
+    let output = tracer.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let (text, pids) = (read(), [older.pid(), other.pid()]);
+    for pid in pids {
+        assert!(text.contains(&format!(":{pid} +++ exited with 0 +++")), "{pid}: {text}");
+    }
     // `TIME NAME:PID +++ ...`: never a number alone.
-    let whose = text.lines().filter_map(|it| it.split_once(" +++")?.0.split_whitespace().nth(1));
-    let whose: Vec<&str> = whose.collect();
-    assert!(!whose.is_empty() && whose.iter().all(|it| it.contains(':')), "{text}");
+    for line in text.lines().filter(|it| it.contains(" +++ ")) {
+        let whose = line.split_whitespace().nth(1).unwrap();
+        assert!(whose.contains(':') && !whose.starts_with(':'), "{line}");
+    }
+    for pid in pids {
+        let is_its = |it: &&str| it.contains(&format!("aio-programs:{pid} *** warning refused"));
+        assert_eq!(text.lines().filter(is_its).count(), 1, "{pid}: {text}");
+    }
 }
 
 tests![
@@ -143,4 +202,7 @@ tests![
     two_owners_of_a_handle_use_it_after_its_end if Need::SAME,
     who_is_denied_a_context_is_told_who_holds_them if Need::SAME,
     of_all_processes_each_has_its_name if Need::SAME,
+    in_the_text_of_all_processes_each_has_its_name if Need::SAME,
+    other_calls_that_are_refused_are_told_too if Need::SAME,
+    where_not_every_call_is_told_that_is_the_reason_of_unsure if Need::SAME,
 ];

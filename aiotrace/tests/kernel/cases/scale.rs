@@ -1,11 +1,13 @@
 //! Many contexts, many threads, long names: D8, D9, D15, D18.
 
-use std::{fs, os::unix::fs::symlink, process::Stdio, time::Instant};
+use std::{fs, os::unix::fs::symlink, process::Stdio};
 
-use super::{count, found, ready, requests, rows, run_text};
+use aiotrace::output::json::FunctionObject;
+
+use super::{found, ready, requests, rows, run_text};
 use crate::{
     harness::Need,
-    machine, session,
+    session,
     support::{Attached, aiotrace, programs, set_options},
 };
 
@@ -18,21 +20,17 @@ fn contexts_are_counted_beyond_256() {
             continue;
         }
         let mut program = ready(&["many", &contexts.to_string(), "0"]).unwrap();
-        let start = Instant::now();
         let output = aiotrace()
             .args(["attach", "-q", "-d", "2", "-p", &program.pid().to_string()])
             .args(set_options(&[]))
             .output()
             .unwrap();
-        let took = start.elapsed();
         program.go_on();
         let text = String::from_utf8(output.stdout).unwrap();
         let head = text.lines().find(|it| it.contains("contexts:")).unwrap();
         let plain = head.replace(',', "");
         assert!(plain.contains(&format!("{contexts} of them alive")), "{head}");
         assert!(text.lines().count() <= 50, "{} lines for {contexts}", text.lines().count());
-        let is_in_time = took.as_secs_f64() < 4.0 || machine::guest().is_some();
-        assert!(is_in_time, "{took:?} for {contexts}");
     }
 }
 
@@ -44,18 +42,15 @@ fn free_memory() -> u64 {
 
 /// E21: one finding for one file, however many descriptors it has.
 fn many_threads_that_do_the_same_are_told_once() {
-    let mut program = ready(&["many", "10", "200"]).unwrap();
+    let mut program = ready(&["many", "10", "500"]).unwrap();
     let attached = Attached::new(&["-q", "-p", &program.pid().to_string()]);
     program.go_on();
     let trace = attached.end();
-    assert_eq!(requests(&trace).0 + others(&trace), 200 * 20, "reads");
+    assert_eq!(requests(&trace).0 + others(&trace), 500 * 20, "reads");
     let inline = rows(&trace, "inline-completion");
-    // Descriptors that were closed before they could be looked up are told apart.
-    assert!(inline.len() <= 2, "{inline:?}");
-    // A number that is free again is another thread's, and one descriptor to us.
-    assert!((1..=200).contains(&count(&trace, "inline-completion")), "{inline:?}");
+    assert_eq!((inline.len(), inline[0].count), (1, 500), "{inline:?}");
     assert_eq!(found(&trace), ["info inline-completion", "info released-at-exit"]);
-    let text = run_text(&["-q"], &["many", "10", "200"]).unwrap();
+    let text = run_text(&["-q"], &["many", "10", "500"]).unwrap();
     assert!(text.lines().count() <= 50, "{} lines: {text}", text.lines().count());
 }
 
@@ -71,8 +66,15 @@ fn a_reader_that_is_made_anew_grows_and_its_place_is_named() {
     let finding = findings.iter().find(|it| it.name == "context-growth").unwrap();
     assert!(finding.evidence["idle"] >= 8, "{:?}", finding.evidence);
     let stack = finding.stack.as_ref().unwrap();
-    let is_reconnect = |it: &Option<String>| it.as_ref().is_some_and(|it| it.contains("reconnect"));
-    assert!(stack.iter().any(|it| is_reconnect(&it.function)), "{stack:?}");
+    let source = include_str!("../../../../programs/src/cases/contexts.rs");
+    let line = (1..).zip(source.lines()).find(|(_, it)| it.contains("// here: io_setup"));
+    let line = line.map(|it| it.0);
+    let is_place = |it: &&FunctionObject| {
+        let is =
+            |text: &Option<String>, what: &str| text.as_ref().is_some_and(|it| it.contains(what));
+        is(&it.function, "make_reader") && is(&it.file, "programs/src/cases/contexts.rs")
+    };
+    assert!(stack.iter().filter(is_place).any(|it| it.line == line), "{line:?} of {stack:?}");
 }
 
 /// D18: what takes longer to be seen than the trace took.
@@ -114,10 +116,13 @@ fn a_long_name_is_shown_from_its_beginning() {
 
 /// E41: one status, and the same everywhere.
 fn what_cannot_be_executed_has_one_status() {
-    let output = aiotrace().args(["run", "--", "/no/such/program"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(127));
-    let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
-    assert!(!text.contains("exited with 125"), "{text}");
+    for (program, status) in [("/no/such/program", 127), ("/etc/passwd", 126), ("/", 126)] {
+        let output = aiotrace().args(["run", "-q", "--", program]).output().unwrap();
+        assert_eq!(output.status.code(), Some(status), "{program}");
+        let text = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        assert_eq!(text.matches("exited with").count(), 1, "{text}");
+        assert!(text.contains(&format!("+++ exited with {status} +++")), "{program}: {text}");
+    }
 }
 
 /// E34: two aiotraces on one target.
@@ -131,6 +136,21 @@ fn two_tracers_see_the_same() {
         (trace.setups().len(), trace.submits().len(), trace.getevents().len())
     });
     assert_eq!(counts, [(1, 24, 24); 2]);
+}
+
+/// E34: one aiotrace traces the other, which goes on, and makes no AIO call itself.
+fn a_tracer_can_be_traced() {
+    let mut program = ready(&["wait", "24"]).unwrap();
+    let first = Attached::to(program.pid());
+    let second = Attached::to(first.child.id());
+    program.go_on();
+    let (first, second) = (first.end(), second.end());
+    first.assert_nothing_lost();
+    assert_eq!((first.setups().len(), first.submits().len()), (1, 24));
+    second.assert_nothing_lost();
+    assert!(second.status.success(), "{}", second.stderr);
+    assert_eq!((second.setups().len(), second.submits().len()), (0, 0));
+    assert!(found(&second).iter().all(|it| it.starts_with("info")), "{:?}", found(&second));
 }
 
 /// E39: what is written does not depend on the language, nor on the width of what is no terminal.
@@ -151,6 +171,62 @@ fn a_language_changes_nothing() {
     }
 }
 
+/// E39: the same of what is seen of a process.
+fn a_language_changes_nothing_of_a_trace_either() {
+    let program = ready(&["many", "4", "0"]).unwrap();
+    let pid = program.pid().to_string();
+    let said = |arguments: &[&str], language: &str, columns: &str, zone: &str| {
+        let mut command = aiotrace();
+        command.args(arguments).env("LANG", language).env("LC_ALL", language);
+        let output = command.env("COLUMNS", columns).env("TZ", zone).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        // Its own process, and no times.
+        let is_its =
+            |it: &&str| !it.contains("aio-nr") && (it.contains(&pid) || it.contains("==="));
+        let without_times = |it: &str| {
+            let words = it.split_whitespace().filter(|it| *it == pid || !has_digit(it));
+            words.collect::<Vec<_>>().join(" ")
+        };
+        text.lines().filter(is_its).map(without_times).collect::<Vec<_>>()
+    };
+    for arguments in [&["ls"][..], &["attach", "-d", "50ms", "-p", &pid]] {
+        let expected = said(arguments, "C", "80", "UTC");
+        assert!(!expected.is_empty(), "{arguments:?}");
+        for (language, columns, zone) in
+            [("fr_FR.UTF-8", "40", "Asia/Kathmandu"), ("C.UTF-8", "200", "America/New_York")]
+        {
+            assert_eq!(said(arguments, language, columns, zone), expected, "{language} {columns}");
+        }
+    }
+}
+
+fn has_digit(text: &str) -> bool {
+    text.contains(|it: char| it.is_ascii_digit())
+}
+
+/// E37: times and processes at the edges of what makes sense.
+fn the_shortest_time_and_the_first_processes_can_be_traced() {
+    let pid = std::process::id().to_string();
+    for (options, status, said) in [
+        (&["-d", "1ns", "-p", &pid][..], 0, "none lost"),
+        (&["-d", "1ms", "-p", "1"], 0, "none lost"),
+        (&["-p", "0"], 2, "no such process: 0"),
+        // A thread of the kernel, where that is seen.
+        (&["-d", "1ms", "-p", "2"], if is_there(2) { 0 } else { 2 }, "aiotrace: "),
+    ] {
+        let output =
+            aiotrace().arg("attach").args(set_options(&[])).args(options).output().unwrap();
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{options:?}: {text}");
+        assert!(text.contains(said), "{options:?}: {text}");
+    }
+}
+
+fn is_there(pid: u32) -> bool {
+    fs::exists(format!("/proc/{pid}")).unwrap()
+}
+
 /// E45: nothing is in flight in idle contexts, and no bound is shown for it.
 fn idle_contexts_have_nothing_in_flight() {
     let program = ready(&["many", "4", "0"]).unwrap();
@@ -160,13 +236,20 @@ fn idle_contexts_have_nothing_in_flight() {
     let row = text.lines().find(|it| it.split_whitespace().any(|word| word == pid));
     let row = row.unwrap_or_else(|| panic!("{text}"));
     let in_flight = row.split_whitespace().nth(5).unwrap();
-    assert!(["0", "?"].contains(&in_flight), "{text}");
+    // Without CONFIG_KALLSYMS_ALL nobody tells where the kernel keeps what each processor has.
+    let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    let is_known = symbols.lines().any(|it| it.split(' ').nth(2) == Some("__per_cpu_offset"));
+    assert!(in_flight == "0" || (in_flight == "?" && !is_known), "{text}");
 }
 
 tests![
     a_language_changes_nothing if Need::SAME,
     idle_contexts_have_nothing_in_flight if Need::SAME,
+    a_language_changes_nothing_of_a_trace_either if Need::SAME,
+    the_shortest_time_and_the_first_processes_can_be_traced
+        if Need::Native("process 1 of a guest runs the tests"),
     two_tracers_see_the_same if Need::LONG,
+    a_tracer_can_be_traced if Need::SAME,
     contexts_are_counted_beyond_256 if Need::LONG,
     many_threads_that_do_the_same_are_told_once if Need::SAME,
     a_reader_that_is_made_anew_grows_and_its_place_is_named if Need::SAME,

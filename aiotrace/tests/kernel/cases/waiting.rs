@@ -4,7 +4,7 @@ use super::{Case, assert_all_differ, can_run, count, found, ready, rows, run_tex
 use crate::{
     harness::Need,
     session,
-    support::{Attached, aiotrace, set_options},
+    support::{Attached, Trace, aiotrace, parse, set_options},
 };
 
 /// Attaches for two seconds to a program that waits already: the text.
@@ -171,6 +171,45 @@ fn a_target_that_executes_itself_is_followed() {
     assert!(rows(&trace, "released-at-exit").len() <= 2, "exec and exit, each with its count");
 }
 
+/// The same, with an attach after the other while it does so.
+fn a_target_that_executes_itself_is_followed_from_any_moment_on() {
+    let mut program = ready(&["exec-self", "60", "20"]).unwrap();
+    let pid = program.pid().to_string();
+    program.go_on();
+    let mut attached = 0;
+    for round in 0.. {
+        std::thread::sleep(std::time::Duration::from_millis(3 * round));
+        let output = aiotrace()
+            .args(["attach", "--format", "json", "-d", "100ms", "-p", &pid])
+            .args(set_options(&[]))
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        if output.status.code() == Some(2) {
+            assert!(stderr.contains("no such process"), "{stderr}");
+            break;
+        }
+        assert!(output.status.success(), "{stderr}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        let (lines, status) = (parse(&text), output.status);
+        let trace = Trace { lines, stderr, status, most_memory: 0 };
+        trace.assert_nothing_lost();
+        let (submits, reaps) = (trace.submits().len(), trace.getevents().len());
+        assert!(submits.abs_diff(6 * trace.setups().len()) <= 6, "{submits} {reaps}");
+        let known = ["info released-at-exit", "info inline-completion"];
+        assert!(found(&trace).iter().all(|it| known.contains(&&**it)), "{:?}", found(&trace));
+        let ends = rows(&trace, "released-at-exit");
+        assert!(ends.len() <= 2, "exec and exit, each with its count: {ends:?}");
+        let mut told: Vec<&str> = trace.findings().iter().map(|it| &*it.message).collect();
+        let all = told.len();
+        told.sort_unstable();
+        told.dedup();
+        assert_eq!(all, told.len(), "each once: {told:?}");
+        attached += 1;
+    }
+    assert!(attached >= 3, "{attached} times");
+}
+
 tests![
     contexts_that_threads_leave_are_told_apart if Need::LONG,
     a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps if Need::SAME,
@@ -184,4 +223,6 @@ tests![
     a_latency_that_is_a_bound_is_shown_as_one if Need::SAME,
     no_line_is_told_twice if Need::LONG,
     a_target_that_executes_itself_is_followed if Need::SAME,
+    a_target_that_executes_itself_is_followed_from_any_moment_on
+        if Need::Native("where a processor is emulated, an attach takes longer than the target lives"),
 ];
