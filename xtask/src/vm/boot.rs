@@ -363,7 +363,8 @@ mod tests {
 
     #[test]
     fn a_kvm_that_works_is_used() {
-        let replaced = Replaced::new("works", true, &format!("{KVM} {GOOD}; exit 0;; esac\nexit 1"));
+        let replaced =
+            Replaced::new("works", true, &format!("{KVM} {GOOD}; exit 0;; esac\nexit 1"));
         assert!(replaced.boot().is_ok());
         assert!(!replaced.qemu.no_kvm.load(Ordering::Relaxed));
         assert!(replaced.boot().is_ok(), "again");
