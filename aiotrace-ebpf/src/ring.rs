@@ -188,15 +188,18 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
             if context.nr == 0 {
                 context.nr = introduce(thread, handle, positions as u32, time)?;
             }
-            // Its processor may have stood still, and whole rings completed: nobody may be sent back there.
-            // SAFETY: as above.
-            let now = unsafe { (&raw const context.positions).read_volatile() };
-            if now != positions {
-                positions = now;
-                RingSample { head, tail, .. } = glance(handle)?;
-            }
-            // Before others go on from here: what they see is later.
+            // The time before others go on from here: what they see is later.
             read_at = calls::now();
+            // This thread may have stood still since it read the tail, while others told whole rings: its tail must
+            // not become the one they go on from. (Between this and the store it may, too, which is a few
+            // instructions.)
+            // SAFETY: as above.
+            let latest = unsafe { (&raw const context.positions).read_volatile() };
+            if latest != positions {
+                positions = latest;
+                RingSample { head, tail, .. } = glance(handle)?;
+                read_at = calls::now();
+            }
             context.positions = Context::positions(tail, tail);
             (context.nr, positions as u32, (positions >> 32) as u32)
         }
@@ -297,7 +300,8 @@ pub extern "C" fn put_back_in(space: u64, handle: u64, first: u32) -> u32 {
     let (told, seen) = (*positions as u32, (*positions >> 32) as u32);
     let distance = |from, to| RingHeader::distance(from, to, *nr);
     // Another thread that looked meanwhile, and could not read, either, may have put back earlier ones.
-    if distance(told, first) + distance(first, seen) != distance(told, seen) {
+    // (It may be another context by now, with a smaller ring.)
+    if first < *nr && distance(told, first) + distance(first, seen) != distance(told, seen) {
         *positions = Context::positions(first, seen);
     }
     0

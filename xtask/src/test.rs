@@ -99,7 +99,7 @@ fn run_all_kernel_tests(filter: Option<&str>, report: &mut Report) {
     report.add("kernel tests", run_kernel_tests(filter, "auto"), filter);
     if filter.is_none() {
         // Every source tells the same events.
-        for (set, filter) in [("ptrace", vm::ABOUT_EVENTS), ("ptrace-no-seccomp", "events::")] {
+        for (set, filter) in [("ptrace", vm::ABOUT_EVENTS), ("ptrace-no-seccomp", vm::EVENTS)] {
             let run = run_kernel_tests(Some(filter), set);
             report.add(&format!("kernel tests, {set}"), run, Some(filter));
         }
@@ -212,7 +212,10 @@ impl Report {
     /// Adds the kernel tests in guests.
     fn guests(&mut self, what: &str, options: &vm::Options) {
         match vm::check(options) {
-            Ok(passed) => self.sum.passed += passed,
+            Ok(vm::Checked { passed, failures }) => {
+                self.sum.passed += passed;
+                failures.into_iter().for_each(|it| self.fail(format!("{what}: {it}")));
+            }
             Err(error) => self.fail(format!("{what}: {error:#}")),
         }
     }

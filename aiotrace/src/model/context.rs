@@ -181,7 +181,7 @@ impl Context {
 
     /// Why it is not known for sure what completed.
     pub fn doubt_of_reading(&self) -> Option<Doubt> {
-        self.doubt.or_else(|| self.requests.has_unread().then_some(Doubt::Unread))
+        self.doubt.or_else(|| self.requests.had_unread().then_some(Doubt::Unread))
     }
 
     /// What became of its requests; `end`: how it ended, if it did.

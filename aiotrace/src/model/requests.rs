@@ -214,7 +214,7 @@ impl Requests {
 
     /// The entries of some could not be read, now or before: another request of the same iocb may have been taken for
     /// theirs since.
-    pub fn has_unread(&self) -> bool {
+    pub fn had_unread(&self) -> bool {
         self.unread > 0 || self.unknown > 0
     }
 

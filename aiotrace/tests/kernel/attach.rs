@@ -410,7 +410,7 @@ fn attaching_to_a_busy_thread_loses_nothing() {
 }
 
 tests![
-    the_first_call_after_the_attach_is_seen,
+    the_first_call_after_the_attach_is_seen if Need::SLOW,
     several_processes_at_once if Need::LONG,
     every_process_or_a_cgroup if Need::LONG,
     a_process_outside_of_the_cgroup_is_not_traced if Need::SAME,

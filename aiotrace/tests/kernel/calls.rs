@@ -226,7 +226,7 @@ fn contexts_end_and_move_and_that_is_told() {
 
 tests![
     every_iocb_up_to_4096_is_recorded_and_the_rest_counted if Need::SLOW,
-    what_cannot_be_read_is_unread,
+    what_cannot_be_read_is_unread if Need::SLOW,
     what_is_paged_in_during_the_call_is_read_late,
     a_call_denied_by_seccomp_is_shown_as_denied,
     completions_are_found_in_the_ring_where_nobody_calls_io_getevents,

@@ -2,7 +2,7 @@
 //! docs/dev/cases.md has the list: the case, what is right, and the test that shows it.
 //!
 //! A program that needs what this machine does not have (a disk with O_DIRECT, /dev/fuse) says so and ends with
-//! status 77: that is what is asserted of it there.
+//! status 77: then the test is ignored, with that reason.
 
 pub mod faults;
 pub mod refused;
@@ -18,7 +18,10 @@ use std::{
 
 use aiotrace::output::json::{FindingLine, FindingRow};
 
-use super::support::{Program, Trace, output_of, parse, programs};
+use super::{
+    harness::cannot_run,
+    support::{Program, Trace, output_of, parse, programs},
+};
 
 /// The status of a program that cannot run here.
 const CANNOT_RUN: i32 = 77;
@@ -49,6 +52,7 @@ fn run_as(format: &str, options: &[&str], arguments: &[&str]) -> Option<(String,
     let said = String::from_utf8(output.stdout).unwrap();
     if output.status.code() == Some(CANNOT_RUN) {
         assert!(!said.trim().is_empty(), "it says why it cannot run");
+        cannot_run(&said);
         return None;
     }
     let stderr = String::from_utf8(output.stderr).unwrap();
@@ -63,6 +67,7 @@ fn ready(arguments: &[&str]) -> Option<Program> {
     let line = program.line();
     if line != "ready" {
         assert_eq!(program.child.wait().unwrap().code(), Some(CANNOT_RUN), "{line:?}");
+        cannot_run(&line);
         return None;
     }
     Some(program)
@@ -73,6 +78,9 @@ fn can_run(arguments: &[&str]) -> bool {
     let output = Command::new(programs()).args(arguments).stdin(Stdio::null()).output().unwrap();
     let is_refused = output.status.code() == Some(CANNOT_RUN);
     assert!(!is_refused || !output.stdout.is_empty(), "it says why it cannot run");
+    if is_refused {
+        cannot_run(&String::from_utf8_lossy(&output.stdout));
+    }
     !is_refused
 }
 

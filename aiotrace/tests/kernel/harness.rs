@@ -43,13 +43,13 @@ pub enum Need {
 impl Need {
     /// The reason of most tests that one guest is enough for.
     pub const SAME: Self = Self::OneGuest("the kernel makes no difference");
-    /// Of those that would do so in every guest, if it took less time.
+    /// Worth running on every kernel, but too slow where a processor is emulated.
     pub const SLOW: Self = Self::OneGuest("it is slow where a processor is emulated");
     /// Of those that take longest.
     pub const LONG: Self = Self::NotInHaste("it takes long where a processor is emulated");
 
     /// Why the test of this name does not run here.
-    fn is_missing(self, name: &str) -> Option<String> {
+    fn why_not_here(self, name: &str) -> Option<String> {
         let guest = machine::guest();
         match self {
             Self::Native(why) if guest.is_some() => Some(format!("native: {why}")),
@@ -93,6 +93,14 @@ struct Running {
     is_given_up: bool,
 }
 
+/// Why the test that runs cannot, as it found out itself.
+static CANNOT: Mutex<Option<String>> = Mutex::new(None);
+
+/// The test that runs cannot, at least in part: this machine lacks something. It is *ignored* with this reason.
+pub fn cannot_run(why: &str) {
+    *CANNOT.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.trim().to_owned());
+}
+
 /// The test that ends the sessions.
 const LAST: &str = "session::nothing_was_found_late";
 
@@ -116,7 +124,7 @@ impl Limits {
 }
 
 /// What takes longer is said.
-const LONG: Duration = Duration::from_secs(2);
+const WORTH_TELLING: Duration = Duration::from_secs(2);
 
 /// What a test may take. In a guest a processor is emulated, and there may be two guests.
 fn patience() -> Duration {
@@ -167,7 +175,7 @@ fn trial(test: Test) -> Trial {
     let module = test.module.split_once("::").map_or(test.module, |it| it.1);
     let name = format!("{module}::{}", test.name);
     let its_name = name.clone();
-    let run = move || match test.needs.and_then(|it| it.is_missing(&its_name)) {
+    let run = move || match test.needs.and_then(|it| it.why_not_here(&its_name)) {
         Some(reason) => Ok(Completion::ignored_with(reason)),
         None => guarded(&its_name, test.run),
     };
@@ -175,7 +183,7 @@ fn trial(test: Test) -> Trial {
     Trial::ignorable_test(name, run).with_ignored_flag(true)
 }
 
-/// Runs it under the eyes of [`watch`], and leaves no process behind.
+/// Runs it while [`watch`] looks at the time, and leaves no process behind.
 fn guarded(name: &str, run: impl FnOnce()) -> Result<Completion, Failed> {
     let running = Running { name: name.to_owned(), since: Instant::now(), is_given_up: false };
     *lock() = Some(running);
@@ -184,15 +192,18 @@ fn guarded(name: &str, run: impl FnOnce()) -> Result<Completion, Failed> {
     let took = lock().as_ref().map(|it| it.since.elapsed()).unwrap_or_default();
     let left = processes::kill_all_but(&session::tracers());
     limits.restore();
+    let cannot = CANNOT.lock().unwrap_or_else(PoisonError::into_inner).take();
     let is_given_up = lock().take().is_some_and(|it| it.is_given_up);
     if !left.is_empty() {
         eprintln!("these processes of {name} do not end: {left:?}\n{}", processes::state());
     }
-    if machine::guest().is_some() || took > LONG {
+    if machine::guest().is_some() || took > WORTH_TELLING {
         eprint!("<{:.1} s> ", took.as_secs_f64());
     }
     let panic = match result {
-        Ok(()) if !is_given_up => return Ok(Completion::Completed),
+        Ok(()) if !is_given_up => {
+            return Ok(cannot.map_or(Completion::Completed, Completion::ignored_with));
+        }
         Ok(()) => String::new(),
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();

@@ -140,10 +140,16 @@ impl Qemu {
             let mut machine = self.machine(kernel, initramfs, parameters);
             machine.args(accelerator.arguments());
             match self.watch(machine, accelerator, log)? {
-                Ending::Off(console) => return Ok(console),
-                Ending::Broken(what) => bail!("{what}"),
+                Ending::Off(console) => {
+                    put_first(log, &reasons)?;
+                    return Ok(console);
+                }
+                Ending::Broken(what) => {
+                    put_first(log, &reasons)?;
+                    bail!("{what}")
+                }
                 Ending::NotUp(why) => {
-                    // All of it is in the log.
+                    // All of it will be in the log.
                     let short = why.lines().take(2).collect::<Vec<_>>().join(": ");
                     println!("  {} with {accelerator:?}: {short}", kernel.display());
                     if accelerator == Accelerator::Kvm {
@@ -154,6 +160,7 @@ impl Qemu {
                 }
             }
         }
+        put_first(log, &reasons)?;
         bail!("the machine did not come up:\n{}", reasons.join("\n"))
     }
 
@@ -230,6 +237,16 @@ impl Qemu {
     }
 }
 
+/// What went wrong in the attempts before the last one stands in the log, too.
+fn put_first(log: &Path, reasons: &[String]) -> Result<()> {
+    if reasons.is_empty() {
+        return Ok(());
+    }
+    let last = read(log)?;
+    let before = format!("--- attempts before this one ---\n{}\n---\n", reasons.join("\n"));
+    fs::write(log, before + &last).with_context(|| log.display().to_string())
+}
+
 /// What it means. `status`: QEMU's, if it ended by itself.
 fn ending(console: &str, words: &str, status: Option<ExitStatus>) -> Ending {
     let both = || {
@@ -241,13 +258,14 @@ fn ending(console: &str, words: &str, status: Option<ExitStatus>) -> Ending {
     let is_up = console.contains(UP);
     let broken = BROKEN.iter().find(|it| console.contains(**it));
     match (status, broken) {
+        // Whatever QEMU did then.
+        (_, Some(what)) if is_up => {
+            Ending::Broken(format!("the kernel broke while the tests ran ({what})\n{}", both()))
+        }
         (Some(status), _) if !status.success() => {
             Ending::NotUp(format!("QEMU failed ({status})\n{}", both()))
         }
         _ if words.contains(KVM_FAILED) => Ending::NotUp(format!("KVM failed\n{}", both())),
-        (_, Some(what)) if is_up => {
-            Ending::Broken(format!("the kernel broke while the tests ran ({what})\n{}", both()))
-        }
         (_, Some(what)) => Ending::NotUp(format!("it broke in its start ({what})\n{}", both())),
         (Some(_), None) if console.contains(OFF) => {
             Ending::Off(Console { text: console.to_owned() })
@@ -332,6 +350,8 @@ mod tests {
         let replaced = Replaced::new("fails", true, &script);
         assert!(replaced.boot().is_ok());
         assert!(replaced.qemu.no_kvm.load(Ordering::Relaxed), "it is not tried again");
+        let log = fs::read_to_string(replaced.directory.join("log")).expect("the log");
+        assert!(log.contains("failed to set MSR 0x10a") && log.contains("guest | off"), "{log}");
 
         let replaced = Replaced::new("ends", false, "echo 'no such machine' >&2; exit 1");
         let error = replaced.boot().expect_err("it never comes up");
@@ -339,6 +359,23 @@ mod tests {
         assert!(error.contains("QEMU failed (exit status: 1)"), "{error}");
         let log = fs::read_to_string(replaced.directory.join("log")).expect("the log");
         assert!(log.contains("no such machine"), "{log}");
+    }
+
+    #[test]
+    fn a_kvm_that_works_is_used() {
+        let replaced =
+            Replaced::new("works", true, &format!("{KVM} {GOOD}; exit 0;; esac\nexit 1"));
+        assert!(replaced.boot().is_ok());
+        assert!(!replaced.qemu.no_kvm.load(Ordering::Relaxed));
+        assert!(replaced.boot().is_ok(), "again");
+    }
+
+    #[test]
+    fn a_kvm_that_fails_and_stands_still_is_not_waited_for() {
+        let fails = "echo 'KVM internal error. Suberror: 3' >&2; exec sleep 60";
+        let replaced = Replaced::new("internal", true, &format!("{KVM} {fails};; esac\n{GOOD}"));
+        assert!(replaced.boot().is_ok(), "in emulation it comes up");
+        assert!(replaced.qemu.no_kvm.load(Ordering::Relaxed));
     }
 
     #[test]
@@ -368,6 +405,16 @@ mod tests {
             assert!(error.contains("the kernel broke while the tests ran"), "{error}");
             assert!(error.contains(expected) && error.contains("QEMU said: seen"), "{error}");
         }
+        let count = std::env::temp_dir().join(format!("xtask-dies-{}-count", std::process::id()));
+        let script = format!(
+            "echo x >> {}; echo 'guest | up | 6.1'; echo 'Kernel panic'; kill -ABRT $$",
+            count.display()
+        );
+        let error = Replaced::new("dies", false, &script).boot().expect_err("it broke");
+        assert!(error.contains("the kernel broke while the tests ran"), "{error}");
+        let boots = fs::read_to_string(&count).expect("the count").lines().count();
+        let _ = fs::remove_file(&count);
+        assert_eq!(boots, 1, "it is not tried again: it may be ours");
         let hangs = Replaced::new("hangs", false, "echo 'guest | up | 6.1'; exec sleep 60");
         assert!(hangs.boot().expect_err("it hangs").contains("hangs"));
         let ends = Replaced::new("stops", false, "echo 'guest | up | 6.1'");

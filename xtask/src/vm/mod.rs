@@ -13,7 +13,7 @@ mod table;
 
 use std::{
     collections::BTreeMap,
-    fs,
+    fs::{self, File},
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -22,7 +22,7 @@ use std::{
     time::Instant,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use self::{
@@ -44,15 +44,15 @@ pub struct Options {
     #[arg(long, value_enum, default_value_t)]
     arch: Architecture,
     /// A probe set: auto, the best; trampoline, kprobe or syscall; or ptrace. May be repeated; without it,
-    /// all tests run with auto, and those about events with the others too
-    #[arg(long, value_enum, value_name = "SET")]
+    /// all tests run with auto, and the tests events:: with the others too
+    #[arg(long, value_enum, value_name = "SET", conflicts_with = "cost")]
     probes: Vec<Set>,
     /// Run each test in every guest, and the other probe sets in each: without it, tests for which the kernel
     /// makes no difference run in one guest only
-    #[arg(long)]
+    #[arg(long, conflicts_with = "cost")]
     everywhere: bool,
-    /// Put what the kernels gave into the table of docs/kernels.md
-    #[arg(long)]
+    /// Put what the kernels gave into the table of docs/kernels.md: of all kernels and tests
+    #[arg(long, conflicts_with_all = ["kernel", "probes", "cost", "filter"])]
     docs: bool,
     /// Count instructions instead, on a processor that is emulated to the instruction, and compare them with
     /// aiotrace/tests/kernel/cost.txt
@@ -61,9 +61,18 @@ pub struct Options {
     /// With --cost: write that table anew
     #[arg(long, requires = "cost")]
     write: bool,
-    /// Run only the tests whose names contain this
-    #[arg(last = true)]
+    /// Run only the tests whose names contain this, or one of these with commas between them
+    #[arg(last = true, value_parser = name, conflicts_with = "cost")]
     filter: Option<String>,
+}
+
+/// A part of the names of tests: it goes through the kernel's command line.
+fn name(text: &str) -> Result<String, String> {
+    let fits = |it: char| it.is_ascii_alphanumeric() || "_:,".contains(it);
+    if text.is_empty() || !text.chars().all(fits) {
+        return Err("no test has that in its name".to_owned());
+    }
+    Ok(text.to_owned())
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -103,6 +112,8 @@ impl Set {
     }
 }
 
+/// The tests of what each source tells of each call.
+pub const EVENTS: &str = "events::";
 /// The tests that speak of events, and not of the command line: what each source must do alike.
 pub const ABOUT_EVENTS: &str = "events::,calls::,findings::";
 /// And of what is concluded from them.
@@ -143,56 +154,67 @@ impl Guest {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let passed = check(options)?;
+    let Checked { passed, failures } = check(options)?;
+    if !failures.is_empty() {
+        bail!("{}\n{passed} tests passed in the guests", failures.join("\n"));
+    }
     println!("{passed} tests passed in the guests");
     Ok(())
 }
 
-/// How many tests passed in all guests; an error if one did not, or none ran.
-pub fn check(options: &Options) -> Result<u64> {
+/// What became of the tests in all guests.
+#[derive(Debug, Default)]
+pub struct Checked {
+    /// How many passed.
+    pub passed: u64,
+    /// What did not, each with its guest and probe set.
+    pub failures: Vec<String>,
+}
+
+/// Runs the tests in all guests.
+///
+/// # Errors
+/// If the guests cannot be booted at all, or no test ran.
+pub fn check(options: &Options) -> Result<Checked> {
     let guests = guests(options)?;
     let directory = release::target_directory()?.join("vm");
     let consoles = build_and_boot(&guests, &directory)?;
-    let (mut passed, mut failed, mut rows, mut costs) = (0, Vec::new(), Vec::new(), Vec::new());
+    let (mut checked, mut rows, mut costs) = (Checked::default(), Vec::new(), Vec::new());
     let mut broke = false;
     for (guest, (console, seconds)) in guests.iter().zip(consoles) {
         let name = guest.name();
         println!("{name}: {seconds:.0} s");
-        let console = match console {
-            Ok(console) => console,
-            Err(error) => {
-                failed.push(format!("{name}: {error:#}"));
-                broke = true;
-                // Failures of runs that had ended before that are told, too.
-                let log = fs::read(directory.join(format!("{name}.log"))).unwrap_or_default();
-                let text = String::from_utf8_lossy(&log).into_owned();
-                let ended = guest.runs.iter().map(|(set, _)| Run::of(set.name(), &text));
-                let ended = ended.filter(Run::has_ended);
-                failed.extend(
-                    ended.filter_map(|it| it.wrong(true)).map(|it| format!("{name}: {it}")),
-                );
-                continue;
-            }
-        };
-        rows.extend(kernels::row(&name, &console.text));
-        costs.push((guest.kernel.name, console.text.clone()));
-        for (set, _) in &guest.runs {
-            let run = Run::of(set.name(), &console.text);
+        let text = console.as_ref().map(|it| it.text.clone()).unwrap_or_else(|_| {
+            // Runs that had ended before it broke are told, too.
+            let log = fs::read(directory.join(format!("{name}.log"))).unwrap_or_default();
+            String::from_utf8_lossy(&log).into_owned()
+        });
+        let has_ended = |run: &Run| console.is_ok() || run.has_ended();
+        for run in guest.runs.iter().map(|(set, _)| Run::of(set.name(), &text)).filter(has_ended) {
             println!("  {}", run.summary());
-            passed += run.passed;
-            let may_be_empty = options.filter.is_some();
-            failed.extend(run.wrong(may_be_empty).map(|it| format!("{name}: {it}")));
+            checked.passed += run.passed;
+            let wrong = run.wrong(options.filter.is_some());
+            checked.failures.extend(wrong.map(|it| format!("{name}: {it}")));
         }
+        if let Err(error) = &console {
+            checked.failures.push(format!("{name}: {error:#}"));
+            broke = true;
+            continue;
+        }
+        rows.extend(kernels::row(&name, &text));
+        costs.push((guest.kernel.name, text));
     }
-    // That the numbers are others is why the table is written.
+    // With --write, other numbers than the table's are expected.
     if options.write && !broke {
-        return cost::write(&costs).map(|()| passed);
+        cost::write(&costs)?;
+        checked.failures.clear();
+        return Ok(checked);
     }
-    if !failed.is_empty() {
-        let logs = directory.display();
-        bail!("the consoles of the guests are in {logs}\n{}", failed.join("\n"));
+    if !checked.failures.is_empty() {
+        println!("The consoles of the guests are in {}", directory.display());
+        return Ok(checked);
     }
-    if passed == 0 {
+    if checked.passed == 0 {
         let filter = options.filter.as_deref().unwrap_or_default();
         bail!("no test passed: is there one whose name contains {filter:?}, and can it run there?");
     }
@@ -202,12 +224,8 @@ pub fn check(options: &Options) -> Result<u64> {
         && options.probes.is_empty()
     {
         kernels::document(&rows, options.docs)?;
-    } else if options.docs {
-        bail!(
-            "--docs writes the whole table: it goes without --kernel, --probes, --cost and a filter"
-        );
     }
-    Ok(passed)
+    Ok(checked)
 }
 
 /// The consoles of guests that measured what the probes cost, by kernel; whether that is as the table says
@@ -256,16 +274,21 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
             } else {
                 (runs(options, kernel), Clock::Real)
             };
-            // What is asked for by name is run.
+            // A filter runs its tests in every guest.
             let runs_everything = options.everywhere || options.filter.is_some();
             guests.push(Guest { kernel, file: file.clone(), runs, clock, runs_everything });
         }
     }
-    if guests.is_empty() {
+    if guests.is_empty() && options.cost {
         bail!("instructions are counted with the kernels {} only", cost::KERNELS.join(", "));
     }
+    if guests.is_empty() {
+        let names = KERNELS.iter().map(|it| it.name).collect::<Vec<_>>().join(", ");
+        bail!("no guest of {names} is meant by {}", options.kernel.join(", "));
+    }
     let has_share = |share| guests.iter().any(|it| it.kernel.share == Some(share));
-    if options.kernel.is_empty() && !options.everywhere && !(0..SHARES).all(has_share) {
+    let leaves_out = options.kernel.is_empty() && !options.everywhere && !options.cost;
+    if leaves_out && !(0..SHARES).all(has_share) {
         println!(
             "Not all kernels of aiotrace/tests/kernel/kernels.rs are here: some tests for which one guest is \
              enough run in none (--everywhere runs them in each)."
@@ -300,7 +323,7 @@ fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
     // Where the kernel skips runs of a set, what each program does is compared as far as it was seen.
     let filter = |set: Set| {
         let about_all = options.everywhere && !kernel.skipped.contains(&set.name());
-        if about_all { ABOUT_CONCLUSIONS } else { "events::" }
+        if about_all { ABOUT_CONCLUSIONS } else { EVENTS }
     };
     let has_others = kernel.has_other_sets || options.everywhere;
     let others = others.filter(|_| has_others).map(|it| (it, filter(it).to_owned()));
@@ -310,9 +333,21 @@ fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
 /// Builds what the guests have, and boots them; their logs go to the directory.
 fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<(Result<Console>, f64)>> {
     fs::create_dir_all(directory)?;
+    let _lock = lock(directory)?;
     let initramfs = directory.join("initramfs.cpio");
     write_initramfs(&initramfs, &release::build()?)?;
     Ok(boot_all(guests, &initramfs, directory))
+}
+
+/// Two of these commands at once would write the same files.
+fn lock(directory: &Path) -> Result<File> {
+    let path = directory.join("lock");
+    let file = File::create(&path).with_context(|| path.display().to_string())?;
+    if file.try_lock().is_err() {
+        eprintln!("another `cargo xtask vm` runs here: waiting for it to end");
+        file.lock().with_context(|| path.display().to_string())?;
+    }
+    Ok(file)
 }
 
 /// Boots them, two at a time: a guest takes one processor. The console of each, and how long it took.
@@ -356,6 +391,14 @@ mod tests {
         assert_eq!(of("vmlinuz-6.12-override"), ["6.12-override"]);
         assert_eq!(of("vmlinuz-6.1.0-41-cloud-amd64-unsigned"), ["6.1-debian"]);
         assert_eq!(of("vmlinuz-9.9-debian"), [""; 0]);
+    }
+
+    #[test]
+    fn a_filter_is_a_name() {
+        assert!(name("events::short,cases::").is_ok());
+        for wrong in ["", "a b", "a;b", "a/b", "a=b"] {
+            assert!(name(wrong).is_err(), "{wrong:?}");
+        }
     }
 
     #[test]

@@ -363,7 +363,8 @@ impl Known {
     /// Accepted and not completed. A completion may be seen before its submit returns.
     fn in_flight(&self) -> Option<u64> {
         let completed = self.completed + u64::from(self.untold);
-        self.counted.then(|| self.accepted.saturating_sub(completed))
+        let is_known = self.counted && self.positions.holes.is_empty();
+        is_known.then(|| self.accepted.saturating_sub(completed))
     }
 }
 
@@ -376,9 +377,9 @@ fn one(range: Range<u32>) -> Vec<Range<u32>> {
 #[derive(Debug, Default)]
 struct Positions {
     next: Option<u32>,
-    /// When the tail that `next` comes from was read. Whoever read it later was sent on from there.
+    /// When the tail that `next` comes from was read. A record whose tail was read before cannot be ahead of it.
     seen: u64,
-    /// Passed over: sent by somebody who was overtaken.
+    /// Passed over: sent by somebody who was overtaken, or by nobody.
     holes: Vec<u32>,
 }
 
@@ -395,7 +396,7 @@ impl Positions {
     fn overwritten(&mut self, first: u32, count: u32, nr: u32) -> u32 {
         let before = self.holes.len();
         self.holes.retain(|place| {
-            nr == 0 || *place >= nr || RingHeader::distance(first, *place, nr) >= count
+            first >= nr || *place >= nr || RingHeader::distance(first, *place, nr) >= count
         });
         (before - self.holes.len()) as u32
     }
@@ -411,14 +412,9 @@ impl Positions {
             Some(next) if nr != 0 && next < nr && first < nr => next,
             _ => first,
         };
-        if next == first {
-            let never = self.overwritten(first, count, nr);
-            (self.next, self.seen) = (Some(end(first, count)), seen);
-            return (one(0..count), never);
-        }
         let ahead = RingHeader::distance(next, first, nr);
         // Who looked before `next` was known is behind, perhaps by more than a ring.
-        if ahead < nr / 2 && seen >= self.seen {
+        if ahead == 0 || ahead < nr / 2 && seen >= self.seen {
             let never = self.overwritten(next, ahead + count, nr);
             let room = MOST_HOLES.saturating_sub(self.holes.len());
             self.holes.extend((0..ahead).take(room).map(|it| end(next, it)));
@@ -510,6 +506,13 @@ mod tests {
         // Its processor stood still since the time 2: two rings of other entries came meanwhile.
         assert_eq!(took_at(&mut positions, (2, 3, 2), 0), [0u32; 0]);
         assert_eq!(took_at(&mut positions, (0, 3, 5), 0), [0, 1, 2], "nobody is sent back");
+    }
+
+    #[test]
+    fn a_ring_that_was_given_another_size_is_survived() {
+        let mut positions = Positions { next: Some(0), ..Positions::default() };
+        assert_eq!(took(&mut positions, 2, 1), [2]);
+        assert_eq!(positions.take((20, 1, 0), 10), (one(0..1), 0), "the program wrote that");
     }
 
     #[test]

@@ -122,7 +122,7 @@ impl Decoder {
     }
 
     /// Somebody looked at a ring from outside: the completions in it that were not told yet. `read` gives
-    /// entries from a place in the ring on.
+    /// entries from a place in the ring on, if the tail is still there after `time`.
     pub fn look(
         &mut self,
         pid: u32,
@@ -140,11 +140,14 @@ impl Decoder {
         for part in parts.into_iter().flat_map(pieces) {
             let Some(entries) = read(part.start, part.end - part.start) else { return };
             let count = entries.len() as u32;
-            let since = self.contexts.entries((space, handle), part.start, count, time).since;
-            for entry in entries {
+            let found = self.contexts.entries((space, handle), part.start, count, time);
+            let since = found.since;
+            // (Those that never come are told last: whoever counts the others begins at the first.)
+            let all = entries.into_iter().map(Some);
+            for entry in all.chain((0..found.never).map(|_| None)) {
                 let completion = Completion {
                     ctx: Handle(handle),
-                    event: Some(entry),
+                    event: entry,
                     since: Some(since.unwrap_or(0)),
                     until: None,
                     discarded: false,

@@ -19,7 +19,8 @@ use crate::{ring, source::collector};
 
 /// Rings that wait, at most.
 const MOST: usize = 1024;
-/// Rings whose pages are not there are touched no more often. (A program can take them away again and again.)
+/// Rings whose pages are not there are touched no more often, all together. (A program can take them away again and
+/// again.)
 const PAUSE: Duration = Duration::from_millis(10);
 
 /// Touches the rings that are made.
@@ -27,7 +28,7 @@ pub struct Touch {
     /// Started when it is needed.
     helper: Option<SyncSender<(u32, u64)>>,
     possible_cpus: u32,
-    /// When a probe could not read some pages, and they were touched.
+    /// When pages were touched last because a probe could not read them.
     touched: Option<Instant>,
 }
 
@@ -42,7 +43,7 @@ impl Touch {
         match header.kind {
             Kind::Setup => self.setup(record),
             Kind::Ring | Kind::Submitted | Kind::SubmittedOne => {
-                let unread = unread(header.kind, record).filter(|it| it.1.beyond > 0);
+                let unread = new_entries(header.kind, record).filter(|it| it.1.beyond > 0);
                 if let Some((handle, _)) = unread
                     && self.touched.is_none_or(|it| it.elapsed() >= PAUSE)
                 {
@@ -75,7 +76,7 @@ impl Touch {
 }
 
 /// The ring that a record is about, and what it says of entries.
-fn unread(kind: Kind, record: &[u8]) -> Option<(u64, NewEntries)> {
+fn new_entries(kind: Kind, record: &[u8]) -> Option<(u64, NewEntries)> {
     let of = |it: Submitted| (it.call.args[0], it.new);
     match kind {
         Kind::Ring => Ring::try_read_from_prefix(record).ok().map(|(it, _)| (it.handle, it.new)),
