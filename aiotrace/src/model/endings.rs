@@ -18,7 +18,9 @@ const LONG_SINCE: u64 = SECOND;
 
 impl Model {
     pub(super) fn context_gone(&mut self, event: &Event, gone: &Gone) {
-        let space = self.space(event.pid);
+        let now = self.space(event.pid);
+        let left = (gone.how == How::Exec).then(|| self.left_by(event.pid, gone.ctx, now));
+        let space = left.flatten().unwrap_or(now);
         let Some(context) = self.take(space, gone.ctx, event.time) else { return };
         self.spaces.entry(space).or_default().contexts_ended += 1;
         if gone.how == How::Destroy {
@@ -26,6 +28,18 @@ impl Model {
             self.spaces.entry(space).or_default().destroyed(gone.ctx.0, event.time);
         }
         self.ended(space, context, gone, event);
+    }
+
+    /// The address space that a process has left by exec, by a context in it that ends only now: somebody else had
+    /// held that memory until then.
+    fn left_by(&self, pid: u32, ctx: Handle, now: u64) -> Option<u64> {
+        if self.contexts.contains_key(&(now, ctx.0)) {
+            return None;
+        }
+        let is_it = |(_, it): &(&(u64, u64), &Context)| it.handle() == ctx && it.pid == pid;
+        let mut spaces = self.contexts.iter().filter(is_it).map(|((space, _), _)| *space);
+        let space = spaces.next()?;
+        spaces.next().is_none().then_some(space)
     }
 
     /// The context that is meant. Where two had the handle and a probe tells the ends, the one that has

@@ -186,15 +186,24 @@ fn facts(program: &str, trace: &Trace) -> String {
     let mut threads: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut of = |what: String| *counts.entry(what).or_default() += 1;
-    // Contexts that have ended: what completes in one then is discarded, and only some sources see it.
+    // What completes in a context that has ended is discarded, and only some sources see it. While an io_destroy
+    // waits, another io_setup may get the same handle: then one is there after the first of the two has ended.
+    let mut there: BTreeMap<(u32, u64), u64> = BTreeMap::new();
     let mut ended: BTreeSet<(u32, u64)> = BTreeSet::new();
     for line in &trace.lines {
         match line {
             Line::Setup(it) => {
-                ended.remove(&(it.pid, it.handle.map_or(0, |it| it.0)));
+                let context = (it.pid, it.handle.map_or(0, |it| it.0));
+                *there.entry(context).or_default() += 1;
+                ended.remove(&context);
             }
             Line::ContextGone(it) => {
-                ended.insert((it.pid, it.ctx.0));
+                let context = (it.pid, it.ctx.0);
+                let left = there.get(&context).map_or(0, |it| it.saturating_sub(1));
+                there.insert(context, left);
+                if left == 0 {
+                    ended.insert(context);
+                }
             }
             Line::Completion(it) if ended.contains(&(it.pid, it.ctx.0)) => continue,
             _ => (),

@@ -323,9 +323,12 @@ impl Session {
         let Some(Line::Report(report)) = lines.last() else { panic!("no report: {stderr}") };
         let mut late = LATE.lock().unwrap_or_else(PoisonError::into_inner);
         for (pid, (program, seen)) in &self.seen {
-            // Contexts that end with their processes are told together, and that may be now.
+            // Contexts that end with their processes are told together, and that may be now. And a kernel may say only
+            // now that it skipped a run: then what rests on it is unsure.
             let is_late = |it: &&FindingRow| {
-                it.pid == *pid && !seen.contains(&*it.name) && it.name != "released-at-exit"
+                let is_cut = machine::skips_runs() && it.why.as_deref() == Some(support::LOST);
+                let is_known = seen.contains(&*it.name) || it.name == "released-at-exit";
+                it.pid == *pid && !is_known && !is_cut
             };
             let found: Vec<_> = report.findings.iter().filter(is_late).collect();
             if !found.is_empty() {

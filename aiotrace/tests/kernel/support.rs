@@ -88,7 +88,7 @@ pub fn run_to_file<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) ->
 }
 
 /// Why a finding is unsure after a loss.
-const LOST: &str = "events were lost";
+pub const LOST: &str = "events were lost";
 
 /// Options that change nothing for most programs: so those that want no others share an aiotrace.
 pub const SHARED: [&str; 3] = ["--denied", "--slow-submit", "250ms"];

@@ -255,6 +255,25 @@ fn an_exec_before_the_address_space_is_known_ends_it() {
 }
 
 #[test]
+fn what_exec_released_is_told_also_if_somebody_held_the_memory_longer() {
+    for is_late in [false, true] {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        if !is_late {
+            trace.gone(How::Exec, Some(0));
+        }
+        trace.tell(process(Some(71), Change::Exec { path: Vec::new() }));
+        if is_late {
+            trace.gone(How::Exec, Some(0));
+        }
+        trace.now += SECOND;
+        trace.model.handle_timeout(trace.now);
+        assert_eq!(trace.found(), [(Name::ReleasedAtExit, Severity::Info)], "{is_late}");
+        assert_eq!(trace.ends(), [Some(End::Exec)], "{is_late}");
+    }
+}
+
+#[test]
 fn where_completions_were_missed_requests_in_flight_are_no_error() {
     for (in_flight, severity) in [(Some(1), Severity::Error), (None, Severity::Warning)] {
         let mut trace = Trace::seen(true);
