@@ -31,13 +31,17 @@ struct Scratch {
     size: u32,
 }
 
-/// When an io_submit was copied last.
+/// Up to when the copies at io_submit are paid for: each takes [`PAUSE`].
 #[map]
-static LAST_COPY: Array<u64> = Array::with_max_entries(1, 0);
+static PAID_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Time between copies at io_submit, nanoseconds: 200 MB a second. Until the reader has told the first
+/// Time for each copy at io_submit, nanoseconds: 200 MB a second. Until the reader has told the first
 /// stacks of a busy program, some 5 ms, copies of all would fill the ring buffer.
 const PAUSE: u64 = 100_000;
+
+/// So much of it is given in advance: 64 copies, 1.3 MiB, one after the other. A program that is over sooner has its
+/// stacks, too.
+const ADVANCE: u64 = 64 * PAUSE;
 
 /// One for each program, see [`crate::ring::Moment`]: io_setup and io_submit.
 #[map]
@@ -81,12 +85,13 @@ pub fn entered(thread: &mut Thread, syscall: Syscall, place: impl FnOnce() -> [u
 /// Whether it is time for a copy. (Two at a time do no harm.)
 #[inline(always)]
 fn may_copy(time: u64) -> bool {
-    let Some(last) = LAST_COPY.get_ptr_mut(0) else { return false };
+    let Some(paid) = PAID_UNTIL.get_ptr_mut(0) else { return false };
     // SAFETY: a map value.
-    let last = unsafe { &mut *last };
-    let is_time = time.wrapping_sub(*last) >= PAUSE;
+    let paid = unsafe { &mut *paid };
+    let next = (*paid).max(time.saturating_sub(ADVANCE)) + PAUSE;
+    let is_time = next <= time;
     if is_time {
-        *last = time;
+        *paid = next;
     }
     is_time
 }

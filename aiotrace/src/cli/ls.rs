@@ -162,7 +162,8 @@ pub fn run(options: Options) -> Result<u8> {
 
 /// BPF, or why not.
 fn lister() -> Option<Lister> {
-    let loaded = machine::settings(target::ALL).and_then(|settings| Lister::load(&settings));
+    let loaded = machine::settings(target::ALL)
+        .and_then(|settings| Lister::load(&machine::with_processors(settings)));
     loaded
         .inspect_err(|error| {
             eprintln!("aiotrace: without BPF, from /proc: {}", load::reason(error));

@@ -15,6 +15,8 @@ const RWF_NOWAIT: u32 = 8;
 const EAGAIN: i64 = -(libc::EAGAIN as i64);
 /// From so many requests on it can be told that RWF_NOWAIT never works.
 const ALWAYS: u64 = 16;
+/// The same of so many in a row, whatever was before: the file, or what it is on, is another one since.
+const IN_A_ROW: u64 = 64;
 
 impl Model {
     pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
@@ -152,14 +154,22 @@ impl Model {
             return;
         }
         let Some(kind) = self.kind(pid, request.fd, opcode) else { return };
-        let (count, all) = (kind.would_block, kind.nowait);
+        let all = kind.nowait;
+        let mostly = kind.would_block >= ALWAYS && kind.would_block * 10 >= all * 9;
+        let (count, of) = match mostly {
+            true => (kind.would_block, format!("{} of {all} requests", kind.would_block)),
+            false => {
+                let count = kind.would_block_since;
+                (count, format!("the last {count} of {all} requests"))
+            }
+        };
         let which = u64::from(request.fd) << 16 | u64::from(opcode);
         let is_known = self.findings.has(&(Name::FailedCompletion, pid, which, EAGAIN as u64));
-        if !is_known && (count < ALWAYS || count * 10 < all * 9) {
+        if !is_known && !mostly && count < IN_A_ROW {
             return;
         }
         let text = format!(
-            "{count} of {all} requests with RWF_NOWAIT completed with res=-11 (EAGAIN), this one {}: they would \
+            "{of} with RWF_NOWAIT completed with res=-11 (EAGAIN), this one {}: they would \
              have waited inside of io_submit, so they were not made",
             subject.in_words()
         );
@@ -207,8 +217,10 @@ impl Model {
         kind.done.requests += 1;
         kind.done.failed += u64::from(completed.event.res < 0);
         if request.rw_flags & RWF_NOWAIT != 0 {
+            let would_block = completed.event.res == EAGAIN;
             kind.nowait += 1;
-            kind.would_block += u64::from(completed.event.res == EAGAIN);
+            kind.would_block += u64::from(would_block);
+            kind.would_block_since = if would_block { kind.would_block_since + 1 } else { 0 };
         }
         if completed.event.res > 0 && !request.is_poll() {
             kind.done.bytes += completed.event.res as u64;

@@ -39,6 +39,8 @@ pub enum Doubt {
     Closed,
     /// The file is open with O_APPEND, so places say nothing.
     Append,
+    /// The descriptor leads to what has no places: a pipe, a socket, a device.
+    Stream,
     /// A call moved data, and nobody sees where.
     Unseen,
     /// A process that was made meanwhile has the same files, and is not watched, or goes on.
@@ -83,6 +85,10 @@ impl Doubt {
             }
             Self::Append => {
                 "the file is open with O_APPEND, so it may have been the next write, which looks the same"
+            }
+            Self::Stream => {
+                "the descriptor leads to a pipe, a socket or a device, where places say nothing: it may have been the \
+                 next write, which looks the same"
             }
             Self::Unseen => {
                 "sendfile(2), copy_file_range(2), splice(2) or io_uring may have done it: what they do is not seen"

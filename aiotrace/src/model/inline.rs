@@ -5,7 +5,7 @@
 //! that counts, shows whether it is the same file still, and whether it is as long as the writes have made it: only then
 //! a cause is certain.
 
-use super::{Map, Model, Name, Question, SECOND, finding::Finding, requests::Request};
+use super::{Doubt, Map, Model, Name, Question, SECOND, finding::Finding, requests::Request};
 use crate::event::{Event, File, FileKind};
 
 /// From so many io_submit calls on, it can be told how requests to a file complete.
@@ -63,10 +63,9 @@ impl Files {
         self.0.entry(fd).or_default()
     }
 
-    /// Whether a descriptor is open with O_APPEND, as far as known.
-    pub fn appends(&self, fd: u32) -> bool {
-        let file = self.0.get(&fd).and_then(|it| it.file.flatten());
-        file.is_some_and(|it| it.append == Some(true))
+    /// Why the places of writes to a descriptor say nothing, as far as known.
+    pub fn placeless(&self, fd: u32) -> Option<Doubt> {
+        self.0.get(&fd).and_then(|it| it.file.flatten()).and_then(placeless)
     }
 
     /// What a descriptor is, looked up at this time.
@@ -210,6 +209,12 @@ impl Use {
         let (unless_looked_at_twice, cause) = cause(first, is_extended);
         if last.is_some() { cause.to_owned() } else { format!("{unless_looked_at_twice}{cause}") }
     }
+}
+
+/// Why the places of writes to a file say nothing: each goes behind the one before.
+pub fn placeless(file: File) -> Option<Doubt> {
+    let is_stream = file.kind == FileKind::Other;
+    is_stream.then_some(Doubt::Stream).or((file.append == Some(true)).then_some(Doubt::Append))
 }
 
 /// Whether a descriptor is what it was.

@@ -237,9 +237,10 @@ struct Kind {
     done: Done,
     /// io_submit did not accept them.
     refused: u64,
-    /// With RWF_NOWAIT, and how many of these gave EAGAIN.
+    /// With RWF_NOWAIT, how many of these gave EAGAIN, and how many since the last one that did not.
     nowait: u64,
     would_block: u64,
+    would_block_since: u64,
 }
 
 /// A finding that depends on what is looked up.
@@ -638,8 +639,8 @@ impl Model {
             }
             Looked::File { fd, file } => {
                 let space = self.space(event.pid);
-                if file.is_some_and(|it| it.append == Some(true)) {
-                    self.faults.appends(space, *fd);
+                if let Some(why) = file.and_then(inline::placeless) {
+                    self.faults.placeless(space, *fd, why);
                 }
                 if let Some(space) = self.spaces.get_mut(&space) {
                     space.files.answered(*fd, *file, event.time);

@@ -1,7 +1,9 @@
 //! Requests and calls that do what others left, all of it or a part, in another cut; each with a twin that does not.
 
 use aiotrace::{
-    event::{Address, Args, Body, Change, Event, ExitStatus, File, Iocb, Looked, Synchronous},
+    event::{
+        Address, Args, Body, Change, Event, ExitStatus, File, FileKind, Iocb, Looked, Synchronous,
+    },
     model::{Doubt, Name, Outcome, Question, Severity, Verdict},
 };
 use aiotrace_common::{abi, synchronous::Call};
@@ -368,18 +370,21 @@ fn a_child_with_the_same_files_does_it_or_may_do_it() {
 }
 
 #[test]
-fn the_next_write_of_a_log_looks_like_the_one_that_was_dropped() {
-    for append in [false, true] {
+fn the_next_write_of_a_log_or_a_pipe_looks_like_the_one_that_was_dropped() {
+    let file = |kind, append| File { kind, append: Some(append), ..Default::default() };
+    for (file, doubt) in [
+        (file(FileKind::Storage, false), None),
+        (file(FileKind::Storage, true), Some(Doubt::Append)),
+        (file(FileKind::Other, false), Some(Doubt::Stream)),
+    ] {
         let mut trace = Trace::new();
         trace.call(Some(ERROR), EAGAIN, write(1, 0, 64));
         let asked: Vec<_> = std::iter::from_fn(|| trace.model.next_question()).collect();
         assert!(asked.contains(&Question::File { pid: 7, fd: 3 }), "{asked:?}");
-        let file = File { append: Some(append), ..Default::default() };
         trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(file) }));
         trace.call(None, 1, write(1, 0, 64));
         let verdict = end(trace);
-        let doubt = append.then_some(Doubt::Append);
-        let outcome = if append { Outcome::Unsure } else { Outcome::Retried };
+        let outcome = if doubt.is_some() { Outcome::Unsure } else { Outcome::Retried };
         assert_eq!((verdict.outcome, verdict.doubt), (outcome, doubt), "{}", verdict.message());
     }
 }

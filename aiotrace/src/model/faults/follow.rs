@@ -162,7 +162,7 @@ impl Model {
         };
         let written = written(&kind);
         let files = self.spaces.get(&space).map(|it| &it.files);
-        let appends = files.is_some_and(|it| written.iter().any(|fd| it.appends(*fd)));
+        let placeless = files.and_then(|it| written.iter().find_map(|fd| it.placeless(*fd)));
         for fd in &written {
             if self.faults.wants_path(space, *fd, event.time) {
                 self.ask(Question::File { pid: event.pid, fd: *fd });
@@ -173,7 +173,7 @@ impl Model {
         }
         self.faults.watch(Watched {
             written,
-            appends,
+            placeless,
             time: event.time,
             pid: event.pid,
             tid: event.tid,

@@ -118,10 +118,10 @@ impl Faults {
         self.paths.insert((space, fd), (time, path.map(<[u8]>::to_vec)));
     }
 
-    /// A descriptor is open with O_APPEND.
-    pub fn appends(&mut self, space: u64, fd: u32) {
+    /// The places of writes to a descriptor say nothing, and why.
+    pub fn placeless(&mut self, space: u64, fd: u32, why: Doubt) {
         let is_meant = |it: &&mut Watched| it.space == space && it.written.contains(&fd);
-        self.watched.values_mut().filter(is_meant).for_each(|it| it.appends = true);
+        self.watched.values_mut().filter(is_meant).for_each(|it| it.placeless = Some(why));
     }
 
     /// A verdict that was not told yet.

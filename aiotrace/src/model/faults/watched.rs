@@ -119,8 +119,8 @@ pub struct Watched {
     pub wants: Vec<Want>,
     /// Descriptors that it writes to, the first ones.
     pub written: Vec<u32>,
-    /// One of them is open with O_APPEND: what seems to be a retry may be the next write.
-    pub appends: bool,
+    /// Why the place of one of them says nothing: what seems to be a retry may be the next write.
+    pub placeless: Option<Doubt>,
     /// AIO calls of the address space until then.
     pub calls: u64,
     pub retries: u64,
@@ -266,9 +266,9 @@ impl Watched {
 
     /// What became of the requests if nothing follows any more.
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
-        match self.half_by_place(watches) {
-            (Half::Retried | Half::Done, _) if self.appends => (Half::Unsure, Some(Doubt::Append)),
-            half => half,
+        match (self.half_by_place(watches), self.placeless) {
+            ((Half::Retried | Half::Done, _), Some(why)) => (Half::Unsure, Some(why)),
+            (half, _) => half,
         }
     }
 

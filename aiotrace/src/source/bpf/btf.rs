@@ -4,7 +4,7 @@
 //! handed to the probes as constants. Format: <https://docs.kernel.org/bpf/btf.html>. Only what
 //! this needs is read: structures, unions, and the types between a member and its structure.
 
-use std::path::Path;
+use std::{collections::HashMap, path::Path};
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
@@ -19,6 +19,8 @@ pub struct Btf {
     index: Vec<usize>,
     types: Vec<u8>,
     strings: Vec<u8>,
+    /// Structures and unions by their names: of several that have the same, the first.
+    structures: HashMap<Vec<u8>, u32>,
 }
 
 /// Why BTF could not be used.
@@ -146,7 +148,13 @@ impl Btf {
             index.push(place);
             place += size_of::<Type>() + found.trailer().ok_or(Error::Format(place))?;
         }
-        Ok(Self { index, types, strings })
+        let mut found = Self { index, types, strings, structures: HashMap::new() };
+        for id in (1..found.index.len() as u32).rev() {
+            if let Some((it, _)) = found.type_at(id).filter(|it| it.0.is_structure()) {
+                found.structures.insert(found.name(it.name).to_vec(), id);
+            }
+        }
+        Ok(found)
     }
 
     /// Byte offset of a member, `path` being the names on the way (`["thread_info", "status"]`).
@@ -181,11 +189,7 @@ impl Btf {
     }
 
     fn structure(&self, name: &str) -> Option<u32> {
-        (1..self.index.len() as u32).find(|id| {
-            self.type_at(*id).is_some_and(|(found, _)| {
-                found.is_structure() && self.name(found.name) == name.as_bytes()
-            })
-        })
+        self.structures.get(name.as_bytes()).copied()
     }
 
     fn type_at(&self, id: u32) -> Option<(Type, &[u8])> {

@@ -129,17 +129,17 @@ impl Probes {
         // The probes take settings for constants: to change one means to load them again.
         let mut probes = with_kernel_types(|btf| {
             loop {
-                match Self::load_with(&settings, wanted, rules.as_ref(), btf) {
-                    Ok(probes) if probes.set.lacks_registers => {
-                        settings.registers_on_stack = on_stack(&settings.offsets);
+                let probes = Self::load_with(&settings, wanted, rules.as_ref(), btf)?;
+                if probes.fits(&settings) {
+                    break Ok(probes);
+                }
+                if probes.set.lacks_registers {
+                    settings.registers_on_stack = on_stack(&settings.offsets);
+                    if settings.registers_on_stack == 0 {
+                        break Err(Error::Offsets("registers"));
                     }
-                    Ok(probes)
-                        if settings.exact_completions == 1
-                            && !probes.set.has(Feature::Completions) =>
-                    {
-                        settings.exact_completions = 0;
-                    }
-                    loaded => break loaded,
+                } else {
+                    settings.exact_completions = 0;
                 }
             }
         })?;
@@ -189,12 +189,9 @@ impl Probes {
         btf: &aya::Btf,
     ) -> Result<Self, Error> {
         let mut probes = Self::load_bare(settings, rules.map_or(&Armed::NONE, |it| &it.armed))?;
-        for program in names::LIFETIME {
-            probes.load_program(program, btf)?;
-        }
         // What is decided of a call must be known before any function of it is reached.
         let calls = if rules.is_some() { Wanted::Syscall } else { wanted };
-        probes.choose_calls(settings, calls, rules, btf)?;
+        probes.choose_calls(settings, calls, btf)?;
         for feature in Feature::ALL {
             // The last two go by what the first learns of contexts.
             let needs_owners = matches!(feature, Feature::Gone | Feature::Moved);
@@ -208,14 +205,33 @@ impl Probes {
             }
         }
         tracing::debug!(set = ?probes.set);
+        if !probes.fits(settings) {
+            return Ok(probes);
+        }
+        // The rest takes longest, and is not for choosing.
+        for program in names::LIFETIME {
+            probes.load_program(program, btf)?;
+        }
+        if probes.set.calls == By::Tracepoint {
+            for program in faults::calls_by_tracepoint(rules) {
+                probes.load_program(program, btf)?;
+            }
+        } else {
+            probes.load_program(names::UNSEEN_EXITS, btf)?;
+        }
         Ok(probes)
+    }
+
+    /// What was chosen is what these settings are for.
+    fn fits(&self, settings: &Settings) -> bool {
+        let has_completions = self.set.has(Feature::Completions);
+        !self.set.lacks_registers && (settings.exact_completions == 0 || has_completions)
     }
 
     fn choose_calls(
         &mut self,
         settings: &Settings,
         wanted: Wanted,
-        rules: Option<&Rules>,
         btf: &aya::Btf,
     ) -> Result<(), Error> {
         let trampoline =
@@ -234,7 +250,7 @@ impl Probes {
                     for pair in *compat {
                         let _ = self.take(pair, btf);
                     }
-                    return self.load_program(names::UNSEEN_EXITS, btf);
+                    return Ok(());
                 }
                 Err(error) if settings.registers_on_stack == 0 && mentions(&error, UNTYPED) => {
                     self.set.lacks_registers = true;
@@ -245,9 +261,6 @@ impl Probes {
             }
         }
         self.set.calls = By::Tracepoint;
-        for program in faults::calls_by_tracepoint(rules) {
-            self.load_program(program, btf)?;
-        }
         Ok(())
     }
 

@@ -1,5 +1,7 @@
 //! What the probes are told of this machine, and what is known of it otherwise.
 
+use std::sync::OnceLock;
+
 use aiotrace_common::{
     record::STACK_PAGES,
     settings::{ABSENT, Offsets, Settings},
@@ -26,7 +28,8 @@ pub(super) fn with_kernel_types<T>(
     done
 }
 
-/// Settings for this machine, without a target of their own: no process is followed, nothing is chosen.
+/// Settings for this machine, without a target of their own: no process is followed, nothing is chosen, and nothing
+/// that each processor has for itself is read ([`with_processors`]).
 ///
 /// # Errors
 /// As [`offsets`].
@@ -39,8 +42,8 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         pid_namespace: process::pid_namespace().unwrap_or(0),
         exact_completions: 0,
         registers_on_stack: 0,
-        per_cpu_offset: kernel_symbol("__per_cpu_offset").unwrap_or(0),
-        possible_cpus: possible_cpus().unwrap_or(0),
+        per_cpu_offset: 0,
+        possible_cpus: 0,
         setup_stack_pages: STACK_PAGES as u32,
         submit_stack_pages: 0,
         slow_submit: 0,
@@ -55,6 +58,15 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         reserved: 0,
         offsets: offsets()?,
     })
+}
+
+/// The same, for a program that also reads what each processor has for itself. (/proc/kallsyms takes 80 ms to read.)
+pub fn with_processors(settings: Settings) -> Settings {
+    Settings {
+        per_cpu_offset: kernel_symbol("__per_cpu_offset").unwrap_or(0),
+        possible_cpus: possible_cpus().unwrap_or(0),
+        ..settings
+    }
 }
 
 /// The address of one of the kernel's symbols, if it is told.
@@ -75,15 +87,23 @@ pub(super) fn possible_cpus() -> Option<u32> {
     last.parse::<u32>().ok()?.checked_add(1)
 }
 
-/// The offsets of the running kernel.
+/// The offsets of the running kernel, looked up once.
 ///
 /// # Errors
 /// If it has no BTF. A single member that is missing is [`ABSENT`].
 fn offsets() -> Result<Offsets, btf::Error> {
-    let btf = Btf::of_kernel()?;
+    static FOUND: OnceLock<Offsets> = OnceLock::new();
+    if let Some(found) = FOUND.get() {
+        return Ok(*found);
+    }
+    let found = offsets_in(&Btf::of_kernel()?);
+    Ok(*FOUND.get_or_init(|| found))
+}
+
+fn offsets_in(btf: &Btf) -> Offsets {
     let at = |structure: &str, path: &[&str]| btf.offset(structure, path).unwrap_or(ABSENT);
     let task = |path: &[&str]| at("task_struct", path);
-    Ok(Offsets {
+    Offsets {
         task_thread_info_status: task(&["thread_info", "status"]),
         task_pid: task(&["pid"]),
         task_tgid: task(&["tgid"]),
@@ -128,7 +148,7 @@ fn offsets() -> Result<Offsets, btf::Error> {
         files_struct_fdt: at("files_struct", &["fdt"]),
         fdtable_fd: at("fdtable", &["fd"]),
         file_f_pos: at("file", &["f_pos"]),
-    })
+    }
 }
 
 /// Whether programs may be preempted so often that the kernel skips many. Trampolines are preemptible
