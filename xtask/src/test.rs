@@ -170,6 +170,8 @@ struct Run {
 struct Tally {
     passed: u64,
     failed: u64,
+    /// Of those that passed, at the second attempt only.
+    unstable: u64,
 }
 
 impl Tally {
@@ -180,6 +182,7 @@ impl Tally {
         results.fold(Self::default(), |sum, result| Self {
             passed: sum.passed + number(result, "passed"),
             failed: sum.failed + number(result, "failed"),
+            unstable: vm::unstable_in(output),
         })
     }
 }
@@ -212,8 +215,9 @@ impl Report {
     /// Adds the kernel tests in guests.
     fn guests(&mut self, what: &str, options: &vm::Options) {
         match vm::check(options) {
-            Ok(vm::Checked { passed, failures }) => {
+            Ok(vm::Checked { passed, unstable, failures }) => {
                 self.sum.passed += passed;
+                self.sum.unstable += unstable;
                 failures.into_iter().for_each(|it| self.fail(format!("{what}: {it}")));
             }
             Err(error) => self.fail(format!("{what}: {error:#}")),
@@ -228,6 +232,7 @@ impl Report {
         };
         self.sum.passed += tally.passed;
         self.sum.failed += tally.failed;
+        self.sum.unstable += tally.unstable;
         if tally.failed > 0 {
             self.failures.push(format!("{part}: {} failed", tally.failed));
         } else if !is_success {
@@ -261,7 +266,13 @@ impl Report {
         if no_kernel {
             lines.push("The kernel tests did not run (--no-kernel).".to_owned());
         }
-        lines.push(format!("{} passed, {} failed\n", self.sum.passed, self.sum.failed));
+        let Tally { passed, failed, unstable } = self.sum;
+        if unstable > 0 {
+            lines.push(format!(
+                "UNSTABLE: {unstable} of the tests that passed had failed when they were tried first: see above"
+            ));
+        }
+        lines.push(format!("{passed} passed, {failed} failed\n"));
         lines.join("\n")
     }
 }
@@ -273,7 +284,7 @@ mod tests {
     use super::*;
 
     fn ended(is_success: bool, passed: u64, failed: u64) -> Result<Run> {
-        Ok(Run { is_success, tally: Tally { passed, failed } })
+        Ok(Run { is_success, tally: Tally { passed, failed, unstable: 0 } })
     }
 
     #[test]
@@ -286,13 +297,13 @@ mod tests {
             \n\
             test two ... FAILED\n\
             test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s\n";
-        assert_eq!(Tally::of(output), Tally { passed: 15, failed: 2 });
+        assert_eq!(Tally::of(output), Tally { passed: 15, failed: 2, unstable: 0 });
     }
 
     #[test]
     fn colored_results_count() {
         let output = "test result: \x1b[31mFAILED\x1b[0m. 1 passed; 2 failed; 0 ignored\n";
-        assert_eq!(Tally::of(output), Tally { passed: 1, failed: 2 });
+        assert_eq!(Tally::of(output), Tally { passed: 1, failed: 2, unstable: 0 });
     }
 
     #[test]
@@ -311,6 +322,17 @@ mod tests {
             report.text(true),
             "\nThe kernel tests did not run (--no-kernel).\n12 passed, 0 failed\n"
         );
+    }
+
+    #[test]
+    fn tests_that_passed_at_the_second_attempt_are_said_before_the_sum() {
+        let output =
+            "test result: ok. 2 passed; 0 failed; 0 ignored\n\nunstable: a::b\n    seen 1\n";
+        let mut report = Report::default();
+        report.add("tests", Ok(Run { is_success: true, tally: Tally::of(output) }), None);
+        let text = report.text(false);
+        assert!(text.contains("UNSTABLE: 1 of the tests"), "{text}");
+        assert!(text.ends_with("\n2 passed, 0 failed\n"), "{text}");
     }
 
     #[test]

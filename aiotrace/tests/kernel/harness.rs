@@ -2,8 +2,9 @@
 //!
 //! The runner is libtest's in behaviour (filters, `--ignored`, `--exact`, `--list`), and does what libtest
 //! cannot: a test says where it cannot run, and is *ignored* there with that reason; a test that hangs
-//! fails alone, with the state of its processes; a test leaves no process behind; and a failure names
-//! the kernel and the probe set.
+//! fails alone, with the state of its processes; a test leaves no process behind; a failure names
+//! the kernel and the probe set; and a test that fails is tried once more, as machines are shared: if it
+//! passes then, it is *unstable*, which the run says at its end, with what had failed.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -141,7 +142,7 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
         if session::is_unused() {
             return Ok(Completion::ignored_with("no session was begun"));
         }
-        guarded(LAST, session::end_all)
+        attempt(LAST, &session::end_all)
     });
     trials.push(silent.with_ignored_flag(true));
     // Several filters have commas between them: what has one of them in its name.
@@ -162,6 +163,7 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     session::abandon_all();
+    tell_unstable();
     conclusion.exit_code()
 }
 
@@ -177,14 +179,37 @@ fn trial(test: Test) -> Trial {
     let its_name = name.clone();
     let run = move || match test.needs.and_then(|it| it.why_not_here(&its_name)) {
         Some(reason) => Ok(Completion::ignored_with(reason)),
-        None => guarded(&its_name, test.run),
+        None => guarded(&its_name, &test.run),
     };
     // A plain `cargo test` runs none: they need root.
     Trial::ignorable_test(name, run).with_ignored_flag(true)
 }
 
+/// Tests that failed, and passed when they were tried again, with what had failed.
+static UNSTABLE: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
+
+/// Runs it, and once more if it fails.
+fn guarded(name: &str, run: &impl Fn()) -> Result<Completion, Failed> {
+    attempt(name, run).or_else(|first| {
+        session::abandon_all();
+        eprint!("it failed, and is tried again: ");
+        let done = attempt(name, run)?;
+        let first = first.message().unwrap_or_default().trim().to_owned();
+        UNSTABLE.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), first));
+        Ok(done)
+    })
+}
+
+/// Says which tests are unstable: a line for each, and what had failed, indented.
+fn tell_unstable() {
+    for (name, first) in UNSTABLE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        println!("unstable: {name}");
+        first.lines().for_each(|line| println!("    {line}"));
+    }
+}
+
 /// Runs it while [`watch`] looks at the time, and leaves no process behind.
-fn guarded(name: &str, run: impl FnOnce()) -> Result<Completion, Failed> {
+fn attempt(name: &str, run: &impl Fn()) -> Result<Completion, Failed> {
     let running = Running { name: name.to_owned(), since: Instant::now(), is_given_up: false };
     *lock() = Some(running);
     let limits = Limits::now();

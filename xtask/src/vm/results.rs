@@ -7,12 +7,21 @@ pub struct Run {
     pub passed: u64,
     failed: u64,
     ignored: u64,
+    /// Tests that passed at the second attempt only.
+    pub unstable: u64,
+    /// What it said of these.
+    pub why_unstable: String,
     /// What it said of its failures.
     failures: String,
     /// How it ended; empty: it did not.
     end: String,
     /// How long it took.
     seconds: String,
+}
+
+/// How many tests a run calls unstable: a line for each (aiotrace/tests/kernel/harness.rs).
+pub fn unstable_in(text: &str) -> u64 {
+    text.lines().filter(|line| line.starts_with("unstable: ")).count() as u64
 }
 
 impl Run {
@@ -33,6 +42,10 @@ impl Run {
         (run.passed, run.failed) = (number(" passed"), number(" failed"));
         run.ignored = number(" ignored");
         run.seconds = result.rsplit("finished in ").next().unwrap_or_default().to_owned();
+        if let Some((_, unstable)) = text.split_once("\nunstable: ") {
+            run.why_unstable = format!("unstable: {}", unstable.trim_end());
+            run.unstable = unstable_in(text);
+        }
         if result.is_empty() {
             // It was ended, and its failures are not gathered at the end.
             let all: Vec<&str> = text.lines().collect();
@@ -52,8 +65,12 @@ impl Run {
 
     /// In a line.
     pub fn summary(&self) -> String {
-        let Self { set, passed, failed, ignored, seconds, .. } = self;
-        format!("{set}: {passed} passed, {failed} failed, {ignored} ignored, {seconds}")
+        let Self { set, passed, failed, ignored, unstable, seconds, .. } = self;
+        let unstable = match unstable {
+            0 => String::new(),
+            count => format!(", {count} unstable"),
+        };
+        format!("{set}: {passed} passed, {failed} failed, {ignored} ignored{unstable}, {seconds}")
     }
 
     /// What is wrong with it.
@@ -88,6 +105,17 @@ mod tests {
         let wrong = run.wrong(false).expect("something");
         assert!(wrong.starts_with("probe set auto: 1 failed\n---- b ----\n"), "{wrong}");
         assert!(wrong.contains("seen\n2"), "{wrong}");
+    }
+
+    #[test]
+    fn what_passed_at_the_second_attempt_is_told() {
+        let console = "guest | begin | auto\ntest a ... ok\n\ntest result: ok. 2 passed; 0 failed; 0 ignored; \
+            0 measured; 0 filtered out; finished in 0.50s\n\nunstable: a\n    on guest 6.1\n    seen 1\n\
+            guest | end | auto | exit status: 0\n";
+        let run = Run::of("auto", console);
+        assert_eq!(run.summary(), "auto: 2 passed, 0 failed, 0 ignored, 1 unstable, 0.50s");
+        assert_eq!(run.why_unstable, "unstable: a\n    on guest 6.1\n    seen 1");
+        assert_eq!(run.wrong(false), None);
     }
 
     #[test]
