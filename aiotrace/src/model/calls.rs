@@ -265,7 +265,9 @@ impl Model {
             self.matched(event.pid, name, doubt, it);
         }
         let is_read_or_write = |it: &(Request, bool)| matches!(it.0.opcode, Some(0 | 1 | 7 | 8));
-        if let Some((request, is_inline)) = last.filter(is_read_or_write).filter(|_| !has_fault) {
+        // Of what could not be read yet, it is not known whether it is the last one.
+        let is_known = !has_fault && hidden == 0;
+        if let Some((request, is_inline)) = last.filter(is_read_or_write).filter(|_| is_known) {
             self.inline(event, &request, is_inline);
         }
         let given = nr.max(0) as u64;

@@ -2,6 +2,7 @@
 
 use std::{
     fmt::Write as _,
+    sync::mpsc,
     time::{Duration, Instant},
 };
 
@@ -72,8 +73,18 @@ fn all_but(kept: &[u32]) -> Vec<u32> {
     others
 }
 
-/// What each of them does, one thread in a line.
+/// What each of them does, one thread in a line. Who reads of a process that hangs in execve(2) may hang with it, so
+/// it is not waited for long.
 pub fn state() -> String {
+    let (tell, told) = mpsc::channel();
+    std::thread::spawn(move || tell.send(read_state()));
+    let state = told.recv_timeout(Duration::from_secs(5));
+    state.unwrap_or_else(|_| {
+        "  what they do cannot be read: the kernel does not answer\n".to_owned()
+    })
+}
+
+fn read_state() -> String {
     let mut text = String::new();
     for pid in all() {
         let threads = std::fs::read_dir(format!("/proc/{pid}/task"));
