@@ -31,7 +31,7 @@ struct Scratch {
     size: u32,
 }
 
-/// Up to when the copies at io_submit are paid for: each takes [`PAUSE`].
+/// The time up to which the copies at io_submit have used what is allowed: [`PAUSE`] for each.
 #[map]
 static PAID_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -39,9 +39,8 @@ static PAID_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
 /// stacks of a busy program, some 5 ms, copies of all would fill the ring buffer.
 const PAUSE: u64 = 100_000;
 
-/// So much of it is given in advance: 64 copies, 1.3 MiB, one after the other. A program that is over sooner has its
-/// stacks, too.
-const ADVANCE: u64 = 64 * PAUSE;
+/// A burst of 64 copies (1.25 MiB) is allowed, so that a program which is over in a moment has its stacks, too.
+const BURST: u64 = 64 * PAUSE;
 
 /// One for each program, see [`crate::ring::Moment`]: io_setup and io_submit.
 #[map]
@@ -88,7 +87,7 @@ fn may_copy(time: u64) -> bool {
     let Some(paid) = PAID_UNTIL.get_ptr_mut(0) else { return false };
     // SAFETY: a map value.
     let paid = unsafe { &mut *paid };
-    let next = (*paid).max(time.saturating_sub(ADVANCE)) + PAUSE;
+    let next = (*paid).max(time.saturating_sub(BURST)) + PAUSE;
     let is_time = next <= time;
     if is_time {
         *paid = next;

@@ -476,8 +476,8 @@ fn why_not_cancelled(context: &Context, iocb: Address, value: Option<&abi::Iocb>
         }
         None if let Some(it) = context.requests.same(value) => {
             let text = format!(
-                "no request of an iocb at this address is in flight, but the same request is, which was submitted \
-                 from {:#x}",
+                "no request of an iocb at this address is known to be in flight, but one with the same content is, \
+                 submitted from {:#x}",
                 it.iocb
             );
             (5, text)

@@ -1,7 +1,7 @@
 //! What a completion tells.
 
 use super::{
-    ContextRef, Doubt, Kind, MOST_KINDS, Model, Name, Needs, Subject,
+    ContextRef, Doubt, Kind, MOST_KINDS, Model, Name, Needs, SECOND, Subject,
     requests::{Completed, Match, Request},
 };
 use crate::{
@@ -15,8 +15,9 @@ const RWF_NOWAIT: u32 = 8;
 const EAGAIN: i64 = -(libc::EAGAIN as i64);
 /// From so many requests on it can be told that RWF_NOWAIT never works.
 const ALWAYS: u64 = 16;
-/// The same of so many in a row, whatever was before: the file, or what it is on, is another one since.
+/// Or so many in a row, whatever came before, if that takes a while: what is busy for a moment gives EAGAIN, too.
 const IN_A_ROW: u64 = 64;
+const FOR_A_WHILE: u64 = SECOND;
 
 impl Model {
     pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
@@ -156,16 +157,17 @@ impl Model {
         let Some(kind) = self.kind(pid, request.fd, opcode) else { return };
         let all = kind.nowait;
         let mostly = kind.would_block >= ALWAYS && kind.would_block * 10 >= all * 9;
-        let (count, of) = match mostly {
-            true => (kind.would_block, format!("{} of {all} requests", kind.would_block)),
-            false => {
-                let count = kind.would_block_since;
-                (count, format!("the last {count} of {all} requests"))
-            }
+        let since = kind.would_block_since;
+        let in_a_row =
+            since >= IN_A_ROW && time.saturating_sub(kind.would_block_from) >= FOR_A_WHILE;
+        let (count, of) = if mostly {
+            (kind.would_block, format!("{} of {all} requests", kind.would_block))
+        } else {
+            (since, format!("the last {since} of {all} requests"))
         };
         let which = u64::from(request.fd) << 16 | u64::from(opcode);
         let is_known = self.findings.has(&(Name::FailedCompletion, pid, which, EAGAIN as u64));
-        if !is_known && !mostly && count < IN_A_ROW {
+        if !is_known && !mostly && !in_a_row {
             return;
         }
         let text = format!(
@@ -220,6 +222,9 @@ impl Model {
             let would_block = completed.event.res == EAGAIN;
             kind.nowait += 1;
             kind.would_block += u64::from(would_block);
+            if kind.would_block_since == 0 {
+                kind.would_block_from = completed.time;
+            }
             kind.would_block_since = if would_block { kind.would_block_since + 1 } else { 0 };
         }
         if completed.event.res > 0 && !request.is_poll() {

@@ -39,7 +39,7 @@ pub enum Doubt {
     Closed,
     /// The file is open with O_APPEND, so places say nothing.
     Append,
-    /// The descriptor leads to what has no places: a pipe, a socket, a device.
+    /// The descriptor leads to what has no places: a pipe, a socket, a character device.
     Stream,
     /// A call moved data, and nobody sees where.
     Unseen,
@@ -87,8 +87,8 @@ impl Doubt {
                 "the file is open with O_APPEND, so it may have been the next write, which looks the same"
             }
             Self::Stream => {
-                "the descriptor leads to a pipe, a socket or a device, where places say nothing: it may have been the \
-                 next write, which looks the same"
+                "the descriptor leads to a pipe, a socket or a character device, where places say nothing: the next \
+                 write looks the same, and send(2) may have done it"
             }
             Self::Unseen => {
                 "sendfile(2), copy_file_range(2), splice(2) or io_uring may have done it: what they do is not seen"

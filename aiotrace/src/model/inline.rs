@@ -63,11 +63,6 @@ impl Files {
         self.0.entry(fd).or_default()
     }
 
-    /// Why the places of writes to a descriptor say nothing, as far as known.
-    pub fn placeless(&self, fd: u32) -> Option<Doubt> {
-        self.0.get(&fd).and_then(|it| it.file.flatten()).and_then(placeless)
-    }
-
     /// What a descriptor is, looked up at this time.
     pub fn answered(&mut self, fd: u32, file: Option<File>, time: u64) {
         let Some(it) = self.0.get_mut(&fd) else { return };
@@ -211,10 +206,13 @@ impl Use {
     }
 }
 
-/// Why the places of writes to a file say nothing: each goes behind the one before.
+/// Why the places of writes to a file say nothing: each goes after the one before.
 pub fn placeless(file: File) -> Option<Doubt> {
-    let is_stream = file.kind == FileKind::Other;
-    is_stream.then_some(Doubt::Stream).or((file.append == Some(true)).then_some(Doubt::Append))
+    match (file.kind, file.append) {
+        (FileKind::Other, _) => Some(Doubt::Stream),
+        (_, Some(true)) => Some(Doubt::Append),
+        _ => None,
+    }
 }
 
 /// Whether a descriptor is what it was.

@@ -241,6 +241,8 @@ struct Kind {
     nowait: u64,
     would_block: u64,
     would_block_since: u64,
+    /// When the first of these completed.
+    would_block_from: u64,
 }
 
 /// A finding that depends on what is looked up.
@@ -639,8 +641,8 @@ impl Model {
             }
             Looked::File { fd, file } => {
                 let space = self.space(event.pid);
-                if let Some(why) = file.and_then(inline::placeless) {
-                    self.faults.placeless(space, *fd, why);
+                if let Some(file) = file {
+                    self.faults.placeless(space, *fd, inline::placeless(*file));
                 }
                 if let Some(space) = self.spaces.get_mut(&space) {
                     space.files.answered(*fd, *file, event.time);

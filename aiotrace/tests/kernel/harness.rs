@@ -142,7 +142,7 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
         if session::is_unused() {
             return Ok(Completion::ignored_with("no session was begun"));
         }
-        attempt(LAST, &session::end_all)
+        Ok(attempt(LAST, &session::end_all)?)
     });
     trials.push(silent.with_ignored_flag(true));
     // Several filters have commas between them: what has one of them in its name.
@@ -163,7 +163,9 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
     session::abandon_all();
-    tell_unstable();
+    if tell_unstable() {
+        return ExitCode::FAILURE;
+    }
     conclusion.exit_code()
 }
 
@@ -179,6 +181,10 @@ fn trial(test: Test) -> Trial {
     let its_name = name.clone();
     let run = move || match test.needs.and_then(|it| it.why_not_here(&its_name)) {
         Some(reason) => Ok(Completion::ignored_with(reason)),
+        // What is compared with a table is measured three times already.
+        None if matches!(test.needs, Some(Need::CountedInstructions)) => {
+            Ok(attempt(&its_name, &test.run)?)
+        }
         None => guarded(&its_name, &test.run),
     };
     // A plain `cargo test` runs none: they need root.
@@ -188,28 +194,61 @@ fn trial(test: Test) -> Trial {
 /// Tests that failed, and passed when they were tried again, with what had failed.
 static UNSTABLE: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// Runs it, and once more if it fails.
-fn guarded(name: &str, run: &impl Fn()) -> Result<Completion, Failed> {
-    attempt(name, run).or_else(|first| {
-        session::abandon_all();
-        eprint!("it failed, and is tried again: ");
-        let done = attempt(name, run)?;
-        let first = first.message().unwrap_or_default().trim().to_owned();
-        UNSTABLE.lock().unwrap_or_else(PoisonError::into_inner).push((name.to_owned(), first));
-        Ok(done)
-    })
+/// So many of a run are no accident.
+const MOST_UNSTABLE: usize = 3;
+
+/// What is wrong with a test.
+struct Failure {
+    text: String,
+    /// It took too long.
+    is_given_up: bool,
 }
 
-/// Says which tests are unstable: a line for each, and what had failed, indented.
-fn tell_unstable() {
-    for (name, first) in UNSTABLE.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-        println!("unstable: {name}");
-        first.lines().for_each(|line| println!("    {line}"));
+impl From<Failure> for Failed {
+    fn from(failure: Failure) -> Self {
+        Self::from(failure.text)
     }
 }
 
+/// Runs it, and once more if it fails.
+fn guarded(name: &str, run: &impl Fn()) -> Result<Completion, Failed> {
+    let first = match attempt(name, run) {
+        Ok(done) => return Ok(done),
+        // Another one would take as long.
+        Err(failure) if failure.is_given_up => return Err(failure.into()),
+        Err(failure) => failure.text.trim().to_owned(),
+    };
+    eprint!("\ntest {name}, tried again: ");
+    match attempt(name, run) {
+        Ok(Completion::Completed) => {
+            let mut unstable = UNSTABLE.lock().unwrap_or_else(PoisonError::into_inner);
+            unstable.push((name.to_owned(), first));
+            Ok(Completion::Completed)
+        }
+        // It failed, and cannot say any more why that was.
+        Ok(_) => Err(Failed::from(first)),
+        Err(second) => {
+            Err(Failed::from(format!("{first}\nand, at the second attempt:\n{}", second.text)))
+        }
+    }
+}
+
+/// Says which tests are unstable: a line for each, and what had failed, indented. Whether these are too many.
+fn tell_unstable() -> bool {
+    let unstable = UNSTABLE.lock().unwrap_or_else(PoisonError::into_inner);
+    for (name, first) in unstable.iter() {
+        println!("unstable: {name}");
+        first.lines().for_each(|line| println!("    {line}"));
+    }
+    let are_too_many = unstable.len() > MOST_UNSTABLE;
+    if are_too_many {
+        println!("more than {MOST_UNSTABLE} tests are unstable: that is no accident");
+    }
+    are_too_many
+}
+
 /// Runs it while [`watch`] looks at the time, and leaves no process behind.
-fn attempt(name: &str, run: &impl Fn()) -> Result<Completion, Failed> {
+fn attempt(name: &str, run: &impl Fn()) -> Result<Completion, Failure> {
     let running = Running { name: name.to_owned(), since: Instant::now(), is_given_up: false };
     *lock() = Some(running);
     let limits = Limits::now();
@@ -241,7 +280,7 @@ fn attempt(name: &str, run: &impl Fn()) -> Result<Completion, Failed> {
     } else {
         String::new()
     };
-    Err(Failed::from(format!("on {}\n{hung}{panic}", machine::name())))
+    Err(Failure { text: format!("on {}\n{hung}{panic}", machine::name()), is_given_up })
 }
 
 /// A test that takes too long loses its processes, which makes it fail; one that does not even end then
@@ -258,7 +297,7 @@ fn watch() {
             // The test waits for the lock when it is over: so nothing of the next one is killed.
             session::abandon_all();
             processes::kill_all_but(&[]);
-        } else if since > patience() + Duration::from_secs(20) {
+        } else if since > patience() + Duration::from_secs(60) {
             eprintln!("{} does not end, though it has no processes any more", running.name);
             std::process::exit(101);
         }

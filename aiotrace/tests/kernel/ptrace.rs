@@ -9,7 +9,7 @@ use std::{
 use aiotrace::output::json::Line;
 
 use super::{
-    harness::Need,
+    harness::{Need, cannot_run},
     lifecycle::await_blocked,
     support::{
         Attached, Program, aiotrace, await_that, binary, parse, programs, run_program_with,
@@ -137,7 +137,7 @@ fn what_cannot_be_is_refused_with_the_next_step() {
 /// There is one tracer, whoever came first; who it is, is said, and the target notices nothing.
 fn who_comes_second_beside_strace_is_told_who_was_first() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
-        return;
+        return cannot_run("there is no strace");
     }
     let strace = |pid: u32| {
         let mut strace = Command::new("strace");

@@ -340,19 +340,29 @@ fn descriptors_of_one_file_are_one_finding() {
 
 #[test]
 fn rwf_nowait_that_never_works_is_told_and_one_that_mostly_does_is_not() {
-    // Those that worked before, how many then gave EAGAIN, and how many of four; what is told.
-    for (before, after, of_four, told_of) in [
-        (0, 60, 4, Some((60, "16 of 16 requests with RWF_NOWAIT"))),
-        (0, 60, 1, None),
-        (1000, 100, 4, Some((100, "the last 64 of 1064 requests with RWF_NOWAIT"))),
-        (1000, 63, 4, None),
-        (1000, 200, 3, None),
+    const MILLISECOND: u64 = 1_000_000;
+    // Those that worked before, how many then gave EAGAIN, how many of four, and in which distance; what is told.
+    for (before, after, of_four, distance, told_of) in [
+        (0, 60, 4, 0, Some((60, "16 of 16 requests with RWF_NOWAIT"))),
+        (0, 60, 1, 0, None),
+        (
+            1000,
+            100,
+            4,
+            20 * MILLISECOND,
+            Some((100, "the last 64 of 1064 requests with RWF_NOWAIT")),
+        ),
+        (1000, 63, 4, 20 * MILLISECOND, None),
+        (1000, 200, 3, 20 * MILLISECOND, None),
+        // The queue of the disk was full for a moment.
+        (1000, 200, 4, MILLISECOND, None),
     ] {
         let mut trace = trace();
         for _ in 0..before {
             does(&mut trace, with(|it| it.rw_flags = NOWAIT), 512, true);
         }
         for round in 0..after {
+            trace.now += distance;
             let res = if round % 4 < of_four { EAGAIN } else { 512 };
             does(&mut trace, with(|it| it.rw_flags = NOWAIT), res, true);
         }
@@ -602,8 +612,8 @@ fn why_io_cancel_found_nothing_is_told_apart() {
              request, which is in flight",
             "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is in flight: it has \
              completed, or was submitted from another address",
-            "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is in flight, but the same \
-             request is, which was submitted from 0x1",
+            "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is known to be in flight, \
+             but one with the same content is, submitted from 0x1",
             "io_cancel of a pread, iocb 0x2 = EINVAL: a pread cannot be cancelled, only polls can",
         ]
     );

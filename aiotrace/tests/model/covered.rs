@@ -388,3 +388,19 @@ fn the_next_write_of_a_log_or_a_pipe_looks_like_the_one_that_was_dropped() {
         assert_eq!((verdict.outcome, verdict.doubt), (outcome, doubt), "{}", verdict.message());
     }
 }
+
+#[test]
+fn what_was_not_written_to_a_socket_may_have_been_sent() {
+    for (kind, outcome) in [(FileKind::Storage, Outcome::Lost), (FileKind::Other, Outcome::Unsure)]
+    {
+        let mut trace = Trace::new();
+        // Its number was a pipe's before.
+        let before = File { kind: FileKind::Other, ..Default::default() };
+        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(before) }));
+        trace.call(Some(ERROR), EAGAIN, write(1, 0, 64));
+        let file = File { kind, append: Some(false), ..Default::default() };
+        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(file) }));
+        let verdict = end(trace);
+        assert_eq!(verdict.outcome, outcome, "{}", verdict.message());
+    }
+}

@@ -161,8 +161,7 @@ impl Model {
             Kind::Call | Kind::Destroy => None,
         };
         let written = written(&kind);
-        let files = self.spaces.get(&space).map(|it| &it.files);
-        let placeless = files.and_then(|it| written.iter().find_map(|fd| it.placeless(*fd)));
+        let placeless = self.faults.placeless_of(space, &written);
         for fd in &written {
             if self.faults.wants_path(space, *fd, event.time) {
                 self.ask(Question::File { pid: event.pid, fd: *fd });

@@ -92,6 +92,8 @@ pub struct Faults {
     undelivered: Map<(u64, u64, u64), u64>,
     /// Where descriptors lead, of requests that faults met; and when that was looked up.
     paths: Map<(u64, u32), Led>,
+    /// Why the places of writes to these descriptors say nothing, if they do not, as it was looked up last.
+    placeless: Map<(u64, u32), Option<Doubt>>,
     /// Those of which a synchronous call may do what is left.
     owing: BTreeSet<u64>,
     /// Synchronous calls are watched after a fault.
@@ -118,10 +120,23 @@ impl Faults {
         self.paths.insert((space, fd), (time, path.map(<[u8]>::to_vec)));
     }
 
-    /// The places of writes to a descriptor say nothing, and why.
-    pub fn placeless(&mut self, space: u64, fd: u32, why: Doubt) {
+    /// What a descriptor leads to was looked up: why the places of writes to it say nothing, if they do not.
+    pub fn placeless(&mut self, space: u64, fd: u32, why: Option<Doubt>) {
+        if self.placeless.len() >= MOST_PATHS {
+            self.placeless.clear();
+        }
+        self.placeless.insert((space, fd), why);
         let is_meant = |it: &&mut Watched| it.space == space && it.written.contains(&fd);
-        self.watched.values_mut().filter(is_meant).for_each(|it| it.placeless = Some(why));
+        for it in self.watched.values_mut().filter(is_meant) {
+            it.placeless.retain(|(of, _)| *of != fd);
+            it.placeless.extend(why.map(|why| (fd, why)));
+        }
+    }
+
+    /// The descriptors among these for which that is so, as far as known.
+    fn placeless_of(&self, space: u64, fds: &[u32]) -> Vec<(u32, Doubt)> {
+        let of = |fd: &u32| Some((*fd, (*self.placeless.get(&(space, *fd))?)?));
+        fds.iter().filter_map(of).collect()
     }
 
     /// A verdict that was not told yet.

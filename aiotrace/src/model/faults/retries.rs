@@ -85,6 +85,7 @@ impl Faults {
                     super::insert(&mut self.ranges, attempt.space, &left, (number, NO_REQUEST));
                     *owed = Some(Box::new(left));
                     watched.written = written(&watched.kind);
+                    watched.placeless.retain(|(fd, _)| watched.written.contains(fd));
                     let wants = wants_of_completion(&request, watched.ret);
                     watched.wants.extend(&wants);
                     for want in wants {

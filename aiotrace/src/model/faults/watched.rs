@@ -119,8 +119,8 @@ pub struct Watched {
     pub wants: Vec<Want>,
     /// Descriptors that it writes to, the first ones.
     pub written: Vec<u32>,
-    /// Why the place of one of them says nothing: what seems to be a retry may be the next write.
-    pub placeless: Option<Doubt>,
+    /// Those of them whose places say nothing, and why: what seems to be a retry may be the next write.
+    pub placeless: Vec<(u32, Doubt)>,
     /// AIO calls of the address space until then.
     pub calls: u64,
     pub retries: u64,
@@ -217,7 +217,8 @@ impl Watched {
 
     /// Whether what was told to be lost still is: it did not come again, and no event was lost.
     pub fn is_lost(&self) -> bool {
-        self.settled.is_none() && self.left().0 > 0 && self.doubt.is_none()
+        let is_certain = self.doubt.is_none() && !self.may_be_sent();
+        self.settled.is_none() && self.left().0 > 0 && is_certain
     }
 
     /// Of those, how many are lost for sure, and the first.
@@ -266,10 +267,16 @@ impl Watched {
 
     /// What became of the requests if nothing follows any more.
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
-        match (self.half_by_place(watches), self.placeless) {
-            ((Half::Retried | Half::Done, _), Some(why)) => (Half::Unsure, Some(why)),
+        match (self.half_by_place(watches), self.placeless.first()) {
+            ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
+            ((Half::Lost, _), _) if self.may_be_sent() => (Half::Unsure, Some(Doubt::Stream)),
             (half, _) => half,
         }
+    }
+
+    /// What it wrote to may be a socket: nobody looks at send(2).
+    fn may_be_sent(&self) -> bool {
+        self.placeless.iter().any(|it| it.1 == Doubt::Stream)
     }
 
     /// The same, if requests are told apart by their places.

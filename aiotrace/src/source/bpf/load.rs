@@ -192,6 +192,9 @@ impl Probes {
         // What is decided of a call must be known before any function of it is reached.
         let calls = if rules.is_some() { Wanted::Syscall } else { wanted };
         probes.choose_calls(settings, calls, btf)?;
+        if probes.set.lacks_registers {
+            return Ok(probes);
+        }
         for feature in Feature::ALL {
             // The last two go by what the first learns of contexts.
             let needs_owners = matches!(feature, Feature::Gone | Feature::Moved);
@@ -208,7 +211,7 @@ impl Probes {
         if !probes.fits(settings) {
             return Ok(probes);
         }
-        // The rest takes longest, and is not for choosing.
+        // The rest takes longest to load, and there is no choice in it.
         for program in names::LIFETIME {
             probes.load_program(program, btf)?;
         }
@@ -222,7 +225,7 @@ impl Probes {
         Ok(probes)
     }
 
-    /// What was chosen is what these settings are for.
+    /// Whether the probes that were chosen are those that the settings were made for.
     fn fits(&self, settings: &Settings) -> bool {
         let has_completions = self.set.has(Feature::Completions);
         !self.set.lacks_registers && (settings.exact_completions == 0 || has_completions)

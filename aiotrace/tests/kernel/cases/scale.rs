@@ -48,8 +48,13 @@ fn many_threads_that_do_the_same_are_told_once() {
     let trace = attached.end();
     assert_eq!(requests(&trace).0 + others(&trace), 500 * 20, "reads");
     let inline = rows(&trace, "inline-completion");
-    assert_eq!((inline.len(), inline[0].count), (1, 500), "{inline:?}");
-    assert_eq!(found(&trace), ["info inline-completion", "info released-at-exit"]);
+    // Those that were closed before they could be looked up are a row of their own.
+    let all: u64 = inline.iter().map(|it| it.count).sum();
+    assert!(inline.len() <= 2 && all == 500, "{inline:?}");
+    let mut found = found(&trace);
+    found.sort();
+    found.dedup();
+    assert_eq!(found, ["info inline-completion", "info released-at-exit"]);
     let text = run_text(&["-q"], &["many", "10", "500"]).unwrap();
     assert!(text.lines().count() <= 50, "{} lines: {text}", text.lines().count());
 }
@@ -182,8 +187,10 @@ fn a_language_changes_nothing_of_a_trace_either() {
         assert!(output.status.success(), "{arguments:?}");
         let text = String::from_utf8(output.stdout).unwrap();
         // Its own process, and no times.
-        let is_its =
-            |it: &&str| !it.contains("aio-nr") && (it.contains(&pid) || it.contains("==="));
+        let is_its = |it: &&str| {
+            !it.contains("aio-nr")
+                && (it.split([' ', ':']).any(|it| it == pid) || it.contains("==="))
+        };
         let without_times = |it: &str| {
             let words = it.split_whitespace().filter(|it| *it == pid || !has_digit(it));
             words.collect::<Vec<_>>().join(" ")
@@ -213,8 +220,11 @@ fn the_shortest_time_and_the_first_processes_can_be_traced() {
         (&["-d", "1ms", "-p", "1"], 0, "none lost"),
         (&["-p", "0"], 2, "no such process: 0"),
         // A thread of the kernel, where that is seen.
-        (&["-d", "1ms", "-p", "2"], if is_there(2) { 0 } else { 2 }, "aiotrace: "),
+        (&["-d", "1ms", "-p", "2"], 0, "none lost"),
     ] {
+        if options.ends_with(&["2"]) && !is_kthreadd(2) {
+            continue;
+        }
         let output =
             aiotrace().arg("attach").args(set_options(&[])).args(options).output().unwrap();
         let text = String::from_utf8(output.stderr).unwrap();
@@ -223,8 +233,8 @@ fn the_shortest_time_and_the_first_processes_can_be_traced() {
     }
 }
 
-fn is_there(pid: u32) -> bool {
-    fs::exists(format!("/proc/{pid}")).unwrap()
+fn is_kthreadd(pid: u32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it == "kthreadd\n")
 }
 
 /// E45: nothing is in flight in idle contexts, and no bound is shown for it.
@@ -238,7 +248,11 @@ fn idle_contexts_have_nothing_in_flight() {
     let in_flight = row.split_whitespace().nth(5).unwrap();
     // Without CONFIG_KALLSYMS_ALL nobody tells where the kernel keeps what each processor has.
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
-    let is_known = symbols.lines().any(|it| it.split(' ').nth(2) == Some("__per_cpu_offset"));
+    let is_known = symbols.lines().any(|it| {
+        let mut words = it.split(' ');
+        let address = words.next().unwrap_or_default();
+        words.nth(1) == Some("__per_cpu_offset") && !address.bytes().all(|it| it == b'0')
+    });
     assert!(in_flight == "0" || (in_flight == "?" && !is_known), "{text}");
 }
 

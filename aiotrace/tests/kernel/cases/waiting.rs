@@ -173,11 +173,10 @@ fn a_target_that_executes_itself_is_followed() {
 
 /// The same, with an attach after the other while it does so.
 fn a_target_that_executes_itself_is_followed_from_any_moment_on() {
-    let mut program = ready(&["exec-self", "60", "20"]).unwrap();
+    let mut program = ready(&["exec-self", "6000", "20"]).unwrap();
     let pid = program.pid().to_string();
     program.go_on();
-    let mut attached = 0;
-    for round in 0.. {
+    for round in 0..4 {
         std::thread::sleep(std::time::Duration::from_millis(3 * round));
         let output = aiotrace()
             .args(["attach", "--format", "json", "-d", "100ms", "-p", &pid])
@@ -185,17 +184,13 @@ fn a_target_that_executes_itself_is_followed_from_any_moment_on() {
             .output()
             .unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
-        if output.status.code() == Some(2) {
-            assert!(stderr.contains("no such process"), "{stderr}");
-            break;
-        }
         assert!(output.status.success(), "{stderr}");
         let text = String::from_utf8(output.stdout).unwrap();
         let (lines, status) = (parse(&text), output.status);
         let trace = Trace { lines, stderr, status, most_memory: 0 };
         trace.assert_nothing_lost();
-        let (submits, reaps) = (trace.submits().len(), trace.getevents().len());
-        assert!(submits.abs_diff(6 * trace.setups().len()) <= 6, "{submits} {reaps}");
+        let submits = trace.submits().len();
+        assert!(submits.abs_diff(6 * trace.setups().len()) <= 6, "{submits}");
         let known = ["info released-at-exit", "info inline-completion"];
         assert!(found(&trace).iter().all(|it| known.contains(&&**it)), "{:?}", found(&trace));
         let ends = rows(&trace, "released-at-exit");
@@ -205,9 +200,7 @@ fn a_target_that_executes_itself_is_followed_from_any_moment_on() {
         told.sort_unstable();
         told.dedup();
         assert_eq!(all, told.len(), "each once: {told:?}");
-        attached += 1;
     }
-    assert!(attached >= 3, "{attached} times");
 }
 
 tests![
