@@ -30,15 +30,21 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
             known = Some(all()?);
         }
         let before = chosen.len();
-        let is_it = |it: &&PathBuf| !name.is_empty() && it.to_string_lossy().contains(name);
+        if name.contains('/') {
+            bail!("there is no file {name}");
+        }
+        let is_it = |it: &&PathBuf| {
+            let file = it.file_name().unwrap_or_default().to_string_lossy();
+            !name.is_empty() && file.contains(name)
+        };
         let matches = known.iter().flatten().filter(is_it);
         chosen.extend(matches.cloned());
         if chosen.len() == before {
             let names = known.iter().flatten().filter_map(|it| it.file_name());
             let names: Vec<_> = names.map(|it| it.to_string_lossy()).collect();
             bail!(
-                "no kernel {name:?} among {}: name a vmlinuz file, or set {DIRECTORY} to a directory of \
-                 them",
+                "no kernel {name:?} among {}: name one of these, or a vmlinuz file, or set {DIRECTORY} to the \
+                 directory that has it",
                 names.join(", ")
             );
         }
@@ -48,7 +54,8 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
 
 /// All in the directory, or else Debian's.
 fn all() -> Result<Vec<PathBuf>> {
-    let Some(directory) = env::var_os(DIRECTORY).map(PathBuf::from) else {
+    let directory = env::var_os(DIRECTORY).filter(|it| !it.is_empty()).map(PathBuf::from);
+    let Some(directory) = directory else {
         return fetch();
     };
     let mut known = Vec::new();
@@ -118,7 +125,10 @@ fn unpack(package: &str, directory: &Path, kernel: &Path) -> Result<()> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("vmlinuz")))
         .context("the package holds no vmlinuz")?;
-    fs::copy(image, kernel)?;
+    // Whoever is killed in between leaves no half of one.
+    let part = kernel.with_extension("part");
+    fs::copy(image, &part)?;
+    fs::rename(&part, kernel)?;
     fs::remove_dir_all(&content)?;
     Ok(())
 }

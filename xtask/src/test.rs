@@ -6,12 +6,14 @@
 
 use std::{
     env,
-    io::{self, Read as _, Write as _},
+    io::{self, Write as _},
     process::{Command, ExitCode, Stdio},
-    time::Instant,
+    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    thread,
+    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
@@ -23,7 +25,8 @@ use crate::{
 /// Prepare this machine, lint, and run all tests; as root
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Run only the tests whose names contain this, without setup and lint
+    /// Run only the tests whose names contain this, without setup and lint (of kernel tests also several, with commas
+    /// between them)
     filter: Option<String>,
     /// Leave out the tests that load probes into the kernel: then no root is needed
     #[arg(long)]
@@ -76,6 +79,14 @@ fn run_parts(options: &Options, report: &mut Report) {
         });
         if env::var_os(kernels::DIRECTORY).is_some() {
             report.part("other kernels", |report| {
+                let missing = vm::missing().unwrap_or_default();
+                if !missing.is_empty() {
+                    let all = missing.join(", ");
+                    report.notes.push(format!(
+                        "NOT TESTED: {all}: {} has no file of it.",
+                        kernels::DIRECTORY
+                    ));
+                }
                 report.guests("other kernels", &vm::Options::default());
             });
             report.part("instructions in guests", |report| {
@@ -137,26 +148,59 @@ fn test(selection: &[&str], filter: Option<&str>) -> Command {
 
 /// Runs a test program, and passes its output on as it comes.
 fn run_tests(command: &mut Command) -> Result<Run> {
+    run_within(PATIENCE, command)
+}
+
+fn run_within(patience: Duration, command: &mut Command) -> Result<Run> {
     let line = command::line(command);
     eprintln!("$ {line}");
     let mut child =
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{line}`"))?;
     let mut output = Vec::new();
-    if let Some(mut stdout) = child.stdout.take() {
+    if let Some(stdout) = child.stdout.take() {
         // By pieces, not by lines: "test NAME ... " shows which test hangs.
-        let mut buffer = [0; 4096];
+        let pieces = pieces_of(stdout);
         loop {
-            let count = stdout.read(&mut buffer).context("cannot read what it says")?;
-            let Some(piece) = buffer.get(..count).filter(|it| !it.is_empty()) else {
-                break;
+            let piece = match pieces.recv_timeout(patience) {
+                Ok(piece) => piece.context("cannot read what it says")?,
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    // It may be in a state that not even SIGKILL ends, so it is not waited for.
+                    let _ = child.kill();
+                    bail!("`{line}` said nothing for {} s", patience.as_secs());
+                }
             };
-            output.extend_from_slice(piece);
+            output.extend_from_slice(&piece);
             let mut ours = io::stdout().lock();
-            ours.write_all(piece).and_then(|()| ours.flush()).context("cannot write to stdout")?;
+            ours.write_all(&piece).and_then(|()| ours.flush()).context("cannot write to stdout")?;
         }
     }
     let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
     Ok(Run { is_success: status.success(), tally: Tally::of(&String::from_utf8_lossy(&output)) })
+}
+
+/// What says nothing for so long hangs. Tests that hang are ended sooner (aiotrace/tests/kernel/harness.rs), and
+/// compilers say what they compile.
+const PATIENCE: Duration = Duration::from_secs(15 * 60);
+
+/// What it says, as it comes.
+fn pieces_of(mut from: impl io::Read + Send + 'static) -> Receiver<io::Result<Vec<u8>>> {
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || {
+        let mut buffer = [0; 4096];
+        loop {
+            let piece = match from.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => Ok(buffer[..count].to_vec()),
+                Err(error) => Err(error),
+            };
+            let is_over = piece.is_err();
+            if tell.send(piece).is_err() || is_over {
+                return;
+            }
+        }
+    });
+    told
 }
 
 /// One run.
@@ -300,6 +344,15 @@ mod tests {
             test two ... FAILED\n\
             test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s\n";
         assert_eq!(Tally::of(output), Tally { passed: 15, failed: 2, unstable: 0 });
+    }
+
+    #[test]
+    fn what_says_nothing_any_more_is_ended() {
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo 'test a ... '; exec sleep 1000"]);
+        let run = run_within(Duration::from_secs(1), &mut command);
+        let said = format!("{:#}", run.expect_err("it hangs"));
+        assert!(said.ends_with("said nothing for 1 s"), "{said}");
     }
 
     #[test]

@@ -340,8 +340,12 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Both fail only for a process that has ended.
+        // Fails only for a process that has ended. One that waits in the kernel may not even end then.
         let _ = self.child.kill();
-        let _ = self.child.wait();
+        let start = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(5)
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
     }
 }

@@ -225,7 +225,11 @@ impl Qemu {
             if ended.is_some() || is_broken || said.1.elapsed() > patience {
                 // Fails only if it has ended.
                 let _ = machine.kill();
-                machine.wait()?;
+                // One that hangs in KVM does not even end then.
+                let killed = Instant::now();
+                while machine.try_wait()?.is_none() && killed.elapsed() < Duration::from_secs(10) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
                 break (read(log)?, ended);
             }
             std::thread::sleep(Duration::from_millis(100));

@@ -167,6 +167,13 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// The guests for whose kernels the directory of kernels has no file, where there is one.
+pub fn missing() -> Result<Vec<&'static str>> {
+    let files = kernels::find(&[])?;
+    let has_none = |it: &&Kernel| !files.iter().any(|file| is_file_of(file, it));
+    Ok(KERNELS.iter().filter(has_none).map(|it| it.name).collect())
+}
+
 /// What became of the tests in all guests.
 #[derive(Debug, Default)]
 pub struct Checked {
@@ -198,7 +205,7 @@ pub fn check(options: &Options) -> Result<Checked> {
         });
         let has_ended = |run: &Run| console.is_ok() || run.has_ended();
         for run in guest.runs.iter().map(|(set, _)| Run::of(set.name(), &text)).filter(has_ended) {
-            println!("  {}", run.summary());
+            println!("  {}", run.summary(guest.kernel.best));
             if run.unstable > 0 {
                 println!("{}", run.why_unstable);
             }

@@ -66,13 +66,14 @@ impl Run {
         !self.end.is_empty()
     }
 
-    /// In a line.
-    pub fn summary(&self) -> String {
+    /// In a line. `best`: the probe set that `auto` stands for there.
+    pub fn summary(&self, best: &str) -> String {
         let Self { set, passed, failed, ignored, unstable, seconds, .. } = self;
         let unstable = match unstable {
             0 => String::new(),
             count => format!(", {count} unstable"),
         };
+        let set = if set == "auto" { format!("auto ({best})") } else { set.clone() };
         format!("{set}: {passed} passed, {failed} failed, {ignored} ignored{unstable}, {seconds}")
     }
 
@@ -104,7 +105,7 @@ mod tests {
     #[test]
     fn a_failure_is_told_with_the_probe_set() {
         let run = Run::of("auto", CONSOLE);
-        assert_eq!(run.summary(), "auto: 1 passed, 1 failed, 1 ignored, 2.50s");
+        assert_eq!(run.summary("kprobe"), "auto (kprobe): 1 passed, 1 failed, 1 ignored, 2.50s");
         let wrong = run.wrong(false).expect("something");
         assert!(wrong.starts_with("probe set auto: 1 failed\n---- b ----\n"), "{wrong}");
         assert!(wrong.contains("seen\n2"), "{wrong}");
@@ -116,7 +117,10 @@ mod tests {
             0 measured; 0 filtered out; finished in 0.50s\n\nunstable: a\n    on guest 6.1\n    seen 1\n\
             guest | end | auto | exit status: 0\n";
         let run = Run::of("auto", console);
-        assert_eq!(run.summary(), "auto: 2 passed, 0 failed, 0 ignored, 1 unstable, 0.50s");
+        assert_eq!(
+            run.summary("kprobe"),
+            "auto (kprobe): 2 passed, 0 failed, 0 ignored, 1 unstable, 0.50s"
+        );
         assert_eq!(run.why_unstable, "unstable: a\n    on guest 6.1\n    seen 1");
         assert_eq!(run.wrong(false), None);
     }
