@@ -63,3 +63,15 @@ pub fn is_root() -> bool {
 pub fn as_root(task: &str) -> String {
     format!("run it as root: `sudo -E env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask {task}`")
 }
+
+/// The process does not outlive us, also after kill -9.
+pub fn dies_with_us(command: &mut Command) {
+    use std::os::unix::process::CommandExt as _;
+    // SAFETY: the call is async-signal-safe, and changes nothing but the new process.
+    unsafe {
+        command.pre_exec(|| {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            Ok(())
+        });
+    }
+}

@@ -128,6 +128,8 @@ fn run_kernel_tests(filter: Option<&str>, set: &str) -> Result<Run> {
         .args(filter)
         .env("AIOTRACE_PROBES", set)
         .env("AIOTRACE_PROGRAMS", binaries.programs);
+    // Else they would be in the way of the next ones.
+    command::dies_with_us(&mut kernel);
     run_tests(&mut kernel)
 }
 

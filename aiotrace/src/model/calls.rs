@@ -275,8 +275,10 @@ impl Model {
             let rest = iocbs.iter().enumerate().skip(accepted).filter_map(as_request);
             let (ids, counts) = ((event.pid, event.tid), (given, accepted as u64));
             let space = self.space(event.pid);
-            if let Some(space) = self.spaces.get_mut(&space) {
-                space.short(event.time, ids, name, counts, rest);
+            let space = self.spaces.get_mut(&space);
+            let given_up = space.map(|it| it.short(event.time, ids, name, counts, rest));
+            for short in given_up.unwrap_or_default() {
+                self.dropped(short, Some(Doubt::TooMany));
             }
         }
     }

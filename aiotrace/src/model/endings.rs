@@ -215,7 +215,7 @@ impl Model {
     }
 
     /// The rest of a short submit will not be submitted any more. (`doubt`: it still may be.)
-    fn dropped(&mut self, short: Short, doubt: Option<Doubt>) {
+    pub(super) fn dropped(&mut self, short: Short, doubt: Option<Doubt>) {
         let (given, accepted) = (short.given, short.accepted);
         let (left, example, own) = short.dropped();
         let which = example.map_or_else(String::new, |it| format!(", the first {}", it.in_words()));

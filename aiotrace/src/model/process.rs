@@ -223,7 +223,8 @@ impl Space {
         self.destroyed.get(&handle).copied()
     }
 
-    /// io_submit accepted fewer than it was given.
+    /// io_submit accepted fewer than it was given. Gives those that are not followed any longer, as there are too many.
+    #[must_use]
     pub fn short(
         &mut self,
         time: u64,
@@ -231,13 +232,13 @@ impl Space {
         context: ContextRef,
         (given, accepted): (u64, u64),
         rest: impl Iterator<Item = Request>,
-    ) {
+    ) -> Vec<Short> {
         let mut rest = rest.map(|it| Some(Owed::new(it)));
         let kept: Vec<Option<Owed>> = rest.by_ref().take(MOST_OWED).collect();
         let (rest, is_cut) = (kept, rest.next().is_some());
         if rest.is_empty() {
             // None of them could be read, so nothing can be told of them.
-            return;
+            return Vec::new();
         }
         let mut places: Map<Place, Vec<usize>> = Map::default();
         // The first of equal ones is the last in its list.
@@ -253,14 +254,14 @@ impl Space {
             }
         }
         let left = rest.len();
-        // The oldest ones are given up: nothing is told of them.
+        // The oldest ones are given up.
         let mut sum = left;
         let has_room = |it: &&Short| {
             sum += it.rest.len();
             sum <= MOST_OWED_IN_ALL
         };
         let room = self.short.iter().take_while(has_room).count();
-        self.short.truncate(room.min(MOST_SHORT - 1));
+        let given_up = self.short.split_off(room.min(MOST_SHORT - 1));
         self.short.push_front(Short {
             time,
             tid,
@@ -277,6 +278,7 @@ impl Space {
             places,
             ranges,
         });
+        given_up.into()
     }
 
     /// These were submitted to a context, by its number (some that could not be read: `unread`), and so many were accepted: what

@@ -148,13 +148,16 @@ impl Model {
 
     fn tell_refusal(&mut self, finding: Finding, syscall: Syscall) {
         let ret = finding.numbers.first().map_or(0, |it| it.1);
+        // What one descriptor is refused for says nothing of another.
+        let of = finding.request.map_or(0, |it| u64::from(it.fd) << 24 | u64::from(it.opcode) << 8);
+        let which = of | syscall as u64;
         let iovecs = finding.iovecs.filter(|_| matches!(ret, EINVAL | EFAULT));
         match iovecs {
             Some((at, count)) => {
                 let needs = Needs::Iovecs { at, count };
-                self.find_if(needs, finding, syscall as u64, ret as u64);
+                self.find_if(needs, finding, which, ret as u64);
             }
-            None => self.find(finding, syscall as u64, ret as u64),
+            None => self.find(finding, which, ret as u64),
         }
     }
 

@@ -223,6 +223,19 @@ fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
     }
 }
 
+/// What one descriptor is refused for is not told of another.
+#[test]
+fn refused_requests_are_told_by_descriptor_and_operation() {
+    let mut trace = trace();
+    for (fd, opcode) in [(3, PREAD), (4, PREAD), (4, PWRITE), (3, PREAD)] {
+        trace.call(EBADF, submit(vec![with(|it| (it.fildes, it.opcode) = (fd, opcode))]));
+    }
+    let mut rows = told(&trace.model.report(), Name::RefusedCalls);
+    rows.sort();
+    assert_eq!(rows.iter().map(|it| it.0).collect::<Vec<_>>(), [1, 1, 2], "{rows:?}");
+    assert!(rows[2].1.contains("pread fd=3"), "{rows:?}");
+}
+
 /// Not only io_submit fails.
 #[test]
 fn other_calls_that_are_refused_are_told_too() {
@@ -429,6 +442,27 @@ fn completions_that_a_thread_waits_for_with_others_are_not_left() {
         let is_awaited = awaited == Some(40);
         let found = of(Name::UnreapedCompletions, &trace.findings()).len();
         assert_eq!(found, usize::from(!is_awaited), "{awaited:?}");
+    }
+}
+
+#[test]
+fn a_negative_timeout_waits_for_ever_and_one_that_was_not_read_is_not_known() {
+    let timeout = |sec, nsec| Some(abi::Timespec { sec, nsec });
+    for (value, said) in [
+        (timeout(-1, 0), "for 1 completion without a timeout (it is negative); "),
+        (timeout(2, 500_000_000), "for 1 completion for at most 2.50s; "),
+        (None, "for 1 completion with a timeout that was not read; "),
+    ] {
+        let mut args = getevents_of(1, 1);
+        if let Args::Getevents { timeout, timeout_value, .. } = &mut args {
+            (*timeout, *timeout_value) = (Address(8), value);
+        }
+        let mut trace = trace();
+        trace.tell(Body::Unfinished(Unfinished { entered: None, args, why: Why::BlockedAtAttach }));
+        trace.now += 2 * SECOND;
+        trace.model.finish(trace.now);
+        let waits = trace.model.report().waits;
+        assert!(waits[0].message.contains(said), "{said}: {}", waits[0].message);
     }
 }
 

@@ -3,7 +3,6 @@
 
 use std::{
     fs::{self, File},
-    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
@@ -11,6 +10,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+
+use crate::command;
 
 /// What the console shows when the kernel is beyond recovery.
 const BROKEN: [&str; 12] = [
@@ -183,14 +184,7 @@ impl Qemu {
             .arg(kernel)
             .arg("-initrd")
             .arg(initramfs);
-        // A machine does not outlive us, also after kill -9.
-        // SAFETY: the call is async-signal-safe, and changes nothing but the new process.
-        unsafe {
-            machine.pre_exec(|| {
-                libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
-                Ok(())
-            });
-        }
+        command::dies_with_us(&mut machine);
         machine
     }
 

@@ -60,6 +60,7 @@ fn contexts_that_threads_leave_are_told_apart() {
     let named = lines.iter().filter_map(|it| it.split_once("(context ")?.1.split_once(')'));
     let named: std::collections::BTreeSet<&str> = named.map(|it| it.0).collect();
     assert!(named.len() == 4 || lines.iter().any(|it| it.contains("x 4")), "{text}");
+    assert_all_differ(&text);
 }
 
 /// R22, from the start: the disk is slow, not the program.
