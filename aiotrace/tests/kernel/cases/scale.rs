@@ -52,11 +52,14 @@ fn many_threads_that_do_the_same_are_told_once() {
     let all: u64 = inline.iter().map(|it| it.count).sum();
     assert!(inline.len() <= 2 && all == 500, "{inline:?}");
     let mut found = found(&trace);
+    // On a machine that is busy.
+    found.retain(|it| it != "warning blocking-submit");
     found.sort();
     found.dedup();
     assert_eq!(found, ["info inline-completion", "info released-at-exit"]);
     let text = run_text(&["-q"], &["many", "10", "500"]).unwrap();
-    assert!(text.lines().count() <= 50, "{} lines: {text}", text.lines().count());
+    let lines = text.lines().filter(|it| !it.contains("blocking-submit")).count();
+    assert!(lines <= 50, "{lines} lines: {text}");
 }
 
 fn others(trace: &crate::support::Trace) -> u64 {
@@ -265,7 +268,7 @@ tests![
     two_tracers_see_the_same if Need::LONG,
     a_tracer_can_be_traced if Need::SAME,
     contexts_are_counted_beyond_256 if Need::LONG,
-    many_threads_that_do_the_same_are_told_once if Need::SAME,
+    many_threads_that_do_the_same_are_told_once if Need::LONG,
     a_reader_that_is_made_anew_grows_and_its_place_is_named if Need::SAME,
     no_findings_says_for_how_long_it_watched if Need::SAME,
     a_long_name_is_shown_from_its_beginning if Need::SAME,
