@@ -262,7 +262,7 @@ fn idle_contexts_have_nothing_in_flight() {
 tests![
     a_language_changes_nothing if Need::SAME,
     idle_contexts_have_nothing_in_flight if Need::SAME,
-    a_language_changes_nothing_of_a_trace_either if Need::SAME,
+    a_language_changes_nothing_of_a_trace_either if Need::LONG,
     the_shortest_time_and_the_first_processes_can_be_traced
         if Need::Native("process 1 of a guest runs the tests"),
     two_tracers_see_the_same if Need::LONG,
