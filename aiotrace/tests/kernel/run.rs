@@ -216,7 +216,7 @@ tests![
     a_reader_who_goes_away_is_no_error if Need::Native("it runs bash"),
     a_full_disk_is_an_error_and_the_program_goes_on if Need::SAME,
     an_attach_that_cannot_write_ends_and_the_target_goes_on
-        if Need::Native("it runs mount, and waits for the links of the probe set of this machine"),
+        if Need::Native("it runs mount"),
     closed_outputs_harm_nobody
         if Need::Native("it waits for the links of the probe set of this machine"),
     a_slow_reader_loses_events_and_not_the_target if Need::LONG,

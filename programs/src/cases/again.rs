@@ -37,26 +37,33 @@ pub fn drop_reuse(_: &[String]) {
 /// or `pwritev`, `pwritev2`, `write`, `writev`, or by a `child` with pwrite(2). Nothing is lost.
 pub fn sync_fallback(arguments: &[String]) {
     let named = Named::new("sync-fallback");
+    let at_once = |iocb: &Iocb| write_at_once(iocb, word(arguments, 0));
+    let by_other_means = in_batches(&named, aio::PWRITE, at_once);
+    let length = named.length();
+    assert_eq!(length, 20 * PAGE, "nothing is lost");
+    say(&format!("{by_other_means} done with another call, the file has {length}"));
+}
+
+/// 20 batches of four requests of 1,024 bytes; what io_submit does not take is done `at_once`. How many were.
+fn in_batches(named: &Named, opcode: u16, at_once: impl Fn(&Iocb) -> isize) -> u64 {
     let (ctx, buffer) = (aio::setup(64), letters(1));
     let mut by_other_means = 0;
     for batch in 0..20 {
         let mut iocbs: [Iocb; 4] = std::array::from_fn(|index| {
             let offset = PAGE * batch + 1024 * index as u64;
-            request(aio::PWRITE, named.fd(), buffer, 1024, offset)
+            request(opcode, named.fd(), buffer, 1024, offset)
         });
         let accepted = aio::submit(ctx, &mut iocbs).max(0) as usize;
         for iocb in &iocbs[accepted..] {
             by_other_means += 1;
-            assert_eq!(write_at_once(iocb, word(arguments, 0)), 1024, "the write");
+            assert_eq!(at_once(iocb), 1024, "what was done at once");
         }
         if accepted > 0 {
             aio::reap(ctx, accepted);
         }
     }
-    let length = named.length();
-    assert_eq!(length, 20 * PAGE, "nothing is lost");
-    say(&format!("{by_other_means} done with another call, the file has {length}"));
     destroy(ctx);
+    by_other_means
 }
 
 /// `retry-cut [HOW]`: 20 batches of four adjacent writes; what io_submit does not take is submitted again as one write, or with
@@ -117,33 +124,24 @@ pub fn reuse_number(arguments: &[String]) {
 /// `preadv`, `preadv2`, or pread(2). Nothing is lost.
 pub fn sync_read(arguments: &[String]) {
     let named = Named::new("sync-read").filled(20);
-    let (ctx, buffer) = (aio::setup(64), letters(1));
-    let mut by_other_means = 0;
-    for batch in 0..20 {
-        let mut iocbs: [Iocb; 4] = std::array::from_fn(|index| {
-            let offset = PAGE * batch + 1024 * index as u64;
-            request(aio::PREAD, named.fd(), buffer, 1024, offset)
-        });
-        let accepted = aio::submit(ctx, &mut iocbs).max(0) as usize;
-        for iocb in &iocbs[accepted..] {
-            by_other_means += 1;
-            assert_eq!(read_at_once(iocb, word(arguments, 0)), 1024, "the read");
-        }
-        if accepted > 0 {
-            aio::reap(ctx, accepted);
-        }
-    }
+    let at_once = |iocb: &Iocb| read_at_once(iocb, word(arguments, 0));
+    let by_other_means = in_batches(&named, aio::PREAD, at_once);
     say(&format!("{by_other_means} done with another call"));
-    destroy(ctx);
+}
+
+/// The memory of a request in two pieces.
+fn halves(iocb: &Iocb) -> [libc::iovec; 2] {
+    let (at, length) = (iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
+    let half = length / 2;
+    [
+        libc::iovec { iov_base: at, iov_len: half },
+        libc::iovec { iov_base: at.wrapping_byte_add(half), iov_len: length - half },
+    ]
 }
 
 fn read_at_once(iocb: &Iocb, how: &str) -> isize {
     let (fd, at, length) = (iocb.fildes, iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
-    let half = length / 2;
-    let vectors = [
-        libc::iovec { iov_base: at, iov_len: half },
-        libc::iovec { iov_base: at.wrapping_byte_add(half), iov_len: length - half },
-    ];
+    let vectors = halves(iocb);
     // SAFETY: the memory of the request.
     unsafe {
         match how {
@@ -164,11 +162,7 @@ fn read_at_once(iocb: &Iocb, how: &str) -> isize {
 
 fn write_at_once(iocb: &Iocb, how: &str) -> isize {
     let (at, length) = (iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
-    let half = length / 2;
-    let vectors = [
-        libc::iovec { iov_base: at, iov_len: half },
-        libc::iovec { iov_base: at.wrapping_byte_add(half), iov_len: length - half },
-    ];
+    let vectors = halves(iocb);
     // SAFETY: the memory of the request.
     unsafe {
         match how {

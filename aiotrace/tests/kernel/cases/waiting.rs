@@ -218,5 +218,5 @@ tests![
     no_line_is_told_twice if Need::LONG,
     a_target_that_executes_itself_is_followed if Need::SAME,
     a_target_that_executes_itself_is_followed_from_any_moment_on
-        if Need::Native("where a processor is emulated, an attach takes longer than the target lives"),
+        if Need::Native("where a processor is emulated, an attach takes many times as long"),
 ];
