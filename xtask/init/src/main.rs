@@ -13,6 +13,7 @@
 //! guest | up | RELEASE
 //! guest | begin | SET
 //! guest | end | SET | STATUS
+//! guest | warned | what the kernel warned of while the tests ran, in the lines before
 //! guest | off
 //! ```
 
@@ -60,11 +61,17 @@ fn main() -> ExitCode {
     let _ = Command::new("/bin/busybox").args(["--install", "-s", "/bin"]).status();
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("guest | up | {}", release.trim());
+    let before = taint();
     let runs = std::env::var("aiotrace_run").unwrap_or_default();
     for run in runs.split(';').filter(|it| !it.is_empty()) {
         let (set, filters) = run.split_once('/').unwrap_or((run, ""));
         println!("guest | begin | {set}");
         println!("guest | end | {set} | {}", kernel_tests(set, filters));
+    }
+    if taint() & !before != 0 {
+        // The kernel is quiet: it does not put its warnings on the console.
+        let _ = Command::new("/bin/dmesg").status();
+        println!("guest | warned | /proc/sys/kernel/tainted went from {before} to {}", taint());
     }
     println!("guest | off");
     // SAFETY: ends the machine.
@@ -79,6 +86,14 @@ fn main() -> ExitCode {
 /// mounted. (Mounting over a machine's own directories is no small mistake.)
 fn is_first() -> bool {
     std::process::id() == 1 && !Path::new("/proc/self").exists()
+}
+
+/// That the kernel complained: died in part (7), warned (9), or was stuck for long (14).
+/// (<https://docs.kernel.org/admin-guide/tainted-kernels.html>)
+fn taint() -> u64 {
+    const COMPLAINED: u64 = 1 << 7 | 1 << 9 | 1 << 14;
+    let text = std::fs::read_to_string("/proc/sys/kernel/tainted").unwrap_or_default();
+    text.trim().parse().unwrap_or(0) & COMPLAINED
 }
 
 /// How they ended, in words.

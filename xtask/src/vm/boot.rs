@@ -14,13 +14,16 @@ use anyhow::{Context as _, Result, bail};
 use crate::command;
 
 /// What the console shows when the kernel is beyond recovery.
-const BROKEN: [&str; 12] = [
+const BROKEN: [&str; 15] = [
     "Kernel panic",
     "Oops:",
     "Oops [",
     "kernel BUG at",
     "BUG: unable to handle",
     "BUG: kernel NULL pointer",
+    "BUG: scheduling while atomic",
+    "BUG: sleeping function called",
+    "BUG: workqueue lockup",
     "general protection fault, ",
     "invalid opcode: ",
     "divide error: ",
@@ -32,9 +35,13 @@ const BROKEN: [&str; 12] = [
 /// What QEMU says when KVM gave up. It stands still then, and does not end.
 const KVM_FAILED: &str = "KVM internal error";
 
-/// What our init says when it begins, and before it powers off.
+/// What our init says when it begins, if the kernel warned of something since, and before it powers off.
 const UP: &str = "guest | up | ";
+const WARNED: &str = "guest | warned | ";
 const OFF: &str = "guest | off";
+
+/// How the line of a test ends that failed.
+const FAILED: &str = " ... FAILED\n";
 
 /// The emulated processor does not always survive a kernel that patches its own code, which kernels do at
 /// their start: with a host thread for each processor, 7.2 died in its start once in ten boots. With one
@@ -260,7 +267,14 @@ fn ending(console: &str, words: &str, status: Option<ExitStatus>) -> Ending {
         (_, Some(what)) if is_up => {
             Ending::Broken(format!("the kernel broke while the tests ran ({what})\n{}", both()))
         }
-        (Some(status), _) if !status.success() => {
+        _ if console.contains(WARNED) => {
+            Ending::Broken(format!("the kernel warned while the tests ran\n{}", both()))
+        }
+        // A test that failed is not tried in another machine, however QEMU ended.
+        (Some(status), _) if !status.success() && is_up && console.contains(FAILED) => {
+            Ending::Broken(format!("QEMU failed ({status}) after tests had failed\n{}", both()))
+        }
+        (Some(status), _) if !status.success() && !console.contains(OFF) => {
             Ending::NotUp(format!("QEMU failed ({status})\n{}", both()))
         }
         _ if words.contains(KVM_FAILED) => Ending::NotUp(format!("KVM failed\n{}", both())),
@@ -413,6 +427,16 @@ mod tests {
         let boots = fs::read_to_string(&count).expect("the count").lines().count();
         let _ = fs::remove_file(&count);
         assert_eq!(boots, 1, "it is not tried again: it may be ours");
+        let warns = "echo 'guest | up | 6.1'; echo 'WARNING: at fs/aio.c'; echo 'guest | warned | 0 to 512'; \
+                     echo 'guest | off'";
+        let error = Replaced::new("warns", false, warns).boot().expect_err("it warned");
+        assert!(error.contains("the kernel warned while the tests ran"), "{error}");
+        assert!(error.contains("WARNING: at fs/aio.c"), "{error}");
+        let fails = "echo 'guest | up | 6.1'; echo 'test a ... FAILED'; exit 1";
+        let error = Replaced::new("failed", true, fails).boot().expect_err("a test failed");
+        assert!(error.contains("after tests had failed") && error.contains("test a"), "{error}");
+        let late = format!("{GOOD}; exit 1");
+        assert!(Replaced::new("late", false, &late).boot().is_ok(), "all tests had run");
         let hangs = Replaced::new("hangs", false, "echo 'guest | up | 6.1'; exec sleep 60");
         assert!(hangs.boot().expect_err("it hangs").contains("hangs"));
         let ends = Replaced::new("stops", false, "echo 'guest | up | 6.1'");
