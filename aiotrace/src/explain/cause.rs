@@ -170,10 +170,28 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
         6 => causes.push("IOCB_CMD_NOOP (6) is not an operation of the kernel".to_owned()),
         other => causes.push(format!("there is no operation {other}")),
     }
-    if causes.is_empty() && it.flags & RESFD != 0 {
-        causes.push(format!("perhaps aio_resfd {} is no eventfd", it.resfd as i32));
-    }
     causes
+}
+
+/// What may be the reason if the arguments are in order, for a call on a context that is there. (Of vectors their
+/// iovecs tell more.)
+pub fn perhaps(args: &Args, ret: i64) -> Option<String> {
+    let Args::Submit { iocbs, .. } = args else { return None };
+    let it = iocbs.first()?.as_ref()?.value.filter(|_| ret == EINVAL)?;
+    let fd = it.fildes as i32;
+    // `aio_read`, `aio_write`, `aio_fsync` and `aio_poll` give EINVAL for a file that has no such method.
+    let which = match it.opcode {
+        0 => format!("fd {fd} cannot be read by AIO, as a directory cannot"),
+        1 => format!("fd {fd} cannot be written by AIO"),
+        2 | 3 => format!("fd {fd} has no fsync, as pipes, sockets and eventfds have none"),
+        5 => format!("fd {fd} cannot be polled by AIO"),
+        _ => return None,
+    };
+    let resfd = match it.flags & RESFD {
+        0 => String::new(),
+        _ => format!(", or aio_resfd {} is no eventfd", it.resfd as i32),
+    };
+    Some(format!("perhaps {which}{resfd}"))
 }
 
 /// `a, b and c`
@@ -223,12 +241,22 @@ mod tests {
         assert!(of_iocb(iocb(6), EINVAL).contains("IOCB_CMD_NOOP"));
         assert_eq!(of_iocb(iocb(99), EINVAL), "there is no operation 99");
         assert!(of_iocb(abi::Iocb { reserved2: 1, ..iocb(0) }, EINVAL).contains("aio_reserved2"));
-        let resfd = abi::Iocb { flags: RESFD, resfd: 4, ..iocb(0) };
-        assert_eq!(of_iocb(resfd, EINVAL), "perhaps aio_resfd 4 is no eventfd");
         assert_eq!(of_iocb(iocb(1), EBADF), "fd 3 is not open, or not open for writing");
         let nowait = abi::Iocb { rw_flags: 0x48, ..iocb(1) };
         let text = "the file, or this kernel, cannot do RWF_NOWAIT|RWF_ATOMIC";
         assert_eq!(of_iocb(nowait, EOPNOTSUPP), text);
+    }
+
+    #[test]
+    fn what_may_be_the_reason_is_said_as_that() {
+        let iocb = |opcode| abi::Iocb { opcode, fildes: 3, ..Default::default() };
+        let perhaps = |iocb, ret| perhaps(&submit(iocb), ret).unwrap_or_default();
+        assert!(perhaps(iocb(2), EINVAL).starts_with("perhaps fd 3 has no fsync"));
+        let resfd = abi::Iocb { flags: RESFD, resfd: 4, ..iocb(5) };
+        assert_eq!(of_iocb(resfd, EINVAL), "", "it says nothing for certain");
+        let text = "perhaps fd 3 cannot be polled by AIO, or aio_resfd 4 is no eventfd";
+        assert_eq!(perhaps(resfd, EINVAL), text);
+        assert_eq!(perhaps(iocb(0), EBADF), "");
     }
 
     #[test]

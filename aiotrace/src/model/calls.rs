@@ -12,7 +12,11 @@ use crate::{
     },
     explain::cause,
     model::{
-        Finding, process::Cancelled, requests::Request, rules::delivered, verdict::HUNG_AFTER,
+        Finding,
+        process::Cancelled,
+        requests::{MOST_COMPARED, Request},
+        rules::delivered,
+        verdict::HUNG_AFTER,
     },
 };
 use aiotrace_common::abi;
@@ -47,7 +51,9 @@ impl Model {
             }
             Args::Destroy { ctx } => {
                 if call.ret == 0 {
-                    self.excuse_refusals((self.space(event.pid), ctx.0));
+                    // One that began before the attach may have ended any.
+                    let began = call.entered.unwrap_or(0);
+                    self.excuse_refusals((self.space(event.pid), ctx.0), began);
                     self.destroyed((self.space(event.pid), ctx.0), Some((call, event.time)));
                 }
                 *ctx
@@ -408,7 +414,12 @@ impl Model {
                 let opcode = value.map(|it| it.opcode);
                 let op = opcode.and_then(opcode_name).unwrap_or("request");
                 let errno = errno_name(call.ret).unwrap_or("?");
-                let (kind, reason) = why_not_cancelled(context, iocb, value);
+                let (kind, reason) = match self.in_flight_elsewhere(space, context, iocb, value) {
+                    Some(ContextRef { id, handle }) => {
+                        (6, format!("it is in flight in another context, {id} at {:#x}", handle.0))
+                    }
+                    None => why_not_cancelled(context, iocb, value),
+                };
                 let text = format!("io_cancel of a {op}, iocb {:#x} = {errno}: {reason}", iocb.0);
                 let mut finding = Finding::new(Name::CancelRefused, event.time, event.pid, text);
                 finding.tid = Some(event.tid);
@@ -418,6 +429,26 @@ impl Model {
             }
             _ => (),
         }
+    }
+
+    /// Another context of the program in which the request is in flight that was to be cancelled. Not all are looked at
+    /// where they are many: whoever asks may do so often.
+    fn in_flight_elsewhere(
+        &self,
+        space: u64,
+        context: &Context,
+        iocb: Address,
+        value: Option<&abi::Iocb>,
+    ) -> Option<ContextRef> {
+        let of = |it: &Context| it.requests.of_iocb(iocb.0, value.map(|it| it.data)).cloned();
+        if of(context).is_some() || cause::key(value).is_some() {
+            return None;
+        }
+        let others = self.contexts.iter().filter(|((of, _), _)| *of == space).take(MOST_COMPARED);
+        let has_it = |it: &&Context| {
+            of(it).is_some_and(|request| value.is_none_or(|value| request.has(value)))
+        };
+        others.map(|it| it.1).filter(has_it).map(|it| it.name).min_by_key(|it| it.id)
     }
 
     fn used_after_destroy(&mut self, event: &Event, call: &Call, ctx: Handle) -> bool {

@@ -14,6 +14,9 @@ use super::{
 };
 use crate::event::{Handle, Ring, Stack};
 
+/// So many of the innermost functions are the one that makes a context: io_setup, a wrapper of it, and who calls that.
+const MAKERS: usize = 4;
+
 /// A context, from the moment it became known.
 #[derive(Debug)]
 pub struct Context {
@@ -163,9 +166,18 @@ impl Context {
         strayed.is_some_and(|time| seen <= time)
     }
 
-    /// A number for the place it was made at: what leaks there is one finding.
+    /// A number for the place it was made at, from the first function on: what leaks there is one finding.
     pub fn place(&self) -> u64 {
         self.stack.as_ref().map_or(0, |stack| FixedState::default().hash_one(stack))
+    }
+
+    /// A number for the function that made it: one that many others call has a place for each of these.
+    pub fn maker(&self) -> u64 {
+        let innermost = |stack: &Stack| {
+            let addresses = stack.frames.iter().take(MAKERS).map(|it| it.address);
+            FixedState::default().hash_one(addresses.collect::<Vec<u64>>())
+        };
+        self.stack.as_ref().map_or(0, innermost)
     }
 
     /// Something makes it unsure. The first reason is told.

@@ -35,7 +35,7 @@ pub enum Doubt {
     UnknownLength,
     /// Other requests have done a part of it.
     Partly,
-    /// Its descriptor was closed, and the same was done through its number.
+    /// Its descriptor was closed, and what is done through its number may be of another file.
     Closed,
     /// The file is open with O_APPEND, so places say nothing.
     Append,
@@ -47,6 +47,8 @@ pub enum Doubt {
     Forked,
     /// Nobody looks at poll(2) and epoll_wait(2).
     Poll,
+    /// A read ended where the file did then, perhaps.
+    Grown,
     /// Synchronous calls are not watched.
     NotWatched,
 }
@@ -81,7 +83,7 @@ impl Doubt {
                 "a call at the same place may have done it: how long the vectors are is not known"
             }
             Self::Closed => {
-                "its descriptor was closed, and the same was done through its number: perhaps with another file"
+                "its descriptor was closed: what was done through its number may be of another file"
             }
             Self::Append => {
                 "the file is open with O_APPEND, so it may have been the next write, which looks the same"
@@ -98,6 +100,9 @@ impl Doubt {
             }
             Self::Partly => "other requests have done a part of the same range",
             Self::Poll => "poll(2) and epoll_wait(2), which may do it, are not watched",
+            Self::Grown => {
+                "the file may have grown since: perhaps the read ended where the file did"
+            }
             Self::NotWatched => {
                 "pread(2), pwrite(2) and the like, which may do it, are not watched"
             }

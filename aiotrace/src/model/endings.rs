@@ -22,9 +22,9 @@ impl Model {
         let left = (gone.how == How::Exec).then(|| self.left_by(event.pid, gone.ctx, now));
         let space = left.flatten().unwrap_or(now);
         let Some(context) = self.take(space, gone.ctx, event.time) else { return };
-        self.spaces.entry(space).or_default().contexts_ended += 1;
+        self.spaces.entry(space).or_default().makers.ended(context.maker());
         if gone.how == How::Destroy {
-            self.excuse_refusals((space, gone.ctx.0));
+            self.refusals_of_gone((space, gone.ctx.0), event.time);
             self.spaces.entry(space).or_default().destroyed(gone.ctx.0, event.time);
         }
         self.ended(space, context, gone, event);
@@ -345,10 +345,20 @@ impl Model {
         let was_watched = |it: &Target| {
             !it.is_attached || it.ended.unwrap_or(now).saturating_sub(it.since) >= SECOND
         };
-        if let Some(Target { pid, .. }) = self.target.filter(|it| is_unused && was_watched(it)) {
-            let text = "the target made no io_* call while it was traced: POSIX AIO and io_uring are not \
-                        kernel AIO";
-            let finding = Finding::new(Name::NotKernelAio, now, pid, text.to_owned());
+        if let Some(Target { pid, untraced, .. }) =
+            self.target.filter(|it| is_unused && was_watched(it))
+        {
+            let others = match untraced {
+                0 => String::new(),
+                1 => "; it made a child process, which was not traced (-f traces it)".to_owned(),
+                _ => format!(
+                    "; it made {untraced} child processes, which were not traced (-f traces them)"
+                ),
+            };
+            let text = format!(
+                "the target made no io_* call while it was traced: POSIX AIO and io_uring are not kernel AIO{others}"
+            );
+            let finding = Finding::new(Name::NotKernelAio, now, pid, text);
             self.find(finding, 0, 0);
         }
     }

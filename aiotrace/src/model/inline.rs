@@ -56,11 +56,18 @@ impl Count {
 }
 
 impl Files {
-    fn of(&mut self, fd: u32) -> &mut Use {
+    /// `None`: there are too many, and none of them is judged. (So the first ones are judged, whoever comes later.)
+    fn of(&mut self, fd: u32) -> Option<&mut Use> {
         if self.0.len() >= MOST_FILES && !self.0.contains_key(&fd) {
-            self.0.clear();
+            let judged = self.0.iter().find(|(_, it)| it.is_judged).map(|(fd, _)| *fd)?;
+            self.0.remove(&judged);
         }
-        self.0.entry(fd).or_default()
+        Some(self.0.entry(fd).or_default())
+    }
+
+    /// What was found behind a descriptor when it was first used.
+    pub fn first(&self, fd: u32) -> Option<File> {
+        self.0.get(&fd)?.file?
     }
 
     /// What a descriptor is, looked up at this time.
@@ -80,7 +87,7 @@ impl Model {
     pub(super) fn inline(&mut self, event: &Event, request: &Request, is_inline: bool) {
         let space = self.space(event.pid);
         let Some(known) = self.spaces.get_mut(&space) else { return };
-        let it = known.files.of(request.fd);
+        let Some(it) = known.files.of(request.fd) else { return };
         if it.is_judged {
             return;
         }
@@ -107,8 +114,8 @@ impl Model {
         if is_first {
             let question = Question::File { pid: event.pid, fd: request.fd };
             let is_asked = self.ask(question);
-            if let Some(known) = self.spaces.get_mut(&space).filter(|_| !is_asked) {
-                known.files.of(request.fd).is_asked = false;
+            if let Some(it) = self.file_mut(space, request.fd).filter(|_| !is_asked) {
+                it.is_asked = false;
             }
         }
         if may_wait {
@@ -122,9 +129,13 @@ impl Model {
     fn ask_again(&mut self, pid: u32, fd: u32) {
         let is_asked = self.ask(Question::File { pid, fd });
         let space = self.space(pid);
-        if let Some(known) = self.spaces.get_mut(&space).filter(|_| is_asked) {
-            known.files.of(fd).is_asked_again = true;
+        if let Some(it) = self.file_mut(space, fd).filter(|_| is_asked) {
+            it.is_asked_again = true;
         }
+    }
+
+    fn file_mut(&mut self, space: u64, fd: u32) -> Option<&mut Use> {
+        self.spaces.get_mut(&space)?.files.0.get_mut(&fd)
     }
 
     /// Files of which it is known how they complete, and nothing more is to be learned; `at_end`: of none is.
@@ -149,8 +160,7 @@ impl Model {
 
     fn judge_file(&mut self, pid: u32, fd: u32, time: u64) {
         let space = self.space(pid);
-        let Some(known) = self.spaces.get_mut(&space) else { return };
-        let it = known.files.of(fd);
+        let Some(it) = self.file_mut(space, fd) else { return };
         it.is_judged = true;
         let (it, file) = (*it, it.file.flatten());
         let last = it.last.and_then(|it| it.1);

@@ -55,7 +55,7 @@ pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
 use crate::{
     counted::Counted,
     event::{
-        self, Address, Adopted, Behind, Body, Change, Event, FileKind, Handle, Looked, Moved,
+        self, Address, Adopted, Behind, Body, Change, Event, File, FileKind, Handle, Looked, Moved,
         Process, RingFound,
     },
 };
@@ -228,6 +228,8 @@ struct Target {
     is_attached: bool,
     /// When it ended.
     ended: Option<u64>,
+    /// Child processes that it made, and that are not traced.
+    untraced: u64,
 }
 
 /// What is known of the requests of one kind.
@@ -552,6 +554,9 @@ impl Model {
             }
             // It may share the address space, and what it makes there is not seen.
             Change::Fork { .. } => {
+                if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
+                    it.untraced += 1;
+                }
                 let space = self.space(event.pid);
                 if let Some(space) = self.spaces.get_mut(&space) {
                     space.is_whole = false;
@@ -581,7 +586,8 @@ impl Model {
     /// A process that is traced by name: it was there, or begins its program.
     fn lives(&mut self, event: &Event, is_attached: bool) {
         let Event { pid, time: since, .. } = *event;
-        self.target.get_or_insert(Target { pid, since, is_attached, ended: None });
+        let new = Target { pid, since, is_attached, ended: None, untraced: 0 };
+        self.target.get_or_insert(new);
         if self.alive.len() < MOST_NAMES {
             self.alive.entry(pid).or_insert(Alive { since, is_attached, last_call: None });
         }
@@ -644,17 +650,35 @@ impl Model {
                 if let Some(file) = file {
                     self.faults.placeless(space, *fd, inline::placeless(*file));
                 }
+                let mut first = None;
                 if let Some(space) = self.spaces.get_mut(&space) {
+                    first = space.files.first(*fd);
                     space.files.answered(*fd, *file, event.time);
                 }
                 let answers = |it: &Waiting| matches!(it.needs, Needs::Storage { fd: needed, .. } if needed == *fd);
-                for waiting in self.answered(event.pid, answers) {
+                for mut waiting in self.answered(event.pid, answers) {
                     let Needs::Storage { beyond, .. } = waiting.needs else { continue };
-                    let is_so = file.is_some_and(|file| {
-                        file.kind == FileKind::Storage
-                            && beyond.is_none_or(|up_to| file.size.is_some_and(|it| it > up_to))
-                    });
-                    if is_so {
+                    let is_storage =
+                        |it: Option<File>| it.is_some_and(|it| it.kind == FileKind::Storage);
+                    let is_more =
+                        |up_to: u64| file.and_then(|it| it.size).is_some_and(|it| it > up_to);
+                    // What is in flight holds its file, whatever becomes of the descriptor.
+                    let is_closed = file.is_none()
+                        && waiting.finding.name == Name::RequestStuck
+                        && is_storage(first);
+                    if is_closed {
+                        waiting
+                            .finding
+                            .message
+                            .push_str("; its descriptor cannot be found any more");
+                        waiting.finding.doubt.get_or_insert(Doubt::Closed);
+                    }
+                    let was_more =
+                        |up_to: u64| first.and_then(|it| it.size).is_some_and(|it| it > up_to);
+                    if beyond.is_some_and(|up_to| !was_more(up_to)) {
+                        waiting.finding.doubt.get_or_insert(Doubt::Grown);
+                    }
+                    if is_closed || (is_storage(*file) && beyond.is_none_or(is_more)) {
                         self.find(waiting.finding, waiting.key.2, waiting.key.3);
                     }
                 }

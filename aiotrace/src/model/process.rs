@@ -1,7 +1,7 @@
 //! What is known of a process, or rather of its address space: forked children have their own, children
 //! of vfork share it.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use super::{
     Doubt, Map,
@@ -21,6 +21,8 @@ const MOST_SHORT: usize = 64;
 const MOST_OWED: usize = 1024;
 /// And those of an address space.
 const MOST_OWED_IN_ALL: usize = 4 * MOST_OWED;
+/// Functions remembered whose contexts end.
+const MOST_MAKERS: usize = 1024;
 /// Iocbs remembered that were asked to be cancelled.
 const MOST_CANCELLED: usize = 256;
 
@@ -45,8 +47,8 @@ pub struct Space {
     cancelled: VecDeque<Cancelled>,
     /// Contexts that ended with it, until that is told.
     pub released: Option<Released>,
-    /// Contexts of it that ended.
-    pub contexts_ended: u64,
+    /// Who has made contexts of it that ended.
+    pub makers: Makers,
     /// When its last process left it.
     pub ended: Option<u64>,
 }
@@ -60,6 +62,29 @@ pub struct Cancelled {
     pub iocb: u64,
     /// When the call returned.
     pub time: u64,
+}
+
+/// The functions whose contexts end.
+#[derive(Debug, Default)]
+pub struct Makers {
+    ended: BTreeSet<u64>,
+    are_too_many: bool,
+}
+
+impl Makers {
+    /// A context has ended that this one made.
+    pub fn ended(&mut self, maker: u64) {
+        if self.ended.len() >= MOST_MAKERS && !self.ended.contains(&maker) {
+            self.are_too_many = true;
+            return;
+        }
+        self.ended.insert(maker);
+    }
+
+    /// Whether one has, as far as known.
+    pub fn has_ended(&self, maker: u64) -> bool {
+        self.are_too_many || self.ended.contains(&maker)
+    }
 }
 
 /// Contexts that ended with their process.

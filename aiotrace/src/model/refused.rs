@@ -46,6 +46,8 @@ struct Waiting {
     key: (u64, u64),
     finding: Finding,
     syscall: Syscall,
+    /// When its context went, by an io_destroy that has not returned yet.
+    gone: Option<u64>,
 }
 
 enum Shown {
@@ -53,6 +55,20 @@ enum Shown {
     Explained,
     /// It is one of these.
     Example(Box<Finding>),
+}
+
+impl Refusals {
+    /// Where calls are counted: a call of this kind was told all the same. One that nothing explains says more than
+    /// one that failed by design.
+    fn show(&mut self, kind: Kind, finding: Option<Finding>) {
+        if self.shown.len() >= MOST_KINDS && !self.shown.contains_key(&kind) {
+            return;
+        }
+        let shown = self.shown.entry(kind).or_insert(Shown::Explained);
+        if let (Shown::Explained, Some(finding)) = (&shown, finding) {
+            *shown = Shown::Example(Box::new(finding));
+        }
+    }
 }
 
 impl Model {
@@ -67,21 +83,14 @@ impl Model {
         let is_explained = is_explained || self.is_explained(event, call, cause.is_some());
         let finding = (!is_explained).then(|| self.refusal(event, call, cause.as_deref()));
         if !self.settings.every_call {
-            let shown = match finding {
-                Some(finding) => Shown::Example(Box::new(finding)),
-                None => Shown::Explained,
-            };
-            if self.refusals.shown.len() < MOST_KINDS {
-                self.refusals.shown.entry((event.pid, syscall, ret)).or_insert(shown);
-            }
-            return;
+            return self.refusals.show((event.pid, syscall, ret), finding);
         }
         let Some(finding) = finding else { return };
         let key = (self.space(event.pid), handle.0);
         let may_be_ending =
             ret == EINVAL && cause.is_none() && syscall != Syscall::Setup && self.has(key);
         if may_be_ending && self.refusals.waiting.len() < MOST_WAITING {
-            self.refusals.waiting.push(Waiting { key, finding, syscall });
+            self.refusals.waiting.push(Waiting { key, finding, syscall, gone: None });
         } else {
             self.tell_refusal(finding, syscall);
         }
@@ -124,7 +133,8 @@ impl Model {
         if let Some(subject) = subject {
             text.push_str(&format!(": {}", subject.in_words()));
         }
-        if let Some(cause) = cause {
+        let perhaps = || context.and_then(|_| cause::perhaps(&call.args, call.ret));
+        if let Some(cause) = cause.map(str::to_owned).or_else(perhaps) {
             text.push_str(&format!(": {cause}"));
         } else if call.ret == EINVAL
             && context.is_none()
@@ -161,14 +171,28 @@ impl Model {
         }
     }
 
-    /// A context is being destroyed, or was: whoever was in a call on it got EINVAL by design.
-    pub(super) fn excuse_refusals(&mut self, key: (u64, u64)) {
-        self.refusals.waiting.retain(|it| it.key != key);
+    /// An io_destroy that began at this time ends a context, or has: whoever was in a call on it then got EINVAL by
+    /// design. What had failed before, had not.
+    pub(super) fn excuse_refusals(&mut self, key: (u64, u64), began: u64) {
+        // What went before it began, another one has ended, and returns later.
+        let is_its = |it: &mut Waiting| it.key == key && it.gone.is_none_or(|gone| gone >= began);
+        let its: Vec<Waiting> = self.refusals.waiting.extract_if(.., is_its).collect();
+        for it in its.into_iter().filter(|it| it.finding.time < began) {
+            self.tell_refusal(it.finding, it.syscall);
+        }
+    }
+
+    /// A context went by an io_destroy. When that began is known when it returns; what is at the handle until then is
+    /// another context.
+    pub(super) fn refusals_of_gone(&mut self, key: (u64, u64), time: u64) {
+        for it in self.refusals.waiting.iter_mut().filter(|it| it.key == key) {
+            it.gone.get_or_insert(time);
+        }
     }
 
     /// The ring is there at this time, and nobody destroys it.
     pub(super) fn confirm_refusals(&mut self, key: (u64, u64), time: u64) {
-        self.tell_refusals(|it| it.key == key && it.finding.time < time);
+        self.tell_refusals(|it| it.key == key && it.gone.is_none() && it.finding.time < time);
     }
 
     /// Nothing more is to be learned of this address space; `None`: of any.
@@ -186,7 +210,7 @@ impl Model {
     /// Asks whether the contexts of calls that wait are still there.
     pub(super) fn ask_for_refusals(&mut self) {
         let mut wanted: Vec<Question> = Vec::new();
-        for it in &self.refusals.waiting {
+        for it in self.refusals.waiting.iter().filter(|it| it.gone.is_none()) {
             let question = Question::Ring { pid: it.finding.pid, ctx: Handle(it.key.1) };
             if !wanted.contains(&question) {
                 wanted.push(question);

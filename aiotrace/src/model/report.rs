@@ -391,12 +391,7 @@ impl Model {
             thresholds: self.settings.thresholds,
             waits: self.waits_in_calls(),
             quiet: self.quiet(),
-            // Those of which the finding is told need no more words.
-            trends: self
-                .trends()
-                .into_iter()
-                .filter(|it| !self.findings.has(&(Name::ContextGrowth, it.pid, 0, 0)))
-                .collect(),
+            trends: self.trends(),
             disagreements: sums.disagreements(),
             sums,
             faults: self.faults.rows(),

@@ -12,7 +12,7 @@ use crate::event::{IoEvent, Iocb, Ring};
 /// into its ring.)
 const MOST_UNREAPED: usize = 65_536;
 /// Requests in flight among which the content of an iocb is looked for, at most.
-const MOST_COMPARED: usize = 256;
+pub const MOST_COMPARED: usize = 256;
 
 /// One iocb from its io_submit on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +79,7 @@ impl Request {
     }
 
     /// Whether it was submitted with this content. What was not read before the call may have been another one.
-    fn has(&self, it: &abi::Iocb) -> bool {
+    pub fn has(&self, it: &abi::Iocb) -> bool {
         let own = (self.data, self.opcode, self.fd, self.offset, self.nbytes, self.buf);
         own == (Some(it.data), Some(it.opcode), it.fildes, it.offset, it.nbytes, it.buf)
     }

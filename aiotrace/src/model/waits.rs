@@ -56,7 +56,9 @@ impl Model {
         self.inside.any = true;
         match args {
             // Whoever waited on this context got EINVAL by design.
-            Args::Destroy { ctx } => self.excuse_refusals((self.space(event.pid), ctx.0)),
+            Args::Destroy { ctx } => {
+                self.excuse_refusals((self.space(event.pid), ctx.0), entered.unwrap_or(0));
+            }
             Args::Getevents { ctx, .. } if self.settings.every_call => {
                 self.ask(Question::Ring { pid: event.pid, ctx: *ctx });
             }

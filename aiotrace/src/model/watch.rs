@@ -18,6 +18,44 @@ const PATIENCE: u64 = 2 * SECOND;
 /// Contexts looked at in one tick, at most.
 const MOST_LOOKS: usize = 64;
 
+/// Contexts that were made at one place, or by one function.
+#[derive(Default)]
+struct Growing {
+    maker: u64,
+    pid: u32,
+    /// Not used for a while; and what these take from fs.aio-nr.
+    idle: u64,
+    idle_charge: u64,
+    /// When the first and the last of these were made.
+    idle_since: Option<(u64, u64)>,
+    young: u64,
+    oldest: u64,
+    stack: Option<Stack>,
+    doubt: Option<Doubt>,
+}
+
+impl Growing {
+    fn add(&mut self, context: &Context, now: u64, idle: u64, left_out: Option<Doubt>) {
+        self.pid = context.pid;
+        self.stack.clone_from(&context.stack);
+        self.doubt = self.doubt.or(context.doubt).or(left_out);
+        let unused = now.saturating_sub(context.used);
+        if unused >= idle {
+            self.idle += 1;
+            self.idle_charge += u64::from(context.charge.unwrap_or(0));
+            self.oldest = self.oldest.max(unused);
+            let (first, last) = self.idle_since.unwrap_or((context.since, context.since));
+            self.idle_since = Some((first.min(context.since), last.max(context.since)));
+        }
+        self.young += u64::from(now.saturating_sub(context.since) < idle);
+    }
+
+    /// How long it took to make those that are idle.
+    fn span(&self) -> u64 {
+        self.idle_since.map_or(0, |(first, last)| last - first)
+    }
+}
+
 impl Model {
     /// Time has passed.
     pub fn handle_timeout(&mut self, now: u64) {
@@ -143,39 +181,29 @@ impl Model {
 
     /// Many contexts that nobody uses, and still new ones: not a pool that was made at once.
     fn growth(&mut self) {
-        #[derive(Default)]
-        struct Group {
-            pid: u32,
-            idle: u64,
-            idle_charge: u64,
-            young: u64,
-            oldest: u64,
-            stack: Option<Stack>,
-            doubt: Option<Doubt>,
-        }
         let (now, thresholds) = (self.now, self.settings.thresholds);
-        let mut groups: Map<(u64, u64), Group> = Map::default();
+        // What was lost, or is not told, may have been its end, or its use.
+        let left_out = self.uses_unknown.then_some(Doubt::LeftOut);
+        let mut at_places: Map<(u64, u64), Growing> = Map::default();
+        let mut by_makers: Map<(u64, u64), Growing> = Map::default();
         for ((space, _), context) in self.contexts.iter().filter(|(_, it)| !it.adopted) {
-            // Made at the same place.
-            let group = groups.entry((*space, context.place())).or_default();
-            group.pid = context.pid;
-            group.stack.clone_from(&context.stack);
-            // What was lost may have been its end, or its use.
-            let left_out = || self.uses_unknown.then_some(Doubt::LeftOut);
-            group.doubt = group.doubt.or(context.doubt).or_else(left_out);
-            if now.saturating_sub(context.used) >= thresholds.idle {
-                group.idle += 1;
-                group.idle_charge += u64::from(context.charge.unwrap_or(0));
-                group.oldest = group.oldest.max(now - context.used);
+            let maker = context.maker();
+            for group in [
+                at_places.entry((*space, context.place())).or_default(),
+                by_makers.entry((*space, maker)).or_default(),
+            ] {
+                group.maker = maker;
+                group.add(context, now, thresholds.idle, left_out);
             }
-            group.young += u64::from(now.saturating_sub(context.since) < thresholds.idle);
         }
-        for ((_, place), group) in groups.into_iter().filter(|(_, it)| it.idle >= thresholds.growth)
+        let is_growing = |it: &Growing| it.idle >= thresholds.growth && it.young >= 2;
+        let at_places = at_places.into_values().filter(is_growing);
+        // One function may make a pool here and contexts that are used there, so only what it made little by little.
+        let by_makers =
+            by_makers.into_values().filter(|it| is_growing(it) && it.span() >= thresholds.idle);
+        for Growing { maker, pid, idle, idle_charge, young, oldest, stack, doubt, .. } in
+            at_places.chain(by_makers).collect::<Vec<_>>()
         {
-            if group.young < 2 {
-                continue;
-            }
-            let Group { pid, idle, idle_charge, young, oldest, stack, doubt } = group;
             let text = format!(
                 "{idle} contexts ({idle_charge} of fs.aio-nr) were not used for {} or more, up to {}, and \
                  {young} more were made meanwhile",
@@ -191,7 +219,7 @@ impl Model {
             ];
             finding.stack = stack;
             finding.doubt = doubt;
-            self.find_once(finding, place, 0);
+            self.find_once(finding, maker, 0);
         }
     }
 

@@ -332,6 +332,21 @@ fn without_privileges_ls_and_doctor_say_what_they_can() {
     assert!(text.contains("faults, by ptrace only"), "{text}");
 }
 
+/// What the best set lacks here, in words of whoever reads a trace.
+fn doctor_says_what_is_missing_means() {
+    let doctor = machine::doctor();
+    let says = |words: &str| doctor.contains(words);
+    assert_eq!(says("latencies are upper bounds"), !machine::sees_inside(), "{doctor}");
+    assert_eq!(says("why io_submit took fewer requests"), !machine::sees_inside(), "{doctor}");
+    let by_mremap = machine::doctor_says("contexts that are moved");
+    assert_eq!(
+        says("noticed at the next call on it"),
+        by_mremap == "at the next call on the context"
+    );
+    let by_all = machine::doctor_says("calls") == "tracepoints of all system calls";
+    assert_eq!(says("every system call of the machine takes"), by_all, "{doctor}");
+}
+
 fn inside_of_a_pid_namespace_ids_are_as_seen_there() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
@@ -427,6 +442,7 @@ tests![
     a_target_may_go_at_any_moment if Need::SLOW,
     not_root_is_told_to_be if Need::Native("it runs setpriv"),
     without_privileges_ls_and_doctor_say_what_they_can if Need::Native("it runs setpriv"),
+    doctor_says_what_is_missing_means,
     inside_of_a_pid_namespace_ids_are_as_seen_there if Need::SAME,
     a_target_in_another_pid_namespace_has_the_ids_we_see if Need::SAME,
     attaching_to_a_busy_thread_loses_nothing if Need::SLOW,

@@ -187,6 +187,57 @@ fn einval_of_a_context_that_seems_to_live_waits_for_its_end() {
     assert_eq!(trace.found(), []);
 }
 
+/// What failed before io_destroy began, did not fail because of it.
+#[test]
+fn einval_from_before_io_destroy_is_told() {
+    let fsync = || submit(vec![with(|it| (it.opcode, it.nbytes, it.offset) = (2, 0, 0))]);
+    let told = |trace: &mut Trace| {
+        trace.model.finish(trace.now);
+        of(Name::RefusedCalls, &trace.findings()).len()
+    };
+    let mut before = trace();
+    before.call(EINVAL, fsync());
+    before.now += 1;
+    before.destroy(0);
+    let findings = before.findings();
+    let text = "perhaps fd 3 has no fsync, as pipes, sockets and eventfds have none";
+    assert!(findings.len() == 1 && findings[0].message.ends_with(text), "{findings:?}");
+    // While one io_destroy waits for its requests, another thread makes a context at the same place and ends it.
+    let mut both = trace();
+    let first = both.now;
+    both.call(EINVAL, getevents_of(1, 1));
+    both.gone(How::Destroy, Some(0));
+    both.setup();
+    both.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
+    both.destroy(0);
+    assert_eq!(both.found(), []);
+    both.call_since(first, 0, Args::Destroy { ctx: H });
+    assert_eq!(told(&mut both), 0);
+}
+
+#[test]
+fn where_calls_are_counted_one_that_fails_by_design_does_not_hide_another() {
+    let settings = Settings {
+        thresholds: Thresholds::default(),
+        exact_completions: false,
+        every_call: false,
+        synchronous: true,
+    };
+    let mut trace = Trace { model: Model::new(settings), now: SECOND };
+    trace.tell(process(Some(70), Change::Seen));
+    trace.call(EINVAL, Args::Destroy { ctx: Handle(0) });
+    trace.call(EINVAL, Args::Destroy { ctx: Handle(0x9000) });
+    let key = (7, Syscall::Destroy);
+    trace.model.counted(Counted {
+        time: trace.now,
+        calls: [(key, CallCounts { failed: 2, ..CallCounts::default() })].into(),
+        errors: [(key, [(EINVAL, 2)].into())].into(),
+        ..Counted::default()
+    });
+    let rows = told(&trace.model.report(), Name::RefusedCalls);
+    assert!(rows.len() == 1 && rows[0].1.starts_with("io_destroy(0x9000) = EINVAL"), "{rows:?}");
+}
+
 #[test]
 fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
     let thresholds = Thresholds::default();
@@ -349,6 +400,55 @@ fn descriptors_of_one_file_are_one_finding() {
     let rows = told(&trace.model.report(), Name::InlineCompletion);
     assert_eq!(rows.iter().map(|it| it.0).collect::<Vec<_>>(), [500], "{rows:?}");
     assert_eq!(of(Name::InlineCompletion, &trace.findings()).len(), 1);
+}
+
+/// Files that are open at the same time: those that are judged make room, and others are not forgotten for new ones.
+#[test]
+fn of_many_descriptors_the_first_ones_are_judged() {
+    let mut trace = trace();
+    for _ in 0..17 {
+        for fd in 10..1300 {
+            does(&mut trace, with(|it| it.fildes = fd), 512, true);
+        }
+    }
+    trace.model.finish(trace.now);
+    let rows = told(&trace.model.report(), Name::InlineCompletion);
+    assert_eq!(rows.iter().map(|it| it.0).sum::<u64>(), 1024, "{rows:?}");
+}
+
+#[test]
+fn a_short_read_may_have_ended_where_the_file_did() {
+    let doubt = |size_before: Option<u64>| {
+        let mut trace = trace();
+        if let Some(size) = size_before {
+            does(&mut trace, request(1, PREAD, 0), 512, false);
+            is(&mut trace, Some(File { size: Some(size), ..DISK }));
+        }
+        does(&mut trace, request(1, PREAD, 512), 100, false);
+        is(&mut trace, Some(File { size: Some(4096), ..DISK }));
+        let findings = trace.findings();
+        of(Name::ShortIo, &findings).first().map(|it| it.doubt)
+    };
+    assert_eq!(doubt(Some(4096)), Some(None));
+    assert_eq!(doubt(Some(612)), Some(Some(Doubt::Grown)));
+    assert_eq!(doubt(None), Some(Some(Doubt::Grown)));
+}
+
+#[test]
+fn a_stuck_request_is_told_though_its_descriptor_was_closed() {
+    let found = |first: FileKind| {
+        let mut trace = trace();
+        does(&mut trace, request(1, PREAD, 0), 512, false);
+        is(&mut trace, Some(File { kind: first, ..DISK }));
+        trace.call(1, one(PREAD));
+        trace.now += 60 * SECOND;
+        trace.model.handle_timeout(trace.now);
+        is(&mut trace, None);
+        let findings = trace.findings();
+        of(Name::RequestStuck, &findings).first().map(|it| it.doubt)
+    };
+    assert_eq!(found(FileKind::Storage), Some(Some(Doubt::Closed)));
+    assert_eq!(found(FileKind::Other), None, "it may wait by design");
 }
 
 #[test]
@@ -515,6 +615,19 @@ fn whoever_is_in_a_call_or_in_exit_uses_kernel_aio() {
     };
     let unused = (Name::NotKernelAio, Severity::Info);
     assert_eq!(attached(&|_| ()), [unused]);
+    // A shell, for instance: its children do.
+    let mut shell = Trace::seen(false);
+    shell.tell(process(None, Change::Attached));
+    for child in [8, 9] {
+        shell.tell(process(Some(70), Change::Fork { child, followed: false }));
+    }
+    shell.now += 2 * SECOND;
+    shell.model.finish(shell.now);
+    let text = &shell.findings()[0].message;
+    assert!(
+        text.ends_with("it made 2 child processes, which were not traced (-f traces them)"),
+        "{text}"
+    );
     let ended_at_once = attached(&|trace| {
         trace.tell(process(None, Change::Exit { status: ExitStatus::Code(0) }));
     });
@@ -580,14 +693,53 @@ fn contexts_that_are_made_all_the_time_and_left_are_a_trend_and_others_are_not()
     let destroyed = makes(|trace, round| {
         make(trace, handle(round));
         if round == 3 {
-            trace.tell(Body::ContextGone(aiotrace::event::Gone {
-                ctx: Handle(handle(0)),
-                how: How::Destroy,
-                in_flight: Some(0),
-            }));
+            trace.tell(gone(handle(0)));
         }
     });
     assert_eq!(destroyed, 0, "some are destroyed");
+    let other = makes(|trace, round| {
+        trace.setup_by(&[1], handle(round));
+        if round == 0 {
+            // What libaio's users try first.
+            trace.setup_by(&[2], handle(100));
+            trace.tell(gone(handle(100)));
+        }
+    });
+    assert_eq!(other, 1, "another function's context was destroyed");
+}
+
+fn gone(handle: u64) -> Body {
+    let (how, in_flight) = (How::Destroy, Some(0));
+    Body::ContextGone(aiotrace::event::Gone { ctx: Handle(handle), how, in_flight })
+}
+
+/// One function that makes contexts, called from many places.
+#[test]
+fn contexts_of_one_function_grow_from_wherever_it_is_called() {
+    let found = |each: &dyn Fn(&mut Trace, u64)| {
+        let mut trace = Trace::seen(true);
+        for round in 0..40 {
+            trace.now += SECOND;
+            each(&mut trace, round);
+            trace.model.handle_timeout(trace.now);
+        }
+        of(Name::ContextGrowth, &trace.findings()).len()
+    };
+    let handle = |round: u64| 0x1000 * (round + 1);
+    let from = |round: u64| [1, 2, 3, 4, 100 + round];
+    assert_eq!(found(&|trace, round| trace.setup_by(&from(round), handle(round))), 1);
+    assert_eq!(found(&|trace, round| trace.setup_by(&from(7), handle(round))), 1);
+    let pool = found(&|trace, round| match round {
+        0 => (0..32).for_each(|it| trace.setup_by(&from(0), handle(it))),
+        // Others, which are used for a moment.
+        _ => {
+            trace.setup_by(&from(1), handle(100 + round));
+            if round > 3 {
+                trace.tell(gone(handle(97 + round)));
+            }
+        }
+    });
+    assert_eq!(pool, 0, "made at once");
 }
 
 #[test]
@@ -618,6 +770,28 @@ fn each_unsure_says_why() {
     let findings = trace.findings();
     let dropped = of(Name::ShortSubmitDropped, &findings);
     assert_eq!(dropped[0].doubt, Some(Doubt::Ended));
+}
+
+/// A program that waits for what io_submit did not take.
+#[test]
+fn the_rest_of_a_short_submit_is_dropped_by_whoever_is_ended_and_not_by_whoever_is_killed() {
+    let waits = || {
+        let mut trace = trace();
+        trace.call(1, submit((1..=2).map(|it| request(it, PREAD, 512 * it as i64)).collect()));
+        trace.now += 2 * SECOND;
+        trace
+    };
+    let mut ended = waits();
+    ended.model.timed_out(ended.now);
+    let findings = ended.findings();
+    let dropped = of(Name::ShortSubmitDropped, &findings);
+    assert_eq!(dropped.iter().map(|it| it.doubt).collect::<Vec<_>>(), [Some(Doubt::Ended)]);
+    for (status, expected) in [(ExitStatus::Signal(9), 0), (ExitStatus::Code(1), 1)] {
+        let mut left = waits();
+        left.tell(process(Some(70), Change::Exit { status }));
+        left.model.finish(left.now);
+        assert_eq!(of(Name::ShortSubmitDropped, &left.findings()).len(), expected, "{status:?}");
+    }
 }
 
 #[test]
@@ -651,6 +825,17 @@ fn why_io_cancel_found_nothing_is_told_apart() {
             "io_cancel of a pread, iocb 0x2 = EINVAL: a pread cannot be cancelled, only polls can",
         ]
     );
+    // A poll of another context.
+    let elsewhere = Handle(0x2000);
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(elsewhere) });
+    let mut args = cancel(1, POLL, 0);
+    if let Args::Cancel { ctx, .. } = &mut args {
+        *ctx = elsewhere;
+    }
+    trace.call(EINVAL, args);
+    let text =
+        "io_cancel of a poll, iocb 0x1 = EINVAL: it is in flight in another context, 1 at 0x1000";
+    assert_eq!(trace.findings()[0].message, text);
     // Here it has been cancelled: nothing is found.
     let mut trace = self::trace();
     trace.call(1, submit(vec![request(1, POLL, 0)]));

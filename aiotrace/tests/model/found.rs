@@ -9,6 +9,7 @@ use aiotrace::{
         Finding, Model, Name, Settings, Severity, Thresholds,
         report::{End, Row},
     },
+    stacks::{Frame, Stack},
 };
 use aiotrace_common::abi;
 
@@ -52,11 +53,7 @@ impl Trace {
 
     /// A call that was entered when this was `now`.
     pub fn call_since(&mut self, entered: u64, ret: i64, args: Args) {
-        let (entered, entry) = (Some(entered), Entry::Seen);
-        let (ring, ring_before, compat, stack) = (None, None, false, None);
-        let call =
-            Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault: None };
-        self.tell(Body::Call(call));
+        self.tell(Body::Call(call_of(entered, ret, args)));
     }
 
     pub fn call(&mut self, ret: i64, args: Args) {
@@ -65,6 +62,16 @@ impl Trace {
 
     pub fn setup(&mut self) {
         self.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
+    }
+
+    /// By these functions, the innermost first.
+    pub fn setup_by(&mut self, functions: &[u64], handle: u64) {
+        let frames = functions.iter().map(|address| Frame { address: *address, place: None });
+        let stack = Stack { frames: frames.collect(), truncated: false };
+        let args = Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(Handle(handle)) };
+        let mut call = call_of(self.now + 1, 0, args);
+        call.stack = Some(stack);
+        self.tell(Body::Call(call));
     }
 
     pub fn complete(&mut self, obj: u64) {
@@ -110,6 +117,12 @@ impl Trace {
     pub fn ends(&self) -> Vec<Option<End>> {
         self.rows().iter().map(|it| it.end).collect()
     }
+}
+
+fn call_of(entered: u64, ret: i64, args: Args) -> Call {
+    let (entered, entry) = (Some(entered), Entry::Seen);
+    let (ring, ring_before, compat, stack) = (None, None, false, None);
+    Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault: None }
 }
 
 pub fn request(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {

@@ -107,11 +107,14 @@ pub fn extending_write(_: &[String]) {
     destroy(ctx);
 }
 
-/// `enospc [limit]`: 40 writes of 1 MiB to a file system of 3 MiB and a page, or, with `limit`, to a file that may not
-/// be longer: three are done, one is short, 36 fail, and only the completions say so.
+/// `enospc [limit|quota]`: 40 writes of 1 MiB to a file system of 3 MiB and a page, or, with `limit`, to a file that may not
+/// be longer, or, with `quota`, of a user who may not have more: three are done, one is short, 36 fail, and only the
+/// completions say so.
 pub fn enospc(arguments: &[String]) {
     let most = 3 * MIB + PAGE;
-    let (file, errno) = if word(arguments, 0) == "limit" {
+    let (file, errno) = if word(arguments, 0) == "quota" {
+        (file_of_a_user(most), libc::EDQUOT)
+    } else if word(arguments, 0) == "limit" {
         let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
         // SAFETY: a structure that lives; the signal is ignored.
         unsafe {
@@ -120,7 +123,8 @@ pub fn enospc(arguments: &[String]) {
         }
         (Named::new("enospc").unnamed(), libc::EFBIG)
     } else {
-        (small_file(most), libc::ENOSPC)
+        let file = file_on_tmpfs(&format!("size={most}"));
+        (file.unwrap_or_else(|| cannot_run("a tmpfs needs root")), libc::ENOSPC)
     };
     let (ctx, buffer) = (aio::setup(64), letters(256));
     let (mut failed, mut short) = (0, 0);
@@ -140,27 +144,36 @@ pub fn enospc(arguments: &[String]) {
     destroy(ctx);
 }
 
-/// A file in a file system of this size, which is in memory and nowhere in the tree. Needs root.
-fn small_file(size: u64) -> File {
+/// A file of a user with a quota of so many bytes. From now on we are that user, as root may have more.
+fn file_of_a_user(most: u64) -> File {
+    const USER: u32 = 1000;
+    let file = file_on_tmpfs(&format!("usrquota_block_hardlimit={most}"));
+    let file = file.unwrap_or_else(|| cannot_run("a tmpfs with quotas needs root and Linux 6.6"));
+    std::os::unix::fs::fchown(&file, Some(USER), None).expect("chown");
+    // SAFETY: changes who we are.
+    assert_eq!(unsafe { libc::setuid(USER) }, 0, "setuid");
+    file
+}
+
+/// A file in a file system with these options, which is in memory and nowhere in the tree; `None`: it cannot be had.
+fn file_on_tmpfs(options: &str) -> Option<File> {
     let directory = std::env::temp_dir().join(format!("aio-small-{}", std::process::id()));
     std::fs::create_dir(&directory).expect("a temporary directory");
     let c_string = |it: &[u8]| std::ffi::CString::new(it).expect("no NUL");
-    let (at, options) = (
-        c_string(directory.as_os_str().as_encoded_bytes()),
-        c_string(format!("size={size}").as_bytes()),
-    );
+    let (at, options) =
+        (c_string(directory.as_os_str().as_encoded_bytes()), c_string(options.as_bytes()));
     let (kind, data) = (c"tmpfs".as_ptr(), options.as_ptr().cast());
     // SAFETY: strings that live.
     if unsafe { libc::mount(kind, at.as_ptr(), kind, 0, data) } != 0 {
         let _ = std::fs::remove_dir(&directory);
-        cannot_run("a tmpfs needs root");
+        return None;
     }
     let file =
         File::options().read(true).write(true).create_new(true).open(directory.join("small"));
     // SAFETY: a path of ours. The open file keeps the file system.
     unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
     let _ = std::fs::remove_dir(&directory);
-    file.expect("a small file")
+    Some(file.expect("a small file"))
 }
 
 /// `reuse-fd`: by turns a read of the first file at an address that O_DIRECT refuses, and a good one of the second;

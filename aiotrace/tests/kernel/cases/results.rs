@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use super::{CANNOT_RUN, Case, count, found, rows, run_text};
 use crate::{
     harness::{Need, cannot_run},
-    support::{aiotrace, programs},
+    support::{Trace, aiotrace, programs},
 };
 
 /// R1: right from the beginning.
@@ -55,16 +55,27 @@ fn a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_la
     let all = [(&["enospc", "limit"][..], "EFBIG"), (&["enospc"], "ENOSPC")];
     for (arguments, errno) in all {
         let case = Case::of(&["-q"], arguments).unwrap();
-        let failed = rows(&case.trace, "failed-completion");
-        assert_eq!((failed.len(), failed[0].count), (1, 36), "{failed:?}");
-        assert!(failed[0].message.contains(errno), "{failed:?}");
-        assert_eq!(count(&case.trace, "short-io"), 1);
+        is_full(&case.trace, errno);
         let text = run_text(&["-q"], arguments).unwrap();
         let row = text.lines().find(|it| it.contains("failed-completion") && it.contains("x 36"));
         let row = row.unwrap_or_else(|| panic!("{text}"));
         assert!(!row.contains("nothing was submitted after it"), "{row}");
         assert!(!text.contains("nothing was submitted after it ("), "{text}");
     }
+}
+
+/// R11, where tmpfs has quotas (Linux 6.6).
+fn a_quota_that_is_used_up_is_seen_in_completions() {
+    if let Some(case) = Case::of(&["-q"], &["enospc", "quota"]) {
+        is_full(&case.trace, "EDQUOT");
+    }
+}
+
+fn is_full(trace: &Trace, errno: &str) {
+    let failed = rows(trace, "failed-completion");
+    assert_eq!((failed.len(), failed[0].count), (1, 36), "{failed:?}");
+    assert!(failed[0].message.contains(errno), "{failed:?}");
+    assert_eq!(count(trace, "short-io"), 1);
 }
 
 /// R14: the calls are right; that the offset is ignored is a finding of a later version.
@@ -132,6 +143,7 @@ tests![
     writes_that_extend_the_file_are_named_as_the_cause if Need::SAME,
     a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_last
         if Need::Native("it fills a disk"),
+    a_quota_that_is_used_up_is_seen_in_completions,
     writes_of_a_file_with_o_append_are_told_as_they_were_asked_for if Need::SAME,
     a_descriptor_that_is_another_file_by_now_names_no_wrong_file if Need::SAME,
 ];
