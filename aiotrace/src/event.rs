@@ -415,6 +415,8 @@ pub struct Adopted {
     pub ring: Option<Ring>,
     /// What it takes from fs.aio-nr, if that could be read.
     pub charge: Option<u32>,
+    /// Its requests in flight at that moment, if that could be read.
+    pub in_flight: Option<u32>,
 }
 
 /// What a look at the running system found.

@@ -210,7 +210,7 @@ pub fn rings(bytes: &[u8]) -> u64 {
     for (time, piece) in (1..).zip(bytes.chunks_exact(1 + size_of::<RingHeader>())) {
         let (handle, pid) = (u64::from(piece[0] % 4) << 12, u32::from(piece[0] >> 7) + 1);
         let ring = ring::header_of(&piece[1..]);
-        let found = Found { pid, handle, space: Some(7), charge: None, ring };
+        let found = Found { pid, handle, space: Some(7), charge: None, in_flight: None, ring };
         let mut tell = |event: &Event| {
             events += 1;
             model.handle_event(event);

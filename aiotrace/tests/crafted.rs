@@ -198,7 +198,7 @@ fn a_recording_cannot_take_memory_without_end() {
     for pid in 1..1200 {
         processes.event(2, pid, process(b"p", Change::Attached));
         let ring = Some(Ring { head: 0, tail: 0, nr: 8192 });
-        let adopted = Adopted { ctx: Handle(0x7000), ring, charge: None };
+        let adopted = Adopted { ctx: Handle(0x7000), ring, charge: None, in_flight: None };
         processes.event(3, pid, Body::ContextAdopted(adopted));
         for time in 0..3 {
             processes.event(4 + time, pid, submit(time * 1025, 1025, 1));

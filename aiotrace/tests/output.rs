@@ -229,6 +229,7 @@ fn events() -> Vec<Event> {
                 ctx: Handle(0x7f2c_0000_0000),
                 ring: Some(Ring { head: 3, tail: 8, nr: 127 }),
                 charge: Some(64),
+                in_flight: Some(2),
             }),
         ),
         at(2, process(Change::Seen)),
@@ -480,7 +481,12 @@ fn lines(options: Options, events: &[Event]) -> Vec<String> {
 fn contexts_of_a_process_share_a_line_unless_asked_otherwise() {
     let adopted = |ctx, pid| {
         let ring = Some(Ring { head: 0, tail: 2, nr: 127 });
-        let body = Body::ContextAdopted(Adopted { ctx: Handle(ctx), ring, charge: Some(8) });
+        let body = Body::ContextAdopted(Adopted {
+            ctx: Handle(ctx),
+            ring,
+            charge: Some(8),
+            in_flight: Some(2),
+        });
         Event { pid, ..at(1, body) }
     };
     let gone = |ctx, in_flight| {
@@ -496,8 +502,8 @@ fn contexts_of_a_process_share_a_line_unless_asked_otherwise() {
     assert_eq!(
         lines(Options::default(), &events),
         [
-            "   0.000001 4711 +++ adopted 2 contexts, 16 of fs.aio-nr, 4 unreaped +++",
-            "   0.000001 4712/4711 +++ adopted context 0x3000, 8 of fs.aio-nr, room for 126, 2 unreaped +++",
+            "   0.000001 4711 +++ adopted 2 contexts, 16 of fs.aio-nr, 4 unreaped, 4 in flight +++",
+            "   0.000001 4712/4711 +++ adopted context 0x3000, 8 of fs.aio-nr, room for 126, 2 unreaped, 2 in flight +++",
             "   0.000002 4711 +++ 2 contexts gone: the process exits, 3 requests in flight +++",
         ]
     );

@@ -42,6 +42,8 @@ pub enum Answer {
     InCall(i64),
     /// When our process is at its end; in any case after [`PATIENCE`].
     AtExit,
+    /// At once; from this place of the file on the quota is used up (`EDQUOT`).
+    WithQuota(u64),
 }
 
 /// The file, opened with O_DIRECT.
@@ -188,11 +190,13 @@ impl Server {
             READ | WRITE => {
                 self.hold();
                 self.served += 1;
-                let size = u32_at(56);
-                if opcode == READ {
-                    Body(vec![7; size as usize])
-                } else {
-                    Body::new().u32s(&[size, 0])
+                let (offset, size) = (u64_at(48), u32_at(56));
+                match self.answer {
+                    _ if opcode == READ => Body(vec![7; size as usize]),
+                    Answer::WithQuota(most) if offset >= most => {
+                        return self.reply(unique, Err(libc::EDQUOT));
+                    }
+                    _ => Body::new().u32s(&[size, 0]),
                 }
             }
             // Version 7.31, how many may be in flight before io_submit waits, and how much may be written at once.
@@ -234,7 +238,7 @@ impl Server {
         }
         while !tasks::has_no_memory(self.user) {
             let is_over = match self.answer {
-                Answer::AtOnce | Answer::AtLineAfter(_) => true,
+                Answer::AtOnce | Answer::AtLineAfter(_) | Answer::WithQuota(_) => true,
                 // Something was written, or the other end is closed.
                 Answer::WhenTold => tasks::is_readable_within(self.told.as_raw_fd(), PACE),
                 Answer::InCall(call) => {

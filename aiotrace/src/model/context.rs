@@ -30,6 +30,8 @@ pub struct Context {
     pub stack: Option<Stack>,
     /// It existed before we attached.
     pub adopted: bool,
+    /// Its requests in flight when we attached, if that could be read.
+    pub older: Option<u32>,
     /// It became known by a call on it, and it is not known where it comes from.
     pub is_stray: bool,
     /// When it became known.
@@ -127,6 +129,7 @@ impl Context {
             stack: None,
             adopted: false,
             is_stray: false,
+            older: None,
             since: time,
             held: 0,
             is_left: false,
@@ -178,6 +181,19 @@ impl Context {
             FixedState::default().hash_one(addresses.collect::<Vec<u64>>())
         };
         self.stack.as_ref().map_or(0, innermost)
+    }
+
+    /// Requests in flight, as far as that is known; those of before the attach, too.
+    pub fn in_flight(&self) -> Option<u64> {
+        let since = self.requests.in_flight();
+        if self.doubt_of_requests().is_some() {
+            return None;
+        }
+        if !self.adopted {
+            return Some(since);
+        }
+        let all = self.requests.accepted_so_far() + u64::from(self.older?);
+        Some(all.saturating_sub(self.requests.completed()).max(since))
     }
 
     /// Something makes it unsure. The first reason is told.

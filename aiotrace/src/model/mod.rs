@@ -504,6 +504,7 @@ impl Model {
         let Some(context) = self.add_context(event.pid, adopted.ctx, event.time) else { return };
         context.adopted = true;
         context.charge = adopted.charge;
+        context.older = adopted.in_flight.filter(|_| adopted.ring.is_some());
         context.ring = adopted.ring;
         if every_call {
             context.requests = requests::Requests::adopted(adopted.ring, event.time);

@@ -91,6 +91,8 @@ pub struct Quiet {
     pub last_call: Option<u64>,
     /// How long ago that was; without a call, since we attached. Nanoseconds.
     pub age: u64,
+    /// Its requests in flight, if that is known of all its contexts.
+    pub in_flight: Option<u64>,
 }
 
 /// Contexts that a process makes again and again.
@@ -325,6 +327,15 @@ impl Model {
         finding
     }
 
+    fn in_flight_of(&self, pid: u32) -> Option<u64> {
+        if !self.settings.every_call {
+            return None;
+        }
+        let space = self.space(pid);
+        let of_it = self.contexts.iter().filter(|((of, _), _)| *of == space);
+        of_it.map(|(_, it)| it.in_flight()).sum()
+    }
+
     /// Processes that live, and whose last call is some time ago.
     fn quiet(&self) -> Vec<Quiet> {
         let of = |(pid, it): (&u32, &Alive)| {
@@ -335,6 +346,7 @@ impl Model {
                 process: self.names.get(pid).cloned().unwrap_or_default(),
                 last_call: it.last_call,
                 age,
+                in_flight: self.in_flight_of(*pid),
             })
         };
         let mut quiet: Vec<Quiet> = self.alive.iter().filter_map(of).collect();

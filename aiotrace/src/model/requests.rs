@@ -243,6 +243,11 @@ impl Requests {
         self.completed.max(0) as u64
     }
 
+    /// Accepted since the context is known.
+    pub fn accepted_so_far(&self) -> u64 {
+        self.accepted
+    }
+
     /// Reaped since the context is known, by whatever way.
     pub fn reaped(&self) -> u64 {
         (self.reaped - self.reaped_first).max(0) as u64

@@ -184,15 +184,15 @@ fn in_flight(context: &Context, every_call: bool) -> String {
     if !every_call {
         return "what is in flight is not known (calls are counted)".to_owned();
     }
-    if context.adopted {
-        return "what is in flight is not known (submitted before the attach; under `aiotrace run` it would be)"
-            .to_owned();
-    }
-    match (context.doubt_of_requests(), context.requests.in_flight()) {
-        (Some(doubt), _) => format!("what is in flight is not known ({})", doubt.text()),
-        (None, 0) => "no request is in flight".to_owned(),
-        (None, 1) => "1 request is in flight".to_owned(),
-        (None, count) => format!("{count} requests are in flight"),
+    match (context.in_flight(), context.doubt_of_requests()) {
+        (Some(0), _) => "no request is in flight".to_owned(),
+        (Some(1), _) => "1 request is in flight".to_owned(),
+        (Some(count), _) => format!("{count} requests are in flight"),
+        (None, Some(doubt)) => format!("what is in flight is not known ({})", doubt.text()),
+        (None, None) => {
+            "what is in flight is not known (submitted before the attach; under `aiotrace run` it would be)"
+                .to_owned()
+        }
     }
 }
 

@@ -184,9 +184,14 @@ fn quiet(out: &mut Vec<u8>, report: &Report) {
     }
     let of = |it: &Quiet| {
         let (who, age) = (process(&it.process, it.pid), duration(it.age));
+        let in_flight = match it.in_flight {
+            None | Some(0) => String::new(),
+            Some(1) => " (1 request in flight)".to_owned(),
+            Some(count) => format!(" ({count} requests in flight)"),
+        };
         match it.last_call {
-            Some(_) => format!("{who} {age} ago"),
-            None => format!("{who} none since the attach {age} ago"),
+            Some(_) => format!("{who} {age} ago{in_flight}"),
+            None => format!("{who} none since the attach {age} ago{in_flight}"),
         }
     };
     let mut all: Vec<String> = report.quiet.iter().take(MOST).map(of).collect();

@@ -343,8 +343,9 @@ fn doctor_says_what_is_missing_means() {
         says("noticed at the next call on it"),
         by_mremap == "at the next call on the context"
     );
-    let by_all = machine::doctor_says("calls") == "tracepoints of all system calls";
-    assert_eq!(says("every system call of the machine takes"), by_all, "{doctor}");
+    // Kprobes miss the end of a call that began before them, so a tracepoint of all calls looks for it.
+    let is_slower = machine::doctor_says("calls") != "trampolines";
+    assert_eq!(says("every system call of the machine takes"), is_slower, "{doctor}");
 }
 
 fn inside_of_a_pid_namespace_ids_are_as_seen_there() {

@@ -135,6 +135,17 @@ fn told(text: &str) -> Vec<&str> {
 }
 
 /// No line of a finding is told twice in the same words.
+/// Whether the kernel tells how many requests are in flight. Without CONFIG_KALLSYMS_ALL nobody tells where it keeps
+/// what each processor has.
+fn knows_in_flight() -> bool {
+    let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
+    symbols.lines().any(|it| {
+        let mut words = it.split(' ');
+        let address = words.next().unwrap_or_default();
+        words.nth(1) == Some("__per_cpu_offset") && !address.bytes().all(|it| it == b'0')
+    })
+}
+
 fn assert_all_differ(text: &str) {
     let mut lines = told(text);
     lines.sort_unstable();

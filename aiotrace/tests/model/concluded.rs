@@ -527,12 +527,16 @@ fn of_many_that_are_alike_the_rest_is_counted_as_one() {
     assert_eq!(counts, 100);
 }
 
+fn adopted(ring: Ring, in_flight: Option<u32>) -> Body {
+    Body::ContextAdopted(Adopted { ctx: H, ring: Some(ring), charge: Some(64), in_flight })
+}
+
 #[test]
 fn completions_that_a_thread_waits_for_with_others_are_not_left() {
     for awaited in [Some(40), Some(6), None] {
         let mut trace = Trace::seen(true);
         let ring = Ring { head: 0, tail: 6, nr: 127 };
-        trace.tell(Body::ContextAdopted(Adopted { ctx: H, ring: Some(ring), charge: Some(64) }));
+        trace.tell(adopted(ring, None));
         for _ in 0..30 {
             trace.now += SECOND;
             trace.model.handle_timeout(trace.now);
@@ -575,8 +579,27 @@ fn what_a_thread_waits_for_is_said_with_what_is_known_of_it() {
         trace.model.report().waits.into_iter().map(|it| it.message).collect::<Vec<_>>()
     };
     let empty = Ring { head: 0, tail: 0, nr: 127 };
+    // As the kernel counted them at the attach, and as they were seen since.
+    for (older, submitted, known) in [
+        (Some(0), 0, "no request is in flight"),
+        (Some(3), 0, "3 requests are in flight"),
+        (Some(3), 1, "2 requests are in flight"),
+    ] {
+        let mut attached = Trace::seen(true);
+        attached.tell(process(Some(70), Change::Attached));
+        attached.tell(adopted(empty, older));
+        for _ in 0..submitted {
+            attached.call(1, one(POLL));
+            completes(&mut attached, 1);
+            attached.complete(99);
+        }
+        let waits = in_call(&mut attached, getevents_of(4, 4), Why::BlockedAtAttach);
+        assert!(waits[0].contains(known), "{waits:?}");
+        let quiet = attached.model.report().quiet;
+        assert_eq!(quiet[0].in_flight, older.map(|it| u64::from(it) - submitted), "{quiet:?}");
+    }
     let mut attached = Trace::seen(true);
-    attached.tell(Body::ContextAdopted(Adopted { ctx: H, ring: Some(empty), charge: Some(64) }));
+    attached.tell(adopted(empty, None));
     assert_eq!(
         in_call(&mut attached, getevents_of(4, 4), Why::BlockedAtAttach),
         ["waits in io_getevents for 4 completions without a timeout; the ring is empty (what \

@@ -259,7 +259,12 @@ fn a_loss_before_anything_else_of_a_process_is_remembered() {
 fn an_exec_before_the_address_space_is_known_ends_it() {
     let mut trace = Trace::new(true);
     trace.tell(process(None, Change::Attached));
-    trace.tell(Body::ContextAdopted(Adopted { ctx: H, ring: None, charge: Some(4) }));
+    trace.tell(Body::ContextAdopted(Adopted {
+        ctx: H,
+        ring: None,
+        charge: Some(4),
+        in_flight: None,
+    }));
     trace.tell(process(Some(71), Change::Exec { path: Vec::new() }));
     trace.setup();
     trace.now += SECOND;
@@ -435,7 +440,7 @@ fn a_ring_in_which_anything_is_written_costs_no_memory() {
     assert_eq!(ring.unreaped(), u32::MAX - 1);
     let mut trace = Trace::seen(true);
     let ring = Some(ring);
-    trace.tell(Body::ContextAdopted(Adopted { ctx: H, ring, charge: None }));
+    trace.tell(Body::ContextAdopted(Adopted { ctx: H, ring, charge: None, in_flight: None }));
     assert_eq!(trace.rows()[0].unreaped, Some(u64::from(u32::MAX - 1)));
 }
 

@@ -171,8 +171,11 @@ fn body() -> BoxedStrategy<Body> {
     let how = select(vec![How::Destroy, How::Exit, How::Exec]);
     let gone = (handle(), how, prop::option::of(any::<u64>()))
         .prop_map(|(ctx, how, in_flight)| Body::ContextGone(Gone { ctx, how, in_flight }));
-    let adopted = (handle(), prop::option::of(ring()), prop::option::of(any::<u32>()))
-        .prop_map(|(ctx, ring, charge)| Body::ContextAdopted(Adopted { ctx, ring, charge }));
+    let number_of = || prop::option::of(any::<u32>());
+    let adopted = (handle(), prop::option::of(ring()), number_of(), number_of());
+    let adopted = adopted.prop_map(|(ctx, ring, charge, in_flight)| {
+        Body::ContextAdopted(Adopted { ctx, ring, charge, in_flight })
+    });
     let refused = (handle(), any::<u64>(), number())
         .prop_map(|(ctx, index, ret)| Body::Refused(Refused { ctx, index, iocb: None, ret }));
     let changed = (handle(), io_event(), number(), fault())

@@ -149,7 +149,8 @@ impl World {
         world.told.view(&world.kernel, pid, true);
         let context = &world.kernel.contexts[ctx];
         let (handle, ring, charge) = (context.handle, Some(context.ring()), Some(context.asked));
-        world.told.tell(pid, pid, Body::ContextAdopted(Adopted { ctx: handle, ring, charge }));
+        let adopted = Adopted { ctx: handle, ring, charge, in_flight: None };
+        world.told.tell(pid, pid, Body::ContextAdopted(adopted));
         world
     }
 

@@ -201,6 +201,7 @@ fn quiet(it: &report::Quiet) -> QuietRow {
         process: escaped(&it.process),
         last_call_ts: it.last_call.map(Into::into),
         age_ns: it.age,
+        in_flight: it.in_flight,
     }
 }
 

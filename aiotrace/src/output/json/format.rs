@@ -532,6 +532,8 @@ object! {
         ctx: Hex,
         /// What it takes from fs.aio-nr; null if that cannot be read.
         charge: Option<u32>,
+        /// Its requests in flight; null if that cannot be read.
+        in_flight: Option<u32>,
         /// Its ring; null if that cannot be read.
         ring: Option<Ring>,
     }
@@ -705,7 +707,13 @@ part! {
 }
 part! {
     /// A process that has made no AIO call for a while.
-    QuietRow { pid: u32, process: String, last_call_ts: Option<Decimal>, age_ns: u64, }
+    QuietRow {
+        pid: u32,
+        process: String,
+        last_call_ts: Option<Decimal>,
+        age_ns: u64,
+        in_flight: Option<u64>,
+    }
 }
 part! {
     /// Contexts that a process makes again and again.

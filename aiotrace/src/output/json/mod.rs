@@ -280,6 +280,7 @@ impl<W: Write> Output for Json<W> {
                 pid: event.pid,
                 ctx: Hex(adopted.ctx.0),
                 charge: adopted.charge,
+                in_flight: adopted.in_flight,
                 ring: adopted.ring.map(|it| Ring { head: it.head, tail: it.tail, nr: it.nr }),
             }),
             // The model asked for it.

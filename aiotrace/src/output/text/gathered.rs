@@ -15,17 +15,18 @@ pub(super) struct Gathered {
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sum {
-    Adopted { charge: Option<u64>, unreaped: u64, unread: u64 },
+    Adopted { charge: Option<u64>, unreaped: u64, unread: u64, in_flight: Option<u64> },
     Gone { how: How, in_flight: Option<u64> },
 }
 
 impl Sum {
     fn of(body: &Body) -> Option<Self> {
         match body {
-            Body::ContextAdopted(Adopted { ring, charge, .. }) => Some(Self::Adopted {
+            Body::ContextAdopted(Adopted { ring, charge, in_flight, .. }) => Some(Self::Adopted {
                 charge: charge.map(u64::from),
                 unreaped: ring.map_or(0, |it| u64::from(it.unreaped())),
                 unread: u64::from(ring.is_none()),
+                in_flight: in_flight.map(u64::from),
             }),
             Body::ContextGone(Gone { how, in_flight, .. }) if *how != How::Destroy => {
                 Some(Self::Gone { how: *how, in_flight: *in_flight })
@@ -39,12 +40,13 @@ impl Sum {
         let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
         match (self, other) {
             (
-                Self::Adopted { charge, unreaped, unread },
-                Self::Adopted { charge: other, unreaped: more, unread: others },
+                Self::Adopted { charge, unreaped, unread, in_flight },
+                Self::Adopted { charge: other, unreaped: more, unread: others, in_flight: of_it },
             ) => Some(Self::Adopted {
                 charge: both(charge, other),
                 unreaped: unreaped + more,
                 unread: unread + others,
+                in_flight: both(in_flight, of_it),
             }),
             (Self::Gone { how, in_flight }, Self::Gone { how: same, in_flight: more })
                 if how == same =>
@@ -57,13 +59,17 @@ impl Sum {
 
     fn in_words(self, count: u64) -> String {
         match self {
-            Self::Adopted { charge, unreaped, unread } => {
+            Self::Adopted { charge, unreaped, unread, in_flight } => {
                 let charge = charge.map_or_else(String::new, |it| format!(", {it} of fs.aio-nr"));
                 let unread = match unread {
                     0 => String::new(),
                     unread => format!(", {unread} rings cannot be read"),
                 };
-                format!("adopted {count} contexts{charge}, {unreaped} unreaped{unread}")
+                let in_flight = match in_flight {
+                    None | Some(0) => String::new(),
+                    Some(count) => format!(", {count} in flight"),
+                };
+                format!("adopted {count} contexts{charge}, {unreaped} unreaped{unread}{in_flight}")
             }
             Self::Gone { how, in_flight } => {
                 let why = if how == How::Exec { "runs a new program" } else { "exits" };

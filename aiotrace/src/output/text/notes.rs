@@ -135,6 +135,9 @@ impl<W: Write> Text<W> {
             }
             None => text.push_str(", its ring cannot be read"),
         }
+        if let Some(count @ 1..) = adopted.in_flight {
+            text.push_str(&format!(", {count} in flight"));
+        }
         self.styled(NOTE, &text);
         self.styled(NOTE, " +++");
     }

@@ -25,6 +25,8 @@ pub struct Found {
     pub space: Option<u64>,
     /// What it takes from fs.aio-nr; `None` without BPF.
     pub charge: Option<u32>,
+    /// Its requests in flight; `None` without BPF, or without what the kernel keeps of them.
+    pub in_flight: Option<u32>,
     /// Its ring; `None` if it cannot be read: unmapped, for instance.
     pub ring: Option<RingHeader>,
 }
@@ -35,7 +37,8 @@ pub struct Finder(Option<Lister>);
 impl Finder {
     /// With BPF, if that can be had.
     pub fn new() -> Self {
-        let lister = machine::settings(target::ALL).and_then(|settings| Lister::load(&settings));
+        let lister = machine::settings(target::ALL)
+            .and_then(|settings| Lister::load(&machine::with_processors(settings)));
         Self(lister.inspect_err(|error| tracing::debug!(%error, "contexts from /proc")).ok())
     }
 
@@ -60,8 +63,14 @@ impl Finder {
             }
             let ring = ring::header(it.pid, it.handle);
             probes.know(it, ring)?;
-            let (space, charge) = (Some(it.space), Some(it.charge));
-            found.push(Found { pid: it.pid, handle: it.handle, space, charge, ring });
+            found.push(Found {
+                pid: it.pid,
+                handle: it.handle,
+                space: Some(it.space),
+                charge: Some(it.charge),
+                in_flight: it.in_flight(),
+                ring,
+            });
         }
         Ok(found)
     }
@@ -86,7 +95,7 @@ pub fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
         for (handle, inode) in ring::mapped_with_inodes(&maps) {
             if inodes.insert(inode) {
                 let ring = ring::header(pid, handle);
-                found.push(Found { pid, handle, space: None, charge: None, ring });
+                found.push(Found { pid, handle, space: None, charge: None, in_flight: None, ring });
             }
         }
     }

@@ -112,12 +112,13 @@ impl Decoder {
 
     /// Tells of a context that was there before the attach, and gives the event.
     pub fn adopt(&mut self, found: &Found, time: u64) -> Event {
-        let Found { pid, handle, space, charge, ring } = *found;
+        let Found { pid, handle, space, charge, in_flight, ring } = *found;
         if let Some(space) = space {
             let seen = ring.map(|it| contexts::Seen { id: it.id, nr: it.nr, tail: it.tail });
             self.contexts.adopted(space, handle, seen, pid);
         }
-        let adopted = Adopted { ctx: Handle(handle), ring: ring.map(Ring::from), charge };
+        let ring = ring.map(Ring::from);
+        let adopted = Adopted { ctx: Handle(handle), ring, charge, in_flight };
         Event { time, pid, tid: pid, body: Body::ContextAdopted(adopted) }
     }
 

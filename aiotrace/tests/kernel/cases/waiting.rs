@@ -1,6 +1,8 @@
 //! Who waits, and for what: D5, D6, D13, D20.
 
-use super::{Case, assert_all_differ, can_run, count, found, ready, rows, run_text};
+use super::{
+    Case, assert_all_differ, can_run, count, found, knows_in_flight, ready, rows, run_text,
+};
 use crate::{
     harness::Need,
     session,
@@ -83,6 +85,12 @@ fn who_attaches_to_a_wait_learns_what_is_waited_for() {
     let Some(text) = attach_text(&["stuck-read"], &["--unreaped-after", "500ms"]) else { return };
     assert!(!text.contains("unreaped-completions"), "{text}");
     assert!(text.contains("waits in io_getevents for 40 completions"), "{text}");
+    let in_flight = if knows_in_flight() {
+        "; 34 requests are in flight; "
+    } else {
+        "; what is in flight is not known (submitted before the attach; "
+    };
+    assert!(text.contains(in_flight), "{text}");
     assert!(!text.contains("not-kernel-aio"), "{text}");
 
     let text = attach_text(&["min-nr-waits"], &["--unreaped-after", "500ms"]).unwrap();
