@@ -224,7 +224,7 @@ pub fn rings(bytes: &[u8]) -> u64 {
         let read = |first: u32, count: u32| {
             Some((first..first.saturating_add(count)).map(entry).collect())
         };
-        decoder.look(pid, handle, ring.tail, time, read, &mut tell);
+        decoder.look(pid, handle, ring.tail, (time, time), read, &mut tell);
         let looked = Looked::Ring {
             ctx: Handle(handle),
             found: RingFound::There(ring.into()),

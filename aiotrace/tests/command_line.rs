@@ -41,8 +41,9 @@ fn wrong_values_say_what_is_right() {
     let [small, days] = ["1ns", "1d"].map(|it| stderr(&["attach", "-p", "4194305", "-d", it], 2));
     assert!(small.contains("no such process"), "{small}");
     assert!(days.contains("\"1d\" is not a time: write for instance 500ms, 10s or 2m"), "{days}");
-    for zero in ["0", "0s"] {
-        assert!(stderr(&["attach", "-a", "-d", zero], 2).contains("is not a time"));
+    for bad in ["0", "0s", "-1s"] {
+        let text = stderr(&["attach", "-a", "-d", bad], 2);
+        assert!(text.contains("is not a time: write for instance 500ms"), "{text}");
     }
     assert!(stderr(&["attach", "-p", "0"], 2).contains("no such process: 0"));
     let text = stderr(&["attach", "-a", "--format", "xml"], 2);

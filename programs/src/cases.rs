@@ -21,7 +21,7 @@ use crate::aio::{self, Iocb};
 type Program = fn(&[String]);
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, Program); 37] = [
+pub const PROGRAMS: [(&str, Program); 38] = [
     ("append", results::append),
     ("big-ring", pools::big_ring),
     ("busy-reap", waiting::busy_reap),
@@ -51,6 +51,7 @@ pub const PROGRAMS: [(&str, Program); 37] = [
     ("retry-pool", again::retry_pool),
     ("reuse-fd", results::reuse_fd),
     ("reuse-number", again::reuse_number),
+    ("pending", waiting::pending),
     ("ring-full-drop", pools::ring_full_drop),
     ("ring-full-sync", pools::ring_full_sync),
     ("shared-pool", pools::shared_pool),

@@ -191,9 +191,9 @@ impl Server {
                 self.hold();
                 self.served += 1;
                 let (offset, size) = (u64_at(48), u32_at(56));
-                match self.answer {
-                    _ if opcode == READ => Body(vec![7; size as usize]),
-                    Answer::WithQuota(most) if offset >= most => {
+                match (opcode, self.answer) {
+                    (READ, _) => Body(vec![7; size as usize]),
+                    (_, Answer::WithQuota(most)) if offset >= most => {
                         return self.reply(unique, Err(libc::EDQUOT));
                     }
                     _ => Body::new().u32s(&[size, 0]),

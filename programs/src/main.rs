@@ -72,6 +72,7 @@ fn main() {
         "late" => memory::late(),
         "hostile" => basic::hostile(),
         "threads" => threads::many(number(64)),
+        "one-call-each" => threads::one_call_each(number(64)),
         "same-place" => threads::same_place(),
         "reuse" => threads::reuse(number(1000)),
         "reap-ring" => reaping::from_the_ring(number(500)),
@@ -151,6 +152,11 @@ fn main() {
 /// Writes `ready` and waits for a line.
 pub fn wait() {
     say("ready");
+    wait_for_a_line();
+}
+
+/// Waits for a line.
+pub fn wait_for_a_line() {
     let mut line = String::new();
     stdin().read_line(&mut line).expect("standard input");
 }

@@ -33,6 +33,33 @@ pub fn waiting(count: u64) {
     });
 }
 
+/// `count` threads that wait, together, until they may begin; then each makes one call, which fails. They end together,
+/// at the next line.
+pub fn one_call_each(count: u64) {
+    const STACK: usize = 32 << 10;
+    let meet = || Barrier::new(count as usize + 1);
+    let (started, go, called, done) = (meet(), meet(), meet(), meet());
+    thread::scope(|scope| {
+        for _ in 0..count {
+            let each = || {
+                started.wait();
+                go.wait();
+                assert_eq!(aio::destroy(7), aio::error(libc::EINVAL), "io_destroy of nothing");
+                called.wait();
+                done.wait();
+            };
+            thread::Builder::new().stack_size(STACK).spawn_scoped(scope, each).expect("a thread");
+        }
+        started.wait();
+        crate::wait();
+        go.wait();
+        called.wait();
+        crate::say(&format!("{count} calls"));
+        crate::wait_for_a_line();
+        done.wait();
+    });
+}
+
 /// Two threads at a time whose ids have the same remainder, so that aiotrace looks for their slots in the same
 /// place: 100 pairs of calls each.
 pub fn same_place() {

@@ -44,16 +44,16 @@ pub struct Thresholds {
     )]
     allow_unfired: bool,
     /// request-stuck: a file request is in flight for this long
-    #[arg(long, value_parser = parse_duration, default_value = "30s", value_name = "TIME")]
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "30s", value_name = "TIME")]
     stuck_after: Duration,
     /// unreaped-completions: a completion is not reaped for this long
-    #[arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
     unreaped_after: Duration,
     /// blocking-submit: io_submit takes this long
-    #[arg(long, value_parser = parse_duration, default_value = "50ms", value_name = "TIME")]
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "50ms", value_name = "TIME")]
     slow_submit: Duration,
     /// context-growth: a context that is not used for this long is idle
-    #[arg(long, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
     idle_after: Duration,
     /// context-leak: before each report (the end, SIGUSR1) look for the handles of idle contexts in all the
     /// memory that their process can write. It reads that memory, some 0.3 s for each GiB
@@ -334,7 +334,7 @@ impl Conclusions {
                             ring::entries(pid, ctx.0, first, count).filter(|_| is_still())
                         };
                         let mut completions = Vec::new();
-                        decoder.look(pid, ctx.0, ring.tail, now, read, |event| {
+                        decoder.look(pid, ctx.0, ring.tail, (time, now), read, |event| {
                             completions.push(event.clone());
                         });
                         let ours = if self.is_over {

@@ -30,7 +30,7 @@ pub struct Inject {
     #[arg(long, value_name = "N", requires = "rules")]
     seed: Option<u64>,
     /// No more faults after this time (for instance 500ms, 10s, 2m)
-    #[arg(long = "for", value_name = "TIME", value_parser = parse_duration, requires = "rules")]
+    #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration, requires = "rules")]
     limit: Option<Duration>,
     /// Tell which faults would be made, and make none
     #[arg(long, requires = "rules")]

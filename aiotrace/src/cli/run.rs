@@ -36,7 +36,7 @@ pub struct Options {
     no_seccomp: bool,
     /// End the program after this time, as timeout(1) does: by SIGTERM, and by SIGKILL if it is still there 5 s later.
     /// The status is 124 then, and the verdict on faults that it had, hung
-    #[arg(long, value_parser = parse_duration, value_name = "TIME")]
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, value_name = "TIME")]
     timeout: Option<Duration>,
     #[command(flatten)]
     show: Show,

@@ -63,10 +63,10 @@ pub struct Show {
     #[arg(long)]
     pub(super) denied: bool,
     /// Stop after this time (for instance 500ms, 10s, 2m)
-    #[arg(short, long, value_parser = parse_duration, value_name = "TIME")]
+    #[arg(short, long, allow_hyphen_values = true, value_parser = parse_duration, value_name = "TIME")]
     pub(super) duration: Option<Duration>,
     /// With -c: show what was counted each TIME
-    #[arg(long, value_parser = parse_duration, requires = "summary", value_name = "TIME")]
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, requires = "summary", value_name = "TIME")]
     pub(super) interval: Option<Duration>,
     /// Show only some calls: op=NAME[|NAME] (pread, pwrite, ...), fd=N, error (the call fails or is short, or
     /// gives a result that is an error); with commas, all of it. Chosen in the kernel; what is not shown is

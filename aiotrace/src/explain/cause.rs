@@ -173,25 +173,25 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
     causes
 }
 
-/// What may be the reason if the arguments are in order, for a call on a context that is there. (Of vectors their
-/// iovecs tell more.)
+/// A possible reason when the arguments are in order and the context exists. (Of vectors the iovecs are shown as well.)
+///
+/// EINVAL is for a file that has no such operation, or, of a poll, that is not ready and has no single wait queue
+/// (<https://elixir.bootlin.com/linux/v6.12/source/fs/aio.c>: `aio_read`, `aio_write`, `aio_fsync`, `aio_poll`).
 pub fn perhaps(args: &Args, ret: i64) -> Option<String> {
     let Args::Submit { iocbs, .. } = args else { return None };
     let it = iocbs.first()?.as_ref()?.value.filter(|_| ret == EINVAL)?;
     let fd = it.fildes as i32;
-    // `aio_read`, `aio_write`, `aio_fsync` and `aio_poll` give EINVAL for a file that has no such method.
     let which = match it.opcode {
-        0 => format!("fd {fd} cannot be read by AIO, as a directory cannot"),
-        1 => format!("fd {fd} cannot be written by AIO"),
-        2 | 3 => format!("fd {fd} has no fsync, as pipes, sockets and eventfds have none"),
-        5 => format!("fd {fd} cannot be polled by AIO"),
-        _ => return None,
+        0 => Some(format!("fd {fd} cannot be read by AIO, as a directory cannot")),
+        1 => Some(format!("fd {fd} cannot be written by AIO")),
+        2 | 3 => Some(format!("fd {fd} has no fsync, as pipes, sockets and eventfds have none")),
+        5 => Some(format!("fd {fd} cannot be polled by AIO")),
+        _ => None,
     };
-    let resfd = match it.flags & RESFD {
-        0 => String::new(),
-        _ => format!(", or aio_resfd {} is no eventfd", it.resfd as i32),
-    };
-    Some(format!("perhaps {which}{resfd}"))
+    let resfd =
+        (it.flags & RESFD != 0).then(|| format!("aio_resfd {} is no eventfd", it.resfd as i32));
+    let all: Vec<String> = which.into_iter().chain(resfd).collect();
+    (!all.is_empty()).then(|| format!("perhaps {}", all.join(", or ")))
 }
 
 /// `a, b and c`

@@ -94,7 +94,7 @@ impl Model {
             (0, Some(handle)) => {
                 if let Some(context) = self.add_context(event.pid, handle, event.time) {
                     context.charge = Some(asked);
-                    context.stack.clone_from(&call.stack);
+                    context.made_at(call.stack.as_ref());
                 }
             }
             (0, None) => self.lost(event.pid),
@@ -414,12 +414,8 @@ impl Model {
                 let opcode = value.map(|it| it.opcode);
                 let op = opcode.and_then(opcode_name).unwrap_or("request");
                 let errno = errno_name(call.ret).unwrap_or("?");
-                let (kind, reason) = match self.in_flight_elsewhere(space, context, iocb, value) {
-                    Some(ContextRef { id, handle }) => {
-                        (6, format!("it is in flight in another context, {id} at {:#x}", handle.0))
-                    }
-                    None => why_not_cancelled(context, iocb, value),
-                };
+                let elsewhere = || self.in_flight_elsewhere(space, iocb, value);
+                let (kind, reason) = why_not_cancelled(context, iocb, value, elsewhere);
                 let text = format!("io_cancel of a {op}, iocb {:#x} = {errno}: {reason}", iocb.0);
                 let mut finding = Finding::new(Name::CancelRefused, event.time, event.pid, text);
                 finding.tid = Some(event.tid);
@@ -431,24 +427,24 @@ impl Model {
         }
     }
 
-    /// Another context of the program in which the request is in flight that was to be cancelled. Not all are looked at
-    /// where they are many: whoever asks may do so often.
+    /// A context of the program in which the request is in flight that was to be cancelled, and whether that is certain. Where there are many contexts,
+    /// not all are looked at: whoever asks may do so often.
     fn in_flight_elsewhere(
         &self,
         space: u64,
-        context: &Context,
         iocb: Address,
         value: Option<&abi::Iocb>,
-    ) -> Option<ContextRef> {
-        let of = |it: &Context| it.requests.of_iocb(iocb.0, value.map(|it| it.data)).cloned();
-        if of(context).is_some() || cause::key(value).is_some() {
-            return None;
-        }
-        let others = self.contexts.iter().filter(|((of, _), _)| *of == space).take(MOST_COMPARED);
-        let has_it = |it: &&Context| {
-            of(it).is_some_and(|request| value.is_none_or(|value| request.has(value)))
+    ) -> Option<(bool, ContextRef)> {
+        let has_it = |it: &Context| {
+            let request = it.requests.of_iocb(iocb.0, value.map(|it| it.data));
+            request.is_some_and(|request| value.is_none_or(|value| request.has(value)))
         };
-        others.map(|it| it.1).filter(has_it).map(|it| it.name).min_by_key(|it| it.id)
+        let some = self.contexts.iter().take(MOST_COMPARED);
+        let of_it = some.filter(|((of, _), it)| *of == space && has_it(it));
+        let it = of_it.map(|(_, it)| it).min_by_key(|it| it.name.id)?;
+        // It may have completed since that context was last looked at.
+        let is_certain = self.settings.exact_completions && it.doubt_of_requests().is_none();
+        Some((is_certain, it.name))
     }
 
     fn used_after_destroy(&mut self, event: &Event, call: &Call, ctx: Handle) -> bool {
@@ -494,7 +490,12 @@ impl Model {
 }
 
 /// Why io_cancel found nothing that it could cancel, as far as that is known; and a number for that.
-fn why_not_cancelled(context: &Context, iocb: Address, value: Option<&abi::Iocb>) -> (u64, String) {
+fn why_not_cancelled(
+    context: &Context,
+    iocb: Address,
+    value: Option<&abi::Iocb>,
+    elsewhere: impl FnOnce() -> Option<(bool, ContextRef)>,
+) -> (u64, String) {
     let in_flight = context.requests.of_iocb(iocb.0, value.map(|it| it.data));
     if let Some(reason) = cause::key(value) {
         let which = if in_flight.is_some() { ", which is in flight" } else { "" };
@@ -506,6 +507,10 @@ fn why_not_cancelled(context: &Context, iocb: Address, value: Option<&abi::Iocb>
         Some(it) => {
             let op = it.opcode.map_or("request", op);
             (2, format!("a {op} cannot be cancelled, only polls can"))
+        }
+        None if let Some((is_certain, it)) = elsewhere() => {
+            let verb = if is_certain { "is" } else { "may be" };
+            (6, format!("it {verb} in flight in context {} at {:#x}", it.id, it.handle.0))
         }
         None if let Some(it) = context.requests.same(value) => {
             let text = format!(

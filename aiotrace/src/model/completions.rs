@@ -98,7 +98,9 @@ impl Model {
             finding.doubt = doubt;
             finding
         };
-        if let Some(again) = again.filter(|again| completed.after > *again) {
+        // (What is told late may have bounds that say nothing.)
+        let is_known = completed.after <= completed.time;
+        if let Some(again) = again.filter(|again| is_known && completed.after > *again) {
             let early = super::calls::in_words(completed.after - again);
             let least = if completed.is_bound() { "at least " } else { "" };
             let text = format!(

@@ -14,8 +14,8 @@ use super::{
 };
 use crate::event::{Handle, Ring, Stack};
 
-/// So many of the innermost functions are the one that makes a context: io_setup, a wrapper of it, and who calls that.
-const MAKERS: usize = 4;
+/// Return addresses that tell who makes a context, the innermost first: io_setup, wrappers of it, and who calls these.
+pub const INNERMOST: usize = 4;
 
 /// A context, from the moment it became known.
 #[derive(Debug)]
@@ -31,7 +31,11 @@ pub struct Context {
     /// It existed before we attached.
     pub adopted: bool,
     /// Its requests in flight when we attached, if that could be read.
-    pub older: Option<u32>,
+    pub in_flight_at_attach: Option<u32>,
+    /// A number for the place it was made at, by all frames of its stack: what leaks there is one finding. 0: no stack.
+    pub place: u64,
+    /// The same by the innermost frames: one function that many others call has a place for each of these.
+    pub innermost: u64,
     /// It became known by a call on it, and it is not known where it comes from.
     pub is_stray: bool,
     /// When it became known.
@@ -129,7 +133,9 @@ impl Context {
             stack: None,
             adopted: false,
             is_stray: false,
-            older: None,
+            in_flight_at_attach: None,
+            innermost: 0,
+            place: 0,
             since: time,
             held: 0,
             is_left: false,
@@ -169,31 +175,28 @@ impl Context {
         strayed.is_some_and(|time| seen <= time)
     }
 
-    /// A number for the place it was made at, from the first function on: what leaks there is one finding.
-    pub fn place(&self) -> u64 {
-        self.stack.as_ref().map_or(0, |stack| FixedState::default().hash_one(stack))
+    /// It was made there.
+    pub fn made_at(&mut self, stack: Option<&Stack>) {
+        self.stack = stack.cloned();
+        let Some(stack) = stack else { return };
+        let frames = stack.frames.iter().take(INNERMOST);
+        let innermost: Vec<u64> = frames.map(|it| it.address).collect();
+        self.place = FixedState::default().hash_one(stack);
+        self.innermost = FixedState::default().hash_one(innermost);
     }
 
-    /// A number for the function that made it: one that many others call has a place for each of these.
-    pub fn maker(&self) -> u64 {
-        let innermost = |stack: &Stack| {
-            let addresses = stack.frames.iter().take(MAKERS).map(|it| it.address);
-            FixedState::default().hash_one(addresses.collect::<Vec<u64>>())
-        };
-        self.stack.as_ref().map_or(0, innermost)
-    }
-
-    /// Requests in flight, as far as that is known; those of before the attach, too.
+    /// Requests in flight, if that is known.
     pub fn in_flight(&self) -> Option<u64> {
-        let since = self.requests.in_flight();
+        let requests = &self.requests;
         if self.doubt_of_requests().is_some() {
             return None;
         }
         if !self.adopted {
-            return Some(since);
+            return Some(requests.in_flight());
         }
-        let all = self.requests.accepted_so_far() + u64::from(self.older?);
-        Some(all.saturating_sub(self.requests.completed()).max(since))
+        // Of one that is in use, what began and ended while we attached is not known.
+        let is_quiet = requests.accepted_so_far() + requests.completed() + requests.unseen() == 0;
+        self.in_flight_at_attach.filter(|_| is_quiet).map(u64::from)
     }
 
     /// Something makes it unsure. The first reason is told.

@@ -47,6 +47,8 @@ pub enum Doubt {
     Forked,
     /// Nobody looks at poll(2) and epoll_wait(2).
     Poll,
+    /// Where contexts were made is not known.
+    NoStack,
     /// A read ended where the file did then, perhaps.
     Grown,
     /// Synchronous calls are not watched.
@@ -100,6 +102,9 @@ impl Doubt {
             }
             Self::Partly => "other requests have done a part of the same range",
             Self::Poll => "poll(2) and epoll_wait(2), which may do it, are not watched",
+            Self::NoStack => {
+                "where contexts were made is not known, so they may be of several places"
+            }
             Self::Grown => {
                 "the file may have grown since: perhaps the read ended where the file did"
             }

@@ -22,7 +22,7 @@ impl Model {
         let left = (gone.how == How::Exec).then(|| self.left_by(event.pid, gone.ctx, now));
         let space = left.flatten().unwrap_or(now);
         let Some(context) = self.take(space, gone.ctx, event.time) else { return };
-        self.spaces.entry(space).or_default().makers.ended(context.maker());
+        self.spaces.entry(space).or_default().ended_at.insert(context.innermost);
         if gone.how == How::Destroy {
             self.refusals_of_gone((space, gone.ctx.0), event.time);
             self.spaces.entry(space).or_default().destroyed(gone.ctx.0, event.time);
@@ -350,15 +350,16 @@ impl Model {
         {
             let others = match untraced {
                 0 => String::new(),
-                1 => "; it made a child process, which was not traced (-f traces it)".to_owned(),
+                1 => "; it made a child process, which was not followed (-f follows it)".to_owned(),
                 _ => format!(
-                    "; it made {untraced} child processes, which were not traced (-f traces them)"
+                    "; it made {untraced} child processes, which were not followed (-f follows them)"
                 ),
             };
             let text = format!(
                 "the target made no io_* call while it was traced: POSIX AIO and io_uring are not kernel AIO{others}"
             );
-            let finding = Finding::new(Name::NotKernelAio, now, pid, text);
+            let mut finding = Finding::new(Name::NotKernelAio, now, pid, text);
+            finding.numbers = vec![("children", untraced as i64)];
             self.find(finding, 0, 0);
         }
     }

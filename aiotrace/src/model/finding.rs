@@ -93,7 +93,8 @@ impl Name {
             Self::UseAfterDestroy => &["destroyed_ns_before"],
             Self::SetupDenied => &["asked", "used", "limit"],
             Self::SandboxDenied => &["ret"],
-            Self::CancelRefused | Self::NotKernelAio => &[],
+            Self::NotKernelAio => &["children"],
+            Self::CancelRefused => &[],
             Self::RefusedCalls => &["ret"],
         }
     }

@@ -19,7 +19,11 @@ const TOLD_WITHIN: u64 = SECOND / 10;
 
 /// The files of an address space, by descriptor.
 #[derive(Debug, Default)]
-pub struct Files(Map<u32, Use>);
+pub struct Files {
+    uses: Map<u32, Use>,
+    /// Those that are judged, which make room for others.
+    judged: Vec<u32>,
+}
 
 /// How requests to a file complete.
 #[derive(Clone, Copy, Debug, Default)]
@@ -58,21 +62,20 @@ impl Count {
 impl Files {
     /// `None`: there are too many, and none of them is judged. (So the first ones are judged, whoever comes later.)
     fn of(&mut self, fd: u32) -> Option<&mut Use> {
-        if self.0.len() >= MOST_FILES && !self.0.contains_key(&fd) {
-            let judged = self.0.iter().find(|(_, it)| it.is_judged).map(|(fd, _)| *fd)?;
-            self.0.remove(&judged);
+        if self.uses.len() >= MOST_FILES && !self.uses.contains_key(&fd) {
+            self.uses.remove(&self.judged.pop()?);
         }
-        Some(self.0.entry(fd).or_default())
+        Some(self.uses.entry(fd).or_default())
     }
 
     /// What was found behind a descriptor when it was first used.
     pub fn first(&self, fd: u32) -> Option<File> {
-        self.0.get(&fd)?.file?
+        self.uses.get(&fd)?.file?
     }
 
     /// What a descriptor is, looked up at this time.
     pub fn answered(&mut self, fd: u32, file: Option<File>, time: u64) {
-        let Some(it) = self.0.get_mut(&fd) else { return };
+        let Some(it) = self.uses.get_mut(&fd) else { return };
         if it.file.is_none() {
             it.file = Some(file);
             it.end = file.and_then(|it| it.size).unwrap_or(0);
@@ -135,7 +138,7 @@ impl Model {
     }
 
     fn file_mut(&mut self, space: u64, fd: u32) -> Option<&mut Use> {
-        self.spaces.get_mut(&space)?.files.0.get_mut(&fd)
+        self.spaces.get_mut(&space)?.files.uses.get_mut(&fd)
     }
 
     /// Files of which it is known how they complete, and nothing more is to be learned; `at_end`: of none is.
@@ -143,7 +146,7 @@ impl Model {
         let mut list = std::mem::take(&mut self.unjudged);
         list.retain(|(pid, fd)| {
             let space = self.space(*pid);
-            let known = self.spaces.get(&space).and_then(|it| it.files.0.get(fd)).copied();
+            let known = self.spaces.get(&space).and_then(|it| it.files.uses.get(fd)).copied();
             let Some(known) = known.filter(|it| !it.is_judged) else { return false };
             let told = |(time, _): (u64, _)| time + TOLD_WITHIN <= self.now;
             let is_meant = at_end || of == Some(*pid) || known.last.is_some_and(told);
@@ -160,8 +163,10 @@ impl Model {
 
     fn judge_file(&mut self, pid: u32, fd: u32, time: u64) {
         let space = self.space(pid);
-        let Some(it) = self.file_mut(space, fd) else { return };
+        let Some(files) = self.spaces.get_mut(&space).map(|it| &mut it.files) else { return };
+        let Some(it) = files.uses.get_mut(&fd) else { return };
         it.is_judged = true;
+        files.judged.push(fd);
         let (it, file) = (*it, it.file.flatten());
         let last = it.last.and_then(|it| it.1);
         let count = if it.since.calls >= ENOUGH { it.since } else { it.all };

@@ -504,7 +504,8 @@ impl Model {
         let Some(context) = self.add_context(event.pid, adopted.ctx, event.time) else { return };
         context.adopted = true;
         context.charge = adopted.charge;
-        context.older = adopted.in_flight.filter(|_| adopted.ring.is_some());
+        // Without its ring it is not known from where on completions count.
+        context.in_flight_at_attach = adopted.in_flight.filter(|_| adopted.ring.is_some());
         context.ring = adopted.ring;
         if every_call {
             context.requests = requests::Requests::adopted(adopted.ring, event.time);
@@ -646,44 +647,7 @@ impl Model {
             Looked::Ring { ctx, found, destroying, awaited } => {
                 self.looked_at_ring(event, *ctx, *found, (*destroying, *awaited));
             }
-            Looked::File { fd, file } => {
-                let space = self.space(event.pid);
-                if let Some(file) = file {
-                    self.faults.placeless(space, *fd, inline::placeless(*file));
-                }
-                let mut first = None;
-                if let Some(space) = self.spaces.get_mut(&space) {
-                    first = space.files.first(*fd);
-                    space.files.answered(*fd, *file, event.time);
-                }
-                let answers = |it: &Waiting| matches!(it.needs, Needs::Storage { fd: needed, .. } if needed == *fd);
-                for mut waiting in self.answered(event.pid, answers) {
-                    let Needs::Storage { beyond, .. } = waiting.needs else { continue };
-                    let is_storage =
-                        |it: Option<File>| it.is_some_and(|it| it.kind == FileKind::Storage);
-                    let is_more =
-                        |up_to: u64| file.and_then(|it| it.size).is_some_and(|it| it > up_to);
-                    // What is in flight holds its file, whatever becomes of the descriptor.
-                    let is_closed = file.is_none()
-                        && waiting.finding.name == Name::RequestStuck
-                        && is_storage(first);
-                    if is_closed {
-                        waiting
-                            .finding
-                            .message
-                            .push_str("; its descriptor cannot be found any more");
-                        waiting.finding.doubt.get_or_insert(Doubt::Closed);
-                    }
-                    let was_more =
-                        |up_to: u64| first.and_then(|it| it.size).is_some_and(|it| it > up_to);
-                    if beyond.is_some_and(|up_to| !was_more(up_to)) {
-                        waiting.finding.doubt.get_or_insert(Doubt::Grown);
-                    }
-                    if is_closed || (is_storage(*file) && beyond.is_none_or(is_more)) {
-                        self.find(waiting.finding, waiting.key.2, waiting.key.3);
-                    }
-                }
-            }
+            Looked::File { fd, file } => self.looked_at_file(event, *fd, *file),
             Looked::Limit(limit) => {
                 for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
                     calls::with_limit(&mut waiting.finding, limit, event.time);
@@ -703,6 +667,42 @@ impl Model {
             Looked::Path { fd, path } => {
                 let space = self.space(event.pid);
                 self.faults.leads_to(space, *fd, event.time, path.as_deref());
+            }
+        }
+    }
+
+    fn looked_at_file(&mut self, event: &Event, fd: u32, file: Option<File>) {
+        let space = self.space(event.pid);
+        if let Some(file) = file {
+            self.faults.placeless(space, fd, inline::placeless(file));
+        }
+        let mut first = None;
+        if let Some(space) = self.spaces.get_mut(&space) {
+            first = space.files.first(fd);
+            space.files.answered(fd, file, event.time);
+        }
+        let is_storage = |it: Option<File>| it.is_some_and(|it| it.kind == FileKind::Storage);
+        let is_longer = |place: u64| file.and_then(|it| it.size).is_some_and(|it| it > place);
+        let is_another = first.zip(file).is_some_and(|(first, now)| first.id != now.id);
+        let answers =
+            |it: &Waiting| matches!(it.needs, Needs::Storage { fd: needed, .. } if needed == fd);
+        for mut waiting in self.answered(event.pid, answers) {
+            let Needs::Storage { beyond, .. } = waiting.needs else { continue };
+            // What is in flight holds its file, whatever becomes of the descriptor.
+            let is_stuck = waiting.finding.name == Name::RequestStuck;
+            let is_closed = file.is_none() && is_stuck && is_storage(first);
+            if is_closed {
+                waiting.finding.doubt.get_or_insert(Doubt::Closed);
+            }
+            if is_another {
+                waiting.finding.doubt.get_or_insert(Doubt::Closed);
+            }
+            // Whoever reads to the end of a file that grows is never wrong.
+            if beyond.is_some() {
+                waiting.finding.doubt.get_or_insert(Doubt::Grown);
+            }
+            if is_closed || (is_storage(file) && beyond.is_none_or(is_longer)) {
+                self.find(waiting.finding, waiting.key.2, waiting.key.3);
             }
         }
     }

@@ -21,8 +21,8 @@ const MOST_SHORT: usize = 64;
 const MOST_OWED: usize = 1024;
 /// And those of an address space.
 const MOST_OWED_IN_ALL: usize = 4 * MOST_OWED;
-/// Functions remembered whose contexts end.
-const MOST_MAKERS: usize = 1024;
+/// Places remembered whose contexts end.
+const MOST_PLACES: usize = 1024;
 /// Iocbs remembered that were asked to be cancelled.
 const MOST_CANCELLED: usize = 256;
 
@@ -47,8 +47,8 @@ pub struct Space {
     cancelled: VecDeque<Cancelled>,
     /// Contexts that ended with it, until that is told.
     pub released: Option<Released>,
-    /// Who has made contexts of it that ended.
-    pub makers: Makers,
+    /// Where contexts of it were made that ended.
+    pub ended_at: Places,
     /// When its last process left it.
     pub ended: Option<u64>,
 }
@@ -64,26 +64,21 @@ pub struct Cancelled {
     pub time: u64,
 }
 
-/// The functions whose contexts end.
+/// Places whose contexts end, each by the innermost frames of its stack.
 #[derive(Debug, Default)]
-pub struct Makers {
-    ended: BTreeSet<u64>,
-    are_too_many: bool,
-}
+pub struct Places(BTreeSet<u64>);
 
-impl Makers {
-    /// A context has ended that this one made.
-    pub fn ended(&mut self, maker: u64) {
-        if self.ended.len() >= MOST_MAKERS && !self.ended.contains(&maker) {
-            self.are_too_many = true;
-            return;
+impl Places {
+    /// A context has ended that was made there.
+    pub fn insert(&mut self, innermost: u64) {
+        if self.0.len() < MOST_PLACES {
+            self.0.insert(innermost);
         }
-        self.ended.insert(maker);
     }
 
-    /// Whether one has, as far as known.
-    pub fn has_ended(&self, maker: u64) -> bool {
-        self.are_too_many || self.ended.contains(&maker)
+    /// Whether one has, or may have: there were too many to remember.
+    pub fn may_have(&self, innermost: u64) -> bool {
+        self.0.len() >= MOST_PLACES || self.0.contains(&innermost)
     }
 }
 

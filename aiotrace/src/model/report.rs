@@ -93,6 +93,8 @@ pub struct Quiet {
     pub age: u64,
     /// Its requests in flight, if that is known of all its contexts.
     pub in_flight: Option<u64>,
+    /// There may be fewer: they complete without a call, and are seen at the next look.
+    pub is_at_most: bool,
 }
 
 /// Contexts that a process makes again and again.
@@ -327,17 +329,23 @@ impl Model {
         finding
     }
 
-    fn in_flight_of(&self, pid: u32) -> Option<u64> {
-        if !self.settings.every_call {
-            return None;
+    /// Requests in flight by address space, where that is known of all contexts.
+    fn in_flight(&self) -> Map<u64, Option<u64>> {
+        let mut all: Map<u64, Option<u64>> = Map::default();
+        for ((space, _), it) in &self.contexts {
+            let sum = all.entry(*space).or_insert(Some(0));
+            *sum = sum.zip(it.in_flight()).map(|(one, other)| one + other);
         }
-        let space = self.space(pid);
-        let of_it = self.contexts.iter().filter(|((of, _), _)| *of == space);
-        of_it.map(|(_, it)| it.in_flight()).sum()
+        let leaving = self.leaving.iter().map(|it| it.0.0);
+        for space in leaving.chain(self.ends.destroying.iter().map(|it| it.key.0)) {
+            all.insert(space, None);
+        }
+        all
     }
 
     /// Processes that live, and whose last call is some time ago.
     fn quiet(&self) -> Vec<Quiet> {
+        let (every_call, in_flight) = (self.settings.every_call, self.in_flight());
         let of = |(pid, it): (&u32, &Alive)| {
             let age = self.now.saturating_sub(it.last_call.unwrap_or(it.since));
             let is_meant = it.last_call.is_some() || it.is_attached;
@@ -346,7 +354,12 @@ impl Model {
                 process: self.names.get(pid).cloned().unwrap_or_default(),
                 last_call: it.last_call,
                 age,
-                in_flight: self.in_flight_of(*pid),
+                is_at_most: !self.settings.exact_completions,
+                in_flight: in_flight
+                    .get(&self.space(*pid))
+                    .copied()
+                    .flatten()
+                    .filter(|_| every_call),
             })
         };
         let mut quiet: Vec<Quiet> = self.alive.iter().filter_map(of).collect();

@@ -25,7 +25,7 @@ struct Group {
 }
 
 impl Model {
-    /// Contexts of one function that are made all the time, of which none ended and the older half lies idle.
+    /// Contexts of one place that are made all the time, of which none ended and the older half lies idle.
     pub(super) fn trends(&self) -> Vec<Trend> {
         if self.uses_unknown {
             return Vec::new();
@@ -34,12 +34,12 @@ impl Model {
         let mut groups: Map<(u64, u64), Group> = Map::default();
         for ((space, _), it) in made() {
             let new = || Group { pid: it.pid, first: it.since, ..Group::default() };
-            let group = groups.entry((*space, it.maker())).or_insert_with(new);
+            let group = groups.entry((*space, it.innermost)).or_insert_with(new);
             group.first = group.first.min(it.since);
             group.newest = group.newest.max(it.since);
         }
         for ((space, _), it) in made() {
-            let Some(group) = groups.get_mut(&(*space, it.maker())) else { continue };
+            let Some(group) = groups.get_mut(&(*space, it.innermost)) else { continue };
             if it.since <= group.middle(self.now) {
                 group.old += 1;
                 group.last_used = group.last_used.max(it.used);
@@ -49,12 +49,13 @@ impl Model {
         }
         let mut trends: Vec<Trend> = groups
             .iter()
-            .filter(|((space, maker), it)| {
-                let is_found = self.findings.has(&(Name::ContextGrowth, it.pid, *maker, 0));
+            .filter(|((space, innermost), it)| {
+                let is_found = self.findings.has(&(Name::ContextGrowth, it.pid, *innermost, 0));
                 let span = self.now.saturating_sub(it.first);
                 let is_idle = it.last_used <= it.middle(self.now) + span / 4;
                 let goes_on = it.newest >= self.now - span / 4;
-                let ended = self.spaces.get(space).is_none_or(|it| it.makers.has_ended(*maker));
+                let ended =
+                    self.spaces.get(space).is_none_or(|it| it.ended_at.may_have(*innermost));
                 let is_enough = it.old >= ENOUGH && it.young >= ENOUGH;
                 !is_found && span >= SHORTEST && is_idle && goes_on && !ended && is_enough
             })

@@ -59,7 +59,8 @@ impl Model {
             Args::Destroy { ctx } => {
                 self.excuse_refusals((self.space(event.pid), ctx.0), entered.unwrap_or(0));
             }
-            Args::Getevents { ctx, .. } if self.settings.every_call => {
+            // (While a program runs, its ring may be ahead of what is told, by more than a whole round.)
+            Args::Getevents { ctx, .. } if self.settings.every_call && *why == Why::TraceEnds => {
                 self.ask(Question::Ring { pid: event.pid, ctx: *ctx });
             }
             _ => (),

@@ -18,41 +18,50 @@ const PATIENCE: u64 = 2 * SECOND;
 /// Contexts looked at in one tick, at most.
 const MOST_LOOKS: usize = 64;
 
-/// Contexts that were made at one place, or by one function.
+/// Contexts that were made at one place.
 #[derive(Default)]
 struct Growing {
-    maker: u64,
+    innermost: u64,
     pid: u32,
     /// Not used for a while; and what these take from fs.aio-nr.
     idle: u64,
     idle_charge: u64,
     /// When the first and the last of these were made.
-    idle_since: Option<(u64, u64)>,
+    made: Option<(u64, u64)>,
     young: u64,
     oldest: u64,
+    /// Where the one was made that is idle for longest.
     stack: Option<Stack>,
     doubt: Option<Doubt>,
 }
 
 impl Growing {
-    fn add(&mut self, context: &Context, now: u64, idle: u64, left_out: Option<Doubt>) {
-        self.pid = context.pid;
-        self.stack.clone_from(&context.stack);
-        self.doubt = self.doubt.or(context.doubt).or(left_out);
-        let unused = now.saturating_sub(context.used);
-        if unused >= idle {
-            self.idle += 1;
-            self.idle_charge += u64::from(context.charge.unwrap_or(0));
-            self.oldest = self.oldest.max(unused);
-            let (first, last) = self.idle_since.unwrap_or((context.since, context.since));
-            self.idle_since = Some((first.min(context.since), last.max(context.since)));
-        }
+    fn add(&mut self, context: &Context, now: u64, idle: u64) {
+        (self.innermost, self.pid) = (context.innermost, context.pid);
+        // Without a stack all contexts seem to be made at one place.
+        let is_place = context
+            .stack
+            .as_ref()
+            .is_some_and(|it| !it.truncated || it.frames.len() >= super::context::INNERMOST);
+        self.doubt = self.doubt.or(context.doubt).or((!is_place).then_some(Doubt::NoStack));
         self.young += u64::from(now.saturating_sub(context.since) < idle);
+        let unused = now.saturating_sub(context.used);
+        if unused < idle {
+            return;
+        }
+        self.idle += 1;
+        self.idle_charge += u64::from(context.charge.unwrap_or(0));
+        if unused > self.oldest {
+            self.oldest = unused;
+            self.stack.clone_from(&context.stack);
+        }
+        let (first, last) = self.made.unwrap_or((context.since, context.since));
+        self.made = Some((first.min(context.since), last.max(context.since)));
     }
 
     /// How long it took to make those that are idle.
     fn span(&self) -> u64 {
-        self.idle_since.map_or(0, |(first, last)| last - first)
+        self.made.map_or(0, |(first, last)| last - first)
     }
 }
 
@@ -182,28 +191,28 @@ impl Model {
     /// Many contexts that nobody uses, and still new ones: not a pool that was made at once.
     fn growth(&mut self) {
         let (now, thresholds) = (self.now, self.settings.thresholds);
-        // What was lost, or is not told, may have been its end, or its use.
-        let left_out = self.uses_unknown.then_some(Doubt::LeftOut);
-        let mut at_places: Map<(u64, u64), Growing> = Map::default();
-        let mut by_makers: Map<(u64, u64), Growing> = Map::default();
-        for ((space, _), context) in self.contexts.iter().filter(|(_, it)| !it.adopted) {
-            let maker = context.maker();
-            for group in [
-                at_places.entry((*space, context.place())).or_default(),
-                by_makers.entry((*space, maker)).or_default(),
-            ] {
-                group.maker = maker;
-                group.add(context, now, thresholds.idle, left_out);
-            }
+        if (self.contexts.len() as u64) < thresholds.growth {
+            return;
         }
-        let is_growing = |it: &Growing| it.idle >= thresholds.growth && it.young >= 2;
-        let at_places = at_places.into_values().filter(is_growing);
-        // One function may make a pool here and contexts that are used there, so only what it made little by little.
-        let by_makers =
-            by_makers.into_values().filter(|it| is_growing(it) && it.span() >= thresholds.idle);
-        for Growing { maker, pid, idle, idle_charge, young, oldest, stack, doubt, .. } in
-            at_places.chain(by_makers).collect::<Vec<_>>()
-        {
+        let mut whole: Map<(u64, u64), Growing> = Map::default();
+        let mut innermost: Map<(u64, u64), Growing> = Map::default();
+        for ((space, _), context) in self.contexts.iter().filter(|(_, it)| !it.adopted) {
+            let whole = whole.entry((*space, context.place)).or_default();
+            let innermost = innermost.entry((*space, context.innermost)).or_default();
+            whole.add(context, now, thresholds.idle);
+            innermost.add(context, now, thresholds.idle);
+        }
+        // The same frames may make a pool for one caller and busy contexts for another, so only what was made little by
+        // little counts, and nothing where contexts end.
+        let is_leak = |((space, innermost), it): &((u64, u64), Growing)| {
+            let ends = self.spaces.get(space).is_some_and(|it| it.ended_at.may_have(*innermost));
+            it.span() >= thresholds.idle && !ends
+        };
+        let innermost: Vec<Growing> =
+            innermost.into_iter().filter(is_leak).map(|it| it.1).collect();
+        let all = whole.into_values().chain(innermost);
+        for it in all.filter(|it| it.idle >= thresholds.growth && it.young >= 2) {
+            let Growing { innermost, pid, idle, idle_charge, young, oldest, stack, doubt, .. } = it;
             let text = format!(
                 "{idle} contexts ({idle_charge} of fs.aio-nr) were not used for {} or more, up to {}, and \
                  {young} more were made meanwhile",
@@ -218,8 +227,9 @@ impl Model {
                 ("oldest_ns", oldest as i64),
             ];
             finding.stack = stack;
-            finding.doubt = doubt;
-            self.find_once(finding, maker, 0);
+            // What is not told may have been its use.
+            finding.doubt = doubt.or_else(|| self.uses_unknown.then_some(Doubt::LeftOut));
+            self.find_once(finding, innermost, 0);
         }
     }
 
@@ -251,7 +261,7 @@ impl Model {
         finding.doubt = context.doubt.or(doubt);
         finding.numbers = charge.map(|it| ("charge", i64::from(it))).into_iter().collect();
         finding.stack.clone_from(&context.stack);
-        self.find(finding, context.place(), 0);
+        self.find(finding, context.place, 0);
     }
 
     /// The contexts that were not used for a while, by process.

@@ -184,10 +184,11 @@ fn quiet(out: &mut Vec<u8>, report: &Report) {
     }
     let of = |it: &Quiet| {
         let (who, age) = (process(&it.process, it.pid), duration(it.age));
+        let bound = if it.is_at_most { "<=" } else { "" };
         let in_flight = match it.in_flight {
             None | Some(0) => String::new(),
-            Some(1) => " (1 request in flight)".to_owned(),
-            Some(count) => format!(" ({count} requests in flight)"),
+            Some(1) => format!(" ({bound}1 request in flight)"),
+            Some(count) => format!(" ({bound}{count} requests in flight)"),
         };
         match it.last_call {
             Some(_) => format!("{who} {age} ago{in_flight}"),

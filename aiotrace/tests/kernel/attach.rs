@@ -333,7 +333,7 @@ fn without_privileges_ls_and_doctor_say_what_they_can() {
 }
 
 /// What the best set lacks here, in words of whoever reads a trace.
-fn doctor_says_what_is_missing_means() {
+fn doctor_says_what_a_missing_probe_means() {
     let doctor = machine::doctor();
     let says = |words: &str| doctor.contains(words);
     assert_eq!(says("latencies are upper bounds"), !machine::sees_inside(), "{doctor}");
@@ -341,7 +341,8 @@ fn doctor_says_what_is_missing_means() {
     let by_mremap = machine::doctor_says("contexts that are moved");
     assert_eq!(
         says("noticed at the next call on it"),
-        by_mremap == "at the next call on the context"
+        by_mremap == "at the next call on the context",
+        "{doctor}"
     );
     // Kprobes miss the end of a call that began before them, so a tracepoint of all calls looks for it.
     let is_slower = machine::doctor_says("calls") != "trampolines";
@@ -443,7 +444,7 @@ tests![
     a_target_may_go_at_any_moment if Need::SLOW,
     not_root_is_told_to_be if Need::Native("it runs setpriv"),
     without_privileges_ls_and_doctor_say_what_they_can if Need::Native("it runs setpriv"),
-    doctor_says_what_is_missing_means,
+    doctor_says_what_a_missing_probe_means,
     inside_of_a_pid_namespace_ids_are_as_seen_there if Need::SAME,
     a_target_in_another_pid_namespace_has_the_ids_we_see if Need::SAME,
     attaching_to_a_busy_thread_loses_nothing if Need::SLOW,

@@ -134,10 +134,9 @@ fn told(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// No line of a finding is told twice in the same words.
 /// Whether the kernel tells how many requests are in flight. Without CONFIG_KALLSYMS_ALL nobody tells where it keeps
 /// what each processor has.
-fn knows_in_flight() -> bool {
+pub fn knows_in_flight() -> bool {
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
     symbols.lines().any(|it| {
         let mut words = it.split(' ');
@@ -146,6 +145,7 @@ fn knows_in_flight() -> bool {
     })
 }
 
+/// No line of a finding is told twice in the same words.
 fn assert_all_differ(text: &str) {
     let mut lines = told(text);
     lines.sort_unstable();

@@ -154,6 +154,7 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
     // One at a time: each counts what happens on the machine.
     arguments.test_threads = Some(1);
     if !arguments.ignored && !arguments.include_ignored && !arguments.list {
+        // All but LAST.
         let count = trials.len() - 1;
         println!("{count} kernel tests are left out here: as root, `cargo xtask test` runs them");
         return ExitCode::SUCCESS;

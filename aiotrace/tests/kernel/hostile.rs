@@ -17,7 +17,7 @@ use nix::sys::{
 use object::{Object as _, ObjectSection as _};
 
 use super::{
-    harness::Need,
+    harness::{Need, cannot_run},
     processes,
     support::{Attached, Program, Trace, aiotrace, await_that, programs},
 };
@@ -180,6 +180,58 @@ fn the_child_that_reads_symbols_ends_with_us() {
     target.kill();
 }
 
+/// More threads than the probes have slots for: each call is told, or counted as lost, once.
+fn calls_of_more_threads_than_there_are_slots_are_counted_once() {
+    // Two processes, as one cannot map so many stacks (vm.max_map_count).
+    const THREADS: u64 = 9000;
+    const ALL: u64 = 2 * THREADS;
+    let Some(mut first) = many_threads(THREADS) else { return };
+    let Some(mut second) = many_threads(THREADS) else { return };
+    let pids = [&first, &second].map(|it| it.pid().to_string());
+    let mut attached = Attached::new(&["-p", &pids[0], "-p", &pids[1]]);
+    // Those of the first one have slots, and keep them.
+    first.go_on();
+    for _ in 0..THREADS {
+        attached.await_line(|it| matches!(it, Line::Destroy(_)));
+    }
+    second.go_on();
+    for target in [&mut first, &mut second] {
+        assert_eq!(target.line(), format!("{THREADS} calls"));
+        target.go_on();
+        assert!(target.child.wait().unwrap().success());
+    }
+    let trace = attached.end();
+    let (told, report) = (trace.destroys().len() as u64, trace.report());
+    assert_eq!(told + report.lost, ALL, "{told} told, {report:?}");
+    assert!(report.lost >= ALL - 16_384, "{report:?}");
+}
+
+/// A plain user's limit, or the machine's, may be below.
+fn many_threads(count: u64) -> Option<Program> {
+    let most = std::fs::read_to_string("/proc/sys/kernel/threads-max").unwrap();
+    if most.trim().parse::<u64>().unwrap() < count + 4096 {
+        cannot_run("too few threads (kernel.threads-max)");
+        return None;
+    }
+    Some(Program::ready(&["one-call-each", &count.to_string()]))
+}
+
+/// Attaching by ptrace to thousands of threads: all of them are stopped, and go on.
+fn thousands_of_threads_are_attached_to_and_go_on() {
+    const THREADS: u64 = 5000;
+    let Some(mut target) = many_threads(THREADS) else { return };
+    let pid = target.pid().to_string();
+    let attached = Attached::new(&["--source", "ptrace", "-p", &pid]);
+    target.go_on();
+    assert_eq!(target.line(), format!("{THREADS} calls"));
+    target.go_on();
+    assert!(target.child.wait().unwrap().success());
+    let trace = attached.end();
+    let calls = trace.destroys().len() as u64;
+    assert_eq!(calls + trace.report().lost, THREADS, "{}", trace.stderr);
+    assert!(!trace.stderr.contains("let be"), "all of them stop: {}", trace.stderr);
+}
+
 /// Headers of rings that no kernel writes: sizes, tails and magic numbers at random, and calls with them.
 fn a_hostile_ring_header_ends_no_trace() {
     for source in SOURCES {
@@ -267,6 +319,9 @@ tests![
     a_file_that_is_too_much_for_the_child_costs_its_own_names_only if Need::SAME,
     the_child_that_reads_symbols_ends_with_us if Need::SAME,
     a_hostile_ring_header_ends_no_trace if Need::SLOW,
+    calls_of_more_threads_than_there_are_slots_are_counted_once
+        if Need::Native("a guest has no memory for so many threads"),
+    thousands_of_threads_are_attached_to_and_go_on if Need::LONG,
     a_ring_of_a_false_size_takes_no_memory if Need::SAME,
     killed_at_any_moment_it_leaves_nothing_behind if Need::LONG,
 ];

@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::{
     harness::Need,
-    support::{Program, aiotrace, binary, programs},
+    support::{Program, aiotrace, await_work, binary, programs},
 };
 
 fn run(options: &[&str], command: &[&str]) -> Output {
@@ -97,7 +97,7 @@ fn an_attach_that_cannot_write_ends_and_the_target_goes_on() {
         tracer.args(["attach", "-p", &target.pid().to_string()]).args(&output);
         let tracer = tracer.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let ended = tracer.wait_with_output().unwrap();
-        assert!(aiotrace::process::is_alive(target.pid()), "the target went on");
+        await_work(target.pid());
         let stderr = text(&ended.stderr);
         assert_eq!(ended.status.code(), Some(2), "{output:?}: {stderr}");
         assert!(stderr.contains("cannot write the output"), "{stderr}");

@@ -130,6 +130,18 @@ pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
+/// A process uses its processor: nothing has stopped it.
+pub fn await_work(pid: u32) {
+    let used = || {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+        let fields: Vec<&str> = stat.rsplit_once(") ").unwrap().1.split(' ').collect();
+        // utime and stime
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let before = used();
+    await_that("the target goes on", || used() > before);
+}
+
 /// A workload under `aiotrace run -f` with options, however it ends.
 pub fn run_with(options: &[&str], arguments: &[&str]) -> Trace {
     let directory = tempfile::tempdir().unwrap();

@@ -113,8 +113,8 @@ pub fn extending_write(_: &[String]) {
 /// server (FUSE) has no more than 3 MiB: three are done, 37 fail.
 pub fn enospc(arguments: &[String]) {
     let most = 3 * MIB + PAGE;
-    let (file, errno) = if word(arguments, 0) == "quota" {
-        (Held::open(Answer::WithQuota(3 * MIB)).file, libc::EDQUOT)
+    let (file, errno, expected) = if word(arguments, 0) == "quota" {
+        (Held::open(Answer::WithQuota(3 * MIB)).file, libc::EDQUOT, (37, 0))
     } else if word(arguments, 0) == "limit" {
         let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
         // SAFETY: a structure that lives; the signal is ignored.
@@ -122,10 +122,9 @@ pub fn enospc(arguments: &[String]) {
             assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0, "setrlimit");
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
         }
-        (Named::new("enospc").unnamed(), libc::EFBIG)
+        (Named::new("enospc").unnamed(), libc::EFBIG, (36, 1))
     } else {
-        let file = file_on_tmpfs(&format!("size={most}"));
-        (file.unwrap_or_else(|| cannot_run("a tmpfs needs root")), libc::ENOSPC)
+        (small_file(most), libc::ENOSPC, (36, 1))
     };
     let (ctx, buffer) = (aio::setup(64), letters(256));
     let (mut failed, mut short) = (0, 0);
@@ -140,31 +139,32 @@ pub fn enospc(arguments: &[String]) {
             }
         }
     }
-    let expected = if errno == libc::EDQUOT { (37, 0) } else { (36, 1) };
     assert_eq!((failed, short), expected, "failed, short");
     say(&format!("40 writes, {failed} failed, {short} short"));
     destroy(ctx);
 }
 
-/// A file in a file system with these options, which is in memory and nowhere in the tree; `None`: it cannot be had.
-fn file_on_tmpfs(options: &str) -> Option<File> {
+/// A file in a file system of this size, which is in memory and nowhere in the tree. Needs root.
+fn small_file(size: u64) -> File {
     let directory = std::env::temp_dir().join(format!("aio-small-{}", std::process::id()));
     std::fs::create_dir(&directory).expect("a temporary directory");
     let c_string = |it: &[u8]| std::ffi::CString::new(it).expect("no NUL");
-    let (at, options) =
-        (c_string(directory.as_os_str().as_encoded_bytes()), c_string(options.as_bytes()));
+    let (at, options) = (
+        c_string(directory.as_os_str().as_encoded_bytes()),
+        c_string(format!("size={size}").as_bytes()),
+    );
     let (kind, data) = (c"tmpfs".as_ptr(), options.as_ptr().cast());
     // SAFETY: strings that live.
     if unsafe { libc::mount(kind, at.as_ptr(), kind, 0, data) } != 0 {
         let _ = std::fs::remove_dir(&directory);
-        return None;
+        cannot_run("a tmpfs needs root");
     }
     let file =
         File::options().read(true).write(true).create_new(true).open(directory.join("small"));
     // SAFETY: a path of ours. The open file keeps the file system.
     unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
     let _ = std::fs::remove_dir(&directory);
-    Some(file.expect("a small file"))
+    file.expect("a small file")
 }
 
 /// `reuse-fd`: by turns a read of the first file at an address that O_DIRECT refuses, and a good one of the second;

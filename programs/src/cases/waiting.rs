@@ -1,6 +1,7 @@
 //! Who waits for what: reaping too often, too little, for what never comes, and ends that wait for requests.
 
 use std::{
+    io::Write as _,
     os::fd::AsRawFd as _,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -115,6 +116,23 @@ pub fn stuck_read(_: &[String]) {
     aio::reap(ctx, 40);
     destroy(ctx);
     held.close();
+}
+
+/// `pending N`: ten polls have completed, of which four were reaped, and N are in flight; nobody waits for them.
+pub fn pending(arguments: &[String]) {
+    let count = number(arguments, 0, 3);
+    let (ready, mut tell) = std::io::pipe().expect("a pipe");
+    let (never, _open) = std::io::pipe().expect("a pipe");
+    tell.write_all(b"x").expect("the pipe");
+    let ctx = aio::setup(64);
+    let mut done: Vec<Iocb> = (0..10).map(|it| aio::poll(ready.as_raw_fd(), it)).collect();
+    let mut pending: Vec<Iocb> = (0..count).map(|it| aio::poll(never.as_raw_fd(), it)).collect();
+    assert_eq!(aio::submit(ctx, &mut done), 10, "io_submit");
+    assert_eq!(aio::submit(ctx, &mut pending), count as i64, "io_submit");
+    let mut events = [IoEvent::default(); 4];
+    assert_eq!(aio::getevents(ctx, 4, &mut events, None), 4, "io_getevents");
+    crate::wait();
+    destroy(ctx);
 }
 
 /// `exit-waits exit|destroy`: 20 reads are in flight to a file that answers when the line comes, and the process,

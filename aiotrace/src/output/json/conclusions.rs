@@ -201,7 +201,8 @@ fn quiet(it: &report::Quiet) -> QuietRow {
         process: escaped(&it.process),
         last_call_ts: it.last_call.map(Into::into),
         age_ns: it.age,
-        in_flight: it.in_flight,
+        in_flight: it.in_flight.filter(|count| !it.is_at_most || *count == 0),
+        in_flight_at_most: it.in_flight,
     }
 }
 

@@ -713,6 +713,7 @@ part! {
         last_call_ts: Option<Decimal>,
         age_ns: u64,
         in_flight: Option<u64>,
+        in_flight_at_most: Option<u64>,
     }
 }
 part! {

@@ -1,6 +1,8 @@
 //! Contexts that exist before we attach: what the probes have to know of them, so that nothing of them is
 //! missed from the first event on.
 
+use std::collections::HashMap;
+
 use super::{
     list::Lister,
     load::{Error, Probes},
@@ -71,6 +73,15 @@ impl Finder {
                 in_flight: it.in_flight(),
                 ring,
             });
+        }
+        // What changed meanwhile is not known: the program uses it.
+        let (again, _) = lister.list()?;
+        let again: HashMap<u64, Option<u32>> =
+            again.iter().map(|it| (it.kioctx, it.in_flight())).collect();
+        let before = listed.iter().filter(|it| is_wanted(it.pid));
+        for (it, found) in before.zip(&mut found) {
+            found.in_flight =
+                found.in_flight.filter(|_| again.get(&it.kioctx) == Some(&found.in_flight));
         }
         Ok(found)
     }

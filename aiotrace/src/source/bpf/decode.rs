@@ -122,14 +122,14 @@ impl Decoder {
         Event { time, pid, tid: pid, body: Body::ContextAdopted(adopted) }
     }
 
-    /// Somebody looked at a ring from outside: the completions in it that were not told yet. `read` gives
-    /// entries from a place in the ring on, if the tail is still there after `time`.
+    /// Somebody looked at a ring from outside, between these times: the completions in it that were not told yet. `read`
+    /// gives entries from a place in the ring on, if the tail is still there.
     pub fn look(
         &mut self,
         pid: u32,
         handle: u64,
         tail: u32,
-        time: u64,
+        (before, time): (u64, u64),
         read: impl Fn(u32, u32) -> Option<Vec<abi::IoEvent>>,
         mut event: impl FnMut(&Event),
     ) {
@@ -156,7 +156,7 @@ impl Decoder {
                 event(&Event { time, pid, tid: pid, body: Body::Completion(completion) });
             }
         }
-        self.contexts.looked(space, handle, tail, time);
+        self.contexts.looked(space, handle, tail, before);
     }
 
     /// Takes one record and gives the events it completes.

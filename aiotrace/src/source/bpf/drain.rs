@@ -97,6 +97,7 @@ pub fn start(
             process_exited,
             counts,
             touch,
+            ended: None,
         }
         .run();
     };
@@ -130,6 +131,8 @@ struct Drain {
     counts: Option<Counts>,
     /// Only where entries of rings are read.
     touch: Option<Touch>,
+    /// When the trace ended. Calls are not told from then on, and completions are until the probes are detached.
+    ended: Option<u64>,
 }
 
 impl Drain {
@@ -139,6 +142,7 @@ impl Drain {
         self.look_at_blocked();
         let reason = self.collect(start);
         self.stop.over();
+        self.ended = Some(crate::output::clock::monotonic());
         // If that fails, calls that end in the next moment pass for missed.
         let _ = self.probes.arm(false);
         self.probes.detach();
@@ -327,7 +331,7 @@ impl Drain {
 
     /// Takes the records that are in the ring buffer, as many as a [`Turn`] has, and hands them on.
     fn empty(&mut self) -> Taken {
-        let Self { records, feeder, process_exited, touch, .. } = self;
+        let Self { records, feeder, process_exited, touch, ended, .. } = self;
         let mut taken = Taken::Nothing;
         let mut turn = Turn::new(Instant::now());
         while let Some(record) = records.next() {
@@ -335,7 +339,9 @@ impl Drain {
                 *process_exited |= matches!(header.kind, Kind::Process) && is_exit(&record);
                 touch.iter_mut().for_each(|it| it.record(&header, &record));
             }
-            feeder.push(&record);
+            if !ended.is_some_and(|ended| completed_after(ended, &record)) {
+                feeder.push(&record);
+            }
             taken = Taken::All;
             if turn.is_over(record.len(), Instant::now) {
                 taken = Taken::Some;
@@ -345,6 +351,12 @@ impl Drain {
         feeder.hand_on();
         taken
     }
+}
+
+/// Whether it is a completion of after this time.
+fn completed_after(time: u64, record: &[u8]) -> bool {
+    let header = Header::try_read_from_prefix(record);
+    header.is_ok_and(|(it, _)| matches!(it.kind, Kind::Completion) && it.time > time)
 }
 
 /// What was taken from the ring buffer.

@@ -71,10 +71,17 @@ pub fn with_processors(settings: Settings) -> Settings {
 
 /// The address of one of the kernel's symbols, if it is told.
 fn kernel_symbol(name: &str) -> Option<u64> {
-    let symbols = std::fs::read("/proc/kallsyms").ok()?;
+    use std::io::BufRead as _;
+    let mut symbols = std::io::BufReader::new(std::fs::File::open("/proc/kallsyms").ok()?);
     // `ffffffff82a1b0c0 D __per_cpu_offset`
-    let end = format!(" {name}");
-    let line = symbols.split(|it| *it == b'\n').find(|line| line.ends_with(end.as_bytes()))?;
+    let end = format!(" {name}\n");
+    let mut line = Vec::new();
+    while !line.ends_with(end.as_bytes()) {
+        line.clear();
+        if symbols.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+    }
     u64::from_str_radix(std::str::from_utf8(line.get(..16)?).ok()?, 16).ok()
 }
 

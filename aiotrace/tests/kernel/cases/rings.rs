@@ -55,6 +55,7 @@ fn a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches() {
         let mut looked = 0;
         while looked < 2 {
             let trace = Attached::new(&["-q", "-p", &pid, "-d", "1"]).end();
+            trace.assert_nothing_lost();
             let above_info: Vec<_> =
                 found(&trace).into_iter().filter(|it| !it.starts_with("info")).collect();
             assert_eq!(above_info, Vec::<String>::new(), "{place}");

@@ -1,12 +1,16 @@
 //! Who waits, and for what: D5, D6, D13, D20.
 
+use std::process::Stdio;
+
+use aiotrace::output::json::Line;
+
 use super::{
     Case, assert_all_differ, can_run, count, found, knows_in_flight, ready, rows, run_text,
 };
 use crate::{
     harness::Need,
     session,
-    support::{Attached, Trace, aiotrace, parse, set_options},
+    support::{Attached, Trace, aiotrace, parse, programs, set_options},
 };
 
 /// Attaches for two seconds to a program that waits already: the text.
@@ -82,20 +86,63 @@ fn a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps() {
 
 /// R22, later; and D20: what is known of a process that hangs.
 fn who_attaches_to_a_wait_learns_what_is_waited_for() {
-    let Some(text) = attach_text(&["stuck-read"], &["--unreaped-after", "500ms"]) else { return };
-    assert!(!text.contains("unreaped-completions"), "{text}");
-    assert!(text.contains("waits in io_getevents for 40 completions"), "{text}");
-    let in_flight = if knows_in_flight() {
-        "; 34 requests are in flight; "
-    } else {
-        "; what is in flight is not known (submitted before the attach; "
-    };
-    assert!(text.contains(in_flight), "{text}");
-    assert!(!text.contains("not-kernel-aio"), "{text}");
-
     let text = attach_text(&["min-nr-waits"], &["--unreaped-after", "500ms"]).unwrap();
     assert!(text.contains("waits in io_getevents for 4 completions"), "{text}");
     assert!(!text.contains("unreaped-completions"), "{text}");
+    let is_known = if tells_in_flight() { "no request is in flight" } else { NOT_KNOWN };
+    assert!(text.contains(is_known), "{text}");
+
+    let Some(text) = attach_text(&["stuck-read"], &["--unreaped-after", "500ms"]) else { return };
+    assert!(!text.contains("unreaped-completions"), "{text}");
+    assert!(text.contains("waits in io_getevents for 40 completions"), "{text}");
+    let is_known = if tells_in_flight() { "; 34 requests are in flight; " } else { NOT_KNOWN };
+    assert!(text.contains(is_known), "{text}");
+    assert!(!text.contains("not-kernel-aio"), "{text}");
+}
+
+const NOT_KNOWN: &str = "what is in flight is not known (submitted before the attach; ";
+
+/// By BPF, where the kernel does.
+fn tells_in_flight() -> bool {
+    knows_in_flight() && !set_options(&[]).contains(&"ptrace")
+}
+
+/// R22, of a program that waits for nothing: those that have completed are not in flight.
+fn what_is_in_flight_at_the_attach_is_told() {
+    for count in [0, 3, 40] {
+        let program = ready(&["pending", &count.to_string()]).unwrap();
+        let pid = program.pid().to_string();
+        let trace = Attached::new(&["-q", "-p", &pid, "-d", "1"]).end();
+        let adopted: Vec<_> = trace.adopted().iter().map(|it| it.in_flight).collect();
+        assert_eq!(adopted, [tells_in_flight().then_some(count)]);
+        let listed = aiotrace().args(["ls", "--format", "json"]).output().unwrap();
+        let listed: serde_json::Value = serde_json::from_slice(&listed.stdout).unwrap();
+        let rows = listed["processes"].as_array().unwrap();
+        let row = rows.iter().find(|it| it["pid"] == program.pid()).unwrap();
+        let in_flight = row["in_flight"].as_u64();
+        assert_eq!(in_flight, knows_in_flight().then_some(count.into()), "{listed}");
+    }
+}
+
+/// E13, ended by `--timeout`: it may still have submitted it.
+fn who_is_ended_while_it_waits_may_have_dropped_it() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace");
+    let mut run = aiotrace();
+    run.args(["run", "-q", "--timeout", "2s", "--format", "json", "-o"]).arg(&file);
+    let run = run.args(set_options(&[])).arg("--").arg(programs()).arg("min-nr-waits");
+    // Its input stays open, so it waits for ever.
+    let mut run =
+        run.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let input = run.stdin.take();
+    assert_eq!(run.wait().unwrap().code(), Some(124));
+    drop(input);
+    let lines = parse(&std::fs::read_to_string(file).unwrap());
+    let findings = lines.iter().filter_map(|it| match it {
+        Line::Finding(it) if it.name == "short-submit-dropped" => Some(it.unsure),
+        _ => None,
+    });
+    assert_eq!(findings.collect::<Vec<_>>(), [true]);
 }
 
 /// E13, as far as it is told here: from the start, the wait cannot end.
@@ -216,6 +263,8 @@ tests![
     contexts_that_threads_leave_are_told_apart if Need::LONG,
     a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps if Need::SAME,
     who_attaches_to_a_wait_learns_what_is_waited_for if Need::LONG,
+    what_is_in_flight_at_the_attach_is_told,
+    who_is_ended_while_it_waits_may_have_dropped_it if Need::SAME,
     who_waits_for_a_request_that_was_refused_has_dropped_it if Need::SAME,
     completions_that_an_eventfd_told_and_nobody_reaped_wait if Need::SAME,
     who_hangs_in_io_destroy_uses_kernel_aio if Need::SAME,
