@@ -203,7 +203,7 @@ fn calls_of_more_threads_than_there_are_slots_are_counted_once() {
     let trace = attached.end();
     let (told, report) = (trace.destroys().len() as u64, trace.report());
     assert_eq!(told + report.lost, ALL, "{told} told, {report:?}");
-    assert!(report.lost >= ALL - 16_384, "{report:?}");
+    assert!(report.lost > 0, "there were enough slots: {report:?}");
 }
 
 /// A plain user's limit, or the machine's, may be below.
