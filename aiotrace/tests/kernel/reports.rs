@@ -2,6 +2,7 @@
 //! what their twins are spared.
 
 use std::{
+    io::Write as _,
     os::{fd::AsFd as _, unix::process::ExitStatusExt as _},
     process::{Command, Stdio},
     time::{Duration, Instant},
@@ -236,12 +237,14 @@ fn a_fifo_that_nobody_reads_does_not_keep_us() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("a FIFO that nobody reads"), "{stderr}");
-    // One that is read.
-    let reader = Command::new("cat").arg(&fifo).stdout(Stdio::piped()).spawn().unwrap();
+    // One that is read, however much others do.
+    let read = directory.path().join("read");
+    let stdout = std::fs::File::create(&read).unwrap();
+    let mut reader = Command::new("cat").arg(&fifo).stdout(stdout).spawn().unwrap();
     let output = run("200ms").output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let read = reader.wait_with_output().unwrap();
-    assert!(String::from_utf8_lossy(&read.stdout).contains("=== "));
+    assert!(reader.wait().unwrap().success());
+    assert!(String::from_utf8_lossy(&std::fs::read(&read).unwrap()).contains("=== "));
 }
 
 /// Whatever it waits for: the first one asks for the end, and while collecting goes on, it ends well if it can.
@@ -287,12 +290,15 @@ fn a_recording_is_read_from_a_pipe() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("a.aiotrace");
     run_program_with(&["--record", file.to_str().unwrap()], &["pairs", "3"]);
-    let stdin = std::fs::File::open(&file).unwrap();
+    let bytes = std::fs::read(&file).unwrap();
+    let (stdin, mut tell) = std::io::pipe().unwrap();
+    let writer = std::thread::spawn(move || tell.write_all(&bytes).unwrap());
     let output = Command::new(binary())
         .args(["report", "--format", "json", "-"])
         .stdin(stdin)
         .output()
         .unwrap();
+    writer.join().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = parse(&text);
     assert!(matches!(lines.last(), Some(Line::Report(report)) if report.contexts.len() == 1));

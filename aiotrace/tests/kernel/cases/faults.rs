@@ -216,6 +216,8 @@ fn the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped() {
         assert!(says_so, "{source:?}: {said}, the program: {}", case.said);
         let expected = if is_watched { ("error", false) } else { ("warning", true) };
         assert_eq!((&*dropped.severity, dropped.unsure), expected, "{source:?}");
+        let says = dropped.why.as_deref().is_some_and(|it| it.contains("are not watched"));
+        assert_eq!(says, !is_watched, "{source:?}: {:?}", dropped.why);
     }
 }
 
