@@ -228,9 +228,11 @@ impl Stop {
         is_long_over || self.signal.load(Ordering::Acquire) != 0
     }
 
-    /// Nothing is collected any more. What is still to be written can be given up.
-    pub fn over(&self) {
-        self.over.store(monotonic(), Ordering::Release);
+    /// Nothing is collected any more, from the time on that this gives. What is still to be written can be given up.
+    pub fn over(&self) -> u64 {
+        let now = monotonic();
+        self.over.store(now, Ordering::Release);
+        now
     }
 
     /// Whether the end was asked for.

@@ -141,8 +141,7 @@ impl Drain {
         let start = Instant::now();
         self.look_at_blocked();
         let reason = self.collect(start);
-        self.stop.over();
-        self.ended = Some(crate::output::clock::monotonic());
+        self.ended = Some(self.stop.over());
         // If that fails, calls that end in the next moment pass for missed.
         let _ = self.probes.arm(false);
         self.probes.detach();
