@@ -101,6 +101,8 @@ fn main() {
         "interruptible" => interruptible::all(),
         "interrupted" => persistent::interrupted(),
         "submits" => persistent::submits(),
+        "signals" => persistent::signals(),
+        "flood" => persistent::flood(number(1000)),
         "until-accepted" => persistent::until_accepted(),
         "varied" => varied::all(),
         "receive-ring" => receive::from_the_ring(),

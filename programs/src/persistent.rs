@@ -1,7 +1,7 @@
 //! Programs that go on whatever they receive, and say what that was.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
     time::{Duration, Instant},
 };
 
@@ -34,6 +34,103 @@ pub fn interrupted() {
             return;
         }
     }
+}
+
+/// Sends itself real-time signals until a line comes, each with the number of those before it as its value, while the
+/// thread that receives them makes calls. Says how many were sent, were received, and came out of order.
+pub fn signals() {
+    static RECEIVED: AtomicU64 = AtomicU64::new(0);
+    static WRONG: AtomicU64 = AtomicU64::new(0);
+    static IS_LAST: AtomicBool = AtomicBool::new(false);
+    extern "C" fn received(_: i32, info: *const libc::siginfo_t, _: *const libc::c_void) {
+        // SAFETY: the kernel gives it, and sigqueue(3) a value.
+        let value = unsafe { (*info).si_value() }.sival_ptr as u64;
+        if value != RECEIVED.fetch_add(1, Ordering::Relaxed) {
+            WRONG.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    extern "C" fn last(_: i32) {
+        IS_LAST.store(true, Ordering::Relaxed);
+    }
+    /// Signals that are not received yet.
+    const MOST: u64 = 64;
+    // It comes when none of the others is pending any more: signal(7).
+    let (numbered, at_end) = (libc::SIGRTMIN(), libc::SIGRTMIN() + 1);
+    let handle = |signal, handler, flags| {
+        // SAFETY: the handlers change numbers only; the structure is complete.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            (action.sa_sigaction, action.sa_flags) = (handler, flags);
+            assert_eq!(libc::sigaction(signal, &action, std::ptr::null_mut()), 0);
+        }
+    };
+    handle(numbered, received as *const () as usize, libc::SA_SIGINFO | libc::SA_RESTART);
+    handle(at_end, last as *const () as usize, libc::SA_RESTART);
+    let mask = |how| {
+        // SAFETY: a set of signals, of our own.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&raw mut set);
+            libc::sigaddset(&raw mut set, numbered);
+            libc::sigaddset(&raw mut set, at_end);
+            assert_eq!(libc::pthread_sigmask(how, &raw const set, std::ptr::null_mut()), 0);
+        }
+    };
+    let send = |signal, value: u64| {
+        let value = libc::sigval { sival_ptr: value as *mut libc::c_void };
+        // SAFETY: a signal to ourselves, which has a handler.
+        unsafe { libc::sigqueue(libc::getpid(), signal, value) == 0 }
+    };
+    mask(libc::SIG_BLOCK);
+    let is_over = AtomicBool::new(false);
+    let sent = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            mask(libc::SIG_UNBLOCK);
+            let ctx = aio::setup(4);
+            while !IS_LAST.load(Ordering::Relaxed) {
+                crate::basic::pair(ctx, 1);
+            }
+        });
+        let sender = scope.spawn(|| {
+            let mut sent = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                let may = sent - RECEIVED.load(Ordering::Relaxed) < MOST;
+                if may && send(numbered, sent) {
+                    sent += 1;
+                } else {
+                    std::thread::yield_now();
+                }
+            }
+            while !send(at_end, 0) {
+                std::thread::yield_now();
+            }
+            sent
+        });
+        crate::wait();
+        is_over.store(true, Ordering::Relaxed);
+        sender.join().expect("the sender")
+    });
+    let [received, wrong] = [&RECEIVED, &WRONG].map(|it| it.load(Ordering::Relaxed));
+    say(&format!("{sent} {received} {wrong}"));
+}
+
+/// Four threads, each of which submits and reaps so many reads, as fast as it can. Says how many there were.
+pub fn flood(pairs: u64) {
+    static ALL: AtomicU64 = AtomicU64::new(0);
+    crate::wait();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let ctx = aio::setup(4);
+                for data in 0..pairs {
+                    crate::basic::pair(ctx, data);
+                    ALL.fetch_add(1, Ordering::Relaxed);
+                }
+                assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+            });
+        }
+    });
+    say(&ALL.load(Ordering::Relaxed).to_string());
 }
 
 /// Submits reads without end; ten times a second, how many calls there were, and how many failed.

@@ -16,6 +16,7 @@ mod events;
 mod faults;
 mod findings;
 mod full_speed;
+mod held;
 mod hostile;
 #[expect(dead_code, reason = "xtask reads the rest")]
 mod kernels;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         faults::TESTS,
         findings::TESTS,
         full_speed::TESTS,
+        held::TESTS,
         hostile::TESTS,
         lifecycle::TESTS,
         ls::TESTS,
