@@ -71,7 +71,7 @@ enum Item {
 }
 
 /// What the kernel tests run: packages of Debian, and a program of each.
-const TOOLS: [(&str, &str); 10] = [
+const TOOLS: [(&str, &str); 11] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -82,6 +82,7 @@ const TOOLS: [(&str, &str); 10] = [
     ("procps", "ps"),
     ("util-linux", "unshare"),
     ("busybox-static", "busybox"),
+    ("btrfs-progs", "mkfs.btrfs"),
 ];
 
 impl Item {

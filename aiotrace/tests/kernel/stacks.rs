@@ -1,11 +1,15 @@
 //! Where calls are made.
 
-use std::{ffi::OsString, path::PathBuf, process::Command};
+use std::{
+    ffi::OsString,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use aiotrace::output::json::{FunctionObject, Line};
 
 use super::{
-    harness::Need,
+    harness::{Need, cannot_run},
     support::{Attached, Program, Trace, aiotrace, parse, programs, run, run_program, run_to_file},
 };
 
@@ -146,10 +150,15 @@ fn each_of_many_submits_has_the_stack_it_was_made_from() {
 }
 
 fn with_stacks(command: &[OsString]) -> Trace {
+    traced(&["run"], command)
+}
+
+fn traced(options: &[&str], command: &[OsString]) -> Trace {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
     let output = aiotrace()
-        .args(["run", "--stacks", "--format", "json", "-o"])
+        .args(options)
+        .args(["--stacks", "--format", "json", "-o"])
         .arg(&file)
         .arg("--")
         .args(command)
@@ -158,6 +167,82 @@ fn with_stacks(command: &[OsString]) -> Trace {
     let lines = parse(&std::fs::read_to_string(&file).unwrap());
     let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
     Trace { lines, stderr, status: output.status, most_memory: 0 }
+}
+
+/// Mounted, while this lives.
+struct Mounted(PathBuf);
+
+impl Mounted {
+    /// `None` if that cannot be here.
+    fn new(kind: &str, source: &Path, options: &str, at: &Path) -> Option<Self> {
+        let mut command = Command::new("mount");
+        command.args(["-t", kind, "-o", options]).args([source, at]);
+        let output = command.output().unwrap();
+        if !output.status.success() {
+            cannot_run(&format!("no {kind}: {}", String::from_utf8_lossy(&output.stderr)));
+            return None;
+        }
+        Some(Self(at.to_owned()))
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
+    }
+}
+
+/// A program that lives there: maps shows another device than fstat(2).
+fn assert_named(program: PathBuf) {
+    std::fs::copy(programs(), &program).unwrap();
+    for options in [&["run"][..], &["run", "--source", "ptrace"]] {
+        let trace = traced(options, &[program.clone().into(), "callers".into()]);
+        let [submit] = trace.submits()[..] else { panic!("one io_submit: {}", trace.stderr) };
+        let stack = submit.stack.as_ref().unwrap();
+        let here = stack
+            .iter()
+            .find(|it| it.function.as_ref().is_some_and(|it| it.ends_with("leak_here")));
+        let here = here.unwrap_or_else(|| panic!("{options:?}: {:?}", names(stack)));
+        assert_eq!(here.module.as_deref(), program.to_str(), "{options:?}");
+    }
+}
+
+fn a_program_on_overlayfs_has_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let place = |name: &str| directory.path().join(name);
+    for name in ["lower", "upper", "work", "merged"] {
+        std::fs::create_dir(place(name)).unwrap();
+    }
+    std::fs::copy(programs(), place("lower/below")).unwrap();
+    let [lower, upper, work] = ["lower", "upper", "work"].map(|it| place(it).display().to_string());
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+    let source = Path::new("overlay");
+    let Some(_mounted) = Mounted::new("overlay", source, &options, &place("merged")) else {
+        return;
+    };
+    // Of the layer on top, and of the one below.
+    assert_named(place("merged/program"));
+    let trace = with_stacks(&[place("merged/below").into(), "callers".into()]);
+    let stack = trace.submits()[0].stack.as_ref().unwrap();
+    assert!(names(stack).iter().any(|it| it.ends_with("leak_here")), "{:?}", names(stack));
+}
+
+fn a_program_on_btrfs_has_names() {
+    let directory = tempfile::tempdir().unwrap();
+    let (image, at) = (directory.path().join("image"), directory.path().join("at"));
+    std::fs::create_dir(&at).unwrap();
+    std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
+    match Command::new("mkfs.btrfs").arg("-q").arg(&image).output() {
+        Err(error) => return cannot_run(&format!("mkfs.btrfs: {error}")),
+        Ok(output) => assert!(output.status.success(), "mkfs.btrfs: {output:?}"),
+    }
+    let Some(_mounted) = Mounted::new("btrfs", &image, "loop", &at) else { return };
+    assert_named(at.join("program"));
+    // A subvolume has a device of its own for fstat(2), and none for maps.
+    let volume = at.join("volume");
+    let made = Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&volume).status();
+    assert!(made.unwrap().success(), "btrfs subvolume create");
+    assert_named(volume.join("program"));
 }
 
 fn text_has_the_functions_below_the_call() {
@@ -303,6 +388,8 @@ tests![
     a_program_of_the_distribution_is_unwound_to_its_own_function if Need::Native("it reads the file system of the distribution"),
     io_submit_has_a_stack_only_if_asked_for if Need::SLOW,
     each_of_many_submits_has_the_stack_it_was_made_from if Need::SLOW,
+    a_program_on_overlayfs_has_names if Need::Native("it runs mount(8), and needs a disk"),
+    a_program_on_btrfs_has_names if Need::Native("it runs mkfs.btrfs and mount(8)"),
     text_has_the_functions_below_the_call if Need::SAME,
     a_recording_has_the_names if Need::SAME,
     the_stack_of_a_process_that_is_gone_has_addresses_only if RUSTC,
