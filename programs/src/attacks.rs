@@ -66,6 +66,9 @@ pub fn run(arguments: &[String]) {
         return race(code, path);
     }
     work(code);
+    if how == "stay" {
+        crate::wait();
+    }
     if how == "cut-short" {
         // It was read once, so the tracer knows it.
         crate::wait();

@@ -1,9 +1,11 @@
 //! Targets that want whoever traces them to come to harm (programs/src/attacks.rs): files that they have mapped
-//! as code, and what becomes of a trace when aiotrace is killed.
+//! as code, rings, and what becomes of a trace when aiotrace is killed. They have no privilege: nobody's files, in
+//! nobody's directories.
 
 use std::{
     fs::File,
-    os::unix::fs::FileExt as _,
+    io::Write as _,
+    os::unix::fs::{FileExt as _, chown},
     path::{Path, PathBuf},
     process::Stdio,
     time::{Duration, Instant},
@@ -15,20 +17,34 @@ use nix::sys::{
     stat::Mode,
 };
 use object::{Object as _, ObjectSection as _};
+use tempfile::TempDir;
 
 use super::{
+    bombs,
     harness::{Need, cannot_run},
     processes,
-    support::{Attached, Program, Trace, aiotrace, await_that, programs},
+    support::{Attached, NOBODY, Program, Trace, aiotrace, as_nobody, await_that, parse, programs},
 };
 
 /// By BPF, and by ptrace.
 const SOURCES: [&[&str]; 2] = [&[], &["--source", "ptrace"]];
 
+/// A directory of the targets' user.
+fn directory() -> TempDir {
+    let directory = tempfile::tempdir().unwrap();
+    chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
+    directory
+}
+
 /// A copy of our program, to be mapped.
 fn copy(directory: &Path) -> PathBuf {
-    let file = directory.join("x");
+    copy_as(directory, "x")
+}
+
+fn copy_as(directory: &Path, name: &str) -> PathBuf {
+    let file = directory.join(name);
     std::fs::copy(programs(), &file).unwrap();
+    chown(&file, Some(NOBODY), Some(NOBODY)).unwrap();
     file
 }
 
@@ -40,7 +56,7 @@ fn with_file(trace: &Trace, file: &Path) -> usize {
 
 /// Traces a target that makes calls out of this file until it ends.
 fn traced(source: &[&str], how: &str, file: &Path) -> Trace {
-    let mut target = Program::ready(&["attack", how, file.to_str().unwrap()]);
+    let mut target = Program::ready_as_nobody(&["attack", how, file.to_str().unwrap()]);
     let pid = target.pid().to_string();
     let attached = Attached::new(&[source, &["--stacks", "-p", &pid]].concat());
     target.go_on();
@@ -52,9 +68,9 @@ fn traced(source: &[&str], how: &str, file: &Path) -> Trace {
 /// dies of SIGBUS.
 fn a_file_that_is_cut_short_does_no_harm() {
     for source in SOURCES {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory();
         let file = copy(directory.path());
-        let mut target = Program::ready(&["attack", "cut-short", file.to_str().unwrap()]);
+        let mut target = Program::ready_as_nobody(&["attack", "cut-short", file.to_str().unwrap()]);
         let pid = target.pid().to_string();
         let attached = Attached::new(&[source, &["--stacks", "-p", &pid]].concat());
         target.go_on();
@@ -70,7 +86,7 @@ fn a_file_that_is_cut_short_does_no_harm() {
 
 /// Whoever opens a file with a lease waits for its owner, 45 s, but for one who does not want to wait.
 fn a_file_with_a_lease_does_not_hold_us_up() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let begin = Instant::now();
     let trace = traced(&[], "lease", &copy(directory.path()));
     assert_eq!(trace.setups().len(), 8, "{}", trace.stderr);
@@ -81,7 +97,7 @@ fn a_file_with_a_lease_does_not_hold_us_up() {
 /// wait for ever.
 fn a_path_that_becomes_a_fifo_is_not_opened() {
     for source in SOURCES {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory();
         let file = copy(directory.path());
         let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
         let fifo = directory.path().join("x.fifo");
@@ -100,7 +116,7 @@ fn a_path_that_becomes_a_fifo_is_not_opened() {
 /// A file says where its debug information is: the directory of the file is not looked into.
 fn a_debug_link_to_a_fifo_is_not_followed() {
     for source in SOURCES {
-        let directory = tempfile::tempdir().unwrap();
+        let directory = directory();
         let file = copy(directory.path());
         link_to(&file, b"fifo\0");
         let fifos = [directory.path().join("fifo"), directory.path().join(".debug/fifo")];
@@ -134,7 +150,7 @@ fn link_to(file: &Path, name: &[u8]) {
 
 /// A file whose symbols are said to be 16 GiB long has no names; the other files have theirs.
 fn a_file_that_is_too_much_for_the_child_costs_its_own_names_only() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let file = copy(directory.path());
     let length = std::fs::metadata(&file).unwrap().len().next_multiple_of(4096);
     let symbols = File::options().read(true).write(true).open(&file).unwrap();
@@ -162,11 +178,58 @@ fn a_file_that_is_too_much_for_the_child_costs_its_own_names_only() {
     assert_eq!(named, 8, "of the other file: {}", trace.stderr);
 }
 
+/// Three files kill the child that reads symbols, one after the other, and a fourth one lets it read for minutes:
+/// each costs its own names, and it is said which. An honest file that comes after them has its names.
+fn files_that_kill_or_stall_the_child_cost_their_own_names_only() {
+    for source in SOURCES {
+        let directory = directory();
+        let kinds = ["kills-1", "kills-2", "kills-3", "stalls", "honest"];
+        let files = kinds.map(|it| copy_as(directory.path(), it));
+        let [kill @ .., stall, honest] = &files;
+        kill.iter().for_each(|it| bombs::write(it, bombs::MUCH_MEMORY));
+        bombs::write(stall, bombs::MUCH_TIME);
+        let mut targets = files
+            .each_ref()
+            .map(|it| Program::ready_as_nobody(&["attack", "stay", it.to_str().unwrap()]));
+        let pids = targets.each_ref().map(|it| it.pid().to_string());
+        let each = pids.iter().flat_map(|it| ["-p", it]);
+        let options: Vec<&str> = source.iter().copied().chain(["--stacks"]).chain(each).collect();
+        let mut attached = Attached::new(&options);
+        for target in &mut targets {
+            target.go_on();
+            for _ in 0..8 {
+                attached.await_line(|it| matches!(it, Line::Setup(_)));
+            }
+            assert_eq!(target.line(), "ready");
+            target.go_on();
+            assert!(target.child.wait().unwrap().success());
+        }
+        let trace = attached.end();
+        let said = |file: &Path| {
+            let begin = format!("no names of the functions in {}: ", file.display());
+            let said = trace.stderr.lines().filter_map(|it| Some(it.split_once(&begin)?.1));
+            said.collect::<Vec<_>>()
+        };
+        for file in kill {
+            assert_eq!(said(file), ["the child that reads them was killed"], "{}", trace.stderr);
+        }
+        assert_eq!(said(stall), ["no answer within 5s"], "{}", trace.stderr);
+        assert_eq!(said(honest), [""; 0], "{}", trace.stderr);
+        for file in &files {
+            assert_eq!(with_file(&trace, file), 8, "{source:?}: {}", file.display());
+        }
+        let functions = trace.setups().into_iter().flat_map(|it| it.stack.iter().flatten());
+        let of_honest = functions.filter(|it| it.module.as_deref() == honest.to_str());
+        let named = of_honest.filter(|it| it.function.is_some()).count();
+        assert!(named > 0, "{source:?}: {}", trace.stderr);
+    }
+}
+
 /// Killed with -9, aiotrace leaves no child that reads symbols.
 fn the_child_that_reads_symbols_ends_with_us() {
-    let directory = tempfile::tempdir().unwrap();
+    let directory = directory();
     let file = copy(directory.path());
-    let mut target = Program::ready(&["attack", "cut-short", file.to_str().unwrap()]);
+    let mut target = Program::ready_as_nobody(&["attack", "cut-short", file.to_str().unwrap()]);
     let mut attached = Attached::new(&["--stacks", "-p", &target.pid().to_string()]);
     target.go_on();
     attached.await_line(|line| matches!(line, Line::Setup(_)));
@@ -235,7 +298,7 @@ fn thousands_of_threads_are_attached_to_and_go_on() {
 /// Headers of rings that no kernel writes: sizes, tails and magic numbers at random, and calls with them.
 fn a_hostile_ring_header_ends_no_trace() {
     for source in SOURCES {
-        let mut target = Program::ready(&["attack", "rings", "3000"]);
+        let mut target = Program::ready_as_nobody(&["attack", "rings", "3000"]);
         let pid = target.pid().to_string();
         let attached = Attached::new(&[source, &["-q", "-p", &pid]].concat());
         target.go_on();
@@ -251,13 +314,49 @@ fn a_hostile_ring_header_ends_no_trace() {
 /// A ring that says that it has so many entries, and that half of them are new: no memory is taken for them.
 fn a_ring_of_a_false_size_takes_no_memory() {
     for source in SOURCES {
-        let mut target = Program::ready(&["attack", "size", &u32::MAX.to_string()]);
+        let mut target = Program::ready_as_nobody(&["attack", "size", &u32::MAX.to_string()]);
         let pid = target.pid().to_string();
         let attached = Attached::new(&[source, &["-q", "-p", &pid]].concat());
         target.go_on();
         assert!(target.child.wait().unwrap().success());
         let trace = attached.end();
         assert_eq!(trace.status.code(), Some(0), "{source:?}: {}", trace.stderr);
+    }
+}
+
+/// The same attacks on a trace that a plain user makes, who may not look into /proc/PID/map_files.
+fn a_trace_without_privilege_stands_them_too() {
+    let attacks: [(&str, usize); 5] =
+        [("plain", 8), ("lease", 8), ("race", 8), ("cut-short", 16), ("rings", 0)];
+    for (how, setups) in attacks {
+        let directory = directory();
+        let file = copy(directory.path());
+        let fifo = directory.path().join("x.fifo");
+        nix::unistd::mkfifo(&fifo, Mode::S_IRWXU).unwrap();
+        let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
+        watch.add_watch(&fifo, AddWatchFlags::IN_OPEN).unwrap();
+        let trace = directory.path().join("trace");
+        let argument = if how == "rings" { Path::new("100") } else { &file };
+        let mut child = as_nobody(&mut aiotrace())
+            .args(["run", "--source", "ptrace", "--stacks", "--format", "json", "-o"])
+            .arg(&trace)
+            .arg("--")
+            .arg(programs())
+            .args(["attack", how])
+            .arg(argument)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child.stdin.take().unwrap().write_all(b"\n\n").unwrap();
+        let output = child.wait_with_output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(0), "{how}: {stderr}");
+        let lines = parse(&std::fs::read_to_string(&trace).unwrap());
+        let made = lines.iter().filter(|it| matches!(it, Line::Setup(_))).count();
+        assert!(made == setups || how == "rings", "{how}: {made} contexts: {stderr}");
+        assert!(watch.read_events().is_err(), "{how}: the FIFO was opened");
     }
 }
 
@@ -270,7 +369,7 @@ fn killed_at_any_moment_it_leaves_nothing_behind() {
         &["--source", "ptrace", "-q"],
         &["-q", "--inject", "io_getevents:error=EINTR:when=1000000"],
     ];
-    let mut target = Program::ready(&["submits"]);
+    let mut target = Program::ready_as_nobody(&["submits"]);
     let pid = target.pid();
     let mut random = u64::from(pid) << 16 | 1;
     for round in 0..20 {
@@ -317,7 +416,9 @@ tests![
     a_path_that_becomes_a_fifo_is_not_opened if NO_INOTIFY,
     a_debug_link_to_a_fifo_is_not_followed if NO_INOTIFY,
     a_file_that_is_too_much_for_the_child_costs_its_own_names_only if Need::SAME,
+    files_that_kill_or_stall_the_child_cost_their_own_names_only if Need::SAME,
     the_child_that_reads_symbols_ends_with_us if Need::SAME,
+    a_trace_without_privilege_stands_them_too if NO_INOTIFY,
     a_hostile_ring_header_ends_no_trace if Need::SLOW,
     calls_of_more_threads_than_there_are_slots_are_counted_once
         if Need::Native("a guest has no memory for so many threads"),

@@ -8,6 +8,7 @@
 mod harness;
 
 mod attach;
+mod bombs;
 mod calls;
 mod cases;
 mod cost;

@@ -3,6 +3,7 @@
 use std::{
     ffi::OsStr,
     io::{BufRead as _, BufReader, Read as _, Write as _},
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, ExitStatus, Output, Stdio},
 };
@@ -258,6 +259,14 @@ impl Trace {
     }
 }
 
+/// A user without any privilege.
+pub const NOBODY: u32 = 65534;
+
+/// A command as that user.
+pub fn as_nobody(command: &mut Command) -> &mut Command {
+    command.uid(NOBODY).gid(NOBODY)
+}
+
 /// A tiny program that runs beside us. Killed, by its id, when this is dropped.
 pub struct Program {
     pub child: Child,
@@ -269,6 +278,13 @@ impl Program {
     /// Starts it, and waits until it says that it is ready.
     pub fn ready(arguments: &[&str]) -> Self {
         let mut program = Self::start(arguments);
+        assert_eq!(program.line(), "ready");
+        program
+    }
+
+    /// The same, as a user without any privilege.
+    pub fn ready_as_nobody(arguments: &[&str]) -> Self {
+        let mut program = Self::of(as_nobody(Command::new(programs()).args(arguments)));
         assert_eq!(program.line(), "ready");
         program
     }
