@@ -631,8 +631,10 @@ pub struct ContextKey {
 pub struct Context {
     /// Ring size; 0 until the ring could be read.
     pub nr: u32,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// Requests that may still complete, as far as that is known; less than 0 (as `i32`) for a moment, when threads
+    /// that share the context race. A program can write any tail into its ring: of more new entries than these, few
+    /// are told at one look.
+    pub expected: u32,
     /// Two positions in one word, so that threads that share the context always see both of one look: up to the
     /// lower one entries were told; the upper one is the tail at the last look, which is further on if entries could
     /// not be read.
@@ -640,16 +642,46 @@ pub struct Context {
 }
 
 impl Context {
-    /// Of a ring of this size, everything up to there is told.
+    /// Of a ring of this size, everything up to there is told; as many requests may be in flight as it has room for.
     #[inline(always)]
     pub const fn at(nr: u32, tail: u32) -> Self {
-        Self { nr, reserved: 0, positions: Self::positions(tail, tail) }
+        Self { nr, expected: nr, positions: Self::positions(tail, tail) }
     }
 
     /// For [`Self::positions`].
     #[inline(always)]
     pub const fn positions(told: u32, seen: u32) -> u64 {
         told as u64 | (seen as u64) << 32
+    }
+}
+
+/// How many records may be told of `untold` new entries at one look, if `expected` requests may still complete, and by
+/// how many these are fewer then. One record more than that is always told, and one for the wrap-around.
+#[inline(always)]
+pub const fn expected_records(untold: u32, expected: u32, most: u32) -> (u32, u32) {
+    // A race has made them too few.
+    if (expected as i32) < 0 {
+        return (2, expected);
+    }
+    let all = most * EVENTS_PER_RECORD as u32;
+    let told = if untold < all { untold } else { all };
+    let spent = if told < expected { told } else { expected };
+    let records = spent.div_ceil(EVENTS_PER_RECORD as u32) + 2;
+    (if records < most { records } else { most }, spent)
+}
+
+/// By how much the requests that may complete grow when a call of io_submit begins that is given so many: those of a
+/// large one may complete, and be reaped by another thread, before it returns. Of the others it is known then.
+#[inline(always)]
+pub const fn expected_at_entry(given: u64) -> u32 {
+    let is_large = given > EVENTS_PER_RECORD as u64 && given as i64 > 0;
+    let most = ITEMS_PER_CALL as u64;
+    if !is_large {
+        0
+    } else if given < most {
+        given as u32
+    } else {
+        most as u32
     }
 }
 
@@ -816,4 +848,32 @@ pub struct Cursor {
     pub more: u32,
     /// Contexts for which there was no room in the ring buffer.
     pub lost: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOST: u32 = 257;
+
+    #[test]
+    fn what_was_submitted_is_told_at_once_and_what_was_not_by_and_by() {
+        assert_eq!(expected_records(4096, 4096, MOST), (34, 4096));
+        assert_eq!(expected_records(100, 4096, MOST), (3, 100));
+        assert_eq!(expected_records(16_000, 0, MOST), (2, 0));
+        assert_eq!(expected_records(16_000, 1, MOST), (3, 1));
+        assert_eq!(
+            expected_records(70_000, 70_000, MOST),
+            (MOST, 257 * 128),
+            "the rest is still expected"
+        );
+        let below = 0u32.wrapping_sub(5);
+        assert_eq!(expected_records(100, below, MOST), (2, below), "back to 0");
+    }
+
+    #[test]
+    fn a_large_call_is_expected_to_complete_before_it_returns() {
+        assert_eq!([1, 128, 129, 4096, 4097].map(expected_at_entry), [0, 0, 129, 4096, 4096]);
+        assert_eq!([0, u64::MAX, 1 << 63].map(expected_at_entry), [0, 0, 0]);
+    }
 }

@@ -28,3 +28,13 @@ pub unsafe fn add(to: *mut u64, value: u64) {
     // SAFETY: the caller's.
     let _ = unsafe { atomic_xadd::<u64, u64, { AtomicOrdering::Relaxed }>(to, value) };
 }
+
+/// The same of a smaller number.
+///
+/// # Safety
+/// As of [`add`].
+#[inline(always)]
+pub unsafe fn add_u32(to: *mut u32, value: u32) {
+    // SAFETY: the caller's.
+    let _ = unsafe { atomic_xadd::<u32, u32, { AtomicOrdering::Relaxed }>(to, value) };
+}

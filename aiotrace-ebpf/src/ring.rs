@@ -10,7 +10,7 @@ use aiotrace_common::{
     abi::{Abi, IoEvent, RingHeader, Syscall},
     record::{
         Context, ContextKey, ContextSeen, EVENTS_PER_RECORD, Kind, Lost, Memory, NewEntries, Ring,
-        RingSample, Thread,
+        RingSample, Thread, expected_at_entry, expected_records,
     },
 };
 use aya_ebpf::{
@@ -80,6 +80,39 @@ pub fn destroyed(thread: &Thread, handle: u64) {
     }
 }
 
+/// io_submit begins: what of its requests may complete before it returns.
+#[inline(always)]
+pub fn submits(thread: &Thread) {
+    let given = expected_at_entry(thread.args[1]);
+    if given != 0 {
+        expect(thread, given);
+    }
+}
+
+/// It ends: what it has accepted may complete. `entered`: its begin was seen.
+#[inline(always)]
+pub fn submitted(thread: &Thread, entered: bool, ret: i64) {
+    let given = if entered { expected_at_entry(thread.args[1]) } else { 0 };
+    let accepted = if ret > 0 { ret as u32 } else { 0 };
+    let more = accepted.wrapping_sub(given);
+    if more != 0 {
+        expect(thread, more);
+    }
+}
+
+/// So many more requests of the call's context may complete.
+#[inline(always)]
+fn expect(thread: &Thread, more: u32) {
+    if setting!(exact_completions) != 0 || setting!(counting) != 0 {
+        return;
+    }
+    let key = ContextKey { space: thread.space, handle: thread.args[0] };
+    if let Some(context) = CONTEXTS.get_ptr_mut(&key) {
+        // SAFETY: a map value; this word is changed by atomic additions only.
+        unsafe { atomic::add_u32(&raw mut (*context).expected, user::unknown(&more)) };
+    }
+}
+
 /// Looks at the ring of the context that the call is about and, unless a probe tells of completions, sends
 /// the entries that are new.
 #[inline(always)]
@@ -130,7 +163,7 @@ fn slot(moment: Moment, syscall: Syscall, abi: Abi) -> u32 {
 /// The ring now, and the entries in it that are new, unless a probe tells of completions.
 #[inline(always)]
 fn see(thread: &mut Thread, time: u64) -> (RingSample, Span) {
-    let mut new = Span { seen: 0, nr: 0, first: 0, tail: 0, gone: 0 };
+    let mut new = Span { seen: 0, nr: 0, first: 0, tail: 0, gone: 0, spent: 0, records: 0 };
     let sample = if setting!(exact_completions) == 0 && setting!(counting) == 0 {
         look(thread, time, &mut new)
     } else {
@@ -174,7 +207,7 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
         return Some(sample);
     }
     let key = ContextKey { space: thread.space, handle };
-    let (nr, last, seen) = match CONTEXTS.get_ptr_mut(&key) {
+    let (nr, last, seen, expected) = match CONTEXTS.get_ptr_mut(&key) {
         Some(context) => {
             // SAFETY: a map value; threads that share the context may race, and then both send
             // the same entries: the reader knows their positions.
@@ -201,12 +234,13 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
                 read_at = calls::now();
             }
             context.positions = Context::positions(tail, tail);
-            (context.nr, positions as u32, (positions >> 32) as u32)
+            let (told, seen) = (positions as u32, (positions >> 32) as u32);
+            (context.nr, told, seen, Some(&raw mut context.expected))
         }
         None => {
             let nr = introduce(thread, handle, tail, time)?;
             remember(key, Context::at(nr, tail));
-            (nr, tail, tail)
+            (nr, tail, tail, None)
         }
     };
     // Unless the program has written another size there.
@@ -216,7 +250,17 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
     if tail < nr && last < nr && seen < nr {
         let untold = RingHeader::distance(last, seen, nr) + RingHeader::distance(seen, tail, nr);
         let gone = if untold < nr { 0 } else { untold - (nr - 1) };
-        *new = Span { seen: read_at, nr, first: last, tail, gone };
+        let (mut records, mut spent) = (MOST_RECORDS, 0);
+        if let Some(expected) = expected {
+            // SAFETY: a map value, as above.
+            let now = unsafe { expected.read_volatile() };
+            (records, spent) = expected_records(untold, now, MOST_RECORDS);
+            if spent != 0 {
+                // SAFETY: as above; changed by atomic additions only.
+                unsafe { atomic::add_u32(expected, user::unknown(&spent.wrapping_neg())) };
+            }
+        }
+        *new = Span { seen: read_at, nr, first: last, tail, gone, spent, records };
     }
     Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
@@ -263,6 +307,10 @@ struct Span {
     tail: u32,
     /// So many of them, the first ones, were overwritten before they could be read.
     gone: u32,
+    /// By so many the requests that may complete are fewer.
+    spent: u32,
+    /// So many records are told at most.
+    records: u32,
 }
 
 #[inline(always)]
@@ -280,6 +328,11 @@ fn send(thread: &mut Thread, slot: u32, time: u64, span: Span) {
     let first = user::unknown(&rest.first);
     if first != span.tail {
         put_back(thread, first);
+        // Those that could not be read are still to come.
+        let told = RingHeader::distance(span.first, first, span.nr);
+        if span.spent > told && span.spent as i32 > 0 {
+            expect(thread, span.spent - told);
+        }
     }
 }
 
@@ -348,7 +401,11 @@ pub extern "C" fn send_entries(slot: u32) -> u32 {
     };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { ring, entries, rest } = unsafe { &mut *scratch };
-    let Span { seen, nr, first, tail, gone } = *rest;
+    let Span { seen, nr, first, tail, gone, records, .. } = *rest;
+    if records == 0 {
+        return 0;
+    }
+    rest.records = records - 1;
     // A wrap-around cuts one record in two. What was overwritten goes around to beyond the tail.
     let end = if gone != 0 || first > tail { nr } else { tail };
     let most = if gone != 0 { gone } else { u32::MAX };

@@ -47,6 +47,9 @@ pub fn run(arguments: &[String]) {
     if how == "rings" {
         return rings(path.parse().expect("how many rounds"));
     }
+    if how == "tails" {
+        return tails(path.parse().expect("how many calls"));
+    }
     let file = File::options().read(true).write(how == "cut-short").open(path).expect("the file");
     let code = map(&file);
     if how == "lease" {
@@ -163,6 +166,26 @@ fn rings(rounds: u64) {
         }
     }
     crate::say(&calls.to_string());
+}
+
+/// Says in the header of a ring that half of it is new, as often as it makes a call: of a context that was there
+/// before, and of one that was made just now. Nothing was submitted.
+fn tails(calls: u64) {
+    let make = || aio::setup(8000);
+    let before = make();
+    crate::wait();
+    for ctx in [before, make()] {
+        let header = ctx as *mut u32;
+        for _ in 0..calls {
+            // SAFETY: the ring is memory of ours: its size, and its tail.
+            unsafe {
+                let (nr, tail) = (header.add(1).read_volatile(), header.add(3).read_volatile());
+                header.add(3).write_volatile((tail + nr / 2) % nr);
+            }
+            assert_eq!(aio::getevents_at(ctx, 0, 0, 0, 0), 0, "io_getevents");
+        }
+        aio::destroy(ctx);
+    }
 }
 
 fn work(code: u64) {

@@ -79,6 +79,9 @@ pub fn enter(
         }
         _ => RingSample::UNREAD,
     };
+    if matches!(syscall, Syscall::Submit) {
+        ring::submits(thread);
+    }
     match syscall {
         Syscall::Submit => submit::entered(thread, sample),
         Syscall::Destroy => destroy::entered(thread, sample),
@@ -180,6 +183,9 @@ pub fn exit(
         }
     }
 
+    if matches!(syscall, Syscall::Submit) {
+        ring::submitted(thread, entered, ret);
+    }
     let moment = if tells { Moment::AnyExit } else { Moment::Exit };
     let (sample, new) = match syscall {
         Syscall::Setup | Syscall::Destroy => (RingSample::UNREAD, NewEntries::NONE),

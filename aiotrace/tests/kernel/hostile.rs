@@ -324,10 +324,30 @@ fn a_ring_of_a_false_size_takes_no_memory() {
     }
 }
 
+/// At each call the ring says that half of it is new, and nothing was submitted.
+fn a_hostile_ring_header_costs_no_more_than_two_records_a_call() {
+    const CALLS: u64 = 100;
+    /// Of a record; and of a ring for 8,000 requests, with what the kernel adds.
+    const ENTRIES: u64 = 128;
+    const RING: u64 = 16_384;
+    for source in SOURCES {
+        let mut target = Program::ready_as_nobody(&["attack", "tails", &CALLS.to_string()]);
+        let attached = Attached::new(&[source, &["-p", &target.pid().to_string()]].concat());
+        target.go_on();
+        assert!(target.child.wait().unwrap().success());
+        let trace = attached.end();
+        assert_eq!(trace.getevents().len() as u64, 2 * CALLS, "{source:?}: {}", trace.stderr);
+        // Of a ring that was there before, all may have been in flight, once. Its end tells what is left.
+        let most = 2 * CALLS * 2 * ENTRIES + 3 * RING;
+        let told = trace.completions().len() as u64;
+        assert!(told <= most, "{source:?}: {told} entries told");
+    }
+}
+
 /// The same attacks on a trace that a plain user makes, who may not look into /proc/PID/map_files.
 fn a_trace_without_privilege_stands_them_too() {
-    let attacks: [(&str, usize); 5] =
-        [("plain", 8), ("lease", 8), ("race", 8), ("cut-short", 16), ("rings", 0)];
+    let attacks: [(&str, usize); 6] =
+        [("plain", 8), ("lease", 8), ("race", 8), ("cut-short", 16), ("rings", 0), ("tails", 2)];
     for (how, setups) in attacks {
         let directory = directory();
         let file = copy(directory.path());
@@ -336,7 +356,7 @@ fn a_trace_without_privilege_stands_them_too() {
         let watch = Inotify::init(InitFlags::IN_NONBLOCK).unwrap();
         watch.add_watch(&fifo, AddWatchFlags::IN_OPEN).unwrap();
         let trace = directory.path().join("trace");
-        let argument = if how == "rings" { Path::new("100") } else { &file };
+        let argument = if matches!(how, "rings" | "tails") { Path::new("100") } else { &file };
         let mut child = as_nobody(&mut aiotrace())
             .args(["run", "--source", "ptrace", "--stacks", "--format", "json", "-o"])
             .arg(&trace)
@@ -418,6 +438,7 @@ tests![
     a_file_that_is_too_much_for_the_child_costs_its_own_names_only if Need::SAME,
     files_that_kill_or_stall_the_child_cost_their_own_names_only if Need::SAME,
     the_child_that_reads_symbols_ends_with_us if Need::SAME,
+    a_hostile_ring_header_costs_no_more_than_two_records_a_call if Need::SLOW,
     a_trace_without_privilege_stands_them_too if NO_INOTIFY,
     a_hostile_ring_header_ends_no_trace if Need::SLOW,
     calls_of_more_threads_than_there_are_slots_are_counted_once

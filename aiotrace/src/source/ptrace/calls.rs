@@ -66,6 +66,9 @@ impl Calls {
         if matches!(call.syscall, Syscall::Submit | Syscall::Destroy) {
             sample = self.rings.sample(tracee, &mut self.records, handle, call.entered, new);
         }
+        if call.syscall == Syscall::Submit {
+            self.rings.submits(tracee.space, handle, call.args[1]);
+        }
         match call.syscall {
             Syscall::Submit => {
                 call.unread = self.iocbs(tracee, call, sample, 0, 0);
@@ -85,14 +88,19 @@ impl Calls {
         }
     }
 
-    /// The call of this thread ends: looks at the ring. `new` as above.
+    /// The call of this thread ends with `ret`: looks at the ring. `new` as above.
     pub fn look(
         &mut self,
         tracee: &mut Tracee,
         call: &InCall,
-        time: u64,
+        (time, ret): (u64, i64),
         new: impl FnMut(New),
     ) -> RingSample {
+        if call.syscall == Syscall::Submit {
+            // 0: it began before us.
+            let given = (call.entered != 0).then_some(call.args[1]);
+            self.rings.submitted(tracee.space, call.args[0], given, ret);
+        }
         match call.syscall {
             Syscall::Setup | Syscall::Destroy => RingSample::UNREAD,
             _ => self.rings.sample(tracee, &mut self.records, call.args[0], time, new),
