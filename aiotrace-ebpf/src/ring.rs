@@ -83,27 +83,21 @@ pub fn destroyed(thread: &Thread, handle: u64) {
 /// io_submit begins: what of its requests may complete before it returns.
 #[inline(always)]
 pub fn submits(thread: &Thread) {
-    let given = expected_at_entry(thread.args[1]);
-    if given != 0 {
-        expect(thread, given);
-    }
+    expect(thread, expected_at_entry(thread.args[1]));
 }
 
-/// It ends: what it has accepted may complete. `entered`: its begin was seen.
+/// It ends: so many more of its requests may complete than was thought. `entered`: its begin was seen.
 #[inline(always)]
-pub fn submitted(thread: &Thread, entered: bool, ret: i64) {
+pub fn submitted(thread: &Thread, entered: bool, ret: i64) -> u32 {
     let given = if entered { expected_at_entry(thread.args[1]) } else { 0 };
     let accepted = if ret > 0 { ret as u32 } else { 0 };
-    let more = accepted.wrapping_sub(given);
-    if more != 0 {
-        expect(thread, more);
-    }
+    accepted.wrapping_sub(given)
 }
 
 /// So many more requests of the call's context may complete.
 #[inline(always)]
 fn expect(thread: &Thread, more: u32) {
-    if setting!(exact_completions) != 0 || setting!(counting) != 0 {
+    if more == 0 || setting!(exact_completions) != 0 || setting!(counting) != 0 {
         return;
     }
     let key = ContextKey { space: thread.space, handle: thread.args[0] };
@@ -123,14 +117,14 @@ pub fn sample(
     abi: Abi,
     time: u64,
 ) -> RingSample {
-    let (sample, new) = see(thread, time);
+    let (sample, new) = see(thread, time, 0);
     if new.first != new.tail {
         send(thread, slot(moment, syscall, abi), time, new);
     }
     sample
 }
 
-/// The same for a record that takes a few entries along: those are not sent.
+/// The same for a record that takes a few entries along: those are not sent. `more`: as [`submitted`] gives it.
 #[inline(always)]
 pub fn sample_and_new(
     thread: &mut Thread,
@@ -138,8 +132,9 @@ pub fn sample_and_new(
     syscall: Syscall,
     abi: Abi,
     time: u64,
+    more: u32,
 ) -> (RingSample, NewEntries) {
-    let (sample, new) = see(thread, time);
+    let (sample, new) = see(thread, time, more);
     let count = new.tail.wrapping_sub(new.first);
     if new.gone == 0 && count <= EVENTS_PER_RECORD as u32 {
         return (
@@ -162,10 +157,10 @@ fn slot(moment: Moment, syscall: Syscall, abi: Abi) -> u32 {
 
 /// The ring now, and the entries in it that are new, unless a probe tells of completions.
 #[inline(always)]
-fn see(thread: &mut Thread, time: u64) -> (RingSample, Span) {
+fn see(thread: &mut Thread, time: u64, more: u32) -> (RingSample, Span) {
     let mut new = Span { seen: 0, nr: 0, first: 0, tail: 0, gone: 0, spent: 0, records: 0 };
     let sample = if setting!(exact_completions) == 0 && setting!(counting) == 0 {
-        look(thread, time, &mut new)
+        look(thread, time, more, &mut new)
     } else {
         glance(thread.args[0])
     };
@@ -191,12 +186,15 @@ fn read(handle: u64, words: &mut u128) -> Option<RingSample> {
 }
 
 #[inline(always)]
-fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
+fn look(thread: &mut Thread, time: u64, more: u32, new: &mut Span) -> Option<RingSample> {
     let handle = thread.args[0];
     // Before the ring: it must not be newer than that.
     let changes = CHANGES.get(0).copied().unwrap_or(0);
     let mut words = 0;
-    let sample = read(handle, &mut words)?;
+    let Some(sample) = read(handle, &mut words) else {
+        expect(thread, more);
+        return None;
+    };
     let (first, RingSample { mut head, mut tail, .. }) = (words as u64, sample);
     let mut read_at = 0;
     let looked = (thread.looked_at, thread.looked_ring, thread.looked_when);
@@ -204,6 +202,7 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
     // Nothing completed since this thread looked. (Or a whole ring did: what nobody else has sent of it is
     // sent at the next look.)
     if is_known && thread.looked_tail == tail {
+        expect(thread, more);
         return Some(sample);
     }
     let key = ContextKey { space: thread.space, handle };
@@ -212,6 +211,10 @@ fn look(thread: &mut Thread, time: u64, new: &mut Span) -> Option<RingSample> {
             // SAFETY: a map value; threads that share the context may race, and then both send
             // the same entries: the reader knows their positions.
             let context = unsafe { &mut *context };
+            if more != 0 {
+                // SAFETY: as in `expect`.
+                unsafe { atomic::add_u32(&raw mut context.expected, user::unknown(&more)) };
+            }
             let mut positions = context.positions;
             if !(is_known && thread.looked_tail == (positions >> 32) as u32) {
                 // Another thread looked meanwhile, and may have seen a later tail than this one. From its

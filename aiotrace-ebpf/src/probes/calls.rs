@@ -183,13 +183,13 @@ pub fn exit(
         }
     }
 
-    if matches!(syscall, Syscall::Submit) {
-        ring::submitted(thread, entered, ret);
-    }
     let moment = if tells { Moment::AnyExit } else { Moment::Exit };
     let (sample, new) = match syscall {
         Syscall::Setup | Syscall::Destroy => (RingSample::UNREAD, NewEntries::NONE),
-        Syscall::Submit => ring::sample_and_new(thread, moment, syscall, abi, time),
+        Syscall::Submit => {
+            let more = ring::submitted(thread, entered, ret);
+            ring::sample_and_new(thread, moment, syscall, abi, time, more)
+        }
         _ => (ring::sample(thread, moment, syscall, abi, time), NewEntries::NONE),
     };
     let left = Left { syscall, time, ret, flags, entered, tells };
