@@ -11,6 +11,7 @@ use aiotrace_common::{
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
+    memory::Wanted,
     records::{Records, header},
     tracee::Tracee,
 };
@@ -74,6 +75,12 @@ impl Rings {
             self.known.clear();
         }
         self.known.insert((space, handle), (nr, tail));
+    }
+
+    /// What [`Self::sample`] reads of a ring.
+    pub fn wanted(&self, tracee: &Tracee, handle: u64) -> Wanted {
+        let known = self.known.get(&(tracee.space, handle)).copied().filter(|it| it.0 != 0);
+        Wanted::Ring { at: handle, known }
     }
 
     /// Looks at a ring, sends the entries that are new, and shows each of them to `new`.
