@@ -162,7 +162,8 @@ fn rings(rounds: u64) {
     crate::say(&calls.to_string());
 }
 
-fn work(code: u64) {
+/// Contexts made, and destroyed, with a false return address from here on.
+pub fn work(code: u64) {
     for index in 0..WORK {
         let mut ctx = 0;
         // SAFETY: room for a handle.
@@ -189,7 +190,7 @@ fn our_code() -> u64 {
 }
 
 /// The whole file as code, which nobody runs.
-fn map(file: &File) -> u64 {
+pub fn map(file: &File) -> u64 {
     let length = file.metadata().expect("its size").len() as usize;
     // SAFETY: new memory, which nobody looks at.
     let code = unsafe {

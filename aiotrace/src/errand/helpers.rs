@@ -13,6 +13,7 @@ use std::{
 use nix::{
     poll::{PollFd, PollFlags, poll},
     sys::signal::{Signal, kill},
+    time::ClockId,
     unistd::Pid,
 };
 
@@ -47,6 +48,8 @@ struct State {
     stuck: Vec<Stuck>,
     debts: Debts,
     unanswered: u64,
+    /// Processor time of those that were given up.
+    took: Duration,
     named: Vec<u32>,
 }
 
@@ -89,6 +92,12 @@ impl Helpers {
     /// How many errands had no answer.
     pub fn unanswered(&self) -> u64 {
         self.state().unanswered
+    }
+
+    /// What they took of processors: those that are idle, and those that were given up.
+    pub fn processor_time(&self) -> Duration {
+        let state = self.state();
+        state.idle.iter().map(Helper::processor_time).sum::<Duration>() + state.took
     }
 
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
@@ -152,6 +161,7 @@ impl Helpers {
         let user = user_of(pid);
         let mut state = self.state();
         state.unanswered += 1;
+        state.took += helper.processor_time();
         state.debts.add(pid, user, Instant::now(), waited);
         state.stuck.push(Stuck { socket: helper.socket, pid, user });
         if state.named.len() < MOST_NAMED && !state.named.contains(&pid) {
@@ -205,6 +215,12 @@ impl Helper {
             true => Without::Ended,
             false => Without::Late(begun.elapsed()),
         })
+    }
+
+    /// What it took of processors.
+    fn processor_time(&self) -> Duration {
+        let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.id.cast_signed()));
+        clock.and_then(ClockId::now).map_or(Duration::ZERO, Duration::from)
     }
 
     /// Whether it has a processor, or waits for one.

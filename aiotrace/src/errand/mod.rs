@@ -64,6 +64,11 @@ pub fn unanswered() -> u64 {
     HELPERS.get().map_or(0, Helpers::unanswered)
 }
 
+/// What helpers took of processors so far.
+pub fn processor_time() -> Duration {
+    HELPERS.get().map_or(Duration::ZERO, Helpers::processor_time)
+}
+
 /// Something to be done about a process.
 pub trait Errand: Into<Any> {
     /// What comes of it.

@@ -12,6 +12,7 @@ mod calls;
 mod cases;
 mod cost;
 mod counting;
+mod errands;
 mod events;
 mod faults;
 mod findings;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         cases::waiting::TESTS,
         cost::TESTS,
         counting::TESTS,
+        errands::TESTS,
         events::TESTS,
         faults::TESTS,
         findings::TESTS,
