@@ -186,6 +186,7 @@ pub struct IoEvent {
 }
 
 /// The head of a completion ring, at the address that is the context's handle.
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]

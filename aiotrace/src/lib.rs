@@ -6,6 +6,7 @@
 pub mod bounded;
 pub mod cli;
 pub mod counted;
+pub mod errand;
 pub mod errno;
 pub mod event;
 pub mod explain;

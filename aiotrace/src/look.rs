@@ -1,11 +1,14 @@
-//! Answers to the questions of the model: what has to be looked up in the running system.
+//! Answers to the questions of the model: what has to be looked up in the running system. Of a process a helper looks
+//! it up ([`crate::errand`]).
 
 use std::fs;
 
 use aiotrace_common::settings::target;
+use serde::{Deserialize, Serialize};
 
 use crate::{
-    event::{Address, Args, File, FileKind, Handle, Holder, Limit, RingFound},
+    errand::{Errand as _, Place},
+    event::{Address, Args, File, FileKind, Handle, Holder, Limit, Ring, RingFound},
     process, ring,
     source::bpf::{arguments, list::Lister, machine},
 };
@@ -20,10 +23,35 @@ pub fn at_ring(
     ctx: Handle,
     is_known: impl Fn(Handle) -> bool,
 ) -> (RingFound, bool, Option<i64>) {
-    let found = match ring::read(pid, ctx.0) {
-        Some(ring) => RingFound::There(ring),
-        None => missing(pid, ctx, is_known),
+    let Some(AtPlace { ring, mapped, destroying, awaited }) = (Place { pid, handle: ctx }).ask()
+    else {
+        return (RingFound::Unknown, false, None);
     };
+    let found = match (ring, mapped) {
+        (Some(ring), _) => RingFound::There(ring),
+        // One that nobody knows is perhaps this one, moved.
+        (None, Some(rings)) if rings.iter().all(|it| *it != ctx && is_known(*it)) => {
+            RingFound::Unmapped
+        }
+        _ => RingFound::Unknown,
+    };
+    (found, destroying, awaited)
+}
+
+/// What is where the ring of a context should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtPlace {
+    ring: Option<Ring>,
+    /// If it is not there: the rings that the process has mapped; `None` if that is not known.
+    mapped: Option<Vec<Handle>>,
+    destroying: bool,
+    awaited: Option<i64>,
+}
+
+/// Looks there.
+pub fn at_place(pid: u32, ctx: Handle) -> AtPlace {
+    let ring = ring::read(pid, ctx.0);
+    let mapped = if ring.is_none() { mapped(pid) } else { None };
     // Looked at last: who begins io_destroy after this had the ring mapped before.
     let (mut destroying, mut awaited) = (false, None);
     for it in process::blocked_calls(pid) {
@@ -35,22 +63,13 @@ pub fn at_ring(
             _ => (),
         }
     }
-    (found, destroying, awaited)
+    AtPlace { ring, mapped, destroying, awaited }
 }
 
-fn missing(pid: u32, ctx: Handle, is_known: impl Fn(Handle) -> bool) -> RingFound {
-    let Ok(maps) = fs::read_to_string(format!("/proc/{pid}/maps")) else {
-        return RingFound::Unknown;
-    };
-    if maps.is_empty() || !process::is_alive(pid) {
-        return RingFound::Unknown;
-    }
-    let mut rings = ring::mapped(&maps).into_iter().map(Handle);
-    // One that nobody knows is perhaps this one, moved.
-    if rings.any(|it| it == ctx || !is_known(it)) {
-        return RingFound::Unknown;
-    }
-    RingFound::Unmapped
+fn mapped(pid: u32) -> Option<Vec<Handle>> {
+    let maps = fs::read(format!("/proc/{pid}/maps")).ok().filter(|it| !it.is_empty())?;
+    let rings = ring::mapped(&String::from_utf8_lossy(&maps)).into_iter().map(Handle).collect();
+    process::is_alive(pid).then_some(rings)
 }
 
 /// What a descriptor is. Whoever serves the file is not asked (a dead NFS or FUSE server would hang us, too):
@@ -113,6 +132,12 @@ pub fn path(pid: u32, fd: u32) -> Option<Vec<u8>> {
     use std::os::unix::ffi::OsStringExt as _;
     let path = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
     Some(path.into_os_string().into_vec())
+}
+
+/// The position of a descriptor.
+pub fn position(pid: u32, fd: u32) -> Option<i64> {
+    let info = fs::read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    process::status_field(&info, "pos")?.parse().ok()
 }
 
 /// Who holds fs.aio-nr: exact with BPF, else only the limit is known.

@@ -1,19 +1,27 @@
 //! What a running process shows in /proc.
+//!
+//! Most of its files are not read where others wait for us: whoever reads them may have to wait for the process
+//! ([`crate::errand`]). Its name, its cgroup and the list of its threads are there at once.
 
 use std::{
     fs, io,
-    os::fd::{FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, FromRawFd as _, OwnedFd},
     path::Path,
 };
 
 use aiotrace_common::abi::{Timespec, from_i386};
 use nix::{
+    poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::uio::{RemoteIoVec, process_vm_readv},
     unistd::Pid,
 };
+use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes as _;
 
-use crate::event::Syscall;
+use crate::{
+    errand::{Errand as _, Started, Status, ThreadState},
+    event::Syscall,
+};
 
 /// A process to be traced.
 #[derive(Debug)]
@@ -54,26 +62,27 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
         Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(id),
         _ => OpenError::Other { pid: id, source },
     };
-    let status = fs::read(format!("/proc/{id}/status")).map_err(fail)?;
+    fs::metadata(format!("/proc/{id}")).map_err(fail)?;
+    let status = Status { pid: id, tid: id }.ask().flatten().unwrap_or_default();
     let pid = status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(id);
     let pidfd = pidfd_open(pid).map_err(fail)?;
-    // A zombie has ended already, whatever its parent does; but of a process whose other threads go on, it is
-    // only the first thread.
-    let stat = fs::read(format!("/proc/{pid}/stat")).map_err(fail)?;
-    if is_dead(&stat) && !has_living_thread(pid) {
+    // A zombie has ended already, whatever its parent does; but not if other threads of it go on.
+    if is_readable(&pidfd) {
         return Err(OpenError::Gone(id));
     }
     let name = name(pid).ok_or(OpenError::Gone(id))?;
-    Ok(Opened { pid, pidfd, name, started: started(&stat) })
+    Ok(Opened { pid, pidfd, name, started: Started { pid }.ask().flatten() })
 }
 
-fn is_dead(stat: &[u8]) -> bool {
-    matches!(stat_state(stat), Some(b'Z' | b'X'))
+/// Of a pidfd: whether all its threads have ended.
+fn is_readable(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|it| it > 0)
 }
 
-fn has_living_thread(pid: u32) -> bool {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.filter_map(|task| fs::read(task.path().join("stat")).ok()).any(|it| !is_dead(&it))
+/// What /proc says of a thread in `status`.
+pub fn status(pid: u32, tid: u32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/task/{tid}/status")).ok()
 }
 
 /// Whether a seccomp filter is in force in any thread of a process.
@@ -84,7 +93,7 @@ pub fn has_seccomp_filter(pid: u32) -> bool {
 
 /// Whether one is in force in a thread.
 pub fn has_thread_filter(pid: u32, tid: u32) -> bool {
-    fs::read(format!("/proc/{pid}/task/{tid}/status")).is_ok_and(|it| is_filtered(&it))
+    Status { pid, tid }.ask().flatten().is_some_and(|it| is_filtered(&it))
 }
 
 fn is_filtered(status: &[u8]) -> bool {
@@ -142,16 +151,20 @@ pub fn started_at(pid: u32) -> Option<u64> {
     started(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Whether a process is there and has not ended.
-pub fn is_alive(pid: u32) -> bool {
-    let stat = fs::read(format!("/proc/{pid}/stat"));
-    stat.is_ok_and(|stat| !matches!(stat_state(&stat), Some(b'Z' | b'X')))
+/// Whether a process, or the thread with this id, is there and has not ended.
+pub fn is_alive(id: u32) -> bool {
+    match pidfd_open(id) {
+        Ok(pidfd) => !is_readable(&pidfd),
+        // It is a thread, and not the first one of its process.
+        Err(_) => fs::metadata(format!("/proc/{id}")).is_ok(),
+    }
 }
 
-/// The same of a thread.
+/// The same of a thread, which may have ended and not been waited for.
 pub fn is_alive_thread(pid: u32, tid: u32) -> bool {
-    let stat = fs::read(format!("/proc/{pid}/task/{tid}/stat"));
-    stat.is_ok_and(|stat| !matches!(stat_state(&stat), Some(b'Z' | b'X')))
+    let state = ThreadState { pid, tid }.ask();
+    // Who does not answer is there.
+    state.is_none_or(|it| !matches!(it, None | Some(b'Z' | b'X')))
 }
 
 /// The state of a thread, a letter of proc(5).
@@ -167,7 +180,7 @@ pub fn threads(pid: u32) -> Vec<u32> {
 
 /// Which thread traces a thread, if one does.
 pub fn tracer_of(tid: u32) -> Option<u32> {
-    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
+    let status = Status { pid: tid, tid }.ask()??;
     status_field(&status, "TracerPid")?.parse().ok().filter(|it| *it != 0)
 }
 
@@ -208,7 +221,7 @@ pub fn waits_in_exit(pid: u32) -> Option<u32> {
 }
 
 /// A thread that is blocked inside an AIO call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Blocked {
     /// The thread.
     pub tid: u32,
@@ -272,7 +285,7 @@ pub fn fuzz(bytes: &[u8], text: &str) -> u64 {
     let found = [
         status_field(bytes, "Seccomp").is_some(),
         is_filtered(bytes),
-        is_dead(bytes),
+        stat_state(bytes).is_some(),
         started(bytes).is_some(),
         parse_syscall(text, false).is_some(),
         parse_syscall(text, true).is_some(),

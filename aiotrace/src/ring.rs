@@ -83,6 +83,23 @@ fn bytes(nr: u32) -> usize {
     size_of::<RingHeader>() + nr as usize * size_of::<IoEvent>()
 }
 
+/// The headers of the rings at these addresses. `all_pages`: reads a byte of each page before ([`touch`]).
+pub fn headers(pid: u32, handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingHeader>> {
+    let of = |it: u64| {
+        if all_pages {
+            touch(pid, it);
+        }
+        header(pid, it)
+    };
+    handles.into_iter().map(of).collect()
+}
+
+/// The rings that a process has mapped, with their inode numbers.
+pub fn of_process(pid: u32) -> Vec<(u64, u64)> {
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    mapped_with_inodes(&String::from_utf8_lossy(&maps)).collect()
+}
+
 /// Where a process has rings mapped, from its `/proc/PID/maps`: `/[aio] (deleted)`. A forked child
 /// inherits the mapping (up to Linux 7.0), but not the context.
 pub fn mapped(maps: &str) -> Vec<u64> {

@@ -25,10 +25,11 @@ const LONGEST: Duration = Duration::from_secs(5);
 /// it is swapped out.
 ///
 /// It reads all the memory that the process can write and has touched: some 0.3 s for each GiB.
-pub fn missing(pid: u32, handles: &[u64]) -> Option<Vec<u64>> {
+pub fn missing(pid: u32, handles: Vec<u64>) -> Option<Vec<u64>> {
     let until = Instant::now() + LONGEST;
     let mut wanted: HashSet<u64> = handles.iter().copied().collect();
-    let maps = fs::read_to_string(format!("/proc/{pid}/maps")).ok()?;
+    let maps = fs::read(format!("/proc/{pid}/maps")).ok()?;
+    let maps = String::from_utf8_lossy(&maps);
     let pagemap = File::open(format!("/proc/{pid}/pagemap")).ok()?;
     let mut chunk = vec![0; CHUNK * PAGE];
     for (from, to) in writable(&maps) {
@@ -54,7 +55,7 @@ pub fn missing(pid: u32, handles: &[u64]) -> Option<Vec<u64>> {
             }
         }
     }
-    Some(handles.iter().copied().filter(|it| wanted.contains(it)).collect())
+    Some(handles.into_iter().filter(|it| wanted.contains(it)).collect())
 }
 
 /// Which of these pages are there, as addresses and numbers of pages that follow one another, at most [`CHUNK`]: only
@@ -127,11 +128,12 @@ mod tests {
         // Made at run time, so that it is in no constant; and given as two halves.
         let absent = std::hint::black_box(0x0bad_cafeu64) << 16 | 0x1000;
         // A thread of another test may end meanwhile: then its stack cannot be read.
-        let missing_here = |handle| (0..100).find_map(|_| missing(std::process::id(), &[handle]));
+        let missing_here =
+            |handle| (0..100).find_map(|_| missing(std::process::id(), vec![handle]));
         assert_eq!(missing_here(*kept), Some(Vec::new()), "{kept}");
         // The list we give is in our memory too: another process is scanned in tests/kernel.
         assert_eq!(missing_here(absent), Some(Vec::new()));
-        assert_eq!(missing(u32::MAX, &[1]), None);
+        assert_eq!(missing(u32::MAX, vec![1]), None);
     }
 
     #[test]

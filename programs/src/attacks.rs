@@ -188,7 +188,8 @@ fn tails(calls: u64) {
     }
 }
 
-fn work(code: u64) {
+/// Contexts made, and destroyed, with a false return address from here on.
+pub fn work(code: u64) {
     for index in 0..WORK {
         let mut ctx = 0;
         // SAFETY: room for a handle.
@@ -215,7 +216,7 @@ fn our_code() -> u64 {
 }
 
 /// The whole file as code, which nobody runs.
-fn map(file: &File) -> u64 {
+pub fn map(file: &File) -> u64 {
     let length = file.metadata().expect("its size").len() as usize;
     // SAFETY: new memory, which nobody looks at.
     let code = unsafe {

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::{processes::wait_for, tasks};
+use crate::{overlay, processes::wait_for, tasks};
 
 /// How many bytes the file has.
 pub const SIZE: u64 = 1 << 20;
@@ -57,6 +57,27 @@ pub struct Held {
 impl Held {
     /// Starts the server and opens the file. There must be one thread only.
     pub fn open(answer: Answer) -> Self {
+        Self::open_by(answer, |directory| {
+            let mut options = File::options();
+            options.read(true).write(true).custom_flags(libc::O_DIRECT);
+            options.open(directory.join("held")).expect("the held file")
+        })
+    }
+
+    /// The same, to be read only, and not past the page cache: to be mapped, or to be run.
+    pub fn open_to_read(answer: Answer) -> Self {
+        Self::open_by(answer, |directory| {
+            File::open(directory.join("held")).expect("the held file")
+        })
+    }
+
+    /// The same, seen through an overlay, which nobody else sees; to be read only.
+    pub fn open_on_overlay(answer: Answer) -> Self {
+        overlay::unshare();
+        Self::open_by(answer, |directory| overlay::open_above(directory, "held"))
+    }
+
+    fn open_by(answer: Answer, open: impl FnOnce(&Path) -> File) -> Self {
         let Ok(device) = File::options().read(true).write(true).open("/dev/fuse") else {
             crate::say("no /dev/fuse");
             std::process::exit(CANNOT_RUN);
@@ -80,12 +101,7 @@ impl Held {
         }
         // The server's end must be the connection's.
         drop(device);
-        let file = File::options()
-            .read(true)
-            .write(true)
-            .custom_flags(libc::O_DIRECT)
-            .open(mount.directory.join("held"))
-            .expect("the held file");
+        let file = open(&mount.directory);
         Self { tell, file, server }
     }
 
@@ -204,6 +220,8 @@ impl Server {
                 let head = [7, 31, 0, FUSE_ASYNC_DIO, BACKGROUND, 1 << 16, 1, 0];
                 Body::new().u32s(&head).u64s(&[0, 0, 0, 0])
             }
+            // Blocks, free ones, files, all 0; a size of blocks, and how long names may be; nothing else.
+            STATFS => Body::new().u64s(&[0; 5]).u32s(&[4096, 255, 4096, 0, 0, 0, 0, 0, 0, 0]),
             // Nobody waits for an answer.
             FORGET | BATCH_FORGET | INTERRUPT => return,
             RELEASE | DESTROY => Body::new(),
@@ -278,7 +296,7 @@ impl Body {
     /// `struct fuse_attr` of the directory or the file.
     fn attributes(self, node: u64) -> Self {
         let (mode, size) =
-            if node == ROOT { (libc::S_IFDIR | 0o755, 0) } else { (libc::S_IFREG | 0o644, SIZE) };
+            if node == ROOT { (libc::S_IFDIR | 0o755, 0) } else { (libc::S_IFREG | 0o755, SIZE) };
         // The number, the size, the blocks and three times; the rest of the times, the mode, the links,
         // the owner, no device, the size of a block, no flags.
         self.u64s(&[node, size, size / 512, 0, 0, 0]).u32s(&[0, 0, 0, mode, 1, 0, 0, 0, 4096, 0])
@@ -291,6 +309,7 @@ const GETATTR: u32 = 3;
 const OPEN: u32 = 14;
 const READ: u32 = 15;
 const WRITE: u32 = 16;
+const STATFS: u32 = 17;
 const RELEASE: u32 = 18;
 const INIT: u32 = 26;
 const INTERRUPT: u32 = 36;

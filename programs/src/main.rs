@@ -34,6 +34,7 @@ mod receive;
 mod ring;
 mod tasks;
 mod threads;
+mod unanswered;
 mod varied;
 
 use std::io::{Write as _, stdin, stdout};
@@ -130,6 +131,7 @@ fn main() {
         }
         "callers" => callers::named(number(1)),
         "attack" => attacks::run(&argument.into_iter().chain(args).collect::<Vec<_>>()),
+        "unanswered" => unanswered::run(&argument.into_iter().chain(args).collect::<Vec<_>>()),
         "bench-pair" => bench::pair(number(100_000)),
         "bench-batch" => bench::batch::<32>(number(10_000)),
         "bench-getppid" => bench::getppid(number(1_000_000)),

@@ -8,11 +8,11 @@ use clap::{Args, ValueEnum};
 use super::{recorder::Recorder, session::parse_duration, shown::Shown};
 use crate::{
     counted::Counted,
-    event::{Body, Event, Handle, Looked, RingFound},
+    errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, Missing},
+    event::{Body, Event, Handle, Looked, Ring, RingFound},
     look,
     model::{self, Finding, Model, Outcome, Question, Report, Rules, Settings, Severity, Verdict},
     output::{Ended, Start, clock},
-    ring,
     source::{Losses, bpf::Decoder},
 };
 
@@ -329,9 +329,15 @@ impl Conclusions {
                         let now = clock::monotonic();
                         // What is read while the ring moves on may be of its next round.
                         let seen = *ring;
-                        let is_still = || ring::read(pid, ctx.0) == Some(seen);
+                        let handle = ctx.0;
+                        let is_still = || {
+                            let read = Headers { pid, handles: vec![handle], all_pages: false };
+                            let read = read.ask().and_then(|it| it.first().copied()).flatten();
+                            read.map(Ring::from) == Some(seen)
+                        };
                         let read = |first, count| {
-                            ring::entries(pid, ctx.0, first, count).filter(|_| is_still())
+                            let entries = Entries { pid, handle, first, count }.ask().flatten();
+                            entries.filter(|_| is_still())
                         };
                         let mut completions = Vec::new();
                         decoder.look(pid, ctx.0, ring.tail, (time, now), read, |event| {
@@ -349,11 +355,15 @@ impl Conclusions {
                     }
                     (pid, Looked::Ring { ctx, found, destroying, awaited })
                 }
-                Question::File { pid, fd } => (pid, Looked::File { fd, file: look::file(pid, fd) }),
-                Question::Iovecs { pid, at, count } => {
-                    (pid, Looked::Iovecs { at, list: look::iovecs(pid, at, count) })
+                Question::File { pid, fd } => {
+                    (pid, Looked::File { fd, file: Descriptor { pid, fd }.ask().flatten() })
                 }
-                Question::Path { pid, fd } => (pid, Looked::Path { fd, path: look::path(pid, fd) }),
+                Question::Iovecs { pid, at, count } => {
+                    (pid, Looked::Iovecs { at, list: Iovecs { pid, at, count }.ask().flatten() })
+                }
+                Question::Path { pid, fd } => {
+                    (pid, Looked::Path { fd, path: errand::Path { pid, fd }.ask().flatten() })
+                }
                 Question::Limit => match look::limit() {
                     Some(limit) => (0, Looked::Limit(limit)),
                     None => continue,
@@ -369,7 +379,7 @@ impl Conclusions {
         for (pid, handles) in idle {
             let time = clock::monotonic();
             let handles: Vec<u64> = handles.iter().map(|it| it.0).collect();
-            let missing = crate::scan::missing(pid, &handles).unwrap_or_default();
+            let missing = Missing { pid, handles }.ask().flatten().unwrap_or_default();
             let missing = missing.into_iter().map(Handle).collect();
             let body = Body::Looked(Looked::Unreferenced(missing));
             self.event(&Event { time, pid, tid: pid, body }, shown);
@@ -383,7 +393,8 @@ impl Conclusions {
 
     /// What was lost, with the completions that could not be read so far.
     pub fn with_unread(&self, losses: Losses) -> Losses {
-        Losses { unread: self.model.unread(losses.total() == 0), ..losses }
+        let unread = self.model.unread(losses.total() == 0);
+        Losses { unread, unanswered: errand::unanswered(), ..losses }
     }
 
     /// What is known now.

@@ -7,7 +7,7 @@ use nix::sys::{
     time::TimeValLike as _,
 };
 
-use crate::{output::Cost, source::ProbeRuns};
+use crate::{errand, output::Cost, source::ProbeRuns};
 
 /// Counts from the attach on.
 pub struct Meter {
@@ -18,7 +18,8 @@ pub struct Meter {
 impl Meter {
     /// Now.
     pub fn start() -> Self {
-        Self { before: usage().map_or(Duration::ZERO, cpu), record_bytes: 0 }
+        let before = usage().map_or(Duration::ZERO, cpu) + errand::processor_time();
+        Self { before, record_bytes: 0 }
     }
 
     /// A record came.
@@ -30,7 +31,7 @@ impl Meter {
     pub fn cost(&self, probes: Option<ProbeRuns>) -> Option<Cost> {
         let usage = usage()?;
         Some(Cost {
-            cpu: cpu(usage).saturating_sub(self.before),
+            cpu: (cpu(usage) + errand::processor_time()).saturating_sub(self.before),
             memory: u64::try_from(usage.max_rss()).unwrap_or(0) << 10,
             record_bytes: self.record_bytes,
             probes,

@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use super::doctor;
 use crate::{
+    errand::{Errand as _, Headers, Rings, WaitsInExit},
     event::Ring,
     output::escape::escaped,
-    process, ring,
+    process,
     source::bpf::{list::Lister, load, machine},
 };
 
@@ -213,15 +214,14 @@ fn limit(name: &str) -> Result<u64> {
 /// The rings that processes have mapped. Whether the context is theirs, and what it takes, is not known.
 fn from_proc() -> Vec<Found> {
     let rings = |pid: u32| {
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        let found = move |handle| Found {
+        let found = move |(handle, _)| Found {
             pid,
             handle,
             charge: None,
             in_flight: None,
             in_flight_at_most: None,
         };
-        ring::mapped(&maps).into_iter().map(found)
+        Rings { pid }.ask().unwrap_or_default().into_iter().map(found)
     };
     process::all().into_iter().flat_map(rings).collect()
 }
@@ -234,14 +234,18 @@ fn made(
     lost: u32,
     contexts: &[Found],
 ) -> Listing {
-    let mut by_process: BTreeMap<u32, Vec<ContextLine>> = BTreeMap::new();
+    let mut by_process: BTreeMap<u32, Vec<&Found>> = BTreeMap::new();
     for found in contexts {
-        let line = ContextLine::new(found, ring::read(found.pid, found.handle));
-        by_process.entry(found.pid).or_default().push(line);
+        by_process.entry(found.pid).or_default().push(found);
     }
     let mut processes: Vec<Holder> = by_process
         .into_iter()
-        .map(|(pid, mut contexts)| {
+        .map(|(pid, found)| {
+            let handles = found.iter().map(|it| it.handle).collect();
+            let rings = Headers { pid, handles, all_pages: false }.ask();
+            let mut rings = rings.into_iter().flatten();
+            let line = |it| ContextLine::new(it, rings.next().flatten().map(Ring::from));
+            let mut contexts: Vec<ContextLine> = found.into_iter().map(line).collect();
             contexts.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.handle));
             Holder {
                 pid,
@@ -278,7 +282,7 @@ fn made(
 
 fn exiting() -> Vec<Exiting> {
     let of = |pid: u32| {
-        let tid = process::waits_in_exit(pid)?;
+        let tid = WaitsInExit { pid }.ask()??;
         Some(Exiting { pid, name: escaped(&process::name(pid)?), tid })
     };
     process::all().into_iter().filter_map(of).collect()

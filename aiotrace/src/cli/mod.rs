@@ -23,7 +23,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
-use crate::stacks::child;
+use crate::{errand, stacks::child};
 
 /// See, account for and break Linux native AIO (io_setup, io_submit, io_getevents, io_pgetevents,
 /// io_cancel, io_destroy) in running programs.
@@ -53,6 +53,15 @@ enum Command {
     },
 }
 
+impl Command {
+    fn looks_at_processes(&self) -> bool {
+        match self {
+            Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Doctor(_) => true,
+            Self::Report(_) | Self::Explain(_) | Self::Symbolize { .. } => false,
+        }
+    }
+}
+
 /// Exit status when aiotrace itself failed.
 const FAILED: u8 = 2;
 
@@ -75,6 +84,12 @@ pub fn main() -> ExitCode {
             });
         }
     };
+    if cli.command.looks_at_processes()
+        && let Err(error) = errand::start()
+    {
+        eprintln!("aiotrace: cannot start the process that looks at others: {error}");
+        return ExitCode::from(FAILED);
+    }
     let (result, failed) = match cli.command {
         Command::Attach(options) => (attach::run(options), FAILED),
         Command::Run(options) => (run::run(options), run::FAILED),

@@ -5,7 +5,6 @@ use std::{
     collections::{HashMap, HashSet},
     fs::File,
     io,
-    os::unix::ffi::OsStringExt as _,
     rc::Rc,
 };
 
@@ -14,6 +13,7 @@ use anyhow::{Context as _, Result};
 use super::written;
 use crate::{
     bounded::{self, FUNCTION_NAMES, FUNCTIONS, PATH},
+    errand::{self, Errand as _},
     event::{Args, Body, Call, Change, Event, Stack},
     model::Settings,
     output::{Ended, Start, paths::Paths},
@@ -156,8 +156,7 @@ impl Recorder {
         for fd in descriptors(event) {
             let key = (event.pid, fd);
             if !self.known.is_fresh(key, event.time) {
-                let path = std::fs::read_link(format!("/proc/{}/fd/{fd}", event.pid)).ok();
-                let path = path.map(|it| it.into_os_string().into_vec());
+                let path = errand::Path { pid: event.pid, fd }.ask().flatten();
                 self.known.set(key, event.time, path.clone());
                 self.write(&Item::Path { pid: event.pid, fd, path });
             }

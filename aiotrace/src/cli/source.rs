@@ -20,6 +20,7 @@ use super::{
     session::{Plan, Scope, Show},
 };
 use crate::{
+    errand::{BlockedCalls, Errand as _, HasSeccompFilter, ReadTimespec, Started, WaitsInExit},
     event::{self, Args, Body, Change, Event, Unfinished, Why},
     fault::Judge,
     output::clock,
@@ -206,7 +207,8 @@ fn begin_bpf(
         }
     };
     pids.extend(targets.iter().map(|(pid, _)| *pid));
-    let filtered = || !is_all && pids.iter().any(|pid| process::has_seccomp_filter(*pid));
+    let filtered =
+        || !is_all && pids.iter().any(|pid| HasSeccompFilter { pid: *pid }.ask() == Some(true));
     let until = Until {
         duration: show.duration,
         targets,
@@ -219,7 +221,8 @@ fn begin_bpf(
         let mut tids = Vec::new();
         let wanted: HashSet<u32> = pids.iter().copied().collect();
         for pid in &pids {
-            for blocked in process::blocked_calls(*pid) {
+            let blocked = BlockedCalls { pid: *pid }.ask();
+            for blocked in blocked.unwrap_or_default() {
                 decoder.blocked_at_attach(blocked.tid, blocked.syscall);
                 initial.push(already_blocked(*pid, &blocked, clock::monotonic()));
                 tids.push(blocked.tid);
@@ -384,7 +387,7 @@ fn changed(
 
 /// That a process is in exit, and a thread of it waits there for requests.
 pub(super) fn waiting_in_exit(pid: u32) -> Option<Event> {
-    let tid = process::waits_in_exit(pid)?;
+    let tid = WaitsInExit { pid }.ask()??;
     let name = process::name(pid)?;
     Some(changed((pid, tid), clock::monotonic(), name, None, Change::ExitWaits))
 }
@@ -402,7 +405,7 @@ fn name_all(events: &mut Vec<Event>) {
         if named.insert(event.pid)
             && let Some(name) = process::name(event.pid)
         {
-            let (pid, started) = (event.pid, process::started_at(event.pid));
+            let (pid, started) = (event.pid, Started { pid: event.pid }.ask().flatten());
             all.push(changed((pid, pid), event.time, name, started, Change::Attached));
         }
         all.push(event);
@@ -413,7 +416,7 @@ fn name_all(events: &mut Vec<Event>) {
 fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
     let mut args = arguments(blocked.syscall, &blocked.args);
     if let Args::Getevents { timeout, timeout_value, .. } = &mut args {
-        *timeout_value = process::read_timespec(pid, timeout.0);
+        *timeout_value = ReadTimespec { pid, at: timeout.0 }.ask().flatten();
     }
     let unfinished = Unfinished { entered: None, args, why: Why::BlockedAtAttach };
     Event { time, pid, tid: blocked.tid, body: Body::Unfinished(unfinished) }

@@ -1,7 +1,9 @@
 //! The path behind a file descriptor, looked up after the call: it may be another file by now, so
 //! it is always shown as `now`.
 
-use std::{collections::HashMap, os::unix::ffi::OsStringExt as _};
+use std::collections::HashMap;
+
+use crate::errand::{Errand as _, Path};
 
 /// A looked-up path holds this long (in the time of events), nanoseconds.
 const FRESH: u64 = 1_000_000_000;
@@ -22,10 +24,7 @@ pub struct Paths {
 impl Paths {
     /// Asks `/proc/PID/fd`.
     pub fn of_proc() -> Self {
-        Self::with(|pid, fd| {
-            let link = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
-            Some(link.into_os_string().into_vec())
-        })
+        Self::with(|pid, fd| Path { pid, fd }.ask().flatten())
     }
 
     /// Knows no paths.

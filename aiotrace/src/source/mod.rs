@@ -33,6 +33,9 @@ pub struct Losses {
     /// knows.)
     #[serde(skip)]
     pub unread: u64,
+    /// What could not be looked at in processes that did not answer ([`crate::errand`]). (Not in a recording.)
+    #[serde(skip)]
+    pub unanswered: u64,
 }
 
 impl Losses {
@@ -58,12 +61,14 @@ impl Losses {
             (self.queue_full, "queue_full", "records, output slower than the target"),
             (self.undecodable, "undecodable", "records that could not be decoded"),
             (self.unread, "unread_completions", "completions in rings that could not be read"),
+            (self.unanswered, "unanswered", "looks at processes that did not answer"),
         ])
     }
 
-    /// Of these, what nobody knows whose it was. (A completion that could not be read is of a known context.)
+    /// Of these, what nobody knows whose it was. (A completion that could not be read is of a known context, and what
+    /// had no answer is not known where it was asked for.)
     pub fn of_anybody(&self) -> u64 {
-        self.total() - self.unread
+        self.total() - self.unread - self.unanswered
     }
 
     /// All causes together.

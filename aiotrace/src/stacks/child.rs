@@ -1,32 +1,64 @@
-//! The child process that reads symbols and debug information: `aiotrace symbolize`. A line of JSON in, with
-//! descriptors of the files that it does not know yet; a line out; until its standard input ends.
+//! The child process that reads symbols and debug information: `aiotrace symbolize`. A line of JSON in,
+//! a line out, both by its standard input, until that ends. Files that it does not know yet come by its standard output,
+//! before they are asked about.
 //!
 //! The files are those of whoever is traced, so it is confined, and the least that can happen is that it dies.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, hash_map::Entry},
     fs::File,
-    io::{self, IoSliceMut, Write as _},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
+    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    os::{fd::AsFd as _, unix::net::UnixStream},
 };
 
 use memmap2::MmapOptions;
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use serde::{Deserialize, Serialize};
 
 use super::{confine, names::Names};
-use crate::bounded;
+use crate::{
+    bounded,
+    errand::wire::{self, Incoming},
+};
 
 /// What is asked.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
     /// A number of the file.
     pub file: u64,
-    /// If the file is new to the child: sizes of it and of the one with its debug information, whose descriptors
-    /// come with this.
-    pub sizes: Vec<u64>,
     /// Addresses in it, as its symbols have them.
     pub offsets: Vec<u64>,
+}
+
+/// Files that were handed over: the file and the one with its debug information.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Handed {
+    file: u64,
+    sizes: Vec<u64>,
+}
+
+impl Handed {
+    /// Hands them over.
+    ///
+    /// # Errors
+    /// If they cannot be looked at, or the child is gone.
+    pub fn send(socket: &UnixStream, file: u64, files: &[&File]) -> io::Result<()> {
+        let sizes = files.iter().map(|it| Ok(it.metadata()?.len())).collect::<io::Result<_>>()?;
+        let message = wire::encoded(&Self { file, sizes }).map_err(io::Error::other)?;
+        let files: Vec<_> = files.iter().map(|it| it.as_fd()).collect();
+        wire::send(socket.as_fd(), &message, &files)
+    }
+
+    /// Takes those of this number. Others were handed to one before us.
+    fn receive(file: u64) -> io::Result<(Vec<File>, Vec<u64>)> {
+        let mut incoming = Incoming::default();
+        loop {
+            let Some((bytes, files)) = incoming.take(io::stdout().as_fd())? else { continue };
+            let it: Self = postcard::from_bytes(&bytes).map_err(io::Error::other)?;
+            if it.file == file {
+                return Ok((files.into_iter().map(File::from).collect(), it.sizes));
+            }
+        }
+    }
 }
 
 /// A function, as far as it is known. The answer has a list of them for each address.
@@ -51,7 +83,7 @@ impl Function {
 }
 
 /// A request that is longer is not read.
-const MOST_REQUEST: usize = 1 << 20;
+const MOST_REQUEST: u64 = 1 << 20;
 
 /// Answers until nobody asks. `parent`: the process that asks. `try_all`: says instead what it could still do.
 ///
@@ -62,25 +94,36 @@ pub fn run(parent: u32, try_all: bool) -> io::Result<()> {
     unsafe {
         libc::setpriority(libc::PRIO_PROCESS, 0, 0);
     }
+    // Answers go back where requests come from.
+    let mut out = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     confine::confine(parent)?;
-    let mut out = io::stdout().lock();
     if try_all {
-        return writeln!(out, "{}", serde_json::to_string(&confine::holes())?);
+        return writeln!(io::stdout(), "{}", serde_json::to_string(&confine::holes())?);
     }
+    let mut input = BufReader::new(io::stdin().lock());
     let mut known: HashMap<u64, Option<Names>, foldhash::fast::RandomState> = HashMap::default();
-    while let Some((line, files)) = receive()? {
+    loop {
+        let mut line = Vec::new();
+        input.by_ref().take(MOST_REQUEST).read_until(b'\n', &mut line)?;
+        if line.is_empty() {
+            return Ok(());
+        }
         let request: Request = serde_json::from_slice(&line)?;
-        let names = known.entry(request.file).or_insert_with(|| {
-            let mut maps = files.iter().zip(&request.sizes).map(|(file, size)| map(file, *size));
-            Names::new(maps.next()??, maps.next().flatten())
-        });
+        let names = match known.entry(request.file) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let (files, sizes) = Handed::receive(request.file)?;
+                let mut maps = files.iter().zip(sizes).map(|(file, size)| map(file, size));
+                let names = maps.next().flatten();
+                new.insert(names.and_then(|it| Names::new(it, maps.next().flatten())))
+            }
+        };
         let functions = |it: &u64| names.as_ref().map_or(Vec::new(), |names| names.at(*it));
         let answer: Vec<_> = request.offsets.iter().map(functions).collect();
-        serde_json::to_writer(&mut out, &answer)?;
-        out.write_all(b"\n")?;
-        out.flush()?;
+        let mut answer = serde_json::to_vec(&answer)?;
+        answer.push(b'\n');
+        out.write_all(&answer)?;
     }
-    Ok(())
 }
 
 /// A file in our memory, until we end.
@@ -89,36 +132,4 @@ fn map(file: &File, size: u64) -> Option<&'static [u8]> {
     // what this process is for.
     let map = unsafe { MmapOptions::new().len(usize::try_from(size).ok()?).map(file) }.ok()?;
     Some(&**Box::leak(Box::new(map)))
-}
-
-/// The next request, and the descriptors that came with it; `None` at the end.
-fn receive() -> io::Result<Option<(Vec<u8>, Vec<File>)>> {
-    let (mut line, mut files) = (Vec::new(), Vec::new());
-    let mut piece = vec![0; 64 << 10];
-    let mut space = nix::cmsg_space!([RawFd; 2]);
-    while line.last() != Some(&b'\n') {
-        let mut parts = [IoSliceMut::new(&mut piece)];
-        let message = recvmsg::<()>(
-            io::stdin().as_raw_fd(),
-            &mut parts,
-            Some(&mut space),
-            MsgFlags::MSG_CMSG_CLOEXEC,
-        )?;
-        for control in message.cmsgs()? {
-            if let ControlMessageOwned::ScmRights(found) = control {
-                // SAFETY: they were made for us just now.
-                let owned = found.into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) });
-                files.extend(owned.map(File::from));
-            }
-        }
-        let count = message.bytes;
-        if count == 0 {
-            return Ok(None);
-        }
-        line.extend_from_slice(&piece[..count]);
-        if line.len() > MOST_REQUEST {
-            return Err(io::Error::other("the request is too long"));
-        }
-    }
-    Ok(Some((line, files)))
 }

@@ -98,7 +98,7 @@ fn prctl(option: i32, value: u64) -> io::Result<()> {
 
 /// Nobody's user, and no capabilities. Whoever may not change its user (a plain one, or one of a user namespace
 /// without that number) keeps it.
-fn give_up_identity() -> io::Result<()> {
+pub fn give_up_identity() -> io::Result<()> {
     let id = FIRST_USER + std::process::id();
     // SAFETY: no memory is involved.
     unsafe {

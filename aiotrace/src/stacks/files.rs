@@ -26,8 +26,9 @@ use super::maps::{self, Mapped, Region};
 
 /// The directory of debug files.
 const DEBUG: &str = "/usr/lib/debug";
-/// The very file of a region, also if it was deleted, replaced, or is in a container's root.
-pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<File> {
+/// The very file of a region, also if it was deleted, replaced, or is in a container's root; and the same as it was
+/// found, without being opened. For the helper.
+pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, File)> {
     // Its server may wait for something, and then we would, too.
     let mounts = ["self".to_owned(), pid.to_string()]
         .map(|it| fs::read(format!("/proc/{it}/mountinfo")).unwrap_or_default());
@@ -40,8 +41,10 @@ pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<File> {
         Err(Errno::EPERM | Errno::EACCES) => in_root(pid, &mapped.path),
         other => other,
     };
-    let file = read_through(found.ok()?, |metadata| metadata.ino() == mapped.identity.1);
-    file.filter(|it| identity(it).is_none_or(|it| it == mapped.identity))
+    let found = File::from(found.ok()?);
+    let file = read_through(&found, |metadata| metadata.ino() == mapped.identity.1)?;
+    let is_it = identity(&file).is_none_or(|it| it == mapped.identity);
+    is_it.then_some((file, found))
 }
 
 /// Device and inode as the kernel writes them into maps (fstat(2) gives another device on btrfs and overlayfs):
@@ -63,8 +66,7 @@ fn in_root(pid: u32, path: &[u8]) -> Result<OwnedFd, Errno> {
 }
 
 /// Opens for reading what was found, if it is a regular file and the one that is meant.
-fn read_through(found: OwnedFd, is_meant: impl FnOnce(&Metadata) -> bool) -> Option<File> {
-    let found = File::from(found);
+pub fn read_through(found: &File, is_meant: impl FnOnce(&Metadata) -> bool) -> Option<File> {
     let metadata = found.metadata().ok()?;
     if !metadata.is_file() || !is_meant(&metadata) {
         return None;
@@ -81,7 +83,7 @@ pub fn of_debug(path: &Path) -> Option<File> {
     let resolve = ResolveFlag::RESOLVE_BENEATH | ResolveFlag::RESOLVE_NO_MAGICLINKS;
     let how = OpenHow::new().flags(OFlag::O_PATH | OFlag::O_CLOEXEC).resolve(resolve);
     let found = openat2(root, path, how).ok()?;
-    read_through(found, |metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
+    read_through(&File::from(found), |metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
 }
 
 /// Bytes of a file; `None` if they are more than `most`, or are not all there. (Never by a mapping: whoever
@@ -145,7 +147,7 @@ mod tests {
         fs::write(&file, b"abc").unwrap();
         let found = |path: &Path| {
             let found = open(path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()).unwrap();
-            read_through(found, |_| true)
+            read_through(&File::from(found), |_| true)
         };
         let of_file = identity(&File::open(&file).unwrap());
         assert_eq!(of_file.map(|it| it.1), Some(fs::metadata(&file).unwrap().ino()));

@@ -2,8 +2,10 @@
 
 use std::fs;
 
+use serde::{Deserialize, Serialize};
+
 /// A piece of memory with code.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
     /// First address.
     pub start: u64,
@@ -14,7 +16,7 @@ pub struct Region {
 }
 
 /// A part of a file in memory.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapped {
     /// Device and inode, as the kernel writes them.
     pub identity: (Vec<u8>, u64),
@@ -24,7 +26,7 @@ pub struct Mapped {
     pub path: Vec<u8>,
 }
 
-/// The code of a process, in the order of addresses; nothing if it is gone.
+/// The code of a process, in the order of addresses; nothing if it is gone. For the helper.
 pub fn of(pid: u32) -> Option<Vec<Region>> {
     let maps = fs::read(format!("/proc/{pid}/maps")).ok()?;
     let regions = parse(&maps);

@@ -22,17 +22,17 @@ mod names;
 pub mod symbols;
 mod unwind;
 
-use std::{
-    fs::File,
-    sync::{
-        Arc, Weak,
-        atomic::{AtomicU64, Ordering},
-    },
+use std::sync::{
+    Arc, Weak,
+    atomic::{AtomicU64, Ordering},
 };
 
 use aiotrace_common::record::{KnownStack, StackKey};
+pub use confine::give_up_identity;
+pub use maps::{Region, of as regions};
+pub use modules::{Found, Layout, load};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-pub use symbols::{Named, Symbolizer, culprit};
+pub use symbols::{Named, Symbolizer, culprit, hand_over};
 pub use unwind::{Processes, fuzz as unwind_fuzz};
 
 use crate::bounded::{FRAMES, List, PATH};
@@ -81,13 +81,13 @@ pub struct Module {
     id: u64,
     /// The path as the process had it: any bytes.
     pub path: Vec<u8>,
-    /// The file itself, as long as it is kept open.
-    file: Weak<File>,
+    /// The file itself, as long as it is kept.
+    file: Weak<Found>,
 }
 
 impl Module {
     /// A file with this path, of which a recording can hold so much.
-    pub fn new(path: &[u8], file: Weak<File>) -> Self {
+    pub fn new(path: &[u8], file: Weak<Found>) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(0);
         let path = path[..path.len().min(PATH)].to_vec();
         Self { id: NEXT.fetch_add(1, Ordering::Relaxed), path, file }

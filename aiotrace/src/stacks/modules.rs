@@ -14,8 +14,10 @@ use object::{
     elf::{PF_X, PT_LOAD, SectionHeader64},
     read::elf::{ProgramHeader as _, SectionHeader as _},
 };
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::{Module, elf::Elf, files, maps::Region};
+use crate::errand::{self, Errand as _, Load};
 
 /// Files kept open at most; beyond, all are to be closed.
 const MOST: usize = 256;
@@ -48,8 +50,9 @@ impl Modules {
         if self.is_full() {
             return None;
         }
-        let file = files::of_region(pid, region, mapped);
-        let loaded = file.and_then(|file| Loaded::new(file, &mapped.path));
+        let (layout, found) = Load { pid, region: region.clone() }.ask_with(&[])?;
+        let found = found.map(|it| Found { pid, file: File::from(it) });
+        let loaded = layout.zip(found).map(|(layout, it)| Loaded::with(layout, it, &mapped.path));
         self.copied += loaded.as_ref().map_or(0, Loaded::size);
         let loaded = loaded.map(Arc::new);
         self.known.insert(mapped.identity.clone(), loaded.clone());
@@ -61,14 +64,32 @@ impl Modules {
 pub struct Loaded {
     /// What frames say of it.
     pub module: Arc<Module>,
-    /// Keeps it open for [`super::symbols`].
-    _file: Arc<File>,
+    /// Keeps it for [`super::symbols`].
+    _found: Arc<Found>,
     layout: Layout,
 }
 
+/// A file of a process, that was found and is not open (`O_PATH`): to close it waits for nobody.
+#[derive(Debug)]
+pub struct Found {
+    /// The process.
+    pub pid: u32,
+    /// The file.
+    pub file: File,
+}
+
+/// Finds the file of a region and gives it away, and copies what is needed of it; `None` if it cannot be read, or is no
+/// ELF file of 64 bits. For the helper.
+pub fn load(pid: u32, region: Region) -> Option<Layout> {
+    let (file, found) = files::of_region(pid, &region, region.file.as_ref()?)?;
+    let layout = layout(&file)?;
+    errand::give(found.into());
+    Some(layout)
+}
+
 /// What is where in the file, and in memory.
-#[derive(Default)]
-struct Layout {
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Layout {
     /// The parts with code.
     code: Vec<Segment>,
     /// The least address of all parts.
@@ -77,6 +98,7 @@ struct Layout {
 }
 
 /// A part of the file that is loaded.
+#[derive(Debug, Serialize, Deserialize)]
 struct Segment {
     offset: u64,
     size: u64,
@@ -84,7 +106,7 @@ struct Segment {
 }
 
 /// The sections that unwinding needs: their addresses, and what is in them.
-#[derive(Default)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 struct Sections {
     text: Option<Range<u64>>,
     got: Option<Range<u64>>,
@@ -93,10 +115,10 @@ struct Sections {
 }
 
 impl Loaded {
-    /// Copies what is needed of it; `None` if it is no ELF file of 64 bits.
+    /// One of ours: for tests and the fuzz target. `None` if it is no ELF file of 64 bits.
     pub fn new(file: File, path: &[u8]) -> Option<Self> {
         let layout = layout(&file)?;
-        Some(Self::with(layout, file, path))
+        Some(Self::with(layout, Found { pid: std::process::id(), file }, path))
     }
 
     /// One that is loaded at address 0, with these tables: for the fuzz target.
@@ -112,13 +134,14 @@ impl Loaded {
             eh_frame: section(TABLES, eh_frame),
             eh_frame_hdr: section(2 * TABLES, eh_frame_hdr),
         };
-        Self::with(Layout { code: vec![code], base: 0, sections }, file, b"/x")
+        let found = Found { pid: std::process::id(), file };
+        Self::with(Layout { code: vec![code], base: 0, sections }, found, b"/x")
     }
 
-    fn with(layout: Layout, file: File, path: &[u8]) -> Self {
-        let file = Arc::new(file);
-        let module = Arc::new(Module::new(path, Arc::downgrade(&file)));
-        Self { module, _file: file, layout }
+    fn with(layout: Layout, found: Found, path: &[u8]) -> Self {
+        let found = Arc::new(found);
+        let module = Arc::new(Module::new(path, Arc::downgrade(&found)));
+        Self { module, _found: found, layout }
     }
 
     /// What is copied of it, bytes.
@@ -162,8 +185,20 @@ impl Loaded {
 }
 
 /// A copy of a part of a file.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Bytes(Arc<[u8]>);
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_bytes(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <&[u8]>::deserialize(deserializer).map(|it| Self(it.into()))
+    }
+}
 
 impl Deref for Bytes {
     type Target = [u8];

@@ -6,7 +6,7 @@ use std::{
     fs::File,
     io::{self, Read as _, Write as _},
     os::{
-        fd::{AsRawFd as _, OwnedFd, RawFd},
+        fd::{AsFd as _, OwnedFd},
         unix::{net::UnixStream, process::CommandExt as _},
     },
     process::{Child, Command, Stdio},
@@ -15,16 +15,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use nix::{
-    errno::Errno,
-    sys::socket::{ControlMessage, MsgFlags, sendmsg},
-};
-
 use super::{
-    Module, Place, Stack,
-    child::{Function, Request},
-    debug,
+    Found, Module, Place, Stack,
+    child::{self, Function, Request},
+    debug, files,
 };
+use crate::errand::{self, Errand as _, HandOver};
 
 /// Places whose names are remembered at most; beyond, all are forgotten.
 const MOST: usize = 16_384;
@@ -205,6 +201,8 @@ struct Helper {
 struct Running {
     child: Child,
     socket: UnixStream,
+    /// Where it gets files from: see [`hand_over`].
+    files: UnixStream,
     /// The files that it knows.
     known: HashSet<u64, foldhash::fast::RandomState>,
 }
@@ -212,14 +210,14 @@ struct Running {
 impl Helper {
     fn ask(&mut self, module: &Module, offsets: &[u64]) -> Vec<Vec<Function>> {
         // The very file, whatever became of its path.
-        let Some(file) = module.file.upgrade() else {
+        let Some(found) = module.file.upgrade() else {
             return Vec::new();
         };
         if self.bad.contains(&module.id) || self.waited >= MOST_WAITED {
             return Vec::new();
         }
         let start = Instant::now();
-        let answer = self.exchange(&file, module, offsets);
+        let answer = self.exchange(&found, module, offsets);
         let took = start.elapsed();
         if took >= LONG {
             self.waited += took;
@@ -250,7 +248,7 @@ impl Helper {
 
     fn exchange(
         &mut self,
-        file: &File,
+        found: &Found,
         module: &Module,
         offsets: &[u64],
     ) -> io::Result<Vec<Vec<Function>>> {
@@ -264,11 +262,14 @@ impl Helper {
             Some(running) => running,
             none => none.insert(Running::start()?),
         };
-        let is_new = running.known.insert(module.id);
-        let debug = if is_new { debug::of(file, &module.path) } else { None };
-        let files =
-            if is_new { Some(file).into_iter().chain(&debug).collect() } else { Vec::new() };
-        running.ask(module.id, &files, offsets)
+        if running.known.insert(module.id) {
+            let hand = HandOver { pid: found.pid, module: module.id, path: module.path.clone() };
+            let handed = hand.ask_with(&[found.file.as_fd(), running.files.as_fd()]);
+            if !handed.is_some_and(|(is_open, _)| is_open) {
+                return Err(io::Error::other("the file cannot be read now"));
+            }
+        }
+        running.ask(module.id, offsets)
     }
 }
 
@@ -282,44 +283,27 @@ impl Drop for Helper {
 impl Running {
     fn start() -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
+        let (files, its_files) = UnixStream::pair()?;
         let child = Command::new("/proc/self/exe")
             .arg("symbolize")
             .arg(std::process::id().to_string())
             .env_clear()
             .current_dir("/")
-            .stdin(OwnedFd::from(theirs.try_clone()?))
-            .stdout(OwnedFd::from(theirs))
+            .stdin(OwnedFd::from(theirs))
+            .stdout(OwnedFd::from(its_files))
             .stderr(Stdio::null())
             // Ctrl-C is for us: names are wanted for the report, too.
             .process_group(0)
             .spawn()?;
-        Ok(Self { child, socket: ours, known: HashSet::default() })
+        Ok(Self { child, socket: ours, files, known: HashSet::default() })
     }
 
-    fn ask(
-        &mut self,
-        file: u64,
-        files: &[&File],
-        offsets: &[u64],
-    ) -> io::Result<Vec<Vec<Function>>> {
-        let sizes = files.iter().map(|it| Ok(it.metadata()?.len())).collect::<io::Result<_>>()?;
-        let mut line = serde_json::to_vec(&Request { file, sizes, offsets: offsets.to_vec() })?;
+    fn ask(&mut self, file: u64, offsets: &[u64]) -> io::Result<Vec<Vec<Function>>> {
+        let mut line = serde_json::to_vec(&Request { file, offsets: offsets.to_vec() })?;
         line.push(b'\n');
         let until = Instant::now() + PATIENCE;
         self.socket.set_write_timeout(Some(PATIENCE))?;
-        let descriptors: Vec<RawFd> = files.iter().map(|it| it.as_raw_fd()).collect();
-        let rights = [ControlMessage::ScmRights(&descriptors)];
-        let rights = if files.is_empty() { &[][..] } else { &rights[..] };
-        let parts = [io::IoSlice::new(&line)];
-        let flags = MsgFlags::MSG_NOSIGNAL;
-        let socket = self.socket.as_raw_fd();
-        let sent = loop {
-            match sendmsg::<()>(socket, &parts, rights, flags, None) {
-                Err(Errno::EINTR) => (),
-                sent => break sent?,
-            }
-        };
-        self.socket.write_all(&line[sent..])?;
+        self.socket.write_all(&line)?;
         Ok(serde_json::from_slice(&self.line(until)?)?)
     }
 
@@ -347,6 +331,21 @@ impl Running {
         }
         Ok(line)
     }
+}
+
+/// Opens a file that is lent, and the one with its debug information, and hands them over to the child, by its socket,
+/// which is lent, too. We never have them open: whoever serves them could make us wait when we close them. Whether that
+/// worked. For the helper.
+pub fn hand_over(_: u32, module: u64, path: Vec<u8>) -> bool {
+    let hand_over = || -> Option<()> {
+        let mut lent = errand::lent().into_iter();
+        let (found, socket) = (File::from(lent.next()?), UnixStream::from(lent.next()?));
+        let file = files::read_through(&found, |_| true)?;
+        let debug = debug::of(&file, &path);
+        let files: Vec<&File> = Some(&file).into_iter().chain(&debug).collect();
+        child::Handed::send(&socket, module, &files).ok()
+    };
+    hand_over().is_some()
 }
 
 #[cfg(test)]

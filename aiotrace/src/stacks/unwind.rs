@@ -24,9 +24,10 @@ pub use fuzz::unwind as fuzz;
 
 use super::{
     Copied, Frame, Known, Place, Stack, Unwind,
-    maps::{self, Region},
+    maps::Region,
     modules::{Bytes, Loaded, Modules},
 };
+use crate::errand::{Errand as _, Regions};
 
 /// Functions in a stack at most.
 const MOST_FRAMES: usize = crate::bounded::FRAMES;
@@ -217,7 +218,7 @@ impl Process {
             return false;
         }
         self.looked = time.max(1);
-        let Some(regions) = maps::of(pid).filter(|it| *it != self.regions) else {
+        let Some(regions) = Regions { pid }.ask().flatten().filter(|it| *it != self.regions) else {
             return false;
         };
         *self = Self {

@@ -13,6 +13,7 @@ mod calls;
 mod cases;
 mod cost;
 mod counting;
+mod errands;
 mod events;
 mod faults;
 mod findings;
@@ -54,6 +55,7 @@ fn main() -> ExitCode {
         cases::waiting::TESTS,
         cost::TESTS,
         counting::TESTS,
+        errands::TESTS,
         events::TESTS,
         faults::TESTS,
         findings::TESTS,

@@ -1,14 +1,17 @@
 //! Contexts that exist before we attach: what the probes have to know of them, so that nothing of them is
 //! missed from the first event on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use super::{
     list::Lister,
     load::{Error, Probes},
     machine,
 };
-use crate::{process, ring};
+use crate::{
+    errand::{Errand as _, Headers, Rings},
+    process,
+};
 use aiotrace_common::{
     abi::RingHeader,
     names::{self, Feature},
@@ -59,11 +62,18 @@ impl Finder {
         let (listed, _) = lister.list()?;
         let reads_rings = !probes.set().has(Feature::Completions);
         let mut found = Vec::new();
+        let mut handles: BTreeMap<u32, Vec<u64>> = BTreeMap::new();
         for it in listed.iter().filter(|it| is_wanted(it.pid)) {
-            if reads_rings {
-                ring::touch(it.pid, it.handle);
-            }
-            let ring = ring::header(it.pid, it.handle);
+            handles.entry(it.pid).or_default().push(it.handle);
+        }
+        let mut rings = HashMap::new();
+        for (pid, handles) in handles {
+            let headers = Headers { pid, handles: handles.clone(), all_pages: reads_rings }.ask();
+            let of_it = handles.into_iter().map(|handle| (pid, handle));
+            rings.extend(of_it.zip(headers.into_iter().flatten()));
+        }
+        for it in listed.iter().filter(|it| is_wanted(it.pid)) {
+            let ring = rings.get(&(it.pid, it.handle)).copied().flatten();
             probes.know(it, ring)?;
             found.push(Found {
                 pid: it.pid,
@@ -102,13 +112,22 @@ pub fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
     let mut pids: Vec<u32> = process::all().into_iter().filter(|pid| is_wanted(*pid)).collect();
     pids.sort_unstable();
     for pid in pids {
-        let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        for (handle, inode) in ring::mapped_with_inodes(&maps) {
-            if inodes.insert(inode) {
-                let ring = ring::header(pid, handle);
-                found.push(Found { pid, handle, space: None, charge: None, in_flight: None, ring });
-            }
+        let mut rings = Rings { pid }.ask().unwrap_or_default();
+        rings.retain(|(_, inode)| inodes.insert(*inode));
+        if rings.is_empty() {
+            continue;
         }
+        let handles: Vec<u64> = rings.iter().map(|it| it.0).collect();
+        let headers = Headers { pid, handles: handles.clone(), all_pages: false }.ask();
+        let headers = headers.unwrap_or_else(|| vec![None; handles.len()]);
+        found.extend(handles.into_iter().zip(headers).map(|(handle, ring)| Found {
+            pid,
+            handle,
+            space: None,
+            charge: None,
+            in_flight: None,
+            ring,
+        }));
     }
     found
 }

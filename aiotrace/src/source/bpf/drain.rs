@@ -264,8 +264,7 @@ impl Drain {
             probes: self.probes.lost(),
             skipped_runs: self.probes.recursion_misses(with_second),
             queue_full: self.feeder.dropped(),
-            undecodable: 0,
-            unread: 0,
+            ..Losses::default()
         }
     }
 

@@ -15,7 +15,11 @@ use aiotrace_common::record::{Header, Kind, NewEntries, Ring, Setup, Submitted, 
 use zerocopy::TryFromBytes as _;
 
 use super::machine;
-use crate::{ring, source::collector};
+use crate::{
+    errand::{self, Errand as _},
+    ring,
+    source::collector,
+};
 
 /// Rings that wait, at most.
 const MOST: usize = 1024;
@@ -90,7 +94,7 @@ fn start() -> SyncSender<(u32, u64)> {
     let touch = move || {
         collector::go_first();
         for (pid, handle) in receiver {
-            ring::touch(pid, handle);
+            errand::Touch { pid, handle }.ask();
         }
     };
     // Without a thread nobody takes what is sent.

@@ -3,7 +3,7 @@
 //! when it ends.
 
 use aiotrace_common::{
-    abi::{Abi, IoEvent, Iocb, Syscall, Timespec},
+    abi::{Abi, IoEvent, Iocb, RingHeader, Syscall, Timespec},
     record::{
         Call, Cancel, Destroy, EVENTS_PER_RECORD, Events, Header, IOCBS_PER_RECORD, ITEMS_PER_CALL,
         Kind, Memory as Mark, NewEntries, PAGE, RingSample, STACK_PAGES, Setup, Sigset, Stack,
@@ -13,6 +13,7 @@ use aiotrace_common::{
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
+    memory::Wanted,
     records::{Records, header},
     rings::{New, Rings},
     tracee::{InCall, Tracee},
@@ -54,10 +55,9 @@ impl Calls {
             Syscall::Submit => self.submit_stacks,
             _ => false,
         };
-        if wants_stack
-            && !call.abi.is_32_bit()
-            && let Some(place) = place()
-        {
+        let place = if wants_stack && !call.abi.is_32_bit() { place() } else { None };
+        self.fetch_at_entry(tracee, call, place);
+        if let Some(place) = place {
             self.stack(tracee, call.entered, place);
         }
         let handle = call.args[0];
@@ -79,6 +79,58 @@ impl Calls {
             }
             Syscall::Setup | Syscall::Cancel => (),
         }
+    }
+
+    /// What is read below when a call begins.
+    fn fetch_at_entry(&self, tracee: &Tracee, call: &InCall, place: Option<[u64; 3]>) {
+        let [handle, nr, pointers, _, timeout, _] = call.args;
+        let mut wanted: Vec<Wanted> = place.map_or(Vec::new(), |[_, sp, _]| {
+            stack_pages(sp).map(|page| Wanted::Bytes(page, PAGE)).collect()
+        });
+        match call.syscall {
+            Syscall::Submit => {
+                let count = (nr as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
+                let (width, each) = (width(call.abi), size_of::<Iocb>());
+                wanted.push(self.rings.wanted(tracee, handle));
+                wanted.push(Wanted::Pointed { at: pointers, count, width, each });
+            }
+            Syscall::Destroy => wanted.push(self.rings.wanted(tracee, handle)),
+            Syscall::Getevents | Syscall::Pgetevents if timeout != 0 => {
+                wanted.push(Wanted::Bytes(timeout, timespec_bytes(call.abi)));
+            }
+            _ => (),
+        }
+        if !wanted.is_empty() {
+            tracee.memory().fetch(wanted);
+        }
+    }
+
+    /// What is read when a call ends, with this result.
+    pub fn fetch_at_exit(&self, tracee: &Tracee, call: &InCall, ret: i64) {
+        let [handle, second, _, events, timeout, _] = call.args;
+        let mut wanted = Vec::new();
+        match call.syscall {
+            Syscall::Setup => {
+                let (width, each) = (width(call.abi), size_of::<RingHeader>());
+                wanted.push(Wanted::Pointed { at: second, count: 1, width, each });
+            }
+            Syscall::Destroy => return,
+            _ => wanted.push(self.rings.wanted(tracee, handle)),
+        }
+        match call.syscall {
+            Syscall::Cancel => wanted.push(Wanted::Bytes(second, size_of::<Iocb>())),
+            Syscall::Getevents | Syscall::Pgetevents => {
+                if call.timeout.is_none() && timeout != 0 {
+                    wanted.push(Wanted::Bytes(timeout, timespec_bytes(call.abi)));
+                }
+                let count = ret.clamp(0, ITEMS_PER_CALL as i64) as usize;
+                if count > 0 {
+                    wanted.push(Wanted::Bytes(events, count * size_of::<IoEvent>()));
+                }
+            }
+            _ => (),
+        }
+        tracee.memory().fetch(wanted);
     }
 
     /// io_destroy begins: its ring is unmapped first, and meanwhile another context may get the address.
@@ -158,7 +210,7 @@ impl Calls {
         let [handle, nr, pointers, ..] = call.args;
         let total = (nr as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
         let how = if flags & flag::LATE != 0 { Mark::ReadLate } else { Mark::Read };
-        let width = if call.abi.is_32_bit() { 4 } else { 8 };
+        let width = u64::from(width(call.abi));
         let mut unread = None;
         let mut first = first;
         loop {
@@ -233,7 +285,7 @@ impl Calls {
     /// `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
     fn sigset(&mut self, tracee: &mut Tracee, call: &InCall, left: &Left) {
         let (at, memory) = (call.args[5], tracee.memory());
-        let word = if call.abi.is_32_bit() { 4 } else { 8 };
+        let word = u64::from(width(call.abi));
         let address = memory.pointer(at, call.abi);
         let size = address.and_then(|_| memory.pointer(at.wrapping_add(word), call.abi));
         let (mask, mask_memory) = memory.marked(address.unwrap_or(0), Mark::Read);
@@ -245,12 +297,11 @@ impl Calls {
 
     /// The user stack, from `sp` on.
     fn stack(&mut self, tracee: &mut Tracee, time: u64, [ip, sp, bp]: [u64; 3]) {
-        let first = sp & !(PAGE as u64 - 1);
         let mut bytes = vec![0; STACK_PAGES * PAGE];
         let (mut pages, mut read) = (0, 0);
-        for (index, page) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)) {
+        for ((index, page), at) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(sp)) {
             // A page that is not there does not end it: a large buffer may never have been written to.
-            if tracee.memory().read(first.wrapping_add(u64::from(index) * PAGE as u64), page) {
+            if tracee.memory().read(at, page) {
                 read |= 1 << index;
                 pages = index + 1;
             }
@@ -266,6 +317,22 @@ impl Calls {
         let header: Header = header(tracee, Kind::Gone, 0, time);
         self.records.emit(&header);
     }
+}
+
+/// Where the pages of a stack are that are copied.
+fn stack_pages(sp: u64) -> impl Iterator<Item = u64> {
+    let first = sp & !(PAGE as u64 - 1);
+    (0..STACK_PAGES as u64).map(move |it| first.wrapping_add(it * PAGE as u64))
+}
+
+/// Bytes of a pointer.
+fn width(abi: Abi) -> u8 {
+    if abi.is_32_bit() { 4 } else { 8 }
+}
+
+/// Bytes of a timeout.
+fn timespec_bytes(abi: Abi) -> usize {
+    if matches!(abi, Abi::I386) { 8 } else { size_of::<Timespec>() }
 }
 
 /// What is common to all calls, when one ends.

@@ -4,7 +4,7 @@
 //! reaped it, and in the memory into which io_getevents has just copied it. A program that reaps from the
 //! ring itself may be faster than we are; then the fault is told as missed.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
 
 use aiotrace_common::{
     abi::{IoEvent, Iocb, RingHeader, Syscall},
@@ -17,13 +17,17 @@ use super::{
     Rules,
     heads::Heads,
     in_flight::InFlight,
+    memory,
     records::{Records, header},
     requests,
     rings::New,
     signals::is_32_bit,
     tracee::{InCall, Pending, Tracee},
 };
-use crate::fault::{Case, Rule, Verdict};
+use crate::{
+    errand::{self, Errand as _},
+    fault::{Case, Rule, Verdict},
+};
 
 /// Changes that wait for a reaper at most.
 const MOST_WAITING: usize = 4096;
@@ -304,6 +308,8 @@ impl Faults {
 
 /// Whether nobody had reaped it, and it has its new result.
 fn is_changed_in_ring(tracee: &Tracee, change: &Change) -> bool {
+    // Somebody may have reaped it since the stop began.
+    memory::forget();
     let memory = tracee.memory();
     let Change { handle, position, event, res, .. } = *change;
     let is_unreaped = || {
@@ -321,7 +327,7 @@ fn is_changed_in_ring(tracee: &Tracee, change: &Change) -> bool {
     if is_unreaped() {
         return true;
     }
-    let _ = memory.write(at, &event.res.to_ne_bytes());
+    let _ = memory.restore(at, &event.res.to_ne_bytes());
     false
 }
 
@@ -438,7 +444,8 @@ impl<'a> Requests<'a> {
         iocbs.iter().flatten().any(|iocb| {
             let path = rule.path.as_ref().and_then(|_| {
                 // As it is now: the file that the request will use, or used.
-                let look = |fd| std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok();
+                let path = |it| PathBuf::from(OsString::from_vec(it));
+                let look = |fd| errand::Path { pid, fd }.ask().flatten().map(path);
                 paths.entry(iocb.fildes).or_insert_with(|| look(iocb.fildes)).as_deref()
             });
             rule.describes(iocb.opcode, iocb.fildes, path)

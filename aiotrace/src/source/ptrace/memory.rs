@@ -1,16 +1,29 @@
 //! The memory of a tracee. What cannot be read is unread: no error, and zeros in its place.
+//!
+//! A helper reads it ([`crate::errand`]): what a page waits for may be a thread that we hold in a stop. As each errand
+//! costs two changes of process, what a stop needs is fetched at once, and kept until the stop is over.
 
-use std::{fs::File, io::IoSliceMut, os::unix::fs::FileExt as _};
+use std::{
+    cell::RefCell, collections::HashMap, fs::File, io::IoSliceMut, os::unix::fs::FileExt as _,
+    time::Duration,
+};
 
 use aiotrace_common::{
-    abi::{Abi, Timespec},
+    abi::{Abi, IoEvent, RingHeader, Timespec},
     record::Memory as Mark,
 };
 use nix::{
+    errno::Errno,
     sys::uio::{RemoteIoVec, process_vm_readv},
     unistd::Pid,
 };
+use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, IntoBytes};
+
+use crate::{
+    errand::{Errand as _, Fetch, Restore, Write},
+    output::clock::monotonic,
+};
 
 /// The memory that a thread has.
 #[derive(Clone, Copy, Debug)]
@@ -19,22 +32,213 @@ pub struct Memory {
     pub tid: u32,
 }
 
+/// Memory that is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Wanted {
+    /// So many bytes.
+    Bytes(u64, usize),
+    /// What pointers point to.
+    Pointed {
+        /// Where the pointers stand.
+        at: u64,
+        /// How many.
+        count: u32,
+        /// Bytes of one.
+        width: u8,
+        /// Bytes at each place that they point to.
+        each: usize,
+    },
+    /// The header of a ring, and its entries from this one on, which are new: as many as follow one another.
+    Ring {
+        /// Its address.
+        at: u64,
+        /// How many entries it has, and the first that may be new, if that is known.
+        known: Option<(u32, u32)>,
+    },
+}
+
+/// What was read at which address; nothing of what could not be read.
+pub type Fetched = Vec<(u64, Option<Vec<u8>>)>;
+
+/// Entries of a ring fetched at once.
+const MOST_ENTRIES: u32 = 1024;
+
+/// Reads what is wanted. For the helper.
+///
+/// # Errors
+/// Its errno if we may not look into this process.
+pub fn fetch(tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
+    let mut fetched = Vec::with_capacity(wanted.len() + 1);
+    let mut read = |at: u64, length: usize| {
+        let mut bytes = vec![0; length];
+        let is_read = match read_here(tid, at, &mut bytes) {
+            Err(Errno::EPERM) => return Err(Errno::EPERM as i32),
+            other => other.is_ok(),
+        };
+        let bytes = is_read.then_some(bytes);
+        fetched.push((at, bytes.clone()));
+        Ok(bytes)
+    };
+    for it in wanted {
+        match it {
+            Wanted::Bytes(at, length) => {
+                read(at, length)?;
+            }
+            Wanted::Pointed { at, count, width, each } => {
+                let Some(pointers) = read(at, count as usize * usize::from(width))? else {
+                    continue;
+                };
+                for pointer in pointers.chunks_exact(usize::from(width)) {
+                    let pointer = pointer.iter().rev().fold(0, |all, it| all << 8 | u64::from(*it));
+                    read(pointer, each)?;
+                }
+            }
+            Wanted::Ring { at, known } => {
+                let header = read(at, size_of::<RingHeader>())?;
+                let header = header.and_then(|it| RingHeader::read_from_bytes(&it).ok());
+                if let (Some(header), Some((nr, first))) = (header, known)
+                    && header.tail < nr
+                    && first < nr
+                    && first != header.tail
+                {
+                    let end = if first > header.tail { nr } else { header.tail };
+                    let entry = |it: u32| u64::from(it) * size_of::<IoEvent>() as u64;
+                    let from = at.wrapping_add(size_of::<RingHeader>() as u64 + entry(first));
+                    read(from, entry((end - first).min(MOST_ENTRIES)) as usize)?;
+                }
+            }
+        }
+    }
+    Ok(fetched)
+}
+
+/// All of it, or nothing.
+fn read_here(tid: u32, address: u64, to: &mut [u8]) -> Result<(), Errno> {
+    let base = usize::try_from(address).ok().filter(|it| *it != 0).ok_or(Errno::EFAULT)?;
+    let remote = [RemoteIoVec { base, len: to.len() }];
+    let wanted = to.len();
+    let read = process_vm_readv(Pid::from_raw(tid as i32), &mut [IoSliceMut::new(to)], &remote)?;
+    if read == wanted { Ok(()) } else { Err(Errno::EFAULT) }
+}
+
+/// Writes, also where the program itself may not, unless that is later than `until` (CLOCK_MONOTONIC): then it would
+/// change what the program has there by then. For the helper.
+///
+/// # Errors
+/// Its errno.
+pub fn write(tid: u32, address: u64, bytes: Vec<u8>, until: u64) -> Result<(), i32> {
+    write_here(tid, address, &bytes, until).map_err(|it| it as i32)
+}
+
+fn write_here(tid: u32, address: u64, bytes: &[u8], until: u64) -> Result<(), Errno> {
+    // This waits, if one of them has to.
+    read_here(tid, address, &mut vec![0; bytes.len()])?;
+    if monotonic() > until {
+        return Err(Errno::ETIMEDOUT);
+    }
+    let errno = |it: std::io::Error| it.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
+    let file = File::options().write(true).open(format!("/proc/{tid}/mem")).map_err(errno)?;
+    file.write_all_at(bytes, address).map_err(errno)
+}
+
+/// What was fetched.
+#[derive(Default)]
+struct Kept {
+    tid: u32,
+    /// By where it begins.
+    pieces: HashMap<u64, Option<Vec<u8>>, foldhash::fast::RandomState>,
+    /// The longer ones, of which a part may be wanted.
+    long: Vec<u64>,
+}
+
+/// What is longer than an iocb is read in parts.
+const LONG: usize = 64;
+
+impl Kept {
+    fn keep(&mut self, tid: u32, fetched: Fetched) {
+        self.forget();
+        self.tid = tid;
+        for (at, bytes) in fetched {
+            if bytes.as_ref().is_some_and(|it| it.len() > LONG) {
+                self.long.push(at);
+            }
+            self.pieces.insert(at, bytes);
+        }
+    }
+
+    fn forget(&mut self) {
+        self.pieces.clear();
+        self.long.clear();
+    }
+
+    /// `None` if it was not fetched, else whether it could be read.
+    fn read(&self, tid: u32, address: u64, to: &mut [u8]) -> Option<bool> {
+        if self.tid != tid || self.pieces.is_empty() {
+            return None;
+        }
+        let mut copied = |from: u64| {
+            let bytes = self.pieces.get(&from)?.as_ref()?;
+            let begin = usize::try_from(address.checked_sub(from)?).ok()?;
+            to.copy_from_slice(bytes.get(begin..begin.checked_add(to.len())?)?);
+            Some(true)
+        };
+        if let Some(None) = self.pieces.get(&address) {
+            return Some(false);
+        }
+        copied(address).or_else(|| self.long.iter().find_map(|from| copied(*from)))
+    }
+}
+
+thread_local! {
+    static KEPT: RefCell<Kept> = RefCell::default();
+}
+
+/// A stop is over, or something was written: what was fetched may no longer be so.
+pub fn forget() {
+    KEPT.with_borrow_mut(Kept::forget);
+}
+
+/// How long a write may take.
+const TO_WRITE: Duration = Duration::from_millis(100);
+
 impl Memory {
+    /// Fetches what a stop needs.
+    pub fn fetch(self, wanted: Vec<Wanted>) {
+        let Self { tid } = self;
+        // What is not kept is asked for, and refused, one by one.
+        if let Some(Ok(fetched)) = (Fetch { pid: tid, wanted }).ask() {
+            KEPT.with_borrow_mut(|it| it.keep(tid, fetched));
+        }
+    }
+
     /// All of it, or nothing.
     pub fn read(self, address: u64, to: &mut [u8]) -> bool {
         if to.is_empty() {
             return true;
         }
-        let wanted = to.len();
-        let Ok(base) = usize::try_from(address) else { return false };
-        let remote = [RemoteIoVec { base, len: wanted }];
-        let pid = Pid::from_raw(self.tid as i32);
-        let read =
-            base != 0 && process_vm_readv(pid, &mut [IoSliceMut::new(to)], &remote) == Ok(wanted);
-        if !read {
+        let kept = KEPT.with_borrow(|it| it.read(self.tid, address, to));
+        let is_read = kept.unwrap_or_else(|| self.ask(address, to));
+        if !is_read {
             to.fill(0);
         }
-        read
+        is_read
+    }
+
+    fn ask(self, address: u64, to: &mut [u8]) -> bool {
+        let wanted = vec![Wanted::Bytes(address, to.len())];
+        match (Fetch { pid: self.tid, wanted }).ask() {
+            Some(Ok(fetched)) => match &fetched[..] {
+                [(_, Some(bytes))] if bytes.len() == to.len() => {
+                    to.copy_from_slice(bytes);
+                    true
+                }
+                _ => false,
+            },
+            // With kernel.yama.ptrace_scope=1 a plain user may look only into what descends from it, or what it
+            // traces: we may, and our helper may not.
+            Some(Err(_)) => read_here(self.tid, address, to).is_ok(),
+            None => false,
+        }
     }
 
     /// A value.
@@ -69,8 +273,27 @@ impl Memory {
 
     /// Writes, also where the program itself may not; whether that was possible.
     pub fn write(self, address: u64, bytes: &[u8]) -> bool {
-        let file = File::options().write(true).open(format!("/proc/{}/mem", self.tid));
-        file.is_ok_and(|file| file.write_all_at(bytes, address).is_ok())
+        let until = monotonic() + TO_WRITE.as_nanos() as u64;
+        let errand = Write { pid: self.tid, at: address, bytes: bytes.to_vec(), until };
+        self.written(address, bytes, errand.ask())
+    }
+
+    /// The same, of what was there before we changed it.
+    pub fn restore(self, address: u64, bytes: &[u8]) -> bool {
+        let errand = Restore { pid: self.tid, at: address, bytes: bytes.to_vec(), until: u64::MAX };
+        self.written(address, bytes, errand.ask())
+    }
+
+    fn written(self, address: u64, bytes: &[u8], answer: Option<Result<(), i32>>) -> bool {
+        forget();
+        match answer {
+            Some(Ok(())) => true,
+            // As in `ask`.
+            Some(Err(libc::EPERM | libc::EACCES)) => {
+                write_here(self.tid, address, bytes, u64::MAX).is_ok()
+            }
+            _ => false,
+        }
     }
 }
 
@@ -91,5 +314,46 @@ mod tests {
         let mut bytes = [1; 8];
         assert!(!ours.read(8, &mut bytes));
         assert_eq!(bytes, [0; 8]);
+    }
+
+    #[test]
+    fn what_was_fetched_is_kept_until_the_stop_is_over() {
+        let ours = Memory { tid: std::process::id() };
+        let mut values = [[1u64; 8], [2; 8]];
+        let pointers = [values[0].as_ptr() as u64, 8, values[1].as_ptr() as u64];
+        let at = pointers.as_ptr() as u64;
+        ours.fetch(vec![Wanted::Pointed { at, count: 3, width: 8, each: 64 }]);
+        assert_eq!(KEPT.with_borrow(|it| it.pieces.len()), 4);
+        std::hint::black_box(&mut values)[1] = [3; 8];
+        assert_eq!(ours.value::<[u64; 3]>(at), Some(pointers));
+        assert_eq!(ours.value::<[u64; 8]>(pointers[2]), Some([2; 8]), "as it was");
+        assert_eq!(ours.value::<[u64; 8]>(8), None);
+        forget();
+        assert_eq!(ours.value::<[u64; 8]>(pointers[2]), Some([3; 8]));
+        let word = std::hint::black_box(&mut values)[1].as_ptr() as u64;
+        assert!(
+            ours.write(word + 8, &9u64.to_ne_bytes()) && ours.restore(word, &9u64.to_ne_bytes())
+        );
+        assert_eq!(std::hint::black_box(values)[1][..3], [9, 9, 3]);
+        assert!(!ours.write(8, &[1]));
+    }
+
+    #[test]
+    fn of_a_ring_what_is_new_is_fetched_with_it() {
+        let header = RingHeader { nr: 4, head: 1, tail: 3, ..RingHeader::default() };
+        let mut ring = header.as_bytes().to_vec();
+        (0..4u8).for_each(|it| ring.extend([it; size_of::<IoEvent>()]));
+        let at = ring.as_ptr() as u64;
+        let entries = |known| {
+            let fetched = fetch(std::process::id(), vec![Wanted::Ring { at, known }]).unwrap();
+            assert_eq!(fetched[0], (at, Some(header.as_bytes().to_vec())));
+            fetched.get(1).map(|it| it.1.clone().unwrap())
+        };
+        assert_eq!(entries(None), None);
+        assert_eq!(entries(Some((4, 3))), None);
+        assert_eq!(entries(Some((4, 1))).unwrap(), [[1; 32], [2; 32]].concat());
+        assert_eq!(entries(Some((4, 3))), None);
+        assert_eq!(entries(Some((9, 7))).unwrap().len(), 64, "up to where it begins anew");
+        assert_eq!(entries(Some((2, 1))), None, "a lie");
     }
 }

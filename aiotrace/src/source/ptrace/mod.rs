@@ -23,7 +23,7 @@ pub mod calls;
 mod faults;
 mod heads;
 mod in_flight;
-mod memory;
+pub mod memory;
 mod place;
 mod processes;
 mod records;
@@ -46,6 +46,7 @@ use std::{
 use nix::{errno::Errno, sys::signal::Signal};
 
 use self::alarm::Alarm;
+pub use self::{place::processor_of, processes::executed_path, requests::can_seize};
 use super::{
     bpf::adopt::Found,
     collector::{Collector, Signals, Stop, report_signal},
@@ -135,6 +136,9 @@ pub enum StartError {
     /// It ended.
     #[error("no such process: {0}")]
     Gone(u32),
+    /// It begins a program, and that hangs.
+    #[error("process {0} hangs where it begins a program (execve): ptrace would hang with it")]
+    Hangs(u32),
     /// signalfd or eventfd.
     #[error("cannot wait for signals")]
     Wait(#[from] Errno),

@@ -1,6 +1,8 @@
 //! Where the tracer runs: on the processor of the thread that stopped last. Only one of the two runs at a time; from
-//! another processor each stop takes six times as long, because that one sleeps and has to be woken.
+//! another processor each stop takes six times as long, because that one sleeps and has to be woken. So is the helper that
+//! reads memory for it.
 
+use crate::errand::{Errand as _, Processor};
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
@@ -22,8 +24,7 @@ impl Place {
 
     /// To the processor of this thread, if it is one of ours.
     pub fn follow(&mut self, tid: u32) {
-        let stat = std::fs::read(format!("/proc/{tid}/stat")).unwrap_or_default();
-        let Some(processor) = processor(&stat) else { return };
+        let Some(processor) = Processor { pid: tid }.ask().flatten() else { return };
         let is_allowed =
             self.allowed.as_ref().is_some_and(|it| it.is_set(processor).unwrap_or(false));
         if self.now == Some(processor) || !is_allowed {
@@ -38,6 +39,16 @@ impl Place {
 
 /// The calling thread.
 const US: Pid = Pid::from_raw(0);
+
+/// The processor on which a thread runs, or ran last. For the helper, which goes there, too.
+pub fn processor_of(tid: u32) -> Option<usize> {
+    let processor = processor(&std::fs::read(format!("/proc/{tid}/stat")).ok()?)?;
+    let mut one = CpuSet::new();
+    if one.set(processor).is_ok() {
+        let _ = sched_setaffinity(US, &one);
+    }
+    Some(processor)
+}
 
 /// From /proc/PID/stat: the field behind the name, which is in parentheses, is the third one; this is number 39.
 fn processor(stat: &[u8]) -> Option<usize> {

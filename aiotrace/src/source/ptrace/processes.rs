@@ -5,11 +5,13 @@ use std::{collections::HashMap, fs};
 use aiotrace_common::record::{Change, Header, Kind, PATH_BYTES, Process as Record};
 
 use super::{
-    memory::Memory,
     records::{Records, header},
     tracee::Tracee,
 };
-use crate::process;
+use crate::{
+    errand::{Errand as _, ExecutedPath, Started, Status},
+    process,
+};
 
 /// All of them.
 #[derive(Default)]
@@ -40,7 +42,7 @@ impl Processes {
     pub fn add(&mut self, pid: u32, shares: Option<u32>, all_calls: bool, is_silent: bool) -> u64 {
         let shared = shares.and_then(|it| Some(self.known.get(&it)?.space));
         let space = shared.unwrap_or_else(|| self.new_space());
-        let started = process::started_at(pid).unwrap_or(0);
+        let started = Started { pid }.ask().flatten().unwrap_or(0);
         let name = name(&format!("/proc/{pid}/comm"));
         self.known
             .insert(pid, Process { space, started, name, all_calls, watched: None, is_silent });
@@ -170,22 +172,30 @@ fn name(comm: &str) -> [u8; 16] {
     name
 }
 
-/// The path of the program that begins, as it was given to exec.
+/// The path of the program that begins, as it was given to exec; padded with NUL.
 fn path(pid: u32) -> [u8; PATH_BYTES] {
     let mut path = [0; PATH_BYTES];
+    let found = ExecutedPath { pid }.ask().unwrap_or_default();
+    // The last stays NUL.
+    for (to, from) in path[..PATH_BYTES - 1].iter_mut().zip(found) {
+        *to = from;
+    }
+    path
+}
+
+/// The same, looked up. For the helper.
+pub fn executed_path(pid: u32) -> Vec<u8> {
+    let mut path = vec![0; PATH_BYTES];
     let Some(address) = path_address(&fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default())
     else {
-        return path;
+        return Vec::new();
     };
-    let memory = Memory { tid: pid };
     // It is near the end of the stack, and less may be there.
-    for length in (1..PATH_BYTES).rev() {
-        if memory.read(address, &mut path[..length]) {
-            break;
-        }
-    }
-    let end = path.iter().position(|it| *it == 0).unwrap_or(PATH_BYTES - 1);
-    path[end..].fill(0);
+    let is_there =
+        |length: &usize| process::read_memory(pid, address, &mut path[..*length]).is_some();
+    let length = (1..PATH_BYTES).rev().find(is_there).unwrap_or(0);
+    path.truncate(length);
+    path.truncate(path.iter().position(|it| *it == 0).unwrap_or(length));
     path
 }
 
@@ -216,7 +226,7 @@ pub fn share_space(one: u32, other: u32) -> Option<bool> {
 
 /// The process to which a thread belongs, and the thread's parent.
 pub fn family(tid: u32) -> Option<(u32, u32)> {
-    let status = fs::read(format!("/proc/{tid}/status")).ok()?;
+    let status = Status { pid: tid, tid }.ask()??;
     let number = |name| process::status_field(&status, name)?.parse().ok();
     Some((number("Tgid")?, number("PPid")?))
 }

@@ -6,7 +6,10 @@ use std::fs;
 use nix::{errno::Errno, unistd::geteuid};
 
 use super::processes::family;
-use crate::process::status_field;
+use crate::{
+    errand::{Errand as _, Status},
+    process::status_field,
+};
 
 /// What is known when ptrace was refused.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +31,7 @@ pub struct Facts {
 impl Facts {
     /// What can be found out now.
     pub fn of(pid: u32, errno: Errno, is_launched: bool) -> Self {
-        let status = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+        let status = Status { pid, tid: pid }.ask().flatten().unwrap_or_default();
         let number =
             |name| status_field(&status, name).and_then(|it| it.split('\t').next()?.parse().ok());
         let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();

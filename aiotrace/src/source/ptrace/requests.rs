@@ -92,6 +92,27 @@ pub fn seize(tid: u32, options: i32) -> Result<(), Errno> {
     request(libc::PTRACE_SEIZE, tid, 0, options as u64).map(drop)
 }
 
+/// Comes back when a thread could be seized: whoever does that waits while its process begins a program, which can take
+/// as long as whoever serves the file of that program wants (`cred_guard_mutex`,
+/// <https://elixir.bootlin.com/linux/v6.12/source/kernel/ptrace.c#L421>). For the helper.
+pub fn can_seize(tid: u32) -> bool {
+    // SAFETY: a helper has one thread.
+    match unsafe { nix::unistd::fork() } {
+        Ok(nix::unistd::ForkResult::Parent { child }) => {
+            let _ = nix::sys::wait::waitpid(child, None);
+            true
+        }
+        Ok(nix::unistd::ForkResult::Child) => {
+            // It is asked for what it may not have, if that is possible; else its end gives it back.
+            let _ = crate::stacks::give_up_identity();
+            let _ = seize(tid, 0);
+            // SAFETY: it does not come back.
+            unsafe { libc::_exit(0) }
+        }
+        Err(_) => false,
+    }
+}
+
 /// Stops a running tracee soon. A system call in which it waits is interrupted.
 pub fn interrupt(tid: u32) -> Result<(), Errno> {
     request(libc::PTRACE_INTERRUPT, tid, 0, 0).map(drop)

@@ -14,6 +14,7 @@ use aiotrace_common::{
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
+    memory::Wanted,
     records::{Records, header},
     tracee::Tracee,
 };
@@ -113,6 +114,13 @@ impl Rings {
             self.known.clear();
         }
         self.known.insert((space, handle), known);
+    }
+
+    /// What [`Self::sample`] reads of a ring.
+    pub fn wanted(&self, tracee: &Tracee, handle: u64) -> Wanted {
+        let known = self.known.get(&(tracee.space, handle)).filter(|it| it.nr != 0);
+        let known = known.map(|it| (it.nr, it.tail));
+        Wanted::Ring { at: handle, known }
     }
 
     /// Looks at a ring, sends the entries that are new, and shows each of them to `new`.

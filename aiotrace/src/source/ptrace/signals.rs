@@ -4,17 +4,18 @@
 //! own requests; then a call that never starts again by itself returns EINTR, and the program must not see
 //! that.
 
-use std::fs;
-
 use nix::errno::Errno;
 
 use super::requests;
-use crate::process::{self, status_field};
+use crate::{
+    errand::{Errand as _, Status},
+    process::{self, status_field},
+};
 
 /// Whether a signal is about to be delivered that makes calls fail with EINTR; `taken`: one that is being
 /// delivered now, or 0.
 pub fn interrupts(pid: u32, tid: u32, taken: i32) -> bool {
-    let status = fs::read(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
+    let status = Status { pid, tid }.ask().flatten().unwrap_or_default();
     is_due(&status, taken)
 }
 

@@ -31,6 +31,7 @@ use super::{
     alarm::Alarm,
     calls::Calls,
     faults::Faults,
+    memory,
     place::Place,
     processes::{self, Processes},
     records::Records,
@@ -41,6 +42,7 @@ use super::{
     untraced::{self, Taken},
 };
 use crate::{
+    errand::{BlockedCall, CanSeize, Errand as _, ThreadState},
     process::{self, Blocked},
     source::{
         Losses,
@@ -244,6 +246,9 @@ impl Tracer {
         let us = nix::unistd::gettid().as_raw() as u32;
         let others: Vec<u32> = self.processes.pids().collect();
         let shares = others.into_iter().find(|it| processes::share_space(pid, *it) == Some(true));
+        if (CanSeize { pid }).ask() != Some(true) {
+            return Err(StartError::Hangs(pid));
+        }
         let space = self.processes.add(pid, shares, true, false);
         loop {
             let mut any = false;
@@ -308,7 +313,8 @@ impl Tracer {
     /// It waits for something in the kernel that no signal interrupts, or has ended.
     fn cannot_stop(&self, tid: u32) -> bool {
         let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
-        matches!(process::thread_state(pid, tid), None | Some(b'D' | b'Z' | b'X'))
+        let state = ThreadState { pid, tid }.ask().flatten();
+        matches!(state, None | Some(b'D' | b'Z' | b'X'))
     }
 
     /// These threads have not stopped: they may be in a call of interest.
@@ -317,7 +323,7 @@ impl Tracer {
         for tid in tids {
             let Some(pid) = self.tracees.get(tid).map(|it| it.pid) else { continue };
             count += u32::from(process::is_alive_thread(pid, *tid));
-            self.blocked.extend(process::blocked_call(pid, *tid).map(|it| (pid, it)));
+            self.blocked.extend(BlockedCall { pid, tid: *tid }.ask().flatten().map(|it| (pid, it)));
         }
         if count > 0 {
             let text = format!(
@@ -539,6 +545,7 @@ impl Tracer {
             return;
         }
         self.stopped_last = Some(tid);
+        memory::forget();
         // An error means that it is dead, which is told by its end.
         let _ = self.look_at(tid, what);
     }

@@ -78,7 +78,7 @@ pub fn give_back(tid: u32, taken: Taken) -> Result<(), Errno> {
     match taken {
         Taken::Register { arch, flags } => change_register(tid, arch, flags),
         Taken::Memory { at, flags } => {
-            Memory { tid }.write(at, flags.as_bytes());
+            Memory { tid }.restore(at, flags.as_bytes());
             Ok(())
         }
     }

@@ -330,6 +330,7 @@ impl Tracer {
         self.tell_thread(&mut tracee, time);
         let mut new = Vec::new();
         let wants_new = self.faults.as_ref().is_some_and(Faults::are_about_completions);
+        self.calls.fetch_at_exit(&tracee, &call, ret);
         let ring = self.calls.look(&mut tracee, &call, (time, ret), |it| {
             if wants_new {
                 new.push(it);

@@ -10,6 +10,7 @@ use aiotrace_common::{
 
 use super::Tracer;
 use crate::{
+    errand::{Errand as _, Position},
     output::clock::monotonic,
     source::ptrace::{
         requests::{self, I386, Until},
@@ -91,7 +92,9 @@ impl Tracer {
         let fd = call.fd(&args);
         let offset = call.offset(abi, &args).or_else(|| {
             let moved = call.is_placed() && ret >= 0;
-            let before = || position(pid, fd)?.checked_sub(ret).filter(|it| *it >= 0);
+            // It is behind what was just moved.
+            let before =
+                || Position { pid, fd }.ask().flatten()?.checked_sub(ret).filter(|it| *it >= 0);
             moved.then(before).flatten()
         });
         let placed = if offset.is_some() { Mark::Read } else { Mark::Unread };
@@ -108,10 +111,4 @@ impl Tracer {
             reserved: 0,
         });
     }
-}
-
-/// The position of a descriptor, behind what was just moved.
-fn position(pid: u32, fd: u32) -> Option<i64> {
-    let text = std::fs::read_to_string(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
-    text.lines().find_map(|line| line.strip_prefix("pos:"))?.trim().parse().ok()
 }

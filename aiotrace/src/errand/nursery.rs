@@ -1,0 +1,118 @@
+//! The process that forks helpers. It was forked before aiotrace opened anything, and does nothing else, so it waits
+//! for nobody.
+
+use std::{
+    fs::File,
+    io,
+    os::{
+        fd::{AsFd as _, AsRawFd as _, OwnedFd},
+        unix::net::UnixStream,
+    },
+};
+
+use nix::{
+    errno::Errno,
+    sys::signal::{SigHandler, Signal, signal},
+    unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getppid, setsid},
+};
+
+use super::{
+    helper,
+    wire::{self, Incoming},
+};
+
+/// Forks it. What is sent to it is a descriptor: the other end of whoever is to be served by a new helper.
+///
+/// # Errors
+/// If there can be no process.
+pub fn start() -> io::Result<UnixStream> {
+    let (ours, theirs) = UnixStream::pair()?;
+    let parent = nix::unistd::getpid();
+    // SAFETY: this process has one thread.
+    match unsafe { fork() }? {
+        ForkResult::Parent { .. } => Ok(ours),
+        ForkResult::Child => {
+            drop(ours);
+            // What goes wrong here is seen by whoever asks: nobody answers.
+            if retire().is_ok() && getppid() == parent {
+                let _ = serve(theirs);
+            }
+            end()
+        }
+    }
+}
+
+/// Leaves the terminal, our input and output, and all that we were given: nobody is to wait for a helper.
+fn retire() -> io::Result<()> {
+    setsid()?;
+    chdir("/")?;
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    dup2_stdin(&null)?;
+    dup2_stdout(&null)?;
+    dup2_stderr(&null)?;
+    end_with_parent()?;
+    // A tracer of our user may not look into us.
+    // SAFETY: no memory is involved. So below.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
+    // SAFETY: the kernel reaps our children by itself.
+    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+    name(c"aiotrace-nursery");
+    Ok(())
+}
+
+fn end_with_parent() -> io::Result<()> {
+    // SAFETY: no memory is involved.
+    Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
+    Ok(())
+}
+
+fn name(name: &std::ffi::CStr) {
+    // SAFETY: a string that lives; more than 15 bytes are cut.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
+}
+
+/// Ends at once: what there is at the end of a process is not ours, but of the one that we were forked from.
+fn end() -> ! {
+    // SAFETY: it does not come back.
+    unsafe { libc::_exit(0) }
+}
+
+fn serve(socket: UnixStream) -> io::Result<()> {
+    keep_only(&socket)?;
+    let us = nix::unistd::getpid();
+    let mut incoming = Incoming::default();
+    loop {
+        let Some((_, descriptors)) = incoming.take(socket.as_fd())? else { continue };
+        let Some(descriptor) = descriptors.into_iter().next() else { continue };
+        // SAFETY: this process has one thread.
+        if let Ok(ForkResult::Child) = unsafe { fork() } {
+            drop(socket);
+            name(c"aiotrace-helper");
+            if end_with_parent().is_ok() && getppid() == us {
+                let _ = std::panic::catch_unwind(move || helper::serve(&descriptor));
+            }
+            end();
+        }
+    }
+}
+
+/// Closes all descriptors but those of standard input and output, and this one.
+fn keep_only(socket: &UnixStream) -> io::Result<()> {
+    let kept = socket.as_raw_fd().cast_unsigned();
+    for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
+        if first <= last {
+            // SAFETY: nobody here knows of any of them.
+            Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks for a helper that serves this end.
+///
+/// # Errors
+/// If the nursery is gone.
+pub fn ask(nursery: &UnixStream, end: &OwnedFd) -> io::Result<()> {
+    let message = wire::encoded(&()).map_err(io::Error::other)?;
+    wire::send(nursery.as_fd(), &message, &[end.as_fd()])
+}

@@ -1,0 +1,149 @@
+//! How errands and answers are sent: a length, and as many bytes; with descriptors, if there are some.
+
+use std::{
+    io::{self, IoSlice, IoSliceMut},
+    os::fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd, RawFd},
+};
+
+use nix::{
+    errno::Errno,
+    sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg},
+};
+use serde::Serialize;
+
+/// A message that is longer is none. (The longest are tables for unwinding: stacks/modules.rs.)
+const LONGEST: usize = 300 << 20;
+/// Descriptors of one message, at most.
+const MOST_DESCRIPTORS: usize = 2;
+/// Bytes of the length.
+const LENGTH: usize = size_of::<u32>();
+
+/// A message.
+///
+/// # Errors
+/// If it cannot be encoded, or is too long.
+pub fn encoded(message: &impl Serialize) -> postcard::Result<Vec<u8>> {
+    let mut bytes = postcard::to_extend(message, vec![0; LENGTH])?;
+    let length =
+        u32::try_from(bytes.len() - LENGTH).map_err(|_| postcard::Error::SerializeBufferFull)?;
+    bytes[..LENGTH].copy_from_slice(&length.to_ne_bytes());
+    Ok(bytes)
+}
+
+/// Sends one.
+///
+/// # Errors
+/// If nobody reads it.
+pub fn send(
+    socket: BorrowedFd<'_>,
+    message: &[u8],
+    descriptors: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let descriptors: Vec<RawFd> = descriptors.iter().map(|it| it.as_raw_fd()).collect();
+    let rights = [ControlMessage::ScmRights(&descriptors)];
+    let mut rights = if descriptors.is_empty() { &[][..] } else { &rights[..] };
+    let mut rest = message;
+    while !rest.is_empty() {
+        let parts = [IoSlice::new(rest)];
+        match sendmsg::<()>(socket.as_raw_fd(), &parts, rights, MsgFlags::MSG_NOSIGNAL, None) {
+            Ok(sent) => (rest, rights) = (&rest[sent..], &[]),
+            Err(Errno::EINTR) => (),
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(())
+}
+
+/// What of a message has come so far.
+#[derive(Default)]
+pub struct Incoming {
+    bytes: Vec<u8>,
+    /// How many of them have come.
+    filled: usize,
+    descriptors: Vec<OwnedFd>,
+}
+
+impl Incoming {
+    /// Takes what is there, or waits for it. The message without its length, once it is whole.
+    ///
+    /// # Errors
+    /// If the other end is closed (`UnexpectedEof`), or what comes is no message.
+    pub fn take(&mut self, socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        const FIRST: usize = 4096;
+        if self.bytes.is_empty() {
+            self.bytes.resize(FIRST, 0);
+        }
+        let mut space = nix::cmsg_space!([RawFd; MOST_DESCRIPTORS]);
+        let received = {
+            let mut parts = [IoSliceMut::new(&mut self.bytes[self.filled..])];
+            let flags = MsgFlags::MSG_CMSG_CLOEXEC;
+            let message =
+                match recvmsg::<()>(socket.as_raw_fd(), &mut parts, Some(&mut space), flags) {
+                    Err(Errno::EINTR) => return Ok(None),
+                    other => other?,
+                };
+            for control in message.cmsgs()? {
+                if let ControlMessageOwned::ScmRights(found) = control {
+                    // SAFETY: they were made for us just now.
+                    let owned = found.into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) });
+                    self.descriptors.extend(owned);
+                }
+            }
+            message.bytes
+        };
+        if received == 0 {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        self.filled += received;
+        let Some(length) = self.bytes[..self.filled].first_chunk::<LENGTH>() else {
+            return Ok(None);
+        };
+        let whole = LENGTH + u32::from_ne_bytes(*length) as usize;
+        if whole > LONGEST || self.filled > whole {
+            return Err(io::Error::other("what came is no message"));
+        }
+        self.bytes.resize(whole.max(FIRST), 0);
+        if self.filled < whole {
+            return Ok(None);
+        }
+        let mut bytes = std::mem::take(&mut self.bytes);
+        self.filled = 0;
+        bytes.truncate(whole);
+        bytes.drain(..LENGTH);
+        Ok(Some((bytes, std::mem::take(&mut self.descriptors))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::{fd::AsFd as _, unix::net::UnixStream};
+
+    use super::*;
+
+    #[test]
+    fn a_message_comes_as_it_was_sent_with_its_descriptor() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let long = vec![7u64; 100_000];
+        let sender = std::thread::spawn(move || {
+            let file = tempfile::tempfile().unwrap();
+            send(ours.as_fd(), &encoded(&long).unwrap(), &[file.as_fd()]).unwrap();
+            send(ours.as_fd(), &encoded(&()).unwrap(), &[]).unwrap();
+            long
+        });
+        let mut incoming = Incoming::default();
+        let mut next = || {
+            loop {
+                if let Some(it) = incoming.take(theirs.as_fd()).unwrap() {
+                    return it;
+                }
+            }
+        };
+        let (bytes, files) = next();
+        assert_eq!(files.len(), 1);
+        let (empty, none) = next();
+        assert!(empty.is_empty() && none.is_empty());
+        assert_eq!(postcard::from_bytes::<Vec<u64>>(&bytes).unwrap(), sender.join().unwrap());
+        let end = incoming.take(theirs.as_fd()).map_err(|it| it.kind()).err();
+        assert_eq!(end, Some(io::ErrorKind::UnexpectedEof));
+    }
+}

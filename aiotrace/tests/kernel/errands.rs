@@ -1,0 +1,245 @@
+//! Targets that do not answer whoever looks at them (programs/src/unanswered.rs): what waits for them is a helper, which
+//! is given up.
+
+use std::{
+    path::Path,
+    process::Stdio,
+    time::{Duration, Instant},
+};
+
+use aiotrace::output::json::FunctionObject;
+
+use super::{
+    harness::{Need, cannot_run},
+    machine,
+    support::{Attached, Program, Trace, aiotrace, await_that},
+};
+
+/// What is said of a process that does not answer.
+const SAID: &str = "does not let us look at it";
+/// By BPF, and by ptrace.
+const SOURCES: [&[&str]; 2] = [&[], &["--source", "ptrace"]];
+
+/// The program, ready; `None` if it cannot run here.
+fn unanswered(what: &str) -> Option<Program> {
+    let mut program = Program::start(&["unanswered", what]);
+    let line = program.line();
+    if line != "ready" {
+        cannot_run(&line);
+        return None;
+    }
+    Some(program)
+}
+
+fn attached(source: &[&str], program: &Program, options: &[&str]) -> Attached {
+    let pid = program.pid().to_string();
+    Attached::new(&[source, options, &["-p", &pid]].concat())
+}
+
+/// What had no answer is counted, and nothing else is lost.
+fn assert_told(trace: &Trace) {
+    assert!(trace.stderr.contains(SAID), "{}", trace.stderr);
+    let report = trace.report();
+    let unanswered = report.lost_by_cause.get("unanswered").copied().unwrap_or(0);
+    assert!(unanswered > 0, "{:?}", report.lost_by_cause);
+    if !machine::skips_runs() {
+        assert_eq!(report.lost, unanswered, "{:?}", report.lost_by_cause);
+    }
+}
+
+/// Where a ring was, there is memory that a server does not serve: the trace goes on, and ends when it is asked to.
+fn memory_that_does_not_answer_does_not_hold_us_up() {
+    for source in SOURCES {
+        let Some(mut program) = unanswered("ring") else { return };
+        let attached = attached(source, &program, &["--idle-after", "1s", "--duration", "4s"]);
+        program.go_on();
+        assert_eq!(program.line(), "mapped");
+        let trace = attached.end();
+        assert!(trace.status.success(), "{source:?}: {}", trace.stderr);
+        if source.is_empty() {
+            assert_told(&trace);
+        }
+        program.go_on();
+        assert!(program.child.wait().unwrap().success());
+    }
+}
+
+/// We are killed while a helper waits: we end at once, and nobody who reads what we write waits for the helper.
+fn killed_while_a_helper_waits_we_end() {
+    let Some(mut program) = unanswered("ring") else { return };
+    let pid = program.pid().to_string();
+    let mut child = aiotrace()
+        .args(["attach", "-q", "--idle-after", "1s", "-p", &pid])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    program.go_on();
+    assert_eq!(program.line(), "mapped");
+    await_that("a helper waits for the page", || {
+        helpers_of(child.id()).iter().any(|it| waits(*it))
+    });
+    child.kill().unwrap();
+    // The end of both pipes, too.
+    let output = child.wait_with_output().unwrap();
+    assert!(!output.status.success());
+    program.go_on();
+    assert!(program.child.wait().unwrap().success());
+}
+
+/// Without a look at it the kernel refuses the call; the tracer, which looks at it, lets it be.
+fn iocbs_that_do_not_answer_do_not_hold_up_the_target() {
+    let Some(mut program) = unanswered("iocbs") else { return };
+    let attached = attached(&["--source", "ptrace"], &program, &[]);
+    program.go_on();
+    assert_eq!(program.line(), "done");
+    attached.signal(libc::SIGINT);
+    let trace = attached.end();
+    assert_eq!(trace.submits().len(), 4, "{}", trace.stderr);
+    assert_told(&trace);
+    program.go_on();
+    assert!(program.child.wait().unwrap().success());
+}
+
+/// Its own thread fills the page, if nobody holds that one in a stop.
+fn a_program_that_serves_its_own_pages_goes_on() {
+    for source in SOURCES {
+        let Some(mut program) = unanswered("served") else { return };
+        let attached = attached(source, &program, &[]);
+        program.go_on();
+        assert!(program.child.wait().unwrap().success(), "{source:?}");
+        let trace = attached.end();
+        assert_eq!(trace.accepted_and_reaped(), (8, 8), "{source:?}: {}", trace.stderr);
+    }
+}
+
+/// It waits for its own requests, and who looks at it would wait with it. It is attached to, listed, and told of when it
+/// goes on.
+fn a_process_that_hangs_in_exec_does_not_hang_us() {
+    let Some(mut program) = unanswered("exec") else { return };
+    let pid = program.pid();
+    program.go_on();
+    await_that("it waits in execve", || state(pid) == Some('D'));
+    let begin = Instant::now();
+    let listed = aiotrace().args(["ls"]).stdin(Stdio::null()).output().unwrap();
+    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let attached = attached(&[], &program, &["--stacks", "-v"]);
+    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
+    program.go_on();
+    assert_eq!(program.line(), "executed");
+    let trace = attached.end();
+    assert!(trace.status.success(), "{}", trace.stderr);
+    assert!(program.child.wait().unwrap().success());
+}
+
+/// To seize it would wait for the file of the program that it begins.
+fn a_process_that_begins_a_program_is_not_seized() {
+    let Some(mut program) = unanswered("begin") else { return };
+    let pid = program.pid();
+    program.go_on();
+    let wchan = || std::fs::read_to_string(format!("/proc/{pid}/wchan"));
+    await_that("it waits for the file", || wchan().is_ok_and(|it| it == "request_wait_answer"));
+    let pid = pid.to_string();
+    let output = aiotrace()
+        .args(["attach", "--source", "ptrace", "-p", &pid])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let stderr = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("hangs where it begins a program"), "{stderr}");
+    program.go_on();
+    assert_eq!(program.line(), "done");
+    assert!(program.child.wait().unwrap().success());
+}
+
+/// Its file system is one of a program, below one that hides that.
+fn a_file_on_an_overlay_that_does_not_answer_does_not_hang_us() {
+    for source in SOURCES {
+        let Some(mut program) = unanswered("code") else { return };
+        let attached = attached(source, &program, &["--stacks"]);
+        program.go_on();
+        assert_eq!(program.line(), "done");
+        attached.signal(libc::SIGINT);
+        let trace = attached.end();
+        assert_eq!(trace.setups().len(), 8, "{source:?}: {}", trace.stderr);
+        let is_in_file = |it: &FunctionObject| {
+            it.module.as_ref().is_some_and(|it| it.ends_with("/held")) && it.function.is_some()
+        };
+        assert!(!trace.setups().iter().any(|it| it.stack.iter().flatten().any(is_in_file)));
+        program.go_on();
+        assert!(program.child.wait().unwrap().success());
+    }
+}
+
+/// What helpers have: nothing of ours, and nothing of whoever started us.
+fn helpers_have_only_what_they_need() {
+    let mut program = Program::ready(&["wait"]);
+    let attached = attached(&["--source", "ptrace"], &program, &[]);
+    let us = attached.child.id();
+    await_that("there are a nursery and a helper", || helpers_of(us).len() >= 2);
+    for helper in helpers_of(us) {
+        let mut files = Vec::new();
+        for file in std::fs::read_dir(format!("/proc/{helper}/fd")).unwrap() {
+            files.push(std::fs::read_link(file.unwrap().path()).unwrap());
+        }
+        let sockets = files.iter().filter(|it| it.to_string_lossy().starts_with("socket:")).count();
+        let null = files.iter().filter(|it| *it == Path::new("/dev/null")).count();
+        assert_eq!((null, sockets), (3, files.len() - 3), "{files:?}");
+        assert!(sockets <= 1, "{files:?}");
+        // Its terminal is not ours: a Ctrl-C is not for it.
+        let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(helper.cast_signed())));
+        assert_ne!(session, nix::unistd::getsid(None));
+    }
+    let helpers = helpers_of(us);
+    program.go_on();
+    assert!(program.child.wait().unwrap().success());
+    attached.end();
+    let lives = |it: &u32| aiotrace::process::is_alive(*it);
+    await_that("they end with us", || !helpers.iter().any(lives));
+}
+
+/// The nursery of an aiotrace and its helpers. (Whatever else of a process is read here may have to wait.)
+fn helpers_of(aiotrace: u32) -> Vec<u32> {
+    let parents = |pid: u32| {
+        let of = |it: u32| parent(it).filter(|it| *it > 1);
+        of(pid).into_iter().chain(of(pid).and_then(of)).any(|it| it == aiotrace)
+    };
+    let all = aiotrace::process::all().into_iter();
+    all.filter(|it| {
+        let name = aiotrace::process::name(*it).unwrap_or_default();
+        name.starts_with(b"aiotrace-") && parents(*it)
+    })
+    .collect()
+}
+
+fn status(pid: u32) -> Vec<u8> {
+    std::fs::read(format!("/proc/{pid}/status")).unwrap_or_default()
+}
+
+fn parent(pid: u32) -> Option<u32> {
+    aiotrace::process::status_field(&status(pid), "PPid")?.parse().ok()
+}
+
+/// A letter of proc(5).
+fn state(pid: u32) -> Option<char> {
+    aiotrace::process::status_field(&status(pid), "State")?.chars().next()
+}
+
+fn waits(pid: u32) -> bool {
+    state(pid) == Some('D')
+}
+
+const FUSE: Need = Need::Native("the guests have no /dev/fuse");
+
+tests! {
+    memory_that_does_not_answer_does_not_hold_us_up if FUSE,
+    killed_while_a_helper_waits_we_end if FUSE,
+    iocbs_that_do_not_answer_do_not_hold_up_the_target if FUSE,
+    a_program_that_serves_its_own_pages_goes_on,
+    a_process_that_hangs_in_exec_does_not_hang_us if FUSE,
+    a_process_that_begins_a_program_is_not_seized if FUSE,
+    a_file_on_an_overlay_that_does_not_answer_does_not_hang_us if Need::Native("the guests have no overlayfs"),
+    helpers_have_only_what_they_need,
+}
