@@ -91,9 +91,14 @@ pub fn has_seccomp_filter(pid: u32) -> bool {
     tasks.filter_map(|task| fs::read(task.path().join("status")).ok()).any(|it| is_filtered(&it))
 }
 
-/// Whether one is in force in a thread.
-pub fn has_thread_filter(pid: u32, tid: u32) -> bool {
-    Status { pid, tid }.ask().flatten().is_some_and(|it| is_filtered(&it))
+/// Whether one is in force in a thread; `None` if that is not known.
+pub fn has_thread_filter(pid: u32, tid: u32) -> Option<bool> {
+    Status { pid, tid }.ask().map(|it| it.is_some_and(|it| is_filtered(&it)))
+}
+
+/// Whether a thread is one of this process, also one that has ended and was not waited for.
+pub fn has_thread(pid: u32, tid: u32) -> bool {
+    fs::metadata(format!("/proc/{pid}/task/{tid}")).is_ok()
 }
 
 fn is_filtered(status: &[u8]) -> bool {
@@ -109,7 +114,11 @@ fn is_32_bit(exe: &Path) -> bool {
     read.is_ok() && &head[..4] == b"\x7fELF" && head[4] == 1
 }
 
-fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+/// A pidfd.
+///
+/// # Errors
+/// `ESRCH`: there is no such process.
+pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: no memory is involved.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {

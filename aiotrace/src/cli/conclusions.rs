@@ -331,9 +331,10 @@ impl Conclusions {
                         let seen = *ring;
                         let handle = ctx.0;
                         let is_still = || {
-                            let read = Headers { pid, handles: vec![handle], all_pages: false };
-                            let read = read.ask().and_then(|it| it.first().copied()).flatten();
-                            read.map(Ring::from) == Some(seen)
+                            let handles = vec![handle];
+                            let headers = Headers { pid, handles, all_pages: false }.ask();
+                            let header = headers.and_then(|it| it.first().copied()).flatten();
+                            header.map(Ring::from) == Some(seen)
                         };
                         let read = |first, count| {
                             let entries = Entries { pid, handle, first, count }.ask().flatten();

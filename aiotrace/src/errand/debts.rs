@@ -1,4 +1,4 @@
-//! Who is to be let be, because we waited for it in vain.
+//! Who is left alone for a while, because we waited for it in vain.
 //!
 //! What was waited is owed: by the process, by its user, and by all together. It is forgiven as time goes by, so that
 //! no more than a part of all time is lost to those who do not answer.
@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Of the time, a process can cost us this part, a user this, and all together this.
+/// The part of all time that one process, one user, and all together can make us wait.
 const OF_PROCESS: f64 = 0.05;
 const OF_USER: f64 = 0.1;
 const OF_ALL: f64 = 0.2;
-/// And at once as much: that is not asked for until it is forgiven.
-const MOST_OF_PROCESS: Duration = Duration::ZERO;
+/// Whoever owes more than this is left alone until enough is forgiven.
+const MOST_OF_PROCESS: Duration = Duration::from_millis(200);
 const MOST_OF_USER: Duration = Duration::from_secs(1);
 const MOST_OF_ALL: Duration = Duration::from_secs(3);
 /// Processes and users remembered, at most: beyond, those that owe nothing any more are forgotten, and if there are
@@ -46,8 +46,8 @@ impl Debt {
 }
 
 impl Debts {
-    /// Nobody owes anything.
-    pub fn are_none(&self) -> bool {
+    /// Nobody has ever owed anything.
+    pub fn is_new(&self) -> bool {
         self.all.is_none()
     }
 
@@ -67,8 +67,8 @@ impl Debts {
         self.all = Some(Debt::grown(self.all, now, OF_ALL, waited));
     }
 
-    /// Whether it is to be let be.
-    pub fn is_let_be(&self, pid: u32, user: u32, now: Instant) -> bool {
+    /// Whether it is to be left alone.
+    pub fn is_left_alone(&self, pid: u32, user: u32, now: Instant) -> bool {
         let owes = |it: Option<&Debt>, part, most| it.is_some_and(|it| it.at(now, part) > most);
         owes(self.processes.get(&pid), OF_PROCESS, MOST_OF_PROCESS)
             || owes(self.users.get(&user), OF_USER, MOST_OF_USER)
@@ -83,13 +83,15 @@ mod tests {
     const MS: Duration = Duration::from_millis(1);
 
     #[test]
-    fn a_process_is_let_be_for_twenty_times_as_long_as_it_let_us_wait() {
+    fn a_process_is_left_alone_for_twenty_times_as_long_as_it_let_us_wait() {
         let (mut debts, start) = (Debts::default(), Instant::now());
-        assert!(debts.are_none() && !debts.is_let_be(7, 0, start));
+        assert!(debts.is_new() && !debts.is_left_alone(7, 0, start));
+        debts.add(7, 0, start, 200 * MS);
+        assert!(!debts.is_left_alone(7, 0, start));
         debts.add(7, 0, start, 50 * MS);
-        assert!(debts.is_let_be(7, 0, start + 999 * MS));
-        assert!(!debts.is_let_be(7, 0, start + 1001 * MS));
-        assert!(!debts.is_let_be(8, 0, start), "another of the user");
+        assert!(debts.is_left_alone(7, 0, start + 999 * MS));
+        assert!(!debts.is_left_alone(7, 0, start + 1001 * MS));
+        assert!(!debts.is_left_alone(8, 0, start), "another of the user");
     }
 
     #[test]
@@ -97,7 +99,7 @@ mod tests {
         let (mut debts, start) = (Debts::default(), Instant::now());
         let (mut now, mut waited) = (start, Duration::ZERO);
         for pid in 0..100_000 {
-            if !debts.is_let_be(pid, 1000, now) {
+            if !debts.is_left_alone(pid, 1000, now) {
                 debts.add(pid, 1000, now, 200 * MS);
                 waited += 200 * MS;
                 now += 200 * MS;
@@ -106,7 +108,7 @@ mod tests {
         }
         let all = (now - start).mul_f64(OF_USER) + MOST_OF_USER + 200 * MS;
         assert!(waited <= all, "{waited:?} of {:?}", now - start);
-        assert!(!debts.is_let_be(200_000, 1001, now), "another user");
+        assert!(!debts.is_left_alone(200_000, 1001, now), "another user");
         assert!(debts.processes.len() <= MOST);
     }
 
@@ -115,7 +117,7 @@ mod tests {
         let (mut debts, mut now) = (Debts::default(), Instant::now());
         let mut asked = 0;
         for it in 0..1000 {
-            if !debts.is_let_be(it, it, now) {
+            if !debts.is_left_alone(it, it, now) {
                 debts.add(it, it, now, 200 * MS);
                 asked += 1;
             }

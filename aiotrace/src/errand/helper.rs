@@ -6,6 +6,11 @@ use std::{
     os::fd::{AsFd as _, OwnedFd},
 };
 
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
+
 use super::{
     Any,
     wire::{self, Incoming},
@@ -37,22 +42,41 @@ pub fn with<T>(lent: Vec<OwnedFd>, run: impl FnOnce() -> T) -> (T, Option<OwnedF
     (answer, GIVEN.take())
 }
 
+/// This process.
+const US: Pid = Pid::from_raw(0);
+
+/// Gives up what an urgent errand got.
+fn go_anywhere(allowed: Option<&CpuSet>) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
+    if let Some(allowed) = allowed {
+        let _ = sched_setaffinity(US, allowed);
+    }
+}
+
 /// Does what is asked for at this socket. First it says its process id.
 ///
 /// # Errors
 /// At the end: when whoever asks is gone.
 pub fn serve(socket: &OwnedFd) -> io::Result<()> {
-    // Whoever waits for us holds up a trace, or a program that is stopped.
-    collector::go_first();
     let send = |message: postcard::Result<Vec<u8>>, given: Option<OwnedFd>| {
         let given: Vec<_> = given.iter().map(|it| it.as_fd()).collect();
         wire::send(socket.as_fd(), &message.map_err(io::Error::other)?, &given)
     };
     send(wire::encoded(&std::process::id()), None)?;
+    let allowed = sched_getaffinity(US).ok();
+    let mut is_urgent = false;
     let mut incoming = Incoming::default();
     loop {
         let Some((bytes, lent)) = incoming.take(socket.as_fd())? else { continue };
         let errand: Any = postcard::from_bytes(&bytes).map_err(io::Error::other)?;
+        if errand.is_urgent() != is_urgent {
+            is_urgent = errand.is_urgent();
+            match is_urgent {
+                true => collector::go_first(),
+                false => go_anywhere(allowed.as_ref()),
+            }
+        }
         let (answer, given) = with(lent, || errand.run());
         send(answer, given)?;
     }

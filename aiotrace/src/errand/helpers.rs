@@ -3,7 +3,7 @@
 use std::{
     io,
     os::{
-        fd::{AsFd as _, BorrowedFd, OwnedFd},
+        fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{fs::MetadataExt as _, net::UnixStream},
     },
     sync::{Mutex, PoisonError},
@@ -12,26 +12,25 @@ use std::{
 
 use nix::{
     poll::{PollFd, PollFlags, poll},
-    sys::signal::{Signal, kill},
     time::ClockId,
     unistd::Pid,
 };
 
 use super::{
-    Any, Errand,
+    Any, Errand, How,
     debts::Debts,
     nursery,
     wire::{self, Incoming},
 };
 use crate::{process, source::collector::timeout};
 
-/// A helper that has a processor, or waits for one, is waited for so long: nothing of a target holds it up.
-const WHILE_IT_RUNS: Duration = Duration::from_secs(10);
-/// So is one that begins.
+/// A helper that begins is waited for so long.
 const BEGINNING: Duration = Duration::from_secs(10);
+/// An answer that takes longer is owed, too.
+const QUICK: Duration = Duration::from_millis(20);
 /// Helpers that were killed and have not ended yet: of one user, and of all. (One process holds up one at most.)
 const MOST_STUCK_OF_USER: usize = 8;
-const MOST_STUCK: usize = 64;
+const MOST_STUCK: usize = 256;
 /// Processes that are named because they do not answer, at most.
 const MOST_NAMED: usize = 16;
 
@@ -56,6 +55,8 @@ struct State {
 /// One of them.
 struct Helper {
     id: u32,
+    /// Whoever gets its number later is not meant.
+    pidfd: Option<OwnedFd>,
     socket: UnixStream,
 }
 
@@ -78,8 +79,8 @@ impl Stuck {
 
 /// Why there is no answer.
 enum Without {
-    /// It waits for the process, and has for so long.
-    Late(Duration),
+    /// It waits for the process.
+    Late,
     /// It ended.
     Ended,
 }
@@ -111,11 +112,22 @@ impl Helpers {
         errand: E,
         lent: &[BorrowedFd<'_>],
     ) -> Option<(E::Answer, Option<OwnedFd>)> {
+        let answer = self.try_ask(errand, lent);
+        if answer.is_none() {
+            self.state().unanswered += 1;
+        }
+        answer
+    }
+
+    fn try_ask<E: Errand>(
+        &self,
+        errand: E,
+        lent: &[BorrowedFd<'_>],
+    ) -> Option<(E::Answer, Option<OwnedFd>)> {
         let pid = errand.pid();
         let any: Any = errand.into();
         let request = wire::encoded(&any).ok()?;
-        if !E::IS_OWED && self.is_let_be(pid) {
-            self.state().unanswered += 1;
+        if !E::HOW.is_owed && self.is_left_alone(pid) {
             return None;
         }
         // One that was idle may have been killed by somebody since.
@@ -126,27 +138,33 @@ impl Helpers {
                 Some(helper) => helper,
                 None => Helper::start(&self.nursery).ok()?,
             };
-            match helper.exchange(&request, lent, E::PATIENCE) {
+            let begun = Instant::now();
+            match helper.exchange(&request, lent, E::HOW) {
                 Ok((answer, given)) => {
-                    self.state().idle.push(helper);
+                    let waited = begun.elapsed();
+                    let mut state = self.state();
+                    state.idle.push(helper);
+                    if waited > QUICK {
+                        state.debts.add(pid, user_of(pid), Instant::now(), waited);
+                    }
+                    drop(state);
                     let answer = postcard::from_bytes(&answer).ok()?;
                     return Some((answer, given.into_iter().next()));
                 }
                 Err(Without::Ended) => (),
-                Err(Without::Late(waited)) => {
-                    self.give_up(helper, pid, waited);
+                Err(Without::Late) => {
+                    self.give_up(helper, pid, begun.elapsed());
                     return None;
                 }
             }
         }
-        self.state().unanswered += 1;
         None
     }
 
     /// Whether this process, or its user, has let us wait too much.
-    fn is_let_be(&self, pid: u32) -> bool {
+    fn is_left_alone(&self, pid: u32) -> bool {
         let mut state = self.state();
-        if state.debts.are_none() {
+        if state.debts.is_new() {
             return false;
         }
         let user = user_of(pid);
@@ -154,14 +172,13 @@ impl Helpers {
         state.stuck.iter().any(|it| it.pid == pid)
             || state.stuck.len() >= MOST_STUCK
             || state.stuck.iter().filter(|it| it.user == user).count() >= MOST_STUCK_OF_USER
-            || state.debts.is_let_be(pid, user, Instant::now())
+            || state.debts.is_left_alone(pid, user, Instant::now())
     }
 
     fn give_up(&self, helper: Helper, pid: u32, waited: Duration) {
-        let _ = kill(Pid::from_raw(helper.id.cast_signed()), Signal::SIGKILL);
+        helper.kill();
         let user = user_of(pid);
         let mut state = self.state();
-        state.unanswered += 1;
         state.took += helper.processor_time();
         state.debts.add(pid, user, Instant::now(), waited);
         state.stuck.push(Stuck { socket: helper.socket, pid, user });
@@ -177,7 +194,7 @@ impl Helpers {
     }
 }
 
-/// The user of a process, or of one of its threads: the owner of its directory, which is root if it is not dumpable.
+/// The user of a process: the owner of its directory.
 fn user_of(pid: u32) -> u32 {
     std::fs::metadata(format!("/proc/{pid}")).map_or(u32::MAX, |it| it.uid())
 }
@@ -186,36 +203,41 @@ impl Helper {
     fn start(nursery: &UnixStream) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         nursery::ask(nursery, &OwnedFd::from(theirs))?;
-        let mut helper = Self { id: 0, socket: ours };
+        let mut helper = Self { id: 0, pidfd: None, socket: ours };
         let until = Instant::now() + BEGINNING;
         let hello = helper.answer(|| until.saturating_duration_since(Instant::now()));
         let (hello, _) = hello.map_err(|_| io::Error::other("a helper does not begin"))?;
         helper.id = postcard::from_bytes(&hello).map_err(io::Error::other)?;
+        helper.pidfd = Some(process::pidfd_open(helper.id)?);
         Ok(helper)
+    }
+
+    fn kill(&self) {
+        let Some(pidfd) = &self.pidfd else { return };
+        let (pidfd, none) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
+        // SAFETY: a descriptor that lives, and no further information.
+        unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, libc::SIGKILL, none, 0) };
     }
 
     fn exchange(
         &self,
         request: &[u8],
         lent: &[BorrowedFd<'_>],
-        patience: Duration,
+        how: How,
     ) -> Result<(Vec<u8>, Vec<OwnedFd>), Without> {
         wire::send(self.socket.as_fd(), request, lent).map_err(|_| Without::Ended)?;
         let begun = Instant::now();
-        // As long as it does not sleep, it is not the target that lets us wait.
-        let mut until = begun + patience;
+        // As long as it does not sleep, it is most likely not the target that lets us wait.
+        let mut until = begun + how.asleep;
         let left = || {
             let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() && begun.elapsed() < WHILE_IT_RUNS && self.runs() {
-                until = Instant::now() + patience;
-                return patience;
+            if left.is_zero() && begun.elapsed() < how.running && self.runs() {
+                until = Instant::now() + how.asleep;
+                return how.asleep;
             }
             left
         };
-        self.answer(left).map_err(|ended| match ended {
-            true => Without::Ended,
-            false => Without::Late(begun.elapsed()),
-        })
+        self.answer(left)
     }
 
     /// What it took of processors.
@@ -229,21 +251,25 @@ impl Helper {
         process::thread_state(self.id, self.id) == Some(b'R')
     }
 
-    /// The next message. `left`: how long it may still take. The error says whether it ended.
-    fn answer(&self, mut left: impl FnMut() -> Duration) -> Result<(Vec<u8>, Vec<OwnedFd>), bool> {
+    /// The next message. `left`: how long it may still take.
+    fn answer(
+        &self,
+        mut left: impl FnMut() -> Duration,
+    ) -> Result<(Vec<u8>, Vec<OwnedFd>), Without> {
         let mut incoming = Incoming::default();
         loop {
             let left = left();
             if left.is_zero() {
-                return Err(false);
+                return Err(Without::Late);
             }
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
             match poll(&mut fds, timeout(left)) {
                 Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
                 Ok(_) => (),
-                Err(_) => return Err(true),
+                Err(_) => return Err(Without::Ended),
             }
-            if let Some(message) = incoming.take(self.socket.as_fd()).map_err(|_| true)? {
+            let message = incoming.take(self.socket.as_fd()).map_err(|_| Without::Ended)?;
+            if let Some(message) = message {
                 return Ok(message);
             }
         }

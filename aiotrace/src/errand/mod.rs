@@ -10,7 +10,7 @@
 //!    ^                  │  <──── the answer ───────────────   │
 //!    └── an answer, or ─┘                                     │ forked by
 //!        nothing: the helper is killed,                    nursery (one thread, no descriptor of ours)
-//!        and the process is let be for a time
+//!        and the process is left alone for a time
 //! ```
 //! [`start`] forks the nursery when aiotrace has one thread and has opened nothing. So helpers have our privilege, and
 //! neither a BPF program nor a map nor a tracee nor our output. They end with us.
@@ -22,6 +22,7 @@ mod nursery;
 pub mod wire;
 
 pub use helper::{give, lent};
+pub use nursery::end_with_parent;
 
 use std::{
     io,
@@ -43,8 +44,43 @@ use crate::{
     stacks,
 };
 
-/// While the process, or some threads of it, are stopped by us, and one of them may be what it waits for.
-const AT_A_STOP: Duration = Duration::from_millis(50);
+/// How an errand is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct How {
+    /// How long it may take while the helper sleeps: it waits for the process, or for a disk.
+    asleep: Duration,
+    /// How long it may take while the helper has a processor, or waits for one.
+    running: Duration,
+    /// Its helper gets a processor before others, as whoever waits for it holds the target in a stop.
+    is_urgent: bool,
+    /// It is done also if the process is left alone: it gives something back that was taken.
+    is_owed: bool,
+}
+
+const ASLEEP: Duration = Duration::from_millis(200);
+/// The process, or some threads of it, are stopped by us, and one of them may be what the helper waits for.
+const AT_A_STOP: Duration = Duration::from_millis(100);
+/// A file is read, perhaps from a slow disk.
+const FROM_DISK: Duration = Duration::from_secs(1);
+const USUAL: Duration = Duration::from_secs(2);
+/// All memory of a process is read: longer than [`scan`] takes.
+const A_SCAN: Duration = Duration::from_secs(10);
+
+impl How {
+    const USUAL: Self = Self { asleep: ASLEEP, running: USUAL, is_urgent: false, is_owed: false };
+
+    const fn patience(self, asleep: Duration, running: Duration) -> Self {
+        Self { asleep, running, ..self }
+    }
+
+    const fn urgent(self) -> Self {
+        Self { asleep: AT_A_STOP, is_urgent: true, ..self }
+    }
+
+    const fn owed(self) -> Self {
+        Self { is_urgent: true, is_owed: true, ..self }
+    }
+}
 
 static HELPERS: OnceLock<Helpers> = OnceLock::new();
 
@@ -58,8 +94,7 @@ pub fn start() -> io::Result<()> {
     Ok(())
 }
 
-/// How many errands had no answer, because the process that they are about did not let them end, or had not let
-/// earlier ones end.
+/// How many errands had no answer, mostly because their process, or its user, let us wait, then or earlier.
 pub fn unanswered() -> u64 {
     HELPERS.get().map_or(0, Helpers::unanswered)
 }
@@ -73,10 +108,8 @@ pub fn processor_time() -> Duration {
 pub trait Errand: Into<Any> {
     /// What comes of it.
     type Answer: DeserializeOwned;
-    /// How long the process may let us wait, while the helper sleeps.
-    const PATIENCE: Duration = Duration::from_millis(200);
-    /// It is done also if the process was to be let be: it gives something back that was taken.
-    const IS_OWED: bool = false;
+    /// How it is done.
+    const HOW: How;
 
     /// The process, or one of its threads.
     fn pid(&self) -> u32;
@@ -101,7 +134,7 @@ pub trait Errand: Into<Any> {
 /// An errand a line: what it needs to know, what comes of it, and what does it.
 macro_rules! errands {
     ($($(#[$doc:meta])* $name:ident($($field:ident: $type:ty),*) -> $answer:ty = $run:expr
-        $(, patience = $patience:expr)? $(, owed = $owed:expr)?;)*) => {
+        $(, $how:ident $(($($argument:expr),*))?)?;)*) => {
         $(
             $(#[$doc])*
             #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -110,8 +143,7 @@ macro_rules! errands {
 
             impl Errand for $name {
                 type Answer = $answer;
-                $(const PATIENCE: Duration = $patience;)?
-                $(const IS_OWED: bool = $owed;)?
+                const HOW: How = How::USUAL$(.$how($($($argument),*)?))?;
 
                 fn pid(&self) -> u32 {
                     self.pid
@@ -138,6 +170,13 @@ macro_rules! errands {
         }
 
         impl Any {
+            /// Whether its helper gets a processor before others.
+            fn is_urgent(&self) -> bool {
+                match self {
+                    $(Self::$name(_) => <$name as Errand>::HOW.is_urgent,)*
+                }
+            }
+
             /// Does it. The answer is as [`wire`] sends it.
             fn run(self) -> postcard::Result<Vec<u8>> {
                 match self {
@@ -173,7 +212,7 @@ errands! {
     /// [`ring::entries`]
     Entries(handle: u64, first: u32, count: u32) -> Option<Vec<IoEvent>> = ring::entries;
     /// [`ring::touch`]
-    Touch(handle: u64) -> () = ring::touch;
+    Touch(handle: u64) -> () = ring::touch, urgent;
 
     /// [`look::at_place`]
     Place(handle: Handle) -> look::AtPlace = look::at_place;
@@ -187,25 +226,27 @@ errands! {
     Iovecs(at: Address, count: u64) -> Option<Vec<(Address, u64)>> = look::iovecs;
 
     /// [`scan::missing`]
-    Missing(handles: Vec<u64>) -> Option<Vec<u64>> = scan::missing;
+    Missing(handles: Vec<u64>) -> Option<Vec<u64>> = scan::missing, patience(ASLEEP, A_SCAN);
 
     /// [`stacks::regions`]
     Regions() -> Option<Vec<stacks::Region>> = stacks::regions;
     /// [`stacks::load`]
-    Load(region: stacks::Region) -> Option<stacks::Layout> = stacks::load;
+    Load(region: stacks::Region) -> Option<stacks::Layout> = stacks::load, patience(FROM_DISK, USUAL);
     /// [`stacks::hand_over`]
-    HandOver(module: u64, path: Vec<u8>) -> bool = stacks::hand_over;
+    HandOver(module: u64, path: Vec<u8>) -> bool = stacks::hand_over, patience(FROM_DISK, USUAL);
 
     /// [`memory::fetch`]
-    Fetch(wanted: Vec<memory::Wanted>) -> Result<memory::Fetched, i32> = memory::fetch, patience = AT_A_STOP;
+    Fetch(tid: u32, wanted: Vec<memory::Wanted>) -> Result<memory::Fetched, i32> = memory::fetch, urgent;
     /// [`memory::write`]
-    Write(at: u64, bytes: Vec<u8>, until: u64) -> Result<(), i32> = memory::write, patience = AT_A_STOP;
+    Write(tid: u32, at: u64, bytes: Vec<u8>) -> Result<(), i32> = memory::write, urgent;
     /// The same: it is given back.
-    Restore(at: u64, bytes: Vec<u8>, until: u64) -> Result<(), i32> = memory::write, owed = true;
+    Restore(tid: u32, at: u64, bytes: Vec<u8>) -> Result<(), i32> = memory::write, owed;
     /// [`ptrace::executed_path`]
     ExecutedPath() -> Vec<u8> = ptrace::executed_path;
-    /// [`ptrace::processor_of`]
-    Processor() -> Option<usize> = ptrace::processor_of;
-    /// [`ptrace::can_seize`]
-    CanSeize() -> bool = ptrace::can_seize;
+    /// [`ptrace::go_to_processor_of`]
+    GoToProcessor() -> Option<usize> = ptrace::go_to_processor_of, urgent;
+    /// [`ptrace::share_space`]
+    SharesSpace(other: u32) -> Option<bool> = ptrace::share_space;
+    /// [`ptrace::seize_returns`]
+    SeizeReturns() -> () = ptrace::seize_returns;
 }

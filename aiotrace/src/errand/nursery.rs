@@ -3,7 +3,7 @@
 
 use std::{
     fs::File,
-    io,
+    io::{self, Read as _, Write as _},
     os::{
         fd::{AsFd as _, AsRawFd as _, OwnedFd},
         unix::net::UnixStream,
@@ -30,11 +30,15 @@ pub fn start() -> io::Result<UnixStream> {
     let parent = nix::unistd::getpid();
     // SAFETY: this process has one thread.
     match unsafe { fork() }? {
-        ForkResult::Parent { .. } => Ok(ours),
+        ForkResult::Parent { .. } => {
+            drop(theirs);
+            // It is ready, or has ended.
+            (&ours).read_exact(&mut [0])?;
+            Ok(ours)
+        }
         ForkResult::Child => {
             drop(ours);
-            // What goes wrong here is seen by whoever asks: nobody answers.
-            if retire().is_ok() && getppid() == parent {
+            if retire().is_ok() && getppid() == parent && keep_only(&theirs).is_ok() {
                 let _ = serve(theirs);
             }
             end()
@@ -54,13 +58,21 @@ fn retire() -> io::Result<()> {
     // A tracer of our user may not look into us.
     // SAFETY: no memory is involved. So below.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
-    // SAFETY: the kernel reaps our children by itself.
-    unsafe { signal(Signal::SIGCHLD, SigHandler::SigIgn) }?;
+    // The kernel reaps our children by itself. And who ends all of a unit or a terminal ends aiotrace, which needs its
+    // helpers until then.
+    for it in [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
+        // SAFETY: no code of ours runs.
+        unsafe { signal(it, SigHandler::SigIgn) }?;
+    }
     name(c"aiotrace-nursery");
     Ok(())
 }
 
-fn end_with_parent() -> io::Result<()> {
+/// Ends when its parent ends. fork(2) and a change of user take that back.
+///
+/// # Errors
+/// Never, on a kernel that we run on.
+pub fn end_with_parent() -> io::Result<()> {
     // SAFETY: no memory is involved.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
     Ok(())
@@ -78,7 +90,7 @@ fn end() -> ! {
 }
 
 fn serve(socket: UnixStream) -> io::Result<()> {
-    keep_only(&socket)?;
+    (&socket).write_all(&[0])?;
     let us = nix::unistd::getpid();
     let mut incoming = Incoming::default();
     loop {

@@ -24,8 +24,10 @@ const LENGTH: usize = size_of::<u32>();
 /// If it cannot be encoded, or is too long.
 pub fn encoded(message: &impl Serialize) -> postcard::Result<Vec<u8>> {
     let mut bytes = postcard::to_extend(message, vec![0; LENGTH])?;
-    let length =
-        u32::try_from(bytes.len() - LENGTH).map_err(|_| postcard::Error::SerializeBufferFull)?;
+    if bytes.len() > LONGEST {
+        return Err(postcard::Error::SerializeBufferFull);
+    }
+    let length = (bytes.len() - LENGTH) as u32;
     bytes[..LENGTH].copy_from_slice(&length.to_ne_bytes());
     Ok(bytes)
 }

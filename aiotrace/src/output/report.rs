@@ -359,10 +359,17 @@ fn counted(out: &mut Vec<u8>, report: &Report) {
 }
 
 fn lost(out: &mut Vec<u8>, end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String) {
-    let total = end.losses.total();
+    let total = end.losses.total() - end.losses.unanswered;
     if total > 0 {
         let text = format!("{total} lost: what rests on it is unsure");
         line!(out, "=== {} ===", paint(Severity::Error, &text));
+    }
+    if end.losses.unanswered > 0 {
+        let text = format!(
+            "{} looks at processes had no answer: what they would have shown is unknown",
+            end.losses.unanswered
+        );
+        line!(out, "=== {} ===", paint(Severity::Warning, &text));
     }
     for it in &report.disagreements {
         let text = format!("numbers do not agree, this report is unsure: {}", it.in_words());

@@ -48,7 +48,7 @@ impl Handed {
         wire::send(socket.as_fd(), &message, &files)
     }
 
-    /// Takes those of this number. Others were handed to one before us.
+    /// Takes those of this number. One that was handed over too late is of a file that nobody asks about any more.
     fn receive(file: u64) -> io::Result<(Vec<File>, Vec<u64>)> {
         let mut incoming = Incoming::default();
         loop {

@@ -19,15 +19,15 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::{Module, elf::Elf, files, maps::Region};
 use crate::errand::{self, Errand as _, Load};
 
-/// Files kept open at most; beyond, all are to be closed.
+/// Files kept at most; beyond, all are to be forgotten.
 const MOST: usize = 256;
-/// The most that is copied of all of them, bytes; beyond, all are to be closed.
+/// The most that is copied of all of them, bytes; beyond, all are to be forgotten.
 const MOST_COPIED: usize = 256 << 20;
 /// A section for unwinding that is larger is not read. (That of Chromium, one of the largest programs, has some
 /// 30 MiB.)
 const MOST_OF_SECTION: usize = 64 << 20;
 
-/// The files that are open.
+/// The files that are known.
 #[derive(Default)]
 pub struct Modules {
     known: HashMap<(Vec<u8>, u64), Option<Arc<Loaded>>, foldhash::fast::RandomState>,
@@ -36,12 +36,12 @@ pub struct Modules {
 }
 
 impl Modules {
-    /// Whether there is no room for one more: then all are to be closed, by whoever has a part of one, too.
+    /// Whether there is no room for one more: then all are to be forgotten, by whoever has a part of one, too.
     pub fn is_full(&self) -> bool {
         self.known.len() >= MOST || self.copied >= MOST_COPIED
     }
 
-    /// The file of a region, opened only once; `None` if it cannot be.
+    /// The file of a region, found only once; `None` if it cannot be.
     pub fn of(&mut self, pid: u32, region: &Region) -> Option<Arc<Loaded>> {
         let mapped = region.file.as_ref()?;
         if let Some(Some(known)) = self.known.get(&mapped.identity) {

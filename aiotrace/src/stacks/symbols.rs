@@ -262,12 +262,14 @@ impl Helper {
             Some(running) => running,
             none => none.insert(Running::start()?),
         };
-        if running.known.insert(module.id) {
+        if !running.known.contains(&module.id) {
             let hand = HandOver { pid: found.pid, module: module.id, path: module.path.clone() };
             let handed = hand.ask_with(&[found.file.as_fd(), running.files.as_fd()]);
             if !handed.is_some_and(|(is_open, _)| is_open) {
-                return Err(io::Error::other("the file cannot be read now"));
+                // It is not the child that fails.
+                return Ok(Vec::new());
             }
+            running.known.insert(module.id);
         }
         running.ask(module.id, offsets)
     }

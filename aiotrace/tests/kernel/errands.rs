@@ -2,9 +2,9 @@
 //! is given up.
 
 use std::{
-    path::Path,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
     process::Stdio,
-    time::{Duration, Instant},
 };
 
 use aiotrace::output::json::FunctionObject;
@@ -49,19 +49,38 @@ fn assert_told(trace: &Trace) {
 
 /// Where a ring was, there is memory that a server does not serve: the trace goes on, and ends when it is asked to.
 fn memory_that_does_not_answer_does_not_hold_us_up() {
+    // The tracer of ptrace looks at a ring at calls, and this program makes none. The question about a quiet ring is
+    // asked by the same thread for both.
     for source in SOURCES {
         let Some(mut program) = unanswered("ring") else { return };
-        let attached = attached(source, &program, &["--idle-after", "1s", "--duration", "4s"]);
+        let attached = attached(source, &program, &["--idle-after", "1s"]);
         program.go_on();
         assert_eq!(program.line(), "mapped");
+        await_given_up(attached.child.id());
+        attached.signal(libc::SIGINT);
         let trace = attached.end();
         assert!(trace.status.success(), "{source:?}: {}", trace.stderr);
-        if source.is_empty() {
-            assert_told(&trace);
-        }
+        assert_told(&trace);
         program.go_on();
         assert!(program.child.wait().unwrap().success());
     }
+}
+
+/// A helper waits for a page, and then it is killed.
+fn await_given_up(aiotrace: u32) {
+    let waiting = |it: u32| helpers_of(it).into_iter().find(|it| state(*it) == Some('D'));
+    await_that("a helper waits for the page", || waiting(aiotrace).is_some());
+    // It ends only when somebody serves the page, but it is killed.
+    const KILLED: u64 = 1 << (libc::SIGKILL - 1);
+    let is_killed = |it: u32| {
+        let status = status(it);
+        let pending = aiotrace::process::status_field(&status, "SigPnd").map(str::to_owned);
+        let shared = aiotrace::process::status_field(&status, "ShdPnd").map(str::to_owned);
+        let mask =
+            |it: Option<String>| u64::from_str_radix(&it.unwrap_or_default(), 16).unwrap_or(0);
+        (mask(pending) | mask(shared)) & KILLED != 0
+    };
+    await_that("it is given up", || waiting(aiotrace).is_none_or(is_killed));
 }
 
 /// We are killed while a helper waits: we end at once, and nobody who reads what we write waits for the helper.
@@ -77,18 +96,18 @@ fn killed_while_a_helper_waits_we_end() {
         .unwrap();
     program.go_on();
     assert_eq!(program.line(), "mapped");
-    await_that("a helper waits for the page", || {
-        helpers_of(child.id()).iter().any(|it| waits(*it))
-    });
+    let waits = |it: &u32| state(*it) == Some('D');
+    await_that("a helper waits for the page", || helpers_of(child.id()).iter().any(waits));
     child.kill().unwrap();
-    // The end of both pipes, too.
+    // The end of both pipes, too: nobody but us has them, or this waits until the harness ends it.
     let output = child.wait_with_output().unwrap();
-    assert!(!output.status.success());
+    assert_eq!(output.status.signal(), Some(libc::SIGKILL));
     program.go_on();
     assert!(program.child.wait().unwrap().success());
 }
 
-/// Without a look at it the kernel refuses the call; the tracer, which looks at it, lets it be.
+/// The kernel refuses these calls before it reads the array of iocbs; the tracer reads it, gets no answer, and lets the
+/// call go on.
 fn iocbs_that_do_not_answer_do_not_hold_up_the_target() {
     let Some(mut program) = unanswered("iocbs") else { return };
     let attached = attached(&["--source", "ptrace"], &program, &[]);
@@ -121,11 +140,10 @@ fn a_process_that_hangs_in_exec_does_not_hang_us() {
     let pid = program.pid();
     program.go_on();
     await_that("it waits in execve", || state(pid) == Some('D'));
-    let begin = Instant::now();
     let listed = aiotrace().args(["ls"]).stdin(Stdio::null()).output().unwrap();
-    assert!(listed.status.success(), "{}", String::from_utf8_lossy(&listed.stderr));
+    let said = String::from_utf8_lossy(&listed.stderr);
+    assert!(listed.status.success(), "{said}");
     let attached = attached(&[], &program, &["--stacks", "-v"]);
-    assert!(begin.elapsed() < Duration::from_secs(60), "{:?}", begin.elapsed());
     program.go_on();
     assert_eq!(program.line(), "executed");
     let trace = attached.end();
@@ -148,7 +166,10 @@ fn a_process_that_begins_a_program_is_not_seized() {
         .unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.contains("hangs where it begins a program"), "{stderr}");
+    assert!(
+        stderr.contains("does not answer: perhaps it hangs where it begins a program"),
+        "{stderr}"
+    );
     program.go_on();
     assert_eq!(program.line(), "done");
     assert!(program.child.wait().unwrap().success());
@@ -178,26 +199,30 @@ fn helpers_have_only_what_they_need() {
     let mut program = Program::ready(&["wait"]);
     let attached = attached(&["--source", "ptrace"], &program, &[]);
     let us = attached.child.id();
-    await_that("there are a nursery and a helper", || helpers_of(us).len() >= 2);
-    for helper in helpers_of(us) {
-        let mut files = Vec::new();
-        for file in std::fs::read_dir(format!("/proc/{helper}/fd")).unwrap() {
-            files.push(std::fs::read_link(file.unwrap().path()).unwrap());
-        }
-        let sockets = files.iter().filter(|it| it.to_string_lossy().starts_with("socket:")).count();
-        let null = files.iter().filter(|it| *it == Path::new("/dev/null")).count();
-        assert_eq!((null, sockets), (3, files.len() - 3), "{files:?}");
-        assert!(sockets <= 1, "{files:?}");
-        // Its terminal is not ours: a Ctrl-C is not for it.
-        let session = nix::unistd::getsid(Some(nix::unistd::Pid::from_raw(helper.cast_signed())));
-        assert_ne!(session, nix::unistd::getsid(None));
-    }
+    // One that does an errand has more for a moment.
+    await_that("a nursery and a helper have only what they need", || {
+        let all = helpers_of(us);
+        all.len() >= 2 && all.iter().all(|it| has_only_what_it_needs(*it))
+    });
     let helpers = helpers_of(us);
     program.go_on();
     assert!(program.child.wait().unwrap().success());
     attached.end();
     let lives = |it: &u32| aiotrace::process::is_alive(*it);
     await_that("they end with us", || !helpers.iter().any(lives));
+}
+
+/// Standard input and output that lead nowhere, a socket, and no terminal of ours: a Ctrl-C is not for it.
+fn has_only_what_it_needs(helper: u32) -> bool {
+    let files = std::fs::read_dir(format!("/proc/{helper}/fd")).into_iter().flatten().flatten();
+    let files: Vec<_> = files.map(|it| std::fs::read_link(it.path()).unwrap_or_default()).collect();
+    let is_null = |it: &&PathBuf| **it == Path::new("/dev/null");
+    let is_socket = |it: &&PathBuf| it.to_string_lossy().starts_with("socket:");
+    let session = |pid| nix::unistd::getsid(pid);
+    files.len() == 4
+        && files.iter().filter(is_null).count() == 3
+        && files.iter().filter(is_socket).count() == 1
+        && session(Some(nix::unistd::Pid::from_raw(helper.cast_signed()))) != session(None)
 }
 
 /// The nursery of an aiotrace and its helpers. (Whatever else of a process is read here may have to wait.)
@@ -225,10 +250,6 @@ fn parent(pid: u32) -> Option<u32> {
 /// A letter of proc(5).
 fn state(pid: u32) -> Option<char> {
     aiotrace::process::status_field(&status(pid), "State")?.chars().next()
-}
-
-fn waits(pid: u32) -> bool {
-    state(pid) == Some('D')
 }
 
 const FUSE: Need = Need::Native("the guests have no /dev/fuse");

@@ -5,7 +5,6 @@
 
 use std::{
     cell::RefCell, collections::HashMap, fs::File, io::IoSliceMut, os::unix::fs::FileExt as _,
-    time::Duration,
 };
 
 use aiotrace_common::{
@@ -20,14 +19,13 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::{
-    errand::{Errand as _, Fetch, Restore, Write},
-    output::clock::monotonic,
-};
+use crate::errand::{Errand as _, Fetch, Restore, Write};
 
 /// The memory that a thread has.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
+    /// The process.
+    pub pid: u32,
     /// The thread: the first one of a process may have ended.
     pub tid: u32,
 }
@@ -67,7 +65,7 @@ const MOST_ENTRIES: u32 = 1024;
 ///
 /// # Errors
 /// Its errno if we may not look into this process.
-pub fn fetch(tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
+pub fn fetch(_: u32, tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
     let mut fetched = Vec::with_capacity(wanted.len() + 1);
     let mut read = |at: u64, length: usize| {
         let mut bytes = vec![0; length];
@@ -121,21 +119,17 @@ fn read_here(tid: u32, address: u64, to: &mut [u8]) -> Result<(), Errno> {
     if read == wanted { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
-/// Writes, also where the program itself may not, unless that is later than `until` (CLOCK_MONOTONIC): then it would
-/// change what the program has there by then. For the helper.
+/// Writes, also where the program itself may not. For the helper.
 ///
 /// # Errors
 /// Its errno.
-pub fn write(tid: u32, address: u64, bytes: Vec<u8>, until: u64) -> Result<(), i32> {
-    write_here(tid, address, &bytes, until).map_err(|it| it as i32)
+pub fn write(_: u32, tid: u32, address: u64, bytes: Vec<u8>) -> Result<(), i32> {
+    write_here(tid, address, &bytes).map_err(|it| it as i32)
 }
 
-fn write_here(tid: u32, address: u64, bytes: &[u8], until: u64) -> Result<(), Errno> {
-    // This waits, if one of them has to.
+fn write_here(tid: u32, address: u64, bytes: &[u8]) -> Result<(), Errno> {
+    // This waits, if one of the two has to: a helper that is killed meanwhile never writes, so nothing is changed later.
     read_here(tid, address, &mut vec![0; bytes.len()])?;
-    if monotonic() > until {
-        return Err(Errno::ETIMEDOUT);
-    }
     let errno = |it: std::io::Error| it.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     let file = File::options().write(true).open(format!("/proc/{tid}/mem")).map_err(errno)?;
     file.write_all_at(bytes, address).map_err(errno)
@@ -149,6 +143,8 @@ struct Kept {
     pieces: HashMap<u64, Option<Vec<u8>>, foldhash::fast::RandomState>,
     /// The longer ones, of which a part may be wanted.
     long: Vec<u64>,
+    /// There was no answer, so nothing can be read until the stop is over.
+    is_unread: bool,
 }
 
 /// What is longer than an iocb is read in parts.
@@ -166,15 +162,24 @@ impl Kept {
         }
     }
 
+    fn keep_nothing_of(&mut self, tid: u32) {
+        self.forget();
+        (self.tid, self.is_unread) = (tid, true);
+    }
+
     fn forget(&mut self) {
         self.pieces.clear();
         self.long.clear();
+        self.is_unread = false;
     }
 
     /// `None` if it was not fetched, else whether it could be read.
     fn read(&self, tid: u32, address: u64, to: &mut [u8]) -> Option<bool> {
-        if self.tid != tid || self.pieces.is_empty() {
+        if self.tid != tid || (self.pieces.is_empty() && !self.is_unread) {
             return None;
+        }
+        if self.is_unread {
+            return Some(false);
         }
         let mut copied = |from: u64| {
             let bytes = self.pieces.get(&from)?.as_ref()?;
@@ -198,16 +203,15 @@ pub fn forget() {
     KEPT.with_borrow_mut(Kept::forget);
 }
 
-/// How long a write may take.
-const TO_WRITE: Duration = Duration::from_millis(100);
-
 impl Memory {
     /// Fetches what a stop needs.
     pub fn fetch(self, wanted: Vec<Wanted>) {
-        let Self { tid } = self;
-        // What is not kept is asked for, and refused, one by one.
-        if let Some(Ok(fetched)) = (Fetch { pid: tid, wanted }).ask() {
-            KEPT.with_borrow_mut(|it| it.keep(tid, fetched));
+        let Self { pid, tid } = self;
+        match (Fetch { pid, tid, wanted }).ask() {
+            Some(Ok(fetched)) => KEPT.with_borrow_mut(|it| it.keep(tid, fetched)),
+            // As in `ask`, which is asked for each.
+            Some(Err(_)) => forget(),
+            None => KEPT.with_borrow_mut(|it| it.keep_nothing_of(tid)),
         }
     }
 
@@ -226,7 +230,7 @@ impl Memory {
 
     fn ask(self, address: u64, to: &mut [u8]) -> bool {
         let wanted = vec![Wanted::Bytes(address, to.len())];
-        match (Fetch { pid: self.tid, wanted }).ask() {
+        match (Fetch { pid: self.pid, tid: self.tid, wanted }).ask() {
             Some(Ok(fetched)) => match &fetched[..] {
                 [(_, Some(bytes))] if bytes.len() == to.len() => {
                     to.copy_from_slice(bytes);
@@ -273,14 +277,15 @@ impl Memory {
 
     /// Writes, also where the program itself may not; whether that was possible.
     pub fn write(self, address: u64, bytes: &[u8]) -> bool {
-        let until = monotonic() + TO_WRITE.as_nanos() as u64;
-        let errand = Write { pid: self.tid, at: address, bytes: bytes.to_vec(), until };
+        let Self { pid, tid } = self;
+        let errand = Write { pid, tid, at: address, bytes: bytes.to_vec() };
         self.written(address, bytes, errand.ask())
     }
 
     /// The same, of what was there before we changed it.
     pub fn restore(self, address: u64, bytes: &[u8]) -> bool {
-        let errand = Restore { pid: self.tid, at: address, bytes: bytes.to_vec(), until: u64::MAX };
+        let Self { pid, tid } = self;
+        let errand = Restore { pid, tid, at: address, bytes: bytes.to_vec() };
         self.written(address, bytes, errand.ask())
     }
 
@@ -289,9 +294,7 @@ impl Memory {
         match answer {
             Some(Ok(())) => true,
             // As in `ask`.
-            Some(Err(libc::EPERM | libc::EACCES)) => {
-                write_here(self.tid, address, bytes, u64::MAX).is_ok()
-            }
+            Some(Err(libc::EPERM | libc::EACCES)) => write_here(self.tid, address, bytes).is_ok(),
             _ => false,
         }
     }
@@ -303,7 +306,7 @@ mod tests {
 
     #[test]
     fn memory_is_read_whole_or_not_at_all() {
-        let ours = Memory { tid: std::process::id() };
+        let ours = Memory { pid: std::process::id(), tid: std::process::id() };
         let words = [7u32, 8];
         let at = words.as_ptr() as u64;
         assert_eq!(ours.value::<[u32; 2]>(at), Some([7, 8]));
@@ -318,7 +321,7 @@ mod tests {
 
     #[test]
     fn what_was_fetched_is_kept_until_the_stop_is_over() {
-        let ours = Memory { tid: std::process::id() };
+        let ours = Memory { pid: std::process::id(), tid: std::process::id() };
         let mut values = [[1u64; 8], [2; 8]];
         let pointers = [values[0].as_ptr() as u64, 8, values[1].as_ptr() as u64];
         let at = pointers.as_ptr() as u64;
@@ -345,7 +348,7 @@ mod tests {
         (0..4u8).for_each(|it| ring.extend([it; size_of::<IoEvent>()]));
         let at = ring.as_ptr() as u64;
         let entries = |known| {
-            let fetched = fetch(std::process::id(), vec![Wanted::Ring { at, known }]).unwrap();
+            let fetched = fetch(0, std::process::id(), vec![Wanted::Ring { at, known }]).unwrap();
             assert_eq!(fetched[0], (at, Some(header.as_bytes().to_vec())));
             fetched.get(1).map(|it| it.1.clone().unwrap())
         };

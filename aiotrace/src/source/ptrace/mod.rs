@@ -46,7 +46,11 @@ use std::{
 use nix::{errno::Errno, sys::signal::Signal};
 
 use self::alarm::Alarm;
-pub use self::{place::processor_of, processes::executed_path, requests::can_seize};
+pub use self::{
+    place::go_to_processor_of,
+    processes::{executed_path, share_space},
+    requests::seize_returns,
+};
 use super::{
     bpf::adopt::Found,
     collector::{Collector, Signals, Stop, report_signal},
@@ -136,8 +140,11 @@ pub enum StartError {
     /// It ended.
     #[error("no such process: {0}")]
     Gone(u32),
-    /// It begins a program, and that hangs.
-    #[error("process {0} hangs where it begins a program (execve): ptrace would hang with it")]
+    /// It does not answer.
+    #[error(
+        "process {0} does not answer: perhaps it hangs where it begins a program (execve), and ptrace would hang \
+         with it"
+    )]
     Hangs(u32),
     /// signalfd or eventfd.
     #[error("cannot wait for signals")]

@@ -1,14 +1,14 @@
 //! Where the tracer runs: on the processor of the thread that stopped last. Only one of the two runs at a time; from
-//! another processor each stop takes six times as long, because that one sleeps and has to be woken. So is the helper that
-//! reads memory for it.
+//! another processor each stop takes six times as long, because that one sleeps and has to be woken. The helper that reads memory
+//! for it goes there, too.
 
-use crate::errand::{Errand as _, Processor};
+use crate::errand::{Errand as _, GoToProcessor};
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
 };
 
-/// The calling thread, which traces.
+/// The calling thread.
 pub struct Place {
     /// Where it may run.
     allowed: Option<CpuSet>,
@@ -24,7 +24,12 @@ impl Place {
 
     /// To the processor of this thread, if it is one of ours.
     pub fn follow(&mut self, tid: u32) {
-        let Some(processor) = Processor { pid: tid }.ask().flatten() else { return };
+        if let Some(processor) = (GoToProcessor { pid: tid }).ask().flatten() {
+            self.go_to(processor);
+        }
+    }
+
+    fn go_to(&mut self, processor: usize) {
         let is_allowed =
             self.allowed.as_ref().is_some_and(|it| it.is_set(processor).unwrap_or(false));
         if self.now == Some(processor) || !is_allowed {
@@ -40,13 +45,11 @@ impl Place {
 /// The calling thread.
 const US: Pid = Pid::from_raw(0);
 
-/// The processor on which a thread runs, or ran last. For the helper, which goes there, too.
-pub fn processor_of(tid: u32) -> Option<usize> {
+/// Goes to the processor on which a thread runs, or ran last, and says which that is. For the helper.
+pub fn go_to_processor_of(tid: u32) -> Option<usize> {
     let processor = processor(&std::fs::read(format!("/proc/{tid}/stat")).ok()?)?;
-    let mut one = CpuSet::new();
-    if one.set(processor).is_ok() {
-        let _ = sched_setaffinity(US, &one);
-    }
+    let mut place = Place::new();
+    place.go_to(processor);
     Some(processor)
 }
 

@@ -9,7 +9,7 @@ use super::{
     tracee::Tracee,
 };
 use crate::{
-    errand::{Errand as _, ExecutedPath, Started, Status},
+    errand::{Errand as _, ExecutedPath, Started},
     process,
 };
 
@@ -213,7 +213,7 @@ fn path_address(auxv: &[u8]) -> Option<u64> {
     of(8).filter(|_| auxv.chunks_exact(16).all(|it| it[4..8] == [0; 4])).or_else(|| of(4))
 }
 
-/// Whether two processes share their address space.
+/// Whether two processes share their address space. For the helper: it waits while one of them begins a program.
 pub fn share_space(one: u32, other: u32) -> Option<bool> {
     const KCMP_VM: i32 = 1;
     // SAFETY: no memory is involved.
@@ -222,13 +222,6 @@ pub fn share_space(one: u32, other: u32) -> Option<bool> {
         1..=3 => Some(false),
         _ => None,
     }
-}
-
-/// The process to which a thread belongs, and the thread's parent.
-pub fn family(tid: u32) -> Option<(u32, u32)> {
-    let status = Status { pid: tid, tid }.ask()??;
-    let number = |name| process::status_field(&status, name)?.parse().ok();
-    Some((number("Tgid")?, number("PPid")?))
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@ use std::fs;
 
 use nix::{errno::Errno, unistd::geteuid};
 
-use super::processes::family;
 use crate::{
     errand::{Errand as _, Status},
     process::status_field,
@@ -39,12 +38,18 @@ impl Facts {
             errno: Some(errno),
             is_launched,
             // It is a thread that traces.
-            tracer: number("TracerPid").map_or(0, |it| family(it).map_or(it, |it| it.0)),
+            tracer: number("TracerPid").map_or(0, process_of),
             scope: scope.and_then(|it| it.trim().parse().ok()),
             is_root: geteuid().is_root(),
             is_own: number("Uid") == Some(geteuid().as_raw()),
         }
     }
+}
+
+/// The process of a thread.
+fn process_of(tid: u32) -> u32 {
+    let status = Status { pid: tid, tid }.ask().flatten().unwrap_or_default();
+    status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(tid)
 }
 
 /// The next step for the user, one line.

@@ -92,24 +92,26 @@ pub fn seize(tid: u32, options: i32) -> Result<(), Errno> {
     request(libc::PTRACE_SEIZE, tid, 0, options as u64).map(drop)
 }
 
-/// Comes back when a thread could be seized: whoever does that waits while its process begins a program, which can take
-/// as long as whoever serves the file of that program wants (`cred_guard_mutex`,
+/// Tries to seize a thread, and returns when the kernel has answered, whatever the answer. While a process begins a
+/// program, that takes as long as whoever serves the file of the program wants (`cred_guard_mutex`,
 /// <https://elixir.bootlin.com/linux/v6.12/source/kernel/ptrace.c#L421>). For the helper.
-pub fn can_seize(tid: u32) -> bool {
+pub fn seize_returns(tid: u32) {
     // SAFETY: a helper has one thread.
     match unsafe { nix::unistd::fork() } {
         Ok(nix::unistd::ForkResult::Parent { child }) => {
             let _ = nix::sys::wait::waitpid(child, None);
-            true
         }
         Ok(nix::unistd::ForkResult::Child) => {
-            // It is asked for what it may not have, if that is possible; else its end gives it back.
+            // The child gives up its privilege first, so that the kernel refuses; where it is allowed all the same, the
+            // kernel detaches when the child ends.
             let _ = crate::stacks::give_up_identity();
+            let _ = crate::errand::end_with_parent();
             let _ = seize(tid, 0);
             // SAFETY: it does not come back.
             unsafe { libc::_exit(0) }
         }
-        Err(_) => false,
+        // Whoever asks finds out by itself.
+        Err(_) => (),
     }
 }
 

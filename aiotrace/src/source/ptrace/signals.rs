@@ -104,7 +104,8 @@ pub fn put_off(pid: u32, tid: u32) -> Result<bool, Errno> {
     let mut registers = requests::registers(tid)?;
     let number = registers.orig_rax;
     let is_none = i32::try_from(number).is_err();
-    if is_none || process::has_thread_filter(pid, tid) {
+    // If that is not known, it may have one.
+    if is_none || process::has_thread_filter(pid, tid) != Some(false) {
         return Ok(false);
     }
     registers.orig_rax = u64::MAX;

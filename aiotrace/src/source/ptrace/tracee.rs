@@ -171,7 +171,7 @@ impl Tracee {
 
     /// Its memory.
     pub fn memory(&self) -> Memory {
-        Memory { tid: self.tid }
+        Memory { pid: self.pid, tid: self.tid }
     }
 
     /// Until when it is to run.

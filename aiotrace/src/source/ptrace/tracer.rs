@@ -33,7 +33,7 @@ use super::{
     faults::Faults,
     memory,
     place::Place,
-    processes::{self, Processes},
+    processes::Processes,
     records::Records,
     requests::{self, Status, Until, What, option},
     rings::Rings,
@@ -42,7 +42,7 @@ use super::{
     untraced::{self, Taken},
 };
 use crate::{
-    errand::{BlockedCall, CanSeize, Errand as _, ThreadState},
+    errand::{BlockedCall, Errand as _, SeizeReturns, SharesSpace, ThreadState},
     process::{self, Blocked},
     source::{
         Losses,
@@ -244,11 +244,12 @@ impl Tracer {
     fn seize(&mut self, pid: u32, stop: &Stop, tids: &mut Vec<u32>) -> Result<(), StartError> {
         let refused = |source| StartError::Refused { pid, source };
         let us = nix::unistd::gettid().as_raw() as u32;
-        let others: Vec<u32> = self.processes.pids().collect();
-        let shares = others.into_iter().find(|it| processes::share_space(pid, *it) == Some(true));
-        if (CanSeize { pid }).ask() != Some(true) {
+        if (SeizeReturns { pid }).ask().is_none() {
             return Err(StartError::Hangs(pid));
         }
+        let others: Vec<u32> = self.processes.pids().collect();
+        let shares = |it: &u32| SharesSpace { pid, other: *it }.ask().flatten() == Some(true);
+        let shares = others.into_iter().find(shares);
         let space = self.processes.add(pid, shares, true, false);
         loop {
             let mut any = false;
@@ -313,8 +314,8 @@ impl Tracer {
     /// It waits for something in the kernel that no signal interrupts, or has ended.
     fn cannot_stop(&self, tid: u32) -> bool {
         let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
-        let state = ThreadState { pid, tid }.ask().flatten();
-        matches!(state, None | Some(b'D' | b'Z' | b'X'))
+        // Of one that nobody answers for it is not known.
+        matches!(ThreadState { pid, tid }.ask(), Some(None | Some(b'D' | b'Z' | b'X')))
     }
 
     /// These threads have not stopped: they may be in a call of interest.
@@ -552,7 +553,8 @@ impl Tracer {
 
     /// A thread of which we did not know. `false`: a process, and its parent has not told of it yet.
     fn is_known(&mut self, tid: u32) -> bool {
-        let pid = processes::family(tid).map_or(tid, |it| it.0);
+        let of = self.processes.pids().find(|it| process::has_thread(*it, tid));
+        let pid = of.unwrap_or(tid);
         if let Some(process) = self.processes.of(pid) {
             let mut tracee = Tracee::new(pid, tid, process.space, process.all_calls);
             tracee.watched = process.watched.is_some();
@@ -619,7 +621,8 @@ impl Tracer {
     /// The child is made, or was not: whoever lacks the flag for that has it again. See [`super::untraced`].
     fn give_back(&mut self, tid: u32) -> Result<Option<Taken>, Errno> {
         let taken = self.tracees.get_mut(&tid).and_then(|it| it.taken.take());
-        taken.map(|it| untraced::give_back(tid, it)).transpose()?;
+        let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
+        taken.map(|it| untraced::give_back(pid, tid, it)).transpose()?;
         Ok(taken)
     }
 

@@ -54,7 +54,7 @@ pub enum Taken {
 ///
 /// # Errors
 /// The thread is dead.
-pub fn take(tid: u32, call: &requests::Syscall) -> Result<Option<Taken>, Errno> {
+pub fn take(pid: u32, tid: u32, call: &requests::Syscall) -> Result<Option<Taken>, Errno> {
     let [first, second, ..] = call.args();
     if Some(call.number()) == clone(call.arch) && first & FLAG != 0 {
         change_register(tid, call.arch, first & !FLAG)?;
@@ -63,7 +63,7 @@ pub fn take(tid: u32, call: &requests::Syscall) -> Result<Option<Taken>, Errno> 
     if call.number() != CLONE3 || clone(call.arch).is_none() || second < SMALLEST_ARGS {
         return Ok(None);
     }
-    let memory = Memory { tid };
+    let memory = Memory { pid, tid };
     let flags = memory.value::<u64>(first).filter(|it| it & FLAG != 0);
     // What cannot be changed is as it was before: the child has nobody who answers.
     let taken = flags.filter(|it| memory.write(first, (it & !FLAG).as_bytes()));
@@ -74,11 +74,11 @@ pub fn take(tid: u32, call: &requests::Syscall) -> Result<Option<Taken>, Errno> 
 ///
 /// # Errors
 /// The thread is dead.
-pub fn give_back(tid: u32, taken: Taken) -> Result<(), Errno> {
+pub fn give_back(pid: u32, tid: u32, taken: Taken) -> Result<(), Errno> {
     match taken {
         Taken::Register { arch, flags } => change_register(tid, arch, flags),
         Taken::Memory { at, flags } => {
-            Memory { tid }.restore(at, flags.as_bytes());
+            Memory { pid, tid }.restore(at, flags.as_bytes());
             Ok(())
         }
     }

@@ -5,10 +5,10 @@ use nix::errno::Errno;
 
 use super::Tracer;
 use crate::{
+    errand::{Errand as _, SharesSpace},
     output::clock::monotonic,
     process,
     source::ptrace::{
-        processes,
         requests::{self, Made, Status},
         tracee::{State, Tracee},
         untraced::Taken,
@@ -35,12 +35,13 @@ impl Tracer {
             return;
         }
         let was_early = self.early.remove(&child).is_some();
-        let family = processes::family(child);
+        let is_thread = process::has_thread(pid, child);
+        let is_gone = !is_thread && !process::has_thread(child, child);
         // A thread goes on before its maker has told of it: then its end was told, too.
-        if family.is_none() && made == Made::Clone {
+        if is_gone && made == Made::Clone {
             return;
         }
-        let of_child = family.map_or(child, |it| it.0);
+        let of_child = if is_thread { pid } else { child };
         let (all_calls, silent) =
             self.processes.of(pid).map_or((true, true), |it| (it.all_calls, it.is_silent));
         let mut new = Tracee::new(of_child, child, space, all_calls);
@@ -48,7 +49,7 @@ impl Tracer {
         new.taken = taken;
         new.watched = self.processes.of(of_child).is_some_and(|it| it.watched.is_some());
         if of_child != pid {
-            let shares = match processes::share_space(pid, child) {
+            let shares = match (SharesSpace { pid, other: child }).ask().flatten() {
                 Some(true) => true,
                 Some(false) => false,
                 None => made == Made::Vfork,
@@ -70,7 +71,7 @@ impl Tracer {
             new.state = State::Stopped(0);
         }
         self.tracees.insert(child, new);
-        if family.is_none() {
+        if is_gone {
             // A process is held until its maker tells of it. So it was killed.
             self.ended(child, Status(libc::SIGKILL));
         } else if was_early {

@@ -75,7 +75,8 @@ impl Tracer {
     /// The call waits for its whole timeout once more.
     pub(super) fn note_stretched(&mut self, tid: u32, syscall: Syscall, abi: Abi, args: [u64; 6]) {
         let waits = matches!(syscall, Syscall::Getevents | Syscall::Pgetevents);
-        let timeout = || Memory { tid }.timespec(args[4], abi);
+        let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
+        let timeout = || Memory { pid, tid }.timespec(args[4], abi);
         if waits && timeout().is_some() && !self.stretched.contains(&tid) {
             const MOST: usize = 1024;
             if self.stretched.len() < MOST {
@@ -157,7 +158,8 @@ impl Tracer {
         if let Some((syscall, abi)) = aio_call(info.arch, info.number()) {
             return self.begin_call(tid, syscall, abi, info);
         }
-        let taken = untraced::take(tid, info)?;
+        let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
+        let taken = untraced::take(pid, tid, info)?;
         if let Some(tracee) = self.tracees.get_mut(&tid) {
             tracee.taken = taken;
         }
@@ -443,5 +445,5 @@ fn may_be_denied(pid: u32, tid: u32, call: &InCall, ret: i64) -> bool {
         Ok(libc::EACCES) => call.syscall != Syscall::Submit,
         _ => false,
     };
-    is_usual && call.fault == 0 && process::has_thread_filter(pid, tid)
+    is_usual && call.fault == 0 && process::has_thread_filter(pid, tid) == Some(true)
 }
