@@ -20,3 +20,5 @@ pub mod scan;
 mod seccomp;
 pub mod source;
 pub mod stacks;
+
+pub use aiotrace_model::words;

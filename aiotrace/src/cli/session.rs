@@ -39,6 +39,7 @@ use crate::{
         ptrace,
     },
     stacks::Symbolizer,
+    words::{self, number::thousands},
 };
 
 /// What is traced, and how it is told.
@@ -109,14 +110,7 @@ impl Show {
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is not a time: write for instance 500ms, 10s or 2m");
-    let duration = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| bad())?,
-        Err(_) => text
-            .parse::<jiff::SignedDuration>()
-            .ok()
-            .and_then(|it| Duration::try_from(it).ok())
-            .ok_or_else(bad)?,
-    };
+    let duration = words::duration::parse(text, 1.0).ok_or_else(bad)?;
     if duration.is_zero() { Err(bad()) } else { Ok(duration) }
 }
 
@@ -396,19 +390,6 @@ fn reason_name(reason: Reason) -> &'static str {
     }
 }
 
-/// `1234567` as `1,234,567`.
-pub(super) fn thousands(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -422,12 +403,5 @@ mod tests {
             let message = parse_duration(bad).unwrap_err();
             assert!(message.contains("write for instance"), "{bad}: {message}");
         }
-    }
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        assert_eq!(thousands(7), "7");
-        assert_eq!(thousands(123), "123");
-        assert_eq!(thousands(1_234_567), "1,234,567");
     }
 }

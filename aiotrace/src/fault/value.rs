@@ -1,9 +1,7 @@
 //! Values of actions and conditions: numbers, times, errnos.
 
-use std::time::Duration;
-
 use super::{mistake::Mistake, piece::Piece, words::did_you_mean};
-use crate::{errno, event::opcode_name};
+use crate::{errno, event::opcode_name, words};
 
 /// The kernel gives no errno above this one.
 const LAST_ERRNO: i32 = 4095;
@@ -120,10 +118,7 @@ pub(super) fn delay(piece: Piece<'_>) -> Result<i64, Mistake> {
 }
 
 fn nanoseconds(text: &str, seconds: f64) -> Option<u64> {
-    let duration = match text.parse::<f64>() {
-        Ok(number) => Duration::try_from_secs_f64(number * seconds).ok()?,
-        Err(_) => Duration::try_from(text.parse::<jiff::SignedDuration>().ok()?).ok()?,
-    };
+    let duration = words::duration::parse(text, seconds)?;
     u64::try_from(duration.as_nanos()).ok().filter(|it| *it > 0)
 }
 

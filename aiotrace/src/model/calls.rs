@@ -18,6 +18,7 @@ use crate::{
         rules::delivered,
         verdict::HUNG_AFTER,
     },
+    words::duration::in_words,
 };
 use aiotrace_common::abi;
 
@@ -552,7 +553,7 @@ pub(super) fn with_limit(finding: &mut Finding, limit: &Limit, time: u64) {
     let text = &mut finding.message;
     text.push_str(&format!(": {later} later fs.aio-nr is {used} of {most}"));
     for (index, holder) in holders.iter().take(3).enumerate() {
-        let name = crate::output::escape::escaped(&holder.name);
+        let name = crate::words::escape::escaped(&holder.name);
         text.push_str(if index == 0 { "; held by " } else { ", " });
         text.push_str(&format!("{name}:{} {}", holder.pid, holder.charge));
     }
@@ -582,11 +583,4 @@ impl Subject {
             _ => format!("{op} fd={fd}"),
         }
     }
-}
-
-/// A duration, as text output writes it.
-pub(super) fn in_words(nanos: u64) -> String {
-    let mut text = Vec::new();
-    crate::output::clock::duration(&mut text, nanos);
-    String::from_utf8_lossy(&text).into_owned()
 }

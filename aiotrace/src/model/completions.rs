@@ -101,7 +101,7 @@ impl Model {
         // (What is told late may have bounds that say nothing.)
         let is_known = completed.after <= completed.time;
         if let Some(again) = again.filter(|again| is_known && completed.after > *again) {
-            let early = super::calls::in_words(completed.after - again);
+            let early = crate::words::duration::in_words(completed.after - again);
             let least = if completed.is_bound() { "at least " } else { "" };
             let text = format!(
                 "the iocb at {:#x} was submitted again {least}{early} before it completed",

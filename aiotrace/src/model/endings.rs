@@ -2,13 +2,13 @@
 
 use super::{
     Doubt, Model, Name, SECOND, Severity, Subject, Target,
-    calls::in_words,
     process::{Released, Short},
     report::{Destroying, End},
 };
 use crate::{
     event::{Call, Event, ExitStatus, Gone, Handle, How},
     model::{Context, Finding, requests::Request, rules::delivered},
+    words::duration::in_words,
 };
 
 /// The contexts of a process end one after the other, within this time.

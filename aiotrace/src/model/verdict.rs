@@ -4,12 +4,14 @@ use aiotrace_common::synchronous;
 
 use super::{
     Doubt,
-    calls::in_words,
     finding::{ContextRef, Subject},
 };
 use crate::{
     event::{ExitStatus, Fault, Syscall, errno_name},
-    output::text::signal,
+    words::{
+        duration::in_words,
+        signal::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, signal},
+    },
 };
 
 mod row;
@@ -134,15 +136,7 @@ impl Going {
 }
 
 /// Signals that a program gets for what it did itself.
-const OWN_SIGNALS: [i32; 7] = [
-    libc::SIGILL,
-    libc::SIGTRAP,
-    libc::SIGABRT,
-    libc::SIGBUS,
-    libc::SIGFPE,
-    libc::SIGSEGV,
-    libc::SIGSYS,
-];
+const OWN_SIGNALS: [i32; 7] = [SIGILL, SIGTRAP, SIGABRT, SIGBUS, SIGFPE, SIGSEGV, SIGSYS];
 
 /// The kind of a verdict: the worse half decides.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -405,20 +399,20 @@ mod tests {
             (Half::Retried, code(14), Outcome::Exited),
             (Half::Retried, Some(Going::Running), Outcome::Retried),
             (Half::Retried, None, Outcome::Retried),
-            (Half::GaveUp, died(libc::SIGABRT), Outcome::Died),
-            (Half::GaveUp, died(libc::SIGTERM), Outcome::GaveUp),
+            (Half::GaveUp, died(SIGABRT), Outcome::Died),
+            (Half::GaveUp, died(crate::words::signal::SIGTERM), Outcome::GaveUp),
             (Half::Done, code(0), Outcome::Done),
             (Half::Lost, code(0), Outcome::Lost),
             (Half::Lost, Some(Going::Running), Outcome::Lost),
             (Half::Lost, Some(Going::Exec), Outcome::Lost),
             (Half::Lost, code(1), Outcome::Reported),
-            (Half::Lost, died(libc::SIGSEGV), Outcome::Died),
+            (Half::Lost, died(SIGSEGV), Outcome::Died),
             (Half::Leaked, code(0), Outcome::Leaked),
             (Half::Open, Some(Going::Running), Outcome::Undecided),
             (Half::Open, Some(Going::Hung), Outcome::Hung),
             (Half::Retried, Some(Going::TimedOut), Outcome::Hung),
             (Half::Unsure, code(1), Outcome::Unsure),
-            (Half::Unsure, died(libc::SIGBUS), Outcome::Died),
+            (Half::Unsure, died(SIGBUS), Outcome::Died),
         ];
         for (half, going, outcome) in cases {
             assert_eq!(Outcome::of(half, going), outcome, "{half:?} {going:?}");

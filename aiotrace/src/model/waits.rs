@@ -4,8 +4,11 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, MOST_NAMES, Model, Question, SECOND, calls::in_words};
-use crate::event::{Args, Event, Handle, Unfinished, Why};
+use super::{Context, MOST_NAMES, Model, Question, SECOND};
+use crate::{
+    event::{Args, Event, Handle, Unfinished, Why},
+    words::duration::in_words,
+};
 
 /// Threads that are inside of something, by thread.
 #[derive(Default)]

@@ -2,13 +2,13 @@
 
 use super::{
     Doubt, Map, Model, Name, Needs, Question, SECOND, Subject,
-    calls::in_words,
     context::{Context, LONGEST_INTERVAL},
     report::End,
 };
 use crate::{
     event::{Event, Handle, Stack},
     model::Finding,
+    words::duration::in_words,
 };
 
 /// A call on it is this long ago: worth a look from outside.

@@ -3,7 +3,6 @@
 
 pub mod clock;
 pub mod counted;
-pub mod escape;
 pub mod json;
 mod lines;
 pub mod paths;
@@ -13,6 +12,7 @@ pub mod text;
 
 use std::{borrow::Cow, io, time::Duration};
 
+pub use crate::words::escape;
 use serde::{Deserialize, Serialize};
 
 use crate::{

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Ended, clock, escape::escaped, paths::Paths};
+use super::{Ended, escape::escaped, paths::Paths};
 use crate::{
     event::opcode_name,
     model::{
@@ -10,6 +10,7 @@ use crate::{
         latency::Percentiles,
         report::{End, Quiet, Row},
     },
+    words,
 };
 
 /// Findings, contexts and kinds of requests shown; JSON has more.
@@ -393,7 +394,7 @@ fn at_most(is_bound: bool) -> String {
 
 pub(super) fn duration(nanos: u64) -> String {
     let mut text = Vec::new();
-    clock::duration(&mut text, nanos);
+    words::duration(&mut text, nanos);
     String::from_utf8_lossy(&text).into_owned()
 }
 

@@ -13,7 +13,7 @@ use crate::{
         Ring, Stack, Syscall, errno_name, opcode_name,
     },
     model::rules::Acts,
-    output::{clock, escape::escape},
+    output::escape::escape,
 };
 
 impl<W: Write> Text<W> {
@@ -36,7 +36,7 @@ impl<W: Write> Text<W> {
         }
         if let Some(entered) = call.entered {
             self.lines.line.extend_from_slice(b" <");
-            clock::duration(&mut self.lines.line, event.time.saturating_sub(entered));
+            crate::words::duration(&mut self.lines.line, event.time.saturating_sub(entered));
             self.lines.line.push(b'>');
         }
         if self.options.verbose {
