@@ -2,4 +2,5 @@
 //! asks an operating system, and Cargo.toml names no crate that could. `clippy.toml` forbids what the standard library
 //! has of that.
 
+pub mod errno;
 pub mod words;

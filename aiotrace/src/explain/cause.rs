@@ -6,13 +6,16 @@
 
 use aiotrace_common::abi;
 
-use crate::event::{Args, Iocb, RW_FLAGS};
+use crate::{
+    errno,
+    event::{Args, Iocb, RW_FLAGS},
+};
 
-const EPERM: i64 = -(libc::EPERM as i64);
-const EBADF: i64 = -(libc::EBADF as i64);
-const EFAULT: i64 = -(libc::EFAULT as i64);
-const EINVAL: i64 = -(libc::EINVAL as i64);
-const EOPNOTSUPP: i64 = -(libc::EOPNOTSUPP as i64);
+const EPERM: i64 = -(errno::EPERM as i64);
+const EBADF: i64 = -(errno::EBADF as i64);
+const EFAULT: i64 = -(errno::EFAULT as i64);
+const EINVAL: i64 = -(errno::EINVAL as i64);
+const EOPNOTSUPP: i64 = -(errno::EOPNOTSUPP as i64);
 
 const RESFD: u32 = 1;
 const IOPRIO: u32 = 2;

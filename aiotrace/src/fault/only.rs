@@ -1,7 +1,10 @@
 //! `--only`: which calls are shown. Its words are those of fault rules; the choice is made in the kernel.
 
 use super::{mistake::Mistake, piece::Piece, value};
-use crate::event::{Args, Call, Entry, Iocb, Syscall};
+use crate::{
+    errno,
+    event::{Args, Call, Entry, Iocb, Syscall},
+};
 
 /// All that is given must be so.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -63,7 +66,7 @@ impl Only {
 
     fn is_error(&self, call: &Call, is_short: bool) -> bool {
         // What io_cancel returns when it has cancelled something.
-        let in_progress = -i64::from(libc::EINPROGRESS);
+        let in_progress = -i64::from(errno::EINPROGRESS);
         let is_success = call.args.syscall() == Syscall::Cancel && call.ret == in_progress;
         !self.errors || is_short || (call.ret < 0 && !is_success)
     }

@@ -12,7 +12,7 @@ use super::{
     value,
     words::{ACTIONS, CONDITIONS, STRACE_ONLY, did_you_mean},
 };
-use crate::{errno, event::Syscall, explain::calls};
+use crate::{errno, event::Syscall};
 
 /// A rule's text is at most so long, in bytes: as long as a path.
 const LONGEST: usize = 4096;
@@ -270,9 +270,9 @@ fn unknown(written: &str, before: Option<&Part<'_>>) -> String {
 
 /// Whether each of the calls can return this errno; if not, what it can.
 fn can_return(about: &About, number: i32) -> Result<(), String> {
-    let never = |call| !calls::of(call).any(|entry| entry.errno == number);
+    let never = |call| !errno::can_return(call, number);
     let Some(call) = about.call_that(never) else { return Ok(()) };
-    let names: Vec<_> = calls::of(call).filter_map(|entry| errno::name(entry.errno)).collect();
+    let names: Vec<_> = errno::of_call(call).iter().filter_map(|it| errno::name(*it)).collect();
     let number = errno::name(number).map_or_else(|| number.to_string(), str::to_owned);
     Err(format!(
         "{} never returns {number}, only {}; add :force if it shall all the same",

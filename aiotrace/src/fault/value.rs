@@ -8,11 +8,8 @@ const LAST_ERRNO: i32 = 4095;
 /// No request moves more bytes (MAX_RW_COUNT).
 const MOST_BYTES: i64 = 0x7fff_f000;
 /// What strace knows by two names, and the C library too.
-const ALIASES: [(&str, i32); 3] = [
-    ("EWOULDBLOCK", libc::EWOULDBLOCK),
-    ("ENOTSUP", libc::ENOTSUP),
-    ("EDEADLOCK", libc::EDEADLOCK),
-];
+const ALIASES: [(&str, i32); 3] =
+    [("EWOULDBLOCK", errno::EAGAIN), ("ENOTSUP", errno::EOPNOTSUPP), ("EDEADLOCK", errno::EDEADLK)];
 
 /// A number of digits; `None` for anything else.
 pub(super) fn digits(text: &str) -> Option<u64> {
@@ -160,7 +157,7 @@ pub(super) fn result(piece: Piece<'_>) -> Result<i64, Mistake> {
 /// The errno of this name, in upper case or not, as strace has it.
 fn by_name(piece: Piece<'_>) -> Result<i32, Mistake> {
     let text = piece.text();
-    let named = (1..=133).filter_map(|number| Some((errno::name(number)?, number)));
+    let named = errno::all().map(|(number, name)| (name, number));
     let mut all = named.clone().chain(ALIASES);
     if let Some((_, number)) = all.find(|(name, _)| name.eq_ignore_ascii_case(text)) {
         return Ok(number);

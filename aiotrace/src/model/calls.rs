@@ -6,6 +6,7 @@ use super::{
 use aiotrace_common::abi::RingHeader;
 
 use crate::{
+    errno,
     event::{
         Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Moved, Refused, Ring, Syscall,
         errno_name, opcode_name,
@@ -22,10 +23,10 @@ use crate::{
 };
 use aiotrace_common::abi;
 
-const EINVAL: i64 = -(libc::EINVAL as i64);
-const EAGAIN: i64 = -(libc::EAGAIN as i64);
-const ENOSYS: i64 = -(libc::ENOSYS as i64);
-const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
+const EINVAL: i64 = -(errno::EINVAL as i64);
+const EAGAIN: i64 = -(errno::EAGAIN as i64);
+const ENOSYS: i64 = -(errno::ENOSYS as i64);
+const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
 impl Model {
     pub(super) fn call(&mut self, event: &Event, call: &Call) {

@@ -5,6 +5,7 @@ use super::{
     requests::{Completed, Match, Request},
 };
 use crate::{
+    errno,
     event::{Completion, Event, Handle, IoEvent, Iocb, errno_name},
     model::Finding,
 };
@@ -12,7 +13,7 @@ use crate::{
 const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
 const RWF_NOWAIT: u32 = 8;
-const EAGAIN: i64 = -(libc::EAGAIN as i64);
+const EAGAIN: i64 = -(errno::EAGAIN as i64);
 /// From so many requests on it can be told that RWF_NOWAIT never works.
 const ALWAYS: u64 = 16;
 /// Or so many in a row, whatever came before, if that takes a while: what is busy for a moment gives EAGAIN, too.

@@ -16,11 +16,11 @@ use crate::{
     explain::cause,
 };
 
-const EINVAL: i64 = -(libc::EINVAL as i64);
-const EAGAIN: i64 = -(libc::EAGAIN as i64);
-const EFAULT: i64 = -(libc::EFAULT as i64);
-const EINTR: i64 = -(libc::EINTR as i64);
-const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
+const EINVAL: i64 = -(errno::EINVAL as i64);
+const EAGAIN: i64 = -(errno::EAGAIN as i64);
+const EFAULT: i64 = -(errno::EFAULT as i64);
+const EINTR: i64 = -(errno::EINTR as i64);
+const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 /// From here on they are the kernel's own: the call starts again, or gives EINTR.
 const ERESTARTSYS: i64 = -512;
 

@@ -9,6 +9,7 @@ use super::{
     watched::{Kind, Piece, Want, wants_of_call, wants_of_completion, written},
 };
 use crate::{
+    errno,
     event::{Args, IoEvent, Iocb},
     model::{
         Doubt, Subject,
@@ -18,7 +19,7 @@ use crate::{
     },
 };
 
-const EINPROGRESS: i64 = -(libc::EINPROGRESS as i64);
+const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
 /// A call that may be a retry.
 pub struct Attempt<'a> {
