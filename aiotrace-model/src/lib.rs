@@ -2,5 +2,7 @@
 //! asks an operating system, and Cargo.toml names no crate that could. `clippy.toml` forbids what the standard library
 //! has of that.
 
+pub mod bounded;
 pub mod errno;
+pub mod event;
 pub mod words;

@@ -3,10 +3,8 @@
 //! docs/architecture.md has the drawing. Events come from a [`source`], are decoded to
 //! [`event::Event`]s, and shown by an [`output`].
 
-pub mod bounded;
 pub mod cli;
 pub mod counted;
-pub mod event;
 pub mod explain;
 pub mod fault;
 pub mod fuzz;
@@ -20,7 +18,7 @@ mod seccomp;
 pub mod source;
 pub mod stacks;
 
-pub use aiotrace_model::{errno, words};
+pub use aiotrace_model::{bounded, errno, event, words};
 
 #[cfg(test)]
 mod tests {

@@ -38,7 +38,7 @@ use crate::{
         collector::{self, Counting, Reason, Stop},
         ptrace,
     },
-    stacks::Symbolizer,
+    stacks::{OpenFiles, Symbolizer},
     words::{self, number::thousands},
 };
 
@@ -158,6 +158,7 @@ pub struct Session<'a> {
     output: view::Opened,
     recording: Option<Recording>,
     faults: Option<Chosen>,
+    files: OpenFiles,
 }
 
 /// `--record`, before anything is written.
@@ -190,7 +191,8 @@ impl<'a> Session<'a> {
         }
         let faults = choose_faults(&plan, show)?;
         let source = Source::prepare(&plan, show, faults.as_ref())?;
-        let symbols = Symbolizer::in_child();
+        let files = OpenFiles::default();
+        let symbols = Symbolizer::in_child(files.clone());
         let recording = show.record.as_deref().map(|path| -> Result<Recording> {
             let (known, symbols) = (Known::default(), symbols.clone());
             Ok(Recording { file: written::open(path)?, known, symbols })
@@ -205,7 +207,7 @@ impl<'a> Session<'a> {
             output.spill = view::spill_beside(&recording.file, path);
         }
         output.shown.only = show.only;
-        Ok(Self { show, source, plan, output, recording, faults })
+        Ok(Self { show, source, plan, output, recording, faults, files })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over. `armed` is told whether the launched
@@ -224,7 +226,7 @@ impl<'a> Session<'a> {
             Scope::Processes(processes) => processes.iter().map(|it| it.pid).collect(),
             Scope::Cgroup(_) | Scope::All => Vec::new(),
         };
-        let way = Way { stop, spill, start: start.start };
+        let way = Way { stop, spill, start: start.start, files: self.files };
         let begun = self.source.begin(self.plan, self.show, way)?;
         // Nothing can be refused any more.
         file.as_ref().map_or(Ok(()), written::begin)?;

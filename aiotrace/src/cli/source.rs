@@ -29,7 +29,7 @@ use crate::{
         collector::{Collector, Deaths, Stop, Until, all_signals},
         ptrace::{self, refusal},
     },
-    stacks::{Known, Processes},
+    stacks::{Known, OpenFiles, Processes},
 };
 
 /// `--source`
@@ -66,6 +66,8 @@ pub struct Way {
     pub spill: Option<File>,
     /// When it begins.
     pub start: u64,
+    /// Where the files of stacks are to be had.
+    pub files: OpenFiles,
 }
 
 /// A trace that began.
@@ -175,12 +177,13 @@ fn begin_bpf(
     mut finder: Option<Finder>,
     plan: Plan,
     show: &Show,
-    Way { stop, spill, start }: Way,
+    Way { stop, spill, start, files }: Way,
 ) -> Result<Begun> {
     let set = probes.set().clone();
     let known = probes.known_stacks();
-    let mut decoder =
-        Decoder::new(&set).in_part(show.counting().is_some()).with_stacks(Processes::new(known));
+    let mut decoder = Decoder::new(&set)
+        .in_part(show.counting().is_some())
+        .with_stacks(Processes::new(known).with_files(files));
     let mut initial = Vec::new();
     let mut targets = Vec::new();
     let mut pids = Vec::new();
@@ -257,7 +260,7 @@ fn begin_bpf(
 fn begin_ptrace(
     options: ptrace::Options,
     plan: Plan,
-    Way { stop, spill, start }: Way,
+    Way { stop, spill, start, files }: Way,
 ) -> Result<Begun> {
     let filtered = matches!(options.target, ptrace::Target::Launched { filtered: true, .. });
     let started =
@@ -267,7 +270,8 @@ fn begin_ptrace(
         // The program needs somebody who answers its filter to its end.
         collector.leave_running();
     }
-    let mut decoder = Decoder::new(&ProbeSet::default()).with_stacks(Processes::new(Untold));
+    let mut decoder =
+        Decoder::new(&ProbeSet::default()).with_stacks(Processes::new(Untold).with_files(files));
     let mut initial = Vec::new();
     let Scope::Processes(processes) = plan.scope else { bail!("ptrace traces processes") };
     if !plan.launched {

@@ -53,6 +53,7 @@ pub use waits::Wait;
 pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
 
 use crate::{
+    bounded,
     counted::Counted,
     event::{
         self, Address, Adopted, Behind, Body, Change, Event, File, FileKind, Handle, Looked, Moved,
@@ -61,7 +62,7 @@ use crate::{
 };
 
 /// Contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
-pub const MOST_CONTEXTS: usize = 65_536;
+pub const MOST_CONTEXTS: usize = bounded::CONTEXTS;
 /// Requests in flight followed one by one; each takes some 150 bytes.
 pub const MOST_REQUESTS: u64 = 262_144;
 /// Kinds of requests (process, descriptor, operation) whose latency is kept apart.

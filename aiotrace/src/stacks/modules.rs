@@ -15,7 +15,7 @@ use object::{
     read::elf::{ProgramHeader as _, SectionHeader as _},
 };
 
-use super::{Module, elf::Elf, files, maps::Region};
+use super::{Module, ModuleId, OpenFiles, elf::Elf, files, maps::Region};
 
 /// Files kept open at most; beyond, all are to be closed.
 const MOST: usize = 256;
@@ -31,9 +31,21 @@ pub struct Modules {
     known: HashMap<(Vec<u8>, u64), Option<Arc<Loaded>>, foldhash::fast::RandomState>,
     /// Bytes.
     copied: usize,
+    open: OpenFiles,
 }
 
 impl Modules {
+    /// Those that are opened get their numbers there.
+    pub fn new(open: OpenFiles) -> Self {
+        Self { open, ..Self::default() }
+    }
+
+    /// Closes all.
+    pub fn clear(&mut self) {
+        self.known.clear();
+        self.copied = 0;
+    }
+
     /// Whether there is no room for one more: then all are to be closed, by whoever has a part of one, too.
     pub fn is_full(&self) -> bool {
         self.known.len() >= MOST || self.copied >= MOST_COPIED
@@ -49,7 +61,7 @@ impl Modules {
             return None;
         }
         let file = files::of_region(pid, region, mapped);
-        let loaded = file.and_then(|file| Loaded::new(file, &mapped.path));
+        let loaded = file.and_then(|file| Loaded::new(file, &mapped.path, &self.open));
         self.copied += loaded.as_ref().map_or(0, Loaded::size);
         let loaded = loaded.map(Arc::new);
         self.known.insert(mapped.identity.clone(), loaded.clone());
@@ -94,9 +106,11 @@ struct Sections {
 
 impl Loaded {
     /// Copies what is needed of it; `None` if it is no ELF file of 64 bits.
-    pub fn new(file: File, path: &[u8]) -> Option<Self> {
+    pub fn new(file: File, path: &[u8], open: &OpenFiles) -> Option<Self> {
         let layout = layout(&file)?;
-        Some(Self::with(layout, file, path))
+        let file = Arc::new(file);
+        let module = Arc::new(Module::new(open.add(&file), path));
+        Some(Self { module, _file: file, layout })
     }
 
     /// One that is loaded at address 0, with these tables: for the fuzz target.
@@ -112,13 +126,9 @@ impl Loaded {
             eh_frame: section(TABLES, eh_frame),
             eh_frame_hdr: section(2 * TABLES, eh_frame_hdr),
         };
-        Self::with(Layout { code: vec![code], base: 0, sections }, file, b"/x")
-    }
-
-    fn with(layout: Layout, file: File, path: &[u8]) -> Self {
-        let file = Arc::new(file);
-        let module = Arc::new(Module::new(path, Arc::downgrade(&file)));
-        Self { module, _file: file, layout }
+        let module = Arc::new(Module::new(ModuleId(0), b"/x"));
+        let layout = Layout { code: vec![code], base: 0, sections };
+        Self { module, _file: Arc::new(file), layout }
     }
 
     /// What is copied of it, bytes.
@@ -210,7 +220,8 @@ mod tests {
     fn the_address_in_a_file_is_that_of_its_symbols() {
         use object::{Object as _, ObjectSymbol as _};
         let exe = std::env::current_exe().unwrap();
-        let loaded = Loaded::new(File::open(&exe).unwrap(), b"/exe").unwrap();
+        let loaded = Loaded::new(File::open(&exe).unwrap(), b"/exe", &OpenFiles::default());
+        let loaded = loaded.unwrap();
         let bytes = std::fs::read(&exe).unwrap();
         let file = object::File::parse(&*bytes).unwrap();
         let is_main = |it: &object::Symbol<'_, '_>| it.name() == Ok("main");
@@ -229,7 +240,7 @@ mod tests {
         let loaded = |bytes: &[u8]| {
             let mut file = tempfile::tempfile().unwrap();
             std::io::Write::write_all(&mut file, bytes).unwrap();
-            Loaded::new(file, b"/x")
+            Loaded::new(file, b"/x", &OpenFiles::default())
         };
         assert!(loaded(&exe).unwrap().size() > 0);
         // Its sections stand at the end.

@@ -21,7 +21,7 @@ use nix::{
 };
 
 use super::{
-    Module, Place, Stack,
+    Module, ModuleId, OpenFiles, Place, Stack,
     child::{Function, Request},
     debug,
 };
@@ -71,15 +71,15 @@ type Ask = Box<dyn FnMut(&Module, &[u64]) -> Vec<Vec<Function>>>;
 struct Known {
     ask: Ask,
     /// By the module's id and the address in it.
-    functions: HashMap<(u64, u64), Rc<[Function]>, foldhash::fast::RandomState>,
+    functions: HashMap<(ModuleId, u64), Rc<[Function]>, foldhash::fast::RandomState>,
     /// Bytes of their names.
     bytes: usize,
 }
 
 impl Symbolizer {
-    /// Asks a child process: this program, run once more when it is needed.
-    pub fn in_child() -> Self {
-        let mut helper = Helper::default();
+    /// Asks a child process: this program, run once more when it is needed. It reads the files that are open.
+    pub fn in_child(open: OpenFiles) -> Self {
+        let mut helper = Helper::new(open);
         Self::with(move |module, offsets| helper.ask(module, offsets))
     }
 
@@ -191,11 +191,11 @@ pub fn culprit(stack: &[Named]) -> Option<&Named> {
 }
 
 /// The child process, if it lives.
-#[derive(Default)]
 struct Helper {
+    open: OpenFiles,
     running: Option<Running>,
     /// Files that killed or stalled a child, by the numbers of their modules.
-    bad: HashSet<u64, foldhash::fast::RandomState>,
+    bad: HashSet<ModuleId, foldhash::fast::RandomState>,
     /// How long answers took that took long.
     waited: Duration,
     /// Children that were killed and have not ended yet: their reads of a file may wait for its server.
@@ -206,13 +206,18 @@ struct Running {
     child: Child,
     socket: UnixStream,
     /// The files that it knows.
-    known: HashSet<u64, foldhash::fast::RandomState>,
+    known: HashSet<ModuleId, foldhash::fast::RandomState>,
 }
 
 impl Helper {
+    fn new(open: OpenFiles) -> Self {
+        let (bad, given_up) = (HashSet::default(), Vec::new());
+        Self { open, running: None, bad, waited: Duration::ZERO, given_up }
+    }
+
     fn ask(&mut self, module: &Module, offsets: &[u64]) -> Vec<Vec<Function>> {
         // The very file, whatever became of its path.
-        let Some(file) = module.file.upgrade() else {
+        let Some(file) = self.open.file(module.id) else {
             return Vec::new();
         };
         if self.bad.contains(&module.id) || self.waited >= MOST_WAITED {
@@ -268,7 +273,7 @@ impl Helper {
         let debug = if is_new { debug::of(file, &module.path) } else { None };
         let files =
             if is_new { Some(file).into_iter().chain(&debug).collect() } else { Vec::new() };
-        running.ask(module.id, &files, offsets)
+        running.ask(module.id.0, &files, offsets)
     }
 }
 
@@ -351,8 +356,6 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Weak;
-
     use super::*;
     use crate::stacks::{Frame, Place};
 
@@ -368,8 +371,8 @@ mod tests {
     #[test]
     fn each_address_is_asked_for_once_and_inlined_functions_come_first() {
         let (libc, program) = (
-            Arc::new(Module::new(b"/lib/libc.so.6", Weak::new())),
-            Module::new(b"/p", Weak::new()),
+            Arc::new(Module::new(ModuleId(0), b"/lib/libc.so.6")),
+            Module::new(ModuleId(1), b"/p"),
         );
         let program = Arc::new(program);
         let frames = [

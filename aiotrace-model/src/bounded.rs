@@ -9,8 +9,8 @@ use serde::{
     de::{Error, SeqAccess, Visitor},
 };
 
-use crate::model::MOST_CONTEXTS;
-
+/// Contexts that are followed at a time.
+pub const CONTEXTS: usize = 65_536;
 /// Bytes of the name of a process. (The kernel has 16 of a program's, 64 of its own.)
 pub const NAME: usize = 256;
 /// Bytes of a path, or of the name of a function.
@@ -107,7 +107,7 @@ pub fn items<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<
 pub fn contexts<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
-    list::<MOST_CONTEXTS, T, D>(from)
+    list::<CONTEXTS, T, D>(from)
 }
 
 /// Of which there are few.

@@ -1,11 +1,13 @@
 //! The decoded event: what every source yields and every output shows.
 
+mod stack;
+
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
 use aiotrace_common::{abi, fault::effect, synchronous};
 use serde::{Deserialize, Serialize};
 
+pub use self::stack::{Frame, Module, ModuleId, Place, Stack};
 use crate::bounded;
-pub use crate::stacks::Stack;
 
 /// One fact, in the order in which things happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -326,6 +328,12 @@ impl Ring {
             return 0;
         }
         abi::RingHeader::distance(self.head, self.tail, self.nr)
+    }
+}
+
+impl From<abi::RingHeader> for Ring {
+    fn from(it: abi::RingHeader) -> Self {
+        Self { head: it.head, tail: it.tail, nr: it.nr }
     }
 }
 
