@@ -3,6 +3,7 @@
 //! has of that.
 
 pub mod bounded;
+pub mod counted;
 pub mod errno;
 pub mod event;
 pub mod words;

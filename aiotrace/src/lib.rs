@@ -4,7 +4,6 @@
 //! [`event::Event`]s, and shown by an [`output`].
 
 pub mod cli;
-pub mod counted;
 pub mod explain;
 pub mod fault;
 pub mod fuzz;
@@ -18,7 +17,7 @@ mod seccomp;
 pub mod source;
 pub mod stacks;
 
-pub use aiotrace_model::{bounded, errno, event, words};
+pub use aiotrace_model::{bounded, counted, errno, event, words};
 
 #[cfg(test)]
 mod tests {
