@@ -6,4 +6,5 @@ pub mod bounded;
 pub mod counted;
 pub mod errno;
 pub mod event;
+pub mod trace;
 pub mod words;

@@ -17,7 +17,7 @@ mod seccomp;
 pub mod source;
 pub mod stacks;
 
-pub use aiotrace_model::{bounded, counted, errno, event, words};
+pub use aiotrace_model::{bounded, counted, errno, event, trace, words};
 
 #[cfg(test)]
 mod tests {

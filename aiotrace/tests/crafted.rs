@@ -4,7 +4,6 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::{
-    borrow::Cow,
     process::{Command, Output},
     sync::Arc,
     time::Duration,
@@ -129,7 +128,7 @@ fn ended(reason: &'static str) -> Ended {
         events: 1,
         losses: Losses::default(),
         attached: Duration::from_secs(1),
-        reason: Cow::from(reason),
+        reason: reason.into(),
         cost: None,
     }
 }

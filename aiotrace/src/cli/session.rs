@@ -25,11 +25,7 @@ use super::{
 use crate::{
     event::{Body, Change, Event},
     fault::{Only, only_argument},
-    output::{
-        Ended, Start,
-        clock::{self, Clock},
-        paths::Paths,
-    },
+    output::{Ended, Start, clock, paths::Paths},
     process::Opened,
     source::{
         Losses,
@@ -39,6 +35,7 @@ use crate::{
         ptrace,
     },
     stacks::{OpenFiles, Symbolizer},
+    trace,
     words::{self, number::thousands},
 };
 
@@ -217,7 +214,7 @@ impl<'a> Session<'a> {
         self.source.signals().thread_block().context("cannot block signals")?;
         let stop = Stop::new().context("cannot wait for signals")?;
         stop.heed_signals(self.plan.launched).context("cannot start a thread")?;
-        let start = Clock::now();
+        let start = clock::now();
         let filtered = self.source.is_filtered();
         let mut patience = Patience::of(&self.plan);
         let view::Opened { mut shown, spill, file } = self.output;
@@ -231,12 +228,12 @@ impl<'a> Session<'a> {
         // Nothing can be refused any more.
         file.as_ref().map_or(Ok(()), written::begin)?;
         let recorder = self.recording.map(Recording::begin).transpose()?;
-        let Begun { mut collector, mut decoder, initial, name, lacks, .. } = begun;
+        let Begun { mut collector, mut decoder, initial, probes, lacks, .. } = begun;
         let status = begun.status;
         let mut events = 0;
         let mut conclusions = Conclusions::new(&self.show.conclusions, begun.sees, recorder);
         let faults = self.faults.as_ref().map(Chosen::told);
-        let start = Start { clock: start, probes: name.into(), lacks, faults };
+        let start = Start { clock: start, probes, lacks, faults };
         conclusions.start(&start, &mut shown);
         for event in &initial {
             conclusions.event(event, &mut shown);
@@ -297,7 +294,7 @@ impl<'a> Session<'a> {
                     let losses = conclusions.with_unread(Losses { undecodable, ..losses });
                     conclusions.scan(&mut shown);
                     let (time, attached) = (clock::monotonic(), attached.elapsed());
-                    let (reason, cost) = ("asked".into(), meter.cost(None));
+                    let (reason, cost) = (trace::Reason::Asked, meter.cost(None));
                     let ended = Ended { time, events, losses, attached, reason, cost };
                     conclusions.report(&ended, &mut shown);
                 }
@@ -319,7 +316,7 @@ impl<'a> Session<'a> {
             conclusions.counted(*counted, &mut shown);
         }
         let losses = conclusions.with_unread(Losses { undecodable, ..end.losses });
-        let reason = reason_name(end.reason).into();
+        let reason = told(end.reason);
         let cost = meter.cost(end.runs);
         let ended = Ended { time, events, losses, attached: end.attached, reason, cost };
         conclusions.finish(&mut decoder, &ended, &mut shown)?;
@@ -383,12 +380,13 @@ fn say_end(ended: &Ended) {
     eprintln!("aiotrace: {events} events in {seconds:.1} s, {lost}{cost}");
 }
 
-fn reason_name(reason: Reason) -> &'static str {
+/// As the trace tells it.
+fn told(reason: Reason) -> trace::Reason {
     match reason {
-        Reason::TargetsGone => "targets_gone",
-        Reason::TimeOver => "time_over",
-        Reason::Signal(_) => "signal",
-        Reason::OutputClosed => "output_closed",
+        Reason::TargetsGone => trace::Reason::TargetsGone,
+        Reason::TimeOver => trace::Reason::TimeOver,
+        Reason::Signal(_) => trace::Reason::Signal,
+        Reason::OutputClosed => trace::Reason::OutputClosed,
     }
 }
 

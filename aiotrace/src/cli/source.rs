@@ -30,6 +30,7 @@ use crate::{
         ptrace::{self, refusal},
     },
     stacks::{Known, OpenFiles, Processes},
+    trace,
 };
 
 /// `--source`
@@ -78,8 +79,8 @@ pub struct Begun {
     pub decoder: Decoder,
     /// What was there before.
     pub initial: Vec<Event>,
-    /// Which probes.
-    pub name: &'static str,
+    /// What sees the calls.
+    pub probes: trace::Probes,
     /// What they cannot see.
     pub lacks: Vec<Cow<'static, str>>,
     /// What they can see, as far as the model has to know.
@@ -246,7 +247,7 @@ fn begin_bpf(
         collector,
         decoder,
         initial,
-        name: set.name(),
+        probes: set.probes(),
         lacks: set.lacks().into_iter().map(Cow::from).collect(),
         sees: Sees {
             exact_completions: set.has(Feature::Completions),
@@ -293,7 +294,7 @@ fn begin_ptrace(
         collector,
         decoder,
         initial,
-        name: "ptrace",
+        probes: trace::Probes::Ptrace,
         lacks: ptrace::LACKS.into_iter().map(Cow::from).collect(),
         sees: Sees { exact_completions: false, every_call: true, synchronous: true },
         status: Some(status),

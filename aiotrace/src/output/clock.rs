@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
+pub use aiotrace_model::trace::Clock;
 use jiff::{Timestamp, tz::TimeZone};
 use nix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
 
 /// How the time of an event is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -18,22 +18,11 @@ pub enum Format {
     Delta,
 }
 
-/// When the trace began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Clock {
-    /// Nanoseconds of CLOCK_MONOTONIC, the clock of event times.
-    pub start: u64,
-    /// What to add to CLOCK_MONOTONIC to get nanoseconds since 1970 UTC.
-    pub to_wall: i64,
-}
-
-impl Clock {
-    /// Begins now.
-    pub fn now() -> Self {
-        let start = monotonic();
-        let wall = read(ClockId::CLOCK_REALTIME);
-        Self { start, to_wall: wall as i64 - start as i64 }
-    }
+/// A trace that begins now.
+pub fn now() -> Clock {
+    let start = monotonic();
+    let wall = read(ClockId::CLOCK_REALTIME);
+    Clock { start, to_wall: wall as i64 - start as i64 }
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC.

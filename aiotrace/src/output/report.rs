@@ -10,6 +10,7 @@ use crate::{
         latency::Percentiles,
         report::{End, Quiet, Row},
     },
+    trace::Reason,
     words,
 };
 
@@ -43,7 +44,7 @@ pub(super) fn write(
     style: &Style<'_>,
     paths: &mut Paths,
 ) {
-    if end.reason == "asked" {
+    if end.reason == Reason::Asked {
         let after = duration(end.attached.as_nanos() as u64);
         line!(out, "=== report asked for after {after}; the trace goes on ===");
     }
@@ -109,7 +110,7 @@ fn times(it: &Finding, began: u64) -> String {
 fn too_early(end: &Ended, report: &Report) -> String {
     let (watched, needs) = (end.attached.as_nanos() as u64, report.thresholds);
     // A program that has done its work at once has nothing that could take that long.
-    if end.reason == "targets_gone" && watched < SECOND {
+    if end.reason == Reason::TargetsGone && watched < SECOND {
         return String::new();
     }
     let mut all = vec![(needs.idle, Name::ContextGrowth)];
