@@ -6,5 +6,6 @@ pub mod bounded;
 pub mod counted;
 pub mod errno;
 pub mod event;
+pub mod fault;
 pub mod trace;
 pub mod words;

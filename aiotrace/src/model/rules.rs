@@ -3,41 +3,14 @@
 
 use crate::{
     event::{Args, Call, Fault},
-    output,
+    fault::{Acts, Rule},
+    trace::Faults,
 };
-
-/// What a rule does.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acts {
-    /// The call fails.
-    Error,
-    /// io_submit takes fewer requests.
-    Accept,
-    /// The call takes longer; its answer is the kernel's own.
-    Delay,
-    /// A completion has another result.
-    Result,
-}
-
-impl Acts {
-    /// By the text of the rule: `io_submit:error=EAGAIN:when=3`.
-    pub fn of(rule: &str) -> Option<Self> {
-        rule.split(':').skip(1).find_map(|part| {
-            let (name, _) = part.split_once('=')?;
-            Some(match name {
-                "error" => Self::Error,
-                "accept" => Self::Accept,
-                "delay_enter" | "delay_exit" => Self::Delay,
-                "res" => Self::Result,
-                _ => return None,
-            })
-        })
-    }
-}
 
 /// The rules of a trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
+    /// `None`: it was written for another version.
     acts: Vec<Option<Acts>>,
     /// As they were written.
     pub texts: Vec<String>,
@@ -45,10 +18,10 @@ pub struct Rules {
 
 impl Rules {
     /// As the trace says them; `None`: there are none.
-    pub fn of(faults: Option<&output::Faults>) -> Self {
+    pub fn of(faults: Option<&Faults>) -> Self {
         let rules = faults.map_or(&[][..], |it| &it.rules);
         Self {
-            acts: rules.iter().map(|it| Acts::of(&it.text)).collect(),
+            acts: rules.iter().map(|it| acts(&it.text)).collect(),
             texts: rules.iter().map(|it| it.text.clone()).collect(),
         }
     }
@@ -82,6 +55,11 @@ impl Rules {
     }
 }
 
+/// What a rule does, by its text.
+fn acts(rule: &str) -> Option<Acts> {
+    Rule::parse(rule).ok().map(|it| it.acts())
+}
+
 /// The rule, if the program got the fault.
 pub fn delivered(fault: Option<Fault>) -> Option<u32> {
     fault.filter(|it| it.effect.is_made()).map(|it| it.rule)
@@ -90,23 +68,28 @@ pub fn delivered(fault: Option<Fault>) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Address, Effect, Entry, Handle};
+    use crate::{
+        event::{Address, Effect, Entry, Handle},
+        trace::FaultRule,
+    };
 
     #[test]
     fn the_text_of_a_rule_says_what_it_does() {
-        assert_eq!(Acts::of("io_submit:error=EAGAIN:when=3"), Some(Acts::Error));
-        assert_eq!(Acts::of("io_submit:when=2+:accept=1"), Some(Acts::Accept));
-        assert_eq!(Acts::of("io_getevents,io_pgetevents:delay_exit=1ms"), Some(Acts::Delay));
-        assert_eq!(Acts::of("complete:res=EIO:op=pread"), Some(Acts::Result));
-        assert_eq!(Acts::of("complete"), None);
+        assert_eq!(acts("io_submit:error=EAGAIN:when=3"), Some(Acts::Error));
+        assert_eq!(acts("io_submit:when=2+:accept=1"), Some(Acts::Accept));
+        assert_eq!(acts("io_getevents,io_pgetevents:delay_exit=1ms"), Some(Acts::Delay));
+        assert_eq!(acts("complete:res=EIO:op=pread"), Some(Acts::Result));
+        assert_eq!(acts("complete"), None);
+        // The colon is the path's.
+        assert_eq!(acts(r"io_submit:path=/a\:accept=1:error=EIO:force"), Some(Acts::Error));
     }
 
     #[test]
     fn what_is_ours_depends_on_the_rule_and_on_what_came_of_it() {
-        let rule = |text: &str| output::FaultRule { text: text.to_owned(), mechanism: "".into() };
+        let rule = |text: &str| FaultRule { text: text.to_owned(), mechanism: "".into() };
         let rules = ["io_submit:error=EAGAIN", "io_submit:accept=1", "io_submit:delay_enter=1s"];
         let rules = rules.map(rule).into();
-        let rules = Rules::of(Some(&output::Faults { seed: 1, dry_run: false, rules }));
+        let rules = Rules::of(Some(&Faults { seed: 1, dry_run: false, rules }));
         let injected = |rule: u32, effect, ret| {
             let (ctx, iocbpp, iocbs) = (Handle(1), Address(0), Vec::new());
             rules.injected(&Call {

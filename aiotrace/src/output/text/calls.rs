@@ -12,7 +12,7 @@ use crate::{
         Args, Call, Effect, Entry, Event, Fault, IOCB_FLAGS, IoEvent, Iocb, POLL_EVENTS, RW_FLAGS,
         Ring, Stack, Syscall, errno_name, opcode_name,
     },
-    model::rules::Acts,
+    fault::Acts,
     output::escape::escape,
 };
 

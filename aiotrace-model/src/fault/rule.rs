@@ -63,6 +63,16 @@ impl Rule {
         Syscall::ALL.into_iter().filter(move |call| about & 1 << what::call(*call) != 0)
     }
 
+    /// What it does.
+    pub fn acts(&self) -> Acts {
+        match self.rule.action {
+            action::ERROR => Acts::Error,
+            action::ACCEPT => Acts::Accept,
+            action::DELAY_ENTER | action::DELAY_EXIT => Acts::Delay,
+            _ => Acts::Result,
+        }
+    }
+
     /// Whether it is about completions, and no call.
     pub fn is_about_completions(&self) -> bool {
         self.rule.about & 1 << what::COMPLETE != 0
@@ -79,6 +89,19 @@ impl Rule {
         let is_of_files = glob.zip(path).is_some_and(|(glob, path)| glob.is_match(path));
         self.rule.describes(opcode, fd, is_of_files)
     }
+}
+
+/// What a rule does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acts {
+    /// The call fails.
+    Error,
+    /// io_submit takes fewer requests.
+    Accept,
+    /// The call takes longer; its answer is the kernel's own.
+    Delay,
+    /// A completion has another result.
+    Result,
 }
 
 impl FromStr for Rule {
