@@ -7,5 +7,6 @@ pub mod counted;
 pub mod errno;
 pub mod event;
 pub mod fault;
+pub mod records;
 pub mod trace;
 pub mod words;

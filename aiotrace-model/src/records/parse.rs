@@ -6,12 +6,11 @@ use aiotrace_common::{
 };
 use zerocopy::{FromBytes as _, TryFromBytes};
 
-use super::Undecodable;
-use crate::{
-    event::{Address, Args, Change, ExitStatus, Handle, How, Iocb, Process, Ring, Syscall},
-    source::bpf::contexts::{self, Contexts},
-    stacks::Copied,
+use super::{
+    Copied, Undecodable,
+    contexts::{self, Contexts},
 };
+use crate::event::{Address, Args, Change, ExitStatus, Handle, How, Iocb, Process, Ring, Syscall};
 
 /// What was copied of a stack.
 pub(super) fn copied(bytes: &[u8]) -> Result<Copied<'_>, Undecodable> {

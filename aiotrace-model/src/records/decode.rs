@@ -13,9 +13,6 @@
 //! All records of a call come from one thread, in order, so the state is one [`Pending`] per
 //! thread. Its vectors are used again for the next call.
 
-mod parse;
-mod pending;
-
 use std::{collections::HashMap, hash::BuildHasher as _, ops::Range};
 
 use aiotrace_common::{
@@ -27,22 +24,19 @@ use aiotrace_common::{
     },
 };
 
-pub use self::parse::arguments;
-use self::{
+use super::{
+    contexts::{self, Contexts},
+    found::Found,
     parse::{changed, copied, is_read, kept_iocb, prefix, process, read_iocb, ring},
     pending::Pending,
-};
-use super::{
-    adopt::Found,
-    choice::ProbeSet,
-    contexts::{self, Contexts},
+    unwind::Unwind,
 };
 use crate::{
     event::{
         Address, Adopted, Args, Body, Changed, Completion, Event, Fault, Gone, Handle, How, Moved,
         Ring, Synchronous, Syscall, Unfinished, Why,
     },
-    stacks::Unwind,
+    trace::ProbeSet,
 };
 
 /// A record that is cut short or of no known kind.
@@ -81,10 +75,10 @@ pub struct Decoder {
 const MOST_IN_RINGS: usize = 4096;
 
 /// A completion that was changed in a ring.
-struct InRing {
-    space: u64,
-    handle: u64,
-    event: abi::IoEvent,
+pub(super) struct InRing {
+    pub(super) space: u64,
+    pub(super) handle: u64,
+    pub(super) event: abi::IoEvent,
 }
 
 impl Decoder {

@@ -1,5 +1,11 @@
 //! What is known of each context: enough to tell completions and the ends of contexts where no probe
 //! does, and to count what is in flight.
+//!
+//! The model follows contexts as well, and one of the two cannot do the work of the other without losing a source. What is
+//! here decides which events there are: where in its ring an entry stood, so that what two threads saw is told once; which
+//! ring was moved; which contexts end with an address space. That is known from records (positions in rings, the kernel's
+//! number of an address space), which events do not have, and a recording has events only. And the model, from events
+//! alone, of a recording too, knows what this cannot: each request, and what became of it.
 
 use std::{
     collections::{HashMap, HashSet},

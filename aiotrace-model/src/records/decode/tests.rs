@@ -7,10 +7,7 @@ use aiotrace_common::{
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::*;
-use crate::{
-    event::{Behind, Call, Entry, Iocb, Refused, Sigset, Stack},
-    stacks::Copied,
-};
+use crate::event::{Behind, Call, Entry, Iocb, Refused, Sigset, Stack};
 
 /// A moment after the call returned.
 const SEEN: u64 = 2001;
@@ -458,7 +455,7 @@ struct Asked(std::rc::Rc<std::cell::RefCell<Vec<String>>>);
 impl Unwind for Asked {
     fn unwind(&mut self, pid: u32, copied: &Copied<'_>) -> Stack {
         self.0.borrow_mut().push(format!("unwind {pid} at {}", copied.time));
-        let frame = crate::stacks::Frame { address: copied.ip, place: None };
+        let frame = crate::event::Frame { address: copied.ip, place: None };
         Stack { frames: [frame].into(), truncated: true }
     }
 

@@ -9,15 +9,14 @@ use aiotrace_common::{
 };
 
 use super::{
-    InRing, Undecodable, arguments,
+    Undecodable, arguments,
+    contexts::{Contexts, Entries},
+    decode::InRing,
     parse::{io_events, is_read, prefix, read_iocb, ring},
 };
-use crate::{
-    event::{
-        Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Moved, Refused,
-        Ring, Sigset, Stack, Syscall,
-    },
-    source::bpf::contexts::{Contexts, Entries},
+use crate::event::{
+    Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Moved, Refused,
+    Ring, Sigset, Stack, Syscall,
 };
 
 /// What is known of a thread's call so far.
