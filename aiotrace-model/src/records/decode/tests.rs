@@ -7,7 +7,10 @@ use aiotrace_common::{
 use zerocopy::{FromZeros, IntoBytes};
 
 use super::*;
-use crate::event::{Behind, Call, Entry, Iocb, Refused, Sigset, Stack};
+use crate::{
+    event::{Behind, Call, Entry, Iocb, Refused, Sigset, Stack},
+    records::Copied,
+};
 
 /// A moment after the call returned.
 const SEEN: u64 = 2001;
