@@ -8,7 +8,6 @@ pub mod explain;
 pub mod fault;
 pub mod fuzz;
 pub mod look;
-pub mod model;
 pub mod output;
 pub mod process;
 pub mod ring;
@@ -17,7 +16,7 @@ mod seccomp;
 pub mod source;
 pub mod stacks;
 
-pub use aiotrace_model::{bounded, counted, errno, event, trace, words};
+pub use aiotrace_model::{bounded, counted, errno, event, model, trace, words};
 
 #[cfg(test)]
 mod tests {

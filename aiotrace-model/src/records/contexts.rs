@@ -14,7 +14,10 @@ use std::{
 
 use aiotrace_common::abi::RingHeader;
 
-use crate::event::{Gone, Handle, How};
+use crate::{
+    any_order::AnyOrder as _,
+    event::{Gone, Handle, How},
+};
 
 /// Contexts remembered at most. Beyond, all are forgotten, and nothing is in flight for sure.
 const MOST: usize = 65_536;
@@ -238,7 +241,7 @@ impl Contexts {
         if !self.whole.contains(&space) {
             return None;
         }
-        let of_space = self.known.iter().filter(|((of, _), _)| *of == space);
+        let of_space = self.known.in_any_order().filter(|((of, _), _)| *of == space);
         let mut all = of_space.filter(|(_, it)| it.real && it.id.is_none());
         let ((_, from), known) = all.next()?;
         (all.next().is_none() && known.sure && known.created != 0).then_some(*from)
@@ -299,7 +302,7 @@ impl Contexts {
     /// 0: it is not known of which one.
     pub fn lost(&mut self, space: u64) {
         let is_meant = |of: u64| of == space || space == 0;
-        for (_, known) in self.known.iter_mut().filter(|((of, _), _)| is_meant(*of)) {
+        for (_, known) in self.known.in_any_order_mut().filter(|((of, _), _)| is_meant(*of)) {
             (known.counted, known.sure) = (false, false);
             // These may never come.
             known.positions.holes.clear();
@@ -345,13 +348,13 @@ impl Contexts {
 
     fn left(&mut self, space: u64, how: How) -> Vec<Ended> {
         // A child of vfork shares it.
-        if self.spaces.values().any(|other| *other == space) {
+        if self.spaces.in_any_order().any(|it| *it.1 == space) {
             return Vec::new();
         }
         self.whole.remove(&space);
         // Those whose handle was given away, but not by io_destroy: the ring was unmapped.
         let leaving = self.leaving.extract_if(.., |((of, _), _)| *of == space);
-        let known = self.known.extract_if(|(of, _), _| *of == space);
+        let known = self.known.extract_in_any_order(|(of, _), _| *of == space);
         let mut ended: Vec<Ended> = known
             .chain(leaving)
             .filter(|(_, known)| known.real)
