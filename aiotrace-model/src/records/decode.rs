@@ -24,6 +24,8 @@ use aiotrace_common::{
     },
 };
 
+use foldhash::{SharedSeed, fast::SeedableRandomState};
+
 use super::{
     contexts::{self, Contexts},
     found::Found,
@@ -63,7 +65,8 @@ pub struct Decoder {
     processes: HashMap<u32, u64, foldhash::fast::RandomState>,
     /// Contexts that ended because their process exits or runs a new program: which, it will tell.
     ended: Vec<Event>,
-    spaces: foldhash::fast::RandomState,
+    /// Hides the kernel's addresses.
+    spaces: SeedableRandomState,
     /// Completions that were changed in a ring and are not reaped yet, as they are now.
     in_rings: Vec<InRing>,
     unwinder: Option<Box<dyn Unwind>>,
@@ -91,6 +94,14 @@ impl Decoder {
     #[must_use]
     pub fn in_part(self, in_part: bool) -> Self {
         Self { in_part, ..self }
+    }
+
+    /// The numbers of address spaces depend on this one, so that the same records give the same events: for tests. (Without
+    /// it they depend on chance: whoever knows it can find out the kernel's addresses.)
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        let spaces = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
+        Self { spaces, ..self }
     }
 
     /// Stacks are made by `unwinder`. (Without one, there are none.)

@@ -615,3 +615,31 @@ fn a_call_that_was_not_entered_is_explained() {
     assert_eq!(entry(flag::KNOWN_THREAD, -1, false), Entry::Missed);
     assert_eq!(entry(flag::SECCOMP | flag::KNOWN_THREAD, 1, false), Entry::Missed);
 }
+
+#[test]
+fn the_same_records_give_the_same_events() {
+    let process = record::Process {
+        header: header(Kind::Process, 0, 0),
+        started: 5,
+        space: SPACE,
+        change: record::Change::Seen,
+        other: 0,
+        status: 0,
+        followed: 0,
+        thread_name: [0; 16],
+        name: [0; 16],
+        path: [0; record::PATH_BYTES],
+    };
+    let records = [process.as_bytes().to_vec(), stack(1, 1000), setup(2)];
+    let events = |seed| {
+        let mut decoder = Decoder::default().with_stacks(Asked::default()).with_seed(seed);
+        let mut events = Vec::new();
+        for record in &records {
+            decoder.feed(record, |event| events.push(event.clone())).unwrap();
+        }
+        events
+    };
+    assert_eq!(events(1).len(), 2);
+    assert_eq!(events(1), events(1));
+    assert_ne!(events(1), events(2), "address spaces have other numbers");
+}
