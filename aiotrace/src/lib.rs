@@ -3,17 +3,12 @@
 //! docs/architecture.md has the drawing. Events come from a [`source`], are decoded to
 //! [`event::Event`]s, and shown by an [`output`].
 
-pub mod bounded;
 pub mod cli;
-pub mod counted;
 pub mod errand;
-pub mod errno;
-pub mod event;
 pub mod explain;
 pub mod fault;
 pub mod fuzz;
 pub mod look;
-pub mod model;
 pub mod output;
 pub mod process;
 pub mod ring;
@@ -21,3 +16,30 @@ pub mod scan;
 mod seccomp;
 pub mod source;
 pub mod stacks;
+
+pub use aiotrace_model::{bounded, counted, errno, event, model, trace, words};
+
+#[cfg(test)]
+mod tests {
+    use nix::{errno::Errno, sys::signal::Signal};
+
+    use crate::{errno, words::signal::signal};
+
+    #[test]
+    fn errnos_and_signals_have_the_names_and_texts_of_this_machine() {
+        for number in 0..200 {
+            let known = Some(Errno::from_raw(number)).filter(|it| *it != Errno::UnknownErrno);
+            assert_eq!(
+                errno::name(number),
+                known.map(|it| format!("{it:?}")).as_deref(),
+                "{number}"
+            );
+            let text = std::io::Error::from_raw_os_error(number).to_string();
+            let text = text.split(" (os error").next().filter(|_| known.is_some());
+            assert_eq!(errno::text(number), text, "{number}");
+        }
+        for it in Signal::iterator() {
+            assert_eq!(signal(it as i32), it.as_str());
+        }
+    }
+}

@@ -32,12 +32,6 @@ pub fn read(pid: u32, handle: u64) -> Option<Ring> {
     header(pid, handle).map(Ring::from)
 }
 
-impl From<RingHeader> for Ring {
-    fn from(it: RingHeader) -> Self {
-        Self { head: it.head, tail: it.tail, nr: it.nr }
-    }
-}
-
 /// `count` entries from `first` on, which must not wrap around.
 pub fn entries(pid: u32, handle: u64, first: u32, count: u32) -> Option<Vec<IoEvent>> {
     let at = size_of::<RingHeader>() + first as usize * size_of::<IoEvent>();

@@ -4,9 +4,8 @@
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
 use std::{
-    borrow::Cow,
     process::{Command, Output},
-    sync::{Arc, Weak},
+    sync::Arc,
     time::Duration,
 };
 
@@ -22,7 +21,7 @@ use aiotrace::{
         Losses,
         recording::{Item, Writer},
     },
-    stacks::{Frame, Module, Place, child::Function},
+    stacks::{Frame, Module, ModuleId, Place, child::Function},
 };
 use aiotrace_common::{abi, record::ITEMS_PER_CALL};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -92,7 +91,7 @@ fn setup(ret: i64, stack: Option<Stack>) -> Body {
 }
 
 fn stack(frames: usize, path: &[u8]) -> Stack {
-    let module = Arc::new(Module::new(path, Weak::new()));
+    let module = Arc::new(Module::new(ModuleId(0), path));
     let frame =
         |offset| Frame { address: 7, place: Some(Place { module: Arc::clone(&module), offset }) };
     Stack { frames: (0..frames as u64).map(frame).collect(), truncated: false }
@@ -129,7 +128,7 @@ fn ended(reason: &'static str) -> Ended {
         events: 1,
         losses: Losses::default(),
         attached: Duration::from_secs(1),
-        reason: Cow::from(reason),
+        reason: reason.into(),
         cost: None,
     }
 }
@@ -224,7 +223,7 @@ fn evil() -> Crafted {
     crafted.event(2, pid, process(name, Change::Attached));
     crafted.event(2, pid, process(name, Change::Exec { path: name.to_vec() }));
     let stack = stack(2, name);
-    let module = stack.frames[0].place.as_ref().unwrap().module.id();
+    let module = stack.frames[0].place.as_ref().unwrap().module.id.0;
     for offset in 0..2 {
         let functions = vec![function(EVIL)];
         crafted.item(Item::Functions { module, offset, functions });

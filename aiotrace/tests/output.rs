@@ -24,7 +24,7 @@ use aiotrace::{
         text::{Options, Text},
     },
     source::{Losses, ProbeRuns},
-    stacks::{Frame, Module, Place, Stack, Symbolizer, child::Function},
+    stacks::{Frame, Module, ModuleId, Place, Stack, Symbolizer, child::Function},
 };
 use aiotrace_common::abi;
 use jiff::tz::TimeZone;
@@ -115,8 +115,8 @@ fn stack() -> Stack {
         let place = Place { module: Arc::clone(module), offset: address & 0xfff };
         Frame { address, place: Some(place) }
     };
-    let [libc, program] = [&b"/lib/libc.so.6"[..], b"/srv/a\x1b[31m \"b\""]
-        .map(|path| Arc::new(Module::new(path, std::sync::Weak::new())));
+    let [libc, program] = [(1, &b"/lib/libc.so.6"[..]), (2, b"/srv/a\x1b[31m \"b\"")]
+        .map(|(id, path)| Arc::new(Module::new(ModuleId(id), path)));
     let frames = [
         frame(0x7f2c_0000_0123, &libc),
         frame(0x55d0_0000_0234, &program),

@@ -19,7 +19,7 @@ const TARGETS: [&str; 7] = ["records", "recording", "rules", "elf", "unwind", "p
 /// What others have written is among what these run, and it counts on numbers that wrap around, as they do in the
 /// binary that users get.
 const AS_SHIPPED: [&str; 2] = ["elf", "unwind"];
-/// aiotrace/tests/model
+/// aiotrace-model/tests/model
 const MODEL: &str = "model";
 
 /// Run the fuzz targets (needs `cargo install cargo-fuzz`)
@@ -65,7 +65,7 @@ fn compare(time: Duration) -> Result<()> {
             "--quiet",
             "--release",
             "-p",
-            "aiotrace",
+            "aiotrace-model",
             "--test",
             MODEL,
         ]))

@@ -7,7 +7,7 @@ use nix::sys::{
     time::TimeValLike as _,
 };
 
-use crate::{errand, output::Cost, source::ProbeRuns};
+use crate::{errand, output::Cost, source::ProbeRuns, words::number::thousands};
 
 /// Counts from the attach on.
 pub struct Meter {
@@ -76,7 +76,7 @@ pub fn in_words(cost: &Cost) -> String {
         let each = time_ns.checked_div(count).unwrap_or(0);
         text.push_str(&format!(
             "; {} runs of probes took {seconds:.2} s, {each} ns each",
-            super::session::thousands(count)
+            thousands(count)
         ));
     }
     text

@@ -230,7 +230,7 @@ fn by_ptrace_only(out: &mut String, why: &str) {
 /// What a probe set sees, and its programs.
 fn table(out: &mut String, probes: &mut Probes) {
     let set = probes.set().clone();
-    let _ = writeln!(out, "\nprobe set {}", set.name());
+    let _ = writeln!(out, "\nprobe set {}", set.probes());
     let by = |by| match by {
         By::Tracepoint => "tracepoints of all system calls",
         By::Trampoline => "trampolines",

@@ -451,7 +451,7 @@ fn in_flight(exactly: Option<u64>, at_most: Option<u64>) -> String {
 }
 
 fn thousands(number: u64) -> String {
-    super::session::thousands(number)
+    crate::words::number::thousands(number)
 }
 
 #[cfg(test)]

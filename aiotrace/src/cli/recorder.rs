@@ -88,7 +88,7 @@ impl Functions {
         Symbolizer::with(move |module, offsets| {
             let known = known.borrow();
             let of = |offset: &u64| {
-                known.found.get(&(module.id(), *offset)).cloned().unwrap_or_default()
+                known.found.get(&(module.id.0, *offset)).cloned().unwrap_or_default()
             };
             offsets.iter().map(of).collect()
         })
@@ -171,11 +171,11 @@ impl Recorder {
         if self.places.len() >= MOST_PLACES {
             self.places.clear();
         }
-        let is_new = |it: &&Place| self.places.insert((it.module.id(), it.offset));
+        let is_new = |it: &&Place| self.places.insert((it.module.id.0, it.offset));
         let places = stack.frames.iter().filter_map(|it| it.place.as_ref());
         let new: Vec<&Place> = places.filter(is_new).collect();
         for (place, functions) in new.iter().zip(self.symbols.functions(&new)) {
-            let (module, offset) = (place.module.id(), place.offset);
+            let (module, offset) = (place.module.id.0, place.offset);
             self.write(&Item::Functions { module, offset, functions: cut(functions) });
         }
     }

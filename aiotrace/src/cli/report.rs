@@ -24,6 +24,7 @@ use crate::{
         Losses,
         recording::{Error, Item, Reader},
     },
+    trace,
 };
 
 /// Memory that a recording may take, MiB. Traces stay below that (docs/recording.md); a file that was made to take more
@@ -126,7 +127,7 @@ fn cut_short(time: u64, start: u64, events: u64) -> Ended {
         events,
         losses: Losses::default(),
         attached: std::time::Duration::from_nanos(time.saturating_sub(start)),
-        reason: "recording_ends".into(),
+        reason: trace::Reason::RecordingEnds,
         cost: None,
     }
 }

@@ -25,11 +25,7 @@ use super::{
 use crate::{
     event::{Body, Change, Event},
     fault::{Only, only_argument},
-    output::{
-        Ended, Start,
-        clock::{self, Clock},
-        paths::Paths,
-    },
+    output::{Ended, Start, clock, paths::Paths},
     process::Opened,
     source::{
         Losses,
@@ -38,7 +34,9 @@ use crate::{
         collector::{self, Counting, Reason, Stop},
         ptrace,
     },
-    stacks::Symbolizer,
+    stacks::{OpenFiles, Symbolizer},
+    trace,
+    words::{self, number::thousands},
 };
 
 /// What is traced, and how it is told.
@@ -109,14 +107,7 @@ impl Show {
 
 pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is not a time: write for instance 500ms, 10s or 2m");
-    let duration = match text.parse::<f64>() {
-        Ok(seconds) => Duration::try_from_secs_f64(seconds).map_err(|_| bad())?,
-        Err(_) => text
-            .parse::<jiff::SignedDuration>()
-            .ok()
-            .and_then(|it| Duration::try_from(it).ok())
-            .ok_or_else(bad)?,
-    };
+    let duration = words::duration::parse(text, 1.0).ok_or_else(bad)?;
     if duration.is_zero() { Err(bad()) } else { Ok(duration) }
 }
 
@@ -164,6 +155,7 @@ pub struct Session<'a> {
     output: view::Opened,
     recording: Option<Recording>,
     faults: Option<Chosen>,
+    files: OpenFiles,
 }
 
 /// `--record`, before anything is written.
@@ -196,7 +188,8 @@ impl<'a> Session<'a> {
         }
         let faults = choose_faults(&plan, show)?;
         let source = Source::prepare(&plan, show, faults.as_ref())?;
-        let symbols = Symbolizer::in_child();
+        let files = OpenFiles::default();
+        let symbols = Symbolizer::in_child(files.clone());
         let recording = show.record.as_deref().map(|path| -> Result<Recording> {
             let (known, symbols) = (Known::default(), symbols.clone());
             Ok(Recording { file: written::open(path)?, known, symbols })
@@ -211,7 +204,7 @@ impl<'a> Session<'a> {
             output.spill = view::spill_beside(&recording.file, path);
         }
         output.shown.only = show.only;
-        Ok(Self { show, source, plan, output, recording, faults })
+        Ok(Self { show, source, plan, output, recording, faults, files })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over. `armed` is told whether the launched
@@ -221,7 +214,7 @@ impl<'a> Session<'a> {
         self.source.signals().thread_block().context("cannot block signals")?;
         let stop = Stop::new().context("cannot wait for signals")?;
         stop.heed_signals(self.plan.launched).context("cannot start a thread")?;
-        let start = Clock::now();
+        let start = clock::now();
         let filtered = self.source.is_filtered();
         let mut patience = Patience::of(&self.plan);
         let view::Opened { mut shown, spill, file } = self.output;
@@ -230,17 +223,17 @@ impl<'a> Session<'a> {
             Scope::Processes(processes) => processes.iter().map(|it| it.pid).collect(),
             Scope::Cgroup(_) | Scope::All => Vec::new(),
         };
-        let way = Way { stop, spill, start: start.start };
+        let way = Way { stop, spill, start: start.start, files: self.files };
         let begun = self.source.begin(self.plan, self.show, way)?;
         // Nothing can be refused any more.
         file.as_ref().map_or(Ok(()), written::begin)?;
         let recorder = self.recording.map(Recording::begin).transpose()?;
-        let Begun { mut collector, mut decoder, initial, name, lacks, .. } = begun;
+        let Begun { mut collector, mut decoder, initial, probes, lacks, .. } = begun;
         let status = begun.status;
         let mut events = 0;
         let mut conclusions = Conclusions::new(&self.show.conclusions, begun.sees, recorder);
         let faults = self.faults.as_ref().map(Chosen::told);
-        let start = Start { clock: start, probes: name.into(), lacks, faults };
+        let start = Start { clock: start, probes, lacks, faults };
         conclusions.start(&start, &mut shown);
         for event in &initial {
             conclusions.event(event, &mut shown);
@@ -301,7 +294,7 @@ impl<'a> Session<'a> {
                     let losses = conclusions.with_unread(Losses { undecodable, ..losses });
                     conclusions.scan(&mut shown);
                     let (time, attached) = (clock::monotonic(), attached.elapsed());
-                    let (reason, cost) = ("asked".into(), meter.cost(None));
+                    let (reason, cost) = (trace::Reason::Asked, meter.cost(None));
                     let ended = Ended { time, events, losses, attached, reason, cost };
                     conclusions.report(&ended, &mut shown);
                 }
@@ -323,7 +316,7 @@ impl<'a> Session<'a> {
             conclusions.counted(*counted, &mut shown);
         }
         let losses = conclusions.with_unread(Losses { undecodable, ..end.losses });
-        let reason = reason_name(end.reason).into();
+        let reason = told(end.reason);
         let cost = meter.cost(end.runs);
         let ended = Ended { time, events, losses, attached: end.attached, reason, cost };
         conclusions.finish(&mut decoder, &ended, &mut shown)?;
@@ -387,26 +380,14 @@ fn say_end(ended: &Ended) {
     eprintln!("aiotrace: {events} events in {seconds:.1} s, {lost}{cost}");
 }
 
-fn reason_name(reason: Reason) -> &'static str {
+/// As the trace tells it.
+fn told(reason: Reason) -> trace::Reason {
     match reason {
-        Reason::TargetsGone => "targets_gone",
-        Reason::TimeOver => "time_over",
-        Reason::Signal(_) => "signal",
-        Reason::OutputClosed => "output_closed",
+        Reason::TargetsGone => trace::Reason::TargetsGone,
+        Reason::TimeOver => trace::Reason::TimeOver,
+        Reason::Signal(_) => trace::Reason::Signal,
+        Reason::OutputClosed => trace::Reason::OutputClosed,
     }
-}
-
-/// `1234567` as `1,234,567`.
-pub(super) fn thousands(value: u64) -> String {
-    let digits = value.to_string();
-    let mut out = String::new();
-    for (index, digit) in digits.chars().enumerate() {
-        if index > 0 && (digits.len() - index).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(digit);
-    }
-    out
 }
 
 #[cfg(test)]
@@ -422,12 +403,5 @@ mod tests {
             let message = parse_duration(bad).unwrap_err();
             assert!(message.contains("write for instance"), "{bad}: {message}");
         }
-    }
-
-    #[test]
-    fn large_numbers_are_grouped() {
-        assert_eq!(thousands(7), "7");
-        assert_eq!(thousands(123), "123");
-        assert_eq!(thousands(1_234_567), "1,234,567");
     }
 }

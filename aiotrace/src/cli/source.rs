@@ -30,7 +30,8 @@ use crate::{
         collector::{Collector, Deaths, Stop, Until, all_signals},
         ptrace::{self, refusal},
     },
-    stacks::{Known, Processes},
+    stacks::{Known, OpenFiles, Processes},
+    trace,
 };
 
 /// `--source`
@@ -67,6 +68,8 @@ pub struct Way {
     pub spill: Option<File>,
     /// When it begins.
     pub start: u64,
+    /// Where the files of stacks are to be had.
+    pub files: OpenFiles,
 }
 
 /// A trace that began.
@@ -77,8 +80,8 @@ pub struct Begun {
     pub decoder: Decoder,
     /// What was there before.
     pub initial: Vec<Event>,
-    /// Which probes.
-    pub name: &'static str,
+    /// What sees the calls.
+    pub probes: trace::Probes,
     /// What they cannot see.
     pub lacks: Vec<Cow<'static, str>>,
     /// What they can see, as far as the model has to know.
@@ -176,12 +179,13 @@ fn begin_bpf(
     mut finder: Option<Finder>,
     plan: Plan,
     show: &Show,
-    Way { stop, spill, start }: Way,
+    Way { stop, spill, start, files }: Way,
 ) -> Result<Begun> {
     let set = probes.set().clone();
     let known = probes.known_stacks();
-    let mut decoder =
-        Decoder::new(&set).in_part(show.counting().is_some()).with_stacks(Processes::new(known));
+    let mut decoder = Decoder::new(&set)
+        .in_part(show.counting().is_some())
+        .with_stacks(Processes::new(known).with_files(files));
     let mut initial = Vec::new();
     let mut targets = Vec::new();
     let mut pids = Vec::new();
@@ -246,7 +250,7 @@ fn begin_bpf(
         collector,
         decoder,
         initial,
-        name: set.name(),
+        probes: set.probes(),
         lacks: set.lacks().into_iter().map(Cow::from).collect(),
         sees: Sees {
             exact_completions: set.has(Feature::Completions),
@@ -260,7 +264,7 @@ fn begin_bpf(
 fn begin_ptrace(
     options: ptrace::Options,
     plan: Plan,
-    Way { stop, spill, start }: Way,
+    Way { stop, spill, start, files }: Way,
 ) -> Result<Begun> {
     let filtered = matches!(options.target, ptrace::Target::Launched { filtered: true, .. });
     let started =
@@ -270,7 +274,8 @@ fn begin_ptrace(
         // The program needs somebody who answers its filter to its end.
         collector.leave_running();
     }
-    let mut decoder = Decoder::new(&ProbeSet::default()).with_stacks(Processes::new(Untold));
+    let mut decoder =
+        Decoder::new(&ProbeSet::default()).with_stacks(Processes::new(Untold).with_files(files));
     let mut initial = Vec::new();
     let Scope::Processes(processes) = plan.scope else { bail!("ptrace traces processes") };
     if !plan.launched {
@@ -292,7 +297,7 @@ fn begin_ptrace(
         collector,
         decoder,
         initial,
-        name: "ptrace",
+        probes: trace::Probes::Ptrace,
         lacks: ptrace::LACKS.into_iter().map(Cow::from).collect(),
         sees: Sees { exact_completions: false, every_call: true, synchronous: true },
         status: Some(status),

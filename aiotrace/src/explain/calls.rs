@@ -1,7 +1,7 @@
 //! What an errno of an AIO call means: what the manual pages say (man-pages 6.03: io_setup(2) and so on),
 //! what the kernel does (fs/aio.c of Linux 5.10 to 7.2), and what to do about it.
 
-use crate::event::Syscall;
+use crate::{errno, event::Syscall};
 
 /// An errno of a call.
 #[derive(Clone, Copy, Debug)]
@@ -55,7 +55,7 @@ pub fn of(syscall: Syscall) -> impl Iterator<Item = &'static Entry> {
 
 /// What libaio makes of it.
 pub fn libaio(syscall: Syscall, errno: i32) -> String {
-    let name = crate::errno::name(errno).unwrap_or("?");
+    let name = errno::name(errno).unwrap_or("?");
     let function = syscall.name();
     format!(
         "libaio's {function}() returns -{errno} (-{name}) and leaves `errno` alone; the raw system call \
@@ -74,7 +74,7 @@ macro_rules! entries {
     ($($syscall:ident $errno:ident $manual:expr, $kernel:expr, $remedy:expr;)*) => {
         &[$(Entry {
             syscall: Syscall::$syscall,
-            errno: libc::$errno,
+            errno: errno::$errno,
             manual: $manual,
             kernel: $kernel,
             remedy: $remedy,
@@ -245,11 +245,19 @@ mod tests {
     fn each_call_has_each_errno_once() {
         for syscall in Syscall::ALL {
             let mut errnos: Vec<i32> = of(syscall).map(|entry| entry.errno).collect();
-            assert!(errnos.contains(&libc::ENOSYS), "{}", syscall.name());
+            assert!(errnos.contains(&errno::ENOSYS), "{}", syscall.name());
             let all = errnos.len();
             errnos.sort_unstable();
             errnos.dedup();
             assert_eq!(errnos.len(), all, "{}", syscall.name());
+        }
+    }
+
+    #[test]
+    fn what_is_explained_is_what_can_be_returned() {
+        for syscall in Syscall::ALL {
+            let explained: Vec<i32> = of(syscall).map(|entry| entry.errno).collect();
+            assert_eq!(explained, errno::of_call(syscall), "{}", syscall.name());
         }
     }
 
@@ -267,7 +275,7 @@ mod tests {
         for (syscall, names) in manual {
             let quoted: Vec<_> = of(syscall)
                 .filter(|entry| entry.manual.is_some())
-                .filter_map(|entry| crate::errno::name(entry.errno))
+                .filter_map(|entry| errno::name(entry.errno))
                 .collect();
             assert_eq!(quoted, names, "{}", syscall.name());
         }

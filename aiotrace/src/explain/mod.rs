@@ -2,7 +2,6 @@
 //! verdict.
 
 pub mod calls;
-pub mod cause;
 pub mod findings;
 pub mod results;
 pub mod verdicts;

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use aiotrace_common::fault::{self, Counters, Facts, MOST_RULES, per};
 use foldhash::fast::FixedState;
 
-use super::rule::Rule;
+use super::Rule;
 
 /// So many counts are kept, and so many processes; what is beyond gets no fault.
 pub const MOST_COUNTERS: usize = 16_384;

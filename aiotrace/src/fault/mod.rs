@@ -1,29 +1,17 @@
-//! Faults, made on purpose: what a rule says (docs/faults.md has the grammar), the decision whether one
-//! acts, for whoever sees the calls in user space, and by what faults can be delivered.
+//! Faults, made on purpose: the decision whether a rule acts, for whoever sees the calls in user space, and by what
+//! faults can be delivered. (What a rule says is read by [`aiotrace_model::fault`].)
 //!
 //! Nothing here makes a fault: a mechanism does, in a source. The decision itself is that of the probes,
 //! [`aiotrace_common::fault`].
 
-mod about;
-mod glob;
 mod judge;
 pub mod mechanism;
-mod mistake;
-mod only;
-mod piece;
-mod rule;
-mod value;
-mod words;
 
-pub use aiotrace_common::fault::{MOST_RULES, action, what};
+pub use aiotrace_model::fault::{Acts, Glob, MOST_RULES, Mistake, Only, Rule, action, what};
 
 pub use self::{
-    glob::Glob,
     judge::{Case, Judge, MOST_COUNTERS, Verdict},
     mechanism::Mechanism,
-    mistake::Mistake,
-    only::Only,
-    rule::Rule,
 };
 
 /// A rule, as a value of an option; the mistake on lines of its own, so that its mark is in the right place.

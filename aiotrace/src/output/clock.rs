@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
+pub use aiotrace_model::trace::Clock;
 use jiff::{Timestamp, tz::TimeZone};
 use nix::time::{ClockId, clock_gettime};
-use serde::{Deserialize, Serialize};
 
 /// How the time of an event is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
@@ -18,22 +18,11 @@ pub enum Format {
     Delta,
 }
 
-/// When the trace began.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Clock {
-    /// Nanoseconds of CLOCK_MONOTONIC, the clock of event times.
-    pub start: u64,
-    /// What to add to CLOCK_MONOTONIC to get nanoseconds since 1970 UTC.
-    pub to_wall: i64,
-}
-
-impl Clock {
-    /// Begins now.
-    pub fn now() -> Self {
-        let start = monotonic();
-        let wall = read(ClockId::CLOCK_REALTIME);
-        Self { start, to_wall: wall as i64 - start as i64 }
-    }
+/// A trace that begins now.
+pub fn now() -> Clock {
+    let start = monotonic();
+    let wall = read(ClockId::CLOCK_REALTIME);
+    Clock { start, to_wall: wall as i64 - start as i64 }
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC.
@@ -107,34 +96,6 @@ fn seconds(out: &mut Vec<u8>, nanos: u64) {
     out.extend_from_slice(&digits);
 }
 
-/// A duration in the unit that suits it: `870ns`, `12.3us`, `4.5ms`, `2.01s`.
-pub fn duration(out: &mut Vec<u8>, nanos: u64) {
-    let (value, unit) = match nanos {
-        0..1_000 => {
-            out.extend_from_slice(itoa::Buffer::new().format(nanos).as_bytes());
-            out.extend_from_slice(b"ns");
-            return;
-        }
-        1_000..1_000_000 => (nanos, "us"),
-        1_000_000..1_000_000_000 => (nanos / 1_000, "ms"),
-        _ => (nanos / 1_000_000, "s"),
-    };
-    // `value` is in thousandths of the unit: three digits are enough.
-    let (whole, thousandths) = (value / 1000, value % 1000);
-    out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
-    if whole < 10 {
-        let hundredths = thousandths / 10;
-        out.extend_from_slice(&[
-            b'.',
-            b'0' + (hundredths / 10) as u8,
-            b'0' + (hundredths % 10) as u8,
-        ]);
-    } else if whole < 100 {
-        out.extend_from_slice(&[b'.', b'0' + (thousandths / 100) as u8]);
-    }
-    out.extend_from_slice(unit.as_bytes());
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -143,23 +104,6 @@ mod tests {
         let mut out = Vec::new();
         write(&mut out);
         String::from_utf8(out).unwrap()
-    }
-
-    #[test]
-    fn durations_have_three_digits_and_a_unit() {
-        let cases = [
-            (0, "0ns"),
-            (999, "999ns"),
-            (1_000, "1.00us"),
-            (12_345, "12.3us"),
-            (999_999, "999us"),
-            (4_560_000, "4.56ms"),
-            (2_005_000_000, "2.00s"),
-            (7_200_000_000_000, "7200s"),
-        ];
-        for (nanos, expected) in cases {
-            assert_eq!(written(|out| duration(out, nanos)), expected);
-        }
     }
 
     #[test]

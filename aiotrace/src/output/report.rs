@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Ended, clock, escape::escaped, paths::Paths};
+use super::{Ended, escape::escaped, paths::Paths};
 use crate::{
     event::opcode_name,
     model::{
@@ -10,6 +10,8 @@ use crate::{
         latency::Percentiles,
         report::{End, Quiet, Row},
     },
+    trace::Reason,
+    words,
 };
 
 /// Findings, contexts and kinds of requests shown; JSON has more.
@@ -42,7 +44,7 @@ pub(super) fn write(
     style: &Style<'_>,
     paths: &mut Paths,
 ) {
-    if end.reason == "asked" {
+    if end.reason == Reason::Asked {
         let after = duration(end.attached.as_nanos() as u64);
         line!(out, "=== report asked for after {after}; the trace goes on ===");
     }
@@ -108,7 +110,7 @@ fn times(it: &Finding, began: u64) -> String {
 fn too_early(end: &Ended, report: &Report) -> String {
     let (watched, needs) = (end.attached.as_nanos() as u64, report.thresholds);
     // A program that has done its work at once has nothing that could take that long.
-    if end.reason == "targets_gone" && watched < SECOND {
+    if end.reason == Reason::TargetsGone && watched < SECOND {
         return String::new();
     }
     let mut all = vec![(needs.idle, Name::ContextGrowth)];
@@ -400,7 +402,7 @@ fn at_most(is_bound: bool) -> String {
 
 pub(super) fn duration(nanos: u64) -> String {
     let mut text = Vec::new();
-    clock::duration(&mut text, nanos);
+    words::duration(&mut text, nanos);
     String::from_utf8_lossy(&text).into_owned()
 }
 

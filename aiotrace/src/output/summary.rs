@@ -9,11 +9,12 @@ use std::{
 use hdrhistogram::Histogram;
 use serde::{Deserialize, Serialize};
 
-use super::{Ended, Output, Start, clock, counted, escape::escaped, json::Json, paths::Paths};
+use super::{Ended, Output, Start, counted, escape::escaped, json::Json, paths::Paths};
 use crate::{
     counted::Counted,
     event::{Body, Call, Change, Event, Syscall, errno_name},
     model::{Finding, Report, Rules, Verdict},
+    words,
 };
 
 /// Processes counted one by one; calls of more of them are counted together, as pid 0. A
@@ -278,7 +279,7 @@ impl<W: Write> Output for Summary<W> {
             Form::Json(json) => json.interval(from, since.time, rows, contexts, results),
             Form::Text(out) => {
                 let mut at = Vec::new();
-                clock::duration(&mut at, since.time.saturating_sub(self.began));
+                words::duration(&mut at, since.time.saturating_sub(self.began));
                 writeln!(out, "=== until {} ===", String::from_utf8_lossy(&at))?;
                 table(out, &counted::totals(&since), &rows)?;
                 counted::write_contexts(out, &contexts)?;
@@ -397,7 +398,7 @@ fn row(
     for index in 0..5 {
         let mut text = Vec::new();
         match values {
-            Some(values) => clock::duration(&mut text, values[index]),
+            Some(values) => words::duration(&mut text, values[index]),
             None => text.push(b'-'),
         }
         write!(out, " {:>8}", String::from_utf8_lossy(&text))?;

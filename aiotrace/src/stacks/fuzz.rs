@@ -4,7 +4,7 @@ use std::{fs::File, io::Write as _};
 
 use object::{Object as _, ObjectSection as _};
 
-use super::{debug, elf::Elf, files, maps, modules::Loaded, names::Names};
+use super::{OpenFiles, debug, elf::Elf, files, maps, modules::Loaded, names::Names};
 
 /// A file with code, as aiotrace itself reads it, and then the child that looks for names. How many sections and
 /// functions were found.
@@ -15,7 +15,7 @@ pub fn file(bytes: &[u8]) -> u64 {
         found += elf.sections.iter().filter(|it| !elf.name(it).is_empty()).count() as u64;
         drop(debug::of(&file, b"/usr/bin/x"));
     }
-    if let Some(loaded) = Loaded::new(file, b"/usr/bin/x") {
+    if let Some(loaded) = Loaded::new(file, b"/usr/bin/x", &OpenFiles::default()) {
         found += u64::from(loaded.address(0x1000).is_some());
     }
     found + names(bytes)

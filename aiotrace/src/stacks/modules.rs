@@ -16,7 +16,7 @@ use object::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::{Module, elf::Elf, files, maps::Region};
+use super::{Module, OpenFiles, elf::Elf, files, maps::Region};
 use crate::errand::{self, Errand as _, Load};
 
 /// Files kept at most; beyond, all are to be forgotten.
@@ -33,9 +33,21 @@ pub struct Modules {
     known: HashMap<(Vec<u8>, u64), Option<Arc<Loaded>>, foldhash::fast::RandomState>,
     /// Bytes.
     copied: usize,
+    open: OpenFiles,
 }
 
 impl Modules {
+    /// Those that are opened get their numbers there.
+    pub fn new(open: OpenFiles) -> Self {
+        Self { open, ..Self::default() }
+    }
+
+    /// Forgets all.
+    pub fn clear(&mut self) {
+        self.known.clear();
+        self.copied = 0;
+    }
+
     /// Whether there is no room for one more: then all are to be forgotten, by whoever has a part of one, too.
     pub fn is_full(&self) -> bool {
         self.known.len() >= MOST || self.copied >= MOST_COPIED
@@ -52,7 +64,9 @@ impl Modules {
         }
         let (layout, found) = Load { pid, region: region.clone() }.ask_with(&[])?;
         let found = found.map(|it| Found { pid, file: File::from(it) });
-        let loaded = layout.zip(found).map(|(layout, it)| Loaded::with(layout, it, &mapped.path));
+        let loaded = layout
+            .zip(found)
+            .map(|(layout, it)| Loaded::with(layout, it, &mapped.path, &self.open));
         self.copied += loaded.as_ref().map_or(0, Loaded::size);
         let loaded = loaded.map(Arc::new);
         self.known.insert(mapped.identity.clone(), loaded.clone());
@@ -116,9 +130,9 @@ struct Sections {
 
 impl Loaded {
     /// One of ours: for tests and the fuzz target. `None` if it is no ELF file of 64 bits.
-    pub fn new(file: File, path: &[u8]) -> Option<Self> {
+    pub fn new(file: File, path: &[u8], open: &OpenFiles) -> Option<Self> {
         let layout = layout(&file)?;
-        Some(Self::with(layout, Found { pid: std::process::id(), file }, path))
+        Some(Self::with(layout, Found { pid: std::process::id(), file }, path, open))
     }
 
     /// One that is loaded at address 0, with these tables: for the fuzz target.
@@ -135,12 +149,13 @@ impl Loaded {
             eh_frame_hdr: section(2 * TABLES, eh_frame_hdr),
         };
         let found = Found { pid: std::process::id(), file };
-        Self::with(Layout { code: vec![code], base: 0, sections }, found, b"/x")
+        let layout = Layout { code: vec![code], base: 0, sections };
+        Self::with(layout, found, b"/x", &OpenFiles::default())
     }
 
-    fn with(layout: Layout, found: Found, path: &[u8]) -> Self {
+    fn with(layout: Layout, found: Found, path: &[u8], open: &OpenFiles) -> Self {
         let found = Arc::new(found);
-        let module = Arc::new(Module::new(path, Arc::downgrade(&found)));
+        let module = Arc::new(Module::new(open.add(&found), path));
         Self { module, _found: found, layout }
     }
 
@@ -245,7 +260,8 @@ mod tests {
     fn the_address_in_a_file_is_that_of_its_symbols() {
         use object::{Object as _, ObjectSymbol as _};
         let exe = std::env::current_exe().unwrap();
-        let loaded = Loaded::new(File::open(&exe).unwrap(), b"/exe").unwrap();
+        let loaded = Loaded::new(File::open(&exe).unwrap(), b"/exe", &OpenFiles::default());
+        let loaded = loaded.unwrap();
         let bytes = std::fs::read(&exe).unwrap();
         let file = object::File::parse(&*bytes).unwrap();
         let is_main = |it: &object::Symbol<'_, '_>| it.name() == Ok("main");
@@ -264,7 +280,7 @@ mod tests {
         let loaded = |bytes: &[u8]| {
             let mut file = tempfile::tempfile().unwrap();
             std::io::Write::write_all(&mut file, bytes).unwrap();
-            Loaded::new(file, b"/x")
+            Loaded::new(file, b"/x", &OpenFiles::default())
         };
         assert!(loaded(&exe).unwrap().size() > 0);
         // Its sections stand at the end.

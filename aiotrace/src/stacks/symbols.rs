@@ -16,7 +16,7 @@ use std::{
 };
 
 use super::{
-    Found, Module, Place, Stack,
+    Found, Module, ModuleId, OpenFiles, Place, Stack,
     child::{self, Function, Request},
     debug, files,
 };
@@ -67,15 +67,15 @@ type Ask = Box<dyn FnMut(&Module, &[u64]) -> Vec<Vec<Function>>>;
 struct Known {
     ask: Ask,
     /// By the module's id and the address in it.
-    functions: HashMap<(u64, u64), Rc<[Function]>, foldhash::fast::RandomState>,
+    functions: HashMap<(ModuleId, u64), Rc<[Function]>, foldhash::fast::RandomState>,
     /// Bytes of their names.
     bytes: usize,
 }
 
 impl Symbolizer {
-    /// Asks a child process: this program, run once more when it is needed.
-    pub fn in_child() -> Self {
-        let mut helper = Helper::default();
+    /// Asks a child process: this program, run once more when it is needed. It reads the files that are open.
+    pub fn in_child(open: OpenFiles) -> Self {
+        let mut helper = Helper::new(open);
         Self::with(move |module, offsets| helper.ask(module, offsets))
     }
 
@@ -187,11 +187,11 @@ pub fn culprit(stack: &[Named]) -> Option<&Named> {
 }
 
 /// The child process, if it lives.
-#[derive(Default)]
 struct Helper {
+    open: OpenFiles,
     running: Option<Running>,
     /// Files that killed or stalled a child, by the numbers of their modules.
-    bad: HashSet<u64, foldhash::fast::RandomState>,
+    bad: HashSet<ModuleId, foldhash::fast::RandomState>,
     /// How long answers took that took long.
     waited: Duration,
     /// Children that were killed and have not ended yet: their reads of a file may wait for its server.
@@ -204,13 +204,18 @@ struct Running {
     /// Where it gets files from: see [`hand_over`].
     files: UnixStream,
     /// The files that it knows.
-    known: HashSet<u64, foldhash::fast::RandomState>,
+    known: HashSet<ModuleId, foldhash::fast::RandomState>,
 }
 
 impl Helper {
+    fn new(open: OpenFiles) -> Self {
+        let (bad, given_up) = (HashSet::default(), Vec::new());
+        Self { open, running: None, bad, waited: Duration::ZERO, given_up }
+    }
+
     fn ask(&mut self, module: &Module, offsets: &[u64]) -> Vec<Vec<Function>> {
         // The very file, whatever became of its path.
-        let Some(found) = module.file.upgrade() else {
+        let Some(found) = self.open.file(module.id) else {
             return Vec::new();
         };
         if self.bad.contains(&module.id) || self.waited >= MOST_WAITED {
@@ -263,7 +268,7 @@ impl Helper {
             none => none.insert(Running::start()?),
         };
         if !running.known.contains(&module.id) {
-            let hand = HandOver { pid: found.pid, module: module.id, path: module.path.clone() };
+            let hand = HandOver { pid: found.pid, module: module.id.0, path: module.path.clone() };
             let handed = hand.ask_with(&[found.file.as_fd(), running.files.as_fd()]);
             if !handed.is_some_and(|(is_open, _)| is_open) {
                 // It is not the child that fails.
@@ -271,7 +276,7 @@ impl Helper {
             }
             running.known.insert(module.id);
         }
-        running.ask(module.id, offsets)
+        running.ask(module.id.0, offsets)
     }
 }
 
@@ -352,8 +357,6 @@ pub fn hand_over(_: u32, module: u64, path: Vec<u8>) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Weak;
-
     use super::*;
     use crate::stacks::{Frame, Place};
 
@@ -369,8 +372,8 @@ mod tests {
     #[test]
     fn each_address_is_asked_for_once_and_inlined_functions_come_first() {
         let (libc, program) = (
-            Arc::new(Module::new(b"/lib/libc.so.6", Weak::new())),
-            Module::new(b"/p", Weak::new()),
+            Arc::new(Module::new(ModuleId(0), b"/lib/libc.so.6")),
+            Module::new(ModuleId(1), b"/p"),
         );
         let program = Arc::new(program);
         let frames = [

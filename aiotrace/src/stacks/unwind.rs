@@ -23,7 +23,7 @@ use framehop::{
 pub use fuzz::unwind as fuzz;
 
 use super::{
-    Copied, Frame, Known, Place, Stack, Unwind,
+    Copied, Frame, Known, OpenFiles, Place, Stack, Unwind,
     maps::Region,
     modules::{Bytes, Loaded, Modules},
 };
@@ -56,6 +56,12 @@ impl Processes {
         let told = Told { known, last: 0, stacks, hasher: foldhash::fast::RandomState::default() };
         Self { processes: HashMap::default(), modules: Modules::default(), told }
     }
+
+    /// Its files can be had there.
+    #[must_use]
+    pub fn with_files(self, open: OpenFiles) -> Self {
+        Self { modules: Modules::new(open), ..self }
+    }
 }
 
 impl Unwind for Processes {
@@ -66,7 +72,7 @@ impl Unwind for Processes {
         if is_one_too_many || modules.is_full() {
             told.withdraw_if(|_| true);
             processes.clear();
-            *modules = Modules::default();
+            modules.clear();
         }
         let process = processes.entry(pid).or_default();
         if process.look(pid, copied.time, FRESH) {
@@ -346,14 +352,15 @@ mod tests {
         let (registers, pages) = ours();
         let copied = copied(registers, &pages);
         let kept = Kept::default();
-        let mut processes = Processes::new(kept.clone());
+        let open = OpenFiles::default();
+        let mut processes = Processes::new(kept.clone()).with_files(open.clone());
         let us = std::process::id();
         let stack = processes.unwind(us, &copied);
         assert!(stack.frames.len() > 3, "{stack:?}");
         let exe = std::env::current_exe().unwrap();
         let first = stack.frames[0].place.as_ref().unwrap();
         assert_eq!(first.module.path, exe.as_os_str().as_encoded_bytes());
-        assert!(first.module.file.upgrade().is_some(), "for the names");
+        assert!(open.file(first.module.id).is_some(), "for the names");
 
         let told = kept.0.borrow()[0].1;
         assert!(told.count > 3);

@@ -96,7 +96,7 @@ impl<W: Write> Json<W> {
             lost: end.losses.total(),
             lost_by_cause: causes.map(|(count, name, _)| (name.into(), count)).collect(),
             attached_ns: (end.attached.as_nanos() as u64).into(),
-            reason: readable(&end.reason),
+            reason: readable(end.reason.text()),
             cost: end.cost.map(|it| CostObject {
                 cpu_ns: (it.cpu.as_nanos() as u64).into(),
                 memory_bytes: it.memory,

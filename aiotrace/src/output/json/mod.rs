@@ -227,7 +227,7 @@ impl<W: Write> Output for Json<W> {
             ts: start.clock.start.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             wall_offset_ns: start.clock.to_wall.into(),
-            probes: readable(&start.probes),
+            probes: readable(start.probes.text()),
             lacks: start.lacks.iter().map(|it| readable(it)).collect(),
             faults: start.faults.as_ref().map(faults),
         })

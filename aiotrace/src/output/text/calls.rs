@@ -12,8 +12,8 @@ use crate::{
         Args, Call, Effect, Entry, Event, Fault, IOCB_FLAGS, IoEvent, Iocb, POLL_EVENTS, RW_FLAGS,
         Ring, Stack, Syscall, errno_name, opcode_name,
     },
-    model::rules::Acts,
-    output::{clock, escape::escape},
+    fault::Acts,
+    output::escape::escape,
 };
 
 impl<W: Write> Text<W> {
@@ -36,7 +36,7 @@ impl<W: Write> Text<W> {
         }
         if let Some(entered) = call.entered {
             self.lines.line.extend_from_slice(b" <");
-            clock::duration(&mut self.lines.line, event.time.saturating_sub(entered));
+            crate::words::duration(&mut self.lines.line, event.time.saturating_sub(entered));
             self.lines.line.push(b'>');
         }
         if self.options.verbose {

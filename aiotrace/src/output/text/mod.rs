@@ -34,6 +34,7 @@ use crate::{
     event::{Body, Event, How},
     model::{Finding, Outcome, Report, Rules, Severity, Verdict},
     stacks::Symbolizer,
+    trace::Probes,
 };
 
 /// Items shown of a list, unless verbose.
@@ -214,8 +215,8 @@ impl<W: Write> Output for Text<W> {
         self.began = start.clock.start;
         if !start.lacks.is_empty() {
             let lacks = escaped(start.lacks.join("; ").as_bytes());
-            let probes = if start.probes == "ptrace" { "" } else { " probes" };
-            let name = escaped(start.probes.as_bytes());
+            let probes = if start.probes == Probes::Ptrace { "" } else { " probes" };
+            let name = escaped(start.probes.text().as_bytes());
             let text = format!("--- {name}{probes}; not seen: {lacks} ---");
             self.styled(DIM, &text);
             self.lines.end()?;

@@ -14,7 +14,7 @@ use crate::{
         Adopted, Change, Changed, Completion, Event, ExitStatus, Gone, How, Moved, Process,
         Refused, Synchronous, Unfinished, Why, errno_name,
     },
-    output::{clock, escape::escape},
+    output::escape::escape,
 };
 
 impl<W: Write> Text<W> {
@@ -34,7 +34,7 @@ impl<W: Write> Text<W> {
             Some(0) => self.lines.line.extend_from_slice(b" <some time before>"),
             Some(since) => {
                 self.lines.line.extend_from_slice(b" <in the last ");
-                clock::duration(&mut self.lines.line, event.time.saturating_sub(since));
+                crate::words::duration(&mut self.lines.line, event.time.saturating_sub(since));
                 self.lines.line.push(b'>');
             }
         }
@@ -160,7 +160,7 @@ impl<W: Write> Text<W> {
         self.styled(NOTE, why);
         if let Some(entered) = call.entered {
             self.lines.line.extend_from_slice(b" after ");
-            clock::duration(&mut self.lines.line, event.time.saturating_sub(entered));
+            crate::words::duration(&mut self.lines.line, event.time.saturating_sub(entered));
             self.lines.line.push(b'>');
         }
     }

@@ -2,6 +2,8 @@
 
 use std::io::Write as _;
 
+pub(crate) use crate::words::{number::hex, signal::signal};
+
 use crate::{
     event::{Address, Sigset, Timespec},
     model::{Finding, Name},
@@ -28,15 +30,6 @@ pub(super) fn field(line: &mut Vec<u8>, name: &str, value: u64) {
     line.extend_from_slice(name.as_bytes());
     line.push(b'=');
     hex(line, value);
-}
-
-/// `0x` and the digits needed.
-pub(crate) fn hex(line: &mut Vec<u8>, value: u64) {
-    line.extend_from_slice(b"0x");
-    let digits = (16 - value.leading_zeros() as usize / 4).max(1);
-    for index in (0..digits).rev() {
-        line.push(b"0123456789abcdef"[(value >> (index * 4) & 15) as usize]);
-    }
 }
 
 pub(super) fn address(line: &mut Vec<u8>, value: Address) {
@@ -77,15 +70,6 @@ pub(super) fn signal_set(line: &mut Vec<u8>, at: Address, value: Option<Sigset>)
     line.push(b',');
     count(line, "sigsetsize", set.size);
     line.push(b'}');
-}
-
-/// The name of a signal.
-pub(crate) fn signal(number: i32) -> String {
-    match nix::sys::signal::Signal::try_from(number) {
-        Ok(signal) => signal.as_str().to_owned(),
-        Err(_) if number >= 32 => format!("SIGRT_{}", number - 32),
-        Err(_) => format!("signal {number}"),
-    }
 }
 
 /// Names of the bits that are set, joined by `|`; the rest as a number.

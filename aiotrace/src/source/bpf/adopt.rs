@@ -8,6 +8,8 @@ use super::{
     load::{Error, Probes},
     machine,
 };
+pub use aiotrace_model::records::Found;
+
 use crate::{
     errand::{Errand as _, Headers, Rings},
     process,
@@ -18,23 +20,6 @@ use aiotrace_common::{
     record::{Context, ContextKey, ListedContext, Owner},
     settings::target,
 };
-
-/// A context that is there already.
-#[derive(Clone, Copy, Debug)]
-pub struct Found {
-    /// Its process.
-    pub pid: u32,
-    /// Its handle.
-    pub handle: u64,
-    /// Its address space; `None` without BPF.
-    pub space: Option<u64>,
-    /// What it takes from fs.aio-nr; `None` without BPF.
-    pub charge: Option<u32>,
-    /// Its requests in flight; `None` without BPF, or without what the kernel keeps of them.
-    pub in_flight: Option<u32>,
-    /// Its ring; `None` if it cannot be read: unmapped, for instance.
-    pub ring: Option<RingHeader>,
-}
 
 /// Finds contexts. Loaded before it is needed, as that takes a moment.
 pub struct Finder(Option<Lister>);

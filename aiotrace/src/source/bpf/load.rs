@@ -21,7 +21,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
     btf,
-    choice::{By, Features, ProbeSet, Refused, Wanted},
+    choice::{By, Features, ProbeSet, Wanted, refused},
     counts,
     faults::{self, Rules},
     features,
@@ -260,7 +260,7 @@ impl Probes {
                     return Ok(());
                 }
                 Err(error) if wanted != Wanted::Auto => return Err(error),
-                Err(error) => self.set.refused.push(Refused::new("calls", &error)),
+                Err(error) => self.set.refused.push(refused("calls", &error)),
             }
         }
         self.set.calls = By::Tracepoint;
@@ -297,7 +297,7 @@ impl Probes {
                     break;
                 }
                 Err(error) => {
-                    self.set.refused.push(Refused::new(feature_name(feature), &error));
+                    self.set.refused.push(refused(feature_name(feature), &error));
                 }
             }
         }

@@ -13,9 +13,7 @@
 pub mod adopt;
 pub mod btf;
 pub mod choice;
-mod contexts;
 pub mod counts;
-pub mod decode;
 pub mod drain;
 pub mod faults;
 pub mod features;
@@ -25,6 +23,6 @@ pub mod machine;
 mod modify_return;
 mod touch;
 
+pub use aiotrace_model::records::{Decoder, arguments};
 pub use choice::{ProbeSet, Wanted};
-pub use decode::{Decoder, arguments};
 pub use load::{Error, Probes};

@@ -1,0 +1,60 @@
+//! Hash maps, walked by methods that say that their order means nothing: `clippy.toml` forbids the maps' own, and loops over
+//! a map. It is no order of time, of numbers or of names. The model's maps have the same hash in each run, so that what is
+//! told of several contexts at the same moment is told in the same order when a recording is read.
+
+use std::collections::{HashMap, hash_map};
+
+/// The entries of a map, in an order that means nothing.
+pub(crate) trait AnyOrder {
+    /// Of its entries.
+    type Key;
+    /// Of its entries, too.
+    type Value;
+
+    /// The entries.
+    fn in_any_order(&self) -> hash_map::Iter<'_, Self::Key, Self::Value>;
+
+    /// The entries, with values that can be changed.
+    fn in_any_order_mut(&mut self) -> hash_map::IterMut<'_, Self::Key, Self::Value>;
+
+    /// The entries, taken out.
+    fn into_any_order(self) -> hash_map::IntoIter<Self::Key, Self::Value>;
+
+    /// Removes what is not to be kept.
+    fn retain_in_any_order(&mut self, keep: impl FnMut(&Self::Key, &mut Self::Value) -> bool);
+
+    /// Removes the entries that are meant, and gives them.
+    fn extract_in_any_order(
+        &mut self,
+        is_meant: impl FnMut(&Self::Key, &mut Self::Value) -> bool,
+    ) -> impl Iterator<Item = (Self::Key, Self::Value)>;
+}
+
+#[expect(clippy::disallowed_methods, reason = "the names say that the order means nothing")]
+impl<K, V, S> AnyOrder for HashMap<K, V, S> {
+    type Key = K;
+    type Value = V;
+
+    fn in_any_order(&self) -> hash_map::Iter<'_, K, V> {
+        self.iter()
+    }
+
+    fn in_any_order_mut(&mut self) -> hash_map::IterMut<'_, K, V> {
+        self.iter_mut()
+    }
+
+    fn into_any_order(self) -> hash_map::IntoIter<K, V> {
+        self.into_iter()
+    }
+
+    fn retain_in_any_order(&mut self, keep: impl FnMut(&K, &mut V) -> bool) {
+        self.retain(keep);
+    }
+
+    fn extract_in_any_order(
+        &mut self,
+        is_meant: impl FnMut(&K, &mut V) -> bool,
+    ) -> impl Iterator<Item = (K, V)> {
+        self.extract_if(is_meant)
+    }
+}

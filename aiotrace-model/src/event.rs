@@ -1,0 +1,693 @@
+//! The decoded event: what every source yields and every output shows.
+
+mod stack;
+
+pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
+use aiotrace_common::{abi, fault::effect, synchronous};
+use serde::{Deserialize, Serialize};
+
+pub use self::stack::{Frame, Module, ModuleId, Place, Stack};
+use crate::bounded;
+
+/// One fact, in the order in which things happened.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    /// When, nanoseconds of CLOCK_MONOTONIC. A call's time is when it returned.
+    pub time: u64,
+    /// Process, as our pid namespace sees it.
+    pub pid: u32,
+    /// Thread, likewise.
+    pub tid: u32,
+    /// What.
+    pub body: Body,
+}
+
+impl Event {
+    /// Something was lost, and it is not known of whom.
+    pub fn lost_somewhere(time: u64) -> Self {
+        Self { time, pid: 0, tid: 0, body: Body::Lost { records: 0 } }
+    }
+}
+
+/// What an event is about.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Body {
+    /// A call returned.
+    Call(Call),
+    /// A call has not returned, or never will.
+    Unfinished(Unfinished),
+    /// A request completed.
+    Completion(Completion),
+    /// io_submit refused an iocb. Stands before its call.
+    Refused(Refused),
+    /// A context ended.
+    ContextGone(Gone),
+    /// A context has another handle.
+    ContextMoved(Moved),
+    /// A context that existed before we attached.
+    ContextAdopted(Adopted),
+    /// Something that the model asked for was looked up.
+    Looked(Looked),
+    /// A fault: a completion was changed. Stands before the call that gives it to the program, if one does.
+    Changed(Changed),
+    /// A process changed.
+    Process(Process),
+    /// This many records of this thread never reached us; what they would have said is unknown.
+    Lost {
+        /// How many.
+        records: u64,
+    },
+    /// A call that reads, writes or syncs a file without AIO; told only while such calls are watched.
+    Synchronous(Synchronous),
+    /// Requests completed, and what the ring has of them could not be read: it is told later, or as unread.
+    Behind(Behind),
+}
+
+/// A number the kernel gives for a context. Reusable: not an identity.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash, PartialOrd, Ord)]
+pub struct Handle(pub u64);
+
+/// A place in the program's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash, PartialOrd, Ord)]
+pub struct Address(pub u64);
+
+/// How the beginning of a call is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Entry {
+    /// We saw it.
+    Seen,
+    /// It began before we were attached.
+    BeforeAttach,
+    /// It never began: a seccomp filter answered in the kernel's place.
+    Denied,
+    /// It should have been seen: a loss.
+    Missed,
+}
+
+/// A call that returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Call {
+    /// When it was entered, nanoseconds of CLOCK_MONOTONIC, if that was seen.
+    pub entered: Option<u64>,
+    /// How the beginning is known.
+    pub entry: Entry,
+    /// What the kernel returned: a negative errno on failure.
+    pub ret: i64,
+    /// Which call, with what.
+    pub args: Args,
+    /// The ring when the call returned (io_destroy: when it was entered).
+    pub ring: Option<Ring>,
+    /// io_submit: the ring when the call was entered.
+    pub ring_before: Option<Ring>,
+    /// The call came through the 32-bit entry.
+    pub compat: bool,
+    /// Where in the program it was made: io_setup, and io_submit if that is asked for.
+    pub stack: Option<Stack>,
+    /// A fault rule acted on it: what it returned is not, or not only, the kernel's answer.
+    pub fault: Option<Fault>,
+}
+
+/// What a fault rule did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Fault {
+    /// Which rule, from 1.
+    pub rule: u32,
+    /// What became of it.
+    pub effect: Effect,
+}
+
+/// What became of a fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Effect {
+    /// The program got it.
+    Done,
+    /// It was made in the ring of a program that reaps it by itself, and may have read the result before.
+    Unsure,
+    /// `--dry-run`: it would have got it.
+    WouldBe,
+    /// The mechanism could not bring it about.
+    Missed,
+}
+
+impl Effect {
+    /// The rule acted.
+    pub fn is_made(self) -> bool {
+        matches!(self, Self::Done | Self::Unsure)
+    }
+}
+
+impl Fault {
+    /// From a record: see [`effect`].
+    pub fn from_record(number: u32) -> Option<Self> {
+        let effect = match number {
+            _ if number & effect::DRY_RUN != 0 => Effect::WouldBe,
+            _ if number & effect::MISSED != 0 => Effect::Missed,
+            _ if number & effect::UNSURE != 0 => Effect::Unsure,
+            _ => Effect::Done,
+        };
+        let rule = number & effect::RULE;
+        (rule != 0).then_some(Self { rule, effect })
+    }
+}
+
+/// A fault: a completion was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The context.
+    pub ctx: Handle,
+    /// What the kernel gave.
+    pub event: IoEvent,
+    /// The result it has now (or would have).
+    pub res: i64,
+    /// The rule, and what became of it.
+    pub fault: Fault,
+}
+
+/// A call that reads, writes or syncs a file without AIO, and returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Synchronous {
+    /// Which call.
+    pub call: synchronous::Call,
+    /// When it was entered, nanoseconds of CLOCK_MONOTONIC, if that was seen.
+    pub entered: Option<u64>,
+    /// The descriptor.
+    pub fd: u32,
+    /// Where in the file; `None` if that is not known: it has no offset of its own, and the position of the
+    /// descriptor was not seen.
+    pub offset: Option<i64>,
+    /// Bytes asked for; of a vectored call: iovecs.
+    pub count: u64,
+    /// What the kernel returned: bytes moved, or a negative errno.
+    pub ret: i64,
+}
+
+/// A call that has not returned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Unfinished {
+    /// When it was entered, if that is known.
+    pub entered: Option<u64>,
+    /// Which call, with what.
+    pub args: Args,
+    /// Why we speak of it.
+    pub why: Why,
+}
+
+/// Why a call is reported as unfinished.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Why {
+    /// It was already blocked when we attached.
+    BlockedAtAttach,
+    /// The trace ends, and the call is still in the kernel.
+    TraceEnds,
+}
+
+/// A call's arguments and what they point to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Args {
+    /// io_setup
+    Setup {
+        /// Requests asked for.
+        nr_events: u32,
+        /// Where the handle is stored.
+        ctxp: Address,
+        /// What is stored there when the call returns, if it could be read.
+        stored: Option<Handle>,
+    },
+    /// io_destroy
+    Destroy {
+        /// The context.
+        ctx: Handle,
+    },
+    /// io_submit
+    Submit {
+        /// The context.
+        ctx: Handle,
+        /// Number of pointers, as the program gave it.
+        nr: i64,
+        /// The array of pointers.
+        iocbpp: Address,
+        /// The iocbs, in order; `None` where the record of them was lost or not yet made.
+        #[serde(deserialize_with = "bounded::items")]
+        iocbs: Vec<Option<Iocb>>,
+        /// How many more there were.
+        truncated: u64,
+    },
+    /// io_getevents and io_pgetevents
+    Getevents {
+        /// [`Syscall::Getevents`] or [`Syscall::Pgetevents`]
+        syscall: Syscall,
+        /// The context.
+        ctx: Handle,
+        /// Wanted at least.
+        min_nr: i64,
+        /// Room for.
+        nr: i64,
+        /// Where events go.
+        events: Address,
+        /// The timeout argument.
+        timeout: Address,
+        /// What it holds, if it could be read.
+        timeout_value: Option<Timespec>,
+        /// io_pgetevents: the last argument.
+        sigset: Address,
+        /// What it holds, if it could be read.
+        sigset_value: Option<Sigset>,
+        /// The events returned; `None` where they could not be read.
+        #[serde(deserialize_with = "bounded::items")]
+        list: Vec<Option<IoEvent>>,
+        /// How many more there were.
+        truncated: u64,
+        /// Which of them a fault rule changed, from 0.
+        #[serde(deserialize_with = "bounded::items")]
+        changed: Vec<u32>,
+    },
+    /// io_cancel
+    Cancel {
+        /// The context.
+        ctx: Handle,
+        /// The iocb's address.
+        iocb: Address,
+        /// Unused by the kernel.
+        result: Address,
+        /// The iocb, if it could be read.
+        value: Option<abi::Iocb>,
+    },
+}
+
+impl Args {
+    /// Which call.
+    pub fn syscall(&self) -> Syscall {
+        match self {
+            Self::Setup { .. } => Syscall::Setup,
+            Self::Destroy { .. } => Syscall::Destroy,
+            Self::Submit { .. } => Syscall::Submit,
+            Self::Getevents { syscall, .. } => *syscall,
+            Self::Cancel { .. } => Syscall::Cancel,
+        }
+    }
+}
+
+/// One iocb of an io_submit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Iocb {
+    /// Its address, if the pointer could be read.
+    pub address: Option<Address>,
+    /// Its content, if it could be read.
+    pub value: Option<abi::Iocb>,
+    /// It could be read only when the call returned.
+    pub read_late: bool,
+}
+
+/// `struct __aio_sigset` of io_pgetevents.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sigset {
+    /// Where the mask is; 0 for none.
+    pub address: Address,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The mask, if it could be read: bit n-1 is signal n.
+    pub mask: Option<u64>,
+}
+
+/// A ring at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ring {
+    /// Next entry to reap.
+    pub head: u32,
+    /// Next entry to be written.
+    pub tail: u32,
+    /// Number of entries.
+    pub nr: u32,
+}
+
+impl Ring {
+    /// Completed and not yet reaped.
+    pub fn unreaped(self) -> u32 {
+        // A program can write any number into its ring.
+        if self.nr == 0 || self.head >= self.nr || self.tail >= self.nr {
+            return 0;
+        }
+        abi::RingHeader::distance(self.head, self.tail, self.nr)
+    }
+}
+
+impl From<abi::RingHeader> for Ring {
+    fn from(it: abi::RingHeader) -> Self {
+        Self { head: it.head, tail: it.tail, nr: it.nr }
+    }
+}
+
+/// A request completed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Completion {
+    /// The context.
+    pub ctx: Handle,
+    /// The entry in its ring; `None` if it could not be read.
+    pub event: Option<IoEvent>,
+    /// `None`: it happened at the event's time. Else it happened before that time, and after this one
+    /// (0 if that is not known).
+    pub since: Option<u64>,
+    /// With `since`, if the event's time is when a call returned: the ring was read a moment later, before this time,
+    /// and what completed meanwhile was in it.
+    pub until: Option<u64>,
+    /// Its context had ended: no ring takes it.
+    pub discarded: bool,
+}
+
+impl Completion {
+    /// One that happened at the event's time, into the ring of its context.
+    pub fn exact(ctx: Handle, event: Option<IoEvent>) -> Self {
+        Self { ctx, event, since: None, until: None, discarded: false }
+    }
+}
+
+/// Completions in a ring that could not be read yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Behind {
+    /// The context.
+    pub ctx: Handle,
+    /// How many there are now.
+    pub completions: u32,
+}
+
+/// io_submit refused an iocb.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// The context.
+    pub ctx: Handle,
+    /// Which of the call's iocbs, from 0.
+    pub index: u64,
+    /// Its address, if that is known.
+    pub iocb: Option<Address>,
+    /// The negative errno.
+    pub ret: i64,
+}
+
+/// How a context ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum How {
+    /// io_destroy
+    Destroy,
+    /// The process exited.
+    Exit,
+    /// It ran a new program.
+    Exec,
+}
+
+/// A context ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gone {
+    /// The context.
+    pub ctx: Handle,
+    /// How.
+    pub how: How,
+    /// Requests accepted and not completed, if all of them were seen.
+    pub in_flight: Option<u64>,
+}
+
+/// A ring was moved with mremap(2), so the context has another handle.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Moved {
+    /// The handle until then.
+    pub from: Handle,
+    /// The handle from then on.
+    pub to: Handle,
+}
+
+/// A context that existed before we attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Adopted {
+    /// The context.
+    pub ctx: Handle,
+    /// Its ring at that moment, if it could be read.
+    pub ring: Option<Ring>,
+    /// What it takes from fs.aio-nr, if that could be read.
+    pub charge: Option<u32>,
+    /// Its requests in flight at that moment, if that could be read.
+    pub in_flight: Option<u32>,
+}
+
+/// What a look at the running system found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Looked {
+    /// Where the ring of a context is.
+    Ring {
+        /// The context.
+        ctx: Handle,
+        /// What is there.
+        found: RingFound,
+        /// A thread is in io_destroy for this handle.
+        destroying: bool,
+        /// Threads wait in io_getevents for completions of it: the most that one of them waits for.
+        awaited: Option<i64>,
+    },
+    /// What a descriptor of the process is.
+    File {
+        /// The descriptor.
+        fd: u32,
+        /// What it is; `None` if that cannot be told.
+        file: Option<File>,
+    },
+    /// Who holds fs.aio-nr.
+    Limit(Limit),
+    /// Contexts of the process whose handle is nowhere in its writable memory.
+    Unreferenced(#[serde(deserialize_with = "bounded::contexts")] Vec<Handle>),
+    /// Where a descriptor of the process leads.
+    Path {
+        /// The descriptor.
+        fd: u32,
+        /// Any bytes; `None` if that cannot be told.
+        #[serde(deserialize_with = "bounded::known_path")]
+        path: Option<Vec<u8>>,
+    },
+    /// What iovecs of the process are now.
+    Iovecs {
+        /// Where they are.
+        at: Address,
+        /// Base and length of the first ones; `None` if they cannot be read.
+        #[serde(deserialize_with = "bounded::iovecs")]
+        list: Option<Vec<(Address, u64)>>,
+    },
+}
+
+/// What is where a context's ring should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum RingFound {
+    /// The ring.
+    There(Ring),
+    /// Nothing, or something else; and the ring is nowhere else in the process.
+    Unmapped,
+    /// That cannot be told: the process is gone, or may not be looked at, or the ring was moved.
+    Unknown,
+}
+
+/// What is behind a descriptor.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct File {
+    /// Its kind.
+    pub kind: FileKind,
+    /// Its size in bytes, where it has one.
+    pub size: Option<u64>,
+    /// Its device and inode.
+    pub id: Option<(u64, u64)>,
+    /// It is open with O_DIRECT, if that could be read.
+    pub direct: Option<bool>,
+    /// It is open with O_APPEND, if that could be read: writes go to its end, wherever they are asked to.
+    pub append: Option<bool>,
+    /// Its file system is in memory: tmpfs, for instance.
+    pub in_memory: bool,
+}
+
+/// What kind of file it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FileKind {
+    /// A regular file or a block device: what is asked of it is done in bounded time.
+    Storage,
+    /// Anything else: a request may pend for ever, by design.
+    #[default]
+    Other,
+}
+
+/// The limit on requests, and who uses it up.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limit {
+    /// fs.aio-nr
+    pub used: u64,
+    /// fs.aio-max-nr
+    pub limit: u64,
+    /// Whoever holds most, by charge.
+    #[serde(deserialize_with = "bounded::few")]
+    pub holders: Vec<Holder>,
+}
+
+/// A process that holds contexts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    #[serde(deserialize_with = "bounded::name")]
+    pub name: Vec<u8>,
+    /// How many contexts.
+    pub contexts: u64,
+    /// What they take from fs.aio-nr.
+    pub charge: u64,
+}
+
+/// A process changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Process {
+    /// Name of the process as it gave it: any bytes.
+    #[serde(deserialize_with = "bounded::name")]
+    pub name: Vec<u8>,
+    /// Name of the thread, likewise.
+    #[serde(deserialize_with = "bounded::name")]
+    pub thread_name: Vec<u8>,
+    /// When the process started, nanoseconds of CLOCK_BOOTTIME, if known.
+    pub started: Option<u64>,
+    /// A number that processes have in common if they share an address space, if known.
+    pub space: Option<u64>,
+    /// What changed.
+    pub change: Change,
+}
+
+/// How a process changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Change {
+    /// We attached to it.
+    Attached,
+    /// The thread makes its first AIO call.
+    Seen,
+    /// It created a process.
+    Fork {
+        /// The child.
+        child: u32,
+        /// Whether the child is traced.
+        followed: bool,
+    },
+    /// It runs a new program.
+    Exec {
+        /// The path as given.
+        #[serde(deserialize_with = "bounded::path")]
+        path: Vec<u8>,
+    },
+    /// Its last thread is gone.
+    Exit {
+        /// How it ended.
+        status: ExitStatus,
+    },
+    /// It is in exit and has not ended: the thread waits there for AIO requests in flight.
+    ExitWaits,
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum ExitStatus {
+    /// It called exit with this.
+    Code(i32),
+    /// A signal killed it.
+    Signal(i32),
+}
+
+impl ExitStatus {
+    /// From the status that wait(2) gives.
+    pub fn from_wait(status: u32) -> Self {
+        match status & 0x7f {
+            0 => Self::Code((status >> 8 & 0xff) as i32),
+            signal => Self::Signal(signal as i32),
+        }
+    }
+}
+
+/// The kernel's own codes for "start the call again", which a program never sees
+/// (include/linux/errno.h).
+const RESTART: [(i64, &str); 4] = [
+    (512, "ERESTARTSYS"),
+    (513, "ERESTARTNOINTR"),
+    (514, "ERESTARTNOHAND"),
+    (516, "ERESTART_RESTARTBLOCK"),
+];
+
+/// The name of a negative errno, `None` for success or an unknown number.
+pub fn errno_name(ret: i64) -> Option<&'static str> {
+    if ret >= 0 {
+        return None;
+    }
+    if let Some((_, name)) = RESTART.iter().find(|(number, _)| -*number == ret) {
+        return Some(name);
+    }
+    crate::errno::name(i32::try_from(ret.checked_neg()?).ok()?)
+}
+
+/// The lower-case name of an `IOCB_CMD_*`.
+pub fn opcode_name(opcode: u16) -> Option<&'static str> {
+    Some(match opcode {
+        0 => "pread",
+        1 => "pwrite",
+        2 => "fsync",
+        3 => "fdsync",
+        5 => "poll",
+        6 => "noop",
+        7 => "preadv",
+        8 => "pwritev",
+        _ => return None,
+    })
+}
+
+/// `RWF_*` of include/uapi/linux/fs.h, by bit.
+pub const RW_FLAGS: [(u64, &str); 8] = [
+    (0x01, "RWF_HIPRI"),
+    (0x02, "RWF_DSYNC"),
+    (0x04, "RWF_SYNC"),
+    (0x08, "RWF_NOWAIT"),
+    (0x10, "RWF_APPEND"),
+    (0x20, "RWF_NOAPPEND"),
+    (0x40, "RWF_ATOMIC"),
+    (0x80, "RWF_DONTCACHE"),
+];
+
+/// `IOCB_FLAG_*`, by bit.
+pub const IOCB_FLAGS: [(u64, &str); 2] = [(1, "IOCB_FLAG_RESFD"), (2, "IOCB_FLAG_IOPRIO")];
+
+/// `POLL*` of include/uapi/asm-generic/poll.h, by bit.
+pub const POLL_EVENTS: [(u64, &str); 11] = [
+    (0x001, "POLLIN"),
+    (0x002, "POLLPRI"),
+    (0x004, "POLLOUT"),
+    (0x008, "POLLERR"),
+    (0x010, "POLLHUP"),
+    (0x020, "POLLNVAL"),
+    (0x040, "POLLRDNORM"),
+    (0x080, "POLLRDBAND"),
+    (0x100, "POLLWRNORM"),
+    (0x200, "POLLWRBAND"),
+    (0x2000, "POLLRDHUP"),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errnos_have_the_names_of_the_manual() {
+        assert_eq!(errno_name(-11), Some("EAGAIN"));
+        assert_eq!(errno_name(-115), Some("EINPROGRESS"));
+        assert_eq!(errno_name(-514), Some("ERESTARTNOHAND"));
+        assert_eq!(errno_name(-4000), None);
+        assert_eq!(errno_name(i64::MIN), None);
+        assert_eq!(errno_name(0), None);
+    }
+
+    #[test]
+    fn a_wait_status_is_a_code_or_a_signal() {
+        assert_eq!(ExitStatus::from_wait(0x0300), ExitStatus::Code(3));
+        assert_eq!(ExitStatus::from_wait(0x0089), ExitStatus::Signal(9));
+    }
+
+    #[test]
+    fn unreaped_counts_around_the_end_of_the_ring() {
+        assert_eq!(Ring { head: 120, tail: 4, nr: 127 }.unreaped(), 11);
+        assert_eq!(Ring { head: 5, tail: 5, nr: 127 }.unreaped(), 0);
+        assert_eq!(Ring { head: 999, tail: 5, nr: 127 }.unreaped(), 0);
+    }
+}

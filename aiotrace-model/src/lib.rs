@@ -1,0 +1,25 @@
+//! What aiotrace knows of native AIO, and what it concludes from it. Pure: nothing here has a clock, reads a file or
+//! asks an operating system, and Cargo.toml names no crate that could. `clippy.toml` forbids what the standard library
+//! has of that.
+//!
+//! ```text
+//!  records   what probes write -> events
+//!  event     one fact                        counted   what was counted instead
+//!  trace     how a trace begins and ends     fault     what a fault rule says
+//!  model     events -> findings, verdicts, report
+//!  words, errno                              durations, numbers, signals, names of errors
+//! ```
+//! Each room uses only those below it; the order stands in tests/pure.rs.
+
+#![warn(clippy::iter_over_hash_type)]
+
+mod any_order;
+pub mod bounded;
+pub mod counted;
+pub mod errno;
+pub mod event;
+pub mod fault;
+pub mod model;
+pub mod records;
+pub mod trace;
+pub mod words;

@@ -1,0 +1,242 @@
+//! What a completion tells.
+
+use super::{
+    ContextRef, Doubt, Kind, MOST_KINDS, Model, Name, Needs, SECOND, Subject,
+    requests::{Completed, Match, Request},
+};
+use crate::{
+    errno,
+    event::{Completion, Event, Handle, IoEvent, Iocb, errno_name},
+    model::Finding,
+};
+
+const PREAD: u16 = 0;
+const PWRITE: u16 = 1;
+const RWF_NOWAIT: u32 = 8;
+const EAGAIN: i64 = -(errno::EAGAIN as i64);
+/// From so many requests on it can be told that RWF_NOWAIT never works.
+const ALWAYS: u64 = 16;
+/// Or so many in a row, whatever came before, if that takes a while: what is busy for a moment gives EAGAIN, too.
+const IN_A_ROW: u64 = 64;
+const FOR_A_WHILE: u64 = SECOND;
+
+impl Model {
+    pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
+        let ctx = completion.ctx;
+        // What ends with its context is discarded.
+        if completion.discarded {
+            return;
+        }
+        let space = self.space(event.pid);
+        let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
+        let Some(mut io_event) = completion.event else {
+            let after = completion.since.unwrap_or(event.time);
+            context.requests.complete_unread(after, event.time);
+            return;
+        };
+        io_event.res = self.faults.own_result(space, &io_event);
+        let after = completion.since.unwrap_or(event.time);
+        let completed = Completed {
+            event: io_event,
+            after,
+            time: event.time,
+            until: completion.until.map_or(event.time, |it| it.max(event.time)),
+            is_late: false,
+        };
+        let (name, doubt) = (context.name, context.doubt_of_reading());
+        let found = context.requests.complete(completed);
+        if let Some(found) = &found {
+            context.count(found);
+        }
+        self.faults.told(space, io_event, found.as_ref().map(|it| &it.request));
+        if let Some(found) = found {
+            self.matched(event.pid, name, doubt, found);
+        }
+    }
+
+    /// io_getevents gave these to the program: perhaps some that could not be read in the ring, or not yet.
+    pub(super) fn given(&mut self, event: &Event, ctx: Handle, list: &[Option<IoEvent>]) {
+        let space = self.space(event.pid);
+        self.faults.given(space, list);
+        for it in list.iter().flatten() {
+            let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
+            if context.requests.hidden() == 0 {
+                // Its completion was told before.
+                self.faults.was_given(space, it);
+                continue;
+            }
+            let mut it = *it;
+            it.res = self.faults.own_result(space, &it);
+            let (name, doubt) = (context.name, context.doubt);
+            if let Some(found) = context.requests.given(it, event.time) {
+                context.count(&found);
+                self.matched(event.pid, name, doubt, found);
+            }
+        }
+    }
+
+    /// It is known which request completed.
+    pub(super) fn matched(
+        &mut self,
+        pid: u32,
+        name: ContextRef,
+        doubt: Option<Doubt>,
+        found: Match,
+    ) {
+        self.followed = self.followed.saturating_sub(1);
+        self.count(pid, &found);
+        let Match { request, completed, again } = &found;
+        let time = completed.time;
+        let event = completed.event;
+        let space = self.space(pid);
+        self.faults.completed(space, request, event.res, time);
+        if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
+            space.completed(request, event.res);
+        }
+        let new = |what, text| {
+            let mut finding = Finding::new(what, time, pid, text);
+            finding.context = Some(name);
+            finding.doubt = doubt;
+            finding
+        };
+        // (What is told late may have bounds that say nothing.)
+        let is_known = completed.after <= completed.time;
+        if let Some(again) = again.filter(|again| is_known && completed.after > *again) {
+            let early = crate::words::duration::in_words(completed.after - again);
+            let least = if completed.is_bound() { "at least " } else { "" };
+            let text = format!(
+                "the iocb at {:#x} was submitted again {least}{early} before it completed",
+                request.iocb
+            );
+            let mut finding = new(Name::IocbReusedInFlight, text);
+            finding.numbers = vec![("before_ns", (completed.after - again) as i64)];
+            self.find(finding, name.id, 0);
+        }
+        let is_by_design = self.is_by_design(pid, name, request, event.res);
+        let Some(subject) = Subject::of(request) else { return };
+        let opcode = subject.opcode;
+        if event.res < 0 {
+            self.would_block(pid, name, request, &event, time);
+            if is_by_design {
+                return;
+            }
+            let errno = errno_name(event.res).map_or_else(|| event.res.to_string(), str::to_owned);
+            let text = format!("{} completed with res={} ({errno})", subject.in_words(), event.res);
+            let mut finding = new(Name::FailedCompletion, text);
+            finding.request = Some(subject);
+            finding.numbers = vec![("res", event.res)];
+            let which = u64::from(request.fd) << 16 | u64::from(opcode);
+            self.find(finding, which, event.res as u64);
+            return;
+        }
+        // iovecs are counted, not bytes; a poll gives a mask.
+        let is_short = matches!(opcode, PREAD | PWRITE) && (event.res as u64) < request.nbytes;
+        if is_short {
+            let text = format!("{} moved {} bytes", subject.in_words(), event.res);
+            let mut finding = new(Name::ShortIo, text);
+            finding.request = Some(subject);
+            finding.numbers = vec![("res", event.res)];
+            // A read at the end of a file is short, and so may be one of a pipe.
+            let end = (request.offset.max(0) as u64).saturating_add(event.res as u64);
+            let beyond = (opcode == PREAD).then_some(end);
+            let needs = Needs::Storage { fd: request.fd, beyond };
+            self.find_if(needs, finding, u64::from(request.fd), u64::from(opcode));
+        }
+    }
+
+    /// RWF_NOWAIT asks for EAGAIN instead of waiting. Where it always comes, nothing is done asynchronously.
+    fn would_block(
+        &mut self,
+        pid: u32,
+        name: ContextRef,
+        request: &Request,
+        event: &IoEvent,
+        time: u64,
+    ) {
+        let (Some(opcode), Some(subject)) = (request.opcode, Subject::of(request)) else { return };
+        if event.res != EAGAIN || request.rw_flags & RWF_NOWAIT == 0 {
+            return;
+        }
+        let Some(kind) = self.kind(pid, request.fd, opcode) else { return };
+        let all = kind.nowait;
+        let mostly = kind.would_block >= ALWAYS && kind.would_block * 10 >= all * 9;
+        let since = kind.would_block_since;
+        let in_a_row =
+            since >= IN_A_ROW && time.saturating_sub(kind.would_block_from) >= FOR_A_WHILE;
+        let (count, of) = if mostly {
+            (kind.would_block, format!("{} of {all} requests", kind.would_block))
+        } else {
+            (since, format!("the last {since} of {all} requests"))
+        };
+        let which = u64::from(request.fd) << 16 | u64::from(opcode);
+        let is_known = self.findings.has(&(Name::FailedCompletion, pid, which, EAGAIN as u64));
+        if !is_known && !mostly && !in_a_row {
+            return;
+        }
+        let text = format!(
+            "{of} with RWF_NOWAIT completed with res=-11 (EAGAIN), this one {}: they would \
+             have waited inside of io_submit, so they were not made",
+            subject.in_words()
+        );
+        let mut finding = Finding::new(Name::FailedCompletion, time, pid, text);
+        finding.context = Some(name);
+        finding.request = Some(subject);
+        finding.numbers = vec![("res", EAGAIN), ("nowait", all as i64)];
+        finding.count = if is_known { 1 } else { count };
+        self.find(finding, which, EAGAIN as u64);
+    }
+
+    /// Errors that were asked for.
+    fn is_by_design(&mut self, pid: u32, of: ContextRef, request: &Request, res: i64) -> bool {
+        let would_block = request.rw_flags & RWF_NOWAIT != 0 && res == EAGAIN;
+        let space = self.space(pid);
+        let space = self.spaces.get_mut(&space);
+        space.is_some_and(|it| it.take_cancelled(of.id, request)) || would_block
+    }
+
+    /// io_submit did not accept them.
+    pub(super) fn count_refused<'a>(
+        &mut self,
+        pid: u32,
+        iocbs: impl Iterator<Item = &'a Option<Iocb>>,
+    ) {
+        for value in iocbs.filter_map(|it| it.as_ref()?.value) {
+            if let Some(kind) = self.kind(pid, value.fildes, value.opcode) {
+                kind.refused += 1;
+            }
+        }
+    }
+
+    fn kind(&mut self, pid: u32, fd: u32, opcode: u16) -> Option<&mut Kind> {
+        let key = (pid, fd, opcode);
+        if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&key) {
+            return None;
+        }
+        Some(self.kinds.entry(key).or_default())
+    }
+
+    fn count(&mut self, pid: u32, found: &Match) {
+        let Match { request, completed, .. } = found;
+        let Some(opcode) = request.opcode else { return };
+        let Some(kind) = self.kind(pid, request.fd, opcode) else { return };
+        kind.done.requests += 1;
+        kind.done.failed += u64::from(completed.event.res < 0);
+        if request.rw_flags & RWF_NOWAIT != 0 {
+            let would_block = completed.event.res == EAGAIN;
+            kind.nowait += 1;
+            kind.would_block += u64::from(would_block);
+            if kind.would_block_since == 0 {
+                kind.would_block_from = completed.time;
+            }
+            kind.would_block_since = if would_block { kind.would_block_since + 1 } else { 0 };
+        }
+        if completed.event.res > 0 && !request.is_poll() {
+            kind.done.bytes += completed.event.res as u64;
+        }
+        if request.entered != 0 && !completed.is_late {
+            let since = |time: u64| time.saturating_sub(request.entered);
+            kind.latency.submit.record(since(request.returned), false);
+            kind.latency.complete.record(since(completed.time), completed.is_bound());
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! Completions of a context whose requests were not seen to be accepted: not yet, or submitted before the attach.
+
+use std::collections::VecDeque;
+
+use aiotrace_common::record::ITEMS_PER_CALL;
+
+use super::{Map, requests::Completed};
+use crate::any_order::AnyOrder as _;
+
+/// How many are kept. (A call has at most so many that we know of, and few threads submit to one context at a time;
+/// but a program can write anything into its ring.)
+const MOST: usize = 65_536;
+/// The same for one iocb: a call may have it so many times.
+const MOST_OF_IOCB: usize = ITEMS_PER_CALL;
+
+/// Completions by iocb, those of the same iocb in the order of the ring.
+#[derive(Debug, Default)]
+pub struct Early {
+    of_iocb: Map<u64, VecDeque<Entry>>,
+    kept: usize,
+    /// Not kept any more: there were too many.
+    dropped: u64,
+    /// The iocbs of those of which it is not known when they completed at the earliest: the first ones after an attach
+    /// are read at once, and told before the calls that were made meanwhile. Looks at the ring in these calls say
+    /// which had completed by then.
+    undated: Vec<u64>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Its place in the order of completions.
+    place: i64,
+    /// When it was read.
+    read: u64,
+    completed: Completed,
+}
+
+impl Early {
+    /// How many there were, but for those that were taken.
+    pub fn len(&self) -> u64 {
+        self.kept as u64 + self.dropped
+    }
+
+    /// A completion at this place in the order of completions.
+    pub fn push(&mut self, place: i64, completed: Completed) {
+        if self.kept >= MOST {
+            self.dropped += self.kept as u64;
+            self.kept = 0;
+            self.of_iocb.clear();
+            self.undated.clear();
+        }
+        let iocb = completed.event.obj;
+        let queue = self.of_iocb.entry(iocb).or_default();
+        if queue.len() >= MOST_OF_IOCB && queue.pop_front().is_some() {
+            (self.kept, self.dropped) = (self.kept - 1, self.dropped + 1);
+        }
+        queue.push_back(Entry { place, read: completed.time, completed });
+        if completed.after == 0 && self.undated.len() < MOST {
+            self.undated.push(iocb);
+        }
+        self.kept += 1;
+    }
+
+    /// Those before this place had completed by this time. (A request that began after that is another one of the
+    /// same iocb.)
+    pub fn completed_by(&mut self, place: i64, time: u64) {
+        let of_iocb = &mut self.of_iocb;
+        self.undated.retain(|iocb| {
+            let mut is_open = false;
+            let all = of_iocb.get_mut(iocb).into_iter().flatten();
+            for it in all.filter(|it| it.completed.after == 0) {
+                let is_there = it.place < place;
+                if is_there {
+                    it.completed.time = it.completed.time.min(time);
+                    it.completed.until = it.completed.until.min(time);
+                }
+                is_open |= !is_there || time < it.read;
+            }
+            is_open
+        });
+    }
+
+    /// The completion of a request with this iocb and data (if that is known) whose io_submit was entered then.
+    pub fn take(&mut self, (iocb, data): (u64, Option<u64>), entered: u64) -> Option<Completed> {
+        let queue = self.of_iocb.get_mut(&iocb)?;
+        let is_its = |it: &Entry| {
+            it.completed.until > entered && data.is_none_or(|data| data == it.completed.event.data)
+        };
+        let place = queue.iter().position(is_its)?;
+        let found = queue.remove(place)?;
+        if queue.is_empty() {
+            self.of_iocb.remove(&iocb);
+        }
+        self.kept -= 1;
+        Some(found.completed)
+    }
+
+    /// Takes up to so many, whatever their iocbs, that completed after this time: how many there were.
+    pub fn take_any(&mut self, most: u64, after: u64) -> u64 {
+        let mut left = most;
+        self.of_iocb.retain_in_any_order(|_, queue| {
+            queue.retain(|it| {
+                let is_one = left > 0 && it.completed.until > after;
+                left -= u64::from(is_one);
+                !is_one
+            });
+            !queue.is_empty()
+        });
+        self.kept -= (most - left) as usize;
+        most - left
+    }
+}

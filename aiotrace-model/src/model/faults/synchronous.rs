@@ -1,0 +1,120 @@
+//! Synchronous calls of a program, some of which do what io_submit did not take, or what failed by a fault.
+
+use super::{
+    Faults,
+    watched::{Kind, Watched},
+};
+use crate::{
+    any_order::AnyOrder as _,
+    event::{Event, Synchronous},
+    model::{
+        Model,
+        owed::{Done, Owed},
+        verdict::Half,
+    },
+};
+
+/// Events of different threads are out of order by less than this; nanoseconds.
+const TOLD_WITHIN: u64 = 100_000_000;
+
+impl Model {
+    /// Up to when the synchronous calls of the traced processes need not be watched for what happened; `None`: they must
+    /// be watched on. (A fault or a short io_submit after that time is not known here yet.)
+    pub fn settled_up_to(&self) -> Option<u64> {
+        let has_short = self.spaces.in_any_order().any(|it| it.1.needs_synchronous());
+        // What happened in other threads at the same time is told by now.
+        let is_all_told = self.now >= self.provoked.saturating_add(TOLD_WITHIN);
+        (!has_short && self.faults.owing.is_empty() && is_all_told).then_some(self.provoked)
+    }
+
+    /// A synchronous call returned.
+    pub(in crate::model) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
+        let space = self.space(event.pid);
+        self.synchronous_of(space, event.time, call, None);
+        // Its files are those of its parents, too.
+        for (parent, since) in self.faults.children.parents(space) {
+            self.synchronous_of(parent, event.time, call, Some(since));
+        }
+    }
+
+    /// `child`: a child that was made then made the call.
+    fn synchronous_of(&mut self, space: u64, time: u64, call: &Synchronous, child: Option<u64>) {
+        self.faults.synchronous(space, time, call, child);
+        if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
+            space.synchronous(call, child);
+        }
+    }
+}
+
+impl Watched {
+    /// Whether it is about requests.
+    pub(super) fn is_about_requests(&self) -> bool {
+        matches!(self.kind, Kind::Submit { .. } | Kind::Completion { .. })
+    }
+}
+
+impl Faults {
+    fn synchronous(&mut self, space: u64, time: u64, call: &Synchronous, child: Option<u64>) {
+        if let Some(activity) = self.active.get_mut(&space) {
+            activity.last = activity.last.max(time);
+        }
+        let began = call.entered.unwrap_or(time);
+        // Which faults, and which of their requests.
+        let mut done: Vec<(u64, Option<u32>)> = Vec::new();
+        for number in &self.owing {
+            let Some(watched) = self.watched.get_mut(number) else { continue };
+            // A child that was there before has files of its own.
+            if watched.space != space || watched.time > child.unwrap_or(began).min(began) {
+                continue;
+            }
+            let done_by = |it: &mut Owed| match child {
+                Some(_) => it.done_by_child(call),
+                None => it.done_by(call),
+            };
+            match &mut watched.kind {
+                Kind::Submit { left, .. } => {
+                    let all = left.iter_mut().filter_map(|(place, it)| {
+                        (done_by(it) == Done::All).then_some((*number, Some(*place)))
+                    });
+                    done.extend(all);
+                }
+                // What was submitted again is not done otherwise.
+                Kind::Completion { owed: Some(owed), pieces, .. }
+                    if owed.is_left() || pieces.is_empty() =>
+                {
+                    let is_all = done_by(owed) == Done::All;
+                    let is_over = pieces.iter().all(|it| it.is_done);
+                    done.extend((is_all && is_over).then_some((*number, None)));
+                    if is_all && !is_over {
+                        watched.done = Some((call.call, watched.done.map_or(0, |it| it.1) + 1));
+                    }
+                }
+                _ => (),
+            }
+        }
+        // One sync(2) may be what several wanted.
+        for (number, place) in done {
+            self.done(number, place, call, began);
+        }
+    }
+
+    /// A synchronous call that began then has done one of the requests.
+    fn done(&mut self, number: u64, place: Option<u32>, call: &Synchronous, began: u64) {
+        if let Some(place) = place {
+            self.take(number, place);
+        }
+        let Some(watched) = self.watched.get_mut(&number) else { return };
+        watched.after.get_or_insert(began.saturating_sub(watched.time));
+        let (_, count) = watched.done.unwrap_or((call.call, 0));
+        watched.done = Some((call.call, count + 1));
+        let is_all = match &watched.kind {
+            Kind::Submit { left, unnamed } => left.is_empty() && *unnamed == 0,
+            _ => true,
+        };
+        if is_all {
+            let half = if watched.retries > 0 { Half::Retried } else { Half::Done };
+            watched.succeeded |= half == Half::Retried && !watched.next_fault;
+            self.settle(number, half);
+        }
+    }
+}

@@ -1,0 +1,326 @@
+//! refused-calls: calls that failed, and that no other finding explains.
+//!
+//! io_getevents that waits while another thread destroys the context ends with EINVAL by design, before
+//! io_destroy returns. So EINVAL of a call on a context that seems to live, with arguments that make sense, waits
+//! until it is known whether the context was being destroyed.
+
+use std::collections::BTreeMap;
+
+use super::{
+    ContextRef, Doubt, Map, Model, Name, Needs, Question, Subject, cause, finding::Finding,
+    requests::Request,
+};
+use crate::{
+    errno,
+    event::{Address, Args, Call, Event, Handle, Iocb, Syscall, errno_name},
+};
+
+const EINVAL: i64 = -(errno::EINVAL as i64);
+const EAGAIN: i64 = -(errno::EAGAIN as i64);
+const EFAULT: i64 = -(errno::EFAULT as i64);
+const EINTR: i64 = -(errno::EINTR as i64);
+const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
+/// From here on they are the kernel's own: the call starts again, or gives EINTR.
+const ERESTARTSYS: i64 = -512;
+
+/// Calls that wait, at most.
+const MOST_WAITING: usize = 256;
+/// Kinds of failed calls remembered where calls are counted.
+const MOST_KINDS: usize = 1024;
+
+/// Process, call and what it returned.
+type Kind = (u32, Syscall, i64);
+
+/// Failed calls of which it is not known yet whether they are told.
+#[derive(Default)]
+pub(super) struct Refusals {
+    waiting: Vec<Waiting>,
+    /// Where calls are counted: how many of a kind were seen until now.
+    counted: BTreeMap<Kind, u64>,
+    /// Likewise: what the calls that were told all the same show.
+    shown: Map<Kind, Shown>,
+}
+
+struct Waiting {
+    key: (u64, u64),
+    finding: Finding,
+    syscall: Syscall,
+    /// When its context went, by an io_destroy that has not returned yet.
+    gone: Option<u64>,
+}
+
+enum Shown {
+    /// Another finding has it, or it is by design.
+    Explained,
+    /// It is one of these.
+    Example(Box<Finding>),
+}
+
+impl Refusals {
+    /// Where calls are counted: a call of this kind was told all the same. One that nothing explains says more than
+    /// one that failed by design.
+    fn show(&mut self, kind: Kind, finding: Option<Finding>) {
+        if self.shown.len() >= MOST_KINDS && !self.shown.contains_key(&kind) {
+            return;
+        }
+        let shown = self.shown.entry(kind).or_insert(Shown::Explained);
+        if let (Shown::Explained, Some(finding)) = (&shown, finding) {
+            *shown = Shown::Example(Box::new(finding));
+        }
+    }
+}
+
+impl Model {
+    /// A call failed. `is_explained`: another finding says why, or it is by design.
+    pub(super) fn refused_call(&mut self, event: &Event, call: &Call, is_explained: bool) {
+        let (syscall, ret) = (call.args.syscall(), call.ret);
+        if is_success_or_signal(ret) {
+            return;
+        }
+        let cause = cause::of(&call.args, ret);
+        let handle = handle_of(&call.args);
+        let is_explained = is_explained || self.is_explained(event, call, cause.is_some());
+        let finding = (!is_explained).then(|| self.refusal(event, call, cause.as_deref()));
+        if !self.settings.every_call {
+            return self.refusals.show((event.pid, syscall, ret), finding);
+        }
+        let Some(finding) = finding else { return };
+        let key = (self.space(event.pid), handle.0);
+        let may_be_ending =
+            ret == EINVAL && cause.is_none() && syscall != Syscall::Setup && self.has(key);
+        if may_be_ending && self.refusals.waiting.len() < MOST_WAITING {
+            self.refusals.waiting.push(Waiting { key, finding, syscall, gone: None });
+        } else {
+            self.tell_refusal(finding, syscall);
+        }
+    }
+
+    fn has(&self, key: (u64, u64)) -> bool {
+        self.contexts.contains_key(&key)
+    }
+
+    /// What other findings are made of, and what is by design.
+    fn is_explained(&self, event: &Event, call: &Call, has_cause: bool) -> bool {
+        let ctx = handle_of(&call.args);
+        let space = self.space(event.pid);
+        match (call.args.syscall(), call.ret) {
+            (Syscall::Setup, EAGAIN) => true,
+            (Syscall::Submit, EAGAIN) => {
+                self.settings.every_call && self.contexts.contains_key(&(space, ctx.0))
+            }
+            (Syscall::Cancel, EINVAL | EAGAIN) => self.contexts.contains_key(&(space, ctx.0)),
+            // After an io_setup that failed, for instance.
+            (Syscall::Destroy, EINVAL) if ctx.0 == 0 => true,
+            // It was destroyed before, which is use-after-destroy, or meanwhile.
+            (Syscall::Setup, EINVAL) => false,
+            (_, EINVAL) if !has_cause => {
+                let destroyed = self.spaces.get(&space).and_then(|it| it.when_destroyed(ctx.0));
+                destroyed.is_some() && !self.contexts.contains_key(&(space, ctx.0))
+            }
+            _ => false,
+        }
+    }
+
+    fn refusal(&self, event: &Event, call: &Call, cause: Option<&str>) -> Finding {
+        let handle = handle_of(&call.args);
+        let context = self.contexts.get(&(self.space(event.pid), handle.0)).map(|it| it.name);
+        let subject = match &call.args {
+            Args::Submit { iocbs, .. } => iocbs.first().and_then(|it| subject(it.as_ref()?)),
+            _ => None,
+        };
+        let mut text = format!("{} = {}", called(&call.args), in_words(call.ret));
+        if let Some(subject) = subject {
+            text.push_str(&format!(": {}", subject.in_words()));
+        }
+        let perhaps = || context.and_then(|_| cause::perhaps(&call.args, call.ret));
+        if let Some(cause) = cause.map(str::to_owned).or_else(perhaps) {
+            text.push_str(&format!(": {cause}"));
+        } else if call.ret == EINVAL
+            && context.is_none()
+            && !matches!(call.args, Args::Setup { .. })
+        {
+            text.push_str(": no context with this handle is known");
+        }
+        let mut finding = Finding::new(Name::RefusedCalls, event.time, event.pid, text);
+        finding.tid = Some(event.tid);
+        finding.context =
+            context.or_else(|| (handle.0 != 0).then_some(ContextRef { id: 0, handle }));
+        finding.request = subject;
+        finding.stack.clone_from(&call.stack);
+        finding.iovecs = iovecs(call);
+        finding.numbers = vec![("ret", call.ret)];
+        // What was lost may have been the end of the context.
+        let is_lossy = self.spaces.get(&self.space(event.pid)).and_then(|it| it.doubt());
+        finding.doubt = is_lossy.filter(|_| call.ret == EINVAL && cause.is_none());
+        finding
+    }
+
+    fn tell_refusal(&mut self, finding: Finding, syscall: Syscall) {
+        let ret = finding.numbers.first().map_or(0, |it| it.1);
+        // What one descriptor is refused for says nothing of another.
+        let of = finding.request.map_or(0, |it| u64::from(it.fd) << 24 | u64::from(it.opcode) << 8);
+        let which = of | syscall as u64;
+        let iovecs = finding.iovecs.filter(|_| matches!(ret, EINVAL | EFAULT));
+        match iovecs {
+            Some((at, count)) => {
+                let needs = Needs::Iovecs { at, count };
+                self.find_if(needs, finding, which, ret as u64);
+            }
+            None => self.find(finding, which, ret as u64),
+        }
+    }
+
+    /// An io_destroy that began at this time ends a context, or has: whoever was in a call on it then got EINVAL by
+    /// design. What had failed before, had not.
+    pub(super) fn excuse_refusals(&mut self, key: (u64, u64), began: u64) {
+        // What went before it began, another one has ended, and returns later.
+        let is_its = |it: &mut Waiting| it.key == key && it.gone.is_none_or(|gone| gone >= began);
+        let its: Vec<Waiting> = self.refusals.waiting.extract_if(.., is_its).collect();
+        for it in its.into_iter().filter(|it| it.finding.time < began) {
+            self.tell_refusal(it.finding, it.syscall);
+        }
+    }
+
+    /// A context went by an io_destroy. When that began is known when it returns; what is at the handle until then is
+    /// another context.
+    pub(super) fn refusals_of_gone(&mut self, key: (u64, u64), time: u64) {
+        for it in self.refusals.waiting.iter_mut().filter(|it| it.key == key) {
+            it.gone.get_or_insert(time);
+        }
+    }
+
+    /// The ring is there at this time, and nobody destroys it.
+    pub(super) fn confirm_refusals(&mut self, key: (u64, u64), time: u64) {
+        self.tell_refusals(|it| it.key == key && it.gone.is_none() && it.finding.time < time);
+    }
+
+    /// Nothing more is to be learned of this address space; `None`: of any.
+    pub(super) fn end_refusals(&mut self, space: Option<u64>) {
+        self.tell_refusals(|it| space.is_none_or(|space| it.key.0 == space));
+    }
+
+    fn tell_refusals(&mut self, is_meant: impl Fn(&Waiting) -> bool) {
+        let meant: Vec<_> = self.refusals.waiting.extract_if(.., |it| is_meant(it)).collect();
+        for Waiting { finding, syscall, .. } in meant {
+            self.tell_refusal(finding, syscall);
+        }
+    }
+
+    /// Asks whether the contexts of calls that wait are still there.
+    pub(super) fn ask_for_refusals(&mut self) {
+        let mut wanted: Vec<Question> = Vec::new();
+        for it in self.refusals.waiting.iter().filter(|it| it.gone.is_none()) {
+            let question = Question::Ring { pid: it.finding.pid, ctx: Handle(it.key.1) };
+            if !wanted.contains(&question) {
+                wanted.push(question);
+            }
+        }
+        for question in wanted {
+            self.ask(question);
+        }
+    }
+
+    /// Calls were counted: those that failed since.
+    pub(super) fn count_refusals(&mut self) {
+        let errors = &self.counted.errors;
+        let all = errors.iter().flat_map(|((pid, syscall), errors)| {
+            errors.iter().map(move |(ret, count)| ((*pid, *syscall, *ret), *count))
+        });
+        let all: Vec<(Kind, u64)> = all.collect();
+        for (kind, count) in all {
+            let before = self.refusals.counted.insert(kind, count).unwrap_or(0);
+            let new = count.saturating_sub(before);
+            if new > 0 && !is_success_or_signal(kind.2) {
+                self.counted_refusals(kind, new);
+            }
+        }
+    }
+
+    fn counted_refusals(&mut self, kind: Kind, count: u64) {
+        let (pid, syscall, ret) = kind;
+        let is_elsewhere =
+            matches!((syscall, ret), (Syscall::Setup, EAGAIN) | (Syscall::Cancel, EINVAL | EAGAIN));
+        let mut finding = match self.refusals.shown.get(&kind) {
+            _ if is_elsewhere => return,
+            Some(Shown::Explained) => return,
+            Some(Shown::Example(finding)) => (**finding).clone(),
+            None => {
+                let text = format!("{} = {}", syscall.name(), in_words(ret));
+                let mut finding = Finding::new(Name::RefusedCalls, self.counted.time, pid, text);
+                finding.numbers = vec![("ret", ret)];
+                finding
+            }
+        };
+        // Which context it was, and whether somebody destroyed it, is not known of each.
+        if ret == EINVAL && syscall != Syscall::Setup {
+            finding.doubt.get_or_insert(Doubt::LeftOut);
+        }
+        finding.count = count;
+        // The counts do not tell when.
+        finding.last = 0;
+        self.tell_refusal(finding, syscall);
+    }
+}
+
+/// Also EINTR: whoever has signals gets it.
+fn is_success_or_signal(ret: i64) -> bool {
+    ret >= 0 || ret <= ERESTARTSYS || matches!(ret, EINPROGRESS | EINTR)
+}
+
+fn handle_of(args: &Args) -> Handle {
+    match args {
+        Args::Setup { .. } => Handle(0),
+        Args::Destroy { ctx }
+        | Args::Submit { ctx, .. }
+        | Args::Getevents { ctx, .. }
+        | Args::Cancel { ctx, .. } => *ctx,
+    }
+}
+
+fn subject(iocb: &Iocb) -> Option<Subject> {
+    Subject::of(&Request::new(iocb, (0, 0), (0, 0))?)
+}
+
+/// Where the iovecs of the request are that was refused, and how many. (Those of a 32-bit program are others.)
+fn iovecs(call: &Call) -> Option<(Address, u64)> {
+    let Args::Submit { iocbs, .. } = &call.args else { return None };
+    let iocb = iocbs.first()?.as_ref()?.value.filter(|_| !call.compat)?;
+    matches!(iocb.opcode, 7 | 8).then_some((Address(iocb.buf), iocb.nbytes))
+}
+
+/// Adds what the iovecs are now: they were not read at the call.
+pub(super) fn with_iovecs(finding: &mut Finding, list: Option<&[(Address, u64)]>, count: u64) {
+    let Some(list) = list else {
+        return finding.message.push_str("; its iovecs cannot be read now");
+    };
+    let shown = list.iter().map(|(base, length)| format!("{{{:#x}, {length}}}", base.0));
+    let mut shown: Vec<String> = shown.collect();
+    let more = count.saturating_sub(list.len() as u64);
+    if more > 0 {
+        shown.push(format!("... {more} more"));
+    }
+    finding.message.push_str(&format!("; its iovecs now: [{}]", shown.join(", ")));
+}
+
+/// The call, with what is not in the request.
+fn called(args: &Args) -> String {
+    let name = args.syscall().name();
+    match args {
+        Args::Setup { nr_events, .. } => format!("{name}({nr_events})"),
+        Args::Getevents { ctx, min_nr, nr, .. } => {
+            format!("{name}({:#x}, min_nr={min_nr}, nr={nr})", ctx.0)
+        }
+        Args::Destroy { ctx } => format!("{name}({:#x})", ctx.0),
+        Args::Cancel { ctx, iocb, .. } => format!("{name}({:#x}, {:#x})", ctx.0, iocb.0),
+        Args::Submit { .. } => name.to_owned(),
+    }
+}
+
+/// `EBADF (Bad file descriptor)`
+fn in_words(ret: i64) -> String {
+    match (errno_name(ret), i32::try_from(-ret).ok().and_then(errno::text)) {
+        (Some(name), Some(text)) => format!("{name} ({text})"),
+        (Some(name), None) => name.to_owned(),
+        (None, _) => ret.to_string(),
+    }
+}

@@ -1,0 +1,432 @@
+//! What is told at the end, or whenever it is asked for.
+
+use std::collections::BTreeMap;
+
+use super::{
+    Alive, Context, ContextRef, Done, Doubt, FaultRow, Finding, Map, Model, Name, SECOND,
+    Thresholds, Wait,
+    latency::{Latency, Percentiles},
+    sums::{Disagreement, Sums},
+    verdict::RuleRow,
+};
+use crate::{
+    any_order::AnyOrder as _,
+    counted::Counted,
+    event::{Gone, How},
+};
+
+/// Contexts told one by one; the rest is told as one.
+const MOST_ROWS: usize = 256;
+/// A process whose last call is longer ago is told.
+const QUIET: u64 = 5 * SECOND;
+
+/// Contexts that are gone.
+#[derive(Default)]
+pub(super) struct Ends {
+    rows: Vec<Row>,
+    others: Option<Row>,
+    /// Contexts that wait for io_destroy to return.
+    pub destroying: Vec<Destroying>,
+    /// What became of those that are gone, and of their requests.
+    sums: Sums,
+    /// Completions of those that are gone, which could not be read.
+    unread: u64,
+    /// Likewise, which only their rings told of.
+    unseen: u64,
+}
+
+/// A context that io_destroy ended, before the call returned.
+pub(super) struct Destroying {
+    pub key: (u64, u64),
+    pub context: Context,
+    /// How it ended.
+    pub gone: Gone,
+    /// When.
+    pub time: u64,
+}
+
+/// All that is known.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Contexts, those with most requests first.
+    pub contexts: Vec<Row>,
+    /// All those that are too many to be told one by one.
+    pub others: Option<Row>,
+    /// Requests by process, descriptor and operation.
+    pub kinds: Vec<KindRow>,
+    /// The worst first.
+    pub findings: Vec<Finding>,
+    /// Findings not kept one by one.
+    pub more_findings: u64,
+    /// Contexts and requests that were too many to follow.
+    pub evicted: u64,
+    /// From when on something is a finding.
+    pub thresholds: Thresholds,
+    /// Threads that wait in a call.
+    pub waits: Vec<Wait>,
+    /// Processes that live and have made no AIO call for a while.
+    pub quiet: Vec<Quiet>,
+    /// Contexts that are made again and again, too early to be context-growth.
+    pub trends: Vec<Trend>,
+    /// What became of all contexts and requests.
+    pub sums: Sums,
+    /// Where these do not agree: something was counted wrong, and nothing in this report is sure.
+    pub disagreements: Vec<Disagreement>,
+    /// Faults, by rule, call and what was given.
+    pub faults: Vec<FaultRow>,
+    /// The fault rules, also those that never acted.
+    pub rules: Vec<RuleRow>,
+    /// Calls are counted in the kernel and told only in part: so many returned. Nothing is concluded about
+    /// requests then, and there are no rows of contexts and requests.
+    pub counted: Option<Box<Counts>>,
+}
+
+/// A process that has made no AIO call for a while.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Quiet {
+    /// Process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub process: Vec<u8>,
+    /// When its last call returned; `None`: there was none.
+    pub last_call: Option<u64>,
+    /// How long ago that was; without a call, since we attached. Nanoseconds.
+    pub age: u64,
+    /// Its requests in flight, if that is known of all its contexts.
+    pub in_flight: Option<u64>,
+    /// There may be fewer: they complete without a call, and are seen at the next look.
+    pub is_at_most: bool,
+}
+
+/// Contexts that a process makes again and again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trend {
+    /// Process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub process: Vec<u8>,
+    /// Contexts made, and none of them ended.
+    pub made: u64,
+    /// Of these, the older ones: none of them was used for so long.
+    pub unused: u64,
+    /// See `unused`; nanoseconds.
+    pub unused_for: u64,
+    /// From the first to now, nanoseconds.
+    pub within: u64,
+}
+
+/// What was counted in the kernel.
+#[derive(Clone, Debug)]
+pub struct Counts {
+    /// The numbers.
+    pub counted: Counted,
+    /// The names of processes: any bytes.
+    pub names: BTreeMap<u32, Vec<u8>>,
+    /// How many calls were shown one by one, if any were to be.
+    pub shown: Option<u64>,
+}
+
+/// One context.
+#[derive(Clone, Debug)]
+pub struct Row {
+    /// Which.
+    pub context: ContextRef,
+    /// Contexts in this row: 1, unless it stands for many.
+    pub contexts: u64,
+    /// Process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub process: Vec<u8>,
+    /// It existed before we attached.
+    pub adopted: bool,
+    /// From when it became known until it ended, or until now; nanoseconds.
+    pub lifetime: u64,
+    /// How it ended; `None`: it is alive.
+    pub end: Option<End>,
+    /// What io_setup was asked for, where that is known.
+    pub asked: Option<u64>,
+    /// Most requests in flight at a time.
+    pub peak: u64,
+    /// In flight now, or at its end.
+    pub in_flight: u64,
+    /// Completed and not reaped now, or at its end. `None`: it ended with its process, which may have
+    /// reaped them without a call.
+    pub unreaped: Option<u64>,
+    /// Completed, and it is not known with what result: it could not be read in the ring.
+    pub unknown: u64,
+    /// What was done.
+    pub done: Done,
+    /// From io_submit to completion.
+    pub complete: Option<Percentiles>,
+    /// From completion to reaping.
+    pub reap: Option<Percentiles>,
+    /// Why what is known of it may be otherwise; `None`: nothing of it was lost.
+    pub doubt: Option<Doubt>,
+    latency: Option<Box<Latency>>,
+}
+
+/// How a context ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// io_destroy
+    Destroyed,
+    /// With its process.
+    Exit,
+    /// Its process ran another program.
+    Exec,
+    /// Its ring was unmapped: nobody can use it, nobody can end it.
+    Leaked,
+}
+
+impl End {
+    /// In a word.
+    pub fn text(self) -> &'static str {
+        match self {
+            Self::Destroyed => "destroyed",
+            Self::Exit => "exit",
+            Self::Exec => "exec",
+            Self::Leaked => "leaked",
+        }
+    }
+}
+
+/// Requests of one kind.
+#[derive(Clone, Debug)]
+pub struct KindRow {
+    /// Process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    pub process: Vec<u8>,
+    /// Descriptor.
+    pub fd: u32,
+    /// `IOCB_CMD_*`.
+    pub opcode: u16,
+    /// What was done.
+    pub done: Done,
+    /// Requests that io_submit did not accept, but for faults.
+    pub refused: u64,
+    /// Inside of io_submit.
+    pub submit: Option<Percentiles>,
+    /// From io_submit to completion.
+    pub complete: Option<Percentiles>,
+}
+
+impl From<How> for End {
+    fn from(how: How) -> Self {
+        match how {
+            How::Destroy => Self::Destroyed,
+            How::Exit => Self::Exit,
+            How::Exec => Self::Exec,
+        }
+    }
+}
+
+impl Row {
+    fn of(context: &Context, until: u64, end: Option<End>) -> Self {
+        Self {
+            context: context.name,
+            contexts: 1,
+            pid: context.pid,
+            process: Vec::new(),
+            adopted: context.adopted,
+            lifetime: until.saturating_sub(context.since),
+            end,
+            asked: context.charge.map(u64::from),
+            peak: context.peak,
+            in_flight: context.requests.in_flight(),
+            unreaped: Some(context.requests.unreaped())
+                .filter(|count| *count == 0 || !matches!(end, Some(End::Exit | End::Exec))),
+            unknown: context.requests.unknown(),
+            done: context.done,
+            complete: None,
+            reap: None,
+            doubt: context
+                .doubt
+                .or_else(|| (context.requests.unknown() > 0).then_some(Doubt::Unread)),
+            latency: context.latency.clone(),
+        }
+    }
+
+    /// Both in one.
+    pub fn add(&mut self, other: &Self) {
+        self.contexts += other.contexts;
+        self.asked = self.asked.zip(other.asked).map(|(a, b)| a + b);
+        self.peak = self.peak.max(other.peak);
+        self.in_flight += other.in_flight;
+        self.unknown += other.unknown;
+        self.unreaped = self.unreaped.zip(other.unreaped).map(|(a, b)| a + b);
+        self.lifetime = self.lifetime.max(other.lifetime);
+        self.done.add(other.done);
+        self.doubt = self.doubt.or(other.doubt);
+        if let Some(latency) = &other.latency {
+            self.latency.get_or_insert_default().add(latency);
+        }
+    }
+
+    fn finished(mut self, names: &Map<u32, Vec<u8>>) -> Self {
+        let latency = self.latency.take();
+        self.complete = latency.as_ref().and_then(|it| it.complete.percentiles());
+        self.reap = latency.as_ref().and_then(|it| it.reap.percentiles());
+        self.process = names.get(&self.pid).cloned().unwrap_or_default();
+        self
+    }
+}
+
+impl Ends {
+    pub(super) fn add(&mut self, context: &Context, time: u64, end: End) {
+        self.sums += context.sums(Some(end));
+        let (unread, unseen) = unread(context);
+        (self.unread, self.unseen) = (self.unread + unread, self.unseen + unseen);
+        let row = Row::of(context, time, Some(end));
+        if self.rows.len() < MOST_ROWS {
+            return self.rows.push(row);
+        }
+        match &mut self.others {
+            Some(others) => others.add(&row),
+            None => self.others = Some(row),
+        }
+    }
+}
+
+/// Completions that could not be read; and of which only the ring told, where no loss explains it.
+fn unread(context: &Context) -> (u64, u64) {
+    let unseen = context.requests.unseen();
+    (context.requests.unknown() - unseen, if context.doubt.is_none() { unseen } else { 0 })
+}
+
+impl Model {
+    /// All contexts that have not ended, as far as known.
+    fn live(&self) -> impl Iterator<Item = &Context> {
+        let leaving = self.leaving.iter().map(|it| &it.1);
+        let destroying = self.ends.destroying.iter().map(|it| &it.context);
+        self.contexts.in_any_order().map(|it| it.1).chain(leaving).chain(destroying)
+    }
+
+    /// Completions whose results are not known, because they could not be read in the ring. `is_lossless`: no
+    /// loss explains that only the ring tells of some.
+    pub fn unread(&self, is_lossless: bool) -> u64 {
+        let all = self.live().map(unread).chain([(self.ends.unread, self.ends.unseen)]);
+        all.map(|(unread, unseen)| unread + if is_lossless { unseen } else { 0 }).sum()
+    }
+
+    /// What is known only later: whether the program went on after a failed request.
+    fn with_sequel(&self, mut finding: Finding) -> Finding {
+        if finding.name == Name::FailedCompletion {
+            let now = self.submits.get(&finding.pid).copied().unwrap_or(0);
+            let after = now.saturating_sub(finding.submits);
+            let first = now.saturating_sub(finding.submits_first);
+            finding.numbers.push(("submits_after", after as i64));
+            finding.message.push_str(&match after {
+                _ if finding.count == 1 && after == 0 => "; nothing was submitted after it".to_owned(),
+                _ if finding.count == 1 => {
+                    format!("; the program went on ({after} io_submit after it)")
+                }
+                0 => format!("; {first} io_submit after it, none after the last of these"),
+                _ => format!(
+                    "; the program went on ({first} io_submit after it, {after} after the last of these)"
+                ),
+            });
+        }
+        finding
+    }
+
+    /// Requests in flight by address space, where that is known of all contexts.
+    fn in_flight(&self) -> Map<u64, Option<u64>> {
+        let mut all: Map<u64, Option<u64>> = Map::default();
+        for ((space, _), it) in self.contexts.in_any_order() {
+            let sum = all.entry(*space).or_insert(Some(0));
+            *sum = sum.zip(it.in_flight()).map(|(one, other)| one + other);
+        }
+        let leaving = self.leaving.iter().map(|it| it.0.0);
+        for space in leaving.chain(self.ends.destroying.iter().map(|it| it.key.0)) {
+            all.insert(space, None);
+        }
+        all
+    }
+
+    /// Processes that live, and whose last call is some time ago.
+    fn quiet(&self) -> Vec<Quiet> {
+        let (every_call, in_flight) = (self.settings.every_call, self.in_flight());
+        let of = |(pid, it): (&u32, &Alive)| {
+            let age = self.now.saturating_sub(it.last_call.unwrap_or(it.since));
+            let is_meant = it.last_call.is_some() || it.is_attached;
+            (is_meant && age > QUIET).then(|| Quiet {
+                pid: *pid,
+                process: self.names.get(pid).cloned().unwrap_or_default(),
+                last_call: it.last_call,
+                age,
+                is_at_most: !self.settings.exact_completions,
+                in_flight: in_flight
+                    .get(&self.space(*pid))
+                    .copied()
+                    .flatten()
+                    .filter(|_| every_call),
+            })
+        };
+        let mut quiet: Vec<Quiet> = self.alive.in_any_order().filter_map(of).collect();
+        quiet.sort_by_key(|it| (it.age, it.pid));
+        quiet
+    }
+
+    /// What is known now.
+    pub fn report(&self) -> Report {
+        let every_call = self.settings.every_call;
+        let mut rows: Vec<Row> = self.ends.rows.clone();
+        rows.extend(self.live().map(|it| Row::of(it, self.now, None)));
+        rows.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.context.id));
+        let mut others = self.ends.others.clone();
+        for row in rows.drain(MOST_ROWS.min(rows.len())..) {
+            match &mut others {
+                Some(others) => others.add(&row),
+                None => others = Some(row),
+            }
+        }
+        let mut kinds: Vec<KindRow> = self
+            .kinds
+            .in_any_order()
+            .map(|((pid, fd, opcode), kind)| KindRow {
+                pid: *pid,
+                process: self.names.get(pid).cloned().unwrap_or_default(),
+                fd: *fd,
+                opcode: *opcode,
+                done: kind.done,
+                refused: kind.refused,
+                submit: kind.latency.submit.percentiles(),
+                complete: kind.latency.complete.percentiles(),
+            })
+            .collect();
+        let weight = |it: &KindRow| std::cmp::Reverse(it.done.requests + it.refused);
+        kinds.sort_by_key(|it| (weight(it), it.pid, it.fd, it.opcode));
+        let mut sums = self.ends.sums;
+        self.live().for_each(|it| sums += it.sums(None));
+        // Counted where they become known.
+        sums.contexts = self.next_context - 1;
+        if !every_call {
+            let Sums { contexts, alive, ended, .. } = sums;
+            sums = Sums { contexts, alive, ended, ..Sums::default() };
+            // What they would say of requests is not so.
+            (rows, others) = (Vec::new(), None);
+        }
+        Report {
+            contexts: rows.into_iter().map(|it| it.finished(&self.names)).collect(),
+            others: others.map(|it| it.finished(&self.names)),
+            kinds,
+            findings: self.findings.ranked().into_iter().map(|it| self.with_sequel(it)).collect(),
+            more_findings: self.findings.more(),
+            evicted: self.evicted,
+            thresholds: self.settings.thresholds,
+            waits: self.waits_in_calls(),
+            quiet: self.quiet(),
+            trends: self.trends(),
+            disagreements: sums.disagreements(),
+            sums,
+            faults: self.faults.rows(),
+            rules: self.faults.rules(),
+            counted: (!every_call).then(|| {
+                let names = self.names.in_any_order().map(|(pid, name)| (*pid, name.clone()));
+                let (counted, names) = (self.counted.clone(), names.collect());
+                Box::new(Counts { counted, names, shown: None })
+            }),
+        }
+    }
+}

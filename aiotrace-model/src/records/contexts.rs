@@ -1,0 +1,635 @@
+//! What is known of each context: enough to tell completions and the ends of contexts where no probe
+//! does, and to count what is in flight.
+//!
+//! The model follows contexts as well, and one of the two cannot do the work of the other without losing a source. What is
+//! here decides which events there are: where in its ring an entry stood, so that what two threads saw is told once; which
+//! ring was moved; which contexts end with an address space. That is known from records (positions in rings, the kernel's
+//! number of an address space), which events do not have, and a recording has events only. And the model, from events
+//! alone, of a recording too, knows what this cannot: each request, and what became of it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ops::Range,
+};
+
+use aiotrace_common::abi::RingHeader;
+
+use crate::{
+    any_order::AnyOrder as _,
+    event::{Gone, Handle, How},
+};
+
+/// Contexts remembered at most. Beyond, all are forgotten, and nothing is in flight for sure.
+const MOST: usize = 65_536;
+/// Positions of a ring that were passed over and may still come, at most.
+const MOST_HOLES: usize = 4096;
+
+/// Entries taken from a look from outside, at most: more than the largest rings that programs have. (The program can
+/// write any tail there.)
+const MOST_AT_A_LOOK: u32 = 1 << 18;
+/// Contexts that wait for io_destroy to return, at most.
+const MOST_LEAVING: usize = 1024;
+
+type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
+
+/// All contexts, and who uses which address space.
+#[derive(Default)]
+pub struct Contexts {
+    known: Map<(u64, u64), Known>,
+    /// By address space and the ring's id: the handle that it had when it was seen first.
+    by_id: Map<(u64, u32), u64>,
+    /// Contexts whose handle has been given to another one, while io_destroy still waits.
+    leaving: Vec<((u64, u64), Known)>,
+    spaces: Map<u32, u64>,
+    /// Address spaces that were seen from their beginning on, with all their contexts.
+    whole: HashSet<u64, foldhash::fast::RandomState>,
+}
+
+/// One context.
+#[derive(Default)]
+struct Known {
+    pid: u32,
+    /// When io_setup returned; 0 if that was not seen.
+    created: u64,
+    /// Seen from its creation on, and nothing was lost since.
+    counted: bool,
+    /// Nothing of its address space was lost since it is known.
+    sure: bool,
+    /// A call on it succeeded. (A forked child inherits the ring, up to Linux 7.0, but no context.)
+    real: bool,
+    accepted: u64,
+    completed: u64,
+    /// When the ring was last looked at and all that it had was told.
+    looked: Option<u64>,
+    /// Entries that could not be read at the last look, and were not told since.
+    untold: u32,
+    /// Nothing had completed at the first look.
+    fresh: bool,
+    /// What does not change when the ring is moved.
+    id: Option<u32>,
+    /// Size of the ring; 0 if that is not known.
+    nr: u32,
+    positions: Positions,
+}
+
+/// What a first look at a ring shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    /// See [`aiotrace_common::record::ContextSeen::id`].
+    pub id: u32,
+    /// Number of entries.
+    pub nr: u32,
+    /// Where the tail is.
+    pub tail: u32,
+}
+
+/// What entries of a ring tell.
+pub struct Entries {
+    /// When the ring was looked at before.
+    pub since: Option<u64>,
+    /// Which of them are new to us.
+    pub new: Vec<Range<u32>>,
+    /// So many that completed before are never told: whoever saw them first was overtaken by a whole ring.
+    pub never: u32,
+}
+
+/// A context that ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ended {
+    /// A process that used it.
+    pub pid: u32,
+    /// What happened.
+    pub gone: Gone,
+}
+
+impl Contexts {
+    /// io_setup made it.
+    pub fn created(&mut self, space: u64, handle: u64, pid: u32, time: u64) {
+        self.make_room();
+        let positions = Positions { next: Some(0), ..Positions::default() };
+        let looked = Some(time);
+        let known = Known {
+            pid,
+            created: time,
+            counted: true,
+            sure: true,
+            real: true,
+            looked,
+            positions,
+            ..Known::default()
+        };
+        if let Some(old) = self.known.insert((space, handle), known) {
+            self.leaving.truncate(MOST_LEAVING - 1);
+            self.leaving.insert(0, ((space, handle), old));
+        }
+    }
+
+    /// For one more.
+    fn make_room(&mut self) {
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+    }
+
+    /// It was there before the attach.
+    pub fn adopted(&mut self, space: u64, handle: u64, ring: Option<Seen>, pid: u32) {
+        self.spaces.insert(pid, space);
+        if let Some(ring) = ring {
+            self.seen(space, handle, ring, pid);
+        }
+        self.count(space, handle, pid, 0);
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            known.sure = true;
+        }
+    }
+
+    /// Its address space, and which entries are next in a ring whose tail is there now, as ranges that do
+    /// not wrap around. Too many cannot be told from old ones: then none.
+    pub fn pending(&self, pid: u32, handle: u64, tail: u32) -> Option<(u64, [Range<u32>; 2])> {
+        let space = *self.spaces.get(&pid)?;
+        let known = self.known.get(&(space, handle))?;
+        let nr = known.nr;
+        let next = known.positions.next.filter(|next| *next < nr && tail < nr)?;
+        let count = RingHeader::distance(next, tail, nr);
+        let parts = if next <= tail { [next..tail, 0..0] } else { [next..nr, 0..tail] };
+        (count < nr / 2 && count <= MOST_AT_A_LOOK).then_some((space, parts))
+    }
+
+    /// The first look at its ring. If it is a known one that was moved, its handle until now.
+    pub fn seen(&mut self, space: u64, handle: u64, ring: Seen, pid: u32) -> Option<u64> {
+        let Seen { id, nr, tail } = ring;
+        let before = self.remember_id((space, id), handle);
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            (known.id, known.nr) = (Some(id), nr);
+            return None;
+        }
+        // The index may be behind: what it names has ended since, or has another id.
+        let moved = before.filter(|from| {
+            let known = self.known.get(&(space, *from));
+            known.is_some_and(|it| it.id == Some(id) && it.real && it.sure)
+        });
+        let mut known = match moved {
+            Some(from) => self.known.remove(&(space, from)).unwrap_or_default(),
+            None => Known { pid, sure: true, fresh: tail == 0, ..Known::default() },
+        };
+        if known.positions.next.is_some_and(|next| next != tail) {
+            // Some completed meanwhile, and their entries were not sent.
+            known.counted = false;
+        }
+        (known.id, known.nr) = (Some(id), nr);
+        known.positions = Positions { next: Some(tail), ..Positions::default() };
+        self.make_room();
+        self.known.insert((space, handle), known);
+        moved
+    }
+
+    /// Which handle the ring with this id has now, and which it had.
+    fn remember_id(&mut self, key: (u64, u32), handle: u64) -> Option<u64> {
+        if self.by_id.len() >= 2 * MOST {
+            self.by_id.clear();
+        }
+        self.by_id.insert(key, handle)
+    }
+
+    /// A probe told that its ring is moved.
+    pub fn moved(&mut self, space: u64, from: u64, to: u64) {
+        if let Some(known) = self.known.remove(&(space, from)) {
+            self.known.insert((space, to), known);
+        }
+    }
+
+    /// A process runs a new program in this address space, which has no context yet.
+    pub fn begins(&mut self, space: u64) {
+        if self.whole.len() >= MOST {
+            self.whole.clear();
+        }
+        self.whole.insert(space);
+    }
+
+    /// The process has a child that is not traced: it may share the address space, and make contexts there.
+    pub fn is_shared(&mut self, pid: u32) {
+        if let Some(space) = self.spaces.get(&pid) {
+            self.whole.remove(space);
+        }
+    }
+
+    /// A call on it succeeded; io_submit accepted so many. If nobody was seen to make it, its ring was moved before the
+    /// first look at it: its handle until then, if only one can be meant.
+    pub fn used(&mut self, space: u64, handle: u64, pid: u32, accepted: u64) -> Option<u64> {
+        let is_new = self.known.get(&(space, handle)).is_none_or(|it| !it.real);
+        let from = if is_new { self.unseen(space) } else { None };
+        if let Some(old) = from.and_then(|from| self.known.remove(&(space, from))) {
+            let new = self.known.remove(&(space, handle)).unwrap_or_default();
+            let known = Known {
+                counted: old.counted && new.fresh,
+                completed: old.completed + new.completed,
+                pid: old.pid,
+                created: old.created,
+                sure: new.sure,
+                real: true,
+                accepted: old.accepted,
+                ..new
+            };
+            self.known.insert((space, handle), known);
+        }
+        self.count(space, handle, pid, accepted);
+        from
+    }
+
+    /// The only context of an address space whose ring was not seen, if all contexts of that are known.
+    fn unseen(&self, space: u64) -> Option<u64> {
+        if !self.whole.contains(&space) {
+            return None;
+        }
+        let of_space = self.known.in_any_order().filter(|((of, _), _)| *of == space);
+        let mut all = of_space.filter(|(_, it)| it.real && it.id.is_none());
+        let ((_, from), known) = all.next()?;
+        (all.next().is_none() && known.sure && known.created != 0).then_some(*from)
+    }
+
+    fn count(&mut self, space: u64, handle: u64, pid: u32, accepted: u64) {
+        if !self.known.contains_key(&(space, handle)) {
+            self.make_room();
+        }
+        let known = self.known.entry((space, handle)).or_default();
+        known.pid = pid;
+        known.real = true;
+        known.accepted += accepted;
+    }
+
+    /// A request completed, as a probe told.
+    pub fn completed(&mut self, space: u64, handle: u64) {
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            known.completed += 1;
+        }
+    }
+
+    /// The ring was looked at, and its tail was there. A call's record may come after others that looked later.
+    pub fn looked(&mut self, space: u64, handle: u64, tail: u32, time: u64) {
+        let Some(known) = self.known.get_mut(&(space, handle)) else { return };
+        if known.untold == 0 && known.positions.have(tail, known.nr) {
+            known.looked = known.looked.max(Some(time));
+        }
+    }
+
+    /// So many entries are in its ring and could not be read yet.
+    pub fn behind(&mut self, space: u64, handle: u64, untold: u32) {
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            known.untold = untold;
+        }
+    }
+
+    /// `count` entries from `first` on were in the ring at this time.
+    pub fn entries(
+        &mut self,
+        (space, handle): (u64, u64),
+        first: u32,
+        count: u32,
+        seen: u64,
+    ) -> Entries {
+        let Some(known) = self.known.get_mut(&(space, handle)) else {
+            return Entries { since: None, new: one(0..count), never: 0 };
+        };
+        let (new, never) = known.positions.take((first, count, seen), known.nr);
+        let told = new.iter().map(|it| u64::from(it.end - it.start)).sum::<u64>();
+        known.completed += told + u64::from(never);
+        known.untold = known.untold.saturating_sub(count);
+        Entries { since: known.looked, new, never }
+    }
+
+    /// Something of this address space was lost: nothing of it is counted any more.
+    ///
+    /// 0: it is not known of which one.
+    pub fn lost(&mut self, space: u64) {
+        let is_meant = |of: u64| of == space || space == 0;
+        for (_, known) in self.known.in_any_order_mut().filter(|((of, _), _)| is_meant(*of)) {
+            (known.counted, known.sure) = (false, false);
+            // These may never come.
+            known.positions.holes.clear();
+        }
+    }
+
+    /// Completions were lost if a probe counted another number of them than came.
+    pub fn check(&mut self, space: u64, handle: u64, completed: u64) {
+        if let Some(known) = self.known.get_mut(&(space, handle)) {
+            known.counted &= known.completed == completed;
+        }
+    }
+
+    /// It ended, as io_destroy or a probe told; `time`: when that began.
+    pub fn gone(&mut self, space: u64, handle: u64, time: u64) -> Option<u64> {
+        let key = (space, handle);
+        let known = match self.known.get(&key) {
+            Some(known) if known.created <= time => self.known.remove(&key),
+            _ => {
+                // Another context got the handle. The one meant is the oldest before it.
+                let place = self.leaving.iter().rposition(|(of, _)| *of == key);
+                place.map(|place| self.leaving.remove(place).1)
+            }
+        };
+        known.and_then(|known| known.in_flight())
+    }
+
+    /// The process uses this address space from now on. What ended with the one it left.
+    pub fn uses(&mut self, pid: u32, space: u64, how: How) -> Vec<Ended> {
+        match self.spaces.insert(pid, space) {
+            Some(old) if old != space => self.left(old, how),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The process is dead. What ended with it.
+    pub fn exited(&mut self, pid: u32) -> Vec<Ended> {
+        match self.spaces.remove(&pid) {
+            Some(old) => self.left(old, How::Exit),
+            None => Vec::new(),
+        }
+    }
+
+    fn left(&mut self, space: u64, how: How) -> Vec<Ended> {
+        // A child of vfork shares it.
+        if self.spaces.in_any_order().any(|it| *it.1 == space) {
+            return Vec::new();
+        }
+        self.whole.remove(&space);
+        // Those whose handle was given away, but not by io_destroy: the ring was unmapped.
+        let leaving = self.leaving.extract_if(.., |((of, _), _)| *of == space);
+        let known = self.known.extract_in_any_order(|(of, _), _| *of == space);
+        let mut ended: Vec<Ended> = known
+            .chain(leaving)
+            .filter(|(_, known)| known.real)
+            .map(|((_, handle), known)| {
+                let in_flight = known.in_flight();
+                Ended { pid: known.pid, gone: Gone { ctx: Handle(handle), how, in_flight } }
+            })
+            .collect();
+        ended.sort_by_key(|it| it.gone.ctx.0);
+        ended
+    }
+}
+
+impl Known {
+    /// Accepted and not completed. A completion may be seen before its submit returns.
+    fn in_flight(&self) -> Option<u64> {
+        let completed = self.completed + u64::from(self.untold);
+        let is_known = self.counted && self.positions.holes.is_empty();
+        is_known.then(|| self.accepted.saturating_sub(completed))
+    }
+}
+
+fn one(range: Range<u32>) -> Vec<Range<u32>> {
+    std::iter::once(range).collect()
+}
+
+/// Which entries of a ring are known. Threads that look at the same moment send the same entries, and
+/// may send them out of order.
+#[derive(Debug, Default)]
+struct Positions {
+    next: Option<u32>,
+    /// When the tail that `next` comes from was read. A record whose tail was read before cannot be ahead of it.
+    seen: u64,
+    /// Passed over: sent by somebody who was overtaken, or by nobody.
+    holes: Vec<u32>,
+}
+
+impl Positions {
+    /// Whether all entries before this place are known, in a ring of this size. (Another thread that looked a
+    /// little later may have told more.)
+    fn have(&self, tail: u32, nr: u32) -> bool {
+        let is_there =
+            |next: u32| next >= nr || tail >= nr || RingHeader::distance(tail, next, nr) <= nr / 8;
+        self.holes.is_empty() && self.next.is_none_or(is_there)
+    }
+
+    /// Other entries are in these places now: how many were passed over there and will not come.
+    fn overwritten(&mut self, first: u32, count: u32, nr: u32) -> u32 {
+        let before = self.holes.len();
+        self.holes.retain(|place| {
+            first >= nr || *place >= nr || RingHeader::distance(first, *place, nr) >= count
+        });
+        (before - self.holes.len()) as u32
+    }
+
+    /// Which of `count` entries from `first` on, whose tail was read then, are new, and how many others never come;
+    /// `nr` is the size of the ring.
+    fn take(&mut self, (first, count, seen): (u32, u32, u64), nr: u32) -> (Vec<Range<u32>>, u32) {
+        let end = |from: u32, count: u32| {
+            let end = u64::from(from) + u64::from(count);
+            if nr == 0 { end as u32 } else { (end % u64::from(nr)) as u32 }
+        };
+        let next = match self.next {
+            Some(next) if nr != 0 && next < nr && first < nr => next,
+            _ => first,
+        };
+        let ahead = RingHeader::distance(next, first, nr);
+        // Who looked before `next` was known is behind, perhaps by more than a ring.
+        if ahead == 0 || ahead < nr / 2 && seen >= self.seen {
+            let never = self.overwritten(next, ahead + count, nr);
+            let room = MOST_HOLES.saturating_sub(self.holes.len());
+            self.holes.extend((0..ahead).take(room).map(|it| end(next, it)));
+            (self.next, self.seen) = (Some(end(first, count)), seen);
+            return (one(0..count), never);
+        }
+        // Behind: known, but for holes, and but for what lies beyond.
+        let behind = nr - ahead;
+        let mut new = Vec::new();
+        for index in 0..count.min(behind) {
+            let position = end(first, index);
+            if let Some(hole) = self.holes.iter().position(|it| *it == position) {
+                self.holes.swap_remove(hole);
+                new.push(index..index + 1);
+            }
+        }
+        let mut never = 0;
+        if count > behind {
+            never = self.overwritten(next, count - behind, nr);
+            new.push(behind..count);
+            (self.next, self.seen) = (Some(end(first, count)), self.seen.max(seen));
+        }
+        (new, never)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SPACE: u64 = 77;
+
+    fn ring(id: u32, tail: u32) -> Seen {
+        Seen { id, nr: 127, tail }
+    }
+
+    fn took(positions: &mut Positions, first: u32, count: u32) -> Vec<u32> {
+        took_at(positions, (first, count, 0), 0)
+    }
+
+    fn took_at(positions: &mut Positions, at: (u32, u32, u64), never: u32) -> Vec<u32> {
+        let (new, lost) = positions.take(at, 10);
+        assert_eq!(lost, never);
+        new.into_iter().flatten().map(|it| (at.0 + it) % 10).collect()
+    }
+
+    #[test]
+    fn entries_in_order_are_new() {
+        let mut positions = Positions::default();
+        assert_eq!(took(&mut positions, 3, 2), [3, 4]);
+        assert_eq!(took(&mut positions, 5, 5), [5, 6, 7, 8, 9]);
+        assert_eq!(took(&mut positions, 0, 1), [0]);
+    }
+
+    #[test]
+    fn entries_sent_by_two_are_new_once() {
+        let mut positions = Positions { next: Some(8), ..Positions::default() };
+        assert_eq!(took(&mut positions, 8, 2), [8, 9]);
+        assert_eq!(took(&mut positions, 8, 2), [0u32; 0]);
+        assert_eq!(took(&mut positions, 9, 3), [0, 1]);
+    }
+
+    #[test]
+    fn whoever_was_overtaken_still_counts() {
+        let mut positions = Positions { next: Some(8), ..Positions::default() };
+        assert_eq!(took(&mut positions, 0, 1), [0]);
+        assert_eq!(took(&mut positions, 8, 2), [8, 9]);
+        assert_eq!(took(&mut positions, 8, 3), [0u32; 0]);
+    }
+
+    #[test]
+    fn what_never_came_is_told_when_its_place_is_used_again() {
+        let mut positions = Positions { next: Some(8), ..Positions::default() };
+        assert_eq!(took(&mut positions, 0, 1), [0], "8 and 9 are passed over");
+        assert!(!positions.have(1, 10));
+        assert_eq!(took_at(&mut positions, (1, 8, 0), 1), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(took_at(&mut positions, (9, 1, 0), 1), [9]);
+        assert!(positions.have(0, 10));
+        assert_eq!(took(&mut positions, 8, 2), [0u32; 0], "these are known");
+    }
+
+    #[test]
+    fn whoever_looked_before_is_never_ahead() {
+        let mut positions = Positions { next: Some(0), ..Positions::default() };
+        for seen in 1..=4 {
+            let first = (seen as u32 - 1) * 5 % 10;
+            assert_eq!(took_at(&mut positions, (first, 5, seen), 0).len(), 5);
+        }
+        // Its processor stood still since the time 2: two rings of other entries came meanwhile.
+        assert_eq!(took_at(&mut positions, (2, 3, 2), 0), [0u32; 0]);
+        assert_eq!(took_at(&mut positions, (0, 3, 5), 0), [0, 1, 2], "nobody is sent back");
+    }
+
+    #[test]
+    fn a_ring_that_was_given_another_size_is_survived() {
+        let mut positions = Positions { next: Some(0), ..Positions::default() };
+        assert_eq!(took(&mut positions, 2, 1), [2]);
+        assert_eq!(positions.take((20, 1, 0), 10), (one(0..1), 0), "the program wrote that");
+    }
+
+    #[test]
+    fn what_is_in_flight_when_a_context_ends_is_counted_from_its_creation() {
+        let mut contexts = Contexts::default();
+        contexts.uses(5, SPACE, How::Exec);
+        contexts.created(SPACE, 0x1000, 5, 100);
+        contexts.used(SPACE, 0x1000, 5, 4);
+        contexts.entries((SPACE, 0x1000), 0, 3, 0);
+        contexts.used(SPACE, 0x2000, 5, 4);
+        let gone = |ctx, in_flight| Ended {
+            pid: 5,
+            gone: Gone { ctx: Handle(ctx), how: How::Exit, in_flight },
+        };
+        assert_eq!(contexts.exited(5), [gone(0x1000, Some(1)), gone(0x2000, None)]);
+        assert!(contexts.known.is_empty());
+    }
+
+    #[test]
+    fn what_a_ring_has_and_was_not_told_is_not_in_flight() {
+        let mut contexts = Contexts::default();
+        contexts.created(SPACE, 0x1000, 5, 100);
+        contexts.seen(SPACE, 0x1000, ring(3, 0), 5);
+        contexts.used(SPACE, 0x1000, 5, 30);
+        contexts.entries((SPACE, 0x1000), 0, 10, 0);
+        contexts.behind(SPACE, 0x1000, 20);
+        contexts.looked(SPACE, 0x1000, 30, 200);
+        // They are read at the next look: they completed after the look before that.
+        assert_eq!(contexts.entries((SPACE, 0x1000), 10, 1, 0).since, Some(100));
+        assert_eq!(contexts.gone(SPACE, 0x1000, 400), Some(0));
+    }
+
+    #[test]
+    fn after_a_loss_nothing_is_in_flight_for_sure() {
+        let mut contexts = Contexts::default();
+        contexts.created(SPACE, 0x1000, 5, 100);
+        contexts.lost(SPACE);
+        assert_eq!(contexts.gone(SPACE, 0x1000, 200), None);
+    }
+
+    #[test]
+    fn a_handle_may_be_given_away_before_io_destroy_returns() {
+        let mut contexts = Contexts::default();
+        contexts.created(SPACE, 0x1000, 5, 100);
+        contexts.used(SPACE, 0x1000, 5, 3);
+        // io_destroy is entered at 200 and waits; at 300 the handle is another context's.
+        contexts.created(SPACE, 0x1000, 5, 300);
+        contexts.used(SPACE, 0x1000, 5, 1);
+        assert_eq!(contexts.gone(SPACE, 0x1000, 200), Some(3));
+        assert_eq!(contexts.gone(SPACE, 0x1000, 400), Some(1));
+        contexts.created(SPACE, 0x1000, 5, 500);
+        contexts.created(SPACE, 0x1000, 5, 700);
+        assert_eq!(contexts.gone(SPACE, 0x1000, 800), Some(0), "the later one may be first");
+        assert_eq!(contexts.gone(SPACE, 0x1000, 600), Some(0));
+    }
+
+    #[test]
+    fn a_shared_address_space_ends_with_its_last_user() {
+        let mut contexts = Contexts::default();
+        contexts.uses(5, SPACE, How::Exec);
+        contexts.uses(6, SPACE, How::Exec);
+        contexts.created(SPACE, 0x1000, 5, 100);
+        assert!(contexts.uses(6, 99, How::Exec).is_empty(), "the child of vfork runs a program");
+        assert_eq!(contexts.exited(5).len(), 1);
+    }
+
+    #[test]
+    fn what_a_forked_child_inherits_is_no_context() {
+        let mut contexts = Contexts::default();
+        contexts.uses(6, 99, How::Exec);
+        contexts.seen(99, 0x1000, ring(3, 7), 6);
+        assert!(contexts.exited(6).is_empty());
+    }
+
+    #[test]
+    fn a_ring_that_is_moved_before_it_was_seen_is_the_only_one_that_can_be_meant() {
+        for (is_whole, others, from) in
+            [(true, 0, Some(0x1000)), (false, 0, None), (true, 1, Some(0x1000)), (true, 2, None)]
+        {
+            let mut contexts = Contexts::default();
+            if is_whole {
+                contexts.begins(SPACE);
+            }
+            contexts.created(SPACE, 0x1000, 5, 100);
+            contexts.created(SPACE, 0x2000, 5, 100);
+            if others < 2 {
+                // That one is there.
+                contexts.seen(SPACE, 0x2000, ring(1, 0), 5);
+                assert_eq!(contexts.used(SPACE, 0x2000, 5, 0), None);
+            }
+            assert_eq!(contexts.seen(SPACE, 0x5000, ring(3, 0), 5), None);
+            contexts.entries((SPACE, 0x5000), 0, 1, 0);
+            assert_eq!(contexts.used(SPACE, 0x5000, 5, 3), from);
+            assert_eq!(contexts.used(SPACE, 0x5000, 5, 1), None, "that is known");
+            let in_flight = from.map(|_| 3);
+            assert_eq!(contexts.gone(SPACE, 0x5000, 200), in_flight);
+        }
+    }
+
+    #[test]
+    fn a_ring_that_is_moved_is_known_by_its_id() {
+        let mut contexts = Contexts::default();
+        contexts.created(SPACE, 0x1000, 5, 100);
+        assert_eq!(contexts.seen(SPACE, 0x1000, ring(3, 0), 5), None);
+        contexts.used(SPACE, 0x1000, 5, 2);
+        contexts.entries((SPACE, 0x1000), 0, 1, 0);
+        assert_eq!(contexts.seen(SPACE, 0x5000, ring(3, 1), 5), Some(0x1000));
+        assert_eq!(contexts.seen(SPACE, 0x6000, ring(4, 0), 5), None, "another one");
+        assert_eq!(contexts.gone(SPACE, 0x5000, 200), Some(1));
+    }
+}

@@ -1,0 +1,893 @@
+//! What is concluded, each beside its twin of which nothing is said.
+
+use aiotrace_common::abi;
+use aiotrace_model::{
+    counted::{CallCounts, Counted},
+    event::{
+        Address, Adopted, Args, Body, Change, Completion, ExitStatus, File, FileKind, Handle, How,
+        IoEvent, Iocb, Looked, Ring, RingFound, Syscall, Unfinished, Why,
+    },
+    model::{Doubt, Finding, Model, Name, Report, Settings, Severity, Thresholds},
+};
+
+use crate::{
+    found::{H, POLL, PREAD, PWRITE, Trace, getevents_of, one, request, submit},
+    told::{SECOND, process},
+};
+
+const EBADF: i64 = -9;
+const EAGAIN: i64 = -11;
+const EFAULT: i64 = -14;
+const EINVAL: i64 = -22;
+const ENOSPC: i64 = -28;
+const NOWAIT: u32 = 8;
+
+fn trace() -> Trace {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    trace
+}
+
+fn of(name: Name, findings: &[Finding]) -> Vec<&Finding> {
+    findings.iter().filter(|it| it.name == name).collect()
+}
+
+/// Those of the report, in its words.
+fn told(report: &Report, name: Name) -> Vec<(u64, String)> {
+    let of = report.findings.iter().filter(|it| it.name == name);
+    of.map(|it| (it.count, it.message.clone())).collect()
+}
+
+fn with(change: impl FnOnce(&mut abi::Iocb)) -> Option<Iocb> {
+    let mut iocb = request(1, PWRITE, 4096)?;
+    change(iocb.value.as_mut()?);
+    Some(iocb)
+}
+
+fn completes(trace: &mut Trace, res: i64) {
+    let event = Some(IoEvent { data: 0, obj: 1, res, res2: 0 });
+    trace.tell(Body::Completion(Completion::exact(H, event)));
+}
+
+/// A request that completes before its io_submit returns, or after.
+fn does(trace: &mut Trace, iocb: Option<Iocb>, res: i64, is_inline: bool) {
+    let entered = trace.now + 1;
+    if is_inline {
+        trace.now += 1;
+        completes(trace, res);
+    }
+    trace.call_since(entered, 1, submit(vec![iocb]));
+    if !is_inline {
+        completes(trace, res);
+    }
+}
+
+fn is(trace: &mut Trace, file: Option<File>) {
+    trace.tell(Body::Looked(Looked::File { fd: 3, file }));
+}
+
+const DISK: File = File {
+    kind: FileKind::Storage,
+    size: Some(0),
+    id: Some((1, 2)),
+    direct: Some(true),
+    in_memory: false,
+    append: Some(false),
+};
+
+#[test]
+fn a_refused_io_submit_is_told_once_and_counted_with_its_cause() {
+    let mut trace = trace();
+    for _ in 0..3 {
+        trace.now += SECOND;
+        trace.call(EBADF, one(PWRITE));
+    }
+    let fsync = with(|it| (it.opcode, it.buf) = (2, 0x1000));
+    trace.call(EINVAL, submit(vec![fsync]));
+    let found = trace.findings();
+    let messages: Vec<&str> = found.iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "io_submit = EBADF (Bad file descriptor): pwrite fd=3 offset=0 nbytes=512: fd 3 is not open, or not \
+             open for writing",
+            "io_submit = EINVAL (Invalid argument): fsync fd=3: aio_buf, aio_nbytes and aio_offset are set, and \
+             fsync takes none",
+        ]
+    );
+    assert!(found.iter().all(|it| it.severity == Severity::Warning && it.doubt.is_none()));
+    let report = trace.model.report();
+    let first = report.findings.iter().find(|it| it.count == 3).unwrap();
+    assert!(first.last - first.time >= 2 * SECOND);
+    let refused: Vec<(u16, u64, u64)> =
+        report.kinds.iter().map(|it| (it.opcode, it.done.requests, it.refused)).collect();
+    assert_eq!(refused, [(PWRITE, 0, 3), (2, 0, 1)]);
+}
+
+#[test]
+fn what_is_no_failure_of_the_program_is_not_told_as_one() {
+    let mut trace = trace();
+    for ret in [-4, -514] {
+        trace.call(ret, getevents_of(1, 1));
+    }
+    // What io_setup failed to make is destroyed.
+    trace.call(EINVAL, Args::Destroy { ctx: Handle(0) });
+    let iocb = Address(1);
+    trace.call(1, one(POLL));
+    trace.call(-115, Args::Cancel { ctx: H, iocb, result: Address(0), value: None });
+    completes(&mut trace, 0);
+    // Of other findings.
+    trace.call(EAGAIN, one(PREAD));
+    trace.call(EAGAIN, Args::Setup { nr_events: 4, ctxp: Address(0), stored: None });
+    trace.call(EINVAL, Args::Cancel { ctx: H, iocb, result: Address(0), value: None });
+    trace.destroy(0);
+    trace.call(EINVAL, one(PREAD));
+    trace.model.finish(trace.now);
+    assert_eq!(of(Name::RefusedCalls, &trace.findings()), [] as [&Finding; 0]);
+    assert_eq!(told(&trace.model.report(), Name::UseAfterDestroy).len(), 1);
+}
+
+#[test]
+fn iovecs_are_looked_up_when_they_may_be_the_reason() {
+    for is_answered in [true, false] {
+        let mut trace = trace();
+        let vector = with(|it| (it.opcode, it.buf, it.nbytes) = (8, 0x5000, 6));
+        trace.call(EINVAL, submit(vec![vector]));
+        trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
+        assert_eq!(trace.found(), []);
+        if is_answered {
+            let list = Some(vec![(Address(0x1000), 512), (Address(0), u64::MAX)]);
+            trace.tell(Body::Looked(Looked::Iovecs { at: Address(0x5000), list }));
+        } else {
+            trace.model.finish(trace.now);
+        }
+        let findings = trace.findings();
+        let text = "io_submit = EINVAL (Invalid argument): pwritev fd=3 offset=4096 iovcnt=6";
+        let now = "; its iovecs now: [{0x1000, 512}, {0x0, 18446744073709551615}, ... 4 more]";
+        let expected = if is_answered { format!("{text}{now}") } else { text.to_owned() };
+        assert_eq!(findings[0].message, expected);
+    }
+}
+
+#[test]
+fn an_unknown_handle_is_refused() {
+    let mut trace = trace();
+    let args = Args::Destroy { ctx: Handle(0x9000) };
+    trace.call(EINVAL, args);
+    let text =
+        "io_destroy(0x9000) = EINVAL (Invalid argument): no context with this handle is known";
+    assert_eq!(trace.findings()[0].message, text);
+}
+
+/// Whoever waits while another thread destroys the context gets EINVAL before io_destroy returns.
+#[test]
+fn einval_of_a_context_that_seems_to_live_waits_for_its_end() {
+    for is_destroyed in [true, false] {
+        let mut trace = Trace::seen(false);
+        trace.setup();
+        let entered = trace.now;
+        trace.call_since(entered, EINVAL, getevents_of(1, 1));
+        assert_eq!(trace.found(), []);
+        if is_destroyed {
+            trace.destroy(0);
+            trace.model.finish(trace.now);
+            assert_eq!(trace.found(), []);
+        } else {
+            trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
+            assert_eq!(trace.found(), [(Name::RefusedCalls, Severity::Warning)]);
+        }
+    }
+    // The trace ends while a thread is in io_destroy.
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    trace.call(EINVAL, getevents_of(1, 1));
+    let (entered, args) = (Some(trace.now), Args::Destroy { ctx: H });
+    trace.tell(Body::Unfinished(Unfinished { entered, args, why: Why::TraceEnds }));
+    trace.model.finish(trace.now);
+    assert_eq!(trace.found(), []);
+}
+
+/// What failed before io_destroy began, did not fail because of it.
+#[test]
+fn einval_from_before_io_destroy_is_told() {
+    let fsync = || submit(vec![with(|it| (it.opcode, it.nbytes, it.offset) = (2, 0, 0))]);
+    let told = |trace: &mut Trace| {
+        trace.model.finish(trace.now);
+        of(Name::RefusedCalls, &trace.findings()).len()
+    };
+    let mut before = trace();
+    before.call(EINVAL, fsync());
+    before.now += 1;
+    before.destroy(0);
+    let findings = before.findings();
+    let text = "perhaps fd 3 has no fsync, as pipes, sockets and eventfds have none";
+    assert!(findings.len() == 1 && findings[0].message.ends_with(text), "{findings:?}");
+    // While one io_destroy waits for its requests, another thread makes a context at the same place and ends it.
+    let mut both = trace();
+    let first = both.now;
+    both.call(EINVAL, getevents_of(1, 1));
+    both.gone(How::Destroy, Some(0));
+    both.setup();
+    both.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
+    both.destroy(0);
+    assert_eq!(both.found(), []);
+    both.call_since(first, 0, Args::Destroy { ctx: H });
+    assert_eq!(told(&mut both), 0);
+}
+
+#[test]
+fn where_calls_are_counted_one_that_fails_by_design_does_not_hide_another() {
+    let settings = Settings {
+        thresholds: Thresholds::default(),
+        exact_completions: false,
+        every_call: false,
+        synchronous: true,
+    };
+    let mut trace = Trace { model: Model::new(settings), now: SECOND };
+    trace.tell(process(Some(70), Change::Seen));
+    trace.call(EINVAL, Args::Destroy { ctx: Handle(0) });
+    trace.call(EINVAL, Args::Destroy { ctx: Handle(0x9000) });
+    let key = (7, Syscall::Destroy);
+    trace.model.counted(Counted {
+        time: trace.now,
+        calls: [(key, CallCounts { failed: 2, ..CallCounts::default() })].into(),
+        errors: [(key, [(EINVAL, 2)].into())].into(),
+        ..Counted::default()
+    });
+    let rows = told(&trace.model.report(), Name::RefusedCalls);
+    assert!(rows.len() == 1 && rows[0].1.starts_with("io_destroy(0x9000) = EINVAL"), "{rows:?}");
+}
+
+#[test]
+fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
+    let thresholds = Thresholds::default();
+    let settings =
+        Settings { thresholds, exact_completions: false, every_call: false, synchronous: true };
+    let mut model = Model::new(settings);
+    let counted = |time, count| {
+        let errors = [(EBADF, count), (EAGAIN, 2), (EINVAL, 1), (-4, 9)].into();
+        let key = (7, Syscall::Submit);
+        Counted {
+            time,
+            calls: [(key, CallCounts { failed: count + 12, ..CallCounts::default() })].into(),
+            errors: [(key, errors)].into(),
+            ..Counted::default()
+        }
+    };
+    model.counted(counted(SECOND, 20));
+    model.counted(counted(2 * SECOND, 60));
+    let mut rows: Vec<(u64, String)> = told(&model.report(), Name::RefusedCalls);
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            (1, "io_submit = EINVAL (Invalid argument)".to_owned()),
+            (2, "io_submit = EAGAIN (Resource temporarily unavailable)".to_owned()),
+            (60, "io_submit = EBADF (Bad file descriptor)".to_owned()),
+        ]
+    );
+    // Whether somebody destroyed the context is not known of calls that are not told.
+    let report = model.report();
+    let doubts = report.findings.iter().map(|it| (it.message.contains("EINVAL"), it.doubt));
+    for (is_einval, doubt) in doubts {
+        assert_eq!(doubt, is_einval.then_some(Doubt::LeftOut));
+    }
+}
+
+/// What one descriptor is refused for is not told of another.
+#[test]
+fn refused_requests_are_told_by_descriptor_and_operation() {
+    let mut trace = trace();
+    for (fd, opcode) in [(3, PREAD), (4, PREAD), (4, PWRITE), (3, PREAD)] {
+        trace.call(EBADF, submit(vec![with(|it| (it.fildes, it.opcode) = (fd, opcode))]));
+    }
+    let mut rows = told(&trace.model.report(), Name::RefusedCalls);
+    rows.sort();
+    assert_eq!(rows.iter().map(|it| it.0).collect::<Vec<_>>(), [1, 1, 2], "{rows:?}");
+    assert!(rows[2].1.contains("pread fd=3"), "{rows:?}");
+}
+
+/// Not only io_submit fails.
+#[test]
+fn other_calls_that_are_refused_are_told_too() {
+    let cancel = || Args::Cancel { ctx: H, iocb: Address(8), result: Address(0), value: None };
+    let mut trace = trace();
+    trace.call(1, one(PREAD));
+    for _ in 0..3 {
+        trace.call(EFAULT, getevents_of(1, 1));
+    }
+    for _ in 0..2 {
+        trace.call(EFAULT, cancel());
+    }
+    let mut rows = told(&trace.model.report(), Name::RefusedCalls);
+    rows.sort();
+    assert_eq!(
+        rows,
+        [
+            (
+                2,
+                "io_cancel(0x1000, 0x8) = EFAULT (Bad address): the iocb at 0x8 cannot be read"
+                    .to_owned(),
+            ),
+            (
+                3,
+                "io_getevents(0x1000, min_nr=1, nr=1) = EFAULT (Bad address): the timeout cannot be read, or the \
+                 events cannot be written"
+                    .to_owned(),
+            ),
+        ]
+    );
+}
+
+#[test]
+fn why_requests_are_complete_at_once_is_looked_up() {
+    let told = |file: Option<File>, last: Option<Option<File>>, offset: fn(u64) -> i64| {
+        let mut trace = trace();
+        is(&mut trace, None);
+        for round in 0..20 {
+            does(&mut trace, request(1, PWRITE, offset(round)), 512, true);
+            if round == 0 {
+                is(&mut trace, file);
+            }
+        }
+        assert_eq!(trace.findings().len(), 0, "it is looked up once more");
+        match last {
+            Some(last) => {
+                is(&mut trace, last);
+                trace.model.handle_timeout(trace.now + SECOND);
+            }
+            None => trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) })),
+        }
+        let findings = trace.findings();
+        let [finding] = &of(Name::InlineCompletion, &findings)[..] else { panic!("{findings:?}") };
+        finding.message.split_once("completed: ").unwrap().1.to_owned()
+    };
+    let cause = |file, offset| told(file, Some(file), offset);
+    let file = |change: fn(&mut File)| {
+        let mut file = DISK;
+        change(&mut file);
+        Some(file)
+    };
+    let grows = |round: u64| 512 * round as i64;
+    assert!(cause(Some(DISK), grows).contains("the writes extend the file"));
+    assert!(cause(file(|it| it.size = Some(1 << 20)), grows).contains("very fast"));
+    assert!(cause(Some(DISK), |_| 0).contains("very fast"), "only the first one extends it");
+    assert!(cause(file(|it| it.direct = Some(false)), grows).contains("without O_DIRECT"));
+    assert!(cause(file(|it| it.in_memory = true), grows).contains("in memory"));
+    assert!(cause(file(|it| it.kind = FileKind::Other), grows).contains("neither a regular file"));
+    assert!(cause(None, grows).contains("could not be looked up"));
+    // It is longer than the writes have made it; or as long as that.
+    let longer = file(|it| it.size = Some(1 << 20));
+    assert!(told(Some(DISK), Some(longer), grows).contains("not only these writes"));
+    let as_long = file(|it| it.size = Some(512 * 20));
+    assert!(told(Some(DISK), Some(as_long), grows).starts_with("the writes extend the file"));
+    // The descriptor is another file's, or another opening of it.
+    let memory = file(|it| (it.in_memory, it.id) = (true, Some((9, 9))));
+    assert!(told(memory, Some(Some(DISK)), grows).contains("another file's"));
+    let buffered = file(|it| it.direct = Some(false));
+    assert!(told(buffered, Some(Some(DISK)), grows).contains("opened otherwise"));
+    // It was closed before it could be looked up again.
+    let perhaps = "perhaps because the writes extend the file";
+    assert!(told(Some(DISK), Some(None), grows).starts_with(perhaps));
+    assert!(told(Some(DISK), None, grows).starts_with(perhaps));
+}
+
+#[test]
+fn requests_that_fail_at_once_or_complete_later_say_nothing_about_the_file() {
+    let mut trace = trace();
+    for round in 0..40 {
+        // Failed at once; and later.
+        does(&mut trace, request(1, PWRITE, 0), ENOSPC, true);
+        does(&mut trace, request(1, PWRITE, 512 * round), 512, false);
+        is(&mut trace, Some(DISK));
+    }
+    trace.model.finish(trace.now);
+    assert_eq!(of(Name::InlineCompletion, &trace.findings()), [] as [&Finding; 0]);
+}
+
+#[test]
+fn descriptors_of_one_file_are_one_finding() {
+    let mut trace = trace();
+    for fd in 10..510 {
+        for _ in 0..17 {
+            does(&mut trace, with(|it| it.fildes = fd), 512, true);
+        }
+        trace.tell(Body::Looked(Looked::File { fd, file: Some(DISK) }));
+        trace.model.handle_timeout(trace.now + SECOND);
+        trace.now += 2 * SECOND;
+    }
+    trace.model.finish(trace.now);
+    let rows = told(&trace.model.report(), Name::InlineCompletion);
+    assert_eq!(rows.iter().map(|it| it.0).collect::<Vec<_>>(), [500], "{rows:?}");
+    assert_eq!(of(Name::InlineCompletion, &trace.findings()).len(), 1);
+}
+
+/// Files that are open at the same time: those that are judged make room, and others are not forgotten for new ones.
+#[test]
+fn of_many_descriptors_the_first_ones_are_judged() {
+    let mut trace = trace();
+    for _ in 0..17 {
+        for fd in 10..1300 {
+            does(&mut trace, with(|it| it.fildes = fd), 512, true);
+        }
+    }
+    // One is judged: its place is another one's.
+    for _ in 0..2 {
+        trace.tell(Body::Looked(Looked::File { fd: 10, file: Some(DISK) }));
+        for _ in 0..17 {
+            does(&mut trace, with(|it| it.fildes = 10), 512, true);
+        }
+    }
+    trace.now += SECOND;
+    trace.model.handle_timeout(trace.now);
+    for _ in 0..17 {
+        does(&mut trace, with(|it| it.fildes = 5000), 512, true);
+    }
+    trace.model.finish(trace.now);
+    let rows = told(&trace.model.report(), Name::InlineCompletion);
+    assert_eq!(rows.iter().map(|it| it.0).sum::<u64>(), 1025, "{rows:?}");
+}
+
+#[test]
+fn a_short_read_may_have_ended_where_the_file_did() {
+    let doubt = |opcode, file: File| {
+        let mut trace = trace();
+        does(&mut trace, request(1, opcode, 0), 512, false);
+        is(&mut trace, Some(File { size: Some(4096), ..DISK }));
+        does(&mut trace, request(1, opcode, 512), 100, false);
+        is(&mut trace, Some(file));
+        let findings = trace.findings();
+        of(Name::ShortIo, &findings).first().map(|it| it.doubt)
+    };
+    let longer = File { size: Some(4096), ..DISK };
+    assert_eq!(doubt(PREAD, longer), Some(Some(Doubt::Grown)));
+    assert_eq!(doubt(PREAD, File { size: Some(612), ..DISK }), None);
+    assert_eq!(doubt(PWRITE, longer), Some(None));
+    assert_eq!(doubt(PWRITE, File { id: Some((3, 4)), ..longer }), Some(Some(Doubt::Closed)));
+}
+
+#[test]
+fn a_stuck_request_is_told_though_its_descriptor_was_closed() {
+    let found = |first: FileKind| {
+        let mut trace = trace();
+        does(&mut trace, request(1, PREAD, 0), 512, false);
+        is(&mut trace, Some(File { kind: first, ..DISK }));
+        trace.call(1, one(PREAD));
+        trace.now += 60 * SECOND;
+        trace.model.handle_timeout(trace.now);
+        is(&mut trace, None);
+        let findings = trace.findings();
+        of(Name::RequestStuck, &findings).first().map(|it| it.doubt)
+    };
+    assert_eq!(found(FileKind::Storage), Some(Some(Doubt::Closed)));
+    assert_eq!(found(FileKind::Other), None, "it may wait by design");
+}
+
+#[test]
+fn rwf_nowait_that_never_works_is_told_and_one_that_mostly_does_is_not() {
+    const MILLISECOND: u64 = 1_000_000;
+    // Those that worked before, how many then gave EAGAIN, how many of four, and in which distance; what is told.
+    for (before, after, of_four, distance, told_of) in [
+        (0, 60, 4, 0, Some((60, "16 of 16 requests with RWF_NOWAIT"))),
+        (0, 60, 1, 0, None),
+        (
+            1000,
+            100,
+            4,
+            20 * MILLISECOND,
+            Some((100, "the last 64 of 1064 requests with RWF_NOWAIT")),
+        ),
+        (1000, 63, 4, 20 * MILLISECOND, None),
+        (1000, 200, 3, 20 * MILLISECOND, None),
+        // The queue of the disk was full for a moment.
+        (1000, 200, 4, MILLISECOND, None),
+    ] {
+        let mut trace = trace();
+        for _ in 0..before {
+            does(&mut trace, with(|it| it.rw_flags = NOWAIT), 512, true);
+        }
+        for round in 0..after {
+            trace.now += distance;
+            let res = if round % 4 < of_four { EAGAIN } else { 512 };
+            does(&mut trace, with(|it| it.rw_flags = NOWAIT), res, true);
+        }
+        let rows = told(&trace.model.report(), Name::FailedCompletion);
+        assert_eq!(rows.len(), usize::from(told_of.is_some()), "{rows:?}");
+        if let Some((count, begins)) = told_of {
+            assert_eq!(rows[0].0, count);
+            assert!(rows[0].1.starts_with(begins), "{rows:?}");
+            if before > 0 {
+                continue;
+            }
+            let inline = of(Name::InlineCompletion, &trace.findings()).len();
+            assert_eq!(inline, 0, "they are not done");
+        }
+    }
+}
+
+#[test]
+fn what_came_after_a_failure_is_said_of_the_first_and_of_the_last() {
+    let sequel = |failing: &[bool]| {
+        let mut trace = trace();
+        for fails in failing {
+            does(&mut trace, request(1, PWRITE, 0), if *fails { ENOSPC } else { 512 }, true);
+        }
+        let (_, text) = told(&trace.model.report(), Name::FailedCompletion).remove(0);
+        text.split_once("; ").unwrap().1.to_owned()
+    };
+    assert_eq!(sequel(&[true]), "nothing was submitted after it");
+    assert_eq!(sequel(&[true, false]), "the program went on (1 io_submit after it)");
+    assert_eq!(sequel(&[true, true, true]), "2 io_submit after it, none after the last of these");
+    assert_eq!(
+        sequel(&[true, true, false]),
+        "the program went on (2 io_submit after it, 1 after the last of these)"
+    );
+}
+
+#[test]
+fn of_many_that_are_alike_the_rest_is_counted_as_one() {
+    let mut trace = trace();
+    for fd in 0..100 {
+        does(&mut trace, with(|it| it.fildes = fd), ENOSPC, true);
+    }
+    let findings = trace.findings();
+    let found = of(Name::FailedCompletion, &findings);
+    assert_eq!(found.len(), 9);
+    assert!(found[8].message.contains("8 others like it were told"), "{}", found[8].message);
+    let counts: u64 =
+        told(&trace.model.report(), Name::FailedCompletion).iter().map(|it| it.0).sum();
+    assert_eq!(counts, 100);
+}
+
+fn adopted(ring: Ring, in_flight: Option<u32>) -> Body {
+    Body::ContextAdopted(Adopted { ctx: H, ring: Some(ring), charge: Some(64), in_flight })
+}
+
+#[test]
+fn completions_that_a_thread_waits_for_with_others_are_not_left() {
+    for awaited in [Some(40), Some(6), None] {
+        let mut trace = Trace::seen(true);
+        let ring = Ring { head: 0, tail: 6, nr: 127 };
+        trace.tell(adopted(ring, None));
+        for _ in 0..30 {
+            trace.now += SECOND;
+            trace.model.handle_timeout(trace.now);
+            trace.look_while(RingFound::There(ring), awaited);
+        }
+        trace.model.handle_timeout(trace.now + SECOND);
+        let is_awaited = awaited == Some(40);
+        let found = of(Name::UnreapedCompletions, &trace.findings()).len();
+        assert_eq!(found, usize::from(!is_awaited), "{awaited:?}");
+    }
+}
+
+#[test]
+fn a_negative_timeout_waits_for_ever_and_one_that_was_not_read_is_not_known() {
+    let timeout = |sec, nsec| Some(abi::Timespec { sec, nsec });
+    for (value, said) in [
+        (timeout(-1, 0), "for 1 completion without a timeout (it is negative); "),
+        (timeout(2, 500_000_000), "for 1 completion for at most 2.50s; "),
+        (None, "for 1 completion with a timeout that was not read; "),
+    ] {
+        let mut args = getevents_of(1, 1);
+        if let Args::Getevents { timeout, timeout_value, .. } = &mut args {
+            (*timeout, *timeout_value) = (Address(8), value);
+        }
+        let mut trace = trace();
+        trace.tell(Body::Unfinished(Unfinished { entered: None, args, why: Why::BlockedAtAttach }));
+        trace.now += 2 * SECOND;
+        trace.model.finish(trace.now);
+        let waits = trace.model.report().waits;
+        assert!(waits[0].message.contains(said), "{said}: {}", waits[0].message);
+    }
+}
+
+#[test]
+fn what_a_thread_waits_for_is_said_with_what_is_known_of_it() {
+    let in_call = |trace: &mut Trace, args, why| {
+        trace.tell(Body::Unfinished(Unfinished { entered: None, args, why }));
+        trace.now += 17 * SECOND;
+        trace.model.finish(trace.now);
+        trace.model.report().waits.into_iter().map(|it| it.message).collect::<Vec<_>>()
+    };
+    let empty = Ring { head: 0, tail: 0, nr: 127 };
+    // As the kernel counted them at the attach, and as they were seen since.
+    for (older, submitted, known) in [
+        (Some(0), 0, "no request is in flight"),
+        (Some(3), 0, "3 requests are in flight"),
+        // It uses the context, so what began and ended while we attached is not known.
+        (Some(3), 1, "what is in flight is not known"),
+    ] {
+        let mut attached = Trace::seen(true);
+        attached.tell(process(Some(70), Change::Attached));
+        attached.tell(adopted(empty, older));
+        for _ in 0..submitted {
+            attached.call(1, one(POLL));
+            completes(&mut attached, 1);
+        }
+        let waits = in_call(&mut attached, getevents_of(4, 4), Why::BlockedAtAttach);
+        assert!(waits[0].contains(known), "{waits:?}");
+        let quiet = attached.model.report().quiet;
+        let is_known = submitted == 0;
+        assert_eq!(quiet[0].in_flight, older.filter(|_| is_known).map(u64::from), "{quiet:?}");
+    }
+    let mut attached = Trace::seen(true);
+    attached.tell(adopted(empty, None));
+    assert_eq!(
+        in_call(&mut attached, getevents_of(4, 4), Why::BlockedAtAttach),
+        ["waits in io_getevents for 4 completions without a timeout; the ring is empty (what \
+          came since is with the thread already, and not counted); what is in flight is not known (submitted \
+          before the attach; under `aiotrace run` it would be); since before the attach, 17.0s ago"]
+    );
+    let mut from_the_start = trace();
+    from_the_start.call(1, one(PREAD));
+    completes(&mut from_the_start, 512);
+    from_the_start.look(RingFound::There(Ring { head: 0, tail: 1, nr: 127 }));
+    assert_eq!(
+        in_call(&mut from_the_start, getevents_of(4, 4), Why::TraceEnds),
+        [
+            "waits in io_getevents for 4 completions without a timeout; 1 completion is in the ring; no request is in \
+          flight; for 17.0s"
+        ]
+    );
+    // It came back.
+    let mut back = trace();
+    let args = getevents_of(1, 1);
+    back.tell(Body::Unfinished(Unfinished { entered: None, args, why: Why::BlockedAtAttach }));
+    back.now += 2 * SECOND;
+    back.call(1, getevents_of(1, 1));
+    assert_eq!(back.model.report().waits, []);
+}
+
+#[test]
+fn whoever_is_in_a_call_or_in_exit_uses_kernel_aio() {
+    let attached = |then: &dyn Fn(&mut Trace)| {
+        let mut trace = Trace::new(false);
+        trace.tell(process(None, Change::Attached));
+        then(&mut trace);
+        trace.now += 2 * SECOND;
+        trace.model.finish(trace.now);
+        trace.found()
+    };
+    let unused = (Name::NotKernelAio, Severity::Info);
+    assert_eq!(attached(&|_| ()), [unused]);
+    // A shell, for instance: its children do.
+    let mut shell = Trace::seen(false);
+    shell.tell(process(None, Change::Attached));
+    for child in [8, 9] {
+        shell.tell(process(Some(70), Change::Fork { child, followed: false }));
+    }
+    shell.now += 2 * SECOND;
+    shell.model.finish(shell.now);
+    let text = &shell.findings()[0].message;
+    assert!(
+        text.ends_with("it made 2 child processes, which were not followed (-f follows them)"),
+        "{text}"
+    );
+    let ended_at_once = attached(&|trace| {
+        trace.tell(process(None, Change::Exit { status: ExitStatus::Code(0) }));
+    });
+    assert_eq!(ended_at_once, [], "there was no time for a call");
+    let args = Args::Destroy { ctx: H };
+    let why = Why::BlockedAtAttach;
+    let in_destroy = Unfinished { entered: None, args, why };
+    assert_eq!(attached(&|trace| trace.tell(Body::Unfinished(in_destroy.clone()))), []);
+    assert_eq!(attached(&|trace| trace.tell(process(None, Change::ExitWaits))), []);
+}
+
+#[test]
+fn a_process_that_made_no_call_for_a_while_is_named() {
+    let mut trace = trace();
+    trace.call(1, one(PREAD));
+    trace.now += 4 * SECOND;
+    trace.model.handle_timeout(trace.now);
+    assert_eq!(trace.model.report().quiet, []);
+    trace.now += 2 * SECOND;
+    trace.model.handle_timeout(trace.now);
+    let quiet = trace.model.report().quiet;
+    assert!(quiet.len() == 1 && quiet[0].age >= 6 * SECOND && quiet[0].last_call.is_some());
+    trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+    assert_eq!(trace.model.report().quiet, []);
+}
+
+/// Makes contexts for six seconds; each is used when it is made, or all the time; some end.
+fn makes(each: impl Fn(&mut Trace, u64)) -> usize {
+    let mut trace = Trace::seen(true);
+    for round in 0..24 {
+        trace.now += SECOND / 4;
+        each(&mut trace, round);
+    }
+    trace.model.handle_timeout(trace.now);
+    trace.model.report().trends.len()
+}
+
+fn make(trace: &mut Trace, handle: u64) {
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(Handle(handle)) });
+}
+
+fn use_it(trace: &mut Trace, handle: u64) {
+    let Args::Submit { nr, iocbpp, iocbs, truncated, .. } = one(POLL) else { return };
+    trace.call(1, Args::Submit { ctx: Handle(handle), nr, iocbpp, iocbs, truncated });
+}
+
+#[test]
+fn contexts_that_are_made_all_the_time_and_left_are_a_trend_and_others_are_not() {
+    let handle = |round: u64| 0x1000 * (round + 1);
+    assert_eq!(makes(|trace, round| make(trace, handle(round))), 1);
+    let pool = makes(|trace, round| {
+        if round == 0 {
+            (0..32).for_each(|it| make(trace, handle(it)));
+        }
+        use_it(trace, handle(0));
+    });
+    assert_eq!(pool, 0, "made at once");
+    let used = makes(|trace, round| {
+        make(trace, handle(round));
+        (0..=round).for_each(|it| use_it(trace, handle(it)));
+    });
+    assert_eq!(used, 0, "one for each client, which uses it");
+    let destroyed = makes(|trace, round| {
+        make(trace, handle(round));
+        if round == 3 {
+            trace.tell(gone(handle(0)));
+        }
+    });
+    assert_eq!(destroyed, 0, "some are destroyed");
+    let other = makes(|trace, round| {
+        trace.setup_by(&[1], handle(round));
+        if round == 0 {
+            // What libaio's users try first.
+            trace.setup_by(&[2], handle(100));
+            trace.tell(gone(handle(100)));
+        }
+    });
+    assert_eq!(other, 1, "another function's context was destroyed");
+}
+
+fn gone(handle: u64) -> Body {
+    let (how, in_flight) = (How::Destroy, Some(0));
+    Body::ContextGone(aiotrace_model::event::Gone { ctx: Handle(handle), how, in_flight })
+}
+
+/// One function that makes contexts, called from many places.
+#[test]
+fn contexts_of_one_function_grow_from_wherever_it_is_called() {
+    let found = |each: &dyn Fn(&mut Trace, u64)| {
+        let mut trace = Trace::seen(true);
+        for round in 0..40 {
+            trace.now += SECOND;
+            each(&mut trace, round);
+            trace.model.handle_timeout(trace.now);
+        }
+        of(Name::ContextGrowth, &trace.findings()).len()
+    };
+    let handle = |round: u64| 0x1000 * (round + 1);
+    let from = |round: u64| [1, 2, 3, 4, 100 + round];
+    let by_others = |round: u64| [1, 100 + round, 2, 3, 4];
+    assert_eq!(found(&|trace, round| trace.setup_by(&by_others(round), handle(round))), 0);
+    assert_eq!(found(&|trace, round| trace.setup_by(&from(round), handle(round))), 1);
+    assert_eq!(found(&|trace, round| trace.setup_by(&from(7), handle(round))), 1);
+    let pool = found(&|trace, round| match round {
+        0 => (0..32).for_each(|it| trace.setup_by(&from(0), handle(it))),
+        // Others, which are used for a moment.
+        _ => {
+            trace.setup_by(&from(1), handle(100 + round));
+            if round > 3 {
+                trace.tell(gone(handle(97 + round)));
+            }
+        }
+    });
+    assert_eq!(pool, 0, "made at once");
+    let little_by_little = found(&|trace, round| {
+        if round < 17 {
+            trace.setup_by(&from(0), handle(round));
+        } else {
+            trace.setup_by(&from(1), handle(100 + round));
+            trace.setup_by(&from(1), handle(200 + round));
+            trace.tell(gone(handle(100 + round - 1)));
+            trace.tell(gone(handle(200 + round - 1)));
+        }
+    });
+    assert_eq!(little_by_little, 0, "others are made by the same function, and end");
+}
+
+#[test]
+fn each_unsure_says_why() {
+    let mut trace = trace();
+    trace.call(1, one(PWRITE));
+    trace.tell(Body::Lost { records: 1 });
+    trace.destroy(1);
+    assert_eq!(trace.findings()[0].doubt, Some(Doubt::Lost));
+    assert_eq!(trace.rows()[0].doubt, Some(Doubt::Lost));
+
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    trace.call(1, one(PWRITE));
+    trace.gone(How::Exit, None);
+    assert_eq!(trace.findings()[0].doubt, Some(Doubt::Window));
+
+    // The context is known only by a call on it.
+    let mut trace = Trace::seen(true);
+    trace.call(1, one(PWRITE));
+    trace.destroy(1);
+    assert_eq!(trace.findings()[0].doubt, Some(Doubt::Older));
+
+    let mut trace = self::trace();
+    trace.call(1, submit((1..=2).map(|it| request(it, PREAD, 0)).collect()));
+    trace.now += 11 * SECOND;
+    trace.model.finish(trace.now);
+    let findings = trace.findings();
+    let dropped = of(Name::ShortSubmitDropped, &findings);
+    assert_eq!(dropped[0].doubt, Some(Doubt::Ended));
+}
+
+/// A program that waits for what io_submit did not take.
+#[test]
+fn the_rest_of_a_short_submit_is_dropped_by_whoever_is_ended_and_not_by_whoever_is_killed() {
+    let waits = || {
+        let mut trace = trace();
+        trace.call(1, submit((1..=2).map(|it| request(it, PREAD, 512 * it as i64)).collect()));
+        trace.now += 2 * SECOND;
+        trace
+    };
+    let mut ended = waits();
+    ended.model.timed_out(ended.now);
+    let findings = ended.findings();
+    let dropped = of(Name::ShortSubmitDropped, &findings);
+    assert_eq!(dropped.iter().map(|it| it.doubt).collect::<Vec<_>>(), [Some(Doubt::Ended)]);
+    for (status, expected) in [(ExitStatus::Signal(9), 0), (ExitStatus::Code(1), 1)] {
+        let mut left = waits();
+        left.tell(process(Some(70), Change::Exit { status }));
+        left.model.finish(left.now);
+        assert_eq!(of(Name::ShortSubmitDropped, &left.findings()).len(), expected, "{status:?}");
+    }
+}
+
+#[test]
+fn why_io_cancel_found_nothing_is_told_apart() {
+    let cancel = |iocb: u64, opcode: u16, key: u32| {
+        let value = Some(abi::Iocb { opcode, key, fildes: 3, nbytes: 512, ..Default::default() });
+        Args::Cancel { ctx: H, iocb: Address(iocb), result: Address(0), value }
+    };
+    let mut trace = trace();
+    trace.call(1, submit(vec![request(1, POLL, 0)]));
+    trace.call(1, submit(vec![request(2, PREAD, 0)]));
+    // Another one, and a copy of the poll.
+    let mut other = cancel(9, POLL, 0);
+    if let Args::Cancel { value: Some(value), .. } = &mut other {
+        value.data = 5;
+    }
+    for args in [cancel(1, POLL, 77), other, cancel(9, POLL, 0), cancel(2, PREAD, 0)] {
+        trace.call(EINVAL, args);
+    }
+    let findings = trace.findings();
+    let messages: Vec<&str> = findings.iter().map(|it| it.message.as_str()).collect();
+    assert_eq!(
+        messages,
+        [
+            "io_cancel of a poll, iocb 0x1 = EINVAL: aio_key is 77 and not 0, so the kernel did not look for the \
+             request, which is in flight",
+            "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is in flight: it has \
+             completed, or was submitted from another address",
+            "io_cancel of a poll, iocb 0x9 = EINVAL: no request of an iocb at this address is known to be in flight, \
+             but one with the same content is, submitted from 0x1",
+            "io_cancel of a pread, iocb 0x2 = EINVAL: a pread cannot be cancelled, only polls can",
+        ]
+    );
+    // A poll of another context.
+    let elsewhere = Handle(0x2000);
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(elsewhere) });
+    let mut args = cancel(1, POLL, 0);
+    if let Args::Cancel { ctx, .. } = &mut args {
+        *ctx = elsewhere;
+    }
+    trace.call(EINVAL, args);
+    let text = "io_cancel of a poll, iocb 0x1 = EINVAL: it is in flight in context 1 at 0x1000";
+    assert_eq!(trace.findings()[0].message, text);
+    // Here it has been cancelled: nothing is found.
+    let mut trace = self::trace();
+    trace.call(1, submit(vec![request(1, POLL, 0)]));
+    trace.call(-115, cancel(1, POLL, 0));
+    completes(&mut trace, 0);
+    assert_eq!(trace.found(), []);
+}

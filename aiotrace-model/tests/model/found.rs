@@ -1,0 +1,583 @@
+//! What the properties found, each as the few events that show it.
+
+use aiotrace_common::abi;
+use aiotrace_model::{
+    event::{
+        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
+        Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Syscall,
+    },
+    model::{
+        Finding, Model, Name, Settings, Severity, Thresholds,
+        report::{End, Row},
+    },
+    stacks::{Frame, Stack},
+};
+
+use crate::told::{SECOND, process};
+
+pub const PREAD: u16 = 0;
+pub const PWRITE: u16 = 1;
+pub const POLL: u16 = 5;
+const EINPROGRESS: i64 = -115;
+const ECANCELED: i64 = -125;
+const EIO: i64 = -5;
+pub const H: Handle = Handle(0x1000);
+
+/// One process, 7 in address space 70. Each event is a microsecond after the one before.
+pub struct Trace {
+    pub model: Model,
+    pub now: u64,
+}
+
+impl Trace {
+    pub fn new(exact_completions: bool) -> Self {
+        let settings = Settings {
+            thresholds: Thresholds::default(),
+            exact_completions,
+            every_call: true,
+            synchronous: true,
+        };
+        Self { model: Model::new(settings), now: SECOND }
+    }
+
+    pub fn seen(exact_completions: bool) -> Self {
+        let mut trace = Self::new(exact_completions);
+        trace.tell(process(Some(70), Change::Seen));
+        trace
+    }
+
+    pub fn tell(&mut self, body: Body) {
+        self.now += 1000;
+        self.model.handle_event(&Event { time: self.now, pid: 7, tid: 7, body });
+    }
+
+    /// A call that was entered when this was `now`.
+    pub fn call_since(&mut self, entered: u64, ret: i64, args: Args) {
+        self.tell(Body::Call(call_of(entered, ret, args)));
+    }
+
+    pub fn call(&mut self, ret: i64, args: Args) {
+        self.call_since(self.now + 1, ret, args);
+    }
+
+    pub fn setup(&mut self) {
+        self.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
+    }
+
+    /// By these functions, the innermost first.
+    pub fn setup_by(&mut self, functions: &[u64], handle: u64) {
+        let frames = functions.iter().map(|address| Frame { address: *address, place: None });
+        let stack = Stack { frames: frames.collect(), truncated: false };
+        let args = Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(Handle(handle)) };
+        let mut call = call_of(self.now + 1, 0, args);
+        call.stack = Some(stack);
+        self.tell(Body::Call(call));
+    }
+
+    pub fn complete(&mut self, obj: u64) {
+        let event = Some(IoEvent { data: 0, obj, res: 512, res2: 0 });
+        self.tell(Body::Completion(Completion::exact(H, event)));
+    }
+
+    pub fn gone(&mut self, how: How, in_flight: Option<u64>) {
+        self.tell(Body::ContextGone(Gone { ctx: H, how, in_flight }));
+    }
+
+    pub fn destroy(&mut self, in_flight: u64) {
+        let entered = self.now;
+        self.gone(How::Destroy, Some(in_flight));
+        self.call_since(entered, 0, Args::Destroy { ctx: H });
+    }
+
+    pub fn look(&mut self, found: RingFound) {
+        self.look_while(found, None);
+    }
+
+    /// While a thread waits for so many.
+    pub fn look_while(&mut self, found: RingFound, awaited: Option<i64>) {
+        let destroying = false;
+        self.tell(Body::Looked(Looked::Ring { ctx: H, found, destroying, awaited }));
+    }
+
+    pub fn findings(&mut self) -> Vec<Finding> {
+        std::iter::from_fn(|| self.model.next_finding()).collect()
+    }
+
+    pub fn found(&mut self) -> Vec<(Name, Severity)> {
+        self.findings().iter().map(|it| (it.name, it.severity)).collect()
+    }
+
+    /// In the order in which they became known.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows = self.model.report().contexts;
+        rows.sort_by_key(|it| it.context.id);
+        rows
+    }
+
+    pub fn ends(&self) -> Vec<Option<End>> {
+        self.rows().iter().map(|it| it.end).collect()
+    }
+}
+
+fn call_of(entered: u64, ret: i64, args: Args) -> Call {
+    let (entered, entry) = (Some(entered), Entry::Seen);
+    let (ring, ring_before, compat, stack) = (None, None, false, None);
+    Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault: None }
+}
+
+pub fn request(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
+    let value = abi::Iocb { opcode, fildes: 3, offset, nbytes: 512, ..Default::default() };
+    Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
+}
+
+pub fn submit(iocbs: Vec<Option<Iocb>>) -> Args {
+    let nr = iocbs.len() as i64;
+    Args::Submit { ctx: H, nr, iocbpp: Address(0), iocbs, truncated: 0 }
+}
+
+pub fn one(opcode: u16) -> Args {
+    submit(vec![request(1, opcode, 0)])
+}
+
+fn getevents() -> Args {
+    getevents_of(0, 1)
+}
+
+pub fn getevents_of(min_nr: i64, nr: i64) -> Args {
+    Args::Getevents {
+        syscall: Syscall::Getevents,
+        ctx: H,
+        min_nr,
+        nr,
+        events: Address(0),
+        timeout: Address(0),
+        timeout_value: None,
+        sigset: Address(0),
+        sigset_value: None,
+        list: Vec::new(),
+        truncated: 0,
+        changed: Vec::new(),
+    }
+}
+
+#[test]
+fn a_context_that_ended_says_what_was_in_flight_then() {
+    for how in [How::Destroy, How::Exit] {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(1, one(PREAD));
+        trace.gone(how, Some(1));
+        assert_eq!(trace.rows()[0].in_flight, 1);
+    }
+}
+
+#[test]
+fn a_call_that_returns_after_its_context_ended_makes_no_other_one() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    let entered = trace.now;
+    trace.complete(1);
+    trace.gone(How::Destroy, Some(0));
+    trace.call_since(entered, 1, getevents());
+    trace.call_since(entered, 1, one(PREAD));
+    trace.call_since(entered, 0, Args::Destroy { ctx: H });
+    assert_eq!(trace.ends(), [Some(End::Destroyed)]);
+    assert!(!trace.model.knows(7, H));
+    // One that is entered afterwards is on another context, whose io_setup was not seen.
+    trace.call(1, one(PREAD));
+    assert_eq!(trace.ends(), [Some(End::Destroyed), None]);
+}
+
+#[test]
+fn a_call_that_returns_after_its_handle_was_given_away_is_still_on_the_first() {
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    let entered = trace.now;
+    // Another thread is in io_destroy, and a third one gets the handle.
+    trace.setup();
+    trace.call_since(entered, 1, one(PWRITE));
+    let in_flight: Vec<u64> = trace.rows().iter().map(|it| it.in_flight).collect();
+    assert_eq!(in_flight, [1, 0]);
+    trace.destroy(1);
+    assert_eq!(trace.found(), [(Name::DiscardedRequests, Severity::Error)]);
+    assert_eq!(trace.ends(), [Some(End::Destroyed), None]);
+}
+
+#[test]
+fn a_ring_that_is_moved_to_where_a_dying_one_was_is_another_context() {
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    trace.call(1, one(PWRITE));
+    let other = Handle(0x2000);
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(other) });
+    trace.tell(Body::ContextMoved(Moved { from: other, to: H }));
+    trace.destroy(1);
+    assert_eq!(trace.ends(), [Some(End::Destroyed), None]);
+    assert!(trace.model.knows(7, H));
+}
+
+#[test]
+fn what_is_worse_than_before_is_told_again() {
+    let mut trace = Trace::seen(true);
+    for opcode in [PREAD, PWRITE, PWRITE] {
+        trace.setup();
+        trace.call(1, one(opcode));
+        trace.destroy(1);
+    }
+    let discarded = Name::DiscardedRequests;
+    assert_eq!(trace.found(), [(discarded, Severity::Info), (discarded, Severity::Error)]);
+    assert_eq!(trace.model.report().findings[0].count, 3);
+}
+
+#[test]
+fn a_loss_makes_a_context_unsure_whose_handle_is_another_ones() {
+    let mut trace = Trace::seen(false);
+    trace.setup();
+    trace.call(1, one(PWRITE));
+    trace.setup();
+    trace.tell(Body::Lost { records: 1 });
+    trace.destroy(1);
+    assert_eq!(trace.found(), [(Name::DiscardedRequests, Severity::Warning)]);
+}
+
+#[test]
+fn a_loss_before_anything_else_of_a_process_is_remembered() {
+    let mut trace = Trace::new(true);
+    trace.tell(Body::Lost { records: 1 });
+    trace.setup();
+    assert!(trace.rows()[0].doubt.is_some());
+    // Its address space is known only now.
+    trace.tell(process(Some(70), Change::Seen));
+    trace.call(1, one(PWRITE));
+    trace.destroy(1);
+    trace.setup();
+    assert!(trace.rows().iter().all(|it| it.doubt.is_some()));
+    assert_eq!(trace.found(), [(Name::DiscardedRequests, Severity::Warning)]);
+}
+
+#[test]
+fn an_exec_before_the_address_space_is_known_ends_it() {
+    let mut trace = Trace::new(true);
+    trace.tell(process(None, Change::Attached));
+    trace.tell(Body::ContextAdopted(Adopted {
+        ctx: H,
+        ring: None,
+        charge: Some(4),
+        in_flight: None,
+    }));
+    trace.tell(process(Some(71), Change::Exec { path: Vec::new() }));
+    trace.setup();
+    trace.now += SECOND;
+    trace.model.handle_timeout(trace.now);
+    assert_eq!(trace.ends(), [Some(End::Exit), None]);
+}
+
+#[test]
+fn what_exec_released_is_told_also_if_somebody_held_the_memory_longer() {
+    for is_late in [false, true] {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        if !is_late {
+            trace.gone(How::Exec, Some(0));
+        }
+        trace.tell(process(Some(71), Change::Exec { path: Vec::new() }));
+        if is_late {
+            trace.gone(How::Exec, Some(0));
+        }
+        trace.now += SECOND;
+        trace.model.handle_timeout(trace.now);
+        assert_eq!(trace.found(), [(Name::ReleasedAtExit, Severity::Info)], "{is_late}");
+        assert_eq!(trace.ends(), [Some(End::Exec)], "{is_late}");
+    }
+}
+
+#[test]
+fn where_completions_were_missed_requests_in_flight_are_no_error() {
+    for (in_flight, severity) in [(Some(1), Severity::Error), (None, Severity::Warning)] {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(1, one(PWRITE));
+        trace.gone(How::Exit, in_flight);
+        assert_eq!(trace.found(), [(Name::DiscardedRequests, severity)]);
+    }
+}
+
+const MOVED: Handle = Handle(0x3000);
+
+fn used_at(trace: &mut Trace, ctx: Handle, opcode: u16) {
+    let iocbs = vec![request(1, opcode, 0)];
+    trace.call(1, Args::Submit { ctx, nr: 1, iocbpp: Address(0), iocbs, truncated: 0 });
+    let event = Some(IoEvent { data: 0, obj: 1, res: 512, res2: 0 });
+    trace.tell(Body::Completion(Completion::exact(ctx, event)));
+}
+
+/// Nobody finds the ring of `H`.
+fn look_for_it(trace: &mut Trace) {
+    for _ in 0..3 {
+        trace.look(RingFound::Unmapped);
+        trace.now += SECOND;
+    }
+}
+
+#[test]
+fn a_ring_that_was_moved_unseen_is_the_same_context() {
+    for (is_whole, first) in [(true, None), (false, Some(RingFound::Unknown))] {
+        let mut trace = Trace::new(true);
+        let change = if is_whole { Change::Exec { path: Vec::new() } } else { Change::Seen };
+        trace.tell(process(Some(70), change));
+        trace.setup();
+        if let Some(first) = first {
+            // There is a ring somewhere else.
+            trace.look(first);
+        }
+        used_at(&mut trace, MOVED, PREAD);
+        assert!(trace.model.knows(7, MOVED) && !trace.model.knows(7, H));
+        let entered = trace.now;
+        trace.tell(Body::ContextGone(Gone { ctx: MOVED, how: How::Destroy, in_flight: Some(0) }));
+        trace.call_since(entered, 0, Args::Destroy { ctx: MOVED });
+        look_for_it(&mut trace);
+        assert_eq!(trace.found(), []);
+        let [row] = &trace.rows()[..] else { panic!("one context") };
+        assert_eq!((row.end, row.done.requests, row.asked), (Some(End::Destroyed), 1, Some(4)));
+    }
+}
+
+#[test]
+fn as_long_as_it_is_not_known_which_ring_was_moved_none_is_lost() {
+    let mut trace = Trace::new(true);
+    trace.tell(process(Some(70), Change::Exec { path: Vec::new() }));
+    trace.setup();
+    let other = Some(Handle(0x2000));
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: other });
+    used_at(&mut trace, MOVED, PREAD);
+    look_for_it(&mut trace);
+    assert_eq!(trace.found(), []);
+    assert!(trace.model.knows(7, H));
+    // What was there after that was not moved there.
+    trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 10 }));
+    look_for_it(&mut trace);
+    assert_eq!(trace.found(), [(Name::ContextLeak, Severity::Error)]);
+}
+
+#[test]
+fn a_ring_that_was_unmapped_is_lost_whatever_else_there_is() {
+    let mut trace = Trace::new(true);
+    trace.tell(process(Some(70), Change::Exec { path: Vec::new() }));
+    trace.setup();
+    let other = Some(Handle(0x2000));
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: other });
+    used_at(&mut trace, Handle(0x2000), PREAD);
+    look_for_it(&mut trace);
+    assert_eq!(trace.found(), [(Name::ContextLeak, Severity::Error)]);
+}
+
+#[test]
+fn a_context_is_lost_although_another_one_had_its_handle_and_was_destroyed() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    trace.call(1, one(PREAD));
+    trace.complete(1);
+    // Its ring was unmapped.
+    trace.setup();
+    trace.destroy(0);
+    assert_eq!(trace.ends(), [None, Some(End::Destroyed)]);
+    trace.look(RingFound::Unmapped);
+    trace.now += SECOND;
+    trace.look(RingFound::Unmapped);
+    assert_eq!(trace.found(), [(Name::ContextLeak, Severity::Error)]);
+    assert_eq!(trace.ends(), [Some(End::Leaked), Some(End::Destroyed)]);
+}
+
+#[test]
+fn two_requests_that_are_the_same_are_submitted_again_as_copies() {
+    let exit = Change::Exit { status: ExitStatus::Code(0) };
+    for copies in 0..=2 {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(1, submit((1..=3).map(|it| request(it, PREAD, 0)).collect()));
+        let copied: Vec<_> = (11..11 + copies).map(|it| request(it, PREAD, 0)).collect();
+        trace.call(copies as i64, submit(copied));
+        trace.tell(process(Some(70), exit.clone()));
+        let dropped: Vec<i64> = trace
+            .findings()
+            .iter()
+            .filter(|it| it.name == Name::ShortSubmitDropped)
+            .filter_map(|it| it.numbers.iter().find(|it| it.0 == "dropped").map(|it| it.1))
+            .collect();
+        assert_eq!(dropped, [2 - copies as i64].repeat(usize::from(copies < 2)), "{copies}");
+    }
+}
+
+#[test]
+fn how_the_ring_was_when_io_submit_began_is_not_how_it_is() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    let before = Some(Ring { head: 0, tail: 0, nr: 4 });
+    let entered = trace.now;
+    trace.call(2, submit((1..=2).map(|it| request(it, PREAD, 0)).collect()));
+    trace.complete(1);
+    trace.complete(2);
+    let (entered, entry, args) = (Some(entered), Entry::Seen, one(PREAD));
+    let (ring, ring_before, compat, stack) = (None, before, false, None);
+    let ret = -11;
+    trace.tell(Body::Call(Call {
+        entered,
+        entry,
+        ret,
+        args,
+        ring,
+        ring_before,
+        compat,
+        stack,
+        fault: None,
+    }));
+    assert_eq!(trace.rows()[0].unreaped, Some(2));
+}
+
+#[test]
+fn a_ring_in_which_anything_is_written_costs_no_memory() {
+    let ring = Ring { head: 1, tail: 0, nr: u32::MAX };
+    assert_eq!(ring.unreaped(), u32::MAX - 1);
+    let mut trace = Trace::seen(true);
+    let ring = Some(ring);
+    trace.tell(Body::ContextAdopted(Adopted { ctx: H, ring, charge: None, in_flight: None }));
+    assert_eq!(trace.rows()[0].unreaped, Some(u64::from(u32::MAX - 1)));
+}
+
+#[test]
+fn only_the_io_destroy_that_worked_says_how_long_it_blocked() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    trace.call(1, one(PWRITE));
+    let entered = trace.now;
+    trace.gone(How::Destroy, Some(1));
+    // Another thread tries it as well.
+    trace.call(-22, Args::Destroy { ctx: H });
+    trace.now += SECOND;
+    trace.call_since(entered, 0, Args::Destroy { ctx: H });
+    let findings = trace.findings();
+    let discarded = findings.iter().find(|it| it.name == Name::DiscardedRequests).unwrap();
+    assert!(discarded.numbers.iter().any(|it| it.0 == "blocked_ns" && it.1 > 1_000_000_000));
+}
+
+#[test]
+fn requests_of_a_lost_context_make_room_for_others() {
+    let mut trace = Trace::seen(true);
+    for _ in 0..3 {
+        trace.setup();
+        let count = aiotrace_model::model::MOST_REQUESTS / 2;
+        trace.call(count as i64, submit((0..count).map(|it| request(it, PREAD, 0)).collect()));
+        for _ in 0..2 {
+            trace.now += SECOND;
+            trace.look(RingFound::Unmapped);
+        }
+    }
+    assert_eq!(trace.ends(), [Some(End::Leaked); 3]);
+    assert_eq!(trace.model.report().evicted, 0);
+}
+
+#[test]
+fn an_io_destroy_whose_return_is_lost_does_not_wait_for_ever() {
+    let mut trace = Trace::seen(true);
+    for _ in 0..2 {
+        trace.setup();
+        trace.call(1, one(PWRITE));
+        trace.gone(How::Destroy, Some(1));
+    }
+    // That of the second one, which began after the end of the first.
+    trace.call_since(trace.now - 1, 0, Args::Destroy { ctx: H });
+    assert_eq!(trace.ends(), [None, Some(End::Destroyed)]);
+    trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+    trace.now += SECOND;
+    trace.model.handle_timeout(trace.now);
+    assert_eq!(trace.ends(), [Some(End::Destroyed); 2]);
+}
+
+#[test]
+fn a_cancelled_request_excuses_only_its_own_failure() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    let other = Handle(0x2000);
+    trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(other) });
+    let mut of_other = one(PREAD);
+    let Args::Submit { ctx, .. } = &mut of_other else { unreachable!() };
+    *ctx = other;
+    trace.call(1, of_other);
+    let cancel = |ctx| Args::Cancel { ctx, iocb: Address(1), result: Address(0), value: None };
+    let complete = |ctx, res| {
+        let event = Some(IoEvent { data: 0, obj: 1, res, res2: 0 });
+        Body::Completion(Completion::exact(ctx, event))
+    };
+    // The completion is told after the return of io_cancel, or before.
+    trace.call(1, one(POLL));
+    trace.call(EINPROGRESS, cancel(H));
+    trace.tell(complete(H, ECANCELED));
+    trace.call(1, one(POLL));
+    trace.tell(complete(H, 0));
+    trace.call(EINPROGRESS, cancel(H));
+    assert_eq!(trace.found(), []);
+    trace.tell(complete(other, EIO));
+    assert_eq!(trace.found(), [(Name::FailedCompletion, Severity::Warning)]);
+}
+
+#[test]
+fn the_rest_of_a_short_submit_may_change_places() {
+    let mut trace = Trace::seen(true);
+    trace.setup();
+    trace.call(1, submit((1..=4).map(|it| request(it, PWRITE, it as i64)).collect()));
+    // What was at 4 is now at 3, what was at 3 at 2, and what was at 2 somewhere else.
+    for (iocb, offset) in [(3, 4), (9, 2), (2, 3)] {
+        trace.call(1, submit(vec![request(iocb, PWRITE, offset)]));
+    }
+    trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+    assert_eq!(trace.found().iter().filter(|it| it.0 == Name::ShortSubmitDropped).count(), 0);
+}
+
+/// Of pairs the second request is always refused, and never made again: 64 short submits are followed at a time.
+#[test]
+fn short_submits_that_are_too_many_to_follow_are_counted_all_the_same() {
+    for is_made_again in [false, true] {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        for nth in 0..180 {
+            let pair = [1, 2].map(|it| request(2 * nth + it, PWRITE, (2 * nth + it) as i64));
+            trace.call(1, submit(pair.to_vec()));
+            if is_made_again {
+                trace.call(1, submit(pair[1..].to_vec()));
+            }
+        }
+        trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+        let report = trace.model.report();
+        let dropped = report.findings.iter().filter(|it| it.name == Name::ShortSubmitDropped);
+        let count: u64 = dropped.map(|it| it.count).sum();
+        assert_eq!(count, if is_made_again { 0 } else { 180 });
+    }
+}
+
+/// 1,024 of a call are kept, and of all calls 4,096; what is not kept is no reason to be sure.
+#[test]
+fn the_rest_of_a_short_submit_is_bounded() {
+    let dropped = |given: u64, before: u64| {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        for nth in 0..before {
+            let first = 10_000 * (nth + 1);
+            trace.call(
+                1,
+                submit((first..first + 900).map(|it| request(it, PWRITE, it as i64)).collect()),
+            );
+        }
+        trace.call(1, submit((1..=given).map(|it| request(it, PWRITE, it as i64)).collect()));
+        trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+        let found = trace.found();
+        found
+            .iter()
+            .filter(|it| it.0 == Name::ShortSubmitDropped)
+            .map(|it| it.1)
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(dropped(1025, 0), [Severity::Error]);
+    assert_eq!(dropped(1026, 0), [Severity::Warning], "one of them is not kept, so it is unsure");
+    // The oldest ones are given up, which is unsure, and the others are told, once.
+    assert_eq!(dropped(900, 20), [Severity::Warning, Severity::Error]);
+}

@@ -1,0 +1,76 @@
+//! The model against a small reference of fs/aio.c: random calls of several processes and threads, told as
+//! a source tells them, with and without losses.
+
+mod concluded;
+mod covered;
+mod found;
+mod garbage;
+mod generate;
+mod oracle;
+mod reference;
+mod told;
+mod unread;
+mod verdicts;
+mod whose;
+
+use generate::{Op, Rules, World};
+use proptest::{prelude::*, test_runner::RngSeed};
+
+/// Runs of each property.
+const CASES: u32 = if cfg!(debug_assertions) { 100 } else { 1000 };
+/// Steps of one run.
+const STEPS: std::ops::Range<usize> = 1..120;
+
+/// The same cases in each run, so that a failure is that of a change; others with PROPTEST_RNG_SEED=N, and
+/// with `cargo xtask fuzz model`.
+#[expect(clippy::disallowed_methods, reason = "the crate itself asks nobody")]
+fn config() -> ProptestConfig {
+    let mut config =
+        ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(CASES) };
+    let seed = std::env::var_os("PROPTEST_RNG_SEED");
+    if seed.is_none() {
+        config.rng_seed = RngSeed::Fixed(1);
+    }
+    config
+}
+
+fn run(rules: Rules, ops: &[Op]) {
+    let mut world = World::new(rules);
+    for op in ops {
+        world.step(op);
+    }
+    world.end();
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// Contexts, requests in flight, unreaped and done, and the charge, equal the reference's after each
+    /// step; and of a program without a fault, nothing bad is said.
+    #[test]
+    fn a_program_without_a_fault_is_followed_exactly(
+        exact in any::<bool>(),
+        ops in prop::collection::vec(generate::op(), STEPS),
+    ) {
+        run(Rules { exact, faults: false, losses: false }, &ops);
+    }
+
+    /// As above; and what is wrong is found, and nothing else.
+    #[test]
+    fn the_faults_of_a_program_are_found_and_no_others(
+        exact in any::<bool>(),
+        ops in prop::collection::vec(generate::op(), STEPS),
+    ) {
+        run(Rules { exact, faults: true, losses: false }, &ops);
+    }
+
+    /// Where events were lost no error is told; other processes are followed exactly all the same.
+    #[test]
+    fn a_loss_makes_unsure_whoever_lost_something_and_nobody_else(
+        exact in any::<bool>(),
+        faults in any::<bool>(),
+        ops in prop::collection::vec(generate::op(), STEPS),
+    ) {
+        run(Rules { exact, faults, losses: true }, &ops);
+    }
+}

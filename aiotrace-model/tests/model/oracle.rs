@@ -1,0 +1,106 @@
+//! Programs that meet faults, refusals and losses, played on the reference of fs/aio.c, which knows what became of each
+//! request; and the model, which is told what a source sees of it. A verdict that is not the truth, or an error that is
+//! none, fails.
+//!
+//! ```text
+//!  Plan (random, or one of the two below) -> Player -> Kernel (crate::reference)
+//!                                              |---> Truth: what became of each request
+//!                                              `---> Model -> verdicts, findings -> Judge <- Truth
+//! ```
+
+mod judge;
+mod plan;
+mod play;
+mod truth;
+
+use aiotrace_model::model::{Half, Verdict};
+use plan::{Deal, End, Iocbs, Made, Plan, Step, plan};
+use play::Player;
+use proptest::prelude::*;
+
+use crate::config;
+
+/// Plays it, judges it, and gives the last word on each fault.
+fn play(plan: &Plan) -> Vec<Verdict> {
+    let mut player = Player::new(plan);
+    player.play();
+    judge::judge(player)
+}
+
+proptest! {
+    #![proptest_config(config())]
+
+    /// All is seen, synchronous calls too: what is told is the truth, and all of it.
+    #[test]
+    fn verdicts_are_the_truth(plan in plan()) {
+        play(&Plan { watches: true, losses: Vec::new(), ..plan });
+    }
+
+    /// Synchronous calls are not seen: nothing is told to be lost.
+    #[test]
+    fn what_may_have_been_done_otherwise_is_unsure(plan in plan()) {
+        play(&Plan { watches: false, losses: Vec::new(), ..plan });
+    }
+
+    /// Records are lost: what is told is the truth, or unsure.
+    #[test]
+    fn after_losses_verdicts_are_the_truth_or_unsure(plan in plan(), watches in any::<bool>()) {
+        play(&Plan { watches, ..plan });
+    }
+}
+
+/// Fifty writes, one after the other, in one iocb; the tenth io_submit fails.
+fn fifty_writes(exact: bool, dealt: Deal) -> Plan {
+    let write = Step::Submit { opcodes: vec![1], inline: !exact, bad: false, again: None };
+    Plan {
+        exact,
+        watches: true,
+        iocbs: Iocbs::Stack,
+        steps: vec![write; 50],
+        submits: vec![(9, Made::Error)],
+        completions: Vec::new(),
+        getevents: Vec::new(),
+        deals: vec![dealt],
+        losses: Vec::new(),
+        end: End::Exit(0),
+        destroys: true,
+    }
+}
+
+/// The programs `drop-reuse` and `sync-fallback` make the same AIO calls. One loses a block, the other does not.
+#[test]
+fn who_drops_a_request_and_who_writes_it_at_once_are_told_apart() {
+    for exact in [false, true] {
+        let dropped = play(&fifty_writes(exact, Deal::Drop));
+        let done = play(&fifty_writes(exact, Deal::Synchronously { pieces: 1 }));
+        let kinds = |of: &[Verdict]| of.iter().map(|it| (it.half, it.lost)).collect::<Vec<_>>();
+        assert_eq!(kinds(&dropped), [(Half::Lost, 1)]);
+        assert_eq!(kinds(&done), [(Half::Done, 0)]);
+    }
+}
+
+/// The programs `retry-pool` and `fault-retry`: the request comes again, in another iocb or in the same one.
+#[test]
+fn who_makes_a_request_again_in_whatever_iocb_has_retried_it() {
+    for exact in [false, true] {
+        for dealt in [
+            Deal::AtOnce,
+            Deal::OneByOne,
+            Deal::Elsewhere { after: 0 },
+            Deal::Elsewhere { after: 3 },
+        ] {
+            for plan in [
+                fifty_writes(exact, dealt),
+                Plan {
+                    submits: Vec::new(),
+                    completions: vec![(9, Made::Error)],
+                    ..fifty_writes(exact, dealt)
+                },
+            ] {
+                let verdicts = play(&plan);
+                assert_eq!(verdicts.len(), 1, "{verdicts:?}");
+                assert_eq!((verdicts[0].half, verdicts[0].succeeded), (Half::Retried, true));
+            }
+        }
+    }
+}

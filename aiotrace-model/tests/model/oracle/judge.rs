@@ -1,0 +1,290 @@
+//! What the model told, against the truth.
+
+use std::collections::BTreeMap;
+
+use aiotrace_model::{
+    event::ExitStatus,
+    model::{Doubt, Finding, Going, Half, Name, Outcome, Severity, Verdict, verdict::Cause},
+};
+
+use super::{
+    plan::{Deal, End, Plan, Step},
+    play::Player,
+    truth::{Fate, Fault, Short, Truth},
+};
+
+/// Judges all, and gives the last word on each fault, in the order of the faults.
+pub fn judge(player: Player<'_>) -> Vec<Verdict> {
+    let mut last: BTreeMap<u64, Verdict> = BTreeMap::new();
+    for (_, verdict) in &player.verdicts {
+        let before = last.insert(verdict.time, verdict.clone());
+        assert_eq!(before.is_some(), verdict.anew, "{verdict:?}");
+    }
+    let told = player.truth.faults.iter().filter(|it| it.is_told);
+    let told: Vec<&Fault> = told.collect();
+    for fault in &told {
+        let verdict = last.get(&fault.time);
+        let verdict = verdict.unwrap_or_else(|| panic!("no verdict: {fault:?}"));
+        let case = Case { player: &player, fault, verdict };
+        case.judge();
+    }
+    assert_eq!(last.len(), told.len(), "a verdict for each fault, and no other");
+    let rows = player.model.report().faults;
+    for outcome in Outcome::ALL {
+        let count = |it: &aiotrace_model::model::FaultRow| {
+            it.outcomes.iter().filter(|it| it.0 == outcome).map(|it| it.1).sum::<u64>()
+        };
+        let ought = last.values().filter(|it| it.outcome == outcome).count() as u64;
+        assert_eq!(rows.iter().map(count).sum::<u64>(), ought, "{outcome:?} in the report");
+    }
+    player.findings.iter().for_each(|it| judge_finding(&player, it));
+    judge_shorts(&player);
+    last.into_values().collect()
+}
+
+struct Case<'a> {
+    player: &'a Player<'a>,
+    fault: &'a Fault,
+    verdict: &'a Verdict,
+}
+
+impl Case<'_> {
+    fn truth(&self) -> &Truth {
+        &self.player.truth
+    }
+
+    /// Something was lost before it was over.
+    fn is_lossy(&self) -> bool {
+        self.player.lost_since.is_some()
+    }
+
+    fn is_of_completion(&self) -> bool {
+        self.fault.cause == Cause::Completion
+    }
+
+    fn fates(&self) -> Vec<Fate> {
+        let is_it = |it: &&(u64, Verdict)| it.1.time == self.fault.time && it.1.half != Half::Open;
+        let verdict = self.player.verdicts.iter().find(is_it).map_or(u64::MAX, |it| it.0);
+        let fate = |it: &(usize, u64)| {
+            self.truth().fate(it.0, self.fault.time, verdict, self.is_of_completion())
+        };
+        self.fault.jobs.iter().map(fate).collect()
+    }
+
+    fn judge(&self) {
+        let (fault, verdict) = (self.fault, self.verdict);
+        assert_eq!((verdict.cause, verdict.ret), (fault.cause, fault.ret), "{verdict:?}");
+        let outcome = Outcome::of(verdict.half, verdict.going);
+        assert_eq!(verdict.outcome, outcome, "{verdict:?}");
+        self.judge_subject();
+        self.judge_half();
+        self.judge_going();
+    }
+
+    #[track_caller]
+    fn wrong(&self, what: &str) -> ! {
+        let deeds: Vec<_> =
+            self.fault.jobs.iter().map(|it| (self.truth().works[it.0], it)).collect();
+        panic!(
+            "{what}: {}\n{:?}\nfates {:?} of {deeds:?}\n{:?}",
+            self.verdict.message(),
+            self.verdict,
+            self.fates(),
+            self.fault
+        )
+    }
+
+    #[track_caller]
+    fn check(&self, is_so: bool, what: &str) {
+        if !is_so {
+            self.wrong(what);
+        }
+    }
+
+    /// Whose it was. After a loss an iocb may be taken for that of an earlier request, but not for sure.
+    fn judge_subject(&self) {
+        if self.is_lossy() && self.verdict.half == Half::Unsure {
+            return;
+        }
+        let Some(first) = self.verdict.first else {
+            let is_known = !self.fault.jobs.is_empty() && self.is_of_completion();
+            return self.check(!is_known || self.is_lossy(), "a request without a name");
+        };
+        let is_one = self.fault.jobs.iter().any(|(job, iocb)| {
+            let work = self.truth().works[*job];
+            (first.opcode, first.fd, first.offset, first.nbytes, first.iocb)
+                == (work.opcode, work.fd, work.offset, work.nbytes, *iocb)
+        });
+        self.check(is_one, "another request");
+    }
+
+    fn judge_half(&self) {
+        let verdict = self.verdict;
+        let fates = self.fates();
+        if let Cause::Call(_) = self.fault.cause
+            && self.fault.jobs.is_empty()
+        {
+            let is_retried = self.fault.calls_after > 0;
+            return match verdict.half {
+                Half::Retried => self.check(is_retried, "not tried again"),
+                Half::Lost | Half::Leaked | Half::Done => self.wrong("nothing is at stake"),
+                Half::GaveUp => self.check(!is_retried || self.is_lossy(), "it was tried again"),
+                Half::Open | Half::Unsure => {
+                    self.check(!is_retried || self.is_lossy(), "it is known")
+                }
+            };
+        }
+        let count = |is: fn(&Fate) -> bool| fates.iter().filter(|it| is(it)).count() as u64;
+        let never = count(|it| *it == Fate::Never);
+        let done = count(|it| *it == Fate::Done);
+        let again = count(|it| matches!(it, Fate::Again { .. } | Fate::Next));
+        let is_read = self.is_of_completion() && !self.truth().is_write(self.fault.jobs[0].0);
+        let is_clear = !self.is_lossy() && self.player.plan.watches;
+        match verdict.half {
+            Half::Retried => {
+                // Of a completion it is told so, too, if the retry was refused: "never succeeded".
+                let is_in_vain = self.is_of_completion() && !verdict.succeeded;
+                self.check(never == 0 || is_in_vain, "not all was done");
+                let is_tried = |it: &(usize, u64)| self.truth().is_tried(it.0, self.fault.time);
+                self.check(self.fault.jobs.iter().any(is_tried), "nothing was submitted again");
+                if verdict.succeeded {
+                    let is_done = |it: &Fate| matches!(it, Fate::Again { is_done: false });
+                    self.check(!fates.iter().any(is_done), "it did not succeed");
+                }
+            }
+            Half::Done => {
+                // A retry may have been lost.
+                let is_other = again > 0 && !self.is_lossy();
+                self.check(never == 0 && !is_other, "not all was done by synchronous calls");
+                let (_, told) = verdict.done.unwrap_or_else(|| self.wrong("done by what"));
+                self.check(told == done || self.is_lossy(), "done so many times");
+            }
+            Half::GaveUp => self.check(is_read && again + done == 0, "something was at stake"),
+            Half::Lost => {
+                self.check(never > 0 && !is_read, "nothing was lost");
+                self.check(verdict.lost <= never, "fewer were lost");
+                // Of some it may not be known.
+                let is_known =
+                    is_clear && !has_doubtful(self.player.plan) && !has_vectors(self.player.plan);
+                self.check(verdict.lost == never || !is_known, "more were lost");
+                self.check(self.player.plan.watches, "synchronous calls were not watched");
+            }
+            Half::Leaked => self.wrong("no context was lost"),
+            Half::Open => {
+                let is_open = self.player.end.is_none_or(|it| it == End::Signal(9));
+                self.check(is_open, "it is over");
+                let is_over = |it: &Fate| matches!(it, Fate::Again { is_done: true } | Fate::Done);
+                self.check(!is_clear || !fates.iter().all(is_over), "all is done");
+            }
+            Half::Unsure => self.judge_doubt(),
+        }
+    }
+
+    /// Why it is unsure.
+    fn judge_doubt(&self) {
+        let plan = self.player.plan;
+        let is_by_hand = |it: &Step| matches!(it, Step::Reap { from_ring: true, .. });
+        let has = |is: fn(&Deal) -> bool| plan.deals.iter().any(is);
+        let is_so = match self.verdict.doubt {
+            None => false,
+            Some(Doubt::NotWatched) => !plan.watches,
+            Some(Doubt::Lost | Doubt::Unread) => self.is_lossy(),
+            Some(Doubt::UnknownPlace) => has(|it| matches!(it, Deal::Somewhere)),
+            // Of vectors only the first place is known.
+            Some(Doubt::UnknownLength) => has_doubtful(plan) || has_vectors(plan),
+            // Both descriptors have ranges of their own, but for what syncs.
+            Some(Doubt::OtherDescriptor) => has_doubtful(plan),
+            // (A lost io_getevents looks so, too.)
+            Some(Doubt::InRing) => plan.steps.iter().any(is_by_hand) || self.is_lossy(),
+            Some(_) => false,
+        };
+        self.check(is_so, "no reason to be unsure");
+    }
+
+    fn judge_going(&self) {
+        let Some(going) = self.verdict.going else {
+            return self.check(self.verdict.next_fault, "how it went on");
+        };
+        let is_quiet = self.player.now - self.truth().last >= 5_000_000_000;
+        let ended = match self.player.end {
+            Some(End::Exit(code)) => Going::Ended(ExitStatus::Code(code.into())),
+            Some(End::Signal(number)) => Going::Ended(ExitStatus::Signal(number.into())),
+            Some(End::Exec) => Going::Exec,
+            Some(End::Stays) | None => Going::Running,
+        };
+        let is_right = match going {
+            Going::Hung => {
+                let is_open = matches!(ended, Going::Running | Going::Ended(ExitStatus::Signal(9)));
+                // A call may have been lost, which nobody knew when it was told.
+                is_open && (is_quiet || self.is_lossy())
+            }
+            // It still ran when this was told, and its end makes it no other kind of verdict.
+            Going::Running => {
+                let kind = Outcome::of(self.verdict.half, Some(ended));
+                ended == going || kind == self.verdict.outcome
+            }
+            going => going == ended,
+        };
+        self.check(is_right, "how it ended");
+    }
+}
+
+/// Synchronous calls of which it cannot be seen what they did: those at a place that is not told, and pieces of vectors.
+fn has_doubtful(plan: &Plan) -> bool {
+    let is_doubtful =
+        |it: &Deal| matches!(it, Deal::Somewhere | Deal::Synchronously { .. } | Deal::Halfway);
+    plan.deals.iter().any(is_doubtful)
+}
+
+/// Requests with vectors: while one is in flight, what it does behind its place is not known.
+fn has_vectors(plan: &Plan) -> bool {
+    let is_one = |it: &Step| matches!(it, Step::Submit { opcodes, .. } if opcodes.contains(&8));
+    plan.steps.iter().any(is_one)
+}
+
+/// An error, or a warning that blames the program for what a fault did.
+fn judge_finding(player: &Player<'_>, it: &Finding) {
+    let is_lossy = player.lost_since.is_some();
+    let has_refusals =
+        player.plan.steps.iter().any(|it| matches!(it, Step::Submit { bad: true, .. }));
+    let is_allowed = match it.name {
+        // Judged apart.
+        Name::ShortSubmitDropped => true,
+        Name::DiscardedRequests => !player.plan.destroys || player.end.is_some() || is_lossy,
+        Name::SubmitEagain | Name::InlineCompletion | Name::ReleasedAtExit => true,
+        Name::FailedCompletion | Name::ShortIo => false,
+        _ => has_refusals || it.severity < Severity::Warning,
+    };
+    let is_unsure = is_lossy && it.doubt.is_some() && it.severity < Severity::Error;
+    assert!(is_allowed || is_unsure, "not expected: {it:?}");
+}
+
+/// What the kernel's own short io_submits left: each that was dropped is an error, and no other one.
+fn judge_shorts(player: &Player<'_>) {
+    let (plan, truth) = (player.plan, &player.truth);
+    let is_clear = plan.watches && player.lost_since.is_none();
+    // Synchronous calls are watched for five seconds; after that, at some time, no more.
+    let dropped = |watched: u64| {
+        let is_dropped = |short: &&Short| {
+            short.jobs.iter().any(|job| {
+                let until = short.time.saturating_add(watched);
+                let fate = truth.fate(*job, short.time, until, false);
+                fate == Fate::Never && !truth.is_tried(*job, short.time)
+            })
+        };
+        truth.shorts.iter().filter(is_dropped).count()
+    };
+    let (dropped, perhaps) = (dropped(u64::MAX), dropped(5_000_000_000));
+    let of = || player.findings.iter().filter(|it| it.name == Name::ShortSubmitDropped);
+    let errors = of().filter(|it| it.severity == Severity::Error).count();
+    assert!(
+        errors == 0 || plan.watches,
+        "synchronous calls were not watched: {:?}",
+        player.findings
+    );
+    assert!(errors == 0 || perhaps > 0, "nothing was dropped: {:?}", of().collect::<Vec<_>>());
+    let ends = matches!(player.end, Some(End::Exit(_)));
+    if is_clear && dropped > 0 && ends && !has_doubtful(plan) {
+        assert!(of().count() > 0, "{dropped} were dropped: {:?}", truth.shorts);
+    }
+}
