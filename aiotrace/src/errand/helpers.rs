@@ -11,6 +11,7 @@ use std::{
 };
 
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, poll},
     time::ClockId,
     unistd::Pid,
@@ -26,8 +27,10 @@ use crate::{process, source::collector::timeout};
 
 /// A helper that begins is waited for so long.
 const BEGINNING: Duration = Duration::from_secs(10);
-/// An answer that takes longer is owed, too.
-const QUICK: Duration = Duration::from_millis(20);
+/// As often it is looked at whether a helper sleeps.
+const SLICE: Duration = Duration::from_millis(20);
+/// An answer that takes longer is owed, too, though the helper did not sleep.
+const BUSY: Duration = Duration::from_millis(500);
 /// Helpers that were killed and have not ended yet: of one user, and of all. (One process holds up one at most.)
 const MOST_STUCK_OF_USER: usize = 8;
 const MOST_STUCK: usize = 256;
@@ -139,13 +142,14 @@ impl Helpers {
                 None => Helper::start(&self.nursery).ok()?,
             };
             let begun = Instant::now();
-            match helper.exchange(&request, lent, E::HOW) {
+            let mut slept = Duration::ZERO;
+            match helper.exchange(&request, lent, E::HOW, &mut slept) {
                 Ok((answer, given)) => {
-                    let waited = begun.elapsed();
+                    let owed = slept.max(begun.elapsed().saturating_sub(BUSY));
                     let mut state = self.state();
                     state.idle.push(helper);
-                    if waited > QUICK {
-                        state.debts.add(pid, user_of(pid), Instant::now(), waited);
+                    if !owed.is_zero() {
+                        state.debts.add(pid, user_of(pid), Instant::now(), owed);
                     }
                     drop(state);
                     let answer = postcard::from_bytes(&answer).ok()?;
@@ -205,7 +209,7 @@ impl Helper {
         nursery::ask(nursery, &OwnedFd::from(theirs))?;
         let mut helper = Self { id: 0, pidfd: None, socket: ours };
         let until = Instant::now() + BEGINNING;
-        let hello = helper.answer(|| until.saturating_duration_since(Instant::now()));
+        let hello = helper.answer(|| Instant::now() < until);
         let (hello, _) = hello.map_err(|_| io::Error::other("a helper does not begin"))?;
         helper.id = postcard::from_bytes(&hello).map_err(io::Error::other)?;
         helper.pidfd = Some(process::pidfd_open(helper.id)?);
@@ -224,20 +228,17 @@ impl Helper {
         request: &[u8],
         lent: &[BorrowedFd<'_>],
         how: How,
+        slept: &mut Duration,
     ) -> Result<(Vec<u8>, Vec<OwnedFd>), Without> {
         wire::send(self.socket.as_fd(), request, lent).map_err(|_| Without::Ended)?;
         let begun = Instant::now();
-        // As long as it does not sleep, it is most likely not the target that lets us wait.
-        let mut until = begun + how.asleep;
-        let left = || {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() && begun.elapsed() < how.running && self.runs() {
-                until = Instant::now() + how.asleep;
-                return how.asleep;
+        self.answer(|| {
+            // As long as it does not sleep, it is most likely not the target that lets us wait.
+            if !self.runs() {
+                *slept += SLICE;
             }
-            left
-        };
-        self.answer(left)
+            *slept < how.asleep && begun.elapsed() < how.running
+        })
     }
 
     /// What it took of processors.
@@ -251,20 +252,18 @@ impl Helper {
         process::thread_state(self.id, self.id) == Some(b'R')
     }
 
-    /// The next message. `left`: how long it may still take.
+    /// The next message. `goes_on`: whether to wait for another [`SLICE`].
     fn answer(
         &self,
-        mut left: impl FnMut() -> Duration,
+        mut goes_on: impl FnMut() -> bool,
     ) -> Result<(Vec<u8>, Vec<OwnedFd>), Without> {
         let mut incoming = Incoming::default();
         loop {
-            let left = left();
-            if left.is_zero() {
-                return Err(Without::Late);
-            }
             let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
-            match poll(&mut fds, timeout(left)) {
-                Ok(0) | Err(nix::errno::Errno::EINTR) => continue,
+            match poll(&mut fds, timeout(SLICE)) {
+                Ok(0) if goes_on() => continue,
+                Ok(0) => return Err(Without::Late),
+                Err(Errno::EINTR) => continue,
                 Ok(_) => (),
                 Err(_) => return Err(Without::Ended),
             }
