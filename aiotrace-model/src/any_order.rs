@@ -2,7 +2,7 @@
 //! a map. It is no order of time, of numbers or of names. The model's maps have the same hash in each run, so that what is
 //! told of several contexts at the same moment is told in the same order when a recording is read.
 
-use std::collections::{HashMap, hash_map};
+use std::collections::HashMap;
 
 /// The entries of a map, in an order that means nothing.
 pub(crate) trait AnyOrder {
@@ -12,13 +12,13 @@ pub(crate) trait AnyOrder {
     type Value;
 
     /// The entries.
-    fn in_any_order(&self) -> hash_map::Iter<'_, Self::Key, Self::Value>;
+    fn in_any_order(&self) -> impl Iterator<Item = (&Self::Key, &Self::Value)> + Clone;
 
     /// The entries, with values that can be changed.
-    fn in_any_order_mut(&mut self) -> hash_map::IterMut<'_, Self::Key, Self::Value>;
+    fn in_any_order_mut(&mut self) -> impl Iterator<Item = (&Self::Key, &mut Self::Value)>;
 
     /// The entries, taken out.
-    fn into_any_order(self) -> hash_map::IntoIter<Self::Key, Self::Value>;
+    fn into_any_order(self) -> impl Iterator<Item = (Self::Key, Self::Value)>;
 
     /// Removes what is not to be kept.
     fn retain_in_any_order(&mut self, keep: impl FnMut(&Self::Key, &mut Self::Value) -> bool);
@@ -35,15 +35,15 @@ impl<K, V, S> AnyOrder for HashMap<K, V, S> {
     type Key = K;
     type Value = V;
 
-    fn in_any_order(&self) -> hash_map::Iter<'_, K, V> {
+    fn in_any_order(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
         self.iter()
     }
 
-    fn in_any_order_mut(&mut self) -> hash_map::IterMut<'_, K, V> {
+    fn in_any_order_mut(&mut self) -> impl Iterator<Item = (&K, &mut V)> {
         self.iter_mut()
     }
 
-    fn into_any_order(self) -> hash_map::IntoIter<K, V> {
+    fn into_any_order(self) -> impl Iterator<Item = (K, V)> {
         self.into_iter()
     }
 

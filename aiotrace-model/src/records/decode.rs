@@ -23,7 +23,6 @@ use aiotrace_common::{
         Submit, Submitted, SubmittedOne, flag,
     },
 };
-
 use foldhash::{SharedSeed, fast::SeedableRandomState};
 
 use super::{

@@ -3,14 +3,13 @@
 use aiotrace_common::abi;
 use aiotrace_model::{
     event::{
-        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Gone,
-        Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Syscall,
+        Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Frame,
+        Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Stack, Syscall,
     },
     model::{
         Finding, Model, Name, Settings, Severity, Thresholds,
         report::{End, Row},
     },
-    stacks::{Frame, Stack},
 };
 
 use crate::told::{SECOND, process};

@@ -24,16 +24,16 @@ pub mod symbols;
 mod unwind;
 
 use aiotrace_common::record::{KnownStack, StackKey};
+pub use aiotrace_model::{
+    event::{Frame, Module, ModuleId, Place, Stack},
+    records::{Copied, Unwind},
+};
 pub use confine::give_up_identity;
 pub use maps::{Region, of as regions};
 pub use modules::{Found, Layout, load};
 pub use open::OpenFiles;
 pub use symbols::{Named, Symbolizer, culprit, hand_over};
 pub use unwind::{Processes, fuzz as unwind_fuzz};
-
-pub use aiotrace_model::records::{Copied, Unwind};
-
-pub use crate::event::{Frame, Module, ModuleId, Place, Stack};
 
 /// Tells the probes what need not be copied again.
 pub trait Known {
