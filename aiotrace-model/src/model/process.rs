@@ -142,8 +142,10 @@ impl Short {
         let place = Place::of(request);
         let mut same = place.and_then(|it| self.places.get_mut(&it));
         if is_other && let Some(same) = &same {
-            let mut left = same.iter().filter_map(|it| Some((*it, self.rest.get(*it)?.as_ref()?)));
-            if let Some((index, _)) = left.next()
+            let all = same.iter().filter_map(|it| Some((*it, self.rest.get(*it)?.as_ref()?)));
+            // Of equal ones each time another one.
+            let which = all.min_by_key(|(_, owed)| owed.why().is_some()).map(|it| it.0);
+            if let Some(index) = which
                 && let Some(Some(owed)) = self.rest.get_mut(index)
             {
                 owed.doubt = Some(Doubt::OtherContext);

@@ -3,7 +3,8 @@
 use aiotrace_common::{abi, synchronous::Call};
 use aiotrace_model::{
     event::{
-        Address, Args, Body, Change, Event, ExitStatus, File, FileKind, Iocb, Looked, Synchronous,
+        Address, Args, Body, Change, Event, ExitStatus, File, FileKind, Handle, Iocb, Looked,
+        Synchronous,
     },
     model::{Doubt, Name, Outcome, Question, Severity, Verdict},
 };
@@ -182,9 +183,39 @@ fn the_same_through_another_descriptor_or_context_is_unsure() {
     let verdict = refused(four(), |trace| {
         trace.call(None, 0, crate::verdicts::setup(8));
         let merged = vec![iocb(9, PWRITE, 3, 0, 2048)];
-        trace.call(None, 1, submit_to(aiotrace_model::event::Handle(0x2000), merged));
+        trace.call(None, 1, submit_to(Handle(0x2000), merged));
     });
     assert_eq!(verdict.doubt, Some(Doubt::OtherContext));
+}
+
+/// Two that are the same, in one call.
+#[test]
+fn of_equal_requests_each_may_have_been_submitted_elsewhere() {
+    const OTHER: Handle = Handle(0x2000);
+    const H: Handle = Handle(0x1000);
+    let twice = || submit([1, 1].map(|it| iocb(it, PWRITE, 3, 0, 512)).to_vec());
+    let again = |copies: &[Handle], is_closed: bool| {
+        let verdict = refused(twice(), |trace| {
+            trace.call(None, 0, crate::verdicts::setup(8));
+            if is_closed {
+                trace.tell(called(Call::Close, 3, None, 0, 0));
+            }
+            for (address, ctx) in (9..).zip(copies) {
+                trace.call(None, 1, submit_to(*ctx, vec![iocb(address, PWRITE, 3, 0, 512)]));
+            }
+        });
+        (verdict.outcome, verdict.doubt, verdict.lost)
+    };
+    let unsure = |doubt, count| (Outcome::Unsure, Some(doubt), count);
+    assert_eq!(again(&[], false), (Outcome::Lost, None, 2));
+    assert_eq!(again(&[OTHER], false), (Outcome::Lost, None, 1), "two were refused");
+    assert_eq!(again(&[OTHER, OTHER], false), unsure(Doubt::OtherContext, 2));
+    assert_eq!(again(&[OTHER, H], false), unsure(Doubt::OtherContext, 1));
+    assert_eq!(again(&[H, OTHER], false), unsure(Doubt::OtherContext, 1));
+    assert_eq!(again(&[OTHER, H, H], false), (Outcome::Retried, None, 0));
+    // The same of a descriptor that may be of another file since.
+    assert_eq!(again(&[H], true), (Outcome::Lost, None, 1), "two were refused");
+    assert_eq!(again(&[H, H], true), unsure(Doubt::Closed, 2));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use aiotrace_model::{
         Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Stack, Syscall,
     },
     model::{
-        Finding, Model, Name, Settings, Severity, Thresholds,
+        Doubt, Finding, Model, Name, Settings, Severity, Thresholds,
         report::{End, Row},
     },
 };
@@ -130,8 +130,12 @@ pub fn request(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
 }
 
 pub fn submit(iocbs: Vec<Option<Iocb>>) -> Args {
+    submit_to(H, iocbs)
+}
+
+fn submit_to(ctx: Handle, iocbs: Vec<Option<Iocb>>) -> Args {
     let nr = iocbs.len() as i64;
-    Args::Submit { ctx: H, nr, iocbpp: Address(0), iocbs, truncated: 0 }
+    Args::Submit { ctx, nr, iocbpp: Address(0), iocbs, truncated: 0 }
 }
 
 pub fn one(opcode: u16) -> Args {
@@ -405,6 +409,36 @@ fn two_requests_that_are_the_same_are_submitted_again_as_copies() {
             .collect();
         assert_eq!(dropped, [2 - copies as i64].repeat(usize::from(copies < 2)), "{copies}");
     }
+}
+
+/// What was left of a context whose ring was unmapped went to another one, and an exec made it certain that half of it was
+/// dropped. (PROPTEST_RNG_SEED=1795806189)
+#[test]
+fn two_requests_that_are_the_same_may_both_be_submitted_to_another_context() {
+    const OTHER: Handle = Handle(0x2000);
+    let exit = Change::Exit { status: ExitStatus::Code(0) };
+    let dropped = |copies: &[Handle]| {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(0, Args::Setup { nr_events: 4, ctxp: Address(8), stored: Some(OTHER) });
+        trace.call(1, submit((1..=3).map(|it| request(it, PREAD, 0)).collect()));
+        for (iocb, ctx) in (11..).zip(copies) {
+            trace.call(1, submit_to(*ctx, vec![request(iocb, PREAD, 0)]));
+        }
+        trace.tell(process(Some(70), exit.clone()));
+        let found = trace.findings();
+        let found = found.iter().filter(|it| it.name == Name::ShortSubmitDropped);
+        found.map(|it| (it.severity, it.doubt, it.numbers[2].1)).collect::<Vec<_>>()
+    };
+    let unsure = |count| vec![(Severity::Warning, Some(Doubt::OtherContext), count)];
+    assert_eq!(dropped(&[]), [(Severity::Error, None, 2)]);
+    assert_eq!(dropped(&[OTHER]), [(Severity::Error, None, 1)], "two were left");
+    assert_eq!(dropped(&[OTHER, OTHER]), unsure(2));
+    assert_eq!(dropped(&[OTHER, OTHER, OTHER]), unsure(2));
+    assert_eq!(dropped(&[OTHER, H]), unsure(1));
+    assert_eq!(dropped(&[H, OTHER]), unsure(1));
+    assert_eq!(dropped(&[OTHER, OTHER, H]), unsure(1));
+    assert_eq!(dropped(&[OTHER, H, H]), []);
 }
 
 #[test]

@@ -121,11 +121,15 @@ impl Faults {
                 continue;
             };
             let want = Want::Request(place);
-            let mut wanting: BTreeMap<u64, u32> = BTreeMap::new();
+            // Of equal ones each time another one: those last that may have been submitted again.
+            let mut wanting: BTreeMap<u64, (bool, u32)> = BTreeMap::new();
             for (number, place) in self.wanting(attempt.space, want, attempt.entered) {
-                wanting.entry(number).or_insert(place);
+                let owed = self.watched.get_mut(&number).and_then(|it| it.owed_mut(place));
+                let it = (owed.is_some_and(|it| it.why().is_some()), place);
+                let first = wanting.entry(number).or_insert(it);
+                *first = it.min(*first);
             }
-            for (number, place) in wanting {
+            for (number, (_, place)) in wanting {
                 if self.is_of_another(number, place, ctx) {
                     continue;
                 }
