@@ -363,18 +363,23 @@ fn say_behind(bytes: u64) {
 fn say_end(ended: &Ended) {
     let seconds = ended.attached.as_secs_f64();
     let events = thousands(ended.events);
-    let total = ended.losses.total();
-    let lost = if total == 0 {
+    let total = ended.losses.total() - ended.losses.unanswered;
+    let mut lost = if total == 0 {
         "none lost".to_owned()
     } else {
         let causes: Vec<String> = ended
             .losses
             .by_cause()
-            .filter(|(count, ..)| *count > 0)
+            .filter(|(count, name, _)| *count > 0 && *name != "unanswered")
             .map(|(count, _, text)| format!("{} {text}", thousands(count)))
             .collect();
         format!("{} LOST: {}", thousands(total), causes.join("; "))
     };
+    // Nothing was lost by that: what was looked for is not known.
+    if ended.losses.unanswered > 0 {
+        let unanswered = thousands(ended.losses.unanswered);
+        lost.push_str(&format!("; {unanswered} looks at processes had no answer"));
+    }
     let cost =
         ended.cost.as_ref().map(|it| format!("; {}", cost::in_words(it))).unwrap_or_default();
     eprintln!("aiotrace: {events} events in {seconds:.1} s, {lost}{cost}");

@@ -233,8 +233,9 @@ impl Helper {
         wire::send(self.socket.as_fd(), request, lent).map_err(|_| Without::Ended)?;
         let begun = Instant::now();
         self.answer(|| {
-            // As long as it does not sleep, it is most likely not the target that lets us wait.
-            if !self.runs() {
+            // As long as it does not sleep, it is most likely not the target that lets us wait. It sleeps, too, when it
+            // has answered, and we had no processor to see that.
+            if !self.runs() && !self.has_answered() {
                 *slept += SLICE;
             }
             *slept < how.asleep && begun.elapsed() < how.running
@@ -245,6 +246,11 @@ impl Helper {
     fn processor_time(&self) -> Duration {
         let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.id.cast_signed()));
         clock.and_then(ClockId::now).map_or(Duration::ZERO, Duration::from)
+    }
+
+    fn has_answered(&self) -> bool {
+        let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::POLLIN)];
+        poll(&mut fds, timeout(Duration::ZERO)).is_ok_and(|it| it > 0)
     }
 
     /// Whether it has a processor, or waits for one.
