@@ -101,6 +101,7 @@ pub fn main() -> ExitCode {
             (child::run(parent, try_all).map(|()| 0).map_err(Into::into), FAILED)
         }
     };
+    errand::end();
     match result {
         Ok(status) => ExitCode::from(status),
         Err(error) => {

@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    net::Shutdown,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
         unix::{fs::MetadataExt as _, net::UnixStream},
@@ -13,6 +14,7 @@ use std::{
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, poll},
+    sys::wait::{WaitPidFlag, WaitStatus, waitpid},
     time::ClockId,
     unistd::Pid,
 };
@@ -25,6 +27,8 @@ use super::{
 };
 use crate::{process, source::collector::timeout};
 
+/// The end is waited for so long: a helper may have to wait for a target.
+const ENDING: Duration = Duration::from_millis(100);
 /// A helper that begins is waited for so long.
 const BEGINNING: Duration = Duration::from_secs(10);
 /// As often it is looked at whether a helper sleeps.
@@ -40,6 +44,7 @@ const MOST_NAMED: usize = 16;
 /// All of them.
 pub struct Helpers {
     nursery: UnixStream,
+    nursery_id: Pid,
     state: Mutex<State>,
 }
 
@@ -90,8 +95,21 @@ enum Without {
 
 impl Helpers {
     /// Those that this nursery makes.
-    pub fn new(nursery: UnixStream) -> Self {
-        Self { nursery, state: Mutex::default() }
+    pub fn new(nursery: UnixStream, nursery_id: Pid) -> Self {
+        Self { nursery, nursery_id, state: Mutex::default() }
+    }
+
+    /// Ends all, and waits a moment for it.
+    pub fn end(&self) {
+        let idle = std::mem::take(&mut self.state().idle);
+        drop(idle);
+        let _ = self.nursery.shutdown(Shutdown::Both);
+        let until = Instant::now() + ENDING;
+        while Instant::now() < until
+            && waitpid(self.nursery_id, Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive)
+        {
+            std::thread::sleep(Duration::from_micros(200));
+        }
     }
 
     /// How many errands had no answer.
@@ -190,8 +208,8 @@ impl Helpers {
             state.named.push(pid);
             let name = process::name(pid).unwrap_or_default();
             eprintln!(
-                "aiotrace: process {pid} ({}) does not let us look at it: what would have to wait for it is left \
-                 out",
+                "aiotrace: process {pid} ({}) does not answer: a read of its memory or of /proc/{pid} hangs (memory \
+                 behind FUSE or userfaultfd, or an execve that hangs); what would be read of it is left out",
                 name.escape_ascii()
             );
         }

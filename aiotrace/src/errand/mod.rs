@@ -90,8 +90,17 @@ static HELPERS: OnceLock<Helpers> = OnceLock::new();
 /// # Errors
 /// If there can be no process.
 pub fn start() -> io::Result<()> {
-    let _ = HELPERS.set(Helpers::new(nursery::start()?));
+    let (nursery, id) = nursery::start()?;
+    let _ = HELPERS.set(Helpers::new(nursery, id));
     Ok(())
+}
+
+/// Ends the helpers, and waits for them if they need not wait for anybody: else whoever is process 1 would have to, and
+/// in a container it may not.
+pub fn end() {
+    if let Some(helpers) = HELPERS.get() {
+        helpers.end();
+    }
 }
 
 /// How many errands had no answer, mostly because their process, or its user, let us wait, then or earlier.

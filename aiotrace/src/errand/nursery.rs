@@ -13,7 +13,8 @@ use std::{
 use nix::{
     errno::Errno,
     sys::signal::{SigHandler, Signal, signal},
-    unistd::{ForkResult, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getppid, setsid},
+    sys::wait::wait,
+    unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getppid, setsid},
 };
 
 use super::{
@@ -21,25 +22,27 @@ use super::{
     wire::{self, Incoming},
 };
 
-/// Forks it. What is sent to it is a descriptor: the other end of whoever is to be served by a new helper.
+/// Forks it, and gives its process id. What is sent to it is a descriptor: the other end of whoever is to be served by a new helper.
 ///
 /// # Errors
 /// If there can be no process.
-pub fn start() -> io::Result<UnixStream> {
+pub fn start() -> io::Result<(UnixStream, Pid)> {
     let (ours, theirs) = UnixStream::pair()?;
     let parent = nix::unistd::getpid();
     // SAFETY: this process has one thread.
     match unsafe { fork() }? {
-        ForkResult::Parent { .. } => {
+        ForkResult::Parent { child } => {
             drop(theirs);
             // It is ready, or has ended.
             (&ours).read_exact(&mut [0])?;
-            Ok(ours)
+            Ok((ours, child))
         }
         ForkResult::Child => {
             drop(ours);
             if retire().is_ok() && getppid() == parent && keep_only(&theirs).is_ok() {
                 let _ = serve(theirs);
+                // Until there is no child: they are reaped by the kernel.
+                let _ = wait();
             }
             end()
         }

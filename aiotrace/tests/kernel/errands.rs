@@ -16,7 +16,7 @@ use super::{
 };
 
 /// What is said of a process that does not answer.
-const SAID: &str = "does not let us look at it";
+const SAID: &str = "does not answer: a read of its memory";
 /// By BPF, and by ptrace.
 const SOURCES: [&[&str]; 2] = [&[], &["--source", "ptrace"]];
 

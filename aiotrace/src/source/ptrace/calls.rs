@@ -18,6 +18,7 @@ use super::{
     rings::{New, Rings},
     tracee::{InCall, Tracee},
 };
+use crate::output::clock::monotonic;
 
 /// Where calls are recorded.
 pub struct Calls {
@@ -57,6 +58,8 @@ impl Calls {
         };
         let place = if wants_stack && !call.abi.is_32_bit() { place() } else { None };
         self.fetch_at_entry(tracee, call, place);
+        // What that took is ours: it may have waited for memory that does not answer.
+        call.entered = monotonic();
         if let Some(place) = place {
             self.stack(tracee, call.entered, place);
         }
