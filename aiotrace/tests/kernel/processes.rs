@@ -24,6 +24,13 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     found
 }
 
+/// The program that an aiotrace has launched: its other children are its own.
+pub fn launched_by(aiotrace: u32) -> Option<u32> {
+    let name = |it: u32| aiotrace::process::name(it).unwrap_or_default();
+    let is_program = |it: &u32| name(*it) == b"aio-programs";
+    children_of(aiotrace).into_iter().find(is_program)
+}
+
 /// All of them, parents first.
 fn all() -> Vec<u32> {
     let mut found = vec![std::process::id()];

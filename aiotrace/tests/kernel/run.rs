@@ -4,7 +4,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::{
     harness::Need,
-    support::{Program, aiotrace, await_work, binary, programs},
+    support::{Program, aiotrace, await_that, await_work, binary, programs},
 };
 
 fn run(options: &[&str], command: &[&str]) -> Output {
@@ -150,12 +150,12 @@ fn a_slow_reader_loses_events_and_not_the_target() {
         .spawn()
         .unwrap();
     // The program's own end is seen by its process, not by our pipe.
-    let children = format!("/proc/{0}/task/{0}/children", child.id());
-    let mut pid = String::new();
-    while pid.is_empty() {
-        pid = std::fs::read_to_string(&children).unwrap_or_default();
-    }
-    let pid = pid.trim().parse().unwrap();
+    let mut pid = None;
+    await_that("the program begins", || {
+        pid = super::processes::launched_by(child.id());
+        pid.is_some()
+    });
+    let pid = pid.unwrap();
     while aiotrace::process::is_alive(pid) {
         std::thread::yield_now();
     }
