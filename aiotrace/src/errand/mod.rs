@@ -62,9 +62,10 @@ const ASLEEP: Duration = Duration::from_millis(200);
 const AT_A_STOP: Duration = Duration::from_millis(100);
 /// A file is read, perhaps from a slow disk.
 const FROM_DISK: Duration = Duration::from_secs(1);
-const USUAL: Duration = Duration::from_secs(2);
+/// On a machine that is busy, or is emulated, a helper may have to wait long for a processor.
+const USUAL: Duration = Duration::from_secs(10);
 /// All memory of a process is read: longer than [`scan`] takes.
-const A_SCAN: Duration = Duration::from_secs(10);
+const A_SCAN: Duration = Duration::from_secs(20);
 
 impl How {
     const USUAL: Self = Self { asleep: ASLEEP, running: USUAL, is_urgent: false, is_owed: false };

@@ -76,5 +76,5 @@ fn a_flood_is_counted_as_the_target_counts_it() {
 tests![
     signals_come_in_order_while_probes_come_and_go if Need::Native("25 attaches"),
     signals_come_in_order_while_ptrace_comes_and_goes if Need::LONG,
-    a_flood_is_counted_as_the_target_counts_it if Need::SLOW,
+    a_flood_is_counted_as_the_target_counts_it if Need::LONG,
 ];
