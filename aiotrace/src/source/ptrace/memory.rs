@@ -67,32 +67,35 @@ const MOST_ENTRIES: u32 = 1024;
 /// Its errno if we may not look into this process.
 pub fn fetch(_: u32, tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
     let mut fetched = Vec::with_capacity(wanted.len() + 1);
-    let mut read = |at: u64, length: usize| {
+    let mut read = |at: u64, length: usize, is_whole: bool| {
         let mut bytes = vec![0; length];
         let is_read = match read_here(tid, at, &mut bytes) {
             Err(Errno::EPERM) => return Err(Errno::EPERM as i32),
             other => other.is_ok(),
         };
         let bytes = is_read.then_some(bytes);
-        fetched.push((at, bytes.clone()));
+        // Of what cannot be read whole, a part may be wanted.
+        if is_read || is_whole {
+            fetched.push((at, bytes.clone()));
+        }
         Ok(bytes)
     };
     for it in wanted {
         match it {
             Wanted::Bytes(at, length) => {
-                read(at, length)?;
+                read(at, length, false)?;
             }
             Wanted::Pointed { at, count, width, each } => {
-                let Some(pointers) = read(at, count as usize * usize::from(width))? else {
+                let Some(pointers) = read(at, count as usize * usize::from(width), false)? else {
                     continue;
                 };
                 for pointer in pointers.chunks_exact(usize::from(width)) {
                     let pointer = pointer.iter().rev().fold(0, |all, it| all << 8 | u64::from(*it));
-                    read(pointer, each)?;
+                    read(pointer, each, true)?;
                 }
             }
             Wanted::Ring { at, known } => {
-                let header = read(at, size_of::<RingHeader>())?;
+                let header = read(at, size_of::<RingHeader>(), false)?;
                 let header = header.and_then(|it| RingHeader::read_from_bytes(&it).ok());
                 if let (Some(header), Some((nr, first))) = (header, known)
                     && header.tail < nr
@@ -102,7 +105,7 @@ pub fn fetch(_: u32, tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
                     let end = if first > header.tail { nr } else { header.tail };
                     let entry = |it: u32| u64::from(it) * size_of::<IoEvent>() as u64;
                     let from = at.wrapping_add(size_of::<RingHeader>() as u64 + entry(first));
-                    read(from, entry((end - first).min(MOST_ENTRIES)) as usize)?;
+                    read(from, entry((end - first).min(MOST_ENTRIES)) as usize, false)?;
                 }
             }
         }
