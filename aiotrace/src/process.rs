@@ -11,6 +11,7 @@ use std::{
 
 use aiotrace_common::abi::{Timespec, from_i386};
 use nix::{
+    errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::uio::{RemoteIoVec, process_vm_readv},
     unistd::Pid,
@@ -270,11 +271,20 @@ pub fn read_timespec(pid: u32, address: u64) -> Option<Timespec> {
 
 /// Memory of a process: all of it, or nothing.
 pub fn read_memory(pid: u32, from: u64, to: &mut [u8]) -> Option<()> {
-    let remote = [RemoteIoVec { base: usize::try_from(from).ok()?, len: to.len() }];
-    let pid = Pid::from_raw(i32::try_from(pid).ok()?);
+    try_read_memory(pid, from, to).ok()
+}
+
+/// The same.
+///
+/// # Errors
+/// What the kernel says; `EFAULT` also if it is not all there.
+pub fn try_read_memory(pid: u32, from: u64, to: &mut [u8]) -> Result<(), Errno> {
+    let base = usize::try_from(from).ok().filter(|it| *it != 0).ok_or(Errno::EFAULT)?;
+    let remote = [RemoteIoVec { base, len: to.len() }];
     let wanted = to.len();
-    let read = process_vm_readv(pid, &mut [io::IoSliceMut::new(to)], &remote).ok()?;
-    (read == wanted).then_some(())
+    let read =
+        process_vm_readv(Pid::from_raw(pid as i32), &mut [io::IoSliceMut::new(to)], &remote)?;
+    if read == wanted { Ok(()) } else { Err(Errno::EFAULT) }
 }
 
 /// `NR 0xARG0 ... 0xARG5 0xSP 0xPC`, or `running`, or `-1 0xSP 0xPC`.

@@ -329,7 +329,7 @@ fn stack_pages(sp: u64) -> impl Iterator<Item = u64> {
 }
 
 /// Bytes of a pointer.
-fn width(abi: Abi) -> u8 {
+pub fn width(abi: Abi) -> u8 {
     if abi.is_32_bit() { 4 } else { 8 }
 }
 

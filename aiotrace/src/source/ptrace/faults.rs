@@ -15,6 +15,7 @@ use nix::errno::Errno;
 
 use super::{
     Rules,
+    calls::width,
     heads::Heads,
     in_flight::InFlight,
     memory,
@@ -385,7 +386,7 @@ pub fn second_argument(registers: &mut libc::user_regs_struct) -> &mut u64 {
 /// The iocbs of an io_submit that begins, and where they are.
 fn given<'a>(tracee: &'a Tracee, call: &'a InCall) -> impl Iterator<Item = (u64, Iocb)> + 'a {
     let memory = tracee.memory();
-    let width = if call.abi.is_32_bit() { 4 } else { 8 };
+    let width = u64::from(width(call.abi));
     let count = (call.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u64;
     let at = move |index: u64| call.args[2].wrapping_add(index * width);
     let pointers = (0..count).map_while(move |it| tracee.memory().pointer(at(it), call.abi));

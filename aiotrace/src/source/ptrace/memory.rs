@@ -3,23 +3,20 @@
 //! A helper reads it ([`crate::errand`]): what a page waits for may be a thread that we hold in a stop. As each errand
 //! costs two changes of process, what a stop needs is fetched at once, and kept until the stop is over.
 
-use std::{
-    cell::RefCell, collections::HashMap, fs::File, io::IoSliceMut, os::unix::fs::FileExt as _,
-};
+use std::{cell::RefCell, collections::HashMap, fs::File, os::unix::fs::FileExt as _};
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, RingHeader, Timespec},
     record::Memory as Mark,
 };
-use nix::{
-    errno::Errno,
-    sys::uio::{RemoteIoVec, process_vm_readv},
-    unistd::Pid,
-};
+use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, IntoBytes};
 
-use crate::errand::{Errand as _, Fetch, Restore, Write};
+use crate::{
+    errand::{Errand as _, Fetch, Restore, Write},
+    process::try_read_memory,
+};
 
 /// The memory that a thread has.
 #[derive(Clone, Copy, Debug)]
@@ -69,7 +66,7 @@ pub fn fetch(_: u32, tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
     let mut fetched = Vec::with_capacity(wanted.len() + 1);
     let mut read = |at: u64, length: usize, is_whole: bool| {
         let mut bytes = vec![0; length];
-        let is_read = match read_here(tid, at, &mut bytes) {
+        let is_read = match try_read_memory(tid, at, &mut bytes) {
             Err(Errno::EPERM) => return Err(Errno::EPERM as i32),
             other => other.is_ok(),
         };
@@ -113,15 +110,6 @@ pub fn fetch(_: u32, tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
     Ok(fetched)
 }
 
-/// All of it, or nothing.
-fn read_here(tid: u32, address: u64, to: &mut [u8]) -> Result<(), Errno> {
-    let base = usize::try_from(address).ok().filter(|it| *it != 0).ok_or(Errno::EFAULT)?;
-    let remote = [RemoteIoVec { base, len: to.len() }];
-    let wanted = to.len();
-    let read = process_vm_readv(Pid::from_raw(tid as i32), &mut [IoSliceMut::new(to)], &remote)?;
-    if read == wanted { Ok(()) } else { Err(Errno::EFAULT) }
-}
-
 /// Writes, also where the program itself may not. For the helper.
 ///
 /// # Errors
@@ -132,7 +120,7 @@ pub fn write(_: u32, tid: u32, address: u64, bytes: Vec<u8>) -> Result<(), i32> 
 
 fn write_here(tid: u32, address: u64, bytes: &[u8]) -> Result<(), Errno> {
     // This waits, if one of the two has to: a helper that is killed meanwhile never writes, so nothing is changed later.
-    read_here(tid, address, &mut vec![0; bytes.len()])?;
+    try_read_memory(tid, address, &mut vec![0; bytes.len()])?;
     let errno = |it: std::io::Error| it.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
     let file = File::options().write(true).open(format!("/proc/{tid}/mem")).map_err(errno)?;
     file.write_all_at(bytes, address).map_err(errno)
@@ -243,7 +231,7 @@ impl Memory {
             },
             // With kernel.yama.ptrace_scope=1 a plain user may look only into what descends from it, or what it
             // traces: we may, and our helper may not.
-            Some(Err(_)) => read_here(self.tid, address, to).is_ok(),
+            Some(Err(_)) => try_read_memory(self.tid, address, to).is_ok(),
             None => false,
         }
     }
