@@ -107,6 +107,13 @@ pub struct Call {
     pub fault: Option<Fault>,
 }
 
+impl Call {
+    /// When it was entered; if that was not seen, when it returned, as the event says.
+    pub fn began(&self, event: &Event) -> u64 {
+        self.entered.unwrap_or(event.time)
+    }
+}
+
 /// What a fault rule did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fault {

@@ -116,18 +116,13 @@ impl Model {
     fn used(&mut self, event: &Event, call: &Call, ctx: Handle) -> Option<&mut Context> {
         let space = self.space(event.pid);
         let key = (space, ctx.0);
-        let began = call.entered.unwrap_or(event.time);
-        let held = self.contexts.get(&key).map(|it| it.held);
+        let began = call.began(event);
+        let is_known = self.contexts.contains_key(&key);
         let destroyed = self.spaces.get(&space).and_then(|it| it.when_destroyed(ctx.0));
-        let context = match (held, destroyed) {
-            (Some(held), _) if began < held => {
-                // Its handle is another one's by now.
-                let is_it = |(of, it): &&mut ((u64, u64), Context)| *of == key && it.held <= began;
-                &mut self.leaving.iter_mut().rfind(is_it)?.1
-            }
-            (Some(_), _) => self.contexts.get_mut(&key)?,
-            (None, Some(destroyed)) if began <= destroyed => return None,
-            (None, _) => {
+        let context = match (is_known, destroyed) {
+            (true, _) => self.context_when_mut((event.pid, ctx), began)?,
+            (false, Some(destroyed)) if began <= destroyed => return None,
+            (false, _) => {
                 if let Some(from) = self.where_from(space, call) {
                     self.moved(event, Moved { from, to: ctx });
                     let context = self.contexts.get_mut(&key)?;
@@ -195,11 +190,12 @@ impl Model {
             self.slow(event, call, ctx, iocbs, took);
         }
         let is_injected = self.faults.rules.injected(call);
+        let began = call.began(event);
         if let Some((time, ctx)) = self.eagains.remove(&event.tid).filter(|_| !is_injected) {
-            self.submit_eagain((time, event.pid, event.tid), ctx, None);
+            self.submit_eagain((time, event.pid, event.tid), (ctx, began), None);
         }
         if call.ret == EAGAIN && !is_injected {
-            self.submit_eagain((event.time, event.pid, event.tid), ctx, call.ring);
+            self.submit_eagain((event.time, event.pid, event.tid), (ctx, began), call.ring);
         }
         let accepted = count(call.ret) as usize;
         let entered = call.entered.unwrap_or(0);
@@ -208,15 +204,15 @@ impl Model {
         }
         let has_room = self.followed + accepted as u64 <= MOST_REQUESTS;
         if call.ret < 0 {
-            if let Some(context) = self.context_mut(event.pid, ctx) {
+            if let Some(context) = self.context_when_mut((event.pid, ctx), began) {
                 context.submitted += count(nr);
                 context.refused += count(nr);
             }
             // It was tried again, and the program knows why it did not work.
-            return self.submitted_again(event, ctx, (iocbs, accepted), entered);
+            return self.submitted_again(event, (ctx, began), (iocbs, accepted), entered);
         }
         let Some(context) = self.used(event, call, ctx) else {
-            return self.submitted_again(event, ctx, (iocbs, accepted), entered);
+            return self.submitted_again(event, (ctx, began), (iocbs, accepted), entered);
         };
         context.submitted += count(nr).max(accepted as u64);
         context.refused += count(nr).saturating_sub(accepted as u64);
@@ -268,7 +264,7 @@ impl Model {
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         let space = self.space(event.pid);
-        self.submitted_again(event, ctx, (iocbs, accepted), entered);
+        self.submitted_again(event, (ctx, began), (iocbs, accepted), entered);
         for it in found {
             self.faults.told_before(space, &it.completed.event, &it.request);
             self.matched(event.pid, name, doubt, it);
@@ -295,12 +291,12 @@ impl Model {
     fn submitted_again(
         &mut self,
         event: &Event,
-        ctx: Handle,
+        (ctx, began): (Handle, u64),
         (iocbs, accepted): (&[Option<Iocb>], usize),
         entered: u64,
     ) {
         let space = self.space(event.pid);
-        let context = self.context_mut(event.pid, ctx).map_or(0, |it| it.name.id);
+        let context = self.context_when((event.pid, ctx), began).map_or(0, |it| it.name.id);
         let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) else { return };
         let is_read = |it: &Option<Iocb>| it.is_some_and(|it| it.value.is_some());
         let unread = !iocbs.iter().all(is_read);
@@ -315,10 +311,12 @@ impl Model {
     fn submit_eagain(
         &mut self,
         (time, pid, tid): (u64, u32, u32),
-        ctx: Handle,
+        (ctx, began): (Handle, u64),
         ring: Option<Ring>,
     ) {
-        let Some(context) = self.context_mut(pid, ctx) else { return };
+        let Some(context) = self.context_when_mut((pid, ctx), began) else { return };
+        // Else it is that of the context that has the handle by now.
+        let ring = ring.filter(|_| !context.is_left);
         if let Some(ring) = ring {
             context.looked(ring, time);
         }
@@ -376,7 +374,7 @@ impl Model {
         }
         let mut finding = Finding::new(Name::BlockingSubmit, event.time, event.pid, text);
         finding.tid = Some(event.tid);
-        finding.context = self.context_mut(event.pid, ctx).map(|it| it.name);
+        finding.context = self.context_when((event.pid, ctx), call.began(event)).map(|it| it.name);
         finding.request = subject;
         finding.stack.clone_from(&call.stack);
         finding.numbers = vec![("took_ns", took as i64), ("accepted", call.ret)];
@@ -404,7 +402,7 @@ impl Model {
         value: Option<&abi::Iocb>,
     ) {
         let space = self.space(event.pid);
-        let Some(context) = self.contexts.get(&(space, ctx.0)) else { return };
+        let Some(context) = self.context_when((event.pid, ctx), call.began(event)) else { return };
         let name = context.name;
         match call.ret {
             EINPROGRESS | 0 => {

@@ -463,6 +463,36 @@ impl Model {
         self.contexts.get_mut(&(self.space(pid), handle.0))
     }
 
+    /// The context that had the handle when a call on it began: when the call returns, another one may have it.
+    /// `None`: it was not known, or has ended meanwhile.
+    fn context_when(&self, (pid, handle): (u32, Handle), began: u64) -> Option<&Context> {
+        let key = (self.space(pid), handle.0);
+        let it = self.contexts.get(&key)?;
+        match self.left_when(key, began) {
+            None => (it.held <= began).then_some(it),
+            Some(place) => self.leaving.get(place).map(|it| &it.1),
+        }
+    }
+
+    fn context_when_mut(
+        &mut self,
+        (pid, handle): (u32, Handle),
+        began: u64,
+    ) -> Option<&mut Context> {
+        let key = (self.space(pid), handle.0);
+        match self.left_when(key, began) {
+            None => self.contexts.get_mut(&key).filter(|it| it.held <= began),
+            Some(place) => self.leaving.get_mut(place).map(|it| &mut it.1),
+        }
+    }
+
+    /// Where the context is that had this handle then, if another one has it by now.
+    fn left_when(&self, key: (u64, u64), began: u64) -> Option<usize> {
+        let is_late = self.contexts.get(&key).is_some_and(|it| began < it.held);
+        let is_it = |(of, it): &((u64, u64), Context)| *of == key && it.held <= began;
+        is_late.then(|| self.leaving.iter().rposition(is_it)).flatten()
+    }
+
     /// One more context; `None` if there are too many.
     fn add_context(&mut self, pid: u32, handle: Handle, time: u64) -> Option<&mut Context> {
         let more = self.leaving.len() + self.ends.destroying.len();

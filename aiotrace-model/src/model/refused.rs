@@ -103,19 +103,19 @@ impl Model {
     fn is_explained(&self, event: &Event, call: &Call, has_cause: bool) -> bool {
         let ctx = handle_of(&call.args);
         let space = self.space(event.pid);
+        let is_known = || self.context_when((event.pid, ctx), call.began(event)).is_some();
         match (call.args.syscall(), call.ret) {
             (Syscall::Setup, EAGAIN) => true,
-            (Syscall::Submit, EAGAIN) => {
-                self.settings.every_call && self.contexts.contains_key(&(space, ctx.0))
-            }
-            (Syscall::Cancel, EINVAL | EAGAIN) => self.contexts.contains_key(&(space, ctx.0)),
+            (Syscall::Submit, EAGAIN) => self.settings.every_call && is_known(),
+            (Syscall::Cancel, EINVAL | EAGAIN) => is_known(),
             // After an io_setup that failed, for instance.
             (Syscall::Destroy, EINVAL) if ctx.0 == 0 => true,
             // It was destroyed before, which is use-after-destroy, or meanwhile.
             (Syscall::Setup, EINVAL) => false,
             (_, EINVAL) if !has_cause => {
                 let destroyed = self.spaces.get(&space).and_then(|it| it.when_destroyed(ctx.0));
-                destroyed.is_some() && !self.contexts.contains_key(&(space, ctx.0))
+                // Also if another one has its handle by now.
+                (destroyed.is_some() || self.has((space, ctx.0))) && !is_known()
             }
             _ => false,
         }
@@ -123,7 +123,7 @@ impl Model {
 
     fn refusal(&self, event: &Event, call: &Call, cause: Option<&str>) -> Finding {
         let handle = handle_of(&call.args);
-        let context = self.contexts.get(&(self.space(event.pid), handle.0)).map(|it| it.name);
+        let context = self.context_when((event.pid, handle), call.began(event)).map(|it| it.name);
         let subject = match &call.args {
             Args::Submit { iocbs, .. } => iocbs.first().and_then(|it| subject(it.as_ref()?)),
             _ => None,

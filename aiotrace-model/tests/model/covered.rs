@@ -174,6 +174,26 @@ fn the_rest_of_a_short_completion_may_come_in_any_cut() {
 }
 
 #[test]
+fn a_request_with_vectors_that_did_another_part_is_no_retry() {
+    // Where it begins it may reach what is left, until it completes.
+    let beside = |done_by: Option<Body>, res: i64| {
+        short(PWRITE, 512, |trace| {
+            trace.call(None, 1, writev(2, 0, 2));
+            done_by.into_iter().for_each(|call| trace.tell(call));
+            trace.complete(2, res);
+            trace.reap(2, res, false);
+        })
+    };
+    let verdict = beside(Some(pwrite(3, 512, 512)), 512);
+    assert_eq!((verdict.outcome, verdict.retries), (Outcome::Done, 0), "{}", verdict.message());
+    let verdict = beside(None, 512);
+    assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1), "{}", verdict.message());
+    // The twin did this part, too.
+    let verdict = beside(None, 1024);
+    assert_eq!((verdict.outcome, verdict.retries), (Outcome::Retried, 1), "{}", verdict.message());
+}
+
+#[test]
 fn the_same_through_another_descriptor_or_context_is_unsure() {
     let other = || submit(vec![iocb(9, PWRITE, 4, 0, 512)]);
     let verdict = refused(write(1, 0, 512), |trace| trace.call(None, 1, other()));

@@ -206,6 +206,31 @@ fn a_call_that_returns_after_its_handle_was_given_away_is_still_on_the_first() {
     assert_eq!(trace.ends(), [Some(End::Destroyed), None]);
 }
 
+/// The same io_submit again, and it is refused: on the context that it began on, or on the one that has the handle now.
+#[test]
+fn a_refused_call_that_returns_after_its_handle_was_given_away_was_on_the_first() {
+    for (ret, name) in [(-22, Name::RefusedCalls), (-11, Name::SubmitEagain)] {
+        let told = |is_late: bool| {
+            let mut trace = Trace::seen(false);
+            trace.setup();
+            trace.call(1, submit(vec![request(1, PREAD, 0), request(2, PREAD, 512)]));
+            let again = || submit(vec![request(2, PREAD, 512)]);
+            let entered = trace.now;
+            trace.setup();
+            trace.call_since(if is_late { trace.now } else { entered }, ret, again());
+            trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+            let findings = trace.findings();
+            let found = findings.iter().map(|it| (it.name, it.context.map(|it| it.id), it.doubt));
+            found.collect::<Vec<_>>()
+        };
+        assert_eq!(told(false), [(name, Some(1), None)]);
+        let found = told(true);
+        assert!(found.contains(&(name, Some(2), None)), "{found:?}");
+        let dropped = (Name::ShortSubmitDropped, Some(1), Some(Doubt::OtherContext));
+        assert!(found.contains(&dropped), "{found:?}");
+    }
+}
+
 #[test]
 fn a_ring_that_is_moved_to_where_a_dying_one_was_is_another_context() {
     let mut trace = Trace::seen(false);

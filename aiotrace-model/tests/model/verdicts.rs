@@ -492,6 +492,28 @@ fn a_process_that_stands_still_hangs_until_it_goes_on() {
 }
 
 #[test]
+fn what_was_submitted_again_may_complete_while_the_process_hangs() {
+    let hung = |completes: bool| {
+        let mut trace = Trace::new();
+        trace.call(None, 1, write(1, 0));
+        trace.complete(1, 512);
+        trace.changed(1, 512, EIO);
+        trace.reap(1, EIO, true);
+        trace.call(None, 1, write(1, 0));
+        trace.wait(HUNG_AFTER + SECOND);
+        if completes {
+            trace.complete(1, 512);
+        }
+        trace.model.finish(trace.now);
+        let told = trace.verdicts();
+        told.iter().map(|it| (it.outcome, it.half, it.succeeded)).collect::<Vec<_>>()
+    };
+    let open = (Outcome::Hung, Half::Open, false);
+    assert_eq!(hung(false), [open]);
+    assert_eq!(hung(true), [open, (Outcome::Hung, Half::Retried, true)]);
+}
+
+#[test]
 fn a_hung_process_that_is_killed_has_hung() {
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, reads(1..3));

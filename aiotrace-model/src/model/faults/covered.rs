@@ -11,6 +11,7 @@ use crate::model::{
     Doubt,
     owed::{Done, Owed, Place, does, is_vectored, reach},
     requests::Request,
+    verdict::Half,
 };
 
 /// Requests that do what a completion left, of a fault.
@@ -161,39 +162,46 @@ impl Faults {
         self.unwant(space, want, number, NO_REQUEST);
     }
 
-    /// A piece completed: whether all are done, and reaped. Without a time: it was reaped. `request`: which one it was, if
-    /// that is known.
+    /// A piece completed: what became of the fault, if all are done and reaped. Without a time: it was reaped.
+    /// `request`: which one it was, if that is known.
     pub(super) fn came_back(
         &mut self,
         number: u64,
         (iocb, request): (u64, Option<&Request>),
         res: i64,
         time: Option<u64>,
-    ) -> bool {
-        let Some(watched) = self.watched.get_mut(&number) else { return false };
+    ) -> Option<Half> {
+        let watched = self.watched.get_mut(&number)?;
+        let is_done_otherwise = watched.done.is_some();
         let Kind::Completion { owed, pieces, completed, .. } = &mut watched.kind else {
-            return false;
+            return None;
         };
         // Of those with this iocb the oldest comes first.
         let is_it = |it: &Piece| {
             it.iocb == iocb && if time.is_none() { !it.is_reaped } else { !it.is_done }
         };
-        let Some(at) = pieces.iter().position(is_it) else { return false };
+        let at = pieces.iter().position(is_it)?;
         if res < 0 {
             let piece = pieces.remove(at);
             *completed = None;
             if let Some(owed) = owed {
-                owed.fails(&piece, request, res);
+                owed.piece_completed(&piece, request, res);
             }
             self.no_completion(number, iocb);
-            return false;
+            return None;
         }
         let piece = &mut pieces[at];
         if !std::mem::replace(&mut piece.is_done, true)
             && let Some(owed) = owed
+            && !owed.piece_completed(piece, request, res)
         {
-            owed.fails(piece, request, res);
+            // It was about another part of the file.
+            pieces.remove(at);
+            let is_over = pieces.is_empty() && is_done_otherwise && !owed.is_left();
+            self.no_completion(number, iocb);
+            return is_over.then_some(Half::Done);
         }
+        let piece = &mut pieces[at];
         piece.is_reaped |= time.is_none();
         let is_left = owed.as_deref().is_some_and(Owed::is_left);
         let is_done = !is_left && pieces.iter().all(|it| it.is_done);
@@ -206,26 +214,27 @@ impl Faults {
             }
             watched.succeeded |= is_reaped;
         }
-        is_reaped
+        is_reaped.then_some(Half::Retried)
     }
 }
 
 impl Owed {
-    /// A piece completed with this result: what it was to do, and has not, is missing again. One with vectors tells now what it
-    /// has done.
-    fn fails(&mut self, piece: &Piece, request: Option<&Request>, res: i64) {
+    /// A piece completed with this result: what it was to do, and has not, is missing again. One with vectors tells now
+    /// what it has done: false, if that is nothing of this.
+    fn piece_completed(&mut self, piece: &Piece, request: Option<&Request>, res: i64) -> bool {
         match piece.range {
             None if res < 0 => self.uncover((0, u64::MAX)),
             None => (),
             Some((from, _)) if piece.is_vectored => {
                 let known =
                     Request { iocb: piece.iocb, offset: from as i64, ..self.request.clone() };
-                self.completed(request.unwrap_or(&known), res);
+                return self.completed(request.unwrap_or(&known), res) != Some(Done::Not);
             }
             // A read that moves less than asked has seen the end of the file.
             Some(_) if res > 0 && does(&self.request) == Some(Does::Read) => (),
             Some((from, to)) => self.uncover((from.saturating_add(res.max(0) as u64), to)),
         }
+        true
     }
 }
 

@@ -127,7 +127,11 @@ impl Faults {
             let told = watched.told.filter(|_| !self.is_back(watched));
             let (half, going) = match told {
                 None => (watched.half_at_end(self.watches), Going::Running),
-                Some(told) if told.going == Some(Going::Hung) => continue,
+                Some(told) if told.going == Some(Going::Hung) => match watched.has_completed() {
+                    // What it had submitted again was done while it hung.
+                    Some(_) => (watched.half(self.watches), Going::Hung),
+                    None => continue,
+                },
                 // What was lost, or given up, may have come back.
                 Some(told) => (self.half(watched), told.going.unwrap_or(Going::Running)),
             };

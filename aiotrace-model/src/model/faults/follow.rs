@@ -129,8 +129,8 @@ impl Model {
         if handle != 0 && !matches!(kind, Kind::Destroy) {
             wants.push(Want::Destroy(handle));
         }
-        let name = |model: &mut Self| Some(model.context_mut(event.pid, Handle(handle))?.name);
-        let context = if handle == 0 { None } else { name(self) };
+        let context = self.context_when((event.pid, Handle(handle)), call.began(event));
+        let context = context.map(|it| it.name);
         let what = (Cause::Call(call.args.syscall()), call.ret);
         self.watch(event, call.fault, what, (context, handle), kind, wants);
     }

@@ -286,9 +286,8 @@ impl Faults {
                 continue;
             }
             for (number, _) in self.wanting(space, Want::Completion(event.obj), u64::MAX) {
-                if self.came_back(number, (event.obj, None), event.res, None) {
-                    self.settle(number, Half::Retried);
-                }
+                let half = self.came_back(number, (event.obj, None), event.res, None);
+                half.into_iter().for_each(|half| self.settle(number, half));
             }
         }
     }
@@ -297,7 +296,8 @@ impl Faults {
     pub fn completed(&mut self, space: u64, request: &Request, res: i64, time: u64) {
         self.asked.completed(request);
         for (number, _) in self.wanting(space, Want::Completion(request.iocb), request.entered) {
-            self.came_back(number, (request.iocb, Some(request)), res, Some(time));
+            let half = self.came_back(number, (request.iocb, Some(request)), res, Some(time));
+            half.into_iter().for_each(|half| self.settle(number, half));
         }
         for number in self.uncovered(space, request, res) {
             self.retried_then(number, request.entered);

@@ -188,7 +188,7 @@ impl World {
             self.rest.extend(rest.map(|it| Rest { space, pid, ctx, what: *it, is_dropped: false }));
         }
         let is_eagain = ret == EAGAIN || self.rules.exact && error == EAGAIN;
-        if is_eagain && (!is_gone || there.is_some()) {
+        if is_eagain && !is_gone {
             self.told.expect(Name::SubmitEagain, Severity::Warning, pid);
         } else if is_eagain && self.kernel.is_held(self.space(who), handle) {
             // Its handle is, as far as anybody can know, that of one whose ring is unmapped.
@@ -201,8 +201,9 @@ impl World {
             self.told.allow(Name::RefusedCalls, Severity::Warning, pid);
         }
         match there {
-            Some(there) if ret == EAGAIN => self.told.looked(&self.kernel, there),
-            Some(there) if there == ctx && ret > 0 => self.told.looked(&self.kernel, there),
+            Some(there) if there == ctx && (ret > 0 || ret == EAGAIN) => {
+                self.told.looked(&self.kernel, there)
+            }
             _ => (),
         }
         let mut bodies = Vec::new();
