@@ -514,6 +514,27 @@ fn what_was_submitted_again_may_complete_while_the_process_hangs() {
 }
 
 #[test]
+fn a_read_that_was_given_up_may_come_back_before_the_process_is_killed() {
+    let killed = |comes_back: bool| {
+        let mut trace = Trace::new();
+        trace.call(None, 1, reads(1..2));
+        trace.complete(1, 512);
+        trace.changed(1, 512, EIO);
+        trace.reap(1, EIO, true);
+        trace.wait(HUNG_AFTER);
+        trace.call(None, 1, reads(2..3));
+        trace.wait(SECOND);
+        if comes_back {
+            trace.call(None, 1, reads(1..2));
+        }
+        trace.exit(ExitStatus::Signal(9));
+        trace.verdicts().iter().map(|it| (it.half, it.retries)).collect::<Vec<_>>()
+    };
+    assert_eq!(killed(false), [(Half::GaveUp, 0)]);
+    assert_eq!(killed(true), [(Half::GaveUp, 0), (Half::Retried, 1)]);
+}
+
+#[test]
 fn a_hung_process_that_is_killed_has_hung() {
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, reads(1..3));

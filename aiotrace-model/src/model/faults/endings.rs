@@ -76,6 +76,8 @@ impl Faults {
                     let half = match told.half {
                         _ if watched.has_completed().is_some() => watched.half(self.watches),
                         Half::Lost => self.half(watched),
+                        // It has come back since.
+                        Half::GaveUp if watched.retries > 0 => watched.half(self.watches),
                         half => (half, told.doubt),
                     };
                     (half, if is_hung { Going::Hung } else { going })
