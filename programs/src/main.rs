@@ -101,6 +101,7 @@ fn main() {
         "receive-threads" => receive::threads(number(16)),
         "interruptible" => interruptible::all(),
         "interrupted" => persistent::interrupted(),
+        "blocked-write" => persistent::blocked_write(),
         "submits" => persistent::submits(),
         "signals" => persistent::signals(),
         "flood" => persistent::flood(number(1000)),

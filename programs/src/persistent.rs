@@ -36,6 +36,22 @@ pub fn interrupted() {
     }
 }
 
+/// Writes more to a pipe than there is room for, and says what that returned. Nobody reads until a line comes.
+pub fn blocked_write() {
+    const SIZE: usize = 1 << 20;
+    let (mut reader, writer) = std::io::pipe().expect("a pipe");
+    let reading = std::thread::spawn(move || {
+        crate::wait_for_a_line();
+        let mut rest = Vec::new();
+        std::io::Read::read_to_end(&mut reader, &mut rest).expect("the rest");
+    });
+    say("ready");
+    let written = std::io::Write::write(&mut &writer, &[0; SIZE]).expect("write");
+    say(&written.to_string());
+    drop(writer);
+    reading.join().expect("the reader");
+}
+
 /// Sends itself real-time signals until a line comes, each with the number of those before it as its value, while the
 /// thread that receives them makes calls. Says how many were sent, were received, and came out of order.
 pub fn signals() {

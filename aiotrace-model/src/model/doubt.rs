@@ -53,6 +53,8 @@ pub enum Doubt {
     Grown,
     /// Synchronous calls are not watched.
     NotWatched,
+    /// A process did not answer when it was looked at.
+    Unanswered,
 }
 
 impl Doubt {
@@ -111,6 +113,7 @@ impl Doubt {
             Self::NotWatched => {
                 "pread(2), pwrite(2) and the like, which may do it, are not watched"
             }
+            Self::Unanswered => "a process did not answer when it was looked at",
         }
     }
 }

@@ -77,11 +77,12 @@ impl Model {
             pid: context.pid,
             time: event.time,
             contexts: 0,
-            charge: 0,
+            charge: Some(0),
             by_exec: how == How::Exec,
         });
         released.contexts += 1;
-        released.charge += u64::from(context.charge.unwrap_or(0));
+        let both = released.charge.zip(context.charge);
+        released.charge = both.map(|(sum, it)| sum + u64::from(it));
         self.forget(context, event.time, how.into());
     }
 
@@ -309,13 +310,13 @@ impl Model {
         let Released { pid, time, contexts, charge, by_exec } = released;
         let how = if by_exec { "exec" } else { "exit" };
         let plural = if contexts == 1 { "context" } else { "contexts" };
-        let text = format!(
-            "{contexts} {plural} ({charge} of fs.aio-nr) alive at {how}: released by the kernel"
-        );
+        let holds = charge.map_or_else(String::new, |it| format!(" ({it} of fs.aio-nr)"));
+        let text = format!("{contexts} {plural}{holds} alive at {how}: released by the kernel");
         let mut finding = Finding::new(Name::ReleasedAtExit, time, pid, text);
-        finding.numbers = vec![("contexts", contexts as i64), ("charge", charge as i64)];
+        finding.numbers = vec![("contexts", contexts as i64)];
+        finding.numbers.extend(charge.map(|it| ("charge", it as i64)));
         // Each exec of a program that executes itself is the same.
-        self.find(finding, contexts << 1 | u64::from(by_exec), charge);
+        self.find(finding, contexts << 1 | u64::from(by_exec), charge.unwrap_or(u64::MAX));
     }
 
     /// The trace is over: no events follow.
@@ -362,6 +363,7 @@ impl Model {
             );
             let mut finding = Finding::new(Name::NotKernelAio, now, pid, text);
             finding.numbers = vec![("children", untraced as i64)];
+            finding.doubt = self.unanswered.then_some(Doubt::Unanswered);
             self.find(finding, 0, 0);
         }
     }

@@ -206,6 +206,8 @@ pub struct Model {
     counted: Counted,
     /// Some uses of contexts were counted without it being known which.
     uses_unknown: bool,
+    /// Some process did not answer when it was looked at.
+    unanswered: bool,
     /// The last call after which synchronous calls are watched: see [`Self::settled_up_to`].
     provoked: u64,
 }
@@ -307,6 +309,7 @@ impl Model {
             eagains: Map::default(),
             counted: Counted::default(),
             uses_unknown: false,
+            unanswered: false,
             provoked: 0,
         }
     }
@@ -360,6 +363,11 @@ impl Model {
                 }
             }
         }
+    }
+
+    /// Some process did not answer when it was looked at: what was not found there may be there.
+    pub fn unanswered(&mut self) {
+        self.unanswered = true;
     }
 
     /// A finding that was not told yet.

@@ -91,8 +91,8 @@ pub struct Released {
     pub time: u64,
     /// How many.
     pub contexts: u64,
-    /// What they took from fs.aio-nr, as far as known.
-    pub charge: u64,
+    /// What they took from fs.aio-nr, if it is known of each.
+    pub charge: Option<u64>,
     /// It ran another program.
     pub by_exec: bool,
 }

@@ -24,9 +24,11 @@ const MOST_LOOKS: usize = 64;
 struct Growing {
     innermost: u64,
     pid: u32,
-    /// Not used for a while; and what these take from fs.aio-nr.
+    /// Not used for a while.
     idle: u64,
+    /// What these take from fs.aio-nr; of some that is not known.
     idle_charge: u64,
+    has_unknown_charge: bool,
     /// When the first and the last of these were made.
     made: Option<(u64, u64)>,
     young: u64,
@@ -52,6 +54,7 @@ impl Growing {
         }
         self.idle += 1;
         self.idle_charge += u64::from(context.charge.unwrap_or(0));
+        self.has_unknown_charge |= context.charge.is_none();
         if unused > self.oldest {
             self.oldest = unused;
             self.stack.clone_from(&context.stack);
@@ -213,20 +216,19 @@ impl Model {
             innermost.into_any_order().filter(is_leak).map(|it| it.1).collect();
         let all = whole.into_any_order().map(|it| it.1).chain(innermost);
         for it in all.filter(|it| it.idle >= thresholds.growth && it.young >= 2) {
-            let Growing { innermost, pid, idle, idle_charge, young, oldest, stack, doubt, .. } = it;
+            let Growing { innermost, pid, idle, young, oldest, stack, doubt, .. } = it;
+            let charge = (!it.has_unknown_charge).then_some(it.idle_charge);
+            let holds = charge.map_or_else(String::new, |it| format!(" ({it} of fs.aio-nr)"));
             let text = format!(
-                "{idle} contexts ({idle_charge} of fs.aio-nr) were not used for {} or more, up to {}, and \
-                 {young} more were made meanwhile",
+                "{idle} contexts{holds} were not used for {} or more, up to {}, and {young} more were made \
+                 meanwhile",
                 in_words(thresholds.idle),
                 in_words(oldest)
             );
             let mut finding = Finding::new(Name::ContextGrowth, now, pid, text);
-            finding.numbers = vec![
-                ("idle", idle as i64),
-                ("idle_charge", idle_charge as i64),
-                ("young", young as i64),
-                ("oldest_ns", oldest as i64),
-            ];
+            finding.numbers =
+                vec![("idle", idle as i64), ("young", young as i64), ("oldest_ns", oldest as i64)];
+            finding.numbers.extend(charge.map(|it| ("idle_charge", it as i64)));
             finding.stack = stack;
             // What is not told may have been its use.
             finding.doubt = doubt.or_else(|| self.uses_unknown.then_some(Doubt::LeftOut));

@@ -27,8 +27,7 @@ pub struct Losses {
     /// knows.)
     #[serde(skip)]
     pub unread: u64,
-    /// What could not be looked at in processes that did not answer in time. (Not in a recording.)
-    #[serde(skip)]
+    /// What could not be looked at in processes that did not answer in time.
     pub unanswered: u64,
 }
 

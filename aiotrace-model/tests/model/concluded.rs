@@ -4,8 +4,8 @@ use aiotrace_common::abi;
 use aiotrace_model::{
     counted::{CallCounts, Counted},
     event::{
-        Address, Adopted, Args, Body, Change, Completion, ExitStatus, File, FileKind, Handle, How,
-        IoEvent, Iocb, Looked, Ring, RingFound, Syscall, Unfinished, Why,
+        Address, Adopted, Args, Body, Change, Completion, ExitStatus, File, FileKind, Gone, Handle,
+        How, IoEvent, Iocb, Looked, Ring, RingFound, Syscall, Unfinished, Why,
     },
     model::{Doubt, Finding, Model, Name, Report, Settings, Severity, Thresholds},
 };
@@ -673,6 +673,50 @@ fn whoever_is_in_a_call_or_in_exit_uses_kernel_aio() {
     let in_destroy = Unfinished { entered: None, args, why };
     assert_eq!(attached(&|trace| trace.tell(Body::Unfinished(in_destroy.clone()))), []);
     assert_eq!(attached(&|trace| trace.tell(process(None, Change::ExitWaits))), []);
+}
+
+#[test]
+fn of_a_process_that_did_not_answer_it_is_not_certain_that_it_does_without() {
+    let why = |unanswered: bool| {
+        let mut trace = Trace::new(false);
+        trace.tell(process(None, Change::Attached));
+        trace.now += 2 * SECOND;
+        if unanswered {
+            trace.model.unanswered();
+        }
+        trace.model.finish(trace.now);
+        trace.findings().iter().map(|it| (it.name, it.doubt)).collect::<Vec<_>>()
+    };
+    assert_eq!(why(false), [(Name::NotKernelAio, None)]);
+    assert_eq!(why(true), [(Name::NotKernelAio, Some(Doubt::Unanswered))]);
+}
+
+#[test]
+fn what_contexts_take_is_told_if_it_is_known_of_each() {
+    let released = |charges: &[Option<u32>]| {
+        let mut trace = Trace::seen(false);
+        for (number, charge) in (1..).zip(charges) {
+            let ctx = Handle(number * 0x1000);
+            let (ring, in_flight) = (None, None);
+            trace.tell(Body::ContextAdopted(Adopted { ctx, ring, charge: *charge, in_flight }));
+        }
+        for number in 1..=charges.len() as u64 {
+            let (ctx, how) = (Handle(number * 0x1000), How::Exit);
+            trace.tell(Body::ContextGone(Gone { ctx, how, in_flight: Some(0) }));
+        }
+        trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+        trace.model.finish(trace.now);
+        let mut findings = trace.findings();
+        findings.retain(|it| it.name == Name::ReleasedAtExit);
+        let [finding] = &findings[..] else { panic!("{findings:?}") };
+        (finding.message.clone(), finding.numbers.clone())
+    };
+    let (message, numbers) = released(&[Some(8), Some(16)]);
+    assert_eq!(message, "2 contexts (24 of fs.aio-nr) alive at exit: released by the kernel");
+    assert_eq!(numbers, [("contexts", 2), ("charge", 24)]);
+    let (message, numbers) = released(&[Some(8), None]);
+    assert_eq!(message, "2 contexts alive at exit: released by the kernel");
+    assert_eq!(numbers, [("contexts", 2)]);
 }
 
 #[test]

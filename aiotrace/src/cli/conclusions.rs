@@ -395,7 +395,7 @@ impl Conclusions {
     /// What was lost, with the completions that could not be read so far.
     pub fn with_unread(&self, losses: Losses) -> Losses {
         let unread = self.model.unread(losses.total() == 0);
-        Losses { unread, unanswered: errand::unanswered(), ..losses }
+        Losses { unread, ..losses }
     }
 
     /// What is known now.
@@ -433,6 +433,9 @@ impl Conclusions {
     pub fn end(&mut self, ended: &Ended, shown: &mut Shown) {
         if let Some(recorder) = &mut self.recorder {
             recorder.end(ended);
+        }
+        if ended.losses.unanswered > 0 {
+            self.model.unanswered();
         }
         self.model.finish(ended.time);
         self.tell(shown);

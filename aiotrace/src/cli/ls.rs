@@ -100,8 +100,8 @@ struct Holder {
     container: Option<String>,
     /// What its contexts take from fs.aio-nr; null if that is not known.
     charge: Option<u64>,
-    /// Completed and not reaped, in all rings that could be read.
-    unreaped: u64,
+    /// Completed and not reaped; null if one of the rings could not be read.
+    unreaped: Option<u64>,
     /// Requests in flight; null if that is not known.
     in_flight: Option<u64>,
     /// The same, at most.
@@ -254,7 +254,7 @@ fn made(
                     .and_then(|it| container(&String::from_utf8_lossy(&it))),
                 cgroup: process::cgroup(pid).map(|it| escaped(&it)),
                 charge: contexts.iter().map(|it| it.charge.map(u64::from)).sum(),
-                unreaped: contexts.iter().filter_map(|it| it.unreaped).map(u64::from).sum(),
+                unreaped: contexts.iter().map(|it| it.unreaped.map(u64::from)).sum(),
                 in_flight: contexts.iter().map(|it| it.in_flight.map(u64::from)).sum(),
                 in_flight_at_most: contexts
                     .iter()
@@ -355,13 +355,13 @@ fn text(listing: &Listing, verbose: bool) -> String {
         let charge = process.charge.map_or("?".to_owned(), thousands);
         // What may be in flight at most answers no question: for an idle context it is half of its ring.
         let in_flight = process.in_flight.map_or("?".to_owned(), thousands);
+        let unreaped = process.unreaped.map_or("?".to_owned(), thousands);
         let _ = writeln!(
             out,
-            "{:>8} {:<16} {:>8} {charge:>10} {:>9} {in_flight:>9}  {}",
+            "{:>8} {:<16} {:>8} {charge:>10} {unreaped:>9} {in_flight:>9}  {}",
             process.pid,
             process.name,
             process.contexts.len(),
-            thousands(process.unreaped),
             process.container.as_ref().or(process.cgroup.as_ref()).map_or("-", |it| it),
         );
         for context in process.contexts.iter().filter(|_| verbose) {

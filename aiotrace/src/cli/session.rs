@@ -23,6 +23,7 @@ use super::{
     written,
 };
 use crate::{
+    errand,
     event::{Body, Change, Event},
     fault::{Only, only_argument},
     output::{Ended, Start, clock, paths::Paths},
@@ -291,7 +292,9 @@ impl<'a> Session<'a> {
                 Some(Message::Note(text)) => eprintln!("aiotrace: {text}"),
                 Some(Message::Lost(_)) => conclusions.lost(&mut shown),
                 Some(Message::Report(losses)) => {
-                    let losses = conclusions.with_unread(Losses { undecodable, ..losses });
+                    let unanswered = errand::unanswered();
+                    let losses = Losses { undecodable, unanswered, ..losses };
+                    let losses = conclusions.with_unread(losses);
                     conclusions.scan(&mut shown);
                     let (time, attached) = (clock::monotonic(), attached.elapsed());
                     let (reason, cost) = (trace::Reason::Asked, meter.cost(None));
@@ -315,7 +318,8 @@ impl<'a> Session<'a> {
         if let Some(counted) = end.counted {
             conclusions.counted(*counted, &mut shown);
         }
-        let losses = conclusions.with_unread(Losses { undecodable, ..end.losses });
+        let losses = Losses { undecodable, unanswered: errand::unanswered(), ..end.losses };
+        let losses = conclusions.with_unread(losses);
         let reason = told(end.reason);
         let cost = meter.cost(end.runs);
         let ended = Ended { time, events, losses, attached: end.attached, reason, cost };

@@ -7,12 +7,12 @@ use std::{
     process::Stdio,
 };
 
-use aiotrace::output::json::FunctionObject;
+use aiotrace::output::json::{FunctionObject, Line};
 
 use super::{
     harness::{Need, cannot_run},
     machine,
-    support::{Attached, Program, Trace, aiotrace, await_that},
+    support::{Attached, Program, Trace, aiotrace, await_that, parse},
 };
 
 /// What is said of a process that does not answer.
@@ -53,7 +53,10 @@ fn memory_that_does_not_answer_does_not_hold_us_up() {
     // asked by the same thread for both.
     for source in SOURCES {
         let Some(mut program) = unanswered("ring") else { return };
-        let attached = attached(source, &program, &["--idle-after", "1s"]);
+        let directory = tempfile::tempdir().unwrap();
+        let recording = directory.path().join("recording");
+        let options = ["--idle-after", "1s", "--record", recording.to_str().unwrap()];
+        let attached = attached(source, &program, &options);
         program.go_on();
         assert_eq!(program.line(), "mapped");
         await_given_up(attached.child.id());
@@ -61,6 +64,11 @@ fn memory_that_does_not_answer_does_not_hold_us_up() {
         let trace = attached.end();
         assert!(trace.status.success(), "{source:?}: {}", trace.stderr);
         assert_told(&trace);
+        let again =
+            aiotrace().args(["report", "--format", "json"]).arg(&recording).output().unwrap();
+        let again = parse(&String::from_utf8(again.stdout).unwrap());
+        let Some(Line::Report(again)) = again.last() else { panic!("no report") };
+        assert_eq!(again.lost_by_cause, trace.report().lost_by_cause);
         program.go_on();
         assert!(program.child.wait().unwrap().success());
     }

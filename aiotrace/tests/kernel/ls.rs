@@ -79,6 +79,15 @@ fn unreaped_completions_are_counted() {
     let processes = listing["processes"].as_array().unwrap();
     let held = processes.iter().find(|it| it["pid"] == program.pid()).expect("it is there");
     assert_eq!(held["unreaped"], 3);
+    // What is not read is not known.
+    let program = Program::ready(&["hold-unmapped"]);
+    let listing = json();
+    let processes = listing["processes"].as_array().unwrap();
+    let held = processes.iter().find(|it| it["pid"] == program.pid()).expect("it is there");
+    let contexts = held["contexts"].as_array().unwrap();
+    let mut unreaped: Vec<_> = contexts.iter().map(|it| it["unreaped"].as_u64()).collect();
+    unreaped.sort();
+    assert_eq!((held["unreaped"].as_u64(), &unreaped[..]), (None, &[None, Some(0)][..]));
 }
 
 fn it_looks_again_until_it_is_ended() {

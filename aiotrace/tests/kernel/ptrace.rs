@@ -267,6 +267,24 @@ fn no_call_returns_eintr_when_we_come_and_go() {
     assert_eq!(program.line(), "none");
 }
 
+/// It cannot be undone, so it is told.
+fn a_write_that_the_attach_cuts_short_is_counted() {
+    const SAID: &str = "a write(2) or send(2) wrote a part only when its thread was stopped";
+    let mut program = Program::ready(&["blocked-write"]);
+    let call = || std::fs::read_to_string(format!("/proc/{}/syscall", program.pid()));
+    await_that("it waits in write(2)", || call().is_ok_and(|it| it.starts_with("1 ")));
+    let trace = attach(program.pid(), &["--duration", "0.1"]).end();
+    assert!(trace.stderr.contains(SAID), "{}", trace.stderr);
+    assert!(program.line().parse::<u64>().unwrap() < 1 << 20);
+    program.go_on();
+    // The twin waits for something else.
+    let mut program = Program::ready(&["blocked", "300"]);
+    await_blocked(program.pid());
+    let trace = attach(program.pid(), &["--duration", "0.1"]).end();
+    assert!(!trace.stderr.contains("wrote a part"), "{}", trace.stderr);
+    program.line();
+}
+
 fn the_end_of_a_call_that_began_before_is_told() {
     let mut program = Program::ready(&["blocked", "1000"]);
     await_blocked(program.pid());
@@ -467,6 +485,7 @@ tests![
     short_threads_are_threads if Need::Native("it takes long where a processor is emulated"),
     a_call_that_waits_goes_on_waiting if Need::SAME,
     no_call_returns_eintr_when_we_come_and_go if Need::Native("not each guest has semaphores of System V"),
+    a_write_that_the_attach_cuts_short_is_counted if Need::SAME,
     the_end_of_a_call_that_began_before_is_told if Need::SAME,
     a_real_signal_at_the_same_moment_interrupts if Need::SAME,
     a_signal_that_nobody_handles_does_not_interrupt if Need::SAME,

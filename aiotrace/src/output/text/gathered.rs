@@ -61,15 +61,19 @@ impl Sum {
         match self {
             Self::Adopted { charge, unreaped, unread, in_flight } => {
                 let charge = charge.map_or_else(String::new, |it| format!(", {it} of fs.aio-nr"));
-                let unread = match unread {
-                    0 => String::new(),
-                    unread => format!(", {unread} rings cannot be read"),
+                // Of rings that cannot be read it is not known.
+                let unreaped = match unread {
+                    0 => format!(", {unreaped} unreaped"),
+                    unread if unread == count => ", rings cannot be read".to_owned(),
+                    unread => {
+                        format!(", {unreaped} or more unreaped, {unread} rings cannot be read")
+                    }
                 };
                 let in_flight = match in_flight {
                     None | Some(0) => String::new(),
                     Some(count) => format!(", {count} in flight"),
                 };
-                format!("adopted {count} contexts{charge}, {unreaped} unreaped{unread}{in_flight}")
+                format!("adopted {count} contexts{charge}{unreaped}{in_flight}")
             }
             Self::Gone { how, in_flight } => {
                 let why = if how == How::Exec { "runs a new program" } else { "exits" };

@@ -115,6 +115,18 @@ pub fn put_off(pid: u32, tid: u32) -> Result<bool, Errno> {
     Ok(true)
 }
 
+/// Whether the stopped thread returns from write(2) or send(2) with less than it gave, as such a call does that has to
+/// wait and is interrupted, also by a stop. What it has written cannot be taken back. (Of writev(2) and the like how much
+/// was given is in memory; that is not read for it.)
+pub fn is_cut_short(registers: &libc::user_regs_struct) -> bool {
+    /// write and sendto, in 64-bit and in 32-bit programs.
+    const WRITE: [[u64; 2]; 2] = [[1, 44], [4, 369]];
+    let is_32_bit = is_32_bit(registers);
+    let returned = if is_32_bit { i64::from(registers.rax as i32) } else { registers.rax as i64 };
+    let is_less = u64::try_from(returned).is_ok_and(|it| it > 0 && it < registers.rdx);
+    WRITE[usize::from(is_32_bit)].contains(&registers.orig_rax) && is_less
+}
+
 /// Whether it runs 32-bit code.
 pub fn is_32_bit(registers: &libc::user_regs_struct) -> bool {
     /// `__USER32_CS` of arch/x86/include/asm/segment.h.

@@ -124,6 +124,8 @@ struct Tracer {
     blocked: Vec<(u32, Blocked)>,
     /// Threads whose timeout we made longer.
     stretched: Vec<u32>,
+    /// Writes that returned with a part, perhaps because we stopped their thread.
+    cut_short: u64,
     launched: Option<(u32, Sender<i32>)>,
     /// Some thread is held by a fault.
     holds: bool,
@@ -178,6 +180,7 @@ impl Tracer {
             is_leaving: false,
             blocked: Vec::new(),
             stretched: Vec::new(),
+            cut_short: 0,
             launched,
             holds: false,
             faults,
@@ -432,8 +435,23 @@ impl Tracer {
             self.keep(&mut signals);
         } else {
             self.leave();
+            self.tell_cut_short();
             self.end(end);
         }
+    }
+
+    fn tell_cut_short(&mut self) {
+        let text = match self.cut_short {
+            0 => return,
+            1 => "a write(2) or send(2) wrote a part only when its thread was stopped (attach or detach by ptrace), \
+                  perhaps because of that; as after a signal, the rest is for the program to write"
+                .to_owned(),
+            count => format!(
+                "{count} calls of write(2) or send(2) wrote a part only when their threads were stopped (attach or \
+                 detach by ptrace), perhaps because of that; as after a signal, the rest is for the program to write"
+            ),
+        };
+        self.calls.records.say(Message::Note(text));
     }
 
     fn losses(&self) -> Losses {

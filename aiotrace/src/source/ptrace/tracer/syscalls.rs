@@ -44,6 +44,7 @@ impl Tracer {
         if (number as i64) < 0 {
             return Ok(());
         }
+        self.cut_short += u64::from(signals::is_cut_short(&registers));
         let undone = signals::undo(pid, tid, signal)?;
         let Some((syscall, abi)) = aio_call(arch, number) else {
             return Ok(());
@@ -278,6 +279,7 @@ impl Tracer {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
         if tracee.call.is_none() {
             if self.is_leaving {
+                self.cut_short += u64::from(signals::is_cut_short(&requests::registers(tid)?));
                 signals::undo(pid, tid, 0)?;
             }
             return Ok(None);
