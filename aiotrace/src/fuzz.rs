@@ -6,7 +6,6 @@ use aiotrace_common::abi::{IoEvent, RingHeader};
 use jiff::tz::TimeZone;
 
 use crate::{
-    cli::recorder::{Functions, Known},
     event::{Body, Event, Handle, Looked, RingFound},
     fault::{Case, Judge, Rule},
     model::{Model, Rules, Settings, Thresholds},
@@ -24,6 +23,7 @@ use crate::{
         recording::{Item, Reader},
     },
     stacks,
+    trace::recorder::{Functions, Known},
 };
 
 /// Records, each with its length (two bytes, little-endian) before it, decoded and given to the model.

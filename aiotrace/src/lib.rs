@@ -7,8 +7,10 @@
 pub mod cli;
 pub mod errand;
 pub mod explain;
+pub mod failure;
 pub mod fault;
 pub mod fuzz;
+pub mod inventory;
 pub mod look;
 pub mod output;
 pub mod process;
@@ -17,8 +19,9 @@ pub mod scan;
 mod seccomp;
 pub mod source;
 pub mod stacks;
+pub mod trace;
 
-pub use aiotrace_model::{bounded, counted, errno, event, model, trace, words};
+pub use aiotrace_model::{bounded, counted, errno, event, model, words};
 
 #[cfg(test)]
 mod tests {

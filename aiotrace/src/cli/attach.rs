@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
-use anyhow::Result;
 use clap::Args;
 
-use super::{
-    Hint, cgroup,
-    session::{Plan, Scope, Session, Show},
+use super::options::Show;
+use crate::{
+    failure::{Failure, Result},
+    process::{self, OpenError, Opened},
+    trace::{Cgroup, Plan, Scope, Session},
 };
-use crate::process::{self, OpenError, Opened};
 
 /// Trace running programs until they end, or until Ctrl-C. They keep running. The short ways: `-q` tells what is wrong,
 /// `--only error` what fails, `-c --requests` who does how much and how fast.
@@ -59,13 +59,14 @@ pub fn run(options: Options) -> Result<u8> {
     let Target { pids, cgroup, all: _ } = options.target;
     let pids: Vec<u32> = pids.into_iter().flat_map(|it| it.0).collect();
     let scope = match cgroup {
-        Some(path) => Scope::Cgroup(cgroup::find(&path)?),
+        Some(path) => Scope::Cgroup(Cgroup::find(&path)?),
         None if pids.is_empty() => Scope::All,
         None => Scope::Processes(open_all(&pids)?),
     };
     let plan =
         Plan { scope, follow: options.follow, launched: false, filtered: false, timeout: None };
-    let outcome = Session::prepare(&options.show, plan)?.trace(|_| Ok(()))?;
+    let settings = options.show.settings();
+    let outcome = Session::prepare(&settings, plan)?.trace(|_| Ok(()))?;
     if let Some(why) = &outcome.failed {
         eprintln!("aiotrace: status 1, as {why}");
     }
@@ -86,7 +87,7 @@ fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {
     Ok(opened)
 }
 
-fn explain(error: OpenError) -> anyhow::Error {
+fn explain(error: OpenError) -> Failure {
     let hint = match &error {
         OpenError::Gone(_) => {
             "it may have ended, or have another id here if it is in a container; \
@@ -94,7 +95,7 @@ fn explain(error: OpenError) -> anyhow::Error {
         }
         OpenError::Other { .. } => "run as root",
     };
-    anyhow::Error::new(error).context(Hint(hint.to_owned()))
+    Failure::from(error).with_hint(hint)
 }
 
 #[cfg(test)]

@@ -1,11 +1,8 @@
 //! `aiotrace explain`: what an errno of an AIO call or of a completion means, and what a finding or a verdict means.
 
-use std::io::{self, Write as _};
-
-use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
-use super::Hint;
+use super::print;
 use crate::{
     errno,
     event::Syscall,
@@ -14,6 +11,7 @@ use crate::{
         findings::{self, Paragraph},
         results, verdicts,
     },
+    failure::{Context as _, Failure, Result, bail},
     model::Name,
 };
 
@@ -53,19 +51,14 @@ pub fn run(options: Options) -> Result<u8> {
         (Some(Subject::Errno(errno)), None) => everywhere(errno)?,
         (Some(Subject::Finding(_) | Subject::Verdict(_) | Subject::Errno(_)), Some(_)) => {
             let name = given.unwrap_or_default();
-            return Err(anyhow::anyhow!(
-                "{name} stands alone: only a call and a completion have errnos"
-            )
-            .context(Hint(format!("`aiotrace explain {name}` tells of it"))));
+            let text = format!("{name} stands alone: only a call and a completion have errnos");
+            let hint = format!("`aiotrace explain {name}` tells of it");
+            return Err(Failure::new(text).with_hint(hint));
         }
         (None, _) => list(),
     };
-    match io::stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(error).context("cannot write the output")
-        }
-        _ => Ok(0),
-    }
+    print(&text)?;
+    Ok(0)
 }
 
 fn subject(name: &str) -> Result<Subject> {
@@ -75,21 +68,20 @@ fn subject(name: &str) -> Result<Subject> {
     let verdict = || Some(verdicts::of(name)).filter(|it| !it.is_empty()).map(Subject::Verdict);
     let errno = || named(name).map(Subject::Errno);
     let found = call.or_else(completion).or_else(finding).or_else(verdict).or_else(errno);
-    found
-        .with_context(|| format!("{name:?} is no AIO call, no finding, no verdict and no errno"))
-        .map_err(|error| {
-            let calls = Syscall::ALL.map(Syscall::name).join(", ");
-            let findings: Vec<_> = Name::ALL.iter().map(|it| it.text()).collect();
-            let findings = findings.join(", ");
-            let mut verdicts: Vec<_> = verdicts::all().map(|it| it.0).collect();
-            verdicts.sort_unstable();
-            verdicts.dedup();
-            let verdicts = verdicts.join(", ");
-            error.context(Hint(format!(
-                "the calls are {calls}; the findings are {findings}; the verdicts on faults are {verdicts}; errnos \
-                 are written as in errno(3)"
-            )))
-        })
+    found.ok_or_else(|| {
+        let calls = Syscall::ALL.map(Syscall::name).join(", ");
+        let findings: Vec<_> = Name::ALL.iter().map(|it| it.text()).collect();
+        let findings = findings.join(", ");
+        let mut verdicts: Vec<_> = verdicts::all().map(|it| it.0).collect();
+        verdicts.sort_unstable();
+        verdicts.dedup();
+        let verdicts = verdicts.join(", ");
+        let text = format!("{name:?} is no AIO call, no finding, no verdict and no errno");
+        Failure::new(text).with_hint(format!(
+            "the calls are {calls}; the findings are {findings}; the verdicts on faults are {verdicts}; errnos \
+             are written as in errno(3)"
+        ))
+    })
 }
 
 /// The number of an errno.
@@ -102,9 +94,9 @@ fn number(name: &str) -> Result<i32> {
     if let Ok(number) = name.parse::<i32>() {
         return Ok(number.saturating_abs());
     }
-    named(name).with_context(|| format!("{name:?} is no errno")).map_err(|error| {
-        error.context(Hint("write a name as in errno(3), EAGAIN for instance, or a number".into()))
-    })
+    named(name)
+        .with_context(|| format!("{name:?} is no errno"))
+        .hint("write a name as in errno(3), EAGAIN for instance, or a number")
 }
 
 /// An errno, wherever it can come from.

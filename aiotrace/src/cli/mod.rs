@@ -1,29 +1,25 @@
 //! The command line: one file per subcommand. [`main`] parses, runs, and decides the exit status.
 
 mod attach;
-mod cgroup;
-mod conclusions;
-mod cost;
 mod doctor;
 mod explain;
-mod inject;
-mod launch;
 mod ls;
-mod patience;
-pub(crate) mod recorder;
+mod options;
 mod report;
 mod run;
-mod session;
-mod shown;
-mod source;
-mod view;
-mod written;
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    process::ExitCode,
+};
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
-use crate::{errand, stacks::child};
+use crate::{
+    errand,
+    failure::{Context as _, Failure, Result},
+    stacks::child,
+};
 
 /// See, account for and break Linux native AIO (io_setup, io_submit, io_getevents, io_pgetevents,
 /// io_cancel, io_destroy) in running programs.
@@ -79,7 +75,7 @@ pub fn main() -> ExitCode {
             let _ = error.print();
             return ExitCode::from(match error.exit_code() {
                 0 => 0,
-                _ if std::env::args().nth(1).is_some_and(|it| it == "run") => run::FAILED,
+                _ if is_run() => run::FAILED,
                 _ => FAILED,
             });
         }
@@ -98,39 +94,34 @@ pub fn main() -> ExitCode {
         Command::Explain(options) => (explain::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),
         Command::Symbolize { parent, try_all } => {
-            (child::run(parent, try_all).map(|()| 0).map_err(Into::into), FAILED)
+            (child::run(parent, try_all).map(|()| 0).map_err(Failure::from), FAILED)
         }
     };
     errand::end();
     match result {
         Ok(status) => ExitCode::from(status),
-        Err(error) => {
-            tell(&error);
-            ExitCode::from(failed)
+        Err(failure) => {
+            eprintln!("aiotrace: {}", failure.text());
+            if let Some(hint) = failure.hint() {
+                eprintln!("aiotrace: {hint}");
+            }
+            ExitCode::from(failure.status().unwrap_or(failed))
         }
     }
 }
 
-/// The chain of causes, and what to do.
-fn tell(error: &anyhow::Error) {
-    // The hint is the outermost context, marked by its type.
-    let hint = error.downcast_ref::<Hint>();
-    let mut causes: Vec<String> = Vec::new();
-    for cause in error.chain() {
-        let text = cause.to_string();
-        let is_hint = hint.is_some_and(|hint| hint.0 == text);
-        // Some libraries repeat their cause in their own text.
-        if !is_hint && !causes.last().is_some_and(|last| last.contains(&text)) {
-            causes.push(text);
-        }
-    }
-    eprintln!("aiotrace: {}", causes.join(": "));
-    if let Some(Hint(hint)) = hint {
-        eprintln!("aiotrace: {hint}");
-    }
+/// Whether `run` was meant, whatever is wrong with the rest.
+fn is_run() -> bool {
+    let meant = Cli::command().ignore_errors(true).try_get_matches();
+    meant.is_ok_and(|it| it.subcommand_name() == Some("run"))
 }
 
-/// What the user can do about an error.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-struct Hint(String);
+/// Writes what a command has to say; whoever reads it may have seen enough.
+fn print(text: &str) -> Result<()> {
+    match io::stdout().write_all(text.as_bytes()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("cannot write the output")
+        }
+        _ => Ok(()),
+    }
+}

@@ -2,16 +2,16 @@
 
 use std::{ffi::OsString, time::Duration};
 
-use anyhow::{Context as _, Result};
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 
-use super::{
-    Hint,
-    launch::{Child, ExecError},
-    session::{Plan, Scope, Session, Show, parse_duration},
+use super::options::{Show, parse_duration};
+use crate::{
+    failure::{Context as _, Failure, Result},
+    process,
+    source::collector,
+    trace::{Child, ExecError, Plan, Scope, Session},
 };
-use crate::{process, source::collector::Reason};
 
 /// Exit status when the program had to be ended, as `timeout` has it.
 const TIMED_OUT: u8 = 124;
@@ -57,7 +57,8 @@ pub fn run(options: Options) -> Result<u8> {
         filtered: !options.no_seccomp,
         timeout: options.timeout,
     };
-    let session = Session::prepare(&options.show, plan)?;
+    let settings = options.show.settings();
+    let session = Session::prepare(&settings, plan)?;
     let mut not_executed = None;
     let outcome = session.trace(|filtered| {
         if let Err(error) = child.release(filtered) {
@@ -66,15 +67,17 @@ pub fn run(options: Options) -> Result<u8> {
         Ok(())
     })?;
     if let Some(error) = not_executed {
-        let status = error.status();
-        let program = options.command[0].to_string_lossy().into_owned();
-        if let ExecError::Exec(source) = error {
-            eprintln!("aiotrace: cannot execute {program}: {source}");
-            return Ok(status);
-        }
-        return Err(anyhow::Error::new(error).context(Hint(format!("{program} was not started"))));
+        let (status, program) = (error.status(), options.command[0].to_string_lossy());
+        return Err(match error {
+            ExecError::Exec(errno) => Failure::from(errno)
+                .during(format_args!("cannot execute {program}"))
+                .with_status(status),
+            ExecError::Gone(_) => {
+                Failure::from(error).with_hint(format!("{program} was not started"))
+            }
+        });
     }
-    if let Reason::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = outcome.reason {
+    if let collector::Reason::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = outcome.reason {
         // Who ends us means the program.
         let _ = kill(child.as_pid(), signal);
     }

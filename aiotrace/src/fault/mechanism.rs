@@ -4,11 +4,9 @@ use aiotrace_common::{
     abi::Syscall,
     fault::{Rule, action, what},
 };
-use clap::ValueEnum;
 
 /// Best first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
-#[value(rename_all = "snake_case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mechanism {
     /// BPF in the place of the system call (Linux 7.1, or CONFIG_FUNCTION_ERROR_INJECTION)
     FmodRet,

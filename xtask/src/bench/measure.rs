@@ -95,7 +95,7 @@ fn tool(tracer: &Tracer, target: &[String], pid: u32, output: &Path, machine: &M
     let words = tracer.command.iter().filter(|it| **it != "{command}").map(fill);
     let words: Vec<String> = words.chain(target.iter().cloned()).collect();
     let mut command = Command::new(&words[0]);
-    command.args(&words[1..]).env("AIOTRACE_LOG", "aiotrace::cli::session=debug");
+    command.args(&words[1..]).env("AIOTRACE_LOG", "aiotrace::begin=debug");
     command
 }
 

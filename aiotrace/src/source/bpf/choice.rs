@@ -2,12 +2,11 @@
 //! what was wanted. ([`ProbeSet`] is what came of it.)
 
 pub use aiotrace_model::trace::{By, ProbeSet, Refused};
-use clap::ValueEnum;
 
 use super::load::Error;
 
 /// Which probes to use.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wanted {
     /// The best that can be loaded, piece by piece
     #[default]

@@ -11,10 +11,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result, bail};
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use super::Hint;
+use crate::failure::{Context as _, Result, bail};
 
 /// Where the hierarchy usually is; with both hierarchies it is the second.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -30,6 +29,14 @@ pub struct Cgroup {
 }
 
 impl Cgroup {
+    /// The one of this path: absolute, or as /proc/PID/cgroup shows it.
+    ///
+    /// # Errors
+    /// There is none, or its place in the hierarchy is not known.
+    pub fn find(path: &Path) -> Result<Self> {
+        find(path)
+    }
+
     /// The processes that are in it, or below it, now.
     pub fn processes(&self) -> Vec<u32> {
         processes_below(&self.directory)
@@ -47,7 +54,7 @@ fn processes_below(directory: &Path) -> Vec<u32> {
 }
 
 /// Finds the cgroup of a path: absolute, or as /proc/PID/cgroup shows it.
-pub fn find(path: &Path) -> Result<Cgroup> {
+fn find(path: &Path) -> Result<Cgroup> {
     if is_in_a_namespace() {
         bail!(
             "inside of a cgroup namespace (a container) the kernel's path of a cgroup is not known: \
@@ -58,13 +65,11 @@ pub fn find(path: &Path) -> Result<Cgroup> {
     let id = std::fs::metadata(&directory)
         .with_context(|| format!("cannot look at {}", directory.display()))?
         .ino();
-    let level = level(&directory).with_context(|| {
-        format!("it cannot be told where in the hierarchy {} is", directory.display())
-    });
-    let level = level.map_err(|error| {
-        let hint = "give the path that /proc/PID/cgroup shows for a process in it, after `0::`";
-        error.context(Hint(hint.into()))
-    })?;
+    let level = level(&directory)
+        .with_context(|| {
+            format!("it cannot be told where in the hierarchy {} is", directory.display())
+        })
+        .hint("give the path that /proc/PID/cgroup shows for a process in it, after `0::`")?;
     Ok(Cgroup { id, level, directory })
 }
 
@@ -154,8 +159,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_is_refused() {
-        let refused =
-            |mount, path: &str| level_in(mount, Path::new(path), MOUNTS).unwrap_err().to_string();
+        let refused = |mount, path: &str| {
+            level_in(mount, Path::new(path), MOUNTS).unwrap_err().text().to_owned()
+        };
         assert!(refused("93", "/mnt/gone").contains("not in /proc/self/mountinfo"));
         assert!(refused("91", "/sys/fs/cgroup/a").contains("not where /proc/self/mountinfo"));
         assert!(refused("92", "/mnt/outside").contains("cgroup namespace"));

@@ -6,23 +6,22 @@ use std::{borrow::Cow, collections::HashSet, fs::File, sync::Arc};
 use aiotrace_common::{
     names::Feature,
     record::{KnownStack, STACK_PAGES, StackKey},
-    settings::{ABSENT, Settings, target},
+    settings::{self, ABSENT, target},
 };
-use anyhow::{Result, bail};
-use clap::ValueEnum;
 use nix::sys::signal::{SigSet, Signal};
 
 use super::{
-    Hint,
     conclusions::Sees,
-    doctor,
-    inject::{Chosen, Judging},
-    session::{Plan, Scope, Show},
+    faults::{Chosen, Judging},
+    session::{Plan, Scope},
+    settings::{Settings, Sources},
 };
 use crate::{
     errand::{BlockedCalls, Errand as _, HasSeccompFilter, ReadTimespec, Started, WaitsInExit},
     event::{self, Args, Body, Change, Event, Unfinished, Why},
+    failure::{Failure, Result, bail},
     fault::Judge,
+    inventory::machine::hint as machine_hint,
     output::clock,
     process::{self, Opened},
     source::{
@@ -33,19 +32,6 @@ use crate::{
     stacks::{Known, OpenFiles, Processes},
     trace,
 };
-
-/// `--source`
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Wanted {
-    /// bpf, unless there are faults that only ptrace can make
-    #[default]
-    Auto,
-    /// Probes in the kernel; they do not stop the target
-    Bpf,
-    /// ptrace: needs no privilege for `run`, and stops the target at each AIO call (`attach`: at each
-    /// system call)
-    Ptrace,
-}
 
 /// What is ready to begin.
 pub enum Source {
@@ -95,37 +81,36 @@ impl Source {
     ///
     /// # Errors
     /// What cannot be had.
-    pub fn prepare(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Self> {
-        let by_ptrace = match (show.source, faults.map(|it| it.judge)) {
-            (Wanted::Ptrace, _) | (Wanted::Auto, Some(Judging::Ptrace | Judging::PtraceFor(_))) => {
-                true
-            }
-            (Wanted::Bpf, Some(Judging::Ptrace)) => {
+    pub fn prepare(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Self> {
+        let by_ptrace = match (wanted.source, faults.map(|it| it.judge)) {
+            (Sources::Ptrace, _)
+            | (Sources::Auto, Some(Judging::Ptrace | Judging::PtraceFor(_))) => true,
+            (Sources::Bpf, Some(Judging::Ptrace)) => {
                 bail!("--mechanism ptrace needs --source ptrace, or none");
             }
-            (Wanted::Bpf, Some(Judging::PtraceFor(index))) => {
+            (Sources::Bpf, Some(Judging::PtraceFor(index))) => {
                 let rule = faults.and_then(|it| it.rules.get(index)).map_or("", |it| &it.text);
-                let error = anyhow::anyhow!(
+                let text = format!(
                     "--source bpf cannot make rule {}, {rule}, on this machine: only ptrace can",
                     index + 1
                 );
-                return Err(error.context(Hint("`aiotrace doctor` tells why".into())));
+                return Err(Failure::new(text).with_hint("`aiotrace doctor` tells why"));
             }
             (_, Some(Judging::Probes) | None) => false,
         };
         if by_ptrace {
-            return Self::ptrace(plan, show, faults);
+            return Self::ptrace(plan, wanted, faults);
         }
-        let probes = load(plan, show, faults).map_err(with_hint)?;
+        let probes = load(plan, wanted, faults).map_err(with_hint)?;
         let finder = (!plan.launched).then(Finder::new);
         Ok(Self::Bpf { probes: Box::new(probes), finder })
     }
 
-    fn ptrace(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Self> {
+    fn ptrace(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Self> {
         load::check_architecture().map_err(with_hint)?;
         let Scope::Processes(processes) = &plan.scope else {
-            let error = anyhow::anyhow!("ptrace traces processes, not a cgroup or the machine");
-            return Err(error.context(Hint("name them with -p, or use --source bpf".into())));
+            let failure = Failure::new("ptrace traces processes, not a cgroup or the machine");
+            return Err(failure.with_hint("name them with -p, or use --source bpf"));
         };
         let pids: Vec<u32> = processes.iter().map(|it| it.pid).collect();
         if pids.contains(&std::process::id()) {
@@ -139,8 +124,8 @@ impl Source {
             judge: Judge::new(it.rules.clone(), it.seed, clock::monotonic()),
             dry_run: it.dry_run,
         });
-        let (follow, duration) = (plan.follow, show.duration);
-        let submit_stacks = show.stacks;
+        let (follow, duration) = (plan.follow, wanted.duration);
+        let submit_stacks = wanted.stacks;
         Ok(Self::Ptrace(ptrace::Options { target, follow, duration, submit_stacks, rules }))
     }
 
@@ -166,9 +151,9 @@ impl Source {
     ///
     /// # Errors
     /// What the kernel refused.
-    pub fn begin(self, plan: Plan, show: &Show, way: Way) -> Result<Begun> {
+    pub fn begin(self, plan: Plan, wanted: &Settings, way: Way) -> Result<Begun> {
         match self {
-            Self::Bpf { probes, finder } => begin_bpf(*probes, finder, plan, show, way),
+            Self::Bpf { probes, finder } => begin_bpf(*probes, finder, plan, wanted, way),
             Self::Ptrace(options) => begin_ptrace(options, plan, way),
         }
     }
@@ -178,13 +163,13 @@ fn begin_bpf(
     mut probes: Probes,
     mut finder: Option<Finder>,
     plan: Plan,
-    show: &Show,
+    wanted: &Settings,
     Way { stop, spill, start, files }: Way,
 ) -> Result<Begun> {
     let set = probes.set().clone();
     let known = probes.known_stacks();
     let mut decoder = Decoder::new(&set)
-        .in_part(show.counting().is_some())
+        .in_part(wanted.counting().is_some())
         .with_stacks(Processes::new(known).with_files(files));
     let mut initial = Vec::new();
     let mut targets = Vec::new();
@@ -193,7 +178,7 @@ fn begin_bpf(
     let deaths = match plan.scope {
         Scope::Processes(processes) => {
             for process in processes {
-                probes.add_target(process.pid).map_err(anyhow::Error::from)?;
+                probes.add_target(process.pid).map_err(with_hint)?;
                 if !plan.launched {
                     initial.push(attached(&process, start));
                 }
@@ -214,11 +199,11 @@ fn begin_bpf(
     let filtered =
         || !is_all && pids.iter().any(|pid| HasSeccompFilter { pid: *pid }.ask() == Some(true));
     let until = Until {
-        duration: show.duration,
+        duration: wanted.duration,
         targets,
         deaths,
-        counting: show.counting(),
-        unseen_exits: show.denied || filtered(),
+        counting: wanted.counting(),
+        unseen_exits: wanted.denied || filtered(),
     };
     let before_arming = |probes: &mut Probes| {
         // Whoever is inside a call when recording begins was so before.
@@ -254,7 +239,7 @@ fn begin_bpf(
         lacks: set.lacks().into_iter().map(Cow::from).collect(),
         sees: Sees {
             exact_completions: set.has(Feature::Completions),
-            every_call: show.counting().is_none(),
+            every_call: wanted.counting().is_none(),
             synchronous: set.watches_synchronous(),
         },
         status: None,
@@ -312,21 +297,21 @@ impl Known for Untold {
     fn withdraw(&mut self, _: &StackKey) {}
 }
 
-fn refused(error: ptrace::StartError, is_launched: bool) -> anyhow::Error {
+fn refused(error: ptrace::StartError, is_launched: bool) -> Failure {
     let hint = match &error {
         ptrace::StartError::Refused { pid, source } => {
             Some(refusal::hint(&refusal::Facts::of(*pid, *source, is_launched)))
         }
         _ => None,
     };
-    let error = anyhow::Error::new(error);
+    let failure = Failure::from(error);
     match hint {
-        Some(hint) => error.context(Hint(hint)),
-        None => error,
+        Some(hint) => failure.with_hint(hint),
+        None => failure,
     }
 }
 
-fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, load::Error> {
+fn load(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Probes, load::Error> {
     load::check_architecture()?;
     let (target, cgroup) = match &plan.scope {
         Scope::Processes(_) => (target::LISTED, None),
@@ -340,27 +325,27 @@ fn load(plan: &Plan, show: &Show, faults: Option<&Chosen>) -> Result<Probes, loa
         }
         _ => 0,
     };
-    let settings = Settings {
+    let settings = settings::Settings {
         cgroup_id: cgroup.map_or(0, |it| it.id),
         cgroup_level: cgroup.map_or(0, |it| it.level),
         follow: u32::from(plan.follow),
         only_pid,
-        counting: u32::from(show.counting().is_some()),
-        sample: show.sample(),
-        only_errors: u32::from(show.only.is_some_and(|it| it.errors)),
-        only_ops: show.only.map_or(0, |it| it.ops),
-        only_fd: show.only.and_then(|it| it.fd).unwrap_or(ABSENT),
-        count_requests: u32::from(show.counting().is_some_and(|it| it.requests)),
-        slow_submit: show.conclusions.slow_submit(),
-        submit_stack_pages: if show.stacks { STACK_PAGES as u32 } else { 0 },
+        counting: u32::from(wanted.counting().is_some()),
+        sample: wanted.sample(),
+        only_errors: u32::from(wanted.only.is_some_and(|it| it.errors)),
+        only_ops: wanted.only.map_or(0, |it| it.ops),
+        only_fd: wanted.only.and_then(|it| it.fd).unwrap_or(ABSENT),
+        count_requests: u32::from(wanted.counting().is_some_and(|it| it.requests)),
+        slow_submit: wanted.judged.thresholds.slow_submit,
+        submit_stack_pages: if wanted.stacks { STACK_PAGES as u32 } else { 0 },
         ..machine
     };
     tracing::debug!(?settings);
-    Probes::load(&settings, show.probes, faults.map(Chosen::for_probes))
+    Probes::load(&settings, wanted.probes, faults.map(Chosen::for_probes))
 }
 
 /// Adds what to do about it.
-fn with_hint(error: load::Error) -> anyhow::Error {
+fn with_hint(error: load::Error) -> Failure {
     let hint = match &error {
         load::Error::NotBuilt => {
             "run `cargo xtask setup`, which installs bpf-linker, and build again; or use --source \
@@ -368,9 +353,9 @@ fn with_hint(error: load::Error) -> anyhow::Error {
                 .to_owned()
         }
         load::Error::Architecture(_) => "there is no way around it yet".to_owned(),
-        error => doctor::hint(error),
+        error => machine_hint(error),
     };
-    anyhow::Error::new(error).context(Hint(hint))
+    Failure::new(load::reason(&error)).with_hint(hint)
 }
 
 fn attached(process: &Opened, time: u64) -> Event {

@@ -1,44 +1,14 @@
-//! The options for faults, and by which mechanism each rule acts on this machine.
-
-use std::time::Duration;
+//! By which mechanism each fault rule acts on this machine.
 
 use aiotrace_common::settings::Settings;
-use anyhow::{Result, anyhow, bail};
-use clap::Args;
 
-use super::{
-    Hint,
-    session::{Scope, parse_duration},
-};
+use super::{session::Scope, settings::Injected};
 use crate::{
+    failure::{Failure, Result, bail},
     fault::{self, Mechanism, Rule},
     output::{FaultRule, Faults},
     source::bpf::faults::{Allowed, Rules},
 };
-
-/// Faults to be made.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Faults (docs/faults.md has all conditions)")]
-pub struct Inject {
-    /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3+10 (the third, and each
-    /// tenth after it), io_submit:accept=1 (it takes one request only), complete:res=EIO:op=pread:prob=1%.
-    /// May be given up to 16 times. After each fault it is told what the program made of it
-    #[arg(long = "inject", value_name = "RULE", value_parser = fault::argument)]
-    rules: Vec<Rule>,
-    /// What prob= depends on: the same seed and the same calls have the same faults. Without it one is
-    /// chosen, and told
-    #[arg(long, value_name = "N", requires = "rules")]
-    seed: Option<u64>,
-    /// No more faults after this time (for instance 500ms, 10s, 2m)
-    #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration, requires = "rules")]
-    limit: Option<Duration>,
-    /// Tell which faults would be made, and make none
-    #[arg(long, requires = "rules")]
-    dry_run: bool,
-    /// By what to make them, instead of the best for each rule; `aiotrace doctor` tells what can be had
-    #[arg(long, value_enum, value_name = "NAME", requires = "rules")]
-    mechanism: Option<Mechanism>,
-}
 
 /// Rules, and by what they act.
 pub struct Chosen {
@@ -65,24 +35,14 @@ pub enum Judging {
     PtraceFor(usize),
 }
 
-impl Inject {
-    /// Whether there are any.
-    pub fn is_wanted(&self) -> bool {
-        !self.rules.is_empty()
-    }
-
-    /// Whether ptrace is asked for.
-    pub fn wants_ptrace(&self) -> bool {
-        self.mechanism == Some(Mechanism::Ptrace)
-    }
-
+impl Injected {
     /// Chooses the mechanisms, by trying them. `settings`: of the probes, or why they cannot be used, or
     /// that they are not to be.
     ///
     /// # Errors
     /// What is wrong with the rules, or cannot be had.
     pub fn choose(&self, settings: Result<Settings, String>) -> Result<Chosen> {
-        fault::check(&self.rules).map_err(|why| anyhow!(why))?;
+        fault::check(&self.rules).map_err(Failure::new)?;
         let mut rules = self.rules.clone();
         if let Some(limit) = self.limit {
             let limit = u64::try_from(limit.as_nanos()).unwrap_or(u64::MAX);
@@ -164,9 +124,10 @@ impl Chosen {
 fn forced(by: Mechanism, rules: &[Rule]) -> Result<Vec<Mechanism>> {
     for rule in rules {
         by.delivers(&rule.rule).map_err(|why| {
+            let text = format!("{} cannot make {}: {why}", by.text(), rule.text);
             let hint =
                 "without --mechanism the best one is taken; `aiotrace doctor` tells what there is";
-            anyhow!("{} cannot make {}: {why}", by.text(), rule.text).context(Hint(hint.to_owned()))
+            Failure::new(text).with_hint(hint)
         })?;
     }
     Ok(vec![by; rules.len()])

@@ -5,12 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::Result;
-
 use crate::{
     event::{Body, Event},
+    failure::{Context as _, Result},
     fault::Only,
-    model::Report,
+    model::{Finding, Outcome, Report, Verdict},
     output::{Ended, Output},
 };
 
@@ -67,6 +66,20 @@ impl Shown {
         self.attempt(|output| output.event(event));
     }
 
+    /// Something was concluded.
+    pub fn finding(&mut self, finding: &Finding) {
+        self.attempt(|output| output.finding(finding));
+    }
+
+    /// It is known what a program made of a fault.
+    pub fn verdict(&mut self, verdict: &Verdict) {
+        // As many as faults, if all goes well.
+        if verdict.outcome == Outcome::Retried && !self.admits() {
+            return;
+        }
+        self.attempt(|output| output.verdict(verdict));
+    }
+
     /// Whether there is room for another line that is one of many.
     pub fn admits(&mut self) -> bool {
         self.throttle.as_mut().is_none_or(Throttle::admit)
@@ -103,10 +116,7 @@ impl Shown {
         match self.failed.take() {
             // Whoever read us has seen enough.
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-            Some(error) => {
-                Err(anyhow::Error::new(error)
-                    .context("cannot write the output; the trace was stopped"))
-            }
+            Some(error) => Err(error).context("cannot write the output; the trace was stopped"),
             None => Ok(()),
         }
     }

@@ -10,13 +10,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result};
 use nix::{
     fcntl::{FcntlArg, OFlag, fcntl, readlinkat},
     unistd::geteuid,
 };
 
-use super::Hint;
+use crate::failure::{Context as _, Failure, Result};
 
 /// How long somebody is waited for who reads a FIFO.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -50,11 +49,11 @@ pub fn open(path: &Path) -> Result<File> {
             }
             Refused::Io(_) => None,
         };
-        let error =
-            anyhow::Error::from(error).context(format!("cannot write to {}", path.display()));
+        let failure =
+            Failure::from(error).during(format_args!("cannot write to {}", path.display()));
         match hint {
-            Some(hint) => error.context(Hint(hint.into())),
-            None => error,
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
         }
     })
 }

@@ -2,121 +2,20 @@
 
 use std::time::Duration;
 
-use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
-
-use super::{recorder::Recorder, session::parse_duration, shown::Shown};
+use super::{recorder::Recorder, settings::Judged, shown::Shown};
 use crate::{
     counted::Counted,
     errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, Missing},
     event::{Body, Event, Handle, Looked, Ring, RingFound},
+    failure::{Context as _, Result},
     look,
-    model::{self, Finding, Model, Outcome, Question, Report, Rules, Settings, Severity, Verdict},
+    model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
     output::{Ended, Start, clock},
     source::{Losses, bpf::Decoder},
 };
 
 /// The model's time goes on at least that often.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
-
-/// From when on something is worth a finding.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "Findings (aiotrace explain NAME tells of each)")]
-pub struct Thresholds {
-    /// End with status 1 if there is a finding of this severity, or a worse one
-    #[arg(long, value_enum, value_name = "SEVERITY")]
-    fail_on: Option<FailOn>,
-    /// End with status 1 if a verdict on a fault is one of these, or if a rule never acted
-    #[arg(
-        long,
-        value_enum,
-        value_delimiter = ',',
-        value_name = "VERDICT[,VERDICT]...",
-        requires = "rules",
-        help_heading = "Faults (docs/faults.md has all conditions)"
-    )]
-    fail_on_fault: Vec<FailOnFault>,
-    /// With --fail-on-fault: a rule that never acted is no failure
-    #[arg(
-        long,
-        requires = "fail_on_fault",
-        help_heading = "Faults (docs/faults.md has all conditions)"
-    )]
-    allow_unfired: bool,
-    /// request-stuck: a file request is in flight for this long
-    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "30s", value_name = "TIME")]
-    stuck_after: Duration,
-    /// unreaped-completions: a completion is not reaped for this long
-    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
-    unreaped_after: Duration,
-    /// blocking-submit: io_submit takes this long
-    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "50ms", value_name = "TIME")]
-    slow_submit: Duration,
-    /// context-growth: a context that is not used for this long is idle
-    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
-    idle_after: Duration,
-    /// context-leak: before each report (the end, SIGUSR1) look for the handles of idle contexts in all the
-    /// memory that their process can write. It reads that memory, some 0.3 s for each GiB
-    #[arg(long)]
-    scan: bool,
-    /// context-growth: so many contexts are idle while new ones are made
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    growth: u64,
-}
-
-/// `--fail-on`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FailOn {
-    Error,
-    Warning,
-    Info,
-}
-
-impl FailOn {
-    fn severity(self) -> Severity {
-        match self {
-            Self::Error => Severity::Error,
-            Self::Warning => Severity::Warning,
-            Self::Info => Severity::Info,
-        }
-    }
-}
-
-/// `--fail-on-fault`
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FailOnFault {
-    /// Requests were never done, and the program did not say so
-    Lost,
-    /// A context was never destroyed
-    Leaked,
-    /// The program made no AIO call any more, or --timeout ended it
-    Hung,
-    /// It crashed
-    Died,
-    /// Requests were never done, and it ended with a status that is not 0
-    Reported,
-    /// It ended with a status that is not 0
-    Exited,
-    /// It cannot be told
-    Unsure,
-    /// The trace ended first
-    Undecided,
-}
-
-impl FailOnFault {
-    fn outcome(self) -> Outcome {
-        match self {
-            Self::Lost => Outcome::Lost,
-            Self::Leaked => Outcome::Leaked,
-            Self::Hung => Outcome::Hung,
-            Self::Died => Outcome::Died,
-            Self::Reported => Outcome::Reported,
-            Self::Exited => Outcome::Exited,
-            Self::Unsure => Outcome::Unsure,
-            Self::Undecided => Outcome::Undecided,
-        }
-    }
-}
 
 /// What `--fail-on-fault` asks for.
 struct FaultLimits {
@@ -141,24 +40,6 @@ impl FaultLimits {
             .chain(unfired.map(|it| format!("rule {} never acted", it.rule)))
             .collect();
         (!reasons.is_empty()).then(|| reasons.join(", "))
-    }
-}
-
-impl Thresholds {
-    /// `--slow-submit`, nanoseconds.
-    pub(super) fn slow_submit(&self) -> u64 {
-        self.of_model().slow_submit
-    }
-
-    fn of_model(&self) -> model::Thresholds {
-        let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX / 4);
-        model::Thresholds {
-            stuck: nanos(self.stuck_after),
-            unreaped: nanos(self.unreaped_after),
-            slow_submit: nanos(self.slow_submit),
-            idle: nanos(self.idle_after),
-            growth: self.growth,
-        }
     }
 }
 
@@ -190,22 +71,22 @@ pub struct Conclusions {
 impl Conclusions {
     /// Nothing is known yet.
     pub fn new(
-        options: &Thresholds,
+        judged: &Judged,
         Sees { exact_completions, every_call, synchronous }: Sees,
         recorder: Option<Recorder>,
     ) -> Self {
-        let thresholds = options.of_model();
+        let thresholds = judged.thresholds;
         let settings = Settings { thresholds, exact_completions, every_call, synchronous };
         Self {
             model: Model::new(settings),
-            fail_on: options.fail_on.map(FailOn::severity),
+            fail_on: judged.fail_on,
             failed: false,
             fault_limits: FaultLimits {
-                outcomes: options.fail_on_fault.iter().map(|it| it.outcome()).collect(),
-                allow_unfired: options.allow_unfired,
+                outcomes: judged.fail_on_fault.clone(),
+                allow_unfired: judged.allow_unfired,
             },
             fault_failure: None,
-            scan: options.scan,
+            scan: judged.scan,
             settings,
             recorder,
             is_over: false,
@@ -213,10 +94,10 @@ impl Conclusions {
     }
 
     /// As a recording says it was.
-    pub fn again(settings: Settings, fail_on: Option<FailOn>) -> Self {
+    pub fn again(settings: Settings, fail_on: Option<Severity>) -> Self {
         Self {
             model: Model::new(settings),
-            fail_on: fail_on.map(FailOn::severity),
+            fail_on,
             failed: false,
             fault_limits: FaultLimits { outcomes: Vec::new(), allow_unfired: true },
             fault_failure: None,
@@ -466,19 +347,5 @@ impl Conclusions {
     /// Whether there was a finding as bad as `--fail-on` says.
     pub fn failed(&self) -> bool {
         self.failed
-    }
-}
-
-impl Shown {
-    fn finding(&mut self, finding: &Finding) {
-        self.attempt(|output| output.finding(finding));
-    }
-
-    fn verdict(&mut self, verdict: &Verdict) {
-        // As many as faults, if all goes well.
-        if verdict.outcome == Outcome::Retried && !self.admits() {
-            return;
-        }
-        self.attempt(|output| output.verdict(verdict));
     }
 }

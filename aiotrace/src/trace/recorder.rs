@@ -8,13 +8,12 @@ use std::{
     rc::Rc,
 };
 
-use anyhow::{Context as _, Result};
-
 use super::written;
 use crate::{
     bounded::{self, FUNCTION_NAMES, FUNCTIONS, PATH},
     errand::{self, Errand as _},
     event::{Args, Body, Call, Change, Event, Stack},
+    failure::{Context as _, Result},
     model::Settings,
     output::{Ended, Start, paths::Paths},
     source::recording::{Item, Writer},

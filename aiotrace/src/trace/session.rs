@@ -2,115 +2,39 @@
 
 use std::{
     fs::File,
-    path::PathBuf,
     time::{Duration, Instant},
 };
 
 use aiotrace_common::settings::target;
-use anyhow::{Context as _, Result};
-use clap::Args;
 
 use super::{
-    Hint,
+    begin::{self, Begun, Source, Way},
     cgroup::Cgroup,
-    conclusions::{Conclusions, Thresholds},
+    conclusions::Conclusions,
     cost::{self, Meter},
-    inject::{self, Chosen, Inject},
+    faults::{self, Chosen},
     patience::{Ending, Patience},
     recorder::{Known, Recorder},
-    source::{self, Begun, Source, Way},
-    view::{self, View},
-    written,
+    settings::{Settings, Sources},
+    view, written,
 };
 use crate::{
     errand,
     event::{Body, Change, Event},
-    fault::{Only, only_argument},
+    failure::{Context as _, Result},
     output::{Ended, Start, clock, paths::Paths},
     process::Opened,
     source::{
         Losses,
         backlog::Message,
-        bpf::{Wanted, machine},
-        collector::{self, Counting, Reason, Stop},
+        bpf::machine,
+        collector::{self, Reason, Stop},
         ptrace,
     },
     stacks::{OpenFiles, Symbolizer},
     trace,
-    words::{self, number::thousands},
+    words::number::thousands,
 };
-
-/// What is traced, and how it is told.
-#[derive(Debug, Args)]
-pub struct Show {
-    #[command(flatten)]
-    view: View,
-    /// Look where io_submit is called, too: the functions in progress (for io_setup, -v shows them)
-    #[arg(long)]
-    pub(super) stacks: bool,
-    /// Write down all that is seen, for `aiotrace report FILE`
-    #[arg(long, value_name = "FILE")]
-    record: Option<PathBuf>,
-    /// Where events come from
-    #[arg(long, value_enum, default_value_t = source::Wanted::Auto, value_name = "SOURCE")]
-    pub(super) source: source::Wanted,
-    /// Which probes to use; `aiotrace doctor` tells what can be had
-    #[arg(long, value_enum, default_value_t = Wanted::Auto, value_name = "SET")]
-    pub(super) probes: Wanted,
-    /// See calls that a seccomp filter answers, also with trampolines. (Without it they are looked for
-    /// if a process of -p or --cgroup has a filter.) Costs every system call of the machine some 100 ns
-    #[arg(long)]
-    pub(super) denied: bool,
-    /// Stop after this time (for instance 500ms, 10s, 2m)
-    #[arg(short, long, allow_hyphen_values = true, value_parser = parse_duration, value_name = "TIME")]
-    pub(super) duration: Option<Duration>,
-    /// With -c: show what was counted each TIME
-    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, requires = "summary", value_name = "TIME")]
-    pub(super) interval: Option<Duration>,
-    /// Show only some calls: op=NAME[|NAME] (pread, pwrite, ...), fd=N, error (the call fails or is short, or
-    /// gives a result that is an error); with commas, all of it. Chosen in the kernel; what is not shown is
-    /// counted, and findings about requests are not made
-    #[arg(long, value_parser = only_argument, value_name = "WHAT", conflicts_with_all = CHOOSING_NEEDS_BPF)]
-    pub(super) only: Option<Only>,
-    /// Show one io_submit in N, one io_getevents and one io_pgetevents (of those that --only leaves), on each
-    /// processor; otherwise as --only
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", conflicts_with_all = CHOOSING_NEEDS_BPF)]
-    sample: Option<u32>,
-    /// With -c: look into the requests, too: operations, bytes, results that are errors, and latencies, from
-    /// io_submit until io_getevents gives the result
-    #[arg(long, requires = "summary")]
-    requests: bool,
-    #[command(flatten)]
-    pub(super) conclusions: Thresholds,
-    #[command(flatten)]
-    inject: Inject,
-}
-
-/// With which options calls cannot be left out.
-const CHOOSING_NEEDS_BPF: [&str; 4] = ["summary", "quiet", "record", "rules"];
-
-impl Show {
-    /// Which calls are told although they are counted; 0: none, N: one in so many.
-    pub(super) fn sample(&self) -> u32 {
-        self.sample.unwrap_or(u32::from(self.only.is_some()))
-    }
-
-    /// How calls are counted in the kernel, if they are.
-    pub(super) fn counting(&self) -> Option<Counting> {
-        if self.sample() > 0 {
-            return Some(Counting { requests: false, interval: None });
-        }
-        let needs_calls = self.record.is_some() || self.inject.is_wanted() || self.stacks;
-        let counts = self.view.summary && !needs_calls && self.source != source::Wanted::Ptrace;
-        counts.then_some(Counting { requests: self.requests, interval: self.interval })
-    }
-}
-
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let bad = || format!("{text:?} is not a time: write for instance 500ms, 10s or 2m");
-    let duration = words::duration::parse(text, 1.0).ok_or_else(bad)?;
-    if duration.is_zero() { Err(bad()) } else { Ok(duration) }
-}
 
 /// What is traced.
 pub enum Scope {
@@ -150,7 +74,7 @@ pub struct Outcome {
 
 /// A trace that is ready to begin.
 pub struct Session<'a> {
-    show: &'a Show,
+    settings: &'a Settings,
     source: Source,
     plan: Plan,
     output: view::Opened,
@@ -175,37 +99,28 @@ impl Recording {
 impl<'a> Session<'a> {
     /// Prepares the source and opens the output, so that what can fail fails before anything runs. The files are made if
     /// they are not there, and else as they were until the source has begun.
-    pub fn prepare(show: &'a Show, plan: Plan) -> Result<Self> {
-        if show.sample() > 0 && show.source == source::Wanted::Ptrace {
-            let error =
-                anyhow::anyhow!("--only and --sample choose in the kernel, not with ptrace");
-            return Err(error.context(Hint("leave out --source ptrace".into())));
-        }
-        if (show.requests || show.interval.is_some()) && show.counting().is_none() {
-            let error =
-                anyhow::anyhow!("--requests and --interval need calls counted in the kernel");
-            let hint = "leave out --record, --inject, --stacks and --source ptrace";
-            return Err(error.context(Hint(hint.into())));
-        }
-        let faults = choose_faults(&plan, show)?;
-        let source = Source::prepare(&plan, show, faults.as_ref())?;
+    pub fn prepare(settings: &'a Settings, plan: Plan) -> Result<Self> {
+        settings.check()?;
+        let faults = choose_faults(&plan, settings)?;
+        let source = Source::prepare(&plan, settings, faults.as_ref())?;
         let files = OpenFiles::default();
         let symbols = Symbolizer::in_child(files.clone());
-        let recording = show.record.as_deref().map(|path| -> Result<Recording> {
+        let recording = settings.record.as_deref().map(|path| -> Result<Recording> {
             let (known, symbols) = (Known::default(), symbols.clone());
             Ok(Recording { file: written::open(path)?, known, symbols })
         });
         let recording = recording.transpose()?;
         let paths = recording.as_ref().map_or_else(Paths::of_proc, |it| it.known.paths());
-        let mut output = show.view.open(paths, &symbols, show.stacks, show.sample() > 0)?;
+        let mut output =
+            settings.view.open(paths, &symbols, settings.stacks, settings.sample() > 0)?;
         // Of little output, a recording is the slowest.
-        if let (Some(path), Some(recording), None) = (&show.record, &recording, &output.spill)
-            && show.view.says_little()
+        if let (Some(path), Some(recording), None) = (&settings.record, &recording, &output.spill)
+            && settings.view.says_little()
         {
             output.spill = view::spill_beside(&recording.file, path);
         }
-        output.shown.only = show.only;
-        Ok(Self { show, source, plan, output, recording, faults, files })
+        output.shown.only = settings.only;
+        Ok(Self { settings, source, plan, output, recording, faults, files })
     }
 
     /// Attaches, calls `armed`, shows what happens until it is over. `armed` is told whether the launched
@@ -225,14 +140,14 @@ impl<'a> Session<'a> {
             Scope::Cgroup(_) | Scope::All => Vec::new(),
         };
         let way = Way { stop, spill, start: start.start, files: self.files };
-        let begun = self.source.begin(self.plan, self.show, way)?;
+        let begun = self.source.begin(self.plan, self.settings, way)?;
         // Nothing can be refused any more.
         file.as_ref().map_or(Ok(()), written::begin)?;
         let recorder = self.recording.map(Recording::begin).transpose()?;
         let Begun { mut collector, mut decoder, initial, probes, lacks, .. } = begun;
         let status = begun.status;
         let mut events = 0;
-        let mut conclusions = Conclusions::new(&self.show.conclusions, begun.sees, recorder);
+        let mut conclusions = Conclusions::new(&self.settings.judged, begun.sees, recorder);
         let faults = self.faults.as_ref().map(Chosen::told);
         let start = Start { clock: start, probes, lacks, faults };
         conclusions.start(&start, &mut shown);
@@ -240,7 +155,7 @@ impl<'a> Session<'a> {
             conclusions.event(event, &mut shown);
         }
         // `cargo xtask bench` waits for this line.
-        tracing::debug!("tracing begins");
+        tracing::debug!(target: "aiotrace::begin", "tracing begins");
         armed(filtered)?;
         patience.begin();
         if !spills {
@@ -312,7 +227,7 @@ impl<'a> Session<'a> {
         // Those that were in exit at the attach were told.
         let were: Vec<u32> = initial.iter().filter(|it| is_in_exit(it)).map(|it| it.pid).collect();
         let now = targets.into_iter().filter(|it| !were.contains(it));
-        for event in now.filter_map(source::waiting_in_exit) {
+        for event in now.filter_map(begin::waiting_in_exit) {
             conclusions.event(&event, &mut shown);
         }
         if let Some(counted) = end.counted {
@@ -341,17 +256,18 @@ fn is_in_exit(event: &Event) -> bool {
 }
 
 /// The faults that are asked for, and by what they are made.
-fn choose_faults(plan: &Plan, show: &Show) -> Result<Option<Chosen>> {
-    if !show.inject.is_wanted() {
+fn choose_faults(plan: &Plan, settings: &Settings) -> Result<Option<Chosen>> {
+    let Settings { injected, source, .. } = settings;
+    if !injected.is_wanted() {
         return Ok(None);
     }
-    inject::check_target(&plan.scope)?;
-    let settings = match show.source {
-        _ if show.inject.wants_ptrace() => Err("--mechanism ptrace".to_owned()),
-        source::Wanted::Ptrace => Err("--source ptrace".to_owned()),
+    faults::check_target(&plan.scope)?;
+    let settings = match source {
+        _ if injected.wants_ptrace() => Err("--mechanism ptrace".to_owned()),
+        Sources::Ptrace => Err("--source ptrace".to_owned()),
         _ => machine::settings(target::LISTED).map_err(|error| error.to_string()),
     };
-    let chosen = show.inject.choose(settings)?;
+    let chosen = injected.choose(settings)?;
     Ok(Some(chosen))
 }
 
@@ -396,21 +312,5 @@ fn told(reason: Reason) -> trace::Reason {
         Reason::TimeOver => trace::Reason::TimeOver,
         Reason::Signal(_) => trace::Reason::Signal,
         Reason::OutputClosed => trace::Reason::OutputClosed,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_seconds_or_have_a_unit() {
-        assert_eq!(parse_duration("1.5"), Ok(Duration::from_millis(1500)));
-        assert_eq!(parse_duration("500ms"), Ok(Duration::from_millis(500)));
-        assert_eq!(parse_duration("2m"), Ok(Duration::from_secs(120)));
-        for bad in ["", "-1", "0", "0s", "-5s", "soon", "nan", "1e40"] {
-            let message = parse_duration(bad).unwrap_err();
-            assert!(message.contains("write for instance"), "{bad}: {message}");
-        }
     }
 }

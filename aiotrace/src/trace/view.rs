@@ -1,4 +1,4 @@
-//! How a trace is shown: the options that `attach`, `run` and `report` share.
+//! How a trace is shown, and where.
 
 use std::{
     fs::File,
@@ -7,8 +7,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use anyhow::{Context as _, Result};
-use clap::{Args, ValueEnum};
 use jiff::tz::TimeZone;
 
 use super::{
@@ -16,6 +14,7 @@ use super::{
     written,
 };
 use crate::{
+    failure::{Context as _, Result},
     output::{
         Output, clock,
         json::Json,
@@ -27,43 +26,43 @@ use crate::{
 };
 
 /// How events are shown.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug)]
 pub struct View {
-    /// Write to this file instead of stdout
-    #[arg(short, long, value_name = "FILE")]
-    output: Option<PathBuf>,
-    /// text, or json: one object per line, specified in docs/json.md
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    /// Count calls, errors and durations instead of showing calls. They are counted in the kernel (but for
-    /// --record, --inject, --stacks and --source ptrace), which costs the target little; findings about single
-    /// requests need every call: -q shows those
-    #[arg(short = 'c', long)]
-    pub(super) summary: bool,
-    /// Do not show calls
-    #[arg(short, long)]
-    quiet: bool,
-    /// Show lists whole, the completion ring at each call, and where contexts are made
-    #[arg(short, long)]
-    verbose: bool,
-    /// Time of each line (when the call returned): since the start, of day, or since the line before
-    #[arg(short, long, value_enum, default_value_t = clock::Format::Relative, value_name = "FORMAT")]
-    timestamps: clock::Format,
-    /// When to use colours: on a terminal, always or never
-    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
-    color: Color,
+    /// Where they are written; `None`: to standard output.
+    pub output: Option<PathBuf>,
+    /// As what.
+    pub format: Format,
+    /// Calls are counted instead.
+    pub summary: bool,
+    /// Calls are not shown.
+    pub quiet: bool,
+    /// Lists are shown whole, and rings, and where contexts are made.
+    pub verbose: bool,
+    /// The time of each line.
+    pub timestamps: clock::Format,
+    /// When colours are used.
+    pub color: Color,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
+/// As what events are shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// Lines for people.
+    #[default]
     Text,
+    /// An object on each line.
     Json,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Color {
+/// When colours are used.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Color {
+    /// On a terminal.
+    #[default]
     Auto,
+    /// Always.
     Always,
+    /// Never.
     Never,
 }
 

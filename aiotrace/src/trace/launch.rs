@@ -9,7 +9,6 @@ use std::{
     },
 };
 
-use anyhow::{Context as _, Result};
 use nix::{
     errno::Errno,
     fcntl::OFlag,
@@ -20,8 +19,10 @@ use nix::{
     unistd::{ForkResult, Pid, User, execvp, fork, pipe2, setgid, setuid},
 };
 
-use super::Hint;
-use crate::source::ptrace::{Status, seccomp};
+use crate::{
+    failure::{Context as _, Result},
+    source::ptrace::{Status, seccomp},
+};
 
 /// What tells it to begin with a filter.
 const FILTERED: u8 = b'f';
@@ -150,9 +151,7 @@ fn find_user(name: &str) -> Result<User> {
         Ok(id) => User::from_uid(nix::unistd::Uid::from_raw(id)),
         Err(_) => User::from_name(name),
     };
-    found?
-        .with_context(|| format!("no such user: {name}"))
-        .map_err(|error| error.context(Hint("`getent passwd` lists the users".to_owned())))
+    found?.with_context(|| format!("no such user: {name}")).hint("`getent passwd` lists the users")
 }
 
 fn become_program(

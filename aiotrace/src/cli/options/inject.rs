@@ -1,0 +1,59 @@
+//! Which faults are to be made.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{parse_duration, values};
+use crate::{
+    fault::{self, Rule},
+    trace,
+};
+
+/// Faults to be made.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Faults (docs/faults.md has all conditions)")]
+pub struct Inject {
+    /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3+10 (the third, and each
+    /// tenth after it), io_submit:accept=1 (it takes one request only), complete:res=EIO:op=pread:prob=1%.
+    /// May be given up to 16 times. After each fault it is told what the program made of it
+    #[arg(long = "inject", value_name = "RULE", value_parser = fault::argument)]
+    rules: Vec<Rule>,
+    /// What prob= depends on: the same seed and the same calls have the same faults. Without it one is
+    /// chosen, and told
+    #[arg(long, value_name = "N", requires = "rules")]
+    seed: Option<u64>,
+    /// No more faults after this time (for instance 500ms, 10s, 2m)
+    #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration, requires = "rules")]
+    limit: Option<Duration>,
+    /// Tell which faults would be made, and make none
+    #[arg(long, requires = "rules")]
+    dry_run: bool,
+    /// By what to make them, instead of the best for each rule; `aiotrace doctor` tells what can be had
+    #[arg(long, value_enum, value_name = "NAME", requires = "rules")]
+    mechanism: Option<Mechanism>,
+}
+
+values! {
+    #[value(rename_all = "snake_case")]
+    Mechanism of fault::Mechanism {
+        /// BPF in the place of the system call (Linux 7.1, or CONFIG_FUNCTION_ERROR_INJECTION)
+        FmodRet,
+        /// A kprobe that overrides the system call (CONFIG_BPF_KPROBE_OVERRIDE)
+        Override,
+        /// BPF in the place of security_file_permission: requests that read or write
+        FilePermission,
+        /// BPF that writes into the events that io_getevents returns (no lockdown)
+        WriteUser,
+        /// ptrace: all faults, on any kernel, also without privilege; slower
+        Ptrace,
+    }
+}
+
+impl Inject {
+    /// What they say.
+    pub fn settings(self) -> trace::Injected {
+        let Self { rules, seed, limit, dry_run, mechanism } = self;
+        trace::Injected { rules, seed, limit, dry_run, mechanism: mechanism.map(Into::into) }
+    }
+}

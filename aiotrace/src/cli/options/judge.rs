@@ -1,0 +1,107 @@
+//! What is worth a finding, and what makes a trace fail.
+
+use std::time::Duration;
+
+use clap::Args;
+
+use super::{parse_duration, values};
+use crate::{
+    model::{Outcome, Severity, Thresholds},
+    trace,
+};
+
+/// From when on something is worth a finding.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Findings (aiotrace explain NAME tells of each)")]
+pub struct Judge {
+    /// End with status 1 if there is a finding of this severity, or a worse one
+    #[arg(long, value_enum, value_name = "SEVERITY")]
+    fail_on: Option<FailOn>,
+    /// End with status 1 if a verdict on a fault is one of these, or if a rule never acted
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "VERDICT[,VERDICT]...",
+        requires = "rules",
+        help_heading = "Faults (docs/faults.md has all conditions)"
+    )]
+    fail_on_fault: Vec<FailOnFault>,
+    /// With --fail-on-fault: a rule that never acted is no failure
+    #[arg(
+        long,
+        requires = "fail_on_fault",
+        help_heading = "Faults (docs/faults.md has all conditions)"
+    )]
+    allow_unfired: bool,
+    /// request-stuck: a file request is in flight for this long
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "30s", value_name = "TIME")]
+    stuck_after: Duration,
+    /// unreaped-completions: a completion is not reaped for this long
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
+    unreaped_after: Duration,
+    /// blocking-submit: io_submit takes this long
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "50ms", value_name = "TIME")]
+    slow_submit: Duration,
+    /// context-growth: a context that is not used for this long is idle
+    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
+    idle_after: Duration,
+    /// context-leak: before each report (the end, SIGUSR1) look for the handles of idle contexts in all the
+    /// memory that their process can write. It reads that memory, some 0.3 s for each GiB
+    #[arg(long)]
+    scan: bool,
+    /// context-growth: so many contexts are idle while new ones are made
+    #[arg(long, default_value_t = 16, value_name = "N")]
+    growth: u64,
+}
+
+values! {
+    /// `--fail-on`
+    FailOn of Severity {
+        Error,
+        Warning,
+        Info,
+    }
+}
+
+values! {
+    /// `--fail-on-fault`
+    FailOnFault of Outcome {
+        /// Requests were never done, and the program did not say so
+        Lost,
+        /// A context was never destroyed
+        Leaked,
+        /// The program made no AIO call any more, or --timeout ended it
+        Hung,
+        /// It crashed
+        Died,
+        /// Requests were never done, and it ended with a status that is not 0
+        Reported,
+        /// It ended with a status that is not 0
+        Exited,
+        /// It cannot be told
+        Unsure,
+        /// The trace ended first
+        Undecided,
+    }
+}
+
+impl Judge {
+    /// What they say.
+    pub fn settings(self) -> trace::Judged {
+        let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX / 4);
+        trace::Judged {
+            thresholds: Thresholds {
+                stuck: nanos(self.stuck_after),
+                unreaped: nanos(self.unreaped_after),
+                slow_submit: nanos(self.slow_submit),
+                idle: nanos(self.idle_after),
+                growth: self.growth,
+            },
+            fail_on: self.fail_on.map(Into::into),
+            fail_on_fault: self.fail_on_fault.into_iter().map(Into::into).collect(),
+            allow_unfired: self.allow_unfired,
+            scan: self.scan,
+        }
+    }
+}

@@ -1,0 +1,78 @@
+//! How a trace is shown: what `attach`, `run` and `report` share.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::values;
+use crate::{output::clock, trace};
+
+/// How events are shown.
+#[derive(Debug, Args)]
+pub struct View {
+    /// Write to this file instead of stdout
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    /// text, or json: one object per line, specified in docs/json.md
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    format: Format,
+    /// Count calls, errors and durations instead of showing calls. They are counted in the kernel (but for
+    /// --record, --inject, --stacks and --source ptrace), which costs the target little; findings about single
+    /// requests need every call: -q shows those
+    #[arg(short = 'c', long)]
+    summary: bool,
+    /// Do not show calls
+    #[arg(short, long)]
+    quiet: bool,
+    /// Show lists whole, the completion ring at each call, and where contexts are made
+    #[arg(short, long)]
+    verbose: bool,
+    /// Time of each line (when the call returned): since the start, of day, or since the line before
+    #[arg(short, long, value_enum, default_value_t = Timestamps::Relative, value_name = "FORMAT")]
+    timestamps: Timestamps,
+    /// When to use colours: on a terminal, always or never
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+}
+
+values! {
+    Format of trace::Format {
+        Text,
+        Json,
+    }
+}
+
+values! {
+    Color of trace::Color {
+        Auto,
+        Always,
+        Never,
+    }
+}
+
+values! {
+    Timestamps of clock::Format {
+        /// Seconds since the trace began
+        Relative,
+        /// Local time of day
+        Absolute,
+        /// Seconds since the line before
+        Delta,
+    }
+}
+
+impl View {
+    /// What they say.
+    pub fn settings(self) -> trace::View {
+        let Self { output, format, summary, quiet, verbose, timestamps, color } = self;
+        trace::View {
+            output,
+            format: format.into(),
+            summary,
+            quiet,
+            verbose,
+            timestamps: timestamps.into(),
+            color: color.into(),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What the machine is like, as far as tracing depends on it, and what to do where it refuses something.
+
+use std::{fs, io, path::Path};
+
+use nix::{errno::Errno, unistd::geteuid};
+
+use crate::{
+    process,
+    source::bpf::{
+        btf,
+        features::{self, Facts},
+        load,
+    },
+};
+
+/// What to do about this error, given this machine.
+pub fn hint(error: &load::Error) -> String {
+    features::hint(facts(errno(error))).into_owned()
+}
+
+/// What the machine is like; `errno`: what it said.
+pub fn facts(errno: Option<i32>) -> Facts {
+    let status = fs::read("/proc/self/status").unwrap_or_default();
+    let effective = process::status_field(&status, "CapEff")
+        .and_then(|it| u64::from_str_radix(it, 16).ok())
+        .unwrap_or(0);
+    // include/uapi/linux/capability.h
+    let has = |bit: u32| effective >> bit & 1 == 1;
+    let (sys_admin, perfmon, bpf) = (has(21), has(38), has(39));
+    Facts {
+        errno,
+        root: geteuid().is_root(),
+        capable: sys_admin || (perfmon && bpf),
+        btf: Path::new(btf::VMLINUX).exists(),
+        kernel: process::kernel_version(&release()),
+        memory_limit: memory_limit(),
+        locked_down: lockdown().is_some_and(|it| it.contains("[confidentiality]")),
+    }
+}
+
+/// Where the two hierarchies say what a cgroup may use: the line of /proc/self/cgroup, the mounts, the file.
+const MEMORY_LIMITS: [(&str, &str, &str); 3] = [
+    ("0::/", "/sys/fs/cgroup", "memory.max"),
+    ("0::/", "/sys/fs/cgroup/unified", "memory.max"),
+    (":memory:/", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
+];
+
+/// The lowest limit of our cgroup and of those above it.
+fn memory_limit() -> Option<u64> {
+    let ours = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let limits = |(line, mount, file): (&str, &str, &str)| -> Vec<u64> {
+        let found = ours.lines().find_map(|it| it.split_once(line));
+        let cgroup = Path::new(found.map_or("", |it| it.1));
+        let text = |it: &Path| fs::read_to_string(Path::new(mount).join(it).join(file)).ok();
+        cgroup.ancestors().filter_map(text).filter_map(|it| it.trim().parse().ok()).collect()
+    };
+    // Without a limit v1 has the largest number of whole pages.
+    let is_limit = |it: &u64| *it < i64::MAX as u64 / 4096 * 4096;
+    MEMORY_LIMITS.into_iter().flat_map(limits).filter(is_limit).min()
+}
+
+/// Of the kernel.
+pub fn release() -> String {
+    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
+}
+
+/// What /sys/kernel/security/lockdown says, if it is there.
+pub fn lockdown() -> Option<String> {
+    fs::read_to_string("/sys/kernel/security/lockdown").ok().map(|it| it.trim().to_owned())
+}
+
+/// The errno at the end of the chain, if there is one.
+fn errno(error: &load::Error) -> Option<i32> {
+    let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(cause) = source {
+        if let Some(error) = cause.downcast_ref::<io::Error>() {
+            return error.raw_os_error();
+        }
+        if let Some(errno) = cause.downcast_ref::<Errno>() {
+            return Some(*errno as i32);
+        }
+        source = cause.source();
+    }
+    None
+}

@@ -1,0 +1,253 @@
+//! What there is on this machine, without a trace: every AIO context and who holds fs.aio-nr (`aiotrace ls`), and what
+//! the machine allows ([`doctor`]).
+
+mod containers;
+pub mod doctor;
+pub mod machine;
+mod table;
+
+use std::{collections::BTreeMap, fs};
+
+use aiotrace_common::settings::target;
+use serde::Serialize;
+
+use self::containers::container;
+pub use self::table::text;
+use crate::{
+    errand::{Errand as _, Headers, Rings, WaitsInExit},
+    event::Ring,
+    failure::{Context as _, Failure, Result},
+    output::escape::escaped,
+    process,
+    source::bpf::{self, list::Lister, load},
+};
+
+/// Looks until nothing changed meanwhile, at most.
+const ATTEMPTS: usize = 10;
+
+/// A context that was found.
+#[derive(Clone, Copy, Debug)]
+struct Found {
+    pid: u32,
+    handle: u64,
+    charge: Option<u32>,
+    in_flight: Option<u32>,
+    in_flight_at_most: Option<u32>,
+}
+
+/// One look at the machine.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+pub struct Listing {
+    v: u32,
+    event: &'static str,
+    /// `bpf` or `proc`.
+    source: &'static str,
+    aio_nr: u64,
+    aio_max_nr: u64,
+    /// The sum of the charges below; null if they are not known.
+    accounted: Option<u64>,
+    /// `aio_nr` changed during each look.
+    changing: bool,
+    /// Contexts that could not be told.
+    lost: u32,
+    processes: Vec<Holder>,
+    /// Processes that are in exit and wait there for requests: their contexts and charges are gone already.
+    exiting: Vec<Exiting>,
+}
+
+/// A process that is in exit, and waits there for AIO requests in flight.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Exiting {
+    pid: u32,
+    name: String,
+    tid: u32,
+}
+
+/// A process with contexts.
+#[derive(Debug, PartialEq, Eq, Serialize)]
+struct Holder {
+    pid: u32,
+    name: String,
+    /// Its cgroup (v2), or null.
+    cgroup: Option<String>,
+    /// The container, as far as the name of the cgroup tells; or null.
+    container: Option<String>,
+    /// What its contexts take from fs.aio-nr; null if that is not known.
+    charge: Option<u64>,
+    /// Completed and not reaped; null if one of the rings could not be read.
+    unreaped: Option<u64>,
+    /// Requests in flight; null if that is not known.
+    in_flight: Option<u64>,
+    /// The same, at most.
+    in_flight_at_most: Option<u64>,
+    contexts: Vec<ContextLine>,
+}
+
+/// A context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+struct ContextLine {
+    #[serde(serialize_with = "hex")]
+    handle: u64,
+    /// What io_setup was asked for.
+    charge: Option<u32>,
+    /// Entries of its ring, and how many are not reaped; null if it is not mapped, or may not be read.
+    ring: Option<u32>,
+    unreaped: Option<u32>,
+    /// Requests in flight; null where that cannot be read.
+    in_flight: Option<u32>,
+    /// The same, at most; null without BPF.
+    in_flight_at_most: Option<u32>,
+}
+
+fn hex<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&format_args!("{value:#x}"))
+}
+
+impl ContextLine {
+    fn new(found: &Found, ring: Option<Ring>) -> Self {
+        let Found { handle, charge, in_flight, in_flight_at_most, .. } = *found;
+        let (nr, unreaped) = (ring.map(|it| it.nr), ring.map(Ring::unreaped));
+        Self { handle, charge, ring: nr, unreaped, in_flight, in_flight_at_most }
+    }
+}
+
+/// Who looks.
+pub struct Inventory {
+    lister: Option<Lister>,
+}
+
+impl Inventory {
+    /// By BPF, in the kernel's own tables.
+    ///
+    /// # Errors
+    /// It cannot be had.
+    pub fn by_bpf() -> Result<Self, load::Error> {
+        let settings = bpf::machine::with_processors(bpf::machine::settings(target::ALL)?);
+        Ok(Self { lister: Some(Lister::load(&settings)?) })
+    }
+
+    /// From /proc, where not all is known.
+    pub fn by_proc() -> Self {
+        Self { lister: None }
+    }
+
+    /// Looks, if need be several times, as contexts come and go meanwhile.
+    ///
+    /// # Errors
+    /// The kernel does not say how many there are.
+    pub fn look(&mut self) -> Result<Listing> {
+        let mut listing = None;
+        for _ in 0..ATTEMPTS {
+            let before = limit("aio-nr")?;
+            let (contexts, lost) = match &mut self.lister {
+                Some(lister) => {
+                    let (contexts, lost) =
+                        lister.list().map_err(|error| Failure::new(load::reason(&error)))?;
+                    let contexts = contexts.into_iter().map(|it| Found {
+                        pid: it.pid,
+                        handle: it.handle,
+                        charge: Some(it.charge),
+                        in_flight: it.in_flight(),
+                        in_flight_at_most: it.in_flight_at_most(),
+                    });
+                    (contexts.collect::<Vec<_>>(), lost)
+                }
+                None => (from_proc(), 0),
+            };
+            let changing = limit("aio-nr")? != before;
+            let source = if self.lister.is_some() { "bpf" } else { "proc" };
+            let found = made(source, before, limit("aio-max-nr")?, changing, lost, &contexts);
+            // What is a context's own is not changed by another's end; only the sum is.
+            let is_done = !changing && found.accounted.is_none_or(|sum| sum == before);
+            listing = Some(found);
+            if is_done {
+                break;
+            }
+        }
+        listing.context("nothing was looked at")
+    }
+}
+
+fn limit(name: &str) -> Result<u64> {
+    let path = format!("/proc/sys/fs/{name}");
+    let text = fs::read_to_string(&path)
+        .with_context(|| format!("cannot read {path} (a kernel without AIO?)"))?;
+    text.trim().parse().with_context(|| format!("{path} holds no number"))
+}
+
+/// The rings that processes have mapped. Whether the context is theirs, and what it takes, is not known.
+fn from_proc() -> Vec<Found> {
+    let rings = |pid: u32| {
+        let found = move |(handle, _)| Found {
+            pid,
+            handle,
+            charge: None,
+            in_flight: None,
+            in_flight_at_most: None,
+        };
+        Rings { pid }.ask().unwrap_or_default().into_iter().map(found)
+    };
+    process::all().into_iter().flat_map(rings).collect()
+}
+
+fn made(
+    source: &'static str,
+    aio_nr: u64,
+    aio_max_nr: u64,
+    changing: bool,
+    lost: u32,
+    contexts: &[Found],
+) -> Listing {
+    let mut by_process: BTreeMap<u32, Vec<&Found>> = BTreeMap::new();
+    for found in contexts {
+        by_process.entry(found.pid).or_default().push(found);
+    }
+    let mut processes: Vec<Holder> = by_process
+        .into_iter()
+        .map(|(pid, found)| {
+            let handles = found.iter().map(|it| it.handle).collect();
+            let rings = Headers { pid, handles, all_pages: false }.ask();
+            let mut rings = rings.into_iter().flatten();
+            let line = |it| ContextLine::new(it, rings.next().flatten().map(Ring::from));
+            let mut contexts: Vec<ContextLine> = found.into_iter().map(line).collect();
+            contexts.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.handle));
+            Holder {
+                pid,
+                name: escaped(&process::name(pid).unwrap_or_default()),
+                container: process::cgroup(pid)
+                    .and_then(|it| container(&String::from_utf8_lossy(&it))),
+                cgroup: process::cgroup(pid).map(|it| escaped(&it)),
+                charge: contexts.iter().map(|it| it.charge.map(u64::from)).sum(),
+                unreaped: contexts.iter().map(|it| it.unreaped.map(u64::from)).sum(),
+                in_flight: contexts.iter().map(|it| it.in_flight.map(u64::from)).sum(),
+                in_flight_at_most: contexts
+                    .iter()
+                    .map(|it| it.in_flight_at_most.map(u64::from))
+                    .sum(),
+                contexts,
+            }
+        })
+        .collect();
+    processes.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.pid));
+    let accounted = processes.iter().map(|it| it.charge).sum::<Option<u64>>();
+    Listing {
+        v: 1,
+        event: "ls",
+        source,
+        aio_nr,
+        aio_max_nr,
+        accounted: accounted.filter(|_| source == "bpf"),
+        changing,
+        lost,
+        processes,
+        exiting: exiting(),
+    }
+}
+
+fn exiting() -> Vec<Exiting> {
+    let of = |pid: u32| {
+        let tid = WaitsInExit { pid }.ask()??;
+        Some(Exiting { pid, name: escaped(&process::name(pid)?), tid })
+    };
+    process::all().into_iter().filter_map(of).collect()
+}

@@ -1,0 +1,32 @@
+//! One trace, from what is asked for ([`Settings`], [`Plan`]) to the last line. Whoever wants a trace comes here, the
+//! command line among them.
+//!
+//! ```text
+//!  Settings, Plan -> Session -> Source (begin) -> events -> Conclusions (the model) -> Shown (an output), Recorder
+//!                                    recording -> events -^  (replay)
+//! ```
+
+mod begin;
+mod cgroup;
+mod conclusions;
+mod cost;
+mod faults;
+mod launch;
+mod patience;
+pub(crate) mod recorder;
+pub mod replay;
+mod session;
+mod settings;
+mod shown;
+mod view;
+mod written;
+
+pub use aiotrace_model::trace::*;
+
+pub use self::{
+    cgroup::Cgroup,
+    launch::{Child, ExecError},
+    session::{Outcome, Plan, Scope, Session},
+    settings::{Injected, Judged, Settings, Sources},
+    view::{Color, Format, View},
+};

@@ -1,0 +1,130 @@
+//! Tells a recorded trace again.
+
+use std::{
+    fs::File,
+    io::{self, BufReader, Read},
+    path::Path,
+};
+
+use super::{
+    conclusions::Conclusions,
+    cost,
+    recorder::{Functions, Known},
+    view::View,
+    written,
+};
+use crate::{
+    event::Event,
+    failure::{Context as _, Failure, Result},
+    model::Severity,
+    output::Ended,
+    source::{
+        Losses,
+        recording::{Error, Item, Reader},
+    },
+    trace,
+};
+
+/// Memory that a recording may take, MiB. Traces stay below that (docs/recording.md); a file that was made to take more
+/// is not read on.
+const MOST_MEMORY: u64 = 400;
+/// Items between two looks at the memory; each may take an MiB.
+const ITEMS: u64 = 64;
+
+/// Tells a recording (`-`: of standard input) as `view` wants it. Whether there was a finding as bad as this.
+///
+/// # Errors
+/// It cannot be read at all, or the output cannot be written.
+pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool> {
+    let file: Box<dyn Read> = match path.as_os_str() == "-" {
+        true => Box::new(io::stdin().lock()),
+        false => {
+            Box::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
+        }
+    };
+    let mut reader = Reader::new(BufReader::new(file)).map_err(|error| with_hint(error, path))?;
+    let (start, settings) = match reader.next_item() {
+        Ok(Some(Item::Start(start, settings))) => (start, settings),
+        Ok(_) => return Err(with_hint(Error::Truncated, path)),
+        Err(error) => return Err(with_hint(error, path)),
+    };
+    let known = Known::default();
+    let functions = Functions::default();
+    let view = view.open(known.paths(), &functions.symbols(), false, false)?;
+    view.file.as_ref().map_or(Ok(()), written::begin)?;
+    let mut shown = view.shown;
+    let mut conclusions = Conclusions::again(settings, fail_on);
+    conclusions.start(&start, &mut shown);
+    let (mut last, mut events) = (start.clock.start, 0);
+    let mut items = 0u64;
+    let mut ended = loop {
+        items += 1;
+        if items.is_multiple_of(ITEMS) && cost::memory_now() > MOST_MEMORY << 20 {
+            eprintln!(
+                "aiotrace: telling it takes more than {MOST_MEMORY} MiB of memory, which no trace does; this is what \
+                 came before"
+            );
+            conclusions.event(&Event::lost_somewhere(last), &mut shown);
+            break cut_short(last, start.clock.start, events);
+        }
+        match reader.next_item() {
+            Ok(Some(Item::Event(event))) => {
+                (last, events) = (last.max(event.time), events + 1);
+                known.forget(&event);
+                conclusions.event(&event, &mut shown);
+            }
+            Ok(Some(Item::Time(now))) => conclusions.time(now, &mut shown),
+            Ok(Some(Item::Path { pid, fd, path })) => known.set((pid, fd), 0, path),
+            Ok(Some(Item::Functions { module, offset, functions: found })) => {
+                functions.set((module, offset), found);
+            }
+            Ok(Some(Item::TimedOut(now))) => conclusions.timed_out(now, &mut shown),
+            Ok(Some(Item::Report(mut ended))) => {
+                ended.losses = conclusions.with_unread(ended.losses);
+                conclusions.report(&ended, &mut shown);
+            }
+            Ok(Some(Item::End(ended))) => break ended,
+            Ok(Some(Item::Start(..))) => return Err(with_hint(reader.damaged(), path)),
+            Ok(None) => {
+                eprintln!("aiotrace: {}", Error::Truncated);
+                break cut_short(last, start.clock.start, events);
+            }
+            Err(error) => {
+                eprintln!("aiotrace: {error}; this is what came before");
+                conclusions.event(&Event::lost_somewhere(last), &mut shown);
+                break cut_short(last, start.clock.start, events);
+            }
+        }
+        conclusions.forget_questions();
+        if shown.failed.is_some() {
+            break cut_short(last, start.clock.start, events);
+        }
+    };
+    ended.losses = conclusions.with_unread(ended.losses);
+    conclusions.end(&ended, &mut shown);
+    shown.finish()?;
+    Ok(conclusions.failed())
+}
+
+/// The end of a trace whose end is not recorded.
+fn cut_short(time: u64, start: u64, events: u64) -> Ended {
+    Ended {
+        time,
+        events,
+        losses: Losses::default(),
+        attached: std::time::Duration::from_nanos(time.saturating_sub(start)),
+        reason: trace::Reason::RecordingEnds,
+        cost: None,
+    }
+}
+
+fn with_hint(error: Error, file: &Path) -> Failure {
+    let hint = match &error {
+        Error::Foreign => "make one with `aiotrace attach --record FILE`".to_owned(),
+        Error::Version(_) => "read it with the aiotrace that made it".to_owned(),
+        Error::Truncated | Error::Damaged { .. } | Error::Chunk(_) | Error::Io(_) => {
+            "nothing of it can be told".to_owned()
+        }
+    };
+    Failure::from(error).during(file.display()).with_hint(hint)
+}
