@@ -17,7 +17,7 @@ use crate::{
         summary::Summary,
         text::{self, Text},
     },
-    process, ring,
+    proc::{self, ring},
     source::{
         bpf::{Decoder, adopt::Found},
         recording::{Item, Reader},
@@ -199,7 +199,7 @@ pub fn unwind(bytes: &[u8]) -> u64 {
 pub fn proc(bytes: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(bytes);
     let maps = stacks::fuzz::of_proc(bytes) + ring::mapped(&text).len() as u64;
-    maps + process::fuzz(bytes, &text)
+    maps + proc::fuzz(bytes, &text)
 }
 
 /// Headers of rings, as a target may write them, and looks at them from outside: each with a first byte that says

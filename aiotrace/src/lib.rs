@@ -5,17 +5,15 @@
 //! [`aiotrace_model`].
 
 pub mod cli;
+pub mod clock;
 pub mod errand;
 pub mod explain;
 pub mod failure;
 pub mod fault;
 pub mod fuzz;
 pub mod inventory;
-pub mod look;
 pub mod output;
-pub mod process;
-pub mod ring;
-pub mod scan;
+pub mod proc;
 mod seccomp;
 pub mod source;
 pub mod stacks;

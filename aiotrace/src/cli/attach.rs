@@ -6,8 +6,8 @@ use clap::Args;
 
 use super::options::Show;
 use crate::{
+    errand::{OpenError, Opened, open},
     failure::{Failure, Result},
-    process::{self, OpenError, Opened},
     trace::{Cgroup, Plan, Scope, Session},
 };
 
@@ -76,7 +76,7 @@ pub fn run(options: Options) -> Result<u8> {
 fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {
     let mut opened: Vec<Opened> = Vec::new();
     for &id in pids {
-        let process = process::open(id).map_err(explain)?;
+        let process = open(id).map_err(explain)?;
         if process.pid != id {
             eprintln!("aiotrace: {id} is a thread of process {}: tracing the process", process.pid);
         }

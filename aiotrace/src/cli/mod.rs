@@ -18,7 +18,8 @@ use clap::{CommandFactory as _, Parser, Subcommand};
 use crate::{
     errand,
     failure::{Context as _, Failure, Result},
-    stacks::child,
+    source::ptrace,
+    stacks::{self, child},
 };
 
 /// See, account for and break Linux native AIO (io_setup, io_submit, io_getevents, io_pgetevents,
@@ -58,6 +59,9 @@ impl Command {
     }
 }
 
+/// What helpers can do.
+const ERRANDS: errand::Kinds = &[errand::PROCESSES, stacks::ERRANDS, ptrace::ERRANDS];
+
 /// Exit status when aiotrace itself failed.
 const FAILED: u8 = 2;
 
@@ -81,7 +85,7 @@ pub fn main() -> ExitCode {
         }
     };
     if cli.command.looks_at_processes()
-        && let Err(error) = errand::start()
+        && let Err(error) = errand::start(ERRANDS)
     {
         eprintln!("aiotrace: cannot start the process that looks at others: {error}");
         return ExitCode::from(FAILED);

@@ -7,8 +7,8 @@ use nix::sys::signal::{Signal, kill};
 
 use super::options::{Show, parse_duration};
 use crate::{
+    errand::open,
     failure::{Context as _, Failure, Result},
-    process,
     source::collector,
     trace::{Child, ExecError, Plan, Scope, Session},
 };
@@ -49,7 +49,7 @@ pub struct Options {
 pub fn run(options: Options) -> Result<u8> {
     // The program waits, stopped before its exec, until the probes are attached.
     let mut child = Child::start(&options.command, options.user.as_deref())?;
-    let process = process::open(child.pid())?;
+    let process = open(child.pid())?;
     let plan = Plan {
         scope: Scope::Processes(vec![process]),
         follow: options.follow,

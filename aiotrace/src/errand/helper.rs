@@ -12,10 +12,10 @@ use nix::{
 };
 
 use super::{
-    Any,
+    Kinds,
     wire::{self, Incoming},
 };
-use crate::source::collector;
+use crate::proc::system::go_first;
 
 thread_local! {
     /// The descriptors that came with the errand.
@@ -54,11 +54,11 @@ fn go_anywhere(allowed: Option<&CpuSet>) {
     }
 }
 
-/// Does what is asked for at this socket. First it says its process id.
+/// Does what is asked for at this socket, of these kinds. First it says its process id.
 ///
 /// # Errors
 /// At the end: when whoever asks is gone.
-pub fn serve(socket: &OwnedFd) -> io::Result<()> {
+pub fn serve(socket: &OwnedFd, kinds: Kinds) -> io::Result<()> {
     let send = |message: postcard::Result<Vec<u8>>, given: Option<OwnedFd>| {
         let given: Vec<_> = given.iter().map(|it| it.as_fd()).collect();
         wire::send(socket.as_fd(), &message.map_err(io::Error::other)?, &given)
@@ -69,15 +69,17 @@ pub fn serve(socket: &OwnedFd) -> io::Result<()> {
     let mut incoming = Incoming::default();
     loop {
         let Some((bytes, lent)) = incoming.take(socket.as_fd())? else { continue };
-        let errand: Any = postcard::from_bytes(&bytes).map_err(io::Error::other)?;
-        if errand.is_urgent() != is_urgent {
-            is_urgent = errand.is_urgent();
+        let (name, errand) = postcard::take_from_bytes::<&str>(&bytes).map_err(io::Error::other)?;
+        let kind = kinds.iter().copied().flatten().find(|it| it.name == name);
+        let kind = kind.ok_or_else(|| io::Error::other("no such errand"))?;
+        if kind.is_urgent != is_urgent {
+            is_urgent = kind.is_urgent;
             match is_urgent {
-                true => collector::go_first(),
+                true => go_first(),
                 false => go_anywhere(allowed.as_ref()),
             }
         }
-        let (answer, given) = with(lent, || errand.run());
+        let (answer, given) = with(lent, || (kind.run)(errand));
         send(answer, given)?;
     }
 }

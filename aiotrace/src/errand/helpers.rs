@@ -20,12 +20,12 @@ use nix::{
 };
 
 use super::{
-    Any, Errand, How,
+    Errand, How,
     debts::Debts,
     nursery,
     wire::{self, Incoming},
 };
-use crate::{process, source::collector::timeout};
+use crate::{clock::timeout, proc};
 
 /// The end is waited for so long: a helper may have to wait for a target.
 const ENDING: Duration = Duration::from_millis(100);
@@ -146,8 +146,7 @@ impl Helpers {
         lent: &[BorrowedFd<'_>],
     ) -> Option<(E::Answer, Option<OwnedFd>)> {
         let pid = errand.pid();
-        let any: Any = errand.into();
-        let request = wire::encoded(&any).ok()?;
+        let request = wire::encoded(&(E::NAME, &errand)).ok()?;
         if !E::HOW.is_owed && self.is_left_alone(pid) {
             return None;
         }
@@ -206,7 +205,7 @@ impl Helpers {
         state.stuck.push(Stuck { socket: helper.socket, pid, user });
         if state.named.len() < MOST_NAMED && !state.named.contains(&pid) {
             state.named.push(pid);
-            let name = process::name(pid).unwrap_or_default();
+            let name = proc::name(pid).unwrap_or_default();
             eprintln!(
                 "aiotrace: process {pid} ({}) does not answer: a read of its memory or of /proc/{pid} hangs (memory \
                  behind FUSE or userfaultfd, or an execve that hangs); what would be read of it is left out",
@@ -230,7 +229,7 @@ impl Helper {
         let hello = helper.answer(|| Instant::now() < until);
         let (hello, _) = hello.map_err(|_| io::Error::other("a helper does not begin"))?;
         helper.id = postcard::from_bytes(&hello).map_err(io::Error::other)?;
-        helper.pidfd = Some(process::pidfd_open(helper.id)?);
+        helper.pidfd = Some(proc::pidfd_open(helper.id)?);
         Ok(helper)
     }
 
@@ -273,7 +272,7 @@ impl Helper {
 
     /// Whether it has a processor, or waits for one.
     fn runs(&self) -> bool {
-        process::thread_state(self.id, self.id) == Some(b'R')
+        proc::thread_state(self.id, self.id) == Some(b'R')
     }
 
     /// The next message. `goes_on`: whether to wait for another [`SLICE`].

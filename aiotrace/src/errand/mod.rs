@@ -14,15 +14,20 @@
 //! ```
 //! [`start`] forks the nursery when aiotrace has one thread and has opened nothing. So helpers have our privilege, and
 //! neither a BPF program nor a map nor a tracee nor our output. They end with us.
+//!
+//! Here is how an errand is done. What errands there are, say the rooms whose functions they run, in tables of
+//! [`Kind`]s.
 
 mod debts;
 mod helper;
 mod helpers;
 mod nursery;
+mod processes;
 pub mod wire;
 
 pub use helper::{give, lent};
 pub use nursery::end_with_parent;
+pub use processes::*;
 
 use std::{
     io,
@@ -31,18 +36,9 @@ use std::{
     time::Duration,
 };
 
-use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 use self::helpers::Helpers;
-use crate::{
-    event::{Address, File, Handle},
-    look,
-    process::{self, Blocked},
-    ring, scan,
-    source::ptrace::{self, memory},
-    stacks,
-};
 
 /// How an errand is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,41 +53,60 @@ pub struct How {
     is_owed: bool,
 }
 
-const ASLEEP: Duration = Duration::from_millis(200);
+/// While a helper waits for a process.
+pub const ASLEEP: Duration = Duration::from_millis(200);
 /// The process, or some threads of it, are stopped by us, and one of them may be what the helper waits for.
 const AT_A_STOP: Duration = Duration::from_millis(100);
 /// A file is read, perhaps from a slow disk.
-const FROM_DISK: Duration = Duration::from_secs(1);
+pub const FROM_DISK: Duration = Duration::from_secs(1);
 /// On a machine that is busy, or is emulated, a helper may have to wait long for a processor.
-const USUAL: Duration = Duration::from_secs(10);
-/// All memory of a process is read: longer than [`scan`] takes.
-const A_SCAN: Duration = Duration::from_secs(20);
+pub const USUAL: Duration = Duration::from_secs(10);
+/// All memory of a process is read: longer than [`crate::proc::scan`] takes.
+pub const A_SCAN: Duration = Duration::from_secs(20);
 
 impl How {
-    const USUAL: Self = Self { asleep: ASLEEP, running: USUAL, is_urgent: false, is_owed: false };
+    /// As most are.
+    pub const USUAL: Self =
+        Self { asleep: ASLEEP, running: USUAL, is_urgent: false, is_owed: false };
 
-    const fn patience(self, asleep: Duration, running: Duration) -> Self {
+    /// It may take so long.
+    pub const fn patience(self, asleep: Duration, running: Duration) -> Self {
         Self { asleep, running, ..self }
     }
 
-    const fn urgent(self) -> Self {
+    /// Somebody is held in a stop meanwhile.
+    pub const fn urgent(self) -> Self {
         Self { asleep: AT_A_STOP, is_urgent: true, ..self }
     }
 
-    const fn owed(self) -> Self {
+    /// It gives something back.
+    pub const fn owed(self) -> Self {
         Self { is_urgent: true, is_owed: true, ..self }
     }
 }
 
 static HELPERS: OnceLock<Helpers> = OnceLock::new();
 
-/// Starts the process that makes helpers. Only while there is one thread; without it, errands are done by whoever
-/// asks.
+/// A kind of errand, as a helper knows it.
+pub struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// Its helper gets a processor before others.
+    pub is_urgent: bool,
+    /// Does one. It comes as it was encoded; the answer is as [`wire`] sends it.
+    pub run: fn(&[u8]) -> postcard::Result<Vec<u8>>,
+}
+
+/// Tables of kinds.
+pub type Kinds = &'static [&'static [Kind]];
+
+/// Starts the process that makes helpers, which can do errands of these kinds. Only while there is one thread; without
+/// it, errands are done by whoever asks.
 ///
 /// # Errors
 /// If there can be no process.
-pub fn start() -> io::Result<()> {
-    let (nursery, id) = nursery::start()?;
+pub fn start(kinds: Kinds) -> io::Result<()> {
+    let (nursery, id) = nursery::start(kinds)?;
     let _ = HELPERS.set(Helpers::new(nursery, id));
     Ok(())
 }
@@ -115,9 +130,11 @@ pub fn processor_time() -> Duration {
 }
 
 /// Something to be done about a process.
-pub trait Errand: Into<Any> {
+pub trait Errand: Serialize + DeserializeOwned {
     /// What comes of it.
-    type Answer: DeserializeOwned;
+    type Answer: Serialize + DeserializeOwned;
+    /// The name of its kind.
+    const NAME: &'static str;
     /// How it is done.
     const HOW: How;
 
@@ -141,19 +158,34 @@ pub trait Errand: Into<Any> {
     }
 }
 
-/// An errand a line: what it needs to know, what comes of it, and what does it.
+/// The kind of these errands.
+pub const fn kind<E: Errand>() -> Kind {
+    let run = |encoded: &[u8]| wire::encoded(&postcard::from_bytes::<E>(encoded)?.run());
+    Kind { name: E::NAME, is_urgent: E::HOW.is_urgent, run }
+}
+
+/// A table of kinds, an errand a line: what it needs to know, what comes of it, and what does it.
 macro_rules! errands {
-    ($($(#[$doc:meta])* $name:ident($($field:ident: $type:ty),*) -> $answer:ty = $run:expr
-        $(, $how:ident $(($($argument:expr),*))?)?;)*) => {
+    ($(#[$about:meta])* $table:ident = [
+        $($(#[$doc:meta])* $name:ident($($field:ident: $type:ty),*) -> $answer:ty = $run:expr
+            $(, $how:ident $(($($argument:expr),*))?)?;)*
+    ]) => {
         $(
             $(#[$doc])*
-            #[derive(Clone, Debug, Serialize, Deserialize)]
-            #[expect(missing_docs, reason = "the fields are the arguments of what it does")]
-            pub struct $name { pub pid: u32, $(pub $field: $type),* }
+            #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+            pub struct $name {
+                /// The process, or one of its threads.
+                pub pid: u32,
+                $(
+                    /// As what it does has it.
+                    pub $field: $type,
+                )*
+            }
 
-            impl Errand for $name {
+            impl $crate::errand::Errand for $name {
                 type Answer = $answer;
-                const HOW: How = How::USUAL$(.$how($($($argument),*)?))?;
+                const NAME: &'static str = stringify!($name);
+                const HOW: $crate::errand::How = $crate::errand::How::USUAL$(.$how($($($argument),*)?))?;
 
                 fn pid(&self) -> u32 {
                     self.pid
@@ -164,99 +196,10 @@ macro_rules! errands {
                     run(self.pid, $(self.$field),*)
                 }
             }
-
-            impl From<$name> for Any {
-                fn from(it: $name) -> Self {
-                    Self::$name(it)
-                }
-            }
         )*
 
-        /// One of them, as it is sent.
-        #[derive(Debug, Serialize, Deserialize)]
-        #[expect(missing_docs, reason = "each is what its type says")]
-        pub enum Any {
-            $($name($name)),*
-        }
-
-        impl Any {
-            /// Whether its helper gets a processor before others.
-            fn is_urgent(&self) -> bool {
-                match self {
-                    $(Self::$name(_) => <$name as Errand>::HOW.is_urgent,)*
-                }
-            }
-
-            /// Does it. The answer is as [`wire`] sends it.
-            fn run(self) -> postcard::Result<Vec<u8>> {
-                match self {
-                    $(Self::$name(it) => wire::encoded(&it.run()),)*
-                }
-            }
-        }
+        $(#[$about])*
+        pub const $table: &[$crate::errand::Kind] = &[$($crate::errand::kind::<$name>()),*];
     };
 }
-
-errands! {
-    /// [`process::status`]
-    Status(tid: u32) -> Option<Vec<u8>> = process::status;
-    /// [`process::started_at`]
-    Started() -> Option<u64> = process::started_at;
-    /// [`process::thread_state`]
-    ThreadState(tid: u32) -> Option<u8> = process::thread_state;
-    /// [`process::blocked_calls`]
-    BlockedCalls() -> Vec<Blocked> = process::blocked_calls;
-    /// [`process::blocked_call`]
-    BlockedCall(tid: u32) -> Option<Blocked> = process::blocked_call;
-    /// [`process::read_timespec`]
-    ReadTimespec(at: u64) -> Option<Timespec> = process::read_timespec;
-    /// [`process::waits_in_exit`]
-    WaitsInExit() -> Option<u32> = process::waits_in_exit;
-    /// [`process::has_seccomp_filter`]
-    HasSeccompFilter() -> bool = process::has_seccomp_filter;
-
-    /// [`ring::of_process`]
-    Rings() -> Vec<(u64, u64)> = ring::of_process;
-    /// [`ring::headers`]
-    Headers(handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingHeader>> = ring::headers;
-    /// [`ring::entries`]
-    Entries(handle: u64, first: u32, count: u32) -> Option<Vec<IoEvent>> = ring::entries;
-    /// [`ring::touch`]
-    Touch(handle: u64) -> () = ring::touch, urgent;
-
-    /// [`look::at_place`]
-    Place(handle: Handle) -> look::AtPlace = look::at_place;
-    /// [`look::file`]
-    Descriptor(fd: u32) -> Option<File> = look::file;
-    /// [`look::path`]
-    Path(fd: u32) -> Option<Vec<u8>> = look::path;
-    /// [`look::position`]
-    Position(fd: u32) -> Option<i64> = look::position;
-    /// [`look::iovecs`]
-    Iovecs(at: Address, count: u64) -> Option<Vec<(Address, u64)>> = look::iovecs;
-
-    /// [`scan::missing`]
-    Missing(handles: Vec<u64>) -> Option<Vec<u64>> = scan::missing, patience(ASLEEP, A_SCAN);
-
-    /// [`stacks::regions`]
-    Regions() -> Option<Vec<stacks::Region>> = stacks::regions;
-    /// [`stacks::load`]
-    Load(region: stacks::Region) -> Option<stacks::Layout> = stacks::load, patience(FROM_DISK, USUAL);
-    /// [`stacks::hand_over`]
-    HandOver(module: u64, path: Vec<u8>) -> bool = stacks::hand_over, patience(FROM_DISK, USUAL);
-
-    /// [`memory::fetch`]
-    Fetch(tid: u32, wanted: Vec<memory::Wanted>) -> Result<memory::Fetched, i32> = memory::fetch, urgent;
-    /// [`memory::write`]
-    Write(tid: u32, at: u64, bytes: Vec<u8>) -> Result<(), i32> = memory::write, urgent;
-    /// The same: it is given back.
-    Restore(tid: u32, at: u64, bytes: Vec<u8>) -> Result<(), i32> = memory::write, owed;
-    /// [`ptrace::executed_path`]
-    ExecutedPath() -> Vec<u8> = ptrace::executed_path;
-    /// [`ptrace::go_to_processor_of`]
-    GoToProcessor() -> Option<usize> = ptrace::go_to_processor_of, urgent;
-    /// [`ptrace::share_space`]
-    SharesSpace(other: u32) -> Option<bool> = ptrace::share_space;
-    /// [`ptrace::seize_returns`]
-    SeizeReturns() -> () = ptrace::seize_returns;
-}
+pub(crate) use errands;

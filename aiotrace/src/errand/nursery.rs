@@ -18,7 +18,7 @@ use nix::{
 };
 
 use super::{
-    helper,
+    Kinds, helper,
     wire::{self, Incoming},
 };
 
@@ -26,7 +26,7 @@ use super::{
 ///
 /// # Errors
 /// If there can be no process.
-pub fn start() -> io::Result<(UnixStream, Pid)> {
+pub fn start(kinds: Kinds) -> io::Result<(UnixStream, Pid)> {
     let (ours, theirs) = UnixStream::pair()?;
     let parent = nix::unistd::getpid();
     // SAFETY: this process has one thread.
@@ -40,7 +40,7 @@ pub fn start() -> io::Result<(UnixStream, Pid)> {
         ForkResult::Child => {
             drop(ours);
             if retire().is_ok() && getppid() == parent && keep_only(&theirs).is_ok() {
-                let _ = serve(theirs);
+                let _ = serve(theirs, kinds);
                 // Until there is no child: they are reaped by the kernel.
                 let _ = wait();
             }
@@ -92,7 +92,7 @@ fn end() -> ! {
     unsafe { libc::_exit(0) }
 }
 
-fn serve(socket: UnixStream) -> io::Result<()> {
+fn serve(socket: UnixStream, kinds: Kinds) -> io::Result<()> {
     (&socket).write_all(&[0])?;
     let us = nix::unistd::getpid();
     let mut incoming = Incoming::default();
@@ -104,7 +104,7 @@ fn serve(socket: UnixStream) -> io::Result<()> {
             drop(socket);
             name(c"aiotrace-helper");
             if end_with_parent().is_ok() && getppid() == us {
-                let _ = std::panic::catch_unwind(move || helper::serve(&descriptor));
+                let _ = std::panic::catch_unwind(move || helper::serve(&descriptor, kinds));
             }
             end();
         }

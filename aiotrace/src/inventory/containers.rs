@@ -1,6 +1,6 @@
 //! Containers, as the names of cgroups tell.
 
-use crate::output::escape::escaped;
+use crate::words::escape::escaped;
 
 /// `docker:0123456789ab` for a cgroup as container engines name them: `docker-ID.scope`, `/docker/ID`,
 /// `libpod-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `lxc.payload.NAME`.

@@ -1,6 +1,6 @@
 //! What this machine allows, and for each "no" why and what to do.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{fmt::Write as _, path::Path};
 
 use aiotrace_common::{
     abi::Syscall,
@@ -10,10 +10,10 @@ use aiotrace_common::{
 };
 use zerocopy::IntoBytes as _;
 
-use super::machine::{facts, hint, lockdown, release};
+use super::machine::{facts, hint, lockdown};
 use crate::{
     fault::Mechanism,
-    process,
+    proc,
     source::bpf::{
         ProbeSet, Wanted, btf,
         choice::By,
@@ -36,7 +36,7 @@ fn examine_into(out: &mut String) -> bool {
     let mut row = |name: &str, value: &str| {
         let _ = writeln!(out, "{name:<22} {value}");
     };
-    row("kernel", &format!("{} {}", release(), features::ARCHITECTURE));
+    row("kernel", &format!("{} {}", proc::system::release(), features::ARCHITECTURE));
     row("user", if facts.root { "root" } else { "not root" });
     row(
         "capabilities",
@@ -44,7 +44,7 @@ fn examine_into(out: &mut String) -> bool {
     );
     row(
         "pid namespace",
-        match process::pid_namespace() {
+        match proc::system::pid_namespace() {
             None => "the initial one",
             Some(_) => "not the initial one: ids are shown as seen here",
         },
@@ -53,8 +53,8 @@ fn examine_into(out: &mut String) -> bool {
         "lockdown",
         &lockdown().unwrap_or_else(|| "unknown (securityfs is not mounted) or none".into()),
     );
-    let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope");
-    let scope = scope.as_deref().map_or("none: processes of the same user", str::trim);
+    let scope = proc::system::sysctl("kernel/yama/ptrace_scope");
+    let scope = scope.as_deref().unwrap_or("none: processes of the same user");
     row("yama.ptrace_scope", scope);
     row(
         "tracefs",
@@ -65,8 +65,8 @@ fn examine_into(out: &mut String) -> bool {
         },
     );
     row("BTF", if facts.btf { btf::VMLINUX } else { "none" });
-    let read = |name: &str| fs::read_to_string(format!("/proc/sys/fs/{name}")).unwrap_or_default();
-    row("fs.aio-nr", &format!("{} of {}", read("aio-nr").trim(), read("aio-max-nr").trim()));
+    let read = |name: &str| proc::system::sysctl(name).unwrap_or_default();
+    row("fs.aio-nr", &format!("{} of {}", read("fs/aio-nr"), read("fs/aio-max-nr")));
     probes(out)
 }
 

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use nix::{errno::Errno, unistd::geteuid};
 
 use crate::{
-    process,
+    proc,
     source::bpf::{
         btf,
         features::{self, Facts},
@@ -21,7 +21,7 @@ pub fn hint(error: &load::Error) -> String {
 /// What the machine is like; `errno`: what it said.
 pub fn facts(errno: Option<i32>) -> Facts {
     let status = fs::read("/proc/self/status").unwrap_or_default();
-    let effective = process::status_field(&status, "CapEff")
+    let effective = proc::status_field(&status, "CapEff")
         .and_then(|it| u64::from_str_radix(it, 16).ok())
         .unwrap_or(0);
     // include/uapi/linux/capability.h
@@ -32,7 +32,7 @@ pub fn facts(errno: Option<i32>) -> Facts {
         root: geteuid().is_root(),
         capable: sys_admin || (perfmon && bpf),
         btf: Path::new(btf::VMLINUX).exists(),
-        kernel: process::kernel_version(&release()),
+        kernel: proc::system::kernel_version(&proc::system::release()),
         memory_limit: memory_limit(),
         locked_down: lockdown().is_some_and(|it| it.contains("[confidentiality]")),
     }
@@ -57,11 +57,6 @@ fn memory_limit() -> Option<u64> {
     // Without a limit v1 has the largest number of whole pages.
     let is_limit = |it: &u64| *it < i64::MAX as u64 / 4096 * 4096;
     MEMORY_LIMITS.into_iter().flat_map(limits).filter(is_limit).min()
-}
-
-/// Of the kernel.
-pub fn release() -> String {
-    fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned()
 }
 
 /// What /sys/kernel/security/lockdown says, if it is there.

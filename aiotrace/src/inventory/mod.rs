@@ -6,7 +6,7 @@ pub mod doctor;
 pub mod machine;
 mod table;
 
-use std::{collections::BTreeMap, fs};
+use std::collections::BTreeMap;
 
 use aiotrace_common::settings::target;
 use serde::Serialize;
@@ -17,9 +17,9 @@ use crate::{
     errand::{Errand as _, Headers, Rings, WaitsInExit},
     event::Ring,
     failure::{Context as _, Failure, Result},
-    output::escape::escaped,
-    process,
+    proc,
     source::bpf::{self, list::Lister, load},
+    words::escape::escaped,
 };
 
 /// Looks until nothing changed meanwhile, at most.
@@ -169,10 +169,8 @@ impl Inventory {
 }
 
 fn limit(name: &str) -> Result<u64> {
-    let path = format!("/proc/sys/fs/{name}");
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {path} (a kernel without AIO?)"))?;
-    text.trim().parse().with_context(|| format!("{path} holds no number"))
+    let number = proc::system::sysctl_number(&format!("fs/{name}"));
+    number.with_context(|| format!("cannot read /proc/sys/fs/{name} (a kernel without AIO?)"))
 }
 
 /// The rings that processes have mapped. Whether the context is theirs, and what it takes, is not known.
@@ -187,7 +185,7 @@ fn from_proc() -> Vec<Found> {
         };
         Rings { pid }.ask().unwrap_or_default().into_iter().map(found)
     };
-    process::all().into_iter().flat_map(rings).collect()
+    proc::all().into_iter().flat_map(rings).collect()
 }
 
 fn made(
@@ -213,10 +211,10 @@ fn made(
             contexts.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.handle));
             Holder {
                 pid,
-                name: escaped(&process::name(pid).unwrap_or_default()),
-                container: process::cgroup(pid)
+                name: escaped(&proc::name(pid).unwrap_or_default()),
+                container: proc::cgroup(pid)
                     .and_then(|it| container(&String::from_utf8_lossy(&it))),
-                cgroup: process::cgroup(pid).map(|it| escaped(&it)),
+                cgroup: proc::cgroup(pid).map(|it| escaped(&it)),
                 charge: contexts.iter().map(|it| it.charge.map(u64::from)).sum(),
                 unreaped: contexts.iter().map(|it| it.unreaped.map(u64::from)).sum(),
                 in_flight: contexts.iter().map(|it| it.in_flight.map(u64::from)).sum(),
@@ -247,7 +245,7 @@ fn made(
 fn exiting() -> Vec<Exiting> {
     let of = |pid: u32| {
         let tid = WaitsInExit { pid }.ask()??;
-        Some(Exiting { pid, name: escaped(&process::name(pid)?), tid })
+        Some(Exiting { pid, name: escaped(&proc::name(pid)?), tid })
     };
-    process::all().into_iter().filter_map(of).collect()
+    proc::all().into_iter().filter_map(of).collect()
 }

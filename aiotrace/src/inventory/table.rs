@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{ContextLine, Holder, Listing};
-use crate::{process, words::number::thousands};
+use crate::{proc, words::number::thousands};
 
 /// The line people need, then a table.
 pub fn text(listing: &Listing, verbose: bool) -> String {
@@ -30,7 +30,7 @@ pub fn text(listing: &Listing, verbose: bool) -> String {
         let _ = write!(out, ": {}{rest}", holders.join(", "));
     }
     out.push('\n');
-    let in_namespace = process::pid_namespace().is_some();
+    let in_namespace = proc::system::pid_namespace().is_some();
     let _ = writeln!(out, "{}", accounting(listing, in_namespace));
     for it in &listing.exiting {
         let _ = writeln!(

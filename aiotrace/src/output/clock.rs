@@ -4,7 +4,6 @@ use std::io::Write;
 
 pub use aiotrace_model::trace::Clock;
 use jiff::{Timestamp, tz::TimeZone};
-use nix::time::{ClockId, clock_gettime};
 
 /// How the time of an event is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,25 +15,6 @@ pub enum Format {
     Absolute,
     /// Seconds since the line before.
     Delta,
-}
-
-/// A trace that begins now.
-pub fn now() -> Clock {
-    let start = monotonic();
-    let wall = read(ClockId::CLOCK_REALTIME);
-    Clock { start, to_wall: wall as i64 - start as i64 }
-}
-
-/// Nanoseconds of CLOCK_MONOTONIC.
-pub fn monotonic() -> u64 {
-    read(ClockId::CLOCK_MONOTONIC)
-}
-
-fn read(clock: ClockId) -> u64 {
-    // These two clocks exist on every kernel.
-    clock_gettime(clock).map_or(0, |time| {
-        (time.tv_sec() as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec() as u64)
-    })
 }
 
 /// Writes times of events, remembering what it needs to be fast.

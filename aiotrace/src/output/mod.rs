@@ -12,15 +12,13 @@ pub mod text;
 
 use std::io;
 
+pub use crate::words::escape;
 use crate::{
     counted::Counted,
     event::Event,
     model::{Finding, Report, Verdict},
 };
-pub use crate::{
-    trace::{Cost, Ended, FaultRule, Faults, Start},
-    words::escape,
-};
+pub use aiotrace_model::trace::{Cost, Ended, FaultRule, Faults, Start};
 
 /// Something that shows events.
 pub trait Output {

@@ -10,9 +10,9 @@ use crate::{
         latency::Percentiles,
         report::{End, Quiet, Row},
     },
-    trace::Reason,
     words,
 };
+use aiotrace_model::trace::Reason;
 
 /// Findings, contexts and kinds of requests shown; JSON has more.
 const MOST: usize = 10;

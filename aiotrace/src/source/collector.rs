@@ -18,7 +18,6 @@ use std::{
 use aiotrace_common::record::Thread;
 use nix::{
     errno::Errno,
-    poll::PollTimeout,
     sys::{
         eventfd::{EfdFlags, EventFd},
         signal::{SigHandler, SigSet, Signal},
@@ -30,7 +29,7 @@ use super::{
     Losses, ProbeRuns,
     backlog::{Batch, Eater, Feeder, Message, backlog},
 };
-use crate::{counted::Counted, output::clock::monotonic};
+use crate::{clock::monotonic, counted::Counted};
 
 /// Why the trace ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -348,17 +347,6 @@ impl Drop for Collector {
             let _ = thread.join();
         }
     }
-}
-
-/// Rounded up, so that a wait never becomes a spin.
-pub fn timeout(time: Duration) -> PollTimeout {
-    PollTimeout::try_from(time.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
-}
-
-/// The calling thread gets a processor before others (nice -20), where that is allowed.
-pub fn go_first() {
-    // SAFETY: no memory is involved.
-    unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }
 
 #[cfg(test)]

@@ -11,13 +11,13 @@
 
 use std::io::{self, Read, Write};
 
+use aiotrace_model::trace::{Ended, Start};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
 
 use crate::{
     bounded::{self, FUNCTION_NAMES, FUNCTIONS, List},
     event::Event,
     model::Settings,
-    output::{Ended, Start},
     stacks::child::Function,
 };
 

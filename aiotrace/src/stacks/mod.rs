@@ -14,6 +14,7 @@ pub mod child;
 mod confine;
 mod debug;
 mod elf;
+mod errands;
 mod files;
 pub mod fuzz;
 mod maps;
@@ -29,6 +30,7 @@ pub use aiotrace_model::{
     records::{Copied, Unwind},
 };
 pub use confine::give_up_identity;
+pub use errands::ERRANDS;
 pub use maps::{Region, of as regions};
 pub use modules::{Found, Layout, load};
 pub use open::OpenFiles;

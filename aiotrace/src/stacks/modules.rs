@@ -16,8 +16,9 @@ use object::{
 };
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::errands::Load;
 use super::{Module, OpenFiles, elf::Elf, files, maps::Region};
-use crate::errand::{self, Errand as _, Load};
+use crate::errand::{self, Errand as _};
 
 /// Files kept at most; beyond, all are to be forgotten.
 const MOST: usize = 256;

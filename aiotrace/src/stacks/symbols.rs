@@ -15,12 +15,13 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::errands::HandOver;
 use super::{
     Found, Module, ModuleId, OpenFiles, Place, Stack,
     child::{self, Function, Request},
     debug, files,
 };
-use crate::errand::{self, Errand as _, HandOver};
+use crate::errand::{self, Errand as _};
 
 /// Places whose names are remembered at most; beyond, all are forgotten.
 const MOST: usize = 16_384;

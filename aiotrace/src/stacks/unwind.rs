@@ -22,12 +22,13 @@ use framehop::{
 };
 pub use fuzz::unwind as fuzz;
 
+use super::errands::Regions;
 use super::{
     Copied, Frame, Known, OpenFiles, Place, Stack, Unwind,
     maps::Region,
     modules::{Bytes, Loaded, Modules},
 };
-use crate::errand::{Errand as _, Regions};
+use crate::errand::Errand as _;
 
 /// Functions in a stack at most.
 const MOST_FRAMES: usize = crate::bounded::FRAMES;

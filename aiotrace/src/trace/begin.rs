@@ -17,13 +17,15 @@ use super::{
     settings::{Settings, Sources},
 };
 use crate::{
-    errand::{BlockedCalls, Errand as _, HasSeccompFilter, ReadTimespec, Started, WaitsInExit},
+    clock,
+    errand::{
+        BlockedCalls, Errand as _, HasSeccompFilter, Opened, ReadTimespec, Started, WaitsInExit,
+    },
     event::{self, Args, Body, Change, Event, Unfinished, Why},
     failure::{Failure, Result, bail},
     fault::Judge,
     inventory::machine::hint as machine_hint,
-    output::clock,
-    process::{self, Opened},
+    proc,
     source::{
         bpf::{Decoder, ProbeSet, Probes, adopt::Finder, arguments, drain, load, machine},
         collector::{Collector, Deaths, Stop, Until, all_signals},
@@ -191,7 +193,7 @@ fn begin_bpf(
             Deaths::Nobody
         }
         Scope::All => {
-            pids = process::all();
+            pids = proc::all();
             Deaths::Nobody
         }
     };
@@ -378,7 +380,7 @@ fn changed(
 /// That a process is in exit, and a thread of it waits there for requests.
 pub(super) fn waiting_in_exit(pid: u32) -> Option<Event> {
     let tid = WaitsInExit { pid }.ask()??;
-    let name = process::name(pid)?;
+    let name = proc::name(pid)?;
     Some(changed((pid, tid), clock::monotonic(), name, None, Change::ExitWaits))
 }
 
@@ -393,7 +395,7 @@ fn name_all(events: &mut Vec<Event>) {
     let mut all = Vec::with_capacity(events.len());
     for event in events.drain(..) {
         if named.insert(event.pid)
-            && let Some(name) = process::name(event.pid)
+            && let Some(name) = proc::name(event.pid)
         {
             let (pid, started) = (event.pid, Started { pid: event.pid }.ask().flatten());
             all.push(changed((pid, pid), event.time, name, started, Change::Attached));
@@ -403,7 +405,7 @@ fn name_all(events: &mut Vec<Event>) {
     *events = all;
 }
 
-fn already_blocked(pid: u32, blocked: &process::Blocked, time: u64) -> Event {
+fn already_blocked(pid: u32, blocked: &proc::Blocked, time: u64) -> Event {
     let mut args = arguments(blocked.syscall, &blocked.args);
     if let Args::Getevents { timeout, timeout_value, .. } = &mut args {
         *timeout_value = ReadTimespec { pid, at: timeout.0 }.ask().flatten();

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use super::{recorder::Recorder, settings::Judged, shown::Shown};
+use super::{answers, recorder::Recorder, settings::Judged, shown::Shown};
 use crate::{
+    clock,
     counted::Counted,
     errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, Missing},
     event::{Body, Event, Handle, Looked, Ring, RingFound},
     failure::{Context as _, Result},
-    look,
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
-    output::{Ended, Start, clock},
+    output::{Ended, Start},
     source::{Losses, bpf::Decoder},
 };
 
@@ -203,7 +203,7 @@ impl Conclusions {
                 Question::Ring { pid, ctx } => {
                     let Some(decoder) = &mut decoder else { continue };
                     let is_known = |handle| self.model.knows(pid, handle);
-                    let (mut found, destroying, awaited) = look::at_ring(pid, ctx, is_known);
+                    let (mut found, destroying, awaited) = answers::at_ring(pid, ctx, is_known);
                     if let RingFound::There(ring) = &mut found
                         && self.settings.every_call
                     {
@@ -246,7 +246,7 @@ impl Conclusions {
                 Question::Path { pid, fd } => {
                     (pid, Looked::Path { fd, path: errand::Path { pid, fd }.ask().flatten() })
                 }
-                Question::Limit => match look::limit() {
+                Question::Limit => match answers::limit() {
                     Some(limit) => (0, Looked::Limit(limit)),
                     None => continue,
                 },

@@ -49,17 +49,6 @@ fn cpu(usage: Usage) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-/// Memory that this process has now, bytes; 0 if that is not known. (`ru_maxrss` would be that of whoever started it,
-/// if that was more.)
-pub fn memory_now() -> u64 {
-    let pages = || {
-        let all = std::fs::read_to_string("/proc/self/statm").ok()?;
-        all.split(' ').nth(1)?.parse::<u64>().ok()
-    };
-    // x86-64 has no other size.
-    pages().unwrap_or(0) * 4096
-}
-
 /// In words, for the last line.
 pub fn in_words(cost: &Cost) -> String {
     let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);

@@ -6,6 +6,7 @@
 //!                                    recording -> events -^  (replay)
 //! ```
 
+mod answers;
 mod begin;
 mod cgroup;
 mod conclusions;

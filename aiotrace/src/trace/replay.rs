@@ -8,7 +8,6 @@ use std::{
 
 use super::{
     conclusions::Conclusions,
-    cost,
     recorder::{Functions, Known},
     view::View,
     written,
@@ -18,6 +17,7 @@ use crate::{
     failure::{Context as _, Failure, Result},
     model::Severity,
     output::Ended,
+    proc::system::memory_now,
     source::{
         Losses,
         recording::{Error, Item, Reader},
@@ -59,7 +59,7 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
     let mut items = 0u64;
     let mut ended = loop {
         items += 1;
-        if items.is_multiple_of(ITEMS) && cost::memory_now() > MOST_MEMORY << 20 {
+        if items.is_multiple_of(ITEMS) && memory_now() > MOST_MEMORY << 20 {
             eprintln!(
                 "aiotrace: telling it takes more than {MOST_MEMORY} MiB of memory, which no trace does; this is what \
                  came before"

@@ -19,11 +19,12 @@ use super::{
     view, written,
 };
 use crate::{
-    errand,
+    clock,
+    errand::{self, Opened},
     event::{Body, Change, Event},
     failure::{Context as _, Result},
-    output::{Ended, Start, clock, paths::Paths},
-    process::Opened,
+    output::{Ended, Start, paths::Paths},
+    proc::system::go_first,
     source::{
         Losses,
         backlog::Message,
@@ -159,7 +160,7 @@ impl<'a> Session<'a> {
         armed(filtered)?;
         patience.begin();
         if !spills {
-            collector::go_first();
+            go_first();
         }
 
         let mut undecodable = 0;

@@ -163,7 +163,7 @@ fn attaching_and_detaching_change_nothing() {
         attached.signal(libc::SIGTERM);
         assert_eq!(attached.end().status.code(), Some(0));
     }
-    assert!(!aiotrace::process::blocked_calls(program.pid()).is_empty(), "still blocked");
+    assert!(!aiotrace::proc::blocked_calls(program.pid()).is_empty(), "still blocked");
     let line = program.line();
     let (ret, millis) = line.split_once(' ').unwrap();
     assert_eq!(ret, "0", "a timeout, not EINTR");
@@ -198,7 +198,7 @@ pub fn await_attached(pid: u32) {
         all.map_or(0, |all| all.map(is_link).filter(|it| *it).count())
     };
     while held() < syscall_set().len() {
-        assert!(aiotrace::process::is_alive(pid), "aiotrace has ended");
+        assert!(aiotrace::proc::is_alive(pid), "aiotrace has ended");
         std::thread::yield_now();
     }
 }
@@ -254,7 +254,7 @@ fn a_zombie_is_gone() {
     let mut child = Command::new("true").spawn().unwrap();
     let pid = child.id();
     // It is a zombie as soon as it has ended, until it is waited for.
-    while aiotrace::process::is_alive(pid) {
+    while aiotrace::proc::is_alive(pid) {
         std::thread::yield_now();
     }
     let output = attach(&["-p", &pid.to_string()]);

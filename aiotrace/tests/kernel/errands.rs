@@ -82,8 +82,8 @@ fn await_given_up(aiotrace: u32) {
     const KILLED: u64 = 1 << (libc::SIGKILL - 1);
     let is_killed = |it: u32| {
         let status = status(it);
-        let pending = aiotrace::process::status_field(&status, "SigPnd").map(str::to_owned);
-        let shared = aiotrace::process::status_field(&status, "ShdPnd").map(str::to_owned);
+        let pending = aiotrace::proc::status_field(&status, "SigPnd").map(str::to_owned);
+        let shared = aiotrace::proc::status_field(&status, "ShdPnd").map(str::to_owned);
         let mask =
             |it: Option<String>| u64::from_str_radix(&it.unwrap_or_default(), 16).unwrap_or(0);
         (mask(pending) | mask(shared)) & KILLED != 0
@@ -216,7 +216,7 @@ fn helpers_have_only_what_they_need() {
     program.go_on();
     assert!(program.child.wait().unwrap().success());
     attached.end();
-    let lives = |it: &u32| aiotrace::process::is_alive(*it);
+    let lives = |it: &u32| aiotrace::proc::is_alive(*it);
     await_that("they end with us", || !helpers.iter().any(lives));
 }
 
@@ -239,9 +239,9 @@ fn helpers_of(aiotrace: u32) -> Vec<u32> {
         let of = |it: u32| parent(it).filter(|it| *it > 1);
         of(pid).into_iter().chain(of(pid).and_then(of)).any(|it| it == aiotrace)
     };
-    let all = aiotrace::process::all().into_iter();
+    let all = aiotrace::proc::all().into_iter();
     all.filter(|it| {
-        let name = aiotrace::process::name(*it).unwrap_or_default();
+        let name = aiotrace::proc::name(*it).unwrap_or_default();
         name.starts_with(b"aiotrace-") && parents(*it)
     })
     .collect()
@@ -252,12 +252,12 @@ fn status(pid: u32) -> Vec<u8> {
 }
 
 fn parent(pid: u32) -> Option<u32> {
-    aiotrace::process::status_field(&status(pid), "PPid")?.parse().ok()
+    aiotrace::proc::status_field(&status(pid), "PPid")?.parse().ok()
 }
 
 /// A letter of proc(5).
 fn state(pid: u32) -> Option<char> {
-    aiotrace::process::status_field(&status(pid), "State")?.chars().next()
+    aiotrace::proc::status_field(&status(pid), "State")?.chars().next()
 }
 
 const FUSE: Need = Need::Native("the guests have no /dev/fuse");

@@ -337,9 +337,9 @@ fn nothing_is_left_when_we_are_asked_to_end() {
         attached.signal(signal);
         let trace = attached.end();
         assert!(trace.status.success(), "{}", trace.stderr);
-        for tid in aiotrace::process::threads(program.pid()) {
+        for tid in aiotrace::proc::threads(program.pid()) {
             let status = std::fs::read(format!("/proc/{tid}/status")).unwrap();
-            let field = |name| aiotrace::process::status_field(&status, name).unwrap();
+            let field = |name| aiotrace::proc::status_field(&status, name).unwrap();
             assert!(!field("State").starts_with(['T', 't']), "it is stopped");
             assert_eq!(field("TracerPid"), "0");
         }

@@ -241,7 +241,7 @@ fn the_child_that_reads_symbols_ends_with_us() {
     attached.signal(libc::SIGKILL);
     attached.child.wait().unwrap();
     for pid in child {
-        await_that("the child has ended", || !aiotrace::process::is_alive(pid));
+        await_that("the child has ended", || !aiotrace::proc::is_alive(pid));
     }
     target.kill();
 }
@@ -413,15 +413,15 @@ fn killed_at_any_moment_it_leaves_nothing_behind() {
         child.kill().unwrap();
         child.wait().unwrap();
         await_that("nobody traces it", || {
-            let tids = aiotrace::process::threads(pid);
-            tids.into_iter().all(|tid| aiotrace::process::tracer_of(tid).is_none_or(|it| it == 0))
+            let tids = aiotrace::proc::threads(pid);
+            tids.into_iter().all(|tid| aiotrace::errand::tracer_of(tid).is_none_or(|it| it == 0))
         });
-        for tid in aiotrace::process::threads(pid) {
-            let state = aiotrace::process::thread_state(pid, tid);
+        for tid in aiotrace::proc::threads(pid) {
+            let state = aiotrace::proc::thread_state(pid, tid);
             assert!(!matches!(state, Some(b't' | b'T')), "{options:?}: thread {tid} is stopped");
         }
         for helper in helpers {
-            await_that("its helpers have ended", || !aiotrace::process::is_alive(helper));
+            await_that("its helpers have ended", || !aiotrace::proc::is_alive(helper));
         }
     }
     // What it says from now on is of after the last kill.

@@ -92,8 +92,8 @@ fn a_process_killed_in_a_call_returns_from_it_first() {
 /// Waits until the process is blocked in io_getevents.
 pub fn await_blocked(pid: u32) {
     let start = std::time::Instant::now();
-    while aiotrace::process::blocked_calls(pid).is_empty() {
-        assert!(aiotrace::process::is_alive(pid), "the program has ended");
+    while aiotrace::proc::blocked_calls(pid).is_empty() {
+        assert!(aiotrace::proc::is_alive(pid), "the program has ended");
         assert!(start.elapsed() < PATIENCE, "it does not wait in a call");
         std::thread::sleep(std::time::Duration::from_millis(1));
     }

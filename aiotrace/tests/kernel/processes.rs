@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aiotrace::process::status_field;
+use aiotrace::proc::status_field;
 
 /// Who has lost its parent becomes our child, so that it is found.
 pub fn adopt_orphans() {
@@ -26,7 +26,7 @@ pub fn children_of(pid: u32) -> Vec<u32> {
 
 /// The program that an aiotrace has launched: its other children are its own.
 pub fn launched_by(aiotrace: u32) -> Option<u32> {
-    let name = |it: u32| aiotrace::process::name(it).unwrap_or_default();
+    let name = |it: u32| aiotrace::proc::name(it).unwrap_or_default();
     let is_program = |it: &u32| name(*it) == b"aio-programs";
     children_of(aiotrace).into_iter().find(is_program)
 }

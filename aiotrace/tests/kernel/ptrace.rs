@@ -44,7 +44,7 @@ fn attach(pid: u32, options: &[&str]) -> Attached {
 /// Of a thread: its state, and who traces it.
 fn state(pid: u32) -> (char, u32) {
     let status = std::fs::read(format!("/proc/{pid}/status")).unwrap();
-    let field = |name| aiotrace::process::status_field(&status, name).unwrap();
+    let field = |name| aiotrace::proc::status_field(&status, name).unwrap();
     (field("State").chars().next().unwrap(), field("TracerPid").parse().unwrap())
 }
 
@@ -367,7 +367,7 @@ fn a_target_goes_on_when_we_are_killed() {
     attached.signal(libc::SIGKILL);
     attached.child.wait().unwrap();
     await_that("nobody traces it", || state(program.pid()).1 == 0);
-    for tid in aiotrace::process::threads(program.pid()) {
+    for tid in aiotrace::proc::threads(program.pid()) {
         assert!(!matches!(state(tid).0, 't' | 'T'), "thread {tid} is stopped");
     }
     program.line();
@@ -406,11 +406,11 @@ fn a_launched_program_dies_with_us_unless_it_has_no_filter() {
         tracer.wait().unwrap();
         if lives {
             std::thread::sleep(Duration::from_millis(200));
-            assert!(aiotrace::process::is_alive(pid) && state(pid).1 == 0);
+            assert!(aiotrace::proc::is_alive(pid) && state(pid).1 == 0);
             // SAFETY: the process that we started through aiotrace; it lives.
             unsafe { libc::kill(pid as i32, libc::SIGKILL) };
         } else {
-            await_that("it dies", || !aiotrace::process::is_alive(pid));
+            await_that("it dies", || !aiotrace::proc::is_alive(pid));
         }
     }
 }

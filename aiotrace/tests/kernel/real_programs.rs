@@ -98,8 +98,8 @@ fn a_busy_fio_is_adopted() {
     // Until it is at it: it has a ring, and something was written to it.
     let is_busy = || {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        let ring = aiotrace::ring::mapped(&maps).first().copied();
-        ring.and_then(|at| aiotrace::ring::read(pid, at)).is_some_and(|it| it.tail > 50)
+        let ring = aiotrace::proc::ring::mapped(&maps).first().copied();
+        ring.and_then(|at| aiotrace::proc::ring::read(pid, at)).is_some_and(|it| it.tail > 50)
     };
     while !is_busy() {
         assert!(fio.try_wait().unwrap().is_none(), "fio ended");

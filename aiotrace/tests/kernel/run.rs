@@ -156,7 +156,7 @@ fn a_slow_reader_loses_events_and_not_the_target() {
         pid.is_some()
     });
     let pid = pid.unwrap();
-    while aiotrace::process::is_alive(pid) {
+    while aiotrace::proc::is_alive(pid) {
         std::thread::yield_now();
     }
     let output = child.wait_with_output().unwrap();

@@ -34,8 +34,8 @@ use crate::{
     event::{Body, Event, How},
     model::{Finding, Outcome, Report, Rules, Severity, Verdict},
     stacks::Symbolizer,
-    trace::Probes,
 };
+use aiotrace_model::trace::Probes;
 
 /// Items shown of a list, unless verbose.
 pub const SHORT: usize = 4;

@@ -12,7 +12,7 @@ pub use aiotrace_model::records::Found;
 
 use crate::{
     errand::{Errand as _, Headers, Rings},
-    process,
+    proc,
 };
 use aiotrace_common::{
     abi::RingHeader,
@@ -94,7 +94,7 @@ pub fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let mut inodes = std::collections::HashSet::new();
     // Parents first: their ids are usually lower.
-    let mut pids: Vec<u32> = process::all().into_iter().filter(|pid| is_wanted(*pid)).collect();
+    let mut pids: Vec<u32> = proc::all().into_iter().filter(|pid| is_wanted(*pid)).collect();
     pids.sort_unstable();
     for pid in pids {
         let mut rings = Rings { pid }.ask().unwrap_or_default();

@@ -18,9 +18,9 @@ use aya::maps::{Map, Queue};
 
 use super::load::{Error, Probes};
 use crate::{
+    clock,
     counted::{CallCounts, ContextCounts, Counted, MOST_CONTEXTS, Processes},
     event::{Handle, Syscall},
-    output::clock,
 };
 
 /// How large the maps are where calls are counted.

@@ -29,14 +29,12 @@ use super::{
     touch::Touch,
 };
 use crate::{
-    process,
+    clock::timeout,
+    proc::{self, system::go_first},
     source::{
         Losses,
         backlog::{Feeder, Message},
-        collector::{
-            Asked, Collector, Deaths, End, Reason, Signals, Stop, Until, go_first, report_signal,
-            timeout,
-        },
+        collector::{Asked, Collector, Deaths, End, Reason, Signals, Stop, Until, report_signal},
     },
 };
 
@@ -275,7 +273,7 @@ impl Drain {
         }
         if !self.blocked.is_empty() {
             let known: Vec<u32> = self.probes.threads().iter().map(|it| it.tid).collect();
-            self.blocked.retain(|tid| !known.contains(tid) && process::is_alive(*tid));
+            self.blocked.retain(|tid| !known.contains(tid) && proc::is_alive(*tid));
         }
         if self.blocked.is_empty() {
             self.probes.stop_unseen_exits();

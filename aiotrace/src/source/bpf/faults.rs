@@ -14,7 +14,7 @@ use super::{
     load::{Error, Link, OBJECTS, Probes},
     modify_return,
 };
-use crate::{fault::Mechanism, output::clock};
+use crate::{clock, fault::Mechanism};
 
 /// The rules, as the probes get them.
 pub struct Rules {

@@ -28,7 +28,7 @@ use super::{
     machine::{probes_are_preemptible, with_kernel_types},
     modify_return,
 };
-use crate::{process, source::ProbeRuns, stacks::Known};
+use crate::{proc, source::ProbeRuns, stacks::Known};
 
 /// The objects that `build.rs` made, if it could.
 pub struct Objects {
@@ -442,7 +442,7 @@ impl Probes {
     pub fn remove_dead_targets(&mut self) {
         let pids: Vec<u32> =
             self.targets().map_or(Vec::new(), |targets| targets.keys().flatten().collect());
-        for pid in pids.into_iter().filter(|pid| !process::is_alive(*pid)) {
+        for pid in pids.into_iter().filter(|pid| !proc::is_alive(*pid)) {
             self.remove_target(pid);
         }
     }

@@ -11,7 +11,7 @@ use super::{
     btf::{self, Btf},
     load::Error,
 };
-use crate::process;
+use crate::proc::system;
 
 /// Does something that needs the kernel's types, as the loader library knows them. They take some 15 MiB, which
 /// the allocator would keep.
@@ -39,7 +39,7 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         cgroup_level: 0,
         target,
         follow: 0,
-        pid_namespace: process::pid_namespace().unwrap_or(0),
+        pid_namespace: system::pid_namespace().unwrap_or(0),
         exact_completions: 0,
         registers_on_stack: 0,
         per_cpu_offset: 0,
@@ -159,8 +159,8 @@ fn offsets_in(btf: &Btf) -> Offsets {
 /// Whether programs may be preempted so often that the kernel skips many. Trampolines are preemptible
 /// wherever the kernel is, which since 6.13 (PREEMPT_LAZY) it mostly is; tracepoints from 7.0 on.
 pub(super) fn probes_are_preemptible() -> bool {
-    let version = std::fs::read_to_string("/proc/sys/kernel/version");
-    kernel_version() >= (6, 13) && version.is_ok_and(|it| it.contains("PREEMPT"))
+    let version = system::sysctl("kernel/version");
+    kernel_version() >= (6, 13) && version.is_some_and(|it| it.contains("PREEMPT"))
 }
 
 /// Whether that goes for programs at tracepoints, too.
@@ -169,6 +169,5 @@ pub(super) fn tracepoints_are_preemptible() -> bool {
 }
 
 fn kernel_version() -> (u32, u32) {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease");
-    process::kernel_version(&release.unwrap_or_default())
+    system::kernel_version(&system::release())
 }

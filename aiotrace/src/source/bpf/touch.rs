@@ -17,8 +17,7 @@ use zerocopy::TryFromBytes as _;
 use super::machine;
 use crate::{
     errand::{self, Errand as _},
-    ring,
-    source::collector,
+    proc::{ring, system::go_first},
 };
 
 /// Rings that wait, at most.
@@ -92,7 +91,7 @@ fn new_entries(kind: Kind, record: &[u8]) -> Option<(u64, NewEntries)> {
 fn start() -> SyncSender<(u32, u64)> {
     let (sender, receiver) = sync_channel(MOST);
     let touch = move || {
-        collector::go_first();
+        go_first();
         for (pid, handle) in receiver {
             errand::Touch { pid, handle }.ask();
         }

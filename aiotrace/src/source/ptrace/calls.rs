@@ -18,7 +18,7 @@ use super::{
     rings::{New, Rings},
     tracee::{InCall, Tracee},
 };
-use crate::output::clock::monotonic;
+use crate::clock::monotonic;
 
 /// Where calls are recorded.
 pub struct Calls {

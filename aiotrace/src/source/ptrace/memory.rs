@@ -3,7 +3,7 @@
 //! A helper reads it ([`crate::errand`]): what a page waits for may be a thread that we hold in a stop. As each errand
 //! costs two changes of process, what a stop needs is fetched at once, and kept until the stop is over.
 
-use std::{cell::RefCell, collections::HashMap, fs::File, os::unix::fs::FileExt as _};
+use std::{cell::RefCell, collections::HashMap};
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, RingHeader, Timespec},
@@ -13,9 +13,10 @@ use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
 use zerocopy::{FromBytes, IntoBytes};
 
+use super::errands::{Fetch, Restore, Write};
 use crate::{
-    errand::{Errand as _, Fetch, Restore, Write},
-    process::try_read_memory,
+    errand::Errand as _,
+    proc::{try_read_memory, write_memory},
 };
 
 /// The memory that a thread has.
@@ -115,15 +116,7 @@ pub fn fetch(_: u32, tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
 /// # Errors
 /// Its errno.
 pub fn write(_: u32, tid: u32, address: u64, bytes: Vec<u8>) -> Result<(), i32> {
-    write_here(tid, address, &bytes).map_err(|it| it as i32)
-}
-
-fn write_here(tid: u32, address: u64, bytes: &[u8]) -> Result<(), Errno> {
-    // This waits, if one of the two has to: a helper that is killed meanwhile never writes, so nothing is changed later.
-    try_read_memory(tid, address, &mut vec![0; bytes.len()])?;
-    let errno = |it: std::io::Error| it.raw_os_error().map_or(Errno::EIO, Errno::from_raw);
-    let file = File::options().write(true).open(format!("/proc/{tid}/mem")).map_err(errno)?;
-    file.write_all_at(bytes, address).map_err(errno)
+    write_memory(tid, address, &bytes).map_err(|it| it as i32)
 }
 
 /// What was fetched.
@@ -285,7 +278,7 @@ impl Memory {
         match answer {
             Some(Ok(())) => true,
             // As in `ask`.
-            Some(Err(libc::EPERM | libc::EACCES)) => write_here(self.tid, address, bytes).is_ok(),
+            Some(Err(libc::EPERM | libc::EACCES)) => write_memory(self.tid, address, bytes).is_ok(),
             _ => false,
         }
     }

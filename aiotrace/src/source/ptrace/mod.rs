@@ -20,6 +20,7 @@
 
 mod alarm;
 pub mod calls;
+mod errands;
 mod faults;
 mod heads;
 mod in_flight;
@@ -46,6 +47,7 @@ use std::{
 use nix::{errno::Errno, sys::signal::Signal};
 
 use self::alarm::Alarm;
+pub use self::errands::ERRANDS;
 pub use self::{
     place::go_to_processor_of,
     processes::{executed_path, share_space},
@@ -55,7 +57,7 @@ use super::{
     bpf::adopt::Found,
     collector::{Collector, Signals, Stop, report_signal},
 };
-use crate::{fault::Judge, process::Blocked};
+use crate::{fault::Judge, proc::Blocked};
 
 /// What cannot be seen.
 pub const LACKS: [&str; 3] = [

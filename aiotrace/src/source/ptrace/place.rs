@@ -2,7 +2,8 @@
 //! another processor each stop takes six times as long, because that one sleeps and has to be woken. The helper that reads memory
 //! for it goes there, too.
 
-use crate::errand::{Errand as _, GoToProcessor};
+use super::errands::GoToProcessor;
+use crate::errand::Errand as _;
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,

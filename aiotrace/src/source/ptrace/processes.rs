@@ -4,13 +4,14 @@ use std::{collections::HashMap, fs};
 
 use aiotrace_common::record::{Change, Header, Kind, PATH_BYTES, Process as Record};
 
+use super::errands::ExecutedPath;
 use super::{
     records::{Records, header},
     tracee::Tracee,
 };
 use crate::{
-    errand::{Errand as _, ExecutedPath, Started},
-    process,
+    errand::{Errand as _, Started},
+    proc,
 };
 
 /// All of them.
@@ -191,8 +192,7 @@ pub fn executed_path(pid: u32) -> Vec<u8> {
         return Vec::new();
     };
     // It is near the end of the stack, and less may be there.
-    let is_there =
-        |length: &usize| process::read_memory(pid, address, &mut path[..*length]).is_some();
+    let is_there = |length: &usize| proc::read_memory(pid, address, &mut path[..*length]).is_some();
     let length = (1..PATH_BYTES).rev().find(is_there).unwrap_or(0);
     path.truncate(length);
     path.truncate(path.iter().position(|it| *it == 0).unwrap_or(length));

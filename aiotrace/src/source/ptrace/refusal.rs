@@ -1,13 +1,11 @@
 //! What to tell someone who may not trace a process: sentences decided from facts that are passed in, so
 //! that each has a test.
 
-use std::fs;
-
 use nix::{errno::Errno, unistd::geteuid};
 
 use crate::{
     errand::{Errand as _, Status},
-    process::status_field,
+    proc::{status_field, system::sysctl},
 };
 
 /// What is known when ptrace was refused.
@@ -33,13 +31,13 @@ impl Facts {
         let status = Status { pid, tid: pid }.ask().flatten().unwrap_or_default();
         let number =
             |name| status_field(&status, name).and_then(|it| it.split('\t').next()?.parse().ok());
-        let scope = fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").ok();
+        let scope = sysctl("kernel/yama/ptrace_scope");
         Self {
             errno: Some(errno),
             is_launched,
             // It is a thread that traces.
             tracer: number("TracerPid").map_or(0, process_of),
-            scope: scope.and_then(|it| it.trim().parse().ok()),
+            scope: scope.and_then(|it| it.parse().ok()),
             is_root: geteuid().is_root(),
             is_own: number("Uid") == Some(geteuid().as_raw()),
         }

@@ -18,7 +18,7 @@ use super::{
     records::{Records, header},
     tracee::Tracee,
 };
-use crate::output::clock::monotonic;
+use crate::clock::monotonic;
 
 /// Records of entries sent at one look, at most: 32,768 entries, and one record more for the wrap-around. What is
 /// beyond is sent at the next look.

@@ -8,8 +8,8 @@ use nix::errno::Errno;
 
 use super::requests;
 use crate::{
-    errand::{Errand as _, Status},
-    process::{self, status_field},
+    errand::{self, Errand as _, Status},
+    proc::status_field,
 };
 
 /// Whether a signal is about to be delivered that makes calls fail with EINTR; `taken`: one that is being
@@ -105,7 +105,7 @@ pub fn put_off(pid: u32, tid: u32) -> Result<bool, Errno> {
     let number = registers.orig_rax;
     let is_none = i32::try_from(number).is_err();
     // If that is not known, it may have one.
-    if is_none || process::has_thread_filter(pid, tid) != Some(false) {
+    if is_none || errand::has_thread_filter(pid, tid) != Some(false) {
         return Ok(false);
     }
     registers.orig_rax = u64::MAX;

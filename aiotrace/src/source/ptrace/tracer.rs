@@ -26,6 +26,7 @@ use nix::{
 };
 
 use self::stops::{Crowd, Unstopped};
+use super::errands::{SeizeReturns, SharesSpace};
 use super::{
     Options, StartError, Target,
     alarm::Alarm,
@@ -42,13 +43,14 @@ use super::{
     untraced::{self, Taken},
 };
 use crate::{
-    errand::{BlockedCall, Errand as _, SeizeReturns, SharesSpace, ThreadState},
-    process::{self, Blocked},
+    clock::timeout,
+    errand::{self, BlockedCall, Errand as _, ThreadState},
+    proc::{self, Blocked},
     source::{
         Losses,
         backlog::{Feeder, Message},
         bpf::adopt::{self, Found},
-        collector::{Asked, End, Reason, Signals, Stop, timeout},
+        collector::{Asked, End, Reason, Signals, Stop},
     },
 };
 
@@ -256,7 +258,7 @@ impl Tracer {
         let space = self.processes.add(pid, shares, true, false);
         loop {
             let mut any = false;
-            for tid in process::threads(pid) {
+            for tid in proc::threads(pid) {
                 if self.tracees.contains_key(&tid) {
                     continue;
                 }
@@ -272,8 +274,8 @@ impl Tracer {
                     }
                     Err(Errno::ESRCH) => (),
                     // Born of one that is seized, or the first one, which has ended.
-                    Err(Errno::EPERM) if process::tracer_of(tid) == Some(us) => (),
-                    Err(Errno::EPERM) if !process::is_alive_thread(pid, tid) => (),
+                    Err(Errno::EPERM) if errand::tracer_of(tid) == Some(us) => (),
+                    Err(Errno::EPERM) if !errand::is_alive_thread(pid, tid) => (),
                     Err(errno) => return Err(refused(errno)),
                 }
             }
@@ -326,7 +328,7 @@ impl Tracer {
         let mut count = 0;
         for tid in tids {
             let Some(pid) = self.tracees.get(tid).map(|it| it.pid) else { continue };
-            count += u32::from(process::is_alive_thread(pid, *tid));
+            count += u32::from(errand::is_alive_thread(pid, *tid));
             self.blocked.extend(BlockedCall { pid, tid: *tid }.ask().flatten().map(|it| (pid, it)));
         }
         if count > 0 {
@@ -571,7 +573,7 @@ impl Tracer {
 
     /// A thread of which we did not know. `false`: a process, and its parent has not told of it yet.
     fn is_known(&mut self, tid: u32) -> bool {
-        let of = self.processes.pids().find(|it| process::has_thread(*it, tid));
+        let of = self.processes.pids().find(|it| proc::has_thread(*it, tid));
         let pid = of.unwrap_or(tid);
         if let Some(process) = self.processes.of(pid) {
             let mut tracee = Tracee::new(pid, tid, process.space, process.all_calls);

@@ -3,11 +3,12 @@
 use aiotrace_common::record::flag;
 use nix::errno::Errno;
 
+use super::super::errands::SharesSpace;
 use super::Tracer;
 use crate::{
-    errand::{Errand as _, SharesSpace},
-    output::clock::monotonic,
-    process,
+    clock::monotonic,
+    errand::{self, Errand as _},
+    proc,
     source::ptrace::{
         requests::{self, Made, Status},
         tracee::{State, Tracee},
@@ -35,8 +36,8 @@ impl Tracer {
             return;
         }
         let was_early = self.early.remove(&child).is_some();
-        let is_thread = process::has_thread(pid, child);
-        let is_gone = !is_thread && !process::has_thread(child, child);
+        let is_thread = proc::has_thread(pid, child);
+        let is_gone = !is_thread && !proc::has_thread(child, child);
         // A thread goes on before its maker has told of it: then its end was told, too.
         if is_gone && made == Made::Clone {
             return;
@@ -138,7 +139,7 @@ impl Tracer {
         }
         // The first thread is told of last; unless it was gone before we came.
         let is_last = tid == pid || !self.tracees.values().any(|it| it.pid == pid);
-        let leader_lives = tid != pid && process::is_alive_thread(pid, pid);
+        let leader_lives = tid != pid && errand::is_alive_thread(pid, pid);
         if !is_last || leader_lives {
             return;
         }

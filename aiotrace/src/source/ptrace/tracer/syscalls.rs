@@ -10,8 +10,9 @@ use nix::errno::Errno;
 
 use super::{Tracer, watch};
 use crate::{
-    output::clock::monotonic,
-    process::{self, Blocked},
+    clock::monotonic,
+    errand,
+    proc::Blocked,
     source::{
         backlog::Message,
         ptrace::{
@@ -447,5 +448,5 @@ fn may_be_denied(pid: u32, tid: u32, call: &InCall, ret: i64) -> bool {
         Ok(libc::EACCES) => call.syscall != Syscall::Submit,
         _ => false,
     };
-    is_usual && call.fault == 0 && process::has_thread_filter(pid, tid) == Some(true)
+    is_usual && call.fault == 0 && errand::has_thread_filter(pid, tid) == Some(true)
 }

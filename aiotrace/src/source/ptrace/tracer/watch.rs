@@ -10,8 +10,8 @@ use aiotrace_common::{
 
 use super::Tracer;
 use crate::{
+    clock::monotonic,
     errand::{Errand as _, Position},
-    output::clock::monotonic,
     source::ptrace::{
         requests::{self, I386, Until},
         tracee::{InCall, State, Synchronous, Tracee},

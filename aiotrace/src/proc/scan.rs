@@ -10,7 +10,7 @@ use std::{
 
 use aiotrace_common::record::PAGE;
 
-use crate::process::read_memory;
+use super::memory::read_memory;
 
 /// Pages read at a time.
 const CHUNK: usize = 256;

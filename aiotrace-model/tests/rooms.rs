@@ -1,4 +1,5 @@
-//! What the crate may know: no operating system, and nobody above it.
+//! What the crate may know: no operating system, and nobody above it. And of this crate and of the program's: no room
+//! uses one above it.
 
 #![expect(clippy::disallowed_methods, reason = "the tests read the sources")]
 
@@ -34,7 +35,7 @@ const FORBIDDEN: [&str; 18] = [
 ];
 
 /// The rooms of the crate. Each may use those before it.
-const ROOMS: [&str; 10] = [
+const ROOMS: &[&str] = &[
     "any_order",
     "bounded",
     "words",
@@ -46,6 +47,32 @@ const ROOMS: [&str; 10] = [
     "records",
     "model",
 ];
+
+/// The same of the crate `aiotrace`, which has some of this one's by their names.
+const ROOMS_OF_PROGRAM: &[&str] = &[
+    "bounded",
+    "words",
+    "errno",
+    "event",
+    "counted",
+    "model",
+    "clock",
+    "failure",
+    "seccomp",
+    "proc",
+    "errand",
+    "fault",
+    "explain",
+    "stacks",
+    "source",
+    "output",
+    "inventory",
+    "trace",
+    "fuzz",
+    "cli",
+];
+/// Those of them that are here.
+const OURS: usize = 6;
 
 /// The names in a section of the manifest.
 fn named(section: &str) -> Vec<&'static str> {
@@ -135,27 +162,50 @@ fn rooms_in(source: &str) -> BTreeSet<String> {
     rooms.into_iter().map(first).filter(|it| !it.is_empty()).collect()
 }
 
+/// Every source below `root`, with its room. Each room uses those before it only.
+fn check(root: &Path, order: &[&str], mut each: impl FnMut(&str, &str)) -> BTreeSet<String> {
+    let mut all = Vec::new();
+    sources(root, &mut all);
+    let mut checked = BTreeSet::new();
+    for path in all {
+        let below = path.strip_prefix(root).expect("it was found there");
+        let room = below.iter().next().and_then(|it| it.to_str()).expect("a name");
+        let room = room.trim_end_matches(".rs");
+        if matches!(room, "lib" | "main") {
+            continue;
+        }
+        let rank = order.iter().position(|it| *it == room);
+        let rank = rank.unwrap_or_else(|| panic!("{room} has no place among the rooms"));
+        let source = fs::read_to_string(&path).expect("a source");
+        for used in rooms_in(&source) {
+            let is_below = order[..=rank].contains(&used.as_str());
+            assert!(is_below, "{}: {room} uses {used}, which is above it", path.display());
+        }
+        each(room, &source);
+        checked.insert(room.to_owned());
+    }
+    checked
+}
+
 #[test]
 fn no_arrow_points_up() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut all = Vec::new();
-    sources(&root, &mut all);
-    let mut checked = BTreeSet::new();
-    for path in all {
-        let room = path.strip_prefix(&root).unwrap().iter().next().unwrap().to_str().unwrap();
-        let room = room.trim_end_matches(".rs");
-        if room == "lib" {
-            continue;
-        }
-        let rank = ROOMS.iter().position(|it| *it == room);
-        let rank = rank.unwrap_or_else(|| panic!("{room} has no place among the rooms"));
-        for used in rooms_in(&fs::read_to_string(&path).unwrap()) {
-            let is_below = ROOMS[..=rank].contains(&used.as_str());
-            assert!(is_below, "{}: {room} uses {used}, which is above it", path.display());
-        }
-        checked.insert(room.to_owned());
-    }
+    let checked = check(&root, ROOMS, |_, _| ());
     assert_eq!(checked.len(), ROOMS.len(), "{checked:?}");
+}
+
+#[test]
+fn no_arrow_of_the_program_points_up_and_only_the_command_line_knows_clap() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../aiotrace/src");
+    let mut with_clap = BTreeSet::new();
+    let checked = check(&root, ROOMS_OF_PROGRAM, |room, source| {
+        let code = source.lines().map(|it| it.split("//").next().unwrap_or_default());
+        if code.into_iter().any(|it| it.contains("clap")) {
+            with_clap.insert(room.to_owned());
+        }
+    });
+    assert_eq!(checked.len(), ROOMS_OF_PROGRAM.len() - OURS, "{checked:?}");
+    assert!(with_clap.iter().eq(["cli"]), "{with_clap:?}");
 }
 
 #[test]

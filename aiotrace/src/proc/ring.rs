@@ -10,9 +10,13 @@ use nix::{
     sys::uio::{RemoteIoVec, process_vm_readv},
     unistd::Pid,
 };
+use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes as _;
 
-use crate::{event::Ring, process::read_memory};
+use super::{blocked::blocked_calls, memory::read_memory, process::is_alive};
+use aiotrace_model::records::arguments;
+
+use crate::event::{Args, Handle, Ring};
 
 /// The header of the ring at this address of a process; `None` if there is none, or we may not look.
 pub fn header(pid: u32, handle: u64) -> Option<RingHeader> {
@@ -107,6 +111,43 @@ pub fn mapped_with_inodes(maps: &str) -> impl Iterator<Item = (u64, u64)> {
         let handle = u64::from_str_radix(line.split('-').next()?, 16).ok()?;
         Some((handle, line.split_whitespace().nth(4)?.parse().ok()?))
     })
+}
+
+/// What is where the ring of a context should be.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AtPlace {
+    /// The ring, if it is there.
+    pub ring: Option<Ring>,
+    /// If it is not there: the rings that the process has mapped; `None` if that is not known.
+    pub mapped: Option<Vec<Handle>>,
+    /// A thread is in io_destroy of it.
+    pub destroying: bool,
+    /// For how many completions a thread waits at most.
+    pub awaited: Option<i64>,
+}
+
+/// Looks there.
+pub fn at_place(pid: u32, ctx: Handle) -> AtPlace {
+    let ring = read(pid, ctx.0);
+    let mapped = if ring.is_none() { mapped_now(pid) } else { None };
+    // Looked at last: who begins io_destroy after this had the ring mapped before.
+    let (mut destroying, mut awaited) = (false, None);
+    for it in blocked_calls(pid) {
+        match arguments(it.syscall, &it.args) {
+            Args::Destroy { ctx: of } => destroying |= of == ctx,
+            Args::Getevents { ctx: of, min_nr, .. } if of == ctx => {
+                awaited = awaited.max(Some(min_nr))
+            }
+            _ => (),
+        }
+    }
+    AtPlace { ring, mapped, destroying, awaited }
+}
+
+fn mapped_now(pid: u32) -> Option<Vec<Handle>> {
+    let maps = std::fs::read(format!("/proc/{pid}/maps")).ok().filter(|it| !it.is_empty())?;
+    let rings = mapped(&String::from_utf8_lossy(&maps)).into_iter().map(Handle).collect();
+    is_alive(pid).then_some(rings)
 }
 
 #[cfg(test)]

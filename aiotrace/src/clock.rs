@@ -1,0 +1,33 @@
+//! The clocks of the kernel.
+
+use std::time::Duration;
+
+pub use aiotrace_model::trace::Clock;
+use nix::{
+    poll::PollTimeout,
+    time::{ClockId, clock_gettime},
+};
+
+/// A trace that begins now.
+pub fn now() -> Clock {
+    let start = monotonic();
+    let wall = read(ClockId::CLOCK_REALTIME);
+    Clock { start, to_wall: wall as i64 - start as i64 }
+}
+
+/// Nanoseconds of CLOCK_MONOTONIC.
+pub fn monotonic() -> u64 {
+    read(ClockId::CLOCK_MONOTONIC)
+}
+
+fn read(clock: ClockId) -> u64 {
+    // These two clocks exist on every kernel.
+    clock_gettime(clock).map_or(0, |time| {
+        (time.tv_sec() as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec() as u64)
+    })
+}
+
+/// How long to wait, rounded up, so that a wait never becomes a spin.
+pub fn timeout(time: Duration) -> PollTimeout {
+    PollTimeout::try_from(time.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+}

@@ -1,0 +1,141 @@
+//! What is asked of processes as a whole.
+
+use std::{fs, io, os::fd::OwnedFd};
+
+use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
+
+use super::{A_SCAN, ASLEEP, Errand as _, errands};
+use crate::{
+    event::{Address, File, Handle},
+    proc::{
+        self, Blocked, descriptor, is_filtered, is_over, name, pidfd_open, ring, scan, status_field,
+    },
+};
+
+errands! {
+    /// What is asked about processes.
+    PROCESSES = [
+        /// [`proc::status`]
+        Status(tid: u32) -> Option<Vec<u8>> = proc::status;
+        /// [`proc::started_at`]
+        Started() -> Option<u64> = proc::started_at;
+        /// [`proc::thread_state`]
+        ThreadState(tid: u32) -> Option<u8> = proc::thread_state;
+        /// [`proc::blocked_calls`]
+        BlockedCalls() -> Vec<Blocked> = proc::blocked_calls;
+        /// [`proc::blocked_call`]
+        BlockedCall(tid: u32) -> Option<Blocked> = proc::blocked_call;
+        /// [`proc::read_timespec`]
+        ReadTimespec(at: u64) -> Option<Timespec> = proc::read_timespec;
+        /// [`proc::waits_in_exit`]
+        WaitsInExit() -> Option<u32> = proc::waits_in_exit;
+        /// [`proc::has_seccomp_filter`]
+        HasSeccompFilter() -> bool = proc::has_seccomp_filter;
+
+        /// [`ring::of_process`]
+        Rings() -> Vec<(u64, u64)> = ring::of_process;
+        /// [`ring::headers`]
+        Headers(handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingHeader>> = ring::headers;
+        /// [`ring::entries`]
+        Entries(handle: u64, first: u32, count: u32) -> Option<Vec<IoEvent>> = ring::entries;
+        /// [`ring::touch`]
+        Touch(handle: u64) -> () = ring::touch, urgent;
+
+        /// [`ring::at_place`]
+        Place(handle: Handle) -> ring::AtPlace = ring::at_place;
+        /// [`descriptor::file`]
+        Descriptor(fd: u32) -> Option<File> = descriptor::file;
+        /// [`descriptor::path`]
+        Path(fd: u32) -> Option<Vec<u8>> = descriptor::path;
+        /// [`descriptor::position`]
+        Position(fd: u32) -> Option<i64> = descriptor::position;
+        /// [`descriptor::iovecs`]
+        Iovecs(at: Address, count: u64) -> Option<Vec<(Address, u64)>> = descriptor::iovecs;
+
+        /// [`scan::missing`]
+        Missing(handles: Vec<u64>) -> Option<Vec<u64>> = scan::missing, patience(ASLEEP, A_SCAN);
+    ]
+}
+
+/// A process to be traced.
+#[derive(Debug)]
+pub struct Opened {
+    /// Its id: that of the whole process, also if one of its threads was named.
+    pub pid: u32,
+    /// Stands for this very process, also when its id is used again. Readable when it is dead.
+    pub pidfd: OwnedFd,
+    /// Its name.
+    pub name: Vec<u8>,
+    /// When it started, nanoseconds of CLOCK_BOOTTIME, to 10 ms.
+    pub started: Option<u64>,
+}
+
+/// Why a process cannot be traced.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is none.
+    #[error("no such process: {0}")]
+    Gone(u32),
+    /// Something else.
+    #[error("cannot look at process {pid}")]
+    Other {
+        /// Which.
+        pid: u32,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Opens a process by its id or by the id of one of its threads.
+///
+/// # Errors
+/// [`OpenError::Gone`] if there is none, or it died while we looked.
+pub fn open(id: u32) -> Result<Opened, OpenError> {
+    let fail = |source: io::Error| match source.raw_os_error() {
+        Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(id),
+        _ => OpenError::Other { pid: id, source },
+    };
+    fs::metadata(format!("/proc/{id}")).map_err(fail)?;
+    let status = Status { pid: id, tid: id }.ask().flatten().unwrap_or_default();
+    let pid = status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(id);
+    let pidfd = pidfd_open(pid).map_err(fail)?;
+    // A zombie has ended already, whatever its parent does; but not if other threads of it go on.
+    if is_over(&pidfd) {
+        return Err(OpenError::Gone(id));
+    }
+    let name = name(pid).ok_or(OpenError::Gone(id))?;
+    Ok(Opened { pid, pidfd, name, started: Started { pid }.ask().flatten() })
+}
+
+/// Whether one is in force in a thread; `None` if that is not known.
+pub fn has_thread_filter(pid: u32, tid: u32) -> Option<bool> {
+    Status { pid, tid }.ask().map(|it| it.is_some_and(|it| is_filtered(&it)))
+}
+
+/// The same of a thread, which may have ended and not been waited for.
+pub fn is_alive_thread(pid: u32, tid: u32) -> bool {
+    let state = ThreadState { pid, tid }.ask();
+    // Who does not answer is there.
+    state.is_none_or(|it| !matches!(it, None | Some(b'Z' | b'X')))
+}
+
+/// Which thread traces a thread, if one does.
+pub fn tracer_of(tid: u32) -> Option<u32> {
+    let status = Status { pid: tid, tid }.ask()??;
+    status_field(&status, "TracerPid")?.parse().ok().filter(|it| *it != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_process_can_be_opened_by_a_thread_id_too() {
+        let pid = std::process::id();
+        assert_eq!(open(pid).unwrap().pid, pid);
+        let tid = std::thread::spawn(|| open(nix::unistd::gettid().as_raw() as u32).unwrap().pid);
+        assert_eq!(tid.join().unwrap(), pid);
+        assert!(matches!(open(4_194_305), Err(OpenError::Gone(4_194_305))));
+    }
+}

@@ -1,0 +1,107 @@
+//! Threads that wait inside of a call, or in exit.
+
+use std::{fs, io, path::Path};
+
+use aiotrace_common::abi::{Timespec, from_i386};
+use serde::{Deserialize, Serialize};
+use zerocopy::FromBytes as _;
+
+use super::{
+    memory::read_memory,
+    process::{stat_fields, stat_state, threads},
+};
+use crate::event::Syscall;
+
+/// A thread of this process that is in exit and waits there for AIO requests in flight, which nothing can
+/// interrupt: `exit_aio` of fs/aio.c. The process has no memory and no context any more.
+pub fn waits_in_exit(pid: u32) -> Option<u32> {
+    // include/linux/sched.h
+    const PF_EXITING: u64 = 4;
+    threads(pid).into_iter().find(|tid| {
+        let read =
+            |name: &str| fs::read(format!("/proc/{pid}/task/{tid}/{name}")).unwrap_or_default();
+        let stat = read("stat");
+        // Field 9; the first behind the name is field 3.
+        let flags = stat_fields(&stat).and_then(|it| it.split_whitespace().nth(9 - 3));
+        let flags: u64 = flags.and_then(|it| it.parse().ok()).unwrap_or(0);
+        stat_state(&stat) == Some(b'D') && flags & PF_EXITING != 0 && read("wchan") == b"exit_aio"
+    })
+}
+
+/// A thread that is blocked inside an AIO call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Blocked {
+    /// The thread.
+    pub tid: u32,
+    /// In which call.
+    pub syscall: Syscall,
+    /// Its arguments.
+    pub args: [u64; 6],
+}
+
+/// The threads of a process that are blocked inside an AIO call now, from
+/// /proc/PID/task/TID/syscall. Threads that cannot be read, or are running, are left out.
+pub fn blocked_calls(pid: u32) -> Vec<Blocked> {
+    let is_32_bit = is_32_bit(Path::new(&format!("/proc/{pid}/exe")));
+    threads(pid).into_iter().filter_map(|tid| blocked_in(pid, tid, is_32_bit)).collect()
+}
+
+/// The same of one thread.
+pub fn blocked_call(pid: u32, tid: u32) -> Option<Blocked> {
+    blocked_in(pid, tid, is_32_bit(Path::new(&format!("/proc/{pid}/exe"))))
+}
+
+fn blocked_in(pid: u32, tid: u32, is_32_bit: bool) -> Option<Blocked> {
+    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    let (syscall, args) = parse_syscall(&text, is_32_bit)?;
+    Some(Blocked { tid, syscall, args })
+}
+
+/// What a timeout argument of a blocked call points to. (A 32-bit program has it in another form.)
+pub fn read_timespec(pid: u32, address: u64) -> Option<Timespec> {
+    if address == 0 || is_32_bit(Path::new(&format!("/proc/{pid}/exe"))) {
+        return None;
+    }
+    let mut bytes = [0; size_of::<Timespec>()];
+    read_memory(pid, address, &mut bytes)?;
+    Timespec::read_from_bytes(&bytes).ok()
+}
+
+/// Whether the program is a 32-bit one, as far as that can be read.
+fn is_32_bit(exe: &Path) -> bool {
+    use io::Read as _;
+    let mut head = [0; 5];
+    let read = fs::File::open(exe).and_then(|mut file| file.read_exact(&mut head));
+    read.is_ok() && &head[..4] == b"\x7fELF" && head[4] == 1
+}
+
+/// `NR 0xARG0 ... 0xARG5 0xSP 0xPC`, or `running`, or `-1 0xSP 0xPC`.
+pub(super) fn parse_syscall(text: &str, is_32_bit: bool) -> Option<(Syscall, [u64; 6])> {
+    let mut words = text.split_whitespace();
+    let number = words.next()?.parse().ok()?;
+    let syscall = if is_32_bit { from_i386(number)?.0 } else { Syscall::from_x86_64(number)? };
+    let mut args = [0; 6];
+    for arg in &mut args {
+        *arg = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+    }
+    Some((syscall, args))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_call_is_read_with_its_arguments() {
+        let text = "208 0x7f00 0x1 0x20 0xbeef 0x0 0x6 0x7ffd 0x7f11\n";
+        let args = [0x7f00, 1, 0x20, 0xbeef, 0, 6];
+        assert_eq!(parse_syscall(text, false), Some((Syscall::Getevents, args)));
+        for other in ["running\n", "-1 0x7ffd 0x7f11\n", "0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n", ""]
+        {
+            assert_eq!(parse_syscall(other, false), None, "{other}");
+        }
+        let in_32_bit = "247 0xf700 0x1 0x20 0xbeef 0x0 0x6 0xffd 0xf11\n";
+        let args = [0xf700, 1, 0x20, 0xbeef, 0, 6];
+        assert_eq!(parse_syscall(in_32_bit, true), Some((Syscall::Getevents, args)));
+    }
+}

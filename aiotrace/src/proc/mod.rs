@@ -1,0 +1,36 @@
+//! What /proc shows of processes, and their memory: the only room that reads either, but for the files that a process has
+//! mapped (`stacks`), which are opened with more care.
+//!
+//! Most of it may have to wait for the process, or for whoever serves its memory: so a thread of ours never calls that,
+//! but has a helper do it ([`crate::errand`]). Names, cgroups and the lists of processes and threads are there at once.
+
+mod blocked;
+pub mod descriptor;
+mod memory;
+mod process;
+pub mod ring;
+pub mod scan;
+pub mod system;
+
+pub use self::{
+    blocked::{Blocked, blocked_call, blocked_calls, read_timespec, waits_in_exit},
+    memory::{read_memory, try_read_memory, write_memory},
+    process::{
+        all, cgroup, has_seccomp_filter, has_thread, is_alive, is_filtered, is_over, name,
+        pidfd_open, started_at, status, status_field, thread_state, threads,
+    },
+};
+
+/// For the fuzz target: every reader of a file of /proc. How many found something.
+pub fn fuzz(bytes: &[u8], text: &str) -> u64 {
+    let found = [
+        status_field(bytes, "Seccomp").is_some(),
+        is_filtered(bytes),
+        process::stat_state(bytes).is_some(),
+        process::started(bytes).is_some(),
+        blocked::parse_syscall(text, false).is_some(),
+        blocked::parse_syscall(text, true).is_some(),
+        system::kernel_version(text).0 != u32::MAX,
+    ];
+    found.iter().filter(|it| **it).count() as u64
+}

@@ -1,0 +1,143 @@
+//! What a process and its threads are: names, states, and who they belong to.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, FromRawFd as _, OwnedFd},
+};
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// Of a pidfd: whether all its threads have ended.
+pub fn is_over(pidfd: &OwnedFd) -> bool {
+    let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
+    poll(&mut fds, PollTimeout::ZERO).is_ok_and(|it| it > 0)
+}
+
+/// What /proc says of a thread in `status`.
+pub fn status(pid: u32, tid: u32) -> Option<Vec<u8>> {
+    fs::read(format!("/proc/{pid}/task/{tid}/status")).ok()
+}
+
+/// Whether a seccomp filter is in force in any thread of a process.
+pub fn has_seccomp_filter(pid: u32) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|task| fs::read(task.path().join("status")).ok()).any(|it| is_filtered(&it))
+}
+
+/// Whether a thread is one of this process, also one that has ended and was not waited for.
+pub fn has_thread(pid: u32, tid: u32) -> bool {
+    fs::metadata(format!("/proc/{pid}/task/{tid}")).is_ok()
+}
+
+/// Whether a seccomp filter is in force, by the status of a thread.
+pub fn is_filtered(status: &[u8]) -> bool {
+    // SECCOMP_MODE_FILTER
+    status_field(status, "Seccomp") == Some("2")
+}
+
+/// A pidfd.
+///
+/// # Errors
+/// `ESRCH`: there is no such process.
+pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    if fd < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Value of a field of /proc/PID/status.
+pub fn status_field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
+    // The name of the process is in there too, and may be anything; it cannot hold a line break.
+    status.split(|byte| *byte == b'\n').find_map(|line| {
+        let rest = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
+        str::from_utf8(rest).ok().map(str::trim)
+    })
+}
+
+/// The fields of /proc/PID/stat behind the name, which may hold anything, also `) R 1`.
+pub(super) fn stat_fields(stat: &[u8]) -> Option<&str> {
+    let end = stat.iter().rposition(|byte| *byte == b')')?;
+    str::from_utf8(stat.get(end + 1..)?).ok()
+}
+
+pub(super) fn stat_state(stat: &[u8]) -> Option<u8> {
+    stat_fields(stat)?.trim_start().bytes().next()
+}
+
+pub(super) fn started(stat: &[u8]) -> Option<u64> {
+    // Field 22; the first behind the name is field 3.
+    let ticks: u64 = stat_fields(stat)?.split_whitespace().nth(22 - 3)?.parse().ok()?;
+    // SAFETY: no memory is involved.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
+    Some(ticks.checked_mul(1_000_000_000)? / u64::try_from(per_second).ok().filter(|it| *it > 0)?)
+}
+
+/// When a process started, nanoseconds of CLOCK_BOOTTIME, to 10 ms.
+pub fn started_at(pid: u32) -> Option<u64> {
+    started(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Whether a process, or the thread with this id, is there and has not ended.
+pub fn is_alive(id: u32) -> bool {
+    match pidfd_open(id) {
+        Ok(pidfd) => !is_over(&pidfd),
+        // It is a thread, and not the first one of its process.
+        Err(_) => fs::metadata(format!("/proc/{id}")).is_ok(),
+    }
+}
+
+/// The state of a thread, a letter of proc(5).
+pub fn thread_state(pid: u32, tid: u32) -> Option<u8> {
+    stat_state(&fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?)
+}
+
+/// The threads of a process.
+pub fn threads(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    tasks.filter_map(|it| it.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The name of a process.
+pub fn name(pid: u32) -> Option<Vec<u8>> {
+    let mut name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    name.pop_if(|last| *last == b'\n');
+    Some(name)
+}
+
+/// Its cgroup (v2).
+pub fn cgroup(pid: u32) -> Option<Vec<u8>> {
+    let text = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
+    Some(line.to_vec())
+}
+
+/// The processes there are now.
+pub fn all() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    entries.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hostile_name_does_not_shift_the_fields() {
+        let stat = b"12 (a) R 1 2) S 1 12 12 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 250 9 9";
+        assert_eq!(stat_state(stat), Some(b'S'));
+        let second = 1_000_000_000;
+        assert_eq!(started(stat), Some(250 * second / 100));
+        let status = b"Name:\tTgid:\\t7\xff\nTgid:\t12\nNSpid:\t12\n";
+        assert_eq!(status_field(status, "Tgid"), Some("12"));
+        assert_eq!(status_field(status, "Nothing"), None);
+    }
+
+    #[test]
+    fn we_are_alive() {
+        assert!(is_alive(std::process::id()) && !is_alive(4_194_305));
+    }
+}

@@ -1,0 +1,24 @@
+//! What helpers do for the tracer.
+
+use super::{executed_path, go_to_processor_of, memory, seize_returns, share_space};
+use crate::errand::errands;
+
+errands! {
+    /// What is asked about tracees.
+    ERRANDS = [
+        /// [`memory::fetch`]
+        Fetch(tid: u32, wanted: Vec<memory::Wanted>) -> Result<memory::Fetched, i32> = memory::fetch, urgent;
+        /// [`memory::write`]
+        Write(tid: u32, at: u64, bytes: Vec<u8>) -> Result<(), i32> = memory::write, urgent;
+        /// The same: it is given back.
+        Restore(tid: u32, at: u64, bytes: Vec<u8>) -> Result<(), i32> = memory::write, owed;
+        /// [`executed_path`]
+        ExecutedPath() -> Vec<u8> = executed_path;
+        /// [`go_to_processor_of`]
+        GoToProcessor() -> Option<usize> = go_to_processor_of, urgent;
+        /// [`share_space`]
+        SharesSpace(other: u32) -> Option<bool> = share_space;
+        /// [`seize_returns`]
+        SeizeReturns() -> () = seize_returns;
+    ]
+}

@@ -1,0 +1,16 @@
+//! What helpers do for stacks.
+
+use super::{Layout, Region, hand_over, load, regions};
+use crate::errand::{FROM_DISK, USUAL, errands};
+
+errands! {
+    /// What is asked about code and its tables.
+    ERRANDS = [
+        /// [`regions`]
+        Regions() -> Option<Vec<Region>> = regions;
+        /// [`load`]
+        Load(region: Region) -> Option<Layout> = load, patience(FROM_DISK, USUAL);
+        /// [`hand_over`]
+        HandOver(module: u64, path: Vec<u8>) -> bool = hand_over, patience(FROM_DISK, USUAL);
+    ]
+}
