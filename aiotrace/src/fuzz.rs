@@ -198,7 +198,8 @@ pub fn unwind(bytes: &[u8]) -> u64 {
 /// What /proc says of a process, each reader on the same bytes. How many of them found something.
 pub fn proc(bytes: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(bytes);
-    let maps = stacks::fuzz::of_proc(bytes) + ring::mapped(&text).len() as u64;
+    let maps = stacks::fuzz::of_proc(bytes)
+        + bytes.split(|it| *it == b'\n').filter_map(ring::mapped).count() as u64;
     maps + proc::fuzz(bytes, &text)
 }
 

@@ -114,7 +114,10 @@ fn a_link_that_somebody_else_put_there_is_not_followed() {
         let refused = report(&link);
         let text = String::from_utf8(refused.stderr).unwrap();
         assert_eq!(refused.status.code(), Some(2), "{text}");
-        assert!(text.contains("is a symbolic link of user 65534 in a directory"), "{text}");
+        assert!(
+            text.contains("on its way is a symbolic link of user 65534 in a directory"),
+            "{text}"
+        );
         assert!(text.contains("write to a directory of your own"), "{text}");
         assert_eq!(std::fs::read_to_string(&meant).unwrap(), "mine");
         // One of ours is followed, and so is one where nobody else can put it.
@@ -125,6 +128,42 @@ fn a_link_that_somebody_else_put_there_is_not_followed() {
         lchown(&link, Some(65534), None).unwrap();
         assert_eq!(report(&link).status.code(), Some(0));
         std::fs::remove_file(&link).unwrap();
+        // The same of a link on the way.
+        let (elsewhere, way) = (of("elsewhere"), of("open/way"));
+        let _ = std::fs::create_dir(&elsewhere);
+        std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode)).unwrap();
+        symlink("../elsewhere", &way).unwrap();
+        lchown(&way, Some(65534), None).unwrap();
+        let text = String::from_utf8(report(&way.join("new")).stderr).unwrap();
+        assert!(text.contains("on its way is a symbolic link of user 65534"), "{text}");
+        assert!(!elsewhere.join("new").exists());
+        lchown(&way, Some(0), None).unwrap();
+        assert_eq!(report(&way.join("../open/way/new")).status.code(), Some(0));
+        assert!(elsewhere.join("new").exists());
+        std::fs::remove_dir_all(&elsewhere).unwrap();
+        std::fs::remove_file(&way).unwrap();
+    }
+}
+
+/// `-o`, `--record` and `report` would wait for 45 s (fs.lease-break-time).
+#[test]
+fn a_lease_on_a_file_is_not_waited_for() {
+    use std::os::fd::AsRawFd as _;
+
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    // SAFETY: nothing is run; the kernel asks us to give up the lease.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.unwrap();
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("file");
+    std::fs::write(&path, "").unwrap();
+    let path = path.to_str().unwrap();
+    let leased = std::fs::File::open(path).unwrap();
+    // SAFETY: no memory is involved.
+    assert_eq!(unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }, 0);
+    for arguments in [vec!["report", path], vec!["run", "-o", path, "--", "true"]] {
+        let output = aiotrace(&arguments);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(text.contains("somebody holds a lease on it"), "{arguments:?}: {text}");
     }
 }
 

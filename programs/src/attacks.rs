@@ -50,6 +50,12 @@ pub fn run(arguments: &[String]) {
     if how == "tails" {
         return tails(path.parse().expect("how many calls"));
     }
+    if how == "exec" {
+        return exec_when_traced(path.parse().expect("how many threads"));
+    }
+    if how == "maps" {
+        return long_maps(path);
+    }
     let file = File::options().read(true).write(how == "cut-short").open(path).expect("the file");
     let code = map(&file);
     if how == "lease" {
@@ -225,4 +231,81 @@ pub fn map(file: &File) -> u64 {
     };
     assert_ne!(code, libc::MAP_FAILED, "mmap");
     code as u64
+}
+
+/// Many threads, one of which begins another program as soon as it sees that the first one is traced: execve waits for
+/// the other threads to end, and they end when their tracer has waited for them.
+fn exec_when_traced(threads: u64) {
+    let idle = || {
+        for _ in 0..threads / 2 {
+            let thread = std::thread::Builder::new().stack_size(64 << 10);
+            thread
+                .spawn(|| {
+                    loop {
+                        std::thread::park()
+                    }
+                })
+                .expect("a thread");
+        }
+    };
+    idle();
+    std::thread::spawn(|| {
+        let status = format!("/proc/self/task/{}/status", std::process::id());
+        let is_traced = |text: &str| {
+            let line = text.lines().find_map(|it| it.strip_prefix("TracerPid:"));
+            line.is_some_and(|it| it.trim() != "0")
+        };
+        while !is_traced(&std::fs::read_to_string(&status).expect("our status")) {}
+        let path = std::fs::read_link("/proc/self/exe").expect("our path");
+        let path = std::ffi::CString::new(path.into_os_string().into_encoded_bytes()).expect("it");
+        let arguments = [path.as_ptr(), c"wait".as_ptr(), c"1".as_ptr(), ptr::null()];
+        // SAFETY: strings that live, and a list that ends.
+        unsafe { libc::execv(path.as_ptr(), arguments.as_ptr()) };
+        panic!("execv");
+    });
+    idle();
+    crate::say("ready");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// A file in a directory so deep, with names of newlines, which the kernel writes as four characters each, that a line of
+/// /proc/PID/maps is a million characters; and many mappings of it.
+fn long_maps(directory: &str) {
+    use std::os::fd::{FromRawFd as _, OwnedFd};
+    const DEPTH: usize = 1000;
+    const MAPPINGS: usize = 300;
+    let name = std::ffi::CString::new(vec![b'\n'; 255]).expect("no NUL");
+    let mut at: OwnedFd = File::open(directory).expect("the directory").into();
+    let open = |at: &OwnedFd, name: &std::ffi::CStr, flags: i32| -> OwnedFd {
+        // SAFETY: a name that lives; the descriptor is new.
+        unsafe {
+            let fd = libc::openat(at.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, 0o700);
+            assert!(fd >= 0, "openat");
+            OwnedFd::from_raw_fd(fd)
+        }
+    };
+    for _ in 0..DEPTH {
+        // SAFETY: a name that lives.
+        assert_eq!(unsafe { libc::mkdirat(at.as_raw_fd(), name.as_ptr(), 0o700) }, 0, "mkdirat");
+        at = open(&at, &name, libc::O_RDONLY);
+    }
+    let file = File::from(open(&at, c"file", libc::O_RDWR | libc::O_CREAT));
+    file.set_len(2 * 4096).expect("its length");
+    for index in 0..MAPPINGS {
+        // Two that could be one mapping would be.
+        let (protection, offset) = match index % 2 {
+            0 => (libc::PROT_READ | libc::PROT_EXEC, 0),
+            _ => (libc::PROT_READ, 4096),
+        };
+        let (no, fd) = (ptr::null_mut(), file.as_raw_fd());
+        // SAFETY: new memory.
+        let mapped = unsafe { libc::mmap(no, 4096, protection, libc::MAP_PRIVATE, fd, offset) };
+        assert_ne!(mapped, libc::MAP_FAILED, "mmap");
+    }
+    crate::wait();
+    let ctx = aio::setup(8);
+    assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+    crate::wait_for_a_line();
 }

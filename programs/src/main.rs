@@ -102,6 +102,7 @@ fn main() {
         "interruptible" => interruptible::all(),
         "interrupted" => persistent::interrupted(),
         "blocked-write" => persistent::blocked_write(),
+        "heartbeat" => persistent::heartbeat(),
         "submits" => persistent::submits(),
         "signals" => persistent::signals(),
         "flood" => persistent::flood(number(1000)),

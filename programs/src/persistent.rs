@@ -187,3 +187,21 @@ pub fn until_accepted() {
     }
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
+
+/// Sleeps for a millisecond, again and again, until a line comes; then says how long it was held up at most, in
+/// milliseconds.
+pub fn heartbeat() {
+    static IS_OVER: AtomicBool = AtomicBool::new(false);
+    let beats = std::thread::spawn(|| {
+        let mut longest = Duration::ZERO;
+        while !IS_OVER.load(Ordering::Relaxed) {
+            let begun = Instant::now();
+            std::thread::sleep(Duration::from_millis(1));
+            longest = longest.max(begun.elapsed());
+        }
+        longest
+    });
+    crate::wait();
+    IS_OVER.store(true, Ordering::Relaxed);
+    say(&beats.join().expect("the thread").as_millis().to_string());
+}

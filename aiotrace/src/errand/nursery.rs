@@ -12,6 +12,7 @@ use std::{
 
 use nix::{
     errno::Errno,
+    sys::resource::{Resource, setrlimit},
     sys::signal::{SigHandler, Signal, signal},
     sys::wait::wait,
     unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getppid, setsid},
@@ -49,6 +50,9 @@ pub fn start(kinds: Kinds) -> io::Result<(UnixStream, Pid)> {
     }
 }
 
+/// Memory of a helper, bytes: tables for unwinding of the largest files (a message of 300 MiB) and what we are ourselves.
+const MOST_MEMORY: u64 = 1 << 30;
+
 /// Leaves the terminal, our input and output, and all that we were given: nobody is to wait for a helper.
 fn retire() -> io::Result<()> {
     setsid()?;
@@ -67,6 +71,8 @@ fn retire() -> io::Result<()> {
         // SAFETY: no code of ours runs.
         unsafe { signal(it, SigHandler::SigIgn) }?;
     }
+    // All that helpers read is bounded; if that is not enough, it is they who have no memory, and not the machine.
+    setrlimit(Resource::RLIMIT_AS, MOST_MEMORY, MOST_MEMORY)?;
     name(c"aiotrace-nursery");
     Ok(())
 }

@@ -33,7 +33,7 @@ errands! {
         HasSeccompFilter() -> bool = proc::has_seccomp_filter;
 
         /// [`ring::of_process`]
-        Rings() -> Vec<(u64, u64)> = ring::of_process;
+        Rings() -> Option<Vec<(u64, u64)>> = ring::of_process;
         /// [`ring::headers`]
         Headers(handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingHeader>> = ring::headers;
         /// [`ring::entries`]

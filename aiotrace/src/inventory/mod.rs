@@ -50,6 +50,8 @@ pub struct Listing {
     changing: bool,
     /// Contexts that could not be told.
     lost: u32,
+    /// Processes that could not be looked at: without BPF, what they have is not in this list.
+    unknown: u32,
     processes: Vec<Holder>,
     /// Processes that are in exit and wait there for requests: their contexts and charges are gone already.
     exiting: Vec<Exiting>,
@@ -139,7 +141,7 @@ impl Inventory {
         let mut listing = None;
         for _ in 0..ATTEMPTS {
             let before = limit("aio-nr")?;
-            let (contexts, lost) = match &mut self.lister {
+            let (contexts, lost, unknown) = match &mut self.lister {
                 Some(lister) => {
                     let (contexts, lost) =
                         lister.list().map_err(|error| Failure::new(load::reason(&error)))?;
@@ -150,13 +152,17 @@ impl Inventory {
                         in_flight: it.in_flight(),
                         in_flight_at_most: it.in_flight_at_most(),
                     });
-                    (contexts.collect::<Vec<_>>(), lost)
+                    (contexts.collect::<Vec<_>>(), lost, 0)
                 }
-                None => (from_proc(), 0),
+                None => {
+                    let (contexts, unknown) = from_proc();
+                    (contexts, 0, unknown)
+                }
             };
             let changing = limit("aio-nr")? != before;
             let source = if self.lister.is_some() { "bpf" } else { "proc" };
-            let found = made(source, before, limit("aio-max-nr")?, changing, lost, &contexts);
+            let found =
+                made(source, before, limit("aio-max-nr")?, changing, (lost, unknown), &contexts);
             // What is a context's own is not changed by another's end; only the sum is.
             let is_done = !changing && found.accounted.is_none_or(|sum| sum == before);
             listing = Some(found);
@@ -173,19 +179,23 @@ fn limit(name: &str) -> Result<u64> {
     number.with_context(|| format!("cannot read /proc/sys/fs/{name} (a kernel without AIO?)"))
 }
 
-/// The rings that processes have mapped. Whether the context is theirs, and what it takes, is not known.
-fn from_proc() -> Vec<Found> {
-    let rings = |pid: u32| {
-        let found = move |(handle, _)| Found {
-            pid,
-            handle,
-            charge: None,
-            in_flight: None,
-            in_flight_at_most: None,
-        };
-        Rings { pid }.ask().unwrap_or_default().into_iter().map(found)
-    };
-    proc::all().into_iter().flat_map(rings).collect()
+/// The rings that processes have mapped. Whether the context is theirs, and what it takes, is not known. And how many
+/// processes could not be looked at.
+fn from_proc() -> (Vec<Found>, u32) {
+    let (mut contexts, mut unknown) = (Vec::new(), 0);
+    for pid in proc::all() {
+        match (Rings { pid }).ask().flatten() {
+            Some(rings) => contexts.extend(rings.into_iter().map(|(handle, _)| Found {
+                pid,
+                handle,
+                charge: None,
+                in_flight: None,
+                in_flight_at_most: None,
+            })),
+            None => unknown += u32::from(proc::is_alive(pid)),
+        }
+    }
+    (contexts, unknown)
 }
 
 fn made(
@@ -193,7 +203,7 @@ fn made(
     aio_nr: u64,
     aio_max_nr: u64,
     changing: bool,
-    lost: u32,
+    (lost, unknown): (u32, u32),
     contexts: &[Found],
 ) -> Listing {
     let mut by_process: BTreeMap<u32, Vec<&Found>> = BTreeMap::new();
@@ -237,6 +247,7 @@ fn made(
         accounted: accounted.filter(|_| source == "bpf"),
         changing,
         lost,
+        unknown,
         processes,
         exiting: exiting(),
     }

@@ -32,6 +32,16 @@ pub fn text(listing: &Listing, verbose: bool) -> String {
     out.push('\n');
     let in_namespace = proc::system::pid_namespace().is_some();
     let _ = writeln!(out, "{}", accounting(listing, in_namespace));
+    if listing.unknown > 0 {
+        let processes = match listing.unknown {
+            1 => "1 process".to_owned(),
+            count => format!("{} processes", thousands(u64::from(count))),
+        };
+        let _ = writeln!(
+            out,
+            "{processes} could not be looked at (not ours, or without an answer): what is there is not in this list"
+        );
+    }
     for it in &listing.exiting {
         let _ = writeln!(
             out,
@@ -182,6 +192,7 @@ mod tests {
             accounted: Some(charge),
             changing: false,
             lost: 0,
+            unknown: 0,
             processes: vec![holder],
             exiting: Vec::new(),
         }
@@ -220,6 +231,8 @@ mod tests {
         assert!(text(&lost, false).contains("3 contexts could not be told"));
         let proc = Listing { accounted: None, ..listing(&[8], 10) };
         assert!(text(&proc, false).contains("charges unknown without BPF"));
+        let unknown = Listing { unknown: 2, ..listing(&[8], 8) };
+        assert!(text(&unknown, false).contains("\n2 processes could not be looked at"));
         let changing = Listing { changing: true, ..listing(&[8], 10) };
         assert!(text(&changing, false).contains("changes while we look"));
     }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes as _;
 
 use super::{
+    file,
     memory::read_memory,
     process::{stat_fields, stat_state, threads},
 };
@@ -19,7 +20,7 @@ pub fn waits_in_exit(pid: u32) -> Option<u32> {
     const PF_EXITING: u64 = 4;
     threads(pid).into_iter().find(|tid| {
         let read =
-            |name: &str| fs::read(format!("/proc/{pid}/task/{tid}/{name}")).unwrap_or_default();
+            |name: &str| file::read(format!("/proc/{pid}/task/{tid}/{name}")).unwrap_or_default();
         let stat = read("stat");
         // Field 9; the first behind the name is field 3.
         let flags = stat_fields(&stat).and_then(|it| it.split_whitespace().nth(9 - 3));
@@ -52,8 +53,8 @@ pub fn blocked_call(pid: u32, tid: u32) -> Option<Blocked> {
 }
 
 fn blocked_in(pid: u32, tid: u32, is_32_bit: bool) -> Option<Blocked> {
-    let text = fs::read_to_string(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
-    let (syscall, args) = parse_syscall(&text, is_32_bit)?;
+    let text = file::read(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    let (syscall, args) = parse_syscall(str::from_utf8(&text).ok()?, is_32_bit)?;
     Some(Blocked { tid, syscall, args })
 }
 

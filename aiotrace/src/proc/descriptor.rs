@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use super::{memory::read_memory, process::status_field};
+use super::{file, memory::read_memory, process::status_field};
 use crate::event::{Address, File, FileKind};
 
 /// What a descriptor is. Whoever serves the file is not asked (a dead NFS or FUSE server would hang us, too):
@@ -25,7 +25,7 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
         _ => (FileKind::Other, None),
     };
     let device = u64::from(status.stx_dev_major) << 32 | u64::from(status.stx_dev_minor);
-    let info = fs::read(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+    let info = file::read(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
     let flags = status_field(&info, "flags");
     let flags = flags.and_then(|it| i32::from_str_radix(it, 8).ok());
     let mount = status_field(&info, "mnt_id");
@@ -41,11 +41,17 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
 
 /// Whether a mount is of a file system that has no disk.
 fn is_in_memory(pid: u32, mount: &str) -> bool {
-    let mounts = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-    let line = mounts.lines().find(|it| it.split(' ').next() == Some(mount));
-    // `ID PARENT DEVICE ROOT PLACE OPTIONS [TAG]... - KIND SOURCE OPTIONS`
-    let kind = line.and_then(|it| it.split(" - ").nth(1)?.split(' ').next());
-    matches!(kind, Some("tmpfs" | "ramfs" | "hugetlbfs" | "devtmpfs"))
+    const IN_MEMORY: [&[u8]; 4] = [b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"];
+    let mut is_in_memory = false;
+    file::lines(format!("/proc/{pid}/mountinfo"), |line| {
+        // `ID PARENT DEVICE ROOT PLACE OPTIONS [TAG]... - KIND SOURCE OPTIONS`
+        let mut words = line.split(|it| *it == b' ');
+        if words.next() == Some(mount.as_bytes()) {
+            let kind = words.skip_while(|it| *it != b"-").nth(1).unwrap_or_default();
+            is_in_memory = IN_MEMORY.contains(&kind);
+        }
+    });
+    is_in_memory
 }
 
 /// Iovecs told, at most.
@@ -69,7 +75,7 @@ pub fn path(pid: u32, fd: u32) -> Option<Vec<u8>> {
 
 /// The position of a descriptor.
 pub fn position(pid: u32, fd: u32) -> Option<i64> {
-    let info = fs::read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+    let info = file::read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
     status_field(&info, "pos")?.parse().ok()
 }
 

@@ -6,6 +6,7 @@
 
 mod blocked;
 pub mod descriptor;
+pub mod file;
 mod memory;
 mod process;
 pub mod ring;

@@ -5,6 +5,7 @@ use std::{
     os::fd::{AsFd as _, FromRawFd as _, OwnedFd},
 };
 
+use super::file;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 /// Of a pidfd: whether all its threads have ended.
@@ -15,13 +16,13 @@ pub fn is_over(pidfd: &OwnedFd) -> bool {
 
 /// What /proc says of a thread in `status`.
 pub fn status(pid: u32, tid: u32) -> Option<Vec<u8>> {
-    fs::read(format!("/proc/{pid}/task/{tid}/status")).ok()
+    file::read(format!("/proc/{pid}/task/{tid}/status")).ok()
 }
 
 /// Whether a seccomp filter is in force in any thread of a process.
 pub fn has_seccomp_filter(pid: u32) -> bool {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    tasks.filter_map(|task| fs::read(task.path().join("status")).ok()).any(|it| is_filtered(&it))
+    tasks.filter_map(|task| file::read(task.path().join("status")).ok()).any(|it| is_filtered(&it))
 }
 
 /// Whether a thread is one of this process, also one that has ended and was not waited for.
@@ -78,7 +79,7 @@ pub(super) fn started(stat: &[u8]) -> Option<u64> {
 
 /// When a process started, nanoseconds of CLOCK_BOOTTIME, to 10 ms.
 pub fn started_at(pid: u32) -> Option<u64> {
-    started(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    started(&file::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Whether a process, or the thread with this id, is there and has not ended.
@@ -92,7 +93,7 @@ pub fn is_alive(id: u32) -> bool {
 
 /// The state of a thread, a letter of proc(5).
 pub fn thread_state(pid: u32, tid: u32) -> Option<u8> {
-    stat_state(&fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?)
+    stat_state(&file::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?)
 }
 
 /// The threads of a process.
@@ -103,14 +104,14 @@ pub fn threads(pid: u32) -> Vec<u32> {
 
 /// The name of a process.
 pub fn name(pid: u32) -> Option<Vec<u8>> {
-    let mut name = fs::read(format!("/proc/{pid}/comm")).ok()?;
+    let mut name = file::read(format!("/proc/{pid}/comm")).ok()?;
     name.pop_if(|last| *last == b'\n');
     Some(name)
 }
 
 /// Its cgroup (v2).
 pub fn cgroup(pid: u32) -> Option<Vec<u8>> {
-    let text = fs::read(format!("/proc/{pid}/cgroup")).ok()?;
+    let text = file::read(format!("/proc/{pid}/cgroup")).ok()?;
     let line = text.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"0::"))?;
     Some(line.to_vec())
 }

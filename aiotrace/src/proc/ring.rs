@@ -13,7 +13,7 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes as _;
 
-use super::{blocked::blocked_calls, memory::read_memory, process::is_alive};
+use super::{blocked::blocked_calls, file::lines, memory::read_memory, process::is_alive};
 use aiotrace_model::records::arguments;
 
 use crate::event::{Args, Handle, Ring};
@@ -92,25 +92,20 @@ pub fn headers(pid: u32, handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingH
     handles.into_iter().map(of).collect()
 }
 
-/// The rings that a process has mapped, with their inode numbers.
-pub fn of_process(pid: u32) -> Vec<(u64, u64)> {
-    let maps = std::fs::read(format!("/proc/{pid}/maps")).unwrap_or_default();
-    mapped_with_inodes(&String::from_utf8_lossy(&maps)).collect()
+/// The rings that a process has mapped, with their inode numbers; `None` if that cannot be told.
+pub fn of_process(pid: u32) -> Option<Vec<(u64, u64)>> {
+    let mut rings = Vec::new();
+    lines(format!("/proc/{pid}/maps"), |line| rings.extend(mapped(line)))?;
+    (!rings.is_empty() || is_alive(pid)).then_some(rings)
 }
 
-/// Where a process has rings mapped, from its `/proc/PID/maps`: `/[aio] (deleted)`. A forked child
-/// inherits the mapping (up to Linux 7.0), but not the context.
-pub fn mapped(maps: &str) -> Vec<u64> {
-    mapped_with_inodes(maps).map(|(handle, _)| handle).collect()
-}
-
-/// The same, with the inode number of each ring, which is its own.
-pub fn mapped_with_inodes(maps: &str) -> impl Iterator<Item = (u64, u64)> {
-    let rings = maps.lines().filter(|line| line.ends_with("/[aio] (deleted)"));
-    rings.filter_map(|line| {
-        let handle = u64::from_str_radix(line.split('-').next()?, 16).ok()?;
-        Some((handle, line.split_whitespace().nth(4)?.parse().ok()?))
-    })
+/// The ring that a line of `/proc/PID/maps` is about: `/[aio] (deleted)`, with its inode number, which is its own. A
+/// forked child inherits the mapping (up to Linux 7.0), but not the context.
+pub fn mapped(line: &[u8]) -> Option<(u64, u64)> {
+    let line = line.strip_suffix(b"/[aio] (deleted)")?;
+    let line = str::from_utf8(line).ok()?;
+    let handle = u64::from_str_radix(line.split('-').next()?, 16).ok()?;
+    Some((handle, line.split_whitespace().nth(4)?.parse().ok()?))
 }
 
 /// What is where the ring of a context should be.
@@ -129,7 +124,7 @@ pub struct AtPlace {
 /// Looks there.
 pub fn at_place(pid: u32, ctx: Handle) -> AtPlace {
     let ring = read(pid, ctx.0);
-    let mapped = if ring.is_none() { mapped_now(pid) } else { None };
+    let mapped = if ring.is_none() { of_process(pid) } else { None };
     // Looked at last: who begins io_destroy after this had the ring mapped before.
     let (mut destroying, mut awaited) = (false, None);
     for it in blocked_calls(pid) {
@@ -141,13 +136,8 @@ pub fn at_place(pid: u32, ctx: Handle) -> AtPlace {
             _ => (),
         }
     }
+    let mapped = mapped.map(|it| it.into_iter().map(|it| Handle(it.0)).collect());
     AtPlace { ring, mapped, destroying, awaited }
-}
-
-fn mapped_now(pid: u32) -> Option<Vec<Handle>> {
-    let maps = std::fs::read(format!("/proc/{pid}/maps")).ok().filter(|it| !it.is_empty())?;
-    let rings = mapped(&String::from_utf8_lossy(&maps)).into_iter().map(Handle).collect();
-    is_alive(pid).then_some(rings)
 }
 
 #[cfg(test)]
@@ -156,10 +146,16 @@ mod tests {
 
     #[test]
     fn rings_are_found_among_the_mappings() {
-        let maps = "7f1c6a400000-7f1c6a401000 rw-s 00000000 00:11 2057      /[aio] (deleted)\n\
-                    7f1c6a401000-7f1c6a402000 rw-p 00000000 00:00 0 \n\
-                    7f1c6a403000-7f1c6a404000 r--p 00000000 08:01 99    /tmp/[aio] x\n";
-        assert_eq!(mapped(maps), [0x7f1c_6a40_0000]);
+        let ring = "7f1c6a400000-7f1c6a401000 rw-s 00000000 00:11 2057      /[aio] (deleted)";
+        assert_eq!(mapped(ring.as_bytes()), Some((0x7f1c_6a40_0000, 2057)));
+        for other in [
+            "7f1c6a401000-7f1c6a402000 rw-p 00000000 00:00 0 ",
+            "7f1c6a403000-7f1c6a404000 r--p 00000000 08:01 99    /tmp/[aio] x",
+            "/[aio] (deleted)",
+        ] {
+            assert_eq!(mapped(other.as_bytes()), None);
+        }
+        assert_eq!(of_process(u32::MAX), None);
     }
 
     #[test]

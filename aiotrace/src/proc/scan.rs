@@ -10,7 +10,10 @@ use std::{
 
 use aiotrace_common::record::PAGE;
 
-use super::memory::read_memory;
+use super::{
+    file::{Told, lines, read},
+    memory::read_memory,
+};
 
 /// Pages read at a time.
 const CHUNK: usize = 256;
@@ -28,11 +31,14 @@ const LONGEST: Duration = Duration::from_secs(5);
 pub fn missing(pid: u32, handles: Vec<u64>) -> Option<Vec<u64>> {
     let until = Instant::now() + LONGEST;
     let mut wanted: HashSet<u64> = handles.iter().copied().collect();
-    let maps = fs::read(format!("/proc/{pid}/maps")).ok()?;
-    let maps = String::from_utf8_lossy(&maps);
+    let mut regions = Vec::new();
+    let told = lines(format!("/proc/{pid}/maps"), |line| regions.extend(writable(line)))?;
+    if told != Told::All {
+        return None;
+    }
     let pagemap = File::open(format!("/proc/{pid}/pagemap")).ok()?;
     let mut chunk = vec![0; CHUNK * PAGE];
-    for (from, to) in writable(&maps) {
+    for (from, to) in regions {
         let mut at = from;
         while at < to && !wanted.is_empty() {
             let pages = LOOKED_UP.min((to - at) / PAGE as u64).max(1);
@@ -48,7 +54,8 @@ pub fn missing(pid: u32, handles: Vec<u64>) -> Option<Vec<u64>> {
         }
     }
     for task in fs::read_dir(format!("/proc/{pid}/task")).ok()?.flatten() {
-        let text = fs::read_to_string(task.path().join("syscall")).ok()?;
+        let text = read(task.path().join("syscall")).ok()?;
+        let text = String::from_utf8_lossy(&text);
         for word in text.split_whitespace().filter_map(|it| it.strip_prefix("0x")) {
             if let Ok(value) = u64::from_str_radix(word, 16) {
                 wanted.remove(&value);
@@ -106,16 +113,16 @@ fn remove_words(wanted: &mut HashSet<u64>, bytes: &[u8]) {
     }
 }
 
-/// The mappings that the process can write, but for rings: a ring does not hold its own address.
-fn writable(maps: &str) -> impl Iterator<Item = (u64, u64)> {
-    let lines = maps.lines().filter(|line| !line.ends_with("/[aio] (deleted)"));
-    lines.filter_map(|line| {
-        let mut words = line.split_whitespace();
-        let (from, to) = words.next()?.split_once('-')?;
-        let is_writable = words.next()?.as_bytes().get(..2)? == b"rw";
-        let number = |text| u64::from_str_radix(text, 16).ok();
-        is_writable.then_some((number(from)?, number(to)?))
-    })
+/// The mapping of a line of maps, if the process can write it; but for rings: a ring does not hold its own address.
+fn writable(line: &[u8]) -> Option<(u64, u64)> {
+    if line.ends_with(b"/[aio] (deleted)") {
+        return None;
+    }
+    let mut words = line.split(|it| *it == b' ');
+    let (from, to) = str::from_utf8(words.next()?).ok()?.split_once('-')?;
+    let is_writable = words.next()?.get(..2)? == b"rw";
+    let number = |text| u64::from_str_radix(text, 16).ok();
+    is_writable.then_some((number(from)?, number(to)?))
 }
 
 #[cfg(test)]
@@ -169,6 +176,7 @@ mod tests {
     fn writable_mappings_are_found_and_rings_left_out() {
         let maps = "1000-2000 r--p 0 00:00 0 /bin/x\n3000-5000 rw-p 0 00:00 0 [heap]\n\
                     6000-7000 rw-s 0 00:11 7 /[aio] (deleted)\n8000-9000 rw-s 0 00:01 8 /dev/shm/y\n";
-        assert_eq!(writable(maps).collect::<Vec<_>>(), [(0x3000, 0x5000), (0x8000, 0x9000)]);
+        let found = maps.lines().filter_map(|it| writable(it.as_bytes()));
+        assert_eq!(found.collect::<Vec<_>>(), [(0x3000, 0x5000), (0x8000, 0x9000)]);
     }
 }

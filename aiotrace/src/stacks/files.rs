@@ -7,7 +7,7 @@
 
 use std::{
     ffi::OsStr,
-    fs::{self, File, Metadata},
+    fs::{File, Metadata},
     os::{
         fd::{AsRawFd as _, OwnedFd},
         unix::{ffi::OsStrExt as _, fs::MetadataExt as _},
@@ -23,6 +23,7 @@ use nix::{
 };
 
 use super::maps::{self, Mapped, Region};
+use crate::proc::file::{Told, lines};
 
 /// The directory of debug files.
 const DEBUG: &str = "/usr/lib/debug";
@@ -30,9 +31,16 @@ const DEBUG: &str = "/usr/lib/debug";
 /// found, without being opened. For the helper.
 pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, File)> {
     // Its server may wait for something, and then we would, too.
-    let mounts = ["self".to_owned(), pid.to_string()]
-        .map(|it| fs::read(format!("/proc/{it}/mountinfo")).unwrap_or_default());
-    if may_be_served(&mounts.concat(), &mapped.identity.0) {
+    let mut kinds = Kinds::of(&mapped.identity.0)?;
+    for it in ["self".to_owned(), pid.to_string()] {
+        let told = lines(format!("/proc/{it}/mountinfo"), |line| kinds.line(line));
+        // The process may be gone, or have more mounts than are read.
+        if told == Some(Told::Some) || told.is_none() && it == "self" {
+            return None;
+        }
+        kinds.are_all &= told.is_some();
+    }
+    if kinds.may_be_served() {
         return None;
     }
     let path = format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end);
@@ -52,8 +60,11 @@ pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, Fi
 fn identity(file: &File) -> Option<(Vec<u8>, u64)> {
     // SAFETY: nobody reads it, so it does not matter what becomes of the file.
     let map = unsafe { MmapOptions::new().len(1).map(file) }.ok()?;
-    let maps = fs::read("/proc/self/maps").ok()?;
-    maps::identity_at(&maps, map.as_ptr() as u64)
+    let (address, mut found) = (map.as_ptr() as u64, None);
+    lines("/proc/self/maps", |line| {
+        found = found.take().or_else(|| maps::identity_at(line, address))
+    })?;
+    found
 }
 
 /// A path as the process sees it.
@@ -100,30 +111,48 @@ pub fn read(file: &File, offset: u64, length: u64, most: usize) -> Option<Vec<u8
     Some(bytes)
 }
 
-/// Whether a program may serve the files of this device, given as in maps: `fe:01`. What is mounted says so; a device
-/// that is mounted nowhere (any more) may be served by one, unless it is a disk.
+/// What the mounts say of the file system of a device. One that is mounted nowhere (any more) may be served by a
+/// program, unless it is a disk.
 /// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc(5))
-pub(super) fn may_be_served(mountinfo: &[u8], device: &[u8]) -> bool {
-    let number = |hex| u32::from_str_radix(hex, 16).ok();
-    let device = std::str::from_utf8(device).ok().and_then(|it| it.split_once(':'));
-    let Some((Some(major), Some(minor))) = device.map(|(it, minor)| (number(it), number(minor)))
-    else {
-        return true;
-    };
-    let device = format!("{major}:{minor}");
-    let kind_of = |line: &[u8]| -> Option<bool> {
+pub(super) struct Kinds {
+    device: String,
+    is_disk: bool,
+    is_found: bool,
+    is_fuse: bool,
+    /// All mounts were read.
+    are_all: bool,
+}
+
+impl Kinds {
+    /// Of a device, as maps has it; `None` if that is none.
+    pub fn of(device: &[u8]) -> Option<Self> {
+        let number = |hex| u32::from_str_radix(hex, 16).ok();
+        let (major, minor) = str::from_utf8(device).ok()?.split_once(':')?;
+        let (major, minor) = (number(major)?, number(minor)?);
+        let device = format!("{major}:{minor}");
+        Some(Self { device, is_disk: major != 0, is_found: false, is_fuse: false, are_all: true })
+    }
+
+    /// A line of mountinfo.
+    pub fn line(&mut self, line: &[u8]) {
         let mut words = line.split(|it| *it == b' ');
-        let is_it = words.nth(2) == Some(device.as_bytes());
-        let kind = words.skip_while(|it| *it != b"-").nth(1).unwrap_or_default();
-        is_it.then(|| kind.starts_with(b"fuse"))
-    };
-    let kinds: Vec<bool> = mountinfo.split(|it| *it == b'\n').filter_map(kind_of).collect();
-    let is_disk = major != 0;
-    if kinds.is_empty() { !is_disk } else { kinds.contains(&true) }
+        if words.nth(2) == Some(self.device.as_bytes()) {
+            let kind = words.skip_while(|it| *it != b"-").nth(1).unwrap_or_default();
+            self.is_found = true;
+            self.is_fuse |= kind.starts_with(b"fuse");
+        }
+    }
+
+    /// Whether a program may serve it.
+    pub fn may_be_served(&self) -> bool {
+        self.is_fuse || !self.is_disk && !(self.is_found && self.are_all)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
@@ -131,12 +160,21 @@ mod tests {
         let mounts = b"22 1 254:1 / / rw,relatime - ext4 /dev/vda1 rw\n\
             99 22 0:61 / /mnt\xff rw shared:1 - fuse.sshfs host:/ rw\n\
             98 22 0:62 / /tmp rw - tmpfs tmpfs rw\n";
-        assert!(may_be_served(mounts, b"00:3d"), "FUSE");
-        assert!(!may_be_served(mounts, b"fe:01"), "ext4");
-        assert!(!may_be_served(mounts, b"00:3e"), "tmpfs");
-        assert!(!may_be_served(mounts, b"08:01"), "a disk of another mount namespace");
-        assert!(may_be_served(mounts, b"00:3f"), "a mount that was taken away");
-        assert!(may_be_served(mounts, b"nonsense"));
+        let may_be_served = |mounts: &[u8], device: &[u8]| {
+            let mut kinds = Kinds::of(device)?;
+            mounts.split(|it| *it == b'\n').for_each(|line| kinds.line(line));
+            Some(kinds.may_be_served())
+        };
+        assert_eq!(may_be_served(mounts, b"00:3d"), Some(true), "FUSE");
+        assert_eq!(may_be_served(mounts, b"fe:01"), Some(false), "ext4");
+        assert_eq!(may_be_served(mounts, b"00:3e"), Some(false), "tmpfs");
+        assert_eq!(
+            may_be_served(mounts, b"08:01"),
+            Some(false),
+            "a disk of another mount namespace"
+        );
+        assert_eq!(may_be_served(mounts, b"00:3f"), Some(true), "a mount that was taken away");
+        assert_eq!(may_be_served(mounts, b"nonsense"), None);
     }
 
     #[test]

@@ -51,7 +51,10 @@ fn names(bytes: &[u8]) -> u64 {
 /// /proc/PID/maps and mountinfo, and a section that names a debug file. How many regions with code there are.
 pub fn of_proc(bytes: &[u8]) -> u64 {
     let (first, rest) = bytes.split_at(bytes.len().min(8));
-    files::may_be_served(rest, first);
+    if let Some(mut kinds) = files::Kinds::of(first) {
+        rest.split(|it| *it == b'\n').for_each(|line| kinds.line(line));
+        kinds.may_be_served();
+    }
     debug::by_link(rest, first);
     maps::identity_at(bytes, 0x7000_0000_0000);
     maps::parse(bytes).len() as u64

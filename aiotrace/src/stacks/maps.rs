@@ -1,8 +1,8 @@
 //! /proc/PID/maps: what is where in a process.
 
-use std::fs;
-
 use serde::{Deserialize, Serialize};
+
+use crate::proc::file::lines;
 
 /// A piece of memory with code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,19 +28,24 @@ pub struct Mapped {
 
 /// The code of a process, in the order of addresses; nothing if it is gone. For the helper.
 pub fn of(pid: u32) -> Option<Vec<Region>> {
-    let maps = fs::read(format!("/proc/{pid}/maps")).ok()?;
-    let regions = parse(&maps);
+    let mut regions = Vec::new();
+    lines(format!("/proc/{pid}/maps"), |line| regions.extend(code(line)))?;
     (!regions.is_empty()).then_some(regions)
 }
 
 pub(super) fn parse(maps: &[u8]) -> Vec<Region> {
-    lines(maps).filter(|line| line.is_code).map(|line| line.region()).collect()
+    maps.split(|byte| *byte == b'\n').filter_map(code).collect()
+}
+
+fn code(line: &[u8]) -> Option<Region> {
+    Line::parse(line).filter(|line| line.is_code).map(Line::region)
 }
 
 /// Device and inode of the file that is mapped at this address.
 pub fn identity_at(maps: &[u8], address: u64) -> Option<(Vec<u8>, u64)> {
     let is_here = |line: &Line<'_>| (line.start..line.end).contains(&address);
-    lines(maps).find(is_here).map(|line| line.identity)
+    let mut all = maps.split(|byte| *byte == b'\n').filter_map(Line::parse);
+    all.find(is_here).map(|line| line.identity)
 }
 
 /// `55d0c8e40000-55d0c8e60000 r-xp 00002000 fe:01 1234   /usr/bin/fio`
@@ -51,10 +56,6 @@ struct Line<'a> {
     offset: u64,
     identity: (Vec<u8>, u64),
     path: &'a [u8],
-}
-
-fn lines(maps: &[u8]) -> impl Iterator<Item = Line<'_>> {
-    maps.split(|byte| *byte == b'\n').filter_map(Line::parse)
 }
 
 impl<'a> Line<'a> {

@@ -12,6 +12,7 @@ mod cgroup;
 mod conclusions;
 mod cost;
 mod faults;
+mod files;
 mod launch;
 mod patience;
 pub(crate) mod recorder;
@@ -20,7 +21,6 @@ mod session;
 mod settings;
 mod shown;
 mod view;
-mod written;
 
 pub use aiotrace_model::trace::*;
 

@@ -8,7 +8,7 @@ use std::{
     rc::Rc,
 };
 
-use super::written;
+use super::files;
 use crate::{
     bounded::{self, FUNCTION_NAMES, FUNCTIONS, PATH},
     errand::{self, Errand as _},
@@ -138,7 +138,7 @@ pub struct Recorder {
 impl Recorder {
     /// Begins to write into this file: what was in it is gone.
     pub fn begin(file: File, known: Known, symbols: &Symbolizer) -> Result<Self> {
-        written::begin(&file)?;
+        files::begin(&file)?;
         let writer = Writer::new(file).context("cannot write the recording")?;
         let (symbols, places) = (symbols.clone(), HashSet::new());
         Ok(Self { writer, known, symbols, places, failed: None })

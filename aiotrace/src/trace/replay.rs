@@ -1,20 +1,19 @@
 //! Tells a recorded trace again.
 
 use std::{
-    fs::File,
     io::{self, BufReader, Read},
     path::Path,
 };
 
 use super::{
     conclusions::Conclusions,
+    files,
     recorder::{Functions, Known},
     view::View,
-    written,
 };
 use crate::{
     event::Event,
-    failure::{Context as _, Failure, Result},
+    failure::{Failure, Result},
     model::Severity,
     output::Ended,
     proc::system::memory_now,
@@ -38,9 +37,7 @@ const ITEMS: u64 = 64;
 pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool> {
     let file: Box<dyn Read> = match path.as_os_str() == "-" {
         true => Box::new(io::stdin().lock()),
-        false => {
-            Box::new(File::open(path).with_context(|| format!("cannot open {}", path.display()))?)
-        }
+        false => Box::new(files::read(path)?),
     };
     let mut reader = Reader::new(BufReader::new(file)).map_err(|error| with_hint(error, path))?;
     let (start, settings) = match reader.next_item() {
@@ -51,7 +48,7 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
     let known = Known::default();
     let functions = Functions::default();
     let view = view.open(known.paths(), &functions.symbols(), false, false)?;
-    view.file.as_ref().map_or(Ok(()), written::begin)?;
+    view.file.as_ref().map_or(Ok(()), files::begin)?;
     let mut shown = view.shown;
     let mut conclusions = Conclusions::again(settings, fail_on);
     conclusions.start(&start, &mut shown);

@@ -13,10 +13,11 @@ use super::{
     conclusions::Conclusions,
     cost::{self, Meter},
     faults::{self, Chosen},
+    files,
     patience::{Ending, Patience},
     recorder::{Known, Recorder},
     settings::{Settings, Sources},
-    view, written,
+    view,
 };
 use crate::{
     clock,
@@ -108,7 +109,7 @@ impl<'a> Session<'a> {
         let symbols = Symbolizer::in_child(files.clone());
         let recording = settings.record.as_deref().map(|path| -> Result<Recording> {
             let (known, symbols) = (Known::default(), symbols.clone());
-            Ok(Recording { file: written::open(path)?, known, symbols })
+            Ok(Recording { file: files::write(path)?, known, symbols })
         });
         let recording = recording.transpose()?;
         let paths = recording.as_ref().map_or_else(Paths::of_proc, |it| it.known.paths());
@@ -143,7 +144,7 @@ impl<'a> Session<'a> {
         let way = Way { stop, spill, start: start.start, files: self.files };
         let begun = self.source.begin(self.plan, self.settings, way)?;
         // Nothing can be refused any more.
-        file.as_ref().map_or(Ok(()), written::begin)?;
+        file.as_ref().map_or(Ok(()), files::begin)?;
         let recorder = self.recording.map(Recording::begin).transpose()?;
         let Begun { mut collector, mut decoder, initial, probes, lacks, .. } = begun;
         let status = begun.status;

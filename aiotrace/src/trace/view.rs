@@ -10,8 +10,8 @@ use std::{
 use jiff::tz::TimeZone;
 
 use super::{
+    files,
     shown::{Shown, Throttle},
-    written,
 };
 use crate::{
     failure::{Context as _, Result},
@@ -83,8 +83,8 @@ impl View {
         // The outputs gather what they write.
         let (writer, spill, file): (Box<dyn Write>, _, _) = match &self.output {
             Some(path) => {
-                let file = written::open(path)?;
-                let spill = spill_for(&file, written::directory_of(path));
+                let file = files::write(path)?;
+                let spill = spill_for(&file, files::directory_of(path));
                 let same = file.try_clone().context("no descriptor is left")?;
                 (Box::new(file), spill, Some(same))
             }
@@ -136,7 +136,7 @@ pub struct Opened {
     pub shown: Shown,
     /// For what it does not take at once.
     pub spill: Option<File>,
-    /// `-o FILE`: that file, which [`written::begin`] empties.
+    /// `-o FILE`: that file, which [`files::begin`] empties.
     pub file: Option<File>,
 }
 
@@ -152,5 +152,5 @@ fn spill_for(output: impl AsFd, directory: &Path) -> Option<File> {
 
 /// The same, if this file is a regular one.
 pub fn spill_beside(file: &File, path: &Path) -> Option<File> {
-    spill_for(file, written::directory_of(path))
+    spill_for(file, files::directory_of(path))
 }

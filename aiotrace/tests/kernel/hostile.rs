@@ -298,6 +298,50 @@ fn thousands_of_threads_are_attached_to_and_go_on() {
     assert!(!trace.stderr.contains("let be"), "all of them stop: {}", trace.stderr);
 }
 
+/// To begin a program at the moment of the attach would have PTRACE_SEIZE wait for threads that wait for us, and other
+/// targets stand still meanwhile.
+fn a_target_that_begins_a_program_when_it_is_traced_holds_nobody_up() {
+    let mut innocent = Program::ready(&["heartbeat"]);
+    for _ in 0..4 {
+        let mut target = Program::ready_as_nobody(&["attack", "exec", "400"]);
+        let pids = format!("{},{}", innocent.pid(), target.pid());
+        let trace = Attached::new(&["--source", "ptrace", "--duration", "0.3", "-p", &pids]).end();
+        // If the file of the program is slow, the process is said to hang.
+        let is_refused = trace.stderr.contains("does not answer: perhaps it hangs");
+        assert!(trace.status.success() || is_refused, "{}", trace.stderr);
+        target.kill();
+    }
+    innocent.go_on();
+    let held_up: u64 = innocent.line().parse().unwrap();
+    // It was for ever.
+    assert!(held_up < 10_000, "held up for {held_up} ms");
+}
+
+/// A file in /proc of 300 MB, by paths that are long: it is not read whole, and what is not known is said.
+fn long_lines_in_proc_take_no_memory() {
+    const MOST: u64 = 128 << 20;
+    for source in SOURCES {
+        let directory = directory();
+        let open = std::os::unix::fs::PermissionsExt::from_mode(0o777);
+        std::fs::set_permissions(directory.path(), open).unwrap();
+        let path = directory.path().to_str().unwrap();
+        let mut target = Program::ready_as_nobody(&["attack", "maps", path]);
+        let pid = target.pid().to_string();
+        let attached = Attached::new(&[source, &["-v", "-p", &pid]].concat());
+        target.go_on();
+        let listed = aiotrace().args(["ls", "--proc"]).output().unwrap();
+        let listed = String::from_utf8(listed.stdout).unwrap();
+        assert!(listed.contains("could not be looked at"), "{listed}");
+        target.go_on();
+        assert!(target.child.wait().unwrap().success());
+        let trace = attached.end();
+        assert!(trace.status.success(), "{source:?}: {}", trace.stderr);
+        assert_eq!(trace.destroys().len(), 1);
+        let memory = trace.report().cost.as_ref().map_or(0, |it| it.memory_bytes);
+        assert!(memory < MOST, "{source:?}: {memory}");
+    }
+}
+
 /// Headers of rings that no kernel writes: sizes, tails and magic numbers at random, and calls with them.
 fn a_hostile_ring_header_ends_no_trace() {
     for source in SOURCES {
@@ -444,6 +488,8 @@ tests![
     a_hostile_ring_header_costs_no_more_than_two_records_a_call if Need::SLOW,
     a_trace_without_privilege_stands_them_too if NO_INOTIFY,
     a_hostile_ring_header_ends_no_trace if Need::SLOW,
+    a_target_that_begins_a_program_when_it_is_traced_holds_nobody_up if Need::SAME,
+    long_lines_in_proc_take_no_memory if Need::SAME,
     calls_of_more_threads_than_there_are_slots_are_counted_once
         if Need::Native("a guest has no memory for so many threads"),
     thousands_of_threads_are_attached_to_and_go_on if Need::LONG,

@@ -98,7 +98,8 @@ fn a_busy_fio_is_adopted() {
     // Until it is at it: it has a ring, and something was written to it.
     let is_busy = || {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
-        let ring = aiotrace::proc::ring::mapped(&maps).first().copied();
+        let mut lines = maps.lines();
+        let ring = lines.find_map(|it| aiotrace::proc::ring::mapped(it.as_bytes())).map(|it| it.0);
         ring.and_then(|at| aiotrace::proc::ring::read(pid, at)).is_some_and(|it| it.tail > 50)
     };
     while !is_busy() {

@@ -97,7 +97,14 @@ pub fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
     let mut pids: Vec<u32> = proc::all().into_iter().filter(|pid| is_wanted(*pid)).collect();
     pids.sort_unstable();
     for pid in pids {
-        let mut rings = Rings { pid }.ask().unwrap_or_default();
+        let Some(mut rings) = (Rings { pid }).ask().flatten() else {
+            if proc::is_alive(pid) {
+                eprintln!(
+                    "aiotrace: the mappings of process {pid} cannot be read, so contexts that it has already are not known"
+                );
+            }
+            continue;
+        };
         rings.retain(|(_, inode)| inodes.insert(*inode));
         if rings.is_empty() {
             continue;

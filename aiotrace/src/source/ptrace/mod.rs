@@ -32,6 +32,7 @@ pub mod refusal;
 mod requests;
 mod rings;
 pub mod seccomp;
+mod seizing;
 mod signals;
 mod tracee;
 mod tracer;

@@ -48,7 +48,7 @@ const US: Pid = Pid::from_raw(0);
 
 /// Goes to the processor on which a thread runs, or ran last, and says which that is. For the helper.
 pub fn go_to_processor_of(tid: u32) -> Option<usize> {
-    let processor = processor(&std::fs::read(format!("/proc/{tid}/stat")).ok()?)?;
+    let processor = processor(&crate::proc::file::read(format!("/proc/{tid}/stat")).ok()?)?;
     let mut place = Place::new();
     place.go_to(processor);
     Some(processor)

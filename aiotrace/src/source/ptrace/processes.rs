@@ -187,7 +187,8 @@ fn path(pid: u32) -> [u8; PATH_BYTES] {
 /// The same, looked up. For the helper.
 pub fn executed_path(pid: u32) -> Vec<u8> {
     let mut path = vec![0; PATH_BYTES];
-    let Some(address) = path_address(&fs::read(format!("/proc/{pid}/auxv")).unwrap_or_default())
+    let Some(address) =
+        path_address(&proc::file::read(format!("/proc/{pid}/auxv")).unwrap_or_default())
     else {
         return Vec::new();
     };

@@ -38,6 +38,7 @@ use super::{
     records::Records,
     requests::{self, Status, Until, What, option},
     rings::Rings,
+    seizing::Seizing,
     signals,
     tracee::{State, Tracee},
     untraced::{self, Taken},
@@ -62,6 +63,8 @@ const LOOK_AGAIN: Duration = Duration::from_secs(1);
 const PATIENCE: Duration = Duration::from_millis(500);
 /// And when we let them go. The kernel lets go of those that have not stopped by then.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
+/// A process that begins a program is waited for no longer, as others are stopped meanwhile.
+const LONGEST_SEIZE: Duration = Duration::from_secs(1);
 /// Until they are asked again.
 const PAUSE: Duration = Duration::from_micros(200);
 
@@ -71,6 +74,15 @@ pub struct Begun {
     pub blocked: Vec<(u32, Blocked)>,
     /// Contexts.
     pub found: Vec<Found>,
+}
+
+/// Threads that were seized.
+#[derive(Default)]
+struct Seized {
+    /// Those that are to stop.
+    tids: Vec<u32>,
+    /// Those that have.
+    stopped: Vec<(u32, Status)>,
 }
 
 /// What is said at the end, and who says it.
@@ -225,11 +237,13 @@ impl Tracer {
                 Ok(Vec::new())
             }
             Target::Running(pids) => {
-                let mut tids = Vec::new();
+                let mut seized = Seized::default();
+                let seizing = Seizing::new()?;
                 for pid in &pids {
-                    self.seize(*pid, stop, &mut tids)?;
+                    self.seize(*pid, &seizing, stop, &mut seized)?;
                 }
-                let stopped = self.await_stops(tids, stop);
+                let Seized { tids, mut stopped } = seized;
+                stopped.extend(self.await_stops(tids, stop));
                 let mut found = adopt::from_proc(|pid| pids.contains(&pid));
                 for it in &mut found {
                     it.space = self.processes.of(it.pid).map(|it| it.space);
@@ -245,8 +259,14 @@ impl Tracer {
         }
     }
 
-    /// All threads of a process, also those that appear meanwhile. `tids`: those that are to stop.
-    fn seize(&mut self, pid: u32, stop: &Stop, tids: &mut Vec<u32>) -> Result<(), StartError> {
+    /// All threads of a process, also those that appear meanwhile.
+    fn seize(
+        &mut self,
+        pid: u32,
+        seizing: &Seizing,
+        stop: &Stop,
+        seized: &mut Seized,
+    ) -> Result<(), StartError> {
         let refused = |source| StartError::Refused { pid, source };
         let us = nix::unistd::gettid().as_raw() as u32;
         if (SeizeReturns { pid }).ask().is_none() {
@@ -256,8 +276,9 @@ impl Tracer {
         let shares = |it: &u32| SharesSpace { pid, other: *it }.ask().flatten() == Some(true);
         let shares = others.into_iter().find(shares);
         let space = self.processes.add(pid, shares, true, false);
+        let begun = Instant::now();
         loop {
-            let mut any = false;
+            let (mut any, mut is_new) = (false, false);
             for tid in proc::threads(pid) {
                 if self.tracees.contains_key(&tid) {
                     continue;
@@ -265,19 +286,34 @@ impl Tracer {
                 if stop.is_asked() {
                     return Ok(());
                 }
-                match requests::seize(tid, self.ptrace_options()) {
+                match seizing.seize(tid, self.ptrace_options()) {
                     Ok(()) => {
                         any = true;
                         self.tracees.insert(tid, Tracee::new(pid, tid, space, true));
                         let _ = requests::interrupt(tid);
-                        tids.push(tid);
+                        seized.tids.push(tid);
                     }
+                    // It begins a program, and that may wait for threads that we trace.
+                    Err(Errno::EINTR) if begun.elapsed() < LONGEST_SEIZE => {
+                        (any, is_new) = (true, true);
+                        self.take_stopped(seized);
+                        break;
+                    }
+                    Err(Errno::EINTR) => return Err(StartError::Hangs(pid)),
                     Err(Errno::ESRCH) => (),
                     // Born of one that is seized, or the first one, which has ended.
                     Err(Errno::EPERM) if errand::tracer_of(tid) == Some(us) => (),
                     Err(Errno::EPERM) if !errand::is_alive_thread(pid, tid) => (),
                     Err(errno) => return Err(refused(errno)),
                 }
+            }
+            if is_new {
+                // The threads that it had are gone, and one of them goes on by the id of the first.
+                let is_gone = |tid: &u32| errand::tracer_of(*tid) != Some(us);
+                let of_it = self.tracees.values().filter(|it| it.pid == pid).map(|it| it.tid);
+                let gone: Vec<u32> = of_it.filter(is_gone).collect();
+                self.tracees.retain(|tid, _| !gone.contains(tid));
+                seized.tids.retain(|tid| !gone.contains(tid));
             }
             if !any {
                 break;
@@ -287,6 +323,18 @@ impl Tracer {
             Ok(())
         } else {
             Err(StartError::Gone(pid))
+        }
+    }
+
+    /// Of those that were seized: who has stopped or ended by now.
+    fn take_stopped(&mut self, seized: &mut Seized) {
+        while let Ok(Some((tid, status))) = requests::wait() {
+            seized.tids.retain(|it| *it != tid);
+            match status.what() {
+                // Whoever begins the program waits for these.
+                What::Ended | What::Exit => self.stopped(tid, status),
+                _ => seized.stopped.push((tid, status)),
+            }
         }
     }
 

@@ -1,0 +1,101 @@
+//! Files of /proc, with bounds: a process makes its maps, its mounts and its names as long as it likes.
+
+use std::{
+    fs::File,
+    io::{self, BufRead as _, BufReader, Read as _},
+    path::Path,
+};
+
+/// Most of them are a few lines. (The longest of these is a status with 65,536 groups.)
+const SHORT: u64 = 1 << 20;
+/// maps and mountinfo: 300,000 lines of the usual length.
+const LONG: u64 = 32 << 20;
+/// A line of these. (Of a path of 4096 bytes each can be written as four.)
+const LINE: usize = 17 << 10;
+
+/// A file, whole.
+///
+/// # Errors
+/// It cannot be read, or is longer than 1 MiB (`FileTooLarge`).
+pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    File::open(path)?.take(SHORT + 1).read_to_end(&mut bytes)?;
+    match bytes.len() as u64 {
+        0..=SHORT => Ok(bytes),
+        _ => Err(io::ErrorKind::FileTooLarge.into()),
+    }
+}
+
+/// Whether all lines of a file were told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Told {
+    /// They were.
+    All,
+    /// Some were too long, and are left out.
+    Some,
+}
+
+/// Tells the lines of maps or mountinfo; `None` if the file cannot be read, or is longer than 32 MiB.
+pub fn lines(path: impl AsRef<Path>, each: impl FnMut(&[u8])) -> Option<Told> {
+    lines_of(File::open(path).ok()?, each)
+}
+
+fn lines_of(file: impl io::Read, mut each: impl FnMut(&[u8])) -> Option<Told> {
+    let mut file = BufReader::with_capacity(64 << 10, file.take(LONG));
+    let (mut line, mut is_cut, mut told) = (Vec::new(), false, Told::All);
+    loop {
+        let buffer = file.fill_buf().ok()?;
+        let end = buffer.iter().position(|it| *it == b'\n');
+        let part = &buffer[..end.unwrap_or(buffer.len())];
+        let (length, is_over) = (part.len() + usize::from(end.is_some()), buffer.is_empty());
+        is_cut |= line.len() + part.len() > LINE;
+        if !is_cut {
+            line.extend_from_slice(part);
+        }
+        file.consume(length);
+        if end.is_some() || is_over {
+            match is_cut {
+                true => told = Told::Some,
+                false if !is_over || !line.is_empty() => each(&line),
+                false => (),
+            }
+            line.clear();
+            is_cut = false;
+        }
+        if is_over {
+            return (file.get_ref().limit() > 0).then_some(told);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(file: &[u8]) -> (Vec<String>, Option<Told>) {
+        let mut lines = Vec::new();
+        let told = lines_of(file, |line| lines.push(String::from_utf8_lossy(line).into_owned()));
+        (lines, told)
+    }
+
+    #[test]
+    fn lines_are_told_but_for_those_that_are_too_long() {
+        let of = |lines: &[&str]| lines.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        assert_eq!(told(b"one\n\nthree"), (of(&["one", "", "three"]), Some(Told::All)));
+        assert_eq!(told(b""), (of(&[]), Some(Told::All)));
+        let long = ["one\n".as_bytes(), &vec![b'x'; 1 << 20], b"\ntwo\n"].concat();
+        assert_eq!(told(&long), (of(&["one", "two"]), Some(Told::Some)));
+        let endless = vec![b'\n'; LONG as usize + 1];
+        assert_eq!(told(&endless).1, None);
+    }
+
+    #[test]
+    fn a_file_is_read_if_it_is_short() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("file");
+        std::fs::write(&path, vec![0; SHORT as usize]).unwrap();
+        assert_eq!(read(&path).unwrap().len() as u64, SHORT);
+        std::fs::write(&path, vec![0; SHORT as usize + 1]).unwrap();
+        assert_eq!(read(&path).unwrap_err().kind(), io::ErrorKind::FileTooLarge);
+    }
+}

@@ -1,0 +1,154 @@
+//! PTRACE_SEIZE, which may have to wait, with an end.
+//!
+//! It waits as long as the process begins a program: for the file system of that program, and for the other threads of
+//! the process to end. Those that we trace already end when we have waited for them, so without an end it could wait for
+//! ourselves (`cred_guard_mutex`, <https://elixir.bootlin.com/linux/v6.12/source/kernel/ptrace.c#L421>). A signal ends
+//! the wait, but then the kernel makes the call again (ERESTARTNOINTR); so the handler of the signal takes the thread
+//! past the call.
+
+use std::{mem::MaybeUninit, ptr, time::Duration};
+
+use nix::errno::Errno;
+
+/// It may take so long.
+const PATIENCE: Duration = Duration::from_millis(100);
+/// And if the signal came a moment before the call, it comes again after this time.
+const AGAIN: Duration = Duration::from_millis(20);
+
+// The call with a name, so that the handler sees whether a thread is in it.
+core::arch::global_asm!(
+    ".globl aiotrace_seize",
+    ".hidden aiotrace_seize",
+    "aiotrace_seize:",
+    "mov r10, rcx",
+    "mov eax, {number}",
+    ".globl aiotrace_seize_call",
+    ".hidden aiotrace_seize_call",
+    "aiotrace_seize_call:",
+    "syscall",
+    "ret",
+    number = const libc::SYS_ptrace,
+);
+
+unsafe extern "C" {
+    /// ptrace(2); what the kernel returns.
+    fn aiotrace_seize(request: u64, tid: u64, address: u64, data: u64) -> i64;
+    /// The instruction that enters the kernel, also where the call is to be made again.
+    static aiotrace_seize_call: u8;
+}
+
+/// Length of that instruction.
+const LENGTH: i64 = 2;
+
+/// Ends the call, if the thread is in it.
+extern "C" fn end_call(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    // SAFETY: the kernel gives the context of the thread, which nobody else has.
+    let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
+    let registers = &mut context.uc_mcontext.gregs;
+    let call = (&raw const aiotrace_seize_call) as i64;
+    if registers[libc::REG_RIP as usize] == call {
+        registers[libc::REG_RIP as usize] = call + LENGTH;
+        registers[libc::REG_RAX as usize] = -i64::from(libc::EINTR);
+    }
+}
+
+/// Seizes threads, for the thread that makes it.
+pub struct Seizing {
+    timer: libc::timer_t,
+}
+
+impl Seizing {
+    /// With a timer for the calling thread.
+    ///
+    /// # Errors
+    /// The kernel has no timer left.
+    pub fn new() -> Result<Self, Errno> {
+        let signal = libc::SIGRTMIN();
+        // SAFETY: the structures are complete, and the handler changes nothing but the registers that it is given.
+        unsafe {
+            let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
+            action.sa_sigaction = end_call as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO | libc::SA_RESTART;
+            Errno::result(libc::sigaction(signal, &raw const action, ptr::null_mut()))?;
+            let mut event: libc::sigevent = MaybeUninit::zeroed().assume_init();
+            event.sigev_notify = libc::SIGEV_THREAD_ID;
+            event.sigev_signo = signal;
+            event.sigev_notify_thread_id = libc::gettid();
+            let mut timer = ptr::null_mut();
+            Errno::result(libc::timer_create(
+                libc::CLOCK_MONOTONIC,
+                &raw mut event,
+                &raw mut timer,
+            ))?;
+            Ok(Self { timer })
+        }
+    }
+
+    /// Traces a thread without stopping it.
+    ///
+    /// # Errors
+    /// Those of the kernel; `EINTR` if it takes too long.
+    pub fn seize(&self, tid: u32, options: i32) -> Result<(), Errno> {
+        self.set(PATIENCE, AGAIN)?;
+        let (request, tid, options) =
+            (u64::from(libc::PTRACE_SEIZE), u64::from(tid), u64::from(options.cast_unsigned()));
+        // SAFETY: no memory is involved.
+        let ret = unsafe { aiotrace_seize(request, tid, 0, options) };
+        self.set(Duration::ZERO, Duration::ZERO)?;
+        if ret < 0 { Err(Errno::from_raw(-ret as i32)) } else { Ok(()) }
+    }
+
+    /// The signal comes after this time, and then again and again; zero: it does not.
+    fn set(&self, after: Duration, again: Duration) -> Result<(), Errno> {
+        let time = |it: Duration| libc::timespec {
+            tv_sec: it.as_secs().cast_signed(),
+            tv_nsec: it.subsec_nanos().into(),
+        };
+        let when = libc::itimerspec { it_value: time(after), it_interval: time(again) };
+        // SAFETY: a timer of ours, and a structure that lives.
+        let ret = unsafe { libc::timer_settime(self.timer, 0, &raw const when, ptr::null_mut()) };
+        Errno::result(ret).map(drop)
+    }
+}
+
+impl Drop for Seizing {
+    fn drop(&mut self) {
+        // SAFETY: a timer of ours, which nobody uses any more.
+        unsafe { libc::timer_delete(self.timer) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn the_handler_takes_a_thread_out_of_the_call_and_out_of_nothing_else() {
+        // SAFETY: all zeros are registers.
+        let mut context: libc::ucontext_t = unsafe { MaybeUninit::zeroed().assume_init() };
+        let call = (&raw const aiotrace_seize_call) as i64;
+        for (at, then) in [(call, (call + LENGTH, -4)), (call + LENGTH, (call + LENGTH, 7))] {
+            context.uc_mcontext.gregs[libc::REG_RIP as usize] = at;
+            context.uc_mcontext.gregs[libc::REG_RAX as usize] = 7;
+            end_call(0, ptr::null_mut(), (&raw mut context).cast());
+            let registers = &context.uc_mcontext.gregs;
+            assert_eq!(
+                (registers[libc::REG_RIP as usize], registers[libc::REG_RAX as usize]),
+                then
+            );
+        }
+    }
+
+    #[test]
+    fn other_calls_go_on_and_what_is_not_there_is_said() {
+        let seizing = Seizing::new().unwrap();
+        assert_eq!(seizing.seize(4_194_305, 0), Err(Errno::ESRCH));
+        seizing.set(Duration::from_millis(1), Duration::from_millis(1)).unwrap();
+        let begun = Instant::now();
+        std::thread::sleep(Duration::from_millis(30));
+        assert!(begun.elapsed() >= Duration::from_millis(30));
+        seizing.set(Duration::ZERO, Duration::ZERO).unwrap();
+    }
+}

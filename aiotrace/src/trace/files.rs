@@ -1,0 +1,212 @@
+//! Files that the user names, and how they are opened. Those that we write: nothing is in them, and nothing of them is gone, before the trace begins;
+//! and where others may write, no symbolic link of theirs is followed. (A file that they put there, and a hard link, is
+//! written to: fs.protected_hardlinks is there for that.)
+
+use std::{
+    ffi::{OsStr, OsString},
+    fs::{File, OpenOptions},
+    io,
+    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::{Component, Path, PathBuf},
+    time::{Duration, Instant},
+};
+
+use nix::{
+    errno::Errno,
+    fcntl::{AtFlags, FcntlArg, OFlag, fcntl, open, openat, readlinkat},
+    sys::{
+        stat::{Mode, fstatat},
+        statfs::{PROC_SUPER_MAGIC, fstatfs},
+    },
+    unistd::geteuid,
+};
+
+use crate::failure::{Context as _, Failure, Result};
+
+/// How long somebody is waited for who reads a FIFO.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Links that lead to links, at most, as the kernel has it.
+const MOST_LINKS: u32 = 40;
+
+/// Why a file is not opened.
+#[derive(Debug, thiserror::Error)]
+enum Refused {
+    /// Somebody may have put it there for us.
+    #[error(
+        "on its way is a symbolic link of user {owner} in a directory that others can write to, which is not followed"
+    )]
+    Link { owner: u32 },
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Errno(#[from] Errno),
+}
+
+/// Opens a file to be written, makes it if there is none, and leaves what is in it: see [`begin`].
+///
+/// # Errors
+/// It cannot be written, or a link must not be followed.
+pub fn write(path: &Path) -> Result<File> {
+    open_through(path).map_err(|error| {
+        let hint = match &error {
+            Refused::Link { .. } => {
+                Some("write to a directory of your own, or name the file that is meant")
+            }
+            Refused::Errno(Errno::ENXIO) => {
+                Some("it is a FIFO that nobody reads: start its reader first")
+            }
+            Refused::Errno(Errno::EAGAIN) => Some(LEASED),
+            Refused::Errno(_) | Refused::Io(_) => None,
+        };
+        let failure =
+            Failure::from(error).during(format_args!("cannot write to {}", path.display()));
+        match hint {
+            Some(hint) => failure.with_hint(hint),
+            None => failure,
+        }
+    })
+}
+
+/// Now that it is written, what was in it is gone.
+///
+/// # Errors
+/// Those of the file.
+pub fn begin(file: &File) -> Result<()> {
+    let is_regular = file.metadata().is_ok_and(|it| it.is_file());
+    if is_regular {
+        file.set_len(0).context("cannot empty the file that is to be written")
+    } else {
+        Ok(())
+    }
+}
+
+/// The directory of a file.
+pub fn directory_of(path: &Path) -> &Path {
+    let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
+    directory.unwrap_or(Path::new("."))
+}
+
+/// Opens it a directory at a time, so that no link on the way is followed that is not looked at.
+fn open_through(path: &Path) -> Result<File, Refused> {
+    let mut left: Vec<OsString> = Vec::new();
+    push(&mut left, path);
+    let mut at = File::from(open(start(path), DIRECTORY, Mode::empty())?);
+    let mut links = 0;
+    while let Some(name) = left.pop() {
+        let is_last = left.is_empty();
+        // What is a link there is one of the kernel's, which leads to what it names only if the kernel follows it.
+        if is_last && fstatfs(&at)?.filesystem_type() == PROC_SUPER_MAGIC {
+            return open_in(&at, &name, OFlag::empty());
+        }
+        let found = match openat(
+            &at,
+            &*name,
+            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
+            Mode::empty(),
+        ) {
+            Err(Errno::ENOENT) if is_last => return open_in(&at, &name, OFlag::O_NOFOLLOW),
+            found => File::from(found?),
+        };
+        if found.metadata()?.is_symlink() {
+            links += 1;
+            if links > MOST_LINKS {
+                return Err(Errno::ELOOP.into());
+            }
+            let to = followed(&at, &found)?;
+            if to.is_absolute() {
+                at = File::from(open(start(&to), DIRECTORY, Mode::empty())?);
+            }
+            push(&mut left, &to);
+        } else if is_last {
+            return open_in(&at, &name, OFlag::O_NOFOLLOW);
+        } else {
+            at = found;
+        }
+    }
+    Err(Errno::EISDIR.into())
+}
+
+/// A directory, as a place to look from.
+const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
+
+/// Where a path begins.
+fn start(path: &Path) -> &'static str {
+    if path.is_absolute() { "/" } else { "." }
+}
+
+/// The names on the way come first, the first one last.
+fn push(left: &mut Vec<OsString>, path: &Path) {
+    let names = path.components().rev().filter_map(|it| match it {
+        Component::Normal(name) => Some(name.to_owned()),
+        Component::ParentDir => Some("..".into()),
+        Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+    });
+    left.extend(names);
+}
+
+/// Where a link in this directory leads. Where others can write to the directory, it has to be ours, or of whom the
+/// directory is (fs.protected_symlinks of the kernel allows the same, but in sticky directories only, of the last name
+/// only, and where it is switched on).
+fn followed(directory: &File, link: &File) -> Result<PathBuf, Refused> {
+    let directory = directory.metadata()?;
+    let owner = link.metadata()?.uid();
+    let can_others = directory.mode() & (libc::S_IWGRP | libc::S_IWOTH) != 0;
+    if can_others && owner != geteuid().as_raw() && owner != directory.uid() {
+        return Err(Refused::Link { owner });
+    }
+    Ok(readlinkat(link, "").map_err(io::Error::from)?.into())
+}
+
+/// Opens a file in this directory. Nobody is waited for long: neither the reader of a FIFO nor who holds a lease
+/// (fcntl(2), F_SETLEASE).
+fn open_in(directory: &File, name: &OsStr, flags: OFlag) -> Result<File, Refused> {
+    let begin = Instant::now();
+    let is_fifo = || {
+        let status = fstatat(directory, name, AtFlags::empty());
+        status.is_ok_and(|it| it.st_mode & libc::S_IFMT == libc::S_IFIFO)
+    };
+    let new = if is_fifo() { OFlag::empty() } else { OFlag::O_CREAT };
+    let how =
+        flags | new | OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
+    let file = loop {
+        match openat(directory, name, how, Mode::from_bits_truncate(0o666)) {
+            Err(Errno::ENXIO | Errno::EAGAIN) if begin.elapsed() < PATIENCE => {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => break other?,
+        }
+    };
+    // From here on, writing waits as for any file.
+    fcntl(&file, FcntlArg::F_SETFL(OFlag::O_WRONLY))?;
+    Ok(file.into())
+}
+
+/// Opens a file to be read; `-o` and `--record` have more to heed.
+///
+/// # Errors
+/// It cannot be read, or somebody holds a lease on it.
+pub fn read(path: &Path) -> Result<File> {
+    let begin = Instant::now();
+    let open = |flags: i32| OpenOptions::new().read(true).custom_flags(flags).open(path);
+    // Of a FIFO the writer is waited for.
+    if std::fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo()) {
+        return open(0).with_context(|| format!("cannot open {}", path.display()));
+    }
+    loop {
+        match open(libc::O_NONBLOCK) {
+            Err(error)
+                if error.kind() == io::ErrorKind::WouldBlock && begin.elapsed() < PATIENCE =>
+            {
+                std::thread::sleep(Duration::from_millis(20));
+            }
+            other => {
+                let is_leased =
+                    matches!(&other, Err(error) if error.kind() == io::ErrorKind::WouldBlock);
+                let file = other.with_context(|| format!("cannot open {}", path.display()));
+                return if is_leased { file.hint(LEASED) } else { file };
+            }
+        }
+    }
+}
+
+const LEASED: &str = "somebody holds a lease on it (fcntl(2), F_SETLEASE) and does not give it up";
