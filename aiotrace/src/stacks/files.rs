@@ -145,7 +145,8 @@ impl Kinds {
 
     /// Whether a program may serve it.
     pub fn may_be_served(&self) -> bool {
-        self.is_fuse || !self.is_disk && !(self.is_found && self.are_all)
+        let is_known = self.is_disk || self.is_found && self.are_all;
+        self.is_fuse || !is_known
     }
 }
 
