@@ -10,7 +10,7 @@ use clap::{Args, ValueEnum};
 use crate::{
     failure::{Context as _, Result},
     inventory::{self, Inventory, machine},
-    source::bpf::load,
+    source::bpf,
 };
 
 /// Show every AIO context on the machine, by process, and who holds fs.aio-nr. With BPF (as root) from the
@@ -66,7 +66,7 @@ pub fn run(options: Options) -> Result<u8> {
 /// By BPF, or else from /proc, and why.
 fn best() -> Inventory {
     Inventory::by_bpf().unwrap_or_else(|error| {
-        eprintln!("aiotrace: without BPF, from /proc: {}", load::reason(&error));
+        eprintln!("aiotrace: without BPF, from /proc: {}", bpf::reason(&error));
         eprintln!("aiotrace: {}", machine::hint(&error));
         Inventory::by_proc()
     })

@@ -15,7 +15,7 @@ use crate::{
     fault::Mechanism,
     proc,
     source::bpf::{
-        ProbeSet, Wanted, btf,
+        self, ProbeSet, Wanted, btf,
         choice::By,
         faults::{Allowed, is_rough},
         features,
@@ -103,7 +103,7 @@ fn probes(out: &mut String) -> bool {
         match loaded(wanted) {
             Ok(mut probes) => table(out, &mut probes),
             Err(error) => {
-                let _ = writeln!(out, "\nprobe set {name}: no: {}", load::reason(&error));
+                let _ = writeln!(out, "\nprobe set {name}: no: {}", bpf::reason(&error));
             }
         }
     }
@@ -163,7 +163,7 @@ fn faults(out: &mut String, settings: &Settings) {
     let allowed = match Allowed::find_out(settings, &Mechanism::IN_KERNEL) {
         Ok(allowed) => allowed,
         Err(error) => {
-            return by_ptrace_only(out, &load::reason(&error));
+            return by_ptrace_only(out, &bpf::reason(&error));
         }
     };
     let _ = writeln!(out, "\nfaults, by which mechanisms, best first");
@@ -248,8 +248,8 @@ fn table(out: &mut String, probes: &mut Probes) {
     probes.detach();
 }
 
-fn refused(out: &mut String, error: &load::Error) -> bool {
-    let _ = writeln!(out, "\nprobes: no: {}", load::reason(error));
+fn refused(out: &mut String, error: &bpf::Error) -> bool {
+    let _ = writeln!(out, "\nprobes: no: {}", bpf::reason(error));
     let _ = writeln!(out, "\ntracing with probes does not work: {}", hint(error));
     by_ptrace_only(out, "there are no probes");
     false

@@ -7,14 +7,13 @@ use nix::{errno::Errno, unistd::geteuid};
 use crate::{
     proc,
     source::bpf::{
-        btf,
+        self, btf,
         features::{self, Facts},
-        load,
     },
 };
 
 /// What to do about this error, given this machine.
-pub fn hint(error: &load::Error) -> String {
+pub fn hint(error: &bpf::Error) -> String {
     features::hint(facts(errno(error))).into_owned()
 }
 
@@ -65,7 +64,7 @@ pub fn lockdown() -> Option<String> {
 }
 
 /// The errno at the end of the chain, if there is one.
-fn errno(error: &load::Error) -> Option<i32> {
+fn errno(error: &bpf::Error) -> Option<i32> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(cause) = source {
         if let Some(error) = cause.downcast_ref::<io::Error>() {

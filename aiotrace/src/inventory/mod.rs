@@ -18,7 +18,7 @@ use crate::{
     event::Ring,
     failure::{Context as _, Failure, Result},
     proc,
-    source::bpf::{self, list::Lister, load},
+    source::bpf::{self, list::Lister},
     words::escape::escaped,
 };
 
@@ -123,7 +123,7 @@ impl Inventory {
     ///
     /// # Errors
     /// It cannot be had.
-    pub fn by_bpf() -> Result<Self, load::Error> {
+    pub fn by_bpf() -> Result<Self, bpf::Error> {
         let settings = bpf::machine::with_processors(bpf::machine::settings(target::ALL)?);
         Ok(Self { lister: Some(Lister::load(&settings)?) })
     }
@@ -144,7 +144,7 @@ impl Inventory {
             let (contexts, lost, unknown) = match &mut self.lister {
                 Some(lister) => {
                     let (contexts, lost) =
-                        lister.list().map_err(|error| Failure::new(load::reason(&error)))?;
+                        lister.list().map_err(|error| Failure::new(bpf::reason(&error)))?;
                     let contexts = contexts.into_iter().map(|it| Found {
                         pid: it.pid,
                         handle: it.handle,

@@ -27,7 +27,7 @@ use crate::{
     inventory::machine::hint as machine_hint,
     proc,
     source::{
-        bpf::{Decoder, ProbeSet, Probes, adopt::Finder, arguments, drain, load, machine},
+        bpf::{self, Decoder, ProbeSet, Probes, adopt::Finder, arguments, drain, load, machine},
         collector::{Collector, Deaths, Stop, Until, all_signals},
         ptrace::{self, refusal},
     },
@@ -313,7 +313,7 @@ fn refused(error: ptrace::StartError, is_launched: bool) -> Failure {
     }
 }
 
-fn load(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Probes, load::Error> {
+fn load(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Probes, bpf::Error> {
     load::check_architecture()?;
     let (target, cgroup) = match &plan.scope {
         Scope::Processes(_) => (target::LISTED, None),
@@ -347,17 +347,17 @@ fn load(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Probe
 }
 
 /// Adds what to do about it.
-fn with_hint(error: load::Error) -> Failure {
+fn with_hint(error: bpf::Error) -> Failure {
     let hint = match &error {
-        load::Error::NotBuilt => {
+        bpf::Error::NotBuilt => {
             "run `cargo xtask setup`, which installs bpf-linker, and build again; or use --source \
              ptrace"
                 .to_owned()
         }
-        load::Error::Architecture(_) => "there is no way around it yet".to_owned(),
+        bpf::Error::Architecture(_) => "there is no way around it yet".to_owned(),
         error => machine_hint(error),
     };
-    Failure::new(load::reason(&error)).with_hint(hint)
+    Failure::new(bpf::reason(&error)).with_hint(hint)
 }
 
 fn attached(process: &Opened, time: u64) -> Event {

@@ -56,7 +56,7 @@ impl Injected {
                 let tried: Vec<_> = Mechanism::IN_KERNEL.into_iter().filter(useful).collect();
                 let kernel = settings.and_then(|settings| {
                     let found = Allowed::find_out(&settings, &tried);
-                    found.map_err(|error| crate::source::bpf::load::reason(&error))
+                    found.map_err(|error| crate::source::bpf::reason(&error))
                 });
                 self.best(&rules, kernel.as_ref())
             }

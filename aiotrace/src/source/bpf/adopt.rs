@@ -3,11 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::{
-    list::Lister,
-    load::{Error, Probes},
-    machine,
-};
+use super::{error::Error, list::Lister, load::Probes, machine};
 pub use aiotrace_model::records::Found;
 
 use crate::{

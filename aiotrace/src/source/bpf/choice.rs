@@ -3,7 +3,7 @@
 
 pub use aiotrace_model::trace::{By, ProbeSet, Refused};
 
-use super::load::Error;
+use super::error::Error;
 
 /// Which probes to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -41,5 +41,5 @@ impl Wanted {
 
 /// What was tried and refused.
 pub(super) fn refused(what: &'static str, error: &Error) -> Refused {
-    Refused { what, why: super::load::reason(error) }
+    Refused { what, why: super::error::reason(error) }
 }

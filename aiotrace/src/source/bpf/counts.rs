@@ -16,7 +16,7 @@ use aiotrace_common::{
 };
 use aya::maps::{Map, Queue};
 
-use super::load::{Error, Probes};
+use super::{error::Error, load::Probes};
 use crate::{
     clock,
     counted::{CallCounts, ContextCounts, Counted, MOST_CONTEXTS, Processes},

@@ -23,11 +23,7 @@ use nix::{
 };
 use zerocopy::TryFromBytes as _;
 
-use super::{
-    counts::Counts,
-    load::{Error, Probes},
-    touch::Touch,
-};
+use super::{counts::Counts, error::Error, load::Probes, touch::Touch};
 use crate::{
     clock::timeout,
     proc::{self, system::go_first},

@@ -10,10 +10,7 @@ use aiotrace_common::{
 };
 use aya::maps::Array;
 
-use super::{
-    load::{Error, Link, OBJECTS, Probes},
-    modify_return,
-};
+use super::{attach::Link, error::Error, load::Probes, modify_return, objects::OBJECTS};
 use crate::{clock, fault::Mechanism};
 
 /// The rules, as the probes get them.
@@ -105,12 +102,12 @@ impl Allowed {
         super::machine::with_kernel_types(|types| {
             let mechanisms = wanted.iter().map(|by| {
                 let tried = allows(&mut probes, *by, &rules, types);
-                (*by, tried.map_err(|error| super::load::reason(&error)))
+                (*by, tried.map_err(|error| super::error::reason(&error)))
             });
             let mechanisms = mechanisms.collect();
             tracing::debug!("counting");
             let counting = probes.load_program(names::JUDGES_COUNTING.calls, types);
-            let counting = counting.map_err(|error| super::load::reason(&error));
+            let counting = counting.map_err(|error| super::error::reason(&error));
             Ok(Self { mechanisms, counting })
         })
     }

@@ -15,10 +15,7 @@ use aya::{
 };
 use zerocopy::{FromBytes as _, IntoBytes as _};
 
-use super::{
-    load::{Error, OBJECTS},
-    machine::with_kernel_types,
-};
+use super::{error::Error, machine::with_kernel_types, objects::OBJECTS};
 
 /// Lists contexts, as often as wanted.
 pub struct Lister {

@@ -9,7 +9,7 @@ use aiotrace_common::{
 
 use super::{
     btf::{self, Btf},
-    load::Error,
+    error::Error,
 };
 use crate::proc::system;
 

@@ -11,18 +11,24 @@
 //! ```
 
 pub mod adopt;
+mod attach;
 pub mod btf;
 pub mod choice;
 pub mod counts;
 pub mod drain;
+pub mod error;
 pub mod faults;
 pub mod features;
 pub mod list;
 pub mod load;
 pub mod machine;
+mod maps;
 mod modify_return;
+mod objects;
+mod runs;
 mod touch;
 
 pub use aiotrace_model::records::{Decoder, arguments};
 pub use choice::{ProbeSet, Wanted};
-pub use load::{Error, Probes};
+pub use error::{Error, reason};
+pub use load::Probes;

@@ -8,7 +8,7 @@ use std::{
     os::fd::{AsFd as _, AsRawFd as _, FromRawFd as _, OwnedFd, RawFd},
 };
 
-use super::load::objection;
+use super::error::objection;
 use aya::{Ebpf, maps::Map};
 use aya_obj::{
     Object,

@@ -1,0 +1,98 @@
+//! Why the probes cannot be had.
+
+use aya::programs::ProgramError;
+
+use super::{btf, modify_return};
+
+/// Why tracing cannot begin. What to do about it: [`super::features::hint`].
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The program was built where bpf-linker was missing.
+    #[error("this aiotrace was built without its BPF probes")]
+    NotBuilt,
+    /// Not one of the architectures whose registers we know.
+    #[error("tracing works on x86-64 only, this is {0}")]
+    Architecture(&'static str),
+    /// No BTF.
+    #[error("the kernel's type information (BTF) cannot be used")]
+    Btf(#[from] btf::Error),
+    /// The object could not be loaded: maps.
+    #[error("the kernel refused the BPF maps")]
+    Maps(#[source] Box<aya::EbpfError>),
+    /// A program was refused.
+    #[error("the kernel refused the BPF program {name}")]
+    Program {
+        /// Its name in the object.
+        name: &'static str,
+        /// What the kernel said.
+        #[source]
+        source: Box<ProgramError>,
+    },
+    /// The kernel's structures are not as expected.
+    #[error("the kernel's type information lacks a field needed for {0}")]
+    Offsets(&'static str),
+    /// A map or program of the object is not what we think it is.
+    #[error("the BPF object has no usable `{0}`; it does not belong to this aiotrace")]
+    Object(&'static str),
+    /// The probes could not be told of a context that is there already.
+    #[error("cannot tell the probes of a context of process {pid}")]
+    Adopt {
+        /// The process.
+        pid: u32,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
+    /// A program does not stand in for a kernel function.
+    #[error(transparent)]
+    ModifyReturn(modify_return::Error),
+    /// The set of targets could not be filled.
+    #[error("cannot put process {pid} into the set of targets")]
+    Target {
+        /// The process.
+        pid: u32,
+        /// What the kernel said.
+        #[source]
+        source: Box<aya::maps::MapError>,
+    },
+}
+
+/// The last line of the verifier's log that says something about the program.
+pub fn objection(log: &str) -> Option<String> {
+    const COUNTS: [&str; 5] =
+        ["processed ", "insns processed ", "verification time ", "stack depth ", "mark_read "];
+    let is_count = |line: &&str| COUNTS.iter().any(|it| line.starts_with(it));
+    let said = |line: &&str| !line.trim().is_empty() && !is_count(line);
+    log.lines().rfind(said).map(str::to_owned)
+}
+
+/// An error and its causes in one line, without the rest of the verifier's log, which is for bug reports.
+pub fn reason(error: &Error) -> String {
+    let mut reason = error.to_string();
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        let boxed = cause.downcast_ref::<Box<ProgramError>>().map(|it| &**it);
+        let of_program = cause.downcast_ref::<ProgramError>().or(boxed);
+        if let Some(ProgramError::LoadError { io_error, verifier_log }) = of_program {
+            let said = objection(&verifier_log.to_string()).unwrap_or_else(|| io_error.to_string());
+            return format!("{reason}: {said}");
+        }
+        // Some errors repeat their cause in their own text.
+        let text = cause.to_string();
+        if !reason.ends_with(&text) {
+            reason.push_str(": ");
+            reason.push_str(&text);
+        }
+        source = cause.source();
+    }
+    reason
+}
+
+/// Whether the verifier refused a program with these words.
+pub fn mentions(error: &Error, words: &str) -> bool {
+    let Error::Program { source, .. } = error else {
+        return false;
+    };
+    matches!(&**source, ProgramError::LoadError { verifier_log, .. }
+        if verifier_log.to_string().contains(words))
+}

@@ -1,0 +1,48 @@
+//! What the kernel counts of the programs: how often they ran, how long, and how often not.
+
+use std::os::fd::{AsRawFd as _, RawFd};
+
+use aiotrace_common::names;
+
+use super::{choice::By, load::Probes};
+use crate::source::ProbeRuns;
+
+impl Probes {
+    /// How often the kernel skipped a program because it was already running on that CPU. From
+    /// `recursion_misses` in the program's fdinfo (Linux 5.12; 0 before).
+    /// `with_second`: also those of the program that, with kprobes, looks a second time at each return.
+    pub fn recursion_misses(&self, with_second: bool) -> u64 {
+        let is_second = |program: &&names::Program| {
+            !with_second && self.set.calls == By::Kprobe && program.name == names::UNSEEN_EXITS.name
+        };
+        let counted = self.set.programs.iter().filter(|program| !is_second(program));
+        counted.filter_map(|program| self.fdinfo(program.name, "recursion_misses:")).sum()
+    }
+
+    /// What the probes cost, if the kernel keeps count (`sysctl kernel.bpf_stats_enabled=1`).
+    pub fn runs(&self) -> Option<ProbeRuns> {
+        let sum = |field| {
+            let programs = self.ebpf.programs();
+            programs.filter_map(|(name, _)| self.fdinfo(name, field)).sum::<u64>()
+        };
+        let runs = ProbeRuns { count: sum("run_cnt:"), time_ns: sum("run_time_ns:") };
+        (runs.count > 0).then_some(runs)
+    }
+
+    /// A number that the kernel tells of a loaded program.
+    fn fdinfo(&self, program: &str, field: &str) -> Option<u64> {
+        let fd = self.ebpf.program(program)?.fd().ok().map(raw)?;
+        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
+        text.lines().find_map(|line| line.strip_prefix(field))?.trim().parse().ok()
+    }
+
+    /// How many instructions the verifier walked through (Linux 5.16).
+    pub fn verified_instructions(&self, name: &str) -> Option<u32> {
+        self.ebpf.program(name)?.info().ok()?.verified_instruction_count()
+    }
+}
+
+fn raw(fd: &aya::programs::ProgramFd) -> RawFd {
+    use std::os::fd::AsFd as _;
+    fd.as_fd().as_raw_fd()
+}
