@@ -41,7 +41,14 @@ fn main() -> Result<()> {
     fs::write(out.join("object.rs"), code).context("cannot write object.rs")
 }
 
+/// With which cargo and others have aya-build leave the object out.
+const SKIP: &str = "AYA_BUILD_SKIP";
+
 fn build(root: &Path) -> Result<()> {
+    println!("cargo:rerun-if-env-changed={SKIP}");
+    if env::var_os(SKIP).is_some_and(|it| it == "1" || it.eq_ignore_ascii_case("true")) {
+        return Err(anyhow!("{SKIP} is set"));
+    }
     let linker = which::which("bpf-linker").map_err(|_| {
         // A file that is not there makes cargo ask again at the next build.
         if let Some(home) = env::var_os("CARGO_HOME").map(PathBuf::from) {

@@ -69,54 +69,68 @@ pub struct Settings {
     pub offsets: Offsets,
 }
 
-/// Byte offsets in kernel structures, taken from the running kernel's BTF ([`ABSENT`] if not
-/// there). Field names are `struct_member`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
-#[expect(missing_docs, reason = "each is the offset of the member it is named after")]
-pub struct Offsets {
-    pub task_thread_info_status: u32,
-    pub task_pid: u32,
-    pub task_tgid: u32,
-    pub task_group_leader: u32,
-    pub task_start_boottime: u32,
-    pub task_comm: u32,
-    pub task_mm: u32,
-    pub task_exit_code: u32,
-    pub task_signal: u32,
-    pub task_thread_pid: u32,
-    pub task_seccomp_mode: u32,
-    pub signal_live: u32,
-    pub signal_flags: u32,
-    pub signal_group_exit_code: u32,
-    pub pid_numbers: u32,
-    pub pid_level: u32,
-    pub upid_size: u32,
-    pub upid_nr: u32,
-    pub upid_ns: u32,
-    pub pid_namespace_inum: u32,
-    pub binprm_filename: u32,
-    pub task_flags: u32,
-    pub task_stack: u32,
-    pub pt_regs_size: u32,
-    pub kioctx_user_id: u32,
-    pub kioctx_max_reqs: u32,
-    pub kioctx_nr_events: u32,
-    pub kioctx_table_nr: u32,
-    pub kioctx_table_table: u32,
-    pub mm_struct_ioctx_table: u32,
-    pub kioctx_dead: u32,
-    pub kioctx_cpu: u32,
-    pub kioctx_reqs_available: u32,
-    pub kioctx_completed_events: u32,
-    pub kioctx_cpu_reqs_available: u32,
-    pub kioctx_aio_ring_file: u32,
-    pub aio_kiocb_ki_ctx: u32,
-    pub aio_kiocb_ki_res: u32,
-    pub vm_area_struct_vm_start: u32,
-    pub vm_area_struct_vm_file: u32,
-    pub task_files: u32,
-    pub files_struct_fdt: u32,
-    pub fdtable_fd: u32,
-    pub file_f_pos: u32,
+/// The offsets, one a line: its name, the structure, and the way to the member; without one, the size of the structure.
+macro_rules! offsets {
+    ($($name:ident: $structure:literal [$($member:literal),*];)*) => {
+        /// Byte offsets in kernel structures, taken from the running kernel's BTF ([`ABSENT`] if not there), and sizes of
+        /// some.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+        #[repr(C)]
+        #[expect(missing_docs, reason = "each is the offset of the member it is named after")]
+        pub struct Offsets { $(pub $name: u32,)* }
+
+        impl Offsets {
+            /// What `look_up` finds: of a structure and the way to a member, or no way.
+            pub fn found(look_up: impl Fn(&str, &[&str]) -> Option<u32>) -> Self {
+                Self { $($name: look_up($structure, &[$($member),*]).unwrap_or(ABSENT),)* }
+            }
+        }
+    };
+}
+
+offsets! {
+    task_thread_info_status: "task_struct" ["thread_info", "status"];
+    task_pid: "task_struct" ["pid"];
+    task_tgid: "task_struct" ["tgid"];
+    task_group_leader: "task_struct" ["group_leader"];
+    task_start_boottime: "task_struct" ["start_boottime"];
+    task_comm: "task_struct" ["comm"];
+    task_mm: "task_struct" ["mm"];
+    task_exit_code: "task_struct" ["exit_code"];
+    task_signal: "task_struct" ["signal"];
+    task_thread_pid: "task_struct" ["thread_pid"];
+    task_seccomp_mode: "task_struct" ["seccomp", "mode"];
+    signal_live: "signal_struct" ["live"];
+    signal_flags: "signal_struct" ["flags"];
+    signal_group_exit_code: "signal_struct" ["group_exit_code"];
+    pid_numbers: "pid" ["numbers"];
+    pid_level: "pid" ["level"];
+    upid_size: "upid" [];
+    upid_nr: "upid" ["nr"];
+    upid_ns: "upid" ["ns"];
+    pid_namespace_inum: "pid_namespace" ["ns", "inum"];
+    binprm_filename: "linux_binprm" ["filename"];
+    task_flags: "task_struct" ["flags"];
+    task_stack: "task_struct" ["stack"];
+    pt_regs_size: "pt_regs" [];
+    kioctx_user_id: "kioctx" ["user_id"];
+    kioctx_max_reqs: "kioctx" ["max_reqs"];
+    kioctx_nr_events: "kioctx" ["nr_events"];
+    kioctx_table_nr: "kioctx_table" ["nr"];
+    kioctx_table_table: "kioctx_table" ["table"];
+    mm_struct_ioctx_table: "mm_struct" ["ioctx_table"];
+    kioctx_dead: "kioctx" ["dead"];
+    kioctx_cpu: "kioctx" ["cpu"];
+    kioctx_reqs_available: "kioctx" ["reqs_available"];
+    kioctx_completed_events: "kioctx" ["completed_events"];
+    kioctx_cpu_reqs_available: "kioctx_cpu" ["reqs_available"];
+    kioctx_aio_ring_file: "kioctx" ["aio_ring_file"];
+    aio_kiocb_ki_ctx: "aio_kiocb" ["ki_ctx"];
+    aio_kiocb_ki_res: "aio_kiocb" ["ki_res"];
+    vm_area_struct_vm_start: "vm_area_struct" ["vm_start"];
+    vm_area_struct_vm_file: "vm_area_struct" ["vm_file"];
+    task_files: "task_struct" ["files"];
+    files_struct_fdt: "files_struct" ["fdt"];
+    fdtable_fd: "fdtable" ["fd"];
+    file_f_pos: "file" ["f_pos"];
 }

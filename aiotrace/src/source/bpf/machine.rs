@@ -106,54 +106,10 @@ fn offsets() -> Result<Offsets, btf::Error> {
 }
 
 fn offsets_in(btf: &Btf) -> Offsets {
-    let at = |structure: &str, path: &[&str]| btf.offset(structure, path).unwrap_or(ABSENT);
-    let task = |path: &[&str]| at("task_struct", path);
-    Offsets {
-        task_thread_info_status: task(&["thread_info", "status"]),
-        task_pid: task(&["pid"]),
-        task_tgid: task(&["tgid"]),
-        task_group_leader: task(&["group_leader"]),
-        task_start_boottime: task(&["start_boottime"]),
-        task_comm: task(&["comm"]),
-        task_mm: task(&["mm"]),
-        task_exit_code: task(&["exit_code"]),
-        task_signal: task(&["signal"]),
-        task_thread_pid: task(&["thread_pid"]),
-        task_seccomp_mode: task(&["seccomp", "mode"]),
-        signal_live: at("signal_struct", &["live"]),
-        signal_flags: at("signal_struct", &["flags"]),
-        signal_group_exit_code: at("signal_struct", &["group_exit_code"]),
-        pid_numbers: at("pid", &["numbers"]),
-        pid_level: at("pid", &["level"]),
-        upid_size: btf.size("upid").unwrap_or(ABSENT),
-        upid_nr: at("upid", &["nr"]),
-        upid_ns: at("upid", &["ns"]),
-        pid_namespace_inum: at("pid_namespace", &["ns", "inum"]),
-        binprm_filename: at("linux_binprm", &["filename"]),
-        task_flags: task(&["flags"]),
-        task_stack: task(&["stack"]),
-        pt_regs_size: btf.size("pt_regs").unwrap_or(ABSENT),
-        kioctx_user_id: at("kioctx", &["user_id"]),
-        kioctx_max_reqs: at("kioctx", &["max_reqs"]),
-        kioctx_nr_events: at("kioctx", &["nr_events"]),
-        kioctx_table_nr: at("kioctx_table", &["nr"]),
-        kioctx_table_table: at("kioctx_table", &["table"]),
-        mm_struct_ioctx_table: at("mm_struct", &["ioctx_table"]),
-        kioctx_dead: at("kioctx", &["dead"]),
-        kioctx_cpu: at("kioctx", &["cpu"]),
-        kioctx_reqs_available: at("kioctx", &["reqs_available"]),
-        kioctx_completed_events: at("kioctx", &["completed_events"]),
-        kioctx_cpu_reqs_available: at("kioctx_cpu", &["reqs_available"]),
-        kioctx_aio_ring_file: at("kioctx", &["aio_ring_file"]),
-        aio_kiocb_ki_ctx: at("aio_kiocb", &["ki_ctx"]),
-        aio_kiocb_ki_res: at("aio_kiocb", &["ki_res"]),
-        vm_area_struct_vm_start: at("vm_area_struct", &["vm_start"]),
-        vm_area_struct_vm_file: at("vm_area_struct", &["vm_file"]),
-        task_files: task(&["files"]),
-        files_struct_fdt: at("files_struct", &["fdt"]),
-        fdtable_fd: at("fdtable", &["fd"]),
-        file_f_pos: at("file", &["f_pos"]),
-    }
+    Offsets::found(|structure, way| match way {
+        [] => btf.size(structure),
+        way => btf.offset(structure, way),
+    })
 }
 
 /// Whether programs may be preempted so often that the kernel skips many. Trampolines are preemptible
