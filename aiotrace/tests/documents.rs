@@ -16,7 +16,7 @@ fn blocks<'a>(document: &'a str, kind: &str) -> Vec<&'a str> {
 
 #[test]
 fn every_example_in_json_md_is_of_the_format() {
-    let document = read("docs/json.md");
+    let document = read("docs/reference/json.md");
     let mut events = std::collections::BTreeSet::new();
     for line in blocks(&document, "json").iter().flat_map(|it| it.lines()) {
         let parsed = Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"));
@@ -50,7 +50,7 @@ fn every_example_in_json_md_is_of_the_format() {
 
 #[test]
 fn every_field_is_described_in_json_md() {
-    let document = read("docs/json.md");
+    let document = read("docs/reference/json.md");
     for line in blocks(&document, "json").iter().flat_map(|it| it.lines()) {
         let value: serde_json::Value = serde_json::from_str(line).unwrap();
         for field in value.as_object().unwrap().keys() {
@@ -75,7 +75,7 @@ fn unknown_missing_and_ill_formed_fields_are_refused() {
         assert!(Line::parse(bad).is_err(), "{bad}");
     }
     // A field that may be null must still be there.
-    let report = blocks(&read("docs/json.md"), "json")
+    let report = blocks(&read("docs/reference/json.md"), "json")
         .into_iter()
         .find(|it| it.contains(r#""calls":null"#))
         .expect("an example of a report")
@@ -108,18 +108,18 @@ fn the_readme_names_only_options_that_exist() {
 #[test]
 fn the_readme_counts_the_findings() {
     let count = aiotrace::model::Name::ALL.len();
-    assert!(read("README.md").contains(&format!("[{count} findings](docs/findings.md)")));
+    assert!(read("README.md").contains(&format!("[{count} findings](docs/reference/findings/README.md)")));
 }
 
 #[test]
-fn every_threshold_has_its_default_in_findings_md() {
+fn every_threshold_has_its_default_in_the_page_on_findings() {
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_aiotrace"))
         .args(["attach", "--help"])
         .output()
         .unwrap();
     let help = String::from_utf8(output.stdout).unwrap();
     let help: String = help.split_whitespace().collect::<Vec<_>>().join(" ");
-    let document = read("docs/findings.md");
+    let document = read("docs/reference/findings/README.md");
     let rows: Vec<&str> = document.lines().filter(|line| line.starts_with("| `--")).collect();
     assert!(rows.len() >= 5, "{rows:?}");
     for row in rows {
@@ -134,7 +134,7 @@ fn every_threshold_has_its_default_in_findings_md() {
 
 #[test]
 fn every_rule_in_faults_md_is_one() {
-    let document = read("docs/faults.md");
+    let document = read("docs/reference/faults.md");
     let examples = blocks(&document, "text").join("\n");
     let rules: Vec<&str> = examples
         .split("--inject ")
@@ -155,7 +155,7 @@ fn every_rule_in_faults_md_is_one() {
 fn the_errnos_in_faults_md_are_those_of_explain() {
     use aiotrace::{errno, event::Syscall, explain::calls};
 
-    let document = read("docs/faults.md");
+    let document = read("docs/reference/faults.md");
     let rows = document.lines().filter(|line| line.starts_with("| io_")).filter_map(|line| {
         let cells: Vec<&str> = line.split('|').map(str::trim).collect();
         cells[2].starts_with('E').then(|| (cells[1].to_owned(), cells[2].to_owned()))
