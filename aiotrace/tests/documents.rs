@@ -124,6 +124,53 @@ fn every_link_leads_somewhere() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// The sources of all crates, as paths from the root.
+fn sources(directory: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(root().join(directory)).unwrap() {
+        let entry = entry.unwrap();
+        let path = format!("{directory}/{}", entry.file_name().to_str().unwrap());
+        match entry.file_type().unwrap().is_dir() {
+            true => found.extend(sources(&path)),
+            false if path.ends_with(".rs") => found.push(path),
+            false => {}
+        }
+    }
+    found
+}
+
+/// `a/{b,c}.rs`: `a/b.rs` and `a/c.rs`.
+fn expanded(path: &str) -> Vec<String> {
+    let Some((before, rest)) = path.split_once('{') else { return vec![path.to_owned()] };
+    let (names, after) = rest.split_once('}').unwrap_or((rest, ""));
+    names.split(',').map(|it| format!("{before}{it}{after}")).collect()
+}
+
+#[test]
+fn every_source_that_a_document_names_is_there() {
+    let crates = ["aiotrace", "aiotrace-common", "aiotrace-ebpf", "aiotrace-model"];
+    let mut all: Vec<String> = crates.iter().flat_map(|it| sources(it)).collect();
+    all.extend(
+        ["programs", "programs-32", "xtask", "fuzz/fuzz_targets"].into_iter().flat_map(sources),
+    );
+    let mut documents = documents("docs");
+    documents.extend(["CONTRIBUTING.md", "aiotrace/tests/README.md"].map(PathBuf::from));
+    let (mut missing, mut found) = (Vec::new(), 0);
+    for document in documents {
+        let text = read(&document);
+        let quoted = text.split('`').skip(1).step_by(2).filter(|it| it.ends_with(".rs"));
+        let names = quoted.filter(|it| !it.contains([' ', '*', '\n']) && !it.contains("NAME"));
+        for name in names.flat_map(expanded) {
+            match all.iter().any(|it| *it == name || it.ends_with(&format!("/{name}"))) {
+                true => found += 1,
+                false => missing.push(format!("{}: {name}", document.display())),
+            }
+        }
+    }
+    assert!(found > 100, "{found}");
+    assert!(missing.is_empty(), "{missing:#?}");
+}
+
 #[test]
 fn prose_has_lines_of_at_most_100_characters() {
     for path in documents("docs") {
