@@ -54,6 +54,17 @@ fn prose(document: &str) -> String {
     text.split('`').step_by(2).collect::<Vec<_>>().join("``")
 }
 
+/// The lines of a document that are in blocks of commands.
+fn commands(document: &str) -> impl Iterator<Item = &str> {
+    let mut kind = None;
+    document.lines().map(str::trim).filter(move |line| {
+        if let Some(name) = line.strip_prefix("```") {
+            kind = if kind.is_none() { Some(name.to_owned()) } else { None };
+        }
+        kind.as_deref() == Some("sh")
+    })
+}
+
 /// What the links of a document lead to: `[text](target)` and `[text]: target`.
 fn links(document: &str) -> Vec<String> {
     let prose = prose(document);
@@ -198,7 +209,7 @@ fn the_guides_name_only_options_that_exist() {
     let mut options = 0;
     for path in guides() {
         let document = read(&path);
-        for line in document.lines().filter_map(|it| it.trim().strip_prefix("aiotrace ")) {
+        for line in commands(&document).filter_map(|it| it.strip_prefix("aiotrace ")) {
             let ours = line.split(" -- ").next().unwrap().split(" | ").next().unwrap();
             let command = ours.split(' ').next().unwrap();
             let output = std::process::Command::new(env!("CARGO_BIN_EXE_aiotrace"))
