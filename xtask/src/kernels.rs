@@ -165,8 +165,10 @@ const END: &str = "<!-- end -->";
 pub fn document(rows: &[String], write: bool) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/kernels.md");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let (before, rest) = text.split_once(BEGIN).context("docs/reference/kernels.md has no table")?;
-    let (table, after) = rest.split_once(END).context("the table in docs/reference/kernels.md has no end")?;
+    let (before, rest) =
+        text.split_once(BEGIN).context("docs/reference/kernels.md has no table")?;
+    let (table, after) =
+        rest.split_once(END).context("the table in docs/reference/kernels.md has no end")?;
     if write {
         let head = "| kernel | release | probe set | calls | completions | refused iocbs | contexts that end \
                     | contexts that are moved |\n|---|---|---|---|---|---|---|---|\n";
@@ -177,7 +179,9 @@ pub fn document(rows: &[String], write: bool) -> Result<()> {
     for row in rows {
         let documented = table.lines().find(|line| name(line) == name(row));
         if documented.is_some_and(|line| line != row) {
-            bail!("docs/reference/kernels.md tells another thing: run `cargo xtask vm --docs`\n{row}");
+            bail!(
+                "docs/reference/kernels.md tells another thing: run `cargo xtask vm --docs`\n{row}"
+            );
         }
     }
     Ok(())
