@@ -3,7 +3,7 @@
 //!
 //! The trampoline set hooks the kernel functions that serve the calls, and what is inside of them;
 //! it costs nothing on other system calls. The syscall set hooks the tracepoints of all system calls,
-//! BTF-typed (tp_btf): measured against the `syscalls:*` tracepoints (docs/architecture.md) they cost
+//! BTF-typed (tp_btf): measured against the `syscalls:*` tracepoints (docs/internals/probes.md) they cost
 //! less per AIO call, need no tracefs, and see calls denied by seccomp. Which program belongs to
 //! which: [`aiotrace_common::names`].
 #![no_std]

@@ -1,6 +1,6 @@
 //! aiotrace: see, account for and break Linux native AIO in running programs.
 //!
-//! docs/architecture.md has the drawing. Events come from a [`source`], are decoded to
+//! docs/internals/architecture.md has the drawing. Events come from a [`source`], are decoded to
 //! [`event::Event`]s, and shown by an [`output`]. What needs no operating system for that is a crate of its own,
 //! [`aiotrace_model`].
 

@@ -161,23 +161,27 @@ pub fn row(name: &str, console: &str) -> Option<String> {
 const BEGIN: &str = "<!-- made by `cargo xtask vm --docs` -->\n";
 const END: &str = "<!-- end -->";
 
-/// Puts the rows into docs/kernels.md, or, without `write`, checks that those there are true.
+/// Puts the rows into docs/reference/kernels.md, or, without `write`, checks that those there are true.
 pub fn document(rows: &[String], write: bool) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/kernels.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/kernels.md");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
-    let (before, rest) = text.split_once(BEGIN).context("docs/kernels.md has no table")?;
-    let (table, after) = rest.split_once(END).context("the table in docs/kernels.md has no end")?;
+    let (before, rest) =
+        text.split_once(BEGIN).context("docs/reference/kernels.md has no table")?;
+    let (table, after) =
+        rest.split_once(END).context("the table in docs/reference/kernels.md has no end")?;
     if write {
         let head = "| kernel | release | probe set | calls | completions | refused iocbs | contexts that end \
                     | contexts that are moved |\n|---|---|---|---|---|---|---|---|\n";
         let text = format!("{before}{BEGIN}{head}{}\n{END}{after}", rows.join("\n"));
-        return fs::write(&path, text).context("cannot write docs/kernels.md");
+        return fs::write(&path, text).context("cannot write docs/reference/kernels.md");
     }
     let name = |row: &str| row.split('|').nth(1).map(|it| it.trim().to_owned());
     for row in rows {
         let documented = table.lines().find(|line| name(line) == name(row));
         if documented.is_some_and(|line| line != row) {
-            bail!("docs/kernels.md tells another thing: run `cargo xtask vm --docs`\n{row}");
+            bail!(
+                "docs/reference/kernels.md tells another thing: run `cargo xtask vm --docs`\n{row}"
+            );
         }
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! Fault rules: what one says. docs/faults.md has the grammar. The model reads them, too: what a program makes of a fault
+//! Fault rules: what one says. docs/reference/faults.md has the grammar. The model reads them, too: what a program makes of a fault
 //! depends on what the rule does.
 //!
 //! Whether a rule acts is decided elsewhere, in the probes and by ptrace alike: [`aiotrace_common::fault`].

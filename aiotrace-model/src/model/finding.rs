@@ -5,14 +5,14 @@ use crate::event::{Address, Handle, Holder, Stack};
 
 macro_rules! names {
     ($($(#[$doc:meta])* $name:ident $text:literal $severity:ident,)*) => {
-        /// What was found. The names are stable; docs/findings.md has a page for each.
+        /// What was found. The names are stable; docs/reference/findings has a page for each.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         pub enum Name {
             $($(#[$doc])* $name,)*
         }
 
         impl Name {
-            /// All there are, in the order of docs/findings.md.
+            /// All there are, in the order of docs/reference/findings/README.md.
             pub const ALL: &[Self] = &[$(Self::$name,)*];
 
             /// As it is written.
@@ -74,7 +74,7 @@ names! {
 }
 
 impl Name {
-    /// The names of its numbers ([`Finding::numbers`]), all there can be; docs/findings.md describes them.
+    /// The names of its numbers ([`Finding::numbers`]), all there can be; the page of the finding describes them.
     pub fn evidence(self) -> &'static [&'static str] {
         match self {
             Self::ContextLeak => &["charge"],

@@ -1,14 +1,42 @@
-//! What each finding means: the sections of docs/findings.md. There alone it is written.
+//! What each finding means: its page, docs/reference/findings/NAME.md. It is written there and nowhere else.
 //!
 //! ```text
-//!  ## context-leak                    a section: the name of a finding
+//!  # context-leak                     the name of the finding
 //!  **Severity.** error                a part: its label, and the first of its paragraphs
 //!  - `charge`: what it takes          an item: a paragraph of the same part
+//!  ## See also                        not shown here: links, for those who read the page in a browser
 //! ```
 
 use crate::model::Name;
 
-const DOCUMENT: &str = include_str!("../../../docs/findings.md");
+macro_rules! pages {
+    ($($name:literal)*) => {
+        &[$(($name, include_str!(concat!("../../../docs/reference/findings/", $name, ".md"))),)*]
+    };
+}
+
+/// The pages, by the names of their findings.
+static PAGES: &[(&str, &str)] = pages! {
+    "context-leak"
+    "context-growth"
+    "released-at-exit"
+    "request-stuck"
+    "unreaped-completions"
+    "discarded-requests"
+    "iocb-reused-in-flight"
+    "short-submit-dropped"
+    "submit-eagain"
+    "failed-completion"
+    "short-io"
+    "blocking-submit"
+    "inline-completion"
+    "use-after-destroy"
+    "setup-denied"
+    "sandbox-denied"
+    "cancel-refused"
+    "not-kernel-aio"
+    "refused-calls"
+};
 
 /// A part of what is said of a finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -33,7 +61,7 @@ pub fn of(name: Name) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
     // Whether the next line belongs to the last paragraph, and whether it is of an example.
     let (mut is_open, mut is_example) = (false, false);
-    for line in section(name).lines().map(str::trim) {
+    for line in page(name).lines().map(str::trim) {
         if let Some((label, rest)) = labelled(line) {
             parts.push(Part { label, paragraphs: vec![Paragraph::Text(rest.to_owned())] });
             is_open = true;
@@ -74,13 +102,11 @@ fn labelled(line: &str) -> Option<(&str, &str)> {
     Some((label, rest.trim_start()))
 }
 
-/// The sections of the document, by name.
-fn sections() -> impl Iterator<Item = (&'static str, &'static str)> {
-    DOCUMENT.split("\n## ").skip(1).map(|it| it.split_once('\n').unwrap_or((it, "")))
-}
-
-fn section(name: Name) -> &'static str {
-    sections().find(|(title, _)| *title == name.text()).map_or("", |it| it.1)
+/// The page of this finding, without its title and without the links at its end.
+fn page(name: Name) -> &'static str {
+    let page = PAGES.iter().find(|it| it.0 == name.text()).map_or("", |it| it.1);
+    let page = page.split_once("\n## ").map_or(page, |it| it.0);
+    page.split_once('\n').map_or("", |it| it.1)
 }
 
 #[cfg(test)]
@@ -92,14 +118,30 @@ mod tests {
         ["Severity", "Means", "Matters", "Shows", "Do", "Not told", "Probes", "(Options)"];
 
     #[test]
-    fn there_is_a_section_for_each_finding_and_for_nothing_else() {
-        let titles: Vec<&str> = sections().map(|it| it.0).collect();
+    fn there_is_a_page_for_each_finding_and_for_nothing_else() {
+        let pages: Vec<&str> = PAGES.iter().map(|it| it.0).collect();
         let names: Vec<&str> = Name::ALL.iter().map(|it| it.text()).collect();
-        assert_eq!(titles, names);
+        assert_eq!(pages, names);
+        let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference/findings");
+        let files = std::fs::read_dir(directory).unwrap();
+        let mut files: Vec<_> =
+            files.map(|it| it.unwrap().file_name().into_string().unwrap()).collect();
+        files.sort();
+        let mut wanted: Vec<_> = names.iter().map(|it| format!("{it}.md")).collect();
+        wanted.push("README.md".to_owned());
+        wanted.sort();
+        assert_eq!(files, wanted);
     }
 
     #[test]
-    fn each_section_has_all_parts_in_order() {
+    fn the_title_of_a_page_is_the_name_of_its_finding() {
+        for (name, page) in PAGES {
+            assert_eq!(page.lines().next(), Some(format!("# {name}").as_str()));
+        }
+    }
+
+    #[test]
+    fn each_page_has_all_parts_in_order() {
         for name in Name::ALL {
             let parts = of(*name);
             let has = |label: &str| parts.iter().any(|it| it.label == label);
@@ -144,7 +186,7 @@ mod tests {
     #[test]
     fn every_example_is_of_its_finding() {
         for name in Name::ALL {
-            let example = section(*name).split("```text\n").nth(1).unwrap_or_default();
+            let example = page(*name).split("```text\n").nth(1).unwrap_or_default();
             let is_its = |line: &str| line.contains(&format!(" {}", name.text()));
             let lines: Vec<&str> = example.lines().take_while(|it| *it != "```").collect();
             assert!(!lines.is_empty() && lines.iter().all(|it| is_its(it)), "{}", name.text());

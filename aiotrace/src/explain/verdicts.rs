@@ -1,4 +1,4 @@
-//! What the verdicts on faults mean: the tables of docs/faults.md, of both halves and of what they come to. There
+//! What the verdicts on faults mean: the tables of docs/reference/faults.md, of both halves and of what they come to. There
 //! alone it is written.
 //!
 //! ```text
@@ -10,7 +10,7 @@
 //!  **What counts as a retry.**            the end
 //! ```
 
-const DOCUMENT: &str = include_str!("../../../docs/faults.md");
+const DOCUMENT: &str = include_str!("../../../docs/reference/faults.md");
 const BEGIN: &str = "## Verdicts";
 const END: &str = "**What counts as a retry.**";
 /// Whoever says no more than that refers to another row.

@@ -45,7 +45,8 @@ pub struct Row {
     pub duration_ns: Option<Durations>,
 }
 
-/// Durations in nanoseconds. The percentiles are exact to 1 %, the rest exactly.
+/// Durations in nanoseconds. The percentiles are exact to 1 % where events are counted here, and to 6 % where the
+/// kernel counted them; the rest is exact.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 #[expect(missing_docs, reason = "the names say it")]

@@ -15,7 +15,7 @@ pub struct Kernel {
     /// BPF programs can count.
     pub counts: bool,
     /// The kernel can be preempted, and skips some runs of probes while another thread is preempted in one;
-    /// aiotrace says so (docs/kernels.md).
+    /// aiotrace says so (docs/reference/kernels.md).
     pub skips_runs: bool,
     /// Probe sets that miss events when runs are skipped. (With kprobes only a second look at each return is
     /// skipped, so nothing is missed.)
@@ -42,7 +42,7 @@ pub enum Skips {
 
 use Skips::{Never, Sometimes};
 
-/// The table, measured (docs/faults.md, Mechanisms; docs/kernels.md).
+/// The table, measured (docs/reference/faults.md, Mechanisms; docs/reference/kernels.md).
 pub const KERNELS: [Kernel; 7] = [
     Kernel { name: "5.10-debian", release: "5.10.", counts: false, ..DEBIAN },
     Kernel { name: "6.1-debian", release: "6.1.", ..DEBIAN },

@@ -450,7 +450,7 @@ fn a_running_program_gets_faults_by_the_best_mechanism() {
 
 /// `aiotrace doctor` says what the table of kernels says.
 fn this_kernel_has_the_mechanisms_that_are_known_of_it() {
-    // For the table of docs/kernels.md.
+    // For the table of docs/reference/kernels.md.
     machine::doctor().lines().for_each(|it| eprintln!("doctor | {it}"));
     let Some(kernel) = machine::guest() else {
         assert!(machine::doctor_says("ptrace").starts_with("yes"), "{}", machine::doctor());

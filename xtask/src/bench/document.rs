@@ -1,4 +1,4 @@
-//! The generated parts of docs/performance.md.
+//! The generated parts of docs/reference/performance.md.
 
 use std::{fs, path::Path};
 
@@ -26,10 +26,10 @@ const END: &str = "<!-- end -->";
 
 /// Puts it into the document.
 pub fn write(part: Part, content: &str) -> Result<()> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/performance.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/performance.md");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
     let text = replaced(&text, part.begin(), content)
-        .with_context(|| format!("docs/performance.md has no {}", part.begin().trim()))?;
+        .with_context(|| format!("docs/reference/performance.md has no {}", part.begin().trim()))?;
     fs::write(&path, text).with_context(|| path.display().to_string())
 }
 

@@ -40,7 +40,7 @@ pub struct Options {
     /// Only rows whose names contain this, for instance pair, or "disk: aiotrace"
     #[arg(long, value_name = "TEXT")]
     only: Option<String>,
-    /// Put the tables into docs/performance.md
+    /// Put the tables into docs/reference/performance.md
     #[arg(long)]
     docs: bool,
     /// In a virtual machine with this kernel instead, in which a nanosecond is an instruction: a file, or a part of

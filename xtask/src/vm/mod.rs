@@ -52,7 +52,7 @@ pub struct Options {
     /// makes no difference run in one guest only
     #[arg(long, conflicts_with = "cost")]
     everywhere: bool,
-    /// Put what the kernels gave into the table of docs/kernels.md: of all kernels and tests
+    /// Put what the kernels gave into the table of docs/reference/kernels.md: of all kernels and tests
     #[arg(long, conflicts_with_all = ["kernel", "probes", "cost", "filter"])]
     docs: bool,
     /// Count instructions instead, on a processor that is emulated to the instruction, and compare them with

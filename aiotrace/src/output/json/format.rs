@@ -545,7 +545,7 @@ macro_rules! part {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
-        #[expect(missing_docs, reason = "the names are those of the manual; docs/json.md tells more")]
+        #[expect(missing_docs, reason = "the names are those of the manual; docs/reference/json.md tells more")]
         pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
     };
 }

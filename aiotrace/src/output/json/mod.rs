@@ -1,4 +1,4 @@
-//! JSON Lines: one object per event, every field. docs/json.md specifies it, [`format`] has its types.
+//! JSON Lines: one object per event, every field. docs/reference/json.md specifies it, [`format`] has its types.
 
 mod conclusions;
 mod faults;
