@@ -21,7 +21,7 @@ pub struct Options {
     /// Show each context, too
     #[arg(short, long)]
     verbose: bool,
-    /// text, or json: one object, specified in docs/json.md
+    /// text, or json: one object, specified in docs/reference/json.md
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Again and again, every so many seconds, until Ctrl-C

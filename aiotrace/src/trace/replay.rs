@@ -24,7 +24,7 @@ use crate::{
     trace,
 };
 
-/// Memory that a recording may take, MiB. Traces stay below that (docs/recording.md); a file that was made to take more
+/// Memory that a recording may take, MiB. Traces stay below that (docs/reference/recording.md); a file that was made to take more
 /// is not read on.
 const MOST_MEMORY: u64 = 400;
 /// Items between two looks at the memory; each may take an MiB.

@@ -12,7 +12,7 @@ use crate::{
 
 /// Faults to be made.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Faults (docs/faults.md has all conditions)")]
+#[command(next_help_heading = "Faults (docs/reference/faults.md has all conditions)")]
 pub struct Inject {
     /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3+10 (the third, and each
     /// tenth after it), io_submit:accept=1 (it takes one request only), complete:res=EIO:op=pread:prob=1%.

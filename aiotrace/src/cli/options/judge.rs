@@ -24,14 +24,14 @@ pub struct Judge {
         value_delimiter = ',',
         value_name = "VERDICT[,VERDICT]...",
         requires = "rules",
-        help_heading = "Faults (docs/faults.md has all conditions)"
+        help_heading = "Faults (docs/reference/faults.md has all conditions)"
     )]
     fail_on_fault: Vec<FailOnFault>,
     /// With --fail-on-fault: a rule that never acted is no failure
     #[arg(
         long,
         requires = "fail_on_fault",
-        help_heading = "Faults (docs/faults.md has all conditions)"
+        help_heading = "Faults (docs/reference/faults.md has all conditions)"
     )]
     allow_unfired: bool,
     /// request-stuck: a file request is in flight for this long

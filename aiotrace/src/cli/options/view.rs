@@ -13,7 +13,7 @@ pub struct View {
     /// Write to this file instead of stdout
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
-    /// text, or json: one object per line, specified in docs/json.md
+    /// text, or json: one object per line, specified in docs/reference/json.md
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
     /// Count calls, errors and durations instead of showing calls. They are counted in the kernel (but for

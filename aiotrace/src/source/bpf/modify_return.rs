@@ -58,13 +58,15 @@ impl Programs {
     pub fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, Error> {
         let mut object = Object::parse(object).map_err(|_| Error::Object)?;
         let maps = std::mem::take(&mut object.maps);
-        let with_fd = maps.iter().filter_map(|(name, map)| {
-            let fd = ebpf.map(name).and_then(fd)?;
-            Some((name.as_str(), fd, map))
+        // Each of them: for one that is missing, another one would be put into the program.
+        let with_fd = maps.iter().map(|(name, map)| {
+            let fd = ebpf.map(name).and_then(fd).ok_or(Error::Object)?;
+            Ok((name.as_str(), fd, map))
         });
+        let with_fd = with_fd.collect::<Result<Vec<_>, Error>>()?;
         let sections: HashSet<usize> =
             object.functions.keys().map(|(section, _)| *section).collect();
-        object.relocate_maps(with_fd, &sections).map_err(|_| Error::Object)?;
+        object.relocate_maps(with_fd.into_iter(), &sections).map_err(|_| Error::Object)?;
         object.relocate_calls(&sections).map_err(|_| Error::Object)?;
         Ok(Self(object))
     }
@@ -120,6 +122,7 @@ fn fd(map: &Map) -> Option<RawFd> {
     | Map::PerCpuArray(data)
     | Map::PerCpuHashMap(data)
     | Map::PerCpuLruHashMap(data)
+    | Map::Queue(data)
     | Map::RingBuf(data)) = map
     else {
         return None;
