@@ -1,32 +1,17 @@
 //! What each call tells.
 
-use super::{
-    Context, ContextRef, Doubt, MOST_NAMES, MOST_REQUESTS, Model, Name, Needs, Severity, Subject,
-};
+use super::{Context, Doubt, MOST_NAMES, MOST_REQUESTS, Model, Subject};
 use aiotrace_common::abi::RingHeader;
 
 use crate::{
     any_order::AnyOrder as _,
     errno,
-    event::{
-        Address, Args, Call, Entry, Event, Handle, Iocb, Limit, Moved, Refused, Ring, Syscall,
-        errno_name, opcode_name,
-    },
-    model::{
-        Finding, cause,
-        process::Cancelled,
-        requests::{MOST_COMPARED, Request},
-        rules::delivered,
-        verdict::HUNG_AFTER,
-    },
-    words::duration::in_words,
+    event::{Args, Call, Entry, Event, Handle, Iocb, Moved, Refused, opcode_name},
+    model::{requests::Request, rules::delivered, verdict::HUNG_AFTER},
 };
-use aiotrace_common::abi;
 
 const EINVAL: i64 = -(errno::EINVAL as i64);
 const EAGAIN: i64 = -(errno::EAGAIN as i64);
-const ENOSYS: i64 = -(errno::ENOSYS as i64);
-const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
 impl Model {
     pub(super) fn call(&mut self, event: &Event, call: &Call) {
@@ -100,13 +85,7 @@ impl Model {
                 }
             }
             (0, None) => self.lost(event.pid),
-            (EAGAIN, _) => {
-                let text = format!("io_setup({asked}) = EAGAIN");
-                let mut finding = Finding::new(Name::SetupDenied, event.time, event.pid, text);
-                finding.tid = Some(event.tid);
-                finding.numbers = vec![("asked", i64::from(asked))];
-                self.find_if(Needs::Limit, finding, 0, 0);
-            }
+            (EAGAIN, _) => self.setup_denied(event, asked),
             _ => (),
         }
     }
@@ -308,47 +287,6 @@ impl Model {
         space.submitted(context, &requests, accepted, unread);
     }
 
-    fn submit_eagain(
-        &mut self,
-        (time, pid, tid): (u64, u32, u32),
-        (ctx, began): (Handle, u64),
-        ring: Option<Ring>,
-    ) {
-        let Some(context) = self.context_when_mut((pid, ctx), began) else { return };
-        // Else it is that of the context that has the handle by now.
-        let ring = ring.filter(|_| !context.is_left);
-        if let Some(ring) = ring {
-            context.looked(ring, time);
-        }
-        let in_flight = context.requests.in_flight();
-        let unreaped = ring.map_or(context.requests.unreaped(), |it| u64::from(it.unreaped()));
-        let room = ring.or(context.ring).map_or(0, |it| u64::from(it.nr.saturating_sub(1)));
-        let doubt = context.doubt_of_reading();
-        let name = context.name;
-        let mut text = format!(
-            "io_submit = EAGAIN with {in_flight} in flight and {unreaped} completed but not reaped, \
-             in a ring of {room}"
-        );
-        text.push_str(if unreaped >= in_flight && 2 * (in_flight + unreaped) >= room {
-            ": reap, do not just try again"
-        } else if 2 * (in_flight + unreaped) >= room {
-            ": wait for completions and reap them, then try again"
-        } else {
-            ". That is below its capacity: slots are kept for each processor, or memory was short; \
-             wait for a completion, then try again"
-        });
-        let mut finding = Finding::new(Name::SubmitEagain, time, pid, text);
-        finding.tid = Some(tid);
-        finding.context = Some(name);
-        finding.doubt = doubt;
-        finding.numbers = vec![
-            ("in_flight", in_flight as i64),
-            ("unreaped", unreaped as i64),
-            ("capacity", room as i64),
-        ];
-        self.find(finding, name.id, 0);
-    }
-
     /// A probe saw that an iocb was refused: the same as EAGAIN of the call, if others were accepted, and if
     /// the call does not tell that it was a fault.
     pub(super) fn refused(&mut self, event: &Event, refused: &Refused) {
@@ -356,30 +294,6 @@ impl Model {
         if refused.ret == EAGAIN && refused.index > 0 && has_room {
             self.eagains.insert(event.tid, (event.time, refused.ctx));
         }
-    }
-
-    fn slow(&mut self, event: &Event, call: &Call, ctx: Handle, iocbs: &[Option<Iocb>], took: u64) {
-        let subject =
-            iocbs.iter().flatten().find_map(|it| Subject::of(&Request::new(it, (0, 0), (0, 0))?));
-        let mut text = format!("io_submit took {}", in_words(took));
-        text.push_str(&match call.ret {
-            1 => " for 1 request".to_owned(),
-            ret @ 2.. => format!(" for {ret} requests"),
-            ret => format!(" and returned {}", errno_name(ret).unwrap_or("0")),
-        });
-        if let Some(subject) = subject {
-            let which = if iocbs.len() > 1 { ", the first " } else { ": " };
-            text.push_str(which);
-            text.push_str(&subject.in_words());
-        }
-        let mut finding = Finding::new(Name::BlockingSubmit, event.time, event.pid, text);
-        finding.tid = Some(event.tid);
-        finding.context = self.context_when((event.pid, ctx), call.began(event)).map(|it| it.name);
-        finding.request = subject;
-        finding.stack.clone_from(&call.stack);
-        finding.numbers = vec![("took_ns", took as i64), ("accepted", call.ret)];
-        let detail = subject.map_or(0, |it| u64::from(it.fd));
-        self.find(finding, detail, 0);
     }
 
     fn getevents(&mut self, event: &Event, call: &Call, ctx: Handle) {
@@ -391,145 +305,6 @@ impl Model {
         match call.ring.filter(|_| !context.is_left) {
             Some(ring) => context.looked(ring, event.time),
             None => context.reaped(count(call.ret), event.time),
-        }
-    }
-
-    fn cancel(
-        &mut self,
-        event: &Event,
-        call: &Call,
-        (ctx, iocb): (Handle, Address),
-        value: Option<&abi::Iocb>,
-    ) {
-        let space = self.space(event.pid);
-        let Some(context) = self.context_when((event.pid, ctx), call.began(event)) else { return };
-        let name = context.name;
-        match call.ret {
-            EINPROGRESS | 0 => {
-                if let Some(space) = self.spaces.get_mut(&space) {
-                    let (context, time) = (name.id, event.time);
-                    space.cancelled(Cancelled { context, iocb: iocb.0, time });
-                }
-            }
-            EINVAL | EAGAIN => {
-                let opcode = value.map(|it| it.opcode);
-                let op = opcode.and_then(opcode_name).unwrap_or("request");
-                let errno = errno_name(call.ret).unwrap_or("?");
-                let elsewhere = || self.in_flight_elsewhere(space, iocb, value);
-                let (kind, reason) = why_not_cancelled(context, iocb, value, elsewhere);
-                let text = format!("io_cancel of a {op}, iocb {:#x} = {errno}: {reason}", iocb.0);
-                let mut finding = Finding::new(Name::CancelRefused, event.time, event.pid, text);
-                finding.tid = Some(event.tid);
-                finding.context = Some(name);
-                let what = u64::from(opcode.unwrap_or(u16::MAX)) << 8 | kind;
-                self.find(finding, name.id, what);
-            }
-            _ => (),
-        }
-    }
-
-    /// A context of the program in which the request is in flight that was to be cancelled, and whether that is certain. Where there are many contexts,
-    /// not all are looked at: whoever asks may do so often.
-    fn in_flight_elsewhere(
-        &self,
-        space: u64,
-        iocb: Address,
-        value: Option<&abi::Iocb>,
-    ) -> Option<(bool, ContextRef)> {
-        let has_it = |it: &Context| {
-            let request = it.requests.of_iocb(iocb.0, value.map(|it| it.data));
-            request.is_some_and(|request| value.is_none_or(|value| request.has(value)))
-        };
-        let some = self.contexts.in_any_order().take(MOST_COMPARED);
-        let of_it = some.filter(|((of, _), it)| *of == space && has_it(it));
-        let it = of_it.map(|(_, it)| it).min_by_key(|it| it.name.id)?;
-        // It may have completed since that context was last looked at.
-        let is_certain = self.settings.exact_completions && it.doubt_of_requests().is_none();
-        Some((is_certain, it.name))
-    }
-
-    fn used_after_destroy(&mut self, event: &Event, call: &Call, ctx: Handle) -> bool {
-        let space = self.space(event.pid);
-        if self.contexts.contains_key(&(space, ctx.0)) {
-            return false;
-        }
-        let Some(known) = self.spaces.get(&space) else { return false };
-        let destroyed = known.when_destroyed(ctx.0);
-        // A call that waited when another thread destroyed the context ends like this by design.
-        let (Some(destroyed), Some(entered)) = (destroyed, call.entered) else { return false };
-        if entered <= destroyed {
-            return false;
-        }
-        let ago = in_words(entered - destroyed);
-        let name = call.args.syscall().name();
-        let text = format!("{name} on {:#x}, which was destroyed {ago} before", ctx.0);
-        let mut finding = Finding::new(Name::UseAfterDestroy, event.time, event.pid, text);
-        finding.tid = Some(event.tid);
-        finding.doubt = known.doubt();
-        finding.context = Some(ContextRef { id: 0, handle: ctx });
-        finding.numbers = vec![("destroyed_ns_before", (entered - destroyed) as i64)];
-        self.find(finding, ctx.0, call.args.syscall() as u64);
-        true
-    }
-
-    fn denied(&mut self, event: &Event, call: &Call) {
-        let syscall = call.args.syscall();
-        let errno = errno_name(call.ret).unwrap_or("?");
-        let mut text = format!("a seccomp filter answers {} with {errno}", syscall.name());
-        let mut finding = Finding::new(Name::SandboxDenied, event.time, event.pid, String::new());
-        if syscall == Syscall::Pgetevents && call.ret == ENOSYS {
-            text.push_str("; libaio falls back to io_getevents");
-            finding.severity = Severity::Info;
-        } else if syscall == Syscall::Pgetevents {
-            text.push_str("; libaio falls back to io_getevents only on ENOSYS");
-        }
-        finding.message = text;
-        finding.tid = Some(event.tid);
-        finding.numbers = vec![("ret", call.ret)];
-        self.find(finding, syscall as u64, call.ret as u64);
-    }
-}
-
-/// Why io_cancel found nothing that it could cancel, as far as that is known; and a number for that.
-fn why_not_cancelled(
-    context: &Context,
-    iocb: Address,
-    value: Option<&abi::Iocb>,
-    elsewhere: impl FnOnce() -> Option<(bool, ContextRef)>,
-) -> (u64, String) {
-    let in_flight = context.requests.of_iocb(iocb.0, value.map(|it| it.data));
-    if let Some(reason) = cause::key(value) {
-        let which = if in_flight.is_some() { ", which is in flight" } else { "" };
-        return (0, format!("{reason}{which}"));
-    }
-    let op = |opcode: u16| opcode_name(opcode).unwrap_or("request");
-    match in_flight {
-        Some(it) if it.is_poll() => (1, "it was completing at that moment".to_owned()),
-        Some(it) => {
-            let op = it.opcode.map_or("request", op);
-            (2, format!("a {op} cannot be cancelled, only polls can"))
-        }
-        None if let Some((is_certain, it)) = elsewhere() => {
-            let verb = if is_certain { "is" } else { "may be" };
-            (6, format!("it {verb} in flight in context {} at {:#x}", it.id, it.handle.0))
-        }
-        None if let Some(it) = context.requests.same(value) => {
-            let text = format!(
-                "no request of an iocb at this address is known to be in flight, but one with the same content is, \
-                 submitted from {:#x}",
-                it.iocb
-            );
-            (5, text)
-        }
-        None if context.adopted || context.doubt_of_requests().is_some() => {
-            let text = "it has completed, or cannot be cancelled (only polls can), or was submitted from another \
-                        address";
-            (3, text.to_owned())
-        }
-        None => {
-            let text = "no request of an iocb at this address is in flight: it has completed, or was submitted from \
-                        another address";
-            (4, text.to_owned())
         }
     }
 }
@@ -544,21 +319,6 @@ fn completed_in(call: &Call) -> u64 {
 /// How many, as the kernel says; a ring has no more entries.
 fn count(ret: i64) -> u64 {
     ret.clamp(0, u32::MAX.into()) as u64
-}
-
-/// Adds who holds fs.aio-nr.
-pub(super) fn with_limit(finding: &mut Finding, limit: &Limit, time: u64) {
-    let Limit { used, limit: most, holders } = limit;
-    let later = in_words(time.saturating_sub(finding.time));
-    let text = &mut finding.message;
-    text.push_str(&format!(": {later} later fs.aio-nr is {used} of {most}"));
-    for (index, holder) in holders.iter().take(3).enumerate() {
-        let name = crate::words::escape::escaped(&holder.name);
-        text.push_str(if index == 0 { "; held by " } else { ", " });
-        text.push_str(&format!("{name}:{} {}", holder.pid, holder.charge));
-    }
-    finding.numbers.extend([("used", *used as i64), ("limit", *most as i64)]);
-    finding.holders.clone_from(holders);
 }
 
 impl Subject {

@@ -1,12 +1,13 @@
 //! What a completion tells.
 
 use super::{
-    ContextRef, Doubt, Kind, MOST_KINDS, Model, Name, Needs, SECOND, Subject,
+    ContextRef, Doubt, Evidence, Kind, MOST_KINDS, Model, Needs, Subject,
+    findings::{failed_completion::FailedCompletion, short_io::ShortIo},
     requests::{Completed, Match, Request},
 };
 use crate::{
     errno,
-    event::{Completion, Event, Handle, IoEvent, Iocb, errno_name},
+    event::{Completion, Event, Handle, IoEvent, Iocb},
     model::Finding,
 };
 
@@ -14,11 +15,6 @@ const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
 const RWF_NOWAIT: u32 = 8;
 const EAGAIN: i64 = -(errno::EAGAIN as i64);
-/// From so many requests on it can be told that RWF_NOWAIT never works.
-const ALWAYS: u64 = 16;
-/// Or so many in a row, whatever came before, if that takes a while: what is busy for a moment gives EAGAIN, too.
-const IN_A_ROW: u64 = 64;
-const FOR_A_WHILE: u64 = SECOND;
 
 impl Model {
     pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
@@ -85,7 +81,7 @@ impl Model {
     ) {
         self.followed = self.followed.saturating_sub(1);
         self.count(pid, &found);
-        let Match { request, completed, again } = &found;
+        let Match { request, completed, again: _ } = &found;
         let time = completed.time;
         let event = completed.event;
         let space = self.space(pid);
@@ -93,25 +89,13 @@ impl Model {
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
             space.completed(request, event.res);
         }
-        let new = |what, text| {
-            let mut finding = Finding::new(what, time, pid, text);
+        let new = |evidence: Evidence| {
+            let mut finding = Finding::new(evidence, time, pid);
             finding.context = Some(name);
             finding.doubt = doubt;
             finding
         };
-        // (What is told late may have bounds that say nothing.)
-        let is_known = completed.after <= completed.time;
-        if let Some(again) = again.filter(|again| is_known && completed.after > *again) {
-            let early = crate::words::duration::in_words(completed.after - again);
-            let least = if completed.is_bound() { "at least " } else { "" };
-            let text = format!(
-                "the iocb at {:#x} was submitted again {least}{early} before it completed",
-                request.iocb
-            );
-            let mut finding = new(Name::IocbReusedInFlight, text);
-            finding.numbers = vec![("before_ns", (completed.after - again) as i64)];
-            self.find(finding, name.id, 0);
-        }
+        self.reused(&found, |it| new(it.into()));
         let is_by_design = self.is_by_design(pid, name, request, event.res);
         let Some(subject) = Subject::of(request) else { return };
         let opcode = subject.opcode;
@@ -120,11 +104,8 @@ impl Model {
             if is_by_design {
                 return;
             }
-            let errno = errno_name(event.res).map_or_else(|| event.res.to_string(), str::to_owned);
-            let text = format!("{} completed with res={} ({errno})", subject.in_words(), event.res);
-            let mut finding = new(Name::FailedCompletion, text);
+            let mut finding = new(FailedCompletion::of(subject, event.res).into());
             finding.request = Some(subject);
-            finding.numbers = vec![("res", event.res)];
             let which = u64::from(request.fd) << 16 | u64::from(opcode);
             self.find(finding, which, event.res as u64);
             return;
@@ -132,58 +113,14 @@ impl Model {
         // iovecs are counted, not bytes; a poll gives a mask.
         let is_short = matches!(opcode, PREAD | PWRITE) && (event.res as u64) < request.nbytes;
         if is_short {
-            let text = format!("{} moved {} bytes", subject.in_words(), event.res);
-            let mut finding = new(Name::ShortIo, text);
+            let mut finding = new(ShortIo { request: subject, res: event.res }.into());
             finding.request = Some(subject);
-            finding.numbers = vec![("res", event.res)];
             // A read at the end of a file is short, and so may be one of a pipe.
             let end = (request.offset.max(0) as u64).saturating_add(event.res as u64);
             let beyond = (opcode == PREAD).then_some(end);
             let needs = Needs::Storage { fd: request.fd, beyond };
             self.find_if(needs, finding, u64::from(request.fd), u64::from(opcode));
         }
-    }
-
-    /// RWF_NOWAIT asks for EAGAIN instead of waiting. Where it always comes, nothing is done asynchronously.
-    fn would_block(
-        &mut self,
-        pid: u32,
-        name: ContextRef,
-        request: &Request,
-        event: &IoEvent,
-        time: u64,
-    ) {
-        let (Some(opcode), Some(subject)) = (request.opcode, Subject::of(request)) else { return };
-        if event.res != EAGAIN || request.rw_flags & RWF_NOWAIT == 0 {
-            return;
-        }
-        let Some(kind) = self.kind(pid, request.fd, opcode) else { return };
-        let all = kind.nowait;
-        let mostly = kind.would_block >= ALWAYS && kind.would_block * 10 >= all * 9;
-        let since = kind.would_block_since;
-        let in_a_row =
-            since >= IN_A_ROW && time.saturating_sub(kind.would_block_from) >= FOR_A_WHILE;
-        let (count, of) = if mostly {
-            (kind.would_block, format!("{} of {all} requests", kind.would_block))
-        } else {
-            (since, format!("the last {since} of {all} requests"))
-        };
-        let which = u64::from(request.fd) << 16 | u64::from(opcode);
-        let is_known = self.findings.has(&(Name::FailedCompletion, pid, which, EAGAIN as u64));
-        if !is_known && !mostly && !in_a_row {
-            return;
-        }
-        let text = format!(
-            "{of} with RWF_NOWAIT completed with res=-11 (EAGAIN), this one {}: they would \
-             have waited inside of io_submit, so they were not made",
-            subject.in_words()
-        );
-        let mut finding = Finding::new(Name::FailedCompletion, time, pid, text);
-        finding.context = Some(name);
-        finding.request = Some(subject);
-        finding.numbers = vec![("res", EAGAIN), ("nowait", all as i64)];
-        finding.count = if is_known { 1 } else { count };
-        self.find(finding, which, EAGAIN as u64);
     }
 
     /// Errors that were asked for.
@@ -207,7 +144,7 @@ impl Model {
         }
     }
 
-    fn kind(&mut self, pid: u32, fd: u32, opcode: u16) -> Option<&mut Kind> {
+    pub(super) fn kind(&mut self, pid: u32, fd: u32, opcode: u16) -> Option<&mut Kind> {
         let key = (pid, fd, opcode);
         if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&key) {
             return None;

@@ -1,15 +1,14 @@
 //! What the end of a context, of a process and of the trace tells.
 
 use super::{
-    Doubt, Model, Name, SECOND, Severity, Subject, Target,
+    Doubt, Model, SECOND,
     process::{Released, Short},
     report::{Destroying, End},
 };
 use crate::{
     any_order::AnyOrder as _,
     event::{Call, Event, ExitStatus, Gone, Handle, How},
-    model::{Context, Finding, requests::Request, rules::delivered},
-    words::duration::in_words,
+    model::{Context, rules::delivered},
 };
 
 /// The contexts of a process end one after the other, within this time.
@@ -69,7 +68,7 @@ impl Model {
             let (gone, time) = (*gone, event.time);
             return self.ends.destroying.push(Destroying { key, context, gone, time });
         }
-        if let Some(finding) = self.discarded(&context, gone, event.time) {
+        if let Some(finding) = self.discarded(&context, gone, event.time, None) {
             self.find(finding, 0, 0);
         }
         let known = self.spaces.entry(space).or_default();
@@ -110,71 +109,11 @@ impl Model {
         // Of a delayed call that is not known.
         let own = call.filter(|(call, _)| delivered(call.fault).is_none());
         let took = own.zip(entered).map(|((_, now), began)| now.saturating_sub(began));
-        let finding = self.discarded(&context, &gone, time);
+        let finding = self.discarded(&context, &gone, time, took);
         self.forget(context, time, End::Destroyed);
-        let Some(mut finding) = finding else { return };
-        if let Some(took) = took {
-            finding.message.push_str(&format!("; it blocked for {}", in_words(took)));
-            finding.numbers.push(("blocked_ns", took as i64));
+        if let Some(finding) = finding {
+            self.find(finding, 0, 0);
         }
-        self.find(finding, 0, 0);
-    }
-
-    /// Requests in flight when it ended. Polls pend by design.
-    fn discarded(&self, context: &Context, gone: &Gone, time: u64) -> Option<Finding> {
-        let how = gone.how;
-        let mut requests: Vec<&Request> = context.requests.iter().collect();
-        requests.sort_by_key(|it| (it.entered, it.call, it.index));
-        let writes = requests.iter().filter(|it| it.is_write()).count();
-        let others = requests.iter().filter(|it| !it.is_poll() && !it.is_write()).count();
-        let left = context.requests.in_flight();
-        if writes + others == 0 || left == 0 {
-            return None;
-        }
-        // Nobody looked at the ring after the last call; or some completed, and it is not known which.
-        let at_most = how != How::Destroy && !self.settings.exact_completions
-            || left < context.requests.followed();
-        if at_most && writes == 0 {
-            return None;
-        }
-        let what = match how {
-            How::Destroy => "io_destroy",
-            How::Exit => "exit",
-            How::Exec => "exec",
-        };
-        let most = if at_most { "at most " } else { "" };
-        let plural = |count: usize| if count == 1 { "" } else { "s" };
-        let counted = match (writes, others) {
-            (_, 0) => format!("{writes} write{}", plural(writes)),
-            (0, _) => format!("{others} request{} (no write)", plural(others)),
-            _ => format!(
-                "{writes} write{} and {others} other request{}",
-                plural(writes),
-                plural(others)
-            ),
-        };
-        let other = || requests.iter().find(|it| !it.is_poll());
-        let first = requests.iter().find(|it| it.is_write()).or_else(other);
-        let subject = first.and_then(|it| Subject::of(it));
-        let example =
-            subject.map_or_else(String::new, |it| format!(", the oldest {}", it.in_words()));
-        let text = format!(
-            "{what} with {most}{counted} in flight{example}: nobody will see what came of it"
-        );
-        let mut finding = Finding::new(Name::DiscardedRequests, time, context.pid, text);
-        if writes > 0 && !at_most {
-            finding.severity = Severity::Error;
-        }
-        // Else the source missed some of its completions.
-        let is_counted = gone.in_flight.is_some() || context.adopted;
-        finding.doubt = context
-            .doubt_of_requests()
-            .or_else(|| at_most.then_some(Doubt::Window))
-            .or_else(|| (!is_counted).then_some(Doubt::Unmatched));
-        finding.context = Some(context.name);
-        finding.request = subject;
-        finding.numbers = vec![("writes", writes as i64), ("others", others as i64)];
-        Some(finding)
     }
 
     /// The process has exited, or runs another program (no status).
@@ -215,37 +154,6 @@ impl Model {
         for short in all {
             self.dropped(short, Some(Doubt::Ended));
         }
-    }
-
-    /// The rest of a short submit will not be submitted any more. (`doubt`: it still may be.)
-    pub(super) fn dropped(&mut self, short: Short, doubt: Option<Doubt>) {
-        let (given, accepted) = (short.given, short.accepted);
-        let (left, example, own) = short.dropped();
-        let which = example.map_or_else(String::new, |it| format!(", the first {}", it.in_words()));
-        let space = self.space(short.pid);
-        let lost = self.spaces.get(&space).is_some_and(|it| it.lost).then_some(Doubt::Lost);
-        let unwatched = (!self.settings.synchronous).then_some(Doubt::NotWatched);
-        let doubt = lost.or(own).or(unwatched).or(doubt);
-        let otherwise = match (self.settings.synchronous, short.watched) {
-            (false, _) => String::new(),
-            (true, None) => ", nor done by pread(2), pwrite(2) and the like".to_owned(),
-            (true, Some(until)) => format!(
-                ", nor done by pread(2), pwrite(2) and the like in {}",
-                in_words(until.saturating_sub(short.time))
-            ),
-        };
-        let text = format!(
-            "io_submit accepted {accepted} of {given} requests, and {left} of the rest were never \
-             submitted again{otherwise}{which}"
-        );
-        let mut finding = Finding::new(Name::ShortSubmitDropped, short.time, short.pid, text);
-        finding.tid = Some(short.tid);
-        finding.context = Some(short.context);
-        finding.doubt = doubt;
-        finding.request = example;
-        finding.numbers =
-            vec![("given", given as i64), ("accepted", accepted as i64), ("dropped", left as i64)];
-        self.find(finding, short.context.id, 0);
     }
 
     /// Tells what waited for more of its kind, and forgets processes that are gone.
@@ -306,19 +214,6 @@ impl Model {
         }
     }
 
-    fn released(&mut self, released: Released) {
-        let Released { pid, time, contexts, charge, by_exec } = released;
-        let how = if by_exec { "exec" } else { "exit" };
-        let plural = if contexts == 1 { "context" } else { "contexts" };
-        let holds = charge.map_or_else(String::new, |it| format!(" ({it} of fs.aio-nr)"));
-        let text = format!("{contexts} {plural}{holds} alive at {how}: released by the kernel");
-        let mut finding = Finding::new(Name::ReleasedAtExit, time, pid, text);
-        finding.numbers = vec![("contexts", contexts as i64)];
-        finding.numbers.extend(charge.map(|it| ("charge", it as i64)));
-        // Each exec of a program that executes itself is the same.
-        self.find(finding, contexts << 1 | u64::from(by_exec), charge.unwrap_or(u64::MAX));
-    }
-
     /// The trace is over: no events follow.
     pub fn finish(&mut self, time: u64) {
         self.now = self.now.max(time);
@@ -341,30 +236,6 @@ impl Model {
             .collect();
         // It may still do it.
         left.into_iter().for_each(|it| self.dropped(it, Some(Doubt::Ended)));
-        // Whoever has contexts uses it.
-        let is_unused =
-            self.calls + self.counted.total() == 0 && self.next_context == 1 && !self.inside.any;
-        // A program that ended at once had no time for one.
-        let was_watched = |it: &Target| {
-            !it.is_attached || it.ended.unwrap_or(now).saturating_sub(it.since) >= SECOND
-        };
-        if let Some(Target { pid, untraced, .. }) =
-            self.target.filter(|it| is_unused && was_watched(it))
-        {
-            let others = match untraced {
-                0 => String::new(),
-                1 => "; it made a child process, which was not followed (-f follows it)".to_owned(),
-                _ => format!(
-                    "; it made {untraced} child processes, which were not followed (-f follows them)"
-                ),
-            };
-            let text = format!(
-                "the target made no io_* call while it was traced: POSIX AIO and io_uring are not kernel AIO{others}"
-            );
-            let mut finding = Finding::new(Name::NotKernelAio, now, pid, text);
-            finding.numbers = vec![("children", untraced as i64)];
-            finding.doubt = self.unanswered.then_some(Doubt::Unanswered);
-            self.find(finding, 0, 0);
-        }
+        self.not_kernel_aio();
     }
 }

@@ -1,104 +1,10 @@
 //! One conclusion about the program, with its evidence.
 
-use super::Doubt;
-use crate::event::{Address, Handle, Holder, Stack};
-
-macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident $text:literal $severity:ident,)*) => {
-        /// What was found. The names are stable; docs/reference/findings has a page for each.
-        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-        pub enum Name {
-            $($(#[$doc])* $name,)*
-        }
-
-        impl Name {
-            /// All there are, in the order of docs/reference/findings/README.md.
-            pub const ALL: &[Self] = &[$(Self::$name,)*];
-
-            /// As it is written.
-            pub fn text(self) -> &'static str {
-                match self {
-                    $(Self::$name => $text,)*
-                }
-            }
-
-            /// How bad it is, unless the evidence says otherwise.
-            pub fn severity(self) -> Severity {
-                match self {
-                    $(Self::$name => Severity::$severity,)*
-                }
-            }
-        }
-    };
-}
-
-names! {
-    /// A live process lost a context.
-    ContextLeak "context-leak" Error,
-    /// Contexts grow in number while old ones stay idle.
-    ContextGrowth "context-growth" Warning,
-    /// Contexts alive at exit or exec.
-    ReleasedAtExit "released-at-exit" Info,
-    /// A file request in flight for long.
-    RequestStuck "request-stuck" Warning,
-    /// Completed, and not reaped for long.
-    UnreapedCompletions "unreaped-completions" Warning,
-    /// A context ended with requests in flight.
-    DiscardedRequests "discarded-requests" Info,
-    /// An iocb was submitted again before it completed.
-    IocbReusedInFlight "iocb-reused-in-flight" Warning,
-    /// The rest of a short submit was never submitted again.
-    ShortSubmitDropped "short-submit-dropped" Error,
-    /// io_submit says EAGAIN.
-    SubmitEagain "submit-eagain" Warning,
-    /// A request failed.
-    FailedCompletion "failed-completion" Warning,
-    /// A request did less than it was asked for.
-    ShortIo "short-io" Info,
-    /// io_submit took long.
-    BlockingSubmit "blocking-submit" Warning,
-    /// Requests complete inside of io_submit.
-    InlineCompletion "inline-completion" Info,
-    /// A call on a handle that was destroyed.
-    UseAfterDestroy "use-after-destroy" Warning,
-    /// io_setup says EAGAIN.
-    SetupDenied "setup-denied" Error,
-    /// A seccomp filter answers.
-    SandboxDenied "sandbox-denied" Error,
-    /// io_cancel of what cannot be cancelled.
-    CancelRefused "cancel-refused" Info,
-    /// No AIO call was made.
-    NotKernelAio "not-kernel-aio" Info,
-    /// Calls failed, and no other finding says why.
-    RefusedCalls "refused-calls" Warning,
-}
-
-impl Name {
-    /// The names of its numbers ([`Finding::numbers`]), all there can be; the page of the finding describes them.
-    pub fn evidence(self) -> &'static [&'static str] {
-        match self {
-            Self::ContextLeak => &["charge"],
-            Self::ContextGrowth => &["idle", "idle_charge", "young", "oldest_ns"],
-            Self::ReleasedAtExit => &["contexts", "charge"],
-            Self::RequestStuck => &["age_ns"],
-            Self::UnreapedCompletions => &["unreaped", "age_ns", "capacity"],
-            Self::DiscardedRequests => &["writes", "others", "blocked_ns"],
-            Self::IocbReusedInFlight => &["before_ns"],
-            Self::ShortSubmitDropped => &["given", "accepted", "dropped"],
-            Self::SubmitEagain => &["in_flight", "unreaped", "capacity"],
-            Self::FailedCompletion => &["res", "nowait", "submits_after"],
-            Self::ShortIo => &["res"],
-            Self::BlockingSubmit => &["took_ns", "accepted"],
-            Self::InlineCompletion => &["fd", "calls", "inline", "extending"],
-            Self::UseAfterDestroy => &["destroyed_ns_before"],
-            Self::SetupDenied => &["asked", "used", "limit"],
-            Self::SandboxDenied => &["ret"],
-            Self::NotKernelAio => &["children"],
-            Self::CancelRefused => &[],
-            Self::RefusedCalls => &["ret"],
-        }
-    }
-}
+use super::{
+    Doubt,
+    findings::{Evidence, Name, refused_calls::Iovecs},
+};
+use crate::event::{Address, Handle, Holder, Limit, Stack};
 
 /// How bad.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -152,10 +58,8 @@ pub struct Finding {
     pub tid: Option<u32>,
     /// Context, if it is about one.
     pub context: Option<ContextRef>,
-    /// In words, with the numbers.
-    pub message: String,
-    /// The same numbers, by name.
-    pub numbers: Vec<(&'static str, i64)>,
+    /// What it rests on.
+    pub evidence: Evidence,
     /// The request it is about.
     pub request: Option<Subject>,
     /// Where the context (or the contexts) were made.
@@ -168,6 +72,8 @@ pub struct Finding {
     pub(super) submits: u64,
     /// The same when it was seen first.
     pub(super) submits_first: u64,
+    /// It stands for others of its name and process, too.
+    pub(super) is_sum: bool,
     /// Iovecs that belong to it: where, and how many.
     pub(super) iovecs: Option<(Address, u64)>,
 }
@@ -188,8 +94,10 @@ pub struct Subject {
 }
 
 impl Finding {
-    /// With nothing but what it is and whom it is about.
-    pub fn new(name: Name, time: u64, pid: u32, message: String) -> Self {
+    /// With nothing but what it rests on and whom it is about.
+    pub fn new(evidence: impl Into<Evidence>, time: u64, pid: u32) -> Self {
+        let evidence = evidence.into();
+        let name = evidence.name();
         Self {
             name,
             severity: name.severity(),
@@ -200,15 +108,47 @@ impl Finding {
             process: Vec::new(),
             tid: None,
             context: None,
-            message,
-            numbers: Vec::new(),
+            evidence,
             request: None,
             stack: None,
             holders: Vec::new(),
             count: 1,
             submits: 0,
             submits_first: 0,
+            is_sum: false,
             iovecs: None,
+        }
+    }
+
+    /// In words, with the numbers.
+    pub fn message(&self) -> String {
+        let message = self.evidence.message();
+        match self.is_sum {
+            true => format!(
+                "{message}; {MOST_ALIKE} others like it were told, from here on they are counted as one"
+            ),
+            false => message,
+        }
+    }
+
+    /// The same numbers, by name.
+    pub fn numbers(&self) -> Vec<(&'static str, i64)> {
+        self.evidence.numbers()
+    }
+
+    /// Who holds fs.aio-nr, looked up at this time.
+    pub(super) fn answer_limit(&mut self, limit: &Limit, time: u64) {
+        self.holders.clone_from(&limit.holders);
+        let later = time.saturating_sub(self.time);
+        if let Evidence::SetupDenied(it) = &mut self.evidence {
+            it.answered(later, limit.clone());
+        }
+    }
+
+    /// What its iovecs are, of which there are so many.
+    pub(super) fn answer_iovecs(&mut self, first: Option<&[(Address, u64)]>, count: u64) {
+        if let Evidence::RefusedCalls(it) = &mut self.evidence {
+            it.iovecs = Some(Iovecs { first: first.map(<[_]>::to_vec), count });
         }
     }
 }
@@ -240,7 +180,7 @@ impl Findings {
     /// the same name and process.
     pub fn add(&mut self, mut finding: Finding, detail: u64, more: u64) {
         debug_assert!(
-            finding.numbers.iter().all(|(name, _)| finding.name.evidence().contains(name)),
+            finding.numbers().iter().all(|(name, _)| finding.name.evidence().contains(name)),
             "{finding:?}"
         );
         let key = (finding.name, finding.pid, detail, more);
@@ -281,10 +221,7 @@ impl Findings {
         *told += 1;
         if is_one_of_many {
             *others = Some(place);
-            let also = format!(
-                "; {MOST_ALIKE} others like it were told, from here on they are counted as one"
-            );
-            finding.message.push_str(&also);
+            finding.is_sum = true;
         }
         self.known.insert(key, place);
         self.list.push(finding.clone());
@@ -319,11 +256,16 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::findings::short_io::ShortIo;
 
     #[test]
     fn what_was_told_is_counted_and_what_is_worse_is_told_again() {
         let mut findings = Findings::default();
-        let mut finding = Finding::new(Name::DiscardedRequests, 1, 7, String::new());
+        let short = ShortIo {
+            request: Subject { iocb: 1, opcode: 0, fd: 3, offset: 0, nbytes: 8 },
+            res: 4,
+        };
+        let mut finding = Finding::new(short, 1, 7);
         findings.add(finding.clone(), 0, 0);
         findings.add(finding.clone(), 0, 0);
         finding.severity = Severity::Error;

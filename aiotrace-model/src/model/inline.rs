@@ -1,11 +1,14 @@
-//! inline-completion: requests that are complete when io_submit returns, and why.
+//! Files whose requests are complete when io_submit returns, and why: what inline-completion rests on.
 //!
 //! The first use of a descriptor asks what it is. What the causes rest on is counted from the answer on; a program
 //! that was faster is judged by all of it, once nothing more is to be learned. A second look, after the last request
 //! that counts, shows whether it is the same file still, and whether it is as long as the writes have made it: only then
 //! a cause is certain.
 
-use super::{Doubt, Map, Model, Name, Question, SECOND, finding::Finding, requests::Request};
+use super::{
+    Doubt, Map, Model, Question, SECOND, finding::Finding,
+    findings::inline_completion::InlineCompletion, requests::Request,
+};
 use crate::event::{Event, File, FileKind};
 
 /// From so many io_submit calls on, it can be told how requests to a file complete.
@@ -173,20 +176,14 @@ impl Model {
         if !count.is_inline() {
             return;
         }
-        let text = format!(
-            "{} of {} io_submit calls for fd {} returned with their last request completed: {}",
-            count.inline,
-            count.calls,
-            fd as i32,
-            it.cause()
-        );
-        let mut finding = Finding::new(Name::InlineCompletion, time, pid, text);
-        finding.numbers = vec![
-            ("fd", i64::from(fd)),
-            ("calls", count.calls as i64),
-            ("inline", count.inline as i64),
-            ("extending", it.since.extending as i64),
-        ];
+        let evidence = InlineCompletion {
+            fd,
+            calls: count.calls,
+            inline: count.inline,
+            extending: it.since.extending,
+            cause: it.cause(),
+        };
+        let finding = Finding::new(evidence, time, pid);
         // Descriptors of one file are the same; so are those of which nothing is known any more.
         let (detail, more) = last.or(file).and_then(|it| it.id).unwrap_or((u64::MAX, u64::MAX));
         self.find(finding, detail, more);

@@ -20,6 +20,7 @@ mod early;
 mod endings;
 mod faults;
 pub mod finding;
+pub mod findings;
 mod inline;
 pub mod latency;
 mod owed;
@@ -41,8 +42,9 @@ pub use context::{Context, Done};
 pub use doubt::Doubt;
 use faults::Faults;
 pub use faults::MOST_FAULTS;
-pub use finding::{ContextRef, Finding, Name, Severity, Subject};
+pub use finding::{ContextRef, Finding, Severity, Subject};
 use finding::{Findings, Key};
+pub use findings::{Evidence, Name};
 use latency::Latency;
 use process::Space;
 use report::Ends;
@@ -691,7 +693,7 @@ impl Model {
             Looked::File { fd, file } => self.looked_at_file(event, *fd, *file),
             Looked::Limit(limit) => {
                 for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
-                    calls::with_limit(&mut waiting.finding, limit, event.time);
+                    waiting.finding.answer_limit(limit, event.time);
                     self.find(waiting.finding, waiting.key.2, waiting.key.3);
                 }
             }
@@ -701,7 +703,7 @@ impl Model {
                     |it: &Waiting| matches!(it.needs, Needs::Iovecs { at: of, .. } if of == *at);
                 for mut waiting in self.answered(event.pid, answers) {
                     let Needs::Iovecs { count, .. } = waiting.needs else { continue };
-                    refused::with_iovecs(&mut waiting.finding, list.as_deref(), count);
+                    waiting.finding.answer_iovecs(list.as_deref(), count);
                     self.find(waiting.finding, waiting.key.2, waiting.key.3);
                 }
             }

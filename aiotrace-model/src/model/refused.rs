@@ -1,4 +1,4 @@
-//! refused-calls: calls that failed, and that no other finding explains.
+//! Calls that failed, and that no other finding explains: what refused-calls rests on.
 //!
 //! io_getevents that waits while another thread destroys the context ends with EINVAL by design, before
 //! io_destroy returns. So EINVAL of a call on a context that seems to live, with arguments that make sense, waits
@@ -7,12 +7,14 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ContextRef, Doubt, Map, Model, Name, Needs, Question, Subject, cause, finding::Finding,
+    ContextRef, Doubt, Map, Model, Needs, Question, Subject, cause,
+    finding::Finding,
+    findings::{Evidence, refused_calls::RefusedCalls},
     requests::Request,
 };
 use crate::{
     errno,
-    event::{Address, Args, Call, Event, Handle, Iocb, Syscall, errno_name},
+    event::{Address, Args, Call, Event, Handle, Iocb, Syscall},
 };
 
 const EINVAL: i64 = -(errno::EINVAL as i64);
@@ -128,27 +130,22 @@ impl Model {
             Args::Submit { iocbs, .. } => iocbs.first().and_then(|it| subject(it.as_ref()?)),
             _ => None,
         };
-        let mut text = format!("{} = {}", called(&call.args), in_words(call.ret));
-        if let Some(subject) = subject {
-            text.push_str(&format!(": {}", subject.in_words()));
-        }
         let perhaps = || context.and_then(|_| cause::perhaps(&call.args, call.ret));
-        if let Some(cause) = cause.map(str::to_owned).or_else(perhaps) {
-            text.push_str(&format!(": {cause}"));
-        } else if call.ret == EINVAL
-            && context.is_none()
-            && !matches!(call.args, Args::Setup { .. })
-        {
-            text.push_str(": no context with this handle is known");
-        }
-        let mut finding = Finding::new(Name::RefusedCalls, event.time, event.pid, text);
+        let evidence = RefusedCalls {
+            call: called(&call.args),
+            ret: call.ret,
+            request: subject,
+            cause: cause.map(str::to_owned).or_else(perhaps),
+            has_context: context.is_some() || matches!(call.args, Args::Setup { .. }),
+            iovecs: None,
+        };
+        let mut finding = Finding::new(evidence, event.time, event.pid);
         finding.tid = Some(event.tid);
         finding.context =
             context.or_else(|| (handle.0 != 0).then_some(ContextRef { id: 0, handle }));
         finding.request = subject;
         finding.stack.clone_from(&call.stack);
         finding.iovecs = iovecs(call);
-        finding.numbers = vec![("ret", call.ret)];
         // What was lost may have been the end of the context.
         let is_lossy = self.spaces.get(&self.space(event.pid)).and_then(|it| it.doubt());
         finding.doubt = is_lossy.filter(|_| call.ret == EINVAL && cause.is_none());
@@ -156,7 +153,7 @@ impl Model {
     }
 
     fn tell_refusal(&mut self, finding: Finding, syscall: Syscall) {
-        let ret = finding.numbers.first().map_or(0, |it| it.1);
+        let Evidence::RefusedCalls(RefusedCalls { ret, .. }) = finding.evidence else { return };
         // What one descriptor is refused for says nothing of another.
         let of = finding.request.map_or(0, |it| u64::from(it.fd) << 24 | u64::from(it.opcode) << 8);
         let which = of | syscall as u64;
@@ -245,10 +242,15 @@ impl Model {
             Some(Shown::Explained) => return,
             Some(Shown::Example(finding)) => (**finding).clone(),
             None => {
-                let text = format!("{} = {}", syscall.name(), in_words(ret));
-                let mut finding = Finding::new(Name::RefusedCalls, self.counted.time, pid, text);
-                finding.numbers = vec![("ret", ret)];
-                finding
+                let evidence = RefusedCalls {
+                    call: syscall.name().to_owned(),
+                    ret,
+                    request: None,
+                    cause: None,
+                    has_context: true,
+                    iovecs: None,
+                };
+                Finding::new(evidence, self.counted.time, pid)
             }
         };
         // Which context it was, and whether somebody destroyed it, is not known of each.
@@ -288,20 +290,6 @@ fn iovecs(call: &Call) -> Option<(Address, u64)> {
     matches!(iocb.opcode, 7 | 8).then_some((Address(iocb.buf), iocb.nbytes))
 }
 
-/// Adds what the iovecs are now: they were not read at the call.
-pub(super) fn with_iovecs(finding: &mut Finding, list: Option<&[(Address, u64)]>, count: u64) {
-    let Some(list) = list else {
-        return finding.message.push_str("; its iovecs cannot be read now");
-    };
-    let shown = list.iter().map(|(base, length)| format!("{{{:#x}, {length}}}", base.0));
-    let mut shown: Vec<String> = shown.collect();
-    let more = count.saturating_sub(list.len() as u64);
-    if more > 0 {
-        shown.push(format!("... {more} more"));
-    }
-    finding.message.push_str(&format!("; its iovecs now: [{}]", shown.join(", ")));
-}
-
 /// The call, with what is not in the request.
 fn called(args: &Args) -> String {
     let name = args.syscall().name();
@@ -313,14 +301,5 @@ fn called(args: &Args) -> String {
         Args::Destroy { ctx } => format!("{name}({:#x})", ctx.0),
         Args::Cancel { ctx, iocb, .. } => format!("{name}({:#x}, {:#x})", ctx.0, iocb.0),
         Args::Submit { .. } => name.to_owned(),
-    }
-}
-
-/// `EBADF (Bad file descriptor)`
-fn in_words(ret: i64) -> String {
-    match (errno_name(ret), i32::try_from(-ret).ok().and_then(errno::text)) {
-        (Some(name), Some(text)) => format!("{name} ({text})"),
-        (Some(name), None) => name.to_owned(),
-        (None, _) => ret.to_string(),
     }
 }

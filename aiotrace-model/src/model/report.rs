@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Alive, Context, ContextRef, Done, Doubt, FaultRow, Finding, Map, Model, Name, SECOND,
-    Thresholds, Wait,
+    Alive, Context, ContextRef, Done, Doubt, FaultRow, Finding, Map, Model, SECOND, Thresholds,
+    Wait,
     latency::{Latency, Percentiles},
     sums::{Disagreement, Sums},
     verdict::RuleRow,
@@ -307,27 +307,6 @@ impl Model {
     pub fn unread(&self, is_lossless: bool) -> u64 {
         let all = self.live().map(unread).chain([(self.ends.unread, self.ends.unseen)]);
         all.map(|(unread, unseen)| unread + if is_lossless { unseen } else { 0 }).sum()
-    }
-
-    /// What is known only later: whether the program went on after a failed request.
-    fn with_sequel(&self, mut finding: Finding) -> Finding {
-        if finding.name == Name::FailedCompletion {
-            let now = self.submits.get(&finding.pid).copied().unwrap_or(0);
-            let after = now.saturating_sub(finding.submits);
-            let first = now.saturating_sub(finding.submits_first);
-            finding.numbers.push(("submits_after", after as i64));
-            finding.message.push_str(&match after {
-                _ if finding.count == 1 && after == 0 => "; nothing was submitted after it".to_owned(),
-                _ if finding.count == 1 => {
-                    format!("; the program went on ({after} io_submit after it)")
-                }
-                0 => format!("; {first} io_submit after it, none after the last of these"),
-                _ => format!(
-                    "; the program went on ({first} io_submit after it, {after} after the last of these)"
-                ),
-            });
-        }
-        finding
     }
 
     /// Requests in flight by address space, where that is known of all contexts.

@@ -35,7 +35,7 @@ fn of(name: Name, findings: &[Finding]) -> Vec<&Finding> {
 /// Those of the report, in its words.
 fn told(report: &Report, name: Name) -> Vec<(u64, String)> {
     let of = report.findings.iter().filter(|it| it.name == name);
-    of.map(|it| (it.count, it.message.clone())).collect()
+    of.map(|it| (it.count, it.message())).collect()
 }
 
 fn with(change: impl FnOnce(&mut abi::Iocb)) -> Option<Iocb> {
@@ -85,7 +85,7 @@ fn a_refused_io_submit_is_told_once_and_counted_with_its_cause() {
     let fsync = with(|it| (it.opcode, it.buf) = (2, 0x1000));
     trace.call(EINVAL, submit(vec![fsync]));
     let found = trace.findings();
-    let messages: Vec<&str> = found.iter().map(|it| it.message.as_str()).collect();
+    let messages: Vec<String> = found.iter().map(|it| it.message()).collect();
     assert_eq!(
         messages,
         [
@@ -145,7 +145,7 @@ fn iovecs_are_looked_up_when_they_may_be_the_reason() {
         let text = "io_submit = EINVAL (Invalid argument): pwritev fd=3 offset=4096 iovcnt=6";
         let now = "; its iovecs now: [{0x1000, 512}, {0x0, 18446744073709551615}, ... 4 more]";
         let expected = if is_answered { format!("{text}{now}") } else { text.to_owned() };
-        assert_eq!(findings[0].message, expected);
+        assert_eq!(findings[0].message(), expected);
     }
 }
 
@@ -156,7 +156,7 @@ fn an_unknown_handle_is_refused() {
     trace.call(EINVAL, args);
     let text =
         "io_destroy(0x9000) = EINVAL (Invalid argument): no context with this handle is known";
-    assert_eq!(trace.findings()[0].message, text);
+    assert_eq!(trace.findings()[0].message(), text);
 }
 
 /// Whoever waits while another thread destroys the context gets EINVAL before io_destroy returns.
@@ -201,7 +201,7 @@ fn einval_from_before_io_destroy_is_told() {
     before.destroy(0);
     let findings = before.findings();
     let text = "perhaps fd 3 has no fsync, as pipes, sockets and eventfds have none";
-    assert!(findings.len() == 1 && findings[0].message.ends_with(text), "{findings:?}");
+    assert!(findings.len() == 1 && findings[0].message().ends_with(text), "{findings:?}");
     // While one io_destroy waits for its requests, another thread makes a context at the same place and ends it.
     let mut both = trace();
     let first = both.now;
@@ -268,7 +268,7 @@ fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
     );
     // Whether somebody destroyed the context is not known of calls that are not told.
     let report = model.report();
-    let doubts = report.findings.iter().map(|it| (it.message.contains("EINVAL"), it.doubt));
+    let doubts = report.findings.iter().map(|it| (it.message().contains("EINVAL"), it.doubt));
     for (is_einval, doubt) in doubts {
         assert_eq!(doubt, is_einval.then_some(Doubt::LeftOut));
     }
@@ -340,7 +340,7 @@ fn why_requests_are_complete_at_once_is_looked_up() {
         }
         let findings = trace.findings();
         let [finding] = &of(Name::InlineCompletion, &findings)[..] else { panic!("{findings:?}") };
-        finding.message.split_once("completed: ").unwrap().1.to_owned()
+        finding.message().split_once("completed: ").unwrap().1.to_owned()
     };
     let cause = |file, offset| told(file, Some(file), offset);
     let file = |change: fn(&mut File)| {
@@ -533,7 +533,7 @@ fn of_many_that_are_alike_the_rest_is_counted_as_one() {
     let findings = trace.findings();
     let found = of(Name::FailedCompletion, &findings);
     assert_eq!(found.len(), 9);
-    assert!(found[8].message.contains("8 others like it were told"), "{}", found[8].message);
+    assert!(found[8].message().contains("8 others like it were told"), "{}", found[8].message());
     let counts: u64 =
         told(&trace.model.report(), Name::FailedCompletion).iter().map(|it| it.0).sum();
     assert_eq!(counts, 100);
@@ -659,7 +659,7 @@ fn whoever_is_in_a_call_or_in_exit_uses_kernel_aio() {
     }
     shell.now += 2 * SECOND;
     shell.model.finish(shell.now);
-    let text = &shell.findings()[0].message;
+    let text = shell.findings()[0].message();
     assert!(
         text.ends_with("it made 2 child processes, which were not followed (-f follows them)"),
         "{text}"
@@ -709,7 +709,7 @@ fn what_contexts_take_is_told_if_it_is_known_of_each() {
         let mut findings = trace.findings();
         findings.retain(|it| it.name == Name::ReleasedAtExit);
         let [finding] = &findings[..] else { panic!("{findings:?}") };
-        (finding.message.clone(), finding.numbers.clone())
+        (finding.message(), finding.numbers())
     };
     let (message, numbers) = released(&[Some(8), Some(16)]);
     assert_eq!(message, "2 contexts (24 of fs.aio-nr) alive at exit: released by the kernel");
@@ -905,7 +905,7 @@ fn why_io_cancel_found_nothing_is_told_apart() {
         trace.call(EINVAL, args);
     }
     let findings = trace.findings();
-    let messages: Vec<&str> = findings.iter().map(|it| it.message.as_str()).collect();
+    let messages: Vec<String> = findings.iter().map(|it| it.message()).collect();
     assert_eq!(
         messages,
         [
@@ -927,7 +927,7 @@ fn why_io_cancel_found_nothing_is_told_apart() {
     }
     trace.call(EINVAL, args);
     let text = "io_cancel of a poll, iocb 0x1 = EINVAL: it is in flight in context 1 at 0x1000";
-    assert_eq!(trace.findings()[0].message, text);
+    assert_eq!(trace.findings()[0].message(), text);
     // Here it has been cancelled: nothing is found.
     let mut trace = self::trace();
     trace.call(1, submit(vec![request(1, POLL, 0)]));

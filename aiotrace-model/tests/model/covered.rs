@@ -247,7 +247,7 @@ fn the_rest_of_a_genuine_short_submit_may_come_in_any_cut() {
         trace.exit(ExitStatus::Code(0));
         let all = std::iter::from_fn(|| trace.model.next_finding());
         let dropped = all.filter(|it| it.name == Name::ShortSubmitDropped);
-        dropped.map(|it| (it.severity, it.doubt, it.numbers[2].1)).collect::<Vec<_>>()
+        dropped.map(|it| (it.severity, it.doubt, it.numbers()[2].1)).collect::<Vec<_>>()
     };
     assert_eq!(found(&|_| ()), [(Severity::Error, None, 2)]);
     assert_eq!(found(&|trace| trace.call(None, 1, write(9, 1024, 1024))), []);

@@ -430,7 +430,7 @@ fn two_requests_that_are_the_same_are_submitted_again_as_copies() {
             .findings()
             .iter()
             .filter(|it| it.name == Name::ShortSubmitDropped)
-            .filter_map(|it| it.numbers.iter().find(|it| it.0 == "dropped").map(|it| it.1))
+            .filter_map(|it| it.numbers().iter().find(|it| it.0 == "dropped").map(|it| it.1))
             .collect();
         assert_eq!(dropped, [2 - copies as i64].repeat(usize::from(copies < 2)), "{copies}");
     }
@@ -453,7 +453,7 @@ fn two_requests_that_are_the_same_may_both_be_submitted_to_another_context() {
         trace.tell(process(Some(70), exit.clone()));
         let found = trace.findings();
         let found = found.iter().filter(|it| it.name == Name::ShortSubmitDropped);
-        found.map(|it| (it.severity, it.doubt, it.numbers[2].1)).collect::<Vec<_>>()
+        found.map(|it| (it.severity, it.doubt, it.numbers()[2].1)).collect::<Vec<_>>()
     };
     let unsure = |count| vec![(Severity::Warning, Some(Doubt::OtherContext), count)];
     assert_eq!(dropped(&[]), [(Severity::Error, None, 2)]);
@@ -515,7 +515,7 @@ fn only_the_io_destroy_that_worked_says_how_long_it_blocked() {
     trace.call_since(entered, 0, Args::Destroy { ctx: H });
     let findings = trace.findings();
     let discarded = findings.iter().find(|it| it.name == Name::DiscardedRequests).unwrap();
-    assert!(discarded.numbers.iter().any(|it| it.0 == "blocked_ns" && it.1 > 1_000_000_000));
+    assert!(discarded.numbers().iter().any(|it| it.0 == "blocked_ns" && it.1 > 1_000_000_000));
 }
 
 #[test]

@@ -1043,7 +1043,7 @@ fn the_rest_of_a_genuine_short_submit_follows_the_same_rule() {
         trace.exit(ExitStatus::Code(0));
         let all = std::iter::from_fn(|| trace.model.next_finding());
         let dropped: Vec<_> = all.filter(|it| it.name == Name::ShortSubmitDropped).collect();
-        dropped.iter().map(|it| (it.doubt.is_some(), it.numbers[2].1)).collect::<Vec<_>>()
+        dropped.iter().map(|it| (it.doubt.is_some(), it.numbers()[2].1)).collect::<Vec<_>>()
     };
     let sure = |count| vec![(false, count)];
     assert_eq!(found(&|_| ()), sure(2));

@@ -210,10 +210,11 @@ pub(super) fn in_words(it: &Finding, paint: &dyn Fn(Severity, &str) -> String) -
     let severity = paint(it.severity, it.severity.text());
     let unsure = it.doubt.map_or_else(String::new, |it| format!(" (unsure: {})", it.text()));
     // Equal ones of several contexts are told apart by it.
-    let is_named = it.message.contains("context") || it.request.is_some();
+    let message = it.message();
+    let is_named = message.contains("context") || it.request.is_some();
     let context = it.context.filter(|it| it.id != 0 && !is_named);
     let context = context.map_or_else(String::new, |it| format!(" (context {})", it.id));
-    format!("{severity} {}{unsure}: {}{context}", it.name.text(), it.message)
+    format!("{severity} {}{unsure}: {message}{context}", it.name.text())
 }
 
 /// What the programs made of the faults.

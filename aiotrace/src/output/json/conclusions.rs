@@ -42,9 +42,9 @@ impl<W: Write> Json<W> {
             severity: finding.severity.text().into(),
             unsure: finding.doubt.is_some(),
             why: finding.doubt.map(|it| it.text().into()),
-            message: finding.message.clone(),
+            message: finding.message(),
             context: finding.context.map(context),
-            evidence: finding.numbers.iter().map(|(name, it)| ((*name).into(), *it)).collect(),
+            evidence: finding.numbers().into_iter().map(|(name, it)| (name.into(), it)).collect(),
             request,
             holders: holders.collect(),
             stack: finding
@@ -73,7 +73,7 @@ impl<W: Write> Json<W> {
             count: it.count,
             first_ts: it.time.into(),
             last_ts: (it.last >= it.time).then_some(it.last.into()),
-            message: it.message.clone(),
+            message: it.message(),
         });
         let requests = report.kinds.iter().map(|it| RequestRow {
             pid: it.pid,

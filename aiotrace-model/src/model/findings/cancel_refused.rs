@@ -1,0 +1,142 @@
+//! cancel-refused: io_cancel of what cannot be cancelled.
+
+use super::Basis;
+use crate::{
+    any_order::AnyOrder as _,
+    errno,
+    event::{Address, Call, Event, Handle, errno_name, opcode_name},
+    model::{
+        Context, ContextRef, Finding, Model, Severity, cause, process::Cancelled,
+        requests::MOST_COMPARED,
+    },
+};
+use aiotrace_common::abi;
+
+const EINVAL: i64 = -(errno::EINVAL as i64);
+const EAGAIN: i64 = -(errno::EAGAIN as i64);
+const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
+
+/// A call that cancelled nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CancelRefused {
+    opcode: Option<u16>,
+    iocb: Address,
+    ret: i64,
+    /// Why, as far as it is known.
+    reason: String,
+}
+
+impl Basis for CancelRefused {
+    const NAME: &'static str = "cancel-refused";
+    const SEVERITY: Severity = Severity::Info;
+    const NUMBERS: &'static [&'static str] = &[];
+
+    fn message(&self) -> String {
+        let op = self.opcode.and_then(opcode_name).unwrap_or("request");
+        let errno = errno_name(self.ret).unwrap_or("?");
+        format!("io_cancel of a {op}, iocb {:#x} = {errno}: {}", self.iocb.0, self.reason)
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, i64)> {
+        Vec::new()
+    }
+}
+
+impl Model {
+    /// io_cancel returned.
+    pub(in crate::model) fn cancel(
+        &mut self,
+        event: &Event,
+        call: &Call,
+        (ctx, iocb): (Handle, Address),
+        value: Option<&abi::Iocb>,
+    ) {
+        let space = self.space(event.pid);
+        let Some(context) = self.context_when((event.pid, ctx), call.began(event)) else { return };
+        let name = context.name;
+        match call.ret {
+            EINPROGRESS | 0 => {
+                if let Some(space) = self.spaces.get_mut(&space) {
+                    let (context, time) = (name.id, event.time);
+                    space.cancelled(Cancelled { context, iocb: iocb.0, time });
+                }
+            }
+            EINVAL | EAGAIN => {
+                let opcode = value.map(|it| it.opcode);
+                let elsewhere = || self.in_flight_elsewhere(space, iocb, value);
+                let (kind, reason) = why_not_cancelled(context, iocb, value, elsewhere);
+                let evidence = CancelRefused { opcode, iocb, ret: call.ret, reason };
+                let mut finding = Finding::new(evidence, event.time, event.pid);
+                finding.tid = Some(event.tid);
+                finding.context = Some(name);
+                let what = u64::from(opcode.unwrap_or(u16::MAX)) << 8 | kind;
+                self.find(finding, name.id, what);
+            }
+            _ => (),
+        }
+    }
+
+    /// A context of the program in which the request is in flight that was to be cancelled, and whether that is certain. Where there are many contexts,
+    /// not all are looked at: whoever asks may do so often.
+    fn in_flight_elsewhere(
+        &self,
+        space: u64,
+        iocb: Address,
+        value: Option<&abi::Iocb>,
+    ) -> Option<(bool, ContextRef)> {
+        let has_it = |it: &Context| {
+            let request = it.requests.of_iocb(iocb.0, value.map(|it| it.data));
+            request.is_some_and(|request| value.is_none_or(|value| request.has(value)))
+        };
+        let some = self.contexts.in_any_order().take(MOST_COMPARED);
+        let of_it = some.filter(|((of, _), it)| *of == space && has_it(it));
+        let it = of_it.map(|(_, it)| it).min_by_key(|it| it.name.id)?;
+        // It may have completed since that context was last looked at.
+        let is_certain = self.settings.exact_completions && it.doubt_of_requests().is_none();
+        Some((is_certain, it.name))
+    }
+}
+
+/// Why io_cancel found nothing that it could cancel, as far as that is known; and a number for that.
+fn why_not_cancelled(
+    context: &Context,
+    iocb: Address,
+    value: Option<&abi::Iocb>,
+    elsewhere: impl FnOnce() -> Option<(bool, ContextRef)>,
+) -> (u64, String) {
+    let in_flight = context.requests.of_iocb(iocb.0, value.map(|it| it.data));
+    if let Some(reason) = cause::key(value) {
+        let which = if in_flight.is_some() { ", which is in flight" } else { "" };
+        return (0, format!("{reason}{which}"));
+    }
+    let op = |opcode: u16| opcode_name(opcode).unwrap_or("request");
+    match in_flight {
+        Some(it) if it.is_poll() => (1, "it was completing at that moment".to_owned()),
+        Some(it) => {
+            let op = it.opcode.map_or("request", op);
+            (2, format!("a {op} cannot be cancelled, only polls can"))
+        }
+        None if let Some((is_certain, it)) = elsewhere() => {
+            let verb = if is_certain { "is" } else { "may be" };
+            (6, format!("it {verb} in flight in context {} at {:#x}", it.id, it.handle.0))
+        }
+        None if let Some(it) = context.requests.same(value) => {
+            let text = format!(
+                "no request of an iocb at this address is known to be in flight, but one with the same content is, \
+                 submitted from {:#x}",
+                it.iocb
+            );
+            (5, text)
+        }
+        None if context.adopted || context.doubt_of_requests().is_some() => {
+            let text = "it has completed, or cannot be cancelled (only polls can), or was submitted from another \
+                        address";
+            (3, text.to_owned())
+        }
+        None => {
+            let text = "no request of an iocb at this address is in flight: it has completed, or was submitted from \
+                        another address";
+            (4, text.to_owned())
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! context-growth: contexts grow in number while old ones stay idle.
+
+use super::{Basis, holding};
+use crate::{
+    any_order::AnyOrder as _,
+    event::Stack,
+    model::{Context, Doubt, Finding, Map, Model, Severity, context::INNERMOST},
+    words::duration::in_words,
+};
+
+/// Contexts that nobody uses, and new ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContextGrowth {
+    /// Not used for a while.
+    idle: u64,
+    /// What these take from fs.aio-nr, if it is known of each.
+    idle_charge: Option<u64>,
+    /// Made meanwhile.
+    young: u64,
+    /// How long the one that is idle for longest was not used, nanoseconds.
+    oldest: u64,
+    /// The while, nanoseconds.
+    threshold: u64,
+}
+
+impl Basis for ContextGrowth {
+    const NAME: &'static str = "context-growth";
+    const SEVERITY: Severity = Severity::Warning;
+    const NUMBERS: &'static [&'static str] = &["idle", "idle_charge", "young", "oldest_ns"];
+
+    fn message(&self) -> String {
+        let Self { idle, idle_charge, young, oldest, threshold } = *self;
+        format!(
+            "{idle} contexts{} were not used for {} or more, up to {}, and {young} more were made \
+             meanwhile",
+            holding(idle_charge),
+            in_words(threshold),
+            in_words(oldest)
+        )
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, i64)> {
+        let charge = self.idle_charge.map(|it| ("idle_charge", it as i64));
+        let young = [("young", self.young as i64), ("oldest_ns", self.oldest as i64)];
+        [("idle", self.idle as i64)].into_iter().chain(charge).chain(young).collect()
+    }
+}
+
+/// Contexts that were made at one place.
+#[derive(Default)]
+struct Growing {
+    innermost: u64,
+    pid: u32,
+    /// Not used for a while.
+    idle: u64,
+    /// What these take from fs.aio-nr; of some that is not known.
+    idle_charge: u64,
+    has_unknown_charge: bool,
+    /// When the first and the last of these were made.
+    made: Option<(u64, u64)>,
+    young: u64,
+    oldest: u64,
+    /// Where the one was made that is idle for longest.
+    stack: Option<Stack>,
+    doubt: Option<Doubt>,
+}
+
+impl Growing {
+    fn add(&mut self, context: &Context, now: u64, idle: u64) {
+        (self.innermost, self.pid) = (context.innermost, context.pid);
+        // Without a stack all contexts seem to be made at one place.
+        let is_place = context
+            .stack
+            .as_ref()
+            .is_some_and(|it| !it.truncated || it.frames.len() >= INNERMOST);
+        self.doubt = self.doubt.or(context.doubt).or((!is_place).then_some(Doubt::NoStack));
+        self.young += u64::from(now.saturating_sub(context.since) < idle);
+        let unused = now.saturating_sub(context.used);
+        if unused < idle {
+            return;
+        }
+        self.idle += 1;
+        self.idle_charge += u64::from(context.charge.unwrap_or(0));
+        self.has_unknown_charge |= context.charge.is_none();
+        if unused > self.oldest {
+            self.oldest = unused;
+            self.stack.clone_from(&context.stack);
+        }
+        let (first, last) = self.made.unwrap_or((context.since, context.since));
+        self.made = Some((first.min(context.since), last.max(context.since)));
+    }
+
+    /// How long it took to make those that are idle.
+    fn span(&self) -> u64 {
+        self.made.map_or(0, |(first, last)| last - first)
+    }
+}
+
+impl Model {
+    /// Many contexts that nobody uses, and still new ones: not a pool that was made at once.
+    pub(in crate::model) fn growth(&mut self) {
+        let (now, thresholds) = (self.now, self.settings.thresholds);
+        if (self.contexts.len() as u64) < thresholds.growth {
+            return;
+        }
+        let mut whole: Map<(u64, u64), Growing> = Map::default();
+        let mut innermost: Map<(u64, u64), Growing> = Map::default();
+        for ((space, _), context) in self.contexts.in_any_order().filter(|(_, it)| !it.adopted) {
+            let whole = whole.entry((*space, context.place)).or_default();
+            let innermost = innermost.entry((*space, context.innermost)).or_default();
+            whole.add(context, now, thresholds.idle);
+            innermost.add(context, now, thresholds.idle);
+        }
+        // The same frames may make a pool for one caller and busy contexts for another, so only what was made little by
+        // little counts, and nothing where contexts end.
+        let is_leak = |((space, innermost), it): &((u64, u64), Growing)| {
+            let ends = self.spaces.get(space).is_some_and(|it| it.ended_at.may_have(*innermost));
+            it.span() >= thresholds.idle && !ends
+        };
+        let innermost: Vec<Growing> =
+            innermost.into_any_order().filter(is_leak).map(|it| it.1).collect();
+        let all = whole.into_any_order().map(|it| it.1).chain(innermost);
+        for it in all.filter(|it| it.idle >= thresholds.growth && it.young >= 2) {
+            let Growing { innermost, pid, idle, young, oldest, stack, doubt, .. } = it;
+            let idle_charge = (!it.has_unknown_charge).then_some(it.idle_charge);
+            let threshold = thresholds.idle;
+            let evidence = ContextGrowth { idle, idle_charge, young, oldest, threshold };
+            let mut finding = Finding::new(evidence, now, pid);
+            finding.stack = stack;
+            // What is not told may have been its use.
+            finding.doubt = doubt.or_else(|| self.uses_unknown.then_some(Doubt::LeftOut));
+            self.find_once(finding, innermost, 0);
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! failed-completion: a request completed with an errno; with RWF_NOWAIT, EAGAIN if it always, or for long, does.
+
+use super::Basis;
+use crate::{
+    errno,
+    event::{IoEvent, errno_name},
+    model::{
+        ContextRef, Finding, Model, Name, SECOND, Severity, Subject,
+        requests::Request,
+    },
+};
+
+const RWF_NOWAIT: u32 = 8;
+const EAGAIN: i64 = -(errno::EAGAIN as i64);
+/// From so many requests on it can be told that RWF_NOWAIT never works.
+const ALWAYS: u64 = 16;
+/// Or so many in a row, whatever came before, if that takes a while: what is busy for a moment gives EAGAIN, too.
+const IN_A_ROW: u64 = 64;
+const FOR_A_WHILE: u64 = SECOND;
+
+/// A request that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedCompletion {
+    request: Subject,
+    res: i64,
+    what: What,
+    /// What is known only later.
+    sequel: Option<Sequel>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum What {
+    Failed,
+    /// So many requests with RWF_NOWAIT out of all gave EAGAIN; `in_a_row`: the last ones.
+    WouldBlock { count: u64, all: u64, in_a_row: bool },
+}
+
+/// How many io_submit there were after the first and after the last of these.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Sequel {
+    is_one: bool,
+    first: u64,
+    after: u64,
+}
+
+impl FailedCompletion {
+    /// This request had this result.
+    pub(in crate::model) fn of(request: Subject, res: i64) -> Self {
+        Self { request, res, what: What::Failed, sequel: None }
+    }
+}
+
+impl Basis for FailedCompletion {
+    const NAME: &'static str = "failed-completion";
+    const SEVERITY: Severity = Severity::Warning;
+    const NUMBERS: &'static [&'static str] = &["res", "nowait", "submits_after"];
+
+    fn message(&self) -> String {
+        let request = self.request.in_words();
+        let mut text = match self.what {
+            What::Failed => {
+                let res = self.res;
+                let errno = errno_name(res).map_or_else(|| res.to_string(), str::to_owned);
+                format!("{request} completed with res={res} ({errno})")
+            }
+            What::WouldBlock { count, all, in_a_row } => {
+                let last = if in_a_row { "the last " } else { "" };
+                format!(
+                    "{last}{count} of {all} requests with RWF_NOWAIT completed with res=-11 (EAGAIN), this one \
+                     {request}: they would have waited inside of io_submit, so they were not made"
+                )
+            }
+        };
+        if let Some(Sequel { is_one, first, after }) = self.sequel {
+            text.push_str(&match after {
+                _ if is_one && after == 0 => "; nothing was submitted after it".to_owned(),
+                _ if is_one => format!("; the program went on ({after} io_submit after it)"),
+                0 => format!("; {first} io_submit after it, none after the last of these"),
+                _ => format!(
+                    "; the program went on ({first} io_submit after it, {after} after the last of these)"
+                ),
+            });
+        }
+        text
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, i64)> {
+        let nowait = match self.what {
+            What::Failed => None,
+            What::WouldBlock { all, .. } => Some(("nowait", all as i64)),
+        };
+        let after = self.sequel.map(|it| ("submits_after", it.after as i64));
+        [("res", self.res)].into_iter().chain(nowait).chain(after).collect()
+    }
+}
+
+impl Model {
+    /// In the report: whether the program went on after it.
+    pub(in crate::model) fn with_sequel(&self, mut finding: Finding) -> Finding {
+        let now = self.submits.get(&finding.pid).copied().unwrap_or(0);
+        let sequel = Sequel {
+            is_one: finding.count == 1,
+            first: now.saturating_sub(finding.submits_first),
+            after: now.saturating_sub(finding.submits),
+        };
+        if let super::Evidence::FailedCompletion(it) = &mut finding.evidence {
+            it.sequel = Some(sequel);
+        }
+        finding
+    }
+
+    /// RWF_NOWAIT asks for EAGAIN instead of waiting. Where it always comes, nothing is done asynchronously.
+    pub(in crate::model) fn would_block(
+        &mut self,
+        pid: u32,
+        name: ContextRef,
+        request: &Request,
+        event: &IoEvent,
+        time: u64,
+    ) {
+        let (Some(opcode), Some(subject)) = (request.opcode, Subject::of(request)) else { return };
+        if event.res != EAGAIN || request.rw_flags & RWF_NOWAIT == 0 {
+            return;
+        }
+        let Some(kind) = self.kind(pid, request.fd, opcode) else { return };
+        let all = kind.nowait;
+        let mostly = kind.would_block >= ALWAYS && kind.would_block * 10 >= all * 9;
+        let since = kind.would_block_since;
+        let in_a_row =
+            since >= IN_A_ROW && time.saturating_sub(kind.would_block_from) >= FOR_A_WHILE;
+        let count = if mostly { kind.would_block } else { since };
+        let which = u64::from(request.fd) << 16 | u64::from(opcode);
+        let is_known = self.findings.has(&(Name::FailedCompletion, pid, which, EAGAIN as u64));
+        if !is_known && !mostly && !in_a_row {
+            return;
+        }
+        let what = What::WouldBlock { count, all, in_a_row: !mostly };
+        let evidence = FailedCompletion { request: subject, res: EAGAIN, what, sequel: None };
+        let mut finding = Finding::new(evidence, time, pid);
+        finding.context = Some(name);
+        finding.request = Some(subject);
+        finding.count = if is_known { 1 } else { count };
+        self.find(finding, which, EAGAIN as u64);
+    }
+}
