@@ -1,12 +1,10 @@
 //! What shows only in that nothing happens.
 
-use super::{Map, Model, Needs, Question, SECOND, Subject, context::LONGEST_INTERVAL};
-use crate::{any_order::AnyOrder as _, event::Handle, model::Finding};
+use super::{Map, Model, Question, SECOND, Subject, context::LONGEST_INTERVAL};
+use crate::{any_order::AnyOrder as _, event::Handle};
 
 /// A call on it is this long ago: worth a look from outside.
 const QUIET: u64 = SECOND / 2;
-/// An answer takes no longer.
-const PATIENCE: u64 = 2 * SECOND;
 /// Contexts looked at in one tick, at most.
 const MOST_LOOKS: usize = 64;
 
@@ -27,18 +25,6 @@ impl Model {
         self.ask_for_refusals();
         self.judge_files(None, false);
         self.growth();
-    }
-
-    /// What was not answered is not known: nothing is guessed.
-    fn give_up_waiting(&mut self) {
-        let now = self.now;
-        let over: Vec<_> =
-            self.waiting.extract_if(.., |it| it.since.saturating_add(PATIENCE) <= now).collect();
-        for waiting in over {
-            if waiting.needs.is_optional() {
-                self.find(waiting.finding, waiting.key.2, waiting.key.3);
-            }
-        }
     }
 
     fn look_around(&mut self) {
@@ -94,19 +80,6 @@ impl Model {
         }
         for (name, pid, time, ring) in unreaped {
             self.is_unreaped((name, pid), ring, time);
-        }
-    }
-
-    /// As [`Self::find`], for what stands as long as nothing changes: it is not counted again.
-    pub(super) fn find_once(&mut self, finding: Finding, detail: u64, more: u64) {
-        if !self.findings.has(&(finding.name, finding.pid, detail, more)) {
-            self.find(finding, detail, more);
-        }
-    }
-
-    pub(super) fn find_once_if(&mut self, needs: Needs, finding: Finding, detail: u64, more: u64) {
-        if !self.findings.has(&(finding.name, finding.pid, detail, more)) {
-            self.find_if(needs, finding, detail, more);
         }
     }
 

@@ -1,0 +1,111 @@
+//! Which context has which handle, and had it when a call began.
+
+use super::{Context, ContextRef, MOST_CONTEXTS, Model, requests};
+use crate::event::{Adopted, Event, Handle, Moved};
+
+impl Model {
+    pub(super) fn context_mut(&mut self, pid: u32, handle: Handle) -> Option<&mut Context> {
+        self.contexts.get_mut(&(self.space(pid), handle.0))
+    }
+
+    /// The context that had the handle when a call on it began: when the call returns, another one may have it.
+    /// `None`: it was not known, or has ended meanwhile.
+    pub(super) fn context_when(
+        &self,
+        (pid, handle): (u32, Handle),
+        began: u64,
+    ) -> Option<&Context> {
+        let key = (self.space(pid), handle.0);
+        let it = self.contexts.get(&key)?;
+        match self.left_when(key, began) {
+            None => (it.held <= began).then_some(it),
+            Some(place) => self.leaving.get(place).map(|it| &it.1),
+        }
+    }
+
+    pub(super) fn context_when_mut(
+        &mut self,
+        (pid, handle): (u32, Handle),
+        began: u64,
+    ) -> Option<&mut Context> {
+        let key = (self.space(pid), handle.0);
+        match self.left_when(key, began) {
+            None => self.contexts.get_mut(&key).filter(|it| it.held <= began),
+            Some(place) => self.leaving.get_mut(place).map(|it| &mut it.1),
+        }
+    }
+
+    /// Where the context is that had this handle then, if another one has it by now.
+    pub(super) fn left_when(&self, key: (u64, u64), began: u64) -> Option<usize> {
+        let is_late = self.contexts.get(&key).is_some_and(|it| began < it.held);
+        let is_it = |(of, it): &((u64, u64), Context)| *of == key && it.held <= began;
+        is_late.then(|| self.leaving.iter().rposition(is_it)).flatten()
+    }
+
+    /// One more context; `None` if there are too many.
+    pub(super) fn add_context(
+        &mut self,
+        pid: u32,
+        handle: Handle,
+        time: u64,
+    ) -> Option<&mut Context> {
+        let more = self.leaving.len() + self.ends.destroying.len();
+        if self.contexts.len() + more >= MOST_CONTEXTS {
+            self.evicted += 1;
+            return None;
+        }
+        let space = self.space(pid);
+        let name = ContextRef { id: self.next_context, handle };
+        self.next_context += 1;
+        let mut context = Context::new(name, pid, time);
+        context.doubt = self.spaces.entry(space).or_default().doubt();
+        self.give(space, context, time);
+        self.contexts.get_mut(&(space, handle.0))
+    }
+
+    /// The context has its handle from now on.
+    pub(super) fn give(&mut self, space: u64, mut context: Context, time: u64) {
+        let key = (space, context.handle().0);
+        let destroyed = self.spaces.entry(space).or_default().given_again(key.1);
+        context.held = destroyed.unwrap_or(0);
+        if let Some(mut old) = self.contexts.remove(&key) {
+            context.held = time;
+            old.is_left = true;
+            // io_destroy has unmapped its ring and still waits; or the ring was unmapped otherwise.
+            self.leaving.push((key, old));
+        }
+        self.contexts.insert(key, context);
+    }
+
+    /// Takes out the context that has the handle. It is the older one's again: perhaps that one's ring was
+    /// unmapped, which is still to be found.
+    pub(super) fn release(&mut self, key: (u64, u64)) -> Option<Context> {
+        let context = self.contexts.remove(&key)?;
+        let older = self.leaving.iter().rposition(|(of, _)| *of == key);
+        self.contexts.extend(older.map(|place| self.leaving.remove(place)));
+        Some(context)
+    }
+
+    pub(super) fn adopted(&mut self, event: &Event, adopted: Adopted) {
+        let every_call = self.settings.every_call;
+        let Some(context) = self.add_context(event.pid, adopted.ctx, event.time) else { return };
+        context.adopted = true;
+        context.charge = adopted.charge;
+        // Without its ring it is not known from where on completions count.
+        context.in_flight_at_attach = adopted.in_flight.filter(|_| adopted.ring.is_some());
+        context.ring = adopted.ring;
+        if every_call {
+            context.requests = requests::Requests::adopted(adopted.ring, event.time);
+        }
+    }
+
+    pub(super) fn moved(&mut self, event: &Event, Moved { from, to }: Moved) {
+        let space = self.space(event.pid);
+        if let Some(mut context) = self.release((space, from.0)) {
+            context.name.handle = to;
+            (context.look.unmapped, context.look.is_missing) = (None, false);
+            self.give(space, context, event.time);
+            self.faults.ring_moved(space, from.0, to.0);
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! Processes and their address spaces.
+
+use super::{Alive, Doubt, MOST_NAMES, MOST_SPACES, Model, Target};
+use crate::{
+    any_order::AnyOrder as _,
+    event::{Change, Event, Process},
+};
+
+impl Model {
+    /// The address space of a process. Until it is known, one that stands for the process.
+    pub(super) fn space(&self, pid: u32) -> u64 {
+        self.space_of.get(&pid).copied().unwrap_or(u64::from(pid))
+    }
+
+    /// Something of this process was lost; 0: of any.
+    pub(super) fn lost(&mut self, pid: u32) {
+        let meant = (pid != 0).then(|| self.space(pid));
+        self.faults.unsure(meant, Doubt::Lost);
+        if let Some(space) = meant {
+            self.spaces.entry(space).or_default();
+        }
+        let is_meant = |space: u64| meant.is_none_or(|it| it == space);
+        for (_, space) in self.spaces.in_any_order_mut().filter(|(space, _)| is_meant(**space)) {
+            space.lost = true;
+        }
+        let live = self.contexts.in_any_order_mut().map(|((space, _), context)| (*space, context));
+        let leaving = self.leaving.iter_mut().map(|((space, _), context)| (*space, context));
+        for (_, context) in live.chain(leaving).filter(|(space, _)| is_meant(*space)) {
+            context.doubts(Doubt::Lost);
+        }
+    }
+
+    pub(super) fn process(&mut self, event: &Event, process: &Process) {
+        self.name(event.pid, &process.name);
+        match process.change {
+            Change::Attached => {
+                self.lives(event, true);
+                self.uses(event.pid, process.space);
+            }
+            Change::Seen => self.uses(event.pid, process.space),
+            Change::Fork { child, followed } if followed => {
+                self.name(child, &process.name);
+                let parent = self.space(event.pid);
+                self.uses(child, process.space);
+                self.forked(parent, Some(self.space(child)), event.time);
+            }
+            // It may share the address space, and what it makes there is not seen.
+            Change::Fork { .. } => {
+                if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
+                    it.untraced += 1;
+                }
+                let space = self.space(event.pid);
+                if let Some(space) = self.spaces.get_mut(&space) {
+                    space.is_whole = false;
+                }
+                self.forked(space, None, event.time);
+            }
+            Change::Exec { .. } => {
+                self.lives(event, false);
+                self.left_calls(event.pid);
+                self.leave(event, None);
+                self.uses(event.pid, process.space);
+                let space = self.space(event.pid);
+                self.spaces.entry(space).or_default().is_whole = process.space.is_some();
+            }
+            Change::ExitWaits => self.in_exit(event),
+            Change::Exit { status } => {
+                self.alive.remove(&event.pid);
+                if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
+                    it.ended = Some(event.time);
+                }
+                self.left_calls(event.pid);
+                self.leave(event, Some(status));
+            }
+        }
+    }
+
+    /// A process that is traced by name: it was there, or begins its program.
+    pub(super) fn lives(&mut self, event: &Event, is_attached: bool) {
+        let Event { pid, time: since, .. } = *event;
+        let new = Target { pid, since, is_attached, ended: None, untraced: 0 };
+        self.target.get_or_insert(new);
+        if self.alive.len() < MOST_NAMES {
+            self.alive.entry(pid).or_insert(Alive { since, is_attached, last_call: None });
+        }
+    }
+
+    /// It made an AIO call.
+    pub(super) fn called(&mut self, pid: u32, time: u64) {
+        if self.alive.len() >= MOST_NAMES && !self.alive.contains_key(&pid) {
+            return;
+        }
+        let new = Alive { since: time, is_attached: false, last_call: None };
+        let it = self.alive.entry(pid).or_insert(new);
+        it.last_call = it.last_call.max(Some(time));
+    }
+
+    pub(super) fn name(&mut self, pid: u32, name: &[u8]) {
+        if self.names.len() < MOST_NAMES || self.names.contains_key(&pid) {
+            self.names.insert(pid, name.to_vec());
+        }
+    }
+
+    pub(super) fn uses(&mut self, pid: u32, space: Option<u64>) {
+        let Some(space) = space else { return };
+        // Else it is one of its own.
+        if self.space_of.len() >= MOST_SPACES && !self.space_of.contains_key(&pid) {
+            return;
+        }
+        if self.spaces.get(&space).is_some_and(|it| it.ended.is_some()) {
+            self.close(space);
+        }
+        let before = self.space_of.insert(pid, space);
+        if before == Some(space) {
+            return;
+        }
+        // What was known before the address space was.
+        let provisional = u64::from(pid);
+        let is_over = self.spaces.get(&provisional).is_none_or(|it| it.ended.is_some());
+        if let Some(old) =
+            (before.is_none() && !is_over).then(|| self.spaces.remove(&provisional)).flatten()
+        {
+            let contexts: Vec<_> =
+                self.contexts.extract_in_any_order(|(of, _), _| *of == provisional).collect();
+            self.contexts.extend(contexts.into_iter().map(|((_, it), of)| ((space, it), of)));
+            let leaving = self.leaving.iter_mut().filter(|((of, _), _)| *of == provisional);
+            leaving.for_each(|((of, _), _)| *of = space);
+            let lost = old.lost;
+            self.faults.moved(provisional, space);
+            self.spaces.entry(space).or_insert(old).lost |= lost;
+        }
+        self.spaces.entry(space).or_default().users.push(pid);
+    }
+}
