@@ -84,7 +84,10 @@ pub trait Context<T> {
     /// # Errors
     /// The failure, with this before it.
     fn with_context<D: Display>(self, what: impl FnOnce() -> D) -> Result<T>;
+}
 
+/// Says what to do about what failed.
+pub trait Hint<T> {
     /// What the user can do about it.
     ///
     /// # Errors
@@ -100,7 +103,9 @@ impl<T, E: Into<Failure>> Context<T> for std::result::Result<T, E> {
     fn with_context<D: Display>(self, what: impl FnOnce() -> D) -> Result<T> {
         self.map_err(|error| error.into().during(what()))
     }
+}
 
+impl<T, E: Into<Failure>> Hint<T> for std::result::Result<T, E> {
     fn hint(self, hint: impl Into<String>) -> Result<T> {
         self.map_err(|error| error.into().with_hint(hint))
     }
@@ -113,10 +118,6 @@ impl<T> Context<T> for Option<T> {
 
     fn with_context<D: Display>(self, what: impl FnOnce() -> D) -> Result<T> {
         self.ok_or_else(|| Failure::new(what().to_string()))
-    }
-
-    fn hint(self, hint: impl Into<String>) -> Result<T> {
-        self.ok_or_else(|| Failure::new("it is not there").with_hint(hint))
     }
 }
 

@@ -160,7 +160,9 @@ fn a_lease_on_a_file_is_not_waited_for() {
     let leased = std::fs::File::open(path).unwrap();
     // SAFETY: no memory is involved.
     assert_eq!(unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }, 0);
-    for arguments in [vec!["report", path], vec!["run", "-o", path, "--", "true"]] {
+    for arguments in
+        [vec!["report", path], vec!["run", "--source", "ptrace", "-o", path, "--", "true"]]
+    {
         let output = aiotrace(&arguments);
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(text.contains("somebody holds a lease on it"), "{arguments:?}: {text}");

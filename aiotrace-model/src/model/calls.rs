@@ -171,7 +171,7 @@ impl Model {
         let is_injected = self.faults.rules.injected(call);
         let began = call.began(event);
         if let Some((time, ctx)) = self.eagains.remove(&event.tid).filter(|_| !is_injected) {
-            self.submit_eagain((time, event.pid, event.tid), (ctx, began), None);
+            self.submit_eagain((time, event.pid, event.tid), (ctx, time), None);
         }
         if call.ret == EAGAIN && !is_injected {
             self.submit_eagain((event.time, event.pid, event.tid), (ctx, began), call.ring);

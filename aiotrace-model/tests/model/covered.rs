@@ -188,6 +188,16 @@ fn a_request_with_vectors_that_did_another_part_is_no_retry() {
     assert_eq!((verdict.outcome, verdict.retries), (Outcome::Done, 0), "{}", verdict.message());
     let verdict = beside(None, 512);
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1), "{}", verdict.message());
+    // The exact rest goes beside it, and is done before.
+    let verdict = short(PWRITE, 512, |trace| {
+        trace.call(None, 1, writev(2, 0, 2));
+        trace.call(None, 1, write(3, 512, 512));
+        trace.complete(3, 512);
+        trace.reap(3, 512, false);
+        trace.complete(2, 512);
+        trace.reap(2, 512, false);
+    });
+    assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true), "{verdict:?}");
     // The twin did this part, too.
     let verdict = beside(None, 1024);
     assert_eq!((verdict.outcome, verdict.retries), (Outcome::Retried, 1), "{}", verdict.message());

@@ -11,7 +11,7 @@ use crate::{
         findings::{self, Paragraph},
         results, verdicts,
     },
-    failure::{Context as _, Failure, Result, bail},
+    failure::{Context as _, Failure, Hint as _, Result, bail},
     model::Name,
 };
 

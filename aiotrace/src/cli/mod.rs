@@ -129,3 +129,17 @@ fn print(text: &str) -> Result<()> {
         _ => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_kind_of_errand_has_a_name_of_its_own() {
+        let mut names: Vec<&str> = ERRANDS.iter().copied().flatten().map(|it| it.name).collect();
+        let count = names.len();
+        names.sort_unstable();
+        names.dedup();
+        assert!(names.len() == count && count > 20, "{names:?}");
+    }
+}

@@ -12,11 +12,13 @@ use std::{
 
 use nix::{
     errno::Errno,
-    sys::resource::{Resource, setrlimit},
+    sys::resource::Resource,
     sys::signal::{SigHandler, Signal, signal},
     sys::wait::wait,
     unistd::{ForkResult, Pid, chdir, dup2_stderr, dup2_stdin, dup2_stdout, fork, getppid, setsid},
 };
+
+use crate::proc::system::lower_limit;
 
 use super::{
     Kinds, helper,
@@ -72,7 +74,7 @@ fn retire() -> io::Result<()> {
         unsafe { signal(it, SigHandler::SigIgn) }?;
     }
     // All that helpers read is bounded; if that is not enough, it is they who have no memory, and not the machine.
-    setrlimit(Resource::RLIMIT_AS, MOST_MEMORY, MOST_MEMORY)?;
+    lower_limit(Resource::RLIMIT_AS, MOST_MEMORY)?;
     name(c"aiotrace-nursery");
     Ok(())
 }

@@ -108,12 +108,12 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
     Ok(Opened { pid, pidfd, name, started: Started { pid }.ask().flatten() })
 }
 
-/// Whether one is in force in a thread; `None` if that is not known.
+/// Whether a seccomp filter is in force in a thread; `None` if that is not known.
 pub fn has_thread_filter(pid: u32, tid: u32) -> Option<bool> {
     Status { pid, tid }.ask().map(|it| it.is_some_and(|it| is_filtered(&it)))
 }
 
-/// The same of a thread, which may have ended and not been waited for.
+/// Whether a thread is there and has not ended, also if nobody has waited for it yet.
 pub fn is_alive_thread(pid: u32, tid: u32) -> bool {
     let state = ThreadState { pid, tid }.ask();
     // Who does not answer is there.

@@ -43,7 +43,7 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
 fn is_in_memory(pid: u32, mount: &str) -> bool {
     const IN_MEMORY: [&[u8]; 4] = [b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"];
     let mut is_in_memory = false;
-    file::lines(format!("/proc/{pid}/mountinfo"), |line| {
+    let _ = file::lines(format!("/proc/{pid}/mountinfo"), |line| {
         // `ID PARENT DEVICE ROOT PLACE OPTIONS [TAG]... - KIND SOURCE OPTIONS`
         let mut words = line.split(|it| *it == b' ');
         if words.next() == Some(mount.as_bytes()) {

@@ -35,16 +35,19 @@ pub enum Told {
     Some,
 }
 
-/// Tells the lines of maps or mountinfo; `None` if the file cannot be read, or is longer than 32 MiB.
-pub fn lines(path: impl AsRef<Path>, each: impl FnMut(&[u8])) -> Option<Told> {
-    lines_of(File::open(path).ok()?, each)
+/// Tells the lines of maps or mountinfo.
+///
+/// # Errors
+/// The file cannot be read, or is longer than 32 MiB (`FileTooLarge`).
+pub fn lines(path: impl AsRef<Path>, each: impl FnMut(&[u8])) -> io::Result<Told> {
+    lines_of(File::open(path)?, each)
 }
 
-fn lines_of(file: impl io::Read, mut each: impl FnMut(&[u8])) -> Option<Told> {
-    let mut file = BufReader::with_capacity(64 << 10, file.take(LONG));
+fn lines_of(file: impl io::Read, mut each: impl FnMut(&[u8])) -> io::Result<Told> {
+    let mut file = BufReader::with_capacity(64 << 10, file.take(LONG + 1));
     let (mut line, mut is_cut, mut told) = (Vec::new(), false, Told::All);
     loop {
-        let buffer = file.fill_buf().ok()?;
+        let buffer = file.fill_buf()?;
         let end = buffer.iter().position(|it| *it == b'\n');
         let part = &buffer[..end.unwrap_or(buffer.len())];
         let (length, is_over) = (part.len() + usize::from(end.is_some()), buffer.is_empty());
@@ -53,6 +56,9 @@ fn lines_of(file: impl io::Read, mut each: impl FnMut(&[u8])) -> Option<Told> {
             line.extend_from_slice(part);
         }
         file.consume(length);
+        if file.get_ref().limit() == 0 {
+            return Err(io::ErrorKind::FileTooLarge.into());
+        }
         if end.is_some() || is_over {
             match is_cut {
                 true => told = Told::Some,
@@ -63,7 +69,7 @@ fn lines_of(file: impl io::Read, mut each: impl FnMut(&[u8])) -> Option<Told> {
             is_cut = false;
         }
         if is_over {
-            return (file.get_ref().limit() > 0).then_some(told);
+            return Ok(told);
         }
     }
 }
@@ -75,7 +81,7 @@ mod tests {
     fn told(file: &[u8]) -> (Vec<String>, Option<Told>) {
         let mut lines = Vec::new();
         let told = lines_of(file, |line| lines.push(String::from_utf8_lossy(line).into_owned()));
-        (lines, told)
+        (lines, told.ok())
     }
 
     #[test]

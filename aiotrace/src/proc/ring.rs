@@ -1,6 +1,6 @@
 //! Completion rings of running processes, read from outside.
 
-use std::io::IoSliceMut;
+use std::io::{self, IoSliceMut};
 
 use aiotrace_common::{
     abi::{IoEvent, RingHeader},
@@ -94,9 +94,24 @@ pub fn headers(pid: u32, handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingH
 
 /// The rings that a process has mapped, with their inode numbers; `None` if that cannot be told.
 pub fn of_process(pid: u32) -> Option<Vec<(u64, u64)>> {
-    let mut rings = Vec::new();
-    lines(format!("/proc/{pid}/maps"), |line| rings.extend(mapped(line)))?;
-    (!rings.is_empty() || is_alive(pid)).then_some(rings)
+    match found(pid) {
+        Ok((rings, has_memory)) => (has_memory || is_alive(pid)).then_some(rings),
+        // Some kernels say so of one that has no memory.
+        Err(error) if error.raw_os_error() == Some(libc::ESRCH) && is_alive(pid) => {
+            Some(Vec::new())
+        }
+        Err(_) => None,
+    }
+}
+
+/// The same, and whether the process has memory: one that is ending, or whose first thread has ended, shows none.
+fn found(pid: u32) -> io::Result<(Vec<(u64, u64)>, bool)> {
+    let (mut rings, mut has_memory) = (Vec::new(), false);
+    lines(format!("/proc/{pid}/maps"), |line| {
+        has_memory = true;
+        rings.extend(mapped(line));
+    })?;
+    Ok((rings, has_memory))
 }
 
 /// The ring that a line of `/proc/PID/maps` is about: `/[aio] (deleted)`, with its inode number, which is its own. A
@@ -124,7 +139,8 @@ pub struct AtPlace {
 /// Looks there.
 pub fn at_place(pid: u32, ctx: Handle) -> AtPlace {
     let ring = read(pid, ctx.0);
-    let mapped = if ring.is_none() { of_process(pid) } else { None };
+    let mapped = if ring.is_none() { found(pid).ok() } else { None };
+    let mapped = mapped.filter(|(_, has_memory)| *has_memory).map(|it| it.0);
     // Looked at last: who begins io_destroy after this had the ring mapped before.
     let (mut destroying, mut awaited) = (false, None);
     for it in blocked_calls(pid) {

@@ -1,6 +1,10 @@
 //! What the kernel says of itself, and of this process.
 
-use std::{fs, os::unix::fs::MetadataExt as _};
+use std::{fs, io, os::unix::fs::MetadataExt as _};
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use super::{file, process};
 
 /// A value below /proc/sys: `fs/aio-nr`, for instance.
 pub fn sysctl(name: &str) -> Option<String> {
@@ -40,20 +44,43 @@ pub fn go_first() {
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }
 
-/// Memory that this process has now, bytes; 0 if that is not known. (`ru_maxrss` would be that of whoever started it,
-/// if that was more.)
-pub fn memory_now() -> u64 {
-    let pages = || {
-        let all = fs::read_to_string("/proc/self/statm").ok()?;
-        all.split(' ').nth(1)?.parse::<u64>().ok()
-    };
-    // x86-64 has no other size.
-    pages().unwrap_or(0) * 4096
+/// This process takes no more of it than this, or than it was allowed before.
+///
+/// # Errors
+/// The kernel has no such limit.
+pub fn lower_limit(resource: Resource, most: u64) -> io::Result<()> {
+    let (_, before) = getrlimit(resource)?;
+    let most = most.min(before);
+    Ok(setrlimit(resource, most, most)?)
+}
+
+/// Memory that this process has now, bytes.
+pub fn memory_now() -> Option<u64> {
+    own_memory("VmRSS")
+}
+
+/// The most that it had so far. (`ru_maxrss` would be that of whoever started us, if that was more: `execve` keeps it,
+/// [exec.c](https://elixir.bootlin.com/linux/v6.12/source/fs/exec.c#L1018).)
+pub fn most_memory() -> Option<u64> {
+    own_memory("VmHWM")
+}
+
+fn own_memory(field: &str) -> Option<u64> {
+    let status = file::read("/proc/self/status").ok()?;
+    let kibibytes = process::status_field(&status, field)?.strip_suffix("kB")?;
+    Some(kibibytes.trim().parse::<u64>().ok()? << 10)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_memory_is_at_least_what_is_there_now() {
+        let now = memory_now().unwrap();
+        assert!(now > 1 << 20, "{now}");
+        assert!(most_memory().unwrap() >= now);
+    }
 
     #[test]
     fn a_release_has_a_major_and_a_minor() {

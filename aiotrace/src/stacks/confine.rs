@@ -5,10 +5,13 @@
 
 use std::io;
 
-use nix::errno::Errno;
+use nix::{errno::Errno, sys::resource::Resource};
 
-use crate::seccomp::{
-    self, ANY_BIT, ARCH, EQUAL, LOAD, NUMBER, RETURN, X86_64, argument, no_new_privileges, op,
+use crate::{
+    proc::system::lower_limit,
+    seccomp::{
+        self, ANY_BIT, ARCH, EQUAL, LOAD, NUMBER, RETURN, X86_64, argument, no_new_privileges, op,
+    },
 };
 
 /// Address space it may take: files are mapped, and debug information may have gigabytes.
@@ -60,13 +63,17 @@ pub fn confine(parent: u32) -> io::Result<()> {
         // SAFETY: the default is no code of ours.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    limit(libc::RLIMIT_AS, MOST_ADDRESSES)?;
-    limit(libc::RLIMIT_DATA, MOST_MEMORY)?;
-    limit(libc::RLIMIT_CPU, MOST_TIME)?;
-    limit(libc::RLIMIT_NOFILE, MOST_DESCRIPTORS)?;
-    for none in [libc::RLIMIT_CORE, libc::RLIMIT_FSIZE, libc::RLIMIT_MEMLOCK, libc::RLIMIT_MSGQUEUE]
-    {
-        limit(none, 0)?;
+    lower_limit(Resource::RLIMIT_AS, MOST_ADDRESSES)?;
+    lower_limit(Resource::RLIMIT_DATA, MOST_MEMORY)?;
+    lower_limit(Resource::RLIMIT_CPU, MOST_TIME)?;
+    lower_limit(Resource::RLIMIT_NOFILE, MOST_DESCRIPTORS)?;
+    for none in [
+        Resource::RLIMIT_CORE,
+        Resource::RLIMIT_FSIZE,
+        Resource::RLIMIT_MEMLOCK,
+        Resource::RLIMIT_MSGQUEUE,
+    ] {
+        lower_limit(none, 0)?;
     }
     give_up_identity()?;
     // After the change of the user, which takes these back: prctl(2).
@@ -78,16 +85,6 @@ pub fn confine(parent: u32) -> io::Result<()> {
     no_new_privileges()?;
     seccomp::install(&mut filter())?;
     Ok(())
-}
-
-fn limit(resource: libc::__rlimit_resource_t, most: u64) -> io::Result<()> {
-    let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
-    // SAFETY: a valid limit.
-    match Errno::result(unsafe { libc::setrlimit(resource, &raw const limit) }) {
-        // It is lower already.
-        Ok(_) | Err(Errno::EPERM) => Ok(()),
-        Err(error) => Err(error.into()),
-    }
 }
 
 fn prctl(option: i32, value: u64) -> io::Result<()> {

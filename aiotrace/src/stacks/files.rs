@@ -35,10 +35,10 @@ pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, Fi
     for it in ["self".to_owned(), pid.to_string()] {
         let told = lines(format!("/proc/{it}/mountinfo"), |line| kinds.line(line));
         // The process may be gone, or have more mounts than are read.
-        if told == Some(Told::Some) || told.is_none() && it == "self" {
+        if matches!(told, Ok(Told::Some)) || told.is_err() && it == "self" {
             return None;
         }
-        kinds.are_all &= told.is_some();
+        kinds.are_all &= told.is_ok();
     }
     if kinds.may_be_served() {
         return None;
@@ -63,7 +63,8 @@ fn identity(file: &File) -> Option<(Vec<u8>, u64)> {
     let (address, mut found) = (map.as_ptr() as u64, None);
     lines("/proc/self/maps", |line| {
         found = found.take().or_else(|| maps::identity_at(line, address))
-    })?;
+    })
+    .ok()?;
     found
 }
 

@@ -29,7 +29,7 @@ pub struct Mapped {
 /// The code of a process, in the order of addresses; nothing if it is gone. For the helper.
 pub fn of(pid: u32) -> Option<Vec<Region>> {
     let mut regions = Vec::new();
-    lines(format!("/proc/{pid}/maps"), |line| regions.extend(code(line)))?;
+    lines(format!("/proc/{pid}/maps"), |line| regions.extend(code(line))).ok()?;
     (!regions.is_empty()).then_some(regions)
 }
 
@@ -41,11 +41,10 @@ fn code(line: &[u8]) -> Option<Region> {
     Line::parse(line).filter(|line| line.is_code).map(Line::region)
 }
 
-/// Device and inode of the file that is mapped at this address.
-pub fn identity_at(maps: &[u8], address: u64) -> Option<(Vec<u8>, u64)> {
+/// Device and inode of the file that this line of maps is about, if it is mapped at this address.
+pub fn identity_at(line: &[u8], address: u64) -> Option<(Vec<u8>, u64)> {
     let is_here = |line: &Line<'_>| (line.start..line.end).contains(&address);
-    let mut all = maps.split(|byte| *byte == b'\n').filter_map(Line::parse);
-    all.find(is_here).map(|line| line.identity)
+    Line::parse(line).filter(is_here).map(|line| line.identity)
 }
 
 /// `55d0c8e40000-55d0c8e60000 r-xp 00002000 fe:01 1234   /usr/bin/fio`
@@ -129,7 +128,8 @@ nonsense\n";
         assert_eq!(regions[1].file, None);
         assert_eq!(file(2).path, b"/tmp/a b\n\xff");
         assert_eq!(regions[3].file, None);
-        assert_eq!(identity_at(maps, 0x55d0_c8e3_e001), Some((b"fe:01".to_vec(), 1234)));
-        assert_eq!(identity_at(maps, 0x1000), None);
+        let first = maps.split(|it| *it == b'\n').next().unwrap();
+        assert_eq!(identity_at(first, 0x55d0_c8e3_e001), Some((b"fe:01".to_vec(), 1234)));
+        assert_eq!(identity_at(first, 0x1000), None);
     }
 }

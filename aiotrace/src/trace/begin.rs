@@ -14,7 +14,7 @@ use super::{
     conclusions::Sees,
     faults::{Chosen, Judging},
     session::{Plan, Scope},
-    settings::{Settings, Sources},
+    settings::{Settings, SourceKind},
 };
 use crate::{
     clock,
@@ -85,12 +85,12 @@ impl Source {
     /// What cannot be had.
     pub fn prepare(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Self> {
         let by_ptrace = match (wanted.source, faults.map(|it| it.judge)) {
-            (Sources::Ptrace, _)
-            | (Sources::Auto, Some(Judging::Ptrace | Judging::PtraceFor(_))) => true,
-            (Sources::Bpf, Some(Judging::Ptrace)) => {
+            (SourceKind::Ptrace, _)
+            | (SourceKind::Auto, Some(Judging::Ptrace | Judging::PtraceFor(_))) => true,
+            (SourceKind::Bpf, Some(Judging::Ptrace)) => {
                 bail!("--mechanism ptrace needs --source ptrace, or none");
             }
-            (Sources::Bpf, Some(Judging::PtraceFor(index))) => {
+            (SourceKind::Bpf, Some(Judging::PtraceFor(index))) => {
                 let rule = faults.and_then(|it| it.rules.get(index)).map_or("", |it| &it.text);
                 let text = format!(
                     "--source bpf cannot make rule {}, {rule}, on this machine: only ptrace can",

@@ -13,7 +13,7 @@ use std::{
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use crate::failure::{Context as _, Result, bail};
+use crate::failure::{Context as _, Hint as _, Result, bail};
 
 /// Where the hierarchy usually is; with both hierarchies it is the second.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -34,7 +34,22 @@ impl Cgroup {
     /// # Errors
     /// There is none, or its place in the hierarchy is not known.
     pub fn find(path: &Path) -> Result<Self> {
-        find(path)
+        if is_in_a_namespace() {
+            bail!(
+                "inside of a cgroup namespace (a container) the kernel's path of a cgroup is not known: \
+                 run aiotrace on the host, or name processes with -p"
+            );
+        }
+        let directory = locate(path)?;
+        let id = std::fs::metadata(&directory)
+            .with_context(|| format!("cannot look at {}", directory.display()))?
+            .ino();
+        let level = level(&directory)
+            .with_context(|| {
+                format!("it cannot be told where in the hierarchy {} is", directory.display())
+            })
+            .hint("give the path that /proc/PID/cgroup shows for a process in it, after `0::`")?;
+        Ok(Self { id, level, directory })
     }
 
     /// The processes that are in it, or below it, now.
@@ -51,26 +66,6 @@ fn processes_below(directory: &Path) -> Vec<u32> {
         pids.extend(processes_below(&entry.path()));
     }
     pids
-}
-
-/// Finds the cgroup of a path: absolute, or as /proc/PID/cgroup shows it.
-fn find(path: &Path) -> Result<Cgroup> {
-    if is_in_a_namespace() {
-        bail!(
-            "inside of a cgroup namespace (a container) the kernel's path of a cgroup is not known: \
-             run aiotrace on the host, or name processes with -p"
-        );
-    }
-    let directory = locate(path)?;
-    let id = std::fs::metadata(&directory)
-        .with_context(|| format!("cannot look at {}", directory.display()))?
-        .ino();
-    let level = level(&directory)
-        .with_context(|| {
-            format!("it cannot be told where in the hierarchy {} is", directory.display())
-        })
-        .hint("give the path that /proc/PID/cgroup shows for a process in it, after `0::`")?;
-    Ok(Cgroup { id, level, directory })
 }
 
 /// The depth of a directory below the root of the hierarchy.

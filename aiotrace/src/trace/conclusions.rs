@@ -275,7 +275,7 @@ impl Conclusions {
 
     /// What was lost, with the completions that could not be read so far.
     pub fn with_unread(&self, losses: Losses) -> Losses {
-        let unread = self.model.unread(losses.total() == 0);
+        let unread = self.model.unread(losses.of_anybody() == 0);
         Losses { unread, ..losses }
     }
 
@@ -294,7 +294,7 @@ impl Conclusions {
     pub fn finish(
         &mut self,
         decoder: &mut Decoder,
-        ended: &Ended,
+        ended: &mut Ended,
         shown: &mut Shown,
     ) -> Result<()> {
         if ended.losses.of_anybody() > 0 {
@@ -303,6 +303,8 @@ impl Conclusions {
         self.is_over = true;
         self.quiet(decoder, shown);
         self.scan(shown);
+        // The last looks are among them.
+        ended.losses.unanswered = errand::unanswered();
         self.end(ended, shown);
         let failure = self.recorder.as_mut().and_then(Recorder::failure);
         failure.map_or(Ok(()), |error| {

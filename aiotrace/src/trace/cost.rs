@@ -7,7 +7,9 @@ use nix::sys::{
     time::TimeValLike as _,
 };
 
-use crate::{errand, output::Cost, source::ProbeRuns, words::number::thousands};
+use crate::{
+    errand, output::Cost, proc::system::most_memory, source::ProbeRuns, words::number::thousands,
+};
 
 /// Counts from the attach on.
 pub struct Meter {
@@ -29,10 +31,9 @@ impl Meter {
 
     /// So far. `probes`: what they took, where that is known.
     pub fn cost(&self, probes: Option<ProbeRuns>) -> Option<Cost> {
-        let usage = usage()?;
         Some(Cost {
-            cpu: (cpu(usage) + errand::processor_time()).saturating_sub(self.before),
-            memory: u64::try_from(usage.max_rss()).unwrap_or(0) << 10,
+            cpu: (cpu(usage()?) + errand::processor_time()).saturating_sub(self.before),
+            memory: most_memory()?,
             record_bytes: self.record_bytes,
             probes,
         })

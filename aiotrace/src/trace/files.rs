@@ -1,12 +1,15 @@
-//! Files that the user names, and how they are opened. Those that we write: nothing is in them, and nothing of them is gone, before the trace begins;
-//! and where others may write, no symbolic link of theirs is followed. (A file that they put there, and a hard link, is
+//! Files that the user names. One to be written is opened early, made if it is not there, and emptied only when the trace
+//! begins. Where others may write, no symbolic link of theirs is followed. (A file that they put there, and a hard link, is
 //! written to: fs.protected_hardlinks is there for that.)
 
 use std::{
     ffi::{OsStr, OsString},
     fs::{File, OpenOptions},
     io,
-    os::unix::fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::{
+        ffi::OsStrExt as _,
+        fs::{FileTypeExt as _, MetadataExt as _, OpenOptionsExt as _},
+    },
     path::{Component, Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -21,7 +24,7 @@ use nix::{
     unistd::geteuid,
 };
 
-use crate::failure::{Context as _, Failure, Result};
+use crate::failure::{Context as _, Failure, Hint as _, Result};
 
 /// How long somebody is waited for who reads a FIFO.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -36,6 +39,9 @@ enum Refused {
         "on its way is a symbolic link of user {owner} in a directory that others can write to, which is not followed"
     )]
     Link { owner: u32 },
+    /// A socket, or a device that is not there.
+    #[error("it is a socket, or a device without a driver")]
+    Special,
     #[error(transparent)]
     Io(#[from] io::Error),
     #[error(transparent)]
@@ -56,7 +62,7 @@ pub fn write(path: &Path) -> Result<File> {
                 Some("it is a FIFO that nobody reads: start its reader first")
             }
             Refused::Errno(Errno::EAGAIN) => Some(LEASED),
-            Refused::Errno(_) | Refused::Io(_) => None,
+            Refused::Special | Refused::Errno(_) | Refused::Io(_) => None,
         };
         let failure =
             Failure::from(error).during(format_args!("cannot write to {}", path.display()));
@@ -88,6 +94,13 @@ pub fn directory_of(path: &Path) -> &Path {
 
 /// Opens it a directory at a time, so that no link on the way is followed that is not looked at.
 fn open_through(path: &Path) -> Result<File, Refused> {
+    let bytes = path.as_os_str().as_bytes();
+    if bytes.is_empty() {
+        return Err(Errno::ENOENT.into());
+    }
+    if bytes.ends_with(b"/") {
+        return Err(Errno::EISDIR.into());
+    }
     let mut left: Vec<OsString> = Vec::new();
     push(&mut left, path);
     let mut at = File::from(open(start(path), DIRECTORY, Mode::empty())?);
@@ -95,18 +108,25 @@ fn open_through(path: &Path) -> Result<File, Refused> {
     while let Some(name) = left.pop() {
         let is_last = left.is_empty();
         // What is a link there is one of the kernel's, which leads to what it names only if the kernel follows it.
-        if is_last && fstatfs(&at)?.filesystem_type() == PROC_SUPER_MAGIC {
-            return open_in(&at, &name, OFlag::empty());
+        if fstatfs(&at)?.filesystem_type() == PROC_SUPER_MAGIC {
+            if is_last {
+                return open_in(&at, &name, OFlag::empty());
+            }
+            at = openat(&at, &*name, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?.into();
+            continue;
         }
-        let found = match openat(
-            &at,
-            &*name,
-            OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC,
-            Mode::empty(),
-        ) {
+        // With O_DIRECTORY what is mounted on demand is mounted.
+        let on_the_way = if is_last { OFlag::empty() } else { OFlag::O_DIRECTORY };
+        let how = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
+        let found = match openat(&at, &*name, how | on_the_way, Mode::empty()) {
             Err(Errno::ENOENT) if is_last => return open_in(&at, &name, OFlag::O_NOFOLLOW),
-            found => File::from(found?),
+            // It is a link, or a file.
+            Err(Errno::ENOTDIR | Errno::ELOOP) if !is_last => {
+                openat(&at, &*name, how, Mode::empty())
+            }
+            found => found,
         };
+        let found = File::from(found?);
         if found.metadata()?.is_symlink() {
             links += 1;
             if links > MOST_LINKS {
@@ -161,15 +181,14 @@ fn followed(directory: &File, link: &File) -> Result<PathBuf, Refused> {
 /// (fcntl(2), F_SETLEASE).
 fn open_in(directory: &File, name: &OsStr, flags: OFlag) -> Result<File, Refused> {
     let begin = Instant::now();
-    let is_fifo = || {
-        let status = fstatat(directory, name, AtFlags::empty());
-        status.is_ok_and(|it| it.st_mode & libc::S_IFMT == libc::S_IFIFO)
-    };
-    let new = if is_fifo() { OFlag::empty() } else { OFlag::O_CREAT };
+    let status = fstatat(directory, name, AtFlags::empty());
+    let is_fifo = status.is_ok_and(|it| it.st_mode & libc::S_IFMT == libc::S_IFIFO);
+    let new = if is_fifo { OFlag::empty() } else { OFlag::O_CREAT };
     let how =
         flags | new | OFlag::O_WRONLY | OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_CLOEXEC;
     let file = loop {
         match openat(directory, name, how, Mode::from_bits_truncate(0o666)) {
+            Err(Errno::ENXIO) if !is_fifo => return Err(Refused::Special),
             Err(Errno::ENXIO | Errno::EAGAIN) if begin.elapsed() < PATIENCE => {
                 std::thread::sleep(Duration::from_millis(20));
             }

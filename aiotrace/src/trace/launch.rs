@@ -20,7 +20,7 @@ use nix::{
 };
 
 use crate::{
-    failure::{Context as _, Result},
+    failure::{Context as _, Hint as _, Result},
     source::ptrace::{Status, seccomp},
 };
 

@@ -28,6 +28,6 @@ pub use self::{
     cgroup::Cgroup,
     launch::{Child, ExecError},
     session::{Outcome, Plan, Scope, Session},
-    settings::{Injected, Judged, Settings, Sources},
+    settings::{Injected, Judged, Settings, SourceKind},
     view::{Color, Format, View},
 };

@@ -56,7 +56,7 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
     let mut items = 0u64;
     let mut ended = loop {
         items += 1;
-        if items.is_multiple_of(ITEMS) && memory_now() > MOST_MEMORY << 20 {
+        if items.is_multiple_of(ITEMS) && memory_now().is_some_and(|it| it > MOST_MEMORY << 20) {
             eprintln!(
                 "aiotrace: telling it takes more than {MOST_MEMORY} MiB of memory, which no trace does; this is what \
                  came before"

@@ -16,7 +16,7 @@ use super::{
     files,
     patience::{Ending, Patience},
     recorder::{Known, Recorder},
-    settings::{Settings, Sources},
+    settings::{Settings, SourceKind},
     view,
 };
 use crate::{
@@ -235,12 +235,11 @@ impl<'a> Session<'a> {
         if let Some(counted) = end.counted {
             conclusions.counted(*counted, &mut shown);
         }
-        let losses = Losses { undecodable, unanswered: errand::unanswered(), ..end.losses };
-        let losses = conclusions.with_unread(losses);
+        let losses = conclusions.with_unread(Losses { undecodable, ..end.losses });
         let reason = told(end.reason);
         let cost = meter.cost(end.runs);
-        let ended = Ended { time, events, losses, attached: end.attached, reason, cost };
-        conclusions.finish(&mut decoder, &ended, &mut shown)?;
+        let mut ended = Ended { time, events, losses, attached: end.attached, reason, cost };
+        conclusions.finish(&mut decoder, &mut ended, &mut shown)?;
         shown.finish()?;
         say_end(&ended);
         // From here on nobody waits for signals.
@@ -266,7 +265,7 @@ fn choose_faults(plan: &Plan, settings: &Settings) -> Result<Option<Chosen>> {
     faults::check_target(&plan.scope)?;
     let settings = match source {
         _ if injected.wants_ptrace() => Err("--mechanism ptrace".to_owned()),
-        Sources::Ptrace => Err("--source ptrace".to_owned()),
+        SourceKind::Ptrace => Err("--source ptrace".to_owned()),
         _ => machine::settings(target::LISTED).map_err(|error| error.to_string()),
     };
     let chosen = injected.choose(settings)?;

@@ -20,7 +20,7 @@ pub struct Settings {
     /// Where all that is seen is written down.
     pub record: Option<PathBuf>,
     /// Where events come from.
-    pub source: Sources,
+    pub source: SourceKind,
     /// Which probes are used.
     pub probes: Wanted,
     /// Calls that a seccomp filter answers are looked for in any case.
@@ -43,7 +43,7 @@ pub struct Settings {
 
 /// Where events come from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sources {
+pub enum SourceKind {
     /// Probes, unless there are faults that only ptrace can make.
     #[default]
     Auto,
@@ -95,7 +95,7 @@ impl Settings {
             return Some(Counting { requests: false, interval: None });
         }
         let needs_calls = self.record.is_some() || self.injected.is_wanted() || self.stacks;
-        let counts = self.view.summary && !needs_calls && self.source != Sources::Ptrace;
+        let counts = self.view.summary && !needs_calls && self.source != SourceKind::Ptrace;
         counts.then_some(Counting { requests: self.requests, interval: self.interval })
     }
 
@@ -104,7 +104,7 @@ impl Settings {
     /// # Errors
     /// What cannot.
     pub(super) fn check(&self) -> Result<()> {
-        if self.sample() > 0 && self.source == Sources::Ptrace {
+        if self.sample() > 0 && self.source == SourceKind::Ptrace {
             let text = "--only and --sample choose in the kernel, not with ptrace";
             return Err(Failure::new(text).with_hint("leave out --source ptrace"));
         }

@@ -190,6 +190,7 @@ impl Faults {
             self.no_completion(number, iocb);
             return None;
         }
+        let mut is_unwanted = false;
         let piece = &mut pieces[at];
         if !std::mem::replace(&mut piece.is_done, true)
             && let Some(owed) = owed
@@ -197,12 +198,15 @@ impl Faults {
         {
             // It was about another part of the file.
             pieces.remove(at);
-            let is_over = pieces.is_empty() && is_done_otherwise && !owed.is_left();
-            self.no_completion(number, iocb);
-            return is_over.then_some(Half::Done);
+            is_unwanted = pieces.iter().all(|it| it.iocb != iocb);
+            if pieces.is_empty() {
+                let is_over = is_done_otherwise && !owed.is_left();
+                self.no_completion(number, iocb);
+                return is_over.then_some(Half::Done);
+            }
+        } else {
+            pieces[at].is_reaped |= time.is_none();
         }
-        let piece = &mut pieces[at];
-        piece.is_reaped |= time.is_none();
         let is_left = owed.as_deref().is_some_and(Owed::is_left);
         let is_done = !is_left && pieces.iter().all(|it| it.is_done);
         let is_reaped = is_done && pieces.iter().all(|it| it.is_reaped);
@@ -213,6 +217,9 @@ impl Faults {
                 watched.after.get_or_insert(request.entered.saturating_sub(watched.time));
             }
             watched.succeeded |= is_reaped;
+        }
+        if is_unwanted {
+            self.no_completion(number, iocb);
         }
         is_reaped.then_some(Half::Retried)
     }

@@ -62,7 +62,7 @@ const CHOOSING_NEEDS_BPF: [&str; 4] = ["summary", "quiet", "record", "rules"];
 
 values! {
     /// `--source`
-    Source of trace::Sources {
+    Source of trace::SourceKind {
         /// bpf, unless there are faults that only ptrace can make
         Auto,
         /// Probes in the kernel; they do not stop the target

@@ -22,6 +22,9 @@ pub enum Error {
     /// The object is not as it should be.
     #[error("the BPF object cannot be read again")]
     Object,
+    /// A map of it is not to be had.
+    #[error("the BPF object has a map that is not loaded, or is of an unknown kind: {0}")]
+    Map(String),
     /// It has no program of this name.
     #[error("the BPF object has no program {0}")]
     Missing(&'static str),
@@ -60,7 +63,7 @@ impl Programs {
         let maps = std::mem::take(&mut object.maps);
         // Each of them: for one that is missing, another one would be put into the program.
         let with_fd = maps.iter().map(|(name, map)| {
-            let fd = ebpf.map(name).and_then(fd).ok_or(Error::Object)?;
+            let fd = ebpf.map(name).and_then(fd).ok_or_else(|| Error::Map(name.clone()))?;
             Ok((name.as_str(), fd, map))
         });
         let with_fd = with_fd.collect::<Result<Vec<_>, Error>>()?;

@@ -1,4 +1,4 @@
-//! The objects that build.rs made.
+//! What runs in the kernel, as build.rs embeds it.
 
 /// The objects that `build.rs` made, if it could.
 pub struct Objects {
@@ -8,7 +8,7 @@ pub struct Objects {
     pub list: Option<&'static [u8]>,
 }
 
-/// They.
+/// The objects that are in this program.
 pub const OBJECTS: Objects = include!(concat!(env!("OUT_DIR"), "/object.rs"));
 
 #[cfg(test)]

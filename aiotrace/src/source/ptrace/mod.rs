@@ -152,6 +152,9 @@ pub enum StartError {
     /// signalfd or eventfd.
     #[error("cannot wait for signals")]
     Wait(#[from] Errno),
+    /// No timer.
+    #[error("cannot set a timer for PTRACE_SEIZE")]
+    Timer(#[source] Errno),
     /// No thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),

@@ -238,7 +238,7 @@ impl Tracer {
             }
             Target::Running(pids) => {
                 let mut seized = Seized::default();
-                let seizing = Seizing::new()?;
+                let seizing = Seizing::new().map_err(StartError::Timer)?;
                 for pid in &pids {
                     self.seize(*pid, &seizing, stop, &mut seized)?;
                 }
@@ -278,7 +278,7 @@ impl Tracer {
         let space = self.processes.add(pid, shares, true, false);
         let begun = Instant::now();
         loop {
-            let (mut any, mut is_new) = (false, false);
+            let (mut any, mut begins_program) = (false, false);
             for tid in proc::threads(pid) {
                 if self.tracees.contains_key(&tid) {
                     continue;
@@ -295,7 +295,7 @@ impl Tracer {
                     }
                     // It begins a program, and that may wait for threads that we trace.
                     Err(Errno::EINTR) if begun.elapsed() < LONGEST_SEIZE => {
-                        (any, is_new) = (true, true);
+                        (any, begins_program) = (true, true);
                         self.take_stopped(seized);
                         break;
                     }
@@ -307,13 +307,14 @@ impl Tracer {
                     Err(errno) => return Err(refused(errno)),
                 }
             }
-            if is_new {
+            if begins_program {
                 // The threads that it had are gone, and one of them goes on by the id of the first.
                 let is_gone = |tid: &u32| errand::tracer_of(*tid) != Some(us);
                 let of_it = self.tracees.values().filter(|it| it.pid == pid).map(|it| it.tid);
                 let gone: Vec<u32> = of_it.filter(is_gone).collect();
                 self.tracees.retain(|tid, _| !gone.contains(tid));
                 seized.tids.retain(|tid| !gone.contains(tid));
+                seized.stopped.retain(|it| !gone.contains(&it.0));
             }
             if !any {
                 break;
@@ -329,7 +330,9 @@ impl Tracer {
     /// Of those that were seized: who has stopped or ended by now.
     fn take_stopped(&mut self, seized: &mut Seized) {
         while let Ok(Some((tid, status))) = requests::wait() {
+            // What it was before does not matter any more.
             seized.tids.retain(|it| *it != tid);
+            seized.stopped.retain(|it| it.0 != tid);
             match status.what() {
                 // Whoever begins the program waits for these.
                 What::Ended | What::Exit => self.stopped(tid, status),
