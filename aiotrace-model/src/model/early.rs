@@ -1,6 +1,6 @@
 //! Completions of a context whose requests were not seen to be accepted: not yet, or submitted before the attach.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use aiotrace_common::record::ITEMS_PER_CALL;
 
@@ -23,7 +23,7 @@ pub struct Early {
     /// The iocbs of those of which it is not known when they completed at the earliest: the first ones after an attach
     /// are read at once, and told before the calls that were made meanwhile. Looks at the ring in these calls say
     /// which had completed by then.
-    undated: Vec<u64>,
+    undated: BTreeSet<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -56,7 +56,7 @@ impl Early {
         }
         queue.push_back(Entry { place, read: completed.time, completed });
         if completed.after == 0 && self.undated.len() < MOST {
-            self.undated.push(iocb);
+            self.undated.insert(iocb);
         }
         self.kept += 1;
     }
@@ -108,5 +108,29 @@ impl Early {
         });
         self.kept -= (most - left) as usize;
         most - left
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::event::IoEvent;
+
+    /// A target can write it into its ring: each of its looks would take the product of the two.
+    #[test]
+    fn many_completions_of_one_iocb_are_dated_once() {
+        let mut early = Early::default();
+        let event = IoEvent { data: 0, obj: 0x1000, res: 8, res2: 0 };
+        for place in 0..20_000 {
+            let completed = Completed { event, after: 0, time: 9, until: 9, is_late: false };
+            early.push(place, completed);
+        }
+        assert_eq!(early.len(), 20_000);
+        assert_eq!(early.undated.len(), 1);
+        early.completed_by(20_000, 5);
+        assert!(early.undated.contains(&0x1000), "it was read at 9, so others may come with it");
+        early.completed_by(20_000, 9);
+        assert!(early.undated.is_empty());
+        assert_eq!(early.take((0x1000, None), 4).unwrap().time, 5);
     }
 }
