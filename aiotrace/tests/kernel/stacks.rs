@@ -343,28 +343,26 @@ fn a_stripped_program_is_told_by_module_and_address() {
     }
 }
 
-/// Three thousand contexts, and the names of where they were made.
+/// Three thousand contexts, and the names of where they were made, beside ten.
 fn symbols_do_not_count_in_our_memory() {
     let directory = tempfile::tempdir().unwrap();
-    let trace = run_to_file(
-        &directory.path().join("trace.json"),
-        "json",
-        &[programs().as_os_str(), "callers".as_ref(), "3000".as_ref()],
-    );
-    assert!(trace.status.success(), "{}", trace.stderr);
-    let json = std::fs::read_to_string(directory.path().join("trace.json")).unwrap();
-    let lines = parse(&json);
-    let setups = lines.iter().filter_map(|it| match it {
-        Line::Setup(setup) => Some(setup),
-        _ => None,
-    });
-    let named = setups
-        .filter(|it| it.stack.as_ref().is_some_and(|it| names(it).contains(&"leak_here")))
-        .count();
+    let traced = |count: &str| {
+        let file = directory.path().join(count);
+        let path = programs();
+        let program = [path.as_os_str(), "callers".as_ref(), count.as_ref()];
+        let trace = run_to_file(&file, "json", &program);
+        assert!(trace.status.success(), "{}", trace.stderr);
+        let json = std::fs::read_to_string(file).unwrap();
+        let is_named = |line: &Line| match line {
+            Line::Setup(it) => it.stack.as_ref().is_some_and(|it| names(it).contains(&"leak_here")),
+            _ => false,
+        };
+        (parse(&json).iter().filter(|it| is_named(it)).count(), trace.most_memory >> 20)
+    };
+    let (_, few) = traced("10");
+    let (named, many) = traced("3000");
     assert!(named >= 2990, "{named} of 3000 stacks have names");
-    let mebibytes = trace.most_memory >> 20;
-    assert!(mebibytes < 64, "{mebibytes} MiB");
-    eprintln!("{mebibytes} MiB");
+    assert!(many < few + 24, "{many} MiB, and {few} MiB for ten");
 }
 
 /// It reads files of those that are traced: it must be able to do nothing else. It tries everything itself.
