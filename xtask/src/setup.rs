@@ -71,7 +71,7 @@ enum Item {
 }
 
 /// What the kernel tests run: packages of Debian, and a program of each.
-const TOOLS: [(&str, &str); 11] = [
+const TOOLS: [(&str, &str); 12] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -83,6 +83,7 @@ const TOOLS: [(&str, &str); 11] = [
     ("util-linux", "unshare"),
     ("busybox-static", "busybox"),
     ("btrfs-progs", "mkfs.btrfs"),
+    ("xfsprogs", "mkfs.xfs"),
 ];
 
 impl Item {

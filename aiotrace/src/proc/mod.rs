@@ -18,7 +18,7 @@ pub use self::{
     memory::{read_memory, try_read_memory, write_memory},
     process::{
         all, cgroup, has_seccomp_filter, has_thread, is_alive, is_filtered, is_over, name,
-        pidfd_open, started_at, status, status_field, thread_state, threads,
+        pidfd_open, started_at, status, status_bytes, status_field, thread_state, threads,
     },
 };
 

@@ -59,6 +59,12 @@ pub fn status_field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
     })
 }
 
+/// An amount of memory in /proc/PID/status, bytes.
+pub fn status_bytes(status: &[u8], name: &str) -> Option<u64> {
+    let kibibytes = status_field(status, name)?.strip_suffix("kB")?;
+    Some(kibibytes.trim().parse::<u64>().ok()? << 10)
+}
+
 /// The fields of /proc/PID/stat behind the name, which may hold anything, also `) R 1`.
 pub(super) fn stat_fields(stat: &[u8]) -> Option<&str> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;

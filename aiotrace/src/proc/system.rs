@@ -59,16 +59,14 @@ pub fn memory_now() -> Option<u64> {
     own_memory("VmRSS")
 }
 
-/// The most that it had so far. (`ru_maxrss` would be that of whoever started us, if that was more: `execve` keeps it,
-/// [exec.c](https://elixir.bootlin.com/linux/v6.12/source/fs/exec.c#L1018).)
+/// The most that it had so far. (`ru_maxrss` would be that of whoever started us, if that was more: `exec_mmap` keeps it,
+/// [exec.c](https://elixir.bootlin.com/linux/v6.12/source/fs/exec.c).)
 pub fn most_memory() -> Option<u64> {
     own_memory("VmHWM")
 }
 
 fn own_memory(field: &str) -> Option<u64> {
-    let status = file::read("/proc/self/status").ok()?;
-    let kibibytes = process::status_field(&status, field)?.strip_suffix("kB")?;
-    Some(kibibytes.trim().parse::<u64>().ok()? << 10)
+    process::status_bytes(&file::read("/proc/self/status").ok()?, field)
 }
 
 #[cfg(test)]

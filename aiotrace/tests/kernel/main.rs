@@ -25,6 +25,7 @@ mod kernels;
 mod lifecycle;
 mod ls;
 mod machine;
+mod mounts;
 mod oracle;
 mod processes;
 mod ptrace;

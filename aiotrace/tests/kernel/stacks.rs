@@ -1,15 +1,12 @@
 //! Where calls are made.
 
-use std::{
-    ffi::OsString,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{ffi::OsString, path::PathBuf, process::Command};
 
 use aiotrace::output::json::{FunctionObject, Line};
 
 use super::{
-    harness::{Need, cannot_run},
+    harness::Need,
+    mounts::Mounted,
     support::{Attached, Program, Trace, aiotrace, parse, programs, run, run_program, run_to_file},
 };
 
@@ -169,29 +166,6 @@ fn traced(options: &[&str], command: &[OsString]) -> Trace {
     Trace { lines, stderr, status: output.status, most_memory: 0 }
 }
 
-/// Mounted, while this lives.
-struct Mounted(PathBuf);
-
-impl Mounted {
-    /// `None` if that cannot be here.
-    fn new(kind: &str, source: &Path, options: &str, at: &Path) -> Option<Self> {
-        let mut command = Command::new("mount");
-        command.args(["-t", kind, "-o", options]).args([source, at]);
-        let output = command.output().unwrap();
-        if !output.status.success() {
-            cannot_run(&format!("no {kind}: {}", String::from_utf8_lossy(&output.stderr)));
-            return None;
-        }
-        Some(Self(at.to_owned()))
-    }
-}
-
-impl Drop for Mounted {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("--lazy").arg(&self.0).status();
-    }
-}
-
 /// A program that lives there: maps shows another device than fstat(2).
 fn assert_named(program: PathBuf) {
     std::fs::copy(programs(), &program).unwrap();
@@ -209,37 +183,23 @@ fn assert_named(program: PathBuf) {
 
 fn a_program_on_overlayfs_has_names() {
     let directory = tempfile::tempdir().unwrap();
-    let place = |name: &str| directory.path().join(name);
-    for name in ["lower", "upper", "work", "merged"] {
-        std::fs::create_dir(place(name)).unwrap();
-    }
-    std::fs::copy(programs(), place("lower/below")).unwrap();
-    let [lower, upper, work] = ["lower", "upper", "work"].map(|it| place(it).display().to_string());
-    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-    let source = Path::new("overlay");
-    let Some(_mounted) = Mounted::new("overlay", source, &options, &place("merged")) else {
-        return;
-    };
+    let lower = directory.path().join("lower");
+    std::fs::create_dir(&lower).unwrap();
+    std::fs::copy(programs(), lower.join("below")).unwrap();
+    let Some(mounted) = Mounted::overlay(directory.path()) else { return };
     // Of the layer on top, and of the one below.
-    assert_named(place("merged/program"));
-    let trace = with_stacks(&[place("merged/below").into(), "callers".into()]);
+    assert_named(mounted.path().join("program"));
+    let trace = with_stacks(&[mounted.path().join("below").into(), "callers".into()]);
     let stack = trace.submits()[0].stack.as_ref().unwrap();
     assert!(names(stack).iter().any(|it| it.ends_with("leak_here")), "{:?}", names(stack));
 }
 
 fn a_program_on_btrfs_has_names() {
     let directory = tempfile::tempdir().unwrap();
-    let (image, at) = (directory.path().join("image"), directory.path().join("at"));
-    std::fs::create_dir(&at).unwrap();
-    std::fs::File::create(&image).unwrap().set_len(256 << 20).unwrap();
-    match Command::new("mkfs.btrfs").arg("-q").arg(&image).output() {
-        Err(error) => return cannot_run(&format!("mkfs.btrfs: {error}")),
-        Ok(output) => assert!(output.status.success(), "mkfs.btrfs: {output:?}"),
-    }
-    let Some(_mounted) = Mounted::new("btrfs", &image, "loop", &at) else { return };
-    assert_named(at.join("program"));
+    let Some(mounted) = Mounted::image("btrfs", directory.path()) else { return };
+    assert_named(mounted.path().join("program"));
     // A subvolume has a device of its own for fstat(2), and none for maps.
-    let volume = at.join("volume");
+    let volume = mounted.path().join("volume");
     let made = Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&volume).status();
     assert!(made.unwrap().success(), "btrfs subvolume create");
     assert_named(volume.join("program"));

@@ -184,8 +184,7 @@ pub fn attach_for_a_second(options: &[&str], arguments: &[&str]) -> Trace {
 /// children.)
 fn most_memory(pid: u32) -> Option<u64> {
     let status = std::fs::read(format!("/proc/{pid}/status")).ok()?;
-    let peak = aiotrace::proc::status_field(&status, "VmHWM")?;
-    Some(peak.strip_suffix(" kB")?.trim().parse::<u64>().ok()? * 1024)
+    aiotrace::proc::status_bytes(&status, "VmHWM")
 }
 
 /// Every line must be of the documented format.

@@ -1,10 +1,11 @@
 //! Results of reads and writes: D7, D10.
 
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use super::{CANNOT_RUN, Case, count, found, rows, run_text};
 use crate::{
     harness::{Need, cannot_run},
+    mounts::Mounted,
     support::{Trace, aiotrace, programs},
 };
 
@@ -101,43 +102,47 @@ fn a_descriptor_that_is_another_file_by_now_names_no_wrong_file() {
     assert!(text.contains("19 io_submit after it, 1 after the last of these"), "{text}");
 }
 
-/// E43: results are those of the file below, paths those of the file system on top.
-fn files_of_an_overlay_are_told_as_all_others() {
-    let directory = tempfile::tempdir().unwrap();
-    let place = |name: &str| directory.path().join(name);
-    for name in ["lower", "upper", "work", "merged"] {
-        std::fs::create_dir(place(name)).unwrap();
-    }
-    let [lower, upper, work] = ["lower", "upper", "work"].map(|it| place(it).display().to_string());
-    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
-    let mount = |program: &str, arguments: &[&str]| {
-        let mut command = Command::new(program);
-        let status = command.args(arguments).arg(place("merged")).status();
-        assert!(status.unwrap().success(), "{program}");
-    };
-    mount("mount", &["-t", "overlay", "overlay", "-o", &options]);
+/// The result of the file, and its path there.
+fn assert_told(mounted: &Mounted) {
     let output = aiotrace()
         .args(["run", "-q", "--format", "json", "--"])
         .arg(programs())
         .arg("tail-write")
-        .env("TMPDIR", place("merged"))
+        .env("TMPDIR", mounted.path())
         .stdin(Stdio::null())
-        .output();
-    mount("umount", &[]);
-    let output = output.unwrap();
+        .output()
+        .unwrap();
     if output.status.code() == Some(CANNOT_RUN) {
         return cannot_run(&String::from_utf8_lossy(&output.stderr));
     }
     assert!(output.status.success(), "{output:?}");
     let text = String::from_utf8(output.stdout).unwrap();
     let finding = text.lines().find(|it| it.contains("failed-completion")).unwrap();
-    for what in ["4194304", "717028", "/merged/aio-tail-write-"] {
+    let path = format!("{}/aio-tail-write-", mounted.path().display());
+    for what in ["4194304", "717028", &path] {
         assert!(finding.contains(what), "{what}: {finding}");
+    }
+}
+
+/// E43: results are those of the file below, paths those of the file system on top.
+fn files_of_an_overlay_are_told_as_all_others() {
+    let directory = tempfile::tempdir().unwrap();
+    if let Some(mounted) = Mounted::overlay(directory.path()) {
+        assert_told(&mounted);
+    }
+}
+
+/// E43, too.
+fn files_of_xfs_are_told_as_all_others() {
+    let directory = tempfile::tempdir().unwrap();
+    if let Some(mounted) = Mounted::image("xfs", directory.path()) {
+        assert_told(&mounted);
     }
 }
 
 tests![
     files_of_an_overlay_are_told_as_all_others if Need::Native("it runs mount(8), and needs a disk"),
+    files_of_xfs_are_told_as_all_others if Need::Native("it runs mkfs.xfs and mount(8)"),
     the_last_piece_of_a_write_with_o_direct_failed_and_is_named if Need::SAME,
     nowait_that_always_gives_eagain_is_told_as_that if Need::SAME,
     writes_that_extend_the_file_are_named_as_the_cause if Need::SAME,
