@@ -10,6 +10,7 @@ mod fuzz;
 mod kernel;
 mod kernels;
 mod lint;
+mod newer;
 mod probes;
 mod release;
 mod setup;

@@ -11,6 +11,7 @@ use clap::Args;
 use crate::{
     command::{self, cargo, works},
     debian::{self, Apt},
+    newer,
     probes::{self, Toolchain},
 };
 
@@ -68,6 +69,7 @@ enum Item {
     Rustfmt,
     Clippy,
     Tools,
+    Newer,
 }
 
 /// What the kernel tests run: packages of Debian, and a program of each.
@@ -88,8 +90,8 @@ const TOOLS: [(&str, &str); 12] = [
 
 impl Item {
     /// The source comes first: bpf-linker must fit the compiler that is chosen with it.
-    const ALL: [Self; 5] =
-        [Self::RustSource, Self::BpfLinker, Self::Rustfmt, Self::Clippy, Self::Tools];
+    const ALL: [Self; 6] =
+        [Self::RustSource, Self::BpfLinker, Self::Rustfmt, Self::Clippy, Self::Tools, Self::Newer];
 
     fn name(self) -> &'static str {
         match self {
@@ -98,6 +100,7 @@ impl Item {
             Self::Rustfmt => "rustfmt",
             Self::Clippy => "clippy",
             Self::Tools => "test tools",
+            Self::Newer => "newer test tools",
         }
     }
 
@@ -114,6 +117,7 @@ impl Item {
             Self::Clippy => works(&mut cargo(&["clippy", "--version"])) && !lacks_debian_clippy(),
             Self::Tools if debian::is_here() => missing_tools().is_ok_and(|it| it.is_empty()),
             Self::Tools => TOOLS.iter().all(|(_, program)| which::which(program).is_ok()),
+            Self::Newer => newer::is_present(),
         }
     }
 
@@ -131,6 +135,7 @@ impl Item {
             }
             Self::Clippy => add_component("clippy"),
             Self::Tools => install_tools(apt),
+            Self::Newer => newer::install(apt),
         }
     }
 
@@ -157,6 +162,7 @@ impl Item {
                 let missing = programs.filter(|program| which::which(program).is_err());
                 missing.collect::<Vec<_>>().join(", ")
             }
+            Self::Newer => newer::by_hand(),
         }
     }
 }

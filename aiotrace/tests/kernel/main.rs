@@ -16,6 +16,7 @@ mod counting;
 mod errands;
 mod events;
 mod faults;
+mod faults_in_programs;
 mod findings;
 mod full_speed;
 mod held;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         errands::TESTS,
         events::TESTS,
         faults::TESTS,
+        faults_in_programs::TESTS,
         findings::TESTS,
         full_speed::TESTS,
         held::TESTS,

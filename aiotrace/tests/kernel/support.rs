@@ -41,6 +41,13 @@ pub fn programs() -> PathBuf {
     path
 }
 
+/// The root directory with programs of a newer Debian, which `cargo xtask setup` makes beside what cargo builds.
+pub fn newer_debian() -> PathBuf {
+    let beside = binary().ancestors().nth(2).unwrap().join("debian-13");
+    assert!(beside.exists(), "{} is missing: cargo xtask setup", beside.display());
+    beside
+}
+
 /// What aiotrace wrote, and how it ended.
 pub struct Trace {
     pub lines: Vec<Line>,
