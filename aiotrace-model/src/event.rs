@@ -410,6 +410,9 @@ pub struct Gone {
     pub how: How,
     /// Requests accepted and not completed, if all of them were seen.
     pub in_flight: Option<u64>,
+    /// `in_flight` is a bound: nobody looked at the ring between the last call and the end, and requests may have
+    /// completed meanwhile.
+    pub at_most: bool,
 }
 
 /// A ring was moved with mremap(2), so the context has another handle.

@@ -206,7 +206,8 @@ fn events() -> Vec<Event> {
         )
     };
     let gone = |how: How, in_flight: Option<u64>| {
-        at(103, Body::ContextGone(Gone { ctx: CTX, how, in_flight }))
+        let at_most = in_flight.is_some() && how != How::Destroy;
+        at(103, Body::ContextGone(Gone { ctx: CTX, how, in_flight, at_most }))
     };
     let mut setup =
         call(10, 0, Args::Setup { nr_events: 32, ctxp: Address(0xc7), stored: Some(CTX) });
@@ -490,7 +491,10 @@ fn contexts_of_a_process_share_a_line_unless_asked_otherwise() {
         Event { pid, ..at(1, body) }
     };
     let gone = |ctx, in_flight| {
-        at(2, Body::ContextGone(Gone { ctx: Handle(ctx), how: How::Exit, in_flight }))
+        at(
+            2,
+            Body::ContextGone(Gone { ctx: Handle(ctx), how: How::Exit, in_flight, at_most: false }),
+        )
     };
     let events = [
         adopted(0x1000, 4711),

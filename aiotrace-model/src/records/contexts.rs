@@ -360,7 +360,11 @@ impl Contexts {
             .filter(|(_, known)| known.real)
             .map(|((_, handle), known)| {
                 let in_flight = known.in_flight();
-                Ended { pid: known.pid, gone: Gone { ctx: Handle(handle), how, in_flight } }
+                let at_most = in_flight.is_some_and(|it| it > 0);
+                Ended {
+                    pid: known.pid,
+                    gone: Gone { ctx: Handle(handle), how, in_flight, at_most },
+                }
             })
             .collect();
         ended.sort_by_key(|it| it.gone.ctx.0);
@@ -534,7 +538,12 @@ mod tests {
         contexts.used(SPACE, 0x2000, 5, 4);
         let gone = |ctx, in_flight| Ended {
             pid: 5,
-            gone: Gone { ctx: Handle(ctx), how: How::Exit, in_flight },
+            gone: Gone {
+                ctx: Handle(ctx),
+                how: How::Exit,
+                in_flight,
+                at_most: in_flight.is_some(),
+            },
         };
         assert_eq!(contexts.exited(5), [gone(0x1000, Some(1)), gone(0x2000, None)]);
         assert!(contexts.known.is_empty());

@@ -189,7 +189,8 @@ impl Decoder {
                 let (record, _): (record::ContextGone, _) = prefix(bytes)?;
                 self.contexts.check(record.space, record.handle, record.completed);
                 let in_flight = self.contexts.gone(record.space, record.handle, header.time);
-                let gone = |how| Gone { ctx: Handle(record.handle), how, in_flight };
+                let gone =
+                    |how| Gone { ctx: Handle(record.handle), how, in_flight, at_most: false };
                 match self.how(&record) {
                     Some(how) => {
                         of(Body::ContextGone(gone(how)));
@@ -343,7 +344,12 @@ impl Decoder {
                     }
                     let in_flight = contexts.gone(thread.space, ctx.0, began);
                     let in_flight = in_flight.filter(|_| !self.in_part);
-                    of(Body::ContextGone(Gone { ctx, how: How::Destroy, in_flight }));
+                    of(Body::ContextGone(Gone {
+                        ctx,
+                        how: How::Destroy,
+                        in_flight,
+                        at_most: false,
+                    }));
                 }
                 thread.finish(contexts, &record.call, record.ring, of)
             }

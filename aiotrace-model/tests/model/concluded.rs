@@ -702,7 +702,7 @@ fn what_contexts_take_is_told_if_it_is_known_of_each() {
         }
         for number in 1..=charges.len() as u64 {
             let (ctx, how) = (Handle(number * 0x1000), How::Exit);
-            trace.tell(Body::ContextGone(Gone { ctx, how, in_flight: Some(0) }));
+            trace.tell(Body::ContextGone(Gone { ctx, how, in_flight: Some(0), at_most: false }));
         }
         trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
         trace.model.finish(trace.now);
@@ -790,7 +790,12 @@ fn contexts_that_are_made_all_the_time_and_left_are_a_trend_and_others_are_not()
 
 fn gone(handle: u64) -> Body {
     let (how, in_flight) = (How::Destroy, Some(0));
-    Body::ContextGone(aiotrace_model::event::Gone { ctx: Handle(handle), how, in_flight })
+    Body::ContextGone(aiotrace_model::event::Gone {
+        ctx: Handle(handle),
+        how,
+        in_flight,
+        at_most: false,
+    })
 }
 
 /// One function that makes contexts, called from many places.

@@ -79,7 +79,7 @@ impl Trace {
     }
 
     pub fn gone(&mut self, how: How, in_flight: Option<u64>) {
-        self.tell(Body::ContextGone(Gone { ctx: H, how, in_flight }));
+        self.tell(Body::ContextGone(Gone { ctx: H, how, in_flight, at_most: false }));
     }
 
     pub fn destroy(&mut self, in_flight: u64) {
@@ -361,7 +361,12 @@ fn a_ring_that_was_moved_unseen_is_the_same_context() {
         used_at(&mut trace, MOVED, PREAD);
         assert!(trace.model.knows(7, MOVED) && !trace.model.knows(7, H));
         let entered = trace.now;
-        trace.tell(Body::ContextGone(Gone { ctx: MOVED, how: How::Destroy, in_flight: Some(0) }));
+        trace.tell(Body::ContextGone(Gone {
+            ctx: MOVED,
+            how: How::Destroy,
+            in_flight: Some(0),
+            at_most: false,
+        }));
         trace.call_since(entered, 0, Args::Destroy { ctx: MOVED });
         look_for_it(&mut trace);
         assert_eq!(trace.found(), []);

@@ -169,8 +169,9 @@ fn body() -> BoxedStrategy<Body> {
         Body::Completion(Completion { ctx, event, since, until: None, discarded })
     });
     let how = select(vec![How::Destroy, How::Exit, How::Exec]);
-    let gone = (handle(), how, prop::option::of(any::<u64>()))
-        .prop_map(|(ctx, how, in_flight)| Body::ContextGone(Gone { ctx, how, in_flight }));
+    let gone = (handle(), how, prop::option::of(any::<u64>())).prop_map(|(ctx, how, in_flight)| {
+        Body::ContextGone(Gone { ctx, how, in_flight, at_most: false })
+    });
     let number_of = || prop::option::of(any::<u32>());
     let adopted = (handle(), prop::option::of(ring()), number_of(), number_of());
     let adopted = adopted.prop_map(|(ctx, ring, charge, in_flight)| {
@@ -292,7 +293,7 @@ fn submit(model: &mut Model, requests: std::ops::Range<u64>) {
 }
 
 fn gone(model: &mut Model, ctx: u64) {
-    let gone = Gone { ctx: Handle(ctx), how: How::Destroy, in_flight: Some(0) };
+    let gone = Gone { ctx: Handle(ctx), how: How::Destroy, in_flight: Some(0), at_most: false };
     model.handle_event(&Event { time: 2, pid: 1, tid: 1, body: Body::ContextGone(gone) });
     tell(model, 0, Args::Destroy { ctx: Handle(ctx) });
 }

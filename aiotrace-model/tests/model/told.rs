@@ -307,7 +307,7 @@ impl Told {
         if is_lossy && in_flight.is_none() && !adopted && !is_taken_for_another {
             self.doubtful.push((pid, context.handle, self.now));
         }
-        Body::ContextGone(Gone { ctx: context.handle, how, in_flight })
+        Body::ContextGone(Gone { ctx: context.handle, how, in_flight, at_most: false })
     }
 
     pub fn process(&mut self, pid: u32, tid: u32, space: Option<u64>, change: Change) {

@@ -91,7 +91,7 @@ impl Trace {
 
     fn destroy(&mut self, at: (u32, u32)) -> Report {
         let entered = self.now + 500;
-        let gone = Gone { ctx: CTX, how: How::Destroy, in_flight: None };
+        let gone = Gone { ctx: CTX, how: How::Destroy, in_flight: None, at_most: false };
         self.tell(Body::ContextGone(gone));
         self.call_since(entered, 0, Args::Destroy { ctx: CTX }, Some(at));
         self.model.finish(self.now);

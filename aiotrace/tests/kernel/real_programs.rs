@@ -13,6 +13,10 @@ use super::{
 /// What is found in a command, but for info.
 fn above_info(command: &[&str]) -> Vec<String> {
     let trace = run(command);
+    // All of these have waited for their requests: where no probe sees completions, a bound is all that is known.
+    let ends = trace.gone();
+    let is_true = ends.iter().all(|it| it.at_most || it.in_flight.is_none_or(|count| count == 0));
+    assert!(is_true, "{command:?}: {ends:?}");
     assert!(trace.status.success(), "{command:?}: {}", trace.stderr);
     trace.assert_nothing_lost();
     assert!(!trace.setups().is_empty(), "{command:?} uses kernel AIO");

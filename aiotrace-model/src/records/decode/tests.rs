@@ -433,7 +433,7 @@ fn the_end_of_a_context_is_told_once_whoever_tells_it() {
         Destroy { call, ring: sample(1, 1) }.as_bytes().to_vec()
     };
     let (how, in_flight) = (How::Destroy, Some(1));
-    let gone = Body::ContextGone(Gone { ctx: Handle(0xc0), how, in_flight });
+    let gone = Body::ContextGone(Gone { ctx: Handle(0xc0), how, in_flight, at_most: false });
     let start = [seen_thread(1), setup(2), submitted(3, 1, 1)];
     let records = [&start[..], &[destroy(4)]].concat();
     let ended = |bodies: &[Body]| {

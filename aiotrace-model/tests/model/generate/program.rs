@@ -298,7 +298,7 @@ impl World {
         }
         for (_, pid, ctx) in self.told.missed.extract_if(.., |it| it.0 == space).collect::<Vec<_>>()
         {
-            let gone = Gone { ctx, how, in_flight: None };
+            let gone = Gone { ctx, how, in_flight: None, at_most: false };
             self.told.tell(pid, pid, Body::ContextGone(gone));
         }
     }

@@ -731,7 +731,7 @@ impl<'a> Player<'a> {
     fn gone(&self, how: How) -> Body {
         let in_flight = self.kernel.contexts[self.ctx].requests.len() - self.told;
         let in_flight = self.lost_since.is_none().then_some(in_flight as u64);
-        Body::ContextGone(Gone { ctx: self.handle(), how, in_flight })
+        Body::ContextGone(Gone { ctx: self.handle(), how, in_flight, at_most: false })
     }
 
     fn leave(&mut self, end: End) {

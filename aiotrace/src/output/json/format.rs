@@ -279,6 +279,8 @@ object! {
         how: Name,
         /// Requests accepted and not completed; null if not all of them were seen.
         in_flight: Option<u64>,
+        /// `in_flight` is a bound.
+        at_most: bool,
     }
 }
 

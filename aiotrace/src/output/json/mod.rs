@@ -264,6 +264,7 @@ impl<W: Write> Output for Json<W> {
                 }
                 .into(),
                 in_flight: gone.in_flight,
+                at_most: gone.at_most,
             }),
             Body::ContextMoved(moved) => self.write(&ContextMovedLine {
                 v: VERSION,

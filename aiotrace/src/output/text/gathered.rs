@@ -3,7 +3,7 @@
 
 use std::io::Write;
 
-use super::{NOTE, Text};
+use super::{NOTE, Text, notes::left_in_flight};
 use crate::event::{Adopted, Body, Event, Gone, How};
 
 /// Contexts of one process of which the same is told, one after the other.
@@ -16,7 +16,7 @@ pub(super) struct Gathered {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Sum {
     Adopted { charge: Option<u64>, unreaped: u64, unread: u64, in_flight: Option<u64> },
-    Gone { how: How, in_flight: Option<u64> },
+    Gone { how: How, in_flight: Option<u64>, at_most: bool },
 }
 
 impl Sum {
@@ -28,8 +28,8 @@ impl Sum {
                 unread: u64::from(ring.is_none()),
                 in_flight: in_flight.map(u64::from),
             }),
-            Body::ContextGone(Gone { how, in_flight, .. }) if *how != How::Destroy => {
-                Some(Self::Gone { how: *how, in_flight: *in_flight })
+            Body::ContextGone(Gone { how, in_flight, at_most, .. }) if *how != How::Destroy => {
+                Some(Self::Gone { how: *how, in_flight: *in_flight, at_most: *at_most })
             }
             _ => None,
         }
@@ -48,11 +48,14 @@ impl Sum {
                 unread: unread + others,
                 in_flight: both(in_flight, of_it),
             }),
-            (Self::Gone { how, in_flight }, Self::Gone { how: same, in_flight: more })
-                if how == same =>
-            {
-                Some(Self::Gone { how, in_flight: both(in_flight, more) })
-            }
+            (
+                Self::Gone { how, in_flight, at_most },
+                Self::Gone { how: same, in_flight: more, at_most: other },
+            ) if how == same => Some(Self::Gone {
+                how,
+                in_flight: both(in_flight, more),
+                at_most: at_most || other,
+            }),
             _ => None,
         }
     }
@@ -75,14 +78,9 @@ impl Sum {
                 };
                 format!("adopted {count} contexts{charge}{unreaped}{in_flight}")
             }
-            Self::Gone { how, in_flight } => {
+            Self::Gone { how, in_flight, at_most } => {
                 let why = if how == How::Exec { "runs a new program" } else { "exits" };
-                let in_flight = match in_flight {
-                    None => ", requests in flight unknown".to_owned(),
-                    Some(0) => String::new(),
-                    Some(1) => ", 1 request in flight".to_owned(),
-                    Some(count) => format!(", {count} requests in flight"),
-                };
+                let in_flight = left_in_flight(in_flight, at_most);
                 format!("{count} contexts gone: the process {why}{in_flight}")
             }
         }

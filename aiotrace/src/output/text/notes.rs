@@ -109,15 +109,7 @@ impl<W: Write> Text<W> {
             How::Exec => " gone: the process runs a new program",
         };
         self.styled(NOTE, how);
-        match gone.in_flight {
-            None => self.styled(NOTE, ", requests in flight unknown"),
-            Some(0) => (),
-            Some(1) => self.styled(NOTE, ", 1 request in flight"),
-            Some(count) => {
-                let text = format!(", {count} requests in flight");
-                self.styled(NOTE, &text);
-            }
-        }
+        self.styled(NOTE, &left_in_flight(gone.in_flight, gone.at_most));
         self.styled(NOTE, " +++");
     }
 
@@ -211,5 +203,16 @@ impl<W: Write> Text<W> {
             }
         }
         true
+    }
+}
+
+/// How many requests were in flight when contexts ended, after a comma; empty if none was.
+pub(super) fn left_in_flight(count: Option<u64>, at_most: bool) -> String {
+    let most = if at_most { "at most " } else { "" };
+    match count {
+        None => ", requests in flight unknown".to_owned(),
+        Some(0) => String::new(),
+        Some(1) => format!(", {most}1 request in flight"),
+        Some(count) => format!(", {most}{count} requests in flight"),
     }
 }
