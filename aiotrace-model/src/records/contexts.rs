@@ -14,6 +14,7 @@ use std::{
 
 use aiotrace_common::abi::RingHeader;
 
+use super::positions::{Positions, one};
 use crate::{
     any_order::AnyOrder as _,
     event::{Gone, Handle, How},
@@ -21,8 +22,6 @@ use crate::{
 
 /// Contexts remembered at most. Beyond, all are forgotten, and nothing is in flight for sure.
 const MOST: usize = 65_536;
-/// Positions of a ring that were passed over and may still come, at most.
-const MOST_HOLES: usize = 4096;
 
 /// Entries taken from a look from outside, at most: more than the largest rings that programs have. (The program can
 /// write any tail there.)
@@ -106,7 +105,7 @@ impl Contexts {
     /// io_setup made it.
     pub fn created(&mut self, space: u64, handle: u64, pid: u32, time: u64) {
         self.make_room();
-        let positions = Positions { next: Some(0), ..Positions::default() };
+        let positions = Positions::from(0);
         let looked = Some(time);
         let known = Known {
             pid,
@@ -149,7 +148,7 @@ impl Contexts {
         let space = *self.spaces.get(&pid)?;
         let known = self.known.get(&(space, handle))?;
         let nr = known.nr;
-        let next = known.positions.next.filter(|next| *next < nr && tail < nr)?;
+        let next = known.positions.next().filter(|next| *next < nr && tail < nr)?;
         let count = RingHeader::distance(next, tail, nr);
         let parts = if next <= tail { [next..tail, 0..0] } else { [next..nr, 0..tail] };
         (count < nr / 2 && count <= MOST_AT_A_LOOK).then_some((space, parts))
@@ -172,12 +171,12 @@ impl Contexts {
             Some(from) => self.known.remove(&(space, from)).unwrap_or_default(),
             None => Known { pid, sure: true, fresh: tail == 0, ..Known::default() },
         };
-        if known.positions.next.is_some_and(|next| next != tail) {
+        if known.positions.next().is_some_and(|next| next != tail) {
             // Some completed meanwhile, and their entries were not sent.
             known.counted = false;
         }
         (known.id, known.nr) = (Some(id), nr);
-        known.positions = Positions { next: Some(tail), ..Positions::default() };
+        known.positions = Positions::from(tail);
         self.make_room();
         self.known.insert((space, handle), known);
         moved
@@ -305,7 +304,7 @@ impl Contexts {
         for (_, known) in self.known.in_any_order_mut().filter(|((of, _), _)| is_meant(*of)) {
             (known.counted, known.sure) = (false, false);
             // These may never come.
-            known.positions.holes.clear();
+            known.positions.forget_holes();
         }
     }
 
@@ -376,269 +375,10 @@ impl Known {
     /// Accepted and not completed. A completion may be seen before its submit returns.
     fn in_flight(&self) -> Option<u64> {
         let completed = self.completed + u64::from(self.untold);
-        let is_known = self.counted && self.positions.holes.is_empty();
+        let is_known = self.counted && self.positions.is_whole();
         is_known.then(|| self.accepted.saturating_sub(completed))
     }
 }
 
-fn one(range: Range<u32>) -> Vec<Range<u32>> {
-    std::iter::once(range).collect()
-}
-
-/// Which entries of a ring are known. Threads that look at the same moment send the same entries, and
-/// may send them out of order.
-#[derive(Debug, Default)]
-struct Positions {
-    next: Option<u32>,
-    /// When the tail that `next` comes from was read. A record whose tail was read before cannot be ahead of it.
-    seen: u64,
-    /// Passed over: sent by somebody who was overtaken, or by nobody.
-    holes: Vec<u32>,
-}
-
-impl Positions {
-    /// Whether all entries before this place are known, in a ring of this size. (Another thread that looked a
-    /// little later may have told more.)
-    fn have(&self, tail: u32, nr: u32) -> bool {
-        let is_there =
-            |next: u32| next >= nr || tail >= nr || RingHeader::distance(tail, next, nr) <= nr / 8;
-        self.holes.is_empty() && self.next.is_none_or(is_there)
-    }
-
-    /// Other entries are in these places now: how many were passed over there and will not come.
-    fn overwritten(&mut self, first: u32, count: u32, nr: u32) -> u32 {
-        let before = self.holes.len();
-        self.holes.retain(|place| {
-            first >= nr || *place >= nr || RingHeader::distance(first, *place, nr) >= count
-        });
-        (before - self.holes.len()) as u32
-    }
-
-    /// Which of `count` entries from `first` on, whose tail was read then, are new, and how many others never come;
-    /// `nr` is the size of the ring.
-    fn take(&mut self, (first, count, seen): (u32, u32, u64), nr: u32) -> (Vec<Range<u32>>, u32) {
-        let end = |from: u32, count: u32| {
-            let end = u64::from(from) + u64::from(count);
-            if nr == 0 { end as u32 } else { (end % u64::from(nr)) as u32 }
-        };
-        let next = match self.next {
-            Some(next) if nr != 0 && next < nr && first < nr => next,
-            _ => first,
-        };
-        let ahead = RingHeader::distance(next, first, nr);
-        // Who looked before `next` was known is behind, perhaps by more than a ring.
-        if ahead == 0 || ahead < nr / 2 && seen >= self.seen {
-            let never = self.overwritten(next, ahead + count, nr);
-            let room = MOST_HOLES.saturating_sub(self.holes.len());
-            self.holes.extend((0..ahead).take(room).map(|it| end(next, it)));
-            (self.next, self.seen) = (Some(end(first, count)), seen);
-            return (one(0..count), never);
-        }
-        // Behind: known, but for holes, and but for what lies beyond.
-        let behind = nr - ahead;
-        let mut new = Vec::new();
-        for index in 0..count.min(behind) {
-            let position = end(first, index);
-            if let Some(hole) = self.holes.iter().position(|it| *it == position) {
-                self.holes.swap_remove(hole);
-                new.push(index..index + 1);
-            }
-        }
-        let mut never = 0;
-        if count > behind {
-            never = self.overwritten(next, count - behind, nr);
-            new.push(behind..count);
-            (self.next, self.seen) = (Some(end(first, count)), self.seen.max(seen));
-        }
-        (new, never)
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const SPACE: u64 = 77;
-
-    fn ring(id: u32, tail: u32) -> Seen {
-        Seen { id, nr: 127, tail }
-    }
-
-    fn took(positions: &mut Positions, first: u32, count: u32) -> Vec<u32> {
-        took_at(positions, (first, count, 0), 0)
-    }
-
-    fn took_at(positions: &mut Positions, at: (u32, u32, u64), never: u32) -> Vec<u32> {
-        let (new, lost) = positions.take(at, 10);
-        assert_eq!(lost, never);
-        new.into_iter().flatten().map(|it| (at.0 + it) % 10).collect()
-    }
-
-    #[test]
-    fn entries_in_order_are_new() {
-        let mut positions = Positions::default();
-        assert_eq!(took(&mut positions, 3, 2), [3, 4]);
-        assert_eq!(took(&mut positions, 5, 5), [5, 6, 7, 8, 9]);
-        assert_eq!(took(&mut positions, 0, 1), [0]);
-    }
-
-    #[test]
-    fn entries_sent_by_two_are_new_once() {
-        let mut positions = Positions { next: Some(8), ..Positions::default() };
-        assert_eq!(took(&mut positions, 8, 2), [8, 9]);
-        assert_eq!(took(&mut positions, 8, 2), [0u32; 0]);
-        assert_eq!(took(&mut positions, 9, 3), [0, 1]);
-    }
-
-    #[test]
-    fn whoever_was_overtaken_still_counts() {
-        let mut positions = Positions { next: Some(8), ..Positions::default() };
-        assert_eq!(took(&mut positions, 0, 1), [0]);
-        assert_eq!(took(&mut positions, 8, 2), [8, 9]);
-        assert_eq!(took(&mut positions, 8, 3), [0u32; 0]);
-    }
-
-    #[test]
-    fn what_never_came_is_told_when_its_place_is_used_again() {
-        let mut positions = Positions { next: Some(8), ..Positions::default() };
-        assert_eq!(took(&mut positions, 0, 1), [0], "8 and 9 are passed over");
-        assert!(!positions.have(1, 10));
-        assert_eq!(took_at(&mut positions, (1, 8, 0), 1), [1, 2, 3, 4, 5, 6, 7, 8]);
-        assert_eq!(took_at(&mut positions, (9, 1, 0), 1), [9]);
-        assert!(positions.have(0, 10));
-        assert_eq!(took(&mut positions, 8, 2), [0u32; 0], "these are known");
-    }
-
-    #[test]
-    fn whoever_looked_before_is_never_ahead() {
-        let mut positions = Positions { next: Some(0), ..Positions::default() };
-        for seen in 1..=4 {
-            let first = (seen as u32 - 1) * 5 % 10;
-            assert_eq!(took_at(&mut positions, (first, 5, seen), 0).len(), 5);
-        }
-        // Its processor stood still since the time 2: two rings of other entries came meanwhile.
-        assert_eq!(took_at(&mut positions, (2, 3, 2), 0), [0u32; 0]);
-        assert_eq!(took_at(&mut positions, (0, 3, 5), 0), [0, 1, 2], "nobody is sent back");
-    }
-
-    #[test]
-    fn a_ring_that_was_given_another_size_is_survived() {
-        let mut positions = Positions { next: Some(0), ..Positions::default() };
-        assert_eq!(took(&mut positions, 2, 1), [2]);
-        assert_eq!(positions.take((20, 1, 0), 10), (one(0..1), 0), "the program wrote that");
-    }
-
-    #[test]
-    fn what_is_in_flight_when_a_context_ends_is_counted_from_its_creation() {
-        let mut contexts = Contexts::default();
-        contexts.uses(5, SPACE, How::Exec);
-        contexts.created(SPACE, 0x1000, 5, 100);
-        contexts.used(SPACE, 0x1000, 5, 4);
-        contexts.entries((SPACE, 0x1000), 0, 3, 0);
-        contexts.used(SPACE, 0x2000, 5, 4);
-        let gone = |ctx, in_flight| Ended {
-            pid: 5,
-            gone: Gone {
-                ctx: Handle(ctx),
-                how: How::Exit,
-                in_flight,
-                at_most: in_flight.is_some(),
-            },
-        };
-        assert_eq!(contexts.exited(5), [gone(0x1000, Some(1)), gone(0x2000, None)]);
-        assert!(contexts.known.is_empty());
-    }
-
-    #[test]
-    fn what_a_ring_has_and_was_not_told_is_not_in_flight() {
-        let mut contexts = Contexts::default();
-        contexts.created(SPACE, 0x1000, 5, 100);
-        contexts.seen(SPACE, 0x1000, ring(3, 0), 5);
-        contexts.used(SPACE, 0x1000, 5, 30);
-        contexts.entries((SPACE, 0x1000), 0, 10, 0);
-        contexts.behind(SPACE, 0x1000, 20);
-        contexts.looked(SPACE, 0x1000, 30, 200);
-        // They are read at the next look: they completed after the look before that.
-        assert_eq!(contexts.entries((SPACE, 0x1000), 10, 1, 0).since, Some(100));
-        assert_eq!(contexts.gone(SPACE, 0x1000, 400), Some(0));
-    }
-
-    #[test]
-    fn after_a_loss_nothing_is_in_flight_for_sure() {
-        let mut contexts = Contexts::default();
-        contexts.created(SPACE, 0x1000, 5, 100);
-        contexts.lost(SPACE);
-        assert_eq!(contexts.gone(SPACE, 0x1000, 200), None);
-    }
-
-    #[test]
-    fn a_handle_may_be_given_away_before_io_destroy_returns() {
-        let mut contexts = Contexts::default();
-        contexts.created(SPACE, 0x1000, 5, 100);
-        contexts.used(SPACE, 0x1000, 5, 3);
-        // io_destroy is entered at 200 and waits; at 300 the handle is another context's.
-        contexts.created(SPACE, 0x1000, 5, 300);
-        contexts.used(SPACE, 0x1000, 5, 1);
-        assert_eq!(contexts.gone(SPACE, 0x1000, 200), Some(3));
-        assert_eq!(contexts.gone(SPACE, 0x1000, 400), Some(1));
-        contexts.created(SPACE, 0x1000, 5, 500);
-        contexts.created(SPACE, 0x1000, 5, 700);
-        assert_eq!(contexts.gone(SPACE, 0x1000, 800), Some(0), "the later one may be first");
-        assert_eq!(contexts.gone(SPACE, 0x1000, 600), Some(0));
-    }
-
-    #[test]
-    fn a_shared_address_space_ends_with_its_last_user() {
-        let mut contexts = Contexts::default();
-        contexts.uses(5, SPACE, How::Exec);
-        contexts.uses(6, SPACE, How::Exec);
-        contexts.created(SPACE, 0x1000, 5, 100);
-        assert!(contexts.uses(6, 99, How::Exec).is_empty(), "the child of vfork runs a program");
-        assert_eq!(contexts.exited(5).len(), 1);
-    }
-
-    #[test]
-    fn what_a_forked_child_inherits_is_no_context() {
-        let mut contexts = Contexts::default();
-        contexts.uses(6, 99, How::Exec);
-        contexts.seen(99, 0x1000, ring(3, 7), 6);
-        assert!(contexts.exited(6).is_empty());
-    }
-
-    #[test]
-    fn a_ring_that_is_moved_before_it_was_seen_is_the_only_one_that_can_be_meant() {
-        for (is_whole, others, from) in
-            [(true, 0, Some(0x1000)), (false, 0, None), (true, 1, Some(0x1000)), (true, 2, None)]
-        {
-            let mut contexts = Contexts::default();
-            if is_whole {
-                contexts.begins(SPACE);
-            }
-            contexts.created(SPACE, 0x1000, 5, 100);
-            contexts.created(SPACE, 0x2000, 5, 100);
-            if others < 2 {
-                // That one is there.
-                contexts.seen(SPACE, 0x2000, ring(1, 0), 5);
-                assert_eq!(contexts.used(SPACE, 0x2000, 5, 0), None);
-            }
-            assert_eq!(contexts.seen(SPACE, 0x5000, ring(3, 0), 5), None);
-            contexts.entries((SPACE, 0x5000), 0, 1, 0);
-            assert_eq!(contexts.used(SPACE, 0x5000, 5, 3), from);
-            assert_eq!(contexts.used(SPACE, 0x5000, 5, 1), None, "that is known");
-            let in_flight = from.map(|_| 3);
-            assert_eq!(contexts.gone(SPACE, 0x5000, 200), in_flight);
-        }
-    }
-
-    #[test]
-    fn a_ring_that_is_moved_is_known_by_its_id() {
-        let mut contexts = Contexts::default();
-        contexts.created(SPACE, 0x1000, 5, 100);
-        assert_eq!(contexts.seen(SPACE, 0x1000, ring(3, 0), 5), None);
-        contexts.used(SPACE, 0x1000, 5, 2);
-        contexts.entries((SPACE, 0x1000), 0, 1, 0);
-        assert_eq!(contexts.seen(SPACE, 0x5000, ring(3, 1), 5), Some(0x1000));
-        assert_eq!(contexts.seen(SPACE, 0x6000, ring(4, 0), 5), None, "another one");
-        assert_eq!(contexts.gone(SPACE, 0x5000, 200), Some(1));
-    }
-}
+mod tests;

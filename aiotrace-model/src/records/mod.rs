@@ -13,6 +13,7 @@ mod decode;
 mod found;
 mod parse;
 mod pending;
+mod positions;
 mod unwind;
 
 pub use self::{
