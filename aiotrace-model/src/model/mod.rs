@@ -31,6 +31,7 @@ mod questions;
 mod ranges;
 mod refused;
 pub mod report;
+mod request;
 mod requests;
 pub mod rules;
 mod spaces;
