@@ -573,8 +573,7 @@ pub struct Thread {
     pub unread: u32,
     /// The [`Abi`](crate::abi::Abi) of the call.
     pub abi: u32,
-    /// 1: a probe at the kernel's function saw the last call return. The probe that records returns
-    /// which no other probe saw looks at this.
+    /// 1: a trampoline or kprobe saw the last call return, so `unseen_exit` need not record it.
     pub left: u32,
     /// The process, as the initial pid namespace sees it: the kernel uses ids of threads again.
     pub kernel_pid: u32,

@@ -93,7 +93,7 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// Records the calls that [`sys_exit`] sees and the trampolines do not see.
+/// Records the calls that [`sys_exit`] sees and that trampolines and kprobes do not see.
 #[btf_tracepoint(function = "sys_exit")]
 fn unseen_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: *const pt_regs = ctx.arg(0);

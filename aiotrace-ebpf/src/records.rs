@@ -97,7 +97,7 @@ pub struct Left {
     pub flags: u16,
     /// Whether its entry was seen.
     pub entered: bool,
-    /// Whether `sys_exit`, which sees every call return, saw it. That probe has scratch memory of
-    /// its own.
+    /// Whether the probe at the tracepoint sys_exit saw it, which sees every call return and has
+    /// scratch memory of its own.
     pub tells: bool,
 }

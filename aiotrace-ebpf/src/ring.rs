@@ -50,7 +50,7 @@ pub enum Moment {
     Enter = 0,
     /// At the return of the call.
     Exit = 1,
-    /// At the return of the call, in `sys_exit`, the one probe for all calls.
+    /// At the return of the call, in the probe at the tracepoint sys_exit: one for all calls.
     AnyExit = 2,
 }
 

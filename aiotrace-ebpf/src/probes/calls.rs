@@ -104,8 +104,8 @@ pub enum Unseen {
     Ignore,
 }
 
-/// Whether a trampoline has already seen the return of the running thread's call. This clears the
-/// mark, so it is asked once for each call.
+/// Whether a trampoline or kprobe has already seen the return of the running thread's call. This
+/// clears the mark, so it is asked once for each call.
 #[inline(always)]
 pub fn was_left(abi: Abi) -> bool {
     let Some(thread) = threads::of(current_kernel_ids().tid) else {

@@ -16,7 +16,7 @@ use crate::{
 pub fn fork(child: Task) -> Result<(), Lost> {
     let kernel = current_kernel_ids();
     let of_child = child.kernel_ids();
-    // The child may have the id of a dead thread whose exit the kernel did not report.
+    // The child may have the id of a dead thread: the kernel may have skipped the probe at its exit.
     threads::remove(of_child.tid);
     if of_child.pid == kernel.pid {
         return Ok(()); // a thread
