@@ -1,6 +1,6 @@
 //! The kernel's own formats: syscall numbers, `struct iocb`, `struct io_event`, the ring header.
 //!
-//! Source: include/uapi/linux/aio_abi.h and fs/aio.c (`struct aio_ring`) of Linux 6.12:
+//! They come from include/uapi/linux/aio_abi.h and fs/aio.c (`struct aio_ring`) of Linux 6.12:
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/uapi/linux/aio_abi.h>,
 //! <https://elixir.bootlin.com/linux/v6.12/source/fs/aio.c#L62>.
 
@@ -39,11 +39,12 @@ pub enum Syscall {
 }
 
 impl Syscall {
-    /// All six, in the order of their numbers.
+    /// All six, in the order of the numbers above.
     pub const ALL: [Self; 6] =
         [Self::Setup, Self::Destroy, Self::Getevents, Self::Submit, Self::Cancel, Self::Pgetevents];
 
-    /// The call with this x86-64 number (arch/x86/entry/syscalls/syscall_64.tbl).
+    /// The call with this x86-64 number:
+    /// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_64.tbl#L218>
     #[inline(always)]
     pub const fn from_x86_64(number: u64) -> Option<Self> {
         match number {
@@ -57,7 +58,7 @@ impl Syscall {
         }
     }
 
-    /// The name as in the manual.
+    /// The name in the manual.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Setup => "io_setup",
@@ -70,20 +71,20 @@ impl Syscall {
     }
 }
 
-/// How a call came into the kernel.
+/// The way by which a call came into the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Abi {
     /// A 64-bit call.
     X86_64 = 0,
-    /// A 32-bit call: pointers of four bytes, `struct timespec` of two longs of four.
+    /// A 32-bit call: pointers have four bytes, and `struct timespec` has two longs of four bytes.
     I386 = 1,
-    /// A 32-bit call whose timespec is that of 64 bits (io_pgetevents_time64).
+    /// A 32-bit call whose timespec is that of a 64-bit call (io_pgetevents_time64).
     I386Time64 = 2,
 }
 
 impl Abi {
-    /// From the number kept in a thread's slot.
+    /// The ABI with this number, as a thread's slot keeps it.
     #[inline(always)]
     pub const fn from_number(number: u32) -> Self {
         match number {
@@ -93,7 +94,7 @@ impl Abi {
         }
     }
 
-    /// The arguments that a call means by its registers, of which a 32-bit program uses half.
+    /// The arguments of a call, from its registers. A 32-bit call uses only half of each register.
     #[inline(always)]
     pub fn meant(self, syscall: Syscall, mut args: [u64; 6]) -> [u64; 6] {
         if !self.is_32_bit() {
@@ -120,7 +121,8 @@ impl Abi {
     }
 }
 
-/// The AIO call with this i386 number (arch/x86/entry/syscalls/syscall_32.tbl).
+/// The AIO call with this i386 number:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_32.tbl#L260>
 #[inline(always)]
 pub const fn from_i386(number: u64) -> Option<(Syscall, Abi)> {
     Some(match number {
@@ -135,36 +137,36 @@ pub const fn from_i386(number: u64) -> Option<(Syscall, Abi)> {
     })
 }
 
-/// `struct iocb` as the program wrote it.
+/// `struct iocb`, as the program wrote it.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Iocb {
-    /// The program's own value, given back in the event.
+    /// A value of the program, which the completion gives back.
     pub data: u64,
-    /// Written by the kernel.
+    /// The kernel writes it.
     pub key: u32,
     /// `RWF_*`
     pub rw_flags: u32,
     /// `IOCB_CMD_*`
     pub opcode: u16,
-    /// I/O priority, with `IOCB_FLAG_IOPRIO`
+    /// The I/O priority, with `IOCB_FLAG_IOPRIO`.
     pub reqprio: i16,
     /// The file descriptor.
     pub fildes: u32,
-    /// The buffer; an iovec array for the vectored calls; the event mask for poll.
+    /// The buffer; for vectored operations an array of iovecs, for poll the event mask.
     pub buf: u64,
-    /// Bytes; the number of iovecs for the vectored calls.
+    /// The number of bytes; for vectored operations the number of iovecs.
     pub nbytes: u64,
-    /// Position in the file.
+    /// The position in the file.
     pub offset: i64,
     /// Must be zero.
     pub reserved2: u64,
     /// `IOCB_FLAG_*`
     pub flags: u32,
-    /// An eventfd to signal, with `IOCB_FLAG_RESFD`
+    /// An eventfd to signal, with `IOCB_FLAG_RESFD`.
     pub resfd: u32,
 }
 
@@ -175,13 +177,13 @@ pub struct Iocb {
 )]
 #[repr(C)]
 pub struct IoEvent {
-    /// `aio_data` of the iocb.
+    /// The iocb's `aio_data`.
     pub data: u64,
-    /// Address of the iocb.
+    /// The address of the iocb.
     pub obj: u64,
-    /// Result: a count, or a negative errno.
+    /// The result: a count, or a negative errno.
     pub res: i64,
-    /// Second result; almost always 0.
+    /// A second result; it is almost always 0.
     pub res2: i64,
 }
 
@@ -194,11 +196,11 @@ pub struct IoEvent {
 pub struct RingHeader {
     /// The kernel's index into the table of contexts.
     pub id: u32,
-    /// Number of `io_event` entries.
+    /// The number of `io_event` entries.
     pub nr: u32,
-    /// Next entry to reap.
+    /// The next entry to reap.
     pub head: u32,
-    /// Next entry to be written.
+    /// The next entry to be written.
     pub tail: u32,
     /// [`RingHeader::MAGIC`]
     pub magic: u32,
@@ -214,17 +216,21 @@ impl RingHeader {
     /// `AIO_RING_MAGIC`
     pub const MAGIC: u32 = 0xa10a_10a1;
 
-    /// Entries that a ring can have: twice the most that io_setup can be asked for, and what fills up its pages
-    /// (`ioctx_alloc` and `aio_setup_ring` of fs/aio.c).
+    /// The most entries that a ring can have: twice the most that io_setup can be asked for, and
+    /// what fills up the last page.
+    /// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n769>,
+    /// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n493>
     pub const MOST_ENTRIES: u32 = 2 * 4_194_304 + 4096;
 
-    /// Whether it may be of a ring. (It is memory of the program, which can write any number there.)
+    /// Whether this may be the header of a ring. (It is memory of the program, which can write any
+    /// number into it.)
     #[inline(always)]
     pub const fn is_ring(&self) -> bool {
         self.magic == Self::MAGIC && self.nr != 0 && self.nr <= Self::MOST_ENTRIES
     }
 
-    /// How many entries are from one position up to another in a ring of `nr`; both must be in it.
+    /// The number of entries from one position up to another in a ring of `nr` entries; both
+    /// positions must be less than `nr`.
     #[inline(always)]
     pub const fn distance(from: u32, to: u32, nr: u32) -> u32 {
         if from <= to { to - from } else { nr - from + to }

@@ -1,32 +1,35 @@
-//! What the probes count where calls are not told one by one (`aiotrace -c`): rows in arrays that the
-//! reader has mapped.
+//! What the probes count where calls are not recorded one by one (`aiotrace -c`): rows in arrays
+//! that the reader has mapped.
 //!
-//! A [`CallRow`] belongs to one thread and one system call, so that nobody else writes into it: a count is
-//! exact on every kernel, also where a probe is preempted, and the memory does not grow with the
-//! processors. A [`ContextRow`] belongs to a process and a context and is written by all threads, with
-//! atomic additions. What finds no row of its own goes into rows that all share ([`SHARED_CALL_ROWS`]).
+//! A [`CallRow`] belongs to one thread and one system call, so no other thread writes into it: its
+//! counts are exact on every kernel, even where a probe is preempted, and the memory does not grow
+//! with the number of processors. A [`ContextRow`] belongs to a process and a context; all threads
+//! write to it, with atomic additions. A thread that gets no row of its own uses rows that all such
+//! threads share ([`SHARED_CALL_ROWS`]).
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Rows of calls, and of latencies: 8 MB. 2,048 threads that submit and reap.
+/// The number of [`CallRow`]s, for calls and latencies. They take 8 MB and are enough for 2,048
+/// threads that submit and reap.
 pub const CALL_ROWS: u32 = 4096;
-/// The first rows of calls are for threads that have none: one for each [`Syscall`](crate::abi::Syscall), by
-/// its number. (That of 0 is nobody's.) Atomic additions only.
+/// The first rows of calls, which threads without a row of their own share: one for each
+/// [`Syscall`](crate::abi::Syscall), by its number. (Row 0 is not used.) They are changed by atomic
+/// additions only.
 pub const SHARED_CALL_ROWS: u32 = 7;
-/// Rows of contexts: 1.5 MB. The first is for those that have none.
+/// The number of [`ContextRow`]s: 1.5 MB. Contexts without a row of their own share the first.
 pub const CONTEXT_ROWS: u32 = 4096;
-/// Errnos by process and call that are counted apart.
+/// How many combinations of process, call and errno are counted.
 pub const ERROR_ROWS: u32 = 4096;
 
-/// Durations are exact to one part in so many.
+/// Into how many buckets the durations from one power of two to the next are divided.
 const PARTS: u64 = 1 << PARTS_BITS;
 const PARTS_BITS: u32 = 3;
-/// Below 2 to this, all durations are one (64 ns: no call is so short).
+/// Durations below 2 to this power share one bucket (64 ns: no call is so short).
 const LOWEST: u32 = 6;
-/// From 2 to this on, too (68 s).
+/// Durations from 2 to this power on share one, too (68 s).
 const HIGHEST: u32 = 36;
 
-/// Buckets of a histogram of durations.
+/// The number of buckets in a histogram of durations.
 pub const BUCKETS: usize = ((HIGHEST - LOWEST) as u64 * PARTS) as usize + 2;
 
 /// The bucket of a duration in nanoseconds: eight of equal width from each power of two to the next.
@@ -43,7 +46,8 @@ pub const fn bucket(nanos: u64) -> usize {
     ((power - LOWEST) as u64 * PARTS + part + 1) as usize
 }
 
-/// The whole logarithm of a number that is not 0. By hand: BPF has no instruction for it.
+/// The logarithm to base 2, rounded down, of a number that is not 0. It is computed by hand because
+/// BPF has no instruction for it.
 #[inline(always)]
 const fn log2(mut value: u64) -> u32 {
     let mut power = 0;
@@ -65,7 +69,7 @@ const fn log2(mut value: u64) -> u32 {
     power + (value >> 1) as u32
 }
 
-/// The shortest duration of a bucket, and the longest.
+/// The shortest and the longest duration of a bucket.
 pub const fn bounds(bucket: usize) -> (u64, u64) {
     if bucket == 0 {
         return (0, (1 << LOWEST) - 1);
@@ -80,126 +84,130 @@ pub const fn bounds(bucket: usize) -> (u64, u64) {
     (low, low + width - 1)
 }
 
-/// What a row is used for.
+/// The states of a row.
 pub mod state {
-    /// Nobody's.
+    /// The row belongs to nobody.
     pub const FREE: u32 = 0;
-    /// Somebody's.
+    /// The row belongs to a thread, or to a context.
     pub const USED: u32 = 1;
-    /// Its thread is gone: the reader takes what is in it, and frees it.
+    /// The thread of the row is gone: the reader takes what the row has counted, and frees it.
     pub const OVER: u32 = 2;
 }
 
-/// Added to the place of an operation in [`CallRow::kind`].
+/// Added to the index of an operation in [`CallRow::kind`].
 pub const LATENCIES: u32 = 0x100;
 
-/// The calls of one thread; or how long requests of one operation took in one context, from the entry of
-/// io_submit to the return of the io_getevents that gave their results: atomic additions only.
+/// The calls of one thread. Or the latencies of requests with one operation in one context, from
+/// the entry of io_submit to the return of the io_getevents that gave their results: such a row is
+/// changed by atomic additions only.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CallRow {
-    /// Process, as our pid namespace sees it.
+    /// The process, as aiotrace's pid namespace sees it.
     pub pid: u32,
-    /// [`Syscall`](crate::abi::Syscall), or [`LATENCIES`] and a place in [`ContextRow::ops`].
+    /// A [`Syscall`](crate::abi::Syscall), or [`LATENCIES`] plus an index into [`ContextRow::ops`].
     pub kind: u32,
     /// One of [`state`].
     pub state: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
-    /// Calls that returned an error.
+    /// How many calls returned an error.
     pub failed: u64,
-    /// Calls whose beginning was not seen; they are in no bucket.
+    /// How many calls were not seen entered; they are in no bucket.
     pub unseen: u64,
-    /// What the others took together, nanoseconds.
+    /// How many nanoseconds the other calls took together.
     pub total: u64,
-    /// The longest; 0 in a row that several threads write to.
+    /// The longest duration; 0 in a row that several threads write to.
     pub longest: u64,
-    /// The shortest, inverted, so that 0 is none; 0 in a row that several threads write to.
+    /// The shortest duration, inverted, so that 0 means none; 0 in a row that several threads write
+    /// to.
     pub shortest_inverted: u64,
-    /// Of latencies: the context's handle.
+    /// For latencies: the context's handle.
     pub handle: u64,
-    /// Calls, or requests, by [`bucket`].
+    /// The number of calls, or of requests, in each [`bucket`].
     pub buckets: [u64; BUCKETS],
 }
 
-/// Places of [`ContextRow::ops`]: an opcode's is its number.
+/// The length of [`ContextRow::ops`]. The index of an operation is its opcode.
 pub const OPS: usize = 16;
-/// The place of opcodes that are not known.
+/// The index for unknown opcodes.
 pub const OTHER_OP: usize = 14;
-/// The place of iocbs that could not be read.
+/// The index for iocbs that could not be read.
 pub const UNREAD_OP: usize = 15;
 
-/// Requests of one operation.
+/// Counts of requests with one operation.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct OpCounts {
-    /// Accepted.
+    /// How many requests were accepted.
     pub requests: u64,
-    /// `nbytes` of pread and pwrite. (Of a vectored one it is the number of vectors.)
+    /// The sum of `nbytes`, for pread and pwrite. (For vectored operations, `nbytes` is a number of
+    /// iovecs.)
     pub asked: u64,
 }
 
-/// The requests of one context of one process.
+/// Counts of the requests of one context of one process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ContextRow {
-    /// Process, as our pid namespace sees it.
+    /// The process, as aiotrace's pid namespace sees it.
     pub pid: u32,
     /// One of [`state`].
     pub state: u32,
     /// The context's handle.
     pub handle: u64,
-    /// When a call on it returned last.
+    /// When a call on the context last returned.
     pub used: u64,
-    /// Requests accepted.
+    /// How many requests were accepted.
     pub accepted: u64,
-    /// Fills up a cache line: submitting and reaping are often done by different processors.
+    /// Fills up a cache line: often, one processor submits and another one reaps.
     pub padding: [u64; 4],
-    /// The requests by opcode, if these are looked at; so for what follows but one.
+    /// The requests by opcode. These counts, and `failed`, `moved` and `unread`, need
+    /// [`count_requests`](crate::settings::Settings::count_requests).
     pub ops: [OpCounts; OPS],
-    /// Events that io_getevents gave.
+    /// How many events io_getevents returned.
     pub reaped: u64,
-    /// Of these, with `res` < 0.
+    /// How many of these events have `res` < 0.
     pub failed: u64,
-    /// The sum of the others' `res`.
+    /// The sum of `res` of the other events.
     pub moved: u64,
-    /// Events that could not be read.
+    /// How many events could not be read.
     pub unread: u64,
     /// Fills up a cache line.
     pub more_padding: [u64; 4],
 }
 
-/// Which row a context has.
+/// The key by which the row of a context is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CountedContext {
-    /// As in [`ContextRow`].
+    /// As in [`ContextRow::handle`].
     pub handle: u64,
-    /// As in [`ContextRow`].
+    /// As in [`ContextRow::pid`].
     pub pid: u64,
 }
 
-/// Whose latencies a row has.
+/// The key by which the row of latencies is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct LatencyKey {
-    /// As in [`ContextRow`].
+    /// As in [`ContextRow::handle`].
     pub handle: u64,
-    /// As in [`ContextRow`].
+    /// As in [`ContextRow::pid`].
     pub pid: u32,
-    /// A place in [`ContextRow::ops`].
+    /// An index into [`ContextRow::ops`].
     pub op: u32,
 }
 
-/// Whose error it is.
+/// The key by which the count of an errno is found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ErrorKey {
-    /// Process.
+    /// The process.
     pub pid: u32,
-    /// [`Syscall`](crate::abi::Syscall); 0: the result of a request.
+    /// The [`Syscall`](crate::abi::Syscall); 0 for the result of a request.
     pub syscall: u32,
     /// The negative errno.
     pub ret: i64,

@@ -1,19 +1,21 @@
-//! Fault rules, and the decision whether one acts: one function, for the probes and for the ptrace loop.
+//! Fault rules, and the decision whether a rule acts: one function, for the probes and for the
+//! ptrace source.
 //!
-//! A call is judged once, when it is entered; a completion, when it is first seen. Each rule that matches
-//! counts it, whether or not an earlier rule acts; the first whose count says so acts. Mechanisms only carry
-//! that out.
+//! A call is judged once, at its entry; a completion is judged when it is first seen. Each rule
+//! that matches counts the call, whether or not an earlier rule acts; the first rule whose count is
+//! due acts. Mechanisms only carry this decision out.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::abi::Syscall;
 
-/// Rules at a time, at most.
+/// How many rules there can be at a time.
 pub const MOST_RULES: usize = 16;
-/// A stopped program's rules do nothing: it tells the time at least that often. Nanoseconds.
+/// Nanoseconds between two signs of life of aiotrace, at most: if none comes, the rules do nothing.
+/// So a stopped aiotrace makes no faults.
 pub const HEARTBEAT: u64 = 2_000_000_000;
 
-/// What a rule may be about: a call, or what is no call.
+/// What a rule can be about.
 pub mod what {
     use super::Syscall;
 
@@ -41,43 +43,43 @@ pub mod action {
     pub const RESULT: u32 = 5;
 }
 
-/// [`Rule::per`]: what is counted together.
+/// [`Rule::per`]: which calls are counted together.
 pub mod per {
     /// All calls of a process.
     pub const PROCESS: u32 = 0;
-    /// Those of a thread.
+    /// The calls of a thread.
     pub const THREAD: u32 = 1;
-    /// Those of a process with the same context.
+    /// The calls of a process on the same context.
     pub const CONTEXT: u32 = 2;
 }
 
-/// [`Rule::mechanism`]: by what the kernel side carries a decision out.
+/// [`Rule::mechanism`]: how the kernel side carries a decision out.
 pub mod mechanism {
-    /// Not at all.
+    /// The kernel side does not carry it out.
     pub const NONE: u32 = 0;
-    /// A program in the place of the system call's function (fmod_ret).
+    /// A BPF program runs in place of the system call's function (fmod_ret).
     pub const FMOD_RET: u32 = 1;
-    /// A kprobe on it that overrides its return.
+    /// A kprobe on that function overrides its return value.
     pub const OVERRIDE: u32 = 2;
-    /// A program in the place of `security_file_permission`.
+    /// A BPF program runs in place of `security_file_permission`.
     pub const FILE_PERMISSION: u32 = 3;
-    /// A program that writes into the events that io_getevents returns.
+    /// A BPF program writes into the events that io_getevents returns.
     pub const WRITE_USER: u32 = 4;
 }
 
-/// What became of a rule's decision: bits beside the rule's number, in records.
+/// What became of a rule's decision: bits that records have beside the rule's number.
 pub mod effect {
     /// The number of the rule, from 1; 0 for none.
     pub const RULE: u32 = 0xff;
-    /// It would have acted: `--dry-run`.
+    /// The rule would have acted: `--dry-run`.
     pub const DRY_RUN: u32 = 1 << 8;
-    /// It could not act: the mechanism does not reach this call.
+    /// The rule could not act: its mechanism does not reach this call.
     pub const MISSED: u32 = 1 << 9;
-    /// It acted, but the program may have read before that what it changed.
+    /// The rule acted, but the program may have read the memory before the mechanism changed it.
     pub const UNSURE: u32 = 1 << 10;
 }
 
-/// Anything will do: of [`Rule::fd`].
+/// The value of [`Rule::fd`] that matches any descriptor.
 pub const ANY_FD: u32 = u32::MAX;
 
 /// A rule. Times are nanoseconds since the rules were armed.
@@ -85,44 +87,44 @@ pub const ANY_FD: u32 = u32::MAX;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Rule {
-    /// What it is about: a bit for each of [`what`].
+    /// What the rule is about: a bit for each of [`what`].
     pub about: u32,
     /// One of [`action`].
     pub action: u32,
-    /// See there.
+    /// What `action` needs: see [`action`].
     pub value: i64,
-    /// It acts at this count, the first is 1;
+    /// The rule acts from this count on (the first is 1),
     pub first: u64,
-    /// up to this one;
+    /// up to this count,
     pub last: u64,
-    /// and of these at each so-many-th, at least 1.
+    /// and between them at every `step`th count; at least 1.
     pub step: u64,
-    /// Of 2^64 times it acts so often; [`u64::MAX`]: always.
+    /// The rule acts this often in 2^64 times; [`u64::MAX`]: always.
     pub odds: u64,
-    /// It acts so often at most, all in all.
+    /// The rule acts at most this often, all in all.
     pub max: u64,
-    /// Not before this time.
+    /// The rule does not act before this time.
     pub after: u64,
-    /// Not from this time on.
+    /// The rule does not act from this time on.
     pub until: u64,
-    /// The context's handle; 0: any.
+    /// The handle of the context; 0: any.
     pub ctx: u64,
-    /// A bit for each `IOCB_CMD_*`; 0: any.
+    /// A bit for each `IOCB_CMD_*`; 0: any of them.
     pub ops: u32,
     /// The descriptor, or [`ANY_FD`].
     pub fd: u32,
-    /// The thread, as our pid namespace sees it; 0: any.
+    /// The thread, as aiotrace's pid namespace sees it; 0: any.
     pub tid: u32,
     /// One of [`per`].
     pub per: u32,
-    /// 1: the file must be one of those that belong to this rule.
+    /// 1: the file must be one of those that `path=` of this rule named.
     pub files: u32,
     /// One of [`mechanism`].
     pub mechanism: u32,
 }
 
 impl Rule {
-    /// Acts always, on nothing.
+    /// A rule that is about nothing, and has no conditions.
     pub const NONE: Self = Self {
         about: 0,
         action: 0,
@@ -143,13 +145,14 @@ impl Rule {
         mechanism: 0,
     };
 
-    /// Whether it is about some requests only.
+    /// Whether the rule has a condition on requests.
     #[inline(always)]
     pub const fn asks_for_requests(&self) -> bool {
         self.ops != 0 || self.fd != ANY_FD || self.files != 0
     }
 
-    /// Whether a request is one of those it is about; `is_of_files`: its file belongs to this rule.
+    /// Whether a request meets the rule's conditions on requests. `is_of_files`: its file is one of
+    /// those that `path=` named.
     #[inline(always)]
     pub const fn describes(&self, opcode: u16, fd: u32, is_of_files: bool) -> bool {
         (self.ops == 0 || (opcode < 32 && self.ops & 1 << opcode != 0))
@@ -157,7 +160,7 @@ impl Rule {
             && (self.files == 0 || is_of_files)
     }
 
-    /// Whether it counts this.
+    /// Whether the rule counts this call or completion.
     #[inline(always)]
     pub const fn matches(&self, index: u32, facts: &Facts) -> bool {
         self.about & 1 << facts.what != 0
@@ -169,15 +172,16 @@ impl Rule {
             && (self.action != action::ACCEPT || facts.nr > self.value)
     }
 
-    /// Whether it acts at this count, the first is 1, if there were no odds.
+    /// Whether the rule acts at this count (the first is 1), if its odds are left aside.
     #[inline(always)]
     pub const fn is_due(&self, count: u64) -> bool {
-        // A program of the kernel divides by zero without complaint; this one does not.
+        // A BPF program divides by zero without an error. To be safe on both sides, a step of 0
+        // counts as 1.
         let step = if self.step == 0 { 1 } else { self.step };
         count >= self.first && count <= self.last && (count - self.first).is_multiple_of(step)
     }
 
-    /// Whether chance is for it: a hash of what is the same in each run.
+    /// Whether chance lets the rule act. It is a hash of numbers that are the same in each run.
     #[inline(always)]
     pub const fn is_lucky(&self, index: u32, seed: u64, facts: &Facts, count: u64) -> bool {
         if self.odds == u64::MAX {
@@ -188,7 +192,7 @@ impl Rule {
     }
 }
 
-/// splitmix64: each bit of the result depends on each bit of the number.
+/// splitmix64: each bit of the result depends on each bit of `number`.
 #[inline(always)]
 const fn mix(number: u64) -> u64 {
     let number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -197,36 +201,38 @@ const fn mix(number: u64) -> u64 {
     number ^ number >> 31
 }
 
-/// What a rule is asked about.
+/// What a rule knows of the call or completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Facts {
     /// One of [`what`].
     pub what: u32,
-    /// The thread, as our pid namespace sees it.
+    /// The thread, as aiotrace's pid namespace sees it.
     pub tid: u32,
     /// The context's handle; 0 for io_setup.
     pub ctx: u64,
-    /// io_submit: how many requests.
+    /// For io_submit: the number of requests.
     pub nr: i64,
     /// Nanoseconds since the rules were armed.
     pub since: u64,
-    /// The process, counted from 0 in the order of their first AIO calls since the rules were armed.
+    /// The ordinal of the process: processes are numbered from 0, in the order of their first AIO
+    /// calls since the rules were armed.
     pub process: u64,
-    /// A bit for each rule: one of the requests is as [`Rule::describes`] says.
+    /// A bit for each rule: one of the requests meets its conditions ([`Rule::describes`]).
     pub requests: u32,
 }
 
-/// What is counted.
+/// The counters of the rules.
 pub trait Counters {
-    /// One more for this rule; how many that makes for what is counted together, or `None` if there is no
-    /// room to count it.
+    /// Counts once more for this rule. Returns the new count of the calls that are counted
+    /// together, or `None` if there is no room to count them.
     fn count(&mut self, index: u32, rule: &Rule, facts: &Facts) -> Option<u64>;
 
-    /// The rule acts; whether it may: it has not yet done so [`Rule::max`] times.
+    /// Notes that the rule acts. Returns whether it may: whether it has acted fewer than
+    /// [`Rule::max`] times.
     fn take(&mut self, index: u32, rule: &Rule) -> bool;
 }
 
-/// Whether this rule wants to act. Counts.
+/// Whether this rule wants to act. Counts the call if it matches.
 #[inline(always)]
 pub fn wants(
     index: u32,
@@ -244,7 +250,8 @@ pub fn wants(
     rule.is_due(count) && rule.is_lucky(index, seed, facts, count)
 }
 
-/// Asks one rule, in their order; whether it acts. `is_open`: no earlier one does.
+/// Asks one rule whether it acts. The rules must be asked in their order; `is_open` says whether no
+/// earlier one acts.
 #[inline(always)]
 pub fn consider(
     index: u32,
@@ -257,7 +264,7 @@ pub fn consider(
     wants(index, rule, seed, facts, counters) && is_open() && counters.take(index, rule)
 }
 
-/// Which rule acts: its number, from 1; 0 if none does.
+/// The number, from 1, of the rule that acts; 0 if none does.
 #[inline(always)]
 pub fn decide(rules: &[Rule], seed: u64, facts: &Facts, counters: &mut impl Counters) -> u32 {
     let mut chosen = 0;
@@ -269,26 +276,26 @@ pub fn decide(rules: &[Rule], seed: u64, facts: &Facts, counters: &mut impl Coun
     chosen
 }
 
-/// What the probes are told of the rules before they are loaded: constants to the verifier.
+/// What the loader tells the probes of the rules: constants to the verifier.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Armed {
-    /// The rules; those that are not used are about nothing.
+    /// The rules; unused ones are about nothing.
     pub rules: [Rule; MOST_RULES],
-    /// What chance depends on.
+    /// The seed of the rules' odds.
     pub seed: u64,
-    /// A bit for each of [`what`] some rule is about.
+    /// A bit for each of [`what`] that a rule is about.
     pub about: u32,
-    /// The same, of rules that are about some requests only.
+    /// A bit for each of [`what`] that a rule with a condition on requests is about.
     pub requests: u32,
-    /// 1: some rule has odds.
+    /// 1: a rule has odds.
     pub chance: u32,
-    /// 1: they only tell what they would do.
+    /// 1: the rules only say what they would do.
     pub dry_run: u32,
 }
 
 impl Armed {
-    /// No rule.
+    /// No rules.
     pub const NONE: Self = Self {
         rules: [Rule::NONE; MOST_RULES],
         seed: 0,
@@ -298,7 +305,7 @@ impl Armed {
         dry_run: 0,
     };
 
-    /// These rules; those beyond [`MOST_RULES`] are left out.
+    /// Arms these rules; those beyond [`MOST_RULES`] are left out.
     pub fn new(rules: &[Rule], seed: u64, dry_run: bool) -> Self {
         let mut armed = Self { seed, dry_run: dry_run.into(), ..Self::NONE };
         for (slot, rule) in armed.rules.iter_mut().zip(rules) {
@@ -312,7 +319,7 @@ impl Armed {
 }
 
 impl Rule {
-    /// Whether its decision depends on how often it was asked, or has acted.
+    /// Whether the rule's decision depends on its count, or on how often it has acted.
     pub const fn counts(&self) -> bool {
         self.first > 1
             || self.last != u64::MAX
@@ -322,26 +329,27 @@ impl Rule {
     }
 }
 
-/// What the program tells the probes while rules are armed. Times: nanoseconds of CLOCK_MONOTONIC.
+/// What aiotrace tells the probes while rules are armed. Times are nanoseconds of CLOCK_MONOTONIC.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Pulse {
-    /// When the rules were armed; 0: they are not.
+    /// When the rules were armed; 0: they are not armed.
     pub armed: u64,
-    /// The program's last sign of life: see [`HEARTBEAT`].
+    /// aiotrace's last sign of life: see [`HEARTBEAT`].
     pub beat: u64,
 }
 
-/// What is counted together, on the kernel side.
+/// The key of a count, on the kernel side: calls with the same key are counted together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct CountKey {
-    /// The rule, from 0.
+    /// The index of the rule, from 0.
     pub rule: u32,
     /// One of [`what`].
     pub what: u32,
-    /// The process, as the initial namespace sees it; of a thread, that one.
+    /// The process, as the initial pid namespace sees it; with [`per::THREAD`] the thread, as
+    /// aiotrace's pid namespace sees it.
     pub whose: u64,
-    /// The context's handle, if those are counted apart; else 0.
+    /// The context's handle with [`per::CONTEXT`], else 0.
     pub ctx: u64,
 }

@@ -1,6 +1,6 @@
-//! What the probes (kernel side) and the program (user side) agree on: the records in the ring
-//! buffer, the settings a probe reads, the names the loader looks up, and the fault rules. Nothing here allocates
-//! or knows an operating system, so that both sides compile it.
+//! What the probes (kernel side) and aiotrace (user side) agree on: the records in the ring buffer,
+//! the settings that a probe reads, the names that the loader looks up, and the fault rules.
+//! Nothing here allocates or uses an operating system, so both sides can compile it.
 #![no_std]
 
 pub mod abi;

@@ -1,5 +1,6 @@
-//! The names of programs and maps in the BPF object, and where the programs are attached. They stand
-//! once: here. A host test of the `aiotrace` crate checks that the built object holds each of them.
+//! The names of the programs and maps in the BPF objects, and where the programs are attached. Each
+//! stands only here. A host test of the `aiotrace` crate checks that the built object has each of
+//! them.
 
 use crate::abi::Syscall;
 
@@ -10,11 +11,11 @@ pub enum Hook {
     Tracepoint,
     /// To the entry of a kernel function, by a trampoline (fentry).
     Entry,
-    /// To its return, by a trampoline (fexit).
+    /// To the return of a kernel function, by a trampoline (fexit).
     Return,
-    /// To its entry, by a kprobe.
+    /// To the entry of a kernel function, by a kprobe.
     KprobeEntry,
-    /// To its return, by a kretprobe.
+    /// To the return of a kernel function, by a kretprobe.
     KprobeReturn,
 }
 
@@ -25,7 +26,7 @@ pub struct Program {
     pub name: &'static str,
     /// How it is attached.
     pub hook: Hook,
-    /// The tracepoint, without the kernel's `btf_trace_` prefix, or the kernel function.
+    /// The tracepoint, without the kernel's prefix `btf_trace_`, or the kernel function.
     pub at: &'static str,
 }
 
@@ -35,17 +36,17 @@ impl Program {
     }
 }
 
-/// Follows processes. With every probe set, and attached first, so that a child born during the
-/// attach is followed; nothing is recorded before all are attached ([`SWITCHES`]), so that a call whose
-/// beginning was not seen is the first of its thread.
+/// Follow processes. They are part of every probe set, and attached first, so that a child that is
+/// born during the attach is followed. Nothing is recorded before all programs are attached
+/// ([`SWITCHES`]), so a call that was not seen entered is the first of its thread.
 pub const LIFETIME: [Program; 3] = [
     Program::new("process_fork", Hook::Tracepoint, "sched_process_fork"),
     Program::new("process_exec", Hook::Tracepoint, "sched_process_exec"),
     Program::new("process_exit", Hook::Tracepoint, "sched_process_exit"),
 ];
 
-/// The calls, seen from the tracepoints of every system call, in the order of attaching. (With fault rules,
-/// [`Judges::calls`] is in the place of the second.)
+/// See the calls from the tracepoints of all system calls; in the order of attaching. (With fault
+/// rules, [`Judges::calls`] takes the place of the second.)
 pub const CALLS_BY_TRACEPOINT: [Program; 2] = [
     Program::new("sys_exit", Hook::Tracepoint, "sys_exit"),
     Program::new("sys_enter", Hook::Tracepoint, "sys_enter"),
@@ -59,7 +60,8 @@ macro_rules! native {
     };
 }
 
-/// The same on arm64. (The loader refuses arm64 until somebody has run it there.)
+/// The kernel function that serves a native call, on arm64. (The loader refuses arm64 until
+/// somebody has run it there.)
 #[cfg(target_arch = "aarch64")]
 macro_rules! native {
     ($call:literal) => {
@@ -67,8 +69,8 @@ macro_rules! native {
     };
 }
 
-/// The programs at the functions that serve the calls: all returns, then all entries. Their names begin
-/// with how they are attached.
+/// The programs at the functions that serve the calls: first all returns, then all entries. Their
+/// names begin with the way in which they are attached.
 macro_rules! calls {
     ($prefix:literal, $return:ident, $entry:ident) => {
         calls!(@ $prefix, $return, $entry, "setup" "destroy" "submit" "getevents" "pgetevents" "cancel")
@@ -89,7 +91,8 @@ macro_rules! calls {
     };
 }
 
-/// The same for calls of 32-bit programs; return and entry of each, a kernel may have none of them.
+/// The programs for calls of 32-bit programs: the return and the entry of each call. A kernel may
+/// have none of these functions.
 macro_rules! compat_calls {
     ($prefix:literal, $return:ident, $entry:ident) => {
         compat_calls!(@ $prefix, $return, $entry,
@@ -109,31 +112,34 @@ macro_rules! compat_calls {
     };
 }
 
-/// The calls, seen at the kernel functions that serve them, in the order of attaching.
+/// See the calls at the kernel functions that serve them; in the order of attaching.
 pub const CALLS_BY_TRAMPOLINE: [Program; 12] = calls!("", Return, Entry);
 
-/// The same for calls of 32-bit programs.
+/// See the calls of 32-bit programs at the kernel functions that serve them.
 pub const COMPAT_CALLS_BY_TRAMPOLINE: [[Program; 2]; 7] = compat_calls!("", Return, Entry);
 
-/// The same functions, by kprobes. They run with preemption off, which the others do not on kernels that
-/// can be preempted: there the kernel skips a program that another thread was preempted in. Returns of
-/// many calls at a time are missed; [`UNSEEN_EXITS`] sees those.
+/// See the calls at the same functions, by kprobes. Kprobes run with preemption off. Trampolines do
+/// not: on a kernel that can be preempted, the kernel skips a program if another thread was
+/// preempted inside of it:
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/bpf/trampoline.c?h=v6.12.117#n907>.
+/// Kretprobes miss returns if very many calls are inside of a function at a time; [`UNSEEN_EXITS`]
+/// sees those.
 pub const CALLS_BY_KPROBE: [Program; 12] = calls!("kprobe_", KprobeReturn, KprobeEntry);
 
-/// The same for calls of 32-bit programs.
+/// See the calls of 32-bit programs by kprobes.
 pub const COMPAT_CALLS_BY_KPROBE: [[Program; 2]; 7] =
     compat_calls!("kprobe_", KprobeReturn, KprobeEntry);
 
-/// With those: calls that are left without their having seen it, because a
-/// seccomp filter answered, or because they began before the attach.
+/// Attached with the programs above: sees the returns that they do not see, because a seccomp
+/// filter answered the call, or because the call began before the attach.
 pub const UNSEEN_EXITS: Program = Program::new("unseen_exit", Hook::Tracepoint, "sys_exit");
 
-/// What is seen inside of the kernel's AIO.
+/// What probes inside of the kernel's AIO code can see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Feature {
-    /// Completions when they happen, also those the program reaps itself.
+    /// Completions at the time when they happen, even those that the program reaps by itself.
     Completions,
-    /// The errno of every iocb that is refused.
+    /// The errno of every refused iocb.
     Refused,
     /// Contexts that end.
     Gone,
@@ -142,10 +148,10 @@ pub enum Feature {
 }
 
 impl Feature {
-    /// All.
+    /// All features.
     pub const ALL: [Self; 4] = [Self::Completions, Self::Refused, Self::Gone, Self::Moved];
 
-    /// Its programs, attached by trampolines.
+    /// The programs of the feature, attached by trampolines.
     pub const fn by_trampoline(self) -> &'static [Program] {
         match self {
             Self::Completions => {
@@ -165,8 +171,9 @@ impl Feature {
         }
     }
 
-    /// Its programs, attached by kprobes, which the kernel skips while another BPF program runs on
-    /// the processor.
+    /// The programs of the feature, attached by kprobes. The kernel skips these while another BPF
+    /// program runs on the processor:
+    /// <https://elixir.bootlin.com/linux/v6.12.117/source/kernel/trace/bpf_trace.c#L116>
     pub const fn by_kprobe(self) -> &'static [Program] {
         match self {
             Self::Completions => {
@@ -193,17 +200,18 @@ impl Feature {
 
 /// The ring buffer that carries the records.
 pub const RECORDS: &str = "RECORDS";
-/// Two numbers. The first: 1 from when all programs are attached until the first is detached, else 0.
-/// Then calls whose beginning was not seen, and new threads, are not recorded. The second: 1 while the
-/// reader sleeps until a record wakes it; else it comes by itself.
+/// Two numbers. The first is 1 from when all programs are attached until the first is detached, and
+/// else 0: while it is 0, new threads and calls that were not seen entered are not recorded. The
+/// second is 1 while the reader sleeps until a record wakes it; while it is 0, the reader polls.
 pub const SWITCHES: &str = "SWITCHES";
 /// Two times: see [`WATCH_PROVOKED`] and [`WATCH_SETTLED`].
 pub const WATCH: &str = "WATCH";
-/// Its entries.
+/// The number of entries of [`WATCH`].
 pub const WATCH_WORDS: u32 = 2;
-/// Which of them: when a fault or a short io_submit was the last reason to tell synchronous calls.
+/// The entry of [`WATCH`] with the time when a fault or a short io_submit last gave a reason to
+/// record synchronous calls.
 pub const WATCH_PROVOKED: u32 = 0;
-/// Which of them: up to when it is settled what became of the requests.
+/// The entry of [`WATCH`] with the time up to which aiotrace knows what became of all requests.
 pub const WATCH_SETTLED: u32 = 1;
 /// The traced processes, by id.
 pub const TARGETS: &str = "TARGETS";
@@ -211,29 +219,29 @@ pub const TARGETS: &str = "TARGETS";
 pub const THREADS: &str = "THREADS";
 /// Which of these slots are taken, and by which thread.
 pub const TAKEN: &str = "TAKEN";
-/// The contexts seen, with the last tail of their ring.
+/// The contexts that were seen, with the last tail of their rings.
 pub const CONTEXTS: &str = "CONTEXTS";
-/// Whose a `struct kioctx` is, by its address.
+/// The owner of each `struct kioctx`, by its address.
 pub const OWNERS: &str = "OWNERS";
-/// The `struct kioctx` of a ring, by the address of its file.
+/// The `struct kioctx` of each ring, by the address of the ring's file.
 pub const RING_FILES: &str = "RING_FILES";
-/// Stacks that were unwound, by the registers.
+/// The stacks that were unwound, by the registers.
 pub const KNOWN_STACKS: &str = "KNOWN_STACKS";
 /// The fault rules: [`Armed`](crate::fault::Armed), read-only.
 pub const FAULTS: &str = "FAULTS";
 /// One [`Pulse`](crate::fault::Pulse).
 pub const PULSE: &str = "PULSE";
 
-/// What the fault rules need. The programs that count need atomic additions that give the sum, which 5.10
-/// does not have.
+/// The programs for fault rules. Those that count need atomic additions that give the sum, which
+/// Linux 5.10 does not have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Judges {
     /// Records that a call is entered, and decides which rule acts on it.
     pub calls: Program,
-    /// Decides on the completions that io_getevents returns, before the recorder sees them, and writes them
-    /// anew.
+    /// Decides about the completions that io_getevents returns, before they are recorded, and
+    /// writes their new results.
     pub write: Program,
-    /// The same; only tells.
+    /// Decides about completions like `write`, but only says what it would do.
     pub tell: Program,
 }
 
@@ -247,26 +255,27 @@ macro_rules! judges {
     };
 }
 
-/// For rules that do not depend on a count.
+/// The programs for rules that do not depend on a count.
 pub const JUDGES_ALWAYS: Judges = judges!("always");
-/// For all.
+/// The programs for all rules.
 pub const JUDGES_COUNTING: Judges = judges!("counting");
-/// Returns the errno in the place of the system call. It stands in the object as an fentry program, because
-/// the loader library knows no fmod_ret; it is loaded as one for each function.
+/// Returns the errno in place of the system call. In the object it is an fentry program, because
+/// the loader library does not know fmod_ret; aiotrace loads it as an fmod_ret program, once for
+/// each function.
 pub const FMOD_RET: &str = "fail_call";
-/// The same as a kprobe.
+/// [`FMOD_RET`], as a kprobe.
 pub const OVERRIDE: &str = "override_call";
 /// Finds the request that is to be refused; by a trampoline or by a kprobe.
 pub const SUBMIT_ONE: [Program; 2] = [
     Program::new("count_submit_one", Hook::Entry, "io_submit_one"),
     Program::new("kprobe_count_submit_one", Hook::KprobeEntry, "io_submit_one"),
 ];
-/// Refuses it: as [`FMOD_RET`].
+/// Refuses the request. The program is loaded as [`FMOD_RET`] is.
 pub const FILE_PERMISSION: &str = "refuse_request";
-/// The kernel function it stands in for.
+/// The kernel function in whose place [`FILE_PERMISSION`] runs.
 pub const FILE_PERMISSION_AT: &str = "security_file_permission";
 
-/// The kernel function of a native call, by its name without `io_`.
+/// The kernel functions that serve the native calls.
 pub const CALLS: [(Syscall, &str); 6] = [
     (Syscall::Setup, native!("setup")),
     (Syscall::Destroy, native!("destroy")),
@@ -276,25 +285,25 @@ pub const CALLS: [(Syscall, &str); 6] = [
     (Syscall::Cancel, native!("cancel")),
 ];
 
-/// Calls that are counted: [`CallRow`](crate::counts::CallRow).
+/// The counts of calls: [`CallRow`](crate::counts::CallRow).
 pub const CALL_ROWS: &str = "CALL_ROWS";
-/// Those that are nobody's.
+/// The rows of [`CALL_ROWS`] that belong to nobody.
 pub const FREE_CALL_ROWS: &str = "FREE_CALL_ROWS";
-/// Contexts whose requests are counted: [`ContextRow`](crate::counts::ContextRow).
+/// The counts of requests by context: [`ContextRow`](crate::counts::ContextRow).
 pub const CONTEXT_ROWS: &str = "CONTEXT_ROWS";
-/// Those that are nobody's.
+/// The rows of [`CONTEXT_ROWS`] that belong to nobody.
 pub const FREE_CONTEXT_ROWS: &str = "FREE_CONTEXT_ROWS";
-/// Which of them a context has.
+/// The row of each context in [`CONTEXT_ROWS`].
 pub const CONTEXT_PLACES: &str = "CONTEXT_PLACES";
-/// Requests in flight: sets of [`started`](crate::started).
+/// The requests in flight, in sets of [`started`](crate::started).
 pub const STARTED: &str = "STARTED";
-/// Which row has the latencies of an operation in a context.
+/// The row that has the latencies of an operation in a context.
 pub const LATENCY_PLACES: &str = "LATENCY_PLACES";
-/// How often which errno came.
+/// How often each errno was returned.
 pub const ERRORS: &str = "ERRORS";
-/// What was lost, by cause, per CPU.
+/// What was lost, by cause and CPU.
 pub const LOST: &str = "LOST";
-/// Where the probes build records that do not fit the stack, per CPU.
+/// The maps in which the probes build records that do not fit the stack, per CPU.
 pub const SCRATCH: [&str; 6] = [
     "IOCB_SCRATCH",
     "SUBMITTED_SCRATCH",
@@ -306,9 +315,10 @@ pub const SCRATCH: [&str; 6] = [
 /// The read-only settings.
 pub const SETTINGS: &str = "SETTINGS";
 
-/// The program of the list object (`aiotrace ls`), attached to nothing: reading it walks all tasks.
+/// The program of the object for `aiotrace ls`. It is attached to nothing: reading its iterator
+/// walks all tasks.
 pub const LIST_CONTEXTS: &str = "list_contexts";
-/// The ring buffer with what it found.
+/// The ring buffer with the contexts that [`LIST_CONTEXTS`] found.
 pub const LISTED: &str = "LISTED";
-/// Where it goes on: see [`crate::record::Cursor`].
+/// Where the next walk goes on: see [`crate::record::Cursor`].
 pub const CURSOR: &str = "CURSOR";

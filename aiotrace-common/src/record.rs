@@ -1,34 +1,35 @@
-//! The records in the ring buffer. Each begins with a [`Header`]; the records of a call may be
-//! followed by one array ([`SubmittedIocb`] or [`IoEvent`]), and a call with a long array comes as
-//! several records, all but the last marked [`flag::MORE`].
+//! The records in the ring buffer. Each begins with a [`Header`]. One array may follow the record of
+//! a call ([`SubmittedIocb`] or [`IoEvent`]); a call with a long array has several records, and all
+//! but the last are marked [`flag::MORE`].
 //!
 //! ```text
-//!  Stack + pages              io_setup and io_submit, when they are entered; before the call's other
-//!                             records, same thread
-//!  Submit + [SubmittedIocb]   io_submit, when it is entered
-//!  Submitted + [IoEvent]      io_submit, when it returns; with the entries that are new in the ring, if
-//!                             they are few
-//!  SubmittedOne + [IoEvent]   in the place of both for an io_submit of one iocb, which is kept in the
-//!                             thread's slot meanwhile
-//!  Setup, Cancel, Destroy     when the call returns
-//!  Events + [IoEvent]         io_getevents and io_pgetevents, when they return
-//!  Sigset                     io_pgetevents was given a signal set; stands before Events, same thread
-//!  Ring + [IoEvent]           entries new in the ring since the last look; stands before the
-//!                             record of the call at which they were seen, same thread
-//!  Refused                    io_submit refused an iocb; stands before Submitted, same thread
-//!  Changed                    a fault: a completion was changed; stands before the record of the call that
+//!  Stack + pages              io_setup and io_submit, at the entry; before the other records of the
+//!                             call, same thread
+//!  Submit + [SubmittedIocb]   io_submit, at the entry
+//!  Submitted + [IoEvent]      io_submit, at the return; with the new entries of the ring, if they are
+//!                             few
+//!  SubmittedOne + [IoEvent]   in place of both for an io_submit of one iocb; the thread's slot keeps
+//!                             the iocb until then
+//!  Setup, Cancel, Destroy     at the return of the call
+//!  Events + [IoEvent]         io_getevents and io_pgetevents, at the return
+//!  Sigset                     io_pgetevents was given a signal set; before Events, same thread
+//!  Ring + [IoEvent]           new entries of the ring since the last look; before the record of the
+//!                             call at which they were seen, same thread
+//!  Refused                    io_submit refused an iocb; before Submitted, same thread
+//!  Changed                    a fault: a completion was changed; before the record of the call that
 //!                             gives it to the program, same thread
 //!  Completion                 a request completed: from any thread, or none
-//!  ContextSeen                first look at a context's ring; before the record of the call
-//!  ContextGone, ContextMoved  from whoever ends an address space, or moves the ring
-//!  Synchronous                a call that reads, writes or syncs a file without AIO, while those are watched
-//!  Gone                       a thread that made AIO calls is dead: a header alone
-//!  Process                    first AIO call of a thread, fork, exec, exit
+//!  ContextSeen                the first look at a context's ring; before the record of the call
+//!  ContextGone, ContextMoved  from any thread that ends an address space, or moves a ring
+//!  Synchronous                a call that reads, writes or syncs a file without AIO, while such
+//!                             calls are watched
+//!  Gone                       a thread that made AIO calls is dead: only a header
+//!  Process                    the first AIO call of a thread, fork, exec, exit
 //!
-//! `Ring` and `ContextSeen` come only where no probe tells of completions ([`Completion`]).
+//! `Ring` and `ContextSeen` come only where no probe sees completions ([`Completion`]).
 //! ```
 //!
-//! Layout is derived: padding is a compile error, an unknown kind a decode error.
+//! The layout is derived: padding is a compile error, and an unknown kind is a decode error.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
@@ -37,21 +38,21 @@ use crate::{
     synchronous,
 };
 
-/// iocbs in one [`Submit`] record.
+/// The number of iocbs in one [`Submit`] record.
 pub const IOCBS_PER_RECORD: usize = 16;
-/// Entries in one [`Events`] or [`Ring`] record.
+/// The number of entries in one [`Events`] or [`Ring`] record.
 pub const EVENTS_PER_RECORD: usize = 128;
-/// iocbs or events recorded of one call; beyond, only the number is known.
+/// How many iocbs or events of one call are recorded; of those beyond, only the number is known.
 pub const ITEMS_PER_CALL: usize = 4096;
-/// Bytes kept of the path of a new program.
+/// How many bytes of the path of a new program are recorded.
 pub const PATH_BYTES: usize = 128;
 
-/// Bytes of a page.
+/// The size of a page in bytes.
 pub const PAGE: usize = 4096;
-/// Pages in a [`Stack`] record, at most.
+/// The most pages that a [`Stack`] record can have.
 pub const STACK_PAGES: usize = 5;
 
-/// What a record is.
+/// The type of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u16)]
 #[expect(missing_docs, reason = "each names the record type it announces")]
@@ -83,11 +84,12 @@ pub mod flag {
     pub const MORE: u16 = 1;
     /// The iocbs in this record were read when the call returned.
     pub const LATE: u16 = 2;
-    /// The call was left without having been entered: denied before it began, or begun before us.
+    /// The call returned and was not seen entered: it was denied before it began, or began before
+    /// aiotrace attached.
     pub const NOT_ENTERED: u16 = 4;
     /// The thread has a seccomp filter (only with [`NOT_ENTERED`]).
     pub const SECCOMP: u16 = 8;
-    /// The thread made an earlier AIO call that we saw (only with [`NOT_ENTERED`]).
+    /// The thread made an earlier AIO call that was seen (only with [`NOT_ENTERED`]).
     pub const KNOWN_THREAD: u16 = 16;
     /// The call came through the 32-bit entry.
     pub const COMPAT: u16 = 32;
@@ -95,108 +97,110 @@ pub mod flag {
     pub const DISCARDED: u16 = 64;
 }
 
-/// How a piece of user memory came to us.
+/// How a piece of the target's memory was read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u32)]
 pub enum Memory {
     /// It could not be read (or there was nothing to read): the bytes mean nothing.
     Unread = 0,
-    /// It was read when it should be.
+    /// It was read when it should have been.
     Read = 1,
-    /// It could not be read when the call began, and was read when it returned.
+    /// It could not be read when the call began, and was read when the call returned.
     ReadLate = 2,
 }
 
-/// First in every record.
+/// The first part of every record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Header {
-    /// What follows.
+    /// The type of the record.
     pub kind: Kind,
     /// Bits of [`flag`].
     pub flags: u16,
-    /// Counts the records of this thread, from 1: a gap is a loss. 0 where records are not counted.
+    /// Counts the records of this thread, from 1: a gap is a loss. 0 in records that are not
+    /// counted.
     pub seq: u32,
-    /// CLOCK_MONOTONIC, nanoseconds: when the call was entered ([`Kind::Submit`]) or left.
+    /// When the call was entered ([`Kind::Submit`]) or returned, in nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
-    /// Process (the kernel's tgid), as our pid namespace sees it.
+    /// The process (the kernel's tgid), as aiotrace's pid namespace sees it.
     pub pid: u32,
-    /// Thread, likewise.
+    /// The thread, as aiotrace's pid namespace sees it.
     pub tid: u32,
 }
 
-/// A call, when it is over.
+/// A call that has returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Call {
     /// The record's header; its time is when the call returned.
     pub header: Header,
-    /// When it was entered, nanoseconds of CLOCK_MONOTONIC; 0 when we did not see it.
+    /// When the call was entered, in nanoseconds of CLOCK_MONOTONIC; 0 if its entry was not seen.
     pub entered: u64,
-    /// The arguments in the registers, used or not.
+    /// The registers of arguments, whether the call uses them or not.
     pub args: [u64; 6],
-    /// What the kernel returned: a negative errno on failure.
+    /// The kernel's result: a negative errno on failure.
     pub ret: i64,
-    /// Which call.
+    /// The call.
     pub syscall: Syscall,
     /// The fault rule that acted, and its [`effect`](crate::fault::effect); 0 for none.
     pub fault: u32,
 }
 
-/// The ring, looked at once.
+/// One look at a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct RingSample {
-    /// Next entry to reap.
+    /// The next entry to reap.
     pub head: u32,
-    /// Next entry to be written.
+    /// The next entry to be written.
     pub tail: u32,
-    /// Number of entries; 0 if not known.
+    /// The number of entries; 0 if unknown.
     pub nr: u32,
-    /// Whether it could be read.
+    /// Whether the ring could be read.
     pub memory: Memory,
 }
 
 impl RingSample {
-    /// Nothing known.
+    /// A ring that was not read.
     pub const UNREAD: Self = Self { head: 0, tail: 0, nr: 0, memory: Memory::Unread };
 }
 
-/// The user stack when a call was entered; followed by `pages` whole pages, from the one with `sp` on.
+/// The user stack at the entry of a call. `pages` whole pages follow, beginning with that of `sp`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Stack {
     /// The record's header; its time is when the call was entered.
     pub header: Header,
-    /// The instruction after the system call.
+    /// The address of the instruction after the system call.
     pub ip: u64,
-    /// Stack pointer.
+    /// The stack pointer.
     pub sp: u64,
-    /// Frame pointer, if the program has one there.
+    /// The frame pointer, if the program keeps it there.
     pub bp: u64,
-    /// Pages that follow.
+    /// How many pages follow.
     pub pages: u32,
-    /// Bit n: page n could be read. The others are zeros.
+    /// Bit n: page n could be read. The other pages are zeros.
     pub read: u32,
-    /// Not 0: nothing follows; the stack is that of this [`KnownStack`].
+    /// If not 0, no page follows: the stack is that of the [`KnownStack`] with this id.
     pub known: u64,
     /// The address space, as in [`Process::space`].
     pub space: u64,
 }
 
-/// io_submit, entered; followed by `count` [`SubmittedIocb`]s.
+/// io_submit is entered. `count` [`SubmittedIocb`]s follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Submit {
-    /// The record's header; its time is when the call was entered, in late records too.
+    /// The record's header; its time is when the call was entered, even in records that were read
+    /// late.
     pub header: Header,
-    /// ctx, nr, iocbpp
+    /// The arguments ctx, nr and iocbpp.
     pub args: [u64; 3],
-    /// The ring at this moment (first record only).
+    /// The ring at the entry (only in the first record).
     pub ring: RingSample,
-    /// Index of the first iocb in this record.
+    /// The index of the first iocb in this record.
     pub first: u32,
-    /// Number of iocbs in this record.
+    /// The number of iocbs in this record.
     pub count: u32,
 }
 
@@ -204,85 +208,87 @@ pub struct Submit {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SubmittedIocb {
-    /// Where it is; means nothing if `pointer` is unread.
+    /// The address of the iocb; it means nothing if `pointer` is unread.
     pub address: u64,
     /// Whether the pointer could be read.
     pub pointer: Memory,
     /// Whether the iocb could be read.
     pub memory: Memory,
-    /// What it holds.
+    /// The content of the iocb.
     pub iocb: Iocb,
 }
 
-/// io_submit, left; followed by the entries that are new in the ring.
+/// io_submit returns. The new entries of the ring follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Submitted {
     /// The call.
     pub call: Call,
-    /// The ring at this moment.
+    /// The ring at the return.
     pub ring: RingSample,
-    /// What is new in it and was not told by a [`Ring`] before this.
+    /// The new entries of the ring that no earlier [`Ring`] record has.
     pub new: NewEntries,
 }
 
-/// io_submit of one iocb, left; followed by the entries that are new in the ring.
+/// io_submit of one iocb returns. The new entries of the ring follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct SubmittedOne {
-    /// What every io_submit tells.
+    /// The part that the records of all io_submits share.
     pub submitted: Submitted,
-    /// The ring when the call was entered.
+    /// The ring at the entry of the call.
     pub ring_before: RingSample,
-    /// The iocb, read then if it could be.
+    /// The iocb, read at the entry if possible.
     pub iocb: SubmittedIocb,
 }
 
-/// Entries that are new in a ring; `count` [`IoEvent`]s follow the record.
+/// New entries of a ring; `count` [`IoEvent`]s follow the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct NewEntries {
-    /// When the clock was read after the tail: they were in the ring by then. (The record's time is that of the call's
-    /// return, before the ring was read: what another thread submitted in between may be among them.)
+    /// The time just after the tail was read: the entries were in the ring by then. (The record's
+    /// time is that of the call's return, before the ring was read: completions of requests that
+    /// another thread submitted in between may be among the entries.)
     pub seen: u64,
-    /// Their position in the ring.
+    /// The position of the first entry in the ring.
     pub first: u32,
     /// How many entries are in this record.
     pub count: u32,
-    /// How many entries after these could not be read, and are for a later look. Then there are none here.
+    /// How many entries could not be read and are left to a later look. If it is not 0, this record
+    /// has no entries.
     pub beyond: u32,
-    /// Whether they could be read; if not, nothing follows.
+    /// Whether the entries could be read; if not, none follows.
     pub memory: Memory,
 }
 
 impl NewEntries {
-    /// None.
+    /// No new entries.
     pub const NONE: Self = Self { seen: 0, first: 0, count: 0, beyond: 0, memory: Memory::Unread };
 }
 
-/// io_setup, left.
+/// io_setup returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Setup {
     /// The call.
     pub call: Call,
-    /// What `*ctxp` holds after the call.
+    /// The content of `*ctxp` after the call.
     pub handle: u64,
-    /// Whether it could be read.
+    /// Whether the handle could be read.
     pub memory: Memory,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
 }
 
-/// io_cancel, left.
+/// io_cancel returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Cancel {
     /// The call.
     pub call: Call,
-    /// The ring when the call returned.
+    /// The ring at the return.
     pub ring: RingSample,
-    /// The iocb.
+    /// The content of the iocb.
     pub iocb: Iocb,
     /// Whether the iocb could be read.
     pub memory: Memory,
@@ -290,33 +296,33 @@ pub struct Cancel {
     pub reserved: u32,
 }
 
-/// io_destroy, left.
+/// io_destroy returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Destroy {
     /// The call.
     pub call: Call,
-    /// The ring when the call was *entered*: what it was about to discard.
+    /// The ring at the *entry* of the call: what the call was about to discard.
     pub ring: RingSample,
 }
 
-/// io_getevents or io_pgetevents, left; followed by `count` [`IoEvent`]s.
+/// io_getevents or io_pgetevents returns. `count` [`IoEvent`]s follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Events {
     /// The call.
     pub call: Call,
-    /// The ring when the call returned.
+    /// The ring at the return.
     pub ring: RingSample,
-    /// The timeout the program gave.
+    /// The timeout that the program gave.
     pub timeout: Timespec,
-    /// Whether the timeout could be read; unread also when there is none.
+    /// Whether the timeout could be read; unread also if there is none.
     pub timeout_memory: Memory,
-    /// Index of the first event in this record.
+    /// The index of the first event in this record.
     pub first: u32,
-    /// Number of events in this record.
+    /// The number of events in this record.
     pub count: u32,
-    /// Whether they could be read.
+    /// Whether the events could be read.
     pub memory: Memory,
 }
 
@@ -326,19 +332,19 @@ pub struct Events {
 pub struct Sigset {
     /// The record's header.
     pub header: Header,
-    /// Where the mask is.
+    /// The address of the mask.
     pub address: u64,
-    /// Its size in bytes.
+    /// The size of the mask in bytes.
     pub size: u64,
     /// The mask.
     pub mask: u64,
-    /// Whether address and size could be read.
+    /// Whether the address and the size could be read.
     pub memory: Memory,
     /// Whether the mask could be read.
     pub mask_memory: Memory,
 }
 
-/// Entries that are new in a ring, and follow.
+/// New entries of a ring, which follow the record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Ring {
@@ -346,7 +352,7 @@ pub struct Ring {
     pub header: Header,
     /// The context's handle.
     pub handle: u64,
-    /// The entries.
+    /// Which entries follow.
     pub new: NewEntries,
 }
 
@@ -354,13 +360,13 @@ pub struct Ring {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Completion {
-    /// The record's header; not counted. The process is the one that used the context.
+    /// The record's header, which is not counted. The process is the one that used the context.
     pub header: Header,
     /// The address space, as in [`Process::space`].
     pub space: u64,
     /// The context's handle.
     pub handle: u64,
-    /// What will be in the ring.
+    /// The completion that the kernel writes into the ring.
     pub event: IoEvent,
 }
 
@@ -372,47 +378,48 @@ pub struct Changed {
     pub header: Header,
     /// The context's handle.
     pub handle: u64,
-    /// What the kernel gave.
+    /// The completion as the kernel wrote it.
     pub event: IoEvent,
-    /// The result it has now.
+    /// The new result.
     pub res: i64,
     /// The fault rule, and its [`effect`](crate::fault::effect).
     pub fault: u32,
-    /// Where it is among the events of the call; [`u32::MAX`]: in the ring, not reaped yet.
+    /// The index of the completion among the events of the call; [`u32::MAX`]: it is in the ring,
+    /// and not yet reaped.
     pub index: u32,
 }
 
-/// A call that reads, writes or syncs a file without AIO, left.
+/// A call that reads, writes or syncs a file without AIO returns.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Synchronous {
-    /// The record's header; not counted.
+    /// The record's header, which is not counted.
     pub header: Header,
-    /// When it was entered, nanoseconds of CLOCK_MONOTONIC; 0 when we did not see it.
+    /// When the call was entered, in nanoseconds of CLOCK_MONOTONIC; 0 if its entry was not seen.
     pub entered: u64,
-    /// Where in the file.
+    /// The position in the file.
     pub offset: i64,
-    /// Bytes asked for, or iovecs.
+    /// The number of bytes, or of iovecs, that were asked for.
     pub count: u64,
-    /// What the kernel returned: bytes moved, or a negative errno.
+    /// The kernel's result: the number of bytes moved, or a negative errno.
     pub ret: i64,
-    /// Which call.
+    /// The call.
     pub call: synchronous::Call,
     /// The descriptor.
     pub fd: u32,
-    /// Whether it is known where in the file.
+    /// Whether the position in the file is known.
     pub placed: Memory,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
 }
 
-/// An iocb was refused by the kernel.
+/// The kernel refused an iocb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Refused {
     /// The record's header.
     pub header: Header,
-    /// The iocb's address; 0 if not known.
+    /// The address of the iocb; 0 if unknown.
     pub iocb: u64,
     /// The negative errno.
     pub ret: i64,
@@ -426,12 +433,12 @@ pub struct ContextSeen {
     pub header: Header,
     /// The context's handle.
     pub handle: u64,
-    /// [`RingHeader::id`](crate::abi::RingHeader::id): unlike the handle, it stays when the ring is
-    /// moved.
+    /// [`RingHeader::id`](crate::abi::RingHeader::id): unlike the handle, it stays the same when
+    /// the ring is moved.
     pub id: u32,
-    /// Number of entries.
+    /// The number of entries.
     pub nr: u32,
-    /// Where the tail was.
+    /// The tail at this look.
     pub tail: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
@@ -441,44 +448,45 @@ pub struct ContextSeen {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u32)]
 pub enum End {
-    /// io_destroy
+    /// io_destroy ended it.
     Destroy = 1,
-    /// The process exits.
+    /// The process exited.
     Exit = 2,
-    /// It runs a new program.
+    /// The process executed a new program.
     Exec = 3,
 }
 
-/// A context ends: from now on its handle is refused.
+/// A context ends: from this time on its handle is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ContextGone {
-    /// The record's header; not counted.
+    /// The record's header, which is not counted.
     pub header: Header,
     /// The address space, as in [`Process::space`].
     pub space: u64,
     /// The context's handle.
     pub handle: u64,
-    /// Requests completed since the context is known, told or not.
+    /// How many requests of the context have completed since the probes know it, whether recorded
+    /// or not.
     pub completed: u64,
-    /// Why.
+    /// Why the context ended.
     pub end: End,
-    /// 1: it may be [`End::Exec`] as well. Somebody who reads the memory of the process, in /proc for
-    /// instance, was the last to have it, and ends it.
+    /// 1: it may be [`End::Exec`] as well. A process that read the memory of the target, in /proc
+    /// for instance, was the last to hold its address space and so ended the context.
     pub by_other: u32,
 }
 
-/// A ring was moved with mremap(2), and the context has another handle.
+/// A ring was moved with mremap(2), so its context has another handle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ContextMoved {
-    /// The record's header; not counted.
+    /// The record's header, which is not counted.
     pub header: Header,
     /// The address space, as in [`Process::space`].
     pub space: u64,
-    /// The handle until now.
+    /// The old handle.
     pub from: u64,
-    /// The handle from now on.
+    /// The new handle.
     pub to: u64,
 }
 
@@ -486,136 +494,138 @@ pub struct ContextMoved {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(u32)]
 pub enum Change {
-    /// A thread makes its first AIO call since the attach.
+    /// A thread made its first AIO call since the attach.
     Seen = 1,
-    /// It created the process `other`.
+    /// The thread created the process `other`.
     Fork = 2,
-    /// It runs a new program.
+    /// The thread executed a new program.
     Exec = 3,
-    /// Its last thread is gone.
+    /// The last thread of the process is gone.
     Exit = 4,
 }
 
-/// A process changed.
+/// Something happened to a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Process {
     /// The record's header.
     pub header: Header,
-    /// When the process started, nanoseconds of CLOCK_BOOTTIME; 0 if not known.
+    /// When the process started, in nanoseconds of CLOCK_BOOTTIME; 0 if unknown.
     pub started: u64,
-    /// The address space: a number that is equal for processes that share one. 0 if not known. Of
-    /// the child, for a fork.
+    /// The address space: a number that processes that share one have in common; 0 if unknown. For
+    /// a fork, that of the child.
     pub space: u64,
     /// What happened.
     pub change: Change,
-    /// Fork: the child. Exec: the thread that called it.
+    /// For a fork, the child. For an exec, the thread that called it.
     pub other: u32,
-    /// Exit: the status as wait(2) gives it.
+    /// For an exit, the status as wait(2) gives it.
     pub status: u32,
-    /// Fork: 1 if the child is traced.
+    /// For a fork, 1 if the child is traced.
     pub followed: u32,
-    /// Name of the thread, NUL-padded.
+    /// The name of the thread, padded with NULs.
     pub thread_name: [u8; 16],
-    /// Name of the process, NUL-padded.
+    /// The name of the process, padded with NULs.
     pub name: [u8; 16],
-    /// Exec: the path as given, NUL-terminated, cut at this size.
+    /// For an exec, the path as it was given, terminated by NUL and cut at this size.
     pub path: [u8; PATH_BYTES],
 }
 
-/// A thread's state between enter and exit, also read by the program for calls that never return.
+/// The state of a thread between the entry and the return of a call. aiotrace also reads it, for
+/// calls that never return.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Thread {
     /// When the call was entered.
     pub entered: u64,
-    /// Its arguments.
+    /// The arguments of the call.
     pub args: [u64; 6],
     /// io_getevents: the timeout.
     pub timeout: Timespec,
-    /// io_destroy, and io_submit of one iocb: head and tail as read when it was entered.
+    /// io_destroy, and io_submit of one iocb: head and tail of the ring at the entry.
     pub ring_words: [u32; 2],
-    /// The same: the ring's size.
+    /// As `ring_words`: the size of the ring.
     pub ring_nr: u32,
-    /// The same: [`Memory`] of the two above.
+    /// As `ring_words`: the [`Memory`] of both.
     pub ring_memory: u32,
-    /// io_submit of one iocb: where it is,
+    /// io_submit of one iocb: the address of the iocb.
     pub iocb_address: u64,
-    /// [`Memory`] of that,
+    /// The [`Memory`] of `iocb_address`.
     pub iocb_pointer: u32,
-    /// [`Memory`] of the iocb,
+    /// The [`Memory`] of `iocb`.
     pub iocb_memory: u32,
-    /// and the iocb.
+    /// The content of the iocb.
     pub iocb: Iocb,
-    /// Address space, as in [`Process::space`].
+    /// The address space, as in [`Process::space`].
     pub space: u64,
-    /// [`Syscall`] being made, 0 for none.
+    /// The [`Syscall`] that the thread is in; 0 for none.
     pub syscall: u32,
-    /// Records so far.
+    /// How many records the thread has.
     pub seq: u32,
-    /// As our namespace sees it.
+    /// The process, as aiotrace's pid namespace sees it.
     pub pid: u32,
-    /// As our namespace sees it.
+    /// The thread, as aiotrace's pid namespace sees it.
     pub tid: u32,
-    /// io_getevents: [`Memory`] of the timeout.
+    /// io_getevents: the [`Memory`] of the timeout.
     pub timeout_memory: u32,
-    /// io_submit: index of the first iocb that could not be read, plus one; 0 if all could.
+    /// io_submit: the index, plus one, of the first iocb that could not be read; 0 if all could be
+    /// read.
     pub unread: u32,
-    /// [`Abi`](crate::abi::Abi) of the call.
+    /// The [`Abi`](crate::abi::Abi) of the call.
     pub abi: u32,
-    /// 1: the last call was left as it should be (for the program that looks for those that are
-    /// left without).
+    /// 1: a trampoline or kprobe saw the last call return, so `unseen_exit` need not record it.
     pub left: u32,
-    /// The process, as the initial namespace sees it: ids of threads are used again.
+    /// The process, as the initial pid namespace sees it: the kernel uses ids of threads again.
     pub kernel_pid: u32,
-    /// The thread, as the initial namespace sees it; 0: the slot is free.
+    /// The thread, as the initial pid namespace sees it; 0: the slot is free.
     pub kernel_tid: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
     /// The fault rule that is to act on the call, from 1; 0 for none.
     pub verdict: u32,
-    /// What became of it, as in [`Call::fault`].
+    /// What became of this rule's decision, as in [`Call::fault`].
     pub fault: u32,
-    /// io_submit: requests that the kernel has begun to look at.
+    /// io_submit: how many requests the kernel has begun to look at.
     pub submitting: u32,
-    /// 1: the request that the kernel looks at is to be refused.
+    /// 1: the request that the kernel is looking at is to be refused.
     pub refuse: u32,
-    /// A bit for each rule that is about one of the call's requests.
+    /// A bit for each rule whose conditions one of the call's requests meets.
     pub requests: u32,
-    /// One of [`mechanism`](crate::fault::mechanism): which of them carries the verdict out.
+    /// The [`mechanism`](crate::fault::mechanism) that carries the verdict out.
     pub mechanism: u32,
-    /// 1: the call's records are sent. Else it is only counted.
+    /// 1: the call is recorded. 0: it is only counted.
     pub told: u32,
-    /// What the mechanism is to return: a negative errno.
+    /// The value that the mechanism returns: a negative errno.
     pub errno: i64,
     /// How many requests come before the one that is to be refused.
     pub accept: u64,
-    /// Where its calls are counted, by [`Syscall`] - 1: rows of [`CallRow`](crate::counts::CallRow); 0: nowhere
-    /// yet.
+    /// The rows where the thread's calls are counted, by [`Syscall`] - 1: each is the index of a
+    /// [`CallRow`](crate::counts::CallRow), or 0 if the thread has none yet.
     pub call_rows: [u32; 6],
-    /// The context of the last call that was counted, and its [`ContextRow`](crate::counts::ContextRow).
+    /// The handle in the last call that was counted.
     pub context: u64,
-    /// See `context`.
+    /// The [`ContextRow`](crate::counts::ContextRow) of this context.
     pub context_row: u32,
-    /// The tail of the ring at `looked_at`, when this thread looked at it last.
+    /// The tail of the ring at `looked_at`, when this thread last looked at it.
     pub looked_tail: u32,
-    /// The handle of that context; 0: none.
+    /// The handle of the context at which the thread last looked; 0: none.
     pub looked_at: u64,
     /// The first word of that ring: its id and its size.
     pub looked_ring: u64,
-    /// How many contexts had begun and ended then, so that it may be another one's by now.
+    /// How many contexts had begun and ended at that look. If the number is another one, the handle
+    /// may be that of another context.
     pub looked_when: u64,
 }
 
 impl Thread {
-    /// The call being made.
+    /// The call that the thread is in.
     #[inline(always)]
     pub fn call(&self) -> Option<Syscall> {
         Syscall::ALL.into_iter().find(|call| *call as u32 == self.syscall)
     }
 }
 
-/// Identity of a context on the kernel side.
+/// The key of a context on the kernel side.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ContextKey {
@@ -629,37 +639,39 @@ pub struct ContextKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Context {
-    /// Ring size; 0 until the ring could be read.
+    /// The size of the ring; 0 until it could be read.
     pub nr: u32,
-    /// Requests that may still complete, as far as that is known; less than 0 (as `i32`) for a moment, when threads
-    /// that share the context race. A program can write any tail into its ring: of more new entries than these, few
-    /// are told at one look.
+    /// How many requests may still complete, as far as the probes know; below 0 (as `i32`) for a
+    /// moment, when threads that share the context race. The program can write any tail into its
+    /// ring: if more entries are new than requests are expected, few of them are sent at one look.
     pub expected: u32,
-    /// Two positions in one word, so that threads that share the context always see both of one look: up to the
-    /// lower one entries were told; the upper one is the tail at the last look, which is further on if entries could
-    /// not be read.
+    /// Two positions in one word, so that threads that share the context always see both from the
+    /// same look. The lower half: entries up to there were sent. The upper half: the tail at the
+    /// last look, which is further on if entries could not be read.
     pub positions: u64,
 }
 
 impl Context {
-    /// Of a ring of this size, everything up to there is told; as many requests may be in flight as it has room for.
+    /// A context with a ring of `nr` entries, of which all up to `tail` were sent. As many requests
+    /// may be in flight as the ring has room for.
     #[inline(always)]
     pub const fn at(nr: u32, tail: u32) -> Self {
         Self { nr, expected: nr, positions: Self::positions(tail, tail) }
     }
 
-    /// For [`Self::positions`].
+    /// Makes [`Self::positions`] of its two halves.
     #[inline(always)]
     pub const fn positions(told: u32, seen: u32) -> u64 {
         told as u64 | (seen as u64) << 32
     }
 }
 
-/// How many records may be told of `untold` new entries at one look, if `expected` requests may still complete, and by
-/// how many these are fewer then. One record more than that is always told, and one for the wrap-around.
+/// How many records may be sent for `untold` new entries at one look, if `expected` requests may
+/// still complete; and by how many this lowers `expected`. One record more than the expected
+/// requests need is always sent, and one for the wrap-around.
 #[inline(always)]
 pub const fn expected_records(untold: u32, expected: u32, most: u32) -> (u32, u32) {
-    // A race has made them too few.
+    // A race has made the number too small.
     if (expected as i32) < 0 {
         return (2, expected);
     }
@@ -670,8 +682,9 @@ pub const fn expected_records(untold: u32, expected: u32, most: u32) -> (u32, u3
     (if records < most { records } else { most }, spent)
 }
 
-/// By how much the requests that may complete grow when a call of io_submit begins that is given so many: those of a
-/// large one may complete, and be reaped by another thread, before it returns. Of the others it is known then.
+/// How many more requests may complete from the entry of an io_submit that is given this many:
+/// those of a large call may complete, and another thread may reap them, before it returns. The
+/// requests of a small call are counted when it returns.
 #[inline(always)]
 pub const fn expected_at_entry(given: u64) -> u32 {
     let is_large = given > EVENTS_PER_RECORD as u64 && given as i64 > 0;
@@ -685,33 +698,33 @@ pub const fn expected_at_entry(given: u64) -> u32 {
     }
 }
 
-/// What the kernel side knows of a kernel's `struct kioctx`, which has no way back to its owner.
+/// What the kernel side knows of a `struct kioctx`, which has no pointer back to its owner.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Owner {
     /// As in [`Process::space`].
     pub space: u64,
-    /// The handle, as far as we know.
+    /// The handle, as far as the probes know.
     pub handle: u64,
-    /// Process, as our namespace sees it.
+    /// The process, as aiotrace's pid namespace sees it.
     pub pid: u32,
-    /// The same, as the initial namespace does.
+    /// The process, as the initial pid namespace sees it.
     pub kernel_pid: u32,
-    /// Requests completed since it is known, told or not.
+    /// How many of its requests have completed since the probes know it, whether recorded or not.
     pub completed: u64,
-    /// 1: its end was told.
+    /// 1: its end was recorded.
     pub gone: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
 }
 
-/// Words of a [`KnownStack`] at most.
+/// The most words that a [`KnownStack`] can have.
 pub const STACK_WORDS: usize = 64;
 
-/// Stacks that can be told of the same registers.
+/// How many stacks the reader can name for the same registers.
 pub const STACK_VARIANTS: u64 = 4;
 
-/// Where a call is made, as far as the registers tell.
+/// The place of a call, as far as the registers tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StackKey {
@@ -723,20 +736,20 @@ pub struct StackKey {
     pub sp: u64,
     /// As in [`Stack::bp`].
     pub bp: u64,
-    /// Less than [`STACK_VARIANTS`].
+    /// A number below [`STACK_VARIANTS`].
     pub variant: u64,
 }
 
-/// A stack that was unwound, told to the kernel side: while these words of it are the same, so are the
-/// functions, and no copy is needed.
+/// A stack that the reader has unwound. While these words of it are the same, so are the functions,
+/// and the probes send no copy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct KnownStack {
-    /// For [`Stack::known`].
+    /// The id for [`Stack::known`].
     pub id: u64,
-    /// How many words.
+    /// The number of words.
     pub count: u64,
-    /// All that was read of the stack to unwind it.
+    /// All the words of the stack that were read to unwind it.
     pub words: [StackWord; STACK_WORDS],
 }
 
@@ -746,13 +759,13 @@ pub struct KnownStack {
 )]
 #[repr(C)]
 pub struct StackWord {
-    /// Where it is.
+    /// The address of the word.
     pub address: u64,
-    /// What it is.
+    /// The value of the word.
     pub value: u64,
 }
 
-/// What can be lost on the kernel side; the index of a counter.
+/// What the kernel side can lose; each is the index of a counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum Lost {
@@ -762,17 +775,17 @@ pub enum Lost {
     NoThreadSlot = 1,
     /// A child process that should have been followed, because the set of targets was full.
     NoTargetSlot = 2,
-    /// A call that was left without having been entered, in a thread where that cannot be.
+    /// A call that returned and was not seen entered, in a thread whose earlier calls were seen.
     EnterMissed = 3,
-    /// A call that was entered and never left, while its thread went on or died. (A thread that is
-    /// killed inside a call still leaves it, with EINTR.)
+    /// A call that was entered and not seen to return, although its thread went on or died. (Even a
+    /// thread that is killed inside a call returns from it, with EINTR.)
     ExitMissed = 4,
-    /// A context that could not be remembered.
+    /// A context for which there was no room.
     NoContextSlot = 5,
 }
 
 impl Lost {
-    /// All, in the order of their counters.
+    /// All causes, in the order of their counters.
     pub const ALL: [Self; 6] = [
         Self::BufferFull,
         Self::NoThreadSlot,
@@ -788,7 +801,7 @@ const _: () = {
     assert!(size_of::<IoEvent>() == 32);
 };
 
-/// A context of some process, as `mm->ioctx_table` has it (`aiotrace ls`).
+/// A context in the `mm->ioctx_table` of a process (`aiotrace ls`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ListedContext {
@@ -796,55 +809,56 @@ pub struct ListedContext {
     pub space: u64,
     /// The context's handle.
     pub handle: u64,
-    /// Process, as our pid namespace sees it.
+    /// The process, as aiotrace's pid namespace sees it.
     pub pid: u32,
-    /// What it takes from fs.aio-nr: what io_setup was asked for.
+    /// The charge: what io_setup was asked for, and what the context takes from fs.aio-nr.
     pub charge: u32,
-    /// Requests there is room for.
+    /// How many requests it has room for.
     pub room: u32,
-    /// Process, as the initial namespace sees it.
+    /// The process, as the initial pid namespace sees it.
     pub kernel_pid: u32,
-    /// Address of the `struct kioctx`.
+    /// The address of the `struct kioctx`.
     pub kioctx: u64,
-    /// Address of the ring's `struct file`; 0 if it cannot be read.
+    /// The address of the ring's `struct file`; 0 if it cannot be read.
     pub ring_file: u64,
-    /// Slots taken, by requests in flight or kept free by a processor; [`u32::MAX`] if that cannot be read.
+    /// How many slots are taken by requests in flight, or kept free by a processor; [`u32::MAX`] if
+    /// unknown.
     pub taken: u32,
-    /// Of these, kept free by a processor; [`u32::MAX`] if that cannot be read.
+    /// How many of these slots a processor keeps free; [`u32::MAX`] if unknown.
     pub kept: u32,
 }
 
 impl ListedContext {
-    /// Requests in flight, exactly.
+    /// The exact number of requests in flight.
     pub fn in_flight(&self) -> Option<u32> {
         match (self.taken, self.kept) {
             (0, _) => Some(0),
             (u32::MAX, _) | (_, u32::MAX) => None,
-            // They change while they are read.
+            // The kernel changes both while they are read.
             (taken, kept) => Some(taken.saturating_sub(kept)),
         }
     }
 
-    /// Requests in flight, at most.
+    /// An upper bound for the number of requests in flight.
     pub fn in_flight_at_most(&self) -> Option<u32> {
         (self.taken != u32::MAX).then_some(self.taken)
     }
 }
 
-/// Contexts looked at of one address space in one walk; a table may have more.
+/// How many places of one table are looked at in one walk; a table may have more.
 pub const CONTEXTS_PER_WALK: u32 = 1024;
 
-/// A walk over all tasks.
+/// The state of the walks over all tasks.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout,
 )]
 #[repr(C)]
 pub struct Cursor {
-    /// Number of the walk, so that an address space is looked at once in each.
+    /// The number of the walk: each walk looks at an address space only once.
     pub walk: u32,
-    /// The first place of each table to look at.
+    /// The first place to look at in each table.
     pub first: u32,
-    /// Some table has more.
+    /// 1: a table has more places.
     pub more: u32,
     /// Contexts for which there was no room in the ring buffer.
     pub lost: u32,

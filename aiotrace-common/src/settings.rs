@@ -1,22 +1,22 @@
-//! What the program tells the probes before they are loaded. The probes read it as constants: the
-//! verifier knows every value and removes what is turned off.
+//! What the loader tells the probes before it loads them. The probes read it as constants: the
+//! verifier knows every value and removes code that is turned off.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-/// Which processes are traced.
+/// The values of [`Settings::target`]: which processes are traced.
 pub mod target {
-    /// Those in the map `TARGETS`.
+    /// The processes in the map `TARGETS`.
     pub const LISTED: u32 = 0;
-    /// Those in a cgroup or below it.
+    /// The processes in a cgroup or below it.
     pub const CGROUP: u32 = 1;
-    /// Every process this pid namespace can see.
+    /// Every process that this pid namespace can see.
     pub const ALL: u32 = 2;
 }
 
-/// An offset that this kernel's BTF does not have; what needs it is off.
+/// The offset of a member that the kernel's BTF does not have; what needs it is turned off.
 pub const ABSENT: u32 = u32::MAX;
 
-/// Read-only settings of the probes.
+/// The read-only settings of the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Settings {
@@ -24,63 +24,72 @@ pub struct Settings {
     pub cgroup_id: u64,
     /// Address of the kernel's `__per_cpu_offset`; 0 if it is not known.
     pub per_cpu_offset: u64,
-    /// With `counting`: an io_submit that took so long is told, nanoseconds.
+    /// With `counting`: an io_submit that takes this many nanoseconds or more is recorded.
     pub slow_submit: u64,
-    /// With [`target::CGROUP`]: its depth below the root.
+    /// With [`target::CGROUP`]: the cgroup's depth below the root.
     pub cgroup_level: u32,
     /// One of [`target`].
     pub target: u32,
     /// 1: children of traced processes are traced too.
     pub follow: u32,
-    /// Inode number of our pid namespace; 0 for the initial one, whose ids need no translation.
+    /// The inode number of aiotrace's pid namespace; 0 for the initial one, whose ids need no
+    /// translation.
     pub pid_namespace: u32,
-    /// 1: a probe on `aio_complete` tells of completions; else they are found in the rings.
+    /// 1: a probe on `aio_complete` sees completions; 0: the probes find them in the rings.
     pub exact_completions: u32,
-    /// Where the registers of a system call are on the kernel stack, for kernels whose BTF does not
-    /// tell the type of that argument; else 0.
+    /// The place of a system call's registers on the kernel stack, for kernels whose BTF does not
+    /// tell the type of that argument; 0 if it does.
     pub registers_on_stack: u32,
-    /// Processors that there may be.
+    /// The number of possible processors.
     pub possible_cpus: u32,
-    /// Pages of user stack copied at io_setup: 0, or up to [`STACK_PAGES`](crate::record::STACK_PAGES).
+    /// How many pages of the user stack are copied at io_setup: 0, or up to
+    /// [`STACK_PAGES`](crate::record::STACK_PAGES).
     pub setup_stack_pages: u32,
-    /// The same at io_submit.
+    /// How many pages of the user stack are copied at io_submit.
     pub submit_stack_pages: u32,
-    /// 1: calls are counted, and io_submit, io_getevents and io_pgetevents are told only if what follows
-    /// says so.
+    /// 1: calls are counted; io_submit, io_getevents and io_pgetevents are recorded only if a
+    /// setting below says so.
     pub counting: u32,
-    /// With `counting`: 1: requests and their results are looked at, too.
+    /// With `counting`: 1: requests and their results are counted, too.
     pub count_requests: u32,
-    /// With `counting`: one of so many calls is told; 0: none, but for those that findings need.
+    /// With `counting`: one call of this many is recorded; 0: none, except those that findings
+    /// need.
     pub sample: u32,
-    /// With `counting`: 1: told are calls that fail, or give a result that is an error.
+    /// With `counting`: 1: only calls that fail, or that return an event that is an error, are
+    /// recorded.
     pub only_errors: u32,
-    /// With `counting`: told are calls about a request with one of these opcodes, a bit for each; 0: any.
+    /// With `counting`: only calls about a request with one of these opcodes are recorded, a bit
+    /// for each; 0: any.
     pub only_ops: u32,
-    /// With `counting`: told are calls about a request for this descriptor; [`ABSENT`]: any.
+    /// With `counting`: only calls about a request for this descriptor are recorded; [`ABSENT`]:
+    /// any.
     pub only_fd: u32,
-    /// Nobody but this process can be traced, as the initial pid namespace sees it; 0: not known. So that
-    /// others need not be looked for.
+    /// The only process that can be traced, as the initial pid namespace sees it: the probes need
+    /// not look for the slots of other processes' threads. 0: unknown.
     pub only_pid: u32,
-    /// 1: the kernel gives the running task as a pointer that may be followed (since 5.11).
+    /// 1: the kernel gives the running task as a pointer that programs may follow (since Linux
+    /// 5.11).
     pub typed_task: u32,
     /// Fills up to a multiple of eight.
     pub reserved: u32,
-    /// Where the kernel keeps what we read.
+    /// The offsets of the members that the probes read.
     pub offsets: Offsets,
 }
 
-/// The offsets, one a line: its name, the structure, and the way to the member; without one, the size of the structure.
+/// Each line is one offset: its name, the structure, and the path to the member; with no path, it
+/// is the size of the structure.
 macro_rules! offsets {
     ($($name:ident: $structure:literal [$($member:literal),*];)*) => {
-        /// Byte offsets in kernel structures, taken from the running kernel's BTF ([`ABSENT`] if not there), and sizes of
-        /// some.
+        /// Byte offsets in kernel structures, from the running kernel's BTF ([`ABSENT`] if it has
+        /// no such member), and the sizes of some.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
         #[repr(C)]
         #[expect(missing_docs, reason = "each is the offset of the member it is named after")]
         pub struct Offsets { $(pub $name: u32,)* }
 
         impl Offsets {
-            /// What `look_up` finds: of a structure and the way to a member, or no way.
+            /// The offsets that `look_up` finds; it is given a structure and the path to a member,
+            /// or no path.
             pub fn found(look_up: impl Fn(&str, &[&str]) -> Option<u32>) -> Self {
                 Self { $($name: look_up($structure, &[$($member),*]).unwrap_or(ABSENT),)* }
             }

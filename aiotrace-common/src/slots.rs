@@ -1,13 +1,17 @@
-//! Where the slot of a thread is, in an array: a comparison at each entry and return, where a search in a hash
-//! map takes 15 ns. A thread whose place another one has goes on to others.
+//! Finds the slot of a thread in an array. This takes a comparison at each entry and return, where
+//! a search in a hash map takes 15 ns. If another thread has its place, a thread tries further
+//! ones.
 
-/// As many threads; 5 MiB of [`Thread`](crate::record::Thread), and 1.5 MiB that tell which are taken.
+/// The number of slots: 5 MiB of [`Thread`](crate::record::Thread), and 1.5 MiB that say which are
+/// taken.
 pub const SLOTS: u32 = 16_384;
-/// The slots in which a thread's may be. Of 12,288 threads at random ids some ten find none.
+/// How many places are tried for a thread. Of 12,288 threads with random ids, about ten find none
+/// free.
 pub const PLACES: u32 = 16;
 
-/// One of these, by the kernel's tid; `step`: which of [`PLACES`]. Threads that begin together have ids in a row,
-/// so those of two pools that meet must not have the same way from there.
+/// One of the places for a thread with this tid in the initial namespace; `step` says which of
+/// [`PLACES`]. Threads that begin together have consecutive ids; so where two pools of threads want
+/// the same places first, they must not go on to the same further places.
 #[inline(always)]
 pub const fn place(tid: u32, step: u32) -> u32 {
     let stride = (tid / SLOTS * 2 + 1).wrapping_mul(0x9e37_79b1);
@@ -32,7 +36,7 @@ mod tests {
         tids.filter(|tid| takes_none(*tid)).count()
     }
 
-    /// The same numbers each time.
+    /// Random numbers, the same each time.
     fn random() -> impl FnMut(u32) -> u32 {
         let mut state = 1u64;
         move |below| {
@@ -61,7 +65,7 @@ mod tests {
         let mut random = random();
         for (pools, threads) in [(10, 64), (50, 32), (20, 128), (64, 64)] {
             for _ in 0..20 {
-                // Ids are given once: a pool begins where no other has.
+                // The kernel gives an id only once: a pool begins where no other pool has begun.
                 let firsts: BTreeSet<u32> = (0..pools).map(|_| random(30_000) * threads).collect();
                 let tids = firsts.into_iter().flat_map(|first| first..first + threads);
                 assert_eq!(lost(tids), 0, "{pools} pools of {threads}");

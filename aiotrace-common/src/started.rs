@@ -1,33 +1,37 @@
-//! Requests in flight whose latency is measured: when each began, by its iocb, until its result is reaped.
+//! The requests in flight whose latency is measured: each has the time when it began, by its iocb,
+//! until its result is reaped.
 //!
-//! A request has a place in one of [`SETS`] sets, an array that is looked into without a call: a hash map
-//! costs an insertion and a removal for each request, 1 us a pair. Where a set is full the request begun
-//! first makes room: it has no latency then, and nothing else is lost.
+//! A request has a place in one of [`SETS`] sets. They are an array, which a probe reads without
+//! the call of a helper; a hash map would cost an insertion and a removal for each request, 1 us a
+//! pair. Where a set is full, the request that began first makes room: it has no latency, but
+//! nothing else is lost.
 
 const SETS_BITS: u32 = 15;
-/// Sets, 64 bytes each: 2 MB. Of 16,384 requests in flight at random addresses some six find their set
-/// full; of those in an array, none.
+/// The number of sets, of 64 bytes each: 2 MB. Of 16,384 requests in flight at random addresses,
+/// about six find their set full; of as many with iocbs in an array, none.
 pub const SETS: u32 = 1 << SETS_BITS;
-/// Places of a set.
+/// The number of places in a set.
 const PLACES: usize = 4;
 
-/// Bits of a place in [`ContextRow::ops`](crate::counts::ContextRow::ops).
+/// The number of bits of an index into [`ContextRow::ops`](crate::counts::ContextRow::ops).
 const OP_BITS: u32 = crate::counts::OPS.ilog2();
 
-/// Which request: an iocb is in use until its result is reaped.
+/// The key of a request: its iocb is in use until its result is reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Key(u64);
 
 impl Key {
-    /// From the process, as our pid namespace sees it, and the address of the iocb. (Two that are in flight
-    /// in the same set have the same key with a probability of 2 to -49.)
+    /// Makes the key from the process, as aiotrace's pid namespace sees it, and the address of the
+    /// iocb. (Two requests that are in flight in the same set have the same key with a probability
+    /// of 2 to the power of -49.)
     #[inline(always)]
     pub const fn new(pid: u32, iocb: u64) -> Self {
         let process = (pid as u64).wrapping_mul(0xc2b2_ae3d_27d4_eb4f);
         Self(iocb.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ process)
     }
 
-    /// Where it is. The upper bits of the product tell addresses of any distance apart.
+    /// The set of the request. It comes from the upper bits of the product, which tell apart
+    /// addresses at any distance.
     #[inline(always)]
     pub const fn set(self) -> u32 {
         (self.0 >> (u64::BITS - SETS_BITS)) as u32
@@ -37,40 +41,41 @@ impl Key {
 /// A request in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Started {
-    /// When its io_submit was entered, nanoseconds.
+    /// When its io_submit was entered, in nanoseconds.
     pub time: u64,
-    /// Its place in [`ContextRow::ops`](crate::counts::ContextRow::ops).
+    /// An index into [`ContextRow::ops`](crate::counts::ContextRow::ops).
     pub op: u32,
 }
 
-/// Of one request; zeros are nobody's.
+/// The place of one request; zeros if it belongs to nobody.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 struct Place {
-    /// What follows, and the key: halves that two processors wrote at the same time do not fit.
+    /// `value`, combined with the key: two halves that two processors wrote at the same time do not
+    /// match.
     check: u64,
     /// The time, and the operation in its lowest bits.
     value: u64,
 }
 
-/// Where requests are that have this place in the array.
+/// The places of the requests whose key leads to this set.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Set([Place; PLACES]);
 
 impl Set {
-    /// A request begins.
+    /// Notes that a request begins.
     ///
     /// # Safety
-    /// `set` can be written to.
+    /// `set` must be valid for reads and writes.
     #[inline(always)]
     pub unsafe fn begin(set: *mut Self, key: Key, started: Started) {
         let value = started.time << OP_BITS | u64::from(started.op);
         let (mut best, mut oldest) = (0, u64::MAX);
         for place in 0..PLACES {
-            // SAFETY: the caller's.
+            // SAFETY: the caller keeps to what is asked above.
             let it = unsafe { place_of(set, place).read_volatile() };
-            // The same iocb again: the one before was refused, or reaped unseen.
+            // The same iocb again: the request before was refused, or reaped unseen.
             let is_same = it.check ^ it.value == key.0;
             let time = if is_same { 0 } else { it.value.max(1) };
             if time < oldest {
@@ -78,23 +83,23 @@ impl Set {
             }
         }
         let place = Place { check: value ^ key.0, value };
-        // SAFETY: the caller's.
+        // SAFETY: the caller keeps to what is asked above.
         unsafe { place_of(set, best).write_volatile(place) };
     }
 
-    /// A request is reaped: when it began, if that is known.
+    /// Takes out a request that is reaped. Returns when it began, if that is known.
     ///
     /// # Safety
-    /// `set` can be written to.
+    /// `set` must be valid for reads and writes.
     #[inline(always)]
     pub unsafe fn take(set: *mut Self, key: Key) -> Option<Started> {
         for place in 0..PLACES {
-            // SAFETY: the caller's.
+            // SAFETY: the caller keeps to what is asked above.
             let at = unsafe { place_of(set, place) };
-            // SAFETY: the caller's.
+            // SAFETY: the caller keeps to what is asked above.
             let Place { check, value } = unsafe { at.read_volatile() };
             if value != 0 && check ^ value == key.0 {
-                // SAFETY: the caller's.
+                // SAFETY: the caller keeps to what is asked above.
                 unsafe { at.write_volatile(Place::default()) };
                 let op = value as u32 & ((1 << OP_BITS) - 1);
                 return Some(Started { time: value >> OP_BITS, op });
@@ -105,10 +110,10 @@ impl Set {
 }
 
 /// # Safety
-/// `set` is one, and `place` in it.
+/// `set` must point to a set, and `place` must be less than [`PLACES`].
 #[inline(always)]
 unsafe fn place_of(set: *mut Set, place: usize) -> *mut Place {
-    // SAFETY: the caller's.
+    // SAFETY: the caller keeps to what is asked above.
     unsafe { set.cast::<Place>().add(place) }
 }
 
@@ -130,13 +135,13 @@ mod tests {
         fn begin(&mut self, pid: u32, iocb: u64, time: u64) {
             let key = Key::new(pid, iocb);
             let started = Started { time, op: (time % 16) as u32 };
-            // SAFETY: it is ours.
+            // SAFETY: a reference to a set of the vector.
             unsafe { Set::begin(&mut self.0[key.set() as usize], key, started) };
         }
 
         fn take(&mut self, pid: u32, iocb: u64) -> Option<u64> {
             let key = Key::new(pid, iocb);
-            // SAFETY: it is ours.
+            // SAFETY: a reference to a set of the vector.
             let started = unsafe { Set::take(&mut self.0[key.set() as usize], key) }?;
             assert_eq!(u64::from(started.op), started.time % 16);
             Some(started.time)

@@ -1,11 +1,13 @@
-//! The system calls that do the work of a request without AIO: read(2), pwrite(2), fsync(2) and their like; those that may,
-//! which cannot be seen; and those after which a descriptor is another one. They are watched only for a while, to tell a program that does with them what io_submit did not take from one that drops it.
+//! The system calls that matter for what io_submit did not take: those that do the work of a
+//! request without AIO (read(2), pwrite(2), fsync(2) and the like), those that may do it unseen,
+//! and those after which a descriptor is another one. They are watched only for a while, to tell a
+//! program that does this work with them from one that drops it.
 
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
 use crate::abi::Abi;
 
-/// One of them.
+/// A call that is watched.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[derive(
     Clone,
@@ -57,14 +59,14 @@ pub enum Does {
     Write,
     /// It waits until what was written is on the disk.
     Sync,
-    /// It moves data, or has others do so, and nobody sees where.
+    /// It moves data, or has others move it, and the probes do not see where.
     Unseen,
-    /// It gives a descriptor up, so that its number may be another file's.
+    /// It gives up a descriptor, so that another file may get its number.
     Close,
 }
 
 impl Call {
-    /// All.
+    /// All calls.
     pub const ALL: [Self; 22] = [
         Self::Read,
         Self::Write,
@@ -90,7 +92,8 @@ impl Call {
         Self::CloseRange,
     ];
 
-    /// The call with this x86-64 number (arch/x86/entry/syscalls/syscall_64.tbl).
+    /// The call with this x86-64 number:
+    /// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_64.tbl#L12>
     #[inline(always)]
     pub const fn from_x86_64(number: u64) -> Option<Self> {
         Some(match number {
@@ -120,7 +123,8 @@ impl Call {
         })
     }
 
-    /// The call with this i386 number (arch/x86/entry/syscalls/syscall_32.tbl).
+    /// The call with this i386 number:
+    /// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_32.tbl#L18>
     #[inline(always)]
     pub const fn from_i386(number: u64) -> Option<Self> {
         Some(match number {
@@ -150,13 +154,13 @@ impl Call {
         })
     }
 
-    /// The call with this number in the table of 64-bit or of 32-bit calls.
+    /// The call with this number, in the table of 64-bit or of 32-bit calls.
     #[inline(always)]
     pub const fn from_number(abi: Abi, number: u64) -> Option<Self> {
         if abi.is_32_bit() { Self::from_i386(number) } else { Self::from_x86_64(number) }
     }
 
-    /// As the manual calls it.
+    /// The name in the manual.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -184,7 +188,7 @@ impl Call {
         }
     }
 
-    /// What it does.
+    /// What the call does.
     pub const fn does(self) -> Does {
         match self {
             Self::Read | Self::Pread | Self::Readv | Self::Preadv | Self::Preadv2 => Does::Read,
@@ -199,7 +203,7 @@ impl Call {
         }
     }
 
-    /// Whether it is given iovecs, not bytes.
+    /// Whether the call is given iovecs, not bytes.
     pub const fn is_vectored(self) -> bool {
         matches!(
             self,
@@ -212,24 +216,26 @@ impl Call {
         )
     }
 
-    /// Whether it reads or writes, and then at its own place or at the position of the descriptor.
+    /// Whether the call reads or writes at a known place: at an offset that it is given, or at the
+    /// position of the descriptor.
     pub const fn is_placed(self) -> bool {
         matches!(self.does(), Does::Read | Does::Write)
     }
 
-    /// The descriptor, from the arguments in the registers; -1: it has none.
+    /// The descriptor, from the registers of arguments; -1 if the call has none.
     #[inline(always)]
     pub const fn fd(self, args: &[u64; 6]) -> u32 {
         match self {
             Self::Sync => u32::MAX,
-            // The one that it replaces.
+            // The descriptor that the call replaces.
             Self::Dup2 | Self::Dup3 => args[1] as u32,
             _ => args[0] as u32,
         }
     }
 
-    /// Whether a call that gives descriptors up with these arguments did so. (close(2) does so with an error, too, if it was
-    /// open. What CLOSE_RANGE_CLOEXEC marks stays open.)
+    /// Whether a call that gives up descriptors with these arguments did so. (close(2) gives up an
+    /// open descriptor even if it returns an error. Descriptors that CLOSE_RANGE_CLOEXEC marks stay
+    /// open.)
     #[inline(always)]
     pub const fn gave_up(self, args: &[u64; 6], ret: i64) -> bool {
         const EBADF: i64 = -9;
@@ -242,7 +248,8 @@ impl Call {
         }
     }
 
-    /// Bytes asked for, or iovecs; of close_range, the last descriptor; of others 0.
+    /// The number of bytes or iovecs that are asked for; for close_range the last descriptor; for
+    /// other calls 0.
     #[inline(always)]
     pub const fn count(self, abi: Abi, args: &[u64; 6]) -> u64 {
         let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };
@@ -253,8 +260,10 @@ impl Call {
         }
     }
 
-    /// The place in the file, from the arguments in the registers; `None`: it is the position of the
-    /// descriptor. (`pos_from_hilo` of fs/read_write.c: a 64-bit call uses one register, a 32-bit call two.)
+    /// The position in the file, from the registers of arguments; `None` if it is the position of
+    /// the descriptor. (A 64-bit call uses one register, a 32-bit call two, as `pos_from_hilo` puts
+    /// them together:
+    /// <https://elixir.bootlin.com/linux/v6.12.117/source/fs/read_write.c#L1123>)
     #[inline(always)]
     pub const fn offset(self, abi: Abi, args: &[u64; 6]) -> Option<i64> {
         let offset = match abi {
@@ -263,7 +272,7 @@ impl Call {
         };
         match self {
             Self::Pread | Self::Pwrite | Self::Preadv | Self::Pwritev => Some(offset),
-            // -1: as preadv without an offset.
+            // With -1, preadv2 and pwritev2 use the position of the descriptor.
             Self::Preadv2 | Self::Pwritev2 if offset != -1 => Some(offset),
             _ => None,
         }

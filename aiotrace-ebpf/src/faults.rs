@@ -1,4 +1,4 @@
-//! The fault rules, and what they have counted. The decision itself is in [`aiotrace_common::fault`].
+//! The fault rules, and what they have counted. [`aiotrace_common::fault`] has the decision itself.
 
 use aiotrace_common::{
     fault::{
@@ -14,28 +14,30 @@ use aya_ebpf::{
 
 use crate::{atomic, task::current_kernel_ids, user::unknown};
 
-/// Filled in by the loader.
+/// The rules. The loader fills them in.
 #[unsafe(no_mangle)]
 static FAULTS: Armed = Armed::NONE;
 
 #[map]
 static PULSE: Array<Pulse> = Array::with_max_entries(1, 0);
 
-/// How often a rule was asked.
+/// How many calls or completions have met the conditions of a rule.
 #[map]
 static FAULT_COUNTS: HashMap<CountKey, u64> = HashMap::with_max_entries(16_384, 0);
 
-/// How often it has acted.
+/// How often a rule with `max=` has acted, or would have acted without that limit.
 #[map]
 static FAULT_TAKEN: Array<u64> = Array::with_max_entries(MOST_RULES as u32, 0);
 
-/// The ordinals of processes, and how many have one.
+/// The ordinal of each process, by its pid in the initial namespace.
 #[map]
+/// How many processes have an ordinal.
 static FAULT_PROCESSES: HashMap<u32, u64> = HashMap::with_max_entries(16_384, 0);
 #[map]
 static FAULT_ORDINALS: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Reads one field of [`FAULTS`]; volatile, because the loader changes it behind the compiler's back.
+/// Reads one field of [`FAULTS`]. The read is volatile, because the loader changes the value
+/// without the compiler knowing.
 macro_rules! armed {
     ($($field:tt)*) => {
         // SAFETY: a plain read of an initialized static.
@@ -43,25 +45,26 @@ macro_rules! armed {
     };
 }
 
-/// Whether some rule is about this: one of [`fault::what`].
+/// Whether a rule is about `what`, which is one of [`fault::what`].
 #[inline(always)]
 pub fn are_about(what: u32) -> bool {
     armed!(about) & 1 << what != 0
 }
 
-/// Whether chance plays a part.
+/// Whether a rule leaves its decision to chance (`prob=`).
 #[inline(always)]
 pub fn have_odds() -> bool {
     armed!(chance) != 0
 }
 
-/// Whether the decisions are only told.
+/// Whether the rules only say what they would do (`--dry-run`).
 #[inline(always)]
 pub fn are_dry() -> bool {
     armed!(dry_run) != 0
 }
 
-/// How long the rules are armed now, nanoseconds; `None` if they are not, or if the program shows no life.
+/// For how many nanoseconds the rules have been armed; `None` if they are not armed, or if
+/// aiotrace's heartbeat has stopped.
 #[inline(always)]
 pub fn since_armed(now: u64) -> Option<u64> {
     let pulse = PULSE.get(0)?;
@@ -69,14 +72,15 @@ pub fn since_armed(now: u64) -> Option<u64> {
     is_alive.then(|| now.saturating_sub(pulse.armed))
 }
 
-/// Nothing is decided yet about the thread's call.
+/// Forgets what was decided about the thread's last call.
 #[inline(always)]
 pub fn forget(thread: &mut Thread) {
     thread.verdict = 0;
     thread.fault = 0;
 }
 
-/// What became of the decision, when the call returns.
+/// What became of the decision, when the call returns: a verdict that no mechanism carried out was
+/// missed.
 #[inline(always)]
 pub fn outcome(thread: &Thread) -> u32 {
     if thread.fault == 0 && thread.verdict != 0 {
@@ -86,7 +90,7 @@ pub fn outcome(thread: &Thread) -> u32 {
     }
 }
 
-/// For which rules there is such a request: a bit for each.
+/// The rules that a request with this opcode and descriptor meets: one bit for each rule.
 #[inline(always)]
 pub fn describing(opcode: u16, fd: u32) -> u32 {
     let mut rules = 0;
@@ -102,14 +106,14 @@ pub fn describing(opcode: u16, fd: u32) -> u32 {
     rules
 }
 
-/// Whether there are rules about some requests of this only.
+/// Whether a rule about `what` has a condition on the requests (`op=`, `fd=`).
 #[inline(always)]
 pub fn ask_for_requests(what: u32) -> bool {
     armed!(requests) & 1 << what != 0
 }
 
-/// Asks the rules; the number of the one that acts is put into `chosen`, which must be 0 and in a map. (What
-/// the verifier knows of it would multiply the ways it has to walk.)
+/// Asks the rules, and puts the number of the one that acts into `chosen`, which must be 0 and in a
+/// map: if the verifier knew its value, it would have to walk the program once for each.
 #[inline(always)]
 pub fn decide(facts: &Facts, counters: &mut impl Counters, chosen: &mut u32) {
     for index in 0..MOST_RULES as u32 {
@@ -128,7 +132,7 @@ pub fn decide(facts: &Facts, counters: &mut impl Counters, chosen: &mut u32) {
     }
 }
 
-/// A rule, by its number from 1.
+/// The action, the value and the mechanism of a rule, by its number from 1.
 #[inline(always)]
 pub fn rule(number: u32) -> Option<(u32, i64, u32)> {
     let index = number.wrapping_sub(1) as usize;
@@ -137,13 +141,13 @@ pub fn rule(number: u32) -> Option<(u32, i64, u32)> {
     })
 }
 
-/// Counts in maps: needs atomic additions that give the sum (5.12).
+/// Counts in maps. This needs atomic additions that give the sum, which Linux has from 5.12 on.
 pub struct Counting {
     kernel_pid: u32,
 }
 
 impl Counting {
-    /// For the running thread.
+    /// The counters for the running thread.
     #[inline(always)]
     pub fn here() -> Self {
         Self { kernel_pid: current_kernel_ids().pid }
@@ -166,7 +170,7 @@ impl Counters for Counting {
     }
 }
 
-/// For rules that do not depend on a count.
+/// Counters for rules that do not depend on a count.
 pub struct Uncounted;
 
 impl Counters for Uncounted {
@@ -181,7 +185,7 @@ impl Counters for Uncounted {
     }
 }
 
-/// The process's ordinal, if chance plays a part.
+/// The ordinal of the process; 0 if no rule leaves its decision to chance.
 #[inline(always)]
 pub fn ordinal(kernel_pid: u32) -> u64 {
     if !have_odds() {
@@ -197,8 +201,9 @@ pub fn ordinal(kernel_pid: u32) -> u64 {
     FAULT_PROCESSES.get_ptr(&kernel_pid).map_or(0, |it| unsafe { *it })
 }
 
-/// One more; what it is then. By hand, because without the instructions of 32 bits, which nothing else here
-/// has, the compiler knows no addition that gives the sum.
+/// Adds one atomically and returns the sum. It is written in assembly because the compiler knows an
+/// addition that gives the sum only together with the 32-bit instructions, which nothing else here
+/// uses.
 #[inline(always)]
 fn next(number: *mut u64) -> u64 {
     let mut before = 1u64;

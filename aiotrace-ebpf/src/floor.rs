@@ -1,5 +1,5 @@
-//! What tracing AIO calls with tracepoints costs at least: programs that do nothing, and programs that send
-//! records of 64 bytes with nothing in them. For `cargo xtask bench`; no part of aiotrace.
+//! The least that tracing AIO calls with tracepoints can cost: probes that do nothing, and probes
+//! that send empty records of 64 bytes. They are for `cargo xtask bench` and no part of aiotrace.
 #![no_std]
 #![no_main]
 
@@ -10,22 +10,22 @@ use aya_ebpf::{
     programs::BtfTracePointContext,
 };
 
-/// As long as aiotrace's.
+/// As large as aiotrace's ring buffer.
 #[map]
 static RECORDS: RingBuf = RingBuf::with_byte_size(16 << 20, 0);
 
 #[map]
 static LOST: Array<u64> = Array::with_max_entries(1, 0);
 
-/// The process that is traced. The loader puts it here.
+/// The process that is traced. The loader fills it in.
 #[unsafe(no_mangle)]
 static TARGET: u32 = 0;
 
-/// Half of what a pair of calls sends.
+/// 64 bytes: half of what aiotrace sends for a pair of calls.
 type Record = [u64; 8];
 
-/// The numbers of io_setup, io_destroy, io_getevents, io_submit and io_cancel are in a row.
-/// (arch/x86/entry/syscalls/syscall_64.tbl)
+/// io_setup, io_destroy, io_getevents, io_submit and io_cancel have consecutive numbers:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_64.tbl#L218>
 const CALLS: core::ops::RangeInclusive<u64> = 206..=210;
 
 #[btf_tracepoint(function = "sys_enter")]
@@ -62,12 +62,12 @@ fn send(call: u64) {
     match RECORDS.reserve::<Record>(0) {
         Some(mut record) => {
             record.write([call; 8]);
-            // BPF_RB_NO_WAKEUP: the reader looks by itself, as aiotrace's does.
+            // BPF_RB_NO_WAKEUP: the reader polls, as aiotrace's reader does.
             record.submit(1);
         }
         None => {
             if let Some(lost) = LOST.get_ptr_mut(0) {
-                // SAFETY: a map's value; the target has one thread.
+                // SAFETY: a map value; the target has only one thread.
                 unsafe { *lost += 1 };
             }
         }

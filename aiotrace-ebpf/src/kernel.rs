@@ -1,4 +1,4 @@
-//! Reads of the kernel's structures, at the offsets the loader took from BTF.
+//! Reads structures of the kernel, at the offsets that the loader took from BTF.
 
 use aiotrace_common::settings::ABSENT;
 use aya_ebpf::helpers::bpf_probe_read_kernel;

@@ -1,12 +1,12 @@
-//! What all BPF objects have in common: the settings, and reads of the kernel's structures.
+//! What all BPF objects share: the settings, and the reads of the kernel's structures.
 #![no_std]
 
 pub mod kernel;
 pub mod settings;
 pub mod task;
 
-/// Reads one field of the settings. Volatile, because the loader changes the value behind the
-/// compiler's back.
+/// Reads one field of the settings. The read is volatile, because the loader changes the value
+/// without the compiler knowing.
 #[macro_export]
 macro_rules! setting {
     ($($field:ident).+) => {

@@ -1,9 +1,9 @@
-//! `aiotrace ls`: walks all tasks and tells every context of every address space, with what it takes
-//! from fs.aio-nr, also those whose ring the program has unmapped. Attached to nothing; it runs when
-//! its iterator is read.
+//! The program behind `aiotrace ls`: it walks all tasks and lists every context of every address
+//! space, with what each takes from fs.aio-nr, even where the program has unmapped the ring. It is
+//! not attached to anything; it runs when its iterator is read.
 //!
 //! Old kernels (5.10) have no `bpf_loop`, so one walk looks at 1,024 places of each table, and the
-//! reader walks again for those behind.
+//! reader walks again for the places behind them.
 #![no_std]
 #![no_main]
 
@@ -20,11 +20,11 @@ static LISTED: RingBuf = RingBuf::with_byte_size(4 << 20, 0);
 #[map]
 static CURSOR: Array<Cursor> = Array::with_max_entries(1, 0);
 
-/// The walk in which an address space was looked at last.
+/// The last walk in which each address space was looked at.
 #[map]
 static LOOKED_AT: HashMap<u64, u32> = HashMap::with_max_entries(65_536, 0);
 
-/// The table that is being looked at.
+/// The table of contexts that is being listed.
 #[repr(C)]
 struct Table {
     at: u64,
@@ -38,7 +38,7 @@ struct Table {
 #[map]
 static TABLE: Array<Table> = Array::with_max_entries(1, 0);
 
-/// `struct bpf_iter__task`
+/// The kernel's `struct bpf_iter__task`.
 #[repr(C)]
 struct Context {
     meta: u64,
@@ -48,7 +48,7 @@ struct Context {
 #[unsafe(link_section = "iter/task")]
 #[unsafe(no_mangle)]
 extern "C" fn list_contexts(ctx: *const Context) -> i32 {
-    // SAFETY: the kernel calls this with such a context.
+    // SAFETY: the kernel calls this program with such a context.
     let task = unsafe { (*ctx).task };
     if task != 0 {
         look_at(Task::at(task as *const u8));
@@ -60,7 +60,7 @@ extern "C" fn list_contexts(ctx: *const Context) -> i32 {
 fn look_at(task: Task) -> Option<()> {
     let space = task.space();
     let cursor = cursor()?;
-    // SAFETY: one reader at a time.
+    // SAFETY: only one reader at a time.
     let done = unsafe { LOOKED_AT.get(space) };
     if space == 0 || done.is_some_and(|walk| *walk == cursor.walk) {
         return None;
@@ -75,7 +75,7 @@ fn look_at(task: Task) -> Option<()> {
     let kernel = task.kernel_ids();
     let ids = task.ids(kernel)?;
     let table = TABLE.get_ptr_mut(0)?;
-    // SAFETY: as above.
+    // SAFETY: only one reader at a time.
     unsafe {
         *table = Table { at, space, pid: ids.pid, kernel_pid: kernel.pid, length, reserved: 0 }
     };
@@ -96,7 +96,8 @@ fn cursor() -> Option<&'static mut Cursor> {
     CURSOR.get_ptr_mut(0).map(|cursor| unsafe { &mut *cursor })
 }
 
-/// Tells the context at a place of the table; 0 behind its end. A global function: verified once.
+/// Lists the context at a place of the table; 0 behind the end of the table. A global function, so
+/// that the verifier walks it only once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn list_one(index: u32) -> u32 {
@@ -144,20 +145,23 @@ fn list(index: u32) -> Option<bool> {
     Some(true)
 }
 
-/// Slots that requests in flight have taken, or processors for themselves. A slot is given back when its
-/// completion is reaped, and then `completed_events` goes down (`refill_reqs_available` of fs/aio.c).
+/// Slots of the ring that are taken: by requests in flight, or by processors that keep a batch for
+/// themselves. The kernel does not give a slot back when its completion is reaped, but later, in
+/// `refill_reqs_available`; until then `completed_events` counts it:
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n996>
 #[inline(always)]
 fn taken(kioctx: *const u8) -> Option<u32> {
     let slots: u32 = read(kioctx, setting!(offsets.kioctx_nr_events))?;
     let free: u32 = read(kioctx, setting!(offsets.kioctx_reqs_available))?;
     let completed: u32 = read(kioctx, setting!(offsets.kioctx_completed_events))?;
-    // They change while we look.
+    // The kernel changes these numbers while they are read.
     let taken = slots.wrapping_sub(1).wrapping_sub(free).wrapping_sub(completed);
     if taken < slots { Some(taken) } else { Some(0) }
 }
 
-/// Slots that processors keep free for themselves. Where per-CPU memory is, not every kernel tells
-/// (CONFIG_KALLSYMS_ALL).
+/// Slots that processors keep free for themselves; `None` if the kernel does not say where per-CPU
+/// memory is (it does with CONFIG_KALLSYMS_ALL).
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n962>
 #[inline(always)]
 fn kept(kioctx: *const u8) -> Option<u32> {
     let kept: u64 = read(kioctx, setting!(offsets.kioctx_cpu))?;
@@ -167,7 +171,8 @@ fn kept(kioctx: *const u8) -> Option<u32> {
     Some(kept_free(kept))
 }
 
-/// The sum over all processors. A global function: verified once.
+/// The sum of the slots that all processors keep free. A global function, so that the verifier
+/// walks it only once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn kept_free(kept: u64) -> u32 {
@@ -185,7 +190,7 @@ pub extern "C" fn kept_free(kept: u64) -> u32 {
     sum
 }
 
-/// Processors looked at.
+/// How many processors are looked at, at most.
 const MOST_CPUS: u32 = 512;
 
 #[panic_handler]

@@ -1,11 +1,11 @@
-//! The probes: entry points only. Each asks a body to do the work and turns its error into a
-//! counter.
+//! The probes. This file has only the entry points: each calls the function that does the work, and
+//! counts its error as a loss.
 //!
-//! The trampoline set hooks the kernel functions that serve the calls, and what is inside of them;
-//! it costs nothing on other system calls. The syscall set hooks the tracepoints of all system calls,
-//! BTF-typed (tp_btf): measured against the `syscalls:*` tracepoints (docs/internals/probes.md) they cost
-//! less per AIO call, need no tracefs, and see calls denied by seccomp. Which program belongs to
-//! which: [`aiotrace_common::names`].
+//! The trampoline set hooks the kernel functions that serve the AIO calls, and functions inside of
+//! them; other system calls cost nothing more. The syscall set hooks the tracepoints of all system
+//! calls, BTF-typed (tp_btf): compared to the `syscalls:*` tracepoints (docs/internals/probes.md
+//! has the measurement) they cost less per AIO call, need no tracefs, and see calls that seccomp
+//! denies. [`aiotrace_common::names`] says which probe belongs to which set.
 #![no_std]
 #![no_main]
 #![expect(internal_features, reason = "an atomic addition")]
@@ -51,7 +51,8 @@ use crate::{
     task::Task,
 };
 
-/// The AIO call with this number, in the table of 64-bit or of 32-bit calls: no number is in both.
+/// The AIO call with this number. The tables of 64-bit and of 32-bit calls can be searched one
+/// after the other: no number is an AIO call in both.
 #[inline(always)]
 fn aio_call(number: u64) -> Option<(Syscall, Abi)> {
     match Syscall::from_x86_64(number) {
@@ -66,7 +67,7 @@ fn sys_enter(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// `judge`: what is done for the fault rules.
+/// An AIO call is entered. `judge` asks the fault rules about it.
 #[inline(always)]
 fn entered(ctx: &BtfTracePointContext, judge: impl FnOnce(&mut Thread, Syscall)) {
     if let Some((syscall, abi)) = aio_call(ctx.arg(1)) {
@@ -92,11 +93,11 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// What [`sys_exit`] sees and the trampolines do not.
+/// Records the calls that [`sys_exit`] sees and that trampolines and kprobes do not see.
 #[btf_tracepoint(function = "sys_exit")]
 fn unseen_exit(ctx: BtfTracePointContext) -> i32 {
     let regs: *const pt_regs = ctx.arg(0);
-    // SAFETY: as above.
+    // SAFETY: as in `sys_exit`.
     let number = unsafe { (*regs).orig_rax };
     if let Some((syscall, abi)) = aio_call(number)
         && !calls::was_left(abi)
@@ -107,7 +108,7 @@ fn unseen_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The kernel functions that serve one call, and the programs at their entry and return.
+/// The kernel functions that serve the calls, and the probes at their entry and at their return.
 macro_rules! trampolines {
     ($($enter:ident, $exit:ident, $at:literal, $syscall:ident, $abi:ident;)*) => {
         $(
@@ -156,7 +157,7 @@ trampolines! {
     enter32_io_cancel, exit32_io_cancel, "__ia32_sys_io_cancel", Cancel, I386;
 }
 
-/// The same functions, by kprobes.
+/// The same kernel functions, hooked by kprobes.
 macro_rules! kprobes {
     ($($enter:ident, $exit:ident, $syscall:ident, $abi:ident;)*) => {
         $(
@@ -173,7 +174,7 @@ macro_rules! kprobes {
             #[kretprobe]
             fn $exit(ctx: RetProbeContext) -> u32 {
                 let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
-                // The call was entered, so its arguments are known.
+                // Only a call that was seen entered is recorded here, so its arguments are known.
                 calls::exit(syscall, abi, || [0; 6], ctx.ret(), Unseen::Ignore);
                 0
             }
@@ -197,8 +198,8 @@ kprobes! {
     kprobe_enter32_io_cancel, kprobe_exit32_io_cancel, Cancel, I386;
 }
 
-// `struct kioctx *ioctx_alloc(unsigned nr_events)`. The value returned follows the arguments;
-// `FExitContext::ret` needs Linux 5.17.
+// `struct kioctx *ioctx_alloc(unsigned nr_events)`. The return value follows the arguments;
+// `FExitContext::ret` would need Linux 5.17.
 #[fexit(function = "ioctx_alloc")]
 fn context_alloc(ctx: FExitContext) -> i32 {
     context::allocated(ctx.arg(1));
@@ -277,7 +278,9 @@ fn ring_mremap(ctx: FExitContext) -> i32 {
 #[kprobe]
 fn kprobe_ring_mremap(ctx: ProbeContext) -> u32 {
     if let Some(area) = ctx.arg(0) {
-        // It fails only for a context that is being destroyed.
+        // `aio_ring_mremap` fails only for a context that is being destroyed, so success is
+        // assumed:
+        // <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n354>
         context::moved(area, 0);
     }
     0
@@ -301,8 +304,9 @@ fn process_exit(ctx: BtfTracePointContext) -> i32 {
     0
 }
 
-/// The fault rules: those that count, and those that need not. Calls are judged by the program that records
-/// their entry: one of their own would have to find the thread again, and cost more than the rules do.
+/// The probes for fault rules: one set for rules that count, one for rules that need not. The probe
+/// that records a call's entry also asks the rules: a probe of their own would have to find the
+/// thread again, which costs more than the rules do.
 macro_rules! judges {
     ($($enter:ident, $write:ident $write_event:ident, $tell:ident $tell_event:ident, $counters:expr,
        $ordinal:expr;)*) => {
@@ -339,7 +343,7 @@ judges! {
         faults::Counting::here(), faults::ordinal;
 }
 
-/// The AIO call that is left.
+/// The AIO call that returns.
 #[inline(always)]
 fn call_left(ctx: &BtfTracePointContext) -> Option<Syscall> {
     let regs: *const pt_regs = ctx.arg(0);
@@ -348,7 +352,7 @@ fn call_left(ctx: &BtfTracePointContext) -> Option<Syscall> {
     aio_call(number).map(|(syscall, _)| syscall)
 }
 
-// fmod_ret: see `names::FMOD_RET`. All 64 bits are what the program gets.
+// An fmod_ret program, see `names::FMOD_RET`. The target gets all 64 bits of what it returns.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/fail_call")]
 extern "C" fn fail_call(_: *mut core::ffi::c_void) -> i64 {
@@ -373,14 +377,14 @@ fn kprobe_count_submit_one(_: ProbeContext) -> u32 {
     0
 }
 
-// fmod_ret: see `names::FILE_PERMISSION`.
+// An fmod_ret program, see `names::FILE_PERMISSION`.
 #[unsafe(no_mangle)]
 #[unsafe(link_section = "fentry/refuse_request")]
 extern "C" fn refuse_request(_: *mut core::ffi::c_void) -> i64 {
     fault::refuse_request()
 }
 
-/// Every failure becomes a counter.
+/// Counts an error as a loss.
 #[inline(always)]
 fn settle<T>(result: Result<T, Lost>) -> Option<T> {
     result.map_err(lost::count).ok()
@@ -391,7 +395,7 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-// bpf_probe_read_kernel and friends are for GPL-compatible programs.
+// bpf_probe_read_kernel and other helpers are only for programs under a GPL-compatible license.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

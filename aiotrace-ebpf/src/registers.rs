@@ -1,12 +1,12 @@
-//! The arguments with which a system call was made, and where the program was.
+//! The arguments of a system call, and the place in the target that made it.
 
 use aiotrace_common::abi::{Abi, Syscall};
 use aya_ebpf::bindings::pt_regs;
 
 use crate::{kernel, settings::setting, task::Task};
 
-/// From the registers; the verifier knows their type. If they are null, from the end of the kernel
-/// stack: see `Settings::registers_on_stack`.
+/// The arguments, from registers whose type the verifier knows. If `regs` is null, from the end of
+/// the kernel stack: see `Settings::registers_on_stack`.
 #[inline(always)]
 pub fn arguments(syscall: Syscall, abi: Abi, regs: *const pt_regs) -> [u64; 6] {
     if regs.is_null() {
@@ -17,13 +17,13 @@ pub fn arguments(syscall: Syscall, abi: Abi, regs: *const pt_regs) -> [u64; 6] {
     abi.meant(syscall, typed(abi, regs))
 }
 
-/// From the registers at an address of which the verifier knows nothing.
+/// The arguments, from registers at an address of which the verifier knows nothing.
 #[inline(always)]
 pub fn arguments_at(syscall: Syscall, abi: Abi, regs: *const u8) -> [u64; 6] {
     abi.meant(syscall, untyped(abi, regs))
 }
 
-/// Instruction, stack and frame pointer of the program; as [`arguments`].
+/// The target's instruction, stack and frame pointer, read as [`arguments`] reads.
 #[inline(always)]
 pub fn place(regs: *const pt_regs) -> [u64; 3] {
     if regs.is_null() {
@@ -34,7 +34,7 @@ pub fn place(regs: *const pt_regs) -> [u64; 3] {
     unsafe { [(*regs).rip, (*regs).rsp, (*regs).rbp] }
 }
 
-/// The same, as [`arguments_at`].
+/// [`place`], read as [`arguments_at`] reads.
 #[inline(always)]
 pub fn place_at(regs: *const u8) -> [u64; 3] {
     let at = |offset: usize| kernel::read(regs, offset as u32).unwrap_or(0);
@@ -45,7 +45,7 @@ pub fn place_at(regs: *const u8) -> [u64; 3] {
     ]
 }
 
-/// The registers of arguments, as they are.
+/// The argument registers, unchanged.
 #[inline(always)]
 pub fn raw(abi: Abi, regs: *const pt_regs) -> [u64; 6] {
     typed(abi, regs)

@@ -1,10 +1,14 @@
-//! The completion ring, as the program sees it: user memory at the context's handle.
+//! Reads the completion ring where the target sees it: in the target's memory, at the context's
+//! handle.
 //!
-//! Head and tail are one aligned word of eight bytes and are read together with the size. The kernel
-//! never clears an entry, so the entries between the tail of the last look and this one are the
-//! completions in between, even if the program has reaped them itself. An entry that cannot be read (the
-//! kernel maps 16 pages of a ring around one that was touched) is read at the next look: by then the collector has
-//! touched the pages, or the program itself has.
+//! The probe reads head and tail, which are one aligned word of eight bytes, together with the
+//! size. The kernel never clears an entry, so the entries between the tail at the last look and the
+//! tail at this one are the completions in between, even if the target has reaped them itself:
+//! <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n1132>.
+//! An entry may be unreadable, because the kernel maps only 16 pages of a ring around one that was
+//! touched; then the probe reads it at the next look, when the collector or the target itself has
+//! touched the page:
+//! <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/mm/memory.c?h=v6.12.117#n5195>
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, RingHeader, Syscall},
@@ -20,7 +24,7 @@ use aya_ebpf::{
 
 use crate::{atomic, lost, probes::calls, records, settings::setting, user};
 
-/// Bounded: 16,384 contexts; the one in which nothing completed for longest makes room.
+/// At most 16,384 contexts; the one in which nothing completed for longest makes room.
 #[map]
 static CONTEXTS: LruHashMap<ContextKey, Context> = LruHashMap::with_max_entries(16_384, 0);
 
@@ -34,23 +38,24 @@ struct Scratch {
 #[map]
 static RING_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(43, 0);
 
-/// Records sent of one look, at most: 32,768 entries, and one record more for the wrap-around. What is beyond
-/// is sent at the next look.
+/// How many records are sent at one look, at most: 256 of 128 entries, and one more for the
+/// wrap-around. The entries beyond these 32,768 are sent at the next look.
 const MOST_RECORDS: u32 = 257;
 
-/// When a program looks. Each program has scratch memory of its own: a kernel with preemptible
-/// probes may run another one in between, but never the same one twice on a CPU.
+/// When a probe looks at a ring. Each probe has scratch memory of its own: a kernel with
+/// preemptible probes may run another probe in the meantime, but never the same one twice on a CPU.
 #[derive(Clone, Copy)]
 pub enum Moment {
-    /// The call is entered.
+    /// At the entry of the call.
     Enter = 0,
-    /// The call is left.
+    /// At the return of the call.
     Exit = 1,
-    /// Some call is left, as the one program for all of them sees it.
+    /// At the return of the call, in the probe at the tracepoint sys_exit: one for all calls.
     AnyExit = 2,
 }
 
-/// How many contexts have begun and ended: what a thread remembers of a ring is good until the next one does.
+/// How many contexts have begun and ended. What a thread remembers of a ring is valid until this
+/// number changes.
 #[map]
 static CHANGES: Array<u64> = Array::with_max_entries(1, 0);
 
@@ -62,7 +67,7 @@ fn change() {
     }
 }
 
-/// A context that was just created: its ring is empty.
+/// A context was just created: its ring is empty.
 #[inline(always)]
 pub fn created(thread: &Thread, handle: u64) {
     if setting!(exact_completions) == 0 {
@@ -71,7 +76,7 @@ pub fn created(thread: &Thread, handle: u64) {
     }
 }
 
-/// A context that is gone.
+/// A context is gone.
 #[inline(always)]
 pub fn destroyed(thread: &Thread, handle: u64) {
     if setting!(exact_completions) == 0 {
@@ -80,13 +85,14 @@ pub fn destroyed(thread: &Thread, handle: u64) {
     }
 }
 
-/// io_submit begins: what of its requests may complete before it returns.
+/// io_submit begins: expects those of its requests that may complete before it returns.
 #[inline(always)]
 pub fn submits(thread: &Thread) {
     expect(thread, expected_at_entry(thread.args[1]));
 }
 
-/// It ends: so many more of its requests may complete than was thought. `entered`: its begin was seen.
+/// io_submit ends: returns how many more of its requests may complete than [`submits`] expected.
+/// `entered`: its entry was seen.
 #[inline(always)]
 pub fn submitted(thread: &Thread, entered: bool, ret: i64) -> u32 {
     let given = if entered { expected_at_entry(thread.args[1]) } else { 0 };
@@ -94,7 +100,7 @@ pub fn submitted(thread: &Thread, entered: bool, ret: i64) -> u32 {
     accepted.wrapping_sub(given)
 }
 
-/// So many more requests of the call's context may complete.
+/// Notes that `more` requests of the call's context may complete.
 #[inline(always)]
 fn expect(thread: &Thread, more: u32) {
     if more == 0 || setting!(exact_completions) != 0 || setting!(counting) != 0 {
@@ -107,8 +113,8 @@ fn expect(thread: &Thread, more: u32) {
     }
 }
 
-/// Looks at the ring of the context that the call is about and, unless a probe tells of completions, sends
-/// the entries that are new.
+/// Looks at the ring of the call's context. Sends the new entries, unless a probe on `aio_complete`
+/// records completions.
 #[inline(always)]
 pub fn sample(
     thread: &mut Thread,
@@ -124,7 +130,8 @@ pub fn sample(
     sample
 }
 
-/// The same for a record that takes a few entries along: those are not sent. `more`: as [`submitted`] gives it.
+/// [`sample`] for a record that itself carries the new entries, if there are few: those are not
+/// sent here. [`submitted`] gives `more`.
 #[inline(always)]
 pub fn sample_and_new(
     thread: &mut Thread,
@@ -146,7 +153,8 @@ pub fn sample_and_new(
     (sample, NewEntries::NONE)
 }
 
-/// Of [`RING_SCRATCH`].
+/// The index into [`RING_SCRATCH`]: 2 moments for each of 7 numbers of calls and 3 ABIs, and one
+/// for [`Moment::AnyExit`].
 #[inline(always)]
 fn slot(moment: Moment, syscall: Syscall, abi: Abi) -> u32 {
     match moment {
@@ -155,7 +163,7 @@ fn slot(moment: Moment, syscall: Syscall, abi: Abi) -> u32 {
     }
 }
 
-/// The ring now, and the entries in it that are new, unless a probe tells of completions.
+/// The ring as it is, and its new entries, unless a probe on `aio_complete` records completions.
 #[inline(always)]
 fn see(thread: &mut Thread, time: u64, more: u32) -> (RingSample, Span) {
     let mut new = Span { seen: 0, nr: 0, first: 0, tail: 0, gone: 0, spent: 0, records: 0 };
@@ -167,14 +175,14 @@ fn see(thread: &mut Thread, time: u64, more: u32) -> (RingSample, Span) {
     (sample.unwrap_or(RingSample::UNREAD), new)
 }
 
-/// Size, head and tail, and nothing else.
+/// Reads size, head and tail, and nothing else.
 #[inline(always)]
 fn glance(handle: u64) -> Option<RingSample> {
     read(handle, &mut 0)
 }
 
-/// The same, and the words that this is in. (No array: the compiler fills one with zeros by a loop over its
-/// bytes.)
+/// [`glance`], which also leaves the words that it read in `words`. (They are no array: the
+/// compiler would fill it with zeros in a loop over its bytes.)
 #[inline(always)]
 fn read(handle: u64, words: &mut u128) -> Option<RingSample> {
     if user::read_or_fail(words, handle) != 0 {
@@ -188,7 +196,7 @@ fn read(handle: u64, words: &mut u128) -> Option<RingSample> {
 #[inline(always)]
 fn look(thread: &mut Thread, time: u64, more: u32, new: &mut Span) -> Option<RingSample> {
     let handle = thread.args[0];
-    // Before the ring: it must not be newer than that.
+    // Read this number before the ring: it must not be newer than what the ring says.
     let changes = CHANGES.get(0).copied().unwrap_or(0);
     let mut words = 0;
     let Some(sample) = read(handle, &mut words) else {
@@ -199,8 +207,8 @@ fn look(thread: &mut Thread, time: u64, more: u32, new: &mut Span) -> Option<Rin
     let mut read_at = 0;
     let looked = (thread.looked_at, thread.looked_ring, thread.looked_when);
     let is_known = looked == (handle, first, changes);
-    // Nothing completed since this thread looked. (Or a whole ring did: what nobody else has sent of it is
-    // sent at the next look.)
+    // Nothing completed since this thread last looked. (Or exactly one whole ring did: then the
+    // entries that no other thread has sent are sent at the next look.)
     if is_known && thread.looked_tail == tail {
         expect(thread, more);
         return Some(sample);
@@ -208,8 +216,8 @@ fn look(thread: &mut Thread, time: u64, more: u32, new: &mut Span) -> Option<Rin
     let key = ContextKey { space: thread.space, handle };
     let (nr, last, seen, expected) = match CONTEXTS.get_ptr_mut(&key) {
         Some(context) => {
-            // SAFETY: a map value; threads that share the context may race, and then both send
-            // the same entries: the reader knows their positions.
+            // SAFETY: a map value. Threads that share the context may race; then both send the same
+            // entries, and the reader recognises them by their positions.
             let context = unsafe { &mut *context };
             if more != 0 {
                 // SAFETY: as in `expect`.
@@ -217,19 +225,20 @@ fn look(thread: &mut Thread, time: u64, more: u32, new: &mut Span) -> Option<Rin
             }
             let mut positions = context.positions;
             if !(is_known && thread.looked_tail == (positions >> 32) as u32) {
-                // Another thread looked meanwhile, and may have seen a later tail than this one. From its
-                // tail to one that is read now, the way is forward: not around the whole ring.
+                // Another thread has looked in the meantime, and may have seen a later tail than
+                // this one. Read the tail again, so that the distance from the other thread's tail
+                // goes forward, and not around the whole ring.
                 RingSample { head, tail, .. } = glance(handle)?;
             }
             if context.nr == 0 {
                 context.nr = introduce(thread, handle, positions as u32, time)?;
             }
-            // The time before others go on from here: what they see is later.
+            // Take the time before other threads go on from this tail: what they see is later.
             read_at = calls::now();
-            // This thread may have stood still since it read the tail, while others told whole rings: its tail must
-            // not become the one they go on from. (Between this and the store it may, too, which is a few
-            // instructions.)
-            // SAFETY: as above.
+            // This thread may have been stopped since it read the tail, while others sent whole
+            // rings: they must not go on from its old tail. (It may also be stopped between here
+            // and the store, but those are only a few instructions.)
+            // SAFETY: a map value, as above.
             let latest = unsafe { (&raw const context.positions).read_volatile() };
             if latest != positions {
                 positions = latest;
@@ -246,10 +255,10 @@ fn look(thread: &mut Thread, time: u64, more: u32, new: &mut Span) -> Option<Rin
             (nr, tail, tail, None)
         }
     };
-    // Unless the program has written another size there.
+    // Do not trust this look next time if the target has written another size into its ring.
     thread.looked_at = if nr == sample.nr { handle } else { 0 };
     (thread.looked_tail, thread.looked_ring, thread.looked_when) = (tail, first, changes);
-    // The program can write anything into its ring.
+    // The target can write anything into its ring, so the positions are checked.
     if tail < nr && last < nr && seen < nr {
         let untold = RingHeader::distance(last, seen, nr) + RingHeader::distance(seen, tail, nr);
         let gone = if untold < nr { 0 } else { untold - (nr - 1) };
@@ -268,7 +277,7 @@ fn look(thread: &mut Thread, time: u64, more: u32, new: &mut Span) -> Option<Rin
     Some(RingSample { head, tail, nr, memory: Memory::Read })
 }
 
-/// Tells of a context's ring at the first look at it, and gives its size.
+/// Records a context's ring at the first look at it, and returns its size.
 #[inline(always)]
 pub fn introduce(thread: &mut Thread, handle: u64, tail: u32, time: u64) -> Option<u32> {
     let ring: RingHeader = user::read(handle)?;
@@ -292,7 +301,7 @@ fn remember(key: ContextKey, context: Context) {
     }
 }
 
-/// Where an entry is.
+/// The address of an entry.
 #[inline(always)]
 pub fn entry(handle: u64, position: u32) -> u64 {
     handle
@@ -300,19 +309,19 @@ pub fn entry(handle: u64, position: u32) -> u64 {
         .wrapping_add(u64::from(position) * size_of::<IoEvent>() as u64)
 }
 
-/// Entries from `first` up to, not including, `tail`.
+/// The entries from `first` up to `tail`, which is not included.
 #[derive(Clone, Copy)]
 struct Span {
-    /// The tail was read before this time.
+    /// A time after the tail was read.
     seen: u64,
     nr: u32,
     first: u32,
     tail: u32,
-    /// So many of them, the first ones, were overwritten before they could be read.
+    /// How many of the first entries were overwritten before they could be read.
     gone: u32,
-    /// By so many the requests that may complete are fewer.
+    /// By how many the expected completions were lowered for these entries.
     spent: u32,
-    /// So many records are told at most.
+    /// How many records may be sent at most.
     records: u32,
 }
 
@@ -331,7 +340,7 @@ fn send(thread: &mut Thread, slot: u32, time: u64, span: Span) {
     let first = user::unknown(&rest.first);
     if first != span.tail {
         put_back(thread, first);
-        // Those that could not be read are still to come.
+        // The entries that could not be read are still expected.
         let told = RingHeader::distance(span.first, first, span.nr);
         if span.spent > told && span.spent as i32 > 0 {
             expect(thread, span.spent - told);
@@ -339,31 +348,32 @@ fn send(thread: &mut Thread, slot: u32, time: u64, span: Span) {
     }
 }
 
-/// The entries from `first` on are to be sent at the next look.
+/// Leaves the entries from `first` on to the next look.
 #[inline(always)]
 pub fn put_back(thread: &mut Thread, first: u32) {
     thread.looked_at = 0;
     put_back_in(thread.space, thread.args[0], first);
 }
 
-/// The same, for the context that has this handle there. See [`records`].
+/// [`put_back`], for the context with this handle in this address space. See [`records`] for why
+/// this is a function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn put_back_in(space: u64, handle: u64, first: u32) -> u32 {
     let Some(context) = CONTEXTS.get_ptr_mut(&ContextKey { space, handle }) else { return 0 };
-    // SAFETY: a map value; threads that share the context may race.
+    // SAFETY: a map value. Threads that share the context may race.
     let Context { nr, positions, .. } = unsafe { &mut *context };
     let (told, seen) = (*positions as u32, (*positions >> 32) as u32);
     let distance = |from, to| RingHeader::distance(from, to, *nr);
-    // Another thread that looked meanwhile, and could not read, either, may have put back earlier ones.
-    // (It may be another context by now, with a smaller ring.)
+    // Another thread that looked in the meantime and could not read, either, may already have put
+    // back earlier entries. (By now this may even be another context, with a smaller ring.)
     if first < *nr && distance(told, first) + distance(first, seen) != distance(told, seen) {
         *positions = Context::positions(first, seen);
     }
     0
 }
 
-/// Sends all the entries in `rest`. See [`records`].
+/// Sends all the entries in `rest`. See [`records`] for why this is a function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_records(slot: u32) -> u32 {
@@ -375,7 +385,8 @@ pub extern "C" fn send_records(slot: u32) -> u32 {
     send_beyond(slot)
 }
 
-/// Tells how many of the entries in `rest` were not sent. See [`records`].
+/// Records how many of the entries in `rest` were not sent. See [`records`] for why this is a
+/// function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_beyond(slot: u32) -> u32 {
@@ -389,13 +400,13 @@ pub extern "C" fn send_beyond(slot: u32) -> u32 {
     let beyond = RingHeader::distance(first, tail, nr);
     ring.new = NewEntries { seen, first, count: 0, beyond, memory: Memory::Unread };
     records::next(&mut ring.header, false);
-    // SAFETY: a record alone.
+    // SAFETY: the scratch memory begins with the record.
     unsafe { records::emit_bytes(scratch.cast(), size_of::<Ring>()) };
     0
 }
 
-/// Sends one record of the entries in `rest` and takes them out of it; 0 when none is left, or none can be
-/// read. See [`records`].
+/// Sends one record of the entries in `rest` and takes them out of it; 0 if none is left, or if
+/// they cannot be read. See [`records`] for why this is a function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_entries(slot: u32) -> u32 {
@@ -409,7 +420,8 @@ pub extern "C" fn send_entries(slot: u32) -> u32 {
         return 0;
     }
     rest.records = records - 1;
-    // A wrap-around cuts one record in two. What was overwritten goes around to beyond the tail.
+    // A record ends at the wrap-around. Overwritten entries may extend around the ring to beyond
+    // the tail.
     let end = if gone != 0 || first > tail { nr } else { tail };
     let most = if gone != 0 { gone } else { u32::MAX };
     let count = end.saturating_sub(first).min(most).min(EVENTS_PER_RECORD as u32);

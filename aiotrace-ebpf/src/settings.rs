@@ -1,8 +1,8 @@
-//! The read-only settings: constants to the verifier.
+//! The read-only settings, which are constants to the verifier.
 
 use aiotrace_common::settings::{Offsets, Settings, target};
 
-/// Filled in by the loader.
+/// The loader fills them in.
 #[unsafe(no_mangle)]
 pub static SETTINGS: Settings = Settings {
     cgroup_id: 0,
@@ -29,7 +29,7 @@ pub static SETTINGS: Settings = Settings {
     offsets: OFFSETS,
 };
 
-/// Placeholders; the loader puts the running kernel's offsets here.
+/// Placeholders: the loader replaces them by the offsets of the running kernel.
 const OFFSETS: Offsets = Offsets {
     task_thread_info_status: 0,
     task_pid: 0,

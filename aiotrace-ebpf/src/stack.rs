@@ -1,9 +1,10 @@
-//! The user stack at a call, copied: programs without frame pointers can be unwound only with tables
-//! that are in their files. (The kernel's own walk along frame pointers also leaves out the function
-//! that called the system call's stub.)
+//! Copies the user stack at a call. A program without frame pointers can be unwound only with
+//! tables, and these are in its files. (The kernel's own walk along frame pointers also leaves out
+//! the function that called the stub of the system call.)
 //!
-//! A busy program submits from the same few places. So the reader tells which words of a stack decided how
-//! it was unwound, and while they are the same, the copy stays away: a record has 72 bytes instead of 20 KiB.
+//! A busy program submits from the same few places. So the reader tells the probe which words of a
+//! stack decided how it was unwound, and as long as they are the same, the probe sends no copy: the
+//! record has 72 bytes instead of 20 KiB.
 
 use aiotrace_common::{
     abi::Syscall,
@@ -16,7 +17,7 @@ use aya_ebpf::{
 
 use crate::{records, settings::setting, user};
 
-/// 4.5 MiB. Filled by the reader.
+/// The stacks that the reader knows, and fills in: 4.5 MiB.
 #[map]
 static KNOWN_STACKS: LruHashMap<StackKey, KnownStack> = LruHashMap::with_max_entries(4096, 0);
 
@@ -25,28 +26,30 @@ struct Scratch {
     record: Stack,
     pages: [[u8; PAGE]; STACK_PAGES],
     key: StackKey,
-    /// Pages wanted.
+    /// How many pages are to be copied.
     wanted: u32,
-    /// Bytes of record and pages.
+    /// How many bytes the record and its pages have.
     size: u32,
 }
 
-/// The time up to which the copies at io_submit have used what is allowed: [`PAUSE`] for each.
+/// The time up to which copies at io_submit have used their allowance: each copy uses [`PAUSE`].
 #[map]
 static PAID_UNTIL: Array<u64> = Array::with_max_entries(1, 0);
 
-/// Time for each copy at io_submit, nanoseconds: 200 MB a second. Until the reader has told the first
-/// stacks of a busy program, some 5 ms, copies of all would fill the ring buffer.
+/// Nanoseconds for each copy at io_submit: 200 MB a second. The reader needs some 5 ms to tell the
+/// first stacks of a busy program; copies of all of them would fill the ring buffer until then.
 const PAUSE: u64 = 100_000;
 
-/// A burst of 64 copies (1.25 MiB) is allowed, so that a program which is over in a moment has its stacks, too.
+/// Allows a burst of 64 copies (1.25 MiB), so that a program that runs only for a moment has its
+/// stacks, too.
 const BURST: u64 = 64 * PAUSE;
 
-/// One for each program, see [`crate::ring::Moment`]: io_setup and io_submit.
+/// One for io_setup and one for io_submit: see [`crate::ring::Moment`] for why each probe has its
+/// own.
 #[map]
 static STACK_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0);
 
-/// Sends the stack, if it is wanted at this call.
+/// Sends the stack, if the settings ask for it at this call.
 #[inline(always)]
 pub fn entered(thread: &mut Thread, syscall: Syscall, place: impl FnOnce() -> [u64; 3]) {
     let (slot, wanted) = match syscall {
@@ -81,7 +84,7 @@ pub fn entered(thread: &mut Thread, syscall: Syscall, place: impl FnOnce() -> [u
     thread.seq = scratch.record.header.seq;
 }
 
-/// Whether it is time for a copy. (Two at a time do no harm.)
+/// Whether a copy is allowed at this time. (It does no harm if two threads decide at once.)
 #[inline(always)]
 fn may_copy(time: u64) -> bool {
     let Some(paid) = PAID_UNTIL.get_ptr_mut(0) else { return false };
@@ -95,7 +98,8 @@ fn may_copy(time: u64) -> bool {
     is_time
 }
 
-/// Whether the stack is known; then the record has its number.
+/// Whether the reader knows the stack; then its number is put into the record. See [`records`] for
+/// why this is a function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_known(slot: u32) -> u32 {
@@ -118,7 +122,7 @@ pub extern "C" fn is_known(slot: u32) -> u32 {
     1
 }
 
-/// Copies the pages and sends them. See [`records`].
+/// Copies the pages and sends them. See [`records`] for why this is a function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_stack(slot: u32) -> u32 {
@@ -133,7 +137,8 @@ pub extern "C" fn send_stack(slot: u32) -> u32 {
         if index as u32 >= wanted {
             break;
         }
-        // A page that is not there does not end it: a large buffer may never have been written to.
+        // Go on after a page that is not there: it may belong to a large buffer that was never
+        // written to.
         let failed = user::read_or_fail(page, first.wrapping_add((index * PAGE) as u64));
         if failed == 0 {
             record.read |= 1 << index;

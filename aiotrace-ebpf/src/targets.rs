@@ -1,5 +1,5 @@
-//! Which processes are traced. The set is kept in the kernel, at fork and exit, so that no child
-//! is missed. With a cgroup or with every process as the target, the set holds those that have
+//! The set of traced processes. The probes keep it up to date at fork and exit, so that they miss
+//! no child. If the target is a cgroup, or every process, the set holds those processes that have
 //! made an AIO call.
 
 use aiotrace_common::settings::target;
@@ -9,11 +9,11 @@ use aya_ebpf::{
 
 use crate::settings::setting;
 
-/// Bounded: 16,384 processes.
+/// At most 16,384 processes.
 #[map]
 static TARGETS: HashMap<u32, u32> = HashMap::with_max_entries(16_384, 0);
 
-/// Whether calls of this process, which is the running one, are recorded.
+/// Whether calls of this process, which must be the running one, are recorded.
 #[inline(always)]
 pub fn contain(pid: u32) -> bool {
     match setting!(target) {
@@ -34,13 +34,14 @@ pub fn is_known(pid: u32) -> bool {
     TARGETS.get_ptr(&pid).is_some()
 }
 
-/// Puts the process into the set. Whether there was room.
+/// Puts the process into the set. Returns whether there was room.
 #[inline(always)]
 pub fn add(pid: u32) -> bool {
     TARGETS.insert(&pid, &1, 0).is_ok()
 }
 
-/// Takes the process out of the set. Whether it was there: only one caller is told so.
+/// Takes the process out of the set. Returns whether it was there: of several callers, only one
+/// gets `true`.
 #[inline(always)]
 pub fn remove(pid: u32) -> bool {
     TARGETS.remove(&pid).is_ok()

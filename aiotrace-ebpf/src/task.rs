@@ -1,36 +1,40 @@
-//! Reads of the kernel's `task_struct`, at the offsets the loader took from BTF.
+//! Reads the kernel's `task_struct`, at the offsets that the loader took from BTF.
 
 use aiotrace_common::settings::ABSENT;
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
 
 use crate::{kernel::read, setting};
 
-/// `TS_COMPAT` of arch/x86/include/asm/thread_info.h: a 32-bit system call is being served.
+/// `TS_COMPAT`: a 32-bit system call is being served.
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/include/asm/thread_info.h#L223>
 const TS_COMPAT: u32 = 2;
-/// `SIGNAL_GROUP_EXIT` of include/linux/sched/signal.h.
+/// `SIGNAL_GROUP_EXIT`:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/include/linux/sched/signal.h#L257>
 const SIGNAL_GROUP_EXIT: u32 = 4;
-/// `PF_EXITING` of include/linux/sched.h.
+/// `PF_EXITING`: <https://elixir.bootlin.com/linux/v6.12.117/source/include/linux/sched.h#L1693>
 const PF_EXITING: u32 = 4;
-/// `MAX_PID_NS_LEVEL` of include/linux/pid_namespace.h.
+/// `MAX_PID_NS_LEVEL`:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/include/linux/pid_namespace.h#L15>
 const MAX_PID_NS_LEVEL: u32 = 32;
-/// `SECCOMP_MODE_FILTER`
+/// `SECCOMP_MODE_FILTER`:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/include/uapi/linux/seccomp.h#L12>
 const SECCOMP_MODE_FILTER: u32 = 2;
 
-/// The kernel's number for a thread and its process, in the initial pid namespace.
+/// The kernel's numbers for a thread and its process, in the initial pid namespace.
 #[derive(Clone, Copy)]
 pub struct KernelIds {
-    /// Process.
+    /// The process.
     pub pid: u32,
-    /// Thread.
+    /// The thread.
     pub tid: u32,
 }
 
-/// The same as our pid namespace sees it.
+/// The numbers of a thread and its process, as aiotrace's pid namespace sees them.
 #[derive(Clone, Copy)]
 pub struct Ids {
-    /// Process.
+    /// The process.
     pub pid: u32,
-    /// Thread.
+    /// The thread.
     pub tid: u32,
 }
 
@@ -45,7 +49,7 @@ impl Task {
         Self(pointer)
     }
 
-    /// The task that runs.
+    /// The running task.
     #[inline(always)]
     pub fn current() -> Self {
         // SAFETY: the helper has no preconditions.
@@ -61,7 +65,7 @@ impl Task {
         }
     }
 
-    /// Its ids as we see them, or `None` if it is in no namespace of ours.
+    /// Its ids as aiotrace sees them, or `None` if it is not in aiotrace's pid namespace.
     #[inline(always)]
     pub fn ids(self, kernel: KernelIds) -> Option<Ids> {
         if setting!(pid_namespace) == 0 {
@@ -70,69 +74,69 @@ impl Task {
         Some(Ids { pid: self.leader().namespaced_id()?, tid: self.namespaced_id()? })
     }
 
-    /// Its id in our namespace.
+    /// Its id in aiotrace's pid namespace.
     #[inline(always)]
     fn namespaced_id(self) -> Option<u32> {
         let id = id_in_our_namespace(read(self.0, setting!(offsets.task_thread_pid))?);
         (id != 0).then_some(id)
     }
 
-    /// The thread the process began with.
+    /// The thread with which the process began.
     #[inline(always)]
     pub fn leader(self) -> Self {
         read(self.0, setting!(offsets.task_group_leader)).map_or(self, Self)
     }
 
-    /// Address of the address space, 0 if there is none.
+    /// The address of its address space, 0 if it has none.
     #[inline(always)]
     pub fn space(self) -> u64 {
         read(self.0, setting!(offsets.task_mm)).unwrap_or(0)
     }
 
-    /// When it started, CLOCK_BOOTTIME nanoseconds.
+    /// When it started, in nanoseconds of CLOCK_BOOTTIME.
     #[inline(always)]
     pub fn started(self) -> u64 {
         read(self.0, setting!(offsets.task_start_boottime)).unwrap_or(0)
     }
 
-    /// Its name.
+    /// The name of the thread.
     #[inline(always)]
     pub fn name(self) -> [u8; 16] {
         read(self.0, setting!(offsets.task_comm)).unwrap_or_default()
     }
 
-    /// Where its kernel stack begins.
+    /// The address of its kernel stack.
     #[inline(always)]
     pub fn stack(self) -> *const u8 {
         read(self.0, setting!(offsets.task_stack)).unwrap_or(core::ptr::null())
     }
 
-    /// The position in the file behind a descriptor.
+    /// The position in the file of a descriptor.
     #[inline(always)]
     pub fn position(self, fd: u32) -> Option<i64> {
         let files: *const u8 = read(self.0, setting!(offsets.task_files))?;
         let table: *const u8 = read(files, setting!(offsets.files_struct_fdt))?;
         let all: *const u8 = read(table, setting!(offsets.fdtable_fd))?;
-        // The call succeeded, so there is such a descriptor.
+        // The system call succeeded, so the descriptor is in the table.
         let file: *const u8 = read(all.wrapping_add(fd as usize * 8), 0)?;
         read(file, setting!(offsets.file_f_pos))
     }
 
-    /// Whether it is on its way out.
+    /// Whether it is exiting.
     #[inline(always)]
     pub fn is_exiting(self) -> bool {
         read::<u32>(self.0, setting!(offsets.task_flags)).unwrap_or(0) & PF_EXITING != 0
     }
 
-    /// Whether a seccomp filter is in force.
+    /// Whether it has a seccomp filter.
     #[inline(always)]
     pub fn has_seccomp_filter(self) -> bool {
         read::<u32>(self.0, setting!(offsets.task_seccomp_mode)) == Some(SECCOMP_MODE_FILTER)
     }
 
-    /// Whether no thread of the process is alive any more. `signal->live` is counted down before
-    /// the tracepoint on every kernel:
-    /// <https://elixir.bootlin.com/linux/v6.12/source/kernel/exit.c#L904>
+    /// Whether no thread of the process is alive any more. The kernel counts `signal->live` down
+    /// before it calls the tracepoint:
+    /// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/exit.c?h=v6.12.117#n907>
     #[inline(always)]
     pub fn process_is_dead(self) -> bool {
         let Some(signal) = read::<*const u8>(self.0, setting!(offsets.task_signal)) else {
@@ -141,8 +145,8 @@ impl Task {
         read::<u32>(signal, setting!(offsets.signal_live)) == Some(0)
     }
 
-    /// The process's status as wait(2) will give it, as `wait_task_zombie` computes it:
-    /// <https://elixir.bootlin.com/linux/v6.12/source/kernel/exit.c#L1190>
+    /// The process's status as wait(2) will give it, computed as `wait_task_zombie` does:
+    /// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/exit.c?h=v6.12.117#n1241>
     #[inline(always)]
     pub fn exit_status(self) -> u32 {
         let leader = self.leader();
@@ -158,8 +162,9 @@ impl Task {
     }
 }
 
-/// `numbers[level].nr` of a `struct pid`, for the level at which the namespace is ours, or 0. A global
-/// function, see [`crate::records`]: the address is a number, not a pointer the verifier knows.
+/// `numbers[level].nr` of a `struct pid`, at the level of aiotrace's pid namespace; 0 if it has
+/// none there. A global function, see [`crate::records`]: the address is a number, and no pointer
+/// that the verifier knows.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn id_in_our_namespace(pid: u64) -> u32 {
@@ -184,8 +189,8 @@ fn find_id(pid: *const u8) -> Option<u32> {
     None
 }
 
-/// Whether the running task is being served through the 32-bit system call entry. Asked at every call, so
-/// without a helper that copies where that is possible.
+/// Whether the running task is in a system call that came through the 32-bit entry. The probes ask
+/// this at every call, so it is read without a helper that copies, where that is possible.
 #[inline(always)]
 pub fn in_compat_syscall() -> bool {
     let offset = setting!(offsets.task_thread_info_status);
@@ -201,7 +206,7 @@ pub fn in_compat_syscall() -> bool {
     status & TS_COMPAT != 0
 }
 
-/// The kernel ids of the running task, without a memory access.
+/// The kernel's numbers of the running task, without a memory access.
 #[inline(always)]
 pub fn current_kernel_ids() -> KernelIds {
     let both = bpf_get_current_pid_tgid();

@@ -1,6 +1,6 @@
-//! One slot per thread that has made an AIO call: made at the first call, used by every later
-//! one, freed at exec and exit. Never an insert and a delete per call.
-//! Where it is: [`slots`](aiotrace_common::slots).
+//! One slot for each thread that has made an AIO call: taken at its first call, used by every later
+//! one, and freed at exec and exit. A call never inserts and deletes a slot.
+//! [`slots`](aiotrace_common::slots) says which slot a thread has.
 
 use aiotrace_common::{
     abi::Abi,
@@ -21,26 +21,26 @@ use crate::{
     task::{KernelIds, Task, current_kernel_ids, in_compat_syscall},
 };
 
-/// Outside the array.
+/// An index outside of the array.
 const NOWHERE: u32 = u32::MAX;
 
 #[map]
 static THREADS: Array<Thread> = Array::with_max_entries(SLOTS, 0);
 
-/// Which slots are taken, and by which thread. (Not all kernels have a compare-and-swap for programs, but of
-/// two inserts one fails.)
+/// Which slots are taken, and by which thread. (Not all kernels have a compare-and-swap for BPF
+/// programs; but when two threads insert the same key, one insertion fails.)
 #[map]
 static TAKEN: HashMap<u32, u32> = HashMap::with_max_entries(SLOTS, 0);
 
-/// How many threads wanted this place first and have another, so that who finds nothing here mostly need not
-/// look on.
+/// For each place, how many threads wanted it first and have another one. If it is 0, a search that
+/// finds nothing at this place is over.
 #[map]
 static ELSEWHERE: Array<u64> = Array::with_max_entries(SLOTS, 0);
 
-// SAFETY: it has numbers only.
+// SAFETY: a `Thread` consists of numbers only.
 static EMPTY: Thread = unsafe { core::mem::zeroed() };
 
-/// The slot of the running thread and whether it is new, or `None` if it is not traced.
+/// The slot of the running thread, and whether it is new; `None` if the thread is not traced.
 #[inline(always)]
 pub fn current(abi: Abi) -> Result<Option<(*mut Thread, bool)>, Lost> {
     let kernel = current_kernel_ids();
@@ -54,7 +54,8 @@ pub fn current(abi: Abi) -> Result<Option<(*mut Thread, bool)>, Lost> {
         }
         remove(kernel.tid);
     }
-    // Without namespaces the ids are known for nothing, so that other processes pay no more.
+    // In the initial pid namespace the ids cost nothing, so processes that are not traced pay no
+    // more than this.
     if setting!(pid_namespace) == 0 && !targets::contain(kernel.pid) {
         return Ok(None);
     }
@@ -69,14 +70,14 @@ pub fn known() -> Option<*mut Thread> {
     of(kernel.tid).filter(|thread| unsafe { (**thread).kernel_pid } == kernel.pid)
 }
 
-/// Makes the slot and tells the program who the thread is.
+/// Takes a slot for the running thread and records who the thread is.
 #[inline(always)]
 fn begin(kernel: KernelIds, abi: Abi) -> Result<Option<*mut Thread>, Lost> {
     if !switches::are_armed() {
         return Ok(None);
     }
     if in_compat_syscall() != abi.is_32_bit() {
-        // A call of the other table that happens to have the number of an AIO call.
+        // A call of the other table that only has the number of an AIO call.
         return Ok(None);
     }
     let task = Task::current();
@@ -109,12 +110,12 @@ pub fn of(tid: u32) -> Option<*mut Thread> {
     THREADS.get_ptr_mut(find(tid))
 }
 
-/// Forgets a thread.
+/// Frees the slot of a thread.
 #[inline(always)]
 pub fn remove(tid: u32) {
     let place = find(tid);
     let Some(thread) = THREADS.get_ptr_mut(place) else { return };
-    // SAFETY: the thread is dead, or the running one.
+    // SAFETY: the slot belongs to a dead thread, or to the running one.
     let thread = unsafe { &mut *thread };
     if setting!(counting) != 0 {
         count::ended(thread);
@@ -127,23 +128,24 @@ pub fn remove(tid: u32) {
     }
 }
 
-/// `more` may be -1.
+/// Adds `more` to the [`ELSEWHERE`] of the thread's first place; it may be -1.
 #[inline(always)]
 fn count_elsewhere(tid: u32, more: u64) {
     if let Some(count) = ELSEWHERE.get_ptr_mut(slots::place(tid, 0)) {
-        // SAFETY: a number in a map, which is only added to.
+        // SAFETY: a number in a map, changed by atomic additions only.
         unsafe { atomic::add(count, more) };
     }
 }
 
-/// Whether the slot is this thread's. (Interrupts while nothing runs have the thread 0.)
+/// Whether this is the slot of this thread. (An interrupt of an idle processor has the thread id
+/// 0.)
 #[inline(always)]
 fn is_of(place: u32, tid: u32) -> bool {
-    // SAFETY: a number in a map, which its thread alone changes.
+    // SAFETY: a number in a map, which only its thread changes.
     THREADS.get_ptr(place).is_some_and(|it| unsafe { (*it).kernel_tid } == tid) && tid != 0
 }
 
-/// Where the thread's slot is, or [`NOWHERE`].
+/// The place of the thread's slot, or [`NOWHERE`].
 #[inline(always)]
 fn find(tid: u32) -> u32 {
     let place = slots::place(tid, 0);
@@ -156,7 +158,7 @@ fn find(tid: u32) -> u32 {
     }
 }
 
-/// Where it is if not in its first place, or [`NOWHERE`].
+/// The place of the thread's slot if it is not its first place, or [`NOWHERE`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn find_elsewhere(tid: u32) -> u32 {
@@ -169,7 +171,7 @@ pub extern "C" fn find_elsewhere(tid: u32) -> u32 {
     NOWHERE
 }
 
-/// Takes a free slot; [`NOWHERE`]: none of its places is free.
+/// Takes a free slot and returns its place; [`NOWHERE`] if none of the thread's places is free.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn take_place(tid: u32) -> u32 {

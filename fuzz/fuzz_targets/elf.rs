@@ -1,4 +1,4 @@
-//! A file with code, or anything else: never a panic, and memory is bounded.
+//! Reads a file with code, or anything else: it must not panic, and its memory is bounded.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

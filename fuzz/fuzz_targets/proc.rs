@@ -1,4 +1,4 @@
-//! What /proc says of a process, or anything else: never a panic.
+//! Reads what /proc says of a process, or anything else: it must not panic.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

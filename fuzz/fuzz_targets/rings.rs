@@ -1,4 +1,4 @@
-//! Headers of rings as a target may write them: never a panic, and memory is bounded.
+//! Reads headers of rings as a target may write them: it must not panic, and its memory is bounded.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

@@ -1,4 +1,4 @@
-//! Fault rules, or anything else: never a panic.
+//! Parses fault rules, or anything else: it must not panic.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

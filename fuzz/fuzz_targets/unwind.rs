@@ -1,4 +1,5 @@
-//! Tables for unwinding and a stack, or anything else: never a panic, and an end.
+//! Unwinds a stack with tables for unwinding, or with anything else: it must not panic, and must
+//! end.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {

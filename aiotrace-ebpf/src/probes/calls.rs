@@ -1,5 +1,5 @@
-//! What is done for every AIO call: find the thread's slot, keep what is known at entry, look at
-//! the ring, and hand over to the call's own module.
+//! The work that every AIO call takes: find the thread's slot, keep what is known at the entry,
+//! look at the ring, and hand over to the module of the call.
 
 use aiotrace_common::{
     abi::{Abi, Syscall},
@@ -18,8 +18,8 @@ use crate::{
     threads,
 };
 
-/// An AIO call is entered with these arguments, from this place in the program. Gives the thread's slot, if
-/// the call is one that is seen.
+/// An AIO call is entered with these arguments, from this place in the target. Returns the thread's
+/// slot, if the call is to be recorded or counted.
 #[inline(always)]
 pub fn enter(
     syscall: Syscall,
@@ -31,12 +31,12 @@ pub fn enter(
         return Ok(None);
     };
     if in_compat_syscall() != abi.is_32_bit() {
-        // A call of the other table that happens to have this number.
+        // A call of the other table that only has the number of an AIO call.
         return Ok(None);
     }
     if !switches::are_armed() {
-        // The probes are being detached, one after the other, which takes seconds on some kernels: of a call
-        // that begins now, nobody knows what will still be seen.
+        // The probes are being detached, one after the other, which takes seconds on some kernels:
+        // nobody knows which part of a call that begins now will still be seen.
         return Ok(None);
     }
     let time = now();
@@ -57,7 +57,7 @@ pub fn enter(
     }
     if setting!(counting) != 0 && count::is_counted_only(thread, syscall) {
         thread.told = 0;
-        // If it is told after all, then when it returns.
+        // If the call is recorded after all, its iocbs are read when it returns.
         thread.unread = 1;
         thread.timeout_memory = Memory::Unread as u32;
         thread.ring_memory = Memory::Unread as u32;
@@ -68,11 +68,12 @@ pub fn enter(
     if !abi.is_32_bit() {
         stack::entered(thread, syscall, place);
     }
-    // io_submit and io_destroy change what the ring will show, so it is looked at before them too.
+    // io_submit and io_destroy change what the ring will show, so look at the ring before them,
+    // too.
     let sample = match syscall {
         Syscall::Submit | Syscall::Destroy => {
             if matches!(syscall, Syscall::Destroy) {
-                // There is no later look that could send what this one leaves.
+                // No later look could send what this one does not send.
                 thread.looked_at = 0;
             }
             ring::sample(thread, Moment::Enter, syscall, abi, time)
@@ -91,18 +92,20 @@ pub fn enter(
     Ok(Some(thread))
 }
 
-/// What to make of a call that was not seen entered.
+/// What to do about a call whose entry was not seen.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Unseen {
-    /// Tell it: it was denied, or began before us.
+    /// Record it: it was denied, or it began before aiotrace attached.
     Tell,
-    /// That cannot be: its beginning was missed.
+    /// Count a loss: this probe sees only calls that begin after the attach, so an entry was
+    /// missed.
     Missed,
-    /// Leave it to the program that tells: here its arguments are not known.
+    /// Leave it to the probe that uses `Tell`: here its arguments are unknown.
     Ignore,
 }
 
-/// Whether the running thread's call was already seen left, by a trampoline. Asked once for each.
+/// Whether a trampoline or kprobe has already seen the return of the running thread's call. This
+/// clears the mark, so it is asked once for each call.
 #[inline(always)]
 pub fn was_left(abi: Abi) -> bool {
     let Some(thread) = threads::of(current_kernel_ids().tid) else {
@@ -117,8 +120,9 @@ pub fn was_left(abi: Abi) -> bool {
     left
 }
 
-/// An AIO call is left. (One that has no slot was counted as lost when it was entered, and is not counted again. One that
-/// was not entered, because it began before the attach or was denied, is not counted then.)
+/// An AIO call returns. (A call for whose thread there was no slot was counted as lost at its
+/// entry, and is not counted again. One without a slot that was not seen entered, because it began
+/// before the attach or was denied, is not counted in that case.)
 #[inline(always)]
 pub fn exit(
     syscall: Syscall,
@@ -127,8 +131,8 @@ pub fn exit(
     ret: i64,
     unseen: Unseen,
 ) {
-    // A slot made by a program that does not tell the call would have the one that does take the call for one of
-    // a thread that is known, whose beginning was missed.
+    // A probe that does not record this call must not make a slot: the probe that does record it
+    // would then take the thread for a known one, and its call for one whose entry was missed.
     let found = if unseen == Unseen::Ignore {
         threads::known().map(|thread| (thread, false))
     } else {
@@ -142,7 +146,7 @@ pub fn exit(
     let mut flags = if abi.is_32_bit() { flag::COMPAT } else { 0 };
     if !entered {
         if unseen == Unseen::Ignore || !switches::are_armed() {
-            // Or the trace ends: entries are not seen any more.
+            // Or the trace is ending: entries are not recorded any more.
             return;
         }
         if !new && in_compat_syscall() != abi.is_32_bit() {
@@ -158,13 +162,14 @@ pub fn exit(
         if !new {
             flags |= flag::KNOWN_THREAD;
         }
-        // A filter answers with an errno, and a trampoline is not reached then.
+        // A seccomp filter answers with an errno, before the call reaches a trampoline:
+        // <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/entry/common.c?h=v6.12.117#n54>
         let may_be_denied = unseen == Unseen::Tell && flags & flag::SECCOMP != 0 && ret < 0;
         if !new && !may_be_denied {
             lost::count(Lost::EnterMissed);
         }
         faults::forget(thread);
-        // The kernel leaves the argument registers as they were.
+        // The kernel leaves the argument registers unchanged.
         thread.args = arguments();
         thread.abi = abi as u32;
         thread.timeout_memory = Memory::Unread as u32;
@@ -202,7 +207,7 @@ pub fn exit(
     }
 }
 
-/// CLOCK_MONOTONIC, nanoseconds.
+/// CLOCK_MONOTONIC, in nanoseconds.
 #[inline(always)]
 pub fn now() -> u64 {
     // SAFETY: the helper has no preconditions.
@@ -217,7 +222,7 @@ pub fn keep_sample(thread: &mut Thread, sample: RingSample) {
     thread.ring_memory = sample.memory as u32;
 }
 
-/// That sample.
+/// The sample that [`keep_sample`] kept.
 #[inline(always)]
 pub fn kept_sample(thread: &Thread) -> RingSample {
     RingSample {
@@ -228,7 +233,7 @@ pub fn kept_sample(thread: &Thread) -> RingSample {
     }
 }
 
-/// Back from the number in the slot.
+/// The [`Memory`] for its number in the slot.
 #[inline(always)]
 pub fn memory(value: u32) -> Memory {
     match value {

@@ -14,7 +14,7 @@ use crate::{
 pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     let header = records::header(thread, Kind::Cancel, left.flags, left.time);
     records::emit(|record: *mut Cancel| {
-        // SAFETY: room in the ring buffer. The helper zeroes what it cannot read.
+        // SAFETY: room in the ring buffer. The helper fills what it cannot read with zeros.
         unsafe {
             let size = size_of::<Iocb>() as u32;
             let read = user::read_into(&raw mut (*record).iocb, size, thread.args[1]);

@@ -1,4 +1,4 @@
-//! What becomes of a request: refused in io_submit, or completed, by whoever, at any time.
+//! What becomes of a request: io_submit refuses it, or it completes, on any thread and at any time.
 
 use aiotrace_common::{
     abi::IoEvent,

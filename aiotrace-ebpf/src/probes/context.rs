@@ -1,5 +1,5 @@
-//! The kernel's own contexts, `struct kioctx`. It has no way back to the process that uses it, so
-//! that is learned when a traced thread creates or uses one.
+//! The kernel's own structure for a context, `struct kioctx`. Nothing in it leads to the process
+//! that uses it, so the probes learn this when a traced thread creates or uses a context.
 
 use aiotrace_common::record::{ContextGone, ContextMoved, End, Header, Kind, Lost, Owner, Thread};
 use aya_ebpf::{macros::map, maps::LruHashMap};
@@ -13,23 +13,23 @@ use crate::{
     threads,
 };
 
-/// By the address of the `struct kioctx`. Bounded: 16,384 contexts; the one not used for longest makes
-/// room.
+/// The owner of a context, by the address of its `struct kioctx`. At most 16,384 contexts; the one
+/// not used for longest makes room.
 #[map]
 static OWNERS: LruHashMap<u64, Owner> = LruHashMap::with_max_entries(16_384, 0);
 
-/// By the address of the ring's `struct file`: the `struct kioctx`.
+/// The address of the `struct kioctx`, by the address of the ring's `struct file`.
 #[map]
 static RING_FILES: LruHashMap<u64, u64> = LruHashMap::with_max_entries(16_384, 0);
 
-/// Whose context this is, if it is a traced process's.
+/// The owner of this context, if it is a traced process.
 #[inline(always)]
 pub fn owner(kioctx: u64) -> Option<&'static Owner> {
-    // SAFETY: a map value; at worst it is a new owner's.
+    // SAFETY: a map value; at worst it has been given to a new owner.
     OWNERS.get_ptr(&kioctx).map(|owner| unsafe { &*owner })
 }
 
-/// One more request of this context has completed, on any processor.
+/// Counts one more completed request of this context, on any processor.
 #[inline(always)]
 pub fn count(owner: &Owner) {
     // SAFETY: a map value; all changes of it are atomic.
@@ -51,7 +51,7 @@ pub fn caller() -> Option<&'static mut Thread> {
     (thread.syscall != 0).then_some(thread)
 }
 
-/// Whether a function that returns a pointer returned an error, or nothing.
+/// Whether a function that returns a pointer returned an error or null.
 #[inline(always)]
 fn is_error(pointer: u64) -> bool {
     pointer == 0 || pointer >= -4095i64 as u64
@@ -65,7 +65,8 @@ pub fn allocated(kioctx: u64) {
     }
     match caller() {
         Some(thread) => remember(kioctx, thread),
-        // Another process's: the address may have been a traced one's before.
+        // The context belongs to another process; its address may have been that of a traced
+        // process's context.
         None => {
             let _ = OWNERS.remove(&kioctx);
         }
@@ -106,14 +107,15 @@ fn remember(kioctx: u64, thread: &Thread) {
     }
 }
 
-/// `kill_ioctx` begins, and the ring is still mapped: by io_destroy, by an io_setup that fails after
-/// all, or for each context of an address space that ends (`exit_aio`), which any task may do that held
-/// it last.
+/// `kill_ioctx` begins; the ring is still mapped. The caller is io_destroy, an io_setup that fails
+/// late, or `exit_aio`, for each context of an address space that ends. The latter may run in any
+/// task that was the last to hold the address space:
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n859>
 #[inline(always)]
 pub fn killed(space: u64, kioctx: u64) {
     let dead: u32 = kernel::read(kioctx as *const u8, setting!(offsets.kioctx_dead)).unwrap_or(0);
     if dead != 0 {
-        return; // Somebody else was first.
+        return; // Another call of `kill_ioctx` was first.
     }
     let kernel = current_kernel_ids();
     let task = Task::current();
@@ -128,16 +130,16 @@ pub fn killed(space: u64, kioctx: u64) {
             owner.gone = 1;
             (owner.pid, owner.kernel_pid, owner.completed)
         }
-        // Never used since the attach.
+        // The context was not used since the attach.
         None => match task.ids(kernel) {
             Some(ids) if targets::is_known(ids.pid) && (is_own || task.is_exiting()) => {
                 (ids.pid, kernel.pid, 0)
             }
-            _ => return, // Perhaps somebody else's, of whose memory this task was the last reader.
+            _ => return, // Perhaps this task was only the last reader of another process's memory.
         },
     };
     if is_own && caller().is_none_or(|it| it.syscall != DESTROY) {
-        return; // io_setup that failed: nobody ever had the handle.
+        return; // An io_setup that failed: no program ever had the handle.
     }
     let end = if is_own {
         End::Destroy
@@ -146,7 +148,7 @@ pub fn killed(space: u64, kioctx: u64) {
     } else {
         End::Exec
     };
-    // A task that exits is one of its own; any other only looked at it.
+    // An exiting task has used this address space itself; any other task only looked into it.
     let by_other = u32::from(matches!(end, End::Exit) && !task.is_exiting());
     let handle = handle(kioctx);
     let header = Header { kind: Kind::ContextGone, flags: 0, seq: 0, time: now(), pid, tid: pid };
@@ -171,10 +173,11 @@ pub fn moved(area: u64, ret: i64) {
     let Some(kioctx) = RING_FILES.get_ptr(&file) else { return };
     // SAFETY: a map value.
     let Some(owner) = OWNERS.get_ptr_mut(unsafe { &*kioctx }) else { return };
-    // SAFETY: a map value; rings are not moved by two at a time.
+    // SAFETY: a map value; two threads do not move the same ring at once.
     let owner = unsafe { &mut *owner };
     let Owner { space, handle: from, pid, .. } = *owner;
-    // A forked child has the mapping and not the context; and addresses of files are used again.
+    // A forked child has the mapping but not the context; and the kernel uses addresses of files
+    // again.
     if space != Task::current().space() || owner.gone != 0 {
         return;
     }

@@ -1,4 +1,4 @@
-//! io_destroy(ctx): the ring is gone afterwards, so it is looked at before.
+//! io_destroy(ctx). The ring is gone when it returns, so the probe looks at it before.
 
 use aiotrace_common::record::{Destroy, Kind, RingSample, Thread};
 
@@ -10,8 +10,9 @@ use crate::{
 
 #[inline(always)]
 pub fn entered(thread: &mut Thread, sample: RingSample) {
-    // The kernel unmaps the ring first and waits then; meanwhile another io_setup may get the same
-    // address.
+    // The kernel first unmaps the ring and then waits for the requests; in the meantime another
+    // io_setup may get the same address:
+    // <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n1484>
     ring::destroyed(thread, thread.args[0]);
     calls::keep_sample(thread, sample);
 }

@@ -1,5 +1,5 @@
-//! Faults: the decision when a call is entered, and the mechanisms that carry it out. Each acts only on what
-//! was decided for it.
+//! Faults: the decision at the entry of a call, and the mechanisms that carry it out. Each
+//! mechanism acts only on decisions that were made for it.
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, Syscall},
@@ -21,10 +21,10 @@ use crate::{
     user::{self, unknown},
 };
 
-/// Requests of a call, and events of one, that are looked at, at most.
+/// How many requests or events of a call are looked at, at most.
 const MOST_LOOKED_AT: u32 = 256;
 
-/// The thread's slot, if it is in this call.
+/// The thread's slot, if the thread is in this call; `None`: in any AIO call.
 #[inline(always)]
 fn in_call(syscall: Option<Syscall>) -> Option<&'static mut Thread> {
     let thread = threads::of(current_kernel_ids().tid)?;
@@ -37,7 +37,7 @@ fn in_call(syscall: Option<Syscall>) -> Option<&'static mut Thread> {
     is_meant.then_some(thread)
 }
 
-/// A call was entered, and is recorded.
+/// Asks the rules about a call that was just entered and is recorded.
 #[inline(always)]
 pub fn judge(
     thread: &mut Thread,
@@ -47,7 +47,8 @@ pub fn judge(
 ) {
     let what = what::call(syscall);
     let are_about = faults::are_about(what);
-    // By its first call of any kind a process gets its ordinal.
+    // Processes are numbered at their first AIO call of any kind, so that the ordinal does not
+    // depend on which calls the rules are about.
     if !are_about && !faults::have_odds() {
         return;
     }
@@ -88,10 +89,10 @@ pub fn judge(
     thread.errno = if accepts { -(EAGAIN as i64) } else { value };
 }
 
-/// What refuses the rest of a short submit; the program does not get to see it.
+/// The errno that refuses the rest of a short io_submit; the target does not see it.
 const EAGAIN: i32 = 11;
 
-/// For which rules the call has a request.
+/// Finds the rules that one of the call's requests meets.
 #[inline(always)]
 fn look_at_requests(thread: &mut Thread, abi: Abi) {
     let width = if abi.is_32_bit() { 4 } else { 8 };
@@ -111,8 +112,8 @@ fn look_at_requests(thread: &mut Thread, abi: Abi) {
     }
 }
 
-/// For which rules the iocb at this address is a request. A function by itself, as in [`crate::records`]: the
-/// verifier walks through the rules once, and not for each request.
+/// The rules that the iocb at this address meets. A global function, as in [`crate::records`]: the
+/// verifier walks through the rules only once, and not for each request.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn describing(iocb: u64) -> u32 {
@@ -124,7 +125,8 @@ pub extern "C" fn describing(iocb: u64) -> u32 {
     faults::describing(words[0] as u16, words[1])
 }
 
-/// In the place of the system call's function: what it returns, 0 to let it run.
+/// Runs in place of the system call's function: the value that the call returns, or 0 to let the
+/// kernel's function run.
 #[inline(always)]
 pub fn fail_call(mechanism: u32) -> i64 {
     let Some(thread) = in_call(None) else { return 0 };
@@ -135,7 +137,7 @@ pub fn fail_call(mechanism: u32) -> i64 {
     thread.errno
 }
 
-/// The same, by the registers of a kprobe.
+/// [`fail_call`] for a kprobe, which changes the registers instead.
 #[inline(always)]
 pub fn override_call(regs: *mut core::ffi::c_void) {
     let errno = fail_call(mechanism::OVERRIDE);
@@ -145,7 +147,7 @@ pub fn override_call(regs: *mut core::ffi::c_void) {
     }
 }
 
-/// The kernel begins to look at a request.
+/// `io_submit_one` begins with the next request.
 #[inline(always)]
 pub fn begin_request() {
     let Some(thread) = in_call(Some(Syscall::Submit)) else { return };
@@ -156,12 +158,14 @@ pub fn begin_request() {
     thread.submitting = thread.submitting.wrapping_add(1);
 }
 
-/// In the place of `security_file_permission`, which every read and write of the thread passes. Of a stacked
-/// file system it is asked again for the file below: only the first time is meant.
+/// Runs in place of `security_file_permission`, which every read and write of the thread passes. A
+/// stacked file system asks it again for the file below; only the first time counts.
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/read_write.c?h=v6.12.117#n470>
 #[inline(always)]
 pub fn refuse_request() -> i64 {
     let Some(thread) = in_call(Some(Syscall::Submit)) else { return 0 };
-    // What is left of a call whose request did not come here (a poll, a bad descriptor) is not meant.
+    // The request to be refused may never come here (a poll, a bad descriptor). Then its verdict must
+    // not hit a later one: `refuse` is 0 for that.
     if thread.verdict == 0 || thread.refuse == 0 || thread.fault != 0 {
         return 0;
     }
@@ -170,24 +174,26 @@ pub fn refuse_request() -> i64 {
     thread.errno
 }
 
-/// The call whose events are looked at. (One of the programs that use it is attached at a time.)
+/// The io_getevents whose events are judged. (Only one of the probes that use it is attached at a
+/// time.)
 #[map]
 static REAPED: PerCpuArray<Reaped> = PerCpuArray::with_max_entries(1, 0);
 
 #[repr(C)]
 struct Reaped {
-    /// The first event.
+    /// The address of the first event.
     events: u64,
     ctx: u64,
     /// As in [`Facts`].
     since: u64,
     process: u64,
-    /// The number of the rule that acts, where [`faults::decide`] wants it.
+    /// The number of the rule that acts: [`faults::decide`] wants it in a map.
     chosen: u32,
     reserved: u32,
 }
 
-/// io_getevents returns events, and the recorder has not seen it yet. `judge`: for each of them.
+/// io_getevents returns events, and the probe that records them has not run yet. `judge` is called
+/// for each event.
 #[inline(always)]
 pub fn results(
     syscall: Syscall,
@@ -206,7 +212,7 @@ pub fn results(
     let Some(reaped) = REAPED.get_ptr_mut(0) else { return };
     let process = ordinal(thread.kernel_pid);
     let (events, ctx) = (thread.args[3], thread.args[0]);
-    // SAFETY: this program's slot on this CPU.
+    // SAFETY: scratch memory of this CPU and program.
     unsafe { *reaped = Reaped { events, ctx, since, process, chosen: 0, reserved: 0 } };
     let count = ret.clamp(0, i64::from(MOST_LOOKED_AT)) as u32;
     for index in 0..MOST_LOOKED_AT {
@@ -217,11 +223,11 @@ pub fn results(
     }
 }
 
-/// The bodies of those loops: see [`crate::records`] for why they are functions by themselves.
+/// The bodies of the loops over events: see [`crate::records`] for why they are functions.
 macro_rules! each_event {
     ($($name:ident, $write:literal, $counters:expr;)*) => {
         $(
-            /// Judges an event, by its index.
+            /// Judges the event with this index.
             #[unsafe(no_mangle)]
             #[inline(never)]
             pub extern "C" fn $name(index: u32) -> u32 {
@@ -242,7 +248,7 @@ each_event! {
 #[inline(always)]
 fn event(index: u32, write: bool, mut by: impl Counters) {
     let Some(reaped) = REAPED.get_ptr_mut(0) else { return };
-    // SAFETY: as above.
+    // SAFETY: scratch memory of this CPU and program.
     let Reaped { events, ctx, since, process, chosen, .. } = unsafe { &mut *reaped };
     let Some(thread) = in_call(None) else { return };
     let address = events.wrapping_add(u64::from(index) * size_of::<IoEvent>() as u64);
@@ -252,7 +258,8 @@ fn event(index: u32, write: bool, mut by: impl Counters) {
     }
     let mut requests = 0;
     if faults::ask_for_requests(what::COMPLETE) {
-        // A program may use the same memory for another request at once, and tell them apart by `aio_data`.
+        // The target may already use the memory of the iocb for another request; `aio_data` tells
+        // them apart.
         let mut data = 0u64;
         let failed = user::read_or_fail(&mut data, user::or_nowhere(event.obj));
         if failed == 0 && data == event.data {

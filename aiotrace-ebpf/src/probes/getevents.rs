@@ -18,11 +18,12 @@ struct Scratch {
     events: [IoEvent; EVENTS_PER_RECORD],
 }
 
-/// One for each program, see [`crate::ring::Moment`].
+/// One for each probe, see [`crate::ring::Moment`]: 2 calls for each of 3 ABIs, and the probe that
+/// sees every call return.
 #[map]
 static EVENT_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(7, 0);
 
-/// The timeout is read now: a call that never returns should still say how long it waits.
+/// Reads the timeout at the entry, so that a call that never returns still says how long it waits.
 #[inline(always)]
 pub fn entered(thread: &mut Thread) {
     thread.timeout_memory = Memory::Unread as u32;
@@ -45,7 +46,7 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
         send_sigset(thread, left, abi);
     }
     let header = records::first_header(thread, Kind::Events, left.flags, left.time);
-    // SAFETY: it is in the scratch memory.
+    // SAFETY: the record is in the scratch memory.
     unsafe { records::write_call(&raw mut record.call, thread, header, left) };
     record.ring = sample;
     record.timeout = thread.timeout;
@@ -59,7 +60,8 @@ pub fn left(thread: &mut Thread, left: &Left, sample: RingSample) {
     thread.seq = record.call.header.seq;
 }
 
-/// `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
+/// `struct __aio_sigset`: the address of the mask and its size, one word each.
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n2287>
 #[inline(always)]
 fn send_sigset(thread: &mut Thread, left: &Left, abi: Abi) {
     let at = thread.args[5];
@@ -77,7 +79,7 @@ fn send_sigset(thread: &mut Thread, left: &Left, abi: Abi) {
     });
 }
 
-/// Sends all events of the call. See [`records`].
+/// Sends all events of the call. See [`records`] for why this is a function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_event_records(slot: u32) -> u32 {
@@ -89,7 +91,8 @@ pub extern "C" fn send_event_records(slot: u32) -> u32 {
     0
 }
 
-/// Sends one record of events, and moves on; 0 when it was the last. See [`records`].
+/// Sends one record of events and moves on; 0 if it was the last. See [`records`] for why this is a
+/// function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_event_record(slot: u32) -> u32 {

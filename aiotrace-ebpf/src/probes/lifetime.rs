@@ -1,4 +1,4 @@
-//! Processes: fork, exec, exit. The set of targets is kept here.
+//! Fork, exec and exit of processes. This module keeps the set of targets.
 
 use aiotrace_common::record::{Change, Header, Kind, Lost, PATH_BYTES, Process, Thread};
 
@@ -16,7 +16,7 @@ use crate::{
 pub fn fork(child: Task) -> Result<(), Lost> {
     let kernel = current_kernel_ids();
     let of_child = child.kernel_ids();
-    // Of one that had its id, if that one's end was skipped by the kernel.
+    // The child may have the id of a dead thread: the kernel may have skipped the probe at its exit.
     threads::remove(of_child.tid);
     if of_child.pid == kernel.pid {
         return Ok(()); // a thread
@@ -43,11 +43,11 @@ pub fn fork(child: Task) -> Result<(), Lost> {
     if setting!(follow) != 0 && !followed { Err(Lost::NoTargetSlot) } else { Ok(()) }
 }
 
-/// The running thread, `old_tid` until now, executes a new program.
+/// The running thread, whose id was `old_tid` until now, executes a new program.
 #[inline(always)]
 pub fn exec(task: Task, old_tid: u32, binprm: *const u8) -> Result<(), Lost> {
     let kernel = current_kernel_ids();
-    // The other threads are dead, and the address space is another.
+    // The other threads are dead, and the address space is a new one.
     threads::remove(old_tid);
     threads::remove(kernel.tid);
     let Some(ids) = task.ids(kernel) else {
@@ -87,9 +87,9 @@ pub fn exit(task: Task) -> Result<(), Lost> {
     let Some(ids) = task.ids(kernel) else {
         return Ok(());
     };
-    // Two threads may both be the last; one of them removes the process.
+    // Two threads may both see that none is left; only one of them removes the process.
     if targets::remove(ids.pid) {
-        // Whichever thread was the last.
+        // The record is that of the process, whichever thread was the last.
         let process = Ids { tid: ids.pid, ..ids };
         emit(Change::Exit, task, uncounted(process), |record| {
             // SAFETY: room in the ring buffer.
@@ -99,14 +99,14 @@ pub fn exit(task: Task) -> Result<(), Lost> {
     Ok(())
 }
 
-/// The first AIO call of a thread; counted in its own sequence of records.
+/// A thread makes its first AIO call. The record counts in the thread's own sequence.
 #[inline(always)]
 pub fn seen(task: Task, thread: &mut Thread, time: u64) {
     let header = records::header(thread, Kind::Process, 0, time);
     emit(Change::Seen, task, header, |_| ());
 }
 
-/// A change outside of any sequence.
+/// The header of a change that belongs to no thread's sequence of records.
 #[inline(always)]
 fn uncounted(ids: Ids) -> Header {
     Header { kind: Kind::Process, flags: 0, seq: 0, time: now(), pid: ids.pid, tid: ids.tid }

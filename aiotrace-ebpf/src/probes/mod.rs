@@ -1,5 +1,5 @@
-//! What is done at each hook: [`calls`] for every AIO call, then one module per call,
-//! [`complete`] and [`context`] for what is seen inside of the kernel, [`lifetime`] for processes, [`fault`] for faults.
+//! The work at each hook: [`calls`] for every AIO call, then one module per call; [`complete`] and
+//! [`context`] for events inside of the kernel; [`lifetime`] for processes; [`fault`] for faults.
 
 pub mod calls;
 mod cancel;

@@ -1,4 +1,4 @@
-//! io_setup(nr_events, ctxp): the handle is in `*ctxp` when it returns.
+//! io_setup(nr_events, ctxp): the handle is in `*ctxp` when the call returns.
 
 use aiotrace_common::{
     abi::Abi,

@@ -1,6 +1,7 @@
-//! io_submit(ctx, nr, iocbpp): the iocbs are read when the call is entered: a completion may come, be reaped,
-//! and its iocb be used again before it returns. They leave then, too; one alone is kept in the thread's
-//! slot, and leaves with the result, a record less.
+//! io_submit(ctx, nr, iocbpp). The probe reads the iocbs at the entry: before the call returns, a
+//! request may complete, be reaped, and its iocb be used again. It also sends them at the entry;
+//! only the iocb of a call with one request stays in the thread's slot and is sent with the result,
+//! which saves a record.
 
 use core::ptr;
 
@@ -27,16 +28,15 @@ struct Scratch {
     unread: u32,
 }
 
-/// One for each program, see [`crate::ring::Moment`]: entry and return, of the 64-bit call and of the
-/// 32-bit one.
+/// One for each probe, see [`crate::ring::Moment`]: the index consists of the three bits below.
 #[map]
 static IOCB_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(8, 0);
 
-/// Bit of the index into [`IOCB_SCRATCH`] for what is read when the call is left.
+/// Bit of the index into [`IOCB_SCRATCH`]: iocbs that are read when the call returns.
 const LATE: u32 = 1;
-/// Bit of the index for 32-bit calls.
+/// Bit of the index: 32-bit calls.
 const COMPAT: u32 = 2;
-/// Bit of the index for the one program that sees every call left.
+/// Bit of the index: the probe that sees every call return.
 const TELLS: u32 = 4;
 
 #[inline(always)]
@@ -71,8 +71,9 @@ pub fn left(thread: &mut Thread, left: &Left, ring: RingSample, new: NewEntries)
         iocb.address = thread.iocb_address;
         iocb.pointer = calls::memory(thread.iocb_pointer);
         iocb.memory = calls::memory(thread.iocb_memory);
-        // SAFETY: one is in the slot, the other in the scratch memory. (An assignment becomes a call that
-        // copies byte by byte, as long as that is not said.)
+        // SAFETY: one is in the slot, the other in the scratch memory. (A plain assignment would
+        // become a call that copies byte by byte, because the compiler does not know that they do
+        // not overlap.)
         unsafe { ptr::copy_nonoverlapping(&raw const thread.iocb, &raw mut iocb.iocb, 1) };
         if send_one(slot) != 0 {
             ring::put_back(thread, new.first);
@@ -98,14 +99,14 @@ fn fill(
     new: NewEntries,
 ) {
     let header = records::header(thread, kind, left.flags, left.time);
-    // SAFETY: it is in the scratch memory.
+    // SAFETY: the record is in the scratch memory.
     unsafe { records::write_call(&raw mut to.call, thread, header, left) };
     to.ring = ring;
     to.new = new;
 }
 
-/// Reads the only iocb of a call into the thread's slot; 1 if something could not be read, as in
-/// [`Thread::unread`].
+/// Reads the only iocb of a call into the thread's slot. Returns 1 if something could not be read,
+/// for [`Thread::unread`].
 #[inline(always)]
 fn keep_iocb(thread: &mut Thread, how: Memory) -> u32 {
     let abi = Abi::from_number(thread.abi);
@@ -117,23 +118,24 @@ fn keep_iocb(thread: &mut Thread, how: Memory) -> u32 {
     (pointer | iocb) & 1
 }
 
-/// A record, and the entries that are new.
+/// A record, followed by the new entries of the ring.
 #[repr(C)]
 struct WithEntries<T> {
     record: T,
     entries: [IoEvent; EVENTS_PER_RECORD],
 }
 
-/// One for each program: return of the 64-bit call, of the 32-bit ones, and the one program that sees every
-/// call left.
+/// One for each probe: the return of the call in each of 3 ABIs, and the probe that sees every call
+/// return.
 #[map]
 static SUBMITTED_SCRATCH: PerCpuArray<WithEntries<Submitted>> = PerCpuArray::with_max_entries(4, 0);
 
-/// The same.
+/// As [`SUBMITTED_SCRATCH`], for calls with one iocb.
 #[map]
 static ONE_SCRATCH: PerCpuArray<WithEntries<SubmittedOne>> = PerCpuArray::with_max_entries(4, 0);
 
-/// Sends the record that was built, with the entries that are new; 1 if these could not be read.
+/// Sends the record that was built, with the new entries; 1 if these could not be read. See
+/// [`records`] for why this is a function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_submitted(slot: u32) -> u32 {
@@ -142,7 +144,7 @@ pub extern "C" fn send_submitted(slot: u32) -> u32 {
     send(unsafe { &mut *scratch }, |record| record)
 }
 
-/// The same of a call with one iocb.
+/// [`send_submitted`] for a call with one iocb.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_one(slot: u32) -> u32 {
@@ -175,8 +177,8 @@ fn send<T>(scratch: &mut WithEntries<T>, submitted: impl FnOnce(&mut T) -> &mut 
     failed
 }
 
-/// Sends the iocbs from index `first` on. `slot`: bits of the index into [`IOCB_SCRATCH`]. Returns what
-/// could not be read, as in [`Thread::unread`].
+/// Sends the iocbs from index `first` on. `slot` has bits of the index into [`IOCB_SCRATCH`].
+/// Returns which iocb could not be read, for [`Thread::unread`].
 #[inline(always)]
 fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, slot: u32) -> u32 {
     let compat = if Abi::from_number(thread.abi).is_32_bit() { COMPAT } else { 0 };
@@ -195,7 +197,7 @@ fn send_iocbs(thread: &mut Thread, sample: RingSample, first: u32, slot: u32) ->
     *unread
 }
 
-/// Sends all iocbs of the call.
+/// Sends all iocbs of the call. See [`records`] for why this is a function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_iocb_records(slot: u32) -> u32 {
@@ -207,7 +209,7 @@ pub extern "C" fn send_iocb_records(slot: u32) -> u32 {
     0
 }
 
-/// Sends one record of iocbs, and moves on; 0 when it was the last.
+/// Sends one record of iocbs and moves on; 0 if it was the last.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn send_iocb_record(slot: u32) -> u32 {
@@ -233,7 +235,7 @@ pub extern "C" fn send_iocb_record(slot: u32) -> u32 {
     more as u32
 }
 
-/// Reads the iocbs of the record being built; not 0 if something could not be read.
+/// Reads the iocbs of the record that is being built; not 0 if something could not be read.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn read_iocbs(slot: u32) -> u32 {
@@ -254,11 +256,12 @@ pub extern "C" fn read_iocbs(slot: u32) -> u32 {
     failed
 }
 
-/// Reads one iocb; not 0 if something could not be read. No branches. `width`: of the pointer to it.
+/// Reads one iocb, without branches; not 0 if something could not be read. `width` is that of the
+/// pointer to the iocb.
 #[inline(always)]
 fn read_iocb(slot: &mut SubmittedIocb, pointer: u64, width: u32, how: Memory) -> u32 {
     slot.address = 0;
-    // SAFETY: `width` is at most 8. What is above it stays 0, as all of it if it cannot be read.
+    // SAFETY: `width` is at most 8. The bytes above it stay 0, as do all of them if the read fails.
     let read = unsafe { user::read_into(&raw mut slot.address, width, pointer) };
     slot.pointer = if read { how } else { Memory::Unread };
     user::read_marked(&mut slot.iocb, &mut slot.memory, slot.address, how) | !read as u32

@@ -1,5 +1,6 @@
-//! Synchronous calls: told after a fault or a short io_submit, until the program says that it is settled what became of the
-//! requests. The program that sees every call left tells them: it is there anyway.
+//! Synchronous calls. They are recorded after a fault or a short io_submit, until aiotrace says
+//! that it knows what became of the requests. `sys_exit`, which sees every call return anyway,
+//! records them.
 
 use aiotrace_common::{
     abi::{Abi, Syscall},
@@ -19,12 +20,13 @@ use crate::{
     task::{Task, current_kernel_ids, in_compat_syscall},
 };
 
-/// Two times, nanoseconds of CLOCK_MONOTONIC: when a call was the last reason to watch, which only the probes write; and up to
-/// when all is settled, which only the program writes.
+/// Two times, in nanoseconds of CLOCK_MONOTONIC. Only the probes write the first: when a call last
+/// gave a reason to watch. Only aiotrace writes the second: up to when it knows what became of all
+/// requests.
 #[map]
 static WATCH: Array<u64> = Array::with_max_entries(names::WATCH_WORDS, 0);
 
-/// Whether synchronous calls are told now. Every system call of the machine comes by here.
+/// Whether synchronous calls are recorded at present. Every system call of the machine asks this.
 #[inline(always)]
 pub fn are_told() -> bool {
     match WATCH.get(names::WATCH_PROVOKED) {
@@ -33,17 +35,17 @@ pub fn are_told() -> bool {
     }
 }
 
-/// Requests are left undone from this time on.
+/// Requests are left undone from this time on: a reason to record synchronous calls.
 #[inline(always)]
 pub fn provoke(time: u64) {
     if let Some(provoked) = WATCH.get_ptr_mut(names::WATCH_PROVOKED) {
-        // SAFETY: a number in a map. Of two threads that write at once, either will do: what is settled up to the
-        // one is not settled up to the other, unless that is known, too.
+        // SAFETY: a number in a map. If two threads write at once, either time will do: aiotrace
+        // does not say "settled" past the one without knowing of the other.
         unsafe { *provoked = time };
     }
 }
 
-/// A call is left: whether that is a reason.
+/// An io_submit returns: looks whether that is a reason to record synchronous calls.
 #[inline(always)]
 pub fn call_left(thread: &Thread, syscall: Syscall, ret: i64, time: u64) {
     if setting!(counting) != 0 || !matches!(syscall, Syscall::Submit) {
@@ -56,7 +58,7 @@ pub fn call_left(thread: &Thread, syscall: Syscall, ret: i64, time: u64) {
     }
 }
 
-/// A system call that is not AIO is left, while synchronous calls are told.
+/// A system call that is no AIO call returns, while synchronous calls are recorded.
 #[inline(always)]
 pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
     let abi = if in_compat_syscall() { Abi::I386 } else { Abi::X86_64 };
@@ -66,7 +68,7 @@ pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
     }
     let kernel = current_kernel_ids();
     let Some(ids) = Task::current().ids(kernel) else { return };
-    // Those that make AIO calls, or are listed.
+    // Only processes that make AIO calls, or that were named as targets.
     if !targets::is_known(ids.pid) {
         return;
     }
@@ -77,7 +79,7 @@ pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
     let task = Task::current();
     let fd = call.fd(&args);
     let offset = match call.offset(abi, &args) {
-        // Behind what was just moved.
+        // The call started at the position before the bytes that it moved.
         None if ret >= 0 && call.is_placed() => {
             task.position(fd).map(|it| it.wrapping_sub(ret)).filter(|it| *it >= 0)
         }

@@ -1,26 +1,29 @@
-//! Who is left alone for a while, because we waited for it in vain.
+//! Decides which processes are left alone for a while, because aiotrace waited for them in vain.
 //!
-//! What was waited is owed: by the process, by its user, and by all together. It is forgiven as time goes by, so that
-//! no more than a part of all time is lost to those who do not answer.
+//! The time that was waited is a debt: of the process, of its user, and of all processes together.
+//! Debts shrink as time passes, so that processes that do not answer cost aiotrace no more than a
+//! part of its time.
 
 use std::{
     collections::HashMap,
     time::{Duration, Instant},
 };
 
-/// The part of all time that one process, one user, and all together can make us wait.
+/// The part of all time that one process, one user, and all processes together can make aiotrace
+/// wait.
 const OF_PROCESS: f64 = 0.05;
 const OF_USER: f64 = 0.1;
 const OF_ALL: f64 = 0.2;
-/// Whoever owes more than this is left alone until enough is forgiven.
+/// A process, a user, or all processes together that owe more than this are left alone until the
+/// debt has shrunk.
 const MOST_OF_PROCESS: Duration = Duration::from_millis(200);
 const MOST_OF_USER: Duration = Duration::from_secs(1);
 const MOST_OF_ALL: Duration = Duration::from_secs(3);
-/// Processes and users remembered, at most: beyond, those that owe nothing any more are forgotten, and if there are
-/// none, all of them.
+/// The most processes and the most users that are remembered. Beyond that, those without a debt are
+/// forgotten; if all have debts, all are forgotten.
 const MOST: usize = 4096;
 
-/// What is owed.
+/// The debts of processes and their users.
 #[derive(Debug, Default)]
 pub struct Debts {
     processes: HashMap<u32, Debt>,
@@ -39,19 +42,19 @@ impl Debt {
         self.owed.saturating_sub(now.saturating_duration_since(self.since).mul_f64(forgiven))
     }
 
-    /// More is owed.
+    /// The debt after it has grown.
     fn grown(before: Option<Self>, now: Instant, forgiven: f64, by: Duration) -> Self {
         Self { owed: before.map_or(Duration::ZERO, |it| it.at(now, forgiven)) + by, since: now }
     }
 }
 
 impl Debts {
-    /// Nobody has ever owed anything.
+    /// Whether no process has ever made a debt.
     pub fn is_new(&self) -> bool {
         self.all.is_none()
     }
 
-    /// This was waited in vain for a process of a user.
+    /// Adds the time that was waited in vain for a process of a user.
     pub fn add(&mut self, pid: u32, user: u32, now: Instant, waited: Duration) {
         for (map, key, part) in
             [(&mut self.processes, pid, OF_PROCESS), (&mut self.users, user, OF_USER)]
@@ -67,7 +70,7 @@ impl Debts {
         self.all = Some(Debt::grown(self.all, now, OF_ALL, waited));
     }
 
-    /// Whether it is to be left alone.
+    /// Whether this process is to be left alone.
     pub fn is_left_alone(&self, pid: u32, user: u32, now: Instant) -> bool {
         let owes = |it: Option<&Debt>, part, most| it.is_some_and(|it| it.at(now, part) > most);
         owes(self.processes.get(&pid), OF_PROCESS, MOST_OF_PROCESS)

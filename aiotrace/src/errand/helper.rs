@@ -1,4 +1,4 @@
-//! The process that does errands, one after the other, until nobody asks.
+//! The process that does errands, one after the other, until aiotrace closes its socket.
 
 use std::{
     cell::{Cell, RefCell},
@@ -34,7 +34,8 @@ pub fn give(descriptor: OwnedFd) {
     GIVEN.set(Some(descriptor));
 }
 
-/// Does something with descriptors that are lent, and takes the one that it gives.
+/// Runs a function that may take the descriptors in `lent`, and returns the descriptor that it
+/// gives away.
 pub fn with<T>(lent: Vec<OwnedFd>, run: impl FnOnce() -> T) -> (T, Option<OwnedFd>) {
     LENT.set(lent);
     let answer = run();
@@ -45,7 +46,7 @@ pub fn with<T>(lent: Vec<OwnedFd>, run: impl FnOnce() -> T) -> (T, Option<OwnedF
 /// This process.
 const US: Pid = Pid::from_raw(0);
 
-/// Gives up what an urgent errand got.
+/// Gives up the priority and the processors that an urgent errand got.
 fn go_anywhere(allowed: Option<&CpuSet>) {
     // SAFETY: no memory is involved.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 0) };
@@ -54,10 +55,10 @@ fn go_anywhere(allowed: Option<&CpuSet>) {
     }
 }
 
-/// Does what is asked for at this socket, of these kinds. First it says its process id.
+/// Does the errands of these kinds that come by this socket. First it sends its process id.
 ///
 /// # Errors
-/// At the end: when whoever asks is gone.
+/// When aiotrace closes the socket: this function returns in no other way.
 pub fn serve(socket: &OwnedFd, kinds: Kinds) -> io::Result<()> {
     let send = |message: postcard::Result<Vec<u8>>, given: Option<OwnedFd>| {
         let given: Vec<_> = given.iter().map(|it| it.as_fd()).collect();

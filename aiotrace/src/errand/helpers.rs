@@ -1,4 +1,5 @@
-//! The helpers, seen from whoever asks: who is idle, who is given up, and who is not asked for.
+//! The helpers, as aiotrace sees them: which are idle, which are given up, and which processes no
+//! helper is sent to.
 
 use std::{
     io,
@@ -27,21 +28,22 @@ use super::{
 };
 use crate::{clock::timeout, proc};
 
-/// The end is waited for so long: a helper may have to wait for a target.
+/// How long aiotrace waits at its end for helpers, which may have to wait for a target.
 const ENDING: Duration = Duration::from_millis(100);
-/// A helper that begins is waited for so long.
+/// How long aiotrace waits for a new helper to begin.
 const BEGINNING: Duration = Duration::from_secs(10);
-/// As often it is looked at whether a helper sleeps.
+/// How often aiotrace looks whether a helper sleeps.
 const SLICE: Duration = Duration::from_millis(20);
-/// An answer that takes longer is owed, too, though the helper did not sleep.
+/// The time of an answer beyond this is a debt of the process, even if the helper did not sleep.
 const BUSY: Duration = Duration::from_millis(500);
-/// Helpers that were killed and have not ended yet: of one user, and of all. (One process holds up one at most.)
+/// The most helpers that may be killed and not yet ended: for one user, and for all. (One process
+/// holds up at most one helper.)
 const MOST_STUCK_OF_USER: usize = 8;
 const MOST_STUCK: usize = 256;
-/// Processes that are named because they do not answer, at most.
+/// The most processes that are named because they do not answer.
 const MOST_NAMED: usize = 16;
 
-/// All of them.
+/// All helpers.
 pub struct Helpers {
     nursery: UnixStream,
     nursery_id: Pid,
@@ -51,24 +53,24 @@ pub struct Helpers {
 #[derive(Default)]
 struct State {
     idle: Vec<Helper>,
-    /// Killed, and not ended yet.
+    /// The helpers that were killed and have not ended yet.
     stuck: Vec<Stuck>,
     debts: Debts,
     unanswered: u64,
-    /// Processor time of those that were given up.
+    /// The processor time of helpers that were given up.
     took: Duration,
     named: Vec<u32>,
 }
 
-/// One of them.
+/// A helper.
 struct Helper {
     id: u32,
-    /// Whoever gets its number later is not meant.
+    /// Stands for this helper even when the kernel gives its id to another process.
     pidfd: Option<OwnedFd>,
     socket: UnixStream,
 }
 
-/// One that was given up, and for which process of which user.
+/// A helper that was given up, and the process and the user for which it waited.
 struct Stuck {
     socket: UnixStream,
     pid: u32,
@@ -76,7 +78,7 @@ struct Stuck {
 }
 
 impl Stuck {
-    /// Whether it is still there: its end of the socket is closed when it ends.
+    /// Whether the helper has not ended yet: its end of the socket is closed when it ends.
     fn is_there(&self) -> bool {
         let mut fds = [PollFd::new(self.socket.as_fd(), PollFlags::empty())];
         let polled = poll(&mut fds, timeout(Duration::ZERO));
@@ -85,21 +87,21 @@ impl Stuck {
     }
 }
 
-/// Why there is no answer.
+/// Why a helper gave no answer.
 enum Without {
-    /// It waits for the process.
+    /// The helper waits for the process.
     Late,
-    /// It ended.
+    /// The helper ended.
     Ended,
 }
 
 impl Helpers {
-    /// Those that this nursery makes.
+    /// The helpers that this nursery makes.
     pub fn new(nursery: UnixStream, nursery_id: Pid) -> Self {
         Self { nursery, nursery_id, state: Mutex::default() }
     }
 
-    /// Ends all, and waits a moment for it.
+    /// Ends all helpers, and waits a moment for it.
     pub fn end(&self) {
         let idle = std::mem::take(&mut self.state().idle);
         drop(idle);
@@ -112,12 +114,12 @@ impl Helpers {
         }
     }
 
-    /// How many errands had no answer.
+    /// How many errands got no answer.
     pub fn unanswered(&self) -> u64 {
         self.state().unanswered
     }
 
-    /// What they took of processors: those that are idle, and those that were given up.
+    /// The processor time of the helpers that are idle, and of those that were given up.
     pub fn processor_time(&self) -> Duration {
         let state = self.state();
         state.idle.iter().map(Helper::processor_time).sum::<Duration>() + state.took
@@ -127,7 +129,7 @@ impl Helpers {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Has an errand done, and lends descriptors for it. A descriptor may come with the answer.
+    /// Has a helper do an errand, and lends it descriptors. A descriptor may come with the answer.
     pub fn ask<E: Errand>(
         &self,
         errand: E,
@@ -150,9 +152,9 @@ impl Helpers {
         if !E::HOW.is_owed && self.is_left_alone(pid) {
             return None;
         }
-        // One that was idle may have been killed by somebody since.
+        // A helper that was idle may have been killed in the meantime.
         for _ in 0..2 {
-            // The guard must not live on.
+            // The guard of the mutex must not live longer than this statement.
             let idle = self.state().idle.pop();
             let helper = match idle {
                 Some(helper) => helper,
@@ -182,7 +184,7 @@ impl Helpers {
         None
     }
 
-    /// Whether this process, or its user, has let us wait too much.
+    /// Whether this process or its user has made aiotrace wait too long.
     fn is_left_alone(&self, pid: u32) -> bool {
         let mut state = self.state();
         if state.debts.is_new() {
@@ -215,7 +217,7 @@ impl Helpers {
     }
 }
 
-/// The user of a process: the owner of its directory.
+/// The user of a process, which owns its directory in /proc.
 fn user_of(pid: u32) -> u32 {
     std::fs::metadata(format!("/proc/{pid}")).map_or(u32::MAX, |it| it.uid())
 }
@@ -236,7 +238,7 @@ impl Helper {
     fn kill(&self) {
         let Some(pidfd) = &self.pidfd else { return };
         let (pidfd, none) = (pidfd.as_raw_fd(), std::ptr::null::<libc::siginfo_t>());
-        // SAFETY: a descriptor that lives, and no further information.
+        // SAFETY: the descriptor is open, and no further information is given.
         unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd, libc::SIGKILL, none, 0) };
     }
 
@@ -250,8 +252,9 @@ impl Helper {
         wire::send(self.socket.as_fd(), request, lent).map_err(|_| Without::Ended)?;
         let begun = Instant::now();
         self.answer(|| {
-            // As long as it does not sleep, it is most likely not the target that lets us wait. It sleeps, too, when it
-            // has answered, and we had no processor to see that.
+            // As long as the helper does not sleep, it is most likely not the target that makes it
+            // late. A helper that has answered sleeps, too; aiotrace may only have had no processor
+            // to see the answer.
             if !self.runs() && !self.has_answered() {
                 *slept += SLICE;
             }
@@ -259,7 +262,7 @@ impl Helper {
         })
     }
 
-    /// What it took of processors.
+    /// The processor time of the helper.
     fn processor_time(&self) -> Duration {
         let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(self.id.cast_signed()));
         clock.and_then(ClockId::now).map_or(Duration::ZERO, Duration::from)
@@ -270,12 +273,12 @@ impl Helper {
         poll(&mut fds, timeout(Duration::ZERO)).is_ok_and(|it| it > 0)
     }
 
-    /// Whether it has a processor, or waits for one.
+    /// Whether the helper has a processor, or waits for one.
     fn runs(&self) -> bool {
         proc::thread_state(self.id, self.id) == Some(b'R')
     }
 
-    /// The next message. `goes_on`: whether to wait for another [`SLICE`].
+    /// Receives the next message. `goes_on` says whether to wait for another [`SLICE`].
     fn answer(
         &self,
         mut goes_on: impl FnMut() -> bool,

@@ -1,8 +1,12 @@
-//! What may have to wait for a target is done by a helper process, which can be given up.
+//! Work that may have to wait for a target: a helper process does it, and aiotrace can give the
+//! helper up.
 //!
-//! A read of a target's memory waits for whoever serves the page (a FUSE file system, userfaultfd), and a read of
-//! most of its files in /proc waits while it hangs in execve(2). A thread that waits so is not ended by SIGKILL, and
-//! keeps its whole process from ending. So it is never a thread of ours:
+//! A read of a target's memory waits for the program that serves the page (a FUSE file system,
+//! userfaultfd):
+//! <https://elixir.bootlin.com/linux/v6.12.117/source/mm/process_vm_access.c#L106>.
+//! A read of most of a target's files in /proc waits while the target hangs in execve(2). SIGKILL
+//! does not end a thread that waits like this, and the thread keeps its whole process from ending.
+//! So it is never a thread of aiotrace itself:
 //!
 //! ```text
 //!            ask                         a message                   the system call that may wait
@@ -12,11 +16,12 @@
 //!        nothing: the helper is killed,                    nursery (one thread, no descriptor of ours)
 //!        and the process is left alone for a time
 //! ```
-//! [`start`] forks the nursery when aiotrace has one thread and has opened nothing. So helpers have our privilege, and
-//! neither a BPF program nor a map nor a tracee nor our output. They end with us.
+//! [`start`] forks the nursery while aiotrace has one thread and has opened nothing. So helpers
+//! have aiotrace's privileges, but no BPF program, no map, no tracee and none of its output. They
+//! end when aiotrace ends.
 //!
-//! Here is how an errand is done. What errands there are, say the rooms whose functions they run, in tables of
-//! [`Kind`]s.
+//! This module says how an errand is done. The modules whose functions the errands run say which
+//! errands there are, in tables of [`Kind`]s.
 
 mod debts;
 mod helper;
@@ -43,43 +48,49 @@ use self::helpers::Helpers;
 /// How an errand is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct How {
-    /// How long it may take while the helper sleeps: it waits for the process, or for a disk.
+    /// How long it may take while the helper sleeps, because it waits for the process or for a
+    /// disk.
     asleep: Duration,
     /// How long it may take while the helper has a processor, or waits for one.
     running: Duration,
-    /// Its helper gets a processor before others, as whoever waits for it holds the target in a stop.
+    /// Whether the helper gets a processor before other processes, because a thread of the target
+    /// is stopped until it is done.
     is_urgent: bool,
-    /// It is done also if the process is left alone: it gives something back that was taken.
+    /// Whether it is done even if the process is left alone, because it gives back something that
+    /// was taken.
     is_owed: bool,
 }
 
-/// While a helper waits for a process.
+/// How long a helper may wait for a process.
 pub const ASLEEP: Duration = Duration::from_millis(200);
-/// The process, or some threads of it, are stopped by us, and one of them may be what the helper waits for.
+/// How long a helper may wait while aiotrace has stopped some threads of the process: the helper
+/// may wait for one of them.
 const AT_A_STOP: Duration = Duration::from_millis(100);
-/// A file is read, perhaps from a slow disk.
+/// How long a helper may wait for a file, perhaps on a slow disk.
 pub const FROM_DISK: Duration = Duration::from_secs(1);
-/// On a machine that is busy, or is emulated, a helper may have to wait long for a processor.
+/// How long a helper may run: on a machine that is busy or emulated, it may have to wait long for a
+/// processor.
 pub const USUAL: Duration = Duration::from_secs(10);
-/// All memory of a process is read: longer than [`crate::proc::scan`] takes.
+/// How long a helper may run that reads all the memory of a process: longer than
+/// [`crate::proc::scan`] takes.
 pub const A_SCAN: Duration = Duration::from_secs(20);
 
 impl How {
-    /// As most are.
+    /// How most errands are done.
     pub const USUAL: Self =
         Self { asleep: ASLEEP, running: USUAL, is_urgent: false, is_owed: false };
 
-    /// It may take so long.
+    /// The errand may take this long.
     pub const fn patience(self, asleep: Duration, running: Duration) -> Self {
         Self { asleep, running, ..self }
     }
 
-    /// Somebody is held in a stop meanwhile.
+    /// A thread of the target is stopped until the errand is done.
     pub const fn urgent(self) -> Self {
         Self { asleep: AT_A_STOP, is_urgent: true, ..self }
     }
 
-    /// It gives something back.
+    /// The errand gives back something that was taken.
     pub const fn owed(self) -> Self {
         Self { is_urgent: true, is_owed: true, ..self }
     }
@@ -87,51 +98,53 @@ impl How {
 
 static HELPERS: OnceLock<Helpers> = OnceLock::new();
 
-/// A kind of errand, as a helper knows it.
+/// A kind of errand, as helpers know it.
 pub struct Kind {
     /// Its name.
     pub name: &'static str,
-    /// Its helper gets a processor before others.
+    /// Whether its helper gets a processor before other processes.
     pub is_urgent: bool,
-    /// Does one. It comes as it was encoded; the answer is as [`wire`] sends it.
+    /// Does an errand of this kind. It gets the encoded errand, and returns the answer as [`wire`]
+    /// sends it.
     pub run: fn(&[u8]) -> postcard::Result<Vec<u8>>,
 }
 
 /// Tables of kinds.
 pub type Kinds = &'static [&'static [Kind]];
 
-/// Starts the process that makes helpers, which can do errands of these kinds. Only while there is one thread; without
-/// it, errands are done by whoever asks.
+/// Starts the nursery, whose helpers can do errands of these kinds. Call it only while there is one
+/// thread. Without it, aiotrace does errands itself.
 ///
 /// # Errors
-/// If there can be no process.
+/// If the process cannot be made.
 pub fn start(kinds: Kinds) -> io::Result<()> {
     let (nursery, id) = nursery::start(kinds)?;
     let _ = HELPERS.set(Helpers::new(nursery, id));
     Ok(())
 }
 
-/// Ends the helpers, and waits for them if they need not wait for anybody: else whoever is process 1 would have to, and
-/// in a container it may not.
+/// Ends the helpers, and waits for those that do not wait for a target themselves. Otherwise
+/// process 1 would have to reap them, and in a container it may not do so.
 pub fn end() {
     if let Some(helpers) = HELPERS.get() {
         helpers.end();
     }
 }
 
-/// How many errands had no answer, mostly because their process, or its user, let us wait, then or earlier.
+/// How many errands got no answer, mostly because their process or its user made aiotrace wait, at
+/// that time or before.
 pub fn unanswered() -> u64 {
     HELPERS.get().map_or(0, Helpers::unanswered)
 }
 
-/// What helpers took of processors so far.
+/// The processor time that helpers have taken so far.
 pub fn processor_time() -> Duration {
     HELPERS.get().map_or(Duration::ZERO, Helpers::processor_time)
 }
 
-/// Something to be done about a process.
+/// Work to be done about a process.
 pub trait Errand: Serialize + DeserializeOwned {
-    /// What comes of it.
+    /// The answer.
     type Answer: Serialize + DeserializeOwned;
     /// The name of its kind.
     const NAME: &'static str;
@@ -140,15 +153,15 @@ pub trait Errand: Serialize + DeserializeOwned {
 
     /// The process, or one of its threads.
     fn pid(&self) -> u32;
-    /// Does it, here.
+    /// Does the errand in this process.
     fn run(self) -> Self::Answer;
 
-    /// Has it done; `None` if it had no answer in time.
+    /// Has a helper do the errand; `None` if there was no answer in time.
     fn ask(self) -> Option<Self::Answer> {
         self.ask_with(&[]).map(|it| it.0)
     }
 
-    /// The same, and lends descriptors for it. A descriptor may come with the answer.
+    /// [`Self::ask`], and lends descriptors for the errand. A descriptor may come with the answer.
     fn ask_with(self, lent: &[BorrowedFd<'_>]) -> Option<(Self::Answer, Option<OwnedFd>)> {
         if let Some(helpers) = HELPERS.get() {
             return helpers.ask(self, lent);
@@ -158,13 +171,14 @@ pub trait Errand: Serialize + DeserializeOwned {
     }
 }
 
-/// The kind of these errands.
+/// The kind to which these errands belong.
 pub const fn kind<E: Errand>() -> Kind {
     let run = |encoded: &[u8]| wire::encoded(&postcard::from_bytes::<E>(encoded)?.run());
     Kind { name: E::NAME, is_urgent: E::HOW.is_urgent, run }
 }
 
-/// A table of kinds, an errand a line: what it needs to know, what comes of it, and what does it.
+/// Makes a table of kinds. Each line is an errand: the arguments it needs, its answer, and the
+/// function that does it.
 macro_rules! errands {
     ($(#[$about:meta])* $table:ident = [
         $($(#[$doc:meta])* $name:ident($($field:ident: $type:ty),*) -> $answer:ty = $run:expr
@@ -177,7 +191,7 @@ macro_rules! errands {
                 /// The process, or one of its threads.
                 pub pid: u32,
                 $(
-                    /// As what it does has it.
+                    /// The argument of this name of the function that does the errand.
                     pub $field: $type,
                 )*
             }

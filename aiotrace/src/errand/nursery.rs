@@ -1,5 +1,5 @@
-//! The process that forks helpers. It was forked before aiotrace opened anything, and does nothing else, so it waits
-//! for nobody.
+//! The nursery: the process that forks helpers. It is forked before aiotrace opens anything, and
+//! does nothing else, so it never waits for a target.
 
 use std::{
     fs::File,
@@ -25,10 +25,11 @@ use super::{
     wire::{self, Incoming},
 };
 
-/// Forks it, and gives its process id. What is sent to it is a descriptor: the other end of whoever is to be served by a new helper.
+/// Forks the nursery, and returns a socket to it and its process id. Each message to the socket
+/// brings a descriptor: the end of another socket, which a new helper serves.
 ///
 /// # Errors
-/// If there can be no process.
+/// If the process cannot be made.
 pub fn start(kinds: Kinds) -> io::Result<(UnixStream, Pid)> {
     let (ours, theirs) = UnixStream::pair()?;
     let parent = nix::unistd::getpid();
@@ -36,7 +37,7 @@ pub fn start(kinds: Kinds) -> io::Result<(UnixStream, Pid)> {
     match unsafe { fork() }? {
         ForkResult::Parent { child } => {
             drop(theirs);
-            // It is ready, or has ended.
+            // The nursery is ready, or has ended.
             (&ours).read_exact(&mut [0])?;
             Ok((ours, child))
         }
@@ -44,7 +45,7 @@ pub fn start(kinds: Kinds) -> io::Result<(UnixStream, Pid)> {
             drop(ours);
             if retire().is_ok() && getppid() == parent && keep_only(&theirs).is_ok() {
                 let _ = serve(theirs, kinds);
-                // Until there is no child: they are reaped by the kernel.
+                // Waits until the nursery has no child left; the kernel reaps its children.
                 let _ = wait();
             }
             end()
@@ -52,10 +53,12 @@ pub fn start(kinds: Kinds) -> io::Result<(UnixStream, Pid)> {
     }
 }
 
-/// Memory of a helper, bytes: tables for unwinding of the largest files (a message of 300 MiB) and what we are ourselves.
+/// The most memory of a helper, in bytes: the tables for unwinding of the largest files (a message
+/// of 300 MiB), and what aiotrace takes itself.
 const MOST_MEMORY: u64 = 1 << 30;
 
-/// Leaves the terminal, our input and output, and all that we were given: nobody is to wait for a helper.
+/// Leaves the terminal, standard input and output, and everything else that aiotrace was given, so
+/// that nobody waits for a helper that hangs.
 fn retire() -> io::Result<()> {
     setsid()?;
     chdir("/")?;
@@ -64,25 +67,26 @@ fn retire() -> io::Result<()> {
     dup2_stdout(&null)?;
     dup2_stderr(&null)?;
     end_with_parent()?;
-    // A tracer of our user may not look into us.
-    // SAFETY: no memory is involved. So below.
+    // A process of the same user may not trace this one.
+    // SAFETY: no memory is involved.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0) })?;
-    // The kernel reaps our children by itself. And who ends all of a unit or a terminal ends aiotrace, which needs its
-    // helpers until then.
+    // The kernel reaps the nursery's children by itself. The other signals are sent to all
+    // processes of a unit or a terminal; they end aiotrace, which needs its helpers until then.
     for it in [Signal::SIGCHLD, Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGQUIT] {
-        // SAFETY: no code of ours runs.
+        // SAFETY: no code of this program runs as a handler.
         unsafe { signal(it, SigHandler::SigIgn) }?;
     }
-    // All that helpers read is bounded; if that is not enough, it is they who have no memory, and not the machine.
+    // All that helpers read is bounded. If the bounds are not enough, the helpers run out of
+    // memory, and not the machine.
     lower_limit(Resource::RLIMIT_AS, MOST_MEMORY)?;
     name(c"aiotrace-nursery");
     Ok(())
 }
 
-/// Ends when its parent ends. fork(2) and a change of user take that back.
+/// Makes this process end when its parent ends. fork(2) and a change of user undo this.
 ///
 /// # Errors
-/// Never, on a kernel that we run on.
+/// Never, on the kernels that aiotrace supports.
 pub fn end_with_parent() -> io::Result<()> {
     // SAFETY: no memory is involved.
     Errno::result(unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) })?;
@@ -90,13 +94,14 @@ pub fn end_with_parent() -> io::Result<()> {
 }
 
 fn name(name: &std::ffi::CStr) {
-    // SAFETY: a string that lives; more than 15 bytes are cut.
+    // SAFETY: the string lives, and the kernel cuts it to 15 bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr(), 0, 0, 0) };
 }
 
-/// Ends at once: what there is at the end of a process is not ours, but of the one that we were forked from.
+/// Ends this process at once: destructors and exit handlers belong to the process from which it was
+/// forked.
 fn end() -> ! {
-    // SAFETY: it does not come back.
+    // SAFETY: this does not return.
     unsafe { libc::_exit(0) }
 }
 
@@ -119,19 +124,19 @@ fn serve(socket: UnixStream, kinds: Kinds) -> io::Result<()> {
     }
 }
 
-/// Closes all descriptors but those of standard input and output, and this one.
+/// Closes all descriptors except standard input, output and error, and this socket.
 fn keep_only(socket: &UnixStream) -> io::Result<()> {
     let kept = socket.as_raw_fd().cast_unsigned();
     for (first, last) in [(3, kept.saturating_sub(1)), (kept + 1, u32::MAX)] {
         if first <= last {
-            // SAFETY: nobody here knows of any of them.
+            // SAFETY: no code in this process uses any of these descriptors.
             Errno::result(unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) })?;
         }
     }
     Ok(())
 }
 
-/// Asks for a helper that serves this end.
+/// Asks the nursery for a helper that serves this end of a socket.
 ///
 /// # Errors
 /// If the nursery is gone.

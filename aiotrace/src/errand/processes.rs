@@ -1,4 +1,4 @@
-//! What is asked of processes as a whole.
+//! The errands about processes as a whole.
 
 use std::{fs, io, os::fd::OwnedFd};
 
@@ -13,7 +13,7 @@ use crate::{
 };
 
 errands! {
-    /// What is asked about processes.
+    /// The errands about processes.
     PROCESSES = [
         /// [`proc::status`]
         Status(tid: u32) -> Option<Vec<u8>> = proc::status;
@@ -57,31 +57,32 @@ errands! {
     ]
 }
 
-/// A process to be traced.
+/// A process that is to be traced.
 #[derive(Debug)]
 pub struct Opened {
-    /// Its id: that of the whole process, also if one of its threads was named.
+    /// The id of the whole process, even if one of its threads was named.
     pub pid: u32,
-    /// Stands for this very process, also when its id is used again. Readable when it is dead.
+    /// Stands for this very process, even when the kernel gives its id to another one. It is
+    /// readable when the process is dead.
     pub pidfd: OwnedFd,
-    /// Its name.
+    /// The name of the process.
     pub name: Vec<u8>,
-    /// When it started, nanoseconds of CLOCK_BOOTTIME, to 10 ms.
+    /// When the process started, in nanoseconds of CLOCK_BOOTTIME, exact to 10 ms.
     pub started: Option<u64>,
 }
 
 /// Why a process cannot be traced.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is none.
+    /// There is no such process.
     #[error("no such process: {0}")]
     Gone(u32),
-    /// Something else.
+    /// The process could not be opened for another reason.
     #[error("cannot look at process {pid}")]
     Other {
-        /// Which.
+        /// The process.
         pid: u32,
-        /// Why.
+        /// The reason.
         #[source]
         source: io::Error,
     },
@@ -90,7 +91,7 @@ pub enum OpenError {
 /// Opens a process by its id or by the id of one of its threads.
 ///
 /// # Errors
-/// [`OpenError::Gone`] if there is none, or it died while we looked.
+/// [`OpenError::Gone`] if there is no such process, or if it died in the meantime.
 pub fn open(id: u32) -> Result<Opened, OpenError> {
     let fail = |source: io::Error| match source.raw_os_error() {
         Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(id),
@@ -100,7 +101,8 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
     let status = Status { pid: id, tid: id }.ask().flatten().unwrap_or_default();
     let pid = status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(id);
     let pidfd = pidfd_open(pid).map_err(fail)?;
-    // A zombie has ended already, whatever its parent does; but not if other threads of it go on.
+    // A zombie has ended, whatever its parent does; but a process has not ended as long as other
+    // threads of it go on.
     if is_over(&pidfd) {
         return Err(OpenError::Gone(id));
     }
@@ -108,19 +110,19 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
     Ok(Opened { pid, pidfd, name, started: Started { pid }.ask().flatten() })
 }
 
-/// Whether a seccomp filter is in force in a thread; `None` if that is not known.
+/// Whether a thread has a seccomp filter; `None` if unknown.
 pub fn has_thread_filter(pid: u32, tid: u32) -> Option<bool> {
     Status { pid, tid }.ask().map(|it| it.is_some_and(|it| is_filtered(&it)))
 }
 
-/// Whether a thread is there and has not ended, also if nobody has waited for it yet.
+/// Whether a thread exists and has not ended. A zombie has ended, even if nobody has waited for it.
 pub fn is_alive_thread(pid: u32, tid: u32) -> bool {
     let state = ThreadState { pid, tid }.ask();
-    // Who does not answer is there.
+    // A thread that gives no answer exists.
     state.is_none_or(|it| !matches!(it, None | Some(b'Z' | b'X')))
 }
 
-/// Which thread traces a thread, if one does.
+/// The thread that traces a thread, if there is one.
 pub fn tracer_of(tid: u32) -> Option<u32> {
     let status = Status { pid: tid, tid }.ask()??;
     status_field(&status, "TracerPid")?.parse().ok().filter(|it| *it != 0)

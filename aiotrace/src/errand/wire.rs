@@ -1,4 +1,4 @@
-//! How errands and answers are sent: a length, and as many bytes; with descriptors, if there are some.
+//! How errands and answers are sent: a length, and then that many bytes, perhaps with descriptors.
 
 use std::{
     io::{self, IoSlice, IoSliceMut},
@@ -11,14 +11,14 @@ use nix::{
 };
 use serde::Serialize;
 
-/// A message that is longer is none. (The longest are tables for unwinding: stacks/modules.rs.)
+/// The longest message, in bytes. (The longest have tables for unwinding: stacks/modules.rs.)
 const LONGEST: usize = 300 << 20;
-/// Descriptors of one message, at most.
+/// The most descriptors that come with one message.
 const MOST_DESCRIPTORS: usize = 2;
-/// Bytes of the length.
+/// How many bytes the length has.
 const LENGTH: usize = size_of::<u32>();
 
-/// A message.
+/// Encodes a message, with its length.
 ///
 /// # Errors
 /// If it cannot be encoded, or is too long.
@@ -32,10 +32,10 @@ pub fn encoded(message: &impl Serialize) -> postcard::Result<Vec<u8>> {
     Ok(bytes)
 }
 
-/// Sends one.
+/// Sends a message that was encoded.
 ///
 /// # Errors
-/// If nobody reads it.
+/// If nobody reads from the socket.
 pub fn send(
     socket: BorrowedFd<'_>,
     message: &[u8],
@@ -56,20 +56,21 @@ pub fn send(
     Ok(())
 }
 
-/// What of a message has come so far.
+/// The part of a message that has come so far.
 #[derive(Default)]
 pub struct Incoming {
     bytes: Vec<u8>,
-    /// How many of them have come.
+    /// How many bytes have come.
     filled: usize,
     descriptors: Vec<OwnedFd>,
 }
 
 impl Incoming {
-    /// Takes what is there, or waits for it. The message without its length, once it is whole.
+    /// Takes the bytes that are there, or waits for some. Returns the message without its length,
+    /// once it is whole.
     ///
     /// # Errors
-    /// If the other end is closed (`UnexpectedEof`), or what comes is no message.
+    /// If the other end is closed (`UnexpectedEof`), or if what comes is no message.
     pub fn take(&mut self, socket: BorrowedFd<'_>) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         const FIRST: usize = 4096;
         if self.bytes.is_empty() {
@@ -86,7 +87,7 @@ impl Incoming {
                 };
             for control in message.cmsgs()? {
                 if let ControlMessageOwned::ScmRights(found) = control {
-                    // SAFETY: they were made for us just now.
+                    // SAFETY: the kernel has just made these descriptors for this process.
                     let owned = found.into_iter().map(|it| unsafe { OwnedFd::from_raw_fd(it) });
                     self.descriptors.extend(owned);
                 }

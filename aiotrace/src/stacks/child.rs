@@ -1,8 +1,10 @@
-//! The child process that reads symbols and debug information: `aiotrace symbolize`. A line of JSON in,
-//! a line out, both by its standard input, until that ends. Files that it does not know yet come by its standard output,
-//! before they are asked about.
+//! The child process that reads symbols and debug information: `aiotrace symbolize`. aiotrace
+//! writes each request as a line of JSON to the child's standard input, which is a socket, and the
+//! child writes the answer as a line back to it, until aiotrace closes it. Before aiotrace asks
+//! about a new file, a helper sends it by another socket, the child's standard output.
 //!
-//! The files are those of whoever is traced, so it is confined, and the least that can happen is that it dies.
+//! The files are the target's, so the child is confined; the worst that a file can do is to make it
+//! die.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -20,16 +22,17 @@ use crate::{
     errand::wire::{self, Incoming},
 };
 
-/// What is asked.
+/// A request: which functions are at these addresses of a file?
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Request {
-    /// A number of the file.
+    /// The number of the file.
     pub file: u64,
-    /// Addresses in it, as its symbols have them.
+    /// Addresses in the file, as its symbols have them.
     pub offsets: Vec<u64>,
 }
 
-/// Files that were handed over: the file and the one with its debug information.
+/// What comes with files that are handed over: the file with the code, and the one with its debug
+/// information.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Handed {
     file: u64,
@@ -37,10 +40,10 @@ pub struct Handed {
 }
 
 impl Handed {
-    /// Hands them over.
+    /// Hands the files over.
     ///
     /// # Errors
-    /// If they cannot be looked at, or the child is gone.
+    /// If the size of a file cannot be read, or the child is gone.
     pub fn send(socket: &UnixStream, file: u64, files: &[&File]) -> io::Result<()> {
         let sizes = files.iter().map(|it| Ok(it.metadata()?.len())).collect::<io::Result<_>>()?;
         let message = wire::encoded(&Self { file, sizes }).map_err(io::Error::other)?;
@@ -48,7 +51,8 @@ impl Handed {
         wire::send(socket.as_fd(), &message, &files)
     }
 
-    /// Takes those of this number. One that was handed over too late is of a file that nobody asks about any more.
+    /// Takes the files with this number. Files with another number came too late: nobody asks about
+    /// them any more.
     fn receive(file: u64) -> io::Result<(Vec<File>, Vec<u64>)> {
         let mut incoming = Incoming::default();
         loop {
@@ -61,40 +65,42 @@ impl Handed {
     }
 }
 
-/// A function, as far as it is known. The answer has a list of them for each address.
+/// What is known of a function. An answer has a list of functions for each address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Function {
-    /// Its name, demangled.
+    /// The demangled name.
     #[serde(deserialize_with = "bounded::known_text")]
     pub function: Option<String>,
-    /// Source file.
+    /// The source file.
     #[serde(deserialize_with = "bounded::known_text")]
     pub file: Option<String>,
-    /// Line.
+    /// The line.
     pub line: Option<u32>,
 }
 
 impl Function {
-    /// Bytes of its names.
+    /// How many bytes its names have.
     pub fn length(&self) -> usize {
         let names = [&self.function, &self.file];
         names.into_iter().flatten().map(String::len).sum()
     }
 }
 
-/// A request that is longer is not read.
+/// The longest request that is read, in bytes.
 const MOST_REQUEST: u64 = 1 << 20;
 
-/// Answers until nobody asks. `parent`: the process that asks. `try_all`: says instead what it could still do.
+/// Answers until aiotrace closes the socket. `parent` is the process that asks. With `try_all`,
+/// only says what the child could still do.
 ///
 /// # Errors
-/// If it cannot be confined, or whoever asks went away in the middle.
+/// If the child cannot be confined, or if aiotrace went away in the middle of a request.
 pub fn run(parent: u32, try_all: bool) -> io::Result<()> {
-    // SAFETY: no memory is involved; and we may run at the priority of the thread that shows events.
+    // SAFETY: no memory is involved. (The child may have been started at the priority of the thread
+    // that shows events.)
     unsafe {
         libc::setpriority(libc::PRIO_PROCESS, 0, 0);
     }
-    // Answers go back where requests come from.
+    // Answers go back to the socket where requests come from.
     let mut out = File::from(io::stdin().as_fd().try_clone_to_owned()?);
     confine::confine(parent)?;
     if try_all {
@@ -126,10 +132,10 @@ pub fn run(parent: u32, try_all: bool) -> io::Result<()> {
     }
 }
 
-/// A file in our memory, until we end.
+/// A file in the memory of this process, until the process ends.
 fn map(file: &File, size: u64) -> Option<&'static [u8]> {
-    // SAFETY: if somebody cuts the file short, a read of it kills us, and costs the names of this file: that is
-    // what this process is for.
+    // SAFETY: if somebody cuts the file short, a read of it kills this process and costs the names
+    // of this file; this process exists for that.
     let map = unsafe { MmapOptions::new().len(usize::try_from(size).ok()?).map(file) }.ok()?;
     Some(&**Box::leak(Box::new(map)))
 }

@@ -1,7 +1,8 @@
-//! A process that reads what an enemy may have written: it gives up whatever it could do harm with.
+//! Confines a process that reads files which an enemy may have written: the process gives up
+//! everything with which it could do harm.
 //!
-//! What is left to it: its memory, and the descriptors that it has. It can open nothing, make no process, and
-//! reach none.
+//! It keeps its memory, and the descriptors that it has. It can open no file, and make and reach no
+//! process.
 
 use std::io;
 
@@ -14,19 +15,22 @@ use crate::{
     },
 };
 
-/// Address space it may take: files are mapped, and debug information may have gigabytes.
+/// The most address space that the process may take, in bytes: it maps files, and debug information
+/// may have gigabytes.
 const MOST_ADDRESSES: u64 = 8 << 30;
-/// Memory of its own it may take.
+/// The most memory of its own that the process may take, in bytes.
 const MOST_MEMORY: u64 = 1 << 30;
-/// Processor time it may take, seconds. (Whoever asks gives it less for one answer.)
+/// The most processor time that the process may take, in seconds. (aiotrace waits less than that
+/// for one answer.)
 const MOST_TIME: u64 = 300;
-/// Descriptors it may have.
+/// The most descriptors that the process may have.
 const MOST_DESCRIPTORS: u64 = 16;
-/// Its user is this number and its process id: one that nobody has, as two processes of one user can harm each
-/// other. (systemd's and containers' ranges end below: <https://systemd.io/UIDS-GIDS/>)
+/// The process runs as the user with this number plus its process id: two processes of one user can
+/// harm each other, so this is a user that nobody else has. (The ranges of systemd and of
+/// containers end below: <https://systemd.io/UIDS-GIDS/>)
 const FIRST_USER: u32 = 3_000_000_000;
 
-/// The system calls that it may still make. mmap(2) not of code.
+/// The system calls that the process may still make; mmap(2) only for memory without code.
 pub const ALLOWED: [i64; 23] = [
     libc::SYS_read,
     libc::SYS_write,
@@ -53,14 +57,15 @@ pub const ALLOWED: [i64; 23] = [
     libc::SYS_exit_group,
 ];
 
-/// Confines this process, which has one thread. `parent`: whose end is its end.
+/// Confines this process, which has one thread. It ends when `parent` ends.
 ///
 /// # Errors
-/// If something could not be given up: then it must not go on.
+/// If the process could not give something up: then it must not go on.
 pub fn confine(parent: u32) -> io::Result<()> {
-    // Rust's handlers would want to change themselves by a call that is not allowed, and come again for ever.
+    // Rust's signal handlers would call sigaction(2), which the filter does not allow, and so run
+    // again for ever.
     for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGABRT, libc::SIGILL] {
-        // SAFETY: the default is no code of ours.
+        // SAFETY: the default action runs no code of this program.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
     lower_limit(Resource::RLIMIT_AS, MOST_ADDRESSES)?;
@@ -76,7 +81,7 @@ pub fn confine(parent: u32) -> io::Result<()> {
         lower_limit(none, 0)?;
     }
     give_up_identity()?;
-    // After the change of the user, which takes these back: prctl(2).
+    // Only after the change of the user, which resets these two: prctl(2).
     prctl(libc::PR_SET_DUMPABLE, 0)?;
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
     if nix::unistd::getppid().as_raw() as u32 != parent {
@@ -93,8 +98,8 @@ fn prctl(option: i32, value: u64) -> io::Result<()> {
     Ok(())
 }
 
-/// Nobody's user, and no capabilities. Whoever may not change its user (a plain one, or one of a user namespace
-/// without that number) keeps it.
+/// Gives up the user and all capabilities. A process that may not change its user (an unprivileged
+/// one, or one in a user namespace without that number) keeps it.
 pub fn give_up_identity() -> io::Result<()> {
     let id = FIRST_USER + std::process::id();
     // SAFETY: no memory is involved.
@@ -103,11 +108,11 @@ pub fn give_up_identity() -> io::Result<()> {
         let _ = libc::setresgid(id, id, id);
         let _ = libc::setresuid(id, id, id);
     }
-    /// `_LINUX_CAPABILITY_VERSION_3`, and two sets of three words: capset(2).
+    /// `_LINUX_CAPABILITY_VERSION_3`, which wants two sets of three words: capset(2).
     const VERSION: u32 = 0x2008_0522;
     let header = [VERSION, 0];
     let none = [0u32; 6];
-    // SAFETY: a header and two sets, as the version wants it.
+    // SAFETY: a header and two sets, as this version wants them.
     let set = unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), none.as_ptr()) };
     Errno::result(set)?;
     prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as u64)
@@ -133,17 +138,20 @@ fn filter() -> Vec<libc::sock_filter> {
     filter
 }
 
-/// Tries everything that it must not do: what worked. (The test of this is made from inside.)
+/// Tries everything that the process must not do, and returns what worked. (A test runs this inside
+/// of a confined process.)
 pub fn holes() -> Vec<String> {
-    /// Beyond the last call of this architecture, and some old ones.
+    /// A number beyond the last system call of this architecture.
     const LAST: i64 = 600;
-    /// uretprobe and uprobe, which the kernel lets pass any filter, and kills who calls them from other places than
-    /// its own: <https://github.com/torvalds/linux/blob/v6.18/arch/x86/kernel/uprobes.c>.
+    /// uretprobe and uprobe: every filter lets them pass, and the kernel kills a process that calls
+    /// them from any place but the kernel's own:
+    /// <https://github.com/torvalds/linux/blob/v6.18/arch/x86/kernel/uprobes.c>.
     const PROBES: [i64; 2] = [335, 336];
     let mut found = Vec::new();
     let is_tried = |it: &i64| !ALLOWED.contains(it) && !PROBES.contains(it);
     for number in (0..LAST).filter(is_tried) {
-        // SAFETY: arguments that no call can use: should it be made, it fails otherwise.
+        // SAFETY: no system call can use these arguments: if one is made, it fails with another
+        // errno.
         let made = Errno::result(unsafe { libc::syscall(number, -1, -1, -1, -1, -1, -1) });
         if made != Err(Errno::EPERM) {
             found.push(format!("system call {number}: {made:?}"));
@@ -154,7 +162,7 @@ pub fn holes() -> Vec<String> {
             found.push(format!("{path} can be opened"));
         }
     }
-    // SAFETY: new memory, which nobody uses.
+    // SAFETY: new memory, which nothing uses.
     let code = unsafe {
         let (read, private) =
             (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);

@@ -1,8 +1,9 @@
-//! Where the debug information of a file is, if not in the file:
+//! Finds the debug information of a file, if it is in another file:
 //! <https://sourceware.org/gdb/current/onlinedocs/gdb.html/Separate-Debug-Files.html>.
 //!
-//! Which file that is, the file says, and so whoever is traced. Only files below the directory of debug files
-//! are opened, and only those of root; and one that is named must be that of the same build.
+//! The file itself says where its debug information is, so the target does. Therefore aiotrace
+//! opens only files below the directory of debug files, and only those of root; and a file that is
+//! found by its name must have the same build id.
 
 use std::{
     ffi::OsStr,
@@ -13,10 +14,10 @@ use std::{
 
 use super::{elf::Elf, files};
 
-/// The longest build id, bytes. (SHA-256 has 32.)
+/// The longest build id, in bytes. (SHA-256 has 32.)
 const MOST_ID: usize = 64;
 
-/// The file with the debug information of this one, which has this path.
+/// Opens the file with the debug information of `file`, which has this path.
 pub fn of(file: &File, path: &[u8]) -> Option<File> {
     let elf = Elf::read(file)?;
     let id = build_id(&elf)?;
@@ -27,7 +28,8 @@ pub fn of(file: &File, path: &[u8]) -> Option<File> {
     })
 }
 
-/// A note: sizes of name and description, a type, the name, the description: elf(5).
+/// A note has the sizes of its name and its description, a type, the name, and the description:
+/// elf(5).
 fn build_id(elf: &Elf<'_>) -> Option<Vec<u8>> {
     let note = elf.section(b".note.gnu.build-id", 4096)?;
     let size = u32::from_le_bytes(note.get(4..8)?.try_into().ok()?) as usize;
@@ -44,7 +46,7 @@ fn by_id(id: &[u8]) -> PathBuf {
     PathBuf::from(format!(".build-id/{first}/{rest}.debug"))
 }
 
-/// The name in the section, in the directory of the file.
+/// The file that the section names, in the directory of `path`.
 pub(super) fn by_link(path: &[u8], link: &[u8]) -> Option<PathBuf> {
     let name = link.split(|byte| *byte == 0).next()?;
     let is_name = !name.is_empty() && !name.contains(&b'/');

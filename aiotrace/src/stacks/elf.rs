@@ -1,4 +1,4 @@
-//! The tables of an ELF file, copied: sizes are the file's, so each is bounded.
+//! Copies the tables of an ELF file. The file gives the sizes, so each of them is bounded.
 
 use std::fs::File;
 
@@ -11,27 +11,28 @@ use object::{
 
 use super::files;
 
-/// Names of sections that are longer in all are not read.
+/// The most bytes of section names that are read.
 const MOST_NAMES: usize = 1 << 20;
-/// The names that are looked for are shorter.
+/// Longer names of sections are cut: no name that is looked for is so long.
 const MOST_NAME: usize = 32;
-/// A table that is larger is not read: as many entries as a file can have, of the largest.
+/// The most bytes of a table that are read: as many entries as a file can have, each of the largest
+/// kind.
 const MOST_TABLE: usize = 65_535 * 64;
 
-/// A file of 64 bits.
+/// A 64-bit ELF file.
 pub struct Elf<'a> {
     file: &'a File,
-    /// The order of its bytes.
+    /// The byte order of the file.
     pub endian: LittleEndian,
-    /// What is to be loaded.
+    /// The segments that are to be loaded.
     pub segments: Vec<ProgramHeader64<LittleEndian>>,
-    /// Its sections; none, if they could not be read.
+    /// The sections; none, if they could not be read.
     pub sections: Vec<SectionHeader64<LittleEndian>>,
     names: Vec<u8>,
 }
 
 impl<'a> Elf<'a> {
-    /// Its tables; `None` if it is no such file.
+    /// Reads the tables of a file; `None` if it is no 64-bit ELF file.
     pub fn read(file: &'a File) -> Option<Self> {
         type Header = FileHeader64<LittleEndian>;
         let bytes = files::read(file, 0, size_of::<Header>() as u64, size_of::<Header>())?;
@@ -55,13 +56,13 @@ impl<'a> Elf<'a> {
         name.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
-    /// What is in a section, if that is no more than so many bytes.
+    /// The content of a section, if it has at most `most` bytes.
     pub fn data(&self, section: &SectionHeader64<LittleEndian>, most: usize) -> Option<Vec<u8>> {
         let (offset, size) = section.file_range(self.endian)?;
         files::read(self.file, offset, size, most)
     }
 
-    /// The same by its name.
+    /// [`Self::data`] of the section with this name.
     pub fn section(&self, name: &[u8], most: usize) -> Option<Vec<u8>> {
         self.data(self.sections.iter().find(|it| self.name(it) == name)?, most)
     }

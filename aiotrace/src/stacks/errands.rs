@@ -1,10 +1,10 @@
-//! What helpers do for stacks.
+//! The errands for stacks.
 
 use super::{Layout, Region, hand_over, load, regions};
 use crate::errand::{FROM_DISK, USUAL, errands};
 
 errands! {
-    /// What is asked about code and its tables.
+    /// The errands about code and its tables.
     ERRANDS = [
         /// [`regions`]
         Regions() -> Option<Vec<Region>> = regions;

@@ -1,8 +1,10 @@
-//! Opens the files of a process that is traced. Their owner may want us to open something else (a FIFO, on
-//! which we would wait; a device, to which opening does something), or to wait for him.
+//! Opens the files of a target. Their owner may want aiotrace to open something else (a FIFO, on
+//! which the open would wait; a device, which does something when it is opened), or want it to
+//! wait.
 //!
-//! So a file is found without being opened (`O_PATH`), looked at, and then opened through that descriptor:
-//! whatever happens to its path in the meantime, it is what was looked at. `O_NONBLOCK`, because of leases:
+//! So a file is first found without being opened (`O_PATH`), then looked at, and then opened
+//! through that descriptor: whatever happens to its path in the meantime, the file is the one that
+//! was looked at. It is opened with `O_NONBLOCK` because of leases, which would make the open wait:
 //! fcntl(2), `F_SETLEASE`.
 
 use std::{
@@ -27,14 +29,15 @@ use crate::proc::file::{Told, lines};
 
 /// The directory of debug files.
 const DEBUG: &str = "/usr/lib/debug";
-/// The very file of a region, also if it was deleted, replaced, or is in a container's root; and the same as it was
-/// found, without being opened. For the helper.
+/// Opens the very file of a region, even if it was deleted or replaced, or is in a container's
+/// root. Also returns its `O_PATH` descriptor. Only a helper may call this.
 pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, File)> {
-    // Its server may wait for something, and then we would, too.
+    // A program that serves the file system (FUSE) may wait for something, and then this read would
+    // wait, too.
     let mut kinds = Kinds::of(&mapped.identity.0)?;
     for it in ["self".to_owned(), pid.to_string()] {
         let told = lines(format!("/proc/{it}/mountinfo"), |line| kinds.line(line));
-        // The process may be gone, or have more mounts than are read.
+        // The process may be gone, or it may have more mounts than are read.
         if matches!(told, Ok(Told::Some)) || told.is_err() && it == "self" {
             return None;
         }
@@ -45,7 +48,8 @@ pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, Fi
     }
     let path = format!("/proc/{pid}/map_files/{:x}-{:x}", region.start, region.end);
     let found = match open(&*path, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty()) {
-        // This link is for root (or CAP_CHECKPOINT_RESTORE) only.
+        // These links are only for root (or CAP_CHECKPOINT_RESTORE):
+        // <https://elixir.bootlin.com/linux/v6.12.117/source/fs/proc/base.c#L2280>
         Err(Errno::EPERM | Errno::EACCES) => in_root(pid, &mapped.path),
         other => other,
     };
@@ -55,10 +59,10 @@ pub fn of_region(pid: u32, region: &Region, mapped: &Mapped) -> Option<(File, Fi
     is_it.then_some((file, found))
 }
 
-/// Device and inode as the kernel writes them into maps (fstat(2) gives another device on btrfs and overlayfs):
-/// known by a mapping of our own, which is not read.
+/// The device and the inode, as the kernel writes them into maps. (fstat(2) gives another device on
+/// btrfs and overlayfs.) They come from a mapping of the file in this process, which is not read.
 fn identity(file: &File) -> Option<(Vec<u8>, u64)> {
-    // SAFETY: nobody reads it, so it does not matter what becomes of the file.
+    // SAFETY: nothing reads the mapping, so it does not matter what becomes of the file.
     let map = unsafe { MmapOptions::new().len(1).map(file) }.ok()?;
     let (address, mut found) = (map.as_ptr() as u64, None);
     lines("/proc/self/maps", |line| {
@@ -68,7 +72,7 @@ fn identity(file: &File) -> Option<(Vec<u8>, u64)> {
     found
 }
 
-/// A path as the process sees it.
+/// Finds a path as the process sees it.
 fn in_root(pid: u32, path: &[u8]) -> Result<OwnedFd, Errno> {
     let directory = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
     let root = open(&*format!("/proc/{pid}/root"), directory, Mode::empty())?;
@@ -77,7 +81,8 @@ fn in_root(pid: u32, path: &[u8]) -> Result<OwnedFd, Errno> {
     openat2(root, Path::new(OsStr::from_bytes(path)), how)
 }
 
-/// Opens for reading what was found, if it is a regular file and the one that is meant.
+/// Opens for reading a file that was found, if it is a regular file and `is_meant` says that it is
+/// the right one.
 pub fn read_through(found: &File, is_meant: impl FnOnce(&Metadata) -> bool) -> Option<File> {
     let metadata = found.metadata().ok()?;
     if !metadata.is_file() || !is_meant(&metadata) {
@@ -88,7 +93,8 @@ pub fn read_through(found: &File, is_meant: impl FnOnce(&Metadata) -> bool) -> O
     open(&*path, flags, Mode::empty()).ok().map(File::from)
 }
 
-/// A file below the directory of debug files, if root owns it and nobody else can write to it.
+/// Opens a file below the directory of debug files, if root owns it and no other user can write to
+/// it.
 pub fn of_debug(path: &Path) -> Option<File> {
     let directory = OFlag::O_PATH | OFlag::O_CLOEXEC | OFlag::O_DIRECTORY;
     let root = open(DEBUG, directory, Mode::empty()).ok()?;
@@ -98,12 +104,13 @@ pub fn of_debug(path: &Path) -> Option<File> {
     read_through(&File::from(found), |metadata| metadata.uid() == 0 && metadata.mode() & 0o022 == 0)
 }
 
-/// Bytes of a file; `None` if they are more than `most`, or are not all there. (Never by a mapping: whoever
-/// may write to the file can cut it short, and a read of a page that is gone is SIGBUS.)
+/// Reads a part of a file; `None` if it has more than `most` bytes, or if the file ends before. (It
+/// is never mapped: a user who may write to the file can cut it short, and to read a page that is
+/// gone is SIGBUS.)
 pub fn read(file: &File, offset: u64, length: u64, most: usize) -> Option<Vec<u8>> {
     use std::os::unix::fs::FileExt as _;
     let length = usize::try_from(length).ok().filter(|it| *it <= most)?;
-    // What is not all there takes no memory, and no time.
+    // If the file ends before, take neither memory nor time.
     if offset.checked_add(length as u64)? > file.metadata().ok()?.len() {
         return None;
     }
@@ -112,20 +119,20 @@ pub fn read(file: &File, offset: u64, length: u64, most: usize) -> Option<Vec<u8
     Some(bytes)
 }
 
-/// What the mounts say of the file system of a device. One that is mounted nowhere (any more) may be served by a
-/// program, unless it is a disk.
-/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue` (proc(5))
+/// What the mounts say about the file system of a device. If no mount has the device (any more), a
+/// program may serve it, unless it is a disk. A line of mountinfo looks like this (proc(5)):
+/// `36 35 98:0 /mnt1 /mnt2 rw,noatime master:1 - ext3 /dev/root rw,errors=continue`
 pub(super) struct Kinds {
     device: String,
     is_disk: bool,
     is_found: bool,
     is_fuse: bool,
-    /// All mounts were read.
+    /// Whether all mounts were read.
     are_all: bool,
 }
 
 impl Kinds {
-    /// Of a device, as maps has it; `None` if that is none.
+    /// Begins with a device, as maps has it; `None` if it is not one.
     pub fn of(device: &[u8]) -> Option<Self> {
         let number = |hex| u32::from_str_radix(hex, 16).ok();
         let (major, minor) = str::from_utf8(device).ok()?.split_once(':')?;
@@ -134,7 +141,7 @@ impl Kinds {
         Some(Self { device, is_disk: major != 0, is_found: false, is_fuse: false, are_all: true })
     }
 
-    /// A line of mountinfo.
+    /// Adds a line of mountinfo.
     pub fn line(&mut self, line: &[u8]) {
         let mut words = line.split(|it| *it == b' ');
         if words.nth(2) == Some(self.device.as_bytes()) {
@@ -144,7 +151,7 @@ impl Kinds {
         }
     }
 
-    /// Whether a program may serve it.
+    /// Whether a program may serve the file system.
     pub fn may_be_served(&self) -> bool {
         let is_known = self.is_disk || self.is_found && self.are_all;
         self.is_fuse || !is_known

@@ -1,4 +1,4 @@
-//! What the fuzz targets do with files and stacks of a target.
+//! The work of the fuzz targets for files and stacks of a target.
 
 use std::{fs::File, io::Write as _};
 
@@ -6,8 +6,8 @@ use object::{Object as _, ObjectSection as _};
 
 use super::{OpenFiles, debug, elf::Elf, files, maps, modules::Loaded, names::Names};
 
-/// A file with code, as aiotrace itself reads it, and then the child that looks for names. How many sections and
-/// functions were found.
+/// Reads a file with code as aiotrace itself does, and then as the child does that looks for names.
+/// Returns how many sections and functions it found.
 pub fn file(bytes: &[u8]) -> u64 {
     let Some(file) = written(bytes) else { return 0 };
     let mut found = 0;
@@ -21,7 +21,7 @@ pub fn file(bytes: &[u8]) -> u64 {
     found + names(bytes)
 }
 
-/// A file in memory.
+/// Makes a file in memory.
 fn written(bytes: &[u8]) -> Option<File> {
     let fd = nix::sys::memfd::memfd_create("file", nix::sys::memfd::MFdFlags::MFD_CLOEXEC).ok()?;
     let mut file = File::from(fd);
@@ -29,8 +29,9 @@ fn written(bytes: &[u8]) -> Option<File> {
     Some(file)
 }
 
-/// How many of the addresses around the entry have a name. (What is compressed is left out: it may say that it is
-/// large, and the child that unpacks it has a limit of memory, which a fuzz target has not.)
+/// How many addresses around the entry point have a name. (Files with large compressed sections are
+/// left out: such a section may only say that it is large; the child that unpacks it has a limit of
+/// memory, and a fuzz target has none.)
 fn names(bytes: &[u8]) -> u64 {
     let Ok(file) = object::File::parse(bytes) else { return 0 };
     let is_large = |it: object::CompressedData<'_>| it.uncompressed_size > 1 << 20;
@@ -39,16 +40,17 @@ fn names(bytes: &[u8]) -> u64 {
     }
     let entry = file.entry();
     let code = Box::into_raw(Box::<[u8]>::from(bytes));
-    // SAFETY: it is freed below, when nobody has a reference any more.
+    // SAFETY: the memory is freed below, when no reference to it is left.
     let names = Names::new(unsafe { &*code }, None);
     let around = (0..64).map(|step| entry.wrapping_add(step * 7).wrapping_sub(64));
     let found = names.map_or(0, |it| around.filter(|at| !it.at(*at).is_empty()).count());
-    // SAFETY: made by a box; `names` is gone.
+    // SAFETY: a box made this pointer, and `names` is gone.
     drop(unsafe { Box::from_raw(code) });
     found as u64
 }
 
-/// /proc/PID/maps and mountinfo, and a section that names a debug file. How many regions with code there are.
+/// Reads /proc/PID/maps and mountinfo, and a section that names a debug file. Returns how many
+/// regions with code there are.
 pub fn of_proc(bytes: &[u8]) -> u64 {
     let (first, rest) = bytes.split_at(bytes.len().min(8));
     if let Some(mut kinds) = files::Kinds::of(first) {

@@ -1,4 +1,4 @@
-//! /proc/PID/maps: what is where in a process.
+//! Reads /proc/PID/maps: which files are mapped where in a process.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,26 +7,27 @@ use crate::proc::file::lines;
 /// A piece of memory with code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Region {
-    /// First address.
+    /// The first address.
     pub start: u64,
-    /// Address after the last.
+    /// The address after the last one.
     pub end: u64,
-    /// Of which file, if of one.
+    /// The file that is mapped there, if any.
     pub file: Option<Mapped>,
 }
 
-/// A part of a file in memory.
+/// A part of a file that is mapped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mapped {
-    /// Device and inode, as the kernel writes them.
+    /// The device and the inode, as the kernel writes them.
     pub identity: (Vec<u8>, u64),
-    /// Where in the file the region begins.
+    /// The position in the file where the region begins.
     pub offset: u64,
-    /// Its path in the process's root; any bytes.
+    /// The path in the process's root; it may have any bytes.
     pub path: Vec<u8>,
 }
 
-/// The code of a process, in the order of addresses; nothing if it is gone. For the helper.
+/// The regions with code of a process, in the order of addresses; `None` if the process is gone.
+/// Only a helper may call this.
 pub fn of(pid: u32) -> Option<Vec<Region>> {
     let mut regions = Vec::new();
     lines(format!("/proc/{pid}/maps"), |line| regions.extend(code(line))).ok()?;
@@ -41,13 +42,14 @@ fn code(line: &[u8]) -> Option<Region> {
     Line::parse(line).filter(|line| line.is_code).map(Line::region)
 }
 
-/// Device and inode of the file that this line of maps is about, if it is mapped at this address.
+/// The device and the inode of the file in this line of maps, if the line's region has this
+/// address.
 pub fn identity_at(line: &[u8], address: u64) -> Option<(Vec<u8>, u64)> {
     let is_here = |line: &Line<'_>| (line.start..line.end).contains(&address);
     Line::parse(line).filter(is_here).map(|line| line.identity)
 }
 
-/// `55d0c8e40000-55d0c8e60000 r-xp 00002000 fe:01 1234   /usr/bin/fio`
+/// A line of maps: `55d0c8e40000-55d0c8e60000 r-xp 00002000 fe:01 1234   /usr/bin/fio`
 struct Line<'a> {
     start: u64,
     end: u64,
@@ -87,7 +89,8 @@ impl<'a> Line<'a> {
     }
 }
 
-/// The kernel writes a newline in a path as `\012`, and nothing else so (fs/proc/task_mmu.c).
+/// Undoes the only escape that the kernel uses: it writes a newline in a path as `\012`:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/fs/proc/task_mmu.c#L350>.
 fn unescaped(path: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(path.len());
     let mut rest = path;

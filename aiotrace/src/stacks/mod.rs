@@ -1,4 +1,4 @@
-//! User stacks: where in the program a call was made.
+//! User stacks: the places in the program from which a call was made.
 //!
 //! ```text
 //!  kernel:  registers, and some pages of the stack
@@ -7,8 +7,9 @@
 //!     |     files (.eh_frame)                                                       ->  Stack
 //!  symbols  when it is shown: names, files and lines, read by a child process       ->  Named
 //! ```
-//! A child, because the debug information of one program can take hundreds of MiB, and because those
-//! files are the target's and may hold anything: it has no privilege, and can open nothing.
+//! A child process reads the names, because the debug information of one program can take hundreds
+//! of MiB, and because the files are the target's and may hold anything. The child has no
+//! privileges and can open nothing.
 
 pub mod child;
 mod confine;
@@ -37,10 +38,10 @@ pub use open::OpenFiles;
 pub use symbols::{Named, Symbolizer, culprit, hand_over};
 pub use unwind::{Processes, fuzz as unwind_fuzz};
 
-/// Tells the probes what need not be copied again.
+/// Tells the probes which stacks they need not copy again.
 pub trait Known {
-    /// A stack that was unwound.
+    /// The probes need not copy this stack any more.
     fn tell(&mut self, key: &StackKey, stack: &KnownStack);
-    /// It means nothing any more.
+    /// The probes must copy this stack again.
     fn withdraw(&mut self, key: &StackKey);
 }

@@ -1,4 +1,4 @@
-//! Files with code: what unwinding needs of them is copied.
+//! Files with code. The parts that unwinding needs are copied.
 
 use std::{
     collections::HashMap,
@@ -20,41 +20,42 @@ use super::errands::Load;
 use super::{Module, OpenFiles, elf::Elf, files, maps::Region};
 use crate::errand::{self, Errand as _};
 
-/// Files kept at most; beyond, all are to be forgotten.
+/// The most files that are kept; beyond, all have to be forgotten.
 const MOST: usize = 256;
-/// The most that is copied of all of them, bytes; beyond, all are to be forgotten.
+/// The most bytes that are copied of all files; beyond, all files have to be forgotten.
 const MOST_COPIED: usize = 256 << 20;
-/// A section for unwinding that is larger is not read. (That of Chromium, one of the largest programs, has some
-/// 30 MiB.)
+/// The most bytes of a section for unwinding that are read. (Chromium, one of the largest programs,
+/// has a section of about 30 MiB.)
 const MOST_OF_SECTION: usize = 64 << 20;
 
-/// The files that are known.
+/// The files that are kept.
 #[derive(Default)]
 pub struct Modules {
     known: HashMap<(Vec<u8>, u64), Option<Arc<Loaded>>, foldhash::fast::RandomState>,
-    /// Bytes.
+    /// How many bytes were copied.
     copied: usize,
     open: OpenFiles,
 }
 
 impl Modules {
-    /// Those that are opened get their numbers there.
+    /// Gives the files their numbers in `open`.
     pub fn new(open: OpenFiles) -> Self {
         Self { open, ..Self::default() }
     }
 
-    /// Forgets all.
+    /// Forgets all files.
     pub fn clear(&mut self) {
         self.known.clear();
         self.copied = 0;
     }
 
-    /// Whether there is no room for one more: then all are to be forgotten, by whoever has a part of one, too.
+    /// Whether there is no room for another file: then all have to be forgotten, by everybody who
+    /// has a part of one.
     pub fn is_full(&self) -> bool {
         self.known.len() >= MOST || self.copied >= MOST_COPIED
     }
 
-    /// The file of a region, found only once; `None` if it cannot be.
+    /// The file of a region, which is looked for only once; `None` if it cannot be found.
     pub fn of(&mut self, pid: u32, region: &Region) -> Option<Arc<Loaded>> {
         let mapped = region.file.as_ref()?;
         if let Some(Some(known)) = self.known.get(&mapped.identity) {
@@ -77,14 +78,15 @@ impl Modules {
 
 /// A file with code.
 pub struct Loaded {
-    /// What frames say of it.
+    /// What frames say of the file.
     pub module: Arc<Module>,
-    /// Keeps it for [`super::symbols`].
+    /// Keeps the file for [`super::symbols`].
     _found: Arc<Found>,
     layout: Layout,
 }
 
-/// A file of a process, that was found and is not open (`O_PATH`): to close it waits for nobody.
+/// A file of a process that was found and not opened (`O_PATH`), so that to close it waits for
+/// nobody.
 #[derive(Debug)]
 pub struct Found {
     /// The process.
@@ -93,8 +95,8 @@ pub struct Found {
     pub file: File,
 }
 
-/// Finds the file of a region and gives it away, and copies what is needed of it; `None` if it cannot be read, or is no
-/// ELF file of 64 bits. For the helper.
+/// Finds the file of a region and gives it away, and copies the parts that unwinding needs; `None`
+/// if it cannot be read, or is no 64-bit ELF file. Only a helper may call this.
 pub fn load(pid: u32, region: Region) -> Option<Layout> {
     let (file, found) = files::of_region(pid, &region, region.file.as_ref()?)?;
     let layout = layout(&file)?;
@@ -102,17 +104,17 @@ pub fn load(pid: u32, region: Region) -> Option<Layout> {
     Some(layout)
 }
 
-/// What is where in the file, and in memory.
+/// The layout of a file, and of its parts in memory.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Layout {
-    /// The parts with code.
+    /// The segments with code.
     code: Vec<Segment>,
-    /// The least address of all parts.
+    /// The lowest address of all segments.
     base: u64,
     sections: Sections,
 }
 
-/// A part of the file that is loaded.
+/// A segment of the file that is loaded.
 #[derive(Debug, Serialize, Deserialize)]
 struct Segment {
     offset: u64,
@@ -120,7 +122,7 @@ struct Segment {
     address: u64,
 }
 
-/// The sections that unwinding needs: their addresses, and what is in them.
+/// The sections that unwinding needs: their addresses and their content.
 #[derive(Debug, Default, Serialize, Deserialize)]
 struct Sections {
     text: Option<Range<u64>>,
@@ -130,13 +132,13 @@ struct Sections {
 }
 
 impl Loaded {
-    /// One of ours: for tests and the fuzz target. `None` if it is no ELF file of 64 bits.
+    /// A file of this process: for tests and the fuzz target. `None` if it is no 64-bit ELF file.
     pub fn new(file: File, path: &[u8], open: &OpenFiles) -> Option<Self> {
         let layout = layout(&file)?;
         Some(Self::with(layout, Found { pid: std::process::id(), file }, path, open))
     }
 
-    /// One that is loaded at address 0, with these tables: for the fuzz target.
+    /// A file that is loaded at address 0 and has these tables: for the fuzz target.
     pub fn with_tables(file: File, eh_frame: &[u8], eh_frame_hdr: &[u8]) -> Self {
         const TABLES: u64 = 0x10_0000;
         let section = |at: u64, bytes: &[u8]| {
@@ -160,16 +162,17 @@ impl Loaded {
         Self { module, _found: found, layout }
     }
 
-    /// What is copied of it, bytes.
+    /// How many bytes of it were copied.
     fn size(&self) -> usize {
         let Sections { eh_frame, eh_frame_hdr, .. } = &self.layout.sections;
         [eh_frame, eh_frame_hdr].into_iter().flatten().map(|(_, bytes)| bytes.len()).sum()
     }
 
-    /// The address that its symbols have for code at this place in the file.
+    /// The address that the file's symbols have for code at this position in the file.
     pub fn address(&self, offset: u64) -> Option<u64> {
         self.layout.code.iter().find_map(|it| {
-            // Whole pages are mapped: also what is before it in its first page.
+            // Whole pages are mapped, so the part of the first page before the segment is mapped,
+            // too.
             let begin = it.offset & !(PAGE as u64 - 1);
             let end = it.offset.saturating_add(it.size);
             (begin..end)
@@ -178,7 +181,7 @@ impl Loaded {
         })
     }
 
-    /// For the unwinder: the file as it is in memory, `region` being a part of it.
+    /// For the unwinder: the file as it is in memory, where `region` is a part of it.
     pub fn placed(&self, region: &Region) -> Option<framehop::Module<Bytes>> {
         let at = self.address(region.file.as_ref()?.offset)?;
         let base = region.start.checked_sub(at.checked_sub(self.layout.base)?)?;
@@ -234,7 +237,7 @@ fn layout(file: &File) -> Option<Layout> {
         address: it.p_vaddr(endian),
     });
     let base = loaded().map(|it| it.p_vaddr(endian)).min()?;
-    // Without sections it is unwound by frame pointers.
+    // A file without sections is unwound by frame pointers.
     let mut sections = Sections::default();
     let section = |name: &[u8]| elf.sections.iter().find(|it| elf.name(it) == name);
     let addresses = |it: &SectionHeader64<LittleEndian>| {
@@ -284,7 +287,7 @@ mod tests {
             Loaded::new(file, b"/x", &OpenFiles::default())
         };
         assert!(loaded(&exe).unwrap().size() > 0);
-        // Its sections stand at the end.
+        // The sections stand at the end of the file.
         assert_eq!(loaded(&exe[..exe.len() / 2]).unwrap().size(), 0);
         assert!(loaded(&exe[..100]).is_none());
         assert!(loaded(b"").is_none());

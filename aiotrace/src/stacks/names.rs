@@ -1,4 +1,5 @@
-//! Names of functions in a file, from its symbols and its debug information (or that of a file of its own).
+//! The names of functions in a file, from its symbols and its debug information (which may be in
+//! another file).
 
 use std::borrow::Cow;
 
@@ -11,12 +12,12 @@ use object::{CompressedData, Object as _, ObjectSection as _, ObjectSymbol as _,
 use super::child::Function;
 use crate::bounded;
 
-/// A name that is longer is cut.
+/// Longer names are cut.
 const MOST_NAME: usize = bounded::FUNCTION_NAMES / 16;
 
 type Slice = EndianSlice<'static, RunTimeEndian>;
 
-/// What is known of one file. It stays in memory until the process ends.
+/// The names of one file. They stay in memory until the process ends.
 pub struct Names {
     symbols: Vec<Symbol>,
     lines: Option<Context<Slice>>,
@@ -29,7 +30,8 @@ struct Symbol {
 }
 
 impl Names {
-    /// Those of a file with code; `debug`: its debug information, if that is in another one.
+    /// Reads the names in a file with code; `debug` is its debug information, if another file has
+    /// it.
     pub fn new(code: &'static [u8], debug: Option<&'static [u8]>) -> Option<Self> {
         let file = object::File::parse(code).ok()?;
         let debug = debug.and_then(|it| object::File::parse(it).ok());
@@ -40,7 +42,8 @@ impl Names {
         Some(Self { symbols, lines })
     }
 
-    /// The functions at an address: those that were inlined there first, the innermost before all.
+    /// The functions at an address: first those that were inlined there, beginning with the
+    /// innermost.
     pub fn at(&self, address: u64) -> Vec<Function> {
         let symbol = self.symbol(address);
         let mut found = self.inlined(address).unwrap_or_default();
@@ -78,7 +81,7 @@ impl Names {
     fn symbol(&self, address: u64) -> Option<String> {
         let end = self.symbols.partition_point(|it| it.address <= address);
         let symbol = self.symbols.get(end.checked_sub(1)?)?;
-        // Those of assembly may have no size.
+        // Symbols of assembly may have no size.
         let is_in = symbol.size == 0 || address - symbol.address < symbol.size;
         let name = std::str::from_utf8(symbol.name).ok().filter(|_| is_in)?;
         Some(cut(addr2line::demangle_auto(name.into(), None)))
@@ -100,7 +103,7 @@ fn symbols(file: &object::File<'static>) -> Vec<Symbol> {
     file.symbols().chain(file.dynamic_symbols()).filter_map(of).collect()
 }
 
-/// `None` if it has no debug information.
+/// The lines of a file; `None` if it has no debug information.
 fn lines(file: &object::File<'static>) -> Option<Context<Slice>> {
     let endian = if file.is_little_endian() { RunTimeEndian::Little } else { RunTimeEndian::Big };
     let section = |id: SectionId| -> Result<Slice, gimli::Error> {
@@ -116,7 +119,7 @@ fn data(section: &object::Section<'static, '_>) -> Option<&'static [u8]> {
     let compressed: CompressedData<'static> = section.compressed_data().ok()?;
     match compressed.decompress().ok()? {
         Cow::Borrowed(bytes) => Some(bytes),
-        // Until the process ends, as the file itself.
+        // The bytes stay until the process ends, as the file itself does.
         Cow::Owned(bytes) => Some(bytes.leak()),
     }
 }

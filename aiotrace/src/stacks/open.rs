@@ -1,5 +1,6 @@
-//! The files with code that were found. A stack has only their numbers, so that it is plain data; who wants to know the
-//! names of its functions asks here for the very file, whatever became of its path.
+//! The files with code that were found. A stack has only their numbers, so that it is plain data.
+//! Code that wants the names of its functions asks here for the very file, whatever has become of
+//! its path.
 
 use std::{
     cell::RefCell,
@@ -10,22 +11,23 @@ use std::{
 
 use super::{Found, ModuleId};
 
-/// Files that nobody keeps are forgotten when there are so many.
+/// When there are this many files, those that nobody keeps any more are forgotten.
 const MANY: usize = 1024;
 
-/// The files that somebody keeps, by number. Clones are the same.
+/// The files that are kept somewhere, by number. A clone is the same table.
 #[derive(Clone, Default)]
 pub struct OpenFiles(Rc<RefCell<Table>>);
 
 #[derive(Default)]
 struct Table {
-    /// The number of the next one.
+    /// The number of the next file.
     next: u64,
     files: HashMap<ModuleId, Weak<Found>, foldhash::fast::RandomState>,
 }
 
 impl OpenFiles {
-    /// One more; its number. It is there as long as somebody keeps it.
+    /// Adds a file and returns its number. The file can be found as long as the `Arc` is kept
+    /// somewhere.
     pub fn add(&self, file: &Arc<Found>) -> ModuleId {
         let table = &mut *self.0.borrow_mut();
         if table.files.len() >= MANY {
@@ -37,7 +39,7 @@ impl OpenFiles {
         id
     }
 
-    /// The file with this number, if somebody keeps it.
+    /// The file with this number, if it is still kept somewhere.
     pub fn file(&self, id: ModuleId) -> Option<Arc<Found>> {
         self.0.borrow().files.get(&id)?.upgrade()
     }

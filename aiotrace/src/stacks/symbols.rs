@@ -1,4 +1,4 @@
-//! Names of functions, with files and lines, asked of a child process and remembered.
+//! Asks a child process for the names of functions, with files and lines, and remembers them.
 
 use std::{
     cell::RefCell,
@@ -23,43 +23,43 @@ use super::{
 };
 use crate::errand::{self, Errand as _};
 
-/// Places whose names are remembered at most; beyond, all are forgotten.
+/// The most places whose names are remembered; beyond, all are forgotten.
 const MOST: usize = 16_384;
-/// Bytes of names remembered at most, likewise.
+/// The most bytes of names that are remembered; beyond, all are forgotten.
 const MOST_BYTES: usize = 64 << 20;
-/// The child gets this long for an answer: it may have to read hundreds of MiB.
+/// How long the child may take for an answer: it may have to read hundreds of MiB.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// An answer takes long if it takes this long.
+/// An answer that takes this long is a long one.
 const LONG: Duration = Duration::from_millis(100);
-/// Long answers are waited for up to this long in all: nothing is shown meanwhile.
+/// How long aiotrace waits for long answers in all: it shows nothing while it waits.
 const MOST_WAITED: Duration = Duration::from_secs(60);
-/// Files that one child reads; they stay in its memory.
+/// The most files that one child reads; they stay in its memory.
 const MOST_FILES: usize = 64;
-/// Children that hang in the kernel, and were given up, at most.
+/// The most children that may hang in the kernel after they were given up.
 const MOST_GIVEN_UP: usize = 8;
-/// An answer that is longer, bytes, is no answer.
+/// The most bytes of an answer.
 const MOST_ANSWER: usize = 16 << 20;
 
-/// A function in a stack, with its name if that is known.
+/// A function in a stack, with its name if it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Named {
-    /// As in [`super::Frame`].
+    /// As in [`Frame::address`](super::Frame::address).
     pub address: u64,
     /// The file with the code.
     pub module: Option<Arc<Module>>,
-    /// As in [`super::Place`].
+    /// As in [`Place::offset`](super::Place::offset).
     pub offset: Option<u64>,
-    /// Its name, demangled.
+    /// The demangled name.
     pub function: Option<String>,
-    /// Source file, as the debug information has it.
+    /// The source file, as the debug information has it.
     pub file: Option<String>,
-    /// Line of the call.
+    /// The line of the call.
     pub line: Option<u32>,
-    /// It was inlined into the next one, which has the same address.
+    /// Whether it was inlined into the next function, which has the same address.
     pub inlined: bool,
 }
 
-/// Finds names. Clones share what they know.
+/// Finds names. Clones share the names that they have found.
 #[derive(Clone)]
 pub struct Symbolizer(Rc<RefCell<Known>>);
 
@@ -67,26 +67,27 @@ type Ask = Box<dyn FnMut(&Module, &[u64]) -> Vec<Vec<Function>>>;
 
 struct Known {
     ask: Ask,
-    /// By the module's id and the address in it.
+    /// The functions at an address, by the id of the module and the address in it.
     functions: HashMap<(ModuleId, u64), Rc<[Function]>, foldhash::fast::RandomState>,
-    /// Bytes of their names.
+    /// How many bytes their names have.
     bytes: usize,
 }
 
 impl Symbolizer {
-    /// Asks a child process: this program, run once more when it is needed. It reads the files that are open.
+    /// Finds names by asking a child process: this program, which is started again when it is
+    /// needed. The child reads the files in `open`.
     pub fn in_child(open: OpenFiles) -> Self {
         let mut helper = Helper::new(open);
         Self::with(move |module, offsets| helper.ask(module, offsets))
     }
 
-    /// Knows no names.
+    /// Finds no names.
     pub fn none() -> Self {
         Self::with(|_, _| Vec::new())
     }
 
-    /// Asks `ask(module, addresses)`: for each address its function, and before it those inlined there,
-    /// the innermost first.
+    /// Finds names by `ask(module, addresses)`: this returns the functions at each address, first
+    /// those that were inlined there, beginning with the innermost.
     pub fn with(ask: impl FnMut(&Module, &[u64]) -> Vec<Vec<Function>> + 'static) -> Self {
         Self(Rc::new(RefCell::new(Known {
             ask: Box::new(ask),
@@ -95,7 +96,7 @@ impl Symbolizer {
         })))
     }
 
-    /// The functions at each of these places, as [`Self::with`] has it.
+    /// The functions at each of these places, in the order of [`Self::with`].
     pub fn functions(&self, places: &[&Place]) -> Vec<Vec<Function>> {
         let mut known = self.0.borrow_mut();
         known.learn(places.iter().copied());
@@ -104,7 +105,7 @@ impl Symbolizer {
         places.iter().map(|it| of(it).unwrap_or_default()).collect()
     }
 
-    /// The functions of a stack, the innermost first; those that were inlined, too.
+    /// The functions of a stack, the innermost first, with those that were inlined.
     pub fn describe(&self, stack: &Stack) -> Vec<Named> {
         let mut known = self.0.borrow_mut();
         known.learn(stack.frames.iter().filter_map(|it| it.place.as_ref()));
@@ -142,7 +143,7 @@ impl Symbolizer {
 }
 
 impl Known {
-    /// Asks for what is not known yet, once for each file.
+    /// Asks for the names that are not known yet, once for each file.
     fn learn<'a>(&mut self, places: impl Iterator<Item = &'a Place>) {
         if self.functions.len() >= MOST || self.bytes >= MOST_BYTES {
             self.functions.clear();
@@ -162,7 +163,7 @@ impl Known {
         for (module, offsets) in wanted {
             let mut answers = (self.ask)(module, &offsets).into_iter();
             for offset in offsets {
-                // What has no answer now will have none later.
+                // A place that has no answer this time will have none later.
                 let functions = answers.next().unwrap_or_default();
                 self.bytes += functions.iter().map(Function::length).sum::<usize>();
                 self.functions.insert((module.id, offset), functions.into());
@@ -171,8 +172,8 @@ impl Known {
     }
 }
 
-/// The first function that is the program's own: not in the libraries that make system calls for others,
-/// and not a stub that does nothing else.
+/// The first function that belongs to the program itself: not one in a library that makes system
+/// calls for others, nor a stub that does nothing else.
 pub fn culprit(stack: &[Named]) -> Option<&Named> {
     let is_library = |module: &Module| {
         let name = module.name();
@@ -187,24 +188,25 @@ pub fn culprit(stack: &[Named]) -> Option<&Named> {
     })
 }
 
-/// The child process, if it lives.
+/// The child process, if it runs.
 struct Helper {
     open: OpenFiles,
     running: Option<Running>,
-    /// Files that killed or stalled a child, by the numbers of their modules.
+    /// Files that killed or stalled a child, by the ids of their modules.
     bad: HashSet<ModuleId, foldhash::fast::RandomState>,
-    /// How long answers took that took long.
+    /// How long all the long answers took.
     waited: Duration,
-    /// Children that were killed and have not ended yet: their reads of a file may wait for its server.
+    /// Children that were killed and have not ended yet: a read of a file may wait for the program
+    /// that serves it.
     given_up: Vec<Child>,
 }
 
 struct Running {
     child: Child,
     socket: UnixStream,
-    /// Where it gets files from: see [`hand_over`].
+    /// The socket by which it gets files: see [`hand_over`].
     files: UnixStream,
-    /// The files that it knows.
+    /// The files that it has.
     known: HashSet<ModuleId, foldhash::fast::RandomState>,
 }
 
@@ -215,7 +217,7 @@ impl Helper {
     }
 
     fn ask(&mut self, module: &Module, offsets: &[u64]) -> Vec<Vec<Function>> {
-        // The very file, whatever became of its path.
+        // The very file, whatever has become of its path.
         let Some(found) = self.open.file(module.id) else {
             return Vec::new();
         };
@@ -272,7 +274,7 @@ impl Helper {
             let hand = HandOver { pid: found.pid, module: module.id.0, path: module.path.clone() };
             let handed = hand.ask_with(&[found.file.as_fd(), running.files.as_fd()]);
             if !handed.is_some_and(|(is_open, _)| is_open) {
-                // It is not the child that fails.
+                // A file that cannot be opened is no failure of the child.
                 return Ok(Vec::new());
             }
             running.known.insert(module.id);
@@ -283,7 +285,7 @@ impl Helper {
 
 impl Drop for Helper {
     fn drop(&mut self) {
-        // Not waited for: it may hang, and ends with us.
+        // The child is not waited for: it may hang, and it ends when aiotrace ends.
         self.give_up();
     }
 }
@@ -300,7 +302,7 @@ impl Running {
             .stdin(OwnedFd::from(theirs))
             .stdout(OwnedFd::from(its_files))
             .stderr(Stdio::null())
-            // Ctrl-C is for us: names are wanted for the report, too.
+            // Keeps Ctrl-C from the child: the report still needs names.
             .process_group(0)
             .spawn()?;
         Ok(Self { child, socket: ours, files, known: HashSet::default() })
@@ -315,7 +317,7 @@ impl Running {
         Ok(serde_json::from_slice(&self.line(until)?)?)
     }
 
-    /// The next line of its output.
+    /// The next line of the child's output.
     fn line(&mut self, until: Instant) -> io::Result<Vec<u8>> {
         let mut line = Vec::new();
         while line.last() != Some(&b'\n') {
@@ -341,9 +343,10 @@ impl Running {
     }
 }
 
-/// Opens a file that is lent, and the one with its debug information, and hands them over to the child, by its socket,
-/// which is lent, too. We never have them open: whoever serves them could make us wait when we close them. Whether that
-/// worked. For the helper.
+/// Opens a file that is lent to this helper, and the file with its debug information, and sends
+/// them to the child by its socket, which is lent, too. aiotrace itself never has them open: a
+/// program that serves them could make it wait when it closes them. Returns whether this worked.
+/// Only a helper may call this.
 pub fn hand_over(_: u32, module: u64, path: Vec<u8>) -> bool {
     let hand_over = || -> Option<()> {
         let mut lent = errand::lent().into_iter();

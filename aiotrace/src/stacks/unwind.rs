@@ -1,11 +1,11 @@
-//! From a copy of the stack to the functions in progress.
+//! Finds the functions in progress from a copy of the stack.
 //!
 //! Debian's programs have no frame pointers, so each caller is found by the tables in the file
-//! (.eh_frame); code without tables (made at run time) is walked by frame pointers.
+//! (.eh_frame). Code without tables (made at run time) is unwound by frame pointers.
 //!
-//! A program that makes contexts without end makes them in the same place, and a busy one submits from a few.
-//! Stacks that are equal are one. The probes are told which words decided how a stack was unwound: while
-//! they are the same they send its number.
+//! A program that makes contexts without end makes them in one place, and a busy program submits
+//! from a few places, so equal stacks are kept once. The probes are told which words decided how a
+//! stack was unwound: as long as these are the same, the probes send only the stack's number.
 
 mod fuzz;
 
@@ -30,17 +30,18 @@ use super::{
 };
 use crate::errand::Errand as _;
 
-/// Functions in a stack at most.
+/// The most functions of a stack.
 const MOST_FRAMES: usize = crate::bounded::FRAMES;
-/// Processes remembered at most; beyond, all are forgotten.
+/// The most processes that are remembered; beyond, all are forgotten.
 const MOST_PROCESSES: usize = 64;
-/// Stacks remembered of each.
+/// The most stacks that are remembered of each process.
 const MOST_STACKS: usize = 64;
-/// Stacks told to the probes at most; the oldest makes room. Fewer than they have room for.
+/// The most stacks that the probes are told of; the oldest makes room. The probes have room for
+/// more.
 const MOST_TOLD: usize = 2048;
-/// What is mapped where holds this long (in the time of events), nanoseconds.
+/// How long a look at the regions of a process stays valid, in nanoseconds of the time of events.
 const FRESH: u64 = 1_000_000_000;
-/// If an address is in nothing that was mapped, this long.
+/// The same, if an address is in none of the regions.
 const FRESH_IF_UNKNOWN: u64 = 20_000_000;
 
 /// The processes whose stacks are unwound.
@@ -51,14 +52,14 @@ pub struct Processes {
 }
 
 impl Processes {
-    /// Tells `known` what it unwinds.
+    /// Tells `known` which stacks were unwound.
     pub fn new(known: impl Known + 'static) -> Self {
         let (known, stacks) = (Box::new(known), VecDeque::new());
         let told = Told { known, last: 0, stacks, hasher: foldhash::fast::RandomState::default() };
         Self { processes: HashMap::default(), modules: Modules::default(), told }
     }
 
-    /// Its files can be had there.
+    /// Makes the files of stacks available in `open`.
     #[must_use]
     pub fn with_files(self, open: OpenFiles) -> Self {
         Self { modules: Modules::new(open), ..self }
@@ -69,7 +70,7 @@ impl Unwind for Processes {
     fn unwind(&mut self, pid: u32, copied: &Copied<'_>) -> Stack {
         let Self { processes, modules, told } = self;
         let is_one_too_many = processes.len() >= MOST_PROCESSES && !processes.contains_key(&pid);
-        // What was copied of files is in the processes, too.
+        // The processes have parts of the copied files, too, so both are forgotten.
         if is_one_too_many || modules.is_full() {
             told.withdraw_if(|_| true);
             processes.clear();
@@ -80,7 +81,8 @@ impl Unwind for Processes {
             told.withdraw_if(|it| it == pid);
         }
         if copied.known != 0 {
-            // Withdrawn since then, if it is not there.
+            // If the stack is not there, it has made room for another one since the probe sent its
+            // number.
             let unknown = Frame { address: copied.ip, place: None };
             let unknown = || Stack { frames: [unknown].into(), truncated: true };
             return told.stack(copied.known).unwrap_or_else(unknown);
@@ -108,19 +110,20 @@ impl Unwind for Processes {
 /// What the probes were told.
 struct Told {
     known: Box<dyn Known>,
-    /// The last number used.
+    /// The number that was given last.
     last: u64,
-    /// In the order of their numbers.
+    /// The stacks, in the order of their numbers.
     stacks: VecDeque<One>,
     hasher: foldhash::fast::RandomState,
 }
 
-/// One stack that was told. After it was withdrawn, records with its number may still come.
+/// A stack that the probes were told of. Records with its number may still come after it was
+/// withdrawn.
 struct One {
     id: u64,
     pid: u32,
     key: Option<StackKey>,
-    /// A hash of them.
+    /// A hash of its words.
     words: u64,
     stack: Stack,
 }
@@ -143,11 +146,11 @@ impl Told {
         };
         let told: Vec<(u64, u64)> = self.stacks.iter().filter_map(variant).collect();
         if told.iter().any(|(_, words)| *words == hash) {
-            // Copied before the probes knew.
+            // The stack was copied before the probes knew it.
             return;
         }
         let is_free = |variant: &u64| !told.iter().any(|(it, _)| it == variant);
-        // Else it replaces the oldest.
+        // If no variant is free, the new stack replaces the oldest.
         let variant = (0..STACK_VARIANTS).find(is_free).unwrap_or_else(|| told[0].0);
         let key = StackKey { space, ip, sp, bp, variant };
         for it in &mut self.stacks {
@@ -167,7 +170,7 @@ impl Told {
         Some(self.stacks[index].stack.clone())
     }
 
-    /// Withdraws those of some processes.
+    /// Withdraws the stacks of the processes that `is_meant` chooses.
     fn withdraw_if(&mut self, is_meant: impl Fn(u32) -> bool) {
         for it in self.stacks.iter_mut().filter(|it| is_meant(it.pid)) {
             if let Some(key) = it.key.take() {
@@ -180,20 +183,20 @@ impl Told {
 /// What is known of a process.
 #[derive(Default)]
 struct Process {
-    /// When its regions were looked at; 0 for never.
+    /// When its regions were last read, in the time of events; 0 for never.
     looked: u64,
     regions: Vec<Region>,
-    /// The file of each region, once it is needed.
+    /// The file of each region, looked for when it is first needed.
     loaded: Vec<Option<Option<Arc<Loaded>>>>,
     unwinder: UnwinderX86_64<Bytes>,
     cache: CacheX86_64,
     hasher: foldhash::fast::RandomState,
-    /// By the addresses.
+    /// The stacks, by a hash of their addresses.
     stacks: HashMap<u64, Stack, foldhash::fast::RandomState>,
 }
 
 impl Process {
-    /// `words`: what was read of the stack.
+    /// `words` gets the words of the stack that were read.
     fn unwind(
         &mut self,
         pid: u32,
@@ -218,8 +221,8 @@ impl Process {
         stack
     }
 
-    /// Looks at the regions, if that was too long ago. Whether something is new. A process that is gone
-    /// keeps what it had.
+    /// Reads the regions again if the last look is too old. Returns whether they have changed. A
+    /// process that is gone keeps the regions that it had.
     fn look(&mut self, pid: u32, time: u64, fresh: u64) -> bool {
         if self.looked != 0 && time.saturating_sub(self.looked) <= fresh {
             return false;
@@ -248,7 +251,7 @@ impl Process {
         let Copied { ip, sp, bp, .. } = *copied;
         let mut addresses = vec![ip];
         if self.regions.is_empty() {
-            // Gone. What frame pointers would give may be anything.
+            // The process is gone; frame pointers could lead anywhere.
             return (addresses, true);
         }
         let mut registers = UnwindRegsX86_64::new(ip, sp, bp);
@@ -276,7 +279,7 @@ impl Process {
         self.regions.get(index).filter(|it| it.start <= address).map(|_| index)
     }
 
-    /// The file with this address, and the address there; makes it known to the unwinder.
+    /// The file with this address, and the address in the file. Also adds the file to the unwinder.
     fn module(&mut self, pid: u32, address: u64, modules: &mut Modules) -> Option<Place> {
         let index = self.region(address)?;
         let region = &self.regions[index];
@@ -293,8 +296,8 @@ impl Process {
     }
 }
 
-/// By what to look for the functions: after a call to a function that does not return, another function
-/// may begin.
+/// The addresses by which to look for the functions. They are one less than the return addresses:
+/// after a call to a function that does not return, another function may begin.
 fn lookups(addresses: &[u64]) -> impl Iterator<Item = u64> + '_ {
     let first = addresses.iter().take(1).copied();
     first.chain(addresses.iter().skip(1).map(|it| it.saturating_sub(1)))
@@ -315,7 +318,7 @@ mod tests {
 
     use super::*;
 
-    /// What was told and not withdrawn.
+    /// The stacks that the probes were told of, and that were not withdrawn.
     #[derive(Clone, Default)]
     struct Kept(Rc<RefCell<Vec<(StackKey, KnownStack)>>>);
 
@@ -330,11 +333,11 @@ mod tests {
         }
     }
 
-    /// Our own registers, and our stack as the probes copy it.
+    /// The registers of this thread, and its stack as the probes copy it.
     #[inline(never)]
     fn ours() -> ([u64; 3], Vec<u8>) {
         let (ip, sp, bp): (u64, u64, u64);
-        // SAFETY: it reads registers.
+        // SAFETY: this only reads registers.
         unsafe {
             asm!("lea {}, [rip]", "mov {}, rsp", "mov {}, rbp", out(reg) ip, out(reg) sp, out(reg) bp);
         }

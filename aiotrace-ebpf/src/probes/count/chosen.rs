@@ -1,5 +1,5 @@
-//! Which calls are told although they are counted: those that are asked for (`--only`, `--sample`), and those
-//! that findings need.
+//! Chooses the calls that are recorded although calls are counted: those that the user asks for
+//! (`--only`, `--sample`), and those that findings need.
 
 use aiotrace_common::{
     abi::{Abi, Syscall},
@@ -11,26 +11,27 @@ use aya_ebpf::{macros::map, maps::PerCpuArray};
 use super::each::{self, for_each};
 use crate::{probes::calls::now, settings::setting, user};
 
-/// When a call was told last that need not be: see [`may_tell`].
+/// When a call was last recorded only because findings need it: see [`may_tell`].
 #[map]
 static LAST_TOLD: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
 
-/// Calls that could have been told since one was, see [`sampled`].
+/// How many calls could have been recorded since the last one that was, by call: see [`sampled`].
 #[map]
 static SINCE_TOLD: PerCpuArray<u32> = PerCpuArray::with_max_entries(7, 0);
 
-/// Time between two calls that are told on one processor although they are only counted: a program that
-/// fails all the time is not slowed down much by it.
+/// Nanoseconds between two calls that one processor records because findings need them: recording
+/// must not slow down a program that fails all the time.
 const PAUSE: u64 = 1_000_000;
 
-/// These are no failures of the program, or are told by other means: a success of io_cancel, a signal, a full ring.
+/// Results that are no failures of the target, or that are reported by other means: a success of
+/// io_cancel, a signal, a full ring.
 const EINPROGRESS: i64 = -115;
 const EINTR: i64 = -4;
 const EAGAIN: i64 = -11;
-/// From here on the kernel's own: the call starts again.
+/// From here on, errnos are internal to the kernel: it restarts the call.
 const RESTART: i64 = -512;
 
-/// Whether a call that begins is counted and not told.
+/// Whether a call that begins is counted and not recorded.
 #[inline(always)]
 pub fn is_counted_only(thread: &Thread, syscall: Syscall) -> bool {
     if !matches!(syscall, Syscall::Submit | Syscall::Getevents | Syscall::Pgetevents) {
@@ -42,12 +43,12 @@ pub fn is_counted_only(thread: &Thread, syscall: Syscall) -> bool {
     if !asks_for_requests() {
         return !sampled(syscall);
     }
-    // Its iocbs may be others when it returns.
+    // Look at the iocbs here: they may be others when the call returns.
     !(matches!(syscall, Syscall::Submit) && has_request(thread) && sampled(syscall))
 }
 
-/// Whether a call that was only counted is told, now that it is known how it ended: because it was asked
-/// for, or because findings need it.
+/// Whether a call that was only counted is recorded, as its result is known: because the user asked
+/// for it, or because findings need it.
 #[inline(always)]
 pub fn is_told_after_all(thread: &Thread, syscall: Syscall, ret: i64, took: u64) -> bool {
     let is_submit = matches!(syscall, Syscall::Submit);
@@ -70,18 +71,20 @@ pub fn is_told_after_all(thread: &Thread, syscall: Syscall, ret: i64, took: u64)
     is_wanted && sampled(syscall)
 }
 
-/// Whether it depends on the requests of a call if it is told.
+/// Whether the requests of a call decide if it is recorded.
 #[inline(always)]
 fn asks_for_requests() -> bool {
     setting!(only_ops) != 0 || setting!(only_fd) != ABSENT
 }
 
-/// Whether it is the turn of this call among those of its name that could be told: one in so many, on each
-/// processor. (A program that submits and reaps by turns would have one of both told only.)
+/// Whether it is this call's turn to be recorded: one call in every `sample`, counted for each call
+/// by name and on each processor. (If the names shared a count, a program that submits and reaps in
+/// turn might have only one of the two recorded.)
 #[inline(always)]
 fn sampled(syscall: Syscall) -> bool {
     let Some(since) = SINCE_TOLD.get_ptr_mut(syscall as u32) else { return false };
-    // SAFETY: a map value of this CPU; if two programs meet here, one call more or less is told.
+    // SAFETY: a map value of this CPU; if two programs meet here, one call more or less is
+    // recorded.
     let since = unsafe { &mut *since };
     *since += 1;
     let is_its_turn = *since >= setting!(sample);
@@ -91,7 +94,7 @@ fn sampled(syscall: Syscall) -> bool {
     is_its_turn
 }
 
-/// Whether the thread's io_submit has a request that is asked for.
+/// Whether the thread's io_submit has a request that the user asks for.
 #[inline(always)]
 fn has_request(thread: &Thread) -> bool {
     let count = (thread.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
@@ -99,11 +102,11 @@ fn has_request(thread: &Thread) -> bool {
 }
 
 for_each! {
-    /// Whether one of these requests is asked for.
+    /// Whether the user asks for one of these requests.
     find_request, find_some_request, (abi: u32), each::pointer(abi), |at| is_request(at, abi)
 }
 
-/// Whether the request to whose iocb there is a pointer here is asked for.
+/// Whether the user asks for the request whose iocb the pointer at `pointer` points to.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_request(pointer: u64, abi: u32) -> u32 {
@@ -113,11 +116,12 @@ pub extern "C" fn is_request(pointer: u64, abi: u32) -> u32 {
 }
 
 for_each! {
-    /// Whether one of these events is asked for.
+    /// Whether the user asks for one of these events.
     find_event, find_some_event, (), each::EVENT, |at| is_event(at)
 }
 
-/// Whether the event here is asked for: by its result, and by the iocb that it belongs to, as it is now.
+/// Whether the user asks for the event at this address: by its result, and by the present content
+/// of its iocb.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn is_event(at: u64) -> u32 {
@@ -132,11 +136,11 @@ pub extern "C" fn is_event(at: u64) -> u32 {
     (!asks_for_requests() || is_meant(iocb)) as u32
 }
 
-/// Whether the iocb here is of a request that is asked for.
+/// Whether the user asks for the request of the iocb at this address.
 #[inline(always)]
 fn is_meant(iocb: u64) -> bool {
     let mut word = 0u64;
-    // Opcode, priority, descriptor.
+    // The opcode, the priority and the descriptor.
     if user::read_or_fail(&mut word, iocb.wrapping_add(16)) != 0 {
         return false;
     }
@@ -150,7 +154,7 @@ fn is_meant(iocb: u64) -> bool {
 fn may_tell() -> bool {
     let Some(last) = LAST_TOLD.get_ptr_mut(0) else { return false };
     let time = now();
-    // SAFETY: a map value of this CPU; two at a time do no harm.
+    // SAFETY: a map value of this CPU; it does no harm if two programs meet here.
     let last = unsafe { &mut *last };
     let is_time = time.wrapping_sub(*last) >= PAUSE;
     if is_time {

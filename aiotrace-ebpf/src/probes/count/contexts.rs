@@ -1,4 +1,4 @@
-//! What is counted of contexts, and of their requests.
+//! Counts for contexts, and for their requests.
 
 use aiotrace_common::{
     abi::{Abi, IoEvent},
@@ -18,20 +18,20 @@ use super::{
 };
 use crate::{atomic, ring, settings::setting, user};
 
-/// As [`super::CALL_ROWS`].
+/// The loader sizes it, as [`super::CALL_ROWS`].
 #[map]
 static CONTEXT_ROWS: Array<ContextRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// As [`super::FREE_CALL_ROWS`].
+/// Rows that belong to nobody, as in [`super::FREE_CALL_ROWS`].
 #[map]
 static FREE_CONTEXT_ROWS: Queue<u32> = Queue::with_max_entries(1, 0);
 
-/// Which row a context has.
+/// The row of each context.
 #[map]
 static CONTEXT_PLACES: HashMap<CountedContext, u32> = HashMap::with_max_entries(1, 0);
 
-/// The row of the context that the call is about. One is begun for a call that succeeded: anything can be
-/// given for a handle.
+/// The row of the call's context. Only a call that succeeded takes a new row: a program can pass
+/// anything as a handle.
 #[inline(always)]
 fn context(thread: &mut Thread, ret: i64, time: u64) -> Option<u32> {
     let handle = thread.args[0];
@@ -52,11 +52,11 @@ fn context(thread: &mut Thread, ret: i64, time: u64) -> Option<u32> {
 
 #[inline(always)]
 fn begin_context(key: &CountedContext, thread: &mut Thread, time: u64) -> u32 {
-    // Its id tells a ring that was moved.
+    // The ring's id, by which aiotrace recognises a ring that was moved.
     ring::introduce(thread, key.handle, 0, time);
     let Ok(Some(free)) = FREE_CONTEXT_ROWS.pop() else { return 0 };
     if let Some(row) = CONTEXT_ROWS.get_ptr_mut(free) {
-        // SAFETY: the row is nobody's yet, and zeros.
+        // SAFETY: the row belongs to nobody yet, and is all zeros.
         let row = unsafe { &mut *row };
         (row.pid, row.handle) = (thread.pid, key.handle);
         row.state = state::USED;
@@ -64,7 +64,7 @@ fn begin_context(key: &CountedContext, thread: &mut Thread, time: u64) -> u32 {
     if CONTEXT_PLACES.insert(key, &free, u64::from(BPF_NOEXIST)).is_ok() {
         return free;
     }
-    // Another thread was first. This row stays empty until the process ends.
+    // Another thread was first. The row that was taken here stays empty until the process ends.
     match CONTEXT_PLACES.get_ptr(key) {
         // SAFETY: a map value.
         Some(index) => unsafe { *index },
@@ -76,7 +76,7 @@ fn begin_context(key: &CountedContext, thread: &mut Thread, time: u64) -> u32 {
 pub fn submitted(thread: &mut Thread, ret: i64, time: u64) {
     let Some(index) = context(thread, ret, time) else { return };
     let Some(row) = CONTEXT_ROWS.get_ptr_mut(index) else { return };
-    // SAFETY: a map value; one of the times is as good as the other.
+    // SAFETY: a map value; if two threads write, either time will do.
     unsafe { (*row).used = time };
     if ret <= 0 {
         return;
@@ -105,7 +105,7 @@ for_each! {
     |at| count_request(row, at, abi)
 }
 
-/// Counts one of them.
+/// Counts the request whose iocb the pointer at `pointer` points to.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn count_request(row: u32, pointer: u64, abi: u32) -> u32 {
@@ -115,11 +115,11 @@ pub extern "C" fn count_request(row: u32, pointer: u64, abi: u32) -> u32 {
     0
 }
 
-/// From `aio_lio_opcode` to `aio_nbytes` of an iocb. Without a value to begin with: the helper writes it in
-/// any case.
+/// From `aio_lio_opcode` to `aio_nbytes` of an iocb. It needs no initial value, because the helper
+/// writes it in any case.
 type Described = core::mem::MaybeUninit<[u64; 3]>;
 
-/// The request to whose iocb there is a pointer here.
+/// Counts the request whose iocb the pointer at `pointer` points to.
 #[inline(always)]
 fn request(row: *mut ContextRow, pointer: u64, abi: Abi) {
     let mut iocb = 0;
@@ -139,7 +139,7 @@ fn request(row: *mut ContextRow, pointer: u64, abi: Abi) {
     }
 }
 
-/// The place of an operation, unless it could not be read.
+/// The index of an operation in `ops`, or that for iocbs that could not be read.
 #[inline(always)]
 pub fn place(opcode: u16, failed: u32) -> usize {
     match opcode {
@@ -149,7 +149,7 @@ pub fn place(opcode: u16, failed: u32) -> usize {
     }
 }
 
-/// What is counted of the operation that has this place.
+/// The counts of the operation with this index.
 #[inline(always)]
 fn op(row: *mut ContextRow, place: usize) -> *mut OpCounts {
     // SAFETY: the place is in the array.
@@ -160,7 +160,7 @@ fn op(row: *mut ContextRow, place: usize) -> *mut OpCounts {
 pub fn reaped(thread: &mut Thread, ret: i64, time: u64) {
     let Some(index) = context(thread, ret, time) else { return };
     let Some(row) = CONTEXT_ROWS.get_ptr_mut(index) else { return };
-    // SAFETY: a map value; one of the times is as good as the other.
+    // SAFETY: a map value; if two threads write, either time will do.
     unsafe { (*row).used = time };
     if ret <= 0 {
         return;
@@ -188,7 +188,7 @@ for_each! {
     |at| count_event(row, at, pid, time)
 }
 
-/// Counts one of them.
+/// Counts the event at this address.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn count_event(row: u32, at: u64, pid: u32, time: u64) -> u32 {
@@ -198,10 +198,10 @@ pub extern "C" fn count_event(row: u32, at: u64, pid: u32, time: u64) -> u32 {
     0
 }
 
-/// `obj` and `res` of an event, as [`Described`].
+/// `obj` and `res` of an event. It needs no initial value, as [`Described`].
 type Reaped = core::mem::MaybeUninit<[u64; 2]>;
 
-/// What the event here says.
+/// Counts the event at this address.
 #[inline(always)]
 fn event(row: *mut ContextRow, at: u64, pid: u32, time: u64) {
     let mut read = Reaped::uninit();
@@ -225,7 +225,7 @@ fn event(row: *mut ContextRow, at: u64, pid: u32, time: u64) {
     }
     // SAFETY: a map value, written before its row was given away.
     let handle = unsafe { (*row).handle };
-    // The row of all contexts that have none is of no handle.
+    // The row that contexts without one of their own share has no handle.
     if failed == 0 && handle != 0 {
         end_request(handle, iocb, pid, time);
     }

@@ -1,27 +1,28 @@
-//! Something is done with each iocb of a call, or with each event.
+//! Goes through the iocbs or the events of a call.
 
 use aiotrace_common::{
     abi::{Abi, IoEvent},
     record::ITEMS_PER_CALL,
 };
 
-/// Items that one function goes through. Another calls it [`PARTS`] times: 6.1 remembers no more than 8,192
-/// jumps that it has still to look at.
+/// How many items one function goes through. Another function calls it [`PARTS`] times, because the
+/// verifier of Linux 6.1 keeps at most 8,192 jumps that it has yet to walk:
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/bpf/verifier.c?h=v6.12.117#n189>
 pub const PART: u32 = 64;
-/// See [`PART`].
+/// How many parts a call has, at most: see [`PART`].
 pub const PARTS: u32 = ITEMS_PER_CALL as u32 / PART;
 
-/// Bytes of an event.
+/// The size of an event in bytes.
 pub const EVENT: u64 = size_of::<IoEvent>() as u64;
 
-/// Bytes of a pointer to an iocb.
+/// The size of a pointer to an iocb in bytes.
 #[inline(always)]
 pub fn pointer(abi: u32) -> u64 {
     if Abi::from_number(abi).is_32_bit() { 4 } else { 8 }
 }
 
-/// A function that does the same with each of `count` items, the first of which is at `first`, and gives the
-/// bits of what that gives. In two steps, see [`PART`].
+/// Makes a function that does the same for each of `count` items, the first of which is at `first`,
+/// and returns the bits that were set for any of them. It works in two steps, see [`PART`].
 macro_rules! for_each {
     (
         $(#[$doc:meta])*
@@ -43,7 +44,7 @@ macro_rules! for_each {
             bits
         }
 
-        /// The same with the first of them, at most [`each::PART`].
+        /// The same for the first items, at most [`each::PART`] of them.
         #[unsafe(no_mangle)]
         #[inline(never)]
         pub extern "C" fn $some($($known: $type,)* first: u64, count: u32) -> u32 {

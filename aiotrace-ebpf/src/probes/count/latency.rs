@@ -1,5 +1,5 @@
-//! How long requests take: from the entry of io_submit to the return of the io_getevents that gives their
-//! results, by context and operation.
+//! Measures how long requests take, from the entry of io_submit to the return of the io_getevents
+//! that gives their results, by context and operation.
 
 use aiotrace_common::{
     abi::Abi,
@@ -21,16 +21,18 @@ use super::{
 };
 use crate::user;
 
-/// The loader gives it [`aiotrace_common::started::SETS`] where latencies are measured.
+/// Where latencies are measured, the loader gives this map [`aiotrace_common::started::SETS`]
+/// entries.
 #[map]
 static STARTED: Array<Set> = Array::with_max_entries(1, 0);
 
-/// Which of [`CALL_ROWS`] the latencies are in.
+/// Which of [`CALL_ROWS`] counts the latencies of a context and an operation.
 #[map]
 static LATENCY_PLACES: HashMap<LatencyKey, u32> = HashMap::with_max_entries(1, 0);
 
-/// io_submit is entered. (When it returns, its requests may have been reaped.) A request that is refused
-/// stays until its iocb is submitted again, or another one needs the place.
+/// io_submit is entered: notes when its requests begin. (When it returns, they may already have
+/// been reaped.) A refused request stays noted until its iocb is submitted again, or until another
+/// request needs the place.
 #[inline(always)]
 pub fn begin_requests_of(thread: &Thread) {
     let count = (thread.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u32;
@@ -38,12 +40,12 @@ pub fn begin_requests_of(thread: &Thread) {
 }
 
 for_each! {
-    /// Begins the first requests of a call.
+    /// Notes when the first requests of a call begin.
     begin_requests, begin_some_requests, (pid: u32, abi: u32, time: u64), each::pointer(abi),
     |at| begin_request(pid, abi, time, at)
 }
 
-/// Begins the request to whose iocb there is a pointer here.
+/// Notes when the request begins whose iocb the pointer at `pointer` points to.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn begin_request(pid: u32, abi: u32, time: u64, pointer: u64) -> u32 {
@@ -61,7 +63,7 @@ pub extern "C" fn begin_request(pid: u32, abi: u32, time: u64, pointer: u64) -> 
     0
 }
 
-/// A request was reaped. It has a latency if its beginning was seen.
+/// A request was reaped: counts its latency, if its beginning was seen.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn end_request(handle: u64, iocb: u64, pid: u32, time: u64) -> u32 {
@@ -83,7 +85,7 @@ pub extern "C" fn end_request(handle: u64, iocb: u64, pid: u32, time: u64) -> u3
     0
 }
 
-/// A row for these latencies; 0 if there is none left.
+/// Takes a row for these latencies; 0 if none is free.
 #[inline(always)]
 fn begin_row(key: &LatencyKey) -> u32 {
     let Ok(Some(free)) = FREE_CALL_ROWS.pop() else { return 0 };
@@ -91,9 +93,10 @@ fn begin_row(key: &LatencyKey) -> u32 {
     if LATENCY_PLACES.insert(key, &free, u64::from(BPF_NOEXIST)).is_ok() {
         return free;
     }
-    // Another thread was first, or there is no room: the reader gets the row back, with nothing in it.
+    // Another thread was first, or the map is full: give the row back to the reader, with nothing
+    // in it.
     if let Some(row) = CALL_ROWS.get_ptr_mut(free) {
-        // SAFETY: the row is ours.
+        // SAFETY: this thread has taken the row.
         unsafe { (*row).state = state::OVER };
     }
     // SAFETY: a map value.

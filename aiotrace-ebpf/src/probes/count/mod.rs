@@ -1,7 +1,8 @@
-//! Calls counted instead of told. See [`aiotrace_common::counts`] for who writes into which row.
+//! Counts calls instead of recording them. See [`aiotrace_common::counts`] for who writes into
+//! which row.
 //!
-//! A thread remembers its rows in its slot, so a call that is only counted costs the look at the slot, and
-//! no other map is searched; arrays are looked into without a call.
+//! A thread remembers its rows in its slot, so that a call that is only counted searches no map but
+//! the one for the slot; to read an array takes no call of a helper.
 
 mod chosen;
 mod contexts;
@@ -25,23 +26,24 @@ pub use self::{
 };
 use crate::atomic;
 
-/// The loader gives it [`aiotrace_common::counts::CALL_ROWS`] where calls are counted; so for the others.
+/// Where calls are counted, the loader gives this map [`aiotrace_common::counts::CALL_ROWS`]
+/// entries; the same holds for the maps below.
 #[map]
 static CALL_ROWS: Array<CallRow> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
-/// Rows that are nobody's; filled by the reader. Never a shared one.
+/// Rows that belong to nobody; the reader fills this in. Rows that threads share are never in it.
 #[map]
 static FREE_CALL_ROWS: Queue<u32> = Queue::with_max_entries(1, 0);
 
-/// How often a call returned this, or a request resulted in it. What finds no room is counted as failed all
-/// the same, in its row.
+/// How often a call returned this errno, or a request resulted in it. An errno for which there is
+/// no room is still counted as a failure, in the row of its call.
 #[map]
 static ERRORS: HashMap<ErrorKey, u64> = HashMap::with_max_entries(1, 0);
 
 /// The duration of a call whose beginning was not seen.
 pub const UNSEEN: u64 = u64::MAX;
 
-/// Counts a call that is left; how long it took, or [`UNSEEN`].
+/// Counts a call that returns. `took` is how long it took, or [`UNSEEN`].
 #[inline(always)]
 pub fn left(thread: &mut Thread, syscall: Syscall, ret: i64, (time, took): (u64, u64)) {
     let place = (syscall as u32 - 1) as usize;
@@ -73,25 +75,25 @@ pub fn left(thread: &mut Thread, syscall: Syscall, ret: i64, (time, took): (u64,
 #[inline(always)]
 fn begin(index: u32, pid: u32, kind: u32, handle: u64) {
     if let Some(row) = CALL_ROWS.get_ptr_mut(index) {
-        // SAFETY: the row is nobody's yet, and zeros.
+        // SAFETY: the row belongs to nobody yet, and is all zeros.
         let row = unsafe { &mut *row };
         (row.pid, row.kind, row.handle) = (pid, kind, handle);
         row.state = state::USED;
     }
 }
 
-/// A number below 256, as one of which the compiler knows nothing: it would leave out the comparison by
-/// which the verifier of 5.10 knows that an index is in its array.
+/// The number below 256, as one of which the compiler knows nothing: otherwise it would leave out
+/// the comparison by which the verifier of Linux 5.10 knows that an index is inside its array.
 #[inline(always)]
 fn any(mut number: usize) -> usize {
-    // SAFETY: nothing but the register is touched. (A line without an instruction is refused.)
+    // SAFETY: only the register is touched. (An assembly line without an instruction is refused.)
     unsafe {
         core::arch::asm!("{number} &= 255", number = inout(reg) number, options(pure, nomem, nostack));
     }
     number
 }
 
-/// Into a row that nobody else writes to.
+/// Counts in a row that no other thread writes to.
 #[inline(always)]
 fn own(row: &mut CallRow, ret: i64, took: u64) {
     row.failed += (ret < 0) as u64;
@@ -107,7 +109,7 @@ fn own(row: &mut CallRow, ret: i64, took: u64) {
     }
 }
 
-/// Into a row that others write to as well.
+/// Counts in a row that other threads write to, too.
 #[inline(always)]
 fn share(row: *mut CallRow, ret: i64, took: u64) {
     // SAFETY: a map value, changed by atomic additions only.
@@ -127,7 +129,7 @@ fn share(row: *mut CallRow, ret: i64, took: u64) {
     }
 }
 
-/// A thread is gone: its rows are the reader's.
+/// A thread is gone: gives its rows to the reader.
 #[inline(always)]
 pub fn ended(thread: &Thread) {
     for index in thread.call_rows {
@@ -140,7 +142,7 @@ pub fn ended(thread: &Thread) {
     }
 }
 
-/// Counts an errno. See [`crate::records`] for why it is a function.
+/// Counts an errno. See [`crate::records`] for why this is a function.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn count_error(pid: u32, syscall: u32, ret: i64) -> u32 {

@@ -1,5 +1,5 @@
-//! Contexts that exist before we attach: what the probes have to know of them, so that nothing of them is
-//! missed from the first event on.
+//! Adopts the contexts that exist before aiotrace attaches: tells the probes what they must know
+//! about these, so that they miss nothing from the first event on.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,21 +17,22 @@ use aiotrace_common::{
     settings::target,
 };
 
-/// Finds contexts. Loaded before it is needed, as that takes a moment.
+/// Finds contexts. It is loaded before it is needed, because that takes a moment.
 pub struct Finder(Option<Lister>);
 
 impl Finder {
-    /// With BPF, if that can be had.
+    /// Finds contexts with BPF, if the kernel allows that.
     pub fn new() -> Self {
         let lister = machine::settings(target::ALL)
             .and_then(|settings| Lister::load(&machine::with_processors(settings)));
         Self(lister.inspect_err(|error| tracing::debug!(%error, "contexts from /proc")).ok())
     }
 
-    /// The contexts of these processes (`None`: of all), and tells the probes of them.
+    /// Returns the contexts of these processes (`None`: of all processes), and tells the probes
+    /// about them.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// The error of the kernel.
     pub fn adopt(
         &mut self,
         probes: &mut Probes,
@@ -65,7 +66,8 @@ impl Finder {
                 ring,
             });
         }
-        // What changed meanwhile is not known: the program uses it.
+        // Requests in flight are unknown for a context where their number has changed in the
+        // meantime: the program is using it.
         let (again, _) = lister.list()?;
         let again: HashMap<u64, Option<u32>> =
             again.iter().map(|it| (it.kioctx, it.in_flight())).collect();
@@ -84,12 +86,12 @@ impl Default for Finder {
     }
 }
 
-/// The rings that processes have mapped. A forked child has its parent's mapped (up to Linux 7.0), and not
-/// its context: such are left out if the parent is among them.
+/// The rings that processes have mapped. A forked child has its parent's rings mapped (up to Linux
+/// 7.0), but not their contexts: these are left out if the parent is one of the processes.
 pub fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
     let mut found: Vec<Found> = Vec::new();
     let mut inodes = std::collections::HashSet::new();
-    // Parents first: their ids are usually lower.
+    // Look at parents first: their ids are usually lower.
     let mut pids: Vec<u32> = proc::all().into_iter().filter(|pid| is_wanted(*pid)).collect();
     pids.sort_unstable();
     for pid in pids {
@@ -121,7 +123,7 @@ pub fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
 }
 
 impl Probes {
-    /// Tells the probes of a context.
+    /// Tells the probes about a context.
     fn know(&mut self, it: &ListedContext, ring: Option<RingHeader>) -> Result<(), Error> {
         let refused = |source| Error::Adopt { pid: it.pid, source: Box::new(source) };
         if let Some(ring) = ring {

@@ -1,4 +1,4 @@
-//! Attaches what was loaded, and detaches it.
+//! Attaches and detaches the programs that were loaded.
 
 use std::any::Any;
 
@@ -38,11 +38,12 @@ impl Probes {
         link.map_err(|source| Error::Program { name, source: Box::new(source) })
     }
 
-    /// Attaches what is not attached yet, in the order of [`names`]; and, with trampolines, the
-    /// program that sees what they do not see, until [`Probes::stop_unseen_exits`].
+    /// Attaches the programs that are not yet attached, in the order of [`names`]. With trampolines
+    /// or kprobes, it also attaches the program that sees the returns which these do not see;
+    /// [`Probes::stop_unseen_exits`] detaches it.
     ///
     /// # Errors
-    /// The program that could not be attached; then none is.
+    /// The program that could not be attached; then none is attached.
     pub fn attach(&mut self) -> Result<(), Error> {
         for program in names::LIFETIME {
             let link = self.attach_program(program)?;
@@ -72,7 +73,7 @@ impl Probes {
         Ok(())
     }
 
-    /// Detaches all, in the order opposite to that of attaching.
+    /// Detaches all programs, in the opposite order.
     pub fn detach(&mut self) {
         self.detach_faults();
         self.stop_unseen_exits();
@@ -82,14 +83,14 @@ impl Probes {
         tracing::debug!("detached");
     }
 
-    /// Whether every system call of the machine passes a program of ours only for the sake of calls
-    /// that the trampolines do not see.
+    /// Whether every system call of the machine runs one of aiotrace's programs only because some
+    /// calls are not seen by the trampolines.
     pub fn watches_unseen_exits(&self) -> bool {
-        // Not every return has its kretprobe.
+        // With kprobes the program has to stay: kretprobes may miss returns.
         self.unseen_exits.is_some() && self.set.calls == By::Trampoline
     }
 
-    /// Detaches that program.
+    /// Detaches the program that sees the returns which the trampolines do not see.
     pub fn stop_unseen_exits(&mut self) {
         self.unseen_exits = None;
     }

@@ -1,25 +1,25 @@
-//! Offsets of structure members in the running kernel, from its BTF.
+//! The offsets of structure members in the running kernel, from its BTF.
 //!
-//! Rust's eBPF target emits no relocations for kernel types, so offsets are looked up here and
-//! handed to the probes as constants. Format: <https://docs.kernel.org/bpf/btf.html>. Only what
-//! this needs is read: structures, unions, and the types between a member and its structure.
+//! Rust's eBPF target emits no relocations for kernel types, so the offsets are looked up here and
+//! given to the probes as constants. The format: <https://docs.kernel.org/bpf/btf.html>. Only the
+//! needed part of it is read: structures, unions, and the types between a member and its structure.
 
 use std::{collections::HashMap, path::Path};
 
 use zerocopy::{FromBytes, Immutable, KnownLayout};
 
-/// Where the kernel shows its BTF.
+/// The file in which the kernel shows its BTF.
 pub const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
 
 const MAGIC: u16 = 0xeb9f;
 
-/// A kernel's type information.
+/// The type information of a kernel.
 pub struct Btf {
-    /// Type id (from 1) to its place in `types`.
+    /// The position in `types` of each type id (from 1).
     index: Vec<usize>,
     types: Vec<u8>,
     strings: Vec<u8>,
-    /// Structures and unions by their names: of several that have the same, the first.
+    /// Structures and unions by name; of several with the same name, the first.
     structures: HashMap<Vec<u8>, u32>,
 }
 
@@ -74,7 +74,7 @@ impl Type {
         (self.info & 0xffff) as usize
     }
 
-    /// With this set, a member's offset holds the size of a bit field in its upper byte.
+    /// Whether the upper byte of a member's offset is the size of a bit field.
     fn has_bit_fields(self) -> bool {
         self.info >> 31 == 1
     }
@@ -83,7 +83,7 @@ impl Type {
         matches!(self.kind(), kind::STRUCT | kind::UNION)
     }
 
-    /// Bytes that follow the type.
+    /// How many bytes follow the type.
     fn trailer(self) -> Option<usize> {
         Some(match self.kind() {
             kind::INT | kind::VAR | kind::DECL_TAG => 4,
@@ -117,18 +117,18 @@ mod kind {
 }
 
 impl Btf {
-    /// The running kernel's.
+    /// The BTF of the running kernel.
     ///
     /// # Errors
-    /// If the kernel has none, or it cannot be understood.
+    /// If the kernel has no BTF, or one that cannot be understood.
     pub fn of_kernel() -> Result<Self, Error> {
         Self::parse(&std::fs::read(Path::new(VMLINUX)).map_err(Error::Read)?)
     }
 
-    /// From the bytes of a BTF file.
+    /// Parses the bytes of a BTF file.
     ///
     /// # Errors
-    /// [`Error::Format`] if it is cut short or of another kind.
+    /// [`Error::Format`] if the file is cut short or has another format.
     pub fn parse(bytes: &[u8]) -> Result<Self, Error> {
         let (header, _) = FileHeader::read_from_prefix(bytes).map_err(|_| Error::Format(0))?;
         if header.magic != MAGIC {
@@ -157,9 +157,9 @@ impl Btf {
         Ok(found)
     }
 
-    /// Byte offset of a member, `path` being the names on the way (`["thread_info", "status"]`).
-    /// Anonymous structures and unions are searched through. `None` if there is no such member, or
-    /// it is a bit field.
+    /// The byte offset of a member. `path` has the names on the way to it (`["thread_info",
+    /// "status"]`). Anonymous structures and unions are searched, too. `None` if there is no such
+    /// member, or if it is a bit field.
     pub fn offset(&self, structure: &str, path: &[&str]) -> Option<u32> {
         let mut id = self.structure(structure)?;
         let mut total = 0;
@@ -183,7 +183,7 @@ impl Btf {
         })
     }
 
-    /// Size of a structure in bytes.
+    /// The size of a structure in bytes.
     pub fn size(&self, structure: &str) -> Option<u32> {
         Some(self.type_at(self.structure(structure)?)?.0.size_or_type)
     }
@@ -202,7 +202,7 @@ impl Btf {
         rest.split(|byte| *byte == 0).next().unwrap_or_default()
     }
 
-    /// Bit offset and type of a member, found directly or in an anonymous part.
+    /// The bit offset and the type of a member, found directly or in an anonymous part.
     fn member(&self, id: u32, name: &str) -> Option<(u32, u32)> {
         let (structure, mut rest) = self.type_at(id)?;
         if !structure.is_structure() {

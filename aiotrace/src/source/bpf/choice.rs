@@ -1,25 +1,25 @@
-//! Which probes are used. What a kernel allows is found out by loading them ([`super::load`]); here is
-//! what was wanted. ([`ProbeSet`] is what came of it.)
+//! Which probes the user wants. aiotrace finds out what a kernel allows by loading probes
+//! ([`super::load`]); [`ProbeSet`] is the result.
 
 pub use aiotrace_model::trace::{By, ProbeSet, Refused};
 
 use super::error::Error;
 
-/// Which probes to use.
+/// The probes that the user wants.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Wanted {
-    /// The best that can be loaded, piece by piece
+    /// The best probes that can be loaded, piece by piece.
     #[default]
     Auto,
-    /// Trampolines (fentry, fexit), or fail
+    /// Trampolines (fentry, fexit), or fail.
     Trampoline,
-    /// Tracepoints of all system calls, and nothing else
+    /// Tracepoints of all system calls, and nothing else.
     Syscall,
-    /// kprobes, which are never preempted, or fail
+    /// Kprobes, which are never preempted, or fail.
     Kprobe,
 }
 
-/// By what the features may be had.
+/// How the probes for features may be attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Features {
     Any,
@@ -39,7 +39,7 @@ impl Wanted {
     }
 }
 
-/// What was tried and refused.
+/// Notes that something was tried and refused.
 pub(super) fn refused(what: &'static str, error: &Error) -> Refused {
     Refused { what, why: super::error::reason(error) }
 }

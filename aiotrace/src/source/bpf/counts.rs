@@ -1,5 +1,6 @@
-//! Reads what the probes have counted. The rows are mapped: reading them asks the kernel nothing, so no
-//! kprobe is skipped meanwhile. See [`aiotrace_common::counts`] for who writes into which row.
+//! Reads what the probes have counted. The rows are mapped: to read them takes no call of the
+//! kernel, so the kernel skips no kprobe because of it. See [`aiotrace_common::counts`] for who
+//! writes into which row.
 
 use std::{
     collections::BTreeMap,
@@ -23,7 +24,7 @@ use crate::{
     event::{Handle, Syscall},
 };
 
-/// How large the maps are where calls are counted.
+/// The sizes of the maps where calls are counted.
 pub(super) const SIZES: [(&str, u32); 6] = [
     (names::CALL_ROWS, CALL_ROWS),
     (names::FREE_CALL_ROWS, CALL_ROWS),
@@ -33,11 +34,11 @@ pub(super) const SIZES: [(&str, u32); 6] = [
     (names::ERRORS, ERROR_ROWS),
 ];
 
-/// The same of what is needed to measure the latencies of requests.
+/// The sizes of the further maps where latencies of requests are measured.
 pub(super) const LATENCY_SIZES: [(&str, u32); 2] =
     [(names::STARTED, started::SETS), (names::LATENCY_PLACES, CALL_ROWS)];
 
-/// What is counted, and what was taken out of rows that are free again.
+/// The counts in the rows, and the counts that were taken from rows that are free again.
 pub struct Counts {
     calls: Rows<CallRow>,
     contexts: Rows<ContextRow>,
@@ -47,10 +48,10 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Maps the rows and makes them free.
+    /// Maps the rows and makes them free for use.
     ///
     /// # Errors
-    /// The object has no such maps, or they cannot be mapped.
+    /// If the object has no such maps, or they cannot be mapped.
     pub fn new(probes: &mut Probes, has_requests: bool) -> Result<Self, Error> {
         let counts = Self {
             calls: Rows::of(probes, names::CALL_ROWS, CALL_ROWS)?,
@@ -64,7 +65,7 @@ impl Counts {
         Ok(counts)
     }
 
-    /// Takes what is in the rows of threads that are gone, so that others can have them.
+    /// Takes the counts from the rows of threads that are gone, and makes these rows free again.
     pub fn sweep(&mut self, probes: &mut Probes) {
         let mut swept = Vec::new();
         for index in SHARED_CALL_ROWS..CALL_ROWS {
@@ -80,11 +81,12 @@ impl Counts {
         let _ = free(probes, names::FREE_CALL_ROWS, swept);
     }
 
-    /// The same for processes that are no more, whose ends nobody may have seen.
+    /// [`Self::sweep`], and also for processes that are gone: a record of their end may be missing.
     pub fn sweep_processes(&mut self, probes: &mut Probes) {
         self.sweep(probes);
         let mut gone: BTreeMap<u32, bool> = BTreeMap::new();
-        // A process whose first thread is a zombie has others.
+        // A process whose first thread is a zombie may have other threads, and its directory still
+        // exists.
         let mut is_gone = move |pid: u32| {
             *gone.entry(pid).or_insert_with(|| !Path::new(&format!("/proc/{pid}")).exists())
         };
@@ -142,7 +144,7 @@ impl Counts {
         let _ = free(probes, names::FREE_CALL_ROWS, swept);
     }
 
-    /// All that was counted until now.
+    /// Everything that was counted until now.
     pub fn read(&mut self, probes: &mut Probes) -> Counted {
         self.sweep_processes(probes);
         let mut counted = self.ended.clone();
@@ -182,13 +184,14 @@ impl Counts {
         counted
     }
 
-    /// Whether something was counted since that was asked last.
+    /// Whether something was counted since the last call of this function.
     pub fn has_changed(&mut self, counted: &Counted) -> bool {
         let total = counted.total();
         std::mem::replace(&mut self.last, total) != total
     }
 
-    /// Under what it is told. Those that ended are told one by one as long as they are few.
+    /// The key under which a context's counts are reported. Contexts of ended processes have keys
+    /// of their own only as long as there are few of them.
     fn context_key(&mut self, pid: u32, handle: u64, ended: bool) -> (u32, Handle) {
         let key = (pid, Handle(handle));
         let has_room = !ended
@@ -198,7 +201,7 @@ impl Counts {
     }
 }
 
-/// The place of the operation whose latencies are in the row, if they are.
+/// The index of the operation whose latencies the row counts, if it counts latencies.
 fn operation(row: &CallRow) -> Option<usize> {
     (row.kind & LATENCIES != 0).then_some((row.kind & !LATENCIES) as usize)
 }
@@ -249,7 +252,7 @@ fn errors(probes: &mut Probes) -> Vec<(ErrorKey, u64)> {
     errors.iter().flatten().map(|(key, count)| (zerocopy::transmute!(key), count)).collect()
 }
 
-/// Gives rows to whoever wants one next.
+/// Makes rows free for threads and contexts that need one.
 fn free(
     probes: &mut Probes,
     name: &'static str,
@@ -260,13 +263,14 @@ fn free(
     rows.into_iter().try_for_each(|row| queue.push(row, 0)).map_err(|_| Error::Object(name))
 }
 
-/// The rows of an array, mapped.
+/// The rows of an array, which is mapped.
 struct Rows<T> {
     at: *mut T,
     count: u32,
 }
 
-// SAFETY: it is memory that the kernel writes to as well; there are only volatile accesses.
+// SAFETY: the kernel writes to this memory as well; it is only accessed with volatile reads, and
+// cleared where nobody uses a row.
 unsafe impl<T> Send for Rows<T> {}
 
 impl<T: zerocopy::FromBytes> Rows<T> {
@@ -288,24 +292,24 @@ impl<T: zerocopy::FromBytes> Rows<T> {
 
     fn row(&self, index: u32) -> *mut T {
         assert!(index < self.count, "a row");
-        // SAFETY: it is in the mapping.
+        // SAFETY: the index was checked, so the row is in the mapping.
         unsafe { self.at.add(index as usize) }
     }
 
-    /// The state of a row, which stands here in it.
+    /// The state of a row; `offset` is where the row has it.
     fn state(&self, index: u32, offset: usize) -> u32 {
-        // SAFETY: in the mapping and aligned.
+        // SAFETY: it is in the mapping and aligned.
         unsafe { self.row(index).byte_add(offset).cast::<u32>().read_volatile() }
     }
 
     fn read(&self, index: u32) -> T {
-        // SAFETY: in the mapping and aligned; any bytes are a row.
+        // SAFETY: it is in the mapping and aligned, and any bytes are a row.
         unsafe { self.row(index).read_volatile() }
     }
 
-    /// Only for a row that nobody uses.
+    /// Fills a row with zeros. Nobody may be using the row.
     fn clear(&self, index: u32) {
-        // SAFETY: in the mapping; zeros are a row.
+        // SAFETY: it is in the mapping, and zeros are a row.
         unsafe { self.row(index).write_bytes(0, 1) };
     }
 }

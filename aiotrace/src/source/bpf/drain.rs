@@ -1,8 +1,9 @@
-//! The thread that empties the ring buffer. It also knows when the trace is over, because it is
-//! the one that waits: for records, signals, the deaths of targets, and time.
+//! The drain thread, which empties the ring buffer. It also decides when the trace is over, because
+//! it is the one that waits: for records, signals, deaths of targets, and time.
 //!
-//! While records come, we look every [`PAUSE`], and no record wakes us: a busy target costs two hundred
-//! looks a second, not one per call. When none came for [`QUIET`], we sleep until one wakes us.
+//! While records come, the drain looks every [`PAUSE`], and no record wakes it: a busy target costs
+//! two hundred looks a second, and not one for each call. When no record has come for [`QUIET`]
+//! looks, it sleeps until one wakes it.
 
 use std::{
     fs::File,
@@ -34,32 +35,33 @@ use crate::{
     },
 };
 
-/// How long records gather.
+/// How long records gather before the drain looks.
 const PAUSE: Duration = Duration::from_millis(5);
-/// Looks without a record after which we sleep: 100 ms of them.
+/// After this many looks without a record, which take 100 ms, the drain sleeps.
 const QUIET: u32 = 20;
-/// A look at whether any target is left, in case the record of its end was lost.
+/// How often the drain looks whether any target is left, in case the record of its end was lost.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// A sign of life for the fault rules: well below what they wait for, together with [`LOOK_AGAIN`].
+/// How often aiotrace gives the fault rules a sign of life: together with [`LOOK_AGAIN`], well
+/// within the time for which they wait.
 const BEAT: Duration = Duration::from_millis(400);
 
-/// What is counted is told as often, for those that ask what is in use.
+/// How often counts are read and sent on; the model learns from them which contexts are in use.
 const COUNT: Duration = Duration::from_secs(1);
-/// Rows of threads that are gone are looked for as often.
+/// How often rows of threads that are gone are looked for.
 const SWEEP: Duration = Duration::from_millis(50);
 
-/// When was done what has to do with counting.
+/// When the drain last did its work for counting: when it freed rows, and when it sent counts.
 struct Tick {
     swept: Instant,
     told: Instant,
 }
 
-/// Attaches the probes, calls `before_arming`, which tells the threads that are inside of a call,
-/// lets the probes record, and starts to collect.
-/// `spill`: an empty file for records that wait; see [`crate::source::backlog`].
+/// Attaches the probes, calls `before_arming`, which returns the threads that are inside of a call,
+/// lets the probes record, and starts the drain. `spill` is an empty file for records that wait;
+/// see [`crate::source::backlog`].
 ///
 /// # Errors
-/// What the kernel refused.
+/// The error of the kernel.
 pub fn start(
     mut probes: Probes,
     until: Until,
@@ -70,8 +72,8 @@ pub fn start(
     let counts = until.counting.map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
     let signals = Signals::new(&report_signal())?;
     probes.attach()?;
-    // Mapped when what attaching took is free again, and before contexts are looked at: from then on nothing
-    // is to take its time until recording begins.
+    // The ring buffer is mapped when the memory that attaching took is free again, and before
+    // contexts are looked at: from then on, nothing may take long until recording begins.
     let records = probes.records()?;
     let blocked = before_arming(&mut probes)?;
     probes.arm(true)?;
@@ -101,13 +103,13 @@ pub fn start(
 /// Why collecting could not start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The probes.
+    /// The probes cannot be used.
     #[error(transparent)]
     Probes(#[from] Error),
-    /// signalfd or eventfd.
+    /// The kernel gave no signalfd or eventfd.
     #[error("cannot wait for signals")]
     Wait(#[from] Errno),
-    /// No thread.
+    /// The kernel gave no thread.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
 }
@@ -119,13 +121,14 @@ struct Drain {
     until: Until,
     feeder: Feeder,
     stop: Arc<Stop>,
-    /// Threads whose call began before the attach and, as far as we know, did not return.
+    /// Threads whose call began before the attach and, as far as aiotrace knows, has not returned.
     blocked: Vec<u32>,
     process_exited: bool,
     counts: Option<Counts>,
-    /// Only where entries of rings are read.
+    /// Only where the probes read the entries of rings.
     touch: Option<Touch>,
-    /// When the trace ended. Calls are not told from then on, and completions are until the probes are detached.
+    /// When the trace ended. From then on the probes record no calls; they record completions until
+    /// they are detached, and the drain drops those that are later than this.
     ended: Option<u64>,
 }
 
@@ -136,11 +139,11 @@ impl Drain {
         self.look_at_blocked();
         let reason = self.collect(start);
         self.ended = Some(self.stop.over());
-        // If that fails, calls that end in the next moment pass for missed.
+        // If this fails, calls that end in the next moment are counted as missed.
         let _ = self.probes.arm(false);
         self.probes.detach();
         let duration = start.elapsed();
-        // Nobody adds to it any more.
+        // The probes are detached, so nothing is added to the ring buffer any more.
         while self.empty() == Taken::Some {}
         let mut losses = self.losses();
         let Self { feeder, mut probes, counts, .. } = self;
@@ -183,7 +186,7 @@ impl Drain {
             } else if quiet < QUIET {
                 self.wait(wait.min(PAUSE), false)
             } else {
-                // A record may have come before the switch.
+                // A record may have come before the switch was set.
                 let _ = self.probes.wake(true);
                 let nothing = self.empty() == Taken::Nothing;
                 let ready = if nothing { self.wait(wait, true) } else { Ready::default() };
@@ -200,7 +203,7 @@ impl Drain {
             } else {
                 quiet = quiet.saturating_add(1);
             }
-            // Nothing happened for a second.
+            // Nothing has happened for a second.
             let idle = ready.idle && quiet > QUIET;
             if idle || looked.elapsed() > LOOK_AGAIN {
                 looked = Instant::now();
@@ -218,13 +221,13 @@ impl Drain {
         }
     }
 
-    /// Rows of threads that are gone are freed, and once in a while it is told what was counted.
+    /// Frees the rows of threads that are gone, and sends the counts when it is time.
     fn count(&mut self, tick: &mut Tick) {
         let is_due = self.until_told(tick).is_zero();
         let Self { probes, counts: Some(counts), until, feeder, .. } = self else { return };
         if is_due {
             tick.swept = Instant::now();
-            // Without drift, unless it is late by more than a whole interval.
+            // The times do not drift, unless this is late by more than a whole interval.
             let interval = until.counting.and_then(|it| it.interval);
             let step = interval.unwrap_or(COUNT);
             let next = tick.told + step;
@@ -240,7 +243,7 @@ impl Drain {
         }
     }
 
-    /// How long until it is to be told what was counted.
+    /// How long until it is time to send the counts.
     fn until_told(&self, tick: &Tick) -> Duration {
         match self.until.counting {
             Some(counting) => {
@@ -250,9 +253,10 @@ impl Drain {
         }
     }
 
-    /// What was lost so far, but for what waits.
+    /// What was lost so far, except for records that still wait.
     fn losses(&self) -> Losses {
-        // Only it sees calls that were denied, or had begun before the attach.
+        // Only the second look at each return sees calls that were denied, or that began before the
+        // attach.
         let with_second = self.until.unseen_exits || !self.blocked.is_empty();
         Losses {
             probes: self.probes.lost(),
@@ -262,7 +266,8 @@ impl Drain {
         }
     }
 
-    /// Once all have returned, trampolines see every call.
+    /// Detaches the program for unseen returns once all the calls that it was for have returned:
+    /// from then on, trampolines see every call.
     fn look_at_blocked(&mut self) {
         if !self.probes.watches_unseen_exits() || self.until.unseen_exits {
             return;
@@ -276,7 +281,7 @@ impl Drain {
         }
     }
 
-    /// `thoroughly`: the records of ends may be missing.
+    /// Whether no target is left. `thoroughly`: the records of their ends may be missing.
     fn is_over(&mut self, thoroughly: bool) -> bool {
         let Self { until, probes, .. } = self;
         until.targets.retain(|(pid, fd)| {
@@ -295,18 +300,19 @@ impl Drain {
         probes.has_no_targets()
     }
 
-    /// Tells what was counted and lost so far, if somebody asks for a report.
+    /// Sends the counts and the losses so far, if a signal asks for a report.
     fn report(&mut self) {
         if self.signals.take() == Some(Asked::Report) {
             if let Self { counts: Some(counts), probes, feeder, .. } = self {
                 feeder.say(Message::Counted(Box::new(counts.read(probes))));
             }
-            // Whoever asks in a flood asks again.
+            // If the queue is full, the user has to ask again.
             self.feeder.say(Message::Report(self.losses()));
         }
     }
 
-    /// Waits for a signal, the death of a target, the end of the output, and, if wanted, a record.
+    /// Waits for a signal, the death of a target, the end of the output and, with `for_records`, a
+    /// record.
     fn wait(&self, time: Duration, for_records: bool) -> Ready {
         let targets = self.until.targets.iter().map(|(_, fd)| fd.as_fd());
         let mut fds: Vec<PollFd<'_>> = [self.signals.as_fd(), self.stop.as_fd()]
@@ -321,7 +327,7 @@ impl Drain {
         Ready { records, target_gone: fds[2..].iter().any(readable), idle }
     }
 
-    /// Takes the records that are in the ring buffer, as many as a [`Turn`] has, and hands them on.
+    /// Takes records from the ring buffer, as many as a [`Turn`] allows, and hands them on.
     fn empty(&mut self) -> Taken {
         let Self { records, feeder, process_exited, touch, ended, .. } = self;
         let mut taken = Taken::Nothing;
@@ -345,24 +351,25 @@ impl Drain {
     }
 }
 
-/// Whether it is a completion of after this time.
+/// Whether the record is a completion later than this time.
 fn completed_after(time: u64, record: &[u8]) -> bool {
     let header = Header::try_read_from_prefix(record);
     header.is_ok_and(|(it, _)| matches!(it.kind, Kind::Completion) && it.time > time)
 }
 
-/// What was taken from the ring buffer.
+/// How much was taken from the ring buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Taken {
-    /// There was nothing.
+    /// There was no record.
     Nothing,
-    /// All that there was.
+    /// All records were taken.
     All,
-    /// There may be more: others had to be looked at, too.
+    /// There may be more records: the turn was over.
     Some,
 }
 
-/// How much is taken before the time, signals and targets are looked at again: producers may be faster for ever.
+/// How much is taken before the drain looks at the time, signals and targets again: the probes may
+/// go on being faster than the drain.
 struct Turn {
     until: Instant,
     bytes: usize,
@@ -377,11 +384,11 @@ impl Turn {
         Self { until: now + Self::TIME, bytes: 0, records: 0 }
     }
 
-    /// One record more, of so many bytes.
+    /// Counts one more record of this size. Returns whether the turn is over.
     fn is_over(&mut self, bytes: usize, now: impl FnOnce() -> Instant) -> bool {
         self.bytes += bytes;
         self.records = self.records.wrapping_add(1);
-        // The clock costs as much as a short record.
+        // Reading the clock costs as much as a short record, so it is not read for each record.
         self.bytes >= Self::BYTES || (self.records.is_multiple_of(16) && now() >= self.until)
     }
 }
@@ -393,8 +400,8 @@ struct Ready {
     idle: bool,
 }
 
-/// The drain may not wait for its turn: it runs before all ordinary threads, as `perf record
-/// --realtime` does, or at least before others. It sleeps most of the time.
+/// The drain must not wait for a processor: it runs before all ordinary threads, as with `perf
+/// record --realtime`, or at least before others. It sleeps most of the time.
 fn before_all() {
     let first = libc::sched_param { sched_priority: 1 };
     // SAFETY: the parameter is valid.

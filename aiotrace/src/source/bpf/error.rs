@@ -1,57 +1,57 @@
-//! Why the probes cannot be had.
+//! Why the probes cannot be used.
 
 use aya::programs::ProgramError;
 
 use super::{btf, modify_return};
 
-/// Why tracing cannot begin. What to do about it: [`super::features::hint`].
+/// Why tracing cannot begin. [`super::features::hint`] says what to do about it.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The program was built where bpf-linker was missing.
+    /// aiotrace was built where bpf-linker was missing.
     #[error("this aiotrace was built without its BPF probes")]
     NotBuilt,
-    /// Not one of the architectures whose registers we know.
+    /// The registers of this architecture are unknown.
     #[error("tracing works on x86-64 only, this is {0}")]
     Architecture(&'static str),
-    /// No BTF.
+    /// The kernel has no usable BTF.
     #[error("the kernel's type information (BTF) cannot be used")]
     Btf(#[from] btf::Error),
-    /// The object could not be loaded: maps.
+    /// The kernel refused the maps of the object.
     #[error("the kernel refused the BPF maps")]
     Maps(#[source] Box<aya::EbpfError>),
-    /// A program was refused.
+    /// The kernel refused a program.
     #[error("the kernel refused the BPF program {name}")]
     Program {
-        /// Its name in the object.
+        /// The program's name in the object.
         name: &'static str,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: Box<ProgramError>,
     },
-    /// The kernel's structures are not as expected.
+    /// A structure of the kernel lacks a member that is needed.
     #[error("the kernel's type information lacks a field needed for {0}")]
     Offsets(&'static str),
-    /// A map or program of the object is not what we think it is.
+    /// A map or program of the object is not of the kind that aiotrace expects.
     #[error("the BPF object has no usable `{0}`; it does not belong to this aiotrace")]
     Object(&'static str),
-    /// The probes could not be told of a context that is there already.
+    /// The kernel refused an entry in the maps that tell the probes about adopted contexts.
     #[error("cannot tell the probes of a context of process {pid}")]
     Adopt {
         /// The process.
         pid: u32,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: Box<aya::maps::MapError>,
     },
-    /// A program does not stand in for a kernel function.
+    /// A program could not be put in place of a kernel function.
     #[error(transparent)]
     ModifyReturn(modify_return::Error),
-    /// The set of targets could not be filled.
+    /// The kernel refused an entry in the set of targets.
     #[error("cannot put process {pid} into the set of targets")]
     Target {
         /// The process.
         pid: u32,
-        /// What the kernel said.
+        /// The error of the kernel.
         #[source]
         source: Box<aya::maps::MapError>,
     },

@@ -1,6 +1,6 @@
-//! The kernel side of faults: which mechanisms this kernel allows, found out by loading them, and the programs
-//! of those that are used. The decision is made by the program that records the entry of a call; a mechanism is
-//! told it in the thread's slot.
+//! The kernel side of faults: finds out which mechanisms this kernel allows, by loading them, and
+//! attaches the programs of those that are used. The program that records the entry of a call
+//! decides; the mechanism finds the decision in the thread's slot.
 
 use std::os::fd::OwnedFd;
 
@@ -13,16 +13,16 @@ use aya::maps::Array;
 use super::{attach::Link, error::Error, load::Probes, modify_return, objects::OBJECTS};
 use crate::{clock, fault::Mechanism};
 
-/// The rules, as the probes get them.
+/// The fault rules, as the probes get them.
 pub struct Rules {
     /// See [`Armed`].
     pub armed: Armed,
-    /// By which mechanisms they act.
+    /// The mechanisms by which the rules act.
     pub mechanisms: Vec<Mechanism>,
 }
 
 impl Rules {
-    /// Each rule with the mechanism it acts by.
+    /// Takes each rule with the mechanism by which it acts.
     pub fn new(rules: &[(Rule, Mechanism)], seed: u64, dry_run: bool) -> Self {
         let numbered = rules.iter().map(|(rule, by)| Rule { mechanism: number(*by), ..*rule });
         let mut mechanisms: Vec<Mechanism> = rules.iter().map(|(_, by)| *by).collect();
@@ -42,7 +42,7 @@ impl Rules {
         self.armed.rules.iter().any(Rule::counts)
     }
 
-    /// The programs that decide.
+    /// The programs that decide which rule acts.
     fn judges(&self) -> Judges {
         if self.counts() { names::JUDGES_COUNTING } else { names::JUDGES_ALWAYS }
     }
@@ -58,22 +58,24 @@ fn number(by: Mechanism) -> u32 {
     }
 }
 
-/// The programs that see the calls, in the order of attaching: with rules, one that decides as well.
+/// The programs that see the calls, in the order of attaching. With rules, the program at the entry
+/// also decides.
 pub(super) fn calls_by_tracepoint(rules: Option<&Rules>) -> [Program; 2] {
     let [exit, entry] = names::CALLS_BY_TRACEPOINT;
     [exit, rules.map_or(entry, |rules| rules.judges().calls)]
 }
 
-/// What this kernel allows.
+/// What this kernel allows for fault rules.
 pub struct Allowed {
-    /// Each mechanism of the kernel side, and why it does not work.
+    /// Each mechanism of the kernel side, and if it does not work, why.
     pub mechanisms: Vec<(Mechanism, Result<(), String>)>,
-    /// Whether the decision can count.
+    /// Whether the probes can count for rules.
     pub counting: Result<(), String>,
 }
 
-/// Whether the kernel may leave out some faults of a mechanism if several threads make calls, and says so: it
-/// skips a program that another thread was preempted in.
+/// Whether the kernel may leave out some faults of a mechanism if several threads make calls
+/// (aiotrace counts these skipped runs): it skips a program if another thread was preempted inside
+/// of it.
 pub fn is_rough(by: Mechanism) -> bool {
     let is_by_trampoline = matches!(by, Mechanism::FmodRet | Mechanism::FilePermission);
     by != Mechanism::Ptrace
@@ -82,10 +84,10 @@ pub fn is_rough(by: Mechanism) -> bool {
 }
 
 impl Allowed {
-    /// Tries those that are wanted: each is attached for a moment, to no process.
+    /// Tries the mechanisms that are wanted: each is attached for a moment, for no process.
     ///
     /// # Errors
-    /// Tracing itself does not work.
+    /// If tracing itself does not work.
     pub fn find_out(
         settings: &aiotrace_common::settings::Settings,
         wanted: &[Mechanism],
@@ -112,10 +114,10 @@ impl Allowed {
         })
     }
 
-    /// Why a rule cannot act by a mechanism; `Ok` if it can.
+    /// Whether a rule can act by a mechanism.
     ///
     /// # Errors
-    /// The reason.
+    /// The reason why it cannot.
     pub fn can(&self, rule: &Rule, by: Mechanism) -> Result<(), String> {
         if by == Mechanism::Ptrace {
             return Ok(());
@@ -134,7 +136,7 @@ impl Allowed {
     }
 }
 
-/// What is attached for the rules.
+/// The programs that are attached for the rules.
 #[derive(Default)]
 pub(super) struct Attached {
     links: Vec<Link>,
@@ -142,7 +144,7 @@ pub(super) struct Attached {
 }
 
 impl Probes {
-    /// Attaches what must run before the recorder at the return of a call.
+    /// Attaches the program that must run at the return of a call before the call is recorded.
     pub(super) fn attach_results(&mut self, rules: &Rules, btf: &aya::Btf) -> Result<(), Error> {
         if !rules.is_about_completions() {
             return Ok(());
@@ -157,7 +159,7 @@ impl Probes {
         Ok(())
     }
 
-    /// Attaches what carries out the decisions.
+    /// Attaches the programs that carry out decisions.
     pub(super) fn attach_mechanisms(&mut self, rules: &Rules, btf: &aya::Btf) -> Result<(), Error> {
         let mut all = Attached::default();
         for by in rules.mechanisms.iter().filter(|by| **by != Mechanism::WriteUser) {
@@ -175,23 +177,24 @@ impl Probes {
         Ok(())
     }
 
-    /// Takes them away again.
+    /// Detaches the programs of the rules.
     pub(super) fn detach_faults(&mut self) {
         self.faults = Attached::default();
     }
 
-    /// The rules act from now on, or no more.
+    /// Lets the rules act from now on, or ends this.
     pub(super) fn arm_faults(&mut self, armed: bool) {
         self.armed_at = if armed { clock::monotonic() } else { 0 };
         self.beat();
     }
 
-    /// A sign of life, without which rules do nothing: see [`aiotrace_common::fault::HEARTBEAT`].
+    /// Gives a sign of life, without which the rules do nothing: see
+    /// [`aiotrace_common::fault::HEARTBEAT`].
     pub fn beat(&mut self) {
         let words = [self.armed_at, clock::monotonic()];
         let Some(map) = self.ebpf.map_mut(names::PULSE) else { return };
         if let Ok(mut pulse) = Array::<_, [u64; 2]>::try_from(map) {
-            // If that fails, the rules stop to act, which is safe.
+            // If this fails, the rules stop acting, which is safe.
             let _ = pulse.set(0, words, 0);
         }
     }
@@ -210,7 +213,7 @@ fn allows(
     if by != Mechanism::WriteUser {
         return tried;
     }
-    // Where it cannot count, it may do so without.
+    // If the kernel cannot count, the mechanism may still work for rules that do not count.
     tried.or_else(|_| attach_mechanism(probes, by, names::JUDGES_ALWAYS, types, &mut links))
 }
 
@@ -254,7 +257,7 @@ fn attach_mechanism(
                 probes.load_program(program, btf)?;
                 probes.attach_program(program)
             };
-            // Where neither can be had, the first one tells more.
+            // If neither works, report the error of the first: it says more.
             let link = counts(trampoline).or_else(|why| counts(kprobe).map_err(|_| why))?;
             links.push(AnyLink::Library(link));
             let programs = programs(probes)?;

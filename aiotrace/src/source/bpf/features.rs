@@ -1,40 +1,43 @@
-//! What to tell someone for whom tracing does not work: sentences decided from facts that are
+//! Tells the user what to do if tracing does not work. The sentences are chosen by facts that are
 //! passed in, so that each has a test.
 
 use std::borrow::Cow;
 
-/// The architecture this was built for.
+/// The architecture that aiotrace was built for.
 pub const ARCHITECTURE: &str = std::env::consts::ARCH;
 
-/// What is known of the machine when something was refused.
+/// What is known of the machine when the kernel refused something.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
-    /// errno of the refusal, if there was one.
+    /// The errno of the refusal, if there was one.
     pub errno: Option<i32>,
-    /// Effective user id is 0.
+    /// The effective user id is 0.
     pub root: bool,
-    /// CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN.
+    /// The process has CAP_BPF and CAP_PERFMON, or CAP_SYS_ADMIN.
     pub capable: bool,
     /// /sys/kernel/btf/vmlinux exists.
     pub btf: bool,
-    /// Major and minor of the kernel's release.
+    /// The major and minor number of the kernel's release.
     pub kernel: (u32, u32),
-    /// Lockdown is `confidentiality`, which forbids reading kernel memory with BPF.
+    /// The lockdown mode is `confidentiality`, which forbids BPF to read kernel memory.
     pub locked_down: bool,
-    /// The lowest limit of memory of the cgroups that we are in, bytes.
+    /// The lowest memory limit of aiotrace's cgroups, in bytes.
     pub memory_limit: Option<u64>,
 }
 
-/// The oldest kernel that has all we need (ring buffer 5.8, tested from 5.10).
+/// The oldest kernel that has all that aiotrace needs (ring buffers came with 5.8; it is tested
+/// from 5.10 on).
 pub const MINIMUM_KERNEL: (u32, u32) = (5, 10);
 
-/// From here on what BPF takes counts for the cgroup, and RLIMIT_MEMLOCK no more.
+/// From this version on, the memory that BPF takes counts for the cgroup, and no longer for
+/// RLIMIT_MEMLOCK.
 const COUNTED_BY_CGROUP: (u32, u32) = (5, 11);
 
-/// A cgroup with a higher limit of memory has room for us, unless others have filled it; bytes.
+/// A cgroup with a higher memory limit, in bytes, has room for aiotrace, unless other processes
+/// have filled it.
 const SMALL: u64 = 512 << 20;
 
-/// The next step for the user, one line.
+/// The next step for the user, in one line.
 pub fn hint(facts: Facts) -> Cow<'static, str> {
     let small = facts.memory_limit.filter(|limit| *limit <= SMALL);
     if let (Some(libc::ENOMEM), Some(limit)) = (facts.errno, small) {
@@ -74,7 +77,7 @@ fn sentence(facts: Facts) -> &'static str {
             "the kernel has no memory for the probes and their buffers, some 64 MiB: free some, or use --source ptrace, \
              which needs little"
         }
-        // It says so by EPERM (bpf_charge_memlock).
+        // Such a kernel reports this with EPERM (`bpf_charge_memlock`).
         Facts { errno: Some(libc::EPERM), kernel, .. } if kernel < COUNTED_BY_CGROUP => {
             "not enough memory may be locked: raise RLIMIT_MEMLOCK (ulimit -l unlimited)"
         }

@@ -1,5 +1,5 @@
-//! Every context of every address space that this pid namespace can see, from the kernel's own tables
-//! (aiotrace-ebpf/src/list.rs). Nothing is attached.
+//! Lists every context of every address space that this pid namespace can see, from the kernel's
+//! own tables (aiotrace-ebpf/src/list.rs). Nothing is attached.
 
 use std::{collections::BTreeMap, io::Read as _};
 
@@ -17,7 +17,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{error::Error, machine::with_kernel_types, objects::OBJECTS};
 
-/// Lists contexts, as often as wanted.
+/// Lists contexts as often as it is asked to.
 pub struct Lister {
     ebpf: Ebpf,
     listed: RingBuf<MapData>,
@@ -28,7 +28,7 @@ impl Lister {
     /// Loads the program.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// The error of the kernel.
     pub fn load(settings: &Settings) -> Result<Self, Error> {
         let name = names::LIST_CONTEXTS;
         let fail = |source: ProgramError| Error::Program { name, source: Box::new(source) };
@@ -46,12 +46,12 @@ impl Lister {
         Ok(Self { ebpf, listed, walk: 0 })
     }
 
-    /// The contexts there are now, each once, and how many more could not be told.
+    /// The contexts that exist at present, each once, and how many more there was no room for.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// The error of the kernel.
     pub fn list(&mut self) -> Result<(Vec<ListedContext>, u32), Error> {
-        // An address space is met once for each of its threads, and in walks that follow one another.
+        // A walk meets an address space once for each of its threads, and so do later walks.
         let mut found: BTreeMap<(u64, u64), ListedContext> = BTreeMap::new();
         let (mut first, mut lost) = (0, 0);
         loop {
@@ -75,7 +75,7 @@ impl Lister {
         }
     }
 
-    /// Reading the iterator runs the program for each task.
+    /// Runs the program for each task, by reading the iterator.
     fn walk_once(&mut self) -> Result<(), Error> {
         let name = names::LIST_CONTEXTS;
         let fail = |source: ProgramError| Error::Program { name, source: Box::new(source) };
@@ -97,5 +97,5 @@ impl Lister {
     }
 }
 
-/// A [`Cursor`] as the loader's maps take it.
+/// A [`Cursor`], as the loader library's maps take it.
 type Words = [u32; 4];

@@ -1,4 +1,4 @@
-//! Loads the probes, and chooses those that this kernel takes.
+//! Loads the probes, and chooses those that this kernel accepts.
 
 use std::sync::mpsc;
 
@@ -26,36 +26,38 @@ use super::{
     objects::OBJECTS,
 };
 
-/// The probes, loaded, and what of them is attached. Dropping it detaches them; so does the death of
-/// this process, because nothing is pinned.
+/// The loaded probes, and those of them that are attached. They are detached when this is dropped,
+/// and also when this process dies, because nothing is pinned.
 pub struct Probes {
     pub(super) ebpf: Ebpf,
     pub(super) set: ProbeSet,
-    /// In the order of attaching.
+    /// The attached programs, in the order of attaching.
     pub(super) links: Vec<Link>,
     /// See [`names::UNSEEN_EXITS`].
     pub(super) unseen_exits: Option<Link>,
     /// See [`Probes::known_stacks`].
     pub(super) known_stacks: Option<mpsc::Receiver<Told>>,
-    /// The fault rules, if there are any, what is attached for them, and when they were armed (0: not).
+    /// The fault rules, if there are any, the programs attached for them, and when they were armed
+    /// (0: they are not).
     pub(super) rules: Option<Rules>,
     pub(super) faults: faults::Attached,
     pub(super) armed_at: u64,
 }
 
 impl Probes {
-    /// Loads the object with these settings, chooses the probes by loading them, and attaches the
-    /// trampolines and kprobes among them: that is the only sure way to know that they work. Nothing
-    /// is recorded yet.
+    /// Loads the object with these settings and chooses the probes. The trampolines and kprobes
+    /// among them are loaded and attached, because that is the only sure way to know that they
+    /// work. Nothing is recorded yet.
     ///
     /// # Errors
-    /// What the kernel refused and nothing can stand in for.
+    /// If the kernel refused something that nothing else can replace.
     pub fn load(settings: &Settings, wanted: Wanted, rules: Option<Rules>) -> Result<Self, Error> {
         let mut settings = *settings;
-        // A record of each completion is what counting is to save.
+        // Counting is there to save a record for each completion, so it does not use the probe for
+        // them.
         let exact = wanted.features() != Features::None && settings.counting == 0;
         settings.exact_completions = u32::from(exact);
-        // The probes take settings for constants: to change one means to load them again.
+        // To the probes, settings are constants: to change one means to load the probes again.
         let mut probes = with_kernel_types(|btf| {
             loop {
                 let probes = Self::load_with(&settings, wanted, rules.as_ref(), btf)?;
@@ -76,10 +78,10 @@ impl Probes {
         Ok(probes)
     }
 
-    /// The object with these settings, and no program of it.
+    /// Loads the maps of the object with these settings, but none of its programs.
     ///
     /// # Errors
-    /// The kernel refuses its maps.
+    /// If the kernel refuses the maps.
     pub(super) fn load_bare(settings: &Settings, armed: &Armed) -> Result<Self, Error> {
         let object = OBJECTS.probes.ok_or(Error::NotBuilt)?;
         let mut loader = EbpfLoader::new();
@@ -118,14 +120,14 @@ impl Probes {
         btf: &aya::Btf,
     ) -> Result<Self, Error> {
         let mut probes = Self::load_bare(settings, rules.map_or(&Armed::NONE, |it| &it.armed))?;
-        // What is decided of a call must be known before any function of it is reached.
+        // The decision about a call must be made before any kernel function of the call is reached.
         let calls = if rules.is_some() { Wanted::Syscall } else { wanted };
         probes.choose_calls(settings, calls, btf)?;
         if probes.set.lacks_registers {
             return Ok(probes);
         }
         for feature in Feature::ALL {
-            // The last two go by what the first learns of contexts.
+            // The last two features rest on what the probes for completions learn of contexts.
             let needs_owners = matches!(feature, Feature::Gone | Feature::Moved);
             let is_wanted = match feature {
                 Feature::Completions => settings.exact_completions == 1,
@@ -140,7 +142,7 @@ impl Probes {
         if !probes.fits(settings) {
             return Ok(probes);
         }
-        // The rest takes longest to load, and there is no choice in it.
+        // The other programs take longest to load, and are needed in any case.
         for program in names::LIFETIME {
             probes.load_program(program, btf)?;
         }
@@ -154,7 +156,7 @@ impl Probes {
         Ok(probes)
     }
 
-    /// Whether the probes that were chosen are those that the settings were made for.
+    /// Whether the settings are right for the probes that were chosen.
     fn fits(&self, settings: &Settings) -> bool {
         let has_completions = self.set.has(Feature::Completions);
         !self.set.lacks_registers && (settings.exact_completions == 0 || has_completions)
@@ -232,7 +234,7 @@ impl Probes {
         }
     }
 
-    /// Loads and attaches these programs, or none of them.
+    /// Loads and attaches all of these programs, or none of them.
     fn take(&mut self, programs: &[names::Program], btf: &aya::Btf) -> Result<(), Error> {
         let before = (self.links.len(), self.set.programs.len());
         let taken = programs.iter().try_for_each(|program| {
@@ -267,7 +269,7 @@ impl Probes {
         Ok(())
     }
 
-    /// What was chosen.
+    /// The probes that were chosen.
     pub fn set(&self) -> &ProbeSet {
         &self.set
     }
@@ -281,20 +283,21 @@ impl Probes {
     }
 }
 
-/// Where the registers of a system call are, from the beginning of the kernel stack.
+/// Where the registers of a system call are, counted from the beginning of the kernel stack.
 fn on_stack(offsets: &Offsets) -> u32 {
     THREAD_SIZE.saturating_sub(offsets.pt_regs_size)
 }
 
-/// What the verifier says if BTF does not tell the type of a program's argument (`struct pt_regs` on
-/// Linux 5.10).
+/// What the verifier says if BTF does not have the type of a program's argument (`struct pt_regs`
+/// on Linux 5.10).
 const UNTYPED: &str = "type FWD is not a struct";
 
-/// Size of a kernel stack, which ends with the registers (arch/x86/include/asm/page_64_types.h;
-/// without KASAN, as on every kernel whose BTF needs this).
+/// The size of a kernel stack, which ends with the registers; without KASAN, as on every kernel
+/// whose BTF makes this necessary:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/include/asm/page_64_types.h#L16>
 const THREAD_SIZE: u32 = 16 << 10;
 
-/// What a feature is called in messages.
+/// The name of a feature in messages.
 pub fn feature_name(feature: Feature) -> &'static str {
     match feature {
         Feature::Completions => "completions",
@@ -304,7 +307,7 @@ pub fn feature_name(feature: Feature) -> &'static str {
     }
 }
 
-/// Whether this kernel's BTF has all that a feature reads.
+/// Whether this kernel's BTF has all the members that a feature reads.
 fn has_offsets(feature: Feature, offsets: &Offsets) -> bool {
     let needed: &[u32] = match feature {
         Feature::Completions => {
@@ -321,10 +324,10 @@ fn has_offsets(feature: Feature, offsets: &Offsets) -> bool {
     needed.iter().all(|offset| *offset != ABSENT)
 }
 
-/// Refuses where it cannot work, before the kernel does with less words.
+/// Refuses architectures on which aiotrace cannot work: the kernel would say less about the reason.
 ///
 /// # Errors
-/// [`Error::Architecture`].
+/// [`Error::Architecture`]
 pub fn check_architecture() -> Result<(), Error> {
     match features::ARCHITECTURE {
         "x86_64" => Ok(()),

@@ -1,4 +1,4 @@
-//! What the probes are told of this machine, and what is known of it otherwise.
+//! What aiotrace tells the probes about this machine, and other facts about it.
 
 use std::sync::OnceLock;
 
@@ -13,8 +13,8 @@ use super::{
 };
 use crate::proc::system;
 
-/// Does something that needs the kernel's types, as the loader library knows them. They take some 15 MiB, which
-/// the allocator would keep.
+/// Does work that needs the kernel's types in the form of the loader library. They take some 15
+/// MiB, which are given back afterwards: the allocator would keep them.
 pub(super) fn with_kernel_types<T>(
     then: impl FnOnce(&aya::Btf) -> Result<T, Error>,
 ) -> Result<T, Error> {
@@ -23,16 +23,16 @@ pub(super) fn with_kernel_types<T>(
     })?;
     let done = then(&types);
     drop(types);
-    // SAFETY: no preconditions.
+    // SAFETY: the function has no preconditions.
     unsafe { libc::malloc_trim(0) };
     done
 }
 
-/// Settings for this machine, without a target of their own: no process is followed, nothing is chosen, and nothing
-/// that each processor has for itself is read ([`with_processors`]).
+/// The settings for this machine and one kind of target, with everything optional turned off: no
+/// process is followed, no target is named, and per-CPU memory is not read ([`with_processors`]).
 ///
 /// # Errors
-/// As [`offsets`].
+/// As for [`offsets`].
 pub fn settings(target: u32) -> Result<Settings, Error> {
     Ok(Settings {
         cgroup_id: 0,
@@ -60,7 +60,7 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
     })
 }
 
-/// The same, for a program that also reads what each processor has for itself. (/proc/kallsyms takes 40 ms to read.)
+/// The settings for a program that also reads per-CPU memory. (To read /proc/kallsyms takes 40 ms.)
 pub fn with_processors(settings: Settings) -> Settings {
     Settings {
         per_cpu_offset: kernel_symbol("__per_cpu_offset").unwrap_or(0),
@@ -69,11 +69,11 @@ pub fn with_processors(settings: Settings) -> Settings {
     }
 }
 
-/// The address of one of the kernel's symbols, if it is told.
+/// The address of one of the kernel's symbols, if the kernel shows it.
 fn kernel_symbol(name: &str) -> Option<u64> {
     use std::io::BufRead as _;
     let mut symbols = std::io::BufReader::new(std::fs::File::open("/proc/kallsyms").ok()?);
-    // `ffffffff82a1b0c0 D __per_cpu_offset`
+    // A line: `ffffffff82a1b0c0 D __per_cpu_offset`
     let end = format!(" {name}\n");
     let mut line = Vec::new();
     while !line.ends_with(end.as_bytes()) {
@@ -85,17 +85,17 @@ fn kernel_symbol(name: &str) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(line.get(..16)?).ok()?, 16).ok()
 }
 
-/// `0-3` of /sys/devices/system/cpu/possible as 4.
+/// The number of possible processors: `0-3` in /sys/devices/system/cpu/possible is 4.
 pub(super) fn possible_cpus() -> Option<u32> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok()?;
     let last = text.trim().rsplit(['-', ',']).next()?;
     last.parse::<u32>().ok()?.checked_add(1)
 }
 
-/// The offsets of the running kernel, looked up once.
+/// The offsets in the running kernel, which are looked up once.
 ///
 /// # Errors
-/// If it has no BTF. A single member that is missing is [`ABSENT`].
+/// If the kernel has no BTF. The offset of a missing member is [`ABSENT`].
 fn offsets() -> Result<Offsets, btf::Error> {
     static FOUND: OnceLock<Offsets> = OnceLock::new();
     if let Some(found) = FOUND.get() {
@@ -112,14 +112,15 @@ fn offsets_in(btf: &Btf) -> Offsets {
     })
 }
 
-/// Whether programs may be preempted so often that the kernel skips many. Trampolines are preemptible
-/// wherever the kernel is, which since 6.13 (PREEMPT_LAZY) it mostly is; tracepoints from 7.0 on.
+/// Whether programs may be preempted so often that the kernel skips many runs. Trampolines are
+/// preemptible wherever the kernel is, which it mostly is since 6.13 (PREEMPT_LAZY); tracepoints
+/// are from 7.0 on.
 pub(super) fn probes_are_preemptible() -> bool {
     let version = system::sysctl("kernel/version");
     kernel_version() >= (6, 13) && version.is_some_and(|it| it.contains("PREEMPT"))
 }
 
-/// Whether that goes for programs at tracepoints, too.
+/// Whether this holds for programs at tracepoints, too.
 pub(super) fn tracepoints_are_preemptible() -> bool {
     kernel_version() >= (7, 0) && probes_are_preemptible()
 }

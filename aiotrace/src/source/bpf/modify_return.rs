@@ -1,5 +1,6 @@
-//! Programs that stand in for a kernel function (fmod_ret), which the loader library does not know: taken from
-//! the same object, with its maps, and given to the kernel here.
+//! Programs that run in place of a kernel function (fmod_ret). The loader library does not know
+//! them, so this module takes them from the same object, with its maps, and gives them to the
+//! kernel.
 
 use std::{
     collections::HashSet,
@@ -16,22 +17,22 @@ use aya_obj::{
     generated::{bpf_attach_type, bpf_attr, bpf_cmd, bpf_prog_type},
 };
 
-/// Why a program does not stand in for a function.
+/// Why a program could not be put in place of a function.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    /// The object is not as it should be.
+    /// The object cannot be parsed.
     #[error("the BPF object cannot be read again")]
     Object,
-    /// A map of it is not to be had.
+    /// A map of the object is not loaded, or of an unknown kind.
     #[error("the BPF object has a map that is not loaded, or is of an unknown kind: {0}")]
     Map(String),
-    /// It has no program of this name.
+    /// The object has no program of this name.
     #[error("the BPF object has no program {0}")]
     Missing(&'static str),
-    /// The kernel has no such function, or does not tell its type.
+    /// The kernel has no such function, or its BTF does not have it.
     #[error("this kernel has no function {0}")]
     Function(&'static str),
-    /// The kernel refuses the program.
+    /// The kernel refused the program.
     #[error("the kernel does not let BPF stand in for {at}: {reason}")]
     Refused {
         /// The function.
@@ -39,29 +40,30 @@ pub enum Error {
         /// What the verifier says, or the errno.
         reason: String,
     },
-    /// The kernel refuses to attach it.
+    /// The kernel refused to attach the program.
     #[error("the kernel refuses to attach to {at}")]
     Attach {
         /// The function.
         at: &'static str,
-        /// What it says.
+        /// The error of the kernel.
         #[source]
         source: io::Error,
     },
 }
 
-/// The object, with the maps of a loaded one.
+/// The programs of an object, with the maps of one that is loaded.
 pub struct Programs(Object);
 
 impl Programs {
-    /// Reads the object of `ebpf` again.
+    /// Parses the object of `ebpf` again.
     ///
     /// # Errors
     /// [`Error::Object`]
     pub fn new(object: &[u8], ebpf: &Ebpf) -> Result<Self, Error> {
         let mut object = Object::parse(object).map_err(|_| Error::Object)?;
         let maps = std::mem::take(&mut object.maps);
-        // Each of them: for one that is missing, another one would be put into the program.
+        // Every map must be here: in place of a missing one, the library would put another into the
+        // program.
         let with_fd = maps.iter().map(|(name, map)| {
             let fd = ebpf.map(name).and_then(fd).ok_or_else(|| Error::Map(name.clone()))?;
             Ok((name.as_str(), fd, map))
@@ -74,10 +76,11 @@ impl Programs {
         Ok(Self(object))
     }
 
-    /// Loads a program and attaches it to a function, until what is returned is closed.
+    /// Loads a program and attaches it to a function; it stays attached until the descriptor is
+    /// closed.
     ///
     /// # Errors
-    /// What the kernel refuses.
+    /// If the kernel refuses the program.
     pub fn attach(
         &self,
         program: &'static str,
@@ -90,9 +93,9 @@ impl Programs {
         let id = btf.id_by_type_name_kind(at, BtfKind::Func).map_err(|_| Error::Function(at))?;
         let license = CString::from(found.license.as_c_str());
         let mut log = vec![0u8; 64 << 10];
-        // SAFETY: all of it is numbers.
+        // SAFETY: all its fields are numbers.
         let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
-        // SAFETY: this is the command's part of the union.
+        // SAFETY: this is the part of the union for this command.
         let load = unsafe { &mut attr.__bindgen_anon_3 };
         load.prog_type = bpf_prog_type::BPF_PROG_TYPE_TRACING as u32;
         load.expected_attach_type = bpf_attach_type::BPF_MODIFY_RETURN as u32;
@@ -110,7 +113,7 @@ impl Programs {
                 .and_then(|log| objection(&log.to_string_lossy()))
                 .unwrap_or_else(|| error.to_string()),
         })?;
-        // SAFETY: as above.
+        // SAFETY: all its fields are numbers.
         let mut attr: bpf_attr = unsafe { std::mem::zeroed() };
         attr.raw_tracepoint.prog_fd = loaded.as_fd().as_raw_fd() as u32;
         bpf(bpf_cmd::BPF_RAW_TRACEPOINT_OPEN, &mut attr)
@@ -133,9 +136,9 @@ fn fd(map: &Map) -> Option<RawFd> {
     Some(data.fd().as_fd().as_raw_fd())
 }
 
-/// bpf(2), for the commands that give a descriptor.
+/// bpf(2), for commands that return a descriptor.
 fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
-    // SAFETY: what the attributes point to lives in the caller.
+    // SAFETY: everything that the attributes point to lives in the caller.
     let fd = unsafe {
         libc::syscall(
             libc::SYS_bpf,
@@ -147,6 +150,6 @@ fn bpf(command: bpf_cmd, attr: &mut bpf_attr) -> io::Result<OwnedFd> {
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: the kernel has just made it for us.
+    // SAFETY: the kernel has just made this descriptor for this process.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }

@@ -1,14 +1,14 @@
-//! What runs in the kernel, as build.rs embeds it.
+//! The BPF objects, as build.rs embeds them.
 
-/// The objects that `build.rs` made, if it could.
+/// The objects that `build.rs` made; `None` if bpf-linker was missing.
 pub struct Objects {
     /// The probes.
     pub probes: Option<&'static [u8]>,
-    /// What `aiotrace ls` reads: see [`super::list`].
+    /// The program of `aiotrace ls`: see [`super::list`].
     pub list: Option<&'static [u8]>,
 }
 
-/// The objects that are in this program.
+/// The objects that this program has.
 pub const OBJECTS: Objects = include!(concat!(env!("OUT_DIR"), "/object.rs"));
 
 #[cfg(test)]
@@ -19,7 +19,7 @@ mod tests {
 
     use super::*;
 
-    /// Every name the loader looks up is in the built object.
+    /// The built object has every name that the loader looks up.
     #[test]
     fn the_object_has_every_program_and_map() {
         let Some(bytes) = OBJECTS.probes else {
@@ -77,7 +77,7 @@ mod tests {
         }
     }
 
-    /// Likewise the one that lists contexts.
+    /// So has the object that lists contexts.
     #[test]
     fn the_object_that_lists_has_its_program_and_maps() {
         let Some(bytes) = OBJECTS.list else {

@@ -1,4 +1,5 @@
-//! What the kernel counts of the programs: how often they ran, how long, and how often not.
+//! What the kernel counts for each program: how often it ran, how long, and how often it was
+//! skipped.
 
 use std::os::fd::{AsRawFd as _, RawFd};
 
@@ -8,9 +9,12 @@ use super::{choice::By, load::Probes};
 use crate::source::ProbeRuns;
 
 impl Probes {
-    /// How often the kernel skipped a program because it was already running on that CPU. From
-    /// `recursion_misses` in the program's fdinfo (Linux 5.12; 0 before).
-    /// `with_second`: also those of the program that, with kprobes, looks a second time at each return.
+    /// How often the kernel skipped a program because it was already running on the same CPU, from
+    /// `recursion_misses` in the program's fdinfo (since Linux 5.12; 0 before):
+    /// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/bpf/syscall.c?h=v6.12.117#n2330>
+    ///
+    /// `with_second`: counts also the program that, with kprobes, looks at each return a second
+    /// time.
     pub fn recursion_misses(&self, with_second: bool) -> u64 {
         let is_second = |program: &&names::Program| {
             !with_second && self.set.calls == By::Kprobe && program.name == names::UNSEEN_EXITS.name
@@ -19,7 +23,7 @@ impl Probes {
         counted.filter_map(|program| self.fdinfo(program.name, "recursion_misses:")).sum()
     }
 
-    /// What the probes cost, if the kernel keeps count (`sysctl kernel.bpf_stats_enabled=1`).
+    /// What the probes cost, if the kernel measures it (`sysctl kernel.bpf_stats_enabled=1`).
     pub fn runs(&self) -> Option<ProbeRuns> {
         let sum = |field| {
             let programs = self.ebpf.programs();
@@ -29,14 +33,14 @@ impl Probes {
         (runs.count > 0).then_some(runs)
     }
 
-    /// A number that the kernel tells of a loaded program.
+    /// A number in the fdinfo of a loaded program.
     fn fdinfo(&self, program: &str, field: &str) -> Option<u64> {
         let fd = self.ebpf.program(program)?.fd().ok().map(raw)?;
         let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
         text.lines().find_map(|line| line.strip_prefix(field))?.trim().parse().ok()
     }
 
-    /// How many instructions the verifier walked through (Linux 5.16).
+    /// How many instructions the verifier walked (since Linux 5.16).
     pub fn verified_instructions(&self, name: &str) -> Option<u32> {
         self.ebpf.program(name)?.info().ok()?.verified_instruction_count()
     }

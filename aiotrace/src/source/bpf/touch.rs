@@ -1,9 +1,11 @@
-//! Rings of more pages than the kernel maps when the first is touched: the probes can read no page that is not mapped
-//! ([`ring::touch`]).
+//! Touches the pages of large rings: the kernel maps only some pages when the first one is touched,
+//! and the probes cannot read the others ([`ring::touch`]).
 //!
-//! The pages are touched when io_setup has returned, and when a probe says that it could not read some, by a thread of
-//! its own: whoever looks into the memory of a process that dies at this moment has to wait for its requests
-//! (`exit_aio`). Until then the probes keep what they cannot read for a later look.
+//! The pages are touched when io_setup has returned, and when a probe says that it could not read
+//! some. A thread of its own does this, because a process that looks into the memory of a dying
+//! process may have to wait for its requests (`exit_aio`):
+//! <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n938>.
+//! Until then, the probes leave what they cannot read to a later look.
 
 use std::{
     sync::mpsc::{SyncSender, sync_channel},
@@ -20,28 +22,28 @@ use crate::{
     proc::{ring, system::go_first},
 };
 
-/// Rings that wait, at most.
+/// The most rings that wait to be touched.
 const MOST: usize = 1024;
-/// Rings whose pages are not there are touched no more often, all together. (A program can take them away again and
-/// again.)
+/// The least time between two touches of rings that a probe could not read, for all rings together.
+/// (A program can unmap the pages again and again.)
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Touches the rings that are made.
+/// Touches the rings that processes make.
 pub struct Touch {
-    /// Started when it is needed.
+    /// The thread that touches, started when it is first needed.
     helper: Option<SyncSender<(u32, u64)>>,
     possible_cpus: u32,
-    /// When pages were touched last because a probe could not read them.
+    /// When pages were last touched because a probe could not read them.
     touched: Option<Instant>,
 }
 
 impl Touch {
-    /// On this machine.
+    /// For this machine.
     pub fn new() -> Self {
         Self { helper: None, possible_cpus: machine::possible_cpus().unwrap_or(1), touched: None }
     }
 
-    /// A record of a probe.
+    /// Looks at a record of a probe.
     pub fn record(&mut self, header: &Header, record: &[u8]) {
         match header.kind {
             Kind::Setup => self.setup(record),
@@ -67,18 +69,19 @@ impl Touch {
     }
 
     fn touch(&mut self, pid: u32, handle: u64) {
-        // If it cannot take it, what is not read is told as unknown.
+        // If the thread has too much to do, entries that are not read become unknown.
         let _ = self.helper.get_or_insert_with(start).try_send((pid, handle));
     }
 
-    /// Entries of a ring that io_setup makes, before its last page is filled up: `ioctx_alloc` and
-    /// `aio_setup_ring`, <https://elixir.bootlin.com/linux/v6.12/source/fs/aio.c#L737>.
+    /// How many entries the ring has that io_setup makes, before its last page is filled up
+    /// (`ioctx_alloc` and `aio_setup_ring`):
+    /// <https://elixir.bootlin.com/linux/v6.12/source/fs/aio.c#L737>.
     fn entries(&self, asked: u32) -> u32 {
         asked.max(self.possible_cpus.saturating_mul(4)).saturating_mul(2).saturating_add(2)
     }
 }
 
-/// The ring that a record is about, and what it says of entries.
+/// The ring that a record is about, and what the record says of new entries.
 fn new_entries(kind: Kind, record: &[u8]) -> Option<(u64, NewEntries)> {
     let of = |it: Submitted| (it.call.args[0], it.new);
     match kind {
@@ -96,7 +99,7 @@ fn start() -> SyncSender<(u32, u64)> {
             errand::Touch { pid, handle }.ask();
         }
     };
-    // Without a thread nobody takes what is sent.
+    // If there is no thread, nobody takes what is sent, and that is all.
     let _ = thread::Builder::new().name("touch".into()).spawn(touch);
     sender
 }

@@ -1,4 +1,4 @@
-//! What the fuzz target of unwinding does.
+//! The work of the fuzz target for unwinding.
 
 use std::{fs::File, sync::Arc};
 
@@ -7,8 +7,8 @@ use framehop::Unwinder as _;
 use super::{Copied, Loaded, Modules, PAGE, Process, Region};
 use crate::stacks::maps::Mapped;
 
-/// Tables for unwinding and a stack: three registers, the sizes of the two tables (two bytes each), the tables, the
-/// stack. How many functions are in progress.
+/// Unwinds a stack with tables for unwinding. The bytes are: three registers, the sizes of the two
+/// tables (two bytes each), the tables, and the stack. Returns how many functions are in progress.
 pub fn unwind(bytes: &[u8]) -> u64 {
     let Some((head, rest)) = bytes.split_at_checked(28) else { return 0 };
     let number = |at: usize| u64::from_le_bytes(head[at..at + 8].try_into().unwrap_or_default());

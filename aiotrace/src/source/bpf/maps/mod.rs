@@ -1,4 +1,4 @@
-//! The maps that the probes share with us, one a file, as on their side.
+//! The maps that the probes share with aiotrace, one in each file, as in aiotrace-ebpf.
 
 mod records;
 pub mod stacks;

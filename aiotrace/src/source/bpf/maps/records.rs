@@ -1,4 +1,4 @@
-//! What the probes tell, and what they could not.
+//! The records that the probes send, and the counts of those that they could not send.
 
 use aiotrace_common::{names, record::Lost};
 use aya::maps::{MapData, PerCpuArray, RingBuf};
@@ -6,10 +6,10 @@ use aya::maps::{MapData, PerCpuArray, RingBuf};
 use crate::source::bpf::{error::Error, load::Probes};
 
 impl Probes {
-    /// The ring buffer; it can be taken once.
+    /// The ring buffer. It can be taken only once.
     ///
     /// # Errors
-    /// If the object has none.
+    /// If the object has no such map.
     pub fn records(&mut self) -> Result<RingBuf<MapData>, Error> {
         let map = self.ebpf.take_map(names::RECORDS).ok_or(Error::Object(names::RECORDS))?;
         RingBuf::try_from(map).map_err(|_| Error::Object(names::RECORDS))

@@ -1,4 +1,4 @@
-//! Stacks that were unwound, so that the probes need not copy them again.
+//! Stacks that were unwound, which the probes need not copy again.
 
 use std::sync::mpsc;
 
@@ -11,18 +11,18 @@ use aya::maps::{HashMap, MapData};
 use crate::{source::bpf::load::Probes, stacks::Known};
 
 impl Probes {
-    /// Takes what is to be told to the probes of stacks that were unwound.
+    /// Makes a sender for the stacks that the probes are to be told of.
     pub fn known_stacks(&mut self) -> KnownStacks {
         let (sender, receiver) = mpsc::channel();
         self.known_stacks = Some(receiver);
         KnownStacks(sender)
     }
 
-    /// Tells it.
+    /// Tells the probes what was sent.
     pub fn tell_stacks(&mut self) {
         let Self { ebpf, known_stacks: Some(told), .. } = self else { return };
         let mut map = None;
-        // If something fails, the next is copied, too.
+        // If something fails here, the probes copy the next stack as well, which does no harm.
         while let Ok(told) = told.try_recv() {
             if map.is_none() {
                 let found = ebpf.map_mut(names::KNOWN_STACKS);
@@ -40,9 +40,11 @@ impl Probes {
     }
 }
 
-/// See [`Probes::known_stacks`]. Not the map itself: while a thread is inside of a call for a map, the
-/// kernel runs no kprobe of ours on its processor, also if the thread is preempted there; so only the
-/// drain thread, which is not, makes such calls.
+/// Sends stacks to the drain thread: see [`Probes::known_stacks`]. It does not write to the map
+/// itself. While a thread is inside of a call for a map, the kernel runs no kprobe program on its
+/// processor, even if the thread is preempted there:
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/include/linux/bpf.h?h=v6.12.117#n2239>.
+/// So only the drain thread makes such calls, because it is not preempted.
 pub struct KnownStacks(mpsc::Sender<Told>);
 
 pub enum Told {
@@ -55,7 +57,7 @@ type StackMap<'a> =
 
 impl Known for KnownStacks {
     fn tell(&mut self, key: &StackKey, stack: &KnownStack) {
-        // At the end of the trace nobody listens.
+        // At the end of the trace nobody receives this.
         let _ = self.0.send(Told::Known(Box::new((*key, *stack))));
     }
 

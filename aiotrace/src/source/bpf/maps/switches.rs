@@ -1,4 +1,4 @@
-//! What the probes are told while they run.
+//! What aiotrace tells the probes while they run.
 
 use aiotrace_common::names;
 use aya::maps::Array;
@@ -6,7 +6,7 @@ use aya::maps::Array;
 use crate::source::bpf::{error::Error, load::Probes};
 
 impl Probes {
-    /// Lets the attached programs record, or makes them finish: see [`names::SWITCHES`].
+    /// Lets the attached programs record, or ends this: see [`names::SWITCHES`].
     ///
     /// # Errors
     /// If the object has no such map, or the kernel refuses.
@@ -17,19 +17,20 @@ impl Probes {
         self.switch(0, armed)
     }
 
-    /// Synchronous calls need not be told for what happened up to this time.
+    /// Tells the probes that aiotrace knows what became of all requests up to this time, so that
+    /// they need not record synchronous calls because of them.
     pub fn settle(&mut self, time: u64) {
         let Some(map) = self.ebpf.map_mut(names::WATCH) else { return };
         if let Ok(mut watch) = Array::<_, u64>::try_from(map) {
-            // If that fails, they are told on.
+            // If this fails, the probes go on recording them.
             let _ = watch.set(names::WATCH_SETTLED, time, 0);
         }
     }
 
-    /// Whether a record is to wake the reader.
+    /// Tells the probes whether a record should wake the reader.
     ///
     /// # Errors
-    /// As [`Self::arm`].
+    /// As for [`Self::arm`].
     pub fn wake(&mut self, wanted: bool) -> Result<(), Error> {
         self.switch(1, wanted)
     }

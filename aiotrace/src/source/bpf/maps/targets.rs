@@ -1,4 +1,4 @@
-//! Which processes are traced, where they are named.
+//! The set of targets, where processes are named.
 
 use aiotrace_common::names;
 use aya::maps::{HashMap, MapData};
@@ -26,8 +26,8 @@ impl Probes {
         }
     }
 
-    /// Removes the processes that are dead all the same: the kernel may skip a program, also the one
-    /// that should have removed them.
+    /// Removes processes that are dead and still in the set: the kernel may skip any program, even
+    /// the one that should have removed them.
     pub fn remove_dead_targets(&mut self) {
         let pids: Vec<u32> =
             self.targets().map_or(Vec::new(), |targets| targets.keys().flatten().collect());
@@ -36,7 +36,7 @@ impl Probes {
         }
     }
 
-    /// Whether no process is traced any more.
+    /// Whether no process is in the set any more.
     pub fn has_no_targets(&mut self) -> bool {
         self.targets().is_ok_and(|targets| targets.keys().next().is_none())
     }

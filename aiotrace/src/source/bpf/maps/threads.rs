@@ -1,4 +1,4 @@
-//! The threads that made a call.
+//! The threads that have made an AIO call.
 
 use aiotrace_common::{names, record::Thread};
 use aya::maps::{Array, HashMap};
@@ -7,7 +7,7 @@ use zerocopy::FromBytes as _;
 use crate::source::bpf::load::Probes;
 
 impl Probes {
-    /// The threads that are inside an AIO call now.
+    /// The threads that are inside of an AIO call at present.
     pub fn threads_in_calls(&self) -> Vec<Thread> {
         self.threads().into_iter().filter(|thread| thread.call().is_some()).collect()
     }
