@@ -210,7 +210,7 @@ impl Helpers {
             let name = proc::name(pid).unwrap_or_default();
             eprintln!(
                 "aiotrace: process {pid} ({}) does not answer: a read of its memory or of /proc/{pid} hangs (memory \
-                 behind FUSE or userfaultfd, or an execve that hangs); what would be read of it is left out",
+                 behind FUSE or userfaultfd, or an execve that hangs); aiotrace leaves out what it would have read",
                 name.escape_ascii()
             );
         }
@@ -229,7 +229,8 @@ impl Helper {
         let mut helper = Self { id: 0, pidfd: None, socket: ours };
         let until = Instant::now() + BEGINNING;
         let hello = helper.answer(|| Instant::now() < until);
-        let (hello, _) = hello.map_err(|_| io::Error::other("a helper does not begin"))?;
+        let (hello, _) =
+            hello.map_err(|_| io::Error::other("a helper did not start within 10 s"))?;
         helper.id = postcard::from_bytes(&hello).map_err(io::Error::other)?;
         helper.pidfd = Some(proc::pidfd_open(helper.id)?);
         Ok(helper)

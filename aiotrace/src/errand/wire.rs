@@ -103,7 +103,7 @@ impl Incoming {
         };
         let whole = LENGTH + u32::from_ne_bytes(*length) as usize;
         if whole > LONGEST || self.filled > whole {
-            return Err(io::Error::other("what came is no message"));
+            return Err(io::Error::other("the received bytes are no message"));
         }
         self.bytes.resize(whole.max(FIRST), 0);
         if self.filled < whole {

@@ -85,7 +85,7 @@ pub fn confine(parent: u32) -> io::Result<()> {
     prctl(libc::PR_SET_DUMPABLE, 0)?;
     prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as u64)?;
     if nix::unistd::getppid().as_raw() as u32 != parent {
-        return Err(io::Error::other("whoever started it has ended"));
+        return Err(io::Error::other("the process that started it has ended"));
     }
     no_new_privileges()?;
     seccomp::install(&mut filter())?;

@@ -98,7 +98,7 @@ pub fn from_proc(is_wanted: impl Fn(u32) -> bool) -> Vec<Found> {
         let Some(mut rings) = (Rings { pid }).ask().flatten() else {
             if proc::is_alive(pid) {
                 eprintln!(
-                    "aiotrace: the mappings of process {pid} cannot be read, so contexts that it has already are not known"
+                    "aiotrace: the mappings of process {pid} cannot be read, so aiotrace does not know which contexts it already has"
                 );
             }
             continue;

@@ -123,13 +123,19 @@ impl Allowed {
             return Ok(());
         }
         let found = self.mechanisms.iter().find(|(of, _)| *of == by);
-        found.map_or_else(|| Err("it was not tried".to_owned()), |(_, allowed)| allowed.clone())?;
+        found.map_or_else(
+            || Err("this mechanism was not tried".to_owned()),
+            |(_, allowed)| allowed.clone(),
+        )?;
         if rule.counts() {
-            self.counting
-                .clone()
-                .map_err(|why| format!("this kernel cannot count in BPF, as of 5.12: {why}"))?;
+            self.counting.clone().map_err(|why| {
+                format!("this kernel cannot count in BPF (Linux 5.12 and later can): {why}")
+            })?;
             if is_rough(by) {
-                return Err("this kernel may leave out some of what is counted".to_owned());
+                return Err(
+                    "this kernel may skip the probe at some calls, so a count would be wrong"
+                        .to_owned(),
+                );
             }
         }
         Ok(())
