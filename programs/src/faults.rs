@@ -8,11 +8,12 @@ mod calls;
 mod contexts;
 mod growth;
 mod held;
+mod reaping;
 mod requests;
 mod results;
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, fn()); 42] = [
+pub const PROGRAMS: &[(&str, fn())] = &[
     ("bad-context-leak", crate::alarms::unmapped),
     ("good-context-leak", contexts::destroyed),
     ("bad-lost-handle", contexts::lost),
@@ -55,4 +56,8 @@ pub const PROGRAMS: [(&str, fn()); 42] = [
     ("good-cancel-refused", calls::cancelled),
     ("bad-not-kernel-aio", calls::no_aio),
     ("good-not-kernel-aio", calls::some_aio),
+    ("bad-busy-reaping", reaping::polls_all_the_time),
+    ("good-busy-reaping", reaping::polls_now_and_then),
+    ("bad-shallow-queue", reaping::one_at_a_time),
+    ("good-shallow-queue", reaping::two_at_a_time),
 ];

@@ -18,6 +18,7 @@ impl Model {
         self.calls += 1;
         self.called(event.pid, event.time);
         self.left_call(event.tid);
+        self.turn_of(event, call);
         self.follow(event, call);
         let space = self.space(event.pid);
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
@@ -59,6 +60,7 @@ impl Model {
             }
             Args::Getevents { ctx, list, .. } => {
                 self.getevents(event, call, *ctx);
+                self.polled(event, call);
                 self.given(event, *ctx, list);
                 *ctx
             }
@@ -243,6 +245,9 @@ impl Model {
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         let space = self.space(event.pid);
+        let first = iocbs.first().copied().flatten().filter(|_| accepted > 0);
+        let is_inline = !found.is_empty() || hidden > 0;
+        self.turn_begins(event, call, ctx, (nr, first, is_inline));
         self.submitted_again(event, (ctx, began), (iocbs, accepted), entered);
         for it in found {
             self.faults.told_before(space, &it.completed.event, &it.request);

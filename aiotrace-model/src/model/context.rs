@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 use super::{
     Doubt,
     finding::ContextRef,
+    findings::shallow_queue::Turns,
     latency::Latency,
     report::End,
     requests::{Match, Requests, Unreaped},
@@ -68,6 +69,8 @@ pub struct Context {
     pub refused: u64,
     /// Allocated with the first request: many contexts never see one.
     pub latency: Option<Box<Latency>>,
+    /// Whether each request is waited for before the next one.
+    pub turns: Turns,
     /// Looks at it from outside.
     pub look: Look,
     /// It was told that it is lost.
@@ -151,6 +154,7 @@ impl Context {
             submitted: 0,
             refused: 0,
             latency: None,
+            turns: Turns::default(),
             look: Look {
                 due: time.saturating_add(FIRST_INTERVAL),
                 interval: FIRST_INTERVAL,

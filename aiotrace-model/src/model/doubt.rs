@@ -55,6 +55,8 @@ pub enum Doubt {
     NotWatched,
     /// A process did not answer when it was looked at.
     Unanswered,
+    /// It was there before we attached.
+    BeforeAttach,
 }
 
 impl Doubt {
@@ -114,6 +116,7 @@ impl Doubt {
                 "pread(2), pwrite(2) and the like, which may do it, are not watched"
             }
             Self::Unanswered => "a process did not answer when it was looked at",
+            Self::BeforeAttach => "what the program did before the attach is not known",
         }
     }
 }

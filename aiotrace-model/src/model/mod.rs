@@ -35,6 +35,7 @@ mod requests;
 pub mod rules;
 mod spaces;
 pub mod sums;
+mod timeout;
 mod trend;
 pub mod verdict;
 mod waits;
@@ -162,6 +163,9 @@ pub struct Model {
     faults: Faults,
     refusals: refused::Refusals,
     inside: waits::Inside,
+    /// Threads that are to wait for their requests, and in which contexts.
+    turns: Map<u32, (u64, u64)>,
+    polls: findings::busy_reaping::Polls,
     /// Files whose way to complete is to be judged.
     unjudged: Vec<(u32, u32)>,
     /// Processes that live, as far as known.
@@ -244,6 +248,8 @@ impl Model {
             faults: Faults::new(settings.synchronous),
             refusals: refused::Refusals::default(),
             inside: waits::Inside::default(),
+            turns: Map::default(),
+            polls: findings::busy_reaping::Polls::default(),
             unjudged: Vec::new(),
             alive: Map::default(),
             eagains: Map::default(),

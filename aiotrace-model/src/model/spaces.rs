@@ -58,6 +58,7 @@ impl Model {
             Change::Exec { .. } => {
                 self.lives(event, false);
                 self.left_calls(event.pid);
+                self.forget_turns(event.pid);
                 self.leave(event, None);
                 self.uses(event.pid, process.space);
                 let space = self.space(event.pid);
@@ -70,6 +71,7 @@ impl Model {
                     it.ended = Some(event.time);
                 }
                 self.left_calls(event.pid);
+                self.forget_turns(event.pid);
                 self.leave(event, Some(status));
             }
         }

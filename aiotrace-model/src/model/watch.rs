@@ -24,6 +24,7 @@ impl Model {
         self.look_around();
         self.ask_for_refusals();
         self.judge_files(None, false);
+        self.polls.forget_before(self.now.saturating_sub(2 * SECOND));
         self.growth();
     }
 

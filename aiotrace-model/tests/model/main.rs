@@ -7,6 +7,7 @@ mod found;
 mod garbage;
 mod generate;
 mod oracle;
+mod reaping;
 mod reference;
 mod told;
 mod unread;

@@ -36,6 +36,8 @@ static PAGES: &[(&str, &str)] = pages! {
     "cancel-refused"
     "not-kernel-aio"
     "refused-calls"
+    "busy-reaping"
+    "shallow-queue"
 };
 
 /// A part of what is said of a finding.

@@ -202,6 +202,17 @@ pair!(setup_denied, "setup-denied", "error setup-denied", [], NOTHING);
 pair!(sandbox_denied, "sandbox-denied", "error sandbox-denied", [("ret", -1)], NOTHING);
 pair!(cancel_refused, "cancel-refused", "info cancel-refused", [], NOTHING);
 
+/// Under ptrace a fast request may be complete by the time that the stop after its io_submit is over.
+fn shallow_queue() {
+    if !machine::is_ptrace() {
+        let trace = expect("bad-shallow-queue", &["info shallow-queue"]);
+        for (name, value) in [("asked", 8), ("reached", 1), ("requests", 1200)] {
+            assert_eq!(trace.findings()[0].evidence[name], value, "{name}");
+        }
+    }
+    expect("good-shallow-queue", &NOTHING);
+}
+
 /// Of a trace as a whole: it makes no other call.
 fn not_kernel_aio() {
     for (program, expected) in
@@ -313,6 +324,13 @@ fn unreaped_completions() {
     assert_eq!(finding.evidence["unreaped"], 5);
 }
 
+fn busy_reaping() {
+    let (finding, _) = stands("busy-reaping", "info busy-reaping", &[]);
+    let number = |name| finding.evidence[name];
+    assert!(number("calls") * 1_000_000 >= number("within_ns"), "{}", finding.message);
+    assert_eq!(number("in_flight"), number("calls"), "{}", finding.message);
+}
+
 fn a_handle_that_is_nowhere_in_memory_is_lost() {
     let options = ["--idle-after", "100ms", "--scan"];
     for (program, expected) in [
@@ -367,6 +385,8 @@ tests![
     context_growth if Need::SAME,
     request_stuck if FUSE,
     unreaped_completions if Need::SAME,
+    busy_reaping if Need::SAME,
+    shallow_queue,
     a_handle_that_is_nowhere_in_memory_is_lost if Need::LONG,
     who_holds_fs_aio_nr_is_told,
     a_finding_can_be_an_exit_status if Need::LONG,
