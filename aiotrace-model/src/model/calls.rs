@@ -19,6 +19,7 @@ impl Model {
         self.called(event.pid, event.time);
         self.left_call(event.tid);
         self.turn_of(event, call);
+        self.no_wait_is_endless(event.pid);
         self.follow(event, call);
         let space = self.space(event.pid);
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
@@ -198,6 +199,7 @@ impl Model {
         context.submitted += count(nr).max(accepted as u64);
         context.refused += count(nr).saturating_sub(accepted as u64);
         context.submits += 1;
+        context.submitted_by(event.tid);
         let number = context.submits;
         let as_request = |(index, iocb): (usize, &Option<Iocb>)| {
             let times = (entered, event.time);

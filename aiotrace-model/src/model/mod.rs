@@ -166,6 +166,7 @@ pub struct Model {
     /// Threads that are to wait for their requests, and in which contexts.
     turns: Map<u32, (u64, u64)>,
     polls: findings::busy_reaping::Polls,
+    suspects: findings::endless_wait::Suspects,
     /// Files whose way to complete is to be judged.
     unjudged: Vec<(u32, u32)>,
     /// Processes that live, as far as known.
@@ -250,6 +251,7 @@ impl Model {
             inside: waits::Inside::default(),
             turns: Map::default(),
             polls: findings::busy_reaping::Polls::default(),
+            suspects: findings::endless_wait::Suspects::default(),
             unjudged: Vec::new(),
             alive: Map::default(),
             eagains: Map::default(),

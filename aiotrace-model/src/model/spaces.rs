@@ -32,6 +32,7 @@ impl Model {
 
     pub(super) fn process(&mut self, event: &Event, process: &Process) {
         self.name(event.pid, &process.name);
+        self.no_wait_is_endless(event.pid);
         match process.change {
             Change::Attached => {
                 self.lives(event, true);

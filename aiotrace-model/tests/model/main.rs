@@ -3,6 +3,7 @@
 
 mod concluded;
 mod covered;
+mod endless;
 mod found;
 mod garbage;
 mod generate;

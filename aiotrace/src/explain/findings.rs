@@ -36,6 +36,7 @@ static PAGES: &[(&str, &str)] = pages! {
     "cancel-refused"
     "not-kernel-aio"
     "refused-calls"
+    "endless-wait"
     "busy-reaping"
     "shallow-queue"
 };
