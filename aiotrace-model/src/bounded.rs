@@ -27,6 +27,8 @@ const RULE: usize = 128 << 10;
 const TEXT: usize = 4096;
 /// Everything else there are few of.
 const FEW: usize = 64;
+/// Threads of an address space whose doings are told; of one with more, nothing is.
+pub const THREADS: usize = 1024;
 /// Iovecs of a request (`UIO_MAXIOV` of Linux).
 const IOVECS: usize = 1024;
 
@@ -120,6 +122,13 @@ pub fn iovecs<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Ok(Option::<List<T, IOVECS>>::deserialize(from)?.map(|it| it.0))
+}
+
+/// Threads, if they are known.
+pub fn threads<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<Vec<T>>, D::Error> {
+    Ok(Option::<List<T, THREADS>>::deserialize(from)?.map(|it| it.0))
 }
 
 /// The name of a process.

@@ -478,6 +478,35 @@ pub enum Looked {
         #[serde(deserialize_with = "bounded::iovecs")]
         list: Option<Vec<(Address, u64)>>,
     },
+    /// What all threads do that live in the address space of the process, by their ids; `None` if that cannot be told of
+    /// each.
+    Threads(#[serde(deserialize_with = "bounded::threads")] Option<Vec<Thread>>),
+}
+
+/// A thread that lives, at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Thread {
+    /// Its process.
+    pub pid: u32,
+    /// The thread.
+    pub tid: u32,
+    /// It sleeps in io_getevents or io_pgetevents and waits there for completions; `None`: it does something else.
+    pub waits: Option<Waits>,
+    /// Signals that would interrupt that: it handles them, and does not block them. Bit n-1 is signal n.
+    pub signals: u64,
+}
+
+/// For what a thread waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Waits {
+    /// The context.
+    pub ctx: Handle,
+    /// For at least so many completions.
+    pub min_nr: i64,
+    /// The timeout argument.
+    pub timeout: Address,
+    /// What is there now, if it could be read. The kernel has read it when the call began.
+    pub timeout_value: Option<Timespec>,
 }
 
 /// What is where a context's ring should be.

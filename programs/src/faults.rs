@@ -6,13 +6,15 @@
 
 mod calls;
 mod contexts;
+mod endless;
 mod growth;
 mod held;
+mod reaping;
 mod requests;
 mod results;
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, fn()); 42] = [
+pub const PROGRAMS: &[(&str, fn())] = &[
     ("bad-context-leak", crate::alarms::unmapped),
     ("good-context-leak", contexts::destroyed),
     ("bad-lost-handle", contexts::lost),
@@ -55,4 +57,13 @@ pub const PROGRAMS: [(&str, fn()); 42] = [
     ("good-cancel-refused", calls::cancelled),
     ("bad-not-kernel-aio", calls::no_aio),
     ("good-not-kernel-aio", calls::some_aio),
+    ("bad-endless-wait", endless::both_wait),
+    ("bad-endless-wait-until-a-signal", endless::waits_until_a_signal),
+    ("bad-endless-wait-negative", endless::waits_negative_time),
+    ("bad-endless-wait-beside-another", endless::waits_beside_another),
+    ("good-endless-wait", endless::somebody_can),
+    ("bad-busy-reaping", reaping::polls_all_the_time),
+    ("good-busy-reaping", reaping::polls_now_and_then),
+    ("bad-shallow-queue", reaping::one_at_a_time),
+    ("good-shallow-queue", reaping::two_at_a_time),
 ];

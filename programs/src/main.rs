@@ -140,7 +140,7 @@ fn main() {
         "bench-all" => bench::all(number(1000)),
         "bench-becomes" => bench::becomes(argument.into_iter().chain(args)),
         "exit-status" => processes::exit_with(number(0)),
-        _ => match alarms::PROGRAMS.iter().chain(&faults::PROGRAMS).find(|it| it.0 == name) {
+        _ => match alarms::PROGRAMS.iter().chain(faults::PROGRAMS).find(|it| it.0 == name) {
             Some((_, program)) => program(),
             None => match cases::PROGRAMS.iter().find(|it| it.0 == name) {
                 Some((_, program)) => {

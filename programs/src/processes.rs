@@ -16,7 +16,7 @@ pub fn in_child(what: fn()) {
 }
 
 /// A child that does this and exits. This process must have one thread.
-fn fork(what: fn()) -> i32 {
+pub fn fork(what: impl FnOnce()) -> i32 {
     // SAFETY: it has one thread.
     match unsafe { libc::fork() } {
         0 => {

@@ -28,6 +28,11 @@ impl Ring {
         self.header(1).load(Ordering::Relaxed)
     }
 
+    /// Whether no completion is there.
+    pub fn is_empty(&self) -> bool {
+        self.header(2).load(Ordering::Relaxed) == self.header(3).load(Ordering::Acquire)
+    }
+
     /// Takes the oldest completion out, as io_getevents does.
     pub fn reap(&self) -> Option<IoEvent> {
         let (head, tail) = (self.header(2), self.header(3));

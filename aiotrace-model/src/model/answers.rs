@@ -29,6 +29,7 @@ impl Model {
                     self.find(waiting.finding, waiting.key.2, waiting.key.3);
                 }
             }
+            Looked::Threads(threads) => self.looked_at_threads(event, threads.as_deref()),
             Looked::Path { fd, path } => {
                 let space = self.space(event.pid);
                 self.faults.leads_to(space, *fd, event.time, path.as_deref());
@@ -119,6 +120,9 @@ impl Model {
                 }
             },
             RingFound::Unmapped | RingFound::Unknown => context.look.unmapped = None,
+        }
+        if let Some(min_nr) = awaited {
+            self.suspect_wait(event.pid, ctx, min_nr);
         }
     }
 }

@@ -18,6 +18,8 @@ impl Model {
         self.calls += 1;
         self.called(event.pid, event.time);
         self.left_call(event.tid);
+        self.turn_of(event, call);
+        self.no_wait_is_endless(event.pid);
         self.follow(event, call);
         let space = self.space(event.pid);
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
@@ -59,6 +61,7 @@ impl Model {
             }
             Args::Getevents { ctx, list, .. } => {
                 self.getevents(event, call, *ctx);
+                self.polled(event, call);
                 self.given(event, *ctx, list);
                 *ctx
             }
@@ -196,6 +199,7 @@ impl Model {
         context.submitted += count(nr).max(accepted as u64);
         context.refused += count(nr).saturating_sub(accepted as u64);
         context.submits += 1;
+        context.submitted_by(event.tid);
         let number = context.submits;
         let as_request = |(index, iocb): (usize, &Option<Iocb>)| {
             let times = (entered, event.time);
@@ -243,6 +247,9 @@ impl Model {
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         let space = self.space(event.pid);
+        let first = iocbs.first().copied().flatten().filter(|_| accepted > 0);
+        let is_inline = !found.is_empty() || hidden > 0;
+        self.turn_begins(event, call, ctx, (nr, first, is_inline));
         self.submitted_again(event, (ctx, began), (iocbs, accepted), entered);
         for it in found {
             self.faults.told_before(space, &it.completed.event, &it.request);

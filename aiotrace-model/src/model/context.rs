@@ -7,6 +7,7 @@ use foldhash::fast::FixedState;
 use super::{
     Doubt,
     finding::ContextRef,
+    findings::shallow_queue::Turns,
     latency::Latency,
     report::End,
     requests::{Match, Requests, Unreaped},
@@ -62,16 +63,31 @@ pub struct Context {
     pub done: Done,
     /// io_submit calls so far.
     pub submits: u64,
+    /// The thread that made all of these.
+    pub submitter: Submitter,
     /// Requests that they were given, and of these, those that were not taken.
     pub submitted: u64,
     /// See `submitted`.
     pub refused: u64,
     /// Allocated with the first request: many contexts never see one.
     pub latency: Option<Box<Latency>>,
+    /// Whether each request is waited for before the next one.
+    pub turns: Turns,
     /// Looks at it from outside.
     pub look: Look,
     /// It was told that it is lost.
     pub leak_told: bool,
+}
+
+/// Who submits to a context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Submitter {
+    /// Nobody so far.
+    None,
+    /// This thread.
+    One(u32),
+    /// Several threads.
+    Many,
 }
 
 /// What was done.
@@ -148,9 +164,11 @@ impl Context {
             peak: 0,
             done: Done::default(),
             submits: 0,
+            submitter: Submitter::None,
             submitted: 0,
             refused: 0,
             latency: None,
+            turns: Turns::default(),
             look: Look {
                 due: time.saturating_add(FIRST_INTERVAL),
                 interval: FIRST_INTERVAL,
@@ -197,6 +215,15 @@ impl Context {
         // Of one that is in use, what began and ended while we attached is not known.
         let is_quiet = requests.accepted_so_far() + requests.completed() + requests.unseen() == 0;
         self.in_flight_at_attach.filter(|_| is_quiet).map(u64::from)
+    }
+
+    /// A thread has submitted to it.
+    pub fn submitted_by(&mut self, tid: u32) {
+        self.submitter = match self.submitter {
+            Submitter::None => Submitter::One(tid),
+            Submitter::One(one) if one == tid => Submitter::One(one),
+            Submitter::One(_) | Submitter::Many => Submitter::Many,
+        };
     }
 
     /// Something makes it unsure. The first reason is told.

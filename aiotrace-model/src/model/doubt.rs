@@ -55,6 +55,14 @@ pub enum Doubt {
     NotWatched,
     /// A process did not answer when it was looked at.
     Unanswered,
+    /// It was there before we attached.
+    BeforeAttach,
+    /// The program handles a signal that would interrupt the wait.
+    Signal,
+    /// Another thread lives, and has not done it so far.
+    OtherThread,
+    /// Memory was read later than the kernel read it.
+    ReadLater,
 }
 
 impl Doubt {
@@ -114,6 +122,12 @@ impl Doubt {
                 "pread(2), pwrite(2) and the like, which may do it, are not watched"
             }
             Self::Unanswered => "a process did not answer when it was looked at",
+            Self::Signal => {
+                "a signal that the program handles, also of a timer, would end the wait, and its handler may submit"
+            }
+            Self::OtherThread => "another thread lives, and may submit what it never has so far",
+            Self::ReadLater => "the timeout was read later than the kernel has read it",
+            Self::BeforeAttach => "what the program did before the attach is not known",
         }
     }
 }

@@ -87,6 +87,7 @@ impl Model {
 
     /// It is told in the report.
     pub(super) fn forget(&mut self, context: Context, time: u64, end: End) {
+        self.turns_end(&context, time);
         self.followed = self.followed.saturating_sub(context.requests.followed());
         self.ends.add(&context, time, end);
     }
@@ -226,6 +227,7 @@ impl Model {
         self.end_destroying(|_| true);
         self.end_refusals(None);
         self.judge_files(None, true);
+        self.all_turns_end();
         self.end_faults();
         let idle = self.settings.thresholds.idle;
         let now = self.now;

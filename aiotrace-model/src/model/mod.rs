@@ -36,6 +36,7 @@ mod requests;
 pub mod rules;
 mod spaces;
 pub mod sums;
+mod timeout;
 mod trend;
 pub mod verdict;
 mod waits;
@@ -163,6 +164,10 @@ pub struct Model {
     faults: Faults,
     refusals: refused::Refusals,
     inside: waits::Inside,
+    /// Threads that are to wait for their requests, and in which contexts.
+    turns: Map<u32, (u64, u64)>,
+    polls: findings::busy_reaping::Polls,
+    suspects: findings::endless_wait::Suspects,
     /// Files whose way to complete is to be judged.
     unjudged: Vec<(u32, u32)>,
     /// Processes that live, as far as known.
@@ -245,6 +250,9 @@ impl Model {
             faults: Faults::new(settings.synchronous),
             refusals: refused::Refusals::default(),
             inside: waits::Inside::default(),
+            turns: Map::default(),
+            polls: findings::busy_reaping::Polls::default(),
+            suspects: findings::endless_wait::Suspects::default(),
             unjudged: Vec::new(),
             alive: Map::default(),
             eagains: Map::default(),

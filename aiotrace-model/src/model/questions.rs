@@ -36,6 +36,11 @@ pub enum Question {
         /// How many there are.
         count: u64,
     },
+    /// What all threads of its address space do: [`Looked::Threads`]. Only answered while all that happened is known.
+    Threads {
+        /// The process.
+        pid: u32,
+    },
     /// Where a descriptor leads, of a request that a fault met: [`Looked::Path`].
     Path {
         /// The process.

@@ -32,6 +32,7 @@ impl Model {
 
     pub(super) fn process(&mut self, event: &Event, process: &Process) {
         self.name(event.pid, &process.name);
+        self.no_wait_is_endless(event.pid);
         match process.change {
             Change::Attached => {
                 self.lives(event, true);
@@ -58,6 +59,7 @@ impl Model {
             Change::Exec { .. } => {
                 self.lives(event, false);
                 self.left_calls(event.pid);
+                self.forget_turns(event.pid);
                 self.leave(event, None);
                 self.uses(event.pid, process.space);
                 let space = self.space(event.pid);
@@ -70,6 +72,7 @@ impl Model {
                     it.ended = Some(event.time);
                 }
                 self.left_calls(event.pid);
+                self.forget_turns(event.pid);
                 self.leave(event, Some(status));
             }
         }

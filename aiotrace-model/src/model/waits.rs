@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Context, MOST_NAMES, Model, Question, SECOND};
+use super::{Context, MOST_NAMES, Model, Question, SECOND, timeout::Until};
 use crate::{
     event::{Args, Event, Handle, Unfinished, Why},
     words::duration::in_words,
@@ -142,11 +142,12 @@ impl Model {
             What::Call(args @ Args::Getevents { ctx, min_nr, timeout, timeout_value, .. }) => {
                 let name = args.syscall().name();
                 let plural = if *min_nr == 1 { "" } else { "s" };
-                let until = match timeout_value {
-                    _ if timeout.0 == 0 => "without a timeout".to_owned(),
-                    Some(it) if it.sec < 0 => "without a timeout (it is negative)".to_owned(),
-                    Some(it) => format!("for at most {}", in_words(nanos(it.sec, it.nsec))),
-                    None => "with a timeout that was not read".to_owned(),
+                let until = match Until::of(*min_nr, *timeout, *timeout_value) {
+                    Until::Ever if timeout.0 == 0 => "without a timeout".to_owned(),
+                    Until::Ever => "without a timeout (it is negative)".to_owned(),
+                    Until::Within(nanos) => format!("for at most {}", in_words(nanos)),
+                    Until::AtOnce => format!("for at most {}", in_words(0)),
+                    Until::Unknown => "with a timeout that was not read".to_owned(),
                 };
                 let known = self.what_comes(it.pid, *ctx, *min_nr);
                 (name, format!("waits in {name} for {min_nr} completion{plural} {until}; {known}"))
@@ -198,9 +199,4 @@ fn in_flight(context: &Context, every_call: bool) -> String {
                 .to_owned()
         }
     }
-}
-
-fn nanos(sec: i64, nsec: i64) -> u64 {
-    let (sec, nsec) = (sec.max(0) as u64, nsec.max(0) as u64);
-    sec.saturating_mul(SECOND).saturating_add(nsec)
 }

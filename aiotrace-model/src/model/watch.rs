@@ -22,8 +22,10 @@ impl Model {
         self.settle(false);
         self.give_up_waiting();
         self.look_around();
+        self.ask_for_threads();
         self.ask_for_refusals();
         self.judge_files(None, false);
+        self.polls.forget_before(self.now.saturating_sub(2 * SECOND));
         self.growth();
     }
 

@@ -118,7 +118,7 @@ impl Trace {
     }
 }
 
-fn call_of(entered: u64, ret: i64, args: Args) -> Call {
+pub fn call_of(entered: u64, ret: i64, args: Args) -> Call {
     let (entered, entry) = (Some(entered), Entry::Seen);
     let (ring, ring_before, compat, stack) = (None, None, false, None);
     Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault: None }

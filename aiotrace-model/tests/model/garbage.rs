@@ -5,7 +5,8 @@ use aiotrace_model::{
     event::{
         Address, Adopted, Args, Behind, Body, Call, Change, Changed, Completion, Effect, Entry,
         Event, ExitStatus, Fault, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Limit, Looked,
-        Moved, Process, Refused, Ring, RingFound, Syscall, Unfinished, Why,
+        Moved, Process, Refused, Ring, RingFound, Syscall, Thread, Timespec, Unfinished, Waits,
+        Why,
     },
     model::{FaultRow, MOST_CONTEXTS, MOST_REQUESTS, Model, Rules, Settings, Thresholds},
     trace::{FaultRule, Faults},
@@ -128,6 +129,24 @@ fn change() -> BoxedStrategy<Change> {
     .boxed()
 }
 
+fn thread() -> impl Strategy<Value = Thread> {
+    let value = any::<(i64, i64)>().prop_map(|(sec, nsec)| Timespec { sec, nsec });
+    let waits = (handle(), any::<i64>(), 0..2u64, prop::option::of(value));
+    let waits = waits.prop_map(|(ctx, min_nr, timeout, timeout_value)| Waits {
+        ctx,
+        min_nr,
+        timeout: Address(timeout),
+        timeout_value,
+    });
+    let waits = prop::option::of(waits);
+    (0..3u32, 0..3u32, waits, 0..2u64).prop_map(|(pid, tid, waits, signals)| Thread {
+        pid,
+        tid,
+        waits,
+        signals,
+    })
+}
+
 fn looked() -> BoxedStrategy<Looked> {
     let found = prop_oneof![
         ring().prop_map(RingFound::There),
@@ -144,8 +163,9 @@ fn looked() -> BoxedStrategy<Looked> {
     let limit =
         any::<(u64, u64)>().prop_map(|(used, limit)| Limit { used, limit, holders: Vec::new() });
     prop_oneof![
-        3 => (handle(), found, any::<bool>())
-            .prop_map(|(ctx, found, destroying)| Looked::Ring { ctx, found, destroying, awaited: None }),
+        3 => (handle(), found, any::<bool>(), prop::option::of(-1..9i64))
+            .prop_map(|(ctx, found, destroying, awaited)| Looked::Ring { ctx, found, destroying, awaited }),
+        1 => prop::option::of(prop::collection::vec(thread(), 0..3)).prop_map(Looked::Threads),
         1 => (0..4u32, file).prop_map(|(fd, file)| Looked::File { fd, file }),
         1 => limit.prop_map(Looked::Limit),
         1 => prop::collection::vec(handle(), 0..4).prop_map(Looked::Unreferenced),

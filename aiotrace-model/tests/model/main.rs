@@ -3,10 +3,12 @@
 
 mod concluded;
 mod covered;
+mod endless;
 mod found;
 mod garbage;
 mod generate;
 mod oracle;
+mod reaping;
 mod reference;
 mod told;
 mod unread;

@@ -6,7 +6,7 @@ use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
 
 use super::{A_SCAN, ASLEEP, Errand as _, errands};
 use crate::{
-    event::{Address, File, Handle},
+    event::{Address, File, Handle, Thread},
     proc::{
         self, Blocked, descriptor, is_filtered, is_over, name, pidfd_open, ring, scan, status_field,
     },
@@ -27,6 +27,8 @@ errands! {
         BlockedCall(tid: u32) -> Option<Blocked> = proc::blocked_call;
         /// [`proc::read_timespec`]
         ReadTimespec(at: u64) -> Option<Timespec> = proc::read_timespec;
+        /// [`proc::threads_of_space`]
+        Threads() -> Option<Vec<Thread>> = proc::threads_of_space;
         /// [`proc::waits_in_exit`]
         WaitsInExit() -> Option<u32> = proc::waits_in_exit;
         /// [`proc::has_seccomp_filter`]

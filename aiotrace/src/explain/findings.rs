@@ -36,6 +36,9 @@ static PAGES: &[(&str, &str)] = pages! {
     "cancel-refused"
     "not-kernel-aio"
     "refused-calls"
+    "endless-wait"
+    "busy-reaping"
+    "shallow-queue"
 };
 
 /// A part of what is said of a finding.

@@ -52,7 +52,7 @@ pub fn blocked_call(pid: u32, tid: u32) -> Option<Blocked> {
     blocked_in(pid, tid, is_32_bit(Path::new(&format!("/proc/{pid}/exe"))))
 }
 
-fn blocked_in(pid: u32, tid: u32, is_32_bit: bool) -> Option<Blocked> {
+pub(super) fn blocked_in(pid: u32, tid: u32, is_32_bit: bool) -> Option<Blocked> {
     let text = file::read(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
     let (syscall, args) = parse_syscall(str::from_utf8(&text).ok()?, is_32_bit)?;
     Some(Blocked { tid, syscall, args })
@@ -69,7 +69,7 @@ pub fn read_timespec(pid: u32, address: u64) -> Option<Timespec> {
 }
 
 /// Whether the program is a 32-bit one, as far as that can be read.
-fn is_32_bit(exe: &Path) -> bool {
+pub(super) fn is_32_bit(exe: &Path) -> bool {
     use io::Read as _;
     let mut head = [0; 5];
     let read = fs::File::open(exe).and_then(|mut file| file.read_exact(&mut head));

@@ -12,14 +12,17 @@ mod process;
 pub mod ring;
 pub mod scan;
 pub mod system;
+mod threads;
 
 pub use self::{
     blocked::{Blocked, blocked_call, blocked_calls, read_timespec, waits_in_exit},
     memory::{read_memory, try_read_memory, write_memory},
     process::{
         all, cgroup, has_seccomp_filter, has_thread, is_alive, is_filtered, is_over, name,
-        pidfd_open, started_at, status, status_bytes, status_field, thread_state, threads,
+        pidfd_open, share_space, started_at, status, status_bytes, status_field, thread_state,
+        threads,
     },
+    threads::threads_of_space,
 };
 
 /// For the fuzz target: every reader of a file of /proc. How many found something.

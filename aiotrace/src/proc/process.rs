@@ -50,6 +50,18 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
+/// Whether two processes share their address space; `None`: that may not be asked. It waits while one of them begins a
+/// program.
+pub fn share_space(one: u32, other: u32) -> Option<bool> {
+    const KCMP_VM: i32 = 1;
+    // SAFETY: no memory is involved.
+    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) } {
+        0 => Some(true),
+        1..=3 => Some(false),
+        _ => None,
+    }
+}
+
 /// Value of a field of /proc/PID/status.
 pub fn status_field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
     // The name of the process is in there too, and may be anything; it cannot hold a line break.

@@ -243,6 +243,12 @@ impl Conclusions {
                 Question::Iovecs { pid, at, count } => {
                     (pid, Looked::Iovecs { at, list: Iovecs { pid, at, count }.ask().flatten() })
                 }
+                Question::Threads { pid } => {
+                    if decoder.is_none() {
+                        continue;
+                    }
+                    (pid, Looked::Threads(errand::Threads { pid }.ask().flatten()))
+                }
                 Question::Path { pid, fd } => {
                     (pid, Looked::Path { fd, path: errand::Path { pid, fd }.ask().flatten() })
                 }

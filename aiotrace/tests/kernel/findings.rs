@@ -6,7 +6,7 @@ use aiotrace::output::json::{FindingLine, Line, ReportLine};
 use super::{
     harness::Need,
     machine, session,
-    support::{Trace, run_program, run_program_with},
+    support::{Attached, Program, Trace, run_program, run_program_with},
 };
 
 /// Names and severities, in order; `unsure` is said.
@@ -202,6 +202,17 @@ pair!(setup_denied, "setup-denied", "error setup-denied", [], NOTHING);
 pair!(sandbox_denied, "sandbox-denied", "error sandbox-denied", [("ret", -1)], NOTHING);
 pair!(cancel_refused, "cancel-refused", "info cancel-refused", [], NOTHING);
 
+/// Under ptrace a fast request may be complete by the time that the stop after its io_submit is over.
+fn shallow_queue() {
+    if !machine::is_ptrace() {
+        let trace = expect("bad-shallow-queue", &["info shallow-queue"]);
+        for (name, value) in [("asked", 8), ("reached", 1), ("requests", 1200)] {
+            assert_eq!(trace.findings()[0].evidence[name], value, "{name}");
+        }
+    }
+    expect("good-shallow-queue", &NOTHING);
+}
+
 /// Of a trace as a whole: it makes no other call.
 fn not_kernel_aio() {
     for (program, expected) in
@@ -313,6 +324,78 @@ fn unreaped_completions() {
     assert_eq!(finding.evidence["unreaped"], 5);
 }
 
+fn busy_reaping() {
+    let (finding, _) = stands("busy-reaping", "info busy-reaping", &[]);
+    let number = |name| finding.evidence[name];
+    assert!(number("calls") * 1_000_000 >= number("within_ns"), "{}", finding.message);
+    assert_eq!(number("in_flight"), number("calls"), "{}", finding.message);
+}
+
+/// Those of the programs that are killed: what they leave is no matter here.
+fn waits(trace: &Trace) -> Vec<&FindingLine> {
+    trace.findings().into_iter().filter(|it| it.severity != "info").collect()
+}
+
+fn endless_wait() {
+    for (program, threads, why) in [
+        ("bad-endless-wait", 2, None),
+        ("bad-endless-wait-until-a-signal", 1, Some("a signal that the program handles")),
+        ("bad-endless-wait-negative", 1, Some("the timeout was read later")),
+        ("bad-endless-wait-beside-another", 1, Some("another thread lives")),
+    ] {
+        let trace = session::run_until_found(&[], &[program], "endless-wait");
+        trace.assert_nothing_lost();
+        let [finding] = waits(&trace)[..] else { panic!("{program}: {:?}", found(&trace)) };
+        assert_eq!((&*finding.severity, &*finding.name), ("warning", "endless-wait"));
+        assert_eq!(finding.evidence["threads"], threads, "{program}: {}", finding.message);
+        assert!(finding.evidence["age_ns"] >= 5_000_000_000, "{}", finding.message);
+        let found = finding.why.as_deref().unwrap_or_default();
+        assert!(finding.unsure == why.is_some() && found.starts_with(why.unwrap_or_default()));
+    }
+}
+
+/// The children of a process.
+fn children(pid: u32) -> Vec<u32> {
+    let is_child = |it: &u32| {
+        let status = aiotrace::proc::status(*it, *it).unwrap_or_default();
+        aiotrace::proc::status_field(&status, "PPid") == Some(&*pid.to_string())
+    };
+    aiotrace::proc::all().into_iter().filter(is_child).collect()
+}
+
+/// Attached to the children of a program.
+fn attached(program: &Program, options: &[&str]) -> Attached {
+    let pids: Vec<String> = children(program.pid()).iter().map(u32::to_string).collect();
+    Attached::new(&[&["-p", &pids.join(",")], options].concat())
+}
+
+fn endless_wait_that_began_before_the_attach() {
+    if machine::is_ptrace() {
+        // It does not know what was in flight then.
+        return;
+    }
+    let program = Program::ready(&["bad-endless-wait"]);
+    let mut attached = attached(&program, &[]);
+    attached.await_line(|it| matches!(it, Line::Finding(it) if it.name == "endless-wait"));
+    attached.signal(libc::SIGINT);
+    let trace = attached.end();
+    let [finding] = waits(&trace)[..] else { panic!("{:?}", found(&trace)) };
+    assert_eq!((finding.unsure, finding.evidence["threads"]), (false, 2), "{}", finding.message);
+}
+
+/// Under `run` and under `attach`, for a minute. Nothing happens that could be awaited.
+fn a_wait_that_may_end_is_not_endless() {
+    let program = Program::ready(&["good-endless-wait"]);
+    let attached = attached(&program, &["-d", "60"]);
+    let minute = std::time::Duration::from_secs(60);
+    let trace = session::run_for(&[], &["good-endless-wait"], minute);
+    for trace in [trace, attached.end()] {
+        trace.assert_nothing_lost();
+        let waits = waits(&trace);
+        assert!(waits.is_empty(), "{waits:?}");
+    }
+}
+
 fn a_handle_that_is_nowhere_in_memory_is_lost() {
     let options = ["--idle-after", "100ms", "--scan"];
     for (program, expected) in [
@@ -367,6 +450,11 @@ tests![
     context_growth if Need::SAME,
     request_stuck if FUSE,
     unreaped_completions if Need::SAME,
+    busy_reaping if Need::SAME,
+    endless_wait,
+    endless_wait_that_began_before_the_attach,
+    a_wait_that_may_end_is_not_endless if Need::LONG,
+    shallow_queue,
     a_handle_that_is_nowhere_in_memory_is_lost if Need::LONG,
     who_holds_fs_aio_nr_is_told,
     a_finding_can_be_an_exit_status if Need::LONG,

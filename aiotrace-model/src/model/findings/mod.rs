@@ -138,6 +138,12 @@ findings! {
     not_kernel_aio::NotKernelAio,
     /// Calls failed, and no other finding says why.
     refused_calls::RefusedCalls,
+    /// A thread waits for what cannot come.
+    endless_wait::EndlessWait,
+    /// io_getevents returns nothing, again and again.
+    busy_reaping::BusyReaping,
+    /// A context for many requests never has more than one.
+    shallow_queue::ShallowQueue,
 }
 
 /// ` (8 of fs.aio-nr)`, if it is known.

@@ -1,7 +1,7 @@
 //! What helpers do for the tracer.
 
-use super::{executed_path, go_to_processor_of, memory, seize_returns, share_space};
-use crate::errand::errands;
+use super::{executed_path, go_to_processor_of, memory, seize_returns};
+use crate::{errand::errands, proc};
 
 errands! {
     /// What is asked about tracees.
@@ -16,8 +16,8 @@ errands! {
         ExecutedPath() -> Vec<u8> = executed_path;
         /// [`go_to_processor_of`]
         GoToProcessor() -> Option<usize> = go_to_processor_of, urgent;
-        /// [`share_space`]
-        SharesSpace(other: u32) -> Option<bool> = share_space;
+        /// [`proc::share_space`]
+        SharesSpace(other: u32) -> Option<bool> = proc::share_space;
         /// [`seize_returns`]
         SeizeReturns() -> () = seize_returns;
     ]

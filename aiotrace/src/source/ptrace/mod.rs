@@ -49,11 +49,7 @@ use nix::{errno::Errno, sys::signal::Signal};
 
 use self::alarm::Alarm;
 pub use self::errands::ERRANDS;
-pub use self::{
-    place::go_to_processor_of,
-    processes::{executed_path, share_space},
-    requests::seize_returns,
-};
+pub use self::{place::go_to_processor_of, processes::executed_path, requests::seize_returns};
 use super::{
     bpf::adopt::Found,
     collector::{Collector, Signals, Stop, report_signal},

@@ -214,17 +214,6 @@ fn path_address(auxv: &[u8]) -> Option<u64> {
     of(8).filter(|_| auxv.chunks_exact(16).all(|it| it[4..8] == [0; 4])).or_else(|| of(4))
 }
 
-/// Whether two processes share their address space. For the helper: it waits while one of them begins a program.
-pub fn share_space(one: u32, other: u32) -> Option<bool> {
-    const KCMP_VM: i32 = 1;
-    // SAFETY: no memory is involved.
-    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) } {
-        0 => Some(true),
-        1..=3 => Some(false),
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -1,0 +1,167 @@
+//! busy-reaping: io_getevents returns nothing, again and again, and does not wait.
+//!
+//! It is a thread that does so, on one context or on several. What it does is looked at in pieces of a second: a
+//! program that polls between pieces of work does so less often, or takes something.
+
+use super::Basis;
+use crate::{
+    any_order::AnyOrder as _,
+    event::{Args, Call, Event},
+    model::{ContextRef, Finding, Map, Model, SECOND, Severity, timeout::Until},
+    words::{duration::in_words, number::thousands},
+};
+
+/// A thread with a timeout that is no longer than that does not rest: the kernel takes longer to let it sleep and wake
+/// it (with 50 us of slack, which is the default).
+const SHORT: u64 = 100_000;
+/// Calls that return nothing, in each second. Fewer cost little, and may be made between pieces of work.
+const MANY: u64 = 1000;
+/// Of its calls of io_getevents, those that return nothing, in percent: else it does take something.
+const EMPTY: u64 = 90;
+/// Threads looked at.
+const MOST_THREADS: usize = 4096;
+
+/// A thread in a second.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BusyReaping {
+    /// io_getevents that returned 0.
+    calls: u64,
+    within: u64,
+    /// From entry to return of these calls.
+    took: u64,
+    /// Of these calls, those after which requests were in flight; `None`: that is not known of all.
+    in_flight: Option<u64>,
+}
+
+impl Basis for BusyReaping {
+    const NAME: &'static str = "busy-reaping";
+    const SEVERITY: Severity = Severity::Info;
+    const NUMBERS: &'static [&'static str] = &["calls", "within_ns", "took_ns", "in_flight"];
+
+    fn message(&self) -> String {
+        let Self { calls, within, took, in_flight } = *self;
+        let whether = match in_flight {
+            None => "whether requests were in flight is not known".to_owned(),
+            Some(0) => "no request was in flight".to_owned(),
+            Some(some) if some == calls => "requests were in flight".to_owned(),
+            Some(some) => format!("requests were in flight after {} of them", thousands(some)),
+        };
+        format!(
+            "{} calls of io_getevents in {} did not wait and returned nothing: the thread spent {} in them; {whether}",
+            thousands(calls),
+            in_words(within),
+            in_words(took),
+        )
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, i64)> {
+        let mut numbers = vec![
+            ("calls", self.calls as i64),
+            ("within_ns", self.within as i64),
+            ("took_ns", self.took as i64),
+        ];
+        numbers.extend(self.in_flight.map(|it| ("in_flight", it as i64)));
+        numbers
+    }
+}
+
+/// Threads whose io_getevents return nothing.
+#[derive(Debug, Default)]
+pub struct Polls(Map<u32, Poll>);
+
+/// What a thread did since then.
+#[derive(Clone, Copy, Debug)]
+struct Poll {
+    pid: u32,
+    since: u64,
+    /// All its calls of io_getevents.
+    all: u64,
+    /// Those that did not wait and returned nothing.
+    empty: u64,
+    took: u64,
+    /// Of these, with requests in flight; and those of which that is not known.
+    in_flight: u64,
+    unknown: u64,
+    /// The context, if it is one.
+    context: Option<ContextRef>,
+}
+
+impl Polls {
+    /// Those that make no calls any more, and make room for others.
+    pub fn forget_before(&mut self, time: u64) {
+        self.0.retain_in_any_order(|_, it| it.since >= time);
+    }
+}
+
+impl Poll {
+    /// What it was up to now, if that is worth telling.
+    fn busy(&self, now: u64) -> Option<BusyReaping> {
+        let Self { all, empty, took, .. } = *self;
+        let within = now.saturating_sub(self.since);
+        let is_often = empty.saturating_mul(SECOND) >= within.saturating_mul(MANY);
+        let is_empty = empty * 100 >= all * EMPTY;
+        (is_often && is_empty).then(|| BusyReaping {
+            calls: empty,
+            within,
+            took,
+            in_flight: (self.unknown == 0).then_some(self.in_flight),
+        })
+    }
+}
+
+impl Model {
+    /// io_getevents returned.
+    pub(in crate::model) fn polled(&mut self, event: &Event, call: &Call) {
+        let Args::Getevents { ctx, min_nr, timeout, timeout_value, .. } = &call.args else { return };
+        let is_short = match Until::of(*min_nr, *timeout, *timeout_value) {
+            Until::AtOnce => true,
+            Until::Within(nanos) => nanos <= SHORT,
+            Until::Ever | Until::Unknown => false,
+        };
+        let is_empty = is_short && call.ret == 0 && call.fault.is_none();
+        let context = self.contexts.get(&(self.space(event.pid), ctx.0));
+        let (name, in_flight) = (context.map(|it| it.name), context.and_then(|it| it.in_flight()));
+        let known = &mut self.polls.0;
+        let has_room = known.len() < MOST_THREADS;
+        let new = Poll {
+            pid: event.pid,
+            since: call.began(event),
+            all: 0,
+            empty: 0,
+            took: 0,
+            in_flight: 0,
+            unknown: 0,
+            context: name,
+        };
+        let poll = match known.get_mut(&event.tid) {
+            Some(it) if it.pid == event.pid => it,
+            // (One that has its number by now is another thread.)
+            Some(it) => {
+                *it = new;
+                it
+            }
+            None if is_empty && has_room => known.entry(event.tid).or_insert(new),
+            None => return,
+        };
+        poll.all += 1;
+        if is_empty {
+            poll.empty += 1;
+            poll.took += event.time.saturating_sub(call.began(event));
+            poll.in_flight += u64::from(in_flight.is_some_and(|it| it > 0));
+            poll.unknown += u64::from(in_flight.is_none());
+            poll.context = poll.context.filter(|it| Some(*it) == name);
+        }
+        if event.time.saturating_sub(poll.since) < SECOND {
+            return;
+        }
+        let poll = *poll;
+        self.polls.0.remove(&event.tid);
+        let Some(busy) = poll.busy(event.time) else { return };
+        let space = self.space(event.pid);
+        let mut finding = Finding::new(busy, event.time, event.pid);
+        finding.tid = Some(event.tid);
+        finding.context = poll.context;
+        finding.doubt = self.spaces.get(&space).and_then(|it| it.doubt());
+        self.find(finding, poll.context.map_or(0, |it| it.id), 0);
+    }
+}

@@ -1,0 +1,235 @@
+//! shallow-queue: a context for many requests never has more than one, as each is waited for before the next one is
+//! submitted.
+//!
+//! Told when it is over, with the context or with the trace: until then the program may still do otherwise. That no
+//! two requests are in flight at a time is not enough for it. A program that reads ahead has one in flight, too, and
+//! works meanwhile; one that waits in epoll_wait(2) does other things, too; and one that submits ten, of which each
+//! is complete at once, would have ten in flight on another file. So it is told only of a thread that comes back with
+//! io_getevents after each io_submit, and spends most of the time there.
+
+use super::Basis;
+use crate::{
+    any_order::AnyOrder as _,
+    errno,
+    event::{Args, Call, Event, Handle, Iocb},
+    model::{
+        Context, Doubt, Finding, Model, Severity, rules::delivered, timeout::Until,
+    },
+    words::{duration::in_words, number::thousands},
+};
+
+const EINTR: i64 = -(errno::EINTR as i64);
+/// The kernel makes the call again: ERESTARTNOHAND of io_pgetevents.
+const RESTART: i64 = -514;
+/// `IOCB_CMD_POLL`
+const POLL: u16 = 5;
+/// Who asks for fewer does not expect many.
+const MANY: u32 = 8;
+/// Fewer requests may be a beginning.
+const ENOUGH: u64 = 1000;
+/// Contexts in which a thread is to wait for its request.
+const MOST_OPEN: usize = 4096;
+
+/// A context that could hold many.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ShallowQueue {
+    /// What io_setup was asked for.
+    asked: u32,
+    requests: u64,
+    /// Time in io_getevents, nanoseconds.
+    waited: u64,
+    /// Time from io_submit to io_getevents.
+    between: u64,
+    /// Not all of its life was seen.
+    is_adopted: bool,
+}
+
+impl Basis for ShallowQueue {
+    const NAME: &'static str = "shallow-queue";
+    const SEVERITY: Severity = Severity::Info;
+    const NUMBERS: &'static [&'static str] =
+        &["asked", "reached", "requests", "waited_ns", "between_ns"];
+
+    fn message(&self) -> String {
+        let since = if self.is_adopted { " since the attach" } else { "" };
+        format!(
+            "this context was made for {} requests, and never had more than 1 in flight{since}: {} requests were \
+             submitted one by one, each followed by an io_getevents that waited for it, {} in all",
+            self.asked,
+            thousands(self.requests),
+            in_words(self.waited),
+        )
+    }
+
+    fn numbers(&self) -> Vec<(&'static str, i64)> {
+        vec![
+            ("asked", i64::from(self.asked)),
+            ("reached", 1),
+            ("requests", self.requests as i64),
+            ("waited_ns", self.waited as i64),
+            ("between_ns", self.between as i64),
+        ]
+    }
+}
+
+/// How the requests of a context take turns: each is submitted, waited for, and only then the next one.
+#[derive(Debug, Default)]
+pub struct Turns {
+    /// They did not, once.
+    is_over: bool,
+    open: Option<Turn>,
+    /// When the last io_submit returned.
+    returned: u64,
+    /// Those that were not complete when io_submit returned.
+    requests: u64,
+    /// Those that were.
+    inline: u64,
+    /// See [`ShallowQueue`]. Of those that were not complete at once.
+    waited: u64,
+    between: u64,
+}
+
+/// A request that is to be waited for.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    tid: u32,
+    is_inline: bool,
+    /// When the thread began to wait for it, and how long it has waited in calls that gave nothing.
+    began: Option<u64>,
+    waited: u64,
+}
+
+impl Turns {
+    /// io_submit of one returned, and was entered then.
+    fn submitted(&mut self, event: &Event, entered: u64, is_inline: bool) {
+        self.is_over |= self.open.is_some() || entered < self.returned;
+        self.returned = event.time;
+        self.open = Some(Turn { tid: event.tid, is_inline, began: None, waited: 0 });
+    }
+
+    /// io_getevents returned, and was entered then.
+    fn waited(&mut self, event: &Event, entered: u64, ret: i64) {
+        let Some(turn) = self.open.as_mut().filter(|it| it.tid == event.tid) else { return };
+        let began = *turn.began.get_or_insert(entered);
+        turn.waited += event.time.saturating_sub(entered);
+        match ret {
+            // It waits on.
+            0 | EINTR | RESTART => (),
+            1 => {
+                if turn.is_inline {
+                    self.inline += 1;
+                } else {
+                    self.requests += 1;
+                    self.waited += turn.waited;
+                    self.between += began.saturating_sub(self.returned);
+                }
+                self.open = None;
+            }
+            _ => self.is_over = true,
+        }
+    }
+
+    fn is_shallow(&self) -> bool {
+        // Of a file whose requests are complete at once, inline-completion tells.
+        let is_enough = self.requests >= ENOUGH && self.inline <= self.requests;
+        !self.is_over && is_enough && self.waited >= self.between
+    }
+}
+
+impl Model {
+    /// A thread returned from a call: it has waited for its request, or goes on without that.
+    pub(in crate::model) fn turn_of(&mut self, event: &Event, call: &Call) {
+        if self.turns.is_empty() {
+            return;
+        }
+        let Some(key) = self.turns.get(&event.tid).copied() else { return };
+        let space = self.space(event.pid);
+        let turns = self.contexts.get_mut(&key).map(|it| &mut it.turns);
+        let is_wait = match &call.args {
+            Args::Getevents { ctx, min_nr, timeout, timeout_value, .. } => {
+                let until = Until::of(*min_nr, *timeout, *timeout_value);
+                key == (space, ctx.0) && until != Until::AtOnce && delivered(call.fault).is_none()
+            }
+            _ => false,
+        };
+        let is_open = turns.is_some_and(|it| {
+            match call.entered.filter(|_| is_wait) {
+                Some(entered) => it.waited(event, entered, call.ret),
+                None => it.is_over = true,
+            }
+            !it.is_over && it.open.is_some()
+        });
+        if !is_open {
+            self.turns.remove(&event.tid);
+        }
+    }
+
+    /// io_submit returned, and was given so many. `first`: if it was accepted; `is_inline`: it was complete by then.
+    pub(in crate::model) fn turn_begins(
+        &mut self,
+        event: &Event,
+        call: &Call,
+        ctx: Handle,
+        (nr, first, is_inline): (i64, Option<Iocb>, bool),
+    ) {
+        let key = (self.space(event.pid), ctx.0);
+        let Some(context) = self.contexts.get_mut(&key) else { return };
+        let is_meant = context.charge.is_some_and(|it| it >= MANY);
+        if !is_meant || context.turns.is_over {
+            return;
+        }
+        // A poll pends by design, and whoever waits for it could do so with others.
+        let is_one = nr == 1 && first.and_then(|it| it.value).is_some_and(|it| it.opcode != POLL);
+        let has_room = self.turns.len() < MOST_OPEN;
+        match call.entered.filter(|_| is_one && has_room && delivered(call.fault).is_none()) {
+            Some(entered) => context.turns.submitted(event, entered, is_inline),
+            None => context.turns.is_over = true,
+        }
+        if !context.turns.is_over {
+            self.turns.insert(event.tid, key);
+        }
+    }
+
+    /// No thread of this process goes on.
+    pub(in crate::model) fn forget_turns(&mut self, pid: u32) {
+        let space = self.space(pid);
+        self.turns.retain_in_any_order(|_, key| key.0 != space);
+    }
+
+    /// The context is no more, or the trace is over.
+    pub(in crate::model) fn turns_end(&mut self, context: &Context, time: u64) {
+        if let Some(finding) = shallow(context, time) {
+            self.find_once(finding, context.name.id, 0);
+        }
+    }
+
+    /// The trace is over.
+    pub(in crate::model) fn all_turns_end(&mut self) {
+        let now = self.now;
+        let live = self.contexts.in_any_order().map(|it| it.1);
+        let all = live.chain(self.leaving.iter().map(|it| &it.1));
+        let mut found: Vec<(u64, Finding)> =
+            all.filter_map(|it| Some((it.name.id, shallow(it, now)?))).collect();
+        found.sort_by_key(|it| it.0);
+        for (id, finding) in found {
+            self.find_once(finding, id, 0);
+        }
+    }
+}
+
+fn shallow(context: &Context, time: u64) -> Option<Finding> {
+    let turns = &context.turns;
+    let is_certain = context.doubt_of_requests().is_none() && context.peak <= 1;
+    let asked = context.charge.filter(|_| turns.is_shallow() && is_certain)?;
+    let evidence = ShallowQueue {
+        asked,
+        requests: turns.requests + turns.inline,
+        waited: turns.waited,
+        between: turns.between,
+        is_adopted: context.adopted,
+    };
+    let mut finding = Finding::new(evidence, time, context.pid);
+    finding.context = Some(context.name);
+    finding.doubt = context.adopted.then_some(Doubt::BeforeAttach);
+    Some(finding)
+}
