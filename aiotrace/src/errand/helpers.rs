@@ -146,8 +146,9 @@ impl Helpers {
         lent: &[BorrowedFd<'_>],
     ) -> Option<(E::Answer, Option<OwnedFd>)> {
         let pid = errand.pid();
-        let request = wire::encoded(&(E::NAME, &errand)).ok()?;
-        if !E::HOW.is_owed && self.is_left_alone(pid) {
+        let how = super::how::<E>();
+        let request = wire::encoded(&(E::NAME, how.is_urgent, &errand)).ok()?;
+        if !how.is_owed && self.is_left_alone(pid) {
             return None;
         }
         // One that was idle may have been killed by somebody since.
@@ -160,7 +161,7 @@ impl Helpers {
             };
             let begun = Instant::now();
             let mut slept = Duration::ZERO;
-            match helper.exchange(&request, lent, E::HOW, &mut slept) {
+            match helper.exchange(&request, lent, how, &mut slept) {
                 Ok((answer, given)) => {
                     let owed = slept.max(begun.elapsed().saturating_sub(BUSY));
                     let mut state = self.state();

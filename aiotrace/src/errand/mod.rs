@@ -30,6 +30,7 @@ pub use nursery::end_with_parent;
 pub use processes::*;
 
 use std::{
+    cell::Cell,
     io,
     os::fd::{BorrowedFd, OwnedFd},
     sync::OnceLock,
@@ -87,12 +88,25 @@ impl How {
 
 static HELPERS: OnceLock<Helpers> = OnceLock::new();
 
+thread_local! {
+    static IS_URGENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// All that this thread asks from now on is urgent: it holds threads in stops. (A helper with the usual priority has to
+/// wait for a processor behind the threads of a target that has many.)
+pub fn all_are_urgent() {
+    IS_URGENT.set(true);
+}
+
+/// How the calling thread has this errand done.
+fn how<E: Errand>() -> How {
+    if IS_URGENT.get() { E::HOW.urgent() } else { E::HOW }
+}
+
 /// A kind of errand, as a helper knows it.
 pub struct Kind {
     /// Its name.
     pub name: &'static str,
-    /// Its helper gets a processor before others.
-    pub is_urgent: bool,
     /// Does one. It comes as it was encoded; the answer is as [`wire`] sends it.
     pub run: fn(&[u8]) -> postcard::Result<Vec<u8>>,
 }
@@ -161,7 +175,7 @@ pub trait Errand: Serialize + DeserializeOwned {
 /// The kind of these errands.
 pub const fn kind<E: Errand>() -> Kind {
     let run = |encoded: &[u8]| wire::encoded(&postcard::from_bytes::<E>(encoded)?.run());
-    Kind { name: E::NAME, is_urgent: E::HOW.is_urgent, run }
+    Kind { name: E::NAME, run }
 }
 
 /// A table of kinds, an errand a line: what it needs to know, what comes of it, and what does it.

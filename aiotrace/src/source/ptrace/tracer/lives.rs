@@ -139,8 +139,8 @@ impl Tracer {
         }
         // The first thread is told of last; unless it was gone before we came.
         let is_last = tid == pid || !self.tracees.values().any(|it| it.pid == pid);
-        let leader_lives = tid != pid && errand::is_alive_thread(pid, pid);
-        if !is_last || leader_lives {
+        let is_over = is_last && (tid == pid || !errand::is_alive_thread(pid, pid));
+        if !is_over {
             return;
         }
         if let Some(faults) = &mut self.faults {
