@@ -122,8 +122,17 @@ pub fn is_alive_thread(pid: u32, tid: u32) -> bool {
 
 /// Which thread traces a thread, if one does.
 pub fn tracer_of(tid: u32) -> Option<u32> {
+    number_of(tid, "TracerPid")
+}
+
+/// The parent of a process, if it has one that we can see.
+pub fn parent_of(pid: u32) -> Option<u32> {
+    number_of(pid, "PPid")
+}
+
+fn number_of(tid: u32, field: &str) -> Option<u32> {
     let status = Status { pid: tid, tid }.ask()??;
-    status_field(&status, "TracerPid")?.parse().ok().filter(|it| *it != 0)
+    status_field(&status, field)?.parse().ok().filter(|it| *it != 0)
 }
 
 #[cfg(test)]

@@ -36,6 +36,8 @@ pub struct Process {
     pub watched: Option<u64>,
     /// It is traced only because it must be, and nothing is told of it.
     pub is_silent: bool,
+    /// Nobody has told of it.
+    pub is_orphan: bool,
 }
 
 impl Processes {
@@ -45,8 +47,9 @@ impl Processes {
         let space = shared.unwrap_or_else(|| self.new_space());
         let started = Started { pid }.ask().flatten().unwrap_or(0);
         let name = name(&format!("/proc/{pid}/comm"));
-        self.known
-            .insert(pid, Process { space, started, name, all_calls, watched: None, is_silent });
+        let (watched, is_orphan) = (None, false);
+        let process = Process { space, started, name, all_calls, watched, is_silent, is_orphan };
+        self.known.insert(pid, process);
         space
     }
 

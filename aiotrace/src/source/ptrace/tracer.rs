@@ -218,11 +218,14 @@ impl Tracer {
         matches!(self.options.target, Target::Launched { filtered: true, .. })
     }
 
+    /// Children inherit the filter, so then they must be traced, too.
+    fn traces_children(&self) -> bool {
+        self.options.follow || self.is_filtered()
+    }
+
     fn ptrace_options(&self) -> i32 {
         let base = option::SYSCALL_MARKED | option::THREADS | option::EXEC | option::EXIT;
-        // Children inherit the filter, so they must be traced, too.
-        let children = self.options.follow || self.is_filtered();
-        let base = if children { base | option::CHILDREN } else { base };
+        let base = if self.traces_children() { base | option::CHILDREN } else { base };
         if self.is_filtered() { base | option::SECCOMP | option::DIE_WITH_US } else { base }
     }
 
@@ -427,6 +430,7 @@ impl Tracer {
             }
             let now = Instant::now();
             self.release_held(now);
+            self.adopt_orphans(now);
             self.unwatch(stop.settled());
             if self.processes.is_over() && self.early.is_empty() {
                 break Reason::TargetsGone;
@@ -436,7 +440,6 @@ impl Tracer {
             }
             if looked.elapsed() > LOOK_AGAIN {
                 looked = now;
-                self.adopt_orphans(now);
                 let losses = self.losses();
                 if losses != told && self.calls.records.say(Message::Lost(losses)) {
                     told = losses;
@@ -462,7 +465,7 @@ impl Tracer {
                 // What the reader has no time for now waits as long again.
                 wait = wait.min(if left.is_zero() { GATHER } else { left });
             }
-            if let Some(due) = self.next_due() {
+            if let Some(due) = self.next_due().into_iter().chain(self.next_orphan()).min() {
                 wait = wait.min(due.saturating_duration_since(now));
             }
             let is_set = !wait.is_zero() && alarm.set(now, wait).is_ok();
@@ -540,7 +543,8 @@ impl Tracer {
             let now = Instant::now();
             self.release_held(now);
             self.adopt_orphans(now);
-            let due = self.next_due().map(|it| it.saturating_duration_since(now));
+            let due = self.next_due().into_iter().chain(self.next_orphan()).min();
+            let due = due.map(|it| it.saturating_duration_since(now));
             let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, timeout(due.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)));
         }
@@ -693,22 +697,6 @@ impl Tracer {
             self.early.insert(tid, Instant::now());
         }
         false
-    }
-
-    /// New processes whose parent died before it told of them.
-    fn adopt_orphans(&mut self, now: Instant) {
-        let is_orphan = |it: &Instant| now.duration_since(*it) >= LOOK_AGAIN;
-        let orphans: Vec<u32> =
-            self.early.iter().filter(|it| is_orphan(it.1)).map(|it| *it.0).collect();
-        for tid in orphans {
-            self.early.remove(&tid);
-            let all_calls = !self.is_filtered();
-            let is_silent = !self.options.follow;
-            let space = self.processes.add(tid, None, all_calls, is_silent);
-            self.tracees.insert(tid, Tracee::new(tid, tid, space, all_calls));
-            self.set_state(tid, State::Stopped(0));
-            self.go_on(tid);
-        }
     }
 
     fn look_at(&mut self, tid: u32, what: What) -> Result<(), Errno> {
