@@ -99,6 +99,11 @@ impl Helpers {
         Self { nursery, nursery_id, state: Mutex::default() }
     }
 
+    /// Who makes them.
+    pub fn nursery(&self) -> Pid {
+        self.nursery_id
+    }
+
     /// Ends all, and waits a moment for it.
     pub fn end(&self) {
         let idle = std::mem::take(&mut self.state().idle);

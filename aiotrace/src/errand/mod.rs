@@ -37,6 +37,7 @@ use std::{
     time::Duration,
 };
 
+use nix::unistd::Pid;
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::helpers::Helpers;
@@ -123,6 +124,11 @@ pub fn start(kinds: Kinds) -> io::Result<()> {
     let (nursery, id) = nursery::start(kinds)?;
     let _ = HELPERS.set(Helpers::new(nursery, id));
     Ok(())
+}
+
+/// The process that makes helpers.
+pub fn nursery() -> Option<Pid> {
+    HELPERS.get().map(Helpers::nursery)
 }
 
 /// Ends the helpers, and waits for them if they need not wait for anybody: else whoever is process 1 would have to, and
