@@ -1,9 +1,18 @@
 //! What the descriptors of a process lead to.
 
-use std::fs;
+use std::{
+    fs,
+    os::fd::{AsFd, AsRawFd as _},
+    path::PathBuf,
+};
 
 use super::{file, memory::read_memory, process::status_field};
 use crate::event::{Address, File, FileKind};
+
+/// A path that leads to what a descriptor of ours leads to, wherever that is by now.
+pub fn path_of_ours(descriptor: impl AsFd) -> PathBuf {
+    format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd()).into()
+}
 
 /// What a descriptor is. Whoever serves the file is not asked (a dead NFS or FUSE server would hang us, too):
 /// the size is what the kernel knows.
