@@ -5,7 +5,7 @@ use std::{
     net::Shutdown,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-        unix::{fs::MetadataExt as _, net::UnixStream},
+        unix::net::UnixStream,
     },
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -221,9 +221,9 @@ impl Helpers {
     }
 }
 
-/// The user of a process: the owner of its directory.
+/// The user of a process; of those that are gone it is one that nobody is.
 fn user_of(pid: u32) -> u32 {
-    std::fs::metadata(format!("/proc/{pid}")).map_or(u32::MAX, |it| it.uid())
+    proc::user(pid).unwrap_or(u32::MAX)
 }
 
 impl Helper {

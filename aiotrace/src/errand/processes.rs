@@ -1,6 +1,6 @@
 //! What is asked of processes as a whole.
 
-use std::{fs, io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd};
 
 use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
 
@@ -96,7 +96,7 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
         Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(id),
         _ => OpenError::Other { pid: id, source },
     };
-    fs::metadata(format!("/proc/{id}")).map_err(fail)?;
+    proc::user(id).map_err(fail)?;
     let status = Status { pid: id, tid: id }.ask().flatten().unwrap_or_default();
     let pid = status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(id);
     let pidfd = pidfd_open(pid).map_err(fail)?;

@@ -4,7 +4,6 @@
 use std::{
     collections::BTreeMap,
     os::fd::{AsFd as _, AsRawFd as _},
-    path::Path,
 };
 
 use aiotrace_common::{
@@ -85,9 +84,8 @@ impl Counts {
         self.sweep(probes);
         let mut gone: BTreeMap<u32, bool> = BTreeMap::new();
         // A process whose first thread is a zombie has others.
-        let mut is_gone = move |pid: u32| {
-            *gone.entry(pid).or_insert_with(|| !Path::new(&format!("/proc/{pid}")).exists())
-        };
+        let mut is_gone =
+            move |pid: u32| *gone.entry(pid).or_insert_with(|| crate::proc::user(pid).is_err());
         let mut swept = Vec::new();
         for index in 1..CONTEXT_ROWS {
             if self.contexts.state(index, std::mem::offset_of!(ContextRow, state)) != state::USED {

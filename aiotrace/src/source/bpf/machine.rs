@@ -60,29 +60,13 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
     })
 }
 
-/// The same, for a program that also reads what each processor has for itself. (/proc/kallsyms takes 40 ms to read.)
+/// The same, for a program that also reads what each processor has for itself.
 pub fn with_processors(settings: Settings) -> Settings {
     Settings {
-        per_cpu_offset: kernel_symbol("__per_cpu_offset").unwrap_or(0),
+        per_cpu_offset: system::kernel_symbol("__per_cpu_offset").unwrap_or(0),
         possible_cpus: possible_cpus().unwrap_or(0),
         ..settings
     }
-}
-
-/// The address of one of the kernel's symbols, if it is told.
-fn kernel_symbol(name: &str) -> Option<u64> {
-    use std::io::BufRead as _;
-    let mut symbols = std::io::BufReader::new(std::fs::File::open("/proc/kallsyms").ok()?);
-    // `ffffffff82a1b0c0 D __per_cpu_offset`
-    let end = format!(" {name}\n");
-    let mut line = Vec::new();
-    while !line.ends_with(end.as_bytes()) {
-        line.clear();
-        if symbols.read_until(b'\n', &mut line).ok()? == 0 {
-            return None;
-        }
-    }
-    u64::from_str_radix(std::str::from_utf8(line.get(..16)?).ok()?, 16).ok()
 }
 
 /// `0-3` of /sys/devices/system/cpu/possible as 4.
