@@ -1,5 +1,7 @@
 //! /proc/PID/maps: what is where in a process.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::proc::file::lines;
@@ -24,12 +26,16 @@ pub struct Mapped {
     pub offset: u64,
     /// Its path in the process's root; any bytes.
     pub path: Vec<u8>,
+    /// The mounts that the process sees, by their number.
+    pub mounts: Option<u64>,
 }
 
 /// The code of a process, in the order of addresses; nothing if it is gone. For the helper.
 pub fn of(pid: u32) -> Option<Vec<Region>> {
     let mut regions = Vec::new();
     lines(format!("/proc/{pid}/maps"), |line| regions.extend(code(line))).ok()?;
+    let mounts = std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok().map(|it| it.ino());
+    regions.iter_mut().flat_map(|it: &mut Region| &mut it.file).for_each(|it| it.mounts = mounts);
     (!regions.is_empty()).then_some(regions)
 }
 
@@ -82,6 +88,7 @@ impl<'a> Line<'a> {
             identity,
             offset,
             path: unescaped(path.strip_suffix(b" (deleted)").unwrap_or(path)),
+            mounts: None,
         });
         Region { start, end, file }
     }
