@@ -53,6 +53,9 @@ pub fn run(arguments: &[String]) {
     if how == "exec" {
         return exec_when_traced(path.parse().expect("how many threads"));
     }
+    if how == "storm" {
+        return storm(path.parse().expect("how many makers"));
+    }
     if how == "maps" {
         return long_maps(path);
     }
@@ -268,6 +271,24 @@ fn exec_when_traced(threads: u64) {
     loop {
         std::thread::park();
     }
+}
+
+/// So many threads, each of which makes others as fast as it can; and those make a call, and end. For ever.
+fn storm(makers: u64) {
+    let make = || -> ! {
+        loop {
+            let thread = std::thread::Builder::new().stack_size(16 << 10);
+            // If there are too many, some end soon.
+            if thread.spawn(|| aio::destroy(0x1000)).is_err() {
+                std::thread::yield_now();
+            }
+        }
+    };
+    crate::wait();
+    for _ in 1..makers {
+        std::thread::spawn(make);
+    }
+    make()
 }
 
 /// A file in a directory so deep, with names of newlines, which the kernel writes as four characters each, that a line of

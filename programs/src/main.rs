@@ -126,6 +126,7 @@ fn main() {
         "hold-unreaped" => holding::unreaped(),
         "compat" => processes::compat(),
         "untraced" => processes::untraced(),
+        "asks-for-a-tracer" => processes::asks_for_a_tracer(),
         "short-threads" => processes::short_threads(number(5000)),
         "wait-callers" => {
             wait();

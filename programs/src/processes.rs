@@ -136,6 +136,21 @@ pub fn untraced() {
     in_untraced_child(child);
 }
 
+/// Children that ask for the tracer of their parent, if it has one, by clone: one as it is, and one of which no tracer
+/// is told. When a line comes; then how many milliseconds the slower of them took.
+#[cfg(target_arch = "x86_64")]
+pub fn asks_for_a_tracer() {
+    crate::wait();
+    let mut longest = std::time::Duration::ZERO;
+    for flags in [libc::CLONE_PTRACE, libc::CLONE_PTRACE | libc::CLONE_UNTRACED] {
+        let begun = std::time::Instant::now();
+        let (child, _) = system_call(libc::SYS_clone, (flags | libc::SIGCHLD) as u64, 0);
+        in_untraced_child(child);
+        longest = longest.max(begun.elapsed());
+    }
+    crate::say(&longest.as_millis().to_string());
+}
+
 #[cfg(target_arch = "x86_64")]
 fn in_untraced_child(child: i64) {
     assert!(child >= 0, "clone: {child}");

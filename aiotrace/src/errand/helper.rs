@@ -66,15 +66,16 @@ pub fn serve(socket: &OwnedFd, kinds: Kinds) -> io::Result<()> {
     };
     send(wire::encoded(&std::process::id()), None)?;
     let allowed = sched_getaffinity(US).ok();
-    let mut is_urgent = false;
+    let mut was_urgent = false;
     let mut incoming = Incoming::default();
     loop {
         let Some((bytes, lent)) = incoming.take(socket.as_fd())? else { continue };
-        let (name, errand) = postcard::take_from_bytes::<&str>(&bytes).map_err(io::Error::other)?;
+        let ((name, is_urgent), errand) =
+            postcard::take_from_bytes::<(&str, bool)>(&bytes).map_err(io::Error::other)?;
         let kind = kinds.iter().copied().flatten().find(|it| it.name == name);
         let kind = kind.ok_or_else(|| io::Error::other("no such errand"))?;
-        if kind.is_urgent != is_urgent {
-            is_urgent = kind.is_urgent;
+        if is_urgent != was_urgent {
+            was_urgent = is_urgent;
             match is_urgent {
                 true => go_first(),
                 false => go_anywhere(allowed.as_ref()),

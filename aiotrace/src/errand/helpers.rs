@@ -6,7 +6,7 @@ use std::{
     net::Shutdown,
     os::{
         fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
-        unix::{fs::MetadataExt as _, net::UnixStream},
+        unix::net::UnixStream,
     },
     sync::{Mutex, PoisonError},
     time::{Duration, Instant},
@@ -101,7 +101,16 @@ impl Helpers {
         Self { nursery, nursery_id, state: Mutex::default() }
     }
 
+<<<<<<< HEAD
     /// Ends all helpers, and waits a moment for it.
+=======
+    /// Who makes them.
+    pub fn nursery(&self) -> Pid {
+        self.nursery_id
+    }
+
+    /// Ends all, and waits a moment for it.
+>>>>>>> w-ptrace
     pub fn end(&self) {
         let idle = std::mem::take(&mut self.state().idle);
         drop(idle);
@@ -148,8 +157,9 @@ impl Helpers {
         lent: &[BorrowedFd<'_>],
     ) -> Option<(E::Answer, Option<OwnedFd>)> {
         let pid = errand.pid();
-        let request = wire::encoded(&(E::NAME, &errand)).ok()?;
-        if !E::HOW.is_owed && self.is_left_alone(pid) {
+        let how = super::how::<E>();
+        let request = wire::encoded(&(E::NAME, how.is_urgent, &errand)).ok()?;
+        if !how.is_owed && self.is_left_alone(pid) {
             return None;
         }
         // A helper that was idle may have been killed in the meantime.
@@ -162,7 +172,7 @@ impl Helpers {
             };
             let begun = Instant::now();
             let mut slept = Duration::ZERO;
-            match helper.exchange(&request, lent, E::HOW, &mut slept) {
+            match helper.exchange(&request, lent, how, &mut slept) {
                 Ok((answer, given)) => {
                     let owed = slept.max(begun.elapsed().saturating_sub(BUSY));
                     let mut state = self.state();
@@ -217,9 +227,13 @@ impl Helpers {
     }
 }
 
+<<<<<<< HEAD
 /// The user of a process, which owns its directory in /proc.
+=======
+/// The user of a process; of those that are gone it is one that nobody is.
+>>>>>>> w-ptrace
 fn user_of(pid: u32) -> u32 {
-    std::fs::metadata(format!("/proc/{pid}")).map_or(u32::MAX, |it| it.uid())
+    proc::user(pid).unwrap_or(u32::MAX)
 }
 
 impl Helper {

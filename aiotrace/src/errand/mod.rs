@@ -35,12 +35,14 @@ pub use nursery::end_with_parent;
 pub use processes::*;
 
 use std::{
+    cell::Cell,
     io,
     os::fd::{BorrowedFd, OwnedFd},
     sync::OnceLock,
     time::Duration,
 };
 
+use nix::unistd::Pid;
 use serde::{Serialize, de::DeserializeOwned};
 
 use self::helpers::Helpers;
@@ -98,6 +100,7 @@ impl How {
 
 static HELPERS: OnceLock<Helpers> = OnceLock::new();
 
+<<<<<<< HEAD
 /// A kind of errand, as helpers know it.
 pub struct Kind {
     /// Its name.
@@ -106,6 +109,28 @@ pub struct Kind {
     pub is_urgent: bool,
     /// Does an errand of this kind. It gets the encoded errand, and returns the answer as [`wire`]
     /// sends it.
+=======
+thread_local! {
+    static IS_URGENT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// All that this thread asks from now on is urgent: it holds threads in stops. (A helper with the usual priority has to
+/// wait for a processor behind the threads of a target that has many.)
+pub fn all_are_urgent() {
+    IS_URGENT.set(true);
+}
+
+/// How the calling thread has this errand done.
+fn how<E: Errand>() -> How {
+    if IS_URGENT.get() { E::HOW.urgent() } else { E::HOW }
+}
+
+/// A kind of errand, as a helper knows it.
+pub struct Kind {
+    /// Its name.
+    pub name: &'static str,
+    /// Does one. It comes as it was encoded; the answer is as [`wire`] sends it.
+>>>>>>> w-ptrace
     pub run: fn(&[u8]) -> postcard::Result<Vec<u8>>,
 }
 
@@ -123,8 +148,18 @@ pub fn start(kinds: Kinds) -> io::Result<()> {
     Ok(())
 }
 
+<<<<<<< HEAD
 /// Ends the helpers, and waits for those that do not wait for a target themselves. Otherwise
 /// process 1 would have to reap them, and in a container it may not do so.
+=======
+/// The process that makes helpers.
+pub fn nursery() -> Option<Pid> {
+    HELPERS.get().map(Helpers::nursery)
+}
+
+/// Ends the helpers, and waits for them if they need not wait for anybody: else whoever is process 1 would have to, and
+/// in a container it may not.
+>>>>>>> w-ptrace
 pub fn end() {
     if let Some(helpers) = HELPERS.get() {
         helpers.end();
@@ -174,7 +209,7 @@ pub trait Errand: Serialize + DeserializeOwned {
 /// The kind to which these errands belong.
 pub const fn kind<E: Errand>() -> Kind {
     let run = |encoded: &[u8]| wire::encoded(&postcard::from_bytes::<E>(encoded)?.run());
-    Kind { name: E::NAME, is_urgent: E::HOW.is_urgent, run }
+    Kind { name: E::NAME, run }
 }
 
 /// Makes a table of kinds. Each line is an errand: the arguments it needs, its answer, and the

@@ -1,6 +1,6 @@
 //! The errands about processes as a whole.
 
-use std::{fs, io, os::fd::OwnedFd};
+use std::{io, os::fd::OwnedFd};
 
 use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
 
@@ -99,7 +99,7 @@ pub fn open(id: u32) -> Result<Opened, OpenError> {
         Some(libc::ENOENT | libc::ESRCH) => OpenError::Gone(id),
         _ => OpenError::Other { pid: id, source },
     };
-    fs::metadata(format!("/proc/{id}")).map_err(fail)?;
+    proc::user(id).map_err(fail)?;
     let status = Status { pid: id, tid: id }.ask().flatten().unwrap_or_default();
     let pid = status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(id);
     let pidfd = pidfd_open(pid).map_err(fail)?;
@@ -126,8 +126,17 @@ pub fn is_alive_thread(pid: u32, tid: u32) -> bool {
 
 /// The thread that traces a thread, if there is one.
 pub fn tracer_of(tid: u32) -> Option<u32> {
+    number_of(tid, "TracerPid")
+}
+
+/// The parent of a process, if it has one that we can see.
+pub fn parent_of(pid: u32) -> Option<u32> {
+    number_of(pid, "PPid")
+}
+
+fn number_of(tid: u32, field: &str) -> Option<u32> {
     let status = Status { pid: tid, tid }.ask()??;
-    status_field(&status, "TracerPid")?.parse().ok().filter(|it| *it != 0)
+    status_field(&status, field)?.parse().ok().filter(|it| *it != 0)
 }
 
 #[cfg(test)]

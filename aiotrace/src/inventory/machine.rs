@@ -19,7 +19,7 @@ pub fn hint(error: &bpf::Error) -> String {
 
 /// What the machine is like; `errno`: what it said.
 pub fn facts(errno: Option<i32>) -> Facts {
-    let status = fs::read("/proc/self/status").unwrap_or_default();
+    let status = proc::system::own_status().unwrap_or_default();
     let effective = proc::status_field(&status, "CapEff")
         .and_then(|it| u64::from_str_radix(it, 16).ok())
         .unwrap_or(0);
@@ -46,7 +46,7 @@ const MEMORY_LIMITS: [(&str, &str, &str); 3] = [
 
 /// The lowest limit of our cgroup and of those above it.
 fn memory_limit() -> Option<u64> {
-    let ours = fs::read_to_string("/proc/self/cgroup").ok()?;
+    let ours = proc::system::own_cgroups()?;
     let limits = |(line, mount, file): (&str, &str, &str)| -> Vec<u64> {
         let found = ours.lines().find_map(|it| it.split_once(line));
         let cgroup = Path::new(found.map_or("", |it| it.1));

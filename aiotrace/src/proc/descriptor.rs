@@ -1,9 +1,38 @@
 //! What the descriptors of a process lead to.
 
-use std::fs;
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd as _, RawFd},
+    path::PathBuf,
+};
 
 use super::{file, memory::read_memory, process::status_field};
 use crate::event::{Address, File, FileKind};
+
+/// A path that leads to what a descriptor of ours leads to, wherever that is by now.
+pub fn path_of_ours(descriptor: impl AsFd) -> PathBuf {
+    format!("/proc/self/fd/{}", descriptor.as_fd().as_raw_fd()).into()
+}
+
+/// What the kernel tells of a descriptor of ours, as fields (as [`status_field`] reads them).
+pub fn info_of_ours(descriptor: RawFd) -> Option<Vec<u8>> {
+    file::read(format!("/proc/self/fdinfo/{descriptor}")).ok()
+}
+
+/// The line of a mount in mountinfo, by its id (`mnt_id` of a descriptor's information).
+///
+/// # Errors
+/// Those of the file.
+pub fn mount(of: &str, id: &str) -> io::Result<Option<Vec<u8>>> {
+    let mut found = None;
+    file::lines(format!("/proc/{of}/mountinfo"), |line| {
+        // `ID PARENT DEVICE ROOT PLACE OPTIONS [TAG]... - KIND SOURCE OPTIONS`
+        if line.split(|it| *it == b' ').next() == Some(id.as_bytes()) {
+            found = Some(line.to_vec());
+        }
+    })?;
+    Ok(found)
+}
 
 /// What a descriptor is. Whoever serves the file is not asked (a dead NFS or FUSE server would hang us, too):
 /// the size is what the kernel knows.
@@ -42,16 +71,10 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
 /// Whether a mount is of a file system that has no disk.
 fn is_in_memory(pid: u32, mount: &str) -> bool {
     const IN_MEMORY: [&[u8]; 4] = [b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"];
-    let mut is_in_memory = false;
-    let _ = file::lines(format!("/proc/{pid}/mountinfo"), |line| {
-        // `ID PARENT DEVICE ROOT PLACE OPTIONS [TAG]... - KIND SOURCE OPTIONS`
-        let mut words = line.split(|it| *it == b' ');
-        if words.next() == Some(mount.as_bytes()) {
-            let kind = words.skip_while(|it| *it != b"-").nth(1).unwrap_or_default();
-            is_in_memory = IN_MEMORY.contains(&kind);
-        }
-    });
-    is_in_memory
+    let line = self::mount(&pid.to_string(), mount).ok().flatten().unwrap_or_default();
+    let words = line.split(|it| *it == b' ');
+    let kind = words.skip_while(|it| *it != b"-").nth(1).unwrap_or_default();
+    IN_MEMORY.contains(&kind)
 }
 
 /// Iovecs told, at most.

@@ -2,7 +2,10 @@
 
 use std::{
     fs, io,
-    os::fd::{AsFd as _, FromRawFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, FromRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
 };
 
 use super::file;
@@ -105,7 +108,7 @@ pub fn is_alive(id: u32) -> bool {
     match pidfd_open(id) {
         Ok(pidfd) => !is_over(&pidfd),
         // It is a thread, and not the first one of its process.
-        Err(_) => fs::metadata(format!("/proc/{id}")).is_ok(),
+        Err(_) => user(id).is_ok(),
     }
 }
 
@@ -122,9 +125,52 @@ pub fn threads(pid: u32) -> Vec<u32> {
 
 /// The name of a process.
 pub fn name(pid: u32) -> Option<Vec<u8>> {
-    let mut name = file::read(format!("/proc/{pid}/comm")).ok()?;
+    name_in(&format!("/proc/{pid}/comm"))
+}
+
+/// The name of a thread.
+pub fn thread_name(pid: u32, tid: u32) -> Option<Vec<u8>> {
+    name_in(&format!("/proc/{pid}/task/{tid}/comm"))
+}
+
+fn name_in(comm: &str) -> Option<Vec<u8>> {
+    let mut name = file::read(comm).ok()?;
     name.pop_if(|last| *last == b'\n');
     Some(name)
+}
+
+/// The user of a process, or of a thread: the owner of its directory.
+///
+/// # Errors
+/// There is none.
+pub fn user(id: u32) -> io::Result<u32> {
+    Ok(fs::metadata(format!("/proc/{id}"))?.uid())
+}
+
+/// The processes that the threads of a process have made, and that are its children now.
+pub fn children(pid: u32) -> Vec<u32> {
+    let of = |tid| file::read(format!("/proc/{pid}/task/{tid}/children")).unwrap_or_default();
+    let lists = threads(pid).into_iter().map(of);
+    let numbers = |list: Vec<u8>| -> Vec<u32> {
+        let words = list.split(|it| *it == b' ');
+        words.filter_map(|it| str::from_utf8(it).ok()?.parse().ok()).collect()
+    };
+    lists.flat_map(numbers).collect()
+}
+
+/// What the kernel gave the program when it began.
+pub fn auxiliary_vector(pid: u32) -> Option<Vec<u8>> {
+    file::read(format!("/proc/{pid}/auxv")).ok()
+}
+
+/// The processor on which a thread runs, or ran last.
+pub fn processor(tid: u32) -> Option<usize> {
+    stat_processor(&file::read(format!("/proc/{tid}/stat")).ok()?)
+}
+
+/// Field 39; the first behind the name is field 3.
+fn stat_processor(stat: &[u8]) -> Option<usize> {
+    stat_fields(stat)?.split_whitespace().nth(39 - 3)?.parse().ok()
 }
 
 /// Its cgroup (v2).
@@ -153,6 +199,26 @@ mod tests {
         let status = b"Name:\tTgid:\\t7\xff\nTgid:\t12\nNSpid:\t12\n";
         assert_eq!(status_field(status, "Tgid"), Some("12"));
         assert_eq!(status_field(status, "Nothing"), None);
+    }
+
+    #[test]
+    fn the_processor_of_a_thread_is_read_behind_any_name() {
+        let stat = b"97 (a) b) S 1 97 97 0 -1 4194560 230 0 0 0 1 2 0 0 20 0 1 0 81 43 15 1 1 1 1 1 1 0 0 0 0 0 0 0 17 5 0 0 0";
+        assert_eq!(stat_processor(stat), Some(5));
+        assert_eq!(stat_processor(b"97"), None);
+        assert!(processor(std::process::id()).is_some());
+    }
+
+    #[test]
+    fn children_are_those_of_all_threads() {
+        let start = || std::process::Command::new("sleep").arg("60").spawn().unwrap();
+        let mut made = [start(), std::thread::spawn(start).join().unwrap()];
+        let found = children(std::process::id());
+        for child in &mut made {
+            assert!(found.contains(&child.id()), "{found:?}");
+            child.kill().unwrap();
+            child.wait().unwrap();
+        }
     }
 
     #[test]

@@ -1,6 +1,10 @@
 //! What the kernel says of itself, and of this process.
 
-use std::{fs, io, os::unix::fs::MetadataExt as _};
+use std::{
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader},
+    os::unix::fs::MetadataExt as _,
+};
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
@@ -28,6 +32,38 @@ pub fn kernel_version(release: &str) -> (u32, u32) {
         (Some(Ok(major)), Some(Ok(minor))) => (major, minor),
         _ => (u32::MAX, 0),
     }
+}
+
+/// The address of one of the kernel's symbols, if it is told. (It takes 40 ms.)
+pub fn kernel_symbol(name: &str) -> Option<u64> {
+    let mut symbols = BufReader::new(File::open("/proc/kallsyms").ok()?);
+    // `ffffffff82a1b0c0 D __per_cpu_offset`
+    let end = format!(" {name}\n");
+    let mut line = Vec::new();
+    while !line.ends_with(end.as_bytes()) {
+        line.clear();
+        if symbols.read_until(b'\n', &mut line).ok()? == 0 {
+            return None;
+        }
+    }
+    u64::from_str_radix(str::from_utf8(line.get(..16)?).ok()?, 16).ok()
+}
+
+/// Whether we are in a cgroup namespace.
+pub fn is_in_a_cgroup_namespace() -> bool {
+    /// `PROC_CGROUP_INIT_INO` of include/linux/proc_ns.h: the same on every kernel.
+    const INITIAL: u64 = 0xEFFF_FFFB;
+    fs::metadata("/proc/self/ns/cgroup").is_ok_and(|it| it.ino() != INITIAL)
+}
+
+/// Our cgroups, a line for each hierarchy.
+pub fn own_cgroups() -> Option<String> {
+    String::from_utf8(file::read("/proc/self/cgroup").ok()?).ok()
+}
+
+/// What is said of this process in `status`.
+pub fn own_status() -> Option<Vec<u8>> {
+    file::read("/proc/self/status").ok()
 }
 
 /// Inode number of our pid namespace, or `None` if it is the initial one.
@@ -66,7 +102,7 @@ pub fn most_memory() -> Option<u64> {
 }
 
 fn own_memory(field: &str) -> Option<u64> {
-    process::status_bytes(&file::read("/proc/self/status").ok()?, field)
+    process::status_bytes(&own_status()?, field)
 }
 
 #[cfg(test)]

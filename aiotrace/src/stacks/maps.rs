@@ -1,5 +1,7 @@
 //! Reads /proc/PID/maps: which files are mapped where in a process.
 
+use std::os::unix::fs::MetadataExt as _;
+
 use serde::{Deserialize, Serialize};
 
 use crate::proc::file::lines;
@@ -24,6 +26,8 @@ pub struct Mapped {
     pub offset: u64,
     /// The path in the process's root; it may have any bytes.
     pub path: Vec<u8>,
+    /// The mounts that the process sees, by their number.
+    pub mounts: Option<u64>,
 }
 
 /// The regions with code of a process, in the order of addresses; `None` if the process is gone.
@@ -31,6 +35,8 @@ pub struct Mapped {
 pub fn of(pid: u32) -> Option<Vec<Region>> {
     let mut regions = Vec::new();
     lines(format!("/proc/{pid}/maps"), |line| regions.extend(code(line))).ok()?;
+    let mounts = std::fs::metadata(format!("/proc/{pid}/ns/mnt")).ok().map(|it| it.ino());
+    regions.iter_mut().flat_map(|it: &mut Region| &mut it.file).for_each(|it| it.mounts = mounts);
     (!regions.is_empty()).then_some(regions)
 }
 
@@ -84,6 +90,7 @@ impl<'a> Line<'a> {
             identity,
             offset,
             path: unescaped(path.strip_suffix(b" (deleted)").unwrap_or(path)),
+            mounts: None,
         });
         Region { start, end, file }
     }

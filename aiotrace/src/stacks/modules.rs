@@ -17,7 +17,12 @@ use object::{
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::errands::Load;
-use super::{Module, OpenFiles, elf::Elf, files, maps::Region};
+use super::{
+    Module, OpenFiles,
+    elf::Elf,
+    files,
+    maps::{Mapped, Region},
+};
 use crate::errand::{self, Errand as _};
 
 /// The most files that are kept; beyond, all have to be forgotten.
@@ -28,10 +33,28 @@ const MOST_COPIED: usize = 256 << 20;
 /// has a section of about 30 MiB.)
 const MOST_OF_SECTION: usize = 64 << 20;
 
+/// What tells files apart. Device and inode in maps are not enough: the subvolumes of a btrfs have one device there, and
+/// each its own numbers of inodes (`show_map_vma`, [task_mmu.c]). But in one place there is one of them.
+///
+/// [task_mmu.c]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/proc/task_mmu.c?h=v6.12.117#n338
+#[derive(PartialEq, Eq, Hash)]
+struct Key {
+    identity: (Vec<u8>, u64),
+    path: Vec<u8>,
+    mounts: Option<u64>,
+}
+
+impl Key {
+    fn of(mapped: &Mapped) -> Self {
+        let Mapped { identity, path, mounts, .. } = mapped.clone();
+        Self { identity, path, mounts }
+    }
+}
+
 /// The files that are kept.
 #[derive(Default)]
 pub struct Modules {
-    known: HashMap<(Vec<u8>, u64), Option<Arc<Loaded>>, foldhash::fast::RandomState>,
+    known: HashMap<Key, Option<Arc<Loaded>>, foldhash::fast::RandomState>,
     /// How many bytes were copied.
     copied: usize,
     open: OpenFiles,
@@ -58,7 +81,8 @@ impl Modules {
     /// The file of a region, which is looked for only once; `None` if it cannot be found.
     pub fn of(&mut self, pid: u32, region: &Region) -> Option<Arc<Loaded>> {
         let mapped = region.file.as_ref()?;
-        if let Some(Some(known)) = self.known.get(&mapped.identity) {
+        let key = Key::of(mapped);
+        if let Some(Some(known)) = self.known.get(&key) {
             return Some(Arc::clone(known));
         }
         if self.is_full() {
@@ -71,7 +95,7 @@ impl Modules {
             .map(|(layout, it)| Loaded::with(layout, it, &mapped.path, &self.open));
         self.copied += loaded.as_ref().map_or(0, Loaded::size);
         let loaded = loaded.map(Arc::new);
-        self.known.insert(mapped.identity.clone(), loaded.clone());
+        self.known.insert(key, loaded.clone());
         loaded
     }
 }

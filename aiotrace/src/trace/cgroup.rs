@@ -13,7 +13,10 @@ use std::{
 
 use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
 
-use crate::failure::{Context as _, Hint as _, Result, bail};
+use crate::{
+    failure::{Context as _, Hint as _, Result, bail},
+    proc::{descriptor, status_field, system::is_in_a_cgroup_namespace},
+};
 
 /// Where the hierarchy usually is; with both hierarchies it is the second.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
@@ -34,7 +37,7 @@ impl Cgroup {
     /// # Errors
     /// There is none, or its place in the hierarchy is not known.
     pub fn find(path: &Path) -> Result<Self> {
-        if is_in_a_namespace() {
+        if is_in_a_cgroup_namespace() {
             bail!(
                 "inside of a cgroup namespace (a container) the kernel's path of a cgroup is not known: \
                  run aiotrace on the host, or name processes with -p"
@@ -71,21 +74,19 @@ fn processes_below(directory: &Path) -> Vec<u32> {
 /// The depth of a directory below the root of the hierarchy.
 fn level(directory: &Path) -> Result<u32> {
     let opened = File::open(directory)?;
-    let about = std::fs::read_to_string(format!("/proc/self/fdinfo/{}", opened.as_raw_fd()))?;
-    let mount = about.lines().find_map(|line| line.strip_prefix("mnt_id:"));
-    let mount = mount.context("the kernel does not say in which mount it is")?.trim();
-    let mounts = std::fs::read("/proc/self/mountinfo")?;
-    level_in(mount, directory, &mounts)
+    let about = descriptor::info_of_ours(opened.as_raw_fd()).unwrap_or_default();
+    let mount = status_field(&about, "mnt_id");
+    let mount = mount.context("the kernel does not say in which mount it is")?;
+    let line = descriptor::mount("self", mount)?;
+    level_in(directory, &line.context("its mount is not in /proc/self/mountinfo")?)
 }
 
-/// The same, of a directory in this mount (`mounts`: as /proc/self/mountinfo has them).
-fn level_in(mount: &str, directory: &Path, mounts: &[u8]) -> Result<u32> {
-    let fields =
-        |line: &[u8]| -> Vec<Vec<u8>> { line.split(|it| *it == b' ').map(unescaped).collect() };
-    let mut lines = mounts.split(|it| *it == b'\n').map(fields);
-    let line = lines.find(|it| it.first().is_some_and(|id| id == mount.as_bytes()));
-    let line = line.context("its mount is not in /proc/self/mountinfo")?;
-    let [_, _, _, root, at, ..] = &line[..] else { bail!("/proc/self/mountinfo has a short line") };
+/// The same, of a directory in this mount (its line in /proc/self/mountinfo).
+fn level_in(directory: &Path, mount: &[u8]) -> Result<u32> {
+    let fields: Vec<Vec<u8>> = mount.split(|it| *it == b' ').map(unescaped).collect();
+    let [_, _, _, root, at, ..] = &fields[..] else {
+        bail!("its line in /proc/self/mountinfo is short")
+    };
     let below = directory.strip_prefix(OsStr::from_bytes(at));
     let below = below.context("it is not where /proc/self/mountinfo has its mount")?;
     if root.split(|it| *it == b'/').any(|it| it == b"..") {
@@ -106,12 +107,6 @@ fn unescaped(field: &[u8]) -> Vec<u8> {
         rest = if octal.is_some() { &behind[3..] } else { behind };
     }
     plain
-}
-
-fn is_in_a_namespace() -> bool {
-    /// `PROC_CGROUP_INIT_INO` of include/linux/proc_ns.h: the same on every kernel.
-    const INITIAL: u64 = 0xEFFF_FFFB;
-    std::fs::metadata("/proc/self/ns/cgroup").is_ok_and(|it| it.ino() != INITIAL)
 }
 
 fn locate(path: &Path) -> Result<PathBuf> {
@@ -138,27 +133,25 @@ fn is_cgroup2(path: &Path) -> bool {
 mod tests {
     use super::*;
 
-    const MOUNTS: &[u8] = b"\
-29 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw\n\
-91 24 0:26 /a/b /mnt/by\\040hand rw shared:4 - cgroup2 cgroup2 rw\n\
-92 24 0:26 /../../x /mnt/outside rw - cgroup2 cgroup2 rw\n";
+    const ALL: &[u8] = b"29 24 0:26 / /sys/fs/cgroup rw,nosuid shared:4 - cgroup2 cgroup2 rw";
+    const BY_HAND: &[u8] = b"91 24 0:26 /a/b /mnt/by\\040hand rw shared:4 - cgroup2 cgroup2 rw";
+    const OUTSIDE: &[u8] = b"92 24 0:26 /../../x /mnt/outside rw - cgroup2 cgroup2 rw";
 
     #[test]
     fn the_depth_is_that_in_the_hierarchy_wherever_it_is_mounted() {
-        let level = |mount, path: &str| level_in(mount, Path::new(path), MOUNTS);
-        assert_eq!(level("29", "/sys/fs/cgroup").unwrap(), 0);
-        assert_eq!(level("29", "/sys/fs/cgroup/a/b").unwrap(), 2);
-        assert_eq!(level("91", "/mnt/by hand").unwrap(), 2);
-        assert_eq!(level("91", "/mnt/by hand/c").unwrap(), 3);
+        let level = |mount, path: &str| level_in(Path::new(path), mount);
+        assert_eq!(level(ALL, "/sys/fs/cgroup").unwrap(), 0);
+        assert_eq!(level(ALL, "/sys/fs/cgroup/a/b").unwrap(), 2);
+        assert_eq!(level(BY_HAND, "/mnt/by hand").unwrap(), 2);
+        assert_eq!(level(BY_HAND, "/mnt/by hand/c").unwrap(), 3);
     }
 
     #[test]
     fn what_cannot_be_told_is_refused() {
-        let refused = |mount, path: &str| {
-            level_in(mount, Path::new(path), MOUNTS).unwrap_err().text().to_owned()
-        };
-        assert!(refused("93", "/mnt/gone").contains("not in /proc/self/mountinfo"));
-        assert!(refused("91", "/sys/fs/cgroup/a").contains("not where /proc/self/mountinfo"));
-        assert!(refused("92", "/mnt/outside").contains("cgroup namespace"));
+        let refused =
+            |mount, path: &str| level_in(Path::new(path), mount).unwrap_err().text().to_owned();
+        assert!(refused(b"", "/mnt/gone").contains("is short"));
+        assert!(refused(BY_HAND, "/sys/fs/cgroup/a").contains("not where /proc/self/mountinfo"));
+        assert!(refused(OUTSIDE, "/mnt/outside").contains("cgroup namespace"));
     }
 }

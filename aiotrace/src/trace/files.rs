@@ -24,7 +24,10 @@ use nix::{
     unistd::geteuid,
 };
 
-use crate::failure::{Context as _, Failure, Hint as _, Result};
+use crate::{
+    failure::{Context as _, Failure, Hint as _, Result},
+    proc::descriptor,
+};
 
 /// How long somebody is waited for who reads a FIFO.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -48,11 +51,28 @@ enum Refused {
     Errno(#[from] Errno),
 }
 
+/// A file that is to be written.
+#[derive(Debug)]
+pub struct ToWrite {
+    /// It.
+    pub file: File,
+    /// The directory in which it was found, as a place to look from.
+    directory: File,
+}
+
+impl ToWrite {
+    /// A file without a name, beside it.
+    pub fn unnamed(&self) -> io::Result<File> {
+        // Not by its path, where there may be another one by now.
+        tempfile::tempfile_in(descriptor::path_of_ours(&self.directory))
+    }
+}
+
 /// Opens a file to be written, makes it if there is none, and leaves what is in it: see [`begin`].
 ///
 /// # Errors
 /// It cannot be written, or a link must not be followed.
-pub fn write(path: &Path) -> Result<File> {
+pub fn write(path: &Path) -> Result<ToWrite> {
     open_through(path).map_err(|error| {
         let hint = match &error {
             Refused::Link { .. } => {
@@ -86,14 +106,8 @@ pub fn begin(file: &File) -> Result<()> {
     }
 }
 
-/// The directory of a file.
-pub fn directory_of(path: &Path) -> &Path {
-    let directory = path.parent().filter(|it| !it.as_os_str().is_empty());
-    directory.unwrap_or(Path::new("."))
-}
-
 /// Opens it a directory at a time, so that no link on the way is followed that is not looked at.
-fn open_through(path: &Path) -> Result<File, Refused> {
+fn open_through(path: &Path) -> Result<ToWrite, Refused> {
     let bytes = path.as_os_str().as_bytes();
     if bytes.is_empty() {
         return Err(Errno::ENOENT.into());
@@ -110,7 +124,7 @@ fn open_through(path: &Path) -> Result<File, Refused> {
         // What is a link there is one of the kernel's, which leads to what it names only if the kernel follows it.
         if fstatfs(&at)?.filesystem_type() == PROC_SUPER_MAGIC {
             if is_last {
-                return open_in(&at, &name, OFlag::empty());
+                return to_write(at, &name, OFlag::empty());
             }
             at = openat(&at, &*name, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?.into();
             continue;
@@ -119,7 +133,7 @@ fn open_through(path: &Path) -> Result<File, Refused> {
         let on_the_way = if is_last { OFlag::empty() } else { OFlag::O_DIRECTORY };
         let how = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let found = match openat(&at, &*name, how | on_the_way, Mode::empty()) {
-            Err(Errno::ENOENT) if is_last => return open_in(&at, &name, OFlag::O_NOFOLLOW),
+            Err(Errno::ENOENT) if is_last => return to_write(at, &name, OFlag::O_NOFOLLOW),
             // It is a link, or a file.
             Err(Errno::ENOTDIR | Errno::ELOOP) if !is_last => {
                 openat(&at, &*name, how, Mode::empty())
@@ -138,12 +152,16 @@ fn open_through(path: &Path) -> Result<File, Refused> {
             }
             push(&mut left, &to);
         } else if is_last {
-            return open_in(&at, &name, OFlag::O_NOFOLLOW);
+            return to_write(at, &name, OFlag::O_NOFOLLOW);
         } else {
             at = found;
         }
     }
     Err(Errno::EISDIR.into())
+}
+
+fn to_write(directory: File, name: &OsStr, flags: OFlag) -> Result<ToWrite, Refused> {
+    Ok(ToWrite { file: open_in(&directory, name, flags)?, directory })
 }
 
 /// A directory, as a place to look from.
@@ -229,3 +247,22 @@ pub fn read(path: &Path) -> Result<File> {
 }
 
 const LEASED: &str = "somebody holds a lease on it (fcntl(2), F_SETLEASE) and does not give it up";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_without_a_name_is_in_the_directory_that_was_walked_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let [here, aside] = ["here", "aside"].map(|it| directory.path().join(it));
+        std::fs::create_dir(&here).unwrap();
+        let output = write(&here.join("trace")).unwrap();
+        std::fs::rename(&here, &aside).unwrap();
+        std::fs::create_dir(&here).unwrap();
+        let unnamed = output.unnamed().unwrap();
+        let found = std::fs::read_link(descriptor::path_of_ours(&unnamed)).unwrap();
+        assert!(found.starts_with(aside.canonicalize().unwrap()), "{}", found.display());
+        assert_eq!(std::fs::read_dir(aside).unwrap().count(), 1, "it has no name");
+    }
+}

@@ -20,6 +20,7 @@ use nix::{
 };
 
 use crate::{
+    errand,
     failure::{Context as _, Hint as _, Result},
     source::ptrace::{Status, seccomp},
 };
@@ -171,6 +172,13 @@ fn become_program(
             _ if Errno::last() == Errno::EINTR => (),
             _ => return Err(Errno::last()),
         }
+    }
+    if let Some(nursery) = errand::nursery() {
+        let nursery = nursery.as_raw().cast_unsigned();
+        // With kernel.yama.ptrace_scope=1 only its ancestors may look into it, and whoever descends from the one that it
+        // names: our helpers do. Without Yama there is no such call, and no need for it.
+        // SAFETY: no memory is involved.
+        unsafe { libc::prctl(libc::PR_SET_PTRACER, u64::from(nursery), 0, 0, 0) };
     }
     if byte == FILTERED {
         // Before the user is changed: who may do that may install it without giving anything up.

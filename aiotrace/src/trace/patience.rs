@@ -110,11 +110,7 @@ fn signal(pid: u32, signal: Signal) {
     let mut next = 0;
     while let Some(of) = all.get(next).copied() {
         next += 1;
-        for tid in crate::proc::threads(of) {
-            let children = std::fs::read_to_string(format!("/proc/{of}/task/{tid}/children"))
-                .unwrap_or_default();
-            all.extend(children.split_whitespace().filter_map(|it| it.parse::<u32>().ok()));
-        }
+        all.extend(crate::proc::children(of));
     }
     for pid in all {
         let _ = kill(Pid::from_raw(pid as i32), signal);

@@ -1,9 +1,6 @@
 //! One trace, from the loading of the probes to the last line: what `attach` and `run` share.
 
-use std::{
-    fs::File,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use aiotrace_common::settings::target;
 
@@ -87,14 +84,14 @@ pub struct Session<'a> {
 
 /// `--record`, before anything is written.
 struct Recording {
-    file: File,
+    to: files::ToWrite,
     known: Known,
     symbols: Symbolizer,
 }
 
 impl Recording {
     fn begin(self) -> Result<Recorder> {
-        Recorder::begin(self.file, self.known, &self.symbols)
+        Recorder::begin(self.to.file, self.known, &self.symbols)
     }
 }
 
@@ -109,17 +106,17 @@ impl<'a> Session<'a> {
         let symbols = Symbolizer::in_child(files.clone());
         let recording = settings.record.as_deref().map(|path| -> Result<Recording> {
             let (known, symbols) = (Known::default(), symbols.clone());
-            Ok(Recording { file: files::write(path)?, known, symbols })
+            Ok(Recording { to: files::write(path)?, known, symbols })
         });
         let recording = recording.transpose()?;
         let paths = recording.as_ref().map_or_else(Paths::of_proc, |it| it.known.paths());
         let mut output =
             settings.view.open(paths, &symbols, settings.stacks, settings.sample() > 0)?;
         // Of little output, a recording is the slowest.
-        if let (Some(path), Some(recording), None) = (&settings.record, &recording, &output.spill)
+        if let (Some(Recording { to, .. }), None) = (&recording, &output.spill)
             && settings.view.says_little()
         {
-            output.spill = view::spill_beside(&recording.file, path);
+            output.spill = view::spill_for(&to.file, || to.unnamed());
         }
         output.shown.only = settings.only;
         Ok(Self { settings, source, plan, output, recording, faults, files })

@@ -4,7 +4,7 @@ use std::{
     fs::File,
     io::{self, IsTerminal as _, Write},
     os::fd::AsFd,
-    path::{Path, PathBuf},
+    path::PathBuf,
 };
 
 use jiff::tz::TimeZone;
@@ -83,13 +83,13 @@ impl View {
         // The outputs gather what they write.
         let (writer, spill, file): (Box<dyn Write>, _, _) = match &self.output {
             Some(path) => {
-                let file = files::write(path)?;
-                let spill = spill_for(&file, files::directory_of(path));
-                let same = file.try_clone().context("no descriptor is left")?;
-                (Box::new(file), spill, Some(same))
+                let output = files::write(path)?;
+                let spill = spill_for(&output.file, || output.unnamed());
+                let same = output.file.try_clone().context("no descriptor is left")?;
+                (Box::new(output.file), spill, Some(same))
             }
             None => {
-                let spill = spill_for(io::stdout(), Path::new("/var/tmp"));
+                let spill = spill_for(io::stdout(), || tempfile::tempfile_in("/var/tmp"));
                 (Box::new(io::stdout().lock()), spill, None)
             }
         };
@@ -140,17 +140,12 @@ pub struct Opened {
     pub file: Option<File>,
 }
 
-/// A nameless file in `directory`, if the output is a regular file. A pipe's reader may be slower
-/// than the target for ever; then records are lost, and counted.
-fn spill_for(output: impl AsFd, directory: &Path) -> Option<File> {
+/// A nameless file, if the output is a regular one. A pipe's reader may be slower than the target for ever; then records
+/// are lost, and counted.
+pub fn spill_for(output: impl AsFd, unnamed: impl FnOnce() -> io::Result<File>) -> Option<File> {
     let status = nix::sys::stat::fstat(output).ok()?;
     if status.st_mode & libc::S_IFMT != libc::S_IFREG {
         return None;
     }
-    tempfile::tempfile_in(directory).inspect_err(|error| tracing::debug!(%error, "no spill")).ok()
-}
-
-/// The same, if this file is a regular one.
-pub fn spill_beside(file: &File, path: &Path) -> Option<File> {
-    spill_for(file, files::directory_of(path))
+    unnamed().inspect_err(|error| tracing::debug!(%error, "no spill")).ok()
 }

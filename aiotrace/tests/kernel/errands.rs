@@ -12,7 +12,7 @@ use aiotrace::output::json::{FunctionObject, Line};
 use super::{
     harness::{Need, cannot_run},
     machine,
-    support::{Attached, Program, Trace, aiotrace, await_that, parse},
+    support::{Attached, Program, Trace, aiotrace, as_nobody, await_that, parse, programs},
 };
 
 /// What is said of a process that does not answer.
@@ -141,6 +141,38 @@ fn a_program_that_serves_its_own_pages_goes_on() {
     }
 }
 
+/// Where Yama lets a plain user look only into what descends from it, helpers may look into a program that we started.
+/// Otherwise the tracer reads its memory itself, and would wait for a thread that it holds in a stop.
+fn a_program_of_a_plain_user_is_looked_into_under_yama() {
+    const SCOPE: &str = "/proc/sys/kernel/yama/ptrace_scope";
+    const FAULTS: &str = "/proc/sys/vm/unprivileged_userfaultfd";
+    let read = |path| std::fs::read_to_string(path).ok();
+    let (Some(scope), Some(faults)) = (read(SCOPE), read(FAULTS)) else {
+        return cannot_run("there is no Yama, or no userfaultfd");
+    };
+    std::fs::write(SCOPE, "1").unwrap();
+    std::fs::write(FAULTS, "1").unwrap();
+    let run =
+        ["run", "--source", "ptrace", "--no-seccomp", "--format", "json", "--timeout", "30", "--"];
+    let output = as_nobody(&mut aiotrace())
+        .args(run)
+        .arg(programs())
+        .args(["unanswered", "served"])
+        .stdin(Stdio::null())
+        .output();
+    std::fs::write(SCOPE, scope).unwrap();
+    std::fs::write(FAULTS, faults).unwrap();
+    let output = output.unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{said}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    // The program says that it is ready, too.
+    let events: String = text.split_inclusive('\n').filter(|it| it.starts_with('{')).collect();
+    let is_accepted = |it: &&Line| matches!(it, Line::Submit(it) if it.ret == 1);
+    let accepted = parse(&events).iter().filter(is_accepted).count();
+    assert_eq!(accepted, 8, "{said}");
+}
+
 /// It waits for its own requests, and who looks at it would wait with it. It is attached to, listed, and told of when it
 /// goes on.
 fn a_process_that_hangs_in_exec_does_not_hang_us() {
@@ -267,6 +299,7 @@ tests! {
     killed_while_a_helper_waits_we_end if FUSE,
     iocbs_that_do_not_answer_do_not_hold_up_the_target if FUSE,
     a_program_that_serves_its_own_pages_goes_on,
+    a_program_of_a_plain_user_is_looked_into_under_yama,
     a_process_that_hangs_in_exec_does_not_hang_us if FUSE,
     a_process_that_begins_a_program_is_not_seized if FUSE,
     a_file_on_an_overlay_that_does_not_answer_does_not_hang_us if Need::Native("the guests have no overlayfs"),

@@ -319,6 +319,32 @@ fn a_target_that_begins_a_program_when_it_is_traced_holds_nobody_up() {
     assert!(held_up < 10_000, "held up for {held_up} ms");
 }
 
+/// The kernel tells of the newest thread first, so whoever makes some without end would come before all others.
+fn a_storm_of_threads_does_not_hold_up_another_target() {
+    let mut innocent = Program::ready(&["submits"]);
+    let mut storm = Program::ready_as_nobody(&["attack", "storm", "64"]);
+    let pids = format!("{},{}", innocent.pid(), storm.pid());
+    let attached = Attached::new(&["--source", "ptrace", "--duration", "3", "-p", &pids]);
+    storm.go_on();
+    let trace = attached.end();
+    storm.kill();
+    innocent.kill();
+    assert!(trace.status.success(), "{}", trace.stderr);
+    // How many calls the storm made while the other one made none.
+    let (mut made, mut between, mut most) = (0, 0, 0);
+    for line in &trace.lines {
+        match line {
+            Line::Destroy(_) => between += 1,
+            Line::Submit(_) => (most, made, between) = (most.max(between), made + between, 0),
+            _ => (),
+        }
+    }
+    most = most.max(between);
+    assert!(made + between > 50, "{made} calls of the storm; {}", trace.stderr);
+    // It was a thousand and more.
+    assert!(most < 200, "{most} of {made}; {}", trace.stderr);
+}
+
 /// How many processes `ls --proc` says that it could not look at.
 fn not_looked_at() -> u64 {
     let output = aiotrace().args(["ls", "--proc", "--format", "json"]).output().unwrap();
@@ -496,6 +522,7 @@ tests![
     a_trace_without_privilege_stands_them_too if NO_INOTIFY,
     a_hostile_ring_header_ends_no_trace if Need::SLOW,
     a_target_that_begins_a_program_when_it_is_traced_holds_nobody_up if Need::SAME,
+    a_storm_of_threads_does_not_hold_up_another_target if Need::LONG,
     long_lines_in_proc_take_no_memory if Need::SAME,
     calls_of_more_threads_than_there_are_slots_are_counted_once
         if Need::Native("a guest has no memory for so many threads"),

@@ -223,6 +223,24 @@ fn a_child_that_wants_no_tracer_works() {
     assert_eq!((of("fork"), of("exit")), (2, 3));
 }
 
+/// By CLONE_PTRACE the kernel gives it to us, and tells nobody if children are not followed.
+fn a_child_that_asks_for_a_tracer_is_not_held_up() {
+    for (options, calls) in [(&[][..], 0), (&["-f"], 2)] {
+        let mut program = Program::ready(&["asks-for-a-tracer"]);
+        let attached = attach(program.pid(), options);
+        program.go_on();
+        let took: u64 = program.line().parse().unwrap();
+        assert!(program.child.wait().unwrap().success());
+        // It was a second, and more.
+        assert!(took < 900, "{options:?}: {took} ms");
+        let trace = attached.end();
+        assert_eq!(trace.submits().len(), calls, "{options:?}");
+        let told = trace.processes().iter().filter(|it| it.change == "fork").count();
+        assert_eq!(told, calls.min(1), "{options:?}: of the one without CLONE_UNTRACED");
+        trace.assert_nothing_lost();
+    }
+}
+
 /// One that ended before it was told of must not pass for a process.
 fn short_threads_are_threads() {
     let mut programs = vec![run_program_with(&PTRACE, &["short-threads", "5000"])];
@@ -482,6 +500,7 @@ tests![
     a_running_program_is_traced_in_the_middle_and_let_go if Need::SAME,
     children_are_left_alone_unless_asked_for if Need::SAME,
     a_child_that_wants_no_tracer_works if Need::SAME,
+    a_child_that_asks_for_a_tracer_is_not_held_up if Need::SAME,
     short_threads_are_threads if Need::Native("it takes long where a processor is emulated"),
     a_call_that_waits_goes_on_waiting if Need::SAME,
     no_call_returns_eintr_when_we_come_and_go if Need::Native("not each guest has semaphores of System V"),

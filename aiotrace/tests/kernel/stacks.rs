@@ -1,6 +1,6 @@
 //! Where calls are made.
 
-use std::{ffi::OsString, path::PathBuf, process::Command};
+use std::{ffi::OsString, os::unix::fs::MetadataExt as _, path::PathBuf, process::Command};
 
 use aiotrace::output::json::{FunctionObject, Line};
 
@@ -205,6 +205,43 @@ fn a_program_on_btrfs_has_names() {
     assert_named(volume.join("program"));
 }
 
+/// Their files have one device and one inode in maps.
+fn programs_of_two_subvolumes_are_not_one() {
+    let directory = tempfile::tempdir().unwrap();
+    let Some(mounted) = Mounted::image("btrfs", directory.path()) else { return };
+    let copies = ["one", "two"].map(|name| {
+        let volume = mounted.path().join(name);
+        let made = Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&volume).status();
+        assert!(made.unwrap().success(), "btrfs subvolume create");
+        let copy = volume.join(name);
+        std::fs::copy(programs(), &copy).unwrap();
+        copy
+    });
+    let inodes = copies.each_ref().map(|it| std::fs::metadata(it).unwrap().ino());
+    assert_eq!(inodes[0], inodes[1], "each volume counts by itself");
+    // They stay, so that there is time to look at them.
+    let mut targets = copies.each_ref().map(|it| {
+        let mut target = Program::of(Command::new(it).args(["attack", "stay"]).arg(it));
+        assert_eq!(target.line(), "ready");
+        target
+    });
+    let [one, two] = targets.each_ref().map(|it| it.pid().to_string());
+    let mut attached = Attached::new(&["--stacks", "-p", &one, "-p", &two]);
+    for (target, copy) in targets.iter_mut().zip(&copies) {
+        target.go_on();
+        let is_setup = |line: &Line| matches!(line, Line::Setup(_));
+        let Line::Setup(setup) = attached.await_line(is_setup) else { panic!("no io_setup") };
+        let modules = setup.stack.iter().flatten().filter_map(|it| it.module.as_deref());
+        let here = mounted.path().to_str().unwrap();
+        let modules: Vec<&str> = modules.filter(|it| it.starts_with(here)).collect();
+        assert!(modules.iter().any(|it| copy.to_str() == Some(it)), "{modules:?}");
+        assert!(modules.iter().all(|it| copy.to_str() == Some(it)), "{modules:?}");
+        for _ in 0..8 {
+            attached.await_line(|line| matches!(line, Line::Destroy(_)));
+        }
+    }
+}
+
 fn text_has_the_functions_below_the_call() {
     let output =
         aiotrace().args(["run", "-v", "--"]).arg(programs()).arg("callers").output().unwrap();
@@ -348,6 +385,7 @@ tests![
     each_of_many_submits_has_the_stack_it_was_made_from if Need::SLOW,
     a_program_on_overlayfs_has_names if Need::Native("it runs mount(8), and needs a disk"),
     a_program_on_btrfs_has_names if Need::Native("it runs mkfs.btrfs and mount(8)"),
+    programs_of_two_subvolumes_are_not_one if Need::Native("it runs mkfs.btrfs and mount(8)"),
     text_has_the_functions_below_the_call if Need::SAME,
     a_recording_has_the_names if Need::SAME,
     the_stack_of_a_process_that_is_gone_has_addresses_only if RUSTC,

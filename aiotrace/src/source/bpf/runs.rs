@@ -6,7 +6,10 @@ use std::os::fd::{AsRawFd as _, RawFd};
 use aiotrace_common::names;
 
 use super::{choice::By, load::Probes};
-use crate::source::ProbeRuns;
+use crate::{
+    proc::{descriptor::info_of_ours, status_field},
+    source::ProbeRuns,
+};
 
 impl Probes {
     /// How often the kernel skipped a program because it was already running on the same CPU, from
@@ -20,7 +23,7 @@ impl Probes {
             !with_second && self.set.calls == By::Kprobe && program.name == names::UNSEEN_EXITS.name
         };
         let counted = self.set.programs.iter().filter(|program| !is_second(program));
-        counted.filter_map(|program| self.fdinfo(program.name, "recursion_misses:")).sum()
+        counted.filter_map(|program| self.fdinfo(program.name, "recursion_misses")).sum()
     }
 
     /// What the probes cost, if the kernel measures it (`sysctl kernel.bpf_stats_enabled=1`).
@@ -29,15 +32,14 @@ impl Probes {
             let programs = self.ebpf.programs();
             programs.filter_map(|(name, _)| self.fdinfo(name, field)).sum::<u64>()
         };
-        let runs = ProbeRuns { count: sum("run_cnt:"), time_ns: sum("run_time_ns:") };
+        let runs = ProbeRuns { count: sum("run_cnt"), time_ns: sum("run_time_ns") };
         (runs.count > 0).then_some(runs)
     }
 
     /// A number in the fdinfo of a loaded program.
     fn fdinfo(&self, program: &str, field: &str) -> Option<u64> {
         let fd = self.ebpf.program(program)?.fd().ok().map(raw)?;
-        let text = std::fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).ok()?;
-        text.lines().find_map(|line| line.strip_prefix(field))?.trim().parse().ok()
+        status_field(&info_of_ours(fd)?, field)?.parse().ok()
     }
 
     /// How many instructions the verifier walked (since Linux 5.16).

@@ -222,8 +222,8 @@ impl Memory {
                 }
                 _ => false,
             },
-            // With kernel.yama.ptrace_scope=1 a plain user may look only into what descends from it, or what it
-            // traces: we may, and our helper may not.
+            // With kernel.yama.ptrace_scope=1 a plain user may look only into what descends from it, what it traces,
+            // and what names it, as the launched program does with our helpers. Into its children only we may look.
             Some(Err(_)) => try_read_memory(self.tid, address, to).is_ok(),
             None => false,
         }

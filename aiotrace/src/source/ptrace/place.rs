@@ -3,7 +3,7 @@
 //! for it goes there, too.
 
 use super::errands::GoToProcessor;
-use crate::errand::Errand as _;
+use crate::{errand::Errand as _, proc::processor};
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
@@ -48,31 +48,15 @@ const US: Pid = Pid::from_raw(0);
 
 /// Goes to the processor on which a thread runs, or ran last, and says which that is. For the helper.
 pub fn go_to_processor_of(tid: u32) -> Option<usize> {
-    let processor = processor(&crate::proc::file::read(format!("/proc/{tid}/stat")).ok()?)?;
+    let processor = processor(tid)?;
     let mut place = Place::new();
     place.go_to(processor);
     Some(processor)
 }
 
-/// From /proc/PID/stat: the field behind the name, which is in parentheses, is the third one; this is number 39.
-fn processor(stat: &[u8]) -> Option<usize> {
-    let end = stat.iter().rposition(|it| *it == b')')?;
-    let text = std::str::from_utf8(&stat[end + 1..]).ok()?;
-    text.split_ascii_whitespace().nth(39 - 3)?.parse().ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_processor_of_a_thread_is_read_behind_any_name() {
-        let stat = b"97 (a) b) S 1 97 97 0 -1 4194560 230 0 0 0 1 2 0 0 20 0 1 0 81 43 15 1 1 1 1 1 1 0 0 0 0 0 0 0 17 5 0 0 0";
-        assert_eq!(processor(stat), Some(5));
-        assert_eq!(processor(b"97"), None);
-        let ours = std::fs::read("/proc/self/stat").unwrap();
-        assert!(processor(&ours).is_some());
-    }
 
     #[test]
     fn it_follows_a_thread() {

@@ -1,6 +1,6 @@
 //! The processes that are traced: who they are, and which share an address space.
 
-use std::{collections::HashMap, fs};
+use std::collections::HashMap;
 
 use aiotrace_common::record::{Change, Header, Kind, PATH_BYTES, Process as Record};
 
@@ -36,6 +36,8 @@ pub struct Process {
     pub watched: Option<u64>,
     /// It is traced only because it must be, and nothing is told of it.
     pub is_silent: bool,
+    /// Nobody has told of it.
+    pub is_orphan: bool,
 }
 
 impl Processes {
@@ -44,9 +46,10 @@ impl Processes {
         let shared = shares.and_then(|it| Some(self.known.get(&it)?.space));
         let space = shared.unwrap_or_else(|| self.new_space());
         let started = Started { pid }.ask().flatten().unwrap_or(0);
-        let name = name(&format!("/proc/{pid}/comm"));
-        self.known
-            .insert(pid, Process { space, started, name, all_calls, watched: None, is_silent });
+        let name = padded(proc::name(pid));
+        let (watched, is_orphan) = (None, false);
+        let process = Process { space, started, name, all_calls, watched, is_silent, is_orphan };
+        self.known.insert(pid, process);
         space
     }
 
@@ -99,7 +102,7 @@ impl Processes {
     /// Looks at its name again.
     pub fn rename(&mut self, pid: u32) {
         if let Some(process) = self.known.get_mut(&pid) {
-            process.name = name(&format!("/proc/{pid}/comm"));
+            process.name = padded(proc::name(pid));
         }
     }
 
@@ -134,7 +137,7 @@ impl Processes {
 
 impl Process {
     fn record(&self, header: Header, change: Change) -> Record {
-        let thread_name = name(&format!("/proc/{}/task/{}/comm", header.pid, header.tid));
+        let thread_name = padded(proc::thread_name(header.pid, header.tid));
         Record {
             header,
             started: self.started,
@@ -162,15 +165,13 @@ fn uncounted(pid: u32, tid: u32, time: u64) -> Header {
 }
 
 /// NUL-padded; nothing if it cannot be read.
-fn name(comm: &str) -> [u8; 16] {
-    let mut name = [0; 16];
-    let text = fs::read(comm).unwrap_or_default();
-    let text = text.strip_suffix(b"\n").unwrap_or(&text);
+fn padded(name: Option<Vec<u8>>) -> [u8; 16] {
+    let mut padded = [0; 16];
     // The last stays NUL.
-    for (to, from) in name[..15].iter_mut().zip(text) {
-        *to = *from;
+    for (to, from) in padded[..15].iter_mut().zip(name.unwrap_or_default()) {
+        *to = from;
     }
-    name
+    padded
 }
 
 /// The path of the program that begins, as it was given to exec; padded with NUL.
@@ -187,9 +188,7 @@ fn path(pid: u32) -> [u8; PATH_BYTES] {
 /// The same, looked up. For the helper.
 pub fn executed_path(pid: u32) -> Vec<u8> {
     let mut path = vec![0; PATH_BYTES];
-    let Some(address) =
-        path_address(&proc::file::read(format!("/proc/{pid}/auxv")).unwrap_or_default())
-    else {
+    let Some(address) = path_address(&proc::auxiliary_vector(pid).unwrap_or_default()) else {
         return Vec::new();
     };
     // It is near the end of the stack, and less may be there.

@@ -10,6 +10,7 @@
 mod lives;
 mod stops;
 mod syscalls;
+mod turns;
 mod watch;
 
 use std::{
@@ -25,7 +26,10 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
 };
 
-use self::stops::{Crowd, Unstopped};
+use self::{
+    stops::{Crowd, Unstopped},
+    turns::Turns,
+};
 use super::errands::{SeizeReturns, SharesSpace};
 use super::{
     Options, StartError, Target,
@@ -154,6 +158,7 @@ struct Tracer {
     last: Sender<Last>,
     place: Place,
     crowd: Crowd,
+    turns: Turns,
 }
 
 /// Runs the trace.
@@ -204,6 +209,7 @@ impl Tracer {
             last,
             place: Place::new(),
             crowd: Crowd::default(),
+            turns: Turns::new(Instant::now()),
         }
     }
 
@@ -212,11 +218,14 @@ impl Tracer {
         matches!(self.options.target, Target::Launched { filtered: true, .. })
     }
 
+    /// Children inherit the filter, so then they must be traced, too.
+    fn traces_children(&self) -> bool {
+        self.options.follow || self.is_filtered()
+    }
+
     fn ptrace_options(&self) -> i32 {
         let base = option::SYSCALL_MARKED | option::THREADS | option::EXEC | option::EXIT;
-        // Children inherit the filter, so they must be traced, too.
-        let children = self.options.follow || self.is_filtered();
-        let base = if children { base | option::CHILDREN } else { base };
+        let base = if self.traces_children() { base | option::CHILDREN } else { base };
         if self.is_filtered() { base | option::SECCOMP | option::DIE_WITH_US } else { base }
     }
 
@@ -393,6 +402,7 @@ impl Tracer {
 
     fn trace(mut self, wakers: Wakers) {
         let Wakers { mut signals, stop, mut alarm } = wakers;
+        errand::all_are_urgent();
         let start = Instant::now();
         let mut told = Losses::default();
         let mut looked = start;
@@ -408,12 +418,11 @@ impl Tracer {
             // There may be more, and nobody will wake us for them: signals of several are one.
             let mut has_more = true;
             while has_more && began.elapsed() < GATHER {
-                match requests::wait() {
+                match self.next_stop() {
                     Ok(Some((tid, status))) => {
                         self.stopped(tid, status);
-                        self.ask_each();
                         // A single one wakes us by itself when it stops again.
-                        has_more = self.tracees.len() + self.early.len() != 1;
+                        has_more = !self.is_alone() || !self.turns.are_over();
                     }
                     Ok(None) => has_more = false,
                     Err(_) => break 'trace Reason::TargetsGone,
@@ -421,6 +430,7 @@ impl Tracer {
             }
             let now = Instant::now();
             self.release_held(now);
+            self.adopt_orphans(now);
             self.unwatch(stop.settled());
             if self.processes.is_over() && self.early.is_empty() {
                 break Reason::TargetsGone;
@@ -430,7 +440,6 @@ impl Tracer {
             }
             if looked.elapsed() > LOOK_AGAIN {
                 looked = now;
-                self.adopt_orphans(now);
                 let losses = self.losses();
                 if losses != told && self.calls.records.say(Message::Lost(losses)) {
                     told = losses;
@@ -456,7 +465,7 @@ impl Tracer {
                 // What the reader has no time for now waits as long again.
                 wait = wait.min(if left.is_zero() { GATHER } else { left });
             }
-            if let Some(due) = self.next_due() {
+            if let Some(due) = self.next_due().into_iter().chain(self.next_orphan()).min() {
                 wait = wait.min(due.saturating_duration_since(now));
             }
             let is_set = !wait.is_zero() && alarm.set(now, wait).is_ok();
@@ -525,7 +534,7 @@ impl Tracer {
         loop {
             while signals.take().is_some() {}
             loop {
-                match requests::wait() {
+                match self.next_stop() {
                     Ok(Some((tid, status))) => self.stopped(tid, status),
                     Ok(None) => break,
                     Err(_) => return,
@@ -534,7 +543,8 @@ impl Tracer {
             let now = Instant::now();
             self.release_held(now);
             self.adopt_orphans(now);
-            let due = self.next_due().map(|it| it.saturating_duration_since(now));
+            let due = self.next_due().into_iter().chain(self.next_orphan()).min();
+            let due = due.map(|it| it.saturating_duration_since(now));
             let mut fds = [PollFd::new(signals.as_fd(), PollFlags::POLLIN)];
             let _ = poll(&mut fds, timeout(due.unwrap_or(LOOK_AGAIN).min(LOOK_AGAIN)));
         }
@@ -545,6 +555,9 @@ impl Tracer {
     /// goes on from there.) So nothing may be waited for after this.
     fn leave(&mut self) {
         self.is_leaving = true;
+        while let Some((tid, status)) = self.turns.next() {
+            self.stopped(tid, status);
+        }
         let start = Instant::now();
         // Of a fault something may be left to do where the call ends.
         let is_in_call = |it: &&Tracee| {
@@ -568,8 +581,10 @@ impl Tracer {
         let mut unstopped = Unstopped::new(tids, LAST_PATIENCE, start);
         loop {
             let any = unstopped.round(Instant::now(), |tid| {
-                self.ask(tid);
-                !self.tracees.contains_key(&tid)
+                if let Ok(Some(status)) = requests::wait_for(tid) {
+                    self.stopped(tid, status);
+                }
+                !self.is_known(tid)
             });
             if unstopped.is_over(Instant::now(), |tid| self.cannot_stop(*tid)) {
                 break;
@@ -585,15 +600,37 @@ impl Tracer {
         }
     }
 
-    /// Whether this thread stopped.
-    fn ask(&mut self, tid: u32) -> bool {
-        match requests::wait_for(tid) {
-            Ok(Some(status)) => {
-                self.stopped(tid, status);
-                true
+    /// Whose turn it is.
+    ///
+    /// # Errors
+    /// There is no tracee.
+    fn next_stop(&mut self) -> Result<Option<(u32, Status)>, Errno> {
+        let now = Instant::now();
+        if self.turns.want_more(now) {
+            let asked = self.take_stops();
+            self.turns.have_asked(now, Instant::now());
+            // Whoever is left to be looked at has ended.
+            if self.turns.are_over() {
+                asked?;
             }
-            Ok(None) | Err(_) => false,
         }
+        Ok(self.turns.next())
+    }
+
+    /// Takes the stops that there are from the kernel.
+    fn take_stops(&mut self) -> Result<(), Errno> {
+        while let Some((tid, status)) = requests::wait()? {
+            self.takes_turn(tid, status);
+            if self.is_alone() {
+                break;
+            }
+            self.ask_each();
+        }
+        Ok(())
+    }
+
+    fn is_alone(&self) -> bool {
+        self.tracees.len() + self.early.len() == 1
     }
 
     /// One of many threads stopped: others may have, too.
@@ -603,8 +640,25 @@ impl Tracer {
         }
         let runs = |it: &&Tracee| it.state == State::Running;
         let tids: Vec<u32> = self.tracees.values().filter(runs).map(|it| it.tid).collect();
-        let stopped = tids.iter().filter(|it| self.ask(**it)).count();
+        let mut stopped = 0;
+        for tid in &tids {
+            if let Ok(Some(status)) = requests::wait_for(*tid) {
+                stopped += 1;
+                self.takes_turn(*tid, status);
+            }
+        }
         self.crowd.had(stopped, tids.len());
+    }
+
+    /// A tracee stopped, or ended: it is looked at when it is the turn of its process.
+    fn takes_turn(&mut self, tid: u32, status: Status) {
+        // The end of one that nobody has told of is nothing to wait for.
+        if self.is_known(tid) || (status.what() != What::Ended && self.becomes_known(tid)) {
+            let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
+            self.turns.add(pid, tid, status);
+        } else if status.what() == What::Ended {
+            self.ended(tid, status);
+        }
     }
 
     /// A tracee stopped, or ended.
@@ -613,7 +667,7 @@ impl Tracer {
         if what == What::Ended {
             return self.ended(tid, status);
         }
-        if !self.tracees.contains_key(&tid) && !self.is_known(tid) {
+        if !self.is_known(tid) && !self.becomes_known(tid) {
             return;
         }
         self.stopped_last = Some(tid);
@@ -622,8 +676,12 @@ impl Tracer {
         let _ = self.look_at(tid, what);
     }
 
+    fn is_known(&self, tid: u32) -> bool {
+        self.tracees.contains_key(&tid)
+    }
+
     /// A thread of which we did not know. `false`: a process, and its parent has not told of it yet.
-    fn is_known(&mut self, tid: u32) -> bool {
+    fn becomes_known(&mut self, tid: u32) -> bool {
         let of = self.processes.pids().find(|it| proc::has_thread(*it, tid));
         let pid = of.unwrap_or(tid);
         if let Some(process) = self.processes.of(pid) {
@@ -639,22 +697,6 @@ impl Tracer {
             self.early.insert(tid, Instant::now());
         }
         false
-    }
-
-    /// New processes whose parent died before it told of them.
-    fn adopt_orphans(&mut self, now: Instant) {
-        let is_orphan = |it: &Instant| now.duration_since(*it) >= LOOK_AGAIN;
-        let orphans: Vec<u32> =
-            self.early.iter().filter(|it| is_orphan(it.1)).map(|it| *it.0).collect();
-        for tid in orphans {
-            self.early.remove(&tid);
-            let all_calls = !self.is_filtered();
-            let is_silent = !self.options.follow;
-            let space = self.processes.add(tid, None, all_calls, is_silent);
-            self.tracees.insert(tid, Tracee::new(tid, tid, space, all_calls));
-            self.set_state(tid, State::Stopped(0));
-            self.go_on(tid);
-        }
     }
 
     fn look_at(&mut self, tid: u32, what: What) -> Result<(), Errno> {

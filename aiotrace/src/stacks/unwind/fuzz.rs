@@ -18,7 +18,8 @@ pub fn unwind(bytes: &[u8]) -> u64 {
     let Ok(file) = File::open("/dev/null") else { return 0 };
     // 1 MiB of code at 4 MiB.
     let (start, end) = (0x40_0000, 0x50_0000);
-    let mapped = Mapped { identity: (b"fe:01".to_vec(), 1), offset: 0, path: b"/x".to_vec() };
+    let (identity, path) = ((b"fe:01".to_vec(), 1), b"/x".to_vec());
+    let mapped = Mapped { identity, offset: 0, path, mounts: None };
     let region = Region { start, end, file: Some(mapped) };
     let loaded = Arc::new(Loaded::with_tables(file, eh_frame, eh_frame_hdr));
     let mut process = Process { looked: 1, ..Process::default() };

@@ -1,5 +1,7 @@
 //! Threads and processes: made, running new programs, ended.
 
+use std::time::{Duration, Instant};
+
 use aiotrace_common::record::flag;
 use nix::errno::Errno;
 
@@ -15,6 +17,14 @@ use crate::{
         untraced::Taken,
     },
 };
+
+/// A new process whose maker has not told of it after so long has none that will.
+const ORPHANED: Duration = Duration::from_millis(20);
+
+/// Whether the calling thread traces a thread.
+fn is_ours(tid: u32) -> bool {
+    errand::tracer_of(tid) == Some(nix::unistd::gettid().as_raw().cast_unsigned())
+}
 
 impl Tracer {
     /// A thread created another one, or a process. `taken`: what it lacked meanwhile.
@@ -32,7 +42,11 @@ impl Tracer {
     fn made(&mut self, tid: u32, child: u32, made: Made, taken: Option<Taken>) {
         let Some(tracee) = self.tracees.get(&tid) else { return };
         let (pid, space) = (tracee.pid, tracee.space);
-        if self.tracees.contains_key(&child) {
+        let ids = [pid, tid, child];
+        if self.is_known(child) {
+            if self.processes.of_mut(child).is_some_and(|it| std::mem::take(&mut it.is_orphan)) {
+                self.tell_fork(ids);
+            }
             return;
         }
         let was_early = self.early.remove(&child).is_some();
@@ -41,6 +55,10 @@ impl Tracer {
         // A thread goes on before its maker has told of it: then its end was told, too.
         if is_gone && made == Made::Clone {
             return;
+        }
+        // One that nobody wants was let go before its maker told of it: see `adopt_orphans`.
+        if !is_thread && !was_early && !is_gone && !self.traces_children() && !is_ours(child) {
+            return self.tell_fork(ids);
         }
         let of_child = if is_thread { pid } else { child };
         let (all_calls, silent) =
@@ -63,10 +81,7 @@ impl Tracer {
                 process.watched = watched;
                 new.watched = watched.is_some();
             }
-            if !self.is_silent(tid) {
-                let ids = [pid, tid, child];
-                self.processes.tell_fork(&mut self.calls.records, ids, monotonic());
-            }
+            self.tell_fork(ids);
         }
         if was_early {
             new.state = State::Stopped(0);
@@ -80,6 +95,53 @@ impl Tracer {
             let _ = self.give_back(child);
             self.go_on(child);
         }
+    }
+
+    fn tell_fork(&mut self, [pid, tid, child]: [u32; 3]) {
+        if !self.is_silent(tid) {
+            self.processes.tell_fork(&mut self.calls.records, [pid, tid, child], monotonic());
+        }
+    }
+
+    /// New processes of which nobody has told: their maker was killed before it could; or they asked for a tracer, and
+    /// nobody tells of those. With `CLONE_PTRACE` the kernel gives them ours, and an event only if we follow children,
+    /// and the call has no `CLONE_UNTRACED` ([fork.c]). It may be told of later all the same.
+    ///
+    /// [fork.c]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/fork.c?h=v6.12.117#n2831
+    pub(super) fn adopt_orphans(&mut self, now: Instant) {
+        let is_orphan = |it: &Instant| now.duration_since(*it) >= ORPHANED;
+        let orphans: Vec<u32> =
+            self.early.iter().filter(|it| is_orphan(it.1)).map(|it| *it.0).collect();
+        for pid in orphans {
+            self.early.remove(&pid);
+            // Its end was told before we knew it.
+            if !proc::has_thread(pid, pid) {
+                continue;
+            }
+            if !self.traces_children() {
+                let _ = requests::detach(pid, 0);
+                continue;
+            }
+            let parent = errand::parent_of(pid).filter(|it| self.processes.of(*it).is_some());
+            let shares =
+                |it: &u32| SharesSpace { pid: *it, other: pid }.ask().flatten() == Some(true);
+            let shares = parent.filter(shares);
+            let all_calls = !self.is_filtered();
+            let is_silent = !self.options.follow;
+            let space = self.processes.add(pid, shares, all_calls, is_silent);
+            if let Some(process) = self.processes.of_mut(pid) {
+                process.is_orphan = true;
+            }
+            let mut tracee = Tracee::new(pid, pid, space, all_calls);
+            (tracee.is_fresh, tracee.state) = (false, State::Stopped(0));
+            self.tracees.insert(pid, tracee);
+            self.go_on(pid);
+        }
+    }
+
+    /// When the next one is to be adopted.
+    pub(super) fn next_orphan(&self) -> Option<Instant> {
+        self.early.values().min().map(|it| *it + ORPHANED)
     }
 
     /// It runs a new program: its other threads are gone, and its address space is another.
@@ -139,8 +201,8 @@ impl Tracer {
         }
         // The first thread is told of last; unless it was gone before we came.
         let is_last = tid == pid || !self.tracees.values().any(|it| it.pid == pid);
-        let leader_lives = tid != pid && errand::is_alive_thread(pid, pid);
-        if !is_last || leader_lives {
+        let is_over = is_last && (tid == pid || !errand::is_alive_thread(pid, pid));
+        if !is_over {
             return;
         }
         if let Some(faults) = &mut self.faults {
@@ -211,6 +273,18 @@ mod tests {
         assert_eq!(tracer.processes.pids().collect::<Vec<_>>(), [us]);
         assert_eq!(tracer.tracees.len(), 1);
         assert_eq!(changes(tracer, eater), []);
+    }
+
+    #[test]
+    fn a_process_that_was_adopted_is_told_of_when_its_maker_does() {
+        let (mut tracer, eater, us) = tracer();
+        tracer.processes.add(GONE, Some(us), true, false);
+        tracer.processes.of_mut(GONE).unwrap().is_orphan = true;
+        tracer.tracees.insert(GONE, Tracee::new(GONE, GONE, 1, true));
+        for _ in 0..2 {
+            tracer.made(us, GONE, Made::Fork, None);
+        }
+        assert_eq!(changes(tracer, eater), [(Change::Fork, 0)]);
     }
 
     #[test]

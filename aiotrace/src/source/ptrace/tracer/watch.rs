@@ -52,7 +52,7 @@ impl Tracer {
         for tracee in self.tracees.values_mut().filter(|it| it.pid == pid) {
             let runs_on = tracee.state == State::Running && tracee.until() == Until::Event;
             tracee.watched = true;
-            if runs_on && tracee.tid != tid {
+            if runs_on && tracee.tid != tid && !self.turns.has(tracee.tid) {
                 tracee.is_interrupted = requests::interrupt(tracee.tid).is_ok();
             }
         }
