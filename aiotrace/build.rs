@@ -1,8 +1,9 @@
-//! Builds the probes (`aiotrace-ebpf`) for the bpf target with the stable toolchain and embeds the
-//! object. Without bpf-linker or the standard library's source, the program is built without it:
-//! then everything but tracing works, `cargo test` included, and `aiotrace` says what to do.
+//! Builds the probes (`aiotrace-ebpf`) for the bpf target with the stable toolchain, and embeds the
+//! objects. Without bpf-linker or the standard library's source, the program is built without the
+//! probes: everything except tracing works then, `cargo test` included, and `aiotrace` says what to
+//! do.
 //!
-//! aya-build does the nested build; stable rustc takes `-Z build-std` with RUSTC_BOOTSTRAP=1.
+//! aya-build runs the nested build; stable rustc takes `-Z build-std` with RUSTC_BOOTSTRAP=1.
 
 use std::{
     env, fs,
@@ -12,8 +13,8 @@ use std::{
 
 use anyhow::{Context as _, Result, anyhow};
 
-/// Debian's own toolchain (packages rustc-web, cargo-web, rust-web-src), used where rustup cannot
-/// add the component rust-src.
+/// Where Debian's own toolchain is (packages rustc-web, cargo-web, rust-web-src). It is used where
+/// rustup cannot add the component rust-src.
 const DEBIAN_BIN: &str = "/usr/bin";
 
 fn main() -> Result<()> {
@@ -41,7 +42,7 @@ fn main() -> Result<()> {
     fs::write(out.join("object.rs"), code).context("cannot write object.rs")
 }
 
-/// With which cargo and others have aya-build leave the object out.
+/// The variable with which cargo and other tools tell aya-build not to build the objects.
 const SKIP: &str = "AYA_BUILD_SKIP";
 
 fn build(root: &Path) -> Result<()> {
@@ -50,7 +51,7 @@ fn build(root: &Path) -> Result<()> {
         return Err(anyhow!("{SKIP} is set"));
     }
     let linker = which::which("bpf-linker").map_err(|_| {
-        // A file that is not there makes cargo ask again at the next build.
+        // A file that does not exist makes cargo run this script again at the next build.
         if let Some(home) = env::var_os("CARGO_HOME").map(PathBuf::from) {
             println!("cargo:rerun-if-changed={}", home.join("bin/bpf-linker").display());
         }
@@ -61,16 +62,16 @@ fn build(root: &Path) -> Result<()> {
         if !has_source(&Path::new(DEBIAN_BIN).join("rustc")) {
             return Err(anyhow!("the component rust-src is not installed"));
         }
-        // SAFETY: a build script has one thread.
+        // SAFETY: a build script has one thread, so nobody reads the environment meanwhile.
         unsafe {
             env::set_var("PATH", DEBIAN_BIN);
             env::set_var("CARGO_TARGET_BPFEL_UNKNOWN_NONE_LINKER", &linker);
         }
     }
-    // SAFETY: a build script has one thread.
+    // SAFETY: a build script has one thread, so nobody reads the environment meanwhile.
     unsafe {
         env::set_var("RUSTC_BOOTSTRAP", "1");
-        // aya-build passes cargo's progress on as warnings.
+        // aya-build would pass cargo's progress on as warnings.
         env::set_var("CARGO_TERM_QUIET", "true");
     }
     let toolchain = env::var("RUSTUP_TOOLCHAIN").unwrap_or_else(|_| "stable".into());

@@ -8,7 +8,7 @@ use nix::{
     time::{ClockId, clock_gettime},
 };
 
-/// A trace that begins now.
+/// The clock of a trace that begins now.
 pub fn now() -> Clock {
     let start = monotonic();
     let wall = read(ClockId::CLOCK_REALTIME);
@@ -21,13 +21,13 @@ pub fn monotonic() -> u64 {
 }
 
 fn read(clock: ClockId) -> u64 {
-    // These two clocks exist on every kernel.
+    // The reads do not fail, as these two clocks exist on every kernel.
     clock_gettime(clock).map_or(0, |time| {
         (time.tv_sec() as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec() as u64)
     })
 }
 
-/// How long to wait, rounded up, so that a wait never becomes a spin.
+/// How long to wait, rounded up: a wait of 0 ms would make a loop spin.
 pub fn timeout(time: Duration) -> PollTimeout {
     PollTimeout::try_from(time.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
 }

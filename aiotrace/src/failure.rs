@@ -3,10 +3,10 @@
 
 use std::fmt::Display;
 
-/// The result of what can fail.
+/// The result of a function that can fail.
 pub type Result<T, E = Failure> = std::result::Result<T, E>;
 
-/// What could not be done, with all causes in one line.
+/// What could not be done, with all its causes in one line.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Failure {
     text: String,
@@ -15,26 +15,27 @@ pub struct Failure {
 }
 
 impl Failure {
-    /// With this text.
+    /// A failure with this text.
     pub fn new(text: impl Into<String>) -> Self {
         Self { text: text.into(), hint: None, status: None }
     }
 
-    /// What was to be done when it happened.
+    /// Puts what was being done before the text.
     #[must_use]
     pub fn during(mut self, what: impl Display) -> Self {
         self.text = format!("{what}: {}", self.text);
         self
     }
 
-    /// What the user can do about it. The first one stays: it was made where the cause is known.
+    /// Adds what the user can do about it. If there is a hint already, it stays: it was made closer
+    /// to the cause.
     #[must_use]
     pub fn with_hint(mut self, hint: impl Into<String>) -> Self {
         self.hint.get_or_insert_with(|| hint.into());
         self
     }
 
-    /// The exit status that says so.
+    /// Sets the exit status for this failure.
     #[must_use]
     pub fn with_status(mut self, status: u8) -> Self {
         self.status = Some(status);
@@ -51,13 +52,13 @@ impl Failure {
         self.hint.as_deref()
     }
 
-    /// The exit status, if it is a special one.
+    /// The exit status, if this failure has one of its own.
     pub fn status(&self) -> Option<u8> {
         self.status
     }
 }
 
-/// An error and its causes.
+/// A failure from an error and its causes.
 impl<E: std::error::Error> From<E> for Failure {
     fn from(error: E) -> Self {
         let mut text = error.to_string();
@@ -71,24 +72,24 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-/// Says more of what failed.
+/// Adds to an error what was being done.
 pub trait Context<T> {
-    /// What was to be done.
+    /// Puts what was being done before the error.
     ///
     /// # Errors
-    /// The failure, with this before it.
+    /// The failure, with `what` before it.
     fn context(self, what: impl Display) -> Result<T>;
 
-    /// The same, if it takes time to say.
+    /// Does the same, if it takes time to make the text.
     ///
     /// # Errors
-    /// The failure, with this before it.
+    /// The failure, with `what` before it.
     fn with_context<D: Display>(self, what: impl FnOnce() -> D) -> Result<T>;
 }
 
-/// Says what to do about what failed.
+/// Adds to an error what the user can do about it.
 pub trait Hint<T> {
-    /// What the user can do about it.
+    /// Adds what the user can do about it.
     ///
     /// # Errors
     /// The failure, with this hint.
@@ -121,7 +122,7 @@ impl<T> Context<T> for Option<T> {
     }
 }
 
-/// Ends a function with a failure of this text.
+/// Returns from a function with a failure of this text.
 macro_rules! bail {
     ($($text:tt)*) => {
         return Err($crate::failure::Failure::new(format!($($text)*)))

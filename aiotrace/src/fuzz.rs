@@ -26,8 +26,8 @@ use crate::{
     trace::recorder::{Functions, Known},
 };
 
-/// Records, each with its length (two bytes, little-endian) before it, decoded and given to the model.
-/// How many events came of them.
+/// Decodes records, which each have their length (two bytes, little-endian) before them, and passes
+/// the events to the model. Gives how many events there were.
 pub fn records(bytes: &[u8]) -> u64 {
     let mut decoder = Decoder::default();
     let mut model = model();
@@ -46,10 +46,11 @@ pub fn records(bytes: &[u8]) -> u64 {
     events
 }
 
-/// A recording, read to its end, given to the model and shown in every form. How many items it has.
+/// Reads a recording to its end, passes it to the model, and shows it in every form. Gives how many
+/// items it has.
 ///
 /// # Panics
-/// If something that a terminal obeys is shown: that is what is looked for.
+/// If an output contains something that a terminal obeys, which is what this test looks for.
 pub fn recording(bytes: &[u8]) -> u64 {
     let mut items = 0;
     for form in FORMS {
@@ -59,7 +60,7 @@ pub fn recording(bytes: &[u8]) -> u64 {
     items
 }
 
-/// Makes an output from what is known of descriptors and functions.
+/// Makes an output that uses the known paths of descriptors and the known functions.
 type Form = fn(Checked, &(Known, Functions)) -> Box<dyn Output>;
 
 const FORMS: [Form; 5] = [
@@ -83,7 +84,7 @@ fn tell(bytes: &[u8], output: &mut dyn Output, (known, functions): &(Known, Func
     let Ok(mut reader) = Reader::new(bytes) else { return 0 };
     let mut model = model();
     let (mut items, mut ended) = (0, None);
-    // Nothing is written to a file, so nothing fails.
+    // The outputs write to no file, so nothing fails.
     while let Ok(Some(item)) = reader.next_item() {
         items += 1;
         let _ = match item {
@@ -142,7 +143,7 @@ fn conclusions(model: &mut Model, output: &mut dyn Output) {
     }
 }
 
-/// Nothing that a terminal obeys may be written here.
+/// A writer that panics if something is written that a terminal obeys.
 struct Checked;
 
 impl Write for Checked {
@@ -158,8 +159,8 @@ impl Write for Checked {
     }
 }
 
-/// Rules, one in a line, each read on its own; those that mean something decide about some calls. How many
-/// do.
+/// Parses rules, one in each line, each on its own; the valid ones decide about some calls. Gives
+/// how many rules are valid.
 pub fn rules(bytes: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(bytes);
     let mut rules = Vec::new();
@@ -185,17 +186,18 @@ pub fn rules(bytes: &[u8]) -> u64 {
     count
 }
 
-/// A file with code of a target. How much was found in it.
+/// Reads a file with code of a target. Gives how much was found in it.
 pub fn elf(bytes: &[u8]) -> u64 {
     stacks::fuzz::file(bytes)
 }
 
-/// Tables for unwinding, and a stack. How many functions are in progress.
+/// Unwinds a stack with unwind tables. Gives how many functions were found in progress.
 pub fn unwind(bytes: &[u8]) -> u64 {
     stacks::unwind_fuzz(bytes)
 }
 
-/// What /proc says of a process, each reader on the same bytes. How many of them found something.
+/// Parses what /proc says of a process: each reader gets the same bytes. Gives how many of them
+/// found something.
 pub fn proc(bytes: &[u8]) -> u64 {
     let text = String::from_utf8_lossy(bytes);
     let maps = stacks::fuzz::of_proc(bytes)
@@ -203,8 +205,8 @@ pub fn proc(bytes: &[u8]) -> u64 {
     maps + proc::fuzz(bytes, &text)
 }
 
-/// Headers of rings, as a target may write them, and looks at them from outside: each with a first byte that says
-/// which context is meant. How many events came of them.
+/// Looks at the headers of rings, as a target may write them. A byte before each header says which
+/// context is meant. Gives how many events there were.
 pub fn rings(bytes: &[u8]) -> u64 {
     let (mut decoder, mut model) = (Decoder::default(), model());
     let mut events = 0;

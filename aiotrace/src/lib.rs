@@ -1,8 +1,8 @@
 //! aiotrace: see, account for and break Linux native AIO in running programs.
 //!
-//! docs/internals/architecture.md has the drawing. Events come from a [`source`], are decoded to
-//! [`event::Event`]s, and shown by an [`output`]. What needs no operating system for that is a crate of its own,
-//! [`aiotrace_model`].
+//! docs/internals/architecture.md has a drawing. Events come from a [`source`], are decoded to
+//! [`event::Event`]s, and are shown by an [`output`]. The part of this that needs no operating
+//! system is a crate of its own, [`aiotrace_model`].
 
 pub mod cli;
 pub mod clock;

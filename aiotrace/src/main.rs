@@ -1,4 +1,4 @@
-//! The program; see [`aiotrace::cli`].
+//! The program `aiotrace`: see [`aiotrace::cli`].
 
 fn main() -> std::process::ExitCode {
     aiotrace::cli::main()

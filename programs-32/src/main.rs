@@ -1,12 +1,12 @@
-//! A 32-bit program, static and without any library: built by xtask for i686 with nothing but the
-//! source of `core`, it runs wherever the kernel has the 32-bit entry. Exits with 0, or with the number
-//! of the line that went wrong.
+//! A 32-bit program, static and without any library. xtask builds it for i686 with nothing but the
+//! source of `core`, and it runs on every kernel that has the 32-bit entry. It exits with 0, or
+//! with the number of the line whose check failed.
 #![no_std]
 #![no_main]
 
 use core::arch::{asm, naked_asm};
 
-/// `struct iocb`: the same as for 64-bit programs.
+/// `struct iocb`, which is the same as for 64-bit programs.
 #[derive(Clone, Copy)]
 #[repr(C)]
 struct Iocb {
@@ -34,7 +34,7 @@ struct IoEvent {
     res2: i64,
 }
 
-// arch/x86/entry/syscalls/syscall_32.tbl
+// The numbers of arch/x86/entry/syscalls/syscall_32.tbl.
 const EXIT: u32 = 1;
 const OPEN: u32 = 5;
 const IO_SETUP: u32 = 245;
@@ -47,8 +47,8 @@ const IO_PGETEVENTS_TIME64: u32 = 416;
 
 fn call(number: u32, args: [usize; 6]) -> i32 {
     let ret;
-    // SAFETY: the kernel checks all addresses. esi and ebp are not ours to name, so all six arguments
-    // are taken from memory.
+    // SAFETY: the kernel checks all addresses. The asm may not name esi and ebp as operands, so all
+    // six arguments are loaded from memory.
     unsafe {
         asm!(
             "push ebp",
@@ -77,7 +77,7 @@ fn address<T>(of: &mut T) -> usize {
     &raw mut *of as usize
 }
 
-/// Ends with the number of the line, unless it holds.
+/// Exits with the number of the line if the condition does not hold.
 macro_rules! check {
     ($holds:expr) => {
         if !$holds {
@@ -118,11 +118,11 @@ fn main() {
     let events = address(&mut event);
     check!(call(IO_SUBMIT, [ctx, 3, array, 0, 0, 0]) == 1);
     check!(call(IO_SUBMIT, [ctx, usize::MAX, array, 0, 0, 0]) == -EINVAL);
-    // A timeout of 32 bits, and one of 64.
+    // One timeout has 32-bit numbers, the other 64-bit ones.
     let mut narrow = [1i32, 5];
     let mut wide = [1i64, 6];
     let timeout = address(&mut narrow);
-    // A kernel may be built without timeouts of 32 bits.
+    // A kernel may be built without timeouts of 32-bit numbers.
     let has_narrow = call(IO_GETEVENTS, [ctx, 1, 1, events, timeout, 0]) != -ENOSYS;
     if !has_narrow {
         check!(call(IO_PGETEVENTS_TIME64, [ctx, 1, 1, events, address(&mut wide), 0]) == 1);
@@ -140,8 +140,8 @@ fn main() {
     check!(call(number, [ctx, 1, 1, events, timeout, sigset]) == 1);
     check!(call(IO_PGETEVENTS_TIME64, [ctx, 0, 1, events, address(&mut wide), 0]) == 0);
     check!(call(IO_CANCEL, [ctx, address(&mut good), 0, 0, 0, 0]) == -EINVAL);
-    // The compiler does not see who reads it.
-    // SAFETY: an element of ours.
+    // The write is volatile because the compiler does not know that the kernel reads the array.
+    // SAFETY: the pointer is to an element of our array.
     unsafe { (array as *mut usize).write_volatile(address(&mut bad)) };
     check!(call(IO_SUBMIT, [ctx, 1, array, 0, 0, 0]) == -EBADF);
     check!(call(IO_DESTROY, [ctx, 0, 0, 0, 0, 0]) == 0);
@@ -154,7 +154,7 @@ extern "C" fn run() -> ! {
     }
 }
 
-/// Where the kernel begins: the stack is aligned to 16 bytes here, as a call wants it.
+/// Where the kernel starts the program. The stack is aligned to 16 bytes here, as a call requires.
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 extern "C" fn _start() -> ! {

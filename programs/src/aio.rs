@@ -1,11 +1,12 @@
-//! The six system calls, raw: each returns what the kernel returned, a negative errno on failure.
+//! The six system calls, without a library: each function returns what the kernel returned, which
+//! is a negative errno on failure.
 //!
-//! The structures are written here again on purpose: what checks aiotrace must not share its idea of
-//! their layout.
+//! The structures are declared here again on purpose: a check of aiotrace must not share aiotrace's
+//! idea of their layout.
 
 use std::os::fd::RawFd;
 
-/// libc has no name for it (arch/x86/entry/syscalls/syscall_64.tbl).
+/// libc has no name for this call (arch/x86/entry/syscalls/syscall_64.tbl).
 const IO_PGETEVENTS: i64 = 333;
 
 pub const PREAD: u16 = 0;
@@ -58,7 +59,7 @@ impl Timespec {
 }
 
 fn call(number: i64, args: [u64; 6]) -> i64 {
-    // SAFETY: the kernel checks all addresses; that they may be wrong is the point of some tests.
+    // SAFETY: the kernel checks all addresses. Some tests pass wrong ones on purpose.
     let ret =
         unsafe { libc::syscall(number, args[0], args[1], args[2], args[3], args[4], args[5]) };
     if ret == -1 {
@@ -72,7 +73,7 @@ pub fn setup_at(nr: u64, ctxp: u64) -> i64 {
     call(libc::SYS_io_setup, [nr, ctxp, 0, 0, 0, 0])
 }
 
-/// A context for `nr` requests.
+/// Makes a context for `nr` requests.
 pub fn setup(nr: u64) -> u64 {
     let mut ctx = 0u64;
     let ret = setup_at(nr, &raw mut ctx as u64);
@@ -102,7 +103,7 @@ pub fn getevents(ctx: u64, min: i64, events: &mut [IoEvent], timeout: Option<Tim
     getevents_at(ctx, min, events.len() as i64, events.as_mut_ptr() as u64, timeout)
 }
 
-/// `sigset`: address of a `struct __aio_sigset`.
+/// `sigset`: the address of a `struct __aio_sigset`.
 pub fn pgetevents_at(ctx: u64, min: i64, nr: i64, events: u64, timeout: u64, sigset: u64) -> i64 {
     call(IO_PGETEVENTS, [ctx, min as u64, nr as u64, events, timeout, sigset])
 }
@@ -111,52 +112,52 @@ pub fn cancel(ctx: u64, iocb: u64, result: u64) -> i64 {
     call(libc::SYS_io_cancel, [ctx, iocb, result, 0, 0, 0])
 }
 
-/// What the kernel returns for this errno.
+/// What the kernel returns for this errno: the errno, negated.
 pub fn error(errno: i32) -> i64 {
     -i64::from(errno)
 }
 
-/// Reaps exactly this many, however long it takes.
+/// Reaps exactly this many completions, however long that takes.
 pub fn reap(ctx: u64, count: usize) -> Vec<IoEvent> {
     let mut events = vec![IoEvent::default(); count];
     assert_eq!(getevents(ctx, count as i64, &mut events, None), count as i64, "io_getevents");
     events
 }
 
-/// A read of 8 bytes.
+/// An iocb that reads 8 bytes.
 pub fn pread(fd: RawFd, buffer: &mut u64, data: u64) -> Iocb {
     let buf = std::ptr::from_mut(buffer) as u64;
     Iocb { data, opcode: PREAD, fildes: fd, buf, nbytes: 8, ..Iocb::default() }
 }
 
-/// Waits until `fd` is readable.
+/// An iocb that waits until `fd` is readable.
 pub fn poll(fd: RawFd, data: u64) -> Iocb {
     let events = libc::POLLIN as u64;
     Iocb { data, opcode: POLL, fildes: fd, buf: events, ..Iocb::default() }
 }
 
-/// A file that reads as zeros, at once.
+/// /dev/zero, which reads as zeros at once.
 pub fn zero() -> RawFd {
-    // SAFETY: a constant path.
+    // SAFETY: the path is a constant that ends with NUL.
     let fd = unsafe { libc::open(c"/dev/zero".as_ptr(), libc::O_RDWR) };
     assert!(fd >= 0, "/dev/zero");
     fd
 }
 
-/// A pipe: read end, write end.
+/// A pipe: its read end and its write end.
 pub fn pipe() -> (RawFd, RawFd) {
     let mut ends = [0; 2];
-    // SAFETY: room for two descriptors.
+    // SAFETY: the array has room for two descriptors.
     assert_eq!(unsafe { libc::pipe(ends.as_mut_ptr()) }, 0, "pipe");
     (ends[0], ends[1])
 }
 
-/// A pipe in which there is never anything, and whose end never comes: nobody has ever written to it. (At exit, a
-/// writer of our own may be closed before the contexts end.)
+/// The read end of a pipe that never has any data and never ends, as nobody ever opens it for
+/// writing. (If we had the write end, it might be closed at exit before the contexts end.)
 pub fn silent_pipe() -> RawFd {
     let path = std::env::temp_dir().join(format!("aio-fifo-{}", std::process::id()));
     let path = std::ffi::CString::new(path.into_os_string().into_encoded_bytes()).expect("a path");
-    // SAFETY: a path.
+    // SAFETY: the path ends with NUL and lives during the calls.
     let fd = unsafe {
         assert_eq!(libc::mkfifo(path.as_ptr(), 0o600), 0, "mkfifo");
         let fd = libc::open(path.as_ptr(), libc::O_RDONLY | libc::O_NONBLOCK);
@@ -169,7 +170,7 @@ pub fn silent_pipe() -> RawFd {
 
 /// An eventfd whose count is 0.
 pub fn eventfd() -> RawFd {
-    // SAFETY: has no pointers.
+    // SAFETY: the call takes no pointers.
     let fd = unsafe { libc::eventfd(0, 0) };
     assert!(fd >= 0, "eventfd");
     fd
@@ -177,29 +178,29 @@ pub fn eventfd() -> RawFd {
 
 /// Puts a byte into a pipe.
 pub fn fill(writer: RawFd) {
-    // SAFETY: one byte that lives.
+    // SAFETY: the pointer is to one byte of a constant.
     assert_eq!(unsafe { libc::write(writer, b"x".as_ptr().cast(), 1) }, 1, "the pipe");
 }
 
 /// Takes a byte out of a pipe.
 pub fn drain(reader: RawFd) {
     let mut byte = 0u8;
-    // SAFETY: room for one byte.
+    // SAFETY: the variable has room for one byte.
     assert_eq!(unsafe { libc::read(reader, (&raw mut byte).cast(), 1) }, 1, "the pipe");
 }
 
-/// Anonymous pages.
+/// Maps new anonymous pages.
 pub fn pages(count: usize) -> *mut u8 {
     let protection = libc::PROT_READ | libc::PROT_WRITE;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    // SAFETY: a new mapping.
+    // SAFETY: the kernel chooses an address where nothing is mapped.
     let at = unsafe { libc::mmap(std::ptr::null_mut(), count * 4096, protection, flags, -1, 0) };
     assert_ne!(at, libc::MAP_FAILED, "mmap");
     at.cast()
 }
 
-/// Takes a page away again.
+/// Unmaps a page.
 pub fn unmap(at: *mut u8) {
-    // SAFETY: a page of ours that nobody uses.
+    // SAFETY: the page is ours, and nobody uses it.
     assert_eq!(unsafe { libc::munmap(at.cast(), 4096) }, 0, "munmap");
 }

@@ -1,9 +1,9 @@
-//! False alarms: for each, a program that does the harmless thing which a naive tool misreports.
+//! False alarms: programs that do something harmless which a naive tool reports as an error.
 //!
-//! They need nothing but /proc, /dev and a directory for temporary files, end by themselves (but for
-//! `alarm-local-handle-alive`, which waits for a line), and do the same in each run.
-//! `alarm-limit-lowered` lowers a limit of the whole machine for a moment: nothing else may call
-//! io_setup meanwhile.
+//! They need nothing but /proc, /dev and a directory for temporary files, do the same in each run,
+//! and end by themselves (only `alarm-local-handle-alive` waits for a line first).
+//! `alarm-limit-lowered` lowers a limit of the whole machine for a moment: no other process may
+//! call io_setup meanwhile.
 
 mod calls;
 mod contexts;

@@ -1,7 +1,8 @@
-//! Programs that want whoever traces them to come to harm: they make calls with a false return address, in a
-//! file that they have mapped as code and never run, so that a tracer that unwinds their stacks opens it.
+//! Programs that try to harm a program that traces them. They make calls with a false return
+//! address, in a file that they have mapped as code and never run, so that a tracer that unwinds
+//! their stacks opens this file.
 //!
-//! After the work of [`WORK`] they end with status 0: then nothing held them up.
+//! After making [`WORK`] contexts they end with status 0: then nothing held them up.
 
 use std::{
     arch::global_asm,
@@ -14,10 +15,11 @@ use std::{
 
 use crate::aio;
 
-/// Contexts made, and destroyed, with a false return address in the file.
+/// How many contexts are made and destroyed with a false return address in the file.
 const WORK: u64 = 8;
 
-// io_setup with one word more on the stack than its table says: so what is below it passes for the return address.
+// Calls io_setup with one more word on the stack than the unwind table says, so that an unwinder
+// takes the word below it for the return address.
 global_asm!(
     ".pushsection .text.setup_with_false_return, \"ax\"",
     ".globl setup_with_false_return",
@@ -38,7 +40,8 @@ unsafe extern "C" {
     fn setup_with_false_return(nr: u32, ctx: *mut u64, address: u64) -> i64;
 }
 
-/// The first argument says how, the second names the file: a copy of this program.
+/// The first argument says what to do. The second one names a file, which is a copy of this
+/// program, or gives a number.
 pub fn run(arguments: &[String]) {
     let [how, path] = arguments else { panic!("how, and a file") };
     if how == "size" {
@@ -62,7 +65,8 @@ pub fn run(arguments: &[String]) {
     let file = File::options().read(true).write(how == "cut-short").open(path).expect("the file");
     let code = map(&file);
     if how == "lease" {
-        // SAFETY: no memory is involved; the signal that says that somebody wants the file is not for us.
+        // SAFETY: the calls use no memory of ours. The signal by which the kernel says that
+        // somebody wants the file is ignored.
         unsafe {
             libc::signal(libc::SIGIO, libc::SIG_IGN);
             assert_eq!(
@@ -82,14 +86,14 @@ pub fn run(arguments: &[String]) {
         crate::wait();
     }
     if how == "cut-short" {
-        // It was read once, so the tracer knows it.
+        // The tracer has read the file once, so it knows it.
         crate::wait();
         file.set_len(0).expect("cut");
         work(code + 4096);
     }
 }
 
-/// The same, while a FIFO and the file take turns at the path.
+/// Does the work while a FIFO and the file take turns at the path.
 fn race(code: u64, path: &str) {
     let (fifo, aside) = (format!("{path}.fifo"), format!("{path}.aside"));
     let is_over = AtomicBool::new(false);
@@ -109,13 +113,14 @@ fn race(code: u64, path: &str) {
     });
 }
 
-/// Has its ring seen first at an address of its choice, with this size in its header; then it jumps ahead, as if so
-/// many requests had completed, and is quiet until somebody has looked at it.
+/// Lets a tracer see the ring first at an address of its own choice, with this size in its header.
+/// Then the tail jumps ahead, as if that many requests had completed, and the program rests until
+/// somebody has looked at the ring.
 fn size(size: u32) {
     let ctx = aio::setup(8);
     crate::wait();
     let header = ctx as *mut u32;
-    // SAFETY: the ring is memory of ours, and nobody uses the place that it is moved to.
+    // SAFETY: the ring is our memory, and nobody uses the place to which it is moved.
     let moved = unsafe {
         header.add(1).write_volatile(size);
         let room = libc::mmap(
@@ -134,12 +139,13 @@ fn size(size: u32) {
     let none = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     let array = events.as_mut_ptr() as u64;
     aio::pgetevents_at(moved as u64, 0, 1, array, &raw const none as u64, 0);
-    // SAFETY: as above: the tail.
+    // SAFETY: as above; the word is the ring's tail.
     unsafe { moved.cast::<u32>().add(3).write_volatile(size / 2 - 1) };
     std::thread::sleep(Duration::from_millis(2500));
 }
 
-/// Writes into the headers of its rings what no kernel writes there, and makes calls with them. Says how many.
+/// Writes into the headers of rings what no kernel writes there, and makes calls with these rings.
+/// Says how many calls.
 fn rings(rounds: u64) {
     const MAGIC: u32 = 0xa10a_10a1;
     crate::wait();
@@ -153,7 +159,7 @@ fn rings(rounds: u64) {
         let values =
             [0, 1, u32::MAX, 1 << 31, random, random >> 16, random & 127, 126, 128, 0x7fff_ffff];
         let header = ctx as *mut u32;
-        // SAFETY: the ring is memory of ours; its header has eight words.
+        // SAFETY: the ring is our memory, and its header has eight words.
         unsafe {
             let at = header.add(random as usize >> 8 & 7);
             at.write_volatile(values[(random >> 16) as usize % values.len()]);
@@ -177,8 +183,9 @@ fn rings(rounds: u64) {
     crate::say(&calls.to_string());
 }
 
-/// Says in the header of a ring that half of it is new, as often as it makes a call: of a context that was there
-/// before, and of one that was made just now. Nothing was submitted.
+/// Before each call, writes into the header of a ring that half of its entries are new, although
+/// nothing was submitted: first with a context that existed before the line came, and then with one
+/// that is made after it.
 fn tails(calls: u64) {
     let make = || aio::setup(8000);
     let before = make();
@@ -186,7 +193,7 @@ fn tails(calls: u64) {
     for ctx in [before, make()] {
         let header = ctx as *mut u32;
         for _ in 0..calls {
-            // SAFETY: the ring is memory of ours: its size, and its tail.
+            // SAFETY: the ring is our memory; the words are its size and its tail.
             unsafe {
                 let (nr, tail) = (header.add(1).read_volatile(), header.add(3).read_volatile());
                 header.add(3).write_volatile((tail + nr / 2) % nr);
@@ -197,18 +204,18 @@ fn tails(calls: u64) {
     }
 }
 
-/// Contexts made, and destroyed, with a false return address from here on.
+/// Makes and destroys contexts with false return addresses, which begin at `code`.
 pub fn work(code: u64) {
     for index in 0..WORK {
         let mut ctx = 0;
-        // SAFETY: room for a handle.
+        // SAFETY: `ctx` has room for a handle.
         let made = unsafe { setup_with_false_return(1, &mut ctx, code + 64 * index) };
         assert_eq!(made, 0, "io_setup");
         assert_eq!(aio::destroy(ctx), 0, "io_destroy");
     }
 }
 
-/// Where in the file of this program its code is.
+/// The offset of this program's code in its file.
 fn our_code() -> u64 {
     let here = run as *const () as u64;
     let maps = std::fs::read_to_string("/proc/self/maps").expect("our maps");
@@ -224,10 +231,10 @@ fn our_code() -> u64 {
     place.expect("our code is mapped")
 }
 
-/// The whole file as code, which nobody runs.
+/// Maps the whole file as code, which nobody runs.
 pub fn map(file: &File) -> u64 {
     let length = file.metadata().expect("its size").len() as usize;
-    // SAFETY: new memory, which nobody looks at.
+    // SAFETY: the mapping is new, and nobody reads it.
     let code = unsafe {
         let protection = libc::PROT_READ | libc::PROT_EXEC;
         libc::mmap(ptr::null_mut(), length, protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0)
@@ -236,8 +243,9 @@ pub fn map(file: &File) -> u64 {
     code as u64
 }
 
-/// Many threads, one of which begins another program as soon as it sees that the first one is traced: execve waits for
-/// the other threads to end, and they end when their tracer has waited for them.
+/// Has many threads, one of which calls execve as soon as it sees that the first thread is traced.
+/// execve waits until the other threads have ended, and they have only ended once their tracer has
+/// waited for them.
 fn exec_when_traced(threads: u64) {
     let idle = || {
         for _ in 0..threads / 2 {
@@ -262,7 +270,7 @@ fn exec_when_traced(threads: u64) {
         let path = std::fs::read_link("/proc/self/exe").expect("our path");
         let path = std::ffi::CString::new(path.into_os_string().into_encoded_bytes()).expect("it");
         let arguments = [path.as_ptr(), c"wait".as_ptr(), c"1".as_ptr(), ptr::null()];
-        // SAFETY: strings that live, and a list that ends.
+        // SAFETY: the strings live, and the list ends with null.
         unsafe { libc::execv(path.as_ptr(), arguments.as_ptr()) };
         panic!("execv");
     });
@@ -300,7 +308,7 @@ fn long_maps(directory: &str) {
     let name = std::ffi::CString::new(vec![b'\n'; 255]).expect("no NUL");
     let mut at: OwnedFd = File::open(directory).expect("the directory").into();
     let open = |at: &OwnedFd, name: &std::ffi::CStr, flags: i32| -> OwnedFd {
-        // SAFETY: a name that lives; the descriptor is new.
+        // SAFETY: the name lives during the call, and the descriptor is new and ours.
         unsafe {
             let fd = libc::openat(at.as_raw_fd(), name.as_ptr(), flags | libc::O_CLOEXEC, 0o700);
             assert!(fd >= 0, "openat");
@@ -308,20 +316,20 @@ fn long_maps(directory: &str) {
         }
     };
     for _ in 0..DEPTH {
-        // SAFETY: a name that lives.
+        // SAFETY: the name lives during the call.
         assert_eq!(unsafe { libc::mkdirat(at.as_raw_fd(), name.as_ptr(), 0o700) }, 0, "mkdirat");
         at = open(&at, &name, libc::O_RDONLY);
     }
     let file = File::from(open(&at, c"file", libc::O_RDWR | libc::O_CREAT));
     file.set_len(2 * 4096).expect("its length");
     for index in 0..MAPPINGS {
-        // Two that could be one mapping would be.
+        // The kernel merges neighbours that could be one mapping, so neighbours differ here.
         let (protection, offset) = match index % 2 {
             0 => (libc::PROT_READ | libc::PROT_EXEC, 0),
             _ => (libc::PROT_READ, 4096),
         };
         let (no, fd) = (ptr::null_mut(), file.as_raw_fd());
-        // SAFETY: new memory.
+        // SAFETY: the kernel chooses an address where nothing is mapped.
         let mapped = unsafe { libc::mmap(no, 4096, protection, libc::MAP_PRIVATE, fd, offset) };
         assert_ne!(mapped, libc::MAP_FAILED, "mmap");
     }

@@ -1,10 +1,10 @@
-//! The usual things, done right, and one that leaks.
+//! The usual things, done right, and a program that leaks.
 
 use std::time::Duration;
 
 use crate::aio::{self, IoEvent, Iocb};
 
-/// `nr` reads in one io_submit, all reaped.
+/// Makes `nr` reads in one io_submit, and reaps them all.
 pub fn submit(nr: u64) {
     let ctx = aio::setup(nr);
     let fd = aio::zero();
@@ -18,7 +18,7 @@ pub fn submit(nr: u64) {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// `count` times one submit and one reap.
+/// Makes one submit and one reap, `count` times.
 pub fn pairs(count: u64) {
     let ctx = aio::setup(8);
     for data in 1..=count {
@@ -27,7 +27,7 @@ pub fn pairs(count: u64) {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// Pairs without end.
+/// Makes pairs of submit and reap without end.
 pub fn storm() {
     crate::say("ready");
     let ctx = aio::setup(8);
@@ -36,7 +36,7 @@ pub fn storm() {
     }
 }
 
-/// One submit and one reap.
+/// Makes one submit and one reap.
 pub fn pair(ctx: u64, data: u64) {
     use std::sync::OnceLock;
     static ZERO: OnceLock<i32> = OnceLock::new();
@@ -48,8 +48,7 @@ pub fn pair(ctx: u64, data: u64) {
     assert_eq!((events[0].data, events[0].res), (data, 8));
 }
 
-/// Makes a context every 100 ms, uses it, and loses it. The contexts that are left over are at
-/// most 2,000.
+/// Makes a context every 100 ms, uses it, and loses it; at most 2,000 of them.
 pub fn leak() {
     for _ in 0..2000 {
         let ctx = aio::setup(32);
@@ -60,7 +59,7 @@ pub fn leak() {
     }
 }
 
-/// Stays in io_submit: reads of a pipe wait for a byte there, and none comes.
+/// Blocks in io_submit: a read of a pipe waits there for a byte, and none comes.
 pub fn submit_blocked() {
     let ctx = aio::setup(1);
     let (reader, _writer) = aio::pipe();
@@ -69,14 +68,15 @@ pub fn submit_blocked() {
     unreachable!("io_submit = {ret}");
 }
 
-/// A name and a path that a terminal would obey, and that are not UTF-8.
+/// Has a thread name and a path that contain terminal escapes and are not UTF-8.
 pub fn hostile() {
     use std::os::{fd::AsRawFd as _, unix::ffi::OsStringExt as _};
     let name = b"\x1b[31m\xffred\0";
-    // SAFETY: a NUL-terminated name.
+    // SAFETY: the name ends with NUL.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
     let mut path = std::env::temp_dir().into_os_string().into_vec();
-    // Others of us may run, and one that was killed may have left its file.
+    // Use the pid: other processes of this program may run, and a killed one may have left its
+    // file.
     path.extend_from_slice(format!("/aio-{}-", std::process::id()).as_bytes());
     path.extend_from_slice(b"\x1b]0;title\x07\"\xfe\n-file");
     let path = std::path::PathBuf::from(std::ffi::OsString::from_vec(path));

@@ -1,7 +1,9 @@
-//! Worst-case loops for `cargo xtask bench`: calls that do next to nothing, so that what a tracer adds is all that is seen.
+//! Worst-case loops for `cargo xtask bench`: their calls do next to nothing, so that nearly all
+//! that is measured is what a tracer adds.
 //!
-//! Each writes `ready`, waits for a line (so that a tracer can attach), runs on one processor, and writes the nanoseconds of one operation,
-//! by the clock and by its own processor time (so, without what else ran there).
+//! Each loop writes `ready`, waits for a line (so that a tracer can attach), runs on one processor,
+//! and writes the nanoseconds of one operation: by the clock, and by the thread's own processor
+//! time (which does not count what else ran there).
 
 use std::{os::unix::process::CommandExt as _, process::Command};
 
@@ -10,12 +12,12 @@ use crate::{
     processors,
 };
 
-/// io_submit of one read of /dev/zero, and io_getevents of it.
+/// Makes one io_submit of one read of /dev/zero, and one io_getevents of it.
 pub fn pair(count: u64) {
     batch::<1>(count);
 }
 
-/// The same with so many reads at once.
+/// Makes one io_submit of `NR` reads, and one io_getevents of them.
 pub fn batch<const NR: usize>(count: u64) {
     let (ctx, fd) = (aio::setup(NR as u64), aio::zero());
     let mut buffers = [1u64; NR];
@@ -30,13 +32,14 @@ pub fn batch<const NR: usize>(count: u64) {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// A system call that is not of AIO, and the shortest there is.
+/// Makes the shortest system call there is; it has nothing to do with AIO.
 pub fn getppid(count: u64) {
-    // SAFETY: has no arguments.
+    // SAFETY: the call has no arguments.
     measure(count, || assert!(unsafe { libc::syscall(libc::SYS_getppid) } >= 0));
 }
 
-/// Becomes another program when the line has come: a tracer attached to us is attached to it.
+/// Becomes another program when the line has come: a tracer that is attached to us is then attached
+/// to that program.
 pub fn becomes(words: impl Iterator<Item = String>) {
     let words: Vec<String> = words.collect();
     let (program, arguments) = words.split_first().expect("a program");
@@ -44,7 +47,7 @@ pub fn becomes(words: impl Iterator<Item = String>) {
     panic!("{program}: {}", Command::new(program).args(arguments).exec());
 }
 
-/// One after the other, each with the same number of operations.
+/// Runs all loops, one after the other, each with the same number of operations.
 pub fn all(count: u64) {
     pair(count);
     batch::<32>(count);
@@ -54,7 +57,7 @@ pub fn all(count: u64) {
 fn measure(count: u64, mut operation: impl FnMut()) {
     processors::stay_on_one();
     crate::wait();
-    // The first ones take page faults, and wake a reader that sleeps.
+    // Warm up: the first operations take page faults, and wake a reader that sleeps.
     (0..count / 10).for_each(|_| operation());
     let clocks = [libc::CLOCK_MONOTONIC, libc::CLOCK_THREAD_CPUTIME_ID];
     let start = clocks.map(nanoseconds);
@@ -66,7 +69,7 @@ fn measure(count: u64, mut operation: impl FnMut()) {
 
 fn nanoseconds(clock: libc::clockid_t) -> i64 {
     let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: room for a time.
+    // SAFETY: `now` has room for a time.
     assert_eq!(unsafe { libc::clock_gettime(clock, &raw mut now) }, 0, "clock_gettime");
     now.tv_sec * 1_000_000_000 + now.tv_nsec
 }

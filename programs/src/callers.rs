@@ -1,10 +1,11 @@
-//! Known callers: `caller` or `other_caller`, and `leak_here`.
+//! Functions that tests look for in stacks: `caller`, `other_caller`, and `leak_here`.
 
 use std::{hint::black_box, time::Duration};
 
 use crate::aio;
 
-/// Contexts, made where a test can find it, and submits from there. It lives long enough to be looked at.
+/// Makes contexts and submits in functions that a test can find. The program lives long enough for
+/// a tracer to look at it.
 pub fn named(count: u64) {
     for _ in 0..count {
         black_box(caller());
@@ -12,7 +13,7 @@ pub fn named(count: u64) {
     std::thread::sleep(Duration::from_millis(300));
 }
 
-/// By both callers in turn. After the first of each it waits.
+/// Makes contexts from both callers by turns, and waits after the first of each.
 pub fn by_turns(count: u64) {
     for index in 0..count {
         black_box(if index % 2 == 0 { caller() } else { other_caller() });
@@ -29,7 +30,7 @@ fn caller() -> u64 {
     black_box(leak_here()) + 1
 }
 
-/// It differs in nothing that the registers show.
+/// A second caller. Nothing in the registers tells it from the first one.
 #[inline(never)]
 fn other_caller() -> u64 {
     black_box(leak_here()) + 2

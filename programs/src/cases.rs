@@ -1,9 +1,11 @@
-//! Public reports and cases from practice, each as a program of one behaviour: docs/dev/cases.md says what is right
-//! about each. They say on their standard output what they know to be true, so that it can be compared.
+//! Public reports and cases from practice, each as a program with one behaviour; docs/dev/cases.md
+//! says what is the right output for each. The programs write to standard output what they know to
+//! be true, so that a test can compare it.
 //!
-//! `aio-programs NAME [ARGUMENT]...`. Files are made in the temporary directory (`TMPDIR`) and removed at the end.
-//! Where a program says `ready`, it waits for a line on its standard input, or its end. What cannot be had (a file
-//! with O_DIRECT, /dev/fuse) ends it with status 77, and it says so.
+//! `aio-programs NAME [ARGUMENT]...`. Files are made in the temporary directory (`TMPDIR`) and
+//! removed at the end. A program that says `ready` then waits for a line on its standard input, or
+//! for its end. A program that cannot have what it needs (a file with O_DIRECT, /dev/fuse) says so,
+//! and ends with status 77.
 
 mod again;
 mod contexts;
@@ -17,7 +19,7 @@ use std::os::fd::RawFd;
 
 use crate::aio::{self, Iocb};
 
-/// A program with its arguments.
+/// A program that takes arguments.
 type Program = fn(&[String]);
 
 /// The programs by name.
@@ -64,7 +66,7 @@ pub const PROGRAMS: [(&str, Program); 38] = [
 
 const PAGE: u64 = 4096;
 
-/// A number among the arguments.
+/// The argument at this index as a number.
 fn number(arguments: &[String], index: usize, default: u64) -> u64 {
     arguments.get(index).map_or(default, |it| it.parse().expect("a number"))
 }
@@ -73,13 +75,14 @@ fn word(arguments: &[String], index: usize) -> &str {
     arguments.get(index).map_or("", String::as_str)
 }
 
-/// A request of this many bytes.
+/// A request of `nbytes` bytes.
 fn request(opcode: u16, fd: RawFd, buf: *mut u8, nbytes: u64, offset: u64) -> Iocb {
     let offset = offset.cast_signed();
     Iocb { opcode, fildes: fd, buf: buf as u64, nbytes, offset, ..Iocb::default() }
 }
 
-/// Submits one, and reaps it if it was accepted: what io_submit returned, or the result.
+/// Submits one request, and reaps it if it was accepted. Gives its result, or as an error what
+/// io_submit returned.
 fn do_one(ctx: u64, iocb: &mut Iocb) -> Result<i64, i64> {
     match aio::submit(ctx, std::slice::from_mut(iocb)) {
         1 => Ok(aio::reap(ctx, 1)[0].res),
@@ -91,7 +94,7 @@ fn destroy(ctx: u64) {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// Ends a program that needs what is not there.
+/// Ends a program that cannot have what it needs.
 fn cannot_run(why: &str) -> ! {
     crate::say(why);
     std::process::exit(77)

@@ -1,4 +1,4 @@
-//! What becomes of contexts and of what is in flight in them, and all ways to complete.
+//! What becomes of contexts and of the requests in flight in them, and all the ways to complete.
 
 use std::{fs::File, io::Write as _, os::fd::AsRawFd as _, os::unix::process::CommandExt as _};
 
@@ -7,16 +7,17 @@ use crate::{
     processes::wait_for,
 };
 
-/// A context with a poll in it that does not complete.
+/// A context with a poll in it that never completes.
 fn pending() -> u64 {
     let ctx = aio::setup(4);
-    // Not a pipe: whoever looks at the process while it exits delays the end of its contexts, and then the
-    // end of the writer, which is not delayed, completes the poll.
+    // Poll an eventfd, not a pipe: a process that looks at an exiting process delays the end of its
+    // contexts. The write end of a pipe is closed without that delay, and this would complete the
+    // poll.
     assert_eq!(aio::submit(ctx, &mut [aio::poll(aio::eventfd(), 9)]), 1, "io_submit");
     ctx
 }
 
-/// Requests of every kind, one after the other, each reaped.
+/// Makes requests of every kind, one after the other, and reaps each.
 pub fn completions() {
     let ctx = aio::setup(8);
     let path = std::env::temp_dir().join(format!("aio-completions-{}", std::process::id()));
@@ -45,13 +46,13 @@ pub fn completions() {
         (iocb(aio::FSYNC, 0, 0), 0),
         (iocb(aio::FDSYNC, 0, 0), 0),
         (signalled, 8),
-        // A buffer that is not there is an error of the completion.
+        // A buffer that is not mapped is an error of the completion, not of io_submit.
         (iocb(aio::PREAD, 8, 8), -i64::from(libc::EFAULT)),
     ] {
         one(ctx, iocb, result);
     }
     let mut count = [0u8; 8];
-    // SAFETY: room for the count.
+    // SAFETY: the array has room for the count.
     assert_eq!(unsafe { libc::read(eventfd, count.as_mut_ptr().cast(), 8) }, 8, "eventfd");
     polled_by_another(ctx);
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
@@ -65,7 +66,7 @@ fn one(ctx: u64, iocb: Iocb, result: i64) {
     assert_eq!(events[0].res, result, "opcode {}", iocb.opcode);
 }
 
-/// A poll that is completed by another process.
+/// Lets another process complete a poll.
 fn polled_by_another(ctx: u64) {
     let (reader, writer) = aio::pipe();
     let mut iocbs = [aio::poll(reader, 3)];
@@ -73,7 +74,7 @@ fn polled_by_another(ctx: u64) {
     // SAFETY: this process has one thread.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        // SAFETY: a byte into our pipe.
+        // SAFETY: the byte is a constant, and the pipe is ours.
         let wrote = unsafe { libc::write(writer, b"x".as_ptr().cast(), 1) };
         std::process::exit(i32::from(wrote != 1));
     }
@@ -83,7 +84,7 @@ fn polled_by_another(ctx: u64) {
     wait_for(child);
 }
 
-/// The second of three iocbs is refused; nobody is told why.
+/// The second of three iocbs is refused, and the kernel does not say why.
 pub fn short() {
     let ctx = aio::setup(4);
     let mut buffer = 0;
@@ -95,17 +96,17 @@ pub fn short() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// io_destroy cancels what is in flight.
+/// io_destroy cancels a request in flight.
 pub fn destroy_in_flight() {
     assert_eq!(aio::destroy(pending()), 0, "io_destroy");
 }
 
-/// The end of the process does.
+/// The end of the process cancels a request in flight.
 pub fn exit_in_flight() {
     pending();
 }
 
-/// Another program does.
+/// execve cancels a request in flight.
 pub fn exec_in_flight() {
     pending();
     let program = std::env::current_exe().expect("our path");
@@ -113,17 +114,17 @@ pub fn exec_in_flight() {
     panic!("exec: {error}");
 }
 
-/// A true leak: the ring is gone, the context stays until the end.
+/// A true leak: the ring is gone, and the context stays until the process ends.
 pub fn unmap_ring() {
     let ctx = aio::setup(4);
     crate::basic::pair(ctx, 1);
-    // SAFETY: the ring is not used any more.
+    // SAFETY: nobody uses the ring after this.
     assert_eq!(unsafe { libc::munmap(ctx as *mut libc::c_void, 4096) }, 0, "munmap");
     let refused = -i64::from(libc::EINVAL);
     assert_eq!(aio::getevents(ctx, 0, &mut [IoEvent::default()], None), refused);
 }
 
-/// The handle is the ring's address, so it changes.
+/// The ring is moved. The handle is the ring's address, so it changes.
 pub fn move_ring() {
     let ctx = aio::setup(4);
     crate::basic::pair(ctx, 1);
@@ -141,7 +142,7 @@ pub fn move_ring() {
     assert_eq!(aio::destroy(moved), 0, "io_destroy");
 }
 
-/// A child has no context, only (up to Linux 7.0) a mapping that looks like one.
+/// A child has no context. Up to Linux 7.0 it has a mapping that looks like one.
 pub fn forked_handle() {
     let ctx = aio::setup(4);
     crate::basic::pair(ctx, 1);
@@ -161,14 +162,14 @@ pub fn forked_handle() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// A child of vfork shares the address space, and its end ends nothing.
+/// A child of vfork shares the address space, so its end does not end the context.
 pub fn vfork() {
     let ctx = aio::setup(4);
     crate::basic::pair(ctx, 1);
     let program = std::env::current_exe().expect("our path");
     let program = std::ffi::CString::new(program.as_os_str().as_encoded_bytes()).expect("a path");
     let arguments = [program.as_ptr(), c"pairs".as_ptr(), c"2".as_ptr(), std::ptr::null()];
-    // SAFETY: the child only runs another program; clone as vfork does it.
+    // SAFETY: the child only runs another program, and the parent waits until then, as with vfork.
     let child = unsafe {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let mut stack = [0u64; 4096];
@@ -183,7 +184,7 @@ pub fn vfork() {
 
 extern "C" fn exec_child(arguments: *mut libc::c_void) -> i32 {
     let arguments: *const *const libc::c_char = arguments.cast();
-    // SAFETY: a program and its arguments, ended by null.
+    // SAFETY: the pointer leads to a program and its arguments, and the list ends with null.
     unsafe { libc::execv(*arguments, arguments) };
     1
 }

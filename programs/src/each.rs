@@ -10,9 +10,9 @@
 //! > 0
 //! ```
 //!
-//! A tracer that is attached to this process sees them all: so one start of the tracer is enough for
-//! many programs. After each of them this process makes one io_destroy(0), which fails: whatever the
-//! tracer writes before that call was about the program.
+//! A tracer that is attached to this process sees all of them, so one start of the tracer is enough
+//! for many programs. After each program this process makes one io_destroy(0), which fails:
+//! whatever the tracer writes before that call is about the program.
 
 use std::{
     io::{BufRead as _, stdin},
@@ -46,7 +46,7 @@ pub fn each() {
     }
 }
 
-/// `32-bit` is a program of its own, beside us.
+/// The command of a program. `32-bit` is a binary of its own, beside this one.
 fn program(name: &str) -> Command {
     let us = std::env::current_exe().expect("our path");
     if name == "32-bit" {

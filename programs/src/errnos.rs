@@ -1,4 +1,4 @@
-//! Every errno the manual pages document, as far as a program can make it happen.
+//! Every errno that the manual pages document, if a program can make it happen.
 
 use crate::aio::{self, IoEvent, Iocb, Timespec};
 use crate::processors;
@@ -9,7 +9,7 @@ fn expect(what: &str, ret: i64, wanted: i32) {
     assert_eq!(ret, -i64::from(wanted), "{what}");
 }
 
-/// All of them.
+/// Makes all of them happen.
 pub fn all() {
     setup();
     submit();
@@ -53,7 +53,8 @@ fn submit() {
     expect("with no eventfd", with(|it| (it.flags, it.resfd) = (1, 999)), libc::EBADF);
     let refused = Iocb { fildes: 999, ..good };
     assert_eq!(aio::submit(ctx, &mut [good, refused, good]), 1, "a short submit");
-    // In flight and not reaped: no slot left. On many processors there are more of them.
+    // Fill the ring with requests in flight, so that no slot is left. With many processors there
+    // are more slots than were asked for.
     processors::stay_on_one();
     let (reader, _writer) = aio::pipe();
     let mut polls = vec![aio::poll(reader, 2); 100_000];
@@ -117,10 +118,10 @@ fn cancel() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// SIGALRM, with a handler, after this time.
+/// Sends SIGALRM, which has a handler, after this time.
 fn alarm_in(millis: i64) {
     extern "C" fn nothing(_: i32) {}
-    // SAFETY: the handler does nothing; the structures are complete.
+    // SAFETY: the handler does nothing, and the structures are complete.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as usize;
@@ -130,7 +131,7 @@ fn alarm_in(millis: i64) {
             it_interval: libc::timeval { tv_sec: 0, tv_usec: 0 },
             it_value: libc::timeval { tv_sec: 0, tv_usec: millis * 1000 },
         };
-        // libc has no setitimer for every target.
+        // libc does not have setitimer on every target.
         assert_eq!(libc::syscall(libc::SYS_setitimer, libc::ITIMER_REAL, &raw const once, 0), 0);
     }
 }

@@ -1,8 +1,9 @@
-//! For each finding of aiotrace a program that has what is found, `bad-NAME`, and one that does the
-//! same work without it, `good-NAME`.
+//! For each finding of aiotrace, a program that has what the finding reports, `bad-NAME`, and one
+//! that does the same work without it, `good-NAME`.
 //!
-//! Where time has to pass while the fault stands, the program says `ready` and waits for a line. Those
-//! that need the held file (crate::fuse) need /dev/fuse, and end with status 77 where there is none.
+//! Where time has to pass before aiotrace can find it, the program says `ready` and waits for a
+//! line. Programs that need the held file (crate::fuse) need /dev/fuse, and end with status 77
+//! without it.
 
 mod calls;
 mod contexts;

@@ -1,4 +1,4 @@
-//! Files with a name, for as long as they are needed.
+//! Files that have a name for as long as they are needed.
 
 use std::{
     fs::File,
@@ -6,14 +6,14 @@ use std::{
     path::PathBuf,
 };
 
-/// A file that is removed at the end.
+/// A file that is removed on drop.
 pub struct Temporary {
     file: File,
     path: PathBuf,
 }
 
 impl Temporary {
-    /// A file that contains this.
+    /// A file with this content.
     pub fn of(content: &[u8]) -> Self {
         let path = std::env::temp_dir().join(format!("aio-file-{}", std::process::id()));
         std::fs::write(&path, content).expect("a temporary file");

@@ -1,10 +1,11 @@
-//! A file whose reads and writes are held unanswered: only so does a request for a file stay in flight
-//! for as long as a test wants. Needs root and /dev/fuse; where it is missing, the program says so and
-//! ends with status 77.
+//! A file whose reads and writes are held back unanswered: only in this way does a request for a
+//! file stay in flight for as long as a test wants. Needs root and /dev/fuse; without them, the
+//! program says so and ends with status 77.
 //!
-//! The file is the only one of a file system that a child of ours serves, so that the user of AIO does
-//! not wait for itself. The protocol is that of include/uapi/linux/fuse.h, as little of it as reads and
-//! writes with O_DIRECT need: https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/fuse.h
+//! It is the only file of a file system that a child of ours serves, so that the user of AIO does
+//! not wait for itself. The protocol is that of include/uapi/linux/fuse.h, as much of it as reads
+//! and writes with O_DIRECT need:
+//! https://github.com/torvalds/linux/blob/v6.12/include/uapi/linux/fuse.h
 
 use std::{
     fs::File,
@@ -23,39 +24,39 @@ use crate::{overlay, processes::wait_for, tasks};
 pub const SIZE: u64 = 1 << 20;
 /// The status of a program that cannot run here.
 const CANNOT_RUN: i32 = 77;
-/// How long a request is held at most whose end nobody tells.
+/// The longest time for which a request is held if nobody says when to answer it.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long it takes at most to see what nobody tells.
+/// The pace at which the server checks for what nobody tells it.
 const PACE: Duration = Duration::from_millis(5);
 
-/// When reads and writes are answered. All are, once our process gives up its memory, but for
-/// [`Answer::AtLineAfter`].
+/// When reads and writes are answered. Once our process gives up its memory, all are answered,
+/// except with [`Answer::AtLineAfter`].
 #[derive(Clone, Copy)]
 pub enum Answer {
     AtOnce,
-    /// When [`Held::release`] says so.
+    /// When [`Held::release`] is called.
     WhenTold,
-    /// This many at once, the others when a line comes on our standard input, or its end. (Also while our process is at
-    /// its end, or cannot answer any more.)
+    /// This many at once, and the others when a line or the end comes on our standard input (even
+    /// if our process is ending, or cannot answer any more).
     AtLineAfter(usize),
-    /// When our process waits in this system call; in any case after [`PATIENCE`].
+    /// When our process waits in this system call, but no later than after [`PATIENCE`].
     InCall(i64),
-    /// When our process is at its end; in any case after [`PATIENCE`].
+    /// When our process is ending, but no later than after [`PATIENCE`].
     AtExit,
-    /// At once; from this place of the file on the quota is used up (`EDQUOT`).
+    /// At once; but from this offset on the quota is used up (`EDQUOT`).
     WithQuota(u64),
 }
 
 /// The file, opened with O_DIRECT.
 pub struct Held {
-    // First, so that the server holds nothing any more when the file is closed.
+    // This field is dropped first, so that the server holds nothing back when the file is closed.
     tell: PipeWriter,
     pub file: File,
     server: i32,
 }
 
 impl Held {
-    /// Starts the server and opens the file. There must be one thread only.
+    /// Starts the server and opens the file. The process must have one thread.
     pub fn open(answer: Answer) -> Self {
         Self::open_by(answer, |directory| {
             let mut options = File::options();
@@ -64,14 +65,14 @@ impl Held {
         })
     }
 
-    /// The same, to be read only, and not past the page cache: to be mapped, or to be run.
+    /// Opens the file for reading and through the page cache, so that it can be mapped or executed.
     pub fn open_to_read(answer: Answer) -> Self {
         Self::open_by(answer, |directory| {
             File::open(directory.join("held")).expect("the held file")
         })
     }
 
-    /// The same, seen through an overlay, which nobody else sees; to be read only.
+    /// Opens the file for reading through an overlay, which only this process and its children see.
     pub fn open_on_overlay(answer: Answer) -> Self {
         overlay::unshare();
         Self::open_by(answer, |directory| overlay::open_above(directory, "held"))
@@ -91,21 +92,22 @@ impl Held {
         if server == 0 {
             drop(tell);
             let input = stdin().as_fd().try_clone_to_owned().expect("standard input");
-            // Whoever reads our output must not wait for the server.
+            // The server must not keep our output open: a reader of it would wait for the server's
+            // end.
             for fd in [0, 1] {
-                // SAFETY: the server reads and writes neither.
+                // SAFETY: the server uses neither descriptor.
                 unsafe { libc::close(fd) };
             }
             Server { device, answer, user, told, input, served: 0 }.run();
             std::process::exit(0);
         }
-        // The server's end must be the connection's.
+        // Only the server may hold the connection, so that it ends with the server.
         drop(device);
         let file = open(&mount.directory);
         Self { tell, file, server }
     }
 
-    /// Lets all be answered.
+    /// Lets the server answer all requests.
     pub fn release(&mut self) {
         self.tell.write_all(b"x").expect("the server");
     }
@@ -118,8 +120,8 @@ impl Held {
     }
 }
 
-/// The file system in the tree of directories. It is there until the file is open, and no longer: the
-/// open file keeps the file system, so nothing is left behind, however we end after that.
+/// Where the file system is mounted. The mount is only there until the file is open: the open file
+/// keeps the file system alive, so nothing is left behind, however we end after that.
 struct Mount {
     directory: PathBuf,
 }
@@ -132,7 +134,7 @@ impl Mount {
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0", device.as_raw_fd());
         let options = std::ffi::CString::new(options).expect("no NUL");
         let (at, flags) = (c_string(&mount.directory), libc::MS_NOSUID | libc::MS_NODEV);
-        // SAFETY: strings that live.
+        // SAFETY: the strings end with NUL and live during the call.
         let ret = unsafe {
             let kind = c"fuse".as_ptr();
             libc::mount(c"aio-programs".as_ptr(), at.as_ptr(), kind, flags, options.as_ptr().cast())
@@ -144,7 +146,7 @@ impl Mount {
 
 impl Drop for Mount {
     fn drop(&mut self) {
-        // SAFETY: a path of ours.
+        // SAFETY: the path is ours, and ends with NUL.
         unsafe { libc::umount2(c_string(&self.directory).as_ptr(), libc::MNT_DETACH) };
         let _ = std::fs::remove_dir(&self.directory);
     }
@@ -158,19 +160,19 @@ const ROOT: u64 = 1;
 const FILE: u64 = 2;
 const HOUR: u64 = 3600;
 
-/// One reply after the other.
+/// The server of the file system. It sends one reply after the other.
 struct Server {
     device: File,
     answer: Answer,
     user: i32,
     told: PipeReader,
     input: OwnedFd,
-    /// How many reads and writes there were.
+    /// How many reads and writes it has served.
     served: usize,
 }
 
 impl Server {
-    /// Until the file system is gone.
+    /// Serves requests until the file system is gone.
     fn run(mut self) {
         let mut request = vec![0; 1 << 17];
         loop {
@@ -182,9 +184,9 @@ impl Server {
                 Err(error) => error.raw_os_error(),
             };
             match errno {
-                // It is gone, or it is just about to be.
+                // The file system is gone, or is just about to be.
                 Some(libc::ENODEV | libc::ECONNABORTED) => return,
-                // A request that was taken back.
+                // The request was taken back.
                 Some(libc::ENOENT) => (),
                 _ => panic!("/dev/fuse: {errno:?}"),
             }
@@ -215,14 +217,16 @@ impl Server {
                     _ => Body::new().u32s(&[size, 0]),
                 }
             }
-            // Version 7.31, how many may be in flight before io_submit waits, and how much may be written at once.
+            // Version 7.31; how many requests may be in flight before io_submit waits; and how many
+            // bytes may be written at once.
             INIT => {
                 let head = [7, 31, 0, FUSE_ASYNC_DIO, BACKGROUND, 1 << 16, 1, 0];
                 Body::new().u32s(&head).u64s(&[0, 0, 0, 0])
             }
-            // Blocks, free ones, files, all 0; a size of blocks, and how long names may be; nothing else.
+            // Numbers of blocks, free blocks and files, which are all 0; the size of blocks; and
+            // the greatest length of names.
             STATFS => Body::new().u64s(&[0; 5]).u32s(&[4096, 255, 4096, 0, 0, 0, 0, 0, 0, 0]),
-            // Nobody waits for an answer.
+            // The kernel expects no reply.
             FORGET | BATCH_FORGET | INTERRUPT => return,
             RELEASE | DESTROY => Body::new(),
             _ => return self.reply(unique, Err(libc::ENOSYS)),
@@ -246,7 +250,7 @@ impl Server {
         }
     }
 
-    /// Waits until reads and writes are to be answered.
+    /// Waits until reads and writes may be answered.
     fn hold(&self) {
         let deadline = Instant::now() + PATIENCE;
         if let Answer::AtLineAfter(count) = self.answer {
@@ -257,7 +261,7 @@ impl Server {
         while !tasks::has_no_memory(self.user) {
             let is_over = match self.answer {
                 Answer::AtOnce | Answer::AtLineAfter(_) | Answer::WithQuota(_) => true,
-                // Something was written, or the other end is closed.
+                // A byte was written, or the other end is closed.
                 Answer::WhenTold => tasks::is_readable_within(self.told.as_raw_fd(), PACE),
                 Answer::InCall(call) => {
                     std::thread::sleep(PACE);
@@ -275,7 +279,7 @@ impl Server {
     }
 }
 
-/// What follows after the header of a reply.
+/// What follows the header of a reply.
 struct Body(Vec<u8>);
 
 impl Body {
@@ -297,8 +301,8 @@ impl Body {
     fn attributes(self, node: u64) -> Self {
         let (mode, size) =
             if node == ROOT { (libc::S_IFDIR | 0o755, 0) } else { (libc::S_IFREG | 0o755, SIZE) };
-        // The number, the size, the blocks and three times; the rest of the times, the mode, the links,
-        // the owner, no device, the size of a block, no flags.
+        // The inode, the size, the blocks and three times; then the nanoseconds of the times, the
+        // mode, the links, the owner, no device, the size of a block, and no flags.
         self.u64s(&[node, size, size / 512, 0, 0, 0]).u32s(&[0, 0, 0, mode, 1, 0, 0, 0, 4096, 0])
     }
 }
@@ -315,7 +319,8 @@ const INIT: u32 = 26;
 const INTERRUPT: u32 = 36;
 const DESTROY: u32 = 38;
 const BATCH_FORGET: u32 = 42;
-/// Two numbers of 16 bits: the most in the background, and when that is called congested.
+/// Two numbers of 16 bits: how many requests may be in the background, and from which number on the
+/// kernel calls that congested.
 const BACKGROUND: u32 = 128 << 16 | 128;
 const FUSE_ASYNC_DIO: u32 = 1 << 15;
 const FOPEN_DIRECT_IO: u32 = 1;

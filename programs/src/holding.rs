@@ -1,9 +1,9 @@
-//! Processes that hold contexts, for `aiotrace ls`. Each says `ready`, and ends at a line on its standard
-//! input.
+//! Processes that hold contexts, for `aiotrace ls`. Each says `ready`, and ends when a line comes
+//! on its standard input.
 
 use crate::aio::{self, Iocb};
 
-/// `count` contexts, for 1 to 9 requests.
+/// Holds `count` contexts, for 1 to 9 requests each.
 pub fn hold(count: u64) {
     for index in 0..count {
         aio::setup(1 + index % 9);
@@ -11,7 +11,7 @@ pub fn hold(count: u64) {
     crate::wait();
 }
 
-/// Two contexts; the ring of one is unmapped.
+/// Holds two contexts; the ring of one of them is unmapped.
 pub fn unmapped() {
     let ctx = aio::setup(8);
     aio::setup(8);
@@ -20,7 +20,7 @@ pub fn unmapped() {
     crate::wait();
 }
 
-/// The thread the process began with exits, and another one lives on.
+/// The thread with which the process began exits, and another one lives on.
 pub fn leaderless() {
     std::thread::spawn(|| {
         aio::setup(8);
@@ -31,32 +31,33 @@ pub fn leaderless() {
         crate::wait();
         std::process::exit(0);
     });
-    // SAFETY: ends this thread alone.
+    // SAFETY: the call ends only this thread.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
 }
 
-/// A child that inherits the mapping of the ring, and no context.
+/// A child inherits the mapping of the ring, but no context.
 pub fn forked() {
     aio::setup(8);
     // SAFETY: this process has one thread.
     let child = unsafe { libc::fork() };
     if child == 0 {
-        // SAFETY: waits for a signal; one comes when the parent is gone.
+        // SAFETY: the calls take no pointers. The child waits for the signal that comes when its
+        // parent is gone.
         unsafe {
             libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
             libc::pause();
         }
     }
     crate::wait();
-    // SAFETY: our own child, not waited for yet.
+    // SAFETY: the child is ours and was not waited for yet, so the pid is still its own.
     unsafe { libc::kill(child, libc::SIGKILL) };
 }
 
-/// A child that shares the address space, as that of vfork does.
+/// A child shares the address space, as a child of vfork does.
 pub fn vforked() {
     aio::setup(8);
     let mut stack = vec![0u64; 1 << 16];
-    // SAFETY: the parent waits until the child is gone; the stack is the child's alone.
+    // SAFETY: the parent waits until the child is gone, and only the child uses the stack.
     let child = unsafe {
         let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
         let top = stack.as_mut_ptr().add(stack.len()).cast();
@@ -70,7 +71,7 @@ extern "C" fn wait_as_child(_: *mut libc::c_void) -> i32 {
     0
 }
 
-/// Three reads that nobody reaps.
+/// Leaves three completed reads unreaped.
 pub fn unreaped() {
     let ctx = aio::setup(8);
     let fd = aio::zero();

@@ -1,5 +1,6 @@
-//! Calls that the kernel lets fail with EINTR whenever a thread is stopped: each waits for 30 ms for nothing, again and
-//! again, in a thread of its own that takes no signals.
+//! Calls that fail with EINTR whenever their thread is stopped, as the kernel does not restart
+//! them. Each waits in vain for 30 ms, again and again, in a thread of its own that takes no
+//! signals.
 
 use std::{
     mem::size_of_val,
@@ -15,7 +16,8 @@ const MILLIS: i64 = 30;
 static WAIT: Timespec = Timespec { sec: 0, nsec: MILLIS * 1_000_000 };
 static TIMEVAL: libc::timeval = libc::timeval { tv_sec: 0, tv_usec: MILLIS * 1000 };
 
-/// Until a line comes; then says which call had another end than its timeout, or `none`.
+/// Makes all calls until a line comes; then says which ones ended otherwise than by their timeout,
+/// or `none`.
 pub fn all() {
     type Call = Box<dyn FnMut() -> i64 + Send>;
     let calls: [(&str, i32, Call); 6] = [
@@ -57,18 +59,18 @@ fn getevents() -> impl FnMut() -> i64 {
 }
 
 fn epoll_wait() -> impl FnMut() -> i64 {
-    // SAFETY: has no pointers.
+    // SAFETY: the call takes no pointers.
     let fd = unsafe { libc::epoll_create1(0) };
     assert!(fd >= 0, "epoll_create1");
     move || {
         let mut event = libc::epoll_event { events: 0, u64: 0 };
-        // SAFETY: room for one event.
+        // SAFETY: `event` has room for one event.
         result(unsafe { libc::epoll_wait(fd, &raw mut event, 1, MILLIS as i32) }.into())
     }
 }
 
 fn semtimedop() -> impl FnMut() -> i64 {
-    // SAFETY: has no pointers.
+    // SAFETY: the call takes no pointers.
     let id = unsafe { libc::semget(libc::IPC_PRIVATE, 1, 0o600) };
     assert!(id >= 0, "semget");
     let set = Set(id);
@@ -76,12 +78,12 @@ fn semtimedop() -> impl FnMut() -> i64 {
         let mut take = libc::sembuf { sem_num: 0, sem_op: -1, sem_flg: 0 };
         let wait = libc::timespec { tv_sec: WAIT.sec, tv_nsec: WAIT.nsec };
         let number = libc::SYS_semtimedop;
-        // SAFETY: one operation and a timeout that live.
+        // SAFETY: the operation and the timeout live during the call.
         result(unsafe { libc::syscall(number, set.id(), &raw mut take, 1, &raw const wait) })
     }
 }
 
-/// A set of semaphores, which would outlive us.
+/// A set of semaphores, removed on drop: it would outlive the process.
 struct Set(i32);
 
 impl Set {
@@ -92,35 +94,36 @@ impl Set {
 
 impl Drop for Set {
     fn drop(&mut self) {
-        // SAFETY: has no pointers.
+        // SAFETY: the call takes no pointers.
         unsafe { libc::semctl(self.0, 0, libc::IPC_RMID) };
     }
 }
 
-/// A timeout for what comes in.
+/// Sets a timeout for receiving on a socket.
 fn limit(socket: i32) {
     let (level, option) = (libc::SOL_SOCKET, libc::SO_RCVTIMEO);
     let size = size_of_val(&TIMEVAL) as libc::socklen_t;
-    // SAFETY: the structure lives.
+    // SAFETY: the structure is a constant, and the size is its own.
     let ret = unsafe { libc::setsockopt(socket, level, option, (&raw const TIMEVAL).cast(), size) };
     assert_eq!(ret, 0, "setsockopt");
 }
 
 fn recv() -> impl FnMut() -> i64 {
     let mut ends = [0; 2];
-    // SAFETY: room for two descriptors.
+    // SAFETY: the array has room for two descriptors.
     let ret = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr()) };
     assert_eq!(ret, 0, "socketpair");
     limit(ends[0]);
     move || {
         let mut byte = 0u8;
-        // SAFETY: room for one byte.
+        // SAFETY: `byte` has room for one byte.
         result(unsafe { libc::recv(ends[0], (&raw mut byte).cast(), 1, 0) } as i64)
     }
 }
 
 fn accept() -> impl FnMut() -> i64 {
-    // SAFETY: an address of the family only: the kernel finds a name.
+    // SAFETY: the address has only a family, so the kernel chooses a name; it lives during the
+    // calls.
     let socket = unsafe {
         let socket = libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0);
         let family = libc::AF_UNIX as libc::sa_family_t;
@@ -131,27 +134,27 @@ fn accept() -> impl FnMut() -> i64 {
     limit(socket);
     move || {
         let no = std::ptr::null_mut();
-        // SAFETY: no address is wanted.
+        // SAFETY: the null pointers say that no address is wanted.
         result(unsafe { libc::accept(socket, no, no.cast()) }.into())
     }
 }
 
-/// Where there is none, its timeout passes otherwise.
+/// If the kernel has no io_uring, the thread only sleeps for the time.
 fn io_uring_enter() -> impl FnMut() -> i64 {
     const GETEVENTS_WITH_TIMEOUT: u32 = 1 | 8;
     let mut parameters = [0u32; 30];
-    // SAFETY: room for `struct io_uring_params`.
+    // SAFETY: the array has room for `struct io_uring_params`.
     let ring = unsafe { libc::syscall(libc::SYS_io_uring_setup, 4, parameters.as_mut_ptr()) };
     move || {
         if ring < 0 {
             std::thread::sleep(std::time::Duration::from_millis(MILLIS as u64));
             return aio::error(libc::ETIME);
         }
-        // `struct io_uring_getevents_arg`: no mask, its size, and the timeout.
+        // `struct io_uring_getevents_arg`: no mask, the size of a mask, and the timeout.
         let argument = [0, 8, &raw const WAIT as u64];
         let (at, size) = (argument.as_ptr(), size_of_val(&argument));
         let (number, how) = (libc::SYS_io_uring_enter, GETEVENTS_WITH_TIMEOUT);
-        // SAFETY: the argument lives.
+        // SAFETY: the argument lives during the call.
         result(unsafe { libc::syscall(number, ring, 0, 1, how, at, size) })
     }
 }

@@ -1,5 +1,5 @@
-//! Through libaio, which returns the negative errno. Loaded at run time, so that building needs
-//! nothing.
+//! Calls through libaio, which returns a negative errno on failure. It is loaded at run time, so
+//! that building does not need it.
 
 use std::ffi::{CStr, c_int, c_long, c_void};
 
@@ -20,9 +20,9 @@ pub struct Libaio {
     pub cancel: Cancel,
 }
 
-/// Loads it, for good.
+/// Loads libaio. It is never unloaded.
 pub fn load() -> Libaio {
-    // SAFETY: a constant name; the types are those of libaio's header.
+    // SAFETY: the names are constants, and the types are those of libaio's header.
     unsafe {
         let library = libc::dlopen(c"libaio.so.1".as_ptr(), libc::RTLD_NOW);
         assert!(!library.is_null(), "libaio.so.1 is not installed");
@@ -39,10 +39,10 @@ pub fn load() -> Libaio {
     }
 }
 
-/// A read, an error of each kind, the end.
+/// Makes a read and an error of each kind, and destroys the context.
 pub fn all() {
     let Libaio { setup, destroy, submit, getevents, .. } = load();
-    // SAFETY: all that is pointed to lives until the end.
+    // SAFETY: everything that the pointers lead to lives until the end of the block.
     unsafe {
         assert_eq!(setup(0, &mut 0), -libc::EINVAL);
         let mut ctx = 0;
@@ -61,7 +61,7 @@ pub fn all() {
 }
 
 unsafe fn function(library: *mut c_void, name: &CStr) -> *mut c_void {
-    // SAFETY: a loaded library and a NUL-terminated name.
+    // SAFETY: the library is loaded, and the name ends with NUL.
     let function = unsafe { libc::dlsym(library, name.as_ptr()) };
     assert!(!function.is_null(), "{name:?}");
     function

@@ -1,11 +1,12 @@
-//! Workloads: tiny real programs that use Linux native AIO, one per behaviour, and nothing else. The
-//! kernel tests of aiotrace run them, natively and in virtual machines; `leak` is the workload of
-//! `cargo xtask demo`.
+//! Workloads: tiny real programs that use Linux native AIO, one per behaviour. The kernel tests of
+//! aiotrace run them, natively and in virtual machines; `leak` is the workload of `cargo xtask
+//! demo`.
 //!
-//! `aio-programs NAME [ARGUMENT]`. Some programs write `ready` and wait for a line on their standard
-//! input, so that a test can attach to them. Harmless programs that a naive tool misreports are in
-//! [`alarms`] (`alarm-NAME`), what is to be found in [`faults`] (`bad-NAME`, `good-NAME`), public
-//! reports and cases from practice in [`cases`]. `each` runs others one after the other.
+//! `aio-programs NAME [ARGUMENT]`. Some programs write `ready` and wait for a line on their
+//! standard input, so that a test can attach to them. [`alarms`] has harmless programs that a naive
+//! tool misreports (`alarm-NAME`), [`faults`] a bad and a good program for each finding
+//! (`bad-NAME`, `good-NAME`), and [`cases`] public reports and cases from practice. `each` runs
+//! others one after the other.
 
 mod aio;
 mod alarms;
@@ -168,7 +169,7 @@ pub fn wait_for_a_line() {
     stdin().read_line(&mut line).expect("standard input");
 }
 
-/// Writes a line at once.
+/// Writes a line, and flushes it.
 pub fn say(line: &str) {
     let mut out = stdout().lock();
     writeln!(out, "{line}").and_then(|()| out.flush()).expect("standard output");

@@ -1,10 +1,11 @@
-//! User memory that is not there, or not there yet.
+//! User memory that is not mapped, or not in memory yet.
 
 use std::os::fd::AsRawFd as _;
 
 use crate::aio::{self, IoEvent, Iocb};
 
-/// The array of pointers ends at the end of the world; then one pointer leads nowhere.
+/// An array of pointers runs into a page that is not mapped; then one pointer of an array leads to
+/// memory that is not mapped.
 pub fn unreadable() {
     let ctx = aio::setup(8);
     let mut buffer = 0;
@@ -12,7 +13,8 @@ pub fn unreadable() {
     let pointer = &raw mut iocb as u64;
 
     let pages = aio::pages(2);
-    // SAFETY: the second page is ours until here; the pointers go to the end of the first.
+    // SAFETY: the second page is ours until it is unmapped here, and the pointers are within the
+    // first.
     let array = unsafe {
         aio::unmap(pages.add(4096));
         let array = pages.add(4096 - 16).cast::<u64>();
@@ -29,8 +31,8 @@ pub fn unreadable() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// The iocbs are in a file mapping that nobody has touched: the kernel pages them in during the
-/// call. The first of three is in memory.
+/// The iocbs are in a mapping of a file that nobody has touched, so the kernel pages them in during
+/// the call. Only the first of three is in memory.
 pub fn late() {
     let ctx = aio::setup(8);
     let mut buffer = 0;
@@ -47,7 +49,7 @@ pub fn late() {
     std::fs::write(&path, &bytes).expect("a temporary file");
     let file = std::fs::File::open(&path).expect("the temporary file");
     let protection = libc::PROT_READ | libc::PROT_WRITE;
-    // SAFETY: a new private mapping.
+    // SAFETY: the kernel chooses an address where nothing is mapped.
     let at = unsafe {
         let none = std::ptr::null_mut();
         libc::mmap(none, bytes.len(), protection, libc::MAP_PRIVATE, file.as_raw_fd(), 0)

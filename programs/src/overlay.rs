@@ -1,5 +1,6 @@
-//! A file on overlayfs, which passes each request on to a file below: both are asked whether it is
-//! allowed. Needs root and overlayfs; where one is missing, the program says so and ends with status 77.
+//! A file on overlayfs, which passes each request on to a file below it: the kernel asks for both
+//! whether access is allowed. Needs root and overlayfs; without them, the program says so and ends
+//! with status 77.
 
 use std::{
     ffi::CString,
@@ -10,7 +11,8 @@ use std::{
 /// The status of a program that cannot run here.
 const CANNOT_RUN: i32 = 77;
 
-/// Mounts it where only this process and its children see it, and does this with the file.
+/// Mounts an overlay that only this process and its children see, and calls `work` with a file on
+/// it.
 pub fn with_a_file(work: impl FnOnce(&Path)) {
     unshare();
     let root = root();
@@ -21,7 +23,8 @@ pub fn with_a_file(work: impl FnOnce(&Path)) {
     unmount(&root);
 }
 
-/// Opens a file of a directory through an overlay above that, which is there until then.
+/// Opens a file of a directory through an overlay above it. The overlay is unmounted once the file
+/// is open.
 pub fn open_above(lower: &Path, name: &str) -> File {
     let root = root();
     mount(&root, lower);
@@ -30,7 +33,7 @@ pub fn open_above(lower: &Path, name: &str) -> File {
     file
 }
 
-/// From now on, what this process mounts is for it and its children.
+/// From this call on, only this process and its children see what it mounts.
 pub fn unshare() {
     let known = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
     if !known.lines().any(|it| it.ends_with("\toverlay")) {
@@ -38,7 +41,7 @@ pub fn unshare() {
     }
     let none = std::ptr::null();
     let private = libc::MS_REC | libc::MS_PRIVATE;
-    // SAFETY: strings that end with a zero byte; the namespace is our own.
+    // SAFETY: the strings end with NUL; the calls change only the mounts of our own namespace.
     let failed = unsafe {
         libc::unshare(libc::CLONE_NEWNS) != 0
             || libc::mount(none, c"/".as_ptr(), none, private, none.cast()) != 0
@@ -61,7 +64,7 @@ fn mount(root: &Path, lower: &Path) {
     let merged = format!("{at}/merged");
     let [options, merged] = [options, merged].map(|it| CString::new(it).expect("no zero byte"));
     let kind = c"overlay".as_ptr();
-    // SAFETY: strings that end with a zero byte.
+    // SAFETY: the strings end with NUL.
     let failed =
         unsafe { libc::mount(kind, merged.as_ptr(), kind, 0, options.as_ptr().cast()) != 0 };
     if failed {
@@ -71,7 +74,7 @@ fn mount(root: &Path, lower: &Path) {
 
 fn unmount(root: &Path) {
     let merged = CString::new(root.join("merged").into_os_string().into_encoded_bytes());
-    // SAFETY: a string that ends with a zero byte. The mount is ours.
+    // SAFETY: the string ends with NUL, and the mount is ours.
     unsafe { libc::umount2(merged.expect("no zero byte").as_ptr(), libc::MNT_DETACH) };
     let _ = std::fs::remove_dir_all(root);
 }

@@ -1,4 +1,4 @@
-//! Programs that go on whatever they receive, and say what that was.
+//! Programs that go on whatever they receive, and say what it was.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
@@ -10,14 +10,14 @@ use crate::{
     say,
 };
 
-/// Waits in io_getevents without a timeout. Each time it returns: the result, and how many SIGUSR1 there were.
-/// Ends with a byte on the standard input.
+/// Waits in io_getevents without a timeout. Each time it returns, says the result, and how many
+/// SIGUSR1 there were. Ends when a byte comes on standard input.
 pub fn interrupted() {
     static SIGNALS: AtomicU64 = AtomicU64::new(0);
     extern "C" fn count(_: i32) {
         SIGNALS.fetch_add(1, Ordering::Relaxed);
     }
-    // SAFETY: the handler adds to a number; the structure is complete.
+    // SAFETY: the handler only adds to an atomic number, and the structure is complete.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = count as *const () as usize;
@@ -36,7 +36,8 @@ pub fn interrupted() {
     }
 }
 
-/// Writes more to a pipe than there is room for, and says what that returned. Nobody reads until a line comes.
+/// Writes more to a pipe than there is room for, and says what write returned. Nobody reads until a
+/// line comes.
 pub fn blocked_write() {
     const SIZE: usize = 1 << 20;
     let (mut reader, writer) = std::io::pipe().expect("a pipe");
@@ -52,14 +53,15 @@ pub fn blocked_write() {
     reading.join().expect("the reader");
 }
 
-/// Sends itself real-time signals until a line comes, each with the number of those before it as its value, while the
-/// thread that receives them makes calls. Says how many were sent, were received, and came out of order.
+/// Sends itself real-time signals until a line comes, while the thread that receives them makes
+/// calls. Each signal has as its value how many were sent before it. Says how many were sent, were
+/// received, and came out of order.
 pub fn signals() {
     static RECEIVED: AtomicU64 = AtomicU64::new(0);
     static WRONG: AtomicU64 = AtomicU64::new(0);
     static IS_LAST: AtomicBool = AtomicBool::new(false);
     extern "C" fn received(_: i32, info: *const libc::siginfo_t, _: *const libc::c_void) {
-        // SAFETY: the kernel gives it, and sigqueue(3) a value.
+        // SAFETY: the kernel passes a valid pointer, and sigqueue(3) has set the value.
         let value = unsafe { (*info).si_value() }.sival_ptr as u64;
         if value != RECEIVED.fetch_add(1, Ordering::Relaxed) {
             WRONG.fetch_add(1, Ordering::Relaxed);
@@ -68,12 +70,13 @@ pub fn signals() {
     extern "C" fn last(_: i32) {
         IS_LAST.store(true, Ordering::Relaxed);
     }
-    /// Signals that are not received yet.
+    /// How many signals may be sent and not received yet.
     const MOST: u64 = 64;
-    // It comes when none of the others is pending any more: signal(7).
+    // The last signal has a higher number, so it comes when no other is pending any more:
+    // signal(7).
     let (numbered, at_end) = (libc::SIGRTMIN(), libc::SIGRTMIN() + 1);
     let handle = |signal, handler, flags| {
-        // SAFETY: the handlers change numbers only; the structure is complete.
+        // SAFETY: the handlers only change atomic numbers, and the structure is complete.
         unsafe {
             let mut action: libc::sigaction = std::mem::zeroed();
             (action.sa_sigaction, action.sa_flags) = (handler, flags);
@@ -83,7 +86,7 @@ pub fn signals() {
     handle(numbered, received as *const () as usize, libc::SA_SIGINFO | libc::SA_RESTART);
     handle(at_end, last as *const () as usize, libc::SA_RESTART);
     let mask = |how| {
-        // SAFETY: a set of signals, of our own.
+        // SAFETY: the set of signals is a local that lives during the calls.
         unsafe {
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&raw mut set);
@@ -94,7 +97,7 @@ pub fn signals() {
     };
     let send = |signal, value: u64| {
         let value = libc::sigval { sival_ptr: value as *mut libc::c_void };
-        // SAFETY: a signal to ourselves, which has a handler.
+        // SAFETY: the signal goes to ourselves and has a handler.
         unsafe { libc::sigqueue(libc::getpid(), signal, value) == 0 }
     };
     mask(libc::SIG_BLOCK);
@@ -130,7 +133,8 @@ pub fn signals() {
     say(&format!("{sent} {received} {wrong}"));
 }
 
-/// Four threads, each of which submits and reaps so many reads, as fast as it can. Says how many there were.
+/// Four threads each submit and reap `pairs` reads as fast as they can. Says how many there were in
+/// all.
 pub fn flood(pairs: u64) {
     static ALL: AtomicU64 = AtomicU64::new(0);
     crate::wait();
@@ -149,7 +153,8 @@ pub fn flood(pairs: u64) {
     say(&ALL.load(Ordering::Relaxed).to_string());
 }
 
-/// Submits reads without end; ten times a second, how many calls there were, and how many failed.
+/// Submits reads without end. Says ten times a second how many calls there were, and how many
+/// failed.
 pub fn submits() {
     let (ctx, file, mut buffer) = (aio::setup(4), aio::zero(), 0);
     let (mut calls, mut failed) = (0u64, 0u64);
@@ -170,7 +175,7 @@ pub fn submits() {
     }
 }
 
-/// Submits reads until one failed, and then until one is accepted again. Says what each of the two got.
+/// Submits reads until one fails, and then until one is accepted. Says what each of these two got.
 pub fn until_accepted() {
     let (ctx, file, mut buffer) = (aio::setup(4), aio::zero(), 0);
     for is_wanted in [|ret| ret < 0, |ret| ret == 1] {
@@ -188,8 +193,8 @@ pub fn until_accepted() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// Sleeps for a millisecond, again and again, until a line comes; then says how long it was held up at most, in
-/// milliseconds.
+/// Sleeps for a millisecond, again and again, until a line comes; then says for how many
+/// milliseconds it was held up at most.
 pub fn heartbeat() {
     static IS_OVER: AtomicBool = AtomicBool::new(false);
     let beats = std::thread::spawn(|| {

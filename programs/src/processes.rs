@@ -1,8 +1,8 @@
-//! Processes: fork, exec, a sandbox, an exit status.
+//! Processes: fork, exec, sandboxes, and exit statuses.
 
 use crate::{aio, basic};
 
-/// `count` children, each with one submit and one reap.
+/// Starts `count` children, which each make one submit and one reap.
 pub fn fork_many(count: u64) {
     let children: Vec<i32> = (0..count).map(|_| fork(|| basic::pairs(1))).collect();
     for pid in children {
@@ -10,7 +10,7 @@ pub fn fork_many(count: u64) {
     }
 }
 
-/// A child does it.
+/// Runs `what` in a child.
 pub fn in_child(what: fn()) {
     wait_for(fork(what));
 }
@@ -27,15 +27,15 @@ pub fn fork(what: impl FnOnce()) -> i32 {
     }
 }
 
-/// Waits for a child that ends well.
+/// Waits for a child, which must end with status 0.
 pub fn wait_for(child: i32) {
     let mut status = 0;
-    // SAFETY: room for a status.
+    // SAFETY: `status` has room for a status.
     assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child, "waitpid");
     assert_eq!(status, 0, "the child's status");
 }
 
-/// A context, then another program in its place.
+/// Makes a context, and then becomes another program.
 pub fn exec() {
     use std::os::unix::process::CommandExt as _;
     let ctx = aio::setup(4);
@@ -45,7 +45,7 @@ pub fn exec() {
     panic!("exec: {error}");
 }
 
-/// io_submit is answered with EPERM by a filter, io_cancel with ENOSYS.
+/// A filter answers io_submit with EPERM, and io_cancel with ENOSYS.
 pub fn seccomp() {
     let ctx = aio::setup(4);
     basic::pair(ctx, 1);
@@ -58,11 +58,11 @@ pub fn seccomp() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// From now on each of these calls is answered with its errno, by a filter.
+/// Installs a filter that answers each of these calls with its errno.
 pub fn deny(calls: &[(i64, i32)]) {
     let instruction = |code, jf, k| libc::sock_filter { code, jt: 0, jf, k };
     let answer = |value| instruction(0x06, 0, value);
-    // The number of the call; then, unless it is another one, the answer.
+    // Load the number of the call; then, for each call, compare it and answer if it is equal.
     let mut filter = vec![instruction(0x20, 0, 0)];
     for &(number, errno) in calls {
         filter.push(instruction(0x15, 1, number as u32));
@@ -70,7 +70,7 @@ pub fn deny(calls: &[(i64, i32)]) {
     }
     filter.push(answer(libc::SECCOMP_RET_ALLOW));
     let program = libc::sock_fprog { len: filter.len() as u16, filter: filter.as_mut_ptr() };
-    // SAFETY: a complete filter program.
+    // SAFETY: the filter program is complete and lives during the calls.
     unsafe {
         assert_eq!(libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), 0, "no_new_privs");
         let mode = libc::SECCOMP_MODE_FILTER;
@@ -78,8 +78,9 @@ pub fn deny(calls: &[(i64, i32)]) {
     }
 }
 
-/// Calls through the 32-bit entry: three io_setup of nothing (EINVAL), and three that have the
-/// number of io_submit in the 64-bit table and are something else (getresuid to nowhere, EFAULT).
+/// Makes calls through the 32-bit entry: three io_setup, and three calls whose number means
+/// io_submit in the 64-bit table but getresuid here. All their arguments are 0, so all fail, with
+/// EINVAL or EFAULT.
 pub fn compat() {
     basic::pairs(1);
     for _ in 0..3 {
@@ -92,7 +93,8 @@ pub fn compat() {
 #[cfg(target_arch = "x86_64")]
 fn enter_32(number: u32) -> i64 {
     let mut ret = u64::from(number);
-    // SAFETY: system calls with arguments of 0, which change nothing. rbx is LLVM's own.
+    // SAFETY: the calls' arguments are 0, so they change nothing. LLVM reserves rbx, so it is saved
+    // by hand.
     unsafe {
         std::arch::asm!(
             "push rbx",
@@ -107,31 +109,32 @@ fn enter_32(number: u32) -> i64 {
     i64::from(ret as i32)
 }
 
-/// Exits with this, or, from 128 on, kills itself with the signal above.
+/// Exits with this status, or, if it is above 128, kills itself with the signal `status - 128`.
 pub fn exit_with(status: u64) {
     basic::pairs(1);
     if status > 128 {
-        // SAFETY: a signal to ourselves.
+        // SAFETY: the call takes no pointers. The signal goes to ourselves.
         unsafe { libc::raise(status as i32 - 128) };
     }
     std::process::exit(status as i32);
 }
 
-/// Two children that no tracer gets: by clone and by clone3 with CLONE_UNTRACED. What was given to the kernel is as it
-/// was, in parent and child.
+/// Makes two children that no tracer gets, by clone and by clone3 with CLONE_UNTRACED. Checks that
+/// the flags that were passed to the kernel are unchanged, in parent and child.
 #[cfg(target_arch = "x86_64")]
 pub fn untraced() {
     let flags = (libc::CLONE_UNTRACED | libc::SIGCHLD) as u64;
     let (child, after) = system_call(libc::SYS_clone, flags, 0);
     assert_eq!(after, flags, "the register");
     in_untraced_child(child);
-    // `struct clone_args`: flags, five more, and the signal is a field of its own.
+    // `struct clone_args`: the flags are the first field, and the signal is a field of its own.
     let flags = libc::CLONE_UNTRACED as u64;
     let mut args = [flags, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0];
     let at = args.as_mut_ptr() as u64;
     let (child, after) = system_call(libc::SYS_clone3, at, size_of_val(&args) as u64);
     assert_eq!(after, at, "the register");
-    // SAFETY: it is ours; the kernel, or a tracer, may have changed it.
+    // SAFETY: the field is ours. It is read as volatile because the kernel or a tracer may have
+    // changed it.
     assert_eq!(unsafe { std::ptr::read_volatile(&args[0]) }, flags, "the flags");
     in_untraced_child(child);
 }
@@ -156,19 +159,19 @@ fn in_untraced_child(child: i64) {
     assert!(child >= 0, "clone: {child}");
     if child == 0 {
         basic::pairs(1);
-        // SAFETY: a constant name.
+        // SAFETY: the name is a constant that ends with NUL.
         assert_eq!(unsafe { libc::prctl(libc::PR_SET_NAME, c"untraced".as_ptr()) }, 0, "prctl");
         std::process::exit(0);
     }
     wait_for(child as i32);
 }
 
-/// What it returns, and what is in the register of the first argument then. This process must have one thread, if
-/// that makes another one.
+/// Makes a system call. Gives what it returned, and what the register of the first argument then
+/// holds. If the call makes a process, this one must have one thread.
 #[cfg(target_arch = "x86_64")]
 fn system_call(number: i64, first: u64, second: u64) -> (i64, u64) {
     let (mut ret, mut after) = (number, first);
-    // SAFETY: the callers make a process of their own, on a copy of this stack.
+    // SAFETY: a process that the call makes runs on a copy of this stack.
     unsafe {
         std::arch::asm!(
             "syscall",
@@ -179,7 +182,7 @@ fn system_call(number: i64, first: u64, second: u64) -> (i64, u64) {
     (ret, after)
 }
 
-/// So many threads, a hundred at a time, that make one call and end.
+/// Runs `count` threads, a hundred at a time, that each make one call and end.
 pub fn short_threads(count: u64) {
     for _ in 0..count.div_ceil(100) {
         std::thread::scope(|scope| {

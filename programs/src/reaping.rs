@@ -7,7 +7,7 @@ use crate::{
     ring::Ring,
 };
 
-/// Reads completions from the ring itself; io_getevents is never called.
+/// Reaps completions from the ring by itself, and never calls io_getevents.
 pub fn from_the_ring(count: u64) {
     let ctx = aio::setup(8);
     let fd = aio::zero();
@@ -21,8 +21,8 @@ pub fn from_the_ring(count: u64) {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// `batches ASKED REQUESTS BATCH [ring]`: so many reads of /dev/zero at a time, in a context for that many, reaped with
-/// io_getevents, or from the ring. Says how many there were.
+/// `batches ASKED REQUESTS BATCH [ring]`: makes REQUESTS reads of /dev/zero, BATCH at a time, in a
+/// context for ASKED, and reaps them with io_getevents or from the ring. Says how many there were.
 pub fn batches(arguments: &[String]) {
     let number = |at: usize| arguments[at].parse::<u64>().expect("a number");
     let (asked, requests, batch) = (number(0), number(1), number(2));
@@ -47,8 +47,9 @@ pub fn batches(arguments: &[String]) {
     crate::say(&format!("{done} requests"));
 }
 
-/// `large-ring-waits ASKED REQUESTS`: waits with a context for that many, in which more completed than one touch of
-/// the ring maps entries. Then one read after the other.
+/// `large-ring-waits ASKED REQUESTS`: waits with a context for ASKED in which 2,047 requests have
+/// completed: more entries than the kernel maps when the ring is touched once. Then makes REQUESTS
+/// reads, one after the other.
 pub fn large_ring_waits(arguments: &[String]) {
     let number = |at: usize| arguments[at].parse::<u64>().expect("a number");
     let (ctx, fd) = (aio::setup(number(0)), aio::zero());
@@ -63,7 +64,7 @@ pub fn large_ring_waits(arguments: &[String]) {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// Waits this long for a request that does not complete, and says what came of it.
+/// Waits this long for a request that does not complete, and says what the call returned.
 pub fn blocked(millis: u64) {
     let ctx = aio::setup(2);
     let (reader, _writer) = aio::pipe();
@@ -75,7 +76,7 @@ pub fn blocked(millis: u64) {
     crate::say(&format!("{ret} {}", start.elapsed().as_millis()));
 }
 
-/// Waits until something can be read from the standard input, in io_getevents, but not longer than this.
+/// Waits in io_getevents until something can be read from standard input, but no longer than this.
 pub fn blocked_on_stdin(millis: Option<u64>) {
     let ctx = aio::setup(2);
     assert_eq!(aio::submit(ctx, &mut [aio::poll(0, 9)]), 1, "io_submit");

@@ -1,5 +1,5 @@
-//! Makes each call and says what it got, one line each: what a fault must change, and nothing else. Calls that
-//! fail are made again, twice.
+//! Makes each call and says in one line what it got: a fault must change this, and nothing else.
+//! Calls that fail are made again, twice.
 
 use std::{
     cell::Cell,
@@ -16,7 +16,7 @@ use crate::{
 
 const TRIES: usize = 3;
 
-/// How the calls are made: raw, or through libaio, which gives the negative errno as well.
+/// How the calls are made: as system calls, or through libaio, which also gives a negative errno.
 struct Calls {
     library: Option<Libaio>,
 }
@@ -24,7 +24,7 @@ struct Calls {
 impl Calls {
     fn setup(&self, nr: u64, ctx: &mut u64) -> i64 {
         match &self.library {
-            // SAFETY: it lives.
+            // SAFETY: `ctx` is a reference, so it lives.
             Some(library) => i64::from(unsafe { (library.setup)(nr as i32, ctx) }),
             None => aio::setup_at(nr, std::ptr::from_mut(ctx) as u64),
         }
@@ -33,18 +33,18 @@ impl Calls {
     fn submit(&self, ctx: u64, iocbs: &mut [Iocb]) -> i64 {
         let Some(library) = &self.library else { return aio::submit(ctx, iocbs) };
         let mut pointers: Vec<*mut Iocb> = iocbs.iter_mut().map(std::ptr::from_mut).collect();
-        // SAFETY: all of it lives.
+        // SAFETY: the iocbs and the array of pointers live during the call.
         i64::from(unsafe { (library.submit)(ctx, pointers.len() as i64, pointers.as_mut_ptr()) })
     }
 
     fn getevents(&self, ctx: u64, min: i64, events: &mut [IoEvent]) -> i64 {
         let Some(library) = &self.library else { return aio::getevents(ctx, min, events, None) };
         let (count, none) = (events.len() as i64, std::ptr::null_mut());
-        // SAFETY: room for so many.
+        // SAFETY: `events` has room for `count` events.
         i64::from(unsafe { (library.getevents)(ctx, min, count, events.as_mut_ptr(), none) })
     }
 
-    /// The library has no function that is this call and nothing else.
+    /// libaio has no function that makes only this call.
     fn pgetevents(&self, ctx: u64, events: &mut [IoEvent]) -> i64 {
         let none = Timespec::millis(0);
         let (array, timeout) = (events.as_mut_ptr() as u64, std::ptr::from_ref(&none) as u64);
@@ -55,7 +55,7 @@ impl Calls {
         let mut result = IoEvent::default();
         let at = std::ptr::from_mut(iocb);
         match &self.library {
-            // SAFETY: it lives.
+            // SAFETY: the iocb and the result live during the call.
             Some(library) => i64::from(unsafe { (library.cancel)(ctx, at, &mut result) }),
             None => aio::cancel(ctx, at as u64, &raw mut result as u64),
         }
@@ -63,30 +63,30 @@ impl Calls {
 
     fn destroy(&self, ctx: u64) -> i64 {
         match &self.library {
-            // SAFETY: a number.
+            // SAFETY: the argument is a number.
             Some(library) => i64::from(unsafe { (library.destroy)(ctx) }),
             None => aio::destroy(ctx),
         }
     }
 }
 
-/// The raw system calls.
+/// Makes the calls as system calls, with /dev/zero.
 pub fn raw() {
     all(&Calls { library: None }, aio::zero());
 }
 
-/// The same with this file.
+/// Makes the calls as system calls, with this file.
 pub fn of(path: &str) {
     let file = File::options().read(true).write(true).open(path).expect(path);
     all(&Calls { library: None }, file.as_raw_fd());
 }
 
-/// Through libaio.
+/// Makes the calls through libaio, with /dev/zero.
 pub fn by_libaio() {
     all(&Calls { library: Some(libaio::load()) }, aio::zero());
 }
 
-/// A poll, which no file is asked for, and then a read.
+/// Makes a poll, for which the kernel checks no permission of a file, and then a read.
 pub fn poll_and_read() {
     let calls = Calls { library: None };
     let mut ctx = 0;
@@ -129,7 +129,7 @@ fn all(calls: &Calls, file: RawFd) {
     again("io_destroy", |ret| ret == 0, || calls.destroy(ctx));
 }
 
-/// Says what a call returned, until it is what it should be.
+/// Makes a call until it returns what it should, and says each result.
 fn again(name: &str, is_done: impl Fn(i64) -> bool, mut call: impl FnMut() -> i64) {
     for _ in 0..TRIES {
         let ret = call();
@@ -140,7 +140,7 @@ fn again(name: &str, is_done: impl Fn(i64) -> bool, mut call: impl FnMut() -> i6
     }
 }
 
-/// Says what was reaped: the results in the order in which the requests were submitted.
+/// Reaps, and says the results in the order in which the requests were submitted.
 fn reap(name: &str, mut call: impl FnMut(&mut [IoEvent]) -> i64) {
     for _ in 0..TRIES {
         let mut events = [IoEvent::default(); 8];
@@ -156,8 +156,8 @@ fn reap(name: &str, mut call: impl FnMut(&mut [IoEvent]) -> i64) {
     }
 }
 
-/// So many threads submit one read at a time, until each has submitted 200; says how many calls they made, and
-/// how many failed.
+/// `count` threads submit one read at a time, until each has submitted 200. Says how many calls
+/// they made, and how many failed.
 pub fn threads(count: u64) {
     let tallies: Vec<(u64, u64)> = std::thread::scope(|scope| {
         let one = || {
@@ -183,7 +183,7 @@ pub fn threads(count: u64) {
     say(&format!("{} calls, {} failed", sum(|it| it.0), sum(|it| it.1)));
 }
 
-/// Reads through the ring, without io_getevents, and says the results.
+/// Makes reads and reaps them from the ring, without io_getevents; says the results.
 pub fn from_the_ring() {
     let (ctx, file, mut buffer) = (aio::setup(4), aio::zero(), 0);
     let ring = Ring::of(ctx);

@@ -1,11 +1,12 @@
-//! A context's ring as the program sees it: 32 bytes of header, then the entries. The handle is its
-//! address.
+//! A context's ring as the program sees it: a header of 32 bytes, then the entries. The handle is
+//! the ring's address.
 
 use std::sync::atomic::{AtomicU32, Ordering, fence};
 
 use crate::aio::IoEvent;
 
-/// Enough pages for any ring of few requests: its size grows with the number of processors.
+/// Enough pages for the ring of a context for few requests: a ring grows with the number of
+/// processors.
 pub const MANY_PAGES: usize = 256;
 
 /// The ring of a context that is alive.
@@ -19,11 +20,11 @@ impl Ring {
     }
 
     fn header(&self, index: usize) -> &AtomicU32 {
-        // SAFETY: the ring lives as long as its context, and begins with numbers.
+        // SAFETY: the ring lives as long as its context, and its header is made of 32-bit numbers.
         unsafe { &*(self.handle as *const AtomicU32).add(index) }
     }
 
-    /// How many entries it has. One less can be in use.
+    /// How many entries the ring has. One less can be in use.
     pub fn entries(&self) -> u32 {
         self.header(1).load(Ordering::Relaxed)
     }
@@ -40,7 +41,7 @@ impl Ring {
         if at == tail.load(Ordering::Acquire) {
             return None;
         }
-        // SAFETY: `at` is below the number of entries.
+        // SAFETY: `at` is below the number of entries, so the entry is in the ring.
         let event =
             unsafe { ((self.handle + 32) as *const IoEvent).add(at as usize).read_volatile() };
         fence(Ordering::SeqCst);
@@ -48,23 +49,24 @@ impl Ring {
         Some(event)
     }
 
-    /// Its mapping is as long as its pages.
+    /// The length of the ring's mapping, which is whole pages.
     pub fn bytes(&self) -> usize {
         (32 + 32 * self.entries() as usize).next_multiple_of(4096)
     }
 
-    /// Takes the mapping away and leaves the context: a leak.
+    /// Unmaps the ring and leaves the context: a leak.
     pub fn unmap(self) {
-        // SAFETY: nobody uses the ring.
+        // SAFETY: nobody uses the ring after this.
         let ret = unsafe { libc::munmap(self.handle as *mut libc::c_void, self.bytes()) };
         assert_eq!(ret, 0, "munmap");
     }
 
-    /// Moves the mapping, and gives the context's new handle. Nobody may need what is at `place`.
+    /// Moves the ring to `place`, and gives the context's new handle. Whatever is mapped at `place`
+    /// is lost.
     pub fn move_to(self, place: u64) -> u64 {
         let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
         let bytes = self.bytes();
-        // SAFETY: nobody needs what is there.
+        // SAFETY: by the contract of this function, nobody needs what is at `place`.
         let moved = unsafe {
             let place = place as *mut libc::c_void;
             libc::mremap(self.handle as *mut libc::c_void, bytes, bytes, flags, place)

@@ -7,7 +7,7 @@ use std::{
 
 use crate::aio::{self, IoEvent, Iocb};
 
-/// `count` threads, each with a context of its own and 100 requests.
+/// Runs `count` threads, each with a context of its own and 100 requests.
 pub fn many(count: u64) {
     let threads: Vec<_> = (0..count).map(|_| thread::spawn(|| crate::basic::pairs(100))).collect();
     for thread in threads {
@@ -15,7 +15,8 @@ pub fn many(count: u64) {
     }
 }
 
-/// `count` threads that wait, together, until they may begin; then as [`many`].
+/// Lets `count` threads wait until all may begin together; then they do the same as those of
+/// [`many`].
 pub fn waiting(count: u64) {
     let started = Barrier::new(count as usize + 1);
     let go = Barrier::new(count as usize + 1);
@@ -33,8 +34,8 @@ pub fn waiting(count: u64) {
     });
 }
 
-/// `count` threads that wait, together, until they may begin; then each makes one call, which fails. They end together,
-/// at the next line.
+/// Lets `count` threads wait until all may begin together; then each makes one call, which fails.
+/// They end together, at the next line.
 pub fn one_call_each(count: u64) {
     const STACK: usize = 32 << 10;
     let meet = || Barrier::new(count as usize + 1);
@@ -60,12 +61,12 @@ pub fn one_call_each(count: u64) {
     });
 }
 
-/// Two threads at a time whose ids have the same remainder, so that aiotrace looks for their slots in the same
-/// place: 100 pairs of calls each.
+/// Runs two threads at a time that each make 100 pairs of calls. The remainders of their ids are
+/// the same, so that aiotrace looks for their slots in the same place.
 pub fn same_place() {
-    /// As in aiotrace-common/src/slots.rs.
+    /// The number of slots of aiotrace-common/src/slots.rs.
     const SLOTS: i32 = 16_384;
-    // SAFETY: no arguments.
+    // SAFETY: the call has no arguments.
     let id = || unsafe { libc::gettid() };
     let has_two = || {
         thread::scope(|scope| {
@@ -78,7 +79,7 @@ pub fn same_place() {
                 crate::basic::pairs(50);
             });
             let first = told.recv().expect("the channel");
-            // Ids are given in a row.
+            // The kernel gives out ids in ascending order, so one of the next threads has the id.
             let is_second = move || {
                 let is_it = id() % SLOTS == first % SLOTS;
                 if is_it {
@@ -91,11 +92,11 @@ pub fn same_place() {
             found
         })
     };
-    // Another process may have the id.
+    // Try several times: another process may get the id.
     assert!((0..5).any(|_| has_two()), "no two threads have such ids");
 }
 
-/// One thread submits; two reap and give each iocb back to be used again at once.
+/// One thread submits; two others reap, and give each iocb back to be used again at once.
 pub fn reuse(count: u64) {
     const IOCBS: u64 = 4;
     let ctx = aio::setup(IOCBS);
@@ -107,7 +108,7 @@ pub fn reuse(count: u64) {
         *iocb = aio::pread(fd, &mut buffer, 0);
         free.send(std::ptr::from_mut(iocb) as u64).expect("the channel");
     }
-    // Each reaper has a turn of its own, and takes others as long as there are some.
+    // Each reaper must reap one, and reaps others as long as there are any.
     let left = Mutex::new(count - 2);
     thread::scope(|scope| {
         for _ in 0..2 {

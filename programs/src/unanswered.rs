@@ -1,8 +1,10 @@
-//! Programs that do not answer whoever looks at them: their memory, a file that they have mapped as code, or the
-//! program that they begin is in a file whose server does not answer until a line comes on standard input. One answers
-//! itself: it serves its own page faults, and means no harm.
+//! Programs that do not answer when somebody looks at them: their memory, a file that they have
+//! mapped as code, or the program that they begin is in a file whose server does not answer until a
+//! line comes on standard input. One of them does answer, by itself: it serves its own page faults,
+//! and means no harm.
 //!
-//! Needs root, and what it uses: where that is missing, the program says so and ends with status 77.
+//! Needs root and the kernel's features that it uses; without them, the program says so and ends
+//! with status 77.
 
 use std::{
     ffi::CString,
@@ -26,7 +28,7 @@ use crate::{
 const PAGE: usize = 4096;
 /// The status of a program that cannot run here.
 const CANNOT_RUN: i32 = 77;
-/// Nobody answers until a line comes that nobody else has read.
+/// The server answers when a line is on standard input, which no other reader may have taken.
 const NOBODY: Answer = Answer::AtLineAfter(0);
 
 /// The argument says what does not answer.
@@ -44,16 +46,17 @@ pub fn run(arguments: &[String]) {
     }
 }
 
-/// Waits for the line at which the server answers, and leaves it there for that.
+/// Waits for the line at which the server answers, but does not read it: the server does.
 fn released() {
     while !tasks::is_readable_within(0, Duration::from_secs(1)) {}
 }
 
-/// A file whose content nobody serves, at this address, or anywhere.
+/// Maps a file whose content nobody serves, at this address, or anywhere if it is 0.
 fn map(file: &File, at: u64) -> u64 {
     let fixed = if at == 0 { 0 } else { libc::MAP_FIXED };
     let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | fixed);
-    // SAFETY: at this address is the ring of a context of ours, which nobody looks at any more.
+    // SAFETY: at a given address is the ring of a context of ours, which nobody uses any more; if
+    // it is 0, the kernel chooses an address where nothing is mapped.
     let map = unsafe {
         libc::mmap(at as *mut libc::c_void, PAGE, protection, flags, file.as_raw_fd(), 0)
     };
@@ -61,7 +64,7 @@ fn map(file: &File, at: u64) -> u64 {
     map as u64
 }
 
-/// Its ring gives way to such memory. A request of its stays in flight.
+/// Replaces the ring of a context by such memory, while a request is in flight.
 fn ring() {
     let held = Held::open_to_read(NOBODY);
     let ctx = aio::setup(8);
@@ -72,7 +75,7 @@ fn ring() {
     released();
 }
 
-/// The array of iocbs is such memory. The kernel does not look at it: there is no such context.
+/// Has its array of iocbs in such memory. The kernel does not read it, as there is no such context.
 fn iocbs() {
     let held = Held::open_to_read(NOBODY);
     let pointers = map(&held.file, 0);
@@ -84,8 +87,8 @@ fn iocbs() {
     released();
 }
 
-/// The array of iocbs is memory that a thread of this program fills when somebody looks at it, as QEMU does it after a
-/// migration (postcopy): userfaultfd(2).
+/// Has its array of iocbs in memory that a thread of this program fills when somebody reads it,
+/// with userfaultfd(2), as QEMU does after a migration (postcopy).
 fn served() {
     const PAGES: usize = 8;
     let descriptor = userfaultfd();
@@ -107,23 +110,23 @@ fn served() {
     });
 }
 
-/// The numbers of include/uapi/linux/userfaultfd.h: of the interface, of a request to know it, to register memory, and
-/// to fill a page.
+/// Numbers of include/uapi/linux/userfaultfd.h: the version of the interface, and the ioctls that
+/// ask for it, register memory, and fill a page.
 const API: u64 = 0xaa;
 const KNOW: u64 = 0xc018_aa3f;
 const REGISTER: u64 = 0xc020_aa00;
 const COPY: u64 = 0xc028_aa03;
-/// A page that is missing.
+/// The mode in which faults of missing pages are reported.
 const MISSING: u64 = 1;
 
 fn userfaultfd() -> OwnedFd {
-    // SAFETY: no memory is involved.
+    // SAFETY: the call takes no pointers.
     let descriptor = unsafe { libc::syscall(libc::SYS_userfaultfd, libc::O_CLOEXEC) };
     let Ok(descriptor @ 0..) = i32::try_from(descriptor) else {
         crate::say("this kernel has no userfaultfd");
         std::process::exit(CANNOT_RUN);
     };
-    // SAFETY: nobody else has it.
+    // SAFETY: the descriptor is new, and nobody else has it.
     let descriptor = unsafe { OwnedFd::from_raw_fd(descriptor) };
     request(&descriptor, KNOW, &mut [API, 0, 0]);
     descriptor
@@ -133,10 +136,11 @@ fn register(descriptor: &OwnedFd, memory: u64, length: usize) {
     request(descriptor, REGISTER, &mut [memory, length as u64, MISSING, 0]);
 }
 
-/// Waits for somebody who looks at a page, and fills it.
+/// Waits until somebody reads a page, and fills it.
 fn serve(descriptor: &OwnedFd, word: u64) {
     let mut message = [0u64; 4];
-    // SAFETY: room for a message. A process that traces us may interrupt the read.
+    // SAFETY: the array has room for a message. The read is repeated, because a tracer may
+    // interrupt it.
     while unsafe { libc::read(descriptor.as_raw_fd(), message.as_mut_ptr().cast(), 32) } != 32 {}
     let page = [word; PAGE / 8];
     let at = message[2] & !(PAGE as u64 - 1);
@@ -144,12 +148,13 @@ fn serve(descriptor: &OwnedFd, word: u64) {
 }
 
 fn request(descriptor: &OwnedFd, number: u64, argument: &mut [u64]) {
-    // SAFETY: an argument of the size that the number says.
+    // SAFETY: the argument has the size that the number of the ioctl says.
     let made = unsafe { libc::ioctl(descriptor.as_raw_fd(), number, argument.as_mut_ptr()) };
     assert_eq!(made, 0, "{number:x}: {}", std::io::Error::last_os_error());
 }
 
-/// Begins another program while a request is in flight: it waits for that, and holds its own locks.
+/// Calls execve while a request is in flight: it waits for the request, and holds the process's
+/// locks meanwhile.
 fn exec() {
     let held = Held::open(NOBODY);
     let ctx = aio::setup(8);
@@ -158,27 +163,28 @@ fn exec() {
     let read = aio::pread(held.file.as_raw_fd(), &mut 0, 1);
     let read = aio::Iocb { buf, nbytes: PAGE as u64, ..read };
     assert_eq!(aio::submit(ctx, &mut [read]), 1, "io_submit");
-    // To close it would wait, too, and be something else.
-    // SAFETY: no memory is involved.
+    // Do not close the file at execve: closing it would wait, too, at another point.
+    // SAFETY: the call takes no pointers.
     unsafe { libc::fcntl(held.file.as_raw_fd(), libc::F_SETFD, 0) };
     let program = std::env::current_exe().expect("this program");
     panic!("{}", Command::new(program).args(["unanswered", "executed"]).exec());
 }
 
-/// Begins a program whose file nobody serves.
+/// Calls execve with a file whose content nobody serves.
 fn begin() {
     let held = Held::open_to_read(NOBODY);
     crate::wait();
     let program = CString::new(format!("/proc/self/fd/{}", held.file.as_raw_fd())).expect("no NUL");
     let arguments = [program.as_ptr(), ptr::null()];
-    // SAFETY: strings that live.
+    // SAFETY: the strings live, and the list ends with null.
     unsafe { libc::execv(program.as_ptr(), arguments.as_ptr()) };
-    // It is no program.
+    // The file is not a program.
     assert_eq!(std::io::Error::last_os_error().raw_os_error(), Some(libc::ENOEXEC), "execve");
     crate::say("done");
 }
 
-/// Calls with a return address in a file that nobody serves, below one that hides that: an overlay.
+/// Makes calls with a return address in a file that nobody serves, below an overlay that hides
+/// this.
 fn code() {
     let held = Held::open_on_overlay(NOBODY);
     let code = attacks::map(&held.file);

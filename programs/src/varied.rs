@@ -1,4 +1,4 @@
-//! The same calls in each run, of every kind: what decisions can be compared by.
+//! Makes calls of every kind, the same in each run, so that the decisions of rules can be compared.
 
 use std::os::fd::RawFd;
 
@@ -7,15 +7,15 @@ use crate::{
     processes::in_child,
 };
 
-/// Two descriptors that are the same in each run.
+/// Two descriptor numbers that are the same in each run.
 const FILES: [RawFd; 2] = [100, 101];
 
-/// A process that only makes a context; its child, then a thread of it, then itself do the rest, one after the
-/// other.
+/// The process first makes only a context; then its child, a thread of it, and it itself do the
+/// rest, one after the other.
 pub fn all() {
     let zero = aio::zero();
     for file in FILES {
-        // SAFETY: a descriptor of ours, and one that is free.
+        // SAFETY: the first descriptor is ours, and the second is free.
         assert_eq!(unsafe { libc::dup2(zero, file) }, file, "dup2");
     }
     let ctx = aio::setup(8);
@@ -25,8 +25,8 @@ pub fn all() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// Each with another context of three, other files, operations and numbers of requests. The requests are numbered
-/// on from `data`.
+/// Makes requests, in each round with another of three contexts, other files, other operations and
+/// another number of requests. The requests are numbered from `data` on.
 fn rounds(mut data: u64, count: usize) {
     let contexts = [aio::setup(8), aio::setup(8), aio::setup(8)];
     let (reader, writer) = aio::pipe();
@@ -42,7 +42,7 @@ fn rounds(mut data: u64, count: usize) {
             })
             .collect();
         if round % 5 == 4 {
-            // Refused: the call is short, or fails.
+            // This request is refused, so the call is short, or fails.
             requests[round % 4].fildes = -1;
         }
         let accepted = aio::submit(ctx, &mut requests).max(0);
@@ -60,7 +60,7 @@ fn rounds(mut data: u64, count: usize) {
             assert_eq!(aio::submit(ctx, &mut poll), 1, "io_submit");
             let mut result = IoEvent::default();
             aio::cancel(ctx, std::ptr::from_mut(&mut poll[0]) as u64, &raw mut result as u64);
-            // Cancelled or not, it completes.
+            // Cancelled or not, the poll completes.
             aio::fill(writer);
             aio::reap(ctx, 1);
             aio::drain(reader);

@@ -1,4 +1,4 @@
-//! Child processes, and who runs them.
+//! Child processes, and whether we are root.
 
 use std::{
     fs,
@@ -8,17 +8,18 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-/// Makes aiotrace's build fail, instead of building without the probes, when something is missing.
+/// With this variable, aiotrace's build fails if something is missing. Without it, it would build
+/// without the probes.
 pub const REQUIRE_EBPF: (&str, &str) = ("AIOTRACE_REQUIRE_EBPF", "1");
 
-/// A cargo command. rustup's RUSTUP_TOOLCHAIN makes it the cargo that runs us.
+/// A cargo command. rustup sets RUSTUP_TOOLCHAIN, so it is the same cargo that runs us.
 pub fn cargo(arguments: &[&str]) -> Command {
     let mut command = Command::new("cargo");
     command.args(arguments);
     command
 }
 
-/// Shows the command, runs it in sight of the user, and fails if it fails.
+/// Shows the command and its output to the user, and fails if the command fails.
 pub fn run(command: &mut Command) -> Result<()> {
     let line = line(command);
     eprintln!("$ {line}");
@@ -29,7 +30,7 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Whether the command can be run and ends well, out of sight of the user.
+/// Whether the command can be run and succeeds; the user does not see it.
 pub fn works(command: &mut Command) -> bool {
     command
         .stdin(Stdio::null())
@@ -39,7 +40,7 @@ pub fn works(command: &mut Command) -> bool {
         .is_ok_and(|status| status.success())
 }
 
-/// What the command writes to stdout, however it ends.
+/// What the command writes to stdout, whether or not it succeeds.
 pub fn output(command: &mut Command) -> Result<String> {
     let output = command
         .stderr(Stdio::null())
@@ -54,17 +55,18 @@ pub fn line(command: &Command) -> String {
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
 }
 
-/// Whether we run as root.
+/// Whether we run as root (by the owner of /proc/self).
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").is_ok_and(|it| it.uid() == 0)
 }
 
-/// How to run a subcommand as root. sudo alone would find neither cargo nor its toolchains.
+/// Tells the user how to run a subcommand as root. sudo alone would find neither cargo nor its
+/// toolchains.
 pub fn as_root(task: &str) -> String {
     format!("run it as root: `sudo -E env \"PATH=$PATH\" \"HOME=$HOME\" cargo xtask {task}`")
 }
 
-/// The process does not outlive us, also after kill -9.
+/// Makes the kernel kill the process when we end, even by kill -9.
 pub fn dies_with_us(command: &mut Command) {
     use std::os::unix::process::CommandExt as _;
     // SAFETY: the call is async-signal-safe, and changes nothing but the new process.

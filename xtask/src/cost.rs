@@ -1,11 +1,12 @@
-//! The table of what the probes cost in instructions, aiotrace/tests/kernel/cost.txt: the kernel tests
-//! compare with it (tests/kernel/cost.rs), and here it is written anew.
+//! Writes aiotrace/tests/kernel/cost.txt, the table of what the probes cost in instructions. The
+//! kernel tests compare their numbers with it (tests/kernel/cost.rs).
 
 use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result, bail};
 
-/// The guests in which it is measured: one that has trampolines by default, and one that has kprobes.
+/// The guests in which instructions are counted: one uses trampolines by default, the other
+/// kprobes.
 pub const KERNELS: [&str; 2] = ["6.12-debian", "7.2-debian"];
 
 const HEAD: &str = "\
@@ -14,8 +15,8 @@ const HEAD: &str = "\
 # KERNEL | verifier | PROBES | PROGRAM OF THE PROBES | instructions that the verifier looked at
 ";
 
-/// Writes the rows of these guests anew, from their consoles: there they stand behind `cost | `. Rows of other
-/// kernels stay.
+/// Replaces the rows of these guests by those on their consoles, where they stand behind `cost | `.
+/// Rows of other kernels stay.
 pub fn write(consoles: &[(&str, String)]) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../aiotrace/tests/kernel/cost.txt");
     let old = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -34,6 +35,6 @@ pub fn write(consoles: &[(&str, String)]) -> Result<()> {
         lines.iter().for_each(|it| text.push_str(&format!("{kernel} | {it}\n")));
     }
     fs::write(&path, text).with_context(|| path.display().to_string())?;
-    println!("{} is new", path.display());
+    println!("{} was written", path.display());
     Ok(())
 }

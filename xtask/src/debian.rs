@@ -1,4 +1,4 @@
-//! Debian, and what derives from it: which packages are missing, and apt-get.
+//! Debian and the distributions that derive from it: which packages are missing, and apt-get.
 
 use std::{fs, process::Command};
 
@@ -16,7 +16,7 @@ pub fn is_here() -> bool {
 pub fn missing<'a>(wanted: &[&'a str]) -> Result<Vec<&'a str>> {
     let mut query = Command::new("dpkg-query");
     query.args(["-W", "-f=${Package} ${Status}\\n"]).args(wanted);
-    // It fails when it does not know one of the packages, and lists the others all the same.
+    // dpkg-query fails if it does not know one of the packages, but lists the others all the same.
     Ok(missing_from(&command::output(&mut query)?, wanted))
 }
 
@@ -42,7 +42,8 @@ impl Apt {
         }
         if !self.is_updated {
             self.is_updated = true;
-            // One source that does not answer is no reason to stop: install says what it misses.
+            // A package source that does not answer is no reason to stop: `apt-get install` says
+            // what it misses.
             if let Err(error) = command::run(&mut apt_get(&["update"])) {
                 eprintln!("xtask: {error:#}; going on with the package lists there are");
             }
@@ -57,12 +58,13 @@ fn apt_get(arguments: &[&str]) -> Command {
     if is_sudo {
         command.arg("env");
     }
-    // sudo passes no environment on: env sets it behind sudo.
+    // sudo does not pass the environment on, so env sets the variable behind it.
     command.args(["DEBIAN_FRONTEND=noninteractive", "apt-get"]).args(arguments);
     command
 }
 
-/// Whether the text of /etc/os-release names Debian as the distribution or as what it derives from.
+/// Whether the text of /etc/os-release names Debian as the distribution or as the one it derives
+/// from.
 fn is_debian(os_release: &str) -> bool {
     os_release.lines().filter_map(|line| line.split_once('=')).any(|(key, value)| {
         let value = value.trim_matches(['"', '\'']);
@@ -74,7 +76,8 @@ fn is_debian(os_release: &str) -> bool {
     })
 }
 
-/// Lines are "PACKAGE WANTED ERROR STATE", for instance "fio install ok installed".
+/// The packages that are not installed, by lines "PACKAGE WANTED ERROR STATE", for instance "fio
+/// install ok installed".
 fn missing_from<'a>(listing: &str, wanted: &[&'a str]) -> Vec<&'a str> {
     let is_installed = |package: &str| {
         listing.lines().any(|line| {

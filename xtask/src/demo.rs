@@ -12,7 +12,7 @@ use clap::Args;
 
 use crate::{command, release, setup};
 
-/// Build aiotrace and show it at work: on a program that leaks AIO contexts
+/// Build aiotrace and show it at work on a program that leaks AIO contexts
 #[derive(Debug, Args)]
 pub struct Options {}
 
@@ -48,13 +48,13 @@ pub fn run(_: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The program that leaks; stopped on drop.
+/// The program that leaks. It is stopped on drop.
 struct Workload(Child);
 
 impl Workload {
     fn start(programs: &Path) -> Result<Self> {
         let mut command = match which::which("setpriv") {
-            // Nothing is dropped when a signal ends us: the kernel stops the program then.
+            // When a signal ends us, nothing is dropped: the kernel kills the program for us then.
             Ok(setpriv) => {
                 let mut command = Command::new(setpriv);
                 command.args(["--pdeathsig", "KILL", "--"]).arg(programs);
@@ -65,7 +65,7 @@ impl Workload {
         let child = command.arg("leak").stdin(Stdio::null()).stdout(Stdio::null()).spawn();
         let mut workload =
             Self(child.with_context(|| format!("cannot run {}", programs.display()))?);
-        // setpriv becomes the program in this time, and a program that cannot work ends.
+        // In this time setpriv becomes the program, and a program that cannot work ends.
         thread::sleep(Duration::from_millis(200));
         if let Some(status) = workload.0.try_wait()? {
             bail!(

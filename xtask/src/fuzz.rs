@@ -1,6 +1,6 @@
-//! `cargo xtask fuzz`: the fuzz targets, with cargo-fuzz, from the seeds in fuzz/seeds on. (The tests replay
-//! the seeds: aiotrace/tests/fuzz.rs.) And the model against its reference, which the tests compare in the
-//! same cases each time, in others.
+//! `cargo xtask fuzz`: runs the fuzz targets with cargo-fuzz, beginning with the seeds in
+//! fuzz/seeds. (The tests replay the seeds: aiotrace/tests/fuzz.rs.) It also compares the model
+//! with its reference in new cases each time; the tests do so in the same cases each time.
 
 use std::{
     fs,
@@ -16,19 +16,19 @@ use crate::command;
 
 /// The targets in fuzz/fuzz_targets.
 const TARGETS: [&str; 7] = ["records", "recording", "rules", "elf", "unwind", "proc", "rings"];
-/// What others have written is among what these run, and it counts on numbers that wrap around, as they do in the
-/// binary that users get.
+/// Targets that run code of other projects which relies on integer overflow to wrap: they are built
+/// without overflow checks, as in the binary that users get.
 const AS_SHIPPED: [&str; 2] = ["elf", "unwind"];
-/// aiotrace-model/tests/model
+/// The property tests of the model: aiotrace-model/tests/model.
 const MODEL: &str = "model";
 
 /// Run the fuzz targets (needs `cargo install cargo-fuzz`)
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Which; without it, all, one after the other
+    /// The target; without it, all of them, one after the other
     #[arg(value_parser = clap::builder::PossibleValuesParser::new(TARGETS.into_iter().chain([MODEL])))]
     target: Option<String>,
-    /// Seconds for each
+    /// Seconds for each target
     #[arg(long, default_value_t = 60)]
     seconds: u64,
 }
@@ -42,7 +42,8 @@ pub fn run(options: &Options) -> Result<()> {
     for target in TARGETS.into_iter().filter(|it| is_wanted(it)) {
         let corpus = Path::new("fuzz/corpus").join(target);
         seed(&Path::new("fuzz/seeds").join(target), &corpus)?;
-        // The sanitizer needs it; the compiler is the stable one.
+        // The sanitizer needs an unstable option, and this variable makes the stable compiler take
+        // it.
         command::run(
             Command::new("cargo")
                 .env("RUSTC_BOOTSTRAP", "1")
@@ -55,7 +56,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Runs the properties of the model with one seed after the other.
+/// Runs the property tests of the model, with one seed after the other until the time is over.
 fn compare(time: Duration) -> Result<()> {
     let until = Instant::now() + time;
     let mut seed = SystemTime::UNIX_EPOCH.elapsed()?.as_secs();
@@ -75,7 +76,8 @@ fn compare(time: Duration) -> Result<()> {
     Ok(())
 }
 
-/// Seeds are kept as text: `.hex` in hexadecimal, others as they are.
+/// Copies the seeds into the corpus. They are kept as text: `.hex` files hold hexadecimal, others
+/// the bytes themselves.
 fn seed(from: &Path, to: &Path) -> Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from).with_context(|| from.display().to_string())? {

@@ -1,5 +1,6 @@
-//! `cargo xtask kernel`: a kernel with error injection and override, for the tests of what Debian's
-//! kernels do not have. From Debian's own source and the configuration in xtask/kernel.
+//! `cargo xtask kernel`: builds a kernel with error injection and override, which Debian's kernels
+//! lack, for the tests of these. It is made from Debian's own source with the configuration in
+//! xtask/kernel.
 
 use std::{
     fs,
@@ -25,9 +26,9 @@ pub struct Options {
 }
 
 const SOURCE: &str = "linux-source-6.12";
-/// What building it takes.
+/// The packages that building the kernel needs.
 const TOOLS: [&str; 7] = ["flex", "bison", "bc", "libelf-dev", "libssl-dev", "dwarves", "xz-utils"];
-/// What `make tinyconfig` leaves out.
+/// The settings that `make tinyconfig` leaves out and that the tests need.
 const FRAGMENT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/kernel/override.config");
 
 /// Runs the command.
@@ -43,7 +44,8 @@ pub fn run(options: &Options) -> Result<()> {
         let jobs = std::thread::available_parallelism().map_or(1, usize::from);
         let mut make = Command::new("make");
         make.arg("-C").arg(&tree).arg(format!("-j{jobs}")).args(targets);
-        // The distribution's own changes to the version would make two builds differ.
+        // Set both, or two builds would differ by their time and by what the distribution adds to
+        // the version.
         make.env("KBUILD_BUILD_TIMESTAMP", "1970-01-01").env("LOCALVERSION", "");
         command::run(&mut make)
     };
@@ -64,7 +66,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The source tree, unpacked once.
+/// The source tree. It is unpacked only once.
 fn source(directory: &Path) -> Result<PathBuf> {
     let tree = directory.join(SOURCE);
     if tree.join("Makefile").exists() {
@@ -84,7 +86,7 @@ fn source(directory: &Path) -> Result<PathBuf> {
     Ok(tree)
 }
 
-/// What was asked for and is not in the configuration.
+/// The settings that were asked for and are not in the configuration.
 fn missing(config: &str, fragment: &str) -> Vec<String> {
     let wanted = fragment.lines().filter(|line| line.starts_with("CONFIG_"));
     wanted.filter(|line| !config.lines().any(|it| it == *line)).map(str::to_owned).collect()

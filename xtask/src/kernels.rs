@@ -1,4 +1,5 @@
-//! The kernels for `cargo xtask vm`, where they come from, and what is written about them.
+//! The kernels for `cargo xtask vm`: where they come from, and their table in
+//! docs/reference/kernels.md.
 
 use std::{
     env, fs,
@@ -10,13 +11,14 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{command, release};
 
-/// A directory of kernels, for those who have one. CI has.
+/// The variable that names a directory of kernels, for people who have one. CI has one.
 pub const DIRECTORY: &str = "AIOTRACE_KERNELS";
 
-/// Debian's kernels for clouds: small, and with the tracing that all of Debian's have.
+/// The series of Debian's kernels for clouds: these are small, and have the same tracing as all of
+/// Debian's.
 const DEBIAN: [&str; 2] = ["linux-image-6.1", "linux-image-6.12"];
 
-/// The kernels asked for: files, or parts of names.
+/// The kernels that were asked for, by file or by a part of a file's name.
 pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
     let mut chosen = Vec::new();
     let mut known = None;
@@ -52,7 +54,7 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
     if wanted.is_empty() { all() } else { Ok(chosen) }
 }
 
-/// All in the directory, or else Debian's.
+/// All kernels in the directory, or Debian's if there is no directory.
 fn all() -> Result<Vec<PathBuf>> {
     let directory = env::var_os(DIRECTORY).filter(|it| !it.is_empty()).map(PathBuf::from);
     let Some(directory) = directory else {
@@ -74,8 +76,8 @@ fn all() -> Result<Vec<PathBuf>> {
     Ok(known)
 }
 
-/// Debian's current kernels, from apt, into the target directory. Old versions vanish from the archive,
-/// so the names are asked for each time.
+/// Fetches Debian's current kernels with apt into the target directory. Old versions vanish from
+/// the archive, so apt is asked for their names each time.
 fn fetch() -> Result<Vec<PathBuf>> {
     let directory = release::target_directory()?.join("kernels");
     fs::create_dir_all(&directory)?;
@@ -98,7 +100,7 @@ fn fetch() -> Result<Vec<PathBuf>> {
     Ok(kernels)
 }
 
-/// The newest unsigned kernel for clouds of a series.
+/// The newest unsigned kernel for clouds of this series.
 fn newest(names: &str, series: &str) -> Option<String> {
     let of_series = names.lines().filter(|name| {
         let rest = name.strip_prefix(series);
@@ -125,7 +127,7 @@ fn unpack(package: &str, directory: &Path, kernel: &Path) -> Result<()> {
         .filter_map(|entry| Some(entry.ok()?.path()))
         .find(|path| path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("vmlinuz")))
         .context("the package holds no vmlinuz")?;
-    // Whoever is killed in between leaves no half of one.
+    // Copy first and then rename: if xtask is killed in between, no half-written kernel is left.
     let part = kernel.with_extension("part");
     fs::copy(image, &part)?;
     fs::rename(&part, kernel)?;
@@ -133,8 +135,8 @@ fn unpack(package: &str, directory: &Path, kernel: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What a guest's `aiotrace doctor` said of the probes that are used by default, as a row of the table. The
-/// test that reads it writes it to the console, each line behind `doctor | `.
+/// A row of the table: what the guest's `aiotrace doctor` said of the probe set that is used by
+/// default. The test that runs `doctor` writes it to the console, each line behind `doctor | `.
 pub fn row(name: &str, console: &str) -> Option<String> {
     let doctor: Vec<&str> =
         console.lines().filter_map(|it| it.split_once("doctor | ")).map(|it| it.1).collect();
@@ -161,7 +163,8 @@ pub fn row(name: &str, console: &str) -> Option<String> {
 const BEGIN: &str = "<!-- made by `cargo xtask vm --docs` -->\n";
 const END: &str = "<!-- end -->";
 
-/// Puts the rows into docs/reference/kernels.md, or, without `write`, checks that those there are true.
+/// Puts the rows into docs/reference/kernels.md, or, without `write`, checks that the document has
+/// them.
 pub fn document(rows: &[String], write: bool) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/kernels.md");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;
@@ -180,7 +183,7 @@ pub fn document(rows: &[String], write: bool) -> Result<()> {
         let documented = table.lines().find(|line| name(line) == name(row));
         if documented.is_some_and(|line| line != row) {
             bail!(
-                "docs/reference/kernels.md tells another thing: run `cargo xtask vm --docs`\n{row}"
+                "docs/reference/kernels.md says something else: run `cargo xtask vm --docs`\n{row}"
             );
         }
     }

@@ -1,4 +1,5 @@
-//! `cargo xtask lint`: formatting, and clippy for the host's crates and for the probes.
+//! `cargo xtask lint`: checks the formatting, and runs clippy on the host's crates and on the
+//! probes.
 
 use anyhow::{Result, bail};
 use clap::Args;
@@ -28,14 +29,15 @@ pub fn failing() -> Vec<&'static str> {
     let mut host = cargo(&["clippy", "--workspace", "--exclude", "aiotrace-ebpf"]);
     host.args(["--exclude", "aio-programs-32", "--all-targets"])
         .args(["--release", "--", "-D", "warnings"])
-        // As in `cargo xtask test`: another value would make cargo build the probes anew each time.
+        // The same value as in `cargo xtask test`: with another one, cargo would build the probes
+        // again each time.
         .env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
-    // Without the source of the standard library, cargo's own error says what is missing.
+    // If there is no source of the standard library, cargo's own error says what is missing.
     let mut probes = Toolchain::find().unwrap_or(Toolchain::Own).clippy();
     probes
         .args(["-p", "aiotrace-ebpf", "--target", "bpfel-unknown-none", "-Z", "build-std=core"])
         .args(["--release", "--", "-D", "warnings"])
-        // Stable cargo and rustc take -Z with it.
+        // With this variable, the stable cargo and rustc take -Z.
         .env("RUSTC_BOOTSTRAP", "1");
 
     let checks = [("format", format), ("clippy", host), ("clippy of the probes", probes)];

@@ -1,5 +1,5 @@
-//! Programs of a newer Debian, in a directory of their own, for tests that try two versions of a program. They are run
-//! there with chroot(8).
+//! Programs of a newer Debian, in a directory of their own, for tests that try two versions of a
+//! program. The tests run them there with chroot(8).
 
 use std::{
     fs,
@@ -16,27 +16,28 @@ use crate::{
     release,
 };
 
-/// The release that is newer than the one that this project is built on, as its archive calls it and as people do.
+/// A Debian release that is newer than the one on which this project is built: its name in the
+/// archive, and the one people use.
 const RELEASE: (&str, &str) = ("trixie", "debian-13");
-/// The packages that are unpacked, with all that they need.
+/// The packages that are unpacked, with everything they depend on.
 const PACKAGES: &str = "qemu-utils";
-/// One of their programs.
+/// A program of these packages, by which we know that they are there.
 const PROGRAM: &str = "usr/bin/qemu-img";
 
 fn directory() -> Result<PathBuf> {
     Ok(release::target_directory()?.join(RELEASE.1))
 }
 
-/// Whether they are there.
+/// Whether the programs are there.
 pub fn is_present() -> bool {
     directory().is_ok_and(|it| it.join(PROGRAM).exists())
 }
 
-/// Unpacks them; gives what was unpacked, in words.
+/// Unpacks the packages; gives what was unpacked, in words.
 pub fn install(apt: &mut Apt) -> Result<String> {
     apt.install(&debian::missing(&["mmdebstrap"])?)?;
     let directory = directory()?;
-    // Whatever is there is not complete.
+    // `is_present` was false, so whatever is left here is incomplete.
     let new = directory.with_extension("new");
     for left in [&directory, &new] {
         if left.exists() {
@@ -45,7 +46,8 @@ pub fn install(apt: &mut Apt) -> Result<String> {
         }
     }
     command::run(&mut unpack(&new))?;
-    // A package of Debian's makes these links when it is installed, and nothing is installed here.
+    // A package of Debian makes these links when it is installed, but here packages are only
+    // unpacked.
     for name in ["bin", "lib", "lib64", "sbin"] {
         let (to, link) = (Path::new("usr").join(name), new.join(name));
         symlink(to, &link).with_context(|| format!("cannot make {}", link.display()))?;
@@ -54,13 +56,13 @@ pub fn install(apt: &mut Apt) -> Result<String> {
     Ok(format!("{PACKAGES} of {} in {}", RELEASE.0, directory.display()))
 }
 
-/// How somebody does it on another distribution.
+/// What a user of another distribution can run to unpack the packages.
 pub fn by_hand() -> String {
     let directory = directory().unwrap_or_else(|_| Path::new("target").join(RELEASE.1));
     format!("them with `{}`", command::line(&unpack(&directory)))
 }
 
-/// From the mirror that mmdebstrap knows.
+/// The command that unpacks the packages, from the mirror that mmdebstrap uses by default.
 fn unpack(directory: &Path) -> Command {
     let mut unpack = Command::new("mmdebstrap");
     unpack.args(["--variant=extract", &format!("--include={PACKAGES}"), RELEASE.0]);

@@ -1,4 +1,4 @@
-//! The toolchain that builds the probes: as aiotrace/build.rs decides.
+//! The toolchain that builds the probes, chosen as aiotrace/build.rs does.
 //!
 //! Building `core` for the bpf target needs the standard library's source beside the compiler.
 
@@ -11,26 +11,26 @@ use anyhow::{Context as _, Result};
 
 use crate::command;
 
-/// Debian's own toolchain (packages rustc-web, cargo-web, rust-web-src), for where rustup cannot
-/// add the component rust-src.
+/// Where Debian's own toolchain is (packages rustc-web, cargo-web, rust-web-src). It is used where
+/// rustup cannot add the component rust-src.
 const DEBIAN_BIN: &str = "/usr/bin";
 
 /// A toolchain that has the standard library's source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Toolchain {
-    /// The one that runs us.
+    /// The toolchain that runs us.
     Own,
-    /// The one in [`DEBIAN_BIN`].
+    /// The toolchain in [`DEBIAN_BIN`].
     Debian,
 }
 
 impl Toolchain {
-    /// The toolchain that builds the probes here, if one can.
+    /// The toolchain that builds the probes here; `None` if none can.
     pub fn find() -> Option<Self> {
         [Self::Own, Self::Debian].into_iter().find(|it| has_source(&it.rustc()))
     }
 
-    /// The major version of the LLVM in its compiler; bpf-linker must have the same.
+    /// The major version of the LLVM in its compiler. bpf-linker must be built with the same one.
     pub fn llvm_major(self) -> Result<u32> {
         let version = command::output(Command::new(self.rustc()).arg("-vV"))?;
         llvm_major(&version).context("`rustc -vV` does not say which LLVM it has")
@@ -41,8 +41,8 @@ impl Toolchain {
         match self {
             Self::Own => command::cargo(&["clippy"]),
             Self::Debian => {
-                // `cargo clippy` would find rustup's clippy: cargo looks into its own bin
-                // directory before PATH.
+                // `cargo clippy` would find rustup's clippy: cargo looks into its own bin directory
+                // before it looks into PATH.
                 let mut clippy = Command::new(debian_clippy());
                 clippy
                     .arg("clippy")
@@ -86,7 +86,7 @@ fn has_source(rustc: &Path) -> bool {
     })
 }
 
-/// From the output of `rustc -vV`.
+/// Reads the major version from the output of `rustc -vV`.
 fn llvm_major(version: &str) -> Option<u32> {
     let line = version.lines().find_map(|line| line.strip_prefix("LLVM version:"))?;
     line.trim().split('.').next()?.parse().ok()

@@ -1,4 +1,4 @@
-//! The release binaries that the kernel tests and the demonstration run.
+//! The release binaries that the kernel tests and the demo run.
 
 use std::{
     env, fs,
@@ -14,14 +14,14 @@ use crate::{
     probes::Toolchain,
 };
 
-/// Where they are.
+/// The paths of the binaries.
 #[derive(Debug)]
 pub struct Binaries {
     /// The product.
     pub aiotrace: PathBuf,
     /// The programs to trace.
     pub programs: PathBuf,
-    /// The 32-bit one.
+    /// The program to trace that has 32 bits.
     pub programs_32: PathBuf,
     /// The kernel tests.
     pub kernel_tests: PathBuf,
@@ -29,7 +29,7 @@ pub struct Binaries {
     pub init: PathBuf,
 }
 
-/// Builds them, with the probes.
+/// Builds all binaries, with the probes in aiotrace.
 pub fn build() -> Result<Binaries> {
     let (key, value) = REQUIRE_EBPF;
     let mut build = cargo(&["build", "--release", "-p", "aio-programs", "-p", "aiotrace"]);
@@ -38,7 +38,7 @@ pub fn build() -> Result<Binaries> {
     let binaries = Binaries {
         aiotrace: directory.join("aiotrace"),
         programs: directory.join("aio-programs"),
-        // The tests look for it beside the others.
+        // The tests look for it beside the other programs.
         programs_32: directory.join("aio-programs-32"),
         kernel_tests: build_kernel_tests()?,
         init: directory.join("guest-init"),
@@ -54,7 +54,7 @@ pub fn build() -> Result<Binaries> {
     Ok(binaries)
 }
 
-/// Gives the path of the test binary, in whose name is a hash.
+/// Builds the kernel tests; gives the path of the binary, whose name contains a hash.
 fn build_kernel_tests() -> Result<PathBuf> {
     let mut build = cargo(&["test", "--release", "-p", "aiotrace", "--test", "kernel", "--no-run"]);
     build.arg("--message-format=json-render-diagnostics").env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
@@ -68,7 +68,7 @@ fn build_kernel_tests() -> Result<PathBuf> {
     executable(&String::from_utf8_lossy(&output.stdout)).context("cargo named no test binary")
 }
 
-/// The test binary in cargo's messages: one JSON object in a line.
+/// The path of the test binary in cargo's messages, which are one JSON object per line.
 fn executable(messages: &str) -> Option<PathBuf> {
     let mut messages = messages.lines().filter_map(|it| serde_json::from_str::<Value>(it).ok());
     let found =
@@ -78,8 +78,8 @@ fn executable(messages: &str) -> Option<PathBuf> {
 
 const TARGET_32: &str = "i686-unknown-linux-gnu";
 
-/// Needs no more than the probes do: the source of `core`, and the linker that comes with rustc. There
-/// is no C library of 32 bits on most machines.
+/// The command that builds the 32-bit program. It needs no more than the probes do: the source of
+/// `core`, and the linker that comes with rustc. (Most machines have no C library of 32 bits.)
 fn build_32() -> Command {
     let mut build = Toolchain::find().unwrap_or(Toolchain::Own).cargo("build");
     build
@@ -94,13 +94,13 @@ fn build_32() -> Command {
     build
 }
 
-/// Where cargo builds.
+/// The directory into which cargo builds.
 pub fn target_directory() -> Result<PathBuf> {
     let us = env::current_exe().context("cannot find the path of xtask")?;
     target_of(&us).context("xtask is not in cargo's target directory")
 }
 
-/// Cargo put us into TARGET/debug, whatever CARGO_TARGET_DIR and CARGO_BUILD_TARGET say.
+/// cargo put xtask into TARGET/debug, whatever CARGO_TARGET_DIR and CARGO_BUILD_TARGET say.
 fn target_of(us: &Path) -> Option<PathBuf> {
     Some(us.parent()?.parent()?.to_owned())
 }

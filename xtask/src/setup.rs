@@ -1,5 +1,5 @@
-//! `cargo xtask setup`: makes a Debian machine with nothing but rustup's stable Rust ready to build
-//! and to test. What is there already is left alone.
+//! `cargo xtask setup`: prepares a Debian machine that has only rustup's stable Rust, so that it
+//! can build and test aiotrace. It leaves alone what is there already.
 //!
 //! On other distributions it installs nothing, and says what to install.
 
@@ -61,7 +61,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// What must be there.
+/// Something that building or testing needs.
 #[derive(Clone, Copy, Debug)]
 enum Item {
     RustSource,
@@ -72,7 +72,7 @@ enum Item {
     Newer,
 }
 
-/// What the kernel tests run: packages of Debian, and a program of each.
+/// What the kernel tests run: Debian's packages, and a program of each.
 const TOOLS: [(&str, &str); 12] = [
     ("strace", "strace"),
     ("fio", "fio"),
@@ -89,7 +89,8 @@ const TOOLS: [(&str, &str); 12] = [
 ];
 
 impl Item {
-    /// The source comes first: bpf-linker must fit the compiler that is chosen with it.
+    /// All items. The Rust source comes first: bpf-linker must fit the compiler that is chosen with
+    /// it.
     const ALL: [Self; 6] =
         [Self::RustSource, Self::BpfLinker, Self::Rustfmt, Self::Clippy, Self::Tools, Self::Newer];
 
@@ -104,7 +105,7 @@ impl Item {
         }
     }
 
-    /// Whether building needs it.
+    /// Whether building needs the item; if not, only testing does.
     fn builds(self) -> bool {
         matches!(self, Self::RustSource | Self::BpfLinker)
     }
@@ -121,7 +122,7 @@ impl Item {
         }
     }
 
-    /// Installs it; gives what was installed, in words.
+    /// Installs the item; gives what was installed, in words.
     fn install(self, apt: &mut Apt) -> Result<String> {
         match self {
             Self::RustSource => install_rust_source(apt),
@@ -139,7 +140,7 @@ impl Item {
         }
     }
 
-    /// What to install where we install nothing.
+    /// What the user has to install on a machine where we install nothing.
     fn by_hand(self) -> String {
         match self {
             Self::RustSource => "it with `rustup component add rust-src`".to_owned(),
@@ -182,7 +183,7 @@ fn install_rust_source(apt: &mut Apt) -> Result<String> {
     Ok(installed)
 }
 
-/// Builds it: there is no package of it, and it must have the LLVM of the compiler.
+/// Builds bpf-linker: no package has it, and it must be built with the same LLVM as the compiler.
 fn install_bpf_linker(apt: &mut Apt) -> Result<String> {
     let toolchain = Toolchain::find().context("install rust-src first")?;
     let llvm = toolchain.llvm_major()?;
@@ -190,7 +191,7 @@ fn install_bpf_linker(apt: &mut Apt) -> Result<String> {
     let packages = [&development, &polly, "gcc", "libc6-dev", "zlib1g-dev", "libzstd-dev"];
     apt.install(&debian::missing(&packages)?)
         .with_context(|| format!("bpf-linker is built with LLVM {llvm}, as rustc is"))?;
-    // Without it, bpf-linker's build links against another LLVM, or fails.
+    // Without this variable, the build of bpf-linker links with another LLVM, or fails.
     command::run(cargo_install(llvm).env("LLVM_PREFIX", format!("/usr/lib/llvm-{llvm}")))?;
     if !Item::BpfLinker.is_present() {
         bail!("`bpf-linker --version` fails after its installation: is cargo's bin on PATH?");
@@ -217,8 +218,8 @@ fn install(apt: &mut Apt, packages: &[&str]) -> Result<String> {
     Ok(packages.join(", "))
 }
 
-/// What is installed may take the place of another one: Debian's qemu-system-x86 removes a qemu-utils of another
-/// version. So they are looked for again.
+/// Installs the test tools. Installing a package may remove another one: Debian's qemu-system-x86
+/// removes a qemu-utils of another version. So we look again afterwards for what is missing.
 fn install_tools(apt: &mut Apt) -> Result<String> {
     const ROUNDS: usize = 3;
     let mut installed = Vec::new();
@@ -242,7 +243,8 @@ fn missing_tools() -> Result<Vec<&'static str>> {
     debian::missing(&TOOLS.map(|(package, _)| package))
 }
 
-/// Clippy for the probes must be of the toolchain that builds them.
+/// Whether Debian builds the probes and its clippy is missing: clippy must be of the same
+/// toolchain.
 fn lacks_debian_clippy() -> bool {
     Toolchain::find() == Some(Toolchain::Debian) && !probes::debian_clippy().exists()
 }

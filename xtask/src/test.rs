@@ -1,8 +1,8 @@
-//! `cargo xtask test`: all checks and all tests, on one machine, with one result. What the README
-//! tells a new user to type is run here too.
+//! `cargo xtask test`: runs all checks and all tests on one machine, with one result. It also runs
+//! what the README tells a new user to type.
 //!
-//! The last line is `N passed, M failed`. All parts run, whatever failed before. A part that fails
-//! without a failing test (setup, lint, a compile error) counts as one failed.
+//! The last line is `N passed, M failed`. Each part runs even if an earlier one failed. A part that
+//! fails without a failing test (setup, lint, a compile error) counts as one failed.
 
 use std::{
     env,
@@ -22,18 +22,18 @@ use crate::{
     demo, kernels, lint, release, setup, vm,
 };
 
-/// Prepare this machine, lint, and run all tests; as root
+/// Prepare this machine, lint, and run all tests; needs root
 #[derive(Debug, Args)]
 pub struct Options {
-    /// Run only the tests whose names contain this, without setup and lint (of kernel tests also several, with commas
-    /// between them)
+    /// Run only the tests whose names contain this, without setup and lint (kernel tests take
+    /// several such texts, with commas between them)
     filter: Option<String>,
     /// Leave out the tests that load probes into the kernel: then no root is needed
     #[arg(long)]
     no_kernel: bool,
 }
 
-/// Runs the command; says itself what failed, as the sum must be the last line.
+/// Runs the command. It prints the failures itself, because the sum must be the last line.
 pub fn run(options: &Options) -> ExitCode {
     let mut report = Report::default();
     if options.no_kernel || command::is_root() {
@@ -109,17 +109,17 @@ fn run_parts(options: &Options, report: &mut Report) {
 fn run_all_kernel_tests(filter: Option<&str>, report: &mut Report) {
     report.add("kernel tests", run_kernel_tests(filter, "auto"), filter);
     if filter.is_none() {
-        // Every source tells the same events.
+        // Every source yields the same events.
         for (set, filter) in [("ptrace", vm::ABOUT_EVENTS), ("ptrace-no-seccomp", vm::EVENTS)] {
             let run = run_kernel_tests(Some(filter), set);
-            // The filter is ours: something must run.
+            // We chose the filter, so it is an error if no test runs.
             report.add(&format!("kernel tests, {set}"), run, None);
         }
     }
 }
 
-/// Ignored in a plain `cargo test`, because they need root. One at a time: each counts what happens
-/// on the machine. `set`: a probe set, or ptrace in its place.
+/// Runs the tests that a plain `cargo test` ignores because they need root. They run one at a time,
+/// as each counts what happens on the whole machine. `set`: a probe set, or ptrace.
 fn run_kernel_tests(filter: Option<&str>, set: &str) -> Result<Run> {
     let binaries = release::build()?;
     let mut kernel = Command::new(binaries.kernel_tests);
@@ -128,12 +128,12 @@ fn run_kernel_tests(filter: Option<&str>, set: &str) -> Result<Run> {
         .args(filter)
         .env("AIOTRACE_PROBES", set)
         .env("AIOTRACE_PROGRAMS", binaries.programs);
-    // Else they would be in the way of the next ones.
+    // If they outlived us, they would disturb the next run.
     command::dies_with_us(&mut kernel);
     run_tests(&mut kernel)
 }
 
-/// The command of the README, into a directory of ours.
+/// Runs the README's command for installing, into a directory below the target directory.
 fn install() -> Result<()> {
     let root = release::target_directory()?.join("install");
     let mut install = cargo(&["install", "--path", "aiotrace", "--locked", "--force", "--root"]);
@@ -142,7 +142,7 @@ fn install() -> Result<()> {
 }
 
 fn test(selection: &[&str], filter: Option<&str>) -> Command {
-    // cargo would stop at the first test program that fails.
+    // Without this option, cargo would stop at the first test program that fails.
     let mut test = cargo(&["test", "--release", "--no-fail-fast"]);
     test.args(selection).args(filter).env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
     test
@@ -160,14 +160,14 @@ fn run_within(patience: Duration, command: &mut Command) -> Result<Run> {
         command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{line}`"))?;
     let mut output = Vec::new();
     if let Some(stdout) = child.stdout.take() {
-        // By pieces, not by lines: "test NAME ... " shows which test hangs.
+        // Read pieces, not lines: a half line "test NAME ... " shows which test hangs.
         let pieces = pieces_of(stdout);
         loop {
             let piece = match pieces.recv_timeout(patience) {
                 Ok(piece) => piece.context("cannot read what it says")?,
                 Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
-                    // It may be in a state that not even SIGKILL ends, so it is not waited for.
+                    // Even SIGKILL may not end it in some states, so we do not wait for it.
                     let _ = child.kill();
                     bail!("`{line}` said nothing for {} s", patience.as_secs());
                 }
@@ -181,11 +181,11 @@ fn run_within(patience: Duration, command: &mut Command) -> Result<Run> {
     Ok(Run { is_success: status.success(), tally: Tally::of(&String::from_utf8_lossy(&output)) })
 }
 
-/// What says nothing for so long hangs. Tests that hang are ended sooner (aiotrace/tests/kernel/harness.rs), and
-/// compilers say what they compile.
+/// A command that writes nothing for this long hangs. Tests that hang are ended sooner
+/// (aiotrace/tests/kernel/harness.rs), and compilers write what they compile.
 const PATIENCE: Duration = Duration::from_secs(15 * 60);
 
-/// What it says, as it comes.
+/// What the command writes, piece by piece as it comes.
 fn pieces_of(mut from: impl io::Read + Send + 'static) -> Receiver<io::Result<Vec<u8>>> {
     let (tell, told) = mpsc::channel();
     thread::spawn(move || {
@@ -205,25 +205,26 @@ fn pieces_of(mut from: impl io::Read + Send + 'static) -> Receiver<io::Result<Ve
     told
 }
 
-/// One run.
+/// The result of one test run.
 #[derive(Clone, Copy, Debug)]
 struct Run {
     is_success: bool,
     tally: Tally,
 }
 
-/// How many tests did what.
+/// How many tests passed and failed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Tally {
     passed: u64,
     failed: u64,
-    /// Of those that passed, at the second attempt only.
+    /// Tests that passed only at the second attempt; they are also in `passed`.
     unstable: u64,
 }
 
 impl Tally {
-    /// The sum over the lines "test result: ok. 12 passed; 0 failed; 1 ignored; ..." in the output
-    /// of `cargo test`: one for each test program, and for the examples in the documentation.
+    /// Adds up the lines "test result: ok. 12 passed; 0 failed; 1 ignored; ..." in the output of
+    /// `cargo test`: it has one for each test program, and one for the examples in the
+    /// documentation.
     fn of(output: &str) -> Self {
         let results = output.lines().filter_map(|line| line.strip_prefix("test result: "));
         let none = Self { unstable: vm::unstable_in(output), ..Self::default() };
@@ -242,7 +243,7 @@ fn number(result: &str, word: &str) -> u64 {
     pair.and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
 }
 
-/// What became of all parts.
+/// The results of all parts.
 #[derive(Debug, Default)]
 struct Report {
     sum: Tally,
@@ -253,14 +254,14 @@ struct Report {
 }
 
 impl Report {
-    /// Does a part, and notes how long it took.
+    /// Runs a part, and records how long it took.
     fn part(&mut self, name: &str, work: impl FnOnce(&mut Self)) {
         let start = Instant::now();
         work(self);
         self.times.push(format!("{name} {} s", start.elapsed().as_secs()));
     }
 
-    /// Adds the kernel tests in guests.
+    /// Runs the kernel tests in guests, and adds their results.
     fn guests(&mut self, what: &str, options: &vm::Options) {
         match vm::check(options) {
             Ok(vm::Checked { passed, unstable, failures }) => {
@@ -272,7 +273,7 @@ impl Report {
         }
     }
 
-    /// Adds a part that ran tests, or should have.
+    /// Adds the result of a part that ran tests, or should have.
     fn add(&mut self, part: &str, run: Result<Run>, filter: Option<&str>) {
         let Run { is_success, tally } = match run {
             Ok(run) => run,
@@ -298,7 +299,7 @@ impl Report {
         }
     }
 
-    /// Adds a failure that is none of a test.
+    /// Adds a failure that does not come from a test.
     fn fail(&mut self, what: String) {
         self.sum.failed += 1;
         self.failures.push(what);

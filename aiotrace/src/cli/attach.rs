@@ -1,4 +1,4 @@
-//! `aiotrace attach`: trace programs that run already.
+//! `aiotrace attach`: traces programs that are already running.
 
 use std::path::PathBuf;
 
@@ -11,8 +11,8 @@ use crate::{
     trace::{Cgroup, Plan, Scope, Session},
 };
 
-/// Trace running programs until they end, or until Ctrl-C. They keep running. The short ways: `-q` tells what is wrong,
-/// `--only error` what fails, `-c --requests` who does how much and how fast.
+/// Trace running programs until they end, or until Ctrl-C. They keep running. The short ways: `-q`
+/// shows what is wrong, `--only error` what fails, `-c --requests` who does how much and how fast.
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]
@@ -38,7 +38,7 @@ struct Target {
     all: bool,
 }
 
-/// As `pidof` and others write them.
+/// Process ids, as `pidof` and other tools write them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Pids(Vec<u32>);
 

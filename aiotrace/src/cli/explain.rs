@@ -15,15 +15,17 @@ use crate::{
     model::Name,
 };
 
-/// Tell what a finding or a verdict means, why it matters and what to do about it; or what an errno of a call or of a
-/// completion means: what the manual pages say, what the kernel does, how libaio reports it, and what to do
+/// Explain what a finding or a verdict means, why it matters and what to do about it; or what an
+/// errno of a call or of a completion means: what the manual pages say, what the kernel does, how
+/// libaio reports it, and what to do
 #[derive(Debug, Args)]
 pub struct Options {
     /// A finding (context-leak, for instance), a verdict (lost), a call (io_submit), `completion`, or an errno
     /// (EBADF). Without it, a list of all
     #[arg(value_name = "NAME")]
     name: Option<String>,
-    /// Of a call or a completion: EAGAIN, for instance; or 11, or -11. Without it, all that there are
+    /// The errno of a call or a completion: EAGAIN, for instance; or 11, or -11. Without it, all
+    /// known ones
     #[arg(value_name = "ERRNO", allow_negative_numbers = true)]
     errno: Option<String>,
 }
@@ -52,7 +54,7 @@ pub fn run(options: Options) -> Result<u8> {
         (Some(Subject::Finding(_) | Subject::Verdict(_) | Subject::Errno(_)), Some(_)) => {
             let name = given.unwrap_or_default();
             let text = format!("{name} stands alone: only a call and a completion have errnos");
-            let hint = format!("`aiotrace explain {name}` tells of it");
+            let hint = format!("`aiotrace explain {name}` explains it");
             return Err(Failure::new(text).with_hint(hint));
         }
         (None, _) => list(),
@@ -84,7 +86,7 @@ fn subject(name: &str) -> Result<Subject> {
     })
 }
 
-/// The number of an errno.
+/// The number of an errno with this name.
 fn named(name: &str) -> Option<i32> {
     (1..4096)
         .find(|number| errno::name(*number).is_some_and(|known| known.eq_ignore_ascii_case(name)))
@@ -99,7 +101,7 @@ fn number(name: &str) -> Result<i32> {
         .hint("write a name as in errno(3), EAGAIN for instance, or a number")
 }
 
-/// An errno, wherever it can come from.
+/// Explains an errno, from whichever call or completion it can come.
 fn everywhere(errno: i32) -> Result<String> {
     let calls = Syscall::ALL.into_iter().flat_map(calls::of).filter(|it| it.errno == errno);
     let mut texts: Vec<String> = calls.map(shown).collect();
@@ -193,7 +195,7 @@ fn finding(name: Name) -> String {
     text
 }
 
-/// All names.
+/// All names that can be explained.
 fn list() -> String {
     let mut text = "findings: aiotrace explain NAME\n".to_owned();
     let width = 2 + Name::ALL.iter().map(|it| it.text().len()).max().unwrap_or(0) + 2;
@@ -216,11 +218,11 @@ fn list() -> String {
 const COMPLETION: &str = "what became of a request: io_event.res is a count, the events of a poll, or a negative errno. \
                           It comes from the file, after io_submit has accepted the request";
 
-/// Where the text begins that is beside a label.
+/// The columns at which the text beside a label begins.
 const CALLS: usize = 10;
 const FINDINGS: usize = 12;
 
-/// A label, and from a column on text beside it, in lines of at most this many characters.
+/// A label, and the text beside it from this column on, in lines of at most `WIDTH` characters.
 fn part(label: &str, column: usize, text: &str) -> String {
     const WIDTH: usize = 88;
     let indent = column.max(label.chars().count() + 1);

@@ -1,4 +1,4 @@
-//! `aiotrace ls`: every AIO context on the machine, and who holds fs.aio-nr.
+//! `aiotrace ls`: shows every AIO context on the machine, and who holds fs.aio-nr.
 
 use std::{
     io::{self, Write as _},
@@ -13,9 +13,9 @@ use crate::{
     source::bpf,
 };
 
-/// Show every AIO context on the machine, by process, and who holds fs.aio-nr. With BPF (as root) from the
-/// kernel's own tables: charges are exact, and contexts whose ring was unmapped are found too. Without, from
-/// /proc, with what is unknown named
+/// Show every AIO context on the machine, by process, and who holds fs.aio-nr. With BPF (as root)
+/// they come from the kernel's own tables: charges are exact, and contexts whose ring was unmapped
+/// are found too. Without BPF they come from /proc, and what is unknown is named
 #[derive(Debug, Args)]
 pub struct Options {
     /// Show each context, too
@@ -24,7 +24,7 @@ pub struct Options {
     /// text, or json: one object, specified in docs/reference/json.md
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Again and again, every so many seconds, until Ctrl-C
+    /// Look again every SECONDS (2 if not given), until Ctrl-C
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u32).range(1..))]
     watch: Option<u32>,
@@ -63,7 +63,7 @@ pub fn run(options: Options) -> Result<u8> {
     }
 }
 
-/// By BPF, or else from /proc, and why.
+/// Looks with BPF; or, if that does not work, says why and looks in /proc.
 fn best() -> Inventory {
     Inventory::by_bpf().unwrap_or_else(|error| {
         eprintln!("aiotrace: without BPF, from /proc: {}", bpf::reason(&error));

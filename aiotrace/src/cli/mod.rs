@@ -39,12 +39,12 @@ enum Command {
     Report(report::Options),
     Explain(explain::Options),
     Doctor(doctor::Options),
-    /// What aiotrace runs to read symbols and debug information
+    /// The helper that reads symbols and debug information for aiotrace
     #[command(hide = true)]
     Symbolize {
-        /// The process that asks
+        /// The process id of the aiotrace that started it
         parent: u32,
-        /// Say what it could still do, instead
+        /// Say what the helper could still do, instead of working
         #[arg(long)]
         try_all: bool,
     },
@@ -59,15 +59,15 @@ impl Command {
     }
 }
 
-/// What helpers can do.
+/// The kinds of errands that helpers can run.
 const ERRANDS: errand::Kinds = &[errand::PROCESSES, stacks::ERRANDS, ptrace::ERRANDS];
 
-/// Exit status when aiotrace itself failed.
+/// The exit status when aiotrace itself failed.
 const FAILED: u8 = 2;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
-    // AIOTRACE_LOG=debug shows what goes on inside, loader included.
+    // AIOTRACE_LOG=debug shows what aiotrace and its loader do.
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("AIOTRACE_LOG"))
         .with_writer(std::io::stderr)
@@ -114,13 +114,13 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Whether `run` was meant, whatever is wrong with the rest.
+/// Whether the command line means `run`, whatever is wrong with the rest of it.
 fn is_run() -> bool {
     let meant = Cli::command().ignore_errors(true).try_get_matches();
     meant.is_ok_and(|it| it.subcommand_name() == Some("run"))
 }
 
-/// Writes what a command has to say; whoever reads it may have seen enough.
+/// Writes what a command has to say. It is no error if the reader has closed the pipe.
 fn print(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,4 +1,4 @@
-//! `aiotrace report`: tells a recorded trace again.
+//! `aiotrace report`: shows a recorded trace.
 
 use std::path::PathBuf;
 
@@ -7,7 +7,7 @@ use clap::Args;
 use super::options::{FailOn, View};
 use crate::{failure::Result, trace::replay};
 
-/// Tell a recorded trace again, as it was told live: calls, findings and the report
+/// Show a recorded trace as it was shown live: calls, findings and the report
 #[derive(Debug, Args)]
 pub struct Options {
     #[command(flatten)]

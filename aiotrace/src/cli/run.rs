@@ -1,4 +1,4 @@
-//! `aiotrace run`: start a program and trace it from its first call.
+//! `aiotrace run`: starts a program and traces it from its first call.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -13,14 +13,14 @@ use crate::{
     trace::{Child, ExecError, Plan, Scope, Session},
 };
 
-/// Exit status when the program had to be ended, as `timeout` has it.
+/// The exit status when the program was ended by `--timeout`; timeout(1) has the same.
 const TIMED_OUT: u8 = 124;
-/// Exit status when aiotrace failed, as `env`, `timeout` and `nice` have it.
+/// The exit status when aiotrace failed; `env`, `timeout` and `nice` have the same.
 pub const FAILED: u8 = 125;
 
-/// Start a program and trace it from its first call. Returns the program's status (128+N for
-/// signal N), 125 if aiotrace failed, 126 or 127 if the program could not be executed, 124 if --timeout ended it,
-/// 1 if there was something that --fail-on or --fail-on-fault names.
+/// Start a program and trace it from its first call. Returns the program's status (128+N for signal
+/// N), 125 if aiotrace failed, 126 or 127 if the program could not be executed, 124 if --timeout
+/// ended it, 1 if there was something that --fail-on or --fail-on-fault names.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Trace the children it creates, too
@@ -29,13 +29,14 @@ pub struct Options {
     /// Run it as this user
     #[arg(short, long, value_name = "USER")]
     user: Option<String>,
-    /// With ptrace: stop it at every system call, not only at those of AIO. It is slower, but the program
-    /// lives on if aiotrace is killed. (Else it dies with aiotrace: a filter stays in it, and needs somebody
-    /// who answers.)
+    /// With ptrace: stop the program at every system call, not only at those of AIO. It is slower,
+    /// but the program lives on if aiotrace is killed. (Without this it dies with aiotrace: a
+    /// filter stays in it, and needs a tracer that answers it.)
     #[arg(long)]
     no_seccomp: bool,
-    /// End the program after this time, as timeout(1) does: by SIGTERM, and by SIGKILL if it is still there 5 s later.
-    /// The status is 124 then, and the verdict on faults that it had, hung
+    /// End the program after this time, as timeout(1) does: by SIGTERM, and by SIGKILL if it is
+    /// still there 5 s later. The status is 124 then, and the verdict on faults that the program
+    /// had is `hung`
     #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, value_name = "TIME")]
     timeout: Option<Duration>,
     #[command(flatten)]
@@ -78,7 +79,7 @@ pub fn run(options: Options) -> Result<u8> {
         });
     }
     if let collector::Reason::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = outcome.reason {
-        // Who ends us means the program.
+        // SIGTERM and SIGHUP sent to aiotrace are meant for the program: pass them on.
         let _ = kill(child.as_pid(), signal);
     }
     let status = child.wait(outcome.status).context("cannot learn the program's status")?;

@@ -3,22 +3,22 @@
 
 use crate::{errno, event::Syscall};
 
-/// An errno of a call.
+/// What is known of an errno of a call.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
     /// The call.
     pub syscall: Syscall,
-    /// Its number.
+    /// The number of the errno.
     pub errno: i32,
     /// What the manual page says; `None` if it does not name this errno.
     pub manual: Option<&'static str>,
-    /// What the kernel does.
+    /// What the kernel does when it returns this errno.
     pub kernel: &'static str,
-    /// What to do.
+    /// What to do about it.
     pub remedy: &'static str,
 }
 
-/// What a call does, in one line, and how it tells.
+/// What a call does, in one line, and how it reports success and failure.
 pub fn summary(syscall: Syscall) -> &'static str {
     match syscall {
         Syscall::Setup => {
@@ -48,12 +48,12 @@ pub fn summary(syscall: Syscall) -> &'static str {
     }
 }
 
-/// All that is known of a call, in the order of the manual.
+/// All errnos that are known of a call, in the order of the manual.
 pub fn of(syscall: Syscall) -> impl Iterator<Item = &'static Entry> {
     ENTRIES.iter().filter(move |entry| entry.syscall == syscall)
 }
 
-/// What libaio makes of it.
+/// How libaio reports this errno of this call.
 pub fn libaio(syscall: Syscall, errno: i32) -> String {
     let name = errno::name(errno).unwrap_or("?");
     let function = syscall.name();
@@ -261,7 +261,7 @@ mod tests {
         }
     }
 
-    /// The errnos in the manual pages (man-pages 6.03).
+    /// All errnos that the manual pages name (man-pages 6.03) are explained.
     #[test]
     fn every_errno_of_the_manual_is_there() {
         let manual = [

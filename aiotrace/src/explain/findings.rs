@@ -1,4 +1,5 @@
-//! What each finding means: its page, docs/reference/findings/NAME.md. It is written there and nowhere else.
+//! What each finding means: its page, docs/reference/findings/NAME.md, which is the only place
+//! where this is written.
 //!
 //! ```text
 //!  # context-leak                     the name of the finding
@@ -41,28 +42,28 @@ static PAGES: &[(&str, &str)] = pages! {
     "shallow-queue"
 };
 
-/// A part of what is said of a finding.
+/// A labelled part of a finding's page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Part {
-    /// What it is about.
+    /// The label, for instance "Means".
     pub label: &'static str,
-    /// In plain text, each without line breaks.
+    /// The paragraphs, in plain text; none has line breaks.
     pub paragraphs: Vec<Paragraph>,
 }
 
-/// A paragraph.
+/// A paragraph of a part.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Paragraph {
-    /// Of a text.
+    /// A paragraph of running text.
     Text(String),
-    /// Of a list.
+    /// An item of a list.
     Item(String),
 }
 
-/// What is said of a finding.
+/// The parts of a finding's page.
 pub fn of(name: Name) -> Vec<Part> {
     let mut parts: Vec<Part> = Vec::new();
-    // Whether the next line belongs to the last paragraph, and whether it is of an example.
+    // Whether the next line continues the last paragraph, and whether it is part of an example.
     let (mut is_open, mut is_example) = (false, false);
     for line in page(name).lines().map(str::trim) {
         if let Some((label, rest)) = labelled(line) {
@@ -91,7 +92,7 @@ pub fn of(name: Name) -> Vec<Part> {
     parts
 }
 
-/// The first sentence of what it means.
+/// The first sentence of the part "Means".
 pub fn summary(name: Name) -> String {
     let parts = of(name);
     let means = parts.iter().find(|it| it.label == "Means").and_then(|it| it.paragraphs.first());
@@ -99,7 +100,7 @@ pub fn summary(name: Name) -> String {
     text.split_once(". ").map_or(text.as_str(), |it| it.0).trim_end_matches('.').to_owned()
 }
 
-/// `**Label.** text`
+/// Splits a line `**Label.** text`.
 fn labelled(line: &str) -> Option<(&str, &str)> {
     let (label, rest) = line.strip_prefix("**")?.split_once(".**")?;
     Some((label, rest.trim_start()))
@@ -116,7 +117,7 @@ fn page(name: Name) -> &'static str {
 mod tests {
     use super::*;
 
-    /// In this order; those in brackets may be missing.
+    /// The labels of a page, in this order; those in brackets may be missing.
     const LABELS: [&str; 8] =
         ["Severity", "Means", "Matters", "Shows", "Do", "Not told", "Probes", "(Options)"];
 
@@ -167,7 +168,7 @@ mod tests {
         }
     }
 
-    /// The items of "Shows" are those of `evidence`, as far as the code declares them.
+    /// The items of "Shows" are the names that the code declares as the evidence of the finding.
     #[test]
     fn every_number_of_the_evidence_is_described() {
         for name in Name::ALL {
@@ -185,7 +186,7 @@ mod tests {
         }
     }
 
-    /// A line as the text output writes it, so that it can be found in this page.
+    /// The example has lines as the text output writes them, so that the page can be found by them.
     #[test]
     fn every_example_is_of_its_finding() {
         for name in Name::ALL {

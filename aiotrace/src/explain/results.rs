@@ -1,17 +1,17 @@
 //! What an errno in a completion means: `io_event.res` of a request that io_submit had accepted.
 
-/// An errno of a completion.
+/// What is known of an errno of a completion.
 #[derive(Clone, Copy, Debug)]
 pub struct Entry {
-    /// Its number.
+    /// The number of the errno.
     pub errno: i32,
-    /// What the file, or the kernel, says with it.
+    /// What the file, or the kernel, means by it.
     pub means: &'static str,
-    /// What to do.
+    /// What to do about it.
     pub remedy: &'static str,
 }
 
-/// What is known of this errno.
+/// What is known of this errno in a completion.
 pub fn of(errno: i32) -> Option<&'static Entry> {
     ALL.iter().find(|it| it.errno == errno)
 }
@@ -22,7 +22,7 @@ macro_rules! entries {
     };
 }
 
-/// All, by name.
+/// All known errnos of completions, by name.
 pub static ALL: &[Entry] = entries! {
     EAGAIN
         "With RWF_NOWAIT: the request would have had to wait inside of io_submit (no O_DIRECT, a write that \

@@ -1,5 +1,6 @@
-//! What the verdicts on faults mean: the tables of docs/reference/faults.md, of both halves and of what they come to. There
-//! alone it is written.
+//! What the verdicts on faults mean: the tables of docs/reference/faults.md, which are the only
+//! place where this is written. They cover both halves of a verdict, and the kind that follows from
+//! them.
 //!
 //! ```text
 //!  ## Verdicts
@@ -13,10 +14,10 @@
 const DOCUMENT: &str = include_str!("../../../docs/reference/faults.md");
 const BEGIN: &str = "## Verdicts";
 const END: &str = "**What counts as a retry.**";
-/// Whoever says no more than that refers to another row.
+/// A row that says only this refers to another row.
 const REFERENCES: [&str; 2] = ["as the first half has it", "likewise"];
 
-/// The words of verdicts, and what they mean; some stand in two tables.
+/// The words of verdicts, and what they mean; some words are in two tables.
 pub fn all() -> impl Iterator<Item = (&'static str, String)> {
     let section = DOCUMENT.split(BEGIN).nth(1).unwrap_or_default();
     let section = section.split(END).next().unwrap_or_default();
@@ -30,16 +31,17 @@ pub fn all() -> impl Iterator<Item = (&'static str, String)> {
     })
 }
 
-/// What a verdict means, in each half; also as JSON writes its name: `gave_up`. Empty if it is none.
+/// What a verdict means, in each half; JSON's spelling of the name (`gave_up`) will do, too. Empty
+/// if there is no such verdict.
 pub fn of(name: &str) -> Vec<String> {
     let name = name.replace(['_', '-'], " ");
-    // `died by SIGNAL`
+    // The name may be followed by a variable part, as in `died by SIGNAL`.
     let is_it =
         |of: &str| of.strip_prefix(&name).is_some_and(|it| it.is_empty() || it.starts_with(' '));
     all().filter(|it| !name.is_empty() && is_it(it.0)).map(|it| it.1).collect()
 }
 
-/// Without marks.
+/// The text without the marks of Markdown.
 fn plain(text: &str) -> String {
     text.replace("**", "")
         .replace(['*', '`'], "")

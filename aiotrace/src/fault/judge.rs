@@ -1,4 +1,5 @@
-//! The decision, for whoever sees the calls in user space: what [`fault::decide`] counts is kept here.
+//! The decision whether a rule acts, for sources that see the calls in user space: this module
+//! keeps the counts that [`fault::decide`] needs.
 //!
 //! [`fault::decide`]: aiotrace_common::fault::decide
 
@@ -9,10 +10,11 @@ use foldhash::fast::FixedState;
 
 use super::Rule;
 
-/// So many counts are kept, and so many processes; what is beyond gets no fault.
+/// The largest number of counts, and of processes, that are kept; a call that would need one more
+/// gets no fault.
 pub const MOST_COUNTERS: usize = 16_384;
 
-/// A call, or a completion, to be judged.
+/// A call or a completion that is to be judged.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
     /// One of [`fault::what`].
@@ -23,24 +25,25 @@ pub struct Case {
     pub tid: u32,
     /// The context's handle; 0 for io_setup.
     pub ctx: u64,
-    /// io_submit: how many requests.
+    /// How many requests io_submit was given.
     pub nr: i64,
-    /// When: CLOCK_MONOTONIC, nanoseconds.
+    /// When it is judged: CLOCK_MONOTONIC, in nanoseconds.
     pub now: u64,
 }
 
-/// Which rule acts, and what it does.
+/// The rule that acts, and what it does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// Of the rule, from 1.
+    /// The number of the rule, counted from 1.
     pub number: u32,
     /// One of [`fault::action`].
     pub action: u32,
-    /// See there.
+    /// The value that the action needs: see [`fault::action`].
     pub value: i64,
 }
 
-/// Rules, and what they have counted. To be asked about each call once, when it is entered.
+/// The rules, and what they have counted. It must be asked about each call exactly once, when the
+/// call is entered.
 #[derive(Debug)]
 pub struct Judge {
     rules: Vec<Rule>,
@@ -53,8 +56,8 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// Rules, of which the first [`MOST_RULES`] are used (see [`check`](super::check)), from now on, which is
-    /// `armed`: CLOCK_MONOTONIC, nanoseconds.
+    /// Makes a judge with the first [`MOST_RULES`] of these rules (see [`check`](super::check)).
+    /// They are in force from `armed` on: CLOCK_MONOTONIC, in nanoseconds.
     pub fn new(mut rules: Vec<Rule>, seed: u64, armed: u64) -> Self {
         rules.truncate(MOST_RULES);
         let plain = rules.iter().map(|it| it.rule).collect();
@@ -69,26 +72,26 @@ impl Judge {
         }
     }
 
-    /// The rules; a [`Verdict`] has the number of one, from 1.
+    /// The rules. A [`Verdict`] names one by its number, counted from 1.
     pub fn rules(&self) -> &[Rule] {
         &self.rules
     }
 
-    /// Whether any rule is about this, one of [`fault::what`].
+    /// Whether any rule is about calls of this kind, one of [`fault::what`].
     pub fn is_about(&self, what: u32) -> bool {
         self.plain.iter().any(|rule| is_about(rule, what))
     }
 
-    /// Whether a rule about this has to know the requests: it has op=, fd= or path=.
+    /// Whether a rule about this needs to know the requests, because it has op=, fd= or path=.
     pub fn needs_requests(&self, what: u32) -> bool {
         self.plain.iter().any(|rule| is_about(rule, what) && rule.asks_for_requests())
     }
 
-    /// Which rule acts, if one does. To be asked about every AIO call, also those no rule is about: prob=
-    /// depends on the order in which processes make their first.
+    /// Decides which rule acts, if any. This must be asked about every AIO call, even if no rule is
+    /// about it: prob= depends on the order in which processes make their first call.
     ///
-    /// `has`: whether one of the requests is as this rule [describes](Rule::describes); asked only of rules
-    /// that [need](Rule::needs_requests) to know.
+    /// `has`: whether one of the requests is as this rule [describes](Rule::describes). It is asked
+    /// only for rules that [need](Rule::needs_requests) to know.
     pub fn decide(&mut self, case: &Case, mut has: impl FnMut(&Rule) -> bool) -> Option<Verdict> {
         let process = self.ordinal(case.pid)?;
         let mut requests = 0;
@@ -112,14 +115,15 @@ impl Judge {
         Some(Verdict { number, action: rule.action, value: rule.value })
     }
 
-    /// A process has ended: its counts are done with, and its pid may be that of another one soon.
+    /// Forgets the counts of a process that has ended: its pid may soon belong to another process.
     pub fn process_ended(&mut self, pid: u32) {
         if self.ordinals.remove(&pid).is_some() {
             self.counts.counts.retain(|key, _| key.pid != pid);
         }
     }
 
-    /// How often something could not be counted, because [`MOST_COUNTERS`] are in use: it got no fault.
+    /// How many calls got no fault because [`MOST_COUNTERS`] were in use, so that they could not be
+    /// counted.
     pub fn uncounted(&self) -> u64 {
         self.counts.uncounted
     }
@@ -143,13 +147,13 @@ fn is_about(rule: &fault::Rule, what: u32) -> bool {
     rule.about & 1u32.checked_shl(what).unwrap_or(0) != 0
 }
 
-/// What is counted together.
+/// What is counted together: calls with the same key have one count.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct Key {
     index: u32,
     what: u32,
     pid: u32,
-    /// The thread, the context's handle, or 0.
+    /// The thread, the context's handle, or 0, by what the rule counts.
     part: u64,
 }
 
@@ -160,7 +164,7 @@ struct Counts {
     uncounted: u64,
 }
 
-/// The counts, with whose call it is.
+/// The counts, as seen by a call of this process.
 struct Counting<'a> {
     counts: &'a mut Counts,
     pid: u32,

@@ -1,11 +1,11 @@
-//! How a fault is delivered.
+//! The mechanisms, by which faults are delivered.
 
 use aiotrace_common::{
     abi::Syscall,
     fault::{Rule, action, what},
 };
 
-/// Best first.
+/// The mechanisms, best first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mechanism {
     /// BPF in the place of the system call (Linux 7.1, or CONFIG_FUNCTION_ERROR_INJECTION)
@@ -21,14 +21,14 @@ pub enum Mechanism {
 }
 
 impl Mechanism {
-    /// All.
+    /// All mechanisms.
     pub const ALL: [Self; 5] =
         [Self::FmodRet, Self::Override, Self::FilePermission, Self::WriteUser, Self::Ptrace];
-    /// Those of the kernel side.
+    /// The mechanisms that work in the kernel.
     pub const IN_KERNEL: [Self; 4] =
         [Self::FmodRet, Self::Override, Self::FilePermission, Self::WriteUser];
 
-    /// Its name.
+    /// The name of the mechanism.
     pub fn text(self) -> &'static str {
         match self {
             Self::FmodRet => "fmod_ret",
@@ -39,7 +39,7 @@ impl Mechanism {
         }
     }
 
-    /// What it needs of the machine.
+    /// What the mechanism needs of the machine.
     pub fn needs(self) -> &'static str {
         match self {
             Self::FmodRet => "Linux 7.1 or newer, or a kernel with CONFIG_FUNCTION_ERROR_INJECTION",
@@ -50,10 +50,10 @@ impl Mechanism {
         }
     }
 
-    /// Whether it can deliver what the rule is about, on a kernel that allows it.
+    /// Whether the mechanism can deliver what the rule asks for, on a kernel that allows it.
     ///
     /// # Errors
-    /// Why not.
+    /// If it cannot; the error says why.
     pub fn delivers(self, rule: &Rule) -> Result<(), &'static str> {
         if self == Self::Ptrace {
             return Ok(());

@@ -1,7 +1,8 @@
-//! Faults, made on purpose: the decision whether a rule acts, for whoever sees the calls in user space, and by what
-//! faults can be delivered. (What a rule says is read by [`aiotrace_model::fault`].)
+//! Faults that are made on purpose: the decision whether a rule acts, for sources that see the
+//! calls in user space, and the mechanisms that can deliver faults. (Rules are parsed by
+//! [`aiotrace_model::fault`].)
 //!
-//! Nothing here makes a fault: a mechanism does, in a source. The decision itself is that of the probes,
+//! Nothing here makes a fault: a mechanism in a source does. The probes use the same decision,
 //! [`aiotrace_common::fault`].
 
 mod judge;
@@ -14,17 +15,18 @@ pub use self::{
     mechanism::Mechanism,
 };
 
-/// A rule, as a value of an option; the mistake on lines of its own, so that its mark is in the right place.
+/// Parses a rule that is the value of an option. A mistake is shown on lines of its own, so that
+/// its mark is in the right place.
 pub fn argument(text: &str) -> Result<Rule, String> {
     Rule::parse(text).map_err(|mistake| format!("\n{mistake}"))
 }
 
-/// The same for `--only`.
+/// Parses the value of `--only` in the same way.
 pub fn only_argument(text: &str) -> Result<Only, String> {
     Only::parse(text).map_err(|mistake| format!("\n{mistake}"))
 }
 
-/// Whether there are too many rules to have them at the same time.
+/// Whether the rules are few enough to be in force at the same time.
 pub fn check(rules: &[Rule]) -> Result<(), String> {
     if rules.len() <= MOST_RULES {
         return Ok(());

@@ -1,9 +1,9 @@
-//! Containers, as the names of cgroups tell.
+//! Finds containers by the names of cgroups.
 
 use crate::words::escape::escaped;
 
-/// `docker:0123456789ab` for a cgroup as container engines name them: `docker-ID.scope`, `/docker/ID`,
-/// `libpod-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `lxc.payload.NAME`.
+/// `docker:0123456789ab` for a cgroup with a name that container engines give: `docker-ID.scope`,
+/// `/docker/ID`, `libpod-ID.scope`, `cri-containerd-ID.scope`, `crio-ID.scope`, `lxc.payload.NAME`.
 pub fn container(cgroup: &str) -> Option<String> {
     let is_id = |it: &str| it.len() == 64 && it.bytes().all(|byte| byte.is_ascii_hexdigit());
     let mut before = "";

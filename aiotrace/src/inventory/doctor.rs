@@ -81,7 +81,7 @@ fn probes(out: &mut String) -> bool {
     if absent > 0 {
         let _ = writeln!(out, "\n{absent} kernel fields are not in BTF; what needs them is off");
     }
-    // No process is a target, so attaching changes nothing for anybody.
+    // There is no target yet, so attaching the probes affects no process.
     let loaded = |wanted| {
         let mut probes = Probes::load(&settings, wanted, None)?;
         probes.attach()?;
@@ -92,7 +92,7 @@ fn probes(out: &mut String) -> bool {
         Err(error) => return refused(out, &error),
     };
     table(out, &mut best);
-    // The others, for whoever asks for them.
+    // Also show the other probe sets, for users who may want to choose one.
     for (name, wanted, by) in [
         ("trampoline", Wanted::Trampoline, By::Trampoline),
         ("syscall", Wanted::Syscall, By::Tracepoint),
@@ -113,7 +113,7 @@ fn probes(out: &mut String) -> bool {
     true
 }
 
-/// What is missing in the best set means for whoever reads a trace.
+/// Says what the reader of a trace will miss because of what the best set lacks.
 fn consequences(out: &mut String, set: &ProbeSet) {
     let missing = [
         (
@@ -128,7 +128,7 @@ fn consequences(out: &mut String, set: &ProbeSet) {
         ),
         (
             set.by(Feature::Gone).is_none(),
-            "ends of contexts are told by io_destroy, exit and exec; one whose ring is unmapped is found by looks, \
+            "ends of contexts are seen at io_destroy, exit and exec; one whose ring is unmapped is found by looking, \
              within seconds",
         ),
         (
@@ -154,11 +154,11 @@ fn consequences(out: &mut String, set: &ProbeSet) {
     }
 }
 
-/// Of a mechanism.
+/// What is said of a mechanism that works, but that this kernel sometimes skips.
 const ROUGH: &str = "yes; rules that count go by ptrace unless --mechanism asks for it (this kernel skips \
-                     programs that are preempted: with several threads some faults are left out, and told)";
+                     programs that are preempted: with several threads some faults are missed, and reported)";
 
-/// Which faults can be made, and by what.
+/// Shows which faults can be made, and by which mechanisms.
 fn faults(out: &mut String, settings: &Settings) {
     let allowed = match Allowed::find_out(settings, &Mechanism::IN_KERNEL) {
         Ok(allowed) => allowed,
@@ -207,7 +207,7 @@ fn by_ptrace_only(out: &mut String, why: &str) {
     ptrace_row(out);
 }
 
-/// What a probe set sees, and its programs.
+/// Shows what a probe set sees, and its programs.
 fn table(out: &mut String, probes: &mut Probes) {
     let set = probes.set().clone();
     let _ = writeln!(out, "\nprobe set {}", set.probes());

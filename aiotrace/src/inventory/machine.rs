@@ -1,4 +1,4 @@
-//! What the machine is like, as far as tracing depends on it, and what to do where it refuses something.
+//! Facts about the machine on which tracing depends, and what to do where it refuses something.
 
 use std::{fs, io, path::Path};
 
@@ -17,13 +17,13 @@ pub fn hint(error: &bpf::Error) -> String {
     features::hint(facts(errno(error))).into_owned()
 }
 
-/// What the machine is like; `errno`: what it said.
+/// What the machine is like. `errno`: the error that it gave, if there is one.
 pub fn facts(errno: Option<i32>) -> Facts {
     let status = proc::system::own_status().unwrap_or_default();
     let effective = proc::status_field(&status, "CapEff")
         .and_then(|it| u64::from_str_radix(it, 16).ok())
         .unwrap_or(0);
-    // include/uapi/linux/capability.h
+    // The bits of include/uapi/linux/capability.h.
     let has = |bit: u32| effective >> bit & 1 == 1;
     let (sys_admin, perfmon, bpf) = (has(21), has(38), has(39));
     Facts {
@@ -37,14 +37,15 @@ pub fn facts(errno: Option<i32>) -> Facts {
     }
 }
 
-/// Where the two hierarchies say what a cgroup may use: the line of /proc/self/cgroup, the mounts, the file.
+/// Where the cgroup hierarchies (v2, hybrid, v1) keep the limit of memory: the beginning of the
+/// line in /proc/self/cgroup, the mount, and the file.
 const MEMORY_LIMITS: [(&str, &str, &str); 3] = [
     ("0::/", "/sys/fs/cgroup", "memory.max"),
     ("0::/", "/sys/fs/cgroup/unified", "memory.max"),
     (":memory:/", "/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
 ];
 
-/// The lowest limit of our cgroup and of those above it.
+/// The lowest memory limit of our cgroup and of those above it.
 fn memory_limit() -> Option<u64> {
     let ours = proc::system::own_cgroups()?;
     let limits = |(line, mount, file): (&str, &str, &str)| -> Vec<u64> {
@@ -53,7 +54,7 @@ fn memory_limit() -> Option<u64> {
         let text = |it: &Path| fs::read_to_string(Path::new(mount).join(it).join(file)).ok();
         cgroup.ancestors().filter_map(text).filter_map(|it| it.trim().parse().ok()).collect()
     };
-    // Without a limit v1 has the largest number of whole pages.
+    // If there is no limit, v1 shows the largest number of whole pages.
     let is_limit = |it: &u64| *it < i64::MAX as u64 / 4096 * 4096;
     MEMORY_LIMITS.into_iter().flat_map(limits).filter(is_limit).min()
 }
@@ -63,7 +64,7 @@ pub fn lockdown() -> Option<String> {
     fs::read_to_string("/sys/kernel/security/lockdown").ok().map(|it| it.trim().to_owned())
 }
 
-/// The errno at the end of the chain, if there is one.
+/// The errno at the end of the chain of causes, if there is one.
 fn errno(error: &bpf::Error) -> Option<i32> {
     let mut source: Option<&(dyn std::error::Error + 'static)> = Some(error);
     while let Some(cause) = source {

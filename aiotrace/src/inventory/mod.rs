@@ -1,5 +1,5 @@
-//! What there is on this machine, without a trace: every AIO context and who holds fs.aio-nr (`aiotrace ls`), and what
-//! the machine allows ([`doctor`]).
+//! What there is on this machine, found out without a trace: every AIO context and who holds
+//! fs.aio-nr (`aiotrace ls`), and what the machine allows ([`doctor`]).
 
 mod containers;
 pub mod doctor;
@@ -22,7 +22,7 @@ use crate::{
     words::escape::escaped,
 };
 
-/// Looks until nothing changed meanwhile, at most.
+/// How often to look at most, until a look during which nothing changed.
 const ATTEMPTS: usize = 10;
 
 /// A context that was found.
@@ -44,20 +44,21 @@ pub struct Listing {
     source: &'static str,
     aio_nr: u64,
     aio_max_nr: u64,
-    /// The sum of the charges below; null if they are not known.
+    /// The sum of the charges of all processes; null if they are not known.
     accounted: Option<u64>,
-    /// `aio_nr` changed during each look.
+    /// Whether `aio_nr` changed during each look.
     changing: bool,
-    /// Contexts that could not be told.
+    /// Contexts that could not be listed.
     lost: u32,
-    /// Processes that could not be looked at: without BPF, what they have is not in this list.
+    /// Processes that could not be looked at: without BPF, their contexts are not in this list.
     unknown: u32,
     processes: Vec<Holder>,
-    /// Processes that are in exit and wait there for requests: their contexts and charges are gone already.
+    /// Processes that are in exit and wait there for requests: their contexts and charges are
+    /// already gone.
     exiting: Vec<Exiting>,
 }
 
-/// A process that is in exit, and waits there for AIO requests in flight.
+/// A process that is in exit and waits there for AIO requests in flight.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Exiting {
     pid: u32,
@@ -65,39 +66,40 @@ struct Exiting {
     tid: u32,
 }
 
-/// A process with contexts.
+/// A process that has contexts.
 #[derive(Debug, PartialEq, Eq, Serialize)]
 struct Holder {
     pid: u32,
     name: String,
     /// Its cgroup (v2), or null.
     cgroup: Option<String>,
-    /// The container, as far as the name of the cgroup tells; or null.
+    /// The container, if the name of the cgroup shows one; or null.
     container: Option<String>,
     /// What its contexts take from fs.aio-nr; null if that is not known.
     charge: Option<u64>,
-    /// Completed and not reaped; null if one of the rings could not be read.
+    /// Completions that are not reaped; null if one of the rings could not be read.
     unreaped: Option<u64>,
     /// Requests in flight; null if that is not known.
     in_flight: Option<u64>,
-    /// The same, at most.
+    /// An upper bound of the requests in flight; null if that is not known.
     in_flight_at_most: Option<u64>,
     contexts: Vec<ContextLine>,
 }
 
-/// A context.
+/// A context of a process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 struct ContextLine {
     #[serde(serialize_with = "hex")]
     handle: u64,
     /// What io_setup was asked for.
     charge: Option<u32>,
-    /// Entries of its ring, and how many are not reaped; null if it is not mapped, or may not be read.
+    /// How many entries its ring has; null if the ring is not mapped, or may not be read. So with
+    /// `unreaped`.
     ring: Option<u32>,
     unreaped: Option<u32>,
-    /// Requests in flight; null where that cannot be read.
+    /// Requests in flight; null if that cannot be read.
     in_flight: Option<u32>,
-    /// The same, at most; null without BPF.
+    /// An upper bound of the requests in flight; null without BPF.
     in_flight_at_most: Option<u32>,
 }
 
@@ -113,30 +115,30 @@ impl ContextLine {
     }
 }
 
-/// Who looks.
+/// Looks at the machine: with BPF if it has a lister, or in /proc.
 pub struct Inventory {
     lister: Option<Lister>,
 }
 
 impl Inventory {
-    /// By BPF, in the kernel's own tables.
+    /// Looks with BPF, in the kernel's own tables.
     ///
     /// # Errors
-    /// It cannot be had.
+    /// If BPF cannot be used.
     pub fn by_bpf() -> Result<Self, bpf::Error> {
         let settings = bpf::machine::with_processors(bpf::machine::settings(target::ALL)?);
         Ok(Self { lister: Some(Lister::load(&settings)?) })
     }
 
-    /// From /proc, where not all is known.
+    /// Looks in /proc, where not everything is known.
     pub fn by_proc() -> Self {
         Self { lister: None }
     }
 
-    /// Looks, if need be several times, as contexts come and go meanwhile.
+    /// Looks at the machine, several times if contexts come and go meanwhile.
     ///
     /// # Errors
-    /// The kernel does not say how many there are.
+    /// If the kernel does not say how much is in use, or the lister fails.
     pub fn look(&mut self) -> Result<Listing> {
         let mut listing = None;
         for _ in 0..ATTEMPTS {
@@ -163,7 +165,8 @@ impl Inventory {
             let source = if self.lister.is_some() { "bpf" } else { "proc" };
             let found =
                 made(source, before, limit("aio-max-nr")?, changing, (lost, unknown), &contexts);
-            // What is a context's own is not changed by another's end; only the sum is.
+            // The end of one context does not change what was read of another: only the sum may be
+            // wrong.
             let is_done = !changing && found.accounted.is_none_or(|sum| sum == before);
             listing = Some(found);
             if is_done {
@@ -179,8 +182,8 @@ fn limit(name: &str) -> Result<u64> {
     number.with_context(|| format!("cannot read /proc/sys/fs/{name} (a kernel without AIO?)"))
 }
 
-/// The rings that processes have mapped. Whether the context is theirs, and what it takes, is not known. And how many
-/// processes could not be looked at.
+/// The rings that processes have mapped, and how many processes could not be looked at. Whether a
+/// ring's context belongs to the process, and what its charge is, is not known.
 fn from_proc() -> (Vec<Found>, u32) {
     let (mut contexts, mut unknown) = (Vec::new(), 0);
     for pid in proc::all() {

@@ -1,11 +1,11 @@
-//! The listing for people.
+//! The listing as text for people.
 
 use std::fmt::Write as _;
 
 use super::{ContextLine, Holder, Listing};
 use crate::{proc, words::number::thousands};
 
-/// The line people need, then a table.
+/// The line with fs.aio-nr, then a table of processes.
 pub fn text(listing: &Listing, verbose: bool) -> String {
     let mut out = String::new();
     let percent = |part: u64, whole: u64| {
@@ -39,7 +39,7 @@ pub fn text(listing: &Listing, verbose: bool) -> String {
         };
         let _ = writeln!(
             out,
-            "{processes} could not be looked at (not ours, or without an answer): what is there is not in this list"
+            "{processes} could not be looked at (not ours, or they did not answer): their contexts are not in this list"
         );
     }
     for it in &listing.exiting {
@@ -60,7 +60,8 @@ pub fn text(listing: &Listing, verbose: bool) -> String {
     );
     for process in &listing.processes {
         let charge = process.charge.map_or("?".to_owned(), thousands);
-        // What may be in flight at most answers no question: for an idle context it is half of its ring.
+        // The upper bound is not shown here, as it answers no question: for an idle context it is
+        // half of its ring.
         let in_flight = process.in_flight.map_or("?".to_owned(), thousands);
         let unreaped = process.unreaped.map_or("?".to_owned(), thousands);
         let _ = writeln!(
@@ -84,7 +85,7 @@ pub fn text(listing: &Listing, verbose: bool) -> String {
     out
 }
 
-/// `mariadbd 12 x 2,048`, or the sum if they are not all alike.
+/// `mariadbd 12 x 2,048`, or the sum if the charges are not all alike.
 fn summary(process: &Holder) -> String {
     let name = &process.name;
     let count = process.contexts.len();
@@ -106,7 +107,7 @@ fn accounting(listing: &Listing, in_namespace: bool) -> String {
     };
     if listing.lost > 0 {
         return format!(
-            "accounted {}; {} contexts could not be told",
+            "accounted {}; {} contexts could not be listed",
             thousands(sum),
             listing.lost
         );
@@ -148,7 +149,7 @@ fn detail(context: &ContextLine) -> String {
     format!("{:>10} {:#x}  {charge}  {ring}", "", context.handle)
 }
 
-/// `5`, `<=20`, or `?`.
+/// `5` if it is known, `<=20` if only a bound is known, or `?`.
 fn in_flight(exactly: Option<u64>, at_most: Option<u64>) -> String {
     match (exactly, at_most) {
         (Some(count), _) => thousands(count),
@@ -228,7 +229,7 @@ mod tests {
     fn what_is_missing_is_said() {
         assert!(text(&listing(&[8], 10), false).contains("accounted 8, unaccounted 2: "));
         let lost = Listing { lost: 3, ..listing(&[8], 10) };
-        assert!(text(&lost, false).contains("3 contexts could not be told"));
+        assert!(text(&lost, false).contains("3 contexts could not be listed"));
         let proc = Listing { accounted: None, ..listing(&[8], 10) };
         assert!(text(&proc, false).contains("charges unknown without BPF"));
         let unknown = Listing { unknown: 2, ..listing(&[8], 8) };

@@ -1,4 +1,4 @@
-//! Threads that wait inside of a call, or in exit.
+//! Threads that wait inside an AIO call, or in exit.
 
 use std::{fs, io, path::Path};
 
@@ -13,16 +13,18 @@ use super::{
 };
 use crate::event::Syscall;
 
-/// A thread of this process that is in exit and waits there for AIO requests in flight, which nothing can
-/// interrupt: `exit_aio` of fs/aio.c. The process has no memory and no context any more.
+/// A thread of this process that is in exit and waits there for AIO requests in flight. Nothing can
+/// interrupt it ([`exit_aio`]). The process has no memory and no context any more.
+///
+/// [`exit_aio`]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n938
 pub fn waits_in_exit(pid: u32) -> Option<u32> {
-    // include/linux/sched.h
+    // The constant of include/linux/sched.h.
     const PF_EXITING: u64 = 4;
     threads(pid).into_iter().find(|tid| {
         let read =
             |name: &str| file::read(format!("/proc/{pid}/task/{tid}/{name}")).unwrap_or_default();
         let stat = read("stat");
-        // Field 9; the first behind the name is field 3.
+        // The flags are field 9 of the line, and the first field behind the name is field 3.
         let flags = stat_fields(&stat).and_then(|it| it.split_whitespace().nth(9 - 3));
         let flags: u64 = flags.and_then(|it| it.parse().ok()).unwrap_or(0);
         stat_state(&stat) == Some(b'D') && flags & PF_EXITING != 0 && read("wchan") == b"exit_aio"
@@ -34,20 +36,20 @@ pub fn waits_in_exit(pid: u32) -> Option<u32> {
 pub struct Blocked {
     /// The thread.
     pub tid: u32,
-    /// In which call.
+    /// The call in which the thread is blocked.
     pub syscall: Syscall,
-    /// Its arguments.
+    /// The arguments of the call.
     pub args: [u64; 6],
 }
 
-/// The threads of a process that are blocked inside an AIO call now, from
-/// /proc/PID/task/TID/syscall. Threads that cannot be read, or are running, are left out.
+/// The threads of a process that are blocked inside an AIO call, by /proc/PID/task/TID/syscall.
+/// Threads that are running, or cannot be read, are left out.
 pub fn blocked_calls(pid: u32) -> Vec<Blocked> {
     let is_32_bit = is_32_bit(Path::new(&format!("/proc/{pid}/exe")));
     threads(pid).into_iter().filter_map(|tid| blocked_in(pid, tid, is_32_bit)).collect()
 }
 
-/// The same of one thread.
+/// The AIO call in which this thread is blocked, if it is in one.
 pub fn blocked_call(pid: u32, tid: u32) -> Option<Blocked> {
     blocked_in(pid, tid, is_32_bit(Path::new(&format!("/proc/{pid}/exe"))))
 }
@@ -58,7 +60,8 @@ pub(super) fn blocked_in(pid: u32, tid: u32, is_32_bit: bool) -> Option<Blocked>
     Some(Blocked { tid, syscall, args })
 }
 
-/// What a timeout argument of a blocked call points to. (A 32-bit program has it in another form.)
+/// The value to which a timeout argument of a blocked call points. It is not read from a 32-bit
+/// program, where it has another form.
 pub fn read_timespec(pid: u32, address: u64) -> Option<Timespec> {
     if address == 0 || is_32_bit(Path::new(&format!("/proc/{pid}/exe"))) {
         return None;
@@ -76,7 +79,7 @@ pub(super) fn is_32_bit(exe: &Path) -> bool {
     read.is_ok() && &head[..4] == b"\x7fELF" && head[4] == 1
 }
 
-/// `NR 0xARG0 ... 0xARG5 0xSP 0xPC`, or `running`, or `-1 0xSP 0xPC`.
+/// Parses `NR 0xARG0 ... 0xARG5 0xSP 0xPC`; other lines are `running`, or `-1 0xSP 0xPC`.
 pub(super) fn parse_syscall(text: &str, is_32_bit: bool) -> Option<(Syscall, [u64; 6])> {
     let mut words = text.split_whitespace();
     let number = words.next()?.parse().ok()?;

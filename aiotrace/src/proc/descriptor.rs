@@ -41,7 +41,8 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
     let flags = libc::AT_STATX_DONT_SYNC;
     let wanted = libc::STATX_TYPE | libc::STATX_SIZE | libc::STATX_INO;
     let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: a path that ends with NUL, and room for the answer, which may be all zeros.
+    // SAFETY: the path ends with NUL, and there is room for the answer, for which all zeros are
+    // valid.
     let status = unsafe {
         if libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, wanted, status.as_mut_ptr()) != 0 {
             return None;
@@ -68,7 +69,7 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
     })
 }
 
-/// Whether a mount is of a file system that has no disk.
+/// Whether a mount is of a file system without a disk.
 fn is_in_memory(pid: u32, mount: &str) -> bool {
     const IN_MEMORY: [&[u8]; 4] = [b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"];
     let line = self::mount(&pid.to_string(), mount).ok().flatten().unwrap_or_default();
@@ -77,10 +78,10 @@ fn is_in_memory(pid: u32, mount: &str) -> bool {
     IN_MEMORY.contains(&kind)
 }
 
-/// Iovecs told, at most.
+/// The largest number of iovecs that are read of a request.
 const MOST_IOVECS: u64 = 4;
 
-/// What the first of these iovecs of a (64-bit) process are.
+/// The first of the iovecs at this address of a (64-bit) process.
 pub fn iovecs(pid: u32, at: Address, count: u64) -> Option<Vec<(Address, u64)>> {
     let mut bytes = vec![0; 16 * count.min(MOST_IOVECS) as usize];
     read_memory(pid, at.0, &mut bytes)?;
@@ -89,7 +90,7 @@ pub fn iovecs(pid: u32, at: Address, count: u64) -> Option<Vec<(Address, u64)>> 
     pairs.map(|it| Some((Address(word(&it[..8])?), word(&it[8..])?))).collect()
 }
 
-/// Where a descriptor leads.
+/// The path to which a descriptor leads.
 pub fn path(pid: u32, fd: u32) -> Option<Vec<u8>> {
     use std::os::unix::ffi::OsStringExt as _;
     let path = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;

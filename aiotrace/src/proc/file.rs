@@ -1,4 +1,5 @@
-//! Files of /proc, with bounds: a process makes its maps, its mounts and its names as long as it likes.
+//! Reads files of /proc up to a limit: a process can make its maps, its mounts and its names as
+//! long as it likes.
 
 use std::{
     fs::File,
@@ -6,17 +7,19 @@ use std::{
     path::Path,
 };
 
-/// Most of them are a few lines. (The longest of these is a status with 65,536 groups.)
+/// The limit for most files, which are a few lines long. (The longest of these is a status with
+/// 65,536 groups.)
 const SHORT: u64 = 1 << 20;
-/// maps and mountinfo: 300,000 lines of the usual length.
+/// The limit for maps and mountinfo: 300,000 lines of the usual length.
 const LONG: u64 = 32 << 20;
-/// A line of these. (Of a path of 4096 bytes each can be written as four.)
+/// The limit for a line of maps or mountinfo. (A path has up to 4096 bytes, and each can be written
+/// as four.)
 const LINE: usize = 17 << 10;
 
-/// A file, whole.
+/// Reads a whole file.
 ///
 /// # Errors
-/// It cannot be read, or is longer than 1 MiB (`FileTooLarge`).
+/// If it cannot be read, or is longer than 1 MiB (`FileTooLarge`).
 pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     File::open(path)?.take(SHORT + 1).read_to_end(&mut bytes)?;
@@ -26,19 +29,19 @@ pub fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Whether all lines of a file were told.
+/// Whether all lines of a file were passed on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Told {
-    /// They were.
+    /// All lines were passed on.
     All,
-    /// Some were too long, and are left out.
+    /// Some lines were too long, and were left out.
     Some,
 }
 
-/// Tells the lines of maps or mountinfo.
+/// Passes each line of maps or mountinfo to `each`.
 ///
 /// # Errors
-/// The file cannot be read, or is longer than 32 MiB (`FileTooLarge`).
+/// If the file cannot be read, or is longer than 32 MiB (`FileTooLarge`).
 pub fn lines(path: impl AsRef<Path>, each: impl FnMut(&[u8])) -> io::Result<Told> {
     lines_of(File::open(path)?, each)
 }

@@ -1,8 +1,9 @@
-//! What /proc shows of processes, and their memory: the only room that reads either, but for the files that a process has
-//! mapped (`stacks`), which are opened with more care.
+//! What /proc shows of processes, and their memory. Only this module reads these, except for the
+//! files that a process has mapped (`stacks`), which have to be opened with more care.
 //!
-//! Most of it may have to wait for the process, or for whoever serves its memory: so a thread of ours never calls that,
-//! but has a helper do it ([`crate::errand`]). Names, cgroups and the lists of processes and threads are there at once.
+//! Most of these reads may have to wait for the process, or for a server of its memory. So no
+//! thread of aiotrace itself makes them: a helper does ([`crate::errand`]). Only names, cgroups and
+//! the lists of processes and threads can be read without waiting.
 
 mod blocked;
 pub mod descriptor;
@@ -31,7 +32,7 @@ pub use self::{
     threads::threads_of_space,
 };
 
-/// For the fuzz target: every reader of a file of /proc. How many found something.
+/// For the fuzz target: runs every reader of a file of /proc; gives how many found something.
 pub fn fuzz(bytes: &[u8], text: &str) -> u64 {
     let found = [
         status_field(bytes, "Seccomp").is_some(),

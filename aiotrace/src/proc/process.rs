@@ -1,4 +1,4 @@
-//! What a process and its threads are: names, states, and who they belong to.
+//! Properties of processes and threads: names, states, and which process a thread belongs to.
 
 use std::{
     fs, io,
@@ -11,13 +11,13 @@ use std::{
 use super::file;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-/// Of a pidfd: whether all its threads have ended.
+/// Whether all threads of the process of a pidfd have ended.
 pub fn is_over(pidfd: &OwnedFd) -> bool {
     let mut fds = [PollFd::new(pidfd.as_fd(), PollFlags::POLLIN)];
     poll(&mut fds, PollTimeout::ZERO).is_ok_and(|it| it > 0)
 }
 
-/// What /proc says of a thread in `status`.
+/// The file `status` of a thread.
 pub fn status(pid: u32, tid: u32) -> Option<Vec<u8>> {
     file::read(format!("/proc/{pid}/task/{tid}/status")).ok()
 }
@@ -28,28 +28,28 @@ pub fn has_seccomp_filter(pid: u32) -> bool {
     tasks.filter_map(|task| file::read(task.path().join("status")).ok()).any(|it| is_filtered(&it))
 }
 
-/// Whether a thread is one of this process, also one that has ended and was not waited for.
+/// Whether a thread belongs to this process; it may have ended, if nobody has waited for it.
 pub fn has_thread(pid: u32, tid: u32) -> bool {
     fs::metadata(format!("/proc/{pid}/task/{tid}")).is_ok()
 }
 
-/// Whether a seccomp filter is in force, by the status of a thread.
+/// Whether a seccomp filter is in force, by the file `status` of a thread.
 pub fn is_filtered(status: &[u8]) -> bool {
-    // SECCOMP_MODE_FILTER
+    // 2 is SECCOMP_MODE_FILTER.
     status_field(status, "Seccomp") == Some("2")
 }
 
-/// A pidfd.
+/// Opens a pidfd.
 ///
 /// # Errors
-/// `ESRCH`: there is no such process.
+/// `ESRCH` if there is no such process.
 pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
-    // SAFETY: no memory is involved.
+    // SAFETY: the call takes no pointers.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
     if fd < 0 {
         return Err(io::Error::last_os_error());
     }
-    // SAFETY: a new descriptor that nobody else owns.
+    // SAFETY: the descriptor is new, and nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
@@ -67,20 +67,20 @@ pub fn share_space(one: u32, other: u32) -> Option<bool> {
 
 /// Value of a field of /proc/PID/status.
 pub fn status_field<'a>(status: &'a [u8], name: &str) -> Option<&'a str> {
-    // The name of the process is in there too, and may be anything; it cannot hold a line break.
+    // The name of the process is in this file, too. It may be anything, but holds no line break.
     status.split(|byte| *byte == b'\n').find_map(|line| {
         let rest = line.strip_prefix(name.as_bytes())?.strip_prefix(b":")?;
         str::from_utf8(rest).ok().map(str::trim)
     })
 }
 
-/// An amount of memory in /proc/PID/status, bytes.
+/// An amount of memory in /proc/PID/status, in bytes.
 pub fn status_bytes(status: &[u8], name: &str) -> Option<u64> {
     let kibibytes = status_field(status, name)?.strip_suffix("kB")?;
     Some(kibibytes.trim().parse::<u64>().ok()? << 10)
 }
 
-/// The fields of /proc/PID/stat behind the name, which may hold anything, also `) R 1`.
+/// The fields of /proc/PID/stat behind the name, which may be anything, even `) R 1`.
 pub(super) fn stat_fields(stat: &[u8]) -> Option<&str> {
     let end = stat.iter().rposition(|byte| *byte == b')')?;
     str::from_utf8(stat.get(end + 1..)?).ok()
@@ -91,19 +91,19 @@ pub(super) fn stat_state(stat: &[u8]) -> Option<u8> {
 }
 
 pub(super) fn started(stat: &[u8]) -> Option<u64> {
-    // Field 22; the first behind the name is field 3.
+    // The start is field 22 of the line, and the first field behind the name is field 3.
     let ticks: u64 = stat_fields(stat)?.split_whitespace().nth(22 - 3)?.parse().ok()?;
-    // SAFETY: no memory is involved.
+    // SAFETY: the call takes no pointers.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     Some(ticks.checked_mul(1_000_000_000)? / u64::try_from(per_second).ok().filter(|it| *it > 0)?)
 }
 
-/// When a process started, nanoseconds of CLOCK_BOOTTIME, to 10 ms.
+/// When a process started: nanoseconds of CLOCK_BOOTTIME, exact to 10 ms.
 pub fn started_at(pid: u32) -> Option<u64> {
     started(&file::read(format!("/proc/{pid}/stat")).ok()?)
 }
 
-/// Whether a process, or the thread with this id, is there and has not ended.
+/// Whether a process, or the thread with this id, exists and has not ended.
 pub fn is_alive(id: u32) -> bool {
     match pidfd_open(id) {
         Ok(pidfd) => !is_over(&pidfd),
@@ -112,7 +112,7 @@ pub fn is_alive(id: u32) -> bool {
     }
 }
 
-/// The state of a thread, a letter of proc(5).
+/// The state of a thread: a letter of proc(5).
 pub fn thread_state(pid: u32, tid: u32) -> Option<u8> {
     stat_state(&file::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?)
 }
@@ -180,7 +180,7 @@ pub fn cgroup(pid: u32) -> Option<Vec<u8>> {
     Some(line.to_vec())
 }
 
-/// The processes there are now.
+/// The ids of all processes.
 pub fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     entries.filter_map(|it| it.ok()?.file_name().to_str()?.parse().ok()).collect()

@@ -18,25 +18,26 @@ use aiotrace_model::records::arguments;
 
 use crate::event::{Args, Handle, Ring};
 
-/// The header of the ring at this address of a process; `None` if there is none, or we may not look.
+/// The header of the ring at this address of a process; `None` if there is no ring, or if it may
+/// not be read.
 pub fn header(pid: u32, handle: u64) -> Option<RingHeader> {
     let mut bytes = [0; size_of::<RingHeader>()];
     read_memory(pid, handle, &mut bytes)?;
     header_of(&bytes)
 }
 
-/// The same from its bytes.
+/// The header of a ring from its bytes; `None` if they are not a ring's.
 pub fn header_of(bytes: &[u8]) -> Option<RingHeader> {
     let header = RingHeader::read_from_bytes(bytes).ok()?;
     header.is_ring().then_some(header)
 }
 
-/// The ring at this address of a process, likewise.
+/// The ring at this address of a process; `None` if there is no ring, or if it may not be read.
 pub fn read(pid: u32, handle: u64) -> Option<Ring> {
     header(pid, handle).map(Ring::from)
 }
 
-/// `count` entries from `first` on, which must not wrap around.
+/// Reads `count` entries from `first` on. The range must not wrap around.
 pub fn entries(pid: u32, handle: u64, first: u32, count: u32) -> Option<Vec<IoEvent>> {
     let at = size_of::<RingHeader>() + first as usize * size_of::<IoEvent>();
     let mut bytes = vec![0; count as usize * size_of::<IoEvent>()];
@@ -44,9 +45,10 @@ pub fn entries(pid: u32, handle: u64, first: u32, count: u32) -> Option<Vec<IoEv
     bytes.chunks_exact(size_of::<IoEvent>()).map(|it| IoEvent::read_from_bytes(it).ok()).collect()
 }
 
-/// Reads a byte of each page of the ring at this address of a process, as the program itself would do: then its
-/// pages are in the program's page table, and a probe, which cannot sleep, can read them. The kernel maps
-/// a few around one that is touched, and a program that does not reap from the ring itself touches only the first.
+/// Reads a byte of each page of the ring at this address of a process, as the program itself would.
+/// Then the pages are in the program's page table, and a probe, which cannot sleep, can read them.
+/// When a page is touched, the kernel maps a few around it, too, but a program that does not reap
+/// from the ring touches only the first.
 pub fn touch(pid: u32, handle: u64) {
     let Some(nr) = header(pid, handle).map(|it| it.nr) else { return };
     let pages: Vec<usize> = (0..bytes(nr).div_ceil(PAGE) as u64)
@@ -62,26 +64,28 @@ pub fn touch(pid: u32, handle: u64) {
     }
 }
 
-/// Pages that one touch maps, at most: `fault_around_bytes`, those of the same page table.
-/// (<https://elixir.bootlin.com/linux/v6.12/source/mm/memory.c#L5239>)
+/// The largest number of pages that one touch maps: `fault_around_bytes`, and only pages of the
+/// same page table. (<https://elixir.bootlin.com/linux/v6.12/source/mm/memory.c#L5239>)
 const PAGES_AT_ONCE: usize = 16;
-/// What a page table maps, bytes.
+/// How many bytes a page table maps.
 const TABLE: u64 = 2 << 20;
-/// `UIO_MAXIOV`
+/// The kernel's `UIO_MAXIOV`.
 const MOST_PARTS: usize = 1024;
 
-/// Whether all of a ring at this address with so many entries is mapped when its first page is touched.
+/// Whether the whole ring at this address, with this many entries, is mapped when its first page is
+/// touched.
 pub fn is_mapped_at_once(handle: u64, nr: u32) -> bool {
     let last = handle.saturating_add(bytes(nr) as u64 - 1);
     bytes(nr) <= PAGES_AT_ONCE * PAGE && handle / TABLE == last / TABLE
 }
 
-/// The size of a ring.
+/// The size of a ring with this many entries, in bytes.
 fn bytes(nr: u32) -> usize {
     size_of::<RingHeader>() + nr as usize * size_of::<IoEvent>()
 }
 
-/// The headers of the rings at these addresses. `all_pages`: reads a byte of each page before ([`touch`]).
+/// The headers of the rings at these addresses. `all_pages`: read a byte of each page first
+/// ([`touch`]).
 pub fn headers(pid: u32, handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingHeader>> {
     let of = |it: u64| {
         if all_pages {
@@ -92,11 +96,11 @@ pub fn headers(pid: u32, handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingH
     handles.into_iter().map(of).collect()
 }
 
-/// The rings that a process has mapped, with their inode numbers; `None` if that cannot be told.
+/// The rings that a process has mapped, with their inode numbers; `None` if that is not known.
 pub fn of_process(pid: u32) -> Option<Vec<(u64, u64)>> {
     match found(pid) {
         Ok((rings, has_memory)) => (has_memory || is_alive(pid)).then_some(rings),
-        // Some kernels say so of one that has no memory.
+        // Some kernels give this error for a process that has no memory.
         Err(error) if error.raw_os_error() == Some(libc::ESRCH) && is_alive(pid) => {
             Some(Vec::new())
         }
@@ -104,7 +108,8 @@ pub fn of_process(pid: u32) -> Option<Vec<(u64, u64)>> {
     }
 }
 
-/// The same, and whether the process has memory: one that is ending, or whose first thread has ended, shows none.
+/// The rings that a process has mapped, and whether it has memory: a process that is ending, or
+/// whose first thread has ended, shows none.
 fn found(pid: u32) -> io::Result<(Vec<(u64, u64)>, bool)> {
     let (mut rings, mut has_memory) = (Vec::new(), false);
     lines(format!("/proc/{pid}/maps"), |line| {
@@ -114,8 +119,8 @@ fn found(pid: u32) -> io::Result<(Vec<(u64, u64)>, bool)> {
     Ok((rings, has_memory))
 }
 
-/// The ring that a line of `/proc/PID/maps` is about: `/[aio] (deleted)`, with its inode number, which is its own. A
-/// forked child inherits the mapping (up to Linux 7.0), but not the context.
+/// The ring in a line of `/proc/PID/maps`: its file is `/[aio] (deleted)`, and its inode number is
+/// its own. A forked child inherits the mapping (up to Linux 7.0), but not the context.
 pub fn mapped(line: &[u8]) -> Option<(u64, u64)> {
     let line = line.strip_suffix(b"/[aio] (deleted)")?;
     let line = str::from_utf8(line).ok()?;
@@ -123,25 +128,27 @@ pub fn mapped(line: &[u8]) -> Option<(u64, u64)> {
     Some((handle, line.split_whitespace().nth(4)?.parse().ok()?))
 }
 
-/// What is where the ring of a context should be.
+/// What is at the place where the ring of a context should be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AtPlace {
     /// The ring, if it is there.
     pub ring: Option<Ring>,
-    /// If it is not there: the rings that the process has mapped; `None` if that is not known.
+    /// If the ring is not there: the rings that the process has mapped; `None` if these are not
+    /// known.
     pub mapped: Option<Vec<Handle>>,
-    /// A thread is in io_destroy of it.
+    /// Whether a thread is in io_destroy of the context.
     pub destroying: bool,
-    /// For how many completions a thread waits at most.
+    /// The largest number of completions for which a thread waits; `None` if none waits.
     pub awaited: Option<i64>,
 }
 
-/// Looks there.
+/// Looks at the place where the ring of a context should be.
 pub fn at_place(pid: u32, ctx: Handle) -> AtPlace {
     let ring = read(pid, ctx.0);
     let mapped = if ring.is_none() { found(pid).ok() } else { None };
     let mapped = mapped.filter(|(_, has_memory)| *has_memory).map(|it| it.0);
-    // Looked at last: who begins io_destroy after this had the ring mapped before.
+    // Look at the calls last: a thread that enters io_destroy after this had the ring mapped when
+    // we read it.
     let (mut destroying, mut awaited) = (false, None);
     for it in blocked_calls(pid) {
         match arguments(it.syscall, &it.args) {

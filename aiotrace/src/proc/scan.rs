@@ -1,5 +1,5 @@
-//! Looks for handles in the memory that a process can write: a context whose handle is nowhere is lost,
-//! nobody can use or destroy it.
+//! Looks for handles in the memory that a process can write. A context whose handle is nowhere in
+//! it is lost: nobody can use or destroy it.
 
 use std::{
     collections::HashSet,
@@ -15,19 +15,19 @@ use super::{
     memory::read_memory,
 };
 
-/// Pages read at a time.
+/// How many pages are read at a time.
 const CHUNK: usize = 256;
-/// Pages of which it is looked up at a time whether they are there.
+/// For how many pages at a time it is looked up whether they are present.
 const LOOKED_UP: u64 = 32_768;
-/// A scan that takes longer is given up. (The memory that was reserved is the process's choice; only to look up which
-/// of it is there takes 1 ms for each GiB.)
+/// A scan that takes longer is given up. (The process chooses how much memory it reserves, and
+/// looking up which of it is present takes 1 ms for each GiB.)
 const LONGEST: Duration = Duration::from_secs(5);
 
-/// Those of the handles that are nowhere in the memory of the process, nor in the arguments of a call that
-/// one of its threads is in. `None` if not all of it could be read: it takes longer than [`LONGEST`], or a part of
-/// it is swapped out.
+/// Those of the handles that are nowhere in the memory of the process, nor in the arguments of a
+/// call in which one of its threads is. `None` if not all of the memory could be read: the scan
+/// took longer than [`LONGEST`], or a part of the memory is swapped out.
 ///
-/// It reads all the memory that the process can write and has touched: some 0.3 s for each GiB.
+/// The scan reads all memory that the process can write and has touched: some 0.3 s for each GiB.
 pub fn missing(pid: u32, handles: Vec<u64>) -> Option<Vec<u64>> {
     let until = Instant::now() + LONGEST;
     let mut wanted: HashSet<u64> = handles.iter().copied().collect();
@@ -65,16 +65,16 @@ pub fn missing(pid: u32, handles: Vec<u64>) -> Option<Vec<u64>> {
     Some(handles.into_iter().filter(|it| wanted.contains(it)).collect())
 }
 
-/// Which of these pages are there, as addresses and numbers of pages that follow one another, at most [`CHUNK`]: only
-/// those are read. To read one that was never touched gives the process an entry in its page table, and one that is
-/// swapped out would be fetched. `None` if one is swapped out.
-/// <https://docs.kernel.org/admin-guide/mm/pagemap.html>
+/// Which of these pages are present, as runs of an address and a number of pages, at most
+/// [`CHUNK`]. Only these are read: reading a page that was never touched would add it to the
+/// process's page table, and reading one that is swapped out would fetch it. `None` if a page is
+/// swapped out. <https://docs.kernel.org/admin-guide/mm/pagemap.html>
 fn present(pagemap: &File, from: u64, pages: u64) -> Option<Vec<(u64, usize)>> {
     const PRESENT: u64 = 1 << 63;
     const SWAPPED: u64 = 1 << 62;
     let mut entries = vec![0; pages as usize * size_of::<u64>()];
     let place = from / PAGE as u64 * size_of::<u64>() as u64;
-    // Nothing is written about what is above all memory, as [vsyscall] is.
+    // The file has no entries for addresses above all memory, such as [vsyscall].
     let length = pagemap.read_at(&mut entries, place).ok()?;
     let mut runs: Vec<(u64, usize)> = Vec::new();
     let entries = entries[..length].chunks_exact(8).filter_map(|it| it.try_into().ok());
@@ -96,11 +96,12 @@ fn present(pagemap: &File, from: u64, pages: u64) -> Option<Vec<(u64, usize)>> {
     Some(runs)
 }
 
-/// What is in these bytes is not missing. A 32-bit program has its handles in half words.
+/// Removes the handles that are in these bytes from those wanted. A 32-bit program has its handles
+/// in half words.
 fn remove_words(wanted: &mut HashSet<u64>, bytes: &[u8]) {
     let words = bytes.chunks_exact(8).filter_map(|it| it.try_into().ok());
     for word in words.map(u64::from_ne_bytes) {
-        // Most words are no handle: that is quickly told.
+        // Most words cannot be a handle, which this quick test shows.
         if word & 0xfff == 0 && word != 0 {
             wanted.remove(&word);
         }
@@ -113,7 +114,8 @@ fn remove_words(wanted: &mut HashSet<u64>, bytes: &[u8]) {
     }
 }
 
-/// The mapping of a line of maps, if the process can write it; but for rings: a ring does not hold its own address.
+/// The mapping of a line of maps, if the process can write it. Rings are left out, although they
+/// are writable: a ring does not hold its own address.
 fn writable(line: &[u8]) -> Option<(u64, u64)> {
     if line.ends_with(b"/[aio] (deleted)") {
         return None;
@@ -132,13 +134,14 @@ mod tests {
     #[test]
     fn what_is_in_our_own_memory_is_found_and_what_is_not_is_missing() {
         let kept: Box<u64> = std::hint::black_box(Box::new(0x1234_5678_9000));
-        // Made at run time, so that it is in no constant; and given as two halves.
+        // Computed at run time from two halves, so that the number is in no constant.
         let absent = std::hint::black_box(0x0bad_cafeu64) << 16 | 0x1000;
-        // A thread of another test may end meanwhile: then its stack cannot be read.
+        // Try again: if a thread of another test ends meanwhile, its stack cannot be read.
         let missing_here =
             |handle| (0..100).find_map(|_| missing(std::process::id(), vec![handle]));
         assert_eq!(missing_here(*kept), Some(Vec::new()), "{kept}");
-        // The list we give is in our memory too: another process is scanned in tests/kernel.
+        // The list that we pass is in our memory, too, so nothing is missing here. tests/kernel
+        // scans another process.
         assert_eq!(missing_here(absent), Some(Vec::new()));
         assert_eq!(missing(u32::MAX, vec![1]), None);
     }
@@ -159,7 +162,7 @@ mod tests {
             })
             .map(|(_, count)| count)
             .sum();
-        // Where huge pages are given to all, there may be one, or two.
+        // If huge pages are used for all memory, there may be one of them, or two.
         assert!([2, 512, 1024].contains(&touched), "{touched} pages");
     }
 

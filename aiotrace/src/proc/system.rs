@@ -1,4 +1,4 @@
-//! What the kernel says of itself, and of this process.
+//! What the kernel says of itself, and of our own process.
 
 use std::{
     fs::{self, File},
@@ -10,22 +10,22 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{file, process};
 
-/// A value below /proc/sys: `fs/aio-nr`, for instance.
+/// The value of a file below /proc/sys, for instance `fs/aio-nr`.
 pub fn sysctl(name: &str) -> Option<String> {
     Some(fs::read_to_string(format!("/proc/sys/{name}")).ok()?.trim().to_owned())
 }
 
-/// The same, of a number.
+/// The value of a file below /proc/sys that is a number.
 pub fn sysctl_number(name: &str) -> Option<u64> {
     sysctl(name)?.parse().ok()
 }
 
-/// The release of the kernel.
+/// The release of the running kernel.
 pub fn release() -> String {
     sysctl("kernel/osrelease").unwrap_or_default()
 }
 
-/// Major and minor of a kernel's release; what cannot be read passes for new.
+/// The major and minor version in a kernel's release; one that cannot be parsed passes for new.
 pub fn kernel_version(release: &str) -> (u32, u32) {
     let mut numbers = release.split(|it: char| !it.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
@@ -74,28 +74,29 @@ pub fn pid_namespace() -> Option<u32> {
     (inode != INITIAL).then_some(inode as u32)
 }
 
-/// The calling thread gets a processor before others (nice -20), where that is allowed.
+/// Lets the calling thread run before others (nice -20), if that is allowed.
 pub fn go_first() {
-    // SAFETY: no memory is involved.
+    // SAFETY: the call takes no pointers.
     unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -20) };
 }
 
-/// This process takes no more of it than this, or than it was allowed before.
+/// Lowers a limit of this process to `most`, or leaves it if it is lower.
 ///
 /// # Errors
-/// The kernel has no such limit.
+/// If the kernel has no such limit.
 pub fn lower_limit(resource: Resource, most: u64) -> io::Result<()> {
     let (_, before) = getrlimit(resource)?;
     let most = most.min(before);
     Ok(setrlimit(resource, most, most)?)
 }
 
-/// Memory that this process has now, bytes.
+/// The memory that this process has now, in bytes.
 pub fn memory_now() -> Option<u64> {
     own_memory("VmRSS")
 }
 
-/// The most that it had so far. (`ru_maxrss` would be that of whoever started us, if that was more: `exec_mmap` keeps it,
+/// The most memory that this process has had, in bytes. (`ru_maxrss` would not do: `exec_mmap`
+/// keeps the value of the program that started us, if that was more,
 /// [exec.c](https://elixir.bootlin.com/linux/v6.12/source/fs/exec.c).)
 pub fn most_memory() -> Option<u64> {
     own_memory("VmHWM")

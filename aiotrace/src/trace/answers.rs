@@ -1,5 +1,5 @@
-//! Answers to the questions of the model: what has to be looked up in the running system. Of a process a helper looks
-//! it up ([`crate::errand`]).
+//! Answers the questions of the model, which need a look at the running system. A look at a process
+//! is an errand for a helper ([`crate::errand`]).
 
 use aiotrace_common::settings::target;
 
@@ -10,11 +10,11 @@ use crate::{
     source::bpf::{list::Lister, machine},
 };
 
-/// Holders told, at most.
+/// The largest number of holders of fs.aio-nr that an answer names.
 const MOST_HOLDERS: usize = 10;
 
-/// What is in the ring of a context, whether a thread destroys it, and how many completions a thread waits for.
-/// `is_known`: whether a handle is that of another known context.
+/// The ring of a context, whether a thread is in io_destroy of it, and for how many completions a
+/// thread waits. `is_known`: whether a handle belongs to a known context.
 pub fn at_ring(
     pid: u32,
     ctx: Handle,
@@ -26,7 +26,7 @@ pub fn at_ring(
     };
     let found = match (ring, mapped) {
         (Some(ring), _) => RingFound::There(ring),
-        // One that nobody knows is perhaps this one, moved.
+        // A mapped ring that belongs to no known context may be this context's ring, moved.
         (None, Some(rings)) if rings.iter().all(|it| *it != ctx && is_known(*it)) => {
             RingFound::Unmapped
         }
@@ -35,7 +35,7 @@ pub fn at_ring(
     (found, destroying, awaited)
 }
 
-/// Who holds fs.aio-nr: exact with BPF, else only the limit is known.
+/// How much of fs.aio-max-nr is in use, and who holds it. Without BPF, the holders are not known.
 pub fn limit() -> Option<Limit> {
     let (used, limit) = (sysctl_number("fs/aio-nr")?, sysctl_number("fs/aio-max-nr")?);
     let listed = machine::settings(target::ALL)

@@ -1,5 +1,5 @@
-//! Where the events of a trace come from: `--source`, what is prepared before anything runs, and the
-//! beginning.
+//! The beginning of a trace: chooses the source (`--source`), prepares it before anything runs, and
+//! begins.
 
 use std::{borrow::Cow, collections::HashSet, fs::File, sync::Arc};
 
@@ -35,54 +35,54 @@ use crate::{
     trace,
 };
 
-/// What is ready to begin.
+/// A source that is ready to begin.
 pub enum Source {
     /// Probes that are loaded.
     Bpf {
-        /// These.
+        /// The loaded probes.
         probes: Box<Probes>,
-        /// Finds contexts that are there already; a new program has none.
+        /// Finds contexts that exist already; `None` for a launched program, which has none.
         finder: Option<Finder>,
     },
-    /// A thread that will trace.
+    /// The options of the thread that will trace.
     Ptrace(ptrace::Options),
 }
 
-/// How a trace goes its way.
+/// What the source needs when the trace begins.
 pub struct Way {
-    /// Tells it to end.
+    /// Tells the source to end.
     pub stop: Arc<Stop>,
-    /// Where records wait.
+    /// The file in which records wait that cannot be handled at once.
     pub spill: Option<File>,
-    /// When it begins.
+    /// When the trace begins: CLOCK_MONOTONIC, in nanoseconds.
     pub start: u64,
-    /// Where the files of stacks are to be had.
+    /// The open files from which functions and unwind tables are read.
     pub files: OpenFiles,
 }
 
-/// A trace that began.
+/// A trace that has begun.
 pub struct Begun {
-    /// Gives the records.
+    /// Yields the records.
     pub collector: Collector,
-    /// Makes events of them.
+    /// Makes events of the records.
     pub decoder: Decoder,
-    /// What was there before.
+    /// The events of what existed when the trace began.
     pub initial: Vec<Event>,
     /// What sees the calls.
     pub probes: trace::Probes,
-    /// What they cannot see.
+    /// What the source cannot see, in words.
     pub lacks: Vec<Cow<'static, str>>,
-    /// What they can see, as far as the model has to know.
+    /// What the source sees, as the model needs to know it.
     pub sees: Sees,
-    /// Who has the status of a launched program.
+    /// Has the status of a launched program, if ptrace waits for it.
     pub status: Option<ptrace::Status>,
 }
 
 impl Source {
-    /// Loads probes, or looks whether ptrace can do what is wanted.
+    /// Loads the probes, or checks whether ptrace can do what is wanted.
     ///
     /// # Errors
-    /// What cannot be had.
+    /// If something that is wanted cannot be had.
     pub fn prepare(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Self> {
         let by_ptrace = match (wanted.source, faults.map(|it| it.judge)) {
             (SourceKind::Ptrace, _)
@@ -131,7 +131,7 @@ impl Source {
         Ok(Self::Ptrace(ptrace::Options { target, follow, duration, submit_stacks, rules }))
     }
 
-    /// Whether the launched program is to install the filter.
+    /// Whether the launched program must install the filter.
     pub fn is_filtered(&self) -> bool {
         match self {
             Self::Bpf { .. } => false,
@@ -149,10 +149,10 @@ impl Source {
         }
     }
 
-    /// Attaches.
+    /// Begins the trace.
     ///
     /// # Errors
-    /// What the kernel refused.
+    /// If the kernel refuses something.
     pub fn begin(self, plan: Plan, wanted: &Settings, way: Way) -> Result<Begun> {
         match self {
             Self::Bpf { probes, finder } => begin_bpf(*probes, finder, plan, wanted, way),
@@ -208,7 +208,8 @@ fn begin_bpf(
         unseen_exits: wanted.denied || filtered(),
     };
     let before_arming = |probes: &mut Probes| {
-        // Whoever is inside a call when recording begins was so before.
+        // Ask /proc before the probes are armed: a thread that is inside a call now entered it
+        // before the trace, so its entry will never be seen.
         let mut tids = Vec::new();
         let wanted: HashSet<u32> = pids.iter().copied().collect();
         for pid in &pids {
@@ -258,7 +259,7 @@ fn begin_ptrace(
         ptrace::start(options, stop, spill).map_err(|error| refused(error, plan.launched))?;
     let ptrace::Started { mut collector, blocked, found, status } = started;
     if filtered {
-        // The program needs somebody who answers its filter to its end.
+        // The program needs a tracer that answers its filter until it ends.
         collector.leave_running();
     }
     let mut decoder =
@@ -291,7 +292,7 @@ fn begin_ptrace(
     })
 }
 
-/// The tracer copies every stack.
+/// The ptrace source copies every stack, so there are no probes to tell which stacks are known.
 struct Untold;
 
 impl Known for Untold {
@@ -346,7 +347,7 @@ fn load(plan: &Plan, wanted: &Settings, faults: Option<&Chosen>) -> Result<Probe
     Probes::load(&settings, wanted.probes, faults.map(Chosen::for_probes))
 }
 
-/// Adds what to do about it.
+/// Makes a failure that says what the user can do about the error.
 fn with_hint(error: bpf::Error) -> Failure {
     let hint = match &error {
         bpf::Error::NotBuilt => {
@@ -377,14 +378,15 @@ fn changed(
     Event { time, pid, tid, body: Body::Process(process) }
 }
 
-/// That a process is in exit, and a thread of it waits there for requests.
+/// An event that says that a process is in exit and waits there for requests, if that is so.
 pub(super) fn waiting_in_exit(pid: u32) -> Option<Event> {
     let tid = WaitsInExit { pid }.ask()??;
     let name = proc::name(pid)?;
     Some(changed((pid, tid), clock::monotonic(), name, None, Change::ExitWaits))
 }
 
-/// Whatever is told of a process, its name comes before: of those that were not named with -p, too.
+/// Puts an event with the name of its process before the first event of each process, even of
+/// processes that were not named with -p.
 fn name_all(events: &mut Vec<Event>) {
     let is_attached = |it: &Event| match &it.body {
         Body::Process(it) => it.change == Change::Attached,

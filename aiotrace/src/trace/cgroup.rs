@@ -1,5 +1,6 @@
-//! `--cgroup PATH`: a directory of the cgroup v2 hierarchy. Where such a directory is mounted somewhere else (`mount --bind`),
-//! its depth is not that of its path: the mount says what of the hierarchy it shows.
+//! `--cgroup PATH`: a directory of the cgroup v2 hierarchy. If the directory is mounted somewhere
+//! else (`mount --bind`), the depth of its path is not its depth in the hierarchy; the mount says
+//! which part of the hierarchy it shows.
 
 use std::{
     ffi::OsStr,
@@ -18,24 +19,24 @@ use crate::{
     proc::{descriptor, status_field, system::is_in_a_cgroup_namespace},
 };
 
-/// Where the hierarchy usually is; with both hierarchies it is the second.
+/// Where the hierarchy usually is mounted; on a machine with v1 and v2 it is the second.
 const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// A cgroup.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Cgroup {
-    /// The kernel's number for it.
+    /// The kernel's number for the cgroup.
     pub id: u64,
-    /// Its depth below the root.
+    /// The depth of the cgroup below the root.
     pub level: u32,
     directory: PathBuf,
 }
 
 impl Cgroup {
-    /// The one of this path: absolute, or as /proc/PID/cgroup shows it.
+    /// The cgroup with this path, which is absolute, or as /proc/PID/cgroup shows it.
     ///
     /// # Errors
-    /// There is none, or its place in the hierarchy is not known.
+    /// If there is no such cgroup, or if its place in the hierarchy is not known.
     pub fn find(path: &Path) -> Result<Self> {
         if is_in_a_cgroup_namespace() {
             bail!(
@@ -55,7 +56,7 @@ impl Cgroup {
         Ok(Self { id, level, directory })
     }
 
-    /// The processes that are in it, or below it, now.
+    /// The processes that are now in the cgroup, or below it.
     pub fn processes(&self) -> Vec<u32> {
         processes_below(&self.directory)
     }
@@ -96,7 +97,7 @@ fn level_in(directory: &Path, mount: &[u8]) -> Result<u32> {
     Ok((depth + below.components().count()) as u32)
 }
 
-/// Blanks and the like are in octal: `\040`.
+/// Decodes the octal escapes of blanks and other characters: `\040`.
 fn unescaped(field: &[u8]) -> Vec<u8> {
     let mut rest = field;
     let mut plain = Vec::with_capacity(field.len());

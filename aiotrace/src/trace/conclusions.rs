@@ -1,4 +1,5 @@
-//! What is concluded from a trace while it runs: the model, what it asks for, and what is told of it.
+//! Draws conclusions from a running trace: feeds the model, answers its questions, and shows what
+//! it says.
 
 use std::time::Duration;
 
@@ -14,17 +15,17 @@ use crate::{
     source::{Losses, bpf::Decoder},
 };
 
-/// The model's time goes on at least that often.
+/// The model learns the time at least this often.
 const LONGEST_WAIT: Duration = Duration::from_millis(500);
 
-/// What `--fail-on-fault` asks for.
+/// What `--fail-on-fault` and `--allow-unfired` ask for.
 struct FaultLimits {
     outcomes: Vec<Outcome>,
     allow_unfired: bool,
 }
 
 impl FaultLimits {
-    /// Why the trace has failed: `1 lost, rule 2 never acted`.
+    /// Why the trace has failed, for instance `1 lost, rule 2 never acted`.
     fn failure(&self, report: &Report) -> Option<String> {
         if self.outcomes.is_empty() {
             return None;
@@ -46,11 +47,11 @@ impl FaultLimits {
 /// What the source of a trace sees.
 #[derive(Clone, Copy, Debug)]
 pub struct Sees {
-    /// It tells of completions when they happen.
+    /// Whether it sees completions when they happen.
     pub exact_completions: bool,
-    /// It tells every call, and does not only count them.
+    /// Whether it reports every call, and does not only count them.
     pub every_call: bool,
-    /// It tells of synchronous calls after a fault or a short io_submit.
+    /// Whether it sees synchronous calls after a fault or a short io_submit.
     pub synchronous: bool,
 }
 
@@ -64,12 +65,12 @@ pub struct Conclusions {
     scan: bool,
     settings: Settings,
     recorder: Option<Recorder>,
-    /// Nothing is recorded any more.
+    /// The trace is over, so what a look finds now may be newer than the last event.
     is_over: bool,
 }
 
 impl Conclusions {
-    /// Nothing is known yet.
+    /// Begins with a model that knows nothing.
     pub fn new(
         judged: &Judged,
         Sees { exact_completions, every_call, synchronous }: Sees,
@@ -93,7 +94,7 @@ impl Conclusions {
         }
     }
 
-    /// As a recording says it was.
+    /// Begins with the model's settings from a recording, to show it.
     pub fn again(settings: Settings, fail_on: Option<Severity>) -> Self {
         Self {
             model: Model::new(settings),
@@ -108,7 +109,7 @@ impl Conclusions {
         }
     }
 
-    /// The trace begins.
+    /// Passes on that the trace begins.
     pub fn start(&mut self, start: &Start, shown: &mut Shown) {
         if let Some(recorder) = &mut self.recorder {
             recorder.start(start, self.settings);
@@ -120,14 +121,14 @@ impl Conclusions {
         });
     }
 
-    /// Calls were counted.
+    /// Passes on the counts of calls.
     pub fn counted(&mut self, counted: Counted, shown: &mut Shown) {
         shown.attempt(|output| output.counted(&counted));
         self.model.counted(counted);
         self.tell(shown);
     }
 
-    /// Shows an event, and what follows from it.
+    /// Shows an event, and what the model concludes from it.
     pub fn event(&mut self, event: &Event, shown: &mut Shown) {
         if let Some(recorder) = &mut self.recorder {
             recorder.event(event);
@@ -142,13 +143,14 @@ impl Conclusions {
             self.failed |= self.fail_on.is_some_and(|least| finding.severity >= least);
             shown.finding(&finding);
         }
-        // --fail-on is about the program, --fail-on-fault about how it takes what was done to it.
+        // Verdicts do not count for --fail-on, which is about the program. --fail-on-fault is about
+        // what the program makes of faults.
         while let Some(verdict) = self.model.next_verdict() {
             shown.verdict(&verdict);
         }
     }
 
-    /// It is this time.
+    /// Tells the model the time, if it waits for that; 0 stands for the time of the last event.
     pub fn time(&mut self, now: u64, shown: &mut Shown) {
         if self.model.poll_timeout().is_some_and(|due| due <= now || now == 0) {
             if let Some(recorder) = &mut self.recorder {
@@ -159,18 +161,19 @@ impl Conclusions {
         }
     }
 
-    /// Nothing is looked up again.
+    /// Drops the model's questions: a recording already has the answers.
     pub fn forget_questions(&mut self) {
         while self.model.next_question().is_some() {}
     }
 
-    /// Records wait: the time is that of the events, for what happened since is not known.
+    /// Records are waiting, so only the time of the last event is known: what has happened since is
+    /// not.
     pub fn busy(&mut self, shown: &mut Shown) {
         self.time(0, shown);
         self.answer(None, shown);
     }
 
-    /// All that happened is known.
+    /// No record waits, so all that has happened is known.
     pub fn quiet(&mut self, decoder: &mut Decoder, shown: &mut Shown) {
         self.time(clock::monotonic(), shown);
         self.answer(Some(decoder), shown);
@@ -179,12 +182,13 @@ impl Conclusions {
         }
     }
 
-    /// Up to when synchronous calls need not be watched for what happened, if that is known.
+    /// Up to which time it is not necessary to watch synchronous calls; `None`: they must be
+    /// watched further.
     pub fn settled(&self) -> Option<u64> {
         self.model.settled_up_to()
     }
 
-    /// How long it can be waited for events.
+    /// How long the loop may block before the model wants to learn the time.
     pub fn patience(&self) -> Duration {
         let until = self.model.poll_timeout();
         until.map_or(LONGEST_WAIT, |until| {
@@ -193,11 +197,11 @@ impl Conclusions {
         })
     }
 
-    /// Looks up what the model asks for. Rings only if all that happened is known: what is in them
-    /// is newer.
+    /// Answers the model's questions. Rings are read only if all that has happened is known (there
+    /// is a decoder), because their content is newer than records that wait.
     fn answer(&mut self, mut decoder: Option<&mut Decoder>, shown: &mut Shown) {
         while let Some(question) = self.model.next_question() {
-            // Before the look: it is not known how long it takes.
+            // Take the time before the look, because nobody knows how long the look takes.
             let time = clock::monotonic();
             let (pid, looked) = match question {
                 Question::Ring { pid, ctx } => {
@@ -208,7 +212,8 @@ impl Conclusions {
                         && self.settings.every_call
                     {
                         let now = clock::monotonic();
-                        // What is read while the ring moves on may be of its next round.
+                        // If the ring moves on while its entries are read, they may belong to its
+                        // next round: then they are not used.
                         let seen = *ring;
                         let handle = ctx.0;
                         let is_still = || {
@@ -261,7 +266,8 @@ impl Conclusions {
         }
     }
 
-    /// Before a report: what only a look at all the memory of a process tells.
+    /// Before a report, searches the memory of processes for the handles of idle contexts
+    /// (`--scan`).
     pub fn scan(&mut self, shown: &mut Shown) {
         let idle = if self.scan { self.model.idle_contexts() } else { Default::default() };
         for (pid, handles) in idle {
@@ -274,18 +280,19 @@ impl Conclusions {
         }
     }
 
-    /// Something was lost, and it is not known of whom.
+    /// Tells the model that something was lost, and that it is not known which process it was
+    /// about.
     pub fn lost(&mut self, shown: &mut Shown) {
         self.event(&Event::lost_somewhere(clock::monotonic()), shown);
     }
 
-    /// What was lost, with the completions that could not be read so far.
+    /// The losses, together with the completions whose entries could not be read so far.
     pub fn with_unread(&self, losses: Losses) -> Losses {
         let unread = self.model.unread(losses.of_anybody() == 0);
         Losses { unread, ..losses }
     }
 
-    /// What is known now.
+    /// Shows a report of what is known now.
     pub fn report(&mut self, ended: &Ended, shown: &mut Shown) {
         if let Some(recorder) = &mut self.recorder {
             recorder.report(ended);
@@ -293,7 +300,7 @@ impl Conclusions {
         shown.report(ended, self.model.report());
     }
 
-    /// The trace is over.
+    /// Ends the trace: looks for the last time, and shows the last report.
     ///
     /// # Errors
     /// If the recording could not be written.
@@ -309,7 +316,7 @@ impl Conclusions {
         self.is_over = true;
         self.quiet(decoder, shown);
         self.scan(shown);
-        // The last looks are among them.
+        // Count the looks without an answer only here, so that the last ones are included.
         ended.losses.unanswered = errand::unanswered();
         self.end(ended, shown);
         let failure = self.recorder.as_mut().and_then(Recorder::failure);
@@ -318,7 +325,7 @@ impl Conclusions {
         })
     }
 
-    /// The last report.
+    /// Shows the last report.
     pub fn end(&mut self, ended: &Ended, shown: &mut Shown) {
         if let Some(recorder) = &mut self.recorder {
             recorder.end(ended);
@@ -333,12 +340,12 @@ impl Conclusions {
         shown.report(ended, report);
     }
 
-    /// Whether the recording cannot be written.
+    /// Whether writing the recording has failed.
     pub fn recording_failed(&self) -> bool {
         self.recorder.as_ref().is_some_and(Recorder::has_failed)
     }
 
-    /// The traced program is ended now, because `--timeout` is over.
+    /// Tells the model that the traced program is being ended, because `--timeout` is over.
     pub fn timed_out(&mut self, now: u64, shown: &mut Shown) {
         if let Some(recorder) = &mut self.recorder {
             recorder.timed_out(now);
@@ -347,12 +354,12 @@ impl Conclusions {
         self.tell(shown);
     }
 
-    /// What of the faults is as bad as `--fail-on-fault` says.
+    /// What about the faults meets `--fail-on-fault`, in words; `None` if nothing does.
     pub fn fault_failure(&self) -> Option<&str> {
         self.fault_failure.as_deref()
     }
 
-    /// Whether there was a finding as bad as `--fail-on` says.
+    /// Whether there was a finding at least as severe as `--fail-on` says.
     pub fn failed(&self) -> bool {
         self.failed
     }

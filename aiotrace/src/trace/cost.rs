@@ -11,25 +11,25 @@ use crate::{
     errand, output::Cost, proc::system::most_memory, source::ProbeRuns, words::number::thousands,
 };
 
-/// Counts from the attach on.
+/// Measures the cost from the attach on.
 pub struct Meter {
     before: Duration,
     record_bytes: u64,
 }
 
 impl Meter {
-    /// Now.
+    /// Begins to measure.
     pub fn start() -> Self {
         let before = usage().map_or(Duration::ZERO, cpu) + errand::processor_time();
         Self { before, record_bytes: 0 }
     }
 
-    /// A record came.
+    /// Counts the bytes of a record.
     pub fn record(&mut self, record: &[u8]) {
         self.record_bytes += record.len() as u64;
     }
 
-    /// So far. `probes`: what they took, where that is known.
+    /// The cost so far. `probes`: what the probes took, if that is known.
     pub fn cost(&self, probes: Option<ProbeRuns>) -> Option<Cost> {
         Some(Cost {
             cpu: (cpu(usage()?) + errand::processor_time()).saturating_sub(self.before),
@@ -40,7 +40,7 @@ impl Meter {
     }
 }
 
-/// Of this process, all its threads.
+/// The usage of this process, with all its threads.
 fn usage() -> Option<Usage> {
     getrusage(UsageWho::RUSAGE_SELF).ok()
 }
@@ -50,7 +50,7 @@ fn cpu(usage: Usage) -> Duration {
     Duration::from_micros(u64::try_from(micros).unwrap_or(0))
 }
 
-/// In words, for the last line.
+/// The cost in words, for the last line.
 pub fn in_words(cost: &Cost) -> String {
     let mebibytes = |bytes: u64| bytes.div_ceil(1 << 20);
     let mut text = format!(

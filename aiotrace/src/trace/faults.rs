@@ -1,4 +1,4 @@
-//! By which mechanism each fault rule acts on this machine.
+//! Chooses the mechanism by which each fault rule acts on this machine.
 
 use aiotrace_common::settings::Settings;
 
@@ -10,37 +10,38 @@ use crate::{
     source::bpf::faults::{Allowed, Rules},
 };
 
-/// Rules, and by what they act.
+/// The rules, and how they act.
 pub struct Chosen {
     /// The rules.
     pub rules: Vec<Rule>,
-    /// Their mechanisms.
+    /// The mechanism of each rule.
     pub by: Vec<Mechanism>,
-    /// Who decides about each call.
+    /// Who decides about each call whether a rule acts.
     pub judge: Judging,
-    /// What chance depends on.
+    /// The seed of prob=.
     pub seed: u64,
-    /// They are only told.
+    /// Faults are only reported, not made.
     pub dry_run: bool,
 }
 
-/// Who decides about each call.
+/// Who decides about each call whether a rule acts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judging {
-    /// The probes, and the kernel side acts.
+    /// The probes decide, and a mechanism in the kernel acts.
     Probes,
-    /// The ptrace loop, which acts itself: that was asked for.
+    /// The ptrace loop decides and acts, because the user asked for it.
     Ptrace,
-    /// The same: only ptrace can do what this rule wants, the first is 0.
+    /// The ptrace loop decides and acts, because only it can do what this rule wants (counted from
+    /// 0).
     PtraceFor(usize),
 }
 
 impl Injected {
-    /// Chooses the mechanisms, by trying them. `settings`: of the probes, or why they cannot be used, or
-    /// that they are not to be.
+    /// Chooses the mechanisms, by trying them. `settings`: those of the probes, or why the probes
+    /// cannot or shall not be used.
     ///
     /// # Errors
-    /// What is wrong with the rules, or cannot be had.
+    /// If the rules are wrong, or if a mechanism that was asked for cannot make them.
     pub fn choose(&self, settings: Result<Settings, String>) -> Result<Chosen> {
         fault::check(&self.rules).map_err(Failure::new)?;
         let mut rules = self.rules.clone();
@@ -74,7 +75,7 @@ impl Injected {
             }
             kernel.map_err(Clone::clone)?.can(&rule.rule, by)
         };
-        // What only decides needs no mechanism.
+        // With --dry-run, rules need no mechanism: it is enough that the probes can decide.
         let tells = |rule: &Rule| {
             rule.rule.files == 0
                 && kernel.is_ok_and(|it| !rule.rule.counts() || it.counting.is_ok())
@@ -103,13 +104,13 @@ impl Injected {
 }
 
 impl Chosen {
-    /// As the probes want them.
+    /// The rules in the form that the probes take.
     pub fn for_probes(&self) -> Rules {
         let rules: Vec<_> = self.rules.iter().map(|it| it.rule).zip(self.by.clone()).collect();
         Rules::new(&rules, self.seed, self.dry_run)
     }
 
-    /// As they are told.
+    /// The rules in the form in which they are shown.
     pub fn told(&self) -> Faults {
         let rules = self
             .rules
@@ -120,7 +121,8 @@ impl Chosen {
     }
 }
 
-/// The mechanism that is asked for: whether this kernel has it is seen when it is attached.
+/// Uses the mechanism that the user asked for. Whether this kernel has it shows when it is
+/// attached.
 fn forced(by: Mechanism, rules: &[Rule]) -> Result<Vec<Mechanism>> {
     for rule in rules {
         by.delivers(&rule.rule).map_err(|why| {
@@ -136,7 +138,7 @@ fn forced(by: Mechanism, rules: &[Rule]) -> Result<Vec<Mechanism>> {
 /// Refuses targets that must not be broken.
 ///
 /// # Errors
-/// Which, and why.
+/// If there is such a target; the error says which one, and why.
 pub fn check_target(scope: &Scope) -> Result<()> {
     let own = std::process::id();
     let pids = match scope {
@@ -156,9 +158,9 @@ pub fn check_target(scope: &Scope) -> Result<()> {
     Ok(())
 }
 
-/// One that was not asked for.
+/// A seed, if the user gave none.
 fn seed() -> u64 {
     use std::hash::{BuildHasher as _, RandomState};
-    // Short enough to be typed again.
+    // Keep it short enough to be typed again.
     RandomState::new().hash_one(std::process::id()) % 1_000_000
 }

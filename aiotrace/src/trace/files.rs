@@ -1,6 +1,7 @@
-//! Files that the user names. One to be written is opened early, made if it is not there, and emptied only when the trace
-//! begins. Where others may write, no symbolic link of theirs is followed. (A file that they put there, and a hard link, is
-//! written to: fs.protected_hardlinks is there for that.)
+//! Files that the user names. A file to be written is opened early, created if it does not exist,
+//! and emptied only when the trace begins. In a directory to which others can write, no symbolic
+//! link of theirs is followed. (But a file that they have made there is written to, and so is a hard
+//! link: fs.protected_hardlinks exists against these.)
 
 use std::{
     ffi::{OsStr, OsString},
@@ -29,20 +30,20 @@ use crate::{
     proc::descriptor,
 };
 
-/// How long somebody is waited for who reads a FIFO.
+/// How long to wait for the reader of a FIFO, or for the holder of a lease.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Links that lead to links, at most, as the kernel has it.
+/// The longest chain of links to links, as in the kernel.
 const MOST_LINKS: u32 = 40;
 
 /// Why a file is not opened.
 #[derive(Debug, thiserror::Error)]
 enum Refused {
-    /// Somebody may have put it there for us.
+    /// The link may have been put there by another user as a trap.
     #[error(
         "on its way is a symbolic link of user {owner} in a directory that others can write to, which is not followed"
     )]
     Link { owner: u32 },
-    /// A socket, or a device that is not there.
+    /// The file is a socket, or a device without a driver.
     #[error("it is a socket, or a device without a driver")]
     Special,
     #[error(transparent)]
@@ -93,10 +94,10 @@ pub fn write(path: &Path) -> Result<ToWrite> {
     })
 }
 
-/// Now that it is written, what was in it is gone.
+/// Empties the file, because now it is going to be written.
 ///
 /// # Errors
-/// Those of the file.
+/// If the file cannot be emptied.
 pub fn begin(file: &File) -> Result<()> {
     let is_regular = file.metadata().is_ok_and(|it| it.is_file());
     if is_regular {
@@ -121,7 +122,8 @@ fn open_through(path: &Path) -> Result<ToWrite, Refused> {
     let mut links = 0;
     while let Some(name) = left.pop() {
         let is_last = left.is_empty();
-        // What is a link there is one of the kernel's, which leads to what it names only if the kernel follows it.
+        // In /proc, a link is the kernel's own, and only the kernel can follow it to the file that
+        // it stands for.
         if fstatfs(&at)?.filesystem_type() == PROC_SUPER_MAGIC {
             if is_last {
                 return to_write(at, &name, OFlag::empty());
@@ -129,7 +131,7 @@ fn open_through(path: &Path) -> Result<ToWrite, Refused> {
             at = openat(&at, &*name, OFlag::O_PATH | OFlag::O_CLOEXEC, Mode::empty())?.into();
             continue;
         }
-        // With O_DIRECTORY what is mounted on demand is mounted.
+        // O_DIRECTORY makes the kernel mount what is mounted on demand.
         let on_the_way = if is_last { OFlag::empty() } else { OFlag::O_DIRECTORY };
         let how = OFlag::O_PATH | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let found = match openat(&at, &*name, how | on_the_way, Mode::empty()) {
@@ -167,12 +169,12 @@ fn to_write(directory: File, name: &OsStr, flags: OFlag) -> Result<ToWrite, Refu
 /// A directory, as a place to look from.
 const DIRECTORY: OFlag = OFlag::O_PATH.union(OFlag::O_DIRECTORY).union(OFlag::O_CLOEXEC);
 
-/// Where a path begins.
+/// The directory at which a path begins.
 fn start(path: &Path) -> &'static str {
     if path.is_absolute() { "/" } else { "." }
 }
 
-/// The names on the way come first, the first one last.
+/// Adds the names of a path to the stack of names that are left, so that the first name is on top.
 fn push(left: &mut Vec<OsString>, path: &Path) {
     let names = path.components().rev().filter_map(|it| match it {
         Component::Normal(name) => Some(name.to_owned()),
@@ -182,9 +184,10 @@ fn push(left: &mut Vec<OsString>, path: &Path) {
     left.extend(names);
 }
 
-/// Where a link in this directory leads. Where others can write to the directory, it has to be ours, or of whom the
-/// directory is (fs.protected_symlinks of the kernel allows the same, but in sticky directories only, of the last name
-/// only, and where it is switched on).
+/// The path to which a link in this directory leads. If others can write to the directory, the link
+/// must belong to us or to the owner of the directory. (The kernel's fs.protected_symlinks demands
+/// the same, but only for sticky directories, only for the last name, and only if it is switched
+/// on.)
 fn followed(directory: &File, link: &File) -> Result<PathBuf, Refused> {
     let directory = directory.metadata()?;
     let owner = link.metadata()?.uid();
@@ -195,8 +198,8 @@ fn followed(directory: &File, link: &File) -> Result<PathBuf, Refused> {
     Ok(readlinkat(link, "").map_err(io::Error::from)?.into())
 }
 
-/// Opens a file in this directory. Nobody is waited for long: neither the reader of a FIFO nor who holds a lease
-/// (fcntl(2), F_SETLEASE).
+/// Opens a file in this directory. It waits only for a limited time for the reader of a FIFO, or
+/// for the holder of a lease to give it up (fcntl(2), F_SETLEASE).
 fn open_in(directory: &File, name: &OsStr, flags: OFlag) -> Result<File, Refused> {
     let begin = Instant::now();
     let status = fstatat(directory, name, AtFlags::empty());
@@ -213,19 +216,19 @@ fn open_in(directory: &File, name: &OsStr, flags: OFlag) -> Result<File, Refused
             other => break other?,
         }
     };
-    // From here on, writing waits as for any file.
+    // Without O_NONBLOCK, later writes wait as for any other file.
     fcntl(&file, FcntlArg::F_SETFL(OFlag::O_WRONLY))?;
     Ok(file.into())
 }
 
-/// Opens a file to be read; `-o` and `--record` have more to heed.
+/// Opens a file to be read. A file to be written needs more checks.
 ///
 /// # Errors
-/// It cannot be read, or somebody holds a lease on it.
+/// If it cannot be read, or if somebody holds a lease on it.
 pub fn read(path: &Path) -> Result<File> {
     let begin = Instant::now();
     let open = |flags: i32| OpenOptions::new().read(true).custom_flags(flags).open(path);
-    // Of a FIFO the writer is waited for.
+    // Opening a FIFO waits for its writer.
     if std::fs::metadata(path).is_ok_and(|it| it.file_type().is_fifo()) {
         return open(0).with_context(|| format!("cannot open {}", path.display()));
     }

@@ -1,4 +1,4 @@
-//! Starts a program that waits, before its exec, until it is told to go on.
+//! Starts a process that waits, before it executes its program, until it is told to go on.
 
 use std::{
     ffi::{CString, OsString},
@@ -25,32 +25,33 @@ use crate::{
     source::ptrace::{Status, seccomp},
 };
 
-/// What tells it to begin with a filter.
+/// The byte that tells the process to begin with a filter.
 const FILTERED: u8 = b'f';
 
-/// A program that has not begun yet, then one that runs.
+/// A process that has not executed its program yet; later the running program.
 pub struct Child {
     pid: Pid,
-    /// Closed or written: go on.
+    /// The write end of the pipe from which the process reads: a byte lets it begin. If the pipe is
+    /// closed without one, it never begins.
     go: Option<std::fs::File>,
-    /// Gives the errno if the exec fails, nothing if it succeeds.
+    /// Yields the errno if the exec fails, and ends without one if the exec succeeds.
     failure: std::fs::File,
     reaped: bool,
 }
 
-/// Why the program does not run.
+/// Why the program could not be executed.
 #[derive(Debug, thiserror::Error)]
 pub enum ExecError {
     /// exec failed.
     #[error("cannot execute it")]
     Exec(#[source] Errno),
-    /// It was gone before it began.
+    /// The process was gone before it executed the program.
     #[error("the new process is gone")]
     Gone(#[source] io::Error),
 }
 
 impl ExecError {
-    /// Exit status for it: 127 if there is no such program, else 126.
+    /// The exit status for the error: 127 if there is no such program, and 126 for other errors.
     pub fn status(&self) -> u8 {
         match self {
             Self::Exec(Errno::ENOENT) => 127,
@@ -60,7 +61,7 @@ impl ExecError {
 }
 
 impl Child {
-    /// Forks. Must be called while this process has one thread.
+    /// Forks the process. This must be called while aiotrace has one thread.
     pub fn start(command: &[OsString], user: Option<&str>) -> Result<Self> {
         let arguments = command
             .iter()
@@ -70,7 +71,7 @@ impl Child {
         let user = user.map(find_user).transpose()?;
         let (go_read, go) = pipe2(OFlag::O_CLOEXEC)?;
         let (failure, failure_write) = pipe2(OFlag::O_CLOEXEC)?;
-        // SAFETY: this process has one thread, so the child may do as it likes.
+        // SAFETY: this process has one thread, so the child may run any code.
         match unsafe { fork() }.context("cannot start a process")? {
             ForkResult::Parent { child } => {
                 Ok(Self { pid: child, go: Some(go.into()), failure: failure.into(), reaped: false })
@@ -83,23 +84,24 @@ impl Child {
                 };
                 let code = (errno as i32).to_ne_bytes();
                 let _ = std::fs::File::from(failure_write).write_all(&code);
-                // SAFETY: ends the process without running anything of the parent's.
+                // SAFETY: the call ends the process without running any code of the parent.
                 unsafe { libc::_exit(ExecError::Exec(errno).status().into()) }
             }
         }
     }
 
-    /// Its id.
+    /// The id of the process.
     pub fn pid(&self) -> u32 {
         self.pid.as_raw() as u32
     }
 
-    /// Its id, for system calls.
+    /// The id of the process, for system calls.
     pub fn as_pid(&self) -> Pid {
         self.pid
     }
 
-    /// Lets it begin; returns when its exec is done. `filtered`: with the filter of [`seccomp`].
+    /// Lets the process execute its program, and returns when that is done. `filtered`: with the
+    /// filter of [`seccomp`].
     pub fn release(&mut self, filtered: bool) -> Result<(), ExecError> {
         if let Some(mut go) = self.go.take() {
             go.write_all(if filtered { &[FILTERED] } else { b"!" }).map_err(ExecError::Gone)?;
@@ -111,8 +113,8 @@ impl Child {
         }
     }
 
-    /// Its status, waiting for it: its exit code, or 128 and the signal. `traced`: whoever traces it waits in
-    /// our place.
+    /// Waits for the program to end. Gives its exit code, or 128 plus its signal. `traced`: the
+    /// ptrace tracer, which waits in our place.
     pub fn wait(mut self, traced: Option<Status>) -> nix::Result<u8> {
         if let Some(status) = traced.and_then(Status::wait) {
             self.reaped = true;
@@ -139,7 +141,7 @@ impl Child {
 }
 
 impl Drop for Child {
-    /// A program that never began ends here; one that runs is left alone.
+    /// If the program never began, its process ends here; a running program is left alone.
     fn drop(&mut self) {
         if self.go.take().is_some() && !self.reaped {
             let _ = waitpid(self.pid, None);
@@ -162,12 +164,12 @@ fn become_program(
 ) -> Result<std::convert::Infallible, Errno> {
     let mut byte = 0u8;
     loop {
-        // SAFETY: reads one byte into one byte.
+        // SAFETY: the pointer is to one byte, and one byte is read.
         let read = unsafe { libc::read(go.as_raw_fd(), (&raw mut byte).cast(), 1) };
         match read {
             1 => break,
-            // The parent is gone, or could not attach: never begin.
-            // SAFETY: ends the process without running anything of the parent's.
+            // The parent is gone, or could not attach: the program must never begin.
+            // SAFETY: the call ends the process without running any code of the parent.
             0 => unsafe { libc::_exit(125) },
             _ if Errno::last() == Errno::EINTR => (),
             _ => return Err(Errno::last()),
@@ -181,7 +183,8 @@ fn become_program(
         unsafe { libc::prctl(libc::PR_SET_PTRACER, u64::from(nursery), 0, 0, 0) };
     }
     if byte == FILTERED {
-        // Before the user is changed: who may do that may install it without giving anything up.
+        // Install the filter before changing the user: whoever may change the user may install a
+        // filter without giving up the right to gain privileges.
         seccomp::install()?;
     }
     if let Some(user) = user {
@@ -190,7 +193,7 @@ fn become_program(
         setgid(user.gid)?;
         setuid(user.uid)?;
     }
-    // The Rust runtime ignores SIGPIPE; programs expect it.
+    // Programs expect the default action of SIGPIPE, but the Rust runtime ignores it.
     // SAFETY: the default action runs no code of ours.
     unsafe { nix::sys::signal::signal(Signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)? };
     sigprocmask(SigmaskHow::SIG_SETMASK, Some(&SigSet::empty()), None)?;

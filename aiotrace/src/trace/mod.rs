@@ -1,5 +1,5 @@
-//! One trace, from what is asked for ([`Settings`], [`Plan`]) to the last line. Whoever wants a trace comes here, the
-//! command line among them.
+//! One trace, from what is asked for ([`Settings`], [`Plan`]) to the last line. All code that wants
+//! a trace uses this module, the command line included.
 //!
 //! ```text
 //!  Settings, Plan -> Session -> Source (begin) -> events -> Conclusions (the model) -> Shown (an output), Recorder

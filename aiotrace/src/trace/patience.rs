@@ -1,4 +1,4 @@
-//! `run --timeout`: ends the launched program, with the processes that it made, when its time is over.
+//! `run --timeout`: ends the launched program and its descendants when its time is over.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,15 @@ use nix::{
 
 use super::session::{Plan, Scope};
 
-/// From SIGTERM to SIGKILL, and from there until nobody waits any more: a process in the kernel may not end.
+/// The time from SIGTERM to SIGKILL, and from SIGKILL until aiotrace stops waiting: a process
+/// inside the kernel may not end.
 const GRACE: Duration = Duration::from_secs(5);
-/// Nothing is due sooner.
+/// How long to wait if nothing is due.
 const NEVER: Duration = Duration::from_secs(3600);
 
-/// How long the program may take.
+/// Watches how long the program takes, and ends it.
 pub struct Patience {
-    /// The program, and its time.
+    /// The process id of the program, and its time.
     of: Option<(u32, Duration)>,
     began: Instant,
     step: Step,
@@ -30,17 +31,17 @@ enum Step {
     GivenUp,
 }
 
-/// What happened just now.
+/// What [`Patience::end`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The time is over, and the program was asked to end.
+    /// The time was over, and the program was asked to end.
     Over,
-    /// It does not end.
+    /// The program does not end, even by SIGKILL.
     Hopeless,
 }
 
 impl Patience {
-    /// As the plan has it.
+    /// Watches the program if the plan says so.
     pub fn of(plan: &Plan) -> Self {
         let of = match &plan.scope {
             Scope::Processes(processes) if plan.launched => {
@@ -51,12 +52,12 @@ impl Patience {
         Self { of, began: Instant::now(), step: Step::Waits }
     }
 
-    /// The program begins.
+    /// The program begins: its time counts from here.
     pub fn begin(&mut self) {
         self.began = Instant::now();
     }
 
-    /// How long it can be waited for what is due next.
+    /// How long the loop may wait until the next step is due.
     pub fn left(&self) -> Duration {
         self.due().map_or(NEVER, |due| due.saturating_duration_since(Instant::now()))
     }
@@ -72,7 +73,7 @@ impl Patience {
         self.began.checked_add(time)?.checked_add(more)
     }
 
-    /// Does what is due.
+    /// Takes the next step, if it is due.
     pub fn end(&mut self, now: Instant) -> Option<Ending> {
         let (pid, time) = self.of?;
         if self.due().is_none_or(|due| now < due) {
@@ -104,7 +105,7 @@ impl Patience {
     }
 }
 
-/// To the program and to all that came from it.
+/// Sends a signal to the program and to all its descendants.
 fn signal(pid: u32, signal: Signal) {
     let mut all = vec![pid];
     let mut next = 0;

@@ -1,4 +1,4 @@
-//! `--record`: writes down what a trace sees.
+//! `--record`: writes what a trace sees to a recording.
 
 use std::{
     cell::RefCell,
@@ -20,30 +20,30 @@ use crate::{
     stacks::{Place, Symbolizer, child::Function},
 };
 
-/// A looked-up path holds this long (in the time of events), nanoseconds.
+/// How long a path is used after it was looked up: nanoseconds, in the time of events.
 const FRESH: u64 = 1_000_000_000;
-/// Paths remembered at most.
+/// The largest number of paths that are remembered.
 const MOST: usize = 4096;
-/// Places remembered at most.
+/// The largest number of places whose functions are remembered.
 const MOST_PLACES: usize = 65_536;
-/// Memory for the functions at places, bytes.
+/// The most memory for the functions at places, in bytes.
 const MOST_MEMORY: usize = 64 << 20;
 
-/// What descriptors are: looked up by the recorder, or read from a recording.
+/// The paths of descriptors: looked up by the recorder, or read from a recording.
 #[derive(Clone, Default)]
 pub struct Known(Rc<RefCell<HashMap<(u32, u32), Found>>>);
 
-/// When it was looked up, and what was found.
+/// When the path was looked up, and the path, if there was one.
 type Found = (u64, Option<Vec<u8>>);
 
 impl Known {
-    /// For an output.
+    /// The paths, for an output.
     pub fn paths(&self) -> Paths {
         let known = Rc::clone(&self.0);
         Paths::with(move |pid, fd| known.borrow().get(&(pid, fd)).and_then(|it| it.1.clone()))
     }
 
-    /// What was found.
+    /// Remembers a path that was looked up.
     pub fn set(&self, (pid, fd): (u32, u32), time: u64, path: Option<Vec<u8>>) {
         let mut known = self.0.borrow_mut();
         if known.len() >= MOST {
@@ -52,7 +52,7 @@ impl Known {
         known.insert((pid, fd), (time, path));
     }
 
-    /// The process is gone, or another program.
+    /// Forgets the paths of a process that has ended or become another program.
     pub fn forget(&self, event: &Event) {
         if let Body::Process(process) = &event.body
             && matches!(process.change, Change::Exec { .. } | Change::Exit { .. })
@@ -67,7 +67,8 @@ impl Known {
     }
 }
 
-/// The functions in stacks, read from a recording: by the module's number and the address in it.
+/// The functions in stacks, read from a recording, by the number of the module and the address in
+/// it.
 #[derive(Clone, Default)]
 pub struct Functions(Rc<RefCell<ByPlace>>);
 
@@ -76,12 +77,12 @@ type PlaceKey = (u64, u64);
 #[derive(Default)]
 struct ByPlace {
     found: HashMap<PlaceKey, Vec<Function>>,
-    /// What all of them take.
+    /// How much memory all functions take.
     memory: usize,
 }
 
 impl Functions {
-    /// For an output.
+    /// The functions, for an output.
     pub fn symbols(&self) -> Symbolizer {
         let known = Rc::clone(&self.0);
         Symbolizer::with(move |module, offsets| {
@@ -93,11 +94,12 @@ impl Functions {
         })
     }
 
-    /// What was found.
+    /// Remembers the functions at a place.
     pub fn set(&self, place: PlaceKey, functions: Vec<Function>) {
         let known = &mut *self.0.borrow_mut();
         known.memory += memory(&functions);
-        // The recorder begins anew as well, and sooner.
+        // If there are too many, forget all. The recorder does so as well, and sooner, and then writes
+        // them again.
         if known.found.len() >= MOST_PLACES || known.memory > MOST_MEMORY {
             known.found.clear();
             known.memory = memory(&functions);
@@ -108,13 +110,14 @@ impl Functions {
     }
 }
 
-/// Bytes that these take, in a table.
+/// How many bytes these functions take in the table.
 fn memory(functions: &[Function]) -> usize {
     const EACH: usize = size_of::<Function>();
     functions.iter().map(|it| EACH + it.length()).sum::<usize>() + size_of::<PlaceKey>() + EACH
 }
 
-/// Of functions, as many and as much of their names as a recording may have: the innermost are kept.
+/// Cuts a list of functions, and the text of their names, to what a recording may hold. The
+/// innermost functions are kept.
 fn cut(mut functions: Vec<Function>) -> Vec<Function> {
     functions.truncate(FUNCTIONS);
     let mut left = FUNCTION_NAMES;
@@ -130,13 +133,13 @@ pub struct Recorder {
     writer: Writer<File>,
     known: Known,
     symbols: Symbolizer,
-    /// Places whose functions are written.
+    /// The places whose functions have been written.
     places: HashSet<PlaceKey>,
     failed: Option<io::Error>,
 }
 
 impl Recorder {
-    /// Begins to write into this file: what was in it is gone.
+    /// Begins to write into this file, and removes what was in it.
     pub fn begin(file: File, known: Known, symbols: &Symbolizer) -> Result<Self> {
         files::begin(&file)?;
         let writer = Writer::new(file).context("cannot write the recording")?;
@@ -144,12 +147,13 @@ impl Recorder {
         Ok(Self { writer, known, symbols, places, failed: None })
     }
 
-    /// How the trace begins.
+    /// Writes how the trace begins.
     pub fn start(&mut self, start: &Start, settings: Settings) {
         self.write(&Item::Start(start.clone(), settings));
     }
 
-    /// Something happens. Before anybody shows it.
+    /// Writes an event. This must be called before the event is shown, because an output uses the
+    /// paths that are looked up here.
     pub fn event(&mut self, event: &Event) {
         self.known.forget(event);
         for fd in descriptors(event) {
@@ -179,40 +183,40 @@ impl Recorder {
         }
     }
 
-    /// The model is told the time.
+    /// Writes that the model was told the time.
     pub fn time(&mut self, now: u64) {
         self.write(&Item::Time(now));
     }
 
-    /// The program is ended, because it took too long.
+    /// Writes that the program is being ended, because it took too long.
     pub fn timed_out(&mut self, now: u64) {
         self.write(&Item::TimedOut(now));
     }
 
-    /// A report is asked for.
+    /// Writes that a report was asked for.
     pub fn report(&mut self, ended: &Ended) {
         self.write(&Item::Report(ended.clone()));
     }
 
-    /// The trace is over.
+    /// Writes that the trace is over.
     pub fn end(&mut self, ended: &Ended) {
         self.write(&Item::End(ended.clone()));
         self.flush();
     }
 
-    /// Nothing happens: what was seen so far survives whatever comes.
+    /// Writes what is buffered while nothing happens, so that it survives whatever comes.
     pub fn flush(&mut self) {
         if self.failed.is_none() {
             self.failed = self.writer.flush().err();
         }
     }
 
-    /// What ended the recording.
+    /// The error that ended the recording.
     pub fn failure(&mut self) -> Option<io::Error> {
         self.failed.take()
     }
 
-    /// Whether something ended it.
+    /// Whether an error has ended the recording.
     pub fn has_failed(&self) -> bool {
         self.failed.is_some()
     }
@@ -224,7 +228,7 @@ impl Recorder {
     }
 }
 
-/// The descriptors that an event is about.
+/// The descriptors that an event names.
 fn descriptors(event: &Event) -> Vec<u32> {
     let args = match &event.body {
         Body::Call(call) => &call.args,

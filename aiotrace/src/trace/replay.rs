@@ -1,4 +1,4 @@
-//! Tells a recorded trace again.
+//! Shows a recorded trace.
 
 use std::{
     io::{self, BufReader, Read},
@@ -24,16 +24,17 @@ use crate::{
     trace,
 };
 
-/// Memory that a recording may take, MiB. Traces stay below that (docs/reference/recording.md); a file that was made to take more
-/// is not read on.
+/// The most memory that showing a recording may take, in MiB. Traces stay below that
+/// (docs/reference/recording.md); a file that was made to take more is not read further.
 const MOST_MEMORY: u64 = 400;
-/// Items between two looks at the memory; each may take an MiB.
+/// How many items are read between two checks of the memory; each item may take a MiB.
 const ITEMS: u64 = 64;
 
-/// Tells a recording (`-`: of standard input) as `view` wants it. Whether there was a finding as bad as this.
+/// Shows a recording (`-` is standard input) as `view` says. Gives whether there was a finding at
+/// least as severe as `fail_on`.
 ///
 /// # Errors
-/// It cannot be read at all, or the output cannot be written.
+/// If the recording cannot be read at all, or if the output cannot be written.
 pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool> {
     let file: Box<dyn Read> = match path.as_os_str() == "-" {
         true => Box::new(io::stdin().lock()),
@@ -58,7 +59,7 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
         items += 1;
         if items.is_multiple_of(ITEMS) && memory_now().is_some_and(|it| it > MOST_MEMORY << 20) {
             eprintln!(
-                "aiotrace: telling it takes more than {MOST_MEMORY} MiB of memory, which no trace does; this is what \
+                "aiotrace: showing the recording takes more than {MOST_MEMORY} MiB of memory, which no trace does; this is what \
                  came before"
             );
             conclusions.event(&Event::lost_somewhere(last), &mut shown);
@@ -103,7 +104,7 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
     Ok(conclusions.failed())
 }
 
-/// The end of a trace whose end is not recorded.
+/// The end of a trace whose recording has no end.
 fn cut_short(time: u64, start: u64, events: u64) -> Ended {
     Ended {
         time,
@@ -120,7 +121,7 @@ fn with_hint(error: Error, file: &Path) -> Failure {
         Error::Foreign => "make one with `aiotrace attach --record FILE`".to_owned(),
         Error::Version(_) => "read it with the aiotrace that made it".to_owned(),
         Error::Truncated | Error::Damaged { .. } | Error::Chunk(_) | Error::Io(_) => {
-            "nothing of it can be told".to_owned()
+            "nothing of it can be shown".to_owned()
         }
     };
     Failure::from(error).during(file.display()).with_hint(hint)

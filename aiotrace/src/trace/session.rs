@@ -1,4 +1,4 @@
-//! One trace, from the loading of the probes to the last line: what `attach` and `run` share.
+//! One trace, from loading the probes to the last line: what `attach` and `run` share.
 
 use std::time::{Duration, Instant};
 
@@ -39,35 +39,36 @@ use crate::{
 pub enum Scope {
     /// These processes.
     Processes(Vec<Opened>),
-    /// Everything in a cgroup.
+    /// All processes in a cgroup.
     Cgroup(Cgroup),
-    /// Everything.
+    /// All processes of the machine.
     All,
 }
 
 /// How it is traced.
 pub struct Plan {
-    /// What.
+    /// The processes that are traced.
     pub scope: Scope,
-    /// Children too.
+    /// Whether their children are traced, too.
     pub follow: bool,
-    /// `run`: the process is ours and has not begun its program; it gets SIGINT too.
+    /// `run`: whether the process is our child and has not executed its program yet. It also gets
+    /// SIGINT when the user presses Ctrl-C.
     pub launched: bool,
-    /// With ptrace, a launched program stops at AIO calls only, by a seccomp filter.
+    /// With ptrace: whether a launched program stops only at AIO calls, by a seccomp filter.
     pub filtered: bool,
-    /// The launched program is ended after this time.
+    /// The time after which the launched program is ended.
     pub timeout: Option<Duration>,
 }
 
 /// How a trace ended.
 pub struct Outcome {
-    /// Why.
+    /// Why the trace ended.
     pub reason: Reason,
-    /// Which options say that this trace has failed, and why.
+    /// Why the trace has failed, by `--fail-on` and `--fail-on-fault`; `None` if it has not.
     pub failed: Option<String>,
-    /// The program had to be ended: `--timeout`.
+    /// Whether the program had to be ended because of `--timeout`.
     pub timed_out: bool,
-    /// Who has the status of the launched program, if it cannot be waited for.
+    /// Has the status of the launched program, if aiotrace cannot wait for it itself.
     pub status: Option<ptrace::Status>,
 }
 
@@ -82,7 +83,7 @@ pub struct Session<'a> {
     files: OpenFiles,
 }
 
-/// `--record`, before anything is written.
+/// The parts of `--record`, before anything is written.
 struct Recording {
     to: files::ToWrite,
     known: Known,
@@ -96,8 +97,9 @@ impl Recording {
 }
 
 impl<'a> Session<'a> {
-    /// Prepares the source and opens the output, so that what can fail fails before anything runs. The files are made if
-    /// they are not there, and else as they were until the source has begun.
+    /// Prepares the source and opens the output, so that what can fail fails before anything runs.
+    /// Files are created if they do not exist; existing ones keep their content until the source
+    /// has begun.
     pub fn prepare(settings: &'a Settings, plan: Plan) -> Result<Self> {
         settings.check()?;
         let faults = choose_faults(&plan, settings)?;
@@ -122,10 +124,11 @@ impl<'a> Session<'a> {
         Ok(Self { settings, source, plan, output, recording, faults, files })
     }
 
-    /// Attaches, calls `armed`, shows what happens until it is over. `armed` is told whether the launched
-    /// program is to install a filter ([`crate::source::ptrace::seccomp`]).
+    /// Attaches, calls `armed`, and shows what happens until the trace is over. `armed` is passed
+    /// whether the launched program must install a filter ([`crate::source::ptrace::seccomp`]).
     pub fn trace(self, armed: impl FnOnce(bool) -> Result<()>) -> Result<Outcome> {
-        // Before any thread is made, so that all of them leave the signals to those that heed them.
+        // Block the signals before any thread is made, so that all threads leave them to the ones
+        // that handle them.
         self.source.signals().thread_block().context("cannot block signals")?;
         let stop = Stop::new().context("cannot wait for signals")?;
         stop.heed_signals(self.plan.launched).context("cannot start a thread")?;
@@ -140,7 +143,7 @@ impl<'a> Session<'a> {
         };
         let way = Way { stop, spill, start: start.start, files: self.files };
         let begun = self.source.begin(self.plan, self.settings, way)?;
-        // Nothing can be refused any more.
+        // Nothing can be refused any more, so the files may be emptied.
         file.as_ref().map_or(Ok(()), files::begin)?;
         let recorder = self.recording.map(Recording::begin).transpose()?;
         let Begun { mut collector, mut decoder, initial, probes, lacks, .. } = begun;
@@ -170,7 +173,7 @@ impl<'a> Session<'a> {
             }
             let message = match collector.try_next() {
                 Ok(None) => {
-                    // Nothing waits: let it be seen.
+                    // No record waits, so this is the time to show everything.
                     conclusions.quiet(&mut decoder, &mut shown);
                     shown.pause();
                     collector.wait_next_for(conclusions.patience().min(patience.left()))
@@ -223,7 +226,7 @@ impl<'a> Session<'a> {
             events += 1;
             conclusions.event(event, &mut shown);
         });
-        // Those that were in exit at the attach were told.
+        // Processes that were already in exit at the attach were reported then.
         let were: Vec<u32> = initial.iter().filter(|it| is_in_exit(it)).map(|it| it.pid).collect();
         let now = targets.into_iter().filter(|it| !were.contains(it));
         for event in now.filter_map(begin::waiting_in_exit) {
@@ -239,7 +242,7 @@ impl<'a> Session<'a> {
         conclusions.finish(&mut decoder, &mut ended, &mut shown)?;
         shown.finish()?;
         say_end(&ended);
-        // From here on nobody waits for signals.
+        // From here on, no thread waits for signals, so unblock them.
         let _ = collector::all_signals().thread_unblock();
         let finding = conclusions.failed().then(|| "--fail-on asks".to_owned());
         let fault = conclusions.fault_failure().map(|why| format!("--fail-on-fault asks ({why})"));
@@ -253,7 +256,7 @@ fn is_in_exit(event: &Event) -> bool {
     matches!(&event.body, Body::Process(it) if it.change == Change::ExitWaits)
 }
 
-/// The faults that are asked for, and by what they are made.
+/// The faults that the user asked for, and how they are made.
 fn choose_faults(plan: &Plan, settings: &Settings) -> Result<Option<Chosen>> {
     let Settings { injected, source, .. } = settings;
     if !injected.is_wanted() {
@@ -277,7 +280,7 @@ fn say_behind(bytes: u64) {
     );
 }
 
-/// Events seen, events lost and where, duration.
+/// Prints how many events were seen, how many were lost and where, and how long the trace took.
 fn say_end(ended: &Ended) {
     let seconds = ended.attached.as_secs_f64();
     let events = thousands(ended.events);
@@ -293,7 +296,7 @@ fn say_end(ended: &Ended) {
             .collect();
         format!("{} LOST: {}", thousands(total), causes.join("; "))
     };
-    // Nothing was lost by that: what was looked for is not known.
+    // A look without an answer is no loss of events: only the answer is unknown.
     if ended.losses.unanswered > 0 {
         let unanswered = thousands(ended.losses.unanswered);
         lost.push_str(&format!("; {unanswered} looks at processes had no answer"));
@@ -303,7 +306,7 @@ fn say_end(ended: &Ended) {
     eprintln!("aiotrace: {events} events in {seconds:.1} s, {lost}{cost}");
 }
 
-/// As the trace tells it.
+/// The reason as outputs name it.
 fn told(reason: Reason) -> trace::Reason {
     match reason {
         Reason::TargetsGone => trace::Reason::TargetsGone,

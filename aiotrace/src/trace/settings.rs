@@ -1,4 +1,5 @@
-//! What a trace looks at, and how it is told. (Which processes it is of, says a [`Plan`](super::Plan).)
+//! What a trace looks at, and how it is shown. (A [`Plan`](super::Plan) says which processes it is
+//! about.)
 
 use std::{path::PathBuf, time::Duration};
 
@@ -10,32 +11,32 @@ use crate::{
     source::{bpf::Wanted, collector::Counting},
 };
 
-/// What a trace looks at, and how it is told.
+/// What a trace looks at, and how it is shown.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// How events are shown.
     pub view: View,
-    /// Stacks of io_submit are taken, too.
+    /// Whether stacks of io_submit are copied, too.
     pub stacks: bool,
-    /// Where all that is seen is written down.
+    /// The recording to which all events are written.
     pub record: Option<PathBuf>,
     /// Where events come from.
     pub source: SourceKind,
     /// Which probes are used.
     pub probes: Wanted,
-    /// Calls that a seccomp filter answers are looked for in any case.
+    /// Whether calls that a seccomp filter answers are watched for, even if no target has a filter.
     pub denied: bool,
-    /// The trace ends after this time.
+    /// The time after which the trace ends.
     pub duration: Option<Duration>,
-    /// What was counted is shown each time that so much has passed.
+    /// How often the counts are shown.
     pub interval: Option<Duration>,
     /// Only these calls are shown.
     pub only: Option<Only>,
-    /// One call in so many is shown.
+    /// One call in this many is shown.
     pub sample: Option<u32>,
-    /// Where calls are counted, their requests are, too.
+    /// Whether requests are counted, too, where calls are counted.
     pub requests: bool,
-    /// What is concluded.
+    /// What is worth a finding, and what makes the trace fail.
     pub judged: Judged,
     /// The faults that are made.
     pub injected: Injected,
@@ -53,38 +54,39 @@ pub enum SourceKind {
     Ptrace,
 }
 
-/// From when on something is worth a finding, and what makes a trace fail.
+/// When something is worth a finding, and what makes a trace fail.
 #[derive(Clone, Debug)]
 pub struct Judged {
-    /// From when on something is worth a finding.
+    /// When something is worth a finding.
     pub thresholds: Thresholds,
     /// A finding of this severity, or a worse one, makes the trace fail.
     pub fail_on: Option<Severity>,
     /// A verdict on a fault that is one of these makes the trace fail, and so does a rule that never acted.
     pub fail_on_fault: Vec<Outcome>,
-    /// A rule that never acted does not.
+    /// Whether a rule may never act without making the trace fail.
     pub allow_unfired: bool,
-    /// All the memory of a process is searched for the handles of idle contexts, before each report.
+    /// Whether all writable memory of processes is searched for the handles of idle contexts before
+    /// each report.
     pub scan: bool,
 }
 
 /// The faults that are made.
 #[derive(Clone, Debug, Default)]
 pub struct Injected {
-    /// What they are, and when.
+    /// The rules, which say which faults to make, and when.
     pub rules: Vec<Rule>,
-    /// What chance depends on; `None`: one is chosen.
+    /// The seed of prob=; `None`: one is chosen.
     pub seed: Option<u64>,
-    /// No more faults after this time.
+    /// The time after which no more faults are made.
     pub limit: Option<Duration>,
-    /// They are only told.
+    /// Whether faults are only reported, not made.
     pub dry_run: bool,
-    /// By what they are made; `None`: by the best for each rule.
+    /// The mechanism; `None`: the best one for each rule.
     pub mechanism: Option<Mechanism>,
 }
 
 impl Settings {
-    /// Which calls are told although they are counted; 0: none, N: one in so many.
+    /// Which calls are reported although calls are counted: 0 for none, N for one in N.
     pub(super) fn sample(&self) -> u32 {
         self.sample.unwrap_or(u32::from(self.only.is_some()))
     }
@@ -102,7 +104,7 @@ impl Settings {
     /// Whether all that is wanted can be had together.
     ///
     /// # Errors
-    /// What cannot.
+    /// If it cannot; the error says which options conflict.
     pub(super) fn check(&self) -> Result<()> {
         if self.sample() > 0 && self.source == SourceKind::Ptrace {
             let text = "--only and --sample choose in the kernel, not with ptrace";
@@ -118,12 +120,12 @@ impl Settings {
 }
 
 impl Injected {
-    /// Whether there are any.
+    /// Whether there are any rules.
     pub(super) fn is_wanted(&self) -> bool {
         !self.rules.is_empty()
     }
 
-    /// Whether ptrace is asked for.
+    /// Whether the user asked for ptrace.
     pub(super) fn wants_ptrace(&self) -> bool {
         self.mechanism == Some(Mechanism::Ptrace)
     }

@@ -1,4 +1,4 @@
-//! The output of a trace: what of it is shown, and what becomes of a failure.
+//! The output of a trace: which events are shown, and what happens when writing fails.
 
 use std::{
     io,
@@ -13,31 +13,32 @@ use crate::{
     output::{Ended, Output},
 };
 
-/// Lines a terminal gets in a second; more cannot be read.
+/// How many lines a second a terminal gets; nobody can read more.
 const LINES_PER_SECOND: u64 = 200;
 
-/// The output, and what must not stop the trace.
+/// The output of a running trace. A failure to write does not stop the trace at once.
 pub struct Shown {
-    /// Where it goes.
+    /// The output that events go to.
     pub output: Box<dyn Output>,
-    /// No calls.
+    /// Calls are not shown.
     pub quiet: bool,
     /// Completions are shown, too.
     pub completions: bool,
-    /// On a terminal.
+    /// Limits the lines on a terminal.
     pub throttle: Option<Throttle>,
-    /// Of the calls that the kernel tells in any case, only these are shown.
+    /// Some calls come from the kernel whatever was chosen; of these, only the matching ones are
+    /// shown.
     pub only: Option<Only>,
-    /// Calls are shown one by one; so many were.
+    /// Calls are shown one by one, not only as a summary.
     pub shows_calls: bool,
-    /// See `shows_calls`.
+    /// How many calls were passed to the output.
     pub calls: u64,
-    /// What ended the output.
+    /// The error that ended the output.
     pub failed: Option<io::Error>,
 }
 
 impl Shown {
-    /// Something happened.
+    /// Shows an event, if it is to be shown.
     pub fn event(&mut self, event: &Event) {
         if matches!(event.body, Body::Completion(_)) && !self.completions {
             return;
@@ -66,38 +67,38 @@ impl Shown {
         self.attempt(|output| output.event(event));
     }
 
-    /// Something was concluded.
+    /// Shows a finding.
     pub fn finding(&mut self, finding: &Finding) {
         self.attempt(|output| output.finding(finding));
     }
 
-    /// It is known what a program made of a fault.
+    /// Shows a verdict on a fault.
     pub fn verdict(&mut self, verdict: &Verdict) {
-        // As many as faults, if all goes well.
+        // If all goes well there are as many of these as faults, so they count as frequent lines.
         if verdict.outcome == Outcome::Retried && !self.admits() {
             return;
         }
         self.attempt(|output| output.verdict(verdict));
     }
 
-    /// Whether there is room for another line that is one of many.
+    /// Whether another line that is one of many may be shown.
     pub fn admits(&mut self) -> bool {
         self.throttle.as_mut().is_none_or(Throttle::admit)
     }
 
-    /// Nothing happens: let it be seen.
+    /// Writes out what is buffered, while nothing happens.
     pub fn pause(&mut self) {
         self.attempt(|output| output.flush());
     }
 
-    /// Writes, unless that failed before.
+    /// Writes, unless writing has failed before.
     pub fn attempt(&mut self, write: impl FnOnce(&mut dyn Output) -> io::Result<()>) {
         if self.failed.is_none() {
             self.failed = write(self.output.as_mut()).err();
         }
     }
 
-    /// What is known now.
+    /// Shows a report of what is known now.
     pub fn report(&mut self, ended: &Ended, mut report: Report) {
         if let Some(counts) = &mut report.counted {
             counts.shown = self.shows_calls.then_some(self.calls);
@@ -111,10 +112,10 @@ impl Shown {
         });
     }
 
-    /// Whether all could be written.
+    /// Whether everything could be written.
     pub fn finish(mut self) -> Result<()> {
         match self.failed.take() {
-            // Whoever read us has seen enough.
+            // The reader of the output has closed it: it has seen enough.
             Some(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
             Some(error) => Err(error).context("cannot write the output; the trace was stopped"),
             None => Ok(()),
@@ -122,7 +123,7 @@ impl Shown {
     }
 }
 
-/// Lets so many lines a second through.
+/// Lets a number of lines a second through (`LINES_PER_SECOND`).
 pub struct Throttle {
     second: Instant,
     lines: u64,
@@ -130,12 +131,13 @@ pub struct Throttle {
 }
 
 impl Throttle {
-    /// From now on.
+    /// Begins to count.
     pub fn new() -> Self {
         Self { second: Instant::now(), lines: 0, hidden: 0 }
     }
 
-    /// Begins a new second, if it is time, and says how much was hidden in the last one.
+    /// Begins a new second, if it is time for one. Gives how many lines were hidden in the last
+    /// one.
     fn hidden_before(&mut self, now: Instant) -> Option<u64> {
         if now.duration_since(self.second) < Duration::from_secs(1) {
             return None;

@@ -1,4 +1,4 @@
-//! How a trace is shown, and where.
+//! How a trace is shown, and where it is written.
 
 use std::{
     fs::File,
@@ -28,15 +28,15 @@ use crate::{
 /// How events are shown.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Where they are written; `None`: to standard output.
+    /// The file to which events are written; `None`: standard output.
     pub output: Option<PathBuf>,
-    /// As what.
+    /// The form of the output.
     pub format: Format,
-    /// Calls are counted instead.
+    /// Whether calls are counted instead of shown.
     pub summary: bool,
-    /// Calls are not shown.
+    /// Whether calls are not shown.
     pub quiet: bool,
-    /// Lists are shown whole, and rings, and where contexts are made.
+    /// Whether whole lists, rings, and the places where contexts are made are shown.
     pub verbose: bool,
     /// The time of each line.
     pub timestamps: clock::Format,
@@ -44,7 +44,7 @@ pub struct View {
     pub color: Color,
 }
 
-/// As what events are shown.
+/// The form of the output.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Lines for people.
@@ -57,22 +57,23 @@ pub enum Format {
 /// When colours are used.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Color {
-    /// On a terminal.
+    /// Colours are used on a terminal.
     #[default]
     Auto,
-    /// Always.
+    /// Colours are always used.
     Always,
-    /// Never.
+    /// Colours are never used.
     Never,
 }
 
 impl View {
-    /// Calls are not shown one by one.
+    /// Whether calls are not shown one by one.
     pub fn says_little(&self) -> bool {
         self.quiet || self.summary
     }
 
-    /// Opens the output. `stacks`: they are shown in any case; `in_part`: calls are left out.
+    /// Opens the output. `stacks`: show stacks even without `verbose`; `in_part`: some calls are
+    /// left out.
     pub fn open(
         &self,
         paths: Paths,
@@ -80,7 +81,7 @@ impl View {
         stacks: bool,
         in_part: bool,
     ) -> Result<Opened> {
-        // The outputs gather what they write.
+        // The writers need no buffer: the outputs have one.
         let (writer, spill, file): (Box<dyn Write>, _, _) = match &self.output {
             Some(path) => {
                 let output = files::write(path)?;
@@ -97,7 +98,7 @@ impl View {
         let color = match self.color {
             Color::Always => true,
             Color::Never => false,
-            // https://no-color.org
+            // NO_COLOR: https://no-color.org
             Color::Auto => {
                 is_terminal && std::env::var_os("NO_COLOR").is_none_or(|it| it.is_empty())
             }
@@ -130,13 +131,13 @@ impl View {
     }
 }
 
-/// An output of which nothing is written yet.
+/// An output to which nothing has been written yet.
 pub struct Opened {
-    /// It.
+    /// The output.
     pub shown: Shown,
-    /// For what it does not take at once.
+    /// The file for records that the output does not take at once.
     pub spill: Option<File>,
-    /// `-o FILE`: that file, which [`files::begin`] empties.
+    /// The file of `-o FILE`, which [`files::begin`] empties.
     pub file: Option<File>,
 }
 

@@ -1,4 +1,4 @@
-//! Calls that fail, are interrupted, or are not made at all, and nothing is wrong.
+//! Calls that fail, are interrupted, or are never made, although nothing is wrong.
 
 use std::{sync::mpsc::channel, thread};
 
@@ -7,7 +7,8 @@ use crate::{
     basic, libaio, tasks,
 };
 
-/// A thread waits in io_getevents, and is told by io_destroy that all is over.
+/// A thread waits in io_getevents until another one destroys the context, which is how it learns
+/// that it should end.
 pub fn destroyed_by_another_thread() {
     let ctx = aio::setup(8);
     basic::pair(ctx, 1);
@@ -21,11 +22,12 @@ pub fn destroyed_by_another_thread() {
     assert_eq!(waiter.join().expect("the thread"), aio::error(libc::EINVAL), "io_getevents");
 }
 
-/// A signal that only io_pgetevents lets through. The kernel's -514 becomes EINTR.
+/// io_pgetevents is interrupted by a signal that only its mask lets through. Inside the kernel it
+/// returns -514; the program gets EINTR.
 pub fn interrupted() {
     extern "C" fn nothing(_: i32) {}
     let ctx = aio::setup(8);
-    // SAFETY: the handler does nothing; the structures are complete.
+    // SAFETY: the handler does nothing, and the structures are complete.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as usize;
@@ -47,14 +49,14 @@ pub fn interrupted() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// The end of a program that does not look whether its beginning worked.
+/// The end of a program that does not check whether its io_setup worked: it destroys no context.
 pub fn nothing_destroyed() {
     let mut ctx = 0;
     assert_eq!(aio::setup_at(0, &raw mut ctx as u64), aio::error(libc::EINVAL), "io_setup");
     assert_eq!(aio::destroy(ctx), aio::error(libc::EINVAL), "io_destroy of no context");
 }
 
-/// The library libaio sees for itself that the ring is empty: ten calls of its function, no system call.
+/// libaio sees by itself that the ring is empty: ten calls of its function make no system call.
 pub fn through_libaio() {
     let libaio = libaio::load();
     let mut ctx = 0;
@@ -62,7 +64,7 @@ pub fn through_libaio() {
     let mut iocb = aio::pread(aio::zero(), &mut buffer, 3);
     let mut pointers = [&raw mut iocb];
     let mut event = IoEvent::default();
-    // SAFETY: all that is pointed to lives until the end.
+    // SAFETY: everything that the pointers lead to lives until the end of the block.
     unsafe {
         assert_eq!((libaio.setup)(8, &mut ctx), 0, "io_setup");
         for _ in 0..10 {
@@ -80,13 +82,13 @@ pub fn through_libaio() {
 /// The kernel makes a context, cannot write its handle, and takes it back.
 pub fn handle_nowhere_to_go() {
     let page = aio::pages(1);
-    // SAFETY: a page of ours; it stays zero.
+    // SAFETY: the page is ours, and nobody writes to it.
     assert_eq!(unsafe { libc::mprotect(page.cast(), 4096, libc::PROT_READ) }, 0, "mprotect");
     assert_eq!(aio::setup_at(8, page as u64), aio::error(libc::EFAULT), "io_setup");
     basic::pairs(1);
 }
 
-/// System calls by the processor's instruction, in no library's function.
+/// System calls made by the processor's instruction itself, not by a function of a library.
 pub fn without_libraries() {
     let mut ctx = 0u64;
     let mut buffer = 0;
@@ -105,7 +107,7 @@ pub fn without_libraries() {
 #[cfg(target_arch = "x86_64")]
 fn syscall(number: i64, args: [u64; 5]) -> i64 {
     let ret;
-    // SAFETY: the kernel checks all addresses; what they lead to is alive.
+    // SAFETY: the kernel checks all addresses, and what they lead to is alive.
     unsafe {
         std::arch::asm!(
             "syscall",

@@ -1,4 +1,4 @@
-//! Contexts and their handles: what becomes of them, and which numbers they have.
+//! Contexts and their handles: how contexts end, and which handles they get.
 
 use std::{
     fs,
@@ -8,17 +8,18 @@ use std::{
 
 use crate::{aio, basic, forget, processes::wait_for, ring};
 
-/// No io_destroy before the exit.
+/// Three contexts are alive when the process exits: it calls no io_destroy.
 pub fn alive_at_exit() {
     for data in 1..=3 {
         basic::pair(aio::setup(8), data);
     }
 }
 
-/// Two live processes have contexts with the same number.
+/// Two live processes have contexts with the same handle.
 pub fn same_handle_in_two_processes() {
     let (ours, theirs) = UnixStream::pair().expect("a socket pair");
-    // A place that is free in both, should the kernel give two numbers.
+    // An address that is free in both processes, in case the kernel gives them two different
+    // handles.
     let place = aio::pages(ring::MANY_PAGES) as u64;
     // SAFETY: this process has one thread.
     let child = unsafe { libc::fork() };
@@ -50,7 +51,7 @@ pub fn same_handle_in_two_processes() {
     wait_for(child);
 }
 
-/// The number of a destroyed context is that of the next one.
+/// The handle of a destroyed context is given to the next one.
 pub fn same_handle_again() {
     let first = aio::setup(8);
     basic::pair(first, 1);
@@ -63,7 +64,7 @@ pub fn same_handle_again() {
     assert_eq!(aio::destroy(second), 0, "io_destroy");
 }
 
-/// Mremap changes the number, with a request in flight.
+/// mremap changes the handle while a request is in flight.
 pub fn moved() {
     let place = aio::pages(ring::MANY_PAGES) as u64;
     let old = aio::setup(8);
@@ -78,7 +79,7 @@ pub fn moved() {
     assert_eq!(aio::destroy(new), 0, "io_destroy");
 }
 
-/// The same before the first call on it, and the program rests.
+/// mremap changes the handle before the first call on the context, and then the program rests.
 pub fn moved_before_use() {
     let place = aio::pages(ring::MANY_PAGES) as u64;
     let new = ring::Ring::of(aio::setup(8)).move_to(place);
@@ -88,13 +89,14 @@ pub fn moved_before_use() {
     std::thread::sleep(std::time::Duration::from_secs(2));
 }
 
-/// A first context only to see whether there is AIO at all.
+/// A first context is made only to find out whether there is AIO at all.
 pub fn probe_at_the_start() {
     assert_eq!(aio::destroy(aio::setup(1)), 0, "io_destroy");
     basic::pairs(4);
 }
 
-/// The limit fs.aio-max-nr is below fs.aio-nr for a moment, and a second context is refused.
+/// The limit fs.aio-max-nr is below fs.aio-nr for a moment, and a second context is refused
+/// meanwhile.
 pub fn limit_lowered() {
     const HELD: u64 = 64;
     let ctx = aio::setup(HELD);
@@ -108,7 +110,7 @@ pub fn limit_lowered() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// fs.aio-max-nr while it is lower than it was.
+/// Keeps fs.aio-max-nr lowered, and raises it to its old value on drop.
 struct Limit {
     before: u64,
 }
@@ -132,8 +134,8 @@ impl Drop for Limit {
     }
 }
 
-/// The ring is unmapped and the context is not destroyed, in a process that lives on. This one is
-/// a leak.
+/// The ring is unmapped and its context is not destroyed, in a process that lives on. Unlike the
+/// others, this is a leak.
 pub fn unmapped() {
     let ctx = aio::setup(8);
     basic::pair(ctx, 1);
@@ -141,14 +143,14 @@ pub fn unmapped() {
     crate::wait();
 }
 
-/// What keeps a handle, in the heap.
+/// Keeps a handle in the heap, and nowhere else.
 pub struct Engine {
     handle: u64,
 }
 
 impl Engine {
-    /// io_setup writes the handle into a local variable, whose place is used for something else at
-    /// once.
+    /// Makes a context. io_setup writes its handle into a local variable, whose place on the stack
+    /// is overwritten at once.
     pub fn new() -> Box<Self> {
         let mut engine = Box::new(Self { handle: 0 });
         engine.open();
@@ -163,7 +165,7 @@ impl Engine {
         self.handle = local;
     }
 
-    /// One pair, which leaves no handle on the stack.
+    /// Makes one submit and one reap, and leaves no copy of the handle on the stack.
     pub fn work(&self, data: u64) {
         self.pair(data);
         forget::scrub_stack();
@@ -174,9 +176,9 @@ impl Engine {
         basic::pair(self.handle(), data);
     }
 
-    /// Read from the heap at each use, so that the compiler keeps no copy elsewhere.
+    /// Reads the handle from the heap at each use, so that the compiler keeps no copy elsewhere.
     fn handle(&self) -> u64 {
-        // SAFETY: a field of ours.
+        // SAFETY: the pointer is to a field of `self`.
         unsafe { (&raw const self.handle).read_volatile() }
     }
 
@@ -185,14 +187,14 @@ impl Engine {
     }
 }
 
-/// The variable that io_setup wrote to is gone, the handle is not.
+/// The variable into which io_setup wrote the handle is gone, but the handle is kept.
 pub fn local_handle() {
     let engine = Engine::new();
     engine.work(1);
     engine.close();
 }
 
-/// The same, as a process that lives on.
+/// Does the same, and lives on until a line comes.
 pub fn local_handle_alive() {
     let engine = Engine::new();
     engine.work(1);

@@ -1,4 +1,4 @@
-//! Programs that take completions out of the ring themselves.
+//! Programs that reap from the ring by themselves.
 
 use std::os::fd::RawFd;
 
@@ -15,7 +15,7 @@ fn submit_reads(ctx: u64, fd: RawFd, count: usize) {
     assert_eq!(aio::submit(ctx, &mut iocbs), count as i64, "io_submit");
 }
 
-/// All is reaped, and io_getevents is never called.
+/// Everything is reaped from the ring, and io_getevents is never called.
 pub fn from_the_ring() {
     let ctx = aio::setup(8);
     let (ring, fd) = (Ring::of(ctx), aio::zero());
@@ -30,7 +30,7 @@ pub fn from_the_ring() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// Exits with completed reads that nobody has asked for.
+/// The process exits with completed reads that nobody has reaped.
 pub fn some_left_in_the_ring() {
     let ctx = aio::setup(8);
     let ring = Ring::of(ctx);

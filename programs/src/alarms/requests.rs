@@ -1,4 +1,4 @@
-//! Requests: how they are told apart, refused, and what their results mean.
+//! Requests: how they are told apart, how they are refused, and what their results mean.
 
 use crate::{
     aio::{self, Iocb},
@@ -7,13 +7,13 @@ use crate::{
     ring::Ring,
 };
 
-/// Submits one request that is accepted, and gives its result.
+/// Submits one request, which must be accepted, and gives its result.
 fn result_of(ctx: u64, iocb: Iocb) -> i64 {
     assert_eq!(aio::submit(ctx, &mut [iocb]), 1, "io_submit of opcode {}", iocb.opcode);
     aio::reap(ctx, 1)[0].res
 }
 
-/// `data` is 0, two requests at a time, and then something; the iocbs are the same ones each time.
+/// `data` is 0 in two requests at a time, and is set later; the iocbs are the same each time.
 pub fn data_is_no_identity() {
     let ctx = aio::setup(8);
     let (fd, mut buffer) = (aio::zero(), 0);
@@ -30,7 +30,7 @@ pub fn data_is_no_identity() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// What the file says about a request comes as an event: a buffer that is not there, and a count
+/// Errors that come as completions: of a buffer that is not mapped, and of a count for an eventfd
 /// that is not 8 bytes long.
 pub fn errors_as_events() {
     let ctx = aio::setup(8);
@@ -42,8 +42,8 @@ pub fn errors_as_events() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// A short submit does not say why. Submitting the rest does: the first one of it is refused, so it
-/// is dropped, and the others are submitted.
+/// A short submit does not say why it is short. Submitting the rest does: its first request is
+/// refused, so the program drops that one and submits the others.
 pub fn refused_one_dropped() {
     let ctx = aio::setup(8);
     let mut buffer = 0;
@@ -56,7 +56,7 @@ pub fn refused_one_dropped() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// Polls of a pipe and of an eventfd that wait for ever, and a read of a pipe. Nobody reaps.
+/// Polls of a pipe and of an eventfd pend for ever, and a read of a pipe completes. Nobody reaps.
 pub fn pending_by_design() {
     let ctx = aio::setup(8);
     let empty = aio::silent_pipe();
@@ -69,7 +69,8 @@ pub fn pending_by_design() {
     assert_eq!(buffer, u64::from(b'x'), "the read is done");
 }
 
-/// `nbytes` counts vectors, the result of a poll is a mask, and files have an end.
+/// Numbers that are no lengths: `nbytes` may count vectors, and the result of a poll is a mask.
+/// Also, files have an end.
 pub fn numbers_that_are_no_lengths() {
     let ctx = aio::setup(8);
     let file = Temporary::of(&[7; 20]);
@@ -96,7 +97,7 @@ pub fn numbers_that_are_no_lengths() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// EAGAIN comes while slots are free, because another processor keeps some of them for itself.
+/// io_submit gives EAGAIN although slots are free, because another processor keeps some of them.
 /// After reaping, the refused request is accepted.
 pub fn refused_below_capacity() {
     const FEW: usize = 8;
@@ -125,8 +126,8 @@ pub fn refused_below_capacity() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// The kernel copies an iocb, so the same memory is another request at once: a poll that pends, and writes, told apart by
-/// their data.
+/// The kernel copies an iocb, so the program may use its memory for another request at once. One
+/// iocb serves for a poll that pends and for writes; their data tells them apart.
 pub fn one_iocb() {
     let ctx = aio::setup(8);
     let (reader, _writer) = aio::pipe();

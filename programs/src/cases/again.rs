@@ -1,5 +1,5 @@
-//! What becomes of a request that was refused or that failed, most often by a fault: dropped, made again, or done
-//! with another call.
+//! What programs do with a request that was refused or that failed, most often by a fault: they
+//! drop it, submit it again, or do it with another call.
 
 use std::{os::unix::fs::FileExt as _, time::Duration};
 
@@ -13,8 +13,9 @@ use crate::{
     say,
 };
 
-/// `drop-reuse`: 50 writes, one after the other, with one iocb. What io_submit returns is only looked at to see
-/// whether there is something to reap: what was refused is lost, and its iocb is the next request's.
+/// `drop-reuse`: 50 writes, one after the other, with one iocb. The program looks at what io_submit
+/// returns only to see whether there is something to reap: a refused request is lost, and its iocb
+/// serves for the next one.
 pub fn drop_reuse(_: &[String]) {
     let named = Named::new("drop-reuse");
     let (ctx, buffer) = (aio::setup(64), letters(1));
@@ -33,8 +34,9 @@ pub fn drop_reuse(_: &[String]) {
     destroy(ctx);
 }
 
-/// `sync-fallback [HOW]`: 20 batches of four writes; what io_submit does not take is done at once, with pwrite(2),
-/// or `pwritev`, `pwritev2`, `write`, `writev`, or by a `child` with pwrite(2). Nothing is lost.
+/// `sync-fallback [HOW]`: 20 batches of four writes. What io_submit does not accept is written at
+/// once with pwrite(2), or with `pwritev`, `pwritev2`, `write` or `writev`, or by a `child` with
+/// pwrite(2). Nothing is lost.
 pub fn sync_fallback(arguments: &[String]) {
     let named = Named::new("sync-fallback");
     let at_once = |iocb: &Iocb| write_at_once(iocb, word(arguments, 0));
@@ -44,7 +46,8 @@ pub fn sync_fallback(arguments: &[String]) {
     say(&format!("{by_other_means} done with another call, the file has {length}"));
 }
 
-/// 20 batches of four requests of 1,024 bytes; what io_submit does not take is done `at_once`. How many were.
+/// Makes 20 batches of four requests of 1,024 bytes, and does with `at_once` what io_submit does
+/// not accept. Gives how many those were.
 fn in_batches(named: &Named, opcode: u16, at_once: impl Fn(&Iocb) -> isize) -> u64 {
     let (ctx, buffer) = (aio::setup(64), letters(1));
     let mut by_other_means = 0;
@@ -66,8 +69,8 @@ fn in_batches(named: &Named, opcode: u16, at_once: impl Fn(&Iocb) -> isize) -> u
     by_other_means
 }
 
-/// `retry-cut [HOW]`: 20 batches of four adjacent writes; what io_submit does not take is submitted again as one write, or with
-/// `vectors`, or in `pieces` of 512. Nothing is lost.
+/// `retry-cut [HOW]`: 20 batches of four adjacent writes. What io_submit does not accept is
+/// submitted again as one write, or with `vectors`, or in `pieces` of 512 bytes. Nothing is lost.
 pub fn retry_cut(arguments: &[String]) {
     let named = Named::new("retry-cut");
     let (ctx, buffer) = (aio::setup(64), letters(1));
@@ -103,8 +106,9 @@ pub fn retry_cut(arguments: &[String]) {
     destroy(ctx);
 }
 
-/// `reuse-number [at-once]`: what io_submit refuses is dropped, and the file closed; the next one, which gets its number, is
-/// written at the same place, by io_submit or with pwrite(2).
+/// `reuse-number [at-once]`: a write that io_submit refuses is dropped, and its file closed. The
+/// next file gets the same descriptor, and is written at the same offset, by io_submit or with
+/// pwrite(2).
 pub fn reuse_number(arguments: &[String]) {
     let (ctx, buffer) = (aio::setup(64), letters(1));
     for name in ["reuse-number-a", "reuse-number-b"] {
@@ -120,8 +124,8 @@ pub fn reuse_number(arguments: &[String]) {
     destroy(ctx);
 }
 
-/// `sync-read [HOW]`: 20 batches of four reads; what io_submit does not take is read at once, with `read`, `readv`,
-/// `preadv`, `preadv2`, or pread(2). Nothing is lost.
+/// `sync-read [HOW]`: 20 batches of four reads. What io_submit does not accept is read at once with
+/// `read`, `readv`, `preadv`, `preadv2` or pread(2). Nothing is lost.
 pub fn sync_read(arguments: &[String]) {
     let named = Named::new("sync-read").filled(20);
     let at_once = |iocb: &Iocb| read_at_once(iocb, word(arguments, 0));
@@ -129,7 +133,7 @@ pub fn sync_read(arguments: &[String]) {
     say(&format!("{by_other_means} done with another call"));
 }
 
-/// The memory of a request in two pieces.
+/// The memory of a request, divided into two pieces.
 fn halves(iocb: &Iocb) -> [libc::iovec; 2] {
     let (at, length) = (iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
     let half = length / 2;
@@ -142,7 +146,7 @@ fn halves(iocb: &Iocb) -> [libc::iovec; 2] {
 fn read_at_once(iocb: &Iocb, how: &str) -> isize {
     let (fd, at, length) = (iocb.fildes, iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
     let vectors = halves(iocb);
-    // SAFETY: the memory of the request.
+    // SAFETY: the vectors lead to the memory of the request, which lives.
     unsafe {
         match how {
             "preadv" => libc::preadv(fd, vectors.as_ptr(), 2, iocb.offset),
@@ -163,7 +167,7 @@ fn read_at_once(iocb: &Iocb, how: &str) -> isize {
 fn write_at_once(iocb: &Iocb, how: &str) -> isize {
     let (at, length) = (iocb.buf as *mut libc::c_void, iocb.nbytes as usize);
     let vectors = halves(iocb);
-    // SAFETY: the memory of the request.
+    // SAFETY: the vectors lead to the memory of the request, which lives.
     unsafe {
         match how {
             "pwritev" => libc::pwritev(iocb.fildes, vectors.as_ptr(), 2, iocb.offset),
@@ -192,8 +196,8 @@ fn write_at_once(iocb: &Iocb, how: &str) -> isize {
     }
 }
 
-/// `fault-retry [direct]`: 20 writes of different lengths, with one iocb; what fails is made again, at most four
-/// times. `direct`: by a file with O_DIRECT, on a disk.
+/// `fault-retry [direct]`: 20 writes of different lengths, with one iocb. What fails is submitted
+/// again, at most four times. With `direct`, the file is on a disk and has O_DIRECT.
 pub fn fault_retry(arguments: &[String]) {
     let named = if word(arguments, 0) == "direct" {
         Named::direct("fault-retry").filled(20 * 16)
@@ -218,8 +222,8 @@ pub fn fault_retry(arguments: &[String]) {
     destroy(ctx);
 }
 
-/// `fault-file [COUNT]`: writes to two files by turns, `aio-fault-file-a-PID` and `-b-`, each of another length, with
-/// one iocb. Says which did not write all.
+/// `fault-file [COUNT]`: writes to two files by turns, `aio-fault-file-a-PID` and `-b-`, each of
+/// another length, with one iocb. Says which writes did not write everything.
 pub fn fault_file(arguments: &[String]) {
     let files = [Named::new("fault-file-a"), Named::new("fault-file-b")];
     let (ctx, buffer) = (aio::setup(64), letters(1));
@@ -236,7 +240,8 @@ pub fn fault_file(arguments: &[String]) {
     destroy(ctx);
 }
 
-/// `retry-pool`: 50 writes; what is refused or fails is made again, with the next iocb of a pool of four.
+/// `retry-pool`: 50 writes. What is refused or fails is submitted again, with the next iocb of a
+/// pool of four.
 pub fn retry_pool(_: &[String]) {
     let named = Named::new("retry-pool");
     let (ctx, buffer) = (aio::setup(64), letters(1));
@@ -257,8 +262,8 @@ pub fn retry_pool(_: &[String]) {
     destroy(ctx);
 }
 
-/// `retry-exit STATUS`: what is refused is made again, and succeeds; all the same the process exits with this status
-/// 300 ms after, or, for `abort`, dies of SIGABRT.
+/// `retry-exit STATUS`: what is refused is submitted again, and succeeds. All the same, the process
+/// exits with this status 300 ms later, or, for `abort`, dies of SIGABRT.
 pub fn retry_exit(arguments: &[String]) {
     let named = Named::new("retry-exit");
     let (ctx, buffer) = (aio::setup(64), letters(1));
@@ -274,8 +279,9 @@ pub fn retry_exit(arguments: &[String]) {
     destroy(ctx);
 }
 
-/// `reap-fails STATUS`: an io_getevents that fails ends the program 300 ms later, with this status, or, for `abort`,
-/// by SIGABRT; its child has ended meanwhile, as one that writes a stack trace.
+/// `reap-fails STATUS`: when io_getevents fails, the program ends 300 ms later with this status,
+/// or, for `abort`, by SIGABRT. A child of it has ended before that, like a helper that writes a
+/// stack trace.
 pub fn reap_fails(arguments: &[String]) {
     let named = Named::new("reap-fails").filled(1);
     let (ctx, buffer) = (aio::setup(64), letters(1));
@@ -296,7 +302,7 @@ pub fn reap_fails(arguments: &[String]) {
 
 fn end_badly_if(is_bad: bool, how: &str) {
     if is_bad {
-        // What is told must not depend on the end coming at once.
+        // The verdict must not depend on the process ending at once.
         std::thread::sleep(Duration::from_millis(300));
         match how {
             "abort" => std::process::abort(),

@@ -1,4 +1,5 @@
-//! Contexts: many, lost, shared by mistake, refused, and those of a process that becomes another program.
+//! Contexts: many, lost, shared by mistake, or refused, and those of a process that becomes another
+//! program.
 
 use std::{
     fs::File,
@@ -21,8 +22,9 @@ use crate::{
     basic, say, tasks,
 };
 
-/// `double-destroy`: a thread waits in a context that is destroyed, which is destroyed once more; then its handle is
-/// another context's, which the third io_destroy ends, and the owner's next io_submit is refused.
+/// `double-destroy`: a thread waits in a context, which is destroyed twice. Its handle is then
+/// given to another context, which a third io_destroy ends, so that its owner's next io_submit is
+/// refused.
 pub fn double_destroy(_: &[String]) {
     let ctx = aio::setup(8);
     let (tell, told) = std::sync::mpsc::channel();
@@ -49,8 +51,9 @@ pub fn double_destroy(_: &[String]) {
     say(&format!("the new context has the old handle: {}", other == ctx));
 }
 
-/// `reconnect [ROUNDS]`: each round a reader is made anew, with a descriptor of its own and four contexts, and the old
-/// one is dropped without io_destroy. `ready` after this many, and on until the line comes, each 50 ms; at most 1000.
+/// `reconnect [ROUNDS]`: in each round a reader is made, with a descriptor of its own and four
+/// contexts, and the one before it is dropped without io_destroy. The program is `ready` after this
+/// many rounds, and makes one more every 50 ms until the line comes; at most 1000.
 pub fn reconnect(arguments: &[String]) {
     let named = Named::new("reconnect").filled(1);
     let buffer = letters(1);
@@ -71,15 +74,15 @@ pub fn reconnect(arguments: &[String]) {
     }
 }
 
-/// Where each reader is made: a test looks for this function, its file and its line.
+/// Makes a reader. A test looks for this function, its file and its line.
 #[inline(never)]
 fn make_reader(named: &Named) -> (File, [u64; 4]) {
     let file = File::open(&named.path).expect("the file");
     (file, std::array::from_fn(|_| std::hint::black_box(aio::setup(64)))) // here: io_setup
 }
 
-/// `loop-setup ASKED TIMES [hold]`: asks for a context of this size so many times, and keeps what it gets; with `hold`,
-/// until the line.
+/// `loop-setup ASKED TIMES [hold]`: asks for a context of this size, this many times, and keeps
+/// what it gets; with `hold`, until the line comes.
 pub fn loop_setup(arguments: &[String]) {
     let times = number(arguments, 1, 10);
     let refused = (0..times).filter(|_| {
@@ -93,8 +96,9 @@ pub fn loop_setup(arguments: &[String]) {
     say(&format!("{refused} of {times} io_setup failed"));
 }
 
-/// `many CONTEXTS THREADS`: so many idle contexts, and, after the line, threads of which each opens the file, makes a
-/// context, and reads twenty times, with pauses. All are there before the first reads.
+/// `many CONTEXTS THREADS`: makes this many idle contexts, and, after the line, threads that each
+/// open the file, make a context, and read twenty times, with pauses. All threads have their
+/// context before the first one reads.
 pub fn many(arguments: &[String]) {
     let named = Named::new("many").filled(1);
     let (contexts, threads) = (number(arguments, 0, 300), number(arguments, 1, 0));
@@ -124,8 +128,8 @@ pub fn many(arguments: &[String]) {
     say(&format!("contexts {contexts}, threads {threads}, reads {reads}"));
 }
 
-/// `exec-self [TIMES] [MILLISECONDS]`: a context and six reads of which one is not reaped; then, after this time, the
-/// same program in its place. Ready once, before the first.
+/// `exec-self [TIMES] [MILLISECONDS]`: makes a context and six reads, one of which is not reaped;
+/// after this time, the same program takes its place. It is `ready` only once, before the first.
 pub fn exec_self(arguments: &[String]) {
     let (left, pause) = (number(arguments, 0, 3), number(arguments, 1, 0));
     if word(arguments, 2).is_empty() {

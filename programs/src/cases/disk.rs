@@ -12,14 +12,14 @@ use std::{
 
 use super::PAGE;
 
-/// A file that is removed at the end.
+/// A file that is removed on drop.
 pub struct Named {
     pub file: File,
     pub path: PathBuf,
 }
 
 impl Named {
-    /// An empty file, `aio-NAME-PID`, opened with these flags besides.
+    /// An empty file, `aio-NAME-PID`, opened for reading and writing with these flags.
     pub fn with(name: &str, flags: i32) -> io::Result<Self> {
         let path = std::env::temp_dir().join(format!("aio-{name}-{}", std::process::id()));
         let mut options = File::options();
@@ -34,7 +34,8 @@ impl Named {
         Self::with(name, 0).expect("a temporary file")
     }
 
-    /// An empty file with O_DIRECT, on a disk: a file system in memory takes any address and length.
+    /// An empty file with O_DIRECT on a disk. (A file system in memory would take any address and
+    /// length.)
     pub fn direct(name: &str) -> Self {
         match Self::with(name, libc::O_DIRECT) {
             Ok(named) if !named.is_in_memory() => named,
@@ -42,15 +43,16 @@ impl Named {
         }
     }
 
-    /// The same where it can be had, else without O_DIRECT.
+    /// An empty file, with O_DIRECT if that is possible.
     pub fn direct_if_possible(name: &str) -> Self {
         Self::with(name, libc::O_DIRECT).unwrap_or_else(|_| Self::new(name))
     }
 
     fn is_in_memory(&self) -> bool {
-        /// include/uapi/linux/magic.h
+        /// The constant of include/uapi/linux/magic.h.
         const RAMFS: libc::c_long = 0x8584_58f6;
-        // SAFETY: a structure of numbers, and room for it.
+        // SAFETY: statfs is a structure of numbers, for which zeros are valid, and there is room
+        // for it.
         let kind = unsafe {
             let mut about: libc::statfs = std::mem::zeroed();
             assert_eq!(libc::fstatfs(self.fd(), &raw mut about), 0, "fstatfs");
@@ -59,7 +61,7 @@ impl Named {
         kind == libc::TMPFS_MAGIC || kind == RAMFS
     }
 
-    /// Makes it this many pages long, of `x`.
+    /// Fills the file with this many pages of `x`.
     pub fn filled(self, pages: u64) -> Self {
         let content = letters(pages as usize);
         // SAFETY: the pages are there, and nobody else has them.
@@ -68,7 +70,7 @@ impl Named {
         self
     }
 
-    /// The file, whose name is gone.
+    /// Another descriptor of the file, to be used after the name is removed.
     pub fn unnamed(&self) -> File {
         self.file.try_clone().expect("a descriptor")
     }
@@ -88,17 +90,17 @@ impl Drop for Named {
     }
 }
 
-/// Pages of `x`, which stay.
+/// New pages, filled with `x`. They stay mapped.
 pub fn letters(pages: usize) -> *mut u8 {
     let at = crate::aio::pages(pages);
-    // SAFETY: a mapping of that size, of which nobody knows yet.
+    // SAFETY: the mapping has this size, and nobody else knows it yet.
     unsafe { at.write_bytes(b'x', pages * PAGE as usize) };
     at
 }
 
-/// A number that is no open descriptor.
+/// A number that is not an open descriptor.
 pub fn closed_descriptor(of: &Named) -> RawFd {
-    // SAFETY: descriptors of ours.
+    // SAFETY: the descriptors are ours.
     unsafe {
         let fd = libc::dup(of.fd());
         assert_eq!(libc::close(fd), 0, "close");

@@ -1,4 +1,4 @@
-//! Rings and pools of iocbs as databases have them.
+//! Rings and pools of iocbs as databases use them.
 
 use std::sync::{
     Condvar, Mutex,
@@ -16,8 +16,9 @@ use crate::{
     say,
 };
 
-/// `big-ring [ASKED] [REQUESTS] [ring]`: one read after the other, two iocbs by turns, two different lengths, never more
-/// than one in flight. Reaped with io_getevents, or, with `ring`, from the ring.
+/// `big-ring [ASKED] [REQUESTS] [ring]`: one read after the other, with two iocbs by turns and two
+/// different lengths; never more than one is in flight. They are reaped with io_getevents, or, with
+/// `ring`, from the ring.
 pub fn big_ring(arguments: &[String]) {
     let (asked, requests) = (number(arguments, 0, 2048), number(arguments, 1, 6000));
     let is_from_ring = word(arguments, 2) == "ring";
@@ -49,7 +50,8 @@ fn from_ring(ctx: u64) -> IoEvent {
 
 const BATCH: u64 = 400;
 
-/// 400 reads for a context that was asked for one: some fit. A file of 256 pages, so 144 of them are read twice.
+/// Submits 400 reads to a context that was asked for one: some fit. The file has 256 pages, so 144
+/// of them are read twice.
 fn too_many(named: &Named, buffer: *mut u8) -> (u64, Vec<Iocb>, usize) {
     let ctx = aio::setup(1);
     let mut iocbs: Vec<Iocb> = (0..BATCH)
@@ -60,13 +62,13 @@ fn too_many(named: &Named, buffer: *mut u8) -> (u64, Vec<Iocb>, usize) {
     (ctx, iocbs, accepted as usize)
 }
 
-/// `ring-full-sync`: a small context and a big batch of a file with O_DIRECT, where that can be had; what does not fit
-/// is read with pread(2).
+/// `ring-full-sync`: a small context, and a batch that is too large for it; the file has O_DIRECT
+/// if possible. What does not fit is read with pread(2).
 pub fn ring_full_sync(_: &[String]) {
     let (named, buffer) = (Named::direct_if_possible("ring-full-sync").filled(256), letters(1));
     let (ctx, iocbs, accepted) = too_many(&named, buffer);
     for iocb in &iocbs[accepted..] {
-        // SAFETY: the memory of the request.
+        // SAFETY: the memory is that of the request, and lives.
         let read = unsafe { libc::pread(iocb.fildes, buffer.cast(), PAGE as usize, iocb.offset) };
         assert_eq!(read, PAGE as isize, "pread");
     }
@@ -82,7 +84,8 @@ pub fn ring_full_drop(_: &[String]) {
     aio::reap(ctx, accepted);
     let rest = &mut iocbs[accepted..];
     for (page, iocb) in (256..).zip(rest.iter_mut()) {
-        // Behind all of the batch: none of them is a part of what is dropped.
+        // These requests are behind the whole batch, so none of them covers a part of what is
+        // dropped.
         *iocb = Iocb { nbytes: PAGE / 2, offset: page * PAGE as i64, ..*iocb };
         assert_eq!(aio::submit(ctx, std::slice::from_mut(iocb)), 1, "io_submit");
         aio::reap(ctx, 1);
@@ -91,12 +94,12 @@ pub fn ring_full_drop(_: &[String]) {
     destroy(ctx);
 }
 
-/// Moves a ring: two pages of it are at the end of what one page table maps, so they are mapped when the first is
-/// touched, and the others are not.
+/// Moves a ring so that its first two pages are at the end of what one page table maps. The kernel
+/// maps these two when the first is touched, and does not map the others.
 fn across(ctx: u64) -> u64 {
     const TABLE: u64 = 2 << 20;
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping.
+    // SAFETY: the kernel chooses an address where nothing is mapped.
     let room = unsafe {
         libc::mmap(std::ptr::null_mut(), 3 * TABLE as usize, libc::PROT_NONE, flags, -1, 0)
     };
@@ -104,17 +107,19 @@ fn across(ctx: u64) -> u64 {
     let boundary = (room as u64 + TABLE).next_multiple_of(TABLE);
     let (from, bytes) = (boundary - 2 * PAGE, Ring::of(ctx).bytes());
     let moved = Ring::of(ctx).move_to(from);
-    // As if they had never been touched. The ring keeps what is in them.
-    // SAFETY: the ring's own mapping.
+    // Drop the pages from the page table, as if they had never been touched. The ring keeps its
+    // content.
+    // SAFETY: the memory is the ring's own mapping.
     let taken = unsafe { libc::madvise(moved as *mut libc::c_void, bytes, libc::MADV_DONTNEED) };
     assert_eq!(taken, 0, "madvise");
     moved
 }
 
-/// `shared-pool [REQUESTS] [THREADS] [across]`: threads take a request of a pool, submit it on the one context, and one thread
-/// reaps and gives it back, to be used by another at once. `ready` at the start; at least so many requests. It checks that no iocb
-/// is submitted while it is in flight, and each result. With `across`, the ring is moved to where most of its entries
-/// are behind the end of a page table.
+/// `shared-pool [REQUESTS] [THREADS] [across]`: threads take a request out of a pool and submit it
+/// on the one context; one thread reaps it and puts it back, to be used by another thread at once.
+/// It is `ready` at the start, and makes at least this many requests. It checks that no iocb is
+/// submitted while it is in flight, and checks each result. With `across`, the ring is moved to a
+/// place where most of its entries are behind the end of a page table.
 pub fn shared_pool(arguments: &[String]) {
     const SLOTS: usize = 64;
     let named = Named::direct_if_possible("shared-pool").filled(8 * 1024);
@@ -126,7 +131,7 @@ pub fn shared_pool(arguments: &[String]) {
     let buffer = letters(SLOTS * 8) as u64;
     let pool = Mutex::new((0..SLOTS).collect::<Vec<_>>());
     let is_given_back = Condvar::new();
-    // Two words for each: whether it is in flight, and what its result must be.
+    // Two words for each slot: whether it is in flight, and what its result must be.
     let slots: Vec<(AtomicBool, AtomicU64)> =
         (0..SLOTS).map(|_| (AtomicBool::new(false), AtomicU64::new(0))).collect();
     let (submitted, wrong) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -152,7 +157,7 @@ pub fn shared_pool(arguments: &[String]) {
             let offset = (seed >> 48) % 1000 * 8 * PAGE;
             let iocb = request(opcode, named.fd(), at, length, offset);
             let pointer = [iocbs_at + (slot * size_of::<Iocb>()) as u64];
-            // SAFETY: the slot is ours until it is given back.
+            // SAFETY: the slot is ours until it is put back.
             unsafe { (pointer[0] as *mut Iocb).write(Iocb { data: slot as u64, ..iocb }) };
             assert_eq!(aio::submit_at(ctx, 1, pointer.as_ptr() as u64), 1, "io_submit");
             submitted.fetch_add(1, Ordering::Relaxed);
@@ -183,7 +188,7 @@ pub fn shared_pool(arguments: &[String]) {
         crate::wait();
         is_over.store(true, Ordering::Relaxed);
         submitters.into_iter().for_each(|it| it.join().expect("a thread"));
-        // The last request tells the reaper to end, after all others.
+        // Wait for all other requests; the last request then tells the reaper to end.
         while pool.lock().expect("the pool").len() < SLOTS {
             std::thread::yield_now();
         }

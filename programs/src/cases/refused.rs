@@ -1,4 +1,4 @@
-//! Requests that io_submit refuses, and an io_cancel, each for another reason.
+//! Requests that io_submit refuses, and refused calls of other kinds, each for a different reason.
 
 use super::{
     PAGE, destroy,
@@ -12,18 +12,18 @@ use crate::{
 
 const RESFD: u32 = 1;
 
-/// `closed-fd`: 20 writes, then the descriptor is closed (here it is `ready`), and 180 more are refused with EBADF.
-/// The program lives on.
+/// `closed-fd`: 20 writes are done, then the descriptor is closed (the program is `ready` here),
+/// and 180 more are refused with EBADF. The program lives on.
 pub fn closed_fd(_: &[String]) {
     let named = Named::new("closed-fd");
     let (ctx, buffer) = (aio::setup(32), letters(1));
-    // SAFETY: a descriptor of ours.
+    // SAFETY: the descriptor is ours.
     let fd = unsafe { libc::dup(named.fd()) };
     let mut lost = 0;
     let mut iocb;
     for write in 0..200 {
         if write == 20 {
-            // SAFETY: the same.
+            // SAFETY: the descriptor is ours.
             assert_eq!(unsafe { libc::close(fd) }, 0, "close");
             crate::wait();
         }
@@ -34,8 +34,9 @@ pub fn closed_fd(_: &[String]) {
     destroy(ctx);
 }
 
-/// `fsync-stale`: the iocb of a write becomes that of a sync, and has its buf, nbytes and offset still: EINVAL, four
-/// of five times (the first write's offset is 0, but its buf is not: all five). A clean one is accepted.
+/// `fsync-stale`: the iocb of a write is used for a sync and still has its buf, nbytes and offset,
+/// so the sync gets EINVAL. This happens all five times: the first write's offset is 0, but its buf
+/// is not. A sync with a clean iocb is accepted.
 pub fn fsync_stale(_: &[String]) {
     let named = Named::new("fsync-stale");
     let (ctx, buffer) = (aio::setup(16), letters(1));
@@ -51,8 +52,9 @@ pub fn fsync_stale(_: &[String]) {
     destroy(ctx);
 }
 
-/// `resfd-file`: of three reads the second names a file where an eventfd should be: one is accepted; from the second
-/// on, EINVAL; with a number that is not open, EBADF.
+/// `resfd-file`: the second of three reads names a file where an eventfd should be, so only the
+/// first is accepted. Submitting again from the second on gives EINVAL; with a number that is not
+/// open, EBADF.
 pub fn resfd_file(_: &[String]) {
     let named = Named::new("resfd-file").filled(1);
     let (ctx, buffer, eventfd) = (aio::setup(16), letters(1), aio::eventfd());
@@ -67,8 +69,8 @@ pub fn resfd_file(_: &[String]) {
     destroy(ctx);
 }
 
-/// `refused-others`: three io_getevents whose events cannot be written, two io_cancel whose iocb cannot be read, and one
-/// io_destroy of what is no context.
+/// `refused-others`: three io_getevents that cannot write their events, two io_cancel that cannot
+/// read the iocb, and one io_destroy of something that is no context.
 pub fn refused_others(_: &[String]) {
     let (ctx, mut byte) = (aio::setup(8), 0);
     for data in 0..3 {
@@ -84,7 +86,8 @@ pub fn refused_others(_: &[String]) {
     destroy(ctx);
 }
 
-/// `key-cancel`: a poll that pends cannot be cancelled with another key, nor by a copy of its iocb; then it can.
+/// `key-cancel`: a poll that pends cannot be cancelled with a wrong key, nor by a copy of its iocb,
+/// but by its iocb it can.
 pub fn key_cancel(_: &[String]) {
     let (ctx, pipe) = (aio::setup(8), aio::pipe());
     let mut poll = [aio::poll(pipe.0, 1)];

@@ -1,4 +1,4 @@
-//! What becomes of reads and writes: results that are not what was hoped for.
+//! Reads and writes whose results are not what was hoped for.
 
 use std::{
     fs::File,
@@ -23,7 +23,8 @@ use crate::{
 const MIB: u64 = 1 << 20;
 const NOWAIT: u32 = 8;
 
-/// `append`: four writes to offset 0 of a file that was opened with O_APPEND, which ignores the offset.
+/// `append`: four writes at offset 0 of a file that was opened with O_APPEND, so the kernel ignores
+/// the offset.
 pub fn append(_: &[String]) {
     let named = Named::with("append", libc::O_APPEND).expect("a temporary file");
     let (ctx, buffer) = (aio::setup(8), letters(1));
@@ -37,8 +38,8 @@ pub fn append(_: &[String]) {
     destroy(ctx);
 }
 
-/// `tail-write`: a length that is no multiple of the block is written in pieces of 1 MiB, with O_DIRECT: the last
-/// one fails, and nobody looks.
+/// `tail-write`: a length that is not a multiple of the block is written in pieces of 1 MiB, with
+/// O_DIRECT. The last piece fails, and the program does not look.
 pub fn tail_write(_: &[String]) {
     let named = Named::direct("tail-write");
     let total = 4 * MIB + 716_928 + 100;
@@ -58,9 +59,9 @@ pub fn tail_write(_: &[String]) {
     destroy(ctx);
 }
 
-/// `nowait-write [COUNT]`: each write of a file with O_DIRECT is tried with RWF_NOWAIT, which gives EAGAIN, as it
-/// makes the file longer; then it is made with pwrite(2). `nowait-write eventfd [COUNT]`, where there is no disk: reads
-/// of an eventfd that counts nothing.
+/// `nowait-write [COUNT]`: each write to a file with O_DIRECT is tried with RWF_NOWAIT, which gives
+/// EAGAIN because it makes the file longer; then it is done with pwrite(2). `nowait-write eventfd
+/// [COUNT]` is for machines without a disk: it reads an eventfd whose count is 0.
 pub fn nowait_write(arguments: &[String]) {
     let ctx = aio::setup(16);
     let mut again = 0;
@@ -93,8 +94,8 @@ fn is_again(result: Result<i64, i64>) -> bool {
     }
 }
 
-/// `extending-write`: 40 writes, one after the other, each of which makes a file with O_DIRECT longer. There is time to
-/// look at the file after the first and after the last.
+/// `extending-write`: 40 writes, one after the other, each of which makes a file with O_DIRECT
+/// longer. There is time to look at the file after the first write and after the last.
 pub fn extending_write(_: &[String]) {
     let (named, ctx, buffer) = (Named::direct("extending-write"), aio::setup(8), letters(1));
     for block in 0..40 {
@@ -108,16 +109,17 @@ pub fn extending_write(_: &[String]) {
     destroy(ctx);
 }
 
-/// `enospc [limit|quota]`: 40 writes of 1 MiB to a file system of 3 MiB and a page, or, with `limit`, to a file that may
-/// not be longer: three are done, one is short, 36 fail, and only the completions say so. With `quota` to a file whose
-/// server (FUSE) has no more than 3 MiB: three are done, 37 fail.
+/// `enospc [limit|quota]`: 40 writes of 1 MiB to a file system of 3 MiB and a page, or, with
+/// `limit`, to a file that may not become longer than that: three are done, one is short, 36 fail,
+/// and only the completions say so. With `quota`, the file's server (FUSE) has room for 3 MiB:
+/// three are done, 37 fail.
 pub fn enospc(arguments: &[String]) {
     let most = 3 * MIB + PAGE;
     let (file, errno, expected) = if word(arguments, 0) == "quota" {
         (Held::open(Answer::WithQuota(3 * MIB)).file, libc::EDQUOT, (37, 0))
     } else if word(arguments, 0) == "limit" {
         let limit = libc::rlimit { rlim_cur: most, rlim_max: most };
-        // SAFETY: a structure that lives; the signal is ignored.
+        // SAFETY: the structure lives, and the signal is ignored.
         unsafe {
             assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit), 0, "setrlimit");
             libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
@@ -144,7 +146,8 @@ pub fn enospc(arguments: &[String]) {
     destroy(ctx);
 }
 
-/// A file in a file system of this size, which is in memory and nowhere in the tree. Needs root.
+/// A file in a file system of this size, which is in memory and whose mount is detached from the
+/// tree. Needs root.
 fn small_file(size: u64) -> File {
     let directory = std::env::temp_dir().join(format!("aio-small-{}", std::process::id()));
     std::fs::create_dir(&directory).expect("a temporary directory");
@@ -154,22 +157,23 @@ fn small_file(size: u64) -> File {
         c_string(format!("size={size}").as_bytes()),
     );
     let (kind, data) = (c"tmpfs".as_ptr(), options.as_ptr().cast());
-    // SAFETY: strings that live.
+    // SAFETY: the strings end with NUL and live during the call.
     if unsafe { libc::mount(kind, at.as_ptr(), kind, 0, data) } != 0 {
         let _ = std::fs::remove_dir(&directory);
         cannot_run("a tmpfs needs root");
     }
     let file =
         File::options().read(true).write(true).create_new(true).open(directory.join("small"));
-    // SAFETY: a path of ours. The open file keeps the file system.
+    // SAFETY: the path is ours. The open file keeps the file system alive.
     unsafe { libc::umount2(at.as_ptr(), libc::MNT_DETACH) };
     let _ = std::fs::remove_dir(&directory);
     file.expect("a small file")
 }
 
-/// `reuse-fd`: by turns a read of the first file at an address that O_DIRECT refuses, and a good one of the second;
-/// before the result is looked at, the descriptor is a third file's, for 30 ms: whoever looks it up finds that one. The
-/// files are `aio-reuse-fd-1-PID` and so on.
+/// `reuse-fd`: by turns, a read of the first file into an address that O_DIRECT refuses, and a good
+/// read of the second. Before the program looks at the result, it gives the descriptor to a third
+/// file for 30 ms: a tracer that looks the descriptor up meanwhile finds that file. The files are
+/// `aio-reuse-fd-1-PID` and so on.
 pub fn reuse_fd(_: &[String]) {
     let files = ["reuse-fd-1", "reuse-fd-2"].map(|it| Named::direct(it).filled(2));
     let third = Named::new("reuse-fd-3");

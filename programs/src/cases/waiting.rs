@@ -1,4 +1,5 @@
-//! Who waits for what: reaping too often, too little, for what never comes, and ends that wait for requests.
+//! Waiting: programs that reap too often, too little, or what never comes, and ends that wait for
+//! requests.
 
 use std::{
     io::Write as _,
@@ -18,8 +19,8 @@ use crate::{
     say, tasks,
 };
 
-/// `busy-reap [COUNT]`: two threads ask for what is not in flight, without waiting, again and again: at least this
-/// often, and until the line comes.
+/// `busy-reap [COUNT]`: two threads ask again and again, without waiting, for completions although
+/// nothing is in flight: at least this often, and until the line comes.
 pub fn busy_reap(arguments: &[String]) {
     let (least, is_over) = (number(arguments, 0, 1000), AtomicBool::new(false));
     let all = AtomicU64::new(0);
@@ -44,8 +45,8 @@ pub fn busy_reap(arguments: &[String]) {
     contexts.into_iter().for_each(destroy);
 }
 
-/// `eventfd-miss`: three completions at a time are told through an eventfd, and the program reaps one each time it is
-/// woken: 20 of 30 wait in the ring while it is `ready`.
+/// `eventfd-miss`: an eventfd announces three completions at a time, and the program reaps one each
+/// time it is woken: 20 of 30 are unreaped when it is `ready`.
 pub fn eventfd_miss(_: &[String]) {
     let named = Named::new("eventfd-miss").filled(1);
     let (ctx, buffer, eventfd) = (aio::setup(32), letters(1), aio::eventfd());
@@ -56,7 +57,7 @@ pub fn eventfd_miss(_: &[String]) {
         three.fill(Iocb { flags: 1, resfd: eventfd.cast_unsigned(), ..read });
         assert_eq!(aio::submit(ctx, three), 3, "io_submit");
         let mut count = 0u64;
-        // SAFETY: room for a number.
+        // SAFETY: `count` has room for 8 bytes.
         let length = unsafe { libc::read(eventfd, (&raw mut count).cast(), 8) };
         assert_eq!((length, count), (8, 3), "the eventfd");
         let mut one = [IoEvent::default()];
@@ -68,8 +69,9 @@ pub fn eventfd_miss(_: &[String]) {
     destroy(ctx);
 }
 
-/// `min-nr-waits`: of four reads one is refused, and the program waits for four all the same. When it does, its child
-/// says `ready`; after the line the child interrupts it. (A thread would be somebody who could submit.)
+/// `min-nr-waits`: one of four reads is refused, and the program waits for four all the same. While
+/// it waits, its child says `ready`; after the line the child interrupts it. (A thread in the
+/// child's place would be somebody who could still submit.)
 pub fn min_nr_waits(_: &[String]) {
     extern "C" fn nothing(_: i32) {}
     let named = Named::new("min-nr-waits").filled(1);
@@ -77,7 +79,7 @@ pub fn min_nr_waits(_: &[String]) {
     let read = request(aio::PREAD, named.fd(), buffer, 1024, 0);
     let mut iocbs = [read, read, read, Iocb { fildes: closed_descriptor(&named), ..read }];
     let us = std::process::id().cast_signed();
-    // SAFETY: a handler that does nothing, no SA_RESTART; this process has one thread.
+    // SAFETY: the handler does nothing and has no SA_RESTART, and this process has one thread.
     let child = unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
         action.sa_sigaction = nothing as *const () as usize;
@@ -88,19 +90,20 @@ pub fn min_nr_waits(_: &[String]) {
     if child == 0 {
         tasks::until_process_asleep_in(us, libc::SYS_io_getevents);
         crate::wait();
-        // SAFETY: a signal to our parent, which waits for us.
+        // SAFETY: the call takes no pointers. It sends a signal to our parent, which waits for us.
         unsafe { libc::kill(us, libc::SIGUSR1) };
         std::process::exit(0);
     }
     assert_eq!(aio::submit(ctx, &mut iocbs), 3, "io_submit");
     let mut events = [IoEvent::default(); 4];
-    // What it has is given when it is interrupted.
+    // When the call is interrupted, it gives what has completed.
     assert_eq!(aio::getevents(ctx, 4, &mut events, None), 3, "io_getevents");
     crate::processes::wait_for(child);
     destroy(ctx);
 }
 
-/// `stuck-read`: of 40 reads six are answered, the others when the line comes; meanwhile the program waits for all.
+/// `stuck-read`: of 40 reads six are answered, and the others only when the line comes. Meanwhile
+/// the program waits for all of them.
 pub fn stuck_read(_: &[String]) {
     let held = Held::open(Answer::AtLineAfter(6));
     let (ctx, buffer) = (aio::setup(64), letters(16));
@@ -118,7 +121,8 @@ pub fn stuck_read(_: &[String]) {
     held.close();
 }
 
-/// `pending N`: ten polls have completed, of which four were reaped, and N are in flight; nobody waits for them.
+/// `pending N`: ten polls have completed, four of which were reaped, and N are in flight. Nobody
+/// waits for them.
 pub fn pending(arguments: &[String]) {
     let count = number(arguments, 0, 3);
     let (ready, mut tell) = std::io::pipe().expect("a pipe");
@@ -135,8 +139,9 @@ pub fn pending(arguments: &[String]) {
     destroy(ctx);
 }
 
-/// `exit-waits exit|destroy`: 20 reads are in flight to a file that answers when the line comes, and the process,
-/// once it is `ready`, exits, or destroys the context: both wait, and cannot be killed.
+/// `exit-waits exit|destroy`: 20 reads are in flight to a file that answers when the line comes.
+/// Once the process is `ready`, it exits, or destroys the context: it waits for the reads, and
+/// cannot be killed.
 pub fn exit_waits(arguments: &[String]) {
     let held = Held::open(Answer::AtLineAfter(0));
     let (ctx, buffer) = (aio::setup(64), letters(20));
@@ -159,22 +164,23 @@ pub fn exit_waits(arguments: &[String]) {
     }
 }
 
-/// `poll-closed`: five times a socket is closed while a poll of it pends; its event comes all the same.
+/// `poll-closed`: five times, a socket is closed while a poll of it pends. Its completion comes all
+/// the same.
 pub fn poll_closed(_: &[String]) {
     let ctx = aio::setup(64);
     for round in 0..5 {
         let mut ends = [0; 2];
-        // SAFETY: room for two descriptors, which are ours.
+        // SAFETY: the array has room for two descriptors, which are ours.
         unsafe {
             let made = libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr());
             assert_eq!(made, 0, "socketpair");
         }
         let mut poll = [aio::poll(ends[0], round)];
         assert_eq!(aio::submit(ctx, &mut poll), 1, "io_submit");
-        // SAFETY: descriptors of ours.
+        // SAFETY: the descriptor is ours.
         unsafe { libc::close(ends[0]) };
-        // Nobody is at the other end any more but the poll.
-        // SAFETY: the same.
+        // Only the poll still holds the other end.
+        // SAFETY: the byte is a constant, and the descriptor is ours.
         unsafe {
             libc::send(ends[1], b"x".as_ptr().cast(), 1, libc::MSG_NOSIGNAL);
             libc::close(ends[1]);
@@ -185,8 +191,9 @@ pub fn poll_closed(_: &[String]) {
     destroy(ctx);
 }
 
-/// `thread-leaves`: each of four threads submits eight writes, asks once for what is done, gets nothing, and ends:
-/// nobody has its context any more. `ready` then, when they are answered: nobody reaps.
+/// `thread-leaves`: each of four threads submits eight writes, asks once for completions, gets
+/// none, and ends: its context has no user any more. Then the writes are answered and the program
+/// is `ready`, but nobody reaps.
 pub fn thread_leaves(_: &[String]) {
     let mut held = Held::open(Answer::WhenTold);
     let fd = held.file.as_raw_fd();

@@ -1,4 +1,4 @@
-//! Calls that are refused: by the kernel, by a sandbox, or because they are the wrong ones.
+//! Calls that are refused by the kernel or by a sandbox, and calls that are the wrong ones.
 
 use std::{fs, os::unix::fs::FileExt as _};
 
@@ -9,7 +9,7 @@ use crate::{
     processes,
 };
 
-/// bad-use-after-destroy: one thread, which goes on with what it has destroyed.
+/// bad-use-after-destroy: the only thread goes on using a context that it has destroyed.
 pub fn after_destroy() {
     let ctx = aio::setup(8);
     basic::pair(ctx, 1);
@@ -22,9 +22,10 @@ pub fn after_destroy() {
     assert_eq!(ret, aio::error(libc::EINVAL), "io_getevents");
 }
 
-/// bad-setup-denied: asks for all that fs.aio-max-nr allows, and some of it is in use: by us at least.
+/// bad-setup-denied: asks for all that fs.aio-max-nr allows, although we, at least, hold a part of
+/// it.
 pub fn setup_denied() {
-    /// For more, io_setup gives EINVAL.
+    /// If it is asked for more, io_setup gives EINVAL.
     const MOST: u64 = 4_194_304;
     let ctx = aio::setup(8);
     let number = |name: &str| {
@@ -47,7 +48,7 @@ pub fn setup_allowed() {
     }
 }
 
-/// bad-sandbox-denied: from the second one on, a filter answers io_submit with EPERM.
+/// bad-sandbox-denied: a filter answers io_submit with EPERM, from the second call on.
 pub fn in_a_sandbox() {
     let ctx = aio::setup(8);
     basic::pair(ctx, 1);
@@ -58,12 +59,12 @@ pub fn in_a_sandbox() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// good-sandbox-denied: without the filter.
+/// good-sandbox-denied: makes the same calls without the filter.
 pub fn in_no_sandbox() {
     basic::pairs(2);
 }
 
-/// bad-cancel-refused: a read that is done cannot be cancelled.
+/// bad-cancel-refused: a read that has completed cannot be cancelled.
 pub fn cancelled_too_late() {
     let ctx = aio::setup(8);
     let mut buffer = 0;
@@ -76,7 +77,7 @@ pub fn cancelled_too_late() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// good-cancel-refused: a poll that is in flight can; the event comes through the ring.
+/// good-cancel-refused: a poll in flight can be cancelled; its completion comes through the ring.
 pub fn cancelled() {
     let ctx = aio::setup(8);
     let (reader, _writer) = aio::pipe();
@@ -89,7 +90,7 @@ pub fn cancelled() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// bad-not-kernel-aio: reads and writes that wait.
+/// bad-not-kernel-aio: makes only synchronous reads and writes.
 pub fn no_aio() {
     let file = Temporary::of(&[7; 64]);
     let mut bytes = [0; 8];
@@ -99,7 +100,7 @@ pub fn no_aio() {
     }
 }
 
-/// good-not-kernel-aio: one read with AIO is enough.
+/// good-not-kernel-aio: makes one read with AIO, which is enough.
 pub fn some_aio() {
     no_aio();
     basic::pairs(1);

@@ -1,8 +1,8 @@
-//! Contexts that are lost, and that are left.
+//! Contexts that are lost, and contexts that are left to the kernel at exit.
 
 use crate::{aio, alarms::Engine, basic, forget};
 
-/// good-context-leak: io_destroy instead of munmap.
+/// good-context-leak: calls io_destroy instead of munmap.
 pub fn destroyed() {
     let ctx = aio::setup(8);
     basic::pair(ctx, 1);
@@ -24,7 +24,7 @@ fn lose() {
     forget::forget(&mut ctx);
 }
 
-/// good-lost-handle: it is in the heap, and there alone.
+/// good-lost-handle: the handle is in the heap, and only there.
 pub fn kept() {
     let engine = Engine::new();
     engine.work(1);
@@ -37,7 +37,7 @@ pub fn alive_at_exit() {
     three();
 }
 
-/// good-released-at-exit: they are destroyed.
+/// good-released-at-exit: all contexts are destroyed.
 pub fn none_at_exit() {
     for ctx in three() {
         assert_eq!(aio::destroy(ctx), 0, "io_destroy");

@@ -1,11 +1,11 @@
-//! Contexts that become more and more, and a pool of them. Both say `ready` at their start and go on
-//! until a line comes on their standard input, or its end.
+//! A program whose contexts keep growing in number, and one with a pool of them. Both say `ready`
+//! at their start and go on until a line comes on their standard input, or its end.
 
 use std::time::Duration;
 
 use crate::{aio, basic, tasks::is_readable_within};
 
-/// bad-context-growth: a new context every 50 ms, which is used once; at most 200.
+/// bad-context-growth: makes a new context every 50 ms and uses it once; at most 200.
 pub fn grows() {
     crate::say("ready");
     let mut contexts = Vec::new();
@@ -16,7 +16,7 @@ pub fn grows() {
     }
 }
 
-/// good-context-growth: 40 contexts from the start, which take turns every 5 ms.
+/// good-context-growth: makes 40 contexts at the start, and uses them by turns, one every 5 ms.
 pub fn pool() {
     let contexts: Vec<u64> = (0..40).map(|_| aio::setup(8)).collect();
     crate::say("ready");

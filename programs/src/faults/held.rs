@@ -20,7 +20,7 @@ pub fn stuck() {
     end(ctx, held);
 }
 
-/// good-request-stuck: it is answered at once, so none is in flight meanwhile.
+/// good-request-stuck: the read is answered at once, so none is in flight later.
 pub fn answered() {
     let held = Held::open(Answer::AtOnce);
     let ctx = aio::setup(8);
@@ -38,7 +38,7 @@ pub fn discarded_by_destroy() {
     end(ctx, held);
 }
 
-/// good-discarded-requests: they are reaped before.
+/// good-discarded-requests: the writes are reaped before io_destroy.
 pub fn reaped_before_destroy() {
     let held = Held::open(Answer::AtOnce);
     let ctx = aio::setup(8);
@@ -52,11 +52,11 @@ pub fn discarded_at_exit() {
     let held = Held::open(Answer::AtExit);
     let ctx = aio::setup(8);
     submit(ctx, &held, aio::PWRITE, 3);
-    // Nothing is closed: that would wait for the server, which waits for our end.
+    // Close nothing: that would wait for the server, which waits for our end.
     std::process::exit(0);
 }
 
-/// good-discarded-at-exit: they are reaped before, and the context is left.
+/// good-discarded-at-exit: the writes are reaped before the exit, and the context is left.
 pub fn reaped_before_exit() {
     let held = Held::open(Answer::AtOnce);
     let ctx = aio::setup(8);

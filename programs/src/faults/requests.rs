@@ -1,4 +1,4 @@
-//! Requests that are not reaped, not submitted again, or submitted too early.
+//! Requests that are not reaped, not submitted again, or whose iocb is used again too early.
 
 use crate::{
     aio::{self, Iocb},
@@ -6,7 +6,7 @@ use crate::{
     ring::Ring,
 };
 
-/// good-request-stuck-poll: a poll of a pipe waits for as long as it takes.
+/// good-request-stuck-poll: a poll of a pipe may wait for any time.
 pub fn poll_pending() {
     let ctx = aio::setup(8);
     let (reader, writer) = aio::pipe();
@@ -18,7 +18,7 @@ pub fn poll_pending() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// bad-unreaped-completions: five reads are done, and nobody asks for them.
+/// bad-unreaped-completions: five reads have completed, and nobody reaps them.
 pub fn unreaped() {
     let ctx = five_reads();
     crate::wait();
@@ -26,7 +26,7 @@ pub fn unreaped() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// good-unreaped-completions: they are reaped at once.
+/// good-unreaped-completions: the reads are reaped at once.
 pub fn reaped() {
     let ctx = five_reads();
     aio::reap(ctx, 5);
@@ -64,8 +64,8 @@ pub fn reused_in_flight() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// good-iocb-reused-in-flight: once the first is reaped; then two with one iocb in one call, which is
-/// allowed.
+/// good-iocb-reused-in-flight: the iocb is used again once the first request is reaped. Then two
+/// requests of one call have the same iocb, which is allowed.
 pub fn reused_after_reaping() {
     let ctx = aio::setup(8);
     let (reader, writer) = aio::pipe();
@@ -84,7 +84,7 @@ pub fn reused_after_reaping() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// Four reads, of which the third is refused, and so the fourth is not looked at.
+/// Four reads. The third is refused, so the kernel does not look at the fourth.
 fn four_with_a_bad_one(ctx: u64, buffer: &mut u64) -> [Iocb; 4] {
     let good = aio::pread(aio::zero(), buffer, 1);
     let mut iocbs = [good, good, Iocb { fildes: 999, ..good }, good];
@@ -101,7 +101,8 @@ pub fn rest_dropped() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// good-short-submit-dropped: the third one alone says why, and the fourth is submitted.
+/// good-short-submit-dropped: the third one is submitted alone, which says why it was refused, and
+/// then the fourth.
 pub fn rest_submitted() {
     let ctx = aio::setup(8);
     let mut buffer = 0;
@@ -112,7 +113,7 @@ pub fn rest_submitted() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// bad-submit-eagain: all slots are taken, and the program tries again instead of reaping.
+/// bad-submit-eagain: all slots are taken, and the program submits again instead of reaping.
 pub fn submitted_until_refused() {
     processors::stay_on_one();
     let ctx = aio::setup(8);
@@ -129,7 +130,7 @@ pub fn submitted_until_refused() {
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
 }
 
-/// good-submit-eagain: never more at a time than io_setup was asked for.
+/// good-submit-eagain: there are never more requests at a time than io_setup was asked for.
 pub fn submitted_as_many_as_fit() {
     const MOST: usize = 8;
     let ctx = aio::setup(MOST as u64);

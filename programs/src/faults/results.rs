@@ -1,4 +1,4 @@
-//! What requests come to, and how long io_submit takes for it.
+//! The results of requests, and how long io_submit takes.
 
 use std::{os::fd::RawFd, thread, time::Duration};
 
@@ -9,7 +9,7 @@ use crate::{
     tasks,
 };
 
-/// One request in a context of its own; gives its result.
+/// Makes one request in a context of its own; gives its result.
 fn result_of(iocb: Iocb) -> i64 {
     let ctx = aio::setup(8);
     assert_eq!(aio::submit(ctx, &mut [iocb]), 1, "io_submit");
@@ -18,7 +18,7 @@ fn result_of(iocb: Iocb) -> i64 {
     result
 }
 
-/// bad-failed-completion: a read into a buffer that is not there.
+/// bad-failed-completion: reads into a buffer that is not mapped.
 pub fn failed() {
     let file = Temporary::of(&[7; 64]);
     let mut buffer = 0;
@@ -26,7 +26,7 @@ pub fn failed() {
     assert_eq!(result_of(read), aio::error(libc::EFAULT));
 }
 
-/// good-failed-completion: into one that is.
+/// good-failed-completion: reads into a buffer that is mapped.
 pub fn succeeded() {
     let file = Temporary::of(&[7; 64]);
     let mut buffer = 0;
@@ -34,7 +34,7 @@ pub fn succeeded() {
     assert_eq!(result_of(read), 8);
 }
 
-/// bad-short-io: 4 bytes of 8 can be written, because the file may not become larger.
+/// bad-short-io: only 4 of 8 bytes can be written, because the file may not become larger.
 pub fn short_write() {
     const LIMIT: u64 = 64;
     let file = Temporary::of(&[7; 60]);
@@ -48,7 +48,7 @@ pub fn short_write() {
         offset: LIMIT as i64 - 4,
         ..Iocb::default()
     };
-    // SAFETY: structures that live.
+    // SAFETY: the structures live during the calls.
     unsafe {
         let mut limit: libc::rlimit = std::mem::zeroed();
         libc::signal(libc::SIGXFSZ, libc::SIG_IGN);
@@ -57,11 +57,11 @@ pub fn short_write() {
         assert_eq!(libc::setrlimit(libc::RLIMIT_FSIZE, &limit), 0, "setrlimit");
     }
     assert_eq!(result_of(write), 4);
-    // What the file is, is looked up while we live.
+    // aiotrace looks up what kind of file it is while we are alive.
     crate::wait();
 }
 
-/// good-short-io: at the end of a file and from a pipe there is less than was asked for.
+/// good-short-io: at the end of a file and from a pipe, there is less to read than was asked for.
 pub fn short_reads() {
     let file = Temporary::of(&[7; 60]);
     let mut buffer = 0;
@@ -75,7 +75,7 @@ pub fn short_reads() {
     crate::wait();
 }
 
-/// A read of one byte.
+/// Reads one byte; gives the result.
 fn read_byte(reader: RawFd) -> i64 {
     let mut buffer = 0;
     result_of(Iocb { nbytes: 1, ..aio::pread(reader, &mut buffer, 1) })
@@ -95,19 +95,19 @@ pub fn blocks() {
     thread.join().expect("the thread");
 }
 
-/// good-blocking-submit: the byte is there already.
+/// good-blocking-submit: the byte is in the pipe before the read.
 pub fn does_not_block() {
     let (reader, writer) = aio::pipe();
     aio::fill(writer);
     assert_eq!(read_byte(reader), 1);
 }
 
-/// bad-inline-completion: 64 reads, all of which are done before io_submit returns.
+/// bad-inline-completion: 64 reads, which all complete before io_submit returns.
 pub fn completes_inside() {
     basic::pairs(64);
 }
 
-/// good-inline-completion: 64 polls, each of which completes after io_submit has returned.
+/// good-inline-completion: 64 polls, which each complete after io_submit has returned.
 pub fn completes_later() {
     let ctx = aio::setup(8);
     let (reader, writer) = aio::pipe();

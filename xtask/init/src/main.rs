@@ -1,14 +1,15 @@
-//! The first process of a virtual machine: mounts what is needed, runs what the kernel's command line
-//! says, and powers off. Nothing else runs there.
+//! The first process of a virtual machine: it mounts file systems, runs what the kernel's command
+//! line says, and powers off. Nothing else runs there.
 //!
-//! Linux hands what it does not know itself to its init as environment variables:
-//! - `aiotrace_guest=NAME`: which row of the table of kernels this is (tests/kernel/machine.rs).
+//! Linux hands parameters that it does not know to its init as environment variables:
+//! - `aiotrace_guest=NAME`: the row of the table of kernels for this guest
+//!   (tests/kernel/machine.rs).
 //! - `aiotrace_cost=yes`: the clock counts instructions.
-//! - `aiotrace_everywhere=yes`: also tests that one guest is enough for.
-//! - `aiotrace_run=SET/FILTER,FILTER;SET/...`: runs the kernel tests once for each probe set, those whose
-//!   names contain one of the filters, or all without a filter.
+//! - `aiotrace_everywhere=yes`: also run the tests for which one guest is enough.
+//! - `aiotrace_run=SET/FILTER,FILTER;SET/...`: run the kernel tests once for each probe set: those
+//!   whose names contain one of the filters, or all if there is no filter.
 //!
-//! On the console, beside what the tests and the kernel write:
+//! Beside what the tests and the kernel write, these lines go to the console:
 //! ```text
 //! guest | up | RELEASE
 //! guest | begin | SET
@@ -41,7 +42,7 @@ fn main() -> ExitCode {
     ] {
         mount(kind, at);
     }
-    // As udev would.
+    // udev would make these links.
     for (to, at) in [
         ("/proc/self/fd", "/dev/fd"),
         ("/proc/self/fd/0", "/dev/stdin"),
@@ -50,14 +51,14 @@ fn main() -> ExitCode {
     ] {
         let _ = std::os::unix::fs::symlink(to, at);
     }
-    // Our output goes to the console, wherever the kernel left it.
+    // Our output goes to the console, wherever the kernel pointed it.
     if let Ok(console) = File::options().write(true).open("/dev/console") {
         for fd in [1, 2] {
-            // SAFETY: two open descriptors.
+            // SAFETY: the call takes no pointers, and both descriptors are open.
             unsafe { libc::dup2(console.as_raw_fd(), fd) };
         }
     }
-    // A shell and what tests call from it.
+    // Install a shell and the programs that tests call from it.
     let _ = Command::new("/bin/busybox").args(["--install", "-s", "/bin"]).status();
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("guest | up | {}", release.trim());
@@ -68,15 +69,15 @@ fn main() -> ExitCode {
         println!("guest | begin | {set}");
         println!("guest | end | {set} | {}", kernel_tests(set, filters));
     }
-    // (One that it gave at its start hides a later one of the same kind.)
+    // (A bit that was set before the tests hides a later warning of the same kind.)
     let new = taint() & !before;
     if new != 0 {
-        // The kernel is quiet: it does not put its warnings on the console.
+        // The kernel boots with `quiet`: it does not put its warnings on the console.
         let _ = Command::new("/bin/dmesg").status();
         println!("guest | warned | new bits of /proc/sys/kernel/tainted: {new:#x}");
     }
     println!("guest | off");
-    // SAFETY: ends the machine.
+    // SAFETY: the calls take no pointers. They end the machine, which runs nothing else.
     unsafe {
         libc::sync();
         libc::reboot(libc::RB_POWER_OFF);
@@ -84,13 +85,14 @@ fn main() -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Whether we are the first process of a machine. Process 1 of a pid namespace is not: it finds /proc
-/// mounted. (Mounting over a machine's own directories is no small mistake.)
+/// Whether we are the first process of a machine. Process 1 of a pid namespace is not: it finds
+/// /proc mounted. (Mounting over the directories of a real machine would be a bad mistake.)
 fn is_first() -> bool {
     std::process::id() == 1 && !Path::new("/proc/self").exists()
 }
 
-/// That the kernel complained: died in part (7), warned (9), or was stuck for long (14).
+/// The bits by which the kernel says that it complained: it died in part (7), warned (9), or was
+/// stuck for long (14).
 /// (<https://elixir.bootlin.com/linux/v6.12/source/Documentation/admin-guide/tainted-kernels.rst>)
 fn taint() -> u64 {
     const COMPLAINED: u64 = 1 << 7 | 1 << 9 | 1 << 14;
@@ -98,7 +100,7 @@ fn taint() -> u64 {
     text.trim().parse().unwrap_or(0) & COMPLAINED
 }
 
-/// How they ended, in words.
+/// Runs the kernel tests with this probe set; says in words how they ended.
 fn kernel_tests(set: &str, filters: &str) -> String {
     let ended = Command::new("/bin/kernel-tests")
         .args(["--ignored", "--test-threads=1", "--color=never"])
@@ -117,6 +119,7 @@ fn kernel_tests(set: &str, filters: &str) -> String {
 
 fn mount(kind: &CStr, at: &CStr) {
     let none = std::ptr::null();
-    // SAFETY: constant strings. /dev may be mounted already; what is missing shows in the tests.
+    // SAFETY: the strings are constants that end with NUL. /dev may be mounted already, and a file
+    // system that is missing shows in the tests.
     unsafe { libc::mount(kind.as_ptr(), at.as_ptr(), kind.as_ptr(), 0, none) };
 }

@@ -4,12 +4,12 @@ use std::{fs, path::Path};
 
 use anyhow::{Context as _, Result};
 
-/// A part.
+/// A generated part of the document, between two marks.
 #[derive(Clone, Copy, Debug)]
 pub enum Part {
-    /// Of this machine.
+    /// The tables that were measured on this machine.
     Machine,
-    /// Of virtual machines.
+    /// The tables that were measured in virtual machines.
     Guests,
 }
 
@@ -24,7 +24,7 @@ impl Part {
 
 const END: &str = "<!-- end -->";
 
-/// Puts it into the document.
+/// Replaces the part in the document by `content`.
 pub fn write(part: Part, content: &str) -> Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/reference/performance.md");
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -1,16 +1,18 @@
-//! `cargo xtask bench --vm KERNEL`: how many instructions the probes add, on a processor of QEMU whose clock counts
-//! instructions. The same in each run, and on kernels that have what this machine's has not; but an instruction is not
-//! a time: what misses a cache, or empties the pipeline, is not seen.
+//! `cargo xtask bench --vm KERNEL`: how many instructions the probes add, on a processor of QEMU
+//! whose clock counts instructions. The numbers are the same in each run, and can be had for
+//! kernels that have what this machine's kernel lacks. But an instruction is not a time: cache
+//! misses and stalls of the pipeline are not seen.
 //!
-//! The loops measure the processor time of their own thread (programs/src/bench.rs), so aiotrace's reader is not in it.
-//! The kernel tests run them (aiotrace/tests/kernel/cost.rs).
+//! The loops measure the processor time of their own thread (programs/src/bench.rs), so the time of
+//! aiotrace's reader is not included. The kernel tests run them (aiotrace/tests/kernel/cost.rs).
 
 use anyhow::{Context as _, Result};
 
 use super::{document, table::thousands};
 use crate::vm;
 
-/// Runs the command: tables from the numbers of the cost tests, which stand in `cost.txt`.
+/// Runs the command: makes a table for each guest from the numbers that the cost tests write to its
+/// console.
 pub fn run(wanted: &[String], docs: bool) -> Result<()> {
     let mut text = String::new();
     for (name, console) in vm::cost(wanted)? {
@@ -24,7 +26,8 @@ pub fn run(wanted: &[String], docs: bool) -> Result<()> {
     Ok(())
 }
 
-/// The sets of probes, and the rules that never fire, as the guest names them.
+/// The probe sets, and the rules that never fire: their names in the guest's lines, and their rows'
+/// titles.
 const SETS: [(&str, &str); 6] = [
     ("none", "untraced"),
     ("syscall", "tracepoints (syscall)"),
@@ -35,7 +38,8 @@ const SETS: [(&str, &str); 6] = [
 ];
 const PROGRAMS: [&str; 3] = ["pair", "batch", "getppid"];
 
-/// From lines `cost | run | SET | PROGRAM | INSTRUCTIONS`; `None` if the guest measured nothing.
+/// Makes the table from lines `cost | run | SET | PROGRAM | INSTRUCTIONS`; `None` if the guest
+/// measured nothing.
 fn table(console: &str) -> Option<String> {
     let find = |set: &str, program: &str| -> Option<f64> {
         let head = format!("cost | run | {set} | {program} | ");

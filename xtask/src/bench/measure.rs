@@ -1,4 +1,4 @@
-//! One measurement: a workload, untraced, and then the same under a tool, and what the tool took for it.
+//! One measurement: a workload runs untraced, and then under a tool; what did the tool cost?
 
 use std::{
     fs::{self, File},
@@ -17,25 +17,27 @@ use super::{
     workload::{Running, Workload},
 };
 
-/// bpftrace compiles, strace writes a line for each call: nothing takes longer.
+/// How long a tool may take to attach or to end. bpftrace compiles, and strace writes a line for
+/// each call, but neither takes this long.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What was measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sample {
-    /// Untraced, just before: nanoseconds of one operation, or IOPS.
+    /// The workload untraced, just before the traced run: nanoseconds of one operation, or IOPS.
     pub untraced: f64,
-    /// Traced.
+    /// The workload traced, in the same unit.
     pub traced: f64,
-    /// How many times as much processor time of its own the target took.
+    /// How many times as much of its own processor time the target took when it was traced.
     pub own: Option<f64>,
-    /// Events that the tool lost, if it says so.
+    /// How many events the tool lost, if it says so.
     pub lost: Option<u64>,
-    /// What the tool took, if that can be told from what its child took.
+    /// What the tool itself took; `None` if it starts the target, as the two cannot be told apart
+    /// then.
     pub cost: Option<Cost>,
 }
 
-/// What a tool took.
+/// The processor time and the memory that a tool took.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Cost {
     /// Nanoseconds of processor time for each operation, from when it was attached until its end.
@@ -44,13 +46,13 @@ pub struct Cost {
     pub memory: f64,
 }
 
-/// Measures once.
+/// Measures a workload once untraced and once under the tool.
 pub fn sample(workload: Workload, tracer: &Tracer, machine: &Machine) -> Result<Sample> {
     let untraced = workload.start(machine, false)?.go()?;
     let stderr = machine.directory.join("stderr");
     let output = workload.output(machine);
     for file in [&stderr, &output] {
-        // A file of the run before must not be taken for one of this.
+        // Empty both files: what an earlier run wrote must not be taken for this run's.
         File::create(file)?;
     }
     let said = || fs::read(&stderr).map(|it| String::from_utf8_lossy(&it).into_owned());
@@ -83,7 +85,7 @@ pub fn sample(workload: Workload, tracer: &Tracer, machine: &Machine) -> Result<
     Ok(Sample { untraced: untraced.value, traced: traced.value, own, lost, cost })
 }
 
-/// The command of a tool.
+/// The command of a tool, with the words in braces replaced.
 fn tool(tracer: &Tracer, target: &[String], pid: u32, output: &Path, machine: &Machine) -> Command {
     let fill = |word: &&str| {
         word.replace("{pid}", &pid.to_string())
@@ -99,7 +101,7 @@ fn tool(tracer: &Tracer, target: &[String], pid: u32, output: &Path, machine: &M
     command
 }
 
-/// Where perf and bpftrace say what they lost. The rest may be large.
+/// The lines in which perf and bpftrace say what they lost. The rest of the output may be large.
 fn lines_of_loss(output: &Path) -> Result<String> {
     use io::BufRead as _;
     let mut text = String::new();
@@ -114,7 +116,7 @@ fn lines_of_loss(output: &Path) -> Result<String> {
     Ok(text)
 }
 
-/// A tool that runs. Killed on drop.
+/// A running tool. It is killed on drop.
 struct Attached(Option<Child>);
 
 impl Attached {
@@ -146,28 +148,30 @@ impl Attached {
         }
     }
 
-    /// Of all its threads, until now, to a hundredth of a second.
+    /// The processor time of all threads of the tool until now, to a hundredth of a second.
     fn processor_time(&self) -> Result<Duration> {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid()))?;
         let ticks = ticks(&stat).context("/proc/PID/stat")?;
         Ok(Duration::from_millis(ticks * 10))
     }
 
-    /// The target has ended: waits for what the tool still has to do. Its processor time, and its memory in MiB.
+    /// Waits until the tool has ended, after the end of the target. Gives the tool's processor
+    /// time, and its memory in MiB.
     fn end(&mut self, tracer: &Tracer) -> Result<(Duration, f64)> {
         let child = self.0.take().context("it runs")?;
         let pid = child.id() as libc::pid_t;
         if tracer.ready == Ready::Polls {
-            // These do not see it, or not at once.
-            // SAFETY: has no pointers. It is our child, and was not waited for.
+            // These tools do not notice that the target has ended, or notice it late.
+            // SAFETY: the call takes no pointers. The process is our child and was not waited for,
+            // so the pid is still its own.
             unsafe { libc::kill(pid, libc::SIGINT) };
         }
         let mut status = 0;
-        // SAFETY: plain data.
+        // SAFETY: all zeros are a valid rusage.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
         let start = Instant::now();
         loop {
-            // SAFETY: room for a status and a usage.
+            // SAFETY: both pointers are to locals that live during the call.
             match unsafe { libc::wait4(pid, &raw mut status, libc::WNOHANG, &raw mut usage) } {
                 0 if start.elapsed() < PATIENCE => thread::sleep(Duration::from_millis(5)),
                 0 => {
@@ -199,10 +203,11 @@ impl Drop for Attached {
     }
 }
 
-/// poll, epoll_wait, ppoll, epoll_pwait (arch/x86/entry/syscalls/syscall_64.tbl).
+/// poll, epoll_wait, ppoll and epoll_pwait (arch/x86/entry/syscalls/syscall_64.tbl).
 const POLLS: [u64; 4] = [7, 232, 271, 281];
 
-/// utime and stime: the twelfth and thirteenth after the name, which is in parentheses.
+/// The sum of utime and stime: the twelfth and thirteenth fields after the name, which is in
+/// parentheses.
 fn ticks(stat: &str) -> Option<u64> {
     let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     Some(fields.get(11)?.parse::<u64>().ok()? + fields.get(12)?.parse::<u64>().ok()?)

@@ -1,11 +1,11 @@
-//! `cargo bench`: what one processor does with events once they are in user space.
+//! `cargo bench`: how many events a second one processor handles once they are in user space.
 
 use anyhow::{Context as _, Result, bail};
 
 use super::table::thousands;
 use crate::command::{self, REQUIRE_EBPF, cargo};
 
-/// The benchmarks (aiotrace/benches/events.rs), and how many events a second each is to do.
+/// The benchmarks (aiotrace/benches/events.rs), and how many events a second each should handle.
 const BENCHMARKS: [(&str, &str, Option<f64>); 5] = [
     ("decode", "records decoded", None),
     ("model_of_events", "the model", Some(2e6)),
@@ -14,7 +14,7 @@ const BENCHMARKS: [(&str, &str, Option<f64>); 5] = [
     ("summary", "counted (-c)", None),
 ];
 
-/// Runs them; gives a table.
+/// Runs the benchmarks; gives a table.
 pub fn run() -> Result<String> {
     let mut bench = cargo(&["bench", "-p", "aiotrace", "--bench", "events"]);
     let said = command::output(bench.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))?;
@@ -36,8 +36,8 @@ pub fn run() -> Result<String> {
     Ok(out)
 }
 
-/// The median in divan's output: a line of the name, with the times (fastest, slowest, median, mean), and
-/// below it one with the rates.
+/// The median rate in divan's output: below the line with the benchmark's name, which has the times
+/// (fastest, slowest, median, mean), is a line with the rates.
 fn rate(said: &str, name: &str) -> Option<f64> {
     let mut lines = said.lines().skip_while(|line| {
         line.trim_start_matches([' ', '├', '╰', '─', '│']).split(' ').next() != Some(name)

@@ -1,7 +1,8 @@
 //! `cargo xtask bench`: what tracing costs, with aiotrace and with the tools people use, side by side.
 //!
-//! Rounds go through all rows, so that a machine that is busy for a while harms all of them; each row is
-//! compared with an untraced run just before it. Medians. Nothing fails by how long it takes.
+//! Each round goes through all rows, so that a machine that is busy for a while affects all of
+//! them. Each row is compared with an untraced run just before it, and medians are shown. The
+//! command does not fail if something takes long.
 
 mod document;
 mod guest;
@@ -34,7 +35,7 @@ pub struct Options {
     /// How often each row is measured
     #[arg(long, default_value_t = 5)]
     rounds: usize,
-    /// A tenth of the operations
+    /// Run only a tenth of the operations
     #[arg(long)]
     quick: bool,
     /// Only rows whose names contain this, for instance pair, or "disk: aiotrace"
@@ -43,19 +44,19 @@ pub struct Options {
     /// Put the tables into docs/reference/performance.md
     #[arg(long)]
     docs: bool,
-    /// In a virtual machine with this kernel instead, in which a nanosecond is an instruction: a file, or a part of
-    /// the name of one in AIOTRACE_KERNELS. May be repeated
+    /// Measure in a virtual machine with this kernel instead, in which a nanosecond is an
+    /// instruction: a file, or a part of the name of one in AIOTRACE_KERNELS. May be repeated
     #[arg(long, value_name = "FILE|NAME")]
     vm: Vec<String>,
 }
 
-/// What is measured, and where.
+/// The binaries that are measured, and where files may be written.
 pub struct Machine {
     aiotrace: PathBuf,
     programs: PathBuf,
     floor: PathBuf,
     object: PathBuf,
-    /// On a disk: for fio's file and what most tools write.
+    /// A directory on a disk, for fio's file and for what most tools write.
     directory: PathBuf,
     is_quick: bool,
 }
@@ -82,7 +83,8 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// One round with aiotrace, the floor and strace: a number in each row, and aiotrace says what it lost.
+/// Runs one round with aiotrace, the floor and strace. Fails unless each row has a number and
+/// aiotrace says what it lost.
 pub fn smoke() -> Result<()> {
     let machine = Machine::build(true)?;
     let is_sure = |row: &Row| {
@@ -106,7 +108,7 @@ pub fn smoke() -> Result<()> {
     Ok(())
 }
 
-/// Every tool on every workload it is measured with.
+/// All rows: every tool on every workload that it is measured with.
 fn all() -> Vec<Row> {
     let of = |workload: Workload| {
         let with_it = TRACERS.iter().filter(move |it| it.on.contains(&workload));
@@ -115,11 +117,11 @@ fn all() -> Vec<Row> {
     Workload::ALL.into_iter().flat_map(of).collect()
 }
 
-/// What to install for a tool that is not there.
+/// The package to install for a tool that is not there, in words.
 fn missing(tracer: &Tracer) -> Option<String> {
     let program = match tracer.command.first() {
         Some(program) if program.starts_with('{') => return None,
-        // What bpftrace is run by.
+        // bpftrace is run by unshare.
         Some(&"unshare") => "bpftrace",
         Some(program) => program,
         None => return None,
@@ -129,7 +131,7 @@ fn missing(tracer: &Tracer) -> Option<String> {
 }
 
 impl Machine {
-    /// Builds what is measured.
+    /// Builds aiotrace, the workloads and the floor.
     fn build(is_quick: bool) -> Result<Self> {
         if !command::is_root() {
             bail!("aiotrace loads programs into the kernel: {}", command::as_root("bench"));
@@ -151,7 +153,7 @@ impl Machine {
         })
     }
 
-    /// Measures all rows, and so often.
+    /// Measures all rows, `rounds` times.
     fn measure(&self, mut rows: Vec<Row>, rounds: usize) -> Vec<Row> {
         for row in &mut rows {
             row.problem = missing(row.tracer);
@@ -189,7 +191,7 @@ impl Machine {
     }
 }
 
-/// Builds the object of the floor, as aiotrace/build.rs builds the probes.
+/// Builds the BPF object of the floor, as aiotrace/build.rs builds the probes.
 fn build_floor() -> Result<PathBuf> {
     let directory = release::target_directory()?.join("floor");
     let mut build = Toolchain::find().unwrap_or(Toolchain::Own).cargo("build");
@@ -207,7 +209,7 @@ fn build_floor() -> Result<PathBuf> {
     Ok(directory.join("bpfel-unknown-none/release/aiotrace-ebpf-floor"))
 }
 
-/// The machine, and the versions of all.
+/// The machine, and the versions of the kernel and of all tools.
 fn about() -> Result<String> {
     let processors = fs::read_to_string("/proc/cpuinfo")?;
     let model = processors

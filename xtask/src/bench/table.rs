@@ -2,35 +2,34 @@
 
 use super::{measure::Sample, tracer::Tracer, workload::Workload};
 
-/// A tool on a workload.
+/// One tool on one workload: a row of a table.
 pub struct Row {
-    /// Which workload.
     pub workload: Workload,
-    /// Which tool.
     pub tracer: &'static Tracer,
-    /// A sample of each round.
+    /// One sample of each round.
     pub samples: Vec<Sample>,
-    /// Why there is none, or fewer.
+    /// Why there are no samples, or fewer than rounds.
     pub problem: Option<String>,
 }
 
 impl Row {
-    /// "pair: strace"
+    /// For instance "pair: strace".
     pub fn name(&self) -> String {
         format!("{}: {}", self.workload.name(), self.tracer.name)
     }
 
-    /// The median of something.
+    /// The median of one value of the samples.
     pub fn median(&self, of: impl Fn(&Sample) -> f64) -> Option<f64> {
         median(self.samples.iter().map(of))
     }
 
-    /// How many times as long it took, or (IOPS) how much of them was left: the median over the rounds.
+    /// How many times as long the workload took when traced, or (for IOPS) what share of them
+    /// remained: the median over the rounds.
     pub fn ratio(&self) -> Option<f64> {
         self.median(|it| it.traced / it.untraced)
     }
 
-    /// Lost in all rounds.
+    /// The events lost in all rounds; `None` if the tool does not say.
     pub fn lost(&self) -> Option<u64> {
         self.samples.iter().map(|it| it.lost).sum::<Option<u64>>()
     }

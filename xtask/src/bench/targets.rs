@@ -1,4 +1,5 @@
-//! What aiotrace's cost is to be, and whether it was so in this run. Nothing fails by that: machines differ.
+//! What aiotrace may cost, and whether this run kept to it. A missed target is no failure: machines
+//! differ.
 
 use super::{table::Row, workload::Workload};
 
@@ -13,7 +14,7 @@ struct Target {
 enum Verdict {
     Met,
     Missed,
-    /// The rounds differ by more than that.
+    /// The rounds differ by more than the target.
     Noise,
 }
 
@@ -31,7 +32,7 @@ impl Verdict {
     }
 }
 
-/// The table.
+/// The table of all targets.
 pub fn table(rows: &[Row]) -> String {
     let find = |workload: Workload, name: &str| {
         rows.iter().find(|it| it.workload == workload && it.tracer.name == name)
@@ -104,8 +105,8 @@ pub fn table(rows: &[Row]) -> String {
     out
 }
 
-/// Of fio, with the quartiles of the rounds: a disk that others share may differ from itself by more than is
-/// asked.
+/// The target for fio, shown with the quartiles of the rounds: the speed of a disk that others use
+/// may vary by more than the target.
 fn slower_disk(row: Option<&Row>) -> Target {
     const MOST: f64 = 2.0;
     let fewer = |ratio: f64| (1.0 - ratio) * 100.0;

@@ -1,29 +1,31 @@
-//! Who traces: aiotrace in its ways, the tools people use, and the least that can be done with tracepoints.
+//! The tools that trace: aiotrace in several ways, the tools that people use, and the least that
+//! can be done with tracepoints.
 
 use super::workload::Workload::{self, Batch, Disk, Getppid, Other, Pair, Tmpfs};
 
 /// A tool and how it is used.
 #[derive(Debug)]
 pub struct Tracer {
-    /// In a row's name.
+    /// The tool's part of a row's name.
     pub name: &'static str,
-    /// The command. `{pid}`: of the target. `{out}`: where to write. `{aiotrace}`, `{floor}`, `{object}`: what is
-    /// built for us. A word `{command}` stands for the workload, which the tool starts.
+    /// The command. `{pid}` stands for the target, `{out}` for the file to write, and `{aiotrace}`,
+    /// `{floor}` and `{object}` for what is built here. A word `{command}` stands for the
+    /// workload's command, which the tool starts.
     pub command: &'static [&'static str],
-    /// When it traces.
+    /// How to know that the tool traces.
     pub ready: Ready,
-    /// Stops the target at each call: fewer calls are made.
+    /// Whether the tool stops the target at each call: fewer calls are made then.
     pub is_slow: bool,
-    /// What it is measured with.
+    /// The workloads with which the tool is measured.
     pub on: &'static [Workload],
 }
 
 /// How to know that a tool is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ready {
-    /// It says so, on stderr.
+    /// It says so on stderr, with this text.
     Says(&'static str),
-    /// It waits in poll or epoll_wait: it does so when it has attached everything.
+    /// It waits in poll or epoll_wait, which it does once it has attached everything.
     Polls,
     /// It starts the target itself.
     Launches,
@@ -35,12 +37,12 @@ impl Tracer {
         self.ready == Ready::Launches
     }
 
-    /// Whether it is aiotrace.
+    /// Whether the tool is aiotrace.
     pub fn is_ours(&self) -> bool {
         self.command.first() == Some(&"{aiotrace}")
     }
 
-    /// Events that it lost, by what it said; `None`: it does not say.
+    /// How many events the tool lost, by what it wrote; `None` if it does not say.
     pub fn lost(&self, stderr: &str, output: &str) -> Option<u64> {
         let number = |text: &str| text.replace(',', "").parse::<u64>().ok();
         let sum_after = |text: &str, word: &str| -> u64 {
@@ -58,7 +60,7 @@ impl Tracer {
                 let line = stderr.lines().find(|it| it.contains(" records, "))?;
                 number(line.split_whitespace().nth(2)?)
             }
-            // It stops the target: nothing is lost.
+            // strace stops the target at each call, so nothing is lost.
             "strace" => Some(0),
             "perf" => Some(sum_after(output, "LOST ")),
             _ => Some(sum_after(stderr, "Lost ") + sum_after(output, "Lost ")),
@@ -77,11 +79,12 @@ const fn aiotrace(name: &'static str, command: &'static [&'static str]) -> Trace
 
 const AIO: &str = "trace=io_setup,io_submit,io_getevents,io_pgetevents,io_cancel,io_destroy";
 
-/// tracefs is not mounted everywhere, and bpftrace does not do it: in a name space of its own.
+/// tracefs is not mounted everywhere, and bpftrace does not mount it: mount it in a mount namespace
+/// of the tool's own.
 const BPFTRACE: &str = "mountpoint -q /sys/kernel/tracing || mount -t tracefs none /sys/kernel/tracing; \
                         exec bpftrace -o \"$0\" -e \"$1\"";
 
-/// All of them.
+/// All tools, each in the ways in which it is measured.
 pub const TRACERS: &[Tracer] = &[
     Tracer {
         name: "floor: two empty programs",
@@ -179,7 +182,8 @@ pub const TRACERS: &[Tracer] = &[
         is_slow: true,
         on: &[Pair, Batch, Getppid, Other],
     },
-    // Attached, it does not see threads that begin later, and fio's work is done by one.
+    // perf trace, when attached, does not see threads that begin later, and one such thread does
+    // fio's work.
     Tracer {
         name: "perf trace",
         command: &["perf", "trace", "-e", "io_*", "-o", "{out}", "{command}"],

@@ -1,4 +1,5 @@
-//! What is traced: loops that do as little as there is between two calls (programs/src/bench.rs), and fio.
+//! The programs that are traced: loops that do next to nothing between two calls
+//! (programs/src/bench.rs), and fio.
 
 use std::{
     fs,
@@ -11,7 +12,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::Machine;
 
-/// One of them.
+/// A program that is traced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Workload {
     /// One io_submit and one io_getevents of one request on /dev/zero.
@@ -29,11 +30,11 @@ pub enum Workload {
 }
 
 impl Workload {
-    /// In the order of the tables.
+    /// All workloads, in the order of the tables.
     pub const ALL: [Self; 6] =
         [Self::Pair, Self::Batch, Self::Getppid, Self::Other, Self::Disk, Self::Tmpfs];
 
-    /// In a row's name.
+    /// The workload's part of a row's name.
     pub fn name(self) -> &'static str {
         match self {
             Self::Pair => "pair",
@@ -45,7 +46,7 @@ impl Workload {
         }
     }
 
-    /// Above its table.
+    /// The title above the workload's table.
     pub fn title(self) -> &'static str {
         match self {
             Self::Pair => "A pair: io_submit of one read of /dev/zero, and io_getevents of it",
@@ -59,7 +60,7 @@ impl Workload {
         }
     }
 
-    /// Whether more is better: IOPS. Else nanoseconds of one operation.
+    /// Whether more is better: the unit is IOPS. If not, it is nanoseconds of one operation.
     pub fn is_rate(self) -> bool {
         matches!(self, Self::Disk | Self::Tmpfs)
     }
@@ -73,7 +74,8 @@ impl Workload {
         }
     }
 
-    /// How often: some 0.3 s, untraced, and with what stops each call.
+    /// How many operations to make: untraced some 0.3 s of them, and fewer under a tool that stops
+    /// each call.
     fn count(self, is_slow: bool) -> u64 {
         match (self, is_slow) {
             (Self::Pair | Self::Other, false) => 500_000,
@@ -86,7 +88,8 @@ impl Workload {
         }
     }
 
-    /// The command, and how many operations it makes before it measures and while it does; `None`: it says itself.
+    /// The command, and how many operations it makes in all, before and while it measures; `None`
+    /// if the command says so itself.
     pub fn command(self, machine: &Machine, is_slow: bool) -> (Vec<String>, Option<u64>) {
         let programs = machine.programs.display().to_string();
         if let Some(program) = self.program() {
@@ -104,7 +107,7 @@ impl Workload {
         ([programs].into_iter().chain(words).collect(), None)
     }
 
-    /// What fio reads.
+    /// The file that fio reads.
     fn file(self, machine: &Machine) -> PathBuf {
         let directory = match self {
             Self::Tmpfs => PathBuf::from("/dev/shm"),
@@ -113,7 +116,7 @@ impl Workload {
         directory.join("aiotrace-bench.img")
     }
 
-    /// What the tool writes: not to the disk that is measured.
+    /// The file that the tool writes: it is not on the disk that is measured.
     pub fn output(self, machine: &Machine) -> PathBuf {
         match self {
             Self::Disk => PathBuf::from("/dev/shm/aiotrace-bench.out"),
@@ -121,7 +124,7 @@ impl Workload {
         }
     }
 
-    /// Writes fio's file.
+    /// Writes the file that fio reads, if the workload is fio.
     pub fn prepare(self, machine: &Machine) -> Result<()> {
         if self.is_rate() {
             let file = self.file(machine);
@@ -130,7 +133,7 @@ impl Workload {
         Ok(())
     }
 
-    /// Takes it away.
+    /// Removes the workload's files.
     pub fn clean(self, machine: &Machine) {
         if self.is_rate() {
             let _ = fs::remove_file(self.file(machine));
@@ -138,7 +141,7 @@ impl Workload {
         }
     }
 
-    /// Starts it. It waits for [`Running::go`].
+    /// Starts the workload, which then waits for [`Running::go`].
     pub fn start(self, machine: &Machine, is_slow: bool) -> Result<Running> {
         let (words, count) = self.command(machine, is_slow);
         let mut command = Command::new(&words[0]);
@@ -155,7 +158,8 @@ impl Workload {
 
 const FILE_SIZE: usize = 256 << 20;
 
-/// By small pieces: what we have in memory counts as a tool's, which is forked from us.
+/// Writes the file in small pieces: a tool that is forked from this process begins with its memory,
+/// and that would count as the tool's.
 fn write(file: &Path) -> io::Result<()> {
     let mut file = fs::File::create(file)?;
     let piece = vec![0xa5; 1 << 20];
@@ -165,7 +169,7 @@ fn write(file: &Path) -> io::Result<()> {
     file.sync_all()
 }
 
-/// A workload, or what traces it and starts it itself. Killed on drop.
+/// A workload, or a tool that traces it and starts it itself. It is killed on drop.
 pub struct Running {
     child: Child,
     stdin: Option<ChildStdin>,
@@ -175,7 +179,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// `count`: operations that it makes, if it does not say that itself.
+    /// `count`: how many operations the workload makes, if it does not say that itself.
     pub fn start(mut command: Command, count: Option<u64>) -> Result<Self> {
         let program = command.get_program().to_string_lossy().into_owned();
         let mut child = command
@@ -192,12 +196,12 @@ impl Running {
         Ok(running)
     }
 
-    /// Who is to be traced.
+    /// The process to trace.
     pub fn pid(&self) -> u32 {
         self.idle.as_ref().map_or_else(|| self.child.id(), |idle| idle.child.id())
     }
 
-    /// Lets it run to its end.
+    /// Lets the workload run to its end.
     pub fn go(mut self) -> Result<Measured> {
         self.stdin.take().context("it runs")?.write_all(b"\n")?;
         let line = self.line()?;
@@ -221,18 +225,20 @@ impl Drop for Running {
     }
 }
 
-/// What it said of itself.
+/// What the workload says it measured.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Measured {
     /// Nanoseconds of one operation, or IOPS.
     pub value: f64,
-    /// Nanoseconds of its own processor time for one: without what else ran there meanwhile.
+    /// Nanoseconds of the workload's own processor time for one operation: without what else ran on
+    /// that processor meanwhile.
     pub own: Option<f64>,
     /// How many operations there were.
     pub operations: f64,
 }
 
-/// From a line of the loops, `ns | BY THE CLOCK | ON THE PROCESSOR`, or of fio, whose eighth field is the IOPS.
+/// Reads a line of the loops, `ns | BY THE CLOCK | ON THE PROCESSOR`, or of fio, whose eighth field
+/// is the IOPS.
 pub fn measured(line: &str, count: Option<u64>) -> Option<Measured> {
     if let Some(times) = line.strip_prefix("ns | ") {
         let (value, own) = times.split_once(" | ")?;

@@ -1,5 +1,5 @@
-//! Boots a kernel in QEMU, and tells what became of it: whether QEMU failed, the machine did not come up,
-//! or something broke after our init had begun, which may be ours.
+//! Boots a kernel in QEMU, and finds out how it ended: did QEMU fail, did the machine not come up,
+//! or did something break after our init had begun, which may be our fault?
 
 use std::{
     fs::{self, File},
@@ -13,7 +13,7 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::command;
 
-/// What the console shows when the kernel is beyond recovery.
+/// What the kernel writes to the console when it cannot go on.
 const BROKEN: [&str; 15] = [
     "Kernel panic",
     "Oops:",
@@ -32,28 +32,30 @@ const BROKEN: [&str; 15] = [
     "hard LOCKUP",
 ];
 
-/// What QEMU says when KVM gave up. It stands still then, and does not end.
+/// What QEMU says when KVM gave up. QEMU then stands still and does not end.
 const KVM_FAILED: &str = "KVM internal error";
 
-/// What our init says when it begins, if the kernel warned of something since, and before it powers off.
+/// What our init writes: when it begins, if the kernel has warned of something since, and before it
+/// powers off.
 const UP: &str = "guest | up | ";
 const WARNED: &str = "guest | warned | ";
 const OFF: &str = "guest | off";
 
-/// How the line of a test ends that failed.
+/// The end of the line of a test that failed.
 const FAILED: &str = " ... FAILED\n";
 
-/// The emulated processor does not always survive a kernel that patches its own code, which kernels do at
-/// their start: with a host thread for each processor, 7.2 died in its start once in ten boots. With one
-/// thread for both that was not seen. A machine that does not come up is booted again, so often.
+/// How often a machine that does not come up is booted. In emulation a processor does not always
+/// survive a kernel that patches its own code, as kernels do when they start: with one host thread
+/// per processor, Linux 7.2 died in one of ten boots. With one thread for both processors that was
+/// never seen.
 const BOOTS: usize = 3;
 
-/// How time goes in the machine.
+/// How time passes in the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Clock {
-    /// As it does outside.
+    /// Time passes as it does outside.
     Real,
-    /// An instruction takes a nanosecond.
+    /// Each instruction takes a nanosecond.
     Instructions,
 }
 
@@ -67,13 +69,14 @@ pub struct Console {
 #[derive(Debug)]
 pub struct Qemu {
     program: PathBuf,
-    /// KVM is tried if this can be opened.
+    /// The device that must open for KVM to be tried.
     kvm: PathBuf,
-    /// A machine that is up and says nothing for so long hangs. (A test takes no longer: tests/kernel/harness.rs.)
+    /// A machine that is up and writes nothing for this long hangs. (No test takes longer:
+    /// tests/kernel/harness.rs.)
     patience: Duration,
-    /// With KVM, a machine that does not come up until then never does. (It takes a second.)
+    /// With KVM, a machine that is not up after this time will never be. (It takes a second.)
     patience_with_kvm: Duration,
-    /// KVM did not work. (Inside of some virtual machines it begins and fails, or hangs.)
+    /// Set once KVM has failed. (Inside some virtual machines KVM begins and then fails, or hangs.)
     no_kvm: AtomicBool,
 }
 
@@ -93,9 +96,9 @@ impl Default for Qemu {
 enum Ending {
     /// The machine powered off, as our init does at its end.
     Off(Console),
-    /// QEMU failed, or the machine did not come up: why.
+    /// QEMU failed, or the machine did not come up; with the reason.
     NotUp(String),
-    /// It was up, and then: what.
+    /// The machine was up, and then something broke; with what did.
     Broken(String),
 }
 
@@ -108,7 +111,7 @@ enum Accelerator {
 }
 
 impl Accelerator {
-    /// `-cpu max` crashes some kernels in emulation.
+    /// QEMU's arguments. (In emulation, `-cpu max` crashes some kernels.)
     fn arguments(self) -> &'static [&'static str] {
         match self {
             Self::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
@@ -128,10 +131,11 @@ impl Accelerator {
 }
 
 impl Qemu {
-    /// Boots the kernel, and waits until our init powers off. Console and QEMU's own words are in the log.
+    /// Boots the kernel, and waits until our init powers off. The console and what QEMU writes go
+    /// to the log.
     ///
     /// # Errors
-    /// If the machine did not come up, whatever the accelerator; or something broke when it was up.
+    /// If the machine did not come up with any accelerator, or if something broke once it was up.
     pub fn boot(
         &self,
         kernel: &Path,
@@ -157,7 +161,7 @@ impl Qemu {
                     bail!("{what}")
                 }
                 Ending::NotUp(why) => {
-                    // All of it will be in the log.
+                    // The log will have the whole text.
                     let short = why.lines().take(2).collect::<Vec<_>>().join(": ");
                     println!("  {} with {accelerator:?}: {short}", kernel.display());
                     if accelerator == Accelerator::Kvm {
@@ -172,7 +176,7 @@ impl Qemu {
         bail!("the machine did not come up:\n{}", reasons.join("\n"))
     }
 
-    /// What is tried, one after the other.
+    /// The accelerators to try, one after the other.
     fn accelerators(&self, clock: Clock) -> Vec<Accelerator> {
         if clock == Clock::Instructions {
             return vec![Accelerator::CountedEmulation; BOOTS];
@@ -182,7 +186,7 @@ impl Qemu {
         kvm.into_iter().chain([Accelerator::Emulation; BOOTS]).collect()
     }
 
-    /// QEMU, without its processors.
+    /// QEMU's command, without the arguments that describe its processors.
     fn machine(&self, kernel: &Path, initramfs: &Path, parameters: &str) -> Command {
         let parameters = format!("console=ttyS0 quiet panic=-1 {parameters}");
         let mut machine = Command::new(&self.program);
@@ -205,13 +209,14 @@ impl Qemu {
             .with_context(|| {
                 format!("cannot run {}: `cargo xtask setup` installs it", self.program.display())
             })?;
-        // How far it had come, and when.
+        // How far the machine had come when it last made progress, and when that was.
         let mut said = ((0, 0), Instant::now());
         let (console, status) = loop {
             let ended = machine.try_wait()?;
             let console = read(log)?;
             let is_up = console.contains(UP);
-            // A kernel that only complains does not come on.
+            // Once the machine is up, only lines of tests and of our init count as progress: a
+            // kernel that only complains does not get on.
             let lines = console.matches("\ntest ").count() + console.matches("guest | ").count();
             let progress = (lines, if is_up { 0 } else { console.len() });
             if progress != said.0 {
@@ -224,9 +229,10 @@ impl Qemu {
             let is_broken =
                 BROKEN.iter().any(|it| console.contains(it)) || read(&words)?.contains(KVM_FAILED);
             if ended.is_some() || is_broken || said.1.elapsed() > patience {
-                // Fails only if it has ended.
+                // kill fails only if QEMU has ended.
                 let _ = machine.kill();
-                // One that hangs in KVM does not even end then.
+                // A QEMU that hangs in KVM does not even end when it is killed, so do not wait for
+                // ever.
                 let killed = Instant::now();
                 while machine.try_wait()?.is_none() && killed.elapsed() < Duration::from_secs(10) {
                     std::thread::sleep(Duration::from_millis(20));
@@ -236,13 +242,13 @@ impl Qemu {
             std::thread::sleep(Duration::from_millis(100));
         };
         let words = read(&words)?;
-        // One file to look at.
+        // Put both into one file, so that there is one to look at.
         fs::write(log, format!("{console}\n--- what QEMU said ---\n{words}"))?;
         Ok(ending(&console, &words, status))
     }
 }
 
-/// What went wrong in the attempts before the last one stands in the log, too.
+/// Puts what went wrong in earlier attempts at the beginning of the log.
 fn put_first(log: &Path, reasons: &[String]) -> Result<()> {
     if reasons.is_empty() {
         return Ok(());
@@ -252,7 +258,7 @@ fn put_first(log: &Path, reasons: &[String]) -> Result<()> {
     fs::write(log, before + &last).with_context(|| log.display().to_string())
 }
 
-/// What it means. `status`: QEMU's, if it ended by itself.
+/// How the machine ended. `status`: QEMU's exit status, if it ended by itself.
 fn ending(console: &str, words: &str, status: Option<ExitStatus>) -> Ending {
     let both = || {
         let words = if words.trim().is_empty() { "nothing" } else { words.trim() };
@@ -263,14 +269,14 @@ fn ending(console: &str, words: &str, status: Option<ExitStatus>) -> Ending {
     let is_up = console.contains(UP);
     let broken = BROKEN.iter().find(|it| console.contains(**it));
     match (status, broken) {
-        // Whatever QEMU did then.
+        // The kernel broke; it does not matter what QEMU did afterwards.
         (_, Some(what)) if is_up => {
             Ending::Broken(format!("the kernel broke while the tests ran ({what})\n{}", both()))
         }
         _ if console.contains(WARNED) => {
             Ending::Broken(format!("the kernel warned while the tests ran\n{}", both()))
         }
-        // A test that failed is not tried in another machine, however QEMU ended.
+        // If a test failed, the tests are not run in another machine, however QEMU ended.
         (Some(status), _) if !status.success() && is_up && console.contains(FAILED) => {
             Ending::Broken(format!("QEMU failed ({status}) after tests had failed\n{}", both()))
         }
@@ -304,20 +310,21 @@ mod tests {
 
     use super::*;
 
-    /// A script in the place of QEMU.
+    /// A script that takes the place of QEMU.
     struct Replaced {
         directory: PathBuf,
         qemu: Qemu,
     }
 
     impl Replaced {
-        /// `has_kvm`: KVM is tried first.
+        /// `has_kvm`: whether KVM is tried first.
         fn new(name: &str, has_kvm: bool, script: &str) -> Self {
             let directory =
                 std::env::temp_dir().join(format!("xtask-{name}-{}", std::process::id()));
             fs::create_dir_all(&directory).expect("a temporary directory");
             let program = directory.join("qemu");
-            // Written by a child: a test in another thread that forks while it is open here would make it busy.
+            // Let a child write the script: if it were open here while a test in another thread
+            // forks, executing it would fail with ETXTBSY.
             let text = directory.join("script");
             fs::write(&text, format!("#!/bin/sh\n{script}\n")).expect("a script");
             let copied = Command::new("cp").arg(&text).arg(&program).status().expect("cp");

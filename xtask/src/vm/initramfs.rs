@@ -1,4 +1,5 @@
-//! What a guest has: the product, the kernel tests, the workloads, fio, a shell, and the libraries of all.
+//! The content of a guest: aiotrace, the kernel tests, the workloads, fio, a shell, and the
+//! libraries that these need.
 
 use std::{
     collections::BTreeSet,
@@ -13,7 +14,7 @@ use cpio::newc::{Builder, ModeFileType, trailer};
 
 use crate::{command, release};
 
-/// Writes the archive.
+/// Writes the archive of the guest's files.
 pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
     let beside = |name: &str| binaries.programs.with_file_name(name);
     let mut files = vec![
@@ -21,11 +22,11 @@ pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
         ("bin/kernel-tests".to_owned(), binaries.kernel_tests.clone()),
         ("bin/aiotrace".to_owned(), binaries.aiotrace.clone()),
         ("bin/aio-programs".to_owned(), binaries.programs.clone()),
-        // Beside the others, which look for it there.
+        // The other programs look for these beside themselves.
         ("bin/aio-programs-32".to_owned(), binaries.programs_32.clone()),
         ("bin/libaio_shm.so".to_owned(), beside("libaio_shm.so")),
         ("usr/bin/fio".to_owned(), PathBuf::from("/usr/bin/fio")),
-        // It is linked to no library, and the init gives it its many names.
+        // busybox is linked with no library, and the init makes links to it for its many names.
         (
             "bin/busybox".to_owned(),
             which::which("busybox").context("busybox: run `cargo xtask setup`")?,
@@ -42,7 +43,7 @@ pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
     libraries.sort();
     libraries.dedup();
     for library in libraries {
-        // Where the program looks for it: the name it was linked with.
+        // Put each library where the program looks for it: at the path that ldd gave.
         files.push((library.trim_start_matches('/').to_owned(), PathBuf::from(&library)));
     }
     let mut archive = io::BufWriter::new(File::create(path)?);

@@ -1,8 +1,8 @@
 //! `cargo xtask vm`: the kernel tests on other kernels, in QEMU.
 //!
-//! The guest's init (xtask/init) runs the very test binary that runs on this machine, once with the probe
-//! set that is best there, and once with each of the others. Which kernels there are, and what each can
-//! do, is a table that the tests and this command share: aiotrace/tests/kernel/kernels.rs.
+//! The guest's init (xtask/init) runs the same test binary that runs on this machine, once with the
+//! probe set that is best there, and once with each of the others. The table of kernels, and of
+//! what each can do, is used by the tests, too: aiotrace/tests/kernel/kernels.rs.
 
 mod boot;
 mod initramfs;
@@ -41,33 +41,35 @@ pub struct Options {
     /// it, all in AIOTRACE_KERNELS, or Debian's, fetched with apt
     #[arg(long, value_name = "FILE|NAME")]
     kernel: Vec<String>,
-    /// Kernels of this architecture
+    /// Use kernels of this architecture
     #[arg(long, value_enum, default_value_t)]
     arch: Architecture,
-    /// A probe set: auto, the best; trampoline, kprobe or syscall; or ptrace. May be repeated; without it,
-    /// all tests run with auto, and the tests events:: with the others too
+    /// A probe set: auto, the best; trampoline, kprobe or syscall; or ptrace. May be repeated;
+    /// without it, all tests run with auto, and the tests events:: with the others too
     #[arg(long, value_enum, value_name = "SET", conflicts_with = "cost")]
     probes: Vec<Set>,
-    /// Run each test in every guest, and the other probe sets in each: without it, tests for which the kernel
-    /// makes no difference run in one guest only
+    /// Run each test in every guest, and the other probe sets in each. Without it, tests for which
+    /// the kernel makes no difference run in one guest only
     #[arg(long, conflicts_with = "cost")]
     everywhere: bool,
-    /// Put what the kernels gave into the table of docs/reference/kernels.md: of all kernels and tests
+    /// Put the results of all kernels into the table of docs/reference/kernels.md
     #[arg(long, conflicts_with_all = ["kernel", "probes", "cost", "filter"])]
     docs: bool,
-    /// Count instructions instead, on a processor that is emulated to the instruction, and compare them with
-    /// aiotrace/tests/kernel/cost.txt
+    /// Count instructions instead, on an emulated processor that counts each of them, and compare
+    /// the numbers with aiotrace/tests/kernel/cost.txt
     #[arg(long)]
     cost: bool,
-    /// With --cost: write that table anew
+    /// With --cost: write that table
     #[arg(long, requires = "cost")]
     write: bool,
-    /// Run only the tests whose names contain this, or one of these with commas between them
+    /// Run only the tests whose names contain this, or one of several texts with commas between
+    /// them
     #[arg(last = true, value_parser = name, conflicts_with = "cost")]
     filter: Option<String>,
 }
 
-/// A part of the names of tests: it goes through the kernel's command line.
+/// Checks a part of the names of tests. It goes through the kernel's command line, so few
+/// characters are allowed.
 fn name(text: &str) -> Result<String, String> {
     let fits = |it: char| it.is_ascii_alphanumeric() || "_:,".contains(it);
     if text.is_empty() || !text.chars().all(fits) {
@@ -93,7 +95,7 @@ enum Set {
 }
 
 impl Options {
-    /// To compare what the probes cost with the table.
+    /// The options that measure what the probes cost and compare it with the table.
     pub fn of_cost() -> Self {
         Self { cost: true, ..Self::default() }
     }
@@ -113,21 +115,21 @@ impl Set {
     }
 }
 
-/// The tests of what each source tells of each call.
+/// The tests of the events that each source yields for each call.
 pub const EVENTS: &str = "events::";
-/// The tests that speak of events, and not of the command line: what each source must do alike.
+/// The tests of events rather than of the command line: all sources must pass them alike.
 pub const ABOUT_EVENTS: &str = "events::,calls::,findings::";
-/// And of what is concluded from them.
+/// The same tests, and those of what is concluded from events.
 const ABOUT_CONCLUSIONS: &str = "events::,calls::,findings::,rings::,cases::,reports::";
 
 /// A virtual machine, and what it runs.
 struct Guest {
     kernel: &'static Kernel,
     file: PathBuf,
-    /// Probe sets, and which tests.
+    /// The probe sets, and the filter of the tests to run with each.
     runs: Vec<(Set, String)>,
     clock: Clock,
-    /// Whether it runs the tests that one guest is enough for.
+    /// Whether the guest also runs the tests for which one guest is enough.
     runs_everything: bool,
 }
 
@@ -139,7 +141,7 @@ impl Guest {
         }
     }
 
-    /// What its kernel's command line says.
+    /// What this guest's kernel command line says.
     fn parameters(&self) -> String {
         let runs = self.runs.iter().map(|(set, filters)| format!("{}/{filters}", set.name()));
         let runs = runs.collect::<Vec<_>>().join(";");
@@ -167,28 +169,28 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The guests for whose kernels the directory of kernels has no file, where there is one.
+/// The guests for whose kernels there is no file.
 pub fn missing() -> Result<Vec<&'static str>> {
     let files = kernels::find(&[])?;
     let has_none = |it: &&Kernel| !files.iter().any(|file| is_file_of(file, it));
     Ok(KERNELS.iter().filter(has_none).map(|it| it.name).collect())
 }
 
-/// What became of the tests in all guests.
+/// The results of the tests in all guests.
 #[derive(Debug, Default)]
 pub struct Checked {
-    /// How many passed.
+    /// How many tests passed.
     pub passed: u64,
-    /// How many of these at the second attempt only.
+    /// How many of these passed only at the second attempt.
     pub unstable: u64,
-    /// What did not, each with its guest and probe set.
+    /// What failed, each with its guest and probe set.
     pub failures: Vec<String>,
 }
 
 /// Runs the tests in all guests.
 ///
 /// # Errors
-/// If the guests cannot be booted at all, or no test ran.
+/// If the guests cannot be booted at all, or if no test ran.
 pub fn check(options: &Options) -> Result<Checked> {
     let guests = guests(options)?;
     let directory = release::target_directory()?.join("vm");
@@ -199,7 +201,7 @@ pub fn check(options: &Options) -> Result<Checked> {
         let name = guest.name();
         println!("{name}: {seconds:.0} s");
         let text = console.as_ref().map(|it| it.text.clone()).unwrap_or_else(|_| {
-            // Runs that had ended before it broke are told, too.
+            // If the guest broke, its log still has the runs that had ended before.
             let log = fs::read(directory.join(format!("{name}.log"))).unwrap_or_default();
             String::from_utf8_lossy(&log).into_owned()
         });
@@ -222,7 +224,7 @@ pub fn check(options: &Options) -> Result<Checked> {
         rows.extend(kernels::row(&name, &text));
         costs.push((guest.kernel.name, text));
     }
-    // With --write, other numbers than the table's are expected.
+    // With --write, numbers that differ from the table's are no failure.
     if options.write && !broke {
         cost::write(&costs)?;
         checked.failures.clear();
@@ -246,8 +248,8 @@ pub fn check(options: &Options) -> Result<Checked> {
     Ok(checked)
 }
 
-/// The consoles of guests that measured what the probes cost, by kernel; whether that is as the table says
-/// does not matter.
+/// The consoles of guests that measured what the probes cost, by kernel, whether or not the numbers
+/// agree with the table.
 pub fn cost(kernel: &[String]) -> Result<Vec<(String, String)>> {
     let options = Options { kernel: kernel.to_vec(), ..Options::of_cost() };
     let guests = guests(&options)?;
@@ -260,7 +262,8 @@ pub fn cost(kernel: &[String]) -> Result<Vec<(String, String)>> {
 fn guests(options: &Options) -> Result<Vec<Guest>> {
     let Architecture::X86 = options.arch;
     let mut guests = Vec::new();
-    // The name of a guest means that guest; other text means each guest whose kernel's file name contains it.
+    // The name of a guest selects that guest; other text selects each guest whose kernel's file
+    // name contains it.
     let is_asked_for = |guest: &Kernel, file: &Path| {
         let file = file.file_name().unwrap_or_default().to_string_lossy();
         let of_it = |asked: &String| match KERNELS.iter().find(|it| it.name == asked) {
@@ -292,7 +295,7 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
             } else {
                 (runs(options, kernel), Clock::Real)
             };
-            // A filter runs its tests in every guest.
+            // Tests that a filter selects run in every guest.
             let runs_everything = options.everywhere || options.filter.is_some();
             guests.push(Guest { kernel, file: file.clone(), runs, clock, runs_everything });
         }
@@ -315,7 +318,7 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
     Ok(guests)
 }
 
-/// `vmlinuz-NAME`, or the same kernel under the name of Debian's package.
+/// Whether the file is `vmlinuz-NAME`, or the same kernel under the name of Debian's package.
 fn is_file_of(file: &Path, kernel: &Kernel) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
     let name = name.trim_start_matches("vmlinuz-");
@@ -324,7 +327,7 @@ fn is_file_of(file: &Path, kernel: &Kernel) -> bool {
     name == own || (is_debians && own.ends_with("-debian"))
 }
 
-/// What a guest with this kernel runs.
+/// The probe sets that a guest with this kernel runs, each with the filter of its tests.
 fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
     let filter = options.filter.clone();
     if !options.probes.is_empty() {
@@ -338,7 +341,8 @@ fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
         return vec![(Set::Auto, filter)];
     }
     let others = Set::BY_BPF.into_iter().filter(|it| it.name() != kernel.best);
-    // Where the kernel skips runs of a set, what each program does is compared as far as it was seen.
+    // If the kernel skips runs of a set's probes, only the tests of events run: they compare what
+    // was seen.
     let filter = |set: Set| {
         let about_all = options.everywhere && !kernel.skipped.contains(&set.name());
         if about_all { ABOUT_CONCLUSIONS } else { EVENTS }
@@ -348,7 +352,7 @@ fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
     [(Set::Auto, String::new())].into_iter().chain(others).collect()
 }
 
-/// Builds what the guests have, and boots them; their logs go to the directory.
+/// Builds what the guests need, and boots them; their logs go to the directory.
 fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<(Result<Console>, f64)>> {
     fs::create_dir_all(directory)?;
     let _lock = lock(directory)?;
@@ -357,7 +361,7 @@ fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<(Result<Cons
     Ok(boot_all(guests, &initramfs, directory))
 }
 
-/// Two of these commands at once would write the same files.
+/// Locks the directory: two of these commands at once would write the same files.
 fn lock(directory: &Path) -> Result<File> {
     let path = directory.join("lock");
     let file = File::create(&path).with_context(|| path.display().to_string())?;
@@ -368,10 +372,12 @@ fn lock(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Boots them, two at a time: a guest takes one processor. The console of each, and how long it took.
+/// Boots the guests, two at a time, as each takes one processor. Gives the console of each, and how
+/// many seconds it took.
 fn boot_all(guests: &[Guest], initramfs: &Path, directory: &Path) -> Vec<(Result<Console>, f64)> {
     let qemu = Qemu::default();
-    // The one with most tests takes longest, and then the newest kernels.
+    // Begin with the guests that run a share of the tests for which one guest is enough, as they take
+    // longest, and with newer kernels before older ones.
     let mut order: Vec<usize> = (0..guests.len()).rev().collect();
     order.sort_by_key(|it| guests[*it].kernel.share.is_none());
     let next = AtomicUsize::new(0);

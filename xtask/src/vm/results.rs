@@ -1,34 +1,35 @@
-//! What a run of the kernel tests in a guest said, from its console.
+//! Reads the result of a run of the kernel tests from a guest's console.
 
-/// One run.
+/// One run of the kernel tests.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Run {
     set: String,
     pub passed: u64,
     failed: u64,
     ignored: u64,
-    /// Tests that passed at the second attempt only.
+    /// Tests that passed only at the second attempt.
     pub unstable: u64,
-    /// What it said of these.
+    /// What the run said of these.
     pub why_unstable: String,
-    /// What it said of its failures.
+    /// What the run said of its failures.
     failures: String,
-    /// How it ended; empty: it did not.
+    /// The exit status, in words; empty if the run did not end.
     end: String,
-    /// How long it took.
+    /// How long the run took.
     seconds: String,
 }
 
-/// How the line of a test begins that passed at the second attempt only (aiotrace/tests/kernel/harness.rs).
+/// The beginning of the line of a test that passed only at the second attempt
+/// (aiotrace/tests/kernel/harness.rs).
 const UNSTABLE: &str = "unstable: ";
 
-/// How many such tests there are.
+/// How many tests passed only at the second attempt.
 pub fn unstable_in(text: &str) -> u64 {
     text.lines().filter(|line| line.starts_with(UNSTABLE)).count() as u64
 }
 
 impl Run {
-    /// The run with this probe set.
+    /// Reads the run with this probe set from the console.
     pub fn of(set: &str, console: &str) -> Self {
         let begin = format!("guest | begin | {set}\n");
         let end = format!("guest | end | {set} | ");
@@ -50,7 +51,7 @@ impl Run {
         let told = lines.filter(|it| it.starts_with(UNSTABLE) || it.starts_with("    "));
         run.why_unstable = told.collect::<Vec<_>>().join("\n");
         if result.is_empty() {
-            // It was ended, and its failures are not gathered at the end.
+            // The run was ended early, so its failures are not collected at the end of its output.
             let all: Vec<&str> = text.lines().collect();
             let failed = all.iter().filter(|it| it.ends_with("FAILED")).copied();
             let last = &all[all.len().saturating_sub(60)..];
@@ -61,12 +62,12 @@ impl Run {
         run
     }
 
-    /// Whether it came to its end.
+    /// Whether the run came to its end.
     pub fn has_ended(&self) -> bool {
         !self.end.is_empty()
     }
 
-    /// In a line. `best`: the probe set that `auto` stands for there.
+    /// The run in one line. `best`: the probe set that `auto` stands for in that guest.
     pub fn summary(&self, best: &str) -> String {
         let Self { set, passed, failed, ignored, unstable, seconds, .. } = self;
         let unstable = match unstable {
@@ -77,7 +78,7 @@ impl Run {
         format!("{set}: {passed} passed, {failed} failed, {ignored} ignored{unstable}, {seconds}")
     }
 
-    /// What is wrong with it.
+    /// What is wrong with the run; `None` if it is good.
     pub fn wrong(&self, may_be_empty: bool) -> Option<String> {
         let Self { set, failures, end, .. } = self;
         if self.failed > 0 {

@@ -1,4 +1,4 @@
-//! Which faults are to be made.
+//! The options that say which faults to make.
 
 use std::time::Duration;
 
@@ -10,26 +10,28 @@ use crate::{
     trace,
 };
 
-/// Faults to be made.
+/// The faults to make.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults (docs/reference/faults.md has all conditions)")]
 pub struct Inject {
-    /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3+10 (the third, and each
-    /// tenth after it), io_submit:accept=1 (it takes one request only), complete:res=EIO:op=pread:prob=1%.
-    /// May be given up to 16 times. After each fault it is told what the program made of it
+    /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3+10 (the third,
+    /// and each tenth after it), io_submit:accept=1 (it takes one request only),
+    /// complete:res=EIO:op=pread:prob=1%. May be given up to 16 times. A verdict on each fault says
+    /// what the program made of it
     #[arg(long = "inject", value_name = "RULE", value_parser = fault::argument)]
     rules: Vec<Rule>,
-    /// What prob= depends on: the same seed and the same calls have the same faults. Without it one is
-    /// chosen, and told
+    /// What prob= depends on: the same seed and the same calls have the same faults. Without it,
+    /// one is chosen and shown
     #[arg(long, value_name = "N", requires = "rules")]
     seed: Option<u64>,
     /// No more faults after this time (for instance 500ms, 10s, 2m)
     #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration, requires = "rules")]
     limit: Option<Duration>,
-    /// Tell which faults would be made, and make none
+    /// Show which faults would be made, and make none
     #[arg(long, requires = "rules")]
     dry_run: bool,
-    /// By what to make them, instead of the best for each rule; `aiotrace doctor` tells what can be had
+    /// Make faults by this mechanism, instead of the best for each rule; `aiotrace doctor` shows
+    /// what this machine allows
     #[arg(long, value_enum, value_name = "NAME", requires = "rules")]
     mechanism: Option<Mechanism>,
 }
@@ -51,7 +53,7 @@ values! {
 }
 
 impl Inject {
-    /// What they say.
+    /// The settings that these options stand for.
     pub fn settings(self) -> trace::Injected {
         let Self { rules, seed, limit, dry_run, mechanism } = self;
         trace::Injected { rules, seed, limit, dry_run, mechanism: mechanism.map(Into::into) }

@@ -1,4 +1,4 @@
-//! What is worth a finding, and what makes a trace fail.
+//! The options that say what is worth a finding, and what makes a trace fail.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::{
     trace,
 };
 
-/// From when on something is worth a finding.
+/// When something is worth a finding.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Findings (aiotrace explain NAME tells of each)")]
+#[command(next_help_heading = "Findings (aiotrace explain NAME explains each)")]
 pub struct Judge {
     /// End with status 1 if there is a finding of this severity, or a worse one
     #[arg(long, value_enum, value_name = "SEVERITY")]
@@ -50,13 +50,13 @@ pub struct Judge {
     /// memory that their process can write. It reads that memory, some 0.3 s for each GiB
     #[arg(long)]
     scan: bool,
-    /// context-growth: so many contexts are idle while new ones are made
+    /// context-growth: this many contexts are idle while new ones are made
     #[arg(long, default_value_t = 16, value_name = "N")]
     growth: u64,
 }
 
 values! {
-    /// `--fail-on`
+    /// The values of `--fail-on`.
     FailOn of Severity {
         Error,
         Warning,
@@ -65,29 +65,29 @@ values! {
 }
 
 values! {
-    /// `--fail-on-fault`
+    /// The values of `--fail-on-fault`.
     FailOnFault of Outcome {
         /// Requests were never done, and the program did not say so
         Lost,
         /// A context was never destroyed
         Leaked,
-        /// The program made no AIO call any more, or --timeout ended it
+        /// The program made no more AIO calls, or --timeout ended it
         Hung,
-        /// It crashed
+        /// The program crashed
         Died,
-        /// Requests were never done, and it ended with a status that is not 0
+        /// Requests were never done, and the program ended with a status that is not 0
         Reported,
-        /// It ended with a status that is not 0
+        /// The program ended with a status that is not 0
         Exited,
-        /// It cannot be told
+        /// aiotrace did not see enough to say
         Unsure,
-        /// The trace ended first
+        /// The trace ended first, or somebody killed the program
         Undecided,
     }
 }
 
 impl Judge {
-    /// What they say.
+    /// The settings that these options stand for.
     pub fn settings(self) -> trace::Judged {
         let nanos = |it: Duration| u64::try_from(it.as_nanos()).unwrap_or(u64::MAX / 4);
         trace::Judged {

@@ -1,4 +1,4 @@
-//! Options that several subcommands share, and what they become: plain settings.
+//! Options that several subcommands share, and the plain settings that they become.
 
 mod inject;
 mod judge;
@@ -10,7 +10,8 @@ use std::time::Duration;
 pub use self::{judge::FailOn, show::Show, view::View};
 use crate::words;
 
-/// Values of an option with their help, and the type that they stand for, whose variants have the same names.
+/// Declares the values of an option with their help, and converts them to the type that they stand
+/// for, whose variants have the same names.
 macro_rules! values {
     ($(#[$about:meta])* $name:ident of $meant:ty { $($(#[$help:meta])* $value:ident,)* }) => {
         #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -26,7 +27,7 @@ macro_rules! values {
 }
 use values;
 
-/// A time, with a unit.
+/// Reads a time, which has a unit.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let bad = || format!("{text:?} is not a time: write for instance 500ms, 10s or 2m");
     let duration = words::duration::parse(text, 1.0).ok_or_else(bad)?;

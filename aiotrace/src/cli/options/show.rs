@@ -1,4 +1,4 @@
-//! What is traced, and how it is told: what `attach` and `run` share.
+//! What is traced and how it is shown: the options that `attach` and `run` share.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -11,25 +11,26 @@ use crate::{
     trace,
 };
 
-/// What is traced, and how it is told.
+/// What is traced, and how it is shown.
 #[derive(Debug, Args)]
 pub struct Show {
     #[command(flatten)]
     view: View,
-    /// Look where io_submit is called, too: the functions in progress (for io_setup, -v shows them)
+    /// Show the call stacks of io_submit, too (-v shows those of io_setup)
     #[arg(long)]
     stacks: bool,
-    /// Write down all that is seen, for `aiotrace report FILE`
+    /// Write every event to this file, for `aiotrace report FILE`
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
     /// Where events come from
     #[arg(long, value_enum, default_value_t = Source::Auto, value_name = "SOURCE")]
     source: Source,
-    /// Which probes to use; `aiotrace doctor` tells what can be had
+    /// Which probes to use; `aiotrace doctor` shows which can be loaded
     #[arg(long, value_enum, default_value_t = Probes::Auto, value_name = "SET")]
     probes: Probes,
-    /// See calls that a seccomp filter answers, also with trampolines. (Without it they are looked for
-    /// if a process of -p or --cgroup has a filter.) Costs every system call of the machine some 100 ns
+    /// See calls that a seccomp filter answers, also with trampolines. (Without it, this is done
+    /// only if a process of -p or --cgroup has a filter.) Costs every system call of the machine
+    /// some 100 ns
     #[arg(long)]
     denied: bool,
     /// Stop after this time (for instance 500ms, 10s, 2m)
@@ -38,13 +39,14 @@ pub struct Show {
     /// With -c: show what was counted each TIME
     #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, requires = "summary", value_name = "TIME")]
     interval: Option<Duration>,
-    /// Show only some calls: op=NAME[|NAME] (pread, pwrite, ...), fd=N, error (the call fails or is short, or
-    /// gives a result that is an error); with commas, all of it. Chosen in the kernel; what is not shown is
-    /// counted, and findings about requests are not made
+    /// Show only some calls: op=NAME[|NAME] (pread, pwrite, ...), fd=N, error (the call fails or is
+    /// short, or gives a result that is an error); with commas, calls to which all of it applies.
+    /// They are chosen in the kernel: the others are only counted, and there are no findings about
+    /// requests
     #[arg(long, value_parser = only_argument, value_name = "WHAT", conflicts_with_all = CHOOSING_NEEDS_BPF)]
     only: Option<Only>,
-    /// Show one io_submit in N, one io_getevents and one io_pgetevents (of those that --only leaves), on each
-    /// processor; otherwise as --only
+    /// Show one in N calls of io_submit, of io_getevents and of io_pgetevents (of those that --only
+    /// leaves), on each processor; otherwise as --only
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", conflicts_with_all = CHOOSING_NEEDS_BPF)]
     sample: Option<u32>,
     /// With -c: look into the requests, too: operations, bytes, results that are errors, and latencies, from
@@ -57,11 +59,11 @@ pub struct Show {
     inject: Inject,
 }
 
-/// With which options calls cannot be left out.
+/// The options that need every call, so that none can be left out.
 const CHOOSING_NEEDS_BPF: [&str; 4] = ["summary", "quiet", "record", "rules"];
 
 values! {
-    /// `--source`
+    /// The values of `--source`.
     Source of trace::SourceKind {
         /// bpf, unless there are faults that only ptrace can make
         Auto,
@@ -74,7 +76,7 @@ values! {
 }
 
 values! {
-    /// `--probes`
+    /// The values of `--probes`.
     Probes of bpf::Wanted {
         /// The best that can be loaded, piece by piece
         Auto,
@@ -88,7 +90,7 @@ values! {
 }
 
 impl Show {
-    /// What they say.
+    /// The settings that these options stand for.
     pub fn settings(self) -> trace::Settings {
         trace::Settings {
             view: self.view.settings(),

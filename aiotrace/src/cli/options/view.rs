@@ -1,4 +1,4 @@
-//! How a trace is shown: what `attach`, `run` and `report` share.
+//! How a trace is shown: the options that `attach`, `run` and `report` share.
 
 use std::path::PathBuf;
 
@@ -16,9 +16,9 @@ pub struct View {
     /// text, or json: one object per line, specified in docs/reference/json.md
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
-    /// Count calls, errors and durations instead of showing calls. They are counted in the kernel (but for
-    /// --record, --inject, --stacks and --source ptrace), which costs the target little; findings about single
-    /// requests need every call: -q shows those
+    /// Count calls, errors and durations instead of showing calls. They are counted in the kernel
+    /// (except with --record, --inject, --stacks and --source ptrace), which costs the target
+    /// little; findings about single requests need every call: -q shows those
     #[arg(short = 'c', long)]
     summary: bool,
     /// Do not show calls
@@ -62,7 +62,7 @@ values! {
 }
 
 impl View {
-    /// What they say.
+    /// The settings that these options stand for.
     pub fn settings(self) -> trace::View {
         let Self { output, format, summary, quiet, verbose, timestamps, color } = self;
         trace::View {
