@@ -101,16 +101,12 @@ impl Helpers {
         Self { nursery, nursery_id, state: Mutex::default() }
     }
 
-<<<<<<< HEAD
-    /// Ends all helpers, and waits a moment for it.
-=======
-    /// Who makes them.
+    /// The process that makes helpers.
     pub fn nursery(&self) -> Pid {
         self.nursery_id
     }
 
-    /// Ends all, and waits a moment for it.
->>>>>>> w-ptrace
+    /// Ends all helpers, and waits a moment for it.
     pub fn end(&self) {
         let idle = std::mem::take(&mut self.state().idle);
         drop(idle);
@@ -227,11 +223,7 @@ impl Helpers {
     }
 }
 
-<<<<<<< HEAD
-/// The user of a process, which owns its directory in /proc.
-=======
-/// The user of a process; of those that are gone it is one that nobody is.
->>>>>>> w-ptrace
+/// The user of a process, which owns its directory in /proc; for a process that is gone, a user that does not exist.
 fn user_of(pid: u32) -> u32 {
     proc::user(pid).unwrap_or(u32::MAX)
 }

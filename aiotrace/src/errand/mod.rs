@@ -100,16 +100,6 @@ impl How {
 
 static HELPERS: OnceLock<Helpers> = OnceLock::new();
 
-<<<<<<< HEAD
-/// A kind of errand, as helpers know it.
-pub struct Kind {
-    /// Its name.
-    pub name: &'static str,
-    /// Whether its helper gets a processor before other processes.
-    pub is_urgent: bool,
-    /// Does an errand of this kind. It gets the encoded errand, and returns the answer as [`wire`]
-    /// sends it.
-=======
 thread_local! {
     static IS_URGENT: Cell<bool> = const { Cell::new(false) };
 }
@@ -129,8 +119,8 @@ fn how<E: Errand>() -> How {
 pub struct Kind {
     /// Its name.
     pub name: &'static str,
-    /// Does one. It comes as it was encoded; the answer is as [`wire`] sends it.
->>>>>>> w-ptrace
+    /// Does an errand of this kind. It gets the encoded errand, and returns the answer as [`wire`]
+    /// sends it.
     pub run: fn(&[u8]) -> postcard::Result<Vec<u8>>,
 }
 
@@ -148,18 +138,13 @@ pub fn start(kinds: Kinds) -> io::Result<()> {
     Ok(())
 }
 
-<<<<<<< HEAD
-/// Ends the helpers, and waits for those that do not wait for a target themselves. Otherwise
-/// process 1 would have to reap them, and in a container it may not do so.
-=======
 /// The process that makes helpers.
 pub fn nursery() -> Option<Pid> {
     HELPERS.get().map(Helpers::nursery)
 }
 
-/// Ends the helpers, and waits for them if they need not wait for anybody: else whoever is process 1 would have to, and
-/// in a container it may not.
->>>>>>> w-ptrace
+/// Ends the helpers, and waits for those that do not wait for a target themselves. Otherwise
+/// process 1 would have to reap them, and in a container it may not do so.
 pub fn end() {
     if let Some(helpers) = HELPERS.get() {
         helpers.end();

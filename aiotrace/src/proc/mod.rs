@@ -19,15 +19,9 @@ pub use self::{
     blocked::{Blocked, blocked_call, blocked_calls, read_timespec, waits_in_exit},
     memory::{read_memory, try_read_memory, write_memory},
     process::{
-<<<<<<< HEAD
-        all, cgroup, has_seccomp_filter, has_thread, is_alive, is_filtered, is_over, name,
-        pidfd_open, share_space, started_at, status, status_bytes, status_field, thread_state,
-        threads,
-=======
         all, auxiliary_vector, cgroup, children, has_seccomp_filter, has_thread, is_alive,
-        is_filtered, is_over, name, pidfd_open, processor, started_at, status, status_bytes,
-        status_field, thread_name, thread_state, threads, user,
->>>>>>> w-ptrace
+        is_filtered, is_over, name, pidfd_open, processor, share_space, started_at, status,
+        status_bytes, status_field, thread_name, thread_state, threads, user,
     },
     threads::threads_of_space,
 };

@@ -84,17 +84,10 @@ impl Counts {
     pub fn sweep_processes(&mut self, probes: &mut Probes) {
         self.sweep(probes);
         let mut gone: BTreeMap<u32, bool> = BTreeMap::new();
-<<<<<<< HEAD
         // A process whose first thread is a zombie may have other threads, and its directory still
         // exists.
-        let mut is_gone = move |pid: u32| {
-            *gone.entry(pid).or_insert_with(|| !Path::new(&format!("/proc/{pid}")).exists())
-        };
-=======
-        // A process whose first thread is a zombie has others.
         let mut is_gone =
             move |pid: u32| *gone.entry(pid).or_insert_with(|| crate::proc::user(pid).is_err());
->>>>>>> w-ptrace
         let mut swept = Vec::new();
         for index in 1..CONTEXT_ROWS {
             if self.contexts.state(index, std::mem::offset_of!(ContextRow, state)) != state::USED {

@@ -60,11 +60,7 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
     })
 }
 
-<<<<<<< HEAD
 /// The settings for a program that also reads per-CPU memory. (To read /proc/kallsyms takes 40 ms.)
-=======
-/// The same, for a program that also reads what each processor has for itself.
->>>>>>> w-ptrace
 pub fn with_processors(settings: Settings) -> Settings {
     Settings {
         per_cpu_offset: system::kernel_symbol("__per_cpu_offset").unwrap_or(0),
@@ -73,27 +69,7 @@ pub fn with_processors(settings: Settings) -> Settings {
     }
 }
 
-<<<<<<< HEAD
-/// The address of one of the kernel's symbols, if the kernel shows it.
-fn kernel_symbol(name: &str) -> Option<u64> {
-    use std::io::BufRead as _;
-    let mut symbols = std::io::BufReader::new(std::fs::File::open("/proc/kallsyms").ok()?);
-    // A line: `ffffffff82a1b0c0 D __per_cpu_offset`
-    let end = format!(" {name}\n");
-    let mut line = Vec::new();
-    while !line.ends_with(end.as_bytes()) {
-        line.clear();
-        if symbols.read_until(b'\n', &mut line).ok()? == 0 {
-            return None;
-        }
-    }
-    u64::from_str_radix(std::str::from_utf8(line.get(..16)?).ok()?, 16).ok()
-}
-
 /// The number of possible processors: `0-3` in /sys/devices/system/cpu/possible is 4.
-=======
-/// `0-3` of /sys/devices/system/cpu/possible as 4.
->>>>>>> w-ptrace
 pub(super) fn possible_cpus() -> Option<u32> {
     let text = std::fs::read_to_string("/sys/devices/system/cpu/possible").ok()?;
     let last = text.trim().rsplit(['-', ',']).next()?;
