@@ -43,9 +43,9 @@ pub struct Stack {
     pub pages: u32,
     /// Bit n: page n could be read. The other pages are zeros.
     pub read: u32,
-    /// If not 0, no page follows: the stack is that of the [`KnownStack`] with this id.
+    /// If not 0, no page follows: the stack is that of the [`KnownStack`](super::KnownStack) with this id.
     pub known: u64,
-    /// The address space, as in [`Process::space`].
+    /// The address space, as in [`Process::space`](super::Process::space).
     pub space: u64,
 }
 
@@ -144,7 +144,7 @@ pub struct Destroy {
     pub ring: RingSample,
 }
 
-/// io_getevents or io_pgetevents returns. `count` [`IoEvent`]s follow.
+/// io_getevents or io_pgetevents returns. `count` [`IoEvent`](crate::abi::IoEvent)s follow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Events {

@@ -29,7 +29,7 @@ pub struct Thread {
     pub iocb_memory: u32,
     /// The content of the iocb.
     pub iocb: Iocb,
-    /// The address space, as in [`Process::space`].
+    /// The address space, as in [`Process::space`](super::Process::space).
     pub space: u64,
     /// The [`Syscall`] that the thread is in; 0 for none.
     pub syscall: u32,
@@ -56,7 +56,7 @@ pub struct Thread {
     pub reserved: u32,
     /// The fault rule that is to act on the call, from 1; 0 for none.
     pub verdict: u32,
-    /// What became of this rule's decision, as in [`Call::fault`].
+    /// What became of this rule's decision, as in [`Call::fault`](super::Call::fault)(super::Call::fault).
     pub fault: u32,
     /// io_submit: how many requests the kernel has begun to look at.
     pub submitting: u32,
@@ -102,7 +102,7 @@ impl Thread {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ContextKey {
-    /// As in [`Process::space`].
+    /// As in [`Process::space`](super::Process::space).
     pub space: u64,
     /// The handle.
     pub handle: u64,
@@ -143,7 +143,7 @@ impl Context {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct Owner {
-    /// As in [`Process::space`].
+    /// As in [`Process::space`](super::Process::space).
     pub space: u64,
     /// The handle, as far as the probes know.
     pub handle: u64,
@@ -169,7 +169,7 @@ pub const STACK_VARIANTS: u64 = 4;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct StackKey {
-    /// As in [`Process::space`].
+    /// As in [`Process::space`](super::Process::space).
     pub space: u64,
     /// As in [`Stack::ip`].
     pub ip: u64,
