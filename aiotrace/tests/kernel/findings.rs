@@ -371,7 +371,7 @@ fn attached(program: &Program, options: &[&str]) -> Attached {
 
 fn endless_wait_that_began_before_the_attach() {
     if machine::is_ptrace() {
-        // It does not know what was in flight then.
+        // It does not know what is in flight at the attach.
         return;
     }
     let program = Program::ready(&["bad-endless-wait"]);

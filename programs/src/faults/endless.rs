@@ -8,10 +8,11 @@ use crate::{
     basic, processes, tasks,
 };
 
-/// bad-endless-wait: one thread waits for 1 completion, the other for 2, and nothing is in flight.
+/// bad-endless-wait: one thread waits for 1 completion, the other for 2, and nothing was submitted. (Whoever attaches
+/// then knows on every kernel that nothing is in flight.)
 pub fn both_wait() {
     until_a_line(&[|| {
-        let ctx = used();
+        let ctx = aio::setup(8);
         thread::spawn(move || aio::reap(ctx, 2));
         aio::reap(ctx, 1);
     }]);
