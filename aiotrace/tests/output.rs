@@ -18,9 +18,10 @@ use aiotrace::{
     output::{
         Cost, Ended, FaultRule, Faults, Output, Start,
         clock::Clock,
+        counting::Counting,
         json::{Json, Line},
         paths::Paths,
-        summary::Summary,
+        table::Table,
         text::{Options, Text},
     },
     source::{Losses, ProbeRuns},
@@ -397,7 +398,7 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
             probes: Some(ProbeRuns { count: 40, time_ns: 20_000 }),
         }),
     };
-    output.report(&ended, &model.report()).unwrap();
+    output.report(&ended, &model.report(), None).unwrap();
     output.flush().unwrap();
     let bytes = shared.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -448,8 +449,8 @@ fn json_of_every_event_is_of_the_format() {
 
 #[test]
 fn the_summary_as_text_and_as_json() {
-    insta::assert_snapshot!(written(|out| Box::new(Summary::text(out))));
-    let json = written(|out| Box::new(Summary::json(Json::new(out, Paths::none()))));
+    insta::assert_snapshot!(written(|out| Box::new(Counting::new(Box::new(Table::new(out))))));
+    let json = written(|out| Box::new(Counting::new(Box::new(Json::new(out, Paths::none())))));
     let lines: Vec<_> = json.lines().map(|line| Line::parse(line).unwrap()).collect();
     let [Line::Start(_), Line::Finding(_), .., Line::Report(report)] = lines.as_slice() else {
         panic!("{json}")
@@ -461,7 +462,7 @@ fn the_summary_as_text_and_as_json() {
     assert_eq!((injected.injected["EAGAIN"], injected.injected["short"]), (1, 1));
     let setup = calls.iter().find(|it| it.call == "io_setup").unwrap();
     assert_eq!(setup.errors.get("EAGAIN"), Some(&1));
-    assert_eq!(setup.duration_ns.unwrap().max, 12_345);
+    assert_eq!(setup.duration_ns.as_ref().unwrap().max, 12_345);
 }
 
 /// The lines of these events, without those of the beginning.

@@ -12,7 +12,6 @@ use aiotrace_common::settings::target;
 use serde::Serialize;
 
 use self::containers::container;
-pub use self::table::text;
 use crate::{
     errand::{Errand as _, Headers, Rings, WaitsInExit},
     event::Ring,

@@ -3,10 +3,16 @@
 use std::fmt::Write as _;
 
 use super::{ContextLine, Holder, Listing};
-use crate::{proc, words::number::thousands};
+use crate::{output::Listed, proc, words::number::thousands};
+
+impl Listed for Listing {
+    fn text(&self, verbose: bool) -> String {
+        text(self, verbose)
+    }
+}
 
 /// The line people need, then a table.
-pub fn text(listing: &Listing, verbose: bool) -> String {
+fn text(listing: &Listing, verbose: bool) -> String {
     let mut out = String::new();
     let percent = |part: u64, whole: u64| {
         if whole == 0 {

@@ -3,10 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use aiotrace::output::{
-    counted::ContextRow,
-    json::{Line, ReportLine},
-};
+use aiotrace::output::json::{CountedContextRow, Line, ReportLine};
 
 use super::{
     harness::Need,
@@ -113,7 +110,7 @@ fn latencies(trace: &Trace, op: &str) -> (u64, u64) {
     latencies_in(&trace.report().counted.as_ref().unwrap().contexts, op)
 }
 
-fn latencies_in(contexts: &[ContextRow], op: &str) -> (u64, u64) {
+fn latencies_in(contexts: &[CountedContextRow], op: &str) -> (u64, u64) {
     let mut found = (0, 0);
     for context in contexts {
         let Some(row) = context.ops.as_ref().unwrap().get(op) else { continue };

@@ -8,7 +8,7 @@ mod view;
 use std::time::Duration;
 
 pub use self::{judge::FailOn, show::Show, view::View};
-use crate::words;
+use crate::{output, words};
 
 /// Values of an option with their help, and the type that they stand for, whose variants have the same names.
 macro_rules! values {
@@ -25,6 +25,13 @@ macro_rules! values {
     };
 }
 use values;
+
+values! {
+    Format of output::Format {
+        Text,
+        Json,
+    }
+}
 
 /// A time, with a unit.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {

@@ -5,7 +5,7 @@ use std::{borrow::Cow, collections::BTreeMap};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 
-use crate::output::{counted, summary, text};
+use crate::output::text;
 
 /// Version of the format, in every line.
 pub const VERSION: u32 = 1;
@@ -404,7 +404,7 @@ object! {
         /// The fault rules, also those that never acted.
         rules: Vec<RuleRow>,
         /// With `-c`: the calls, by process and name.
-        calls: Option<Vec<summary::Row>>,
+        calls: Option<Vec<CallRow>>,
         /// Where calls are counted in the kernel: what there is of requests then.
         counted: Option<CountedObject>,
     }
@@ -419,9 +419,9 @@ pub struct CountedObject {
     /// Of these, with a line of their own; null with `-c`.
     pub shown: Option<u64>,
     /// Requests by context.
-    pub contexts: Vec<counted::ContextRow>,
+    pub contexts: Vec<CountedContextRow>,
     /// What requests resulted in, where it was an error.
-    pub results: Vec<counted::ResultRow>,
+    pub results: Vec<ResultRow>,
 }
 
 object! {
@@ -430,11 +430,11 @@ object! {
         /// Its length.
         interval_ns: u64,
         /// As in the report.
-        calls: Vec<summary::Row>,
+        calls: Vec<CallRow>,
         /// As in the report.
-        contexts: Vec<counted::ContextRow>,
+        contexts: Vec<CountedContextRow>,
         /// As in the report.
-        results: Vec<counted::ResultRow>,
+        results: Vec<ResultRow>,
     }
 }
 
@@ -545,7 +545,7 @@ macro_rules! part {
         $(#[$doc])*
         #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
         #[serde(deny_unknown_fields)]
-        #[expect(missing_docs, reason = "the names are those of the manual; docs/reference/json.md tells more")]
+        #[allow(missing_docs, reason = "the names are those of the manual; docs/reference/json.md tells more")]
         pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
     };
 }
@@ -823,6 +823,74 @@ part! {
 part! {
     /// A ring at one moment.
     Ring { head: u32, tail: u32, nr: u32, }
+}
+part! {
+    /// One call in one process.
+    CallRow {
+        /// Process; 0 for all that are not counted one by one.
+        pid: u32,
+        /// Its name, escaped.
+        name: String,
+        /// The call.
+        call: Name,
+        /// How many calls returned.
+        calls: u64,
+        /// Of these, how many with an error of the kernel's, by name of the errno.
+        errors: BTreeMap<Name, u64>,
+        /// Of these, how many whose answer is a fault, by name of the errno; `short`: a short io_submit.
+        injected: BTreeMap<Name, u64>,
+        /// Durations of calls whose beginning was seen; null if there is none.
+        duration_ns: Option<DurationsObject>,
+    }
+}
+part! {
+    /// Durations in nanoseconds.
+    DurationsObject { min: u64, avg: u64, p50: u64, p99: u64, max: u64, }
+}
+part! {
+    /// The requests of a context, counted.
+    CountedContextRow {
+        /// Process; 0 for all contexts that are not counted one by one.
+        pid: u32,
+        /// Its name, escaped.
+        name: String,
+        /// The handle. One that was given again is the same.
+        ctx: Hex,
+        /// Requests accepted.
+        requests: u64,
+        /// The same by operation; null without `--requests`.
+        ops: Option<BTreeMap<Name, OpRow>>,
+        /// Events that io_getevents gave.
+        reaped: u64,
+        /// Of these, with `res` < 0; null without `--requests`.
+        failed: Option<u64>,
+        /// The sum of the others' `res`; null without `--requests`, and if polls are among them.
+        bytes: Option<u64>,
+    }
+}
+part! {
+    /// Requests of one operation.
+    OpRow {
+        /// How many.
+        requests: u64,
+        /// Bytes that they asked for; null where iovecs, or nothing, are counted.
+        asked: Option<u64>,
+        /// How many were reaped by io_getevents and have a latency.
+        timed: u64,
+        /// From the entry of io_submit to the return of that io_getevents; null if there is none.
+        latency_ns: Option<DurationsObject>,
+    }
+}
+part! {
+    /// What requests resulted in.
+    ResultRow {
+        /// Process.
+        pid: u32,
+        /// Its name, escaped.
+        name: String,
+        /// Negative results of events that io_getevents gave, by name of the errno.
+        errors: BTreeMap<Name, u64>,
+    }
 }
 /// Arguments of any call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

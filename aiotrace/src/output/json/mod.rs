@@ -14,13 +14,13 @@ pub use format::*;
 use serde::Serialize;
 
 use super::{
-    Ended, Output, Start,
+    Ended, Interval, Output, Start,
+    counted::Rows,
     escape::{escape, escaped},
     lines::Lines,
     paths::Paths,
 };
 use crate::{
-    counted::Counted,
     event::{
         self, Args, Body, Call, Change, Entry, Event, ExitStatus, Why, errno_name, opcode_name,
     },
@@ -298,15 +298,6 @@ impl<W: Write> Output for Json<W> {
         }
     }
 
-    fn counted(&mut self, _: &Counted) -> io::Result<()> {
-        // The report has it.
-        Ok(())
-    }
-
-    fn thinned(&mut self, _hidden: u64) -> io::Result<()> {
-        Ok(())
-    }
-
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
         self.finding_line(finding)
     }
@@ -315,8 +306,12 @@ impl<W: Write> Output for Json<W> {
         self.verdict_line(verdict)
     }
 
-    fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
-        self.report_line(end, report, None)
+    fn interval(&mut self, interval: &Interval) -> io::Result<()> {
+        self.interval_line(interval)
+    }
+
+    fn report(&mut self, end: &Ended, report: &Report, rows: Option<&Rows>) -> io::Result<()> {
+        self.report_line(end, report, rows)
     }
 
     fn flush(&mut self) -> io::Result<()> {
