@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[path = "shared/schema.rs"]
+mod schema;
+
 use std::{
     io::Write,
     sync::{Arc, Mutex},
@@ -440,6 +443,7 @@ fn json_of_every_event_is_of_the_format() {
     let json = written(|out| Box::new(Json::new(out, paths()).with_symbols(symbols())));
     for line in json.lines() {
         Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        schema::check(line);
     }
     let is_told = |it: &&str| it.contains("\"event\":\"f");
     let told = json.lines().filter(is_told).count();
@@ -451,6 +455,7 @@ fn json_of_every_event_is_of_the_format() {
 fn the_summary_as_text_and_as_json() {
     insta::assert_snapshot!(written(|out| Box::new(Counting::new(Box::new(Table::new(out))))));
     let json = written(|out| Box::new(Counting::new(Box::new(Json::new(out, Paths::none())))));
+    json.lines().for_each(schema::check);
     let lines: Vec<_> = json.lines().map(|line| Line::parse(line).unwrap()).collect();
     let [Line::Start(_), Line::Finding(_), .., Line::Report(report)] = lines.as_slice() else {
         panic!("{json}")
