@@ -10,9 +10,10 @@ use aiotrace::{
     model::{Model, Settings, Thresholds},
     output::{
         Ended, Output,
+        counting::Counting,
         json::Json,
         paths::Paths,
-        summary::Summary,
+        table::Table,
         text::{Options, Text},
     },
     source::{Losses, bpf::Decoder},
@@ -145,7 +146,7 @@ fn json(bencher: Bencher) {
 /// `-c`: counts and durations.
 #[divan::bench]
 fn summary(bencher: Bencher) {
-    shown(bencher, Summary::text(io::sink()));
+    shown(bencher, Counting::new(Box::new(Table::new(io::sink()))));
 }
 
 fn shown(bencher: Bencher, mut output: impl Output) {
@@ -163,5 +164,5 @@ fn shown(bencher: Bencher, mut output: impl Output) {
         reason: "targets_gone".into(),
         cost: None,
     };
-    output.report(&ended, &model().report()).expect("nothing is written");
+    output.report(&ended, &model().report(), None).expect("nothing is written");
 }

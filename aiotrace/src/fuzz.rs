@@ -11,10 +11,11 @@ use crate::{
     model::{Model, Rules, Settings, Thresholds},
     output::{
         Output,
+        counting::Counting,
         escape::must_be_escaped,
         json::Json,
         paths::Paths,
-        summary::Summary,
+        table::Table,
         text::{self, Text},
     },
     proc::{self, ring},
@@ -67,8 +68,8 @@ const FORMS: [Form; 5] = [
     |to, known| text(to, known, text::Options::default()),
     |to, known| text(to, known, text::Options { verbose: true, ..text::Options::default() }),
     |to, known| Box::new(Json::new(to, known.0.paths()).with_symbols(known.1.symbols())),
-    |to, _| Box::new(Summary::text(to)),
-    |to, _| Box::new(Summary::json(Json::new(to, Paths::none()))),
+    |to, _| Box::new(Counting::new(Box::new(Table::new(to)))),
+    |to, _| Box::new(Counting::new(Box::new(Json::new(to, Paths::none())))),
 ];
 
 fn text(
@@ -114,7 +115,7 @@ fn tell(bytes: &[u8], output: &mut dyn Output, (known, functions): &(Known, Func
                 functions.set((module, offset), found);
                 Ok(())
             }
-            Item::Report(told) => output.report(&told, &model.report()),
+            Item::Report(told) => output.report(&told, &model.report(), None),
             Item::End(told) => {
                 ended = Some(told);
                 Ok(())
@@ -127,7 +128,7 @@ fn tell(bytes: &[u8], output: &mut dyn Output, (known, functions): &(Known, Func
     conclusions(&mut model, output);
     let report = model.report();
     if let Some(ended) = ended {
-        let _ = output.report(&ended, &report);
+        let _ = output.report(&ended, &report, None);
     }
     let _ = output.flush();
     items

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[path = "shared/schema.rs"]
+mod schema;
+
 use std::process::{Command, Output};
 
 fn aiotrace(arguments: &[&str]) -> Output {
@@ -266,6 +269,9 @@ fn a_recording_is_told_again() {
             assert_eq!(output.status.code(), Some(0), "{name}, {form}");
             let text = String::from_utf8(output.stdout).unwrap();
             assert!(text.lines().count() > 3, "{name}, {form}: {text}");
+            if form == "json" {
+                text.lines().for_each(schema::check);
+            }
             insta::assert_snapshot!(format!("report_{name}_{form}"), text);
         }
     }

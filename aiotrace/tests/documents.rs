@@ -2,6 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[path = "documents/generated.rs"]
+mod generated;
+#[path = "shared/schema.rs"]
+mod schema;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
@@ -263,6 +268,7 @@ fn every_example_in_json_md_is_of_the_format() {
         "io_setup",
         "io_submit",
         "lost",
+        "ls",
         "process",
         "refused",
         "report",

@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
+#[path = "shared/schema.rs"]
+mod schema;
+
 use std::{
     io::Write,
     sync::{Arc, Mutex},
@@ -18,9 +21,10 @@ use aiotrace::{
     output::{
         Cost, Ended, FaultRule, Faults, Output, Start,
         clock::Clock,
+        counting::Counting,
         json::{Json, Line},
         paths::Paths,
-        summary::Summary,
+        table::Table,
         text::{Options, Text},
     },
     source::{Losses, ProbeRuns},
@@ -398,7 +402,7 @@ fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
             probes: Some(ProbeRuns { count: 40, time_ns: 20_000 }),
         }),
     };
-    output.report(&ended, &model.report()).unwrap();
+    output.report(&ended, &model.report(), None).unwrap();
     output.flush().unwrap();
     let bytes = shared.0.lock().unwrap().clone();
     String::from_utf8(bytes).unwrap()
@@ -440,6 +444,7 @@ fn json_of_every_event_is_of_the_format() {
     let json = written(|out| Box::new(Json::new(out, paths()).with_symbols(symbols())));
     for line in json.lines() {
         Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+        schema::check(line);
     }
     let is_told = |it: &&str| it.contains("\"event\":\"f");
     let told = json.lines().filter(is_told).count();
@@ -449,8 +454,9 @@ fn json_of_every_event_is_of_the_format() {
 
 #[test]
 fn the_summary_as_text_and_as_json() {
-    insta::assert_snapshot!(written(|out| Box::new(Summary::text(out))));
-    let json = written(|out| Box::new(Summary::json(Json::new(out, Paths::none()))));
+    insta::assert_snapshot!(written(|out| Box::new(Counting::new(Box::new(Table::new(out))))));
+    let json = written(|out| Box::new(Counting::new(Box::new(Json::new(out, Paths::none())))));
+    json.lines().for_each(schema::check);
     let lines: Vec<_> = json.lines().map(|line| Line::parse(line).unwrap()).collect();
     let [Line::Start(_), Line::Finding(_), .., Line::Report(report)] = lines.as_slice() else {
         panic!("{json}")
@@ -462,7 +468,7 @@ fn the_summary_as_text_and_as_json() {
     assert_eq!((injected.injected["EAGAIN"], injected.injected["short"]), (1, 1));
     let setup = calls.iter().find(|it| it.call == "io_setup").unwrap();
     assert_eq!(setup.errors.get("EAGAIN"), Some(&1));
-    assert_eq!(setup.duration_ns.unwrap().max, 12_345);
+    assert_eq!(setup.duration_ns.as_ref().unwrap().max, 12_345);
 }
 
 /// The lines of these events, without those of the beginning.

@@ -171,11 +171,11 @@ pub const STACK_VARIANTS: u64 = 4;
 pub struct StackKey {
     /// As in [`Process::space`](super::Process::space).
     pub space: u64,
-    /// As in [`Stack::ip`].
+    /// As in [`Stack::ip`](super::Stack::ip).
     pub ip: u64,
-    /// As in [`Stack::sp`].
+    /// As in [`Stack::sp`](super::Stack::sp).
     pub sp: u64,
-    /// As in [`Stack::bp`].
+    /// As in [`Stack::bp`](super::Stack::bp).
     pub bp: u64,
     /// A number below [`STACK_VARIANTS`].
     pub variant: u64,
@@ -186,7 +186,7 @@ pub struct StackKey {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct KnownStack {
-    /// The id for [`Stack::known`].
+    /// The id for [`Stack::known`](super::Stack::known).
     pub id: u64,
     /// The number of words.
     pub count: u64,

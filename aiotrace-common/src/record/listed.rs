@@ -6,7 +6,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct ListedContext {
-    /// The address space, as in [`Process::space`].
+    /// The address space, as in [`Process::space`](super::Process::space).
     pub space: u64,
     /// The context's handle.
     pub handle: u64,

@@ -1,22 +1,18 @@
 //! How long requests take, as histograms.
 
-use hdrhistogram::Histogram;
+use crate::counted::histogram::{Fineness, Histogram};
 
-/// Durations, nanoseconds. Percentiles are exact to 5 %, the longest exactly.
+/// Durations, nanoseconds. Percentiles are exact to 6 %, the longest exactly.
 #[derive(Clone, Debug)]
 pub struct Durations {
-    histogram: Histogram<u32>,
-    longest: u64,
+    histogram: Histogram,
     /// Some are only known not to be longer.
     at_most: bool,
 }
 
 impl Default for Durations {
     fn default() -> Self {
-        // One digit, growing as needed: 2 KiB at most.
-        #[expect(clippy::expect_used, reason = "constant and valid arguments")]
-        let histogram = Histogram::new(1).expect("1 is a valid precision");
-        Self { histogram, longest: 0, at_most: false }
+        Self { histogram: Histogram::new(Fineness::Sixteenths), at_most: false }
     }
 }
 
@@ -37,26 +33,22 @@ impl Durations {
     /// One more, which took so long, or, if that is a bound, at most so long.
     pub fn record(&mut self, nanos: u64, is_bound: bool) {
         self.at_most |= is_bound;
-        self.longest = self.longest.max(nanos);
-        // It grows as needed, so this cannot fail.
-        let _ = self.histogram.record(nanos);
+        self.histogram.record(nanos);
     }
 
     /// All of the other one.
     pub fn add(&mut self, other: &Self) {
-        self.longest = self.longest.max(other.longest);
         self.at_most |= other.at_most;
-        // Both grow as needed, so adding cannot fail.
-        let _ = self.histogram.add(&other.histogram);
+        self.histogram.add(&other.histogram);
     }
 
     /// `None` if there is none.
     pub fn percentiles(&self) -> Option<Percentiles> {
-        let of = |quantile| self.histogram.value_at_quantile(quantile).min(self.longest);
-        (!self.histogram.is_empty()).then(|| Percentiles {
-            p50: of(0.5),
-            p99: of(0.99),
-            max: self.longest,
+        let of = &self.histogram;
+        (of.count() > 0).then(|| Percentiles {
+            p50: of.quantile(0.5),
+            p99: of.quantile(0.99),
+            max: of.most(),
             at_most: self.at_most,
         })
     }

@@ -5,11 +5,13 @@ use std::{
     time::Duration,
 };
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use super::options;
 use crate::{
     failure::{Context as _, Result},
-    inventory::{self, Inventory, machine},
+    inventory::{Inventory, machine},
+    output::Format,
     source::bpf,
 };
 
@@ -22,8 +24,8 @@ pub struct Options {
     #[arg(short, long)]
     verbose: bool,
     /// text, or json: one object, specified in docs/reference/json.md
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    #[arg(long, value_enum, default_value_t = options::Format::Text)]
+    format: options::Format,
     /// Look again every SECONDS (2 if not given), until Ctrl-C
     #[arg(short, long, value_name = "SECONDS", num_args = 0..=1, default_missing_value = "2",
           value_parser = clap::value_parser!(u32).range(1..))]
@@ -33,26 +35,19 @@ pub struct Options {
     proc: bool,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
-}
-
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
     let mut inventory = if options.proc { Inventory::by_proc() } else { best() };
+    let format = Format::from(options.format);
     loop {
         let listing = inventory.look()?;
-        let mut text = match options.format {
-            Format::Json => format!("{}\n", serde_json::to_string(&listing)?),
-            Format::Text => inventory::text(&listing, options.verbose),
-        };
-        if options.watch.is_some() && options.format == Format::Text {
-            text.push('\n');
-        }
         let mut out = io::stdout().lock();
-        match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        let written = format.write(&mut out, &listing, options.verbose);
+        let written = match options.watch.is_some() && format == Format::Text {
+            true => written.and_then(|()| writeln!(out)),
+            false => written,
+        };
+        match written {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
             other => other.context("cannot write the output")?,
         }

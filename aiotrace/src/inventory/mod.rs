@@ -9,14 +9,13 @@ mod table;
 use std::collections::BTreeMap;
 
 use aiotrace_common::settings::target;
-use serde::Serialize;
 
 use self::containers::container;
-pub use self::table::text;
 use crate::{
     errand::{Errand as _, Headers, Rings, WaitsInExit},
     event::Ring,
     failure::{Context as _, Failure, Result},
+    output::json::{ExitingProcess, Hex, ListedContext, ListedProcess, ListingLine, VERSION},
     proc,
     source::bpf::{self, list::Lister},
     words::escape::escaped,
@@ -35,84 +34,11 @@ struct Found {
     in_flight_at_most: Option<u32>,
 }
 
-/// One look at the machine.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-pub struct Listing {
-    v: u32,
-    event: &'static str,
-    /// `bpf` or `proc`.
-    source: &'static str,
-    aio_nr: u64,
-    aio_max_nr: u64,
-    /// The sum of the charges of all processes; null if they are not known.
-    accounted: Option<u64>,
-    /// Whether `aio_nr` changed during each look.
-    changing: bool,
-    /// Contexts that could not be listed.
-    lost: u32,
-    /// Processes that could not be looked at: without BPF, their contexts are not in this list.
-    unknown: u32,
-    processes: Vec<Holder>,
-    /// Processes that are in exit and wait there for requests: their contexts and charges are
-    /// already gone.
-    exiting: Vec<Exiting>,
-}
-
-/// A process that is in exit and waits there for AIO requests in flight.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Exiting {
-    pid: u32,
-    name: String,
-    tid: u32,
-}
-
-/// A process that has contexts.
-#[derive(Debug, PartialEq, Eq, Serialize)]
-struct Holder {
-    pid: u32,
-    name: String,
-    /// Its cgroup (v2), or null.
-    cgroup: Option<String>,
-    /// The container, if the name of the cgroup shows one; or null.
-    container: Option<String>,
-    /// What its contexts take from fs.aio-nr; null if that is not known.
-    charge: Option<u64>,
-    /// Completions that are not reaped; null if one of the rings could not be read.
-    unreaped: Option<u64>,
-    /// Requests in flight; null if that is not known.
-    in_flight: Option<u64>,
-    /// An upper bound of the requests in flight; null if that is not known.
-    in_flight_at_most: Option<u64>,
-    contexts: Vec<ContextLine>,
-}
-
-/// A context of a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-struct ContextLine {
-    #[serde(serialize_with = "hex")]
-    handle: u64,
-    /// What io_setup was asked for.
-    charge: Option<u32>,
-    /// How many entries its ring has; null if the ring is not mapped, or may not be read. So with
-    /// `unreaped`.
-    ring: Option<u32>,
-    unreaped: Option<u32>,
-    /// Requests in flight; null if that cannot be read.
-    in_flight: Option<u32>,
-    /// An upper bound of the requests in flight; null without BPF.
-    in_flight_at_most: Option<u32>,
-}
-
-fn hex<S: serde::Serializer>(value: &u64, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.collect_str(&format_args!("{value:#x}"))
-}
-
-impl ContextLine {
-    fn new(found: &Found, ring: Option<Ring>) -> Self {
-        let Found { handle, charge, in_flight, in_flight_at_most, .. } = *found;
-        let (nr, unreaped) = (ring.map(|it| it.nr), ring.map(Ring::unreaped));
-        Self { handle, charge, ring: nr, unreaped, in_flight, in_flight_at_most }
-    }
+fn listed(found: &Found, ring: Option<Ring>) -> ListedContext {
+    let Found { handle, charge, in_flight, in_flight_at_most, .. } = *found;
+    let (nr, unreaped) = (ring.map(|it| it.nr), ring.map(Ring::unreaped));
+    let handle = Hex(handle);
+    ListedContext { handle, charge, ring: nr, unreaped, in_flight, in_flight_at_most }
 }
 
 /// Looks at the machine: with BPF if it has a lister, or in /proc.
@@ -139,7 +65,7 @@ impl Inventory {
     ///
     /// # Errors
     /// If the kernel does not say how much is in use, or the lister fails.
-    pub fn look(&mut self) -> Result<Listing> {
+    pub fn look(&mut self) -> Result<ListingLine> {
         let mut listing = None;
         for _ in 0..ATTEMPTS {
             let before = limit("aio-nr")?;
@@ -208,21 +134,21 @@ fn made(
     changing: bool,
     (lost, unknown): (u32, u32),
     contexts: &[Found],
-) -> Listing {
+) -> ListingLine {
     let mut by_process: BTreeMap<u32, Vec<&Found>> = BTreeMap::new();
     for found in contexts {
         by_process.entry(found.pid).or_default().push(found);
     }
-    let mut processes: Vec<Holder> = by_process
+    let mut processes: Vec<ListedProcess> = by_process
         .into_iter()
         .map(|(pid, found)| {
             let handles = found.iter().map(|it| it.handle).collect();
             let rings = Headers { pid, handles, all_pages: false }.ask();
             let mut rings = rings.into_iter().flatten();
-            let line = |it| ContextLine::new(it, rings.next().flatten().map(Ring::from));
-            let mut contexts: Vec<ContextLine> = found.into_iter().map(line).collect();
-            contexts.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.handle));
-            Holder {
+            let line = |it| listed(it, rings.next().flatten().map(Ring::from));
+            let mut contexts: Vec<ListedContext> = found.into_iter().map(line).collect();
+            contexts.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.handle.0));
+            ListedProcess {
                 pid,
                 name: escaped(&proc::name(pid).unwrap_or_default()),
                 container: proc::cgroup(pid)
@@ -241,10 +167,10 @@ fn made(
         .collect();
     processes.sort_by_key(|it| (std::cmp::Reverse(it.charge), it.pid));
     let accounted = processes.iter().map(|it| it.charge).sum::<Option<u64>>();
-    Listing {
-        v: 1,
-        event: "ls",
-        source,
+    ListingLine {
+        v: VERSION,
+        event: "ls".into(),
+        source: source.into(),
         aio_nr,
         aio_max_nr,
         accounted: accounted.filter(|_| source == "bpf"),
@@ -256,10 +182,10 @@ fn made(
     }
 }
 
-fn exiting() -> Vec<Exiting> {
+fn exiting() -> Vec<ExitingProcess> {
     let of = |pid: u32| {
         let tid = WaitsInExit { pid }.ask()??;
-        Some(Exiting { pid, name: escaped(&proc::name(pid)?), tid })
+        Some(ExitingProcess { pid, name: escaped(&proc::name(pid)?), tid })
     };
     proc::all().into_iter().filter_map(of).collect()
 }

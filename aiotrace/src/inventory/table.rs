@@ -2,11 +2,23 @@
 
 use std::fmt::Write as _;
 
-use super::{ContextLine, Holder, Listing};
-use crate::{proc, words::number::thousands};
+use crate::{
+    output::{
+        Listed,
+        json::{ListedContext, ListedProcess, ListingLine},
+    },
+    proc,
+    words::number::thousands,
+};
+
+impl Listed for ListingLine {
+    fn text(&self, verbose: bool) -> String {
+        text(self, verbose)
+    }
+}
 
 /// The line with fs.aio-nr, then a table of processes.
-pub fn text(listing: &Listing, verbose: bool) -> String {
+fn text(listing: &ListingLine, verbose: bool) -> String {
     let mut out = String::new();
     let percent = |part: u64, whole: u64| {
         if whole == 0 {
@@ -86,7 +98,7 @@ pub fn text(listing: &Listing, verbose: bool) -> String {
 }
 
 /// `mariadbd 12 x 2,048`, or the sum if the charges are not all alike.
-fn summary(process: &Holder) -> String {
+fn summary(process: &ListedProcess) -> String {
     let name = &process.name;
     let count = process.contexts.len();
     let charges: Vec<Option<u32>> = process.contexts.iter().map(|it| it.charge).collect();
@@ -99,7 +111,7 @@ fn summary(process: &Holder) -> String {
     }
 }
 
-fn accounting(listing: &Listing, in_namespace: bool) -> String {
+fn accounting(listing: &ListingLine, in_namespace: bool) -> String {
     let Some(sum) = listing.accounted else {
         return "charges unknown without BPF; contexts whose ring was unmapped are not found, and a \
                 forked child may show its parent's"
@@ -135,7 +147,7 @@ fn accounting(listing: &Listing, in_namespace: bool) -> String {
     }
 }
 
-fn detail(context: &ContextLine) -> String {
+fn detail(context: &ListedContext) -> String {
     let charge = context.charge.map_or("?".to_owned(), |it| thousands(u64::from(it)));
     let ring = match (context.ring, context.unreaped) {
         (Some(ring), Some(unreaped)) => {
@@ -146,7 +158,7 @@ fn detail(context: &ContextLine) -> String {
         }
         _ => "ring unmapped or not readable".to_owned(),
     };
-    format!("{:>10} {:#x}  {charge}  {ring}", "", context.handle)
+    format!("{:>10} {:#x}  {charge}  {ring}", "", context.handle.0)
 }
 
 /// `5` if it is known, `<=20` if only a bound is known, or `?`.
@@ -161,19 +173,22 @@ fn in_flight(exactly: Option<u64>, at_most: Option<u64>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{event::Ring, inventory::Found};
+    use crate::{
+        event::Ring,
+        inventory::{Found, listed},
+    };
 
-    fn context(handle: u64, charge: Option<u32>) -> ContextLine {
+    fn context(handle: u64, charge: Option<u32>) -> ListedContext {
         let found =
             Found { pid: 17, handle, charge, in_flight: Some(5), in_flight_at_most: Some(20) };
-        ContextLine::new(&found, Some(Ring { head: 1, tail: 3, nr: 127 }))
+        listed(&found, Some(Ring { head: 1, tail: 3, nr: 127 }))
     }
 
-    fn listing(charges: &[u32], aio_nr: u64) -> Listing {
+    fn listing(charges: &[u32], aio_nr: u64) -> ListingLine {
         let contexts: Vec<_> =
             charges.iter().zip(1..).map(|(it, at)| context(at * 4096, Some(*it))).collect();
         let charge = charges.iter().map(|it| u64::from(*it)).sum();
-        let holder = Holder {
+        let holder = ListedProcess {
             pid: 17,
             name: "mariadbd".into(),
             cgroup: Some("/db".into()),
@@ -184,10 +199,10 @@ mod tests {
             container: None,
             contexts,
         };
-        Listing {
+        ListingLine {
             v: 1,
-            event: "ls",
-            source: "bpf",
+            event: "ls".into(),
+            source: "bpf".into(),
             aio_nr,
             aio_max_nr: 65_536,
             accounted: Some(charge),
@@ -228,13 +243,13 @@ mod tests {
     #[test]
     fn what_is_missing_is_said() {
         assert!(text(&listing(&[8], 10), false).contains("accounted 8, unaccounted 2: "));
-        let lost = Listing { lost: 3, ..listing(&[8], 10) };
+        let lost = ListingLine { lost: 3, ..listing(&[8], 10) };
         assert!(text(&lost, false).contains("3 contexts could not be listed"));
-        let proc = Listing { accounted: None, ..listing(&[8], 10) };
+        let proc = ListingLine { accounted: None, ..listing(&[8], 10) };
         assert!(text(&proc, false).contains("charges unknown without BPF"));
-        let unknown = Listing { unknown: 2, ..listing(&[8], 8) };
+        let unknown = ListingLine { unknown: 2, ..listing(&[8], 8) };
         assert!(text(&unknown, false).contains("\n2 processes could not be looked at"));
-        let changing = Listing { changing: true, ..listing(&[8], 10) };
+        let changing = ListingLine { changing: true, ..listing(&[8], 10) };
         assert!(text(&changing, false).contains("changes while we look"));
     }
 }

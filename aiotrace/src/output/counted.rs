@@ -1,74 +1,52 @@
-//! What was counted in the kernel, as rows: of the table of `-c`, and of contexts.
+//! What was counted, as rows: of the tables of `-c`, and of JSON.
 
-use std::{borrow::Cow, collections::BTreeMap, io, io::Write};
+use std::{
+    borrow::Cow,
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
-use aiotrace_common::counts::{OTHER_OP, UNREAD_OP};
-use serde::{Deserialize, Serialize};
+use aiotrace_common::counts::{OPS, OTHER_OP, UNREAD_OP};
 
 use super::{
     escape::escaped,
-    json::Hex,
-    report::{bytes, duration, process},
-    summary::{Durations, Errors, Row, named},
+    json::{CallRow, CountedContextRow, DurationsObject, Hex, OpRow, ResultRow},
 };
 use crate::{
-    counted::{CallCounts, ContextCounts, Counted},
-    event::{Syscall, opcode_name},
+    counted::{CallCounts, ContextCounts, Counted, OTHER_ERROR, histogram::Histogram},
+    event::{Handle, Syscall, errno_name, opcode_name},
 };
-
-/// Contexts shown as text; JSON has all.
-const MOST: usize = 10;
-
-/// The requests of a context, in JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ContextRow {
-    /// Process; 0 for all contexts that are not counted one by one.
-    pub pid: u32,
-    /// Its name, escaped.
-    pub name: String,
-    /// The handle. One that was given again is the same.
-    pub ctx: Hex,
-    /// Requests accepted.
-    pub requests: u64,
-    /// The same by operation; null without `--requests`.
-    pub ops: Option<BTreeMap<Cow<'static, str>, OpRow>>,
-    /// Events that io_getevents gave.
-    pub reaped: u64,
-    /// Of these, with `res` < 0; null without `--requests`.
-    pub failed: Option<u64>,
-    /// The sum of the others' `res`; null without `--requests`, and if polls are among them.
-    pub bytes: Option<u64>,
-}
-
-/// Requests of one operation, in JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct OpRow {
-    /// How many.
-    pub requests: u64,
-    /// Bytes that they asked for; null where iovecs, or nothing, are counted.
-    pub asked: Option<u64>,
-    /// How many were reaped by io_getevents and have a latency.
-    pub timed: u64,
-    /// From the entry of io_submit to the return of that io_getevents; null if there is none.
-    pub latency_ns: Option<Durations>,
-}
-
-/// What requests resulted in, in JSON.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ResultRow {
-    /// Process.
-    pub pid: u32,
-    /// Its name, escaped.
-    pub name: String,
-    /// Negative results of events that io_getevents gave, by name of the errno.
-    pub errors: BTreeMap<Cow<'static, str>, u64>,
-}
 
 /// What a process is called; pid 0 is all others.
 pub type Name<'a> = &'a dyn Fn(u32) -> String;
+
+/// How many, by name of the errno.
+type Errors = BTreeMap<Cow<'static, str>, u64>;
+
+/// All that was counted.
+#[derive(Debug, Default)]
+pub struct Rows {
+    /// By call, all processes together.
+    pub all: Vec<CallRow>,
+    /// By process and call.
+    pub calls: Vec<CallRow>,
+    /// Contexts, those with most requests first.
+    pub contexts: Vec<CountedContextRow>,
+    /// What requests resulted in, by process.
+    pub results: Vec<ResultRow>,
+}
+
+impl Rows {
+    /// Of these numbers.
+    pub fn of(counted: &Counted, name: Name<'_>) -> Self {
+        Self {
+            all: totals(counted),
+            calls: calls(counted, name),
+            contexts: contexts(counted, name),
+            results: results(counted, name),
+        }
+    }
+}
 
 /// The name of a process, from the bytes that are known.
 pub fn name_of(names: &BTreeMap<u32, Vec<u8>>, pid: u32) -> String {
@@ -78,87 +56,98 @@ pub fn name_of(names: &BTreeMap<u32, Vec<u8>>, pid: u32) -> String {
     }
 }
 
-/// By process and call.
-pub fn rows(counted: &Counted, name: Name<'_>) -> Vec<Row> {
+fn calls(counted: &Counted, name: Name<'_>) -> Vec<CallRow> {
     let none = BTreeMap::new();
     let of = |(key, counts): (&(u32, Syscall), &CallCounts)| {
-        let errors = counted.errors.get(key).unwrap_or(&none);
+        let of = |errors: &BTreeMap<_, _>| errors.get(key).unwrap_or(&none).clone();
+        let errors = (of(&counted.errors), of(&counted.injected));
         row((key.0, name(key.0)), key.1, counts, errors)
     };
     counted.calls.iter().map(of).collect()
 }
 
-/// By call, all processes together.
-pub fn totals(counted: &Counted) -> Vec<Row> {
-    let mut all: BTreeMap<Syscall, (CallCounts, BTreeMap<i64, u64>)> = BTreeMap::new();
-    for ((_, syscall), counts) in &counted.calls {
-        all.entry(*syscall).or_default().0.add(counts);
-    }
-    for ((_, syscall), errors) in &counted.errors {
-        let (_, sum) = all.entry(*syscall).or_default();
-        errors.iter().for_each(|(ret, count)| *sum.entry(*ret).or_default() += count);
-    }
-    let rows = all
-        .iter()
-        .map(|(syscall, (counts, errors))| row((0, String::new()), *syscall, counts, errors));
-    rows.collect()
+fn totals(counted: &Counted) -> Vec<CallRow> {
+    let of = |syscall: Syscall| {
+        let mut counts = CallCounts::default();
+        let all = counted.calls.iter().filter(|it| it.0.1 == syscall);
+        all.for_each(|(_, it)| counts.add(it));
+        let sum = |errors: &BTreeMap<(u32, Syscall), BTreeMap<i64, u64>>| {
+            let mut sum: BTreeMap<i64, u64> = BTreeMap::new();
+            let errors = errors.iter().filter(|it| it.0.1 == syscall).flat_map(|it| it.1);
+            errors.for_each(|(ret, count)| *sum.entry(*ret).or_default() += count);
+            sum
+        };
+        let errors = (sum(&counted.errors), sum(&counted.injected));
+        row((0, String::new()), syscall, &counts, errors)
+    };
+    let names = counted.calls.keys().chain(counted.errors.keys()).map(|it| it.1);
+    names.collect::<BTreeSet<_>>().into_iter().map(of).collect()
 }
 
 fn row(
     (pid, name): (u32, String),
     syscall: Syscall,
     counts: &CallCounts,
-    errors: &BTreeMap<i64, u64>,
-) -> Row {
-    let mut errors: Errors = named(errors);
+    (errors, injected): (BTreeMap<i64, u64>, BTreeMap<i64, u64>),
+) -> CallRow {
     // There was no room to count them by errno.
     let rest = counts.failed.saturating_sub(errors.values().sum());
+    let mut errors = named(&errors);
     if rest > 0 {
-        errors.insert("?".into(), rest);
+        *errors.entry("?".into()).or_default() += rest;
     }
-    Row {
+    CallRow {
         pid,
         name,
         call: syscall.name().into(),
         calls: counts.calls(),
         errors,
-        injected: Errors::new(),
-        duration_ns: durations(counts),
+        injected: named(&injected),
+        duration_ns: durations(&counts.durations),
     }
 }
 
-fn durations(counts: &CallCounts) -> Option<Durations> {
-    let timed = counts.timed();
-    (timed > 0).then(|| Durations {
-        min: counts.least(),
-        avg: counts.total / timed,
-        p50: counts.quantile(0.5),
-        p99: counts.quantile(0.99),
-        max: counts.most(),
+fn named(errors: &BTreeMap<i64, u64>) -> Errors {
+    let name = |ret: i64| match errno_name(ret) {
+        Some(name) => name.into(),
+        None if ret >= 0 => "short".into(),
+        None if ret == OTHER_ERROR => "?".into(),
+        None => ret.to_string().into(),
+    };
+    errors.iter().map(|(ret, count)| (name(*ret), *count)).collect()
+}
+
+fn durations(of: &Histogram) -> Option<DurationsObject> {
+    (of.count() > 0).then(|| DurationsObject {
+        min: of.least(),
+        avg: of.average(),
+        p50: of.quantile(0.5),
+        p99: of.quantile(0.99),
+        max: of.most(),
     })
 }
 
 /// Contexts, those with most requests first.
-pub fn contexts(counted: &Counted, name: Name<'_>) -> Vec<ContextRow> {
+pub fn contexts(counted: &Counted, name: Name<'_>) -> Vec<CountedContextRow> {
     let has_requests = counted.has_requests;
     let of = |((pid, handle), it): (&(u32, _), &ContextCounts)| {
         context((*pid, *handle), it, has_requests, name)
     };
-    let mut rows: Vec<ContextRow> = counted.contexts.iter().map(of).collect();
-    rows.sort_by_key(|it| (std::cmp::Reverse(it.requests), it.pid, it.ctx.0));
+    let mut rows: Vec<CountedContextRow> = counted.contexts.iter().map(of).collect();
+    rows.sort_by_key(|it| (Reverse(it.requests), it.pid, it.ctx.0));
     rows
 }
 
 fn context(
-    (pid, handle): (u32, crate::event::Handle),
+    (pid, handle): (u32, Handle),
     counts: &ContextCounts,
     has_requests: bool,
     name: Name<'_>,
-) -> ContextRow {
-    let none = CallCounts::default();
-    let ops = counts.ops.iter().enumerate();
+) -> CountedContextRow {
+    let none = Histogram::default();
+    let ops = (0..OPS).zip(&counts.ops);
     let ops = ops.map(|(place, it)| (place, it, counts.latencies.get(&place).unwrap_or(&none)));
-    let ops = ops.filter(|(_, it, latencies)| it.requests > 0 || latencies.timed() > 0);
+    let ops = ops.filter(|(_, it, latencies)| it.requests > 0 || latencies.count() > 0);
     let ops = ops.map(|(place, it, latencies)| {
         let name = match place {
             OTHER_OP => "other".into(),
@@ -166,10 +155,10 @@ fn context(
             _ => opcode_name(place as u16).map_or_else(|| place.to_string().into(), Cow::from),
         };
         let asked = (place < 2).then_some(it.asked);
-        let (timed, latency_ns) = (latencies.timed(), durations(latencies));
+        let (timed, latency_ns) = (latencies.count(), durations(latencies));
         (name, OpRow { requests: it.requests, asked, timed, latency_ns })
     });
-    ContextRow {
+    CountedContextRow {
         pid,
         name: name(pid),
         ctx: Hex(handle.0),
@@ -186,63 +175,4 @@ pub fn results(counted: &Counted, name: Name<'_>) -> Vec<ResultRow> {
     let rows = counted.results.iter().filter(|(_, errors)| !errors.is_empty());
     rows.map(|(pid, errors)| ResultRow { pid: *pid, name: name(*pid), errors: named(errors) })
         .collect()
-}
-
-/// The contexts as text.
-pub fn write_contexts(out: &mut impl Write, rows: &[ContextRow]) -> io::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let has_requests = rows.iter().any(|it| it.ops.is_some());
-    write!(out, "\n{:<20} {:<18} {:>10} {:>10}", "contexts", "handle", "requests", "reaped")?;
-    if has_requests {
-        write!(
-            out,
-            " {:>8} {:>6}  requests by operation (p50, p99, max until reaped)",
-            "failed", "bytes"
-        )?;
-    }
-    writeln!(out)?;
-    for it in rows.iter().take(MOST) {
-        let who = if it.pid == 0 { it.name.clone() } else { process(it.name.as_bytes(), it.pid) };
-        let handle = format!("{:#x}", it.ctx.0);
-        write!(out, "  {who:<18} {handle:<18} {:>10} {:>10}", it.requests, it.reaped)?;
-        if let Some(ops) = &it.ops {
-            let moved = it.bytes.map_or_else(|| "?".to_owned(), bytes);
-            let ops: Vec<String> = ops.iter().map(|(op, it)| operation(op, it)).collect();
-            let failed = it.failed.unwrap_or(0);
-            write!(out, " {failed:>8} {moved:>6}  {}", ops.join(", "))?;
-        }
-        writeln!(out)?;
-    }
-    match rows.len().saturating_sub(MOST) {
-        0 => Ok(()),
-        more => writeln!(out, "  ... and {more} more; --format json has them"),
-    }
-}
-
-fn operation(name: &str, it: &OpRow) -> String {
-    let requests = it.requests;
-    it.latency_ns.map_or_else(
-        || format!("{name} {requests}"),
-        |it| {
-            format!(
-                "{name} {requests} ({} {} {})",
-                duration(it.p50),
-                duration(it.p99),
-                duration(it.max)
-            )
-        },
-    )
-}
-
-/// What requests resulted in, as text.
-pub fn write_results(out: &mut impl Write, rows: &[ResultRow]) -> io::Result<()> {
-    for it in rows {
-        let errors = it.errors.iter().map(|(errno, count)| format!("{errno} {count}"));
-        let errors: Vec<String> = errors.collect();
-        let who = if it.pid == 0 { it.name.clone() } else { process(it.name.as_bytes(), it.pid) };
-        writeln!(out, "  {who:<18} results of requests: {}", errors.join(", "))?;
-    }
-    Ok(())
 }

@@ -3,15 +3,21 @@
 
 pub mod clock;
 pub mod counted;
+pub mod counting;
+mod format;
 pub mod json;
 mod lines;
 pub mod paths;
 mod report;
-pub mod summary;
+pub mod table;
 pub mod text;
 
 use std::io;
 
+pub use self::{
+    counted::Rows,
+    format::{Format, Listed},
+};
 pub use crate::words::escape;
 use crate::{
     counted::Counted,
@@ -20,46 +26,58 @@ use crate::{
 };
 pub use aiotrace_model::trace::{Cost, Ended, FaultRule, Faults, Start};
 
-/// Something that shows events.
+/// What was counted between two times.
+#[derive(Debug)]
+pub struct Interval {
+    /// When it began, nanoseconds of CLOCK_MONOTONIC.
+    pub from: u64,
+    /// When it ended.
+    pub until: u64,
+    /// What was counted.
+    pub rows: Rows,
+}
+
+/// Something that shows a trace. What it does not show, it need not mention.
+///
+/// The errors are those of the writer.
+#[expect(clippy::missing_errors_doc, reason = "it stands above, once for all methods")]
 pub trait Output {
     /// The trace begins.
-    ///
-    /// # Errors
-    /// Those of the writer; so for all methods.
     fn start(&mut self, start: &Start) -> io::Result<()>;
+
     /// Something happened.
-    ///
-    /// # Errors
-    /// Those of the writer.
-    fn event(&mut self, event: &Event) -> io::Result<()>;
+    fn event(&mut self, _: &Event) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Something was concluded.
-    ///
-    /// # Errors
-    /// Those of the writer.
-    fn finding(&mut self, finding: &Finding) -> io::Result<()>;
-    /// Calls were counted in the kernel: all until now.
-    ///
-    /// # Errors
-    /// Those of the writer.
-    fn counted(&mut self, counted: &Counted) -> io::Result<()>;
+    fn finding(&mut self, _: &Finding) -> io::Result<()> {
+        Ok(())
+    }
+
     /// It is known what a program made of a fault.
-    ///
-    /// # Errors
-    /// Those of the writer.
-    fn verdict(&mut self, verdict: &Verdict) -> io::Result<()>;
+    fn verdict(&mut self, _: &Verdict) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// Calls were counted in the kernel: all until now.
+    fn counted(&mut self, _: &Counted) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// With `-c --interval`: an interval is over.
+    fn interval(&mut self, _: &Interval) -> io::Result<()> {
+        Ok(())
+    }
+
     /// Events were not shown, because a terminal cannot show so many.
-    ///
-    /// # Errors
-    /// Those of the writer.
-    fn thinned(&mut self, hidden: u64) -> io::Result<()>;
-    /// What is known now: when the trace is over, or when somebody asks.
-    ///
-    /// # Errors
-    /// Those of the writer.
-    fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()>;
+    fn thinned(&mut self, _hidden: u64) -> io::Result<()> {
+        Ok(())
+    }
+
+    /// What is known now: when the trace is over, or when somebody asks. `rows`: with `-c`, the calls.
+    fn report(&mut self, end: &Ended, report: &Report, rows: Option<&Rows>) -> io::Result<()>;
+
     /// Let everything be seen that was written so far.
-    ///
-    /// # Errors
-    /// Those of the writer.
     fn flush(&mut self) -> io::Result<()>;
 }

@@ -29,5 +29,5 @@ pub use self::{
     launch::{Child, ExecError},
     session::{Outcome, Plan, Scope, Session},
     settings::{Injected, Judged, Settings, SourceKind},
-    view::{Color, Format, View},
+    view::{Color, View},
 };

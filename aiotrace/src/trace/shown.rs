@@ -107,7 +107,7 @@ impl Shown {
             self.attempt(|output| output.thinned(hidden));
         }
         self.attempt(|output| {
-            output.report(ended, &report)?;
+            output.report(ended, &report, None)?;
             output.flush()
         });
     }

@@ -16,10 +16,11 @@ use super::{
 use crate::{
     failure::{Context as _, Result},
     output::{
-        Output, clock,
+        Format, Output, clock,
+        counting::Counting,
         json::Json,
         paths::Paths,
-        summary::Summary,
+        table::Table,
         text::{self, Text},
     },
     stacks::Symbolizer,
@@ -42,16 +43,6 @@ pub struct View {
     pub timestamps: clock::Format,
     /// When colours are used.
     pub color: Color,
-}
-
-/// The form of the output.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Format {
-    /// Lines for people.
-    #[default]
-    Text,
-    /// An object on each line.
-    Json,
 }
 
 /// When colours are used.
@@ -105,17 +96,16 @@ impl View {
         };
         let options =
             text::Options { color, verbose: self.verbose, time: self.timestamps, stacks, in_part };
-        let output: Box<dyn Output> = match (self.format, self.summary) {
-            (Format::Text, false) => {
+        let output: Box<dyn Output> = match self.format {
+            Format::Json if self.summary => Box::new(Json::new(writer, Paths::none())),
+            Format::Json => Box::new(Json::new(writer, paths).with_symbols(symbols.clone())),
+            Format::Text if self.summary => Box::new(Table::new(writer)),
+            Format::Text => {
                 let text = Text::new(writer, options, paths, TimeZone::system());
                 Box::new(text.with_symbols(symbols.clone()))
             }
-            (Format::Json, false) => {
-                Box::new(Json::new(writer, paths).with_symbols(symbols.clone()))
-            }
-            (Format::Text, true) => Box::new(Summary::text(writer)),
-            (Format::Json, true) => Box::new(Summary::json(Json::new(writer, Paths::none()))),
         };
+        let output = if self.summary { Box::new(Counting::new(output)) } else { output };
         let calls_as_text = self.format == Format::Text && !self.summary;
         let shown = Shown {
             output,

@@ -4,6 +4,7 @@ use serde_json::Value;
 
 use super::{
     harness::Need,
+    schema,
     support::{Program, aiotrace},
 };
 
@@ -13,8 +14,10 @@ fn ls(options: &[&str]) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
-fn json() -> Value {
-    serde_json::from_str(&ls(&["--format", "json"])).unwrap()
+fn json(options: &[&str]) -> Value {
+    let line = ls(&[options, &["--format", "json"]].concat());
+    schema::check(&line);
+    serde_json::from_str(&line).unwrap()
 }
 
 /// Charge and number of contexts of a process.
@@ -43,7 +46,7 @@ fn the_sum_of_all_charges_is_aio_nr() {
     let leaderless = Program::ready(&["hold-leaderless"]);
     let forked = Program::ready(&["hold-forked"]);
     let mut vforked = Program::ready(&["hold-vforked"]);
-    let listing = json();
+    let listing = json(&[]);
     assert_eq!(listing["source"], "bpf");
     assert_eq!(listing["accounted"], listing["aio_nr"], "{listing:#}");
     assert_eq!(listing["aio_nr"].as_u64().unwrap(), aio_nr());
@@ -64,7 +67,7 @@ fn the_sum_of_all_charges_is_aio_nr() {
 
 fn without_bpf_what_is_unknown_is_named() {
     let program = Program::ready(&["hold", "3"]);
-    let listing: Value = serde_json::from_str(&ls(&["--proc", "--format", "json"])).unwrap();
+    let listing = json(&["--proc"]);
     assert_eq!((&listing["source"], &listing["accounted"]), (&Value::from("proc"), &Value::Null));
     let processes = listing["processes"].as_array().unwrap();
     let held = processes.iter().find(|it| it["pid"] == program.pid()).expect("it is there");
@@ -75,13 +78,13 @@ fn without_bpf_what_is_unknown_is_named() {
 
 fn unreaped_completions_are_counted() {
     let program = Program::ready(&["hold-unreaped"]);
-    let listing = json();
+    let listing = json(&[]);
     let processes = listing["processes"].as_array().unwrap();
     let held = processes.iter().find(|it| it["pid"] == program.pid()).expect("it is there");
     assert_eq!(held["unreaped"], 3);
     // What is not read is not known.
     let program = Program::ready(&["hold-unmapped"]);
-    let listing = json();
+    let listing = json(&[]);
     let processes = listing["processes"].as_array().unwrap();
     let held = processes.iter().find(|it| it["pid"] == program.pid()).expect("it is there");
     let contexts = held["contexts"].as_array().unwrap();

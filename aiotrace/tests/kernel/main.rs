@@ -37,6 +37,8 @@ mod recording;
 mod reports;
 mod rings;
 mod run;
+#[path = "../shared/schema.rs"]
+mod schema;
 mod session;
 mod stacks;
 mod strace;

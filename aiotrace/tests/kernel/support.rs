@@ -14,7 +14,7 @@ use aiotrace::output::json::{
     UnfinishedLine,
 };
 
-use super::{machine, session};
+use super::{machine, schema, session};
 
 /// Where the program under test is; in a guest not where cargo built it.
 pub fn binary() -> PathBuf {
@@ -196,7 +196,10 @@ fn most_memory(pid: u32) -> Option<u64> {
 
 /// Every line must be of the documented format.
 pub fn parse(text: &str) -> Vec<Line> {
-    let parse = |line| Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"));
+    let parse = |line| {
+        schema::check(line);
+        Line::parse(line).unwrap_or_else(|error| panic!("{error}: {line}"))
+    };
     text.lines().map(parse).collect()
 }
 

@@ -8,7 +8,7 @@ mod view;
 use std::time::Duration;
 
 pub use self::{judge::FailOn, show::Show, view::View};
-use crate::words;
+use crate::{output, words};
 
 /// Declares the values of an option with their help, and converts them to the type that they stand
 /// for, whose variants have the same names.
@@ -26,6 +26,13 @@ macro_rules! values {
     };
 }
 use values;
+
+values! {
+    Format of output::Format {
+        Text,
+        Json,
+    }
+}
 
 /// Reads a time, which has a unit.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {

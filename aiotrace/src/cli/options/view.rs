@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::values;
+use super::{Format, values};
 use crate::{output::clock, trace};
 
 /// How events are shown.
@@ -33,13 +33,6 @@ pub struct View {
     /// When to use colours: on a terminal, always or never
     #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     color: Color,
-}
-
-values! {
-    Format of trace::Format {
-        Text,
-        Json,
-    }
 }
 
 values! {

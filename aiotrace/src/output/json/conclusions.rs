@@ -18,7 +18,12 @@ use crate::{
         ContextRef, Finding, Report, Subject, Wait, latency, report,
         sums::{Disagreement, Sums},
     },
-    output::{Ended, counted, escape::escaped, paths::Paths, summary},
+    output::{
+        Ended, Interval,
+        counted::{self, Rows},
+        escape::escaped,
+        paths::Paths,
+    },
     stacks::Named,
 };
 
@@ -55,12 +60,12 @@ impl<W: Write> Json<W> {
         self.write(&line)
     }
 
-    /// What is known, with a summary of calls or without.
-    pub(in crate::output) fn report_line(
+    /// What is known, with `-c` with the calls.
+    pub(super) fn report_line(
         &mut self,
         end: &Ended,
         report: &Report,
-        calls: Option<Vec<summary::Row>>,
+        rows: Option<&Rows>,
     ) -> io::Result<()> {
         let causes = end.losses.by_cause();
         let findings = report.findings.iter().map(|it| FindingRow {
@@ -117,7 +122,7 @@ impl<W: Write> Json<W> {
             disagreements: report.disagreements.iter().map(Disagreement::in_words).collect(),
             faults: report.faults.iter().map(row).collect(),
             rules: report.rules.iter().map(rule).collect(),
-            calls,
+            calls: rows.map(|it| it.calls.clone()),
             counted: report.counted.as_deref().map(|counts| {
                 let name = |pid| counted::name_of(&counts.names, pid);
                 CountedObject {
@@ -132,22 +137,15 @@ impl<W: Write> Json<W> {
     }
 
     /// What was counted between two times.
-    pub(in crate::output) fn interval(
-        &mut self,
-        from: u64,
-        until: u64,
-        calls: Vec<summary::Row>,
-        contexts: Vec<counted::ContextRow>,
-        results: Vec<counted::ResultRow>,
-    ) -> io::Result<()> {
+    pub(super) fn interval_line(&mut self, it: &Interval) -> io::Result<()> {
         let line = IntervalLine {
             v: VERSION,
             event: "interval".into(),
-            ts: until.into(),
-            interval_ns: until.saturating_sub(from),
-            calls,
-            contexts,
-            results,
+            ts: it.until.into(),
+            interval_ns: it.until.saturating_sub(it.from),
+            calls: it.rows.calls.clone(),
+            contexts: it.rows.contexts.clone(),
+            results: it.rows.results.clone(),
         };
         self.write(&line)?;
         self.lines.flush()

@@ -22,7 +22,7 @@ use jiff::tz::TimeZone;
 pub(crate) use self::words::{hex, signal};
 use self::words::{made_by, number};
 use super::{
-    Ended, Output, Start,
+    Ended, Output, Rows, Start,
     clock::{Clock, Format, Stamps},
     escape::{escape, escaped},
     lines::Lines,
@@ -30,7 +30,6 @@ use super::{
     report,
 };
 use crate::{
-    counted::Counted,
     event::{Body, Event, How},
     model::{Finding, Outcome, Report, Rules, Severity, Verdict},
     stacks::Symbolizer,
@@ -308,11 +307,6 @@ impl<W: Write> Output for Text<W> {
         self.lines.end()
     }
 
-    fn counted(&mut self, _: &Counted) -> io::Result<()> {
-        // The report has it.
-        Ok(())
-    }
-
     fn thinned(&mut self, hidden: u64) -> io::Result<()> {
         self.tell_gathered()?;
         self.polls.forget();
@@ -370,7 +364,7 @@ impl<W: Write> Output for Text<W> {
         self.lines.end()
     }
 
-    fn report(&mut self, end: &Ended, report: &Report) -> io::Result<()> {
+    fn report(&mut self, end: &Ended, report: &Report, _: Option<&Rows>) -> io::Result<()> {
         self.tell_gathered()?;
         let paint = self.paint();
         let made_by = |finding: &Finding| made_by(&self.symbols, finding);

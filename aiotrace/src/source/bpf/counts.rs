@@ -15,11 +15,12 @@ use aiotrace_common::{
     names, started,
 };
 use aya::maps::{Map, Queue};
+use zerocopy::FromZeros;
 
 use super::{error::Error, load::Probes};
 use crate::{
     clock,
-    counted::{CallCounts, ContextCounts, Counted, MOST_CONTEXTS, Processes},
+    counted::{CallCounts, ContextCounts, Counted, MOST_CONTEXTS, Processes, histogram::Histogram},
     event::{Handle, Syscall},
 };
 
@@ -169,10 +170,10 @@ impl Counts {
                 continue;
             }
             let row = self.contexts.read(index);
-            let counts = context_counts(&row);
-            if counts != ContextCounts::default() {
+            // That of contexts without a row of their own may be empty.
+            if index > 0 || row != FromZeros::new_zeroed() {
                 let key = self.context_key(row.pid, row.handle, false);
-                counted.contexts.entry(key).or_default().add(&counts);
+                counted.contexts.entry(key).or_default().add(&context_counts(&row));
             }
         }
         for (key, count) in errors(probes) {
@@ -216,18 +217,17 @@ fn add_call(to: &mut Counted, pid: u32, row: &CallRow) {
 
 fn add_latency(to: &mut Counted, key: (u32, Handle), op: usize, row: &CallRow) {
     let context = to.contexts.entry(key).or_default();
-    context.latencies.entry(op).or_default().add(&call_counts(row));
+    context.latencies.entry(op).or_default().add(&durations(row));
 }
 
 fn call_counts(row: &CallRow) -> CallCounts {
-    CallCounts {
-        failed: row.failed,
-        unseen: row.unseen,
-        total: row.total,
-        shortest: if row.shortest_inverted == 0 { u64::MAX } else { !row.shortest_inverted },
-        longest: row.longest,
-        buckets: Box::new(row.buckets),
-    }
+    CallCounts { failed: row.failed, unseen: row.unseen, durations: durations(row) }
+}
+
+fn durations(row: &CallRow) -> Histogram {
+    let shortest = (row.shortest_inverted != 0).then_some(!row.shortest_inverted);
+    let longest = (row.longest != 0).then_some(row.longest);
+    Histogram::of_kernel(&row.buckets, row.total, shortest, longest)
 }
 
 fn context_counts(row: &ContextRow) -> ContextCounts {

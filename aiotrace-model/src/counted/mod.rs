@@ -1,15 +1,23 @@
-//! What was counted in the kernel instead of being told call by call: the numbers, wherever they come from.
+//! What is counted instead of being told call by call: the numbers, wherever they come from. The kernel counts them, or
+//! [`Tally`] does, of calls that are told one by one.
+
+pub mod histogram;
+mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use aiotrace_common::counts::{BUCKETS, OPS, OpCounts, bounds};
+use aiotrace_common::counts::{OPS, OpCounts};
 
+use self::histogram::Histogram;
+pub use self::tally::Tally;
 use crate::event::{Handle, Syscall};
 
 /// Processes counted one by one; what more of them do is counted together, as pid 0.
 pub const MOST_PROCESSES: usize = 256;
 /// Contexts that have ended and are told one by one; more of them are told together, as pid 0.
 pub const MOST_CONTEXTS: usize = 256;
+/// Stands for all errors that are not counted one by one.
+pub const OTHER_ERROR: i64 = i64::MIN;
 
 /// All that was counted up to some time.
 #[derive(Clone, Debug, Default)]
@@ -24,6 +32,9 @@ pub struct Counted {
     pub calls: BTreeMap<(u32, Syscall), CallCounts>,
     /// The errnos of failed calls, by process and call.
     pub errors: BTreeMap<(u32, Syscall), BTreeMap<i64, u64>>,
+    /// The same of calls whose answer is a fault, and no error of the kernel's; 0: a short io_submit. Always empty
+    /// where the kernel counts.
+    pub injected: BTreeMap<(u32, Syscall), BTreeMap<i64, u64>>,
     /// The errnos that requests resulted in, by process.
     pub results: BTreeMap<u32, BTreeMap<i64, u64>>,
     /// Contexts, by process and handle.
@@ -31,24 +42,18 @@ pub struct Counted {
 }
 
 /// One call, or the latencies of one operation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct CallCounts {
     /// How many returned an error.
     pub failed: u64,
     /// How many were not seen to begin; these have no duration.
     pub unseen: u64,
-    /// All durations together, nanoseconds.
-    pub total: u64,
-    /// The shortest; all bits set if it is not known.
-    pub shortest: u64,
-    /// The longest; 0 if it is not known.
-    pub longest: u64,
-    /// Calls by [`aiotrace_common::counts::bucket`].
-    pub buckets: Box<[u64; BUCKETS]>,
+    /// How long the others took.
+    pub durations: Histogram,
 }
 
 /// The requests of one context.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct ContextCounts {
     /// When a call on it returned last.
     pub used: u64,
@@ -57,7 +62,7 @@ pub struct ContextCounts {
     /// The same by opcode, if requests were looked at.
     pub ops: [OpCounts; OPS],
     /// How long requests took until they were reaped by io_getevents, by place in `ops`.
-    pub latencies: BTreeMap<usize, CallCounts>,
+    pub latencies: BTreeMap<usize, Histogram>,
     /// Events that io_getevents gave.
     pub reaped: u64,
     /// Of these, with `res` < 0.
@@ -71,89 +76,27 @@ pub struct ContextCounts {
 /// The opcode of polls; their result is a mask.
 const POLL: usize = 5;
 
-impl Default for CallCounts {
-    fn default() -> Self {
-        let buckets = Box::new([0; BUCKETS]);
-        Self { failed: 0, unseen: 0, total: 0, shortest: u64::MAX, longest: 0, buckets }
-    }
-}
-
 impl CallCounts {
-    /// Of which the duration is known.
-    pub fn timed(&self) -> u64 {
-        self.buckets.iter().sum()
-    }
-
     /// How many returned.
     pub fn calls(&self) -> u64 {
-        self.timed() + self.unseen
+        self.durations.count() + self.unseen
     }
 
     /// Both together.
     pub fn add(&mut self, other: &Self) {
-        if self.timed() == 0 {
-            (self.shortest, self.longest) = (other.shortest, other.longest);
-        } else if other.timed() > 0 {
-            self.shortest = self.least().min(other.least());
-            self.longest = self.most().max(other.most());
-        }
         self.failed += other.failed;
         self.unseen += other.unseen;
-        self.total = self.total.wrapping_add(other.total);
-        self.buckets.iter_mut().zip(other.buckets.iter()).for_each(|(to, it)| *to += it);
+        self.durations.add(&other.durations);
     }
 
-    /// What came after that. The shortest and the longest are as exact as the buckets then.
+    /// What came after that.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
-        let mut since = Self {
+        Self {
             failed: self.failed.saturating_sub(before.failed),
             unseen: self.unseen.saturating_sub(before.unseen),
-            total: self.total.wrapping_sub(before.total),
-            ..Self::default()
-        };
-        let (now, then) = (self.buckets.iter(), before.buckets.iter());
-        since.buckets.iter_mut().zip(now.zip(then)).for_each(|(to, (a, b))| {
-            *to = a.saturating_sub(*b);
-        });
-        // What is not known of all is not known of a part.
-        if self.shortest != u64::MAX {
-            since.shortest = since.least().max(self.shortest);
+            durations: self.durations.since(&before.durations),
         }
-        if self.longest != 0 {
-            since.longest = since.most().min(self.longest);
-        }
-        since
-    }
-
-    /// The shortest, as far as known.
-    pub fn least(&self) -> u64 {
-        match self.shortest {
-            u64::MAX => self.buckets.iter().position(|it| *it > 0).map_or(0, |it| bounds(it).0),
-            shortest => shortest,
-        }
-    }
-
-    /// The longest, as far as known.
-    pub fn most(&self) -> u64 {
-        let last = || self.buckets.iter().rposition(|it| *it > 0);
-        match self.longest {
-            0 => last().map_or(0, |it| if it + 1 == BUCKETS { bounds(it).0 } else { bounds(it).1 }),
-            longest => longest,
-        }
-    }
-
-    /// The duration that this part of the calls did not exceed: the middle of its bucket.
-    pub fn quantile(&self, part: f64) -> u64 {
-        let wanted = ((self.timed() as f64 * part).ceil() as u64).max(1);
-        let mut before = 0;
-        let place = self.buckets.iter().position(|count| {
-            before += count;
-            before >= wanted
-        });
-        let (low, high) = bounds(place.unwrap_or(0));
-        let middle = low + (high - low) / 2;
-        middle.max(self.least()).min(self.most())
     }
 }
 
@@ -190,11 +133,11 @@ impl ContextCounts {
             to.requests = to.requests.saturating_sub(it.requests);
             to.asked = to.asked.saturating_sub(it.asked);
         }
-        let none = CallCounts::default();
+        let none = Histogram::default();
         for (op, it) in &mut since.latencies {
             *it = it.since(before.latencies.get(op).unwrap_or(&none));
         }
-        since.latencies.retain(|_, it| it.timed() > 0);
+        since.latencies.retain(|_, it| it.count() > 0);
         since.reaped = since.reaped.saturating_sub(before.reaped);
         since.failed = since.failed.saturating_sub(before.failed);
         since.moved = since.moved.saturating_sub(before.moved);
@@ -227,6 +170,7 @@ impl Counted {
             has_requests: self.has_requests,
             calls: calls.filter(|(_, it)| it.calls() > 0).collect(),
             errors: less(&self.errors, &before.errors),
+            injected: less(&self.injected, &before.injected),
             results: less(&self.results, &before.results),
             contexts: contexts.filter(|(_, it)| it.accepted + it.reaped > 0).collect(),
         }
@@ -268,43 +212,12 @@ impl Processes {
 
 #[cfg(test)]
 mod tests {
-    use aiotrace_common::counts::bucket;
-
     use super::*;
 
-    fn counts(durations: &[u64]) -> CallCounts {
-        let mut counts = CallCounts::default();
-        for nanos in durations {
-            counts.buckets[bucket(*nanos)] += 1;
-            counts.total += nanos;
-            counts.shortest = counts.shortest.min(*nanos);
-            counts.longest = counts.longest.max(*nanos);
-        }
-        counts
-    }
-
-    #[test]
-    fn a_percentile_is_the_middle_of_its_bucket_and_never_beyond_the_longest() {
-        let many: Vec<u64> = (1..=1000).map(|it| it * 1000).collect();
-        let counts = counts(&many);
-        assert_eq!((counts.calls(), counts.least(), counts.most()), (1000, 1000, 1_000_000));
-        for (part, exact) in [(0.5, 500_000), (0.99, 990_000)] {
-            let found = counts.quantile(part);
-            assert!(found.abs_diff(exact) * 100 <= exact * 7, "{part}: {found}");
-        }
-        assert_eq!(counts.quantile(1.0), 983_039.max(counts.quantile(0.999)));
-        assert_eq!(super::CallCounts::default().quantile(0.5), 0);
-    }
-
-    #[test]
-    fn an_interval_has_what_came_after_the_one_before() {
-        let before = counts(&[1000, 2000]);
-        let mut now = before.clone();
-        now.add(&counts(&[1_000_000]));
-        let since = now.since(&before);
-        assert_eq!((since.calls(), since.total), (1, 1_000_000));
-        assert!(since.least() <= 1_000_000 && since.most() == 1_000_000);
-        assert!(since.least() > 900_000);
+    fn durations(durations: &[u64]) -> Histogram {
+        let mut histogram = Histogram::default();
+        durations.iter().for_each(|it| histogram.record(*it));
+        histogram
     }
 
     #[test]
@@ -316,35 +229,16 @@ mod tests {
     }
 
     #[test]
-    fn where_the_shortest_and_the_longest_are_not_known_the_buckets_tell() {
-        let shared =
-            |durations: &[u64]| CallCounts { shortest: u64::MAX, longest: 0, ..counts(durations) };
-        let before = shared(&[1000]);
-        let now = shared(&[1000, 100_000, 200_000]);
-        let since = now.since(&before);
-        let (low, high) = (bounds(bucket(100_000)).0, bounds(bucket(200_000)).1);
-        assert_eq!((since.timed(), since.least(), since.most()), (2, low, high));
-        assert!((low..=high).contains(&since.quantile(0.5)), "{}", since.quantile(0.5));
-        // Beside some of which they are known.
-        let mut both = counts(&[150_000]);
-        both.add(&since);
-        assert_eq!((both.least(), both.most()), (low, high));
-        let mut none = CallCounts::default();
-        none.add(&counts(&[150_000]));
-        assert_eq!((none.least(), none.most()), (150_000, 150_000));
-    }
-
-    #[test]
     fn latencies_are_added_and_told_by_interval() {
-        let of = |op, durations: &[u64]| ContextCounts {
-            latencies: BTreeMap::from([(op, counts(durations))]),
+        let of = |op, nanos: &[u64]| ContextCounts {
+            latencies: BTreeMap::from([(op, durations(nanos))]),
             ..ContextCounts::default()
         };
         let mut both = of(0, &[1000]);
         both.add(&of(0, &[3000]));
         both.add(&of(1, &[5000]));
         let timed = |it: &ContextCounts| -> Vec<(usize, u64)> {
-            it.latencies.iter().map(|(op, it)| (*op, it.timed())).collect()
+            it.latencies.iter().map(|(op, it)| (*op, it.count())).collect()
         };
         assert_eq!(timed(&both), [(0, 2), (1, 1)]);
         assert_eq!(timed(&both.since(&of(1, &[5000]))), [(0, 2)]);

@@ -1,0 +1,94 @@
+//! The tables of docs/reference/json.md, and docs/aiotrace.schema.json, are made from the types of the format. With
+//! `AIOTRACE_WRITE_DOCS=1`, these tests write them anew.
+
+use std::collections::BTreeSet;
+
+use aiotrace::output::json::{Line, schema, table};
+
+use super::{blocks, read, root, schema as validator};
+
+const JSON_MD: &str = "docs/reference/json.md";
+const SCHEMA: &str = "docs/aiotrace.schema.json";
+
+/// Stands before a table: `<!-- table: StartLine -->`.
+const BEGIN: &str = "<!-- table: ";
+/// Stands after it.
+const END: &str = "<!-- end -->";
+
+/// The document must be that, or is now.
+fn compare(name: &str, wanted: &str) {
+    if std::env::var_os("AIOTRACE_WRITE_DOCS").is_some() {
+        std::fs::write(root().join(name), wanted).unwrap();
+        return;
+    }
+    let found = std::fs::read_to_string(root().join(name)).unwrap_or_default();
+    if let Some((found, wanted)) = found.lines().zip(wanted.lines()).find(|(a, b)| a != b) {
+        panic!("{name} has\n{found}\nin the place of\n{wanted}\n{HOW}");
+    }
+    assert_eq!(found.len(), wanted.len(), "{name} is not what the types say; {HOW}");
+}
+
+const HOW: &str =
+    "AIOTRACE_WRITE_DOCS=1 cargo test -p aiotrace --test documents generated writes it anew";
+
+#[test]
+fn the_tables_of_json_md_are_made_from_the_types() {
+    let document = read(JSON_MD);
+    let mut parts = document.split(BEGIN);
+    let mut wanted = parts.next().unwrap().to_owned();
+    let mut names = BTreeSet::new();
+    for part in parts {
+        let (name, rest) = part.split_once(" -->").unwrap();
+        let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("{name} has no end"));
+        let table = table(name).unwrap_or_else(|| panic!("there is no type {name}"));
+        wanted.push_str(&format!("{BEGIN}{name} -->\n{table}{END}{after}"));
+        assert!(names.insert(name.to_owned()), "{name} is there twice");
+    }
+    compare(JSON_MD, &wanted);
+    // A line or a part that has a heading is of use only with its table.
+    for (name, object) in schema()["$defs"].as_object().unwrap() {
+        let is_line = object["properties"]["event"].is_object();
+        assert!(!is_line || names.contains(name), "{JSON_MD} has no table of {name}");
+    }
+    assert!(names.contains("every call"));
+}
+
+#[test]
+fn the_schema_is_made_from_the_types() {
+    let mut wanted = serde_json::to_string_pretty(&schema()).unwrap();
+    wanted.push('\n');
+    compare(SCHEMA, &wanted);
+}
+
+#[test]
+fn every_example_in_json_md_is_of_the_schema() {
+    let examples = blocks(&read(JSON_MD), "json").join("\n");
+    assert!(examples.lines().count() > 20);
+    examples.lines().for_each(validator::check);
+}
+
+/// What is not of the format is not of the schema either.
+#[test]
+fn the_schema_refuses_what_the_format_refuses() {
+    let good = r#"{"v":1,"event":"context_gone","ts":"5","pid":1,"ctx":"0x0","how":"exec","in_flight":null}"#;
+    validator::check(good);
+    assert!(Line::parse(good).is_ok());
+    let changes = [
+        (r#""v":1"#, r#""v":2"#),
+        ("context_gone", "lost"),
+        (r#""ts":"5""#, r#""ts":5"#),
+        (r#""ts":"5""#, r#""ts":"five""#),
+        (r#""ctx":"0x0""#, r#""ctx":"0""#),
+        (r#""pid":1"#, r#""pid":-1"#),
+        (r#","in_flight":null"#, ""),
+        (r#""in_flight":null"#, r#""in_flight":null,"more":1"#),
+    ];
+    for (from, to) in changes {
+        let bad = good.replace(from, to);
+        assert_ne!(good, bad);
+        assert!(Line::parse(&bad).is_err(), "{bad}");
+        assert!(!validator::errors(&bad).is_empty(), "{bad}");
+    }
+    // The schema knows the values, too.
+    assert!(!validator::errors(&good.replace("exec", "exe")).is_empty());
+}
