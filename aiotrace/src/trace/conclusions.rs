@@ -287,24 +287,21 @@ impl Conclusions {
         shown.report(ended, self.model.report());
     }
 
-    /// The trace is over.
-    ///
-    /// # Errors
-    /// If the recording could not be written.
-    pub fn finish(
-        &mut self,
-        decoder: &mut Decoder,
-        ended: &mut Ended,
-        shown: &mut Shown,
-    ) -> Result<()> {
-        if ended.losses.of_anybody() > 0 {
+    /// The trace is over: what the model asks for is looked up for the last time.
+    pub fn look_again(&mut self, decoder: &mut Decoder, losses: &Losses, shown: &mut Shown) {
+        if losses.of_anybody() > 0 {
             self.lost(shown);
         }
         self.is_over = true;
         self.quiet(decoder, shown);
         self.scan(shown);
-        // The last looks are among them.
-        ended.losses.unanswered = errand::unanswered();
+    }
+
+    /// The trace is over, and nothing is looked up any more.
+    ///
+    /// # Errors
+    /// If the recording could not be written.
+    pub fn finish(&mut self, ended: &Ended, shown: &mut Shown) -> Result<()> {
         self.end(ended, shown);
         let failure = self.recorder.as_mut().and_then(Recorder::failure);
         failure.map_or(Ok(()), |error| {
