@@ -300,24 +300,21 @@ impl Conclusions {
         shown.report(ended, self.model.report());
     }
 
-    /// Ends the trace: looks for the last time, and shows the last report.
-    ///
-    /// # Errors
-    /// If the recording could not be written.
-    pub fn finish(
-        &mut self,
-        decoder: &mut Decoder,
-        ended: &mut Ended,
-        shown: &mut Shown,
-    ) -> Result<()> {
-        if ended.losses.of_anybody() > 0 {
+    /// When the trace is over, looks up for the last time what the model asks for.
+    pub fn look_again(&mut self, decoder: &mut Decoder, losses: &Losses, shown: &mut Shown) {
+        if losses.of_anybody() > 0 {
             self.lost(shown);
         }
         self.is_over = true;
         self.quiet(decoder, shown);
         self.scan(shown);
-        // Count the looks without an answer only here, so that the last ones are included.
-        ended.losses.unanswered = errand::unanswered();
+    }
+
+    /// Shows the last report. Nothing is looked up any more.
+    ///
+    /// # Errors
+    /// If the recording could not be written.
+    pub fn finish(&mut self, ended: &Ended, shown: &mut Shown) -> Result<()> {
         self.end(ended, shown);
         let failure = self.recorder.as_mut().and_then(Recorder::failure);
         failure.map_or(Ok(()), |error| {

@@ -238,8 +238,10 @@ impl<'a> Session<'a> {
         let losses = conclusions.with_unread(Losses { undecodable, ..end.losses });
         let reason = told(end.reason);
         let cost = meter.cost(end.runs);
-        let mut ended = Ended { time, events, losses, attached: end.attached, reason, cost };
-        conclusions.finish(&mut decoder, &mut ended, &mut shown)?;
+        conclusions.look_again(&mut decoder, &losses, &mut shown);
+        let losses = Losses { unanswered: errand::unanswered(), ..losses };
+        let ended = Ended { time, events, losses, attached: end.attached, reason, cost };
+        conclusions.finish(&ended, &mut shown)?;
         shown.finish()?;
         say_end(&ended);
         // From here on, no thread waits for signals, so unblock them.

@@ -41,11 +41,12 @@ fn the_tables_of_json_md_are_made_from_the_types() {
         let (name, rest) = part.split_once(" -->").unwrap();
         let (_, after) = rest.split_once(END).unwrap_or_else(|| panic!("{name} has no end"));
         let table = table(name).unwrap_or_else(|| panic!("there is no type {name}"));
+        assert!(!table.contains("|  |"), "a field has no comment: {table}");
         wanted.push_str(&format!("{BEGIN}{name} -->\n{table}{END}{after}"));
         assert!(names.insert(name.to_owned()), "{name} is there twice");
     }
     compare(JSON_MD, &wanted);
-    // A line or a part that has a heading is of use only with its table.
+    // That a part has a table, its links say.
     for (name, object) in schema()["$defs"].as_object().unwrap() {
         let is_line = object["properties"]["event"].is_object();
         assert!(!is_line || names.contains(name), "{JSON_MD} has no table of {name}");

@@ -90,7 +90,7 @@ part! {
     "counted operation" OpRow {
         /// How many.
         requests: u64,
-        /// The bytes asked for, of `pread` and `pwrite`.
+        /// The bytes asked for, of `pread` and `pwrite`; null for the others.
         asked: Option<u64>,
         /// How many were reaped by io_getevents and have a latency (not: those the program takes out of the ring itself,
         /// those submitted before the attach, and operations for which there was no row).

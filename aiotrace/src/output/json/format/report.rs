@@ -79,12 +79,17 @@ part! {
 part! {
     /// A finding in the report.
     "finding in the report" FindingRow {
-        /// As in [finding](#finding), and so all that is not described here.
+        /// As in [finding](#finding), and so are the next five.
         name: Name = names(),
+        /// How bad it is.
         severity: Name = SEVERITIES,
+        /// It may be otherwise.
         unsure: bool,
+        /// Why, in words; null if it is certain.
         why: Option<Name>,
+        /// The process.
         pid: u32,
+        /// The context, if it is about one.
         context: Option<ContextObject>,
         /// How often so far.
         count: u64,
@@ -92,6 +97,7 @@ part! {
         first_ts: Decimal,
         /// When last; null if that is not known (counted calls).
         last_ts: Option<Decimal>,
+        /// In words, for people.
         message: String,
     }
 }
@@ -173,9 +179,9 @@ part! {
 part! {
     /// Durations in nanoseconds.
     "percentiles" Percentiles {
-        /// Half took no longer; to about 5 %.
+        /// Half took no longer; to about 6 %.
         p50: u64,
-        /// One in a hundred took longer; to about 5 %.
+        /// One in a hundred took longer; to about 6 %.
         p99: u64,
         /// None took longer, exactly.
         max: u64,
