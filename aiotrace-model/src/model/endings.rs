@@ -86,7 +86,12 @@ impl Model {
     }
 
     /// It is told in the report.
-    pub(super) fn forget(&mut self, context: Context, time: u64, end: End) {
+    pub(super) fn forget(&mut self, mut context: Context, time: u64, end: End) {
+        // Nobody looked at its ring between the last call and the end.
+        let is_bound = matches!(end, End::Exit | End::Exec) && !self.settings.exact_completions;
+        if is_bound && context.requests.in_flight() > 0 {
+            context.doubt.get_or_insert(Doubt::Window);
+        }
         self.turns_end(&context, time);
         self.followed = self.followed.saturating_sub(context.requests.followed());
         self.ends.add(&context, time, end);
