@@ -4,31 +4,30 @@
 //! reaped it, and in the memory into which io_getevents has just copied it. A program that reaps from the
 //! ring itself may be faster than we are; then the fault is told as missed.
 
-use std::{collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
+mod changes;
+mod requests;
 
 use aiotrace_common::{
-    abi::{IoEvent, Iocb, RingHeader, Syscall},
+    abi::{RingHeader, Syscall},
     fault::{action, effect, what},
-    record::{Changed, ITEMS_PER_CALL, Kind},
 };
 use nix::errno::Errno;
 
+use self::{
+    changes::{Array, Change, is_changed_in_ring, tell},
+    requests::{Requests, given},
+};
 use super::{
     Rules,
-    calls::width,
     heads::Heads,
     in_flight::InFlight,
-    memory,
-    records::{Records, header},
-    requests,
+    records::Records,
+    requests::{registers, set_registers},
     rings::New,
     signals::is_32_bit,
     tracee::{InCall, Pending, Tracee},
 };
-use crate::{
-    errand::{self, Errand as _},
-    fault::{Case, Rule, Verdict},
-};
+use crate::fault::{Case, Verdict};
 
 /// Changes that wait for a reaper at most.
 const MOST_WAITING: usize = 4096;
@@ -43,17 +42,6 @@ pub struct Faults {
     heads: Heads,
     /// A completion was changed, since that was asked for.
     has_changed: bool,
-}
-
-/// A completion that is to have another result.
-#[derive(Clone, Copy, Debug)]
-struct Change {
-    handle: u64,
-    position: u32,
-    /// As the kernel made it.
-    event: IoEvent,
-    res: i64,
-    rule: u32,
 }
 
 /// It was reaped by one of these threads, whose io_getevents has not returned yet.
@@ -183,22 +171,22 @@ impl Faults {
         match action {
             action::ERROR => {
                 call.verdict = Some(Pending::Return(value));
-                let mut registers = requests::registers(tracee.tid)?;
+                let mut registers = registers(tracee.tid)?;
                 // If we die now, the program still gets its errno, and not ENOSYS.
                 registers.orig_rax = u64::MAX;
                 registers.rax = value as u64;
-                requests::set_registers(tracee.tid, &registers)?;
+                set_registers(tracee.tid, &registers)?;
                 Ok(Goes::Not)
             }
             action::ACCEPT => {
                 // If we die now, the program goes on with this register changed. The kernel reads it when the call
                 // begins, and a thread that does not stop in between cannot have it back before the call ends; to
                 // change the array of iocbs instead would leave more behind.
-                let mut registers = requests::registers(tracee.tid)?;
+                let mut registers = registers(tracee.tid)?;
                 let nr = second_argument(&mut registers);
                 call.verdict = Some(Pending::GiveBack(*nr));
                 *nr = value as u64;
-                requests::set_registers(tracee.tid, &registers)?;
+                set_registers(tracee.tid, &registers)?;
                 Ok(Goes::On)
             }
             action::DELAY_ENTER => Ok(Goes::Later(value.max(0) as u64)),
@@ -307,149 +295,7 @@ impl Faults {
     }
 }
 
-/// Whether nobody had reaped it, and it has its new result.
-fn is_changed_in_ring(tracee: &Tracee, change: &Change) -> bool {
-    // Somebody may have reaped it since the stop began.
-    memory::forget();
-    let memory = tracee.memory();
-    let Change { handle, position, event, res, .. } = *change;
-    let is_unreaped = || {
-        let Some(ring) = memory.value::<RingHeader>(handle) else { return false };
-        let RingHeader { nr, head, tail, .. } = ring;
-        let is_sane = nr != 0 && head < nr && tail < nr && position < nr;
-        let ahead = |position| RingHeader::distance(head, position, nr);
-        is_sane && ahead(position) < ahead(tail)
-    };
-    let at = handle.wrapping_add(New::result_at(position));
-    if !is_unreaped() || !memory.write(at, &res.to_ne_bytes()) {
-        return false;
-    }
-    // Another thread may have reaped it at the same moment, before or after the change.
-    if is_unreaped() {
-        return true;
-    }
-    let _ = memory.restore(at, &event.res.to_ne_bytes());
-    false
-}
-
-fn tell(
-    tracee: &mut Tracee,
-    records: &mut Records,
-    change: &Change,
-    index: Option<usize>,
-    effect: u32,
-    time: u64,
-) {
-    let Change { handle, event, res, rule, .. } = *change;
-    let index = index.map_or(u32::MAX, |it| it as u32);
-    let header = header(tracee, Kind::Changed, 0, time);
-    records.emit(&Changed { header, handle, event, res, fault: rule | effect, index });
-}
-
-/// The events that a call has put into the program's memory.
-struct Array {
-    at: u64,
-    events: Vec<IoEvent>,
-    taken: Vec<bool>,
-}
-
-impl Array {
-    fn of(tracee: &Tracee, reaped: Option<Reaped>) -> Self {
-        let Reaped { events: at, count } = reaped.unwrap_or(Reaped { events: 0, count: 0 });
-        let count = count.min(ITEMS_PER_CALL as u64);
-        let size = size_of::<IoEvent>() as u64;
-        let read = |index: u64| tracee.memory().value(at.wrapping_add(index * size));
-        let events: Vec<IoEvent> = (0..count).map_while(read).collect();
-        Self { at, taken: vec![false; events.len()], events }
-    }
-
-    /// Where this completion is. Each is found once.
-    fn find(&mut self, change: &Change) -> Option<usize> {
-        let mut all = self.events.iter().zip(&self.taken);
-        let index = all.position(|(event, taken)| !taken && *event == change.event)?;
-        self.taken[index] = true;
-        Some(index)
-    }
-
-    /// Gives it another result; whether that was possible.
-    fn change(&self, tracee: &Tracee, index: usize, res: i64) -> bool {
-        let offset = index * size_of::<IoEvent>() + std::mem::offset_of!(IoEvent, res);
-        tracee.memory().write(self.at.wrapping_add(offset as u64), &res.to_ne_bytes())
-    }
-}
-
 /// The register with the number of requests.
 pub fn second_argument(registers: &mut libc::user_regs_struct) -> &mut u64 {
     if is_32_bit(registers) { &mut registers.rcx } else { &mut registers.rsi }
-}
-
-/// The iocbs of an io_submit that begins, and where they are.
-fn given<'a>(tracee: &'a Tracee, call: &'a InCall) -> impl Iterator<Item = (u64, Iocb)> + 'a {
-    let memory = tracee.memory();
-    let width = u64::from(width(call.abi));
-    let count = (call.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u64;
-    let at = move |index: u64| call.args[2].wrapping_add(index * width);
-    let pointers = (0..count).map_while(move |it| tracee.memory().pointer(at(it), call.abi));
-    pointers.filter_map(move |it| Some((it, memory.value(it)?)))
-}
-
-/// The requests that a call is about, read when a rule needs to know.
-struct Requests<'a> {
-    tracee: &'a Tracee,
-    addresses: Addresses<'a>,
-    iocbs: Option<Vec<Iocb>>,
-    paths: HashMap<u32, Option<PathBuf>>,
-}
-
-enum Addresses<'a> {
-    OfCall(&'a InCall),
-    /// At this address, and with this data.
-    One(u64, u64),
-}
-
-impl<'a> Requests<'a> {
-    fn of(tracee: &'a Tracee, call: &'a InCall) -> Self {
-        let addresses = Addresses::OfCall(call);
-        Self { tracee, addresses, iocbs: None, paths: HashMap::new() }
-    }
-
-    /// The request that completed so. If it was submitted before the trace, its iocb is where it was, unless the
-    /// data shows that this is another one's by now.
-    fn of_event(tracee: &'a Tracee, event: &IoEvent, known: Option<Iocb>) -> Self {
-        let addresses = Addresses::One(event.obj, event.data);
-        Self { tracee, addresses, iocbs: known.map(|it| vec![it]), paths: HashMap::new() }
-    }
-
-    fn read(&self) -> Vec<Iocb> {
-        let memory = self.tracee.memory();
-        match self.addresses {
-            Addresses::One(address, data) => {
-                let found = memory.value(address).into_iter();
-                found.filter(|it: &Iocb| it.data == data).collect()
-            }
-            Addresses::OfCall(call) => match call.syscall {
-                Syscall::Cancel => memory.value(call.args[1]).into_iter().collect(),
-                Syscall::Submit => given(self.tracee, call).map(|it| it.1).collect(),
-                _ => Vec::new(),
-            },
-        }
-    }
-
-    /// Whether one of them is as the rule describes.
-    fn has(&mut self, rule: &Rule) -> bool {
-        if self.iocbs.is_none() {
-            self.iocbs = Some(self.read());
-        }
-        let pid = self.tracee.pid;
-        let Self { iocbs, paths, .. } = self;
-        iocbs.iter().flatten().any(|iocb| {
-            let path = rule.path.as_ref().and_then(|_| {
-                // As it is now: the file that the request will use, or used.
-                let path = |it| PathBuf::from(OsString::from_vec(it));
-                let look = |fd| errand::Path { pid, fd }.ask().flatten().map(path);
-                paths.entry(iocb.fildes).or_insert_with(|| look(iocb.fildes)).as_deref()
-            });
-            rule.describes(iocb.opcode, iocb.fildes, path)
-        })
-    }
 }

@@ -1,0 +1,89 @@
+//! The requests that a call, or a completion, is about.
+
+use std::{collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
+
+use aiotrace_common::{
+    abi::{IoEvent, Iocb, Syscall},
+    record::ITEMS_PER_CALL,
+};
+
+use crate::{
+    errand::{self, Errand as _},
+    fault::Rule,
+    source::ptrace::{
+        calls::width,
+        tracee::{InCall, Tracee},
+    },
+};
+
+/// The requests that a call is about, read when a rule needs to know.
+pub struct Requests<'a> {
+    tracee: &'a Tracee,
+    addresses: Addresses<'a>,
+    iocbs: Option<Vec<Iocb>>,
+    paths: HashMap<u32, Option<PathBuf>>,
+}
+
+enum Addresses<'a> {
+    OfCall(&'a InCall),
+    /// At this address, and with this data.
+    One(u64, u64),
+}
+
+impl<'a> Requests<'a> {
+    /// Those of a call that begins.
+    pub fn of(tracee: &'a Tracee, call: &'a InCall) -> Self {
+        let addresses = Addresses::OfCall(call);
+        Self { tracee, addresses, iocbs: None, paths: HashMap::new() }
+    }
+
+    /// The request that completed so. If it was submitted before the trace, its iocb is where it was, unless the
+    /// data shows that this is another one's by now.
+    pub fn of_event(tracee: &'a Tracee, event: &IoEvent, known: Option<Iocb>) -> Self {
+        let addresses = Addresses::One(event.obj, event.data);
+        Self { tracee, addresses, iocbs: known.map(|it| vec![it]), paths: HashMap::new() }
+    }
+
+    fn read(&self) -> Vec<Iocb> {
+        let memory = self.tracee.memory();
+        match self.addresses {
+            Addresses::One(address, data) => {
+                let found = memory.value(address).into_iter();
+                found.filter(|it: &Iocb| it.data == data).collect()
+            }
+            Addresses::OfCall(call) => match call.syscall {
+                Syscall::Cancel => memory.value(call.args[1]).into_iter().collect(),
+                Syscall::Submit => given(self.tracee, call).map(|it| it.1).collect(),
+                _ => Vec::new(),
+            },
+        }
+    }
+
+    /// Whether one of them is as the rule describes.
+    pub fn has(&mut self, rule: &Rule) -> bool {
+        if self.iocbs.is_none() {
+            self.iocbs = Some(self.read());
+        }
+        let pid = self.tracee.pid;
+        let Self { iocbs, paths, .. } = self;
+        iocbs.iter().flatten().any(|iocb| {
+            let path = rule.path.as_ref().and_then(|_| {
+                // As it is now: the file that the request will use, or used.
+                let path = |it| PathBuf::from(OsString::from_vec(it));
+                let look = |fd| errand::Path { pid, fd }.ask().flatten().map(path);
+                paths.entry(iocb.fildes).or_insert_with(|| look(iocb.fildes)).as_deref()
+            });
+            rule.describes(iocb.opcode, iocb.fildes, path)
+        })
+    }
+}
+
+/// The iocbs of an io_submit that begins, and where they are.
+pub fn given<'a>(tracee: &'a Tracee, call: &'a InCall) -> impl Iterator<Item = (u64, Iocb)> + 'a {
+    let memory = tracee.memory();
+    let width = u64::from(width(call.abi));
+    let count = (call.args[1] as i64).clamp(0, ITEMS_PER_CALL as i64) as u64;
+    let at = move |index: u64| call.args[2].wrapping_add(index * width);
+    let pointers = (0..count).map_while(move |it| tracee.memory().pointer(at(it), call.abi));
+    pointers.filter_map(move |it| Some((it, memory.value(it)?)))
+}

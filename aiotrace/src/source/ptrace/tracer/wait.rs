@@ -1,0 +1,74 @@
+//! Takes stops from the kernel.
+
+use std::time::Instant;
+
+use nix::errno::Errno;
+
+use super::Tracer;
+use crate::source::ptrace::{
+    requests::{self, Status, What},
+    tracee::{State, Tracee},
+};
+
+impl Tracer {
+    /// Whose turn it is.
+    ///
+    /// # Errors
+    /// There is no tracee.
+    pub(super) fn next_stop(&mut self) -> Result<Option<(u32, Status)>, Errno> {
+        let now = Instant::now();
+        if self.turns.want_more(now) {
+            let asked = self.take_stops();
+            self.turns.have_asked(now, Instant::now());
+            // Whoever is left to be looked at has ended.
+            if self.turns.are_over() {
+                asked?;
+            }
+        }
+        Ok(self.turns.next())
+    }
+
+    /// Takes the stops that there are from the kernel.
+    fn take_stops(&mut self) -> Result<(), Errno> {
+        while let Some((tid, status)) = requests::wait()? {
+            self.takes_turn(tid, status);
+            if self.is_alone() {
+                break;
+            }
+            self.ask_each();
+        }
+        Ok(())
+    }
+
+    pub(super) fn is_alone(&self) -> bool {
+        self.tracees.len() + self.early.len() == 1
+    }
+
+    /// One of many threads stopped: others may have, too.
+    fn ask_each(&mut self) {
+        if !self.crowd.is_to_be_asked(self.tracees.len()) {
+            return;
+        }
+        let runs = |it: &&Tracee| it.state == State::Running;
+        let tids: Vec<u32> = self.tracees.values().filter(runs).map(|it| it.tid).collect();
+        let mut stopped = 0;
+        for tid in &tids {
+            if let Ok(Some(status)) = requests::wait_for(*tid) {
+                stopped += 1;
+                self.takes_turn(*tid, status);
+            }
+        }
+        self.crowd.had(stopped, tids.len());
+    }
+
+    /// A tracee stopped, or ended: it is looked at when it is the turn of its process.
+    fn takes_turn(&mut self, tid: u32, status: Status) {
+        // The end of one that nobody has told of is nothing to wait for.
+        if self.is_known(tid) || (status.what() != What::Ended && self.becomes_known(tid)) {
+            let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
+            self.turns.add(pid, tid, status);
+        } else if status.what() == What::Ended {
+            self.ended(tid, status);
+        }
+    }
+}
