@@ -454,6 +454,8 @@ pub enum Looked {
         fd: u32,
         /// What it is; `None` if that cannot be told.
         file: Option<File>,
+        /// When the look was over, nanoseconds of CLOCK_MONOTONIC: the event's time is when it began.
+        until: u64,
     },
     /// Who holds fs.aio-nr.
     Limit(Limit),
@@ -503,6 +505,39 @@ pub struct File {
     pub append: Option<bool>,
     /// Its file system is in memory: tmpfs, for instance.
     pub in_memory: bool,
+    /// How its requests must be aligned, if it is open with O_DIRECT.
+    pub alignment: Option<Alignment>,
+}
+
+impl File {
+    /// It is a regular file: reads end where it does, and writes make it longer.
+    pub fn is_regular(self) -> bool {
+        self.kind == FileKind::Storage && self.size.is_some()
+    }
+}
+
+/// Of what each request to a file with O_DIRECT must be a multiple, bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Alignment {
+    /// The address of a buffer.
+    pub memory: u32,
+    /// The offset and the length of a write.
+    pub write: u32,
+    /// The offset and the length of a read.
+    pub read: u32,
+    /// How it is known.
+    pub source: AlignmentSource,
+}
+
+/// How it is known what alignment a file asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum AlignmentSource {
+    /// statx(2) says so.
+    Statx,
+    /// It is the size of a logical block of the device: a guess.
+    Device,
+    /// It is the size of a block of the file system: a guess, too.
+    FileSystem,
 }
 
 /// What kind of file it is.

@@ -7,7 +7,7 @@
 
 mod again;
 mod contexts;
-mod disk;
+pub mod disk;
 mod pools;
 mod refused;
 mod results;

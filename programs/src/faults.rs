@@ -6,13 +6,15 @@
 
 mod calls;
 mod contexts;
+mod direct;
+mod ends;
 mod growth;
 mod held;
 mod requests;
 mod results;
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, fn()); 42] = [
+pub const PROGRAMS: [(&str, fn()); 48] = [
     ("bad-context-leak", crate::alarms::unmapped),
     ("good-context-leak", contexts::destroyed),
     ("bad-lost-handle", contexts::lost),
@@ -39,8 +41,14 @@ pub const PROGRAMS: [(&str, fn()); 42] = [
     ("good-submit-eagain", requests::submitted_as_many_as_fit),
     ("bad-failed-completion", results::failed),
     ("good-failed-completion", results::succeeded),
+    ("bad-direct-io-misaligned", direct::misaligned),
+    ("good-direct-io-misaligned", direct::aligned),
     ("bad-short-io", results::short_write),
     ("good-short-io", results::short_reads),
+    ("bad-reads-past-end", ends::read_on),
+    ("good-reads-past-end", ends::read_to_the_end),
+    ("bad-ignored-offset", ends::written_at_the_beginning),
+    ("good-ignored-offset", ends::written_where_it_ends),
     ("bad-blocking-submit", results::blocks),
     ("good-blocking-submit", results::does_not_block),
     ("bad-inline-completion", results::completes_inside),

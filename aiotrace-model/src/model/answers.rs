@@ -12,7 +12,7 @@ impl Model {
             Looked::Ring { ctx, found, destroying, awaited } => {
                 self.looked_at_ring(event, *ctx, *found, (*destroying, *awaited));
             }
-            Looked::File { fd, file } => self.looked_at_file(event, *fd, *file),
+            Looked::File { fd, file, until } => self.looked_at_file(event, *fd, *file, *until),
             Looked::Limit(limit) => {
                 for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
                     waiting.finding.answer_limit(limit, event.time);
@@ -28,6 +28,7 @@ impl Model {
                     waiting.finding.answer_iovecs(list.as_deref(), count);
                     self.find(waiting.finding, waiting.key.2, waiting.key.3);
                 }
+                self.aligned_iovecs(event.pid, *at, list.as_deref());
             }
             Looked::Path { fd, path } => {
                 let space = self.space(event.pid);
@@ -36,15 +37,18 @@ impl Model {
         }
     }
 
-    pub(super) fn looked_at_file(&mut self, event: &Event, fd: u32, file: Option<File>) {
+    fn looked_at_file(&mut self, event: &Event, fd: u32, file: Option<File>, until: u64) {
         let space = self.space(event.pid);
         if let Some(file) = file {
             self.faults.placeless(space, fd, inline::placeless(file));
         }
+        self.aligned_file(event.pid, fd, file);
+        self.end_is_known(event, fd, file);
+        self.looked_at_end(event.pid, fd, file, (event.time, until));
         let mut first = None;
         if let Some(space) = self.spaces.get_mut(&space) {
             first = space.files.first(fd);
-            space.files.answered(fd, file, event.time);
+            space.files.answered(fd, file, (event.time, until));
         }
         let is_storage = |it: Option<File>| it.is_some_and(|it| it.kind == FileKind::Storage);
         let is_longer = |place: u64| file.and_then(|it| it.size).is_some_and(|it| it > place);

@@ -199,6 +199,12 @@ impl Context {
         self.in_flight_at_attach.filter(|_| is_quiet).map(u64::from)
     }
 
+    /// Requests in flight at a time were never more, if that is known.
+    pub fn most_in_flight(&self) -> Option<u64> {
+        let before = if self.adopted { self.in_flight_at_attach? } else { 0 };
+        Some(self.peak + u64::from(before))
+    }
+
     /// Something makes it unsure. The first reason is told.
     pub fn doubts(&mut self, doubt: Doubt) {
         self.doubt.get_or_insert(doubt);

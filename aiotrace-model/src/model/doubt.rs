@@ -55,6 +55,12 @@ pub enum Doubt {
     NotWatched,
     /// A process did not answer when it was looked at.
     Unanswered,
+    /// A file was written to by somebody else, too.
+    OtherWriter,
+    /// What belongs to a request was looked up after it only.
+    Later,
+    /// statx(2) does not say what alignment the file asks for.
+    Guessed,
 }
 
 impl Doubt {
@@ -114,6 +120,13 @@ impl Doubt {
                 "pread(2), pwrite(2) and the like, which may do it, are not watched"
             }
             Self::Unanswered => "a process did not answer when it was looked at",
+            Self::OtherWriter => {
+                "something else has written to the file, too, and may have cut it before"
+            }
+            Self::Later => "it was looked up after the request, and may have been otherwise then",
+            Self::Guessed => {
+                "what alignment the file asks for is a guess, as statx(2) does not say it"
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! What the model asks to be looked up, and the findings that wait for an answer.
 
-use super::{Finding, Model, SECOND, Severity, finding::Key};
+use super::{
+    Finding, Model, SECOND, Severity, finding::Key, findings::direct_io_misaligned::Asked,
+};
 use crate::event::{Address, Handle};
 
 /// An answer takes no longer.
@@ -62,12 +64,35 @@ pub(super) enum Needs {
     Limit,
     /// What these iovecs are.
     Iovecs { at: Address, count: u64 },
+    /// Where the file ends, of reads that gave nothing, the first of which was made then.
+    End { fd: u32, entered: u64 },
+    /// How the file of this request must be aligned, or how its iovecs are.
+    Alignment(Asked),
 }
 
 impl Needs {
     /// It is told in any case, with the answer or without.
     pub(super) fn is_optional(self) -> bool {
-        matches!(self, Self::Limit | Self::Iovecs { .. })
+        matches!(self, Self::Limit | Self::Iovecs { .. } | Self::Alignment(_))
+    }
+
+    fn question(self, pid: u32) -> Question {
+        match self {
+            Self::Storage { fd, .. } | Self::End { fd, .. } => Question::File { pid, fd },
+            Self::Limit => Question::Limit,
+            Self::Iovecs { at, count } => Question::Iovecs { pid, at, count },
+            Self::Alignment(asked) => asked.question(pid),
+        }
+    }
+}
+
+impl Waiting {
+    /// What sets it apart once it is told.
+    fn place(&self) -> (u64, u64) {
+        match self.needs {
+            Needs::Alignment(asked) => asked.place(),
+            _ => (self.key.2, self.key.3),
+        }
     }
 }
 
@@ -112,13 +137,19 @@ impl Model {
             known.finding.last = finding.last;
             return;
         }
-        let question = match needs {
-            Needs::Storage { fd, .. } => Question::File { pid: finding.pid, fd },
-            Needs::Limit => Question::Limit,
-            Needs::Iovecs { at, count } => Question::Iovecs { pid: finding.pid, at, count },
-        };
-        if self.waiting.len() < MOST_QUESTIONS && self.ask(question) {
-            self.waiting.push(Waiting { finding, key, needs, since: self.now });
+        let waiting = Waiting { finding, key, needs, since: self.now };
+        if self.waiting.len() < MOST_QUESTIONS && self.ask(needs.question(key.1)) {
+            self.waiting.push(waiting);
+        } else if matches!(needs, Needs::Alignment(_)) {
+            self.tell_unanswered(waiting);
+        }
+    }
+
+    /// Nothing was found that says more.
+    pub(super) fn tell_unanswered(&mut self, waiting: Waiting) {
+        if waiting.needs.is_optional() {
+            let (detail, more) = waiting.place();
+            self.find(waiting.finding, detail, more);
         }
     }
 
@@ -137,11 +168,7 @@ impl Model {
         let now = self.now;
         let over: Vec<_> =
             self.waiting.extract_if(.., |it| it.since.saturating_add(PATIENCE) <= now).collect();
-        for waiting in over {
-            if waiting.needs.is_optional() {
-                self.find(waiting.finding, waiting.key.2, waiting.key.3);
-            }
-        }
+        over.into_iter().for_each(|it| self.tell_unanswered(it));
     }
 
     /// As [`Self::find`], for what stands as long as nothing changes: it is not counted again.

@@ -24,6 +24,7 @@ impl Model {
         self.look_around();
         self.ask_for_refusals();
         self.judge_files(None, false);
+        self.judge_appends(None, false);
         self.growth();
     }
 

@@ -146,7 +146,7 @@ fn looked() -> BoxedStrategy<Looked> {
     prop_oneof![
         3 => (handle(), found, any::<bool>())
             .prop_map(|(ctx, found, destroying)| Looked::Ring { ctx, found, destroying, awaited: None }),
-        1 => (0..4u32, file).prop_map(|(fd, file)| Looked::File { fd, file }),
+        1 => (0..4u32, file).prop_map(|(fd, file)| Looked::File { fd, file, until: 0 }),
         1 => limit.prop_map(Looked::Limit),
         1 => prop::collection::vec(handle(), 0..4).prop_map(Looked::Unreferenced),
     ]

@@ -3,14 +3,18 @@
 use std::fs;
 
 use super::{file, memory::read_memory, process::status_field};
-use crate::event::{Address, File, FileKind};
+use crate::event::{Address, Alignment, AlignmentSource, File, FileKind};
 
 /// What a descriptor is. Whoever serves the file is not asked (a dead NFS or FUSE server would hang us, too):
 /// the size is what the kernel knows.
 pub fn file(pid: u32, fd: u32) -> Option<File> {
     let path = std::ffi::CString::new(format!("/proc/{pid}/fd/{fd}")).ok()?;
     let flags = libc::AT_STATX_DONT_SYNC;
-    let wanted = libc::STATX_TYPE | libc::STATX_SIZE | libc::STATX_INO;
+    let wanted = libc::STATX_TYPE
+        | libc::STATX_SIZE
+        | libc::STATX_INO
+        | libc::STATX_DIOALIGN
+        | libc::STATX_DIO_READ_ALIGN;
     let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
     // SAFETY: a path that ends with NUL, and room for the answer, which may be all zeros.
     let status = unsafe {
@@ -29,14 +33,49 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
     let flags = status_field(&info, "flags");
     let flags = flags.and_then(|it| i32::from_str_radix(it, 8).ok());
     let mount = status_field(&info, "mnt_id");
+    let direct = flags.map(|it| it & libc::O_DIRECT != 0);
+    let in_memory = mount.is_some_and(|it| is_in_memory(pid, it));
+    let has_alignment = direct == Some(true) && kind == FileKind::Storage && !in_memory;
     Some(File {
         kind,
         size,
         id: Some((device, status.stx_ino)),
-        direct: flags.map(|it| it & libc::O_DIRECT != 0),
+        direct,
         append: flags.map(|it| it & libc::O_APPEND != 0),
-        in_memory: mount.is_some_and(|it| is_in_memory(pid, it)),
+        in_memory,
+        alignment: has_alignment.then(|| alignment(&status)).flatten(),
     })
+}
+
+/// What alignment a file asks of requests with O_DIRECT: what statx(2) says (from Linux 6.1 on, and not of each file
+/// system), else the size of a logical block of its device, else that of a block of its file system.
+fn alignment(status: &libc::statx) -> Option<Alignment> {
+    let (memory, write) = (status.stx_dio_mem_align, status.stx_dio_offset_align);
+    if status.stx_mask & libc::STATX_DIOALIGN != 0 && memory > 0 && write > 0 {
+        let read = match status.stx_dio_read_offset_align {
+            0 => write,
+            read if status.stx_mask & libc::STATX_DIO_READ_ALIGN != 0 => read,
+            _ => write,
+        };
+        return Some(Alignment { memory, write, read, source: AlignmentSource::Statx });
+    }
+    let is_device = u32::from(status.stx_mode) & libc::S_IFMT == libc::S_IFBLK;
+    let device = match is_device {
+        true => (status.stx_rdev_major, status.stx_rdev_minor),
+        false => (status.stx_dev_major, status.stx_dev_minor),
+    };
+    let of_file_system = || Some((status.stx_blksize, AlignmentSource::FileSystem));
+    let of_device = || Some((logical_block(device)?, AlignmentSource::Device));
+    let (size, source) = of_device().or_else(of_file_system)?;
+    (size > 0).then_some(Alignment { memory: size, write: size, read: size, source })
+}
+
+/// The size of a logical block of a disk, or of the disk of a partition.
+fn logical_block((major, minor): (u32, u32)) -> Option<u32> {
+    let device = format!("/sys/dev/block/{major}:{minor}");
+    let place = |of: &str| format!("{device}{of}/queue/logical_block_size");
+    let text = file::read(place("")).or_else(|_| file::read(place("/.."))).ok()?;
+    std::str::from_utf8(&text).ok()?.trim().parse().ok()
 }
 
 /// Whether a mount is of a file system that has no disk.
@@ -54,10 +93,10 @@ fn is_in_memory(pid: u32, mount: &str) -> bool {
     is_in_memory
 }
 
-/// Iovecs told, at most.
-const MOST_IOVECS: u64 = 4;
+/// Iovecs of a request, at most (`UIO_MAXIOV`).
+const MOST_IOVECS: u64 = 1024;
 
-/// What the first of these iovecs of a (64-bit) process are.
+/// What these iovecs of a (64-bit) process are.
 pub fn iovecs(pid: u32, at: Address, count: u64) -> Option<Vec<(Address, u64)>> {
     let mut bytes = vec![0; 16 * count.min(MOST_IOVECS) as usize];
     read_memory(pid, at.0, &mut bytes)?;
@@ -93,6 +132,7 @@ mod tests {
         let found = found.unwrap();
         assert_eq!((found.kind, found.size), (FileKind::Storage, Some(7)));
         assert_eq!((found.direct, found.append), (Some(false), Some(false)));
+        assert_eq!(found.alignment, None, "it is open without O_DIRECT");
         let (reader, _writer) = std::io::pipe().unwrap();
         let found = file(us, reader.as_raw_fd() as u32);
         assert_eq!(found.map(|it| (it.kind, it.size)), Some((FileKind::Other, None)));

@@ -238,7 +238,8 @@ impl Conclusions {
                     (pid, Looked::Ring { ctx, found, destroying, awaited })
                 }
                 Question::File { pid, fd } => {
-                    (pid, Looked::File { fd, file: Descriptor { pid, fd }.ask().flatten() })
+                    let file = Descriptor { pid, fd }.ask().flatten();
+                    (pid, Looked::File { fd, file, until: clock::monotonic() })
                 }
                 Question::Iovecs { pid, at, count } => {
                     (pid, Looked::Iovecs { at, list: Iovecs { pid, at, count }.ask().flatten() })

@@ -120,8 +120,14 @@ findings! {
     submit_eagain::SubmitEagain,
     /// A request failed.
     failed_completion::FailedCompletion,
+    /// A request with O_DIRECT failed, and is not aligned.
+    direct_io_misaligned::DirectIoMisaligned,
     /// A request did less than it was asked for.
     short_io::ShortIo,
+    /// Reads in a row began behind the end of their file.
+    reads_past_end::ReadsPastEnd,
+    /// Writes go to the end of their file, and not to their offsets.
+    ignored_offset::IgnoredOffset,
     /// io_submit took long.
     blocking_submit::BlockingSubmit,
     /// Requests complete inside of io_submit.
