@@ -477,6 +477,15 @@ pub enum Looked {
         #[serde(deserialize_with = "bounded::iovecs")]
         list: Option<Vec<(Address, u64)>>,
     },
+    /// Whether a descriptor of the process is open.
+    Descriptor {
+        /// The descriptor.
+        fd: u32,
+        /// Whether it is, and as what.
+        open: Open,
+        /// When the look was over, nanoseconds of CLOCK_MONOTONIC: the event's time is when it began.
+        until: u64,
+    },
 }
 
 /// What is where a context's ring should be.
@@ -538,6 +547,17 @@ pub enum AlignmentSource {
     Device,
     /// It is the size of a block of the file system: a guess, too.
     FileSystem,
+}
+
+/// Whether a descriptor is open, in all threads of its process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Open {
+    /// It leads to this device and inode.
+    As((u64, u64)),
+    /// It is not.
+    No,
+    /// That cannot be told: the process ends, or may not be looked at, or its threads have different descriptors.
+    Unknown,
 }
 
 /// What kind of file it is.

@@ -5,6 +5,7 @@
 //! that need the held file (crate::fuse) need /dev/fuse, and end with status 77 where there is none.
 
 mod calls;
+mod closed;
 mod contexts;
 mod direct;
 mod ends;
@@ -14,7 +15,7 @@ mod requests;
 mod results;
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, fn()); 48] = [
+pub const PROGRAMS: [(&str, fn()); 51] = [
     ("bad-context-leak", crate::alarms::unmapped),
     ("good-context-leak", contexts::destroyed),
     ("bad-lost-handle", contexts::lost),
@@ -26,6 +27,9 @@ pub const PROGRAMS: [(&str, fn()); 48] = [
     ("bad-request-stuck", held::stuck),
     ("good-request-stuck", held::answered),
     ("good-request-stuck-poll", requests::poll_pending),
+    ("bad-poll-on-closed", closed::while_it_pends),
+    ("bad-poll-on-reused", closed::one_number_for_all),
+    ("good-poll-on-closed", closed::after_it_completed),
     ("bad-unreaped-completions", requests::unreaped),
     ("good-unreaped-completions", requests::reaped),
     ("bad-discarded-requests", held::discarded_by_destroy),

@@ -13,6 +13,9 @@ impl Model {
                 self.looked_at_ring(event, *ctx, *found, (*destroying, *awaited));
             }
             Looked::File { fd, file, until } => self.looked_at_file(event, *fd, *file, *until),
+            Looked::Descriptor { fd, open, until } => {
+                self.looked_at_descriptor(event.pid, *fd, *open, (event.time, *until));
+            }
             Looked::Limit(limit) => {
                 for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
                     waiting.finding.answer_limit(limit, event.time);

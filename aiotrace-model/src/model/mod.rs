@@ -27,6 +27,7 @@ mod handles;
 mod inline;
 pub mod latency;
 mod owed;
+mod polls;
 mod process;
 mod questions;
 mod ranges;

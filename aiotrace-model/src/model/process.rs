@@ -10,6 +10,7 @@ use super::{
     findings::reads_past_end::Rows,
     inline::Files,
     owed::{Done, Owed, Place, does, is_vectored, reach},
+    polls::Polls,
     ranges::Ranges,
     requests::Request,
 };
@@ -47,6 +48,8 @@ pub struct Space {
     short: VecDeque<Short>,
     /// How its requests complete.
     pub files: Files,
+    /// Descriptors with polls that pend.
+    pub polls: Polls,
     /// Its writes to the end of files.
     pub appends: Appends,
     /// Its reads that gave nothing.

@@ -27,6 +27,13 @@ pub enum Question {
         /// The descriptor.
         fd: u32,
     },
+    /// Whether a descriptor is open: [`Looked::Descriptor`].
+    Descriptor {
+        /// The process.
+        pid: u32,
+        /// The descriptor.
+        fd: u32,
+    },
     /// Who holds fs.aio-nr: [`Looked::Limit`].
     Limit,
     /// What iovecs are: [`Looked::Iovecs`].

@@ -22,6 +22,7 @@ impl Model {
         self.settle(false);
         self.give_up_waiting();
         self.look_around();
+        self.look_at_polls();
         self.ask_for_refusals();
         self.judge_files(None, false);
         self.judge_appends(None, false);

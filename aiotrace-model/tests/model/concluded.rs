@@ -5,10 +5,10 @@ use aiotrace_model::{
     counted::{CallCounts, Counted},
     event::{
         Address, Adopted, Alignment, AlignmentSource, Args, Body, Change, Completion, Event,
-        ExitStatus, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Looked, Ring, RingFound,
-        Syscall, Unfinished, Why,
+        ExitStatus, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Looked, Open, Ring,
+        RingFound, Syscall, Unfinished, Why,
     },
-    model::{Doubt, Finding, Model, Name, Report, Settings, Severity, Thresholds},
+    model::{Doubt, Finding, Model, Name, Question, Report, Settings, Severity, Thresholds},
 };
 
 use crate::{
@@ -1239,4 +1239,113 @@ fn why_io_cancel_found_nothing_is_told_apart() {
     trace.call(-115, cancel(1, POLL, 0));
     completes(&mut trace, 0);
     assert_eq!(trace.found(), []);
+}
+
+/// A poll pends; its descriptor is looked at this often, half a second apart, with these results.
+fn polled(exact: bool, looks: &[Open], then: impl FnOnce(&mut Trace)) -> Vec<(&'static str, i64)> {
+    let mut trace = Trace::seen(exact);
+    trace.setup();
+    trace.call(1, one(POLL));
+    for open in looks {
+        trace.now += SECOND;
+        trace.model.handle_timeout(trace.now);
+        let asked = std::iter::from_fn(|| trace.model.next_question());
+        assert!(asked.into_iter().any(|it| it == Question::Descriptor { pid: 7, fd: 3 }));
+        let until = trace.now + 10_000;
+        trace.tell(Body::Looked(Looked::Descriptor { fd: 3, open: *open, until }));
+    }
+    then(&mut trace);
+    trace.now += SECOND;
+    trace.model.handle_timeout(trace.now);
+    let findings = trace.findings();
+    of(Name::PollOnClosed, &findings).first().map_or(Vec::new(), |it| it.numbers())
+}
+
+#[test]
+fn a_poll_is_told_whose_descriptor_is_closed_at_two_looks() {
+    const PIPE: Open = Open::As((1, 2));
+    const OTHER: Open = Open::As((1, 3));
+    let reused = |looks: &[Open]| polled(true, looks, |_| ()).get(1).map(|it| it.1);
+    assert_eq!(reused(&[PIPE, Open::No, Open::No]), Some(0));
+    assert_eq!(reused(&[Open::No, Open::No]), Some(0), "it was accepted, so it was open");
+    assert_eq!(reused(&[PIPE, OTHER, OTHER]), Some(1));
+    assert_eq!(reused(&[PIPE, Open::No, OTHER]), Some(1));
+    for (looks, why) in [
+        (&[PIPE, PIPE, PIPE][..], "it is open"),
+        (&[OTHER, OTHER, OTHER], "it is open"),
+        (&[PIPE, Open::No], "it may be cancelled right now"),
+        (&[PIPE, Open::No, PIPE], "it is the same again"),
+        (&[PIPE, Open::Unknown, Open::Unknown], "nobody knows"),
+        (&[PIPE, Open::No, Open::Unknown], "nobody knows"),
+    ] {
+        assert_eq!(reused(looks), None, "{why}");
+    }
+}
+
+#[test]
+fn a_poll_that_has_completed_or_is_of_the_other_file_is_not_told() {
+    const PIPE: Open = Open::As((1, 2));
+    const OTHER: Open = Open::As((1, 3));
+    let looks = [PIPE, Open::No, Open::No];
+    let told = |exact, then: fn(&mut Trace)| polled(exact, &looks, then);
+    assert_eq!(told(true, |trace| trace.complete(1)), []);
+    assert_eq!(told(true, |trace| trace.tell(Body::Lost { records: 1 })), []);
+    assert_eq!(told(true, |trace| trace.destroy(1)), []);
+    // Another process has its memory, and descriptors of its own.
+    let fork = |trace: &mut Trace| {
+        trace.tell(process(Some(70), Change::Fork { child: 8, followed: true }));
+    };
+    assert_eq!(told(true, fork), []);
+    // Where completions are seen in the ring only, it is looked at after the descriptor.
+    assert_eq!(told(false, |_| ()), []);
+    let there = |trace: &mut Trace| {
+        trace.now += SECOND;
+        trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
+    };
+    assert_eq!(told(false, there).len(), 2);
+    let completed = |trace: &mut Trace| {
+        trace.now += SECOND;
+        trace.look(RingFound::There(Ring { head: 0, tail: 1, nr: 4 }));
+    };
+    assert_eq!(told(false, completed), []);
+    // The first poll is over, and the second is of the file that has the number now.
+    let mut trace = trace();
+    trace.call(1, one(POLL));
+    for open in [PIPE, OTHER, OTHER, OTHER, OTHER] {
+        trace.now += SECOND;
+        trace.model.handle_timeout(trace.now);
+        let until = trace.now + 10_000;
+        if open == OTHER {
+            trace.complete(1);
+            trace.call(1, one(POLL));
+        }
+        trace.tell(Body::Looked(Looked::Descriptor { fd: 3, open, until }));
+    }
+    trace.now += SECOND;
+    trace.model.handle_timeout(trace.now);
+    assert_eq!(of(Name::PollOnClosed, &trace.findings()), [] as [&Finding; 0]);
+}
+
+/// Each is looked at, but few at a time, and less and less often.
+#[test]
+fn polls_are_looked_at_a_few_at_a_time() {
+    let mut trace = trace();
+    let poll = |fd| {
+        let mut iocb = request(u64::from(fd), POLL, 0)?;
+        iocb.value.as_mut()?.fildes = fd;
+        Some(iocb)
+    };
+    for fd in 0..2000 {
+        trace.call(1, submit(vec![poll(fd)]));
+    }
+    let mut looks = 0;
+    for tick in 0..400 {
+        trace.now += SECOND / 2;
+        trace.model.handle_timeout(trace.now);
+        let questions = std::iter::from_fn(|| trace.model.next_question());
+        let count = questions.filter(|it| matches!(it, Question::Descriptor { .. })).count();
+        assert!(count <= 16, "{count} at tick {tick}");
+        looks += count;
+    }
+    assert!(looks >= 1024, "{looks}");
 }

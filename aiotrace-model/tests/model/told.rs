@@ -329,7 +329,10 @@ impl Told {
                         let limit = Limit { used: 1, limit: 1, holders: Vec::new() };
                         self.tell(0, 0, Body::Looked(Looked::Limit(limit)));
                     }
-                    Question::File { .. } | Question::Iovecs { .. } | Question::Path { .. } => (),
+                    Question::File { .. }
+                    | Question::Descriptor { .. }
+                    | Question::Iovecs { .. }
+                    | Question::Path { .. } => (),
                 }
             }
         }

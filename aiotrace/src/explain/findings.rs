@@ -21,6 +21,7 @@ static PAGES: &[(&str, &str)] = pages! {
     "context-growth"
     "released-at-exit"
     "request-stuck"
+    "poll-on-closed"
     "unreaped-completions"
     "discarded-requests"
     "iocb-reused-in-flight"

@@ -1,34 +1,24 @@
 //! What the descriptors of a process lead to.
 
-use std::fs;
+use std::{fs, io};
 
 use super::{file, memory::read_memory, process::status_field};
-use crate::event::{Address, Alignment, AlignmentSource, File, FileKind};
+use crate::event::{Address, Alignment, AlignmentSource, File, FileKind, Open};
 
 /// What a descriptor is. Whoever serves the file is not asked (a dead NFS or FUSE server would hang us, too):
 /// the size is what the kernel knows.
 pub fn file(pid: u32, fd: u32) -> Option<File> {
-    let path = std::ffi::CString::new(format!("/proc/{pid}/fd/{fd}")).ok()?;
-    let flags = libc::AT_STATX_DONT_SYNC;
     let wanted = libc::STATX_TYPE
         | libc::STATX_SIZE
         | libc::STATX_INO
         | libc::STATX_DIOALIGN
         | libc::STATX_DIO_READ_ALIGN;
-    let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: a path that ends with NUL, and room for the answer, which may be all zeros.
-    let status = unsafe {
-        if libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, wanted, status.as_mut_ptr()) != 0 {
-            return None;
-        }
-        status.assume_init()
-    };
+    let status = status_of(&format!("/proc/{pid}/fd/{fd}"), wanted).ok()?;
     let (kind, size) = match u32::from(status.stx_mode) & libc::S_IFMT {
         libc::S_IFREG => (FileKind::Storage, Some(status.stx_size)),
         libc::S_IFBLK => (FileKind::Storage, None),
         _ => (FileKind::Other, None),
     };
-    let device = u64::from(status.stx_dev_major) << 32 | u64::from(status.stx_dev_minor);
     let info = file::read(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
     let flags = status_field(&info, "flags");
     let flags = flags.and_then(|it| i32::from_str_radix(it, 8).ok());
@@ -39,12 +29,61 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
     Some(File {
         kind,
         size,
-        id: Some((device, status.stx_ino)),
+        id: Some(identity(&status)),
         direct,
         append: flags.map(|it| it & libc::O_APPEND != 0),
         in_memory,
         alignment: has_alignment.then(|| alignment(&status)).flatten(),
     })
+}
+
+fn status_of(path: &str, wanted: u32) -> io::Result<libc::statx> {
+    let path = std::ffi::CString::new(path)?;
+    let flags = libc::AT_STATX_DONT_SYNC;
+    let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: a path that ends with NUL, and room for the answer, which may be all zeros.
+    unsafe {
+        match libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, wanted, status.as_mut_ptr()) {
+            0 => Ok(status.assume_init()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Its device and inode.
+fn identity(status: &libc::statx) -> (u64, u64) {
+    let device = u64::from(status.stx_dev_major) << 32 | u64::from(status.stx_dev_minor);
+    (device, status.stx_ino)
+}
+
+/// Threads looked at, at most.
+const MOST_THREADS: usize = 256;
+
+/// Whether a descriptor is open. Each thread may have descriptors of its own (unshare(2), CLONE_FILES), and one that ends
+/// has none: so it is closed only if no thread has it, and some thread has others.
+pub fn open(pid: u32, fd: u32) -> Open {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Open::Unknown };
+    let (mut found, mut is_closed) = (None, false);
+    for (count, thread) in threads.enumerate() {
+        let Some(thread) = thread.ok().filter(|_| count < MOST_THREADS) else {
+            return Open::Unknown;
+        };
+        let all = format!("{}/fd", thread.path().display());
+        match status_of(&format!("{all}/{fd}"), libc::STATX_INO) {
+            Ok(status) if found.is_none_or(|it| it == identity(&status)) => {
+                found = Some(identity(&status));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                is_closed |= fs::read_dir(all).is_ok_and(|mut it| it.next().is_some());
+            }
+            Ok(_) | Err(_) => return Open::Unknown,
+        }
+    }
+    match (found, is_closed) {
+        (Some(id), false) => Open::As(id),
+        (None, true) => Open::No,
+        (Some(_), true) | (None, false) => Open::Unknown,
+    }
 }
 
 /// What alignment a file asks of requests with O_DIRECT: what statx(2) says (from Linux 6.1 on, and not of each file
@@ -138,6 +177,27 @@ mod tests {
         assert_eq!(found.map(|it| (it.kind, it.size)), Some((FileKind::Other, None)));
         assert_eq!(file(us, 9999), None);
         assert_eq!(file(u32::MAX, 0), None);
+    }
+
+    #[test]
+    fn a_descriptor_is_open_or_not() {
+        use std::os::fd::AsRawFd as _;
+        let us = std::process::id();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let Open::As(pipe) = open(us, reader.as_raw_fd() as u32) else { panic!("it is open") };
+        assert_eq!(open(us, writer.as_raw_fd() as u32), Open::As(pipe), "the same pipe");
+        assert_ne!(open(us, 0), Open::As(pipe));
+        assert_eq!(open(us, 999_999), Open::No);
+        assert_eq!(open(u32::MAX, 0), Open::Unknown);
+        // A zombie has none, and neither is closed by whoever has it.
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        nix::sys::wait::waitid(
+            nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(child.id() as i32)),
+            nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT,
+        )
+        .unwrap();
+        assert_eq!(open(child.id(), 0), Open::Unknown);
+        child.wait().unwrap();
     }
 
     #[test]

@@ -296,8 +296,7 @@ fn short_io() {
 }
 
 fn direct_io_misaligned() {
-    let (finding, _) =
-        stands("direct-io-misaligned", "warning direct-io-misaligned (unsure)", &[]);
+    let (finding, _) = stands("direct-io-misaligned", "warning direct-io-misaligned (unsure)", &[]);
     assert_eq!(finding.evidence["offset_over"], 100 % finding.evidence["range_align"]);
     for aligned in ["length_over", "buffer_over"] {
         assert!(!finding.evidence.contains_key(aligned), "{:?}", finding.evidence);
@@ -315,6 +314,15 @@ fn ignored_offset() {
     let evidence = &finding.evidence;
     assert!(evidence["size"] >= 60 && evidence["grown"] >= 8, "{evidence:?}");
     assert_eq!(evidence["grown"] % 8, 0, "{evidence:?}");
+}
+
+fn poll_on_closed() {
+    let (finding, _) = stands("poll-on-closed", "warning poll-on-closed", &[]);
+    assert_eq!(finding.evidence["reused"], 0);
+    assert_eq!(finding.request.and_then(|it| it.op).as_deref(), Some("poll"));
+    let trace = session::run_until_found(&SOON, &["bad-poll-on-reused"], "poll-on-closed");
+    assert_eq!(found(&trace), ["warning poll-on-closed"]);
+    assert_eq!(trace.findings()[0].evidence["reused"], 1);
 }
 
 fn context_growth() {
@@ -390,6 +398,7 @@ tests![
     direct_io_misaligned if DISK,
     reads_past_end if Need::SAME,
     ignored_offset if Need::SAME,
+    poll_on_closed if Need::SAME,
     context_growth if Need::SAME,
     request_stuck if FUSE,
     unreaped_completions if Need::SAME,

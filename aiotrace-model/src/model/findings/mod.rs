@@ -108,6 +108,8 @@ findings! {
     released_at_exit::ReleasedAtExit,
     /// A file request in flight for long.
     request_stuck::RequestStuck,
+    /// The descriptor of a poll was closed while it pends.
+    poll_on_closed::PollOnClosed,
     /// Completed, and not reaped for long.
     unreaped_completions::UnreapedCompletions,
     /// A context ended with requests in flight.
