@@ -19,7 +19,7 @@ impl Model {
             Looked::Limit(limit) => {
                 for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
                     waiting.finding.answer_limit(limit, event.time);
-                    self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                    self.tell(waiting.finding, waiting.key.2, waiting.key.3);
                 }
             }
             Looked::Unreferenced(handles) => self.unreferenced(event, handles),
@@ -29,7 +29,7 @@ impl Model {
                 for mut waiting in self.answered(event.pid, answers) {
                     let Needs::Iovecs { count, .. } = waiting.needs else { continue };
                     waiting.finding.answer_iovecs(list.as_deref(), count);
-                    self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                    self.tell(waiting.finding, waiting.key.2, waiting.key.3);
                 }
                 self.aligned_iovecs(event.pid, *at, list.as_deref());
             }
@@ -74,7 +74,7 @@ impl Model {
                 waiting.finding.doubt.get_or_insert(Doubt::Grown);
             }
             if is_closed || (is_storage(file) && beyond.is_none_or(is_longer)) {
-                self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                self.tell(waiting.finding, waiting.key.2, waiting.key.3);
             }
         }
     }

@@ -120,34 +120,47 @@ impl Model {
         has_room
     }
 
-    /// Tells a finding, or counts it. One that is not certain is no error.
+    /// Tells a finding, or counts it.
     pub(super) fn find(&mut self, mut finding: Finding, detail: u64, more: u64) {
+        finding.submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
+        finding.submits_first = finding.submits;
+        self.tell(finding, detail, more);
+    }
+
+    /// The same of one that has waited, and is of the time when it began to. One that is not certain is no error.
+    pub(super) fn tell(&mut self, mut finding: Finding, detail: u64, more: u64) {
         if finding.doubt.is_some() {
             finding.severity = finding.severity.min(Severity::Warning);
         }
         if let Some(name) = self.names.get(&finding.pid) {
             finding.process.clone_from(name);
         }
-        finding.submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
-        finding.submits_first = finding.submits;
         self.findings.add(finding, detail, more);
     }
 
     /// Tells it once it is known what is needed.
-    pub(super) fn find_if(&mut self, needs: Needs, finding: Finding, detail: u64, more: u64) {
+    pub(super) fn find_if(&mut self, needs: Needs, mut finding: Finding, detail: u64, more: u64) {
         let key = (finding.name, finding.pid, detail, more);
         if self.findings.has(&key) {
             return self.find(finding, detail, more);
         }
+        let submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
         if let Some(known) = self.waiting.iter_mut().find(|it| it.key == key) {
             known.finding.count += 1;
             known.finding.last = finding.last;
+            known.finding.submits = submits;
             return;
         }
-        let waiting = Waiting { finding, key, needs, since: self.now };
-        if self.waiting.len() < MOST_QUESTIONS && self.ask(needs.question(key.1)) {
+        (finding.submits, finding.submits_first) = (submits, submits);
+        self.wait(Waiting { finding, key, needs, since: self.now });
+    }
+
+    /// Asks for what it needs.
+    pub(super) fn wait(&mut self, waiting: Waiting) {
+        let question = waiting.needs.question(waiting.key.1);
+        if self.waiting.len() < MOST_QUESTIONS && self.ask(question) {
             self.waiting.push(waiting);
-        } else if matches!(needs, Needs::Alignment(_)) {
+        } else if matches!(waiting.needs, Needs::Alignment(_)) {
             self.tell_unanswered(waiting);
         }
     }
@@ -156,7 +169,7 @@ impl Model {
     pub(super) fn tell_unanswered(&mut self, waiting: Waiting) {
         if waiting.needs.is_optional() {
             let (detail, more) = waiting.place();
-            self.find(waiting.finding, detail, more);
+            self.tell(waiting.finding, detail, more);
         }
     }
 

@@ -623,7 +623,7 @@ fn who_reads_something_in_between_reads_to_the_end_again() {
 
 const LOG: File = File { size: Some(1000), direct: Some(false), append: Some(true), ..DISK };
 
-/// Writes of 512 bytes each to a file that is looked at before and after: what is told, and how often it was looked at.
+/// Writes of 512 bytes each to a file that is looked at before and after: what is told, and of how many.
 fn appends(offsets: &[i64], flags: u32, start: File, end: File) -> Option<(Option<Doubt>, i64)> {
     let mut trace = trace();
     // Whatever is asked for by then.
@@ -638,7 +638,7 @@ fn appends(offsets: &[i64], flags: u32, start: File, end: File) -> Option<(Optio
     let findings = trace.findings();
     let found = of(Name::IgnoredOffset, &findings);
     assert_eq!(found.len(), findings.len(), "nothing else: {findings:?}");
-    found.first().map(|it| (it.doubt, it.numbers().last().unwrap().1))
+    found.first().map(|it| (it.doubt, it.numbers()[2].1))
 }
 
 #[test]
@@ -715,6 +715,19 @@ fn nothing_is_said_of_appends_where_something_was_lost() {
     is(&mut trace, Some(File { size: Some(1512), ..LOG }));
     trace.model.finish(trace.now);
     assert_eq!(of(Name::IgnoredOffset, &trace.findings()), [] as [&Finding; 0]);
+}
+
+/// How the program went on is counted from the request on, and not from the look.
+#[test]
+fn what_came_after_einval_is_counted_from_the_request_on() {
+    let mut trace = trace();
+    does(&mut trace, with(|it| it.offset = 100), EINVAL, true);
+    for _ in 0..3 {
+        does(&mut trace, request(1, PWRITE, 0), 512, true);
+    }
+    is(&mut trace, Some(DISK));
+    let rows = told(&trace.model.report(), Name::FailedCompletion);
+    assert!(rows[0].1.ends_with("the program went on (3 io_submit after it)"), "{rows:?}");
 }
 
 /// The first look is always after the first request; the second request makes it certain.

@@ -75,11 +75,15 @@ impl Asked {
         (failed_completion::which(self.request.fd, self.request.opcode), EINVAL as u64)
     }
 
-    /// Requests of the same are misaligned alike, whatever power of two is asked for.
+    /// Requests of the same are misaligned alike, whatever power of two is asked for: those with the same iovecs, or with
+    /// as many zeros at the ends of their numbers.
     fn class(self) -> u64 {
         let zeros = |it: u64| u64::from(it.trailing_zeros().min(MOST_ZEROS));
-        let length = if self.is_vectored() { 0 } else { self.request.nbytes };
-        zeros(self.request.offset as u64) << 10 | zeros(length) << 5 | zeros(self.buf)
+        let offset = zeros(self.request.offset as u64);
+        if self.is_vectored() {
+            return self.buf << 5 | offset;
+        }
+        zeros(self.request.nbytes) << 10 | zeros(self.buf) << 5 | offset
     }
 
     fn range(self, alignment: Alignment) -> u32 {
@@ -187,8 +191,7 @@ impl Model {
             let has_iovecs = asked.is_vectored() && !space.is_some_and(|it| it.is_compat);
             if off.is_none() && has_iovecs {
                 asked.known = Some((alignment, doubt));
-                let (detail, needs) = (waiting.key.2, Needs::Alignment(asked));
-                self.find_if(needs, waiting.finding, detail, asked.buf);
+                self.wait(Waiting { needs: Needs::Alignment(asked), ..waiting });
                 continue;
             }
             self.misaligned(waiting, (alignment, doubt), off);
@@ -231,6 +234,6 @@ impl Model {
         let finding = Finding { name, doubt: failed.doubt.or(doubt), evidence, ..failed };
         let (detail, _) = asked.place();
         let which = [off.offset, off.length, off.buffer].map(|it| u64::from(it > 0));
-        self.find(finding, detail, which[0] << 2 | which[1] << 1 | which[2]);
+        self.tell(finding, detail, which[0] << 2 | which[1] << 1 | which[2]);
     }
 }

@@ -150,7 +150,7 @@ impl Model {
                 (it.reads, it.size) = (row.reads, end);
             }
             waiting.finding.count = 1;
-            self.find(waiting.finding, waiting.key.2, waiting.key.3);
+            self.tell(waiting.finding, waiting.key.2, waiting.key.3);
         }
     }
 }
