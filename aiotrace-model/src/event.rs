@@ -1,12 +1,16 @@
 //! The decoded event: what every source yields and every output shows.
 
+mod file;
 mod stack;
 
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
 use aiotrace_common::{abi, fault::effect, synchronous};
 use serde::{Deserialize, Serialize};
 
-pub use self::stack::{Frame, Module, ModuleId, Place, Stack};
+pub use self::{
+    file::{Alignment, AlignmentSource, File, FileKind, Open},
+    stack::{Frame, Module, ModuleId, Place, Stack},
+};
 use crate::bounded;
 
 /// One fact, in the order in which things happened.
@@ -457,6 +461,8 @@ pub enum Looked {
         fd: u32,
         /// What it is; `None` if that cannot be told.
         file: Option<File>,
+        /// When the look was over, nanoseconds of CLOCK_MONOTONIC: the event's time is when it began.
+        until: u64,
     },
     /// Who holds fs.aio-nr.
     Limit(Limit),
@@ -477,6 +483,15 @@ pub enum Looked {
         /// Base and length of the first ones; `None` if they cannot be read.
         #[serde(deserialize_with = "bounded::iovecs")]
         list: Option<Vec<(Address, u64)>>,
+    },
+    /// Whether a descriptor of the process is open.
+    Descriptor {
+        /// The descriptor.
+        fd: u32,
+        /// Whether it is, and as what.
+        open: Open,
+        /// When the look was over, nanoseconds of CLOCK_MONOTONIC: the event's time is when it began.
+        until: u64,
     },
     /// What all threads do that live in the address space of the process, by their ids; `None` if that cannot be told of
     /// each.
@@ -518,33 +533,6 @@ pub enum RingFound {
     Unmapped,
     /// That cannot be told: the process is gone, or may not be looked at, or the ring was moved.
     Unknown,
-}
-
-/// What is behind a descriptor.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct File {
-    /// Its kind.
-    pub kind: FileKind,
-    /// Its size in bytes, where it has one.
-    pub size: Option<u64>,
-    /// Its device and inode.
-    pub id: Option<(u64, u64)>,
-    /// It is open with O_DIRECT, if that could be read.
-    pub direct: Option<bool>,
-    /// It is open with O_APPEND, if that could be read: writes go to its end, wherever they are asked to.
-    pub append: Option<bool>,
-    /// Its file system is in memory: tmpfs, for instance.
-    pub in_memory: bool,
-}
-
-/// What kind of file it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum FileKind {
-    /// A regular file or a block device: what is asked of it is done in bounded time.
-    Storage,
-    /// Anything else: a request may pend for ever, by design.
-    #[default]
-    Other,
 }
 
 /// The limit on requests, and who uses it up.

@@ -9,7 +9,7 @@
 
 mod again;
 mod contexts;
-mod disk;
+pub mod disk;
 mod pools;
 mod refused;
 mod results;

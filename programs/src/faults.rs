@@ -6,8 +6,11 @@
 //! without it.
 
 mod calls;
+mod closed;
 mod contexts;
+mod direct;
 mod endless;
+mod ends;
 mod growth;
 mod held;
 mod reaping;
@@ -27,6 +30,9 @@ pub const PROGRAMS: &[(&str, fn())] = &[
     ("bad-request-stuck", held::stuck),
     ("good-request-stuck", held::answered),
     ("good-request-stuck-poll", requests::poll_pending),
+    ("bad-poll-on-closed", closed::while_it_pends),
+    ("bad-poll-on-reused", closed::one_number_for_all),
+    ("good-poll-on-closed", closed::after_it_completed),
     ("bad-unreaped-completions", requests::unreaped),
     ("good-unreaped-completions", requests::reaped),
     ("bad-discarded-requests", held::discarded_by_destroy),
@@ -42,8 +48,14 @@ pub const PROGRAMS: &[(&str, fn())] = &[
     ("good-submit-eagain", requests::submitted_as_many_as_fit),
     ("bad-failed-completion", results::failed),
     ("good-failed-completion", results::succeeded),
+    ("bad-direct-io-misaligned", direct::misaligned),
+    ("good-direct-io-misaligned", direct::aligned),
     ("bad-short-io", results::short_write),
     ("good-short-io", results::short_reads),
+    ("bad-reads-past-end", ends::read_on),
+    ("good-reads-past-end", ends::read_to_the_end),
+    ("bad-ignored-offset", ends::written_at_the_beginning),
+    ("good-ignored-offset", ends::written_where_it_ends),
     ("bad-blocking-submit", results::blocks),
     ("good-blocking-submit", results::does_not_block),
     ("bad-inline-completion", results::completes_inside),

@@ -12,11 +12,14 @@ impl Model {
             Looked::Ring { ctx, found, destroying, awaited } => {
                 self.looked_at_ring(event, *ctx, *found, (*destroying, *awaited));
             }
-            Looked::File { fd, file } => self.looked_at_file(event, *fd, *file),
+            Looked::File { fd, file, until } => self.looked_at_file(event, *fd, *file, *until),
+            Looked::Descriptor { fd, open, until } => {
+                self.looked_at_descriptor(event.pid, *fd, *open, (event.time, *until));
+            }
             Looked::Limit(limit) => {
                 for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
                     waiting.finding.answer_limit(limit, event.time);
-                    self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                    self.tell(waiting.finding, waiting.key.2, waiting.key.3);
                 }
             }
             Looked::Unreferenced(handles) => self.unreferenced(event, handles),
@@ -26,8 +29,9 @@ impl Model {
                 for mut waiting in self.answered(event.pid, answers) {
                     let Needs::Iovecs { count, .. } = waiting.needs else { continue };
                     waiting.finding.answer_iovecs(list.as_deref(), count);
-                    self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                    self.tell(waiting.finding, waiting.key.2, waiting.key.3);
                 }
+                self.aligned_iovecs(event.pid, *at, list.as_deref());
             }
             Looked::Threads(threads) => self.looked_at_threads(event, threads.as_deref()),
             Looked::Path { fd, path } => {
@@ -37,15 +41,18 @@ impl Model {
         }
     }
 
-    pub(super) fn looked_at_file(&mut self, event: &Event, fd: u32, file: Option<File>) {
+    fn looked_at_file(&mut self, event: &Event, fd: u32, file: Option<File>, until: u64) {
         let space = self.space(event.pid);
         if let Some(file) = file {
             self.faults.placeless(space, fd, inline::placeless(file));
         }
+        self.aligned_file(event.pid, fd, file);
+        self.end_is_known(event, fd, file);
+        self.looked_at_end(event.pid, fd, file, (event.time, until));
         let mut first = None;
         if let Some(space) = self.spaces.get_mut(&space) {
             first = space.files.first(fd);
-            space.files.answered(fd, file, event.time);
+            space.files.answered(fd, file, (event.time, until));
         }
         let is_storage = |it: Option<File>| it.is_some_and(|it| it.kind == FileKind::Storage);
         let is_longer = |place: u64| file.and_then(|it| it.size).is_some_and(|it| it > place);
@@ -68,7 +75,7 @@ impl Model {
                 waiting.finding.doubt.get_or_insert(Doubt::Grown);
             }
             if is_closed || (is_storage(file) && beyond.is_none_or(is_longer)) {
-                self.find(waiting.finding, waiting.key.2, waiting.key.3);
+                self.tell(waiting.finding, waiting.key.2, waiting.key.3);
             }
         }
     }

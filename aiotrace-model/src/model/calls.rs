@@ -168,6 +168,10 @@ impl Model {
     fn submit(&mut self, event: &Event, call: &Call, ctx: Handle, nr: i64, iocbs: &[Option<Iocb>]) {
         let took = call.entered.map_or(0, |entered| event.time.saturating_sub(entered));
         let has_fault = delivered(call.fault).is_some();
+        if call.compat {
+            let space = self.space(event.pid);
+            self.spaces.entry(space).or_default().is_compat = true;
+        }
         if took >= self.settings.thresholds.slow_submit && !has_fault {
             self.slow(event, call, ctx, iocbs, took);
         }

@@ -2,7 +2,10 @@
 
 use super::{
     ContextRef, Doubt, Evidence, Kind, MOST_KINDS, Model, Needs, Subject,
-    findings::{failed_completion::FailedCompletion, short_io::ShortIo},
+    findings::{
+        failed_completion::{FailedCompletion, which},
+        short_io::ShortIo,
+    },
     requests::{Completed, Match, Request},
 };
 use crate::{
@@ -13,8 +16,11 @@ use crate::{
 
 const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
+const PREADV: u16 = 7;
+const PWRITEV: u16 = 8;
 const RWF_NOWAIT: u32 = 8;
 const EAGAIN: i64 = -(errno::EAGAIN as i64);
+const EINVAL: i64 = -(errno::EINVAL as i64);
 
 impl Model {
     pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
@@ -99,6 +105,12 @@ impl Model {
         let is_by_design = self.is_by_design(pid, name, request, event.res);
         let Some(subject) = Subject::of(request) else { return };
         let opcode = subject.opcode;
+        if matches!(opcode, PREAD | PREADV) {
+            self.read_something_or_nothing(pid, name, doubt, &found);
+        }
+        if matches!(opcode, PWRITE | PWRITEV) && event.res > 0 {
+            self.wrote_to_file(pid, name, doubt, &found);
+        }
         if event.res < 0 {
             self.would_block(pid, name, request, &event, time);
             if is_by_design {
@@ -106,9 +118,10 @@ impl Model {
             }
             let mut finding = new(FailedCompletion::of(subject, event.res).into());
             finding.request = Some(subject);
-            let which = u64::from(request.fd) << 16 | u64::from(opcode);
-            self.find(finding, which, event.res as u64);
-            return;
+            if event.res == EINVAL && matches!(opcode, PREAD | PWRITE | PREADV | PWRITEV) {
+                return self.perhaps_misaligned(finding, request);
+            }
+            return self.find(finding, which(request.fd, opcode), event.res as u64);
         }
         // iovecs are counted, not bytes; a poll gives a mask.
         let is_short = matches!(opcode, PREAD | PWRITE) && (event.res as u64) < request.nbytes;

@@ -226,6 +226,12 @@ impl Context {
         };
     }
 
+    /// Requests in flight at a time were never more, if that is known.
+    pub fn most_in_flight(&self) -> Option<u64> {
+        let before = if self.adopted { self.in_flight_at_attach? } else { 0 };
+        Some(self.peak + u64::from(before))
+    }
+
     /// Something makes it unsure. The first reason is told.
     pub fn doubts(&mut self, doubt: Doubt) {
         self.doubt.get_or_insert(doubt);

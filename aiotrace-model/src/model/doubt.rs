@@ -63,6 +63,12 @@ pub enum Doubt {
     OtherThread,
     /// Memory was read later than the kernel read it.
     ReadLater,
+    /// A file was written to by somebody else, too.
+    OtherWriter,
+    /// What belongs to a request was looked up after it only.
+    Later,
+    /// statx(2) does not say what alignment the file asks for.
+    Guessed,
 }
 
 impl Doubt {
@@ -128,6 +134,13 @@ impl Doubt {
             Self::OtherThread => "another thread lives, and may submit what it never has so far",
             Self::ReadLater => "the timeout was read later than the kernel has read it",
             Self::BeforeAttach => "what the program did before the attach is not known",
+            Self::OtherWriter => {
+                "something else has written to the file, too, and may have cut it before"
+            }
+            Self::Later => "it was looked up after the request, and may have been otherwise then",
+            Self::Guessed => {
+                "what alignment the file asks for is a guess, as statx(2) does not say it"
+            }
         }
     }
 }

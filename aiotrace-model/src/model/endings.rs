@@ -143,6 +143,7 @@ impl Model {
         known.ended = Some(event.time);
         self.end_refusals(Some(space));
         self.judge_files(Some(event.pid), false);
+        self.judge_appends(Some(event.pid), false);
         let Some(known) = self.spaces.get_mut(&space) else { return };
         // Whoever is killed drops everything.
         if !matches!(status, Some(ExitStatus::Signal(_))) {
@@ -224,15 +225,13 @@ impl Model {
     pub fn finish(&mut self, time: u64) {
         self.now = self.now.max(time);
         self.settle(true);
-        for waiting in std::mem::take(&mut self.waiting) {
-            if waiting.needs.is_optional() {
-                self.find(waiting.finding, waiting.key.2, waiting.key.3);
-            }
-        }
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_iter().for_each(|it| self.tell_unanswered(it));
         self.end_destroying(|_| true);
         self.end_refusals(None);
         self.judge_files(None, true);
         self.all_turns_end();
+        self.judge_appends(None, true);
         self.end_faults();
         let idle = self.settings.thresholds.idle;
         let now = self.now;

@@ -176,7 +176,7 @@ const MOST_ALIKE: usize = 8;
 const MOST_KNOWN: usize = 65_536;
 
 impl Findings {
-    /// Tells it, or counts it if it is known and was as bad; `detail` and `more` set those apart that have
+    /// Tells it, or counts it if it is known and was as bad and as certain; `detail` and `more` set those apart that have
     /// the same name and process.
     pub fn add(&mut self, mut finding: Finding, detail: u64, more: u64) {
         debug_assert!(
@@ -187,7 +187,10 @@ impl Findings {
         if let Some(index) = self.known.get(&key) {
             let known = &mut self.list[*index];
             let count = known.count + finding.count;
-            if finding.severity > known.severity {
+            let is_certain_now = known.doubt.is_some() && finding.doubt.is_none();
+            if finding.severity > known.severity
+                || (finding.severity == known.severity && is_certain_now)
+            {
                 *known = Finding { count, ..finding };
                 self.new.push_back(known.clone());
             } else {

@@ -37,6 +37,8 @@ struct Use {
     is_asked: bool,
     /// The answer: `Some(None)` if that cannot be told.
     file: Option<Option<File>>,
+    /// What the last look found, and when it was over.
+    latest: Option<(u64, Option<File>)>,
     /// It is asked once more, and nothing is counted any more.
     is_asked_again: bool,
     /// The answer to that, and when it was looked up.
@@ -76,9 +78,21 @@ impl Files {
         self.uses.get(&fd)?.file?
     }
 
-    /// What a descriptor is, looked up at this time.
-    pub fn answered(&mut self, fd: u32, file: Option<File>, time: u64) {
+    /// Whether the last look, before this time, found the same: this file, opened so.
+    pub fn was_same(&self, fd: u32, file: File, time: u64) -> bool {
+        let latest = self.uses.get(&fd).and_then(|it| it.latest).filter(|it| it.0 < time);
+        latest.and_then(|it| it.1).is_some_and(|it| is_same(it, file))
+    }
+
+    /// The next answer is remembered.
+    pub fn expect(&mut self, fd: u32) {
+        self.of(fd);
+    }
+
+    /// What a descriptor is, looked up between these times.
+    pub fn answered(&mut self, fd: u32, file: Option<File>, (time, until): (u64, u64)) {
         let Some(it) = self.uses.get_mut(&fd) else { return };
+        it.latest = Some((until, file));
         if it.file.is_none() {
             it.file = Some(file);
             it.end = file.and_then(|it| it.size).unwrap_or(0);

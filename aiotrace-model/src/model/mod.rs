@@ -12,6 +12,7 @@
 //! not followed, is counted, and makes conclusions *unsure*.
 
 mod answers;
+mod appends;
 mod calls;
 mod cause;
 mod completions;
@@ -26,6 +27,7 @@ mod handles;
 mod inline;
 pub mod latency;
 mod owed;
+mod polls;
 mod process;
 mod questions;
 mod ranges;
@@ -170,6 +172,8 @@ pub struct Model {
     suspects: findings::endless_wait::Suspects,
     /// Files whose way to complete is to be judged.
     unjudged: Vec<(u32, u32)>,
+    /// Files with O_APPEND that were looked at twice, and are to be judged.
+    appended: Vec<(u32, u32)>,
     /// Processes that live, as far as known.
     alive: Map<u32, Alive>,
     /// EAGAIN of an iocb, told before the call that it belongs to, by thread: when, and the context.
@@ -254,6 +258,7 @@ impl Model {
             polls: findings::busy_reaping::Polls::default(),
             suspects: findings::endless_wait::Suspects::default(),
             unjudged: Vec::new(),
+            appended: Vec::new(),
             alive: Map::default(),
             eagains: Map::default(),
             counted: Counted::default(),
@@ -351,8 +356,10 @@ impl Model {
 
     /// When [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<u64> {
-        let waits =
-            !self.contexts.is_empty() || !self.waiting.is_empty() || !self.unjudged.is_empty();
+        let waits = !self.contexts.is_empty()
+            || !self.waiting.is_empty()
+            || !self.unjudged.is_empty()
+            || !self.appended.is_empty();
         (waits || self.has_released() || self.faults.is_waiting())
             .then_some(self.next_tick.max(self.now))
     }

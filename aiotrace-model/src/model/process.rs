@@ -5,9 +5,12 @@ use std::collections::{BTreeSet, VecDeque};
 
 use super::{
     Doubt, Map,
+    appends::Appends,
     finding::{ContextRef, Subject},
+    findings::reads_past_end::Rows,
     inline::Files,
     owed::{Done, Owed, Place, does, is_vectored, reach},
+    polls::Polls,
     ranges::Ranges,
     requests::Request,
 };
@@ -31,6 +34,8 @@ const MOST_CANCELLED: usize = 256;
 pub struct Space {
     /// Its processes.
     pub users: Vec<u32>,
+    /// It made calls of 32 bits, whose iovecs are others.
+    pub is_compat: bool,
     /// Something of it was lost.
     pub lost: bool,
     /// It was seen from its beginning on: all its contexts were.
@@ -43,6 +48,12 @@ pub struct Space {
     short: VecDeque<Short>,
     /// How its requests complete.
     pub files: Files,
+    /// Descriptors with polls that pend.
+    pub polls: Polls,
+    /// Its writes to the end of files.
+    pub appends: Appends,
+    /// Its reads that gave nothing.
+    pub rows: Rows,
     /// What it asked to cancel.
     cancelled: VecDeque<Cancelled>,
     /// Contexts that ended with it, until that is told.

@@ -1,6 +1,8 @@
 //! What the model asks to be looked up, and the findings that wait for an answer.
 
-use super::{Finding, Model, SECOND, Severity, finding::Key};
+use super::{
+    Finding, Model, SECOND, Severity, finding::Key, findings::direct_io_misaligned::Asked,
+};
 use crate::event::{Address, Handle};
 
 /// An answer takes no longer.
@@ -20,6 +22,13 @@ pub enum Question {
     },
     /// What a descriptor is: [`Looked::File`].
     File {
+        /// The process.
+        pid: u32,
+        /// The descriptor.
+        fd: u32,
+    },
+    /// Whether a descriptor is open: [`Looked::Descriptor`].
+    Descriptor {
         /// The process.
         pid: u32,
         /// The descriptor.
@@ -67,12 +76,35 @@ pub(super) enum Needs {
     Limit,
     /// What these iovecs are.
     Iovecs { at: Address, count: u64 },
+    /// Where the file ends, of reads that gave nothing, the first of which was made then.
+    End { fd: u32, entered: u64 },
+    /// How the file of this request must be aligned, or how its iovecs are.
+    Alignment(Asked),
 }
 
 impl Needs {
     /// It is told in any case, with the answer or without.
     pub(super) fn is_optional(self) -> bool {
-        matches!(self, Self::Limit | Self::Iovecs { .. })
+        matches!(self, Self::Limit | Self::Iovecs { .. } | Self::Alignment(_))
+    }
+
+    fn question(self, pid: u32) -> Question {
+        match self {
+            Self::Storage { fd, .. } | Self::End { fd, .. } => Question::File { pid, fd },
+            Self::Limit => Question::Limit,
+            Self::Iovecs { at, count } => Question::Iovecs { pid, at, count },
+            Self::Alignment(asked) => asked.question(pid),
+        }
+    }
+}
+
+impl Waiting {
+    /// What sets it apart once it is told.
+    fn place(&self) -> (u64, u64) {
+        match self.needs {
+            Needs::Alignment(asked) => asked.place(),
+            _ => (self.key.2, self.key.3),
+        }
     }
 }
 
@@ -93,37 +125,56 @@ impl Model {
         has_room
     }
 
-    /// Tells a finding, or counts it. One that is not certain is no error.
+    /// Tells a finding, or counts it.
     pub(super) fn find(&mut self, mut finding: Finding, detail: u64, more: u64) {
+        finding.submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
+        finding.submits_first = finding.submits;
+        self.tell(finding, detail, more);
+    }
+
+    /// The same of one that has waited, and is of the time when it began to. One that is not certain is no error.
+    pub(super) fn tell(&mut self, mut finding: Finding, detail: u64, more: u64) {
         if finding.doubt.is_some() {
             finding.severity = finding.severity.min(Severity::Warning);
         }
         if let Some(name) = self.names.get(&finding.pid) {
             finding.process.clone_from(name);
         }
-        finding.submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
-        finding.submits_first = finding.submits;
         self.findings.add(finding, detail, more);
     }
 
     /// Tells it once it is known what is needed.
-    pub(super) fn find_if(&mut self, needs: Needs, finding: Finding, detail: u64, more: u64) {
+    pub(super) fn find_if(&mut self, needs: Needs, mut finding: Finding, detail: u64, more: u64) {
         let key = (finding.name, finding.pid, detail, more);
         if self.findings.has(&key) {
             return self.find(finding, detail, more);
         }
+        let submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
         if let Some(known) = self.waiting.iter_mut().find(|it| it.key == key) {
             known.finding.count += 1;
             known.finding.last = finding.last;
+            known.finding.submits = submits;
             return;
         }
-        let question = match needs {
-            Needs::Storage { fd, .. } => Question::File { pid: finding.pid, fd },
-            Needs::Limit => Question::Limit,
-            Needs::Iovecs { at, count } => Question::Iovecs { pid: finding.pid, at, count },
-        };
+        (finding.submits, finding.submits_first) = (submits, submits);
+        self.wait(Waiting { finding, key, needs, since: self.now });
+    }
+
+    /// Asks for what it needs.
+    pub(super) fn wait(&mut self, waiting: Waiting) {
+        let question = waiting.needs.question(waiting.key.1);
         if self.waiting.len() < MOST_QUESTIONS && self.ask(question) {
-            self.waiting.push(Waiting { finding, key, needs, since: self.now });
+            self.waiting.push(waiting);
+        } else if matches!(waiting.needs, Needs::Alignment(_)) {
+            self.tell_unanswered(waiting);
+        }
+    }
+
+    /// Nothing was found that says more.
+    pub(super) fn tell_unanswered(&mut self, waiting: Waiting) {
+        if waiting.needs.is_optional() {
+            let (detail, more) = waiting.place();
+            self.tell(waiting.finding, detail, more);
         }
     }
 
@@ -142,11 +193,7 @@ impl Model {
         let now = self.now;
         let over: Vec<_> =
             self.waiting.extract_if(.., |it| it.since.saturating_add(PATIENCE) <= now).collect();
-        for waiting in over {
-            if waiting.needs.is_optional() {
-                self.find(waiting.finding, waiting.key.2, waiting.key.3);
-            }
-        }
+        over.into_iter().for_each(|it| self.tell_unanswered(it));
     }
 
     /// As [`Self::find`], for what stands as long as nothing changes: it is not counted again.

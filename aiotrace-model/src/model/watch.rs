@@ -23,8 +23,10 @@ impl Model {
         self.give_up_waiting();
         self.look_around();
         self.ask_for_threads();
+        self.look_at_polls();
         self.ask_for_refusals();
         self.judge_files(None, false);
+        self.judge_appends(None, false);
         self.polls.forget_before(self.now.saturating_sub(2 * SECOND));
         self.growth();
     }

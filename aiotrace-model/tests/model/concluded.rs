@@ -4,10 +4,11 @@ use aiotrace_common::abi;
 use aiotrace_model::{
     counted::{CallCounts, Counted},
     event::{
-        Address, Adopted, Args, Body, Change, Completion, ExitStatus, File, FileKind, Gone, Handle,
-        How, IoEvent, Iocb, Looked, Ring, RingFound, Syscall, Unfinished, Why,
+        Address, Adopted, Alignment, AlignmentSource, Args, Body, Change, Completion, Event,
+        ExitStatus, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Looked, Open, Ring,
+        RingFound, Syscall, Unfinished, Why,
     },
-    model::{Doubt, Finding, Model, Name, Report, Settings, Severity, Thresholds},
+    model::{Doubt, Finding, Model, Name, Question, Report, Settings, Severity, Thresholds},
 };
 
 use crate::{
@@ -63,7 +64,13 @@ fn does(trace: &mut Trace, iocb: Option<Iocb>, res: i64, is_inline: bool) {
 }
 
 fn is(trace: &mut Trace, file: Option<File>) {
-    trace.tell(Body::Looked(Looked::File { fd: 3, file }));
+    is_at(trace, 3, file);
+}
+
+/// It was looked up in no time.
+fn is_at(trace: &mut Trace, fd: u32, file: Option<File>) {
+    let until = trace.now + 1000;
+    trace.tell(Body::Looked(Looked::File { fd, file, until }));
 }
 
 const DISK: File = File {
@@ -73,6 +80,7 @@ const DISK: File = File {
     direct: Some(true),
     in_memory: false,
     append: Some(false),
+    alignment: None,
 };
 
 #[test]
@@ -392,7 +400,7 @@ fn descriptors_of_one_file_are_one_finding() {
         for _ in 0..17 {
             does(&mut trace, with(|it| it.fildes = fd), 512, true);
         }
-        trace.tell(Body::Looked(Looked::File { fd, file: Some(DISK) }));
+        is_at(&mut trace, fd, Some(DISK));
         trace.model.handle_timeout(trace.now + SECOND);
         trace.now += 2 * SECOND;
     }
@@ -413,7 +421,7 @@ fn of_many_descriptors_the_first_ones_are_judged() {
     }
     // One is judged: its place is another one's.
     for _ in 0..2 {
-        trace.tell(Body::Looked(Looked::File { fd: 10, file: Some(DISK) }));
+        is_at(&mut trace, 10, Some(DISK));
         for _ in 0..17 {
             does(&mut trace, with(|it| it.fildes = 10), 512, true);
         }
@@ -426,6 +434,316 @@ fn of_many_descriptors_the_first_ones_are_judged() {
     trace.model.finish(trace.now);
     let rows = told(&trace.model.report(), Name::InlineCompletion);
     assert_eq!(rows.iter().map(|it| it.0).sum::<u64>(), 1025, "{rows:?}");
+}
+
+fn direct(memory: u32, range: u32, source: AlignmentSource) -> File {
+    let alignment = Some(Alignment { memory, write: range, read: range, source });
+    File { direct: Some(true), alignment, ..DISK }
+}
+
+/// A request of this buffer, offset and length gives EINVAL, and its descriptor is this: what is told.
+fn told_of_einval(
+    before: Option<File>,
+    (buf, offset, nbytes): (u64, i64, u64),
+    file: Option<File>,
+) -> (Name, Option<Doubt>, Vec<(&'static str, i64)>) {
+    let mut trace = trace();
+    does(&mut trace, request(1, PWRITE, 0), 512, true);
+    is(&mut trace, before);
+    trace.now += SECOND;
+    does(
+        &mut trace,
+        with(|it| (it.buf, it.offset, it.nbytes) = (buf, offset, nbytes)),
+        EINVAL,
+        true,
+    );
+    assert_eq!(trace.found(), [], "the file is asked for");
+    trace.now += 1000;
+    is(&mut trace, file);
+    let findings = trace.findings();
+    let [finding] = &findings[..] else { panic!("{findings:?}") };
+    (finding.name, finding.doubt, finding.numbers())
+}
+
+#[test]
+fn einval_of_a_request_that_is_not_aligned_says_by_how_much_it_is_not() {
+    use AlignmentSource::{Device, FileSystem, Statx};
+    let disk = direct(4, 512, Statx);
+    let told = |request, file| told_of_einval(file, request, file);
+    let (name, doubt, numbers) = told((0x1003, 100, 1000), Some(disk));
+    assert_eq!((name, doubt), (Name::DirectIoMisaligned, None));
+    assert_eq!(
+        numbers,
+        [
+            ("range_align", 512),
+            ("memory_align", 4),
+            ("offset_over", 100),
+            ("length_over", 488),
+            ("buffer_over", 3)
+        ]
+    );
+    let numbers = told((0x1004, 512, 513), Some(disk)).2;
+    assert_eq!(numbers[2..], [("length_over", 1)]);
+    for (request, file, text) in [
+        ((0x1004, 512, 1024), Some(disk), "it is aligned"),
+        ((0x1003, 100, 1000), None, "it cannot be looked up"),
+        ((0x1003, 100, 1000), Some(DISK), "it asks for no alignment"),
+    ] {
+        assert_eq!(told(request, file).0, Name::FailedCompletion, "{text}");
+    }
+    // A guess.
+    for source in [Device, FileSystem] {
+        let (name, doubt, _) = told((0x1003, 100, 1000), Some(direct(512, 512, source)));
+        assert_eq!((name, doubt), (Name::DirectIoMisaligned, Some(Doubt::Guessed)));
+    }
+    // It was another file's before, or not looked up, or open otherwise: perhaps it was when the request was made.
+    let buffered = File { direct: Some(false), alignment: None, ..disk };
+    for before in [Some(File { id: Some((3, 4)), ..disk }), None, Some(buffered)] {
+        let (name, doubt, _) = told_of_einval(before, (0x1003, 100, 1000), Some(disk));
+        assert_eq!((name, doubt), (Name::DirectIoMisaligned, Some(Doubt::Later)), "{before:?}");
+    }
+}
+
+#[test]
+fn reads_may_be_aligned_to_less_than_writes() {
+    let file = File {
+        alignment: Some(Alignment {
+            memory: 4,
+            write: 4096,
+            read: 512,
+            source: AlignmentSource::Statx,
+        }),
+        ..DISK
+    };
+    for (opcode, name) in [(PREAD, Name::FailedCompletion), (PWRITE, Name::DirectIoMisaligned)] {
+        let mut trace = trace();
+        let iocb = with(|it| (it.opcode, it.offset, it.nbytes) = (opcode, 512, 512));
+        does(&mut trace, iocb, EINVAL, true);
+        is(&mut trace, Some(file));
+        assert_eq!(trace.found(), [(name, Severity::Warning)]);
+    }
+}
+
+#[test]
+fn of_vectors_each_part_must_be_aligned() {
+    let told = |offset, list: Option<Vec<(Address, u64)>>| {
+        let mut trace = trace();
+        let iocb = with(|it| (it.opcode, it.buf, it.nbytes, it.offset) = (8, 0x5000, 3, offset));
+        does(&mut trace, iocb, EINVAL, true);
+        is(&mut trace, Some(direct(8, 512, AlignmentSource::Statx)));
+        trace.tell(Body::Looked(Looked::Iovecs { at: Address(0x5000), list }));
+        let findings = trace.findings();
+        let [finding] = &findings[..] else { panic!("{findings:?}") };
+        (finding.name, finding.doubt, finding.numbers().get(2..).map(<[_]>::to_vec))
+    };
+    let good = (Address(0x1000), 512);
+    let parts = |third| Some(vec![good, good, third]);
+    let misaligned = |numbers: &[(&'static str, i64)]| {
+        (Name::DirectIoMisaligned, Some(Doubt::Later), Some(numbers.to_vec()))
+    };
+    let failed = (Name::FailedCompletion, None, None);
+    assert_eq!(
+        told(512, parts((Address(0x1001), 512))),
+        misaligned(&[("buffer_over", 1), ("iovec", 2)])
+    );
+    assert_eq!(
+        told(512, parts((Address(0x1000), 7))),
+        misaligned(&[("length_over", 7), ("iovec", 2)])
+    );
+    assert_eq!(told(7, parts(good)), misaligned(&[("offset_over", 7)]));
+    assert_eq!(told(512, parts(good)), failed);
+    assert_eq!(told(512, None), failed);
+}
+
+#[test]
+fn a_request_whose_file_is_not_looked_up_failed_all_the_same() {
+    let mut trace = trace();
+    for length in 1..400 {
+        does(&mut trace, with(|it| (it.fildes, it.nbytes) = (length, 100)), EINVAL, true);
+    }
+    trace.model.finish(trace.now);
+    let counts = told(&trace.model.report(), Name::FailedCompletion);
+    assert_eq!(counts.iter().map(|it| it.0).sum::<u64>(), 399, "{counts:?}");
+}
+
+/// Reads of one descriptor at these places, by which nothing is read; so many are submitted at a time.
+fn reads_nothing(trace: &mut Trace, at_a_time: usize, places: &[i64]) {
+    for places in places.chunks(at_a_time) {
+        let read = |place: &i64| with(|it| (it.opcode, it.offset) = (PREAD, *place));
+        trace.call(places.len() as i64, submit(places.iter().map(read).collect()));
+        places.iter().for_each(|_| completes(trace, 0));
+    }
+}
+
+#[test]
+fn reads_in_a_row_behind_the_end_are_told_and_no_others() {
+    const FILE: File = File { size: Some(1000), direct: Some(false), ..DISK };
+    let told = |at_a_time, places: &[i64], file: Option<File>| {
+        let mut trace = trace();
+        does(&mut trace, with(|it| it.opcode = PREAD), 512, true);
+        is(&mut trace, Some(FILE));
+        trace.now += SECOND;
+        reads_nothing(&mut trace, at_a_time, places);
+        is(&mut trace, file);
+        let findings = trace.findings();
+        let found = of(Name::ReadsPastEnd, &findings);
+        assert_eq!(found.len(), findings.len(), "nothing else: {findings:?}");
+        found.first().map(|it| (it.doubt, it.numbers()))
+    };
+    let numbers = |reads| vec![("reads", reads), ("size", 1000)];
+    assert_eq!(told(1, &[1000, 1512], Some(FILE)), Some((None, numbers(2))));
+    assert_eq!(told(1, &[4096, 4096], Some(FILE)), Some((None, numbers(2))));
+    let another = Some(File { id: Some((3, 4)), ..FILE });
+    assert_eq!(told(1, &[1000, 1512], another), Some((Some(Doubt::Later), numbers(2))));
+    // Whoever reads to the end, with some in flight, and whoever waits there for more.
+    assert_eq!(told(1, &[1000], Some(FILE)), None);
+    assert_eq!(told(1, &[1000; 50], Some(FILE)), None);
+    assert_eq!(told(4, &[1000, 1512, 2024, 2536], Some(FILE)), None);
+    assert_eq!(told(4, &[1000, 1512, 2024, 2536, 3048], Some(FILE)), Some((None, numbers(5))));
+    // Both.
+    assert_eq!(told(4, &[1000, 1512, 2024, 2536, 1000, 1000, 1000], Some(FILE)), None);
+    // What ends nowhere, or is not known.
+    let pipe = File { kind: FileKind::Other, size: None, ..FILE };
+    let disk = File { size: None, ..FILE };
+    for file in [None, Some(pipe), Some(disk)] {
+        assert_eq!(told(1, &[1000, 1512], file), None, "{file:?}");
+    }
+}
+
+#[test]
+fn who_reads_something_in_between_reads_to_the_end_again() {
+    let mut trace = trace();
+    for _ in 0..10 {
+        reads_nothing(&mut trace, 1, &[1000]);
+        does(&mut trace, with(|it| it.opcode = PREAD), 512, true);
+        is(&mut trace, Some(File { size: Some(900), ..DISK }));
+    }
+    assert_eq!(of(Name::ReadsPastEnd, &trace.findings()), [] as [&Finding; 0]);
+}
+
+const LOG: File = File { size: Some(1000), direct: Some(false), append: Some(true), ..DISK };
+
+/// Writes of 512 bytes each to a file that is looked at before and after: what is told, and of how many.
+fn appends(offsets: &[i64], flags: u32, start: File, end: File) -> Option<(Option<Doubt>, i64)> {
+    let mut trace = trace();
+    // Whatever is asked for by then.
+    does(&mut trace, with(|it| it.rw_flags = flags), 512, true);
+    is(&mut trace, Some(start));
+    for offset in offsets {
+        trace.now += SECOND;
+        does(&mut trace, with(|it| (it.offset, it.rw_flags) = (*offset, flags)), 512, true);
+    }
+    is(&mut trace, Some(end));
+    trace.model.handle_timeout(trace.now + SECOND);
+    let findings = trace.findings();
+    let found = of(Name::IgnoredOffset, &findings);
+    assert_eq!(found.len(), findings.len(), "nothing else: {findings:?}");
+    found.first().map(|it| (it.doubt, it.numbers()[2].1))
+}
+
+#[test]
+fn a_write_before_the_end_that_makes_the_file_longer_was_not_made_at_its_offset() {
+    let ends = |size| File { size: Some(size), ..LOG };
+    let told = |offsets: &[i64], size| appends(offsets, 0, LOG, ends(size));
+    assert_eq!(told(&[0, 0, 0], 2536), Some((None, 3)));
+    assert_eq!(told(&[1000, 1512, 999], 2536), Some((None, 1)), "one of three");
+    // Each goes where the file ended then, whatever order they come in.
+    assert_eq!(told(&[1000, 1512, 2024], 2536), None);
+    assert_eq!(told(&[2024, 1000, 1512], 2536), None);
+    // It was cut before the first, and each went where it ended.
+    assert_eq!(told(&[0, 512, 1024], 1536), None);
+    assert_eq!(told(&[500, 1012, 1524], 2036), None);
+    // Somebody else has written, too.
+    assert_eq!(told(&[0, 0, 0], 5000), Some((Some(Doubt::OtherWriter), 3)));
+    assert_eq!(told(&[1000, 1512, 2024], 5000), None);
+    // It is another file, or open otherwise.
+    let other = File { id: Some((3, 4)), ..ends(2536) };
+    assert_eq!(appends(&[0, 0, 0], 0, LOG, other), None);
+    let plain = File { append: Some(false), ..ends(2536) };
+    assert_eq!(appends(&[0, 0, 0], 0, LOG, plain), None);
+    assert_eq!(appends(&[0, 0, 0], 0, plain, plain), None);
+}
+
+#[test]
+fn flags_of_a_write_say_where_it_goes() {
+    const RWF_APPEND: u32 = 0x10;
+    const RWF_NOAPPEND: u32 = 0x20;
+    let plain = File { append: Some(false), ..LOG };
+    let ends = |file| File { size: Some(2536), ..file };
+    assert_eq!(appends(&[0, 0, 0], RWF_APPEND, plain, ends(plain)), Some((None, 3)));
+    assert_eq!(appends(&[0, 0, 0], RWF_NOAPPEND, LOG, ends(LOG)), None);
+}
+
+/// While writes follow each other so fast that some are made during each look.
+#[test]
+fn what_is_written_during_a_look_may_have_been_before_it_or_after_it() {
+    let told = |start: u64, end: u64| {
+        let mut trace = trace();
+        does(&mut trace, with(|it| it.offset = 0), 512, true);
+        let during = |trace: &mut Trace, size| {
+            let (from, file) = (trace.now, Some(File { size: Some(size), ..LOG }));
+            let until = from + 10_000;
+            let body = Body::Looked(Looked::File { fd: 3, file, until });
+            trace.model.handle_event(&Event { time: from, pid: 7, tid: 7, body });
+            does(trace, with(|it| it.offset = 0), 512, true);
+            trace.now = until;
+        };
+        during(&mut trace, start);
+        does(&mut trace, with(|it| it.offset = 0), 512, true);
+        during(&mut trace, end);
+        trace.now += SECOND;
+        trace.model.handle_timeout(trace.now);
+        of(Name::IgnoredOffset, &trace.findings()).first().map(|it| it.doubt)
+    };
+    // Between one and three were written meanwhile.
+    for writes in 1..=3 {
+        assert_eq!(told(10_000, 10_000 + writes * 512), Some(None), "{writes}");
+    }
+    assert_eq!(told(10_000, 10_000), None, "it was cut");
+    assert_eq!(told(10_000, 10_000 + 4 * 512), Some(Some(Doubt::OtherWriter)));
+    // By less than is not known of: perhaps it was cut to nothing.
+    assert_eq!(told(1000, 1512), None);
+}
+
+#[test]
+fn nothing_is_said_of_appends_where_something_was_lost() {
+    let mut trace = trace();
+    does(&mut trace, with(|_| ()), 512, true);
+    is(&mut trace, Some(LOG));
+    trace.tell(Body::Lost { records: 1 });
+    does(&mut trace, with(|it| it.offset = 0), 512, true);
+    is(&mut trace, Some(File { size: Some(1512), ..LOG }));
+    trace.model.finish(trace.now);
+    assert_eq!(of(Name::IgnoredOffset, &trace.findings()), [] as [&Finding; 0]);
+}
+
+/// How the program went on is counted from the request on, and not from the look.
+#[test]
+fn what_came_after_einval_is_counted_from_the_request_on() {
+    let mut trace = trace();
+    does(&mut trace, with(|it| it.offset = 100), EINVAL, true);
+    for _ in 0..3 {
+        does(&mut trace, request(1, PWRITE, 0), 512, true);
+    }
+    is(&mut trace, Some(DISK));
+    let rows = told(&trace.model.report(), Name::FailedCompletion);
+    assert!(rows[0].1.ends_with("the program went on (3 io_submit after it)"), "{rows:?}");
+}
+
+/// The first look is always after the first request; the second request makes it certain.
+#[test]
+fn what_becomes_certain_is_told_again() {
+    let mut trace = trace();
+    let file = Some(direct(4, 512, AlignmentSource::Statx));
+    for doubt in [Some(Some(Doubt::Later)), Some(None), None] {
+        does(&mut trace, with(|it| it.offset = 100), EINVAL, true);
+        trace.now += SECOND;
+        is(&mut trace, file);
+        assert_eq!(trace.findings().first().map(|it| it.doubt), doubt);
+        trace.now += SECOND;
+    }
+    let rows = told(&trace.model.report(), Name::DirectIoMisaligned);
+    assert_eq!(rows.iter().map(|it| it.0).collect::<Vec<_>>(), [3], "{rows:?}");
 }
 
 #[test]
@@ -939,4 +1257,113 @@ fn why_io_cancel_found_nothing_is_told_apart() {
     trace.call(-115, cancel(1, POLL, 0));
     completes(&mut trace, 0);
     assert_eq!(trace.found(), []);
+}
+
+/// A poll pends; its descriptor is looked at this often, half a second apart, with these results.
+fn polled(exact: bool, looks: &[Open], then: impl FnOnce(&mut Trace)) -> Vec<(&'static str, i64)> {
+    let mut trace = Trace::seen(exact);
+    trace.setup();
+    trace.call(1, one(POLL));
+    for open in looks {
+        trace.now += SECOND;
+        trace.model.handle_timeout(trace.now);
+        let asked = std::iter::from_fn(|| trace.model.next_question());
+        assert!(asked.into_iter().any(|it| it == Question::Descriptor { pid: 7, fd: 3 }));
+        let until = trace.now + 10_000;
+        trace.tell(Body::Looked(Looked::Descriptor { fd: 3, open: *open, until }));
+    }
+    then(&mut trace);
+    trace.now += SECOND;
+    trace.model.handle_timeout(trace.now);
+    let findings = trace.findings();
+    of(Name::PollOnClosed, &findings).first().map_or(Vec::new(), |it| it.numbers())
+}
+
+#[test]
+fn a_poll_is_told_whose_descriptor_is_closed_at_two_looks() {
+    const PIPE: Open = Open::As((1, 2));
+    const OTHER: Open = Open::As((1, 3));
+    let reused = |looks: &[Open]| polled(true, looks, |_| ()).get(1).map(|it| it.1);
+    assert_eq!(reused(&[PIPE, Open::No, Open::No]), Some(0));
+    assert_eq!(reused(&[Open::No, Open::No]), Some(0), "it was accepted, so it was open");
+    assert_eq!(reused(&[PIPE, OTHER, OTHER]), Some(1));
+    assert_eq!(reused(&[PIPE, Open::No, OTHER]), Some(1));
+    for (looks, why) in [
+        (&[PIPE, PIPE, PIPE][..], "it is open"),
+        (&[OTHER, OTHER, OTHER], "it is open"),
+        (&[PIPE, Open::No], "it may be cancelled right now"),
+        (&[PIPE, Open::No, PIPE], "it is the same again"),
+        (&[PIPE, Open::Unknown, Open::Unknown], "nobody knows"),
+        (&[PIPE, Open::No, Open::Unknown], "nobody knows"),
+    ] {
+        assert_eq!(reused(looks), None, "{why}");
+    }
+}
+
+#[test]
+fn a_poll_that_has_completed_or_is_of_the_other_file_is_not_told() {
+    const PIPE: Open = Open::As((1, 2));
+    const OTHER: Open = Open::As((1, 3));
+    let looks = [PIPE, Open::No, Open::No];
+    let told = |exact, then: fn(&mut Trace)| polled(exact, &looks, then);
+    assert_eq!(told(true, |trace| trace.complete(1)), []);
+    assert_eq!(told(true, |trace| trace.tell(Body::Lost { records: 1 })), []);
+    assert_eq!(told(true, |trace| trace.destroy(1)), []);
+    // Another process has its memory, and descriptors of its own.
+    let fork = |trace: &mut Trace| {
+        trace.tell(process(Some(70), Change::Fork { child: 8, followed: true }));
+    };
+    assert_eq!(told(true, fork), []);
+    // Where completions are seen in the ring only, it is looked at after the descriptor.
+    assert_eq!(told(false, |_| ()), []);
+    let there = |trace: &mut Trace| {
+        trace.now += SECOND;
+        trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
+    };
+    assert_eq!(told(false, there).len(), 2);
+    let completed = |trace: &mut Trace| {
+        trace.now += SECOND;
+        trace.look(RingFound::There(Ring { head: 0, tail: 1, nr: 4 }));
+    };
+    assert_eq!(told(false, completed), []);
+    // The first poll is over, and the second is of the file that has the number now.
+    let mut trace = trace();
+    trace.call(1, one(POLL));
+    for open in [PIPE, OTHER, OTHER, OTHER, OTHER] {
+        trace.now += SECOND;
+        trace.model.handle_timeout(trace.now);
+        let until = trace.now + 10_000;
+        if open == OTHER {
+            trace.complete(1);
+            trace.call(1, one(POLL));
+        }
+        trace.tell(Body::Looked(Looked::Descriptor { fd: 3, open, until }));
+    }
+    trace.now += SECOND;
+    trace.model.handle_timeout(trace.now);
+    assert_eq!(of(Name::PollOnClosed, &trace.findings()), [] as [&Finding; 0]);
+}
+
+/// Each is looked at, but few at a time, and less and less often.
+#[test]
+fn polls_are_looked_at_a_few_at_a_time() {
+    let mut trace = trace();
+    let poll = |fd| {
+        let mut iocb = request(u64::from(fd), POLL, 0)?;
+        iocb.value.as_mut()?.fildes = fd;
+        Some(iocb)
+    };
+    for fd in 0..2000 {
+        trace.call(1, submit(vec![poll(fd)]));
+    }
+    let mut looks = 0;
+    for tick in 0..400 {
+        trace.now += SECOND / 2;
+        trace.model.handle_timeout(trace.now);
+        let questions = std::iter::from_fn(|| trace.model.next_question());
+        let count = questions.filter(|it| matches!(it, Question::Descriptor { .. })).count();
+        assert!(count <= 16, "{count} at tick {tick}");
+        looks += count;
+    }
+    assert!(looks >= 1024, "{looks}");
 }

@@ -442,7 +442,7 @@ fn the_next_write_of_a_log_or_a_pipe_looks_like_the_one_that_was_dropped() {
         trace.call(Some(ERROR), EAGAIN, write(1, 0, 64));
         let asked: Vec<_> = std::iter::from_fn(|| trace.model.next_question()).collect();
         assert!(asked.contains(&Question::File { pid: 7, fd: 3 }), "{asked:?}");
-        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(file) }));
+        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(file), until: trace.now }));
         trace.call(None, 1, write(1, 0, 64));
         let verdict = end(trace);
         let outcome = if doubt.is_some() { Outcome::Unsure } else { Outcome::Retried };
@@ -457,10 +457,10 @@ fn what_was_not_written_to_a_socket_may_have_been_sent() {
         let mut trace = Trace::new();
         // Its number was a pipe's before.
         let before = File { kind: FileKind::Other, ..Default::default() };
-        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(before) }));
+        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(before), until: trace.now }));
         trace.call(Some(ERROR), EAGAIN, write(1, 0, 64));
         let file = File { kind, append: Some(false), ..Default::default() };
-        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(file) }));
+        trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(file), until: trace.now }));
         let verdict = end(trace);
         assert_eq!(verdict.outcome, outcome, "{}", verdict.message());
     }

@@ -5,8 +5,8 @@ use aiotrace_model::{
     event::{
         Address, Adopted, Args, Behind, Body, Call, Change, Changed, Completion, Effect, Entry,
         Event, ExitStatus, Fault, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Limit, Looked,
-        Moved, Process, Refused, Ring, RingFound, Syscall, Thread, Timespec, Unfinished, Waits,
-        Why,
+        Moved, Open, Process, Refused, Ring, RingFound, Syscall, Thread, Timespec, Unfinished,
+        Waits, Why,
     },
     model::{FaultRow, MOST_CONTEXTS, MOST_REQUESTS, Model, Rules, Settings, Thresholds},
     trace::{FaultRule, Faults},
@@ -160,13 +160,15 @@ fn looked() -> BoxedStrategy<Looked> {
             Some(File { kind: FileKind::Storage, size, ..File::default() })
         }),
     ];
+    let open = prop_oneof![Just(Open::No), Just(Open::Unknown), Just(Open::As((1, 2)))];
     let limit =
         any::<(u64, u64)>().prop_map(|(used, limit)| Limit { used, limit, holders: Vec::new() });
     prop_oneof![
         3 => (handle(), found, any::<bool>(), prop::option::of(-1..9i64))
             .prop_map(|(ctx, found, destroying, awaited)| Looked::Ring { ctx, found, destroying, awaited }),
         1 => prop::option::of(prop::collection::vec(thread(), 0..3)).prop_map(Looked::Threads),
-        1 => (0..4u32, file).prop_map(|(fd, file)| Looked::File { fd, file }),
+        1 => (0..4u32, file).prop_map(|(fd, file)| Looked::File { fd, file, until: 0 }),
+        1 => (0..4u32, open).prop_map(|(fd, open)| Looked::Descriptor { fd, open, until: 0 }),
         1 => limit.prop_map(Looked::Limit),
         1 => prop::collection::vec(handle(), 0..4).prop_map(Looked::Unreferenced),
     ]

@@ -330,6 +330,7 @@ impl Told {
                         self.tell(0, 0, Body::Looked(Looked::Limit(limit)));
                     }
                     Question::File { .. }
+                    | Question::Descriptor { .. }
                     | Question::Iovecs { .. }
                     | Question::Path { .. }
                     | Question::Threads { .. } => (),

@@ -6,7 +6,7 @@ use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
 
 use super::{A_SCAN, ASLEEP, Errand as _, errands};
 use crate::{
-    event::{Address, File, Handle, Thread},
+    event::{Address, File, Handle, Open, Thread},
     proc::{
         self, Blocked, descriptor, is_filtered, is_over, name, pidfd_open, ring, scan, status_field,
     },
@@ -47,6 +47,8 @@ errands! {
         Place(handle: Handle) -> ring::AtPlace = ring::at_place;
         /// [`descriptor::file`]
         Descriptor(fd: u32) -> Option<File> = descriptor::file;
+        /// [`descriptor::open`]
+        IsOpen(fd: u32) -> Open = descriptor::open;
         /// [`descriptor::path`]
         Path(fd: u32) -> Option<Vec<u8>> = descriptor::path;
         /// [`descriptor::position`]

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{file, memory::read_memory, process::status_field};
-use crate::event::{Address, File, FileKind};
+use crate::event::{Address, Alignment, AlignmentSource, File, FileKind, Open};
 
 /// A path that leads to what a descriptor of ours leads to, wherever that is by now.
 pub fn path_of_ours(descriptor: impl AsFd) -> PathBuf {
@@ -37,39 +37,117 @@ pub fn mount(of: &str, id: &str) -> io::Result<Option<Vec<u8>>> {
 /// What a descriptor is. Whoever serves the file is not asked (a dead NFS or FUSE server would hang us, too):
 /// the size is what the kernel knows.
 pub fn file(pid: u32, fd: u32) -> Option<File> {
-    let path = std::ffi::CString::new(format!("/proc/{pid}/fd/{fd}")).ok()?;
-    let flags = libc::AT_STATX_DONT_SYNC;
-    let wanted = libc::STATX_TYPE | libc::STATX_SIZE | libc::STATX_INO;
-    let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
-    // SAFETY: the path ends with NUL, and there is room for the answer, for which all zeros are
-    // valid.
-    let status = unsafe {
-        if libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, wanted, status.as_mut_ptr()) != 0 {
-            return None;
-        }
-        status.assume_init()
-    };
+    let wanted = libc::STATX_TYPE
+        | libc::STATX_SIZE
+        | libc::STATX_INO
+        | libc::STATX_DIOALIGN
+        | libc::STATX_DIO_READ_ALIGN;
+    let status = status_of(&format!("/proc/{pid}/fd/{fd}"), wanted).ok()?;
     let (kind, size) = match u32::from(status.stx_mode) & libc::S_IFMT {
         libc::S_IFREG => (FileKind::Storage, Some(status.stx_size)),
         libc::S_IFBLK => (FileKind::Storage, None),
         _ => (FileKind::Other, None),
     };
-    let device = u64::from(status.stx_dev_major) << 32 | u64::from(status.stx_dev_minor);
     let info = file::read(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
     let flags = status_field(&info, "flags");
     let flags = flags.and_then(|it| i32::from_str_radix(it, 8).ok());
     let mount = status_field(&info, "mnt_id");
+    let direct = flags.map(|it| it & libc::O_DIRECT != 0);
+    let in_memory = mount.is_some_and(|it| is_in_memory(pid, it));
+    let has_alignment = direct == Some(true) && kind == FileKind::Storage && !in_memory;
     Some(File {
         kind,
         size,
-        id: Some((device, status.stx_ino)),
-        direct: flags.map(|it| it & libc::O_DIRECT != 0),
+        id: Some(identity(&status)),
+        direct,
         append: flags.map(|it| it & libc::O_APPEND != 0),
-        in_memory: mount.is_some_and(|it| is_in_memory(pid, it)),
+        in_memory,
+        alignment: has_alignment.then(|| alignment(&status)).flatten(),
     })
 }
 
-/// Whether a mount is of a file system without a disk.
+fn status_of(path: &str, wanted: u32) -> io::Result<libc::statx> {
+    let path = std::ffi::CString::new(path)?;
+    let flags = libc::AT_STATX_DONT_SYNC;
+    let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
+    // SAFETY: the path ends with NUL, and there is room for the answer, for which all zeros are
+    // valid.
+    unsafe {
+        match libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, wanted, status.as_mut_ptr()) {
+            0 => Ok(status.assume_init()),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Its device and inode.
+fn identity(status: &libc::statx) -> (u64, u64) {
+    let device = u64::from(status.stx_dev_major) << 32 | u64::from(status.stx_dev_minor);
+    (device, status.stx_ino)
+}
+
+/// Threads looked at, at most.
+const MOST_THREADS: usize = 256;
+
+/// Whether a descriptor is open. Each thread may have descriptors of its own (unshare(2), CLONE_FILES), and one that ends
+/// has none: so it is closed only if no thread has it, and some thread has others.
+pub fn open(pid: u32, fd: u32) -> Open {
+    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Open::Unknown };
+    let (mut found, mut is_closed) = (None, false);
+    for (count, thread) in threads.enumerate() {
+        let Some(thread) = thread.ok().filter(|_| count < MOST_THREADS) else {
+            return Open::Unknown;
+        };
+        let all = format!("{}/fd", thread.path().display());
+        match status_of(&format!("{all}/{fd}"), libc::STATX_INO) {
+            Ok(status) if found.is_none_or(|it| it == identity(&status)) => {
+                found = Some(identity(&status));
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                is_closed |= fs::read_dir(all).is_ok_and(|mut it| it.next().is_some());
+            }
+            Ok(_) | Err(_) => return Open::Unknown,
+        }
+    }
+    match (found, is_closed) {
+        (Some(id), false) => Open::As(id),
+        (None, true) => Open::No,
+        (Some(_), true) | (None, false) => Open::Unknown,
+    }
+}
+
+/// What alignment a file asks of requests with O_DIRECT: what statx(2) says (from Linux 6.1 on, and not of each file
+/// system), else the size of a logical block of its device, else that of a block of its file system.
+fn alignment(status: &libc::statx) -> Option<Alignment> {
+    let (memory, write) = (status.stx_dio_mem_align, status.stx_dio_offset_align);
+    if status.stx_mask & libc::STATX_DIOALIGN != 0 && memory > 0 && write > 0 {
+        let read = match status.stx_dio_read_offset_align {
+            0 => write,
+            read if status.stx_mask & libc::STATX_DIO_READ_ALIGN != 0 => read,
+            _ => write,
+        };
+        return Some(Alignment { memory, write, read, source: AlignmentSource::Statx });
+    }
+    let is_device = u32::from(status.stx_mode) & libc::S_IFMT == libc::S_IFBLK;
+    let device = match is_device {
+        true => (status.stx_rdev_major, status.stx_rdev_minor),
+        false => (status.stx_dev_major, status.stx_dev_minor),
+    };
+    let of_file_system = || Some((status.stx_blksize, AlignmentSource::FileSystem));
+    let of_device = || Some((logical_block(device)?, AlignmentSource::Device));
+    let (size, source) = of_device().or_else(of_file_system)?;
+    (size > 0).then_some(Alignment { memory: size, write: size, read: size, source })
+}
+
+/// The size of a logical block of a disk, or of the disk of a partition.
+fn logical_block((major, minor): (u32, u32)) -> Option<u32> {
+    let device = format!("/sys/dev/block/{major}:{minor}");
+    let place = |of: &str| format!("{device}{of}/queue/logical_block_size");
+    let text = file::read(place("")).or_else(|_| file::read(place("/.."))).ok()?;
+    std::str::from_utf8(&text).ok()?.trim().parse().ok()
+}
+
+/// Whether a mount is of a file system that has no disk.
 fn is_in_memory(pid: u32, mount: &str) -> bool {
     const IN_MEMORY: [&[u8]; 4] = [b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"];
     let line = self::mount(&pid.to_string(), mount).ok().flatten().unwrap_or_default();
@@ -78,10 +156,10 @@ fn is_in_memory(pid: u32, mount: &str) -> bool {
     IN_MEMORY.contains(&kind)
 }
 
-/// The largest number of iovecs that are read of a request.
-const MOST_IOVECS: u64 = 4;
+/// The largest number of iovecs that are read of a request (`UIO_MAXIOV`).
+const MOST_IOVECS: u64 = 1024;
 
-/// The first of the iovecs at this address of a (64-bit) process.
+/// The iovecs at this address of a (64-bit) process.
 pub fn iovecs(pid: u32, at: Address, count: u64) -> Option<Vec<(Address, u64)>> {
     let mut bytes = vec![0; 16 * count.min(MOST_IOVECS) as usize];
     read_memory(pid, at.0, &mut bytes)?;
@@ -117,11 +195,33 @@ mod tests {
         let found = found.unwrap();
         assert_eq!((found.kind, found.size), (FileKind::Storage, Some(7)));
         assert_eq!((found.direct, found.append), (Some(false), Some(false)));
+        assert_eq!(found.alignment, None, "it is open without O_DIRECT");
         let (reader, _writer) = std::io::pipe().unwrap();
         let found = file(us, reader.as_raw_fd() as u32);
         assert_eq!(found.map(|it| (it.kind, it.size)), Some((FileKind::Other, None)));
         assert_eq!(file(us, 9999), None);
         assert_eq!(file(u32::MAX, 0), None);
+    }
+
+    #[test]
+    fn a_descriptor_is_open_or_not() {
+        use std::os::fd::AsRawFd as _;
+        let us = std::process::id();
+        let (reader, writer) = std::io::pipe().unwrap();
+        let Open::As(pipe) = open(us, reader.as_raw_fd() as u32) else { panic!("it is open") };
+        assert_eq!(open(us, writer.as_raw_fd() as u32), Open::As(pipe), "the same pipe");
+        assert_ne!(open(us, 0), Open::As(pipe));
+        assert_eq!(open(us, 999_999), Open::No);
+        assert_eq!(open(u32::MAX, 0), Open::Unknown);
+        // A zombie has none, and neither is closed by whoever has it.
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        nix::sys::wait::waitid(
+            nix::sys::wait::Id::Pid(nix::unistd::Pid::from_raw(child.id() as i32)),
+            nix::sys::wait::WaitPidFlag::WEXITED | nix::sys::wait::WaitPidFlag::WNOWAIT,
+        )
+        .unwrap();
+        assert_eq!(open(child.id(), 0), Open::Unknown);
+        child.wait().unwrap();
     }
 
     #[test]

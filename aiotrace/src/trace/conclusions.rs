@@ -7,8 +7,8 @@ use super::{answers, recorder::Recorder, settings::Judged, shown::Shown};
 use crate::{
     clock,
     counted::Counted,
-    errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, Missing},
-    event::{Body, Event, Handle, Looked, Ring, RingFound},
+    errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsOpen, Missing},
+    event::{Body, Event, Handle, Looked, Open, Ring, RingFound},
     failure::{Context as _, Result},
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
     output::{Ended, Start},
@@ -243,7 +243,12 @@ impl Conclusions {
                     (pid, Looked::Ring { ctx, found, destroying, awaited })
                 }
                 Question::File { pid, fd } => {
-                    (pid, Looked::File { fd, file: Descriptor { pid, fd }.ask().flatten() })
+                    let file = Descriptor { pid, fd }.ask().flatten();
+                    (pid, Looked::File { fd, file, until: clock::monotonic() })
+                }
+                Question::Descriptor { pid, fd } => {
+                    let open = IsOpen { pid, fd }.ask().unwrap_or(Open::Unknown);
+                    (pid, Looked::Descriptor { fd, open, until: clock::monotonic() })
                 }
                 Question::Iovecs { pid, at, count } => {
                     (pid, Looked::Iovecs { at, list: Iovecs { pid, at, count }.ask().flatten() })

@@ -306,6 +306,36 @@ fn short_io() {
     assert_eq!(finding.evidence["res"], 4);
 }
 
+fn direct_io_misaligned() {
+    let (finding, _) = stands("direct-io-misaligned", "warning direct-io-misaligned (unsure)", &[]);
+    assert_eq!(finding.evidence["offset_over"], 100 % finding.evidence["range_align"]);
+    for aligned in ["length_over", "buffer_over"] {
+        assert!(!finding.evidence.contains_key(aligned), "{:?}", finding.evidence);
+    }
+}
+
+fn reads_past_end() {
+    let (finding, _) = stands("reads-past-end", "info reads-past-end (unsure)", &[]);
+    assert_eq!(finding.evidence["size"], 60);
+    assert!(finding.evidence["reads"] >= 2, "{:?}", finding.evidence);
+}
+
+fn ignored_offset() {
+    let (finding, _) = stands("ignored-offset", "warning ignored-offset", &[]);
+    let evidence = &finding.evidence;
+    assert!(evidence["size"] >= 60 && evidence["grown"] >= 8, "{evidence:?}");
+    assert_eq!(evidence["grown"] % 8, 0, "{evidence:?}");
+}
+
+fn poll_on_closed() {
+    let (finding, _) = stands("poll-on-closed", "warning poll-on-closed", &[]);
+    assert_eq!(finding.evidence["reused"], 0);
+    assert_eq!(finding.request.and_then(|it| it.op).as_deref(), Some("poll"));
+    let trace = session::run_until_found(&SOON, &["bad-poll-on-reused"], "poll-on-closed");
+    assert_eq!(found(&trace), ["warning poll-on-closed"]);
+    assert_eq!(trace.findings()[0].evidence["reused"], 1);
+}
+
 fn context_growth() {
     let (finding, _) =
         stands("context-growth", "warning context-growth", &["info released-at-exit"]);
@@ -436,6 +466,7 @@ fn a_finding_can_be_an_exit_status() {
 }
 
 const FUSE: Need = Need::Native("the guests have no /dev/fuse");
+const DISK: Need = Need::Native("the guests have no disk with O_DIRECT");
 
 tests![
     a_ring_that_is_moved_is_the_same_context,
@@ -447,6 +478,10 @@ tests![
     writes_in_flight_at_exit_are_unsure_without_exact_completions if FUSE,
     context_leak if Need::SAME,
     short_io if Need::SAME,
+    direct_io_misaligned if DISK,
+    reads_past_end if Need::SAME,
+    ignored_offset if Need::SAME,
+    poll_on_closed if Need::SAME,
     context_growth if Need::SAME,
     request_stuck if FUSE,
     unreaped_completions if Need::SAME,

@@ -94,6 +94,11 @@ impl Basis for FailedCompletion {
     }
 }
 
+/// What sets those of a descriptor and an operation apart.
+pub(in crate::model) fn which(fd: u32, opcode: u16) -> u64 {
+    u64::from(fd) << 16 | u64::from(opcode)
+}
+
 impl Model {
     /// In the report: whether the program went on after it.
     pub(in crate::model) fn with_sequel(&self, mut finding: Finding) -> Finding {
@@ -129,7 +134,7 @@ impl Model {
         let in_a_row =
             since >= IN_A_ROW && time.saturating_sub(kind.would_block_from) >= FOR_A_WHILE;
         let count = if mostly { kind.would_block } else { since };
-        let which = u64::from(request.fd) << 16 | u64::from(opcode);
+        let which = which(request.fd, opcode);
         let is_known = self.findings.has(&(Name::FailedCompletion, pid, which, EAGAIN as u64));
         if !is_known && !mostly && !in_a_row {
             return;

@@ -108,6 +108,8 @@ findings! {
     released_at_exit::ReleasedAtExit,
     /// A file request in flight for long.
     request_stuck::RequestStuck,
+    /// The descriptor of a poll was closed while it pends.
+    poll_on_closed::PollOnClosed,
     /// Completed, and not reaped for long.
     unreaped_completions::UnreapedCompletions,
     /// A context ended with requests in flight.
@@ -120,8 +122,14 @@ findings! {
     submit_eagain::SubmitEagain,
     /// A request failed.
     failed_completion::FailedCompletion,
+    /// A request with O_DIRECT failed, and is not aligned.
+    direct_io_misaligned::DirectIoMisaligned,
     /// A request did less than it was asked for.
     short_io::ShortIo,
+    /// Reads in a row began behind the end of their file.
+    reads_past_end::ReadsPastEnd,
+    /// Writes go to the end of their file, and not to their offsets.
+    ignored_offset::IgnoredOffset,
     /// io_submit took long.
     blocking_submit::BlockingSubmit,
     /// Requests complete inside of io_submit.

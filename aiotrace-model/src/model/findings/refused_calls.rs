@@ -9,6 +9,8 @@ use crate::{
 };
 
 const EINVAL: i64 = -(errno::EINVAL as i64);
+/// Iovecs shown, at most.
+const MOST_SHOWN: usize = 4;
 
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +57,10 @@ impl Basis for RefusedCalls {
             None => (),
             Some(Iovecs { first: None, .. }) => text.push_str("; its iovecs cannot be read now"),
             Some(Iovecs { first: Some(list), count }) => {
-                let shown = list.iter().map(|(base, length)| format!("{{{:#x}, {length}}}", base.0));
+                let first = list.iter().take(MOST_SHOWN);
+                let shown = first.map(|(base, length)| format!("{{{:#x}, {length}}}", base.0));
                 let mut shown: Vec<String> = shown.collect();
-                let more = count.saturating_sub(list.len() as u64);
+                let more = count.saturating_sub(shown.len() as u64);
                 if more > 0 {
                     shown.push(format!("... {more} more"));
                 }

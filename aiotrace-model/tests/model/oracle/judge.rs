@@ -252,7 +252,7 @@ fn judge_finding(player: &Player<'_>, it: &Finding) {
         Name::ShortSubmitDropped => true,
         Name::DiscardedRequests => !player.plan.destroys || player.end.is_some() || is_lossy,
         Name::SubmitEagain | Name::InlineCompletion | Name::ReleasedAtExit => true,
-        Name::FailedCompletion | Name::ShortIo => false,
+        Name::FailedCompletion | Name::DirectIoMisaligned | Name::ShortIo => false,
         _ => has_refusals || it.severity < Severity::Warning,
     };
     let is_unsure = is_lossy && it.doubt.is_some() && it.severity < Severity::Error;

@@ -1,0 +1,197 @@
+//! Polls whose descriptor is closed: what poll-on-closed rests on.
+//!
+//! No probe sees close(2), so the descriptor of a poll that pends is looked at now and then. It was closed if it leads
+//! nowhere, or to another file than at a look before, provided that the poll was accepted before that look: whatever
+//! the descriptor led to when it was submitted, it does no more. A second look, half a second later, must find the
+//! same, and the poll must be in flight after that: so whoever closes a descriptor and cancels its poll right
+//! afterwards is not told of.
+//!
+//! Only an address space with one process is looked at: another process has a table of descriptors of its own.
+
+use super::{
+    ContextRef, Map, Model, Question, SECOND, Subject, finding::Finding,
+    findings::poll_on_closed::PollOnClosed, requests::Request,
+};
+use crate::{
+    any_order::AnyOrder as _,
+    event::{Handle, Open},
+};
+
+/// A poll pends so long: worth a look.
+const QUIET: u64 = SECOND / 2;
+/// From the look that finds it closed to the one that confirms it, at least.
+const CONFIRMED_AFTER: u64 = SECOND / 2;
+/// From one look to the next, at first; then twice as long each time.
+const FIRST_INTERVAL: u64 = SECOND / 2;
+/// Never longer than this.
+const LONGEST_INTERVAL: u64 = 30 * SECOND;
+/// Descriptors looked at in one tick, at most.
+const MOST_LOOKS: usize = 16;
+/// Descriptors that are watched, of each address space.
+const MOST_WATCHED: usize = 1024;
+/// What was done at the time of a look is told by then; nanoseconds.
+const TOLD_WITHIN: u64 = SECOND / 10;
+
+/// Descriptors with polls that pend, of an address space.
+#[derive(Debug, Default)]
+pub struct Polls(Map<u32, Watch>);
+
+#[derive(Clone, Copy, Debug)]
+struct Watch {
+    /// When the last look began that found it open, with this file.
+    last: Option<(u64, (u64, u64))>,
+    closed: Option<Closed>,
+    due: u64,
+    interval: u64,
+    /// Polls pend, as the last tick saw.
+    pends: bool,
+    /// Also such as were accepted before it was closed.
+    has_old: bool,
+}
+
+/// A descriptor leads no more where it did.
+#[derive(Clone, Copy, Debug)]
+struct Closed {
+    /// Polls that were accepted before this time are of another file than it leads to now.
+    before: u64,
+    /// The look that found it so was over then.
+    since: u64,
+    /// And a later one, that found it still so.
+    confirmed: Option<u64>,
+    /// It leads to another file.
+    is_reused: bool,
+}
+
+impl Watch {
+    fn new(due: u64) -> Self {
+        let (last, closed) = (None, None);
+        Self { last, closed, due, interval: FIRST_INTERVAL, pends: true, has_old: false }
+    }
+
+    fn looked(&mut self, open: Open, (from, until): (u64, u64)) {
+        let (before, is_reused) = match (open, self.last) {
+            (Open::Unknown, _) => return self.closed = None,
+            (Open::As(id), None) => return self.last = Some((from, id)),
+            (Open::As(id), Some((_, last))) if id == last => {
+                return (self.last, self.closed) = (Some((from, id)), None);
+            }
+            (Open::As(_), Some((before, _))) => (before, true),
+            (Open::No, _) => (from, false),
+        };
+        let new = Closed { before, since: until, confirmed: None, is_reused };
+        let closed = self.closed.get_or_insert(new);
+        closed.is_reused = is_reused;
+        if until >= closed.since.saturating_add(CONFIRMED_AFTER) {
+            closed.confirmed = Some(until);
+        } else {
+            self.due = until.saturating_add(CONFIRMED_AFTER);
+        }
+    }
+
+    /// Whether to look at it now.
+    fn is_due(&mut self, now: u64) -> bool {
+        let is_due = now >= self.due;
+        if is_due {
+            self.due = now.saturating_add(self.interval);
+            self.interval = (self.interval * 2).min(LONGEST_INTERVAL);
+        }
+        is_due
+    }
+}
+
+/// A poll in flight whose descriptor is closed.
+struct Found {
+    pid: u32,
+    context: ContextRef,
+    subject: Subject,
+    entered: u64,
+    is_reused: bool,
+}
+
+impl Model {
+    /// Looks at the descriptors of polls that pend, and tells of those that are closed.
+    pub(super) fn look_at_polls(&mut self) {
+        let (now, exact) = (self.now, self.settings.exact_completions);
+        let (mut due, mut found): (Vec<Question>, Vec<Found>) = (Vec::new(), Vec::new());
+        for ((space, handle), context) in self.contexts.in_any_order() {
+            let Some(space) = self.spaces.get_mut(space).filter(|it| it.users.len() <= 1) else {
+                continue;
+            };
+            let pends = |it: &&Request| {
+                it.is_poll() && it.entered != 0 && now.saturating_sub(it.entered) >= QUIET
+            };
+            let mut polls = context.requests.iter().filter(pends).peekable();
+            if polls.peek().is_none() || context.doubt_of_requests().is_some() {
+                continue;
+            }
+            let (pid, watched) = (context.pid, &mut space.polls.0);
+            for poll in polls {
+                if watched.len() >= MOST_WATCHED && !watched.contains_key(&poll.fd) {
+                    continue;
+                }
+                let watch = watched.entry(poll.fd).or_insert_with(|| Watch::new(now));
+                watch.pends = true;
+                if due.len() < MOST_LOOKS && watch.is_due(now) {
+                    due.push(Question::Descriptor { pid, fd: poll.fd });
+                }
+                let Some(closed) = watch.closed.filter(|it| poll.returned <= it.before) else {
+                    continue;
+                };
+                watch.has_old = true;
+                let Some(confirmed) = closed.confirmed else { continue };
+                // Is it in flight still, or did it only not come to us yet?
+                if !exact && context.look.confirmed < confirmed {
+                    let question = Question::Ring { pid, ctx: Handle(*handle) };
+                    if due.len() < MOST_LOOKS && !due.contains(&question) {
+                        due.push(question);
+                    }
+                } else if now >= confirmed.saturating_add(TOLD_WITHIN)
+                    && let Some(subject) = Subject::of(poll)
+                {
+                    let (entered, is_reused) = (poll.entered, closed.is_reused);
+                    found.push(Found { pid, context: context.name, subject, entered, is_reused });
+                }
+            }
+        }
+        for (_, space) in self.spaces.in_any_order_mut().filter(|it| !it.1.polls.0.is_empty()) {
+            space.polls.0.retain_in_any_order(|_, it| std::mem::take(&mut it.pends));
+            for (_, watch) in space.polls.0.in_any_order_mut() {
+                let has_old = std::mem::take(&mut watch.has_old);
+                if watch.closed.is_some() && !has_old {
+                    // Those that pend now are of what it leads to now.
+                    *watch = Watch { pends: false, ..Watch::new(now) };
+                }
+            }
+        }
+        for question in due {
+            self.ask(question);
+        }
+        found.sort_by_key(|it| (it.context, it.entered, it.subject.iocb));
+        for it in found {
+            let evidence = PollOnClosed {
+                request: it.subject,
+                age: now.saturating_sub(it.entered),
+                is_reused: it.is_reused,
+            };
+            let mut finding = Finding::new(evidence, now, it.pid);
+            finding.context = Some(it.context);
+            finding.request = Some(it.subject);
+            self.find_once(finding, it.context.id, it.subject.fd.into());
+        }
+    }
+
+    /// Where a descriptor leads, was looked up.
+    pub(super) fn looked_at_descriptor(
+        &mut self,
+        pid: u32,
+        fd: u32,
+        open: Open,
+        times: (u64, u64),
+    ) {
+        let space = self.space(pid);
+        let watch = self.spaces.get_mut(&space).and_then(|it| it.polls.0.get_mut(&fd));
+        if let Some(watch) = watch {
+            watch.looked(open, times);
+        }
+    }
+}
