@@ -210,6 +210,8 @@ pub enum Why {
     BlockedAtAttach,
     /// The trace ends, and the call is still in the kernel.
     TraceEnds,
+    /// A report was asked for, and the call is still in the kernel. Only the report has it.
+    Reported,
 }
 
 /// A call's arguments and what they point to.

@@ -73,6 +73,7 @@ fn run_parts(options: &Options, report: &mut Report) {
         report.part("other commands", |report| {
             report.check("cargo install --path aiotrace", install());
             if !options.no_kernel {
+                report.check("cargo run -- doctor", debug_doctor());
                 report.check("cargo xtask demo", demo::run(&demo::Options {}));
                 report.check("cargo xtask bench, in short", bench::smoke());
             }
@@ -141,9 +142,16 @@ fn install() -> Result<()> {
     command::run(Command::new(root.join("bin/aiotrace")).arg("--version"))
 }
 
+/// In a debug build, in which the library that loads the probes asserts more.
+fn debug_doctor() -> Result<()> {
+    let mut doctor = cargo(&["run", "--package", "aiotrace", "--", "doctor"]);
+    command::run(doctor.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))
+}
+
 fn test(selection: &[&str], filter: Option<&str>) -> Command {
-    // Without this option, cargo would stop at the first test program that fails.
-    let mut test = cargo(&["test", "--release", "--no-fail-fast"]);
+    // A debug build, so that what only debug assertions see fails here. Without the option, cargo would stop at the
+    // first test program that fails.
+    let mut test = cargo(&["test", "--no-fail-fast"]);
     test.args(selection).args(filter).env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
     test
 }

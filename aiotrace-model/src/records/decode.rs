@@ -388,31 +388,39 @@ impl Decoder {
         mut event: impl FnMut(&Event),
     ) {
         self.ended.drain(..).for_each(|it| event(&it));
+        self.in_progress(now, threads, Why::TraceEnds, event);
+    }
+
+    /// The calls that are in progress now, of these threads.
+    pub fn in_progress(
+        &self,
+        now: u64,
+        threads: &[record::Thread],
+        why: Why,
+        mut event: impl FnMut(&Event),
+    ) {
+        let nothing = Pending::default();
         for thread in threads {
             let Some(syscall) = thread.call() else {
                 continue;
             };
-            let pending = self.threads.entry(thread.tid).or_default();
-            // Counted only, it was not read; and ptrace has told it.
-            if let (Syscall::Submit, 1, 1) = (syscall, thread.args[1], thread.told) {
-                pending.iocbs = vec![Some(kept_iocb(thread))];
+            let pending = self.threads.get(&thread.tid).unwrap_or(&nothing);
+            let mut args = pending.arguments_so_far(syscall, &thread.args);
+            match &mut args {
+                // If it was only counted, it was not read; and ptrace has told it.
+                Args::Submit { nr: 1, iocbs, .. } if thread.told == 1 => {
+                    *iocbs = vec![Some(kept_iocb(thread))];
+                }
+                Args::Getevents { timeout_value, .. }
+                    if thread.timeout_memory == Memory::Read as u32 =>
+                {
+                    *timeout_value = Some(thread.timeout);
+                }
+                _ => (),
             }
-            let mut args = pending.arguments(syscall, &thread.args);
-            if let Args::Getevents { timeout_value, .. } = &mut args
-                && thread.timeout_memory == Memory::Read as u32
-            {
-                *timeout_value = Some(thread.timeout);
-            }
-            event(&Event {
-                time: now,
-                pid: thread.pid,
-                tid: thread.tid,
-                body: Body::Unfinished(Unfinished {
-                    entered: Some(thread.entered),
-                    args,
-                    why: Why::TraceEnds,
-                }),
-            });
+            let unfinished = Unfinished { entered: Some(thread.entered), args, why };
+            let body = Body::Unfinished(unfinished);
+            event(&Event { time: now, pid: thread.pid, tid: thread.tid, body });
         }
     }
 }

@@ -213,10 +213,23 @@ impl Pending {
 
     /// The arguments of a call, with what is already known of its memory.
     pub(super) fn arguments(&mut self, syscall: Syscall, args: &[u64; 6]) -> Args {
+        Self::arguments_with(syscall, args, || std::mem::take(&mut self.iocbs))
+    }
+
+    /// As [`Self::arguments`], while the call goes on.
+    pub(super) fn arguments_so_far(&self, syscall: Syscall, args: &[u64; 6]) -> Args {
+        Self::arguments_with(syscall, args, || self.iocbs.clone())
+    }
+
+    fn arguments_with(
+        syscall: Syscall,
+        args: &[u64; 6],
+        known: impl FnOnce() -> Vec<Option<Iocb>>,
+    ) -> Args {
         let mut args = arguments(syscall, args);
         if let Args::Submit { nr, iocbs, truncated, .. } = &mut args {
             let recorded = (*nr).clamp(0, ITEMS_PER_CALL as i64) as usize;
-            *iocbs = std::mem::take(&mut self.iocbs);
+            *iocbs = known();
             // Where a record was lost, it is not known what was submitted.
             iocbs.resize(recorded, None);
             *truncated = ((*nr).max(0) as u64).saturating_sub(recorded as u64);

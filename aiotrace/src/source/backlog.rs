@@ -27,6 +27,8 @@ use std::{
 
 pub use self::batch::Batch;
 use self::{batch::BATCH, spill::Spill};
+use aiotrace_common::record::Thread;
+
 use super::{Losses, collector::End};
 use crate::counted::Counted;
 
@@ -44,8 +46,8 @@ pub enum Message {
     Behind(u64),
     /// Something was lost: all causes so far.
     Lost(Losses),
-    /// Somebody asks for a report; what was lost so far.
-    Report(Losses),
+    /// Somebody asks for a report: what was lost so far, and the threads that are in a call.
+    Report(Losses, Vec<Thread>),
     /// What was counted so far.
     Counted(Box<Counted>),
     /// Something that the user should know.

@@ -8,7 +8,7 @@ use crate::{
     clock,
     counted::Counted,
     errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsOpen, Missing},
-    event::{Body, Event, Handle, Looked, Open, Ring, RingFound},
+    event::{Body, Event, Handle, Looked, Open, Ring, RingFound, Why},
     failure::{Context as _, Result},
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
     output::{Ended, Start},
@@ -133,7 +133,10 @@ impl Conclusions {
         if let Some(recorder) = &mut self.recorder {
             recorder.event(event);
         }
-        shown.event(event);
+        let is_shown = !matches!(&event.body, Body::Unfinished(it) if it.why == Why::Reported);
+        if is_shown {
+            shown.event(event);
+        }
         self.model.handle_event(event);
         self.tell(shown);
     }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     clock,
     errand::{self, Opened},
-    event::{Body, Change, Event},
+    event::{Body, Change, Event, Why},
     failure::{Context as _, Result},
     output::{Ended, Start, paths::Paths},
     proc::system::go_first,
@@ -208,7 +208,11 @@ impl<'a> Session<'a> {
                 Some(Message::Behind(bytes)) => say_behind(bytes),
                 Some(Message::Note(text)) => eprintln!("aiotrace: {text}"),
                 Some(Message::Lost(_)) => conclusions.lost(&mut shown),
-                Some(Message::Report(losses)) => {
+                Some(Message::Report(losses, in_calls)) => {
+                    let now = clock::monotonic();
+                    decoder.in_progress(now, &in_calls, Why::Reported, |event| {
+                        conclusions.event(event, &mut shown);
+                    });
                     let unanswered = errand::unanswered();
                     let losses = Losses { undecodable, unanswered, ..losses };
                     let losses = conclusions.with_unread(losses);

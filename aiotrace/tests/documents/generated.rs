@@ -71,7 +71,7 @@ fn every_example_in_json_md_is_of_the_schema() {
 /// What is not of the format is not of the schema either.
 #[test]
 fn the_schema_refuses_what_the_format_refuses() {
-    let good = r#"{"v":1,"event":"context_gone","ts":"5","pid":1,"ctx":"0x0","how":"exec","in_flight":null}"#;
+    let good = r#"{"v":1,"event":"context_gone","ts":"5","pid":1,"ctx":"0x0","how":"exec","in_flight":null,"at_most":false}"#;
     validator::check(good);
     assert!(Line::parse(good).is_ok());
     let changes = [

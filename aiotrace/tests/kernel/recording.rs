@@ -106,9 +106,32 @@ fn sigusr1_asks_for_a_report() {
     assert_eq!(attached.end().report().reason, "targets_gone");
 }
 
+/// That a thread waits in a call is in it, also if the call began after the attach.
+fn a_report_that_is_asked_for_has_the_threads_that_wait() {
+    let mut program = Program::ready(&["wait-blocked"]);
+    let mut attached = Attached::to(program.pid());
+    program.go_on();
+    let wait = loop {
+        attached.signal(libc::SIGUSR1);
+        let line = attached.await_line(|it| matches!(it, Line::Report(_)));
+        let Line::Report(mut report) = line else { unreachable!() };
+        // Waits of less than a second are not in it.
+        if let Some(wait) = report.waits.pop() {
+            break wait;
+        }
+    };
+    assert_eq!((wait.pid, &*wait.call), (program.pid(), "io_getevents"), "{wait:?}");
+    assert!(!wait.before_attach && wait.age_ns >= 1_000_000_000, "{wait:?}");
+    // The call returned, so nobody waits in it.
+    let trace = attached.end();
+    assert!(trace.report().waits.is_empty(), "{:?}", trace.report().waits);
+    assert!(trace.unfinished().is_empty(), "{:?}", trace.unfinished());
+}
+
 tests![
     a_recorded_trace_is_told_as_it_was_live if Need::LONG,
     a_recording_survives_kill_9 if Need::LONG,
     a_full_disk_ends_the_trace_and_is_said if Need::SAME,
     sigusr1_asks_for_a_report if Need::SAME,
+    a_report_that_is_asked_for_has_the_threads_that_wait if Need::SAME,
 ];

@@ -40,7 +40,7 @@ impl<W: Write> Json<W> {
             age_ns: call.entered.map(|it| event.time.saturating_sub(it)),
             why: match call.why {
                 Why::BlockedAtAttach => "blocked_at_attach",
-                Why::TraceEnds => "trace_ends",
+                Why::TraceEnds | Why::Reported => "trace_ends",
             }
             .into(),
             args: arguments(&call.args),

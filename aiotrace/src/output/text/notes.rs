@@ -147,7 +147,7 @@ impl<W: Write> Text<W> {
         self.lines.line.push(b' ');
         let why = match call.why {
             Why::BlockedAtAttach => "<unfinished: blocked since before the attach>",
-            Why::TraceEnds => "<unfinished: still in the kernel",
+            Why::TraceEnds | Why::Reported => "<unfinished: still in the kernel",
         };
         self.styled(NOTE, why);
         if let Some(entered) = call.entered {

@@ -36,7 +36,7 @@ fn eat(mut eater: Eater) -> (Vec<u32>, u64) {
                 eater.give_back(batch);
             }
             Message::Behind(bytes) => assert!(bytes > 0),
-            Message::Lost(_) | Message::Report(_) | Message::Note(_) | Message::Counted(_) => {
+            Message::Lost(_) | Message::Report(..) | Message::Note(_) | Message::Counted(_) => {
                 panic!("nobody said that")
             }
             Message::End(end) => return (seen, end.losses.queue_full),

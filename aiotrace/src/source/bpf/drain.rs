@@ -307,7 +307,8 @@ impl Drain {
                 feeder.say(Message::Counted(Box::new(counts.read(probes))));
             }
             // If the queue is full, the user has to ask again.
-            self.feeder.say(Message::Report(self.losses()));
+            let in_calls = self.probes.threads_in_calls();
+            self.feeder.say(Message::Report(self.losses(), in_calls));
         }
     }
 

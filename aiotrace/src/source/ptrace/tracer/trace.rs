@@ -24,6 +24,11 @@ use crate::{
 const GATHER: Duration = Duration::from_millis(5);
 
 impl Tracer {
+    /// The threads that are in an AIO call.
+    fn in_calls(&self) -> Vec<Thread> {
+        self.tracees.values().filter_map(Tracee::in_call).collect()
+    }
+
     pub(super) fn trace(mut self, wakers: Wakers) {
         let Wakers { mut signals, stop, mut alarm } = wakers;
         errand::all_are_urgent();
@@ -35,7 +40,8 @@ impl Tracer {
             while let Some(asked) = signals.take() {
                 if asked == Asked::Report {
                     self.calls.records.hand_on();
-                    self.calls.records.say(Message::Report(self.losses()));
+                    let in_calls = self.in_calls();
+                    self.calls.records.say(Message::Report(self.losses(), in_calls));
                 }
             }
             let began = Instant::now();
@@ -99,7 +105,7 @@ impl Tracer {
         };
         stop.over();
         let attached = start.elapsed();
-        let in_calls: Vec<Thread> = self.tracees.values().filter_map(Tracee::in_call).collect();
+        let in_calls = self.in_calls();
         self.is_over = true;
         if let Some(uncounted @ 1..) = self.faults.as_ref().map(Faults::uncounted) {
             let text =
