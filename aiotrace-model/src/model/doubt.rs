@@ -41,6 +41,8 @@ pub enum Doubt {
     Append,
     /// The descriptor leads to what has no places: a pipe, a socket, a character device.
     Stream,
+    /// The program had made the same request before the fault.
+    Used,
     /// A call moved data, and nobody sees where.
     Unseen,
     /// A process that was made meanwhile has the same files, and is not watched, or goes on.
@@ -105,6 +107,10 @@ impl Doubt {
             }
             Self::Append => {
                 "the file is open with O_APPEND, so it may have been the next write, which looks the same"
+            }
+            Self::Used => {
+                "the program had made the same request before the fault, so what seems to be a retry may be the next \
+                 one, and the one that met the fault may be lost"
             }
             Self::Stream => {
                 "the descriptor leads to a pipe, a socket or a character device, where places say nothing: the next \

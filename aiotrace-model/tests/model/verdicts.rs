@@ -838,6 +838,30 @@ fn an_iocb_that_carries_another_request_is_no_retry() {
     assert_eq!(trace.verdicts(), []);
 }
 
+/// A log writes its header anew with each record.
+#[test]
+fn what_a_program_does_again_and_again_is_no_certain_retry() {
+    let header_and_record = |trace: &mut Trace, number: i64, fault: Option<Fault>| {
+        trace.call(fault, if fault.is_some() { EAGAIN } else { 1 }, write(1, 0));
+        trace.call(None, 1, write(2, 512 * number));
+    };
+    let mut trace = Trace::new();
+    header_and_record(&mut trace, 1, None);
+    header_and_record(&mut trace, 2, Some(ERROR));
+    header_and_record(&mut trace, 3, None);
+    trace.exit(ExitStatus::Code(0));
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::Used)));
+
+    // A record that is written once is known, whatever is written around it.
+    let mut trace = Trace::new();
+    header_and_record(&mut trace, 1, None);
+    trace.call(Some(ERROR), EAGAIN, write(2, 1024));
+    trace.call(None, 1, write(2, 1024));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(trace.verdict().outcome, Outcome::Retried);
+}
+
 #[test]
 fn a_dropped_request_of_a_busy_program_is_told_while_it_runs() {
     let mut trace = Trace::new();

@@ -24,6 +24,7 @@ impl Model {
     /// What the fault rules of the trace do: before its first event.
     pub fn set_rules(&mut self, rules: Rules) {
         self.faults.asked = super::asked::Asked::new(&rules.texts);
+        self.faults.history = (!rules.texts.is_empty()).then(Default::default);
         self.faults.rules = rules;
     }
 
@@ -160,6 +161,7 @@ impl Model {
             Kind::Completion { subject, .. } => subject.map(|it| it.fd),
             Kind::Call | Kind::Destroy => None,
         };
+        let is_used = self.faults.is_used(space, &kind);
         let written = written(&kind);
         let placeless = self.faults.placeless_of(space, &written);
         for fd in &written {
@@ -173,6 +175,7 @@ impl Model {
         self.faults.watch(Watched {
             written,
             placeless,
+            is_used,
             time: event.time,
             pid: event.pid,
             tid: event.tid,

@@ -14,6 +14,7 @@ mod covered;
 mod endings;
 mod follow;
 mod forked;
+mod history;
 mod retries;
 mod synchronous;
 mod watched;
@@ -98,6 +99,8 @@ pub struct Faults {
     owing: BTreeSet<u64>,
     /// Synchronous calls are watched after a fault.
     watches: bool,
+    /// Requests so far, if there are rules.
+    history: Option<Box<history::History>>,
 }
 
 impl Faults {

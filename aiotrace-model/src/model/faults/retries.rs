@@ -48,7 +48,7 @@ impl Faults {
     /// Whatever it is a retry of is told, or goes on.
     pub fn attempt(&mut self, attempt: &Attempt<'_>) {
         if self.watched.is_empty() {
-            return;
+            return self.remember(attempt);
         }
         let touched = match attempt.args {
             Args::Submit { ctx, iocbs, truncated, .. } => {
@@ -63,6 +63,34 @@ impl Faults {
         if let Args::Getevents { list, changed, .. } = attempt.args {
             self.reaped(attempt.space, list, changed);
         }
+    }
+
+    /// No fault is watched: requests that were accepted.
+    fn remember(&mut self, attempt: &Attempt<'_>) {
+        let (Some(history), Args::Submit { iocbs, .. }) = (&mut self.history, attempt.args) else {
+            return;
+        };
+        let accepted = attempt.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize;
+        let requests = iocbs.iter().take(accepted).flatten();
+        let requests = requests.filter_map(|it| Request::new(it, (attempt.entered, 0), (0, 0)));
+        for place in requests.filter_map(|it| Place::of(&it)) {
+            history.accepted(attempt.space, place);
+        }
+    }
+
+    /// Whether the program has made requests like those of a fault before: then what comes after it may be the next one, and
+    /// no retry.
+    pub(super) fn is_used(&self, space: u64, kind: &Kind) -> bool {
+        let Some(history) = &self.history else { return false };
+        // A request whose completion is changed was accepted itself.
+        let is_accepted = matches!(kind, Kind::Completion { .. });
+        let owed = kind.owed();
+        let mut places = owed.iter().filter_map(|(_, it)| Place::of(&it.request));
+        places.any(|it| {
+            let had =
+                if is_accepted { history.had_again(space, it) } else { history.had(space, it) };
+            it.moves_data() && had
+        })
     }
 
     /// Completions that were changed before their io_submit returned: only now it is known what they were.
@@ -86,6 +114,10 @@ impl Faults {
                     super::insert(&mut self.ranges, attempt.space, &left, (number, NO_REQUEST));
                     *owed = Some(Box::new(left));
                     watched.written = written(&watched.kind);
+                    let had =
+                        |it| self.history.as_ref().is_some_and(|all| all.had(attempt.space, it));
+                    watched.is_used =
+                        Place::of(&request).is_some_and(|it| it.moves_data() && had(it));
                     watched.placeless.retain(|(fd, _)| watched.written.contains(fd));
                     let wants = wants_of_completion(&request, watched.ret);
                     watched.wants.extend(&wants);
@@ -129,6 +161,7 @@ impl Faults {
                 let first = wanting.entry(number).or_insert(it);
                 *first = it.min(*first);
             }
+            let is_retry = !wanting.is_empty();
             for (number, (_, place)) in wanting {
                 if self.is_of_another(number, place, ctx) {
                     continue;
@@ -143,6 +176,9 @@ impl Faults {
             };
             touched.extend(self.cover((attempt.space, ctx), attempt.entered, &request, fared));
             if index < accepted {
+                if !is_retry && let Some(history) = &mut self.history {
+                    history.accepted(attempt.space, place);
+                }
                 self.replaced(attempt, ctx, &request);
             }
         }

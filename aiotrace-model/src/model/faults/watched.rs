@@ -121,6 +121,8 @@ pub struct Watched {
     pub written: Vec<u32>,
     /// Those of them whose places say nothing, and why: what seems to be a retry may be the next write.
     pub placeless: Vec<(u32, Doubt)>,
+    /// The program had made such a request before: what seems to be a retry may be its next one.
+    pub is_used: bool,
     /// AIO calls of the address space until then.
     pub calls: u64,
     pub retries: u64,
@@ -269,6 +271,9 @@ impl Watched {
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
         match (self.half_by_place(watches), self.placeless.first()) {
             ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
+            ((Half::Retried | Half::Done, _), None) if self.is_used && !self.next_fault => {
+                (Half::Unsure, Some(Doubt::Used))
+            }
             ((Half::Lost, _), _) if self.may_be_sent() => (Half::Unsure, Some(Doubt::Stream)),
             (half, _) => half,
         }

@@ -196,6 +196,9 @@ impl Case<'_> {
             Some(Doubt::OtherDescriptor) => has_doubtful(plan),
             // (A lost io_getevents looks so, too.)
             Some(Doubt::InRing) => plan.steps.iter().any(is_by_hand) || self.is_lossy(),
+            // Its programs use a place of a file more than once. (What is new is retried for sure: see the tests of single
+            // programs beside this.)
+            Some(Doubt::Used) => true,
             Some(_) => false,
         };
         self.check(is_so, "no reason to be unsure");
