@@ -1,6 +1,9 @@
 //! The decoded event: what every source yields and every output shows.
 
 mod file;
+mod looked;
+mod names;
+mod process;
 mod stack;
 
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
@@ -9,6 +12,9 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     file::{Alignment, AlignmentSource, File, FileKind, Open},
+    looked::{Holder, Limit, Looked, RingFound, Thread, Waits},
+    names::{IOCB_FLAGS, POLL_EVENTS, RW_FLAGS, errno_name, opcode_name},
+    process::{Change, ExitStatus, Process},
     stack::{Frame, Module, ModuleId, Place, Stack},
 };
 use crate::bounded;
@@ -443,275 +449,9 @@ pub struct Adopted {
     pub in_flight: Option<u32>,
 }
 
-/// What a look at the running system found.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Looked {
-    /// Where the ring of a context is.
-    Ring {
-        /// The context.
-        ctx: Handle,
-        /// What is there.
-        found: RingFound,
-        /// A thread is in io_destroy for this handle.
-        destroying: bool,
-        /// Threads wait in io_getevents for completions of it: the most that one of them waits for.
-        awaited: Option<i64>,
-    },
-    /// What a descriptor of the process is.
-    File {
-        /// The descriptor.
-        fd: u32,
-        /// What it is; `None` if that cannot be told.
-        file: Option<File>,
-        /// When the look was over, nanoseconds of CLOCK_MONOTONIC: the event's time is when it began.
-        until: u64,
-    },
-    /// Who holds fs.aio-nr.
-    Limit(Limit),
-    /// Contexts of the process whose handle is nowhere in its writable memory.
-    Unreferenced(#[serde(deserialize_with = "bounded::contexts")] Vec<Handle>),
-    /// Where a descriptor of the process leads.
-    Path {
-        /// The descriptor.
-        fd: u32,
-        /// Any bytes; `None` if that cannot be told.
-        #[serde(deserialize_with = "bounded::known_path")]
-        path: Option<Vec<u8>>,
-    },
-    /// What iovecs of the process are now.
-    Iovecs {
-        /// Where they are.
-        at: Address,
-        /// Base and length of the first ones; `None` if they cannot be read.
-        #[serde(deserialize_with = "bounded::iovecs")]
-        list: Option<Vec<(Address, u64)>>,
-    },
-    /// Whether a descriptor of the process is open.
-    Descriptor {
-        /// The descriptor.
-        fd: u32,
-        /// Whether it is, and as what.
-        open: Open,
-        /// When the look was over, nanoseconds of CLOCK_MONOTONIC: the event's time is when it began.
-        until: u64,
-    },
-    /// What all threads do that live in the address space of the process, by their ids; `None` if that cannot be told of
-    /// each.
-    Threads(#[serde(deserialize_with = "bounded::threads")] Option<Vec<Thread>>),
-}
-
-/// A thread that lives, at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Thread {
-    /// Its process.
-    pub pid: u32,
-    /// The thread.
-    pub tid: u32,
-    /// It sleeps in io_getevents or io_pgetevents and waits there for completions; `None`: it does something else.
-    pub waits: Option<Waits>,
-    /// Signals that would interrupt that: it handles them, and does not block them. Bit n-1 is signal n.
-    pub signals: u64,
-}
-
-/// For what a thread waits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Waits {
-    /// The context.
-    pub ctx: Handle,
-    /// For at least so many completions.
-    pub min_nr: i64,
-    /// The timeout argument.
-    pub timeout: Address,
-    /// What is there now, if it could be read. The kernel has read it when the call began.
-    pub timeout_value: Option<Timespec>,
-}
-
-/// What is where a context's ring should be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum RingFound {
-    /// The ring.
-    There(Ring),
-    /// Nothing, or something else; and the ring is nowhere else in the process.
-    Unmapped,
-    /// That cannot be told: the process is gone, or may not be looked at, or the ring was moved.
-    Unknown,
-}
-
-/// The limit on requests, and who uses it up.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Limit {
-    /// fs.aio-nr
-    pub used: u64,
-    /// fs.aio-max-nr
-    pub limit: u64,
-    /// Whoever holds most, by charge.
-    #[serde(deserialize_with = "bounded::few")]
-    pub holders: Vec<Holder>,
-}
-
-/// A process that holds contexts.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Holder {
-    /// The process.
-    pub pid: u32,
-    /// Its name: any bytes.
-    #[serde(deserialize_with = "bounded::name")]
-    pub name: Vec<u8>,
-    /// How many contexts.
-    pub contexts: u64,
-    /// What they take from fs.aio-nr.
-    pub charge: u64,
-}
-
-/// A process changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
-    /// Name of the process as it gave it: any bytes.
-    #[serde(deserialize_with = "bounded::name")]
-    pub name: Vec<u8>,
-    /// Name of the thread, likewise.
-    #[serde(deserialize_with = "bounded::name")]
-    pub thread_name: Vec<u8>,
-    /// When the process started, nanoseconds of CLOCK_BOOTTIME, if known.
-    pub started: Option<u64>,
-    /// A number that processes have in common if they share an address space, if known.
-    pub space: Option<u64>,
-    /// What changed.
-    pub change: Change,
-}
-
-/// How a process changed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Change {
-    /// We attached to it.
-    Attached,
-    /// The thread makes its first AIO call.
-    Seen,
-    /// It created a process.
-    Fork {
-        /// The child.
-        child: u32,
-        /// Whether the child is traced.
-        followed: bool,
-    },
-    /// It runs a new program.
-    Exec {
-        /// The path as given.
-        #[serde(deserialize_with = "bounded::path")]
-        path: Vec<u8>,
-    },
-    /// Its last thread is gone.
-    Exit {
-        /// How it ended.
-        status: ExitStatus,
-    },
-    /// It is in exit and has not ended: the thread waits there for AIO requests in flight.
-    ExitWaits,
-}
-
-/// How a process ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum ExitStatus {
-    /// It called exit with this.
-    Code(i32),
-    /// A signal killed it.
-    Signal(i32),
-}
-
-impl ExitStatus {
-    /// From the status that wait(2) gives.
-    pub fn from_wait(status: u32) -> Self {
-        match status & 0x7f {
-            0 => Self::Code((status >> 8 & 0xff) as i32),
-            signal => Self::Signal(signal as i32),
-        }
-    }
-}
-
-/// The kernel's own codes for "start the call again", which a program never sees
-/// (include/linux/errno.h).
-const RESTART: [(i64, &str); 4] = [
-    (512, "ERESTARTSYS"),
-    (513, "ERESTARTNOINTR"),
-    (514, "ERESTARTNOHAND"),
-    (516, "ERESTART_RESTARTBLOCK"),
-];
-
-/// The name of a negative errno, `None` for success or an unknown number.
-pub fn errno_name(ret: i64) -> Option<&'static str> {
-    if ret >= 0 {
-        return None;
-    }
-    if let Some((_, name)) = RESTART.iter().find(|(number, _)| -*number == ret) {
-        return Some(name);
-    }
-    crate::errno::name(i32::try_from(ret.checked_neg()?).ok()?)
-}
-
-/// The lower-case name of an `IOCB_CMD_*`.
-pub fn opcode_name(opcode: u16) -> Option<&'static str> {
-    Some(match opcode {
-        0 => "pread",
-        1 => "pwrite",
-        2 => "fsync",
-        3 => "fdsync",
-        5 => "poll",
-        6 => "noop",
-        7 => "preadv",
-        8 => "pwritev",
-        _ => return None,
-    })
-}
-
-/// `RWF_*` of include/uapi/linux/fs.h, by bit.
-pub const RW_FLAGS: [(u64, &str); 8] = [
-    (0x01, "RWF_HIPRI"),
-    (0x02, "RWF_DSYNC"),
-    (0x04, "RWF_SYNC"),
-    (0x08, "RWF_NOWAIT"),
-    (0x10, "RWF_APPEND"),
-    (0x20, "RWF_NOAPPEND"),
-    (0x40, "RWF_ATOMIC"),
-    (0x80, "RWF_DONTCACHE"),
-];
-
-/// `IOCB_FLAG_*`, by bit.
-pub const IOCB_FLAGS: [(u64, &str); 2] = [(1, "IOCB_FLAG_RESFD"), (2, "IOCB_FLAG_IOPRIO")];
-
-/// `POLL*` of include/uapi/asm-generic/poll.h, by bit.
-pub const POLL_EVENTS: [(u64, &str); 11] = [
-    (0x001, "POLLIN"),
-    (0x002, "POLLPRI"),
-    (0x004, "POLLOUT"),
-    (0x008, "POLLERR"),
-    (0x010, "POLLHUP"),
-    (0x020, "POLLNVAL"),
-    (0x040, "POLLRDNORM"),
-    (0x080, "POLLRDBAND"),
-    (0x100, "POLLWRNORM"),
-    (0x200, "POLLWRBAND"),
-    (0x2000, "POLLRDHUP"),
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn errnos_have_the_names_of_the_manual() {
-        assert_eq!(errno_name(-11), Some("EAGAIN"));
-        assert_eq!(errno_name(-115), Some("EINPROGRESS"));
-        assert_eq!(errno_name(-514), Some("ERESTARTNOHAND"));
-        assert_eq!(errno_name(-4000), None);
-        assert_eq!(errno_name(i64::MIN), None);
-        assert_eq!(errno_name(0), None);
-    }
-
-    #[test]
-    fn a_wait_status_is_a_code_or_a_signal() {
-        assert_eq!(ExitStatus::from_wait(0x0300), ExitStatus::Code(3));
-        assert_eq!(ExitStatus::from_wait(0x0089), ExitStatus::Signal(9));
-    }
 
     #[test]
     fn unreaped_counts_around_the_end_of_the_ring() {
