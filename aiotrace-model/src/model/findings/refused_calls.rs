@@ -4,7 +4,7 @@
 use super::Basis;
 use crate::{
     errno,
-    event::{Address, errno_name},
+    event::{Address, Syscall, errno_name},
     model::{Severity, Subject},
 };
 
@@ -13,6 +13,8 @@ const EINVAL: i64 = -(errno::EINVAL as i64);
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedCalls {
+    /// Which.
+    pub syscall: Syscall,
     /// With what is not in the request.
     pub call: String,
     /// What it returned.
@@ -69,6 +71,11 @@ impl Basis for RefusedCalls {
 
     fn numbers(&self) -> Vec<(&'static str, i64)> {
         vec![("ret", self.ret)]
+    }
+
+    /// The errno is below 4096.
+    fn kind(&self) -> i64 {
+        self.ret << 8 | self.syscall as i64
     }
 }
 
