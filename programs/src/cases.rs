@@ -23,7 +23,7 @@ use crate::aio::{self, Iocb};
 type Program = fn(&[String]);
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, Program); 38] = [
+pub const PROGRAMS: [(&str, Program); 39] = [
     ("append", results::append),
     ("big-ring", pools::big_ring),
     ("busy-reap", waiting::busy_reap),
@@ -43,6 +43,7 @@ pub const PROGRAMS: [(&str, Program); 38] = [
     ("many", contexts::many),
     ("min-nr-waits", waiting::min_nr_waits),
     ("nowait-write", results::nowait_write),
+    ("out-of-reach", refused::out_of_reach),
     ("pending", waiting::pending),
     ("poll-closed", waiting::poll_closed),
     ("reap-fails", again::reap_fails),

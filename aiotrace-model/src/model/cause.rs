@@ -8,7 +8,7 @@ use aiotrace_common::abi;
 
 use crate::{
     errno,
-    event::{Args, Iocb, RW_FLAGS},
+    event::{Args, Handle, Iocb, RW_FLAGS},
 };
 
 const EPERM: i64 = -(errno::EPERM as i64);
@@ -23,6 +23,11 @@ const IOPRIO: u32 = 2;
 const MOST_IOVECS: u64 = 1024;
 /// More requests are not given to a context.
 const MOST_REQUESTS: u32 = 4_194_304;
+/// The bits that all addresses of the kernel have, and no address of a program: not even one with a tag in its first
+/// byte (<https://docs.kernel.org/arch/arm64/tagged-address-abi.html>), as bit 55 is no part of the tag.
+const KERNEL: u64 = 1 << 63 | 1 << 55;
+/// The largest page there is: what lies below the end of all addresses may be kept free.
+const PAGE: u64 = 1 << 16;
 /// The kernel's own value of `aio_key` (`KIOCB_KEY`).
 const KEY: u32 = 0;
 
@@ -41,7 +46,8 @@ pub fn of(args: &Args, ret: i64) -> Option<String> {
             _ => Vec::new(),
         },
         Args::Submit { nr, .. } if ret == EINVAL && *nr < 0 => vec!["nr is negative".to_owned()],
-        Args::Submit { iocbs, iocbpp, .. } => match (ret, iocbs.first()) {
+        Args::Submit { ctx, iocbs, iocbpp, .. } => match (ret, iocbs.first()) {
+            (EFAULT, Some(Some(iocb))) => out_of_reach(iocb, *ctx).into_iter().collect(),
             (_, Some(Some(iocb))) => iocb_causes(iocb, ret),
             (EFAULT, None) => {
                 vec![format!("the array of pointers, {:#x}, cannot be read", iocbpp.0)]
@@ -85,11 +91,7 @@ fn said(causes: &[(bool, &str)]) -> Vec<String> {
 
 /// Of the iocb that was refused.
 fn iocb_causes(iocb: &Iocb, ret: i64) -> Vec<String> {
-    let at = |address: u64| format!("the iocb at {address:#x}");
-    let Some(it) = &iocb.value else {
-        let unread = iocb.address.filter(|_| ret == EFAULT);
-        return unread.map(|it| format!("{} cannot be read", at(it.0))).into_iter().collect();
-    };
+    let Some(it) = &iocb.value else { return Vec::new() };
     match ret {
         EINVAL => invalid(it),
         EBADF => {
@@ -106,19 +108,6 @@ fn iocb_causes(iocb: &Iocb, ret: i64) -> Vec<String> {
             };
             vec![format!("fd {} is not open{mode}{or_resfd}", it.fildes as i32)]
         }
-        EFAULT if matches!(it.opcode, 7 | 8) => {
-            vec![format!(
-                "{}'s aio_key cannot be written, or its iovecs at {:#x} cannot be read",
-                at(iocb.address.map_or(0, |it| it.0)),
-                it.buf
-            )]
-        }
-        EFAULT => {
-            vec![format!(
-                "{}'s aio_key cannot be written: is it constant?",
-                at(iocb.address.map_or(0, |it| it.0))
-            )]
-        }
         EOPNOTSUPP if it.rw_flags != 0 => {
             vec![format!("the file, or this kernel, cannot do {}", rw_flags(it.rw_flags))]
         }
@@ -127,6 +116,36 @@ fn iocb_causes(iocb: &Iocb, ret: i64) -> Vec<String> {
         }
         _ => Vec::new(),
     }
+}
+
+/// What the kernel could not reach: the iocb, its aio_key, its buffer, its iovecs or what they point to.
+///
+/// Of a buffer only the addresses are looked at, by `access_ok`; one that is not mapped is an error of the completion.
+/// (<https://elixir.bootlin.com/linux/v6.12/source/lib/iov_iter.c>: `import_ubuf`, `__import_iovec`)
+fn out_of_reach(iocb: &Iocb, ctx: Handle) -> Option<String> {
+    let at = format!("the iocb at {:#x}", iocb.address?.0);
+    let Some(it) = &iocb.value else { return Some(format!("{at} cannot be read")) };
+    let key = format!("{at}'s aio_key cannot be written");
+    let buf = it.buf;
+    let end = buf.saturating_add(it.nbytes.min(i32::MAX as u64));
+    let is_used = matches!((it.opcode, it.nbytes), (0 | 1, _) | (7 | 8, 1..));
+    Some(match it.opcode {
+        _ if is_used && buf & KERNEL == KERNEL => {
+            format!("aio_buf, {buf:#x}, is an address of the kernel, and not of the program")
+        }
+        0 | 1 if end > reach(ctx) => {
+            format!("aio_buf, {buf:#x}, is beyond the addresses of a program, or {key}")
+        }
+        7 | 8 if is_used => format!(
+            "its iovecs at {buf:#x} cannot be read, or one is beyond the addresses of a program, or {key}"
+        ),
+        _ => format!("{key}: is it constant?"),
+    })
+}
+
+/// How far the addresses of a program go at least, as its ring is among them: to a power of two, without a page.
+fn reach(ctx: Handle) -> u64 {
+    ctx.0.checked_next_power_of_two().unwrap_or(0).saturating_sub(PAGE)
 }
 
 fn invalid(it: &abi::Iocb) -> Vec<String> {
@@ -219,7 +238,7 @@ fn rw_flags(flags: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::event::{Address, Handle, Syscall};
+    use crate::event::{Address, Syscall};
 
     fn submit(iocb: abi::Iocb) -> Args {
         let (address, value) = (Some(Address(0x1000)), Some(iocb));
@@ -248,6 +267,33 @@ mod tests {
         let nowait = abi::Iocb { rw_flags: 0x48, ..iocb(1) };
         let text = "the file, or this kernel, cannot do RWF_NOWAIT|RWF_ATOMIC";
         assert_eq!(of_iocb(nowait, EOPNOTSUPP), text);
+    }
+
+    #[test]
+    fn what_cannot_be_reached_is_the_iocb_or_the_buffer_or_the_iovecs() {
+        let fault = |iocb| {
+            let Args::Submit { nr, iocbpp, iocbs, truncated, .. } = submit(iocb) else { panic!() };
+            let ctx = Handle(0x7f12_3456_7000);
+            of(&Args::Submit { ctx, nr, iocbpp, iocbs, truncated }, EFAULT).unwrap()
+        };
+        let iocb = |opcode, buf, nbytes| abi::Iocb { opcode, buf, nbytes, ..Default::default() };
+        let key = "the iocb at 0x1000's aio_key cannot be written";
+        assert_eq!(fault(iocb(0, 0x7ffc_0000_0000, 4096)), format!("{key}: is it constant?"));
+        assert_eq!(fault(iocb(2, 0, 0)), format!("{key}: is it constant?"));
+        assert_eq!(fault(iocb(7, 0, 0)), format!("{key}: is it constant?"), "no iovecs");
+        let kernel =
+            "aio_buf, 0xffff800000000000, is an address of the kernel, and not of the program";
+        assert_eq!(fault(iocb(1, 0xffff_8000_0000_0000, 0)), kernel);
+        assert_eq!(fault(iocb(7, 0xffff_8000_0000_0000, 1)), kernel);
+        for (buf, nbytes) in [(0x7fff_ffff_0000, 1 << 20), (1 << 47, 1), (0xb400_7f00_0000_0000, 1)]
+        {
+            let or = format!("aio_buf, {buf:#x}, is beyond the addresses of a program, or {key}");
+            assert_eq!(fault(iocb(0, buf, nbytes)), or);
+        }
+        assert_eq!(fault(iocb(0, 0x1000, u64::MAX >> 1)), format!("{key}: is it constant?"));
+        let iovecs = fault(iocb(8, 0x5000, 2));
+        assert!(iovecs.starts_with("its iovecs at 0x5000 cannot be read, or one is"), "{iovecs}");
+        assert!(iovecs.ends_with(key), "{iovecs}");
     }
 
     #[test]

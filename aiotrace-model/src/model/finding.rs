@@ -125,7 +125,8 @@ impl Finding {
         let message = self.evidence.message();
         match self.is_sum {
             true => format!(
-                "{message}; {MOST_ALIKE} others like it were told, from here on they are counted as one"
+                "{message}; {MOST_ALIKE} others of this kind were told before: this one and all later ones are \
+                 counted as one"
             ),
             false => message,
         }
@@ -159,8 +160,10 @@ pub struct Findings {
     known: super::Map<Key, usize>,
     list: Vec<Finding>,
     new: std::collections::VecDeque<Finding>,
-    /// How many of a name are told of a process, and which one stands for all others.
-    alike: super::Map<(Name, u32), (usize, Option<usize>)>,
+    /// How many of a kind are told, and which one stands for all others.
+    alike: super::Map<Kind, (usize, Option<usize>)>,
+    /// How many kinds of a name are told of a process.
+    kinds: super::Map<(Name, u32), usize>,
     /// Not kept one by one.
     more: u64,
 }
@@ -168,10 +171,15 @@ pub struct Findings {
 /// What makes two findings the same.
 pub type Key = (Name, u32, u64, u64);
 
+/// Name, process, and what else says something else: [`Evidence::kind`].
+type Kind = (Name, u32, i64);
+
 /// Findings kept one by one, at most.
 const MOST: usize = 1024;
-/// Of one name and process. More of them are told as one.
+/// Of one kind. More of them are told as one.
 const MOST_ALIKE: usize = 8;
+/// Kinds of one name and process. What is of none of them is only counted.
+const MOST_KINDS: usize = 16;
 /// Findings that are known to be told, or counted with others.
 const MOST_KNOWN: usize = 65_536;
 
@@ -200,9 +208,9 @@ impl Findings {
             }
             return;
         }
-        let place = self.list.len();
-        let (told, others) = self.alike.entry((finding.name, finding.pid)).or_default();
-        let is_one_of_many = *told >= MOST_ALIKE;
+        let kind: Kind = (finding.name, finding.pid, finding.evidence.kind());
+        let (told, others) = self.alike.get(&kind).copied().unwrap_or_default();
+        let is_one_of_many = told >= MOST_ALIKE;
         if let Some(others) = others.filter(|_| is_one_of_many) {
             let sum = &mut self.list[others];
             sum.count += finding.count;
@@ -217,15 +225,17 @@ impl Findings {
             }
             return;
         }
-        if self.list.len() >= MOST {
+        let kinds = self.kinds.get(&(finding.name, finding.pid)).copied().unwrap_or(0);
+        if self.list.len() >= MOST || (told == 0 && kinds >= MOST_KINDS) {
             self.more += 1;
             return;
         }
-        *told += 1;
-        if is_one_of_many {
-            *others = Some(place);
-            finding.is_sum = true;
+        if told == 0 {
+            self.kinds.insert((finding.name, finding.pid), kinds + 1);
         }
+        let place = self.list.len();
+        finding.is_sum = is_one_of_many;
+        self.alike.insert(kind, (told + 1, is_one_of_many.then_some(place)));
         self.known.insert(key, place);
         self.list.push(finding.clone());
         self.new.push_back(finding);
@@ -259,7 +269,47 @@ impl Findings {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::findings::short_io::ShortIo;
+    use crate::{
+        event::Syscall,
+        model::findings::{refused_calls::RefusedCalls, short_io::ShortIo},
+    };
+
+    fn refused(syscall: Syscall, errno: i64) -> Finding {
+        let call = syscall.name().to_owned();
+        let (request, cause, iovecs) = (None, None, None);
+        let refused =
+            RefusedCalls { syscall, call, ret: -errno, request, cause, has_context: true, iovecs };
+        Finding::new(refused, 1, 7)
+    }
+
+    #[test]
+    fn what_is_counted_as_one_is_of_one_kind() {
+        let mut findings = Findings::default();
+        for fd in 0..40 {
+            for (syscall, errno) in
+                [(Syscall::Submit, 9), (Syscall::Submit, 22), (Syscall::Cancel, 22)]
+            {
+                findings.add(refused(syscall, errno), fd, errno as u64 | (syscall as u64) << 32);
+            }
+        }
+        let mut rows: Vec<_> =
+            findings.ranked().iter().map(|it| (it.is_sum, it.count, it.message())).collect();
+        assert_eq!(rows.len(), 3 * (MOST_ALIKE + 1));
+        rows.retain(|it| it.0);
+        let sums: Vec<(u64, &str)> =
+            rows.iter().map(|it| (it.1, it.2.split(" (").next().unwrap())).collect();
+        assert_eq!(
+            sums,
+            [(32, "io_submit = EBADF"), (32, "io_submit = EINVAL"), (32, "io_cancel = EINVAL")]
+        );
+        // Kinds are bounded, and what is of none of them has nobody's message.
+        for errno in 100..200 {
+            findings.add(refused(Syscall::Submit, errno), 0, errno as u64);
+        }
+        let kinds = MOST_KINDS - 3;
+        assert_eq!(findings.ranked().len(), 3 * (MOST_ALIKE + 1) + kinds);
+        assert_eq!(findings.more(), 100 - kinds as u64);
+    }
 
     #[test]
     fn what_was_told_is_counted_and_what_is_worse_is_told_again() {

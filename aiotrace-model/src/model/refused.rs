@@ -132,6 +132,7 @@ impl Model {
         };
         let perhaps = || context.and_then(|_| cause::perhaps(&call.args, call.ret));
         let evidence = RefusedCalls {
+            syscall: call.args.syscall(),
             call: called(&call.args),
             ret: call.ret,
             request: subject,
@@ -243,6 +244,7 @@ impl Model {
             Some(Shown::Example(finding)) => (**finding).clone(),
             None => {
                 let evidence = RefusedCalls {
+                    syscall,
                     call: syscall.name().to_owned(),
                     ret,
                     request: None,

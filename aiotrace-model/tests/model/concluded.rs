@@ -851,7 +851,11 @@ fn of_many_that_are_alike_the_rest_is_counted_as_one() {
     let findings = trace.findings();
     let found = of(Name::FailedCompletion, &findings);
     assert_eq!(found.len(), 9);
-    assert!(found[8].message().contains("8 others like it were told"), "{}", found[8].message());
+    assert!(
+        found[8].message().contains("8 others of this kind were told before"),
+        "{}",
+        found[8].message()
+    );
     let counts: u64 =
         told(&trace.model.report(), Name::FailedCompletion).iter().map(|it| it.0).sum();
     assert_eq!(counts, 100);

@@ -140,9 +140,11 @@ static ENTRIES: &[Entry] = entries! {
         "Look for a close(2) between preparing and submitting: descriptors are used again.";
     Submit EFAULT
         Some("One of the data structures points to invalid data."),
-        "The array of pointers, an iocb, or the iocb's aio_key (which the kernel writes) is not there. \
-         A bad *buffer* is no error of io_submit: it is res=-14 in the completion.",
-        "iocbs must be writable memory, not constants.";
+        "The array of pointers, an iocb, or the array of iovecs of a preadv or pwritev cannot be read; or the iocb's \
+         aio_key, which the kernel writes, cannot be written; or the buffer, or an iovec's, is beyond the addresses of \
+         a program (0xffff800000000000). A buffer that is only not mapped, or not writable, is no error of io_submit: \
+         it is res=-14 in the completion.",
+        "iocbs must be writable memory, not constants. Look for a pointer that was never set, or is used after free.";
     Submit EINVAL
         Some("The AIO context specified by ctx_id is invalid. nr is less than 0. The iocb at *iocbpp[0] \
               is not properly initialized, the operation specified is invalid for the file descriptor in \

@@ -32,7 +32,8 @@ pub static ALL: &[Entry] = entries! {
     ECANCELED "The request was cancelled, by io_cancel or by the end of what served it.", "Nothing.";
     EDQUOT "The quota of the user, or of the project, is used up.", "`quota`, or the limits of the project.";
     EFAULT
-        "The buffer is not there, or not writable for a read. io_submit does not look at it.",
+        "The buffer is not mapped, or not writable for a read. io_submit looks only whether its addresses can be \
+         a program's at all.",
         "Look for a buffer that was freed, or whose length is wrong.";
     EFBIG
         "Beyond the largest size of a file: of the file system, or RLIMIT_FSIZE of the process.",

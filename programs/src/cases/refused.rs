@@ -86,6 +86,51 @@ pub fn refused_others(_: &[String]) {
     destroy(ctx);
 }
 
+/// `out-of-reach`: io_submit gives EFAULT for a buffer of the kernel's, for iovecs that are not
+/// mapped, and for an iocb that is constant. A buffer that is not mapped is accepted.
+pub fn out_of_reach(_: &[String]) {
+    static CONSTANT: Iocb = Iocb {
+        data: 1,
+        key: 0,
+        rw_flags: 0,
+        opcode: aio::FSYNC,
+        reqprio: 0,
+        fildes: 1,
+        buf: 0,
+        nbytes: 0,
+        offset: 0,
+        reserved2: 0,
+        flags: 0,
+        resfd: 0,
+    };
+    const KERNEL: u64 = 0xffff_8000_0000_0000;
+    let named = Named::new("out-of-reach").filled(1);
+    let ctx = aio::setup(8);
+    let read = request(aio::PREAD, named.fd(), std::ptr::null_mut(), PAGE, 0);
+    for refused in
+        [Iocb { buf: KERNEL, ..read }, Iocb { opcode: aio::PREADV, buf: 8, nbytes: 1, ..read }]
+    {
+        assert_eq!(
+            aio::submit(ctx, &mut [refused]),
+            aio::error(libc::EFAULT),
+            "{:#x}",
+            refused.buf
+        );
+    }
+    let constant = [std::ptr::from_ref(&CONSTANT) as u64];
+    assert_eq!(
+        aio::submit_at(ctx, 1, constant.as_ptr() as u64),
+        aio::error(libc::EFAULT),
+        "constant"
+    );
+    assert_eq!(
+        do_one(ctx, &mut Iocb { buf: 8, ..read }),
+        Ok(aio::error(libc::EFAULT)),
+        "not mapped"
+    );
+    destroy(ctx);
+}
+
 /// `key-cancel`: a poll that pends cannot be cancelled with a wrong key, nor by a copy of its iocb,
 /// but by its iocb it can.
 pub fn key_cancel(_: &[String]) {

@@ -92,6 +92,10 @@ impl Basis for FailedCompletion {
         let after = self.sequel.map(|it| ("submits_after", it.after as i64));
         [("res", self.res)].into_iter().chain(nowait).chain(after).collect()
     }
+
+    fn kind(&self) -> i64 {
+        self.res
+    }
 }
 
 /// What sets those of a descriptor and an operation apart.

@@ -20,6 +20,11 @@ pub trait Basis {
 
     /// Its numbers, by name, each once.
     fn numbers(&self) -> Vec<(&'static str, i64)>;
+
+    /// What of it, beside its name, says something else: those that differ in this are never counted as one.
+    fn kind(&self) -> i64 {
+        0
+    }
 }
 
 /// One line a finding.
@@ -85,6 +90,13 @@ macro_rules! findings {
             pub fn numbers(&self) -> Vec<(&'static str, i64)> {
                 match self {
                     $(Self::$name(it) => it.numbers(),)*
+                }
+            }
+
+            /// See [`Basis::kind`].
+            pub fn kind(&self) -> i64 {
+                match self {
+                    $(Self::$name(it) => it.kind(),)*
                 }
             }
         }

@@ -4,7 +4,7 @@
 use super::Basis;
 use crate::{
     errno,
-    event::{Address, errno_name},
+    event::{Address, Syscall, errno_name},
     model::{Severity, Subject},
 };
 
@@ -15,6 +15,8 @@ const MOST_SHOWN: usize = 4;
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedCalls {
+    /// Which.
+    pub syscall: Syscall,
     /// With what is not in the request.
     pub call: String,
     /// What it returned.
@@ -72,6 +74,11 @@ impl Basis for RefusedCalls {
 
     fn numbers(&self) -> Vec<(&'static str, i64)> {
         vec![("ret", self.ret)]
+    }
+
+    /// The errno is below 4096.
+    fn kind(&self) -> i64 {
+        self.ret << 8 | self.syscall as i64
     }
 }
 

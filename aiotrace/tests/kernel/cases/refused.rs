@@ -100,6 +100,22 @@ fn an_eventfd_that_is_none_is_refused_and_named() {
     assert!(rows.iter().all(|it| it.message.contains("resfd")), "{rows:?}");
 }
 
+/// What io_submit checks of a buffer is told apart from what it does not.
+fn what_io_submit_cannot_reach_is_named() {
+    let case = Case::of(&["-q"], &["out-of-reach"]).unwrap();
+    let rows = rows(&case.trace, "refused-calls");
+    assert_eq!(rows.len(), 3, "{rows:?}");
+    for (request, what) in [
+        (": pread ", ": aio_buf, 0xffff800000000000, is an address of the kernel"),
+        (": preadv ", ": its iovecs at 0x8 cannot be read, or one"),
+        (": fsync ", "'s aio_key cannot be written: is it constant?"),
+    ] {
+        let its: Vec<_> = rows.iter().filter(|it| it.message.contains(request)).collect();
+        assert!(its.len() == 1 && its[0].message.contains(what), "{what}: {rows:?}");
+    }
+    assert_eq!(count(&case.trace, "failed-completion"), 1, "the one that is not mapped");
+}
+
 /// E15: the poll pends, so it has not completed, and could be cancelled.
 fn a_cancel_with_another_key_or_of_a_copy_is_refused_for_that() {
     let case = Case::of(&["-q"], &["key-cancel"]).unwrap();
@@ -200,6 +216,7 @@ tests![
     counted_calls_that_are_refused_are_a_finding_too if Need::SAME,
     a_sync_that_is_refused_says_which_fields_are_wrong if Need::SAME,
     an_eventfd_that_is_none_is_refused_and_named if Need::SAME,
+    what_io_submit_cannot_reach_is_named if Need::SAME,
     a_cancel_with_another_key_or_of_a_copy_is_refused_for_that if Need::LONG,
     two_owners_of_a_handle_use_it_after_its_end if Need::SAME,
     who_is_denied_a_context_is_told_who_holds_them if Need::SAME,
