@@ -46,14 +46,15 @@ impl Model {
         }
         self.faults.asked.call(&call.args);
         let is_injected = self.faults.rules.injected(call);
-        self.faults.attempt(&Attempt {
+        let attempt = Attempt {
             space,
             entered: call.entered.unwrap_or(event.time),
             time: event.time,
             args: &call.args,
             ret: Some(call.ret),
             is_injected,
-        });
+        };
+        self.faults.attempt(&attempt);
         if matches!(call.args, Args::Submit { .. }) && call.ret > 0 {
             self.child_submitted(space);
         }
@@ -65,7 +66,11 @@ impl Model {
         match fault.effect {
             Effect::WouldBe => self.faults.row(fault.rule, cause, None).dry_run += 1,
             Effect::Missed => self.faults.row(fault.rule, cause, None).missed += 1,
-            Effect::Done if is_injected => self.failed(event, call),
+            Effect::Done if is_injected => {
+                self.failed(event, call);
+                // Those that it accepted beside the ones that met the fault.
+                self.faults.remember(&attempt);
+            }
             Effect::Done if self.faults.rules.delayed(call) => {
                 self.faults.row(fault.rule, cause, None).delayed += 1;
             }

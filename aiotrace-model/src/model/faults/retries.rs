@@ -48,7 +48,11 @@ impl Faults {
     /// Whatever it is a retry of is told, or goes on.
     pub fn attempt(&mut self, attempt: &Attempt<'_>) {
         if self.watched.is_empty() {
-            return self.remember(attempt);
+            // What a fault left some of is remembered when the fault is watched: see `follow`.
+            if !attempt.is_injected {
+                self.remember(attempt);
+            }
+            return;
         }
         let touched = match attempt.args {
             Args::Submit { ctx, iocbs, truncated, .. } => {
@@ -65,8 +69,8 @@ impl Faults {
         }
     }
 
-    /// No fault is watched: requests that were accepted.
-    fn remember(&mut self, attempt: &Attempt<'_>) {
+    /// Remembers the requests that were accepted.
+    pub(super) fn remember(&mut self, attempt: &Attempt<'_>) {
         let (Some(history), Args::Submit { iocbs, .. }) = (&mut self.history, attempt.args) else {
             return;
         };
@@ -176,7 +180,10 @@ impl Faults {
             };
             touched.extend(self.cover((attempt.space, ctx), attempt.entered, &request, fared));
             if index < accepted {
-                if !is_retry && let Some(history) = &mut self.history {
+                if !is_retry
+                    && !attempt.is_injected
+                    && let Some(history) = &mut self.history
+                {
                     history.accepted(attempt.space, place);
                 }
                 self.replaced(attempt, ctx, &request);
