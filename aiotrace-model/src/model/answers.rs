@@ -123,7 +123,7 @@ impl Model {
                 Some(_) => (),
                 None => {
                     context.look.unmapped = Some(time);
-                    context.look.due = time.saturating_add(SECOND / 2);
+                    context.look.pace.due = time.saturating_add(SECOND / 2);
                 }
             },
             RingFound::Unmapped | RingFound::Unknown => context.look.unmapped = None,

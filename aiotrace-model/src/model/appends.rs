@@ -12,8 +12,8 @@
 //! judged when all is told that happened until then.
 
 use super::{
-    ContextRef, Doubt, Map, Model, Question, SECOND, Subject, finding::Finding,
-    findings::ignored_offset::IgnoredOffset, requests::Match,
+    ContextRef, Doubt, Map, Model, Question, SECOND, Subject, TOLD_WITHIN, finding::Finding,
+    findings::ignored_offset::IgnoredOffset, pace::Pace, requests::Match,
 };
 use crate::event::File;
 
@@ -21,12 +21,8 @@ use crate::event::File;
 const MOST_FILES: usize = 1024;
 /// Files that wait to be judged.
 const MOST_WAITING: usize = 1024;
-/// What was done at the time of a look is told by then; nanoseconds.
-const TOLD_WITHIN: u64 = SECOND / 10;
-/// From one pair of looks to the next, at first; then twice as long each time.
+/// From the first pair of looks to the second.
 const FIRST_INTERVAL: u64 = SECOND;
-/// Never longer than this.
-const LONGEST_INTERVAL: u64 = 30 * SECOND;
 
 const RWF_APPEND: u32 = 0x10;
 const RWF_NOAPPEND: u32 = 0x20;
@@ -39,9 +35,8 @@ pub struct Appends(Map<u32, Watch>);
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     state: State,
-    /// Nothing is asked for before this time.
-    due: u64,
-    interval: u64,
+    /// When the next pair of looks is due.
+    pace: Pace,
     /// It was told, and was unsure.
     is_told_unsure: bool,
 }
@@ -98,18 +93,18 @@ struct Write {
 }
 
 impl Watch {
-    const NEW: Self =
-        Self { state: State::Idle, due: 0, interval: FIRST_INTERVAL, is_told_unsure: false };
+    fn new(state: State) -> Self {
+        Self { state, pace: Pace::new(0, FIRST_INTERVAL), is_told_unsure: false }
+    }
 
     fn again(&mut self, now: u64) {
         self.state = State::Idle;
-        self.due = now.saturating_add(self.interval);
-        self.interval = (self.interval * 2).min(LONGEST_INTERVAL);
+        self.pace.looks(now);
     }
 
     /// Whether to look at the file.
     fn wrote(&mut self, write: &Write) -> bool {
-        let is_due = write.time >= self.due;
+        let is_due = self.pace.is_due(write.time);
         let (window, end) = match &mut self.state {
             State::Idle => return is_due,
             State::Told(_) => return false,
@@ -207,7 +202,7 @@ impl Appends {
     /// Whether to look at the file.
     fn wrote(&mut self, fd: u32, write: &Write) -> bool {
         if write.flags & RWF_APPEND != 0 && self.0.len() < MOST_FILES {
-            self.0.entry(fd).or_insert(Watch::NEW);
+            self.0.entry(fd).or_insert_with(|| Watch::new(State::Idle));
         }
         self.0.get_mut(&fd).is_some_and(|it| it.wrote(write))
     }
@@ -225,8 +220,7 @@ impl Appends {
         match self.0.get_mut(&fd) {
             Some(watch) => watch.looked(look),
             None if append && has_room => {
-                let state = State::Open(Window::new(look));
-                self.0.insert(fd, Watch { state, ..Watch::NEW });
+                self.0.insert(fd, Watch::new(State::Open(Window::new(look))));
                 false
             }
             None => false,

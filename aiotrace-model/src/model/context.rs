@@ -5,10 +5,11 @@ use std::hash::BuildHasher as _;
 use foldhash::fast::FixedState;
 
 use super::{
-    Doubt,
+    Doubt, SECOND,
     finding::ContextRef,
     findings::shallow_queue::Turns,
     latency::Latency,
+    pace::Pace,
     report::End,
     requests::{Match, Requests, Unreaped},
     sums::Sums,
@@ -113,10 +114,8 @@ impl Done {
 /// When it is looked at from outside.
 #[derive(Debug)]
 pub struct Look {
-    /// Not before.
-    pub due: u64,
-    /// From one look to the next.
-    pub interval: u64,
+    /// When it is due.
+    pub pace: Pace,
     /// The last look found that its ring is not mapped: when.
     pub unmapped: Option<u64>,
     /// The last look did not find the ring where it was, whatever that means.
@@ -127,10 +126,8 @@ pub struct Look {
     pub awaited: Option<i64>,
 }
 
-/// From the first look to the second; then twice as long each time.
-pub const FIRST_INTERVAL: u64 = 1_000_000_000;
-/// Never longer than this.
-pub const LONGEST_INTERVAL: u64 = 30_000_000_000;
+/// From the first look to the second.
+const FIRST_INTERVAL: u64 = SECOND;
 
 impl Look {
     /// A thread waited for more than so many when it was looked at.
@@ -170,8 +167,7 @@ impl Context {
             latency: None,
             turns: Turns::default(),
             look: Look {
-                due: time.saturating_add(FIRST_INTERVAL),
-                interval: FIRST_INTERVAL,
+                pace: Pace::new(time.saturating_add(FIRST_INTERVAL), FIRST_INTERVAL),
                 unmapped: None,
                 is_missing: false,
                 confirmed: 0,

@@ -6,7 +6,7 @@
 //! a cause is certain.
 
 use super::{
-    Doubt, Map, Model, Question, SECOND, finding::Finding,
+    Doubt, Map, Model, Question, TOLD_WITHIN, finding::Finding,
     findings::inline_completion::InlineCompletion, requests::Request,
 };
 use crate::event::{Event, File, FileKind};
@@ -17,8 +17,6 @@ const ENOUGH: u64 = 16;
 const MOST_FILES: usize = 1024;
 /// Files that wait to be judged.
 const MOST_WAITING: usize = 4096;
-/// What was done at the time of a look is told by then; nanoseconds.
-const TOLD_WITHIN: u64 = SECOND / 10;
 
 /// The files of an address space, by descriptor.
 #[derive(Debug, Default)]

@@ -27,6 +27,7 @@ mod handles;
 mod inline;
 pub mod latency;
 mod owed;
+mod pace;
 mod polls;
 mod process;
 mod questions;
@@ -84,6 +85,8 @@ const MOST_NAMES: usize = 16_384;
 const MOST_SPACES: usize = 65_536;
 
 const SECOND: u64 = 1_000_000_000;
+/// Events of different threads are out of order by less than this: what was done at a time is told by then; nanoseconds.
+const TOLD_WITHIN: u64 = SECOND / 10;
 
 /// With the same hash in each run, so that a recording is told as the trace was.
 type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
@@ -168,7 +171,7 @@ pub struct Model {
     inside: waits::Inside,
     /// Threads that are to wait for their requests, and in which contexts.
     turns: Map<u32, (u64, u64)>,
-    polls: findings::busy_reaping::Polls,
+    pollers: findings::busy_reaping::Pollers,
     suspects: findings::endless_wait::Suspects,
     /// Files whose way to complete is to be judged.
     unjudged: Vec<(u32, u32)>,
@@ -255,7 +258,7 @@ impl Model {
             refusals: refused::Refusals::default(),
             inside: waits::Inside::default(),
             turns: Map::default(),
-            polls: findings::busy_reaping::Polls::default(),
+            pollers: findings::busy_reaping::Pollers::default(),
             suspects: findings::endless_wait::Suspects::default(),
             unjudged: Vec::new(),
             appended: Vec::new(),

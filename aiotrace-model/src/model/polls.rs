@@ -9,8 +9,8 @@
 //! Only an address space with one process is looked at: another process has a table of descriptors of its own.
 
 use super::{
-    ContextRef, Map, Model, Question, SECOND, Subject, finding::Finding,
-    findings::poll_on_closed::PollOnClosed, requests::Request,
+    ContextRef, Map, Model, Question, SECOND, Subject, TOLD_WITHIN, finding::Finding,
+    findings::poll_on_closed::PollOnClosed, pace::Pace, requests::Request,
 };
 use crate::{
     any_order::AnyOrder as _,
@@ -21,16 +21,12 @@ use crate::{
 const QUIET: u64 = SECOND / 2;
 /// From the look that finds it closed to the one that confirms it, at least.
 const CONFIRMED_AFTER: u64 = SECOND / 2;
-/// From one look to the next, at first; then twice as long each time.
+/// From the first look to the second.
 const FIRST_INTERVAL: u64 = SECOND / 2;
-/// Never longer than this.
-const LONGEST_INTERVAL: u64 = 30 * SECOND;
 /// Descriptors looked at in one tick, at most.
 const MOST_LOOKS: usize = 16;
 /// Descriptors that are watched, of each address space.
 const MOST_WATCHED: usize = 1024;
-/// What was done at the time of a look is told by then; nanoseconds.
-const TOLD_WITHIN: u64 = SECOND / 10;
 
 /// Descriptors with polls that pend, of an address space.
 #[derive(Debug, Default)]
@@ -41,8 +37,7 @@ struct Watch {
     /// When the last look began that found it open, with this file.
     last: Option<(u64, (u64, u64))>,
     closed: Option<Closed>,
-    due: u64,
-    interval: u64,
+    pace: Pace,
     /// Polls pend, as the last tick saw.
     pends: bool,
     /// Also such as were accepted before it was closed.
@@ -65,7 +60,8 @@ struct Closed {
 impl Watch {
     fn new(due: u64) -> Self {
         let (last, closed) = (None, None);
-        Self { last, closed, due, interval: FIRST_INTERVAL, pends: true, has_old: false }
+        let pace = Pace::new(due, FIRST_INTERVAL);
+        Self { last, closed, pace, pends: true, has_old: false }
     }
 
     fn looked(&mut self, open: Open, (from, until): (u64, u64)) {
@@ -84,18 +80,8 @@ impl Watch {
         if until >= closed.since.saturating_add(CONFIRMED_AFTER) {
             closed.confirmed = Some(until);
         } else {
-            self.due = until.saturating_add(CONFIRMED_AFTER);
+            self.pace.due = until.saturating_add(CONFIRMED_AFTER);
         }
-    }
-
-    /// Whether to look at it now.
-    fn is_due(&mut self, now: u64) -> bool {
-        let is_due = now >= self.due;
-        if is_due {
-            self.due = now.saturating_add(self.interval);
-            self.interval = (self.interval * 2).min(LONGEST_INTERVAL);
-        }
-        is_due
     }
 }
 
@@ -131,7 +117,8 @@ impl Model {
                 }
                 let watch = watched.entry(poll.fd).or_insert_with(|| Watch::new(now));
                 watch.pends = true;
-                if due.len() < MOST_LOOKS && watch.is_due(now) {
+                if due.len() < MOST_LOOKS && watch.pace.is_due(now) {
+                    watch.pace.looks(now);
                     due.push(Question::Descriptor { pid, fd: poll.fd });
                 }
                 let Some(closed) = watch.closed.filter(|it| poll.returned <= it.before) else {

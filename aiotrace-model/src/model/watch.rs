@@ -1,6 +1,6 @@
 //! What shows only in that nothing happens.
 
-use super::{Map, Model, Question, SECOND, Subject, context::LONGEST_INTERVAL};
+use super::{Map, Model, Question, SECOND, Subject};
 use crate::{any_order::AnyOrder as _, event::Handle};
 
 /// A call on it is this long ago: worth a look from outside.
@@ -27,7 +27,7 @@ impl Model {
         self.ask_for_refusals();
         self.judge_files(None, false);
         self.judge_appends(None, false);
-        self.polls.forget_before(self.now.saturating_sub(2 * SECOND));
+        self.pollers.forget_before(self.now.saturating_sub(2 * SECOND));
         self.growth();
     }
 
@@ -49,7 +49,7 @@ impl Model {
             let waits = waits.filter(|time| since(*time) >= thresholds.unreaped);
             // Only a look at the ring itself tells what the program did without a call.
             let looked = context.look.confirmed;
-            let mut wants_look = context.look.due <= now && since(context.used) >= QUIET;
+            let mut wants_look = context.look.pace.is_due(now) && since(context.used) >= QUIET;
             if let Some((entered, subject)) = late {
                 if context.doubt_of_requests().is_some() {
                 } else if exact || looked >= entered.saturating_add(thresholds.stuck) {
@@ -70,8 +70,7 @@ impl Model {
             }
             if wants_look && due.len() < MOST_LOOKS {
                 due.push((context.pid, context.handle()));
-                context.look.due = now.saturating_add(context.look.interval);
-                context.look.interval = (context.look.interval * 2).min(LONGEST_INTERVAL);
+                context.look.pace.looks(now);
             }
         }
         for (pid, ctx) in due {

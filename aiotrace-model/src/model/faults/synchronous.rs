@@ -8,14 +8,11 @@ use crate::{
     any_order::AnyOrder as _,
     event::{Event, Synchronous},
     model::{
-        Model,
+        Model, TOLD_WITHIN,
         owed::{Done, Owed},
         verdict::Half,
     },
 };
-
-/// Events of different threads are out of order by less than this; nanoseconds.
-const TOLD_WITHIN: u64 = 100_000_000;
 
 impl Model {
     /// Up to when the synchronous calls of the traced processes need not be watched for what happened; `None`: they must

@@ -67,11 +67,11 @@ impl Basis for BusyReaping {
 
 /// Threads whose io_getevents return nothing.
 #[derive(Debug, Default)]
-pub struct Polls(Map<u32, Poll>);
+pub struct Pollers(Map<u32, Poller>);
 
 /// What a thread did since then.
 #[derive(Clone, Copy, Debug)]
-struct Poll {
+struct Poller {
     pid: u32,
     since: u64,
     /// All its calls of io_getevents.
@@ -86,14 +86,14 @@ struct Poll {
     context: Option<ContextRef>,
 }
 
-impl Polls {
+impl Pollers {
     /// Those that make no calls any more, and make room for others.
     pub fn forget_before(&mut self, time: u64) {
         self.0.retain_in_any_order(|_, it| it.since >= time);
     }
 }
 
-impl Poll {
+impl Poller {
     /// What it was up to now, if that is worth telling.
     fn busy(&self, now: u64) -> Option<BusyReaping> {
         let Self { all, empty, took, .. } = *self;
@@ -121,9 +121,9 @@ impl Model {
         let is_empty = is_short && call.ret == 0 && call.fault.is_none();
         let context = self.contexts.get(&(self.space(event.pid), ctx.0));
         let (name, in_flight) = (context.map(|it| it.name), context.and_then(|it| it.in_flight()));
-        let known = &mut self.polls.0;
+        let known = &mut self.pollers.0;
         let has_room = known.len() < MOST_THREADS;
-        let new = Poll {
+        let new = Poller {
             pid: event.pid,
             since: call.began(event),
             all: 0,
@@ -155,7 +155,7 @@ impl Model {
             return;
         }
         let poll = *poll;
-        self.polls.0.remove(&event.tid);
+        self.pollers.0.remove(&event.tid);
         let Some(busy) = poll.busy(event.time) else { return };
         let space = self.space(event.pid);
         let mut finding = Finding::new(busy, event.time, event.pid);
