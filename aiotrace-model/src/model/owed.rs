@@ -40,7 +40,7 @@ impl Place {
         Some(Self { opcode, fd: request.fd, offset, amount })
     }
 
-    /// Whether it moves data. Of a poll or a sync, the next one does the work of the last one, too.
+    /// Whether it moves data.
     pub fn moves_data(self) -> bool {
         matches!(self.opcode, PREAD | PWRITE | PREADV | PWRITEV)
     }

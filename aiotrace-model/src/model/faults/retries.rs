@@ -38,6 +38,11 @@ pub struct Attempt<'a> {
 }
 
 impl Attempt<'_> {
+    /// How many requests an io_submit accepted, the first ones.
+    fn accepted(&self) -> usize {
+        self.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize
+    }
+
     fn has_succeeded(&self) -> bool {
         let is_cancel = matches!(self.args, Args::Cancel { .. });
         self.ret.is_some_and(|ret| ret >= 0 || is_cancel && ret == EINPROGRESS) && !self.is_injected
@@ -74,8 +79,7 @@ impl Faults {
         let (Some(history), Args::Submit { iocbs, .. }) = (&mut self.history, attempt.args) else {
             return;
         };
-        let accepted = attempt.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize;
-        let requests = iocbs.iter().take(accepted).flatten();
+        let requests = iocbs.iter().take(attempt.accepted()).flatten();
         let requests = requests.filter_map(|it| Request::new(it, (attempt.entered, 0), (0, 0)));
         for place in requests.filter_map(|it| Place::of(&it)) {
             history.accepted(attempt.space, place);
@@ -90,17 +94,16 @@ impl Faults {
         let is_accepted = matches!(kind, Kind::Completion { .. });
         let owed = kind.owed();
         let mut places = owed.iter().filter_map(|(_, it)| Place::of(&it.request));
-        places.any(|it| {
-            let had =
-                if is_accepted { history.had_again(space, it) } else { history.had(space, it) };
-            it.moves_data() && had
-        })
+        places.any(
+            |it| {
+                if is_accepted { history.had_again(space, it) } else { history.had(space, it) }
+            },
+        )
     }
 
     /// Completions that were changed before their io_submit returned: only now it is known what they were.
     fn identify(&mut self, attempt: &Attempt<'_>, ctx: u64, iocbs: &[Option<Iocb>]) {
-        let accepted = attempt.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize;
-        for iocb in iocbs.iter().take(accepted).flatten() {
+        for iocb in iocbs.iter().take(attempt.accepted()).flatten() {
             let request = Request::new(iocb, (attempt.entered, 0), (0, 0));
             let Some(request) = request.filter(|it| it.opcode.is_some()) else { continue };
             let changed = Want::Iocb(ctx, request.iocb);
@@ -120,8 +123,7 @@ impl Faults {
                     watched.written = written(&watched.kind);
                     let had =
                         |it| self.history.as_ref().is_some_and(|all| all.had(attempt.space, it));
-                    watched.is_used =
-                        Place::of(&request).is_some_and(|it| it.moves_data() && had(it));
+                    watched.is_used = Place::of(&request).is_some_and(had);
                     watched.placeless.retain(|(fd, _)| watched.written.contains(fd));
                     let wants = wants_of_completion(&request, watched.ret);
                     watched.wants.extend(&wants);
@@ -143,7 +145,7 @@ impl Faults {
         truncated: u64,
     ) -> BTreeSet<u64> {
         let mut touched = BTreeSet::new();
-        let accepted = attempt.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize;
+        let accepted = attempt.accepted();
         let mut is_unread = truncated > 0;
         for (index, iocb) in iocbs.iter().enumerate() {
             let request =
