@@ -6,7 +6,11 @@ use std::{
     path::PathBuf,
 };
 
-use super::{file, memory::read_memory, process::status_field};
+use super::{
+    file,
+    memory::read_memory,
+    process::{status_field, threads},
+};
 use crate::event::{Address, Alignment, AlignmentSource, File, FileKind, Open};
 
 /// A path that leads to what a descriptor of ours leads to, wherever that is by now.
@@ -92,13 +96,13 @@ const MOST_THREADS: usize = 256;
 /// Whether a descriptor is open. Each thread may have descriptors of its own (unshare(2), CLONE_FILES), and one that ends
 /// has none: so it is closed only if no thread has it, and some thread has others.
 pub fn open(pid: u32, fd: u32) -> Open {
-    let Ok(threads) = fs::read_dir(format!("/proc/{pid}/task")) else { return Open::Unknown };
+    let threads = threads(pid);
+    if threads.len() > MOST_THREADS {
+        return Open::Unknown;
+    }
     let (mut found, mut is_closed) = (None, false);
-    for (count, thread) in threads.enumerate() {
-        let Some(thread) = thread.ok().filter(|_| count < MOST_THREADS) else {
-            return Open::Unknown;
-        };
-        let all = format!("{}/fd", thread.path().display());
+    for tid in threads {
+        let all = format!("/proc/{pid}/task/{tid}/fd");
         match status_of(&format!("{all}/{fd}"), libc::STATX_INO) {
             Ok(status) if found.is_none_or(|it| it == identity(&status)) => {
                 found = Some(identity(&status));

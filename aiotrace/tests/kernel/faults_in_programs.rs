@@ -12,7 +12,7 @@ use tempfile::TempDir;
 
 use super::{
     harness::Need,
-    support::{Trace, aiotrace, newer_debian, parse},
+    support::{Trace, aiotrace, newer_debian, traced},
 };
 
 /// What was injected, and whether the program submitted it again, by the calls alone.
@@ -68,18 +68,7 @@ fn made(trace: &Trace) -> Vec<Made> {
 /// A command under a rule: the verdicts agree with the calls, and with how it ended. The verdict, if there was a
 /// fault, and the exit status.
 fn verdict<S: AsRef<OsStr>>(rule: &str, command: &[S]) -> (Option<String>, Option<i32>) {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("trace.json");
-    let output = aiotrace()
-        .args(["run", "-f", "--source", "ptrace", "--format", "json", "--inject", rule, "-o"])
-        .arg(&file)
-        .arg("--")
-        .args(command)
-        .output()
-        .unwrap();
-    let lines = parse(&std::fs::read_to_string(&file).unwrap());
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let trace = Trace { lines, stderr, status: output.status, most_memory: 0 };
+    let trace = traced(&["run", "-f", "--source", "ptrace", "--inject", rule], command);
     trace.assert_nothing_lost();
     let faults: Vec<&FaultLine> = trace
         .lines
@@ -103,7 +92,7 @@ fn verdict<S: AsRef<OsStr>>(rule: &str, command: &[S]) -> (Option<String>, Optio
         let ended = fault.next_fault || fault.exit_code == exit.exit_code;
         assert!(ended, "{rule}: {} but {exit:?}", fault.message);
     }
-    (faults.first().map(|it| it.verdict.clone().into()), output.status.code())
+    (faults.first().map(|it| it.verdict.clone().into()), trace.status.code())
 }
 
 const ONCE: &str = "io_submit:error=EAGAIN:when=5";

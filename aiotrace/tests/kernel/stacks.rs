@@ -7,7 +7,9 @@ use aiotrace::output::json::{FunctionObject, Line};
 use super::{
     harness::Need,
     mounts::Mounted,
-    support::{Attached, Program, Trace, aiotrace, parse, programs, run, run_program, run_to_file},
+    support::{
+        Attached, Program, Trace, aiotrace, parse, programs, run, run_program, run_to_file, traced,
+    },
 };
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/callers.rs");
@@ -147,30 +149,15 @@ fn each_of_many_submits_has_the_stack_it_was_made_from() {
 }
 
 fn with_stacks(command: &[OsString]) -> Trace {
-    traced(&["run"], command)
-}
-
-fn traced(options: &[&str], command: &[OsString]) -> Trace {
-    let directory = tempfile::tempdir().unwrap();
-    let file = directory.path().join("trace.json");
-    let output = aiotrace()
-        .args(options)
-        .args(["--stacks", "--format", "json", "-o"])
-        .arg(&file)
-        .arg("--")
-        .args(command)
-        .output()
-        .unwrap();
-    let lines = parse(&std::fs::read_to_string(&file).unwrap());
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    Trace { lines, stderr, status: output.status, most_memory: 0 }
+    traced(&["run", "--stacks"], command)
 }
 
 /// A program that lives there: maps shows another device than fstat(2).
 fn assert_named(program: PathBuf) {
     std::fs::copy(programs(), &program).unwrap();
     for options in [&["run"][..], &["run", "--source", "ptrace"]] {
-        let trace = traced(options, &[program.clone().into(), "callers".into()]);
+        let options = [options, &["--stacks"]].concat();
+        let trace = traced::<OsString>(&options, &[program.clone().into(), "callers".into()]);
         let [submit] = trace.submits()[..] else { panic!("one io_submit: {}", trace.stderr) };
         let stack = submit.stack.as_ref().unwrap();
         let here = stack

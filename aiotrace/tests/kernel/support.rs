@@ -150,6 +150,23 @@ pub fn await_work(pid: u32) {
     await_that("the target goes on", || used() > before);
 }
 
+/// A command under `aiotrace` with these arguments, which begin with `run`; its JSON goes to a file. However it ends.
+pub fn traced<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Trace {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("trace.json");
+    let output = aiotrace()
+        .args(options)
+        .args(["--format", "json", "-o"])
+        .arg(&file)
+        .arg("--")
+        .args(command)
+        .output()
+        .unwrap();
+    let lines = parse(&std::fs::read_to_string(&file).unwrap());
+    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
+    Trace { lines, stderr, status: output.status, most_memory: 0 }
+}
+
 /// A workload under `aiotrace run -f` with options, however it ends.
 pub fn run_with(options: &[&str], arguments: &[&str]) -> Trace {
     let directory = tempfile::tempdir().unwrap();
