@@ -244,7 +244,9 @@ mod tests {
     #[test]
     fn the_logarithm_is_that_of_the_standard_library() {
         for shift in 0..64 {
-            for value in [1u64 << shift, (1 << shift) + 1, (1u64 << shift).wrapping_mul(2) - 1] {
+            for value in
+                [1u64 << shift, (1 << shift) + 1, (1u64 << shift).wrapping_mul(2).wrapping_sub(1)]
+            {
                 assert_eq!(log2(value), value.ilog2(), "{value}");
             }
         }
