@@ -31,6 +31,9 @@ pub struct Options {
     /// Leave out the tests that load probes into the kernel: then no root is needed
     #[arg(long)]
     no_kernel: bool,
+    /// Also run what takes a minute by its nature, and the slowest kernel tests with each source of events
+    #[arg(long)]
+    long: bool,
 }
 
 /// Runs the command. It prints the failures itself, because the sum must be the last line.
@@ -63,11 +66,10 @@ fn run_parts(options: &Options, report: &mut Report) {
         });
     }
     report.part("tests", |report| {
-        let all = ["--workspace", "--exclude", "aiotrace-ebpf", "--exclude", "aio-programs-32"];
-        report.add("tests", run_tests(&mut test(&all, filter)), filter);
+        report.add("tests", run_tests(&mut test(&release::TESTED, filter)), filter);
     });
     if !options.no_kernel {
-        report.part("kernel tests", |report| run_all_kernel_tests(filter, report));
+        report.part("kernel tests", |report| run_all_kernel_tests(options, report));
     }
     if filter.is_none() {
         report.part("other commands", |report| {
@@ -107,27 +109,30 @@ fn run_parts(options: &Options, report: &mut Report) {
     }
 }
 
-fn run_all_kernel_tests(filter: Option<&str>, report: &mut Report) {
-    report.add("kernel tests", run_kernel_tests(filter, "auto"), filter);
+fn run_all_kernel_tests(options: &Options, report: &mut Report) {
+    let filter = options.filter.as_deref();
+    let run = |filter, set| run_kernel_tests(filter, set, options.long);
+    report.add("kernel tests", run(filter, "auto"), filter);
     if filter.is_none() {
         // Every source yields the same events.
         for (set, filter) in [("ptrace", vm::ABOUT_EVENTS), ("ptrace-no-seccomp", vm::EVENTS)] {
-            let run = run_kernel_tests(Some(filter), set);
             // We chose the filter, so it is an error if no test runs.
-            report.add(&format!("kernel tests, {set}"), run, None);
+            report.add(&format!("kernel tests, {set}"), run(Some(filter), set), None);
         }
     }
 }
 
 /// Runs the tests that a plain `cargo test` ignores because they need root. They run one at a time,
 /// as each counts what happens on the whole machine. `set`: a probe set, or ptrace.
-fn run_kernel_tests(filter: Option<&str>, set: &str) -> Result<Run> {
+fn run_kernel_tests(filter: Option<&str>, set: &str, is_long: bool) -> Result<Run> {
     let binaries = release::build()?;
     let mut kernel = Command::new(binaries.kernel_tests);
     kernel
         .args(["--ignored", "--test-threads=1"])
         .args(filter)
         .env("AIOTRACE_PROBES", set)
+        .env("AIOTRACE_EVERYWHERE", if is_long { "yes" } else { "" })
+        .env("AIOTRACE_BINARY", binaries.aiotrace)
         .env("AIOTRACE_PROGRAMS", binaries.programs);
     // If they outlived us, they would disturb the next run.
     command::dies_with_us(&mut kernel);

@@ -225,7 +225,7 @@ fn contexts_end_and_move_and_that_is_told() {
 }
 
 tests![
-    every_iocb_up_to_4096_is_recorded_and_the_rest_counted if Need::SLOW,
+    every_iocb_up_to_4096_is_recorded_and_the_rest_counted if Need::LONG,
     what_cannot_be_read_is_unread if Need::SLOW,
     what_is_paged_in_during_the_call_is_read_late,
     a_call_denied_by_seccomp_is_shown_as_denied,
@@ -233,7 +233,7 @@ tests![
     the_ring_shows_what_io_destroy_discards,
     threads_that_reap_and_reuse_iocbs_are_told_in_order,
     threads_that_look_at_a_ring_at_once_tell_a_completion_once if Need::LONG,
-    threads_that_want_the_same_slot_are_told_apart if Need::SLOW,
+    threads_that_want_the_same_slot_are_told_apart if Need::LONG,
     times_are_in_order_within_a_thread if Need::LONG,
     calls_through_the_32_bit_entry_are_told_and_not_mistaken,
     a_32_bit_program_is_told_like_any_other,

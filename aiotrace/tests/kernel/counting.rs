@@ -318,16 +318,16 @@ fn what_needs_every_call_is_refused() {
 }
 
 tests![
-    counts_are_those_of_the_stream if Need::SLOW,
+    counts_are_those_of_the_stream if Need::LONG,
     every_errno_is_counted if Need::SLOW,
     requests_are_counted_by_context_and_operation if Need::LONG,
     requests_have_a_latency_until_they_are_reaped if Need::LONG,
     latencies_of_processes_that_ended_are_kept if Need::LONG,
-    durations_are_those_of_the_stream if Need::SAME,
+    durations_are_those_of_the_stream if Need::LONG,
     findings_that_need_no_requests_are_made_and_the_others_are_not if Need::LONG,
     only_errors_are_shown_and_all_is_counted if Need::LONG,
     only_calls_about_some_requests_are_shown if Need::LONG,
-    a_sample_has_a_part_of_the_calls_and_all_are_counted if Need::SAME,
+    a_sample_has_a_part_of_the_calls_and_all_are_counted if Need::LONG,
     more_processes_than_rows_are_counted_together if Need::LONG,
     each_interval_has_its_own_counts if Need::LONG,
     what_the_probes_cost_is_told_where_the_kernel_counts_it if Need::LONG,

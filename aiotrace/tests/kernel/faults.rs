@@ -387,17 +387,17 @@ fn a_mechanism_that_cannot_be_had_is_refused_with_the_reason() {
 
 tests![
     the_kernel_counts_as_the_ptrace_loop_does if Need::LONG,
-    the_kernel_takes_as_many_rules_about_requests_as_there_may_be if Need::SAME,
+    the_kernel_takes_as_many_rules_about_requests_as_there_may_be if Need::LONG,
     the_kernel_has_the_same_chances_as_the_ptrace_loop if Need::LONG,
     the_kernel_judges_completions_as_the_ptrace_loop_does,
-    when_is_at_these_counts if Need::SAME,
-    the_same_seed_has_the_same_faults if Need::SAME,
+    when_is_at_these_counts if Need::LONG,
+    the_same_seed_has_the_same_faults if Need::LONG,
     of_several_rules_the_first_that_is_due_acts_and_all_count if Need::SAME,
-    rules_end_and_begin_at_a_time if Need::SAME,
-    a_rule_can_be_about_some_requests_only if Need::SAME,
+    rules_end_and_begin_at_a_time if Need::LONG,
+    a_rule_can_be_about_some_requests_only if Need::LONG,
     threads_and_contexts_are_counted_apart_if_asked_for if Need::SLOW,
     a_rule_can_be_about_one_thread_or_context if Need::SLOW,
     nothing_is_left_when_we_are_asked_to_end if Need::SLOW,
     faults_need_no_privilege if Need::Native("it runs setpriv"),
-    a_mechanism_that_cannot_be_had_is_refused_with_the_reason if Need::SLOW,
+    a_mechanism_that_cannot_be_had_is_refused_with_the_reason if Need::LONG,
 ];

@@ -34,8 +34,8 @@ pub enum Need {
     /// Of the guests, in one only ([`Kernel::share`](super::kernels::Kernel::share)), unless `cargo xtask vm` is told
     /// otherwise: it would prove little more in the others.
     OneGuest(&'static str),
-    /// In guests only where all is asked for, or the test by its name: it takes long there, and would prove little
-    /// more than here.
+    /// In guests, and with the sources that are not the first choice, only where all is asked for: it takes long, and
+    /// would prove little more there.
     NotInHaste(&'static str),
     /// Where the processor's clock counts instructions.
     CountedInstructions,
@@ -47,7 +47,7 @@ impl Need {
     /// Worth running on every kernel, but too slow where a processor is emulated.
     pub const SLOW: Self = Self::OneGuest("it is slow where a processor is emulated");
     /// Of those that take longest.
-    pub const LONG: Self = Self::NotInHaste("it takes long where a processor is emulated");
+    pub const LONG: Self = Self::NotInHaste("it takes long");
 
     /// Why the test of this name does not run here.
     fn why_not_here(self, name: &str) -> Option<String> {
@@ -58,8 +58,9 @@ impl Need {
                 let is_another = guest.is_some_and(|it| it.share != Some(share(name)));
                 is_another.then(|| format!("in one guest: {why}"))
             }
-            Self::NotInHaste(why) if guest.is_some() && !machine::runs_everything() => {
-                Some(format!("in guests with --everywhere: {why}"))
+            Self::NotInHaste(why) if !machine::runs_everything() => {
+                let is_another = guest.is_some() || machine::set() != "auto";
+                is_another.then(|| format!("with --everywhere or --long: {why}"))
             }
             Self::CountedInstructions if !machine::counts_instructions() => {
                 Some("only where a clock counts instructions: `cargo xtask vm --cost`".to_owned())

@@ -120,9 +120,15 @@ fn release() -> String {
     release.trim().to_owned()
 }
 
-/// Tests that one guest is enough for run in each (`cargo xtask vm --everywhere`, or with a filter).
+/// All tests run here, also those that one guest, or one source of events, is enough for (`cargo xtask vm --everywhere`,
+/// or with a filter; `cargo xtask test --long`).
 pub fn runs_everything() -> bool {
     std::env::var_os("AIOTRACE_EVERYWHERE").is_some_and(|it| !it.is_empty())
+}
+
+/// How long a test watches something in which nothing may happen: a minute if there is time.
+pub fn a_while() -> std::time::Duration {
+    std::time::Duration::from_secs(if runs_everything() { 60 } else { 15 })
 }
 
 /// That the tests can be run here. Says what may be in their way.

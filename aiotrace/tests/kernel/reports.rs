@@ -317,7 +317,7 @@ const SECONDS: Need =
 const CAT: Need = Need::Native("it runs cat");
 
 tests![
-    refused_writes_are_found_by_an_attach if Need::SAME,
+    refused_writes_are_found_by_an_attach if Need::LONG,
     refused_writes_are_found_where_calls_are_counted if Need::SAME,
     the_field_that_is_wrong_is_named if Need::SAME,
     why_nothing_was_cancelled_is_told if Need::SAME,
@@ -327,11 +327,11 @@ tests![
     whoever_waits_in_io_destroy_or_exit_is_no_stranger_to_aio if SECONDS,
     sixty_thousand_contexts_fit_a_screen_and_do_not_delay_the_end if SECONDS,
     what_is_equal_is_one_finding if Need::LONG,
-    what_came_after_the_first_failure_and_after_the_last_is_told_apart if Need::SAME,
+    what_came_after_the_first_failure_and_after_the_last_is_told_apart if Need::LONG,
     a_trend_is_told_before_it_is_a_finding if SECONDS,
     an_unsure_finding_says_why if Need::Native("the guests have no /dev/fuse"),
     a_fifo_that_nobody_reads_does_not_keep_us if CAT,
     a_second_signal_ends_it_though_nobody_reads if SECONDS,
-    a_recording_is_read_from_a_pipe if Need::SAME,
-    a_program_that_is_not_there_exits_with_127_everywhere if Need::SAME,
+    a_recording_is_read_from_a_pipe if Need::LONG,
+    a_program_that_is_not_there_exits_with_127_everywhere if Need::LONG,
 ];

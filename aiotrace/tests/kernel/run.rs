@@ -210,17 +210,17 @@ fn a_program_without_aio_is_told_so() {
 tests![
     the_status_is_that_of_the_program if Need::LONG,
     what_cannot_be_executed_is_126_or_127 if Need::LONG,
-    a_failure_of_ours_is_125_and_the_program_never_begins if Need::SAME,
+    a_failure_of_ours_is_125_and_the_program_never_begins if Need::LONG,
     it_runs_as_another_user if Need::SAME,
     the_summary_counts_calls_and_errors if Need::SAME,
     a_reader_who_goes_away_is_no_error if Need::Native("it runs bash"),
-    a_full_disk_is_an_error_and_the_program_goes_on if Need::SAME,
+    a_full_disk_is_an_error_and_the_program_goes_on if Need::LONG,
     an_attach_that_cannot_write_ends_and_the_target_goes_on
         if Need::Native("it runs mount"),
     closed_outputs_harm_nobody
         if Need::Native("it waits for the links of the probe set of this machine"),
     a_slow_reader_loses_events_and_not_the_target if Need::LONG,
     sigterm_ends_the_program_too if Need::Native("it waits for the links of the probe set of this machine"),
-    doctor_says_that_tracing_works if Need::SAME,
-    a_program_without_aio_is_told_so if Need::SAME,
+    doctor_says_that_tracing_works if Need::LONG,
+    a_program_without_aio_is_told_so if Need::LONG,
 ];

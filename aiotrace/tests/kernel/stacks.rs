@@ -369,7 +369,7 @@ tests![
     callers_are_named_in_order_with_frame_pointers_and_without if RUSTC,
     a_program_of_the_distribution_is_unwound_to_its_own_function if Need::Native("it reads the file system of the distribution"),
     io_submit_has_a_stack_only_if_asked_for if Need::SLOW,
-    each_of_many_submits_has_the_stack_it_was_made_from if Need::SLOW,
+    each_of_many_submits_has_the_stack_it_was_made_from if Need::LONG,
     a_program_on_overlayfs_has_names if Need::Native("it runs mount(8), and needs a disk"),
     a_program_on_btrfs_has_names if Need::Native("it runs mkfs.btrfs and mount(8)"),
     programs_of_two_subvolumes_are_not_one if Need::Native("it runs mkfs.btrfs and mount(8)"),
@@ -378,6 +378,6 @@ tests![
     the_stack_of_a_process_that_is_gone_has_addresses_only if RUSTC,
     a_program_that_was_replaced_is_named_by_the_file_it_runs if RUSTC,
     a_stripped_program_is_told_by_module_and_address if Need::Native("it runs rustc and strip"),
-    symbols_do_not_count_in_our_memory if Need::SLOW,
+    symbols_do_not_count_in_our_memory if Need::LONG,
     the_child_that_reads_symbols_can_do_nothing_else,
 ];

@@ -287,12 +287,12 @@ fn a_rule_that_never_fired_says_so() {
 
 tests![
     a_write_that_failed_and_is_made_again_is_retried if Need::LONG,
-    a_fault_for_one_file_names_the_request_that_got_it if Need::SAME,
+    a_fault_for_one_file_names_the_request_that_got_it if Need::LONG,
     a_request_whose_iocb_is_used_for_another_one_is_lost if Need::LONG,
-    a_request_that_comes_again_in_another_iocb_is_retried if Need::SAME,
+    a_request_that_comes_again_in_another_iocb_is_retried if Need::LONG,
     what_is_done_with_pwrite_is_not_lost if Need::LONG,
     what_a_child_does_is_not_lost if Need::SAME,
-    what_is_read_at_once_is_not_lost if Need::SAME,
+    what_is_read_at_once_is_not_lost if Need::LONG,
     a_rule_for_writes_is_about_all_kinds_of_them if Need::SAME,
     what_is_told_quietly_is_in_order_and_has_its_stack if Need::SAME,
     what_is_submitted_again_in_another_cut_is_retried if Need::LONG,

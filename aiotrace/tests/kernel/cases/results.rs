@@ -157,7 +157,7 @@ tests![
     files_of_an_overlay_are_told_as_all_others if Need::Native("it runs mount(8), and needs a disk"),
     files_of_xfs_are_told_as_all_others if Need::Native("it runs mkfs.xfs and mount(8)"),
     the_last_piece_of_a_write_with_o_direct_failed_and_is_named if Need::SAME,
-    nowait_that_always_gives_eagain_is_told_as_that if Need::SAME,
+    nowait_that_always_gives_eagain_is_told_as_that if Need::LONG,
     writes_that_extend_the_file_are_named_as_the_cause if Need::SAME,
     a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_last
         if Need::Native("it fills a disk"),

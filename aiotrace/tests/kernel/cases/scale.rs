@@ -265,5 +265,5 @@ tests![
     a_reader_that_is_made_anew_grows_and_its_place_is_named if Need::SAME,
     no_findings_says_for_how_long_it_watched if Need::SAME,
     a_long_name_is_shown_from_its_beginning if Need::SAME,
-    what_cannot_be_executed_has_one_status if Need::SAME,
+    what_cannot_be_executed_has_one_status if Need::LONG,
 ];
