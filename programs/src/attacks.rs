@@ -62,6 +62,9 @@ pub fn run(arguments: &[String]) {
     if how == "maps" {
         return long_maps(path);
     }
+    if how == "reserve" {
+        return reserve(path.parse().expect("how many GiB"));
+    }
     let file = File::options().read(true).write(how == "cut-short").open(path).expect("the file");
     let code = map(&file);
     if how == "lease" {
@@ -111,6 +114,17 @@ fn race(code: u64, path: &str) {
         work(code);
         is_over.store(true, Ordering::Relaxed);
     });
+}
+
+/// Reserves memory, touches none of it, and leaves a context whose handle is in no variable: whoever looks for it in
+/// memory that is only reserved makes page tables for all of it.
+fn reserve(gibibytes: usize) {
+    let (length, protection) = (gibibytes << 30, libc::PROT_READ | libc::PROT_WRITE);
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: a mapping at an address that the kernel chooses.
+    let reserved = unsafe { libc::mmap(ptr::null_mut(), length, protection, flags, -1, 0) };
+    assert_ne!(reserved, libc::MAP_FAILED, "mmap");
+    crate::faults::contexts::lost();
 }
 
 /// Lets a tracer see the ring first at an address of its own choice, with this size in its header.

@@ -7,7 +7,7 @@
 
 mod calls;
 mod closed;
-mod contexts;
+pub mod contexts;
 mod direct;
 mod endless;
 mod ends;

@@ -274,6 +274,41 @@ fn calls_of_more_threads_than_there_are_slots_are_counted_once() {
     assert!(lost > 0, "there were enough slots: {report:?}");
 }
 
+/// What page tables a process has, in KiB.
+fn page_tables(pid: u32) -> u64 {
+    let status = std::fs::read(format!("/proc/{pid}/status")).unwrap();
+    let text = aiotrace::proc::status_field(&status, "VmPTE").unwrap();
+    text.trim_end_matches(" kB").parse().unwrap()
+}
+
+/// To read memory that was never touched would make page tables for it: 64 GiB have 128 MiB of them. That a handle is
+/// nowhere in it is certain all the same.
+fn memory_that_is_only_reserved_is_not_scanned() {
+    let target = Program::ready_as_nobody(&["attack", "reserve", "64"]);
+    let (pid, before) = (target.pid(), page_tables(target.pid()));
+    let trace = scanned(pid);
+    let found: Vec<_> = trace.findings().iter().map(|it| it.name.clone()).collect();
+    assert_eq!(found, ["context-leak"]);
+    let after = page_tables(pid);
+    assert!(after < before + 1024, "{before} KiB of page tables, {after} KiB after the scan");
+}
+
+/// A trace that looks for handles, for a second.
+fn scanned(pid: u32) -> Trace {
+    let pid = pid.to_string();
+    Attached::new(&["--scan", "--idle-after", "100ms", "--duration", "1", "-p", &pid]).end()
+}
+
+/// To look up which of 40 TiB is present would take 40 s. The scan is given up, and nothing is concluded.
+fn a_scan_that_takes_too_long_is_given_up() {
+    let target = Program::ready_as_nobody(&["attack", "reserve", "40960"]);
+    let start = Instant::now();
+    let trace = scanned(target.pid());
+    assert!(start.elapsed() < Duration::from_secs(25), "{:?}", start.elapsed());
+    assert!(trace.findings().is_empty(), "{:?}", trace.findings());
+    assert_eq!(trace.report().contexts.len(), 1);
+}
+
 /// A plain user's limit, or the machine's, may be below.
 fn many_threads(count: u64) -> Option<Program> {
     let most = std::fs::read_to_string("/proc/sys/kernel/threads-max").unwrap();
@@ -530,6 +565,8 @@ tests![
     long_lines_in_proc_take_no_memory if Need::SAME,
     calls_of_more_threads_than_there_are_slots_are_counted_once
         if Need::Native("a guest has no memory for so many threads"),
+    memory_that_is_only_reserved_is_not_scanned if Need::LONG,
+    a_scan_that_takes_too_long_is_given_up if Need::LONG,
     thousands_of_threads_are_attached_to_and_go_on if Need::LONG,
     a_ring_of_a_false_size_takes_no_memory if Need::LONG,
     killed_at_any_moment_it_leaves_nothing_behind if Need::LONG,
