@@ -44,6 +44,8 @@ pub struct Cost {
     pub processor: f64,
     /// Most memory at a time, in MiB.
     pub memory: f64,
+    /// Milliseconds from when the tool was started until it was attached, to 5 ms.
+    pub start: f64,
 }
 
 /// Measures a workload once untraced and once under the tool.
@@ -71,14 +73,16 @@ pub fn sample(workload: Workload, tracer: &Tracer, machine: &Machine) -> Result<
             .stderr(File::create(&stderr)?)
             .spawn()
             .with_context(|| format!("cannot run {}", tracer.name))?;
+        let begun = Instant::now();
         let mut attached = Attached(Some(tool));
         attached.wait_ready(tracer.ready, &said)?;
+        let start = begun.elapsed().as_secs_f64() * 1000.0;
         let before = attached.processor_time()?;
         let measured = running.go()?;
         let (after, memory) = attached.end(tracer)?;
         let processor =
             after.saturating_sub(before).as_nanos() as f64 / measured.operations.max(1.0);
-        (measured, Some(Cost { processor, memory }))
+        (measured, Some(Cost { processor, memory, start }))
     };
     let lost = tracer.lost(&said()?, &lines_of_loss(&output)?);
     let own = traced.own.zip(untraced.own).map(|(traced, untraced)| traced / untraced);

@@ -38,7 +38,7 @@ impl Row {
         let name = self.tracer.name;
         let Some(traced) = self.median(|it| it.traced) else {
             let problem = self.problem.as_deref().unwrap_or("not measured");
-            return format!("| {name} | {} ||||||", problem.replace('|', "/"));
+            return format!("| {name} | {} |||||||", problem.replace('|', "/"));
         };
         let ratio = self.ratio().map_or_else(String::new, |it| self.relation(it));
         let lost = self.lost().map_or_else(|| "?".to_owned(), |it| it.to_string());
@@ -49,11 +49,12 @@ impl Row {
         let own = median(self.samples.iter().filter_map(|it| it.own));
         let own = own.map_or_else(|| "-".to_owned(), times);
         format!(
-            "| {name} | {} | {} | {ratio} | {own} | {lost} | {} | {} |",
+            "| {name} | {} | {} | {ratio} | {own} | {lost} | {} | {} | {} |",
             thousands(traced),
             spread(self.samples.iter().map(|it| it.traced)),
             cost(|it| it.processor),
             cost(|it| it.memory),
+            cost(|it| it.start),
         )
     }
 
@@ -77,14 +78,14 @@ pub fn tables(rows: &[Row]) -> String {
         let (unit, relation) =
             if workload.is_rate() { ("IOPS", "of untraced") } else { ("ns", "times untraced") };
         out.push_str(&format!(
-            "{}:\n\n| | {unit} | min to max | {relation} | its own time | lost | tracer, ns | tracer, MiB |\n\
-             |---|--:|--:|--:|--:|--:|--:|--:|\n",
+            "{}:\n\n| | {unit} | min to max | {relation} | its own time | lost | tracer, ns | tracer, MiB | start, ms |\n\
+             |---|--:|--:|--:|--:|--:|--:|--:|--:|\n",
             workload.title()
         ));
         let untraced = || rows.iter().flat_map(|it| &it.samples).map(|it| it.untraced);
         if let Some(value) = median(untraced()) {
             out.push_str(&format!(
-                "| untraced | {} | {} | | | | | |\n",
+                "| untraced | {} | {} | | | | | | |\n",
                 thousands(value),
                 spread(untraced())
             ));
@@ -141,7 +142,7 @@ mod tests {
             traced: *traced,
             own: Some(2.5),
             lost: Some(0),
-            cost: Some(Cost { processor: 1500.0, memory: 60.0 }),
+            cost: Some(Cost { processor: 1500.0, memory: 60.0, start: 250.0 }),
         };
         let samples = samples.iter().map(sample).collect();
         Row { workload, tracer: &TRACERS[2], samples, problem: problem.map(str::to_owned) }
@@ -152,9 +153,10 @@ mod tests {
         let row = row(Workload::Pair, &[(500.0, 1000.0), (1000.0, 1500.0), (600.0, 1500.0)], None);
         assert_eq!(row.ratio(), Some(2.0));
         let table = tables(&[row]);
-        let line = "| aiotrace, text | 1,500 | 1,000 to 1,500 | 2.00 | 2.50 | 0 | 1,500 | 60 |";
+        let line =
+            "| aiotrace, text | 1,500 | 1,000 to 1,500 | 2.00 | 2.50 | 0 | 1,500 | 60 | 250 |";
         assert!(table.contains(line), "{table}");
-        assert!(table.contains("| untraced | 600 | 500 to 1,000 | | | | | |"), "{table}");
+        assert!(table.contains("| untraced | 600 | 500 to 1,000 | | | | | | |"), "{table}");
     }
 
     #[test]

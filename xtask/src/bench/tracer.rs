@@ -115,6 +115,13 @@ pub const TRACERS: &[Tracer] = &[
             &["{aiotrace}", "attach", "-p", "{pid}", "-q", "--record", "{out}", "-o", "/dev/null"],
         )
     },
+    Tracer {
+        on: &[Pair, Batch],
+        ..aiotrace(
+            "aiotrace -v --stacks",
+            &["{aiotrace}", "attach", "-p", "{pid}", "-v", "--stacks", "-o", "{out}"],
+        )
+    },
     aiotrace("aiotrace -c", &["{aiotrace}", "attach", "-p", "{pid}", "-c", "-o", "{out}"]),
     Tracer {
         on: &[Pair, Batch],
