@@ -189,6 +189,7 @@ impl Model {
             self.count_refused(event.pid, iocbs.iter().skip(accepted));
         }
         let has_room = self.followed + accepted as u64 <= MOST_REQUESTS;
+        let is_exact = self.settings.exact_completions;
         if call.ret < 0 {
             if let Some(context) = self.context_when_mut((event.pid, ctx), began) {
                 context.submitted += count(nr);
@@ -246,8 +247,11 @@ impl Model {
         // What completed in the call was in flight, too, also if it could not be read yet.
         let untold = (accepted - found.len()) as u64;
         let hidden = completed_in(call).min(context.requests.hidden()).min(untold);
-        let peak = context.requests.in_flight() + found.len() as u64 + hidden;
-        context.peak = context.peak.max(peak);
+        if accepted > 0 {
+            let completed = completed_in(call).max(found.len() as u64 + hidden);
+            let is_known = doubt.is_none() && (is_exact || call.ring.is_some());
+            context.peak.submitted(context.requests.in_flight(), completed, is_known);
+        }
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         let space = self.space(event.pid);

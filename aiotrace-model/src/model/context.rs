@@ -10,6 +10,7 @@ use super::{
     findings::shallow_queue::Turns,
     latency::Latency,
     pace::Pace,
+    peak::Peak,
     report::End,
     requests::{Match, Requests, Unreaped},
     sums::Sums,
@@ -59,7 +60,7 @@ pub struct Context {
     /// That the program reaps by itself was seen at the last look, and what follows from it was done.
     pub was_reaped_by_hand: bool,
     /// Most requests in flight at a time.
-    pub peak: u64,
+    pub peak: Peak,
     /// Requests completed, bytes moved, requests failed.
     pub done: Done,
     /// io_submit calls so far.
@@ -158,7 +159,7 @@ impl Context {
             requests: Requests::default(),
             given: 0,
             was_reaped_by_hand: false,
-            peak: 0,
+            peak: Peak::default(),
             done: Done::default(),
             submits: 0,
             submitter: Submitter::None,
@@ -225,7 +226,7 @@ impl Context {
     /// Requests in flight at a time were never more, if that is known.
     pub fn most_in_flight(&self) -> Option<u64> {
         let before = if self.adopted { self.in_flight_at_attach? } else { 0 };
-        Some(self.peak + u64::from(before))
+        Some(self.peak.at_most() + u64::from(before))
     }
 
     /// Something makes it unsure. The first reason is told.

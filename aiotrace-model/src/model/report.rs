@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Alive, Context, ContextRef, Done, Doubt, FaultRow, Finding, Map, Model, SECOND, Thresholds,
-    Wait,
+    Alive, Context, ContextRef, Done, Doubt, FaultRow, Finding, Map, Model, Peak, SECOND,
+    Thresholds, Wait,
     latency::{Latency, Percentiles},
     sums::{Disagreement, Sums},
     verdict::RuleRow,
@@ -146,7 +146,7 @@ pub struct Row {
     /// What io_setup was asked for, where that is known.
     pub asked: Option<u64>,
     /// Most requests in flight at a time.
-    pub peak: u64,
+    pub peak: Peak,
     /// In flight now, or at its end.
     pub in_flight: u64,
     /// Completed and not reaped now, or at its end. `None`: it ended with its process, which may have
@@ -251,7 +251,7 @@ impl Row {
     pub fn add(&mut self, other: &Self) {
         self.contexts += other.contexts;
         self.asked = self.asked.zip(other.asked).map(|(a, b)| a + b);
-        self.peak = self.peak.max(other.peak);
+        self.peak = self.peak.or(other.peak);
         self.in_flight += other.in_flight;
         self.unknown += other.unknown;
         self.unreaped = self.unreaped.zip(other.unreaped).map(|(a, b)| a + b);

@@ -644,3 +644,43 @@ fn the_rest_of_a_short_submit_is_bounded() {
     // The oldest ones are given up, which is unsure, and the others are told, once.
     assert_eq!(dropped(900, 20), [Severity::Warning, Severity::Error]);
 }
+
+/// How many were in flight at a time is not known where they completed before io_submit returned.
+#[test]
+fn the_peak_of_what_completes_inside_of_io_submit_is_a_bound() {
+    let ring = |tail| Some(Ring { head: 0, tail, nr: 64 });
+    let requests = |count: u64| submit((0..count).map(|at| request(at, PWRITE, 0)).collect());
+    let peak = |trace: &Trace| {
+        let peak = trace.rows()[0].peak;
+        (peak.at_most(), peak.is_bound())
+    };
+    for is_exact in [false, true] {
+        let mut trace = Trace::seen(is_exact);
+        trace.setup();
+        // One is one, whenever it completes.
+        let mut call = call_of(trace.now + 1, 1, requests(1));
+        (call.ring_before, call.ring) = (ring(0), ring(1));
+        trace.now += 1;
+        trace.complete(0);
+        trace.tell(Body::Call(call));
+        assert_eq!(peak(&trace), (1, false), "exact: {is_exact}");
+        let mut call = call_of(trace.now + 1, 8, requests(8));
+        (call.ring_before, call.ring) = (ring(1), ring(9));
+        trace.now += 1;
+        (0..8).for_each(|at| trace.complete(at));
+        trace.tell(Body::Call(call));
+        assert_eq!(peak(&trace), (8, true), "exact: {is_exact}");
+        // So many at least, as none of them has completed.
+        let mut call = call_of(trace.now + 1, 12, requests(12));
+        (call.ring_before, call.ring) = (ring(9), ring(9));
+        trace.tell(Body::Call(call));
+        assert_eq!(peak(&trace), (12, false), "exact: {is_exact}");
+        // Two threads: what the other call has accepted and has completed meanwhile was in flight with it, perhaps.
+        let mut call = call_of(trace.now + 1, 4, requests(4));
+        (call.ring_before, call.ring) = (ring(9), ring(19));
+        trace.now += 1;
+        (0..10).for_each(|at| trace.complete(at));
+        trace.tell(Body::Call(call));
+        assert_eq!(peak(&trace), (16, true), "exact: {is_exact}");
+    }
+}
