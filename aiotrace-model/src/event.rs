@@ -304,6 +304,17 @@ impl Args {
             Self::Cancel { .. } => Syscall::Cancel,
         }
     }
+
+    /// On which context; 0 of io_setup, which needs none.
+    pub fn handle(&self) -> Handle {
+        match self {
+            Self::Setup { .. } => Handle(0),
+            Self::Destroy { ctx }
+            | Self::Submit { ctx, .. }
+            | Self::Getevents { ctx, .. }
+            | Self::Cancel { ctx, .. } => *ctx,
+        }
+    }
 }
 
 /// One iocb of an io_submit.

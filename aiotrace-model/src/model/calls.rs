@@ -12,6 +12,7 @@ use crate::{
 
 const EINVAL: i64 = -(errno::EINVAL as i64);
 const EAGAIN: i64 = -(errno::EAGAIN as i64);
+const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
 impl Model {
     pub(super) fn call(&mut self, event: &Event, call: &Call) {
@@ -29,6 +30,10 @@ impl Model {
         let is_injected = self.faults.rules.injected(call);
         if call.entry == Entry::Denied && !is_injected {
             return self.denied(event, call);
+        }
+        let key = (self.space(event.pid), call.args.handle().0);
+        if (call.ret >= 0 || call.ret == EINPROGRESS) && !is_injected {
+            self.is_no_leak(key, call.began(event));
         }
         let handle = match &call.args {
             Args::Setup { nr_events, stored, .. } => {

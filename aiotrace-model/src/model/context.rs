@@ -77,8 +77,8 @@ pub struct Context {
     pub turns: Turns,
     /// Looks at it from outside.
     pub look: Look,
-    /// It was told that it is lost.
-    pub leak_told: bool,
+    /// When it was told that it is lost.
+    pub leak_told: Option<u64>,
 }
 
 /// Who submits to a context.
@@ -119,6 +119,8 @@ pub struct Look {
     pub pace: Pace,
     /// The last look found that its ring is not mapped: when.
     pub unmapped: Option<u64>,
+    /// A call on it has worked though its ring was unmapped.
+    pub works_without: bool,
     /// The last look did not find the ring where it was, whatever that means.
     pub is_missing: bool,
     /// The last look found the ring, and it was so then.
@@ -170,11 +172,12 @@ impl Context {
             look: Look {
                 pace: Pace::new(time.saturating_add(FIRST_INTERVAL), FIRST_INTERVAL),
                 unmapped: None,
+                works_without: false,
                 is_missing: false,
                 confirmed: 0,
                 awaited: None,
             },
-            leak_told: false,
+            leak_told: None,
         }
     }
 

@@ -21,6 +21,9 @@ impl Model {
         let now = self.space(event.pid);
         let left = (gone.how == How::Exec).then(|| self.left_by(event.pid, gone.ctx, now));
         let space = left.flatten().unwrap_or(now);
+        if gone.how == How::Destroy {
+            self.is_no_leak((space, gone.ctx.0), event.time);
+        }
         let Some(context) = self.take(space, gone.ctx, event.time) else { return };
         self.spaces.entry(space).or_default().ended_at.insert(context.innermost);
         if gone.how == How::Destroy {
@@ -212,6 +215,7 @@ impl Model {
     fn forget_contexts(&mut self, space: u64) {
         let is_meant = |of: u64| of == space;
         self.end_destroying(is_meant);
+        self.forget_lost(|(of, _)| is_meant(of));
         let left: Vec<Context> =
             self.leaving.extract_if(.., |((of, _), _)| is_meant(*of)).map(|it| it.1).collect();
         let live = self.contexts.extract_in_any_order(|(of, _), _| is_meant(*of)).map(|it| it.1);

@@ -68,6 +68,7 @@ impl Model {
         let key = (space, context.handle().0);
         let destroyed = self.spaces.entry(space).or_default().given_again(key.1);
         context.held = destroyed.unwrap_or(0);
+        self.forget_lost(|it| it == key);
         if let Some(mut old) = self.contexts.remove(&key) {
             context.held = time;
             old.is_left = true;

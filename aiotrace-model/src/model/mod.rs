@@ -26,6 +26,7 @@ pub mod findings;
 mod handles;
 mod inline;
 pub mod latency;
+mod lost;
 mod owed;
 mod pace;
 mod peak;
@@ -149,6 +150,8 @@ pub struct Model {
     contexts: Map<(u64, u64), Context>,
     /// Contexts whose handle was given to another one while io_destroy still waits.
     leaving: Vec<((u64, u64), Context)>,
+    /// Contexts whose ring was unmapped, in the order in which that was found.
+    lost: Vec<lost::Lost>,
     spaces: Map<u64, Space>,
     space_of: Map<u32, u64>,
     names: Map<u32, Vec<u8>>,
@@ -242,6 +245,7 @@ impl Model {
             next_context: 1,
             contexts: Map::default(),
             leaving: Vec::new(),
+            lost: Vec::new(),
             spaces: Map::default(),
             space_of: Map::default(),
             names: Map::default(),
@@ -332,6 +336,11 @@ impl Model {
     /// A finding that was not told yet.
     pub fn next_finding(&mut self) -> Option<Finding> {
         self.findings.untold()
+    }
+
+    /// How bad the worst finding is, of those that were not withdrawn.
+    pub fn worst_finding(&self) -> Option<Severity> {
+        self.findings.worst()
     }
 
     /// Whether a process has a context with this handle, as far as known.

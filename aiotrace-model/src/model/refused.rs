@@ -80,7 +80,7 @@ impl Model {
             return;
         }
         let cause = cause::of(&call.args, ret);
-        let handle = handle_of(&call.args);
+        let handle = call.args.handle();
         let is_explained = is_explained || self.is_explained(event, call, cause.is_some());
         let finding = (!is_explained).then(|| self.refusal(event, call, cause.as_deref()));
         if !self.settings.every_call {
@@ -103,7 +103,7 @@ impl Model {
 
     /// What other findings are made of, and what is by design.
     fn is_explained(&self, event: &Event, call: &Call, has_cause: bool) -> bool {
-        let ctx = handle_of(&call.args);
+        let ctx = call.args.handle();
         let space = self.space(event.pid);
         let is_known = || self.context_when((event.pid, ctx), call.began(event)).is_some();
         match (call.args.syscall(), call.ret) {
@@ -124,7 +124,7 @@ impl Model {
     }
 
     fn refusal(&self, event: &Event, call: &Call, cause: Option<&str>) -> Finding {
-        let handle = handle_of(&call.args);
+        let handle = call.args.handle();
         let context = self.context_when((event.pid, handle), call.began(event)).map(|it| it.name);
         let subject = match &call.args {
             Args::Submit { iocbs, .. } => iocbs.first().and_then(|it| subject(it.as_ref()?)),
@@ -269,16 +269,6 @@ impl Model {
 /// Also EINTR: whoever has signals gets it.
 fn is_success_or_signal(ret: i64) -> bool {
     ret >= 0 || ret <= ERESTARTSYS || matches!(ret, EINPROGRESS | EINTR)
-}
-
-fn handle_of(args: &Args) -> Handle {
-    match args {
-        Args::Setup { .. } => Handle(0),
-        Args::Destroy { ctx }
-        | Args::Submit { ctx, .. }
-        | Args::Getevents { ctx, .. }
-        | Args::Cancel { ctx, .. } => *ctx,
-    }
 }
 
 fn subject(iocb: &Iocb) -> Option<Subject> {

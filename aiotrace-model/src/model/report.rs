@@ -302,10 +302,16 @@ impl Model {
         self.contexts.in_any_order().map(|it| it.1).chain(leaving).chain(destroying)
     }
 
+    /// All contexts that have not ended, or whose end may turn out to be none, and what they would have ended as.
+    fn kept(&self) -> impl Iterator<Item = (&Context, u64, Option<End>)> {
+        let lost = self.lost.iter().map(|it| (&it.context, it.time, Some(End::Leaked)));
+        self.live().map(|it| (it, self.now, None)).chain(lost)
+    }
+
     /// Completions whose results are not known, because they could not be read in the ring. `is_lossless`: no
     /// loss explains that only the ring tells of some.
     pub fn unread(&self, is_lossless: bool) -> u64 {
-        let all = self.live().map(unread).chain([(self.ends.unread, self.ends.unseen)]);
+        let all = self.kept().map(|it| unread(it.0)).chain([(self.ends.unread, self.ends.unseen)]);
         all.map(|(unread, unseen)| unread + if is_lossless { unseen } else { 0 }).sum()
     }
 
@@ -351,7 +357,7 @@ impl Model {
     pub fn report(&self) -> Report {
         let every_call = self.settings.every_call;
         let mut rows: Vec<Row> = self.ends.rows.clone();
-        rows.extend(self.live().map(|it| Row::of(it, self.now, None)));
+        rows.extend(self.kept().map(|(it, until, end)| Row::of(it, until, end)));
         rows.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.context.id));
         let mut others = self.ends.others.clone();
         for row in rows.drain(MOST_ROWS.min(rows.len())..) {
@@ -377,7 +383,7 @@ impl Model {
         let weight = |it: &KindRow| std::cmp::Reverse(it.done.requests + it.refused);
         kinds.sort_by_key(|it| (weight(it), it.pid, it.fd, it.opcode));
         let mut sums = self.ends.sums;
-        self.live().for_each(|it| sums += it.sums(None));
+        self.kept().for_each(|(it, _, end)| sums += it.sums(end));
         // Counted where they become known.
         sums.contexts = self.next_context - 1;
         if !every_call {

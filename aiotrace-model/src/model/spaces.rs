@@ -128,6 +128,8 @@ impl Model {
             self.contexts.extend(contexts.into_iter().map(|((_, it), of)| ((space, it), of)));
             let leaving = self.leaving.iter_mut().filter(|((of, _), _)| *of == provisional);
             leaving.for_each(|((of, _), _)| *of = space);
+            let lost = self.lost.iter_mut().filter(|it| it.key.0 == provisional);
+            lost.for_each(|it| it.key.0 = space);
             let lost = old.lost;
             self.faults.moved(provisional, space);
             self.spaces.entry(space).or_insert(old).lost |= lost;

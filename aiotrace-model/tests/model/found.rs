@@ -684,3 +684,60 @@ fn the_peak_of_what_completes_inside_of_io_submit_is_a_bound() {
         assert_eq!(peak(&trace), (16, true), "exact: {is_exact}");
     }
 }
+
+/// In memory that is mapped where a ring was, the kernel finds the number of the first context, which so works again.
+#[test]
+fn a_context_that_works_without_its_ring_is_not_lost() {
+    let lose = |found| {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(1, one(POLL));
+        for _ in 0..2 {
+            trace.now += SECOND;
+            trace.look(found);
+        }
+        trace
+    };
+    let covered = lose(RingFound::Covered).findings();
+    assert_eq!(covered[0].doubt, Some(Doubt::Covered));
+    assert_eq!(covered[0].severity, Severity::Warning);
+    for is_used in [true, false] {
+        let mut trace = lose(RingFound::Unmapped);
+        assert_eq!(trace.found(), [(Name::ContextLeak, Severity::Error)]);
+        assert_eq!(trace.ends(), [Some(End::Leaked)]);
+        if is_used {
+            trace.call(1, one(POLL));
+            assert_eq!(trace.ends(), [None], "it is no other context");
+            for _ in 0..3 {
+                trace.now += SECOND;
+                trace.look(RingFound::Covered);
+            }
+        }
+        trace.destroy(0);
+        let report = trace.model.report();
+        assert!(report.findings.iter().all(|it| it.name != Name::ContextLeak));
+        assert_eq!(trace.ends(), [Some(End::Destroyed)]);
+        assert_eq!((report.sums.contexts, report.sums.ended), (1, 1));
+        assert!(report.disagreements.is_empty(), "{:?}", report.disagreements);
+        assert_eq!(trace.found(), []);
+    }
+    // Who was in a call on it before that had the context.
+    let mut trace = lose(RingFound::Unmapped);
+    trace.call_since(SECOND, 1, getevents_of(1, 1));
+    assert_eq!(trace.ends()[0], Some(End::Leaked));
+    assert_eq!(trace.model.worst_finding(), Some(Severity::Error));
+    // It was so of one of them, and the other one's is told.
+    let mut trace = lose(RingFound::Unmapped);
+    trace.setup();
+    for _ in 0..2 {
+        trace.now += SECOND;
+        trace.look(RingFound::Unmapped);
+    }
+    trace.destroy(0);
+    assert_eq!(trace.ends(), [Some(End::Leaked), Some(End::Destroyed)]);
+    let leaks = trace.model.report().findings;
+    assert_eq!(
+        leaks.iter().map(|it| (it.name, it.count)).collect::<Vec<_>>(),
+        [(Name::ContextLeak, 1)]
+    );
+}
