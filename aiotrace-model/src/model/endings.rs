@@ -60,7 +60,7 @@ impl Model {
         }
     }
 
-    fn ended(&mut self, space: u64, context: Context, gone: &Gone, event: &Event) {
+    fn ended(&mut self, space: u64, mut context: Context, gone: &Gone, event: &Event) {
         let how = gone.how;
         if let Some(known) = self.spaces.get_mut(&space) {
             known.context_ended(context.name.id);
@@ -71,6 +71,9 @@ impl Model {
             let (gone, time) = (*gone, event.time);
             return self.ends.destroying.push(Destroying { key, context, gone, time });
         }
+        let is_shared = self.spaces.get(&space).is_some_and(|it| it.is_shared);
+        let doubt = is_shared.then_some(Doubt::Shared);
+        context.doubt = context.doubt.or(doubt);
         if let Some(finding) = self.discarded(&context, gone, event.time, None) {
             self.find(finding, 0, 0);
         }
@@ -81,6 +84,7 @@ impl Model {
             contexts: 0,
             charge: Some(0),
             by_exec: how == How::Exec,
+            doubt,
         });
         released.contexts += 1;
         let both = released.charge.zip(context.charge);

@@ -40,6 +40,8 @@ pub struct Space {
     pub lost: bool,
     /// It was seen from its beginning on: all its contexts were.
     pub is_whole: bool,
+    /// A process that is not traced was made, and shares it: it may live longer than those that are known.
+    pub is_shared: bool,
     /// When a handle was used that nobody was seen to make: a ring of it was moved, perhaps, and it is not known which.
     pub strayed: Option<u64>,
     /// When it was destroyed, by handle.
@@ -106,6 +108,8 @@ pub struct Released {
     pub charge: Option<u64>,
     /// It ran another program.
     pub by_exec: bool,
+    /// Why they may not have ended.
+    pub doubt: Option<Doubt>,
 }
 
 /// The rest of a short submit.

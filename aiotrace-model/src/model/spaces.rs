@@ -51,8 +51,9 @@ impl Model {
                     it.untraced += 1;
                 }
                 let space = self.space(event.pid);
-                if let Some(space) = self.spaces.get_mut(&space) {
-                    space.is_whole = false;
+                if let Some(known) = self.spaces.get_mut(&space) {
+                    known.is_whole = false;
+                    known.is_shared |= process.space == Some(space);
                 }
                 self.forked(space, None, event.time);
             }

@@ -741,3 +741,39 @@ fn a_context_that_works_without_its_ring_is_not_lost() {
         [(Name::ContextLeak, 1)]
     );
 }
+
+/// Contexts live as long as the memory of their process, which a child may share (clone(2) with CLONE_VM).
+#[test]
+fn what_a_child_shares_that_is_not_traced_may_not_end_with_the_process() {
+    let told = |space, how: How| {
+        let mut trace = Trace::new(true);
+        trace.tell(process(Some(70), Change::Exec { path: Vec::new() }));
+        trace.setup();
+        trace.call(1, one(PWRITE));
+        trace.tell(process(space, Change::Fork { child: 8, followed: false }));
+        trace.gone(how, Some(1));
+        let change = match how {
+            How::Exit => Change::Exit { status: ExitStatus::Code(0) },
+            _ => Change::Exec { path: Vec::new() },
+        };
+        trace.tell(process(Some(71), change));
+        trace.model.finish(trace.now);
+        let findings = trace.findings();
+        let told: Vec<_> = findings.iter().map(|it| (it.name, it.severity, it.doubt)).collect();
+        (told, trace.rows()[0].doubt)
+    };
+    for how in [How::Exit, How::Exec] {
+        let doubt = Some(Doubt::Shared);
+        let unsure = [
+            (Name::DiscardedRequests, Severity::Warning, doubt),
+            (Name::ReleasedAtExit, Severity::Info, doubt),
+        ];
+        assert_eq!(told(Some(70), how), (unsure.to_vec(), doubt));
+        let sure = [
+            (Name::DiscardedRequests, Severity::Error, None),
+            (Name::ReleasedAtExit, Severity::Info, None),
+        ];
+        assert_eq!(told(Some(80), how), (sure.to_vec(), None), "it has memory of its own");
+        assert_eq!(told(None, how), (sure.to_vec(), None), "its parent waits for it");
+    }
+}
