@@ -228,12 +228,16 @@ impl Model {
                     let of_it = request.clone();
                     let completed = context.requests.accepted(request);
                     followed += 1;
-                    let is_inline = completed.as_ref().is_some_and(|it| {
-                        it.completed.time <= event.time && it.completed.after >= entered
-                    });
-                    // What failed at once says nothing about the file.
-                    let is_failed = completed.as_ref().is_some_and(|it| it.completed.event.res < 0);
-                    last = (!is_failed).then_some((of_it, is_inline));
+                    let is_inline = match &completed {
+                        // What failed at once says nothing about the file.
+                        Some(it) if it.completed.event.res < 0 => None,
+                        // Its ring was not looked at when the call began, perhaps.
+                        Some(it) if it.completed.time > event.time => Some(false),
+                        Some(it) => (it.completed.after >= entered).then_some(true),
+                        // It has not completed, if the ring could be looked at when the call returned.
+                        None => (is_exact || call.ring.is_some()).then_some(false),
+                    };
+                    last = is_inline.map(|is_inline| (of_it, is_inline));
                     completed.iter().for_each(|it| context.count(it));
                     found.extend(completed);
                 }
