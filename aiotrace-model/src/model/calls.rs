@@ -6,8 +6,12 @@ use aiotrace_common::abi::RingHeader;
 use crate::{
     any_order::AnyOrder as _,
     errno,
-    event::{Args, Call, Entry, Event, Handle, Iocb, Moved, Refused, opcode_name},
-    model::{requests::Request, rules::delivered, verdict::HUNG_AFTER},
+    event::{Args, Call, Entry, Event, Handle, Iocb, Moved, Refused, Ring, opcode_name},
+    model::{
+        requests::{Request, Requests},
+        rules::delivered,
+        verdict::HUNG_AFTER,
+    },
 };
 
 const EINVAL: i64 = -(errno::EINVAL as i64);
@@ -120,7 +124,7 @@ impl Model {
                 let context = self.add_context(event.pid, ctx, event.time)?;
                 (context.adopted, context.is_stray) = (true, true);
                 context.doubts(Doubt::Older);
-                context.requests = super::requests::Requests::adopted(call.ring, event.time);
+                context.requests = Requests::adopted(ring_at_first(call), event.time);
                 context
             }
         };
@@ -331,6 +335,21 @@ impl Model {
             None => context.reaped(count(call.ret), event.time),
         }
     }
+}
+
+/// The ring of a context before the call by which it became known: what this call submitted has completed after that. If
+/// the ring was not seen then, all that the call submitted may have completed in it, and none may.
+fn ring_at_first(call: &Call) -> Option<Ring> {
+    let is_submit = matches!(call.args, Args::Submit { .. });
+    let (before, now) = (call.ring_before.filter(|_| is_submit), call.ring);
+    before.or_else(|| {
+        let mut ring = now?;
+        if is_submit && ring.nr > 0 && ring.tail < ring.nr {
+            let own = count(call.ret).min(ring.unreaped().into()) as u32;
+            ring.tail = (ring.tail + ring.nr - own) % ring.nr;
+        }
+        Some(ring)
+    })
 }
 
 /// Requests of the context that completed while the call took place, as its ring tells.

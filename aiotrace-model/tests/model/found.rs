@@ -88,6 +88,12 @@ impl Trace {
         self.call_since(entered, 0, Args::Destroy { ctx: H });
     }
 
+    /// What is found when it is destroyed.
+    fn destroy_told(&mut self, in_flight: u64) -> Vec<Name> {
+        self.destroy(in_flight);
+        self.found().iter().map(|it| it.0).collect()
+    }
+
     pub fn look(&mut self, found: RingFound) {
         self.look_while(found, None);
     }
@@ -776,4 +782,41 @@ fn what_a_child_shares_that_is_not_traced_may_not_end_with_the_process() {
         assert_eq!(told(Some(80), how), (sure.to_vec(), None), "it has memory of its own");
         assert_eq!(told(None, how), (sure.to_vec(), None), "its parent waits for it");
     }
+}
+
+/// A child of vfork has made it and was not traced, for instance.
+#[test]
+fn what_completed_in_the_call_by_which_a_context_became_known_is_not_in_flight() {
+    let ring = |head, tail| Some(Ring { head, tail, nr: 64 });
+    for before in [None, ring(3, 5)] {
+        for is_reaped_by_call in [true, false] {
+            let mut trace = Trace::seen(false);
+            let mut call = call_of(trace.now + 1, 1, one(PREAD));
+            (call.ring_before, call.ring) = (before, ring(3, 6));
+            trace.tell(Body::Call(call));
+            let mut args = getevents_of(1, 4);
+            if let Args::Getevents { list, .. } = &mut args {
+                let event = |obj| Some(IoEvent { data: 0, obj, res: 512, res2: 0 });
+                *list = vec![event(77), event(78), event(1)];
+            }
+            let mut call = call_of(trace.now + 1, 3, args);
+            call.ring = ring(6, 6);
+            if is_reaped_by_call {
+                trace.tell(Body::Call(call));
+            } else {
+                trace.look(RingFound::There(Ring { head: 6, tail: 6, nr: 64 }));
+            }
+            assert_eq!(trace.rows()[0].in_flight, 0);
+            assert_eq!(trace.rows()[0].done.requests, u64::from(is_reaped_by_call));
+            let report = trace.destroy_told(0);
+            assert_eq!(report, [], "no discarded-requests");
+        }
+    }
+    // One that has not completed is.
+    let mut trace = Trace::seen(false);
+    let mut call = call_of(trace.now + 1, 1, one(PREAD));
+    (call.ring_before, call.ring) = (ring(5, 5), ring(5, 5));
+    trace.tell(Body::Call(call));
+    assert_eq!(trace.rows()[0].in_flight, 1);
+    assert_eq!(trace.destroy_told(1), [Name::DiscardedRequests]);
 }
