@@ -343,12 +343,9 @@ fn ring_at_first(call: &Call) -> Option<Ring> {
     let is_submit = matches!(call.args, Args::Submit { .. });
     let (before, now) = (call.ring_before.filter(|_| is_submit), call.ring);
     before.or_else(|| {
-        let mut ring = now?;
-        if is_submit && ring.nr > 0 && ring.tail < ring.nr {
-            let own = count(call.ret).min(ring.unreaped().into()) as u32;
-            ring.tail = (ring.tail + ring.nr - own) % ring.nr;
-        }
-        Some(ring)
+        let ring = now?;
+        let own = if is_submit { count(call.ret).min(ring.unreaped().into()) } else { 0 };
+        Some(ring.without(own as u32))
     })
 }
 

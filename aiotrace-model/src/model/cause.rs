@@ -195,13 +195,49 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
     causes
 }
 
+/// Why a handle is not valid any more.
+pub const UNMAPPED: &str = "its ring was unmapped, and not destroyed";
+
+/// Likewise: the kernel knows the context by its new place only.
+pub fn moved(to: u64) -> String {
+    format!("its ring was moved with mremap(2): its handle is {to:#x} now")
+}
+
 /// A possible reason when the arguments are in order and the context exists. (Of vectors the iovecs are shown as well.)
 ///
 /// EINVAL is for a file that has no such operation, or, of a poll, that is not ready and has no single wait queue
 /// (<https://elixir.bootlin.com/linux/v6.12/source/fs/aio.c>: `aio_read`, `aio_write`, `aio_fsync`, `aio_poll`).
-pub fn perhaps(args: &Args, ret: i64) -> Option<String> {
+///
+/// `ring`: whether the ring could be read when the call returned. The kernel reads its first word before anything else
+/// (`lookup_ioctx`), and what the kernel could read can be read then.
+pub fn perhaps(args: &Args, ret: i64, ring: RingThen) -> Option<String> {
+    if ret != EINVAL {
+        return None;
+    }
+    let of_ring = format!(
+        "the ring at {:#x} cannot be read (munmap, mremap or mprotect), so that the handle is not valid",
+        args.handle().0
+    );
+    let of_ring = Some(of_ring).filter(|_| ring != RingThen::Readable);
+    let of_iocb = of_iocb(args).filter(|_| ring != RingThen::Gone);
+    let all: Vec<String> = of_ring.into_iter().chain(of_iocb).collect();
+    (!all.is_empty()).then(|| format!("perhaps {}", all.join(", or ")))
+}
+
+/// A ring when a call returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingThen {
+    /// It could be read, or that does not matter to the call.
+    Readable,
+    /// It could not be read, and could be read before.
+    Gone,
+    /// It could not be read, and never could so far.
+    Unread,
+}
+
+fn of_iocb(args: &Args) -> Option<String> {
     let Args::Submit { iocbs, .. } = args else { return None };
-    let it = iocbs.first()?.as_ref()?.value.filter(|_| ret == EINVAL)?;
+    let it = iocbs.first()?.as_ref()?.value?;
     let fd = it.fildes as i32;
     let which = match it.opcode {
         0 => Some(format!("fd {fd} cannot be read by AIO, as a directory cannot")),
@@ -213,7 +249,7 @@ pub fn perhaps(args: &Args, ret: i64) -> Option<String> {
     let resfd =
         (it.flags & RESFD != 0).then(|| format!("aio_resfd {} is no eventfd", it.resfd as i32));
     let all: Vec<String> = which.into_iter().chain(resfd).collect();
-    (!all.is_empty()).then(|| format!("perhaps {}", all.join(", or ")))
+    (!all.is_empty()).then(|| all.join(", or "))
 }
 
 /// `a, b and c`
@@ -299,13 +335,19 @@ mod tests {
     #[test]
     fn what_may_be_the_reason_is_said_as_that() {
         let iocb = |opcode| abi::Iocb { opcode, fildes: 3, ..Default::default() };
-        let perhaps = |iocb, ret| perhaps(&submit(iocb), ret).unwrap_or_default();
+        let perhaps_with = |iocb, ret, ring| perhaps(&submit(iocb), ret, ring).unwrap_or_default();
+        let perhaps = |iocb, ret| perhaps_with(iocb, ret, RingThen::Readable);
         assert!(perhaps(iocb(2), EINVAL).starts_with("perhaps fd 3 has no fsync"));
         let resfd = abi::Iocb { flags: RESFD, resfd: 4, ..iocb(5) };
         assert_eq!(of_iocb(resfd, EINVAL), "", "it says nothing for certain");
         let text = "perhaps fd 3 cannot be polled by AIO, or aio_resfd 4 is no eventfd";
         assert_eq!(perhaps(resfd, EINVAL), text);
         assert_eq!(perhaps(iocb(0), EBADF), "");
+        let ring = "perhaps the ring at 0x1 cannot be read (munmap, mremap or mprotect), so that the handle is not valid";
+        assert_eq!(perhaps_with(iocb(0), EINVAL, RingThen::Gone), ring);
+        let or = format!("{ring}, or fd 3 cannot be read by AIO, as a directory cannot");
+        assert_eq!(perhaps_with(iocb(0), EINVAL, RingThen::Unread), or);
+        assert_eq!(perhaps_with(iocb(0), EBADF, RingThen::Gone), "");
     }
 
     #[test]

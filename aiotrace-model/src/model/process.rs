@@ -18,6 +18,8 @@ use crate::event::Synchronous;
 
 /// Handles that were destroyed, remembered for each address space.
 const MOST_DESTROYED: usize = 4096;
+/// Handles whose rings were moved, likewise.
+const MOST_MOVED: usize = 1024;
 /// Short submits that wait for their rest.
 const MOST_SHORT: usize = 64;
 /// The requests of one that are kept.
@@ -46,6 +48,8 @@ pub struct Space {
     pub strayed: Option<u64>,
     /// When it was destroyed, by handle.
     destroyed: Map<u64, u64>,
+    /// Where its ring was moved, by handle.
+    moved: Map<u64, u64>,
     /// Short submits whose rest was not submitted again.
     short: VecDeque<Short>,
     /// How its requests complete.
@@ -250,8 +254,22 @@ impl Space {
         self.destroyed.insert(handle, time);
     }
 
+    /// Its ring was moved.
+    pub fn moved(&mut self, from: u64, to: u64) {
+        if self.moved.len() >= MOST_MOVED {
+            self.moved.clear();
+        }
+        self.moved.insert(from, to);
+    }
+
+    /// Where the ring was moved that had this handle.
+    pub fn moved_to(&self, handle: u64) -> Option<u64> {
+        self.moved.get(&handle).copied()
+    }
+
     /// The handle is another context's. When it was destroyed.
     pub fn given_again(&mut self, handle: u64) -> Option<u64> {
+        self.moved.remove(&handle);
         self.destroyed.remove(&handle)
     }
 

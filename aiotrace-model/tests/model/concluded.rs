@@ -63,6 +63,13 @@ fn does(trace: &mut Trace, iocb: Option<Iocb>, res: i64, is_inline: bool) {
     }
 }
 
+/// A call on a ring that can be read fails.
+fn refuse(trace: &mut Trace, ret: i64, args: Args) {
+    let mut call = call_of(trace.now + 1, ret, args);
+    call.ring = Some(Ring { head: 0, tail: 0, nr: 4 });
+    trace.tell(Body::Call(call));
+}
+
 fn is(trace: &mut Trace, file: Option<File>) {
     is_at(trace, 3, file);
 }
@@ -140,7 +147,7 @@ fn iovecs_are_looked_up_when_they_may_be_the_reason() {
     for is_answered in [true, false] {
         let mut trace = trace();
         let vector = with(|it| (it.opcode, it.buf, it.nbytes) = (8, 0x5000, 6));
-        trace.call(EINVAL, submit(vec![vector]));
+        refuse(&mut trace, EINVAL, submit(vec![vector]));
         trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
         assert_eq!(trace.found(), []);
         if is_answered {
@@ -204,7 +211,7 @@ fn einval_from_before_io_destroy_is_told() {
         of(Name::RefusedCalls, &trace.findings()).len()
     };
     let mut before = trace();
-    before.call(EINVAL, fsync());
+    refuse(&mut before, EINVAL, fsync());
     before.now += 1;
     before.destroy(0);
     let findings = before.findings();
@@ -1406,4 +1413,51 @@ fn what_could_not_be_looked_at_is_not_counted_as_not_complete() {
     let all = inline(Some(Ring { head: 0, tail: 1, nr: 64 }), 1);
     assert!(all[0].1.starts_with("20 of 20 io_submit calls"), "{all:?}");
     assert_eq!(inline(None, 0), [], "none of them was complete");
+}
+
+#[test]
+fn a_handle_that_is_not_valid_any_more_is_the_reason() {
+    let ring = Ring { head: 0, tail: 0, nr: 64 };
+    let refused = |prepare: &dyn Fn(&mut Trace), then: &dyn Fn(&mut Trace)| {
+        let mut trace = Trace::seen(false);
+        trace.setup();
+        prepare(&mut trace);
+        let mut call = call_of(trace.now + 1, EINVAL, one(PREAD));
+        call.ring = None;
+        trace.tell(Body::Call(call));
+        then(&mut trace);
+        trace.model.finish(trace.now);
+        let told = told(&trace.model.report(), Name::RefusedCalls);
+        assert_eq!(told.len(), 1);
+        told[0].1.clone()
+    };
+    let nothing = |_: &mut Trace| ();
+    let could_be_read = |trace: &mut Trace| trace.look(RingFound::There(ring));
+    let unmapped = |trace: &mut Trace| {
+        for _ in 0..2 {
+            trace.now += SECOND;
+            trace.look(RingFound::Unmapped);
+        }
+    };
+    let moved = |trace: &mut Trace| {
+        let (from, to) = (H, Handle(0x5000));
+        trace.tell(Body::ContextMoved(aiotrace_model::event::Moved { from, to }));
+    };
+    let text = refused(&could_be_read, &nothing);
+    assert!(text.contains(": perhaps the ring at 0x1000 cannot be read"), "{text}");
+    assert!(!text.contains("directory"), "{text}");
+    let text = refused(&nothing, &nothing);
+    assert!(text.ends_with(", or fd 3 cannot be read by AIO, as a directory cannot"), "{text}");
+    for (prepare, then) in
+        [(&unmapped as &dyn Fn(&mut Trace), &nothing as &dyn Fn(&mut Trace)), (&nothing, &unmapped)]
+    {
+        let text = refused(prepare, then);
+        assert!(text.ends_with(": its ring was unmapped, and not destroyed"), "{text}");
+    }
+    for (prepare, then) in
+        [(&moved as &dyn Fn(&mut Trace), &nothing as &dyn Fn(&mut Trace)), (&nothing, &moved)]
+    {
+        let text = refused(prepare, then);
+        assert!(text.ends_with(": its handle is 0x5000 now"), "{text}");
+    }
 }

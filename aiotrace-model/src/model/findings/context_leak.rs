@@ -3,7 +3,7 @@
 use super::{Basis, holding};
 use crate::{
     event::{Event, Handle},
-    model::{Context, ContextRef, Doubt, Finding, Model, Severity},
+    model::{Context, ContextRef, Doubt, Finding, Model, Severity, cause},
     words::duration::in_words,
 };
 
@@ -63,6 +63,7 @@ impl Model {
         let Some(mut context) = context else { return };
         self.tell_leak(&context, event.time, Why::Unmapped, doubt);
         context.leak_told = Some(event.time);
+        self.explain_refusals(key, || cause::UNMAPPED.to_owned());
         self.lose(key, context, event.time);
     }
 
