@@ -21,6 +21,8 @@ const RESFD: u32 = 1;
 const IOPRIO: u32 = 2;
 /// More iovecs are not taken at once (`UIO_MAXIOV`).
 const MOST_IOVECS: u64 = 1024;
+/// More bytes are not moved at once (`MAX_RW_COUNT`), however many are asked for.
+const MOST_BYTES: u64 = 0x7fff_f000;
 /// More requests are not given to a context.
 const MOST_REQUESTS: u32 = 4_194_304;
 /// The bits that all addresses of the kernel have, and no address of a program: not even one with a tag in its first
@@ -148,6 +150,11 @@ fn reach(ctx: Handle) -> u64 {
     ctx.0.checked_next_power_of_two().unwrap_or(0).saturating_sub(PAGE)
 }
 
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/read_write.c?h=v6.12.117#n464>
+fn ends_beyond_all_files(it: &abi::Iocb) -> bool {
+    it.offset >= 0 && it.offset.checked_add(it.nbytes.min(MOST_BYTES) as i64).is_none()
+}
+
 fn invalid(it: &abi::Iocb) -> Vec<String> {
     let mut causes = said(&[
         (it.reserved2 != 0, "aio_reserved2 is not 0"),
@@ -179,6 +186,10 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
             let has_priority = it.flags & IOPRIO != 0;
             causes.extend(said(&[
                 (it.offset < 0, "aio_offset is negative"),
+                (
+                    matches!(it.opcode, 0 | 1) && ends_beyond_all_files(it),
+                    "aio_offset + aio_nbytes is more than 2^63 - 1, where the largest file ends",
+                ),
                 (
                     matches!(it.opcode, 7 | 8) && it.nbytes > MOST_IOVECS,
                     "aio_nbytes, the number of iovecs, is more than 1024 (UIO_MAXIOV)",
@@ -299,6 +310,12 @@ mod tests {
         assert!(of_iocb(iocb(6), EINVAL).contains("IOCB_CMD_NOOP"));
         assert_eq!(of_iocb(iocb(99), EINVAL), "there is no operation 99");
         assert!(of_iocb(abi::Iocb { reserved2: 1, ..iocb(0) }, EINVAL).contains("aio_reserved2"));
+        let at_end = |nbytes| abi::Iocb { offset: i64::MAX - 511, nbytes, ..iocb(1) };
+        assert_eq!(of_iocb(at_end(511), EINVAL), "");
+        assert!(of_iocb(at_end(512), EINVAL).starts_with("aio_offset + aio_nbytes is more"));
+        let many = abi::Iocb { offset: i64::MAX - 0x7fff_f000, nbytes: 1 << 40, ..iocb(0) };
+        assert_eq!(of_iocb(many, EINVAL), "", "it is cut before");
+        assert_eq!(of_iocb(abi::Iocb { opcode: 7, ..at_end(512) }, EINVAL), "", "512 iovecs");
         assert_eq!(of_iocb(iocb(1), EBADF), "fd 3 is not open, or not open for writing");
         let nowait = abi::Iocb { rw_flags: 0x48, ..iocb(1) };
         let text = "the file, or this kernel, cannot do RWF_NOWAIT|RWF_ATOMIC";
