@@ -948,6 +948,19 @@ fn what_a_thread_waits_for_is_said_with_what_is_known_of_it() {
           came since is with the thread already, and not counted); what is in flight is not known (submitted \
           before the attach; under `aiotrace run` it would be); since before the attach, 17.0s ago"]
     );
+    // What is known to be in flight is said.
+    for (submitted, text) in
+        [(1, "at least 1 request is in flight"), (2, "at least 2 requests are in flight")]
+    {
+        let mut attached = Trace::seen(true);
+        attached.tell(adopted(empty, None));
+        for _ in 0..=submitted {
+            attached.call(1, one(POLL));
+        }
+        completes(&mut attached, 1);
+        let waits = in_call(&mut attached, getevents_of(4, 4), Why::TraceEnds);
+        assert!(waits[0].contains(text), "{waits:?}");
+    }
     let mut from_the_start = trace();
     from_the_start.call(1, one(PREAD));
     completes(&mut from_the_start, 512);
