@@ -224,6 +224,8 @@ struct Target {
 /// What is known of the requests of one kind.
 #[derive(Debug, Default)]
 struct Kind {
+    /// The name that its process had before it ran another program, which has made no such request.
+    process: Option<Vec<u8>>,
     latency: Latency,
     done: Done,
     /// io_submit did not accept them.

@@ -68,6 +68,8 @@ pub struct Space {
     pub ended_at: Places,
     /// When its last process left it.
     pub ended: Option<u64>,
+    /// The name that this had then.
+    pub name: Option<Vec<u8>>,
 }
 
 /// An iocb that io_cancel was called with, and it worked.
@@ -100,10 +102,12 @@ impl Places {
 }
 
 /// Contexts that ended with their process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Released {
     /// The process.
     pub pid: u32,
+    /// Its name then: any bytes.
+    pub process: Vec<u8>,
     /// The end of the first one.
     pub time: u64,
     /// How many.

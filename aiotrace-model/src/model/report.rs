@@ -267,17 +267,20 @@ impl Row {
         let latency = self.latency.take();
         self.complete = latency.as_ref().and_then(|it| it.complete.percentiles());
         self.reap = latency.as_ref().and_then(|it| it.reap.percentiles());
-        self.process = names.get(&self.pid).cloned().unwrap_or_default();
+        if self.process.is_empty() {
+            self.process = names.get(&self.pid).cloned().unwrap_or_default();
+        }
         self
     }
 }
 
 impl Ends {
-    pub(super) fn add(&mut self, context: &Context, time: u64, end: End) {
+    /// `process`: the name of its process then.
+    pub(super) fn add(&mut self, process: Vec<u8>, context: &Context, time: u64, end: End) {
         self.sums += context.sums(Some(end));
         let (unread, unseen) = unread(context);
         (self.unread, self.unseen) = (self.unread + unread, self.unseen + unseen);
-        let row = Row::of(context, time, Some(end));
+        let row = Row { process, ..Row::of(context, time, Some(end)) };
         if self.rows.len() < MOST_ROWS {
             return self.rows.push(row);
         }
@@ -371,7 +374,7 @@ impl Model {
             .in_any_order()
             .map(|((pid, fd, opcode), kind)| KindRow {
                 pid: *pid,
-                process: self.names.get(pid).cloned().unwrap_or_default(),
+                process: kind.process.as_ref().or(self.names.get(pid)).cloned().unwrap_or_default(),
                 fd: *fd,
                 opcode: *opcode,
                 done: kind.done,

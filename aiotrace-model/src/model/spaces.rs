@@ -31,7 +31,11 @@ impl Model {
     }
 
     pub(super) fn process(&mut self, event: &Event, process: &Process) {
-        self.name(event.pid, &process.name);
+        // What a process did before it runs a new program, it did under its old name.
+        let is_exec = matches!(process.change, Change::Exec { .. });
+        if !is_exec {
+            self.name(event.pid, &process.name);
+        }
         self.no_wait_is_endless(event.pid);
         match process.change {
             Change::Attached => {
@@ -62,6 +66,8 @@ impl Model {
                 self.left_calls(event.pid);
                 self.forget_turns(event.pid);
                 self.leave(event, None);
+                self.keep_name_of_kinds(event.pid);
+                self.name(event.pid, &process.name);
                 self.uses(event.pid, process.space);
                 let space = self.space(event.pid);
                 self.spaces.entry(space).or_default().is_whole = process.space.is_some();
@@ -102,6 +108,20 @@ impl Model {
     pub(super) fn name(&mut self, pid: u32, name: &[u8]) {
         if self.names.len() < MOST_NAMES || self.names.contains_key(&pid) {
             self.names.insert(pid, name.to_vec());
+        }
+    }
+
+    /// The name that a process had when it left an address space, or has now.
+    pub(super) fn name_then(&self, space: u64, pid: u32) -> Vec<u8> {
+        let then = self.spaces.get(&space).and_then(|it| it.name.as_ref());
+        then.or_else(|| self.names.get(&pid)).cloned().unwrap_or_default()
+    }
+
+    /// It runs another program, which has another name.
+    fn keep_name_of_kinds(&mut self, pid: u32) {
+        let Some(name) = self.names.get(&pid) else { return };
+        for (_, kind) in self.kinds.in_any_order_mut().filter(|((of, ..), _)| *of == pid) {
+            kind.process.get_or_insert_with(|| name.clone());
         }
     }
 

@@ -820,3 +820,38 @@ fn what_completed_in_the_call_by_which_a_context_became_known_is_not_in_flight()
     assert_eq!(trace.rows()[0].in_flight, 1);
     assert_eq!(trace.destroy_told(1), [Name::DiscardedRequests]);
 }
+
+#[test]
+fn what_was_done_before_an_exec_has_the_name_of_that_time() {
+    for is_gone_before in [true, false] {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(2, submit(vec![request(1, PWRITE, 0), request(2, PREAD, 0)]));
+        trace.complete(2);
+        if is_gone_before {
+            trace.gone(How::Exec, Some(1));
+        }
+        let mut exec = process(Some(71), Change::Exec { path: Vec::new() });
+        if let Body::Process(it) = &mut exec {
+            it.name = b"true".to_vec();
+        }
+        trace.tell(exec);
+        if !is_gone_before {
+            trace.gone(How::Exec, Some(1));
+        }
+        trace.model.finish(trace.now);
+        let report = trace.model.report();
+        assert_eq!(report.findings.len(), 2);
+        let named = report.findings.iter().map(|it| &it.process);
+        let named = named.chain(report.contexts.iter().map(|it| &it.process));
+        let named = named.chain(report.kinds.iter().map(|it| &it.process));
+        for name in named {
+            assert_eq!(String::from_utf8_lossy(name), "reference");
+        }
+        // A request of its own.
+        trace.setup();
+        trace.call(1, one(PREAD));
+        trace.complete(1);
+        assert_eq!(trace.model.report().kinds[0].process, b"true");
+    }
+}
