@@ -106,7 +106,7 @@ fn iocb_causes(iocb: &Iocb, ret: i64) -> Vec<String> {
             let mode = match it.opcode {
                 0 | 7 => ", or not open for reading",
                 1 | 8 => ", or not open for writing",
-                _ => "",
+                _ => ", or open with O_PATH",
             };
             vec![format!("fd {} is not open{mode}{or_resfd}", it.fildes as i32)]
         }

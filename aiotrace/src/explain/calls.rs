@@ -136,8 +136,10 @@ static ENTRIES: &[Entry] = entries! {
          more.";
     Submit EBADF
         Some("The file descriptor specified in the first iocb is invalid."),
-        "aio_fildes is not open, or not open for that: a read of a file opened for writing.",
-        "Look for a close(2) between preparing and submitting: descriptors are used again.";
+        "aio_fildes is not open, or open with O_PATH, or not open for that: a read of a file opened for writing; or \
+         IOCB_FLAG_RESFD is set in aio_flags, and aio_resfd is not open (one that is open and no eventfd gives EINVAL).",
+        "Look for a close(2) between preparing and submitting: descriptors are used again. If no eventfd is wanted, \
+         aio_flags must be 0: an iocb that was not cleared has any.";
     Submit EFAULT
         Some("One of the data structures points to invalid data."),
         "The array of pointers, an iocb, or the array of iovecs of a preadv or pwritev cannot be read; or the iocb's \
