@@ -66,6 +66,12 @@ impl Model {
             Args::Getevents { ctx, .. } if self.settings.every_call && *why == Why::TraceEnds => {
                 self.ask(Question::Ring { pid: event.pid, ctx: *ctx });
             }
+            // (When a report is asked for, it may still return, and is told then.)
+            Args::Submit { .. } if *why == Why::TraceEnds => {
+                if let Some(entered) = entered {
+                    self.in_submit(event, *entered, args);
+                }
+            }
             _ => (),
         }
         let since = entered.unwrap_or(event.time);

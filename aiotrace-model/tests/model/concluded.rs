@@ -1474,3 +1474,22 @@ fn a_handle_that_is_not_valid_any_more_is_the_reason() {
         assert!(text.ends_with(": its handle is 0x5000 now"), "{text}");
     }
 }
+
+#[test]
+fn a_thread_that_does_not_come_back_from_io_submit_is_found_when_the_trace_ends() {
+    let told_after = |time: u64, why: Why, entered_seen: bool| {
+        let mut trace = trace();
+        let entered = Some(trace.now).filter(|_| entered_seen);
+        trace.now += time;
+        let args = submit(vec![request(1, PWRITE, 0)]);
+        trace.tell(Body::Unfinished(Unfinished { entered, args, why }));
+        trace.model.finish(trace.now);
+        let messages = trace.findings().iter().map(Finding::message).collect::<Vec<_>>();
+        messages
+    };
+    let text = "io_submit has not returned for 30.0s: pwrite fd=3 offset=0 nbytes=512";
+    assert_eq!(told_after(30 * SECOND, Why::TraceEnds, true), [text]);
+    assert_eq!(told_after(SECOND / 100, Why::TraceEnds, true), [""; 0]);
+    assert_eq!(told_after(30 * SECOND, Why::Reported, true), [""; 0]);
+    assert_eq!(told_after(30 * SECOND, Why::TraceEnds, false), [""; 0], "it is older");
+}
