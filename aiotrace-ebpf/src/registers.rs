@@ -3,7 +3,15 @@
 use aiotrace_common::abi::{Abi, Syscall};
 use aya_ebpf::bindings::pt_regs;
 
-use crate::{kernel, settings::setting, task::Task};
+use crate::{
+    kernel,
+    settings::setting,
+    task::{Task, in_compat_syscall},
+    user,
+};
+
+/// `CLONE_VFORK`: <https://elixir.bootlin.com/linux/v6.12.117/source/include/uapi/linux/sched.h#L18>
+const CLONE_VFORK: u64 = 0x4000;
 
 /// The arguments, from registers whose type the verifier knows. If `regs` is null, from the end of
 /// the kernel stack: see `Settings::registers_on_stack`.
@@ -21,6 +29,26 @@ pub fn arguments(syscall: Syscall, abi: Abi, regs: *const pt_regs) -> [u64; 6] {
 #[inline(always)]
 pub fn arguments_at(syscall: Syscall, abi: Abi, regs: *const u8) -> [u64; 6] {
     abi.meant(syscall, untyped(abi, regs))
+}
+
+/// Whether the running thread makes a child, and waits until that has ended or runs another program: vfork(2), or clone(2)
+/// or clone3(2) with `CLONE_VFORK`, as posix_spawn(3) has it.
+#[inline(always)]
+pub fn waits_for_child() -> bool {
+    let regs = Task::current().stack().wrapping_add(setting!(registers_on_stack) as usize);
+    let at = |offset: usize| kernel::read::<u64>(regs, offset as u32).unwrap_or(0);
+    // The numbers of vfork, clone and clone3: arch/x86/entry/syscalls of the kernel.
+    let (vfork, clone, first) = match in_compat_syscall() {
+        true => (190, 120, at(core::mem::offset_of!(pt_regs, rbx))),
+        false => (58, 56, at(core::mem::offset_of!(pt_regs, rdi))),
+    };
+    let flags = match at(core::mem::offset_of!(pt_regs, orig_rax)) {
+        number if number == vfork => CLONE_VFORK,
+        number if number == clone => first,
+        435 => user::read(first).unwrap_or(0),
+        _ => 0,
+    };
+    flags & CLONE_VFORK != 0
 }
 
 /// The target's instruction, stack and frame pointer, read as [`arguments`] reads.

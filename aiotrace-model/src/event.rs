@@ -304,6 +304,17 @@ impl Args {
             Self::Cancel { .. } => Syscall::Cancel,
         }
     }
+
+    /// On which context; 0 of io_setup, which needs none.
+    pub fn handle(&self) -> Handle {
+        match self {
+            Self::Setup { .. } => Handle(0),
+            Self::Destroy { ctx }
+            | Self::Submit { ctx, .. }
+            | Self::Getevents { ctx, .. }
+            | Self::Cancel { ctx, .. } => *ctx,
+        }
+    }
 }
 
 /// One iocb of an io_submit.
@@ -347,6 +358,16 @@ impl Ring {
             return 0;
         }
         abi::RingHeader::distance(self.head, self.tail, self.nr)
+    }
+
+    /// As it would be without the last entries, so many of them.
+    pub fn without(self, last: u32) -> Self {
+        if self.nr == 0 || self.tail >= self.nr {
+            return self;
+        }
+        let last = last % self.nr;
+        let tail = self.tail.checked_sub(last).unwrap_or(self.nr - (last - self.tail.min(last)));
+        Self { tail, ..self }
     }
 }
 
@@ -458,5 +479,9 @@ mod tests {
         assert_eq!(Ring { head: 120, tail: 4, nr: 127 }.unreaped(), 11);
         assert_eq!(Ring { head: 5, tail: 5, nr: 127 }.unreaped(), 0);
         assert_eq!(Ring { head: 999, tail: 5, nr: 127 }.unreaped(), 0);
+        let ring = |tail, nr| Ring { head: 0, tail, nr };
+        assert_eq!([0, 3, 4].map(|last| ring(3, 9).without(last).tail), [3, 0, 8]);
+        assert_eq!(ring(u32::MAX - 1, u32::MAX).without(7).tail, u32::MAX - 8);
+        assert_eq!(ring(5, 0).without(7), ring(5, 0));
     }
 }

@@ -5,6 +5,7 @@ use aiotrace_common::record::{Change, Header, Kind, Lost, PATH_BYTES, Process, T
 use super::calls::now;
 use crate::{
     lost, records,
+    registers::waits_for_child,
     settings::setting,
     targets,
     task::{Ids, Task, current_kernel_ids, read_exec_path},
@@ -37,7 +38,9 @@ pub fn fork(child: Task) -> Result<(), Lost> {
         unsafe {
             (*record).other = child_ids.pid;
             (*record).followed = followed as u32;
-            (*record).space = child.space();
+            // Who waits for its child shares its memory with it for that time only.
+            let is_shared = followed || !waits_for_child();
+            (*record).space = if is_shared { child.space() } else { 0 };
         }
     });
     if setting!(follow) != 0 && !followed { Err(Lost::NoTargetSlot) } else { Ok(()) }

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 pub struct File {
     /// Its kind.
     pub kind: FileKind,
-    /// Its size in bytes, where it has one.
+    /// Its size in bytes, where it has one. (One of sysfs or procfs has none that is true.)
     pub size: Option<u64>,
     /// Its device and inode.
     pub id: Option<(u64, u64)>,

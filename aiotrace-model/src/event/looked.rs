@@ -93,10 +93,13 @@ pub struct Waits {
 pub enum RingFound {
     /// The ring.
     There(Ring),
-    /// Nothing, or something else; and the ring is nowhere else in the process.
+    /// Nothing that can be read; and the ring is nowhere else in the process.
     Unmapped,
     /// That cannot be told: the process is gone, or may not be looked at, or the ring was moved.
     Unknown,
+    /// Something else that can be read, and the ring is nowhere else in the process. What the kernel finds there may pass
+    /// for the ring, so that calls with the handle work still.
+    Covered,
 }
 
 /// The limit on requests, and who uses it up.

@@ -15,7 +15,8 @@ pub struct Process {
     pub thread_name: Vec<u8>,
     /// When the process started, nanoseconds of CLOCK_BOOTTIME, if known.
     pub started: Option<u64>,
-    /// A number that processes have in common if they share an address space, if known.
+    /// A number that processes have in common if they share an address space, if known; of a fork, that of the child. (One
+    /// that is not traced, and that its parent waits for, as with vfork(2), has none.)
     pub space: Option<u64>,
     /// What changed.
     pub change: Change,

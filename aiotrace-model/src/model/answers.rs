@@ -98,7 +98,7 @@ impl Model {
             && !destroying
             && heir.is_some_and(|since| time >= since.saturating_add(SECOND / 2))
         {
-            self.leaked(event, ctx);
+            self.leaked(event, ctx, None);
         }
         let Some(context) = self.contexts.get_mut(&key) else { return };
         context.look.is_missing = !matches!(found, RingFound::There(_));
@@ -116,17 +116,27 @@ impl Model {
                 }
             }
             // Perhaps it is the one that was moved to a handle of which it is not known where it comes from.
-            RingFound::Unmapped if context.may_have_moved(strayed) => context.look.unmapped = None,
-            RingFound::Unmapped if !destroying => match context.look.unmapped {
-                // io_destroy may have been on its way when the first look was taken.
-                Some(first) if time >= first + SECOND / 2 => self.leaked(event, ctx),
-                Some(_) => (),
-                None => {
-                    context.look.unmapped = Some(time);
-                    context.look.pace.due = time.saturating_add(SECOND / 2);
+            RingFound::Unmapped | RingFound::Covered if context.may_have_moved(strayed) => {
+                context.look.unmapped = None;
+            }
+            RingFound::Covered if context.look.works_without => context.look.unmapped = None,
+            RingFound::Unmapped | RingFound::Covered if !destroying => {
+                match context.look.unmapped {
+                    // io_destroy may have been on its way when the first look was taken.
+                    Some(first) if time >= first + SECOND / 2 => {
+                        let is_covered = found == RingFound::Covered;
+                        self.leaked(event, ctx, is_covered.then_some(Doubt::Covered));
+                    }
+                    Some(_) => (),
+                    None => {
+                        context.look.unmapped = Some(time);
+                        context.look.pace.due = time.saturating_add(SECOND / 2);
+                    }
                 }
-            },
-            RingFound::Unmapped | RingFound::Unknown => context.look.unmapped = None,
+            }
+            RingFound::Unmapped | RingFound::Covered | RingFound::Unknown => {
+                context.look.unmapped = None;
+            }
         }
         if let Some(min_nr) = awaited {
             self.suspect_wait(event.pid, ctx, min_nr);

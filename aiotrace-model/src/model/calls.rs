@@ -6,12 +6,17 @@ use aiotrace_common::abi::RingHeader;
 use crate::{
     any_order::AnyOrder as _,
     errno,
-    event::{Args, Call, Entry, Event, Handle, Iocb, Moved, Refused, opcode_name},
-    model::{requests::Request, rules::delivered, verdict::HUNG_AFTER},
+    event::{Args, Call, Entry, Event, Handle, Iocb, Moved, Refused, Ring, opcode_name},
+    model::{
+        requests::{Request, Requests},
+        rules::delivered,
+        verdict::HUNG_AFTER,
+    },
 };
 
 const EINVAL: i64 = -(errno::EINVAL as i64);
 const EAGAIN: i64 = -(errno::EAGAIN as i64);
+const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
 impl Model {
     pub(super) fn call(&mut self, event: &Event, call: &Call) {
@@ -29,6 +34,10 @@ impl Model {
         let is_injected = self.faults.rules.injected(call);
         if call.entry == Entry::Denied && !is_injected {
             return self.denied(event, call);
+        }
+        let key = (self.space(event.pid), call.args.handle().0);
+        if (call.ret >= 0 || call.ret == EINPROGRESS) && !is_injected {
+            self.is_no_leak(key, call.began(event));
         }
         let handle = match &call.args {
             Args::Setup { nr_events, stored, .. } => {
@@ -115,7 +124,7 @@ impl Model {
                 let context = self.add_context(event.pid, ctx, event.time)?;
                 (context.adopted, context.is_stray) = (true, true);
                 context.doubts(Doubt::Older);
-                context.requests = super::requests::Requests::adopted(call.ring, event.time);
+                context.requests = Requests::adopted(ring_at_first(call), event.time);
                 context
             }
         };
@@ -189,6 +198,7 @@ impl Model {
             self.count_refused(event.pid, iocbs.iter().skip(accepted));
         }
         let has_room = self.followed + accepted as u64 <= MOST_REQUESTS;
+        let is_exact = self.settings.exact_completions;
         if call.ret < 0 {
             if let Some(context) = self.context_when_mut((event.pid, ctx), began) {
                 context.submitted += count(nr);
@@ -222,12 +232,16 @@ impl Model {
                     let of_it = request.clone();
                     let completed = context.requests.accepted(request);
                     followed += 1;
-                    let is_inline = completed.as_ref().is_some_and(|it| {
-                        it.completed.time <= event.time && it.completed.after >= entered
-                    });
-                    // What failed at once says nothing about the file.
-                    let is_failed = completed.as_ref().is_some_and(|it| it.completed.event.res < 0);
-                    last = (!is_failed).then_some((of_it, is_inline));
+                    let is_inline = match &completed {
+                        // What failed at once says nothing about the file.
+                        Some(it) if it.completed.event.res < 0 => None,
+                        // Its ring was not looked at when the call began, perhaps.
+                        Some(it) if it.completed.time > event.time => Some(false),
+                        Some(it) => (it.completed.after >= entered).then_some(true),
+                        // It has not completed, if the ring could be looked at when the call returned.
+                        None => (is_exact || call.ring.is_some()).then_some(false),
+                    };
+                    last = is_inline.map(|is_inline| (of_it, is_inline));
                     completed.iter().for_each(|it| context.count(it));
                     found.extend(completed);
                 }
@@ -246,8 +260,11 @@ impl Model {
         // What completed in the call was in flight, too, also if it could not be read yet.
         let untold = (accepted - found.len()) as u64;
         let hidden = completed_in(call).min(context.requests.hidden()).min(untold);
-        let peak = context.requests.in_flight() + found.len() as u64 + hidden;
-        context.peak = context.peak.max(peak);
+        if accepted > 0 {
+            let completed = completed_in(call).max(found.len() as u64 + hidden);
+            let is_known = doubt.is_none() && (is_exact || call.ring.is_some());
+            context.peak.submitted(context.requests.in_flight(), completed, is_known);
+        }
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         let space = self.space(event.pid);
@@ -318,6 +335,18 @@ impl Model {
             None => context.reaped(count(call.ret), event.time),
         }
     }
+}
+
+/// The ring of a context before the call by which it became known: what this call submitted has completed after that. If
+/// the ring was not seen then, all that the call submitted may have completed in it, and none may.
+fn ring_at_first(call: &Call) -> Option<Ring> {
+    let is_submit = matches!(call.args, Args::Submit { .. });
+    let (before, now) = (call.ring_before.filter(|_| is_submit), call.ring);
+    before.or_else(|| {
+        let ring = now?;
+        let own = if is_submit { count(call.ret).min(ring.unreaped().into()) } else { 0 };
+        Some(ring.without(own as u32))
+    })
 }
 
 /// Requests of the context that completed while the call took place, as its ring tells.

@@ -21,6 +21,8 @@ const RESFD: u32 = 1;
 const IOPRIO: u32 = 2;
 /// More iovecs are not taken at once (`UIO_MAXIOV`).
 const MOST_IOVECS: u64 = 1024;
+/// More bytes are not moved at once (`MAX_RW_COUNT`), however many are asked for.
+const MOST_BYTES: u64 = 0x7fff_f000;
 /// More requests are not given to a context.
 const MOST_REQUESTS: u32 = 4_194_304;
 /// The bits that all addresses of the kernel have, and no address of a program: not even one with a tag in its first
@@ -104,7 +106,7 @@ fn iocb_causes(iocb: &Iocb, ret: i64) -> Vec<String> {
             let mode = match it.opcode {
                 0 | 7 => ", or not open for reading",
                 1 | 8 => ", or not open for writing",
-                _ => "",
+                _ => ", or open with O_PATH",
             };
             vec![format!("fd {} is not open{mode}{or_resfd}", it.fildes as i32)]
         }
@@ -148,6 +150,11 @@ fn reach(ctx: Handle) -> u64 {
     ctx.0.checked_next_power_of_two().unwrap_or(0).saturating_sub(PAGE)
 }
 
+/// <https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/read_write.c?h=v6.12.117#n464>
+fn ends_beyond_all_files(it: &abi::Iocb) -> bool {
+    it.offset >= 0 && it.offset.checked_add(it.nbytes.min(MOST_BYTES) as i64).is_none()
+}
+
 fn invalid(it: &abi::Iocb) -> Vec<String> {
     let mut causes = said(&[
         (it.reserved2 != 0, "aio_reserved2 is not 0"),
@@ -180,6 +187,10 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
             causes.extend(said(&[
                 (it.offset < 0, "aio_offset is negative"),
                 (
+                    matches!(it.opcode, 0 | 1) && ends_beyond_all_files(it),
+                    "aio_offset + aio_nbytes is more than 2^63 - 1, where the largest file ends",
+                ),
+                (
                     matches!(it.opcode, 7 | 8) && it.nbytes > MOST_IOVECS,
                     "aio_nbytes, the number of iovecs, is more than 1024 (UIO_MAXIOV)",
                 ),
@@ -195,13 +206,49 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
     causes
 }
 
+/// Why a handle is not valid any more.
+pub const UNMAPPED: &str = "its ring was unmapped, and not destroyed";
+
+/// Likewise: the kernel knows the context by its new place only.
+pub fn moved(to: u64) -> String {
+    format!("its ring was moved with mremap(2): its handle is {to:#x} now")
+}
+
 /// A possible reason when the arguments are in order and the context exists. (Of vectors the iovecs are shown as well.)
 ///
 /// EINVAL is for a file that has no such operation, or, of a poll, that is not ready and has no single wait queue
 /// (<https://elixir.bootlin.com/linux/v6.12/source/fs/aio.c>: `aio_read`, `aio_write`, `aio_fsync`, `aio_poll`).
-pub fn perhaps(args: &Args, ret: i64) -> Option<String> {
+///
+/// `ring`: whether the ring could be read when the call returned. The kernel reads its first word before anything else
+/// (`lookup_ioctx`), and what the kernel could read can be read then.
+pub fn perhaps(args: &Args, ret: i64, ring: RingThen) -> Option<String> {
+    if ret != EINVAL {
+        return None;
+    }
+    let of_ring = format!(
+        "the ring at {:#x} cannot be read (munmap, mremap or mprotect), so that the handle is not valid",
+        args.handle().0
+    );
+    let of_ring = Some(of_ring).filter(|_| ring != RingThen::Readable);
+    let of_iocb = of_iocb(args).filter(|_| ring != RingThen::Gone);
+    let all: Vec<String> = of_ring.into_iter().chain(of_iocb).collect();
+    (!all.is_empty()).then(|| format!("perhaps {}", all.join(", or ")))
+}
+
+/// A ring when a call returned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RingThen {
+    /// It could be read, or that does not matter to the call.
+    Readable,
+    /// It could not be read, and could be read before.
+    Gone,
+    /// It could not be read, and never could so far.
+    Unread,
+}
+
+fn of_iocb(args: &Args) -> Option<String> {
     let Args::Submit { iocbs, .. } = args else { return None };
-    let it = iocbs.first()?.as_ref()?.value.filter(|_| ret == EINVAL)?;
+    let it = iocbs.first()?.as_ref()?.value?;
     let fd = it.fildes as i32;
     let which = match it.opcode {
         0 => Some(format!("fd {fd} cannot be read by AIO, as a directory cannot")),
@@ -213,7 +260,7 @@ pub fn perhaps(args: &Args, ret: i64) -> Option<String> {
     let resfd =
         (it.flags & RESFD != 0).then(|| format!("aio_resfd {} is no eventfd", it.resfd as i32));
     let all: Vec<String> = which.into_iter().chain(resfd).collect();
-    (!all.is_empty()).then(|| format!("perhaps {}", all.join(", or ")))
+    (!all.is_empty()).then(|| all.join(", or "))
 }
 
 /// `a, b and c`
@@ -263,6 +310,12 @@ mod tests {
         assert!(of_iocb(iocb(6), EINVAL).contains("IOCB_CMD_NOOP"));
         assert_eq!(of_iocb(iocb(99), EINVAL), "there is no operation 99");
         assert!(of_iocb(abi::Iocb { reserved2: 1, ..iocb(0) }, EINVAL).contains("aio_reserved2"));
+        let at_end = |nbytes| abi::Iocb { offset: i64::MAX - 511, nbytes, ..iocb(1) };
+        assert_eq!(of_iocb(at_end(511), EINVAL), "");
+        assert!(of_iocb(at_end(512), EINVAL).starts_with("aio_offset + aio_nbytes is more"));
+        let many = abi::Iocb { offset: i64::MAX - 0x7fff_f000, nbytes: 1 << 40, ..iocb(0) };
+        assert_eq!(of_iocb(many, EINVAL), "", "it is cut before");
+        assert_eq!(of_iocb(abi::Iocb { opcode: 7, ..at_end(512) }, EINVAL), "", "512 iovecs");
         assert_eq!(of_iocb(iocb(1), EBADF), "fd 3 is not open, or not open for writing");
         let nowait = abi::Iocb { rw_flags: 0x48, ..iocb(1) };
         let text = "the file, or this kernel, cannot do RWF_NOWAIT|RWF_ATOMIC";
@@ -299,13 +352,19 @@ mod tests {
     #[test]
     fn what_may_be_the_reason_is_said_as_that() {
         let iocb = |opcode| abi::Iocb { opcode, fildes: 3, ..Default::default() };
-        let perhaps = |iocb, ret| perhaps(&submit(iocb), ret).unwrap_or_default();
+        let perhaps_with = |iocb, ret, ring| perhaps(&submit(iocb), ret, ring).unwrap_or_default();
+        let perhaps = |iocb, ret| perhaps_with(iocb, ret, RingThen::Readable);
         assert!(perhaps(iocb(2), EINVAL).starts_with("perhaps fd 3 has no fsync"));
         let resfd = abi::Iocb { flags: RESFD, resfd: 4, ..iocb(5) };
         assert_eq!(of_iocb(resfd, EINVAL), "", "it says nothing for certain");
         let text = "perhaps fd 3 cannot be polled by AIO, or aio_resfd 4 is no eventfd";
         assert_eq!(perhaps(resfd, EINVAL), text);
         assert_eq!(perhaps(iocb(0), EBADF), "");
+        let ring = "perhaps the ring at 0x1 cannot be read (munmap, mremap or mprotect), so that the handle is not valid";
+        assert_eq!(perhaps_with(iocb(0), EINVAL, RingThen::Gone), ring);
+        let or = format!("{ring}, or fd 3 cannot be read by AIO, as a directory cannot");
+        assert_eq!(perhaps_with(iocb(0), EINVAL, RingThen::Unread), or);
+        assert_eq!(perhaps_with(iocb(0), EBADF, RingThen::Gone), "");
     }
 
     #[test]

@@ -162,7 +162,9 @@ impl Model {
         if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&key) {
             return None;
         }
-        Some(self.kinds.entry(key).or_default())
+        let kind = self.kinds.entry(key).or_default();
+        kind.process = None;
+        Some(kind)
     }
 
     fn count(&mut self, pid: u32, found: &Match) {

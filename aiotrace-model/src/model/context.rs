@@ -10,6 +10,7 @@ use super::{
     findings::shallow_queue::Turns,
     latency::Latency,
     pace::Pace,
+    peak::Peak,
     report::End,
     requests::{Match, Requests, Unreaped},
     sums::Sums,
@@ -59,7 +60,7 @@ pub struct Context {
     /// That the program reaps by itself was seen at the last look, and what follows from it was done.
     pub was_reaped_by_hand: bool,
     /// Most requests in flight at a time.
-    pub peak: u64,
+    pub peak: Peak,
     /// Requests completed, bytes moved, requests failed.
     pub done: Done,
     /// io_submit calls so far.
@@ -76,8 +77,8 @@ pub struct Context {
     pub turns: Turns,
     /// Looks at it from outside.
     pub look: Look,
-    /// It was told that it is lost.
-    pub leak_told: bool,
+    /// When it was told that it is lost.
+    pub leak_told: Option<u64>,
 }
 
 /// Who submits to a context.
@@ -118,6 +119,8 @@ pub struct Look {
     pub pace: Pace,
     /// The last look found that its ring is not mapped: when.
     pub unmapped: Option<u64>,
+    /// A call on it has worked though its ring was unmapped.
+    pub works_without: bool,
     /// The last look did not find the ring where it was, whatever that means.
     pub is_missing: bool,
     /// The last look found the ring, and it was so then.
@@ -158,7 +161,7 @@ impl Context {
             requests: Requests::default(),
             given: 0,
             was_reaped_by_hand: false,
-            peak: 0,
+            peak: Peak::default(),
             done: Done::default(),
             submits: 0,
             submitter: Submitter::None,
@@ -169,11 +172,12 @@ impl Context {
             look: Look {
                 pace: Pace::new(time.saturating_add(FIRST_INTERVAL), FIRST_INTERVAL),
                 unmapped: None,
+                works_without: false,
                 is_missing: false,
                 confirmed: 0,
                 awaited: None,
             },
-            leak_told: false,
+            leak_told: None,
         }
     }
 
@@ -225,7 +229,7 @@ impl Context {
     /// Requests in flight at a time were never more, if that is known.
     pub fn most_in_flight(&self) -> Option<u64> {
         let before = if self.adopted { self.in_flight_at_attach? } else { 0 };
-        Some(self.peak + u64::from(before))
+        Some(self.peak.at_most() + u64::from(before))
     }
 
     /// Something makes it unsure. The first reason is told.

@@ -21,6 +21,10 @@ pub enum Doubt {
     Ended,
     /// A scan sees no registers, and no handle that is kept in another form.
     Scan,
+    /// A process that is not traced shares the memory, and the contexts with it.
+    Shared,
+    /// Something else is mapped where the ring was, and the kernel may take it for the ring.
+    Covered,
     /// The same request was submitted to another context.
     OtherContext,
     /// Another io_setup was called: for the same context, or for another one.
@@ -86,6 +90,12 @@ impl Doubt {
             Self::Window => "these probes see completions only at the next call",
             Self::Ended => "the trace ended first",
             Self::Scan => "a scan sees no registers, and no handle in another form",
+            Self::Shared => {
+                "a child that shares its memory, and is not traced (-f traces it), may live on, and the contexts with it"
+            }
+            Self::Covered => {
+                "something else is mapped where its ring was, and if the kernel takes that for the ring, the handle works"
+            }
             Self::OtherContext => "the same request was submitted to another context",
             Self::OtherSetup => {
                 "another io_setup was called, of another number or stored at another place: perhaps instead"

@@ -21,6 +21,9 @@ impl Model {
         let now = self.space(event.pid);
         let left = (gone.how == How::Exec).then(|| self.left_by(event.pid, gone.ctx, now));
         let space = left.flatten().unwrap_or(now);
+        if gone.how == How::Destroy {
+            self.is_no_leak((space, gone.ctx.0), event.time);
+        }
         let Some(context) = self.take(space, gone.ctx, event.time) else { return };
         self.spaces.entry(space).or_default().ended_at.insert(context.innermost);
         if gone.how == How::Destroy {
@@ -57,7 +60,7 @@ impl Model {
         }
     }
 
-    fn ended(&mut self, space: u64, context: Context, gone: &Gone, event: &Event) {
+    fn ended(&mut self, space: u64, mut context: Context, gone: &Gone, event: &Event) {
         let how = gone.how;
         if let Some(known) = self.spaces.get_mut(&space) {
             known.context_ended(context.name.id);
@@ -68,25 +71,38 @@ impl Model {
             let (gone, time) = (*gone, event.time);
             return self.ends.destroying.push(Destroying { key, context, gone, time });
         }
-        if let Some(finding) = self.discarded(&context, gone, event.time, None) {
+        let is_shared = self.spaces.get(&space).is_some_and(|it| it.is_shared);
+        let doubt = is_shared.then_some(Doubt::Shared);
+        context.doubt = context.doubt.or(doubt);
+        let process = self.name_then(space, context.pid);
+        if let Some(mut finding) = self.discarded(&context, gone, event.time, None) {
+            finding.process.clone_from(&process);
             self.find(finding, 0, 0);
         }
         let known = self.spaces.entry(space).or_default();
         let released = known.released.get_or_insert(Released {
             pid: context.pid,
+            process: process.clone(),
             time: event.time,
             contexts: 0,
             charge: Some(0),
             by_exec: how == How::Exec,
+            doubt,
         });
         released.contexts += 1;
         let both = released.charge.zip(context.charge);
         released.charge = both.map(|(sum, it)| sum + u64::from(it));
-        self.forget(context, event.time, how.into());
+        self.forget_as(process, context, event.time, how.into());
     }
 
     /// It is told in the report.
-    pub(super) fn forget(&mut self, mut context: Context, time: u64, end: End) {
+    pub(super) fn forget(&mut self, context: Context, time: u64, end: End) {
+        let process = self.names.get(&context.pid).cloned().unwrap_or_default();
+        self.forget_as(process, context, time, end);
+    }
+
+    /// Likewise: its process had this name then.
+    fn forget_as(&mut self, process: Vec<u8>, mut context: Context, time: u64, end: End) {
         // Nobody looked at its ring between the last call and the end.
         let is_bound = matches!(end, End::Exit | End::Exec) && !self.settings.exact_completions;
         if is_bound && context.requests.in_flight() > 0 {
@@ -94,7 +110,7 @@ impl Model {
         }
         self.turns_end(&context, time);
         self.followed = self.followed.saturating_sub(context.requests.followed());
-        self.ends.add(&context, time, end);
+        self.ends.add(process, &context, time, end);
     }
 
     /// io_destroy returned, at this time; `None`: that was not seen.
@@ -139,8 +155,9 @@ impl Model {
         }
         self.child_left(space, status.is_some());
         self.faults.ended(space, status, event.time);
+        let name = self.names.get(&event.pid).cloned();
         let Some(known) = self.spaces.get_mut(&space) else { return };
-        known.ended = Some(event.time);
+        (known.ended, known.name) = (Some(event.time), name);
         self.end_refusals(Some(space));
         self.judge_files(Some(event.pid), false);
         self.judge_appends(Some(event.pid), false);
@@ -170,7 +187,7 @@ impl Model {
         let mut over = Vec::new();
         for (space, known) in self.spaces.in_any_order_mut() {
             let ended = known.ended.is_some_and(is_over);
-            if ended || known.released.is_some_and(|it| is_over(it.time)) {
+            if ended || known.released.as_ref().is_some_and(|it| is_over(it.time)) {
                 over.push((*space, ended));
             }
         }
@@ -212,12 +229,14 @@ impl Model {
     fn forget_contexts(&mut self, space: u64) {
         let is_meant = |of: u64| of == space;
         self.end_destroying(is_meant);
+        self.forget_lost(|(of, _)| is_meant(of));
         let left: Vec<Context> =
             self.leaving.extract_if(.., |((of, _), _)| is_meant(*of)).map(|it| it.1).collect();
         let live = self.contexts.extract_in_any_order(|(of, _), _| is_meant(*of)).map(|it| it.1);
         let all: Vec<Context> = live.chain(left).collect();
         for context in all {
-            self.forget(context, self.now, End::Exit);
+            let process = self.name_then(space, context.pid);
+            self.forget_as(process, context, self.now, End::Exit);
         }
     }
 

@@ -194,6 +194,10 @@ impl Findings {
         let key = (finding.name, finding.pid, detail, more);
         if let Some(index) = self.known.get(&key) {
             let known = &mut self.list[*index];
+            if known.count == 0 {
+                *known = finding;
+                return self.new.push_back(known.clone());
+            }
             let count = known.count + finding.count;
             let is_certain_now = known.doubt.is_some() && finding.doubt.is_none();
             if finding.severity > known.severity
@@ -246,6 +250,22 @@ impl Findings {
         self.known.contains_key(key) || self.known.len() >= MOST_KNOWN
     }
 
+    /// What was found of this context is not so.
+    pub fn withdraw(&mut self, key: &Key, context: ContextRef) {
+        let Some(known) = self.known.get(key).and_then(|index| self.list.get_mut(*index)) else {
+            return;
+        };
+        known.count = known.count.saturating_sub(1);
+        let is_it =
+            |it: &Finding| it.name == key.0 && it.context.map(|it| it.id) == Some(context.id);
+        if is_it(known) {
+            // It stands for others.
+            known.doubt.get_or_insert(Doubt::Covered);
+            known.severity = known.severity.min(Severity::Warning);
+        }
+        self.new.retain(|it| !is_it(it));
+    }
+
     /// One that was not told yet.
     pub fn untold(&mut self) -> Option<Finding> {
         self.new.pop_front()
@@ -253,11 +273,17 @@ impl Findings {
 
     /// All, the worst first, then the one seen most.
     pub fn ranked(&self) -> Vec<Finding> {
-        let mut list = self.list.clone();
+        let is_so = |it: &&Finding| it.count > 0;
+        let mut list: Vec<Finding> = self.list.iter().filter(is_so).cloned().collect();
         list.sort_by_key(|it| {
             (std::cmp::Reverse((it.severity, it.doubt.is_none(), it.count)), it.time)
         });
         list
+    }
+
+    /// How bad the worst of them is.
+    pub fn worst(&self) -> Option<Severity> {
+        self.list.iter().filter(|it| it.count > 0).map(|it| it.severity).max()
     }
 
     /// How many were not kept one by one.

@@ -1,6 +1,6 @@
 //! Which context has which handle, and had it when a call began.
 
-use super::{Context, ContextRef, MOST_CONTEXTS, Model, requests};
+use super::{Context, ContextRef, MOST_CONTEXTS, Model, cause, requests};
 use crate::event::{Adopted, Event, Handle, Moved};
 
 impl Model {
@@ -68,6 +68,7 @@ impl Model {
         let key = (space, context.handle().0);
         let destroyed = self.spaces.entry(space).or_default().given_again(key.1);
         context.held = destroyed.unwrap_or(0);
+        self.forget_lost(|it| it == key);
         if let Some(mut old) = self.contexts.remove(&key) {
             context.held = time;
             old.is_left = true;
@@ -103,6 +104,8 @@ impl Model {
         let space = self.space(event.pid);
         if let Some(mut context) = self.release((space, from.0)) {
             context.name.handle = to;
+            self.explain_refusals((space, from.0), || cause::moved(to.0));
+            self.spaces.entry(space).or_default().moved(from.0, to.0);
             (context.look.unmapped, context.look.is_missing) = (None, false);
             self.give(space, context, event.time);
             self.faults.ring_moved(space, from.0, to.0);

@@ -26,8 +26,10 @@ pub mod findings;
 mod handles;
 mod inline;
 pub mod latency;
+mod lost;
 mod owed;
 mod pace;
+mod peak;
 mod polls;
 mod process;
 mod questions;
@@ -55,6 +57,7 @@ use finding::Findings;
 pub use finding::{ContextRef, Finding, Severity, Subject};
 pub use findings::{Evidence, Name};
 use latency::Latency;
+pub use peak::Peak;
 use process::Space;
 pub use questions::Question;
 use questions::{Needs, Waiting};
@@ -147,6 +150,8 @@ pub struct Model {
     contexts: Map<(u64, u64), Context>,
     /// Contexts whose handle was given to another one while io_destroy still waits.
     leaving: Vec<((u64, u64), Context)>,
+    /// Contexts whose ring was unmapped, in the order in which that was found.
+    lost: Vec<lost::Lost>,
     spaces: Map<u64, Space>,
     space_of: Map<u32, u64>,
     names: Map<u32, Vec<u8>>,
@@ -219,6 +224,8 @@ struct Target {
 /// What is known of the requests of one kind.
 #[derive(Debug, Default)]
 struct Kind {
+    /// The name that its process had before it ran another program, which has made no such request.
+    process: Option<Vec<u8>>,
     latency: Latency,
     done: Done,
     /// io_submit did not accept them.
@@ -240,6 +247,7 @@ impl Model {
             next_context: 1,
             contexts: Map::default(),
             leaving: Vec::new(),
+            lost: Vec::new(),
             spaces: Map::default(),
             space_of: Map::default(),
             names: Map::default(),
@@ -330,6 +338,11 @@ impl Model {
     /// A finding that was not told yet.
     pub fn next_finding(&mut self) -> Option<Finding> {
         self.findings.untold()
+    }
+
+    /// How bad the worst finding is, of those that were not withdrawn.
+    pub fn worst_finding(&self) -> Option<Severity> {
+        self.findings.worst()
     }
 
     /// Whether a process has a context with this handle, as far as known.

@@ -18,6 +18,8 @@ use crate::event::Synchronous;
 
 /// Handles that were destroyed, remembered for each address space.
 const MOST_DESTROYED: usize = 4096;
+/// Handles whose rings were moved, likewise.
+const MOST_MOVED: usize = 1024;
 /// Short submits that wait for their rest.
 const MOST_SHORT: usize = 64;
 /// The requests of one that are kept.
@@ -40,10 +42,14 @@ pub struct Space {
     pub lost: bool,
     /// It was seen from its beginning on: all its contexts were.
     pub is_whole: bool,
+    /// A process that is not traced was made, and shares it: it may live longer than those that are known.
+    pub is_shared: bool,
     /// When a handle was used that nobody was seen to make: a ring of it was moved, perhaps, and it is not known which.
     pub strayed: Option<u64>,
     /// When it was destroyed, by handle.
     destroyed: Map<u64, u64>,
+    /// Where its ring was moved, by handle.
+    moved: Map<u64, u64>,
     /// Short submits whose rest was not submitted again.
     short: VecDeque<Short>,
     /// How its requests complete.
@@ -62,6 +68,8 @@ pub struct Space {
     pub ended_at: Places,
     /// When its last process left it.
     pub ended: Option<u64>,
+    /// The name that this had then.
+    pub name: Option<Vec<u8>>,
 }
 
 /// An iocb that io_cancel was called with, and it worked.
@@ -94,10 +102,12 @@ impl Places {
 }
 
 /// Contexts that ended with their process.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Released {
     /// The process.
     pub pid: u32,
+    /// Its name then: any bytes.
+    pub process: Vec<u8>,
     /// The end of the first one.
     pub time: u64,
     /// How many.
@@ -106,6 +116,8 @@ pub struct Released {
     pub charge: Option<u64>,
     /// It ran another program.
     pub by_exec: bool,
+    /// Why they may not have ended.
+    pub doubt: Option<Doubt>,
 }
 
 /// The rest of a short submit.
@@ -246,8 +258,22 @@ impl Space {
         self.destroyed.insert(handle, time);
     }
 
+    /// Its ring was moved.
+    pub fn moved(&mut self, from: u64, to: u64) {
+        if self.moved.len() >= MOST_MOVED {
+            self.moved.clear();
+        }
+        self.moved.insert(from, to);
+    }
+
+    /// Where the ring was moved that had this handle.
+    pub fn moved_to(&self, handle: u64) -> Option<u64> {
+        self.moved.get(&handle).copied()
+    }
+
     /// The handle is another context's. When it was destroyed.
     pub fn given_again(&mut self, handle: u64) -> Option<u64> {
+        self.moved.remove(&handle);
         self.destroyed.remove(&handle)
     }
 

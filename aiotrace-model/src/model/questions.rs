@@ -137,10 +137,15 @@ impl Model {
         if finding.doubt.is_some() {
             finding.severity = finding.severity.min(Severity::Warning);
         }
-        if let Some(name) = self.names.get(&finding.pid) {
+        self.name_finding(&mut finding);
+        self.findings.add(finding, detail, more);
+    }
+
+    /// With the name that its process has now, if it has none.
+    fn name_finding(&self, finding: &mut Finding) {
+        if let Some(name) = self.names.get(&finding.pid).filter(|_| finding.process.is_empty()) {
             finding.process.clone_from(name);
         }
-        self.findings.add(finding, detail, more);
     }
 
     /// Tells it once it is known what is needed.
@@ -161,7 +166,8 @@ impl Model {
     }
 
     /// Asks for what it needs.
-    pub(super) fn wait(&mut self, waiting: Waiting) {
+    pub(super) fn wait(&mut self, mut waiting: Waiting) {
+        self.name_finding(&mut waiting.finding);
         let question = waiting.needs.question(waiting.key.1);
         if self.waiting.len() < MOST_QUESTIONS && self.ask(question) {
             self.waiting.push(waiting);

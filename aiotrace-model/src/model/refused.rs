@@ -7,7 +7,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ContextRef, Doubt, Map, Model, Needs, Question, Subject, cause,
+    ContextRef, Doubt, Map, Model, Needs, Question, Subject,
+    cause::{self, RingThen},
     finding::Finding,
     findings::{Evidence, refused_calls::RefusedCalls},
     requests::Request,
@@ -47,6 +48,8 @@ struct Waiting {
     key: (u64, u64),
     finding: Finding,
     syscall: Syscall,
+    /// The ring could be read when it returned, so that its handle was valid.
+    is_valid: bool,
     /// When its context went, by an io_destroy that has not returned yet.
     gone: Option<u64>,
 }
@@ -80,7 +83,7 @@ impl Model {
             return;
         }
         let cause = cause::of(&call.args, ret);
-        let handle = handle_of(&call.args);
+        let handle = call.args.handle();
         let is_explained = is_explained || self.is_explained(event, call, cause.is_some());
         let finding = (!is_explained).then(|| self.refusal(event, call, cause.as_deref()));
         if !self.settings.every_call {
@@ -91,7 +94,8 @@ impl Model {
         let may_be_ending =
             ret == EINVAL && cause.is_none() && syscall != Syscall::Setup && self.has(key);
         if may_be_ending && self.refusals.waiting.len() < MOST_WAITING {
-            self.refusals.waiting.push(Waiting { key, finding, syscall, gone: None });
+            let is_valid = call.ring.is_some();
+            self.refusals.waiting.push(Waiting { key, finding, syscall, is_valid, gone: None });
         } else {
             self.tell_refusal(finding, syscall);
         }
@@ -103,7 +107,7 @@ impl Model {
 
     /// What other findings are made of, and what is by design.
     fn is_explained(&self, event: &Event, call: &Call, has_cause: bool) -> bool {
-        let ctx = handle_of(&call.args);
+        let ctx = call.args.handle();
         let space = self.space(event.pid);
         let is_known = || self.context_when((event.pid, ctx), call.began(event)).is_some();
         match (call.args.syscall(), call.ret) {
@@ -124,19 +128,19 @@ impl Model {
     }
 
     fn refusal(&self, event: &Event, call: &Call, cause: Option<&str>) -> Finding {
-        let handle = handle_of(&call.args);
+        let handle = call.args.handle();
         let context = self.context_when((event.pid, handle), call.began(event)).map(|it| it.name);
         let subject = match &call.args {
             Args::Submit { iocbs, .. } => iocbs.first().and_then(|it| subject(it.as_ref()?)),
             _ => None,
         };
-        let perhaps = || context.and_then(|_| cause::perhaps(&call.args, call.ret));
+        let of_handle = || self.cause_of_handle(event, call, context.is_some());
         let evidence = RefusedCalls {
             syscall: call.args.syscall(),
             call: called(&call.args),
             ret: call.ret,
             request: subject,
-            cause: cause.map(str::to_owned).or_else(perhaps),
+            cause: cause.map(str::to_owned).or_else(of_handle),
             has_context: context.is_some() || matches!(call.args, Args::Setup { .. }),
             iovecs: None,
         };
@@ -151,6 +155,40 @@ impl Model {
         let is_lossy = self.spaces.get(&self.space(event.pid)).and_then(|it| it.doubt());
         finding.doubt = is_lossy.filter(|_| call.ret == EINVAL && cause.is_none());
         finding
+    }
+
+    /// Why a call whose arguments make sense gave EINVAL, or may have.
+    fn cause_of_handle(&self, event: &Event, call: &Call, is_known: bool) -> Option<String> {
+        let handle = call.args.handle();
+        let key = (self.space(event.pid), handle.0);
+        if is_known {
+            let known = self.contexts.get(&key).and_then(|it| it.ring);
+            let ring = match (&call.args, call.ring, known) {
+                // Its ring is looked at before it.
+                (Args::Destroy { .. } | Args::Setup { .. }, ..) | (_, Some(_), _) => {
+                    RingThen::Readable
+                }
+                (_, None, Some(_)) => RingThen::Gone,
+                (_, None, None) => RingThen::Unread,
+            };
+            return cause::perhaps(&call.args, call.ret, ring);
+        }
+        if call.ret != EINVAL || self.has(key) {
+            return None;
+        }
+        if self.is_lost(key) {
+            return Some(cause::UNMAPPED.to_owned());
+        }
+        self.spaces.get(&key.0)?.moved_to(handle.0).map(cause::moved)
+    }
+
+    /// Why the handle of these calls was not valid, if the ring could not be read when they returned.
+    pub(super) fn explain_refusals(&mut self, key: (u64, u64), why: impl Fn() -> String) {
+        for it in self.refusals.waiting.iter_mut().filter(|it| it.key == key && !it.is_valid) {
+            if let Evidence::RefusedCalls(evidence) = &mut it.finding.evidence {
+                evidence.cause = Some(why());
+            }
+        }
     }
 
     fn tell_refusal(&mut self, finding: Finding, syscall: Syscall) {
@@ -269,16 +307,6 @@ impl Model {
 /// Also EINTR: whoever has signals gets it.
 fn is_success_or_signal(ret: i64) -> bool {
     ret >= 0 || ret <= ERESTARTSYS || matches!(ret, EINPROGRESS | EINTR)
-}
-
-fn handle_of(args: &Args) -> Handle {
-    match args {
-        Args::Setup { .. } => Handle(0),
-        Args::Destroy { ctx }
-        | Args::Submit { ctx, .. }
-        | Args::Getevents { ctx, .. }
-        | Args::Cancel { ctx, .. } => *ctx,
-    }
 }
 
 fn subject(iocb: &Iocb) -> Option<Subject> {

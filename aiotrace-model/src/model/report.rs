@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use super::{
-    Alive, Context, ContextRef, Done, Doubt, FaultRow, Finding, Map, Model, SECOND, Thresholds,
-    Wait,
+    Alive, Context, ContextRef, Done, Doubt, FaultRow, Finding, Map, Model, Peak, SECOND,
+    Thresholds, Wait,
     latency::{Latency, Percentiles},
     sums::{Disagreement, Sums},
     verdict::RuleRow,
@@ -146,7 +146,7 @@ pub struct Row {
     /// What io_setup was asked for, where that is known.
     pub asked: Option<u64>,
     /// Most requests in flight at a time.
-    pub peak: u64,
+    pub peak: Peak,
     /// In flight now, or at its end.
     pub in_flight: u64,
     /// Completed and not reaped now, or at its end. `None`: it ended with its process, which may have
@@ -251,7 +251,7 @@ impl Row {
     pub fn add(&mut self, other: &Self) {
         self.contexts += other.contexts;
         self.asked = self.asked.zip(other.asked).map(|(a, b)| a + b);
-        self.peak = self.peak.max(other.peak);
+        self.peak = self.peak.or(other.peak);
         self.in_flight += other.in_flight;
         self.unknown += other.unknown;
         self.unreaped = self.unreaped.zip(other.unreaped).map(|(a, b)| a + b);
@@ -267,17 +267,20 @@ impl Row {
         let latency = self.latency.take();
         self.complete = latency.as_ref().and_then(|it| it.complete.percentiles());
         self.reap = latency.as_ref().and_then(|it| it.reap.percentiles());
-        self.process = names.get(&self.pid).cloned().unwrap_or_default();
+        if self.process.is_empty() {
+            self.process = names.get(&self.pid).cloned().unwrap_or_default();
+        }
         self
     }
 }
 
 impl Ends {
-    pub(super) fn add(&mut self, context: &Context, time: u64, end: End) {
+    /// `process`: the name of its process then.
+    pub(super) fn add(&mut self, process: Vec<u8>, context: &Context, time: u64, end: End) {
         self.sums += context.sums(Some(end));
         let (unread, unseen) = unread(context);
         (self.unread, self.unseen) = (self.unread + unread, self.unseen + unseen);
-        let row = Row::of(context, time, Some(end));
+        let row = Row { process, ..Row::of(context, time, Some(end)) };
         if self.rows.len() < MOST_ROWS {
             return self.rows.push(row);
         }
@@ -302,10 +305,16 @@ impl Model {
         self.contexts.in_any_order().map(|it| it.1).chain(leaving).chain(destroying)
     }
 
+    /// All contexts that have not ended, or whose end may turn out to be none, and what they would have ended as.
+    fn kept(&self) -> impl Iterator<Item = (&Context, u64, Option<End>)> {
+        let lost = self.lost.iter().map(|it| (&it.context, it.time, Some(End::Leaked)));
+        self.live().map(|it| (it, self.now, None)).chain(lost)
+    }
+
     /// Completions whose results are not known, because they could not be read in the ring. `is_lossless`: no
     /// loss explains that only the ring tells of some.
     pub fn unread(&self, is_lossless: bool) -> u64 {
-        let all = self.live().map(unread).chain([(self.ends.unread, self.ends.unseen)]);
+        let all = self.kept().map(|it| unread(it.0)).chain([(self.ends.unread, self.ends.unseen)]);
         all.map(|(unread, unseen)| unread + if is_lossless { unseen } else { 0 }).sum()
     }
 
@@ -351,7 +360,7 @@ impl Model {
     pub fn report(&self) -> Report {
         let every_call = self.settings.every_call;
         let mut rows: Vec<Row> = self.ends.rows.clone();
-        rows.extend(self.live().map(|it| Row::of(it, self.now, None)));
+        rows.extend(self.kept().map(|(it, until, end)| Row::of(it, until, end)));
         rows.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.context.id));
         let mut others = self.ends.others.clone();
         for row in rows.drain(MOST_ROWS.min(rows.len())..) {
@@ -365,7 +374,7 @@ impl Model {
             .in_any_order()
             .map(|((pid, fd, opcode), kind)| KindRow {
                 pid: *pid,
-                process: self.names.get(pid).cloned().unwrap_or_default(),
+                process: kind.process.as_ref().or(self.names.get(pid)).cloned().unwrap_or_default(),
                 fd: *fd,
                 opcode: *opcode,
                 done: kind.done,
@@ -377,7 +386,7 @@ impl Model {
         let weight = |it: &KindRow| std::cmp::Reverse(it.done.requests + it.refused);
         kinds.sort_by_key(|it| (weight(it), it.pid, it.fd, it.opcode));
         let mut sums = self.ends.sums;
-        self.live().for_each(|it| sums += it.sums(None));
+        self.kept().for_each(|(it, _, end)| sums += it.sums(end));
         // Counted where they become known.
         sums.contexts = self.next_context - 1;
         if !every_call {

@@ -308,9 +308,9 @@ impl Requests {
             return ring;
         }
         let untold = self.ahead(ring, time).max(0) as u32;
-        let tail = (ring.tail + ring.nr - untold) % ring.nr;
-        let head = if untold <= ring.unreaped() { ring.head } else { tail };
-        Ring { head, tail, ..ring }
+        let told = ring.without(untold);
+        let head = if untold <= ring.unreaped() { ring.head } else { told.tail };
+        Ring { head, ..told }
     }
 
     /// The ring was looked at: whoever moved its head has reaped.

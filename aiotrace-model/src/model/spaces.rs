@@ -31,7 +31,11 @@ impl Model {
     }
 
     pub(super) fn process(&mut self, event: &Event, process: &Process) {
-        self.name(event.pid, &process.name);
+        // What a process did before it runs a new program, it did under its old name.
+        let is_exec = matches!(process.change, Change::Exec { .. });
+        if !is_exec {
+            self.name(event.pid, &process.name);
+        }
         self.no_wait_is_endless(event.pid);
         match process.change {
             Change::Attached => {
@@ -51,8 +55,9 @@ impl Model {
                     it.untraced += 1;
                 }
                 let space = self.space(event.pid);
-                if let Some(space) = self.spaces.get_mut(&space) {
-                    space.is_whole = false;
+                if let Some(known) = self.spaces.get_mut(&space) {
+                    known.is_whole = false;
+                    known.is_shared |= process.space == Some(space);
                 }
                 self.forked(space, None, event.time);
             }
@@ -61,6 +66,8 @@ impl Model {
                 self.left_calls(event.pid);
                 self.forget_turns(event.pid);
                 self.leave(event, None);
+                self.keep_name_of_kinds(event.pid);
+                self.name(event.pid, &process.name);
                 self.uses(event.pid, process.space);
                 let space = self.space(event.pid);
                 self.spaces.entry(space).or_default().is_whole = process.space.is_some();
@@ -104,6 +111,20 @@ impl Model {
         }
     }
 
+    /// The name that a process had when it left an address space, or has now.
+    pub(super) fn name_then(&self, space: u64, pid: u32) -> Vec<u8> {
+        let then = self.spaces.get(&space).and_then(|it| it.name.as_ref());
+        then.or_else(|| self.names.get(&pid)).cloned().unwrap_or_default()
+    }
+
+    /// It runs another program, which has another name.
+    fn keep_name_of_kinds(&mut self, pid: u32) {
+        let Some(name) = self.names.get(&pid) else { return };
+        for (_, kind) in self.kinds.in_any_order_mut().filter(|((of, ..), _)| *of == pid) {
+            kind.process.get_or_insert_with(|| name.clone());
+        }
+    }
+
     pub(super) fn uses(&mut self, pid: u32, space: Option<u64>) {
         let Some(space) = space else { return };
         // Else it is one of its own.
@@ -128,6 +149,8 @@ impl Model {
             self.contexts.extend(contexts.into_iter().map(|((_, it), of)| ((space, it), of)));
             let leaving = self.leaving.iter_mut().filter(|((of, _), _)| *of == provisional);
             leaving.for_each(|((of, _), _)| *of = space);
+            let lost = self.lost.iter_mut().filter(|it| it.key.0 == provisional);
+            lost.for_each(|it| it.key.0 = space);
             let lost = old.lost;
             self.faults.moved(provisional, space);
             self.spaces.entry(space).or_insert(old).lost |= lost;

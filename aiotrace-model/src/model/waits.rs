@@ -66,6 +66,12 @@ impl Model {
             Args::Getevents { ctx, .. } if self.settings.every_call && *why == Why::TraceEnds => {
                 self.ask(Question::Ring { pid: event.pid, ctx: *ctx });
             }
+            // (When a report is asked for, it may still return, and is told then.)
+            Args::Submit { .. } if *why == Why::TraceEnds => {
+                if let Some(entered) = entered {
+                    self.in_submit(event, *entered, args);
+                }
+            }
             _ => (),
         }
         let since = entered.unwrap_or(event.time);
@@ -194,9 +200,14 @@ fn in_flight(context: &Context, every_call: bool) -> String {
         (Some(1), _) => "1 request is in flight".to_owned(),
         (Some(count), _) => format!("{count} requests are in flight"),
         (None, Some(doubt)) => format!("what is in flight is not known ({})", doubt.text()),
-        (None, None) => {
-            "what is in flight is not known (submitted before the attach; under `aiotrace run` it would be)"
-                .to_owned()
-        }
+        (None, None) => match context.requests.in_flight() {
+            0 => "what is in flight is not known (submitted before the attach; under `aiotrace run` it would be)"
+                .to_owned(),
+            count => format!(
+                "at least {count} request{} in flight, submitted since the attach (what was submitted before is not \
+                 known; under `aiotrace run` it would be)",
+                if count == 1 { " is" } else { "s are" }
+            ),
+        },
     }
 }

@@ -12,7 +12,7 @@ use aiotrace_model::{
 };
 
 use crate::{
-    found::{H, POLL, PREAD, PWRITE, Trace, getevents_of, one, request, submit},
+    found::{H, POLL, PREAD, PWRITE, Trace, call_of, getevents_of, one, request, submit},
     told::{SECOND, process},
 };
 
@@ -61,6 +61,13 @@ fn does(trace: &mut Trace, iocb: Option<Iocb>, res: i64, is_inline: bool) {
     if !is_inline {
         completes(trace, res);
     }
+}
+
+/// A call on a ring that can be read fails.
+fn refuse(trace: &mut Trace, ret: i64, args: Args) {
+    let mut call = call_of(trace.now + 1, ret, args);
+    call.ring = Some(Ring { head: 0, tail: 0, nr: 4 });
+    trace.tell(Body::Call(call));
 }
 
 fn is(trace: &mut Trace, file: Option<File>) {
@@ -140,7 +147,7 @@ fn iovecs_are_looked_up_when_they_may_be_the_reason() {
     for is_answered in [true, false] {
         let mut trace = trace();
         let vector = with(|it| (it.opcode, it.buf, it.nbytes) = (8, 0x5000, 6));
-        trace.call(EINVAL, submit(vec![vector]));
+        refuse(&mut trace, EINVAL, submit(vec![vector]));
         trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 4 }));
         assert_eq!(trace.found(), []);
         if is_answered {
@@ -204,7 +211,7 @@ fn einval_from_before_io_destroy_is_told() {
         of(Name::RefusedCalls, &trace.findings()).len()
     };
     let mut before = trace();
-    before.call(EINVAL, fsync());
+    refuse(&mut before, EINVAL, fsync());
     before.now += 1;
     before.destroy(0);
     let findings = before.findings();
@@ -941,6 +948,19 @@ fn what_a_thread_waits_for_is_said_with_what_is_known_of_it() {
           came since is with the thread already, and not counted); what is in flight is not known (submitted \
           before the attach; under `aiotrace run` it would be); since before the attach, 17.0s ago"]
     );
+    // What is known to be in flight is said.
+    for (submitted, text) in
+        [(1, "at least 1 request is in flight"), (2, "at least 2 requests are in flight")]
+    {
+        let mut attached = Trace::seen(true);
+        attached.tell(adopted(empty, None));
+        for _ in 0..=submitted {
+            attached.call(1, one(POLL));
+        }
+        completes(&mut attached, 1);
+        let waits = in_call(&mut attached, getevents_of(4, 4), Why::TraceEnds);
+        assert!(waits[0].contains(text), "{waits:?}");
+    }
     let mut from_the_start = trace();
     from_the_start.call(1, one(PREAD));
     completes(&mut from_the_start, 512);
@@ -1370,4 +1390,106 @@ fn polls_are_looked_at_a_few_at_a_time() {
         looks += count;
     }
     assert!(looks >= 1024, "{looks}");
+}
+
+/// The ring of a new context can often not be read at its first io_submit: what completed there is not known.
+#[test]
+fn what_could_not_be_looked_at_is_not_counted_as_not_complete() {
+    let inline = |first: Option<Ring>, of_others: u32| {
+        let mut trace = Trace::seen(false);
+        trace.setup();
+        for number in 0..20 {
+            let mut call = call_of(trace.now + 1, 1, one(PREAD));
+            let ring = |tail| Ring { head: number, tail, nr: 64 };
+            let is_first = number == 0;
+            let after = if is_first { first } else { Some(ring(number + of_others)) };
+            (call.ring_before, call.ring) = (Some(ring(number)).filter(|_| !is_first), after);
+            let (since, until) = (Some(trace.now + 2), None);
+            trace.now += 2;
+            let event = Some(IoEvent { data: 0, obj: 1, res: 512, res2: 0 });
+            let completion = Completion { ctx: H, event, since, until, discarded: false };
+            let is_told_before = after.is_some() && of_others > 0;
+            if is_told_before {
+                trace.tell(Body::Completion(completion));
+            }
+            trace.tell(Body::Call(call));
+            if !is_told_before {
+                trace.tell(Body::Completion(completion));
+            }
+            trace.call(1, getevents_of(1, 1));
+        }
+        trace.model.finish(trace.now);
+        told(&trace.model.report(), Name::InlineCompletion)
+    };
+    let all = inline(None, 1);
+    assert!(all[0].1.starts_with("19 of 19 io_submit calls"), "{all:?}");
+    let all = inline(Some(Ring { head: 0, tail: 1, nr: 64 }), 1);
+    assert!(all[0].1.starts_with("20 of 20 io_submit calls"), "{all:?}");
+    assert_eq!(inline(None, 0), [], "none of them was complete");
+}
+
+#[test]
+fn a_handle_that_is_not_valid_any_more_is_the_reason() {
+    let ring = Ring { head: 0, tail: 0, nr: 64 };
+    let refused = |prepare: &dyn Fn(&mut Trace), then: &dyn Fn(&mut Trace)| {
+        let mut trace = Trace::seen(false);
+        trace.setup();
+        prepare(&mut trace);
+        let mut call = call_of(trace.now + 1, EINVAL, one(PREAD));
+        call.ring = None;
+        trace.tell(Body::Call(call));
+        then(&mut trace);
+        trace.model.finish(trace.now);
+        let told = told(&trace.model.report(), Name::RefusedCalls);
+        assert_eq!(told.len(), 1);
+        told[0].1.clone()
+    };
+    let nothing = |_: &mut Trace| ();
+    let could_be_read = |trace: &mut Trace| trace.look(RingFound::There(ring));
+    let unmapped = |trace: &mut Trace| {
+        for _ in 0..2 {
+            trace.now += SECOND;
+            trace.look(RingFound::Unmapped);
+        }
+    };
+    let moved = |trace: &mut Trace| {
+        let (from, to) = (H, Handle(0x5000));
+        trace.tell(Body::ContextMoved(aiotrace_model::event::Moved { from, to }));
+    };
+    let text = refused(&could_be_read, &nothing);
+    assert!(text.contains(": perhaps the ring at 0x1000 cannot be read"), "{text}");
+    assert!(!text.contains("directory"), "{text}");
+    let text = refused(&nothing, &nothing);
+    assert!(text.ends_with(", or fd 3 cannot be read by AIO, as a directory cannot"), "{text}");
+    for (prepare, then) in
+        [(&unmapped as &dyn Fn(&mut Trace), &nothing as &dyn Fn(&mut Trace)), (&nothing, &unmapped)]
+    {
+        let text = refused(prepare, then);
+        assert!(text.ends_with(": its ring was unmapped, and not destroyed"), "{text}");
+    }
+    for (prepare, then) in
+        [(&moved as &dyn Fn(&mut Trace), &nothing as &dyn Fn(&mut Trace)), (&nothing, &moved)]
+    {
+        let text = refused(prepare, then);
+        assert!(text.ends_with(": its handle is 0x5000 now"), "{text}");
+    }
+}
+
+#[test]
+fn a_thread_that_does_not_come_back_from_io_submit_is_found_when_the_trace_ends() {
+    let told_after = |time: u64, why: Why, entered_seen: bool| {
+        let mut trace = trace();
+        let entered = Some(trace.now).filter(|_| entered_seen);
+        trace.now += time;
+        let args = submit(vec![request(1, PWRITE, 0)]);
+        trace.tell(Body::Unfinished(Unfinished { entered, args, why }));
+        trace.model.finish(trace.now);
+        let messages = trace.findings().iter().map(Finding::message).collect::<Vec<_>>();
+        messages
+    };
+    let text = "io_submit has not returned for 30.0s: pwrite fd=3 offset=0 nbytes=512";
+    assert_eq!(told_after(30 * SECOND, Why::TraceEnds, true), [text]);
+    assert_eq!(told_after(SECOND / 100, Why::TraceEnds, true), [""; 0]);
+    assert_eq!(told_after(30 * SECOND, Why::Reported, true), [""; 0]);
+    assert_eq!(told_after(30 * SECOND, Why::TraceEnds, false), [""; 0], "it is older");
 }

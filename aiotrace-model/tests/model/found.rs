@@ -88,6 +88,12 @@ impl Trace {
         self.call_since(entered, 0, Args::Destroy { ctx: H });
     }
 
+    /// What is found when it is destroyed.
+    fn destroy_told(&mut self, in_flight: u64) -> Vec<Name> {
+        self.destroy(in_flight);
+        self.found().iter().map(|it| it.0).collect()
+    }
+
     pub fn look(&mut self, found: RingFound) {
         self.look_while(found, None);
     }
@@ -643,4 +649,209 @@ fn the_rest_of_a_short_submit_is_bounded() {
     assert_eq!(dropped(1026, 0), [Severity::Warning], "one of them is not kept, so it is unsure");
     // The oldest ones are given up, which is unsure, and the others are told, once.
     assert_eq!(dropped(900, 20), [Severity::Warning, Severity::Error]);
+}
+
+/// How many were in flight at a time is not known where they completed before io_submit returned.
+#[test]
+fn the_peak_of_what_completes_inside_of_io_submit_is_a_bound() {
+    let ring = |tail| Some(Ring { head: 0, tail, nr: 64 });
+    let requests = |count: u64| submit((0..count).map(|at| request(at, PWRITE, 0)).collect());
+    let peak = |trace: &Trace| {
+        let peak = trace.rows()[0].peak;
+        (peak.at_most(), peak.is_bound())
+    };
+    for is_exact in [false, true] {
+        let mut trace = Trace::seen(is_exact);
+        trace.setup();
+        // One is one, whenever it completes.
+        let mut call = call_of(trace.now + 1, 1, requests(1));
+        (call.ring_before, call.ring) = (ring(0), ring(1));
+        trace.now += 1;
+        trace.complete(0);
+        trace.tell(Body::Call(call));
+        assert_eq!(peak(&trace), (1, false), "exact: {is_exact}");
+        let mut call = call_of(trace.now + 1, 8, requests(8));
+        (call.ring_before, call.ring) = (ring(1), ring(9));
+        trace.now += 1;
+        (0..8).for_each(|at| trace.complete(at));
+        trace.tell(Body::Call(call));
+        assert_eq!(peak(&trace), (8, true), "exact: {is_exact}");
+        // So many at least, as none of them has completed.
+        let mut call = call_of(trace.now + 1, 12, requests(12));
+        (call.ring_before, call.ring) = (ring(9), ring(9));
+        trace.tell(Body::Call(call));
+        assert_eq!(peak(&trace), (12, false), "exact: {is_exact}");
+        // Two threads: what the other call has accepted and has completed meanwhile was in flight with it, perhaps.
+        let mut call = call_of(trace.now + 1, 4, requests(4));
+        (call.ring_before, call.ring) = (ring(9), ring(19));
+        trace.now += 1;
+        (0..10).for_each(|at| trace.complete(at));
+        trace.tell(Body::Call(call));
+        assert_eq!(peak(&trace), (16, true), "exact: {is_exact}");
+    }
+}
+
+/// In memory that is mapped where a ring was, the kernel finds the number of the first context, which so works again.
+#[test]
+fn a_context_that_works_without_its_ring_is_not_lost() {
+    let lose = |found| {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(1, one(POLL));
+        for _ in 0..2 {
+            trace.now += SECOND;
+            trace.look(found);
+        }
+        trace
+    };
+    let covered = lose(RingFound::Covered).findings();
+    assert_eq!(covered[0].doubt, Some(Doubt::Covered));
+    assert_eq!(covered[0].severity, Severity::Warning);
+    for is_used in [true, false] {
+        let mut trace = lose(RingFound::Unmapped);
+        assert_eq!(trace.found(), [(Name::ContextLeak, Severity::Error)]);
+        assert_eq!(trace.ends(), [Some(End::Leaked)]);
+        if is_used {
+            trace.call(1, one(POLL));
+            assert_eq!(trace.ends(), [None], "it is no other context");
+            for _ in 0..3 {
+                trace.now += SECOND;
+                trace.look(RingFound::Covered);
+            }
+        }
+        trace.destroy(0);
+        let report = trace.model.report();
+        assert!(report.findings.iter().all(|it| it.name != Name::ContextLeak));
+        assert_eq!(trace.ends(), [Some(End::Destroyed)]);
+        assert_eq!((report.sums.contexts, report.sums.ended), (1, 1));
+        assert!(report.disagreements.is_empty(), "{:?}", report.disagreements);
+        assert_eq!(trace.found(), []);
+    }
+    // Who was in a call on it before that had the context.
+    let mut trace = lose(RingFound::Unmapped);
+    trace.call_since(SECOND, 1, getevents_of(1, 1));
+    assert_eq!(trace.ends()[0], Some(End::Leaked));
+    assert_eq!(trace.model.worst_finding(), Some(Severity::Error));
+    // It was so of one of them, and the other one's is told.
+    let mut trace = lose(RingFound::Unmapped);
+    trace.setup();
+    for _ in 0..2 {
+        trace.now += SECOND;
+        trace.look(RingFound::Unmapped);
+    }
+    trace.destroy(0);
+    assert_eq!(trace.ends(), [Some(End::Leaked), Some(End::Destroyed)]);
+    let leaks = trace.model.report().findings;
+    assert_eq!(
+        leaks.iter().map(|it| (it.name, it.count)).collect::<Vec<_>>(),
+        [(Name::ContextLeak, 1)]
+    );
+}
+
+/// Contexts live as long as the memory of their process, which a child may share (clone(2) with CLONE_VM).
+#[test]
+fn what_a_child_shares_that_is_not_traced_may_not_end_with_the_process() {
+    let told = |space, how: How| {
+        let mut trace = Trace::new(true);
+        trace.tell(process(Some(70), Change::Exec { path: Vec::new() }));
+        trace.setup();
+        trace.call(1, one(PWRITE));
+        trace.tell(process(space, Change::Fork { child: 8, followed: false }));
+        trace.gone(how, Some(1));
+        let change = match how {
+            How::Exit => Change::Exit { status: ExitStatus::Code(0) },
+            _ => Change::Exec { path: Vec::new() },
+        };
+        trace.tell(process(Some(71), change));
+        trace.model.finish(trace.now);
+        let findings = trace.findings();
+        let told: Vec<_> = findings.iter().map(|it| (it.name, it.severity, it.doubt)).collect();
+        (told, trace.rows()[0].doubt)
+    };
+    for how in [How::Exit, How::Exec] {
+        let doubt = Some(Doubt::Shared);
+        let unsure = [
+            (Name::DiscardedRequests, Severity::Warning, doubt),
+            (Name::ReleasedAtExit, Severity::Info, doubt),
+        ];
+        assert_eq!(told(Some(70), how), (unsure.to_vec(), doubt));
+        let sure = [
+            (Name::DiscardedRequests, Severity::Error, None),
+            (Name::ReleasedAtExit, Severity::Info, None),
+        ];
+        assert_eq!(told(Some(80), how), (sure.to_vec(), None), "it has memory of its own");
+        assert_eq!(told(None, how), (sure.to_vec(), None), "its parent waits for it");
+    }
+}
+
+/// A child of vfork has made it and was not traced, for instance.
+#[test]
+fn what_completed_in_the_call_by_which_a_context_became_known_is_not_in_flight() {
+    let ring = |head, tail| Some(Ring { head, tail, nr: 64 });
+    for before in [None, ring(3, 5)] {
+        for is_reaped_by_call in [true, false] {
+            let mut trace = Trace::seen(false);
+            let mut call = call_of(trace.now + 1, 1, one(PREAD));
+            (call.ring_before, call.ring) = (before, ring(3, 6));
+            trace.tell(Body::Call(call));
+            let mut args = getevents_of(1, 4);
+            if let Args::Getevents { list, .. } = &mut args {
+                let event = |obj| Some(IoEvent { data: 0, obj, res: 512, res2: 0 });
+                *list = vec![event(77), event(78), event(1)];
+            }
+            let mut call = call_of(trace.now + 1, 3, args);
+            call.ring = ring(6, 6);
+            if is_reaped_by_call {
+                trace.tell(Body::Call(call));
+            } else {
+                trace.look(RingFound::There(Ring { head: 6, tail: 6, nr: 64 }));
+            }
+            assert_eq!(trace.rows()[0].in_flight, 0);
+            assert_eq!(trace.rows()[0].done.requests, u64::from(is_reaped_by_call));
+            let report = trace.destroy_told(0);
+            assert_eq!(report, [], "no discarded-requests");
+        }
+    }
+    // One that has not completed is.
+    let mut trace = Trace::seen(false);
+    let mut call = call_of(trace.now + 1, 1, one(PREAD));
+    (call.ring_before, call.ring) = (ring(5, 5), ring(5, 5));
+    trace.tell(Body::Call(call));
+    assert_eq!(trace.rows()[0].in_flight, 1);
+    assert_eq!(trace.destroy_told(1), [Name::DiscardedRequests]);
+}
+
+#[test]
+fn what_was_done_before_an_exec_has_the_name_of_that_time() {
+    for is_gone_before in [true, false] {
+        let mut trace = Trace::seen(true);
+        trace.setup();
+        trace.call(2, submit(vec![request(1, PWRITE, 0), request(2, PREAD, 0)]));
+        trace.complete(2);
+        if is_gone_before {
+            trace.gone(How::Exec, Some(1));
+        }
+        let mut exec = process(Some(71), Change::Exec { path: Vec::new() });
+        if let Body::Process(it) = &mut exec {
+            it.name = b"true".to_vec();
+        }
+        trace.tell(exec);
+        if !is_gone_before {
+            trace.gone(How::Exec, Some(1));
+        }
+        trace.model.finish(trace.now);
+        let report = trace.model.report();
+        assert_eq!(report.findings.len(), 2);
+        let named = report.findings.iter().map(|it| &it.process);
+        let named = named.chain(report.contexts.iter().map(|it| &it.process));
+        let named = named.chain(report.kinds.iter().map(|it| &it.process));
+        for name in named {
+            assert_eq!(String::from_utf8_lossy(name), "reference");
+        }
+        // A request of its own.
+        trace.setup();
+        trace.call(1, one(PREAD));
+        trace.complete(1);
+        assert_eq!(trace.model.report().kinds[0].process, b"true");
+    }
 }

@@ -151,7 +151,8 @@ fn looked() -> BoxedStrategy<Looked> {
     let found = prop_oneof![
         ring().prop_map(RingFound::There),
         Just(RingFound::Unmapped),
-        Just(RingFound::Unknown)
+        Just(RingFound::Unknown),
+        Just(RingFound::Covered)
     ];
     let file = prop_oneof![
         Just(None),

@@ -51,6 +51,8 @@ pub struct Context {
     entries: Vec<IoEvent>,
     /// All that were ever accepted, in that order.
     pub requests: Vec<Request>,
+    /// Most of them that were in flight at a time.
+    pub peak: usize,
     /// Those that completed, in that order.
     pub order: Vec<usize>,
     /// How many were reaped, by whomever.
@@ -147,6 +149,7 @@ impl Kernel {
             nr,
             entries: vec![IoEvent::default(); nr as usize],
             requests: Vec::new(),
+            peak: 0,
             order: Vec::new(),
             reaped: 0,
             is_alive: true,
@@ -173,6 +176,7 @@ impl Kernel {
             returned: false,
             told: false,
         });
+        context.peak = context.peak.max(context.in_flight());
         Ok(())
     }
 

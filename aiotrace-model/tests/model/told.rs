@@ -9,7 +9,7 @@ use aiotrace_model::{
     event::{
         Body, Change, Completion, Event, Gone, Handle, How, Limit, Looked, Process, Ring, RingFound,
     },
-    model::{Finding, Model, Name, Question, Settings, Severity, Thresholds, report::End},
+    model::{Finding, Model, Name, Peak, Question, Settings, Severity, Thresholds, report::End},
 };
 
 use crate::reference::{Ctx, Kernel, Request};

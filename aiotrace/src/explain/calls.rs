@@ -136,8 +136,10 @@ static ENTRIES: &[Entry] = entries! {
          more.";
     Submit EBADF
         Some("The file descriptor specified in the first iocb is invalid."),
-        "aio_fildes is not open, or not open for that: a read of a file opened for writing.",
-        "Look for a close(2) between preparing and submitting: descriptors are used again.";
+        "aio_fildes is not open, or open with O_PATH, or not open for that: a read of a file opened for writing; or \
+         IOCB_FLAG_RESFD is set in aio_flags, and aio_resfd is not open (one that is open and no eventfd gives EINVAL).",
+        "Look for a close(2) between preparing and submitting: descriptors are used again. If no eventfd is wanted, \
+         aio_flags must be 0: an iocb that was not cleared has any.";
     Submit EFAULT
         Some("One of the data structures points to invalid data."),
         "The array of pointers, an iocb, or the array of iovecs of a preadv or pwritev cannot be read; or the iocb's \
@@ -152,7 +154,7 @@ static ENTRIES: &[Entry] = entries! {
         "Also: an opcode that there is not, IOCB_CMD_NOOP (6) included; aio_reserved2 not 0; fsync and fdsync with \
          aio_buf, aio_nbytes, aio_offset or aio_rw_flags set, or of a file that has no fsync; poll with aio_nbytes, \
          aio_offset or aio_rw_flags set, more than 16 bits of events, or of a file that cannot be polled; more than \
-         1024 iovecs (UIO_MAXIOV), or lengths that overflow; a negative offset; aio_resfd that is no eventfd; an \
+         1024 iovecs (UIO_MAXIOV), or lengths that overflow; a negative offset, or one that overflows with the length; aio_resfd that is no eventfd; an \
          aio_reqprio of no class; a file that has no read or write of that kind (a directory); a ring that was \
          unmapped or moved, the handle of another process or of before a fork. A misaligned O_DIRECT is not it: \
          that is res=-22 in the completion. aio_key does not matter here: the kernel writes it.",

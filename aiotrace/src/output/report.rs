@@ -295,13 +295,15 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
         0 => String::new(),
         some => format!(", {some} completed with unknown result"),
     };
+    let at_most = if it.peak.is_bound() { "<=" } else { "" };
+    let peak = format!("{at_most}{}", it.peak.at_most());
     let end = it.end.map_or("alive", End::text);
     line!(
         out,
         "  {id:<4} {process:<23} {asked:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {p50:>8} {p99:>8} {max:>8} \
          {end:>9}{adopted}{unsure}{unknown}",
         duration(it.lifetime),
-        it.peak,
+        peak,
         it.unreaped.map_or_else(|| "?".to_owned(), |it| it.to_string()),
         it.done.requests,
         bytes(it.done.bytes)

@@ -57,11 +57,13 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
     let flags = flags.and_then(|it| i32::from_str_radix(it, 8).ok());
     let mount = status_field(&info, "mnt_id");
     let direct = flags.map(|it| it & libc::O_DIRECT != 0);
-    let in_memory = mount.is_some_and(|it| is_in_memory(pid, it));
+    let file_system = mount.and_then(|it| file_system(pid, it)).unwrap_or_default();
+    let is_one_of = |all: &[&str]| all.iter().any(|it| it.as_bytes() == file_system);
+    let in_memory = is_one_of(&IN_MEMORY);
     let has_alignment = direct == Some(true) && kind == FileKind::Storage && !in_memory;
     Some(File {
         kind,
-        size,
+        size: size.filter(|_| !is_one_of(&GENERATED)),
         id: Some(identity(&status)),
         direct,
         append: flags.map(|it| it & libc::O_APPEND != 0),
@@ -151,13 +153,34 @@ fn logical_block((major, minor): (u32, u32)) -> Option<u32> {
     std::str::from_utf8(&text).ok()?.trim().parse().ok()
 }
 
-/// Whether a mount is of a file system that has no disk.
-fn is_in_memory(pid: u32, mount: &str) -> bool {
-    const IN_MEMORY: [&[u8]; 4] = [b"tmpfs", b"ramfs", b"hugetlbfs", b"devtmpfs"];
-    let line = self::mount(&pid.to_string(), mount).ok().flatten().unwrap_or_default();
+/// File systems that have no disk.
+const IN_MEMORY: [&str; 4] = ["tmpfs", "ramfs", "hugetlbfs", "devtmpfs"];
+/// File systems whose files have the content that the kernel makes when it is read, and a size (0, or that of a page)
+/// that says nothing of it.
+const GENERATED: [&str; 16] = [
+    "sysfs",
+    "proc",
+    "debugfs",
+    "tracefs",
+    "cgroup",
+    "cgroup2",
+    "configfs",
+    "securityfs",
+    "bpf",
+    "pstore",
+    "efivarfs",
+    "fusectl",
+    "binfmt_misc",
+    "selinuxfs",
+    "nfsd",
+    "resctrl",
+];
+
+/// What file system a mount is of.
+fn file_system(pid: u32, mount: &str) -> Option<Vec<u8>> {
+    let line = self::mount(&pid.to_string(), mount).ok().flatten()?;
     let words = line.split(|it| *it == b' ');
-    let kind = words.skip_while(|it| *it != b"-").nth(1).unwrap_or_default();
-    IN_MEMORY.contains(&kind)
+    words.skip_while(|it| *it != b"-").nth(1).map(<[u8]>::to_vec)
 }
 
 /// The largest number of iovecs that are read of a request (`UIO_MAXIOV`).
@@ -200,6 +223,12 @@ mod tests {
         assert_eq!((found.kind, found.size), (FileKind::Storage, Some(7)));
         assert_eq!((found.direct, found.append), (Some(false), Some(false)));
         assert_eq!(found.alignment, None, "it is open without O_DIRECT");
+        // What the kernel makes has no size.
+        for made in ["/proc/self/status", "/sys/kernel/mm/transparent_hugepage/enabled"] {
+            let Ok(made) = fs::File::open(made) else { continue };
+            let found = file(us, made.as_raw_fd() as u32);
+            assert_eq!(found.map(|it| (it.kind, it.size)), Some((FileKind::Storage, None)));
+        }
         let (reader, _writer) = std::io::pipe().unwrap();
         let found = file(us, reader.as_raw_fd() as u32);
         assert_eq!(found.map(|it| (it.kind, it.size)), Some((FileKind::Other, None)));

@@ -133,6 +133,8 @@ pub fn mapped(line: &[u8]) -> Option<(u64, u64)> {
 pub struct AtPlace {
     /// The ring, if it is there.
     pub ring: Option<Ring>,
+    /// Whether something is there that the process can read.
+    pub is_readable: bool,
     /// If the ring is not there: the rings that the process has mapped; `None` if these are not
     /// known.
     pub mapped: Option<Vec<Handle>>,
@@ -145,6 +147,7 @@ pub struct AtPlace {
 /// Looks at the place where the ring of a context should be.
 pub fn at_place(pid: u32, ctx: Handle) -> AtPlace {
     let ring = read(pid, ctx.0);
+    let is_readable = ring.is_some() || read_memory(pid, ctx.0, &mut [0; 4]).is_some();
     let mapped = if ring.is_none() { found(pid).ok() } else { None };
     let mapped = mapped.filter(|(_, has_memory)| *has_memory).map(|it| it.0);
     // Look at the calls last: a thread that enters io_destroy after this had the ring mapped when
@@ -160,7 +163,7 @@ pub fn at_place(pid: u32, ctx: Handle) -> AtPlace {
         }
     }
     let mapped = mapped.map(|it| it.into_iter().map(|it| Handle(it.0)).collect());
-    AtPlace { ring, mapped, destroying, awaited }
+    AtPlace { ring, is_readable, mapped, destroying, awaited }
 }
 
 #[cfg(test)]

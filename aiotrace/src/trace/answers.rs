@@ -20,15 +20,15 @@ pub fn at_ring(
     ctx: Handle,
     is_known: impl Fn(Handle) -> bool,
 ) -> (RingFound, bool, Option<i64>) {
-    let Some(AtPlace { ring, mapped, destroying, awaited }) = (Place { pid, handle: ctx }).ask()
-    else {
+    let place = Place { pid, handle: ctx }.ask();
+    let Some(AtPlace { ring, is_readable, mapped, destroying, awaited }) = place else {
         return (RingFound::Unknown, false, None);
     };
     let found = match (ring, mapped) {
         (Some(ring), _) => RingFound::There(ring),
         // A mapped ring that belongs to no known context may be this context's ring, moved.
         (None, Some(rings)) if rings.iter().all(|it| *it != ctx && is_known(*it)) => {
-            RingFound::Unmapped
+            if is_readable { RingFound::Covered } else { RingFound::Unmapped }
         }
         _ => RingFound::Unknown,
     };
@@ -69,7 +69,9 @@ mod tests {
     fn where_no_ring_is_it_is_unmapped_and_where_nobody_is_nothing_is_known() {
         let page = vec![0u64; 1024];
         let at = Handle(page.as_ptr() as u64);
-        assert_eq!(at_ring(std::process::id(), at, |_| true), (RingFound::Unmapped, false, None));
+        let us = std::process::id();
+        assert_eq!(at_ring(us, at, |_| true), (RingFound::Covered, false, None));
+        assert_eq!(at_ring(us, Handle(8), |_| true), (RingFound::Unmapped, false, None));
         assert_eq!(at_ring(u32::MAX, at, |_| true), (RingFound::Unknown, false, None));
     }
 }

@@ -59,7 +59,6 @@ pub struct Sees {
 pub struct Conclusions {
     model: Model,
     fail_on: Option<Severity>,
-    failed: bool,
     fault_limits: FaultLimits,
     fault_failure: Option<String>,
     scan: bool,
@@ -81,7 +80,6 @@ impl Conclusions {
         Self {
             model: Model::new(settings),
             fail_on: judged.fail_on,
-            failed: false,
             fault_limits: FaultLimits {
                 outcomes: judged.fail_on_fault.clone(),
                 allow_unfired: judged.allow_unfired,
@@ -99,7 +97,6 @@ impl Conclusions {
         Self {
             model: Model::new(settings),
             fail_on,
-            failed: false,
             fault_limits: FaultLimits { outcomes: Vec::new(), allow_unfired: true },
             fault_failure: None,
             scan: false,
@@ -143,7 +140,6 @@ impl Conclusions {
 
     fn tell(&mut self, shown: &mut Shown) {
         while let Some(finding) = self.model.next_finding() {
-            self.failed |= self.fail_on.is_some_and(|least| finding.severity >= least);
             shown.finding(&finding);
         }
         // Verdicts do not count for --fail-on, which is about the program. --fail-on-fault is about
@@ -366,6 +362,7 @@ impl Conclusions {
 
     /// Whether there was a finding at least as severe as `--fail-on` says.
     pub fn failed(&self) -> bool {
-        self.failed
+        let worst = self.model.worst_finding();
+        self.fail_on.is_some_and(|least| worst.is_some_and(|it| it >= least))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::Basis;
 use crate::{
-    event::{Call, Event, Handle, Iocb, errno_name},
+    event::{Args, Call, Event, Handle, Iocb, errno_name},
     model::{Finding, Model, Severity, Subject, requests::Request},
     words::duration::in_words,
 };
@@ -12,8 +12,8 @@ use crate::{
 pub struct BlockingSubmit {
     /// Nanoseconds.
     took: u64,
-    /// What it returned.
-    ret: i64,
+    /// What it returned; `None`: it has not returned.
+    ret: Option<i64>,
     first: Option<Subject>,
     /// There were others.
     has_more: bool,
@@ -25,12 +25,15 @@ impl Basis for BlockingSubmit {
     const NUMBERS: &'static [&'static str] = &["took_ns", "accepted"];
 
     fn message(&self) -> String {
-        let mut text = format!("io_submit took {}", in_words(self.took));
-        text.push_str(&match self.ret {
-            1 => " for 1 request".to_owned(),
-            ret @ 2.. => format!(" for {ret} requests"),
-            ret => format!(" and returned {}", errno_name(ret).unwrap_or("0")),
-        });
+        let took = in_words(self.took);
+        let mut text = match self.ret {
+            None => format!("io_submit has not returned for {took}"),
+            Some(1) => format!("io_submit took {took} for 1 request"),
+            Some(ret @ 2..) => format!("io_submit took {took} for {ret} requests"),
+            Some(ret) => {
+                format!("io_submit took {took} and returned {}", errno_name(ret).unwrap_or("0"))
+            }
+        };
         if let Some(first) = self.first {
             text.push_str(if self.has_more { ", the first " } else { ": " });
             text.push_str(&first.in_words());
@@ -39,7 +42,8 @@ impl Basis for BlockingSubmit {
     }
 
     fn numbers(&self) -> Vec<(&'static str, i64)> {
-        vec![("took_ns", self.took as i64), ("accepted", self.ret)]
+        let accepted = self.ret.map(|it| ("accepted", it));
+        [("took_ns", self.took as i64)].into_iter().chain(accepted).collect()
     }
 }
 
@@ -53,16 +57,40 @@ impl Model {
         iocbs: &[Option<Iocb>],
         took: u64,
     ) {
+        let mut finding = self.blocking(event, (ctx, call.began(event)), iocbs, (took, Some(call.ret)));
+        finding.stack.clone_from(&call.stack);
+        self.find_blocking(finding);
+    }
+
+    /// The trace ends, and a thread is in a call that it entered at this time.
+    pub(in crate::model) fn in_submit(&mut self, event: &Event, entered: u64, args: &Args) {
+        let Args::Submit { ctx, iocbs, .. } = args else { return };
+        let took = event.time.saturating_sub(entered);
+        if took >= self.settings.thresholds.slow_submit {
+            let finding = self.blocking(event, (*ctx, entered), iocbs, (took, None));
+            self.find_blocking(finding);
+        }
+    }
+
+    fn find_blocking(&mut self, finding: Finding) {
+        let detail = finding.request.map_or(0, |it| u64::from(it.fd));
+        self.find(finding, detail, 0);
+    }
+
+    fn blocking(
+        &self,
+        event: &Event,
+        (ctx, began): (Handle, u64),
+        iocbs: &[Option<Iocb>],
+        (took, ret): (u64, Option<i64>),
+    ) -> Finding {
         let of = |it: &Iocb| Subject::of(&Request::new(it, (0, 0), (0, 0))?);
         let first = iocbs.iter().flatten().find_map(of);
-        let (ret, has_more) = (call.ret, iocbs.len() > 1);
-        let evidence = BlockingSubmit { took, ret, first, has_more };
+        let evidence = BlockingSubmit { took, ret, first, has_more: iocbs.len() > 1 };
         let mut finding = Finding::new(evidence, event.time, event.pid);
         finding.tid = Some(event.tid);
-        finding.context = self.context_when((event.pid, ctx), call.began(event)).map(|it| it.name);
+        finding.context = self.context_when((event.pid, ctx), began).map(|it| it.name);
         finding.request = first;
-        finding.stack.clone_from(&call.stack);
-        let detail = first.map_or(0, |it| u64::from(it.fd));
-        self.find(finding, detail, 0);
+        finding
     }
 }

@@ -3,7 +3,7 @@
 use super::{Basis, holding};
 use crate::{
     event::{Event, Handle},
-    model::{Context, ContextRef, Doubt, Finding, Model, Severity, report::End},
+    model::{Context, ContextRef, Doubt, Finding, Model, Severity, cause},
     words::duration::in_words,
 };
 
@@ -52,17 +52,19 @@ impl Basis for ContextLeak {
 }
 
 impl Model {
-    /// Its ring is not mapped, no thread destroys it, and the process lives.
-    pub(in crate::model) fn leaked(&mut self, event: &Event, ctx: Handle) {
+    /// Its ring is not mapped, no thread destroys it, and the process lives. `doubt`: why it may be usable all the same.
+    pub(in crate::model) fn leaked(&mut self, event: &Event, ctx: Handle, doubt: Option<Doubt>) {
         let key = (self.space(event.pid), ctx.0);
         let place = self.leaving.iter().position(|(of, _)| *of == key);
         let context = match place {
             Some(place) => Some(self.leaving.remove(place).1),
             None => self.contexts.remove(&key),
         };
-        let Some(context) = context else { return };
-        self.tell_leak(&context, event.time, Why::Unmapped, None);
-        self.forget(context, event.time, End::Leaked);
+        let Some(mut context) = context else { return };
+        self.tell_leak(&context, event.time, Why::Unmapped, doubt);
+        context.leak_told = Some(event.time);
+        self.explain_refusals(key, || cause::UNMAPPED.to_owned());
+        self.lose(key, context, event.time);
     }
 
     /// Their handles are nowhere in the memory that the process can write.
@@ -71,7 +73,7 @@ impl Model {
             let key = (self.space(event.pid), handle.0);
             // A scan finds the same ones again.
             let Some(mut context) = self.contexts.remove(&key) else { continue };
-            if !std::mem::replace(&mut context.leak_told, true) {
+            if context.leak_told.replace(event.time).is_none() {
                 // It may be in a register, or in another form.
                 self.tell_leak(&context, event.time, Why::Unreferenced, Some(Doubt::Scan));
             }

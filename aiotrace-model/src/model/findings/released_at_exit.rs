@@ -33,8 +33,9 @@ impl Basis for ReleasedAtExit {
 
 impl Model {
     pub(in crate::model) fn released(&mut self, released: Released) {
-        let Released { pid, time, contexts, charge, by_exec } = released;
-        let finding = Finding::new(ReleasedAtExit { contexts, charge, by_exec }, time, pid);
+        let Released { pid, process, time, contexts, charge, by_exec, doubt } = released;
+        let mut finding = Finding::new(ReleasedAtExit { contexts, charge, by_exec }, time, pid);
+        (finding.doubt, finding.process) = (doubt, process);
         // Each exec of a program that executes itself is the same.
         self.find(finding, contexts << 1 | u64::from(by_exec), charge.unwrap_or(u64::MAX));
     }

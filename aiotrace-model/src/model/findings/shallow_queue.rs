@@ -219,7 +219,7 @@ impl Model {
 
 fn shallow(context: &Context, time: u64) -> Option<Finding> {
     let turns = &context.turns;
-    let is_certain = context.doubt_of_requests().is_none() && context.peak <= 1;
+    let is_certain = context.doubt_of_requests().is_none() && context.peak.at_most() <= 1;
     let asked = context.charge.filter(|_| turns.is_shallow() && is_certain)?;
     let evidence = ShallowQueue {
         asked,

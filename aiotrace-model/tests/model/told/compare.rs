@@ -68,6 +68,7 @@ impl Told {
         let mut leaked: Vec<Row> = Vec::new();
         for it in report.contexts.iter().filter(|it| !dirty.contains(&it.pid)) {
             let handle = it.context.handle;
+            self.compare_peak(kernel, (it.pid, handle), it.peak);
             let row = (it.pid, handle, it.asked, it.in_flight, it.done.requests, it.unreaped);
             match it.end {
                 None => is.push((None, row)),
@@ -99,6 +100,20 @@ impl Told {
         is.sort_by_key(key);
         ought.sort_by_key(key);
         assert_eq!(is, ought, "the model (left) and the reference (right)");
+    }
+
+    /// How many were in flight at a time, of a context that is the only one of its process and handle.
+    fn compare_peak(&self, kernel: &Kernel, (pid, handle): (u32, Handle), peak: Peak) {
+        let is_it = |it: &Ctx| (self.views[*it].pid, kernel.contexts[*it].handle) == (pid, handle);
+        let all: Vec<Ctx> = (0..self.views.len()).filter(is_it).collect();
+        let [ctx] = all[..] else { return };
+        let context = &kernel.contexts[ctx];
+        if self.views[ctx].adopted || context.requests.iter().any(|it| !it.returned) {
+            return;
+        }
+        let (is, ought) = (peak.at_most(), context.peak as u64);
+        let is_right = if peak.is_bound() { is >= ought } else { is == ought };
+        assert!(is_right, "{peak:?}, and it was {ought}");
     }
 
     /// The trace is over: what had to be found, and was or was not.

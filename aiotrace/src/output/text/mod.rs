@@ -323,7 +323,13 @@ impl<W: Write> Output for Text<W> {
         // The process may be gone.
         self.name_if_unknown(finding.pid, &finding.process);
         let tid = finding.tid.unwrap_or(finding.pid);
+        // It may run another program by now.
+        let name = self.names.get_mut(&finding.pid).filter(|_| !finding.process.is_empty());
+        let now = name.map(|it| std::mem::replace(it, finding.process.clone()));
         let late = self.begin_late(finding.time, finding.pid, tid);
+        if let (Some(name), Some(now)) = (self.names.get_mut(&finding.pid), now) {
+            *name = now;
+        }
         self.lines.line.extend_from_slice(b"*** ");
         self.lines.line.extend_from_slice(text.as_bytes());
         if let Some(fd) = finding.request.map(|it| it.fd)

@@ -116,12 +116,19 @@ impl Processes {
     }
 
     /// A thread of `pid` created a process.
-    pub fn tell_fork(&self, records: &mut Records, [pid, tid, child]: [u32; 3], time: u64) {
+    /// `waits`: until the child has ended or runs another program, and shares its memory with it for that time only.
+    pub fn tell_fork(
+        &self,
+        records: &mut Records,
+        [pid, tid, child]: [u32; 3],
+        (time, waits): (u64, bool),
+    ) {
         let of_child = self.known.get(&child);
         if let Some(process) = self.known.get(&pid) {
             let record = process.record(uncounted(pid, tid, time), Change::Fork);
-            let space = of_child.map_or(0, |it| it.space);
-            let followed = u32::from(of_child.is_some_and(|it| !it.is_silent));
+            let is_followed = of_child.is_some_and(|it| !it.is_silent);
+            let space = of_child.filter(|_| is_followed || !waits).map_or(0, |it| it.space);
+            let followed = u32::from(is_followed);
             records.emit(&Record { other: child, space, followed, ..record });
         }
     }

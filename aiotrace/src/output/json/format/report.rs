@@ -124,6 +124,9 @@ part! {
         asked: Option<u64>,
         /// Most requests in flight at a time.
         peak_in_flight: u64,
+        /// `peak_in_flight` is a bound, there were as many or fewer: requests completed before their io_submit returned,
+        /// each before the next one or not.
+        peak_at_most: bool,
         /// Requests in flight now, or at its end.
         in_flight: u64,
         /// Requests that completed, and it is not known with what result, because the ring could not be read: they are

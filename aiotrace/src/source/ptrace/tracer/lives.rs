@@ -45,7 +45,7 @@ impl Tracer {
         let ids = [pid, tid, child];
         if self.is_known(child) {
             if self.processes.of_mut(child).is_some_and(|it| std::mem::take(&mut it.is_orphan)) {
-                self.tell_fork(ids);
+                self.tell_fork(ids, made);
             }
             return;
         }
@@ -58,7 +58,7 @@ impl Tracer {
         }
         // One that nobody wants was let go before its maker told of it: see `adopt_orphans`.
         if !is_thread && !was_early && !is_gone && !self.traces_children() && !is_ours(child) {
-            return self.tell_fork(ids);
+            return self.tell_fork(ids, made);
         }
         let of_child = if is_thread { pid } else { child };
         let (all_calls, silent) =
@@ -81,7 +81,7 @@ impl Tracer {
                 process.watched = watched;
                 new.watched = watched.is_some();
             }
-            self.tell_fork(ids);
+            self.tell_fork(ids, made);
         }
         if was_early {
             new.state = State::Stopped(0);
@@ -97,9 +97,11 @@ impl Tracer {
         }
     }
 
-    fn tell_fork(&mut self, [pid, tid, child]: [u32; 3]) {
+    fn tell_fork(&mut self, ids: [u32; 3], made: Made) {
+        let [_, tid, _] = ids;
         if !self.is_silent(tid) {
-            self.processes.tell_fork(&mut self.calls.records, [pid, tid, child], monotonic());
+            let how = (monotonic(), made == Made::Vfork);
+            self.processes.tell_fork(&mut self.calls.records, ids, how);
         }
     }
 
