@@ -1,4 +1,4 @@
-//! context-leak: a process that lives has lost a context: its ring is unmapped, or its handle is nowhere any more.
+//! context-leak: a living process has lost a context: its ring is unmapped, or its handle is nowhere any more.
 
 use super::{Basis, holding};
 use crate::{
@@ -12,14 +12,14 @@ use crate::{
 pub struct ContextLeak {
     context: ContextRef,
     charge: Option<u32>,
-    /// It was there at the attach.
+    /// The context existed before the attach.
     is_adopted: bool,
-    /// Since it was made, or found, nanoseconds.
+    /// Time since it was made, or found, nanoseconds.
     age: u64,
     why: Why,
 }
 
-/// How that is known.
+/// How the loss is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Unmapped,
@@ -52,7 +52,7 @@ impl Basis for ContextLeak {
 }
 
 impl Model {
-    /// Its ring is not mapped, no thread destroys it, and the process lives.
+    /// The ring of a context is not mapped, no thread destroys the context, and the process lives.
     pub(in crate::model) fn leaked(&mut self, event: &Event, ctx: Handle) {
         let key = (self.space(event.pid), ctx.0);
         let place = self.leaving.iter().position(|(of, _)| *of == key);
@@ -65,14 +65,14 @@ impl Model {
         self.forget(context, event.time, End::Leaked);
     }
 
-    /// Their handles are nowhere in the memory that the process can write.
+    /// The handles of these contexts are nowhere in the memory that the process can write.
     pub(in crate::model) fn unreferenced(&mut self, event: &Event, handles: &[Handle]) {
         for handle in handles {
             let key = (self.space(event.pid), handle.0);
-            // A scan finds the same ones again.
+            // Each scan finds the same contexts.
             let Some(mut context) = self.contexts.remove(&key) else { continue };
             if !std::mem::replace(&mut context.leak_told, true) {
-                // It may be in a register, or in another form.
+                // The handle may be in a register, or be kept in another form.
                 self.tell_leak(&context, event.time, Why::Unreferenced, Some(Doubt::Scan));
             }
             self.contexts.insert(key, context);

@@ -3,11 +3,11 @@
 use super::{Basis, holding};
 use crate::model::{Finding, Model, Severity, process::Released};
 
-/// Contexts that the kernel released.
+/// Contexts that the kernel released at exit or exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleasedAtExit {
     contexts: u64,
-    /// What they took from fs.aio-nr, if it is known of each.
+    /// What they took from fs.aio-nr, if it is known for each.
     charge: Option<u64>,
     by_exec: bool,
 }
@@ -35,7 +35,7 @@ impl Model {
     pub(in crate::model) fn released(&mut self, released: Released) {
         let Released { pid, time, contexts, charge, by_exec } = released;
         let finding = Finding::new(ReleasedAtExit { contexts, charge, by_exec }, time, pid);
-        // Each exec of a program that executes itself is the same.
+        // A program that executes itself has the same finding at each exec.
         self.find(finding, contexts << 1 | u64::from(by_exec), charge.unwrap_or(u64::MAX));
     }
 }
