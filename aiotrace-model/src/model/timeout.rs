@@ -29,7 +29,7 @@ impl Until {
         }
         let Some(Timespec { sec, nsec }) = value else { return Self::Unknown };
         // The kernel does not check the value: `ktime_set`
-        // (<https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/include/linux/ktime.h?h=v6.12.117#n36>).
+        // (<https://elixir.bootlin.com/linux/v6.12.117/source/include/linux/ktime.h#L36>).
         if sec >= i64::MAX / SECOND as i64 {
             return Self::Ever;
         }

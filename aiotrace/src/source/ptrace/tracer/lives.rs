@@ -108,8 +108,7 @@ impl Tracer {
     /// sends an event only if we follow children and the call has no `CLONE_UNTRACED` ([fork.c]). The announcement
     /// may still come later.
     ///
-    /// [fork.c]:
-    /// https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/fork.c?h=v6.12.117#n2831
+    /// [fork.c]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/fork.c?h=v6.12.117#n2831
     pub(super) fn adopt_orphans(&mut self, now: Instant) {
         let is_orphan = |it: &Instant| now.duration_since(*it) >= ORPHANED;
         let orphans: Vec<u32> =

@@ -71,10 +71,8 @@ impl Unstopped {
 /// ([`ptrace_do_wait`]), always in the same order, so the last ones wait longest. To ask for one thread costs the
 /// same however many there are ([`do_wait_pid`], since Linux 5.12).
 ///
-/// [`ptrace_do_wait`]:
-/// https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/exit.c?h=v6.12.117#n1557
-/// [`do_wait_pid`]:
-/// https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/exit.c?h=v6.12.117#n1615
+/// [`ptrace_do_wait`]: https://elixir.bootlin.com/linux/v6.12.117/source/kernel/exit.c#L1557
+/// [`do_wait_pid`]: https://elixir.bootlin.com/linux/v6.12.117/source/kernel/exit.c#L1615
 #[derive(Default)]
 pub struct Crowd {
     /// How many stops are taken with `waitpid(-1)` before each thread is asked again.
