@@ -1,14 +1,14 @@
-//! Hash maps, walked by methods that say that their order means nothing: `clippy.toml` forbids the maps' own, and loops over
-//! a map. It is no order of time, of numbers or of names. The model's maps have the same hash in each run, so that what is
-//! told of several contexts at the same moment is told in the same order when a recording is read.
+//! Walks hash maps by methods whose names say that their order means nothing: it is no order of time, of numbers or
+//! of names. `clippy.toml` forbids the maps' own methods, and loops over a map. The model's maps use the same hash in
+//! each run, so that findings of the same moment come in the same order when a recording is read.
 
 use std::collections::HashMap;
 
 /// The entries of a map, in an order that means nothing.
 pub(crate) trait AnyOrder {
-    /// Of its entries.
+    /// The key of an entry.
     type Key;
-    /// Of its entries, too.
+    /// The value of an entry.
     type Value;
 
     /// The entries.
@@ -20,10 +20,10 @@ pub(crate) trait AnyOrder {
     /// The entries, taken out.
     fn into_any_order(self) -> impl Iterator<Item = (Self::Key, Self::Value)>;
 
-    /// Removes what is not to be kept.
+    /// Removes the entries for which `keep` is false.
     fn retain_in_any_order(&mut self, keep: impl FnMut(&Self::Key, &mut Self::Value) -> bool);
 
-    /// Removes the entries that are meant, and gives them.
+    /// Removes some entries, and returns them.
     fn extract_in_any_order(
         &mut self,
         is_meant: impl FnMut(&Self::Key, &mut Self::Value) -> bool,

@@ -1,5 +1,5 @@
-//! How long the lists and names of a recording may be. What aiotrace writes is never longer; a file that says so
-//! was made by somebody else, and is refused before memory is taken for it.
+//! How long the lists and names of a recording may be. aiotrace writes nothing longer; a file that has something
+//! longer was made by somebody else, and is refused before memory is taken for it.
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
@@ -11,7 +11,7 @@ use serde::{
 
 /// Contexts that are followed at a time.
 pub const CONTEXTS: usize = 65_536;
-/// Bytes of the name of a process. (The kernel has 16 of a program's, 64 of its own.)
+/// Bytes of the name of a process. (The kernel has 16 bytes for a program's, and 64 for its own threads'.)
 pub const NAME: usize = 256;
 /// Bytes of a path, or of the name of a function.
 pub const PATH: usize = 16 << 10;
@@ -19,15 +19,15 @@ pub const PATH: usize = 16 << 10;
 pub const FRAMES: usize = 128;
 /// Functions at one place: those inlined there, and the one that they are in.
 pub const FUNCTIONS: usize = 64;
-/// Bytes of the names of all of these.
+/// Bytes of the names of all functions at one place.
 pub const FUNCTION_NAMES: usize = 64 << 10;
-/// Bytes of a fault rule: an argument is no longer (`MAX_ARG_STRLEN` of Linux).
+/// Bytes of a fault rule: no longer than an argument of a program (`MAX_ARG_STRLEN` of Linux).
 const RULE: usize = 128 << 10;
-/// Bytes of a sentence of ours.
+/// Bytes of a sentence that aiotrace writes.
 const TEXT: usize = 4096;
-/// Everything else there are few of.
+/// Items of any other list, all of which are short.
 const FEW: usize = 64;
-/// Threads of an address space whose doings are told; of one with more, nothing is.
+/// Threads of an address space in the answer of a look; if there are more, the look has no answer.
 pub const THREADS: usize = 1024;
 /// Iovecs of a request (`UIO_MAXIOV` of Linux).
 const IOVECS: usize = 1024;
@@ -100,74 +100,74 @@ where
     List::<T, MOST>::deserialize(from).map(|it| it.0)
 }
 
-/// Of one call.
+/// Reads the items of one call.
 pub fn items<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     list::<ITEMS_PER_CALL, T, D>(from)
 }
 
-/// Something of each context of a process.
+/// Reads a list with an item for each context of a process.
 pub fn contexts<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Vec<T>, D::Error> {
     list::<CONTEXTS, T, D>(from)
 }
 
-/// Of which there are few.
+/// Reads a short list.
 pub fn few<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
     list::<FEW, T, D>(from)
 }
 
-/// Iovecs, if they are known.
+/// Reads iovecs, if they are known.
 pub fn iovecs<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Ok(Option::<List<T, IOVECS>>::deserialize(from)?.map(|it| it.0))
 }
 
-/// Threads, if they are known.
+/// Reads threads, if they are known.
 pub fn threads<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Ok(Option::<List<T, THREADS>>::deserialize(from)?.map(|it| it.0))
 }
 
-/// The name of a process.
+/// Reads the name of a process.
 pub fn name<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
     list::<NAME, u8, D>(from)
 }
 
-/// A path.
+/// Reads a path.
 pub fn path<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<u8>, D::Error> {
     list::<PATH, u8, D>(from)
 }
 
-/// A path, if it is known.
+/// Reads a path, if it is known.
 pub fn known_path<'de, D: Deserializer<'de>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
     Ok(Option::<List<u8, PATH>>::deserialize(from)?.map(|it| it.0))
 }
 
-/// The name of a function or of its file, if it is known.
+/// Reads the name of a function or of its file, if it is known.
 pub fn known_text<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
     Ok(Option::<Text<PATH>>::deserialize(from)?.map(|it| it.0))
 }
 
-/// A fault rule as it was written.
+/// Reads a fault rule, as it was written.
 pub fn rule<'de, D: Deserializer<'de>>(from: D) -> Result<String, D::Error> {
     Text::<RULE>::deserialize(from).map(|it| it.0)
 }
 
-/// A word or a sentence of ours.
+/// Reads a word or a sentence that aiotrace writes.
 pub fn text<'de, D: Deserializer<'de>>(from: D) -> Result<Cow<'static, str>, D::Error> {
     Text::<TEXT>::deserialize(from).map(|it| it.0.into())
 }
 
-/// Some of these.
+/// Reads a short list of words or sentences.
 pub fn texts<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Cow<'static, str>>, D::Error> {
     let texts = list::<FEW, Text<TEXT>, D>(from)?;
     Ok(texts.into_iter().map(|it| it.0.into()).collect())
 }
 
-/// As much of a name as a recording may have.
+/// Cuts a name to the length that a recording may have.
 pub fn cut(text: &mut String, most: usize) {
     text.truncate(text.floor_char_boundary(most));
 }

@@ -10,7 +10,7 @@ macro_rules! errnos {
             pub const $name: i32 = $number;
         )*
 
-        /// Each with its name and its text, by number.
+        /// The errnos with their names and texts, by number.
         const KNOWN: &[(i32, &str, &str)] = &[$(($number, stringify!($name), $text)),*];
     };
 }
@@ -149,10 +149,10 @@ errnos! {
     EHWPOISON 133 "Memory page has hardware error";
 }
 
-/// Beyond the last that has a name.
+/// The number after the last errno that has a name.
 const END: usize = 134;
 
-/// Where in [`KNOWN`] each number is, and one more; 0 if it is not there.
+/// The index of each errno in [`KNOWN`], plus one; 0 if it is not there.
 const PLACES: [u8; END] = {
     let mut places = [0; END];
     let mut place = 0;
@@ -168,12 +168,12 @@ pub fn name(number: i32) -> Option<&'static str> {
     known(number).map(|it| it.1)
 }
 
-/// What strerror(3) says of it.
+/// The text of strerror(3) for an errno.
 pub fn text(number: i32) -> Option<&'static str> {
     known(number).map(|it| it.2)
 }
 
-/// All that have a name, by number.
+/// All errnos that have a name, by number.
 pub fn all() -> impl Iterator<Item = (i32, &'static str)> + Clone {
     KNOWN.iter().map(|(number, name, _)| (*number, *name))
 }
@@ -183,7 +183,7 @@ fn known(number: i32) -> Option<&'static (i32, &'static str, &'static str)> {
     KNOWN.get(usize::from(place).checked_sub(1)?)
 }
 
-/// The errnos that a call can return, as `aiotrace explain` has them: there is what each means.
+/// The errnos that a call can return; `aiotrace explain` says what each means.
 pub fn of_call(syscall: Syscall) -> &'static [i32] {
     match syscall {
         Syscall::Setup => &[EAGAIN, EFAULT, EINVAL, ENOMEM, ENOSYS, EPERM],

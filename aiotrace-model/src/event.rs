@@ -22,18 +22,18 @@ use crate::bounded;
 /// One fact, in the order in which things happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
-    /// When, nanoseconds of CLOCK_MONOTONIC. A call's time is when it returned.
+    /// When it happened, nanoseconds of CLOCK_MONOTONIC; for a call, when it returned.
     pub time: u64,
-    /// Process, as our pid namespace sees it.
+    /// The process, as our pid namespace sees it.
     pub pid: u32,
-    /// Thread, likewise.
+    /// The thread, as our pid namespace sees it.
     pub tid: u32,
-    /// What.
+    /// What happened.
     pub body: Body,
 }
 
 impl Event {
-    /// Something was lost, and it is not known of whom.
+    /// An event for a loss that may belong to any process.
     pub fn lost_somewhere(time: u64) -> Self {
         Self { time, pid: 0, tid: 0, body: Body::Lost { records: 0 } }
     }
@@ -44,36 +44,38 @@ impl Event {
 pub enum Body {
     /// A call returned.
     Call(Call),
-    /// A call has not returned, or never will.
+    /// A call has not returned, and perhaps never will.
     Unfinished(Unfinished),
     /// A request completed.
     Completion(Completion),
-    /// io_submit refused an iocb. Stands before its call.
+    /// io_submit refused an iocb. This event comes before that of the call.
     Refused(Refused),
     /// A context ended.
     ContextGone(Gone),
-    /// A context has another handle.
+    /// A context has got another handle.
     ContextMoved(Moved),
     /// A context that existed before we attached.
     ContextAdopted(Adopted),
     /// Something that the model asked for was looked up.
     Looked(Looked),
-    /// A fault: a completion was changed. Stands before the call that gives it to the program, if one does.
+    /// A fault: a completion was changed. This event comes before the call that gives the completion to the program,
+    /// if one does.
     Changed(Changed),
     /// A process changed.
     Process(Process),
-    /// This many records of this thread never reached us; what they would have said is unknown.
+    /// Records of this thread never reached us; what they would have said is unknown.
     Lost {
         /// How many.
         records: u64,
     },
-    /// A call that reads, writes or syncs a file without AIO; told only while such calls are watched.
+    /// A call that reads, writes or syncs a file without AIO; there are events only while such calls are watched.
     Synchronous(Synchronous),
-    /// Requests completed, and what the ring has of them could not be read: it is told later, or as unread.
+    /// Requests completed whose entries could not be read in the ring: completions follow, with or without their
+    /// result.
     Behind(Behind),
 }
 
-/// A number the kernel gives for a context. Reusable: not an identity.
+/// The number by which the program knows a context. The kernel may give it again, so it is no identity.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash, PartialOrd, Ord)]
 pub struct Handle(pub u64);
 
@@ -84,13 +86,13 @@ pub struct Address(pub u64);
 /// How the beginning of a call is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Entry {
-    /// We saw it.
+    /// The beginning was seen.
     Seen,
     /// It began before we were attached.
     BeforeAttach,
     /// It never began: a seccomp filter answered in the kernel's place.
     Denied,
-    /// It should have been seen: a loss.
+    /// The beginning should have been seen: there was a loss.
     Missed,
 }
 
@@ -103,7 +105,7 @@ pub struct Call {
     pub entry: Entry,
     /// What the kernel returned: a negative errno on failure.
     pub ret: i64,
-    /// Which call, with what.
+    /// The call and its arguments.
     pub args: Args,
     /// The ring when the call returned (io_destroy: when it was entered).
     pub ring: Option<Ring>,
@@ -118,7 +120,7 @@ pub struct Call {
 }
 
 impl Call {
-    /// When it was entered; if that was not seen, when it returned, as the event says.
+    /// When the call was entered; if that was not seen, when it returned, which is the time of the event.
     pub fn began(&self, event: &Event) -> u64 {
         self.entered.unwrap_or(event.time)
     }
@@ -138,23 +140,23 @@ pub struct Fault {
 pub enum Effect {
     /// The program got it.
     Done,
-    /// It was made in the ring of a program that reaps it by itself, and may have read the result before.
+    /// The completion was changed in the ring of a program that reaps by itself, and may have read the result before.
     Unsure,
-    /// `--dry-run`: it would have got it.
+    /// `--dry-run`: the program would have got the fault.
     WouldBe,
-    /// The mechanism could not bring it about.
+    /// The mechanism could not deliver the fault.
     Missed,
 }
 
 impl Effect {
-    /// The rule acted.
+    /// Whether the rule acted.
     pub fn is_made(self) -> bool {
         matches!(self, Self::Done | Self::Unsure)
     }
 }
 
 impl Fault {
-    /// From a record: see [`effect`].
+    /// The effect in a record: see [`effect`].
     pub fn from_record(number: u32) -> Option<Self> {
         let effect = match number {
             _ if number & effect::DRY_RUN != 0 => Effect::WouldBe,
@@ -172,7 +174,7 @@ impl Fault {
 pub struct Changed {
     /// The context.
     pub ctx: Handle,
-    /// What the kernel gave.
+    /// The completion as the kernel wrote it.
     pub event: IoEvent,
     /// The result it has now (or would have).
     pub res: i64,
@@ -183,16 +185,16 @@ pub struct Changed {
 /// A call that reads, writes or syncs a file without AIO, and returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Synchronous {
-    /// Which call.
+    /// The call.
     pub call: synchronous::Call,
     /// When it was entered, nanoseconds of CLOCK_MONOTONIC, if that was seen.
     pub entered: Option<u64>,
     /// The descriptor.
     pub fd: u32,
-    /// Where in the file; `None` if that is not known: it has no offset of its own, and the position of the
-    /// descriptor was not seen.
+    /// The offset in the file; `None` if it is unknown: the call has none, and the position of the descriptor was not
+    /// seen.
     pub offset: Option<i64>,
-    /// Bytes asked for; of a vectored call: iovecs.
+    /// Bytes asked for; for a vectored call, the number of iovecs.
     pub count: u64,
     /// What the kernel returned: bytes moved, or a negative errno.
     pub ret: i64,
@@ -203,9 +205,9 @@ pub struct Synchronous {
 pub struct Unfinished {
     /// When it was entered, if that is known.
     pub entered: Option<u64>,
-    /// Which call, with what.
+    /// The call and its arguments.
     pub args: Args,
-    /// Why we speak of it.
+    /// Why there is an event of the call.
     pub why: Why,
 }
 
@@ -216,7 +218,7 @@ pub enum Why {
     BlockedAtAttach,
     /// The trace ends, and the call is still in the kernel.
     TraceEnds,
-    /// A report was asked for, and the call is still in the kernel. Only the report has it.
+    /// A report was asked for, and the call is still in the kernel. The event is only for the report.
     Reported,
 }
 
@@ -248,7 +250,7 @@ pub enum Args {
         /// The iocbs, in order; `None` where the record of them was lost or not yet made.
         #[serde(deserialize_with = "bounded::items")]
         iocbs: Vec<Option<Iocb>>,
-        /// How many more there were.
+        /// How many more iocbs there were.
         truncated: u64,
     },
     /// io_getevents and io_pgetevents
@@ -257,11 +259,11 @@ pub enum Args {
         syscall: Syscall,
         /// The context.
         ctx: Handle,
-        /// Wanted at least.
+        /// How many events the program wants at least.
         min_nr: i64,
-        /// Room for.
+        /// For how many events there is room.
         nr: i64,
-        /// Where events go.
+        /// Where the events are stored.
         events: Address,
         /// The timeout argument.
         timeout: Address,
@@ -274,9 +276,9 @@ pub enum Args {
         /// The events returned; `None` where they could not be read.
         #[serde(deserialize_with = "bounded::items")]
         list: Vec<Option<IoEvent>>,
-        /// How many more there were.
+        /// How many more events there were.
         truncated: u64,
-        /// Which of them a fault rule changed, from 0.
+        /// The indices of events that a fault rule changed, from 0.
         #[serde(deserialize_with = "bounded::items")]
         changed: Vec<u32>,
     },
@@ -294,7 +296,7 @@ pub enum Args {
 }
 
 impl Args {
-    /// Which call.
+    /// The system call that these arguments belong to.
     pub fn syscall(&self) -> Syscall {
         match self {
             Self::Setup { .. } => Syscall::Setup,
@@ -384,18 +386,18 @@ pub struct Completion {
     pub ctx: Handle,
     /// The entry in its ring; `None` if it could not be read.
     pub event: Option<IoEvent>,
-    /// `None`: it happened at the event's time. Else it happened before that time, and after this one
-    /// (0 if that is not known).
+    /// `None`: the request completed at the event's time. Otherwise it completed before that time, and after this one
+    /// (0 if that is unknown).
     pub since: Option<u64>,
-    /// With `since`, if the event's time is when a call returned: the ring was read a moment later, before this time,
-    /// and what completed meanwhile was in it.
+    /// Set together with `since`, if the event's time is when a call returned: the ring was read a moment later,
+    /// before this time, and may have had completions of that moment.
     pub until: Option<u64>,
-    /// Its context had ended: no ring takes it.
+    /// The context had ended before: the completion goes into no ring.
     pub discarded: bool,
 }
 
 impl Completion {
-    /// One that happened at the event's time, into the ring of its context.
+    /// A completion at the event's time, into the ring of its context.
     pub fn exact(ctx: Handle, event: Option<IoEvent>) -> Self {
         Self { ctx, event, since: None, until: None, discarded: false }
     }
@@ -406,7 +408,7 @@ impl Completion {
 pub struct Behind {
     /// The context.
     pub ctx: Handle,
-    /// How many there are now.
+    /// How many there are at the moment.
     pub completions: u32,
 }
 
@@ -415,7 +417,7 @@ pub struct Behind {
 pub struct Refused {
     /// The context.
     pub ctx: Handle,
-    /// Which of the call's iocbs, from 0.
+    /// The index of the iocb in the call, from 0.
     pub index: u64,
     /// Its address, if that is known.
     pub iocb: Option<Address>,
@@ -430,7 +432,7 @@ pub enum How {
     Destroy,
     /// The process exited.
     Exit,
-    /// It ran a new program.
+    /// The process ran a new program.
     Exec,
 }
 
@@ -439,12 +441,12 @@ pub enum How {
 pub struct Gone {
     /// The context.
     pub ctx: Handle,
-    /// How.
+    /// How it ended.
     pub how: How,
     /// Requests accepted and not completed, if all of them were seen.
     pub in_flight: Option<u64>,
-    /// `in_flight` is a bound: nobody looked at the ring between the last call and the end, and requests may have
-    /// completed meanwhile.
+    /// `in_flight` is an upper bound: nobody looked at the ring between the last call and the end, and requests may
+    /// have completed in the meantime.
     pub at_most: bool,
 }
 

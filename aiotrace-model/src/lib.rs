@@ -1,6 +1,6 @@
-//! What aiotrace knows of native AIO, and what it concludes from it. Pure: nothing here has a clock, reads a file or
-//! asks an operating system, and Cargo.toml names no crate that could. `clippy.toml` forbids what the standard library
-//! has of that.
+//! What aiotrace knows of native AIO, and what it concludes from that. The crate is pure: nothing in it has a clock,
+//! reads a file or asks an operating system. Cargo.toml names no crate that could do so, and `clippy.toml` forbids
+//! what the standard library offers for it.
 //!
 //! ```text
 //!  records   what probes write -> events

@@ -1,4 +1,4 @@
-//! What the crate may know: no operating system, and nobody above it. And of this crate and of the program's: no room
+//! What the crate may know: no operating system, and nobody above it. And for this crate and the program's: no room
 //! uses one above it.
 
 #![expect(clippy::disallowed_methods, reason = "the tests read the sources")]
@@ -48,7 +48,7 @@ const ROOMS: &[&str] = &[
     "model",
 ];
 
-/// The same of the crate `aiotrace`, which has some of this one's by their names.
+/// The rooms of the crate `aiotrace`, which has some of this crate's by the same names.
 const ROOMS_OF_PROGRAM: &[&str] = &[
     "bounded",
     "words",
@@ -71,7 +71,7 @@ const ROOMS_OF_PROGRAM: &[&str] = &[
     "fuzz",
     "cli",
 ];
-/// Those of them that are here.
+/// How many of them belong to this crate.
 const OURS: usize = 6;
 
 /// The names in a section of the manifest.
@@ -204,7 +204,7 @@ fn no_arrow_of_the_program_points_up_and_only_one_room_knows_clap_or_proc() {
             if line.contains("clap") {
                 with_clap.insert(room.to_owned());
             }
-            // A path, and no sentence that names one.
+            // The line has a path, and is not a sentence that names one.
             if line.contains("\"/proc/") {
                 with_proc.insert(room.to_owned());
             }
@@ -212,7 +212,7 @@ fn no_arrow_of_the_program_points_up_and_only_one_room_knows_clap_or_proc() {
     });
     assert_eq!(checked.len(), ROOMS_OF_PROGRAM.len() - OURS, "{checked:?}");
     assert!(with_clap.iter().eq(["cli"]), "{with_clap:?}");
-    // What opens the files that a process has mapped has more to heed.
+    // A room that opens the files which a process has mapped must heed more.
     assert!(with_proc.iter().eq(["proc", "stacks"]), "{with_proc:?}");
 }
 

@@ -1,4 +1,4 @@
-//! The command line without a kernel: wrong use, and what is said of it. No root needed.
+//! The command line without a kernel: how wrong use is refused, and what the answers say. The tests need no root.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -40,7 +40,7 @@ fn a_process_that_is_not_there_is_said_so_before_anything_else() {
 fn wrong_values_say_what_is_right() {
     let text = stderr(&["attach", "-a", "-d", "soon"], 2);
     assert!(text.contains("write for instance 500ms, 10s or 2m"), "{text}");
-    // The smallest there is, and what the words are not.
+    // The shortest time is accepted; days are refused, as the message says.
     let [small, days] = ["1ns", "1d"].map(|it| stderr(&["attach", "-p", "4194305", "-d", it], 2));
     assert!(small.contains("no such process"), "{small}");
     assert!(days.contains("\"1d\" is not a time: write for instance 500ms, 10s or 2m"), "{days}");
@@ -73,7 +73,7 @@ fn faults_that_cannot_be_meant_are_refused() {
     assert!(stderr(&many, 125).contains("17 rules are too many: 16 at most"));
 }
 
-/// As many as are refused without a kernel: by an option, by the target, by a rule.
+/// Options, targets and rules are refused here, all without a kernel.
 #[test]
 fn what_is_refused_leaves_the_files_as_they_were() {
     let directory = tempfile::tempdir().unwrap();
@@ -96,7 +96,7 @@ fn what_is_refused_leaves_the_files_as_they_were() {
     }
 }
 
-/// As root: a link of somebody else in a directory that others can write to.
+/// As root: another user has put the link into a directory that others can write to.
 #[test]
 fn a_link_that_somebody_else_put_there_is_not_followed() {
     use std::os::unix::fs::{PermissionsExt as _, lchown, symlink};
@@ -123,7 +123,7 @@ fn a_link_that_somebody_else_put_there_is_not_followed() {
         );
         assert!(text.contains("write to a directory of your own"), "{text}");
         assert_eq!(std::fs::read_to_string(&meant).unwrap(), "mine");
-        // One of ours is followed, and so is one where nobody else can put it.
+        // A link of our own is followed, and so is a link in a directory where nobody else can put one.
         lchown(&link, Some(0), None).unwrap();
         assert_eq!(report(&link).status.code(), Some(0));
         assert!(std::fs::read_to_string(&meant).unwrap().contains("io_submit"));
@@ -131,7 +131,7 @@ fn a_link_that_somebody_else_put_there_is_not_followed() {
         lchown(&link, Some(65534), None).unwrap();
         assert_eq!(report(&link).status.code(), Some(0));
         std::fs::remove_file(&link).unwrap();
-        // The same of a link on the way.
+        // The same with a link that is a directory on the way to the file.
         let (elsewhere, way) = (of("elsewhere"), of("open/way"));
         let _ = std::fs::create_dir(&elsewhere);
         std::fs::set_permissions(&open, std::fs::Permissions::from_mode(mode)).unwrap();
@@ -148,20 +148,20 @@ fn a_link_that_somebody_else_put_there_is_not_followed() {
     }
 }
 
-/// `-o`, `--record` and `report` would wait for 45 s (fs.lease-break-time).
+/// Otherwise `-o`, `--record` and `report` would wait for 45 s (fs.lease-break-time).
 #[test]
 fn a_lease_on_a_file_is_not_waited_for() {
     use std::os::fd::AsRawFd as _;
 
     use nix::sys::signal::{SigHandler, Signal, signal};
-    // SAFETY: nothing is run; the kernel asks us to give up the lease.
+    // SAFETY: no handler runs; the kernel sends the signal to ask us for the lease.
     unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.unwrap();
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().join("file");
     std::fs::write(&path, "").unwrap();
     let path = path.to_str().unwrap();
     let leased = std::fs::File::open(path).unwrap();
-    // SAFETY: no memory is involved.
+    // SAFETY: fcntl touches no memory here.
     assert_eq!(unsafe { libc::fcntl(leased.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) }, 0);
     for arguments in
         [vec!["report", path], vec!["run", "--source", "ptrace", "-o", path, "--", "true"]]
@@ -205,7 +205,7 @@ fn an_errno_is_explained() {
     );
 }
 
-/// Whatever stands in an output can be asked for alone: an errno, a verdict, a word.
+/// A user can ask for whatever an output says: an errno, a verdict, a word.
 #[test]
 fn each_word_of_an_output_is_explained() {
     let explain = |words: &[&str]| {
@@ -220,7 +220,7 @@ fn each_word_of_an_output_is_explained() {
         ("retried", "the program tried again"),
         ("lost", "were never submitted again"),
         ("unsure", "what was not seen may have happened"),
-        // It makes things worse where each request would wait.
+        // The advice would make things worse where each request waits.
         ("blocking-submit", "it helps only where that is rare"),
     ] {
         let text = explain(&[word]);
@@ -239,7 +239,7 @@ fn a_finding_is_explained() {
         let output = aiotrace(&[&["explain"], name].concat());
         assert_eq!(output.status.code(), Some(0), "{name:?}");
         let text = String::from_utf8(output.stdout).unwrap();
-        // Tables of the document have no place here.
+        // Tables of the document are not for a terminal.
         assert!(text.lines().all(|line| line.chars().count() <= 88), "{text}");
         text
     };
@@ -255,7 +255,7 @@ fn a_finding_is_explained() {
     assert!(text.contains("short-io stands alone"), "{text}");
 }
 
-/// Recordings that are seeds of the fuzz targets: what `report` tells of them, without a kernel or root.
+/// `report` reads recordings that are seeds of the fuzz targets, without a kernel or root.
 #[test]
 fn a_recording_is_told_again() {
     for name in ["pairs", "short", "pending", "faults"] {
@@ -271,7 +271,7 @@ fn a_recording_is_told_again() {
             assert!(text.lines().count() > 3, "{name}, {form}: {text}");
             if form == "json" {
                 text.lines().for_each(schema::check);
-                // Recorded of a workload that was stripped: it names no file of the machine that built it.
+                // The recorded workload was stripped, so its recording names no file of the machine that built it.
                 assert!(!text.contains(".rs\""), "{name}");
             }
             insta::assert_snapshot!(format!("report_{name}_{form}"), text);
@@ -299,7 +299,7 @@ fn report(options: &[&str], file: &std::path::Path) -> Output {
     aiotrace(&arguments)
 }
 
-/// One of the seeds of the fuzz targets, as a file.
+/// A seed of the fuzz targets, as a file.
 fn recording(name: &str) -> tempfile::NamedTempFile {
     let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds/recording");
     let hex = std::fs::read_to_string(seeds.join(name).with_extension("hex")).unwrap();

@@ -1,5 +1,5 @@
-//! Recordings that no trace has written: somebody else made them, to take memory without end or to write to the
-//! terminal of whoever reads them. No root needed.
+//! Recordings that no trace has written: somebody made them to use up memory, or to write to the terminal of their
+//! readers. The tests need no root.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -29,11 +29,11 @@ use nix::sys::resource::{UsageWho, getrusage};
 const MIB: u64 = 1 << 20;
 const ITEMS: u64 = ITEMS_PER_CALL as u64;
 
-/// A recording.
+/// A recording that a test makes.
 struct Crafted(Writer<Vec<u8>>);
 
 impl Crafted {
-    /// With this in place of every word of ours.
+    /// Begins a recording with this text in place of every word of ours.
     fn begin(word: &'static str) -> Self {
         let mut crafted = Self(Writer::new(Vec::new()).unwrap());
         let clock = Clock { start: 1, to_wall: 0 };
@@ -97,7 +97,7 @@ fn stack(frames: usize, path: &[u8]) -> Stack {
     Stack { frames: (0..frames as u64).map(frame).collect(), truncated: false }
 }
 
-/// Of requests one behind the other.
+/// An io_submit whose requests follow one another in a file.
 fn submit(first: u64, count: u64, ret: i64) -> Body {
     let iocb = |index: u64| {
         let (offset, nbytes) = (index as i64 * 512, 512);
@@ -133,7 +133,7 @@ fn ended(reason: &'static str) -> Ended {
     }
 }
 
-/// What any of our programs took so far, at most.
+/// The most memory that any of our children took so far.
 fn most_memory() -> u64 {
     let usage = getrusage(UsageWho::RUSAGE_CHILDREN).unwrap();
     (usage.max_rss() as u64) << 10
@@ -185,14 +185,14 @@ fn what_is_longer_than_a_trace_writes_is_refused() {
 
 #[test]
 fn a_recording_cannot_take_memory_without_end() {
-    // Places with functions, of which none is used.
+    // Places with functions, none of which is used.
     let mut places = Crafted::begin("kprobes");
     for offset in 0..30_000 {
         let functions = vec![function(&"f".repeat(FUNCTION_NAMES / 8)); 4];
         places.item(Item::Functions { module: 1, offset, functions });
     }
     assert_eq!(places.report(&["-q"]).status.code(), Some(0));
-    // Processes that each left thousands of requests to be submitted again.
+    // Each of these processes leaves thousands of requests to be submitted again.
     let mut processes = Crafted::begin("kprobes");
     for pid in 1..1200 {
         processes.event(2, pid, process(b"p", Change::Attached));
@@ -209,10 +209,10 @@ fn a_recording_cannot_take_memory_without_end() {
     assert!(most_memory() < 512 * MIB, "{} MiB", most_memory() / MIB);
 }
 
-/// What a terminal obeys, and a line that we seem to have written.
+/// Characters that a terminal obeys, and a line that looks like ours.
 const EVIL: &str = "\x1b]0;owned\x07\x1b[2J\r\n=== no findings ===\u{202e}\u{9b}31m";
 
-/// A recording that has it in place of each of its strings.
+/// A recording that has [`EVIL`] in place of each of its strings.
 fn evil() -> Crafted {
     let mut crafted = Crafted::begin(EVIL);
     let name = EVIL.as_bytes();
@@ -232,7 +232,7 @@ fn evil() -> Crafted {
     crafted.event(4, pid, submit(0, 8, 1));
     let path = Some(name.to_vec());
     crafted.event(4, pid, Body::Looked(Looked::Path { fd: 0, path }));
-    // EAGAIN: who holds the limit is told.
+    // For EAGAIN, the output says who holds the limit.
     crafted.event(5, pid, setup(-11, Some(stack)));
     let holder = Holder { pid, name: name.to_vec(), contexts: 1, charge: 8 };
     let limit = Limit { used: 8, limit: 8, holders: vec![holder] };

@@ -1,4 +1,4 @@
-//! What the documents say is what the program does.
+//! The documents say what the program does.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -39,14 +39,14 @@ fn documents(directory: &str) -> Vec<PathBuf> {
     found
 }
 
-/// Those that tell a user what to do.
+/// Documents that say what to do.
 fn guides() -> Vec<PathBuf> {
     let mut guides = documents("docs/how-to");
     guides.push("docs/first-trace.md".into());
     guides
 }
 
-/// The lines of a document that are in no block of code, without what stands between backticks.
+/// The lines of a document outside of blocks of code, without the text between backticks.
 fn prose(document: &str) -> String {
     let mut is_code = false;
     let mut text = String::new();
@@ -72,7 +72,7 @@ fn commands(document: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// What the links of a document lead to: `[text](target)` and `[text]: target`.
+/// The targets of the links in a document: `[text](target)` and `[text]: target`.
 fn links(document: &str) -> Vec<String> {
     let prose = prose(document);
     let inline = prose.split("](").skip(1).filter_map(|it| it.split(')').next());
@@ -193,7 +193,7 @@ fn every_source_that_a_document_names_is_there() {
 fn prose_has_lines_of_at_most_100_characters() {
     for path in documents("docs") {
         for line in prose(&read(&path)).lines() {
-            // Of a table and of a link, the lines cannot be divided; code has gone.
+            // Lines of tables and links cannot be divided; code was removed above.
             let is_prose =
                 !line.starts_with(['|', '[', '#']) && !line.trim_start().starts_with('|');
             assert!(!is_prose || line.chars().count() <= 100, "{}: {line}", path.display());
@@ -237,7 +237,7 @@ fn the_guides_name_only_options_that_exist() {
     assert!(options > 50, "{options}");
 }
 
-/// The blocks of this kind in a document.
+/// The blocks of code with this name in a document.
 fn blocks<'a>(document: &'a str, kind: &str) -> Vec<&'a str> {
     let start = format!("\n```{kind}\n");
     let after = document.split(start.as_str()).skip(1);
@@ -305,7 +305,7 @@ fn unknown_missing_and_ill_formed_fields_are_refused() {
     ] {
         assert!(Line::parse(bad).is_err(), "{bad}");
     }
-    // A field that may be null must still be there.
+    // A field that may be null must be in the example all the same.
     let report = blocks(&read("docs/reference/json.md"), "json")
         .into_iter()
         .find(|it| it.contains(r#""calls":null"#))

@@ -1,5 +1,5 @@
-//! Fault rules: any text is read without a panic, what is written is what is meant, and the decision is that
-//! of a reference that keeps every call and counts anew.
+//! Fault rules: any text is read without a panic, a rule that was written is read with the same meaning, and the
+//! decision is that of a reference, which keeps every call and counts from the beginning each time.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -17,10 +17,10 @@ const CALLS: [(&str, u32); 7] = [
 ];
 const OPS: [(&str, u16); 3] = [("pread", 0), ("pwrite", 1), ("pwritev", 8)];
 
-/// A rule, as somebody would say it.
+/// A rule in the parts that somebody would write.
 #[derive(Clone, Debug)]
 struct Said {
-    /// Into [`CALLS`].
+    /// Indices in [`CALLS`].
     about: Vec<usize>,
     accept: Option<i64>,
     when: Option<(u64, Option<u64>, Option<u64>)>,
@@ -33,7 +33,7 @@ struct Said {
     ctx: Option<u64>,
     tid: Option<u32>,
     per: Option<&'static str>,
-    /// Turns the parts behind the names around by so many.
+    /// By how many places the parts after the name are rotated.
     turned: usize,
 }
 
@@ -64,7 +64,7 @@ impl Said {
         format!("{}:{}", names.join(","), parts.join(":"))
     }
 
-    /// Whether it is about this call; `since`: seconds.
+    /// Whether the rule is about this call; `since`: seconds since it was armed.
     fn matches(&self, call: &Call, since: u64) -> bool {
         let after = self.after.unwrap_or(0);
         let is_it = |request: &(usize, u32)| {
@@ -101,17 +101,17 @@ impl Said {
     }
 }
 
-/// A call, or a completion.
+/// A call, or a completion, that is judged.
 #[derive(Clone, Debug)]
 struct Call {
-    /// Into [`CALLS`].
+    /// An index in [`CALLS`].
     what: usize,
     pid: u32,
     tid: u32,
     ctx: u64,
-    /// An operation of [`OPS`] and a descriptor.
+    /// The requests: each has an index in [`OPS`] and a descriptor.
     requests: Vec<(usize, u32)>,
-    /// Seconds since the one before.
+    /// Seconds since the call before.
     later: u64,
 }
 
@@ -217,7 +217,7 @@ fn judged(rules: &[Rule], seed: u64, calls: &[Call]) -> Vec<u32> {
     calls.iter().map(&mut decide).collect()
 }
 
-/// The same, by what is said and by all the calls there were.
+/// The same by the reference: from the parts of the rules and from all earlier calls.
 fn expected(said: &[Said], rules: &[Rule], seed: u64, calls: &[Call]) -> Vec<u32> {
     let mut pids = Vec::new();
     let mut matched: Vec<Vec<&Call>> = vec![Vec::new(); said.len()];
@@ -239,7 +239,7 @@ fn expected(said: &[Said], rules: &[Rule], seed: u64, calls: &[Call]) -> Vec<u32
             let number = index as u32 + 1;
             let acted = chosen.iter().filter(|it| **it == number).count() as u64;
             let process = pids.iter().position(|it| *it == call.pid).unwrap() as u64;
-            // Chance is a hash: only what goes into it is known here.
+            // Chance is a hash: the reference knows only what goes into it.
             let facts = aiotrace_common::fault::Facts {
                 what: CALLS[call.what].1,
                 process,
@@ -273,7 +273,7 @@ proptest! {
         prop_assert_eq!(&judged, &expected(&said, &rules, seed, &calls), "{:?}", texts);
     }
 
-    /// Which process, thread and context it is: their numbers are other ones in the next run.
+    /// In another run, processes, threads and contexts have other numbers.
     #[test]
     fn the_same_seed_and_calls_give_the_same_faults_whatever_their_numbers(
         said in vec(said(), 1..5), seed: u64, calls in calls(), pid in 0..1000u32, ctx: u32,
@@ -293,7 +293,7 @@ proptest! {
         prop_assert_eq!(judged(&rules, seed, &calls), judged(&rules, seed, &renamed));
     }
 
-    /// Unless it is counted by thread.
+    /// This is so unless a rule counts by thread.
     #[test]
     fn the_nth_call_gets_the_fault_whichever_thread_makes_it(
         said in vec(said(), 1..5), seed: u64, calls in calls(), threads in vec(1..9u32, 120),
@@ -317,7 +317,7 @@ proptest! {
         let rule: Rule = text.parse().unwrap();
         prop_assert_eq!(&rule.text, &text);
         prop_assert_eq!(rule.text.parse::<Rule>().unwrap().rule, rule.rule);
-        // The order of the parts means nothing.
+        // The order of the parts does not matter.
         let straight = Said { turned: 0, ..said }.text();
         prop_assert_eq!(straight.parse::<Rule>().unwrap().rule, rule.rule);
     }
@@ -387,7 +387,7 @@ fn there_are_not_too_many_rules() {
     assert!(
         aiotrace::fault::check(&rules(17)).unwrap_err().starts_with("17 rules are too many: 16")
     );
-    // A judge does not fall over them all the same.
+    // A judge with too many rules does not fail all the same.
     let case = Case { what: what::COMPLETE, pid: 1, tid: 1, ctx: 1, nr: 0, now: 0 };
     assert_eq!(Judge::new(rules(40), 0, 0).decide(&case, |_| false).unwrap().number, 1);
 }

@@ -1,5 +1,5 @@
-//! The seeds of the fuzz targets (fuzz/seeds; `.hex` in hexadecimal, others as text), as they are and changed in many places, the
-//! same in each run. `cargo xtask fuzz` goes on from them.
+//! Runs the seeds of the fuzz targets (fuzz/seeds; `.hex` in hexadecimal, others as text), as they are, and changed
+//! in many places that are the same in each run. `cargo xtask fuzz` goes further.
 
 #![expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 
@@ -25,7 +25,7 @@ fn bytes(path: &Path, text: String) -> Vec<u8> {
     digits.chunks(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect()
 }
 
-/// xorshift64*, so that a failure can be repeated.
+/// The generator xorshift64*, so that a failure can be repeated.
 struct Random(u64);
 
 impl Random {

@@ -113,7 +113,7 @@ fn getevents(micros: u64, syscall: Syscall, ret: i64, list: Vec<Option<IoEvent>>
     )
 }
 
-/// Where a context was made.
+/// A stack of the call that made a context.
 fn stack() -> Stack {
     let frame = |address, module: &Arc<Module>| {
         let place = Place { module: Arc::clone(module), offset: address & 0xfff };
@@ -152,7 +152,7 @@ fn with_fault(mut event: Event, rule: u32, effect: Effect) -> Event {
     event
 }
 
-/// What rules did, and what the program made of it.
+/// Events of fault rules, and of what the program made of the faults.
 fn faults() -> Vec<Event> {
     use Effect::{Done, Missed, WouldBe};
     let one = |address, opcode, offset| {
@@ -188,14 +188,14 @@ fn faults() -> Vec<Event> {
         at(380, changed(WouldBe)),
     ];
     all.push(exit);
-    // A program of its own.
+    // These events belong to a program of their own.
     for event in &mut all {
         (event.pid, event.tid) = (4800, 4800);
     }
     all
 }
 
-/// Every kind of event, and what is special in each.
+/// Every kind of event, with the special cases of each.
 fn events() -> Vec<Event> {
     let unread = Iocb { address: Some(Address(0x10)), value: None, read_late: false };
     let mut ring_reaper = submit(95, 1, vec![iocb(|_| ())], 0);
@@ -471,7 +471,7 @@ fn the_summary_as_text_and_as_json() {
     assert_eq!(setup.duration_ns.as_ref().unwrap().max, 12_345);
 }
 
-/// The lines of these events, without those of the beginning.
+/// The lines for these events, without the first ones.
 fn lines(options: Options, events: &[Event]) -> Vec<String> {
     let shared = Shared::default();
     let mut text = Text::new(shared.clone(), options, Paths::none(), TimeZone::UTC);

@@ -1,20 +1,20 @@
-//! How long things took: the one histogram, of what is told event by event and of what the kernel has counted.
+//! A histogram of durations, both for those that come event by event and for those that the kernel has counted.
 //!
-//! Its buckets are of equal width from each power of two to the next. How many these are, is its [`Fineness`]. Only
-//! the powers of two that occur take memory.
+//! The buckets from one power of two to the next have equal widths; their number is the histogram's [`Fineness`].
+//! Only powers of two that occur take memory.
 
 use aiotrace_common::counts::{self, BUCKETS};
 
 /// How fine the buckets are, and so how exact a percentile is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Fineness {
-    /// Those of [`counts::bucket`], which the probes count in: eight. A percentile is the middle of its bucket, and
-    /// off by 6 % at most.
+    /// Eight buckets for each power of two: those of [`counts::bucket`], by which the probes count. A percentile is
+    /// the middle of its bucket, and wrong by 6 % at most.
     #[default]
     Kernel,
-    /// 16: a percentile is the end of its bucket, so never too short, and too long by 6 % at most.
+    /// 16 buckets: a percentile is the end of its bucket, so never too short, and too long by 6 % at most.
     Sixteenths,
-    /// 128: likewise, by 1 % at most.
+    /// 128 buckets: a percentile is the end of its bucket, so too long by 1 % at most.
     Percents,
 }
 
@@ -22,21 +22,21 @@ pub enum Fineness {
 #[derive(Clone, Debug, Default)]
 pub struct Histogram {
     fineness: Fineness,
-    /// The bucket of the first of `counts`.
+    /// The number of the bucket that is the first of `counts`.
     first: usize,
     counts: Vec<u64>,
     count: u64,
     total: u64,
-    /// `None`: it is only known by its bucket.
+    /// `None`: only its bucket is known.
     shortest: Option<u64>,
     longest: Option<u64>,
 }
 
-/// Buckets are added in groups of so many, so that a histogram grows seldom.
+/// How many buckets are added at a time, so that a histogram grows seldom.
 const GROUP: usize = 16;
 
 impl Fineness {
-    /// Of a power of two there are two to this power.
+    /// The binary logarithm of the number of buckets for a power of two.
     const fn bits(self) -> u32 {
         match self {
             Self::Kernel => 3,
@@ -49,7 +49,7 @@ impl Fineness {
         let bits = self.bits();
         match self {
             Self::Kernel => counts::bucket(nanos),
-            // Below that, a bucket is one nanosecond.
+            // Below this, a bucket is one nanosecond wide.
             _ if nanos < 2 << bits => nanos as usize,
             _ => {
                 let shift = nanos.ilog2() - bits;
@@ -72,7 +72,7 @@ impl Fineness {
         }
     }
 
-    /// What stands for a duration of which the bucket is known.
+    /// The duration that stands for all durations of a bucket.
     fn typical(self, bucket: usize) -> u64 {
         let (low, high) = self.bounds(bucket);
         if self == Self::Kernel { low + (high - low) / 2 } else { high }
@@ -80,13 +80,13 @@ impl Fineness {
 }
 
 impl Histogram {
-    /// There is nothing in it.
+    /// An empty histogram.
     pub fn new(fineness: Fineness) -> Self {
         Self { fineness, ..Self::default() }
     }
 
-    /// What a probe has counted, by [`counts::bucket`], with the sum. The shortest and the longest are `None` where
-    /// several threads count together.
+    /// A histogram that a probe has counted by [`counts::bucket`], with the sum of the durations. The shortest and
+    /// the longest duration are `None` if several threads count together.
     pub fn of_kernel(
         buckets: &[u64; BUCKETS],
         total: u64,
@@ -99,7 +99,7 @@ impl Histogram {
         histogram
     }
 
-    /// One more.
+    /// Adds a duration.
     pub fn record(&mut self, nanos: u64) {
         let (least, most) = if self.count == 0 {
             (nanos, nanos)
@@ -111,7 +111,7 @@ impl Histogram {
         self.put(self.fineness.bucket(nanos), 1);
     }
 
-    /// All of the other one. An empty one becomes as fine as that.
+    /// Adds all durations of another histogram. An empty one takes its fineness.
     pub fn add(&mut self, other: &Self) {
         if other.count == 0 {
             return;
@@ -132,7 +132,7 @@ impl Histogram {
         }
     }
 
-    /// What was recorded after that, when it was as it is in `before`. The shortest and the longest are then as exact
+    /// The durations that were added since the state `before`. The shortest and the longest of them are only as exact
     /// as the buckets.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
@@ -148,7 +148,7 @@ impl Histogram {
             }
         }
         if since.count > 0 {
-            // What is not known of all is not known of a part.
+            // If the shortest and the longest of all are unknown, so are those of a part.
             (since.shortest, since.longest) = (
                 self.shortest.map(|it| since.least().max(it)),
                 self.longest.map(|it| since.most().min(it)),
@@ -157,28 +157,28 @@ impl Histogram {
         since
     }
 
-    /// How many there are.
+    /// The number of durations.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The mean; 0 if there is none.
+    /// The mean; 0 if there are no durations.
     pub fn average(&self) -> u64 {
         self.total.checked_div(self.count).unwrap_or(0)
     }
 
-    /// The shortest, as far as known; 0 if there is none.
+    /// The shortest, as far as known; 0 if there are no durations.
     pub fn least(&self) -> u64 {
         let by_bucket = || self.used().next().map_or(0, |(it, _)| self.fineness.bounds(it).0);
         self.shortest.unwrap_or_else(by_bucket)
     }
 
-    /// The longest, as far as known; 0 if there is none.
+    /// The longest, as far as known; 0 if there are no durations.
     pub fn most(&self) -> u64 {
         let by_bucket = || {
             let last = self.counts.iter().rposition(|it| *it > 0).unwrap_or(0) + self.first;
             match self.fineness.bounds(last) {
-                // It has no end.
+                // The last bucket has no end.
                 (low, u64::MAX) => low,
                 (_, high) => high,
             }
@@ -186,7 +186,8 @@ impl Histogram {
         self.longest.unwrap_or_else(|| if self.count == 0 { 0 } else { by_bucket() })
     }
 
-    /// The duration that this part of all did not exceed, as exactly as the [`Fineness`] has it; 0 if there is none.
+    /// The duration that this part of all durations does not exceed, as exact as the [`Fineness`] is; 0 if there are
+    /// none.
     pub fn quantile(&self, part: f64) -> u64 {
         let wanted = ((self.count as f64 * part).ceil() as u64).max(1);
         let mut before = 0;
@@ -240,7 +241,7 @@ mod tests {
         histogram
     }
 
-    /// As threads that share a row count.
+    /// Counts in the way of threads that share a row.
     fn shared(durations: &[u64]) -> Histogram {
         let mut buckets = [0; BUCKETS];
         durations.iter().for_each(|it| buckets[counts::bucket(*it)] += 1);
@@ -298,7 +299,7 @@ mod tests {
         let (low, high) = (bounds(100_000).0, bounds(200_000).1);
         assert_eq!((since.count(), since.least(), since.most()), (2, low, high));
         assert!((low..=high).contains(&since.quantile(0.5)), "{}", since.quantile(0.5));
-        // Beside some of which they are known.
+        // Added to durations of which these are known.
         let mut both = of(Fineness::Kernel, &[150_000]);
         both.add(&since);
         assert_eq!((both.least(), both.most()), (low, high));

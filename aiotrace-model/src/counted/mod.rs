@@ -1,5 +1,5 @@
-//! What is counted instead of being told call by call: the numbers, wherever they come from. The kernel counts them, or
-//! [`Tally`] does, of calls that are told one by one.
+//! Numbers of calls and requests, instead of an event for each call. The kernel counts them, or [`Tally`] counts
+//! events.
 
 pub mod histogram;
 mod tally;
@@ -12,11 +12,11 @@ use self::histogram::Histogram;
 pub use self::tally::Tally;
 use crate::event::{Handle, Syscall};
 
-/// Processes counted one by one; what more of them do is counted together, as pid 0.
+/// Processes that are counted one by one; what further processes do is counted together, as pid 0.
 pub const MOST_PROCESSES: usize = 256;
-/// Contexts that have ended and are told one by one; more of them are told together, as pid 0.
+/// Ended contexts that are counted one by one; further ones are counted together, as pid 0.
 pub const MOST_CONTEXTS: usize = 256;
-/// Stands for all errors that are not counted one by one.
+/// Stands for all errnos that are not counted one by one.
 pub const OTHER_ERROR: i64 = i64::MIN;
 
 /// All that was counted up to some time.
@@ -26,13 +26,13 @@ pub struct Counted {
     pub time: u64,
     /// `--interval`: an interval ends here.
     pub ends_interval: bool,
-    /// Requests and their results were looked at, not only their number.
+    /// Requests and their results were counted, too, and not only calls.
     pub has_requests: bool,
     /// Calls by process and name.
     pub calls: BTreeMap<(u32, Syscall), CallCounts>,
     /// The errnos of failed calls, by process and call.
     pub errors: BTreeMap<(u32, Syscall), BTreeMap<i64, u64>>,
-    /// The same of calls whose answer is a fault, and no error of the kernel's; 0: a short io_submit. Always empty
+    /// The errnos of calls whose answer is a fault, and not the kernel's error; 0: a short io_submit. Always empty
     /// where the kernel counts.
     pub injected: BTreeMap<(u32, Syscall), BTreeMap<i64, u64>>,
     /// The errnos that requests resulted in, by process.
@@ -41,55 +41,55 @@ pub struct Counted {
     pub contexts: BTreeMap<(u32, Handle), ContextCounts>,
 }
 
-/// One call, or the latencies of one operation.
+/// The counts of one call, or the latencies of one operation.
 #[derive(Clone, Debug, Default)]
 pub struct CallCounts {
-    /// How many returned an error.
+    /// How many calls returned an error.
     pub failed: u64,
-    /// How many were not seen to begin; these have no duration.
+    /// How many calls were not seen to begin; these have no duration.
     pub unseen: u64,
-    /// How long the others took.
+    /// How long the other calls took.
     pub durations: Histogram,
 }
 
-/// The requests of one context.
+/// The counts of one context.
 #[derive(Clone, Debug, Default)]
 pub struct ContextCounts {
-    /// When a call on it returned last.
+    /// When a call on it last returned.
     pub used: u64,
-    /// Requests accepted.
+    /// Requests that were accepted.
     pub accepted: u64,
-    /// The same by opcode, if requests were looked at.
+    /// The accepted requests by opcode, if requests were counted.
     pub ops: [OpCounts; OPS],
-    /// How long requests took until they were reaped by io_getevents, by place in `ops`.
+    /// How long requests took until io_getevents reaped them, by index in `ops`.
     pub latencies: BTreeMap<usize, Histogram>,
-    /// Events that io_getevents gave.
+    /// Events that io_getevents returned.
     pub reaped: u64,
-    /// Of these, with `res` < 0.
+    /// How many of these had a negative `res`.
     pub failed: u64,
-    /// The sum of the others' `res`.
+    /// The sum of `res` of the others.
     pub moved: u64,
     /// Events that could not be read.
     pub unread: u64,
 }
 
-/// The opcode of polls; their result is a mask.
+/// The opcode of polls, whose result is a mask.
 const POLL: usize = 5;
 
 impl CallCounts {
-    /// How many returned.
+    /// How many calls returned.
     pub fn calls(&self) -> u64 {
         self.durations.count() + self.unseen
     }
 
-    /// Both together.
+    /// Adds other counts to these.
     pub fn add(&mut self, other: &Self) {
         self.failed += other.failed;
         self.unseen += other.unseen;
         self.durations.add(&other.durations);
     }
 
-    /// What came after that.
+    /// What was counted since the state `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         Self {
@@ -101,13 +101,13 @@ impl CallCounts {
 }
 
 impl ContextCounts {
-    /// Bytes moved, as the events say; `None` if some of them may be those of polls, whose results are
-    /// masks, or could not be read.
+    /// The bytes moved, as the events say; `None` if polls may be among the events, whose results are masks, or
+    /// events could not be read.
     pub fn bytes(&self) -> Option<u64> {
         (self.ops[POLL].requests == 0 && self.unread == 0).then_some(self.moved)
     }
 
-    /// Both together.
+    /// Adds other counts to these.
     pub fn add(&mut self, other: &Self) {
         self.used = self.used.max(other.used);
         self.accepted += other.accepted;
@@ -124,7 +124,7 @@ impl ContextCounts {
         self.unread += other.unread;
     }
 
-    /// What came after that.
+    /// What was counted since the state `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let mut since = self.clone();
@@ -152,7 +152,7 @@ impl Counted {
         self.calls.values().map(CallCounts::calls).sum()
     }
 
-    /// What came after that.
+    /// What was counted since the state `before`.
     #[must_use]
     pub fn since(&self, before: &Self) -> Self {
         let (no_calls, no_context) = (CallCounts::default(), ContextCounts::default());
@@ -197,7 +197,7 @@ fn less<K: Ord + Copy>(now: &Errors<K>, before: &Errors<K>) -> Errors<K> {
 pub struct Processes(BTreeSet<u32>);
 
 impl Processes {
-    /// The process, or 0 if there are too many already.
+    /// The process, or 0 if it is not counted by itself, because there are too many.
     pub fn place(&mut self, pid: u32) -> u32 {
         if self.0.contains(&pid) {
             return pid;

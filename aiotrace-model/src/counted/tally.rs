@@ -1,4 +1,4 @@
-//! Calls that are told one by one, counted.
+//! Counts the calls that come as events.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::event::{Call, Event};
 
-/// Errors of a call counted one by one. (The kernel has some 140; a recording may say anything.)
+/// Most errnos counted one by one for a call. (The kernel has some 140; a recording may say anything.)
 const MOST_ERRORS: usize = 256;
 
 /// Counts calls, as the kernel would.
@@ -19,7 +19,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// A call returned; `is_injected`: what it returned is a fault.
+    /// Counts a call that returned; `is_injected`: what it returned is a fault.
     pub fn call(&mut self, event: &Event, call: &Call, is_injected: bool) {
         let key = (self.processes.place(event.pid), call.args.syscall());
         let new = || CallCounts {
@@ -32,7 +32,7 @@ impl Tally {
             None => counts.unseen += 1,
         }
         if is_injected {
-            // A short io_submit takes any number.
+            // A short io_submit returns a positive number: all of them count as 0.
             count(self.counted.injected.entry(key).or_default(), call.ret.min(0));
         } else if call.ret < 0 {
             counts.failed += 1;
@@ -40,7 +40,7 @@ impl Tally {
         }
     }
 
-    /// All until now.
+    /// The counts up to now.
     pub fn counted(&self) -> &Counted {
         &self.counted
     }

@@ -1,8 +1,8 @@
-//! What a look finds behind a descriptor.
+//! The file behind a descriptor, as a look finds it.
 
 use serde::{Deserialize, Serialize};
 
-/// What is behind a descriptor.
+/// The file behind a descriptor.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct File {
     /// Its kind.
@@ -11,9 +11,10 @@ pub struct File {
     pub size: Option<u64>,
     /// Its device and inode.
     pub id: Option<(u64, u64)>,
-    /// It is open with O_DIRECT, if that could be read.
+    /// It is open with O_DIRECT; `None` if that could not be read.
     pub direct: Option<bool>,
-    /// It is open with O_APPEND, if that could be read: writes go to its end, wherever they are asked to.
+    /// It is open with O_APPEND, so that writes go to its end, whatever their offset is; `None` if that could not be
+    /// read.
     pub append: Option<bool>,
     /// Its file system is in memory: tmpfs, for instance.
     pub in_memory: bool,
@@ -22,33 +23,33 @@ pub struct File {
 }
 
 impl File {
-    /// It is a regular file: reads end where it does, and writes make it longer.
+    /// Whether it is a regular file: reads end at its end, and writes make it longer.
     pub fn is_regular(self) -> bool {
         self.kind == FileKind::Storage && self.size.is_some()
     }
 }
 
-/// Of what each request to a file with O_DIRECT must be a multiple, bytes.
+/// The numbers of bytes of which a request to a file with O_DIRECT must be a multiple.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Alignment {
-    /// The address of a buffer.
+    /// For the address of a buffer.
     pub memory: u32,
-    /// The offset and the length of a write.
+    /// For the offset and the length of a write.
     pub write: u32,
-    /// The offset and the length of a read.
+    /// For the offset and the length of a read.
     pub read: u32,
-    /// How it is known.
+    /// Where these numbers come from.
     pub source: AlignmentSource,
 }
 
-/// How it is known what alignment a file asks for.
+/// Where the alignment of a file is known from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum AlignmentSource {
     /// statx(2) says so.
     Statx,
-    /// It is the size of a logical block of the device: a guess.
+    /// The size of a logical block of the device is taken instead, which is a guess.
     Device,
-    /// It is the size of a block of the file system: a guess, too.
+    /// The size of a block of the file system is taken instead, which is a guess, too.
     FileSystem,
 }
 
@@ -57,18 +58,18 @@ pub enum AlignmentSource {
 pub enum Open {
     /// It leads to this device and inode.
     As((u64, u64)),
-    /// It is not.
+    /// It is not open.
     No,
-    /// That cannot be told: the process ends, or may not be looked at, or its threads have different descriptors.
+    /// Unknown: the process ends, or may not be looked at, or its threads have different descriptors.
     Unknown,
 }
 
-/// What kind of file it is.
+/// The kind of a file.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FileKind {
-    /// A regular file or a block device: what is asked of it is done in bounded time.
+    /// A regular file or a block device: its requests are done in bounded time.
     Storage,
-    /// Anything else: a request may pend for ever, by design.
+    /// Anything else: a request may pend for ever by design.
     #[default]
     Other,
 }

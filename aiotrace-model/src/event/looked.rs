@@ -1,29 +1,29 @@
-//! What a look at the running system found.
+//! The answers of looks at the running system, for which the model has asked.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Address, File, Handle, Open, Ring, Timespec};
 use crate::bounded;
 
-/// What a look at the running system found.
+/// The answer of a look at the running system.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Looked {
-    /// Where the ring of a context is.
+    /// The state of a context's ring.
     Ring {
         /// The context.
         ctx: Handle,
-        /// What is there.
+        /// What is at its address.
         found: RingFound,
         /// A thread is in io_destroy for this handle.
         destroying: bool,
-        /// Threads wait in io_getevents for completions of it: the most that one of them waits for.
+        /// The largest number of completions for which a thread waits in io_getevents, if one waits.
         awaited: Option<i64>,
     },
-    /// What a descriptor of the process is.
+    /// The file behind a descriptor of the process.
     File {
         /// The descriptor.
         fd: u32,
-        /// What it is; `None` if that cannot be told.
+        /// The file; `None` if it cannot be found out.
         file: Option<File>,
         /// When the look was over, nanoseconds of CLOCK_MONOTONIC: the event's time is when it began.
         until: u64,
@@ -32,19 +32,19 @@ pub enum Looked {
     Limit(Limit),
     /// Contexts of the process whose handle is nowhere in its writable memory.
     Unreferenced(#[serde(deserialize_with = "bounded::contexts")] Vec<Handle>),
-    /// Where a descriptor of the process leads.
+    /// The path behind a descriptor of the process.
     Path {
         /// The descriptor.
         fd: u32,
-        /// Any bytes; `None` if that cannot be told.
+        /// The path, which may have any bytes; `None` if it cannot be found out.
         #[serde(deserialize_with = "bounded::known_path")]
         path: Option<Vec<u8>>,
     },
-    /// What iovecs of the process are now.
+    /// The iovecs of the process at this moment.
     Iovecs {
-        /// Where they are.
+        /// Their address.
         at: Address,
-        /// Base and length of the first ones; `None` if they cannot be read.
+        /// Base and length of the first ones; `None` if they could not be read.
         #[serde(deserialize_with = "bounded::iovecs")]
         list: Option<Vec<(Address, u64)>>,
     },
@@ -52,64 +52,65 @@ pub enum Looked {
     Descriptor {
         /// The descriptor.
         fd: u32,
-        /// Whether it is, and as what.
+        /// Whether it is open, and for which file.
         open: Open,
         /// When the look was over, nanoseconds of CLOCK_MONOTONIC: the event's time is when it began.
         until: u64,
     },
-    /// What all threads do that live in the address space of the process, by their ids; `None` if that cannot be told of
-    /// each.
+    /// What all living threads of the process's address space do, sorted by their ids; `None` if that could not be
+    /// found out for each of them.
     Threads(#[serde(deserialize_with = "bounded::threads")] Option<Vec<Thread>>),
 }
 
-/// A thread that lives, at one moment.
+/// A living thread at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thread {
     /// Its process.
     pub pid: u32,
     /// The thread.
     pub tid: u32,
-    /// It sleeps in io_getevents or io_pgetevents and waits there for completions; `None`: it does something else.
+    /// What it waits for in io_getevents or io_pgetevents; `None`: it does something else.
     pub waits: Option<Waits>,
-    /// Signals that would interrupt that: it handles them, and does not block them. Bit n-1 is signal n.
+    /// Signals that would interrupt the wait, because the thread handles them and does not block them. Bit n-1 is
+    /// signal n.
     pub signals: u64,
 }
 
-/// For what a thread waits.
+/// What a thread waits for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Waits {
     /// The context.
     pub ctx: Handle,
-    /// For at least so many completions.
+    /// The least number of completions that it waits for.
     pub min_nr: i64,
     /// The timeout argument.
     pub timeout: Address,
-    /// What is there now, if it could be read. The kernel has read it when the call began.
+    /// The timeout at this moment, if it could be read. The kernel has read it when the call began.
     pub timeout_value: Option<Timespec>,
 }
 
-/// What is where a context's ring should be.
+/// What is at the address where a context's ring should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum RingFound {
     /// The ring.
     There(Ring),
     /// Nothing that can be read; and the ring is nowhere else in the process.
     Unmapped,
-    /// That cannot be told: the process is gone, or may not be looked at, or the ring was moved.
+    /// Unknown: the process is gone, or may not be looked at, or the ring was moved.
     Unknown,
     /// Something else that can be read, and the ring is nowhere else in the process. What the kernel finds there may pass
     /// for the ring, so that calls with the handle work still.
     Covered,
 }
 
-/// The limit on requests, and who uses it up.
+/// The limit on requests, and which processes use it up.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limit {
     /// fs.aio-nr
     pub used: u64,
     /// fs.aio-max-nr
     pub limit: u64,
-    /// Whoever holds most, by charge.
+    /// The processes that hold most, by charge.
     #[serde(deserialize_with = "bounded::few")]
     pub holders: Vec<Holder>,
 }
@@ -122,7 +123,7 @@ pub struct Holder {
     /// Its name: any bytes.
     #[serde(deserialize_with = "bounded::name")]
     pub name: Vec<u8>,
-    /// How many contexts.
+    /// How many contexts it holds.
     pub contexts: u64,
     /// What they take from fs.aio-nr.
     pub charge: u64,

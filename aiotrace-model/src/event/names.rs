@@ -1,7 +1,6 @@
 //! The kernel's names of errnos, operations and flags.
 
-/// The kernel's own codes for "start the call again", which a program never sees
-/// (include/linux/errno.h).
+/// The kernel's own codes for "make the call again", which a program never sees (include/linux/errno.h).
 const RESTART: [(i64, &str); 4] = [
     (512, "ERESTARTSYS"),
     (513, "ERESTARTNOINTR"),

@@ -1,4 +1,4 @@
-//! What happens to processes.
+//! Changes of processes.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,10 +7,10 @@ use crate::bounded;
 /// A process changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
-    /// Name of the process as it gave it: any bytes.
+    /// Name of the process as it set it: any bytes.
     #[serde(deserialize_with = "bounded::name")]
     pub name: Vec<u8>,
-    /// Name of the thread, likewise.
+    /// Name of the thread as it set it: any bytes.
     #[serde(deserialize_with = "bounded::name")]
     pub thread_name: Vec<u8>,
     /// When the process started, nanoseconds of CLOCK_BOOTTIME, if known.
@@ -38,7 +38,7 @@ pub enum Change {
     },
     /// It runs a new program.
     Exec {
-        /// The path as given.
+        /// The path as it was given to the kernel.
         #[serde(deserialize_with = "bounded::path")]
         path: Vec<u8>,
     },
@@ -47,21 +47,21 @@ pub enum Change {
         /// How it ended.
         status: ExitStatus,
     },
-    /// It is in exit and has not ended: the thread waits there for AIO requests in flight.
+    /// It is in exit and has not ended, because the thread waits there for AIO requests in flight.
     ExitWaits,
 }
 
 /// How a process ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum ExitStatus {
-    /// It called exit with this.
+    /// It called exit with this status.
     Code(i32),
     /// A signal killed it.
     Signal(i32),
 }
 
 impl ExitStatus {
-    /// From the status that wait(2) gives.
+    /// Converts the status that wait(2) gives.
     pub fn from_wait(status: u32) -> Self {
         match status & 0x7f {
             0 => Self::Code((status >> 8 & 0xff) as i32),

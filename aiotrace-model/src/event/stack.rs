@@ -1,5 +1,4 @@
-//! Where in the program a call was made: plain data. Whoever unwinds a stack numbers the files that it meets, and has
-//! them open.
+//! Where in the program a call was made, as plain data. The unwinder, which has the files open, numbers them.
 
 use std::sync::Arc;
 
@@ -10,19 +9,20 @@ use crate::bounded::{FRAMES, List, PATH};
 /// Where a call was made: the function with the system call, its caller, and so on.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Stack {
-    /// The innermost first. Stacks that are equal share them.
+    /// The frames, the innermost first. Equal stacks share them.
     pub frames: Arc<[Frame]>,
-    /// The outer functions are not known: the stack is deeper than what is copied of it, the tables are
-    /// wrong, or the process was gone.
+    /// The outer functions are unknown: the stack is deeper than what is copied of it, the unwind tables are wrong,
+    /// or the process was gone.
     pub truncated: bool,
 }
 
-/// One function in progress. (Functions inlined into it are found with its name.)
+/// A function that is in progress. (Functions that are inlined into it are found together with its name.)
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Frame {
-    /// Where it goes on, as the process has it: after the system call, or after the call.
+    /// The address at which the function goes on in the process: after the system call, or after the call of the
+    /// function inside.
     pub address: u64,
-    /// In which file that is; `None` if in none, or the process was gone.
+    /// Where this is in a file; `None` if it is in none, or the process was gone.
     pub place: Option<Place>,
 }
 
@@ -39,13 +39,13 @@ impl Frame {
 pub struct Place {
     /// The file.
     pub module: Arc<Module>,
-    /// The address there, as its symbols have it. Of a caller that of the last byte of the call, as
+    /// The address in the file, as its symbols have it. For a caller, that of the last byte of the call, because
     /// another function may begin after it.
     pub offset: u64,
 }
 
-/// The number of a file with code. Unlike the path, it is never used again in a trace: another file with the same path
-/// has another one.
+/// The number of a file with code. Unlike the path, it is never used again in a trace: another file with the same
+/// path has another number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct ModuleId(pub u64);
 
@@ -54,12 +54,12 @@ pub struct ModuleId(pub u64);
 pub struct Module {
     /// Its number.
     pub id: ModuleId,
-    /// The path as the process had it: any bytes.
+    /// The path as the process has it: any bytes.
     pub path: Vec<u8>,
 }
 
 impl Module {
-    /// A file with this path, of which a recording can hold so much.
+    /// A file with this path, which is cut to the length that a recording can hold.
     pub fn new(id: ModuleId, path: &[u8]) -> Self {
         Self { id, path: path[..path.len().min(PATH)].to_vec() }
     }
@@ -70,7 +70,8 @@ impl Module {
     }
 }
 
-/// As it is written into a recording: address, and number, path and address of the file.
+/// The form in a recording: for each frame the address, and the file's number, path and address; and whether it is
+/// truncated.
 type Recorded = (List<RecordedFrame<List<u8, PATH>>, FRAMES>, bool);
 type RecordedFrame<Path> = (u64, Option<(ModuleId, Path, u64)>);
 
@@ -112,7 +113,7 @@ mod tests {
     #[test]
     fn a_stack_is_read_as_it_was_written() {
         let bytes = postcard::to_stdvec(&stack(3)).unwrap();
-        // One frame: its address, that it has a place, the number of the file, its path, the address there.
+        // One frame: its address; that it has a place; the number of the file, its path, and the address in it.
         let parts: [&[u8]; 4] = [&[1, 0x87, 0x20, 1, 3, 14], b"/lib/libc.so.6", &[7], &[0]];
         assert_eq!(bytes, parts.concat());
         assert_eq!(postcard::from_bytes::<Stack>(&bytes), Ok(stack(3)));

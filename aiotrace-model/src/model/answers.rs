@@ -1,4 +1,4 @@
-//! What was looked up.
+//! The answers to the model's questions.
 
 use super::{
     Doubt, Model, Name, SECOND, inline,
@@ -61,7 +61,7 @@ impl Model {
             |it: &Waiting| matches!(it.needs, Needs::Storage { fd: needed, .. } if needed == fd);
         for mut waiting in self.answered(event.pid, answers) {
             let Needs::Storage { beyond, .. } = waiting.needs else { continue };
-            // What is in flight holds its file, whatever becomes of the descriptor.
+            // A request in flight holds its file, even if the descriptor is closed.
             let is_stuck = waiting.finding.name == Name::RequestStuck;
             let is_closed = file.is_none() && is_stuck && is_storage(first);
             if is_closed {
@@ -70,7 +70,7 @@ impl Model {
             if is_another {
                 waiting.finding.doubt.get_or_insert(Doubt::Closed);
             }
-            // Whoever reads to the end of a file that grows is never wrong.
+            // A read that reaches the end of a growing file is never a mistake.
             if beyond.is_some() {
                 waiting.finding.doubt.get_or_insert(Doubt::Grown);
             }
@@ -89,7 +89,7 @@ impl Model {
     ) {
         let time = event.time;
         let key = (self.space(event.pid), ctx.0);
-        // The handle is another context's by now, and nobody destroys this one: so its ring was unmapped.
+        // Another context has the handle, and no thread destroys this one: so its ring was unmapped.
         let heir = self.contexts.get(&key).map(|it| it.since);
         let strayed = self.spaces.get(&key.0).and_then(|it| it.strayed);
         let left = self.leaving.iter().find(|(of, _)| *of == key);

@@ -1,15 +1,15 @@
-//! Writes that go to the end of their file, whatever their offset is: what ignored-offset rests on.
+//! Writes that go to the end of their file, whatever their offset is: the basis of ignored-offset.
 //!
 //! ```text
 //!  look: the file ends at 60      writes at 0 of 8, 8, 8 bytes      look: it ends at 84
 //!  ───────────┴──────────────────────────┴──────────────────────────────────┴─────────>
 //! ```
-//! A program that keeps its offset where the file ends is right, and how long the file was at each write is not seen. But
-//! it was never shorter than at the first look if it has grown since by just what the writes wrote: nobody has cut it then.
-//! So a write that began before that place was not made where it asked to be.
+//! A program whose offsets are always the end of the file is right, and nobody sees how long the file was at each
+//! write. But if the file has grown since the first look by exactly the bytes that were written, then nobody has cut
+//! it, so it was never shorter than at that look. So a write whose offset is before that end did not go there.
 //!
-//! The first look is any look at the descriptor that finds O_APPEND; the second one is asked for after such a write, and
-//! judged when all is told that happened until then.
+//! The first look is any look at the descriptor that finds O_APPEND. The second look is asked for after such a write,
+//! and the file is judged when all events up to that look have come.
 
 use super::{
     ContextRef, Doubt, Map, Model, Question, SECOND, Subject, TOLD_WITHIN, finding::Finding,
@@ -17,11 +17,11 @@ use super::{
 };
 use crate::event::File;
 
-/// Files that are watched, of each address space.
+/// Most files watched for an address space.
 const MOST_FILES: usize = 1024;
-/// Files that wait to be judged.
+/// Most files that wait to be judged.
 const MOST_WAITING: usize = 1024;
-/// From the first pair of looks to the second.
+/// Time between the first pair of looks and the second.
 const FIRST_INTERVAL: u64 = SECOND;
 
 const RWF_APPEND: u32 = 0x10;
@@ -31,50 +31,50 @@ const RWF_NOAPPEND: u32 = 0x20;
 #[derive(Debug, Default)]
 pub struct Appends(Map<u32, Watch>);
 
-/// One that is open with O_APPEND, or is written to with RWF_APPEND.
+/// A file that is open with O_APPEND, or is written to with RWF_APPEND.
 #[derive(Clone, Copy, Debug)]
 struct Watch {
     state: State,
     /// When the next pair of looks is due.
     pace: Pace,
-    /// It was told, and was unsure.
+    /// The finding was made, and was unsure.
     is_told_unsure: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum State {
-    /// A look begins it anew.
+    /// The next look begins a new window.
     Idle,
-    /// Looked at once.
+    /// The file was looked at once.
     Open(Window),
-    /// Looked at twice.
+    /// The file was looked at twice.
     Closed(Window, Look),
-    /// It was told of this file.
+    /// The finding about this file was made.
     Told(Option<(u64, u64)>),
 }
 
-/// What a look found, and between which times it was taken.
+/// The result of a look, and the times between which it was made.
 #[derive(Clone, Copy, Debug)]
 struct Look {
     from: u64,
     until: u64,
     size: u64,
     id: Option<(u64, u64)>,
-    /// It is open with O_APPEND.
+    /// The file is open with O_APPEND.
     append: bool,
 }
 
-/// What was written since a look.
+/// The writes since a look.
 #[derive(Clone, Copy, Debug)]
 struct Window {
     start: Look,
-    /// Bytes that were written for sure since the look began, and up to the second one.
+    /// Bytes that were certainly written after the look began and before the second look.
     least: u64,
-    /// With those of which that is not known.
+    /// Bytes that may have been written in this time, with the certain ones.
     most: u64,
-    /// Writes that began before the end.
+    /// Number of writes whose offset is before the end.
     before: u64,
-    /// The one of them that began first in the file.
+    /// The write with the smallest offset among these.
     first: Option<Write>,
     is_asked: bool,
 }
@@ -85,10 +85,10 @@ struct Write {
     request: Subject,
     context: ContextRef,
     entered: u64,
-    /// It completed at this time, or before.
+    /// The write completed at this time, or earlier.
     time: u64,
     bytes: u64,
-    /// RWF_APPEND, RWF_NOAPPEND.
+    /// RWF_APPEND and RWF_NOAPPEND.
     flags: u32,
 }
 
@@ -102,7 +102,7 @@ impl Watch {
         self.pace.looks(now);
     }
 
-    /// Whether to look at the file.
+    /// Counts a write, and returns whether to look at the file.
     fn wrote(&mut self, write: &Write) -> bool {
         let is_due = self.pace.is_due(write.time);
         let (window, end) = match &mut self.state {
@@ -121,7 +121,7 @@ impl Watch {
         wants_look
     }
 
-    /// Whether it waits to be judged now.
+    /// Takes a look, and returns whether the file waits to be judged.
     fn looked(&mut self, look: Look) -> bool {
         self.state = match self.state {
             State::Told(id) if id == look.id => return false,
@@ -169,15 +169,15 @@ impl Window {
         }
     }
 
-    /// What is to be told; with the reason why it is not certain, if it is not.
+    /// What the two looks show, and why it is unsure, if it is.
     fn judge(&self, end: Look) -> Option<(IgnoredOffset, Write, Option<Doubt>)> {
         let (first, size) = (self.first?, self.start.size);
         let grown = end.size.checked_sub(size).filter(|it| *it >= self.least)?;
         let before_end = size.checked_sub(first.request.offset.max(0) as u64)?;
-        // If nobody else wrote, it was cut by so much, at most.
+        // If nobody else wrote, this is the most that the file can have been cut by.
         let doubt = match self.most.checked_sub(grown) {
             Some(cut) if cut < before_end => None,
-            // Perhaps it was cut, and the write began where it ended.
+            // Perhaps the file was cut, and the write went to its offset.
             Some(_) => return None,
             None => Some(Doubt::OtherWriter),
         };
@@ -199,7 +199,7 @@ impl Write {
 }
 
 impl Appends {
-    /// Whether to look at the file.
+    /// Counts a write, and returns whether to look at the file.
     fn wrote(&mut self, fd: u32, write: &Write) -> bool {
         if write.flags & RWF_APPEND != 0 && self.0.len() < MOST_FILES {
             self.0.entry(fd).or_insert_with(|| Watch::new(State::Idle));
@@ -207,7 +207,7 @@ impl Appends {
         self.0.get_mut(&fd).is_some_and(|it| it.wrote(write))
     }
 
-    /// Whether it waits to be judged now.
+    /// Takes a look, and returns whether the file waits to be judged.
     fn looked(&mut self, fd: u32, file: Option<File>, (from, until): (u64, u64)) -> bool {
         let regular = file.and_then(|it| Some((it, it.size.filter(|_| it.is_regular())?)));
         let Some((file, size)) = regular else {
@@ -229,7 +229,7 @@ impl Appends {
 }
 
 impl Model {
-    /// A write completed, and wrote something.
+    /// Notes a write that completed and wrote something.
     pub(super) fn wrote_to_file(
         &mut self,
         pid: u32,
@@ -251,7 +251,7 @@ impl Model {
         let space = self.space(pid);
         let Some(appends) = self.spaces.get_mut(&space).map(|it| &mut it.appends) else { return };
         if doubt.is_some() {
-            // How much was written is not known.
+            // It is unknown how many bytes were written.
             if let Some(watch) = appends.0.get_mut(&fd) {
                 watch.again(time);
             }
@@ -262,7 +262,7 @@ impl Model {
         }
     }
 
-    /// What a descriptor is, was looked up.
+    /// Takes the answer about the file behind a descriptor.
     pub(super) fn looked_at_end(
         &mut self,
         pid: u32,
@@ -277,7 +277,8 @@ impl Model {
         }
     }
 
-    /// Those that were looked at twice, when all is told that happened until then; `of`, or at the end: it is.
+    /// Judges files that were looked at twice, when all events up to the second look have come; those of the process
+    /// `of`, and with `at_end` all, are judged in any case.
     pub(super) fn judge_appends(&mut self, of: Option<u32>, at_end: bool) {
         let mut list = std::mem::take(&mut self.appended);
         list.retain(|(pid, fd)| {
@@ -300,7 +301,7 @@ impl Model {
             finding.context = Some(write.context);
             finding.request = Some(write.request);
             finding.doubt = doubt;
-            // Descriptors of one file are the same.
+            // Descriptors of one file count as one.
             let (detail, more) = end.id.unwrap_or((u64::MAX, u64::MAX));
             self.find(finding, detail, more);
             false

@@ -1,4 +1,4 @@
-//! What each call tells.
+//! What the model learns from each call.
 
 use super::{Context, Doubt, MOST_NAMES, MOST_REQUESTS, Model, Subject};
 use aiotrace_common::abi::RingHeader;
@@ -30,7 +30,7 @@ impl Model {
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
             space.active(event.time, HUNG_AFTER);
         }
-        // An answer that is ours tells nothing of the kernel.
+        // An answer that is a fault says nothing about the kernel.
         let is_injected = self.faults.rules.injected(call);
         if call.entry == Entry::Denied && !is_injected {
             return self.denied(event, call);
@@ -49,7 +49,7 @@ impl Model {
             }
             Args::Destroy { ctx } => {
                 if call.ret == 0 {
-                    // One that began before the attach may have ended any.
+                    // If it began before the attach, it may have ended any of these contexts.
                     let began = call.entered.unwrap_or(0);
                     self.excuse_refusals((self.space(event.pid), ctx.0), began);
                     self.destroyed((self.space(event.pid), ctx.0), Some((call, event.time)));
@@ -102,8 +102,8 @@ impl Model {
         }
     }
 
-    /// The context of a call that succeeded: `None` if it ended while the call was in progress. One that
-    /// is not known is older than the trace, or the call that made it was lost.
+    /// The context of a call that succeeded; `None` if it ended while the call was in progress. A context that is
+    /// unknown is older than the trace, or the call that made it was lost.
     fn used(&mut self, event: &Event, call: &Call, ctx: Handle) -> Option<&mut Context> {
         let space = self.space(event.pid);
         let key = (space, ctx.0);
@@ -140,8 +140,8 @@ impl Model {
         }
     }
 
-    /// A call succeeded on a handle that nobody was seen to make. Where nothing was lost, a ring was moved there with
-    /// mremap(2), and that was not told: from which handle, if only one can be meant.
+    /// A call succeeded on a handle that no io_setup was seen to make. If nothing was lost, mremap(2) has moved a
+    /// ring there unseen: returns the handle that it had, if only one is possible.
     fn where_from(&self, space: u64, call: &Call) -> Option<Handle> {
         let known = self.spaces.get(&space).filter(|it| !it.lost)?;
         let nr = call.ring.map(|it| it.nr);
@@ -166,7 +166,7 @@ impl Model {
         }
     }
 
-    /// One of many that are not told: it says how long it took.
+    /// Takes an io_submit when not every call has an event: only its duration counts.
     fn submit_alone(&mut self, event: &Event, call: &Call, ctx: Handle, iocbs: &[Option<Iocb>]) {
         let took = call.entered.map_or(0, |entered| event.time.saturating_sub(entered));
         if took >= self.settings.thresholds.slow_submit {
@@ -204,7 +204,7 @@ impl Model {
                 context.submitted += count(nr);
                 context.refused += count(nr);
             }
-            // It was tried again, and the program knows why it did not work.
+            // This counts as a retry of its requests that failed; the program knows that from the result.
             return self.submitted_again(event, (ctx, began), (iocbs, accepted), entered);
         }
         let Some(context) = self.used(event, call, ctx) else {
@@ -257,7 +257,7 @@ impl Model {
         if let Some(ring) = call.ring {
             context.looked(ring, event.time);
         }
-        // What completed in the call was in flight, too, also if it could not be read yet.
+        // Requests that completed during the call were in flight, too, even if their entries could not be read yet.
         let untold = (accepted - found.len()) as u64;
         let hidden = completed_in(call).min(context.requests.hidden()).min(untold);
         if accepted > 0 {
@@ -277,7 +277,7 @@ impl Model {
             self.matched(event.pid, name, doubt, it);
         }
         let is_read_or_write = |it: &(Request, bool)| matches!(it.0.opcode, Some(0 | 1 | 7 | 8));
-        // Of what could not be read yet, it is not known whether it is the last one.
+        // If an entry could not be read yet, the request in it may be the last one.
         let is_known = !has_fault && hidden == 0;
         if let Some((request, is_inline)) = last.filter(is_read_or_write).filter(|_| is_known) {
             self.inline(event, &request, is_inline);
@@ -315,8 +315,8 @@ impl Model {
         space.submitted(context, &requests, accepted, unread);
     }
 
-    /// A probe saw that an iocb was refused: the same as EAGAIN of the call, if others were accepted, and if
-    /// the call does not tell that it was a fault.
+    /// A probe saw that an iocb was refused. That is the same as EAGAIN of the call, if other iocbs were accepted,
+    /// and if the call does not say that it was a fault.
     pub(super) fn refused(&mut self, event: &Event, refused: &Refused) {
         let has_room = self.eagains.len() < MOST_NAMES;
         if refused.ret == EAGAIN && refused.index > 0 && has_room {
@@ -356,13 +356,13 @@ fn completed_in(call: &Call) -> u64 {
     sane.map_or(0, |(before, now)| RingHeader::distance(before.tail, now.tail, now.nr).into())
 }
 
-/// How many, as the kernel says; a ring has no more entries.
+/// A number that the kernel returned; a ring has no more entries.
 fn count(ret: i64) -> u64 {
     ret.clamp(0, u32::MAX.into()) as u64
 }
 
 impl Subject {
-    /// `None` if the iocb could not be read.
+    /// The request of a finding; `None` if the iocb could not be read.
     pub(super) fn of(request: &Request) -> Option<Self> {
         Some(Self {
             iocb: request.iocb,
@@ -373,7 +373,7 @@ impl Subject {
         })
     }
 
-    /// `pread fd=3 offset=0 nbytes=4096`
+    /// The request in words: `pread fd=3 offset=0 nbytes=4096`.
     pub fn in_words(&self) -> String {
         let op = opcode_name(self.opcode).unwrap_or("request");
         let fd = self.fd as i32;

@@ -1,8 +1,14 @@
-//! What the arguments of a call that failed tell of the reason: the field that the kernel refuses.
+//! Why the kernel refused a call, as far as the arguments show: the field that it refuses.
 //!
-//! Only what suffices for that errno is said, whatever else there may be
-//! (<https://elixir.bootlin.com/linux/v6.12/source/fs/aio.c>: `io_submit_one`, `aio_fsync`, `aio_poll`,
-//! `do_io_getevents`, `io_cancel`). What may be the reason, and cannot be seen in the arguments, is said as that.
+//! A cause is given only if it suffices for the errno, whatever other causes there may be ([`io_submit_one`],
+//! [`aio_fsync`], [`aio_poll`], [`do_io_getevents`], [`io_cancel`]). A possible cause that the arguments cannot show
+//! is called possible.
+//!
+//! [`io_submit_one`]: https://elixir.bootlin.com/linux/v6.12.117/source/fs/aio.c#L2038
+//! [`aio_fsync`]: https://elixir.bootlin.com/linux/v6.12.117/source/fs/aio.c#L1661
+//! [`aio_poll`]: https://elixir.bootlin.com/linux/v6.12.117/source/fs/aio.c#L1909
+//! [`do_io_getevents`]: https://elixir.bootlin.com/linux/v6.12.117/source/fs/aio.c#L2234
+//! [`io_cancel`]: https://elixir.bootlin.com/linux/v6.12.117/source/fs/aio.c#L2191
 
 use aiotrace_common::abi;
 
@@ -19,21 +25,21 @@ const EOPNOTSUPP: i64 = -(errno::EOPNOTSUPP as i64);
 
 const RESFD: u32 = 1;
 const IOPRIO: u32 = 2;
-/// More iovecs are not taken at once (`UIO_MAXIOV`).
+/// The kernel takes no more iovecs at once (`UIO_MAXIOV`).
 const MOST_IOVECS: u64 = 1024;
 /// More bytes are not moved at once (`MAX_RW_COUNT`), however many are asked for.
 const MOST_BYTES: u64 = 0x7fff_f000;
 /// More requests are not given to a context.
 const MOST_REQUESTS: u32 = 4_194_304;
-/// The bits that all addresses of the kernel have, and no address of a program: not even one with a tag in its first
-/// byte (<https://docs.kernel.org/arch/arm64/tagged-address-abi.html>), as bit 55 is no part of the tag.
+/// Bits that all addresses of the kernel have, and no address of a program has: not even one with a tag in its first
+/// byte (<https://docs.kernel.org/arch/arm64/tagged-address-abi.html>), because bit 55 is not part of the tag.
 const KERNEL: u64 = 1 << 63 | 1 << 55;
-/// The largest page there is: what lies below the end of all addresses may be kept free.
+/// The largest page size: the last page of the address space may be kept free.
 const PAGE: u64 = 1 << 16;
 /// The kernel's own value of `aio_key` (`KIOCB_KEY`).
 const KEY: u32 = 0;
 
-/// What is wrong with the arguments of a call that returned this errno; `None` if they do not tell.
+/// What is wrong with the arguments of a call that returned this errno; `None` if they do not show it.
 pub fn of(args: &Args, ret: i64) -> Option<String> {
     let causes = match args {
         Args::Setup { nr_events, ctxp, stored } => match (ret, stored) {
@@ -80,7 +86,7 @@ pub fn of(args: &Args, ret: i64) -> Option<String> {
     (!causes.is_empty()).then(|| causes.join("; "))
 }
 
-/// A key that io_cancel refuses, before it looks for the request.
+/// What is wrong with the key that io_cancel checks before it looks for the request.
 pub fn key(iocb: Option<&abi::Iocb>) -> Option<String> {
     let key = iocb?.key;
     (key != KEY)
@@ -91,7 +97,7 @@ fn said(causes: &[(bool, &str)]) -> Vec<String> {
     causes.iter().filter(|it| it.0).map(|it| it.1.to_owned()).collect()
 }
 
-/// Of the iocb that was refused.
+/// What is wrong with the iocb that was refused.
 fn iocb_causes(iocb: &Iocb, ret: i64) -> Vec<String> {
     let Some(it) = &iocb.value else { return Vec::new() };
     match ret {
@@ -122,8 +128,11 @@ fn iocb_causes(iocb: &Iocb, ret: i64) -> Vec<String> {
 
 /// What the kernel could not reach: the iocb, its aio_key, its buffer, its iovecs or what they point to.
 ///
-/// Of a buffer only the addresses are looked at, by `access_ok`; one that is not mapped is an error of the completion.
-/// (<https://elixir.bootlin.com/linux/v6.12/source/lib/iov_iter.c>: `import_ubuf`, `__import_iovec`)
+/// Of a buffer, `access_ok` checks only the addresses; if it is not mapped, the completion has the error.
+/// ([`import_ubuf`], [`__import_iovec`])
+///
+/// [`import_ubuf`]: https://elixir.bootlin.com/linux/v6.12.117/source/lib/iov_iter.c#L1527
+/// [`__import_iovec`]: https://elixir.bootlin.com/linux/v6.12.117/source/lib/iov_iter.c#L1446
 fn out_of_reach(iocb: &Iocb, ctx: Handle) -> Option<String> {
     let at = format!("the iocb at {:#x}", iocb.address?.0);
     let Some(it) = &iocb.value else { return Some(format!("{at} cannot be read")) };
@@ -145,7 +154,7 @@ fn out_of_reach(iocb: &Iocb, ctx: Handle) -> Option<String> {
     })
 }
 
-/// How far the addresses of a program go at least, as its ring is among them: to a power of two, without a page.
+/// A lower bound for the end of the program's addresses, which include its ring: the next power of two, less a page.
 fn reach(ctx: Handle) -> u64 {
     ctx.0.checked_next_power_of_two().unwrap_or(0).saturating_sub(PAGE)
 }
@@ -263,7 +272,7 @@ fn of_iocb(args: &Args) -> Option<String> {
     (!all.is_empty()).then(|| all.join(", or "))
 }
 
-/// `a, b and c`
+/// A list in words: `a, b and c`.
 fn listed(items: &[String]) -> String {
     match items.split_last() {
         Some((last, [])) => last.clone(),

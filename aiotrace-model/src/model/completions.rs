@@ -1,4 +1,4 @@
-//! What a completion tells.
+//! What the model learns from each completion.
 
 use super::{
     ContextRef, Doubt, Evidence, Kind, MOST_KINDS, Model, Needs, Subject,
@@ -25,7 +25,7 @@ const EINVAL: i64 = -(errno::EINVAL as i64);
 impl Model {
     pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
         let ctx = completion.ctx;
-        // What ends with its context is discarded.
+        // A completion that comes after the end of its context is discarded.
         if completion.discarded {
             return;
         }
@@ -56,14 +56,15 @@ impl Model {
         }
     }
 
-    /// io_getevents gave these to the program: perhaps some that could not be read in the ring, or not yet.
+    /// io_getevents gave these events to the program: their entries may have been unreadable in the ring, or not read
+    /// yet.
     pub(super) fn given(&mut self, event: &Event, ctx: Handle, list: &[Option<IoEvent>]) {
         let space = self.space(event.pid);
         self.faults.given(space, list);
         for it in list.iter().flatten() {
             let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
             if context.requests.hidden() == 0 {
-                // Its completion was told before.
+                // Its completion came as an event before.
                 self.faults.was_given(space, it);
                 continue;
             }
@@ -77,7 +78,7 @@ impl Model {
         }
     }
 
-    /// It is known which request completed.
+    /// Notes a completion whose request is known.
     pub(super) fn matched(
         &mut self,
         pid: u32,
@@ -123,12 +124,12 @@ impl Model {
             }
             return self.find(finding, which(request.fd, opcode), event.res as u64);
         }
-        // iovecs are counted, not bytes; a poll gives a mask.
+        // A vectored request counts iovecs, not bytes; the result of a poll is a mask.
         let is_short = matches!(opcode, PREAD | PWRITE) && (event.res as u64) < request.nbytes;
         if is_short {
             let mut finding = new(ShortIo { request: subject, res: event.res }.into());
             finding.request = Some(subject);
-            // A read at the end of a file is short, and so may be one of a pipe.
+            // A read at the end of a file is short, and a read of a pipe may be short, too.
             let end = (request.offset.max(0) as u64).saturating_add(event.res as u64);
             let beyond = (opcode == PREAD).then_some(end);
             let needs = Needs::Storage { fd: request.fd, beyond };
@@ -136,7 +137,7 @@ impl Model {
         }
     }
 
-    /// Errors that were asked for.
+    /// Whether the program asked for this error.
     fn is_by_design(&mut self, pid: u32, of: ContextRef, request: &Request, res: i64) -> bool {
         let would_block = request.rw_flags & RWF_NOWAIT != 0 && res == EAGAIN;
         let space = self.space(pid);
@@ -144,7 +145,7 @@ impl Model {
         space.is_some_and(|it| it.take_cancelled(of.id, request)) || would_block
     }
 
-    /// io_submit did not accept them.
+    /// Counts requests that io_submit did not accept.
     pub(super) fn count_refused<'a>(
         &mut self,
         pid: u32,

@@ -17,17 +17,18 @@ use super::{
 };
 use crate::event::{Handle, Ring, Stack};
 
-/// Return addresses that tell who makes a context, the innermost first: io_setup, wrappers of it, and who calls these.
+/// How many return addresses tell who makes a context, the innermost first: io_setup, wrappers around it, and their
+/// callers.
 pub const INNERMOST: usize = 4;
 
 /// A context, from the moment it became known.
 #[derive(Debug)]
 pub struct Context {
-    /// What it is called.
+    /// Its number and its handle.
     pub name: ContextRef,
     /// The process that made it, or used it last.
     pub pid: u32,
-    /// What io_setup was asked for: what it takes from fs.aio-nr.
+    /// What io_setup was asked for, which is what the context takes from fs.aio-nr.
     pub charge: Option<u32>,
     /// Where io_setup was called, if that was seen.
     pub stack: Option<Stack>,
@@ -35,53 +36,55 @@ pub struct Context {
     pub adopted: bool,
     /// Its requests in flight when we attached, if that could be read.
     pub in_flight_at_attach: Option<u32>,
-    /// A number for the place it was made at, by all frames of its stack: what leaks there is one finding. 0: no stack.
+    /// A hash of all frames of the stack that made it: contexts that leak from one place are one finding. 0: no
+    /// stack.
     pub place: u64,
-    /// The same by the innermost frames: one function that many others call has a place for each of these.
+    /// A hash of the innermost frames only: a function that many others call has several `place`s, but one
+    /// `innermost`.
     pub innermost: u64,
-    /// It became known by a call on it, and it is not known where it comes from.
+    /// It became known by a call on it, and nobody knows where it comes from.
     pub is_stray: bool,
     /// When it became known.
     pub since: u64,
-    /// Until then another one had its handle; 0: none is known that had.
+    /// Up to this time another context had its handle; 0: none is known that had.
     pub held: u64,
-    /// Its handle is another one's by now: what is there is not its ring.
+    /// Another context has its handle by now: the ring at that address is not its own.
     pub is_left: bool,
     /// When the last call on it returned.
     pub used: u64,
-    /// Why what is known of it may be otherwise; `None`: nothing of it was lost so far.
+    /// Why what is known of it may be wrong; `None`: nothing about it was lost so far.
     pub doubt: Option<Doubt>,
-    /// Its ring when it was looked at last.
+    /// Its ring at the last look.
     pub ring: Option<Ring>,
     /// Its requests.
     pub requests: Requests,
-    /// What io_getevents gave.
+    /// How many events io_getevents returned from it.
     pub given: u64,
-    /// That the program reaps by itself was seen at the last look, and what follows from it was done.
+    /// The last look showed that the program reaps by itself, and the consequences were drawn.
     pub was_reaped_by_hand: bool,
     /// Most requests in flight at a time.
     pub peak: Peak,
     /// Requests completed, bytes moved, requests failed.
     pub done: Done,
-    /// io_submit calls so far.
+    /// Number of io_submit calls so far.
     pub submits: u64,
-    /// The thread that made all of these.
+    /// Which threads made these calls.
     pub submitter: Submitter,
-    /// Requests that they were given, and of these, those that were not taken.
+    /// How many iocbs these calls were given.
     pub submitted: u64,
-    /// See `submitted`.
+    /// How many of these were not accepted.
     pub refused: u64,
-    /// Allocated with the first request: many contexts never see one.
+    /// Latencies, which are allocated with the first request: many contexts never have one.
     pub latency: Option<Box<Latency>>,
-    /// Whether each request is waited for before the next one.
+    /// Whether the program waits for each request before it submits the next one.
     pub turns: Turns,
-    /// Looks at it from outside.
+    /// When it is looked at from outside, and what the last look found.
     pub look: Look,
     /// When it was told that it is lost.
     pub leak_told: Option<u64>,
 }
 
-/// Who submits to a context.
+/// Which threads submit to a context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Submitter {
     /// Nobody so far.
@@ -92,19 +95,19 @@ pub enum Submitter {
     Many,
 }
 
-/// What was done.
+/// Requests that completed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Done {
-    /// Requests completed, well or not.
+    /// How many requests completed, successfully or not.
     pub requests: u64,
-    /// Bytes of those that say how many.
+    /// The bytes that they moved, as far as their results say.
     pub bytes: u64,
-    /// Of these, with `res` < 0.
+    /// How many of them had a negative `res`.
     pub failed: u64,
 }
 
 impl Done {
-    /// Both.
+    /// Adds other numbers to these.
     pub fn add(&mut self, other: Self) {
         self.requests += other.requests;
         self.bytes += other.bytes;
@@ -112,35 +115,35 @@ impl Done {
     }
 }
 
-/// When it is looked at from outside.
+/// When a context is looked at from outside, and what the last look found.
 #[derive(Debug)]
 pub struct Look {
-    /// When it is due.
+    /// When looks are due.
     pub pace: Pace,
-    /// The last look found that its ring is not mapped: when.
+    /// The time of the last look, if the ring was not mapped then.
     pub unmapped: Option<u64>,
     /// A call on it has worked though its ring was unmapped.
     pub works_without: bool,
     /// The last look did not find the ring where it was, whatever that means.
     pub is_missing: bool,
-    /// The last look found the ring, and it was so then.
+    /// The time of the last look that found the ring.
     pub confirmed: u64,
-    /// So many completions were waited for then, by the thread that wants most.
+    /// At that look, the largest number of completions that a thread waited for.
     pub awaited: Option<i64>,
 }
 
-/// From the first look to the second.
+/// Time between the first look and the second.
 const FIRST_INTERVAL: u64 = SECOND;
 
 impl Look {
-    /// A thread waited for more than so many when it was looked at.
+    /// Whether at the last look a thread waited for more than `unreaped` completions.
     pub fn is_awaited(&self, unreaped: u32) -> bool {
         self.awaited.is_some_and(|most| most > i64::from(unreaped))
     }
 }
 
 impl Context {
-    /// One that io_setup made (or that was there before).
+    /// A context that io_setup made, or that existed before.
     pub fn new(name: ContextRef, pid: u32, time: u64) -> Self {
         Self {
             name,
@@ -181,19 +184,19 @@ impl Context {
         }
     }
 
-    /// What the program knows it by.
+    /// The number by which the program knows it.
     pub fn handle(&self) -> Handle {
         self.name.handle
     }
 
-    /// Whether it may be the context whose ring was moved to where a handle was used at this time; `None`: there is
-    /// none.
+    /// Whether it may be the context whose ring was moved to a handle that was used at this time; `None`: no such
+    /// handle was used.
     pub fn may_have_moved(&self, strayed: Option<u64>) -> bool {
         let seen = self.since.max(self.used).max(self.look.confirmed);
         strayed.is_some_and(|time| seen <= time)
     }
 
-    /// It was made there.
+    /// Notes the stack that made the context.
     pub fn made_at(&mut self, stack: Option<&Stack>) {
         self.stack = stack.cloned();
         let Some(stack) = stack else { return };
@@ -203,7 +206,7 @@ impl Context {
         self.innermost = FixedState::default().hash_one(innermost);
     }
 
-    /// Requests in flight, if that is known.
+    /// Requests in flight, if the number is known.
     pub fn in_flight(&self) -> Option<u64> {
         let requests = &self.requests;
         if self.doubt_of_requests().is_some() {
@@ -212,12 +215,12 @@ impl Context {
         if !self.adopted {
             return Some(requests.in_flight());
         }
-        // Of one that is in use, what began and ended while we attached is not known.
+        // If the context was in use, requests may have begun and ended during the attach.
         let is_quiet = requests.accepted_so_far() + requests.completed() + requests.unseen() == 0;
         self.in_flight_at_attach.filter(|_| is_quiet).map(u64::from)
     }
 
-    /// A thread has submitted to it.
+    /// Notes that a thread has submitted to the context.
     pub fn submitted_by(&mut self, tid: u32) {
         self.submitter = match self.submitter {
             Submitter::None => Submitter::One(tid),
@@ -226,29 +229,29 @@ impl Context {
         };
     }
 
-    /// Requests in flight at a time were never more, if that is known.
+    /// The most requests that were ever in flight at a time, if the number is known.
     pub fn most_in_flight(&self) -> Option<u64> {
         let before = if self.adopted { self.in_flight_at_attach? } else { 0 };
         Some(self.peak.at_most() + u64::from(before))
     }
 
-    /// Something makes it unsure. The first reason is told.
+    /// Notes a reason for doubt; the first reason is kept.
     pub fn doubts(&mut self, doubt: Doubt) {
         self.doubt.get_or_insert(doubt);
     }
 
-    /// Why what is concluded from its requests may be otherwise.
+    /// Why conclusions from its requests are unsure, if they are.
     pub fn doubt_of_requests(&self) -> Option<Doubt> {
         let is_matched = self.adopted || self.requests.adds_up();
         self.doubt_of_reading().or_else(|| (!is_matched).then_some(Doubt::Unmatched))
     }
 
-    /// Why it is not known for sure what completed.
+    /// Why it is unsure which requests completed, if it is.
     pub fn doubt_of_reading(&self) -> Option<Doubt> {
         self.doubt.or_else(|| self.requests.had_unread().then_some(Doubt::Unread))
     }
 
-    /// What became of its requests; `end`: how it ended, if it did.
+    /// What became of its requests; `end`: how the context ended, if it did.
     pub fn sums(&self, end: Option<End>) -> Sums {
         let mut sums = self.requests.sums();
         (sums.contexts, sums.submitted, sums.refused) = (1, self.submitted, self.refused);
@@ -266,13 +269,13 @@ impl Context {
         sums
     }
 
-    /// The head of the ring was moved by more than io_getevents gave: the program reaps by itself (or a thread is
-    /// just reaping).
+    /// Whether the head of the ring has moved by more than io_getevents returned: then the program reaps by itself
+    /// (or a thread is reaping at this moment).
     pub fn is_reaped_by_hand(&self) -> bool {
         self.requests.reaped() > self.given
     }
 
-    /// The ring was looked at.
+    /// Notes a look at the ring.
     pub fn looked(&mut self, ring: Ring, time: u64) {
         if self.is_left {
             return;
@@ -284,7 +287,7 @@ impl Context {
         });
     }
 
-    /// io_getevents gave so many, and the ring could not be read.
+    /// Notes how many events io_getevents returned, when the ring could not be read.
     pub fn reaped(&mut self, count: u64, time: u64) {
         let latency = &mut self.latency;
         self.requests.reap(count, time, |it, reaped| {
@@ -292,12 +295,12 @@ impl Context {
         });
     }
 
-    /// A request completed.
+    /// Counts a request that completed.
     pub fn count(&mut self, found: &Match) {
         let res = found.completed.event.res;
         self.done.requests += 1;
         self.done.failed += u64::from(res < 0);
-        // What a poll gives is a mask.
+        // The result of a poll is a mask.
         if res > 0 && !found.request.is_poll() {
             self.done.bytes += res as u64;
         }
@@ -310,9 +313,9 @@ impl Context {
     }
 }
 
-/// Whoever reaped it did so before that was seen.
+/// Records how long a completion waited: it was reaped before that was seen, so the time is an upper bound.
 fn reap(latency: &mut Option<Box<Latency>>, it: &Unreaped, reaped: u64) {
-    // One that was there at the attach has no beginning.
+    // A completion that was in the ring at the attach has no known beginning.
     if it.after > 0 {
         latency.get_or_insert_default().reap.record(reaped.saturating_sub(it.after), true);
     }

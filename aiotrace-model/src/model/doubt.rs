@@ -1,6 +1,6 @@
-//! Why something is not certain: each *unsure* says so.
+//! The reasons why a conclusion is *unsure*.
 
-/// The reason why a conclusion, or what is known of a context, may be otherwise.
+/// The reason why a conclusion, or what is known of a context, may be wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Doubt {
     /// Events of the process were lost.
@@ -9,17 +9,17 @@ pub enum Doubt {
     Unread,
     /// There were more contexts or requests than are followed.
     TooMany,
-    /// Not every call is told: `-c`, `--only`, `--sample`.
+    /// Not every call has an event: `-c`, `--only`, `--sample`.
     LeftOut,
-    /// The context became known by a call on it, so how it was before is not known.
+    /// The context became known by a call on it, so its earlier state is unknown.
     Older,
     /// Some completions belong to no request that was seen.
     Unmatched,
-    /// The probes see completions at the next call only, and there was none.
+    /// The probes see completions only at the next call, and there was none.
     Window,
-    /// The trace ended first.
+    /// The trace ended before it was certain.
     Ended,
-    /// A scan sees no registers, and no handle that is kept in another form.
+    /// A scan sees neither registers nor handles that are kept in another form.
     Scan,
     /// A process that is not traced shares the memory, and the contexts with it.
     Shared,
@@ -27,58 +27,58 @@ pub enum Doubt {
     Covered,
     /// The same request was submitted to another context.
     OtherContext,
-    /// Another io_setup was called: for the same context, or for another one.
+    /// The program called io_setup again: for the same context, or for another one.
     OtherSetup,
-    /// A completion was changed in the ring of a program that reaps it by itself.
+    /// A completion was changed in the ring of a program that reaps by itself.
     InRing,
-    /// A synchronous call did the same at a place that is not known.
+    /// A synchronous call did the same at an unknown place in the file.
     UnknownPlace,
     /// A synchronous call did the same through another descriptor.
     OtherDescriptor,
-    /// A call with vectors began at the same place, and their sizes are not known.
+    /// A vectored call began at the same place, and the sizes of its vectors are unknown.
     UnknownLength,
-    /// Other requests have done a part of it.
+    /// Other requests have done a part of the request.
     Partly,
-    /// Its descriptor was closed, and what is done through its number may be of another file.
+    /// The descriptor of the request was closed, so what is done through its number may be done to another file.
     Closed,
-    /// The file is open with O_APPEND, so places say nothing.
+    /// The file is open with O_APPEND, so offsets say nothing.
     Append,
-    /// The descriptor leads to what has no places: a pipe, a socket, a character device.
+    /// The descriptor leads to something without offsets: a pipe, a socket, a character device.
     Stream,
     /// The program had made the same request before the fault.
     Used,
-    /// A call moved data, and nobody sees where.
+    /// A call moved data that nobody sees.
     Unseen,
-    /// A process that was made meanwhile has the same files, and is not watched, or goes on.
+    /// A process that was made in the meantime has the same files, and is not watched, or goes on.
     Forked,
-    /// Nobody looks at poll(2) and epoll_wait(2).
+    /// Calls of poll(2) and epoll_wait(2) are not seen.
     Poll,
-    /// Where contexts were made is not known.
+    /// It is unknown where contexts were made.
     NoStack,
-    /// A read ended where the file did then, perhaps.
+    /// A read may have ended at the end of the file at that time.
     Grown,
     /// Synchronous calls are not watched.
     NotWatched,
-    /// A process did not answer when it was looked at.
+    /// A look at a process got no answer.
     Unanswered,
-    /// It was there before we attached.
+    /// It existed before the attach.
     BeforeAttach,
     /// The program handles a signal that would interrupt the wait.
     Signal,
-    /// Another thread lives, and has not done it so far.
+    /// Another thread lives, which has not submitted so far.
     OtherThread,
     /// Memory was read later than the kernel read it.
     ReadLater,
-    /// A file was written to by somebody else, too.
+    /// Somebody else wrote to the file, too.
     OtherWriter,
-    /// What belongs to a request was looked up after it only.
+    /// What belongs to a request was looked up only after it.
     Later,
     /// statx(2) does not say what alignment the file asks for.
     Guessed,
 }
 
 impl Doubt {
-    /// In words, to stand behind "unsure:".
+    /// The reason in words, to be put after "unsure:".
     pub fn text(self) -> &'static str {
         match self {
             Self::Lost => "events were lost",

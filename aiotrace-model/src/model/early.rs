@@ -1,4 +1,5 @@
-//! Completions of a context whose requests were not seen to be accepted: not yet, or submitted before the attach.
+//! Completions of a context whose requests were not seen to be accepted: their io_submit has not returned, or they
+//! were submitted before the attach.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -7,10 +8,10 @@ use aiotrace_common::record::ITEMS_PER_CALL;
 use super::{Map, requests::Completed};
 use crate::any_order::AnyOrder as _;
 
-/// How many are kept. (A call has at most so many that we know of, and few threads submit to one context at a time;
-/// but a program can write anything into its ring.)
+/// Most completions kept. (aiotrace records at most so many requests of a call, and few threads submit to one context
+/// at a time; but a program can write anything into its ring.)
 const MOST: usize = 65_536;
-/// The same for one iocb: a call may have it so many times.
+/// Most completions kept for one iocb: a call may have it so many times.
 const MOST_OF_IOCB: usize = ITEMS_PER_CALL;
 
 /// Completions by iocb, those of the same iocb in the order of the ring.
@@ -18,17 +19,17 @@ const MOST_OF_IOCB: usize = ITEMS_PER_CALL;
 pub struct Early {
     of_iocb: Map<u64, VecDeque<Entry>>,
     kept: usize,
-    /// Not kept any more: there were too many.
+    /// How many are not kept any more, because there were too many.
     dropped: u64,
-    /// The iocbs of those of which it is not known when they completed at the earliest: the first ones after an attach
-    /// are read at once, and told before the calls that were made meanwhile. Looks at the ring in these calls say
+    /// The iocbs of completions with no known earliest time: the first ones after an attach are read at once, and
+    /// come before the events of calls that were made in the meantime. The looks at the ring in these calls show
     /// which had completed by then.
     undated: BTreeSet<u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Its place in the order of completions.
+    /// Its position in the order of completions.
     place: i64,
     /// When it was read.
     read: u64,
@@ -36,12 +37,12 @@ struct Entry {
 }
 
 impl Early {
-    /// How many there were, but for those that were taken.
+    /// How many there were, without those that were taken.
     pub fn len(&self) -> u64 {
         self.kept as u64 + self.dropped
     }
 
-    /// A completion at this place in the order of completions.
+    /// Adds a completion at this position in the order of completions.
     pub fn push(&mut self, place: i64, completed: Completed) {
         if self.kept >= MOST {
             self.dropped += self.kept as u64;
@@ -61,8 +62,8 @@ impl Early {
         self.kept += 1;
     }
 
-    /// Those before this place had completed by this time. (A request that began after that is another one of the
-    /// same iocb.)
+    /// Notes that the completions before this position had come by this time. (A request that began later is another
+    /// one with the same iocb.)
     pub fn completed_by(&mut self, place: i64, time: u64) {
         let of_iocb = &mut self.of_iocb;
         self.undated.retain(|iocb| {
@@ -80,7 +81,8 @@ impl Early {
         });
     }
 
-    /// The completion of a request with this iocb and data (if that is known) whose io_submit was entered then.
+    /// Takes the completion of a request with this iocb and data (if known), whose io_submit was entered at
+    /// `entered`.
     pub fn take(&mut self, (iocb, data): (u64, Option<u64>), entered: u64) -> Option<Completed> {
         let queue = self.of_iocb.get_mut(&iocb)?;
         let is_its = |it: &Entry| {
@@ -95,7 +97,7 @@ impl Early {
         Some(found.completed)
     }
 
-    /// Takes up to so many, whatever their iocbs, that completed after this time: how many there were.
+    /// Takes up to `most` completions that came after this time, whatever their iocbs are; returns how many it took.
     pub fn take_any(&mut self, most: u64, after: u64) -> u64 {
         let mut left = most;
         self.of_iocb.retain_in_any_order(|_, queue| {
@@ -116,7 +118,8 @@ mod tests {
     use super::*;
     use crate::event::IoEvent;
 
-    /// A target can write it into its ring: each of its looks would take the product of the two.
+    /// A target can write these entries into its ring: without a bound each look would take the product of the two
+    /// numbers.
     #[test]
     fn many_completions_of_one_iocb_are_dated_once() {
         let mut early = Early::default();

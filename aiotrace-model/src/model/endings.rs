@@ -1,4 +1,4 @@
-//! What the end of a context, of a process and of the trace tells.
+//! What the model learns from the end of a context, of a process and of the trace.
 
 use super::{
     Doubt, Model, SECOND,
@@ -13,7 +13,7 @@ use crate::{
 
 /// The contexts of a process end one after the other, within this time.
 const TOGETHER: u64 = SECOND / 10;
-/// What a program that hangs has not submitted again for so long, it does not.
+/// What a program that hangs has not submitted again after this time, it will not submit.
 const LONG_SINCE: u64 = SECOND;
 
 impl Model {
@@ -33,8 +33,8 @@ impl Model {
         self.ended(space, context, gone, event);
     }
 
-    /// The address space that a process has left by exec, by a context in it that ends only now: somebody else had
-    /// held that memory until then.
+    /// The address space that a process has left by exec, found by a context that ends in it only at this event,
+    /// because somebody else held that memory until then.
     fn left_by(&self, pid: u32, ctx: Handle, now: u64) -> Option<u64> {
         if self.contexts.contains_key(&(now, ctx.0)) {
             return None;
@@ -45,8 +45,8 @@ impl Model {
         spaces.next().is_none().then_some(space)
     }
 
-    /// The context that is meant. Where two had the handle and a probe tells the ends, the one that has
-    /// it; else the older one, whose io_destroy was told when it returned.
+    /// Takes out the context that ended. If two contexts had the handle and a probe sees the ends, it is the one that
+    /// has the handle; otherwise it is the older one, whose end is known when its io_destroy returns.
     fn take(&mut self, space: u64, ctx: Handle, time: u64) -> Option<Context> {
         let key = (space, ctx.0);
         let place = self.leaving.iter().position(|(of, _)| *of == key);
@@ -66,7 +66,7 @@ impl Model {
             known.context_ended(context.name.id);
         }
         if how == How::Destroy {
-            // How long io_destroy blocked, and what was in the ring, is known when it returns.
+            // How long io_destroy blocked, and what was in the ring, is known only when it returns.
             let key = (space, context.handle().0);
             let (gone, time) = (*gone, event.time);
             return self.ends.destroying.push(Destroying { key, context, gone, time });
@@ -113,7 +113,7 @@ impl Model {
         self.ends.add(process, &context, time, end);
     }
 
-    /// io_destroy returned, at this time; `None`: that was not seen.
+    /// io_destroy returned, at this time; `None`: its return was not seen.
     pub(super) fn destroyed(&mut self, key: (u64, u64), call: Option<(&Call, u64)>) {
         let entered = call.and_then(|(call, _)| call.entered);
         let is_it = |it: &Destroying| it.key == key && entered.is_none_or(|began| it.time >= began);
@@ -121,14 +121,14 @@ impl Model {
         let Destroying { mut context, gone, time, .. } = self.ends.destroying.remove(place);
         let every_call = self.settings.every_call;
         if let Some(ring) = call.and_then(|(call, _)| call.ring).filter(|_| every_call) {
-            // What was in it when the call began: it had its handle then.
+            // This is the ring when the call began, and the context had its handle then.
             context.is_left = false;
             context.looked(ring, time);
             if context.is_reaped_by_hand() {
                 self.faults.may_be_read(key.0, key.1);
             }
         }
-        // Of a delayed call that is not known.
+        // A fault that delays the call is part of its duration, so the call's own time is unknown.
         let own = call.filter(|(call, _)| delivered(call.fault).is_none());
         let took = own.zip(entered).map(|((_, now), began)| now.saturating_sub(began));
         let finding = self.discarded(&context, &gone, time, took);
@@ -138,7 +138,7 @@ impl Model {
         }
     }
 
-    /// The process has exited, or runs another program (no status).
+    /// A process has exited, or runs another program (then it has no status).
     pub(super) fn leave(&mut self, event: &Event, status: Option<ExitStatus>) {
         let space = self.space(event.pid);
         let Some(known) = self.spaces.get_mut(&space) else {
@@ -148,7 +148,7 @@ impl Model {
         known.users.retain(|pid| *pid != event.pid);
         if !known.users.is_empty() {
             if status.is_none() {
-                // It was made by vfork, and has the same files.
+                // The process was made by vfork, and had the same files.
                 self.goes_on(space, event.time);
             }
             return;
@@ -162,7 +162,7 @@ impl Model {
         self.judge_files(Some(event.pid), false);
         self.judge_appends(Some(event.pid), false);
         let Some(known) = self.spaces.get_mut(&space) else { return };
-        // Whoever is killed drops everything.
+        // A process that is killed drops everything.
         if !matches!(status, Some(ExitStatus::Signal(_))) {
             for short in known.dropped(|_| true) {
                 self.dropped(short, None);
@@ -180,7 +180,7 @@ impl Model {
         }
     }
 
-    /// Tells what waited for more of its kind, and forgets processes that are gone.
+    /// Reports findings that were gathered with others of their kind, and forgets processes that are gone.
     pub(super) fn settle(&mut self, at_end: bool) {
         let now = self.now;
         let is_over = |time: u64| at_end || time.saturating_add(TOGETHER) <= now;
@@ -209,14 +209,14 @@ impl Model {
 
     /// Nobody uses this address space any more. (The kernel may give its address to another one.)
     pub(super) fn close(&mut self, space: u64) {
-        // The ends of these were not told.
+        // No events of the ends of these contexts came.
         self.forget_contexts(space);
         self.tell_released(space);
         self.spaces.remove(&space);
         self.space_of.retain_in_any_order(|_, of| *of != space);
     }
 
-    /// No io_destroy returns any more in these address spaces.
+    /// In these address spaces no io_destroy will return any more.
     fn end_destroying(&mut self, is_meant: impl Fn(u64) -> bool) {
         let next = |model: &Self| {
             model.ends.destroying.iter().map(|it| it.key).find(|(space, _)| is_meant(*space))
@@ -240,7 +240,7 @@ impl Model {
         }
     }
 
-    /// The trace is over: no events follow.
+    /// The trace is over, and no events follow.
     pub fn finish(&mut self, time: u64) {
         self.now = self.now.max(time);
         self.settle(true);
@@ -259,7 +259,7 @@ impl Model {
             .in_any_order_mut()
             .flat_map(|it| it.1.dropped(|short| short.time.saturating_add(idle) <= now))
             .collect();
-        // It may still do it.
+        // The program may still do it.
         left.into_iter().for_each(|it| self.dropped(it, Some(Doubt::Ended)));
         self.not_kernel_aio();
     }

@@ -6,19 +6,19 @@ use super::{
 };
 use crate::event::{Address, Handle, Holder, Limit, Stack};
 
-/// How bad.
+/// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Severity {
     /// Good to know.
     Info,
-    /// Probably not intended.
+    /// It was probably not intended.
     Warning,
-    /// Wrong.
+    /// It is wrong.
     Error,
 }
 
 impl Severity {
-    /// As it is written.
+    /// The word for it.
     pub fn text(self) -> &'static str {
         match self {
             Self::Info => "info",
@@ -31,50 +31,50 @@ impl Severity {
 /// A context: the number is ours and is never used again, the handle may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContextRef {
-    /// Counted from 1 in the order in which contexts became known.
+    /// Its number, counted from 1 in the order in which contexts became known.
     pub id: u64,
-    /// What the program knows it by.
+    /// The number by which the program knows it.
     pub handle: Handle,
 }
 
-/// One conclusion.
+/// One conclusion about the program.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
-    /// What.
+    /// The name.
     pub name: Name,
-    /// How bad.
+    /// How bad it is.
     pub severity: Severity,
-    /// Why it may be otherwise; `None`: it is certain.
+    /// Why it may be wrong; `None`: it is certain.
     pub doubt: Option<Doubt>,
     /// When it was found first, nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
     /// When it was found last.
     pub last: u64,
-    /// Process.
+    /// The process.
     pub pid: u32,
-    /// Its name: any bytes.
+    /// The name of the process: any bytes.
     pub process: Vec<u8>,
-    /// Thread, if one is to blame.
+    /// The thread, if one is to blame.
     pub tid: Option<u32>,
-    /// Context, if it is about one.
+    /// The context, if it is about one.
     pub context: Option<ContextRef>,
-    /// What it rests on.
+    /// The facts that it rests on.
     pub evidence: Evidence,
-    /// The request it is about.
+    /// The request that it is about, if it is about one.
     pub request: Option<Subject>,
-    /// Where the context (or the contexts) were made.
+    /// Where the contexts were made.
     pub stack: Option<Stack>,
-    /// Who holds fs.aio-nr.
+    /// The processes that hold fs.aio-nr.
     pub holders: Vec<Holder>,
-    /// How often so far.
+    /// How often it was found so far.
     pub count: u64,
-    /// How many io_submit calls its process had made when it was seen last.
+    /// How many io_submit calls the process had made when it was found last.
     pub(super) submits: u64,
-    /// The same when it was seen first.
+    /// How many io_submit calls the process had made when it was found first.
     pub(super) submits_first: u64,
-    /// It stands for others of its name and process, too.
+    /// It also stands for other findings with its name and process.
     pub(super) is_sum: bool,
-    /// Iovecs that belong to it: where, and how many.
+    /// The iovecs that belong to it: their address and their number.
     pub(super) iovecs: Option<(Address, u64)>,
 }
 
@@ -85,16 +85,16 @@ pub struct Subject {
     pub iocb: u64,
     /// `IOCB_CMD_*`.
     pub opcode: u16,
-    /// Descriptor.
+    /// The descriptor.
     pub fd: u32,
-    /// As the program gave it.
+    /// The offset, as the program gave it.
     pub offset: i64,
-    /// As the program gave it: bytes, or a number of iovecs.
+    /// Bytes or number of iovecs, as the program gave it.
     pub nbytes: u64,
 }
 
 impl Finding {
-    /// With nothing but what it rests on and whom it is about.
+    /// A finding with its evidence, time and process, and nothing else.
     pub fn new(evidence: impl Into<Evidence>, time: u64, pid: u32) -> Self {
         let evidence = evidence.into();
         let name = evidence.name();
@@ -120,7 +120,7 @@ impl Finding {
         }
     }
 
-    /// In words, with the numbers.
+    /// The finding in words, with its numbers.
     pub fn message(&self) -> String {
         let message = self.evidence.message();
         match self.is_sum {
@@ -132,12 +132,12 @@ impl Finding {
         }
     }
 
-    /// The same numbers, by name.
+    /// Its numbers by name.
     pub fn numbers(&self) -> Vec<(&'static str, i64)> {
         self.evidence.numbers()
     }
 
-    /// Who holds fs.aio-nr, looked up at this time.
+    /// Takes the answer who holds fs.aio-nr at this time.
     pub(super) fn answer_limit(&mut self, limit: &Limit, time: u64) {
         self.holders.clone_from(&limit.holders);
         let later = time.saturating_sub(self.time);
@@ -146,7 +146,7 @@ impl Finding {
         }
     }
 
-    /// What its iovecs are, of which there are so many.
+    /// Takes the answer what its iovecs are; `count`: how many there are.
     pub(super) fn answer_iovecs(&mut self, first: Option<&[(Address, u64)]>, count: u64) {
         if let Evidence::RefusedCalls(it) = &mut self.evidence {
             it.iovecs = Some(Iovecs { first: first.map(<[_]>::to_vec), count });
@@ -154,38 +154,38 @@ impl Finding {
     }
 }
 
-/// Findings so far: each is told once, and then counted, unless it is worse than before.
+/// The findings so far. Each is reported once and then counted, unless it gets worse or certain.
 #[derive(Debug, Default)]
 pub struct Findings {
     known: super::Map<Key, usize>,
     list: Vec<Finding>,
     new: std::collections::VecDeque<Finding>,
-    /// How many of a kind are told, and which one stands for all others.
+    /// How many findings of a kind are reported, and which of them stands for all others.
     alike: super::Map<Kind, (usize, Option<usize>)>,
-    /// How many kinds of a name are told of a process.
+    /// How many kinds with a name are reported for a process.
     kinds: super::Map<(Name, u32), usize>,
-    /// Not kept one by one.
+    /// How many findings are not kept one by one.
     more: u64,
 }
 
-/// What makes two findings the same.
+/// The key by which two findings are the same.
 pub type Key = (Name, u32, u64, u64);
 
-/// Name, process, and what else says something else: [`Evidence::kind`].
+/// Name, process, and [`Evidence::kind`], which sets findings apart that say something else.
 type Kind = (Name, u32, i64);
 
-/// Findings kept one by one, at most.
+/// Most findings kept one by one.
 const MOST: usize = 1024;
-/// Of one kind. More of them are told as one.
+/// Most findings of one kind; further ones are reported as one.
 const MOST_ALIKE: usize = 8;
-/// Kinds of one name and process. What is of none of them is only counted.
+/// Most kinds with one name and process. Findings of further kinds are only counted.
 const MOST_KINDS: usize = 16;
-/// Findings that are known to be told, or counted with others.
+/// Most keys of findings remembered.
 const MOST_KNOWN: usize = 65_536;
 
 impl Findings {
-    /// Tells it, or counts it if it is known and was as bad and as certain; `detail` and `more` set those apart that have
-    /// the same name and process.
+    /// Reports a finding; or counts it, if it is known and was as bad and as certain. `detail` and `more` set
+    /// findings apart that have the same name and process.
     pub fn add(&mut self, mut finding: Finding, detail: u64, more: u64) {
         debug_assert!(
             finding.numbers().iter().all(|(name, _)| finding.name.evidence().contains(name)),
@@ -245,7 +245,7 @@ impl Findings {
         self.new.push_back(finding);
     }
 
-    /// Whether one like this is known.
+    /// Whether a finding with this key is known.
     pub fn has(&self, key: &Key) -> bool {
         self.known.contains_key(key) || self.known.len() >= MOST_KNOWN
     }
@@ -271,7 +271,7 @@ impl Findings {
         self.new.pop_front()
     }
 
-    /// All, the worst first, then the one seen most.
+    /// All findings, the worst first, and then the most frequent.
     pub fn ranked(&self) -> Vec<Finding> {
         let is_so = |it: &&Finding| it.count > 0;
         let mut list: Vec<Finding> = self.list.iter().filter(is_so).cloned().collect();
@@ -328,7 +328,7 @@ mod tests {
             sums,
             [(32, "io_submit = EBADF"), (32, "io_submit = EINVAL"), (32, "io_cancel = EINVAL")]
         );
-        // Kinds are bounded, and what is of none of them has nobody's message.
+        // The number of kinds is bounded, and a finding of a further kind has no message.
         for errno in 100..200 {
             findings.add(refused(Syscall::Submit, errno), 0, errno as u64);
         }

@@ -1,4 +1,4 @@
-//! Which context has which handle, and had it when a call began.
+//! Which context has which handle, and which one had it when a call began.
 
 use super::{Context, ContextRef, MOST_CONTEXTS, Model, cause, requests};
 use crate::event::{Adopted, Event, Handle, Moved};
@@ -8,8 +8,8 @@ impl Model {
         self.contexts.get_mut(&(self.space(pid), handle.0))
     }
 
-    /// The context that had the handle when a call on it began: when the call returns, another one may have it.
-    /// `None`: it was not known, or has ended meanwhile.
+    /// The context that had the handle when a call on it began: when the call returns, another context may have it.
+    /// `None`: the context was unknown, or has ended in the meantime.
     pub(super) fn context_when(
         &self,
         (pid, handle): (u32, Handle),
@@ -35,14 +35,14 @@ impl Model {
         }
     }
 
-    /// Where the context is that had this handle then, if another one has it by now.
+    /// The index of the context that had this handle at that time, if another one has it by now.
     pub(super) fn left_when(&self, key: (u64, u64), began: u64) -> Option<usize> {
         let is_late = self.contexts.get(&key).is_some_and(|it| began < it.held);
         let is_it = |(of, it): &((u64, u64), Context)| *of == key && it.held <= began;
         is_late.then(|| self.leaving.iter().rposition(is_it)).flatten()
     }
 
-    /// One more context; `None` if there are too many.
+    /// Adds a context; `None` if there are too many.
     pub(super) fn add_context(
         &mut self,
         pid: u32,
@@ -63,7 +63,7 @@ impl Model {
         self.contexts.get_mut(&(space, handle.0))
     }
 
-    /// The context has its handle from now on.
+    /// Gives the context its handle.
     pub(super) fn give(&mut self, space: u64, mut context: Context, time: u64) {
         let key = (space, context.handle().0);
         let destroyed = self.spaces.entry(space).or_default().given_again(key.1);
@@ -72,14 +72,15 @@ impl Model {
         if let Some(mut old) = self.contexts.remove(&key) {
             context.held = time;
             old.is_left = true;
-            // io_destroy has unmapped its ring and still waits; or the ring was unmapped otherwise.
+            // io_destroy has unmapped the ring of the old context and still waits; or the ring was unmapped in
+            // another way.
             self.leaving.push((key, old));
         }
         self.contexts.insert(key, context);
     }
 
-    /// Takes out the context that has the handle. It is the older one's again: perhaps that one's ring was
-    /// unmapped, which is still to be found.
+    /// Takes out the context that has the handle. An older context gets the handle back: its ring may have been
+    /// unmapped, which a look will find.
     pub(super) fn release(&mut self, key: (u64, u64)) -> Option<Context> {
         let context = self.contexts.remove(&key)?;
         let older = self.leaving.iter().rposition(|(of, _)| *of == key);
@@ -92,7 +93,7 @@ impl Model {
         let Some(context) = self.add_context(event.pid, adopted.ctx, event.time) else { return };
         context.adopted = true;
         context.charge = adopted.charge;
-        // Without its ring it is not known from where on completions count.
+        // Without its ring nobody knows which completions belong to these requests.
         context.in_flight_at_attach = adopted.in_flight.filter(|_| adopted.ring.is_some());
         context.ring = adopted.ring;
         if every_call {

@@ -1,9 +1,9 @@
-//! Files whose requests are complete when io_submit returns, and why: what inline-completion rests on.
+//! Files whose requests are complete when io_submit returns, and why: the basis of inline-completion.
 //!
-//! The first use of a descriptor asks what it is. What the causes rest on is counted from the answer on; a program
-//! that was faster is judged by all of it, once nothing more is to be learned. A second look, after the last request
-//! that counts, shows whether it is the same file still, and whether it is as long as the writes have made it: only then
-//! a cause is certain.
+//! The first use of a descriptor asks what its file is. Requests that the causes rest on are counted from the answer
+//! on; a program that was faster than the answer is judged by all its requests, once nothing more can be learned. A
+//! second look, after the last request that counts, shows whether the descriptor still leads to the same file, and
+//! whether the file has the size that the writes have made: only then a cause is certain.
 
 use super::{
     Doubt, Map, Model, Question, TOLD_WITHIN, finding::Finding,
@@ -11,48 +11,49 @@ use super::{
 };
 use crate::event::{Event, File, FileKind};
 
-/// From so many io_submit calls on, it can be told how requests to a file complete.
+/// From this many io_submit calls on, it can be said how requests to a file complete.
 const ENOUGH: u64 = 16;
-/// Files whose way to complete is watched, of each address space.
+/// Most files watched for an address space.
 const MOST_FILES: usize = 1024;
-/// Files that wait to be judged.
+/// Most files that wait to be judged.
 const MOST_WAITING: usize = 4096;
 
 /// The files of an address space, by descriptor.
 #[derive(Debug, Default)]
 pub struct Files {
     uses: Map<u32, Use>,
-    /// Those that are judged, which make room for others.
+    /// Files that were judged, which make room for others.
     judged: Vec<u32>,
 }
 
-/// How requests to a file complete.
+/// How the requests to a file complete.
 #[derive(Clone, Copy, Debug, Default)]
 struct Use {
     all: Count,
-    /// Since it is known what it is.
+    /// Requests since the answer what the file is.
     since: Count,
     is_asked: bool,
-    /// The answer: `Some(None)` if that cannot be told.
+    /// The answer what the file is: `Some(None)` if it cannot be found out.
     file: Option<Option<File>>,
-    /// What the last look found, and when it was over.
+    /// The result of the last look, and when the look was over.
     latest: Option<(u64, Option<File>)>,
-    /// It is asked once more, and nothing is counted any more.
+    /// The second look was asked for, and nothing is counted any more.
     is_asked_again: bool,
-    /// The answer to that, and when it was looked up.
+    /// The answer of the second look, and when it was made.
     last: Option<(u64, Option<File>)>,
-    /// Where it ends, as far as known: as it was found, or as writes until the second look made it.
+    /// The size of the file as far as it is known: as a look found it, or as the writes up to the second look made
+    /// it.
     end: u64,
     is_judged: bool,
 }
 
-/// The last request of each io_submit, if it was a read or a write that did not fail.
+/// Counts io_submit calls whose last request was a read or a write that did not fail.
 #[derive(Clone, Copy, Debug, Default)]
 struct Count {
     calls: u64,
-    /// Of these, complete before io_submit returned.
+    /// How many of these requests were complete before io_submit returned.
     inline: u64,
-    /// Of these, writes beyond the end of the file.
+    /// How many of these were writes beyond the end of the file.
     extending: u64,
 }
 
@@ -63,7 +64,8 @@ impl Count {
 }
 
 impl Files {
-    /// `None`: there are too many, and none of them is judged. (So the first ones are judged, whoever comes later.)
+    /// The use of a descriptor; `None`: there are too many files, and none is judged, so no other makes room. (So the
+    /// first files are judged, however many come later.)
     fn of(&mut self, fd: u32) -> Option<&mut Use> {
         if self.uses.len() >= MOST_FILES && !self.uses.contains_key(&fd) {
             self.uses.remove(&self.judged.pop()?);
@@ -71,23 +73,23 @@ impl Files {
         Some(self.uses.entry(fd).or_default())
     }
 
-    /// What was found behind a descriptor when it was first used.
+    /// The file behind a descriptor when it was first used.
     pub fn first(&self, fd: u32) -> Option<File> {
         self.uses.get(&fd)?.file?
     }
 
-    /// Whether the last look, before this time, found the same: this file, opened so.
+    /// Whether the last look before this time found the same file, opened in the same way.
     pub fn was_same(&self, fd: u32, file: File, time: u64) -> bool {
         let latest = self.uses.get(&fd).and_then(|it| it.latest).filter(|it| it.0 < time);
         latest.and_then(|it| it.1).is_some_and(|it| is_same(it, file))
     }
 
-    /// The next answer is remembered.
+    /// Makes room for the next answer about a descriptor.
     pub fn expect(&mut self, fd: u32) {
         self.of(fd);
     }
 
-    /// What a descriptor is, looked up between these times.
+    /// Takes the answer about a descriptor, whose look lay between these times.
     pub fn answered(&mut self, fd: u32, file: Option<File>, (time, until): (u64, u64)) {
         let Some(it) = self.uses.get_mut(&fd) else { return };
         it.latest = Some((until, file));
@@ -101,7 +103,7 @@ impl Files {
 }
 
 impl Model {
-    /// The last request of an io_submit was a read or a write, and completed inside of it, or not.
+    /// The last request of an io_submit was a read or a write; `is_inline`: it completed before io_submit returned.
     pub(super) fn inline(&mut self, event: &Event, request: &Request, is_inline: bool) {
         let space = self.space(event.pid);
         let Some(known) = self.spaces.get_mut(&space) else { return };
@@ -156,7 +158,8 @@ impl Model {
         self.spaces.get_mut(&space)?.files.uses.get_mut(&fd)
     }
 
-    /// Files of which it is known how they complete, and nothing more is to be learned; `at_end`: of none is.
+    /// Judges files about which nothing more can be learned; those of the process `of`, and with `at_end` all, are
+    /// judged in any case.
     pub(super) fn judge_files(&mut self, of: Option<u32>, at_end: bool) {
         let mut list = std::mem::take(&mut self.unjudged);
         list.retain(|(pid, fd)| {
@@ -196,14 +199,14 @@ impl Model {
             cause: it.cause(),
         };
         let finding = Finding::new(evidence, time, pid);
-        // Descriptors of one file are the same; so are those of which nothing is known any more.
+        // Descriptors of one file count as one; so do descriptors about which nothing is known any more.
         let (detail, more) = last.or(file).and_then(|it| it.id).unwrap_or((u64::MAX, u64::MAX));
         self.find(finding, detail, more);
     }
 }
 
 impl Use {
-    /// What was looked up, as the reason: one that holds for all the requests that were counted, or one that may.
+    /// The reason that was looked up: one that holds for all requests that were counted, or one that may hold.
     fn cause(&self) -> String {
         let Some(first) = self.file.flatten() else {
             return "this file is not asynchronous (why could not be looked up: no O_DIRECT, writes that extend \
@@ -218,7 +221,7 @@ impl Use {
                     O_DIRECT, writes that extend it, no disk, or a disk that is very fast)"
                 .to_owned();
         }
-        // Something else has made it longer: perhaps before the writes that seemed to.
+        // Something else has made the file longer, perhaps before the writes that seemed to extend it.
         let is_otherwise = |last: File| last.size.is_some_and(|size| size > self.end);
         if is_extended && last.is_some_and(is_otherwise) && first.direct != Some(false) {
             return "why is not known, as not only these writes have made the file longer (writes that extend \
@@ -230,7 +233,7 @@ impl Use {
     }
 }
 
-/// Why the places of writes to a file say nothing: each goes after the one before.
+/// Why the offsets of writes to a file say nothing: each write goes behind the one before.
 pub fn placeless(file: File) -> Option<Doubt> {
     match (file.kind, file.append) {
         (FileKind::Other, _) => Some(Doubt::Stream),
@@ -239,13 +242,13 @@ pub fn placeless(file: File) -> Option<Doubt> {
     }
 }
 
-/// Whether a descriptor is what it was.
+/// Whether a descriptor still leads to the same file, opened in the same way.
 fn is_same(first: File, last: File) -> bool {
     let of = |it: File| (it.id, it.kind, it.direct, it.in_memory);
     first.id.is_some() && of(first) == of(last)
 }
 
-/// The reason, and what stands before it if the file was looked at once only.
+/// The reason, and the words to put before it if the file was looked at only once.
 fn cause(file: File, is_extended: bool) -> (&'static str, &'static str) {
     const BECAUSE: &str = "perhaps because ";
     match (file.kind, file.direct) {

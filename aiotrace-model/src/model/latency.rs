@@ -2,11 +2,11 @@
 
 use crate::counted::histogram::{Fineness, Histogram};
 
-/// Durations, nanoseconds. Percentiles are exact to 6 %, the longest exactly.
+/// Durations in nanoseconds. Percentiles are exact to 6 %, the longest duration is exact.
 #[derive(Clone, Debug)]
 pub struct Durations {
     histogram: Histogram,
-    /// Some are only known not to be longer.
+    /// Some of the durations are upper bounds.
     at_most: bool,
 }
 
@@ -19,30 +19,30 @@ impl Default for Durations {
 /// A histogram in three numbers, nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Percentiles {
-    /// Half took no longer.
+    /// Half of the durations are no longer.
     pub p50: u64,
-    /// One in a hundred took longer.
+    /// One in a hundred is longer.
     pub p99: u64,
-    /// None took longer.
+    /// None is longer.
     pub max: u64,
-    /// All of these are bounds: it took so long, or less.
+    /// All of these numbers are upper bounds.
     pub at_most: bool,
 }
 
 impl Durations {
-    /// One more, which took so long, or, if that is a bound, at most so long.
+    /// Adds a duration; `is_bound`: it is an upper bound.
     pub fn record(&mut self, nanos: u64, is_bound: bool) {
         self.at_most |= is_bound;
         self.histogram.record(nanos);
     }
 
-    /// All of the other one.
+    /// Adds the durations of another histogram.
     pub fn add(&mut self, other: &Self) {
         self.at_most |= other.at_most;
         self.histogram.add(&other.histogram);
     }
 
-    /// `None` if there is none.
+    /// The percentiles; `None` if there are no durations.
     pub fn percentiles(&self) -> Option<Percentiles> {
         let of = &self.histogram;
         (of.count() > 0).then(|| Percentiles {
@@ -61,12 +61,12 @@ pub struct Latency {
     pub submit: Durations,
     /// From the entry of io_submit to the completion (in the syscall set: to when it was seen).
     pub complete: Durations,
-    /// From then until it was reaped.
+    /// From the completion until it was reaped.
     pub reap: Durations,
 }
 
 impl Latency {
-    /// All of the other one.
+    /// Adds the latencies of other requests.
     pub fn add(&mut self, other: &Self) {
         self.submit.add(&other.submit);
         self.complete.add(&other.complete);

@@ -1,6 +1,6 @@
-//! From events to conclusions. Pure: no clock, no I/O; the time is that of the events. What has to be
-//! looked up in the running system is asked for ([`Model::next_question`]), and the answer comes as an
-//! event like all others.
+//! From events to conclusions. The model is pure: it has no clock and does no I/O; its time is that of the events.
+//! For what has to be looked up in the running system, the model asks questions ([`Model::next_question`]), and the
+//! answers come as events like all others.
 //!
 //! ```text
 //!  events  -> calls, completions, endings -> contexts, requests -> findings, report
@@ -8,8 +8,8 @@
 //!  faults  -> what the program makes of them                    -> verdicts
 //! ```
 //!
-//! State is bounded: [`MOST_CONTEXTS`] contexts, [`MOST_REQUESTS`] requests in flight, [`MOST_FAULTS`] faults. What is beyond is
-//! not followed, is counted, and makes conclusions *unsure*.
+//! The state is bounded: [`MOST_CONTEXTS`] contexts, [`MOST_REQUESTS`] requests in flight, [`MOST_FAULTS`] faults.
+//! Further ones are not followed, but counted, and make conclusions *unsure*.
 
 mod answers;
 mod appends;
@@ -76,36 +76,37 @@ use crate::{
     event::{self, Behind, Body, Event, Handle},
 };
 
-/// Contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
+/// Most contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
 pub const MOST_CONTEXTS: usize = bounded::CONTEXTS;
-/// Requests in flight followed one by one; each takes some 150 bytes.
+/// Most requests in flight followed one by one; each takes some 150 bytes.
 pub const MOST_REQUESTS: u64 = 262_144;
-/// Kinds of requests (process, descriptor, operation) whose latency is kept apart.
+/// Most kinds of requests (process, descriptor, operation) with latencies of their own.
 const MOST_KINDS: usize = 1024;
-/// Processes whose names are remembered.
+/// Most processes whose names are remembered.
 const MOST_NAMES: usize = 16_384;
-/// Processes whose address space is known.
+/// Most processes whose address spaces are remembered.
 const MOST_SPACES: usize = 65_536;
 
 const SECOND: u64 = 1_000_000_000;
-/// Events of different threads are out of order by less than this: what was done at a time is told by then; nanoseconds.
+/// Events of different threads are out of order by less than this: after this time, all events of a moment have come.
+/// Nanoseconds.
 const TOLD_WITHIN: u64 = SECOND / 10;
 
-/// With the same hash in each run, so that a recording is told as the trace was.
+/// A map with the same hash in each run, so that a recording gives its findings in the order of the trace.
 type Map<K, V> = HashMap<K, V, foldhash::fast::FixedState>;
 
-/// From when on something is worth a finding. Times in nanoseconds.
+/// The thresholds of findings; times in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Thresholds {
-    /// A file request is in flight for this long.
+    /// How long a request to a file is in flight.
     pub stuck: u64,
-    /// A completion is not reaped for this long.
+    /// How long a completion is not reaped.
     pub unreaped: u64,
-    /// io_submit takes this long.
+    /// How long an io_submit takes.
     pub slow_submit: u64,
-    /// A context is not used for this long.
+    /// How long a context is not used.
     pub idle: u64,
-    /// So many contexts are idle while new ones are made.
+    /// How many contexts are idle while new ones are made.
     pub growth: u64,
 }
 
@@ -121,19 +122,20 @@ impl Default for Thresholds {
     }
 }
 
-/// What the model knows of the source.
+/// What the model knows about the source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
-    /// From when on something is worth a finding.
+    /// The thresholds of findings.
     pub thresholds: Thresholds,
-    /// Completions are told when they happen. Else they are seen at the next call, and what happened
-    /// between the last call and the end of a process is not known.
+    /// The source sees completions when they happen. Otherwise it sees them at the next call, and what happened
+    /// between the last call and the end of a process is unknown.
     pub exact_completions: bool,
-    /// Every call is told. Else they are counted in the kernel ([`Model::counted`]) and few are told: nothing
-    /// is concluded about requests. (A recording has every call.)
+    /// Every call has an event. Otherwise calls are counted in the kernel ([`Model::counted`]) and few have events:
+    /// then nothing is concluded about requests. (A recording has every call.)
     #[serde(skip, default = "every_call")]
     pub every_call: bool,
-    /// After a fault or a short io_submit, synchronous calls are told, too, so that what was not done is known.
+    /// Synchronous calls have events, too, after a fault or a short io_submit, so that the model knows which requests
+    /// nobody did.
     pub synchronous: bool,
 }
 
@@ -141,21 +143,21 @@ fn every_call() -> bool {
     true
 }
 
-/// Everything known.
+/// The state of the model.
 pub struct Model {
     settings: Settings,
     /// Time of the newest event.
     now: u64,
     next_context: u64,
     contexts: Map<(u64, u64), Context>,
-    /// Contexts whose handle was given to another one while io_destroy still waits.
+    /// Contexts whose handle was given to another context while io_destroy still waits.
     leaving: Vec<((u64, u64), Context)>,
     /// Contexts whose ring was unmapped, in the order in which that was found.
     lost: Vec<lost::Lost>,
     spaces: Map<u64, Space>,
     space_of: Map<u32, u64>,
     names: Map<u32, Vec<u8>>,
-    /// io_submit calls by process.
+    /// Number of io_submit calls by process.
     submits: Map<u32, u64>,
     kinds: Map<(u32, u32, u16), Kind>,
     findings: Findings,
@@ -165,81 +167,82 @@ pub struct Model {
     next_tick: u64,
     ends: Ends,
     calls: u64,
-    /// A process whose program we saw from its beginning, or attached to.
+    /// The process that is traced by name: we saw its program begin, or attached to it.
     target: Option<Target>,
-    /// Requests in flight that are followed one by one.
+    /// Number of requests in flight that are followed one by one.
     followed: u64,
-    /// Contexts and requests that were too many to follow.
+    /// Number of contexts and requests that were too many to follow.
     evicted: u64,
     faults: Faults,
     refusals: refused::Refusals,
     inside: waits::Inside,
-    /// Threads that are to wait for their requests, and in which contexts.
+    /// Threads that are to wait for their requests, with the contexts of these.
     turns: Map<u32, (u64, u64)>,
     pollers: findings::busy_reaping::Pollers,
     suspects: findings::endless_wait::Suspects,
-    /// Files whose way to complete is to be judged.
+    /// Files that wait until it can be judged how their requests complete, as process and descriptor.
     unjudged: Vec<(u32, u32)>,
-    /// Files with O_APPEND that were looked at twice, and are to be judged.
+    /// Files with O_APPEND that were looked at twice and wait to be judged, as process and descriptor.
     appended: Vec<(u32, u32)>,
     /// Processes that live, as far as known.
     alive: Map<u32, Alive>,
-    /// EAGAIN of an iocb, told before the call that it belongs to, by thread: when, and the context.
+    /// For each thread the EAGAIN of an iocb, whose event comes before that of its call: when it came, and the
+    /// context.
     eagains: Map<u32, (u64, Handle)>,
-    /// Calls that were counted, told or not.
+    /// Calls that were counted, whether they have events or not.
     counted: Counted,
-    /// Some uses of contexts were counted without it being known which.
+    /// Some uses of contexts were counted without their contexts.
     uses_unknown: bool,
-    /// Some process did not answer when it was looked at.
+    /// A look at a process got no answer.
     unanswered: bool,
     /// The last call after which synchronous calls are watched: see [`Self::settled_up_to`].
     provoked: u64,
 }
 
-/// A process that lives.
+/// A living process.
 #[derive(Clone, Copy, Debug)]
 struct Alive {
-    /// We attached to it, or it ran its program, at this time.
+    /// When we attached to it, or when it ran its program.
     since: u64,
-    /// It was there, and is a target.
+    /// It existed before the attach, and is a target.
     is_attached: bool,
     /// When its last AIO call returned.
     last_call: Option<u64>,
 }
 
-/// What is traced by name.
+/// A process that is traced by name.
 #[derive(Clone, Copy, Debug)]
 struct Target {
     pid: u32,
-    /// From when on.
+    /// When its trace began.
     since: u64,
-    /// It was not seen from its beginning on.
+    /// It existed before the attach.
     is_attached: bool,
     /// When it ended.
     ended: Option<u64>,
-    /// Child processes that it made, and that are not traced.
+    /// How many child processes it made that are not traced.
     untraced: u64,
 }
 
-/// What is known of the requests of one kind.
+/// Requests of one kind: process, descriptor and operation.
 #[derive(Debug, Default)]
 struct Kind {
     /// The name that its process had before it ran another program, which has made no such request.
     process: Option<Vec<u8>>,
     latency: Latency,
     done: Done,
-    /// io_submit did not accept them.
+    /// How many of them io_submit did not accept.
     refused: u64,
-    /// With RWF_NOWAIT, how many of these gave EAGAIN, and how many since the last one that did not.
+    /// How many have RWF_NOWAIT, how many of these gave EAGAIN, and how many did so since the last one that did not.
     nowait: u64,
     would_block: u64,
     would_block_since: u64,
-    /// When the first of these completed.
+    /// When the first of the last EAGAINs came.
     would_block_from: u64,
 }
 
 impl Model {
-    /// Knows nothing yet.
+    /// A model that knows nothing yet.
     pub fn new(settings: Settings) -> Self {
         Self {
             settings,
@@ -279,7 +282,7 @@ impl Model {
         }
     }
 
-    /// Calls that were counted and not told: so many in all, and which contexts were used, and when.
+    /// Takes the counts of calls that have no events: their numbers, and which contexts were used when.
     pub fn counted(&mut self, counted: Counted) {
         self.now = self.now.max(counted.time);
         for ((pid, handle), counts) in &counted.contexts {
@@ -290,13 +293,13 @@ impl Model {
                 context.used = context.used.max(counts.used);
             }
         }
-        // Of these it is not known which.
+        // Nobody knows which contexts these were.
         self.uses_unknown = counted.contexts.contains_key(&(0, Handle(0)));
         self.counted = counted;
         self.count_refusals();
     }
 
-    /// Something happened.
+    /// Takes an event.
     pub fn handle_event(&mut self, event: &Event) {
         self.now = self.now.max(event.time);
         let is_of_request = matches!(
@@ -330,12 +333,12 @@ impl Model {
         }
     }
 
-    /// Some process did not answer when it was looked at: what was not found there may be there.
+    /// A look at a process got no answer: what was not found there may exist.
     pub fn unanswered(&mut self) {
         self.unanswered = true;
     }
 
-    /// A finding that was not told yet.
+    /// The next finding that was not reported yet.
     pub fn next_finding(&mut self) -> Option<Finding> {
         self.findings.untold()
     }
@@ -350,9 +353,9 @@ impl Model {
         self.contexts.contains_key(&(self.space(pid), handle.0))
     }
 
-    /// After the trace a ring was found so, and these completions in it. If somebody has reaped since the last
-    /// record, the program goes on, and they may be of requests that nobody recorded: how many of them, from the
-    /// first one on, are of requests that were in flight.
+    /// Takes a ring and its completions as they were found after the trace. If somebody has reaped since the last
+    /// record, the program goes on, and the completions may belong to requests that nobody recorded. Returns how many
+    /// of them, from the first one on, belong to requests that were in flight.
     pub fn known_of(&self, pid: u32, ctx: Handle, ring: event::Ring, found: &[Event]) -> usize {
         let context = self.contexts.get(&(self.space(pid), ctx.0));
         let goes_on = context.filter(|it| it.ring.is_none_or(|last| last.head != ring.head));
@@ -364,13 +367,13 @@ impl Model {
         })
     }
 
-    /// The ring of a context as it would be without the completions that were not told.
+    /// The ring of a context as it would be without the completions that have no events.
     pub fn as_told(&self, pid: u32, ctx: Handle, ring: event::Ring, time: u64) -> event::Ring {
         let context = self.contexts.get(&(self.space(pid), ctx.0));
         context.map_or(ring, |it| it.requests.as_told(ring, time))
     }
 
-    /// When [`Self::handle_timeout`] wants to be called.
+    /// The time at which [`Self::handle_timeout`] wants to be called.
     pub fn poll_timeout(&self) -> Option<u64> {
         let waits = !self.contexts.is_empty()
             || !self.waiting.is_empty()

@@ -1,8 +1,8 @@
-//! A request that the kernel did not take, or whose completion a fault changed: what would be the same request again, and what
-//! of it synchronous calls have done.
+//! A request that the kernel did not accept, or whose completion a fault changed: how the same request is recognised
+//! when it comes again, and what of it synchronous calls have done.
 //!
-//! The address of its iocb is no evidence: pools and stacks reuse it. If the iocb carries another request, this one
-//! was put aside, or dropped.
+//! The address of its iocb is no evidence, because pools and stacks reuse it. If the iocb carries another request,
+//! this one was put aside, or dropped.
 
 use aiotrace_common::synchronous::{Call, Does};
 
@@ -17,47 +17,47 @@ const POLL: u16 = 5;
 const PREADV: u16 = 7;
 const PWRITEV: u16 = 8;
 
-/// What a request does, wherever its iocb is: two with the same are the same request.
+/// What a request does, whatever its iocb is: two requests with equal places are the same request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
     opcode: u16,
     fd: u32,
     offset: i64,
-    /// Bytes, iovecs, or the events of a poll.
+    /// Bytes, number of iovecs, or the events of a poll.
     amount: u64,
 }
 
 impl Place {
-    /// `None`: its iocb could not be read.
+    /// The place of a request; `None`: its iocb could not be read.
     pub fn of(request: &Request) -> Option<Self> {
         let opcode = request.opcode?;
         let (offset, amount) = match opcode {
             POLL => (0, request.buf),
-            // It is about the whole file.
+            // A sync is about the whole file.
             FSYNC | FDSYNC => (0, 0),
             _ => (request.offset, request.nbytes),
         };
         Some(Self { opcode, fd: request.fd, offset, amount })
     }
 
-    /// Whether it moves data.
+    /// Whether the request moves data.
     pub fn moves_data(self) -> bool {
         matches!(self.opcode, PREAD | PWRITE | PREADV | PWRITEV)
     }
 }
 
-/// What synchronous calls make of a request.
+/// What synchronous calls have done of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
     /// Nothing.
     Not,
-    /// A part of it is done, or it is in doubt.
+    /// A part of it is done, or may be done.
     Touched,
     /// All of it is done.
     All,
 }
 
-/// Ranges in which it can be missing, and requests with vectors that may do it, at most.
+/// Most ranges of a request that are missing, and most vectored requests that may do it.
 const MOST_PIECES: usize = 128;
 
 /// What a request does to a file; `None`: it is a poll, or its iocb could not be read.
@@ -70,58 +70,58 @@ pub fn does(request: &Request) -> Option<Does> {
     })
 }
 
-/// Which bytes a request is about, from the first one up to the last one that there can be.
+/// The bytes that a request is about: from the first one to the last possible one.
 pub fn reach(request: &Request) -> (u64, u64) {
     let start = request.offset.max(0) as u64;
     let length = if is_vectored(request) { MOST_MOVED } else { request.nbytes };
     (start, start.saturating_add(length))
 }
 
-/// Whether it has vectors, whose lengths are not known.
+/// Whether a request has vectors, whose lengths are unknown.
 pub fn is_vectored(request: &Request) -> bool {
     matches!(request.opcode, Some(PREADV | PWRITEV))
 }
 
-/// A request that somebody owes.
+/// A request that the program still has to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owed {
     /// The request.
     pub request: Request,
-    /// How often it was submitted again, and refused.
+    /// How often it was submitted again and refused.
     pub tries: u64,
     /// Its iocb carries another request by now.
     pub is_replaced: bool,
     /// Why it may have been done all the same.
     pub doubt: Option<Doubt>,
-    /// It is about this range; of vectors whose lengths are not known, the first byte stands for all.
+    /// The range that it is about; for vectors of unknown lengths, the first byte stands for all.
     span: (u64, u64),
     is_vague: bool,
-    /// What of it nobody has done: from, up to.
+    /// The parts of the range that nobody has done: from, up to.
     missing: Vec<(u64, u64)>,
-    /// Its descriptor was given up since: what has its number is another one.
+    /// Its descriptor was closed or replaced since: the number may belong to another file.
     is_closed: bool,
     /// Other requests have done a part of it.
     is_partly: bool,
-    /// Requests with vectors that may do it when they complete.
+    /// Vectored requests that may do it when they complete.
     vectors: Vec<Vectored>,
 }
 
-/// A request with vectors that has not completed.
+/// A vectored request that has not completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Vectored {
     iocb: u64,
     offset: i64,
-    /// Why it may be no retry.
+    /// Why it may not be a retry.
     doubt: Option<Doubt>,
 }
 
 impl Owed {
-    /// All of it.
+    /// A request of which everything is missing.
     pub fn new(request: Request) -> Self {
         Self::after(request, 0, None)
     }
 
-    /// What is left of it after so many bytes; `own`: what the kernel moved, if it was seen.
+    /// The part of a request after the first `moved` bytes; `own`: what the kernel itself moved, if it was seen.
     pub fn after(request: Request, moved: u64, own: Option<u64>) -> Self {
         let start = request.offset.max(0) as u64;
         let length = match request.opcode {
@@ -152,12 +152,12 @@ impl Owed {
         }
     }
 
-    /// For messages.
+    /// The request for messages.
     pub fn subject(&self) -> Option<Subject> {
         Subject::of(&self.request)
     }
 
-    /// What it does, and to which range of its file, if it reads or writes one.
+    /// What the request does, and its range of the file, if it reads or writes one.
     pub fn span(&self) -> Option<(Does, (u64, u64))> {
         let does = does(&self.request).filter(|it| *it != Does::Sync)?;
         Some((does, self.span))
@@ -170,12 +170,13 @@ impl Owed {
         self.doubt.or(may_be).or(partly)
     }
 
-    /// Whether some of it is missing.
+    /// Whether a part of it is missing.
     pub fn is_left(&self) -> bool {
         !self.missing.is_empty()
     }
 
-    /// The same was submitted again: whether it cannot be a retry for sure, as its descriptor may be of another file now.
+    /// The same request was submitted again: whether it is doubtful that this is a retry, because the descriptor may
+    /// lead to another file now.
     pub fn is_doubtful(&mut self) -> bool {
         if self.is_closed {
             self.doubt.get_or_insert(Doubt::Closed);
@@ -183,15 +184,15 @@ impl Owed {
         self.is_closed
     }
 
-    /// A process that was made meanwhile may do it.
+    /// A process that was made in the meantime may do the request.
     pub fn forked(&mut self) {
         self.doubt.get_or_insert(Doubt::Forked);
     }
 
-    /// A synchronous call of a child process, which had the same files when it was made.
+    /// Takes a synchronous call of a child process, which had the same files when it was made.
     pub fn done_by_child(&mut self, call: &Synchronous) -> Done {
         match call.call.does() {
-            // Its own descriptors are meant, and what they lead to then is not looked for.
+            // The child closes its own descriptor; what its descriptors lead to later is not followed.
             Does::Close => {
                 if self.is_given_up(call) {
                     self.forked();
@@ -207,7 +208,7 @@ impl Owed {
         (u64::from(call.fd)..=last).contains(&u64::from(self.request.fd))
     }
 
-    /// A synchronous call of the same process.
+    /// Takes a synchronous call of the same process.
     pub fn done_by(&mut self, call: &Synchronous) -> Done {
         let Some(does) = does(&self.request) else { return Done::Not };
         match call.call.does() {
@@ -245,12 +246,12 @@ impl Owed {
         Done::Touched
     }
 
-    /// Why what is done through this descriptor may be done to another file.
+    /// Why a call through this descriptor may be about another file.
     fn why_other(&self, fd: u32) -> Doubt {
         if fd == self.request.fd { Doubt::Closed } else { Doubt::OtherDescriptor }
     }
 
-    /// A call that moved something at this place.
+    /// Takes a call that moved data at this offset.
     fn called(&mut self, call: &Synchronous, offset: u64) -> Done {
         let is_same_vector = call.call.is_vectored() && call.count == self.request.nbytes;
         let is_its_place = offset == self.request.offset.max(0) as u64;
@@ -258,14 +259,14 @@ impl Owed {
             return Done::All;
         }
         let moved = call.ret.max(0) as u64;
-        // A read that moves less than asked has seen the end of the file.
+        // A read that moves less than it was asked for has reached the end of the file.
         let is_asked = call.call.does() == Does::Read && !call.call.is_vectored();
         let length = if is_asked { moved.max(call.count) } else { moved };
         self.cover((offset, offset.saturating_add(length)))
     }
 
-    /// Another request of the same process was accepted, which is not the same one. One with vectors tells what it was when it
-    /// completes. `doubt`: why it may be no retry.
+    /// Takes another accepted request of the same process, which is not the same request. A vectored one shows what
+    /// it did when it completes. `doubt`: why it may not be a retry.
     pub fn covered_by(&mut self, later: &Request, doubt: Option<Doubt>) -> Done {
         let range = reach(later);
         if does(later).is_none() || does(later) != does(&self.request) || !self.overlaps(range) {
@@ -283,7 +284,7 @@ impl Owed {
         Done::Touched
     }
 
-    /// A request with vectors has completed: whether it was one of those that may do it, and what it did.
+    /// Takes the completion of a vectored request: what it did, if it was one of those that may do this request.
     pub fn completed(&mut self, later: &Request, res: i64) -> Option<Done> {
         let is_it = |it: &Vectored| (it.iocb, it.offset) == (later.iocb, later.offset);
         let Vectored { doubt, .. } = self.vectors.remove(self.vectors.iter().position(is_it)?);
@@ -291,7 +292,7 @@ impl Owed {
         Some(self.cover_perhaps((start, start.saturating_add(res.max(0) as u64)), doubt))
     }
 
-    /// Another request has moved this range, or it may be another file's.
+    /// Another request has moved this range; with `doubt`, perhaps that of another file.
     fn cover_perhaps(&mut self, range: (u64, u64), doubt: Option<Doubt>) -> Done {
         let Some(doubt) = doubt else {
             let done = self.cover(range);
@@ -305,12 +306,13 @@ impl Owed {
         Done::Touched
     }
 
-    /// All of it was submitted again.
+    /// All of the request was submitted again.
     pub fn cover_all(&mut self) {
         self.missing.clear();
     }
 
-    /// What was to do this has not: as far as it is about it, it is missing again.
+    /// A request that was to do this range has not done it: the range is missing again, as far as it belongs to this
+    /// request.
     pub fn uncover(&mut self, (from, to): (u64, u64)) {
         let range = (from.max(self.span.0), to.min(self.span.1));
         if range.0 >= range.1 {
@@ -329,7 +331,7 @@ impl Owed {
     /// Somebody has moved this range.
     fn cover(&mut self, (from, to): (u64, u64)) -> Done {
         if self.is_vague {
-            // How long it is is not known: only its beginning can be compared.
+            // The length of the request is unknown, so only its beginning can be compared.
             let is_begun = self.overlaps((from, to));
             if is_begun {
                 self.doubt = Some(Doubt::UnknownLength);
@@ -348,7 +350,7 @@ impl Owed {
             return Done::Touched;
         }
         self.missing = outside;
-        // Nothing is missing of one of no bytes: whoever is at its place has done it.
+        // A request of no bytes misses nothing: a call at its offset has done it.
         let is_nothing = self.span.0 >= self.span.1 && (from..=to).contains(&self.span.0);
         match self.left() {
             0 if before > 0 || is_nothing => Done::All,

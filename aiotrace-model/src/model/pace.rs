@@ -1,21 +1,21 @@
-//! When something is looked at: twice as long from each look to the next, up to a limit.
+//! When to look at something again: each interval is twice the one before, up to a limit.
 
 use super::SECOND;
 
-/// From one look to the next, never longer than this.
+/// The longest interval.
 const LONGEST: u64 = 30 * SECOND;
 
-/// When to look at something.
+/// When to look at something, and when to look again.
 #[derive(Clone, Copy, Debug)]
 pub struct Pace {
-    /// Not before this time.
+    /// When the next look is due.
     pub due: u64,
-    /// From the next look to the one after it, nanoseconds.
+    /// Time from the next look to the one after it, nanoseconds.
     interval: u64,
 }
 
 impl Pace {
-    /// The first look is due then, and `interval` later the second.
+    /// A pace whose first look is due at that time, and the second `interval` later.
     pub fn new(due: u64, interval: u64) -> Self {
         Self { due, interval }
     }
@@ -25,7 +25,7 @@ impl Pace {
         now >= self.due
     }
 
-    /// It is looked at now.
+    /// Notes a look at this time.
     pub fn looks(&mut self, now: u64) {
         self.due = now.saturating_add(self.interval);
         self.interval = (self.interval * 2).min(LONGEST);

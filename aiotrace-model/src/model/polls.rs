@@ -1,12 +1,13 @@
-//! Polls whose descriptor is closed: what poll-on-closed rests on.
+//! Polls whose descriptor is closed: the basis of poll-on-closed.
 //!
-//! No probe sees close(2), so the descriptor of a poll that pends is looked at now and then. It was closed if it leads
-//! nowhere, or to another file than at a look before, provided that the poll was accepted before that look: whatever
-//! the descriptor led to when it was submitted, it does no more. A second look, half a second later, must find the
-//! same, and the poll must be in flight after that: so whoever closes a descriptor and cancels its poll right
-//! afterwards is not told of.
+//! No probe sees close(2), so the descriptor of a pending poll is looked at from time to time. It was closed if it
+//! leads nowhere, or to another file than at an earlier look, provided that the poll was accepted before that look:
+//! then it does not lead any more to the file of the poll. A second look, half a second later, must find the same,
+//! and the poll must be in flight after that: so there is no finding if a program closes a descriptor and cancels its
+//! poll right afterwards.
 //!
-//! Only an address space with one process is looked at: another process has a table of descriptors of its own.
+//! Only an address space with one process is looked at, because another process has a table of descriptors of its
+//! own.
 
 use super::{
     ContextRef, Map, Model, Question, SECOND, Subject, TOLD_WITHIN, finding::Finding,
@@ -17,43 +18,43 @@ use crate::{
     event::{Handle, Open},
 };
 
-/// A poll pends so long: worth a look.
+/// A poll that has been pending for this long is worth a look.
 const QUIET: u64 = SECOND / 2;
-/// From the look that finds it closed to the one that confirms it, at least.
+/// Time from the look that finds the descriptor closed to the one that confirms it, at least.
 const CONFIRMED_AFTER: u64 = SECOND / 2;
-/// From the first look to the second.
+/// Time from the first look to the second.
 const FIRST_INTERVAL: u64 = SECOND / 2;
-/// Descriptors looked at in one tick, at most.
+/// Most descriptors looked at in one tick.
 const MOST_LOOKS: usize = 16;
-/// Descriptors that are watched, of each address space.
+/// Most descriptors watched for an address space.
 const MOST_WATCHED: usize = 1024;
 
-/// Descriptors with polls that pend, of an address space.
+/// The descriptors of an address space that have pending polls.
 #[derive(Debug, Default)]
 pub struct Polls(Map<u32, Watch>);
 
 #[derive(Clone, Copy, Debug)]
 struct Watch {
-    /// When the last look began that found it open, with this file.
+    /// When the last look began that found the descriptor open, and the file.
     last: Option<(u64, (u64, u64))>,
     closed: Option<Closed>,
     pace: Pace,
-    /// Polls pend, as the last tick saw.
+    /// Polls are pending, as the last tick saw.
     pends: bool,
-    /// Also such as were accepted before it was closed.
+    /// Among these are polls that were accepted before the descriptor was closed.
     has_old: bool,
 }
 
-/// A descriptor leads no more where it did.
+/// A descriptor that does not lead any more to the file that it led to.
 #[derive(Clone, Copy, Debug)]
 struct Closed {
-    /// Polls that were accepted before this time are of another file than it leads to now.
+    /// Polls that were accepted before this time belong to the earlier file.
     before: u64,
-    /// The look that found it so was over then.
+    /// When the look was over that found this.
     since: u64,
-    /// And a later one, that found it still so.
+    /// When a later look was over that confirmed it.
     confirmed: Option<u64>,
-    /// It leads to another file.
+    /// The descriptor leads to another file.
     is_reused: bool,
 }
 
@@ -95,7 +96,7 @@ struct Found {
 }
 
 impl Model {
-    /// Looks at the descriptors of polls that pend, and tells of those that are closed.
+    /// Looks at the descriptors of pending polls, and reports those that are closed.
     pub(super) fn look_at_polls(&mut self) {
         let (now, exact) = (self.now, self.settings.exact_completions);
         let (mut due, mut found): (Vec<Question>, Vec<Found>) = (Vec::new(), Vec::new());
@@ -126,7 +127,8 @@ impl Model {
                 };
                 watch.has_old = true;
                 let Some(confirmed) = closed.confirmed else { continue };
-                // Is it in flight still, or did it only not come to us yet?
+                // The poll may have completed without our knowing: a look at the ring shows whether it is still in
+                // flight.
                 if !exact && context.look.confirmed < confirmed {
                     let question = Question::Ring { pid, ctx: Handle(*handle) };
                     if due.len() < MOST_LOOKS && !due.contains(&question) {
@@ -145,7 +147,7 @@ impl Model {
             for (_, watch) in space.polls.0.in_any_order_mut() {
                 let has_old = std::mem::take(&mut watch.has_old);
                 if watch.closed.is_some() && !has_old {
-                    // Those that pend now are of what it leads to now.
+                    // The polls that pend by now belong to the file that the descriptor leads to now.
                     *watch = Watch { pends: false, ..Watch::new(now) };
                 }
             }
@@ -167,7 +169,7 @@ impl Model {
         }
     }
 
-    /// Where a descriptor leads, was looked up.
+    /// Takes the answer where a descriptor leads.
     pub(super) fn looked_at_descriptor(
         &mut self,
         pid: u32,

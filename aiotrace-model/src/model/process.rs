@@ -1,5 +1,5 @@
-//! What is known of a process, or rather of its address space: forked children have their own, children
-//! of vfork share it.
+//! What is known of an address space, and so of the processes that use it: forked children have one of their own,
+//! children of vfork share it.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -16,55 +16,55 @@ use super::{
 };
 use crate::event::Synchronous;
 
-/// Handles that were destroyed, remembered for each address space.
+/// Most destroyed handles remembered for an address space.
 const MOST_DESTROYED: usize = 4096;
 /// Handles whose rings were moved, likewise.
 const MOST_MOVED: usize = 1024;
 /// Short submits that wait for their rest.
 const MOST_SHORT: usize = 64;
-/// The requests of one that are kept.
+/// Most requests kept of one short submit.
 const MOST_OWED: usize = 1024;
-/// And those of an address space.
+/// Most requests kept of all short submits of an address space.
 const MOST_OWED_IN_ALL: usize = 4 * MOST_OWED;
-/// Places remembered whose contexts end.
+/// Most places remembered whose contexts end.
 const MOST_PLACES: usize = 1024;
-/// Iocbs remembered that were asked to be cancelled.
+/// Most cancelled iocbs remembered.
 const MOST_CANCELLED: usize = 256;
 
-/// An address space, and who uses it.
+/// An address space, and the processes that use it.
 #[derive(Debug, Default)]
 pub struct Space {
-    /// Its processes.
+    /// The processes that use it.
     pub users: Vec<u32>,
-    /// It made calls of 32 bits, whose iovecs are others.
+    /// It made 32-bit calls, whose iovecs have another form.
     pub is_compat: bool,
-    /// Something of it was lost.
+    /// An event about it was lost.
     pub lost: bool,
-    /// It was seen from its beginning on: all its contexts were.
+    /// It was seen from its beginning on, with all its contexts.
     pub is_whole: bool,
     /// A process that is not traced was made, and shares it: it may live longer than those that are known.
     pub is_shared: bool,
     /// When a handle was used that nobody was seen to make: a ring of it was moved, perhaps, and it is not known which.
     pub strayed: Option<u64>,
-    /// When it was destroyed, by handle.
+    /// When each destroyed handle was destroyed.
     destroyed: Map<u64, u64>,
     /// Where its ring was moved, by handle.
     moved: Map<u64, u64>,
     /// Short submits whose rest was not submitted again.
     short: VecDeque<Short>,
-    /// How its requests complete.
+    /// How the requests to its files complete.
     pub files: Files,
-    /// Descriptors with polls that pend.
+    /// Its descriptors with pending polls.
     pub polls: Polls,
-    /// Its writes to the end of files.
+    /// Its files that are written to at their ends.
     pub appends: Appends,
-    /// Its reads that gave nothing.
+    /// Rows of its reads that gave nothing.
     pub rows: Rows,
-    /// What it asked to cancel.
+    /// Iocbs whose io_cancel worked.
     cancelled: VecDeque<Cancelled>,
-    /// Contexts that ended with it, until that is told.
+    /// Contexts that ended with it, until they are reported.
     pub released: Option<Released>,
-    /// Where contexts of it were made that ended.
+    /// The places that made contexts which ended.
     pub ended_at: Places,
     /// When its last process left it.
     pub ended: Option<u64>,
@@ -72,30 +72,30 @@ pub struct Space {
     pub name: Option<Vec<u8>>,
 }
 
-/// An iocb that io_cancel was called with, and it worked.
+/// An iocb whose io_cancel worked.
 #[derive(Clone, Copy, Debug)]
 pub struct Cancelled {
-    /// The context, by its number: each has requests of its own at an address.
+    /// The number of the context: each context has its own requests at an address.
     pub context: u64,
-    /// Its address.
+    /// The address of the iocb.
     pub iocb: u64,
     /// When the call returned.
     pub time: u64,
 }
 
-/// Places whose contexts end, each by the innermost frames of its stack.
+/// Places that make contexts which end, each known by the innermost frames of its stack.
 #[derive(Debug, Default)]
 pub struct Places(BTreeSet<u64>);
 
 impl Places {
-    /// A context has ended that was made there.
+    /// Notes that a context ended that was made at this place.
     pub fn insert(&mut self, innermost: u64) {
         if self.0.len() < MOST_PLACES {
             self.0.insert(innermost);
         }
     }
 
-    /// Whether one has, or may have: there were too many to remember.
+    /// Whether a context of this place has ended, or may have: there were too many places to remember.
     pub fn may_have(&self, innermost: u64) -> bool {
         self.0.len() >= MOST_PLACES || self.0.contains(&innermost)
     }
@@ -110,63 +110,63 @@ pub struct Released {
     pub process: Vec<u8>,
     /// The end of the first one.
     pub time: u64,
-    /// How many.
+    /// How many contexts.
     pub contexts: u64,
-    /// What they took from fs.aio-nr, if it is known of each.
+    /// What they took from fs.aio-nr, if it is known for each.
     pub charge: Option<u64>,
-    /// It ran another program.
+    /// The process ran another program.
     pub by_exec: bool,
     /// Why they may not have ended.
     pub doubt: Option<Doubt>,
 }
 
-/// The rest of a short submit.
+/// A short submit, and its requests that are still to be done.
 #[derive(Debug)]
 pub struct Short {
     /// When the call returned.
     pub time: u64,
-    /// Thread.
+    /// The thread.
     pub tid: u32,
-    /// Process.
+    /// The process.
     pub pid: u32,
-    /// Context.
+    /// The context.
     pub context: ContextRef,
-    /// How many were given and accepted.
+    /// How many requests it was given.
     pub given: u64,
-    /// Accepted.
+    /// How many of them were accepted.
     pub accepted: u64,
-    /// Up to then synchronous calls were watched: the process made calls for long without doing the rest.
+    /// When the watch over synchronous calls ended: the process made calls for long without doing the rest.
     pub watched: Option<u64>,
-    /// Its context has ended: then another one may take the rest.
+    /// The context has ended: so another context may take the rest.
     is_orphan: bool,
-    /// Something was submitted that could not be read: it may have been the rest.
+    /// A request was submitted that could not be read: it may have been the rest.
     unread: bool,
-    /// There were more than are kept.
+    /// There were more requests than are kept.
     is_cut: bool,
-    /// Those not submitted again, and not done otherwise.
+    /// The requests that were not accepted; `None`: submitted again, or done in another way.
     rest: Vec<Option<Owed>>,
-    /// How many those are.
+    /// How many requests are left.
     left: usize,
-    /// Which of them do this. Some may be done by now.
+    /// The indices of requests by what they do. Some of them may be done by now.
     places: Map<Place, Vec<usize>>,
-    /// Which of them read or write this. Some may be done by now.
+    /// The indices of requests by the range that they read or write. Some of them may be done by now.
     ranges: Ranges<usize>,
 }
 
 impl Short {
-    /// How many are left.
+    /// How many requests are left.
     pub fn left(&self) -> usize {
         self.left
     }
 
-    /// Maybe one of those. `is_accepted`: the kernel took it.
+    /// Takes a request that may be one of the rest. `is_accepted`: io_submit accepted it.
     fn submitted(&mut self, context: u64, request: &Request, is_accepted: bool) {
         let is_other = context != self.context.id && !self.is_orphan;
         let place = Place::of(request);
         let mut same = place.and_then(|it| self.places.get_mut(&it));
         if is_other && let Some(same) = &same {
             let all = same.iter().filter_map(|it| Some((*it, self.rest.get(*it)?.as_ref()?)));
-            // Of equal ones each time another one.
+            // Of several equal requests, each time another one.
             let which = all.min_by_key(|(_, owed)| owed.why().is_some()).map(|it| it.0);
             if let Some(index) = which
                 && let Some(Some(owed)) = self.rest.get_mut(index)
@@ -195,12 +195,12 @@ impl Short {
         }
     }
 
-    /// One that was submitted later has completed.
+    /// Takes a completion of a request that was submitted later.
     fn completed(&mut self, request: &Request, res: i64) {
         self.covered(request, |owed| owed.completed(request, res).unwrap_or(Done::Not));
     }
 
-    /// What another request makes of those that it may overlap.
+    /// Applies another request to those that it may overlap.
     fn covered(&mut self, by: &Request, mut how: impl FnMut(&mut Owed) -> Done) {
         for index in self.ranges.over(reach(by)) {
             let Some(slot) = self.rest.get_mut(index) else { continue };
@@ -224,8 +224,8 @@ impl Short {
         }
     }
 
-    /// What was dropped: how many, the first, and why that is not certain, if it is not. Where some are in doubt, the
-    /// others are told.
+    /// What was dropped: the number of requests, the first one, and why that is unsure, if it is. If some requests
+    /// are in doubt, only the others count.
     pub fn dropped(&self) -> (usize, Option<Subject>, Option<Doubt>) {
         let is_certain = !self.unread && !self.is_cut;
         let certain = || self.rest.iter().flatten().filter(|it| it.why().is_none() && is_certain);
@@ -245,12 +245,12 @@ impl Short {
 }
 
 impl Space {
-    /// What makes everything of it unsure.
+    /// Why everything about this address space is unsure, if it is.
     pub fn doubt(&self) -> Option<Doubt> {
         self.lost.then_some(Doubt::Lost)
     }
 
-    /// io_destroy ended it.
+    /// Notes that io_destroy ended a context.
     pub fn destroyed(&mut self, handle: u64, time: u64) {
         if self.destroyed.len() >= MOST_DESTROYED {
             self.destroyed.clear();
@@ -277,12 +277,12 @@ impl Space {
         self.destroyed.remove(&handle)
     }
 
-    /// When that handle was destroyed.
+    /// When this handle was destroyed.
     pub fn when_destroyed(&self, handle: u64) -> Option<u64> {
         self.destroyed.get(&handle).copied()
     }
 
-    /// io_submit accepted fewer than it was given. Gives those that are not followed any longer, as there are too many.
+    /// Adds a short submit. Returns those that are not followed any longer, because there are too many.
     #[must_use]
     pub fn short(
         &mut self,
@@ -296,11 +296,11 @@ impl Space {
         let kept: Vec<Option<Owed>> = rest.by_ref().take(MOST_OWED).collect();
         let (rest, is_cut) = (kept, rest.next().is_some());
         if rest.is_empty() {
-            // None of them could be read, so nothing can be told of them.
+            // None of the requests could be read, so nothing can be said about them.
             return Vec::new();
         }
         let mut places: Map<Place, Vec<usize>> = Map::default();
-        // The first of equal ones is the last in its list.
+        // Of equal requests, the first is at the end of the list, where it is taken first.
         for (index, owed) in rest.iter().enumerate().rev() {
             if let Some(place) = owed.as_ref().and_then(|it| Place::of(&it.request)) {
                 places.entry(place).or_default().push(index);
@@ -313,7 +313,7 @@ impl Space {
             }
         }
         let left = rest.len();
-        // The oldest ones are given up.
+        // The oldest short submits are given up.
         let mut sum = left;
         let has_room = |it: &&Short| {
             sum += it.rest.len();
@@ -340,8 +340,8 @@ impl Space {
         given_up.into()
     }
 
-    /// These were submitted to a context, by its number (some that could not be read: `unread`), and so many were accepted: what
-    /// was left of a short submit is not dropped.
+    /// Takes requests that were submitted to a context (by its number), of which `accepted` were accepted: they may
+    /// be the rest of a short submit. `unread`: some could not be read.
     pub fn submitted(&mut self, context: u64, requests: &[Request], accepted: usize, unread: bool) {
         if self.short.is_empty() {
             return;
@@ -355,7 +355,7 @@ impl Space {
         self.short.retain(|it| it.left() > 0);
     }
 
-    /// A request has completed, which may have done what was left of a short submit.
+    /// Takes a completion of a request that may have done the rest of a short submit.
     pub fn completed(&mut self, request: &Request, res: i64) {
         if !is_vectored(request) || self.short.is_empty() {
             return;
@@ -365,7 +365,8 @@ impl Space {
         self.short.retain(|it| it.left() > 0);
     }
 
-    /// It made a synchronous call, which may have done what was left of a short submit; or a child that was made then did.
+    /// Takes a synchronous call that may have done the rest of a short submit; `child`: a child made it that was made
+    /// at this time.
     pub fn synchronous(&mut self, call: &Synchronous, child: Option<u64>) {
         let is_meant =
             |it: &&mut Short| it.watched.is_none() && child.is_none_or(|since| it.time <= since);
@@ -380,13 +381,14 @@ impl Space {
         }
     }
 
-    /// A context has ended.
+    /// Notes that a context has ended.
     pub fn context_ended(&mut self, context: u64) {
         let of_it = self.short.iter_mut().filter(|it| it.context.id == context);
         of_it.for_each(|it| it.is_orphan = true);
     }
 
-    /// It made a call: so long after a short submit, its rest is not done by a synchronous call any more.
+    /// Notes a call of the process: if it comes long enough after a short submit, no synchronous call will do the
+    /// rest any more.
     pub fn active(&mut self, time: u64, patience: u64) {
         for short in &mut self.short {
             if time >= short.time.saturating_add(patience) {
@@ -395,18 +397,18 @@ impl Space {
         }
     }
 
-    /// Whether a synchronous call may do the rest of a short submit.
+    /// Whether a synchronous call may still do the rest of a short submit.
     pub fn needs_synchronous(&self) -> bool {
         self.ended.is_none() && self.short.iter().any(|it| it.watched.is_none())
     }
 
-    /// io_cancel worked.
+    /// Notes an io_cancel that worked.
     pub fn cancelled(&mut self, cancelled: Cancelled) {
         self.cancelled.truncate(MOST_CANCELLED - 1);
         self.cancelled.push_front(cancelled);
     }
 
-    /// A request completed: whether it was cancelled. (Its iocb may be used again.)
+    /// Whether a request that completed was cancelled. (Its iocb may be used again.)
     pub fn take_cancelled(&mut self, context: u64, request: &Request) -> bool {
         let is_its = |it: &Cancelled| {
             it.context == context && it.iocb == request.iocb && it.time > request.entered
@@ -415,12 +417,12 @@ impl Space {
         place.and_then(|place| self.cancelled.remove(place)).is_some()
     }
 
-    /// Whether the rest of a short submit was not submitted again yet.
+    /// Whether the rest of a short submit is still to be done.
     pub fn has_short(&self) -> bool {
         !self.short.is_empty()
     }
 
-    /// Short submits whose rest will not be submitted again.
+    /// Takes out the short submits whose rest will not be submitted again.
     pub fn dropped(&mut self, is_meant: impl Fn(&Short) -> bool) -> Vec<Short> {
         let (meant, other): (VecDeque<_>, VecDeque<_>) =
             std::mem::take(&mut self.short).into_iter().partition(|it| is_meant(it));

@@ -1,26 +1,26 @@
-//! What the model asks to be looked up, and the findings that wait for an answer.
+//! The model's questions, and the findings that wait for their answers.
 
 use super::{
     Finding, Model, SECOND, Severity, finding::Key, findings::direct_io_misaligned::Asked,
 };
 use crate::event::{Address, Handle};
 
-/// An answer takes no longer.
+/// How long an answer takes at most.
 const PATIENCE: u64 = 2 * SECOND;
-/// Questions that wait for an answer.
+/// Most questions that wait for an answer.
 const MOST_QUESTIONS: usize = 256;
 
-/// What has to be looked up in the running system.
+/// A question about the running system.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Question {
-    /// What is in a ring, and where it is: answered by completions and [`Looked::Ring`].
+    /// The state of a ring: the answers are completions and [`Looked::Ring`].
     Ring {
         /// The process.
         pid: u32,
         /// The context.
         ctx: Handle,
     },
-    /// What a descriptor is: [`Looked::File`].
+    /// What file is behind a descriptor: [`Looked::File`].
     File {
         /// The process.
         pid: u32,
@@ -34,23 +34,24 @@ pub enum Question {
         /// The descriptor.
         fd: u32,
     },
-    /// Who holds fs.aio-nr: [`Looked::Limit`].
+    /// Which processes hold fs.aio-nr: [`Looked::Limit`].
     Limit,
-    /// What iovecs are: [`Looked::Iovecs`].
+    /// The values of iovecs: [`Looked::Iovecs`].
     Iovecs {
         /// The process.
         pid: u32,
-        /// Where they are.
+        /// The address of the array.
         at: Address,
         /// How many there are.
         count: u64,
     },
-    /// What all threads of its address space do: [`Looked::Threads`]. Only answered while all that happened is known.
+    /// What all threads of the process's address space do: [`Looked::Threads`]. It is answered only while all events
+    /// have come.
     Threads {
         /// The process.
         pid: u32,
     },
-    /// Where a descriptor leads, of a request that a fault met: [`Looked::Path`].
+    /// The path behind the descriptor of a request that got a fault: [`Looked::Path`].
     Path {
         /// The process.
         pid: u32,
@@ -59,7 +60,7 @@ pub enum Question {
     },
 }
 
-/// A finding that depends on what is looked up.
+/// A finding that depends on an answer.
 pub(super) struct Waiting {
     pub finding: Finding,
     pub key: Key,
@@ -67,23 +68,23 @@ pub(super) struct Waiting {
     pub since: u64,
 }
 
-/// On what it depends.
+/// The answer that a finding depends on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Needs {
-    /// The descriptor is storage; with this, that there is more of it than up to here.
+    /// The file behind the descriptor is storage; with `beyond`, it must be larger than that.
     Storage { fd: u32, beyond: Option<u64> },
-    /// Who holds fs.aio-nr.
+    /// Which processes hold fs.aio-nr.
     Limit,
-    /// What these iovecs are.
+    /// The values of these iovecs.
     Iovecs { at: Address, count: u64 },
-    /// Where the file ends, of reads that gave nothing, the first of which was made then.
+    /// The size of the file, for reads that gave nothing; `entered`: the io_submit of the first.
     End { fd: u32, entered: u64 },
-    /// How the file of this request must be aligned, or how its iovecs are.
+    /// The alignment that the file of this request asks for, or the values of its iovecs.
     Alignment(Asked),
 }
 
 impl Needs {
-    /// It is told in any case, with the answer or without.
+    /// Whether the finding is reported even without an answer.
     pub(super) fn is_optional(self) -> bool {
         matches!(self, Self::Limit | Self::Iovecs { .. } | Self::Alignment(_))
     }
@@ -99,7 +100,7 @@ impl Needs {
 }
 
 impl Waiting {
-    /// What sets it apart once it is told.
+    /// The numbers that set the finding apart when it is reported.
     fn place(&self) -> (u64, u64) {
         match self.needs {
             Needs::Alignment(asked) => asked.place(),
@@ -109,7 +110,7 @@ impl Waiting {
 }
 
 impl Model {
-    /// Something to be looked up.
+    /// The next question about the running system.
     pub fn next_question(&mut self) -> Option<Question> {
         self.questions.pop_front()
     }
@@ -125,14 +126,15 @@ impl Model {
         has_room
     }
 
-    /// Tells a finding, or counts it.
+    /// Reports a finding, or counts it.
     pub(super) fn find(&mut self, mut finding: Finding, detail: u64, more: u64) {
         finding.submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
         finding.submits_first = finding.submits;
         self.tell(finding, detail, more);
     }
 
-    /// The same of one that has waited, and is of the time when it began to. One that is not certain is no error.
+    /// As [`Self::find`], for a finding that has waited and keeps the time when it was made. A finding that is unsure
+    /// is no error.
     pub(super) fn tell(&mut self, mut finding: Finding, detail: u64, more: u64) {
         if finding.doubt.is_some() {
             finding.severity = finding.severity.min(Severity::Warning);
@@ -148,7 +150,7 @@ impl Model {
         }
     }
 
-    /// Tells it once it is known what is needed.
+    /// Reports a finding when the answer that it needs has come.
     pub(super) fn find_if(&mut self, needs: Needs, mut finding: Finding, detail: u64, more: u64) {
         let key = (finding.name, finding.pid, detail, more);
         if self.findings.has(&key) {
@@ -176,7 +178,7 @@ impl Model {
         }
     }
 
-    /// Nothing was found that says more.
+    /// Reports a finding whose answer adds nothing.
     pub(super) fn tell_unanswered(&mut self, waiting: Waiting) {
         if waiting.needs.is_optional() {
             let (detail, more) = waiting.place();
@@ -184,7 +186,7 @@ impl Model {
         }
     }
 
-    /// Takes out what waited for that answer; pid 0 is any.
+    /// Takes out the findings that waited for an answer; pid 0 stands for any process.
     pub(super) fn answered(
         &mut self,
         pid: u32,
@@ -194,7 +196,7 @@ impl Model {
         self.waiting.extract_if(.., |it| of(it) && answers(it)).collect()
     }
 
-    /// What was not answered is not known: nothing is guessed.
+    /// Gives up questions that got no answer: nothing is guessed.
     pub(super) fn give_up_waiting(&mut self) {
         let now = self.now;
         let over: Vec<_> =
@@ -202,7 +204,7 @@ impl Model {
         over.into_iter().for_each(|it| self.tell_unanswered(it));
     }
 
-    /// As [`Self::find`], for what stands as long as nothing changes: it is not counted again.
+    /// As [`Self::find`], for a state that lasts as long as nothing changes: it is not counted again.
     pub(super) fn find_once(&mut self, finding: Finding, detail: u64, more: u64) {
         if !self.findings.has(&(finding.name, finding.pid, detail, more)) {
             self.find(finding, detail, more);

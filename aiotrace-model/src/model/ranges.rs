@@ -1,11 +1,14 @@
-//! Ranges of files that somebody owes, found by what overlaps them.
+//! Ranges of files that somebody still has to do, to be found by overlap.
 
 use std::collections::BTreeSet;
 
-/// What the kernel moves in one call, at most (MAX_RW_COUNT of include/linux/fs.h).
+/// The most bytes that the kernel moves in one call ([`MAX_RW_COUNT`]).
+///
+/// [`MAX_RW_COUNT`]: https://elixir.bootlin.com/linux/v6.12.117/source/include/linux/fs.h#L2734
 pub const MOST_MOVED: u64 = 0x7fff_f000;
 
-/// Ranges, each with a name; no name is less than the default one. The starts are in order; how long the longest ever was bounds a search.
+/// Ranges, each with a name; the default name is the smallest. They are ordered by their starts, and the greatest
+/// length so far bounds a search.
 #[derive(Debug, Default)]
 pub struct Ranges<T> {
     by_start: BTreeSet<(u64, T)>,
@@ -13,29 +16,29 @@ pub struct Ranges<T> {
 }
 
 impl<T: Ord + Copy + Default> Ranges<T> {
-    /// One more.
+    /// Adds a range.
     pub fn insert(&mut self, (start, end): (u64, u64), of: T) {
         self.longest = self.longest.max(end.saturating_sub(start));
         self.by_start.insert((start, of));
     }
 
-    /// One less.
+    /// Removes a range.
     pub fn remove(&mut self, start: u64, of: T) {
         self.by_start.remove(&(start, of));
     }
 
-    /// Whether there is none.
+    /// Whether there are no ranges.
     pub fn is_empty(&self) -> bool {
         self.by_start.is_empty()
     }
 
-    /// All of both.
+    /// Adds all ranges of another set.
     pub fn append(&mut self, mut other: Self) {
         self.longest = self.longest.max(other.longest);
         self.by_start.append(&mut other.by_start);
     }
 
-    /// All that may overlap this one, the first in the file first: some do not.
+    /// Ranges that may overlap this one, in the order of their starts: not all of them do.
     pub fn over(&self, (from, to): (u64, u64)) -> Vec<T> {
         let first = from.saturating_sub(self.longest);
         if first >= to {

@@ -1,7 +1,7 @@
-//! Calls that failed, and that no other finding explains: what refused-calls rests on.
+//! Calls that failed, and that no other finding explains: the basis of refused-calls.
 //!
-//! io_getevents that waits while another thread destroys the context ends with EINVAL by design, before
-//! io_destroy returns. So EINVAL of a call on a context that seems to live, with arguments that make sense, waits
+//! An io_getevents that waits while another thread destroys the context ends with EINVAL by design, before io_destroy
+//! returns. So if a call on a context that seems to live gets EINVAL although its arguments make sense, it waits
 //! until it is known whether the context was being destroyed.
 
 use std::collections::BTreeMap;
@@ -23,24 +23,24 @@ const EAGAIN: i64 = -(errno::EAGAIN as i64);
 const EFAULT: i64 = -(errno::EFAULT as i64);
 const EINTR: i64 = -(errno::EINTR as i64);
 const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
-/// From here on they are the kernel's own: the call starts again, or gives EINTR.
+/// From this errno on, errnos are the kernel's own: the call starts again, or gives EINTR.
 const ERESTARTSYS: i64 = -512;
 
-/// Calls that wait, at most.
+/// Most calls that wait.
 const MOST_WAITING: usize = 256;
-/// Kinds of failed calls remembered where calls are counted.
+/// Most kinds of failed calls remembered where calls are counted.
 const MOST_KINDS: usize = 1024;
 
-/// Process, call and what it returned.
+/// Process, call and what the call returned.
 type Kind = (u32, Syscall, i64);
 
-/// Failed calls of which it is not known yet whether they are told.
+/// Failed calls that may or may not be reported.
 #[derive(Default)]
 pub(super) struct Refusals {
     waiting: Vec<Waiting>,
-    /// Where calls are counted: how many of a kind were seen until now.
+    /// Where calls are counted: how many of a kind were counted so far.
     counted: BTreeMap<Kind, u64>,
-    /// Likewise: what the calls that were told all the same show.
+    /// Where calls are counted: what the calls show that have events all the same.
     shown: Map<Kind, Shown>,
 }
 
@@ -55,15 +55,15 @@ struct Waiting {
 }
 
 enum Shown {
-    /// Another finding has it, or it is by design.
+    /// Another finding explains it, or it is by design.
     Explained,
-    /// It is one of these.
+    /// It is an example for the finding.
     Example(Box<Finding>),
 }
 
 impl Refusals {
-    /// Where calls are counted: a call of this kind was told all the same. One that nothing explains says more than
-    /// one that failed by design.
+    /// Where calls are counted: takes a call of this kind that has an event. A call that nothing explains says more
+    /// than one that failed by design.
     fn show(&mut self, kind: Kind, finding: Option<Finding>) {
         if self.shown.len() >= MOST_KINDS && !self.shown.contains_key(&kind) {
             return;
@@ -76,7 +76,7 @@ impl Refusals {
 }
 
 impl Model {
-    /// A call failed. `is_explained`: another finding says why, or it is by design.
+    /// Takes a failed call. `is_explained`: another finding explains it, or it is by design.
     pub(super) fn refused_call(&mut self, event: &Event, call: &Call, is_explained: bool) {
         let (syscall, ret) = (call.args.syscall(), call.ret);
         if is_success_or_signal(ret) {
@@ -105,7 +105,7 @@ impl Model {
         self.contexts.contains_key(&key)
     }
 
-    /// What other findings are made of, and what is by design.
+    /// Whether another finding explains the failure, or it is by design.
     fn is_explained(&self, event: &Event, call: &Call, has_cause: bool) -> bool {
         let ctx = call.args.handle();
         let space = self.space(event.pid);
@@ -114,13 +114,13 @@ impl Model {
             (Syscall::Setup, EAGAIN) => true,
             (Syscall::Submit, EAGAIN) => self.settings.every_call && is_known(),
             (Syscall::Cancel, EINVAL | EAGAIN) => is_known(),
-            // After an io_setup that failed, for instance.
+            // This happens after an io_setup that failed, for instance.
             (Syscall::Destroy, EINVAL) if ctx.0 == 0 => true,
-            // It was destroyed before, which is use-after-destroy, or meanwhile.
+            // The context was destroyed before, which is use-after-destroy, or during the call.
             (Syscall::Setup, EINVAL) => false,
             (_, EINVAL) if !has_cause => {
                 let destroyed = self.spaces.get(&space).and_then(|it| it.when_destroyed(ctx.0));
-                // Also if another one has its handle by now.
+                // This also holds if another context has the handle by now.
                 (destroyed.is_some() || self.has((space, ctx.0))) && !is_known()
             }
             _ => false,
@@ -151,7 +151,7 @@ impl Model {
         finding.request = subject;
         finding.stack.clone_from(&call.stack);
         finding.iovecs = iovecs(call);
-        // What was lost may have been the end of the context.
+        // A lost event may have been the end of the context.
         let is_lossy = self.spaces.get(&self.space(event.pid)).and_then(|it| it.doubt());
         finding.doubt = is_lossy.filter(|_| call.ret == EINVAL && cause.is_none());
         finding
@@ -193,7 +193,7 @@ impl Model {
 
     fn tell_refusal(&mut self, finding: Finding, syscall: Syscall) {
         let Evidence::RefusedCalls(RefusedCalls { ret, .. }) = finding.evidence else { return };
-        // What one descriptor is refused for says nothing of another.
+        // What one descriptor is refused for says nothing about another.
         let of = finding.request.map_or(0, |it| u64::from(it.fd) << 24 | u64::from(it.opcode) << 8);
         let which = of | syscall as u64;
         let iovecs = finding.iovecs.filter(|_| matches!(ret, EINVAL | EFAULT));
@@ -206,10 +206,10 @@ impl Model {
         }
     }
 
-    /// An io_destroy that began at this time ends a context, or has: whoever was in a call on it then got EINVAL by
-    /// design. What had failed before, had not.
+    /// An io_destroy that began at this time ends a context, or has ended it: calls that were in progress on it got
+    /// EINVAL by design. Calls that had failed before are reported.
     pub(super) fn excuse_refusals(&mut self, key: (u64, u64), began: u64) {
-        // What went before it began, another one has ended, and returns later.
+        // A context that ended before it began was ended by another io_destroy, which returns later.
         let is_its = |it: &mut Waiting| it.key == key && it.gone.is_none_or(|gone| gone >= began);
         let its: Vec<Waiting> = self.refusals.waiting.extract_if(.., is_its).collect();
         for it in its.into_iter().filter(|it| it.finding.time < began) {
@@ -217,20 +217,20 @@ impl Model {
         }
     }
 
-    /// A context went by an io_destroy. When that began is known when it returns; what is at the handle until then is
-    /// another context.
+    /// A context ended by an io_destroy, whose beginning is known only when it returns. Until then, the context at
+    /// the handle is another one.
     pub(super) fn refusals_of_gone(&mut self, key: (u64, u64), time: u64) {
         for it in self.refusals.waiting.iter_mut().filter(|it| it.key == key) {
             it.gone.get_or_insert(time);
         }
     }
 
-    /// The ring is there at this time, and nobody destroys it.
+    /// The ring is there at this time, and nobody destroys the context.
     pub(super) fn confirm_refusals(&mut self, key: (u64, u64), time: u64) {
         self.tell_refusals(|it| it.key == key && it.gone.is_none() && it.finding.time < time);
     }
 
-    /// Nothing more is to be learned of this address space; `None`: of any.
+    /// Nothing more can be learned about this address space; `None`: about any.
     pub(super) fn end_refusals(&mut self, space: Option<u64>) {
         self.tell_refusals(|it| space.is_none_or(|space| it.key.0 == space));
     }
@@ -242,7 +242,7 @@ impl Model {
         }
     }
 
-    /// Asks whether the contexts of calls that wait are still there.
+    /// Asks whether the contexts of waiting calls still exist.
     pub(super) fn ask_for_refusals(&mut self) {
         let mut wanted: Vec<Question> = Vec::new();
         for it in self.refusals.waiting.iter().filter(|it| it.gone.is_none()) {
@@ -256,7 +256,7 @@ impl Model {
         }
     }
 
-    /// Calls were counted: those that failed since.
+    /// Takes new counts: the calls that have failed since the last ones.
     pub(super) fn count_refusals(&mut self) {
         let errors = &self.counted.errors;
         let all = errors.iter().flat_map(|((pid, syscall), errors)| {
@@ -293,18 +293,18 @@ impl Model {
                 Finding::new(evidence, self.counted.time, pid)
             }
         };
-        // Which context it was, and whether somebody destroyed it, is not known of each.
+        // It is unknown for some of these calls which context they used, and whether somebody was destroying it.
         if ret == EINVAL && syscall != Syscall::Setup {
             finding.doubt.get_or_insert(Doubt::LeftOut);
         }
         finding.count = count;
-        // The counts do not tell when.
+        // Counts have no times.
         finding.last = 0;
         self.tell_refusal(finding, syscall);
     }
 }
 
-/// Also EINTR: whoever has signals gets it.
+/// EINTR is no failure: a program that handles signals gets it.
 fn is_success_or_signal(ret: i64) -> bool {
     ret >= 0 || ret <= ERESTARTSYS || matches!(ret, EINPROGRESS | EINTR)
 }
@@ -313,14 +313,14 @@ fn subject(iocb: &Iocb) -> Option<Subject> {
     Subject::of(&Request::new(iocb, (0, 0), (0, 0))?)
 }
 
-/// Where the iovecs of the request are that was refused, and how many. (Those of a 32-bit program are others.)
+/// The address and the number of the iovecs of the refused request. (Those of a 32-bit program have another form.)
 fn iovecs(call: &Call) -> Option<(Address, u64)> {
     let Args::Submit { iocbs, .. } = &call.args else { return None };
     let iocb = iocbs.first()?.as_ref()?.value.filter(|_| !call.compat)?;
     matches!(iocb.opcode, 7 | 8).then_some((Address(iocb.buf), iocb.nbytes))
 }
 
-/// The call, with what is not in the request.
+/// The call in words, with those arguments that are not in the request.
 fn called(args: &Args) -> String {
     let name = args.syscall().name();
     match args {

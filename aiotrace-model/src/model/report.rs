@@ -1,4 +1,4 @@
-//! What is told at the end, or whenever it is asked for.
+//! The report at the end, or whenever it is asked for.
 
 use std::collections::BTreeMap;
 
@@ -15,23 +15,23 @@ use crate::{
     event::{Gone, How},
 };
 
-/// Contexts told one by one; the rest is told as one.
+/// Most contexts with a row of their own; the others share a row.
 const MOST_ROWS: usize = 256;
-/// A process whose last call is longer ago is told.
+/// A process whose last call is longer ago is reported as quiet.
 const QUIET: u64 = 5 * SECOND;
 
-/// Contexts that are gone.
+/// Contexts that have ended.
 #[derive(Default)]
 pub(super) struct Ends {
     rows: Vec<Row>,
     others: Option<Row>,
-    /// Contexts that wait for io_destroy to return.
+    /// Contexts whose io_destroy has not returned.
     pub destroying: Vec<Destroying>,
-    /// What became of those that are gone, and of their requests.
+    /// What became of the ended contexts, and of their requests.
     sums: Sums,
-    /// Completions of those that are gone, which could not be read.
+    /// Completions of ended contexts whose entries could not be read.
     unread: u64,
-    /// Likewise, which only their rings told of.
+    /// Completions of ended contexts that only their rings showed.
     unseen: u64,
 }
 
@@ -41,43 +41,43 @@ pub(super) struct Destroying {
     pub context: Context,
     /// How it ended.
     pub gone: Gone,
-    /// When.
+    /// When it ended.
     pub time: u64,
 }
 
-/// All that is known.
+/// All conclusions.
 #[derive(Clone, Debug)]
 pub struct Report {
     /// Contexts, those with most requests first.
     pub contexts: Vec<Row>,
-    /// All those that are too many to be told one by one.
+    /// The contexts that have no row of their own, as one.
     pub others: Option<Row>,
     /// Requests by process, descriptor and operation.
     pub kinds: Vec<KindRow>,
-    /// The worst first.
+    /// Findings, the worst first.
     pub findings: Vec<Finding>,
-    /// Findings not kept one by one.
+    /// Findings that were not kept one by one.
     pub more_findings: u64,
     /// Contexts and requests that were too many to follow.
     pub evicted: u64,
-    /// From when on something is a finding.
+    /// The thresholds of findings.
     pub thresholds: Thresholds,
     /// Threads that wait in a call.
     pub waits: Vec<Wait>,
     /// Processes that live and have made no AIO call for a while.
     pub quiet: Vec<Quiet>,
-    /// Contexts that are made again and again, too early to be context-growth.
+    /// Contexts that are made again and again, when it is too early for context-growth.
     pub trends: Vec<Trend>,
     /// What became of all contexts and requests.
     pub sums: Sums,
-    /// Where these do not agree: something was counted wrong, and nothing in this report is sure.
+    /// Sums that do not agree: then something was counted wrong, and nothing in this report is sure.
     pub disagreements: Vec<Disagreement>,
-    /// Faults, by rule, call and what was given.
+    /// Faults by rule, call and what the program was given.
     pub faults: Vec<FaultRow>,
-    /// The fault rules, also those that never acted.
+    /// The fault rules, including those that never acted.
     pub rules: Vec<RuleRow>,
-    /// Calls are counted in the kernel and told only in part: so many returned. Nothing is concluded about
-    /// requests then, and there are no rows of contexts and requests.
+    /// Set if calls are counted in the kernel and only some have events. Then nothing is concluded about requests,
+    /// and there are no rows of contexts and requests.
     pub counted: Option<Box<Counts>>,
 }
 
@@ -88,13 +88,13 @@ pub struct Quiet {
     pub pid: u32,
     /// Its name: any bytes.
     pub process: Vec<u8>,
-    /// When its last call returned; `None`: there was none.
+    /// When its last call returned; `None`: there was no call.
     pub last_call: Option<u64>,
-    /// How long ago that was; without a call, since we attached. Nanoseconds.
+    /// How long ago that was; without a call, how long ago we attached. Nanoseconds.
     pub age: u64,
-    /// Its requests in flight, if that is known of all its contexts.
+    /// Its requests in flight, if the number is known for all its contexts.
     pub in_flight: Option<u64>,
-    /// There may be fewer: they complete without a call, and are seen at the next look.
+    /// The number is an upper bound: requests complete without a call, and are seen at the next look.
     pub is_at_most: bool,
 }
 
@@ -105,13 +105,13 @@ pub struct Trend {
     pub pid: u32,
     /// Its name: any bytes.
     pub process: Vec<u8>,
-    /// Contexts made, and none of them ended.
+    /// How many contexts were made, none of which has ended.
     pub made: u64,
-    /// Of these, the older ones: none of them was used for so long.
+    /// How many of these are older, and were not used for `unused_for`.
     pub unused: u64,
-    /// See `unused`; nanoseconds.
+    /// How long the older ones were not used, nanoseconds.
     pub unused_for: u64,
-    /// From the first to now, nanoseconds.
+    /// Time since the first was made, nanoseconds.
     pub within: u64,
 }
 
@@ -122,16 +122,16 @@ pub struct Counts {
     pub counted: Counted,
     /// The names of processes: any bytes.
     pub names: BTreeMap<u32, Vec<u8>>,
-    /// How many calls were shown one by one, if any were to be.
+    /// How many calls were shown one by one, if calls are shown.
     pub shown: Option<u64>,
 }
 
-/// One context.
+/// A row for one context, or for many.
 #[derive(Clone, Debug)]
 pub struct Row {
-    /// Which.
+    /// The context.
     pub context: ContextRef,
-    /// Contexts in this row: 1, unless it stands for many.
+    /// Number of contexts in this row: 1, unless it stands for many.
     pub contexts: u64,
     /// Process.
     pub pid: u32,
@@ -139,28 +139,28 @@ pub struct Row {
     pub process: Vec<u8>,
     /// It existed before we attached.
     pub adopted: bool,
-    /// From when it became known until it ended, or until now; nanoseconds.
+    /// Time from when it became known until it ended, or until now; nanoseconds.
     pub lifetime: u64,
     /// How it ended; `None`: it is alive.
     pub end: Option<End>,
-    /// What io_setup was asked for, where that is known.
+    /// What io_setup was asked for, if it is known.
     pub asked: Option<u64>,
     /// Most requests in flight at a time.
     pub peak: Peak,
     /// In flight now, or at its end.
     pub in_flight: u64,
-    /// Completed and not reaped now, or at its end. `None`: it ended with its process, which may have
-    /// reaped them without a call.
+    /// Unreaped completions now, or at its end. `None`: it ended with its process, which may have reaped them without
+    /// a call.
     pub unreaped: Option<u64>,
-    /// Completed, and it is not known with what result: it could not be read in the ring.
+    /// Requests that completed with an unknown result, because their entries could not be read in the ring.
     pub unknown: u64,
-    /// What was done.
+    /// Requests that completed.
     pub done: Done,
     /// From io_submit to completion.
     pub complete: Option<Percentiles>,
     /// From completion to reaping.
     pub reap: Option<Percentiles>,
-    /// Why what is known of it may be otherwise; `None`: nothing of it was lost.
+    /// Why what is known of it may be wrong; `None`: nothing about it was lost.
     pub doubt: Option<Doubt>,
     latency: Option<Box<Latency>>,
 }
@@ -170,16 +170,16 @@ pub struct Row {
 pub enum End {
     /// io_destroy
     Destroyed,
-    /// With its process.
+    /// It ended with its process.
     Exit,
     /// Its process ran another program.
     Exec,
-    /// Its ring was unmapped: nobody can use it, nobody can end it.
+    /// Its ring was unmapped: nobody can use it or end it.
     Leaked,
 }
 
 impl End {
-    /// In a word.
+    /// The word for it.
     pub fn text(self) -> &'static str {
         match self {
             Self::Destroyed => "destroyed",
@@ -190,7 +190,7 @@ impl End {
     }
 }
 
-/// Requests of one kind.
+/// A row for the requests of one kind.
 #[derive(Clone, Debug)]
 pub struct KindRow {
     /// Process.
@@ -201,11 +201,11 @@ pub struct KindRow {
     pub fd: u32,
     /// `IOCB_CMD_*`.
     pub opcode: u16,
-    /// What was done.
+    /// Requests that completed.
     pub done: Done,
-    /// Requests that io_submit did not accept, but for faults.
+    /// Requests that io_submit did not accept, without those that a fault rule refused.
     pub refused: u64,
-    /// Inside of io_submit.
+    /// How long their io_submit took.
     pub submit: Option<Percentiles>,
     /// From io_submit to completion.
     pub complete: Option<Percentiles>,
@@ -247,7 +247,7 @@ impl Row {
         }
     }
 
-    /// Both in one.
+    /// Adds another row to this one.
     pub fn add(&mut self, other: &Self) {
         self.contexts += other.contexts;
         self.asked = self.asked.zip(other.asked).map(|(a, b)| a + b);
@@ -291,7 +291,7 @@ impl Ends {
     }
 }
 
-/// Completions that could not be read; and of which only the ring told, where no loss explains it.
+/// Completions that could not be read; and completions that only the ring showed, if no loss explains that.
 fn unread(context: &Context) -> (u64, u64) {
     let unseen = context.requests.unseen();
     (context.requests.unknown() - unseen, if context.doubt.is_none() { unseen } else { 0 })
@@ -318,7 +318,7 @@ impl Model {
         all.map(|(unread, unseen)| unread + if is_lossless { unseen } else { 0 }).sum()
     }
 
-    /// Requests in flight by address space, where that is known of all contexts.
+    /// Requests in flight by address space; `None` if the number is unknown for one of the contexts.
     fn in_flight(&self) -> Map<u64, Option<u64>> {
         let mut all: Map<u64, Option<u64>> = Map::default();
         for ((space, _), it) in self.contexts.in_any_order() {
@@ -332,7 +332,7 @@ impl Model {
         all
     }
 
-    /// Processes that live, and whose last call is some time ago.
+    /// Living processes whose last call is some time ago.
     fn quiet(&self) -> Vec<Quiet> {
         let (every_call, in_flight) = (self.settings.every_call, self.in_flight());
         let of = |(pid, it): (&u32, &Alive)| {
@@ -356,7 +356,7 @@ impl Model {
         quiet
     }
 
-    /// What is known now.
+    /// The report on what is known now.
     pub fn report(&self) -> Report {
         let every_call = self.settings.every_call;
         let mut rows: Vec<Row> = self.ends.rows.clone();
@@ -392,7 +392,7 @@ impl Model {
         if !every_call {
             let Sums { contexts, alive, ended, .. } = sums;
             sums = Sums { contexts, alive, ended, ..Sums::default() };
-            // What they would say of requests is not so.
+            // The rows would be wrong, because not every call was seen.
             (rows, others) = (Vec::new(), None);
         }
         Report {

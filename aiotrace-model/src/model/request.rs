@@ -7,8 +7,8 @@ use crate::event::{IoEvent, Iocb};
 /// One iocb from its io_submit on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
-    /// The iocb's address: the program's pointer, used again and again. The kernel copies what is there, so one
-    /// iocb may be of several requests at a time.
+    /// The address of the iocb: the program's pointer, which it uses again and again. The kernel copies the iocb, so
+    /// one iocb may have several requests at a time.
     pub iocb: u64,
     /// `aio_data`, by which a program tells such requests apart; `None` if it was not read before the call.
     pub data: Option<u64>,
@@ -18,24 +18,24 @@ pub struct Request {
     pub rw_flags: u32,
     /// Descriptor.
     pub fd: u32,
-    /// As the program gave it.
+    /// The offset, as the program gave it.
     pub offset: i64,
-    /// As the program gave it.
+    /// The length, as the program gave it.
     pub nbytes: u64,
-    /// As the program gave it: of a poll, the events.
+    /// The buffer, as the program gave it; for a poll, the events.
     pub buf: u64,
     /// When io_submit was entered; 0 if that was not seen.
     pub entered: u64,
-    /// When it returned.
+    /// When io_submit returned.
     pub returned: u64,
-    /// Which io_submit of the context, so that two iocbs of one call are told from two calls.
+    /// Number of the io_submit in the context, which tells two iocbs of one call from two calls.
     pub call: u64,
-    /// Which iocb of the call.
+    /// Index of the iocb in the call.
     pub index: usize,
 }
 
 impl Request {
-    /// From an iocb of an io_submit.
+    /// The request of an iocb that was submitted.
     pub fn new(
         iocb: &Iocb,
         (entered, returned): (u64, u64),
@@ -58,28 +58,29 @@ impl Request {
         })
     }
 
-    /// Whether a completion with this data may be its own.
+    /// Whether a completion with this data may belong to the request.
     pub fn may_be(&self, data: u64) -> bool {
         self.data.is_none_or(|own| own == data)
     }
 
-    /// Whether the program cannot tell the completions of the two apart.
+    /// Whether the program cannot tell the completions of two requests apart.
     pub(super) fn is_like(&self, other: &Self) -> bool {
         self.data.zip(other.data).is_none_or(|(own, other)| own == other)
     }
 
-    /// Whether it was submitted with this content. What was not read before the call may have been another one.
+    /// Whether the request was submitted with this content. (An iocb that was not read before the call may have had
+    /// another one.)
     pub fn has(&self, it: &abi::Iocb) -> bool {
         let own = (self.data, self.opcode, self.fd, self.offset, self.nbytes, self.buf);
         own == (Some(it.data), Some(it.opcode), it.fildes, it.offset, it.nbytes, it.buf)
     }
 
-    /// Whether it changes a file.
+    /// Whether the request changes a file.
     pub fn is_write(&self) -> bool {
         matches!(self.opcode, Some(1 | 8))
     }
 
-    /// Whether it pends until something happens, by design.
+    /// Whether the request pends by design until something happens.
     pub fn is_poll(&self) -> bool {
         matches!(self.opcode, Some(5))
     }
@@ -88,20 +89,20 @@ impl Request {
 /// A completion, as it was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completed {
-    /// What the ring says.
+    /// The entry of the ring.
     pub event: IoEvent,
-    /// It happened after this; 0 if that is not known. The same as `time` if it is exact.
+    /// The request completed after this time; 0 if that is unknown. The same as `time` if the time is exact.
     pub after: u64,
-    /// It happened at this time, or before.
+    /// The request completed at this time, or earlier.
     pub time: u64,
-    /// It was in the ring by this time for sure: the look at the ring that is told with `time` was over then.
+    /// The completion was in the ring by this time: the look at the ring whose event has `time` was over then.
     pub until: u64,
-    /// It was reaped before it was seen: when it happened is not known.
+    /// The completion was reaped before it was seen, so its time is unknown.
     pub is_late: bool,
 }
 
 impl Completed {
-    /// It is only known that it did not happen later.
+    /// Whether the time is only an upper bound.
     pub fn is_bound(&self) -> bool {
         self.after != self.time
     }
@@ -114,17 +115,17 @@ pub struct Match {
     pub request: Request,
     /// Its completion.
     pub completed: Completed,
-    /// The same iocb was in flight once more, with the same data: when io_submit was entered with it.
+    /// When io_submit was entered with the same iocb and data once more, while this request was in flight.
     pub again: Option<u64>,
 }
 
-/// Completed and not known to be reaped.
+/// A completion that was not seen to be reaped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Unreaped {
-    /// Its place in the order of completions.
+    /// Its position in the order of completions.
     pub place: i64,
-    /// When it was seen to complete.
+    /// When the completion was seen.
     pub time: u64,
-    /// It completed after this; the same as `time` if that is exact.
+    /// The request completed after this time; the same as `time` if that is exact.
     pub after: u64,
 }

@@ -1,5 +1,5 @@
-//! The requests of one context: which are in flight, which completion belongs to which, and what was
-//! reaped.
+//! The requests of one context: which are in flight, which completion belongs to which request, and which completions
+//! were reaped.
 
 use std::collections::VecDeque;
 
@@ -12,55 +12,54 @@ use crate::{
     event::{IoEvent, Ring},
 };
 
-/// Completions that wait to be reaped and whose time is known, at most. (A program can write anything
-/// into its ring.)
+/// Most unreaped completions whose time is kept. (A program can write anything into its ring.)
 const MOST_UNREAPED: usize = 65_536;
-/// Requests in flight among which the content of an iocb is looked for, at most.
+/// Most requests in flight that are compared with the content of an iocb.
 pub const MOST_COMPARED: usize = 256;
 
 /// All requests of a context.
 #[derive(Debug, Default)]
 pub struct Requests {
-    /// By iocb address; those of the same address in the order of submission.
+    /// Requests in flight by the address of the iocb; those of one address in the order of submission.
     in_flight: Map<u64, VecDeque<Request>>,
     count: u64,
-    /// Accepted, but it is not known which iocbs they were.
+    /// How many requests were accepted whose iocbs are unknown.
     unnamed: u64,
-    /// Completed before their io_submit returned; or submitted before we were attached.
+    /// Completions that came before their io_submit returned, or whose requests were submitted before the attach.
     early: Early,
-    /// Completions so far; 0 is where the tail was when the context became known.
+    /// Number of completions so far; 0 is the position of the tail when the context became known.
     completed: i64,
-    /// How many of these were reaped.
+    /// How many of these completions were reaped.
     reaped: i64,
-    /// The same, when the context became known.
+    /// The value of `reaped` when the context became known.
     reaped_first: i64,
-    /// The ring says so many more have completed than we saw.
+    /// How many more completions the ring shows than events came.
     unseen: i64,
-    /// The source says so many more have completed, and could not be read yet.
+    /// How many more completions the source reports that could not be read yet.
     behind: i64,
-    /// Completions of which it is not known when they came were read then: with all that the ring had.
+    /// When completions with no known earliest time were read last: at that moment all that the ring had was read.
     read_at_once: u64,
-    /// Completed, and their entries could not be read: of those in flight, so many are not.
+    /// How many requests completed whose entries could not be read: so many of those in flight are not.
     unread: u64,
-    /// Completed, and nobody will know with what result.
+    /// How many requests completed with a result that nobody will ever know.
     unknown: u64,
-    /// What io_getevents gave to the program before we saw it complete, in that order.
+    /// Events that io_getevents gave to the program before the completions came, in that order.
     given: VecDeque<IoEvent>,
-    /// Where the tail was when the context became known.
+    /// The position of the tail when the context became known.
     base: u32,
     unreaped: VecDeque<Unreaped>,
-    /// Accepted so far.
+    /// Number of requests accepted so far.
     accepted: u64,
-    /// In the ring when the context became known.
+    /// Number of completions in the ring when the context became known.
     found: u64,
-    /// Taken out of `unreaped`.
+    /// Number of completions taken out of `unreaped`.
     taken: u64,
-    /// Not put into it: it was full.
+    /// Number of completions that were not put into `unreaped`, because it was full.
     untimed: u64,
 }
 
 impl Requests {
-    /// Of a context that is older than the trace: what is in its ring was not seen to complete.
+    /// The requests of a context that is older than the trace: the completions in its ring were not seen.
     pub fn adopted(ring: Option<Ring>, time: u64) -> Self {
         let mut requests = Self::default();
         if let Some(ring) = ring {
@@ -76,58 +75,58 @@ impl Requests {
         requests
     }
 
-    /// In flight. What completed unseen is not, whichever that is.
+    /// Requests in flight. Those that completed unseen are not counted, whichever they are.
     pub fn in_flight(&self) -> u64 {
         (self.count + self.unnamed).saturating_sub(self.hidden())
     }
 
-    /// Completed, and it is not known with what result: not yet, or never.
+    /// Requests that completed with an unknown result, which may become known later, or never.
     pub fn unknown(&self) -> u64 {
         self.unknown + self.hidden()
     }
 
-    /// Completed, their entries could not be read, and it is not known whose they were.
+    /// Requests that completed whose entries could not be read, so that nobody knows which they are.
     pub fn unread(&self) -> u64 {
         self.unread
     }
 
-    /// The entries of some could not be read, now or before: another request of the same iocb may have been taken for
+    /// Whether entries could not be read, now or earlier: another request with the same iocb may have been taken for
     /// theirs since.
     pub fn had_unread(&self) -> bool {
         self.unread > 0 || self.unknown > 0
     }
 
-    /// Completions of which the ring tells, and nobody else.
+    /// Completions that only the ring shows.
     pub fn unseen(&self) -> u64 {
         (self.unseen.max(0) as u64).saturating_sub(self.given.len() as u64)
     }
 
-    /// Completed, and it is not known which ones.
+    /// Requests that completed, of which nobody knows which they are.
     pub fn hidden(&self) -> u64 {
         self.unread + self.unseen()
     }
 
-    /// In flight, and known one by one.
+    /// Requests in flight that are known one by one.
     pub fn followed(&self) -> u64 {
         self.count
     }
 
-    /// Completed and not known to be reaped.
+    /// Completions that are not known to be reaped.
     pub fn unreaped(&self) -> u64 {
         (self.completed - self.reaped).max(0) as u64
     }
 
-    /// Completed in all.
+    /// The number of completions so far.
     pub fn completed(&self) -> u64 {
         self.completed.max(0) as u64
     }
 
-    /// Accepted since the context is known.
+    /// Requests accepted since the context became known.
     pub fn accepted_so_far(&self) -> u64 {
         self.accepted
     }
 
-    /// Reaped since the context is known, by whatever way.
+    /// Completions reaped since the context became known, in whatever way.
     pub fn reaped(&self) -> u64 {
         (self.reaped - self.reaped_first).max(0) as u64
     }
@@ -137,47 +136,47 @@ impl Requests {
         self.in_flight.in_any_order().flat_map(|it| it.1)
     }
 
-    /// The request in flight that this completion would be of.
+    /// The request in flight that a completion with this event would belong to.
     pub fn of_event(&self, event: &IoEvent) -> Option<&Request> {
         let queue = self.in_flight.get(&event.obj)?;
         queue.get(place_of(queue, event.data, u64::MAX)?)
     }
 
-    /// The oldest request in flight of an iocb: the oldest with this data, if there is one.
+    /// The oldest request in flight with this iocb and this data; the oldest with this iocb if none has the data.
     pub fn of_iocb(&self, iocb: u64, data: Option<u64>) -> Option<&Request> {
         let queue = self.in_flight.get(&iocb)?;
         queue.iter().find(|it| it.data == data).or_else(|| queue.front())
     }
 
-    /// A request in flight that was submitted with this content, whatever address it had. Not all are looked at where
-    /// they are many: whoever asks may do so often.
+    /// A request in flight that was submitted with this content, whatever its address was. If there are many
+    /// requests, not all are compared: the program may ask often.
     pub fn same(&self, content: Option<&abi::Iocb>) -> Option<&Request> {
         let content = content?;
         self.iter().take(MOST_COMPARED).find(|it| it.has(content))
     }
 
-    /// The completion that waits longest to be reaped.
+    /// The completion that has waited longest to be reaped.
     pub fn oldest_unreaped(&self) -> Option<&Unreaped> {
         self.unreaped.front()
     }
 
-    /// Whether everything fits together: all completions seen, none left over.
+    /// Whether everything fits together: all completions came as events, and each has its request.
     pub fn adds_up(&self) -> bool {
         self.unseen == 0 && self.unread == 0 && self.early.len() == 0
     }
 
-    /// io_submit accepted it. If it has completed already, how.
+    /// io_submit accepted this request. Returns its completion, if that has come already.
     pub fn accepted(&mut self, request: Request) -> Option<Match> {
         self.accepted += 1;
         if let Some(completed) = self.early.take((request.iocb, request.data), request.entered) {
             if request.entered == 0 {
-                // It may be that of the request before, which began before the trace, too.
+                // The completion may belong to the request before it, which began before the trace, too.
                 return None;
             }
             return Some(Match { request, completed, again: None });
         }
         let queue = self.in_flight.entry(request.iocb).or_default();
-        // The program uses the iocb again, so that one was among those that completed.
+        // The program uses the iocb again, so its earlier request is among those that completed.
         let is_its = |it: &mut Request| it.call != request.call && it.is_like(&request);
         if self.unread > 0 && queue.pop_front_if(is_its).is_some() {
             (self.unread, self.unknown, self.count) =
@@ -188,13 +187,13 @@ impl Requests {
         None
     }
 
-    /// io_submit accepted so many that are not known one by one.
+    /// io_submit accepted requests that are not known one by one.
     pub fn accepted_unnamed(&mut self, count: u64, entered: u64) {
         self.accepted += count;
         self.unnamed += count - self.early.take_any(count, entered);
     }
 
-    /// A request completed; `None` if it is not known which one.
+    /// Takes a completion and returns its request; `None` if nobody knows which it is.
     pub fn complete(&mut self, mut completed: Completed) -> Option<Match> {
         completed.is_late = self.completed < self.reaped;
         self.completed_at(completed.after, completed.time);
@@ -213,14 +212,15 @@ impl Requests {
         None
     }
 
-    /// A request completed, and its entry could not be read.
+    /// Takes a completion whose entry could not be read.
     pub fn complete_unread(&mut self, after: u64, time: u64) {
         self.completed_at(after, time);
-        // The oldest is overwritten first.
+        // The oldest entry is overwritten first.
         self.unread += u64::from(self.given.pop_front().is_none());
     }
 
-    /// io_getevents gave this to the program. If it is of one that was not seen to complete, which request it was.
+    /// io_getevents gave this event to the program. If its completion has not come, returns the request that it
+    /// belongs to.
     pub fn given(&mut self, event: IoEvent, time: u64) -> Option<Match> {
         if self.hidden() == 0 {
             return None;
@@ -253,7 +253,7 @@ impl Requests {
         let place = place_of(queue, completed.event.data, completed.until)?;
         let request = queue.remove(place)?;
         self.count -= 1;
-        // The oldest of those that are alike was taken.
+        // The oldest of several equal requests was taken.
         let again = queue.range(place..).find(|it| it.is_like(&request));
         let again = again.filter(|it| it.call != request.call).map(|it| it.entered);
         if queue.is_empty() {
@@ -262,26 +262,26 @@ impl Requests {
         Some(Match { request, completed: *completed, again })
     }
 
-    /// So many have completed, and could not be read yet: the ring has them.
+    /// So many requests have completed whose entries could not be read yet: they are in the ring.
     pub fn behind(&mut self, completions: u32) {
         self.behind = completions.into();
     }
 
-    /// io_getevents gave so many, and the ring was not seen.
+    /// io_getevents returned `count` events, and the ring was not read.
     pub fn reap(&mut self, count: u64, time: u64, each: impl FnMut(&Unreaped, u64)) {
         let count = i64::try_from(count).unwrap_or(0);
         self.reap_up_to(self.reaped + count, time, each);
     }
 
-    /// The ring when an io_submit was entered.
+    /// Takes the ring as it was when an io_submit was entered.
     pub fn look_before(&mut self, ring: Ring, entered: u64) {
         if ring.tail < ring.nr && self.early.len() > 0 {
             self.early.completed_by(self.completed + self.ahead(ring, entered), entered);
         }
     }
 
-    /// By how many the tail is ahead of what was told. It is a place in a ring, so the nearest one to what was
-    /// told is meant; behind it, if a request completed since the look.
+    /// By how much the tail is ahead of the completions that have come. The tail is a position in a ring, so the
+    /// nearest one is meant; it is behind if a request completed since the look.
     fn ahead(&self, ring: Ring, time: u64) -> i64 {
         let nr = i64::from(ring.nr);
         let counted = (i64::from(self.base) + self.completed).rem_euclid(nr);
@@ -290,7 +290,7 @@ impl Requests {
         if is_behind { ahead - nr } else { ahead }
     }
 
-    /// How many of these completions, from the first one on, are of requests in flight, by their iocbs and data.
+    /// How many of these completions, from the first one on, belong to requests in flight, by their iocbs and data.
     pub fn of_in_flight<'a>(&self, completions: impl Iterator<Item = &'a IoEvent>) -> usize {
         let mut seen: Map<(u64, u64), usize> = Map::default();
         let is_ours = |it: &&IoEvent| {
@@ -302,7 +302,7 @@ impl Requests {
         completions.take_while(is_ours).count()
     }
 
-    /// The ring as it would be without the completions that were not told.
+    /// The ring as it would be without the completions that have not come as events.
     pub fn as_told(&self, ring: Ring, time: u64) -> Ring {
         if ring.nr == 0 || ring.head >= ring.nr || ring.tail >= ring.nr {
             return ring;
@@ -313,7 +313,7 @@ impl Requests {
         Ring { head, ..told }
     }
 
-    /// The ring was looked at: whoever moved its head has reaped.
+    /// Takes a look at the ring: its head shows how much was reaped.
     pub fn look(&mut self, ring: Ring, time: u64, each: impl FnMut(&Unreaped, u64)) {
         if ring.nr == 0 || ring.head >= ring.nr || ring.tail >= ring.nr {
             return;
@@ -321,7 +321,8 @@ impl Requests {
         if self.behind > 0 {
             self.unseen = self.behind;
             self.forget_given();
-            // (How many were read late is not of the moment of this look, so nothing is said of when they came.)
+            // (The number of completions that were read late is not of the moment of this look, so it says nothing
+            // about when they came.)
             let place = self.completed + self.behind - i64::from(ring.unreaped());
             return self.reap_up_to(place, time, each);
         }
@@ -332,7 +333,7 @@ impl Requests {
         self.reap_up_to(self.completed + ahead - i64::from(ring.unreaped()), time, each);
     }
 
-    /// What is told by now cannot come any more.
+    /// Drops events of io_getevents whose completions cannot come any more.
     fn forget_given(&mut self) {
         let surplus = self.given.len().saturating_sub(self.unseen.max(0) as usize);
         self.given.drain(..surplus);
@@ -346,7 +347,7 @@ impl Requests {
         }
     }
 
-    /// What became of all, of a context that has not ended.
+    /// What became of all requests, if the context has not ended.
     pub fn sums(&self) -> Sums {
         let unseen = self.unseen.max(0);
         let known = self.completed.max(0) as u64 + self.given.len() as u64;
@@ -376,8 +377,9 @@ impl Requests {
     }
 }
 
-/// Which of the requests of one iocb completed with this data at this time: the oldest that has it, else the oldest
-/// whose data is not known. If all have other data it is another request, whose io_submit has not returned.
+/// The index of the request with one iocb that completed with this data at this time: the oldest that has the data,
+/// otherwise the oldest whose data is unknown. If all have other data, the completion belongs to another request,
+/// whose io_submit has not returned.
 fn place_of(queue: &VecDeque<Request>, data: u64, time: u64) -> Option<usize> {
     let mut unknown = None;
     for (place, it) in queue.iter().enumerate().take_while(|(_, it)| it.entered < time) {

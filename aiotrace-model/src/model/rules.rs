@@ -1,5 +1,5 @@
-//! What the fault rules of a trace do, as far as the model and the outputs have to know: whether what a call
-//! returned is the kernel's own answer.
+//! What the fault rules of a trace do, as far as the model and the outputs need it: whether an answer is the kernel's
+//! own.
 
 use crate::{
     event::{Args, Call, Fault},
@@ -10,14 +10,14 @@ use crate::{
 /// The rules of a trace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// `None`: it was written for another version.
+    /// What each rule does; `None`: it was written for another version.
     acts: Vec<Option<Acts>>,
-    /// As they were written.
+    /// The rules as they were written.
     pub texts: Vec<String>,
 }
 
 impl Rules {
-    /// As the trace says them; `None`: there are none.
+    /// The rules of a trace; `None`: it has none.
     pub fn of(faults: Option<&Faults>) -> Self {
         let rules = faults.map_or(&[][..], |it| &it.rules);
         Self {
@@ -26,18 +26,18 @@ impl Rules {
         }
     }
 
-    /// What a rule does, if that is known. The first rule is 1.
+    /// What a rule does, if it is known. The first rule is 1.
     pub fn acts(&self, rule: u32) -> Option<Acts> {
         let index = (rule as usize).checked_sub(1)?;
         self.acts.get(index).copied().flatten()
     }
 
-    /// Whether completions may be changed.
+    /// Whether a rule changes completions.
     pub fn change_completions(&self) -> bool {
         self.acts.contains(&Some(Acts::Result))
     }
 
-    /// Whether what the call returned is ours, not the kernel's.
+    /// Whether the answer of a call is a fault, not the kernel's answer.
     pub fn injected(&self, call: &Call) -> bool {
         let Some(rule) = delivered(call.fault) else { return false };
         let is_short =
@@ -49,7 +49,7 @@ impl Rules {
         }
     }
 
-    /// Whether only its duration is ours.
+    /// Whether only the duration of a call is a fault.
     pub fn delayed(&self, call: &Call) -> bool {
         delivered(call.fault).is_some_and(|rule| self.acts(rule) == Some(Acts::Delay))
     }
@@ -60,7 +60,7 @@ fn acts(rule: &str) -> Option<Acts> {
     Rule::parse(rule).ok().map(|it| it.acts())
 }
 
-/// The rule, if the program got the fault.
+/// The number of the rule, if the program got the fault.
 pub fn delivered(fault: Option<Fault>) -> Option<u32> {
     fault.filter(|it| it.effect.is_made()).map(|it| it.rule)
 }
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(acts("io_getevents,io_pgetevents:delay_exit=1ms"), Some(Acts::Delay));
         assert_eq!(acts("complete:res=EIO:op=pread"), Some(Acts::Result));
         assert_eq!(acts("complete"), None);
-        // The colon is the path's.
+        // The colon belongs to the path.
         assert_eq!(acts(r"io_submit:path=/a\:accept=1:error=EIO:force"), Some(Acts::Error));
     }
 

@@ -7,12 +7,12 @@ use crate::{
 };
 
 impl Model {
-    /// The address space of a process. Until it is known, one that stands for the process.
+    /// The number of a process's address space. Until it is known, the process id stands for it.
     pub(super) fn space(&self, pid: u32) -> u64 {
         self.space_of.get(&pid).copied().unwrap_or(u64::from(pid))
     }
 
-    /// Something of this process was lost; 0: of any.
+    /// Notes that an event of this process was lost; 0: of any process.
     pub(super) fn lost(&mut self, pid: u32) {
         let meant = (pid != 0).then(|| self.space(pid));
         self.faults.unsure(meant, Doubt::Lost);
@@ -49,7 +49,7 @@ impl Model {
                 self.uses(child, process.space);
                 self.forked(parent, Some(self.space(child)), event.time);
             }
-            // It may share the address space, and what it makes there is not seen.
+            // The child may share the address space, and contexts that it makes there are not seen.
             Change::Fork { .. } => {
                 if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
                     it.untraced += 1;
@@ -85,7 +85,7 @@ impl Model {
         }
     }
 
-    /// A process that is traced by name: it was there, or begins its program.
+    /// Notes a process that is traced by name: it existed, or begins its program.
     pub(super) fn lives(&mut self, event: &Event, is_attached: bool) {
         let Event { pid, time: since, .. } = *event;
         let new = Target { pid, since, is_attached, ended: None, untraced: 0 };
@@ -95,7 +95,7 @@ impl Model {
         }
     }
 
-    /// It made an AIO call.
+    /// Notes that a process made an AIO call.
     pub(super) fn called(&mut self, pid: u32, time: u64) {
         if self.alive.len() >= MOST_NAMES && !self.alive.contains_key(&pid) {
             return;
@@ -127,7 +127,7 @@ impl Model {
 
     pub(super) fn uses(&mut self, pid: u32, space: Option<u64>) {
         let Some(space) = space else { return };
-        // Else it is one of its own.
+        // Otherwise the process has an address space of its own.
         if self.space_of.len() >= MOST_SPACES && !self.space_of.contains_key(&pid) {
             return;
         }
@@ -138,7 +138,7 @@ impl Model {
         if before == Some(space) {
             return;
         }
-        // What was known before the address space was.
+        // What was known before the number of the address space was known.
         let provisional = u64::from(pid);
         let is_over = self.spaces.get(&provisional).is_none_or(|it| it.ended.is_some());
         if let Some(old) =

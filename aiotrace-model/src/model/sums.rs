@@ -1,28 +1,28 @@
-//! What became of all contexts and requests. The same thing is counted in more than one way, and a report whose
+//! What became of all contexts and requests. The same things are counted in more than one way, and a report whose
 //! numbers do not agree says so.
 
 use std::ops::AddAssign;
 
-/// What was counted of contexts and of their requests.
+/// Numbers of contexts and of their requests.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sums {
     /// Contexts that became known.
     pub contexts: u64,
-    /// Of these, those that have not ended.
+    /// Contexts that have not ended.
     pub alive: u64,
-    /// Those that have.
+    /// Contexts that have ended.
     pub ended: u64,
     /// Requests given to io_submit.
     pub submitted: u64,
-    /// Of these, those that it took.
+    /// How many of these were accepted.
     pub accepted: u64,
-    /// Those that it did not take.
+    /// How many of these were not accepted.
     pub refused: u64,
-    /// Requests that completed and that were submitted before the attach, or in a call whose return was not seen.
+    /// Requests that completed, and that were submitted before the attach, or in a call whose return was not seen.
     pub before: u64,
-    /// Requests that completed, with a result that is known.
+    /// Requests that completed with a known result.
     pub completed: u64,
-    /// Requests that completed, and it is not known with what result.
+    /// Requests that completed with an unknown result.
     pub unknown: u64,
     /// Requests in flight.
     pub in_flight: u64,
@@ -32,11 +32,11 @@ pub struct Sums {
     pub found: u64,
     /// Completions that were reaped.
     pub reaped: u64,
-    /// Completions that were not, so far.
+    /// Completions that are not reaped.
     pub unreaped: u64,
-    /// Completions that were not when io_destroy ended their context.
+    /// Completions that were not reaped when io_destroy ended their context.
     pub discarded_unreaped: u64,
-    /// Completions of which that is not known: the process may have reaped them before its end without a call.
+    /// Completions that the process may have reaped before its end without a call.
     pub unknown_unreaped: u64,
 }
 
@@ -61,26 +61,26 @@ impl AddAssign for Sums {
     }
 }
 
-/// Two ways to count the same, which do not agree.
+/// Two ways to count the same thing that do not agree.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Disagreement {
-    /// What was counted: `submitted = accepted + refused`.
+    /// The two ways: `submitted = accepted + refused`.
     pub what: &'static str,
-    /// The left side.
+    /// The number on the left side.
     pub left: u64,
-    /// The right side.
+    /// The number on the right side.
     pub right: u64,
 }
 
 impl Disagreement {
-    /// `submitted = accepted + refused, but 3 is not 2`
+    /// The disagreement in words: `submitted = accepted + refused, but 3 is not 2`.
     pub fn in_words(&self) -> String {
         format!("{}, but {} is not {}", self.what, self.left, self.right)
     }
 }
 
 impl Sums {
-    /// Where the numbers do not agree.
+    /// The ways to count that do not agree.
     pub fn disagreements(&self) -> Vec<Disagreement> {
         let ways = [
             ("contexts = alive + ended", self.contexts, self.alive + self.ended),

@@ -1,24 +1,24 @@
-//! How long an io_getevents waits at most: by its arguments, as the kernel takes them.
+//! How long an io_getevents waits at most, by its arguments, as the kernel reads them.
 
 use super::SECOND;
 use crate::event::{Address, Timespec};
 
-/// Until when a call waits for what it wants.
+/// How long a call waits for the completions that it wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
     /// It takes what is there, and returns.
     AtOnce,
-    /// For so long, nanoseconds; the kernel may add the slack of the thread's timers, which is 50 us by default.
+    /// For this many nanoseconds; the kernel may add the slack of the thread's timers, which is 50 us by default.
     Within(u64),
-    /// As long as it takes.
+    /// For as long as it takes.
     Ever,
     /// Its timeout could not be read.
     Unknown,
 }
 
 impl Until {
-    /// Of these arguments. A call that wants nothing (`min_nr` 0) returns at once, whatever its timeout is, also if it
-    /// has none; a timeout that is negative is one that never comes.
+    /// The wait of a call with these arguments. A call that wants nothing (`min_nr` 0) returns at once, whatever its
+    /// timeout is, even if it has none; a negative timeout never ends.
     /// (<https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n1346>)
     pub fn of(min_nr: i64, timeout: Address, value: Option<Timespec>) -> Self {
         if min_nr <= 0 {
@@ -28,7 +28,8 @@ impl Until {
             return Self::Ever;
         }
         let Some(Timespec { sec, nsec }) = value else { return Self::Unknown };
-        // Nobody checks it: `ktime_set` of the kernel.
+        // The kernel does not check the value: `ktime_set`
+        // (<https://elixir.bootlin.com/linux/v6.12.117/source/include/linux/ktime.h#L36>).
         if sec >= i64::MAX / SECOND as i64 {
             return Self::Ever;
         }

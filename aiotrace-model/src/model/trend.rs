@@ -1,5 +1,5 @@
-//! What will be context-growth if it goes on: said in the report as what it is, for a trace that is too short for
-//! the finding.
+//! Contexts that will be context-growth if they go on like this: the report describes them, for a trace that is too
+//! short for the finding.
 //!
 //! ```text
 //!  first context made        middle                 now
@@ -10,9 +10,9 @@
 use super::{Map, Model, Name, SECOND, report::Trend};
 use crate::any_order::AnyOrder as _;
 
-/// So many of each half, at least.
+/// Least number of contexts in each half.
 const ENOUGH: u64 = 4;
-/// Shorter than this, it is a start.
+/// In a shorter time than this, the program may only be starting.
 const SHORTEST: u64 = 2 * SECOND;
 
 #[derive(Default)]
@@ -26,7 +26,7 @@ struct Group {
 }
 
 impl Model {
-    /// Contexts of one place that are made all the time, of which none ended and the older half lies idle.
+    /// Places that make contexts all the time, of which none ended and the older half lies idle.
     pub(super) fn trends(&self) -> Vec<Trend> {
         if self.uses_unknown {
             return Vec::new();

@@ -1,6 +1,6 @@
-//! Threads inside of a call that they do not come back from: what a process that hangs waits for.
+//! Threads inside of a call from which they do not return: what a process that hangs waits for.
 //!
-//! Nothing is concluded here: it is said what is known, and what is not.
+//! Nothing is concluded here: the report says what is known of the wait, and what is not.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use crate::{
     words::duration::in_words,
 };
 
-/// Threads that are inside of something, by thread.
+/// The threads that are inside of a call, by their ids.
 #[derive(Default)]
 pub(super) struct Inside {
     threads: BTreeMap<u32, Entered>,
-    /// There was one once: the program does use kernel AIO.
+    /// There was such a thread at some time: so the program uses kernel AIO.
     pub any: bool,
 }
 
 struct Entered {
     pid: u32,
-    /// When the call was entered, if that was seen; else when the thread was found in it.
+    /// When the call was entered, if that was seen; otherwise when the thread was found in it.
     since: u64,
     is_older: bool,
     what: What,
@@ -31,38 +31,38 @@ enum What {
     Exit,
 }
 
-/// One or more threads that wait for the same.
+/// One or more threads that wait for the same thing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Wait {
     /// Process.
     pub pid: u32,
     /// Its name: any bytes.
     pub process: Vec<u8>,
-    /// A thread that waits.
+    /// One of the threads that wait.
     pub tid: u32,
-    /// How many threads wait for the same.
+    /// How many threads wait for the same thing.
     pub threads: u64,
     /// Name of the call, or `exit`.
     pub call: &'static str,
-    /// For how long, nanoseconds; at least so long, if `is_older`.
+    /// How long it has waited, nanoseconds; with `is_older`, at least so long.
     pub age: u64,
     /// It began before the attach.
     pub is_older: bool,
-    /// In words.
+    /// The wait in words.
     pub message: String,
 }
 
 impl Model {
-    /// A thread is in a call.
+    /// Notes that a thread is in a call.
     pub(super) fn in_call(&mut self, event: &Event, call: &Unfinished) {
         let Unfinished { entered, args, why } = call;
         self.inside.any = true;
         match args {
-            // Whoever waited on this context got EINVAL by design.
+            // Calls that were waiting on this context got EINVAL by design.
             Args::Destroy { ctx } => {
                 self.excuse_refusals((self.space(event.pid), ctx.0), entered.unwrap_or(0));
             }
-            // (While a program runs, its ring may be ahead of what is told, by more than a whole round.)
+            // (While a program runs, its ring may be ahead of the events by more than a whole round.)
             Args::Getevents { ctx, .. } if self.settings.every_call && *why == Why::TraceEnds => {
                 self.ask(Question::Ring { pid: event.pid, ctx: *ctx });
             }
@@ -79,7 +79,7 @@ impl Model {
         self.enter(event, since, is_older, What::Call(args.clone()));
     }
 
-    /// A thread is in exit, and waits there for requests.
+    /// Notes that a thread is in exit, and waits there for requests.
     pub(super) fn in_exit(&mut self, event: &Event) {
         self.inside.any = true;
         self.enter(event, event.time, true, What::Exit);
@@ -92,23 +92,23 @@ impl Model {
         }
     }
 
-    /// It came back.
+    /// Notes that a thread returned from its call.
     pub(super) fn left_call(&mut self, tid: u32) {
         self.inside.threads.remove(&tid);
     }
 
-    /// No thread of this process is in a call any more.
+    /// Notes that no thread of this process is in a call any more.
     pub(super) fn left_calls(&mut self, pid: u32) {
         self.inside.threads.retain(|_, it| it.pid != pid);
     }
 
-    /// Those that have waited for a while, equal ones as one.
+    /// The threads that have waited for a while; equal waits are one.
     pub(super) fn waits_in_calls(&self) -> Vec<Wait> {
         let mut waits: Vec<Wait> = Vec::new();
         let mut places: BTreeMap<(u32, String), usize> = BTreeMap::new();
         for (tid, it) in &self.inside.threads {
             let age = self.now.saturating_sub(it.since);
-            // Whoever is in exit does not come back; of others it may be the next moment.
+            // A thread that waits in exit does not return; a thread in another call may return at any moment.
             let is_long = age >= SECOND || matches!(it.what, What::Exit);
             let Some((call, what)) = self.in_which(it).filter(|_| is_long) else { continue };
             if let Some(place) = places.get(&(it.pid, what.clone())) {
@@ -171,14 +171,14 @@ impl Model {
         })
     }
 
-    /// `the ring is empty; what is in flight is not known (...)`
+    /// What can still come for a wait, in words: `the ring is empty; what is in flight is not known (...)`.
     fn what_comes(&self, pid: u32, ctx: Handle, most: i64) -> String {
         let Some(context) = self.contexts.get(&(self.space(pid), ctx.0)) else {
             return "its context is not known".to_owned();
         };
         let ring = match context.ring.map(crate::event::Ring::unreaped) {
             None => "its ring could not be read".to_owned(),
-            // A call that waits for several takes each out of the ring as it comes.
+            // A call that waits for several completions takes each one out of the ring as it comes.
             Some(0) if most > 1 => {
                 "the ring is empty (what came since is with the thread already, and not counted)"
                     .to_owned()

@@ -1,15 +1,15 @@
-//! What shows only in that nothing happens.
+//! Findings that come from silence: nothing completes, is reaped or used for some time.
 
 use super::{Map, Model, Question, SECOND, Subject};
 use crate::{any_order::AnyOrder as _, event::Handle};
 
-/// A call on it is this long ago: worth a look from outside.
+/// If the last call on a context is this long ago, the context is worth a look from outside.
 const QUIET: u64 = SECOND / 2;
-/// Contexts looked at in one tick, at most.
+/// Most contexts looked at in one tick.
 const MOST_LOOKS: usize = 64;
 
 impl Model {
-    /// Time has passed.
+    /// Takes note that time has passed.
     pub fn handle_timeout(&mut self, now: u64) {
         self.now = self.now.max(now);
         if self.now < self.next_tick {
@@ -47,7 +47,7 @@ impl Model {
             let late = late.map(|it| (it.entered, Subject::of(it)));
             let waits = context.requests.oldest_unreaped().map(|it| it.time);
             let waits = waits.filter(|time| since(*time) >= thresholds.unreaped);
-            // Only a look at the ring itself tells what the program did without a call.
+            // Only a look at the ring itself shows what the program did without a call.
             let looked = context.look.confirmed;
             let mut wants_look = context.look.pace.is_due(now) && since(context.used) >= QUIET;
             if let Some((entered, subject)) = late {
@@ -60,7 +60,7 @@ impl Model {
             }
             if let Some(time) = waits {
                 match context.ring {
-                    // Whoever waits for more reaps them with the others.
+                    // A thread that waits for more completions reaps these together with the others.
                     Some(ring) if context.look.is_awaited(ring.unreaped()) => wants_look = true,
                     Some(ring) if looked >= time.saturating_add(thresholds.unreaped) => {
                         unreaped.push((context.name, context.pid, time, ring));
@@ -86,7 +86,7 @@ impl Model {
         }
     }
 
-    /// The contexts that were not used for a while, by process.
+    /// Contexts that have not been used for a while, by process.
     pub fn idle_contexts(&self) -> Map<u32, Vec<Handle>> {
         let mut idle: Map<u32, Vec<Handle>> = Map::default();
         let threshold = self.settings.thresholds.idle;

@@ -1,11 +1,11 @@
-//! What is known of each context: enough to tell completions and the ends of contexts where no probe
-//! does, and to count what is in flight.
+//! What the decoder knows of each context: enough to give events for completions and for the ends of contexts where
+//! no probe sees them, and to count requests in flight.
 //!
-//! The model follows contexts as well, and one of the two cannot do the work of the other without losing a source. What is
-//! here decides which events there are: where in its ring an entry stood, so that what two threads saw is told once; which
-//! ring was moved; which contexts end with an address space. That is known from records (positions in rings, the kernel's
-//! number of an address space), which events do not have, and a recording has events only. And the model, from events
-//! alone, of a recording too, knows what this cannot: each request, and what became of it.
+//! The model follows contexts as well, and neither can do the work of the other without giving up a source. This part
+//! decides which events there are: an entry that two threads saw gives one completion; a ring that was moved is
+//! recognised; contexts end with their address space. It needs records for that (positions in rings, the kernel's
+//! number of an address space), which events do not have, and a recording has only events. The model knows from
+//! events alone, so from a recording, too, what this part cannot know: each request, and what became of it.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,27 +20,27 @@ use crate::{
     event::{Gone, Handle, How},
 };
 
-/// Contexts remembered at most. Beyond, all are forgotten, and nothing is in flight for sure.
+/// Most contexts remembered; when there are more, all are forgotten, and the number of requests in flight is unknown.
 const MOST: usize = 65_536;
 
-/// Entries taken from a look from outside, at most: more than the largest rings that programs have. (The program can
-/// write any tail there.)
+/// Most entries taken from a look from outside: more than the largest rings of real programs have. (A program can
+/// write any tail into its ring.)
 const MOST_AT_A_LOOK: u32 = 1 << 18;
-/// Contexts that wait for io_destroy to return, at most.
+/// Most contexts that wait for io_destroy to return.
 const MOST_LEAVING: usize = 1024;
 
 type Map<K, V> = HashMap<K, V, foldhash::fast::RandomState>;
 
-/// All contexts, and who uses which address space.
+/// All contexts, and which process uses which address space.
 #[derive(Default)]
 pub struct Contexts {
     known: Map<(u64, u64), Known>,
-    /// By address space and the ring's id: the handle that it had when it was seen first.
+    /// By address space and id of the ring: the handle that the context had when its ring was first seen.
     by_id: Map<(u64, u32), u64>,
-    /// Contexts whose handle has been given to another one, while io_destroy still waits.
+    /// Contexts whose handle was given to another context while io_destroy still waits.
     leaving: Vec<((u64, u64), Known)>,
     spaces: Map<u32, u64>,
-    /// Address spaces that were seen from their beginning on, with all their contexts.
+    /// Address spaces that were seen from their beginning on, so that all their contexts are known.
     whole: HashSet<u64, foldhash::fast::RandomState>,
 }
 
@@ -50,23 +50,24 @@ struct Known {
     pid: u32,
     /// When io_setup returned; 0 if that was not seen.
     created: u64,
-    /// Seen from its creation on, and nothing was lost since.
+    /// The context was seen from its creation on, and nothing was lost since: its requests can be counted.
     counted: bool,
-    /// Nothing of its address space was lost since it is known.
+    /// No record of its address space was lost since the context is known.
     sure: bool,
-    /// A call on it succeeded. (A forked child inherits the ring, up to Linux 7.0, but no context.)
+    /// A call on it succeeded. (Up to Linux 7.0 a forked child inherits the mapping of the ring, but not the
+    /// context.)
     real: bool,
     accepted: u64,
     completed: u64,
-    /// When the ring was last looked at and all that it had was told.
+    /// When the ring was last looked at and all its completions had become events.
     looked: Option<u64>,
-    /// Entries that could not be read at the last look, and were not told since.
+    /// Entries that could not be read at the last look, and have given no completion since.
     untold: u32,
-    /// Nothing had completed at the first look.
+    /// Nothing had completed at the first look at the ring.
     fresh: bool,
-    /// What does not change when the ring is moved.
+    /// The id of the ring, which stays the same when the ring is moved.
     id: Option<u32>,
-    /// Size of the ring; 0 if that is not known.
+    /// Number of entries; 0 if unknown.
     nr: u32,
     positions: Positions,
 }
@@ -78,17 +79,17 @@ pub struct Seen {
     pub id: u32,
     /// Number of entries.
     pub nr: u32,
-    /// Where the tail is.
+    /// The position of the tail.
     pub tail: u32,
 }
 
-/// What entries of a ring tell.
+/// What the entries of a ring add to what is known.
 pub struct Entries {
     /// When the ring was looked at before.
     pub since: Option<u64>,
-    /// Which of them are new to us.
+    /// The entries that are new.
     pub new: Vec<Range<u32>>,
-    /// So many that completed before are never told: whoever saw them first was overtaken by a whole ring.
+    /// How many earlier completions will never come: the thread that saw them first was overtaken by a whole ring.
     pub never: u32,
 }
 
@@ -102,7 +103,7 @@ pub struct Ended {
 }
 
 impl Contexts {
-    /// io_setup made it.
+    /// Adds a context that io_setup made.
     pub fn created(&mut self, space: u64, handle: u64, pid: u32, time: u64) {
         self.make_room();
         let positions = Positions::from(0);
@@ -123,14 +124,14 @@ impl Contexts {
         }
     }
 
-    /// For one more.
+    /// Makes room for one more context.
     fn make_room(&mut self) {
         if self.known.len() >= MOST {
             self.known.clear();
         }
     }
 
-    /// It was there before the attach.
+    /// Adds a context that existed before the attach.
     pub fn adopted(&mut self, space: u64, handle: u64, ring: Option<Seen>, pid: u32) {
         self.spaces.insert(pid, space);
         if let Some(ring) = ring {
@@ -142,8 +143,8 @@ impl Contexts {
         }
     }
 
-    /// Its address space, and which entries are next in a ring whose tail is there now, as ranges that do
-    /// not wrap around. Too many cannot be told from old ones: then none.
+    /// The context's address space, and the entries that are next in a ring with this tail, as ranges that do not
+    /// wrap around. If there are too many, new entries cannot be told from old ones: then there are no ranges.
     pub fn pending(&self, pid: u32, handle: u64, tail: u32) -> Option<(u64, [Range<u32>; 2])> {
         let space = *self.spaces.get(&pid)?;
         let known = self.known.get(&(space, handle))?;
@@ -154,7 +155,7 @@ impl Contexts {
         (count < nr / 2 && count <= MOST_AT_A_LOOK).then_some((space, parts))
     }
 
-    /// The first look at its ring. If it is a known one that was moved, its handle until now.
+    /// Notes the first look at a ring. If it is a known ring that was moved, returns the handle that it had.
     pub fn seen(&mut self, space: u64, handle: u64, ring: Seen, pid: u32) -> Option<u64> {
         let Seen { id, nr, tail } = ring;
         let before = self.remember_id((space, id), handle);
@@ -162,7 +163,7 @@ impl Contexts {
             (known.id, known.nr) = (Some(id), nr);
             return None;
         }
-        // The index may be behind: what it names has ended since, or has another id.
+        // The index may be out of date: the context that it names may have ended, or have another id.
         let moved = before.filter(|from| {
             let known = self.known.get(&(space, *from));
             known.is_some_and(|it| it.id == Some(id) && it.real && it.sure)
@@ -172,7 +173,7 @@ impl Contexts {
             None => Known { pid, sure: true, fresh: tail == 0, ..Known::default() },
         };
         if known.positions.next().is_some_and(|next| next != tail) {
-            // Some completed meanwhile, and their entries were not sent.
+            // Some requests completed in the meantime, and their entries were not sent.
             known.counted = false;
         }
         (known.id, known.nr) = (Some(id), nr);
@@ -182,7 +183,7 @@ impl Contexts {
         moved
     }
 
-    /// Which handle the ring with this id has now, and which it had.
+    /// Notes which handle the ring with this id has, and returns the one it had.
     fn remember_id(&mut self, key: (u64, u32), handle: u64) -> Option<u64> {
         if self.by_id.len() >= 2 * MOST {
             self.by_id.clear();
@@ -190,14 +191,14 @@ impl Contexts {
         self.by_id.insert(key, handle)
     }
 
-    /// A probe told that its ring is moved.
+    /// Notes that a probe saw a ring being moved.
     pub fn moved(&mut self, space: u64, from: u64, to: u64) {
         if let Some(known) = self.known.remove(&(space, from)) {
             self.known.insert((space, to), known);
         }
     }
 
-    /// A process runs a new program in this address space, which has no context yet.
+    /// Notes that a process begins a program in this address space, which has no context yet.
     pub fn begins(&mut self, space: u64) {
         if self.whole.len() >= MOST {
             self.whole.clear();
@@ -205,15 +206,17 @@ impl Contexts {
         self.whole.insert(space);
     }
 
-    /// The process has a child that is not traced: it may share the address space, and make contexts there.
+    /// Notes that the process has a child that is not traced: the child may share the address space, and make
+    /// contexts there.
     pub fn is_shared(&mut self, pid: u32) {
         if let Some(space) = self.spaces.get(&pid) {
             self.whole.remove(space);
         }
     }
 
-    /// A call on it succeeded; io_submit accepted so many. If nobody was seen to make it, its ring was moved before the
-    /// first look at it: its handle until then, if only one can be meant.
+    /// Notes that a call on the context succeeded, of which io_submit accepted `accepted` requests. If nobody was
+    /// seen to make the context, its ring was moved before the first look at it: returns the handle that it had, if
+    /// only one is possible.
     pub fn used(&mut self, space: u64, handle: u64, pid: u32, accepted: u64) -> Option<u64> {
         let is_new = self.known.get(&(space, handle)).is_none_or(|it| !it.real);
         let from = if is_new { self.unseen(space) } else { None };
@@ -235,7 +238,7 @@ impl Contexts {
         from
     }
 
-    /// The only context of an address space whose ring was not seen, if all contexts of that are known.
+    /// The only context of an address space whose ring was not seen, if all contexts of the address space are known.
     fn unseen(&self, space: u64) -> Option<u64> {
         if !self.whole.contains(&space) {
             return None;
@@ -256,14 +259,14 @@ impl Contexts {
         known.accepted += accepted;
     }
 
-    /// A request completed, as a probe told.
+    /// Notes a completion that a probe saw.
     pub fn completed(&mut self, space: u64, handle: u64) {
         if let Some(known) = self.known.get_mut(&(space, handle)) {
             known.completed += 1;
         }
     }
 
-    /// The ring was looked at, and its tail was there. A call's record may come after others that looked later.
+    /// Notes a look at the ring and its tail. The record of a call may come after others that looked later.
     pub fn looked(&mut self, space: u64, handle: u64, tail: u32, time: u64) {
         let Some(known) = self.known.get_mut(&(space, handle)) else { return };
         if known.untold == 0 && known.positions.have(tail, known.nr) {
@@ -271,14 +274,14 @@ impl Contexts {
         }
     }
 
-    /// So many entries are in its ring and could not be read yet.
+    /// Notes how many entries in the ring could not be read yet.
     pub fn behind(&mut self, space: u64, handle: u64, untold: u32) {
         if let Some(known) = self.known.get_mut(&(space, handle)) {
             known.untold = untold;
         }
     }
 
-    /// `count` entries from `first` on were in the ring at this time.
+    /// Notes that `count` entries from `first` on were in the ring at this time, and returns which are new.
     pub fn entries(
         &mut self,
         (space, handle): (u64, u64),
@@ -296,32 +299,33 @@ impl Contexts {
         Entries { since: known.looked, new, never }
     }
 
-    /// Something of this address space was lost: nothing of it is counted any more.
+    /// Notes that a record of this address space was lost, after which nothing of it can be counted.
     ///
-    /// 0: it is not known of which one.
+    /// 0: the address space is unknown.
     pub fn lost(&mut self, space: u64) {
         let is_meant = |of: u64| of == space || space == 0;
         for (_, known) in self.known.in_any_order_mut().filter(|((of, _), _)| is_meant(*of)) {
             (known.counted, known.sure) = (false, false);
-            // These may never come.
+            // Entries that were passed over may never come.
             known.positions.forget_holes();
         }
     }
 
-    /// Completions were lost if a probe counted another number of them than came.
+    /// Notes a loss if a probe counted another number of completions than came.
     pub fn check(&mut self, space: u64, handle: u64, completed: u64) {
         if let Some(known) = self.known.get_mut(&(space, handle)) {
             known.counted &= known.completed == completed;
         }
     }
 
-    /// It ended, as io_destroy or a probe told; `time`: when that began.
+    /// Takes out a context that ended, as io_destroy or a probe says; `time`: when its end began. Returns its
+    /// requests in flight.
     pub fn gone(&mut self, space: u64, handle: u64, time: u64) -> Option<u64> {
         let key = (space, handle);
         let known = match self.known.get(&key) {
             Some(known) if known.created <= time => self.known.remove(&key),
             _ => {
-                // Another context got the handle. The one meant is the oldest before it.
+                // Another context has got the handle. The one that ended is the oldest before it.
                 let place = self.leaving.iter().rposition(|(of, _)| *of == key);
                 place.map(|place| self.leaving.remove(place).1)
             }
@@ -329,7 +333,8 @@ impl Contexts {
         known.and_then(|known| known.in_flight())
     }
 
-    /// The process uses this address space from now on. What ended with the one it left.
+    /// Notes that the process uses this address space from now on. Returns the contexts that ended with the one it
+    /// left.
     pub fn uses(&mut self, pid: u32, space: u64, how: How) -> Vec<Ended> {
         match self.spaces.insert(pid, space) {
             Some(old) if old != space => self.left(old, how),
@@ -337,7 +342,7 @@ impl Contexts {
         }
     }
 
-    /// The process is dead. What ended with it.
+    /// Notes that the process is dead. Returns the contexts that ended with it.
     pub fn exited(&mut self, pid: u32) -> Vec<Ended> {
         match self.spaces.remove(&pid) {
             Some(old) => self.left(old, How::Exit),
@@ -346,12 +351,12 @@ impl Contexts {
     }
 
     fn left(&mut self, space: u64, how: How) -> Vec<Ended> {
-        // A child of vfork shares it.
+        // A child of vfork still uses the address space.
         if self.spaces.in_any_order().any(|it| *it.1 == space) {
             return Vec::new();
         }
         self.whole.remove(&space);
-        // Those whose handle was given away, but not by io_destroy: the ring was unmapped.
+        // These contexts lost their handle, but not by io_destroy: their rings were unmapped.
         let leaving = self.leaving.extract_if(.., |((of, _), _)| *of == space);
         let known = self.known.extract_in_any_order(|(of, _), _| *of == space);
         let mut ended: Vec<Ended> = known
@@ -372,7 +377,7 @@ impl Contexts {
 }
 
 impl Known {
-    /// Accepted and not completed. A completion may be seen before its submit returns.
+    /// Requests that were accepted and have not completed. A completion may be seen before its io_submit returns.
     fn in_flight(&self) -> Option<u64> {
         let completed = self.completed + u64::from(self.untold);
         let is_known = self.counted && self.positions.is_whole();

@@ -7,8 +7,8 @@
 //!  Stack?  Setup                         ->   one Call
 //!  Ring*  Sigset?  Events+               ->   one Call
 //! ```
-//! A `Ring` gives completions; so does `Completion`, where a probe tells of them. What no probe tells,
-//! [`Contexts`] knows from the calls.
+//! A `Ring` gives completions; so does a `Completion`, where a probe sees them. What no probe sees, [`Contexts`]
+//! derives from the calls.
 //!
 //! All records of a call come from one thread, in order, so the state is one [`Pending`] per
 //! thread. Its vectors are used again for the next call.
@@ -47,35 +47,36 @@ use crate::{
 #[error("a record of {0} bytes cannot be decoded")]
 pub struct Undecodable(pub usize);
 
-/// Entries of a ring read from outside at a time.
+/// Most entries of a ring that are read from outside at a time.
 const READ_AT_ONCE: u32 = 4096;
-/// The state of threads is forgotten beyond this number of them. (Threads tell when they die; only
-/// where those records are lost does the number grow.)
+/// If there are more threads than this, their state is forgotten. (Threads send a record when they die; only if those
+/// records are lost does the number grow.)
 const MOST_THREADS: usize = 65_536;
 
 /// Joins records to events.
 #[derive(Default)]
 pub struct Decoder {
     threads: HashMap<u32, Pending, foldhash::fast::RandomState>,
-    /// Threads were forgotten, so one that is new may not be.
+    /// Threads were forgotten, so a thread that seems new may have made calls before.
     forgot: bool,
     contexts: Contexts,
-    /// The ends of contexts are told by a probe.
+    /// A probe sees the ends of contexts.
     told_ends: bool,
-    /// The address space of each process, if so.
+    /// The address space of each process, if a probe sees the ends of contexts.
     processes: HashMap<u32, u64, foldhash::fast::RandomState>,
-    /// Contexts that ended because their process exits or runs a new program: which, it will tell.
+    /// Contexts that ended because their process exits or runs a new program; the record of the process will say
+    /// which of the two.
     ended: Vec<Event>,
-    /// Hides the kernel's addresses.
+    /// Hides the kernel's addresses: events have a hash of them.
     spaces: SeedableRandomState,
     /// Completions that were changed in a ring and are not reaped yet, as they are now.
     in_rings: Vec<InRing>,
     unwinder: Option<Box<dyn Unwind>>,
-    /// Not every call is told, so what is in flight is not known.
+    /// The source does not record every call, so the number of requests in flight is unknown.
     in_part: bool,
 }
 
-/// Of them, remembered at most.
+/// Most changed completions remembered.
 const MOST_IN_RINGS: usize = 4096;
 
 /// A completion that was changed in a ring.
@@ -86,37 +87,37 @@ pub(super) struct InRing {
 }
 
 impl Decoder {
-    /// For the records of these probes.
+    /// A decoder for the records of these probes.
     pub fn new(set: &ProbeSet) -> Self {
         Self { told_ends: set.has(Feature::Gone), ..Self::default() }
     }
 
-    /// For a source that does not tell every call.
+    /// `in_part`: the source does not record every call.
     #[must_use]
     pub fn in_part(self, in_part: bool) -> Self {
         Self { in_part, ..self }
     }
 
-    /// The numbers of address spaces depend on this one, so that the same records give the same events: for tests. (Without
-    /// it they depend on chance: whoever knows it can find out the kernel's addresses.)
+    /// Makes the numbers of address spaces depend on this seed, so that the same records give the same events: for
+    /// tests. (Without it the numbers are random: somebody who knows the seed can find out the kernel's addresses.)
     #[must_use]
     pub fn with_seed(self, seed: u64) -> Self {
         let spaces = SeedableRandomState::with_seed(seed, SharedSeed::global_fixed());
         Self { spaces, ..self }
     }
 
-    /// Stacks are made by `unwinder`. (Without one, there are none.)
+    /// Lets `unwinder` make the stacks. (Without one, there are none.)
     #[must_use]
     pub fn with_stacks(self, unwinder: impl Unwind + 'static) -> Self {
         Self { unwinder: Some(Box::new(unwinder)), ..self }
     }
 
-    /// Tells that a thread was inside a call when we attached.
+    /// Notes that a thread was inside a call when we attached.
     pub fn blocked_at_attach(&mut self, tid: u32, syscall: Syscall) {
         self.threads.entry(tid).or_default().blocked = Some(syscall);
     }
 
-    /// Tells of a context that was there before the attach, and gives the event.
+    /// Adds a context that existed before the attach, and returns the event.
     pub fn adopt(&mut self, found: &Found, time: u64) -> Event {
         let Found { pid, handle, space, charge, in_flight, ring } = *found;
         if let Some(space) = space {
@@ -128,8 +129,8 @@ impl Decoder {
         Event { time, pid, tid: pid, body: Body::ContextAdopted(adopted) }
     }
 
-    /// Somebody looked at a ring from outside, between these times: the completions in it that were not told yet. `read`
-    /// gives entries from a place in the ring on, if the tail is still there.
+    /// Takes a look at a ring from outside, made between these times: gives the completions in the ring that are new.
+    /// `read` returns the entries from a position on, if the tail is unchanged.
     pub fn look(
         &mut self,
         pid: u32,
@@ -149,7 +150,7 @@ impl Decoder {
             let count = entries.len() as u32;
             let found = self.contexts.entries((space, handle), part.start, count, time);
             let since = found.since;
-            // (Those that never come are told last: whoever counts the others begins at the first.)
+            // (The completions that never come are last: whoever counts the others begins at the first.)
             let all = entries.into_iter().map(Some);
             for entry in all.chain((0..found.never).map(|_| None)) {
                 let completion = Completion {
@@ -226,7 +227,7 @@ impl Decoder {
                 }));
                 return Ok(());
             }
-            // Not of a thread's sequence.
+            // This record belongs to no thread's sequence.
             Kind::Process if header.seq == 0 => {
                 let (record, _): (record::Process, _) = prefix(bytes)?;
                 self.process(&record, event);
@@ -244,7 +245,7 @@ impl Decoder {
             ..Pending::default()
         });
         if let Some(missing @ 1..) = thread.missing(header.seq) {
-            // What is known of the call in progress may belong to another one.
+            // What is known of the call in progress may belong to another call.
             thread.clear();
             self.contexts.lost(thread.space);
             of(Body::Lost { records: u64::from(missing) });
@@ -380,7 +381,7 @@ impl Decoder {
         }
     }
 
-    /// The calls that are in progress when the trace ends.
+    /// The events of calls that are in progress when the trace ends.
     pub fn unfinished(
         &mut self,
         now: u64,
@@ -391,7 +392,7 @@ impl Decoder {
         self.in_progress(now, threads, Why::TraceEnds, event);
     }
 
-    /// The calls that are in progress now, of these threads.
+    /// The events of calls that these threads are in now.
     pub fn in_progress(
         &self,
         now: u64,
@@ -407,7 +408,7 @@ impl Decoder {
             let pending = self.threads.get(&thread.tid).unwrap_or(&nothing);
             let mut args = pending.arguments_so_far(syscall, &thread.args);
             match &mut args {
-                // If it was only counted, it was not read; and ptrace has told it.
+                // A probe that only counts does not read the iocb; and the ptrace source has sent it already.
                 Args::Submit { nr: 1, iocbs, .. } if thread.told == 1 => {
                     *iocbs = vec![Some(kept_iocb(thread))];
                 }

@@ -1,8 +1,8 @@
-//! What was there before the trace.
+//! Contexts that existed before the trace.
 
 use aiotrace_common::abi::RingHeader;
 
-/// A context that is there already.
+/// A context that existed before the trace.
 #[derive(Clone, Copy, Debug)]
 pub struct Found {
     /// Its process.

@@ -1,5 +1,4 @@
-//! What the probes write, and what becomes of it: records are decoded here, whoever made them. The ptrace loop writes the
-//! same records as the probes do.
+//! Decodes the records that the probes write into events. The ptrace loop writes the same records as the probes.
 //!
 //! ```text
 //!  bytes -> parse -> decode -> Event

@@ -1,4 +1,4 @@
-//! What one record says, or a part of it.
+//! The meaning of a single record, or of a part of it.
 
 use aiotrace_common::{
     abi,
@@ -12,7 +12,7 @@ use super::{
 };
 use crate::event::{Address, Args, Change, ExitStatus, Handle, How, Iocb, Process, Ring, Syscall};
 
-/// What was copied of a stack.
+/// The copy of a stack in a record.
 pub(super) fn copied(bytes: &[u8]) -> Result<Copied<'_>, Undecodable> {
     let (record, rest): (record::Stack, _) = prefix(bytes)?;
     let record::Stack { header, ip, sp, bp, pages, read, known, space } = record;
@@ -21,7 +21,7 @@ pub(super) fn copied(bytes: &[u8]) -> Result<Copied<'_>, Undecodable> {
     Ok(Copied { time: header.time, space, ip, sp, bp, pages, read, known })
 }
 
-/// An iocb of an io_submit, with what of it could be read.
+/// An iocb of an io_submit, if it could be read.
 pub(super) fn read_iocb(found: &SubmittedIocb) -> Iocb {
     Iocb {
         address: is_read(found.pointer).then_some(Address(found.address)),
@@ -75,7 +75,7 @@ pub fn arguments(syscall: Syscall, args: &[u64; 6]) -> Args {
     }
 }
 
-/// Who uses which address space now, and what ended with the one that was left.
+/// Notes which process uses which address space, and returns the contexts that ended with the one that was left.
 pub(super) fn changed(contexts: &mut Contexts, record: &record::Process) -> Vec<contexts::Ended> {
     let pid = record.header.pid;
     match record.change {
@@ -95,7 +95,7 @@ pub(super) fn changed(contexts: &mut Contexts, record: &record::Process) -> Vec<
     }
 }
 
-/// `space` stands for the kernel's address, which is nobody's business.
+/// `space` stands for the kernel's address of the address space, which nobody may learn.
 pub(super) fn process(record: &record::Process, space: Option<u64>) -> Process {
     let change = match record.change {
         record::Change::Seen => Change::Seen,

@@ -1,4 +1,4 @@
-//! The call that a thread is in, of which a record after the other comes.
+//! The call that a thread is in, whose records come one after the other.
 
 use aiotrace_common::{
     abi,
@@ -33,14 +33,14 @@ pub(super) struct Pending {
     pub(super) sigset: Option<record::Sigset>,
     pub(super) iocbs: Vec<Option<Iocb>>,
     pub(super) events: Vec<Option<abi::IoEvent>>,
-    /// Which of them a fault rule changed.
+    /// The indices of events that a fault rule changed.
     pub(super) changed: Vec<u32>,
-    /// And when the call with it was entered.
+    /// The stack, and when the call was entered that it belongs to.
     pub(super) stack: Option<(u64, Stack)>,
 }
 
 impl Pending {
-    /// How many records are missing before this one; `None` if it is not counted.
+    /// How many records are missing before this one; `None` if the record belongs to no sequence.
     pub(super) fn missing(&mut self, seq: u32) -> Option<u32> {
         if seq == 0 {
             return None;
@@ -48,7 +48,7 @@ impl Pending {
         let expected = self.seq.wrapping_add(1);
         self.seq = seq;
         if seq < expected {
-            // A new slot: the first call of the thread, or the first after exec.
+            // The thread has a new slot: it is its first call, or the first after exec.
             self.clear();
             return Some(seq - 1);
         }
@@ -76,7 +76,7 @@ impl Pending {
             self.iocbs[first..].iter_mut().zip(bytes.chunks_exact(size_of::<SubmittedIocb>()))
         {
             let (found, _): (SubmittedIocb, _) = prefix(bytes)?;
-            // What was read when it should be stays.
+            // An iocb that was read at entry is kept: it was read at the right time.
             if slot.is_some_and(|known| known.value.is_some()) {
                 continue;
             }
@@ -143,7 +143,7 @@ impl Pending {
         Ok(())
     }
 
-    /// Gives the iocb that was refused, now that it is known which one it is: all before it were
+    /// Gives the event of the refused iocb, when the call's result says which one it was: all before it were
     /// accepted.
     pub(super) fn tell_refused(&mut self, call: &record::Call, of: &mut impl FnMut(Body) -> Body) {
         let Some(record) = self.refused.take() else {
@@ -166,7 +166,7 @@ impl Pending {
         if record.first == 0 {
             self.events.clear();
         }
-        // Records in between may be lost.
+        // Records between these two may be lost.
         self.events.resize(record.first as usize % (ITEMS_PER_CALL + 1), None);
         if is_read(record.memory) {
             self.events.extend(io_events(rest, record.count as usize)?.map(Some));
@@ -211,7 +211,7 @@ impl Pending {
         self.finish_with(contexts, &record.call, args, record.ring, of)
     }
 
-    /// The arguments of a call, with what is already known of its memory.
+    /// The arguments of a call, with what is known already of the memory that they point to.
     pub(super) fn arguments(&mut self, syscall: Syscall, args: &[u64; 6]) -> Args {
         Self::arguments_with(syscall, args, || std::mem::take(&mut self.iocbs))
     }
@@ -230,7 +230,7 @@ impl Pending {
         if let Args::Submit { nr, iocbs, truncated, .. } = &mut args {
             let recorded = (*nr).clamp(0, ITEMS_PER_CALL as i64) as usize;
             *iocbs = known();
-            // Where a record was lost, it is not known what was submitted.
+            // If a record was lost, it is unknown what was submitted.
             iocbs.resize(recorded, None);
             *truncated = ((*nr).max(0) as u64).saturating_sub(recorded as u64);
         }
@@ -270,7 +270,7 @@ impl Pending {
         if is_read(sample.memory) {
             contexts.looked(self.space, call.args[0], sample.tail, call.header.time);
         }
-        // The vectors are for the next call.
+        // The vectors are used again for the next call.
         match of(body) {
             Body::Call(Call { args: Args::Submit { iocbs, .. }, .. }) => self.iocbs = iocbs,
             Body::Call(Call { args: Args::Getevents { list, .. }, .. }) => self.events = list,
@@ -290,7 +290,7 @@ impl Pending {
         if is_first && (blocked == Some(call.syscall) || call.ret >= 0) {
             return Entry::BeforeAttach;
         }
-        // A filter answers with an errno.
+        // A seccomp filter answers only with an errno.
         match (flags & flag::SECCOMP != 0 && call.ret < 0, is_first) {
             (true, _) => Entry::Denied,
             (false, true) => Entry::BeforeAttach,
@@ -309,7 +309,7 @@ impl Pending {
     }
 }
 
-/// A ring has another handle than until now.
+/// Gives an event if a ring has got another handle.
 fn tell_moved(from: Option<u64>, to: u64, of: &mut impl FnMut(Body) -> Body) {
     if let Some(from) = from {
         of(Body::ContextMoved(Moved { from: Handle(from), to: Handle(to) }));

@@ -1,10 +1,10 @@
-//! Which entries of a ring were told.
+//! Which entries of a ring have become completions already.
 
 use std::ops::Range;
 
 use aiotrace_common::abi::RingHeader;
 
-/// Positions of a ring that were passed over and may still come, at most.
+/// Most positions of a ring remembered that were passed over and may still come.
 const MOST_HOLES: usize = 4096;
 
 /// A list of one range.
@@ -12,24 +12,24 @@ pub(super) fn one(range: Range<u32>) -> Vec<Range<u32>> {
     std::iter::once(range).collect()
 }
 
-/// Which entries of a ring are known. Threads that look at the same moment send the same entries, and
-/// may send them out of order.
+/// The entries of a ring that are known. Threads that look at the same moment send the same entries, and may send
+/// them out of order.
 #[derive(Debug, Default)]
 pub(super) struct Positions {
     next: Option<u32>,
-    /// When the tail that `next` comes from was read. A record whose tail was read before cannot be ahead of it.
+    /// When the tail was read that `next` comes from. A record whose tail was read earlier cannot be ahead of it.
     seen: u64,
-    /// Passed over: sent by somebody who was overtaken, or by nobody.
+    /// Positions that were passed over: a thread that was overtaken sends them later, or nobody does.
     holes: Vec<u32>,
 }
 
 impl Positions {
-    /// All entries before this place are known.
+    /// All entries before this position are known.
     pub(super) fn from(next: u32) -> Self {
         Self { next: Some(next), ..Self::default() }
     }
 
-    /// The place of the next entry, if one is known.
+    /// The position of the next entry, if it is known.
     pub(super) fn next(&self) -> Option<u32> {
         self.next
     }
@@ -39,20 +39,20 @@ impl Positions {
         self.holes.is_empty()
     }
 
-    /// Entries that were passed over are not waited for any more.
+    /// Gives up the positions that were passed over.
     pub(super) fn forget_holes(&mut self) {
         self.holes.clear();
     }
 
-    /// Whether all entries before this place are known, in a ring of this size. (Another thread that looked a
-    /// little later may have told more.)
+    /// Whether all entries before this position are known, in a ring of this size. (Another thread that looked a
+    /// little later may have sent more.)
     pub(super) fn have(&self, tail: u32, nr: u32) -> bool {
         let is_there =
             |next: u32| next >= nr || tail >= nr || RingHeader::distance(tail, next, nr) <= nr / 8;
         self.holes.is_empty() && self.next.is_none_or(is_there)
     }
 
-    /// Other entries are in these places now: how many were passed over there and will not come.
+    /// These positions hold other entries by now: returns how many of them were passed over and will never come.
     fn overwritten(&mut self, first: u32, count: u32, nr: u32) -> u32 {
         let before = self.holes.len();
         self.holes.retain(|place| {
@@ -61,8 +61,8 @@ impl Positions {
         (before - self.holes.len()) as u32
     }
 
-    /// Which of `count` entries from `first` on, whose tail was read then, are new, and how many others never come;
-    /// `nr` is the size of the ring.
+    /// Which of `count` entries from `first` on, whose tail was read then, are new, and how many others will never
+    /// come. `nr` is the size of the ring.
     pub(super) fn take(
         &mut self,
         (first, count, seen): (u32, u32, u64),
@@ -77,7 +77,7 @@ impl Positions {
             _ => first,
         };
         let ahead = RingHeader::distance(next, first, nr);
-        // Who looked before `next` was known is behind, perhaps by more than a ring.
+        // A thread that looked before `next` was known is behind, perhaps by more than a ring.
         if ahead == 0 || ahead < nr / 2 && seen >= self.seen {
             let never = self.overwritten(next, ahead + count, nr);
             let room = MOST_HOLES.saturating_sub(self.holes.len());
@@ -85,7 +85,8 @@ impl Positions {
             (self.next, self.seen) = (Some(end(first, count)), seen);
             return (one(0..count), never);
         }
-        // Behind: known, but for holes, and but for what lies beyond.
+        // These entries are behind `next`: they are known, except for those that were passed over, and those that
+        // reach beyond `next`.
         let behind = nr - ahead;
         let mut new = Vec::new();
         for index in 0..count.min(behind) {
@@ -161,7 +162,7 @@ mod tests {
             let first = (seen as u32 - 1) * 5 % 10;
             assert_eq!(took_at(&mut positions, (first, 5, seen), 0).len(), 5);
         }
-        // Its processor stood still since the time 2: two rings of other entries came meanwhile.
+        // The processor of this thread stood still since time 2: in the meantime two rings of other entries came.
         assert_eq!(took_at(&mut positions, (2, 3, 2), 0), [0u32; 0]);
         assert_eq!(took_at(&mut positions, (0, 3, 5), 0), [0, 1, 2], "nobody is sent back");
     }

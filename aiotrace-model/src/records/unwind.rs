@@ -1,12 +1,12 @@
-//! Stacks, as records have them: a copy of registers and memory. What the functions in progress are is found out by
-//! somebody who may look at the process and its files.
+//! Stacks in records are copies of registers and memory. An unwinder, which may look at the process and its files,
+//! finds the functions in them.
 
 use crate::event::Stack;
 
-/// What was copied of a stack.
+/// The copy of a stack.
 #[derive(Clone, Copy, Debug)]
 pub struct Copied<'a> {
-    /// When, nanoseconds of CLOCK_MONOTONIC.
+    /// When it was copied, nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
     /// The address space.
     pub space: u64,
@@ -20,14 +20,14 @@ pub struct Copied<'a> {
     pub pages: &'a [u8],
     /// Bit n: page n could be read.
     pub read: u32,
-    /// Not 0: the number of a stack told to the probes; then there are no pages.
+    /// Not 0: the number of a stack that the probes know already; then there are no pages.
     pub known: u64,
 }
 
-/// Makes stacks of what was copied of them.
+/// Makes stacks from copies.
 pub trait Unwind {
     /// The stack of a thread of this process.
     fn unwind(&mut self, pid: u32, copied: &Copied<'_>) -> Stack;
-    /// The process ended, or runs another program.
+    /// Forgets a process that ended, or runs another program.
     fn forget(&mut self, pid: u32);
 }

@@ -3,19 +3,19 @@
 use aiotrace_common::record::Lost;
 use serde::{Deserialize, Serialize};
 
-/// What the probes cost, as the kernel counts it.
+/// The cost of the probes, as the kernel counts it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeRuns {
     /// How often they ran.
     pub count: u64,
-    /// How long that took, nanoseconds, on all processors together.
+    /// How long they ran, nanoseconds, on all processors together.
     pub time_ns: u64,
 }
 
-/// What never reached us, by cause.
+/// Records and looks that never reached us, by cause.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Losses {
-    /// What the probes counted, in the order of [`Lost::ALL`].
+    /// Losses that the probes counted, in the order of [`Lost::ALL`].
     pub probes: [u64; Lost::ALL.len()],
     /// Runs of a probe that the kernel skipped.
     pub skipped_runs: u64,
@@ -23,16 +23,16 @@ pub struct Losses {
     pub queue_full: u64,
     /// Records that could not be decoded.
     pub undecodable: u64,
-    /// Completions whose results are not known, because the ring could not be read. (Not in a recording: the model
-    /// knows.)
+    /// Completions with unknown results, because the ring could not be read. (A recording does not hold this number:
+    /// the model counts it again.)
     #[serde(skip)]
     pub unread: u64,
-    /// What could not be looked at in processes that did not answer in time.
+    /// Looks at processes that did not answer in time.
     pub unanswered: u64,
 }
 
 impl Losses {
-    /// Each cause: its count, its stable name, and how it is told to people.
+    /// For each cause its count, its stable name, and its description for people.
     pub fn by_cause(&self) -> impl Iterator<Item = (u64, &'static str, &'static str)> {
         let probes = Lost::ALL.into_iter().zip(self.probes).map(|(cause, count)| {
             let (name, text) = match cause {
@@ -58,8 +58,8 @@ impl Losses {
         ])
     }
 
-    /// Of these, what nobody knows whose it was. (A completion that could not be read is of a known context, and what
-    /// had no answer is not known where it was asked for.)
+    /// The losses that may belong to any process. (A completion that could not be read belongs to a known context,
+    /// and a look without an answer makes unsure what it was asked for.)
     pub fn of_anybody(&self) -> u64 {
         self.total() - self.unread - self.unanswered
     }

@@ -29,23 +29,23 @@ pub struct Clock {
 pub struct Start {
     /// When it began, and how event times relate to wall time.
     pub clock: Clock,
-    /// What sees the calls.
+    /// The source: ptrace, or a set of probes.
     pub probes: Probes,
     /// What this probe set cannot see.
     #[serde(deserialize_with = "bounded::texts")]
     pub lacks: Vec<Cow<'static, str>>,
-    /// The faults that were asked for.
+    /// The faults that the user asked for.
     pub faults: Option<Faults>,
 }
 
 /// The faults of a trace.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Faults {
-    /// What chance depends on.
+    /// The seed on which chance depends.
     pub seed: u64,
-    /// They are only told, not made.
+    /// The faults are only reported, not made.
     pub dry_run: bool,
-    /// In the order in which they are asked.
+    /// The rules, in the order in which they are tried.
     #[serde(deserialize_with = "bounded::few")]
     pub rules: Vec<FaultRule>,
 }
@@ -53,40 +53,40 @@ pub struct Faults {
 /// A fault rule.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FaultRule {
-    /// As it was written.
+    /// The rule as it was written.
     #[serde(deserialize_with = "bounded::rule")]
     pub text: String,
-    /// By what it acts: the name of a mechanism.
+    /// The name of the mechanism by which it acts.
     #[serde(deserialize_with = "bounded::text")]
     pub mechanism: Cow<'static, str>,
 }
 
-/// How a trace ended, or stands.
+/// The end of a trace, or its state when a report is asked for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ended {
-    /// When, nanoseconds of CLOCK_MONOTONIC.
+    /// The time, nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
     /// Events that reached us.
     pub events: u64,
-    /// What did not.
+    /// Records that did not reach us.
     pub losses: Losses,
     /// How long the probes were attached.
     pub attached: Duration,
-    /// Why, or why it is told how it stands.
+    /// Why the trace ended, or why there is a report before its end.
     pub reason: Reason,
-    /// What the trace cost; not known when it did not end.
+    /// What the trace cost; unknown if it did not end.
     pub cost: Option<Cost>,
 }
 
 /// What a trace cost, from the attach to the end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Cost {
-    /// Time that aiotrace took of the processors, without its probes.
+    /// Processor time of aiotrace, without its probes.
     pub cpu: Duration,
-    /// Most memory it had, bytes (`ru_maxrss`; with the ring buffer, which is mapped twice).
+    /// The most memory that it had, in bytes (`ru_maxrss`; with the ring buffer, which is mapped twice).
     pub memory: u64,
     /// Bytes of records that came from the probes, or from the ptrace loop.
     pub record_bytes: u64,
-    /// What the probes took, if the kernel kept count (`sysctl kernel.bpf_stats_enabled=1`).
+    /// The cost of the probes, if the kernel counts it (`sysctl kernel.bpf_stats_enabled=1`).
     pub probes: Option<ProbeRuns>,
 }

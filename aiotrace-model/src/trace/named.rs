@@ -1,4 +1,4 @@
-//! What has a name in recordings and in JSON.
+//! Values that recordings and JSON show by their names.
 
 use std::{borrow::Cow, fmt};
 
@@ -6,20 +6,20 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::bounded;
 
-/// An enum whose values have names. A recording holds the name, and may hold one that we do not know, which is shown as
-/// it is.
+/// Makes an enum whose values have names. A recording holds the name; a name that this aiotrace does not know is
+/// shown as it is.
 macro_rules! named {
     ($(#[$about:meta])* $type:ident { $($(#[$doc:meta])* $value:ident = $name:literal,)* }) => {
         $(#[$about])*
         #[derive(Clone, Debug, PartialEq, Eq)]
         pub enum $type {
             $($(#[$doc])* $value,)*
-            /// A name that this aiotrace does not know, of a recording: any characters.
+            /// A name in a recording that this aiotrace does not know: any characters.
             Other(Box<str>),
         }
 
         impl $type {
-            /// The name.
+            /// The name of the value.
             pub fn text(&self) -> &str {
                 match self {
                     $(Self::$value => $name,)*
@@ -58,11 +58,11 @@ macro_rules! named {
 }
 
 named! {
-    /// Why a trace ended, or why it is told how it stands.
+    /// Why a trace ended, or why there is a report before its end.
     Reason {
         /// No target is left.
         TargetsGone = "targets_gone",
-        /// The time given is over.
+        /// The time given by `--duration` is over.
         TimeOver = "time_over",
         /// Ctrl-C, SIGTERM or SIGHUP.
         Signal = "signal",
@@ -70,13 +70,13 @@ named! {
         OutputClosed = "output_closed",
         /// A report was asked for; the trace goes on.
         Asked = "asked",
-        /// A recording ends, and does not say how its trace did.
+        /// The recording ends before its trace did.
         RecordingEnds = "recording_ends",
     }
 }
 
 named! {
-    /// What sees the calls: ptrace, or a set of probes.
+    /// The source of the calls: ptrace, or a set of probes.
     Probes {
         /// Trampolines at kernel functions.
         Trampoline = "trampoline",

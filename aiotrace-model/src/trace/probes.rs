@@ -1,10 +1,10 @@
-//! Which probes a trace uses, what they see, and what they lack.
+//! The probes of a trace: what they see, and what they lack.
 
 use aiotrace_common::names::{Feature, Program};
 
 use super::Probes;
 
-/// How something is seen.
+/// The kind of a probe.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum By {
     /// Tracepoints of all system calls.
@@ -16,32 +16,32 @@ pub enum By {
     Kprobe,
 }
 
-/// What the kernel refused, and why.
+/// Something that the kernel refused, and why.
 #[derive(Clone, Debug)]
 pub struct Refused {
-    /// What it would have been for.
+    /// What it would have been good for.
     pub what: &'static str,
     /// The error and its cause.
     pub why: String,
 }
 
-/// The probes chosen.
+/// The probes that were chosen.
 #[derive(Clone, Debug, Default)]
 pub struct ProbeSet {
-    /// How calls are seen.
+    /// The kind of probe that sees calls.
     pub calls: By,
-    /// What is seen inside of the kernel, and how.
+    /// The features inside of the kernel that are seen, and by which kind of probe.
     pub features: Vec<(Feature, By)>,
-    /// The programs loaded.
+    /// The programs that were loaded.
     pub programs: Vec<Program>,
-    /// The calls' registers must be found on the stack; nothing was chosen.
+    /// The registers of calls would have to be found on the stack, so no probes were chosen.
     pub lacks_registers: bool,
-    /// What was tried and refused.
+    /// Programs that were tried and refused.
     pub refused: Vec<Refused>,
 }
 
 impl ProbeSet {
-    /// How a feature is seen, if it is.
+    /// The kind of probe that sees a feature, if one does.
     pub fn by(&self, feature: Feature) -> Option<By> {
         self.features.iter().find(|(found, _)| *found == feature).map(|(_, by)| *by)
     }
@@ -51,13 +51,13 @@ impl ProbeSet {
         self.by(feature).is_some()
     }
 
-    /// Whether synchronous calls are told after a fault or a short io_submit.
+    /// Whether there are events of synchronous calls after a fault or a short io_submit.
     pub fn watches_synchronous(&self) -> bool {
-        // The program that sees every call left tells them.
+        // They come from the program that sees the end of every system call.
         self.calls == By::Tracepoint
     }
 
-    /// What they are called together.
+    /// The name of this probe set.
     pub fn probes(&self) -> Probes {
         let any = |by| self.features.iter().any(|(_, found)| *found == by);
         match self.calls {
@@ -69,7 +69,7 @@ impl ProbeSet {
         }
     }
 
-    /// What cannot be seen, or not surely.
+    /// What these probes cannot see, or cannot see for sure.
     pub fn lacks(&self) -> Vec<&'static str> {
         let mut lacks = Vec::new();
         match self.by(Feature::Completions) {

@@ -14,7 +14,7 @@ pub fn duration(out: &mut Vec<u8>, nanos: u64) {
         1_000_000..1_000_000_000 => (nanos / 1_000, "ms"),
         _ => (nanos / 1_000_000, "s"),
     };
-    // `value` is in thousandths of the unit: three digits are enough.
+    // `value` is in thousandths of the unit, and three digits are enough.
     let (whole, thousandths) = (value / 1000, value % 1000);
     out.extend_from_slice(itoa::Buffer::new().format(whole).as_bytes());
     if whole < 10 {
@@ -30,14 +30,14 @@ pub fn duration(out: &mut Vec<u8>, nanos: u64) {
     out.extend_from_slice(unit.as_bytes());
 }
 
-/// The same as a string.
+/// A duration as a string.
 pub fn in_words(nanos: u64) -> String {
     let mut text = Vec::new();
     duration(&mut text, nanos);
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// `500ms`, `10s`, `2m`; a plain number is in units of so many seconds.
+/// Reads `500ms`, `10s` or `2m`; a plain number is in units of `unit` seconds.
 pub fn parse(text: &str, unit: f64) -> Option<Duration> {
     match text.parse::<f64>() {
         Ok(number) => Duration::try_from_secs_f64(number * unit).ok(),

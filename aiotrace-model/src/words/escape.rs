@@ -1,9 +1,9 @@
-//! Names and paths come from the target and may hold anything. What a terminal could take for a
-//! command never reaches it.
+//! Makes text of names and paths, which come from the target and may hold any bytes. Nothing that a terminal could
+//! take for a command reaches it.
 
 use std::io::Write;
 
-/// Bytes as text: control characters and what is not UTF-8 as `\xNN`, a backslash as `\\`.
+/// Writes bytes as text: control characters and bytes that are not UTF-8 as `\xNN`, a backslash as `\\`.
 pub fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.iter().all(|byte| matches!(byte, b' '..=b'~') && *byte != b'\\') {
         out.extend_from_slice(bytes);
@@ -13,7 +13,7 @@ pub fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
         for character in chunk.valid().chars() {
             match character {
                 '\\' => out.extend_from_slice(br"\\"),
-                // Also the characters that change the direction of text, or are invisible.
+                // This includes characters that change the direction of text, or are invisible.
                 _ if must_be_escaped(character) => {
                     let mut buffer = [0; 4];
                     hex(out, character.encode_utf8(&mut buffer).as_bytes());
@@ -28,14 +28,14 @@ pub fn escape(out: &mut Vec<u8>, bytes: &[u8]) {
     }
 }
 
-/// The same as a string.
+/// The same text as a string.
 pub fn escaped(bytes: &[u8]) -> String {
     let mut out = Vec::new();
     escape(&mut out, bytes);
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// Whether a terminal could take it for a command, or show what follows in another order.
+/// Whether a terminal could take a character for a command, or show what follows in another order.
 pub fn must_be_escaped(character: char) -> bool {
     character.is_control() || is_format(character)
 }

@@ -1,6 +1,6 @@
 //! Numbers for people.
 
-/// `0x` and the digits needed.
+/// Writes `0x` and as many digits as are needed.
 pub fn hex(out: &mut Vec<u8>, value: u64) {
     out.extend_from_slice(b"0x");
     let digits = (16 - value.leading_zeros() as usize / 4).max(1);
@@ -9,7 +9,7 @@ pub fn hex(out: &mut Vec<u8>, value: u64) {
     }
 }
 
-/// `1234567` as `1,234,567`.
+/// Writes `1234567` as `1,234,567`.
 pub fn thousands(value: u64) -> String {
     let digits = value.to_string();
     let mut out = String::new();

@@ -1,6 +1,6 @@
 //! Signals of Linux on x86-64, by number.
 
-/// Signals by number, from 1 on (signal(7)).
+/// The names of signals by number, from 1 on (signal(7)).
 const NAMES: [&str; 31] = [
     "SIGHUP",
     "SIGINT",
@@ -35,21 +35,21 @@ const NAMES: [&str; 31] = [
     "SIGSYS",
 ];
 
-/// An instruction that there is not.
+/// The process executed an invalid instruction.
 pub const SIGILL: i32 = 4;
-/// A breakpoint.
+/// The process met a breakpoint.
 pub const SIGTRAP: i32 = 5;
-/// abort(3)
+/// The process called abort(3).
 pub const SIGABRT: i32 = 6;
-/// Memory that cannot be had: beyond the end of a file, for instance.
+/// The process used memory that the kernel cannot provide, such as a page beyond the end of a file.
 pub const SIGBUS: i32 = 7;
-/// A division by 0, for instance.
+/// The process divided by 0, for instance.
 pub const SIGFPE: i32 = 8;
-/// Memory that is not there.
+/// The process used memory that is not mapped.
 pub const SIGSEGV: i32 = 11;
-/// kill(1)
+/// The default signal of kill(1).
 pub const SIGTERM: i32 = 15;
-/// A system call that there is not, or that a filter denies.
+/// The process made a system call that does not exist, or that a filter denies.
 pub const SIGSYS: i32 = 31;
 
 /// The name of a signal.

@@ -1,4 +1,4 @@
-//! What is concluded, each beside its twin of which nothing is said.
+//! Findings, each beside a twin about which nothing is found.
 
 use aiotrace_common::abi;
 use aiotrace_model::{
@@ -33,7 +33,7 @@ fn of(name: Name, findings: &[Finding]) -> Vec<&Finding> {
     findings.iter().filter(|it| it.name == name).collect()
 }
 
-/// Those of the report, in its words.
+/// Counts and messages of a finding, from the report.
 fn told(report: &Report, name: Name) -> Vec<(u64, String)> {
     let of = report.findings.iter().filter(|it| it.name == name);
     of.map(|it| (it.count, it.message())).collect()
@@ -50,7 +50,7 @@ fn completes(trace: &mut Trace, res: i64) {
     trace.tell(Body::Completion(Completion::exact(H, event)));
 }
 
-/// A request that completes before its io_submit returns, or after.
+/// Submits a request that completes before its io_submit returns, or after.
 fn does(trace: &mut Trace, iocb: Option<Iocb>, res: i64, is_inline: bool) {
     let entered = trace.now + 1;
     if is_inline {
@@ -74,7 +74,7 @@ fn is(trace: &mut Trace, file: Option<File>) {
     is_at(trace, 3, file);
 }
 
-/// It was looked up in no time.
+/// A look at the file behind a descriptor, which takes no time.
 fn is_at(trace: &mut Trace, fd: u32, file: Option<File>) {
     let until = trace.now + 1000;
     trace.tell(Body::Looked(Looked::File { fd, file, until }));
@@ -125,13 +125,13 @@ fn what_is_no_failure_of_the_program_is_not_told_as_one() {
     for ret in [-4, -514] {
         trace.call(ret, getevents_of(1, 1));
     }
-    // What io_setup failed to make is destroyed.
+    // The program destroys the context that io_setup failed to make.
     trace.call(EINVAL, Args::Destroy { ctx: Handle(0) });
     let iocb = Address(1);
     trace.call(1, one(POLL));
     trace.call(-115, Args::Cancel { ctx: H, iocb, result: Address(0), value: None });
     completes(&mut trace, 0);
-    // Of other findings.
+    // These failures have findings of their own.
     trace.call(EAGAIN, one(PREAD));
     trace.call(EAGAIN, Args::Setup { nr_events: 4, ctxp: Address(0), stored: None });
     trace.call(EINVAL, Args::Cancel { ctx: H, iocb, result: Address(0), value: None });
@@ -174,7 +174,7 @@ fn an_unknown_handle_is_refused() {
     assert_eq!(trace.findings()[0].message(), text);
 }
 
-/// Whoever waits while another thread destroys the context gets EINVAL before io_destroy returns.
+/// A thread that waits while another thread destroys the context gets EINVAL before io_destroy returns.
 #[test]
 fn einval_of_a_context_that_seems_to_live_waits_for_its_end() {
     for is_destroyed in [true, false] {
@@ -202,7 +202,7 @@ fn einval_of_a_context_that_seems_to_live_waits_for_its_end() {
     assert_eq!(trace.found(), []);
 }
 
-/// What failed before io_destroy began, did not fail because of it.
+/// A call that failed before io_destroy began did not fail because of it.
 #[test]
 fn einval_from_before_io_destroy_is_told() {
     let fsync = || submit(vec![with(|it| (it.opcode, it.nbytes, it.offset) = (2, 0, 0))]);
@@ -217,7 +217,7 @@ fn einval_from_before_io_destroy_is_told() {
     let findings = before.findings();
     let text = "perhaps fd 3 has no fsync, as pipes, sockets and eventfds have none";
     assert!(findings.len() == 1 && findings[0].message().ends_with(text), "{findings:?}");
-    // While one io_destroy waits for its requests, another thread makes a context at the same place and ends it.
+    // While one io_destroy waits for its requests, another thread makes a context at the same address and ends it.
     let mut both = trace();
     let first = both.now;
     both.call(EINVAL, getevents_of(1, 1));
@@ -281,7 +281,7 @@ fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
             (60, "io_submit = EBADF (Bad file descriptor)".to_owned()),
         ]
     );
-    // Whether somebody destroyed the context is not known of calls that are not told.
+    // For calls without events, it is unknown whether somebody destroyed the context.
     let report = model.report();
     let doubts = report.findings.iter().map(|it| (it.message().contains("EINVAL"), it.doubt));
     for (is_einval, doubt) in doubts {
@@ -289,7 +289,7 @@ fn where_calls_are_counted_refused_ones_are_told_from_the_counts() {
     }
 }
 
-/// What one descriptor is refused for is not told of another.
+/// What one descriptor is refused for says nothing about another.
 #[test]
 fn refused_requests_are_told_by_descriptor_and_operation() {
     let mut trace = trace();
@@ -302,7 +302,7 @@ fn refused_requests_are_told_by_descriptor_and_operation() {
     assert!(rows[2].1.contains("pread fd=3"), "{rows:?}");
 }
 
-/// Not only io_submit fails.
+/// Calls other than io_submit fail, too.
 #[test]
 fn other_calls_that_are_refused_are_told_too() {
     let cancel = || Args::Cancel { ctx: H, iocb: Address(8), result: Address(0), value: None };
@@ -371,17 +371,17 @@ fn why_requests_are_complete_at_once_is_looked_up() {
     assert!(cause(file(|it| it.in_memory = true), grows).contains("in memory"));
     assert!(cause(file(|it| it.kind = FileKind::Other), grows).contains("neither a regular file"));
     assert!(cause(None, grows).contains("could not be looked up"));
-    // It is longer than the writes have made it; or as long as that.
+    // The file is longer than the writes have made it; or exactly as long.
     let longer = file(|it| it.size = Some(1 << 20));
     assert!(told(Some(DISK), Some(longer), grows).contains("not only these writes"));
     let as_long = file(|it| it.size = Some(512 * 20));
     assert!(told(Some(DISK), Some(as_long), grows).starts_with("the writes extend the file"));
-    // The descriptor is another file's, or another opening of it.
+    // The descriptor leads to another file, or the file was opened in another way.
     let memory = file(|it| (it.in_memory, it.id) = (true, Some((9, 9))));
     assert!(told(memory, Some(Some(DISK)), grows).contains("another file's"));
     let buffered = file(|it| it.direct = Some(false));
     assert!(told(buffered, Some(Some(DISK)), grows).contains("opened otherwise"));
-    // It was closed before it could be looked up again.
+    // The file was closed before it could be looked up again.
     let perhaps = "perhaps because the writes extend the file";
     assert!(told(Some(DISK), Some(None), grows).starts_with(perhaps));
     assert!(told(Some(DISK), None, grows).starts_with(perhaps));
@@ -391,7 +391,7 @@ fn why_requests_are_complete_at_once_is_looked_up() {
 fn requests_that_fail_at_once_or_complete_later_say_nothing_about_the_file() {
     let mut trace = trace();
     for round in 0..40 {
-        // Failed at once; and later.
+        // A write fails at once, and another one later.
         does(&mut trace, request(1, PWRITE, 0), ENOSPC, true);
         does(&mut trace, request(1, PWRITE, 512 * round), 512, false);
         is(&mut trace, Some(DISK));
@@ -417,7 +417,7 @@ fn descriptors_of_one_file_are_one_finding() {
     assert_eq!(of(Name::InlineCompletion, &trace.findings()).len(), 1);
 }
 
-/// Files that are open at the same time: those that are judged make room, and others are not forgotten for new ones.
+/// Files are open at the same time: files that were judged make room, and the others are not forgotten for new ones.
 #[test]
 fn of_many_descriptors_the_first_ones_are_judged() {
     let mut trace = trace();
@@ -426,7 +426,7 @@ fn of_many_descriptors_the_first_ones_are_judged() {
             does(&mut trace, with(|it| it.fildes = fd), 512, true);
         }
     }
-    // One is judged: its place is another one's.
+    // One file is judged, and another one gets its place.
     for _ in 0..2 {
         is_at(&mut trace, 10, Some(DISK));
         for _ in 0..17 {
@@ -448,7 +448,7 @@ fn direct(memory: u32, range: u32, source: AlignmentSource) -> File {
     File { direct: Some(true), alignment, ..DISK }
 }
 
-/// A request of this buffer, offset and length gives EINVAL, and its descriptor is this: what is told.
+/// A request with this buffer, offset and length gives EINVAL, and this file is behind its descriptor: the findings.
 fn told_of_einval(
     before: Option<File>,
     (buf, offset, nbytes): (u64, i64, u64),
@@ -498,12 +498,13 @@ fn einval_of_a_request_that_is_not_aligned_says_by_how_much_it_is_not() {
     ] {
         assert_eq!(told(request, file).0, Name::FailedCompletion, "{text}");
     }
-    // A guess.
+    // The alignment is a guess.
     for source in [Device, FileSystem] {
         let (name, doubt, _) = told((0x1003, 100, 1000), Some(direct(512, 512, source)));
         assert_eq!((name, doubt), (Name::DirectIoMisaligned, Some(Doubt::Guessed)));
     }
-    // It was another file's before, or not looked up, or open otherwise: perhaps it was when the request was made.
+    // Before, it was another file, or was not looked up, or was opened in another way: perhaps still when the request
+    // was made.
     let buffered = File { direct: Some(false), alignment: None, ..disk };
     for before in [Some(File { id: Some((3, 4)), ..disk }), None, Some(buffered)] {
         let (name, doubt, _) = told_of_einval(before, (0x1003, 100, 1000), Some(disk));
@@ -573,7 +574,7 @@ fn a_request_whose_file_is_not_looked_up_failed_all_the_same() {
     assert_eq!(counts.iter().map(|it| it.0).sum::<u64>(), 399, "{counts:?}");
 }
 
-/// Reads of one descriptor at these places, by which nothing is read; so many are submitted at a time.
+/// Reads of one descriptor at these offsets, all of which give nothing; `at_a_time` are submitted at a time.
 fn reads_nothing(trace: &mut Trace, at_a_time: usize, places: &[i64]) {
     for places in places.chunks(at_a_time) {
         let read = |place: &i64| with(|it| (it.opcode, it.offset) = (PREAD, *place));
@@ -602,14 +603,14 @@ fn reads_in_a_row_behind_the_end_are_told_and_no_others() {
     assert_eq!(told(1, &[4096, 4096], Some(FILE)), Some((None, numbers(2))));
     let another = Some(File { id: Some((3, 4)), ..FILE });
     assert_eq!(told(1, &[1000, 1512], another), Some((Some(Doubt::Later), numbers(2))));
-    // Whoever reads to the end, with some in flight, and whoever waits there for more.
+    // A program that reads to the end with some reads in flight, and one that waits there for more.
     assert_eq!(told(1, &[1000], Some(FILE)), None);
     assert_eq!(told(1, &[1000; 50], Some(FILE)), None);
     assert_eq!(told(4, &[1000, 1512, 2024, 2536], Some(FILE)), None);
     assert_eq!(told(4, &[1000, 1512, 2024, 2536, 3048], Some(FILE)), Some((None, numbers(5))));
-    // Both.
+    // A program that does both.
     assert_eq!(told(4, &[1000, 1512, 2024, 2536, 1000, 1000, 1000], Some(FILE)), None);
-    // What ends nowhere, or is not known.
+    // The file has no end, or its end is unknown.
     let pipe = File { kind: FileKind::Other, size: None, ..FILE };
     let disk = File { size: None, ..FILE };
     for file in [None, Some(pipe), Some(disk)] {
@@ -630,10 +631,10 @@ fn who_reads_something_in_between_reads_to_the_end_again() {
 
 const LOG: File = File { size: Some(1000), direct: Some(false), append: Some(true), ..DISK };
 
-/// Writes of 512 bytes each to a file that is looked at before and after: what is told, and of how many.
+/// Writes of 512 bytes to a file that is looked at before and after: the finding, and the number of writes in it.
 fn appends(offsets: &[i64], flags: u32, start: File, end: File) -> Option<(Option<Doubt>, i64)> {
     let mut trace = trace();
-    // Whatever is asked for by then.
+    // This write makes the model ask for what it wants to know.
     does(&mut trace, with(|it| it.rw_flags = flags), 512, true);
     is(&mut trace, Some(start));
     for offset in offsets {
@@ -654,16 +655,16 @@ fn a_write_before_the_end_that_makes_the_file_longer_was_not_made_at_its_offset(
     let told = |offsets: &[i64], size| appends(offsets, 0, LOG, ends(size));
     assert_eq!(told(&[0, 0, 0], 2536), Some((None, 3)));
     assert_eq!(told(&[1000, 1512, 999], 2536), Some((None, 1)), "one of three");
-    // Each goes where the file ended then, whatever order they come in.
+    // Each write goes to the end of the file, in whatever order they complete.
     assert_eq!(told(&[1000, 1512, 2024], 2536), None);
     assert_eq!(told(&[2024, 1000, 1512], 2536), None);
-    // It was cut before the first, and each went where it ended.
+    // The file was cut before the first write, and each write goes to its offset.
     assert_eq!(told(&[0, 512, 1024], 1536), None);
     assert_eq!(told(&[500, 1012, 1524], 2036), None);
     // Somebody else has written, too.
     assert_eq!(told(&[0, 0, 0], 5000), Some((Some(Doubt::OtherWriter), 3)));
     assert_eq!(told(&[1000, 1512, 2024], 5000), None);
-    // It is another file, or open otherwise.
+    // It is another file, or it was opened in another way.
     let other = File { id: Some((3, 4)), ..ends(2536) };
     assert_eq!(appends(&[0, 0, 0], 0, LOG, other), None);
     let plain = File { append: Some(false), ..ends(2536) };
@@ -681,7 +682,7 @@ fn flags_of_a_write_say_where_it_goes() {
     assert_eq!(appends(&[0, 0, 0], RWF_NOAPPEND, LOG, ends(LOG)), None);
 }
 
-/// While writes follow each other so fast that some are made during each look.
+/// Writes follow each other so fast that some are made during each look.
 #[test]
 fn what_is_written_during_a_look_may_have_been_before_it_or_after_it() {
     let told = |start: u64, end: u64| {
@@ -702,13 +703,13 @@ fn what_is_written_during_a_look_may_have_been_before_it_or_after_it() {
         trace.model.handle_timeout(trace.now);
         of(Name::IgnoredOffset, &trace.findings()).first().map(|it| it.doubt)
     };
-    // Between one and three were written meanwhile.
+    // Between one and three writes were made in between.
     for writes in 1..=3 {
         assert_eq!(told(10_000, 10_000 + writes * 512), Some(None), "{writes}");
     }
     assert_eq!(told(10_000, 10_000), None, "it was cut");
     assert_eq!(told(10_000, 10_000 + 4 * 512), Some(Some(Doubt::OtherWriter)));
-    // By less than is not known of: perhaps it was cut to nothing.
+    // The file may have been cut by less than is known, even to nothing.
     assert_eq!(told(1000, 1512), None);
 }
 
@@ -737,7 +738,7 @@ fn what_came_after_einval_is_counted_from_the_request_on() {
     assert!(rows[0].1.ends_with("the program went on (3 io_submit after it)"), "{rows:?}");
 }
 
-/// The first look is always after the first request; the second request makes it certain.
+/// The first look always comes after the first request; the second request makes the finding certain.
 #[test]
 fn what_becomes_certain_is_told_again() {
     let mut trace = trace();
@@ -791,7 +792,8 @@ fn a_stuck_request_is_told_though_its_descriptor_was_closed() {
 #[test]
 fn rwf_nowait_that_never_works_is_told_and_one_that_mostly_does_is_not() {
     const MILLISECOND: u64 = 1_000_000;
-    // Those that worked before, how many then gave EAGAIN, how many of four, and in which distance; what is told.
+    // How many requests worked before; how many gave EAGAIN then, how many of four, and at which distance; the
+    // finding.
     for (before, after, of_four, distance, told_of) in [
         (0, 60, 4, 0, Some((60, "16 of 16 requests with RWF_NOWAIT"))),
         (0, 60, 1, 0, None),
@@ -920,11 +922,11 @@ fn what_a_thread_waits_for_is_said_with_what_is_known_of_it() {
         trace.model.report().waits.into_iter().map(|it| it.message).collect::<Vec<_>>()
     };
     let empty = Ring { head: 0, tail: 0, nr: 127 };
-    // As the kernel counted them at the attach, and as they were seen since.
+    // What the kernel counted at the attach, and what was seen since.
     for (older, submitted, known) in [
         (Some(0), 0, "no request is in flight"),
         (Some(3), 0, "3 requests are in flight"),
-        // It uses the context, so what began and ended while we attached is not known.
+        // The program uses the context, so requests may have begun and ended during the attach.
         (Some(3), 1, "what is in flight is not known"),
     ] {
         let mut attached = Trace::seen(true);
@@ -972,7 +974,7 @@ fn what_a_thread_waits_for_is_said_with_what_is_known_of_it() {
           flight; for 17.0s"
         ]
     );
-    // It came back.
+    // The thread returned from the call.
     let mut back = trace();
     let args = getevents_of(1, 1);
     back.tell(Body::Unfinished(Unfinished { entered: None, args, why: Why::BlockedAtAttach }));
@@ -993,7 +995,7 @@ fn whoever_is_in_a_call_or_in_exit_uses_kernel_aio() {
     };
     let unused = (Name::NotKernelAio, Severity::Info);
     assert_eq!(attached(&|_| ()), [unused]);
-    // A shell, for instance: its children do.
+    // A shell, for instance, makes no AIO call, but its children do.
     let mut shell = Trace::seen(false);
     shell.tell(process(None, Change::Attached));
     for child in [8, 9] {
@@ -1076,7 +1078,8 @@ fn a_process_that_made_no_call_for_a_while_is_named() {
     assert_eq!(trace.model.report().quiet, []);
 }
 
-/// Makes contexts for six seconds; each is used when it is made, or all the time; some end.
+/// Makes contexts for six seconds; each is used when it is made, or all the time; some end. Returns the number of
+/// findings.
 fn makes(each: impl Fn(&mut Trace, u64)) -> usize {
     let mut trace = Trace::seen(true);
     for round in 0..24 {
@@ -1122,7 +1125,7 @@ fn contexts_that_are_made_all_the_time_and_left_are_a_trend_and_others_are_not()
     let other = makes(|trace, round| {
         trace.setup_by(&[1], handle(round));
         if round == 0 {
-            // What libaio's users try first.
+            // Programs that use libaio make such a context first.
             trace.setup_by(&[2], handle(100));
             trace.tell(gone(handle(100)));
         }
@@ -1140,7 +1143,7 @@ fn gone(handle: u64) -> Body {
     })
 }
 
-/// One function that makes contexts, called from many places.
+/// One function makes all contexts, and is called from many places.
 #[test]
 fn contexts_of_one_function_grow_from_wherever_it_is_called() {
     let found = |each: &dyn Fn(&mut Trace, u64)| {
@@ -1160,7 +1163,7 @@ fn contexts_of_one_function_grow_from_wherever_it_is_called() {
     assert_eq!(found(&|trace, round| trace.setup_by(&from(7), handle(round))), 1);
     let pool = found(&|trace, round| match round {
         0 => (0..32).for_each(|it| trace.setup_by(&from(0), handle(it))),
-        // Others, which are used for a moment.
+        // Other contexts, which are used for a moment.
         _ => {
             trace.setup_by(&from(1), handle(100 + round));
             if round > 3 {
@@ -1212,7 +1215,7 @@ fn each_unsure_says_why() {
     assert_eq!(dropped[0].doubt, Some(Doubt::Ended));
 }
 
-/// A program that waits for what io_submit did not take.
+/// A program waits for requests that io_submit did not accept.
 #[test]
 fn the_rest_of_a_short_submit_is_dropped_by_whoever_is_ended_and_not_by_whoever_is_killed() {
     let waits = || {
@@ -1243,7 +1246,7 @@ fn why_io_cancel_found_nothing_is_told_apart() {
     let mut trace = trace();
     trace.call(1, submit(vec![request(1, POLL, 0)]));
     trace.call(1, submit(vec![request(2, PREAD, 0)]));
-    // Another one, and a copy of the poll.
+    // An iocb that was not submitted, and a copy of the poll.
     let mut other = cancel(9, POLL, 0);
     if let Args::Cancel { value: Some(value), .. } = &mut other {
         value.data = 5;
@@ -1275,7 +1278,7 @@ fn why_io_cancel_found_nothing_is_told_apart() {
     trace.call(EINVAL, args);
     let text = "io_cancel of a poll, iocb 0x1 = EINVAL: it is in flight in context 1 at 0x1000";
     assert_eq!(trace.findings()[0].message(), text);
-    // Here it has been cancelled: nothing is found.
+    // Here the poll was cancelled, so there is no finding.
     let mut trace = self::trace();
     trace.call(1, submit(vec![request(1, POLL, 0)]));
     trace.call(-115, cancel(1, POLL, 0));
@@ -1283,7 +1286,7 @@ fn why_io_cancel_found_nothing_is_told_apart() {
     assert_eq!(trace.found(), []);
 }
 
-/// A poll pends; its descriptor is looked at this often, half a second apart, with these results.
+/// A poll pends; its descriptor is looked at half a second apart, with these results.
 fn polled(exact: bool, looks: &[Open], then: impl FnOnce(&mut Trace)) -> Vec<(&'static str, i64)> {
     let mut trace = Trace::seen(exact);
     trace.setup();
@@ -1333,12 +1336,12 @@ fn a_poll_that_has_completed_or_is_of_the_other_file_is_not_told() {
     assert_eq!(told(true, |trace| trace.complete(1)), []);
     assert_eq!(told(true, |trace| trace.tell(Body::Lost { records: 1 })), []);
     assert_eq!(told(true, |trace| trace.destroy(1)), []);
-    // Another process has its memory, and descriptors of its own.
+    // Another process has the same memory, but descriptors of its own.
     let fork = |trace: &mut Trace| {
         trace.tell(process(Some(70), Change::Fork { child: 8, followed: true }));
     };
     assert_eq!(told(true, fork), []);
-    // Where completions are seen in the ring only, it is looked at after the descriptor.
+    // Where completions are seen only in the ring, the ring is looked at after the descriptor.
     assert_eq!(told(false, |_| ()), []);
     let there = |trace: &mut Trace| {
         trace.now += SECOND;
@@ -1350,7 +1353,7 @@ fn a_poll_that_has_completed_or_is_of_the_other_file_is_not_told() {
         trace.look(RingFound::There(Ring { head: 0, tail: 1, nr: 4 }));
     };
     assert_eq!(told(false, completed), []);
-    // The first poll is over, and the second is of the file that has the number now.
+    // The first poll is over, and the second one is about the file that has the number by now.
     let mut trace = trace();
     trace.call(1, one(POLL));
     for open in [PIPE, OTHER, OTHER, OTHER, OTHER] {
@@ -1368,7 +1371,7 @@ fn a_poll_that_has_completed_or_is_of_the_other_file_is_not_told() {
     assert_eq!(of(Name::PollOnClosed, &trace.findings()), [] as [&Finding; 0]);
 }
 
-/// Each is looked at, but few at a time, and less and less often.
+/// Each poll is looked at, but few at a time, and less and less often.
 #[test]
 fn polls_are_looked_at_a_few_at_a_time() {
     let mut trace = trace();

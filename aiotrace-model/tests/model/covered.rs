@@ -1,4 +1,5 @@
-//! Requests and calls that do what others left, all of it or a part, in another cut; each with a twin that does not.
+//! Requests and calls that do what others left, wholly or in part, in other pieces; each with a twin that does not do
+//! it.
 
 use aiotrace_common::{abi, synchronous::Call};
 use aiotrace_model::{
@@ -29,7 +30,7 @@ fn writev(address: u64, offset: i64, count: u64) -> Args {
     submit(vec![iocb(address, PWRITEV, 3, offset, count)])
 }
 
-/// Four adjacent writes of 512.
+/// Four adjacent writes of 512 bytes.
 fn four() -> Args {
     submit((0..4).map(|it| iocb(it + 1, PWRITE, 3, 512 * it as i64, 512)).collect())
 }
@@ -50,10 +51,10 @@ fn refused(args: Args, after: impl FnOnce(&mut Trace)) -> Verdict {
 fn what_goes_again_merged_is_retried() {
     let verdict = refused(four(), |trace| trace.call(None, 1, write(9, 0, 2048)));
     assert_eq!((verdict.outcome, verdict.succeeded, verdict.retries), (Outcome::Retried, true, 1));
-    // The kernel did not take it either.
+    // The kernel did not accept the merged write either.
     let verdict = refused(four(), |trace| trace.call(None, -22, write(9, 0, 2048)));
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 4));
-    // It meets the next fault.
+    // The merged write meets the next fault.
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, four());
     trace.call(Some(ERROR), EAGAIN, write(9, 0, 2048));
@@ -61,10 +62,10 @@ fn what_goes_again_merged_is_retried() {
     trace.exit(ExitStatus::Code(0));
     let told: Vec<_> = trace.verdicts().iter().map(|it| (it.half.text(), it.next_fault)).collect();
     assert_eq!(told, [("retried", true), ("retried", false)]);
-    // The twin merges three of four.
+    // The twin merges only three of the four.
     let verdict = refused(four(), |trace| trace.call(None, 1, write(9, 0, 1536)));
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1), "{}", verdict.message());
-    // Reads are no writes, and another place is another one.
+    // Reads do no writes, and another offset is another place.
     let read = || submit(vec![iocb(9, 0, 3, 0, 2048)]);
     let verdict = refused(four(), |trace| trace.call(None, 1, read()));
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 4));
@@ -90,7 +91,7 @@ fn what_goes_again_with_vectors_tells_when_it_completes_what_it_was() {
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 2), "{}", verdict.message());
     assert_eq!(rest(None).doubt, Some(Doubt::UnknownLength));
 
-    // Of what had vectors itself only the beginning is known.
+    // Of a request with vectors only the beginning is known.
     let verdict = refused(writev(1, 0, 2), |trace| trace.call(None, 1, write(2, 0, 512)));
     assert_eq!(verdict.doubt, Some(Doubt::UnknownLength));
     let verdict = refused(writev(1, 512, 2), |trace| trace.call(None, 1, write(2, 1024, 512)));
@@ -107,7 +108,7 @@ fn what_goes_again_in_pieces_is_retried_once_all_of_them_have() {
     assert_eq!((verdict.outcome, verdict.succeeded, verdict.retries), (Outcome::Retried, true, 1));
     let verdict = refused(write(1, 0, 1024), |trace| pieces(trace, 3));
     assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::Partly)));
-    // The last one with pwrite(2).
+    // The last piece is done with pwrite(2).
     let verdict = refused(write(1, 0, 1024), |trace| {
         pieces(trace, 2);
         trace.tell(pwrite(3, 512, 512));
@@ -115,7 +116,7 @@ fn what_goes_again_in_pieces_is_retried_once_all_of_them_have() {
     assert_eq!(verdict.outcome, Outcome::Done);
 }
 
-/// A write of 1024 completes with less, or an errno.
+/// A write of 1024 bytes completes with less, or with an errno.
 fn short(opcode: u16, res: i64, after: impl FnOnce(&mut Trace)) -> Verdict {
     let mut trace = Trace::new();
     let amount = if opcode == PWRITEV { 2 } else { 1024 };
@@ -148,7 +149,7 @@ fn the_rest_of_a_short_completion_may_come_in_any_cut() {
         }
         let verdict = short(opcode, 512, |trace| trace.tell(pwrite(3, 512, 512)));
         assert_eq!(verdict.outcome, Outcome::Done);
-        // Twins.
+        // The twins do not do the rest.
         let verdict = short(opcode, 512, |_| ());
         assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1));
         let verdict = short(opcode, 512, again(write(1, 1024, 512), 512));
@@ -158,7 +159,7 @@ fn the_rest_of_a_short_completion_may_come_in_any_cut() {
         let verdict = short(opcode, 512, again(write(1, 512, 256), 256));
         assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::Partly)));
     }
-    // In two pieces, of which one fails and is made again.
+    // The rest comes in two pieces, one of which fails and is made again.
     let verdict = short(PWRITE, EIO, |trace| {
         trace.call(None, 1, write(1, 0, 512));
         trace.call(None, 1, write(2, 512, 512));
@@ -175,7 +176,7 @@ fn the_rest_of_a_short_completion_may_come_in_any_cut() {
 
 #[test]
 fn a_request_with_vectors_that_did_another_part_is_no_retry() {
-    // Where it begins it may reach what is left, until it completes.
+    // A request at this offset may reach the rest: that is unknown until it completes.
     let beside = |done_by: Option<Body>, res: i64| {
         short(PWRITE, 512, |trace| {
             trace.call(None, 1, writev(2, 0, 2));
@@ -188,7 +189,7 @@ fn a_request_with_vectors_that_did_another_part_is_no_retry() {
     assert_eq!((verdict.outcome, verdict.retries), (Outcome::Done, 0), "{}", verdict.message());
     let verdict = beside(None, 512);
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1), "{}", verdict.message());
-    // The exact rest goes beside it, and is done before.
+    // The exact rest is submitted as well, and completes first.
     let verdict = short(PWRITE, 512, |trace| {
         trace.call(None, 1, writev(2, 0, 2));
         trace.call(None, 1, write(3, 512, 512));
@@ -218,7 +219,7 @@ fn the_same_through_another_descriptor_or_context_is_unsure() {
     assert_eq!(verdict.doubt, Some(Doubt::OtherContext));
 }
 
-/// Two that are the same, in one call.
+/// Two equal requests are in one call.
 #[test]
 fn of_equal_requests_each_may_have_been_submitted_elsewhere() {
     const OTHER: Handle = Handle(0x2000);
@@ -243,7 +244,7 @@ fn of_equal_requests_each_may_have_been_submitted_elsewhere() {
     assert_eq!(again(&[OTHER, H], false), unsure(Doubt::OtherContext, 1));
     assert_eq!(again(&[H, OTHER], false), unsure(Doubt::OtherContext, 1));
     assert_eq!(again(&[OTHER, H, H], false), (Outcome::Retried, None, 0));
-    // The same of a descriptor that may be of another file since.
+    // The same with a descriptor that may lead to another file since.
     assert_eq!(again(&[H], true), (Outcome::Lost, None, 1), "two were refused");
     assert_eq!(again(&[H, H], true), unsure(Doubt::Closed, 2));
 }
@@ -274,14 +275,14 @@ fn the_rest_of_a_genuine_short_submit_may_come_in_any_cut() {
     assert_eq!(found(&other), [(Severity::Warning, Some(Doubt::OtherDescriptor), 2)]);
     let half = |trace: &mut Trace| trace.call(None, 1, write(9, 1024, 256));
     assert_eq!(found(&half), [(Severity::Error, None, 1)], "one was not touched");
-    // Refused by the kernel: its error is the program's to handle.
+    // The kernel refused it, and its error is for the program to handle.
     assert_eq!(
         found(&|trace| trace.call(None, -22, write(9, 1024, 512))),
         [(Severity::Error, None, 1)]
     );
 }
 
-/// `CALL(fd, ..., count) = ret`, at this place.
+/// `CALL(fd, ..., count) = ret` at this offset.
 fn called(call: Call, fd: u32, offset: Option<i64>, count: u64, ret: i64) -> Body {
     Body::Synchronous(Synchronous { call, entered: None, fd, offset, count, ret })
 }
@@ -344,7 +345,7 @@ fn what_comes_through_the_number_of_a_descriptor_that_was_closed_is_unsure() {
             let verdict = closed(called(call, fd, None, last, 0), how);
             assert_eq!(verdict.doubt, Some(Doubt::Closed), "{}", verdict.message());
         }
-        // Another one was closed.
+        // Another descriptor was closed.
         for (call, fd, last) in [(Call::Close, 4, 0), (Call::CloseRange, 4, 9)] {
             let verdict = closed(called(call, fd, None, last, 0), how);
             assert!(matches!(verdict.outcome, Outcome::Retried | Outcome::Done));
@@ -353,7 +354,7 @@ fn what_comes_through_the_number_of_a_descriptor_that_was_closed_is_unsure() {
     let verdict = closed(called(Call::Close, 3, None, 0, 0), &|_| ());
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1), "nothing else was done");
 
-    // After a completion, and after a short io_submit of the kernel's own.
+    // The same after a completion, and after a short io_submit of the kernel's own.
     let verdict = short(PWRITE, EIO, |trace| {
         trace.tell(called(Call::Close, 3, None, 0, 0));
         trace.call(None, 1, write(1, 0, 1024));
@@ -389,7 +390,7 @@ fn a_child_with_the_same_files_does_it_or_may_do_it() {
         other(trace, exit());
     });
     assert_eq!(done.outcome, Outcome::Done, "{}", done.message());
-    // The twins: it does nothing, or something else.
+    // The twins' children do nothing, or something else.
     let lost = verdict(&|trace| {
         trace.tell(fork(true));
         other(trace, pwrite(3, 512, 512));
@@ -412,14 +413,14 @@ fn a_child_with_the_same_files_does_it_or_may_do_it() {
     });
     assert_eq!(closes.doubt, Some(Doubt::Forked));
 
-    // One that was there before the fault.
+    // A child that existed before the fault.
     let mut trace = Trace::new();
     trace.tell(fork(true));
     trace.call(Some(ERROR), EAGAIN, write(1, 0, 512));
     other(&mut trace, pwrite(3, 0, 512));
     assert_eq!(end(trace).outcome, Outcome::Lost);
 
-    // The rest of the kernel's own short io_submit.
+    // The rest of a short io_submit of the kernel's own.
     let mut trace = Trace::new();
     trace.call(None, 3, four());
     trace.tell(fork(true));
@@ -455,7 +456,7 @@ fn what_was_not_written_to_a_socket_may_have_been_sent() {
     for (kind, outcome) in [(FileKind::Storage, Outcome::Lost), (FileKind::Other, Outcome::Unsure)]
     {
         let mut trace = Trace::new();
-        // Its number was a pipe's before.
+        // The descriptor led to a pipe before.
         let before = File { kind: FileKind::Other, ..Default::default() };
         trace.tell(Body::Looked(Looked::File { fd: 3, file: Some(before), until: trace.now }));
         trace.call(Some(ERROR), EAGAIN, write(1, 0, 64));

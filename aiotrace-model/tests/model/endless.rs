@@ -1,4 +1,4 @@
-//! Waits that do not end.
+//! Waits that never end.
 
 use aiotrace_model::{
     event::{
@@ -14,10 +14,10 @@ use crate::{
 };
 
 const EMPTY: Ring = Ring { head: 0, tail: 0, nr: 8 };
-/// One request has completed and was reaped.
+/// A ring from which one completion was reaped.
 const DONE: Ring = Ring { head: 1, tail: 1, nr: 8 };
 
-/// A thread that waits for so many without a timeout.
+/// A thread that waits for `min_nr` completions without a timeout.
 fn waiting(tid: u32, min_nr: i64) -> Thread {
     let waits = Waits { ctx: H, min_nr, timeout: Address(0), timeout_value: None };
     Thread { pid: 7, tid, waits: Some(waits), signals: 0 }
@@ -27,7 +27,7 @@ fn busy(tid: u32) -> Thread {
     Thread { pid: 7, tid, waits: None, signals: 0 }
 }
 
-/// A context of which this was done, and that nobody uses any more.
+/// A context after this work, which nobody uses any more.
 fn after(work: impl Fn(&mut Trace)) -> Trace {
     let mut trace = Trace::seen(true);
     trace.setup();
@@ -41,14 +41,15 @@ fn pair(trace: &mut Trace) {
     trace.call(1, getevents_of(1, 1));
 }
 
-/// A look at the ring finds that a thread waits for so many. Whether it is asked what the threads do.
+/// A look at the ring finds a thread that waits for `awaited` completions. Returns whether the model asks for the
+/// threads.
 fn is_asked(trace: &mut Trace, ring: Ring, awaited: i64) -> bool {
     trace.now += SECOND;
     trace.look_while(RingFound::There(ring), Some(awaited));
     tick(trace)
 }
 
-/// Some time passes. Whether it is asked what the threads do.
+/// Time passes. Returns whether the model asks for the threads.
 fn tick(trace: &mut Trace) -> bool {
     trace.now += SECOND;
     trace.model.handle_timeout(trace.now);
@@ -60,7 +61,7 @@ fn answer(trace: &mut Trace, threads: &[Thread]) {
     trace.tell(Body::Looked(Looked::Threads(Some(threads.to_vec()))));
 }
 
-/// These are found at two looks, 5 s apart: what is told.
+/// Two looks, 5 s apart, find these threads. Returns the findings.
 fn found(mut trace: Trace, ring: Ring, awaited: i64, threads: &[Thread]) -> Vec<Finding> {
     if !is_asked(&mut trace, ring, awaited) {
         return Vec::new();
@@ -89,7 +90,7 @@ fn a_wait_that_nobody_can_end_is_told() {
         "the thread waits in io_getevents for 1 completion without a timeout, for 6.00s at least: none is in flight or \
          in the ring, and no thread is left that could submit"
     );
-    // All threads do, and two can come where three are wanted.
+    // All threads wait, and two completions can come where three are wanted.
     let two = after(|trace| {
         trace.call(2, submit(vec![request(1, POLL, 0), request(2, PREAD, 0)]));
         trace.complete(2);
@@ -107,31 +108,31 @@ fn a_wait_that_something_may_end_is_not_told() {
     let none: [Finding; 0] = [];
     let in_flight = |trace: &mut Trace| trace.call(1, one(POLL));
     assert_eq!(found(after(in_flight), EMPTY, 1, &[waiting(7, 1)]), none);
-    // It has taken one of the two it waits for, and the other one is in flight.
+    // The thread has taken one of the two completions that it waits for, and the other request is in flight.
     let one_taken = |trace: &mut Trace| {
         trace.call(2, submit(vec![request(1, POLL, 0), request(2, PREAD, 0)]));
         trace.complete(2);
     };
     assert_eq!(found(after(one_taken), DONE, 2, &[waiting(7, 2)]), none);
-    // Another thread lives; or another process, which is not traced.
+    // Another thread lives; or another process lives, which is not traced.
     assert_eq!(found(after(pair), DONE, 1, &[waiting(7, 1), busy(8)]), none);
     let other = Thread { pid: 9, ..waiting(9, 1) };
     assert_eq!(found(after(pair), DONE, 1, &[waiting(7, 1), other]), none);
-    // There is a timeout, or it is not known.
+    // There is a timeout, or it is unknown.
     for value in [Some(Timespec { sec: 1 << 30, nsec: 0 }), None] {
         let mut thread = waiting(7, 1);
         let waits = thread.waits.as_mut().unwrap();
         (waits.timeout, waits.timeout_value) = (Address(8), value);
         assert_eq!(found(after(pair), DONE, 1, &[thread]), none);
     }
-    // Another context, of which nothing is known.
+    // The thread waits on another context, about which nothing is known.
     let mut thread = waiting(7, 1);
     thread.waits.as_mut().unwrap().ctx = Handle(0x9000);
     assert_eq!(found(after(pair), DONE, 1, &[waiting(6, 1), thread]), none);
-    // Something was lost.
+    // An event was lost.
     let lost = |trace: &mut Trace| trace.tell(Body::Lost { records: 1 });
     assert_eq!(found(after(lost), EMPTY, 1, &[waiting(7, 1)]), none);
-    // Nobody is there any more.
+    // No thread is left.
     assert_eq!(found(after(pair), DONE, 1, &[]), none);
 }
 
@@ -139,7 +140,7 @@ fn a_wait_that_something_may_end_is_not_told() {
 fn who_does_something_between_two_looks_does_not_wait_for_ever() {
     type Between = fn(&mut Trace);
     let somebody: [Between; 4] = [
-        // A call returned; a thread is new; a process; what they do cannot be told.
+        // A call returned; a thread is new; a process is new; what the threads do cannot be found out.
         pair,
         |trace| answer(trace, &[waiting(7, 1), waiting(8, 1)]),
         |trace| {
@@ -170,7 +171,7 @@ fn what_a_signal_or_another_thread_may_do_makes_it_unsure() {
     let waits = negative.waits.as_mut().unwrap();
     (waits.timeout, waits.timeout_value) = (Address(8), Some(Timespec { sec: -1, nsec: 0 }));
     assert_eq!(doubts(found(after(pair), DONE, 1, &[negative])), [Some(Doubt::ReadLater)]);
-    // Only this thread has ever submitted to it, and not just once.
+    // Only this thread has ever submitted to the context, and more than a few times.
     let often = |trace: &mut Trace| (0..16).for_each(|_| pair(trace));
     let told = found(after(often), EMPTY, 1, &[waiting(7, 1), busy(8)]);
     assert_eq!(doubts(told), [Some(Doubt::OtherThread)]);
@@ -187,7 +188,7 @@ fn of_a_context_from_before_the_attach_it_is_told_if_all_of_it_is_known() {
         found(trace, EMPTY, min_nr, &[waiting(7, min_nr)]).len()
     };
     assert_eq!((adopted(Some(0), 1), adopted(Some(0), 4)), (1, 1));
-    // It may have taken three of the four before.
+    // The thread may have taken three of the four before the attach.
     assert_eq!((adopted(None, 1), adopted(Some(1), 4)), (0, 0));
 }
 

@@ -1,4 +1,4 @@
-//! What the properties found, each as the few events that show it.
+//! Failures of the properties, each as the few events that show it.
 
 use aiotrace_common::abi;
 use aiotrace_model::{
@@ -22,7 +22,7 @@ const ECANCELED: i64 = -125;
 const EIO: i64 = -5;
 pub const H: Handle = Handle(0x1000);
 
-/// One process, 7 in address space 70. Each event is a microsecond after the one before.
+/// A trace of one process: 7 in address space 70. Each event is a microsecond after the one before.
 pub struct Trace {
     pub model: Model,
     pub now: u64,
@@ -50,7 +50,7 @@ impl Trace {
         self.model.handle_event(&Event { time: self.now, pid: 7, tid: 7, body });
     }
 
-    /// A call that was entered when this was `now`.
+    /// A call that was entered at the time `entered`.
     pub fn call_since(&mut self, entered: u64, ret: i64, args: Args) {
         self.tell(Body::Call(call_of(entered, ret, args)));
     }
@@ -63,7 +63,7 @@ impl Trace {
         self.call(0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
     }
 
-    /// By these functions, the innermost first.
+    /// io_setup called by these functions, the innermost first.
     pub fn setup_by(&mut self, functions: &[u64], handle: u64) {
         let frames = functions.iter().map(|address| Frame { address: *address, place: None });
         let stack = Stack { frames: frames.collect(), truncated: false };
@@ -98,7 +98,7 @@ impl Trace {
         self.look_while(found, None);
     }
 
-    /// While a thread waits for so many.
+    /// A look at the ring while a thread waits for `awaited` completions.
     pub fn look_while(&mut self, found: RingFound, awaited: Option<i64>) {
         let destroying = false;
         self.tell(Body::Looked(Looked::Ring { ctx: H, found, destroying, awaited }));
@@ -112,7 +112,7 @@ impl Trace {
         self.findings().iter().map(|it| (it.name, it.severity)).collect()
     }
 
-    /// In the order in which they became known.
+    /// The contexts of the report, in the order in which they became known.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows = self.model.report().contexts;
         rows.sort_by_key(|it| it.context.id);
@@ -192,7 +192,7 @@ fn a_call_that_returns_after_its_context_ended_makes_no_other_one() {
     trace.call_since(entered, 0, Args::Destroy { ctx: H });
     assert_eq!(trace.ends(), [Some(End::Destroyed)]);
     assert!(!trace.model.knows(7, H));
-    // One that is entered afterwards is on another context, whose io_setup was not seen.
+    // A call that is entered afterwards is on another context, whose io_setup was not seen.
     trace.call(1, one(PREAD));
     assert_eq!(trace.ends(), [Some(End::Destroyed), None]);
 }
@@ -212,7 +212,8 @@ fn a_call_that_returns_after_its_handle_was_given_away_is_still_on_the_first() {
     assert_eq!(trace.ends(), [Some(End::Destroyed), None]);
 }
 
-/// The same io_submit again, and it is refused: on the context that it began on, or on the one that has the handle now.
+/// An io_submit is repeated, and is refused: on the context on which it began, or on the one that has the handle by
+/// then.
 #[test]
 fn a_refused_call_that_returns_after_its_handle_was_given_away_was_on_the_first() {
     for (ret, name) in [(-22, Name::RefusedCalls), (-11, Name::SubmitEagain)] {
@@ -280,7 +281,7 @@ fn a_loss_before_anything_else_of_a_process_is_remembered() {
     trace.tell(Body::Lost { records: 1 });
     trace.setup();
     assert!(trace.rows()[0].doubt.is_some());
-    // Its address space is known only now.
+    // The address space of the process becomes known only here.
     trace.tell(process(Some(70), Change::Seen));
     trace.call(1, one(PWRITE));
     trace.destroy(1);
@@ -345,7 +346,7 @@ fn used_at(trace: &mut Trace, ctx: Handle, opcode: u16) {
     trace.tell(Body::Completion(Completion::exact(ctx, event)));
 }
 
-/// Nobody finds the ring of `H`.
+/// Looks for the ring of `H` do not find it.
 fn look_for_it(trace: &mut Trace) {
     for _ in 0..3 {
         trace.look(RingFound::Unmapped);
@@ -361,7 +362,7 @@ fn a_ring_that_was_moved_unseen_is_the_same_context() {
         trace.tell(process(Some(70), change));
         trace.setup();
         if let Some(first) = first {
-            // There is a ring somewhere else.
+            // There is a ring at another address.
             trace.look(first);
         }
         used_at(&mut trace, MOVED, PREAD);
@@ -392,7 +393,7 @@ fn as_long_as_it_is_not_known_which_ring_was_moved_none_is_lost() {
     look_for_it(&mut trace);
     assert_eq!(trace.found(), []);
     assert!(trace.model.knows(7, H));
-    // What was there after that was not moved there.
+    // A ring that is at its address after that was not moved.
     trace.look(RingFound::There(Ring { head: 0, tail: 0, nr: 10 }));
     look_for_it(&mut trace);
     assert_eq!(trace.found(), [(Name::ContextLeak, Severity::Error)]);
@@ -416,7 +417,7 @@ fn a_context_is_lost_although_another_one_had_its_handle_and_was_destroyed() {
     trace.setup();
     trace.call(1, one(PREAD));
     trace.complete(1);
-    // Its ring was unmapped.
+    // The ring was unmapped.
     trace.setup();
     trace.destroy(0);
     assert_eq!(trace.ends(), [None, Some(End::Destroyed)]);
@@ -447,8 +448,8 @@ fn two_requests_that_are_the_same_are_submitted_again_as_copies() {
     }
 }
 
-/// What was left of a context whose ring was unmapped went to another one, and an exec made it certain that half of it was
-/// dropped. (PROPTEST_RNG_SEED=1795806189)
+/// The rest of a context whose ring was unmapped went to another context, and an exec made it certain that half of it
+/// was dropped. (PROPTEST_RNG_SEED=1795806189)
 #[test]
 fn two_requests_that_are_the_same_may_both_be_submitted_to_another_context() {
     const OTHER: Handle = Handle(0x2000);
@@ -553,7 +554,7 @@ fn an_io_destroy_whose_return_is_lost_does_not_wait_for_ever() {
         trace.call(1, one(PWRITE));
         trace.gone(How::Destroy, Some(1));
     }
-    // That of the second one, which began after the end of the first.
+    // The io_destroy of the second context, which began after the end of the first.
     trace.call_since(trace.now - 1, 0, Args::Destroy { ctx: H });
     assert_eq!(trace.ends(), [None, Some(End::Destroyed)]);
     trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
@@ -577,7 +578,7 @@ fn a_cancelled_request_excuses_only_its_own_failure() {
         let event = Some(IoEvent { data: 0, obj: 1, res, res2: 0 });
         Body::Completion(Completion::exact(ctx, event))
     };
-    // The completion is told after the return of io_cancel, or before.
+    // The event of the completion comes after the return of io_cancel, or before it.
     trace.call(1, one(POLL));
     trace.call(EINPROGRESS, cancel(H));
     trace.tell(complete(H, ECANCELED));
@@ -594,7 +595,7 @@ fn the_rest_of_a_short_submit_may_change_places() {
     let mut trace = Trace::seen(true);
     trace.setup();
     trace.call(1, submit((1..=4).map(|it| request(it, PWRITE, it as i64)).collect()));
-    // What was at 4 is now at 3, what was at 3 at 2, and what was at 2 somewhere else.
+    // The request that was at 4 is now at 3, the one at 3 is at 2, and the one at 2 is somewhere else.
     for (iocb, offset) in [(3, 4), (9, 2), (2, 3)] {
         trace.call(1, submit(vec![request(iocb, PWRITE, offset)]));
     }
@@ -602,7 +603,7 @@ fn the_rest_of_a_short_submit_may_change_places() {
     assert_eq!(trace.found().iter().filter(|it| it.0 == Name::ShortSubmitDropped).count(), 0);
 }
 
-/// Of pairs the second request is always refused, and never made again: 64 short submits are followed at a time.
+/// The second request of each pair is refused, and never made again: 64 short submits are followed at a time.
 #[test]
 fn short_submits_that_are_too_many_to_follow_are_counted_all_the_same() {
     for is_made_again in [false, true] {
@@ -623,7 +624,7 @@ fn short_submits_that_are_too_many_to_follow_are_counted_all_the_same() {
     }
 }
 
-/// 1,024 of a call are kept, and of all calls 4,096; what is not kept is no reason to be sure.
+/// 1,024 requests of a call are kept, and 4,096 of all calls; if some are not kept, the finding is unsure.
 #[test]
 fn the_rest_of_a_short_submit_is_bounded() {
     let dropped = |given: u64, before: u64| {
@@ -647,7 +648,7 @@ fn the_rest_of_a_short_submit_is_bounded() {
     };
     assert_eq!(dropped(1025, 0), [Severity::Error]);
     assert_eq!(dropped(1026, 0), [Severity::Warning], "one of them is not kept, so it is unsure");
-    // The oldest ones are given up, which is unsure, and the others are told, once.
+    // The oldest short submits are given up, which is unsure, and the others are reported once.
     assert_eq!(dropped(900, 20), [Severity::Warning, Severity::Error]);
 }
 

@@ -1,4 +1,4 @@
-//! What no kernel says, and more than the model follows: it must not panic, and must count.
+//! Events that no kernel causes, and more than the model follows: it must not panic, and must count them.
 
 use aiotrace_common::abi;
 use aiotrace_model::{
@@ -13,7 +13,7 @@ use aiotrace_model::{
 };
 use proptest::{prelude::*, sample::select};
 
-/// Times are nanoseconds since the boot: beyond 2^62 there are none.
+/// Times in nanoseconds since the boot: none is beyond 2^62.
 fn time() -> impl Strategy<Value = u64> {
     prop_oneof![6 => 0..100_000_000_000u64, 1 => 0..1u64 << 62]
 }
@@ -104,7 +104,7 @@ fn call() -> BoxedStrategy<Body> {
         .boxed()
 }
 
-/// Of rules that there are, and of others.
+/// A fault of a rule that exists, or of one that does not.
 fn fault() -> impl Strategy<Value = Fault> {
     let effect = select(vec![Effect::Done, Effect::Done, Effect::WouldBe, Effect::Missed]);
     (size(), effect).prop_map(|(rule, effect)| Fault { rule, effect })
@@ -321,7 +321,7 @@ fn gone(model: &mut Model, ctx: u64) {
     tell(model, 0, Args::Destroy { ctx: Handle(ctx) });
 }
 
-/// As the report tells it.
+/// The number of contexts alive, from the report.
 fn live(model: &Model) -> u64 {
     let report = model.report();
     let rows = report.contexts.iter().chain(&report.others);
@@ -344,7 +344,7 @@ fn contexts_that_are_too_many_are_counted() {
 fn contexts_of_which_only_the_end_is_not_told_are_bounded_too() {
     let mut model = model();
     let most = MOST_CONTEXTS as u64;
-    // The same handle again and again: of the older ones it is not known whether they are there.
+    // The same handle comes again and again: nobody knows whether the older contexts still exist.
     (0..most + 10).for_each(|_| setup(&mut model, 7));
     assert_eq!((live(&model), model.report().evicted), (most, 10));
 }

@@ -1,6 +1,6 @@
-//! Random programs: what is called, by whom, and when it returns. A program without a fault resubmits the
-//! rest of short submits, has nothing in flight at the end of a context, and so on; one with faults does
-//! each of these wrong now and then, and what is to be found is noted.
+//! Random programs: what they call, in which thread, and when the calls return. A program without defects resubmits
+//! the rest of short submits, has nothing in flight at the end of a context, and so on. A program with defects makes
+//! mistakes now and then, and the findings that must follow are noted.
 
 mod calls;
 mod op;
@@ -24,7 +24,7 @@ use crate::{
 const EINPROGRESS: i64 = -115;
 const EIO: i64 = -5;
 
-/// What the programs may do, and the source.
+/// What the programs may do, and what the source sees.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
     pub exact: bool,
@@ -36,15 +36,15 @@ struct Process {
     pid: u32,
     space: u64,
     threads: Vec<Thread>,
-    /// It shares the address space of its parent.
+    /// The process shares the address space of its parent.
     is_guest: bool,
-    /// The source told its address space.
+    /// The source has reported its address space.
     is_known: bool,
 }
 
 struct Thread {
     tid: u32,
-    /// It made an AIO call.
+    /// The thread has made an AIO call.
     is_seen: bool,
     call: Option<InCall>,
 }
@@ -56,7 +56,7 @@ enum InCall {
         entered: u64,
         wanted: Vec<Wanted>,
         accepted: usize,
-        /// Why the next one was refused; 0: it was not.
+        /// Why the next iocb was refused; 0: it was not.
         error: i64,
         call: u64,
         ring: Ring,
@@ -74,7 +74,7 @@ enum InCall {
         ctx: Ctx,
         entered: u64,
         ring: Ring,
-        /// How many were reaped when it was entered.
+        /// How many completions were reaped when the call was entered.
         reaped: usize,
     },
 }
@@ -89,7 +89,7 @@ impl InCall {
     }
 }
 
-/// What io_submit did not take.
+/// A request that io_submit did not accept.
 struct Rest {
     space: u64,
     pid: u32,
@@ -105,13 +105,13 @@ pub struct World {
     pub told: Told,
     processes: Vec<Process>,
     rest: Vec<Rest>,
-    /// Address spaces of whose files others had a copy, or the use.
+    /// Address spaces whose files other processes had a copy of, or used.
     forked: std::collections::BTreeSet<u64>,
     destroyed: Vec<(u64, Handle)>,
     numbers: u64,
 }
 
-/// A process and one of its threads, by index.
+/// A process and one of its threads, by their indices.
 type Who = (usize, usize);
 
 fn pick<T: Copy>(list: &[T], which: u8) -> Option<T> {
@@ -119,7 +119,7 @@ fn pick<T: Copy>(list: &[T], which: u8) -> Option<T> {
 }
 
 impl World {
-    /// Two processes that are there at the attach, the first with a context in use.
+    /// Two processes that exist at the attach, the first with a context in use.
     pub fn new(rules: Rules) -> Self {
         let mut world = Self {
             rules,
@@ -219,7 +219,7 @@ impl World {
                 let ctx = pick(&all, ctx)?;
                 let open: Vec<_> = self.kernel.contexts[ctx].open().collect();
                 let request = pick(&open, which)?;
-                // A poll may have been cancelled, and then it is no failure.
+                // A poll that fails may have been cancelled, and then it is no failure.
                 let is_poll = self.kernel.contexts[ctx].requests[request].what.opcode == POLL;
                 self.complete(ctx, request, fails && faults && !is_poll);
             }
@@ -244,7 +244,7 @@ impl World {
                 let process = process as usize % self.processes.len().max(1);
                 self.processes.get(process)?;
                 if shares {
-                    // What of a child is known before its parent is another matter.
+                    // What is known of a child before its parent is known is not tested here.
                     self.seen((process, 0));
                     self.processes.get(process).filter(|it| it.is_known)?;
                 }
@@ -304,7 +304,7 @@ impl World {
         Some(())
     }
 
-    /// All calls return, what was lost becomes known, and the trace is over.
+    /// All calls return, all losses become known, and the trace is over.
     pub fn end(mut self) {
         for who in self.threads(|it| it.call.is_some()) {
             self.finish(who);
@@ -316,7 +316,7 @@ impl World {
         self.wait(100);
         for (ctx, context) in self.kernel.contexts.iter().enumerate() {
             let pid = self.told.views[ctx].pid;
-            // Only the process that used it last is looked at.
+            // Only the process that used the context last is looked at.
             if context.is_alive && !context.is_mapped && !self.told.dead.contains(&pid) {
                 self.told.required.insert((Name::ContextLeak, Severity::Error, pid));
             }

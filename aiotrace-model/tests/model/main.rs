@@ -1,5 +1,5 @@
-//! The model against a small reference of fs/aio.c: random calls of several processes and threads, told as
-//! a source tells them, with and without losses.
+//! Compares the model with a small reference of fs/aio.c: random calls of several processes and threads, reported as
+//! a source reports them, with and without losses.
 
 mod concluded;
 mod covered;
@@ -18,13 +18,13 @@ mod whose;
 use generate::{Op, Rules, World};
 use proptest::{prelude::*, test_runner::RngSeed};
 
-/// Runs of each property.
+/// Number of runs for each property.
 const CASES: u32 = if cfg!(debug_assertions) { 100 } else { 1000 };
-/// Steps of one run.
+/// Number of steps of a run.
 const STEPS: std::ops::Range<usize> = 1..120;
 
-/// The same cases in each run, so that a failure is that of a change; others with PROPTEST_RNG_SEED=N, and
-/// with `cargo xtask fuzz model`.
+/// The cases are the same in each run, so that a failure comes from a change; PROPTEST_RNG_SEED=N and `cargo xtask
+/// fuzz model` give others.
 #[expect(clippy::disallowed_methods, reason = "the crate itself asks nobody")]
 fn config() -> ProptestConfig {
     let mut config =
@@ -47,8 +47,8 @@ fn run(rules: Rules, ops: &[Op]) {
 proptest! {
     #![proptest_config(config())]
 
-    /// Contexts, requests in flight, unreaped and done, and the charge, equal the reference's after each
-    /// step; and of a program without a fault, nothing bad is said.
+    /// Contexts, requests in flight, unreaped and done, and the charge, equal the reference's after each step; and a
+    /// program without defects has no bad finding.
     #[test]
     fn a_program_without_a_fault_is_followed_exactly(
         exact in any::<bool>(),
@@ -57,7 +57,7 @@ proptest! {
         run(Rules { exact, faults: false, losses: false }, &ops);
     }
 
-    /// As above; and what is wrong is found, and nothing else.
+    /// The same for programs with defects: what is wrong is found, and nothing else.
     #[test]
     fn the_faults_of_a_program_are_found_and_no_others(
         exact in any::<bool>(),
@@ -66,7 +66,7 @@ proptest! {
         run(Rules { exact, faults: true, losses: false }, &ops);
     }
 
-    /// Where events were lost no error is told; other processes are followed exactly all the same.
+    /// Where events were lost, no finding is an error; other processes are followed exactly all the same.
     #[test]
     fn a_loss_makes_unsure_whoever_lost_something_and_nobody_else(
         exact in any::<bool>(),

@@ -1,6 +1,5 @@
-//! Programs that meet faults, refusals and losses, played on the reference of fs/aio.c, which knows what became of each
-//! request; and the model, which is told what a source sees of it. A verdict that is not the truth, or an error that is
-//! none, fails.
+//! Programs with faults, refusals and losses run on the reference of fs/aio.c, which knows what became of each
+//! request; the model gets what a source sees of them. A wrong verdict, or an error that is none, fails.
 //!
 //! ```text
 //!  Plan (random, or one of the two below) -> Player -> Kernel (crate::reference)
@@ -20,7 +19,7 @@ use proptest::prelude::*;
 
 use crate::config;
 
-/// Plays it, judges it, and gives the last word on each fault.
+/// Runs a plan, judges the verdicts, and returns the last verdict on each fault.
 fn play(plan: &Plan) -> Vec<Verdict> {
     let mut player = Player::new(plan);
     player.play();
@@ -30,26 +29,26 @@ fn play(plan: &Plan) -> Vec<Verdict> {
 proptest! {
     #![proptest_config(config())]
 
-    /// All is seen, synchronous calls too: what is told is the truth, and all of it.
+    /// The source sees everything, synchronous calls too: the verdicts are the whole truth.
     #[test]
     fn verdicts_are_the_truth(plan in plan()) {
         play(&Plan { watches: true, losses: Vec::new(), ..plan });
     }
 
-    /// Synchronous calls are not seen: nothing is told to be lost.
+    /// The source does not see synchronous calls: no verdict is that a request was lost.
     #[test]
     fn what_may_have_been_done_otherwise_is_unsure(plan in plan()) {
         play(&Plan { watches: false, losses: Vec::new(), ..plan });
     }
 
-    /// Records are lost: what is told is the truth, or unsure.
+    /// Records are lost: the verdicts are true, or unsure.
     #[test]
     fn after_losses_verdicts_are_the_truth_or_unsure(plan in plan(), watches in any::<bool>()) {
         play(&Plan { watches, ..plan });
     }
 }
 
-/// Fifty writes, one after the other, in one iocb; the tenth io_submit fails.
+/// Fifty writes, one after the other, with one iocb; the tenth io_submit fails.
 fn fifty_writes(exact: bool, dealt: Deal) -> Plan {
     let write = Step::Submit { opcodes: vec![1], inline: !exact, bad: false, again: None };
     Plan {
@@ -79,7 +78,7 @@ fn who_drops_a_request_and_who_writes_it_at_once_are_told_apart() {
     }
 }
 
-/// The programs `retry-pool` and `fault-retry`: the request comes again, in another iocb or in the same one.
+/// In the programs `retry-pool` and `fault-retry` the request comes again, in another iocb or in the same one.
 #[test]
 fn who_makes_a_request_again_in_whatever_iocb_has_retried_it() {
     for exact in [false, true] {

@@ -1,4 +1,4 @@
-//! How a program waits for its completions, and what is concluded from it.
+//! How programs wait for their completions, and what the model concludes from it.
 
 use aiotrace_model::{
     event::{Address, Adopted, Args, Body, Change, Event, ExitStatus, Timespec},
@@ -35,7 +35,7 @@ fn with_timeout(min_nr: i64, value: Timespec) -> Args {
     args
 }
 
-/// A request that is waited for; its thread works for so long before it waits.
+/// A request for which the thread waits, after `work` nanoseconds of other work.
 fn turn(trace: &mut Trace, opcode: u16, work: u64) {
     trace.call(1, one(opcode));
     trace.now += work;
@@ -63,7 +63,7 @@ fn a_deep_context_that_is_used_one_by_one_is_told_when_it_is_over() {
         "this context was made for 128 requests, and never had more than 1 in flight: 1,000 requests were submitted \
          one by one, each followed by an io_getevents that waited for it, 102ms in all"
     );
-    // A call that is interrupted, or whose timeout is over, waits on.
+    // A call that is interrupted, or whose timeout is over, is followed by another one that waits on.
     let mut trace = made_for(128);
     for _ in 0..1000 {
         trace.call(1, one(PREAD));
@@ -81,7 +81,7 @@ fn a_deep_context_that_is_used_one_by_one_is_told_when_it_is_over() {
 fn whoever_does_otherwise_once_is_not_shallow() {
     type Once = fn(&mut Trace);
     let otherwise: [Once; 8] = [
-        // Two in flight, in one call or in two.
+        // Two requests are in flight, from one call or from two.
         |trace| {
             trace.call(2, submit(vec![request(1, PREAD, 0), request(2, PREAD, 0)]));
             [1, 2].into_iter().for_each(|it| trace.complete(it));
@@ -93,7 +93,7 @@ fn whoever_does_otherwise_once_is_not_shallow() {
             [1, 2].into_iter().for_each(|it| trace.complete(it));
             trace.call(2, getevents_of(2, 2));
         },
-        // Nobody waited for it, by a call.
+        // No call waited for the request.
         |trace| {
             trace.call(1, one(PREAD));
             trace.complete(1);
@@ -103,16 +103,16 @@ fn whoever_does_otherwise_once_is_not_shallow() {
             trace.complete(1);
             trace.call(1, at_once(1));
         },
-        // The thread did something else meanwhile.
+        // The thread did something else in between.
         |trace| {
             trace.call(1, one(PREAD));
             trace.call(0, Args::Setup { nr_events: 1, ctxp: Address(0), stored: None });
             trace.complete(1);
             trace.call(1, getevents_of(1, 1));
         },
-        // It could wait for others at the same time.
+        // A thread that waits for a poll could wait for others at the same time.
         |trace| turn(trace, POLL, 0),
-        // It works most of the time.
+        // The thread works most of the time.
         |trace| turn(trace, PREAD, SECOND),
         |trace| trace.tell(Body::Lost { records: 1 }),
     ];
@@ -133,7 +133,7 @@ fn a_context_for_few_or_for_few_requests_or_for_another_thread_is_not_shallow() 
     let mut beginning = made_for(128);
     turns(&mut beginning, 999);
     assert_eq!(of(Name::ShallowQueue, beginning), []);
-    // One submits, another one reaps.
+    // One thread submits, another one reaps.
     let mut two = made_for(128);
     for _ in 0..2000 {
         two.call(1, one(PREAD));
@@ -143,7 +143,7 @@ fn a_context_for_few_or_for_few_requests_or_for_another_thread_is_not_shallow() 
     assert_eq!(of(Name::ShallowQueue, two), []);
 }
 
-/// That they are complete at once is the file's doing, and inline-completion's to tell.
+/// That requests are complete at once is caused by the file, and is the subject of inline-completion.
 #[test]
 fn requests_that_are_complete_at_once_do_not_make_a_context_shallow() {
     let mut trace = made_for(128);
@@ -173,7 +173,7 @@ fn what_an_adopted_context_did_before_is_not_known() {
     }
 }
 
-/// So many calls in 1.5 s that return so many events each.
+/// This many calls in 1.5 s, which return this many events each.
 fn polls(trace: &mut Trace, count: u64, args: &Args, ret: i64) {
     for _ in 0..count {
         trace.now += SECOND * 3 / 2 / count - MICRO;
@@ -211,21 +211,21 @@ fn polling_now_and_then_or_for_something_or_waiting_is_not_busy() {
         (1400, at_once(1), 0),
         (3000, at_once(1), 1),
         (3000, waits, 0),
-        // It was interrupted.
+        // The call was interrupted.
         (3000, at_once(1), -4),
     ] {
         let mut trace = made_for(8);
         polls(&mut trace, count, &args, ret);
         assert_eq!(of(Name::BusyReaping, trace), [], "{count} {args:?} {ret}");
     }
-    // One of five takes something.
+    // One call of five returns an event.
     let mut trace = made_for(8);
     for ret in [0, 0, 0, 0, 1].into_iter().cycle().take(20_000) {
         trace.now += 100 * MICRO;
         trace.call(ret, at_once(1));
     }
     assert_eq!(of(Name::BusyReaping, trace), []);
-    // After a loss it is told, and unsure.
+    // After a loss the finding is made, and is unsure.
     let mut trace = made_for(8);
     trace.tell(Body::Lost { records: 1 });
     polls(&mut trace, 3000, &at_once(1), 0);

@@ -1,7 +1,8 @@
-//! The rules of fs/aio.c, in small: contexts, rings, slots, requests and fs.aio-nr. No time, no events.
+//! The rules of fs/aio.c, in small: contexts, rings, slots, requests and fs.aio-nr. There is neither time nor an
+//! event.
 //!
-//! What the source has told of a request ([`Request::returned`], [`Request::told`]) is kept with it, so
-//! that what the model ought to know is counted from the very requests that the kernel has.
+//! What the source has reported of a request ([`Request::returned`], [`Request::told`]) is kept with it, so that what
+//! the model must know is counted from the requests that the kernel has.
 
 use aiotrace_model::event::{Handle, IoEvent, Ring};
 
@@ -16,7 +17,7 @@ pub const PREAD: u16 = 0;
 pub const PWRITE: u16 = 1;
 pub const POLL: u16 = 5;
 
-/// What a program asks for, and where its iocb is.
+/// What a program asks for, and the address of its iocb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Wanted {
     pub address: u64,
@@ -24,7 +25,7 @@ pub struct Wanted {
     pub fd: u32,
     pub offset: i64,
     pub nbytes: u64,
-    /// Its descriptor is not open.
+    /// The descriptor is not open.
     pub is_bad: bool,
 }
 
@@ -32,13 +33,13 @@ pub struct Wanted {
 #[derive(Clone, Copy, Debug)]
 pub struct Request {
     pub what: Wanted,
-    /// Which io_submit.
+    /// The number of its io_submit.
     pub call: u64,
     pub completed: bool,
     pub failed: bool,
-    /// The source told that its io_submit returned, while its context was there.
+    /// The source reported the return of its io_submit while its context existed.
     pub returned: bool,
-    /// The source told its completion.
+    /// The source reported its completion.
     pub told: bool,
 }
 
@@ -49,19 +50,19 @@ pub struct Context {
     pub asked: u32,
     nr: u32,
     entries: Vec<IoEvent>,
-    /// All that were ever accepted, in that order.
+    /// All requests that were ever accepted, in that order.
     pub requests: Vec<Request>,
     /// Most of them that were in flight at a time.
     pub peak: usize,
     /// Those that completed, in that order.
     pub order: Vec<usize>,
-    /// How many were reaped, by whomever.
+    /// How many completions were reaped, by io_getevents or by the program.
     pub reaped: usize,
-    /// Neither destroyed nor ended.
+    /// The context was neither destroyed nor ended in another way.
     pub is_alive: bool,
-    /// Its ring is where the handle says.
+    /// The ring is at the address of the handle.
     pub is_mapped: bool,
-    /// Calls on it that have not returned: io_destroy waits for them.
+    /// Number of calls on it that have not returned: io_destroy waits for them.
     pub users: u32,
 }
 
@@ -74,7 +75,7 @@ impl Context {
         self.order.len() - self.reaped
     }
 
-    /// Slots for more requests.
+    /// Number of free slots.
     pub fn room(&self) -> usize {
         self.nr as usize - 1 - self.in_flight() - self.unreaped()
     }
@@ -84,7 +85,7 @@ impl Context {
         Ring { head: place(self.reaped), tail: place(self.order.len()), nr: self.nr }
     }
 
-    /// What is in the ring at the place where that completion was written: the kernel clears nothing.
+    /// The entry of the ring where that completion was written: the kernel clears nothing.
     pub fn entry(&self, completion: usize) -> IoEvent {
         self.entries[completion % self.nr as usize]
     }
@@ -94,7 +95,7 @@ impl Context {
     }
 }
 
-/// All contexts there are, and were.
+/// All contexts that exist or existed.
 #[derive(Debug, Default)]
 pub struct Kernel {
     pub contexts: Vec<Context>,
@@ -104,7 +105,7 @@ pub struct Kernel {
 const MOST: u32 = 100;
 
 impl Kernel {
-    /// fs.aio-nr: a context counts until it is destroyed, or its process ends; its ring does not matter.
+    /// The value of fs.aio-nr: a context counts until it is destroyed, or its process ends; its ring does not matter.
     pub fn charge(&self) -> u32 {
         self.contexts.iter().filter(|it| it.is_alive).map(|it| it.asked).sum()
     }
@@ -113,19 +114,20 @@ impl Kernel {
         self.charge() + asked > MOST
     }
 
-    /// The context with this handle, for those who share an address space.
+    /// The context with this handle, in this address space.
     pub fn find(&self, space: u64, handle: Handle) -> Option<Ctx> {
         self.contexts
             .iter()
             .position(|it| it.space == space && it.handle == handle && it.is_alive && it.is_mapped)
     }
 
-    /// Whether a living context has this handle, be its ring mapped or not.
+    /// Whether a living context has this handle, even if its ring is not mapped.
     pub fn is_held(&self, space: u64, handle: Handle) -> bool {
         self.contexts.iter().any(|it| it.space == space && it.handle == handle && it.is_alive)
     }
 
-    /// The lowest address that is free; a destroyed context's is free at once. `is_taken`: not that one.
+    /// The lowest free address; that of a destroyed context is free at once. `is_taken`: addresses that must not be
+    /// used.
     fn free(&self, space: u64, is_taken: impl Fn(Handle) -> bool) -> Handle {
         let handle = |n: u64| Handle(0x7f00_0000_0000 + n * 0x1_0000);
         let is_free = |it: &Handle| self.find(space, *it).is_none() && !is_taken(*it);
@@ -159,7 +161,7 @@ impl Kernel {
         Ok(self.contexts.len() - 1)
     }
 
-    /// One iocb of an io_submit. A slot is taken until its completion is reaped.
+    /// An iocb of an io_submit. A slot is taken until its completion is reaped.
     pub fn submit_one(&mut self, ctx: Ctx, what: Wanted, call: u64) -> Result<(), i64> {
         let context = &mut self.contexts[ctx];
         if context.room() == 0 {
@@ -191,14 +193,14 @@ impl Kernel {
         event
     }
 
-    /// Somebody writes another result where that completion is, in the ring or where it was put.
+    /// Changes the result of that completion, in the ring or where it was copied.
     pub fn change(&mut self, ctx: Ctx, completion: usize, res: i64) {
         let context = &mut self.contexts[ctx];
         let place = completion % context.nr as usize;
         context.entries[place].res = res;
     }
 
-    /// By io_getevents, or by the program itself.
+    /// Reaps completions, by io_getevents or by the program itself.
     pub fn reap(&mut self, ctx: Ctx, most: usize) -> Vec<IoEvent> {
         let context = &mut self.contexts[ctx];
         let first = context.reaped;
@@ -206,7 +208,7 @@ impl Kernel {
         (first..context.reaped).map(|it| context.entry(it)).collect()
     }
 
-    /// io_destroy begins, or the address space ends. Requests in flight are left to themselves.
+    /// io_destroy begins, or the address space ends. Requests in flight go on.
     pub fn kill(&mut self, ctx: Ctx) {
         self.contexts[ctx].is_alive = false;
     }
@@ -215,7 +217,7 @@ impl Kernel {
         self.contexts[ctx].is_mapped = false;
     }
 
-    /// mremap(2): another handle.
+    /// mremap(2) gives the context another handle.
     pub fn remap(&mut self, ctx: Ctx, is_taken: impl Fn(Handle) -> bool) -> Handle {
         let to = self.free(self.contexts[ctx].space, is_taken);
         self.contexts[ctx].handle = to;

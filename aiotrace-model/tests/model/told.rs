@@ -1,5 +1,5 @@
-//! What a source tells of the reference, in both of its modes, with what it loses; and the model that
-//! listens, with what is expected of it.
+//! What a source reports of the reference, in both of its modes, with its losses; and the model that gets the
+//! reports, with what is expected of it.
 
 mod compare;
 
@@ -20,40 +20,40 @@ pub const SECOND: u64 = 1_000_000_000;
 /// A finding, as far as it is compared.
 pub type Expected = (Name, Severity, u32);
 
-/// What the model knows of a context, if it knows everything that it was told.
+/// What the model knows of a context, if it knows everything that was reported.
 #[derive(Clone, Debug)]
 pub struct View {
-    /// Who created it, and who used it last.
+    /// The process that created it, and the one that used it last.
     pub creator: u32,
     pub pid: u32,
-    /// Completions told.
+    /// How many completions were reported.
     pub told: usize,
-    /// Completions reaped, as of the last look.
+    /// How many completions were reaped at the last look.
     reaped: usize,
-    /// Completions that the last look showed and nobody told.
+    /// How many completions the last look showed that were not reported.
     unseen: usize,
     looked: u64,
     pub adopted: bool,
-    /// Its io_setup was lost: if its handle was that of an adopted one whose ring was unmapped, the model
-    /// takes it for that one, until it hears of the loss.
+    /// Its io_setup was lost: if its handle was that of an adopted context whose ring was unmapped, the model takes
+    /// it for that one, until the loss is reported.
     pub is_taken_for_another: bool,
-    /// Its end was told.
+    /// How it ended, if its end was reported.
     pub gone: Option<How>,
-    /// So was the return of its io_destroy.
+    /// The return of its io_destroy was reported, too.
     is_over: bool,
-    /// A completion of it was lost by a probe.
+    /// A probe lost a completion of it.
     miscounted: bool,
 }
 
-/// What is compared of a context.
+/// The numbers of a context that are compared.
 pub type Row = (u32, Handle, Option<u64>, u64, u64, Option<u64>);
 
-/// Of one thread: records that the source loses.
+/// The records of one thread that the source loses.
 #[derive(Default)]
 struct Loss {
-    /// The next ones, to be lost.
+    /// How many of the next records will be lost.
     next: u32,
-    /// Lost and not told.
+    /// How many were lost and not reported.
     lost: u64,
 }
 
@@ -63,13 +63,13 @@ pub struct Told {
     pub now: u64,
     pub views: Vec<View>,
     losses: BTreeMap<u32, Loss>,
-    /// The next completion that a probe tells is lost.
+    /// The next completion that a probe sees is lost.
     pub lose_completion: bool,
-    /// All address spaces that a process ever used.
+    /// All address spaces that each process ever used.
     pub spaces: BTreeMap<u32, Vec<u64>>,
     /// Processes that have exited.
     pub dead: BTreeSet<u32>,
-    /// Those of which something was lost; when that was told.
+    /// Address spaces of which something was lost, and when that was reported.
     pub lossy: BTreeMap<u64, Option<u64>>,
     /// Contexts whose io_destroy the source missed.
     pub missed: Vec<(u64, u32, Handle)>,
@@ -77,13 +77,13 @@ pub struct Told {
     pub required: BTreeSet<Expected>,
     pub found: Vec<Finding>,
     doubtful: Vec<(u32, Handle, u64)>,
-    /// All contexts that ended: of whom, and when.
+    /// All contexts that ended, with their process and time.
     ends: Vec<(u32, Handle, u64)>,
 }
 
 impl Told {
     pub fn new(exact: bool) -> Self {
-        // Nothing is found only because nothing happens, but for lost rings.
+        // Only lost rings are found by looks: the other findings from silence are switched off.
         let thresholds = Thresholds {
             stuck: NEVER,
             unreaped: NEVER,
@@ -133,13 +133,13 @@ impl Told {
         });
     }
 
-    /// The model hears it.
+    /// The model gets an event.
     pub fn tell(&mut self, pid: u32, tid: u32, body: Body) {
         self.model.handle_event(&Event { time: self.now, pid, tid, body });
         self.judge();
     }
 
-    /// One record of a thread: the model hears of it, unless it is lost. Whether it was.
+    /// A record of a thread: the model gets its events, unless it is lost. Returns whether it was lost.
     pub fn record(&mut self, space: u64, pid: u32, tid: u32, bodies: Vec<Body>) -> bool {
         let loss = self.losses.entry(tid).or_default();
         if loss.next > 0 {
@@ -168,7 +168,7 @@ impl Told {
         self.losses.entry(tid).or_default().next = records;
     }
 
-    /// This may be found.
+    /// Notes a finding that may be made.
     pub fn allow(&mut self, name: Name, severity: Severity, pid: u32) {
         self.allowed.insert((name, severity, pid));
     }
@@ -178,7 +178,7 @@ impl Told {
         self.required.insert((name, severity, pid));
     }
 
-    /// A request completed: a probe tells it at once, or it is seen at the next look.
+    /// A request completed: a probe reports it at once, or it is seen at the next look.
     pub fn completed(&mut self, kernel: &mut Kernel, ctx: Ctx, request: usize) {
         if !self.exact {
             return;
@@ -201,7 +201,7 @@ impl Told {
         self.tell(pid, pid, Body::Completion(completion));
     }
 
-    /// The completion of a request is told by this process.
+    /// This process reports the completion of a request.
     fn hear(&mut self, kernel: &mut Kernel, ctx: Ctx, request: usize, pid: u32) {
         let it = &mut kernel.contexts[ctx].requests[request];
         it.told = true;
@@ -211,12 +211,12 @@ impl Told {
         }
     }
 
-    /// Completions of a context that were not told.
+    /// Number of completions of a context that were not reported.
     pub fn pending(&self, kernel: &Kernel, ctx: Ctx) -> usize {
         kernel.contexts[ctx].order.len() - self.views[ctx].told
     }
 
-    /// Where no probe tells completions: those since the last look.
+    /// Where no probe sees completions: those since the last look.
     fn seen(&mut self, kernel: &mut Kernel, ctx: Ctx, pid: u32) -> Vec<Body> {
         let since = Some(self.views[ctx].looked);
         self.views[ctx].unseen = 0;
@@ -250,13 +250,13 @@ impl Told {
         kernel.contexts[ctx].ring()
     }
 
-    /// The model has a look at the ring, right now.
+    /// The model gets a look at the ring at this moment.
     pub fn looked(&mut self, kernel: &Kernel, ctx: Ctx) {
         self.views[ctx].reaped = kernel.contexts[ctx].reaped;
     }
 
-    /// The same, when so many completed that were not told that the tail seems to be behind: that whole
-    /// ring of completions is missing in what the model takes to be reaped.
+    /// The same, when so many completions were not reported that the tail seems to be behind: then the model's count
+    /// of reaped completions lacks a whole ring.
     fn looked_behind(&mut self, kernel: &Kernel, ctx: Ctx) {
         let context = &kernel.contexts[ctx];
         let reaped = context.reaped.saturating_sub(context.ring().nr as usize);
@@ -264,19 +264,19 @@ impl Told {
         view.reaped = view.reaped.max(reaped);
     }
 
-    /// io_getevents reaped so many, and the ring could not be read.
+    /// io_getevents reaped `count` completions, and the ring could not be read.
     pub fn reaped(&mut self, ctx: Ctx, count: usize) {
         self.views[ctx].reaped += count;
     }
 
-    /// io_destroy returned: when it began, so many were reaped.
+    /// io_destroy returned; `reaped`: how many completions were reaped when it began.
     pub fn destroyed(&mut self, ctx: Ctx, reaped: usize) {
         let view = &mut self.views[ctx];
         view.reaped = view.reaped.max(reaped);
         view.is_over = true;
     }
 
-    /// The end of a context is told, and what is to be found with it.
+    /// Reports the end of a context, and notes what must be found with it.
     pub fn gone(&mut self, kernel: &Kernel, ctx: Ctx, how: How) -> Body {
         let context = &kernel.contexts[ctx];
         let view = &mut self.views[ctx];
@@ -339,7 +339,7 @@ impl Told {
         }
     }
 
-    /// As `Conclusions::answer` does it.
+    /// Answers a question as `Conclusions::answer` does.
     fn answer(
         &mut self,
         kernel: &mut Kernel,
@@ -358,7 +358,7 @@ impl Told {
             _ if self.dead.contains(&pid) => RingFound::Unknown,
             Some(ctx) => {
                 let ring = kernel.contexts[ctx].ring();
-                // Too many cannot be told from old ones.
+                // If there are too many, new completions cannot be told from old ones.
                 if self.pending(kernel, ctx) < ring.nr as usize / 2 {
                     for body in self.seen(kernel, ctx, pid) {
                         self.tell(pid, pid, body);

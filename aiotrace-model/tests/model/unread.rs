@@ -1,5 +1,5 @@
-//! Completions that could not be read in the ring: what io_getevents gave tells of them, and else they are unknown:
-//! not in flight, in no finding and in no latency.
+//! Completions whose entries could not be read in the ring: the events of io_getevents give their results; otherwise
+//! they are unknown, and so not in flight, in no finding and in no latency.
 
 use aiotrace_common::abi;
 use aiotrace_model::{
@@ -63,7 +63,7 @@ impl Trace {
         self.call(3, args, Some(at));
     }
 
-    /// They complete, and cannot be read.
+    /// The requests complete, and their entries cannot be read.
     fn unread(&mut self, count: usize) {
         let completion =
             Completion { ctx: CTX, event: None, since: Some(0), until: None, discarded: false };

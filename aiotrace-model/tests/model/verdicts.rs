@@ -1,5 +1,5 @@
-//! What a program makes of faults, each as the few events that show it; and that no finding blames it, or the
-//! kernel, for them.
+//! Verdicts on faults, each with the few events that show it; and no finding blames the program, or the kernel, for
+//! the faults.
 
 use aiotrace_common::{abi, synchronous};
 use aiotrace_model::{
@@ -36,8 +36,8 @@ pub(crate) const ACCEPT: Fault = Fault { rule: 2, effect: Effect::Done };
 const DELAY: Fault = Fault { rule: 3, effect: Effect::Done };
 const RESULT: Fault = Fault { rule: 4, effect: Effect::Done };
 
-/// One process, 7 in address space 70. Each event is a microsecond after the one before, and each call takes
-/// half of that.
+/// A trace of one process: 7 in address space 70. Each event is a microsecond after the one before, and each call
+/// takes half of that.
 pub(crate) struct Trace {
     pub(crate) model: Model,
     pub(crate) now: u64,
@@ -120,7 +120,7 @@ impl Trace {
         std::iter::from_fn(|| self.model.next_verdict()).collect()
     }
 
-    /// The only verdict.
+    /// The only verdict of the trace.
     pub(crate) fn verdict(&mut self) -> Verdict {
         let mut verdicts = self.verdicts();
         assert_eq!(verdicts.len(), 1, "{verdicts:?}");
@@ -189,7 +189,7 @@ pub(crate) fn setup(ctxp: u64) -> Args {
 
 const DESTROY: Args = Args::Destroy { ctx: H };
 
-/// Every call that can get a fault, and what it returns when it is well.
+/// Every call that can get a fault, and what it returns without one.
 fn calls() -> Vec<(Args, i64)> {
     let nothing = || getevents(Vec::new(), Vec::new());
     vec![(setup(8), 0), (reads(1..4), 3), (nothing(), 0), (cancel(), -115), (DESTROY, 0)]
@@ -289,7 +289,7 @@ fn another_io_setup_is_not_known_to_be_a_retry() {
         let verdict = trace.verdict();
         assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::OtherSetup)));
         assert!(verdict.message().starts_with(unsure), "{}", verdict.message());
-        // The same again, by whatever thread, is one; also if the other one came first.
+        // An equal request is a retry, whatever thread makes it; also if the other one came first.
         let mut trace = Trace::new();
         trace.call(Some(ERROR), EAGAIN, of(4, 8));
         trace.call(None, 0, other);
@@ -370,7 +370,7 @@ fn the_rest_of_a_short_submit_may_come_one_by_one_and_as_copies() {
     let mut trace = Trace::new();
     trace.call(Some(ACCEPT), 1, reads(1..4));
     trace.call(None, 1, reads(2..3));
-    // The same file, offset and length in another iocb.
+    // A request with the same file, offset and length, in another iocb.
     trace.call(None, 1, submit(vec![at(99, PREAD, 3 * 512)]));
     assert_eq!(trace.found(), [], "no short-submit-dropped");
     trace.exit(ExitStatus::Code(0));
@@ -391,7 +391,7 @@ fn another_request_is_no_retry() {
     trace.call(Some(ERROR), EAGAIN, reads(1..2));
     trace.call(None, 1, submit(vec![at(2, PREAD, 512 * 9)]));
     trace.call(None, 1, submit(vec![at(2, PWRITE, 512)]));
-    // Entered before the fault was known.
+    // The call was entered before the fault was known.
     trace.now -= 5000;
     trace.call(None, 1, reads(1..2));
     assert_eq!(trace.verdicts(), []);
@@ -555,7 +555,7 @@ fn completions_that_are_not_reaped_after_a_failed_io_getevents_hang() {
     trace.wait(2 * HUNG_AFTER);
     assert_eq!(trace.verdict().outcome, Outcome::Hung);
 
-    // There is nothing to be done.
+    // Nothing has to be done after this fault.
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EINTR, getevents(Vec::new(), Vec::new()));
     trace.wait(2 * HUNG_AFTER);
@@ -625,7 +625,7 @@ fn after_a_loss_what_was_not_seen_is_unsure_and_what_was_seen_is_not() {
     }
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, reads(1..2));
-    // It may have been that one.
+    // This request may have been the retry.
     trace.call(None, 1, submit(vec![None]));
     trace.exit(ExitStatus::Code(0));
     assert_eq!(trace.verdict().outcome, Outcome::Unsure);
@@ -657,7 +657,7 @@ fn a_completion_that_failed_by_a_fault_is_submitted_again() {
     }
 }
 
-/// As buffered ones do.
+/// Buffered writes complete like this.
 #[test]
 fn a_write_that_is_changed_before_its_io_submit_returns_may_be_lost() {
     for is_retried in [false, true] {
@@ -716,7 +716,7 @@ fn a_read_that_failed_is_given_up_and_a_short_one_goes_on_with_its_rest() {
     rest.as_mut().unwrap().value.as_mut().unwrap().nbytes = 412;
     trace.call(None, 1, submit(vec![rest]));
     trace.complete(1, 412);
-    // A program that reaps the ring itself.
+    // A program that reaps from the ring by itself.
     trace.wait(HUNG_AFTER);
     let verdict = trace.verdict();
     assert_eq!(verdict.what(), "completion res=100");
@@ -751,11 +751,11 @@ fn no_finding_tells_of_a_fault() {
             trace.call(Some(ERROR), errno, args.clone());
         }
     }
-    // At index 1, by a mechanism that makes a short io_submit.
+    // The iocb at index 1 is refused, by a mechanism that makes a short io_submit.
     let refused = Refused { ctx: H, index: 1, iocb: Some(Address(2)), ret: EAGAIN };
     trace.tell(Body::Refused(refused));
     trace.call(Some(ERROR), 1, reads(1..3));
-    // It took long by our doing.
+    // The call took long because of the fault.
     trace.now += SECOND;
     let entered = Some(trace.now - SECOND);
     let (entry, args, fault) = (Entry::Seen, reads(5..6), Some(DELAY));
@@ -768,7 +768,7 @@ fn no_finding_tells_of_a_fault() {
     }
     trace.call(Some(ERROR), EINVAL, DESTROY);
     assert_eq!(trace.found(), []);
-    // The kernel's own EAGAIN is told as ever.
+    // The kernel's own EAGAIN has its finding.
     trace.call(None, 0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
     trace.tell(Body::Refused(refused));
     trace.call(None, 1, reads(1..3));
@@ -786,7 +786,7 @@ fn faults_that_are_too_many_are_counted() {
         trace.rows(),
         [format!("io_submit EAGAIN x {}: {most} not decided yet, 10 not followed", most + 10)]
     );
-    // What was told makes room.
+    // Faults with a verdict make room for others.
     trace.wait(2 * HUNG_AFTER);
     assert_eq!(trace.verdicts().len() as u64, most);
     trace.call(Some(ERROR), EAGAIN, reads(most + 20..most + 21));
@@ -808,7 +808,7 @@ fn write(address: u64, offset: i64) -> Args {
 
 #[test]
 fn an_iocb_that_carries_another_request_is_no_retry() {
-    // The iocb is on the stack: the next write is in it.
+    // The iocb is on the stack, and the next write uses it.
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
     trace.call(None, 1, write(1, 512));
@@ -816,7 +816,7 @@ fn an_iocb_that_carries_another_request_is_no_retry() {
     let lost = "io_submit EAGAIN: lost 1 request (pwrite fd=3 offset=0 nbytes=512); exited with status 0 2.00us later";
     assert_eq!(trace.told(), [lost]);
 
-    // Its twin puts the next one into it, and comes back to the first.
+    // The twin uses the iocb for the next write, and then comes back to the first one.
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
     trace.call(None, 1, write(1, 512));
@@ -838,7 +838,7 @@ fn an_iocb_that_carries_another_request_is_no_retry() {
     assert_eq!(trace.verdicts(), []);
 }
 
-/// A log writes its header anew with each record.
+/// A log writes its header with each record.
 #[test]
 fn what_a_program_does_again_and_again_is_no_certain_retry() {
     let header_and_record = |trace: &mut Trace, number: i64, fault: Option<Fault>| {
@@ -853,7 +853,7 @@ fn what_a_program_does_again_and_again_is_no_certain_retry() {
     let verdict = trace.verdict();
     assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::Used)));
 
-    // A record that is written once is known, whatever is written around it.
+    // A record that is written only once is recognised, whatever is written around it.
     let mut trace = Trace::new();
     header_and_record(&mut trace, 1, None);
     trace.call(Some(ERROR), EAGAIN, write(2, 1024));
@@ -874,7 +874,7 @@ fn a_dropped_request_of_a_busy_program_is_told_while_it_runs() {
     let verdict = trace.verdict();
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1));
     assert!(verdict.message().ends_with("; still running"), "{}", verdict.message());
-    // It comes after all.
+    // The request comes after all.
     trace.call(None, 1, write(1, 0));
     let verdict = trace.verdict();
     assert_eq!((verdict.outcome, verdict.anew, verdict.lost), (Outcome::Retried, true, 0));
@@ -907,7 +907,7 @@ fn what_is_done_with_pwrite_is_not_lost() {
     trace.wait(SECOND);
     assert_eq!(trace.model.settled_up_to(), Some(provoked));
 
-    // One again, one with pwrite(2), and one not at all.
+    // One request comes again, one is done with pwrite(2), and one not at all.
     let mut trace = Trace::new();
     trace.call(
         Some(ERROR),
@@ -971,7 +971,7 @@ fn what_cannot_be_told_is_unsure_and_says_why() {
     let lose = |trace: &mut Trace| trace.tell(Body::Lost { records: 1 });
     assert_eq!(unsure(&lose), Some(Doubt::Lost));
 
-    // A context that has taken the place of one that is gone.
+    // Another context has taken the place of one that is gone.
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
     trace.call(None, 0, DESTROY);
@@ -1016,7 +1016,7 @@ fn whoever_is_killed_by_somebody_else_might_have_gone_on() {
         ]
     );
 
-    // What it has done stands.
+    // What the program has done counts.
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
     trace.call(None, 1, write(1, 0));
@@ -1024,7 +1024,7 @@ fn whoever_is_killed_by_somebody_else_might_have_gone_on() {
     let verdict = trace.verdict();
     assert_eq!((verdict.outcome, verdict.half), (Outcome::Retried, Half::Retried));
 
-    // A crash is its own.
+    // A crash after a successful retry is the program's own.
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
     trace.call(None, 1, write(1, 0));
@@ -1071,7 +1071,7 @@ fn the_rest_of_a_genuine_short_submit_follows_the_same_rule() {
     };
     let sure = |count| vec![(false, count)];
     assert_eq!(found(&|_| ()), sure(2));
-    // The iocbs carry others.
+    // The iocbs carry other requests.
     let reuse = |trace: &mut Trace| {
         trace.call(None, 2, submit(vec![at(2, PWRITE, 8192), at(3, PWRITE, 9216)]))
     };

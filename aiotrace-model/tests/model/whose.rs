@@ -1,6 +1,6 @@
-//! Whose completion a fault changed: two threads and two iocbs that are used again at once, in batches; completions
-//! that are there before io_submit returns, or after, or that are told only when they are given to the program. No
-//! two requests have the same offset.
+//! Whose completion a fault changed: two threads submit two iocbs, which are used again at once, in batches.
+//! Completions are seen before io_submit returns, or after, or only when the program gets them. No two requests have
+//! the same offset.
 
 use std::collections::BTreeMap;
 
@@ -19,26 +19,27 @@ use crate::told::{SECOND, process};
 
 const CTX: Handle = Handle(0x1000);
 const RULE: Fault = Fault { rule: 1, effect: Effect::Done };
-/// What the kernel gives, for every request.
+/// The kernel's own result of every request.
 const OWN: i64 = 512;
 const EIO: i64 = -5;
 
-/// One io_submit of one or two requests, and the io_getevents that reap them.
+/// An io_submit of one or two requests, and the io_getevents that reap them.
 #[derive(Clone, Debug)]
 struct Batch {
-    /// With both iocbs; else with this one.
+    /// The io_submit has both iocbs; otherwise only this one.
     both: bool,
     iocb: u64,
     tid: u32,
-    /// Each completes before the call returns.
+    /// Whether each request completes before the call returns.
     inline: [bool; 2],
-    /// Each gets a fault.
+    /// Whether each request gets a fault.
     faulted: [bool; 2],
-    /// The fault is made in the ring, when the completion is seen there; else in what io_getevents gave.
+    /// The fault is made in the ring, when the completion is seen there; otherwise in the array that io_getevents
+    /// filled.
     in_ring: bool,
     /// The other thread reaps what there is before io_submit returns.
     reaped_early: bool,
-    /// Completions that come after the return are told only when they are reaped, after the fault.
+    /// Completions that come after the return are reported only when they are reaped, after the fault.
     late: bool,
 }
 
@@ -63,7 +64,7 @@ struct Request {
 struct Trace {
     model: Model,
     now: u64,
-    /// By the time of a fault: the offset of its request.
+    /// The offset of the request, by the time of its fault.
     faults: BTreeMap<u64, i64>,
 }
 

@@ -17,23 +17,23 @@ pub enum Format {
     Delta,
 }
 
-/// Writes times of events, remembering what it needs to be fast.
+/// Writes the times of events. It remembers the time zone's offset, which is slow to look up.
 pub struct Stamps {
     format: Format,
     clock: Clock,
     zone: TimeZone,
     last: u64,
-    /// Offset of local time to UTC, for the wall-clock second before which it holds.
+    /// The second of wall-clock time up to which the offset of local time to UTC holds, and this offset in seconds.
     zone_offset: (i64, i64),
 }
 
 impl Stamps {
-    /// Times in this format and time zone.
+    /// A writer of times in this format and time zone.
     pub fn new(format: Format, clock: Clock, zone: TimeZone) -> Self {
         Self { format, clock, zone, last: clock.start, zone_offset: (i64::MIN, 0) }
     }
 
-    /// Writes one, with microseconds.
+    /// Writes a time, with microseconds.
     pub fn write(&mut self, out: &mut Vec<u8>, time: u64) {
         match self.format {
             Format::Relative => seconds(out, time.saturating_sub(self.clock.start)),
@@ -49,7 +49,7 @@ impl Stamps {
         if second >= self.zone_offset.0 {
             let offset = Timestamp::from_second(second)
                 .map_or(0, |at| i64::from(self.zone.to_offset(at).seconds()));
-            // Offsets change at full minutes.
+            // Offsets change at full minutes only.
             self.zone_offset = (second - second.rem_euclid(60) + 60, offset);
         }
         let local = (second + self.zone_offset.1).rem_euclid(86_400);

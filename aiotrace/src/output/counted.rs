@@ -1,4 +1,4 @@
-//! What was counted, as rows: of the tables of `-c`, and of JSON.
+//! Counted numbers as rows, for the tables of `-c` and for JSON.
 
 use std::{
     borrow::Cow,
@@ -17,27 +17,27 @@ use crate::{
     event::{Handle, Syscall, errno_name, opcode_name},
 };
 
-/// What a process is called; pid 0 is all others.
+/// Gives the name of a process; pid 0 stands for all processes that are not counted one by one.
 pub type Name<'a> = &'a dyn Fn(u32) -> String;
 
-/// How many, by name of the errno.
+/// Number of errors, by the name of the errno.
 type Errors = BTreeMap<Cow<'static, str>, u64>;
 
-/// All that was counted.
+/// All rows of one count.
 #[derive(Debug, Default)]
 pub struct Rows {
-    /// By call, all processes together.
+    /// One row for each call, all processes together.
     pub all: Vec<CallRow>,
-    /// By process and call.
+    /// One row for each process and call.
     pub calls: Vec<CallRow>,
     /// Contexts, those with most requests first.
     pub contexts: Vec<CountedContextRow>,
-    /// What requests resulted in, by process.
+    /// The errors that requests resulted in, by process.
     pub results: Vec<ResultRow>,
 }
 
 impl Rows {
-    /// Of these numbers.
+    /// The rows of these numbers.
     pub fn of(counted: &Counted, name: Name<'_>) -> Self {
         Self {
             all: totals(counted),
@@ -48,7 +48,7 @@ impl Rows {
     }
 }
 
-/// The name of a process, from the bytes that are known.
+/// The name of a process, from the names that are known.
 pub fn name_of(names: &BTreeMap<u32, Vec<u8>>, pid: u32) -> String {
     match pid {
         0 => "(other processes)".to_owned(),
@@ -90,7 +90,7 @@ fn row(
     counts: &CallCounts,
     (errors, injected): (BTreeMap<i64, u64>, BTreeMap<i64, u64>),
 ) -> CallRow {
-    // There was no room to count them by errno.
+    // Errors for which the kernel had no room to count them by errno.
     let rest = counts.failed.saturating_sub(errors.values().sum());
     let mut errors = named(&errors);
     if rest > 0 {
@@ -170,7 +170,7 @@ fn context(
     }
 }
 
-/// What requests resulted in, by process.
+/// The errors that requests resulted in, by process.
 pub fn results(counted: &Counted, name: Name<'_>) -> Vec<ResultRow> {
     let rows = counted.results.iter().filter(|(_, errors)| !errors.is_empty());
     rows.map(|(pid, errors)| ResultRow { pid: *pid, name: name(*pid), errors: named(errors) })

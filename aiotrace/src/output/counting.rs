@@ -1,4 +1,5 @@
-//! `-c`: calls are counted instead of shown. What an output is given then is numbers, from the kernel or from the events.
+//! `-c`: calls are counted instead of shown. The output below gets only numbers, which come from the kernel or are
+//! counted here from events.
 
 use std::{collections::BTreeMap, io};
 
@@ -12,10 +13,10 @@ use crate::{
     model::{Finding, Report, Rules, Verdict},
 };
 
-/// Names remembered: a machine that starts processes all day is not remembered whole.
+/// Most names remembered: the bound matters on a machine that starts new processes all day.
 const MOST_NAMES: usize = 16 * MOST_PROCESSES;
 
-/// Counts for another output.
+/// Counts calls, and passes the numbers on to another output.
 pub struct Counting {
     output: Box<dyn Output>,
     tally: Tally,
@@ -23,12 +24,12 @@ pub struct Counting {
     rules: Rules,
     /// When the trace began.
     began: u64,
-    /// What was counted up to the last interval's end.
+    /// All that had been counted at the end of the last interval.
     interval: Option<Counted>,
 }
 
 impl Counting {
-    /// For this one.
+    /// Counts for this output.
     pub fn new(output: Box<dyn Output>) -> Self {
         let (tally, rules) = (Tally::default(), Rules::default());
         Self { output, tally, names: BTreeMap::new(), rules, began: 0, interval: None }

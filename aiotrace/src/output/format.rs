@@ -1,10 +1,10 @@
-//! As what something is shown, and what is shown as a whole.
+//! The format of an answer that is shown as a whole, such as that of `aiotrace ls`.
 
 use std::io::{self, Write};
 
 use serde::Serialize;
 
-/// As what something is shown.
+/// The format of an answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Format {
     /// Lines for people.
@@ -14,14 +14,14 @@ pub enum Format {
     Json,
 }
 
-/// Something that is shown as a whole, and not as it happens: an [`Output`](super::Output) shows that.
+/// Something that is shown as a whole; what is shown as it happens goes to an [`Output`](super::Output).
 pub trait Listed: Serialize {
-    /// For people: lines, each with its end. `verbose`: all that is known.
+    /// The lines for people, each with its line end. `verbose`: with all details.
     fn text(&self, verbose: bool) -> String;
 }
 
 impl Format {
-    /// Writes it; `verbose`: as text, all that is known.
+    /// Writes an answer. `verbose`: as text, with all details.
     ///
     /// # Errors
     /// Those of the writer.

@@ -1,11 +1,11 @@
-//! Lines gather here and are handed over in large pieces: a write per line costs more than making it.
+//! Lines gather here and are written in large pieces: a write per line costs more than making the line.
 
 use std::io::{self, Write};
 
-/// Size of a piece.
+/// Size of a piece, in bytes.
 const PIECE: usize = 64 << 10;
 
-/// A buffer of lines before a writer.
+/// A buffer of lines in front of a writer.
 pub struct Lines<W> {
     out: W,
     /// Where the next line is put together.
@@ -13,7 +13,7 @@ pub struct Lines<W> {
 }
 
 impl<W: Write> Lines<W> {
-    /// Before `out`.
+    /// An empty buffer in front of `out`.
     pub fn new(out: W) -> Self {
         Self { out, line: Vec::with_capacity(2 * PIECE) }
     }
@@ -27,7 +27,7 @@ impl<W: Write> Lines<W> {
         if self.line.len() < PIECE { Ok(()) } else { self.hand_over() }
     }
 
-    /// Lets all lines be seen.
+    /// Writes all lines, and flushes the writer.
     ///
     /// # Errors
     /// Those of the writer.

@@ -26,58 +26,58 @@ use crate::{
 };
 pub use aiotrace_model::trace::{Cost, Ended, FaultRule, Faults, Start};
 
-/// What was counted between two times.
+/// The calls that were counted in one interval.
 #[derive(Debug)]
 pub struct Interval {
     /// When it began, nanoseconds of CLOCK_MONOTONIC.
     pub from: u64,
     /// When it ended.
     pub until: u64,
-    /// What was counted.
+    /// The counted calls.
     pub rows: Rows,
 }
 
-/// Something that shows a trace. What it does not show, it need not mention.
+/// Something that shows a trace. It implements only the methods for what it shows.
 ///
-/// The errors are those of the writer.
+/// All methods fail with the errors of the writer.
 #[expect(clippy::missing_errors_doc, reason = "it stands above, once for all methods")]
 pub trait Output {
     /// The trace begins.
     fn start(&mut self, start: &Start) -> io::Result<()>;
 
-    /// Something happened.
+    /// An event came.
     fn event(&mut self, _: &Event) -> io::Result<()> {
         Ok(())
     }
 
-    /// Something was concluded.
+    /// The model came to a finding.
     fn finding(&mut self, _: &Finding) -> io::Result<()> {
         Ok(())
     }
 
-    /// It is known what a program made of a fault.
+    /// The model came to the verdict on a fault.
     fn verdict(&mut self, _: &Verdict) -> io::Result<()> {
         Ok(())
     }
 
-    /// Calls were counted in the kernel: all until now.
+    /// The kernel's counts of all calls up to now were read.
     fn counted(&mut self, _: &Counted) -> io::Result<()> {
         Ok(())
     }
 
-    /// With `-c --interval`: an interval is over.
+    /// With `-c --interval`: an interval has ended.
     fn interval(&mut self, _: &Interval) -> io::Result<()> {
         Ok(())
     }
 
-    /// Events were not shown, because a terminal cannot show so many.
+    /// `hidden` events were not shown, because a terminal cannot show so many.
     fn thinned(&mut self, _hidden: u64) -> io::Result<()> {
         Ok(())
     }
 
-    /// What is known now: when the trace is over, or when somebody asks. `rows`: with `-c`, the calls.
+    /// The report at the end of the trace, or when somebody asked for it. `rows`: with `-c`, the counted calls.
     fn report(&mut self, end: &Ended, report: &Report, rows: Option<&Rows>) -> io::Result<()>;
 
-    /// Let everything be seen that was written so far.
+    /// Writes everything that is still in a buffer.
     fn flush(&mut self) -> io::Result<()>;
 }

@@ -1,18 +1,18 @@
-//! The path behind a file descriptor, looked up after the call: it may be another file by now, so
-//! it is always shown as `now`.
+//! The path behind a file descriptor. It is looked up after the call and may be another file by then, so it is always
+//! shown as `now`.
 
 use std::collections::HashMap;
 
 use crate::errand::{Errand as _, Path};
 
-/// A looked-up path holds this long (in the time of events), nanoseconds.
+/// How long a path that was looked up is used again, in nanoseconds of event time.
 const FRESH: u64 = 1_000_000_000;
-/// Paths remembered at most.
+/// Most paths remembered.
 const MOST: usize = 4096;
 
 type Lookup = Box<dyn FnMut(u32, u32) -> Option<Vec<u8>>>;
 
-/// When it was looked up, and what was found.
+/// The time of the look, and the path if there was one.
 type Found = (u64, Option<Vec<u8>>);
 
 /// Looks paths up and remembers them for a moment.
@@ -22,17 +22,17 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Asks `/proc/PID/fd`.
+    /// Looks paths up in `/proc/PID/fd`.
     pub fn of_proc() -> Self {
         Self::with(|pid, fd| Path { pid, fd }.ask().flatten())
     }
 
-    /// Knows no paths.
+    /// Finds no path at all.
     pub fn none() -> Self {
         Self::with(|_, _| None)
     }
 
-    /// Asks `lookup(pid, fd)`.
+    /// Looks paths up by `lookup(pid, fd)`.
     pub fn with(lookup: impl FnMut(u32, u32) -> Option<Vec<u8>> + 'static) -> Self {
         Self { lookup: Box::new(lookup), known: HashMap::default() }
     }
@@ -50,7 +50,7 @@ impl Paths {
         entry.1.as_deref()
     }
 
-    /// The process is gone or another program: its descriptors mean nothing now.
+    /// Forgets the paths of a process that is gone or runs another program: its descriptors mean nothing any more.
     pub fn forget(&mut self, pid: u32) {
         self.known.retain(|(of, _), _| *of != pid);
     }

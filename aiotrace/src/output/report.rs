@@ -1,4 +1,4 @@
-//! The report, for people: the findings first, then who did what.
+//! The report for people: the findings first, then what each context and process did.
 
 use std::io::Write;
 
@@ -14,19 +14,19 @@ use crate::{
 };
 use aiotrace_model::trace::Reason;
 
-/// Findings, contexts and kinds of requests shown; JSON has more.
+/// Most findings, contexts and kinds of requests shown; JSON has more.
 const MOST: usize = 10;
-/// Kinds of faults shown.
+/// Most kinds of faults shown.
 const MOST_FAULTS: usize = 32;
 
-/// Grows without fail.
+/// Writes a line to a Vec, which cannot fail.
 macro_rules! line {
     ($out:expr, $($argument:tt)*) => {{
         let _ = writeln!($out, $($argument)*);
     }};
 }
 
-/// How it is written.
+/// What the report needs besides its numbers.
 pub(super) struct Style<'a> {
     /// When the trace began.
     pub began: u64,
@@ -36,7 +36,7 @@ pub(super) struct Style<'a> {
     pub made_by: &'a dyn Fn(&Finding) -> String,
 }
 
-/// Writes it.
+/// Writes the report.
 pub(super) fn write(
     out: &mut Vec<u8>,
     end: &Ended,
@@ -61,7 +61,7 @@ pub(super) fn write(
 
 const SECOND: u64 = 1_000_000_000;
 
-/// What the durations are.
+/// The heading of columns with latencies.
 const LATENCY: &str = "p50, p99, max: from io_submit until the completion was seen";
 
 fn findings(out: &mut Vec<u8>, end: &Ended, report: &Report, style: &Style<'_>) {
@@ -91,10 +91,10 @@ fn findings(out: &mut Vec<u8>, end: &Ended, report: &Report, style: &Style<'_>) 
     }
 }
 
-/// ` (x 180, from 0.105 s to 1.004 s)`
+/// How often a finding was made, and when: ` (x 180, from 0.105 s to 1.004 s)`.
 fn times(it: &Finding, began: u64) -> String {
     let since = |time: u64| time.saturating_sub(began) as f64 / 1e9;
-    // What is shown of it would be equal.
+    // Both times would look the same.
     let is_at_once = it.last <= it.time.saturating_add(1_000_000);
     match it.count {
         1 => String::new(),
@@ -105,11 +105,11 @@ fn times(it: &Finding, began: u64) -> String {
     }
 }
 
-/// ` (watched 6.00s; context-growth and unreaped-completions need 10.0s, request-stuck 30.0s)`: what could not be
-/// found yet.
+/// The findings for which the trace was too short: ` (watched 6.00s; context-growth and unreaped-completions need
+/// 10.0s, request-stuck 30.0s)`.
 fn too_early(end: &Ended, report: &Report) -> String {
     let (watched, needs) = (end.attached.as_nanos() as u64, report.thresholds);
-    // A program that has done its work at once has nothing that could take that long.
+    // A program that ended within a second has nothing that could take that long.
     if end.reason == Reason::TargetsGone && watched < SECOND {
         return String::new();
     }
@@ -138,7 +138,7 @@ fn too_early(end: &Ended, report: &Report) -> String {
     }
 }
 
-/// What will be context-growth if it goes on.
+/// Growing numbers of contexts that will be context-growth if they go on.
 fn trends(out: &mut Vec<u8>, report: &Report) {
     for it in report.trends.iter().take(MOST) {
         line!(
@@ -205,11 +205,11 @@ fn quiet(out: &mut Vec<u8>, report: &Report) {
     line!(out, "=== last AIO call: {} ===", all.join(", "));
 }
 
-/// `error context-leak: ...`
+/// A finding in words: `error context-leak: ...`.
 pub(super) fn in_words(it: &Finding, paint: &dyn Fn(Severity, &str) -> String) -> String {
     let severity = paint(it.severity, it.severity.text());
     let unsure = it.doubt.map_or_else(String::new, |it| format!(" (unsure: {})", it.text()));
-    // Equal ones of several contexts are told apart by it.
+    // The number of the context tells equal findings about several contexts apart.
     let message = it.message();
     let is_named = message.contains("context") || it.request.is_some();
     let context = it.context.filter(|it| it.id != 0 && !is_named);
@@ -275,7 +275,7 @@ fn contexts(out: &mut Vec<u8>, report: &Report) {
     }
 }
 
-/// All contexts that are not shown one by one.
+/// All contexts that are not shown one by one, as one row.
 fn rest(report: &Report) -> Option<Row> {
     let hidden = report.contexts.iter().skip(MOST).chain(&report.others);
     hidden.cloned().reduce(|mut sum, it| {
@@ -347,7 +347,7 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
     }
 }
 
-/// Which part of the calls was told, and what cannot be known then.
+/// Says that calls were only counted, or which part of them was shown, and so what cannot be known.
 fn counted(out: &mut Vec<u8>, report: &Report) {
     let Some(counts) = &report.counted else { return };
     match counts.shown {
@@ -386,7 +386,7 @@ fn lost(out: &mut Vec<u8>, end: &Ended, report: &Report, paint: &dyn Fn(Severity
     }
 }
 
-/// `fio:4711`
+/// A process as `fio:4711`.
 pub(super) fn process(name: &[u8], pid: u32) -> String {
     format!("{}:{pid}", escaped(name))
 }
@@ -398,7 +398,7 @@ fn durations(it: Option<Percentiles>) -> [String; 3] {
     )
 }
 
-/// Stands before a bound.
+/// The sign in front of an upper bound.
 fn at_most(is_bound: bool) -> String {
     if is_bound { "<=".to_owned() } else { String::new() }
 }
@@ -409,7 +409,7 @@ pub(super) fn duration(nanos: u64) -> String {
     String::from_utf8_lossy(&text).into_owned()
 }
 
-/// `1.5M`, binary units, as `ls -h`.
+/// A number of bytes in binary units, as `ls -h` has it: `1.5M`.
 pub(super) fn bytes(count: u64) -> String {
     let mut value = count as f64;
     for unit in ["", "K", "M", "G", "T"] {

@@ -1,4 +1,4 @@
-//! What was counted, as tables for people.
+//! Counted calls as tables for people.
 
 use std::io::{self, Write};
 
@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{model::Report, words};
 
-/// Contexts shown; JSON has all.
+/// Most contexts shown; JSON has all.
 const MOST: usize = 10;
 
 /// Writes tables.
@@ -35,7 +35,7 @@ impl<W: Write> Table<W> {
     }
 }
 
-/// Findings and verdicts are in the report.
+/// Findings and verdicts are not shown as they come: they are in the report.
 impl<W: Write> Output for Table<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.began = start.clock.start;
@@ -122,7 +122,7 @@ fn row(out: &mut impl Write, it: &CallRow) -> io::Result<()> {
         write!(out, "{separator}{errno} {count}")?;
         separator = ", ";
     }
-    // Not the kernel's.
+    // These errors are faults, not the kernel's answers.
     separator = if errors.is_empty() { "  injected " } else { "; injected " };
     for (errno, count) in injected {
         write!(out, "{separator}{errno} {count}")?;
@@ -131,7 +131,7 @@ fn row(out: &mut impl Write, it: &CallRow) -> io::Result<()> {
     writeln!(out)
 }
 
-/// The contexts as text.
+/// Writes the contexts.
 fn contexts(out: &mut impl Write, rows: &[CountedContextRow]) -> io::Result<()> {
     if rows.is_empty() {
         return Ok(());
@@ -179,7 +179,7 @@ fn operation(name: &str, it: &OpRow) -> String {
     )
 }
 
-/// What requests resulted in, as text.
+/// Writes the errors that requests resulted in.
 fn results(out: &mut impl Write, rows: &[ResultRow]) -> io::Result<()> {
     for it in rows {
         let errors = it.errors.iter().map(|(errno, count)| format!("{errno} {count}"));

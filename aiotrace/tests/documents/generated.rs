@@ -1,5 +1,5 @@
 //! The tables of docs/reference/json.md, and docs/aiotrace.schema.json, are made from the types of the format. With
-//! `AIOTRACE_WRITE_DOCS=1`, these tests write them anew.
+//! `AIOTRACE_WRITE_DOCS=1`, these tests write them.
 
 use std::collections::BTreeSet;
 
@@ -10,12 +10,12 @@ use super::{blocks, read, root, schema as validator};
 const JSON_MD: &str = "docs/reference/json.md";
 const SCHEMA: &str = "docs/aiotrace.schema.json";
 
-/// Stands before a table: `<!-- table: StartLine -->`.
+/// The line before a table: `<!-- table: StartLine -->`.
 const BEGIN: &str = "<!-- table: ";
-/// Stands after it.
+/// The line after a table.
 const END: &str = "<!-- end -->";
 
-/// The document must be that, or is now.
+/// Compares the document with the text that it must have, or writes this text.
 fn compare(name: &str, wanted: &str) {
     if std::env::var_os("AIOTRACE_WRITE_DOCS").is_some() {
         std::fs::write(root().join(name), wanted).unwrap();
@@ -46,7 +46,7 @@ fn the_tables_of_json_md_are_made_from_the_types() {
         assert!(names.insert(name.to_owned()), "{name} is there twice");
     }
     compare(JSON_MD, &wanted);
-    // That a part has a table, its links say.
+    // If a part has no table, the links to it are broken: another test finds them.
     for (name, object) in schema()["$defs"].as_object().unwrap() {
         let is_line = object["properties"]["event"].is_object();
         assert!(!is_line || names.contains(name), "{JSON_MD} has no table of {name}");
@@ -68,7 +68,7 @@ fn every_example_in_json_md_is_of_the_schema() {
     examples.lines().for_each(validator::check);
 }
 
-/// What is not of the format is not of the schema either.
+/// The schema refuses the lines that the format refuses.
 #[test]
 fn the_schema_refuses_what_the_format_refuses() {
     let good = r#"{"v":1,"event":"context_gone","ts":"5","pid":1,"ctx":"0x0","how":"exec","in_flight":null,"at_most":false}"#;
@@ -90,6 +90,6 @@ fn the_schema_refuses_what_the_format_refuses() {
         assert!(Line::parse(&bad).is_err(), "{bad}");
         assert!(!validator::errors(&bad).is_empty(), "{bad}");
     }
-    // The schema knows the values, too.
+    // The schema knows the values of a field, too.
     assert!(!validator::errors(&good.replace("exec", "exe")).is_empty());
 }

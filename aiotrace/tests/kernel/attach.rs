@@ -1,4 +1,4 @@
-//! Attaching to what runs already, and going away again.
+//! Attaching to programs that run already, and detaching.
 
 use std::process::{Command, Output};
 
@@ -64,7 +64,7 @@ fn a_process_outside_of_the_cgroup_is_not_traced() {
     is_traced_alone(&cgroup, Attached::new(&["--cgroup", cgroup.to_str().unwrap()]));
 }
 
-/// In a mount namespace of its own, as `mount --bind` is for all else.
+/// Only aiotrace sees the bind mount, in a mount namespace of its own.
 fn a_cgroup_is_traced_by_a_bind_mount_of_it_too() {
     let cgroup = test_cgroup();
     let script = "mount --bind \"$1\" /mnt && shift && exec \"$@\"";
@@ -88,7 +88,7 @@ fn test_cgroup() -> std::path::PathBuf {
     cgroup
 }
 
-/// Of two programs, the one in this cgroup, which is traced.
+/// Two programs run, one of them in this cgroup: only that one is traced.
 fn is_traced_alone(cgroup: &std::path::Path, mut attached: Attached) {
     let [mut inside, mut outside] = [3, 4].map(|nr| Program::ready(&["wait", &nr.to_string()]));
     std::fs::write(cgroup.join("cgroup.procs"), inside.pid().to_string()).unwrap();
@@ -101,7 +101,7 @@ fn is_traced_alone(cgroup: &std::path::Path, mut attached: Attached) {
     assert_eq!(trace.accepted_and_reaped(), (3, 3));
     assert!(trace.submits().iter().all(|it| it.pid == inside.pid()));
     inside.child.wait().unwrap();
-    // The kernel may need a moment to see that it is empty; the next run takes it as it is.
+    // The kernel may need a moment to see that the cgroup is empty; if it is left, the next run uses it.
     let _ = std::fs::remove_dir(cgroup);
 }
 
@@ -137,7 +137,7 @@ fn a_call_in_progress_at_the_end_is_unfinished() {
     assert!(matches!(program.child.try_wait(), Ok(None)), "the target keeps running");
 }
 
-/// Its only iocb, too, which is sent with the result.
+/// Its only iocb is recorded, too, although the record of a single iocb usually comes with the result.
 fn an_io_submit_in_progress_at_the_end_says_what_it_submits() {
     let mut program = Program::start(&["wait-submit-blocked"]);
     assert_eq!(program.line(), "ready");
@@ -153,7 +153,7 @@ fn an_io_submit_in_progress_at_the_end_says_what_it_submits() {
     assert_eq!((iocb.op.as_deref(), iocb.data.map(|it| it.0)), (Some("pread"), Some(7)));
 }
 
-/// A thread is blocked for 2 s; meanwhile we attach, and detach again before it returns.
+/// A thread is blocked for 2 s; in the meantime we attach, and detach before it returns.
 fn attaching_and_detaching_change_nothing() {
     let mut program = Program::start(&["blocked", "6000"]);
     assert_eq!(program.line(), "ready");
@@ -170,13 +170,13 @@ fn attaching_and_detaching_change_nothing() {
     assert!(millis.parse::<u64>().unwrap() >= 6000, "{millis} ms");
 }
 
-/// The programs that are used on this machine, which refuses trampolines and has no kprobes.
+/// The probes used on this machine, which refuses trampolines and has no kprobes.
 pub fn syscall_set() -> [Probe; 5] {
     let ([fork, exec, exit], [sys_exit, sys_enter]) = (LIFETIME, CALLS_BY_TRACEPOINT);
     [fork, exec, exit, sys_exit, sys_enter]
 }
 
-/// The kernel's list of links that attach a program to one of our tracepoints, on this machine.
+/// How many links the kernel lists that attach a program to one of our tracepoints, on this machine.
 fn links() -> usize {
     let output = Command::new("bpftool").args(["-j", "link", "show"]).output().unwrap();
     let all: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -187,7 +187,7 @@ fn links() -> usize {
     all.as_array().unwrap().iter().filter(ours).count()
 }
 
-/// Waits until this aiotrace holds all its links.
+/// Waits until this aiotrace has attached all its programs.
 pub fn await_attached(pid: u32) {
     let is_link = |entry: std::io::Result<std::fs::DirEntry>| {
         let text = entry.and_then(|it| std::fs::read_to_string(it.path())).unwrap_or_default();
@@ -211,7 +211,7 @@ fn killed_with_9_it_leaves_nothing_attached() {
     assert_eq!(links(), syscall_set().len());
     attached.signal(libc::SIGKILL);
     attached.child.wait().unwrap();
-    // The kernel frees them when their last reference is gone, which may take a moment.
+    // The kernel frees links when their last reference is gone, which may take a moment.
     let start = std::time::Instant::now();
     while links() != 0 {
         assert!(start.elapsed() < super::support::PATIENCE, "links are left");
@@ -253,7 +253,7 @@ fn errors_say_what_to_do() {
 fn a_zombie_is_gone() {
     let mut child = Command::new("true").spawn().unwrap();
     let pid = child.id();
-    // It is a zombie as soon as it has ended, until it is waited for.
+    // An ended process is a zombie until its parent waits for it.
     while aiotrace::proc::is_alive(pid) {
         std::thread::yield_now();
     }
@@ -271,8 +271,8 @@ fn a_process_outlives_its_first_thread() {
     assert_eq!(trace.report().contexts.iter().filter(|it| it.adopted).count(), 1);
 }
 
-/// The target dies between any two steps of the attach: killed while aiotrace starts, at a moment
-/// that is later from round to round.
+/// The target dies between any two steps of the attach: it is killed while aiotrace starts, at a moment that is later
+/// from round to round.
 fn a_target_may_go_at_any_moment() {
     for round in 0..20u32 {
         let mut program = Program::ready(&["wait"]);
@@ -310,7 +310,7 @@ fn not_root_is_told_to_be() {
     assert!(!stderr(&output).contains("panicked"));
 }
 
-/// What needs no privilege is done; of the rest it is said once what to do.
+/// They do what needs no privilege, and say once what to do for the rest.
 fn without_privileges_ls_and_doctor_say_what_they_can() {
     let as_nobody = |arguments: &[&str]| {
         let mut command = Command::new("setpriv");
@@ -332,7 +332,7 @@ fn without_privileges_ls_and_doctor_say_what_they_can() {
     assert!(text.contains("faults, by ptrace only"), "{text}");
 }
 
-/// What the best set lacks here, in words of whoever reads a trace.
+/// It says what the best probe set lacks here, in the words of somebody who reads a trace.
 fn doctor_says_what_a_missing_probe_means() {
     let doctor = machine::doctor();
     let says = |words: &str| doctor.contains(words);
@@ -344,7 +344,7 @@ fn doctor_says_what_a_missing_probe_means() {
         by_mremap == "at the next call on the context",
         "{doctor}"
     );
-    // Kprobes miss the end of a call that began before them, so a tracepoint of all calls looks for it.
+    // Kprobes miss the end of a call that began before they were attached, so a tracepoint of all calls looks for it.
     let is_slower = machine::doctor_says("calls") != "trampolines";
     assert_eq!(says("every system call of the machine takes"), is_slower, "{doctor}");
 }
@@ -399,12 +399,12 @@ fn a_target_in_another_pid_namespace_has_the_ids_we_see() {
     assert!(trace.submits().iter().all(|it| it.pid == inner));
 }
 
-/// A thread makes half a million calls a second while we attach: what began before is not taken
-/// for a loss, nor for a denied call.
+/// A thread makes half a million calls a second while we attach: calls that began before the attach are not taken for
+/// losses, nor for denied calls.
 fn attaching_to_a_busy_thread_loses_nothing() {
     let storm = Program::ready(&["storm"]);
     let all = [&["-p"][..], &["-a", "-f"]];
-    // Where a processor is emulated, the storm leaves little of it for the attach.
+    // Where the processor is emulated, the storm leaves little time for the attach.
     let tried = if machine::guest().is_some() { &all[..1] } else { &all };
     for options in tried {
         let pid = storm.pid().to_string();

@@ -1,11 +1,11 @@
-//! Debug information that costs whoever reads it more than it has: thousands of units share one line program, which is
-//! run for each of them. The file itself has a few MiB.
+//! Debug information that costs its reader more time or memory than it has: thousands of units share one line
+//! program, which is run for each of them. The file itself has only a few MiB.
 
 use std::{fs::File, io::Write as _, os::unix::fs::FileExt as _, path::Path};
 
 use object::{Object as _, ObjectSection as _};
 
-/// Units, and the instructions of the line program.
+/// The number of units, and the instructions of the line program.
 #[derive(Clone, Copy)]
 pub struct Bomb {
     units: usize,
@@ -17,28 +17,29 @@ pub struct Bomb {
 /// How often one instruction of the line program is repeated.
 const LENGTH: usize = 1 << 20;
 
-/// A row for each instruction, of 24 bytes or more: some 24 GiB, and a child may have one.
+/// Each instruction makes a row of 24 bytes or more: some 24 GiB in all, of which a child may have one.
 pub const MUCH_MEMORY: Bomb = Bomb {
     units: 1000,
     // DW_LNE_set_address 0x1000
     begin: &[0, 9, 2, 0, 0x10, 0, 0, 0, 0, 0, 0],
-    // A special opcode: to the next address and line.
+    // A special opcode, which goes to the next address and line.
     repeated: 0xff,
     // DW_LNE_end_sequence
     end: &[0, 1, 1],
 };
 
-/// DW_LNS_negate_stmt, which makes no row, 2 to the power of 37 times: minutes, and nothing that would have to be kept.
+/// DW_LNS_negate_stmt, 2 to the power of 37 times: it makes no row, so it takes minutes, but no memory.
 pub const MUCH_TIME: Bomb = Bomb { units: 1 << 17, begin: &[], repeated: 6, end: &[] };
 
 /// Replaces the debug information of an ELF file of 64 bits, which must have some.
 pub fn write(path: &Path, bomb: Bomb) {
-    // Version 4: length, version, offset of the abbreviations, size of an address; abbreviation 1, offset of the lines.
+    // Version 4: length, version, offset of the abbreviations, size of an address; abbreviation 1, offset of the line
+    // program.
     const UNIT: [u8; 16] = [12, 0, 0, 0, 4, 0, 0, 0, 0, 0, 8, 1, 0, 0, 0, 0];
     // DW_TAG_compile_unit without children: DW_AT_stmt_list as DW_FORM_sec_offset.
     const ABBREVIATIONS: [u8; 8] = [1, 0x11, 0, 0x10, 0x17, 0, 0, 0];
-    // Step, operations of a step, is_stmt, least line step (-5) and their range, first special opcode; how many
-    // operands those before it have; no directories, and no files.
+    // Shortest instruction, operations of an instruction, is_stmt, smallest step of lines (-5) and the range of
+    // steps, first special opcode; the number of operands of each opcode before it; no directories, and no files.
     const HEADER: [u8; 20] = [1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0, 0];
     let program = [bomb.begin, &vec![bomb.repeated; LENGTH], bomb.end].concat();
     let length = (2 + 4 + HEADER.len() + program.len()) as u32;
@@ -61,7 +62,7 @@ pub fn write(path: &Path, bomb: Bomb) {
         let begin = file.metadata().unwrap().len();
         file.write_all(&data).unwrap();
         let place = [begin.to_le_bytes(), (data.len() as u64).to_le_bytes()].concat();
-        // Not compressed; offset and size.
+        // The section is not compressed; then come its offset and size.
         at.write_all_at(&[0; 8], header + 8).unwrap();
         at.write_all_at(&place, header + 24).unwrap();
     }

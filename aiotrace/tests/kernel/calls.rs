@@ -1,4 +1,4 @@
-//! What is told of single calls.
+//! What single calls look like in a trace.
 
 use aiotrace::output::json::IocbObject;
 use aiotrace_common::slots;
@@ -13,7 +13,7 @@ fn every_iocb_up_to_4096_is_recorded_and_the_rest_counted() {
     for (nr, truncated) in [(1, 0), (2, 0), (64, 0), (65, 0), (1000, 0), (4096, 0), (5000, 904)] {
         let trace = session::run(&SHARED, &["submit", &nr.to_string()]);
         assert!(trace.status.success(), "{}", trace.stderr);
-        // Of those beyond 4,096, some complete before the large ring can be read.
+        // Some of the requests beyond 4,096 complete before the large ring can be read.
         let report = trace.report();
         let unread = report.lost_by_cause.get("unread_completions").copied().unwrap_or(0);
         let skipped = if machine::skips_runs() { trace.skipped() } else { 0 };
@@ -116,7 +116,7 @@ fn threads_that_reap_and_reuse_iocbs_are_told_in_order() {
     assert_eq!(reaped, submitted);
 }
 
-/// The one that looked first may be overtaken by the other, and would see the ring go backwards.
+/// The thread that looked first may be overtaken by the other, and would see the ring go backwards.
 fn threads_that_look_at_a_ring_at_once_tell_a_completion_once() {
     let programs = programs();
     let script = "for i in $(seq 150); do \"$0\" reuse 200 || exit 1; done";
@@ -127,7 +127,7 @@ fn threads_that_look_at_a_ring_at_once_tell_a_completion_once() {
     assert_eq!(trace.completions().len(), 150 * 200);
 }
 
-/// A thread whose id has the remainder of another one's has its slot elsewhere.
+/// The slot of a thread is chosen by the remainder of its id; a second thread with this remainder gets another slot.
 fn threads_that_want_the_same_slot_are_told_apart() {
     let trace = run_program(&["same-place"]);
     let mut submits = std::collections::BTreeMap::new();
@@ -161,7 +161,7 @@ fn calls_through_the_32_bit_entry_are_told_and_not_mistaken() {
     let trace = run_program(&["compat"]);
     let abis: Vec<_> = trace.setups().iter().map(|it| it.abi.as_deref()).collect();
     assert_eq!(abis, [None, Some("i386"), Some("i386"), Some("i386")]);
-    // Numbers mean other calls there.
+    // In this table the numbers stand for other calls.
     assert_eq!(trace.submits().len(), 1);
 }
 
@@ -196,7 +196,7 @@ fn a_32_bit_program_is_told_like_any_other() {
 fn every_request_has_its_completion() {
     let trace = run_program(&["completions"]);
     let results: Vec<_> = trace.completions().iter().map(|it| it.res.unwrap()).collect();
-    // Reads and writes, whole and by vectors, two syncs, one with an eventfd, one into no memory, a poll.
+    // Plain and vectored reads and writes, two syncs, a request with an eventfd, one into invalid memory, and a poll.
     assert_eq!(results, [8, 8, 8, 8, 0, 0, 8, -14, 0x41]);
     let objects: Vec<_> = trace.completions().iter().map(|it| it.obj.unwrap()).collect();
     let submitted: Vec<_> =

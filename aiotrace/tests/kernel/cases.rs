@@ -1,5 +1,5 @@
-//! What is right about public reports and cases from practice, each a program of `programs/src/cases`.
-//! docs/dev/cases.md has the list: the case, what is right, and the test that shows it.
+//! Public reports and cases from practice, each as a program of `programs/src/cases`, and what a trace must say of
+//! them. docs/dev/cases.md lists them: the case, what is right, and the test that shows it.
 //!
 //! A program that needs what this machine does not have (a disk with O_DIRECT, /dev/fuse) says so and ends with
 //! status 77: then the test is ignored, with that reason.
@@ -26,20 +26,21 @@ use super::{
 /// The status of a program that cannot run here.
 const CANNOT_RUN: i32 = 77;
 
-/// What aiotrace told of a program, and what the program said.
+/// What aiotrace wrote about a program, and what the program said.
 struct Case {
     trace: Trace,
     said: String,
 }
 
-/// Runs a program under `aiotrace run -f` with options, without an input. `None`: it cannot run here, and says why.
+/// Runs a program under `aiotrace run -f` with these options, with no input. `None`: it cannot run here, and has said
+/// why.
 fn run(options: &[&str], arguments: &[&str]) -> Option<Case> {
     let (text, trace, said) = run_as("json", options, arguments)?;
     let case = Case { trace: Trace { lines: parse(&text), ..trace }, said };
     Some(case)
 }
 
-/// The same as text.
+/// Runs a program in the same way, and returns the output as text.
 fn run_text(options: &[&str], arguments: &[&str]) -> Option<String> {
     let (text, trace, _) = run_as("text", options, arguments)?;
     Some(text + &trace.stderr)
@@ -61,7 +62,7 @@ fn run_as(format: &str, options: &[&str], arguments: &[&str]) -> Option<(String,
     Some((text, Trace { lines: Vec::new(), stderr, status: output.status, most_memory: 0 }, said))
 }
 
-/// Starts a program that waits, or is told why it cannot run here.
+/// Starts a program that waits; `None`: it cannot run here, and has said why.
 fn ready(arguments: &[&str]) -> Option<Program> {
     let mut program = Program::start(arguments);
     let line = program.line();
@@ -73,7 +74,7 @@ fn ready(arguments: &[&str]) -> Option<Program> {
     Some(program)
 }
 
-/// Whether a program can run here; else it says why not. It ends when there is no input.
+/// Whether a program can run here; if not, it says why. It ends because it has no input.
 fn can_run(arguments: &[&str]) -> bool {
     let output = Command::new(programs()).args(arguments).stdin(Stdio::null()).output().unwrap();
     let is_refused = output.status.code() == Some(CANNOT_RUN);
@@ -85,7 +86,7 @@ fn can_run(arguments: &[&str]) -> bool {
 }
 
 impl Case {
-    /// As [`run`]; it ends well, and nothing is lost.
+    /// As [`run`], for a program that succeeds, and without losses.
     fn of(options: &[&str], arguments: &[&str]) -> Option<Self> {
         let case = run(options, arguments)?;
         assert!(case.trace.status.success(), "{arguments:?}: {}", case.trace.stderr);
@@ -94,13 +95,13 @@ impl Case {
     }
 }
 
-/// Names and severities of what was found, in order; `unsure` is said.
+/// Names and severities of the findings, in order; with `unsure`, if they are.
 fn found(trace: &Trace) -> Vec<String> {
     let in_words = |it: &FindingLine| {
         let unsure = if it.unsure { " (unsure)" } else { "" };
         format!("{} {}{unsure}", it.severity, it.name)
     };
-    // A busy machine makes an io_submit wait, and then that is true.
+    // On a busy machine an io_submit may really wait.
     let findings = trace.findings().into_iter().filter(|it| it.name != "blocking-submit");
     let mut found: Vec<String> = findings.map(in_words).collect();
     found.sort();
@@ -125,7 +126,7 @@ fn requests(trace: &Trace) -> (u64, u64) {
     (of.iter().map(|it| it.requests).sum(), peak.unwrap_or(0))
 }
 
-/// The lines of findings and faults in a text, without their time.
+/// The lines of findings and faults in a text, without their times.
 fn told(text: &str) -> Vec<&str> {
     let line = |it: &'static str| move |line: &&str| line.contains(it);
     text.lines()
@@ -134,8 +135,8 @@ fn told(text: &str) -> Vec<&str> {
         .collect()
 }
 
-/// Whether the kernel tells how many requests are in flight. Without CONFIG_KALLSYMS_ALL nobody tells where it keeps
-/// what each processor has.
+/// Whether the number of requests in flight can be read. Without CONFIG_KALLSYMS_ALL it cannot: nothing says where
+/// the kernel keeps its counters for each processor.
 pub fn knows_in_flight() -> bool {
     let symbols = fs::read_to_string("/proc/kallsyms").unwrap_or_default();
     symbols.lines().any(|it| {
@@ -145,7 +146,7 @@ pub fn knows_in_flight() -> bool {
     })
 }
 
-/// No line of a finding is told twice in the same words.
+/// No two lines about findings say the same.
 fn assert_all_differ(text: &str) {
     let mut lines = told(text);
     lines.sort_unstable();

@@ -1,6 +1,6 @@
-//! What the probes cost in instructions, against a checked-in table, so that a change that makes the probes more
-//! expensive fails its own test run. Runs where a clock counts instructions (`cargo xtask vm --cost`), which makes
-//! the numbers exact but for the interrupts in between.
+//! What the probes cost in instructions, compared with a checked-in table, so that a change that makes the probes
+//! more expensive fails its own test run. The tests run where a clock counts instructions (`cargo xtask vm --cost`);
+//! there the numbers are exact, except for the interrupts in between.
 
 use std::{collections::BTreeMap, process::Stdio};
 
@@ -12,7 +12,7 @@ use super::{
 
 const TABLE: &str = include_str!("cost.txt");
 
-/// Probes, and how they are asked for. A rule that never fires costs what deciding costs.
+/// Probe sets, and the options that select them. With a rule that never fires, the cost of deciding is measured.
 const PROBES: [(&str, &[&str]); 5] = [
     ("syscall", &["--probes", "syscall"]),
     ("trampoline", &["--probes", "trampoline"]),
@@ -24,7 +24,7 @@ const PROBES: [(&str, &[&str]); 5] = [
     ),
 ];
 
-/// Those that this kernel has.
+/// The probe sets that this kernel has.
 fn available() -> impl Iterator<Item = (&'static str, &'static [&'static str])> {
     let has = |name: &str| match name {
         "fmod_ret" | "file_permission" => machine::has(name) && machine::can_count(),
@@ -33,7 +33,7 @@ fn available() -> impl Iterator<Item = (&'static str, &'static [&'static str])> 
     PROBES.into_iter().filter(move |it| has(it.0))
 }
 
-/// The rows of this kernel of one kind: by probes and program.
+/// The rows of one kind for this kernel, by probe set and program.
 fn table(kind: &str) -> BTreeMap<(String, String), f64> {
     let kernel = machine::guest().expect("a guest").name;
     let rows = TABLE.lines().filter_map(|line| {
@@ -58,7 +58,7 @@ fn compare(kind: &str, measured: &[(String, String, f64)]) {
     );
 }
 
-/// What costs 2 % more than the table says, or 4 % less: then the table is to be written anew.
+/// Programs that cost 2 % more than the table says, or 4 % less: then the table must be written again.
 fn differences(kind: &str, measured: &[(String, String, f64)]) -> Vec<String> {
     let expected = table(kind);
     let mut wrong = Vec::new();
@@ -82,7 +82,8 @@ fn differences(kind: &str, measured: &[(String, String, f64)]) -> Vec<String> {
     wrong
 }
 
-/// A pair of io_submit and io_getevents, a pair with 32 requests, and a system call that is not of AIO.
+/// The programs make a pair of io_submit and io_getevents, a pair with 32 requests, and a system call that is not
+/// AIO.
 fn calls_take_as_many_instructions_as_the_table_says() {
     let expected = table("run");
     let mut measured = measure_calls();
@@ -90,8 +91,8 @@ fn calls_take_as_many_instructions_as_the_table_says() {
         if differences("run", &measured).is_empty() {
             break;
         }
-        // Where the kernel's own part lies in memory differs from run to run, by 4 % of a batch; what the probes add
-        // does not: if they cost more, no run is as it was.
+        // The kernel's part of a batch differs by 4 % from run to run with its place in memory. The part of the
+        // probes does not differ: if they cost more, no run is as cheap as before.
         for (known, again) in measured.iter_mut().zip(measure_calls()) {
             let Some(row) = expected.get(&(known.0.clone(), known.1.clone())) else { continue };
             if (again.2 - row).abs() < (known.2 - row).abs() {
@@ -133,7 +134,7 @@ fn measure_calls() -> Vec<(String, String, f64)> {
     measured
 }
 
-/// A kernel refuses a program for which its verifier would have to look at too many instructions.
+/// A kernel refuses a program whose verification takes too many instructions.
 fn the_verifier_looks_at_as_many_instructions_as_the_table_says() {
     let mut measured = Vec::new();
     for (probes, options) in available() {

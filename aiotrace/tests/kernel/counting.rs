@@ -1,5 +1,5 @@
-//! `-c` counts in the kernel, and `--only` and `--sample` choose there: what they count is what the stream
-//! of events has.
+//! `-c` counts in the kernel, and `--only` and `--sample` choose there: their counts are those of the stream of
+//! events.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +27,7 @@ fn counted(report: &ReportLine) -> Counts {
     counts
 }
 
-/// The same of the calls that were told one by one.
+/// The same counts, of the calls in the stream of events.
 fn told(trace: &Trace) -> Counts {
     let mut counts = Counts::new();
     let mut add = |name: &str, ret: i64, errno: Option<&str>| {
@@ -61,10 +61,10 @@ fn counts_are_those_of_the_stream() {
         &["seccomp"],
         &["compat"],
     ];
-    // Where a processor is emulated, each takes two starts of aiotrace, of five seconds.
+    // Where a processor is emulated, each program takes two starts of aiotrace, of five seconds each.
     let tried = if machine::runs_everything() || machine::guest().is_none() { 6 } else { 1 };
     for program in &programs[..tried] {
-        // Trampolines see calls that a filter answers only if they are asked to.
+        // Trampolines see calls that a filter answers only with an option for it.
         let stream = told(&run_program(program));
         let misses = |set: &&str| machine::guest().is_some_and(|it| it.skipped.contains(set));
         for set in SETS.into_iter().filter(|it| !misses(it)) {
@@ -75,7 +75,7 @@ fn counts_are_those_of_the_stream() {
     }
 }
 
-/// How many times EAGAIN comes depends on the processors.
+/// The number of EAGAIN is left out: it depends on the number of processors.
 fn every_errno_is_counted() {
     let names = |counts: Counts| -> Vec<(String, Vec<String>)> {
         counts.into_iter().map(|(call, (_, errors))| (call, errors.into_keys().collect())).collect()
@@ -99,13 +99,13 @@ fn requests_are_counted_by_context_and_operation() {
     let named: u64 = counted.results.iter().flat_map(|it| it.errors.values()).sum();
     assert!(failed > 0 && failed == named, "{counted:?}");
 
-    // Nothing is guessed where they are not looked at.
+    // Without `--requests` nothing about requests is guessed.
     let trace = run_program_with(&["-c"], &["pairs", "10"]);
     let context = &trace.report().counted.as_ref().unwrap().contexts[0];
     assert_eq!((context.requests, &context.ops, context.bytes), (10, &None, None));
 }
 
-/// The requests of this operation, all contexts together: how many were reaped with a latency, and the longest.
+/// The requests of this operation in all contexts: how many were reaped with a latency, and the longest latency.
 fn latencies(trace: &Trace, op: &str) -> (u64, u64) {
     latencies_in(&trace.report().counted.as_ref().unwrap().contexts, op)
 }
@@ -131,16 +131,16 @@ fn requests_have_a_latency_until_they_are_reaped() {
         let run =
             |program: &[&str]| run_program_with(&["-c", "--requests", "--probes", set], program);
         assert_eq!(latencies(&run(&["pairs", "1000"]), "pread").0, 1000, "{set}");
-        // By many threads, each with a context of its own.
+        // Many threads, each with a context of its own.
         assert_eq!(latencies(&run(&["threads", "16"]), "pread").0, 1600, "{set}");
-        // Reaped by other threads, which give the iocbs back at once.
+        // Other threads reap the requests, and their iocbs are used again at once.
         assert_eq!(latencies(&run(&["reuse", "3000"]), "pread").0, 3000, "{set}");
-        // A call with many requests.
+        // One call with many requests.
         let submit = run(&["bench-batch", "100"]);
         let (timed, context) =
             (latencies(&submit, "pread").0, &submit.report().counted.as_ref().unwrap().contexts[0]);
         assert!(timed >= 3200 && timed == context.reaped, "{set}: {timed}");
-        // Reaped without a call: nobody saw it.
+        // The program reaps without a call, so nobody sees it.
         assert_eq!(latencies(&run(&["reap-ring", "20"]), "pread"), (0, 0), "{set}");
         // A 32-bit program.
         assert!(latencies(&run(&["compat"]), "pread").0 > 0, "{set}");
@@ -230,7 +230,7 @@ fn only_calls_about_some_requests_are_shown() {
 fn a_sample_has_a_part_of_the_calls_and_all_are_counted() {
     let trace = run_program_with(&["--sample", "10"], &["pairs", "2000"]);
     let shown = trace.submits().len() + trace.getevents().len();
-    // Each processor begins to count.
+    // Each processor begins its own count.
     assert!((390..=400).contains(&shown), "{shown}");
     let counted = trace.report().counted.as_ref().unwrap();
     assert_eq!((counted.calls, counted.shown), (4002, Some(shown as u64 + 2)));
@@ -264,7 +264,7 @@ fn each_interval_has_its_own_counts() {
     assert!(intervals.len() > 1 && intervals.iter().sum::<u64>() <= total, "{intervals:?}");
 }
 
-/// The kernel's own count of what programs cost, on while this lives.
+/// The kernel's own count of what BPF programs cost, which is on while this lives.
 struct Statistics {
     before: String,
 }

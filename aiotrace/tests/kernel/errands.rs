@@ -1,5 +1,4 @@
-//! Targets that do not answer whoever looks at them (programs/src/unanswered.rs): what waits for them is a helper, which
-//! is given up.
+//! Targets that do not answer a look at them (programs/src/unanswered.rs): a helper waits for them, and is given up.
 
 use std::{
     os::unix::process::ExitStatusExt as _,
@@ -15,12 +14,12 @@ use super::{
     support::{Attached, Program, Trace, aiotrace, as_nobody, await_that, parse, programs},
 };
 
-/// What is said of a process that does not answer.
+/// What aiotrace says of a process that does not answer.
 const SAID: &str = "does not answer: a read of its memory";
-/// By BPF, and by ptrace.
+/// Both sources are tried.
 const SOURCES: [&[&str]; 2] = [&[], &["--source", "ptrace"]];
 
-/// The program, ready; `None` if it cannot run here.
+/// A program that is ready not to answer; `None` if it cannot run here.
 fn unanswered(what: &str) -> Option<Program> {
     let mut program = Program::start(&["unanswered", what]);
     let line = program.line();
@@ -36,7 +35,7 @@ fn attached(source: &[&str], program: &Program, options: &[&str]) -> Attached {
     Attached::new(&[source, options, &["-p", &pid]].concat())
 }
 
-/// What had no answer is counted, and nothing else is lost.
+/// Looks without an answer are counted, and nothing else is lost.
 fn assert_told(trace: &Trace) {
     assert!(trace.stderr.contains(SAID), "{}", trace.stderr);
     let report = trace.report();
@@ -47,10 +46,10 @@ fn assert_told(trace: &Trace) {
     }
 }
 
-/// Where a ring was, there is memory that a server does not serve: the trace goes on, and ends when it is asked to.
+/// Where a ring was, there is memory whose server does not serve it: the trace goes on, and ends when it is asked to.
 fn memory_that_does_not_answer_does_not_hold_us_up() {
-    // The tracer of ptrace looks at a ring at calls, and this program makes none. The question about a quiet ring is
-    // asked by the same thread for both.
+    // The ptrace source looks at a ring at calls, and this program makes none. The same thread of both sources asks
+    // about a quiet ring.
     for source in SOURCES {
         let Some(mut program) = unanswered("ring") else { return };
         let directory = tempfile::tempdir().unwrap();
@@ -74,11 +73,11 @@ fn memory_that_does_not_answer_does_not_hold_us_up() {
     }
 }
 
-/// A helper waits for a page, and then it is killed.
+/// Waits until a helper waits for a page, and then until it is killed.
 fn await_given_up(aiotrace: u32) {
     let waiting = |it: u32| helpers_of(it).into_iter().find(|it| state(*it) == Some('D'));
     await_that("a helper waits for the page", || waiting(aiotrace).is_some());
-    // It ends only when somebody serves the page, but it is killed.
+    // The helper ends only when somebody serves the page, but SIGKILL is pending.
     const KILLED: u64 = 1 << (libc::SIGKILL - 1);
     let is_killed = |it: u32| {
         let status = status(it);
@@ -91,7 +90,7 @@ fn await_given_up(aiotrace: u32) {
     await_that("it is given up", || waiting(aiotrace).is_none_or(is_killed));
 }
 
-/// We are killed while a helper waits: we end at once, and nobody who reads what we write waits for the helper.
+/// aiotrace is killed while a helper waits: it ends at once, and a reader of its output does not wait for the helper.
 fn killed_while_a_helper_waits_we_end() {
     let Some(mut program) = unanswered("ring") else { return };
     let pid = program.pid().to_string();
@@ -107,15 +106,15 @@ fn killed_while_a_helper_waits_we_end() {
     let waits = |it: &u32| state(*it) == Some('D');
     await_that("a helper waits for the page", || helpers_of(child.id()).iter().any(waits));
     child.kill().unwrap();
-    // The end of both pipes, too: nobody but us has them, or this waits until the harness ends it.
+    // This also waits for the end of both pipes: if a helper held them, it would wait until the harness ends it.
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.signal(), Some(libc::SIGKILL));
     program.go_on();
     assert!(program.child.wait().unwrap().success());
 }
 
-/// The kernel refuses these calls before it reads the array of iocbs; the tracer reads it, gets no answer, and lets the
-/// call go on.
+/// The kernel refuses these calls before it reads the array of iocbs. The tracer reads the array, gets no answer, and
+/// lets the call go on.
 fn iocbs_that_do_not_answer_do_not_hold_up_the_target() {
     let Some(mut program) = unanswered("iocbs") else { return };
     let attached = attached(&["--source", "ptrace"], &program, &[]);
@@ -129,7 +128,7 @@ fn iocbs_that_do_not_answer_do_not_hold_up_the_target() {
     assert!(program.child.wait().unwrap().success());
 }
 
-/// Its own thread fills the page, if nobody holds that one in a stop.
+/// The program's own thread fills the page, unless the tracer holds that thread in a stop.
 fn a_program_that_serves_its_own_pages_goes_on() {
     for source in SOURCES {
         let Some(mut program) = unanswered("served") else { return };
@@ -141,8 +140,8 @@ fn a_program_that_serves_its_own_pages_goes_on() {
     }
 }
 
-/// Where Yama lets a plain user look only into what descends from it, helpers may look into a program that we started.
-/// Otherwise the tracer reads its memory itself, and would wait for a thread that it holds in a stop.
+/// Where Yama lets a plain user look only into its descendants, helpers may look into a program that we started.
+/// Otherwise the tracer would read its memory itself, and wait for a thread that it holds in a stop.
 fn a_program_of_a_plain_user_is_looked_into_under_yama() {
     const SCOPE: &str = "/proc/sys/kernel/yama/ptrace_scope";
     const FAULTS: &str = "/proc/sys/vm/unprivileged_userfaultfd";
@@ -166,15 +165,15 @@ fn a_program_of_a_plain_user_is_looked_into_under_yama() {
     let said = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     let text = String::from_utf8(output.stdout).unwrap();
-    // The program says that it is ready, too.
+    // The output also has the line of the program that says that it is ready.
     let events: String = text.split_inclusive('\n').filter(|it| it.starts_with('{')).collect();
     let is_accepted = |it: &&Line| matches!(it, Line::Submit(it) if it.ret == 1);
     let accepted = parse(&events).iter().filter(is_accepted).count();
     assert_eq!(accepted, 8, "{said}");
 }
 
-/// It waits for its own requests, and who looks at it would wait with it. It is attached to, listed, and told of when it
-/// goes on.
+/// The program waits for its own requests, and a look at it would wait as well. It can be attached to and listed, and
+/// its trace begins when it goes on.
 fn a_process_that_hangs_in_exec_does_not_hang_us() {
     let Some(mut program) = unanswered("exec") else { return };
     let pid = program.pid();
@@ -191,7 +190,7 @@ fn a_process_that_hangs_in_exec_does_not_hang_us() {
     assert!(program.child.wait().unwrap().success());
 }
 
-/// To seize it would wait for the file of the program that it begins.
+/// PTRACE_SEIZE would wait for the file of the program that the process begins.
 fn a_process_that_begins_a_program_is_not_seized() {
     let Some(mut program) = unanswered("begin") else { return };
     let pid = program.pid();
@@ -215,7 +214,7 @@ fn a_process_that_begins_a_program_is_not_seized() {
     assert!(program.child.wait().unwrap().success());
 }
 
-/// Its file system is one of a program, below one that hides that.
+/// The file is on a file system whose server is a program, below an overlay that hides this.
 fn a_file_on_an_overlay_that_does_not_answer_does_not_hang_us() {
     for source in SOURCES {
         let Some(mut program) = unanswered("code") else { return };
@@ -234,12 +233,12 @@ fn a_file_on_an_overlay_that_does_not_answer_does_not_hang_us() {
     }
 }
 
-/// What helpers have: nothing of ours, and nothing of whoever started us.
+/// Helpers have nothing of ours, and nothing of our parent.
 fn helpers_have_only_what_they_need() {
     let mut program = Program::ready(&["wait"]);
     let attached = attached(&["--source", "ptrace"], &program, &[]);
     let us = attached.child.id();
-    // One that does an errand has more for a moment.
+    // A helper that does an errand has more for a moment.
     await_that("a nursery and a helper have only what they need", || {
         let all = helpers_of(us);
         all.len() >= 2 && all.iter().all(|it| has_only_what_it_needs(*it))
@@ -252,7 +251,8 @@ fn helpers_have_only_what_they_need() {
     await_that("they end with us", || !helpers.iter().any(lives));
 }
 
-/// Standard input and output that lead nowhere, a socket, and no terminal of ours: a Ctrl-C is not for it.
+/// Standard input and output lead nowhere, there is one socket, and no terminal of ours, so a Ctrl-C does not reach
+/// the helper.
 fn has_only_what_it_needs(helper: u32) -> bool {
     let files = std::fs::read_dir(format!("/proc/{helper}/fd")).into_iter().flatten().flatten();
     let files: Vec<_> = files.map(|it| std::fs::read_link(it.path()).unwrap_or_default()).collect();
@@ -265,7 +265,7 @@ fn has_only_what_it_needs(helper: u32) -> bool {
         && session(Some(nix::unistd::Pid::from_raw(helper.cast_signed()))) != session(None)
 }
 
-/// The nursery of an aiotrace and its helpers. (Whatever else of a process is read here may have to wait.)
+/// The nursery of an aiotrace and its helpers. (They are found without a look that may have to wait.)
 fn helpers_of(aiotrace: u32) -> Vec<u32> {
     let parents = |pid: u32| {
         let of = |it: u32| parent(it).filter(|it| *it > 1);
@@ -287,7 +287,7 @@ fn parent(pid: u32) -> Option<u32> {
     aiotrace::proc::status_field(&status(pid), "PPid")?.parse().ok()
 }
 
-/// A letter of proc(5).
+/// The state of a process: a letter of proc(5).
 fn state(pid: u32) -> Option<char> {
     aiotrace::proc::status_field(&status(pid), "State")?.chars().next()
 }

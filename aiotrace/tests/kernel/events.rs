@@ -1,8 +1,8 @@
-//! What each workload does, as a text: every call of every thread in order, every completion, every end of
-//! a context, and what is found. Expected is events.txt, whatever the source is and the probe set: it was
-//! checked against strace (oracle.rs compares the calls of the same workloads with strace's) and read.
+//! What each workload does, as a text: every call of every thread in order, every completion, every end of a context,
+//! and the findings. events.txt has the expected text, which is the same for every source and probe set: it was
+//! compared with strace (oracle.rs compares the calls of the same workloads with strace's) and read.
 //!
-//! `AIOTRACE_WRITE_EVENTS=FILE` writes what was seen of the tests that run there.
+//! `AIOTRACE_WRITE_EVENTS=FILE` writes the texts of the tests that run to a file.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -19,7 +19,7 @@ use super::{
 
 const EXPECTED: &str = include_str!("events.txt");
 
-/// A test for each workload; if a finding is named, it goes on until that is found.
+/// Makes a test for each workload; if a finding is named, the workload goes on until it is found.
 macro_rules! workloads {
     ($($test:ident: $program:literal $(until $finding:literal)?,)*) => {
         $(fn $test() {
@@ -114,7 +114,7 @@ workloads! {
 }
 
 fn check(program: &str, finding: Option<&str>) {
-    // A run that the kernel has skipped may be told only after the program is over.
+    // The loss of a run that the kernel skipped may be reported only after the program is over.
     let attempts = if machine::skips_runs() { 4 } else { 1 };
     let expected = expected(program);
     let mut seen = String::new();
@@ -126,7 +126,7 @@ fn check(program: &str, finding: Option<&str>) {
             write!(file, "## {program}\n{seen}\n").unwrap();
             return;
         }
-        // Or the kernel left out some of what was to be seen, and it was said: then nothing false is found.
+        // If the kernel skipped probes and said so, the text may lack something, but no finding may be false.
         let is_cut = trace.skipped() > 0 && machine::may_skip();
         let mut found = seen.lines().filter(|it| it.starts_with("found "));
         if seen == expected || is_cut && found.all(|it| expected.lines().any(|known| known == it)) {
@@ -154,7 +154,7 @@ fn expected(program: &str) -> String {
     let found = of_it.find(|(name, _)| *name == program);
     let text = found.unwrap_or_else(|| panic!("events.txt does not have {program}")).1;
     let lines = text.lines().filter(|it| !it.is_empty()).map(|it| {
-        // What only probes inside of the kernel see, and what the others see in its place.
+        // Lines that only probes inside of the kernel see, and lines that the others show in their place.
         let [inside, outside] =
             ["if seen inside: ", "else: "].map(|condition| it.strip_prefix(condition));
         match (inside, outside, machine::sees_inside()) {
@@ -167,8 +167,8 @@ fn expected(program: &str) -> String {
     if machine::skips_runs() { text.replace(", unsure", "") } else { text }
 }
 
-/// Threads whose calls come in another order, or another number, from run to run: how many slots a ring
-/// has depends on the processors that took some, threads compete, and some go on until they are found.
+/// Not countable are threads whose calls differ in order or number from run to run: the entries of a ring depend on
+/// the number of processors, threads compete, and some go on until something is found.
 fn is_countable(program: &str) -> bool {
     let not =
         ["bad-context-growth", "bad-submit-eagain", "alarm-moved", "alarm-refused-below-capacity"];
@@ -179,19 +179,19 @@ fn is_ordered(program: &str) -> bool {
     !program.starts_with("reuse") && program != "errnos" && is_countable(program)
 }
 
-/// Its threads look at one ring, so that without a probe in the kernel it depends on who comes first whether
-/// a completion is known to have come inside of an io_submit.
+/// The threads of these programs look at one ring. Without a probe inside of the kernel it depends on which thread
+/// looks first whether a completion is known to have come inside of an io_submit.
 fn shares_a_ring(program: &str) -> bool {
     ["reuse", "threads"].iter().any(|it| program.starts_with(it))
 }
 
-/// What the trace says of the program.
+/// The text of what the trace says about the program.
 fn facts(program: &str, trace: &Trace) -> String {
     let mut threads: BTreeMap<u32, Vec<String>> = BTreeMap::new();
     let mut counts: BTreeMap<String, u64> = BTreeMap::new();
     let mut of = |what: String| *counts.entry(what).or_default() += 1;
-    // What completes in a context that has ended is discarded, and only some sources see it. While an io_destroy
-    // waits, another io_setup may get the same handle: then one is there after the first of the two has ended.
+    // A completion in a context that has ended is discarded, and only some sources see it. While an io_destroy waits,
+    // another io_setup may get the same handle: then one context is alive after the first of the two has ended.
     let mut there: BTreeMap<(u32, u64), u64> = BTreeMap::new();
     let mut ended: BTreeSet<(u32, u64)> = BTreeSet::new();
     for line in &trace.lines {
@@ -222,14 +222,14 @@ fn facts(program: &str, trace: &Trace) -> String {
             }
             Line::ContextGone(it) => {
                 let in_flight = match it.in_flight {
-                    // As many as fit into the ring.
+                    // The number depends on how many fit into the ring.
                     Some(50..) => "many".to_owned(),
                     other => other.map_or_else(|| "?".to_owned(), |it| it.to_string()),
                 };
                 of(format!("context ends by {} with {in_flight} in flight", it.how));
             }
             Line::Refused(it) => {
-                // As many as fit into the ring come before it.
+                // The index depends on how many fit into the ring.
                 let index = if it.index < 50 { it.index.to_string() } else { "many".to_owned() };
                 of(format!("refused [{index}] {}", it.errno.as_deref().unwrap_or("?")));
             }
@@ -238,10 +238,11 @@ fn facts(program: &str, trace: &Trace) -> String {
             Line::Finding(it)
                 if it.name == "inline-completion"
                     && (!is_countable(program) || shares_a_ring(program)) => {}
-            // Where a processor is emulated, calls take long.
+            // Where a processor is emulated, calls really take long.
             Line::Finding(it) if it.name == "blocking-submit" => (),
             Line::Finding(it) => {
-                // What the kernel skipped of one program has the findings of the next ones unsure.
+                // After a run that the kernel skipped for one program, findings about the next ones may be unsure,
+                // too.
                 let is_unsure = it.unsure && !machine::skips_runs();
                 let unsure = if is_unsure { ", unsure" } else { "" };
                 of(format!("found {} {}{unsure}", it.severity, it.name));
@@ -276,7 +277,7 @@ fn facts(program: &str, trace: &Trace) -> String {
     text
 }
 
-/// Calls in a row, with those that repeat written once.
+/// The calls in a row; calls that repeat are written once.
 fn story(calls: &[String]) -> String {
     let mut parts = Vec::new();
     let mut at = 0;
@@ -294,7 +295,7 @@ fn story(calls: &[String]) -> String {
     parts.join(" ")
 }
 
-/// A call in a word: `io_submit[pread x 65]=65`.
+/// A call as one word: `io_submit[pread x 65]=65`.
 fn call(line: &Line) -> Option<(u32, String)> {
     let list = |items: Vec<String>, truncated: u64| {
         let mut parts: Vec<(String, usize)> = Vec::new();

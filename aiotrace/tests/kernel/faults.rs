@@ -14,8 +14,8 @@ fn rules<'a>(rules: &[&'a str]) -> Vec<&'a str> {
     rules.iter().flat_map(|it| ["--inject", it]).collect()
 }
 
-/// Of each kind of call, which ones have a fault, the first is 1, and by which rule; and of completions, the
-/// requests. Of processes that make their calls one after the other.
+/// For each kind of call, the calls that have a fault, counted from 1, and the number of the rule; for completions,
+/// the requests. It holds for processes that make their calls one after the other.
 type Hits = BTreeMap<String, Vec<(u64, u32)>>;
 
 fn hits(trace: &Trace) -> Hits {
@@ -49,7 +49,7 @@ fn hits(trace: &Trace) -> Hits {
     hits
 }
 
-/// What these rules would do to `varied`, as the probes decide, and as the ptrace loop does.
+/// What these rules would do to `varied`: the probes and the ptrace loop must decide alike.
 fn decided(of: &[&str], seed: &str) -> Hits {
     let by = |source: &str| {
         let rules = rules(of);
@@ -63,7 +63,7 @@ fn decided(of: &[&str], seed: &str) -> Hits {
     kernel
 }
 
-/// Where BPF cannot count, such a rule is refused with the reason. Whether that is so here.
+/// Whether the kernel cannot count in BPF: then such a rule is refused with the reason.
 fn is_refused(rule: &str) -> bool {
     if machine::can_count() {
         return false;
@@ -88,7 +88,7 @@ fn the_kernel_counts_as_the_ptrace_loop_does() {
     if is_refused("io_submit:error=EAGAIN:when=3") {
         return;
     }
-    // So many does the child make, and as many the thread. The process itself has made one io_setup before.
+    // The child and the thread make this many calls each. The process itself has made one io_setup before.
     let (submits, cancels) = (38, 8);
     let hits = decided(
         &[
@@ -149,7 +149,7 @@ fn the_kernel_has_the_same_chances_as_the_ptrace_loop() {
     let first = decided(&of, "7");
     assert!(numbers(&first, "io_submit").len() > 40, "{first:?}");
     assert_ne!(first, decided(&of, "8"), "another seed");
-    // The process that makes a context first is the first one, though no rule is about that call.
+    // The process that makes a context first is the first one, even if no rule is about that call.
     let one = decided(&["io_submit:error=EAGAIN:prob=30%"], "9");
     let other = decided(&["io_submit,io_setup:error=EAGAIN:prob=30%"], "9");
     assert_eq!(one.get("io_submit"), other.get("io_submit"));
@@ -173,7 +173,7 @@ fn the_kernel_judges_completions_as_the_ptrace_loop_does() {
     assert_eq!(rules.iter().filter(|it| **it == 3).count(), 6);
 }
 
-/// Of a program of one thread: which io_submit failed, the first is 1, and by which rule.
+/// Which calls of io_submit failed in a program of one thread, counted from 1, and by which rule.
 fn failed(of: &[&str], options: &[&str]) -> Vec<(u64, u32)> {
     let options = [&["--source", "ptrace"], options, &rules(of)].concat();
     let trace = run_program_with(&options, &["receive-threads", "1"]);
@@ -193,7 +193,7 @@ fn when_is_at_these_counts() {
     assert_eq!(when("2..5"), [2, 3, 4, 5]);
     assert_eq!(when("2..10+4"), [2, 6, 10]);
     assert_eq!(when("3+:max=4"), [3, 4, 5, 6]);
-    // 200 are accepted, and every other one is not.
+    // 200 calls are accepted, and every other call is not.
     assert_eq!(when("3+2"), (0..198).map(|it| 3 + 2 * it).collect::<Vec<_>>());
 }
 
@@ -212,7 +212,7 @@ fn of_several_rules_the_first_that_is_due_acts_and_all_count() {
     assert_eq!(failed(&of, &[]), [(1, 1), (2, 1), (3, 2)], "what max= leaves is the next rule's");
 }
 
-/// What a tiny program says under these rules.
+/// What a workload says under these rules.
 fn says(options: &[&str], program: &[&str]) -> Vec<String> {
     let output = aiotrace()
         .args(["run", "-o", "/dev/null", "--source", "ptrace"])
@@ -289,7 +289,7 @@ fn a_rule_can_be_about_one_thread_or_context() {
         }
         attached.signal(libc::SIGINT);
         let trace = attached.end();
-        // Not one that began before.
+        // Calls that began before the attach get no fault.
         let submits = trace.submits().into_iter().filter(|it| it.entry == "seen");
         let failed = (1..).zip(submits).filter(|(_, it)| it.injected);
         let failed: Vec<(u64, u32)> =
@@ -298,8 +298,8 @@ fn a_rule_can_be_about_one_thread_or_context() {
     }
 }
 
-/// How many calls of `submits` failed so far, when there are no more: at one half of all calls, there is no
-/// tenth of a second without one.
+/// Waits until no more calls of `submits` fail, and returns how many failed. Half of all calls would fail, so no
+/// tenth of a second would pass without a failure.
 fn until_no_more_fail(program: &mut Program) -> u64 {
     let mut last = (0, 0);
     let mut same = 0;
@@ -374,7 +374,7 @@ fn a_mechanism_that_cannot_be_had_is_refused_with_the_reason() {
     assert_eq!(trace.status.code(), Some(125), "{}", trace.stderr);
     let told = "--source bpf cannot make rule 1, io_submit:delay_enter=1ms, on this machine";
     assert!(trace.stderr.contains(told), "{}", trace.stderr);
-    // What the kernel lacks, as `doctor` tells it.
+    // The reason is the one that `doctor` gives.
     let doctor = aiotrace().arg("doctor").output().unwrap();
     let doctor = String::from_utf8_lossy(&doctor.stdout).into_owned();
     for mechanism in ["fmod_ret", "override"] {

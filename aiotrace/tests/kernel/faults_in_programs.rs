@@ -1,4 +1,4 @@
-//! What programs of others make of faults: the verdict is what the calls of the program say, and how it ended.
+//! What other people's programs make of faults: each verdict agrees with the program's calls, and with how it ended.
 
 use std::{
     ffi::OsStr,
@@ -15,13 +15,13 @@ use super::{
     support::{Trace, aiotrace, newer_debian, traced},
 };
 
-/// What was injected, and whether the program submitted it again, by the calls alone.
+/// What the calls alone say: the fault, and whether the program submitted the requests again.
 struct Made {
     call: &'static str,
-    /// Requests that were refused, and how many of them it tried again.
+    /// How many requests were refused, and how many of these it submitted again.
     refused: usize,
     again: usize,
-    /// One of those was accepted.
+    /// A request that was submitted again was accepted.
     accepted: bool,
 }
 
@@ -65,8 +65,8 @@ fn made(trace: &Trace) -> Vec<Made> {
     made
 }
 
-/// A command under a rule: the verdicts agree with the calls, and with how it ended. The verdict, if there was a
-/// fault, and the exit status.
+/// Runs a command under a rule; each verdict must agree with the calls, and with how the command ended. Returns the
+/// verdict, if there was a fault, and the exit status.
 fn verdict<S: AsRef<OsStr>>(rule: &str, command: &[S]) -> (Option<String>, Option<i32>) {
     let trace = traced(&["run", "-f", "--source", "ptrace", "--inject", rule], command);
     trace.assert_nothing_lost();
@@ -86,7 +86,7 @@ fn verdict<S: AsRef<OsStr>>(rule: &str, command: &[S]) -> (Option<String>, Optio
         assert_eq!(fault.sequel == "retried", is_retried, "{rule}: {}", fault.message);
         assert_eq!(fault.succeeded, made.accepted, "{rule}: {}", fault.message);
         assert_eq!(fault.lost, (made.refused - made.again.min(made.refused)) as u64, "{rule}");
-        // Of fio, a child makes the calls, and has a status of its own.
+        // With fio, a child makes the calls, and has an exit status of its own.
         let processes = trace.processes();
         let exit = processes.iter().find(|it| it.pid == fault.pid && it.change == "exit").unwrap();
         let ended = fault.next_fault || fault.exit_code == exit.exit_code;
@@ -103,8 +103,8 @@ fn is(verdict: &str, status: i32) -> (Option<String>, Option<i32>) {
     (Some(verdict.to_owned()), Some(status))
 }
 
-/// It submits again after EAGAIN; after EFAULT too, once, on its way out, and says so by its status. A read that
-/// failed it does not do again, and says so.
+/// fio submits again after EAGAIN; after EFAULT it does so once, on its way out, and reports it by its exit status.
+/// It does not repeat a read that failed, and reports that.
 fn what_fio_makes_of_faults() {
     let directory = tempfile::tempdir().unwrap();
     let file = format!("--filename={}", directory.path().join("f").display());
@@ -122,7 +122,7 @@ fn what_fio_makes_of_faults() {
     assert_ne!(interrupted.1, Some(0));
 }
 
-/// A benchmark by the qemu-img below this root directory, and the directory with the file that it reads.
+/// A benchmark with the qemu-img below this root directory, and the directory with the file that it reads.
 fn qemu_img_bench(root: &Path) -> (TempDir, Vec<String>) {
     let directory = tempfile::tempdir_in(root.join("tmp")).unwrap();
     let file = directory.path().join("q");
@@ -134,12 +134,12 @@ fn qemu_img_bench(root: &Path) -> (TempDir, Vec<String>) {
     (directory, bench.into_iter().chain(file).map(str::to_owned).collect())
 }
 
-/// The root directory with an older qemu-img, and that with a newer one.
+/// The root directories with an older qemu-img and with a newer one.
 fn roots() -> [PathBuf; 2] {
     [PathBuf::from("/"), newer_debian()]
 }
 
-/// It submits again after EAGAIN, and ends after any other error. It reaps from the ring, so that it makes no call
+/// qemu-img submits again after EAGAIN, and ends after any other error. It reaps from the ring, so it makes no call
 /// that a signal could interrupt.
 fn what_qemu_img_makes_of_faults() {
     for root in roots() {
@@ -148,15 +148,15 @@ fn what_qemu_img_makes_of_faults() {
         let interrupted = verdict("io_getevents,io_pgetevents:error=EINTR:when=3", &bench);
         assert_eq!(interrupted, (None, Some(0)), "{bench:?}");
         assert_eq!(verdict(REFUSED, &bench), is("reported", 1), "{bench:?}");
-        // It may have read the result in the ring before it was changed; that it did not, its status says to us only.
-        // If it has reaped the completion before it could be changed, there is no fault.
+        // qemu-img may have read the result in the ring before it was changed: only its exit status shows that it did
+        // not. If it reaped the completion before it could be changed, there is no fault.
         let failed = verdict(FAILED, &bench);
         assert!([is("unsure", 1), (None, Some(0))].contains(&failed), "{bench:?}: {failed:?}");
     }
 }
 
-/// To the newer one, the first request is a trial: an fdsync on a context of its own, which it destroys before the
-/// request is reaped. It does not mind if it is refused, and the request is lost. The older one ends.
+/// The first request of the newer version is a trial: an fdsync on a context of its own, which it destroys before the
+/// request is reaped. A refusal does not matter to it, and the request is lost. The older version ends.
 fn two_versions_of_qemu_img_make_different_things_of_the_first_fault() {
     let [older, newer] = roots().map(|root| {
         let (_directory, bench) = qemu_img_bench(&root);
@@ -166,8 +166,8 @@ fn two_versions_of_qemu_img_make_different_things_of_the_first_fault() {
     assert_eq!(newer, is("lost", 0));
 }
 
-/// It ends after any error of io_submit, also after EAGAIN. A read that failed it does not do again, and exits with
-/// status 0: all that is seen of it is a line of text.
+/// sysbench ends after any error of io_submit, even after EAGAIN. It does not repeat a read that failed, and exits
+/// with status 0: only a line of text shows the failure.
 fn what_sysbench_makes_of_faults() {
     let directory = tempfile::tempdir().unwrap();
     let script = format!(
@@ -183,7 +183,7 @@ fn what_sysbench_makes_of_faults() {
     assert_eq!(of("io_getevents,io_pgetevents:error=EINTR:when=3").1, Some(0));
 }
 
-/// If no request is ever accepted, these two stop to make AIO calls, and wait.
+/// If no request is ever accepted, these two programs make no more AIO calls, and wait.
 fn fio_and_qemu_img_hang_if_nothing_is_accepted() {
     let directory = tempfile::tempdir().unwrap();
     let data = directory.path().join("f");
@@ -213,7 +213,7 @@ fn fio_and_qemu_img_hang_if_nothing_is_accepted() {
                 _ => (),
             }
         }
-        // What was launched dies with it.
+        // The launched program dies with aiotrace.
         tracer.kill().unwrap();
         tracer.wait().unwrap();
         let hung = hung.unwrap_or_else(|| panic!("{} does not hang", command[0]));

@@ -1,5 +1,5 @@
-//! What is found in real programs, and what is not: the false alarms first, then each finding and its
-//! repaired twin.
+//! Findings in programs: first the false alarms, where nothing may be found, then each finding with its repaired
+//! twin.
 
 use aiotrace::output::json::{FindingLine, Line, ReportLine};
 
@@ -9,7 +9,7 @@ use super::{
     support::{Attached, Program, Trace, run_program, run_program_with},
 };
 
-/// Names and severities, in order; `unsure` is said.
+/// Names and severities of the findings, in order; with `unsure`, if they are.
 fn found(trace: &Trace) -> Vec<String> {
     let mut found: Vec<String> = trace.findings().into_iter().map(in_words).collect();
     found.sort();
@@ -21,7 +21,7 @@ fn in_words(it: &FindingLine) -> String {
     format!("{} {}{unsure}", it.severity, it.name)
 }
 
-/// Runs a program under aiotrace: just this is found.
+/// Runs a program under aiotrace, which must make exactly these findings.
 fn expect(program: &str, expected: &[&str]) -> Trace {
     let trace = run_program(&[program]);
     assert_eq!(found(&trace), expected, "{program}; unsure: {:?}", trace.why_unsure());
@@ -29,7 +29,7 @@ fn expect(program: &str, expected: &[&str]) -> Trace {
     trace
 }
 
-/// Requests done, and what is left unreaped (if that is known) and in flight, over all contexts.
+/// The sums over all contexts: requests done, unreaped completions (if known), and requests in flight.
 fn totals(report: &ReportLine) -> (u64, Option<u64>, u64) {
     let of = &report.contexts;
     (
@@ -39,7 +39,7 @@ fn totals(report: &ReportLine) -> (u64, Option<u64>, u64) {
     )
 }
 
-/// A false alarm: what is found, and what the report counts (requests, unreaped, in flight).
+/// Makes a test of a possible false alarm: what is found, and what the report counts (requests, unreaped, in flight).
 macro_rules! alarm {
     ($test:ident, $program:literal, $found:expr, $totals:expr) => {
         fn $test() {
@@ -151,7 +151,7 @@ fn eagain_comes_below_the_capacity() {
     assert_eq!(totals(trace.report()).1, Some(0));
 }
 
-/// A program with a fault, and its twin without: what of it is found.
+/// Makes a test of a program with a defect, and of its twin without it.
 macro_rules! pair {
     ($test:ident, $name:literal, $found:literal, $evidence:expr, $silent:expr) => {
         fn $test() {
@@ -180,7 +180,7 @@ pair!(
     NOTHING
 );
 pair!(iocb_reused_in_flight, "iocb-reused-in-flight", "warning iocb-reused-in-flight", [], NOTHING);
-/// Certain where synchronous calls are watched, which the probes inside of the kernel do not.
+/// The finding is certain where synchronous calls are watched; the probes inside of the kernel do not watch them.
 fn short_submit_dropped() {
     let expected = if machine::sees_inside() {
         "warning short-submit-dropped (unsure)"
@@ -202,7 +202,7 @@ pair!(setup_denied, "setup-denied", "error setup-denied", [], NOTHING);
 pair!(sandbox_denied, "sandbox-denied", "error sandbox-denied", [("ret", -1)], NOTHING);
 pair!(cancel_refused, "cancel-refused", "info cancel-refused", [], NOTHING);
 
-/// Under ptrace a fast request may be complete by the time that the stop after its io_submit is over.
+/// Under ptrace a fast request may have completed when the stop after its io_submit is over.
 fn shallow_queue() {
     if !machine::is_ptrace() {
         let trace = expect("bad-shallow-queue", &["info shallow-queue"]);
@@ -213,7 +213,7 @@ fn shallow_queue() {
     expect("good-shallow-queue", &NOTHING);
 }
 
-/// Of a trace as a whole: it makes no other call.
+/// The finding is about a trace as a whole: so the program must make no AIO call at all.
 fn not_kernel_aio() {
     for (program, expected) in
         [("bad-not-kernel-aio", &["info not-kernel-aio"][..]), ("good-not-kernel-aio", &[])]
@@ -234,7 +234,7 @@ fn use_after_destroy() {
     expect("good-use-after-destroy", &[]);
 }
 
-/// Nobody looks at the ring between the last call and the exit, unless a probe tells of completions.
+/// Nobody looks at the ring between the last call and the exit, unless a probe sees completions.
 fn writes_in_flight_at_exit_are_unsure_without_exact_completions() {
     let trace = expect(
         "bad-discarded-at-exit",
@@ -246,7 +246,7 @@ fn writes_in_flight_at_exit_are_unsure_without_exact_completions() {
     expect("good-discarded-poll", &[]);
 }
 
-/// Short times, after which something that stands is found.
+/// Options with short times, after which a lasting state is found.
 pub const SOON: [&str; 10] = [
     "--denied",
     "--slow-submit",
@@ -260,7 +260,7 @@ pub const SOON: [&str; 10] = [
     "500ms",
 ];
 
-/// A fault that stands for a while: found then, and its twin not in five times that long.
+/// A defect that lasts is found while it lasts; its twin has no finding in five times that time.
 fn stands(name: &str, expected: &str, also: &[&str]) -> (FindingLine, Trace) {
     let bad = format!("bad-{name}");
     let trace = session::run_until_found(&SOON, &[&bad], name);
@@ -269,7 +269,7 @@ fn stands(name: &str, expected: &str, also: &[&str]) -> (FindingLine, Trace) {
     let mut all: Vec<&str> = also.iter().copied().chain([expected]).collect();
     all.sort_unstable();
     let mut found = found(&trace);
-    // If it takes so many calls until it is found.
+    // The program makes enough calls for this finding before the other one is found.
     found.retain(|it| it != "info inline-completion");
     assert_eq!(found, all);
     twin(&format!("good-{name}"));
@@ -277,14 +277,14 @@ fn stands(name: &str, expected: &str, also: &[&str]) -> (FindingLine, Trace) {
     (finding, trace)
 }
 
-/// It waits, and nothing is found for longer than it takes to find what is there.
+/// The program waits, and nothing is found for longer than the finding takes.
 fn twin(program: &str) {
-    // Nothing happens that could be awaited.
+    // Nothing happens that a test could wait for.
     let trace = session::run_for(&SOON, &[program], std::time::Duration::from_millis(2500));
     assert!(trace.status.success(), "{program}: {}", trace.status);
     trace.assert_nothing_lost();
     let mut found = found(&trace);
-    // It makes as many calls as fit into that time.
+    // The program makes as many calls as fit into the time.
     found.retain(|it| it != "info inline-completion");
     assert_eq!(found, NOTHING, "{program}");
 }
@@ -361,7 +361,7 @@ fn busy_reaping() {
     assert_eq!(number("in_flight"), number("calls"), "{}", finding.message);
 }
 
-/// Those of the programs that are killed: what they leave is no matter here.
+/// The findings of programs that are killed, without those about what they leave behind.
 fn waits(trace: &Trace) -> Vec<&FindingLine> {
     trace.findings().into_iter().filter(|it| it.severity != "info").collect()
 }
@@ -393,7 +393,7 @@ fn children(pid: u32) -> Vec<u32> {
     aiotrace::proc::all().into_iter().filter(is_child).collect()
 }
 
-/// Attached to the children of a program.
+/// Attaches to the children of a program.
 fn attached(program: &Program, options: &[&str]) -> Attached {
     let pids: Vec<String> = children(program.pid()).iter().map(u32::to_string).collect();
     Attached::new(&[&["-p", &pids.join(",")], options].concat())
@@ -401,7 +401,7 @@ fn attached(program: &Program, options: &[&str]) -> Attached {
 
 fn endless_wait_that_began_before_the_attach() {
     if machine::is_ptrace() {
-        // It does not know what is in flight at the attach.
+        // ptrace cannot read what was in flight at the attach.
         return;
     }
     let program = Program::ready(&["bad-endless-wait"]);

@@ -1,5 +1,4 @@
-//! Real programs at full speed, without strace: nothing is lost, and what we count is what the
-//! program counted itself.
+//! Real programs at full speed, without strace: nothing is lost, and our counts are those of the program itself.
 
 use std::{
     fs::File,
@@ -60,7 +59,7 @@ fn qemu_img_counts_the_same() {
     let trace = run(&words(&format!("qemu-img bench -n -t none -f raw -c 5000 -d 32 {path}")));
     assert!(trace.status.success(), "{}", trace.stderr);
     trace.assert_nothing_lost();
-    // Some versions also try an FDSYNC, in a context of its own.
+    // Some versions also try an fdsync, in a context of its own.
     let iocbs = trace.submits().into_iter().flat_map(|it| it.iocbs.iter().flatten());
     let reads = iocbs.filter(|it| it.op.as_deref() == Some("preadv"));
     assert_eq!(reads.count(), 5000);
@@ -95,14 +94,14 @@ fn stress_ng_reaps_what_it_submits() {
     assert_eq!(accepted, reaped);
 }
 
-/// How many lines of a file hold a text.
+/// How many lines of a file contain a text.
 fn lines_with(file: &Path, text: &str) -> u64 {
     let lines = BufReader::new(File::open(file).unwrap()).lines();
     lines.filter(|line| line.as_ref().unwrap().contains(text)).count() as u64
 }
 
-/// fio on the page cache, as fast as the processors can: far more than can be written as text at
-/// that time, so that what waits goes through the file.
+/// fio on the page cache, as fast as the processors can: it makes far more calls than can be written as text in that
+/// time, so the records that wait go through the file.
 fn fio_on_the_page_cache(jobs: u32, format: &str, submit: &str) {
     let directory = tempfile::tempdir().unwrap();
     let report = directory.path().join("report.json");
@@ -158,7 +157,7 @@ fn fio_for_a_while_stays_under_64_mib() {
     eprintln!("{requests} requests in {seconds} s, {mebibytes} MiB");
 }
 
-/// Compressing takes longer than the calls do; what waits is in a file.
+/// Compressing takes longer than the calls do; the records that wait are in a file.
 fn a_recording_at_full_speed_has_everything() {
     let directory = tempfile::tempdir().unwrap();
     let output = support::aiotrace()

@@ -1,10 +1,10 @@
 //! Runs the tests of this binary, on this machine and in the virtual machines.
 //!
-//! The runner is libtest's in behaviour (filters, `--ignored`, `--exact`, `--list`), and does what libtest
-//! cannot: a test says where it cannot run, and is *ignored* there with that reason; a test that hangs
-//! fails alone, with the state of its processes; a test leaves no process behind; a failure names
-//! the kernel and the probe set; and a test that fails is tried once more, as machines are shared: if it
-//! passes then, it is *unstable*, which the run says at its end, with what had failed.
+//! The runner behaves like libtest (filters, `--ignored`, `--exact`, `--list`), and does what libtest cannot. A test
+//! says where it cannot run, and is *ignored* there with that reason. A test that hangs fails alone, with the state
+//! of its processes. A test leaves no process behind. A failure names the kernel and the probe set. A test that fails
+//! is tried once more, because machines are shared: if it passes then, it is *unstable*, and the run says so at its
+//! end, with the failure.
 
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
@@ -26,30 +26,30 @@ pub struct Test {
     pub needs: Option<Need>,
 }
 
-/// Where a test can run, if not everywhere; and why.
+/// Where a test can run, if not everywhere, and why.
 #[derive(Clone, Copy)]
 pub enum Need {
     /// Not in a guest.
     Native(&'static str),
-    /// Of the guests, in one only ([`Kernel::share`](super::kernels::Kernel::share)), unless `cargo xtask vm` is told
-    /// otherwise: it would prove little more in the others.
+    /// In only one of the guests ([`Kernel::share`](super::kernels::Kernel::share)), unless `cargo xtask vm` is told
+    /// otherwise: the test would prove little more in the others.
     OneGuest(&'static str),
     /// In guests, and with the sources that are not the first choice, only where all is asked for: it takes long, and
     /// would prove little more there.
     NotInHaste(&'static str),
-    /// Where the processor's clock counts instructions.
+    /// Only where the processor's clock counts instructions.
     CountedInstructions,
 }
 
 impl Need {
-    /// The reason of most tests that one guest is enough for.
+    /// The reason why one guest is enough for most tests.
     pub const SAME: Self = Self::OneGuest("the kernel makes no difference");
-    /// Worth running on every kernel, but too slow where a processor is emulated.
+    /// For a test that is worth running on every kernel, but is too slow where a processor is emulated.
     pub const SLOW: Self = Self::OneGuest("it is slow where a processor is emulated");
     /// Of those that take longest.
     pub const LONG: Self = Self::NotInHaste("it takes long");
 
-    /// Why the test of this name does not run here.
+    /// Why the test with this name does not run here.
     fn why_not_here(self, name: &str) -> Option<String> {
         let guest = machine::guest();
         match self {
@@ -86,7 +86,7 @@ macro_rules! tests {
     (@ $need:expr) => { Some($need) };
 }
 
-/// The test that runs, since when, and whether it has been given up.
+/// The test that is running, since when it has been running, and whether it was given up.
 static RUNNING: Mutex<Option<Running>> = Mutex::new(None);
 
 struct Running {
@@ -95,10 +95,11 @@ struct Running {
     is_given_up: bool,
 }
 
-/// Why the test that runs cannot, as it found out itself.
+/// The reason why the running test cannot run here, which it found out itself.
 static CANNOT: Mutex<Option<String>> = Mutex::new(None);
 
-/// The test that runs cannot, at least in part: this machine lacks something. It is *ignored* with this reason.
+/// Called by a test that cannot run here, at least in part, because this machine lacks something. The test is
+/// *ignored* with this reason.
 pub fn cannot_run(why: &str) {
     *CANNOT.lock().unwrap_or_else(PoisonError::into_inner) = Some(why.trim().to_owned());
 }
@@ -106,7 +107,8 @@ pub fn cannot_run(why: &str) {
 /// The test that ends the sessions.
 const LAST: &str = "session::nothing_was_found_late";
 
-/// Limits of the machine that some tests change for a moment: one that is killed leaves them changed.
+/// Limits of the machine that some tests change for a moment: a test that is killed leaves them changed, so they are
+/// put back.
 struct Limits(Vec<(&'static str, String)>);
 
 impl Limits {
@@ -125,20 +127,20 @@ impl Limits {
     }
 }
 
-/// What takes longer is said.
+/// The time of a test that takes longer is printed.
 const WORTH_TELLING: Duration = Duration::from_secs(2);
 
-/// What a test may take. In a guest a processor is emulated, and there may be two guests.
+/// The longest time that a test may take. In a guest a processor is emulated, and there may be two guests.
 fn patience() -> Duration {
     Duration::from_secs(if machine::guest().is_some() { 240 } else { 120 })
 }
 
-/// Runs what the arguments ask for.
+/// Runs the tests that the arguments ask for.
 pub fn main(modules: &[&[Test]]) -> ExitCode {
     let mut arguments = Arguments::from_args();
     let trials = modules.iter().copied().flatten().map(|test| trial(*test));
     let mut trials: Vec<Trial> = trials.collect();
-    // The last one: it ends the sessions that the others share.
+    // This test is the last one: it ends the sessions that the others share.
     let silent = Trial::ignorable_test(LAST, || {
         if session::is_unused() {
             return Ok(Completion::ignored_with("no session was begun"));
@@ -146,16 +148,16 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
         Ok(attempt(LAST, &session::end_all)?)
     });
     trials.push(silent.with_ignored_flag(true));
-    // Several filters have commas between them: what has one of them in its name.
+    // Several filters are separated by commas: a test runs if its name contains one of them.
     if let Some(filters) = arguments.filter.take_if(|_| !arguments.exact) {
         trials.retain(|test| {
             test.name() == LAST || filters.split(',').any(|it| test.name().contains(it))
         });
     }
-    // One at a time: each counts what happens on the machine.
+    // Tests run one at a time: each of them counts what happens on the machine.
     arguments.test_threads = Some(1);
     if !arguments.ignored && !arguments.include_ignored && !arguments.list {
-        // All but LAST.
+        // All tests but LAST.
         let count = trials.len() - 1;
         println!("{count} kernel tests are left out here: as root, `cargo xtask test` runs them");
         return ExitCode::SUCCESS;
@@ -177,8 +179,8 @@ pub fn main(modules: &[&[Test]]) -> ExitCode {
     conclusion.exit_code()
 }
 
-/// Which of the guests with the same kernel takes a test that one is enough for: always the same one, whatever
-/// tests there are.
+/// Which of the guests with the same kernel runs a test that one guest is enough for: always the same one, whatever
+/// other tests there are.
 fn share(name: &str) -> usize {
     name.bytes().fold(0, |sum: usize, byte| sum.wrapping_mul(31).wrapping_add(byte.into())) % SHARES
 }
@@ -189,26 +191,26 @@ fn trial(test: Test) -> Trial {
     let its_name = name.clone();
     let run = move || match test.needs.and_then(|it| it.why_not_here(&its_name)) {
         Some(reason) => Ok(Completion::ignored_with(reason)),
-        // What is compared with a table is measured three times already.
+        // A test that compares with a table has measured three times already.
         None if matches!(test.needs, Some(Need::CountedInstructions)) => {
             Ok(attempt(&its_name, &test.run)?)
         }
         None => guarded(&its_name, &test.run),
     };
-    // A plain `cargo test` runs none: they need root.
+    // A plain `cargo test` runs none of the tests, because they need root.
     Trial::ignorable_test(name, run).with_ignored_flag(true)
 }
 
-/// Tests that failed, and passed when they were tried again, with what had failed.
+/// Tests that failed, and passed when they were tried again, each with its failure.
 static UNSTABLE: Mutex<Vec<(String, String)>> = Mutex::new(Vec::new());
 
-/// So many of a run are no accident.
+/// More unstable tests in a run are no accident.
 const MOST_UNSTABLE: usize = 3;
 
-/// What is wrong with a test.
+/// Why a test failed.
 struct Failure {
     text: String,
-    /// It took too long.
+    /// The test took too long.
     is_given_up: bool,
 }
 
@@ -218,11 +220,11 @@ impl From<Failure> for Failed {
     }
 }
 
-/// Runs it, and once more if it fails.
+/// Runs a test, and once more if it fails.
 fn guarded(name: &str, run: &impl Fn()) -> Result<Completion, Failed> {
     let first = match attempt(name, run) {
         Ok(done) => return Ok(done),
-        // Another one would take as long.
+        // A second attempt would take as long.
         Err(failure) if failure.is_given_up => return Err(failure.into()),
         Err(failure) => failure.text.trim().to_owned(),
     };
@@ -233,7 +235,7 @@ fn guarded(name: &str, run: &impl Fn()) -> Result<Completion, Failed> {
             unstable.push((name.to_owned(), first));
             Ok(Completion::Completed)
         }
-        // It failed, and cannot say any more why that was.
+        // The first attempt failed, and at the second the test cannot run here: the failure counts.
         Ok(_) => Err(Failed::from(first)),
         Err(second) => {
             Err(Failed::from(format!("{first}\nand, at the second attempt:\n{}", second.text)))
@@ -241,7 +243,7 @@ fn guarded(name: &str, run: &impl Fn()) -> Result<Completion, Failed> {
     }
 }
 
-/// Says which tests are unstable: a line for each, and what had failed, indented. Whether these are too many.
+/// Prints the unstable tests: a line for each, and its failure, indented. Returns whether there are too many.
 fn tell_unstable() -> bool {
     let unstable = UNSTABLE.lock().unwrap_or_else(PoisonError::into_inner);
     for (name, first) in unstable.iter() {
@@ -255,7 +257,7 @@ fn tell_unstable() -> bool {
     are_too_many
 }
 
-/// Runs it while [`watch`] looks at the time, and leaves no process behind.
+/// Runs a test while [`watch`] looks at the time, and ends all processes that it leaves.
 fn attempt(name: &str, run: &impl Fn()) -> Result<Completion, Failure> {
     let running = Running { name: name.to_owned(), since: Instant::now(), is_given_up: false };
     *lock() = Some(running);
@@ -291,8 +293,8 @@ fn attempt(name: &str, run: &impl Fn()) -> Result<Completion, Failure> {
     Err(Failure { text: format!("on {}\n{hung}{panic}", machine::name()), is_given_up })
 }
 
-/// A test that takes too long loses its processes, which makes it fail; one that does not even end then
-/// ends the run.
+/// Kills the processes of a test that takes too long, which makes it fail; if the test does not end even then, the
+/// run ends.
 fn watch() {
     loop {
         std::thread::sleep(Duration::from_millis(500));
@@ -302,7 +304,7 @@ fn watch() {
         if since > patience() && !running.is_given_up {
             running.is_given_up = true;
             eprintln!("\n{} hangs. Its processes:\n{}", running.name, processes::state());
-            // The test waits for the lock when it is over: so nothing of the next one is killed.
+            // A test that is over waits for this lock: so no process of the next test is killed.
             session::abandon_all();
             processes::kill_all_but(&[]);
         } else if since > patience() + Duration::from_secs(60) {

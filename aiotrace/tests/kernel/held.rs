@@ -1,4 +1,4 @@
-//! What has held from the first, and must go on to hold: a target that is busy has its own count of what it did.
+//! Promises about busy targets, which count by themselves what they did.
 
 use super::{
     harness::Need,
@@ -6,7 +6,7 @@ use super::{
     support::{Attached, Program, Trace},
 };
 
-/// Real-time signals are queued with their values: none is missing, and none comes out of order.
+/// Real-time signals are queued with their values, so none may be missing or out of order.
 fn assert_in_order(source: &[&str], attaches: usize) {
     let mut target = Program::ready(&["signals"]);
     let pid = target.pid().to_string();
@@ -32,7 +32,8 @@ fn signals_come_in_order_while_ptrace_comes_and_goes() {
     assert_in_order(&["--source", "ptrace"], 50);
 }
 
-/// A trace of a target that submits and reaps in four threads, as fast as it can; how many pairs it says it made.
+/// A trace of a target that submits and reaps in four threads, as fast as it can, and the number of pairs that it
+/// counted.
 fn flooded(options: &[&str], pairs: u64) -> (Trace, u64) {
     let mut target = Program::ready(&["flood", &pairs.to_string()]);
     let pid = target.pid().to_string();

@@ -1,6 +1,6 @@
-//! Targets that want whoever traces them to come to harm (programs/src/attacks.rs): files that they have mapped
-//! as code, rings, and what becomes of a trace when aiotrace is killed. They have no privilege: nobody's files, in
-//! nobody's directories.
+//! Targets that try to harm whoever traces them (programs/src/attacks.rs): with files that they have mapped as code,
+//! and with rings; and what becomes of a trace when aiotrace is killed. The targets have no privilege: they run as
+//! nobody, with files in directories of nobody.
 
 use std::{
     fs::File,
@@ -26,17 +26,17 @@ use super::{
     support::{Attached, NOBODY, Program, Trace, aiotrace, as_nobody, await_that, parse, programs},
 };
 
-/// By BPF, and by ptrace.
+/// Both sources are tried.
 const SOURCES: [&[&str]; 2] = [&[], &["--source", "ptrace"]];
 
-/// A directory of the targets' user.
+/// A directory that belongs to the user of the targets.
 fn directory() -> TempDir {
     let directory = tempfile::tempdir().unwrap();
     chown(directory.path(), Some(NOBODY), Some(NOBODY)).unwrap();
     directory
 }
 
-/// A copy of our program, to be mapped.
+/// A copy of the workloads' program, to be mapped by a target.
 fn copy(directory: &Path) -> PathBuf {
     copy_as(directory, "x")
 }
@@ -54,7 +54,7 @@ fn with_file(trace: &Trace, file: &Path) -> usize {
     trace.setups().iter().filter(|it| it.stack.iter().flatten().any(is_there)).count()
 }
 
-/// Traces a target that makes calls out of this file until it ends.
+/// Traces a target that makes calls from code in this file, until it ends.
 fn traced(source: &[&str], how: &str, file: &Path) -> Trace {
     let mut target = Program::ready_as_nobody(&["attack", how, file.to_str().unwrap()]);
     let pid = target.pid().to_string();
@@ -64,8 +64,8 @@ fn traced(source: &[&str], how: &str, file: &Path) -> Trace {
     attached.end()
 }
 
-/// Somebody's file, mapped as code: it is cut short after it was read, and a tracer that reads it by a mapping
-/// dies of SIGBUS.
+/// The target maps a file of its own as code, and cuts it short after aiotrace has read it: a tracer that reads it
+/// through a mapping dies of SIGBUS.
 fn a_file_that_is_cut_short_does_no_harm() {
     for source in SOURCES {
         let directory = directory();
@@ -84,7 +84,7 @@ fn a_file_that_is_cut_short_does_no_harm() {
     }
 }
 
-/// Whoever opens a file with a lease waits for its owner, 45 s, but for one who does not want to wait.
+/// An open of a file with a lease waits for the lease's owner, up to 45 s, unless the open is told not to wait.
 fn a_file_with_a_lease_does_not_hold_us_up() {
     let directory = directory();
     let begin = Instant::now();
@@ -93,8 +93,8 @@ fn a_file_with_a_lease_does_not_hold_us_up() {
     assert!(begin.elapsed().as_secs() < 40, "{:?}", begin.elapsed());
 }
 
-/// Whoever looks a mapped file up by its path a second time opens what stands there then: a FIFO, on which it would
-/// wait for ever.
+/// A second look-up of a mapped file by its path would open whatever is there by then: here a FIFO, which would block
+/// for ever.
 fn a_path_that_becomes_a_fifo_is_not_opened() {
     for source in SOURCES {
         let directory = directory();
@@ -105,7 +105,7 @@ fn a_path_that_becomes_a_fifo_is_not_opened() {
         watch.add_watch(&fifo, AddWatchFlags::IN_OPEN).unwrap();
         let trace = traced(source, "race", &file);
         assert_eq!(trace.setups().len(), 8, "{source:?}: {}", trace.stderr);
-        // The kernel says where it is at the moment.
+        // The kernel says where the file is at the moment.
         let files = ["x", "x.aside"].map(|it| with_file(&trace, &directory.path().join(it)));
         let read = files.iter().sum::<usize>();
         assert_eq!(read, 8, "{source:?}: the file itself is read all the same");
@@ -113,7 +113,7 @@ fn a_path_that_becomes_a_fifo_is_not_opened() {
     }
 }
 
-/// A file says where its debug information is: the directory of the file is not looked into.
+/// The file itself says where its debug information is, but its directory is not searched.
 fn a_debug_link_to_a_fifo_is_not_followed() {
     for source in SOURCES {
         let directory = directory();
@@ -132,7 +132,7 @@ fn a_debug_link_to_a_fifo_is_not_followed() {
     }
 }
 
-/// Makes a note that nobody needs into a section that names a debug file.
+/// Turns a note that nobody needs into a section that names a debug file.
 fn link_to(file: &Path, name: &[u8]) {
     const NOTE: &[u8] = b".note.ABI-tag\0";
     let mut bytes = std::fs::read(file).unwrap();
@@ -148,7 +148,7 @@ fn link_to(file: &Path, name: &[u8]) {
     assert_eq!(elf.gnu_debuglink().unwrap().unwrap().0, &name[..name.len() - 1]);
 }
 
-/// A file whose symbols are said to be 16 GiB long has no names; the other files have theirs.
+/// A file claims to have 16 GiB of symbols, and gets no names; the other files get theirs.
 fn a_file_that_is_too_much_for_the_child_costs_its_own_names_only() {
     let directory = directory();
     let file = copy(directory.path());
@@ -178,8 +178,9 @@ fn a_file_that_is_too_much_for_the_child_costs_its_own_names_only() {
     assert_eq!(named, 8, "of the other file: {}", trace.stderr);
 }
 
-/// Three files kill the child that reads symbols, one after the other, and a fourth one lets it read for minutes:
-/// each costs its own names, and it is said which. An honest file that comes after them has its names.
+/// Three files kill the child that reads symbols, one after the other, and a fourth one would keep it reading for
+/// minutes. Each loses only its own names, and aiotrace says which file it was. An honest file that comes after them
+/// gets its names.
 fn files_that_kill_or_stall_the_child_cost_their_own_names_only() {
     for source in SOURCES {
         let directory = directory();
@@ -211,7 +212,7 @@ fn files_that_kill_or_stall_the_child_cost_their_own_names_only() {
             said.collect::<Vec<_>>()
         };
         for file in kill {
-            // On a slow machine its time is over before its memory is.
+            // On a slow machine the child's time is over before its memory is.
             let ends = ["the child that reads them was killed", "no answer within 5s"];
             let said = said(file);
             assert!(ends.iter().any(|it| said == [*it]), "{said:?}: {}", trace.stderr);
@@ -228,7 +229,7 @@ fn files_that_kill_or_stall_the_child_cost_their_own_names_only() {
     }
 }
 
-/// Killed with -9, aiotrace leaves no child that reads symbols.
+/// When aiotrace is killed with -9, the child that reads symbols ends, too.
 fn the_child_that_reads_symbols_ends_with_us() {
     let directory = directory();
     let file = copy(directory.path());
@@ -246,16 +247,16 @@ fn the_child_that_reads_symbols_ends_with_us() {
     target.kill();
 }
 
-/// More threads than the probes have slots for: each call is told, or counted as lost, once.
+/// There are more threads than the probes have slots for: each call is shown once, or counted once as lost.
 fn calls_of_more_threads_than_there_are_slots_are_counted_once() {
-    // Two processes, as one cannot map so many stacks (vm.max_map_count).
+    // There are two processes, because one cannot map so many stacks (vm.max_map_count).
     const THREADS: u64 = 9000;
     const ALL: u64 = 2 * THREADS;
     let Some(mut first) = many_threads(THREADS) else { return };
     let Some(mut second) = many_threads(THREADS) else { return };
     let pids = [&first, &second].map(|it| it.pid().to_string());
     let mut attached = Attached::new(&["-p", &pids[0], "-p", &pids[1]]);
-    // Those of the first one have slots, and keep them.
+    // The threads of the first process have slots, and keep them.
     first.go_on();
     for _ in 0..THREADS {
         attached.await_line(|it| matches!(it, Line::Destroy(_)));
@@ -309,7 +310,7 @@ fn a_scan_that_takes_too_long_is_given_up() {
     assert_eq!(trace.report().contexts.len(), 1);
 }
 
-/// A plain user's limit, or the machine's, may be below.
+/// Starts a program with this many threads; `None`: a limit of the user or of the machine is too low.
 fn many_threads(count: u64) -> Option<Program> {
     let most = std::fs::read_to_string("/proc/sys/kernel/threads-max").unwrap();
     if most.trim().parse::<u64>().unwrap() < count + 4096 {
@@ -319,7 +320,7 @@ fn many_threads(count: u64) -> Option<Program> {
     Some(Program::ready(&["one-call-each", &count.to_string()]))
 }
 
-/// Attaching by ptrace to thousands of threads: all of them are stopped, and go on.
+/// aiotrace attaches by ptrace to thousands of threads: all of them are stopped, and go on.
 fn thousands_of_threads_are_attached_to_and_go_on() {
     const THREADS: u64 = 5000;
     let Some(mut target) = many_threads(THREADS) else { return };
@@ -335,8 +336,8 @@ fn thousands_of_threads_are_attached_to_and_go_on() {
     assert!(!trace.stderr.contains("let be"), "all of them stop: {}", trace.stderr);
 }
 
-/// To begin a program at the moment of the attach would have PTRACE_SEIZE wait for threads that wait for us, and other
-/// targets stand still meanwhile.
+/// A target begins a program at the moment of the attach. PTRACE_SEIZE would then wait for threads that wait for us,
+/// while other targets stand still.
 fn a_target_that_begins_a_program_when_it_is_traced_holds_nobody_up() {
     let mut innocent = Program::ready(&["heartbeat"]);
     for _ in 0..4 {
@@ -352,18 +353,19 @@ fn a_target_that_begins_a_program_when_it_is_traced_holds_nobody_up() {
     }
     innocent.go_on();
     let held_up: u64 = innocent.line().parse().unwrap();
-    // It was for ever.
+    // Without the limit it would be held up for ever.
     assert!(held_up < 10_000, "held up for {held_up} ms");
 }
 
-/// The kernel tells of the newest thread first, so whoever makes some without end would come before all others.
+/// The kernel reports the newest thread first, so the stops of a process that makes threads without end would come
+/// before all others.
 fn a_storm_of_threads_does_not_hold_up_another_target() {
     let mut innocent = Program::ready(&["submits"]);
     let mut storm = Program::ready_as_nobody(&["attack", "storm", "64"]);
     let pids = format!("{},{}", innocent.pid(), storm.pid());
     let mut attached = Attached::new(&["--source", "ptrace", "-p", &pids]);
     storm.go_on();
-    // How many calls the storm makes while the other one makes none.
+    // How many calls the storm makes while the other target makes none.
     let (mut made, mut between, mut most) = (0, 0, 0);
     let begun = Instant::now();
     while made < 100 || begun.elapsed() < Duration::from_secs(3) {
@@ -380,18 +382,18 @@ fn a_storm_of_threads_does_not_hold_up_another_target() {
     storm.kill();
     innocent.kill();
     assert!(trace.status.success(), "{}", trace.stderr);
-    // It was five hundred, and more.
+    // Without turns, 500 calls and more came in between.
     assert!(most < 150, "{most} of {made}; {}", trace.stderr);
 }
 
-/// How many processes `ls --proc` says that it could not look at.
+/// How many processes `ls --proc` reports as not looked at.
 fn not_looked_at() -> u64 {
     let output = aiotrace().args(["ls", "--proc", "--format", "json"]).output().unwrap();
     let listing: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     listing["unknown"].as_u64().unwrap()
 }
 
-/// A file in /proc of 300 MB, by paths that are long: it is not read whole, and what is not known is said.
+/// A file in /proc has 300 MB, because of long paths: it is not read whole, and aiotrace says what it does not know.
 fn long_lines_in_proc_take_no_memory() {
     const MOST: u64 = 128 << 20;
     for source in SOURCES {
@@ -414,7 +416,7 @@ fn long_lines_in_proc_take_no_memory() {
     }
 }
 
-/// Headers of rings that no kernel writes: sizes, tails and magic numbers at random, and calls with them.
+/// Headers of rings that no kernel writes: sizes, tails and magic numbers at random; and calls with these rings.
 fn a_hostile_ring_header_ends_no_trace() {
     for source in SOURCES {
         let mut target = Program::ready_as_nobody(&["attack", "rings", "3000"]);
@@ -430,7 +432,7 @@ fn a_hostile_ring_header_ends_no_trace() {
     }
 }
 
-/// A ring that says that it has so many entries, and that half of them are new: no memory is taken for them.
+/// A ring claims to have very many entries, half of them new: no memory is taken for them.
 fn a_ring_of_a_false_size_takes_no_memory() {
     for source in SOURCES {
         let mut target = Program::ready_as_nobody(&["attack", "size", &u32::MAX.to_string()]);
@@ -443,10 +445,10 @@ fn a_ring_of_a_false_size_takes_no_memory() {
     }
 }
 
-/// At each call the ring says that half of it is new, and nothing was submitted.
+/// At each call the ring claims that half of it is new, although nothing was submitted.
 fn a_hostile_ring_header_costs_no_more_than_two_records_a_call() {
     const CALLS: u64 = 100;
-    /// Of a record; and of a ring for 8,000 requests, with what the kernel adds.
+    /// Entries of a record; and entries of a ring for 8,000 requests, with those that the kernel adds.
     const ENTRIES: u64 = 128;
     const RING: u64 = 16_384;
     for source in SOURCES {
@@ -456,14 +458,15 @@ fn a_hostile_ring_header_costs_no_more_than_two_records_a_call() {
         assert!(target.child.wait().unwrap().success());
         let trace = attached.end();
         assert_eq!(trace.getevents().len() as u64, 2 * CALLS, "{source:?}: {}", trace.stderr);
-        // Of a ring that was there before, all may have been in flight, once. Its end tells what is left.
+        // All entries of a ring that existed at the attach may have been in flight, once. The end of the context
+        // shows what is left.
         let most = 2 * CALLS * 2 * ENTRIES + 3 * RING;
         let told = trace.completions().len() as u64;
         assert!(told <= most, "{source:?}: {told} entries told");
     }
 }
 
-/// The same attacks on a trace that a plain user makes, who may not look into /proc/PID/map_files.
+/// The same attacks on the trace of a plain user, who may not look into /proc/PID/map_files.
 fn a_trace_without_privilege_stands_them_too() {
     let attacks: [(&str, usize); 6] =
         [("plain", 8), ("lease", 8), ("race", 8), ("cut-short", 16), ("rings", 0), ("tails", 2)];
@@ -499,7 +502,8 @@ fn a_trace_without_privilege_stands_them_too() {
     }
 }
 
-/// Whenever aiotrace is killed, the target goes on as it was: nobody traces it, nothing is stopped, nothing fails.
+/// Whenever aiotrace is killed, the target goes on unchanged: it has no tracer, nothing is stopped, and nothing
+/// fails.
 fn killed_at_any_moment_it_leaves_nothing_behind() {
     const WAYS: [&[&str]; 5] = [
         &["-q"],
@@ -540,7 +544,7 @@ fn killed_at_any_moment_it_leaves_nothing_behind() {
             await_that("its helpers have ended", || !aiotrace::proc::is_alive(helper));
         }
     }
-    // What it says from now on is of after the last kill.
+    // The lines from here on were written after the last kill.
     target.line();
     let line = target.line();
     assert!(line.ends_with(" 0"), "calls and failures: {line}");

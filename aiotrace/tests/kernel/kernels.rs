@@ -1,14 +1,14 @@
-//! The kernels of the virtual machines, and what each can do: what the tests expect, and not what the
-//! program under test says. xtask reads this table, too.
+//! The kernels of the virtual machines, and what each can do: the tests expect this, and do not ask the program under
+//! test. xtask reads this table, too.
 
 /// A kernel, and how it is booted.
 #[derive(Debug)]
 pub struct Kernel {
-    /// The guest's name. The kernel's file is `vmlinuz-NAME`, without what stands behind a comma.
+    /// The guest's name. The kernel's file is `vmlinuz-NAME`, without the comma and what follows it.
     pub name: &'static str,
-    /// How its release begins.
+    /// The beginning of its release.
     pub release: &'static str,
-    /// The probe set that is taken without a name.
+    /// The probe set that aiotrace takes if none is named.
     pub best: &'static str,
     /// Mechanisms of faults, and whether the kernel may skip their programs.
     pub mechanisms: &'static [(&'static str, Skips)],
@@ -20,20 +20,20 @@ pub struct Kernel {
     /// Probe sets that miss events when runs are skipped. (With kprobes only a second look at each return is
     /// skipped, so nothing is missed.)
     pub skipped: &'static [&'static str],
-    /// The other probe sets are tried, too. (Where another row has the same kernel, that would prove nothing more.)
+    /// The other probe sets are tried, too. (With the same kernel as in another row, that would prove nothing more.)
     pub has_other_sets: bool,
-    /// Which of the [`SHARES`] of the tests that one guest is enough for.
+    /// Which of the [`SHARES`] this guest runs, of the tests that one guest is enough for.
     pub share: Option<usize>,
     /// A 32-bit program may give 32-bit times (CONFIG_COMPAT_32BIT_TIME).
     pub has_32_bit_times: bool,
-    /// What its command line has besides.
+    /// Additional parameters of the kernel's command line.
     pub parameters: &'static str,
 }
 
-/// Guests among which the tests that one is enough for are divided: those with the same kernel.
+/// How many guests divide the tests that one guest is enough for: those with the same kernel.
 pub const SHARES: usize = 3;
 
-/// Whether the kernel leaves out runs of a mechanism's programs.
+/// Whether the kernel skips runs of a mechanism's programs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Skips {
     Never,
@@ -47,7 +47,7 @@ pub const KERNELS: [Kernel; 7] = [
     Kernel { name: "5.10-debian", release: "5.10.", counts: false, ..DEBIAN },
     Kernel { name: "6.1-debian", release: "6.1.", ..DEBIAN },
     Kernel { name: "6.12-debian", release: "6.12.", share: Some(0), ..DEBIAN },
-    // Lockdown forbids BPF to write into the memory of programs, and not to read.
+    // Lockdown forbids BPF to write into the memory of programs, but not to read it.
     Kernel {
         name: "6.12-debian,lockdown",
         release: "6.12.",
@@ -57,7 +57,7 @@ pub const KERNELS: [Kernel; 7] = [
         parameters: "lockdown=integrity",
         ..DEBIAN
     },
-    // With error injection and override (`cargo xtask kernel`).
+    // This kernel has error injection, and so override (`cargo xtask kernel`).
     Kernel {
         name: "6.12-override",
         release: "6.12.",

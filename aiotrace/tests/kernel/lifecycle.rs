@@ -1,4 +1,4 @@
-//! Processes that come, change and go.
+//! Processes that begin, change and end.
 
 use aiotrace::output::json::Line;
 
@@ -12,7 +12,8 @@ fn no_call_of_200_children_is_missed() {
     let trace = session::run(&SHARED, &["fork", "200"]);
     trace.assert_nothing_lost();
     if machine::skips_runs() && trace.skipped() > 0 {
-        // Of so many returns at once the kernel leaves some to the second look, and may skip that.
+        // When so many calls return at once, the kernel leaves some of them to the second look, and may skip that
+        // one, too.
         assert!(200 - trace.destroys().len() as u64 <= trace.report().lost, "{:?}", trace.report());
         let (accepted, reaped) = trace.accepted_and_reaped();
         assert!((1..=200).contains(&accepted) && (1..=200).contains(&reaped), "none is invented");
@@ -125,7 +126,7 @@ fn hostile_names_and_paths_are_escaped() {
         assert!(text.contains(name), "{text}");
         program.child.wait().unwrap();
     }
-    // The submit, so that the path is shown.
+    // The program submits, so that the path appears.
     let mut program = Program::start(&["wait-hostile"]);
     assert_eq!(program.line(), "ready");
     let mut attached = Attached::to(program.pid());

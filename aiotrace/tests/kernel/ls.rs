@@ -31,7 +31,7 @@ fn aio_nr() -> u64 {
     std::fs::read_to_string("/proc/sys/fs/aio-nr").unwrap().trim().parse().unwrap()
 }
 
-/// What `hold COUNT` takes.
+/// The charge of the contexts of `hold COUNT`.
 fn charge(count: u64) -> u64 {
     (0..count).map(|index| 1 + index % 9).sum()
 }
@@ -82,7 +82,7 @@ fn unreaped_completions_are_counted() {
     let processes = listing["processes"].as_array().unwrap();
     let held = processes.iter().find(|it| it["pid"] == program.pid()).expect("it is there");
     assert_eq!(held["unreaped"], 3);
-    // What is not read is not known.
+    // Without a look at the ring, its state is unknown.
     let program = Program::ready(&["hold-unmapped"]);
     let listing = json(&[]);
     let processes = listing["processes"].as_array().unwrap();
@@ -99,7 +99,7 @@ fn it_looks_again_until_it_is_ended() {
     let before = listing();
     let program = Program::ready(&["hold", "2"]);
     assert_eq!(held_by(&before, program.pid()), None);
-    // One may have been made in between.
+    // The kernel may have made one of the contexts between two looks.
     let held = (0..2).find_map(|_| held_by(&listing(), program.pid()));
     assert_eq!(held, Some((charge(2), 2)));
 }

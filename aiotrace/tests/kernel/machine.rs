@@ -1,4 +1,4 @@
-//! Where the tests run, and what can be expected there.
+//! Where the tests run, and what they can expect there.
 
 use std::sync::OnceLock;
 
@@ -7,13 +7,13 @@ use super::{
     support::aiotrace,
 };
 
-/// The row of this guest; `None`: this is no guest.
+/// The row of this guest; `None`: we run natively.
 pub fn guest() -> Option<&'static Kernel> {
     let name = std::env::var("AIOTRACE_GUEST").ok().filter(|it| !it.is_empty())?;
     KERNELS.iter().find(|it| it.name == name)
 }
 
-/// The probe set that is tried: `auto`, one of `--probes`, `ptrace`, or `ptrace-no-seccomp`.
+/// The probe set under test: `auto`, one of `--probes`, `ptrace`, or `ptrace-no-seccomp`.
 pub fn set() -> &'static str {
     static SET: OnceLock<String> = OnceLock::new();
     SET.get_or_init(|| {
@@ -22,12 +22,12 @@ pub fn set() -> &'static str {
     })
 }
 
-/// No probes at all.
+/// Whether the source under test is ptrace.
 pub fn is_ptrace() -> bool {
     set().starts_with("ptrace")
 }
 
-/// How that set is asked for.
+/// The options that select the probe set under test.
 pub fn set_options() -> &'static [&'static str] {
     match set() {
         "auto" => &[],
@@ -54,7 +54,7 @@ pub fn may_skip() -> bool {
     })
 }
 
-/// Completions are seen when they happen, also those that nobody reaps; and the errno of each refused iocb.
+/// Whether completions are seen when they happen, even if nobody reaps them, and the errno of each refused iocb.
 pub fn sees_inside() -> bool {
     match (guest(), set()) {
         (_, "trampoline" | "kprobe") => true,
@@ -64,12 +64,12 @@ pub fn sees_inside() -> bool {
     }
 }
 
-/// Instructions are what a clock counts here (`cargo xtask vm --cost`).
+/// Whether a clock counts instructions here (`cargo xtask vm --cost`).
 pub fn counts_instructions() -> bool {
     std::env::var_os("AIOTRACE_COST").is_some_and(|it| !it.is_empty())
 }
 
-/// Whether faults can be made by this mechanism; natively, as aiotrace says.
+/// Whether this mechanism can make faults here; natively, aiotrace itself is asked.
 pub fn has(mechanism: &str) -> bool {
     match guest() {
         _ if mechanism == "ptrace" => true,
@@ -78,7 +78,7 @@ pub fn has(mechanism: &str) -> bool {
     }
 }
 
-/// The kernel never skips a program of this mechanism.
+/// Whether the kernel never skips a program of this mechanism.
 pub fn is_exact(mechanism: &str) -> bool {
     match guest() {
         _ if mechanism == "ptrace" => true,
@@ -87,12 +87,12 @@ pub fn is_exact(mechanism: &str) -> bool {
     }
 }
 
-/// Rules that count can be decided in the kernel.
+/// Whether rules that count can be decided in the kernel.
 pub fn can_count() -> bool {
     guest().map_or_else(|| doctor_says("counting in BPF").starts_with("yes"), |it| it.counts)
 }
 
-/// What `aiotrace doctor` says, once.
+/// The output of `aiotrace doctor`, which runs only once.
 pub fn doctor() -> &'static str {
     static DOCTOR: OnceLock<String> = OnceLock::new();
     DOCTOR.get_or_init(|| {
@@ -107,7 +107,7 @@ pub fn doctor_says(about: &str) -> &'static str {
     lines.next().map_or("", str::trim_start)
 }
 
-/// Where we are, in words.
+/// The machine and the probe set, in words.
 pub fn name() -> String {
     let release = release();
     let guest = std::env::var("AIOTRACE_GUEST").ok().filter(|it| !it.is_empty());
@@ -160,7 +160,7 @@ pub fn check() -> Result<(), String> {
     };
     let (used, mut most) = (number("aio-nr"), number("aio-max-nr"));
     if most < DEFAULT_LIMIT {
-        // A test that lowers it was killed, and so was what puts it back.
+        // A test that lowers the limit was killed before it could put it back.
         eprintln!("fs.aio-max-nr is {most}: it is set to the kernel's own {DEFAULT_LIMIT} again");
         if std::fs::write("/proc/sys/fs/aio-max-nr", DEFAULT_LIMIT.to_string()).is_ok() {
             most = DEFAULT_LIMIT;
@@ -176,8 +176,8 @@ pub fn check() -> Result<(), String> {
     Ok(())
 }
 
-/// fs.aio-max-nr of a kernel that nobody told otherwise (`aio_max_nr` of fs/aio.c).
+/// fs.aio-max-nr of a kernel on which nobody has changed it (`aio_max_nr` of fs/aio.c).
 const DEFAULT_LIMIT: u64 = 0x10000;
 
-/// What the largest test takes of fs.aio-nr.
+/// The largest charge that a test takes from fs.aio-nr.
 const ROOM: u64 = 32_768;

@@ -1,4 +1,4 @@
-//! File systems of a test's own.
+//! File systems that a test makes for itself.
 
 use std::{
     path::{Path, PathBuf},
@@ -7,11 +7,11 @@ use std::{
 
 use super::harness::cannot_run;
 
-/// Mounted, while this lives.
+/// A file system that is mounted while this value lives.
 pub struct Mounted(PathBuf);
 
 impl Mounted {
-    /// `None` if that cannot be here; then the test is told to be ignored.
+    /// Mounts a file system; `None` if that is not possible here, and then the test is ignored.
     fn new(kind: &str, source: &Path, options: &str, at: PathBuf) -> Option<Self> {
         std::fs::create_dir_all(&at).unwrap();
         let mut command = Command::new("mount");
@@ -24,7 +24,7 @@ impl Mounted {
         Some(Self(at))
     }
 
-    /// An overlay, of `lower` and `upper` in this directory.
+    /// An overlay of `lower` and `upper` in this directory.
     pub fn overlay(directory: &Path) -> Option<Self> {
         let [lower, upper, work] = ["lower", "upper", "work"].map(|name| {
             let place = directory.join(name);
@@ -51,7 +51,7 @@ impl Mounted {
         Self::new(kind, &image, "loop", directory.join("mounted"))
     }
 
-    /// Where it is.
+    /// The directory where it is mounted.
     pub fn path(&self) -> &Path {
         &self.0
     }

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 
 use super::{harness::Need, strace, support};
 
-/// Runs it under both and compares. Returns the number of calls.
+/// Runs a command under both and compares the calls. Returns their number.
 fn compare(command: &[OsString]) -> usize {
     let directory = tempfile::tempdir().unwrap();
     let prefix = directory.path().join("strace");
@@ -32,7 +32,7 @@ fn compare(command: &[OsString]) -> usize {
     theirs.values().map(Vec::len).sum()
 }
 
-/// Equal, but for what is beyond the 4,096 iocbs or events that aiotrace records.
+/// Whether two calls are equal, up to the 4,096 iocbs or events that aiotrace records.
 fn agree(theirs: &str, ours: &str) -> bool {
     let Some((head, tail)) = ours.split_once(", ...]") else { return theirs == ours };
     theirs.starts_with(head) && theirs.ends_with(tail)
@@ -124,7 +124,7 @@ fn sysbench() {
         .output()
         .unwrap();
     assert!(prepared.status.success());
-    // It works in the current directory.
+    // sysbench works in the current directory.
     let calls = compare(&words(&format!(
         "env -C {} sysbench {common} --file-test-mode=rndrw --file-io-mode=async --events=300 run",
         directory.path().display(),

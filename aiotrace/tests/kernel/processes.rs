@@ -1,4 +1,4 @@
-//! The processes that a test has started, and those that they have started.
+//! The processes that a test has started, and their descendants.
 
 use std::{
     fmt::Write as _,
@@ -8,13 +8,13 @@ use std::{
 
 use aiotrace::proc::status_field;
 
-/// Who has lost its parent becomes our child, so that it is found.
+/// Processes that have lost their parent become our children, so that they can be found.
 pub fn adopt_orphans() {
-    // SAFETY: has no pointers.
+    // SAFETY: the call takes no pointers.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
 }
 
-/// The processes that a process has started, by whichever of its threads.
+/// The processes that a process has started from any of its threads.
 pub fn children_of(pid: u32) -> Vec<u32> {
     let mut found = Vec::new();
     for task in std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten() {
@@ -24,14 +24,14 @@ pub fn children_of(pid: u32) -> Vec<u32> {
     found
 }
 
-/// The program that an aiotrace has launched: its other children are its own.
+/// The program that an aiotrace has launched; the other children of aiotrace are its helpers.
 pub fn launched_by(aiotrace: u32) -> Option<u32> {
     let name = |it: u32| aiotrace::proc::name(it).unwrap_or_default();
     let is_program = |it: &u32| name(*it) == b"aio-programs";
     children_of(aiotrace).into_iter().find(is_program)
 }
 
-/// All of them, parents first.
+/// All descendants of this process, parents first.
 fn all() -> Vec<u32> {
     let mut found = vec![std::process::id()];
     let mut next = 0;
@@ -43,8 +43,8 @@ fn all() -> Vec<u32> {
     found
 }
 
-/// Kills them, but for these and those that they have started, and waits until they are gone. Gives what is
-/// left after ten seconds: a process that waits in the kernel for a request does not even end then.
+/// Kills all descendants but `kept` and their own, and waits until they are gone. Returns those that are left after
+/// ten seconds: a process that waits in the kernel for a request does not end even then.
 pub fn kill_all_but(kept: &[u32]) -> Vec<u32> {
     let start = Instant::now();
     loop {
@@ -54,8 +54,8 @@ pub fn kill_all_but(kept: &[u32]) -> Vec<u32> {
         }
         for pid in doomed {
             let mut status = 0;
-            // SAFETY: a process that a test of ours has started; room for a status. Both fail at once for one
-            // that is no child of ours, which its parent waits for, or we when that is gone.
+            // SAFETY: the process was started by a test, and there is room for a status. Both calls fail at once for
+            // a process that is not our child: its parent waits for it, or we do when the parent is gone.
             unsafe {
                 libc::kill(pid as i32, libc::SIGKILL);
                 libc::waitpid(pid as i32, &raw mut status, libc::__WALL | libc::WNOHANG);
@@ -80,8 +80,8 @@ fn all_but(kept: &[u32]) -> Vec<u32> {
     others
 }
 
-/// What each of them does, one thread in a line. Who reads of a process that hangs in execve(2) may hang with it, so
-/// it is not waited for long.
+/// What each of the processes does, one thread in a line. Reading about a process that hangs in execve(2) may hang,
+/// too, so this does not wait long.
 pub fn state() -> String {
     let (tell, told) = mpsc::channel();
     std::thread::spawn(move || tell.send(read_state()));

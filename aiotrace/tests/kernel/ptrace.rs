@@ -1,4 +1,4 @@
-//! The ptrace source: the same events as from the probes, nothing that the target notices, and faults.
+//! The ptrace source: it gives the same events as the probes, the target notices nothing, and it makes faults.
 
 use std::{
     path::Path,
@@ -23,7 +23,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// `aiotrace run --source ptrace` with options, of a tiny program.
+/// `aiotrace run --source ptrace` of a workload, with options.
 fn run(options: &[&str], program: &[&str]) -> Output {
     let all = ["run", "-o", "/dev/null"].iter().chain(&PTRACE).chain(options);
     aiotrace().args(all).arg("--").arg(programs()).args(program).output().unwrap()
@@ -41,14 +41,14 @@ fn attach(pid: u32, options: &[&str]) -> Attached {
     Attached::new(&all)
 }
 
-/// Of a thread: its state, and who traces it.
+/// The state of a thread, and the id of its tracer.
 fn state(pid: u32) -> (char, u32) {
     let status = std::fs::read(format!("/proc/{pid}/status")).unwrap();
     let field = |name| aiotrace::proc::status_field(&status, name).unwrap();
     (field("State").chars().next().unwrap(), field("TracerPid").parse().unwrap())
 }
 
-/// A command as a real user without any privilege.
+/// A command that runs as a real user without any privilege.
 fn as_nobody(program: &Path) -> Command {
     let mut command = Command::new("setpriv");
     command.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
@@ -71,7 +71,7 @@ fn the_status_of_the_program_is_the_tracers_to_tell() {
             .unwrap();
         assert_eq!(output.status.code(), Some(127), "{}", text(&output.stderr));
     }
-    // Traced on to its end, with nothing told.
+    // The program is traced to its end, although nothing is shown any more.
     let output = run(&["--duration", "0.3"], &["blocked", "1000"]);
     assert_eq!(lines(&output)[0], "ready");
     assert!(lines(&output)[1].starts_with("0 1"), "{:?}", lines(&output));
@@ -91,14 +91,14 @@ fn it_works_without_any_privilege() {
     let refused = as_nobody(&us).args(["run", "--", "true"]).output().unwrap();
     let hint = text(&refused.stderr);
     assert_eq!(hint.matches("run as root, or use --source ptrace").count(), 1, "{hint}");
-    // Somebody else's process.
+    // The process belongs to another user.
     let program = Program::ready(&["wait", "1"]);
     let pid = program.pid().to_string();
     let refused =
         as_nobody(&us).args(["attach", "--source", "ptrace", "-p", &pid]).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     assert!(text(&refused.stderr).contains("run as root"), "{}", text(&refused.stderr));
-    // Its own.
+    // The process belongs to the same user.
     let mut own = Program::of(as_nobody(&programs()).args(["wait", "5"]));
     assert_eq!(own.line(), "ready");
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
@@ -135,7 +135,7 @@ fn what_cannot_be_is_refused_with_the_next_step() {
     first.end();
 }
 
-/// There is one tracer, whoever came first; who it is, is said, and the target notices nothing.
+/// Only one tracer is possible: aiotrace names the one that came first, and the target notices nothing.
 fn who_comes_second_beside_strace_is_told_who_was_first() {
     if Command::new("strace").arg("-V").stdout(Stdio::null()).status().is_err() {
         return cannot_run("there is no strace");
@@ -163,7 +163,7 @@ fn who_comes_second_beside_strace_is_told_who_was_first() {
     let first = attach(program.pid(), &[]);
     let second = strace(program.pid()).wait_with_output().unwrap();
     assert!(!second.status.success(), "{}", text(&second.stderr));
-    // One of its threads does.
+    // One of aiotrace's threads is the tracer.
     let tracer = state(program.pid()).1;
     let is_ours = Path::new(&format!("/proc/{}/task/{tracer}", first.child.id())).exists();
     assert!(is_ours, "thread {tracer} traces it");
@@ -216,7 +216,7 @@ fn children_are_left_alone_unless_asked_for() {
     forks(&["-f", "--no-seccomp"], true);
 }
 
-/// Without a tracer, what the filter stops would be ENOSYS.
+/// Without a tracer, the calls that the filter stops would return ENOSYS.
 fn a_child_that_wants_no_tracer_works() {
     for options in [&[][..], &["-f"], &["--no-seccomp"], &["-f", "--no-seccomp"]] {
         lines(&run(options, &["untraced"]));
@@ -227,7 +227,8 @@ fn a_child_that_wants_no_tracer_works() {
     assert_eq!((of("fork"), of("exit")), (2, 3));
 }
 
-/// By CLONE_PTRACE the kernel gives it to us, and tells nobody if children are not followed.
+/// With CLONE_PTRACE the kernel makes us the tracer of the child, and does not announce it if children are not
+/// followed.
 fn a_child_that_asks_for_a_tracer_is_not_held_up() {
     for (options, calls) in [(&[][..], 0), (&["-f"], 2)] {
         let mut program = Program::ready(&["asks-for-a-tracer"]);
@@ -235,7 +236,7 @@ fn a_child_that_asks_for_a_tracer_is_not_held_up() {
         program.go_on();
         let took: u64 = program.line().parse().unwrap();
         assert!(program.child.wait().unwrap().success());
-        // It was a second, and more.
+        // Without adoption it takes a second and more.
         assert!(took < 900, "{options:?}: {took} ms");
         let trace = attached.end();
         assert_eq!(trace.submits().len(), calls, "{options:?}");
@@ -245,7 +246,7 @@ fn a_child_that_asks_for_a_tracer_is_not_held_up() {
     }
 }
 
-/// One that ended before it was told of must not pass for a process.
+/// A thread that ended before its maker's stop announced it must not pass for a process.
 fn short_threads_are_threads() {
     let mut programs = vec![run_program_with(&PTRACE, &["short-threads", "5000"])];
     programs.push(run_program_with(&["--source", "ptrace", "--no-seccomp"], &["short-threads"]));
@@ -256,7 +257,7 @@ fn short_threads_are_threads() {
     }
 }
 
-/// Neither the attach nor the end makes a call return that waits.
+/// A waiting call returns neither at the attach nor at the end.
 fn a_call_that_waits_goes_on_waiting() {
     let mut program = Program::ready(&["blocked", "1500"]);
     await_blocked(program.pid());
@@ -279,7 +280,7 @@ fn a_call_that_waits_goes_on_waiting() {
     assert_eq!(program.line(), "1 0", "it returned once");
 }
 
-/// Also of calls that the kernel never makes again by itself, and those that begin at that moment.
+/// This includes calls that the kernel never makes again by itself, and calls that begin at that moment.
 fn no_call_returns_eintr_when_we_come_and_go() {
     let mut program = Program::ready(&["interruptible"]);
     for _ in 0..40 {
@@ -289,7 +290,7 @@ fn no_call_returns_eintr_when_we_come_and_go() {
     assert_eq!(program.line(), "none");
 }
 
-/// It cannot be undone, so it is told.
+/// The short write cannot be undone, so aiotrace reports it.
 fn a_write_that_the_attach_cuts_short_is_counted() {
     const SAID: &str = "a write(2) or send(2) wrote a part only when its thread was stopped";
     let mut program = Program::ready(&["blocked-write"]);
@@ -299,7 +300,7 @@ fn a_write_that_the_attach_cuts_short_is_counted() {
     assert!(trace.stderr.contains(SAID), "{}", trace.stderr);
     assert!(program.line().parse::<u64>().unwrap() < 1 << 20);
     program.go_on();
-    // The twin waits for something else.
+    // The twin waits for something else than a write.
     let mut program = Program::ready(&["blocked", "300"]);
     await_blocked(program.pid());
     let trace = attach(program.pid(), &["--duration", "0.1"]).end();
@@ -316,7 +317,7 @@ fn the_end_of_a_call_that_began_before_is_told() {
     assert!(program.line().starts_with("0 "));
 }
 
-/// Each signal interrupts once, whenever it comes, and nothing else does.
+/// Each signal interrupts once, whenever it comes, and nothing else interrupts.
 fn a_real_signal_at_the_same_moment_interrupts() {
     let mut program = Program::ready(&["interrupted"]);
     let pid = program.pid();
@@ -328,7 +329,7 @@ fn a_real_signal_at_the_same_moment_interrupts() {
             .stderr(Stdio::null())
             .spawn();
         std::thread::sleep(Duration::from_millis(count * 3));
-        // SAFETY: a signal to our own child, which lives.
+        // SAFETY: the signal goes to our own child, which lives.
         assert_eq!(unsafe { libc::kill(pid as i32, libc::SIGUSR1) }, 0);
         assert_eq!(program.line(), format!("-4 {count}"));
         assert!(tracer.unwrap().wait().unwrap().success());
@@ -343,7 +344,7 @@ fn a_signal_that_nobody_handles_does_not_interrupt() {
     await_blocked(pid);
     let attached = attach(pid, &[]);
     for signal in [libc::SIGCHLD, libc::SIGWINCH, libc::SIGCONT] {
-        // SAFETY: a signal to our own child, which lives.
+        // SAFETY: the signal goes to our own child, which lives.
         assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
         std::thread::sleep(Duration::from_millis(20));
     }
@@ -358,7 +359,7 @@ fn a_program_can_be_stopped_and_continued() {
     let pid = program.pid();
     let mut attached = attach(pid, &[]);
     let kill = |signal| {
-        // SAFETY: a signal to our own child, which lives.
+        // SAFETY: the signal goes to our own child, which lives.
         assert_eq!(unsafe { libc::kill(pid as i32, signal) }, 0);
     };
     kill(libc::SIGSTOP);
@@ -370,7 +371,7 @@ fn a_program_can_be_stopped_and_continued() {
     assert_eq!(used(), before, "it does not run");
     kill(libc::SIGCONT);
     await_that("it runs again", || used() != before);
-    // And it stays stopped when we go.
+    // The process stays stopped when aiotrace ends.
     kill(libc::SIGSTOP);
     std::thread::sleep(Duration::from_millis(200));
     attached.await_line(|line| matches!(line, Line::Submit(_)));
@@ -429,7 +430,7 @@ fn a_launched_program_dies_with_us_unless_it_has_no_filter() {
         if lives {
             std::thread::sleep(Duration::from_millis(200));
             assert!(aiotrace::proc::is_alive(pid) && state(pid).1 == 0);
-            // SAFETY: the process that we started through aiotrace; it lives.
+            // SAFETY: the signal goes to the process that we started through aiotrace, and which lives.
             unsafe { libc::kill(pid as i32, libc::SIGKILL) };
         } else {
             await_that("it dies", || !aiotrace::proc::is_alive(pid));
@@ -488,7 +489,7 @@ fn a_delay_holds_one_thread_and_no_other() {
 }
 
 fn children_have_faults_too_if_they_are_followed() {
-    // Each counts for itself, and the program fails then.
+    // Each process counts its own calls, and the program fails if one of them gets the fault.
     let trace =
         run_with(&["--source", "ptrace", "--inject", "io_setup:error=ENOMEM"], &["fork", "3"]);
     let failed = trace.setups().iter().filter(|it| it.errno.as_deref() == Some("ENOMEM")).count();

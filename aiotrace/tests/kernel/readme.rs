@@ -1,5 +1,5 @@
-//! Every command of the README runs as it stands there. (Those that begin with `cargo` are run by
-//! CI, by xtask, or build what is tested here.)
+//! Every command of the README runs as it stands there. (CI or xtask run the commands that begin with `cargo`, or
+//! these build what is tested here.)
 
 use std::{path::Path, process::Command};
 
@@ -20,7 +20,7 @@ fn the_commands_of_the_readme_work() {
         }
     }
     assert!(script.matches("aiotrace ").count() >= 4, "{script}");
-    // What it started in the background ends with it.
+    // The programs that the script started in the background end with it.
     script += "kill $(jobs -p)\n";
     let binary = super::support::binary();
     let binaries = binary.parent().unwrap();

@@ -1,5 +1,5 @@
-//! Programs of others: nothing is found in them above info that is not true. Each was looked at by hand
-//! once; what is allowed, and why, stands beside it.
+//! Other people's programs: every finding above info is true. Each program was looked at by hand once; beside its
+//! test stands which findings are allowed, and why.
 
 use std::{path::Path, process::Command};
 
@@ -10,10 +10,11 @@ use super::{
     support::{Attached, Trace, run},
 };
 
-/// What is found in a command, but for info.
+/// The findings about a command, without those of severity info.
 fn above_info(command: &[&str]) -> Vec<String> {
     let trace = run(command);
-    // All of these have waited for their requests: where no probe sees completions, a bound is all that is known.
+    // All of these programs waited for their requests: where no probe sees completions, aiotrace knows only an upper
+    // bound.
     let ends = trace.gone();
     let is_true = ends.iter().all(|it| it.at_most || it.in_flight.is_none_or(|count| count == 0));
     assert!(is_true, "{command:?}: {ends:?}");
@@ -32,8 +33,8 @@ fn fio(file: &Path, more: &[&str]) -> Vec<String> {
     command.chain(more.iter().copied()).map(str::to_owned).collect()
 }
 
-/// It reaps with io_getevents, or from the ring; buffered (inline-completion: true, the page cache is not
-/// asynchronous) or with O_DIRECT.
+/// fio reaps with io_getevents, or from the ring; its requests are buffered (inline-completion: true, the page cache
+/// is not asynchronous) or use O_DIRECT.
 fn nothing_is_wrong_with_fio() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("f");
@@ -46,9 +47,9 @@ fn nothing_is_wrong_with_fio() {
     }
 }
 
-/// It reaps from the ring and exits without io_destroy (released-at-exit: true). Whether its last writes
-/// completed before the exit is not known without a probe in the kernel (unsure). Its writes extend the file,
-/// for which io_submit waits (blocking-submit: true, if the disk is slow enough).
+/// qemu-img reaps from the ring and exits without io_destroy (released-at-exit: true). Without a probe inside of the
+/// kernel, nobody knows whether its last writes completed before the exit (unsure). Its writes extend the file, and
+/// io_submit waits for that (blocking-submit: true, if the disk is slow enough).
 fn nothing_is_wrong_with_qemu_img() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("q");
@@ -75,9 +76,9 @@ fn nothing_is_wrong_with_sysbench() {
     assert_eq!(above_info(&["sh", "-c", &script]), [""; 0]);
 }
 
-/// It writes beyond the end of its file, for which io_submit waits (blocking-submit: true, if the disk is
-/// slow enough), cancels what cannot be cancelled (cancel-refused: true), and makes calls with arguments that are
-/// wrong on purpose (refused-calls: true).
+/// stress-ng writes beyond the end of its file, and io_submit waits for that (blocking-submit: true, if the disk is
+/// slow enough). It cancels requests that cannot be cancelled (cancel-refused: true), and makes calls with arguments
+/// that are wrong on purpose (refused-calls: true).
 fn nothing_is_wrong_with_stress_ng() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path().to_str().unwrap();
@@ -87,7 +88,8 @@ fn nothing_is_wrong_with_stress_ng() {
     assert_eq!(found, [""; 0]);
 }
 
-/// In the middle of what it does, with requests in flight: nothing that happened before is guessed.
+/// aiotrace attaches in the middle of the work, with requests in flight: it guesses nothing about what happened
+/// before.
 fn a_busy_fio_is_adopted() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("f");
@@ -99,7 +101,7 @@ fn a_busy_fio_is_adopted() {
         .spawn()
         .unwrap();
     let pid = fio.id();
-    // Until it is at it: it has a ring, and something was written to it.
+    // Waits until fio works: it has a ring, and has written to it.
     let is_busy = || {
         let maps = std::fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_default();
         let mut lines = maps.lines();
@@ -125,22 +127,23 @@ fn check_adopted(trace: &Trace, pid: u32) {
     assert!(context.adopted && context.sure, "{context:?}");
     assert!(context.peak_in_flight <= 32 && context.in_flight <= 32, "{context:?}");
     assert!(context.requests > 100, "{context:?}");
-    // Those that were in flight before the attach complete, and are nobody's; so are those that were submitted after
-    // the ring was adopted, and before calls are recorded.
+    // Completions of requests that aiotrace does not know: they were in flight before the attach, or were submitted
+    // after the ring was adopted and before calls were recorded.
     let completions = trace.completions().len() as u64;
     let strangers = completions - context.requests;
     let is_undated = |it: &&&CompletionLine| it.since.as_ref().is_some_and(|it| it.0 == 0);
     let undated = trace.completions().iter().filter(is_undated).count() as u64;
     assert!(strangers <= 32 + undated, "{strangers} of {completions}, {undated} undated");
-    // Every event reaped was seen to complete, but for those that lay in the ring.
+    // Every event that was reaped was seen to complete, except for those that were in the ring at the attach.
     let (accepted, reaped) = trace.accepted_and_reaped();
     let before =
         u64::from(adopted.ring.as_ref().map_or(0, |it| (it.tail + it.nr - it.head) % it.nr));
     let unreaped = context.unreaped.unwrap();
-    // Those that were reaped before recording began lay there when it was adopted, or are nobody's.
+    // Events that were reaped before recording began were in the ring when it was adopted, or belong to unknown
+    // requests.
     let unseen = completions + before - (reaped + unreaped);
     assert!(unseen <= before + strangers, "{unseen}, {before} + {strangers}, left {unreaped}");
-    // What the iocbs of a call said that began before the attach is not known, and so not whose completion is its.
+    // The iocbs of a call that began before the attach are unknown, so their completions cannot be assigned.
     let submits = trace.submits();
     let unnamed = submits.iter().filter(|it| &*it.entry == "before_attach");
     let unnamed: u64 = unnamed.map(|it| it.ret.max(0) as u64).sum();

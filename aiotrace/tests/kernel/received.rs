@@ -1,6 +1,6 @@
-//! Each fault by each mechanism, and what a program receives: the workload `receive` says what each of its
-//! calls returned, one in a line, and a fault changes one of these lines. A mechanism that the kernel lacks
-//! is refused with the reason.
+//! What a program receives of each fault by each mechanism: the workload `receive` prints what each of its calls
+//! returned, one in a line, and a fault changes one of these lines. A mechanism that the kernel lacks is refused with
+//! the reason.
 
 use std::{
     ffi::OsStr,
@@ -18,7 +18,7 @@ use super::{
     support::{aiotrace, binary, parse, programs},
 };
 
-/// What `receive` says without faults.
+/// The lines of `receive` without faults.
 const UNHARMED: [&str; 8] = [
     "io_setup 0",
     "io_submit 3",
@@ -30,10 +30,10 @@ const UNHARMED: [&str; 8] = [
     "io_destroy 0",
 ];
 
-/// A fault, and what the program says in the place of one of those lines.
+/// A fault, and the lines that replace one line of the program.
 struct Case {
     rule: &'static str,
-    /// Which line.
+    /// The index of the line that is replaced.
     line: usize,
     says: &'static [&'static str],
     by: &'static [&'static str],
@@ -86,13 +86,13 @@ const CASES: &[Case] = &[
     case("io_submit:delay_exit=20ms:when=1", 1, &["io_submit 3"], PTRACE),
 ];
 
-/// Rules that need a count. Without counting in BPF, only ptrace can apply them.
+/// Whether a rule needs a count. Without counting in BPF, only ptrace can apply it.
 fn counts(rule: &str) -> bool {
     ["when=", "max=", "prob="].iter().any(|it| rule.contains(it))
 }
 
-/// The cases of a mechanism on this kernel, gathered so that each set is tried in one run: each of a set is
-/// about another line. (Where processors are emulated, the kernel takes seconds to attach a program.)
+/// The cases of a mechanism on this kernel, in sets that are tried in one run each: the cases of a set are about
+/// different lines. (Where processors are emulated, the kernel takes seconds to attach a program.)
 fn sets(mechanism: &str) -> Vec<Vec<&'static Case>> {
     let is_counted = machine::can_count() || mechanism == "ptrace";
     let of_it = CASES.iter().filter(|it| it.by.contains(&mechanism));
@@ -103,7 +103,8 @@ fn sets(mechanism: &str) -> Vec<Vec<&'static Case>> {
             None => sets.push(vec![case]),
         }
     }
-    // The kernel makes no difference for all that a rule can say: two sets, and each kind of fault.
+    // The kernel makes no difference to most of what a rule can say, so a guest tries two sets, with each kind of
+    // fault.
     if machine::guest().is_some() && !machine::runs_everything() {
         let takes_some = |set: &[&Case]| set.iter().any(|it| it.rule.contains("accept=1"));
         let mut index = 0;
@@ -115,7 +116,7 @@ fn sets(mechanism: &str) -> Vec<Vec<&'static Case>> {
     sets
 }
 
-/// What `receive` says with all these.
+/// The lines of `receive` with all these faults.
 fn expected(set: &[&Case]) -> String {
     let says = |(line, unharmed): (usize, &'static str)| {
         let case = set.iter().find(|it| it.line == line);
@@ -124,7 +125,7 @@ fn expected(set: &[&Case]) -> String {
     UNHARMED.into_iter().enumerate().flat_map(says).collect::<Vec<_>>().join("; ")
 }
 
-/// What a program says under rules, in one line; its status, if that is not 0; and what aiotrace wrote to
+/// What a program says under rules, in one line; its exit status, if that is not 0; and what aiotrace wrote to
 /// stderr.
 fn receive(as_who: Option<&str>, mechanism: &str, rules: &[&str], program: &[&str]) -> String {
     give_way(mechanism);
@@ -155,8 +156,8 @@ fn receive(as_who: Option<&str>, mechanism: &str, rules: &[&str], program: &[&st
     String::from_utf8_lossy(&output.stdout).lines().collect::<Vec<_>>().join("; ")
 }
 
-/// While a program at the return of a function is attached by trampoline, as those of the shared aiotrace are, the
-/// trampoline calls the function whatever a kprobe at its entry has overridden.
+/// While a program is attached by trampoline to the return of a function, as those of the shared aiotrace are, the
+/// trampoline calls the function even if a kprobe at its entry has overridden it. So that aiotrace must end.
 fn give_way(mechanism: &str) {
     if mechanism == "override" {
         session::pause_all();
@@ -169,7 +170,8 @@ fn check(mechanism: &str) {
         let refused = receive(None, mechanism, &[case.unwrap().rule], &["receive"]);
         assert!(refused.starts_with("exit status: 125"), "{mechanism}: {refused}");
         let reason = machine::doctor_says(mechanism).strip_prefix("no: ").unwrap_or_default();
-        // Which program the kernel refuses; then come the verifier's words, in doctor without its log.
+        // The part of the reason that names the program that the kernel refuses; the verifier's words follow, which
+        // doctor leaves out.
         let reason = reason.split([':', ';']).next().unwrap();
         assert!(!reason.is_empty() && refused.contains(reason), "{refused}; doctor: {reason}");
         assert!(refused.contains("`aiotrace doctor`"), "{refused}");
@@ -210,7 +212,7 @@ fn every_fault_without_any_privilege() {
     }
 }
 
-/// The mechanisms of this kernel among these.
+/// Those of the mechanisms that this kernel has.
 fn available(of: &[&'static str]) -> impl Iterator<Item = &'static str> {
     of.iter().copied().filter(|it| machine::has(it))
 }
@@ -227,7 +229,7 @@ fn the_same_through_libaio_and_in_a_child() {
     }
 }
 
-/// Both the file and the one below are asked whether a request is allowed.
+/// The kernel asks both for the file and for the one below it whether a request is allowed.
 fn the_same_on_overlayfs() {
     for mechanism in available(REQUEST) {
         for rule in ["io_submit:error=EAGAIN:when=1", "io_submit:accept=2"] {
@@ -241,7 +243,7 @@ fn the_same_on_overlayfs() {
     }
 }
 
-/// It is missed, and the next call, which nothing was decided for, does not get it.
+/// The fault is missed, and the next call, which has no verdict, does not get it.
 fn a_request_that_passes_by_the_mechanism_leaves_nothing_behind() {
     let mechanism = "file_permission";
     if machine::has(mechanism) && machine::can_count() {
@@ -255,7 +257,7 @@ fn a_request_that_passes_by_the_mechanism_leaves_nothing_behind() {
     }
 }
 
-/// With so many calls, the 5th, the 15th and so on fail, whichever thread makes them.
+/// With this many calls, the 5th, the 15th and so on fail, whichever thread makes them.
 fn of_sixteen_threads_every_tenth_call() {
     for mechanism in available(REQUEST).filter(|it| machine::is_exact(it)) {
         if mechanism != "ptrace" && !machine::can_count() {
@@ -270,8 +272,8 @@ fn of_sixteen_threads_every_tenth_call() {
     }
 }
 
-/// A running program gets faults as long as aiotrace runs, and none when aiotrace is stopped or killed.
-/// (Under ptrace it stands still while aiotrace does.)
+/// A running program gets faults as long as aiotrace runs, and none when aiotrace is stopped or killed. (Under ptrace
+/// it stands still while aiotrace is stopped.)
 fn faults_only_while_aiotrace_lives() {
     for mechanism in available(REQUEST) {
         give_way(mechanism);
@@ -289,11 +291,11 @@ fn faults_only_while_aiotrace_lives() {
             .spawn()
             .unwrap();
         let tell = |signal: i32| {
-            // SAFETY: a process of ours that is not waited for yet.
+            // SAFETY: the signal goes to a process of ours that is not waited for yet.
             unsafe { libc::kill(tracer.id() as i32, signal) };
         };
         let mut until = |fails: bool| {
-            // The program says ten lines a second: how many calls it made, and how many failed.
+            // The program prints ten lines a second: how many calls it made, and how many failed.
             let tallies = said.by_ref().map_while(Result::ok).take(600);
             let mut tallies = tallies.filter_map(|it| {
                 let (calls, failed) = it.split_once(' ')?;
@@ -321,7 +323,7 @@ fn faults_only_while_aiotrace_lives() {
     }
 }
 
-/// What became of a rule by the mechanism that is taken without a name: mechanism, verdict, and status.
+/// The result of a rule by the mechanism that aiotrace chooses itself: mechanism, verdict, and exit status.
 fn best(rule: &str, command: &[&OsStr], preloaded: Option<&Path>) -> (String, String, Option<i32>) {
     let file = tempfile::NamedTempFile::new().unwrap();
     let output = aiotrace()
@@ -337,7 +339,7 @@ fn best(rule: &str, command: &[&OsStr], preloaded: Option<&Path>) -> (String, St
     (mechanism, verdict, output.status.code())
 }
 
-/// The mechanism of the first rule, and the first verdict.
+/// The mechanism of the first rule in the output, and the first verdict.
 fn told(json: &str) -> (String, String) {
     let lines = parse(json);
     let Some(Line::Start(start)) = lines.first() else { panic!("no start: {json}") };
@@ -354,7 +356,7 @@ fn told(json: &str) -> (String, String) {
     (mechanism, verdict)
 }
 
-/// The mechanism that is best for it on this kernel.
+/// The best of these mechanisms for a rule on this kernel.
 fn best_of(ways: &[&'static str], counts: bool) -> &'static str {
     let is_usable = |way: &&str| {
         machine::has(way) && (!counts || (machine::can_count() && machine::is_exact(way)))
@@ -362,7 +364,7 @@ fn best_of(ways: &[&'static str], counts: bool) -> &'static str {
     ways.iter().copied().find(|it| is_usable(it)).unwrap_or("ptrace")
 }
 
-/// A rule, the mechanisms that can make it, best first; its verdict, and how the program ends.
+/// Checks a rule with the mechanisms that can make it, best first: its verdict, and how the program ends.
 fn expect_best(
     rule: &str,
     (command, preloaded): (&[&OsStr], Option<&Path>),
@@ -372,7 +374,7 @@ fn expect_best(
     let by = best_of(ways, counts(rule) || command[0] == FIO);
     let (mechanism, told, ended) = best(rule, command, preloaded);
     assert_eq!(mechanism, by, "{rule}");
-    // Where the kernel has skipped a program, which is said, there may be no fault.
+    // If the kernel has skipped a program, which aiotrace says, there may be no fault.
     if machine::is_exact(by) || told != "missed" {
         assert_eq!((&*told, ended), (verdict, Some(status)), "{rule}");
     }
@@ -388,7 +390,7 @@ fn without_a_name_the_best_mechanism_is_taken() {
 }
 
 const FIO: &str = "/usr/bin/fio";
-/// It forks, and its child makes the calls.
+/// fio forks, and its child makes the calls.
 const FIO_OPTIONS: [&str; 8] = [
     "--name=x",
     "--size=64k",
@@ -406,7 +408,7 @@ fn what_fio_makes_of_the_best_mechanism() {
     name.push(file.path());
     let mut command: Vec<&OsStr> = vec![FIO.as_ref(), &name];
     command.extend(FIO_OPTIONS.map(OsStr::new));
-    // It does not start without shared memory of System V, for which something stands in.
+    // fio does not start without shared memory of System V; a library stands in for it.
     let preloaded: Option<PathBuf> =
         (!has_shared_memory()).then(|| programs().with_file_name("libaio_shm.so"));
     let fio = (&command[..], preloaded.as_deref());
@@ -416,7 +418,7 @@ fn what_fio_makes_of_the_best_mechanism() {
 }
 
 fn has_shared_memory() -> bool {
-    // SAFETY: has no pointers. A segment of no use to anyone but us, which is gone at once.
+    // SAFETY: the call takes no pointers. Nobody else uses the segment, and it is removed at once.
     unsafe {
         let id = libc::shmget(libc::IPC_PRIVATE, 4096, libc::IPC_CREAT | 0o600);
         id >= 0 && libc::shmctl(id, libc::IPC_RMID, std::ptr::null_mut()) == 0
@@ -450,7 +452,7 @@ fn a_running_program_gets_faults_by_the_best_mechanism() {
 
 /// `aiotrace doctor` says what the table of kernels says.
 fn this_kernel_has_the_mechanisms_that_are_known_of_it() {
-    // For the table of docs/reference/kernels.md.
+    // These lines are for the table of docs/reference/kernels.md.
     machine::doctor().lines().for_each(|it| eprintln!("doctor | {it}"));
     let Some(kernel) = machine::guest() else {
         assert!(machine::doctor_says("ptrace").starts_with("yes"), "{}", machine::doctor());

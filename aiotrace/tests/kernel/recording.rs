@@ -9,7 +9,7 @@ use super::{
     support::{Attached, Program, aiotrace, parse, programs},
 };
 
-/// The same trace, live and from its recording.
+/// The report of a recording is compared with the live output of the same trace.
 fn a_recorded_trace_is_told_as_it_was_live() {
     let directory = tempfile::tempdir().unwrap();
     let [recording, live, again] = ["r", "live", "again"].map(|it| directory.path().join(it));
@@ -45,7 +45,7 @@ fn a_recorded_trace_is_told_as_it_was_live() {
     }
 }
 
-/// What was flushed survives whatever ends us.
+/// Records that were flushed survive, whatever ends aiotrace.
 fn a_recording_survives_kill_9() {
     let directory = tempfile::tempdir().unwrap();
     let recording = directory.path().join("r");
@@ -54,7 +54,7 @@ fn a_recording_survives_kill_9() {
     let mut attached = Attached::new(&["-p", &pid, "--record", recording.to_str().unwrap()]);
     program.go_on();
     attached.await_line(|line| matches!(line, Line::Process(it) if it.change == "exit"));
-    // The last chunk is written when nothing happens, which is before the end.
+    // The last chunk is written when nothing happens, so before the end of the trace.
     let _ = attached.end();
     let whole = std::fs::read(&recording).unwrap();
     let mut program = Program::ready(&["storm"]);
@@ -106,7 +106,7 @@ fn sigusr1_asks_for_a_report() {
     assert_eq!(attached.end().report().reason, "targets_gone");
 }
 
-/// That a thread waits in a call is in it, also if the call began after the attach.
+/// The report says that a thread waits in a call, even if the call began after the attach.
 fn a_report_that_is_asked_for_has_the_threads_that_wait() {
     let mut program = Program::ready(&["wait-blocked"]);
     let mut attached = Attached::to(program.pid());
@@ -115,14 +115,14 @@ fn a_report_that_is_asked_for_has_the_threads_that_wait() {
         attached.signal(libc::SIGUSR1);
         let line = attached.await_line(|it| matches!(it, Line::Report(_)));
         let Line::Report(mut report) = line else { unreachable!() };
-        // Waits of less than a second are not in it.
+        // The report leaves out waits of less than a second.
         if let Some(wait) = report.waits.pop() {
             break wait;
         }
     };
     assert_eq!((wait.pid, &*wait.call), (program.pid(), "io_getevents"), "{wait:?}");
     assert!(!wait.before_attach && wait.age_ns >= 1_000_000_000, "{wait:?}");
-    // The call returned, so nobody waits in it.
+    // The call has returned, so nobody waits in it.
     let trace = attached.end();
     assert!(trace.report().waits.is_empty(), "{:?}", trace.report().waits);
     assert!(trace.unfinished().is_empty(), "{:?}", trace.unfinished());

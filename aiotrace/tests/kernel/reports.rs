@@ -1,5 +1,5 @@
-//! Public reports and cases from practice, as programs: what of them is found, what is said of those that hang, and
-//! what their twins are spared.
+//! Public reports and cases from practice, as programs: what is found in them, what aiotrace says of those that hang,
+//! and what it does not find in their twins.
 
 use std::{
     io::Write as _,
@@ -24,13 +24,13 @@ fn of<'a>(trace: &'a Trace, name: &str) -> Vec<&'a FindingLine> {
     trace.findings().into_iter().filter(|it| it.name == name).collect()
 }
 
-/// Count and message of what the report tells of a finding.
+/// Count and message of a finding, from the report.
 fn told(report: &ReportLine, name: &str) -> Vec<(u64, String)> {
     let of = report.findings.iter().filter(|it| it.name == name);
     of.map(|it| (it.count, it.message.clone())).collect()
 }
 
-/// What `attach -q` writes of a program that waits, and how long that takes.
+/// The text that `attach -q` writes about a program that waits, and how long that takes.
 fn attach_quietly(options: &[&str], pid: u32) -> (String, Duration) {
     let start = Instant::now();
     let output = aiotrace()
@@ -112,7 +112,7 @@ fn why_requests_are_complete_at_once_is_looked_up() {
     assert!(causes.iter().any(|it| message.contains(it)), "{message}");
 }
 
-/// A program that hangs, or is slow: what is said of it when we come later.
+/// A program hangs, or is slow, when we attach: the report describes its wait.
 fn a_wait_is_described_and_nothing_is_blamed() {
     let mut program = Program::ready(&["min-nr-waits"]);
     let (text, _) = attach_quietly(&["-d", "2500ms", "--unreaped-after", "500ms"], program.pid());
@@ -171,7 +171,8 @@ fn sixty_thousand_contexts_fit_a_screen_and_do_not_delay_the_end() {
     let lines = text.lines().count();
     assert!(lines <= 24, "{lines} lines: {text}");
     assert!(text.contains("+++ adopted 60000 contexts, 60000 of fs.aio-nr"), "{text}");
-    // It is the search for each context among all others that took ten seconds; a busy machine takes one.
+    // The search for each context among all others takes longest: it took ten seconds before it was bounded. A busy
+    // machine takes one.
     assert!(took < Duration::from_secs(6), "{took:?}");
     program.go_on();
 }
@@ -181,10 +182,10 @@ fn what_is_equal_is_one_finding() {
     let attached = Attached::to(program.pid());
     program.go_on();
     let trace = attached.end();
-    // Those that were closed before they could be looked up are one, too.
+    // Descriptors that were closed before they could be looked up count as one file, too.
     let told = told(trace.report(), "inline-completion");
     assert!(told.len() <= 2, "60 descriptors of one file: {told:?}");
-    // Where a processor is emulated, not all of them make enough calls.
+    // Where a processor is emulated, not all of the descriptors get enough calls.
     let enough = if machine::guest().is_some() { 1 } else { 60 };
     assert!((enough..=60).contains(&told.iter().map(|it| it.0).sum::<u64>()), "{told:?}");
     let trace = run_program(&["exec-self", "5"]);
@@ -237,7 +238,7 @@ fn a_fifo_that_nobody_reads_does_not_keep_us() {
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.contains("a FIFO that nobody reads"), "{stderr}");
-    // One that is read, however much others do.
+    // A FIFO that is read works, however much other programs write.
     let read = directory.path().join("read");
     let stdout = std::fs::File::create(&read).unwrap();
     let mut reader = Command::new("cat").arg(&fifo).stdout(stdout).spawn().unwrap();
@@ -247,7 +248,7 @@ fn a_fifo_that_nobody_reads_does_not_keep_us() {
     assert!(String::from_utf8_lossy(&std::fs::read(&read).unwrap()).contains("=== "));
 }
 
-/// Whatever it waits for: the first one asks for the end, and while collecting goes on, it ends well if it can.
+/// Whatever aiotrace waits for: the first signal asks it to end, and while it still collects, it ends well if it can.
 fn a_second_signal_ends_it_though_nobody_reads() {
     let directory = tempfile::tempdir().unwrap();
     let fifo = directory.path().join("fifo");
@@ -256,7 +257,7 @@ fn a_second_signal_ends_it_though_nobody_reads() {
     let pid = program.pid().to_string();
     for source in ["bpf", "ptrace"] {
         for (duration, signals) in [("1000", 2), ("0.3", 1)] {
-            // Open at both ends, and never read.
+            // The FIFO is open at both ends, and never read.
             let stdout = std::fs::File::options().read(true).write(true).open(&fifo).unwrap();
             let is_full = || {
                 let mut fds = [PollFd::new(stdout.as_fd(), PollFlags::POLLOUT)];
@@ -275,10 +276,10 @@ fn a_second_signal_ends_it_though_nobody_reads() {
             for _ in 0..signals {
                 std::thread::sleep(Duration::from_secs(1));
                 assert_eq!(tracer.try_wait().unwrap(), None, "{source}: it waits for a reader");
-                // SAFETY: a signal to our own child, which is not waited for yet.
+                // SAFETY: the signal goes to our own child, which is not waited for yet.
                 assert_eq!(unsafe { libc::kill(tracer.id() as i32, libc::SIGINT) }, 0, "kill");
             }
-            // Nobody reads: if it waited for that, this would wait for ever.
+            // Nobody reads: if aiotrace waited for a reader, this line would wait for ever.
             let status = tracer.wait().unwrap();
             assert_eq!(status.signal(), Some(libc::SIGINT), "{source} {duration}: {status}");
             await_work(program.pid());
@@ -304,7 +305,7 @@ fn a_recording_is_read_from_a_pipe() {
     assert!(matches!(lines.last(), Some(Line::Report(report)) if report.contexts.len() == 1));
 }
 
-/// The line in the trace is the status that aiotrace returns.
+/// The line in the trace shows the status that aiotrace returns.
 fn a_program_that_is_not_there_exits_with_127_everywhere() {
     let output = aiotrace().args(["run", "-q", "--", "/nonexistent/program"]).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

@@ -1,5 +1,5 @@
-//! Rings of any size, followed exactly: what the report says is what the program counted itself. A probe can read
-//! the first 64 KiB of a ring, 2,047 entries, and the rest when somebody has touched it.
+//! Rings of any size are followed exactly: the report says what the program counted by itself. A probe can read the
+//! first 64 KiB of a ring, which are 2,047 entries, and the rest after somebody has touched its pages.
 
 use aiotrace::output::json::Line;
 
@@ -8,8 +8,8 @@ use super::{
     support::{Attached, Program, Trace, aiotrace, run_program_with},
 };
 
-/// `batches` with these arguments: all its requests are told, none is taken for one in flight, and none is late
-/// but for the first ones.
+/// Traces `batches` with these arguments: all its requests are shown, none of them counts as in flight at the end,
+/// and only the first ones may be shown late.
 fn assert_exact(options: &[&str], asked: u64, requests: u64, batch: u64, how: &str) {
     let arguments = [asked, requests, batch].map(|it| it.to_string());
     let [asked, _, _] = arguments.each_ref();
@@ -26,7 +26,7 @@ fn assert_row(trace: &Trace, requests: u64, peak: u64, what: &[&str]) {
     assert_eq!((row.peak_in_flight, row.bytes % 8, row.sure), (peak, 0, true), "{what:?}");
     assert_sums_agree(trace, requests, what);
     let completions = trace.completions().len() as u64;
-    // What the ring has may be overwritten before its page is touched: then only io_getevents tells of it.
+    // An entry may be overwritten before its page is touched: then only io_getevents shows it.
     let is_told = completions == requests || completions < requests && !what.contains(&"ring");
     assert!(is_told, "{what:?}: {completions} completions: each is told once");
     let found: Vec<&str> = report.findings.iter().map(|it| &*it.name).collect();
@@ -34,7 +34,7 @@ fn assert_row(trace: &Trace, requests: u64, peak: u64, what: &[&str]) {
     assert!(found.iter().all(allowed), "{what:?}: {found:?}");
 }
 
-/// Nothing is left over of so many requests, whichever way they are counted.
+/// All sums agree for this many requests, whichever way they are counted.
 fn assert_sums_agree(trace: &Trace, requests: u64, what: &[&str]) {
     let report = trace.report();
     assert!(report.disagreements.is_empty(), "{what:?}: {:?}", report.disagreements);
@@ -46,7 +46,7 @@ fn assert_sums_agree(trace: &Trace, requests: u64, what: &[&str]) {
     assert_eq!(rest, (0, 0, 0, 0, 0), "{what:?}");
 }
 
-/// fs.aio-max-nr, raised while this lives.
+/// fs.aio-max-nr, which is raised while this value lives.
 struct Limit(String);
 
 impl Limit {
@@ -66,10 +66,10 @@ impl Drop for Limit {
     }
 }
 
-/// Asked for, requests, and how many of them at a time.
+/// What io_setup is asked for, the number of requests, and how many of them are submitted at a time.
 const SIZES: [(u64, u64, u64); 6] = [
     (128, 3_000, 100),
-    // The first that does not fit.
+    // The smallest ring that does not fit into 64 KiB.
     (1023, 6_000, 1),
     (1024, 20_000, 1000),
     (2048, 6_000, 1),
@@ -133,7 +133,7 @@ fn every_context_that_is_alive_is_counted_and_not_only_those_that_have_a_row() {
     assert!(text.contains("=== contexts: 300, 300 of them alive"), "{text}");
 }
 
-/// Whether completions are told when they happen.
+/// Whether the probe set sees completions when they happen.
 fn is_exact(trace: &Trace) -> bool {
     let Some(Line::Start(start)) = trace.lines.first() else { panic!("it begins with a start") };
     !matches!(&*start.probes, "syscall" | "ptrace")

@@ -1,4 +1,4 @@
-//! `aiotrace run` as a user meets it: status, users, signals, output.
+//! `aiotrace run` from the user's side: status, users, signals, output.
 
 use std::process::{Command, Output, Stdio};
 
@@ -85,13 +85,13 @@ fn a_full_disk_is_an_error_and_the_program_goes_on() {
     assert!(stderr.contains("No space left"), "{stderr}");
 }
 
-/// The same of an attach: the target does all it wanted to.
+/// The same with an attach: the target finishes its work.
 fn an_attach_that_cannot_write_ends_and_the_target_goes_on() {
     let small = Small::new();
     let full = ["-o", "/dev/full"].map(str::to_owned);
     let tmpfs = ["-o".to_owned(), small.0.path().join("trace").display().to_string()];
     for output in [full, tmpfs] {
-        // It makes pairs of calls without end, so the disk is full in a moment.
+        // The target makes pairs of calls without end, so the disk is full in a moment.
         let target = Program::ready(&["storm"]);
         let mut tracer = aiotrace();
         tracer.args(["attach", "-p", &target.pid().to_string()]).args(&output);
@@ -105,7 +105,7 @@ fn an_attach_that_cannot_write_ends_and_the_target_goes_on() {
     }
 }
 
-/// A file system of a page.
+/// A file system of one page.
 struct Small(tempfile::TempDir);
 
 impl Small {
@@ -124,7 +124,7 @@ impl Drop for Small {
     }
 }
 
-/// What was closed is /dev/null to us, and all goes well.
+/// An output that is closed is /dev/null for aiotrace, and everything works.
 fn closed_outputs_harm_nobody() {
     for closed in [">&-", "2>&-", ">&- 2>&-"] {
         let mut target = Program::ready(&["closed-fd"]);
@@ -140,8 +140,8 @@ fn closed_outputs_harm_nobody() {
     }
 }
 
-/// Our reader reads nothing until the target is done: records are lost and counted, and the target
-/// is not held up.
+/// The reader of our output reads nothing until the target is done: records are lost and counted, and the target is
+/// not held up.
 fn a_slow_reader_loses_events_and_not_the_target() {
     let child = aiotrace()
         .args(["run", "--format", "json", "--", &program(), "pairs", "400000"])
@@ -149,7 +149,7 @@ fn a_slow_reader_loses_events_and_not_the_target() {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // The program's own end is seen by its process, not by our pipe.
+    // The end of the program is taken from its process, because our pipe is full.
     let mut pid = None;
     await_that("the program begins", || {
         pid = super::processes::launched_by(child.id());
@@ -185,7 +185,7 @@ fn sigterm_ends_the_program_too() {
         .spawn()
         .unwrap();
     super::attach::await_attached(child.id());
-    // SAFETY: a signal to our own child.
+    // SAFETY: the signal goes to our own child.
     assert_eq!(unsafe { libc::kill(child.id() as i32, libc::SIGTERM) }, 0);
     let output = child.wait_with_output().unwrap();
     assert_eq!(output.status.code(), Some(128 + libc::SIGTERM), "{}", text(&output.stderr));

@@ -1,6 +1,6 @@
-//! One aiotrace for many programs. It takes half a second to start, and five where the processor is
-//! emulated; so tests that want nothing special share one: `aiotrace run -f` of `aio-programs each`,
-//! which runs the programs that the tests ask for, one after the other.
+//! One aiotrace for many programs. aiotrace takes half a second to start, and five where the processor is emulated.
+//! So tests that need no options of their own share one: `aiotrace run -f` of `aio-programs each`, which runs the
+//! programs that the tests ask for, one after the other.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,43 +22,43 @@ use super::{
 /// another: aiotrace lists only the first 256.
 const MANY_ROWS: usize = 150;
 
-/// Longer than the model gathers contexts that end with their processes.
+/// Longer than the model gathers the ends of contexts that end with their processes.
 const TOGETHER: Duration = Duration::from_secs(10);
 
-/// By the options of aiotrace.
+/// The sessions, by the options of aiotrace.
 static SESSIONS: Mutex<BTreeMap<Vec<String>, Session>> = Mutex::new(BTreeMap::new());
-/// Sessions that ended, of which something was found after the tests had looked.
+/// Findings that came after the tests had looked, in sessions that have ended.
 static LATE: Mutex<Vec<String>> = Mutex::new(Vec::new());
 
-/// What aiotrace, with these options, says of a program that ends by itself.
+/// The trace of a program that ends by itself, under aiotrace with these options.
 pub fn run(options: &[&str], program: &[&str]) -> Trace {
     with(options, |session| session.run(program, Until::End))
 }
 
-/// The same of a program that goes on until this is found.
+/// The same for a program that goes on until this is found.
 pub fn run_until_found(options: &[&str], program: &[&str], finding: &str) -> Trace {
     with(options, |session| session.run(program, Until::Found(finding)))
 }
 
-/// The same of a program that goes on for so long.
+/// The same for a program that goes on for this time.
 pub fn run_for(options: &[&str], program: &[&str], time: Duration) -> Trace {
     with(options, |session| session.run(program, Until::Past(time)))
 }
 
-/// Until when a program goes on.
+/// How long a program goes on.
 #[derive(Clone, Copy)]
 enum Until<'a> {
-    /// Its own end.
+    /// Until it ends by itself.
     End,
-    /// This is found.
+    /// Until this is found.
     Found(&'a str),
-    /// So long.
+    /// For this time.
     Past(Duration),
 }
 
 fn with(options: &[&str], work: impl FnOnce(&mut Session) -> Trace) -> Trace {
     let key: Vec<String> = options.iter().map(|it| (*it).to_owned()).collect();
-    // Not in the map meanwhile: if the test fails, or is given up, the session is abandoned.
+    // The session is not in the map while it is used: if the test fails, or is given up, the session is abandoned.
     let session = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
     let mut session = session.unwrap_or_else(|| Session::begin(options));
     let trace = work(&mut session);
@@ -76,26 +76,26 @@ pub fn tracers() -> Vec<u32> {
     sessions.values().map(|it| it.child.id()).collect()
 }
 
-/// Whether there was none, or the last one was ended when nothing was found late.
+/// Whether there was no session, or all were ended and nothing was found late.
 pub fn is_unused() -> bool {
     let is_empty = SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).is_empty();
     is_empty && LATE.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
 }
 
-/// Detaches all: those that are wanted again begin again.
+/// Ends all sessions; tests that need one begin another.
 pub fn pause_all() {
     let sessions = std::mem::take(&mut *SESSIONS.lock().unwrap_or_else(PoisonError::into_inner));
     sessions.into_values().for_each(Session::end);
 }
 
-/// Ends all; fails if one found something after the test of its program was over.
+/// Ends all sessions; fails if one found something after the test of its program was over.
 pub fn end_all() {
     pause_all();
     let late = std::mem::take(&mut *LATE.lock().unwrap_or_else(PoisonError::into_inner));
     assert!(late.is_empty(), "found when the test was over:\n{}", late.join("\n"));
 }
 
-/// Forgets all: their processes are killed.
+/// Forgets all sessions, and kills their processes.
 pub fn abandon_all() {
     SESSIONS.lock().unwrap_or_else(PoisonError::into_inner).clear();
 }
@@ -105,15 +105,15 @@ struct Session {
     stdin: Option<ChildStdin>,
     stdout: BufReader<ChildStdout>,
     directory: tempfile::TempDir,
-    /// How far its output has been read.
+    /// How far the output of aiotrace has been read, in bytes.
     offset: u64,
     /// The process that runs the programs.
     driver: u32,
-    /// The names of the findings that the tests have seen, by process, and the program.
+    /// The names of the findings that the tests have seen, with the program, by process.
     seen: BTreeMap<u32, (String, BTreeSet<String>)>,
     lost: u64,
     lost_by_cause: BTreeMap<String, u64>,
-    /// Contexts and findings in its last report.
+    /// Number of contexts and findings in the last report.
     rows: usize,
 }
 
@@ -122,7 +122,7 @@ struct Whose {
     pid: Option<u32>,
 }
 
-/// A line, and whose it is.
+/// Lines, each with the process that it is about.
 type Lines = Vec<(Option<u32>, Line)>;
 
 impl Session {
@@ -158,7 +158,7 @@ impl Session {
         }
     }
 
-    /// Runs a program, and gives what was said of it.
+    /// Runs a program, and returns its trace.
     fn run(&mut self, program: &[&str], until: Until<'_>) -> Trace {
         let how = if matches!(until, Until::End) { "run" } else { "hold" };
         self.say(&format!("{how} {}", program.join(" ")));
@@ -176,12 +176,12 @@ impl Session {
             self.say("release");
         }
         let status = ExitStatus::from_raw(self.answer().parse().unwrap());
-        // The driver's own call comes after all that the program did.
+        // The driver makes a call when the program is over: its line comes after all lines of the program.
         self.read_until(&mut lines, "the end of the program", |line, driver| {
             matches!(line, Line::Destroy(it) if it.args.ctx.0 == 0 && it.pid == driver)
         });
         let mut report = self.report(&mut lines);
-        // Contexts that end with their processes are told together, a second later.
+        // The ends of contexts that end with their processes are gathered, and come a second later.
         let ends = lines.iter().any(|(_, line)| {
             matches!(line, Line::ContextGone(it) if it.how == "exit" || it.how == "exec")
         });
@@ -201,7 +201,7 @@ impl Session {
     }
 
     fn report(&mut self, lines: &mut Lines) -> ReportLine {
-        // SAFETY: a signal to our own child, which is not waited for yet.
+        // SAFETY: the signal goes to our own child, which is not waited for yet.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, libc::SIGUSR1) }, 0, "kill");
         self.read_until(lines, "a report", |line, _| matches!(line, Line::Report(_)));
         let Some((_, Line::Report(report))) = lines.pop() else { unreachable!() };
@@ -224,7 +224,7 @@ impl Session {
                 pids.insert(child);
             }
         }
-        // Its own lines, and those that are nobody's.
+        // The lines of the program's own processes, and lines that belong to no process.
         lines.retain(|(pid, _)| pid.is_none_or(|it| pids.contains(&it)));
         let mut report = report;
         let before = std::mem::replace(&mut self.lost, report.lost);
@@ -266,7 +266,7 @@ impl Session {
         std::fs::read_to_string(self.directory.path().join("stderr")).unwrap_or_default()
     }
 
-    /// Takes lines up to the one that is waited for; it is given the driver's process id, too.
+    /// Takes lines up to the wanted one; `wanted` gets the driver's process id, too.
     fn read_until(
         &mut self,
         lines: &mut Lines,
@@ -281,7 +281,7 @@ impl Session {
                 taken += line.len() as u64;
                 let pid = serde_json::from_str::<Whose>(line).unwrap().pid;
                 let line = support::parse(line).remove(0);
-                // The first process that is told of is the driver.
+                // The first process in the output is the driver.
                 if let (0, Line::Process(it)) = (self.driver, &line) {
                     self.driver = it.pid;
                 }
@@ -300,7 +300,7 @@ impl Session {
         }
     }
 
-    /// What was written since, without a last line that is half written.
+    /// What aiotrace has written since the last look, without a last line that is not complete.
     fn whole_lines(&self) -> String {
         let Ok(mut file) = std::fs::File::open(self.directory.path().join("trace.json")) else {
             return String::new();
@@ -311,7 +311,7 @@ impl Session {
         String::from_utf8(text).unwrap()
     }
 
-    /// Lets the driver and aiotrace end. What was found of a program after its test is over is kept.
+    /// Ends the driver and aiotrace. Findings that came after the test of a program are kept.
     fn end(mut self) {
         drop(self.stdin.take());
         let mut rest = String::new();
@@ -323,8 +323,8 @@ impl Session {
         let Some(Line::Report(report)) = lines.last() else { panic!("no report: {stderr}") };
         let mut late = LATE.lock().unwrap_or_else(PoisonError::into_inner);
         for (pid, (program, seen)) in &self.seen {
-            // Contexts that end with their processes are told together, and that may be now. And a kernel may say only
-            // now that it skipped a run: then what rests on it is unsure.
+            // The ends of contexts that end with their processes are gathered, and may come only here. And a kernel
+            // may report only here that it skipped a run: then findings that rest on it are unsure.
             let is_late = |it: &&FindingRow| {
                 let is_cut = machine::skips_runs() && it.why.as_deref() == Some(support::LOST);
                 let is_known = seen.contains(&*it.name) || it.name == "released-at-exit";
@@ -340,7 +340,7 @@ impl Session {
 
 impl Drop for Session {
     fn drop(&mut self) {
-        // Fails only for a process that has ended. One that waits in the kernel may not even end then.
+        // This fails only for a process that has ended. A process that waits in the kernel may not end even now.
         let _ = self.child.kill();
         let start = Instant::now();
         while matches!(self.child.try_wait(), Ok(None)) && start.elapsed() < Duration::from_secs(5)

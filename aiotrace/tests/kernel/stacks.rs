@@ -1,4 +1,4 @@
-//! Where calls are made.
+//! The stacks that show where calls are made.
 
 use std::{ffi::OsString, os::unix::fs::MetadataExt as _, path::PathBuf, process::Command};
 
@@ -14,7 +14,7 @@ use super::{
 
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/callers.rs");
 
-/// tests/programs/callers.rs, built with frame pointers or without.
+/// tests/programs/callers.rs, built with frame pointers or without them.
 struct Callers {
     directory: tempfile::TempDir,
 }
@@ -24,7 +24,7 @@ impl Callers {
         Self::with(frame_pointers, &[])
     }
 
-    /// With options of rustc besides.
+    /// Builds it with further options of rustc.
     fn with(frame_pointers: &str, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
@@ -61,7 +61,7 @@ fn names(stack: &[FunctionObject]) -> Vec<&str> {
     stack.iter().map(|it| it.function.as_deref().unwrap_or("?")).collect()
 }
 
-/// The line of the source that has this in it.
+/// The number of the source line that contains this text.
 fn line_with(text: &str) -> u32 {
     let source = std::fs::read_to_string(SOURCE).unwrap();
     (1..).zip(source.lines()).find(|(_, line)| line.contains(text)).unwrap().0
@@ -99,7 +99,7 @@ fn a_program_of_the_distribution_is_unwound_to_its_own_function() {
     let fio = stack.iter().position(|it| it.module.as_ref().is_some_and(|it| it.contains("fio")));
     let fio = fio.unwrap_or_else(|| panic!("{stack:?}"));
     assert!(stack[..fio].iter().any(|it| it.module.as_ref().unwrap().contains("libaio.so")));
-    // It has few symbols, and the frame of its thread_main is larger than what is copied.
+    // fio has few symbols, and the frame of its thread_main is larger than what is copied of a stack.
     let of_fio = |it: &FunctionObject| it.module == stack[fio].module;
     assert!(stack[fio..].iter().take(3).filter(|it| of_fio(it)).count() == 3, "{stack:?}");
 }
@@ -117,8 +117,8 @@ fn io_submit_has_a_stack_only_if_asked_for() {
     assert!(stack[..at].iter().any(|it| it.inlined), "what is inlined there: {names:?}");
 }
 
-/// The probes do not copy a stack they were told of, and notice when it is another one, though all
-/// registers are the same.
+/// The probes do not copy a stack that they know already, and notice a different stack even if all registers are the
+/// same.
 fn each_of_many_submits_has_the_stack_it_was_made_from() {
     let mut target = Program::ready(&["wait-callers", "500"]);
     let mut attached = Attached::new(&["--stacks", "-p", &target.pid().to_string()]);
@@ -127,7 +127,7 @@ fn each_of_many_submits_has_the_stack_it_was_made_from() {
         attached.await_line(|line| matches!(line, Line::Submit(_)));
     }
     assert_eq!(target.line(), "ready");
-    // The probes are told when a record comes.
+    // The probes learn of a known stack only when a record comes.
     std::thread::sleep(std::time::Duration::from_millis(200));
     target.go_on();
     let trace = attached.end();
@@ -136,7 +136,7 @@ fn each_of_many_submits_has_the_stack_it_was_made_from() {
     assert_eq!(submits.len(), 500);
     let mut named = 0;
     for (submit, caller) in submits.into_iter().zip(["caller", "other_caller"].iter().cycle()) {
-        // Of those before they are told, not each is copied.
+        // Not each stack is copied before the probes know it.
         let Some(stack) = &submit.stack else { continue };
         let last = |name: &'_ str| name.rsplit("::").next().unwrap_or_default().to_owned();
         let functions: Vec<String> = names(stack).into_iter().map(last).collect();
@@ -152,7 +152,7 @@ fn with_stacks(command: &[OsString]) -> Trace {
     traced(&["run", "--stacks"], command)
 }
 
-/// A program that lives there: maps shows another device than fstat(2).
+/// Checks a program on this file system, where /proc/PID/maps shows another device than fstat(2).
 fn assert_named(program: PathBuf) {
     std::fs::copy(programs(), &program).unwrap();
     for options in [&["run"][..], &["run", "--source", "ptrace"]] {
@@ -174,7 +174,7 @@ fn a_program_on_overlayfs_has_names() {
     std::fs::create_dir(&lower).unwrap();
     std::fs::copy(programs(), lower.join("below")).unwrap();
     let Some(mounted) = Mounted::overlay(directory.path()) else { return };
-    // Of the layer on top, and of the one below.
+    // The program in the upper layer, and the one in the lower layer.
     assert_named(mounted.path().join("program"));
     let trace = with_stacks(&[mounted.path().join("below").into(), "callers".into()]);
     let stack = trace.submits()[0].stack.as_ref().unwrap();
@@ -185,14 +185,14 @@ fn a_program_on_btrfs_has_names() {
     let directory = tempfile::tempdir().unwrap();
     let Some(mounted) = Mounted::image("btrfs", directory.path()) else { return };
     assert_named(mounted.path().join("program"));
-    // A subvolume has a device of its own for fstat(2), and none for maps.
+    // A subvolume has a device of its own for fstat(2), but not in /proc/PID/maps.
     let volume = mounted.path().join("volume");
     let made = Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&volume).status();
     assert!(made.unwrap().success(), "btrfs subvolume create");
     assert_named(volume.join("program"));
 }
 
-/// Their files have one device and one inode in maps.
+/// The files of the two have the same device and inode in /proc/PID/maps.
 fn programs_of_two_subvolumes_are_not_one() {
     let directory = tempfile::tempdir().unwrap();
     let Some(mounted) = Mounted::image("btrfs", directory.path()) else { return };
@@ -206,7 +206,7 @@ fn programs_of_two_subvolumes_are_not_one() {
     });
     let inodes = copies.each_ref().map(|it| std::fs::metadata(it).unwrap().ino());
     assert_eq!(inodes[0], inodes[1], "each volume counts by itself");
-    // They stay, so that there is time to look at them.
+    // The programs stay alive, so that there is time to look at them.
     let mut targets = copies.each_ref().map(|it| {
         let mut target = Program::of(Command::new(it).args(["attack", "stay"]).arg(it));
         assert_eq!(target.line(), "ready");
@@ -238,7 +238,7 @@ fn text_has_the_functions_below_the_call() {
     assert!(below.any(|line| is_it(line) && line.contains("src/callers.rs:")), "{text}");
 }
 
-/// The names are recorded: when it is told again, the program may be gone.
+/// The names are in the recording: when it is read, the program may be gone.
 fn a_recording_has_the_names() {
     let directory = tempfile::tempdir().unwrap();
     let recording = directory.path().join("recording");
@@ -260,7 +260,7 @@ fn a_recording_has_the_names() {
     assert_eq!(stacks(&again.stdout), live);
 }
 
-/// Addresses only, and it is said that there would be more.
+/// The stack has only addresses, and aiotrace says that it could not find more.
 fn the_stack_of_a_process_that_is_gone_has_addresses_only() {
     let program = Callers::new("no");
     let mut gone = 0;
@@ -278,7 +278,7 @@ fn the_stack_of_a_process_that_is_gone_has_addresses_only() {
     eprintln!("gone before it was looked at: {gone} of 10");
 }
 
-/// It is the file that runs, not the one that now has its name.
+/// The names come from the file that runs, not from the file that has its path by then.
 fn a_program_that_was_replaced_is_named_by_the_file_it_runs() {
     let program = Callers::new("no");
     let mut target = Program::of(Command::new(program.path()).args(["raw", "500", "wait"]));
@@ -294,7 +294,8 @@ fn a_program_that_was_replaced_is_named_by_the_file_it_runs() {
     assert_eq!(stack[1].module.as_deref(), program.path().to_str());
 }
 
-/// Without symbols: module and address, which are those that the same program has with symbols. The file may be gone.
+/// Without symbols, a function is shown by module and address, which are those of the same program with symbols. The
+/// file may be gone.
 fn a_stripped_program_is_told_by_module_and_address() {
     let is_static = ["-C", "target-feature=+crt-static"];
     for options in [&[][..], &is_static] {
@@ -327,7 +328,7 @@ fn a_stripped_program_is_told_by_module_and_address() {
     }
 }
 
-/// Three thousand contexts, and the names of where they were made, beside ten.
+/// Three thousand contexts with the names of where they were made take hardly more memory than ten.
 fn symbols_do_not_count_in_our_memory() {
     let directory = tempfile::tempdir().unwrap();
     let traced = |count: &str| {
@@ -349,7 +350,8 @@ fn symbols_do_not_count_in_our_memory() {
     assert!(many < few + 24, "{many} MiB, and {few} MiB for ten");
 }
 
-/// It reads files of those that are traced: it must be able to do nothing else. It tries everything itself.
+/// The child reads files of the programs that are traced, so it must be able to do nothing else. It tries everything
+/// by itself.
 fn the_child_that_reads_symbols_can_do_nothing_else() {
     let output = aiotrace()
         .args(["symbolize", &std::process::id().to_string(), "--try-all"])
@@ -358,7 +360,7 @@ fn the_child_that_reads_symbols_can_do_nothing_else() {
         .unwrap();
     assert!(output.status.success(), "{:?}", output.status);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "[]\n");
-    // Whoever started it has ended.
+    // The parent of this child has ended.
     let output = aiotrace().args(["symbolize", "1", "--try-all"]).output().unwrap();
     assert!(!output.status.success());
 }

@@ -1,4 +1,4 @@
-//! strace's own view of the calls, as text; and ours in the same words.
+//! strace's own view of the calls, as text, and ours in the same words.
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -8,7 +8,7 @@ use aiotrace::{
 };
 use regex_lite::Regex;
 
-/// What strace is told to trace.
+/// The options of strace.
 pub const OPTIONS: [&str; 7] = [
     "-ff",
     "-v",
@@ -24,7 +24,7 @@ pub type Calls = BTreeMap<u32, Vec<String>>;
 
 /// Reads `PREFIX.TID`, as `strace -ff -o PREFIX` writes them.
 pub fn read(directory: &Path) -> Calls {
-    // Results without the words for people; no contents of buffers.
+    // Results without their explanations, and no contents of buffers.
     let result = Regex::new(r"\) += (-?\d+|\?)(?: (E\w+) \([^()]*\))?$").unwrap();
     let buffer = Regex::new(r#"aio_buf=(?:""(?:\.\.\.)?|\[[^\]]*\]), "#).unwrap();
     let mut calls = Calls::new();
@@ -109,7 +109,7 @@ fn words(line: &Line) -> Option<(u32, String)> {
             };
             let sigset = match (&it.sigset, it.args.sigset) {
                 (Some(set), _) => {
-                    // strace does not read masks of a size the kernel refuses.
+                    // strace does not read a mask if the kernel refuses its size.
                     let mask = match set.mask {
                         Some(mask) if set.sigsetsize == 8 => signals(mask.0),
                         _ => pointer(set.sigmask.0),
@@ -125,7 +125,7 @@ fn words(line: &Line) -> Option<(u32, String)> {
         }
         Line::Cancel(it) => {
             let iocb = match &it.iocb {
-                // strace shows only the head of it.
+                // strace shows only the head of an iocb here.
                 Some(it) => format!("{{{}}}", iocb_head(it)),
                 None => pointer(it.args.iocb.0),
             };

@@ -16,7 +16,7 @@ use aiotrace::output::json::{
 
 use super::{machine, schema, session};
 
-/// Where the program under test is; in a guest not where cargo built it.
+/// The path of the program under test; in a guest it is not where cargo built it.
 pub fn binary() -> PathBuf {
     let path = std::env::var_os("AIOTRACE_BINARY");
     path.map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_aiotrace")), PathBuf::from)
@@ -27,7 +27,7 @@ pub fn aiotrace() -> Command {
     Command::new(binary())
 }
 
-/// What asks for the probe set that is tried, unless these options ask for one.
+/// The options for the probe set under test, unless these options choose one.
 pub fn set_options(options: &[&str]) -> &'static [&'static str] {
     let asks = options.iter().any(|it| matches!(*it, "--probes" | "--source" | "--mechanism"));
     if asks { &[] } else { machine::set_options() }
@@ -41,14 +41,14 @@ pub fn programs() -> PathBuf {
     path
 }
 
-/// The root directory with programs of a newer Debian, which `cargo xtask setup` makes beside what cargo builds.
+/// The root directory with programs of a newer Debian, which `cargo xtask setup` makes beside cargo's output.
 pub fn newer_debian() -> PathBuf {
     let beside = binary().ancestors().nth(2).unwrap().join("debian-13");
     assert!(beside.exists(), "{} is missing: cargo xtask setup", beside.display());
     beside
 }
 
-/// What aiotrace wrote, and how it ended.
+/// The output of aiotrace, and how it ended.
 pub struct Trace {
     pub lines: Vec<Line>,
     pub stderr: String,
@@ -56,7 +56,7 @@ pub struct Trace {
     pub most_memory: u64,
 }
 
-/// `aiotrace run -f` of a command, into a file.
+/// The trace of a command under `aiotrace run -f`, written to a file.
 pub fn run<S: AsRef<OsStr>>(command: &[S]) -> Trace {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
@@ -65,7 +65,7 @@ pub fn run<S: AsRef<OsStr>>(command: &[S]) -> Trace {
     Trace { lines: parse(&text), ..trace }
 }
 
-/// The same, without reading the file.
+/// The same; the file is not read here.
 pub fn run_to_file<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) -> Trace {
     let mut child = aiotrace()
         .args(["run", "-f", "--format", format])
@@ -85,7 +85,7 @@ pub fn run_to_file<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) ->
         pipe.read_to_string(&mut stderr).unwrap();
         stderr
     });
-    // It only grows, so the last look is good to what came after it.
+    // The number only grows, so the last look is enough.
     let mut peak = 0;
     while !watcher.is_finished() {
         peak = most_memory(child.id()).unwrap_or(peak);
@@ -95,18 +95,18 @@ pub fn run_to_file<S: AsRef<OsStr>>(file: &Path, format: &str, command: &[S]) ->
     Trace { lines: Vec::new(), stderr: watcher.join().unwrap(), status, most_memory: peak }
 }
 
-/// Why a finding is unsure after a loss.
+/// The reason of a finding that is unsure after a loss.
 pub const LOST: &str = "events were lost";
 
-/// Options that change nothing for most programs: so those that want no others share an aiotrace.
+/// Options that change nothing for most programs: programs that need no others share an aiotrace.
 pub const SHARED: [&str; 3] = ["--denied", "--slow-submit", "250ms"];
 
-/// A workload under an `aiotrace run -f` that it shares with others; it must succeed, and nothing be lost.
-/// Where the kernel skips runs of probes, it is run again until none was skipped, four times at most.
+/// Traces a workload by an `aiotrace run -f` that it shares with others; the workload must succeed, and nothing may
+/// be lost. Where the kernel skips runs of probes, it runs again until none was skipped, four times at most.
 pub fn run_program(arguments: &[&str]) -> Trace {
     let mut trace = session::run(&SHARED, arguments);
     for _ in 1..4 {
-        // That a run was skipped may be told in the next program's time.
+        // A skipped run may be reported only during the next program.
         let is_whole = || trace.skipped() == 0 && !trace.why_unsure().iter().any(|it| it == LOST);
         if !machine::skips_runs() || is_whole() {
             break;
@@ -118,7 +118,7 @@ pub fn run_program(arguments: &[&str]) -> Trace {
     trace
 }
 
-/// A workload under an `aiotrace run -f` of its own; it must succeed, and nothing be lost.
+/// Traces a workload by an `aiotrace run -f` of its own; it must succeed, and nothing may be lost.
 pub fn run_program_with(options: &[&str], arguments: &[&str]) -> Trace {
     let trace = run_with(options, arguments);
     assert!(trace.status.success(), "{arguments:?}: {}", trace.stderr);
@@ -126,10 +126,10 @@ pub fn run_program_with(options: &[&str], arguments: &[&str]) -> Trace {
     trace
 }
 
-/// Nothing takes longer.
+/// The longest time that a test waits for anything.
 pub const PATIENCE: std::time::Duration = std::time::Duration::from_secs(60);
 
-/// Waits for what takes a moment.
+/// Waits until a condition is true.
 pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     let start = std::time::Instant::now();
     while !is_so() {
@@ -138,7 +138,7 @@ pub fn await_that(what: &str, mut is_so: impl FnMut() -> bool) {
     }
 }
 
-/// A process uses its processor: nothing has stopped it.
+/// Waits until a process uses processor time, which shows that nothing has stopped it.
 pub fn await_work(pid: u32) {
     let used = || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -150,7 +150,8 @@ pub fn await_work(pid: u32) {
     await_that("the target goes on", || used() > before);
 }
 
-/// A command under `aiotrace` with these arguments, which begin with `run`; its JSON goes to a file. However it ends.
+/// Traces a command under `aiotrace` with these arguments, which begin with `run`; the JSON goes to a file. The
+/// command may end in any way.
 pub fn traced<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Trace {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
@@ -167,7 +168,7 @@ pub fn traced<S: AsRef<OsStr>>(options: &[&str], command: &[S]) -> Trace {
     Trace { lines, stderr, status: output.status, most_memory: 0 }
 }
 
-/// A workload under `aiotrace run -f` with options, however it ends.
+/// Traces a workload under `aiotrace run -f` with options; it may end in any way.
 pub fn run_with(options: &[&str], arguments: &[&str]) -> Trace {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
@@ -177,8 +178,8 @@ pub fn run_with(options: &[&str], arguments: &[&str]) -> Trace {
     Trace { lines, stderr, status: output.status, most_memory: 0 }
 }
 
-/// `aiotrace run -f` of a workload, which writes to a file: what the workload said, what aiotrace said to stderr,
-/// and how it ended.
+/// Traces a workload under `aiotrace run -f`, which writes to a file. Returns what the workload said, what aiotrace
+/// wrote to stderr, and how it ended.
 pub fn output_of(file: &Path, format: &str, options: &[&str], arguments: &[&str]) -> Output {
     aiotrace()
         .args(["run", "-f", "--format", format])
@@ -204,8 +205,7 @@ pub fn attach_for_a_second(options: &[&str], arguments: &[&str]) -> Trace {
     trace
 }
 
-/// The most memory a process has had so far, in bytes. (What wait4 tells is the most of it and of its
-/// children.)
+/// The most memory that a process has had so far, in bytes. (wait4 would count its children, too.)
 fn most_memory(pid: u32) -> Option<u64> {
     let status = std::fs::read(format!("/proc/{pid}/status")).ok()?;
     aiotrace::proc::status_bytes(&status, "VmHWM")
@@ -256,7 +256,7 @@ impl Trace {
     pub fn assert_nothing_lost(&self) {
         let report = self.report();
         if machine::skips_runs() && self.skipped() > 0 {
-            // What is missing because of that is told, too.
+            // The counts of calls that are missing because of a skipped run are left out, too.
             let of = |cause: &str| report.lost_by_cause.get(cause).copied().unwrap_or(0);
             let missed = of("enter_missed") + of("exit_missed");
             assert_eq!(report.lost, self.skipped() + missed, "{:?}", report.lost_by_cause);
@@ -267,17 +267,17 @@ impl Trace {
         assert!(!self.lines.iter().any(|line| matches!(line, Line::Lost(_))));
     }
 
-    /// Why findings are unsure.
+    /// The reasons of findings that are unsure.
     pub fn why_unsure(&self) -> Vec<String> {
         self.findings().iter().filter_map(|it| it.why.as_ref().map(ToString::to_string)).collect()
     }
 
-    /// Runs of probes that the kernel skipped.
+    /// How many runs of probes the kernel skipped.
     pub fn skipped(&self) -> u64 {
         self.report().lost_by_cause.get("skipped_runs").copied().unwrap_or(0)
     }
 
-    /// Requests that were accepted and events that were reaped.
+    /// How many requests were accepted, and how many events were reaped.
     pub fn accepted_and_reaped(&self) -> (u64, u64) {
         let accepted = self.submits().iter().map(|it| it.ret.max(0) as u64).sum();
         let reaped = self.getevents().iter().map(|it| it.ret.max(0) as u64).sum();
@@ -285,15 +285,15 @@ impl Trace {
     }
 }
 
-/// A user without any privilege.
+/// The id of a user without any privilege.
 pub const NOBODY: u32 = 65534;
 
-/// A command as that user.
+/// Makes a command run as that user.
 pub fn as_nobody(command: &mut Command) -> &mut Command {
     command.uid(NOBODY).gid(NOBODY)
 }
 
-/// A tiny program that runs beside us. Killed, by its id, when this is dropped.
+/// A workload that runs beside the test. It is killed by its id when this value is dropped.
 pub struct Program {
     pub child: Child,
     stdin: Option<ChildStdin>,
@@ -301,14 +301,14 @@ pub struct Program {
 }
 
 impl Program {
-    /// Starts it, and waits until it says that it is ready.
+    /// Starts a workload, and waits until it says that it is ready.
     pub fn ready(arguments: &[&str]) -> Self {
         let mut program = Self::start(arguments);
         assert_eq!(program.line(), "ready");
         program
     }
 
-    /// The same, as a user without any privilege.
+    /// The same as a user without any privilege.
     pub fn ready_as_nobody(arguments: &[&str]) -> Self {
         let mut program = Self::of(as_nobody(Command::new(programs()).args(arguments)));
         assert_eq!(program.line(), "ready");
@@ -319,7 +319,7 @@ impl Program {
         Self::of(Command::new(programs()).args(arguments))
     }
 
-    /// Another program.
+    /// Starts another program.
     pub fn of(command: &mut Command) -> Self {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
@@ -330,14 +330,14 @@ impl Program {
         self.child.id()
     }
 
-    /// The next line it writes.
+    /// The next line that the program writes.
     pub fn line(&mut self) -> String {
         let mut line = String::new();
         self.stdout.read_line(&mut line).unwrap();
         line.trim_end().to_owned()
     }
 
-    /// Lets it go on.
+    /// Lets the program go on.
     pub fn go_on(&mut self) {
         self.stdin.as_mut().unwrap().write_all(b"\n").unwrap();
     }
@@ -354,7 +354,7 @@ impl Drop for Program {
     }
 }
 
-/// `aiotrace attach` that runs beside us, writing JSON to a pipe.
+/// An `aiotrace attach` that runs beside the test and writes JSON to a pipe.
 pub struct Attached {
     pub child: Child,
     stdout: BufReader<ChildStdout>,
@@ -368,7 +368,7 @@ impl Attached {
         Self::by(aiotrace(), options)
     }
 
-    /// The same, started by another program.
+    /// The same through another program that starts aiotrace.
     pub fn through(before: &[&str], options: &[&str]) -> Self {
         let mut command = Command::new(before[0]);
         command.args(&before[1..]).arg(aiotrace().get_program());
@@ -378,7 +378,7 @@ impl Attached {
     fn by(mut command: Command, options: &[&str]) -> Self {
         let mut child = command
             .args(["attach", "--format", "json"])
-            // That is for programs that are launched.
+            // `--no-seccomp` is for programs that are launched.
             .args(set_options(options).iter().filter(|it| **it != "--no-seccomp"))
             .args(options)
             .stdin(Stdio::null())
@@ -389,7 +389,7 @@ impl Attached {
         let stdout = BufReader::new(child.stdout.take().unwrap());
         let stderr = child.stderr.take().unwrap();
         let mut attached = Self { child, stdout, stderr, text: String::new() };
-        // It is written when the probes are attached.
+        // This line is written when the probes are attached.
         assert!(matches!(attached.next(), Some(Line::Start(_))), "{}", attached.text);
         attached
     }
@@ -406,7 +406,7 @@ impl Attached {
         (!line.is_empty()).then(|| parse(&line).remove(0))
     }
 
-    /// Reads on until a line is the one wanted.
+    /// Reads lines up to the wanted one.
     pub fn await_line(&mut self, wanted: impl Fn(&Line) -> bool) -> Line {
         while let Some(line) = self.next() {
             if wanted(&line) {
@@ -417,11 +417,11 @@ impl Attached {
     }
 
     pub fn signal(&self, signal: i32) {
-        // SAFETY: a signal to our own child, which is not waited for yet.
+        // SAFETY: the signal goes to our own child, which is not waited for yet.
         assert_eq!(unsafe { libc::kill(self.child.id() as i32, signal) }, 0, "kill");
     }
 
-    /// All that it wrote, when it has ended by itself.
+    /// The whole trace, after aiotrace has ended by itself.
     pub fn end(mut self) -> Trace {
         self.stdout.read_to_string(&mut self.text).unwrap();
         let mut stderr = String::new();

@@ -1,6 +1,6 @@
-//! Known callers of io_setup: main, caller, leak_here. Built with rustc by tests/kernel/stacks.rs, with
-//! frame pointers and without: `callers raw|libaio [MILLISECONDS [wait]]`, the time it lives after the
-//! call. With `wait`, it says `ready`, and a line lets it go on.
+//! A program with known callers of io_setup: main, caller, leak_here. tests/kernel/stacks.rs builds it with rustc,
+//! with frame pointers and without. `callers raw|libaio [MILLISECONDS [wait]]`: it lives for this time after the
+//! call. With `wait`, it says `ready`, and goes on when it gets a line.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_long, c_void},
@@ -39,11 +39,11 @@ fn caller(setup: Option<Setup>) -> u64 {
 
 #[inline(never)]
 fn leak_here(setup: Option<Setup>) -> u64 {
-    // So that a frame is more than a return address.
+    // An array, so that the frame holds more than a return address.
     let mut some = [0u64; 40];
     black_box(&mut some);
     let mut ctx = 0;
-    // SAFETY: room for a handle.
+    // SAFETY: `ctx` has room for a handle.
     let ret = unsafe {
         match setup {
             Some(setup) => c_long::from(setup(4, &mut ctx)), // here: libaio
@@ -55,7 +55,7 @@ fn leak_here(setup: Option<Setup>) -> u64 {
 }
 
 fn load(path: &CStr, name: &CStr) -> Setup {
-    // SAFETY: libaio is loaded for good, and the type is that of its header.
+    // SAFETY: libaio stays loaded, and the type of the function is that of its header.
     unsafe {
         let library = dlopen(path.as_ptr(), RTLD_NOW);
         assert!(!library.is_null(), "libaio is not installed");

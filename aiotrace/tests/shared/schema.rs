@@ -1,4 +1,4 @@
-//! What is written is of docs/aiotrace.schema.json: an independent validator says so.
+//! Checks with an independent validator that lines obey docs/aiotrace.schema.json.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ static VALIDATOR: LazyLock<Validator> = LazyLock::new(|| {
     jsonschema::validator_for(&schema).expect("a schema")
 });
 
-/// Why a line is not of the schema.
+/// Why a line does not obey the schema.
 pub fn errors(line: &str) -> Vec<String> {
     match serde_json::from_str(line) {
         Ok(value) => VALIDATOR.iter_errors(&value).map(|it| it.to_string()).collect(),
@@ -18,7 +18,7 @@ pub fn errors(line: &str) -> Vec<String> {
     }
 }
 
-/// A line must be of the schema.
+/// Asserts that a line obeys the schema.
 pub fn check(line: &str) {
     let errors = errors(line);
     assert!(errors.is_empty(), "not of docs/aiotrace.schema.json: {errors:?}: {line}");

@@ -7,15 +7,15 @@ use crate::{
     words::duration::in_words,
 };
 
-/// A call that took long.
+/// An io_submit that took long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BlockingSubmit {
-    /// Nanoseconds.
+    /// How long it took, nanoseconds.
     took: u64,
     /// What it returned; `None`: it has not returned.
     ret: Option<i64>,
     first: Option<Subject>,
-    /// There were others.
+    /// It was given more than one iocb.
     has_more: bool,
 }
 
@@ -48,7 +48,7 @@ impl Basis for BlockingSubmit {
 }
 
 impl Model {
-    /// It took so long, nanoseconds.
+    /// An io_submit took `took` nanoseconds.
     pub(in crate::model) fn slow(
         &mut self,
         event: &Event,

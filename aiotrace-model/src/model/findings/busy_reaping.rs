@@ -1,7 +1,7 @@
 //! busy-reaping: io_getevents returns nothing, again and again, and does not wait.
 //!
-//! It is a thread that does so, on one context or on several. What it does is looked at in pieces of a second: a
-//! program that polls between pieces of work does so less often, or takes something.
+//! The finding is about a thread, on one context or several. The thread's calls are looked at second by second: a
+//! program that polls between pieces of work does so less often, or gets completions.
 
 use super::Basis;
 use crate::{
@@ -11,25 +11,25 @@ use crate::{
     words::{duration::in_words, number::thousands},
 };
 
-/// A thread with a timeout that is no longer than that does not rest: the kernel takes longer to let it sleep and wake
-/// it (with 50 us of slack, which is the default).
+/// A thread with no longer timeout than this does not rest: the kernel takes longer to let it sleep and to wake it
+/// (with 50 us of slack, which is the default).
 const SHORT: u64 = 100_000;
-/// Calls that return nothing, in each second. Fewer cost little, and may be made between pieces of work.
+/// Calls in each second that return nothing. Fewer cost little, and may be made between pieces of work.
 const MANY: u64 = 1000;
-/// Of its calls of io_getevents, those that return nothing, in percent: else it does take something.
+/// Percentage of the io_getevents calls that return nothing; with fewer, the thread does get completions.
 const EMPTY: u64 = 90;
-/// Threads looked at.
+/// Most threads looked at.
 const MOST_THREADS: usize = 4096;
 
-/// A thread in a second.
+/// What a thread did in a second.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BusyReaping {
-    /// io_getevents that returned 0.
+    /// Calls of io_getevents that returned 0.
     calls: u64,
     within: u64,
-    /// From entry to return of these calls.
+    /// Time from entry to return of these calls.
     took: u64,
-    /// Of these calls, those after which requests were in flight; `None`: that is not known of all.
+    /// After how many of these calls requests were in flight; `None`: that is unknown for some.
     in_flight: Option<u64>,
 }
 
@@ -65,36 +65,36 @@ impl Basis for BusyReaping {
     }
 }
 
-/// Threads whose io_getevents return nothing.
+/// The threads that call io_getevents.
 #[derive(Debug, Default)]
 pub struct Pollers(Map<u32, Poller>);
 
-/// What a thread did since then.
+/// What a thread did since `since`.
 #[derive(Clone, Copy, Debug)]
 struct Poller {
     pid: u32,
     since: u64,
-    /// All its calls of io_getevents.
+    /// Its calls of io_getevents.
     all: u64,
-    /// Those that did not wait and returned nothing.
+    /// Those of them that did not wait and returned nothing.
     empty: u64,
     took: u64,
-    /// Of these, with requests in flight; and those of which that is not known.
+    /// After how many of these requests were in flight; and for how many of them that is unknown.
     in_flight: u64,
     unknown: u64,
-    /// The context, if it is one.
+    /// The context, if there is only one.
     context: Option<ContextRef>,
 }
 
 impl Pollers {
-    /// Those that make no calls any more, and make room for others.
+    /// Forgets threads that make no calls any more, so that there is room for others.
     pub fn forget_before(&mut self, time: u64) {
         self.0.retain_in_any_order(|_, it| it.since >= time);
     }
 }
 
 impl Poller {
-    /// What it was up to now, if that is worth telling.
+    /// What the thread did up to now, if that is a finding.
     fn busy(&self, now: u64) -> Option<BusyReaping> {
         let Self { all, empty, took, .. } = *self;
         let within = now.saturating_sub(self.since);
@@ -110,7 +110,7 @@ impl Poller {
 }
 
 impl Model {
-    /// io_getevents returned.
+    /// An io_getevents returned.
     pub(in crate::model) fn polled(&mut self, event: &Event, call: &Call) {
         let Args::Getevents { ctx, min_nr, timeout, timeout_value, .. } = &call.args else { return };
         let is_short = match Until::of(*min_nr, *timeout, *timeout_value) {
@@ -135,7 +135,7 @@ impl Model {
         };
         let poll = match known.get_mut(&event.tid) {
             Some(it) if it.pid == event.pid => it,
-            // (One that has its number by now is another thread.)
+            // (A thread of another process with this id is another thread.)
             Some(it) => {
                 *it = new;
                 it

@@ -1,4 +1,4 @@
-//! cancel-refused: io_cancel of what cannot be cancelled.
+//! cancel-refused: io_cancel was called for something that cannot be cancelled.
 
 use super::Basis;
 use crate::{
@@ -16,13 +16,13 @@ const EINVAL: i64 = -(errno::EINVAL as i64);
 const EAGAIN: i64 = -(errno::EAGAIN as i64);
 const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
-/// A call that cancelled nothing.
+/// An io_cancel that cancelled nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelRefused {
     opcode: Option<u16>,
     iocb: Address,
     ret: i64,
-    /// Why, as far as it is known.
+    /// The reason, as far as it is known.
     reason: String,
 }
 
@@ -76,8 +76,8 @@ impl Model {
         }
     }
 
-    /// A context of the program in which the request is in flight that was to be cancelled, and whether that is certain. Where there are many contexts,
-    /// not all are looked at: whoever asks may do so often.
+    /// A context of the program in which the request to be cancelled is in flight, and whether that is certain. If
+    /// there are many contexts, not all are searched: the program may ask often.
     fn in_flight_elsewhere(
         &self,
         space: u64,
@@ -91,13 +91,13 @@ impl Model {
         let some = self.contexts.in_any_order().take(MOST_COMPARED);
         let of_it = some.filter(|((of, _), it)| *of == space && has_it(it));
         let it = of_it.map(|(_, it)| it).min_by_key(|it| it.name.id)?;
-        // It may have completed since that context was last looked at.
+        // The request may have completed since the last look at that context.
         let is_certain = self.settings.exact_completions && it.doubt_of_requests().is_none();
         Some((is_certain, it.name))
     }
 }
 
-/// Why io_cancel found nothing that it could cancel, as far as that is known; and a number for that.
+/// Why io_cancel found nothing that it could cancel, as far as that is known; and a number for the reason.
 fn why_not_cancelled(
     context: &Context,
     iocb: Address,

@@ -8,18 +8,18 @@ use crate::{
     words::duration::in_words,
 };
 
-/// Contexts that nobody uses, and new ones.
+/// Contexts that are not used any more, while new ones are made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ContextGrowth {
-    /// Not used for a while.
+    /// How many contexts have not been used for a while.
     idle: u64,
-    /// What these take from fs.aio-nr, if it is known of each.
+    /// What these take from fs.aio-nr, if it is known for each.
     idle_charge: Option<u64>,
-    /// Made meanwhile.
+    /// How many were made in the meantime.
     young: u64,
-    /// How long the one that is idle for longest was not used, nanoseconds.
+    /// How long the context that is idle longest has not been used, nanoseconds.
     oldest: u64,
-    /// The while, nanoseconds.
+    /// How long is a while, nanoseconds.
     threshold: u64,
 }
 
@@ -46,21 +46,21 @@ impl Basis for ContextGrowth {
     }
 }
 
-/// Contexts that were made at one place.
+/// The contexts that were made at one place.
 #[derive(Default)]
 struct Growing {
     innermost: u64,
     pid: u32,
-    /// Not used for a while.
+    /// How many have not been used for a while.
     idle: u64,
-    /// What these take from fs.aio-nr; of some that is not known.
+    /// What these take from fs.aio-nr, as far as it is known.
     idle_charge: u64,
     has_unknown_charge: bool,
     /// When the first and the last of these were made.
     made: Option<(u64, u64)>,
     young: u64,
     oldest: u64,
-    /// Where the one was made that is idle for longest.
+    /// The stack that made the context that is idle longest.
     stack: Option<Stack>,
     doubt: Option<Doubt>,
 }
@@ -68,7 +68,7 @@ struct Growing {
 impl Growing {
     fn add(&mut self, context: &Context, now: u64, idle: u64) {
         (self.innermost, self.pid) = (context.innermost, context.pid);
-        // Without a stack all contexts seem to be made at one place.
+        // Without stacks, all contexts seem to be made at one place.
         let is_place = context
             .stack
             .as_ref()
@@ -90,14 +90,14 @@ impl Growing {
         self.made = Some((first.min(context.since), last.max(context.since)));
     }
 
-    /// How long it took to make those that are idle.
+    /// How long it took to make the idle contexts.
     fn span(&self) -> u64 {
         self.made.map_or(0, |(first, last)| last - first)
     }
 }
 
 impl Model {
-    /// Many contexts that nobody uses, and still new ones: not a pool that was made at once.
+    /// Finds places where many contexts are idle and new ones are still made: not a pool that was made at once.
     pub(in crate::model) fn growth(&mut self) {
         let (now, thresholds) = (self.now, self.settings.thresholds);
         if (self.contexts.len() as u64) < thresholds.growth {
@@ -111,8 +111,8 @@ impl Model {
             whole.add(context, now, thresholds.idle);
             innermost.add(context, now, thresholds.idle);
         }
-        // The same frames may make a pool for one caller and busy contexts for another, so only what was made little by
-        // little counts, and nothing where contexts end.
+        // The same frames may make a pool for one caller and busy contexts for another. So only contexts that were
+        // made little by little count, and none at a place whose contexts end.
         let is_leak = |((space, innermost), it): &((u64, u64), Growing)| {
             let ends = self.spaces.get(space).is_some_and(|it| it.ended_at.may_have(*innermost));
             it.span() >= thresholds.idle && !ends
@@ -127,7 +127,7 @@ impl Model {
             let evidence = ContextGrowth { idle, idle_charge, young, oldest, threshold };
             let mut finding = Finding::new(evidence, now, pid);
             finding.stack = stack;
-            // What is not told may have been its use.
+            // A call without an event may have used the context.
             finding.doubt = doubt.or_else(|| self.uses_unknown.then_some(Doubt::LeftOut));
             self.find_once(finding, innermost, 0);
         }

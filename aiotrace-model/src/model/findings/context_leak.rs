@@ -1,4 +1,4 @@
-//! context-leak: a process that lives has lost a context: its ring is unmapped, or its handle is nowhere any more.
+//! context-leak: a living process has lost a context: its ring is unmapped, or its handle is nowhere any more.
 
 use super::{Basis, holding};
 use crate::{
@@ -12,14 +12,14 @@ use crate::{
 pub struct ContextLeak {
     context: ContextRef,
     charge: Option<u32>,
-    /// It was there at the attach.
+    /// The context existed before the attach.
     is_adopted: bool,
-    /// Since it was made, or found, nanoseconds.
+    /// Time since it was made, or found, nanoseconds.
     age: u64,
     why: Why,
 }
 
-/// How that is known.
+/// How the loss is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Why {
     Unmapped,
@@ -67,11 +67,11 @@ impl Model {
         self.lose(key, context, event.time);
     }
 
-    /// Their handles are nowhere in the memory that the process can write.
+    /// The handles of these contexts are nowhere in the memory that the process can write.
     pub(in crate::model) fn unreferenced(&mut self, event: &Event, handles: &[Handle]) {
         for handle in handles {
             let key = (self.space(event.pid), handle.0);
-            // A scan finds the same ones again.
+            // Each scan finds the same contexts.
             let Some(mut context) = self.contexts.remove(&key) else { continue };
             if context.leak_told.replace(event.time).is_none() {
                 // It may be in a register, or in another form.

@@ -1,8 +1,9 @@
 //! direct-io-misaligned: a request to a file with O_DIRECT failed with EINVAL, and is not aligned as the file asks.
 //!
-//! Alignment is looked at when the request is made, which is after io_submit has accepted it, so the errno is that of a
-//! completion and never of io_submit (`aio_rw_done`,
-//! <https://elixir.bootlin.com/linux/v6.12.117/source/fs/aio.c#L1571>).
+//! The kernel checks the alignment when the request is made, which is after io_submit has accepted it. So the
+//! completion has the errno, and never io_submit ([`aio_rw_done`]).
+//!
+//! [`aio_rw_done`]: https://elixir.bootlin.com/linux/v6.12.117/source/fs/aio.c#L1571
 
 use super::{Basis, failed_completion};
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
 };
 
 const EINVAL: i64 = -(errno::EINVAL as i64);
-/// Exponents of two above this are not told apart while requests wait to be judged.
+/// Numbers with more zeros at their ends than this are in one class, while requests wait to be judged.
 const MOST_ZEROS: u32 = 20;
 
 /// A request that is not aligned.
@@ -28,8 +29,8 @@ pub struct DirectIoMisaligned {
     off: Off,
 }
 
-/// By how much something is more than a multiple of what is asked for; of the parts of a vectored request: the first of
-/// them that is.
+/// By how much the parts of a request exceed a multiple of what the file asks for; for a vectored request, the first
+/// iovec that does.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Off {
     offset: u64,
@@ -44,15 +45,15 @@ impl Off {
     }
 }
 
-/// What a request that gave EINVAL is judged by.
+/// What is needed to judge a request that gave EINVAL.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Asked {
     request: Subject,
-    /// The buffer, or where the iovecs are.
+    /// The address of the buffer, or of the iovecs.
     buf: u64,
     /// When io_submit was entered.
     entered: u64,
-    /// The answer about the file, of a request whose iovecs are asked for: the alignment, and what makes it unsure.
+    /// For a request whose iovecs are asked for: the alignment of the file, and what makes it unsure.
     known: Option<(Alignment, Option<Doubt>)>,
 }
 
@@ -61,7 +62,7 @@ impl Asked {
         matches!(self.request.opcode, 7 | 8)
     }
 
-    /// What is to be looked up.
+    /// What has to be looked up.
     pub fn question(self, pid: u32) -> Question {
         let (fd, at, count) = (self.request.fd, Address(self.buf), self.request.nbytes);
         match self.known {
@@ -70,13 +71,13 @@ impl Asked {
         }
     }
 
-    /// Where it is counted if this is not the reason.
+    /// The key of failed-completion, where the request is counted if alignment is not the cause.
     pub fn place(self) -> (u64, u64) {
         (failed_completion::which(self.request.fd, self.request.opcode), EINVAL as u64)
     }
 
-    /// Requests of the same are misaligned alike, whatever power of two is asked for: those with the same iovecs, or with
-    /// as many zeros at the ends of their numbers.
+    /// Requests of a class are misaligned alike, whatever power of two the file asks for: those with the same iovecs,
+    /// or with as many zeros at the ends of their numbers.
     fn class(self) -> u64 {
         let zeros = |it: u64| u64::from(it.trailing_zeros().min(MOST_ZEROS));
         let offset = zeros(self.request.offset as u64);
@@ -156,8 +157,8 @@ impl Basis for DirectIoMisaligned {
 }
 
 impl Model {
-    /// A read or a write gave EINVAL. What the finding says is told if it is aligned as its file asks, or if that is not
-    /// known.
+    /// A read or a write gave EINVAL. `finding` is reported if the request is aligned as its file asks, or if that is
+    /// unknown.
     pub(in crate::model) fn perhaps_misaligned(&mut self, finding: Finding, request: &Request) {
         let Some(subject) = Subject::of(request) else { return };
         let asked =
@@ -170,7 +171,7 @@ impl Model {
         self.find_if(Needs::Alignment(asked), finding, detail, asked.class());
     }
 
-    /// What a descriptor is, was looked up.
+    /// Takes the answer about the file behind a descriptor.
     pub(in crate::model) fn aligned_file(&mut self, pid: u32, fd: u32, file: Option<File>) {
         let answers = |it: &Waiting| match it.needs {
             Needs::Alignment(asked) => asked.request.fd == fd && asked.known.is_none(),
@@ -198,7 +199,7 @@ impl Model {
         }
     }
 
-    /// What iovecs are, was looked up.
+    /// Takes the answer about iovecs.
     pub(in crate::model) fn aligned_iovecs(
         &mut self,
         pid: u32,
@@ -213,7 +214,7 @@ impl Model {
             let Needs::Alignment(asked) = waiting.needs else { continue };
             let Some((alignment, doubt)) = asked.known else { continue };
             let off = asked.over(alignment, list.unwrap_or_default());
-            // They may be others by now.
+            // The program may have changed the iovecs by now.
             self.misaligned(waiting, (alignment, doubt.or(Some(Doubt::Later))), off);
         }
     }

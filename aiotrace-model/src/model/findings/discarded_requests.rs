@@ -1,4 +1,4 @@
-//! discarded-requests: a context ended with requests in flight. Polls pend by design.
+//! discarded-requests: a context ended with requests in flight. Polls are left out: they pend by design.
 
 use super::{Basis, plural};
 use crate::{
@@ -7,16 +7,16 @@ use crate::{
     words::duration::in_words,
 };
 
-/// Requests whose results nobody will see.
+/// Requests whose results nobody will get.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DiscardedRequests {
     how: How,
     writes: u64,
     others: u64,
-    /// Some of them may have completed.
+    /// Some of the requests may have completed.
     at_most: bool,
     oldest: Option<Subject>,
-    /// How long io_destroy took, nanoseconds, if that is known.
+    /// How long io_destroy took, nanoseconds, if it is known.
     blocked: Option<u64>,
 }
 
@@ -60,7 +60,7 @@ impl Basis for DiscardedRequests {
 }
 
 impl Model {
-    /// Requests in flight when a context ended, at this time; `blocked`: how long io_destroy took.
+    /// The finding about requests in flight when a context ended, at this time; `blocked`: how long io_destroy took.
     pub(in crate::model) fn discarded(
         &self,
         context: &Context,
@@ -78,7 +78,7 @@ impl Model {
         if writes + others == 0 || left == 0 {
             return None;
         }
-        // Nobody looked at the ring after the last call; or some completed, and it is not known which.
+        // Nobody looked at the ring after the last call; or some requests completed, and nobody knows which.
         let at_most = how != How::Destroy && !self.settings.exact_completions
             || left < context.requests.followed();
         if at_most && writes == 0 {
@@ -92,7 +92,7 @@ impl Model {
         if writes > 0 && !at_most {
             finding.severity = Severity::Error;
         }
-        // Else the source missed some of its completions.
+        // Otherwise the source missed some completions.
         let is_counted = gone.in_flight.is_some() || context.adopted;
         finding.doubt = context
             .doubt_of_requests()

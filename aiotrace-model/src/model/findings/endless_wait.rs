@@ -6,9 +6,9 @@
 //!     -> all of them wait so. Nobody can change that, if it was so at one moment
 //!     -> the same again 5 s later, and no call returned meanwhile: it was so at one moment
 //! ```
-//! A look goes from thread to thread. One that was seen to wait may have been woken by another, which waits by the time
-//! that it is looked at. But then its call returned, which is told; and who was not there at the first look was made by
-//! a thread that ran.
+//! A look goes from thread to thread. A thread that was seen to wait may have been woken by another one, which waits
+//! by the time that it is looked at. But then the first one's call returned, and there is an event of that. And a
+//! thread that did not exist at the first look was made by a thread that ran.
 
 use super::{Basis, plural};
 use crate::{
@@ -20,26 +20,26 @@ use crate::{
     words::duration::in_words,
 };
 
-/// It is to last so long.
+/// How long the wait must last.
 const LONG: u64 = 5 * SECOND;
-/// An answer takes no longer, if there is one.
+/// How long an answer takes at most.
 const PATIENCE: u64 = 2 * SECOND;
-/// Address spaces looked at.
+/// Most address spaces looked at.
 const MOST: usize = 64;
-/// From so many io_submit calls on, of one thread and no other, it is the one that submits.
+/// If one thread and no other made at least so many io_submit calls, it is the only one that submits.
 const ENOUGH: u64 = 16;
 
-/// Threads that wait for what cannot come.
+/// Threads that wait for completions that cannot come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EndlessWait {
     threads: u64,
-    /// For how many completions.
+    /// How many completions they wait for.
     wanted: i64,
     in_flight: u64,
     unreaped: u64,
-    /// So long at least, nanoseconds.
+    /// How long they have waited at least, nanoseconds.
     age: u64,
-    /// Its timeout is negative.
+    /// The timeout is negative.
     is_negative: bool,
     /// Other threads live.
     has_others: bool,
@@ -85,7 +85,7 @@ impl Basis for EndlessWait {
     }
 }
 
-/// Address spaces in which threads may wait so.
+/// Address spaces whose threads may all wait for ever.
 #[derive(Debug, Default)]
 pub struct Suspects(Vec<Suspect>);
 
@@ -93,23 +93,23 @@ pub struct Suspects(Vec<Suspect>);
 struct Suspect {
     space: u64,
     pid: u32,
-    /// When the question is to be asked, again.
+    /// When to ask again what the threads do.
     due: u64,
-    /// What the threads did at the first look, and when that was.
+    /// The time of the first look, and what the threads did then.
     first: Option<(u64, Vec<Thread>)>,
 }
 
-/// A thread that waits for what cannot come.
+/// A thread that waits for completions that cannot come.
 struct Endless<'a> {
     thread: &'a Thread,
     waits: Waits,
     context: &'a Context,
-    /// How many can come at most.
+    /// The most completions that can come: requests in flight, and completions in the ring.
     comes: (u64, u64),
 }
 
 impl Model {
-    /// At a look at the ring a thread waited for so many.
+    /// A look at a ring found a thread that waits for `min_nr` completions.
     pub(in crate::model) fn suspect_wait(&mut self, pid: u32, ctx: Handle, min_nr: i64) {
         let space = self.space(pid);
         let is_new = self.suspects.0.iter().all(|it| it.space != space);
@@ -121,7 +121,7 @@ impl Model {
         }
     }
 
-    /// A thread of this process goes on, or the process has changed.
+    /// A thread of this process went on, or the process has changed: no wait in it is endless.
     pub(in crate::model) fn no_wait_is_endless(&mut self, pid: u32) {
         if !self.suspects.0.is_empty() {
             let space = self.space(pid);
@@ -144,7 +144,7 @@ impl Model {
         }
     }
 
-    /// This is what they do.
+    /// Takes the answer what the threads do.
     pub(in crate::model) fn looked_at_threads(&mut self, event: &Event, threads: Option<&[Thread]>) {
         let space = self.space(event.pid);
         let Some(place) = self.suspects.0.iter().position(|it| it.space == space) else { return };
@@ -174,9 +174,10 @@ impl Model {
         }
     }
 
-    /// Those that wait for ever: all, or those that wait for what only they have submitted so far.
+    /// The threads that wait for ever: all of them, or those that wait for requests that only they have submitted so
+    /// far.
     fn endless<'a>(&'a self, space: u64, threads: &'a [Thread]) -> Vec<Endless<'a>> {
-        // What a process does that is not traced is not known.
+        // What an untraced process does is unknown.
         if threads.iter().any(|it| self.space(it.pid) != space) {
             return Vec::new();
         }
@@ -197,7 +198,8 @@ impl Model {
         found
     }
 
-    /// What is in flight and in the ring, if that is known and is too little for a thread that waits for so many.
+    /// How many requests are in flight and how many completions in the ring, if that is known and too few for a
+    /// thread that waits for `min_nr`.
     fn what_can_come(&self, context: &Context, min_nr: i64) -> Option<(u64, u64)> {
         if !self.settings.every_call || context.is_left {
             return None;
@@ -208,21 +210,21 @@ impl Model {
         if in_flight + unreaped == 0 {
             return Some((0, 0));
         }
-        // It may have taken some already. (How many it took before the attach is not known.)
+        // The thread may have taken some completions already. (How many it took before the attach is unknown.)
         let taken = context.requests.reaped().saturating_sub(context.given);
         let is_too_little = !context.adopted && in_flight + unreaped + taken < wanted;
         is_too_little.then_some((in_flight, unreaped))
     }
 }
 
-/// A finding for each context.
+/// Makes a finding for each context.
 fn told(found: &[Endless<'_>], (time, since): (u64, u64), has_others: bool) -> Vec<Finding> {
     let mut contexts: Vec<u64> = found.iter().map(|it| it.context.name.id).collect();
     contexts.sort_unstable();
     contexts.dedup();
     let of = |id: u64| {
         let all = || found.iter().filter(move |it| it.context.name.id == id);
-        // Where threads wait for different numbers, the one that wants least.
+        // If the threads wait for different numbers, the smallest counts.
         let first = all().min_by_key(|it| it.waits.min_nr)?;
         let is_negative = all().any(|it| it.waits.timeout.0 != 0);
         let is_handled = found.iter().any(|it| it.thread.signals != 0);

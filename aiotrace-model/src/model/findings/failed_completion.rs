@@ -1,4 +1,5 @@
-//! failed-completion: a request completed with an errno; with RWF_NOWAIT, EAGAIN if it always, or for long, does.
+//! failed-completion: a request completed with an errno. With RWF_NOWAIT, EAGAIN counts only if it comes always, or
+//! for long.
 
 use super::Basis;
 use crate::{
@@ -12,9 +13,10 @@ use crate::{
 
 const RWF_NOWAIT: u32 = 8;
 const EAGAIN: i64 = -(errno::EAGAIN as i64);
-/// From so many requests on it can be told that RWF_NOWAIT never works.
+/// From this many requests on it can be said that RWF_NOWAIT never works.
 const ALWAYS: u64 = 16;
-/// Or so many in a row, whatever came before, if that takes a while: what is busy for a moment gives EAGAIN, too.
+/// Or this many in a row, whatever came before, if that takes a while: a file that is busy for a moment gives EAGAIN,
+/// too.
 const IN_A_ROW: u64 = 64;
 const FOR_A_WHILE: u64 = SECOND;
 
@@ -24,18 +26,18 @@ pub struct FailedCompletion {
     request: Subject,
     res: i64,
     what: What,
-    /// What is known only later.
+    /// What the program did afterwards, which is known only in the report.
     sequel: Option<Sequel>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum What {
     Failed,
-    /// So many requests with RWF_NOWAIT out of all gave EAGAIN; `in_a_row`: the last ones.
+    /// `count` requests with RWF_NOWAIT out of `all` gave EAGAIN; `in_a_row`: the last ones.
     WouldBlock { count: u64, all: u64, in_a_row: bool },
 }
 
-/// How many io_submit there were after the first and after the last of these.
+/// How many io_submit calls came after the first and after the last of these requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Sequel {
     is_one: bool,
@@ -44,7 +46,7 @@ struct Sequel {
 }
 
 impl FailedCompletion {
-    /// This request had this result.
+    /// A request had this result.
     pub(in crate::model) fn of(request: Subject, res: i64) -> Self {
         Self { request, res, what: What::Failed, sequel: None }
     }
@@ -98,13 +100,13 @@ impl Basis for FailedCompletion {
     }
 }
 
-/// What sets those of a descriptor and an operation apart.
+/// A number for a descriptor and an operation, by which findings are set apart.
 pub(in crate::model) fn which(fd: u32, opcode: u16) -> u64 {
     u64::from(fd) << 16 | u64::from(opcode)
 }
 
 impl Model {
-    /// In the report: whether the program went on after it.
+    /// Adds to a finding, for the report, whether the program went on after it.
     pub(in crate::model) fn with_sequel(&self, mut finding: Finding) -> Finding {
         let now = self.submits.get(&finding.pid).copied().unwrap_or(0);
         let sequel = Sequel {
@@ -118,7 +120,8 @@ impl Model {
         finding
     }
 
-    /// RWF_NOWAIT asks for EAGAIN instead of waiting. Where it always comes, nothing is done asynchronously.
+    /// A request with RWF_NOWAIT gave EAGAIN, as it asks for instead of waiting. If that comes always, nothing is
+    /// done asynchronously.
     pub(in crate::model) fn would_block(
         &mut self,
         pid: u32,

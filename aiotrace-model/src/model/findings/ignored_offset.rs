@@ -1,21 +1,21 @@
-//! ignored-offset: a write went to the end of its file, and not to its offset. How that is found is in
-//! [`crate::model`]'s `appends`.
+//! ignored-offset: a write went to the end of its file, and not to its offset. The `appends` of [`crate::model`] find
+//! it.
 
 use super::{Basis, plural};
 use crate::model::{Severity, Subject};
 
-/// Writes to the end of a file.
+/// Writes that went to the end of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IgnoredOffset {
-    /// The one that asked for the first place in the file.
+    /// The write with the smallest offset.
     pub request: Subject,
-    /// It has RWF_APPEND; else its file is open with O_APPEND.
+    /// The write has RWF_APPEND; otherwise its file is open with O_APPEND.
     pub by_flag: bool,
-    /// Where the file ended before them.
+    /// The size of the file before these writes.
     pub size: u64,
-    /// By how much the file has become longer.
+    /// By how much the file has grown.
     pub grown: u64,
-    /// How many of them asked for places before that.
+    /// How many of the writes had offsets before that size.
     pub writes: u64,
 }
 

@@ -1,21 +1,20 @@
-//! inline-completion: requests to a file are complete when io_submit returns. How that is found is in
-//! [`crate::model`]'s `inline`.
+//! inline-completion: requests to a file are complete when io_submit returns. `inline` of [`crate::model`] finds it.
 
 use super::Basis;
 use crate::model::Severity;
 
-/// io_submit calls for a descriptor.
+/// The io_submit calls for a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InlineCompletion {
     /// The descriptor.
     pub fd: u32,
-    /// So many.
+    /// Number of calls.
     pub calls: u64,
-    /// Of these, those whose last request was complete.
+    /// How many of them returned with their last request completed.
     pub inline: u64,
-    /// Of these, writes beyond the end of the file.
+    /// How many of these requests were writes beyond the end of the file.
     pub extending: u64,
-    /// Why.
+    /// The reason.
     pub cause: String,
 }
 

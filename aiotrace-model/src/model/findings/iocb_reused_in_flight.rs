@@ -6,13 +6,13 @@ use crate::{
     words::duration::in_words,
 };
 
-/// An iocb that was in flight twice.
+/// An iocb that was in flight twice at a time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IocbReusedInFlight {
     iocb: u64,
-    /// How long before the completion, nanoseconds.
+    /// The time from the second io_submit to the first completion, nanoseconds.
     before: u64,
-    /// That is the least.
+    /// This time is a lower bound.
     at_least: bool,
 }
 
@@ -33,10 +33,10 @@ impl Basis for IocbReusedInFlight {
 }
 
 impl Model {
-    /// Whether the request that completed was in flight when its iocb was submitted again.
+    /// Finds out whether the request that completed was in flight when its iocb was submitted again.
     pub(in crate::model) fn reused(&mut self, found: &Match, new: impl FnOnce(IocbReusedInFlight) -> Finding) {
         let Match { request, completed, again } = found;
-        // (What is told late may have bounds that say nothing.)
+        // (A completion that came late may have bounds that say nothing.)
         let is_known = completed.after <= completed.time;
         let Some(again) = again.filter(|again| is_known && completed.after > *again) else { return };
         let finding = new(IocbReusedInFlight {

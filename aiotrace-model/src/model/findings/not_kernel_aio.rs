@@ -3,7 +3,7 @@
 use super::Basis;
 use crate::model::{Doubt, Finding, Model, SECOND, Severity, Target};
 
-/// A target that made no call.
+/// A target that made no AIO call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotKernelAio {
     /// Child processes that it made, and that were not traced.
@@ -34,13 +34,13 @@ impl Basis for NotKernelAio {
 }
 
 impl Model {
-    /// The trace is over: whether the target made no call.
+    /// The trace is over: finds out whether the target made no AIO call.
     pub(in crate::model) fn not_kernel_aio(&mut self) {
         let now = self.now;
-        // Whoever has contexts uses it.
+        // A process that has contexts uses kernel AIO.
         let is_unused =
             self.calls + self.counted.total() == 0 && self.next_context == 1 && !self.inside.any;
-        // A program that ended at once had no time for one.
+        // A program that ended at once had no time for a call.
         let was_watched = |it: &Target| {
             !it.is_attached || it.ended.unwrap_or(now).saturating_sub(it.since) >= SECOND
         };

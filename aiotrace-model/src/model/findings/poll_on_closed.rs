@@ -1,5 +1,4 @@
-//! poll-on-closed: the descriptor of a poll was closed while it pends. How that is found is in [`crate::model`]'s
-//! `polls`.
+//! poll-on-closed: the descriptor of a poll was closed while the poll pends. `polls` of [`crate::model`] finds it.
 
 use super::Basis;
 use crate::{
@@ -7,14 +6,14 @@ use crate::{
     words::duration::in_words,
 };
 
-/// A poll that pends.
+/// A pending poll whose descriptor was closed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PollOnClosed {
-    /// Which.
+    /// The poll.
     pub request: Subject,
-    /// Since io_submit was entered, nanoseconds.
+    /// Time since its io_submit was entered, nanoseconds.
     pub age: u64,
-    /// The descriptor leads to another file.
+    /// The descriptor leads to another file by now.
     pub is_reused: bool,
 }
 

@@ -1,9 +1,9 @@
-//! reads-past-end: reads of a file begin behind its end, one after the other, and give nothing.
+//! reads-past-end: reads of a file begin beyond its end, one after the other, and give nothing.
 //!
-//! Whoever does not know how long a file is reads until a read gives nothing, and whoever has several reads in flight
-//! has submitted some behind that one when it comes: as many as are in flight at a time, at most. Of more than these in a
-//! row, nobody looks at the results. Whoever waits for a file to grow reads exactly at its end, and is not meant; that he
-//! goes back there begins another row.
+//! A program that does not know the size of a file reads until a read gives nothing. If it has several reads in
+//! flight, it has submitted some beyond that one by then: at most as many as are in flight at a time. If more of them
+//! come in a row, nobody looks at the results. A program that waits for a file to grow reads exactly at its end, and
+//! is not meant: when it goes back there, another row begins.
 
 use super::Basis;
 use crate::{
@@ -15,17 +15,17 @@ use crate::{
     },
 };
 
-/// Rows that are followed, of each address space.
+/// Most rows followed for an address space.
 const MOST_ROWS: usize = 1024;
 
-/// Reads that gave nothing.
+/// Reads in a row that gave nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadsPastEnd {
-    /// The first.
+    /// The first of them.
     request: Subject,
-    /// How many in a row.
+    /// How many there are.
     reads: u64,
-    /// Where the file ended when it was looked up.
+    /// The size of the file when it was looked up.
     size: u64,
 }
 
@@ -48,30 +48,30 @@ impl Basis for ReadsPastEnd {
     }
 }
 
-/// Rows of reads that gave nothing, by descriptor and context.
+/// The rows of reads that gave nothing, by descriptor and context.
 #[derive(Debug, Default)]
 pub struct Rows(Map<(u32, u64), Row>);
 
-/// Reads of a descriptor, one after the other, that gave nothing.
+/// Reads in a row of a descriptor that gave nothing.
 #[derive(Clone, Copy, Debug)]
 struct Row {
     first: Subject,
-    /// When io_submit was entered with the first.
+    /// When the io_submit of the first was entered.
     entered: u64,
     reads: u64,
-    /// Where the last one began, and so the furthest.
+    /// The offset of the last one, which is the largest.
     furthest: i64,
-    /// From so many on it is looked up where the file ends.
+    /// From this many reads on, the size of the file is looked up.
     ask_at: u64,
 }
 
 impl Rows {
-    /// A read gave something: it was not behind the end.
+    /// A read gave something, so it did not begin beyond the end: the row is over.
     fn end(&mut self, fd: u32, context: u64) {
         self.0.remove(&(fd, context));
     }
 
-    /// A read gave nothing. The row, if it is to be looked up where the file ends.
+    /// A read gave nothing. Returns the row, if the size of the file is to be looked up.
     fn more(
         &mut self,
         request: &Request,
@@ -92,7 +92,7 @@ impl Rows {
         row.furthest = offset;
         row.ask_at = row.ask_at.max(peak + 1);
         (row.reads >= row.ask_at).then(|| {
-            // Whoever waits at the end for long is not looked at each time.
+            // A program that waits at the end for long is not looked at each time.
             row.ask_at = row.reads * 2;
             *row
         })
@@ -116,7 +116,7 @@ impl Model {
             return known.rows.end(request.fd, context.id);
         }
         let (Some(subject), Some(peak)) = (Subject::of(request), peak) else { return };
-        // Of vectors it is not known how long they are.
+        // The length of a vectored read is unknown.
         if res < 0 || subject.opcode != 0 || request.nbytes == 0 || request.entered == 0 {
             return;
         }
@@ -130,7 +130,7 @@ impl Model {
         self.find_once_if(needs, finding, u64::from(request.fd), context.id);
     }
 
-    /// What a descriptor is, was looked up.
+    /// Takes the answer about the file behind a descriptor.
     pub(in crate::model) fn end_is_known(&mut self, event: &Event, fd: u32, file: Option<File>) {
         let is_of = |it: &Waiting| {
             matches!(it.needs, Needs::End { fd: needed, .. } if needed == fd)
@@ -140,7 +140,7 @@ impl Model {
             let Some(file) = file.filter(|it| it.is_regular()) else { continue };
             let Some(space) = self.spaces.get(&self.space(event.pid)) else { continue };
             let key = (fd, waiting.finding.context.map_or(0, |it| it.id));
-            // As long as it is by now.
+            // The row as long as it is by now.
             let Some(row) = space.rows.0.get(&key).filter(|it| it.entered == entered) else { continue };
             let Some(end) = file.size.filter(|it| *it < row.furthest.max(0) as u64) else { continue };
             if !space.files.was_same(fd, file, entered) {

@@ -1,5 +1,5 @@
-//! refused-calls: calls that failed, and that no other finding explains. What is told, and when, is in
-//! [`crate::model`]'s `refused`.
+//! refused-calls: calls that failed, and that no other finding explains. `refused` of [`crate::model`] decides which
+//! are reported, and when.
 
 use super::Basis;
 use crate::{
@@ -9,32 +9,32 @@ use crate::{
 };
 
 const EINVAL: i64 = -(errno::EINVAL as i64);
-/// Iovecs shown, at most.
+/// Most iovecs shown.
 const MOST_SHOWN: usize = 4;
 
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RefusedCalls {
-    /// Which.
+    /// The call.
     pub syscall: Syscall,
-    /// With what is not in the request.
+    /// The call in words, with those arguments that are not in the request.
     pub call: String,
     /// What it returned.
     pub ret: i64,
     /// The request that was refused.
     pub request: Option<Subject>,
-    /// Why, as far as it is known.
+    /// The reason, as far as it is known.
     pub cause: Option<String>,
-    /// A context with its handle is known, or it needs none.
+    /// A context with this handle is known, or the call needs none.
     pub has_context: bool,
-    /// Its iovecs, if they were looked up.
+    /// The iovecs of the request, if they were looked up.
     pub iovecs: Option<Iovecs>,
 }
 
-/// Iovecs as they were when they were looked up: they were not read at the call.
+/// Iovecs at the moment when they were looked up: the kernel read them at the call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Iovecs {
-    /// The first ones; `None`: they could not be read.
+    /// The first of them; `None`: they could not be read.
     pub first: Option<Vec<(Address, u64)>>,
     /// How many there are.
     pub count: u64,
@@ -76,13 +76,13 @@ impl Basis for RefusedCalls {
         vec![("ret", self.ret)]
     }
 
-    /// The errno is below 4096.
+    /// The errno, which is below 4096, and the call.
     fn kind(&self) -> i64 {
         self.ret << 8 | self.syscall as i64
     }
 }
 
-/// `EBADF (Bad file descriptor)`
+/// An errno in words: `EBADF (Bad file descriptor)`.
 fn in_words(ret: i64) -> String {
     match (errno_name(ret), i32::try_from(-ret).ok().and_then(errno::text)) {
         (Some(name), Some(text)) => format!("{name} ({text})"),

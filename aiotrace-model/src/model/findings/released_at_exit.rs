@@ -3,11 +3,11 @@
 use super::{Basis, holding};
 use crate::model::{Finding, Model, Severity, process::Released};
 
-/// Contexts that the kernel released.
+/// Contexts that the kernel released at exit or exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReleasedAtExit {
     contexts: u64,
-    /// What they took from fs.aio-nr, if it is known of each.
+    /// What they took from fs.aio-nr, if it is known for each.
     charge: Option<u64>,
     by_exec: bool,
 }

@@ -6,11 +6,11 @@ use crate::{
     words::duration::in_words,
 };
 
-/// A request in flight.
+/// A request that has been in flight for long.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RequestStuck {
     request: Subject,
-    /// Since io_submit was entered, nanoseconds.
+    /// Time since its io_submit was entered, nanoseconds.
     age: u64,
 }
 
@@ -29,7 +29,7 @@ impl Basis for RequestStuck {
 }
 
 impl Model {
-    /// The oldest request of a context is in flight since then; what it is for will be looked up.
+    /// The oldest request of a context has been in flight since `entered`; the model looks up what its file is.
     pub(in crate::model) fn is_stuck(
         &mut self,
         (context, pid): (ContextRef, u32),

@@ -9,7 +9,7 @@ use crate::{
 
 const ENOSYS: i64 = -(errno::ENOSYS as i64);
 
-/// What it answered.
+/// A call, and what the filter answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SandboxDenied {
     syscall: Syscall,
@@ -17,7 +17,7 @@ pub struct SandboxDenied {
 }
 
 impl SandboxDenied {
-    /// libaio makes another call then.
+    /// Whether libaio makes another call after this answer.
     fn is_harmless(&self) -> bool {
         self.syscall == Syscall::Pgetevents && self.ret == ENOSYS
     }

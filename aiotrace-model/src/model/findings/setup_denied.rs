@@ -1,4 +1,4 @@
-//! setup-denied: io_setup says EAGAIN: fs.aio-max-nr is reached, or would be.
+//! setup-denied: io_setup returned EAGAIN, because fs.aio-max-nr is reached, or would be exceeded.
 
 use super::Basis;
 use crate::{
@@ -7,16 +7,16 @@ use crate::{
     words::{duration::in_words, escape::escaped},
 };
 
-/// What was asked for, and what there was.
+/// The number that was asked for, and the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SetupDenied {
     asked: u32,
-    /// How it was when it was looked up, so long after the call (nanoseconds).
+    /// The limit, and how long after the call it was looked up (nanoseconds).
     limit: Option<(u64, Limit)>,
 }
 
 impl SetupDenied {
-    /// Who holds fs.aio-nr, looked up so long after the call (nanoseconds).
+    /// Takes the answer who holds fs.aio-nr, `later` nanoseconds after the call.
     pub(in crate::model) fn answered(&mut self, later: u64, limit: Limit) {
         self.limit = Some((later, limit));
     }
@@ -50,7 +50,7 @@ impl Basis for SetupDenied {
 }
 
 impl Model {
-    /// io_setup was asked for so many, and said EAGAIN.
+    /// io_setup was asked for `asked` requests, and returned EAGAIN.
     pub(in crate::model) fn setup_denied(&mut self, event: &Event, asked: u32) {
         let mut finding =
             Finding::new(SetupDenied { asked, limit: None }, event.time, event.pid);

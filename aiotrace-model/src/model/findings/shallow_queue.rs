@@ -1,11 +1,11 @@
-//! shallow-queue: a context for many requests never has more than one, as each is waited for before the next one is
-//! submitted.
+//! shallow-queue: a context for many requests never has more than one in flight, because the thread waits for each
+//! request before it submits the next one.
 //!
-//! Told when it is over, with the context or with the trace: until then the program may still do otherwise. That no
-//! two requests are in flight at a time is not enough for it. A program that reads ahead has one in flight, too, and
-//! works meanwhile; one that waits in epoll_wait(2) does other things, too; and one that submits ten, of which each
-//! is complete at once, would have ten in flight on another file. So it is told only of a thread that comes back with
-//! io_getevents after each io_submit, and spends most of the time there.
+//! It is found when the context ends, or the trace: until then the program may still submit more. One request in
+//! flight at a time is not enough for it: a program that reads ahead has one in flight, too, and works in the
+//! meantime; one that waits in epoll_wait(2) does other things, too; and one that submits ten requests, each of which
+//! is complete at once, would have ten in flight with another file. So the finding is only about a thread that calls
+//! io_getevents after each io_submit, and spends most of its time there.
 
 use super::Basis;
 use crate::{
@@ -23,24 +23,24 @@ const EINTR: i64 = -(errno::EINTR as i64);
 const RESTART: i64 = -514;
 /// `IOCB_CMD_POLL`
 const POLL: u16 = 5;
-/// Who asks for fewer does not expect many.
+/// A program that asks io_setup for fewer does not expect many requests.
 const MANY: u32 = 8;
-/// Fewer requests may be a beginning.
+/// With fewer requests the program may only be at its beginning.
 const ENOUGH: u64 = 1000;
-/// Contexts in which a thread is to wait for its request.
+/// Most contexts whose thread is waiting for its request.
 const MOST_OPEN: usize = 4096;
 
-/// A context that could hold many.
+/// A context that could hold many requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShallowQueue {
     /// What io_setup was asked for.
     asked: u32,
     requests: u64,
-    /// Time in io_getevents, nanoseconds.
+    /// Time spent in io_getevents, nanoseconds.
     waited: u64,
-    /// Time from io_submit to io_getevents.
+    /// Time from io_submit to io_getevents, nanoseconds.
     between: u64,
-    /// Not all of its life was seen.
+    /// The context existed before the attach, so not all of its life was seen.
     is_adopted: bool,
 }
 
@@ -72,48 +72,48 @@ impl Basis for ShallowQueue {
     }
 }
 
-/// How the requests of a context take turns: each is submitted, waited for, and only then the next one.
+/// How the requests of a context take turns: each is submitted, waited for, and only then comes the next one.
 #[derive(Debug, Default)]
 pub struct Turns {
-    /// They did not, once.
+    /// The requests did not take turns, once.
     is_over: bool,
     open: Option<Turn>,
     /// When the last io_submit returned.
     returned: u64,
-    /// Those that were not complete when io_submit returned.
+    /// Requests that were not complete when io_submit returned.
     requests: u64,
-    /// Those that were.
+    /// Requests that were complete when io_submit returned.
     inline: u64,
-    /// See [`ShallowQueue`]. Of those that were not complete at once.
+    /// As in [`ShallowQueue`], for the requests that were not complete at once.
     waited: u64,
     between: u64,
 }
 
-/// A request that is to be waited for.
+/// A request for which the thread is to wait.
 #[derive(Clone, Copy, Debug)]
 struct Turn {
     tid: u32,
     is_inline: bool,
-    /// When the thread began to wait for it, and how long it has waited in calls that gave nothing.
+    /// When the thread began to wait for it, and how long it has waited in calls that returned nothing.
     began: Option<u64>,
     waited: u64,
 }
 
 impl Turns {
-    /// io_submit of one returned, and was entered then.
+    /// An io_submit of one iocb returned, which was entered at `entered`.
     fn submitted(&mut self, event: &Event, entered: u64, is_inline: bool) {
         self.is_over |= self.open.is_some() || entered < self.returned;
         self.returned = event.time;
         self.open = Some(Turn { tid: event.tid, is_inline, began: None, waited: 0 });
     }
 
-    /// io_getevents returned, and was entered then.
+    /// An io_getevents returned, which was entered at `entered`.
     fn waited(&mut self, event: &Event, entered: u64, ret: i64) {
         let Some(turn) = self.open.as_mut().filter(|it| it.tid == event.tid) else { return };
         let began = *turn.began.get_or_insert(entered);
         turn.waited += event.time.saturating_sub(entered);
         match ret {
-            // It waits on.
+            // The thread goes on waiting.
             0 | EINTR | RESTART => (),
             1 => {
                 if turn.is_inline {
@@ -130,14 +130,14 @@ impl Turns {
     }
 
     fn is_shallow(&self) -> bool {
-        // Of a file whose requests are complete at once, inline-completion tells.
+        // inline-completion is the finding for a file whose requests are complete at once.
         let is_enough = self.requests >= ENOUGH && self.inline <= self.requests;
         !self.is_over && is_enough && self.waited >= self.between
     }
 }
 
 impl Model {
-    /// A thread returned from a call: it has waited for its request, or goes on without that.
+    /// A thread returned from a call: it has waited for its request, or goes on without waiting.
     pub(in crate::model) fn turn_of(&mut self, event: &Event, call: &Call) {
         if self.turns.is_empty() {
             return;
@@ -164,7 +164,8 @@ impl Model {
         }
     }
 
-    /// io_submit returned, and was given so many. `first`: if it was accepted; `is_inline`: it was complete by then.
+    /// An io_submit of `nr` iocbs returned. `first`: its iocb, if it was accepted; `is_inline`: its request was
+    /// complete by then.
     pub(in crate::model) fn turn_begins(
         &mut self,
         event: &Event,
@@ -178,7 +179,7 @@ impl Model {
         if !is_meant || context.turns.is_over {
             return;
         }
-        // A poll pends by design, and whoever waits for it could do so with others.
+        // A poll pends by design, and a program that waits for one could wait for others, too.
         let is_one = nr == 1 && first.and_then(|it| it.value).is_some_and(|it| it.opcode != POLL);
         let has_room = self.turns.len() < MOST_OPEN;
         match call.entered.filter(|_| is_one && has_room && delivered(call.fault).is_none()) {
@@ -190,20 +191,20 @@ impl Model {
         }
     }
 
-    /// No thread of this process goes on.
+    /// Forgets the turns of a process whose threads do not go on.
     pub(in crate::model) fn forget_turns(&mut self, pid: u32) {
         let space = self.space(pid);
         self.turns.retain_in_any_order(|_, key| key.0 != space);
     }
 
-    /// The context is no more, or the trace is over.
+    /// The context has ended, or the trace is over.
     pub(in crate::model) fn turns_end(&mut self, context: &Context, time: u64) {
         if let Some(finding) = shallow(context, time) {
             self.find_once(finding, context.name.id, 0);
         }
     }
 
-    /// The trace is over.
+    /// The trace is over: the turns of all contexts end.
     pub(in crate::model) fn all_turns_end(&mut self) {
         let now = self.now;
         let live = self.contexts.in_any_order().map(|it| it.1);

@@ -3,12 +3,12 @@
 use super::Basis;
 use crate::model::{Severity, Subject};
 
-/// A request that moved less.
+/// A read or write that moved less than it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ShortIo {
-    /// Which.
+    /// The request.
     pub request: Subject,
-    /// What it moved, bytes.
+    /// The bytes that it moved.
     pub res: i64,
 }
 

@@ -1,4 +1,4 @@
-//! short-submit-dropped: io_submit took fewer requests than it was given, and nobody did the rest.
+//! short-submit-dropped: io_submit accepted fewer requests than it was given, and nobody did the rest.
 
 use super::Basis;
 use crate::{
@@ -16,7 +16,7 @@ pub struct ShortSubmitDropped {
     watched: Watched,
 }
 
-/// For how long synchronous calls were watched, which may have done it.
+/// How long synchronous calls were watched, which may have done the rest.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Watched {
     Not,
@@ -56,7 +56,7 @@ impl Basis for ShortSubmitDropped {
 }
 
 impl Model {
-    /// The rest of a short submit will not be submitted any more. (`doubt`: it still may be.)
+    /// The rest of a short submit will not be submitted any more. (`doubt`: why it still may be.)
     pub(in crate::model) fn dropped(&mut self, short: Short, doubt: Option<Doubt>) {
         let (dropped, first, own) = short.dropped();
         let space = self.space(short.pid);

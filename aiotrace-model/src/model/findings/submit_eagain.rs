@@ -1,4 +1,4 @@
-//! submit-eagain: io_submit has no slot for a request.
+//! submit-eagain: io_submit returned EAGAIN, because the context has no room for a request.
 
 use super::Basis;
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 pub struct SubmitEagain {
     in_flight: u64,
     unreaped: u64,
-    /// How many the ring can hold.
+    /// How many completions the ring can hold.
     capacity: u64,
 }
 
@@ -47,7 +47,7 @@ impl Basis for SubmitEagain {
 }
 
 impl Model {
-    /// A call that began on this context then.
+    /// An io_submit that began on this context at that time returned EAGAIN.
     pub(in crate::model) fn submit_eagain(
         &mut self,
         (time, pid, tid): (u64, u32, u32),
@@ -55,7 +55,7 @@ impl Model {
         ring: Option<Ring>,
     ) {
         let Some(context) = self.context_when_mut((pid, ctx), began) else { return };
-        // Else it is that of the context that has the handle by now.
+        // Otherwise this is the ring of the context that has the handle by now.
         let ring = ring.filter(|_| !context.is_left);
         if let Some(ring) = ring {
             context.looked(ring, time);

@@ -1,4 +1,4 @@
-//! unreaped-completions: completions wait in the ring for long, and nobody takes them.
+//! unreaped-completions: completions wait in the ring for long, and nobody reaps them.
 
 use super::Basis;
 use crate::{
@@ -11,9 +11,9 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct UnreapedCompletions {
     unreaped: u32,
-    /// Of the oldest, nanoseconds.
+    /// How long the oldest has waited, nanoseconds.
     age: u64,
-    /// How many the ring can hold.
+    /// How many completions the ring can hold.
     capacity: u32,
 }
 
@@ -41,7 +41,7 @@ impl Basis for UnreapedCompletions {
 }
 
 impl Model {
-    /// What is in this ring waits since then.
+    /// The completions in this ring have waited since that time.
     pub(in crate::model) fn is_unreaped(
         &mut self,
         (context, pid): (ContextRef, u32),

@@ -12,7 +12,7 @@ use crate::{
 pub struct UseAfterDestroy {
     syscall: Syscall,
     handle: Handle,
-    /// How long before it the context was destroyed, nanoseconds.
+    /// How long before the call the context was destroyed, nanoseconds.
     before: u64,
 }
 
@@ -32,7 +32,7 @@ impl Basis for UseAfterDestroy {
 }
 
 impl Model {
-    /// Whether a call that gave EINVAL was on a context that was destroyed before: then that is told.
+    /// Reports a call with EINVAL if its context was destroyed before; returns whether it was.
     pub(in crate::model) fn used_after_destroy(
         &mut self,
         event: &Event,
@@ -45,7 +45,7 @@ impl Model {
         }
         let Some(known) = self.spaces.get(&space) else { return false };
         let destroyed = known.when_destroyed(handle.0);
-        // A call that waited when another thread destroyed the context ends like this by design.
+        // A call that was waiting when another thread destroyed the context gets EINVAL by design.
         let (Some(destroyed), Some(entered)) = (destroyed, call.entered) else { return false };
         if entered <= destroyed {
             return false;

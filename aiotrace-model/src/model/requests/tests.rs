@@ -38,14 +38,14 @@ fn a_completion_before_the_return_proves_acceptance() {
 
 #[test]
 fn what_is_submitted_while_the_ring_is_looked_at_is_in_it() {
-    // io_getevents returned at 5, io_submit was entered at 6, the ring was read at 8: the request completed in
+    // io_getevents returned at 5, io_submit was entered at 6, and the ring was read at 8: the request completed in
     // between.
     let seen = Completed { after: 4, until: 8, ..completed(1, 5) };
     let mut requests = Requests::default();
     assert_eq!(requests.complete(seen), None);
     assert!(requests.accepted(request(1, 6, 1)).is_some());
     assert!(requests.adds_up());
-    // Or io_submit returned before that was told.
+    // The same if io_submit returned before the completion came.
     let mut requests = Requests::default();
     assert_eq!(requests.accepted(request(1, 6, 1)), None);
     assert!(requests.complete(seen).is_some());
@@ -54,7 +54,8 @@ fn what_is_submitted_while_the_ring_is_looked_at_is_in_it() {
 
 #[test]
 fn an_iocb_that_is_used_again_by_another_thread_is_another_request() {
-    // A submits at 1 and returns last; the iocb completes at 5 and is reaped; B submits it again at 7.
+    // Thread A submits at 1 and returns last; the request completes at 5 and is reaped; thread B submits the iocb
+    // again at 7.
     let mut requests = Requests::default();
     assert_eq!(requests.complete(completed(1, 5)), None);
     assert_eq!(requests.accepted(request(1, 7, 2)), None);
@@ -70,7 +71,7 @@ fn after_the_trace_only_what_was_in_flight_is_taken_from_a_ring() {
     for iocb in [1, 2] {
         assert_eq!(requests.accepted(request(iocb, 1, iocb)), None);
     }
-    // Reaped, and submitted again, when nobody recorded any more.
+    // These were reaped, and submitted again, after the end of recording.
     let found = [2, 2, 1].map(|iocb| completed(iocb, 9).event);
     assert_eq!(requests.of_in_flight(found.iter()), 1);
     assert!(requests.complete(completed(2, 9)).is_some());
@@ -105,7 +106,7 @@ fn requests_of_one_iocb_are_told_apart_by_their_data() {
         let found = requests.complete(done(data, 10))?;
         Some((found.request.call, found.again))
     };
-    // The third may be another 8, as far as is known.
+    // As far as is known, the third may have the data 8, too.
     assert_eq!(next(8), Some((2, Some(3))));
     assert_eq!(next(8), Some((4, None)));
     assert_eq!(next(9), Some((3, None)), "that is the only one whose data is not known");
@@ -132,7 +133,7 @@ fn whoever_moves_the_head_has_reaped() {
         requests.complete(completed(obj, 5));
     }
     let mut reaped = Vec::new();
-    // One completed since the look.
+    // A request completed after the look.
     requests.look(ring(2, 3), 7, |it, _| reaped.push(it.place));
     assert_eq!((reaped, requests.unreaped()), (vec![0, 1], 2));
     requests.look(ring(4, 4), 8, |_, _| ());
@@ -150,7 +151,7 @@ fn what_completed_and_could_not_be_read_is_not_in_flight() {
     requests.complete_unread(0, 5);
     requests.complete_unread(0, 5);
     assert_eq!((requests.in_flight(), requests.unknown(), requests.completed()), (1, 2, 2));
-    // io_getevents tells of one, and the program uses the iocb of another again.
+    // io_getevents returns one event, and the program uses the iocb of another request again.
     let given = IoEvent { data: 0, obj: 3, res: -5, res2: 0 };
     assert_eq!(requests.given(given, 7).unwrap().request.iocb, 3);
     assert_eq!(requests.accepted(request(2, 8, 8)), None);
@@ -187,7 +188,7 @@ fn what_io_getevents_gave_is_not_told_again() {
         assert_eq!((requests.in_flight(), requests.unknown()), (0, 0));
     }
     assert_eq!(requests.given(event(1), 30), None);
-    // Now they are read; one was overwritten.
+    // The other entries are read; one was overwritten.
     requests.complete_unread(0, 40);
     assert_eq!(requests.complete(completed(1, 40)), None);
     assert!(requests.adds_up());
@@ -209,7 +210,7 @@ fn what_an_adopted_ring_holds_is_unreaped_and_nothing_more_is_guessed() {
 fn what_was_in_the_ring_before_a_request_began_is_not_its_completion() {
     let undated = |obj| Completed { after: 0, ..completed(obj, 500) };
     let mut requests = Requests::adopted(Some(ring(0, 0)), 100);
-    // They are read at once, after their iocbs were used again; a look tells that seven were there before.
+    // They are read at once, after their iocbs were used again; a look shows that seven had come before.
     for obj in 1..=8 {
         assert_eq!(requests.complete(undated(obj)), None);
     }
@@ -217,9 +218,9 @@ fn what_was_in_the_ring_before_a_request_began_is_not_its_completion() {
     assert_eq!((requests.unseen(), requests.unreaped()), (0, 1));
     assert_eq!(requests.accepted(request(1, 300, 1)), None);
     assert_eq!(requests.in_flight(), 1);
-    // The eighth may be the request's own.
+    // The eighth may belong to the request itself.
     assert!(requests.accepted(request(8, 300, 2)).is_some());
-    // Of a call that began before the trace, nobody can tell.
+    // For a call that began before the trace, nobody can say.
     assert_eq!(requests.accepted(request(2, 0, 3)), None);
     assert_eq!(requests.in_flight(), 1);
 }

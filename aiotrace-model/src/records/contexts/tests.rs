@@ -31,7 +31,7 @@ fn what_a_ring_has_and_was_not_told_is_not_in_flight() {
     contexts.entries((SPACE, 0x1000), 0, 10, 0);
     contexts.behind(SPACE, 0x1000, 20);
     contexts.looked(SPACE, 0x1000, 30, 200);
-    // They are read at the next look: they completed after the look before that.
+    // The entries are read at the next look: the requests completed after the look before.
     assert_eq!(contexts.entries((SPACE, 0x1000), 10, 1, 0).since, Some(100));
     assert_eq!(contexts.gone(SPACE, 0x1000, 400), Some(0));
 }
@@ -49,7 +49,7 @@ fn a_handle_may_be_given_away_before_io_destroy_returns() {
     let mut contexts = Contexts::default();
     contexts.created(SPACE, 0x1000, 5, 100);
     contexts.used(SPACE, 0x1000, 5, 3);
-    // io_destroy is entered at 200 and waits; at 300 the handle is another context's.
+    // io_destroy is entered at 200 and waits; at 300 another context gets the handle.
     contexts.created(SPACE, 0x1000, 5, 300);
     contexts.used(SPACE, 0x1000, 5, 1);
     assert_eq!(contexts.gone(SPACE, 0x1000, 200), Some(3));
@@ -90,7 +90,7 @@ fn a_ring_that_is_moved_before_it_was_seen_is_the_only_one_that_can_be_meant() {
         contexts.created(SPACE, 0x1000, 5, 100);
         contexts.created(SPACE, 0x2000, 5, 100);
         if others < 2 {
-            // That one is there.
+            // This ring is seen.
             contexts.seen(SPACE, 0x2000, ring(1, 0), 5);
             assert_eq!(contexts.used(SPACE, 0x2000, 5, 0), None);
         }

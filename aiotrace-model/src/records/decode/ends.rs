@@ -1,4 +1,4 @@
-//! What ends with a process: its contexts, whose ends a probe tells before or after that of the process.
+//! What ends with a process: its contexts. A probe may report their ends before or after the end of the process.
 
 use std::hash::BuildHasher as _;
 
@@ -11,7 +11,7 @@ use crate::{
 };
 
 impl Decoder {
-    /// A process changed; first what ends by that.
+    /// Gives the events of a process that changed; first those of the contexts that end with it.
     pub(super) fn process(&mut self, record: &record::Process, mut event: impl FnMut(&Event)) {
         let Header { time, pid, tid, .. } = record.header;
         if let (Some(unwinder), record::Change::Exec | record::Change::Exit) =
@@ -22,7 +22,7 @@ impl Decoder {
         if self.told_ends {
             self.changed(record, &mut event);
         }
-        // Where a probe tells the ends, it does so before or after this.
+        // If a probe sees the ends, it reports them before or after this record.
         let ended = if self.told_ends { Vec::new() } else { changed(&mut self.contexts, record) };
         for mut it in ended {
             it.gone.in_flight = it.gone.in_flight.filter(|_| !self.in_part);
@@ -33,7 +33,7 @@ impl Decoder {
         event(&Event { time, pid, tid, body: Body::Process(process(record, space)) });
     }
 
-    /// How a context ended; `None` if that is not known yet.
+    /// How a context ended; `None` if that is unknown so far.
     pub(super) fn how(&self, record: &record::ContextGone) -> Option<How> {
         match record.end {
             record::End::Destroy => Some(How::Destroy),
@@ -47,7 +47,8 @@ impl Decoder {
         }
     }
 
-    /// Remembers which process has which address space, and tells what ended by that.
+    /// Notes which process has which address space, and gives the events of contexts that ended with the one that was
+    /// left.
     fn changed(&mut self, record: &record::Process, event: &mut impl FnMut(&Event)) {
         let pid = record.header.pid;
         let how = match record.change {

@@ -1,4 +1,4 @@
-//! The decoder, fed with records made here.
+//! Tests of the decoder, with records that they make.
 
 use aiotrace_common::{
     abi::IoEvent,
@@ -12,7 +12,7 @@ use crate::{
     records::Copied,
 };
 
-/// A moment after the call returned.
+/// The time when a ring is looked at: a moment after the call returned.
 const SEEN: u64 = 2001;
 
 fn header(kind: Kind, seq: u32, flags: u16) -> Header {
@@ -165,7 +165,7 @@ fn io_event(data: u64) -> IoEvent {
     IoEvent { data, obj: 0x1000 + data, res: 512, res2: 0 }
 }
 
-/// The events that these records give.
+/// The events that come of these records.
 fn decode(records: &[Vec<u8>]) -> Vec<Body> {
     let mut decoder = Decoder::default();
     let mut bodies = Vec::new();
@@ -289,7 +289,7 @@ fn unknown_kinds_and_values_are_errors() {
         let result = Decoder::default().feed(&record, |_| ());
         assert!(result.is_err(), "byte {place} is {value}");
     }
-    // The call's number, the state of memory.
+    // The offsets of the call's number and of the state of the ring's memory.
     let call_at = std::mem::offset_of!(record::Call, syscall);
     let memory_at = size_of::<record::Call>() + std::mem::offset_of!(RingSample, memory);
     for place in [call_at, memory_at] {
@@ -297,7 +297,8 @@ fn unknown_kinds_and_values_are_errors() {
         record[place] = 77;
         assert!(Decoder::default().feed(&record, |_| ()).is_err(), "byte {place}");
     }
-    // More entries than a record can have, none of which could be read: not four billion completions.
+    // The record claims more entries than it can have, none of them read: they must not become four billion
+    // completions.
     let mut record = submitted(1, 1, 1);
     let count_at = std::mem::offset_of!(Submitted, new) + std::mem::offset_of!(NewEntries, count);
     record[count_at + 3] = 0xff;
@@ -451,7 +452,7 @@ fn the_end_of_a_context_is_told_once_whoever_tells_it() {
     ended(&bodies);
 }
 
-/// Gives stacks of one function, and says what it was asked.
+/// An unwinder that gives stacks of one function, and notes the questions.
 #[derive(Clone, Default)]
 struct Asked(std::rc::Rc<std::cell::RefCell<Vec<String>>>);
 
@@ -484,7 +485,7 @@ fn a_stack_is_of_the_call_with_which_it_came() {
         path: [0; record::PATH_BYTES],
     };
     let mut stacks = Vec::new();
-    // The second is of a call whose end never came.
+    // The second stack belongs to a call whose end never came.
     for record in
         [stack(1, 1000), setup(2), stack(3, 999), setup(4), setup(5), exit.as_bytes().to_vec()]
     {
@@ -499,7 +500,7 @@ fn a_stack_is_of_the_call_with_which_it_came() {
     assert_eq!(*asked.0.borrow(), ["unwind 7 at 1000", "unwind 7 at 999", "forget 7"]);
 }
 
-/// Whoever reads /proc/PID/maps, as we do, may be the last to have the memory of a process.
+/// A process that reads /proc/PID/maps, as we do, may be the last that holds the memory of another process.
 #[test]
 fn an_end_by_somebody_else_is_explained_by_what_the_process_did() {
     let other = || {
@@ -570,7 +571,7 @@ fn the_records_of_a_getevents_become_one_call() {
 fn a_gap_in_the_sequence_is_a_loss_and_nothing_of_it_is_guessed() {
     let bodies = decode(&[
         submit(1, 0, 1, 0, &[submitted_iocb(1, Memory::Read)]),
-        // The result of the first call and the iocbs of the second never came.
+        // The result of the first call and the iocbs of the second are missing.
         submitted(4, 1, 1),
     ]);
     assert_eq!(bodies[0], Body::Lost { records: 2 });

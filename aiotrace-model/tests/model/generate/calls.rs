@@ -1,4 +1,4 @@
-//! What the calls do: in the reference, and for the source that watches.
+//! What the calls do in the reference, and what the source sees of them.
 
 use super::*;
 
@@ -47,7 +47,7 @@ impl World {
     pub fn setup(&mut self, who: Who, asked: u32) {
         let Process { space, is_guest, .. } = self.processes[who.0];
         let would_fail = !self.rules.faults && self.kernel.is_full(asked);
-        // A probe tells of a context by the process that made it.
+        // A probe names the process that made the context.
         if is_guest || would_fail {
             return;
         }
@@ -81,7 +81,7 @@ impl World {
         let entered = self.told.now;
         let ids = self.ids(who);
         let ring = self.told.look(&mut self.kernel, ctx, ids);
-        // The iocbs are a record of their own.
+        // The iocbs have a record of their own.
         let known = self.record(who, Vec::new());
         self.kernel.contexts[ctx].users += 1;
         let call = self.number();
@@ -90,7 +90,7 @@ impl World {
             Some(InCall::Submit { ctx, entered, wanted, accepted, error, call, ring, known });
     }
 
-    /// A call goes on.
+    /// A call makes progress.
     pub fn progress(&mut self, (process, thread): Who, count: usize) {
         match &mut self.processes[process].threads[thread].call {
             Some(InCall::Submit { ctx, wanted, accepted, error, call, .. }) => {
@@ -113,7 +113,7 @@ impl World {
         }
     }
 
-    /// The call returns; false if it cannot yet.
+    /// The call returns; `false` if it cannot return yet.
     pub fn finish(&mut self, who: Who) -> bool {
         self.progress(who, usize::MAX);
         let Some(call) = self.processes[who.0].threads[who.1].call.take() else { return true };
@@ -123,7 +123,7 @@ impl World {
                 self.processes[who.0].threads[who.1].call = Some(call);
                 return false;
             }
-            // It waits for whatever is in flight.
+            // io_destroy waits for the requests in flight.
             for request in self.kernel.contexts[ctx].open().collect::<Vec<_>>() {
                 self.complete(ctx, request, false);
             }
@@ -155,8 +155,7 @@ impl World {
         true
     }
 
-    /// The ring that is now where the handle says, as a call sees it when it returns; and whether that is
-    /// still its context's.
+    /// The ring at the address of the handle, as a call sees it when it returns; and the context that it belongs to.
     pub fn ring_now(&mut self, who: Who, ctx: Ctx) -> (Option<Ring>, Option<Ctx>) {
         let handle = self.kernel.contexts[ctx].handle;
         let there = self.kernel.find(self.space(who), handle);
@@ -191,13 +190,13 @@ impl World {
         if is_eagain && !is_gone {
             self.told.expect(Name::SubmitEagain, Severity::Warning, pid);
         } else if is_eagain && self.kernel.is_held(self.space(who), handle) {
-            // Its handle is, as far as anybody can know, that of one whose ring is unmapped.
+            // As far as the model can know, the handle belongs to a context whose ring is unmapped.
             self.told.allow(Name::SubmitEagain, Severity::Warning, pid);
         }
         if ret < 0 && ret != EAGAIN {
             self.told.expect(Name::RefusedCalls, Severity::Warning, pid);
         } else if ret == EAGAIN && is_gone {
-            // Of a context that is not known any more.
+            // The context is not known any more.
             self.told.allow(Name::RefusedCalls, Severity::Warning, pid);
         }
         match there {
@@ -237,7 +236,7 @@ impl World {
         let (mut ring, there) = self.ring_now(who, ctx);
         let context = &self.kernel.contexts[ctx];
         let handle = context.handle;
-        // Another thread destroyed it meanwhile.
+        // Another thread destroyed the context in the meantime.
         let ret = if got == 0 && !context.is_alive { EINVAL } else { got as i64 };
         ring = ring.filter(|_| !unread);
         if ret >= 0 && self.told.views[ctx].gone.is_none() {
@@ -253,8 +252,8 @@ impl World {
 
     pub fn destroy(&mut self, who: Who, ctx: Ctx) {
         let Context { space, handle, users, .. } = self.kernel.contexts[ctx];
-        // Without a probe that tells the ends, two that have the handle are told apart by their order.
-        // And what is in progress is taken to be of one whose ring was unmapped, if there is one.
+        // Without a probe that sees the ends, the model tells two contexts with one handle apart by their order. And
+        // it assigns calls in progress to a context whose ring was unmapped, if there is one.
         let is_heir = (0..self.kernel.contexts.len()).any(|it| {
             let other = &self.kernel.contexts[it];
             it != ctx
@@ -297,7 +296,8 @@ impl World {
         self.record(who, vec![self.call(entered, args, ret, ring, None)]);
     }
 
-    /// False if the source could not tell it from others any more: it is behind by a whole ring.
+    /// `false` if the source could not tell the completion from others any more, because it is behind by a whole
+    /// ring.
     pub fn complete(&mut self, ctx: Ctx, request: usize, fails: bool) -> bool {
         let context = &self.kernel.contexts[ctx];
         let has_place = self.told.pending(&self.kernel, ctx) + 1 < context.ring().nr as usize;
@@ -317,7 +317,7 @@ impl World {
         // Calls in progress would return with the old handle.
         let has_it = |it: &Context| (it.space, it.handle) == (space, from);
         let is_used = self.kernel.contexts.iter().any(|it| has_it(it) && it.users > 0);
-        // Without a probe it is noticed at the next call, and what completed before that is lost.
+        // Without a probe, the move is noticed at the next call, and completions that came before it are lost.
         let is_known = self.rules.exact || self.told.pending(&self.kernel, ctx) == 0;
         if is_used || !is_known {
             return None;

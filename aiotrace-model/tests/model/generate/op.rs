@@ -1,10 +1,10 @@
-//! The steps of which a random run is made.
+//! The steps of a random run.
 
 use proptest::prelude::*;
 
 use crate::reference::{POLL, PREAD, PWRITE};
 
-/// One step. Numbers choose among what there is.
+/// A step. Its numbers choose among what exists.
 #[derive(Clone, Debug)]
 pub enum Op {
     Setup { thread: u8, asked: u8 },

@@ -1,9 +1,9 @@
-//! What the programs are like: what they submit, what they do wrong on purpose, and how they end.
+//! The behaviour of the programs: what they submit, which mistakes they make on purpose, and how they end.
 
 use super::{calls::getevents_args, *};
 
 impl World {
-    /// An iocb that is free, for a request unlike all others.
+    /// An unused iocb, for a request unlike all others.
     pub fn wanted(&mut self, space: u64, opcode: u16) -> Wanted {
         let number = self.number();
         let (fd, offset) =
@@ -13,7 +13,7 @@ impl World {
         Wanted { address, opcode, fd, offset, nbytes, is_bad: false }
     }
 
-    /// The first iocb of which the kernel and the program know nothing.
+    /// The first iocb that neither the kernel nor the program uses.
     pub fn free_iocb(&self, space: u64, more: &[Wanted]) -> u64 {
         let is_used = |address: u64| {
             let is_it = |it: &Wanted| it.address == address;
@@ -35,12 +35,12 @@ impl World {
         })
     }
 
-    /// It was refused, or came after one that was.
+    /// Whether the iocb was refused, or came after one that was.
     fn is_left(&self, space: u64, address: u64) -> bool {
         self.rest.iter().any(|it| it.space == space && it.what.address == address)
     }
 
-    /// Slots that no call will take.
+    /// Number of slots that no call will take.
     pub fn room(&self, ctx: Ctx) -> usize {
         let all = self.processes.iter().flat_map(|it| &it.threads);
         let taken = all.filter_map(|it| match &it.call {
@@ -52,7 +52,7 @@ impl World {
         self.kernel.contexts[ctx].room().saturating_sub(taken.sum())
     }
 
-    /// What to submit: first what is left of before, then something new.
+    /// What to submit: first the rest of earlier calls, then something new.
     pub fn batch(
         &mut self,
         ctx: Ctx,
@@ -63,7 +63,7 @@ impl World {
         let space = self.kernel.contexts[ctx].space;
         let room = if self.rules.faults { usize::MAX } else { self.room(ctx) };
         let mut wanted: Vec<Wanted> = Vec::new();
-        // The same request again is for the same context, unless that cannot be used any more.
+        // A request is repeated on the same context, unless that cannot be used any more.
         let usable: Vec<bool> =
             (0..self.kernel.contexts.len()).map(|it| self.is_usable(it)).collect();
         let is_meant = |it: &mut Rest| {
@@ -76,10 +76,10 @@ impl World {
                 continue;
             }
             if it.ctx != ctx && self.told.views[it.ctx].gone.is_none() {
-                // As far as anybody can know, the other context can still be used.
+                // As far as the model can know, the other context can still be used.
                 self.told.allow(Name::ShortSubmitDropped, Severity::Warning, it.pid);
             }
-            // The same iocb may be in flight, if it was in the call twice: then a copy is submitted.
+            // If the iocb was in a call twice, it may be in flight: then a copy is submitted.
             if self.free_iocb(space, &wanted) != it.what.address {
                 it.what.address = self.free_iocb(space, &wanted);
             }
@@ -98,15 +98,15 @@ impl World {
         wanted
     }
 
-    /// Handles whose ring was unmapped. Without a probe that tells the ends of contexts, nobody can tell
-    /// such a context from one that gets the same handle, so in that mode none does.
+    /// Handles whose ring was unmapped. Without a probe that sees the ends of contexts, nobody can tell such a
+    /// context from another one with the same handle, so in that mode no other one gets it.
     pub fn lost_handles(&self, space: u64) -> Vec<Handle> {
         let all = self.kernel.contexts.iter();
         let lost = all.filter(|it| it.space == space && it.is_alive && !it.is_mapped);
         lost.filter(|_| !self.rules.exact).map(|it| it.handle).collect()
     }
 
-    /// Nothing is in flight, nor will be by a call that has not returned.
+    /// Whether nothing is in flight, even when the calls in progress return.
     pub fn is_quiet(&self, ctx: Ctx) -> bool {
         let mut all = self.processes.iter().flat_map(|it| &it.threads);
         let is_done = |it: &Thread| match &it.call {
@@ -148,7 +148,8 @@ impl World {
             .open()
             .filter(|it| context.requests[*it].returned && is_alone(it))
             .filter(|it| !self.is_in_call(context.space, address(*it)))
-            // Of an iocb twice in a call, the second may be left: then it would be that one, submitted again.
+            // If an iocb was in a call twice, the second may be in the rest: it would be taken for that one,
+            // submitted again.
             .filter(|it| !self.is_left(context.space, address(*it)))
             .collect();
         let first = pick(&all, which)?;
@@ -167,7 +168,7 @@ impl World {
         Some(())
     }
 
-    /// What a program does that ends well.
+    /// What a program does before it ends well.
     fn clean_up(&mut self, process: usize) {
         let (who, space) = ((process, 0), self.processes[process].space);
         for _ in 0..20 {
@@ -217,7 +218,7 @@ impl World {
                 }
             }
         }
-        // Probes tell of a context by the process that made it, or used it last; wherever that one is now.
+        // Probes name the process that made the context, or used it last, wherever the context is now.
         let is_known_by =
             |it: &told::View| it.gone.is_none() && (it.pid == pid || it.creator == pid);
         let of_space = |it: &usize| self.kernel.contexts[*it].space == space;
@@ -243,11 +244,11 @@ impl World {
             for it in dropped {
                 match status {
                     Some(ExitStatus::Signal(_)) => (),
-                    // It may have been done with poll(2).
+                    // The program may have done it with poll(2).
                     _ if it.what.opcode == POLL => {
                         self.told.allow(Name::ShortSubmitDropped, Severity::Warning, it.pid);
                     }
-                    // Or by a child that goes on, or runs another program.
+                    // A child that goes on, or runs another program, may have done it.
                     _ if self.forked.contains(&space) => {
                         for severity in [Severity::Warning, Severity::Error] {
                             self.told.allow(Name::ShortSubmitDropped, severity, it.pid);
@@ -287,7 +288,7 @@ impl World {
             context.space == space && context.is_alive
         };
         let mut all: Vec<_> = (0..self.kernel.contexts.len()).filter(is_meant).collect();
-        // Where two had a handle, the ends are taken to be in this order.
+        // If two contexts had a handle, the model assumes that they end in this order.
         all.sort_by_key(|it| std::cmp::Reverse((self.kernel.contexts[*it].is_mapped, *it)));
         for ctx in all {
             self.kernel.kill(ctx);

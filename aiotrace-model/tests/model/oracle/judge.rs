@@ -1,4 +1,4 @@
-//! What the model told, against the truth.
+//! Compares the verdicts and findings of the model with the truth.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use super::{
     truth::{Fate, Fault, Short, Truth},
 };
 
-/// Judges all, and gives the last word on each fault, in the order of the faults.
+/// Judges everything, and returns the last verdict on each fault, in the order of the faults.
 pub fn judge(player: Player<'_>) -> Vec<Verdict> {
     let mut last: BTreeMap<u64, Verdict> = BTreeMap::new();
     for (_, verdict) in &player.verdicts {
@@ -53,7 +53,7 @@ impl Case<'_> {
         &self.player.truth
     }
 
-    /// Something was lost before it was over.
+    /// Whether a record was lost before the verdict.
     fn is_lossy(&self) -> bool {
         self.player.lost_since.is_some()
     }
@@ -101,7 +101,8 @@ impl Case<'_> {
         }
     }
 
-    /// Whose it was. After a loss an iocb may be taken for that of an earlier request, but not for sure.
+    /// Judges the request of the verdict. After a loss, an iocb may be taken for that of an earlier request, but then
+    /// the verdict is unsure.
     fn judge_subject(&self) {
         if self.is_lossy() && self.verdict.half == Half::Unsure {
             return;
@@ -142,7 +143,7 @@ impl Case<'_> {
         let is_clear = !self.is_lossy() && self.player.plan.watches;
         match verdict.half {
             Half::Retried => {
-                // Of a completion it is told so, too, if the retry was refused: "never succeeded".
+                // A failed completion counts as retried, too, if the retry was refused: "never succeeded".
                 let is_in_vain = self.is_of_completion() && !verdict.succeeded;
                 self.check(never == 0 || is_in_vain, "not all was done");
                 let is_tried = |it: &(usize, u64)| self.truth().is_tried(it.0, self.fault.time);
@@ -163,7 +164,7 @@ impl Case<'_> {
             Half::Lost => {
                 self.check(never > 0 && !is_read, "nothing was lost");
                 self.check(verdict.lost <= never, "fewer were lost");
-                // Of some it may not be known.
+                // For some requests the model may not know it.
                 let is_known =
                     is_clear && !has_doubtful(self.player.plan) && !has_vectors(self.player.plan);
                 self.check(verdict.lost == never || !is_known, "more were lost");
@@ -180,7 +181,7 @@ impl Case<'_> {
         }
     }
 
-    /// Why it is unsure.
+    /// Judges the reason why the verdict is unsure.
     fn judge_doubt(&self) {
         let plan = self.player.plan;
         let is_by_hand = |it: &Step| matches!(it, Step::Reap { from_ring: true, .. });
@@ -190,14 +191,14 @@ impl Case<'_> {
             Some(Doubt::NotWatched) => !plan.watches,
             Some(Doubt::Lost | Doubt::Unread) => self.is_lossy(),
             Some(Doubt::UnknownPlace) => has(|it| matches!(it, Deal::Somewhere)),
-            // Of vectors only the first place is known.
+            // Of vectors only the first offset is known.
             Some(Doubt::UnknownLength) => has_doubtful(plan) || has_vectors(plan),
-            // Both descriptors have ranges of their own, but for what syncs.
+            // Each descriptor has ranges of its own; only a sync is about more.
             Some(Doubt::OtherDescriptor) => has_doubtful(plan),
-            // (A lost io_getevents looks so, too.)
+            // (A lost io_getevents looks the same.)
             Some(Doubt::InRing) => plan.steps.iter().any(is_by_hand) || self.is_lossy(),
-            // Its programs use a place of a file more than once. (What is new is retried for sure: see the tests of single
-            // programs beside this.)
+            // The programs use an offset of a file more than once. (A request at a new offset is certainly a retry:
+            // see the tests of single programs.)
             Some(Doubt::Used) => true,
             Some(_) => false,
         };
@@ -218,10 +219,11 @@ impl Case<'_> {
         let is_right = match going {
             Going::Hung => {
                 let is_open = matches!(ended, Going::Running | Going::Ended(ExitStatus::Signal(9)));
-                // A call may have been lost, which nobody knew when it was told.
+                // A call may have been lost, which nobody knew at the time of the verdict.
                 is_open && (is_quiet || self.is_lossy())
             }
-            // It still ran when this was told, and its end makes it no other kind of verdict.
+            // The process was still running at the time of the verdict, and its end does not change the kind of the
+            // verdict.
             Going::Running => {
                 let kind = Outcome::of(self.verdict.half, Some(ended));
                 ended == going || kind == self.verdict.outcome
@@ -232,26 +234,27 @@ impl Case<'_> {
     }
 }
 
-/// Synchronous calls of which it cannot be seen what they did: those at a place that is not told, and pieces of vectors.
+/// Whether the plan has synchronous calls whose effect nobody can see: those at an unknown offset, and pieces of
+/// vectors.
 fn has_doubtful(plan: &Plan) -> bool {
     let is_doubtful =
         |it: &Deal| matches!(it, Deal::Somewhere | Deal::Synchronously { .. } | Deal::Halfway);
     plan.deals.iter().any(is_doubtful)
 }
 
-/// Requests with vectors: while one is in flight, what it does behind its place is not known.
+/// Whether the plan has vectored requests: while one is in flight, what it does beyond its offset is unknown.
 fn has_vectors(plan: &Plan) -> bool {
     let is_one = |it: &Step| matches!(it, Step::Submit { opcodes, .. } if opcodes.contains(&8));
     plan.steps.iter().any(is_one)
 }
 
-/// An error, or a warning that blames the program for what a fault did.
+/// Judges a finding: an error, or a warning that blames the program for what a fault did.
 fn judge_finding(player: &Player<'_>, it: &Finding) {
     let is_lossy = player.lost_since.is_some();
     let has_refusals =
         player.plan.steps.iter().any(|it| matches!(it, Step::Submit { bad: true, .. }));
     let is_allowed = match it.name {
-        // Judged apart.
+        // These have a judge of their own.
         Name::ShortSubmitDropped => true,
         Name::DiscardedRequests => !player.plan.destroys || player.end.is_some() || is_lossy,
         Name::SubmitEagain | Name::InlineCompletion | Name::ReleasedAtExit => true,
@@ -262,11 +265,11 @@ fn judge_finding(player: &Player<'_>, it: &Finding) {
     assert!(is_allowed || is_unsure, "not expected: {it:?}");
 }
 
-/// What the kernel's own short io_submits left: each that was dropped is an error, and no other one.
+/// Judges the rest of the kernel's own short io_submits: each that was dropped is an error, and nothing else is.
 fn judge_shorts(player: &Player<'_>) {
     let (plan, truth) = (player.plan, &player.truth);
     let is_clear = plan.watches && player.lost_since.is_none();
-    // Synchronous calls are watched for five seconds; after that, at some time, no more.
+    // Synchronous calls are watched for five seconds, and after that for an unknown time.
     let dropped = |watched: u64| {
         let is_dropped = |short: &&Short| {
             short.jobs.iter().any(|job| {

@@ -1,4 +1,4 @@
-//! What a program does, and which faults it meets.
+//! What a program does, and which faults it gets.
 
 use proptest::{collection::vec, option, prelude::*};
 
@@ -7,51 +7,51 @@ use proptest::{collection::vec, option, prelude::*};
 pub enum Iocbs {
     /// Each request has one of its own.
     Own,
-    /// So many, which are used again.
+    /// A pool of this many, which are used again.
     Pool(u8),
-    /// On its stack: the next batch has those of the last, which is waited for.
+    /// On the stack of the program: the next batch uses those of the last one, for which it waits.
     Stack,
 }
 
-/// What it does next.
+/// The next step of a program.
 #[derive(Clone, Debug)]
 pub enum Step {
     /// An io_submit of requests with these operations.
     Submit {
         opcodes: Vec<u16>,
-        /// They complete before io_submit returns.
+        /// The requests complete before io_submit returns.
         inline: bool,
-        /// The last one's descriptor is not open.
+        /// The descriptor of the last request is not open.
         bad: bool,
-        /// The first one does the same as an earlier one.
+        /// The first request does the same as an earlier one.
         again: Option<u8>,
     },
     /// A request in flight completes.
     Complete(u8),
-    /// It reaps this many at most, with io_getevents or from the ring.
+    /// The program reaps at most this many completions, with io_getevents or from the ring.
     Reap { most: u8, from_ring: bool },
     /// Nothing happens for this many seconds.
     Wait(u8),
 }
 
-/// What it does with a request that was refused, or that failed.
+/// What the program does with a request that was refused or failed.
 #[derive(Clone, Copy, Debug)]
 pub enum Deal {
-    /// It submits what was refused again, in one call, with the same iocbs.
+    /// It submits all refused requests again, in one call, with the same iocbs.
     AtOnce,
-    /// Each alone.
+    /// It submits each of them alone.
     OneByOne,
-    /// After so many steps, with whatever iocb is free then.
+    /// It submits it after this many steps, with any free iocb.
     Elsewhere { after: u8 },
-    /// It forgets it.
+    /// It forgets the request.
     Drop,
-    /// It does it with pread(2), pwrite(2) or fsync(2).
+    /// It does the request with pread(2), pwrite(2) or fsync(2).
     Synchronously { pieces: u8 },
-    /// It does the first half of it so, and forgets the rest.
+    /// It does the first half in this way, and forgets the rest.
     Halfway,
-    /// With write(2) or read(2), whose place nobody sees.
+    /// It uses write(2) or read(2), whose offset nobody sees.
     Somewhere,
-    /// It exits with this status, so many milliseconds later.
+    /// It exits with this status, after this many milliseconds.
     Exit { status: u8, after: u16 },
     /// It aborts.
     Abort,
@@ -62,42 +62,42 @@ pub enum Deal {
 /// What a fault rule does to a call or a completion.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
-    /// It fails.
+    /// The call or the completion fails.
     Error,
     /// io_submit accepts one; a completion is short.
     Short,
 }
 
-/// How it ends, if nothing ends it before.
+/// How the program ends, if nothing ends it before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     Exit(u8),
     Signal(u8),
     Exec,
-    /// It does not: the trace is over.
+    /// The program does not end: the trace is over.
     Stays,
 }
 
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// Completions are told when they happen; else they are seen at the next call.
+    /// The source reports completions when they happen; otherwise it sees them at the next call.
     pub exact: bool,
-    /// Synchronous calls are told while the model wants them.
+    /// The source reports synchronous calls while the model wants them.
     pub watches: bool,
     pub iocbs: Iocbs,
     pub steps: Vec<Step>,
-    /// Which io_submit calls meet a fault, from 0.
+    /// Which io_submit calls get a fault, from 0.
     pub submits: Vec<(u8, Made)>,
-    /// Which completions do.
+    /// Which completions get a fault, from 0.
     pub completions: Vec<(u8, Made)>,
-    /// Which io_getevents calls fail.
+    /// Which io_getevents calls fail, from 0.
     pub getevents: Vec<u8>,
-    /// What it does about it, by turns.
+    /// What the program does about failures, in turn.
     pub deals: Vec<Deal>,
     /// Which records are lost, from 0.
     pub losses: Vec<u8>,
     pub end: End,
-    /// It destroys its context before the end.
+    /// The program destroys its context before its end.
     pub destroys: bool,
 }
 

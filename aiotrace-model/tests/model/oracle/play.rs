@@ -1,4 +1,4 @@
-//! A program is played, and a source tells of it.
+//! Runs a plan on the reference, and reports it to the model as a source does.
 
 use std::collections::{BTreeSet, VecDeque};
 
@@ -23,13 +23,13 @@ use crate::{
 
 const EIO: i64 = -5;
 const EINTR: i64 = -4;
-/// What a short completion has moved.
+/// The bytes that a short completion has moved.
 const SHORT: i64 = 512;
 const PAGE: i64 = 4096;
 const PID: u32 = 7;
 const SPACE: u64 = 70;
 
-/// The rules, by number from 1.
+/// The fault rules, by number from 1.
 const RULES: [&str; 5] = [
     "io_submit:error=EAGAIN",
     "io_submit:accept=1",
@@ -38,12 +38,12 @@ const RULES: [&str; 5] = [
     "io_getevents,io_pgetevents:error=EINTR",
 ];
 
-/// A request that waits in the program.
+/// A request that the program still has to do.
 struct Todo {
-    /// The step at which it comes again.
+    /// The step at which the program does it.
     due: usize,
     work: Work,
-    /// With this iocb.
+    /// The iocb that it uses, if it must be this one.
     iocb: Option<u64>,
 }
 
@@ -54,36 +54,36 @@ pub struct Player<'a> {
     pub model: Model,
     pub now: u64,
     pub truth: Truth,
-    /// With the time when they were told.
+    /// The verdicts, each with the time when it came.
     pub verdicts: Vec<(u64, Verdict)>,
     pub findings: Vec<Finding>,
-    /// How the process ended; `None`: it has not.
+    /// How the process ended; `None`: it has not ended.
     pub end: Option<End>,
-    /// Nothing was heard of it for so long, at the end.
+    /// At the end, the process had been silent for long.
     pub hangs: bool,
-    /// A record was lost at this time, for the first time.
+    /// When a record was lost for the first time.
     pub lost_since: Option<u64>,
-    /// Records lost that were not told.
+    /// Lost records that were not reported yet.
     untold: u64,
     records: u64,
     step: usize,
     works: i64,
     todo: VecDeque<Todo>,
-    /// iocbs that are in flight, or are kept for a request that comes again.
+    /// Iocbs that are in flight, or are kept for a request that comes again.
     busy: BTreeSet<u64>,
     next_iocb: u64,
     submits: u64,
     completions: u64,
     reaps: u64,
     deals: usize,
-    /// Completions that were told, and judged by the rules.
+    /// How many completions were reported, and judged by the rules.
     told: usize,
-    /// Completions that the program has.
+    /// How many completions the program has reaped.
     reaped: usize,
     /// Which completions have the result of a fault, in the order of the ring.
     changed: BTreeSet<usize>,
     looked: u64,
-    /// The source watches synchronous calls since something at this time.
+    /// The source watches synchronous calls because of something at this time.
     provoked: u64,
 }
 
@@ -145,7 +145,7 @@ impl<'a> Player<'a> {
         player
     }
 
-    /// All of it.
+    /// Runs the whole plan.
     pub fn play(&mut self) {
         for (step, what) in self.plan.steps.iter().enumerate() {
             self.step = step;
@@ -198,11 +198,11 @@ impl<'a> Player<'a> {
         let new = std::iter::from_fn(|| self.model.next_verdict());
         self.verdicts.extend(new.map(|it| (self.now, it)));
         self.findings.extend(std::iter::from_fn(|| self.model.next_finding()));
-        // The process may not be looked at: nothing is answered.
+        // The process may not be looked at: no question gets an answer.
         while self.model.next_question().is_some() {}
     }
 
-    /// A record of the thread, unless it is lost. Whether it was told.
+    /// Writes a record of the thread, unless it is lost. Returns whether it was written.
     fn record(&mut self, bodies: Vec<Body>) -> bool {
         self.records += 1;
         if self.plan.losses.iter().any(|it| u64::from(*it) + 1 == self.records) {
@@ -242,7 +242,7 @@ impl<'a> Player<'a> {
                 Some(which) => self.truth.works[usize::from(which) % self.truth.works.len()],
                 None => self.new_work(*opcode),
             };
-            // Of two that are the same, and in flight at the same time, nobody knows which is which.
+            // If two equal works were in flight at the same time, nobody could tell them apart.
             let is_there = works.contains(&work)
                 || self.todo.iter().any(|it| it.work == work)
                 || self.is_open(work);
@@ -257,7 +257,7 @@ impl<'a> Player<'a> {
         with.map(|(index, (work, iocb))| (work, iocb, is_bad(index))).collect()
     }
 
-    /// It was submitted, and the program has not got its completion.
+    /// Whether the work was submitted and the program has not got its completion.
     fn is_open(&self, work: Work) -> bool {
         let context = &self.kernel.contexts[self.ctx];
         let open = context.open().chain(context.order[self.reaped..].iter().copied());
@@ -278,12 +278,12 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// An iocb that is free; of a pool, perhaps there is none.
+    /// A free iocb; a pool may have none.
     fn iocb(&mut self) -> Option<u64> {
         let most = match self.plan.iocbs {
             Iocbs::Own => u64::MAX,
             Iocbs::Pool(most) => u64::from(most),
-            // A batch has as many as it needs.
+            // A batch has as many iocbs as it needs.
             Iocbs::Stack => 64,
         };
         let first = if most == u64::MAX { self.next_iocb } else { 0 };
@@ -294,12 +294,12 @@ impl<'a> Player<'a> {
         Some(address(free))
     }
 
-    /// Requests whose time has come, once more.
+    /// Submits requests again whose time has come.
     fn again(&mut self) {
         while let Some(place) = self.todo.iter().position(|it| it.due <= self.step) {
             let Some(todo) = self.todo.remove(place) else { break };
             let Some(iocb) = todo.iocb.or_else(|| self.iocb()) else {
-                // None is free: it waits on.
+                // No iocb is free, so the request waits.
                 self.todo.push_back(Todo { due: self.step + 1, ..todo });
                 continue;
             };
@@ -313,7 +313,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// One io_submit.
+    /// An io_submit.
     fn submit(&mut self, batch: Vec<(Work, u64, bool)>, inline: bool) {
         if batch.is_empty() {
             return;
@@ -348,7 +348,7 @@ impl<'a> Player<'a> {
         }
         let jobs: Vec<Job> = batch.iter().map(|it| self.truth.job(it.0)).collect();
         self.tick();
-        // What the program submits again it submits because of what it knew when it made the call.
+        // The program submits these again because of what it knew when it made the call.
         for job in &jobs[..accepted] {
             self.truth.happens(entered, *job, Deed::Accepted);
         }
@@ -398,11 +398,11 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// What the program does about requests that were refused, or failed.
+    /// What the program does about requests that were refused or failed.
     fn deal(&mut self, rest: Vec<(Work, u64)>) {
         let deal = self.plan.deals[self.deals % self.plan.deals.len()];
         self.deals += 1;
-        // It does not try for ever.
+        // The program does not try for ever.
         let deal = if self.deals > 30 { Deal::Drop } else { deal };
         let keeps = matches!(deal, Deal::AtOnce | Deal::OneByOne);
         if !keeps {
@@ -451,14 +451,15 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Does a work, or the first of its pieces, with other calls; `is_seen`: at a place that a source knows.
+    /// Does a work, or the first of its pieces, with synchronous calls; `is_seen`: at an offset that the source
+    /// knows.
     fn synchronously(&mut self, work: Work, pieces: i64, most: i64, is_seen: bool) {
         use synchronous::Call;
         let job = self.truth.job(work);
         let (syncs, length) = match work.opcode {
             2 => (Some(Call::Fsync), 0),
             3 => (Some(Call::Fdatasync), 0),
-            // Two vectors of a page in all.
+            // Two vectors make a page together.
             8 => (None, PAGE),
             _ => (None, work.nbytes as i64),
         };
@@ -478,7 +479,7 @@ impl<'a> Player<'a> {
             let entered = Some(self.tick());
             self.tick();
             let offset = (syncs.is_none() && is_seen).then_some(work.offset + from);
-            // A piece is one of two vectors.
+            // A piece is one of the two vectors.
             let count = match call.is_vectored() {
                 true if pieces == 1 => 2,
                 true => 1,
@@ -524,13 +525,13 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// The source tells it.
+    /// The source reports a completion.
     fn completed(&mut self, place: usize, res: i64) {
         let job = self.job_of(place);
         self.truth.happens(self.now, job, Deed::Completed(res));
     }
 
-    /// Which fault the next completion meets.
+    /// The fault that the next completion gets, if it gets one.
     fn judge(&mut self) -> Option<(u32, i64)> {
         let number = self.completions;
         self.completions += 1;
@@ -541,8 +542,8 @@ impl<'a> Player<'a> {
         })
     }
 
-    /// Where completions are seen in the ring only: those that are new, which rules may change. `reaped`: this call
-    /// has put these into the program's memory.
+    /// Where completions are seen only in the ring: reports those that are new, which rules may change. `reaped`:
+    /// this call has copied these into the program's memory.
     fn look(&mut self, reaped: &[usize]) {
         if self.plan.exact {
             return;
@@ -565,14 +566,14 @@ impl<'a> Player<'a> {
             self.completed(place, self.kernel.contexts[self.ctx].entry(place).res);
         }
         for place in new {
-            // What the program took out of the ring is beyond reach.
+            // A completion that the program took out of the ring cannot be changed any more.
             if place >= self.reaped || reaped.contains(&place) {
                 self.change(place);
             }
         }
     }
 
-    /// A rule may change it.
+    /// Changes a completion, if a rule says so.
     fn change(&mut self, place: usize) {
         let event = self.kernel.contexts[self.ctx].entry(place);
         let Some((rule, res)) = self.judge() else { return };
@@ -598,7 +599,7 @@ impl<'a> Player<'a> {
         self.truth.job(Work { opcode, fd, offset, nbytes })
     }
 
-    /// Takes completions, and deals with those that failed.
+    /// Reaps completions, and deals with those that failed.
     fn reap(&mut self, most: usize, from_ring: bool) {
         let first = self.reaped;
         if from_ring {
@@ -654,7 +655,7 @@ impl<'a> Player<'a> {
         self.receive(first);
     }
 
-    /// The program looks at what it has reaped.
+    /// The program looks at the completions that it has reaped.
     fn receive(&mut self, first: usize) {
         let mut failed = Vec::new();
         for place in first..self.reaped {
@@ -674,7 +675,7 @@ impl<'a> Player<'a> {
         }
     }
 
-    /// Waits until nothing is in flight and all is reaped.
+    /// Waits until nothing is in flight and everything is reaped.
     fn drain(&mut self) {
         for _ in 0..200 {
             if self.is_over() {
@@ -692,7 +693,7 @@ impl<'a> Player<'a> {
         panic!("it never ends");
     }
 
-    /// How the program ends, or the trace does.
+    /// The end of the program, or of the trace.
     fn finish(&mut self) {
         if self.hangs {
             self.wait(12);

@@ -1,11 +1,11 @@
-//! What became of each request: what was done is known by what it is about, not by where its iocb was.
+//! What became of each request. A request is known by what it does, not by the address of its iocb.
 
 use aiotrace_model::model::verdict::Cause;
 
 const FSYNC: u16 = 2;
 const FDSYNC: u16 = 3;
 
-/// What a request is about.
+/// What a request does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Work {
     pub opcode: u16,
@@ -14,58 +14,58 @@ pub struct Work {
     pub nbytes: u64,
 }
 
-/// A work, by its number.
+/// The number of a work.
 pub type Job = usize;
-/// A fault, by its number.
+/// The number of a fault.
 pub type Number = usize;
 
 /// What happened to a work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Deed {
-    /// io_submit did not take it; by that fault, or the kernel's own doing.
+    /// io_submit did not accept it, because of that fault, or on the kernel's own account.
     Refused(Option<Number>),
-    /// It did.
+    /// io_submit accepted it.
     Accepted,
-    /// Its completion was told: the kernel's own result.
+    /// It completed with the kernel's own result, and the source reported that.
     Completed(i64),
-    /// The program gets that of a fault.
+    /// It completed, and the program gets the result of that fault.
     Changed(Number),
-    /// A synchronous call did it, all of it.
+    /// A synchronous call did all of it.
     Done,
-    /// One may have: nobody can see it.
+    /// A synchronous call may have done it: nobody can see that.
     Perhaps,
 }
 
 /// What became of a work after a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fate {
-    /// Submitted again, and accepted; after a completion: whether it completed without an error.
+    /// It was submitted again and accepted; for a failed completion: `is_done` if it completed without an error.
     Again { is_done: bool },
-    /// Submitted again, and it met the next fault.
+    /// It was submitted again, and got the next fault.
     Next,
-    /// Done by synchronous calls.
+    /// Synchronous calls did it.
     Done,
-    /// Perhaps.
+    /// Synchronous calls may have done it.
     Perhaps,
-    /// Neither.
+    /// None of these.
     Never,
 }
 
-/// A fault that was made, and told.
+/// A fault that was made, and reported.
 #[derive(Clone, Debug)]
 pub struct Fault {
     pub time: u64,
     pub cause: Cause,
     pub ret: i64,
-    /// What it was about, with its iocb; of an io_getevents: nothing.
+    /// The works that it was about, with their iocbs; none for an io_getevents.
     pub jobs: Vec<(Job, u64)>,
-    /// io_getevents calls entered after it.
+    /// How many io_getevents calls were entered after it.
     pub calls_after: u64,
     /// Its record reached the model.
     pub is_told: bool,
 }
 
-/// A short io_submit by the kernel's own doing.
+/// A short io_submit on the kernel's own account.
 #[derive(Clone, Debug)]
 pub struct Short {
     pub time: u64,
@@ -75,7 +75,7 @@ pub struct Short {
 #[derive(Debug, Default)]
 pub struct Truth {
     pub works: Vec<Work>,
-    /// Of each work, what happened, and when.
+    /// For each work, what happened to it, and when.
     deeds: Vec<Vec<(u64, Deed)>>,
     pub faults: Vec<Fault>,
     pub shorts: Vec<Short>,
@@ -97,7 +97,7 @@ impl Truth {
         self.deeds[job].push((time, deed));
     }
 
-    /// A file was synced: whatever wanted no more than that is done.
+    /// A file was synced: all works that wanted only that are done.
     pub fn synced(&mut self, time: u64, by: Work) {
         for (work, deeds) in self.works.iter().zip(&mut self.deeds) {
             if work.fd == by.fd && work.opcode == FDSYNC && by.opcode == FSYNC {
@@ -106,7 +106,8 @@ impl Truth {
         }
     }
 
-    /// What became of it after this time; synchronous calls count until the verdict, as they are not watched on.
+    /// What became of a work after this time; synchronous calls count up to the verdict, because they are not watched
+    /// any longer.
     pub fn fate(&self, job: Job, after: u64, verdict: u64, of_completion: bool) -> Fate {
         let is_seen = |(time, deed): &&(u64, Deed)| {
             *time > after && (*time <= verdict || !matches!(deed, Deed::Done | Deed::Perhaps))
@@ -123,14 +124,14 @@ impl Truth {
                 }
                 Deed::Done => return Fate::Done,
                 Deed::Perhaps => fate = Fate::Perhaps,
-                // Completions of what was submitted before.
+                // These are completions of what was submitted before.
                 Deed::Refused(None) | Deed::Changed(_) | Deed::Completed(_) => (),
             }
         }
         fate
     }
 
-    /// Whether it was tried again, with whatever success.
+    /// Whether a work was tried again, successfully or not.
     pub fn is_tried(&self, job: Job, after: u64) -> bool {
         self.deeds[job]
             .iter()

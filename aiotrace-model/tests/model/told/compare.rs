@@ -1,4 +1,4 @@
-//! The model against what it ought to know, and what it finds against what there is to be found.
+//! Compares the model with what it must know, and its findings with those that must be made.
 
 use super::*;
 
@@ -30,30 +30,30 @@ impl Told {
             return;
         };
         let ended = (it.pid, context.handle, it.time);
-        // Where two had a handle, it may be the other one's.
+        // If two contexts had a handle, the finding may be about the other one.
         let is_one = self.ends.iter().filter(|it| **it == ended).count() == 1;
         assert!(!(is_one && self.doubtful.contains(&ended)), "completions were lost: {it:?}");
     }
 
-    /// What the report ought to say.
+    /// The row that the report should have.
     pub fn row(&self, kernel: &Kernel, ctx: Ctx) -> Row {
         let (context, view) = (&kernel.contexts[ctx], &self.views[ctx]);
         let count = |is: fn(&&Request) -> bool| context.requests.iter().filter(is).count() as u64;
         let in_flight = count(|it| it.returned && !it.told).saturating_sub(view.unseen as u64);
         let done = count(|it| it.returned && it.told);
-        // Its process may have reaped the rest without a call.
+        // The process of the context may have reaped the rest without a call.
         let is_known = !matches!(view.gone, Some(How::Exit | How::Exec));
         let unreaped = view.told.saturating_sub(view.reaped) as u64;
         let unreaped = Some(unreaped).filter(|it| is_known || *it == 0);
         (view.pid, context.handle, Some(u64::from(context.asked)), in_flight, done, unreaped)
     }
 
-    /// Whether a context is of a space of which nothing was lost.
+    /// Whether nothing was lost of the context's address space.
     fn is_clean(&self, kernel: &Kernel, ctx: Ctx) -> bool {
         !self.lossy.contains_key(&kernel.contexts[ctx].space)
     }
 
-    /// The model against the reference, wherever nothing was lost.
+    /// Compares the model with the reference, wherever nothing was lost.
     pub fn compare(&self, kernel: &Kernel) {
         let report = self.model.report();
         assert_eq!((report.evicted, report.others.is_none()), (0, true));
@@ -85,7 +85,8 @@ impl Told {
                 (view.gone.filter(|_| view.is_over), self.row(kernel, it))
             })
             .collect();
-        // What was told to be lost is so until its process ends, and after; the source tells its end.
+        // A context that was reported as leaked stays so until its process ends, and after; the source reports its
+        // end.
         let what = |it: &Row| (it.0, it.1, it.2, it.3, it.4);
         for row in &leaked {
             let is_it = |it: &Row| what(it) == what(row);

@@ -1,5 +1,5 @@
-//! The lines of calls and completions, which are almost all there is. They are put together by hand: serde_json takes
-//! three times as long. That what is written is of the types of the format is tested by reading it back.
+//! The lines of calls and completions, which are nearly all lines of a trace. They are put together by hand, because
+//! serde_json takes three times as long. A test reads them back, so they agree with the types of the format.
 
 use std::io::{self, Write};
 
@@ -15,7 +15,7 @@ use crate::{
 };
 
 impl<W: Write> Json<W> {
-    /// A call returned.
+    /// Writes a call that returned.
     pub(super) fn call(&mut self, event: &Event, call: &Call) -> io::Result<()> {
         let Self { lines: Lines { line, .. }, paths, symbols, rules } = self;
         head(line, event, call, rules.injected(call));
@@ -86,7 +86,7 @@ impl<W: Write> Json<W> {
         self.lines.end()
     }
 
-    /// A request completed.
+    /// Writes a request that completed.
     pub(super) fn completion(
         &mut self,
         event: &Event,
@@ -276,7 +276,7 @@ fn io_event(line: &mut Vec<u8>, event: &event::IoEvent, is_injected: bool) {
     put(line, if is_injected { ",\"injected\":true}" } else { ",\"injected\":false}" });
 }
 
-/// From the value of `data` on.
+/// Writes the fields of an io_event from the value of `data` on; its key is written already.
 fn io_event_fields(line: &mut Vec<u8>, event: &event::IoEvent) {
     hex(line, event.data);
     put(line, ",\"obj\":");

@@ -1,4 +1,4 @@
-//! Findings and the report, as the format has them.
+//! Findings and the report in JSON.
 
 use std::{
     borrow::Cow,
@@ -60,7 +60,7 @@ impl<W: Write> Json<W> {
         self.write(&line)
     }
 
-    /// What is known, with `-c` with the calls.
+    /// Writes the report; `rows` are the counted calls, with `-c`.
     pub(super) fn report_line(
         &mut self,
         end: &Ended,
@@ -136,7 +136,7 @@ impl<W: Write> Json<W> {
         self.write(&line)
     }
 
-    /// What was counted between two times.
+    /// Writes what was counted in an interval.
     pub(super) fn interval_line(&mut self, it: &Interval) -> io::Result<()> {
         let line = IntervalLine {
             v: VERSION,

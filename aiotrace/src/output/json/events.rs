@@ -1,4 +1,4 @@
-//! What happens besides calls, as the format has it.
+//! All events but calls and completions, in JSON.
 
 use std::{
     borrow::Cow,

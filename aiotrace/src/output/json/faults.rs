@@ -1,4 +1,4 @@
-//! Faults and verdicts, as the format has them.
+//! Faults and verdicts in JSON.
 
 use std::{
     borrow::Cow,
@@ -18,7 +18,7 @@ use crate::{
 };
 
 impl<W: Write> Json<W> {
-    /// A completion with a result that is ours.
+    /// Writes a completion whose result a fault rule has changed.
     pub(super) fn changed(&mut self, event: &Event, changed: &Changed) -> io::Result<()> {
         let own = changed.event;
         let is_done = changed.fault.effect.is_made();
@@ -112,7 +112,7 @@ fn killed_by(status: ExitStatus) -> Option<String> {
     }
 }
 
-/// How a rule acted.
+/// The name of the effect that a rule had.
 pub(super) fn effect(fault: Fault) -> &'static str {
     match fault.effect {
         Effect::Done => "done",
@@ -136,7 +136,7 @@ pub(super) fn faults(it: &output::Faults) -> FaultsObject {
     FaultsObject { seed: it.seed.to_string(), dry_run: it.dry_run, rules: rules.collect() }
 }
 
-/// Of the report: a rule.
+/// A rule, for the report.
 pub(super) fn rule(it: &verdict::RuleRow) -> RuleRow {
     RuleRow {
         rule: it.rule,
@@ -148,7 +148,7 @@ pub(super) fn rule(it: &verdict::RuleRow) -> RuleRow {
     }
 }
 
-/// Of the report.
+/// The faults of one kind, for the report.
 pub(super) fn row(it: &verdict::FaultRow) -> FaultRow {
     FaultRow {
         rule: it.rule,

@@ -1,4 +1,5 @@
-//! JSON Lines: one object per event, every field. docs/reference/json.md specifies it, [`format`] has its types.
+//! JSON Lines: one object per event, with every field. docs/reference/json.md specifies it, and [`format`] has its
+//! types.
 
 mod calls;
 mod conclusions;
@@ -34,13 +35,13 @@ pub struct Json<W> {
 }
 
 impl<W: Write> Json<W> {
-    /// Writes to `out`.
+    /// Writes to `out`; `paths` looks up what descriptors point to.
     pub fn new(out: W, paths: Paths) -> Self {
         let (lines, symbols) = (Lines::new(out), Symbolizer::none());
         Self { lines, paths, symbols, rules: Rules::default() }
     }
 
-    /// Functions in stacks have the names that `symbols` finds.
+    /// Takes the names of functions in stacks from `symbols`.
     #[must_use]
     pub fn with_symbols(self, symbols: Symbolizer) -> Self {
         Self { symbols, ..self }
@@ -77,7 +78,7 @@ impl<W: Write> Output for Json<W> {
             Body::ContextGone(gone) => self.gone(event, gone),
             Body::ContextMoved(moved) => self.moved(event, moved),
             Body::ContextAdopted(adopted) => self.adopted(event, adopted),
-            // The model asked for it.
+            // These are the answers to questions of the model.
             Body::Looked(_) | Body::Behind(_) => Ok(()),
             Body::Process(process) => self.process(event, process),
             Body::Synchronous(call) => self.synchronous(event, call),
@@ -106,7 +107,7 @@ impl<W: Write> Output for Json<W> {
     }
 }
 
-/// A word of ours, unless somebody else has made the recording.
+/// A text as this program wrote it, made readable: somebody else may have written the recording that it comes from.
 fn readable(text: &str) -> Cow<'static, str> {
     escaped(text.as_bytes()).into()
 }

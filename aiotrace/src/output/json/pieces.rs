@@ -1,19 +1,19 @@
-//! JSON piece by piece, for what is written by hand.
+//! JSON piece by piece, for the lines that are written by hand.
 
 use crate::output::{escape::escape, text as of_text};
 
-/// As it is.
+/// Writes a piece of JSON as it is.
 pub fn put(line: &mut Vec<u8>, literal: &str) {
     line.extend_from_slice(literal.as_bytes());
 }
 
-/// After its key.
+/// Writes a number after its key.
 pub fn number(line: &mut Vec<u8>, key: &str, value: impl itoa::Integer) {
     put(line, key);
     put(line, itoa::Buffer::new().format(value));
 }
 
-/// After its key; `value` must need no escaping.
+/// Writes a string after its key; `value` must need no escaping.
 pub fn text(line: &mut Vec<u8>, key: &str, value: &str) {
     put(line, key);
     line.push(b'"');
@@ -21,19 +21,19 @@ pub fn text(line: &mut Vec<u8>, key: &str, value: &str) {
     line.push(b'"');
 }
 
-/// A string.
+/// Writes a number as a string of hexadecimal digits.
 pub fn hex(line: &mut Vec<u8>, value: u64) {
     line.push(b'"');
     of_text::hex(line, value);
     line.push(b'"');
 }
 
-/// A string.
+/// Writes a number as a string of decimal digits.
 pub fn decimal(line: &mut Vec<u8>, value: u64) {
     text(line, "", itoa::Buffer::new().format(value));
 }
 
-/// null, if there is none.
+/// Writes a value, or null if there is none.
 pub fn optional<T>(line: &mut Vec<u8>, value: Option<&T>, write: impl FnOnce(&mut Vec<u8>, &T)) {
     match value {
         Some(value) => write(line, value),
@@ -41,7 +41,7 @@ pub fn optional<T>(line: &mut Vec<u8>, value: Option<&T>, write: impl FnOnce(&mu
     }
 }
 
-/// An array.
+/// Writes an array.
 pub fn list<T>(line: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u8>, &T)) {
     line.push(b'[');
     for (index, item) in items.iter().enumerate() {
@@ -53,7 +53,7 @@ pub fn list<T>(line: &mut Vec<u8>, items: &[T], mut write: impl FnMut(&mut Vec<u
     line.push(b']');
 }
 
-/// Bytes of the target: made readable as in text, then a JSON string.
+/// Writes bytes that come from the target: made readable as in text, then as a JSON string.
 pub fn string(line: &mut Vec<u8>, bytes: &[u8]) {
     line.push(b'"');
     let from = line.len();

@@ -1,4 +1,4 @@
-//! A call: its arguments, what it returned, and what was found out about it.
+//! The line of a call: its arguments, what it returned, and notes on it.
 
 use std::io::Write;
 
@@ -49,7 +49,7 @@ impl<W: Write> Text<W> {
         }
     }
 
-    /// ` (INJECTED: rule 1)`
+    /// Writes what a fault rule did: ` (INJECTED: rule 1)`.
     pub(super) fn fault(&mut self, Fault { rule, effect }: Fault, done: &str) {
         let text = match effect {
             Effect::Done => format!(" ({done}: rule {rule})"),
@@ -89,7 +89,7 @@ impl<W: Write> Text<W> {
         }
     }
 
-    /// `failed`: with all that may be the reason.
+    /// Writes the arguments of a call; of a `failed` call, all that may be the reason.
     pub(super) fn arguments(&mut self, event: &Event, args: &Args, failed: bool) {
         let with_key = failed || self.options.verbose;
         self.styled(CALL, args.syscall().name());
@@ -195,7 +195,7 @@ impl<W: Write> Text<W> {
         self.lines.line.push(b']');
     }
 
-    /// `fd_before`: the file of the iocb before this one, whose path need not be repeated.
+    /// Writes an iocb. `fd_before`: the file of the iocb before this one, whose path need not be repeated.
     /// `with_key`: with the field that only io_cancel looks at.
     pub(super) fn iocb(
         &mut self,
@@ -246,7 +246,7 @@ impl<W: Write> Text<W> {
                 unless_zero(line, "offset", value.offset as u64);
             }
             2 | 3 => {
-                // They should be 0, and are the reason where they are not.
+                // These fields should be 0; if one is not, it is the reason why the iocb is refused.
                 if value.buf != 0 {
                     field(line, "buf", value.buf);
                 }
@@ -327,7 +327,7 @@ impl<W: Write> Text<W> {
         show(&mut self.lines.line, "ring", call.ring);
     }
 
-    /// A line for each function, `at function (file:line)`.
+    /// Writes a line for each function of a stack: `at function (file:line)`.
     pub(super) fn stack(&mut self, stack: &Stack) {
         for named in self.symbols.describe(stack) {
             self.lines.line.push(b'\n');

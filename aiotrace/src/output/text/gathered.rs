@@ -1,12 +1,12 @@
-//! Contexts that were there at the attach, or ended with their process, are told by the thousand: unless asked
-//! otherwise those of a process stand in one line.
+//! Events about contexts that existed at the attach, or that ended with their process, come by the thousand. Without
+//! `--verbose`, those of one process are gathered into one line.
 
 use std::io::Write;
 
 use super::{NOTE, Text, notes::left_in_flight};
 use crate::event::{Adopted, Body, Event, Gone, How};
 
-/// Contexts of one process of which the same is told, one after the other.
+/// Events about contexts of one process that follow one another and say the same.
 pub(super) struct Gathered {
     first: Event,
     count: u64,
@@ -35,7 +35,7 @@ impl Sum {
         }
     }
 
-    /// Both; `None` if they are not of the same.
+    /// The sum of two events; `None` if they do not say the same.
     fn and(self, other: Self) -> Option<Self> {
         let both = |a: Option<u64>, b: Option<u64>| a.zip(b).map(|(a, b)| a + b);
         match (self, other) {
@@ -64,7 +64,7 @@ impl Sum {
         match self {
             Self::Adopted { charge, unreaped, unread, in_flight } => {
                 let charge = charge.map_or_else(String::new, |it| format!(", {it} of fs.aio-nr"));
-                // Of rings that cannot be read it is not known.
+                // The unreaped completions of a ring that cannot be read are unknown.
                 let unreaped = match unread {
                     0 => format!(", {unreaped} unreaped"),
                     unread if unread == count => ", rings cannot be read".to_owned(),
@@ -88,7 +88,7 @@ impl Sum {
 }
 
 impl<W: Write> Text<W> {
-    /// Whether it will be told together with others.
+    /// Gathers an event; `false` if it is not of those that are gathered.
     pub(super) fn gathers(&mut self, event: &Event) -> std::io::Result<bool> {
         let Some(sum) = Sum::of(&event.body).filter(|_| !self.options.verbose) else {
             return Ok(false);
@@ -105,7 +105,7 @@ impl<W: Write> Text<W> {
         Ok(true)
     }
 
-    /// They are over.
+    /// Writes the line of the events gathered so far.
     pub(super) fn tell_gathered(&mut self) -> std::io::Result<()> {
         let Some(Gathered { first, count, sum }) = self.gathered.take() else { return Ok(()) };
         self.begin(&first);

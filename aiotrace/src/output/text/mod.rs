@@ -3,7 +3,7 @@
 //! ```text
 //!    0.104512 fio:4713 io_submit(0x7f2c5a3f0000, 1, [{0x55d0c8 pread fd=3 (now /tmp/x) buf=0x7f2c5a200000 nbytes=4096 offset=8192}]) = 1 <12.3us>
 //! ```
-//! The time is that of the return. Lists longer than [`SHORT`] are cut, unless asked otherwise.
+//! The time is when the call returned. Lists longer than [`SHORT`] are cut, unless `verbose` is set.
 
 mod calls;
 mod gathered;
@@ -36,28 +36,28 @@ use crate::{
 };
 use aiotrace_model::trace::Probes;
 
-/// Items shown of a list, unless verbose.
+/// Items shown of a list without `verbose`.
 pub const SHORT: usize = 4;
 
-/// Processes whose names are remembered.
+/// Most processes whose names are remembered.
 const MOST_NAMES: usize = 65_536;
 
 /// How text is written.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
-    /// With colours.
+    /// Use colours.
     pub color: bool,
-    /// Whole lists, completions, and what is in the ring.
+    /// Show whole lists, completions, and the state of rings.
     pub verbose: bool,
     /// How times are written.
     pub time: Format,
-    /// Stacks below their calls; `verbose` shows them, too.
+    /// Show stacks below their calls; `verbose` shows them, too.
     pub stacks: bool,
-    /// Some calls are left out.
+    /// Some calls are left out of the output.
     pub in_part: bool,
 }
 
-/// Writes lines.
+/// Shows a trace as lines of text.
 pub struct Text<W> {
     lines: Lines<W>,
     options: Options,
@@ -71,7 +71,7 @@ pub struct Text<W> {
     polls: polls::Polls,
     /// When the trace began.
     began: u64,
-    /// The latest time of a line.
+    /// The latest time that a line has.
     latest: u64,
 }
 
@@ -79,7 +79,7 @@ const DIM: Style = Style::new().dimmed();
 const NAME: Style = AnsiColor::Cyan.on_default();
 const CALL: Style = Style::new().bold();
 const ERROR: Style = AnsiColor::Red.on_default().bold();
-/// What is told later than that says when it was.
+/// If an event is older than this when its line is written, the line says when it happened (nanoseconds).
 const LATE: u64 = 1_000_000;
 const NOTE: Style = AnsiColor::Yellow.on_default();
 
@@ -108,13 +108,14 @@ impl<W: Write> Text<W> {
         }
     }
 
-    /// Functions in stacks have the names that `symbols` finds.
+    /// Takes the names of functions in stacks from `symbols`.
     #[must_use]
     pub fn with_symbols(self, symbols: Symbolizer) -> Self {
         Self { symbols, ..self }
     }
 
-    /// Bounded: ends of processes may be lost.
+    /// Remembers the name of a process. The number of names is bounded, because the event of a process's end may be
+    /// lost.
     fn name(&mut self, pid: u32, name: &[u8]) {
         if self.names.len() < MOST_NAMES || self.names.contains_key(&pid) {
             self.names.insert(pid, name.to_vec());
@@ -141,7 +142,7 @@ impl<W: Write> Text<W> {
         }
     }
 
-    /// Time, name, ids.
+    /// Writes the time, the name of the process, and the ids.
     fn begin(&mut self, event: &Event) {
         self.begin_at(event.time, event.pid, event.tid);
     }
@@ -177,8 +178,8 @@ impl<W: Write> Text<W> {
         self.lines.line = line;
     }
 
-    /// What was found out late stands where it was found out: lines are in the order of time. `; at 0.104512`, if
-    /// that was some time after.
+    /// Begins a line about something that was found out late. Lines are in the order of time, so the line has the
+    /// time of the latest one. Returns `; at 0.104512 s` if the event was some time before that.
     fn begin_late(&mut self, time: u64, pid: u32, tid: u32) -> String {
         let shown = time.max(self.latest);
         self.begin_at(shown, pid, tid);
@@ -264,7 +265,7 @@ impl<W: Write> Output for Text<W> {
                 self.refused(refused);
             }
             Body::ContextGone(gone) => {
-                // io_destroy tells it.
+                // The line of io_destroy itself says this.
                 if gone.how == How::Destroy && gone.in_flight == Some(0) && !self.options.verbose {
                     return Ok(());
                 }
@@ -279,7 +280,7 @@ impl<W: Write> Output for Text<W> {
                 self.begin(event);
                 self.adopted(adopted);
             }
-            // The model asked for it; or what they are comes later.
+            // These are answers to questions of the model, or announce completions that come later.
             Body::Looked(_) | Body::Behind(_) => return Ok(()),
             Body::Changed(changed) => {
                 self.begin(event);
@@ -320,7 +321,7 @@ impl<W: Write> Output for Text<W> {
     fn finding(&mut self, finding: &Finding) -> io::Result<()> {
         self.tell_gathered()?;
         let text = report::in_words(finding, &self.paint());
-        // The process may be gone.
+        // The process may be gone, so that its name cannot be looked up any more.
         self.name_if_unknown(finding.pid, &finding.process);
         let tid = finding.tid.unwrap_or(finding.pid);
         // It may run another program by now.
@@ -350,7 +351,7 @@ impl<W: Write> Output for Text<W> {
     }
 
     fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
-        // The process may be gone.
+        // The process may be gone, so that its name cannot be looked up any more.
         self.name_if_unknown(verdict.pid, &verdict.process);
         self.tell_gathered()?;
         let late = self.begin_late(verdict.time, verdict.pid, verdict.tid);

@@ -1,4 +1,4 @@
-//! What is no call: a line between `+++`, most of them.
+//! Events that are no calls: most of them have a line between `+++`.
 
 use std::io::Write;
 
@@ -18,7 +18,8 @@ use crate::{
 };
 
 impl<W: Write> Text<W> {
-    /// `completion(ctx, {...})`; before its time, if that is not exact, stands an arrow.
+    /// Writes `completion(ctx, {...})`, and if its time is not exact, how long before the completion may have
+    /// happened.
     pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {
         self.styled(CALL, "completion");
         self.lines.line.push(b'(');
@@ -40,7 +41,7 @@ impl<W: Write> Text<W> {
         }
     }
 
-    /// `completion of iocb 0x55d0c8: res=-5 EIO (INJECTED: rule 1), the kernel gave res=4096`
+    /// Writes `completion of iocb 0x55d0c8: res=-5 EIO (INJECTED: rule 1), the kernel gave res=4096`.
     pub(super) fn changed(&mut self, changed: &Changed) {
         self.styled(CALL, "completion");
         self.lines.line.extend_from_slice(b" of iocb ");
@@ -52,7 +53,7 @@ impl<W: Write> Text<W> {
         self.res(changed.event.res);
     }
 
-    /// `pwrite(fd 3, offset=4096, nbytes=1024) = 1024`, a system call that is not AIO.
+    /// Writes a system call that is not AIO: `pwrite(fd 3, offset=4096, nbytes=1024) = 1024`.
     pub(super) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
         self.styled(CALL, call.call.name());
         let line = &mut self.lines.line;
@@ -159,13 +160,13 @@ impl<W: Write> Text<W> {
 
     pub(super) fn process(&mut self, event: &Event, process: &Process) -> bool {
         if process.change != Change::Attached || !self.names.contains_key(&event.pid) {
-            // A thread may have a name of its own; the process has its leader's.
+            // A thread may have a name of its own; the name of the process is that of its leader.
             self.name(event.pid, &process.name);
         }
         let before = self.lines.line.len();
         self.begin(event);
         match &process.change {
-            // Who makes calls is seen in the calls.
+            // A thread that makes AIO calls shows in its calls.
             Change::Seen => {
                 self.lines.line.truncate(before);
                 return false;
@@ -206,7 +207,7 @@ impl<W: Write> Text<W> {
     }
 }
 
-/// How many requests were in flight when contexts ended, after a comma; empty if none was.
+/// The requests that were in flight when contexts ended, after a comma; empty if there were none.
 pub(super) fn left_in_flight(count: Option<u64>, at_most: bool) -> String {
     let most = if at_most { "at most " } else { "" };
     match count {

@@ -1,10 +1,10 @@
-//! The result of a poll is a mask, and looks like any number: which iocbs are polls.
+//! Which iocbs are polls: the result of a poll is a mask, which looks like any other number.
 
 use std::collections::HashSet;
 
 use crate::event::{Args, Iocb};
 
-/// Iocbs remembered, at most.
+/// Most iocbs remembered.
 const MOST: usize = 4096;
 
 /// Iocbs that were submitted as polls, by process and address.
@@ -12,7 +12,7 @@ const MOST: usize = 4096;
 pub(super) struct Polls(HashSet<(u32, u64), foldhash::fast::RandomState>);
 
 impl Polls {
-    /// An io_submit was seen.
+    /// Remembers the polls of an io_submit.
     pub fn submitted(&mut self, pid: u32, args: &Args) {
         let Args::Submit { iocbs, .. } = args else { return };
         for Iocb { address, value, .. } in iocbs.iter().flatten() {
@@ -29,12 +29,12 @@ impl Polls {
         }
     }
 
-    /// Calls were not seen: any of them may be something else by now.
+    /// Forgets all polls: calls were not seen, so any of these iocbs may be another operation by now.
     pub fn forget(&mut self) {
         self.0.clear();
     }
 
-    /// Whether the request of this iocb is a poll.
+    /// Whether the request with this iocb is a poll.
     pub fn has(&self, pid: u32, iocb: u64) -> bool {
         !self.0.is_empty() && self.0.contains(&(pid, iocb))
     }

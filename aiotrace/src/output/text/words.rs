@@ -1,4 +1,4 @@
-//! Numbers, names and places, as lines have them.
+//! Numbers, names and places, as they appear in lines.
 
 use std::io::Write as _;
 
@@ -11,7 +11,7 @@ use crate::{
     stacks::{Named, Symbolizer, culprit},
 };
 
-/// Functions told of who made a context.
+/// Most functions named for the place where a context was made.
 const MAKERS: usize = 4;
 
 pub(super) fn number(line: &mut Vec<u8>, value: impl itoa::Integer) {
@@ -72,7 +72,7 @@ pub(super) fn signal_set(line: &mut Vec<u8>, at: Address, value: Option<Sigset>)
     line.push(b'}');
 }
 
-/// Names of the bits that are set, joined by `|`; the rest as a number.
+/// Writes the names of the bits that are set, joined by `|`; the other bits as a number.
 pub(super) fn flags(line: &mut Vec<u8>, value: u64, names: &[(u64, &str)]) {
     if value == 0 {
         line.push(b'0');
@@ -98,7 +98,7 @@ pub(super) fn flags(line: &mut Vec<u8>, value: u64, names: &[(u64, &str)]) {
     }
 }
 
-/// `function (file:line)`, or what of it is known.
+/// Writes `function (file:line)`, or what is known of that.
 pub(super) fn function(line: &mut Vec<u8>, named: &Named) {
     let place = |line: &mut Vec<u8>| match (&named.module, named.offset) {
         (Some(module), Some(offset)) => {
@@ -125,12 +125,13 @@ pub(super) fn function(line: &mut Vec<u8>, named: &Named) {
     line.push(b')');
 }
 
-/// `, made by function (file:line) <- caller (file:line)`, or nothing if that is not known. A call is `called by` it.
+/// Where a context was made: `, made by function (file:line) <- caller (file:line)`, or nothing if that is unknown.
+/// For a finding about a call, `called by` stands in the place of `made by`.
 pub(super) fn made_by(symbols: &Symbolizer, finding: &Finding) -> String {
     let Some(stack) = &finding.stack else { return String::new() };
     let named = symbols.describe(stack);
     let Some(first) = culprit(&named) else { return String::new() };
-    // Programs have functions of their own around system calls.
+    // Programs have their own functions around system calls: so several functions are named.
     let own = named.iter().skip_while(|it| !std::ptr::eq(*it, first)).take(MAKERS);
     let mut text = Vec::new();
     for (index, maker) in own.enumerate() {

@@ -1,5 +1,6 @@
-//! Wakes the tracer in time, though it sleeps in poll without a timeout. A timeout sets a timer of the kernel, and takes
-//! it back, at each stop; this one is set once in 5 ms. (In a virtual machine, the processor's timer is the host's.)
+//! Wakes the tracer in time, although it sleeps in poll without a timeout. With a timeout, poll would set a timer of
+//! the kernel and take it back at each stop; this timer is set once in 5 ms. (In a virtual machine, the host emulates
+//! the processor's timer, so that setting it is slow.)
 
 use std::{
     os::fd::{AsFd, BorrowedFd},
@@ -14,14 +15,14 @@ use nix::{
     },
 };
 
-/// Is readable when its time has come, until it is set again. May be early.
+/// Becomes readable when its time has come, and stays so until it is set again. It may be early.
 pub struct Alarm {
     timer: TimerFd,
     due: Option<Instant>,
 }
 
 impl Alarm {
-    /// Not set.
+    /// An alarm that is not set.
     ///
     /// # Errors
     /// No descriptor is left.
@@ -30,7 +31,7 @@ impl Alarm {
         Ok(Self { timer: TimerFd::new(ClockId::CLOCK_MONOTONIC, flags)?, due: None })
     }
 
-    /// Not later than `wait` after now.
+    /// Sets the alarm to go off not later than `wait` after `now`.
     ///
     /// # Errors
     /// The kernel has no timers.
@@ -40,7 +41,7 @@ impl Alarm {
             return Ok(());
         }
         self.due = Some(due);
-        // Zero would turn it off.
+        // A time of zero would turn the timer off.
         let wait = TimeSpec::from_duration(wait.max(Duration::from_nanos(1)));
         self.timer.set(Expiration::OneShot(wait), TimerSetTimeFlags::empty())
     }

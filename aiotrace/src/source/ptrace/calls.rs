@@ -1,6 +1,5 @@
-//! What is recorded of a call when it begins and when it ends, as the probes do it
-//! (aiotrace-ebpf/src/probes): the iocbs of io_submit leave when it begins (here also one alone), the rest
-//! when it ends.
+//! Writes the records of a call when it begins and when it ends, as the probes do (aiotrace-ebpf/src/probes): the
+//! iocbs of io_submit when it begins (here also a single one), everything else when it ends.
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, Iocb, RingHeader, Syscall, Timespec},
@@ -20,30 +19,30 @@ use super::{
 };
 use crate::clock::monotonic;
 
-/// Where calls are recorded.
+/// Writes the records of calls.
 pub struct Calls {
-    /// The way out.
+    /// The records that are written.
     pub records: Records,
     /// The rings of all contexts.
     pub rings: Rings,
-    /// The stack is copied at io_submit, too.
+    /// The stack is copied at io_submit, too, and not only at io_setup.
     pub submit_stacks: bool,
 }
 
 /// How a call ended.
 #[derive(Clone, Copy, Debug)]
 pub struct Left {
-    /// When, nanoseconds of CLOCK_MONOTONIC.
+    /// When the call returned, nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
-    /// With what.
+    /// What it returned.
     pub ret: i64,
     /// Bits of [`flag`].
     pub flags: u16,
 }
 
 impl Calls {
-    /// A call begins, at `ip` with this stack and frame pointer. `new` sees the entries that are new in its
-    /// ring.
+    /// A call begins; `place` gives its instruction, stack and frame pointer. `new` is called with each entry that is
+    /// new in its ring.
     pub fn entered(
         &mut self,
         tracee: &mut Tracee,
@@ -58,14 +57,14 @@ impl Calls {
         };
         let place = if wants_stack && !call.abi.is_32_bit() { place() } else { None };
         self.fetch_at_entry(tracee, call, place);
-        // What that took is ours: it may have waited for memory that does not answer.
+        // The time that the reading took is ours, not the call's: it may have waited for memory that does not answer.
         call.entered = monotonic();
         if let Some(place) = place {
             self.stack(tracee, call.entered, place);
         }
         let handle = call.args[0];
         let mut sample = RingSample::UNREAD;
-        // io_submit and io_destroy change what the ring will show, so it is looked at before them too.
+        // io_submit and io_destroy change what the ring will show, so it is looked at before them, too.
         if matches!(call.syscall, Syscall::Submit | Syscall::Destroy) {
             sample = self.rings.sample(tracee, &mut self.records, handle, call.entered, new);
         }
@@ -84,7 +83,7 @@ impl Calls {
         }
     }
 
-    /// What is read below when a call begins.
+    /// Fetches at once what is read below when a call begins.
     fn fetch_at_entry(&self, tracee: &Tracee, call: &InCall, place: Option<[u64; 3]>) {
         let [handle, nr, pointers, _, timeout, _] = call.args;
         let mut wanted: Vec<Wanted> = place.map_or(Vec::new(), |[_, sp, _]| {
@@ -108,7 +107,7 @@ impl Calls {
         }
     }
 
-    /// What is read when a call ends, with this result.
+    /// Fetches at once what is read when a call ends with the result `ret`.
     pub fn fetch_at_exit(&self, tracee: &Tracee, call: &InCall, ret: i64) {
         let [handle, second, _, events, timeout, _] = call.args;
         let mut wanted = Vec::new();
@@ -136,14 +135,15 @@ impl Calls {
         tracee.memory().fetch(wanted);
     }
 
-    /// io_destroy begins: its ring is unmapped first, and meanwhile another context may get the address.
+    /// io_destroy begins. The kernel unmaps the ring first, and another context may get its address before the call
+    /// returns.
     pub fn destroys(&mut self, tracee: &Tracee, call: &InCall) {
         if call.syscall == Syscall::Destroy {
             self.rings.destroyed(tracee.space, call.args[0]);
         }
     }
 
-    /// The call of this thread ends with `ret`: looks at the ring. `new` as above.
+    /// The call of this thread ends with `ret`: looks at the ring. `new` is called with each entry that is new in it.
     pub fn look(
         &mut self,
         tracee: &mut Tracee,
@@ -152,7 +152,7 @@ impl Calls {
         new: impl FnMut(New),
     ) -> RingSample {
         if call.syscall == Syscall::Submit {
-            // 0: it began before us.
+            // If `entered` is 0, the call began before we attached.
             let given = (call.entered != 0).then_some(call.args[1]);
             self.rings.submitted(tracee.space, call.args[0], given, ret);
         }
@@ -162,7 +162,7 @@ impl Calls {
         }
     }
 
-    /// The call ends, with this sample of the ring.
+    /// Writes the record of a call that ends, with this sample of the ring.
     pub fn left(&mut self, tracee: &mut Tracee, call: &InCall, left: &Left, ring: RingSample) {
         let left = &Left { flags: left.flags | compat(call.abi), ..*left };
         match call.syscall {
@@ -196,12 +196,13 @@ impl Calls {
         let memory = if handle.is_some() { Mark::Read } else { Mark::Unread };
         self.records.emit(&Setup { call, handle: handle.unwrap_or(0), memory, reserved: 0 });
         if let (0, Some(handle)) = (left.ret, handle) {
-            // By its id the ring is known again if it is moved before the first call on it.
+            // This look remembers the ring's id: by it the ring is recognised if it is moved before the first call on
+            // it.
             self.rings.sample(tracee, &mut self.records, handle, left.time, |_| ());
         }
     }
 
-    /// Sends the iocbs from index `first` on, and gives the first that could not be read.
+    /// Writes the iocbs from index `first` on, and returns the index of the first that could not be read.
     fn iocbs(
         &mut self,
         tracee: &mut Tracee,
@@ -285,7 +286,7 @@ impl Calls {
         }
     }
 
-    /// `struct __aio_sigset` of fs/aio.c: the address of the mask, and its size, a word each.
+    /// Reads `struct __aio_sigset` of fs/aio.c: the address of the mask and its size, a word each.
     fn sigset(&mut self, tracee: &mut Tracee, call: &InCall, left: &Left) {
         let (at, memory) = (call.args[5], tracee.memory());
         let word = u64::from(width(call.abi));
@@ -298,12 +299,12 @@ impl Calls {
         self.records.emit(&Sigset { header, address, size, mask, memory, mask_memory });
     }
 
-    /// The user stack, from `sp` on.
+    /// Writes the user stack, from `sp` on.
     fn stack(&mut self, tracee: &mut Tracee, time: u64, [ip, sp, bp]: [u64; 3]) {
         let mut bytes = vec![0; STACK_PAGES * PAGE];
         let (mut pages, mut read) = (0, 0);
         for ((index, page), at) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(sp)) {
-            // A page that is not there does not end it: a large buffer may never have been written to.
+            // A missing page does not end the stack: a large buffer in it may never have been written to.
             if tracee.memory().read(at, page) {
                 read |= 1 << index;
                 pages = index + 1;
@@ -315,30 +316,30 @@ impl Calls {
         self.records.emit_with(&record, &bytes[..pages as usize * PAGE]);
     }
 
-    /// A thread that made AIO calls is gone.
+    /// Writes that a thread which made AIO calls is gone.
     pub fn gone(&mut self, tracee: &mut Tracee, time: u64) {
         let header: Header = header(tracee, Kind::Gone, 0, time);
         self.records.emit(&header);
     }
 }
 
-/// Where the pages of a stack are that are copied.
+/// The addresses of the pages of a stack that are copied.
 fn stack_pages(sp: u64) -> impl Iterator<Item = u64> {
     let first = sp & !(PAGE as u64 - 1);
     (0..STACK_PAGES as u64).map(move |it| first.wrapping_add(it * PAGE as u64))
 }
 
-/// Bytes of a pointer.
+/// Size of a pointer, in bytes.
 pub fn width(abi: Abi) -> u8 {
     if abi.is_32_bit() { 4 } else { 8 }
 }
 
-/// Bytes of a timeout.
+/// Size of a timeout, in bytes.
 fn timespec_bytes(abi: Abi) -> usize {
     if matches!(abi, Abi::I386) { 8 } else { size_of::<Timespec>() }
 }
 
-/// What is common to all calls, when one ends.
+/// The part that the records of all calls have in common, for a call that ends.
 fn record(tracee: &mut Tracee, kind: Kind, call: &InCall, left: &Left) -> Call {
     Call {
         header: header(tracee, kind, left.flags, left.time),

@@ -1,8 +1,8 @@
 //! Faults: a call is judged when it begins, a completion when its entry is first seen in the ring.
 //!
-//! What the program gets of a completion can be changed in two places: in the ring, as long as nobody has
-//! reaped it, and in the memory into which io_getevents has just copied it. A program that reaps from the
-//! ring itself may be faster than we are; then the fault is told as missed.
+//! The result that the program gets can be changed in two places: in the ring, as long as nobody has reaped the
+//! completion, and in the memory into which io_getevents has just copied it. A program that reaps from the ring by
+//! itself may be faster than we are; then the fault is reported as missed.
 
 mod changes;
 mod requests;
@@ -29,84 +29,84 @@ use super::{
 };
 use crate::fault::{Case, Verdict};
 
-/// Changes that wait for a reaper at most.
+/// Most changes that wait for the thread that reaped the completion.
 const MOST_WAITING: usize = 4096;
 
-/// The rules, and what is to be changed yet.
+/// The fault rules, and the changes that are still to be made.
 pub struct Faults {
     rules: Rules,
     waiting: Vec<Waiting>,
     /// Requests in flight, if a rule has to know whose completion it changes.
     in_flight: Option<InFlight>,
-    /// Who moves the heads of the rings.
+    /// Knows which programs move the heads of their rings by themselves.
     heads: Heads,
-    /// A completion was changed, since that was asked for.
+    /// A completion was changed since [`Self::take_changed`] was called last.
     has_changed: bool,
 }
 
-/// It was reaped by one of these threads, whose io_getevents has not returned yet.
+/// A change to a completion that one of these threads has reaped, whose io_getevents has not returned yet.
 struct Waiting {
     change: Change,
     space: u64,
     tids: Vec<u32>,
 }
 
-/// What a call was given: the array of events, and how many are in it.
+/// The events that a call has reaped.
 #[derive(Clone, Copy, Debug)]
 pub struct Reaped {
-    /// Where.
+    /// The address of the array.
     pub events: u64,
-    /// How many.
+    /// How many events are in it.
     pub count: u64,
 }
 
 impl Reaped {
-    /// What this call, which returned so much, has reaped.
+    /// What this call has reaped, if it returned `ret`.
     pub fn by(call: &InCall, ret: i64) -> Option<Self> {
         let is_reaper = matches!(call.syscall, Syscall::Getevents | Syscall::Pgetevents);
         is_reaper.then_some(Self { events: call.args[3], count: ret.max(0) as u64 })
     }
 }
 
-/// What a call shows of completions, when it begins or ends.
+/// What can be seen of completions when a call begins or ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Seen<'a> {
     /// The call.
     pub call: &'a InCall,
-    /// Entries that are new in its ring.
+    /// Entries that are new in the ring of the call.
     pub new: &'a [New],
-    /// What it gives to the program.
+    /// The events that the call gives to the program.
     pub reaped: Option<Reaped>,
-    /// Other threads in io_getevents, which may have reaped the new entries.
+    /// Other threads in io_getevents, any of which may have reaped the new entries.
     pub others: &'a [u32],
-    /// When, nanoseconds of CLOCK_MONOTONIC.
+    /// The time of the look, nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
 }
 
 /// How a call goes on after it was judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Goes {
-    /// It takes place.
+    /// The call takes place.
     On,
-    /// It takes place so many nanoseconds later.
+    /// The call takes place after this many nanoseconds.
     Later(u64),
-    /// It does not take place.
+    /// The call does not take place.
     Not,
 }
 
 impl Faults {
-    /// By these rules.
+    /// Makes faults by these rules.
     pub fn new(rules: Rules) -> Self {
         let in_flight = rules.judge.needs_requests(what::COMPLETE).then(InFlight::default);
         Self { rules, waiting: Vec::new(), in_flight, heads: Heads::default(), has_changed: false }
     }
 
-    /// Whether completions are looked at.
+    /// Whether a rule is about completions, so that they must be looked at.
     pub fn are_about_completions(&self) -> bool {
         self.rules.judge.is_about(what::COMPLETE)
     }
 
-    /// Whether a completion was changed since this was asked.
+    /// Whether a completion was changed since this function was called last.
     pub fn take_changed(&mut self) -> bool {
         std::mem::take(&mut self.has_changed)
     }
@@ -116,7 +116,7 @@ impl Faults {
         self.rules.judge.uncounted()
     }
 
-    /// Counts of a process that ended are not needed any more.
+    /// Forgets the counts of a process that ended.
     pub fn process_ended(&mut self, pid: u32) {
         self.rules.judge.process_ended(pid);
     }
@@ -179,9 +179,9 @@ impl Faults {
                 Ok(Goes::Not)
             }
             action::ACCEPT => {
-                // If we die now, the program goes on with this register changed. The kernel reads it when the call
-                // begins, and a thread that does not stop in between cannot have it back before the call ends; to
-                // change the array of iocbs instead would leave more behind.
+                // If we die now, the program goes on with this register changed. That cannot be avoided: the kernel
+                // reads the register when the call begins, and a thread that does not stop in between cannot get it
+                // back before the call ends. To change the array of iocbs instead would leave more behind.
                 let mut registers = registers(tracee.tid)?;
                 let nr = second_argument(&mut registers);
                 call.verdict = Some(Pending::GiveBack(*nr));
@@ -201,7 +201,8 @@ impl Faults {
         }
     }
 
-    /// A call on a context begins, or ends and gives so many events. `is_disturbed`: other threads may be reaping.
+    /// Looks at the head of a ring when a call on its context begins, or ends with `given` events. `is_disturbed`:
+    /// other threads may be reaping.
     pub fn look_at_head(
         &mut self,
         tracee: &Tracee,
@@ -218,15 +219,15 @@ impl Faults {
         }
     }
 
-    /// Judges completions that are new in a ring, in their order, and changes them where they are: in the
-    /// ring, or where this call has put them.
+    /// Judges the completions that are new in a ring, in their order, and changes them where they are: in the ring,
+    /// or in the array into which this call has copied them.
     pub fn completions(&mut self, tracee: &mut Tracee, records: &mut Records, seen: &Seen<'_>) {
         let Seen { call, new, reaped, others, time } = *seen;
         let handle = call.args[0];
         let judged = |it: &New| self.judge(tracee, handle, it, time);
         let changes: Vec<Change> = new.iter().filter_map(judged).collect();
         let mut array = Array::of(tracee, reaped);
-        // Those that another thread saw first, while this one was reaping them.
+        // Completions that another thread saw first, while this thread was reaping them.
         for (change, index) in self.found_by(tracee, handle, &mut array) {
             let effect = match index {
                 Some(index) if array.change(tracee, index, change.res) => 0,
@@ -257,8 +258,8 @@ impl Faults {
         }
     }
 
-    /// Changes that waited for this thread, and where in its array they are; nowhere, if no other thread can
-    /// have reaped them either.
+    /// Changes that waited for this thread, and where in its array their completions are. `None` stands for nowhere;
+    /// then no other thread can have reaped the completion either.
     fn found_by(
         &mut self,
         tracee: &Tracee,
@@ -295,7 +296,7 @@ impl Faults {
     }
 }
 
-/// The register with the number of requests.
+/// The register that holds the second argument: the number of iocbs of io_submit.
 pub fn second_argument(registers: &mut libc::user_regs_struct) -> &mut u64 {
     if is_32_bit(registers) { &mut registers.rcx } else { &mut registers.rsi }
 }

@@ -1,11 +1,11 @@
-//! Who moves the heads of the rings: io_getevents, or the program, which then reads completions in the ring before it
-//! says so. Where it was seen to do that once, it may have read a result before it was changed.
+//! Finds out who moves the heads of the rings: io_getevents, or the program by itself. A program that does so reads a
+//! completion in the ring before it moves the head, so it may have read the result before the result was changed.
 
 use std::collections::HashMap;
 
 use foldhash::fast::FixedState;
 
-/// Rings remembered at most. Beyond, all are forgotten.
+/// Most rings remembered; when there are more, all are forgotten.
 const MOST: usize = 16_384;
 
 /// The heads, by address space and handle.
@@ -13,16 +13,16 @@ const MOST: usize = 16_384;
 pub struct Heads(HashMap<(u64, u64), Head, FixedState>);
 
 struct Head {
-    /// Where it was when no thread was reaping.
+    /// The position of the head when no thread was reaping.
     place: u32,
-    /// What io_getevents gave since.
+    /// Number of events that io_getevents has returned since.
     given: u64,
     by_hand: bool,
 }
 
 impl Heads {
-    /// A ring of this size has its head there. Since the last look a call gave so many events; `is_disturbed`: other
-    /// threads are in io_getevents, and may have moved it.
+    /// Notes the size of a ring and the position of its head. `given`: events that a call has returned since the last
+    /// look. `is_disturbed`: other threads are in io_getevents and may have moved the head.
     pub fn look(
         &mut self,
         key: (u64, u64),
@@ -51,12 +51,12 @@ impl Heads {
         (head.place, head.given) = (place, 0);
     }
 
-    /// Whether the program was seen to reap by itself.
+    /// Whether the program was seen to move the head by itself.
     pub fn are_moved_by_hand(&self, space: u64, handle: u64) -> bool {
         self.0.get(&(space, handle)).is_some_and(|it| it.by_hand)
     }
 
-    /// The context has ended.
+    /// Forgets a context that has ended.
     pub fn forget(&mut self, space: u64, handle: u64) {
         self.0.remove(&(space, handle));
     }
@@ -77,7 +77,7 @@ mod tests {
         };
         assert!(!look(8, 5, false), "the first look");
         assert!(!look(1, 3, false), "around the end");
-        // Another thread has reaped two, and has not returned yet.
+        // Another thread has reaped two, and its call has not returned yet.
         assert!(!look(3, 0, true));
         assert!(!look(3, 2, false));
         assert!(look(4, 0, false));

@@ -1,12 +1,12 @@
-//! The iocbs of requests in flight, as io_submit was given them. The kernel copies them, so that a program may use
-//! the same memory for the next request at once: what is there when a request completes may be another one's.
+//! The iocbs of requests in flight, as io_submit got them. The kernel copies an iocb, so that the program may use its
+//! memory for the next request at once: when a request completes, another iocb may be at its address.
 
 use std::collections::{HashMap, VecDeque};
 
 use aiotrace_common::abi::{IoEvent, Iocb};
 use foldhash::fast::FixedState;
 
-/// Iocbs remembered at most. Beyond, all are forgotten: then the memory is asked.
+/// Most iocbs remembered; when there are more, all are forgotten, and the program's memory is read instead.
 const MOST: usize = 65_536;
 
 /// Address space, handle of the context, address of the iocb.
@@ -17,12 +17,12 @@ type Key = (u64, u64, u64);
 pub struct InFlight {
     of: HashMap<Key, VecDeque<Iocb>, FixedState>,
     count: usize,
-    /// Those of calls that have not returned, in their order, by thread.
+    /// The iocbs of calls that have not returned, in their order, by thread.
     given: HashMap<u32, Vec<(Key, u64)>, FixedState>,
 }
 
 impl InFlight {
-    /// A thread calls io_submit on this context with these. (One may complete before the call returns.)
+    /// A thread calls io_submit on this context with these iocbs. (One may complete before the call returns.)
     pub fn given(
         &mut self,
         tid: u32,
@@ -43,20 +43,20 @@ impl InFlight {
         self.given.insert(tid, given);
     }
 
-    /// The call returned: it has taken so many. The others are not in flight.
+    /// The call returned: the first `accepted` iocbs are in flight, the others are not.
     pub fn returned(&mut self, tid: u32, accepted: usize) {
         for (key, data) in self.given.remove(&tid).unwrap_or_default().into_iter().skip(accepted) {
             self.remove(key, |all| all.iter().rposition(|it| it.data == data));
         }
     }
 
-    /// The request that completed so: of those with its address and data the oldest.
+    /// The iocb of the request with this completion: the oldest with the same address and data.
     pub fn take(&mut self, (space, handle): (u64, u64), event: &IoEvent) -> Option<Iocb> {
         let oldest = |all: &VecDeque<Iocb>| all.iter().position(|it| it.data == event.data);
         self.remove((space, handle, event.obj), oldest)
     }
 
-    /// The context has ended.
+    /// Forgets a context that has ended.
     pub fn destroyed(&mut self, space: u64, handle: u64) {
         self.of.retain(|(of, context, _), _| (*of, *context) != (space, handle));
         self.count = self.of.values().map(VecDeque::len).sum();
@@ -97,7 +97,7 @@ mod tests {
         let mut all = InFlight::default();
         all.given(1, OF, [iocb(1, 5)].into_iter());
         all.returned(1, 1);
-        // Two that are refused, and one that completes before io_submit returns.
+        // Two iocbs that are refused, and one that completes before io_submit returns.
         all.given(1, OF, [iocb(2, 1), iocb(2, 0), iocb(1, 2)].into_iter());
         assert_eq!(taken(&mut all, 2), Some(1));
         all.returned(1, 1);

@@ -1,7 +1,8 @@
-//! The memory of a tracee. What cannot be read is unread: no error, and zeros in its place.
+//! The memory of a tracee. A read that fails is no error: it gives zeros, and says that they are unread.
 //!
-//! A helper reads it ([`crate::errand`]): what a page waits for may be a thread that we hold in a stop. As each errand
-//! costs two changes of process, what a stop needs is fetched at once, and kept until the stop is over.
+//! A helper reads the memory ([`crate::errand`]), because a page may have to wait for a thread that we hold in a
+//! stop. Each errand costs two context switches, so all that a stop needs is fetched at once, and kept until the stop
+//! is over.
 
 use std::{cell::RefCell, collections::HashMap};
 
@@ -19,50 +20,50 @@ use crate::{
     proc::{try_read_memory, write_memory},
 };
 
-/// The memory that a thread has.
+/// The memory of a thread.
 #[derive(Clone, Copy, Debug)]
 pub struct Memory {
     /// The process.
     pub pid: u32,
-    /// The thread: the first one of a process may have ended.
+    /// The thread, which is read rather than the process: the first thread of a process may have ended.
     pub tid: u32,
 }
 
-/// Memory that is wanted.
+/// A piece of memory to be fetched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Wanted {
-    /// So many bytes.
+    /// This many bytes at this address.
     Bytes(u64, usize),
-    /// What pointers point to.
+    /// What an array of pointers points to.
     Pointed {
-        /// Where the pointers stand.
+        /// The address of the array.
         at: u64,
-        /// How many.
+        /// The number of pointers.
         count: u32,
-        /// Bytes of one.
+        /// The size of a pointer, in bytes.
         width: u8,
-        /// Bytes at each place that they point to.
+        /// The number of bytes to read where each pointer points.
         each: usize,
     },
-    /// The header of a ring, and its entries from this one on, which are new: as many as follow one another.
+    /// The header of a ring, and the entries that are new in it, as far as they follow one another.
     Ring {
         /// Its address.
         at: u64,
-        /// How many entries it has, and the first that may be new, if that is known.
+        /// The number of its entries, and the position of the first that may be new, if these are known.
         known: Option<(u32, u32)>,
     },
 }
 
-/// What was read at which address; nothing of what could not be read.
+/// What was read, by address; `None`: it could not be read.
 pub type Fetched = Vec<(u64, Option<Vec<u8>>)>;
 
-/// Entries of a ring fetched at once.
+/// Most entries of a ring fetched at once.
 const MOST_ENTRIES: u32 = 1024;
 
-/// Reads what is wanted. For the helper.
+/// Fetches memory. Runs in a helper.
 ///
 /// # Errors
-/// Its errno if we may not look into this process.
+/// The errno, if we may not look into this process.
 pub fn fetch(_: u32, tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
     let mut fetched = Vec::with_capacity(wanted.len() + 1);
     let mut read = |at: u64, length: usize, is_whole: bool| {
@@ -72,7 +73,7 @@ pub fn fetch(_: u32, tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
             other => other.is_ok(),
         };
         let bytes = is_read.then_some(bytes);
-        // Of what cannot be read whole, a part may be wanted.
+        // A piece that cannot be read whole is left out, so that parts of it can be asked for later.
         if is_read || is_whole {
             fetched.push((at, bytes.clone()));
         }
@@ -111,27 +112,27 @@ pub fn fetch(_: u32, tid: u32, wanted: Vec<Wanted>) -> Result<Fetched, i32> {
     Ok(fetched)
 }
 
-/// Writes, also where the program itself may not. For the helper.
+/// Writes memory, also where the program itself may not write. Runs in a helper.
 ///
 /// # Errors
-/// Its errno.
+/// The errno of the write.
 pub fn write(_: u32, tid: u32, address: u64, bytes: Vec<u8>) -> Result<(), i32> {
     write_memory(tid, address, &bytes).map_err(|it| it as i32)
 }
 
-/// What was fetched.
+/// The memory that was fetched for the stop of one thread.
 #[derive(Default)]
 struct Kept {
     tid: u32,
-    /// By where it begins.
+    /// The pieces, by address.
     pieces: HashMap<u64, Option<Vec<u8>>, foldhash::fast::RandomState>,
-    /// The longer ones, of which a part may be wanted.
+    /// The addresses of the longer pieces, of which a part may be wanted.
     long: Vec<u64>,
-    /// There was no answer, so nothing can be read until the stop is over.
+    /// The helper did not answer, so nothing can be read until the stop is over.
     is_unread: bool,
 }
 
-/// What is longer than an iocb is read in parts.
+/// A piece that is longer than an iocb is read in parts.
 const LONG: usize = 64;
 
 impl Kept {
@@ -157,7 +158,7 @@ impl Kept {
         self.is_unread = false;
     }
 
-    /// `None` if it was not fetched, else whether it could be read.
+    /// Reads from the fetched pieces: `None` if the address was not fetched, otherwise whether it could be read.
     fn read(&self, tid: u32, address: u64, to: &mut [u8]) -> Option<bool> {
         if self.tid != tid || (self.pieces.is_empty() && !self.is_unread) {
             return None;
@@ -182,7 +183,7 @@ thread_local! {
     static KEPT: RefCell<Kept> = RefCell::default();
 }
 
-/// A stop is over, or something was written: what was fetched may no longer be so.
+/// Forgets what was fetched: the stop is over, or something was written.
 pub fn forget() {
     KEPT.with_borrow_mut(Kept::forget);
 }
@@ -193,13 +194,13 @@ impl Memory {
         let Self { pid, tid } = self;
         match (Fetch { pid, tid, wanted }).ask() {
             Some(Ok(fetched)) => KEPT.with_borrow_mut(|it| it.keep(tid, fetched)),
-            // As in `ask`, which is asked for each.
+            // Each read asks again, and tries without a helper: see `ask`.
             Some(Err(_)) => forget(),
             None => KEPT.with_borrow_mut(|it| it.keep_nothing_of(tid)),
         }
     }
 
-    /// All of it, or nothing.
+    /// Reads all of it, or nothing.
     pub fn read(self, address: u64, to: &mut [u8]) -> bool {
         if to.is_empty() {
             return true;
@@ -222,27 +223,28 @@ impl Memory {
                 }
                 _ => false,
             },
-            // With kernel.yama.ptrace_scope=1 a plain user may look only into what descends from it, what it traces,
-            // and what names it, as the launched program does with our helpers. Into its children only we may look.
+            // With kernel.yama.ptrace_scope=1 a plain user may look only into its descendants, its tracees, and
+            // processes that name it as their tracer, as the launched program does with our helpers. Into the
+            // children of that program only this process may look.
             Some(Err(_)) => try_read_memory(self.tid, address, to).is_ok(),
             None => false,
         }
     }
 
-    /// A value.
+    /// Reads a value.
     pub fn value<T: FromBytes + IntoBytes + Default>(self, address: u64) -> Option<T> {
         let mut value = T::default();
         self.read(address, value.as_mut_bytes()).then_some(value)
     }
 
-    /// A value, and whether it could be read.
+    /// Reads a value, and says whether it could be read: then `how`.
     pub fn marked<T: FromBytes + IntoBytes + Default>(self, address: u64, how: Mark) -> (T, Mark) {
         let value = self.value(address);
         let mark = if value.is_some() { how } else { Mark::Unread };
         (value.unwrap_or_default(), mark)
     }
 
-    /// A pointer of the program: of four bytes or of eight.
+    /// Reads a pointer of the program, which has four bytes or eight.
     pub fn pointer(self, address: u64, abi: Abi) -> Option<u64> {
         match abi.is_32_bit() {
             true => self.value::<u32>(address).map(u64::from),
@@ -250,7 +252,7 @@ impl Memory {
         }
     }
 
-    /// A timeout.
+    /// Reads a timeout.
     pub fn timespec(self, address: u64, abi: Abi) -> Option<Timespec> {
         if !matches!(abi, Abi::I386) {
             return self.value(address);
@@ -259,14 +261,14 @@ impl Memory {
         Some(Timespec { sec, nsec })
     }
 
-    /// Writes, also where the program itself may not; whether that was possible.
+    /// Writes memory, also where the program itself may not write; `false` if that failed.
     pub fn write(self, address: u64, bytes: &[u8]) -> bool {
         let Self { pid, tid } = self;
         let errand = Write { pid, tid, at: address, bytes: bytes.to_vec() };
         self.written(address, bytes, errand.ask())
     }
 
-    /// The same, of what was there before we changed it.
+    /// As [`Self::write`], for what was there before we changed it.
     pub fn restore(self, address: u64, bytes: &[u8]) -> bool {
         let Self { pid, tid } = self;
         let errand = Restore { pid, tid, at: address, bytes: bytes.to_vec() };
@@ -277,7 +279,7 @@ impl Memory {
         forget();
         match answer {
             Some(Ok(())) => true,
-            // As in `ask`.
+            // As in `ask`, this process may write where a helper may not.
             Some(Err(libc::EPERM | libc::EACCES)) => write_memory(self.tid, address, bytes).is_ok(),
             _ => false,
         }

@@ -11,12 +11,12 @@
 //! ```
 //! What a stop costs, and which calls stop:
 //!
-//! - *Attached*: every system call of the target. When we die, the kernel lets the target go.
-//! - *Launched*: AIO calls only, by a seccomp filter ([`seccomp`]), which cannot be removed: so the program
-//!   dies with us, and is traced to its end, also if nothing is told of it any more.
+//! - *Attached*: every system call of the target stops. When we die, the kernel lets the target go.
+//! - *Launched*: only AIO calls stop, by a seccomp filter ([`seccomp`]). It cannot be removed: so the program dies
+//!   with us, and is traced until it ends, even when the trace is over and nothing is recorded any more.
 //!
-//! The target must not notice. A thread that waits in io_getevents when it is stopped would see EINTR: it
-//! makes the call again instead ([`signals`]).
+//! The target must not notice that it is traced. A thread that waits in io_getevents when it is stopped would see
+//! EINTR: it is made to repeat the call instead ([`signals`]).
 
 mod alarm;
 pub mod calls;
@@ -56,23 +56,23 @@ use super::{
 };
 use crate::{fault::Judge, proc::Blocked};
 
-/// What cannot be seen.
+/// What this source cannot see.
 pub const LACKS: [&str; 3] = [
     "exact completion times",
     "errnos of iocbs refused in a short io_submit",
     "the moment a ring is moved",
 ];
 
-/// Whom to trace.
+/// The processes to be traced.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// These processes, with all their threads.
+    /// These running processes, with all their threads.
     Running(Vec<u32>),
-    /// A process of ours that has not begun its program.
+    /// A child of ours that has not begun its program.
     Launched {
-        /// Which.
+        /// Its process id.
         pid: u32,
-        /// It installs the filter of [`seccomp`] before it begins.
+        /// It installs the filter of [`seccomp`] before it begins its program.
         filtered: bool,
     },
 }
@@ -80,37 +80,37 @@ pub enum Target {
 /// How to trace.
 #[derive(Debug)]
 pub struct Options {
-    /// Whom.
+    /// The processes to be traced.
     pub target: Target,
-    /// And the children that are created.
+    /// Whether the children that they create are traced, too.
     pub follow: bool,
-    /// For how long.
+    /// How long the trace lasts, if it has an end.
     pub duration: Option<Duration>,
-    /// The stack is copied at io_submit, too.
+    /// The stack is copied at io_submit, too, and not only at io_setup.
     pub submit_stacks: bool,
-    /// Faults to be made.
+    /// The faults to be made.
     pub rules: Option<Rules>,
 }
 
-/// Faults to be made.
+/// The faults to be made.
 #[derive(Debug)]
 pub struct Rules {
-    /// Decides.
+    /// Decides about each call and completion.
     pub judge: Judge,
-    /// They are only told.
+    /// The faults are only reported, not made.
     pub dry_run: bool,
 }
 
-/// A trace that began.
+/// A trace that has begun.
 pub struct Started {
-    /// Gives the records.
+    /// Gives the records of the trace.
     pub collector: Collector,
-    /// Threads that were inside a call, and their process.
+    /// Threads that were inside a call when the trace began, each with its process.
     pub blocked: Vec<(u32, Blocked)>,
-    /// Contexts that were there.
+    /// Contexts that existed when the trace began.
     pub found: Vec<Found>,
-    /// The launched program's status, as wait(2) gives it: it cannot be waited for otherwise. Nothing
-    /// comes if it was let go.
+    /// The launched program's status, as wait(2) gives it; it cannot be waited for in another way. Nothing comes if
+    /// the program was let go.
     pub status: Status,
 }
 
@@ -118,7 +118,7 @@ pub struct Started {
 pub struct Status(mpsc::Receiver<i32>);
 
 impl Status {
-    /// Waits for it; `None`: the program was let go, and can be waited for.
+    /// Waits for the end of the program; `None`: it was let go, and can be waited for as usual.
     pub fn wait(self) -> Option<i32> {
         self.0.recv().ok()
     }
@@ -127,37 +127,37 @@ impl Status {
 /// Why the trace could not begin.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The kernel refused.
+    /// The kernel refused to trace a process.
     #[error("cannot trace process {pid} with ptrace")]
     Refused {
         /// Which process.
         pid: u32,
-        /// Why.
+        /// The errno of the refusal.
         #[source]
         source: Errno,
     },
-    /// It ended.
+    /// The process ended.
     #[error("no such process: {0}")]
     Gone(u32),
-    /// It does not answer.
+    /// The process does not answer.
     #[error(
         "process {0} does not answer: perhaps it hangs where it begins a program (execve), and ptrace would hang \
          with it"
     )]
     Hangs(u32),
-    /// signalfd or eventfd.
+    /// No signalfd or eventfd could be made.
     #[error("cannot wait for signals")]
     Wait(#[from] Errno),
-    /// No timer.
+    /// No timer could be made.
     #[error("cannot set a timer for PTRACE_SEIZE")]
     Timer(#[source] Errno),
-    /// No thread.
+    /// No thread could be started.
     #[error("cannot start a thread")]
     Thread(#[source] io::Error),
 }
 
-/// Seizes the targets and starts to collect. SIGCHLD and the signals of [`super::collector::all_signals`] must be
-/// blocked in every thread. `spill`: an empty file for records that wait; see [`super::backlog`].
+/// Seizes the targets and starts to collect records. SIGCHLD and the signals of [`super::collector::all_signals`]
+/// must be blocked in every thread. `spill`: an empty file for records that wait; see [`super::backlog`].
 ///
 /// # Errors
 /// What the kernel refused; then nothing is traced.
@@ -177,7 +177,8 @@ pub fn start(
         let (last, end) = mpsc::channel();
         let wakers = tracer::Wakers { signals, stop, alarm };
         let told = tracer::Told { begun: told, last, ended };
-        // It must not wait for the reader: threads may be stopped until it has ended.
+        // The tracer has a thread of its own, because it must not wait for the reader: threads of the target may be
+        // stopped until it has ended. This thread sends the last message for it.
         let trace = move || tracer::run(options, feeder, wakers, told);
         let tracer = std::thread::Builder::new().name("ptrace".into()).spawn(trace);
         if tracer.is_ok()

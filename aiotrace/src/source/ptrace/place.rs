@@ -1,6 +1,6 @@
 //! Where the tracer runs: on the processor of the thread that stopped last. Only one of the two runs at a time; from
-//! another processor each stop takes six times as long, because that one sleeps and has to be woken. The helper that reads memory
-//! for it goes there, too.
+//! another processor each stop takes six times as long, because that processor sleeps and has to be woken. The helper
+//! that reads memory for the tracer goes to the same processor.
 
 use super::errands::GoToProcessor;
 use crate::{errand::Errand as _, proc::processor};
@@ -9,21 +9,21 @@ use nix::{
     unistd::Pid,
 };
 
-/// The calling thread.
+/// Where the calling thread runs.
 pub struct Place {
-    /// Where it may run.
+    /// The processors on which it may run.
     allowed: Option<CpuSet>,
-    /// Where it runs.
+    /// The processor to which it went last.
     now: Option<usize>,
 }
 
 impl Place {
-    /// Anywhere.
+    /// The calling thread runs anywhere.
     pub fn new() -> Self {
         Self { allowed: sched_getaffinity(US).ok(), now: None }
     }
 
-    /// To the processor of this thread, if it is one of ours.
+    /// Goes to the processor of this thread, if we may run there.
     pub fn follow(&mut self, tid: u32) {
         if let Some(processor) = (GoToProcessor { pid: tid }).ask().flatten() {
             self.go_to(processor);
@@ -43,10 +43,10 @@ impl Place {
     }
 }
 
-/// The calling thread.
+/// The calling thread, for the kernel.
 const US: Pid = Pid::from_raw(0);
 
-/// Goes to the processor on which a thread runs, or ran last, and says which that is. For the helper.
+/// Goes to the processor on which a thread runs, or ran last, and says which one that is. Runs in a helper.
 pub fn go_to_processor_of(tid: u32) -> Option<usize> {
     let processor = processor(tid)?;
     let mut place = Place::new();

@@ -1,4 +1,4 @@
-//! The processes that are traced: who they are, and which share an address space.
+//! The processes that are traced, and which of them share an address space.
 
 use std::collections::HashMap;
 
@@ -14,7 +14,7 @@ use crate::{
     proc,
 };
 
-/// All of them.
+/// The processes that are traced.
 #[derive(Default)]
 pub struct Processes {
     known: HashMap<u32, Process>,
@@ -22,26 +22,26 @@ pub struct Processes {
     spaces: u64,
 }
 
-/// One of them.
+/// A process that is traced.
 #[derive(Clone, Debug)]
 pub struct Process {
     /// The number of its address space.
     pub space: u64,
-    /// Nanoseconds of CLOCK_BOOTTIME, 0 if not known.
+    /// When it started, nanoseconds of CLOCK_BOOTTIME; 0 if unknown.
     started: u64,
     name: [u8; 16],
     /// Its threads stop at each system call.
     pub all_calls: bool,
-    /// Its synchronous calls are watched because of what happened then.
+    /// The time of the fault or short io_submit because of which its synchronous calls are watched.
     pub watched: Option<u64>,
-    /// It is traced only because it must be, and nothing is told of it.
+    /// It is traced only because it must be, and nothing is recorded of it.
     pub is_silent: bool,
-    /// Nobody has told of it.
+    /// No event of its maker has announced it.
     pub is_orphan: bool,
 }
 
 impl Processes {
-    /// One more. Its address space is that of `shares`, or its own.
+    /// Adds a process. Its address space is that of `shares`, or its own.
     pub fn add(&mut self, pid: u32, shares: Option<u32>, all_calls: bool, is_silent: bool) -> u64 {
         let shared = shares.and_then(|it| Some(self.known.get(&it)?.space));
         let space = shared.unwrap_or_else(|| self.new_space());
@@ -58,28 +58,28 @@ impl Processes {
         self.spaces
     }
 
-    /// What is known of it.
+    /// A process, if it is traced.
     pub fn of(&self, pid: u32) -> Option<&Process> {
         self.known.get(&pid)
     }
 
-    /// The same, to be changed.
+    /// A process, to be changed.
     pub fn of_mut(&mut self, pid: u32) -> Option<&mut Process> {
         self.known.get_mut(&pid)
     }
 
-    /// Which there are.
+    /// The ids of all processes.
     pub fn pids(&self) -> impl Iterator<Item = u32> + '_ {
         self.known.keys().copied()
     }
 
-    /// Whether nobody is left of whom something is told.
+    /// Whether all processes that are left are silent.
     pub fn is_over(&self) -> bool {
         self.known.values().all(|it| it.is_silent)
     }
 
-    /// It has another address space from now on. Gives the number of that, and of the one it left if nobody
-    /// else has that.
+    /// Gives the process another address space. Returns the number of the new one, and that of the old one if no
+    /// other process has it.
     pub fn leave_space(&mut self, pid: u32) -> (u64, Option<u64>) {
         let new = self.new_space();
         let Some(process) = self.known.get_mut(&pid) else { return (new, None) };
@@ -88,7 +88,7 @@ impl Processes {
         (new, self.unless_used(old))
     }
 
-    /// It is gone. Gives what is known of it, and its address space if nobody else has that.
+    /// Removes a process that ended. Returns it, and its address space if no other process has that.
     pub fn remove(&mut self, pid: u32) -> Option<(Process, Option<u64>)> {
         let process = self.known.remove(&pid)?;
         let space = self.unless_used(process.space);
@@ -99,14 +99,14 @@ impl Processes {
         self.known.values().all(|it| it.space != space).then_some(space)
     }
 
-    /// Looks at its name again.
+    /// Reads its name again.
     pub fn rename(&mut self, pid: u32) {
         if let Some(process) = self.known.get_mut(&pid) {
             process.name = padded(proc::name(pid));
         }
     }
 
-    /// The first AIO call of a thread; counted in its own sequence of records.
+    /// Records the first AIO call of a thread, in the thread's own sequence of records.
     pub fn tell_thread(&mut self, records: &mut Records, tracee: &mut Tracee, time: u64) {
         self.rename(tracee.pid);
         let header = header(tracee, Kind::Process, 0, time);
@@ -133,7 +133,7 @@ impl Processes {
         }
     }
 
-    /// It runs a new program; the thread that asked for it had this id.
+    /// Records that a process runs a new program; the thread that asked for it had the id `former`.
     pub fn tell_exec(&self, records: &mut Records, pid: u32, former: u32, time: u64) {
         if let Some(process) = self.known.get(&pid) {
             let record = process.record(uncounted(pid, pid, time), Change::Exec);
@@ -159,46 +159,46 @@ impl Process {
         }
     }
 
-    /// It ended, with this status as wait(2) gives it.
+    /// Records that a process ended, with this status as wait(2) gives it.
     pub fn tell_exit(&self, records: &mut Records, pid: u32, status: u32, time: u64) {
         let record = self.record(uncounted(pid, pid, time), Change::Exit);
         records.emit(&Record { status, ..record });
     }
 }
 
-/// A change outside of any sequence.
+/// The header of a record that belongs to no thread's sequence.
 fn uncounted(pid: u32, tid: u32, time: u64) -> Header {
     Header { kind: Kind::Process, flags: 0, seq: 0, time, pid, tid }
 }
 
-/// NUL-padded; nothing if it cannot be read.
+/// A name padded with NUL; only NUL if it could not be read.
 fn padded(name: Option<Vec<u8>>) -> [u8; 16] {
     let mut padded = [0; 16];
-    // The last stays NUL.
+    // The last byte stays NUL.
     for (to, from) in padded[..15].iter_mut().zip(name.unwrap_or_default()) {
         *to = from;
     }
     padded
 }
 
-/// The path of the program that begins, as it was given to exec; padded with NUL.
+/// The path of the program that begins, as it was given to exec, padded with NUL.
 fn path(pid: u32) -> [u8; PATH_BYTES] {
     let mut path = [0; PATH_BYTES];
     let found = ExecutedPath { pid }.ask().unwrap_or_default();
-    // The last stays NUL.
+    // The last byte stays NUL.
     for (to, from) in path[..PATH_BYTES - 1].iter_mut().zip(found) {
         *to = from;
     }
     path
 }
 
-/// The same, looked up. For the helper.
+/// Looks up the path of the program that begins. Runs in a helper.
 pub fn executed_path(pid: u32) -> Vec<u8> {
     let mut path = vec![0; PATH_BYTES];
     let Some(address) = path_address(&proc::auxiliary_vector(pid).unwrap_or_default()) else {
         return Vec::new();
     };
-    // It is near the end of the stack, and less may be there.
+    // The path is near the end of the stack, so fewer bytes may be readable.
     let is_there = |length: &usize| proc::read_memory(pid, address, &mut path[..*length]).is_some();
     let length = (1..PATH_BYTES).rev().find(is_there).unwrap_or(0);
     path.truncate(length);
@@ -206,7 +206,7 @@ pub fn executed_path(pid: u32) -> Vec<u8> {
     path
 }
 
-/// `AT_EXECFN` of an auxiliary vector, of a 64-bit program or of a 32-bit one.
+/// The value of `AT_EXECFN` in an auxiliary vector, of a 64-bit program or of a 32-bit one.
 fn path_address(auxv: &[u8]) -> Option<u64> {
     const AT_EXECFN: u64 = 31;
     let of = |width: usize| {
@@ -216,7 +216,7 @@ fn path_address(auxv: &[u8]) -> Option<u64> {
             .collect();
         words.chunks_exact(2).find(|it| it[0] == AT_EXECFN).map(|it| it[1])
     };
-    // Tags are small: in a vector of 32-bit words every other 64-bit word is large.
+    // Tags are small numbers: read as 64-bit words, a vector of 32-bit words would have large ones.
     of(8).filter(|_| auxv.chunks_exact(16).all(|it| it[4..8] == [0; 4])).or_else(|| of(4))
 }
 

@@ -1,4 +1,4 @@
-//! The way out: the same records as the probes of the kernel write, in the same order (aiotrace-ebpf).
+//! Writes records: the same as those of the probes (aiotrace-ebpf), in the same order.
 
 use aiotrace_common::record::{Header, Kind};
 use zerocopy::{Immutable, IntoBytes};
@@ -6,28 +6,28 @@ use zerocopy::{Immutable, IntoBytes};
 use super::tracee::Tracee;
 use crate::source::backlog::{Feeder, Message};
 
-/// Where records go.
+/// Where records are written.
 pub struct Records {
-    /// `None`: nobody wants them any more.
+    /// `None`: nobody reads them any more.
     feeder: Option<Feeder>,
-    /// A record and the array behind it.
+    /// The record that is being written, and the array behind it.
     buffer: Vec<u8>,
-    /// Something waits to be handed on.
+    /// Records wait to be handed on.
     pub(super) waits: bool,
 }
 
 impl Records {
-    /// Into this.
+    /// Writes records into this feeder.
     pub fn new(feeder: Feeder) -> Self {
         Self { feeder: Some(feeder), buffer: Vec::with_capacity(32 << 10), waits: false }
     }
 
-    /// One record.
+    /// Writes a record.
     pub fn emit(&mut self, record: &(impl IntoBytes + Immutable)) {
         self.push(record.as_bytes());
     }
 
-    /// One record and its array.
+    /// Writes a record and the array that follows it.
     pub fn emit_with(
         &mut self,
         record: &(impl IntoBytes + Immutable),
@@ -48,7 +48,7 @@ impl Records {
         }
     }
 
-    /// Lets the reader have them.
+    /// Hands the records on to the reader.
     pub fn hand_on(&mut self) {
         if let Some(feeder) = &mut self.feeder {
             feeder.hand_on();
@@ -56,23 +56,23 @@ impl Records {
         }
     }
 
-    /// Says something else; whether there was room for it.
+    /// Sends another message; `false` if there was no room for it.
     pub fn say(&self, message: Message) -> bool {
         self.feeder.as_ref().is_some_and(|it| it.say(message))
     }
 
-    /// Records for which there was no room.
+    /// Number of records for which there was no room.
     pub fn dropped(&self) -> u64 {
         self.feeder.as_ref().map_or(0, Feeder::dropped)
     }
 
-    /// For the last message; nothing goes out any more.
+    /// Takes the feeder out, for the last message; later records go nowhere.
     pub fn take(&mut self) -> Option<Feeder> {
         self.feeder.take()
     }
 }
 
-/// The header of this thread's next record.
+/// The header of this thread's next record, which counts in its sequence.
 pub fn header(tracee: &mut Tracee, kind: Kind, flags: u16, time: u64) -> Header {
     tracee.seq = tracee.seq.wrapping_add(1);
     Header { kind, flags, seq: tracee.seq, time, pid: tracee.pid, tid: tracee.tid }

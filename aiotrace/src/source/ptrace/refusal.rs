@@ -1,4 +1,4 @@
-//! What to tell someone who may not trace a process: sentences decided from facts that are passed in, so
+//! What to say to someone who may not trace a process. The sentences are decided from facts that are passed in, so
 //! that each has a test.
 
 use nix::{errno::Errno, unistd::geteuid};
@@ -8,25 +8,25 @@ use crate::{
     proc::{status_field, system::sysctl},
 };
 
-/// What is known when ptrace was refused.
+/// What is known about a refusal of ptrace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Facts {
     /// errno of the refusal.
     pub errno: Option<Errno>,
-    /// It is ours: a child that we launch.
+    /// The process is a child that we launch.
     pub is_launched: bool,
-    /// The process that traces it already; 0 for none.
+    /// The process that traces it already; 0 if there is none.
     pub tracer: u32,
-    /// /proc/sys/kernel/yama/ptrace_scope, if there is one.
+    /// The value of /proc/sys/kernel/yama/ptrace_scope, if it exists.
     pub scope: Option<u8>,
-    /// Effective user id is 0.
+    /// Our effective user id is 0.
     pub is_root: bool,
-    /// It belongs to the same user as we do.
+    /// The process belongs to our user.
     pub is_own: bool,
 }
 
 impl Facts {
-    /// What can be found out now.
+    /// Finds out what can be known of a refusal.
     pub fn of(pid: u32, errno: Errno, is_launched: bool) -> Self {
         let status = Status { pid, tid: pid }.ask().flatten().unwrap_or_default();
         let number =
@@ -35,7 +35,7 @@ impl Facts {
         Self {
             errno: Some(errno),
             is_launched,
-            // It is a thread that traces.
+            // TracerPid is the id of a thread.
             tracer: number("TracerPid").map_or(0, process_of),
             scope: scope.and_then(|it| it.parse().ok()),
             is_root: geteuid().is_root(),
@@ -44,13 +44,13 @@ impl Facts {
     }
 }
 
-/// The process of a thread.
+/// The process that a thread belongs to.
 fn process_of(tid: u32) -> u32 {
     let status = Status { pid: tid, tid }.ask().flatten().unwrap_or_default();
     status_field(&status, "Tgid").and_then(|it| it.parse().ok()).unwrap_or(tid)
 }
 
-/// The next step for the user, one line.
+/// The next step for the user, in one line.
 pub fn hint(facts: &Facts) -> String {
     match *facts {
         Facts { tracer: tracer @ 1.., .. } => format!(

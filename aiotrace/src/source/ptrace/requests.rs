@@ -1,7 +1,6 @@
-//! ptrace(2) and waitpid(2), one function for each request. All of them must come from the thread that
-//! seized.
+//! ptrace(2) and waitpid(2), one function for each request. All requests must come from the thread that seized.
 //!
-//! A tracee can be killed at any moment; then a request fails with ESRCH, and its end is told by [`wait`].
+//! A tracee can be killed at any moment; then a request fails with ESRCH, and [`wait`] reports the end of the tracee.
 
 use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -10,36 +9,36 @@ pub use crate::seccomp::X86_64;
 
 /// Options at [`seize`], `PTRACE_O_*`.
 pub mod option {
-    /// A stop at a system call is marked as one.
+    /// Marks stops at system calls, to tell them from signals.
     pub const SYSCALL_MARKED: i32 = libc::PTRACE_O_TRACESYSGOOD;
-    /// New threads.
+    /// New threads are traced, too.
     pub const THREADS: i32 = libc::PTRACE_O_TRACECLONE;
-    /// Children.
+    /// Children are traced, too.
     pub const CHILDREN: i32 = libc::PTRACE_O_TRACEFORK | libc::PTRACE_O_TRACEVFORK;
-    /// New programs.
+    /// A tracee stops when it begins a new program.
     pub const EXEC: i32 = libc::PTRACE_O_TRACEEXEC;
-    /// A thread is about to end.
+    /// A tracee stops when it is about to end.
     pub const EXIT: i32 = libc::PTRACE_O_TRACEEXIT;
-    /// `SECCOMP_RET_TRACE`
+    /// A tracee stops when a filter answers `SECCOMP_RET_TRACE`.
     pub const SECCOMP: i32 = libc::PTRACE_O_TRACESECCOMP;
-    /// Tracees die with the tracer.
+    /// The kernel kills the tracees when the tracer ends.
     pub const DIE_WITH_US: i32 = libc::PTRACE_O_EXITKILL;
 }
 
-/// How a tracee goes on.
+/// Where a tracee stops next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Until {
-    /// Until something else than a system call.
+    /// At the next event that is no system call.
     Event,
-    /// Until the next system call begins or ends.
+    /// Where the next system call begins or ends.
     Syscall,
 }
 
-/// `op` of [`Syscall`].
+/// `op` of [`Syscall`]: a system call begins.
 pub const ENTRY: u8 = 1;
-/// Likewise.
+/// `op` of [`Syscall`]: a system call ends.
 pub const EXIT: u8 = 2;
-/// Likewise.
+/// `op` of [`Syscall`]: a filter answered `SECCOMP_RET_TRACE`.
 pub const SECCOMP: u8 = 3;
 
 /// `AUDIT_ARCH_I386` of include/uapi/linux/audit.h.
@@ -60,23 +59,23 @@ pub struct Syscall {
     pub ip: u64,
     /// Stack pointer.
     pub sp: u64,
-    /// Entry: number and arguments. Exit: what is returned.
+    /// When a call begins: its number and arguments. When it ends: what it returns.
     words: [u64; 8],
 }
 
 impl Syscall {
-    /// The call's number, unless it is left.
+    /// The call's number; not valid when the call ends.
     pub fn number(&self) -> u64 {
         self.words[0]
     }
 
-    /// Its arguments, unless it is left.
+    /// The call's arguments; not valid when the call ends.
     pub fn args(&self) -> [u64; 6] {
         let [_, args @ .., _] = self.words;
         args
     }
 
-    /// What it returns, when it is left.
+    /// What the call returns; valid only when it ends.
     pub fn ret(&self) -> i64 {
         self.words[0] as i64
     }
@@ -92,9 +91,9 @@ pub fn seize(tid: u32, options: i32) -> Result<(), Errno> {
     request(libc::PTRACE_SEIZE, tid, 0, options as u64).map(drop)
 }
 
-/// Tries to seize a thread, and returns when the kernel has answered, whatever the answer. While a process begins a
-/// program, that takes as long as whoever serves the file of the program wants (`cred_guard_mutex`,
-/// <https://elixir.bootlin.com/linux/v6.12/source/kernel/ptrace.c#L421>). For the helper.
+/// Tries to seize a thread, and returns when the kernel has answered, whatever the answer is. While a process begins
+/// a program, that takes as long as the server of the program's file wants (`cred_guard_mutex`,
+/// <https://elixir.bootlin.com/linux/v6.12/source/kernel/ptrace.c#L421>). Runs in a helper.
 pub fn seize_returns(tid: u32) {
     // SAFETY: a helper has one thread.
     match unsafe { nix::unistd::fork() } {
@@ -102,15 +101,15 @@ pub fn seize_returns(tid: u32) {
             let _ = nix::sys::wait::waitpid(child, None);
         }
         Ok(nix::unistd::ForkResult::Child) => {
-            // The child gives up its privilege first, so that the kernel refuses; where it is allowed all the same, the
-            // kernel detaches when the child ends.
+            // The child gives up its privilege first, so that the kernel refuses; if the kernel allows it all the
+            // same, it detaches when the child ends.
             let _ = crate::stacks::give_up_identity();
             let _ = crate::errand::end_with_parent();
             let _ = seize(tid, 0);
-            // SAFETY: it does not come back.
+            // SAFETY: it does not return.
             unsafe { libc::_exit(0) }
         }
-        // Whoever asks finds out by itself.
+        // The caller finds out when it seizes the thread itself.
         Err(_) => (),
     }
 }
@@ -120,7 +119,7 @@ pub fn interrupt(tid: u32) -> Result<(), Errno> {
     request(libc::PTRACE_INTERRUPT, tid, 0, 0).map(drop)
 }
 
-/// Lets a stopped tracee go on, with a signal if not 0.
+/// Lets a stopped tracee go on, with a signal if `signal` is not 0.
 pub fn resume(tid: u32, until: Until, signal: i32) -> Result<(), Errno> {
     let how = match until {
         Until::Event => libc::PTRACE_CONT,
@@ -129,26 +128,26 @@ pub fn resume(tid: u32, until: Until, signal: i32) -> Result<(), Errno> {
     request(how, tid, 0, signal as u64).map(drop)
 }
 
-/// Leaves a tracee stopped, as the signal that stopped its process wants it.
+/// Leaves a tracee stopped, as the signal that stopped its process demands.
 pub fn listen(tid: u32) -> Result<(), Errno> {
     request(libc::PTRACE_LISTEN, tid, 0, 0).map(drop)
 }
 
-/// Lets a stopped tracee go for good, with a signal if not 0.
+/// Lets a stopped tracee go for good, with a signal if `signal` is not 0.
 pub fn detach(tid: u32, signal: i32) -> Result<(), Errno> {
     request(libc::PTRACE_DETACH, tid, 0, signal as u64).map(drop)
 }
 
-/// What belongs to the event at which it is stopped: the new thread, its former id.
+/// The number that belongs to the event at which a tracee is stopped: the id of the new thread, or its former id.
 pub fn event_message(tid: u32) -> Result<u64, Errno> {
     let mut message = 0u64;
     request(libc::PTRACE_GETEVENTMSG, tid, 0, &raw mut message as u64)?;
     Ok(message)
 }
 
-/// The system call at which it is stopped.
+/// The system call at which a tracee is stopped.
 pub fn syscall(tid: u32) -> Result<Syscall, Errno> {
-    /// libc has it for some targets only.
+    /// libc has this constant only for some targets.
     const PTRACE_GET_SYSCALL_INFO: u32 = 0x420e;
     let mut info = Syscall::default();
     let size = size_of::<Syscall>() as u64;
@@ -156,21 +155,21 @@ pub fn syscall(tid: u32) -> Result<Syscall, Errno> {
     Ok(info)
 }
 
-/// Its registers.
+/// The registers of a stopped tracee.
 pub fn registers(tid: u32) -> Result<libc::user_regs_struct, Errno> {
-    // SAFETY: numbers only.
+    // SAFETY: the structure holds only numbers.
     let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
     request(libc::PTRACE_GETREGS, tid, 0, &raw mut registers as u64)?;
     Ok(registers)
 }
 
-/// Changes them.
+/// Changes the registers of a stopped tracee.
 pub fn set_registers(tid: u32, registers: &libc::user_regs_struct) -> Result<(), Errno> {
     request(libc::PTRACE_SETREGS, tid, 0, std::ptr::from_ref(registers) as u64).map(drop)
 }
 
-/// The next tracee that stopped or ended, and its status; `None` if none did. Other children of this
-/// process are not ours to wait for: they belong to the threads that made them.
+/// The next tracee that stopped or ended, and its status; `None` if there is none. Other children of this process
+/// belong to the threads that made them, and are not waited for.
 ///
 /// # Errors
 /// ECHILD: there is no tracee.
@@ -178,10 +177,10 @@ pub fn wait() -> Result<Option<(u32, Status)>, Errno> {
     wait_of(-1)
 }
 
-/// The same of one tracee.
+/// The status of this tracee, if it stopped or ended.
 ///
 /// # Errors
-/// ECHILD: it is none.
+/// ECHILD: it is no tracee of ours.
 pub fn wait_for(tid: u32) -> Result<Option<Status>, Errno> {
     Ok(wait_of(tid as libc::pid_t)?.map(|it| it.1))
 }
@@ -189,12 +188,12 @@ pub fn wait_for(tid: u32) -> Result<Option<Status>, Errno> {
 fn wait_of(whom: libc::pid_t) -> Result<Option<(u32, Status)>, Errno> {
     let mut status = 0;
     let how = libc::__WALL | libc::__WNOTHREAD | libc::WNOHANG;
-    // SAFETY: room for a status.
+    // SAFETY: `status` has room for a status.
     let found = Errno::result(unsafe { libc::waitpid(whom, &raw mut status, how) })?;
     Ok((found != 0).then_some((found as u32, Status(status))))
 }
 
-/// As waitpid(2) gives it.
+/// A status as waitpid(2) gives it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Status(pub i32);
 
@@ -209,33 +208,33 @@ pub enum What {
     Signal(i32),
     /// A new thread or process was made.
     New(Made),
-    /// It runs a new program.
+    /// The tracee runs a new program.
     Exec,
-    /// It is about to end.
+    /// The tracee is about to end.
     Exit,
-    /// A seccomp filter asks us.
+    /// A seccomp filter answered `SECCOMP_RET_TRACE`.
     Seccomp,
-    /// Its process is stopped by this signal.
+    /// The tracee's process is stopped by this signal.
     GroupStop,
-    /// We asked for it, it is new, or its process goes on.
+    /// We interrupted the tracee, it is new, or its stopped process goes on.
     Trap,
-    /// Nothing that we asked for.
+    /// A stop that we did not ask for.
     Other,
 }
 
-/// How it was made.
+/// How a thread or process was made.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Made {
     /// fork(2)
     Fork,
-    /// vfork(2): it shares the memory of its parent for a while.
+    /// vfork(2): the child shares the memory of its parent for a while.
     Vfork,
-    /// clone(2): a thread, as a rule.
+    /// clone(2): usually a thread.
     Clone,
 }
 
 impl Status {
-    /// What it means, for a tracee that was seized with [`option::SYSCALL_MARKED`].
+    /// The meaning of the status of a tracee that was seized with [`option::SYSCALL_MARKED`].
     pub fn what(self) -> What {
         if libc::WIFEXITED(self.0) || libc::WIFSIGNALED(self.0) {
             return What::Ended;

@@ -1,6 +1,6 @@
-//! The completion rings, looked at when a call begins or ends. The kernel never clears an entry, so those
-//! between the tail of the last look and this one are the completions in between, even if the program has
-//! reaped them itself.
+//! The completion rings, which are looked at when a call begins or ends. The kernel never clears an entry, so the
+//! entries between the tail of the last look and the tail of this one are the completions in between, even if the
+//! program has reaped them by itself.
 
 use std::collections::HashMap;
 
@@ -20,49 +20,50 @@ use super::{
 };
 use crate::clock::monotonic;
 
-/// Records of entries sent at one look, at most: 32,768 entries, and one record more for the wrap-around. What is
-/// beyond is sent at the next look.
+/// Most records of entries written at one look: 32,768 entries, and one record more for the wrap-around. Entries
+/// beyond them are written at the next look.
 const MOST_RECORDS: u32 = 257;
-/// Contexts remembered at most. Beyond, all are forgotten: then entries may be missed, as if they had
-/// been there before the attach.
+/// Most contexts remembered; when there are more, all are forgotten. Then entries may be missed, as if they had been
+/// in the ring before the attach.
 const MOST: usize = 16_384;
-/// Where the tails were.
+/// The tails of all rings.
 #[derive(Default)]
 pub struct Rings {
-    /// By address space and handle. Nobody races here: all up to the one position is told.
+    /// The rings by address space and handle. There is only one tracer thread, so all entries up to one position are
+    /// recorded.
     known: HashMap<(u64, u64), Known, foldhash::fast::RandomState>,
-    /// Contexts were forgotten.
+    /// How many contexts were forgotten.
     pub(super) forgotten: u64,
 }
 
 #[derive(Clone, Copy)]
 struct Known {
-    /// Size; 0: not known yet.
+    /// Number of entries; 0: unknown so far.
     nr: u32,
-    /// Up to there all is told.
+    /// All entries up to this position are recorded.
     tail: u32,
-    /// As [`Context::expected`].
+    /// See [`Context::expected`].
     expected: u32,
 }
 
 impl Known {
-    /// As [`Context::at`].
+    /// See [`Context::at`].
     fn at(nr: u32, tail: u32) -> Self {
         Self { nr, tail, expected: Context::at(nr, tail).expected }
     }
 }
 
-/// A place in a ring, and what the kernel wrote there.
+/// A position in a ring, and the completion that the kernel wrote there.
 #[derive(Clone, Copy, Debug)]
 pub struct New {
-    /// Number of the entry.
+    /// The position of the entry.
     pub position: u32,
-    /// What is there.
+    /// The completion.
     pub event: IoEvent,
 }
 
 impl New {
-    /// Where its result is, from the ring's address on.
+    /// The offset of the result of an entry from the ring's address.
     pub fn result_at(position: u32) -> u64 {
         let entry = u64::from(position) * size_of::<IoEvent>() as u64;
         (size_of::<RingHeader>() + std::mem::offset_of!(IoEvent, res)) as u64 + entry
@@ -70,32 +71,32 @@ impl New {
 }
 
 impl Rings {
-    /// A context that was just created: its ring is empty.
+    /// Remembers a context that was just created: its ring is empty.
     pub fn created(&mut self, space: u64, handle: u64) {
         self.remember(space, handle, Known::at(0, 0));
     }
 
-    /// A context that was there before us.
+    /// Remembers a context that existed before the attach.
     pub fn adopted(&mut self, space: u64, handle: u64, ring: &RingHeader) {
         self.remember(space, handle, Known::at(ring.nr, ring.tail));
     }
 
-    /// It is gone.
+    /// Forgets a context that ended.
     pub fn destroyed(&mut self, space: u64, handle: u64) {
         self.known.remove(&(space, handle));
     }
 
-    /// The address space is gone.
+    /// Forgets the contexts of an address space that ended.
     pub fn left(&mut self, space: u64) {
         self.known.retain(|(of, _), _| *of != space);
     }
 
-    /// io_submit begins with so many iocbs: as the probes have it (aiotrace-ebpf/src/ring.rs).
+    /// io_submit begins with this many iocbs: expects completions as the probes do (aiotrace-ebpf/src/ring.rs).
     pub fn submits(&mut self, space: u64, handle: u64, given: u64) {
         self.expect(space, handle, expected_at_entry(given));
     }
 
-    /// It returns. `given`: if its begin was seen.
+    /// io_submit returns. `given`: its number of iocbs, if its beginning was seen.
     pub fn submitted(&mut self, space: u64, handle: u64, given: Option<u64>, ret: i64) {
         let accepted = ret.max(0) as u32;
         let more = accepted.wrapping_sub(given.map_or(0, expected_at_entry));
@@ -116,14 +117,14 @@ impl Rings {
         self.known.insert((space, handle), known);
     }
 
-    /// What [`Self::sample`] reads of a ring.
+    /// The memory that [`Self::sample`] reads of a ring.
     pub fn wanted(&self, tracee: &Tracee, handle: u64) -> Wanted {
         let known = self.known.get(&(tracee.space, handle)).filter(|it| it.nr != 0);
         let known = known.map(|it| (it.nr, it.tail));
         Wanted::Ring { at: handle, known }
     }
 
-    /// Looks at a ring, sends the entries that are new, and shows each of them to `new`.
+    /// Looks at a ring, writes the entries that are new, and calls `new` with each of them.
     pub fn sample(
         &mut self,
         tracee: &mut Tracee,
@@ -169,7 +170,7 @@ impl Rings {
             let (most, spent) = expected_records(untold, known.expected, MOST_RECORDS);
             told = send(tracee, records, (handle, time), [nr, last, tail], most, new);
             let are_told = RingHeader::distance(last, told, nr);
-            // Less than 0: back to it. What could not be read is still to come.
+            // Below 0, the position goes back: entries that could not be read are still to come.
             let spent = if (spent as i32) < 0 { spent } else { spent.min(are_told) };
             known.expected = known.expected.wrapping_sub(spent);
         }
@@ -178,7 +179,8 @@ impl Rings {
     }
 }
 
-/// Entries from `first` up to, not including, `tail`. Gives the first that could not be read.
+/// Writes the entries from `first` up to `tail`, which is not included. Returns the position of the first that could
+/// not be read.
 fn send(
     tracee: &mut Tracee,
     records: &mut Records,
@@ -191,7 +193,7 @@ fn send(
     let mut entries = [IoEvent::new_zeroed(); EVENTS_PER_RECORD];
     let mut records_left = most;
     while first != tail {
-        // A wrap-around cuts one record in two.
+        // A range that wraps around takes two records.
         let end = if first > tail { nr } else { tail };
         let count = (end - first).min(EVENTS_PER_RECORD as u32);
         let entries = &mut entries[..count as usize];

@@ -1,7 +1,8 @@
-//! The filter of a launched program: it lets the kernel stop the program at AIO calls only.
+//! The filter of a launched program: with it, the kernel stops the program only at AIO calls.
 //!
-//! It cannot be removed again. Without a tracer each of those calls fails with ENOSYS; so whoever installs
-//! it dies with us (`PTRACE_O_EXITKILL`). Children inherit it; [`untraced`] is about those that would have no tracer.
+//! The filter cannot be removed. Without a tracer each of those calls would fail with ENOSYS, so a program that
+//! installs it dies with us (`PTRACE_O_EXITKILL`). Children inherit the filter; [`untraced`] handles those that would
+//! have no tracer.
 
 use aiotrace_common::abi::{Syscall, from_i386};
 use nix::errno::Errno;
@@ -14,9 +15,9 @@ use crate::seccomp::{
     self, ANY_BIT, ARCH, EQUAL, LOAD, NUMBER, RETURN, argument, no_new_privileges, op,
 };
 
-/// prctl(2) and seccomp(2), in the two tables: a program that installs a filter of its own.
+/// The numbers of prctl(2) and seccomp(2) in each table: by them a program may install a filter of its own.
 const INSTALLS: [(u32, [u64; 2]); 2] = [(X86_64, [157, 317]), (I386, [172, 354])];
-/// The highest number of a call in either table.
+/// The highest call number in either table.
 const LAST: u64 = 600;
 
 /// Whether this call installs a seccomp filter.
@@ -25,8 +26,8 @@ pub fn installs_filter(arch: u32, number: u64, args: &[u64; 6]) -> bool {
     number == *seccomp || (number == *prctl && args[0] == libc::PR_SET_SECCOMP as u64)
 }
 
-/// Stops the calling thread, and all that come from it, at AIO calls. Needs CAP_SYS_ADMIN, or else gives up
-/// the right to gain privileges (`no_new_privs`: a set-user-id program has no effect then).
+/// Stops the calling thread, and all that it creates, at AIO calls. This needs CAP_SYS_ADMIN; without it the thread
+/// gives up the right to gain privileges (`no_new_privs`: set-user-id programs have no effect then).
 pub fn install() -> Result<(), Errno> {
     let mut filter = filter();
     match seccomp::install(&mut filter) {
@@ -48,7 +49,7 @@ fn filter() -> Vec<libc::sock_filter> {
         let is_wanted = |it: &u64| is_aio(it) || installs.contains(it) || *it == untraced::CLONE3;
         let numbers: Vec<u32> = (0..LAST).filter(is_wanted).map(|it| it as u32).collect();
         let count = numbers.len() as u8;
-        // To the next architecture: two loads, the comparisons and two answers are passed over.
+        // The jump to the next architecture passes over two loads, the comparisons and two answers.
         filter.push(op(EQUAL, 0, count + 6, arch));
         filter.push(op(LOAD, 0, 0, NUMBER));
         let clone = untraced::clone(arch).unwrap_or(LAST) as u32;
@@ -69,7 +70,7 @@ fn filter() -> Vec<libc::sock_filter> {
 mod tests {
     use super::*;
 
-    /// What the filter answers to a call with this first argument, by interpreting it.
+    /// What the filter answers to a call with this first argument; the test interprets it.
     fn answer(arch: u32, number: u64, first: u64) -> u32 {
         let filter = filter();
         let (mut at, mut loaded) = (0, 0);
@@ -87,7 +88,7 @@ mod tests {
         }
     }
 
-    /// The calls that are stopped if they have this first argument.
+    /// The calls that stop if they have this first argument.
     fn traced(arch: u32, first: u64) -> Vec<u64> {
         let is_traced = |it: &u64| answer(arch, *it, first) == libc::SECCOMP_RET_TRACE;
         (0..LAST).filter(is_traced).collect()

@@ -1,21 +1,21 @@
-//! PTRACE_SEIZE, which may have to wait, with an end.
+//! PTRACE_SEIZE with a limit on the time that it may wait.
 //!
-//! It waits as long as the process begins a program: for the file system of that program, and for the other threads of
-//! the process to end. Those that we trace already end when we have waited for them, so without an end it could wait for
-//! ourselves (`cred_guard_mutex`, <https://elixir.bootlin.com/linux/v6.12/source/kernel/ptrace.c#L421>). A signal ends
-//! the wait, but then the kernel makes the call again (ERESTARTNOINTR); so the handler of the signal takes the thread
-//! past the call.
+//! It waits while the process begins a program: for the file system of that program, and for the other threads of the
+//! process to end. Threads that we trace already end only when we have waited for them, so without a limit it could
+//! wait for us (`cred_guard_mutex`, <https://elixir.bootlin.com/linux/v6.12/source/kernel/ptrace.c#L421>). A signal
+//! ends the wait, but then the kernel makes the call again (ERESTARTNOINTR); so the handler of the signal moves the
+//! thread past the call.
 
 use std::{mem::MaybeUninit, ptr, time::Duration};
 
 use nix::{errno::Errno, sys::signal::SigSet};
 
-/// It may take so long.
+/// How long the call may take.
 const PATIENCE: Duration = Duration::from_millis(100);
-/// And if the signal came a moment before the call, it comes again after this time.
+/// The time after which the signal comes again, in case it came a moment before the call.
 const AGAIN: Duration = Duration::from_millis(20);
 
-// The call with a name, so that the handler sees whether a thread is in it.
+// The call has a name, so that the handler can see whether a thread is in it.
 core::arch::global_asm!(
     ".globl aiotrace_seize",
     ".hidden aiotrace_seize",
@@ -31,18 +31,18 @@ core::arch::global_asm!(
 );
 
 unsafe extern "C" {
-    /// ptrace(2); what the kernel returns.
+    /// Makes the ptrace(2) call, and returns what the kernel returns.
     fn aiotrace_seize(request: u64, tid: u64, address: u64, data: u64) -> i64;
-    /// The instruction that enters the kernel, also where the call is to be made again.
+    /// The instruction that enters the kernel; the thread is there also when the call is to be made again.
     static aiotrace_seize_call: u8;
 }
 
-/// Length of that instruction.
+/// Length of that instruction, in bytes.
 const LENGTH: i64 = 2;
 
 /// Ends the call, if the thread is in it.
 extern "C" fn end_call(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
-    // SAFETY: the kernel gives the context of the thread, which nobody else has.
+    // SAFETY: the kernel gives the context of this thread, which nobody else uses.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
     let registers = &mut context.uc_mcontext.gregs;
     let call = (&raw const aiotrace_seize_call) as i64;
@@ -52,28 +52,28 @@ extern "C" fn end_call(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_vo
     }
 }
 
-/// Seizes threads, for the thread that makes it.
+/// Seizes threads, for the thread that created it.
 pub struct Seizing {
     timer: libc::timer_t,
 }
 
 impl Seizing {
-    /// With a timer for the calling thread.
+    /// Makes a timer for the calling thread.
     ///
     /// # Errors
     /// The kernel has no timer left.
     pub fn new() -> Result<Self, Errno> {
         let signal = libc::SIGRTMIN();
-        // Whoever started us may have blocked it.
+        // Our parent may have blocked the signal.
         let mut set = SigSet::empty();
-        // SAFETY: a set that lives, and a signal that there is.
+        // SAFETY: the set lives long enough, and the signal exists.
         unsafe {
             let mut mask: libc::sigset_t = *set.as_ref();
             libc::sigaddset(&raw mut mask, signal);
             set = SigSet::from_sigset_t_unchecked(mask);
         }
         set.thread_unblock()?;
-        // SAFETY: the structures are complete, and the handler changes nothing but the registers that it is given.
+        // SAFETY: the structures are complete, and the handler changes only the registers that it is given.
         unsafe {
             let mut action: libc::sigaction = MaybeUninit::zeroed().assume_init();
             action.sa_sigaction = end_call as *const () as usize;
@@ -96,7 +96,7 @@ impl Seizing {
     /// Traces a thread without stopping it.
     ///
     /// # Errors
-    /// Those of the kernel; `EINTR` if it takes too long.
+    /// Those of the kernel; `EINTR` if the call takes too long.
     pub fn seize(&self, tid: u32, options: i32) -> Result<(), Errno> {
         self.set(PATIENCE, AGAIN)?;
         let (request, tid, options) =
@@ -107,14 +107,14 @@ impl Seizing {
         if ret < 0 { Err(Errno::from_raw(-ret as i32)) } else { Ok(()) }
     }
 
-    /// The signal comes after this time, and then again and again; zero: it does not.
+    /// Sets when the signal comes first, and after which time it comes again and again; zero: it does not come.
     fn set(&self, after: Duration, again: Duration) -> Result<(), Errno> {
         let time = |it: Duration| libc::timespec {
             tv_sec: it.as_secs().cast_signed(),
             tv_nsec: it.subsec_nanos().into(),
         };
         let when = libc::itimerspec { it_value: time(after), it_interval: time(again) };
-        // SAFETY: a timer of ours, and a structure that lives.
+        // SAFETY: the timer is ours, and the structure lives long enough.
         let ret = unsafe { libc::timer_settime(self.timer, 0, &raw const when, ptr::null_mut()) };
         Errno::result(ret).map(drop)
     }
@@ -122,7 +122,7 @@ impl Seizing {
 
 impl Drop for Seizing {
     fn drop(&mut self) {
-        // SAFETY: a timer of ours, which nobody uses any more.
+        // SAFETY: the timer is ours, and nobody uses it any more.
         unsafe { libc::timer_delete(self.timer) };
     }
 }
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn the_handler_takes_a_thread_out_of_the_call_and_out_of_nothing_else() {
-        // SAFETY: all zeros are registers.
+        // SAFETY: all zeros are valid registers.
         let mut context: libc::ucontext_t = unsafe { MaybeUninit::zeroed().assume_init() };
         let call = (&raw const aiotrace_seize_call) as i64;
         for (at, then) in [(call, (call + LENGTH, -4)), (call + LENGTH, (call + LENGTH, 7))] {
@@ -152,10 +152,10 @@ mod tests {
     fn other_calls_go_on_and_what_is_not_there_is_said() {
         let seizing = Seizing::new().unwrap();
         assert_eq!(seizing.seize(4_194_305, 0), Err(Errno::ESRCH));
-        // The signal comes to this thread, also if it was blocked.
+        // The signal comes to this thread, even if it was blocked.
         seizing.set(Duration::from_millis(1), Duration::from_millis(1)).unwrap();
         let long = libc::timespec { tv_sec: 60, tv_nsec: 0 };
-        // SAFETY: a time that lives; what is left is not asked for.
+        // SAFETY: the time lives long enough; a null pointer says that the rest is not wanted.
         let ret = unsafe { libc::nanosleep(&raw const long, ptr::null_mut()) };
         assert_eq!((ret, Errno::last()), (-1, Errno::EINTR));
         seizing.set(Duration::ZERO, Duration::ZERO).unwrap();

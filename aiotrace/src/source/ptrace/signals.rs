@@ -1,8 +1,9 @@
-//! Signals of a tracee: whether one of them is about to interrupt it.
+//! Whether a signal is about to interrupt a tracee.
 //!
-//! A traced thread is woken also by signals that it ignores (`sig_ignored` of kernel/signal.c), and by our
-//! own requests; then a call that never starts again by itself returns EINTR, and the program must not see
-//! that.
+//! A traced thread is also woken by signals that it ignores ([`sig_ignored`][signal.c]), and by our own requests.
+//! Then a call that never starts again by itself returns EINTR, which the program must not see.
+//!
+//! [signal.c]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/signal.c?h=v6.12.117#n104
 
 use nix::errno::Errno;
 
@@ -12,7 +13,7 @@ use crate::{
     proc::status_field,
 };
 
-/// Whether a signal is about to be delivered that makes calls fail with EINTR; `taken`: one that is being
+/// Whether a signal that makes calls fail with EINTR is about to be delivered. `taken`: a signal that is being
 /// delivered now, or 0.
 pub fn interrupts(pid: u32, tid: u32, taken: i32) -> bool {
     let status = Status { pid, tid }.ask().flatten().unwrap_or_default();
@@ -26,7 +27,7 @@ fn is_due(status: &[u8], taken: i32) -> bool {
     };
     let of = |name| mask(name).unwrap_or(0);
     let bit = |signal: i32| if signal > 0 { 1u64 << (signal - 1) } else { 0 };
-    // By default nothing happens.
+    // By default these signals do nothing.
     let harmless = [libc::SIGCHLD, libc::SIGCONT, libc::SIGURG, libc::SIGWINCH];
     let harmless = harmless.into_iter().fold(0, |all, signal| all | bit(signal));
     let ignored = of("SigIgn") | harmless & !of("SigCgt");
@@ -34,10 +35,10 @@ fn is_due(status: &[u8], taken: i32) -> bool {
     (pending | bit(taken)) & !ignored != 0
 }
 
-/// Calls that fail with EINTR when they are interrupted, also by a stop, and may simply be made again, because they
-/// have done nothing then. They are those of signal(7), and others in which we saw it (io_uring_enter), or which reach
-/// the same code (read and write of a socket with a timeout, or of a file of FUSE). close(2) is not among them: the
-/// descriptor is gone.
+/// Calls that fail with EINTR when they are interrupted, also by a stop, and that may simply be made again, because
+/// they have done nothing then. They are those of signal(7), others in which we saw it (io_uring_enter), and others
+/// that reach the same code (read and write of a socket with a timeout, or of a file of FUSE). close(2) is not among
+/// them, because the descriptor is closed already.
 const IN_64_BIT: [u64; 29] = [
     0, 1, 17, 18, 19, 20, 295, 296, 327, 328, // read, write, and all their kinds
     40, 275, // sendfile, splice
@@ -49,8 +50,8 @@ const IN_64_BIT: [u64; 29] = [
     232, 281, 441, // epoll_wait, epoll_pwait, epoll_pwait2
     426, // io_uring_enter
 ];
-/// The same for 32-bit programs. `socketcall` and `ipc` are several; those of them that may not be made again do not
-/// fail so.
+/// The same calls in 32-bit programs. `socketcall` and `ipc` stand for several calls each; those of them that may not
+/// be made again do not fail with EINTR.
 const IN_32_BIT: [u64; 33] = [
     3, 4, 145, 146, 180, 181, 333, 334, 378, 379, // read, write, and all their kinds
     187, 239, 313, // sendfile, sendfile64, splice
@@ -66,14 +67,14 @@ const IN_32_BIT: [u64; 33] = [
 /// "Make it again, unless a handler runs": `ERESTARTNOHAND` of include/linux/errno.h.
 pub const RESTART: i64 = -514;
 
-/// If the stopped thread returns EINTR from a call and no signal asks for that, lets it make the call again.
-/// Whether that was so.
+/// If the stopped thread returns EINTR from a call and no signal asks for that, lets it make the call again, and
+/// returns whether it did.
 ///
-/// It gets [`RESTART`], so that the kernel decides, when it has looked at all signals: one that comes after we
-/// looked still interrupts.
+/// The thread gets [`RESTART`], so that the kernel decides when it has looked at all signals: a signal that comes
+/// after our look still interrupts.
 ///
 /// # Errors
-/// It is dead.
+/// The thread is dead.
 pub fn undo(pid: u32, tid: u32, taken: i32) -> Result<bool, Errno> {
     let mut registers = requests::registers(tid)?;
     let is_32_bit = is_32_bit(&registers);
@@ -89,22 +90,25 @@ pub fn undo(pid: u32, tid: u32, taken: i32) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// A thread is stopped where a call begins, and is to be let go: it makes the call a moment later instead. `false`: it
-/// cannot, because a filter of its own may kill it for a call that is none.
+/// Lets a thread that is stopped where a call begins make the call a moment later, so that it can be let go. `false`:
+/// it cannot, because a filter of its own may kill it for a call with an invalid number.
 ///
-/// PTRACE_DETACH leaves a thread with TIF_SIGPENDING (`__ptrace_unlink` of kernel/ptrace.c wakes it that way), so a
-/// call that begins then ends at once, with EINTR or with less than it could do. A call of number -1 does nothing, and
-/// changes no register: so it goes back to the instruction, whether we live to see that or not.
+/// PTRACE_DETACH leaves a thread with TIF_SIGPENDING ([`__ptrace_unlink`][ptrace.c] wakes it that way), so a call
+/// that begins then ends at once, with EINTR or with less than it could do. A call with the number -1 does nothing
+/// and changes no register: so the thread makes that one, and goes back to the instruction, whether we live to see it
+/// or not.
+///
+/// [ptrace.c]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/ptrace.c?h=v6.12.117#n117
 ///
 /// # Errors
-/// It is dead.
+/// The thread is dead.
 pub fn put_off(pid: u32, tid: u32) -> Result<bool, Errno> {
-    /// Of `syscall` and of `int 0x80`, as the kernel itself has it where it makes calls again.
+    /// Length of `syscall` and of `int 0x80`; the kernel goes back by as much where it makes a call again.
     const INSTRUCTION: u64 = 2;
     let mut registers = requests::registers(tid)?;
     let number = registers.orig_rax;
     let is_none = i32::try_from(number).is_err();
-    // If that is not known, it may have one.
+    // If that cannot be found out, the thread may have a filter.
     if is_none || errand::has_thread_filter(pid, tid) != Some(false) {
         return Ok(false);
     }
@@ -115,9 +119,9 @@ pub fn put_off(pid: u32, tid: u32) -> Result<bool, Errno> {
     Ok(true)
 }
 
-/// Whether the stopped thread returns from write(2) or send(2) with less than it gave, as such a call does that has to
-/// wait and is interrupted, also by a stop. What it has written cannot be taken back. (Of writev(2) and the like how much
-/// was given is in memory; that is not read for it.)
+/// Whether the stopped thread returns from write(2) or send(2) with less than it was given, as such a call does when
+/// it has to wait and is interrupted, also by a stop. What it has written cannot be taken back. (writev(2) and the
+/// like have their lengths in memory, which is not read for this.)
 pub fn is_cut_short(registers: &libc::user_regs_struct) -> bool {
     /// write and sendto, in 64-bit and in 32-bit programs.
     const WRITE: [[u64; 2]; 2] = [[1, 44], [4, 369]];
@@ -127,7 +131,7 @@ pub fn is_cut_short(registers: &libc::user_regs_struct) -> bool {
     WRITE[usize::from(is_32_bit)].contains(&registers.orig_rax) && is_less
 }
 
-/// Whether it runs 32-bit code.
+/// Whether the thread runs 32-bit code.
 pub fn is_32_bit(registers: &libc::user_regs_struct) -> bool {
     /// `__USER32_CS` of arch/x86/include/asm/segment.h.
     const USER_32: u64 = 0x23;

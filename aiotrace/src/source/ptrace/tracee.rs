@@ -1,4 +1,4 @@
-//! What is known of each thread that we trace.
+//! A thread that is traced, and what is known of it.
 
 use std::time::Instant;
 
@@ -12,38 +12,39 @@ use zerocopy::FromZeros as _;
 
 use super::{memory::Memory, requests::Until, untraced::Taken};
 
-/// A thread.
+/// A thread that is traced.
 #[derive(Debug)]
 pub struct Tracee {
     /// Its process.
     pub pid: u32,
-    /// Itself.
+    /// Its thread id.
     pub tid: u32,
     /// Its address space.
     pub space: u64,
-    /// Records of it so far.
+    /// Number of records written of it so far.
     pub seq: u32,
-    /// It was told of, since the last exec.
+    /// It is recorded as a thread that makes AIO calls, since the last exec.
     pub is_told: bool,
     /// The AIO call it is in.
     pub call: Option<InCall>,
-    /// A call that was interrupted by us and that it makes again: not a new one.
+    /// A call that we interrupted and that the thread makes again, which is no new call.
     pub again: Option<Again>,
-    /// What it does.
+    /// What the thread does.
     pub state: State,
     /// It is stopped where a call begins; if it runs, it is in that call.
     pub at_entry: bool,
-    /// It has not stopped yet since it was seized.
+    /// It has not stopped since it was seized.
     pub is_fresh: bool,
-    /// It stops at each system call: there is no filter, or it has one of its own beside ours.
+    /// It stops at each system call: it has no filter of ours, or one of its own beside ours.
     pub all_calls: bool,
     /// Its synchronous calls are watched, so it stops at each system call, too.
     pub watched: bool,
     /// The synchronous call that it is in, if those are watched.
     pub synchronous: Option<Synchronous>,
-    /// We stopped it, so that it goes on otherwise.
+    /// We interrupted it, so that it goes on in another way.
     pub is_interrupted: bool,
-    /// What it lacks until the child that it makes is made, or, if it is that child, until its first stop.
+    /// The flag that was taken from its clone(2) call until the child is made; if it is that child, until its first
+    /// stop.
     pub taken: Option<Taken>,
 }
 
@@ -52,29 +53,29 @@ pub struct Tracee {
 pub enum State {
     /// It runs, or waits in the kernel.
     Running,
-    /// It is stopped and may go on, with this signal if not 0.
+    /// It is stopped and may go on, with this signal if it is not 0.
     Stopped(i32),
-    /// Its process is stopped, by a signal.
+    /// A signal has stopped its process.
     GroupStopped,
-    /// It is stopped by a fault until then.
+    /// A fault holds it in a stop until this time.
     Held(Instant, Held),
 }
 
-/// Where a fault holds a thread.
+/// Where in a call a fault holds a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
     /// Before its call begins.
     AtEntry,
-    /// After it ended, with this result.
+    /// After its call ended, with this result.
     AtExit(i64),
 }
 
-/// The synchronous call that a thread is in.
+/// A system call that is not AIO, while a thread is in it.
 #[derive(Clone, Copy, Debug)]
 pub struct Synchronous {
-    /// Which.
+    /// The call.
     pub call: synchronous::Call,
-    /// How it came into the kernel.
+    /// The kernel entry that the thread used.
     pub abi: Abi,
     /// Its arguments.
     pub args: [u64; 6],
@@ -82,18 +83,18 @@ pub struct Synchronous {
     pub entered: u64,
 }
 
-/// The call that a thread is in.
+/// An AIO call, while a thread is in it.
 #[derive(Clone, Debug)]
 pub struct InCall {
-    /// Which.
+    /// The call.
     pub syscall: Syscall,
-    /// How it came into the kernel.
+    /// The kernel entry that the thread used.
     pub abi: Abi,
     /// Its arguments, as the program meant them.
     pub args: [u64; 6],
     /// When it was entered, nanoseconds of CLOCK_MONOTONIC; 0 if that was not seen.
     pub entered: u64,
-    /// Its filter has not let it pass yet: it asks us when it does.
+    /// The filter has not let the call pass yet: when it does, the thread stops again.
     pub is_unconfirmed: bool,
     /// io_getevents: the timeout.
     pub timeout: Option<Timespec>,
@@ -101,36 +102,36 @@ pub struct InCall {
     pub ring: RingSample,
     /// io_submit: the first iocb that could not be read.
     pub unread: Option<u32>,
-    /// The fault rule that acts on it, as in [`record::Call::fault`].
+    /// The fault rule that acts on the call, as in [`record::Call::fault`].
     pub fault: u32,
-    /// What is still to be done for that.
+    /// What is still to be done for the fault.
     pub verdict: Option<Pending>,
 }
 
 /// What is still to be done for a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pending {
-    /// The call does not take place, and returns this.
+    /// The call does not take place, and is to return this.
     Return(i64),
-    /// io_submit got to see fewer requests: this register is given back.
+    /// io_submit was shown fewer iocbs: the register with their number gets this value back.
     GiveBack(u64),
-    /// It returns so many nanoseconds later.
+    /// The call is to return this many nanoseconds later.
     Late(u64),
 }
 
-/// A call that is made again.
+/// A call that was interrupted and is made again.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Again {
-    /// Its number.
+    /// The number of the call.
     pub number: u64,
-    /// The first argument: another context is another call.
+    /// Its first argument: with another context it is another call.
     pub first: u64,
-    /// What it returned.
+    /// What it returned when it was interrupted.
     pub ret: i64,
 }
 
 impl InCall {
-    /// It begins now.
+    /// A call that begins now.
     pub fn new(syscall: Syscall, abi: Abi, args: [u64; 6], entered: u64) -> Self {
         Self {
             syscall,
@@ -148,7 +149,7 @@ impl InCall {
 }
 
 impl Tracee {
-    /// A thread that was seized.
+    /// A thread that was just seized.
     pub fn new(pid: u32, tid: u32, space: u64, all_calls: bool) -> Self {
         Self {
             pid,
@@ -169,12 +170,12 @@ impl Tracee {
         }
     }
 
-    /// Its memory.
+    /// The memory of the thread.
     pub fn memory(&self) -> Memory {
         Memory { pid: self.pid, tid: self.tid }
     }
 
-    /// Until when it is to run.
+    /// Where the thread is to stop next.
     pub fn until(&self) -> Until {
         if self.all_calls || self.watched || self.call.is_some() || self.taken.is_some() {
             Until::Syscall
@@ -183,7 +184,7 @@ impl Tracee {
         }
     }
 
-    /// For a call that is in progress when the trace ends.
+    /// The call in progress, for the end of the trace.
     pub fn in_call(&self) -> Option<record::Thread> {
         let call = self.call.as_ref().filter(|it| it.entered != 0)?;
         let timeout_memory = if call.timeout.is_some() { Mark::Read } else { Mark::Unread };

@@ -1,4 +1,4 @@
-//! The thread that traces. All ptrace requests come from it, and it never waits for the output.
+//! The tracer thread. All ptrace requests come from it, and it never waits for the output.
 //!
 //! ```text
 //!  attached:  [entry] ──> entered ──> [exit] ──> left            each [stop] at every system call
@@ -51,27 +51,27 @@ use crate::{
     },
 };
 
-/// A look at what may have been missed.
+/// How often the tracer looks for what it may have missed.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
-/// Until threads that have not stopped are asked again.
+/// How long the tracer waits before it asks threads again that have not stopped.
 const PAUSE: Duration = Duration::from_micros(200);
 
-/// What was there at the beginning.
+/// What existed when the trace began.
 pub struct Begun {
-    /// Threads inside a call, and their process.
+    /// Threads that were inside a call, each with its process.
     pub blocked: Vec<(u32, Blocked)>,
-    /// Contexts.
+    /// Contexts that existed.
     pub found: Vec<Found>,
 }
 
-/// What is said at the end, and who says it.
+/// The last message, and the feeder that sends it.
 pub struct Last {
     feeder: Feeder,
     end: End,
 }
 
 impl Last {
-    /// Says it, when the reader has taken what was before.
+    /// Sends the message when the reader has taken everything before it.
     pub fn say(self) {
         let Self { feeder, mut end } = self;
         feeder.finish(|dropped| {
@@ -81,55 +81,55 @@ impl Last {
     }
 }
 
-/// Who is told what comes of the trace.
+/// Where the tracer sends its results.
 pub struct Told {
-    /// What was there at the beginning.
+    /// Gets what existed when the trace began.
     pub begun: Sender<Result<Begun, StartError>>,
     /// The last message.
     pub last: Sender<Last>,
-    /// The status of a launched program.
+    /// Gets the status of a launched program.
     pub ended: Sender<i32>,
 }
 
-/// What wakes the thread.
+/// What wakes the tracer.
 pub struct Wakers {
-    /// Also those of tracees that stop.
+    /// Signals, among them SIGCHLD when a tracee stops.
     pub signals: Signals,
-    /// We are asked to end.
+    /// Somebody asks us to end.
     pub stop: Arc<Stop>,
-    /// The time has come for something.
+    /// The time has come for something that is due.
     pub alarm: Alarm,
 }
 
-/// The state of the thread.
+/// The state of the tracer.
 struct Tracer {
     options: Options,
     calls: Calls,
     processes: Processes,
     tracees: HashMap<u32, Tracee, foldhash::fast::RandomState>,
-    /// New processes that stopped before their parent told of them, and since when.
+    /// New processes that stopped before their parents' stops announced them, and since when they wait.
     early: HashMap<u32, Instant>,
-    /// Nothing is told any more.
+    /// The trace is over, and nothing is recorded any more.
     is_over: bool,
-    /// We let go of everybody.
+    /// The tracees are being let go.
     is_leaving: bool,
-    /// Threads that were inside a call when we came.
+    /// Threads that were inside a call when we attached.
     blocked: Vec<(u32, Blocked)>,
-    /// Threads whose timeout we made longer.
+    /// Threads that wait longer than their timeout, because we made them repeat the call.
     stretched: Vec<u32>,
-    /// Writes that returned with a part, perhaps because we stopped their thread.
+    /// Writes that wrote only a part, perhaps because we stopped their thread.
     cut_short: u64,
     launched: Option<(u32, Sender<i32>)>,
-    /// Some thread is held by a fault.
+    /// A fault holds some thread.
     holds: bool,
     faults: Option<Faults>,
     /// Synchronous calls of some process are watched.
     watches: bool,
-    /// Handed on last.
+    /// When records were handed on last.
     handed_on: Instant,
-    /// Stopped last.
+    /// The thread that stopped last.
     stopped_last: Option<u32>,
-    /// Says the end.
+    /// Takes the last message.
     last: Sender<Last>,
     place: Place,
     crowd: Crowd,
@@ -155,7 +155,7 @@ pub fn run(options: Options, feeder: Feeder, wakers: Wakers, told: Told) {
 }
 
 impl Tracer {
-    /// Traces nobody yet.
+    /// A tracer that has no tracees yet.
     fn new(mut options: Options, feeder: Feeder, last: Sender<Last>, ended: Sender<i32>) -> Self {
         let launched = match options.target {
             Target::Launched { pid, .. } => Some((pid, ended)),
@@ -188,12 +188,12 @@ impl Tracer {
         }
     }
 
-    /// Whether tracees stop at AIO calls by a filter.
+    /// Whether a filter makes the tracees stop at AIO calls.
     fn is_filtered(&self) -> bool {
         matches!(self.options.target, Target::Launched { filtered: true, .. })
     }
 
-    /// Children inherit the filter, so then they must be traced, too.
+    /// Whether children are traced: they inherit the filter, so with one they must be.
     fn traces_children(&self) -> bool {
         self.options.follow || self.is_filtered()
     }
@@ -204,7 +204,7 @@ impl Tracer {
         if self.is_filtered() { base | option::SECCOMP | option::DIE_WITH_US } else { base }
     }
 
-    /// A tracee stopped, or ended.
+    /// Handles the stop of a tracee, or its end.
     fn stopped(&mut self, tid: u32, status: Status) {
         let what = status.what();
         if what == What::Ended {
@@ -215,7 +215,7 @@ impl Tracer {
         }
         self.stopped_last = Some(tid);
         memory::forget();
-        // An error means that it is dead, which is told by its end.
+        // An error means that the tracee is dead, and then its end comes next.
         let _ = self.look_at(tid, what);
     }
 
@@ -223,7 +223,7 @@ impl Tracer {
         self.tracees.contains_key(&tid)
     }
 
-    /// A thread of which we did not know. `false`: a process, and its parent has not told of it yet.
+    /// Adds a thread that was unknown. `false`: it is a process, and its parent's stop has not announced it yet.
     fn becomes_known(&mut self, tid: u32) -> bool {
         let of = self.processes.pids().find(|it| proc::has_thread(*it, tid));
         let pid = of.unwrap_or(tid);
@@ -274,7 +274,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// The child is made, or was not: whoever lacks the flag for that has it again. See [`super::untraced`].
+    /// The call of clone(2) is over: gives the flag back that was taken from this thread. See [`super::untraced`].
     fn give_back(&mut self, tid: u32) -> Result<Option<Taken>, Errno> {
         let taken = self.tracees.get_mut(&tid).and_then(|it| it.taken.take());
         let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
@@ -289,12 +289,12 @@ impl Tracer {
         }
     }
 
-    /// Lets a stopped tracee go on, or go.
+    /// Lets a stopped tracee go on, or detaches from it.
     fn go_on(&mut self, tid: u32) {
         let filtered = self.is_filtered();
         let Some(tracee) = self.tracees.get_mut(&tid) else { return };
         let state = tracee.state;
-        // clone(2) may make a process that nobody asked for.
+        // clone(2) may make a process although only threads are to be traced.
         let is_unwanted = || self.processes.of(tracee.pid).is_some_and(|it| it.is_silent);
         if self.is_leaving || (!filtered && is_unwanted()) {
             if let State::Held(_, held) = state {
@@ -323,11 +323,11 @@ impl Tracer {
         }
     }
 
-    /// Makes a thread ready to be let go where a call begins. `false`: it goes on to where the call ends, which is at
-    /// once, and is let go there.
+    /// Prepares a thread that is stopped where a call begins for being let go. `false`: it goes on to the end of the
+    /// call, which comes at once, and is let go there.
     fn put_off(&mut self, tid: u32) -> bool {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return true };
-        // Dead: that is told next.
+        // An error means that the thread is dead, and then its end comes next.
         let is_ready = signals::put_off(tracee.pid, tid).unwrap_or(true);
         if !is_ready {
             (tracee.at_entry, tracee.state) = (false, State::Running);
@@ -337,7 +337,7 @@ impl Tracer {
         is_ready
     }
 
-    /// Nothing is told of it.
+    /// Whether nothing is recorded of this thread.
     fn is_silent(&self, tid: u32) -> bool {
         let pid = self.tracees.get(&tid).map_or(0, |it| it.pid);
         self.is_over || self.processes.of(pid).is_none_or(|it| it.is_silent)

@@ -1,10 +1,10 @@
-//! Children that are made so that no tracer gets them: clone(2) and clone3(2) with `CLONE_UNTRACED`.
+//! Children that are made so that they get no tracer: by clone(2) or clone3(2) with `CLONE_UNTRACED`.
 //!
-//! They inherit the filter of a launched program ([`super::seccomp`]), and without a tracer each call that it stops is
-//! ENOSYS. So the filter stops them as well, and the flag is taken away until the kernel has made the child: from a
-//! register, or, for clone3, from memory, which no filter can look into. (To answer clone3 with ENOSYS, so that the
-//! C library takes clone instead, would be seen by who calls it by itself, and clone lacks half of what it can do.)
-//! Parent and child have it again before they go on.
+//! They inherit the filter of a launched program ([`super::seccomp`]), and without a tracer each call that the filter
+//! stops returns ENOSYS. So the filter stops clone and clone3 as well, and we take the flag away until the kernel has
+//! made the child: from a register, or, for clone3, from memory, which no filter can look into. (We could answer
+//! clone3 with ENOSYS, so that the C library uses clone instead. But a program that calls clone3 by itself would see
+//! that, and clone lacks half of what clone3 can do.) Parent and child get the flag back before they go on.
 
 use nix::errno::Errno;
 use zerocopy::IntoBytes as _;
@@ -17,7 +17,7 @@ use super::{
 /// `CLONE_UNTRACED`
 pub const FLAG: u64 = libc::CLONE_UNTRACED as u64;
 
-/// The number of clone in a table.
+/// The number of clone in the table of an architecture.
 pub fn clone(arch: u32) -> Option<u64> {
     match arch {
         X86_64 => Some(56),
@@ -26,31 +26,31 @@ pub fn clone(arch: u32) -> Option<u64> {
     }
 }
 
-/// clone3, in each table.
+/// The number of clone3, which is the same in each table.
 pub const CLONE3: u64 = 435;
-/// `CLONE_ARGS_SIZE_VER0` of include/uapi/linux/sched.h. Its flags stand first.
+/// `CLONE_ARGS_SIZE_VER0` of include/uapi/linux/sched.h. The flags are the first field.
 const SMALLEST_ARGS: u64 = 64;
 
-/// What a thread lacks until the call is over.
+/// The flags from which `CLONE_UNTRACED` was taken, until the call is over.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Taken {
-    /// The first argument of a call from this table was this.
+    /// They are the first argument of the call, in a register.
     Register {
-        /// Of the table: `AUDIT_ARCH_*`. (A 64-bit program can call from the other one, too.)
+        /// The table of the call: `AUDIT_ARCH_*`. (A 64-bit program can use the 32-bit table, too.)
         arch: u32,
-        /// What it was.
+        /// The flags as they were.
         flags: u64,
     },
-    /// The flags of clone3.
+    /// They are in memory, where clone3 reads them.
     Memory {
-        /// Where they stand.
+        /// The address of the flags.
         at: u64,
-        /// What they were.
+        /// The flags as they were.
         flags: u64,
     },
 }
 
-/// Takes the flag away, if this call, which is about to begin, has it.
+/// Takes the flag away from this call, which is about to begin, if it has it.
 ///
 /// # Errors
 /// The thread is dead.
@@ -65,12 +65,12 @@ pub fn take(pid: u32, tid: u32, call: &requests::Syscall) -> Result<Option<Taken
     }
     let memory = Memory { pid, tid };
     let flags = memory.value::<u64>(first).filter(|it| it & FLAG != 0);
-    // What cannot be changed is as it was before: the child has nobody who answers.
+    // If the flags cannot be changed, they stay as they are, and the child will have no tracer.
     let taken = flags.filter(|it| memory.write(first, (it & !FLAG).as_bytes()));
     Ok(taken.map(|flags| Taken::Memory { at: first, flags }))
 }
 
-/// Gives it back to a stopped thread: the one that called, or the one that was made.
+/// Gives the flag back to a stopped thread: the one that called, or the child.
 ///
 /// # Errors
 /// The thread is dead.

@@ -5,7 +5,7 @@ use aiotrace::output::json::{FaultLine, Line};
 use super::{Case, count, found, run, run_text};
 use crate::{harness::Need, machine};
 
-/// The last word on each fault.
+/// The last verdict on each fault.
 fn verdicts(case: &Case) -> Vec<&FaultLine> {
     let faults = case.trace.lines.iter().filter_map(|line| match line {
         Line::Fault(it) => Some(it),
@@ -31,7 +31,7 @@ fn with_fault(rule: &str, arguments: &[&str]) -> Option<Case> {
     run(&["-q", "--seed", "1", "--inject", rule], arguments)
 }
 
-/// E4: the fifth write is made again, with the same iocb. By direct writes, where there is a disk.
+/// E4: the fifth write is made again, with the same iocb; on a disk with direct writes, too.
 fn a_write_that_failed_and_is_made_again_is_retried() {
     for arguments in [&["fault-retry"][..], &["fault-retry", "direct"]] {
         for _ in 0..3 {
@@ -50,7 +50,7 @@ fn a_write_that_failed_and_is_made_again_is_retried() {
     }
 }
 
-/// E5: the program says which write it saw fail.
+/// E5: the program says which of its writes failed.
 fn a_fault_for_one_file_names_the_request_that_got_it() {
     for rule in [
         "complete:res=EIO:path=**/aio-fault-file-b-*:when=3",
@@ -74,7 +74,7 @@ fn a_fault_for_one_file_names_the_request_that_got_it() {
     }
 }
 
-/// E7: the iocb is the next request's, which is no retry.
+/// E7: the next request uses the iocb, and that is no retry.
 fn a_request_whose_iocb_is_used_for_another_one_is_lost() {
     for rule in ["io_submit:error=EAGAIN:when=10", "io_submit:error=EINTR:when=10:force"] {
         let case = with_fault(rule, &["drop-reuse"]).unwrap();
@@ -88,7 +88,7 @@ fn a_request_whose_iocb_is_used_for_another_one_is_lost() {
     }
 }
 
-/// The twin: the same request comes again, in another iocb.
+/// The twin of E7: the same request comes again, in another iocb.
 fn a_request_that_comes_again_in_another_iocb_is_retried() {
     for rule in ["io_submit:error=EAGAIN:when=10", "complete:res=EIO:when=10"] {
         let case = with_fault(rule, &["retry-pool"]).unwrap();
@@ -99,7 +99,7 @@ fn a_request_that_comes_again_in_another_iocb_is_retried() {
     }
 }
 
-/// E10: what io_submit does not take is written at once, whatever call does it.
+/// E10: requests that io_submit does not accept are written at once, by whatever call.
 fn what_is_done_with_pwrite_is_not_lost() {
     for how in ["pwrite64", "pwritev", "pwritev2", "write", "writev"] {
         for rule in ["io_submit:error=EAGAIN:when=3", "io_submit:accept=2:when=3"] {
@@ -115,7 +115,7 @@ fn what_is_done_with_pwrite_is_not_lost() {
     }
 }
 
-/// A child has the same files.
+/// A child has the same files as its parent.
 fn what_a_child_does_is_not_lost() {
     let case = with_fault("io_submit:error=EAGAIN:when=3", &["sync-fallback", "child"]).unwrap();
     let verdict = one(&case);
@@ -123,7 +123,7 @@ fn what_a_child_does_is_not_lost() {
     assert!(verdict.message.contains("done by pwrite(2)"), "{}", verdict.message);
 }
 
-/// The same of reads.
+/// The same with reads.
 fn what_is_read_at_once_is_not_lost() {
     for how in ["readv", "read", "preadv2"] {
         let case = with_fault("io_submit:accept=2:when=3", &["sync-read", how]).unwrap();
@@ -134,9 +134,9 @@ fn what_is_read_at_once_is_not_lost() {
     }
 }
 
-/// D22: a write is one, whatever its opcode.
+/// D22: every kind of write is a write, whatever its opcode.
 fn a_rule_for_writes_is_about_all_kinds_of_them() {
-    // Of the last four writes two are made again with one pwritev, the 79th completion, which fails.
+    // Two of the last four writes are made again with one pwritev: it is the 79th completion, and fails.
     let rule = "complete:res=EIO:op=write:when=79";
     let options = ["-q", "--inject", "io_submit:accept=2:when=20", "--inject", rule];
     let case = run(&options, &["retry-cut", "vectors"]).unwrap();
@@ -150,7 +150,7 @@ fn a_rule_for_writes_is_about_all_kinds_of_them() {
     );
 }
 
-/// D23: in the order of time, with the stack if that is asked for.
+/// D23: the lines are in the order of time, with stacks if they are asked for.
 fn what_is_told_quietly_is_in_order_and_has_its_stack() {
     let rule = ["--inject", "io_submit:error=EAGAIN:when=3+7"];
     let text = run_text(&[&["-q", "--stacks"], &rule[..]].concat(), &["sync-fallback"]).unwrap();
@@ -166,7 +166,7 @@ fn what_is_told_quietly_is_in_order_and_has_its_stack() {
     assert!(stack.any(|it| it.contains("closed_fd (")), "{text}");
 }
 
-/// Merged, with vectors, or in pieces.
+/// The requests come again merged, with vectors, or in pieces.
 fn what_is_submitted_again_in_another_cut_is_retried() {
     for how in ["merged", "vectors", "pieces"] {
         for (rule, count) in
@@ -182,7 +182,7 @@ fn what_is_submitted_again_in_another_cut_is_retried() {
     }
 }
 
-/// The number of a descriptor says nothing once it was closed.
+/// The number of a descriptor identifies no file any more when the descriptor was closed.
 fn what_another_file_with_the_same_number_gets_is_no_retry() {
     for how in ["submitted", "at-once"] {
         let case = with_fault("io_submit:error=EAGAIN:when=1", &["reuse-number", how]).unwrap();
@@ -193,14 +193,14 @@ fn what_another_file_with_the_same_number_gets_is_no_retry() {
     }
 }
 
-/// E9, and its twin that forgets the rest: without any fault.
+/// E9, and its twin that forgets the rest of the requests; without any fault.
 fn the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped() {
     for source in [&[][..], &["--source", "ptrace"]] {
         let options = [&["-q"], source].concat();
         let case = Case::of(&options, &["ring-full-sync"]).unwrap();
         assert!(case.said.contains("by pread, all done"), "{}", case.said);
         let mut alarms = rows_above_info(&case);
-        // Trampolines and kprobes do not watch pread(2), and say so.
+        // Trampolines and kprobes do not watch pread(2), and the finding says so.
         let is_watched = !source.is_empty() || !machine::sees_inside();
         if !is_watched {
             assert!(alarms.iter().any(|it| it == UNSURE), "{alarms:?}");
@@ -227,7 +227,7 @@ fn rows_above_info(case: &Case) -> Vec<String> {
     found(&case.trace).into_iter().filter(|it| !it.starts_with("info")).collect()
 }
 
-/// D17: that it was retried is one half, how the process ended the other.
+/// D17: one half of the verdict says that it was retried, the other half how the process ended.
 fn how_the_process_went_on_belongs_to_the_verdict() {
     let submit = "io_submit:error=EFAULT:when=5";
     let case = with_fault(submit, &["retry-exit", "14"]).unwrap();
@@ -242,13 +242,13 @@ fn how_the_process_went_on_belongs_to_the_verdict() {
     assert_eq!((&*verdict.verdict, verdict.signal.as_deref()), ("died", Some("SIGABRT")));
     assert!(verdict.message.contains("retried"), "{}", verdict.message);
 
-    // The twin without a bad end.
+    // The twin goes on well.
     let case = with_fault(submit, &["retry-pool"]).unwrap();
     let verdict = one(&case);
     assert_eq!((&*verdict.verdict, verdict.exit_code), ("retried", Some(0)), "{}", verdict.message);
 }
 
-/// A server whose thread that reaps gets EFAULT, and which dies of it after it has written its stack.
+/// The reaping thread of a server gets EFAULT; the server writes its stack and dies of the fault.
 fn a_process_that_dies_of_a_fault_later_died_of_it() {
     let rule = "io_getevents:error=EFAULT:when=5";
     let case = with_fault(rule, &["reap-fails", "abort"]).unwrap();
@@ -259,7 +259,7 @@ fn a_process_that_dies_of_a_fault_later_died_of_it() {
     assert_eq!((&*verdict.verdict, verdict.exit_code), ("exited", Some(14)), "{}", verdict.message);
 }
 
-/// E46: right from the beginning.
+/// E46.
 fn rules_that_cannot_be_are_refused_with_the_list() {
     let refused = run_refused("io_getevents:error=EAGAIN:when=1");
     assert!(refused.contains("EINTR") && refused.contains("force"), "{refused}");
@@ -274,7 +274,7 @@ fn run_refused(rule: &str) -> String {
     String::from_utf8(output.stderr).unwrap()
 }
 
-/// D16: a rule has a line at the end, also one that never fired.
+/// D16: each rule has a line in the report, even if it never acted.
 fn a_rule_that_never_fired_says_so() {
     let options = ["-q", "--inject", "io_cancel:error=EINVAL:when=1"];
     let text = run_text(&options, &["append"]).unwrap();

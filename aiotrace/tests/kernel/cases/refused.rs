@@ -1,4 +1,4 @@
-//! Calls that the kernel refuses, and nobody looks: D1, D11.
+//! Calls that the kernel refuses while the program ignores the error: D1, D11.
 
 use std::process::Stdio;
 
@@ -24,14 +24,14 @@ fn writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told() {
     for what in ["io_submit", "EBADF", "pwrite", "offset=81920"] {
         assert!(rows[0].message.contains(what), "{what}: {}", rows[0].message);
     }
-    // It is a warning: a program may try what the kernel has.
+    // The finding is a warning: a program may try what a kernel supports.
     for (severity, status) in [("warning", 1), ("error", 0)] {
         let failing = run(&["-q", "--fail-on", severity], &["closed-fd"]).unwrap();
         assert_eq!(failing.trace.status.code(), Some(status), "--fail-on {severity}");
     }
 }
 
-/// D1: not only io_submit; and an io_destroy.
+/// D1: calls other than io_submit, and an io_destroy.
 fn other_calls_that_are_refused_are_told_too() {
     let case = Case::of(&["-q"], &["refused-others"]).unwrap();
     let rows = rows(&case.trace, "refused-calls");
@@ -46,7 +46,7 @@ fn other_calls_that_are_refused_are_told_too() {
     }
 }
 
-/// D19: what is not told may have been the end of the context.
+/// D19: a call that was not shown may have ended the context.
 fn where_not_every_call_is_told_that_is_the_reason_of_unsure() {
     let case = Case::of(&["--only", "error"], &["fsync-stale"]).unwrap();
     let rows = rows(&case.trace, "refused-calls");
@@ -67,17 +67,17 @@ fn who_attaches_later_sees_refused_writes_too() {
 fn counted_calls_that_are_refused_are_a_finding_too() {
     let case = Case::of(&["-c"], &["closed-fd"]).unwrap();
     assert_eq!(count(&case.trace, "refused-calls"), 180, "{:?}", case.trace.report().findings);
-    // A program without any has none.
+    // A program whose calls all succeed has no such finding.
     let case = Case::of(&["-c"], &["pairs", "200"]).unwrap();
     assert_eq!(count(&case.trace, "refused-calls"), 0);
 }
 
-/// R8: a sync with the fields of the write that had its iocb.
+/// R8: a sync has the fields of the write that used its iocb before.
 fn a_sync_that_is_refused_says_which_fields_are_wrong() {
     let case = Case::of(&["-q"], &["fsync-stale"]).unwrap();
     let rows = rows(&case.trace, "refused-calls");
     assert_eq!((rows.len(), rows[0].count), (1, 5), "{:?}", found(&case.trace));
-    // The first has an offset of 0.
+    // The offset of the first one is 0.
     for what in ["EINVAL", "fsync", "buf", "nbytes"] {
         assert!(rows[0].message.contains(what), "{what}: {}", rows[0].message);
     }
@@ -91,7 +91,7 @@ fn a_sync_that_is_refused_says_which_fields_are_wrong() {
     }
 }
 
-/// R9: what should be an eventfd is a file, or closed.
+/// R9: the descriptor that should be an eventfd is a file, or closed.
 fn an_eventfd_that_is_none_is_refused_and_named() {
     let case = Case::of(&["-q"], &["resfd-file"]).unwrap();
     let rows = rows(&case.trace, "refused-calls");
@@ -100,7 +100,7 @@ fn an_eventfd_that_is_none_is_refused_and_named() {
     assert!(rows.iter().all(|it| it.message.contains("resfd")), "{rows:?}");
 }
 
-/// What io_submit checks of a buffer is told apart from what it does not.
+/// The finding tells errors in what io_submit checks of a buffer from errors in what it does not check.
 fn what_io_submit_cannot_reach_is_named() {
     let case = Case::of(&["-q"], &["out-of-reach"]).unwrap();
     let rows = rows(&case.trace, "refused-calls");
@@ -116,7 +116,7 @@ fn what_io_submit_cannot_reach_is_named() {
     assert_eq!(count(&case.trace, "failed-completion"), 1, "the one that is not mapped");
 }
 
-/// E15: the poll pends, so it has not completed, and could be cancelled.
+/// E15: the poll pends, so it has not completed and could be cancelled.
 fn a_cancel_with_another_key_or_of_a_copy_is_refused_for_that() {
     let case = Case::of(&["-q"], &["key-cancel"]).unwrap();
     let messages: Vec<&str> = case.trace.findings().iter().map(|it| it.message.as_str()).collect();
@@ -125,7 +125,7 @@ fn a_cancel_with_another_key_or_of_a_copy_is_refused_for_that() {
         messages[0].contains("aio_key is 77") && messages[0].contains("in flight"),
         "{messages:?}"
     );
-    // The poll of which it is a copy pends.
+    // The poll that was copied pends.
     assert!(
         messages[1].contains("one with the same content is, submitted from 0x"),
         "{messages:?}"
@@ -135,7 +135,7 @@ fn a_cancel_with_another_key_or_of_a_copy_is_refused_for_that() {
     assert!(text.lines().any(|it| it.contains("io_cancel(") && it.contains("key=77")), "{text}");
 }
 
-/// E17: right from the beginning.
+/// E17.
 fn two_owners_of_a_handle_use_it_after_its_end() {
     let case = Case::of(&["-q"], &["double-destroy"]).unwrap();
     assert!(case.said.contains("true"), "the handle was given again");
@@ -143,10 +143,10 @@ fn two_owners_of_a_handle_use_it_after_its_end() {
     assert_eq!(count(&case.trace, "use-after-destroy"), 2, "and not the waiter");
 }
 
-/// E18: right from the beginning.
+/// E18.
 fn who_is_denied_a_context_is_told_who_holds_them() {
     let limit = std::fs::read_to_string("/proc/sys/fs/aio-max-nr").unwrap();
-    // For more, io_setup gives EINVAL.
+    // For a larger number, io_setup returns EINVAL.
     let asked = limit.trim().parse::<u64>().unwrap().min(4_000_000) * 9 / 10;
     let asked = asked.to_string();
     let holder = ready(&["loop-setup", &asked, "1", "hold"]).unwrap();
@@ -158,7 +158,7 @@ fn who_is_denied_a_context_is_told_who_holds_them() {
     assert_eq!((first.pid, first.charge.to_string()), (holder.pid(), asked), "{:?}", findings[0]);
 }
 
-/// E26: all processes, of which one has its calls refused.
+/// E26: all processes are traced, and one of them has its calls refused.
 fn of_all_processes_each_has_its_name() {
     let attached = Attached::new(&["-q", "-a", "-d", "2"]);
     let status = std::process::Command::new(programs())
@@ -174,7 +174,7 @@ fn of_all_processes_each_has_its_name() {
     assert!(!processes.is_empty() && unnamed.is_empty(), "{processes:?}");
 }
 
-/// The same as text: of one process the first that is seen is its call, of the other, which was there before, its end.
+/// The same as text: the first that is seen of one process is its call, and of the other, which is older, its end.
 fn in_the_text_of_all_processes_each_has_its_name() {
     let mut older = ready(&["closed-fd"]).unwrap();
     let directory = tempfile::tempdir().unwrap();
@@ -183,7 +183,7 @@ fn in_the_text_of_all_processes_each_has_its_name() {
     tracer.args(["attach", "-a", "-o"]).arg(&file).args(set_options(&[]));
     let mut tracer = tracer.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let read = || String::from_utf8(std::fs::read(&file).unwrap_or_default()).unwrap();
-    // It is written when the probes are attached.
+    // This line is written when the probes are attached.
     while read().is_empty() && tracer.try_wait().unwrap().is_none() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
@@ -199,7 +199,7 @@ fn in_the_text_of_all_processes_each_has_its_name() {
     for pid in pids {
         assert!(text.contains(&format!(":{pid} +++ exited with 0 +++")), "{pid}: {text}");
     }
-    // `TIME NAME:PID +++ ...`: never a number alone.
+    // A line is `TIME NAME:PID +++ ...`, never with a number alone.
     let is_of = |line: &str, pid: u32| line.contains(&format!("{pid} +++"));
     for line in text.lines().filter(|it| pids.iter().any(|pid| is_of(it, *pid))) {
         assert!(line.contains(" aio-programs:"), "{line}");

@@ -9,7 +9,7 @@ use crate::{
     support::{Trace, aiotrace, programs},
 };
 
-/// R1: right from the beginning.
+/// R1.
 fn the_last_piece_of_a_write_with_o_direct_failed_and_is_named() {
     let Some(case) = Case::of(&["-q"], &["tail-write"]) else { return };
     assert!(case.said.contains("the file has 4194304"), "{}", case.said);
@@ -25,14 +25,14 @@ fn the_last_piece_of_a_write_with_o_direct_failed_and_is_named() {
                 (Some(&over), None)
             );
         }
-        // Its end was faster than the look at its file.
+        // The program ended before aiotrace could look at its file.
         name => assert_eq!((name, evidence["res"]), ("failed-completion", -22)),
     }
     let request = failed[0].request.as_ref().unwrap();
     assert_eq!((request.offset, request.nbytes), (4_194_304, 717_028));
 }
 
-/// R2: EAGAIN of each write is no sign that the file is not asynchronous.
+/// R2: each write gives EAGAIN, and that does not show that the file is not asynchronous.
 fn nowait_that_always_gives_eagain_is_told_as_that() {
     for arguments in [&["nowait-write"][..], &["nowait-write", "eventfd"]] {
         let Some(case) = Case::of(&["-q"], arguments) else { continue };
@@ -50,11 +50,11 @@ fn nowait_that_always_gives_eagain_is_told_as_that() {
     }
 }
 
-/// D7: a file with O_DIRECT, on a disk, and all the same no request is asynchronous.
+/// D7: the file is open with O_DIRECT on a disk, and all the same no request is asynchronous.
 fn writes_that_extend_the_file_are_named_as_the_cause() {
     let Some(case) = Case::of(&["-q"], &["extending-write"]) else { return };
     let inline = rows(&case.trace, "inline-completion");
-    // A disk may be slower than io_submit.
+    // A disk may take longer than io_submit.
     for row in &inline {
         assert!(row.message.contains(": the writes extend the file"), "{row:?}");
         assert!(!row.message.contains("without O_DIRECT"), "{row:?}");
@@ -62,7 +62,7 @@ fn writes_that_extend_the_file_are_named_as_the_cause() {
     assert!(inline.len() <= 1, "{inline:?}");
 }
 
-/// R11: three are done, one is short, 36 fail; after the first that failed 35 were submitted.
+/// R11: three writes are done, one is short, and 36 fail; 35 were submitted after the first failure.
 fn a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_last() {
     let all = [(&["enospc", "limit"][..], "EFBIG"), (&["enospc"], "ENOSPC")];
     for (arguments, errno) in all {
@@ -76,7 +76,7 @@ fn a_full_disk_is_seen_in_completions_and_what_came_after_is_counted_from_the_la
     }
 }
 
-/// R11, by a file system whose server says so.
+/// R11 on a file system whose server reports the quota.
 fn a_quota_that_is_used_up_is_seen_in_completions() {
     if let Some(case) = Case::of(&["-q"], &["enospc", "quota"]) {
         assert_full(&case.trace, "EDQUOT", (37, 0));
@@ -90,7 +90,7 @@ fn assert_full(trace: &Trace, errno: &str, (of_failed, short): (u64, u64)) {
     assert_eq!(count(trace, "short-io"), short);
 }
 
-/// R14: the calls are right; that the offset is ignored is a finding of a later version.
+/// R14: the calls show what was asked for. (That the offset is ignored has a finding of its own.)
 fn writes_of_a_file_with_o_append_are_told_as_they_were_asked_for() {
     let case = Case::of(&[], &["append"]).unwrap();
     let requests: Vec<_> = case.trace.submits().iter().flat_map(|it| &it.iocbs).collect();
@@ -99,21 +99,21 @@ fn writes_of_a_file_with_o_append_are_told_as_they_were_asked_for() {
     assert!(found(&case.trace).iter().all(|it| it.starts_with("info")), "{:?}", found(&case.trace));
 }
 
-/// E16: the file that has the number now is not the file that failed.
+/// E16: the file that has the number of the descriptor at the end is not the file whose requests failed.
 fn a_descriptor_that_is_another_file_by_now_names_no_wrong_file() {
     let Some(case) = Case::of(&["-q"], &["reuse-fd"]) else { return };
     let failed = rows(&case.trace, "failed-completion");
     assert_eq!(failed.iter().map(|it| it.count).sum::<u64>(), 10, "{failed:?}");
     let text = run_text(&["-q"], &["reuse-fd"]).unwrap();
-    // It is looked up while another file has the number.
+    // The path is looked up while another file has the number.
     for line in text.lines().filter(|it| it.contains("failed-completion")) {
         assert!(!line.contains("aio-reuse-fd") || line.contains("now /"), "{line}");
     }
-    // Ten failed, and after each another one was submitted that did not.
+    // Ten requests failed, and after each of them another one was submitted that did not fail.
     assert!(text.contains("19 io_submit after it, 1 after the last of these"), "{text}");
 }
 
-/// The result of the file, and its path there.
+/// The trace has the results of the file, and its path there.
 fn assert_told(mounted: &Mounted) {
     let output = aiotrace()
         .args(["run", "-q", "--format", "json", "--"])
@@ -137,7 +137,7 @@ fn assert_told(mounted: &Mounted) {
     }
 }
 
-/// E43: results are those of the file below, paths those of the file system on top.
+/// E43: results come from the file below, paths from the file system on top.
 fn files_of_an_overlay_are_told_as_all_others() {
     let directory = tempfile::tempdir().unwrap();
     if let Some(mounted) = Mounted::overlay(directory.path()) {
@@ -145,7 +145,7 @@ fn files_of_an_overlay_are_told_as_all_others() {
     }
 }
 
-/// E43, too.
+/// E43 on xfs.
 fn files_of_xfs_are_told_as_all_others() {
     let directory = tempfile::tempdir().unwrap();
     if let Some(mounted) = Mounted::image("xfs", directory.path()) {

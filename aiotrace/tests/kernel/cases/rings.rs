@@ -6,7 +6,7 @@ use crate::{
     support::{Attached, Trace},
 };
 
-/// E1: 6,000 requests, never more than one in flight: nothing else is so, whatever the size of the ring.
+/// E1: 6,000 requests, never more than one in flight. Nothing else is found, whatever the size of the ring is.
 fn a_ring_of_any_size_is_read_to_its_end() {
     let of_limit = std::fs::read_to_string("/proc/sys/fs/aio-max-nr").unwrap();
     let of_limit: u64 = of_limit.trim().parse().unwrap();
@@ -25,7 +25,7 @@ fn a_ring_of_any_size_is_read_to_its_end() {
                 assert_eq!(requests(&case.trace), expected, "{arguments:?} {source:?}");
                 let context = &case.trace.report().contexts[0];
                 assert_eq!((context.failed, context.unreaped, context.in_flight), (0, Some(0), 0));
-                // 1,024 bytes of every third, else 512.
+                // Every third request has 1,024 bytes, the others have 512.
                 let bytes = (expected.0 * 4 / 3) * 512;
                 assert_eq!(context.bytes, bytes, "{arguments:?} {source:?}");
             }
@@ -33,7 +33,7 @@ fn a_ring_of_any_size_is_read_to_its_end() {
     }
 }
 
-/// Its file is in memory, which may be told; and on a busy machine a call may take long.
+/// Nothing is found but that the file is in memory and, on a busy machine, that a call takes long.
 fn assert_nothing_is_wrong(trace: &Trace, of: &str) {
     let mut found = found(trace);
     found.retain(|it| it != "info inline-completion" && it != "warning blocking-submit");
@@ -47,7 +47,7 @@ fn a_healthy_database_is_healthy() {
     assert!(latency.p50 < 50_000_000, "it takes microseconds: {latency:?}");
 }
 
-/// E3: right from the beginning, wherever the ring is.
+/// E3: the same wherever the ring is in memory.
 fn a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches() {
     for place in ["anywhere", "across"] {
         let mut program = ready(&["shared-pool", "1000", "3", place]).unwrap();
@@ -61,7 +61,7 @@ fn a_pool_of_iocbs_raises_no_alarm_whenever_one_attaches() {
             assert_eq!(above_info, Vec::<String>::new(), "{place}");
             let (requests, peak) = requests(&trace);
             assert!(peak <= 64, "{place}: {peak} at a time: {:?}", trace.report());
-            // The disk may stand still for a second. (If it never moves, the harness ends this.)
+            // The disk may stand still for a second. (If it never moves again, the harness ends this test.)
             looked += u32::from(requests > 0);
         }
         program.go_on();

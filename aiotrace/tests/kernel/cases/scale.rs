@@ -11,11 +11,11 @@ use crate::{
     support::{Attached, aiotrace, programs, set_options},
 };
 
-/// E22: all of them are alive, and the report is of one screen.
+/// E22: all contexts are alive, and the report fits on one screen.
 fn contexts_are_counted_beyond_256() {
     let most: u64 = fs::read_to_string("/proc/sys/fs/aio-max-nr").unwrap().trim().parse().unwrap();
     for contexts in [300, 5000, 60_000] {
-        // Each takes some 8 KiB of the kernel's memory.
+        // Each context takes some 8 KiB of the kernel's memory.
         if contexts > most || contexts * 8192 > free_memory() / 2 {
             continue;
         }
@@ -40,7 +40,7 @@ fn free_memory() -> u64 {
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }
 
-/// E21: one finding for one file, however many descriptors it has.
+/// E21: one file has one finding, however many descriptors it has.
 fn many_threads_that_do_the_same_are_told_once() {
     let mut program = ready(&["many", "10", "500"]).unwrap();
     let attached = Attached::new(&["-q", "-p", &program.pid().to_string()]);
@@ -48,11 +48,11 @@ fn many_threads_that_do_the_same_are_told_once() {
     let trace = attached.end();
     assert_eq!(requests(&trace).0 + others(&trace), 500 * 20, "reads");
     let inline = rows(&trace, "inline-completion");
-    // Those that were closed before they could be looked up are a row of their own.
+    // Descriptors that were closed before they could be looked up have a row of their own.
     let all: u64 = inline.iter().map(|it| it.count).sum();
     assert!(inline.len() <= 2 && all == 500, "{inline:?}");
     let mut found = found(&trace);
-    // On a machine that is busy.
+    // On a busy machine a call may take long.
     found.retain(|it| it != "warning blocking-submit");
     found.sort();
     found.dedup();
@@ -66,7 +66,7 @@ fn others(trace: &crate::support::Trace) -> u64 {
     trace.report().other_contexts.as_ref().map_or(0, |it| it.requests)
 }
 
-/// R17: who makes contexts and drops them, from where.
+/// R17: the finding says who makes contexts and drops them, and where.
 fn a_reader_that_is_made_anew_grows_and_its_place_is_named() {
     let options = ["--growth", "8", "--idle-after", "1s"];
     let trace = session::run_until_found(&options, &["reconnect"], "context-growth");
@@ -85,7 +85,7 @@ fn a_reader_that_is_made_anew_grows_and_its_place_is_named() {
     assert!(stack.iter().filter(is_place).any(|it| it.line == line), "{line:?} of {stack:?}");
 }
 
-/// D18: what takes longer to be seen than the trace took.
+/// D18: the report names the findings that need more time than the trace had.
 fn no_findings_says_for_how_long_it_watched() {
     let mut program = ready(&["eventfd-miss"]).unwrap();
     let output = aiotrace()
@@ -105,7 +105,7 @@ fn no_findings_says_for_how_long_it_watched() {
     assert!((1.5..10.0).contains(&watched), "{line}");
 }
 
-/// E29: a name of 15 letters is not cut.
+/// E29: a name of 15 letters is shown whole.
 fn a_long_name_is_shown_from_its_beginning() {
     let directory = tempfile::tempdir().unwrap();
     let program = directory.path().join("a_very_long_program_x");
@@ -122,7 +122,7 @@ fn a_long_name_is_shown_from_its_beginning() {
     assert!(row.contains("a_very_long_pro"), "{text}");
 }
 
-/// E41: one status, and the same everywhere.
+/// E41: aiotrace's own status and the trace agree.
 fn what_cannot_be_executed_has_one_status() {
     for (program, status) in [("/no/such/program", 127), ("/etc/passwd", 126), ("/", 126)] {
         let output = aiotrace().args(["run", "-q", "--", program]).output().unwrap();
@@ -133,7 +133,7 @@ fn what_cannot_be_executed_has_one_status() {
     }
 }
 
-/// E34: two aiotraces on one target.
+/// E34: two aiotraces trace one target.
 fn two_tracers_see_the_same() {
     let mut program = ready(&["wait", "24"]).unwrap();
     let tracers = [Attached::to(program.pid()), Attached::to(program.pid())];
@@ -146,7 +146,7 @@ fn two_tracers_see_the_same() {
     assert_eq!(counts, [(1, 24, 24); 2]);
 }
 
-/// E34: one aiotrace traces the other, which goes on, and makes no AIO call itself.
+/// E34: one aiotrace traces another, which goes on; the traced aiotrace makes no AIO call itself.
 fn a_tracer_can_be_traced() {
     let mut program = ready(&["wait", "24"]).unwrap();
     let first = Attached::to(program.pid());
@@ -161,7 +161,7 @@ fn a_tracer_can_be_traced() {
     assert!(found(&second).iter().all(|it| it.starts_with("info")), "{:?}", found(&second));
 }
 
-/// E39: what is written does not depend on the language, nor on the width of what is no terminal.
+/// E39: the output depends neither on the language, nor on the width of the terminal when it goes to a file.
 fn a_language_changes_nothing() {
     let explained = |language: &str, columns: &str| {
         let mut command = aiotrace();
@@ -179,7 +179,7 @@ fn a_language_changes_nothing() {
     }
 }
 
-/// E39: the same of what is seen of a process.
+/// E39 for a trace.
 fn a_language_changes_nothing_of_a_trace_either() {
     let program = ready(&["many", "4", "0"]).unwrap();
     let pid = program.pid().to_string();
@@ -189,7 +189,7 @@ fn a_language_changes_nothing_of_a_trace_either() {
         let output = command.env("COLUMNS", columns).env("TZ", zone).output().unwrap();
         assert!(output.status.success(), "{arguments:?}");
         let text = String::from_utf8(output.stdout).unwrap();
-        // Its own process, and no times.
+        // Lines of the target's own process, without times.
         let is_its = |it: &&str| {
             !it.contains("aio-nr")
                 && (it.split([' ', ':']).any(|it| it == pid) || it.contains("==="))
@@ -215,14 +215,14 @@ fn has_digit(text: &str) -> bool {
     text.contains(|it: char| it.is_ascii_digit())
 }
 
-/// E37: times and processes at the edges of what makes sense.
+/// E37: the shortest time, and the first processes.
 fn the_shortest_time_and_the_first_processes_can_be_traced() {
     let pid = std::process::id().to_string();
     for (options, status, said) in [
         (&["-d", "1ns", "-p", &pid][..], 0, "none lost"),
         (&["-d", "1ms", "-p", "1"], 0, "none lost"),
         (&["-p", "0"], 2, "no such process: 0"),
-        // A thread of the kernel, where that is seen.
+        // Process 2 is a thread of the kernel, if it can be seen.
         (&["-d", "1ms", "-p", "2"], 0, "none lost"),
     ] {
         if options.ends_with(&["2"]) && !is_kthreadd(2) {
@@ -240,7 +240,7 @@ fn is_kthreadd(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|it| it == "kthreadd\n")
 }
 
-/// E45: nothing is in flight in idle contexts, and no bound is shown for it.
+/// E45: nothing is in flight in idle contexts, and the report shows no upper bound for them.
 fn idle_contexts_have_nothing_in_flight() {
     let program = ready(&["many", "4", "0"]).unwrap();
     let output = aiotrace().arg("ls").output().unwrap();

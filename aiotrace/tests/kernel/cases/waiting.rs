@@ -1,4 +1,4 @@
-//! Who waits, and for what: D5, D6, D13, D20.
+//! Threads that wait, and what they wait for: D5, D6, D13, D20.
 
 use std::process::Stdio;
 
@@ -13,7 +13,7 @@ use crate::{
     support::{Attached, Trace, aiotrace, parse, programs, set_options},
 };
 
-/// Attaches for two seconds to a program that waits already: the text.
+/// The text of a trace of two seconds of a program that waits already.
 fn attach_text(arguments: &[&str], options: &[&str]) -> Option<String> {
     let mut program = ready(arguments)?;
     let text = text_of(program.pid(), options);
@@ -33,7 +33,7 @@ fn text_of(pid: u32, options: &[&str]) -> String {
     String::from_utf8(said).unwrap()
 }
 
-/// Whether a process is in an uninterruptible wait.
+/// Waits until a process is in an uninterruptible wait.
 fn await_stuck(pid: u32) {
     let is_stuck = || {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
@@ -52,7 +52,7 @@ fn contexts_that_threads_leave_are_told_apart() {
         return;
     }
     let options = ["--unreaped-after", "500ms"];
-    // Each is looked at in its turn.
+    // Contexts are looked at one after the other.
     let time = std::time::Duration::from_secs(4);
     let trace = session::run_for(&options, &["thread-leaves"], time);
     assert_eq!(count(&trace, "unreaped-completions"), 4, "{:?}", found(&trace));
@@ -69,7 +69,7 @@ fn contexts_that_threads_leave_are_told_apart() {
     assert_all_differ(&text);
 }
 
-/// R22, from the start: the disk is slow, not the program.
+/// R22, traced from the start: the disk is slow, not the program.
 fn a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps() {
     if !can_run(&["stuck-read"]) {
         return;
@@ -84,7 +84,7 @@ fn a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps() {
     assert_eq!(count(&trace, "unreaped-completions"), 0, "{:?}", found(&trace));
 }
 
-/// R22, later; and D20: what is known of a process that hangs.
+/// R22, attached later; and D20: what is known of a process that hangs.
 fn who_attaches_to_a_wait_learns_what_is_waited_for() {
     let text = attach_text(&["min-nr-waits"], &["--unreaped-after", "500ms"]).unwrap();
     assert!(text.contains("waits in io_getevents for 4 completions"), "{text}");
@@ -102,12 +102,12 @@ fn who_attaches_to_a_wait_learns_what_is_waited_for() {
 
 const NOT_KNOWN: &str = "what is in flight is not known (submitted before the attach; ";
 
-/// By BPF, where the kernel does.
+/// Whether aiotrace can read the number of requests in flight: with BPF, on a kernel that tells it.
 fn tells_in_flight() -> bool {
     knows_in_flight() && !set_options(&[]).contains(&"ptrace")
 }
 
-/// R22, of a program that waits for nothing: those that have completed are not in flight.
+/// R22 with a program that waits for nothing: requests that have completed are not in flight.
 fn what_is_in_flight_at_the_attach_is_told() {
     for count in [0, 3, 40] {
         let program = ready(&["pending", &count.to_string()]).unwrap();
@@ -124,14 +124,14 @@ fn what_is_in_flight_at_the_attach_is_told() {
     }
 }
 
-/// E13, ended by `--timeout`: it may still have submitted it.
+/// E13, ended by `--timeout`: the program might still have submitted the request again.
 fn who_is_ended_while_it_waits_may_have_dropped_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace");
     let mut run = aiotrace();
     run.args(["run", "-q", "--timeout", "2s", "--format", "json", "-o"]).arg(&file);
     let run = run.args(set_options(&[])).arg("--").arg(programs()).arg("min-nr-waits");
-    // Its input stays open, so it waits for ever.
+    // The input of the program stays open, so it waits for ever.
     let mut run =
         run.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let input = run.stdin.take();
@@ -145,13 +145,13 @@ fn who_is_ended_while_it_waits_may_have_dropped_it() {
     assert_eq!(findings.collect::<Vec<_>>(), [true]);
 }
 
-/// E13, as far as it is told here: from the start, the wait cannot end.
+/// E13, traced from the start: the wait cannot end.
 fn who_waits_for_a_request_that_was_refused_has_dropped_it() {
     let case = Case::of(&["-q"], &["min-nr-waits"]).unwrap();
     assert_eq!(count(&case.trace, "short-submit-dropped"), 1, "{:?}", found(&case.trace));
 }
 
-/// R23: right from the beginning.
+/// R23.
 fn completions_that_an_eventfd_told_and_nobody_reaped_wait() {
     let options = ["--unreaped-after", "500ms"];
     let trace = session::run_until_found(&options, &["eventfd-miss"], "unreaped-completions");
@@ -159,7 +159,7 @@ fn completions_that_an_eventfd_told_and_nobody_reaped_wait() {
     assert_eq!(trace.findings()[0].evidence["unreaped"], 20, "30 - 10");
 }
 
-/// E11: it hangs in io_destroy.
+/// E11: the program hangs in io_destroy.
 fn who_hangs_in_io_destroy_uses_kernel_aio() {
     let Some(mut program) = ready(&["exit-waits", "destroy"]) else { return };
     await_stuck(program.pid());
@@ -170,7 +170,7 @@ fn who_hangs_in_io_destroy_uses_kernel_aio() {
     assert!(!text.contains("not-kernel-aio"), "{text}");
 }
 
-/// E12: it hangs in exit, where it has no context any more.
+/// E12: the program hangs in exit, where it has no context any more.
 fn who_hangs_in_exit_waits_for_its_requests() {
     let Some(mut program) = ready(&["exit-waits", "exit"]) else { return };
     await_stuck(program.pid());
@@ -182,7 +182,7 @@ fn who_hangs_in_exit_waits_for_its_requests() {
     assert!(told.is_some_and(|it| it.contains("waits")), "{text}");
 }
 
-/// R7: calls and their number are right; that they return nothing is a finding of a later version.
+/// R7: the calls are counted. (That they return nothing has a finding of its own.)
 fn a_loop_that_reaps_nothing_is_counted() {
     let case = Case::of(&["-c"], &["busy-reap", "2000"]).unwrap();
     let made: u64 =
@@ -192,7 +192,7 @@ fn a_loop_that_reaps_nothing_is_counted() {
     assert_eq!(of.calls, made, "{of:?}");
 }
 
-/// R5: the event of a poll is a mask, with its names.
+/// R5: the result of a poll is a mask, and its bits have names.
 fn results_of_polls_have_names() {
     let text = run_text(&[], &["poll-closed"]).unwrap();
     let reaped: Vec<_> = text.lines().filter(|it| it.contains("io_getevents(")).collect();
@@ -200,7 +200,7 @@ fn results_of_polls_have_names() {
     assert!(reaped.iter().all(|it| it.contains("POLLIN")), "{text}");
 }
 
-/// E44: without a probe for completions a latency is an upper bound, and says so.
+/// E44: without a probe for completions, a latency is an upper bound, and is marked as one.
 fn a_latency_that_is_a_bound_is_shown_as_one() {
     let text = run_text(&["-q", "--probes", "syscall"], &["pairs", "20"]).unwrap();
     let row = text.lines().rfind(|it| it.contains(" pread "));
@@ -208,14 +208,14 @@ fn a_latency_that_is_a_bound_is_shown_as_one() {
     assert!(row.contains("<="), "{text}");
 }
 
-/// D9: as [`contexts_that_threads_leave_are_told_apart`], in words.
+/// D9: the text of [`contexts_that_threads_leave_are_told_apart`] and of other programs.
 fn no_line_is_told_twice() {
     for arguments in [&["exec-self", "4"][..], &["many", "20", "30"], &["closed-fd"]] {
         assert_all_differ(&run_text(&["-q"], arguments).unwrap());
     }
 }
 
-/// Attaches to a target that executes itself meanwhile.
+/// aiotrace attaches to a target while it executes itself.
 fn a_target_that_executes_itself_is_followed() {
     let mut program = ready(&["exec-self", "14"]).unwrap();
     let attached = Attached::new(&["-p", &program.pid().to_string()]);
@@ -227,7 +227,7 @@ fn a_target_that_executes_itself_is_followed() {
     assert!(rows(&trace, "released-at-exit").len() <= 2, "exec and exit, each with its count");
 }
 
-/// The same, with an attach after the other while it does so.
+/// The same with several attaches, one after the other.
 fn a_target_that_executes_itself_is_followed_from_any_moment_on() {
     let mut program = ready(&["exec-self", "6000", "20"]).unwrap();
     let pid = program.pid().to_string();

@@ -9,24 +9,24 @@ use super::{
 };
 
 call! {
-    /// `io_setup`: a context is to be made.
+    /// `io_setup`: the program makes a context.
     SetupLine {
         /// The arguments.
         args: SetupArgs,
-        /// What `*ctxp` holds after the call: the handle if `ret` is 0, else whatever was there. null if it could not be
-        /// read.
+        /// What `*ctxp` holds after the call: the handle if `ret` is 0, else whatever was there. null if it could not
+        /// be read.
         handle: Option<Hex>,
-        /// Where in the program it was called, the innermost function first. null for 32-bit calls and for calls that
-        /// were not entered.
+        /// The functions that led to the call, the innermost first. null for 32-bit calls and for calls that were not
+        /// entered.
         stack: Option<Vec<FunctionObject>>,
-        /// The outer functions are not known: the stack is deeper than what is copied of it (at least 16 KiB), or than
+        /// The outer functions are unknown: the stack is deeper than what is copied of it (at least 16 KiB), or than
         /// 128 functions, or it cannot be unwound, or the process had ended when aiotrace looked at it.
         stack_truncated: bool,
     }
 }
 
 call! {
-    /// `io_destroy`: a context is to end.
+    /// `io_destroy`: the program ends a context.
     DestroyLine {
         /// The arguments.
         args: DestroyArgs,
@@ -34,49 +34,50 @@ call! {
 }
 
 call! {
-    /// `io_submit`: requests are given to the kernel.
+    /// `io_submit`: the program gives requests to the kernel.
     SubmitLine {
         /// The arguments.
         args: SubmitArgs,
-        /// As they were when the call was entered, in order, the first 4,096 of them. An item is null where its record
-        /// was lost.
+        /// The iocbs as they were when the call was entered, in order, the first 4,096 of them. An item is null if
+        /// its record was lost.
         iocbs: Vec<Option<IocbObject>>,
-        /// How many more there were.
+        /// How many more iocbs there were.
         truncated: u64,
         /// The ring when the call was entered; null if it could not be read.
         ring_before: Option<Ring>,
-        /// As in io_setup; not there without `--stacks`, and where there is no stack: until aiotrace knows the places a
-        /// busy program submits from (some milliseconds), a burst of 64 and then one in 100 us are looked at.
+        /// As in io_setup. Absent without `--stacks`, and for a call whose stack was not copied: until aiotrace knows
+        /// the places from which a busy program submits (some milliseconds), it copies a burst of 64 stacks, and then
+        /// one in 100 us.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stack: Option<Vec<FunctionObject>>,
-        /// As in io_setup; not there without `stack`.
+        /// As in io_setup; absent without `stack`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stack_truncated: Option<bool>,
     }
 }
 
 call! {
-    /// `io_getevents` and `io_pgetevents`: completions are reaped.
+    /// `io_getevents` and `io_pgetevents`: the program reaps completions.
     GeteventsLine {
         /// The arguments; only io_pgetevents has `sigset`.
         args: GeteventsArgs,
-        /// What the timeout holds; null if there is none or it could not be read: `args.timeout` tells which.
+        /// The value of the timeout; null if there is none or it could not be read: `args.timeout` tells which.
         timeout: Option<Timeout>,
-        /// What the signal set of io_pgetevents holds; null if `args.sigset` is `"0x0"`, and for io_getevents.
+        /// The value of the signal set of io_pgetevents; null if `args.sigset` is `"0x0"`, and for io_getevents.
         sigset: Option<SigsetObject>,
         /// The events returned, the first 4,096 of them. An item is null where it could not be read.
         events: Vec<Option<EventObject>>,
-        /// How many more there were.
+        /// How many more events there were.
         truncated: u64,
     }
 }
 
 call! {
-    /// `io_cancel`: a request is to be given up.
+    /// `io_cancel`: the program cancels a request.
     CancelLine {
         /// The arguments; the kernel does not use `result`.
         args: CancelArgs,
-        /// As it was when the call returned; null if it could not be read.
+        /// The iocb as it was when the call returned; null if it could not be read.
         iocb: Option<IocbObject>,
     }
 }
@@ -94,14 +95,14 @@ line! {
         entered: Option<Decimal>,
         /// `ts` - `entered`; null if `entered` is.
         age_ns: Option<u64>,
-        /// `blocked_at_attach`: the thread was already in it when recording began; `trace_ends`: it is still in the
-        /// kernel at the end of the trace. (A thread that is killed in a call does return from it first, with `EINTR`:
-        /// that is an ordinary line.)
+        /// `blocked_at_attach`: the thread was already in the call when recording began; `trace_ends`: the call is
+        /// still in the kernel at the end of the trace. (A thread that is killed in a call returns from it first,
+        /// with `EINTR`: that is an ordinary line.)
         why: Name = ["blocked_at_attach", "trace_ends"],
         /// As in the line of the call itself.
         args: AnyArgs,
-        /// Of io_submit: its iocbs, empty with `blocked_at_attach`, where an item is null if its record was lost; null
-        /// for the other calls.
+        /// io_submit: its iocbs; an item is null if its record was lost, and the list is empty with
+        /// `blocked_at_attach`. null for the other calls.
         iocbs: Option<Vec<Option<IocbObject>>>,
     }
 }
@@ -185,10 +186,11 @@ part! {
 part! {
     /// An iocb.
     "iocb" IocbObject {
-        /// Where it is: the program's pointer; null if the pointer could not be read.
+        /// The iocb's address, which is the program's pointer; null if the pointer could not be read.
         address: Option<Hex>,
-        /// `yes`; `late`: its memory was not there when the call was entered and was read when it returned, so the
-        /// program may have changed it in between; `no`: it could not be read, and all fields below are null.
+        /// `yes`; `late`: the memory of the iocb was not present when the call was entered and was read when it
+        /// returned, so the program may have changed it in between; `no`: the iocb could not be read, and all fields
+        /// below are null.
         read: Name = ["yes", "late", "no"],
         /// aio_data, the program's own.
         data: Option<Hex>,
@@ -198,7 +200,8 @@ part! {
         rw_flags: Option<u32>,
         /// aio_lio_opcode.
         opcode: Option<u16>,
-        /// Its name: `pread` `pwrite` `fsync` `fdsync` `poll` `noop` `preadv` `pwritev`; null if it has none.
+        /// Name of the opcode: `pread` `pwrite` `fsync` `fdsync` `poll` `noop` `preadv` `pwritev`; null if it has
+        /// none.
         op: Option<Name>,
         /// aio_reqprio.
         reqprio: Option<i16>,
@@ -239,35 +242,36 @@ part! {
     }
 }
 part! {
-    /// A rule, and what became of its fault.
+    /// The rule that acted on a call, and what became of its fault.
     "fault of a call" FaultObject {
         /// Which rule, from 1.
         rule: u32,
-        /// `done`: the program got the fault, or the delay; `unsure`: a completion was changed in the ring, and the
-        /// program, which reaps from it by itself, may have read it before; `dry_run`: it would have; `missed`: the
-        /// mechanism could not bring it about for this call.
+        /// `done`: the program got the fault, or the delay; `unsure`: a completion was changed in the ring, but the
+        /// program reaps from the ring by itself and may have read the completion before; `dry_run`: the program
+        /// would have got the fault; `missed`: the mechanism could not deliver the fault to this call.
         effect: Name = ["done", "unsure", "dry_run", "missed"],
     }
 }
 part! {
-    /// A function in progress, or one that was inlined into the next of the list.
+    /// A function of a stack, or one that was inlined into the next function of the list.
     "function" FunctionObject {
-        /// Where it goes on, as the process has it: after the system call, or after the call.
+        /// The address at which the function goes on in the process: after the system call, or after the call of the
+        /// function inside.
         address: Hex,
-        /// Path of the file with its code, as the process had it; null if it is in none, or the process had ended when
-        /// aiotrace looked at it.
+        /// Path of the file with the function's code, as the process had it; null if the code is in no file, or the
+        /// process had ended when aiotrace looked at it.
         module: Option<String>,
-        /// The address in that file, as its symbols have it (what addr2line takes). Of a caller, the last byte of the
-        /// call. null if `module` is.
+        /// The address in that file, as its symbols have it (what addr2line takes). For a caller, that of the last
+        /// byte of the call. null if `module` is.
         offset: Option<Hex>,
-        /// Its name, demangled; null if it is not known. Names come from the symbols and the debug information of the
-        /// file, or of one in /usr/lib/debug that belongs to it.
+        /// Name of the function, demangled; null if it is unknown. Names come from the symbols and the debug
+        /// information of the file, or of one in /usr/lib/debug that belongs to it.
         function: Option<String>,
         /// Source file, if there is debug information.
         file: Option<String>,
-        /// Line of the call there.
+        /// The line of the call in the source file.
         line: Option<u32>,
-        /// It was inlined into the next function of the list, which has the same `address`.
+        /// The function was inlined into the next function of the list, which has the same `address`.
         inlined: bool,
     }
 }
@@ -278,7 +282,7 @@ part! {
         head: u32,
         /// Next entry to be written.
         tail: u32,
-        /// Entries of the ring; larger than what io_setup was asked for.
+        /// Number of entries of the ring; larger than what io_setup was asked for.
         nr: u32,
     }
 }

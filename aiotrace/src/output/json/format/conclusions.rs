@@ -10,9 +10,9 @@ use crate::model::{self, Outcome};
 
 /// The severities of findings.
 pub(super) const SEVERITIES: [&str; 3] = ["error", "warning", "info"];
-/// The first halves of verdicts.
+/// The first halves of verdicts: what became of the requests.
 const SEQUELS: [&str; 7] = ["retried", "done", "gave_up", "lost", "leaked", "open", "unsure"];
-/// Their second halves.
+/// The second halves of verdicts: how the process went on.
 pub(super) const GOINGS: [&str; 6] = ["running", "hung", "timed_out", "exec", "exited", "died"];
 
 /// The names of findings.
@@ -27,27 +27,29 @@ line! {
         pid: u32,
         /// The thread whose call shows it; null if no single call does.
         tid: Option<u32>,
-        /// Its stable name.
+        /// The stable name of the finding.
         name: Name = names(),
         /// How bad it is.
         severity: Name = SEVERITIES,
-        /// Something was lost, or cannot be seen, that might show it to be otherwise. Then it is no `error`.
+        /// Records were lost, or something cannot be seen, that might contradict the finding. Then its severity is
+        /// never `error`.
         unsure: bool,
-        /// What, in words ([the reasons](findings/README.md#unsure)); null if it is certain.
+        /// Why it is unsure, in words ([the reasons](findings/README.md#unsure)); null if it is certain.
         why: Option<Name>,
-        /// In words, for people: it may change without a new version.
+        /// The finding in words, for people: the wording may change without a new version.
         message: String,
-        /// The context, if it is about one.
+        /// The context that the finding is about, if it is about one.
         context: Option<ContextObject>,
         /// The numbers of the message, by name; the page of the finding describes them. Those with `_ns` are
         /// nanoseconds.
         evidence: BTreeMap<Name, i64>,
-        /// The request, if it is about one.
+        /// The request that the finding is about, if it is about one.
         request: Option<SubjectObject>,
-        /// setup-denied: who holds fs.aio-nr, at most ten processes, the one with most first. Else empty.
+        /// setup-denied: the processes that hold fs.aio-nr, at most ten, the one that holds most first. Empty for the
+        /// other findings.
         holders: Vec<HolderObject>,
-        /// Where the context was made, as in io_setup; of refused-calls and blocking-submit, where the call was made (of
-        /// io_submit only with `--stacks`); null if that was not seen.
+        /// Where the context was made, as in io_setup; for refused-calls and blocking-submit, where the call was made
+        /// (for io_submit only with `--stacks`); null if that was not seen.
         stack: Option<Vec<FunctionObject>>,
     }
 }
@@ -59,11 +61,12 @@ line! {
         pid: u32,
         /// The thread.
         tid: u32,
-        /// From 1, as in `start`.`faults`.
+        /// The number of the rule, from 1, as in `start`.`faults`.
         rule: u32,
         /// Name of the call, or `complete`.
         call: Name,
-        /// What the program got: a negative errno; of a short io_submit, how many it took; with `complete`, the result.
+        /// What the program got: a negative errno; for a short io_submit, how many iocbs it accepted; with
+        /// `complete`, the result.
         ret: i64,
         /// Name of the errno in `ret`.
         errno: Option<Name>,
@@ -72,39 +75,40 @@ line! {
         verdict: Name = Outcome::ALL.map(Outcome::text),
         /// The first half: `retried`, `done`, `gave_up`, `lost`, `leaked`, `open` or `unsure`.
         sequel: Name = SEQUELS,
-        /// The second half: `running`, `hung`, `timed_out` (`--timeout` ended it), `exec`, `exited` or `died`. null with
-        /// `next_fault`.
+        /// The second half: `running`, `hung`, `timed_out` (`--timeout` ended it), `exec`, `exited` or `died`. null
+        /// with `next_fault`.
         process: Option<Name> = GOINGS,
-        /// From the fault to the end of the process, or to `--timeout`.
+        /// The time from the fault to the end of the process, or to `--timeout`.
         process_after_ns: Option<u64>,
         /// Why `sequel` is `unsure`, in words.
         why: Option<Name>,
-        /// There was another verdict on this fault before.
+        /// There was an earlier verdict on this fault, which this one replaces.
         anew: bool,
-        /// `retried`: with success. The kernel accepted it; with `complete`, it completed without an error.
+        /// With `retried`: a retry succeeded. The kernel accepted it; with `complete`, it completed without an error.
         succeeded: bool,
-        /// `retried`: the retry met a fault itself, whose own verdict tells how it goes on.
+        /// With `retried`: the retry met a fault itself, whose own verdict says how it went on.
         next_fault: bool,
-        /// How often it was tried again.
+        /// How often the request was tried again.
         retries: u64,
-        /// From the fault to the first retry, or to the first request that a synchronous call did; null if there was
-        /// none.
+        /// The time from the fault to the first retry, or to the first request that a synchronous call did; null if
+        /// there was none.
         after_ns: Option<u64>,
-        /// Requests that synchronous calls did.
+        /// How many requests were done by synchronous calls.
         done: u64,
         /// The last of these calls: `pwrite`, `pread`, ...
         done_by: Option<Name>,
-        /// Requests that were not done, as far as known.
+        /// How many requests were not done, as far as known.
         lost: u64,
-        /// The first of these; with `complete`, the request that it was. null if there is none, or it could not be read.
+        /// The first request that was not done; with `complete`, the request whose completion got the fault. null if
+        /// there is none, or it could not be read.
         request: Option<SubjectObject>,
-        /// null for io_setup, or if it is not known.
+        /// The context of the call; null for io_setup, or if it is unknown.
         context: Option<ContextObject>,
         /// The status that the process exited with, with `process` `exited`.
         exit_code: Option<i32>,
         /// The signal that killed it, with `process` `died`.
         signal: Option<String>,
-        /// In words, for people: it may change without a new version.
+        /// The verdict in words, for people: the wording may change without a new version.
         message: String,
     }
 }
@@ -112,8 +116,8 @@ line! {
 part! {
     /// A context.
     "context" ContextObject {
-        /// Of the context in this trace, from 1, never used again; 0 for one that was destroyed before
-        /// (use-after-destroy).
+        /// Number of the context in this trace, from 1, never used again; 0 for a context that was destroyed before
+        /// the trace began (use-after-destroy).
         id: u64,
         /// Its handle, which may be used again.
         ctx: Hex,
@@ -124,17 +128,17 @@ part! {
     "request" SubjectObject {
         /// The iocb's address.
         iocb: Hex,
-        /// As in [iocb](#iocb), and so what follows.
+        /// As in [iocb](#iocb); so are the fields below.
         opcode: u16,
-        /// Its name; null if it has none.
+        /// Name of the opcode; null if it has none.
         op: Option<Name>,
         /// The descriptor.
         fd: i32,
-        /// What the descriptor points to now; null if it cannot be looked up.
+        /// What the descriptor points to at the time of writing the line; null if it cannot be looked up.
         path_now: Option<String>,
-        /// Where in the file.
+        /// The offset in the file.
         offset: i64,
-        /// Bytes, or iovecs.
+        /// The length in bytes, or the number of iovecs.
         nbytes: u64,
     }
 }

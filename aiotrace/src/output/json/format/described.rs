@@ -1,5 +1,5 @@
-//! What a type looks like in JSON: the tables of docs/reference/json.md and the JSON Schema are made from this, and this
-//! from the types and their comments.
+//! How a type is described. The tables of docs/reference/json.md and the JSON Schema are made from these
+//! descriptions, and the descriptions from the types and their comments.
 
 use std::collections::BTreeMap;
 
@@ -7,57 +7,57 @@ use serde_json::{Value, json};
 
 use super::{Name, values::NULL};
 
-/// A type of the format.
+/// A type of the format that can be described.
 pub trait Described {
-    /// In the tables.
+    /// The description for the tables.
     fn words() -> Words;
-    /// In the schema; objects that it refers to are put into `all`.
+    /// The description for the schema; objects that it refers to are put into `all`.
     fn schema(all: &mut Objects) -> Value;
 }
 
 /// A type in words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Words {
-    /// `number`, `array of decimal`
+    /// The kind of value: `number`, `array of decimal`.
     pub kind: String,
-    /// `: ...`, or nothing.
+    /// `: ` and the fields, or nothing.
     pub fields: String,
 }
 
-/// All objects, by the names of their types.
+/// The descriptions of all objects, by the names of their types.
 pub type Objects = BTreeMap<&'static str, Object>;
 
-/// An object.
+/// The description of an object.
 #[derive(Clone, Debug, Default)]
 pub struct Object {
-    /// What it is.
+    /// The sentences that say what the object is.
     pub about: String,
-    /// In their order.
+    /// The fields, in their order.
     pub fields: Vec<Field>,
 }
 
-/// A field of an object.
+/// The description of a field.
 #[derive(Clone, Debug)]
 pub struct Field {
-    /// Its name.
+    /// The field's name.
     pub name: &'static str,
-    /// What it says.
+    /// The sentences that say what the field holds.
     pub about: String,
-    /// Its type.
+    /// The field's type, for the tables.
     pub words: Words,
-    /// Its type in the schema.
+    /// The field's type, for the schema.
     pub schema: Value,
-    /// It may be absent.
+    /// The field may be absent.
     pub is_optional: bool,
 }
 
 impl Words {
-    /// A type without fields.
+    /// The words for a type without fields.
     pub fn of(kind: &str) -> Self {
         Self { kind: kind.to_owned(), fields: String::new() }
     }
 
-    /// An object that has a heading of its own, or else its fields.
+    /// The words for an object: a link to its heading, or its fields if it has no heading.
     pub fn object(heading: &str, fields: impl FnOnce() -> Vec<Field>) -> Self {
         if !heading.is_empty() {
             let anchor = heading.replace(' ', "-");
@@ -81,7 +81,7 @@ impl Words {
 }
 
 impl Field {
-    /// It is absent where others are null.
+    /// The words for a field that is absent where others are null.
     pub fn optional(mut self) -> Self {
         let kind = self.words.kind.strip_suffix(" or null").unwrap_or(&self.words.kind).to_owned();
         self.words.kind = kind + ", or not there";
@@ -99,7 +99,7 @@ impl Field {
 }
 
 impl Object {
-    /// In the schema.
+    /// The object in the schema.
     pub fn schema(&self) -> Value {
         let of = |it: &Field| {
             let mut schema = it.schema.clone();
@@ -120,7 +120,7 @@ impl Object {
     }
 }
 
-/// The lines of a comment as one.
+/// Joins the lines of a comment into one.
 pub fn joined(comment: &[&str]) -> String {
     comment.iter().map(|it| it.trim()).collect::<Vec<_>>().join(" ")
 }
@@ -210,8 +210,9 @@ impl<T: Described> Described for Box<T> {
     }
 }
 
-/// A part of a line: `/// What it is.`, its heading in docs/reference/json.md (if that is empty, its fields stand where
-/// it is used), its name, and its fields. `field: Type = VALUES` has only those values.
+/// Makes a part of a line: `/// What it is.`, its heading in docs/reference/json.md (if the heading is empty, the
+/// fields stand where the part is used), its name, and its fields. `field: Type = VALUES`: the field has only those
+/// values.
 macro_rules! part {
     (
         $(#[doc = $about:literal])+
@@ -268,7 +269,7 @@ macro_rules! part {
             fn schema(all: &mut $crate::output::json::format::described::Objects) -> serde_json::Value {
                 use $crate::output::json::format::described::{Object, joined};
                 if !all.contains_key(stringify!($name)) {
-                    // It may be a part of its own parts.
+                    // An object may be a part of its own parts: this entry ends the recursion.
                     all.insert(stringify!($name), Object::default());
                     let (about, fields) = (joined(&[$($about),+]), Self::fields(all));
                     all.insert(stringify!($name), Object { about, fields });
@@ -279,7 +280,7 @@ macro_rules! part {
     };
 }
 
-/// A line: a part with what every line has. What `ts` is stands after its name.
+/// Makes a line: a part with the fields that every line has. The text after the line's name says what `ts` is.
 macro_rules! line {
     (
         $(#[doc = $about:literal])+
@@ -302,7 +303,7 @@ macro_rules! line {
     };
 }
 
-/// A line of a call: with what every call has.
+/// Makes the line of a call, with the fields that every call has.
 macro_rules! call {
     (
         $(#[doc = $about:literal])+
@@ -321,24 +322,25 @@ macro_rules! call {
                 entered: Option<Decimal>,
                 /// `ts` - `entered`; null if `entered` is.
                 duration_ns: Option<u64>,
-                /// How the beginning is known: `seen`; `before_attach`: it began before aiotrace attached; `denied`: the
-                /// thread has a seccomp filter and the kernel's AIO was never entered; `missed`: it should have been
-                /// seen, a loss (counted as `enter_missed`).
+                /// How the beginning of the call is known: `seen`; `before_attach`: the call began before aiotrace
+                /// attached; `denied`: the thread has a seccomp filter and the kernel's AIO was never entered;
+                /// `missed`: the entry should have been seen and was not, which is a loss (counted as
+                /// `enter_missed`).
                 entry: Name = ["seen", "before_attach", "denied", "missed"],
                 /// What the kernel returned.
                 ret: i64,
                 /// Name of the errno in `ret`.
                 errno: Option<Name>,
-                /// `ret` is a fault made by aiotrace, not the kernel's answer. Of a short io_submit: the kernel never
-                /// looked at the rest. false for a call that was only delayed.
+                /// `ret` is a fault made by aiotrace, not the kernel's answer. For a short io_submit: the kernel
+                /// never looked at the other iocbs. false for a call that was only delayed.
                 injected: bool,
-                /// The rule that acted on it, or would have.
+                /// The rule that acted on the call, or would have; null if there is none.
                 fault: Option<FaultObject>,
                 $($rest)*
                 /// The ring when the call returned; io_destroy: when it was entered; io_setup: always null. null if it
                 /// could not be read.
                 ring: Option<Ring>,
-                /// `i386` for a 32-bit call; else it is not there.
+                /// `i386` for a 32-bit call; absent for the others.
                 #[serde(default, skip_serializing_if = "Option::is_none")]
                 abi: Option<Name> = ["i386"],
             }
@@ -353,7 +355,7 @@ mod tests {
     use super::*;
 
     part! {
-        /// It has one of each.
+        /// An object that holds one value of each kind.
         "" Inner {
             /// how it went
             word: Option<Name> = ["good", "bad"],
@@ -363,7 +365,7 @@ mod tests {
     }
 
     part! {
-        /// It has others.
+        /// An object that holds other objects.
         "an outer one" Outer { inner: Vec<Option<Inner>>, outer: Option<Box<Outer>>, }
     }
 

@@ -1,4 +1,4 @@
-//! The lines of what happens besides calls, and the first line.
+//! The first line of a trace, and the lines of all events but calls.
 
 use super::{
     Decimal, FaultObject, Hex, Name, Ring,
@@ -27,7 +27,7 @@ part! {
     "" FaultsObject {
         /// in decimal digits
         seed: String,
-        /// nothing is made, only told
+        /// nothing is made: the faults are only announced
         dry_run: bool,
         rules: Vec<RuleObject>,
     }
@@ -39,7 +39,7 @@ part! {
         rule: u32,
         /// as it was written
         text: String,
-        /// what makes it happen
+        /// the mechanism that delivers the fault
         mechanism: Name,
     }
 }
@@ -51,8 +51,8 @@ line! {
         pid: u32,
         /// The context's handle.
         ctx: Hex,
-        /// null: `ts` is exact. Else the request completed after this time and before `ts`; `"0"` if not even that is
-        /// known.
+        /// null: `ts` is exact. Otherwise the request completed after this time and before `ts`; `"0"` if not even
+        /// that is known.
         since: Option<Decimal>,
         /// As in [io_event](#io_event); null, with `obj`, `res`, `errno` and `res2`, if the entry could not be read.
         data: Option<Hex>,
@@ -66,11 +66,12 @@ line! {
         res2: Option<i64>,
         /// `res` is a fault made by aiotrace.
         injected: bool,
-        /// With `fault`: what the kernel gave. Else null.
+        /// With `fault`: the result that the kernel gave. Otherwise null.
         was: Option<i64>,
-        /// The rule that changed it, or would have.
+        /// The rule that changed the completion, or would have.
         fault: Option<FaultObject>,
-        /// Its context had ended: no ring takes it, and the program never sees it.
+        /// The context had ended before the request completed: the completion goes into no ring, and the program
+        /// never sees it.
         discarded: bool,
     }
 }
@@ -86,11 +87,12 @@ line! {
         ctx: Hex,
         /// Which of the call's iocbs, from 0: all before it were accepted, all after it were not looked at.
         index: u64,
-        /// Its address.
+        /// The iocb's address.
         iocb: Option<Hex>,
-        /// The negative errno, which a short io_submit tells nobody.
+        /// The negative errno. The program does not get it if io_submit accepts some of the iocbs: a short io_submit
+        /// returns their number.
         ret: i64,
-        /// Its name.
+        /// Name of the errno in `ret`.
         errno: Option<Name>,
     }
 }
@@ -100,20 +102,20 @@ line! {
     ContextGoneLine at "When that was" {
         /// A process that used it.
         pid: u32,
-        /// Its handle.
+        /// The context's handle.
         ctx: Hex,
-        /// By what.
+        /// What ended the context.
         how: Name = ["destroy", "exit", "exec"],
         /// Requests accepted and not completed; null if aiotrace did not see all of them, or lost records.
         in_flight: Option<u64>,
-        /// `in_flight` is a bound: nobody looked at the ring between the last call and the end, and requests may have
-        /// completed meanwhile (`exit` and `exec`, without exact completion times).
+        /// `in_flight` is an upper bound: nobody looked at the ring between the last call and the end, and requests
+        /// may have completed meanwhile (`exit` and `exec`, without exact completion times).
         at_most: bool,
     }
 }
 
 line! {
-    /// `context_moved`: a context has another handle. A handle is the address of the ring, which mremap(2) moves.
+    /// `context_moved`: a context has got another handle. A handle is the address of the ring, which mremap(2) moves.
     ContextMovedLine at "When that was" {
         /// The process.
         pid: u32,
@@ -129,12 +131,12 @@ line! {
     ContextAdoptedLine at "When that was found" {
         /// The process.
         pid: u32,
-        /// Its handle.
+        /// The context's handle.
         ctx: Hex,
-        /// What it takes from fs.aio-nr; null without BPF's list of contexts.
+        /// The context's charge, which is what it takes from fs.aio-nr; null without BPF's list of contexts.
         charge: Option<u32>,
-        /// Its requests in flight, as the kernel counts them; null without BPF's list of contexts, where the kernel does
-        /// not tell (no CONFIG_KALLSYMS_ALL), or if it changed while it was read.
+        /// The context's requests in flight, as the kernel counts them; null without BPF's list of contexts, where
+        /// the kernel does not tell (no CONFIG_KALLSYMS_ALL), or if the number changed while it was read.
         in_flight: Option<u32>,
         /// The ring at that moment; null if it cannot be read, because it is unmapped, for instance.
         ring: Option<Ring>,
@@ -148,19 +150,20 @@ line! {
         pid: u32,
         /// The thread; exit: the one that ended last.
         tid: u32,
-        /// `attached`: given with `-p`, or found with a context or in a call when the trace began; `exit_waits`: it is in
-        /// exit and has not ended, as the thread waits there for AIO requests in flight (told at the beginning and at the
-        /// end of a trace); `seen`: the thread makes its first AIO call in this program, as far as we have seen; `fork`;
-        /// `exec`; `exit`: the last thread is gone.
+        /// `attached`: the process was given with `-p`, or found with a context or in a call when the trace began;
+        /// `exit_waits`: it is in exit and has not ended, because the thread waits there for AIO requests in flight
+        /// (written at the beginning and at the end of a trace); `seen`: the thread makes its first AIO call in this
+        /// program, as far as aiotrace has seen; `fork`; `exec`; `exit`: the last thread is gone.
         change: Name = ["attached", "exit_waits", "seen", "fork", "exec", "exit"],
         /// Name of the process, at most 15 bytes.
         name: String,
         /// Name of the thread.
         thread_name: String,
-        /// When the process started, nanoseconds of CLOCK_BOOTTIME; `attached`: to 10 ms. With `pid` an identity.
+        /// When the process started, nanoseconds of CLOCK_BOOTTIME; `attached`: to 10 ms. Together with `pid` it
+        /// identifies the process.
         started: Option<Decimal>,
-        /// A number without meaning of its own, equal for processes that share an address space at the same time; fork:
-        /// the child's. Used again later. null: not known, and always with `attached`.
+        /// A number without meaning of its own, equal for processes that share an address space at the same time;
+        /// fork: the child's. It may be used again later. null if it is unknown, and always with `attached`.
         space: Option<Hex>,
         /// fork: the child.
         child: Option<u32>,
@@ -176,7 +179,8 @@ line! {
 }
 
 line! {
-    /// `synchronous`: a call that reads, writes or syncs a file without AIO; only while those are watched.
+    /// `synchronous`: a call that reads, writes or syncs a file without AIO. Written only while aiotrace watches such
+    /// calls.
     SynchronousLine at "When it returned" {
         /// The process.
         pid: u32,
@@ -184,15 +188,16 @@ line! {
         tid: u32,
         /// When it was entered; null with probes.
         entered: Option<Decimal>,
-        /// Its name.
+        /// Name of the call.
         call: Name,
-        /// The descriptor (of dup2 and dup3 the one that is replaced; 4294967295: none).
+        /// The descriptor (for dup2 and dup3 the one that is replaced; 4294967295: none).
         fd: u32,
-        /// What the descriptor points to now.
+        /// What the descriptor points to at the time of writing the line.
         path_now: Option<String>,
-        /// Where in the file; null if that is not known.
+        /// The offset in the file; null if it is unknown.
         offset: Option<i64>,
-        /// Bytes asked for; of a call with iovecs, their number; of close_range the last descriptor; else 0.
+        /// Bytes asked for; for a call with iovecs, their number; for close_range, the last descriptor; 0 for the
+        /// others.
         count: u64,
         /// Bytes moved, or a negative errno.
         ret: i64,
@@ -204,11 +209,12 @@ line! {
 line! {
     /// `lost`: records of a thread never reached aiotrace.
     LostLine at "When the next one came" {
-        /// The process of the thread; 0 if it is not known whose they were.
+        /// The process of the thread; 0 if it is unknown whose records they were.
         pid: u32,
-        /// The thread; 0 if it is not known whose they were.
+        /// The thread; 0 if it is unknown whose records they were.
         tid: u32,
-        /// How many are missing between the thread's last line and its next; 0 if it is not known whose they were.
+        /// How many records are missing between the thread's last line and its next; 0 if it is unknown whose they
+        /// were.
         records: u64,
     }
 }

@@ -3,32 +3,32 @@
 use super::{Hex, Name, described::part};
 
 part! {
-    /// `ls`: every AIO context on the machine. There is no time in it: it is what was there at the look.
+    /// `ls`: every AIO context on the machine. The line has no time: it shows the moment of the look.
     "" ListingLine {
         /// The version of the format.
         v: u32,
         /// What the line is about.
         event: Name,
-        /// `bpf`: the kernel's own tables. `proc`: mappings of rings, where it is not known whether the context is the
-        /// process's own, nor what it takes.
+        /// `bpf`: the kernel's own tables. `proc`: mappings of rings, which do not tell whether a context is the
+        /// process's own, nor its charge.
         source: Name = ["bpf", "proc"],
-        /// fs.aio-nr, of the whole machine. It may exceed `aio_max_nr`.
+        /// fs.aio-nr of the whole machine. It may exceed `aio_max_nr`.
         aio_nr: u64,
         /// fs.aio-max-nr.
         aio_max_nr: u64,
         /// Sum of all `charge`; null with `proc`.
         accounted: Option<u64>,
-        /// `aio_nr` changed during each of ten looks.
+        /// `aio_nr` changed during each of ten looks, so it and `accounted` may disagree.
         changing: bool,
         /// Contexts that could not be listed.
         lost: u32,
-        /// With `proc`: processes that could not be looked at (not ours, or they did not answer), whose contexts are not in
-        /// the list.
+        /// With `proc`: processes that could not be looked at (they belong to others, or did not answer), whose
+        /// contexts are not in the list.
         unknown: u32,
-        /// Those with contexts, sorted by charge. A process that shares its address space is there once.
+        /// The processes with contexts, sorted by charge. Processes that share an address space appear once.
         processes: Vec<ListedProcess>,
-        /// Processes that are in exit and wait there for AIO requests in flight, which are listed nowhere else any more:
-        /// their contexts and charges are gone already.
+        /// Processes that are in exit and wait there for AIO requests in flight. Their contexts and charges are gone
+        /// already, so no other list has them.
         exiting: Vec<ExitingProcess>,
     }
 }
@@ -46,38 +46,38 @@ part! {
     "process in ls" ListedProcess {
         /// The process.
         pid: u32,
-        /// Its name.
+        /// Name of the process.
         name: String,
-        /// Its cgroup (v2); null if it has none.
+        /// The process's cgroup (v2); null if it has none.
         cgroup: Option<String>,
-        /// The container, as far as the name of the cgroup tells; null if it does not.
+        /// The container, as far as the name of the cgroup tells; null if it does not tell.
         container: Option<String>,
-        /// What its contexts take from fs.aio-nr; null if that is not known.
+        /// What the contexts take from fs.aio-nr; null if that is unknown.
         charge: Option<u64>,
-        /// Completed and not reaped; null if one of its rings could not be read.
+        /// Completions that are not reaped; null if one of the rings could not be read.
         unreaped: Option<u64>,
-        /// Requests in flight; null if that is not known of one of its contexts.
+        /// Requests in flight; null if the number is unknown for one of the contexts.
         in_flight: Option<u64>,
-        /// The same, at most.
+        /// Upper bound of the requests in flight.
         in_flight_at_most: Option<u64>,
-        /// Its contexts, those that take most first.
+        /// The contexts, those with the largest charge first.
         contexts: Vec<ListedContext>,
     }
 }
 part! {
     /// A context.
     "context in ls" ListedContext {
-        /// Its handle.
+        /// The context's handle.
         handle: Hex,
-        /// What io_setup was asked for; null if that is not known.
+        /// What io_setup was asked for; null if that is unknown.
         charge: Option<u32>,
-        /// Entries of the ring; null if it is not mapped, or may not be read.
+        /// Number of entries of the ring; null if it is not mapped, or may not be read.
         ring: Option<u32>,
-        /// Completed and not reaped; null if the ring is not mapped, or may not be read.
+        /// Completions that are not reaped; null if the ring is not mapped, or may not be read.
         unreaped: Option<u32>,
-        /// Requests in flight; null where that cannot be read.
+        /// Requests in flight; null where the number cannot be read.
         in_flight: Option<u32>,
-        /// The same, at most; null without BPF.
+        /// Upper bound of the requests in flight; null without BPF.
         in_flight_at_most: Option<u32>,
     }
 }

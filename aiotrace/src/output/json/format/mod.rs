@@ -1,5 +1,6 @@
-//! The format: what is written is of these types, and [`Line::parse`] reads it back, refusing what it does not know and
-//! what is missing. Their comments are the tables of docs/reference/json.md, and [`schema`] is made from them, too.
+//! The format of JSON Lines. Each line that is written has one of these types; [`Line::parse`] reads it back, and
+//! refuses fields that are unknown or missing. The tables of docs/reference/json.md are the comments of the types,
+//! and [`schema`] is made from them, too.
 
 mod calls;
 mod conclusions;
@@ -55,7 +56,7 @@ macro_rules! lines {
                 }
             }
 
-            /// All types of lines, each with its events.
+            /// The types of lines, each with its events; their descriptions are put into `all`.
             fn all(all: &mut Objects) -> Vec<Events> {
                 vec![$({
                     $type::schema(all);
@@ -90,11 +91,10 @@ lines! {
 }
 
 impl Line {
-    /// Reads one line back.
+    /// Reads one line.
     ///
     /// # Errors
-    /// If it is not JSON, has an unknown event or version, or lacks or exceeds the fields it has
-    /// to have.
+    /// If it is not JSON, has an unknown event or version, lacks a field or has one too many.
     pub fn parse(line: &str) -> Result<Self, serde_json::Error> {
         #[derive(Deserialize)]
         struct Head {
@@ -106,7 +106,7 @@ impl Line {
             return Err(serde_json::Error::custom(format!("version {}", head.v)));
         }
         let parsed = Self::of(&head.event, line)?;
-        // serde takes a field that is not there for null.
+        // serde reads a missing field as null: only the comparison finds it.
         let (given, known): (serde_json::Value, _) =
             (serde_json::from_str(line)?, serde_json::to_value(&parsed)?);
         if given != known {

@@ -9,23 +9,25 @@ use super::{
 };
 
 line! {
-    /// `report`: what is known at the end, and whenever aiotrace got SIGUSR1.
+    /// `report`: the conclusions at the end of the trace, and whenever aiotrace got SIGUSR1.
     ReportLine at "When the trace ended, or SIGUSR1 came" {
-        /// Events that reached aiotrace through the probes, also those not written.
+        /// Events that reached aiotrace through the probes, including those that were not written.
         events: u64,
-        /// Sum of `lost_by_cause`. If a cause other than `unanswered` is not 0, any conclusion from absence is unsure.
+        /// Sum of `lost_by_cause`. If a cause other than `unanswered` is not 0, every conclusion from absence is
+        /// unsure.
         lost: u64,
-        /// See below; every cause is there, also with 0.
+        /// Losses by cause, see below; every cause is there, also with 0.
         lost_by_cause: BTreeMap<Name, u64>,
         /// How long the probes were attached.
         attached_ns: Decimal,
-        /// Why the trace ended: `targets_gone`, `time_over` (`--duration`), `signal` or `output_closed`; `asked`: it goes
-        /// on; `recording_ends` (`aiotrace report`): the recording was cut short.
+        /// Why the trace ended: `targets_gone`, `time_over` (`--duration`), `signal` or `output_closed`. `asked`: a
+        /// report was asked for, and the trace goes on. `recording_ends` (`aiotrace report`): the recording was cut
+        /// short.
         reason: Name,
-        /// What the trace cost from the attach to the end. Null when a recording ends too early; a recording tells the
-        /// cost of the trace.
+        /// What the trace cost from the attach to the end; in the report of a recording, the cost of the recorded
+        /// trace. null if the recording was cut short.
         cost: Option<CostObject>,
-        /// Those told, the worst first.
+        /// The findings, the worst first.
         findings: Vec<FindingRow>,
         /// Findings that were not kept, because there were more than 1,024.
         more_findings: u64,
@@ -33,30 +35,31 @@ line! {
         contexts: Vec<ContextRow>,
         /// All other contexts as one; its `id`, `ctx`, `pid` and `end` are those of one of them.
         other_contexts: Option<ContextRow>,
-        /// By process, descriptor and operation, most first, at most 1,024.
+        /// Requests by process, descriptor and operation, those with most requests first, at most 1,024.
         requests: Vec<RequestRow>,
-        /// Contexts and requests that were too many to follow; if it is not 0, what rests on them is unsure.
+        /// Contexts and requests that were too many to follow; if it is not 0, conclusions that rest on them are
+        /// unsure.
         evicted: u64,
         /// Threads that have been inside a call for a second or more.
         waits: Vec<WaitRow>,
         /// Processes that live and have made no AIO call for five seconds.
         quiet: Vec<QuietRow>,
-        /// Contexts with the same four innermost frames that are made all the time, of which none ended and the older half
-        /// lies idle, too early to be context-growth.
+        /// Contexts that a process makes all the time with the same four innermost functions, none of which ended and
+        /// the older half of which lies idle, when it is too early for context-growth.
         trends: Vec<TrendRow>,
-        /// What became of all contexts and requests: see below.
+        /// What became of all contexts and requests, see below.
         sums: Box<SumsObject>,
-        /// Where the sums do not agree, in words: then aiotrace counted something wrong, and nothing in this report is
-        /// sure. Empty, as it should be.
+        /// Sums that do not agree, in words: then aiotrace counted something wrong, and nothing in this report is
+        /// sure. Otherwise empty, as it should be.
         disagreements: Vec<String>,
-        /// By rule, call and what was given.
+        /// The faults, by rule, call and what the program was given.
         faults: Vec<FaultRow>,
-        /// The fault rules, also those that never acted.
+        /// The fault rules, including those that never acted.
         rules: Vec<RuleRow>,
-        /// With `-c`; else null.
+        /// With `-c`: the counted calls; otherwise null.
         calls: Option<Vec<CallRow>>,
-        /// Where calls are counted in the kernel (`-c`, `--only`, `--sample`); else null. `contexts`, `other_contexts` and
-        /// `requests` are empty then: they are made of calls that are told one by one.
+        /// Where calls are counted in the kernel (`-c`, `--only`, `--sample`): the numbers of requests; otherwise
+        /// null. `contexts`, `other_contexts` and `requests` are empty then, because they need every call.
         counted: Option<CountedObject>,
     }
 }
@@ -64,9 +67,9 @@ line! {
 part! {
     /// What a trace cost.
     "cost" CostObject {
-        /// Time of the processors that aiotrace took.
+        /// Processor time that aiotrace took.
         cpu_ns: Decimal,
-        /// The most memory that aiotrace took.
+        /// The most memory that aiotrace had.
         memory_bytes: u64,
         /// Bytes of records that came from the probes.
         record_bytes: u64,
@@ -79,76 +82,76 @@ part! {
 part! {
     /// A finding in the report.
     "finding in the report" FindingRow {
-        /// As in [finding](#finding), and so are the next five.
+        /// As in [finding](#finding); so are the next five fields.
         name: Name = names(),
         /// How bad it is.
         severity: Name = SEVERITIES,
-        /// It may be otherwise.
+        /// The finding may be wrong.
         unsure: bool,
-        /// Why, in words; null if it is certain.
+        /// Why it is unsure, in words; null if it is certain.
         why: Option<Name>,
         /// The process.
         pid: u32,
-        /// The context, if it is about one.
+        /// The context that the finding is about, if it is about one.
         context: Option<ContextObject>,
-        /// How often so far.
+        /// How often it was found so far.
         count: u64,
-        /// When first.
+        /// When it was found first.
         first_ts: Decimal,
-        /// When last; null if that is not known (counted calls).
+        /// When it was found last; null if that is unknown (counted calls).
         last_ts: Option<Decimal>,
-        /// In words, for people.
+        /// The finding in words, for people.
         message: String,
     }
 }
 part! {
     /// A context in the report.
     "context in the report" ContextRow {
-        /// Of the context in this trace, from 1, never used again.
+        /// Number of the context in this trace, from 1, never used again.
         id: u64,
-        /// Its handle, the last one if it was moved.
+        /// The context's handle; the last one if the ring was moved.
         ctx: Hex,
-        /// 1; in `other_contexts` how many.
+        /// 1; in `other_contexts` the number of contexts.
         contexts: u64,
         /// The process that used it last.
         pid: u32,
         /// The name of the process.
         process: String,
-        /// It existed before the attach.
+        /// The context existed before the attach.
         adopted: bool,
-        /// From when it became known to its end, or to `ts`.
+        /// The time from when the context became known to its end, or to `ts`.
         lifetime_ns: u64,
-        /// `destroyed`, `exit`, `exec`, or `leaked`: its ring was unmapped; null: it is alive.
+        /// How the context ended: `destroyed`, `exit`, `exec`, or `leaked`: its ring was unmapped; null: it is alive.
         end: Option<Name> = ["destroyed", "exit", "exec", "leaked"],
-        /// What io_setup was asked for, which is what it takes from fs.aio-nr.
+        /// What io_setup was asked for, which is the context's charge.
         asked: Option<u64>,
-        /// Most requests in flight at a time.
+        /// The most requests in flight at a time.
         peak_in_flight: u64,
         /// `peak_in_flight` is a bound, there were as many or fewer: requests completed before their io_submit returned,
         /// each before the next one or not.
         peak_at_most: bool,
         /// Requests in flight now, or at its end.
         in_flight: u64,
-        /// Requests that completed, and it is not known with what result, because the ring could not be read: they are
-        /// not in `in_flight`, `requests`, `failed` or any latency.
+        /// Requests that completed with an unknown result, because the ring could not be read: they are not in
+        /// `in_flight`, `requests`, `failed` or any latency.
         unknown: u64,
-        /// Completions in the ring, now or at its end. null: it ended with its process, which may have reaped them
-        /// without a call.
+        /// Unreaped completions, now or at the end of the context. null: the context ended with its process, which
+        /// may have reaped them without a call.
         unreaped: Option<u64>,
         /// Requests completed.
         requests: u64,
-        /// Bytes of these.
+        /// The bytes that these requests moved.
         bytes: u64,
-        /// How many of these with a negative `res`.
+        /// How many of these requests had a negative `res`.
         failed: u64,
-        /// From the entry of io_submit to the completion (without exact completion times: until it was seen). What was
-        /// reaped before it was seen to complete is not in it. null if there is none.
+        /// The time from the entry of io_submit to the completion (without exact completion times: until it was
+        /// seen). Requests that were reaped before they were seen to complete are left out. null if there is none.
         complete_ns: Option<Percentiles>,
-        /// From the completion until it was seen to be reaped; always a bound.
+        /// The time from the completion until it was seen to be reaped; always an upper bound.
         reap_ns: Option<Percentiles>,
-        /// Nothing of it was lost.
+        /// No record about the context was lost.
         sure: bool,
-        /// If it is not sure: why, in words.
+        /// Why the row is unsure, in words; null if it is not.
         why: Option<Name>,
     }
 }
@@ -157,23 +160,23 @@ part! {
     "requests in the report" RequestRow {
         /// The process.
         pid: u32,
-        /// Its name.
+        /// Name of the process.
         process: String,
-        /// The descriptor; what it points to is in the lines of the calls (`path_now`).
+        /// The descriptor; the lines of the calls say what it points to (`path_now`).
         fd: i32,
         /// As in [iocb](#iocb).
         opcode: u16,
-        /// Its name; null if it has none.
+        /// Name of the opcode; null if it has none.
         op: Option<Name>,
         /// Requests completed.
         requests: u64,
-        /// Bytes of these.
+        /// The bytes that these requests moved.
         bytes: u64,
-        /// How many of these with a negative `res`.
+        /// How many of these requests had a negative `res`.
         failed: u64,
-        /// Requests given to io_submit that it did not accept, but for those that a fault rule refused.
+        /// Requests given to io_submit that it did not accept, without those that a fault rule refused.
         refused: u64,
-        /// How long the io_submit took that it was in; `at_most` is false.
+        /// How long the io_submit took that the request was in; `at_most` is false.
         submit_ns: Option<Percentiles>,
         /// As in [context in the report](#context-in-the-report).
         complete_ns: Option<Percentiles>,
@@ -182,19 +185,18 @@ part! {
 part! {
     /// Durations in nanoseconds.
     "percentiles" Percentiles {
-        /// Half took no longer; to about 6 %.
+        /// Half of the durations are no longer; to about 6 %.
         p50: u64,
-        /// One in a hundred took longer; to about 6 %.
+        /// One in a hundred is longer; to about 6 %.
         p99: u64,
-        /// None took longer, exactly.
+        /// None is longer; exact.
         max: u64,
-        /// These are bounds, it took so long or less (the completion is only known to lie between two looks at the
-        /// ring).
+        /// The durations are upper bounds (each completion is only known to lie between two looks at the ring).
         at_most: bool,
     }
 }
 part! {
-    /// Contexts and requests, counted in more than one way.
+    /// Contexts and requests, each counted in more than one way.
     "" SumsObject {
         contexts: u64,
         alive: u64,
@@ -219,19 +221,19 @@ part! {
     "wait" WaitRow {
         /// The process.
         pid: u32,
-        /// Its name.
+        /// Name of the process.
         process: String,
         /// One of the threads.
         tid: u32,
-        /// So many wait for the same.
+        /// How many threads wait for the same.
         threads: u64,
-        /// `exit`: in exit, waiting for requests.
+        /// Name of the call; `exit`: the thread is in exit and waits for requests.
         call: Name,
-        /// For so long.
+        /// How long the thread has waited.
         age_ns: u64,
-        /// It was found there, so it is longer.
+        /// The thread was already in the call when aiotrace attached, so it has waited longer.
         before_attach: bool,
-        /// In words, for people.
+        /// The wait in words, for people.
         message: String,
     }
 }
@@ -240,15 +242,16 @@ part! {
     "quiet process" QuietRow {
         /// The process.
         pid: u32,
-        /// Its name.
+        /// Name of the process.
         process: String,
-        /// null: no call since the attach.
+        /// When its last call returned; null: it made no call since the attach.
         last_call_ts: Option<Decimal>,
-        /// How long ago that was, or the attach.
+        /// How long ago that was; without a call, how long ago the attach was.
         age_ns: u64,
-        /// Its requests in flight, also those from before the attach, if that is known of all its contexts.
+        /// The process's requests in flight, with those from before the attach; null if the number is unknown for one
+        /// of its contexts.
         in_flight: Option<u64>,
-        /// Likewise, where completions are seen at the next look only.
+        /// Upper bound of the requests in flight, where completions are seen only at the next look.
         in_flight_at_most: Option<u64>,
     }
 }
@@ -257,15 +260,15 @@ part! {
     "trend" TrendRow {
         /// The process.
         pid: u32,
-        /// Its name.
+        /// Name of the process.
         process: String,
-        /// How many it made.
+        /// How many contexts it made.
         made: u64,
-        /// In this time.
+        /// The time in which it made them.
         within_ns: u64,
         /// How many of the older ones are not used.
         unused: u64,
-        /// For how long.
+        /// How long they have not been used.
         unused_ns: u64,
     }
 }
@@ -276,8 +279,8 @@ part! {
         rule: u32,
         /// As in [fault](#fault).
         call: Name,
-        /// As in [fault](#fault), but 0 for every short io_submit; null: the kernel's own answer, because the call was
-        /// only delayed or no fault was made.
+        /// As in [fault](#fault), but 0 for every short io_submit; null: the program got the kernel's own answer,
+        /// because the call was only delayed or no fault was made.
         ret: Option<i64>,
         /// Name of the errno in `ret`.
         errno: Option<Name>,
@@ -285,33 +288,33 @@ part! {
         made: u64,
         /// Calls that were delayed.
         delayed: u64,
-        /// Faults that would have been made, but for `--dry-run`.
+        /// Faults that would have been made without `--dry-run`.
         dry_run: u64,
-        /// Faults that the mechanism could not bring about.
+        /// Faults that the mechanism could not deliver.
         missed: u64,
-        /// Of `made`, those that get no verdict: more than 4,096 were open at a time, or the program got nothing that it
-        /// has to do anything about.
+        /// How many of `made` get no verdict: more than 4,096 faults were open at a time, or the program got nothing
+        /// that it has to react to.
         not_followed: u64,
-        /// By `verdict`, each fault once. What is missing from `made` is not decided yet.
+        /// Number of faults by `verdict`, each fault once. The rest of `made` is not decided yet.
         verdicts: BTreeMap<Name, u64>,
-        /// The same by `sequel`.
+        /// Number of faults by `sequel`.
         sequels: BTreeMap<Name, u64>,
-        /// The same by the second half.
+        /// Number of faults by the second half of the verdict.
         processes: Vec<ProcessCount>,
-        /// The first retry came after this time at most.
+        /// The longest time from a fault to its first retry.
         within_ns: Option<u64>,
-        /// Of the `retried`, those that never succeeded.
+        /// How many of the `retried` never succeeded.
         in_vain: u64,
         /// The sum of `lost` of the verdicts.
         lost: u64,
-        /// Of the verdicts `lost`, those after which the process exited with status 0.
+        /// How many of the verdicts `lost` are about a process that exited with status 0.
         silent: u64,
-        /// In words, for people.
+        /// The row in words, for people.
         message: String,
     }
 }
 part! {
-    /// How many faults whose process went on like this.
+    /// The number of faults whose process went on like this.
     "" ProcessCount {
         process: Name = GOINGS,
         exit_code: Option<i32>,
@@ -321,19 +324,19 @@ part! {
     }
 }
 part! {
-    /// A fault rule in the report, also one that never acted.
+    /// A fault rule in the report, also if it never acted.
     "rule in the report" RuleRow {
         /// As in `start`.`faults`.
         rule: u32,
         /// As in `start`.`faults`.
         text: String,
-        /// Calls (or completions) of the kind that it is about.
+        /// Calls (or completions) of the kind that the rule is about.
         asked: u64,
-        /// Of these, those about a request as `op=` and `fd=` have it.
+        /// How many of these have a request that `op=` and `fd=` describe.
         described: u64,
-        /// How often it acted, or would have (`--dry-run`).
+        /// How often the rule acted, or would have (`--dry-run`).
         acted: u64,
-        /// Why it never did, in words, if that is known.
+        /// Why the rule never acted, in words, if that is known.
         why: Option<String>,
     }
 }

@@ -7,17 +7,17 @@ use super::{
     described::{Field, Objects},
 };
 
-/// A type of lines.
+/// The events of one type of line.
 pub(super) struct Events {
     /// The name of the type.
     pub object: &'static str,
-    /// What `event` may be.
+    /// The values that `event` may have.
     pub events: &'static [&'static str],
 }
 
-/// Fields of every line, which docs/reference/json.md describes once.
+/// The fields of every line, which docs/reference/json.md describes once.
 const OF_LINES: [&str; 2] = ["v", "event"];
-/// Fields of every call, likewise.
+/// The fields of every call, which docs/reference/json.md describes once.
 const OF_CALLS: [&str; 12] = [
     "ts",
     "pid",
@@ -32,7 +32,7 @@ const OF_CALLS: [&str; 12] = [
     "ring",
     "abi",
 ];
-/// The table of [`OF_CALLS`].
+/// The name of the table of [`OF_CALLS`].
 const EVERY_CALL: &str = "every call";
 
 /// The JSON Schema of a line: draft 2020-12.
@@ -56,7 +56,7 @@ pub fn schema() -> Value {
     })
 }
 
-/// The table of a type, or of what every call has; `None`: there is no such type.
+/// The table of the type with this name, or of [`EVERY_CALL`]; `None` if there is no such type.
 pub fn table(name: &str) -> Option<String> {
     let mut all = Objects::new();
     Line::all(&mut all);

@@ -1,4 +1,4 @@
-//! Numbers of 64 bits as strings: JSON's own are doubles to many readers.
+//! Numbers of 64 bits as strings: many readers take a number in JSON for a double, which cannot hold them.
 
 use std::borrow::Cow;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use super::described::{Described, Objects, Words};
 use crate::output::text;
 
-/// The type of null, in the schema.
+/// The name of the type of null, in the schema.
 pub(super) const NULL: &str = "null";
 
 /// A number as a hexadecimal string: an address, a handle, the program's own data.

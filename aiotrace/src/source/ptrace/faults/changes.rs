@@ -1,4 +1,4 @@
-//! Completions that get another result, in the ring or in the memory into which they were reaped.
+//! Changes the results of completions, in the ring or in the memory into which they were reaped.
 
 use aiotrace_common::{
     abi::{IoEvent, RingHeader},
@@ -13,24 +13,24 @@ use crate::source::ptrace::{
     tracee::Tracee,
 };
 
-/// A completion that is to have another result.
+/// A completion that is to get another result.
 #[derive(Clone, Copy, Debug)]
 pub struct Change {
-    /// Of its context.
+    /// The handle of its context.
     pub handle: u64,
-    /// In the ring.
+    /// Its position in the ring.
     pub position: u32,
-    /// As the kernel made it.
+    /// The completion as the kernel wrote it.
     pub event: IoEvent,
-    /// Its new result.
+    /// The result that it is to get.
     pub res: i64,
-    /// The rule that wants it.
+    /// The rule that changes it.
     pub rule: u32,
 }
 
-/// Whether nobody had reaped it, and it has its new result.
+/// Changes a completion in the ring. `false`: it had been reaped before it was changed.
 pub fn is_changed_in_ring(tracee: &Tracee, change: &Change) -> bool {
-    // Somebody may have reaped it since the stop began.
+    // Another thread may have reaped it since the stop began, so what was fetched then does not count.
     memory::forget();
     let memory = tracee.memory();
     let Change { handle, position, event, res, .. } = *change;
@@ -53,7 +53,7 @@ pub fn is_changed_in_ring(tracee: &Tracee, change: &Change) -> bool {
     false
 }
 
-/// Tells of it, and how it was delivered.
+/// Writes the record of a changed completion, which says where it was changed.
 pub fn tell(
     tracee: &mut Tracee,
     records: &mut Records,
@@ -68,7 +68,7 @@ pub fn tell(
     records.emit(&Changed { header, handle, event, res, fault: rule | effect, index });
 }
 
-/// The events that a call has put into the program's memory.
+/// The array of events that a call has put into the program's memory.
 pub struct Array {
     at: u64,
     events: Vec<IoEvent>,
@@ -76,7 +76,7 @@ pub struct Array {
 }
 
 impl Array {
-    /// Those that this call has reaped.
+    /// The array of events that this call has reaped.
     pub fn of(tracee: &Tracee, reaped: Option<Reaped>) -> Self {
         let Reaped { events: at, count } = reaped.unwrap_or(Reaped { events: 0, count: 0 });
         let count = count.min(ITEMS_PER_CALL as u64);
@@ -86,7 +86,7 @@ impl Array {
         Self { at, taken: vec![false; events.len()], events }
     }
 
-    /// Where this completion is. Each is found once.
+    /// The index of this completion in the array. Each entry is found only once.
     pub fn find(&mut self, change: &Change) -> Option<usize> {
         let mut all = self.events.iter().zip(&self.taken);
         let index = all.position(|(event, taken)| !taken && *event == change.event)?;
@@ -94,7 +94,7 @@ impl Array {
         Some(index)
     }
 
-    /// Gives it another result; whether that was possible.
+    /// Changes the result of an entry; `false` if that was not possible.
     pub fn change(&self, tracee: &Tracee, index: usize, res: i64) -> bool {
         let offset = index * size_of::<IoEvent>() + std::mem::offset_of!(IoEvent, res);
         tracee.memory().write(self.at.wrapping_add(offset as u64), &res.to_ne_bytes())

@@ -16,7 +16,7 @@ use crate::{
     },
 };
 
-/// The requests that a call is about, read when a rule needs to know.
+/// The requests that a call is about. Their iocbs are read when a rule needs them.
 pub struct Requests<'a> {
     tracee: &'a Tracee,
     addresses: Addresses<'a>,
@@ -26,19 +26,19 @@ pub struct Requests<'a> {
 
 enum Addresses<'a> {
     OfCall(&'a InCall),
-    /// At this address, and with this data.
+    /// The iocb at this address, with this value of `data`.
     One(u64, u64),
 }
 
 impl<'a> Requests<'a> {
-    /// Those of a call that begins.
+    /// The requests of a call that begins.
     pub fn of(tracee: &'a Tracee, call: &'a InCall) -> Self {
         let addresses = Addresses::OfCall(call);
         Self { tracee, addresses, iocbs: None, paths: HashMap::new() }
     }
 
-    /// The request that completed so. If it was submitted before the trace, its iocb is where it was, unless the
-    /// data shows that this is another one's by now.
+    /// The request whose completion is `event`; `known` is its iocb, if it was submitted during the trace. Otherwise
+    /// the iocb is read from where it was, and taken for another request's if its `data` is different.
     pub fn of_event(tracee: &'a Tracee, event: &IoEvent, known: Option<Iocb>) -> Self {
         let addresses = Addresses::One(event.obj, event.data);
         Self { tracee, addresses, iocbs: known.map(|it| vec![it]), paths: HashMap::new() }
@@ -59,7 +59,7 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Whether one of them is as the rule describes.
+    /// Whether one of the requests is as the rule describes.
     pub fn has(&mut self, rule: &Rule) -> bool {
         if self.iocbs.is_none() {
             self.iocbs = Some(self.read());
@@ -68,7 +68,7 @@ impl<'a> Requests<'a> {
         let Self { iocbs, paths, .. } = self;
         iocbs.iter().flatten().any(|iocb| {
             let path = rule.path.as_ref().and_then(|_| {
-                // As it is now: the file that the request will use, or used.
+                // The path is looked up at this moment: it is the file that the request will use, or has used.
                 let path = |it| PathBuf::from(OsString::from_vec(it));
                 let look = |fd| errand::Path { pid, fd }.ask().flatten().map(path);
                 paths.entry(iocb.fildes).or_insert_with(|| look(iocb.fildes)).as_deref()
@@ -78,7 +78,7 @@ impl<'a> Requests<'a> {
     }
 }
 
-/// The iocbs of an io_submit that begins, and where they are.
+/// The iocbs of an io_submit that begins, each with its address.
 pub fn given<'a>(tracee: &'a Tracee, call: &'a InCall) -> impl Iterator<Item = (u64, Iocb)> + 'a {
     let memory = tracee.memory();
     let width = u64::from(width(call.abi));

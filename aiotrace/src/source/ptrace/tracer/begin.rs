@@ -1,4 +1,4 @@
-//! The beginning: everybody is seized, and what was there is recorded before anybody goes on.
+//! The beginning of a trace: all targets are seized, and what exists is recorded before any of them goes on.
 
 use std::time::{Duration, Instant};
 
@@ -22,22 +22,22 @@ use crate::{
     },
 };
 
-/// How long we wait for threads to stop that could.
+/// How long we wait for threads to stop, while some of them still can.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// A process that begins a program is waited for no longer, as others are stopped meanwhile.
+/// How long we wait for a process that begins a program; others are stopped in the meantime.
 const LONGEST_SEIZE: Duration = Duration::from_secs(1);
 
 /// Threads that were seized.
 #[derive(Default)]
 struct Seized {
-    /// Those that are to stop.
+    /// Threads that are still to stop.
     tids: Vec<u32>,
-    /// Those that have.
+    /// Threads that have stopped, with their status.
     stopped: Vec<(u32, Status)>,
 }
 
 impl Tracer {
-    /// Seizes everybody. What was there is recorded before anybody goes on.
+    /// Seizes all targets, and records what exists before any of them goes on.
     pub(super) fn begin(&mut self, stop: &Stop) -> Result<Vec<Found>, StartError> {
         match self.options.target.clone() {
             Target::Launched { pid, filtered } => {
@@ -45,7 +45,7 @@ impl Tracer {
                 requests::seize(pid, self.ptrace_options()).map_err(refused)?;
                 let space = self.processes.add(pid, None, !filtered, false);
                 let mut tracee = Tracee::new(pid, pid, space, !filtered);
-                // It waits for us, in no call of interest.
+                // The thread waits for us, and is in no AIO call.
                 tracee.is_fresh = false;
                 self.tracees.insert(pid, tracee);
                 if !filtered {
@@ -76,7 +76,7 @@ impl Tracer {
         }
     }
 
-    /// All threads of a process, also those that appear meanwhile.
+    /// Seizes all threads of a process, including those that appear in the meantime.
     fn seize(
         &mut self,
         pid: u32,
@@ -110,7 +110,7 @@ impl Tracer {
                         let _ = requests::interrupt(tid);
                         seized.tids.push(tid);
                     }
-                    // It begins a program, and that may wait for threads that we trace.
+                    // The process begins a program, which may have to wait for threads that we trace.
                     Err(Errno::EINTR) if begun.elapsed() < LONGEST_SEIZE => {
                         (any, begins_program) = (true, true);
                         self.take_stopped(seized);
@@ -118,14 +118,16 @@ impl Tracer {
                     }
                     Err(Errno::EINTR) => return Err(StartError::Hangs(pid)),
                     Err(Errno::ESRCH) => (),
-                    // Born of one that is seized, or the first one, which has ended.
+                    // The thread is ours already, as the child of a thread that was seized; or it is the first
+                    // thread, which has ended.
                     Err(Errno::EPERM) if errand::tracer_of(tid) == Some(us) => (),
                     Err(Errno::EPERM) if !errand::is_alive_thread(pid, tid) => (),
                     Err(errno) => return Err(refused(errno)),
                 }
             }
             if begins_program {
-                // The threads that it had are gone, and one of them goes on by the id of the first.
+                // The earlier threads of the process are gone, and one of them goes on with the id of the first
+                // thread.
                 let is_gone = |tid: &u32| errand::tracer_of(*tid) != Some(us);
                 let of_it = self.tracees.values().filter(|it| it.pid == pid).map(|it| it.tid);
                 let gone: Vec<u32> = of_it.filter(is_gone).collect();
@@ -144,21 +146,21 @@ impl Tracer {
         }
     }
 
-    /// Of those that were seized: who has stopped or ended by now.
+    /// Takes the stops and ends of the threads that were seized.
     fn take_stopped(&mut self, seized: &mut Seized) {
         while let Ok(Some((tid, status))) = requests::wait() {
-            // What it was before does not matter any more.
+            // What the thread did before does not matter any more.
             seized.tids.retain(|it| *it != tid);
             seized.stopped.retain(|it| it.0 != tid);
             match status.what() {
-                // Whoever begins the program waits for these.
+                // The thread that begins the program waits for the ends of these.
                 What::Ended | What::Exit => self.stopped(tid, status),
                 _ => seized.stopped.push((tid, status)),
             }
         }
     }
 
-    /// The first stop of each of these threads. Those that do not stop in time do so later.
+    /// Waits for the first stop of each of these threads. Threads that do not stop in time do so later.
     fn await_stops(&mut self, tids: Vec<u32>, stop: &Stop) -> Vec<(u32, Status)> {
         let mut stopped = Vec::with_capacity(tids.len());
         let patience = self.options.duration.map_or(PATIENCE, |it| it.min(PATIENCE));
@@ -184,7 +186,7 @@ impl Tracer {
         stopped
     }
 
-    /// These threads have not stopped: they may be in a call of interest.
+    /// Notes that these threads have not stopped: they may be in an AIO call.
     fn let_be(&mut self, tids: &[u32]) {
         let mut count = 0;
         for tid in tids {

@@ -1,4 +1,4 @@
-//! The end: everybody is let go, or, with a filter, traced on in silence.
+//! The end of a trace: all tracees are let go, or, if they have a filter, traced on in silence.
 
 use std::{
     os::fd::AsFd as _,
@@ -21,18 +21,19 @@ use crate::{
     },
 };
 
-/// And when we let them go. The kernel lets go of those that have not stopped by then.
+/// How long we wait for tracees to stop, so that they can be let go. The kernel lets go of those that have not
+/// stopped by then.
 const LAST_PATIENCE: Duration = Duration::from_secs(2);
 
 impl Tracer {
-    /// The last message. Another thread waits until the reader takes it: see [`Self::leave`].
+    /// Sends the last message. Another thread waits until the reader takes it, see [`Self::leave`].
     pub(super) fn end(&mut self, end: End) {
         if let Some(feeder) = self.calls.records.take() {
             let _ = self.last.send(Last { feeder, end });
         }
     }
 
-    /// Traces on without telling anything: the filter needs somebody who answers.
+    /// Traces on without recording anything, because the filter needs a tracer that answers.
     pub(super) fn keep(&mut self, signals: &mut Signals) {
         loop {
             while signals.take().is_some() {}
@@ -54,15 +55,15 @@ impl Tracer {
     }
 
     /// Lets go of all tracees. Those that are in a call are not interrupted: the kernel lets go of them when this
-    /// thread ends, and they do not notice. (Whoever comes out of its call before that is stopped where it ends, and
-    /// goes on from there.) So nothing may be waited for after this.
+    /// thread ends, and they do not notice. (A thread that comes out of its call before that stops at the end of the
+    /// call, and goes on from there.) So the tracer must not wait for anything after this.
     pub(super) fn leave(&mut self) {
         self.is_leaving = true;
         while let Some((tid, status)) = self.turns.next() {
             self.stopped(tid, status);
         }
         let start = Instant::now();
-        // Of a fault something may be left to do where the call ends.
+        // A fault may have something left to do at the end of the call.
         let is_in_call = |it: &&Tracee| {
             let has_fault = it.call.as_ref().is_some_and(|it| it.verdict.is_some());
             it.state == State::Running && it.at_entry && !has_fault
@@ -92,7 +93,7 @@ impl Tracer {
             if unstopped.is_over(Instant::now(), |tid| self.cannot_stop(*tid)) {
                 break;
             }
-            // Those that are new.
+            // Threads and processes that were made in the meantime.
             if !any {
                 match requests::wait() {
                     Ok(Some((tid, status))) => self.stopped(tid, status),
@@ -117,10 +118,10 @@ impl Tracer {
         self.calls.records.say(Message::Note(text));
     }
 
-    /// It waits for something in the kernel that no signal interrupts, or has ended.
+    /// Whether a thread cannot stop: it waits in the kernel for something that no signal interrupts, or it has ended.
     pub(super) fn cannot_stop(&self, tid: u32) -> bool {
         let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
-        // Of one that nobody answers for it is not known.
+        // If the look at the thread got no answer, it is unknown whether it can stop.
         matches!(ThreadState { pid, tid }.ask(), Some(None | Some(b'D' | b'Z' | b'X')))
     }
 }

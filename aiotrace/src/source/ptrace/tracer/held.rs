@@ -1,4 +1,4 @@
-//! What is left of a fault: threads that are held, and what is done when the call ends.
+//! What a fault has left to do: threads that are held, and changes at the end of the call.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::source::ptrace::{
 };
 
 impl Tracer {
-    /// When the next fault lets a thread go on.
+    /// When the next thread that a fault holds is due to go on.
     pub(super) fn next_due(&self) -> Option<Instant> {
         if !self.holds {
             return None;
@@ -49,16 +49,16 @@ impl Tracer {
 }
 
 pub(super) fn held(nanoseconds: u64, held: Held) -> State {
-    // Longer is as good as for ever.
+    // A longer time is as good as for ever.
     const LONGEST: u64 = 1_000_000_000_000_000;
     State::Held(Instant::now() + Duration::from_nanos(nanoseconds.min(LONGEST)), held)
 }
 
-/// Does what is left of a fault when the call ends. Gives the state in which it is held then.
+/// Does what the fault has left to do when the call ends. Returns the state in which it holds the thread then.
 pub(super) fn carry_out(tid: u32, pending: Pending, ret: &mut i64) -> Result<Option<State>, Errno> {
     match pending {
         Pending::Return(value) => {
-            // A filter of the program's own, asked after us, may have had another answer.
+            // A filter of the program's own, which is asked after us, may have given another answer.
             if *ret != value {
                 let mut registers = requests::registers(tid)?;
                 registers.rax = value as u64;

@@ -1,4 +1,4 @@
-//! Threads and processes: made, running new programs, ended.
+//! The lives of threads and processes: they are made, run new programs, and end.
 
 use std::time::{Duration, Instant};
 
@@ -18,16 +18,16 @@ use crate::{
     },
 };
 
-/// A new process whose maker has not told of it after so long has none that will.
+/// If the maker of a new process has not announced it after this time, it never will.
 const ORPHANED: Duration = Duration::from_millis(20);
 
-/// Whether the calling thread traces a thread.
+/// Whether the calling thread traces this thread.
 fn is_ours(tid: u32) -> bool {
     errand::tracer_of(tid) == Some(nix::unistd::gettid().as_raw().cast_unsigned())
 }
 
 impl Tracer {
-    /// A thread created another one, or a process. `taken`: what it lacked meanwhile.
+    /// A thread made another thread, or a process. `taken`: the flag that was taken from its call.
     pub(super) fn created(
         &mut self,
         tid: u32,
@@ -52,11 +52,11 @@ impl Tracer {
         let was_early = self.early.remove(&child).is_some();
         let is_thread = proc::has_thread(pid, child);
         let is_gone = !is_thread && !proc::has_thread(child, child);
-        // A thread goes on before its maker has told of it: then its end was told, too.
+        // A new thread goes on before its maker's stop announces it: so its end was handled already.
         if is_gone && made == Made::Clone {
             return;
         }
-        // One that nobody wants was let go before its maker told of it: see `adopt_orphans`.
+        // A process that is not to be traced was let go before its maker's stop announced it: see `adopt_orphans`.
         if !is_thread && !was_early && !is_gone && !self.traces_children() && !is_ours(child) {
             return self.tell_fork(ids, made);
         }
@@ -75,7 +75,7 @@ impl Tracer {
             };
             let silent = silent || !self.options.follow;
             new.space = self.processes.add(child, shares.then_some(pid), all_calls, silent);
-            // It has the same files, and may do what its parent has to.
+            // The child has the same files, and may do the requests that its parent has to do.
             let watched = self.processes.of(pid).and_then(|it| it.watched).filter(|_| !silent);
             if let Some(process) = self.processes.of_mut(child) {
                 process.watched = watched;
@@ -88,10 +88,10 @@ impl Tracer {
         }
         self.tracees.insert(child, new);
         if is_gone {
-            // A process is held until its maker tells of it. So it was killed.
+            // A process is held until its maker's stop announces it. It is gone all the same, so it was killed.
             self.ended(child, Status(libc::SIGKILL));
         } else if was_early {
-            // If it is dead, that is told next.
+            // An error means that the child is dead, and then its end comes next.
             let _ = self.give_back(child);
             self.go_on(child);
         }
@@ -105,9 +105,10 @@ impl Tracer {
         }
     }
 
-    /// New processes of which nobody has told: their maker was killed before it could; or they asked for a tracer, and
-    /// nobody tells of those. With `CLONE_PTRACE` the kernel gives them ours, and an event only if we follow children,
-    /// and the call has no `CLONE_UNTRACED` ([fork.c]). It may be told of later all the same.
+    /// Adopts new processes that nobody has announced: their maker was killed before it could, or they asked for a
+    /// tracer, and the kernel announces no such process. With `CLONE_PTRACE` the kernel makes us its tracer, and
+    /// sends an event only if we follow children and the call has no `CLONE_UNTRACED` ([fork.c]). The announcement
+    /// may still come later.
     ///
     /// [fork.c]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/fork.c?h=v6.12.117#n2831
     pub(super) fn adopt_orphans(&mut self, now: Instant) {
@@ -116,7 +117,7 @@ impl Tracer {
             self.early.iter().filter(|it| is_orphan(it.1)).map(|it| *it.0).collect();
         for pid in orphans {
             self.early.remove(&pid);
-            // Its end was told before we knew it.
+            // It ended before we knew it, and its end was handled then.
             if !proc::has_thread(pid, pid) {
                 continue;
             }
@@ -141,12 +142,12 @@ impl Tracer {
         }
     }
 
-    /// When the next one is to be adopted.
+    /// When the next unannounced process is to be adopted.
     pub(super) fn next_orphan(&self) -> Option<Instant> {
         self.early.values().min().map(|it| *it + ORPHANED)
     }
 
-    /// It runs a new program: its other threads are gone, and its address space is another.
+    /// A process runs a new program: its other threads are gone, and it has another address space.
     pub(super) fn executes(&mut self, tid: u32) -> Result<(), Errno> {
         let former = requests::event_message(tid)? as u32;
         let Some(pid) = self.tracees.get(&tid).or(self.tracees.get(&former)).map(|it| it.pid)
@@ -170,7 +171,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// It is about to end. If it was killed inside a call, the call ends, too.
+    /// A thread is about to end. If it was killed inside a call, the call ends, too.
     pub(super) fn ends(&mut self, tid: u32) -> Result<(), Errno> {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(()) };
         let pid = tracee.pid;
@@ -192,7 +193,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// A thread is gone; with the last one of a process, the process.
+    /// A thread is gone; with the last thread of a process, the process is gone, too.
     pub(super) fn ended(&mut self, tid: u32, status: Status) {
         self.early.remove(&tid);
         let is_silent = self.is_silent(tid);
@@ -201,7 +202,7 @@ impl Tracer {
         if tracee.is_told && !is_silent {
             self.calls.gone(&mut tracee, time);
         }
-        // The first thread is told of last; unless it was gone before we came.
+        // The end of the first thread comes last, unless that thread was gone before we attached.
         let is_last = tid == pid || !self.tracees.values().any(|it| it.pid == pid);
         let is_over = is_last && (tid == pid || !errand::is_alive_thread(pid, pid));
         if !is_over {
@@ -239,10 +240,10 @@ mod tests {
         ptrace::{Options, Target},
     };
 
-    /// No thread has this id.
+    /// An id that no thread has.
     const GONE: u32 = 4_194_305;
 
-    /// A tracer that has one thread, this process's first.
+    /// A tracer with one tracee: the first thread of this process.
     fn tracer() -> (Tracer, Eater, u32) {
         let us = std::process::id();
         let options = Options {

@@ -1,34 +1,34 @@
-//! Which of many threads stopped, without looking at all of them for each one that did: a process may have
-//! thousands, and stands still meanwhile.
+//! Finds out which of many threads have stopped, without looking at all of them for each one that did: a process may
+//! have thousands of threads, and stands still in the meantime.
 
 use std::{
     collections::VecDeque,
     time::{Duration, Instant},
 };
 
-/// So many that have not stopped are asked, and then they get time for it.
+/// After this many threads that have not stopped, the others get time to stop.
 const AT_ONCE: usize = 256;
-/// When none has stopped for so long, it is looked at whether any still can. The next look is after twice the time.
+/// If no thread has stopped for this time, we look whether any still can. The next look is after twice the time.
 const STALL: Duration = Duration::from_millis(20);
 
 /// Threads that were asked to stop and have not done so.
 pub struct Unstopped {
     left: VecDeque<u32>,
-    /// They are waited for no longer.
+    /// When we give up waiting for them.
     until: Instant,
-    /// None has stopped since then.
+    /// When the last of them stopped.
     since: Instant,
     stall: Duration,
 }
 
 impl Unstopped {
-    /// These, in the order in which they were asked: most stop in that order, too.
+    /// Waits for these threads, in the order in which they were asked to stop: most stop in that order, too.
     pub fn new(threads: impl IntoIterator<Item = u32>, patience: Duration, now: Instant) -> Self {
         let left = threads.into_iter().collect();
         Self { left, until: now + patience, since: now, stall: STALL }
     }
 
-    /// Asks some whether they stopped: whether any did.
+    /// Asks some of the threads whether they have stopped, and returns whether any has.
     pub fn round(&mut self, now: Instant, mut has_stopped: impl FnMut(u32) -> bool) -> bool {
         let (mut any, mut missed) = (false, 0);
         for _ in 0..self.left.len() {
@@ -49,7 +49,7 @@ impl Unstopped {
         any
     }
 
-    /// Whether all have stopped, or waiting is of no use: the time is over, or none of the others can stop.
+    /// Whether waiting is over: all threads have stopped, the time is over, or none of the others can stop.
     pub fn is_over(&mut self, now: Instant, cannot_stop: impl FnMut(&u32) -> bool) -> bool {
         if self.left.is_empty() || now >= self.until {
             return true;
@@ -61,32 +61,35 @@ impl Unstopped {
         self.left.iter().all(cannot_stop)
     }
 
-    /// Those that are left.
+    /// The threads that have not stopped.
     pub fn left(self) -> impl Iterator<Item = u32> {
         self.left.into_iter()
     }
 }
 
-/// When to ask each thread. `waitpid(-1)` looks at all threads that are traced until it finds one that stopped
-/// (`ptrace_do_wait` of kernel/exit.c), always in the same order, so the last ones wait longest; to ask for one costs
-/// the same however many there are (`do_wait_pid`, Linux 5.12).
+/// Decides when to ask each thread by itself. `waitpid(-1)` looks at all tracees until it finds one that has stopped
+/// ([`ptrace_do_wait`]), always in the same order, so the last ones wait longest. To ask for one thread costs the
+/// same however many there are ([`do_wait_pid`], since Linux 5.12).
+///
+/// [`ptrace_do_wait`]: https://elixir.bootlin.com/linux/v6.12.117/source/kernel/exit.c#L1557
+/// [`do_wait_pid`]: https://elixir.bootlin.com/linux/v6.12.117/source/kernel/exit.c#L1615
 #[derive(Default)]
 pub struct Crowd {
-    /// So many are found by waiting for anybody before.
+    /// How many stops are taken with `waitpid(-1)` before each thread is asked again.
     skip: u32,
 }
 
 impl Crowd {
-    /// Whether to ask each of so many threads, now that one stopped.
+    /// Whether to ask each of this many threads, now that one has stopped.
     pub fn is_to_be_asked(&mut self, threads: usize) -> bool {
-        /// Below that, each wait is short.
+        /// With fewer threads each wait is short.
         const MANY: usize = 128;
         let is_due = threads >= MANY && self.skip == 0;
         self.skip = self.skip.saturating_sub(1);
         is_due
     }
 
-    /// So many of them had stopped.
+    /// The result of asking each thread: `stopped` of them had stopped.
     pub fn had(&mut self, stopped: usize, threads: usize) {
         if stopped * 32 < threads {
             self.skip = 16;
@@ -98,13 +101,13 @@ impl Crowd {
 mod tests {
     use super::*;
 
-    /// How often `count` threads are asked, and looked at in /proc, if these never stop.
+    /// How often `count` threads are asked, and looked at in /proc, if `stuck` of them never stop.
     fn costs(count: u32, stuck: u32) -> (u32, u32) {
         let start = Instant::now();
         let mut unstopped = Unstopped::new(0..count, Duration::from_millis(500), start);
         let (mut asked, mut looks, mut now) = (0, 0, start);
         loop {
-            // One in eight has had no time yet.
+            // One thread in eight has had no time to stop yet.
             let mut early = 0;
             let any = unstopped.round(now, |tid| {
                 asked += 1;

@@ -1,4 +1,4 @@
-//! Stops at system calls: a call begins, is judged, recorded, and ends.
+//! Stops at system calls: a call begins, is judged and recorded, and ends.
 
 use aiotrace_common::{
     abi::{Abi, Syscall, from_i386},
@@ -31,7 +31,7 @@ use crate::{
 };
 
 impl Tracer {
-    /// The first stop of a thread that was seized: it may be inside a call.
+    /// Handles the first stop of a thread that was seized: it may be inside a call.
     pub(super) fn begin_thread(&mut self, tid: u32, signal: i32) -> Result<(), Errno> {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(()) };
         let is_fresh = std::mem::take(&mut tracee.is_fresh);
@@ -54,7 +54,7 @@ impl Tracer {
         };
         let args = abi.meant(syscall, arguments(&registers));
         let ret = if is_32_bit { i64::from(registers.rax as i32) } else { registers.rax as i64 };
-        // io_pgetevents starts again by itself.
+        // The kernel makes the thread repeat io_pgetevents by itself.
         let starts_again = ret == signals::RESTART && !signals::interrupts(pid, tid, signal);
         let is_made_again = undone || starts_again;
         if is_made_again {
@@ -70,13 +70,13 @@ impl Tracer {
             tracee.again = Some(Again { number, first: args[0], ret });
             tracee.call = Some(call);
         } else {
-            // It ends now, and we did not see it begin.
+            // The call ends here, and we did not see it begin.
             self.left(tid, call, ret, flag::NOT_ENTERED);
         }
         Ok(())
     }
 
-    /// The call waits for its whole timeout once more.
+    /// Notes that a call waits for its whole timeout once more.
     pub(super) fn note_stretched(&mut self, tid: u32, syscall: Syscall, abi: Abi, args: [u64; 6]) {
         let waits = matches!(syscall, Syscall::Getevents | Syscall::Pgetevents);
         let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
@@ -95,7 +95,8 @@ impl Tracer {
         }
     }
 
-    /// A signal is about to be delivered to a thread that makes a call again: the program expects EINTR.
+    /// A signal is about to be delivered to a thread that makes a call again: the program expects EINTR from the
+    /// call.
     pub(super) fn signalled(&mut self, tid: u32, signal: i32) -> Result<(), Errno> {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(()) };
         let Some(again) = tracee.again else { return Ok(()) };
@@ -111,7 +112,7 @@ impl Tracer {
         Ok(())
     }
 
-    /// A system call begins or ends. Gives the state in which a fault holds it.
+    /// A system call begins or ends. Returns the state in which a fault holds the thread.
     pub(super) fn at_call(&mut self, tid: u32) -> Result<Option<State>, Errno> {
         let info = requests::syscall(tid)?;
         if let Some(tracee) = self.tracees.get_mut(&tid) {
@@ -138,7 +139,7 @@ impl Tracer {
             return Ok(None);
         };
         if filtered {
-            // The filter asks us next, unless another one denies the call.
+            // Our filter stops the thread next, unless another filter denies the call.
             if tracee.again.is_none() {
                 let mut call = InCall::new(syscall, abi, info.args(), monotonic());
                 call.is_unconfirmed = true;
@@ -149,7 +150,7 @@ impl Tracer {
         self.begin_call(tid, syscall, abi, info)
     }
 
-    /// A filter asks us: the call is allowed by all others.
+    /// Our filter stopped the thread: all other filters allow the call.
     pub(super) fn allowed(
         &mut self,
         tid: u32,
@@ -170,7 +171,8 @@ impl Tracer {
         Ok(None)
     }
 
-    /// A filter of the program's own may deny calls, and then ours is not asked.
+    /// Makes the threads of a process stop at all calls: a filter of its own may deny calls, and then ours does not
+    /// stop it.
     pub(super) fn stop_at_all_calls(&mut self, tid: u32) {
         let Some(pid) = self.tracees.get(&tid).map(|it| it.pid) else { return };
         if let Some(process) = self.processes.of_mut(pid) {
@@ -234,7 +236,7 @@ impl Tracer {
         })
     }
 
-    /// Faults in completions that are new.
+    /// Makes the faults in completions that are new.
     pub(super) fn change_completions(
         &mut self,
         tracee: &mut Tracee,
@@ -313,7 +315,7 @@ impl Tracer {
         let filtered = self.is_filtered();
         let mut flags = 0;
         if call.is_unconfirmed {
-            // Its iocbs were not read yet.
+            // The iocbs of the call were not read yet.
             call.unread = Some(0);
         }
         if call.is_unconfirmed || !filtered && may_be_denied(pid, tid, &call, ret) {
@@ -327,7 +329,7 @@ impl Tracer {
         Ok(None)
     }
 
-    /// Tells the end of a call.
+    /// Records the end of a call.
     pub(super) fn left(&mut self, tid: u32, call: InCall, ret: i64, flags: u16) {
         if self.is_silent(tid) {
             return;
@@ -359,7 +361,7 @@ impl Tracer {
     }
 }
 
-/// The AIO call with this number.
+/// The AIO call with this number, if it is one.
 fn aio_call(arch: u32, number: u64) -> Option<(Syscall, Abi)> {
     match arch {
         requests::X86_64 => Syscall::from_x86_64(number).map(|it| (it, Abi::X86_64)),
@@ -368,7 +370,7 @@ fn aio_call(arch: u32, number: u64) -> Option<(Syscall, Abi)> {
     }
 }
 
-/// The registers that hold arguments.
+/// The registers that hold the arguments of a call.
 fn arguments(it: &libc::user_regs_struct) -> [u64; 6] {
     if signals::is_32_bit(it) {
         [it.rbx, it.rcx, it.rdx, it.rsi, it.rdi, it.rbp]
@@ -377,11 +379,12 @@ fn arguments(it: &libc::user_regs_struct) -> [u64; 6] {
     }
 }
 
-/// Whether a filter answered instead of the kernel's AIO, where we cannot see that: it is asked after us.
+/// Whether a filter may have answered in place of the kernel's AIO. We cannot see that here, because the filter is
+/// asked after our stop.
 fn may_be_denied(pid: u32, tid: u32, call: &InCall, ret: i64) -> bool {
     let is_usual = match i32::try_from(-ret) {
         Ok(libc::ENOSYS | libc::EPERM) => true,
-        // Files and security modules refuse requests so.
+        // Files and security modules refuse requests with this errno.
         Ok(libc::EACCES) => call.syscall != Syscall::Submit,
         _ => false,
     };

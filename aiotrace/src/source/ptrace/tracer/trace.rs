@@ -1,4 +1,4 @@
-//! The trace: who stopped is looked at, records are handed on, and what is due is done.
+//! The loop of the tracer: it handles stops, hands records on, and does what is due.
 
 use std::{
     os::fd::AsFd as _,
@@ -20,7 +20,7 @@ use crate::{
     },
 };
 
-/// How long records gather.
+/// How long records are gathered before they are handed on.
 const GATHER: Duration = Duration::from_millis(5);
 
 impl Tracer {
@@ -36,7 +36,7 @@ impl Tracer {
         let mut told = Losses::default();
         let mut looked = start;
         let reason = 'trace: loop {
-            // First: whoever stops after that, sends another one.
+            // Signals are taken before the stops: a thread that stops later sends another signal.
             while let Some(asked) = signals.take() {
                 if asked == Asked::Report {
                     self.calls.records.hand_on();
@@ -45,13 +45,13 @@ impl Tracer {
                 }
             }
             let began = Instant::now();
-            // There may be more, and nobody will wake us for them: signals of several are one.
+            // There may be more stops, and nothing will wake us for them: signals of several threads become one.
             let mut has_more = true;
             while has_more && began.elapsed() < GATHER {
                 match self.next_stop() {
                     Ok(Some((tid, status))) => {
                         self.stopped(tid, status);
-                        // A single one wakes us by itself when it stops again.
+                        // A single thread wakes us by itself when it stops again.
                         has_more = !self.is_alone() || !self.turns.are_over();
                     }
                     Ok(None) => has_more = false,
@@ -92,7 +92,7 @@ impl Tracer {
                         self.place.follow(tid);
                     }
                 }
-                // What the reader has no time for now waits as long again.
+                // Records that the reader cannot take wait as long again.
                 wait = wait.min(if left.is_zero() { GATHER } else { left });
             }
             if let Some(due) = self.next_due().into_iter().chain(self.next_orphan()).min() {

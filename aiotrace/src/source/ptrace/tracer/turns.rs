@@ -1,9 +1,9 @@
-//! Whose stop is looked at next: processes take turns, one stop each. The kernel tells of the newest thread first
-//! (`ptrace_link` puts it in front, [ptrace.c], and `ptrace_do_wait` begins there, [exit.c]), so a process that makes
-//! threads without end would come before all others, and those would stand still.
+//! Decides whose stop is handled next: processes take turns, one stop each. The kernel reports the newest thread
+//! first (`ptrace_link` puts it in front, [ptrace.c], and `ptrace_do_wait` begins there, [exit.c]), so a process that
+//! makes threads without end would come before all others, and the others would stand still.
 //!
-//! So all stops that there are are taken from the kernel, and wait here. That ends, because whoever is stopped makes
-//! nothing new: each thread has one stop, and perhaps its end.
+//! So all stops that there are, are taken from the kernel and wait here. That comes to an end, because a stopped
+//! thread makes no new ones: each thread has one stop, and perhaps its end.
 //!
 //! [ptrace.c]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/ptrace.c?h=v6.12.117#n73
 //! [exit.c]: https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/kernel/exit.c?h=v6.12.117#n1561
@@ -15,26 +15,26 @@ use std::{
 
 use super::super::requests::{Status, What};
 
-/// Stops that wait to be looked at.
+/// Stops that wait to be handled.
 pub struct Turns {
-    /// Of each process, in the order in which they came.
+    /// The stops of each process, in the order in which they came.
     stops: HashMap<u32, VecDeque<(u32, Status)>>,
-    /// Processes that have some: the first one is next.
+    /// Processes with stops that wait: the first one is next.
     order: VecDeque<u32>,
-    /// How many each thread has.
+    /// How many stops each thread has here.
     of_thread: HashMap<u32, u32>,
-    /// The kernel was asked for more until then, and so long did it take.
+    /// When the kernel was last asked for more stops, and how long that took.
     asked: (Instant, Duration),
 }
 
 impl Turns {
-    /// There is none.
+    /// No stops are waiting.
     pub fn new(now: Instant) -> Self {
         let (stops, of_thread) = (HashMap::new(), HashMap::new());
         Self { stops, order: VecDeque::new(), of_thread, asked: (now, Duration::ZERO) }
     }
 
-    /// A thread of a process stopped, or ended.
+    /// Adds the stop of a thread, or its end.
     pub fn add(&mut self, pid: u32, tid: u32, status: Status) {
         let stops = self.stops.entry(pid).or_default();
         if stops.is_empty() {
@@ -44,7 +44,7 @@ impl Turns {
         *self.of_thread.entry(tid).or_default() += 1;
     }
 
-    /// The next one.
+    /// Takes the next stop.
     pub fn next(&mut self) -> Option<(u32, Status)> {
         loop {
             let pid = self.order.pop_front()?;
@@ -58,11 +58,12 @@ impl Turns {
             if self.is_last(tid) || status.what() == What::Ended {
                 return Some((tid, status));
             }
-            // It left this stop without us, so it was killed, or another thread runs a new program under its id.
+            // The thread has left this stop without us: it was killed, or another thread runs a new program under its
+            // id.
         }
     }
 
-    /// Takes one of a thread away: whether there is no other.
+    /// Takes one stop of a thread away, and returns whether it was its only one.
     fn is_last(&mut self, tid: u32) -> bool {
         let Some(count) = self.of_thread.get_mut(&tid) else { return true };
         *count -= 1;
@@ -73,23 +74,24 @@ impl Turns {
         is_last
     }
 
-    /// Whether a stop of this thread waits.
+    /// Whether a stop of this thread waits here.
     pub fn has(&self, tid: u32) -> bool {
         self.of_thread.contains_key(&tid)
     }
 
-    /// Whether nobody waits.
+    /// Whether no stop waits here.
     pub fn are_over(&self) -> bool {
         self.order.is_empty()
     }
 
-    /// Whether to ask the kernel for more. Asking many threads takes its time: no more than half of all.
+    /// Whether to ask the kernel for more stops. To ask for many threads takes time, and at most half of the time is
+    /// spent on it.
     pub fn want_more(&self, now: Instant) -> bool {
         let (until, took) = self.asked;
         self.are_over() || now.saturating_duration_since(until) >= took
     }
 
-    /// The kernel was asked from then until now.
+    /// Notes from when to when the kernel was asked.
     pub fn have_asked(&mut self, since: Instant, now: Instant) {
         self.asked = (now, now.saturating_duration_since(since));
     }
@@ -110,7 +112,7 @@ mod tests {
     #[test]
     fn a_process_waits_for_one_stop_of_each_other_one() {
         let mut turns = turns();
-        // A storm of threads of two processes, which goes on.
+        // Two processes make threads without end.
         (0..1000).for_each(|tid| turns.add(1, 10_000 + tid, STOPPED));
         (0..1000).for_each(|tid| turns.add(2, 20_000 + tid, STOPPED));
         for round in 0..100 {
@@ -138,7 +140,7 @@ mod tests {
         turns.add(1, 11, ENDED);
         turns.add(1, 1, EXEC);
         assert_eq!((turns.next(), turns.next()), (Some((11, ENDED)), Some((1, EXEC))));
-        // An id that is used again: the end of the first comes first.
+        // An id that is used again: the end of the first thread comes first.
         turns.add(1, 12, ENDED);
         turns.add(1, 12, STOPPED);
         assert_eq!((turns.next(), turns.next()), (Some((12, ENDED)), Some((12, STOPPED))));

@@ -11,16 +11,16 @@ use crate::source::ptrace::{
 };
 
 impl Tracer {
-    /// Whose turn it is.
+    /// The next stop to be handled.
     ///
     /// # Errors
-    /// There is no tracee.
+    /// There is no tracee left.
     pub(super) fn next_stop(&mut self) -> Result<Option<(u32, Status)>, Errno> {
         let now = Instant::now();
         if self.turns.want_more(now) {
             let asked = self.take_stops();
             self.turns.have_asked(now, Instant::now());
-            // Whoever is left to be looked at has ended.
+            // The error counts only if no stop waits here: threads whose stops wait have ended since.
             if self.turns.are_over() {
                 asked?;
             }
@@ -28,7 +28,7 @@ impl Tracer {
         Ok(self.turns.next())
     }
 
-    /// Takes the stops that there are from the kernel.
+    /// Takes the stops from the kernel that there are.
     fn take_stops(&mut self) -> Result<(), Errno> {
         while let Some((tid, status)) = requests::wait()? {
             self.takes_turn(tid, status);
@@ -44,7 +44,7 @@ impl Tracer {
         self.tracees.len() + self.early.len() == 1
     }
 
-    /// One of many threads stopped: others may have, too.
+    /// One of many threads has stopped, so others may have, too: asks each of them.
     fn ask_each(&mut self) {
         if !self.crowd.is_to_be_asked(self.tracees.len()) {
             return;
@@ -61,9 +61,9 @@ impl Tracer {
         self.crowd.had(stopped, tids.len());
     }
 
-    /// A tracee stopped, or ended: it is looked at when it is the turn of its process.
+    /// A tracee stopped, or ended: its stop waits for the turn of its process.
     fn takes_turn(&mut self, tid: u32, status: Status) {
-        // The end of one that nobody has told of is nothing to wait for.
+        // The end of a process that no stop has announced is not worth waiting for.
         if self.is_known(tid) || (status.what() != What::Ended && self.becomes_known(tid)) {
             let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
             self.turns.add(pid, tid, status);

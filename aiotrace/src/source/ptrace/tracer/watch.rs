@@ -1,5 +1,5 @@
-//! Synchronous calls: watched after a fault, or a short io_submit, until the model knows what became of the requests. For that
-//! time the threads of the process stop at each system call, also if they have a filter.
+//! Synchronous calls are watched after a fault or a short io_submit, until the model knows what became of the
+//! requests. During that time the threads of the process stop at each system call, even if they have a filter.
 
 use aiotrace_common::{
     abi::Abi,
@@ -18,7 +18,7 @@ use crate::{
     },
 };
 
-/// Whether a call that returned so much leaves requests undone.
+/// Whether a call that returned `ret` leaves requests undone.
 pub fn provokes(call: &InCall, ret: i64) -> bool {
     use aiotrace_common::abi::Syscall;
     let is_fault = call.fault != 0 && call.fault & (effect::DRY_RUN | effect::MISSED) == 0;
@@ -27,7 +27,7 @@ pub fn provokes(call: &InCall, ret: i64) -> bool {
 }
 
 impl Tracee {
-    /// It enters a system call that is not AIO.
+    /// The thread enters a system call that is not AIO.
     pub fn enters_synchronous(&mut self, info: &requests::Syscall) {
         self.synchronous = None;
         if !self.watched {
@@ -41,8 +41,8 @@ impl Tracee {
 }
 
 impl Tracer {
-    /// The synchronous calls of a process are watched from now on, because of what happened to this thread at this time.
-    /// Threads that would not stop at them are stopped: none of them can know yet what happened.
+    /// Watches the synchronous calls of a process from now on, because of what happened to this thread at this time.
+    /// Threads that would not stop at these calls are interrupted: none of them can know yet what happened.
     pub(super) fn watch(&mut self, pid: u32, tid: u32, time: u64) {
         let Some(process) = self.processes.of_mut(pid).filter(|it| !it.is_silent) else { return };
         self.watches = true;
@@ -58,7 +58,7 @@ impl Tracer {
         }
     }
 
-    /// Synchronous calls need not be watched for what happened up to this time.
+    /// Ends the watch over synchronous calls for everything that happened up to this time.
     pub(super) fn unwatch(&mut self, settled: u64) {
         if !self.watches {
             return;
@@ -92,7 +92,7 @@ impl Tracer {
         let fd = call.fd(&args);
         let offset = call.offset(abi, &args).or_else(|| {
             let moved = call.is_placed() && ret >= 0;
-            // It is behind what was just moved.
+            // The position of the descriptor is behind the bytes that were just moved.
             let before =
                 || Position { pid, fd }.ask().flatten()?.checked_sub(ret).filter(|it| *it >= 0);
             moved.then(before).flatten()
