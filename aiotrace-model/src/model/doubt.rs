@@ -43,6 +43,14 @@ pub enum Doubt {
     Stream,
     /// The program had made the same request before the fault.
     Used,
+    /// A call came again later than a retry does.
+    Late,
+    /// A call was made again by another thread.
+    AnotherThread,
+    /// A call came again with other arguments.
+    OtherArguments,
+    /// An io_submit was accepted before a call that waits came again.
+    Submitted,
     /// A call moved data, and nobody sees where.
     Unseen,
     /// A process that was made meanwhile has the same files, and is not watched, or goes on.
@@ -74,6 +82,11 @@ pub enum Doubt {
 }
 
 impl Doubt {
+    /// Why a call that came again may be no retry.
+    pub fn is_of_retry(self) -> bool {
+        matches!(self, Self::Late | Self::OtherArguments | Self::Submitted)
+    }
+
     /// In words, to stand behind "unsure:".
     pub fn text(self) -> &'static str {
         match self {
@@ -107,6 +120,18 @@ impl Doubt {
             }
             Self::Append => {
                 "the file is open with O_APPEND, so it may have been the next write, which looks the same"
+            }
+            Self::Late => {
+                "the call came more than a second later, so it may have been for something else"
+            }
+            Self::AnotherThread => {
+                "another thread made the call, for itself, or instead of the one that got the fault"
+            }
+            Self::OtherArguments => {
+                "the call had other arguments, so it may have been for something else"
+            }
+            Self::Submitted => {
+                "an io_submit came before the call, so it may have been for those requests"
             }
             Self::Used => {
                 "the program had made the same request before the fault, so what seems to be a retry may be the next \

@@ -5,7 +5,8 @@ use aiotrace_common::{abi, synchronous};
 use aiotrace_model::{
     event::{
         Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
-        Fault, Handle, IoEvent, Iocb, Refused, Ring, Synchronous, Syscall, Unfinished, Why,
+        Fault, Handle, IoEvent, Iocb, Refused, Ring, Synchronous, Syscall, Timespec, Unfinished,
+        Why,
     },
     model::{
         Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Rules, Settings, Thresholds,
@@ -1125,4 +1126,81 @@ fn a_program_may_do_without_a_context() {
     trace.call(Some(ERROR), EAGAIN, setup(8));
     trace.exit(ExitStatus::Code(3));
     assert_eq!(trace.told(), ["io_setup EAGAIN: gave up; exited with status 3 1.00us later"]);
+}
+
+/// What came between an io_getevents that failed and the next one, and why that one is no retry for sure then.
+#[test]
+fn a_later_wait_on_the_same_context_is_not_known_to_be_a_retry() {
+    let nothing = || getevents(Vec::new(), Vec::new());
+    let timed = |nanos: Option<i64>| {
+        let mut args = nothing();
+        if let Args::Getevents { timeout, timeout_value, .. } = &mut args {
+            *timeout = Address(64);
+            *timeout_value = nanos.map(|nsec| Timespec { sec: 0, nsec });
+        }
+        args
+    };
+    let verdict = |first: Args, between: &dyn Fn(&mut Trace), later: Args| {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EINTR, first);
+        between(&mut trace);
+        trace.call(None, 0, later);
+        trace.exit(ExitStatus::Code(0));
+        trace.verdict()
+    };
+    let at_once = |_: &mut Trace| ();
+    let submitted = |trace: &mut Trace| trace.call(None, 1, reads(1..2));
+    let refused = |trace: &mut Trace| trace.call(None, EINVAL, reads(1..2));
+    let late = |trace: &mut Trace| trace.now += 4 * SECOND;
+    let wants_two = || {
+        let mut args = nothing();
+        if let Args::Getevents { min_nr, .. } = &mut args {
+            *min_nr = 2;
+        }
+        args
+    };
+    for (it, doubt) in [
+        (verdict(nothing(), &at_once, nothing()), None),
+        (verdict(nothing(), &refused, nothing()), None),
+        (verdict(timed(Some(900)), &at_once, timed(Some(900))), None),
+        // For what is left of the time.
+        (verdict(timed(Some(900)), &at_once, timed(Some(400))), None),
+        (verdict(timed(Some(400)), &at_once, timed(Some(900))), Some(Doubt::OtherArguments)),
+        (verdict(timed(None), &at_once, timed(None)), Some(Doubt::OtherArguments)),
+        (verdict(timed(Some(900)), &at_once, nothing()), Some(Doubt::OtherArguments)),
+        (verdict(nothing(), &at_once, wants_two()), Some(Doubt::OtherArguments)),
+        (verdict(nothing(), &late, nothing()), Some(Doubt::Late)),
+        (verdict(nothing(), &submitted, nothing()), Some(Doubt::Submitted)),
+    ] {
+        let half = if doubt.is_some() { Half::Unsure } else { Half::Retried };
+        assert_eq!((it.half, it.doubt), (half, doubt), "{}", it.message());
+        assert!(it.succeeded && it.after.is_some(), "{}", it.message());
+    }
+    let both = |trace: &mut Trace| {
+        late(trace);
+        submitted(trace);
+    };
+    assert_eq!(
+        verdict(nothing(), &both, nothing()).message(),
+        "called again after 4.00s, succeeded, unsure: an io_submit came before the call, so it may have been for \
+         those requests; exited with status 0 4.00s later"
+    );
+
+    // Another thread reaps from the same context, too; then the one that got the fault comes back, or does not.
+    for comes_back in [false, true] {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EINTR, nothing());
+        trace.by(9, nothing());
+        if comes_back {
+            trace.call(None, 0, nothing());
+        }
+        trace.exit(ExitStatus::Code(0));
+        let it = trace.verdict();
+        let expected = if comes_back {
+            (Half::Retried, None)
+        } else {
+            (Half::Unsure, Some(Doubt::AnotherThread))
+        };
+        assert_eq!((it.half, it.doubt), expected, "{}", it.message());
+    }
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     MOST_FAULTS, Rules, Verdict,
     retries::Attempt,
+    wait::Wait,
     watched::{Kind, Want, Watched, wants_of_call, wants_of_completion, written},
 };
 use crate::{
@@ -48,6 +49,7 @@ impl Model {
         let is_injected = self.faults.rules.injected(call);
         let attempt = Attempt {
             space,
+            tid: event.tid,
             entered: call.entered.unwrap_or(event.time),
             time: event.time,
             args: &call.args,
@@ -103,7 +105,8 @@ impl Model {
         let space = self.space(event.pid);
         let time = event.time;
         let (ret, is_injected) = (None, false);
-        self.faults.attempt(&Attempt { space, entered, time, args, ret, is_injected });
+        let tid = event.tid;
+        self.faults.attempt(&Attempt { space, tid, entered, time, args, ret, is_injected });
     }
 
     fn failed(&mut self, event: &Event, call: &Call) {
@@ -138,7 +141,8 @@ impl Model {
         let context = self.context_when((event.pid, Handle(handle)), call.began(event));
         let context = context.map(|it| it.name);
         let what = (Cause::Call(call.args.syscall()), call.ret);
-        self.watch(event, call.fault, what, (context, handle), kind, wants);
+        let wait = Wait::of(&call.args);
+        self.watch(event, call.fault, what, (context, handle), kind, (wants, wait));
     }
 
     fn watch(
@@ -148,7 +152,7 @@ impl Model {
         (cause, ret): (Cause, i64),
         (context, handle): (Option<ContextRef>, u64),
         mut kind: Kind,
-        mut wants: Vec<Want>,
+        (mut wants, wait): (Vec<Want>, Option<Box<Wait>>),
     ) {
         let Some(fault) = fault else { return };
         let space = self.space(event.pid);
@@ -181,6 +185,8 @@ impl Model {
             written,
             placeless,
             is_used,
+            wait,
+            again: None,
             time: event.time,
             pid: event.pid,
             tid: event.tid,
@@ -262,7 +268,7 @@ impl Model {
             pieces: Vec::new(),
             completed: None,
         };
-        self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, wants);
+        self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, (wants, None));
         let by_hand = by_hand || fault.effect == Effect::Unsure;
         self.faults.is_undelivered(space, &own, by_hand);
     }

@@ -17,6 +17,7 @@ mod forked;
 mod history;
 mod retries;
 mod synchronous;
+mod wait;
 mod watched;
 mod whose;
 
@@ -351,11 +352,14 @@ impl Faults {
     ) {
         let Some(it) = self.watched.get_mut(&number) else { return };
         let (left, first) = if half == Half::Lost { it.lost() } else { it.left() };
-        let succeeded = half == Half::Retried && (it.succeeded || it.has_completed().is_some());
+        // It is not known whether it was a retry: what came of it is.
+        let came_again =
+            half == Half::Retried || half == Half::Unsure && doubt.is_some_and(Doubt::is_of_retry);
+        let succeeded = came_again && (it.succeeded || it.has_completed().is_some());
         let is_done = matches!(half, Half::Retried | Half::Done | Half::GaveUp | Half::Leaked);
         let lost = if is_done { 0 } else { left };
         let outcome = Outcome::of(half, going);
-        let next_fault = it.next_fault && half == Half::Retried;
+        let next_fault = it.next_fault && came_again;
         let path = first.and_then(|first| self.paths.get(&(it.space, first.fd))?.1.clone());
         let verdict = Verdict {
             path,

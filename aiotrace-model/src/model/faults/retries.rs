@@ -25,6 +25,8 @@ const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 pub struct Attempt<'a> {
     /// Where.
     pub space: u64,
+    /// By which thread.
+    pub tid: u32,
     /// When it was entered.
     pub entered: u64,
     /// When it returned.
@@ -147,6 +149,9 @@ impl Faults {
         let mut touched = BTreeSet::new();
         let accepted = attempt.accepted();
         let mut is_unread = truncated > 0;
+        if accepted > 0 {
+            self.submitted_since(attempt.space, ctx);
+        }
         for (index, iocb) in iocbs.iter().enumerate() {
             let request =
                 iocb.as_ref().and_then(|it| Request::new(it, (attempt.entered, 0), (0, 0)));
@@ -287,6 +292,9 @@ impl Faults {
                     if has_succeeded {
                         watched.over.get_or_insert(attempt.time);
                     }
+                    continue;
+                }
+                if matches!(want, Want::Reap(_)) && !watched.waits_again(attempt) {
                     continue;
                 }
                 watched.succeeded |= has_succeeded;

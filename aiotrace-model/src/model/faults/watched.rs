@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aiotrace_common::synchronous;
 
-use super::NO_REQUEST;
+use super::{NO_REQUEST, wait::Wait};
 use crate::{
     event::{Args, Fault},
     model::{
@@ -123,6 +123,10 @@ pub struct Watched {
     pub placeless: Vec<(u32, Doubt)>,
     /// The program had made such a request before: what seems to be a retry may be its next one.
     pub is_used: bool,
+    /// An io_getevents that failed.
+    pub wait: Option<Box<Wait>>,
+    /// What came again may be no retry: why.
+    pub again: Option<Doubt>,
     /// AIO calls of the address space until then.
     pub calls: u64,
     pub retries: u64,
@@ -274,6 +278,7 @@ impl Watched {
             ((Half::Retried | Half::Done, _), None) if self.is_used && !self.next_fault => {
                 (Half::Unsure, Some(Doubt::Used))
             }
+            ((Half::Retried, _), _) if self.again.is_some() => (Half::Unsure, self.again),
             ((Half::Lost, _), _) if self.may_be_sent() => (Half::Unsure, Some(Doubt::Stream)),
             (half, _) => half,
         }

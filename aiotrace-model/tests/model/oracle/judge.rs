@@ -126,12 +126,15 @@ impl Case<'_> {
         {
             let is_retried = self.fault.calls_after > 0;
             return match verdict.half {
-                Half::Retried => self.check(is_retried, "not tried again"),
+                Half::Retried => {
+                    self.check(is_retried, "not tried again");
+                    let is_other = self.submitted_before_next_call();
+                    self.check(!is_other || self.is_lossy(), "it may be for other requests");
+                }
                 Half::Lost | Half::Leaked | Half::Done => self.wrong("nothing is at stake"),
                 Half::GaveUp => self.check(!is_retried || self.is_lossy(), "it was tried again"),
-                Half::Open | Half::Unsure => {
-                    self.check(!is_retried || self.is_lossy(), "it is known")
-                }
+                Half::Open => self.check(!is_retried || self.is_lossy(), "it is known"),
+                Half::Unsure => self.judge_doubt(),
             };
         }
         let count = |is: fn(&Fate) -> bool| fates.iter().filter(|it| is(it)).count() as u64;
@@ -180,6 +183,12 @@ impl Case<'_> {
         }
     }
 
+    /// Whether a request was accepted between a fault and the next io_getevents.
+    fn submitted_before_next_call(&self) -> bool {
+        let next = self.fault.next_call.unwrap_or(0);
+        self.truth().is_accepted_within(self.fault.time, next)
+    }
+
     /// Why it is unsure.
     fn judge_doubt(&self) {
         let plan = self.player.plan;
@@ -188,6 +197,13 @@ impl Case<'_> {
         let is_so = match self.verdict.doubt {
             None => false,
             Some(Doubt::NotWatched) => !plan.watches,
+            Some(Doubt::Submitted) => self.submitted_before_next_call() || self.is_lossy(),
+            // How many are to be reaped is different from call to call.
+            Some(Doubt::OtherArguments) => self.fault.next_call.is_some(),
+            Some(Doubt::Late) => {
+                let next = self.fault.next_call.unwrap_or(0);
+                next > self.fault.time + 1_000_000_000 || self.is_lossy()
+            }
             Some(Doubt::Lost | Doubt::Unread) => self.is_lossy(),
             Some(Doubt::UnknownPlace) => has(|it| matches!(it, Deal::Somewhere)),
             // Of vectors only the first place is known.

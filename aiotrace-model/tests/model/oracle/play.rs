@@ -387,7 +387,15 @@ impl<'a> Player<'a> {
         let is_told = self.record(bodies);
         if fault.is_some() {
             let (cause, jobs) = (Cause::Call(Syscall::Submit), rest.clone());
-            self.truth.faults.push(Fault { time, cause, ret, jobs, calls_after: 0, is_told });
+            self.truth.faults.push(Fault {
+                time,
+                cause,
+                ret,
+                jobs,
+                calls_after: 0,
+                next_call: None,
+                is_told,
+            });
         } else if !rest.is_empty() && accepted > 0 && is_told {
             let jobs = rest.iter().map(|it| it.0).collect();
             self.truth.shorts.push(Short { time, jobs });
@@ -589,7 +597,15 @@ impl<'a> Player<'a> {
         let changed = Changed { ctx: self.handle(), event, res, fault };
         let is_told = self.record(vec![Body::Changed(changed)]);
         let (cause, jobs) = (Cause::Completion, vec![(job, event.obj)]);
-        self.truth.faults.push(Fault { time, cause, ret: res, jobs, calls_after: 0, is_told });
+        self.truth.faults.push(Fault {
+            time,
+            cause,
+            ret: res,
+            jobs,
+            calls_after: 0,
+            next_call: None,
+            is_told,
+        });
     }
 
     fn job_of(&mut self, place: usize) -> Job {
@@ -611,6 +627,7 @@ impl<'a> Player<'a> {
         let entered = self.tick();
         for fault in &mut self.truth.faults {
             fault.calls_after += 1;
+            fault.next_call.get_or_insert(entered);
         }
         let fails = self.plan.getevents.iter().any(|it| u64::from(*it) == number);
         if !fails {
@@ -649,7 +666,15 @@ impl<'a> Player<'a> {
         let is_told = self.record(vec![call(entered, args, ret, (Some(self.ring()), None), fault)]);
         if fails {
             let (cause, jobs) = (Cause::Call(Syscall::Getevents), Vec::new());
-            self.truth.faults.push(Fault { time, cause, ret, jobs, calls_after: 0, is_told });
+            self.truth.faults.push(Fault {
+                time,
+                cause,
+                ret,
+                jobs,
+                calls_after: 0,
+                next_call: None,
+                is_told,
+            });
         }
         self.receive(first);
     }

@@ -61,6 +61,8 @@ pub struct Fault {
     pub jobs: Vec<(Job, u64)>,
     /// io_getevents calls entered after it.
     pub calls_after: u64,
+    /// When the first of these was entered.
+    pub next_call: Option<u64>,
     /// Its record reached the model.
     pub is_told: bool,
 }
@@ -128,6 +130,12 @@ impl Truth {
             }
         }
         fate
+    }
+
+    /// Whether something was accepted after this time and before that one.
+    pub fn is_accepted_within(&self, after: u64, before: u64) -> bool {
+        let is_one = |it: &(u64, Deed)| it.1 == Deed::Accepted && it.0 > after && it.0 < before;
+        self.deeds.iter().flatten().any(is_one)
     }
 
     /// Whether it was tried again, with whatever success.
