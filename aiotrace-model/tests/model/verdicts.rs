@@ -359,8 +359,7 @@ fn the_sum_of_the_issue() {
         trace.call(Some(ERROR), EAGAIN, reads(1..4));
     }
     trace.exit(ExitStatus::Code(1));
-    let row =
-        "io_submit EAGAIN x 14: 13 retried within 500ns, 1 lost 3 requests; exited with status 1";
+    let row = "io_submit EAGAIN x 14: 13 retried, none succeeded, 1 lost 3 requests; exited with status 1";
     assert_eq!(trace.rows(), [row]);
     let outcomes = [(Outcome::Retried, 13), (Outcome::Reported, 1)];
     assert_eq!(trace.model.report().faults[0].outcomes, outcomes, "it said so by its status");
@@ -1203,4 +1202,50 @@ fn a_later_wait_on_the_same_context_is_not_known_to_be_a_retry() {
         };
         assert_eq!((it.half, it.doubt), expected, "{}", it.message());
     }
+}
+
+/// A program that tries again for ever has not got anywhere; one that got there at last has.
+#[test]
+fn retries_of_which_none_succeeded_are_summed_up_so() {
+    for (is_well, retried) in
+        [(false, "99 retried, none succeeded"), (true, "100 retried within 500ns")]
+    {
+        let mut trace = Trace::new();
+        for _ in 0..100 {
+            trace.call(Some(ERROR), EAGAIN, write(1, 0));
+        }
+        if is_well {
+            trace.call(None, 1, write(1, 0));
+        }
+        trace.model.finish(trace.now);
+        let rows = trace.rows();
+        assert!(rows[0].starts_with(&format!("io_submit EAGAIN x 100: {retried}")), "{rows:?}");
+    }
+    // What came of the last one is known, and not told yet.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 1, write(1, 0));
+    assert_eq!(
+        trace.rows(),
+        ["io_submit EAGAIN x 2: 1 retried, met the next fault, 1 not decided yet"]
+    );
+    // The retry meets the fault of another rule, and that one is over in the end.
+    let mut trace = Trace::new();
+    let two = || submit(vec![at(1, PWRITE, 0), at(2, PWRITE, 512)]);
+    trace.call(Some(ERROR), EAGAIN, two());
+    trace.call(Some(ACCEPT), 1, two());
+    trace.call(None, 1, write(2, 512));
+    trace.model.finish(trace.now);
+    let rows = trace.rows();
+    assert_eq!(rows[0], "io_submit EAGAIN x 1: 1 retried, met the next fault");
+    assert!(rows[1].contains("1 retried within "), "{rows:?}");
+    // What was told to have succeeded, and is told anew, is counted once.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 1, write(1, 0));
+    trace.wait(2 * HUNG_AFTER);
+    trace.exit(ExitStatus::Code(1));
+    let row = &trace.model.report().faults[0];
+    assert_eq!((row.succeeded, row.in_vain), (1, 0), "{}", row.in_words());
 }

@@ -160,7 +160,9 @@ impl Faults {
 
     /// For the report.
     pub fn rows(&self) -> Vec<FaultRow> {
-        self.rows.values().cloned().collect()
+        let is_hopeless = !self.rows.values().any(FaultRow::may_be_well);
+        let row = |it: &FaultRow| FaultRow { is_hopeless, ..it.clone() };
+        self.rows.values().map(row).collect()
     }
 
     fn row(&mut self, rule: u32, cause: Cause, ret: Option<i64>) -> &mut FaultRow {
@@ -386,22 +388,26 @@ impl Faults {
             anew: it.told.is_some(),
         };
         let is_in_vain = half == Half::Retried && !succeeded && !next_fault;
+        let is_well = half == Half::Retried && succeeded;
         if half != Half::Open {
             // Synchronous calls are watched until the verdict.
             self.owing.remove(&number);
         }
         self.settled.remove(&number);
         let calls = self.active.get(&it.space).map_or(0, |it| it.calls);
-        let now = Told { outcome, half, going, lost, is_in_vain, next_fault, calls, doubt };
+        let now =
+            Told { outcome, half, going, lost, is_in_vain, is_well, next_fault, calls, doubt };
         let before = it.told.replace(now);
         self.told.insert(number);
         let row = self.row(verdict.fault.rule, verdict.cause, Some(verdict.ret));
         if let Some(it) = before {
             row.count((it.outcome, it.half, it.going), it.lost, false);
             row.in_vain -= u64::from(it.is_in_vain);
+            row.succeeded -= u64::from(it.is_well);
         }
         row.count((outcome, half, going), lost, true);
         row.in_vain += u64::from(is_in_vain);
+        row.succeeded += u64::from(is_well);
         row.done_by = row.done_by.or(verdict.done.map(|it| it.0));
         if half == Half::Retried {
             row.within = row.within.max(verdict.after);

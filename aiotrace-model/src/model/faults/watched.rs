@@ -156,6 +156,8 @@ pub struct Told {
     pub lost: u64,
     /// It was retried, never with success.
     pub is_in_vain: bool,
+    /// It was retried, with success.
+    pub is_well: bool,
     /// A retry met the next fault.
     pub next_fault: bool,
     /// AIO calls of the address space until then.
