@@ -41,15 +41,17 @@ pub enum Doubt {
     Append,
     /// The descriptor leads to what has no places: a pipe, a socket, a character device.
     Stream,
-    /// The program had made the same request before the fault.
+    /// The program makes the same request at other times, too.
     Used,
-    /// A call came again later than a retry does.
+    /// It came again later than a retry does.
     Late,
-    /// A call was made again by another thread.
+    /// It came again in another thread.
     AnotherThread,
     /// A call came again with other arguments.
     OtherArguments,
-    /// An io_submit was accepted before a call that waits came again.
+    /// A write came again from another place in memory.
+    OtherBuffer,
+    /// The program made other requests before it came again.
     Submitted,
     /// A call moved data, and nobody sees where.
     Unseen,
@@ -82,11 +84,6 @@ pub enum Doubt {
 }
 
 impl Doubt {
-    /// Why a call that came again may be no retry.
-    pub fn is_of_retry(self) -> bool {
-        matches!(self, Self::Late | Self::OtherArguments | Self::Submitted)
-    }
-
     /// In words, to stand behind "unsure:".
     pub fn text(self) -> &'static str {
         match self {
@@ -121,20 +118,21 @@ impl Doubt {
             Self::Append => {
                 "the file is open with O_APPEND, so it may have been the next write, which looks the same"
             }
-            Self::Late => {
-                "the call came more than a second later, so it may have been for something else"
-            }
+            Self::Late => "it came more than a second later, so it may be the program's next one",
             Self::AnotherThread => {
-                "another thread made the call, for itself, or instead of the one that got the fault"
+                "another thread made it, for itself, or instead of the one that got the fault"
             }
             Self::OtherArguments => {
                 "the call had other arguments, so it may have been for something else"
             }
+            Self::OtherBuffer => {
+                "it was made of other memory, so it may be the program's next one, with other data"
+            }
             Self::Submitted => {
-                "an io_submit came before the call, so it may have been for those requests"
+                "the program did something else in between, so it may be its next one"
             }
             Self::Used => {
-                "the program had made the same request before the fault, so what seems to be a retry may be the next \
+                "the program makes the same request at other times, too, so what seems to be a retry may be its next \
                  one, and the one that met the fault may be lost"
             }
             Self::Stream => {

@@ -322,7 +322,8 @@ impl Owed {
         }
     }
 
-    fn overlaps(&self, (from, to): (u64, u64)) -> bool {
+    /// Whether some of it that is missing is in this range.
+    pub fn overlaps(&self, (from, to): (u64, u64)) -> bool {
         self.missing.iter().any(|it| it.0 < to && from < it.1)
     }
 

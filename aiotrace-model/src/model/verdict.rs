@@ -344,9 +344,9 @@ impl Verdict {
         }
     }
 
-    /// A call came again, and it is not known whether that was a retry.
+    /// It came again, and it is not known whether that was a retry.
     fn is_called_again(&self) -> bool {
-        self.half == Half::Unsure && self.doubt.is_some_and(Doubt::is_of_retry)
+        self.half == Half::Unsure && self.lost == 0 && self.retries > 0
     }
 
     /// How what came again fared.
@@ -360,11 +360,11 @@ impl Verdict {
 
     fn retries(&self) -> Option<String> {
         let after = in_words(self.after?);
+        let what = if self.is_called_again() { "came again" } else { "retried" };
         Some(match self.retries {
-            1 if self.is_called_again() => format!("called again after {after}"),
             0 => return None,
-            1 => format!("retried after {after}"),
-            count => format!("retried {count} times, first after {after}"),
+            1 => format!("{what} after {after}"),
+            count => format!("{what} {count} times, first after {after}"),
         })
     }
 

@@ -1,6 +1,7 @@
 //! The model against a small reference of fs/aio.c: random calls of several processes and threads, told as
 //! a source tells them, with and without losses.
 
+mod again;
 mod concluded;
 mod covered;
 mod endless;

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use super::{
     MOST_FAULTS, Rules, Verdict,
+    again::Since,
     retries::Attempt,
-    wait::Wait,
-    watched::{Kind, Want, Watched, wants_of_call, wants_of_completion, written},
+    watched::{Kind, Want, Watched, places, wants_of_call, wants_of_completion, written},
 };
 use crate::{
     event::{Args, Call, Changed, Effect, Event, Fault, Handle, Iocb},
@@ -70,8 +70,6 @@ impl Model {
             Effect::Missed => self.faults.row(fault.rule, cause, None).missed += 1,
             Effect::Done if is_injected => {
                 self.failed(event, call);
-                // Those that it accepted beside the ones that met the fault.
-                self.faults.remember(&attempt);
             }
             Effect::Done if self.faults.rules.delayed(call) => {
                 self.faults.row(fault.rule, cause, None).delayed += 1;
@@ -141,8 +139,8 @@ impl Model {
         let context = self.context_when((event.pid, Handle(handle)), call.began(event));
         let context = context.map(|it| it.name);
         let what = (Cause::Call(call.args.syscall()), call.ret);
-        let wait = Wait::of(&call.args);
-        self.watch(event, call.fault, what, (context, handle), kind, (wants, wait));
+        let since = Since::new(event.tid, event.time, Some(&call.args));
+        self.watch(event, call.fault, what, (context, handle), kind, (wants, since));
     }
 
     fn watch(
@@ -152,7 +150,7 @@ impl Model {
         (cause, ret): (Cause, i64),
         (context, handle): (Option<ContextRef>, u64),
         mut kind: Kind,
-        (mut wants, wait): (Vec<Want>, Option<Box<Wait>>),
+        (mut wants, since): (Vec<Want>, Since),
     ) {
         let Some(fault) = fault else { return };
         let space = self.space(event.pid);
@@ -170,7 +168,6 @@ impl Model {
             Kind::Completion { subject, .. } => subject.map(|it| it.fd),
             Kind::Call | Kind::Destroy => None,
         };
-        let is_used = self.faults.is_used(space, &kind);
         let written = written(&kind);
         let placeless = self.faults.placeless_of(space, &written);
         for fd in &written {
@@ -184,9 +181,10 @@ impl Model {
         self.faults.watch(Watched {
             written,
             placeless,
-            is_used,
-            wait,
+            places: places(&kind),
+            since,
             again: None,
+            before: Vec::new(),
             time: event.time,
             pid: event.pid,
             tid: event.tid,
@@ -226,6 +224,7 @@ impl Model {
         }
         self.provoked = self.provoked.max(event.time);
         let space = self.space(event.pid);
+        self.faults.forget_retries();
         if self.faults.changed.len() < MOST_FAULTS {
             self.faults.changed.insert((space, own.obj, own.data), (res, own.res));
         }
@@ -268,7 +267,8 @@ impl Model {
             pieces: Vec::new(),
             completed: None,
         };
-        self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, (wants, None));
+        let since = Since::new(event.tid, event.time, None);
+        self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, (wants, since));
         let by_hand = by_hand || fault.effect == Effect::Unsure;
         self.faults.is_undelivered(space, &own, by_hand);
     }

@@ -1,5 +1,7 @@
 //! Synchronous calls of a program, some of which do what io_submit did not take, or what failed by a fault.
 
+use aiotrace_common::synchronous::Does;
+
 use super::{
     Faults,
     watched::{Kind, Watched},
@@ -8,7 +10,7 @@ use crate::{
     any_order::AnyOrder as _,
     event::{Event, Synchronous},
     model::{
-        Model, TOLD_WITHIN,
+        Doubt, Model, TOLD_WITHIN,
         owed::{Done, Owed},
         verdict::Half,
     },
@@ -63,6 +65,11 @@ impl Faults {
             // A child that was there before has files of its own.
             if watched.space != space || watched.time > child.unwrap_or(began).min(began) {
                 continue;
+            }
+            let may_write = matches!(call.call.does(), Does::Write | Does::Unseen) && call.ret > 0;
+            if may_write && watched.kind.syncs() {
+                // The next sync is about this, too.
+                watched.since.goes_on(Doubt::Submitted);
             }
             let done_by = |it: &mut Owed| match child {
                 Some(_) => it.done_by_child(call),

@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use aiotrace_common::synchronous;
+use aiotrace_common::synchronous::{self, Does};
 
-use super::{NO_REQUEST, wait::Wait};
+use super::{NO_REQUEST, again::Since};
 use crate::{
     event::{Args, Fault},
     model::{
         Doubt,
         finding::{ContextRef, Subject},
-        owed::{Owed, Place},
+        owed::{Owed, Place, does},
         requests::Request,
-        verdict::{Cause, Going, Half, Outcome},
+        verdict::{Cause, Going, Half, Outcome, Verdict},
     },
 };
 
 /// Descriptors remembered of a fault.
 const MOST_WRITTEN: usize = 8;
+/// Places of requests remembered of a fault.
+const MOST_PLACES: usize = 64;
 
 /// What would be a retry, or tells of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +77,11 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Whether a sync is left to be done.
+    pub fn syncs(&self) -> bool {
+        self.owed().iter().any(|it| does(&it.1.request) == Some(Does::Sync))
+    }
+
     /// The requests that are left, with their places in the call.
     pub fn owed(&self) -> Vec<(u32, &Owed)> {
         match self {
@@ -121,12 +128,14 @@ pub struct Watched {
     pub written: Vec<u32>,
     /// Those of them whose places say nothing, and why: what seems to be a retry may be the next write.
     pub placeless: Vec<(u32, Doubt)>,
-    /// The program had made such a request before: what seems to be a retry may be its next one.
-    pub is_used: bool,
-    /// An io_getevents that failed.
-    pub wait: Option<Box<Wait>>,
+    /// What its requests did, of the first ones that move data.
+    pub places: Vec<Place>,
+    /// After what something has to come again, to be a retry.
+    pub since: Since,
     /// What came again may be no retry: why.
     pub again: Option<Doubt>,
+    /// Verdicts on faults before this one: what seemed to be a retry of theirs has met this one.
+    pub before: Vec<Verdict>,
     /// AIO calls of the address space until then.
     pub calls: u64,
     pub retries: u64,
@@ -176,6 +185,12 @@ pub fn written(kind: &Kind) -> Vec<u32> {
         }
     }
     all
+}
+
+/// What its requests do, the first ones that move data.
+pub fn places(kind: &Kind) -> Vec<Place> {
+    let all = kind.owed().into_iter().filter_map(|(_, owed)| Place::of(&owed.request));
+    all.filter(|it| it.moves_data()).take(MOST_PLACES).collect()
 }
 
 /// What a request is known again by, and its iocb.
@@ -277,9 +292,6 @@ impl Watched {
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
         match (self.half_by_place(watches), self.placeless.first()) {
             ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
-            ((Half::Retried | Half::Done, _), None) if self.is_used && !self.next_fault => {
-                (Half::Unsure, Some(Doubt::Used))
-            }
             ((Half::Retried, _), _) if self.again.is_some() => (Half::Unsure, self.again),
             ((Half::Lost, _), _) if self.may_be_sent() => (Half::Unsure, Some(Doubt::Stream)),
             (half, _) => half,
