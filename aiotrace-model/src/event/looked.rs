@@ -60,6 +60,13 @@ pub enum Looked {
     /// What all threads do that live in the address space of the process, by their ids; `None` if that cannot be told of
     /// each.
     Threads(#[serde(deserialize_with = "bounded::threads")] Option<Vec<Thread>>),
+    /// Whether the process has mapped the file of a descriptor, writable and shared: what it stores there goes to the file.
+    Mapped {
+        /// The descriptor.
+        fd: u32,
+        /// `None` if that cannot be told.
+        mapped: Option<bool>,
+    },
 }
 
 /// A thread that lives, at one moment.

@@ -55,6 +55,10 @@ pub enum Doubt {
     Submitted,
     /// A call moved data, and nobody sees where.
     Unseen,
+    /// The file is mapped, writable and shared.
+    Mapped,
+    /// Another process has had the same file since before.
+    Shared,
     /// A process that was made meanwhile has the same files, and is not watched, or goes on.
     Forked,
     /// Nobody looks at poll(2) and epoll_wait(2).
@@ -141,6 +145,12 @@ impl Doubt {
             }
             Self::Unseen => {
                 "sendfile(2), copy_file_range(2), splice(2) or io_uring may have done it: what they do is not seen"
+            }
+            Self::Mapped => {
+                "the process has mapped the file, writable and shared, and what it stores there is not seen"
+            }
+            Self::Shared => {
+                "another process, forked before the fault, has the same descriptor, and what it writes is not seen"
             }
             Self::Forked => {
                 "a child process that has the same files may do it: it is not watched, or goes on"

@@ -11,6 +11,7 @@ mod generate;
 mod oracle;
 mod reaping;
 mod reference;
+mod sharers;
 mod told;
 mod unread;
 mod verdicts;

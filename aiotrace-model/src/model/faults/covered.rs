@@ -68,13 +68,18 @@ impl Faults {
                 }
                 continue;
             }
-            if request.fd == owed.request.fd && owed.overlaps(reach(request)) {
+            let is_same_number = request.fd == owed.request.fd;
+            if is_same_number && owed.overlaps(reach(request)) {
                 // What one with vectors is about is not known before it completes.
                 let fault = self.comes_again(number, attempt, ctx, None);
                 certain = certain.max(fault.filter(|_| !is_vectored(request)));
             }
             if self.is_retried_by(number, place, request) {
                 touched.push(number);
+            }
+            let owed = self.watched.get_mut(&number).and_then(|it| it.owed_mut(place));
+            if !is_same_number && owed.is_some_and(|it| it.through() == Some(request.fd)) {
+                self.sharers.looks_for(request.fd);
             }
         }
         (touched, certain)

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     event::{Args, Call, Changed, Effect, Event, Fault, Handle, Iocb},
     model::{
-        Model, Question, Subject,
+        Doubt, Model, Question, Subject,
         finding::ContextRef,
         owed::Owed,
         process::Space,
@@ -57,6 +57,7 @@ impl Model {
             is_injected,
         };
         self.faults.attempt(&attempt);
+        self.ask_for_others(event.pid);
         if matches!(call.args, Args::Submit { .. }) && call.ret > 0 {
             self.child_submitted(space);
         }
@@ -170,9 +171,13 @@ impl Model {
         };
         let written = written(&kind);
         let placeless = self.faults.placeless_of(space, &written);
+        let mut shared = self.faults.sharers.of(space, &written);
         for fd in &written {
             if self.faults.wants_path(space, *fd, event.time) {
                 self.ask(Question::File { pid: event.pid, fd: *fd });
+            }
+            if self.ask_for_sharers(event.pid, *fd) {
+                shared.push((*fd, Doubt::Shared));
             }
         }
         if let Some(fd) = fd.filter(|fd| self.faults.wants_path(space, *fd, event.time)) {
@@ -181,6 +186,7 @@ impl Model {
         self.faults.watch(Watched {
             written,
             placeless,
+            shared,
             places: places(&kind),
             since,
             again: None,

@@ -17,6 +17,7 @@ mod follow;
 mod forked;
 mod history;
 mod retries;
+mod sharers;
 mod synchronous;
 mod telling;
 mod watched;
@@ -95,6 +96,8 @@ pub struct Faults {
     paths: Map<(u64, u32), Led>,
     /// Why the places of writes to these descriptors say nothing, if they do not, as it was looked up last.
     placeless: Map<(u64, u32), Option<Doubt>>,
+    /// Who else may write to files.
+    sharers: sharers::Sharers,
     /// Those of which a synchronous call may do what is left.
     owing: BTreeSet<u64>,
     /// Synchronous calls are watched after a fault.

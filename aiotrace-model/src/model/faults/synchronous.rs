@@ -30,6 +30,7 @@ impl Model {
     pub(in crate::model) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
         let space = self.space(event.pid);
         self.synchronous_of(space, event.time, call, None);
+        self.ask_for_others(event.pid);
         // Its files are those of its parents, too.
         for (parent, since) in self.faults.children.parents(space) {
             self.synchronous_of(parent, event.time, call, Some(since));
@@ -71,9 +72,16 @@ impl Faults {
                 // The next sync is about this, too.
                 watched.since.goes_on(Doubt::Submitted);
             }
-            let done_by = |it: &mut Owed| match child {
-                Some(_) => it.done_by_child(call),
-                None => it.done_by(call),
+            let sharers = &mut self.sharers;
+            let mut done_by = |it: &mut Owed| {
+                let done = match child {
+                    Some(_) => it.done_by_child(call),
+                    None => it.done_by(call),
+                };
+                if done == Done::Touched && it.through() == Some(call.fd) {
+                    sharers.looks_for(call.fd);
+                }
+                done
             };
             match &mut watched.kind {
                 Kind::Submit { left, .. } => {

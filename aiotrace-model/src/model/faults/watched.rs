@@ -77,6 +77,15 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Goes through what is left.
+    pub fn each_owed(&mut self, each: impl FnMut(&mut Owed)) {
+        match self {
+            Self::Submit { left, .. } => left.values_mut().for_each(each),
+            Self::Completion { owed: Some(owed), .. } => [owed.as_mut()].into_iter().for_each(each),
+            Self::Completion { .. } | Self::Call | Self::Destroy => (),
+        }
+    }
+
     /// Whether a sync is left to be done.
     pub fn syncs(&self) -> bool {
         self.owed().iter().any(|it| does(&it.1.request) == Some(Does::Sync))
@@ -128,6 +137,8 @@ pub struct Watched {
     pub written: Vec<u32>,
     /// Those of them whose places say nothing, and why: what seems to be a retry may be the next write.
     pub placeless: Vec<(u32, Doubt)>,
+    /// Descriptors among them to whose files somebody may write unseen, and who.
+    pub shared: Vec<(u32, Doubt)>,
     /// What its requests did, of the first ones that move data.
     pub places: Vec<Place>,
     /// After what something has to come again, to be a retry.
@@ -240,7 +251,8 @@ impl Watched {
 
     /// Whether what was told to be lost still is: it did not come again, and no event was lost.
     pub fn is_lost(&self) -> bool {
-        let is_certain = self.doubt.is_none() && !self.may_be_sent();
+        let is_certain =
+            self.doubt.is_none() && !self.may_be_sent() && self.may_be_written().is_none();
         self.settled.is_none() && self.left().0 > 0 && is_certain
     }
 
@@ -293,9 +305,28 @@ impl Watched {
         match (self.half_by_place(watches), self.placeless.first()) {
             ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
             ((Half::Retried, _), _) if self.again.is_some() => (Half::Unsure, self.again),
+            ((Half::Lost, _), _) if self.may_be_written().is_some() => {
+                (Half::Unsure, self.may_be_written())
+            }
             ((Half::Lost, _), _) if self.may_be_sent() => (Half::Unsure, Some(Doubt::Stream)),
             (half, _) => half,
         }
+    }
+
+    /// Somebody may write to the file of a descriptor unseen.
+    pub fn is_shared(&mut self, fd: u32, doubt: Doubt) {
+        if self.written.contains(&fd) && self.shared.iter().all(|it| it.0 != fd) {
+            self.shared.push((fd, doubt));
+        }
+    }
+
+    /// Why all that seems to be lost may have been written unseen.
+    fn may_be_written(&self) -> Option<Doubt> {
+        let of = |fd| self.shared.iter().find(|it| it.0 == fd).map(|it| it.1);
+        let owed = self.kind.owed();
+        let mut lost = owed.iter().filter(|(_, it)| it.why().is_none()).map(|it| &it.1.request);
+        let first = lost.next().and_then(|it| of(it.fd))?;
+        lost.all(|it| of(it.fd).is_some()).then_some(first)
     }
 
     /// What it wrote to may be a socket: nobody looks at send(2).
