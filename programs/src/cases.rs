@@ -13,6 +13,7 @@ pub mod disk;
 mod pools;
 mod refused;
 mod results;
+mod unseen;
 mod waiting;
 
 use std::os::fd::RawFd;
@@ -23,7 +24,7 @@ use crate::aio::{self, Iocb};
 type Program = fn(&[String]);
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, Program); 39] = [
+pub const PROGRAMS: [(&str, Program); 41] = [
     ("append", results::append),
     ("big-ring", pools::big_ring),
     ("busy-reap", waiting::busy_reap),
@@ -39,6 +40,7 @@ pub const PROGRAMS: [(&str, Program); 39] = [
     ("fault-retry", again::fault_retry),
     ("fsync-stale", refused::fsync_stale),
     ("key-cancel", refused::key_cancel),
+    ("log-header", unseen::log_header),
     ("loop-setup", contexts::loop_setup),
     ("many", contexts::many),
     ("min-nr-waits", waiting::min_nr_waits),
@@ -63,6 +65,7 @@ pub const PROGRAMS: [(&str, Program); 39] = [
     ("sync-read", again::sync_read),
     ("tail-write", results::tail_write),
     ("thread-leaves", waiting::thread_leaves),
+    ("unseen-writer", unseen::unseen_writer),
 ];
 
 const PAGE: u64 = 4096;

@@ -60,6 +60,13 @@ pub enum Looked {
     /// What all living threads of the process's address space do, sorted by their ids; `None` if that could not be
     /// found out for each of them.
     Threads(#[serde(deserialize_with = "bounded::threads")] Option<Vec<Thread>>),
+    /// Whether the process has mapped the file of a descriptor, writable and shared: what it stores there goes to the file.
+    Mapped {
+        /// The descriptor.
+        fd: u32,
+        /// `None` if that cannot be told.
+        mapped: Option<bool>,
+    },
 }
 
 /// A living thread at one moment.

@@ -15,6 +15,7 @@ impl Model {
             Looked::File { fd, file, until } => self.looked_at_file(event, *fd, *file, *until),
             Looked::Descriptor { fd, open, until } => {
                 self.looked_at_descriptor(event.pid, *fd, *open, (event.time, *until));
+                self.faults.relative_has(event.pid, *fd, *open);
             }
             Looked::Limit(limit) => {
                 for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
@@ -34,6 +35,10 @@ impl Model {
                 self.aligned_iovecs(event.pid, *at, list.as_deref());
             }
             Looked::Threads(threads) => self.looked_at_threads(event, threads.as_deref()),
+            Looked::Mapped { fd, mapped } => {
+                let space = self.space(event.pid);
+                self.faults.is_mapped(space, *fd, *mapped);
+            }
             Looked::Path { fd, path } => {
                 let space = self.space(event.pid);
                 self.faults.leads_to(space, *fd, event.time, path.as_deref());
@@ -46,6 +51,7 @@ impl Model {
         if let Some(file) = file {
             self.faults.placeless(space, fd, inline::placeless(file));
         }
+        self.faults.is_file(space, fd, file.and_then(|it| it.id));
         self.aligned_file(event.pid, fd, file);
         self.end_is_known(event, fd, file);
         self.looked_at_end(event.pid, fd, file, (event.time, until));

@@ -22,7 +22,7 @@ pub enum Doubt {
     /// A scan sees neither registers nor handles that are kept in another form.
     Scan,
     /// A process that is not traced shares the memory, and the contexts with it.
-    Shared,
+    SharedMemory,
     /// Something else is mapped where the ring was, and the kernel may take it for the ring.
     Covered,
     /// The same request was submitted to another context.
@@ -45,11 +45,25 @@ pub enum Doubt {
     Append,
     /// The descriptor leads to something without offsets: a pipe, a socket, a character device.
     Stream,
-    /// The program had made the same request before the fault.
+    /// The program makes the same request at other times, too.
     Used,
-    /// A call moved data that nobody sees.
+    /// It came again later than a retry does.
+    Late,
+    /// It came again in another thread.
+    AnotherThread,
+    /// A call came again with other arguments.
+    OtherArguments,
+    /// A write came again from another place in memory.
+    OtherBuffer,
+    /// The program made other requests before it came again.
+    Submitted,
+    /// A call moved data, and nobody sees where.
     Unseen,
-    /// A process that was made in the meantime has the same files, and is not watched, or goes on.
+    /// The file is mapped, writable and shared.
+    Mapped,
+    /// Another process has had the same file since before.
+    SharedFile,
+    /// A process that was made meanwhile has the same files, and is not watched, or goes on.
     Forked,
     /// Calls of poll(2) and epoll_wait(2) are not seen.
     Poll,
@@ -90,7 +104,7 @@ impl Doubt {
             Self::Window => "these probes see completions only at the next call",
             Self::Ended => "the trace ended first",
             Self::Scan => "a scan sees no registers, and no handle in another form",
-            Self::Shared => {
+            Self::SharedMemory => {
                 "a child that shares its memory, and is not traced (-f traces it), may live on, and the contexts with it"
             }
             Self::Covered => {
@@ -118,8 +132,21 @@ impl Doubt {
             Self::Append => {
                 "the file is open with O_APPEND, so it may have been the next write, which looks the same"
             }
+            Self::Late => "it came more than a second later, so it may be the program's next one",
+            Self::AnotherThread => {
+                "another thread made it, for itself, or instead of the one that got the fault"
+            }
+            Self::OtherArguments => {
+                "the call had other arguments, so it may have been for something else"
+            }
+            Self::OtherBuffer => {
+                "it was made of other memory, so it may be the program's next one, with other data"
+            }
+            Self::Submitted => {
+                "the program did something else in between, so it may be its next one"
+            }
             Self::Used => {
-                "the program had made the same request before the fault, so what seems to be a retry may be the next \
+                "the program makes the same request at other times, too, so what seems to be a retry may be its next \
                  one, and the one that met the fault may be lost"
             }
             Self::Stream => {
@@ -128,6 +155,12 @@ impl Doubt {
             }
             Self::Unseen => {
                 "sendfile(2), copy_file_range(2), splice(2) or io_uring may have done it: what they do is not seen"
+            }
+            Self::Mapped => {
+                "the process has mapped the file, writable and shared, and what it stores there is not seen"
+            }
+            Self::SharedFile => {
+                "another process, forked before the fault, has the same descriptor, and what it writes is not seen"
             }
             Self::Forked => {
                 "a child process that has the same files may do it: it is not watched, or goes on"

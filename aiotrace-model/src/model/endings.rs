@@ -72,7 +72,7 @@ impl Model {
             return self.ends.destroying.push(Destroying { key, context, gone, time });
         }
         let is_shared = self.spaces.get(&space).is_some_and(|it| it.is_shared);
-        let doubt = is_shared.then_some(Doubt::Shared);
+        let doubt = is_shared.then_some(Doubt::SharedMemory);
         context.doubt = context.doubt.or(doubt);
         let process = self.name_then(space, context.pid);
         if let Some(mut finding) = self.discarded(&context, gone, event.time, None) {

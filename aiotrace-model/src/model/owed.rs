@@ -59,6 +59,8 @@ pub enum Done {
 
 /// Most ranges of a request that are missing, and most vectored requests that may do it.
 const MOST_PIECES: usize = 128;
+/// Descriptors known to be of other files, at most.
+const MOST_OTHERS: usize = 8;
 
 /// What a request does to a file; `None`: it is a poll, or its iocb could not be read.
 pub fn does(request: &Request) -> Option<Does> {
@@ -82,7 +84,13 @@ pub fn is_vectored(request: &Request) -> bool {
     matches!(request.opcode, Some(PREADV | PWRITEV))
 }
 
-/// A request that the program still has to do.
+/// Whether a call gives up this descriptor.
+fn gives_up(call: &Synchronous, fd: u32) -> bool {
+    let last = if call.call == Call::CloseRange { call.count } else { u64::from(call.fd) };
+    (u64::from(call.fd)..=last).contains(&u64::from(fd))
+}
+
+/// A request that somebody owes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Owed {
     /// The request.
@@ -104,6 +112,10 @@ pub struct Owed {
     is_partly: bool,
     /// Vectored requests that may do it when they complete.
     vectors: Vec<Vectored>,
+    /// The doubt is that this other descriptor may be of the same file.
+    through: Option<u32>,
+    /// Descriptors that are of other files.
+    others: Vec<u32>,
 }
 
 /// A vectored request that has not completed.
@@ -137,7 +149,7 @@ impl Owed {
         let missing = Some(span).filter(|it| it.0 < it.1).into_iter().collect();
         let doubt = (request.opcode == Some(POLL)).then_some(Doubt::Poll);
         let (tries, is_replaced, is_closed, is_partly) = (0, false, false, false);
-        let vectors = Vec::new();
+        let (vectors, through, others) = (Vec::new(), None, Vec::new());
         Self {
             request,
             tries,
@@ -149,6 +161,8 @@ impl Owed {
             is_closed,
             is_partly,
             vectors,
+            through,
+            others,
         }
     }
 
@@ -194,18 +208,52 @@ impl Owed {
         match call.call.does() {
             // The child closes its own descriptor; what its descriptors lead to later is not followed.
             Does::Close => {
-                if self.is_given_up(call) {
+                if gives_up(call, self.request.fd) {
                     self.forked();
                 }
                 Done::Not
             }
-            _ => self.done_by(call),
+            _ => {
+                let done = self.done_by(call);
+                // The number is one of the child's.
+                self.through = None;
+                done
+            }
         }
     }
 
-    fn is_given_up(&self, call: &Synchronous) -> bool {
-        let last = if call.call == Call::CloseRange { call.count } else { u64::from(call.fd) };
-        (u64::from(call.fd)..=last).contains(&u64::from(self.request.fd))
+    /// The descriptor that may be of the same file, if a look at it would remove all doubt.
+    pub fn through(&self) -> Option<u32> {
+        self.through.filter(|_| self.doubt == Some(Doubt::OtherDescriptor))
+    }
+
+    /// That descriptor is of another file.
+    pub fn is_elsewhere(&mut self, fd: u32) {
+        if self.through() == Some(fd) && self.others.len() < MOST_OTHERS {
+            (self.doubt, self.through) = (None, None);
+            self.others.push(fd);
+        }
+    }
+
+    /// The same was done through this descriptor.
+    fn done_through(&mut self, fd: u32) {
+        let why = self.why_other(fd);
+        if self.doubt.is_none() {
+            self.doubt = Some(why);
+            self.through = (why == Doubt::OtherDescriptor).then_some(fd);
+        } else if self.through != Some(fd) {
+            self.through = None;
+        }
+    }
+
+    /// A descriptor was given up: what was looked up of its number may be of another file.
+    fn closed(&mut self, call: &Synchronous) {
+        self.is_closed |= gives_up(call, self.request.fd);
+        self.through.take_if(|it| gives_up(call, *it));
+        if self.others.iter().any(|it| gives_up(call, *it)) {
+            self.others.retain(|it| !gives_up(call, *it));
+            self.doubt.get_or_insert(Doubt::OtherDescriptor);
+        }
     }
 
     /// Takes a synchronous call of the same process.
@@ -213,7 +261,7 @@ impl Owed {
         let Some(does) = does(&self.request) else { return Done::Not };
         match call.call.does() {
             Does::Close => {
-                self.is_closed |= self.is_given_up(call);
+                self.closed(call);
                 return Done::Not;
             }
             Does::Unseen
@@ -226,6 +274,9 @@ impl Owed {
             _ => (),
         }
         let is_same = self.request.fd == call.fd && !self.is_closed || call.call == Call::Sync;
+        if !is_same && self.others.contains(&call.fd) {
+            return Done::Not;
+        }
         let done = match (does, call.offset) {
             (Does::Sync, _) => {
                 let is_enough = self.request.opcode == Some(FDSYNC) || call.call != Call::Fdatasync;
@@ -242,7 +293,7 @@ impl Owed {
         if is_same || done == Done::Not {
             return done;
         }
-        self.doubt.get_or_insert(self.why_other(call.fd));
+        self.done_through(call.fd);
         Done::Touched
     }
 
@@ -273,6 +324,13 @@ impl Owed {
             return Done::Not;
         }
         let is_same = later.fd == self.request.fd && !self.is_closed;
+        if !is_same && doubt.is_none() && !is_vectored(later) {
+            let is_other = self.others.contains(&later.fd);
+            if !is_other {
+                self.done_through(later.fd);
+            }
+            return if is_other { Done::Not } else { Done::Touched };
+        }
         let doubt = doubt.or((!is_same).then(|| self.why_other(later.fd)));
         if !is_vectored(later) {
             return self.cover_perhaps(range, doubt);
@@ -324,7 +382,8 @@ impl Owed {
         }
     }
 
-    fn overlaps(&self, (from, to): (u64, u64)) -> bool {
+    /// Whether some of it that is missing is in this range.
+    pub fn overlaps(&self, (from, to): (u64, u64)) -> bool {
         self.missing.iter().any(|it| it.0 < to && from < it.1)
     }
 
@@ -365,71 +424,4 @@ impl Owed {
 }
 
 #[cfg(test)]
-mod tests {
-    use aiotrace_common::synchronous::Call;
-
-    use super::*;
-
-    fn owed(opcode: u16, offset: i64, nbytes: u64) -> Owed {
-        let iocb = crate::event::Iocb {
-            address: Some(crate::event::Address(1)),
-            value: Some(aiotrace_common::abi::Iocb {
-                opcode,
-                fildes: 3,
-                offset,
-                nbytes,
-                ..Default::default()
-            }),
-            read_late: false,
-        };
-        Owed::new(Request::new(&iocb, (0, 0), (0, 0)).unwrap())
-    }
-
-    fn call(call: Call, fd: u32, offset: Option<i64>, count: u64, ret: i64) -> Synchronous {
-        Synchronous { call, entered: None, fd, offset, count, ret }
-    }
-
-    #[test]
-    fn the_same_range_is_done_at_once_or_in_pieces_and_not_by_another_kind() {
-        let mut write = owed(PWRITE, 4096, 1024);
-        assert_eq!(write.done_by(&call(Call::Pread, 3, Some(4096), 1024, 1024)), Done::Not);
-        assert_eq!(write.done_by(&call(Call::Pwrite, 3, Some(0), 4096, 4096)), Done::Not);
-        assert_eq!(write.done_by(&call(Call::Pwrite, 3, Some(4096), 1024, -5)), Done::Not);
-        assert_eq!(write.done_by(&call(Call::Pwrite, 3, Some(4608), 512, 512)), Done::Touched);
-        assert_eq!(write.done_by(&call(Call::Pwritev, 3, Some(4000), 2, 608)), Done::All);
-        let mut short = owed(PWRITE, 0, 1024);
-        assert_eq!(short.done_by(&call(Call::Pwrite, 3, Some(0), 1024, 1000)), Done::Touched);
-    }
-
-    #[test]
-    fn a_read_at_the_end_of_the_file_is_done() {
-        assert_eq!(
-            owed(PREAD, 0, 1024).done_by(&call(Call::Pread, 3, Some(0), 1024, 10)),
-            Done::All
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_told_is_in_doubt() {
-        let doubt = |mut owed: Owed, call: Synchronous| {
-            assert_eq!(owed.done_by(&call), Done::Touched);
-            owed.doubt
-        };
-        let write = || owed(PWRITE, 4096, 1024);
-        let place = call(Call::Write, 3, None, 1024, 1024);
-        assert_eq!(doubt(write(), place), Some(Doubt::UnknownPlace));
-        let other = call(Call::Pwrite, 4, Some(4096), 1024, 1024);
-        assert_eq!(doubt(write(), other), Some(Doubt::OtherDescriptor));
-        let length = call(Call::Pwrite, 3, Some(4096), 1024, 1024);
-        assert_eq!(doubt(owed(PWRITEV, 4096, 2), length), Some(Doubt::UnknownLength));
-    }
-
-    #[test]
-    fn a_sync_is_done_by_one_that_does_as_much() {
-        let sync = |opcode, by| owed(opcode, 0, 0).done_by(&call(by, 3, None, 0, 0));
-        assert_eq!(sync(FSYNC, Call::Fsync), Done::All);
-        assert_eq!(sync(FSYNC, Call::Fdatasync), Done::Not);
-        assert_eq!(sync(FDSYNC, Call::Fsync), Done::All);
-        assert_eq!(sync(FDSYNC, Call::Fdatasync), Done::All);
-    }
-}
+mod tests;

@@ -51,7 +51,14 @@ pub enum Question {
         /// The process.
         pid: u32,
     },
-    /// The path behind the descriptor of a request that got a fault: [`Looked::Path`].
+    /// Whether the process has mapped the file of a descriptor, writable and shared: [`Looked::Mapped`].
+    Mapped {
+        /// The process.
+        pid: u32,
+        /// The descriptor.
+        fd: u32,
+    },
+    /// Where a descriptor leads, of a request that a fault met: [`Looked::Path`].
     Path {
         /// The process.
         pid: u32,

@@ -44,13 +44,15 @@ impl Model {
             }
             Change::Seen => self.uses(event.pid, process.space),
             Change::Fork { child, followed } if followed => {
+                self.has_child(event.pid, child, true);
                 self.name(child, &process.name);
                 let parent = self.space(event.pid);
                 self.uses(child, process.space);
                 self.forked(parent, Some(self.space(child)), event.time);
             }
-            // The child may share the address space, and contexts that it makes there are not seen.
-            Change::Fork { .. } => {
+            // It may share the address space, and what it makes there is not seen.
+            Change::Fork { child, .. } => {
+                self.has_child(event.pid, child, false);
                 if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
                     it.untraced += 1;
                 }
@@ -75,6 +77,7 @@ impl Model {
             Change::ExitWaits => self.in_exit(event),
             Change::Exit { status } => {
                 self.alive.remove(&event.pid);
+                self.has_ended(event.pid);
                 if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
                     it.ended = Some(event.time);
                 }

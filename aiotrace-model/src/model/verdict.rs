@@ -296,14 +296,7 @@ impl Verdict {
         let requests = || self.requests(path);
         let left = || (self.lost > 0).then(|| format!("not done: {}", requests()));
         match self.half {
-            Half::Retried => parts.push(
-                match (self.succeeded, self.next_fault) {
-                    (true, _) => "succeeded",
-                    (false, true) => "met the next fault",
-                    (false, false) => "never succeeded",
-                }
-                .to_owned(),
-            ),
+            Half::Retried => parts.push(self.fared().to_owned()),
             Half::Done => (),
             Half::GaveUp => parts.push(self.gave_up().to_owned()),
             Half::Lost => parts.push(format!("lost {}", requests())),
@@ -327,6 +320,7 @@ impl Verdict {
             }
             Half::Unsure => {
                 let why = self.doubt.unwrap_or(Doubt::Lost).text();
+                parts.extend(self.is_called_again().then(|| self.fared().to_owned()));
                 parts.extend(left().filter(|_| self.lost > 0));
                 parts.push(format!("unsure: {why}"));
             }
@@ -350,12 +344,27 @@ impl Verdict {
         }
     }
 
+    /// It came again, and it is not known whether that was a retry.
+    fn is_called_again(&self) -> bool {
+        self.half == Half::Unsure && self.lost == 0 && self.retries > 0
+    }
+
+    /// How what came again fared.
+    fn fared(&self) -> &'static str {
+        match (self.succeeded, self.next_fault) {
+            (true, _) => "succeeded",
+            (false, true) => "met the next fault",
+            (false, false) => "never succeeded",
+        }
+    }
+
     fn retries(&self) -> Option<String> {
         let after = in_words(self.after?);
+        let what = if self.is_called_again() { "came again" } else { "retried" };
         Some(match self.retries {
             0 => return None,
-            1 => format!("retried after {after}"),
-            count => format!("retried {count} times, first after {after}"),
+            1 => format!("{what} after {after}"),
+            count => format!("{what} {count} times, first after {after}"),
         })
     }
 

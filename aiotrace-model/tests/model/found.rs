@@ -770,7 +770,7 @@ fn what_a_child_shares_that_is_not_traced_may_not_end_with_the_process() {
         (told, trace.rows()[0].doubt)
     };
     for how in [How::Exit, How::Exec] {
-        let doubt = Some(Doubt::Shared);
+        let doubt = Some(Doubt::SharedMemory);
         let unsure = [
             (Name::DiscardedRequests, Severity::Warning, doubt),
             (Name::ReleasedAtExit, Severity::Info, doubt),

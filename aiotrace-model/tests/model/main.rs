@@ -1,6 +1,7 @@
 //! Compares the model with a small reference of fs/aio.c: random calls of several processes and threads, reported as
 //! a source reports them, with and without losses.
 
+mod again;
 mod concluded;
 mod covered;
 mod endless;
@@ -10,6 +11,7 @@ mod generate;
 mod oracle;
 mod reaping;
 mod reference;
+mod sharers;
 mod told;
 mod unread;
 mod verdicts;

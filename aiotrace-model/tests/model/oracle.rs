@@ -12,8 +12,8 @@ mod plan;
 mod play;
 mod truth;
 
-use aiotrace_model::model::{Half, Verdict};
-use plan::{Deal, End, Iocbs, Made, Plan, Step, plan};
+use aiotrace_model::model::{Doubt, Half, Verdict};
+use plan::{Deal, End, Iocbs, Made, Plan, Step, dropped_log, plan};
 use play::Player;
 use proptest::prelude::*;
 
@@ -41,7 +41,15 @@ proptest! {
         play(&Plan { watches: false, losses: Vec::new(), ..plan });
     }
 
-    /// Records are lost: the verdicts are true, or unsure.
+    /// A log writes its header anew with each record, and never tries anything again.
+    #[test]
+    fn a_log_that_drops_what_fails_has_not_retried(plan in dropped_log()) {
+        for verdict in play(&plan) {
+            prop_assert!(verdict.half != Half::Retried, "{}: {verdict:?}", verdict.message());
+        }
+    }
+
+    /// Records are lost: what is told is the truth, or unsure.
     #[test]
     fn after_losses_verdicts_are_the_truth_or_unsure(plan in plan(), watches in any::<bool>()) {
         play(&Plan { watches, ..plan });
@@ -98,7 +106,13 @@ fn who_makes_a_request_again_in_whatever_iocb_has_retried_it() {
             ] {
                 let verdicts = play(&plan);
                 assert_eq!(verdicts.len(), 1, "{verdicts:?}");
-                assert_eq!((verdicts[0].half, verdicts[0].succeeded), (Half::Retried, true));
+                let told = (verdicts[0].half, verdicts[0].doubt, verdicts[0].succeeded);
+                // After others it may have been made for another reason.
+                let expected = match dealt {
+                    Deal::Elsewhere { after: 3 } => (Half::Unsure, Some(Doubt::Submitted), true),
+                    _ => (Half::Retried, None, true),
+                };
+                assert_eq!(told, expected, "{dealt:?}");
             }
         }
     }

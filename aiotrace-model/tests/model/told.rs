@@ -332,6 +332,7 @@ impl Told {
                     Question::File { .. }
                     | Question::Descriptor { .. }
                     | Question::Iovecs { .. }
+                    | Question::Mapped { .. }
                     | Question::Path { .. }
                     | Question::Threads { .. } => (),
                 }

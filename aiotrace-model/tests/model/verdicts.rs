@@ -5,7 +5,8 @@ use aiotrace_common::{abi, synchronous};
 use aiotrace_model::{
     event::{
         Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
-        Fault, Handle, IoEvent, Iocb, Refused, Ring, Synchronous, Syscall, Unfinished, Why,
+        Fault, Handle, IoEvent, Iocb, Refused, Ring, Synchronous, Syscall, Timespec, Unfinished,
+        Why,
     },
     model::{
         Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Rules, Settings, Thresholds,
@@ -82,11 +83,11 @@ impl Trace {
     }
 
     /// A call of this thread that succeeds.
-    fn by(&mut self, tid: u32, args: Args) {
+    pub(crate) fn by(&mut self, tid: u32, ret: i64, args: Args) {
         let (entered, entry) = (Some(self.now + 500), Entry::Seen);
         let (ring, ring_before, compat, stack) = (None, None, false, None);
         let fault = None;
-        let call = Call { entered, entry, ret: 0, args, ring, ring_before, compat, stack, fault };
+        let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault };
         self.now += 1000;
         let body = Body::Call(call);
         self.model.handle_event(&Event { time: self.now, pid: 7, tid, body });
@@ -111,7 +112,7 @@ impl Trace {
         self.tell(process(Some(70), Change::Exit { status }));
     }
 
-    fn wait(&mut self, nanos: u64) {
+    pub(crate) fn wait(&mut self, nanos: u64) {
         self.now += nanos;
         self.model.handle_timeout(self.now);
     }
@@ -127,7 +128,7 @@ impl Trace {
         verdicts.remove(0)
     }
 
-    fn told(&mut self) -> Vec<String> {
+    pub(crate) fn told(&mut self) -> Vec<String> {
         self.verdicts().iter().map(|it| format!("{}: {}", it.what(), it.message())).collect()
     }
 
@@ -144,7 +145,7 @@ fn request(address: u64, opcode: u16) -> Option<Iocb> {
     at(address, opcode, address as i64 * 512)
 }
 
-fn at(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
+pub(crate) fn at(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
     let value = abi::Iocb { opcode, fildes: 3, offset, nbytes: 512, ..Default::default() };
     Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
 }
@@ -293,7 +294,7 @@ fn another_io_setup_is_not_known_to_be_a_retry() {
         let mut trace = Trace::new();
         trace.call(Some(ERROR), EAGAIN, of(4, 8));
         trace.call(None, 0, other);
-        trace.by(9, of(4, 8));
+        trace.by(9, 0, of(4, 8));
         trace.exit(ExitStatus::Code(0));
         let verdict = trace.verdict();
         assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true));
@@ -358,8 +359,7 @@ fn the_sum_of_the_issue() {
         trace.call(Some(ERROR), EAGAIN, reads(1..4));
     }
     trace.exit(ExitStatus::Code(1));
-    let row =
-        "io_submit EAGAIN x 14: 13 retried within 500ns, 1 lost 3 requests; exited with status 1";
+    let row = "io_submit EAGAIN x 14: 13 retried, none succeeded, 1 lost 3 requests; exited with status 1";
     assert_eq!(trace.rows(), [row]);
     let outcomes = [(Outcome::Retried, 13), (Outcome::Reported, 1)];
     assert_eq!(trace.model.report().faults[0].outcomes, outcomes, "it said so by its status");
@@ -486,8 +486,9 @@ fn a_process_that_stands_still_hangs_until_it_goes_on() {
     assert_eq!(trace.verdicts(), [], "once is enough");
     trace.call(None, 2, reads(1..3));
     let verdict = trace.verdict();
-    assert!(verdict.anew && verdict.succeeded && verdict.outcome == Outcome::Retried);
-    assert!(trace.rows()[0].starts_with("io_submit EAGAIN x 1: 1 retried within "));
+    assert!(verdict.anew && verdict.succeeded);
+    assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::Late)));
+    assert!(trace.rows()[0].starts_with("io_submit EAGAIN x 1: 1 unsure; "), "{:?}", trace.rows());
     assert_eq!(trace.model.report().faults[0].lost, 0);
 }
 
@@ -531,7 +532,7 @@ fn a_read_that_was_given_up_may_come_back_before_the_process_is_killed() {
         trace.verdicts().iter().map(|it| (it.half, it.retries)).collect::<Vec<_>>()
     };
     assert_eq!(killed(false), [(Half::GaveUp, 0)]);
-    assert_eq!(killed(true), [(Half::GaveUp, 0), (Half::Retried, 1)]);
+    assert_eq!(killed(true), [(Half::GaveUp, 0), (Half::Unsure, 1)]);
 }
 
 #[test]
@@ -802,7 +803,7 @@ pub(crate) fn pwrite(fd: u32, offset: i64, ret: i64) -> Body {
     Body::Synchronous(Synchronous { call, entered, fd, offset, count: 512, ret })
 }
 
-fn write(address: u64, offset: i64) -> Args {
+pub(crate) fn write(address: u64, offset: i64) -> Args {
     submit(vec![at(address, PWRITE, offset)])
 }
 
@@ -816,13 +817,14 @@ fn an_iocb_that_carries_another_request_is_no_retry() {
     let lost = "io_submit EAGAIN: lost 1 request (pwrite fd=3 offset=0 nbytes=512); exited with status 0 2.00us later";
     assert_eq!(trace.told(), [lost]);
 
-    // The twin uses the iocb for the next write, and then comes back to the first one.
+    // Its twin puts the next one into it, and comes back to the first: or it writes there for another reason.
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
     trace.call(None, 1, write(1, 512));
     trace.call(None, 1, write(1, 0));
     trace.exit(ExitStatus::Code(0));
-    assert_eq!(trace.verdict().outcome, Outcome::Retried);
+    let verdict = trace.verdict();
+    assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::Submitted)));
 
     // A server lives on, and has nothing to do for long.
     let mut trace = Trace::new();
@@ -838,30 +840,6 @@ fn an_iocb_that_carries_another_request_is_no_retry() {
     assert_eq!(trace.verdicts(), []);
 }
 
-/// A log writes its header with each record.
-#[test]
-fn what_a_program_does_again_and_again_is_no_certain_retry() {
-    let header_and_record = |trace: &mut Trace, number: i64, fault: Option<Fault>| {
-        trace.call(fault, if fault.is_some() { EAGAIN } else { 1 }, write(1, 0));
-        trace.call(None, 1, write(2, 512 * number));
-    };
-    let mut trace = Trace::new();
-    header_and_record(&mut trace, 1, None);
-    header_and_record(&mut trace, 2, Some(ERROR));
-    header_and_record(&mut trace, 3, None);
-    trace.exit(ExitStatus::Code(0));
-    let verdict = trace.verdict();
-    assert_eq!((verdict.outcome, verdict.doubt), (Outcome::Unsure, Some(Doubt::Used)));
-
-    // A record that is written only once is recognised, whatever is written around it.
-    let mut trace = Trace::new();
-    header_and_record(&mut trace, 1, None);
-    trace.call(Some(ERROR), EAGAIN, write(2, 1024));
-    trace.call(None, 1, write(2, 1024));
-    trace.exit(ExitStatus::Code(0));
-    assert_eq!(trace.verdict().outcome, Outcome::Retried);
-}
-
 #[test]
 fn a_dropped_request_of_a_busy_program_is_told_while_it_runs() {
     let mut trace = Trace::new();
@@ -874,10 +852,10 @@ fn a_dropped_request_of_a_busy_program_is_told_while_it_runs() {
     let verdict = trace.verdict();
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1));
     assert!(verdict.message().ends_with("; still running"), "{}", verdict.message());
-    // The request comes after all.
+    // It comes after all, or the place is written for another reason.
     trace.call(None, 1, write(1, 0));
     let verdict = trace.verdict();
-    assert_eq!((verdict.outcome, verdict.anew, verdict.lost), (Outcome::Retried, true, 0));
+    assert_eq!((verdict.outcome, verdict.anew, verdict.lost), (Outcome::Unsure, true, 0));
 }
 
 #[test]
@@ -971,14 +949,15 @@ fn what_cannot_be_told_is_unsure_and_says_why() {
     let lose = |trace: &mut Trace| trace.tell(Body::Lost { records: 1 });
     assert_eq!(unsure(&lose), Some(Doubt::Lost));
 
-    // Another context has taken the place of one that is gone.
+    // A context that has taken the place of one that is gone: the program has done something else.
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
     trace.call(None, 0, DESTROY);
     trace.call(None, 0, setup(8));
     trace.call(None, 1, submit_to(Handle(0x2000), vec![at(1, PWRITE, 0)]));
     trace.exit(ExitStatus::Code(0));
-    assert_eq!(trace.verdict().outcome, Outcome::Retried);
+    let verdict = trace.verdict();
+    assert_eq!((verdict.doubt, verdict.succeeded), (Some(Doubt::Submitted), true));
 
     // A poll may be done with poll(2).
     let mut trace = Trace::new();
@@ -1038,15 +1017,15 @@ fn whoever_is_killed_by_somebody_else_might_have_gone_on() {
 fn a_program_that_has_to_be_ended_hangs() {
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
-    trace.call(Some(ERROR), EAGAIN, write(2, 512));
     trace.call(None, 1, write(1, 0));
+    trace.call(Some(ERROR), EAGAIN, write(2, 512));
     trace.now += SECOND;
     trace.model.timed_out(trace.now);
     let told = trace.told();
     assert_eq!(
         told,
         [
-            "io_submit EAGAIN: retried after 1.50us, succeeded; hung: still there when --timeout ended it \
+            "io_submit EAGAIN: retried after 500ns, succeeded; hung: still there when --timeout ended it \
              1.00s later",
             "io_submit EAGAIN: not done: 1 request (pwrite fd=3 offset=512 nbytes=512); hung: still there \
              when --timeout ended it 1.00s later"
@@ -1119,10 +1098,134 @@ fn a_program_may_do_without_a_context() {
     assert_eq!(trace.told(), [without]);
     trace.call(None, 0, setup(8));
     let verdict = trace.verdict();
-    assert_eq!((verdict.outcome, verdict.anew), (Outcome::Retried, true));
+    let told = (verdict.outcome, verdict.doubt, verdict.anew);
+    assert_eq!(told, (Outcome::Unsure, Some(Doubt::Late), true), "perhaps it is for another one");
 
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, setup(8));
     trace.exit(ExitStatus::Code(3));
     assert_eq!(trace.told(), ["io_setup EAGAIN: gave up; exited with status 3 1.00us later"]);
+}
+
+/// What came between an io_getevents that failed and the next one, and why that one is no retry for sure then.
+#[test]
+fn a_later_wait_on_the_same_context_is_not_known_to_be_a_retry() {
+    let nothing = || getevents(Vec::new(), Vec::new());
+    let timed = |nanos: Option<i64>| {
+        let mut args = nothing();
+        if let Args::Getevents { timeout, timeout_value, .. } = &mut args {
+            *timeout = Address(64);
+            *timeout_value = nanos.map(|nsec| Timespec { sec: 0, nsec });
+        }
+        args
+    };
+    let verdict = |first: Args, between: &dyn Fn(&mut Trace), later: Args| {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EINTR, first);
+        between(&mut trace);
+        trace.call(None, 0, later);
+        trace.exit(ExitStatus::Code(0));
+        trace.verdict()
+    };
+    let at_once = |_: &mut Trace| ();
+    let submitted = |trace: &mut Trace| trace.call(None, 1, reads(1..2));
+    let refused = |trace: &mut Trace| trace.call(None, EINVAL, reads(1..2));
+    let late = |trace: &mut Trace| trace.now += 4 * SECOND;
+    let wants_two = || {
+        let mut args = nothing();
+        if let Args::Getevents { min_nr, .. } = &mut args {
+            *min_nr = 2;
+        }
+        args
+    };
+    for (it, doubt) in [
+        (verdict(nothing(), &at_once, nothing()), None),
+        (verdict(nothing(), &refused, nothing()), Some(Doubt::Submitted)),
+        (verdict(timed(Some(900)), &at_once, timed(Some(900))), None),
+        // For what is left of the time.
+        (verdict(timed(Some(900)), &at_once, timed(Some(400))), None),
+        (verdict(timed(Some(400)), &at_once, timed(Some(900))), Some(Doubt::OtherArguments)),
+        (verdict(timed(None), &at_once, timed(None)), Some(Doubt::OtherArguments)),
+        (verdict(timed(Some(900)), &at_once, nothing()), Some(Doubt::OtherArguments)),
+        (verdict(nothing(), &at_once, wants_two()), Some(Doubt::OtherArguments)),
+        (verdict(nothing(), &late, nothing()), Some(Doubt::Late)),
+        (verdict(nothing(), &submitted, nothing()), Some(Doubt::Submitted)),
+    ] {
+        let half = if doubt.is_some() { Half::Unsure } else { Half::Retried };
+        assert_eq!((it.half, it.doubt), (half, doubt), "{}", it.message());
+        assert!(it.succeeded && it.after.is_some(), "{}", it.message());
+    }
+    let both = |trace: &mut Trace| {
+        late(trace);
+        submitted(trace);
+    };
+    assert_eq!(
+        verdict(nothing(), &both, nothing()).message(),
+        "came again after 4.00s, succeeded, unsure: the program did something else in between, so it may be its next \
+         one; exited with status 0 4.00s later"
+    );
+
+    // Another thread reaps from the same context, too; then the one that got the fault comes back, or does not.
+    for comes_back in [false, true] {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EINTR, nothing());
+        trace.by(9, 0, nothing());
+        if comes_back {
+            trace.call(None, 0, nothing());
+        }
+        trace.exit(ExitStatus::Code(0));
+        let it = trace.verdict();
+        let expected = if comes_back {
+            (Half::Retried, None)
+        } else {
+            (Half::Unsure, Some(Doubt::AnotherThread))
+        };
+        assert_eq!((it.half, it.doubt), expected, "{}", it.message());
+    }
+}
+
+/// A program that tries again for ever has not got anywhere; one that got there at last has.
+#[test]
+fn retries_of_which_none_succeeded_are_summed_up_so() {
+    for (is_well, retried) in
+        [(false, "99 retried, none succeeded"), (true, "100 retried within 500ns")]
+    {
+        let mut trace = Trace::new();
+        for _ in 0..100 {
+            trace.call(Some(ERROR), EAGAIN, write(1, 0));
+        }
+        if is_well {
+            trace.call(None, 1, write(1, 0));
+        }
+        trace.model.finish(trace.now);
+        let rows = trace.rows();
+        assert!(rows[0].starts_with(&format!("io_submit EAGAIN x 100: {retried}")), "{rows:?}");
+    }
+    // What came of the last one is known, and not told yet.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 1, write(1, 0));
+    assert_eq!(
+        trace.rows(),
+        ["io_submit EAGAIN x 2: 1 retried, met the next fault, 1 not decided yet"]
+    );
+    // The retry meets the fault of another rule, and that one is over in the end.
+    let mut trace = Trace::new();
+    let two = || submit(vec![at(1, PWRITE, 0), at(2, PWRITE, 512)]);
+    trace.call(Some(ERROR), EAGAIN, two());
+    trace.call(Some(ACCEPT), 1, two());
+    trace.call(None, 1, write(2, 512));
+    trace.model.finish(trace.now);
+    let rows = trace.rows();
+    assert_eq!(rows[0], "io_submit EAGAIN x 1: 1 retried, met the next fault");
+    assert!(rows[1].contains("1 retried within "), "{rows:?}");
+    // What was told to have succeeded, and is told anew, is counted once.
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.call(None, 1, write(1, 0));
+    trace.wait(2 * HUNG_AFTER);
+    trace.exit(ExitStatus::Code(1));
+    let row = &trace.model.report().faults[0];
+    assert_eq!((row.succeeded, row.in_vain), (1, 0), "{}", row.in_words());
 }

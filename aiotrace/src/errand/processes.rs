@@ -49,6 +49,8 @@ errands! {
         Descriptor(fd: u32) -> Option<File> = descriptor::file;
         /// [`descriptor::open`]
         IsOpen(fd: u32) -> Open = descriptor::open;
+        /// [`descriptor::is_mapped`]
+        IsMapped(fd: u32) -> Option<bool> = descriptor::is_mapped;
         /// [`descriptor::path`]
         Path(fd: u32) -> Option<Vec<u8>> = descriptor::path;
         /// [`descriptor::position`]

@@ -5,6 +5,7 @@ use aiotrace_common::synchronous::Does;
 
 use super::{
     Faults, NO_REQUEST,
+    retries::Attempt,
     watched::{Kind, Piece, Want, Watched},
 };
 use crate::model::{
@@ -30,20 +31,18 @@ pub enum Fared {
 
 impl Faults {
     /// A request was submitted that is not the same as one that is left, and may do it all the same. Which faults had it
-    /// retried.
+    /// retried, and when the latest was of which it does something for sure.
     pub(super) fn cover(
         &mut self,
-        (space, ctx): (u64, u64),
-        entered: u64,
+        attempt: &Attempt<'_>,
+        ctx: u64,
         request: &Request,
         fared: Fared,
-    ) -> Vec<u64> {
-        let mut touched = Vec::new();
-        for (number, place) in self.over(space, request) {
-            let Some(watched) = self.watched.get_mut(&number).filter(|it| it.time <= entered)
-            else {
-                continue;
-            };
+    ) -> (Vec<u64>, Option<u64>) {
+        let (mut touched, mut certain) = (Vec::new(), None);
+        for (number, place) in self.over(attempt.space, request) {
+            let is_before = |it: &&mut Watched| it.time <= attempt.entered;
+            let Some(watched) = self.watched.get_mut(&number).filter(is_before) else { continue };
             let is_of_another =
                 watched.handle != ctx && watched.moved != Some(ctx) && watched.over.is_none();
             let Some(owed) = watched.owed_mut(place) else { continue };
@@ -63,16 +62,27 @@ impl Faults {
                 if is_all && fared == Fared::Injected {
                     watched.next_fault = true;
                     watched.retries = watched.retries.max(u64::from(place != NO_REQUEST));
+                    self.comes_again(number, attempt, ctx, None);
                     self.take(number, place);
                     touched.push(number);
                 }
                 continue;
             }
+            let is_same_number = request.fd == owed.request.fd;
+            if is_same_number && owed.overlaps(reach(request)) {
+                // What one with vectors is about is not known before it completes.
+                let fault = self.comes_again(number, attempt, ctx, None);
+                certain = certain.max(fault.filter(|_| !is_vectored(request)));
+            }
             if self.is_retried_by(number, place, request) {
                 touched.push(number);
             }
+            let owed = self.watched.get_mut(&number).and_then(|it| it.owed_mut(place));
+            if !is_same_number && owed.is_some_and(|it| it.through() == Some(request.fd)) {
+                self.sharers.looks_for(request.fd);
+            }
         }
-        touched
+        (touched, certain)
     }
 
     /// What is left that this request may overlap.

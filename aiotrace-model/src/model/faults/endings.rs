@@ -21,6 +21,7 @@ impl Faults {
         let is_meant = |it: &&mut Watched| space.is_none_or(|space| it.space == space);
         for watched in self.watched.values_mut().filter(is_meant) {
             watched.doubt.get_or_insert(doubt);
+            watched.since.goes_on(doubt);
         }
     }
 
@@ -34,6 +35,7 @@ impl Faults {
             self.wanted.entry((to, want)).or_default().append(&mut list);
         }
         self.children.moved(from, to);
+        self.given.moved(from, to);
         for is_write in [false, true] {
             if let Some(ranges) = self.ranges.remove(&(from, is_write)) {
                 self.ranges.entry((to, is_write)).or_default().append(ranges);
@@ -52,6 +54,7 @@ impl Faults {
 
     /// A ring was moved, so its context has another handle.
     pub fn ring_moved(&mut self, space: u64, from: u64, to: u64) {
+        self.given.ring_moved(space, from, to);
         let is_meant =
             |it: &&mut Watched| it.space == space && it.moved.unwrap_or(it.handle) == from;
         self.watched.values_mut().filter(is_meant).for_each(|it| it.moved = Some(to));

@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use super::{
     MOST_FAULTS, Rules, Verdict,
+    again::Since,
     retries::Attempt,
-    watched::{Kind, Want, Watched, wants_of_call, wants_of_completion, written},
+    watched::{Kind, Want, Watched, places, wants_of_call, wants_of_completion, written},
 };
 use crate::{
     event::{Args, Call, Changed, Effect, Event, Fault, Handle, Iocb},
     model::{
-        Model, Question, Subject,
+        Doubt, Model, Question, Subject,
         finding::ContextRef,
         owed::Owed,
         process::Space,
@@ -48,6 +49,7 @@ impl Model {
         let is_injected = self.faults.rules.injected(call);
         let attempt = Attempt {
             space,
+            tid: event.tid,
             entered: call.entered.unwrap_or(event.time),
             time: event.time,
             args: &call.args,
@@ -55,6 +57,7 @@ impl Model {
             is_injected,
         };
         self.faults.attempt(&attempt);
+        self.ask_for_others(event.pid);
         if matches!(call.args, Args::Submit { .. }) && call.ret > 0 {
             self.child_submitted(space);
         }
@@ -68,8 +71,6 @@ impl Model {
             Effect::Missed => self.faults.row(fault.rule, cause, None).missed += 1,
             Effect::Done if is_injected => {
                 self.failed(event, call);
-                // Those that it accepted beside the ones that met the fault.
-                self.faults.remember(&attempt);
             }
             Effect::Done if self.faults.rules.delayed(call) => {
                 self.faults.row(fault.rule, cause, None).delayed += 1;
@@ -103,7 +104,8 @@ impl Model {
         let space = self.space(event.pid);
         let time = event.time;
         let (ret, is_injected) = (None, false);
-        self.faults.attempt(&Attempt { space, entered, time, args, ret, is_injected });
+        let tid = event.tid;
+        self.faults.attempt(&Attempt { space, tid, entered, time, args, ret, is_injected });
     }
 
     fn failed(&mut self, event: &Event, call: &Call) {
@@ -138,7 +140,8 @@ impl Model {
         let context = self.context_when((event.pid, Handle(handle)), call.began(event));
         let context = context.map(|it| it.name);
         let what = (Cause::Call(call.args.syscall()), call.ret);
-        self.watch(event, call.fault, what, (context, handle), kind, wants);
+        let since = Since::new(event.tid, event.time, Some(&call.args));
+        self.watch(event, call.fault, what, (context, handle), kind, (wants, since));
     }
 
     fn watch(
@@ -148,7 +151,7 @@ impl Model {
         (cause, ret): (Cause, i64),
         (context, handle): (Option<ContextRef>, u64),
         mut kind: Kind,
-        mut wants: Vec<Want>,
+        (mut wants, since): (Vec<Want>, Since),
     ) {
         let Some(fault) = fault else { return };
         let space = self.space(event.pid);
@@ -166,12 +169,15 @@ impl Model {
             Kind::Completion { subject, .. } => subject.map(|it| it.fd),
             Kind::Call | Kind::Destroy => None,
         };
-        let is_used = self.faults.is_used(space, &kind);
         let written = written(&kind);
         let placeless = self.faults.placeless_of(space, &written);
+        let mut shared = self.faults.sharers.of(space, &written);
         for fd in &written {
             if self.faults.wants_path(space, *fd, event.time) {
                 self.ask(Question::File { pid: event.pid, fd: *fd });
+            }
+            if self.ask_for_sharers(event.pid, *fd) {
+                shared.push((*fd, Doubt::SharedFile));
             }
         }
         if let Some(fd) = fd.filter(|fd| self.faults.wants_path(space, *fd, event.time)) {
@@ -180,7 +186,11 @@ impl Model {
         self.faults.watch(Watched {
             written,
             placeless,
-            is_used,
+            shared,
+            places: places(&kind),
+            since,
+            again: None,
+            before: Vec::new(),
             time: event.time,
             pid: event.pid,
             tid: event.tid,
@@ -220,6 +230,7 @@ impl Model {
         }
         self.provoked = self.provoked.max(event.time);
         let space = self.space(event.pid);
+        self.faults.forget_retries();
         if self.faults.changed.len() < MOST_FAULTS {
             self.faults.changed.insert((space, own.obj, own.data), (res, own.res));
         }
@@ -262,7 +273,8 @@ impl Model {
             pieces: Vec::new(),
             completed: None,
         };
-        self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, wants);
+        let since = Since::new(event.tid, event.time, None);
+        self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, (wants, since));
         let by_hand = by_hand || fault.effect == Effect::Unsure;
         self.faults.is_undelivered(space, &own, by_hand);
     }

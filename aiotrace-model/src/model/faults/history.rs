@@ -25,7 +25,7 @@ impl Default for History {
 }
 
 impl History {
-    /// A request was accepted that is no retry. Only reads and writes are remembered: the next poll or sync does the work
+    /// A request was accepted that is no retry for sure. Only reads and writes are remembered: the next poll or sync does the work
     /// of the last one, too.
     pub fn accepted(&mut self, space: u64, place: Place) {
         if !place.moves_data() {

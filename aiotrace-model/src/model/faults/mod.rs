@@ -9,6 +9,7 @@
 //! ```
 //! A retry that meets a fault ends the first: so there is never more than one for a request.
 
+mod again;
 mod asked;
 mod covered;
 mod endings;
@@ -16,29 +17,29 @@ mod follow;
 mod forked;
 mod history;
 mod retries;
+mod sharers;
 mod synchronous;
+mod telling;
 mod watched;
 mod whose;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use aiotrace_common::synchronous::Does;
-use watched::{Kind, Told, Want, Watched, wants_of};
+use watched::{Kind, Want, Watched, wants_of};
 
 use super::{
     Doubt, Map,
     owed::Owed,
     ranges::Ranges,
     rules::Rules,
-    verdict::{Cause, FaultRow, Going, Half, Outcome, RuleRow, Verdict},
+    verdict::{Cause, FaultRow, RuleRow, Verdict},
 };
 
 /// Faults watched one by one at a time.
 pub const MOST_FAULTS: usize = 4096;
 /// Requests refused by these.
 const MOST_REFUSED: usize = 65_536;
-/// Verdicts that wait to be told.
-const MOST_UNTOLD: usize = 65_536;
 /// Kinds of faults in the report.
 const MOST_ROWS: usize = 1024;
 /// Completions remembered, in case one of them turns out to be changed.
@@ -95,10 +96,18 @@ pub struct Faults {
     paths: Map<(u64, u32), Led>,
     /// Why the places of writes to these descriptors say nothing, if they do not, as it was looked up last.
     placeless: Map<(u64, u32), Option<Doubt>>,
+    /// Who else may write to files.
+    sharers: sharers::Sharers,
     /// Those of which a synchronous call may do what is left.
     owing: BTreeSet<u64>,
     /// Synchronous calls are watched after a fault.
     watches: bool,
+    /// Requests of contexts that met faults.
+    given: again::Given,
+    /// What the last io_submit was refused are all retries for sure, after a fault at this time or before.
+    origin: Option<u64>,
+    /// Verdicts on faults whose retry has just met the next one, which is watched next.
+    handed: Vec<Verdict>,
     /// Requests so far, if there are rules.
     history: Option<Box<history::History>>,
 }
@@ -159,7 +168,9 @@ impl Faults {
 
     /// For the report.
     pub fn rows(&self) -> Vec<FaultRow> {
-        self.rows.values().cloned().collect()
+        let is_hopeless = !self.rows.values().any(FaultRow::may_be_well);
+        let row = |it: &FaultRow| FaultRow { is_hopeless, ..it.clone() };
+        self.rows.values().map(row).collect()
     }
 
     fn row(&mut self, rule: u32, cause: Cause, ret: Option<i64>) -> &mut FaultRow {
@@ -218,7 +229,12 @@ impl Faults {
         if watched.is_about_requests() {
             self.owing.insert(number);
         }
+        watched.before = std::mem::take(&mut self.handed);
+        let (tid, time) = (watched.tid, watched.time);
         self.watched.insert(number, watched);
+        self.begins(number, tid, time);
+        let origin = self.origin.take();
+        self.goes_on_from(number, origin);
     }
 
     fn unwant(&mut self, space: u64, want: Want, number: u64, place: u32) {
@@ -268,6 +284,9 @@ impl Faults {
         self.settled.remove(&number);
         self.stop(number);
         self.watched.remove(&number);
+        if self.watched.is_empty() {
+            self.given.forget();
+        }
     }
 
     /// Nothing that follows is a retry of it.
@@ -294,119 +313,6 @@ impl Faults {
             }
             self.remove(space, &owed, (number, place));
             self.refused -= 1;
-        }
-    }
-
-    /// It is known what became of the requests.
-    fn settle(&mut self, number: u64, half: Half) {
-        self.stop(number);
-        let Some(watched) = self.watched.get_mut(&number) else { return };
-        watched.settled = Some(half);
-        if half == Half::Retried && watched.next_fault && !watched.succeeded {
-            // The next fault's verdict goes on from here.
-            let half = watched.half(self.watches);
-            self.close(number, half, None, None);
-        } else if watched.told.is_some() {
-            let half = watched.half(self.watches);
-            self.tell(number, half, Some(Going::Running), None);
-        } else {
-            self.settled.insert(number);
-        }
-    }
-
-    /// Its first half is known, and the process still runs.
-    fn tell_running(&mut self, number: u64) {
-        if let Some(watched) = self.watched.get(&number).filter(|it| it.settled.is_some()) {
-            let half = watched.half(self.watches);
-            self.tell(number, half, Some(Going::Running), None);
-        }
-    }
-
-    /// It was told that the process hangs, and it has gone on since.
-    fn is_back(&self, watched: &Watched) -> bool {
-        let calls = self.active.get(&watched.space).map_or(0, |it| it.calls);
-        watched.told.is_some_and(|it| it.going == Some(Going::Hung) && it.calls < calls)
-    }
-
-    /// The last word on it.
-    fn close(
-        &mut self,
-        number: u64,
-        half: (Half, Option<Doubt>),
-        going: Option<Going>,
-        ended: Option<u64>,
-    ) {
-        self.tell(number, half, going, ended);
-        self.drop(number);
-    }
-
-    /// What is known of it now, if that is another verdict than the one that was told. `ended`: when the process
-    /// did.
-    fn tell(
-        &mut self,
-        number: u64,
-        (half, doubt): (Half, Option<Doubt>),
-        going: Option<Going>,
-        ended: Option<u64>,
-    ) {
-        let Some(it) = self.watched.get_mut(&number) else { return };
-        let (left, first) = if half == Half::Lost { it.lost() } else { it.left() };
-        let succeeded = half == Half::Retried && (it.succeeded || it.has_completed().is_some());
-        let is_done = matches!(half, Half::Retried | Half::Done | Half::GaveUp | Half::Leaked);
-        let lost = if is_done { 0 } else { left };
-        let outcome = Outcome::of(half, going);
-        let next_fault = it.next_fault && half == Half::Retried;
-        let path = first.and_then(|first| self.paths.get(&(it.space, first.fd))?.1.clone());
-        let verdict = Verdict {
-            path,
-            time: it.time,
-            pid: it.pid,
-            process: Vec::new(),
-            tid: it.tid,
-            fault: it.fault,
-            cause: it.cause,
-            ret: it.ret,
-            outcome,
-            half,
-            doubt,
-            going,
-            later: ended.map(|ended| ended.saturating_sub(it.time)),
-            succeeded,
-            next_fault,
-            retries: it.retries,
-            after: it.after,
-            done: it.done,
-            lost,
-            first,
-            context: it.context,
-            anew: it.told.is_some(),
-        };
-        let is_in_vain = half == Half::Retried && !succeeded && !next_fault;
-        if half != Half::Open {
-            // Synchronous calls are watched until the verdict.
-            self.owing.remove(&number);
-        }
-        self.settled.remove(&number);
-        let calls = self.active.get(&it.space).map_or(0, |it| it.calls);
-        let now = Told { outcome, half, going, lost, is_in_vain, next_fault, calls, doubt };
-        let before = it.told.replace(now);
-        self.told.insert(number);
-        let row = self.row(verdict.fault.rule, verdict.cause, Some(verdict.ret));
-        if let Some(it) = before {
-            row.count((it.outcome, it.half, it.going), it.lost, false);
-            row.in_vain -= u64::from(it.is_in_vain);
-        }
-        row.count((outcome, half, going), lost, true);
-        row.in_vain += u64::from(is_in_vain);
-        row.done_by = row.done_by.or(verdict.done.map(|it| it.0));
-        if half == Half::Retried {
-            row.within = row.within.max(verdict.after);
-        }
-        // That it ended as was to be expected is in the report.
-        let said = |it: Told| (it.outcome, it.half, it.lost, it.next_fault);
-        let is_news = before.is_none_or(|it| said(it) != said(now));
-        if is_news && self.new.len() < MOST_UNTOLD {
-            self.new.push_back(verdict);
         }
     }
 }

@@ -6,7 +6,7 @@ use super::{
     Faults, NO_REQUEST,
     covered::Fared,
     follow::owed_after,
-    watched::{Kind, Piece, Want, wants_of_call, wants_of_completion, written},
+    watched::{Kind, Piece, Want, Watched, places, wants_of_call, wants_of_completion, written},
 };
 use crate::{
     errno,
@@ -19,12 +19,15 @@ use crate::{
     },
 };
 
+const PWRITE: u16 = 1;
 const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
 /// A call that may be a retry.
 pub struct Attempt<'a> {
     /// Where.
     pub space: u64,
+    /// By which thread.
+    pub tid: u32,
     /// When it was entered.
     pub entered: u64,
     /// When it returned.
@@ -43,6 +46,18 @@ impl Attempt<'_> {
         self.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize
     }
 
+    /// What the requests of an io_submit do, as far as they could be read.
+    fn places(&self, iocbs: &[Option<Iocb>]) -> impl Iterator<Item = Option<Place>> {
+        let times = (self.entered, 0);
+        iocbs.iter().map(move |it| Place::of(&Request::new(it.as_ref()?, times, (0, 0))?))
+    }
+
+    /// What met a fault in it.
+    fn refused(&self, iocbs: &[Option<Iocb>]) -> BTreeSet<Place> {
+        let count = if self.is_injected { usize::MAX } else { 0 };
+        self.places(iocbs).skip(self.accepted()).take(count).flatten().collect()
+    }
+
     fn has_succeeded(&self) -> bool {
         let is_cancel = matches!(self.args, Args::Cancel { .. });
         self.ret.is_some_and(|ret| ret >= 0 || is_cancel && ret == EINPROGRESS) && !self.is_injected
@@ -52,12 +67,9 @@ impl Attempt<'_> {
 impl Faults {
     /// Whatever it is a retry of is told, or goes on.
     pub fn attempt(&mut self, attempt: &Attempt<'_>) {
+        self.forget_retries();
         if self.watched.is_empty() {
-            // What a fault left some of is remembered when the fault is watched: see `follow`.
-            if !attempt.is_injected {
-                self.remember(attempt);
-            }
-            return;
+            return self.remember(attempt);
         }
         let touched = match attempt.args {
             Args::Submit { ctx, iocbs, truncated, .. } => {
@@ -70,35 +82,46 @@ impl Faults {
             self.retried(number, attempt);
         }
         if let Args::Getevents { list, changed, .. } = attempt.args {
-            self.reaped(attempt.space, list, changed);
+            self.reaped(attempt, list, changed);
         }
+    }
+
+    /// What follows begins with no retry.
+    pub(super) fn forget_retries(&mut self) {
+        self.handed.clear();
+        self.origin = None;
     }
 
     /// Remembers the requests that were accepted.
-    pub(super) fn remember(&mut self, attempt: &Attempt<'_>) {
-        let (Some(history), Args::Submit { iocbs, .. }) = (&mut self.history, attempt.args) else {
+    fn remember(&mut self, attempt: &Attempt<'_>) {
+        let Args::Submit { iocbs, .. } = attempt.args else { return };
+        if self.history.is_none() {
             return;
-        };
-        let requests = iocbs.iter().take(attempt.accepted()).flatten();
-        let requests = requests.filter_map(|it| Request::new(it, (attempt.entered, 0), (0, 0)));
-        for place in requests.filter_map(|it| Place::of(&it)) {
-            history.accepted(attempt.space, place);
+        }
+        let twins = attempt.refused(iocbs);
+        for place in attempt.places(iocbs).take(attempt.accepted()).flatten() {
+            self.uses(attempt.space, place, &twins);
         }
     }
 
-    /// Whether the program has made requests like those of a fault before: then what comes after it may be the next one, and
-    /// no retry.
-    pub(super) fn is_used(&self, space: u64, kind: &Kind) -> bool {
+    /// A request was accepted that is no retry for sure. One beside which an equal one met a fault says nothing of that.
+    fn uses(&mut self, space: u64, place: Place, twins: &BTreeSet<Place>) {
+        if let Some(history) = self.history.as_mut().filter(|_| !twins.contains(&place)) {
+            history.accepted(space, place);
+        }
+    }
+
+    /// Whether the program makes requests like those of a fault at other times, too: then what comes after it may be the next
+    /// one, and no retry.
+    pub(super) fn is_used(&self, watched: &Watched) -> bool {
         let Some(history) = &self.history else { return false };
         // A request whose completion is changed was accepted itself.
-        let is_accepted = matches!(kind, Kind::Completion { .. });
-        let owed = kind.owed();
-        let mut places = owed.iter().filter_map(|(_, it)| Place::of(&it.request));
-        places.any(
-            |it| {
-                if is_accepted { history.had_again(space, it) } else { history.had(space, it) }
-            },
-        )
+        let is_accepted = matches!(watched.kind, Kind::Completion { .. });
+        let had = |it| match is_accepted {
+            true => history.had_again(watched.space, it),
+            false => history.had(watched.space, it),
+        };
+        watched.places.iter().any(|it| had(*it))
     }
 
     /// Completions that were changed before their io_submit returned: only now it is known what they were.
@@ -121,9 +144,7 @@ impl Faults {
                     super::insert(&mut self.ranges, attempt.space, &left, (number, NO_REQUEST));
                     *owed = Some(Box::new(left));
                     watched.written = written(&watched.kind);
-                    let had =
-                        |it| self.history.as_ref().is_some_and(|all| all.had(attempt.space, it));
-                    watched.is_used = Place::of(&request).is_some_and(had);
+                    watched.places = places(&watched.kind);
                     watched.placeless.retain(|(fd, _)| watched.written.contains(fd));
                     let wants = wants_of_completion(&request, watched.ret);
                     watched.wants.extend(&wants);
@@ -147,17 +168,24 @@ impl Faults {
         let mut touched = BTreeSet::new();
         let accepted = attempt.accepted();
         let mut is_unread = truncated > 0;
+        if is_unread {
+            self.given.add(attempt.space, ctx, None);
+        }
+        let twins = attempt.refused(iocbs);
+        // When the latest fault was of which what is refused is a retry for sure; `None`: not all of it is.
+        let mut origin = Some(0);
         for (index, iocb) in iocbs.iter().enumerate() {
             let request =
                 iocb.as_ref().and_then(|it| Request::new(it, (attempt.entered, 0), (0, 0)));
-            let Some(request) = request else {
+            let known = request.and_then(|it| Some((Place::of(&it)?, it)));
+            let Some((place, request)) = known else {
                 is_unread = true;
+                origin = None;
+                self.given.add(attempt.space, ctx, None);
                 continue;
             };
-            let Some(place) = Place::of(&request) else {
-                is_unread = true;
-                continue;
-            };
+            // The same of this one.
+            let mut certain = None;
             let want = Want::Request(place);
             // Of equal ones each time another one: those last that may have been submitted again.
             let mut wanting: BTreeMap<u64, (bool, u32)> = BTreeMap::new();
@@ -167,12 +195,13 @@ impl Faults {
                 let first = wanting.entry(number).or_insert(it);
                 *first = it.min(*first);
             }
-            let is_retry = !wanting.is_empty();
             for (number, (_, place)) in wanting {
                 if self.is_of_another(number, place, ctx) {
                     continue;
                 }
                 touched.insert(number);
+                let doubt = self.other_buffer(number, place, &request);
+                certain = certain.max(self.comes_again(number, attempt, ctx, doubt));
                 self.tried(number, place, &request, index < accepted, attempt.is_injected);
             }
             let fared = match (index < accepted, attempt.is_injected) {
@@ -180,22 +209,32 @@ impl Faults {
                 (false, true) => Fared::Injected,
                 (false, false) => Fared::Refused,
             };
-            touched.extend(self.cover((attempt.space, ctx), attempt.entered, &request, fared));
-            if index < accepted {
-                if !is_retry
-                    && !attempt.is_injected
-                    && let Some(history) = &mut self.history
-                {
-                    history.accepted(attempt.space, place);
+            let (covered, of_covered) = self.cover(attempt, ctx, &request, fared);
+            touched.extend(covered);
+            certain = certain.max(of_covered);
+            self.given.add(attempt.space, ctx, certain);
+            if index >= accepted {
+                origin = origin.zip(certain).map(|(one, other)| one.max(other));
+            } else {
+                if certain.is_none() {
+                    self.uses(attempt.space, place, &twins);
                 }
                 self.replaced(attempt, ctx, &request);
             }
         }
+        self.origin = origin.filter(|it| *it > 0);
         if is_unread {
             // One of those may have been a retry.
             self.unsure(Some(attempt.space), Doubt::Unread);
         }
         touched
+    }
+
+    /// What is written comes from another place in memory: the program may have something else to write by now.
+    fn other_buffer(&mut self, number: u64, place: u32, request: &Request) -> Option<Doubt> {
+        let owed = self.watched.get_mut(&number)?.owed_mut(place)?;
+        let is_other = request.buf != owed.request.buf && request.opcode == Some(PWRITE);
+        is_other.then_some(Doubt::OtherBuffer)
     }
 
     /// Whether the fault was in another context, which is still there, or the descriptor may be of another file now: then it is
@@ -251,8 +290,15 @@ impl Faults {
             }
             return;
         };
+        if !is_accepted {
+            return;
+        }
+        if completed.is_some() || pieces.iter().any(|it| it.range.is_none()) {
+            // It has come again, and nothing failed since: so it is made for another reason.
+            watched.again = watched.again.or(Some(Doubt::Used));
+        }
         // What was done already is only done once more.
-        if !is_accepted || completed.is_some() {
+        if completed.is_some() {
             return;
         }
         // The last one counts.
@@ -289,6 +335,13 @@ impl Faults {
                     }
                     continue;
                 }
+                if matches!(want, Want::Reap(_)) && watched.since.is_of_another(attempt) {
+                    // It waits for itself, or instead of the other.
+                    watched.doubt.get_or_insert(Doubt::AnotherThread);
+                    continue;
+                }
+                self.is_called_again(number, attempt, want);
+                let Some(watched) = self.watched.get_mut(&number) else { continue };
                 watched.succeeded |= has_succeeded;
                 watched.next_fault |= attempt.is_injected;
                 touched.insert(number);
@@ -323,10 +376,11 @@ impl Faults {
     }
 
     /// The program has these.
-    fn reaped(&mut self, space: u64, list: &[Option<IoEvent>], changed: &[u32]) {
+    fn reaped(&mut self, attempt: &Attempt<'_>, list: &[Option<IoEvent>], changed: &[u32]) {
+        let space = attempt.space;
         for (index, event) in list.iter().enumerate() {
             let Some(event) = event else { continue };
-            self.delivered(space, event);
+            self.delivered(space, event, (attempt.tid, attempt.time));
             if changed.iter().any(|it| *it as usize == index) {
                 continue;
             }

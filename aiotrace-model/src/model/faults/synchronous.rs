@@ -1,5 +1,7 @@
 //! Synchronous calls of a program, some of which do what io_submit did not take, or what failed by a fault.
 
+use aiotrace_common::synchronous::Does;
+
 use super::{
     Faults,
     watched::{Kind, Watched},
@@ -8,7 +10,7 @@ use crate::{
     any_order::AnyOrder as _,
     event::{Event, Synchronous},
     model::{
-        Model, TOLD_WITHIN,
+        Doubt, Model, TOLD_WITHIN,
         owed::{Done, Owed},
         verdict::Half,
     },
@@ -28,6 +30,7 @@ impl Model {
     pub(in crate::model) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
         let space = self.space(event.pid);
         self.synchronous_of(space, event.time, call, None);
+        self.ask_for_others(event.pid);
         // Its files are those of its parents, too.
         for (parent, since) in self.faults.children.parents(space) {
             self.synchronous_of(parent, event.time, call, Some(since));
@@ -64,9 +67,21 @@ impl Faults {
             if watched.space != space || watched.time > child.unwrap_or(began).min(began) {
                 continue;
             }
-            let done_by = |it: &mut Owed| match child {
-                Some(_) => it.done_by_child(call),
-                None => it.done_by(call),
+            let may_write = matches!(call.call.does(), Does::Write | Does::Unseen) && call.ret > 0;
+            if may_write && watched.kind.syncs() {
+                // The next sync is about this, too.
+                watched.since.goes_on(Doubt::Submitted);
+            }
+            let sharers = &mut self.sharers;
+            let mut done_by = |it: &mut Owed| {
+                let done = match child {
+                    Some(_) => it.done_by_child(call),
+                    None => it.done_by(call),
+                };
+                if done == Done::Touched && it.through() == Some(call.fd) {
+                    sharers.looks_for(call.fd);
+                }
+                done
             };
             match &mut watched.kind {
                 Kind::Submit { left, .. } => {

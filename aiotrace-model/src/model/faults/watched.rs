@@ -2,22 +2,24 @@
 
 use std::collections::BTreeMap;
 
-use aiotrace_common::synchronous;
+use aiotrace_common::synchronous::{self, Does};
 
-use super::NO_REQUEST;
+use super::{NO_REQUEST, again::Since};
 use crate::{
     event::{Args, Fault},
     model::{
         Doubt,
         finding::{ContextRef, Subject},
-        owed::{Owed, Place},
+        owed::{Owed, Place, does},
         requests::Request,
-        verdict::{Cause, Going, Half, Outcome},
+        verdict::{Cause, Going, Half, Outcome, Verdict},
     },
 };
 
 /// Descriptors remembered of a fault.
 const MOST_WRITTEN: usize = 8;
+/// Places of requests remembered of a fault.
+const MOST_PLACES: usize = 64;
 
 /// What would be a retry, or tells of one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,6 +77,20 @@ pub enum Kind {
 }
 
 impl Kind {
+    /// Goes through what is left.
+    pub fn each_owed(&mut self, each: impl FnMut(&mut Owed)) {
+        match self {
+            Self::Submit { left, .. } => left.values_mut().for_each(each),
+            Self::Completion { owed: Some(owed), .. } => [owed.as_mut()].into_iter().for_each(each),
+            Self::Completion { .. } | Self::Call | Self::Destroy => (),
+        }
+    }
+
+    /// Whether a sync is left to be done.
+    pub fn syncs(&self) -> bool {
+        self.owed().iter().any(|it| does(&it.1.request) == Some(Does::Sync))
+    }
+
     /// The requests that are left, with their places in the call.
     pub fn owed(&self) -> Vec<(u32, &Owed)> {
         match self {
@@ -121,8 +137,16 @@ pub struct Watched {
     pub written: Vec<u32>,
     /// Those of them whose places say nothing, and why: what seems to be a retry may be the next write.
     pub placeless: Vec<(u32, Doubt)>,
-    /// The program had made such a request before: what seems to be a retry may be its next one.
-    pub is_used: bool,
+    /// Descriptors among them to whose files somebody may write unseen, and who.
+    pub shared: Vec<(u32, Doubt)>,
+    /// What its requests did, of the first ones that move data.
+    pub places: Vec<Place>,
+    /// After what something has to come again, to be a retry.
+    pub since: Since,
+    /// What came again may be no retry: why.
+    pub again: Option<Doubt>,
+    /// Verdicts on faults before this one: what seemed to be a retry of theirs has met this one.
+    pub before: Vec<Verdict>,
     /// AIO calls of the address space until then.
     pub calls: u64,
     pub retries: u64,
@@ -152,6 +176,8 @@ pub struct Told {
     pub lost: u64,
     /// It was retried, never with success.
     pub is_in_vain: bool,
+    /// It was retried, with success.
+    pub is_well: bool,
     /// A retry met the next fault.
     pub next_fault: bool,
     /// AIO calls of the address space until then.
@@ -170,6 +196,12 @@ pub fn written(kind: &Kind) -> Vec<u32> {
         }
     }
     all
+}
+
+/// What its requests do, the first ones that move data.
+pub fn places(kind: &Kind) -> Vec<Place> {
+    let all = kind.owed().into_iter().filter_map(|(_, owed)| Place::of(&owed.request));
+    all.filter(|it| it.moves_data()).take(MOST_PLACES).collect()
 }
 
 /// What a request is known again by, and its iocb.
@@ -219,7 +251,8 @@ impl Watched {
 
     /// Whether what was told to be lost still is: it did not come again, and no event was lost.
     pub fn is_lost(&self) -> bool {
-        let is_certain = self.doubt.is_none() && !self.may_be_sent();
+        let is_certain =
+            self.doubt.is_none() && !self.may_be_sent() && self.may_be_written().is_none();
         self.settled.is_none() && self.left().0 > 0 && is_certain
     }
 
@@ -271,12 +304,29 @@ impl Watched {
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
         match (self.half_by_place(watches), self.placeless.first()) {
             ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
-            ((Half::Retried | Half::Done, _), None) if self.is_used && !self.next_fault => {
-                (Half::Unsure, Some(Doubt::Used))
+            ((Half::Retried, _), _) if self.again.is_some() => (Half::Unsure, self.again),
+            ((Half::Lost, _), _) if self.may_be_written().is_some() => {
+                (Half::Unsure, self.may_be_written())
             }
             ((Half::Lost, _), _) if self.may_be_sent() => (Half::Unsure, Some(Doubt::Stream)),
             (half, _) => half,
         }
+    }
+
+    /// Somebody may write to the file of a descriptor unseen.
+    pub fn is_shared(&mut self, fd: u32, doubt: Doubt) {
+        if self.written.contains(&fd) && self.shared.iter().all(|it| it.0 != fd) {
+            self.shared.push((fd, doubt));
+        }
+    }
+
+    /// Why all that seems to be lost may have been written unseen.
+    fn may_be_written(&self) -> Option<Doubt> {
+        let of = |fd| self.shared.iter().find(|it| it.0 == fd).map(|it| it.1);
+        let owed = self.kind.owed();
+        let mut lost = owed.iter().filter(|(_, it)| it.why().is_none()).map(|it| &it.1.request);
+        let first = lost.next().and_then(|it| of(it.fd))?;
+        lost.all(|it| of(it.fd).is_some()).then_some(first)
     }
 
     /// What it wrote to may be a socket: nobody looks at send(2).

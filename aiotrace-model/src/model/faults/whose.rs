@@ -69,16 +69,18 @@ impl Faults {
         self.undelivered.insert((space, event.obj, event.data), number);
     }
 
-    /// io_getevents gave this to the program.
-    pub fn delivered(&mut self, space: u64, event: &IoEvent) {
+    /// io_getevents gave this to the program, in this thread and at this time.
+    pub fn delivered(&mut self, space: u64, event: &IoEvent, (tid, time): (u32, u64)) {
         let number = self.undelivered.remove(&(space, event.obj, event.data));
-        let Some(watched) = number.and_then(|it| self.watched.get_mut(&it)) else { return };
+        let Some(number) = number else { return };
+        let Some(watched) = self.watched.get_mut(&number) else { return };
         let given = watched.ret;
         if let Kind::Completion { is_delivered, .. } = &mut watched.kind
             && event.res == given
         {
             *is_delivered = true;
             watched.doubt.take_if(|it| *it == Doubt::InRing);
+            self.begins(number, tid, time);
         }
     }
 

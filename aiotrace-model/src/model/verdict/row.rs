@@ -35,6 +35,10 @@ pub struct FaultRow {
     pub done_by: Option<synchronous::Call>,
     /// The first retry came this long after the fault, or sooner; nanoseconds.
     pub within: Option<u64>,
+    /// Of those that were retried, with success.
+    pub succeeded: u64,
+    /// No fault of any row was followed by a success, as far as all of them were followed.
+    pub is_hopeless: bool,
     /// Of those that were retried, never with success.
     pub in_vain: u64,
     /// Requests that were not done, of all verdicts.
@@ -96,6 +100,8 @@ impl FaultRow {
             goings: Vec::new(),
             done_by: None,
             within: None,
+            succeeded: 0,
+            is_hopeless: false,
             in_vain: 0,
             lost: 0,
             open: 0,
@@ -135,6 +141,14 @@ impl FaultRow {
         }
     }
 
+    /// Whether what followed one of these faults may have been a success.
+    pub(in crate::model) fn may_be_well(&self) -> bool {
+        let is_well = |half: Half| matches!(half, Half::Done | Half::Unsure);
+        let decided: u64 = self.outcomes.iter().map(|it| it.1).sum();
+        let is_open = self.made > decided;
+        self.succeeded > 0 || is_open || self.halves.iter().any(|it| is_well(it.0))
+    }
+
     /// One more verdict, or one less: it was revised.
     pub(in crate::model) fn count(
         &mut self,
@@ -165,6 +179,12 @@ impl FaultRow {
             some => format!(" ({} not done)", requests(some)),
         };
         match half {
+            Half::Retried if self.is_hopeless => format!("{count} retried, none succeeded"),
+            // What came of the next faults their own rows say.
+            Half::Retried if self.succeeded + self.in_vain == 0 => match count {
+                1 => "1 retried, met the next fault".to_owned(),
+                _ => format!("{count} retried, each met the next fault"),
+            },
             Half::Retried => {
                 let within = self.within.unwrap_or(0);
                 let in_vain = match self.in_vain {

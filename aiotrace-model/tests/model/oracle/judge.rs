@@ -127,12 +127,15 @@ impl Case<'_> {
         {
             let is_retried = self.fault.calls_after > 0;
             return match verdict.half {
-                Half::Retried => self.check(is_retried, "not tried again"),
+                Half::Retried => {
+                    self.check(is_retried, "not tried again");
+                    let is_other = self.submitted_before_next_call();
+                    self.check(!is_other || self.is_lossy(), "it may be for other requests");
+                }
                 Half::Lost | Half::Leaked | Half::Done => self.wrong("nothing is at stake"),
                 Half::GaveUp => self.check(!is_retried || self.is_lossy(), "it was tried again"),
-                Half::Open | Half::Unsure => {
-                    self.check(!is_retried || self.is_lossy(), "it is known")
-                }
+                Half::Open => self.check(!is_retried || self.is_lossy(), "it is known"),
+                Half::Unsure => self.judge_doubt(),
             };
         }
         let count = |is: fn(&Fate) -> bool| fates.iter().filter(|it| is(it)).count() as u64;
@@ -148,6 +151,7 @@ impl Case<'_> {
                 self.check(never == 0 || is_in_vain, "not all was done");
                 let is_tried = |it: &(usize, u64)| self.truth().is_tried(it.0, self.fault.time);
                 self.check(self.fault.jobs.iter().any(is_tried), "nothing was submitted again");
+                self.judge_retry();
                 if verdict.succeeded {
                     let is_done = |it: &Fate| matches!(it, Fate::Again { is_done: false });
                     self.check(!fates.iter().any(is_done), "it did not succeed");
@@ -181,14 +185,72 @@ impl Case<'_> {
         }
     }
 
-    /// Judges the reason why the verdict is unsure.
+    /// It is told for sure that it was tried again: nothing shows that it was the next one instead.
+    fn judge_retry(&self) {
+        let (fault, truth) = (self.fault, self.truth());
+        // Of a program that reaps from the ring it is not known.
+        let known = fault.known.unwrap_or(fault.time);
+        let told = self.player.verdicts.iter().rfind(|it| it.1.time == fault.time);
+        let told = told.map_or(0, |it| it.0);
+        for (job, _) in &fault.jobs {
+            let Some(next) = truth.next_try(*job, fault.time) else { continue };
+            let is_other = truth.does_other(fault, (known, next), true);
+            self.check(!is_other || self.is_lossy(), "the program did something else in between");
+            let is_one = |it: &&Fault| it.jobs.iter().any(|it| it.0 == *job);
+            let is_only = truth.faults.iter().filter(is_one).count() == 1;
+            // Once as the first one, whose completion met the fault, and once as its retry.
+            let most = if self.is_of_completion() { 2 } else { 1 };
+            let is_known = is_only && truth.moves_data(*job) && !self.is_lossy();
+            let is_used = truth.uses(*job, told) > most;
+            self.check(!is_known || !is_used, "the program uses the place again and again");
+        }
+    }
+
+    /// Whether the program did something else before it tried one of the requests again.
+    fn did_other(&self) -> bool {
+        let (fault, truth) = (self.fault, self.truth());
+        // Of a program that reaps from the ring it is not known since when it could try again.
+        if self.is_of_completion() && self.player.plan.steps.iter().any(is_by_hand) {
+            return true;
+        }
+        fault.jobs.iter().any(|(job, _)| {
+            let next = truth.next_try(*job, fault.time);
+            let tries = truth.tries(*job, fault.time);
+            next.is_some_and(|it| truth.does_other(fault, (fault.time, it), false)) || tries > 1
+        })
+    }
+
+    /// Whether one of the requests came again that late.
+    fn came_late(&self) -> bool {
+        let next = |it: &(usize, u64)| self.truth().next_try(it.0, self.fault.time);
+        let late = self.fault.time + 1_000_000_000;
+        self.fault.jobs.iter().filter_map(next).any(|it| it > late)
+    }
+
+    /// Whether a request was accepted between a fault and the next io_getevents.
+    fn submitted_before_next_call(&self) -> bool {
+        let next = self.fault.next_call.unwrap_or(0);
+        self.truth().is_given_within(self.fault.time, next)
+    }
+
+    /// Why it is unsure.
     fn judge_doubt(&self) {
         let plan = self.player.plan;
-        let is_by_hand = |it: &Step| matches!(it, Step::Reap { from_ring: true, .. });
         let has = |is: fn(&Deal) -> bool| plan.deals.iter().any(is);
         let is_so = match self.verdict.doubt {
             None => false,
             Some(Doubt::NotWatched) => !plan.watches,
+            Some(Doubt::Submitted) if !self.fault.jobs.is_empty() => {
+                self.did_other() || self.is_lossy()
+            }
+            Some(Doubt::Submitted) => self.submitted_before_next_call() || self.is_lossy(),
+            Some(Doubt::Late) if !self.fault.jobs.is_empty() => self.came_late() || self.is_lossy(),
+            // How many are to be reaped is different from call to call.
+            Some(Doubt::OtherArguments) => self.fault.next_call.is_some(),
+            Some(Doubt::Late) => {
+                let next = self.fault.next_call.unwrap_or(0);
+                next > self.fault.time + 1_000_000_000 || self.is_lossy()
+            }
             Some(Doubt::Lost | Doubt::Unread) => self.is_lossy(),
             Some(Doubt::UnknownPlace) => has(|it| matches!(it, Deal::Somewhere)),
             // Of vectors only the first offset is known.
@@ -234,8 +296,12 @@ impl Case<'_> {
     }
 }
 
-/// Whether the plan has synchronous calls whose effect nobody can see: those at an unknown offset, and pieces of
-/// vectors.
+/// It reaps from the ring.
+fn is_by_hand(step: &Step) -> bool {
+    matches!(step, Step::Reap { from_ring: true, .. })
+}
+
+/// Synchronous calls of which it cannot be seen what they did: those at a place that is not told, and pieces of vectors.
 fn has_doubtful(plan: &Plan) -> bool {
     let is_doubtful =
         |it: &Deal| matches!(it, Deal::Somewhere | Deal::Synchronously { .. } | Deal::Halfway);

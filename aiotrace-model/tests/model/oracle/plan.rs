@@ -32,6 +32,21 @@ pub enum Step {
     Reap { most: u8, from_ring: bool },
     /// Nothing happens for this many seconds.
     Wait(u8),
+    /// A log writes its header, which is always at the same place, and a record, which is at a new one.
+    Log(Log),
+}
+
+/// How a log writes a record.
+#[derive(Clone, Copy, Debug)]
+pub enum Log {
+    /// The header in an io_submit of its own, and the record after it.
+    HeaderFirst,
+    /// The record, and the header after it.
+    RecordFirst,
+    /// Both in one io_submit, the record first.
+    Together,
+    /// The record, an fsync, the header and another fsync, each in an io_submit of its own.
+    Synced,
 }
 
 /// What the program does with a request that was refused or failed.
@@ -141,6 +156,47 @@ fn end() -> impl Strategy<Value = End> {
         1 => Just(End::Exec),
         2 => Just(End::Stays),
     ]
+}
+
+/// A program that writes a log, and drops whatever is refused or fails. Its last records meet no fault.
+pub fn dropped_log() -> impl Strategy<Value = Plan> {
+    let log = prop_oneof![
+        Just(Log::HeaderFirst),
+        Just(Log::RecordFirst),
+        Just(Log::Together),
+        Just(Log::Synced)
+    ];
+    let step =
+        prop_oneof![5 => log.clone().prop_map(Step::Log), 1 => (1u8..8).prop_map(Step::Wait)];
+    let made = prop_oneof![2 => Just(Made::Error), 1 => Just(Made::Short)];
+    let last = vec(log.prop_map(Step::Log), 3);
+    let faults = (vec((0u8..10, made.clone()), 0..4), vec((0u8..10, made), 0..4));
+    (any::<bool>(), vec(step, 1..10), last, faults, end()).prop_map(
+        |(exact, mut steps, last, (mut submits, completions), end)| {
+            let calls = |step: &Step| match step {
+                Step::Log(Log::HeaderFirst | Log::RecordFirst) => 2,
+                Step::Log(Log::Together) => 1,
+                Step::Log(Log::Synced) => 4,
+                _ => 0,
+            };
+            let count: u8 = steps.iter().map(calls).sum();
+            submits.retain(|it| it.0 < count);
+            steps.extend(last);
+            Plan {
+                exact,
+                watches: true,
+                iocbs: Iocbs::Stack,
+                steps,
+                submits,
+                completions,
+                getevents: Vec::new(),
+                deals: vec![Deal::Drop],
+                losses: Vec::new(),
+                end,
+                destroys: true,
+            }
+        },
+    )
 }
 
 pub fn plan() -> impl Strategy<Value = Plan> {

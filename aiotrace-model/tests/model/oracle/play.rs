@@ -13,7 +13,7 @@ use aiotrace_model::{
 };
 
 use super::{
-    plan::{Deal, End, Iocbs, Made, Plan, Step},
+    plan::{Deal, End, Iocbs, Log, Made, Plan, Step},
     truth::{Deed, Fault, Job, Short, Truth, Work},
 };
 use crate::{
@@ -164,6 +164,7 @@ impl<'a> Player<'a> {
                 Step::Complete(which) => self.complete_one(*which),
                 Step::Reap { most, from_ring } => self.reap((*most).into(), *from_ring),
                 Step::Wait(seconds) => self.wait(u64::from(*seconds)),
+                Step::Log(how) => self.log(*how),
             }
             if self.is_over() {
                 break;
@@ -230,6 +231,25 @@ impl<'a> Player<'a> {
                 self.model.handle_timeout(self.now);
                 self.listen();
             }
+        }
+    }
+
+    /// A record of a log, and its header.
+    fn log(&mut self, how: Log) {
+        let header = Work { opcode: 1, fd: 3, offset: 0, nbytes: PAGE as u64 };
+        let sync = Work { opcode: 2, fd: 3, offset: 0, nbytes: 0 };
+        let record = Work { fd: 3, ..self.new_work(1) };
+        let calls = match how {
+            Log::HeaderFirst => vec![vec![header], vec![record]],
+            Log::RecordFirst => vec![vec![record], vec![header]],
+            Log::Together => vec![vec![record, header]],
+            Log::Synced => vec![vec![record], vec![sync], vec![header], vec![sync]],
+        };
+        for works in calls {
+            let iocbs: Vec<u64> = works.iter().map_while(|_| self.iocb()).collect();
+            let batch = works.into_iter().zip(iocbs).map(|(work, iocb)| (work, iocb, false));
+            self.submit(batch.collect(), false);
+            self.drain();
         }
     }
 
@@ -387,7 +407,16 @@ impl<'a> Player<'a> {
         let is_told = self.record(bodies);
         if fault.is_some() {
             let (cause, jobs) = (Cause::Call(Syscall::Submit), rest.clone());
-            self.truth.faults.push(Fault { time, cause, ret, jobs, calls_after: 0, is_told });
+            self.truth.faults.push(Fault {
+                time,
+                cause,
+                ret,
+                jobs,
+                calls_after: 0,
+                next_call: None,
+                known: None,
+                is_told,
+            });
         } else if !rest.is_empty() && accepted > 0 && is_told {
             let jobs = rest.iter().map(|it| it.0).collect();
             self.truth.shorts.push(Short { time, jobs });
@@ -590,7 +619,16 @@ impl<'a> Player<'a> {
         let changed = Changed { ctx: self.handle(), event, res, fault };
         let is_told = self.record(vec![Body::Changed(changed)]);
         let (cause, jobs) = (Cause::Completion, vec![(job, event.obj)]);
-        self.truth.faults.push(Fault { time, cause, ret: res, jobs, calls_after: 0, is_told });
+        self.truth.faults.push(Fault {
+            time,
+            cause,
+            ret: res,
+            jobs,
+            calls_after: 0,
+            next_call: None,
+            known: None,
+            is_told,
+        });
     }
 
     fn job_of(&mut self, place: usize) -> Job {
@@ -612,6 +650,7 @@ impl<'a> Player<'a> {
         let entered = self.tick();
         for fault in &mut self.truth.faults {
             fault.calls_after += 1;
+            fault.next_call.get_or_insert(entered);
         }
         let fails = self.plan.getevents.iter().any(|it| u64::from(*it) == number);
         if !fails {
@@ -650,7 +689,16 @@ impl<'a> Player<'a> {
         let is_told = self.record(vec![call(entered, args, ret, (Some(self.ring()), None), fault)]);
         if fails {
             let (cause, jobs) = (Cause::Call(Syscall::Getevents), Vec::new());
-            self.truth.faults.push(Fault { time, cause, ret, jobs, calls_after: 0, is_told });
+            self.truth.faults.push(Fault {
+                time,
+                cause,
+                ret,
+                jobs,
+                calls_after: 0,
+                next_call: None,
+                known: None,
+                is_told,
+            });
         }
         self.receive(first);
     }
@@ -664,6 +712,7 @@ impl<'a> Player<'a> {
             self.busy.remove(&event.obj);
             if self.changed.contains(&place) {
                 self.busy.insert(event.obj);
+                self.truth.is_given(event.obj, self.now);
                 failed.push((self.truth.works[job], event.obj));
             }
         }

@@ -61,6 +61,10 @@ pub struct Fault {
     pub jobs: Vec<(Job, u64)>,
     /// How many io_getevents calls were entered after it.
     pub calls_after: u64,
+    /// When the first of these was entered.
+    pub next_call: Option<u64>,
+    /// When the program got the completion.
+    pub known: Option<u64>,
     /// Its record reached the model.
     pub is_told: bool,
 }
@@ -131,11 +135,77 @@ impl Truth {
         fate
     }
 
-    /// Whether a work was tried again, successfully or not.
+    /// The program has the completion of this iocb, which met a fault.
+    pub fn is_given(&mut self, iocb: u64, time: u64) {
+        let is_its = |it: &&mut Fault| {
+            it.cause == Cause::Completion && it.known.is_none() && it.jobs[0].1 == iocb
+        };
+        if let Some(fault) = self.faults.iter_mut().find(is_its) {
+            fault.known = Some(time);
+        }
+    }
+
+    /// When it was tried again for the first time, with whatever success.
+    pub fn next_try(&self, job: Job, after: u64) -> Option<u64> {
+        let is_try =
+            |it: &&(u64, Deed)| it.0 > after && matches!(it.1, Deed::Accepted | Deed::Refused(_));
+        self.deeds[job].iter().find(is_try).map(|it| it.0)
+    }
+
+    /// What the program did with other requests than those of a fault, after this time and up to that one. `is_new`: that
+    /// had met no fault before.
+    pub fn does_other(&self, fault: &Fault, (after, until): (u64, u64), is_new: bool) -> bool {
+        let is_of = |job: Job| {
+            let of = |it: &Fault| it.time <= after && it.jobs.iter().any(|it| it.0 == job);
+            of(fault) || is_new && self.faults.iter().any(of)
+        };
+        // A sync is about what was written meanwhile, too.
+        let is_sync = fault.jobs.iter().any(|it| !self.moves_data(it.0));
+        let is_one = |job: Job, (time, deed): &(u64, Deed)| {
+            let is_deed = match deed {
+                Deed::Accepted | Deed::Refused(_) => true,
+                Deed::Done => is_sync && (self.is_write(job) || !is_new),
+                _ => false,
+            };
+            is_deed && *time > after && (*time < until || !is_new && *time == until)
+        };
+        let is_other =
+            |job: Job, deed: &(u64, Deed)| !is_of(job) || !is_new && deed.1 == Deed::Done;
+        let mut all = self.deeds.iter().enumerate();
+        all.any(|(job, deeds)| deeds.iter().any(|it| is_one(job, it) && is_other(job, it)))
+    }
+
+    /// How often it was accepted up to this time.
+    pub fn uses(&self, job: Job, until: u64) -> usize {
+        let is_one = |it: &&(u64, Deed)| it.1 == Deed::Accepted && it.0 <= until;
+        self.deeds[job].iter().filter(is_one).count()
+    }
+
+    /// Whether something was submitted after this time and before that one.
+    pub fn is_given_within(&self, after: u64, before: u64) -> bool {
+        let is_one = |it: &(u64, Deed)| {
+            matches!(it.1, Deed::Accepted | Deed::Refused(_)) && it.0 > after && it.0 < before
+        };
+        self.deeds.iter().flatten().any(is_one)
+    }
+
+    /// Whether it was tried again, with whatever success.
     pub fn is_tried(&self, job: Job, after: u64) -> bool {
         self.deeds[job]
             .iter()
             .any(|it| it.0 > after && matches!(it.1, Deed::Accepted | Deed::Refused(_)))
+    }
+
+    /// How often it was tried again, with whatever success.
+    pub fn tries(&self, job: Job, after: u64) -> usize {
+        let is_try =
+            |it: &&(u64, Deed)| it.0 > after && matches!(it.1, Deed::Accepted | Deed::Refused(_));
+        self.deeds[job].iter().filter(is_try).count()
+    }
+
+    /// Whether it moves data: a sync may be made at any time.
+    pub fn moves_data(&self, job: Job) -> bool {
+        !matches!(self.works[job].opcode, FSYNC | FDSYNC)
     }
 
     pub fn is_write(&self, job: Job) -> bool {

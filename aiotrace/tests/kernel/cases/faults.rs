@@ -123,7 +123,34 @@ fn what_a_child_does_is_not_lost() {
     assert!(verdict.message.contains("done by pwrite(2)"), "{}", verdict.message);
 }
 
-/// The same with reads.
+/// By stores to a mapping, or by a process that was there before the fault.
+fn what_others_may_have_written_is_not_lost_for_sure() {
+    for (how, why) in [("mapping", "has mapped the file"), ("worker", "another process, forked")] {
+        let rule = ["--inject", "io_submit:error=EAGAIN:when=3"];
+        for options in [&["-q"][..], &["-q", "--source", "ptrace"]] {
+            let case = run(&[options, &rule].concat(), &["unseen-writer", how]).unwrap();
+            assert!(case.said.contains("1 written unseen, all done"), "{}", case.said);
+            let verdict = one(&case);
+            assert_eq!((&*verdict.verdict, verdict.lost), ("unsure", 1), "{}", verdict.message);
+            assert!(verdict.message.contains(why), "{options:?}: {}", verdict.message);
+        }
+    }
+    // What it writes to other files at these places is no reason.
+    let case = with_fault("io_submit:error=EAGAIN:when=10", &["drop-reuse"]).unwrap();
+    assert_eq!(&*one(&case).verdict, "lost", "{}", one(&case).message);
+}
+
+/// A place that is written again and again. The first and the third header, and a record.
+fn the_next_header_of_a_log_is_no_retry() {
+    for (call, verdict) in [(1, "unsure"), (5, "unsure"), (6, "lost")] {
+        let rule = format!("io_submit:error=EAGAIN:when={call}");
+        let case = with_fault(&rule, &["log-header"]).unwrap();
+        assert!(case.said.contains("1 dropped"), "{}", case.said);
+        assert_eq!(&*one(&case).verdict, verdict, "{rule}: {}", one(&case).message);
+    }
+}
+
+/// The same of reads.
 fn what_is_read_at_once_is_not_lost() {
     for how in ["readv", "read", "preadv2"] {
         let case = with_fault("io_submit:accept=2:when=3", &["sync-read", how]).unwrap();
@@ -292,6 +319,8 @@ tests![
     a_request_that_comes_again_in_another_iocb_is_retried if Need::LONG,
     what_is_done_with_pwrite_is_not_lost if Need::LONG,
     what_a_child_does_is_not_lost if Need::SAME,
+    what_others_may_have_written_is_not_lost_for_sure if Need::LONG,
+    the_next_header_of_a_log_is_no_retry if Need::SAME,
     what_is_read_at_once_is_not_lost if Need::LONG,
     a_rule_for_writes_is_about_all_kinds_of_them if Need::SAME,
     what_is_told_quietly_is_in_order_and_has_its_stack if Need::SAME,

@@ -1,0 +1,195 @@
+//! Who else may write to the file of a request that met a fault, without that being watched: the process itself, by stores to a
+//! mapping of the file; and processes that it was forked from, or that were forked from it or from the same one, before the
+//! fault: they have the same descriptors. And what is known to be another file.
+
+use std::collections::BTreeSet;
+
+use super::Faults;
+use crate::{
+    event::Open,
+    model::{Doubt, Map, Model, Question},
+};
+
+/// Processes whose relatives are known.
+const MOST_PROCESSES: usize = 4096;
+/// Relatives of a process that are looked at.
+const MOST_RELATIVES: usize = 16;
+/// Descriptors that one call makes worth a look.
+const MOST_LOOKS: usize = 16;
+/// Descriptors of which something is known.
+const MOST_DESCRIPTORS: usize = 1024;
+
+/// Processes that were forked from one another while the trace ran, by family.
+#[derive(Debug, Default)]
+pub struct Families {
+    of: Map<u32, u32>,
+    members: Map<u32, Vec<Member>>,
+    /// There were more than are remembered.
+    is_cut: bool,
+}
+
+/// A process that has not ended, as far as seen.
+#[derive(Clone, Copy, Debug)]
+struct Member {
+    pid: u32,
+    /// Its end would be seen.
+    is_followed: bool,
+}
+
+impl Families {
+    fn forked(&mut self, parent: u32, child: u32, is_followed: bool) {
+        if self.of.len() + 2 > MOST_PROCESSES {
+            self.is_cut = true;
+            return;
+        }
+        // The id of one that was not followed may be given again.
+        self.ended(child);
+        let family = *self.of.entry(parent).or_insert(parent);
+        self.of.insert(child, family);
+        let members = self.members.entry(family).or_default();
+        if members.is_empty() {
+            members.push(Member { pid: parent, is_followed: true });
+        }
+        members.push(Member { pid: child, is_followed });
+    }
+
+    fn ended(&mut self, pid: u32) {
+        let Some(family) = self.of.remove(&pid) else { return };
+        if let Some(members) = self.members.get_mut(&family) {
+            members.retain(|it| it.pid != pid);
+            if members.is_empty() {
+                self.members.remove(&family);
+            }
+        }
+    }
+
+    /// The others of a family.
+    fn relatives(&self, pid: u32) -> impl Iterator<Item = Member> {
+        let members = self.of.get(&pid).and_then(|it| self.members.get(it));
+        members.into_iter().flatten().copied().filter(move |it| it.pid != pid)
+    }
+}
+
+/// What is known of descriptors, by address space.
+#[derive(Debug, Default)]
+pub struct Sharers {
+    families: Families,
+    /// Their files.
+    ids: Map<(u64, u32), (u64, u64)>,
+    /// Those that are mapped, writable and shared.
+    mapped: BTreeSet<(u64, u32)>,
+    /// Those that may be of the file of a request, and are to be looked at.
+    unlooked: Vec<u32>,
+}
+
+impl Sharers {
+    /// It is to be looked up what this descriptor is.
+    pub(super) fn looks_for(&mut self, fd: u32) {
+        if self.unlooked.len() < MOST_LOOKS {
+            self.unlooked.push(fd);
+        }
+    }
+
+    /// Why who has written to these is not known, as far as it is known that it is not.
+    pub(super) fn of(&self, space: u64, fds: &[u32]) -> Vec<(u32, Doubt)> {
+        let is_mapped = |fd: &&u32| self.mapped.contains(&(space, **fd));
+        fds.iter().filter(is_mapped).map(|fd| (*fd, Doubt::Mapped)).collect()
+    }
+}
+
+impl Faults {
+    /// The file of a descriptor was looked up.
+    pub(in crate::model) fn is_file(&mut self, space: u64, fd: u32, id: Option<(u64, u64)>) {
+        let Self { sharers, owing, watched, .. } = self;
+        if sharers.ids.len() >= MOST_DESCRIPTORS {
+            sharers.ids.clear();
+        }
+        let Some(id) = id else {
+            sharers.ids.remove(&(space, fd));
+            return;
+        };
+        sharers.ids.insert((space, fd), id);
+        for number in owing.iter() {
+            let Some(it) = watched.get_mut(number).filter(|it| it.space == space) else { continue };
+            it.kind.each_owed(|owed| {
+                let own = sharers.ids.get(&(space, owed.request.fd));
+                if owed.through() == Some(fd) && own.is_some_and(|own| *own != id) {
+                    owed.is_elsewhere(fd);
+                }
+            });
+        }
+    }
+
+    /// Whether the process has mapped the file of a descriptor, writable and shared.
+    pub(in crate::model) fn is_mapped(&mut self, space: u64, fd: u32, is_mapped: Option<bool>) {
+        match is_mapped {
+            Some(true) => {
+                if self.sharers.mapped.len() >= MOST_DESCRIPTORS {
+                    self.sharers.mapped.clear();
+                }
+                self.sharers.mapped.insert((space, fd));
+                let all = self.watched.values_mut().filter(|it| it.space == space);
+                all.for_each(|it| it.is_shared(fd, Doubt::Mapped));
+            }
+            Some(false) => {
+                self.sharers.mapped.remove(&(space, fd));
+            }
+            None => (),
+        }
+    }
+
+    /// What a process has at the number of a descriptor that a relative of it had a fault with.
+    pub(in crate::model) fn relative_has(&mut self, pid: u32, fd: u32, open: Open) {
+        let Self { sharers, watched, .. } = self;
+        for it in watched.values_mut().filter(|it| it.pid != pid && it.written.contains(&fd)) {
+            let relative = sharers.families.relatives(it.pid).find(|it| it.pid == pid);
+            let id = sharers.ids.get(&(it.space, fd));
+            let has = match open {
+                Open::As(other) => id.is_none_or(|id| *id == other),
+                Open::No => false,
+                // It was there when the fault was made.
+                Open::Unknown => relative.is_some_and(|it| it.is_followed),
+            };
+            if has && relative.is_some() {
+                it.is_shared(fd, Doubt::SharedFile);
+            }
+        }
+    }
+}
+
+impl Model {
+    /// A process was made.
+    pub(in crate::model) fn has_child(&mut self, parent: u32, child: u32, is_followed: bool) {
+        if self.faults.history.is_some() {
+            self.faults.sharers.families.forked(parent, child, is_followed);
+        }
+    }
+
+    /// A process has ended.
+    pub(in crate::model) fn has_ended(&mut self, pid: u32) {
+        self.faults.sharers.families.ended(pid);
+    }
+
+    /// A fault keeps the process from writing to this descriptor: asks who else may do it. Whether that are too many to ask.
+    pub(super) fn ask_for_sharers(&mut self, pid: u32, fd: u32) -> bool {
+        if !self.faults.watches {
+            return false;
+        }
+        self.ask(Question::Mapped { pid, fd });
+        let families = &self.faults.sharers.families;
+        let relatives: Vec<u32> =
+            families.relatives(pid).map(|it| it.pid).take(MOST_RELATIVES + 1).collect();
+        let are_many = families.is_cut || relatives.len() > MOST_RELATIVES;
+        for pid in relatives.into_iter().filter(|_| !are_many) {
+            self.ask(Question::Descriptor { pid, fd });
+        }
+        are_many
+    }
+
+    /// Asks what those descriptors are through which a process may have done what a fault kept it from.
+    pub(super) fn ask_for_others(&mut self, pid: u32) {
+        for fd in std::mem::take(&mut self.faults.sharers.unlooked) {
+            self.ask(Question::File { pid, fd });
+        }
+    }
+}
