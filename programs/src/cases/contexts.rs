@@ -36,8 +36,10 @@ pub fn ring_covered(_: &[String]) {
 }
 
 /// `child-shares`: a child shares the memory (CLONE_VM), and the context in it, and uses it when
-/// the process has ended. What its calls return is told.
-pub fn child_shares(_: &[String]) {
+/// the process has ended. What its calls return is told. `child-shares spawn`: it is a child of
+/// posix_spawn(3), which shares the memory until it runs another program, for which its parent
+/// waits.
+pub fn child_shares(arguments: &[String]) {
     static CTX: AtomicU64 = AtomicU64::new(0);
     extern "C" fn child(parent: *mut libc::c_void) -> i32 {
         // SAFETY: a plain system call.
@@ -52,6 +54,12 @@ pub fn child_shares(_: &[String]) {
         0
     }
     CTX.store(aio::setup(8), Ordering::Relaxed);
+    if word(arguments, 0) == "spawn" {
+        let us = std::env::current_exe().expect("our path");
+        let status = std::process::Command::new(us).args(["pairs", "1"]).status();
+        assert!(status.expect("posix_spawn").success(), "pairs");
+        return;
+    }
     let stack = vec![0u64; 1 << 16].leak();
     // SAFETY: only the child uses the stack, and the parent does nothing more but end.
     unsafe {
