@@ -15,6 +15,9 @@ pub mod target {
 
 /// The offset of a member that the kernel's BTF does not have; what needs it is turned off.
 pub const ABSENT: u32 = u32::MAX;
+/// The size of a kernel stack, at whose end are the registers of a system call; without KASAN:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/include/asm/page_64_types.h#L16>
+pub const KERNEL_STACK: u32 = 16 << 10;
 
 /// The read-only settings of the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

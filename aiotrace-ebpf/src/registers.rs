@@ -1,6 +1,9 @@
 //! The arguments of a system call, and the place in the target that made it.
 
-use aiotrace_common::abi::{Abi, Syscall};
+use aiotrace_common::{
+    abi::{Abi, Syscall},
+    settings::KERNEL_STACK,
+};
 use aya_ebpf::bindings::pt_regs;
 
 use crate::{
@@ -35,7 +38,9 @@ pub fn arguments_at(syscall: Syscall, abi: Abi, regs: *const u8) -> [u64; 6] {
 /// or clone3(2) with `CLONE_VFORK`, as posix_spawn(3) has it.
 #[inline(always)]
 pub fn waits_for_child() -> bool {
-    let regs = Task::current().stack().wrapping_add(setting!(registers_on_stack) as usize);
+    let Some(regs) = at_end_of_stack() else {
+        return false;
+    };
     let at = |offset: usize| kernel::read::<u64>(regs, offset as u32).unwrap_or(0);
     // The numbers of vfork, clone and clone3: arch/x86/entry/syscalls of the kernel.
     let (vfork, clone, first) = match in_compat_syscall() {
@@ -49,6 +54,30 @@ pub fn waits_for_child() -> bool {
         _ => 0,
     };
     flags & CLONE_VFORK != 0
+}
+
+/// The registers of the running thread's system call, found by the selector of its code: `__USER_CS` or `__USER32_CS`.
+#[inline(always)]
+fn at_end_of_stack() -> Option<*const u8> {
+    // What this kernel does not tell is larger.
+    let end = KERNEL_STACK.saturating_sub(setting!(offsets.pt_regs_size));
+    if end == 0 {
+        return None;
+    }
+    let regs = Task::current().stack().wrapping_add(end as usize);
+    let is_of_call = |regs: *const u8| {
+        let selector: Option<u16> = kernel::read(regs, core::mem::offset_of!(pt_regs, cs) as u32);
+        matches!(selector, Some(0x33 | 0x23))
+    };
+    // Kernels with FRED leave room behind them, `TOP_OF_KERNEL_STACK_PADDING`.
+    let padded = regs.wrapping_sub(16);
+    if is_of_call(regs) {
+        Some(regs)
+    } else if is_of_call(padded) {
+        Some(padded)
+    } else {
+        None
+    }
 }
 
 /// The target's instruction, stack and frame pointer, read as [`arguments`] reads.

@@ -24,10 +24,11 @@ use crate::aio::{self, Iocb};
 type Program = fn(&[String]);
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, Program); 41] = [
+pub const PROGRAMS: [(&str, Program); 43] = [
     ("append", results::append),
     ("big-ring", pools::big_ring),
     ("busy-reap", waiting::busy_reap),
+    ("child-shares", contexts::child_shares),
     ("closed-fd", refused::closed_fd),
     ("double-destroy", contexts::double_destroy),
     ("drop-reuse", again::drop_reuse),
@@ -57,6 +58,7 @@ pub const PROGRAMS: [(&str, Program); 41] = [
     ("retry-pool", again::retry_pool),
     ("reuse-fd", results::reuse_fd),
     ("reuse-number", again::reuse_number),
+    ("ring-covered", contexts::ring_covered),
     ("ring-full-drop", pools::ring_full_drop),
     ("ring-full-sync", pools::ring_full_sync),
     ("shared-pool", pools::shared_pool),

@@ -102,6 +102,7 @@ fn main() {
         "receive-threads" => receive::threads(number(16)),
         "interruptible" => interruptible::all(),
         "interrupted" => persistent::interrupted(),
+        "partly" => persistent::partly(),
         "blocked-write" => persistent::blocked_write(),
         "heartbeat" => persistent::heartbeat(),
         "submits" => persistent::submits(),

@@ -10,6 +10,17 @@ use crate::{
     say,
 };
 
+/// Waits in io_getevents for two completions, of which one has come, and says how many it gave.
+pub fn partly() {
+    let ctx = aio::setup(2);
+    let mut byte = 0;
+    let mut iocbs = [aio::pread(aio::zero(), &mut byte, 1), aio::poll(0, 9)];
+    assert_eq!(aio::submit(ctx, &mut iocbs), 2, "io_submit");
+    say("ready");
+    let mut events = [IoEvent::default(); 2];
+    say(&aio::getevents(ctx, 2, &mut events, None).to_string());
+}
+
 /// Waits in io_getevents without a timeout. Each time it returns, says the result, and how many
 /// SIGUSR1 there were. Ends when a byte comes on standard input.
 pub fn interrupted() {

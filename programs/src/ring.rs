@@ -61,6 +61,15 @@ impl Ring {
         assert_eq!(ret, 0, "munmap");
     }
 
+    /// Maps other memory where the ring was, all of it 0.
+    pub fn cover(handle: u64) {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: nothing else is mapped there.
+        let at = unsafe { libc::mmap(handle as *mut libc::c_void, 4096, access, flags, -1, 0) };
+        assert_eq!(at as u64, handle, "mmap");
+    }
+
     /// Moves the ring to `place`, and gives the context's new handle. Whatever is mapped at `place`
     /// is lost.
     pub fn move_to(self, place: u64) -> u64 {

@@ -75,7 +75,8 @@ impl Model {
         let doubt = is_shared.then_some(Doubt::SharedMemory);
         context.doubt = context.doubt.or(doubt);
         let process = self.name_then(space, context.pid);
-        if let Some(mut finding) = self.discarded(&context, gone, event.time, None) {
+        let is_exact = self.settings.exact_completions;
+        if let Some(mut finding) = self.discarded(&context, gone, event.time, (None, is_exact)) {
             finding.process.clone_from(&process);
             self.find(finding, 0, 0);
         }
@@ -131,7 +132,9 @@ impl Model {
         // A fault that delays the call is part of its duration, so the call's own time is unknown.
         let own = call.filter(|(call, _)| delivered(call.fault).is_none());
         let took = own.zip(entered).map(|((_, now), began)| now.saturating_sub(began));
-        let finding = self.discarded(&context, &gone, time, took);
+        // Else its ring could be looked at when the call began.
+        let is_seen = self.settings.exact_completions || !context.look.works_without;
+        let finding = self.discarded(&context, &gone, time, (took, is_seen));
         self.forget(context, time, End::Destroyed);
         if let Some(finding) = finding {
             self.find(finding, 0, 0);

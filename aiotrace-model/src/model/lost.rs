@@ -4,7 +4,7 @@
 //! (<https://git.kernel.org/pub/scm/linux/kernel/git/stable/linux.git/tree/fs/aio.c?h=v6.12.117#n1086>). In memory that was
 //! mapped there since, that word is 0: the number of the first context of the process, which so works again.
 
-use super::{Context, Model, report::End};
+use super::{Context, Doubt, Model, report::End};
 
 /// Contexts that are kept in case that a call on them works.
 const MOST: usize = 64;
@@ -48,6 +48,8 @@ impl Model {
             let Lost { mut context, .. } = self.lost.remove(place);
             context.look.unmapped = None;
             context.look.works_without = true;
+            // What completes goes into the ring, where nobody can see it.
+            context.doubts(Doubt::Covered);
             self.contexts.insert(key, context);
         }
         let Some(context) = self.contexts.get_mut(&key) else { return };

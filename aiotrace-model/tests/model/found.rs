@@ -728,6 +728,21 @@ fn a_context_that_works_without_its_ring_is_not_lost() {
         assert!(report.disagreements.is_empty(), "{:?}", report.disagreements);
         assert_eq!(trace.found(), []);
     }
+    // Its ring is not seen any more, and neither is whether what was submitted since has completed.
+    for is_exact in [true, false] {
+        let mut trace = Trace::seen(is_exact);
+        trace.setup();
+        for _ in 0..2 {
+            trace.now += SECOND;
+            trace.look(RingFound::Unmapped);
+        }
+        trace.call(1, one(PREAD));
+        trace.findings();
+        trace.destroy(1);
+        let told: Vec<_> = trace.findings().iter().map(|it| (it.name, it.doubt)).collect();
+        let unsure = (Name::DiscardedRequests, Some(Doubt::Covered));
+        assert_eq!(told, if is_exact { vec![unsure] } else { vec![] });
+    }
     // Who was in a call on it before that had the context.
     let mut trace = lose(RingFound::Unmapped);
     trace.call_since(SECOND, 1, getevents_of(1, 1));

@@ -280,6 +280,14 @@ fn a_call_that_waits_goes_on_waiting() {
     assert_eq!(program.line(), "1 0", "it returned once");
 }
 
+/// It cannot be undone: the completions are the program's by then.
+fn a_call_that_has_some_of_its_completions_returns_these() {
+    let mut program = Program::ready(&["partly"]);
+    await_blocked(program.pid());
+    let trace = attach(program.pid(), &["--duration", "0.2"]).end();
+    assert_eq!(program.line(), "1", "of two: {}", trace.stderr);
+}
+
 /// This includes calls that the kernel never makes again by itself, and calls that begin at that moment.
 fn no_call_returns_eintr_when_we_come_and_go() {
     let mut program = Program::ready(&["interruptible"]);
@@ -508,6 +516,7 @@ tests![
     a_child_that_asks_for_a_tracer_is_not_held_up if Need::SAME,
     short_threads_are_threads if Need::Native("it takes long where a processor is emulated"),
     a_call_that_waits_goes_on_waiting if Need::SAME,
+    a_call_that_has_some_of_its_completions_returns_these if Need::SAME,
     no_call_returns_eintr_when_we_come_and_go if Need::Native("not each guest has semaphores of System V"),
     a_write_that_the_attach_cuts_short_is_counted if Need::SAME,
     the_end_of_a_call_that_began_before_is_told if Need::SAME,

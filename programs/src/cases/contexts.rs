@@ -19,8 +19,56 @@ use super::{
 };
 use crate::{
     aio::{self, IoEvent},
-    basic, say, tasks,
+    basic, ring, say, tasks,
 };
+
+/// `ring-covered`: the ring is unmapped, and after a line on standard input other memory is mapped
+/// there, in which the kernel finds the number of the first context: the handle works again. What
+/// io_submit and io_destroy return is told.
+pub fn ring_covered(_: &[String]) {
+    let ctx = aio::setup(8);
+    ring::Ring::of(ctx).unmap();
+    crate::wait();
+    ring::Ring::cover(ctx);
+    let mut byte = 0;
+    let submitted = aio::submit(ctx, &mut [aio::pread(aio::zero(), &mut byte, 1)]);
+    say(&format!("{submitted} {}", aio::destroy(ctx)));
+}
+
+/// `child-shares`: a child shares the memory (CLONE_VM), and the context in it, and uses it when
+/// the process has ended. What its calls return is told. `child-shares spawn`: it is a child of
+/// posix_spawn(3), which shares the memory until it runs another program, for which its parent
+/// waits.
+pub fn child_shares(arguments: &[String]) {
+    static CTX: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn child(parent: *mut libc::c_void) -> i32 {
+        // SAFETY: a plain system call.
+        while unsafe { libc::getppid() } == parent as i32 {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let ctx = CTX.load(Ordering::Relaxed);
+        let mut byte = 0;
+        let submitted = aio::submit(ctx, &mut [aio::pread(aio::zero(), &mut byte, 1)]);
+        let reaped = aio::getevents(ctx, 1, &mut [IoEvent::default()], None);
+        say(&format!("{submitted} {reaped} {}", aio::destroy(ctx)));
+        0
+    }
+    CTX.store(aio::setup(8), Ordering::Relaxed);
+    if word(arguments, 0) == "spawn" {
+        let us = std::env::current_exe().expect("our path");
+        let status = std::process::Command::new(us).args(["pairs", "1"]).status();
+        assert!(status.expect("posix_spawn").success(), "pairs");
+        return;
+    }
+    let stack = vec![0u64; 1 << 16].leak();
+    // SAFETY: only the child uses the stack, and the parent does nothing more but end.
+    unsafe {
+        let top = stack.as_mut_ptr().add(stack.len()).cast();
+        let us = std::process::id() as usize as *mut libc::c_void;
+        assert!(libc::clone(child, top, libc::CLONE_VM | libc::SIGCHLD, us) > 0, "clone");
+        libc::_exit(0);
+    }
+}
 
 /// `double-destroy`: a thread waits in a context, which is destroyed twice. Its handle is then
 /// given to another context, which a third io_destroy ends, so that its owner's next io_submit is

@@ -61,12 +61,13 @@ impl Basis for DiscardedRequests {
 
 impl Model {
     /// The finding about requests in flight when a context ended, at this time; `blocked`: how long io_destroy took.
+    /// `is_seen`: it is known what had completed by then.
     pub(in crate::model) fn discarded(
         &self,
         context: &Context,
         gone: &Gone,
         time: u64,
-        blocked: Option<u64>,
+        (blocked, is_seen): (Option<u64>, bool),
     ) -> Option<Finding> {
         let how = gone.how;
         let mut requests: Vec<&Request> = context.requests.iter().collect();
@@ -79,8 +80,7 @@ impl Model {
             return None;
         }
         // Nobody looked at the ring after the last call; or some requests completed, and nobody knows which.
-        let at_most = how != How::Destroy && !self.settings.exact_completions
-            || left < context.requests.followed();
+        let at_most = !is_seen || left < context.requests.followed();
         if at_most && writes == 0 {
             return None;
         }

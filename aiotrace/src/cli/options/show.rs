@@ -70,7 +70,8 @@ values! {
         /// Probes in the kernel; they do not stop the target
         Bpf,
         /// ptrace: needs no privilege for `run`, and stops the target at each AIO call (`attach`: at each
-        /// system call)
+        /// system call). Attaching makes an io_getevents return early that has some of the completions
+        /// it waits for, but not all
         Ptrace,
     }
 }

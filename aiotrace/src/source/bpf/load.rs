@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use aiotrace_common::{
     fault::Armed,
     names::{self, Feature},
-    settings::{ABSENT, Offsets, Settings},
+    settings::{ABSENT, KERNEL_STACK, Offsets, Settings},
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -285,17 +285,12 @@ impl Probes {
 
 /// Where the registers of a system call are, counted from the beginning of the kernel stack.
 fn on_stack(offsets: &Offsets) -> u32 {
-    THREAD_SIZE.saturating_sub(offsets.pt_regs_size)
+    KERNEL_STACK.saturating_sub(offsets.pt_regs_size)
 }
 
 /// What the verifier says if BTF does not have the type of a program's argument (`struct pt_regs`
 /// on Linux 5.10).
 const UNTYPED: &str = "type FWD is not a struct";
-
-/// The size of a kernel stack, which ends with the registers; without KASAN, as on every kernel
-/// whose BTF makes this necessary:
-/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/include/asm/page_64_types.h#L16>
-const THREAD_SIZE: u32 = 16 << 10;
 
 /// The name of a feature in messages.
 pub fn feature_name(feature: Feature) -> &'static str {
