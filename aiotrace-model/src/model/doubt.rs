@@ -98,7 +98,7 @@ impl Doubt {
             Self::Lost => "events were lost",
             Self::Unread => "memory of the program could not be read",
             Self::TooMany => "there were too many contexts or requests to follow",
-            Self::LeftOut => "not every call is told (-c, --only, --sample)",
+            Self::LeftOut => "not every call was recorded (-c, --only, --sample)",
             Self::Older => "the context was not seen to be made, nor found at the attach",
             Self::Unmatched => "some completions belong to no request that was seen",
             Self::Window => "these probes see completions only at the next call",
@@ -112,19 +112,19 @@ impl Doubt {
             }
             Self::OtherContext => "the same request was submitted to another context",
             Self::OtherSetup => {
-                "another io_setup was called, of another number or stored at another place: perhaps instead"
+                "another io_setup was called, for another number of requests or with another ctxp: perhaps in its place"
             }
             Self::InRing => {
                 "the program reaps from the ring by itself, and may have read the result before it was changed"
             }
             Self::UnknownPlace => {
-                "a read(2) or write(2) on the descriptor may have done it: its place is not known"
+                "a read(2) or write(2) on the descriptor may have done it: its offset is unknown"
             }
             Self::OtherDescriptor => {
                 "the same range was read or written through another descriptor: perhaps of the same file"
             }
             Self::UnknownLength => {
-                "a call at the same place may have done it: how long the vectors are is not known"
+                "a call at the same offset may have done it: the sizes of its vectors are unknown"
             }
             Self::Closed => {
                 "its descriptor was closed: what was done through its number may be of another file"
@@ -168,7 +168,7 @@ impl Doubt {
             Self::Partly => "other requests have done a part of the same range",
             Self::Poll => "poll(2) and epoll_wait(2), which may do it, are not watched",
             Self::NoStack => {
-                "where contexts were made is not known, so they may be of several places"
+                "it is unknown where contexts were made, so they may come from several places"
             }
             Self::Grown => {
                 "the file may have grown since: perhaps the read ended where the file did"
@@ -180,16 +180,20 @@ impl Doubt {
             Self::Signal => {
                 "a signal that the program handles, also of a timer, would end the wait, and its handler may submit"
             }
-            Self::OtherThread => "another thread lives, and may submit what it never has so far",
-            Self::ReadLater => "the timeout was read later than the kernel has read it",
-            Self::BeforeAttach => "what the program did before the attach is not known",
+            Self::OtherThread => {
+                "another thread is alive and may submit, although it never has so far"
+            }
+            Self::ReadLater => {
+                "the timeout was read later than the kernel had read it, and may have been another one"
+            }
+            Self::BeforeAttach => "what the program did before the attach is unknown",
             Self::OtherWriter => {
                 "something else has written to the file, too, and may have cut it before"
             }
-            Self::Later => "it was looked up after the request, and may have been otherwise then",
-            Self::Guessed => {
-                "what alignment the file asks for is a guess, as statx(2) does not say it"
+            Self::Later => {
+                "it was looked up only after the request, and may have changed in between"
             }
+            Self::Guessed => "the alignment is a guess, because statx(2) does not report it",
         }
     }
 }

@@ -217,15 +217,15 @@ impl Use {
         let is_extended = since.inline > 0 && since.extending * 2 > since.inline;
         let last = self.last.and_then(|it| it.1);
         if last.is_some_and(|last| !is_same(first, last)) {
-            return "why is not known, as the descriptor was another file's, or opened otherwise, before (no \
-                    O_DIRECT, writes that extend it, no disk, or a disk that is very fast)"
+            return "the reason is unknown, because the descriptor led to another file before, or was opened \
+                    differently (no O_DIRECT, writes that extend it, no disk, or a disk that is very fast)"
                 .to_owned();
         }
         // Something else has made the file longer, perhaps before the writes that seemed to extend it.
         let is_otherwise = |last: File| last.size.is_some_and(|size| size > self.end);
         if is_extended && last.is_some_and(is_otherwise) && first.direct != Some(false) {
-            return "why is not known, as not only these writes have made the file longer (writes that extend \
-                    it, or a disk that is very fast)"
+            return "the reason is unknown, because not only these writes have made the file longer (writes \
+                    that extend it, or a disk that is very fast)"
                 .to_owned();
         }
         let (unless_looked_at_twice, cause) = cause(first, is_extended);

@@ -380,7 +380,7 @@ fn why_requests_are_complete_at_once_is_looked_up() {
     let memory = file(|it| (it.in_memory, it.id) = (true, Some((9, 9))));
     assert!(told(memory, Some(Some(DISK)), grows).contains("another file's"));
     let buffered = file(|it| it.direct = Some(false));
-    assert!(told(buffered, Some(Some(DISK)), grows).contains("opened otherwise"));
+    assert!(told(buffered, Some(Some(DISK)), grows).contains("opened differently"));
     // The file was closed before it could be looked up again.
     let perhaps = "perhaps because the writes extend the file";
     assert!(told(Some(DISK), Some(None), grows).starts_with(perhaps));

@@ -275,8 +275,8 @@ fn who_reaps_from_the_ring_may_have_read_the_result_before_it_was_changed() {
 
 #[test]
 fn another_io_setup_is_not_known_to_be_a_retry() {
-    let unsure = "unsure: another io_setup was called, of another number or stored at another place: perhaps \
-                  instead; exited with status 0";
+    let unsure = "unsure: another io_setup was called, for another number of requests or with another ctxp: \
+                  perhaps in its place; exited with status 0";
     let of = |nr_events, ctxp| Args::Setup {
         nr_events,
         ctxp: Address(ctxp),

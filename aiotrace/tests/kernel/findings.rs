@@ -371,7 +371,7 @@ fn endless_wait() {
         ("bad-endless-wait", 2, None),
         ("bad-endless-wait-until-a-signal", 1, Some("a signal that the program handles")),
         ("bad-endless-wait-negative", 1, Some("the timeout was read later")),
-        ("bad-endless-wait-beside-another", 1, Some("another thread lives")),
+        ("bad-endless-wait-beside-another", 1, Some("another thread is alive")),
     ] {
         let trace = session::run_until_found(&[], &[program], "endless-wait");
         trace.assert_nothing_lost();

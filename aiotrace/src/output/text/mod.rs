@@ -294,7 +294,7 @@ impl<W: Write> Output for Text<W> {
                 self.polls.forget();
                 self.begin(event);
                 let text = match records {
-                    0 => "+++ records were lost, it is not known whose +++".to_owned(),
+                    0 => "+++ records were lost; it is unknown whose they were +++".to_owned(),
                     _ => format!("+++ {records} records of this thread were lost +++"),
                 };
                 self.styled(ERROR, &text);

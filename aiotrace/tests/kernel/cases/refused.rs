@@ -53,7 +53,7 @@ fn where_not_every_call_is_told_that_is_the_reason_of_unsure() {
     assert_eq!((rows.len(), rows[0].count), (1, 5), "{rows:?}");
     assert!(rows[0].unsure, "{rows:?}");
     let why = rows[0].why.as_deref().unwrap_or_default();
-    assert!(why.contains("not every call is told"), "{rows:?}");
+    assert!(why.contains("not every call was recorded"), "{rows:?}");
 }
 
 fn who_attaches_later_sees_refused_writes_too() {

@@ -196,8 +196,8 @@ impl Tracer {
         }
         if count > 0 {
             let text = format!(
-                "threads of the target that have not stopped yet (they wait for a disk, for a child of vfork or \
-                 for a processor), and are traced from the moment when they do: {count}"
+                "threads of the target that have not stopped yet, because they wait for a disk, for a child of \
+                 vfork or for a processor: {count}; each of them is traced from its first stop on"
             );
             self.calls.records.say(Message::Note(text));
         }
