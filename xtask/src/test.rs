@@ -111,7 +111,11 @@ fn run_parts(options: &Options, report: &mut Report) {
 
 fn run_all_kernel_tests(options: &Options, report: &mut Report) {
     let filter = options.filter.as_deref();
-    let run = |filter, set| run_kernel_tests(filter, set, options.long);
+    let binaries = match release::build() {
+        Ok(binaries) => binaries,
+        Err(error) => return report.fail(format!("kernel tests: {error:#}")),
+    };
+    let run = |filter, set| run_kernel_tests(&binaries, filter, set, options.long);
     report.add("kernel tests", run(filter, "auto"), filter);
     if filter.is_none() {
         // Every source yields the same events.
@@ -124,16 +128,20 @@ fn run_all_kernel_tests(options: &Options, report: &mut Report) {
 
 /// Runs the tests that a plain `cargo test` ignores because they need root. They run one at a time,
 /// as each counts what happens on the whole machine. `set`: a probe set, or ptrace.
-fn run_kernel_tests(filter: Option<&str>, set: &str, is_long: bool) -> Result<Run> {
-    let binaries = release::build()?;
-    let mut kernel = Command::new(binaries.kernel_tests);
+fn run_kernel_tests(
+    binaries: &release::Binaries,
+    filter: Option<&str>,
+    set: &str,
+    is_long: bool,
+) -> Result<Run> {
+    let mut kernel = Command::new(&binaries.kernel_tests);
     kernel
         .args(["--ignored", "--test-threads=1"])
         .args(filter)
         .env("AIOTRACE_PROBES", set)
         .env("AIOTRACE_EVERYWHERE", if is_long { "yes" } else { "" })
-        .env("AIOTRACE_BINARY", binaries.aiotrace)
-        .env("AIOTRACE_PROGRAMS", binaries.programs);
+        .env("AIOTRACE_BINARY", &binaries.aiotrace)
+        .env("AIOTRACE_PROGRAMS", &binaries.programs);
     // If they outlived us, they would disturb the next run.
     command::dies_with_us(&mut kernel);
     run_tests(&mut kernel)

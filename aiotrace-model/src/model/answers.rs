@@ -37,7 +37,7 @@ impl Model {
             Looked::Threads(threads) => self.looked_at_threads(event, threads.as_deref()),
             Looked::Mapped { fd, mapped } => {
                 let space = self.space(event.pid);
-                self.faults.is_mapped(space, *fd, *mapped);
+                self.faults.is_mapped((space, *fd), event.time, *mapped);
             }
             Looked::Path { fd, path } => {
                 let space = self.space(event.pid);

@@ -191,7 +191,8 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
         }
         0 | 1 | 7 | 8 => {
             let priority = it.reqprio as u16;
-            let priority = (priority >> 13, priority & 0x1fff);
+            // From 6.5 on, the bits above the level are hints: include/uapi/linux/ioprio.h.
+            let priority = (priority >> 13, priority & 7);
             let has_priority = it.flags & IOPRIO != 0;
             causes.extend(said(&[
                 (it.offset < 0, "aio_offset is negative"),

@@ -63,6 +63,8 @@ pub enum Doubt {
     Mapped,
     /// Another process has had the same file since before.
     SharedFile,
+    /// More processes than are looked at may have the same file.
+    ManySharers,
     /// A process that was made meanwhile has the same files, and is not watched, or goes on.
     Forked,
     /// Calls of poll(2) and epoll_wait(2) are not seen.
@@ -161,6 +163,9 @@ impl Doubt {
             }
             Self::SharedFile => {
                 "another process, forked before the fault, has the same descriptor, and what it writes is not seen"
+            }
+            Self::ManySharers => {
+                "more processes were forked from the same one than are looked at, and what they write is not seen"
             }
             Self::Forked => {
                 "a child process that has the same files may do it: it is not watched, or goes on"

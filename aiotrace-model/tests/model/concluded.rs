@@ -378,7 +378,7 @@ fn why_requests_are_complete_at_once_is_looked_up() {
     assert!(told(Some(DISK), Some(as_long), grows).starts_with("the writes extend the file"));
     // The descriptor leads to another file, or the file was opened in another way.
     let memory = file(|it| (it.in_memory, it.id) = (true, Some((9, 9))));
-    assert!(told(memory, Some(Some(DISK)), grows).contains("another file's"));
+    assert!(told(memory, Some(Some(DISK)), grows).contains("another file before"));
     let buffered = file(|it| it.direct = Some(false));
     assert!(told(buffered, Some(Some(DISK)), grows).contains("opened differently"));
     // The file was closed before it could be looked up again.

@@ -8,7 +8,7 @@ use aiotrace_model::{
 
 use crate::{
     told::process,
-    verdicts::{EAGAIN, ERROR, Trace, pwrite, write},
+    verdicts::{EAGAIN, EIO, ERROR, Trace, pwrite, write},
 };
 
 const FILE: (u64, u64) = (1, 77);
@@ -45,7 +45,7 @@ fn answer(trace: &mut Trace, mapped: Option<bool>, others: Open) {
             }
             Question::Mapped { pid, fd } => (pid, Looked::Mapped { fd, mapped }),
             Question::Descriptor { pid, fd } => {
-                assert_eq!((pid, fd), (8, 3));
+                assert!((8..40).contains(&pid) && fd == 3, "{pid} {fd}");
                 (pid, Looked::Descriptor { fd, open: others, until })
             }
             _ => continue,
@@ -115,7 +115,75 @@ fn what_a_process_may_have_written_that_was_there_before_is_not_lost_for_sure() 
             trace.tell(process(Some(80), Change::Fork { child, followed: false }));
         }
     };
-    assert_eq!(is(&dropped(&many, (Some(false), Open::No), &nothing)), unsure(Doubt::SharedFile));
+    assert_eq!(is(&dropped(&many, (Some(false), Open::No), &nothing)), unsure(Doubt::ManySharers));
+    assert_eq!(
+        is(&dropped(&many, (Some(false), Open::As(FILE)), &nothing)).1,
+        Some(Doubt::ManySharers)
+    );
+}
+
+/// Nobody tells of the end of a process that is not followed, but a look at it does.
+#[test]
+fn processes_that_were_many_and_are_gone_are_no_reason() {
+    let mut trace = Trace::new();
+    for child in 8..40 {
+        trace.tell(process(Some(80), Change::Fork { child, followed: false }));
+    }
+    for iocb in 1..4 {
+        trace.call(Some(ERROR), EAGAIN, write(iocb, 512 * iocb as i64));
+        answer(&mut trace, Some(false), Open::Unknown);
+    }
+    trace.exit(ExitStatus::Code(0));
+    let verdicts = trace.verdicts();
+    assert_eq!(is(&verdicts[0]), unsure(Doubt::ManySharers));
+    assert_eq!(
+        is(&verdicts[2]),
+        LOST,
+        "half of them were looked at after the first, and half after the second"
+    );
+}
+
+#[test]
+fn a_mapping_that_is_gone_is_no_reason_for_what_is_lost_later() {
+    let mut trace = Trace::new();
+    for (iocb, mapped) in [(1, true), (2, false)] {
+        trace.call(Some(ERROR), EAGAIN, write(iocb, 512 * iocb as i64));
+        answer(&mut trace, Some(mapped), Open::No);
+    }
+    trace.exit(ExitStatus::Code(0));
+    let verdicts: Vec<_> = trace.verdicts().iter().map(is).collect();
+    assert_eq!(verdicts, [unsure(Doubt::Mapped), LOST]);
+}
+
+/// What is known of descriptors ends with the address space, whose number is given again.
+#[test]
+fn a_new_process_has_no_mappings_of_an_old_one() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    answer(&mut trace, Some(true), Open::No);
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(is(&trace.verdict()), unsure(Doubt::Mapped));
+    trace.tell(process(Some(70), Change::Seen));
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.exit(ExitStatus::Code(0));
+    assert_eq!(is(&trace.verdict()), LOST);
+}
+
+/// A completion is changed before io_submit returns, so that it is known only later which file it was about.
+#[test]
+fn who_writes_is_asked_also_of_what_becomes_known_late() {
+    let of = |mapped| {
+        let mut trace = Trace::new();
+        let entered = trace.now + 500;
+        trace.changed(1, 512, EIO);
+        trace.call_since(entered, None, 1, write(1, 0));
+        answer(&mut trace, mapped, Open::No);
+        trace.reap(1, EIO, true);
+        trace.exit(ExitStatus::Code(0));
+        is(&trace.verdict())
+    };
+    assert_eq!(of(Some(true)), unsure(Doubt::Mapped));
+    assert_eq!(of(Some(false)), LOST);
 }
 
 /// Of two requests one is of a file that nobody else has.

@@ -75,7 +75,7 @@ impl Trace {
         self.call_since(self.now + 500, fault, ret, args);
     }
 
-    fn call_since(&mut self, entered: u64, fault: Option<Fault>, ret: i64, args: Args) {
+    pub(crate) fn call_since(&mut self, entered: u64, fault: Option<Fault>, ret: i64, args: Args) {
         let (entered, entry) = (Some(entered), Entry::Seen);
         let (ring, ring_before, compat, stack) = (None, None, false, None);
         let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault };

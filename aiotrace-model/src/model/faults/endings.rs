@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Faults,
+    sharers::of_space,
     watched::{Kind, Watched},
 };
 use crate::{
@@ -47,9 +48,13 @@ impl Faults {
         rename(&mut self.completed, from, to);
         rename(&mut self.changed, from, to);
         rename(&mut self.undelivered, from, to);
-        let paths: Vec<_> =
-            self.paths.extract_in_any_order(|(space, _), _| *space == from).collect();
-        self.paths.extend(paths.into_iter().map(|((_, fd), led)| ((to, fd), led)));
+        for (fd, led) in of_space(&mut self.paths, from) {
+            self.paths.insert((to, fd), led);
+        }
+        for (fd, why) in of_space(&mut self.placeless, from) {
+            self.placeless.insert((to, fd), why);
+        }
+        self.sharers.moved(from, to);
     }
 
     /// A ring was moved, so its context has another handle.
@@ -91,9 +96,10 @@ impl Faults {
             self.close(number, half, Some(going), Some(time));
         }
         self.active.remove(&space);
-        if !self.paths.is_empty() {
-            self.paths.retain_in_any_order(|(of, _), _| *of != space);
-        }
+        // The number of an address space is given again.
+        of_space(&mut self.paths, space);
+        of_space(&mut self.placeless, space);
+        self.sharers.ended(space);
     }
 
     /// What became of the requests, now that nothing follows. What was told of a process that lived stands, for

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     event::{Args, Call, Changed, Effect, Event, Fault, Handle, Iocb},
     model::{
-        Doubt, Model, Question, Subject,
+        Model, Question, Subject,
         finding::ContextRef,
         owed::Owed,
         process::Space,
@@ -57,6 +57,7 @@ impl Model {
             is_injected,
         };
         self.faults.attempt(&attempt);
+        self.ask_of_identified();
         self.ask_for_others(event.pid);
         if matches!(call.args, Args::Submit { .. }) && call.ret > 0 {
             self.child_submitted(space);
@@ -170,16 +171,7 @@ impl Model {
             Kind::Call | Kind::Destroy => None,
         };
         let written = written(&kind);
-        let placeless = self.faults.placeless_of(space, &written);
-        let mut shared = self.faults.sharers.of(space, &written);
-        for fd in &written {
-            if self.faults.wants_path(space, *fd, event.time) {
-                self.ask(Question::File { pid: event.pid, fd: *fd });
-            }
-            if self.ask_for_sharers(event.pid, *fd) {
-                shared.push((*fd, Doubt::SharedFile));
-            }
-        }
+        let [placeless, shared] = self.ask_who_writes((event.pid, space), event.time, &written);
         if let Some(fd) = fd.filter(|fd| self.faults.wants_path(space, *fd, event.time)) {
             self.ask(Question::Path { pid: event.pid, fd });
         }

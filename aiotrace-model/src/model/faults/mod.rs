@@ -26,6 +26,7 @@ mod whose;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use aiotrace_common::synchronous::Does;
+use sharers::note;
 use watched::{Kind, Want, Watched, wants_of};
 
 use super::{
@@ -44,8 +45,6 @@ const MOST_REFUSED: usize = 65_536;
 const MOST_ROWS: usize = 1024;
 /// Completions remembered, in case one of them turns out to be changed.
 const MOST_COMPLETIONS: usize = 65_536;
-/// Paths remembered.
-const MOST_PATHS: usize = 1024;
 /// A path that was looked up holds this long; nanoseconds.
 const FRESH: u64 = 1_000_000_000;
 /// In the index, what is no request.
@@ -126,18 +125,12 @@ impl Faults {
 
     /// That was looked up.
     pub fn leads_to(&mut self, space: u64, fd: u32, time: u64, path: Option<&[u8]>) {
-        if self.paths.len() >= MOST_PATHS {
-            self.paths.clear();
-        }
-        self.paths.insert((space, fd), (time, path.map(<[u8]>::to_vec)));
+        note(&mut self.paths, (space, fd), (time, path.map(<[u8]>::to_vec)));
     }
 
     /// What a descriptor leads to was looked up: why the places of writes to it say nothing, if they do not.
     pub fn placeless(&mut self, space: u64, fd: u32, why: Option<Doubt>) {
-        if self.placeless.len() >= MOST_PATHS {
-            self.placeless.clear();
-        }
-        self.placeless.insert((space, fd), why);
+        note(&mut self.placeless, (space, fd), why);
         let is_meant = |it: &&mut Watched| it.space == space && it.written.contains(&fd);
         for it in self.watched.values_mut().filter(is_meant) {
             it.placeless.retain(|(of, _)| *of != fd);

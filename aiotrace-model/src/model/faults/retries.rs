@@ -145,7 +145,7 @@ impl Faults {
                     *owed = Some(Box::new(left));
                     watched.written = written(&watched.kind);
                     watched.places = places(&watched.kind);
-                    watched.placeless.retain(|(fd, _)| watched.written.contains(fd));
+                    self.sharers.identified.push(number);
                     let wants = wants_of_completion(&request, watched.ret);
                     watched.wants.extend(&wants);
                     for want in wants {

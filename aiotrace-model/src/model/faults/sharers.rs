@@ -2,10 +2,9 @@
 //! mapping of the file; and processes that it was forked from, or that were forked from it or from the same one, before the
 //! fault: they have the same descriptors. And what is known to be another file.
 
-use std::collections::BTreeSet;
-
 use super::Faults;
 use crate::{
+    any_order::AnyOrder as _,
     event::Open,
     model::{Doubt, Map, Model, Question},
 };
@@ -22,6 +21,8 @@ const MOST_DESCRIPTORS: usize = 1024;
 /// Processes that were forked from one another while the trace ran, by family.
 #[derive(Debug, Default)]
 pub struct Families {
+    /// Families have numbers of their own, as the id of a process is given again.
+    next: u32,
     of: Map<u32, u32>,
     members: Map<u32, Vec<Member>>,
     /// There were more than are remembered.
@@ -44,7 +45,10 @@ impl Families {
         }
         // The id of one that was not followed may be given again.
         self.ended(child);
-        let family = *self.of.entry(parent).or_insert(parent);
+        let family = *self.of.entry(parent).or_insert_with(|| {
+            self.next = self.next.wrapping_add(1);
+            self.next
+        });
         self.of.insert(child, family);
         let members = self.members.entry(family).or_default();
         if members.is_empty() {
@@ -76,10 +80,12 @@ pub struct Sharers {
     families: Families,
     /// Their files.
     ids: Map<(u64, u32), (u64, u64)>,
-    /// Those that are mapped, writable and shared.
-    mapped: BTreeSet<(u64, u32)>,
+    /// Those that are mapped, writable and shared, and when that was seen last.
+    mapped: Map<(u64, u32), u64>,
     /// Those that may be of the file of a request, and are to be looked at.
     unlooked: Vec<u32>,
+    /// Faults of which it has become known what they were about, and nothing else.
+    pub(super) identified: Vec<u64>,
 }
 
 impl Sharers {
@@ -92,23 +98,53 @@ impl Sharers {
 
     /// Why who has written to these is not known, as far as it is known that it is not.
     pub(super) fn of(&self, space: u64, fds: &[u32]) -> Vec<(u32, Doubt)> {
-        let is_mapped = |fd: &&u32| self.mapped.contains(&(space, **fd));
+        let is_mapped = |fd: &&u32| self.mapped.contains_key(&(space, **fd));
         fds.iter().filter(is_mapped).map(|fd| (*fd, Doubt::Mapped)).collect()
     }
+
+    /// An address space that stood for a process has become known.
+    pub(super) fn moved(&mut self, from: u64, to: u64) {
+        for (fd, id) in of_space(&mut self.ids, from) {
+            self.ids.insert((to, fd), id);
+        }
+        for (fd, time) in of_space(&mut self.mapped, from) {
+            self.mapped.insert((to, fd), time);
+        }
+    }
+
+    /// The address space is gone.
+    pub(super) fn ended(&mut self, space: u64) {
+        of_space(&mut self.ids, space);
+        of_space(&mut self.mapped, space);
+    }
+}
+
+/// Takes out what is known of the descriptors of an address space.
+pub(super) fn of_space<T>(map: &mut Map<(u64, u32), T>, space: u64) -> Vec<(u32, T)> {
+    if map.is_empty() {
+        return Vec::new();
+    }
+    let of_it = map.extract_in_any_order(|(of, _), _| *of == space);
+    of_it.map(|((_, fd), it)| (fd, it)).collect()
+}
+
+/// Notes what is known of a descriptor. If that is of too many, all else is forgotten.
+pub(super) fn note<T>(map: &mut Map<(u64, u32), T>, key: (u64, u32), value: T) {
+    if map.len() >= MOST_DESCRIPTORS && !map.contains_key(&key) {
+        map.clear();
+    }
+    map.insert(key, value);
 }
 
 impl Faults {
     /// The file of a descriptor was looked up.
     pub(in crate::model) fn is_file(&mut self, space: u64, fd: u32, id: Option<(u64, u64)>) {
         let Self { sharers, owing, watched, .. } = self;
-        if sharers.ids.len() >= MOST_DESCRIPTORS {
-            sharers.ids.clear();
-        }
         let Some(id) = id else {
             sharers.ids.remove(&(space, fd));
             return;
         };
-        sharers.ids.insert((space, fd), id);
+        note(&mut sharers.ids, (space, fd), id);
         for number in owing.iter() {
             let Some(it) = watched.get_mut(number).filter(|it| it.space == space) else { continue };
             it.kind.each_owed(|owed| {
@@ -120,19 +156,24 @@ impl Faults {
         }
     }
 
-    /// Whether the process has mapped the file of a descriptor, writable and shared.
-    pub(in crate::model) fn is_mapped(&mut self, space: u64, fd: u32, is_mapped: Option<bool>) {
+    /// Whether the process has mapped the file of a descriptor, writable and shared, as it was seen at this time.
+    pub(in crate::model) fn is_mapped(
+        &mut self,
+        (space, fd): (u64, u32),
+        time: u64,
+        is_mapped: Option<bool>,
+    ) {
+        let of_it = self.watched.values_mut().filter(|it| it.space == space);
         match is_mapped {
             Some(true) => {
-                if self.sharers.mapped.len() >= MOST_DESCRIPTORS {
-                    self.sharers.mapped.clear();
-                }
-                self.sharers.mapped.insert((space, fd));
-                let all = self.watched.values_mut().filter(|it| it.space == space);
-                all.for_each(|it| it.is_shared(fd, Doubt::Mapped));
+                note(&mut self.sharers.mapped, (space, fd), time);
+                of_it.for_each(|it| it.is_shared(fd, Doubt::Mapped));
             }
             Some(false) => {
-                self.sharers.mapped.remove(&(space, fd));
+                // Of later faults it was only supposed.
+                let Some(seen) = self.sharers.mapped.remove(&(space, fd)) else { return };
+                let later = of_it.filter(|it| it.time > seen);
+                later.for_each(|it| it.shared.retain(|it| *it != (fd, Doubt::Mapped)));
             }
             None => (),
         }
@@ -154,6 +195,12 @@ impl Faults {
                 it.is_shared(fd, Doubt::SharedFile);
             }
         }
+        // Nobody tells of the end of a process that is not followed.
+        let is_gone = |it: &Member| it.pid == pid && !it.is_followed;
+        let family = sharers.families.of.get(&pid).and_then(|it| sharers.families.members.get(it));
+        if open == Open::Unknown && family.is_some_and(|it| it.iter().any(is_gone)) {
+            sharers.families.ended(pid);
+        }
     }
 }
 
@@ -170,17 +217,49 @@ impl Model {
         self.faults.sharers.families.ended(pid);
     }
 
-    /// A fault keeps the process from writing to this descriptor: asks who else may do it. Whether that are too many to ask.
-    pub(super) fn ask_for_sharers(&mut self, pid: u32, fd: u32) -> bool {
+    /// A fault keeps the process from writing to these descriptors: asks where that leads, and who else may do it. Returns
+    /// what is known of it, by descriptor: why places say nothing, and why it is not known who has written.
+    pub(super) fn ask_who_writes(
+        &mut self,
+        (pid, space): (u32, u64),
+        time: u64,
+        fds: &[u32],
+    ) -> [Vec<(u32, Doubt)>; 2] {
+        let placeless = self.faults.placeless_of(space, fds);
+        let mut shared = self.faults.sharers.of(space, fds);
+        for fd in fds {
+            if self.faults.wants_path(space, *fd, time) {
+                self.ask(Question::File { pid, fd: *fd });
+            }
+            if self.ask_for_sharers(pid, *fd) {
+                shared.push((*fd, Doubt::ManySharers));
+            }
+        }
+        [placeless, shared]
+    }
+
+    /// Asks the same of faults of which it has become known what they were about.
+    pub(super) fn ask_of_identified(&mut self) {
+        for number in std::mem::take(&mut self.faults.sharers.identified) {
+            let Some(it) = self.faults.watched.get(&number) else { continue };
+            let (of, time, fds) = ((it.pid, it.space), it.time, it.written.clone());
+            let [placeless, shared] = self.ask_who_writes(of, time, &fds);
+            if let Some(it) = self.faults.watched.get_mut(&number) {
+                (it.placeless, it.shared) = (placeless, shared);
+            }
+        }
+    }
+
+    /// Asks who else may write to this descriptor: the newest of them. Whether there are more.
+    fn ask_for_sharers(&mut self, pid: u32, fd: u32) -> bool {
         if !self.faults.watches {
             return false;
         }
         self.ask(Question::Mapped { pid, fd });
         let families = &self.faults.sharers.families;
-        let relatives: Vec<u32> =
-            families.relatives(pid).map(|it| it.pid).take(MOST_RELATIVES + 1).collect();
+        let relatives: Vec<u32> = families.relatives(pid).map(|it| it.pid).collect();
         let are_many = families.is_cut || relatives.len() > MOST_RELATIVES;
-        for pid in relatives.into_iter().filter(|_| !are_many) {
+        for pid in relatives.into_iter().rev().take(MOST_RELATIVES) {
             self.ask(Question::Descriptor { pid, fd });
         }
         are_many

@@ -76,25 +76,49 @@ impl Model {
         }
     }
 
-    /// A context of the program in which the request to be cancelled is in flight, and whether that is certain. If
-    /// there are many contexts, not all are searched: the program may ask often.
+    /// Where else in the program the request to be cancelled is in flight. If there are many contexts, not all are
+    /// searched: the program may ask often.
     fn in_flight_elsewhere(
         &self,
         space: u64,
         iocb: Address,
         value: Option<&abi::Iocb>,
-    ) -> Option<(bool, ContextRef)> {
-        let has_it = |it: &Context| {
+    ) -> Elsewhere {
+        let has_it = |it: &&Context| {
             let request = it.requests.of_iocb(iocb.0, value.map(|it| it.data));
             request.is_some_and(|request| value.is_none_or(|value| request.has(value)))
         };
-        let some = self.contexts.in_any_order().take(MOST_COMPARED);
-        let of_it = some.filter(|((of, _), it)| *of == space && has_it(it));
-        let it = of_it.map(|(_, it)| it).min_by_key(|it| it.name.id)?;
-        // The request may have completed since the last look at that context.
-        let is_certain = self.settings.exact_completions && it.doubt_of_requests().is_none();
-        Some((is_certain, it.name))
+        let (mut own, mut found) = (0, None::<&Context>);
+        let some = self.contexts.in_any_order().take(MOST_PASSED);
+        for context in some.filter(|((of, _), _)| *of == space).map(|it| it.1).take(MOST_COMPARED) {
+            own += 1;
+            if has_it(&context) && found.is_none_or(|it| context.name.id < it.name.id) {
+                found = Some(context);
+            }
+        }
+        match found {
+            // The request may have completed since the last look at that context.
+            Some(it) => Elsewhere::In {
+                context: it.name,
+                is_certain: self.settings.exact_completions && it.doubt_of_requests().is_none(),
+            },
+            None if own == MOST_COMPARED || self.contexts.len() > MOST_PASSED => {
+                Elsewhere::Unsearched
+            }
+            None => Elsewhere::Nowhere,
+        }
     }
+}
+
+/// Contexts of all programs that are passed on the search for those of one.
+const MOST_PASSED: usize = 16 * MOST_COMPARED;
+
+/// Whether a request is in flight in another context of the program.
+enum Elsewhere {
+    In { context: ContextRef, is_certain: bool },
+    Nowhere,
+    /// There are too many contexts to look into all.
+    Unsearched,
 }
 
 /// Why io_cancel found nothing that it could cancel, as far as that is known; and a number for the reason.
@@ -102,7 +126,7 @@ fn why_not_cancelled(
     context: &Context,
     iocb: Address,
     value: Option<&abi::Iocb>,
-    elsewhere: impl FnOnce() -> Option<(bool, ContextRef)>,
+    elsewhere: impl FnOnce() -> Elsewhere,
 ) -> (u64, String) {
     let in_flight = context.requests.of_iocb(iocb.0, value.map(|it| it.data));
     if let Some(reason) = cause::key(value) {
@@ -110,13 +134,14 @@ fn why_not_cancelled(
         return (0, format!("{reason}{which}"));
     }
     let op = |opcode: u16| opcode_name(opcode).unwrap_or("request");
+    let elsewhere = if in_flight.is_none() { elsewhere() } else { Elsewhere::Nowhere };
     match in_flight {
         Some(it) if it.is_poll() => (1, "it was completing at that moment".to_owned()),
         Some(it) => {
             let op = it.opcode.map_or("request", op);
             (2, format!("a {op} cannot be cancelled, only polls can"))
         }
-        None if let Some((is_certain, it)) = elsewhere() => {
+        None if let Elsewhere::In { context: it, is_certain } = elsewhere => {
             let verb = if is_certain { "is" } else { "may be" };
             (6, format!("it {verb} in flight in context {} at {:#x}", it.id, it.handle.0))
         }
@@ -128,7 +153,10 @@ fn why_not_cancelled(
             );
             (5, text)
         }
-        None if context.adopted || context.doubt_of_requests().is_some() => {
+        None if context.adopted
+            || context.doubt_of_requests().is_some()
+            || matches!(elsewhere, Elsewhere::Unsearched) =>
+        {
             let text = "it has completed, or cannot be cancelled (only polls can), or was submitted from another \
                         address";
             (3, text.to_owned())

@@ -134,7 +134,8 @@ part! {
         op: Option<Name>,
         /// The descriptor.
         fd: i32,
-        /// What the descriptor points to at the time of writing the line; null if it cannot be looked up.
+        /// What the descriptor points to when the line is written (in a verdict: when it was looked up for the
+        /// fault); null if it cannot be looked up.
         path_now: Option<String>,
         /// The offset in the file.
         offset: i64,
