@@ -1484,8 +1484,7 @@ fn a_thread_that_does_not_come_back_from_io_submit_is_found_when_the_trace_ends(
         let args = submit(vec![request(1, PWRITE, 0)]);
         trace.tell(Body::Unfinished(Unfinished { entered, args, why }));
         trace.model.finish(trace.now);
-        let messages = trace.findings().iter().map(Finding::message).collect::<Vec<_>>();
-        messages
+        trace.findings().iter().map(Finding::message).collect::<Vec<_>>()
     };
     let text = "io_submit has not returned for 30.0s: pwrite fd=3 offset=0 nbytes=512";
     assert_eq!(told_after(30 * SECOND, Why::TraceEnds, true), [text]);
