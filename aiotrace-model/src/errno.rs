@@ -10,6 +10,14 @@ macro_rules! errnos {
             pub const $name: i32 = $number;
         )*
 
+        /// The errnos as system calls and completions return them: negative.
+        pub mod returned {
+            $(
+                #[doc = $text]
+                pub const $name: i64 = -$number;
+            )*
+        }
+
         /// The errnos with their names and texts, by number.
         const KNOWN: &[(i32, &str, &str)] = &[$(($number, stringify!($name), $text)),*];
     };

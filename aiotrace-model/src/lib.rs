@@ -7,7 +7,7 @@
 //!  event     one fact                        counted   what was counted instead
 //!  trace     how a trace begins and ends     fault     what a fault rule says
 //!  model     events -> findings, verdicts, report
-//!  words, errno                              durations, numbers, signals, names of errors
+//!  words, errno, opcode                      durations, numbers, signals, names of errors, operations
 //! ```
 //! Each room uses only those below it; the order stands in tests/pure.rs.
 
@@ -20,6 +20,7 @@ pub mod errno;
 pub mod event;
 pub mod fault;
 pub mod model;
+pub mod opcode;
 pub mod records;
 pub mod trace;
 pub mod words;

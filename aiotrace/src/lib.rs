@@ -19,7 +19,7 @@ pub mod source;
 pub mod stacks;
 pub mod trace;
 
-pub use aiotrace_model::{bounded, counted, errno, event, model, words};
+pub use aiotrace_model::{bounded, counted, errno, event, model, opcode, words};
 
 #[cfg(test)]
 mod tests {

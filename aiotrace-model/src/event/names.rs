@@ -1,5 +1,7 @@
 //! The kernel's names of errnos, operations and flags.
 
+use crate::opcode;
+
 /// The kernel's own codes for "make the call again", which a program never sees (include/linux/errno.h).
 const RESTART: [(i64, &str); 4] = [
     (512, "ERESTARTSYS"),
@@ -22,14 +24,14 @@ pub fn errno_name(ret: i64) -> Option<&'static str> {
 /// The lower-case name of an `IOCB_CMD_*`.
 pub fn opcode_name(opcode: u16) -> Option<&'static str> {
     Some(match opcode {
-        0 => "pread",
-        1 => "pwrite",
-        2 => "fsync",
-        3 => "fdsync",
-        5 => "poll",
+        opcode::PREAD => "pread",
+        opcode::PWRITE => "pwrite",
+        opcode::FSYNC => "fsync",
+        opcode::FDSYNC => "fdsync",
+        opcode::POLL => "poll",
         6 => "noop",
-        7 => "preadv",
-        8 => "pwritev",
+        opcode::PREADV => "preadv",
+        opcode::PWRITEV => "pwritev",
         _ => return None,
     })
 }

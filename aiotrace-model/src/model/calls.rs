@@ -5,18 +5,15 @@ use aiotrace_common::abi::RingHeader;
 
 use crate::{
     any_order::AnyOrder as _,
-    errno,
+    errno::returned::{EAGAIN, EINPROGRESS, EINVAL},
     event::{Args, Call, Entry, Event, Handle, Iocb, Moved, Refused, Ring, opcode_name},
     model::{
         requests::{Request, Requests},
         rules::delivered,
         verdict::HUNG_AFTER,
     },
+    opcode,
 };
-
-const EINVAL: i64 = -(errno::EINVAL as i64);
-const EAGAIN: i64 = -(errno::EAGAIN as i64);
-const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
 impl Model {
     pub(super) fn call(&mut self, event: &Event, call: &Call) {
@@ -276,7 +273,7 @@ impl Model {
             self.faults.told_before(space, &it.completed.event, &it.request);
             self.matched(event.pid, name, doubt, it);
         }
-        let is_read_or_write = |it: &(Request, bool)| matches!(it.0.opcode, Some(0 | 1 | 7 | 8));
+        let is_read_or_write = |it: &(Request, bool)| it.0.opcode.is_some_and(opcode::moves_data);
         // If an entry could not be read yet, the request in it may be the last one.
         let is_known = !has_fault && hidden == 0;
         if let Some((request, is_inline)) = last.filter(is_read_or_write).filter(|_| is_known) {
@@ -378,8 +375,12 @@ impl Subject {
         let op = opcode_name(self.opcode).unwrap_or("request");
         let fd = self.fd as i32;
         match self.opcode {
-            0 | 1 => format!("{op} fd={fd} offset={} nbytes={}", self.offset, self.nbytes),
-            7 | 8 => format!("{op} fd={fd} offset={} iovcnt={}", self.offset, self.nbytes),
+            opcode::PREAD | opcode::PWRITE => {
+                format!("{op} fd={fd} offset={} nbytes={}", self.offset, self.nbytes)
+            }
+            opcode::PREADV | opcode::PWRITEV => {
+                format!("{op} fd={fd} offset={} iovcnt={}", self.offset, self.nbytes)
+            }
             _ => format!("{op} fd={fd}"),
         }
     }

@@ -13,15 +13,10 @@
 use aiotrace_common::abi;
 
 use crate::{
-    errno,
+    errno::returned::{EBADF, EFAULT, EINVAL, EOPNOTSUPP, EPERM},
     event::{Args, Handle, Iocb, RW_FLAGS},
+    opcode::{self, FDSYNC, FSYNC, POLL, PREAD, PREADV, PWRITE, PWRITEV},
 };
-
-const EPERM: i64 = -(errno::EPERM as i64);
-const EBADF: i64 = -(errno::EBADF as i64);
-const EFAULT: i64 = -(errno::EFAULT as i64);
-const EINVAL: i64 = -(errno::EINVAL as i64);
-const EOPNOTSUPP: i64 = -(errno::EOPNOTSUPP as i64);
 
 const RESFD: u32 = 1;
 const IOPRIO: u32 = 2;
@@ -110,8 +105,8 @@ fn iocb_causes(iocb: &Iocb, ret: i64) -> Vec<String> {
                 String::new()
             };
             let mode = match it.opcode {
-                0 | 7 => ", or not open for reading",
-                1 | 8 => ", or not open for writing",
+                PREAD | PREADV => ", or not open for reading",
+                PWRITE | PWRITEV => ", or not open for writing",
                 _ => ", or open with O_PATH",
             };
             vec![format!("fd {} is not open{mode}{or_resfd}", it.fildes as i32)]
@@ -139,15 +134,15 @@ fn out_of_reach(iocb: &Iocb, ctx: Handle) -> Option<String> {
     let key = format!("{at}'s aio_key cannot be written");
     let buf = it.buf;
     let end = buf.saturating_add(it.nbytes.min(i32::MAX as u64));
-    let is_used = matches!((it.opcode, it.nbytes), (0 | 1, _) | (7 | 8, 1..));
+    let is_used = matches!((it.opcode, it.nbytes), (PREAD | PWRITE, _) | (PREADV | PWRITEV, 1..));
     Some(match it.opcode {
         _ if is_used && buf & KERNEL == KERNEL => {
             format!("aio_buf, {buf:#x}, is an address of the kernel, and not of the program")
         }
-        0 | 1 if end > reach(ctx) => {
+        PREAD | PWRITE if end > reach(ctx) => {
             format!("aio_buf, {buf:#x}, is beyond the addresses of a program, or {key}")
         }
-        7 | 8 if is_used => format!(
+        PREADV | PWRITEV if is_used => format!(
             "its iovecs at {buf:#x} cannot be read, or one is beyond the addresses of a program, or {key}"
         ),
         _ => format!("{key}: is it constant?"),
@@ -181,15 +176,15 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
         (!set.is_empty()).then(|| format!("{} {verb} set, and {what} takes none", listed(&set)))
     };
     match it.opcode {
-        2 => causes.extend(set(&fields, "fsync")),
-        3 => causes.extend(set(&fields, "fdsync")),
-        5 => {
+        FSYNC => causes.extend(set(&fields, "fsync")),
+        FDSYNC => causes.extend(set(&fields, "fdsync")),
+        POLL => {
             causes.extend(set(&fields[1..], "poll"));
             if it.buf > 0xffff {
                 causes.push("aio_buf, the events, has more than 16 bits".to_owned());
             }
         }
-        0 | 1 | 7 | 8 => {
+        PREAD | PWRITE | PREADV | PWRITEV => {
             let priority = it.reqprio as u16;
             // From 6.5 on, the bits above the level are hints: include/uapi/linux/ioprio.h.
             let priority = (priority >> 13, priority & 7);
@@ -197,11 +192,11 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
             causes.extend(said(&[
                 (it.offset < 0, "aio_offset is negative"),
                 (
-                    matches!(it.opcode, 0 | 1) && ends_beyond_all_files(it),
+                    matches!(it.opcode, PREAD | PWRITE) && ends_beyond_all_files(it),
                     "aio_offset + aio_nbytes is more than 2^63 - 1, where the largest file ends",
                 ),
                 (
-                    matches!(it.opcode, 7 | 8) && it.nbytes > MOST_IOVECS,
+                    opcode::is_vectored(it.opcode) && it.nbytes > MOST_IOVECS,
                     "aio_nbytes, the number of iovecs, is more than 1024 (UIO_MAXIOV)",
                 ),
                 (
@@ -261,10 +256,12 @@ fn of_iocb(args: &Args) -> Option<String> {
     let it = iocbs.first()?.as_ref()?.value?;
     let fd = it.fildes as i32;
     let which = match it.opcode {
-        0 => Some(format!("fd {fd} cannot be read by AIO, as a directory cannot")),
-        1 => Some(format!("fd {fd} cannot be written by AIO")),
-        2 | 3 => Some(format!("fd {fd} has no fsync, as pipes, sockets and eventfds have none")),
-        5 => Some(format!("fd {fd} cannot be polled by AIO")),
+        PREAD => Some(format!("fd {fd} cannot be read by AIO, as a directory cannot")),
+        PWRITE => Some(format!("fd {fd} cannot be written by AIO")),
+        FSYNC | FDSYNC => {
+            Some(format!("fd {fd} has no fsync, as pipes, sockets and eventfds have none"))
+        }
+        POLL => Some(format!("fd {fd} cannot be polled by AIO")),
         _ => None,
     };
     let resfd =

@@ -9,18 +9,13 @@ use super::{
     requests::{Completed, Match, Request},
 };
 use crate::{
-    errno,
+    errno::returned::{EAGAIN, EINVAL},
     event::{Completion, Event, Handle, IoEvent, Iocb},
     model::Finding,
+    opcode::{PREAD, PREADV, PWRITE, PWRITEV},
 };
 
-const PREAD: u16 = 0;
-const PWRITE: u16 = 1;
-const PREADV: u16 = 7;
-const PWRITEV: u16 = 8;
 const RWF_NOWAIT: u32 = 8;
-const EAGAIN: i64 = -(errno::EAGAIN as i64);
-const EINVAL: i64 = -(errno::EINVAL as i64);
 
 impl Model {
     pub(super) fn completion(&mut self, event: &Event, completion: &Completion) {

@@ -8,14 +8,7 @@ use aiotrace_common::synchronous::{Call, Does};
 
 use super::{Doubt, finding::Subject, ranges::MOST_MOVED, requests::Request};
 use crate::event::Synchronous;
-
-const PREAD: u16 = 0;
-const PWRITE: u16 = 1;
-const FSYNC: u16 = 2;
-const FDSYNC: u16 = 3;
-const POLL: u16 = 5;
-const PREADV: u16 = 7;
-const PWRITEV: u16 = 8;
+use crate::opcode::{self, FDSYNC, FSYNC, POLL, PREAD, PREADV, PWRITE, PWRITEV};
 
 /// What a request does, whatever its iocb is: two requests with equal places are the same request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -42,7 +35,7 @@ impl Place {
 
     /// Whether the request moves data.
     pub fn moves_data(self) -> bool {
-        matches!(self.opcode, PREAD | PWRITE | PREADV | PWRITEV)
+        opcode::moves_data(self.opcode)
     }
 }
 
@@ -81,7 +74,7 @@ pub fn reach(request: &Request) -> (u64, u64) {
 
 /// Whether a request has vectors, whose lengths are unknown.
 pub fn is_vectored(request: &Request) -> bool {
-    matches!(request.opcode, Some(PREADV | PWRITEV))
+    request.opcode.is_some_and(opcode::is_vectored)
 }
 
 /// Whether a call gives up this descriptor.

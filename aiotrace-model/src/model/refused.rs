@@ -14,15 +14,11 @@ use super::{
     requests::Request,
 };
 use crate::{
-    errno,
+    errno::returned::{EAGAIN, EFAULT, EINPROGRESS, EINTR, EINVAL},
     event::{Address, Args, Call, Event, Handle, Iocb, Syscall},
+    opcode,
 };
 
-const EINVAL: i64 = -(errno::EINVAL as i64);
-const EAGAIN: i64 = -(errno::EAGAIN as i64);
-const EFAULT: i64 = -(errno::EFAULT as i64);
-const EINTR: i64 = -(errno::EINTR as i64);
-const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 /// From this errno on, errnos are the kernel's own: the call starts again, or gives EINTR.
 const ERESTARTSYS: i64 = -512;
 
@@ -317,7 +313,7 @@ fn subject(iocb: &Iocb) -> Option<Subject> {
 fn iovecs(call: &Call) -> Option<(Address, u64)> {
     let Args::Submit { iocbs, .. } = &call.args else { return None };
     let iocb = iocbs.first()?.as_ref()?.value.filter(|_| !call.compat)?;
-    matches!(iocb.opcode, 7 | 8).then_some((Address(iocb.buf), iocb.nbytes))
+    opcode::is_vectored(iocb.opcode).then_some((Address(iocb.buf), iocb.nbytes))
 }
 
 /// The call in words, with those arguments that are not in the request.

@@ -2,7 +2,10 @@
 
 use aiotrace_common::abi;
 
-use crate::event::{IoEvent, Iocb};
+use crate::{
+    event::{IoEvent, Iocb},
+    opcode,
+};
 
 /// One iocb from its io_submit on.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,12 +80,12 @@ impl Request {
 
     /// Whether the request changes a file.
     pub fn is_write(&self) -> bool {
-        matches!(self.opcode, Some(1 | 8))
+        self.opcode.is_some_and(opcode::is_write)
     }
 
     /// Whether the request pends by design until something happens.
     pub fn is_poll(&self) -> bool {
-        matches!(self.opcode, Some(5))
+        self.opcode == Some(opcode::POLL)
     }
 }
 

@@ -9,7 +9,7 @@ use super::{
     watched::{Kind, Piece, Want, Watched, places, wants_of_call, wants_of_completion, written},
 };
 use crate::{
-    errno,
+    errno::returned::EINPROGRESS,
     event::{Args, IoEvent, Iocb},
     model::{
         Doubt, Subject,
@@ -17,10 +17,8 @@ use crate::{
         requests::Request,
         verdict::Half,
     },
+    opcode::PWRITE,
 };
-
-const PWRITE: u16 = 1;
-const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
 /// A call that may be a retry.
 pub struct Attempt<'a> {

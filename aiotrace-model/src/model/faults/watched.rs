@@ -14,6 +14,7 @@ use crate::{
         requests::Request,
         verdict::{Cause, Going, Half, Outcome, Verdict},
     },
+    opcode,
 };
 
 /// Descriptors remembered of a fault.
@@ -212,7 +213,7 @@ pub fn wants_of(handle: u64, request: &Request) -> [Option<Want>; 2] {
 /// What is a retry of a request whose completion has this result: the same again, or the rest of it.
 pub fn wants_of_completion(request: &Request, res: i64) -> Vec<Want> {
     let mut all = vec![request.clone()];
-    if res > 0 && matches!(request.opcode, Some(0 | 1)) {
+    if res > 0 && matches!(request.opcode, Some(opcode::PREAD | opcode::PWRITE)) {
         let (offset, nbytes) =
             (request.offset.saturating_add(res), request.nbytes.saturating_sub(res as u64));
         all.push(Request { offset, nbytes, ..request.clone() });

@@ -3,7 +3,7 @@
 use super::Basis;
 use crate::{
     any_order::AnyOrder as _,
-    errno,
+    errno::returned::{EAGAIN, EINPROGRESS, EINVAL},
     event::{Address, Call, Event, Handle, errno_name, opcode_name},
     model::{
         Context, ContextRef, Finding, Model, Severity, cause, process::Cancelled,
@@ -12,9 +12,6 @@ use crate::{
 };
 use aiotrace_common::abi;
 
-const EINVAL: i64 = -(errno::EINVAL as i64);
-const EAGAIN: i64 = -(errno::EAGAIN as i64);
-const EINPROGRESS: i64 = -(errno::EINPROGRESS as i64);
 
 /// An io_cancel that cancelled nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]

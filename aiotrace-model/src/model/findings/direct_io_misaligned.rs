@@ -7,7 +7,8 @@
 
 use super::{Basis, failed_completion};
 use crate::{
-    errno,
+    opcode,
+    errno::returned::{EINVAL},
     event::{Address, Alignment, AlignmentSource, File},
     model::{
         Doubt, Evidence, Finding, Model, Needs, Question, Severity, Subject, questions::Waiting,
@@ -15,7 +16,6 @@ use crate::{
     },
 };
 
-const EINVAL: i64 = -(errno::EINVAL as i64);
 /// Numbers with more zeros at their ends than this are in one class, while requests wait to be judged.
 const MOST_ZEROS: u32 = 20;
 
@@ -59,7 +59,7 @@ pub struct Asked {
 
 impl Asked {
     fn is_vectored(&self) -> bool {
-        matches!(self.request.opcode, 7 | 8)
+        opcode::is_vectored(self.request.opcode)
     }
 
     /// What has to be looked up.
@@ -88,7 +88,7 @@ impl Asked {
     }
 
     fn range(self, alignment: Alignment) -> u32 {
-        if matches!(self.request.opcode, 1 | 8) { alignment.write } else { alignment.read }
+        if opcode::is_write(self.request.opcode) { alignment.write } else { alignment.read }
     }
 
     fn over(self, alignment: Alignment, iovecs: &[(Address, u64)]) -> Off {

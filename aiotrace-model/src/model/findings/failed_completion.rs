@@ -3,7 +3,7 @@
 
 use super::Basis;
 use crate::{
-    errno,
+    errno::returned::{EAGAIN},
     event::{IoEvent, errno_name},
     model::{
         ContextRef, Finding, Model, Name, SECOND, Severity, Subject,
@@ -12,7 +12,6 @@ use crate::{
 };
 
 const RWF_NOWAIT: u32 = 8;
-const EAGAIN: i64 = -(errno::EAGAIN as i64);
 /// From this many requests on it can be said that RWF_NOWAIT never works.
 const ALWAYS: u64 = 16;
 /// Or this many in a row, whatever came before, if that takes a while: a file that is busy for a moment gives EAGAIN,

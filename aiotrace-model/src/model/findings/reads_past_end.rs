@@ -7,6 +7,7 @@
 
 use super::Basis;
 use crate::{
+    opcode::PREAD,
     event::{Event, File},
     model::{
         ContextRef, Doubt, Evidence, Finding, Map, Model, Needs, Severity, Subject,
@@ -118,7 +119,7 @@ impl Model {
         }
         let (Some(subject), Some(peak)) = (Subject::of(request), peak) else { return };
         // The length of a vectored read is unknown.
-        if res < 0 || subject.opcode != 0 || request.nbytes == 0 || request.entered == 0 {
+        if res < 0 || subject.opcode != PREAD || request.nbytes == 0 || request.entered == 0 {
             return;
         }
         let Some(row) = known.rows.more(request, subject, (context.id, peak)) else { return };

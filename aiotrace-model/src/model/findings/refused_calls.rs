@@ -3,12 +3,11 @@
 
 use super::Basis;
 use crate::{
-    errno,
+    errno::{self, returned::{EINVAL}},
     event::{Address, Syscall, errno_name},
     model::{Severity, Subject},
 };
 
-const EINVAL: i64 = -(errno::EINVAL as i64);
 /// Most iovecs shown.
 const MOST_SHOWN: usize = 4;
 

@@ -2,12 +2,11 @@
 
 use super::Basis;
 use crate::{
-    errno,
+    errno::returned::{ENOSYS},
     event::{Call, Event, Syscall, errno_name},
     model::{Finding, Model, Severity},
 };
 
-const ENOSYS: i64 = -(errno::ENOSYS as i64);
 
 /// A call, and what the filter answered.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -9,8 +9,9 @@
 
 use super::Basis;
 use crate::{
+    opcode::{POLL},
     any_order::AnyOrder as _,
-    errno,
+    errno::returned::{EINTR},
     event::{Args, Call, Event, Handle, Iocb},
     model::{
         Context, Doubt, Finding, Model, Severity, rules::delivered, timeout::Until,
@@ -18,11 +19,8 @@ use crate::{
     words::{duration::in_words, number::thousands},
 };
 
-const EINTR: i64 = -(errno::EINTR as i64);
 /// The kernel makes the call again: ERESTARTNOHAND of io_pgetevents.
 const RESTART: i64 = -514;
-/// `IOCB_CMD_POLL`
-const POLL: u16 = 5;
 /// A program that asks io_setup for fewer does not expect many requests.
 const MANY: u32 = 8;
 /// With fewer requests the program may only be at its beginning.

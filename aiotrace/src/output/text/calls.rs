@@ -13,6 +13,7 @@ use crate::{
         Ring, Stack, Syscall, errno_name, opcode_name,
     },
     fault::Acts,
+    opcode,
     output::escape::escape,
 };
 
@@ -239,13 +240,13 @@ impl<W: Write> Text<W> {
         }
         let line = &mut self.lines.line;
         match value.opcode {
-            5 => {
+            opcode::POLL => {
                 line.extend_from_slice(b" events=");
                 flags(line, value.buf, &POLL_EVENTS);
                 unless_zero(line, "nbytes", value.nbytes);
                 unless_zero(line, "offset", value.offset as u64);
             }
-            2 | 3 => {
+            opcode::FSYNC | opcode::FDSYNC => {
                 // These fields should be 0; if one is not, it is the reason why the iocb is refused.
                 if value.buf != 0 {
                     field(line, "buf", value.buf);
@@ -253,7 +254,7 @@ impl<W: Write> Text<W> {
                 unless_zero(line, "nbytes", value.nbytes);
                 unless_zero(line, "offset", value.offset as u64);
             }
-            7 | 8 => {
+            opcode::PREADV | opcode::PWRITEV => {
                 field(line, "iov", value.buf);
                 count(line, "iovcnt", value.nbytes);
                 count(line, "offset", value.offset);

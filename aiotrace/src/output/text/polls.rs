@@ -2,7 +2,10 @@
 
 use std::collections::HashSet;
 
-use crate::event::{Args, Iocb};
+use crate::{
+    event::{Args, Iocb},
+    opcode,
+};
 
 /// Most iocbs remembered.
 const MOST: usize = 4096;
@@ -18,7 +21,7 @@ impl Polls {
         for Iocb { address, value, .. } in iocbs.iter().flatten() {
             let Some(address) = address else { continue };
             let key = (pid, address.0);
-            if value.is_some_and(|it| it.opcode == 5) {
+            if value.is_some_and(|it| it.opcode == opcode::POLL) {
                 if self.0.len() >= MOST {
                     self.0.clear();
                 }
