@@ -24,7 +24,7 @@ const MOST_WAITING: usize = 1024;
 /// Time between the first pair of looks and the second.
 const FIRST_INTERVAL: u64 = SECOND;
 
-const RWF_APPEND: u32 = 0x10;
+pub const RWF_APPEND: u32 = 0x10;
 const RWF_NOAPPEND: u32 = 0x20;
 
 /// The files of an address space, by descriptor.

@@ -142,7 +142,7 @@ impl Doubt {
                 "the call had other arguments, so it may have been for something else"
             }
             Self::OtherBuffer => {
-                "it was made of other memory, so it may be the program's next one, with other data"
+                "it was made with other memory, so it may be the program's next one"
             }
             Self::Submitted => {
                 "the program did something else in between, so it may be its next one"

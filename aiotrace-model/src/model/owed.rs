@@ -18,6 +18,8 @@ pub struct Place {
     offset: i64,
     /// Bytes, number of iovecs, or the events of a poll.
     amount: u64,
+    /// It writes to the end of the file, whatever its offset is.
+    appends: bool,
 }
 
 impl Place {
@@ -30,7 +32,7 @@ impl Place {
             FSYNC | FDSYNC => (0, 0),
             _ => (request.offset, request.nbytes),
         };
-        Some(Self { opcode, fd: request.fd, offset, amount })
+        Some(Self { opcode, fd: request.fd, offset, amount, appends: request.appends() })
     }
 
     /// Whether the request moves data.
@@ -314,6 +316,9 @@ impl Owed {
     pub fn covered_by(&mut self, later: &Request, doubt: Option<Doubt>) -> Done {
         let range = reach(later);
         if does(later).is_none() || does(later) != does(&self.request) || !self.overlaps(range) {
+            return Done::Not;
+        }
+        if later.appends() != self.request.appends() {
             return Done::Not;
         }
         let is_same = later.fd == self.request.fd && !self.is_closed;

@@ -2,6 +2,7 @@
 
 use aiotrace_common::abi;
 
+use super::appends::RWF_APPEND;
 use crate::{
     event::{IoEvent, Iocb},
     opcode,
@@ -59,6 +60,11 @@ impl Request {
             call,
             index,
         })
+    }
+
+    /// Whether the request writes to the end of the file, whatever its offset is.
+    pub fn appends(&self) -> bool {
+        self.rw_flags & RWF_APPEND != 0 && self.opcode.is_some_and(opcode::is_write)
     }
 
     /// Whether a completion with this data may belong to the request.

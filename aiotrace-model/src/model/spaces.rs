@@ -60,6 +60,9 @@ impl Model {
                 if let Some(known) = self.spaces.get_mut(&space) {
                     known.is_whole = false;
                     known.is_shared |= process.space == Some(space);
+                    if known.is_shared {
+                        self.faults.unsure(Some(space), Doubt::SharedMemory);
+                    }
                 }
                 self.forked(space, None, event.time);
             }

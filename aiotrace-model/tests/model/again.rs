@@ -1,13 +1,14 @@
 //! What comes again after a fault: a retry, or the program's next use of the same place. A log that drops the write of its header
 //! writes it anew with the next record, and a program that drops an fsync makes the next one.
 
+use aiotrace_common::abi::Iocb;
 use aiotrace_model::{
-    event::{Body, ExitStatus},
+    event::{Args, Body, Change, ExitStatus},
     model::{Doubt, Half, Outcome, Verdict},
 };
 
 use crate::{
-    told::SECOND,
+    told::{SECOND, process},
     verdicts::{EAGAIN, EIO, ERROR, Trace, at, pwrite, submit, write},
 };
 
@@ -85,7 +86,9 @@ fn what_comes_again_at_once_is_a_retry_and_what_comes_later_may_be_the_next_one(
     let verdict = after_the_header(&nothing, &|it| it.call(None, 1, submit(vec![other])));
     assert_eq!(is(&verdict), unsure(Doubt::OtherBuffer));
     assert!(
-        verdict.message().starts_with("came again after 500ns, succeeded, unsure: it was made of")
+        verdict
+            .message()
+            .starts_with("came again after 500ns, succeeded, unsure: it was made with")
     );
 }
 
@@ -217,4 +220,87 @@ fn a_sync_or_a_poll_that_comes_after_other_work_is_no_certain_retry() {
         let written = again(opcode, &|it| it.tell(pwrite(3, 512, 512)));
         assert_eq!(written, syncs.then_some(Doubt::Submitted), "{opcode}");
     }
+}
+
+/// A request of the iocb 1 meets a fault, and comes again at once with this changed. What is told of it.
+fn again_with(opcode: u16, rw_flags: u32, change: &dyn Fn(&mut Iocb)) -> (Half, Option<Doubt>) {
+    let mut first = at(1, opcode, 0);
+    first.as_mut().unwrap().value.as_mut().unwrap().rw_flags = rw_flags;
+    let mut second = first.clone();
+    change(second.as_mut().unwrap().value.as_mut().unwrap());
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, submit(vec![first]));
+    trace.call(None, 1, submit(vec![second]));
+    trace.exit(ExitStatus::Code(0));
+    is(&trace.verdict())
+}
+
+#[test]
+fn a_read_into_other_memory_may_be_for_somebody_else() {
+    const PREAD: u16 = 0;
+    assert_eq!(again_with(PREAD, 0, &|_| ()), SURE);
+    assert_eq!(again_with(PREAD, 0, &|it| it.buf = 4096), unsure(Doubt::OtherBuffer));
+}
+
+/// The offset of a write to the end of the file says nothing.
+#[test]
+fn records_that_are_appended_look_the_same() {
+    const RWF_APPEND: u32 = 0x10;
+    assert_eq!(again_with(PWRITE, 0, &|_| ()), SURE);
+    assert_eq!(again_with(PWRITE, RWF_APPEND, &|_| ()), unsure(Doubt::Append));
+    let at_the_end = again_with(PWRITE, 0, &|it| it.rw_flags = RWF_APPEND);
+    assert_eq!(at_the_end, (Half::Lost, None), "it is written elsewhere");
+}
+
+/// A commit drops its fsync; the next ones make theirs.
+#[test]
+fn a_sync_that_is_made_again_and_again_is_no_evidence() {
+    let syncs = |after: usize| {
+        let sync = || submit(vec![at(1, FSYNC, 0)]);
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, sync());
+        (0..after).for_each(|_| trace.call(None, 1, sync()));
+        trace.exit(ExitStatus::Code(0));
+        is(&trace.verdict())
+    };
+    assert_eq!(syncs(1), SURE);
+    assert_eq!(syncs(2), unsure(Doubt::Used));
+}
+
+#[test]
+fn what_pwrite_does_later_may_be_something_else() {
+    for (wait, expected) in [(0, (Half::Done, None)), (2 * SECOND, unsure(Doubt::Late))] {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, write(1, 0));
+        trace.now += wait;
+        trace.tell(pwrite(3, 0, 512));
+        trace.exit(ExitStatus::Code(0));
+        assert_eq!(is(&trace.verdict()), expected);
+    }
+}
+
+/// A child that shares the memory may use the context, and nobody sees it.
+#[test]
+fn what_a_child_may_do_that_shares_the_memory_is_unsure() {
+    for (space, is_before, expected) in [
+        (70, true, unsure(Doubt::SharedMemory)),
+        (70, false, unsure(Doubt::SharedMemory)),
+        (80, true, (Half::Lost, None)),
+    ] {
+        let mut trace = Trace::new();
+        let fork = process(Some(space), Change::Fork { child: 8, followed: false });
+        if is_before {
+            trace.tell(fork.clone());
+        }
+        trace.call(Some(ERROR), EAGAIN, at_once_read());
+        if !is_before {
+            trace.tell(fork);
+        }
+        trace.exit(ExitStatus::Code(0));
+        assert_eq!(is(&trace.verdict()), expected, "{space}, {is_before}");
+    }
+}
+
+fn at_once_read() -> Args {
+    submit(vec![at(1, 0, 0)])
 }

@@ -446,7 +446,10 @@ fn a_running_program_gets_faults_by_the_best_mechanism() {
     let by = best_of(&["fmod_ret", "override", "file_permission"], false);
     assert_eq!(mechanism, by);
     if machine::is_exact(by) || verdict != "missed" {
-        assert_eq!((&*verdict, status.code()), ("retried", Some(0)), "{stderr}");
+        // It tries again as fast as it can, which is faster than an emulated reader.
+        let may_be_unsure = !stderr.contains("none lost");
+        let is_right = verdict == "retried" || may_be_unsure && verdict == "unsure";
+        assert!(is_right && status.success(), "{verdict}, {status}: {stderr}");
     }
 }
 

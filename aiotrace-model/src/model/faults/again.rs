@@ -107,6 +107,11 @@ impl Given {
 }
 
 impl Since {
+    /// Whether what began then is too late for a retry.
+    pub fn is_late(&self, began: u64) -> bool {
+        began > self.time.saturating_add(AT_ONCE)
+    }
+
     /// A call failed in this thread, or a completion is seen there; `wait`: of a call that waits for completions.
     pub fn new(tid: u32, time: u64, wait: Option<&Args>) -> Self {
         let wait = wait.filter(|it| matches!(it, Args::Getevents { .. })).cloned().map(Box::new);

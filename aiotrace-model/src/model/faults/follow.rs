@@ -11,7 +11,7 @@ use super::{
 use crate::{
     event::{Args, Call, Changed, Effect, Event, Fault, Handle, Iocb},
     model::{
-        Model, Question, Subject,
+        Doubt, Model, Question, Subject,
         finding::ContextRef,
         owed::Owed,
         process::Space,
@@ -165,6 +165,9 @@ impl Model {
                 wants.clear();
             }
         }
+        // Who shares the memory, and is not traced, may do anything with the context.
+        let is_shared = self.spaces.get(&space).is_some_and(|it| it.is_shared);
+        doubt = doubt.or(is_shared.then_some(Doubt::SharedMemory));
         let fd = match &kind {
             Kind::Submit { left, .. } => left.values().next().map(|it| it.request.fd),
             Kind::Completion { subject, .. } => subject.map(|it| it.fd),

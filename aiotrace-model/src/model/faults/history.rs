@@ -1,5 +1,5 @@
-//! Which reads and writes were accepted before a fault. A program that uses a place of a file again and again (a log's header, a
-//! superblock, a hot page) makes the same request without retrying anything, so its next one is no certain retry.
+//! Which requests were accepted before a fault. A program that uses a place of a file again and again (a log's header, a
+//! superblock, a hot page), or syncs a file with each commit, makes the same request without retrying anything, so its next one is no certain retry.
 
 use std::hash::BuildHasher as _;
 
@@ -9,7 +9,7 @@ use crate::model::owed::Place;
 /// a verdict unsure and never false.
 const BITS: u64 = 1 << 20;
 
-/// Reads and writes that were accepted once, and those that were accepted again, as far as hashes tell. Its size is fixed,
+/// Requests that were accepted once, and those that were accepted again, as far as hashes tell. Its size is fixed,
 /// whatever the program does.
 pub struct History {
     once: Vec<u64>,
@@ -25,12 +25,8 @@ impl Default for History {
 }
 
 impl History {
-    /// A request was accepted that is no retry for sure. Only reads and writes are remembered: the next poll or sync does the work
-    /// of the last one, too.
+    /// A request was accepted that is no retry for sure.
     pub fn accepted(&mut self, space: u64, place: Place) {
-        if !place.moves_data() {
-            return;
-        }
         let (word, bit) = self.bit(space, place);
         if let (Some(once), Some(again)) = (self.once.get_mut(word), self.again.get_mut(word)) {
             *again |= *once & bit;

@@ -17,7 +17,7 @@ use crate::{
         requests::Request,
         verdict::Half,
     },
-    opcode::PWRITE,
+    opcode,
 };
 
 /// A call that may be a retry.
@@ -198,7 +198,7 @@ impl Faults {
                     continue;
                 }
                 touched.insert(number);
-                let doubt = self.other_buffer(number, place, &request);
+                let doubt = self.why_another(number, place, &request);
                 certain = certain.max(self.comes_again(number, attempt, ctx, doubt));
                 self.tried(number, place, &request, index < accepted, attempt.is_injected);
             }
@@ -228,11 +228,14 @@ impl Faults {
         touched
     }
 
-    /// What is written comes from another place in memory: the program may have something else to write by now.
-    fn other_buffer(&mut self, number: u64, place: u32, request: &Request) -> Option<Doubt> {
+    /// Why it may be another request at the same place: with other memory, or at the end of a file that grows.
+    fn why_another(&mut self, number: u64, place: u32, request: &Request) -> Option<Doubt> {
         let owed = self.watched.get_mut(&number)?.owed_mut(place)?;
-        let is_other = request.buf != owed.request.buf && request.opcode == Some(PWRITE);
-        is_other.then_some(Doubt::OtherBuffer)
+        let is_other = request.buf != owed.request.buf
+            && matches!(request.opcode, Some(opcode::PREAD | opcode::PWRITE));
+        // The next record of a log looks the same.
+        let is_next = request.appends().then_some(Doubt::Append);
+        is_next.or(is_other.then_some(Doubt::OtherBuffer))
     }
 
     /// Whether the fault was in another context, which is still there, or the descriptor may be of another file now: then it is

@@ -117,6 +117,11 @@ impl Faults {
         }
         let Some(watched) = self.watched.get_mut(&number) else { return };
         watched.after.get_or_insert(began.saturating_sub(watched.time));
+        // When the program got a completion is not always known.
+        let is_refused = matches!(watched.kind, Kind::Submit { .. });
+        if is_refused && watched.since.is_late(began) {
+            watched.again.get_or_insert(Doubt::Late);
+        }
         let (_, count) = watched.done.unwrap_or((call.call, 0));
         watched.done = Some((call.call, count + 1));
         let is_all = match &watched.kind {

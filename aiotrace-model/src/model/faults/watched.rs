@@ -202,7 +202,7 @@ pub fn written(kind: &Kind) -> Vec<u32> {
 /// What its requests do, the first ones that move data.
 pub fn places(kind: &Kind) -> Vec<Place> {
     let all = kind.owed().into_iter().filter_map(|(_, owed)| Place::of(&owed.request));
-    all.filter(|it| it.moves_data()).take(MOST_PLACES).collect()
+    all.take(MOST_PLACES).collect()
 }
 
 /// What a request is known again by, and its iocb.
@@ -305,7 +305,9 @@ impl Watched {
     pub fn half(&self, watches: bool) -> (Half, Option<Doubt>) {
         match (self.half_by_place(watches), self.placeless.first()) {
             ((Half::Retried | Half::Done, _), Some((_, why))) => (Half::Unsure, Some(*why)),
-            ((Half::Retried, _), _) if self.again.is_some() => (Half::Unsure, self.again),
+            ((Half::Retried | Half::Done, _), _) if self.again.is_some() => {
+                (Half::Unsure, self.again)
+            }
             ((Half::Lost, _), _) if self.may_be_written().is_some() => {
                 (Half::Unsure, self.may_be_written())
             }

@@ -224,7 +224,9 @@ impl Case<'_> {
     fn came_late(&self) -> bool {
         let next = |it: &(usize, u64)| self.truth().next_try(it.0, self.fault.time);
         let late = self.fault.time + 1_000_000_000;
+        let done = |it: &(usize, u64)| self.truth().is_done_after(it.0, late);
         self.fault.jobs.iter().filter_map(next).any(|it| it > late)
+            || self.fault.jobs.iter().any(done)
     }
 
     /// Whether a request was accepted between a fault and the next io_getevents.

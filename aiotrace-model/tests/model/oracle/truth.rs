@@ -175,6 +175,11 @@ impl Truth {
         all.any(|(job, deeds)| deeds.iter().any(|it| is_one(job, it) && is_other(job, it)))
     }
 
+    /// Whether it was done after this time, by whatever means.
+    pub fn is_done_after(&self, job: Job, after: u64) -> bool {
+        self.deeds[job].iter().any(|it| it.0 > after && it.1 == Deed::Done)
+    }
+
     /// How often it was accepted up to this time.
     pub fn uses(&self, job: Job, until: u64) -> usize {
         let is_one = |it: &&(u64, Deed)| it.1 == Deed::Accepted && it.0 <= until;
