@@ -34,11 +34,6 @@ impl Place {
         };
         Some(Self { opcode, fd: request.fd, offset, amount, appends: request.appends() })
     }
-
-    /// Whether the request moves data.
-    pub fn moves_data(self) -> bool {
-        opcode::moves_data(self.opcode)
-    }
 }
 
 /// What synchronous calls have done of a request.

@@ -3,7 +3,7 @@
 
 use aiotrace_common::abi::Iocb;
 use aiotrace_model::{
-    event::{Args, Body, Change, ExitStatus},
+    event::{self, Args, Body, Change, ExitStatus},
     model::{Doubt, Half, Outcome, Verdict},
 };
 
@@ -225,14 +225,18 @@ fn a_sync_or_a_poll_that_comes_after_other_work_is_no_certain_retry() {
 /// A request of the iocb 1 meets a fault, and comes again at once with this changed. What is told of it.
 fn again_with(opcode: u16, rw_flags: u32, change: &dyn Fn(&mut Iocb)) -> (Half, Option<Doubt>) {
     let mut first = at(1, opcode, 0);
-    first.as_mut().unwrap().value.as_mut().unwrap().rw_flags = rw_flags;
-    let mut second = first.clone();
-    change(second.as_mut().unwrap().value.as_mut().unwrap());
+    value(&mut first).rw_flags = rw_flags;
+    let mut second = first;
+    change(value(&mut second));
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, submit(vec![first]));
     trace.call(None, 1, submit(vec![second]));
     trace.exit(ExitStatus::Code(0));
     is(&trace.verdict())
+}
+
+fn value(iocb: &mut Option<event::Iocb>) -> &mut Iocb {
+    iocb.as_mut().and_then(|it| it.value.as_mut()).expect("a request that was read")
 }
 
 #[test]

@@ -319,7 +319,7 @@ fn what_needs_every_call_is_refused() {
 
 tests![
     counts_are_those_of_the_stream if Need::LONG,
-    every_errno_is_counted if Need::SLOW,
+    every_errno_is_counted if Need::LONG,
     requests_are_counted_by_context_and_operation if Need::LONG,
     requests_have_a_latency_until_they_are_reaped if Need::LONG,
     latencies_of_processes_that_ended_are_kept if Need::LONG,

@@ -395,7 +395,7 @@ tests![
     of_several_rules_the_first_that_is_due_acts_and_all_count if Need::SAME,
     rules_end_and_begin_at_a_time if Need::LONG,
     a_rule_can_be_about_some_requests_only if Need::LONG,
-    threads_and_contexts_are_counted_apart_if_asked_for if Need::SLOW,
+    threads_and_contexts_are_counted_apart_if_asked_for if Need::LONG,
     a_rule_can_be_about_one_thread_or_context if Need::SLOW,
     nothing_is_left_when_we_are_asked_to_end if Need::SLOW,
     faults_need_no_privilege if Need::Native("it runs setpriv"),

@@ -488,7 +488,7 @@ tests![
     context_growth if Need::SAME,
     request_stuck if FUSE,
     unreaped_completions if Need::SAME,
-    busy_reaping if Need::SAME,
+    busy_reaping if Need::LONG,
     endless_wait if Need::LONG,
     endless_wait_that_began_before_the_attach if Need::LONG,
     a_wait_that_may_end_is_not_endless if Need::LONG,

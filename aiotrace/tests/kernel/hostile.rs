@@ -554,7 +554,7 @@ const NO_LEASES: Need = Need::Native("the smallest guest has no leases");
 const NO_INOTIFY: Need = Need::Native("the smallest guest has no inotify");
 
 tests![
-    a_file_that_is_cut_short_does_no_harm if Need::SLOW,
+    a_file_that_is_cut_short_does_no_harm if Need::LONG,
     a_file_with_a_lease_does_not_hold_us_up if NO_LEASES,
     a_path_that_becomes_a_fifo_is_not_opened if NO_INOTIFY,
     a_debug_link_to_a_fifo_is_not_followed if NO_INOTIFY,
@@ -563,10 +563,10 @@ tests![
     the_child_that_reads_symbols_ends_with_us if Need::LONG,
     a_hostile_ring_header_costs_no_more_than_two_records_a_call if Need::LONG,
     a_trace_without_privilege_stands_them_too if NO_INOTIFY,
-    a_hostile_ring_header_ends_no_trace if Need::SLOW,
+    a_hostile_ring_header_ends_no_trace if Need::LONG,
     a_target_that_begins_a_program_when_it_is_traced_holds_nobody_up if Need::LONG,
     a_storm_of_threads_does_not_hold_up_another_target if Need::LONG,
-    long_lines_in_proc_take_no_memory if Need::SAME,
+    long_lines_in_proc_take_no_memory if Need::LONG,
     calls_of_more_threads_than_there_are_slots_are_counted_once
         if Need::Native("a guest has no memory for so many threads"),
     memory_that_is_only_reserved_is_not_scanned if Need::LONG,

@@ -105,7 +105,7 @@ fn it_looks_again_until_it_is_ended() {
 }
 
 tests![
-    the_sum_of_all_charges_is_aio_nr if Need::SAME,
+    the_sum_of_all_charges_is_aio_nr if Need::LONG,
     without_bpf_what_is_unknown_is_named if Need::SAME,
     unreaped_completions_are_counted,
     it_looks_again_until_it_is_ended if Need::SAME,

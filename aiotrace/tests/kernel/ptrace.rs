@@ -506,7 +506,7 @@ fn children_have_faults_too_if_they_are_followed() {
 }
 
 tests![
-    the_status_of_the_program_is_the_tracers_to_tell if Need::SAME,
+    the_status_of_the_program_is_the_tracers_to_tell if Need::LONG,
     it_works_without_any_privilege if Need::Native("it runs setpriv"),
     what_cannot_be_is_refused_with_the_next_step if Need::SAME,
     who_comes_second_beside_strace_is_told_who_was_first if Need::Native("it runs strace"),
@@ -520,7 +520,7 @@ tests![
     no_call_returns_eintr_when_we_come_and_go if Need::Native("not each guest has semaphores of System V"),
     a_write_that_the_attach_cuts_short_is_counted if Need::SAME,
     the_end_of_a_call_that_began_before_is_told if Need::SAME,
-    a_real_signal_at_the_same_moment_interrupts if Need::SAME,
+    a_real_signal_at_the_same_moment_interrupts if Need::LONG,
     a_signal_that_nobody_handles_does_not_interrupt if Need::SAME,
     a_program_can_be_stopped_and_continued if Need::SAME,
     a_target_goes_on_when_we_are_killed if Need::SAME,

@@ -132,6 +132,6 @@ tests![
     a_recorded_trace_is_told_as_it_was_live if Need::LONG,
     a_recording_survives_kill_9 if Need::LONG,
     a_full_disk_ends_the_trace_and_is_said if Need::LONG,
-    sigusr1_asks_for_a_report if Need::SAME,
+    sigusr1_asks_for_a_report if Need::LONG,
     a_report_that_is_asked_for_has_the_threads_that_wait if Need::LONG,
 ];

@@ -319,7 +319,7 @@ const CAT: Need = Need::Native("it runs cat");
 
 tests![
     refused_writes_are_found_by_an_attach if Need::LONG,
-    refused_writes_are_found_where_calls_are_counted if Need::SAME,
+    refused_writes_are_found_where_calls_are_counted if Need::LONG,
     the_field_that_is_wrong_is_named if Need::SAME,
     why_nothing_was_cancelled_is_told if Need::SAME,
     rwf_nowait_that_never_works_is_not_called_synchronous if Need::SAME,

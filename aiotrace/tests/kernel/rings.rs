@@ -156,7 +156,7 @@ tests![
     large_rings_reaped_by_the_program_itself_are_followed_exactly if Need::LONG,
     large_rings_are_followed_exactly_by_ptrace if Need::LONG,
     a_program_with_a_large_ring_is_healthy if Need::LONG,
-    a_large_ring_that_was_there_before_is_read_from_the_first_event_on if Need::SAME,
+    a_large_ring_that_was_there_before_is_read_from_the_first_event_on if Need::LONG,
     every_context_that_is_alive_is_counted_and_not_only_those_that_have_a_row if Need::LONG,
-    a_latency_that_is_a_bound_is_shown_as_one if Need::SAME,
+    a_latency_that_is_a_bound_is_shown_as_one if Need::LONG,
 ];

@@ -211,8 +211,8 @@ tests![
     the_status_is_that_of_the_program if Need::LONG,
     what_cannot_be_executed_is_126_or_127 if Need::LONG,
     a_failure_of_ours_is_125_and_the_program_never_begins if Need::LONG,
-    it_runs_as_another_user if Need::SAME,
-    the_summary_counts_calls_and_errors if Need::SAME,
+    it_runs_as_another_user if Need::LONG,
+    the_summary_counts_calls_and_errors if Need::LONG,
     a_reader_who_goes_away_is_no_error if Need::Native("it runs bash"),
     a_full_disk_is_an_error_and_the_program_goes_on if Need::LONG,
     an_attach_that_cannot_write_ends_and_the_target_goes_on

@@ -370,7 +370,7 @@ const RUSTC: Need = Need::Native("it runs rustc");
 tests![
     callers_are_named_in_order_with_frame_pointers_and_without if RUSTC,
     a_program_of_the_distribution_is_unwound_to_its_own_function if Need::Native("it reads the file system of the distribution"),
-    io_submit_has_a_stack_only_if_asked_for if Need::SLOW,
+    io_submit_has_a_stack_only_if_asked_for if Need::LONG,
     each_of_many_submits_has_the_stack_it_was_made_from if Need::LONG,
     a_program_on_overlayfs_has_names if Need::Native("it runs mount(8), and needs a disk"),
     a_program_on_btrfs_has_names if Need::Native("it runs mkfs.btrfs and mount(8)"),

@@ -188,7 +188,7 @@ tests![
     what_is_dropped_and_what_is_done_otherwise_stand_side_by_side if Need::LONG,
     synchronous_calls_are_told_while_they_matter_only if Need::Native("it needs a disk"),
     each_rule_has_a_line_and_says_why_it_never_acted if Need::LONG,
-    a_test_fails_if_a_request_is_lost_or_if_nothing_was_tested if Need::SAME,
+    a_test_fails_if_a_request_is_lost_or_if_nothing_was_tested if Need::LONG,
     a_program_that_does_not_end_is_ended_as_timeout_does_it if Need::Native("it runs a shell"),
     how_the_process_ends_belongs_to_the_verdict if Need::LONG,
 ];

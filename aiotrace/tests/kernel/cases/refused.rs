@@ -214,7 +214,7 @@ tests![
     writes_to_a_descriptor_that_is_closed_are_refused_and_that_is_told if Need::LONG,
     who_attaches_later_sees_refused_writes_too if Need::SAME,
     counted_calls_that_are_refused_are_a_finding_too if Need::LONG,
-    a_sync_that_is_refused_says_which_fields_are_wrong if Need::SAME,
+    a_sync_that_is_refused_says_which_fields_are_wrong if Need::LONG,
     an_eventfd_that_is_none_is_refused_and_named if Need::SAME,
     what_io_submit_cannot_reach_is_named if Need::SAME,
     a_cancel_with_another_key_or_of_a_copy_is_refused_for_that if Need::LONG,

@@ -127,7 +127,7 @@ fn what_a_child_shares_is_not_told_to_end_with_its_parent() {
 }
 
 tests![
-    a_context_that_works_without_its_ring_is_not_lost if Need::SAME,
+    a_context_that_works_without_its_ring_is_not_lost if Need::LONG,
     what_a_child_shares_is_not_told_to_end_with_its_parent if Need::SAME,
     a_ring_of_any_size_is_read_to_its_end if Need::LONG,
     a_healthy_database_is_healthy if Need::SAME,

@@ -259,11 +259,11 @@ tests![
     the_shortest_time_and_the_first_processes_can_be_traced
         if Need::Native("process 1 of a guest runs the tests"),
     two_tracers_see_the_same if Need::LONG,
-    a_tracer_can_be_traced if Need::SAME,
+    a_tracer_can_be_traced if Need::LONG,
     contexts_are_counted_beyond_256 if Need::LONG,
     many_threads_that_do_the_same_are_told_once if Need::LONG,
     a_reader_that_is_made_anew_grows_and_its_place_is_named if Need::SAME,
-    no_findings_says_for_how_long_it_watched if Need::SAME,
+    no_findings_says_for_how_long_it_watched if Need::LONG,
     a_long_name_is_shown_from_its_beginning if Need::SAME,
     what_cannot_be_executed_has_one_status if Need::LONG,
 ];

@@ -263,7 +263,7 @@ tests![
     contexts_that_threads_leave_are_told_apart if Need::LONG,
     a_file_that_does_not_answer_is_told_and_not_that_nobody_reaps if Need::SAME,
     who_attaches_to_a_wait_learns_what_is_waited_for if Need::LONG,
-    what_is_in_flight_at_the_attach_is_told if Need::SLOW,
+    what_is_in_flight_at_the_attach_is_told if Need::LONG,
     who_is_ended_while_it_waits_may_have_dropped_it if Need::LONG,
     who_waits_for_a_request_that_was_refused_has_dropped_it if Need::SAME,
     completions_that_an_eventfd_told_and_nobody_reaped_wait if Need::LONG,
