@@ -1,5 +1,5 @@
-//! Verdicts as a stranger uses them: what the two halves say of programs, `--fail-on-fault`, `--timeout`, and a line for each
-//! rule.
+//! Verdicts from the user's side: what the two halves say of programs, `--fail-on-fault`, `--timeout`, and a line for
+//! each rule.
 
 use std::process::{Command, Output};
 
@@ -21,14 +21,14 @@ fn with_rule(rule: &str, program: &[&str]) -> Trace {
     trace
 }
 
-/// By BPF where this kernel has a mechanism for it, and always by ptrace.
+/// Runs with BPF, where this kernel has a mechanism for the rule, and always with ptrace.
 fn by_each_source(rule: &str, program: &[&str], check: impl Fn(&Trace)) {
     check(&with_rule(rule, program));
     let options = ["--source", "ptrace", "--seed", "1", "--inject", rule];
     let trace = run_with(&options, program);
     trace.assert_nothing_lost();
     check(&trace);
-    // Threads that a filter does not stop are watched, too.
+    // Threads that no filter stops are watched, too.
     let options = ["--no-seccomp", "--source", "ptrace", "--seed", "1", "--inject", rule];
     check(&run_with(&options, program));
 }
@@ -50,7 +50,8 @@ fn what_is_dropped_and_what_is_done_otherwise_stand_side_by_side() {
     });
 }
 
-/// What was seen of synchronous calls before a fault, and after all is settled, is nothing: they are not watched then.
+/// Synchronous calls before a fault, and after everything is settled, are not in the trace, because they are not
+/// watched then.
 fn synchronous_calls_are_told_while_they_matter_only() {
     for source in ["bpf", "ptrace"] {
         let told = |program: &str| {
@@ -59,7 +60,7 @@ fn synchronous_calls_are_told_while_they_matter_only() {
             trace.lines.iter().filter(is_one).count()
         };
         assert!(told("ring-full-sync") > 10, "{source}");
-        // It writes at once after its requests, none of which was refused.
+        // The program writes at once after its requests, none of which was refused.
         assert_eq!(told("drop-reuse"), 0, "{source}");
     }
 }
@@ -107,7 +108,7 @@ fn a_test_fails_if_a_request_is_lost_or_if_nothing_was_tested() {
         let (code, stderr) = status(&[rule, "--fail-on-fault", "lost,leaked,hung,died"], program);
         assert_eq!(code, Some(0), "{program}: {stderr}");
     }
-    // Only the verdict that is asked for fails the run.
+    // Only the verdict that was asked for fails the run.
     for (verdict, rule, program, limit) in [
         ("died", "io_submit:error=EFAULT:when=3", &["retry-exit", "abort"][..], "60s"),
         ("leaked", "io_destroy:error=EINVAL", &["receive"], "60s"),
@@ -129,7 +130,7 @@ fn a_test_fails_if_a_request_is_lost_or_if_nothing_was_tested() {
     assert_eq!(status(&allowed, "retry-pool").0, Some(0));
 }
 
-/// It waits for a line on its standard input, which does not come.
+/// The program waits for a line on its standard input, which does not come.
 fn a_program_that_does_not_end_is_ended_as_timeout_does_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace.json");
@@ -152,7 +153,7 @@ fn a_program_that_does_not_end_is_ended_as_timeout_does_it() {
     assert!(stderr.contains("did not end in 1 s (--timeout): SIGTERM"), "{stderr}");
     assert!(started.elapsed().as_secs() >= 5, "SIGTERM was ignored, so SIGKILL ended it");
 
-    // One that has a fault and is there when its time is over has hung.
+    // A program that has a fault and still runs when its time is over has hung.
     let output = aiotrace()
         .args(["run", "-f", "-q", "--source", "ptrace", "-o"])
         .arg(&file)
@@ -171,7 +172,7 @@ fn a_program_that_does_not_end_is_ended_as_timeout_does_it() {
     assert_eq!(hung.process.as_deref(), Some("timed_out"), "{}", hung.message);
 }
 
-/// A retry is one although the process says at its end that something went wrong; and it is told so.
+/// A retry counts as one even if the process says at its end that something went wrong; and the verdict says both.
 fn how_the_process_ends_belongs_to_the_verdict() {
     let trace = with_rule("io_submit:error=EFAULT:when=3", &["retry-exit", "14"]);
     assert_eq!(trace.status.code(), Some(14), "{}", trace.stderr);

@@ -1,7 +1,7 @@
 //! The findings. Each has a file with what it rests on, its words, and what looks for it, as far as that can be
 //! separated from the state of the model. Its page is docs/reference/findings/NAME.md.
 //!
-//! To add a finding, add a line in [`findings!`] below, its file here, its page, and two programs: one that has it
+//! To add a finding, add a line in `findings!` below, its file here, its page, and two programs: one that has it
 //! and one that does not (programs/src/faults).
 
 use super::Severity;
