@@ -3,18 +3,15 @@
 
 use aiotrace_common::abi::Iocb;
 use aiotrace_model::{
-    event::{self, Args, Body, Change, ExitStatus},
+    event::{self, Body, Change, ExitStatus},
     model::{Doubt, Half, Outcome, Verdict},
+    opcode::{FSYNC, POLL, PREAD, PWRITE},
 };
 
 use crate::{
     told::{SECOND, process},
     verdicts::{EAGAIN, EIO, ERROR, Trace, at, pwrite, submit, write},
 };
-
-const PWRITE: u16 = 1;
-const FSYNC: u16 = 2;
-const POLL: u16 = 5;
 
 /// The header is written to the beginning of the file, in the iocb 1; a record behind it.
 fn header(trace: &mut Trace) {
@@ -241,7 +238,6 @@ fn value(iocb: &mut Option<event::Iocb>) -> &mut Iocb {
 
 #[test]
 fn a_read_into_other_memory_may_be_for_somebody_else() {
-    const PREAD: u16 = 0;
     assert_eq!(again_with(PREAD, 0, &|_| ()), SURE);
     assert_eq!(again_with(PREAD, 0, &|it| it.buf = 4096), unsure(Doubt::OtherBuffer));
 }
@@ -296,15 +292,11 @@ fn what_a_child_may_do_that_shares_the_memory_is_unsure() {
         if is_before {
             trace.tell(fork.clone());
         }
-        trace.call(Some(ERROR), EAGAIN, at_once_read());
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, PREAD, 0)]));
         if !is_before {
             trace.tell(fork);
         }
         trace.exit(ExitStatus::Code(0));
         assert_eq!(is(&trace.verdict()), expected, "{space}, {is_before}");
     }
-}
-
-fn at_once_read() -> Args {
-    submit(vec![at(1, 0, 0)])
 }

@@ -9,9 +9,8 @@
 //! Retries of faults that came no later are nothing else: a program that has several requests left makes one after the other.
 //! And a place that the program uses at other times, too, is its own reason for doubt ([`super::history`]).
 
-use super::{Faults, retries::Attempt, watched::Want};
+use super::{Faults, retries::Attempt, sharers::move_space, watched::Want};
 use crate::{
-    any_order::AnyOrder as _,
     event::Args,
     model::{Doubt, Map},
 };
@@ -88,9 +87,7 @@ impl Given {
 
     /// An address space that stood for a process has become known.
     pub fn moved(&mut self, from: u64, to: u64) {
-        let all: Vec<_> =
-            self.newest.extract_in_any_order(|(space, _), _| *space == from).collect();
-        self.newest.extend(all.into_iter().map(|((_, ctx), it)| ((to, ctx), it)));
+        move_space(&mut self.newest, from, to);
     }
 
     /// A context has another handle.
@@ -129,7 +126,7 @@ impl Since {
     }
 
     fn late(&self, attempt: &Attempt<'_>) -> Option<Doubt> {
-        (attempt.entered.saturating_sub(self.time) > AT_ONCE).then_some(Doubt::Late)
+        self.is_late(attempt.entered).then_some(Doubt::Late)
     }
 
     /// Why it is no retry for sure. `others`: why something else may have been done.

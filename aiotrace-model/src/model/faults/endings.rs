@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::{
     Faults,
-    sharers::of_space,
+    sharers::{move_space, of_space},
     watched::{Kind, Watched},
 };
 use crate::{
@@ -48,12 +48,8 @@ impl Faults {
         rename(&mut self.completed, from, to);
         rename(&mut self.changed, from, to);
         rename(&mut self.undelivered, from, to);
-        for (fd, led) in of_space(&mut self.paths, from) {
-            self.paths.insert((to, fd), led);
-        }
-        for (fd, why) in of_space(&mut self.placeless, from) {
-            self.placeless.insert((to, fd), why);
-        }
+        move_space(&mut self.paths, from, to);
+        move_space(&mut self.placeless, from, to);
         self.sharers.moved(from, to);
     }
 

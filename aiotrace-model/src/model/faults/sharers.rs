@@ -2,6 +2,8 @@
 //! mapping of the file; and processes that it was forked from, or that were forked from it or from the same one, before the
 //! fault: they have the same descriptors. And what is known to be another file.
 
+use std::hash::Hash;
+
 use super::Faults;
 use crate::{
     any_order::AnyOrder as _,
@@ -104,12 +106,8 @@ impl Sharers {
 
     /// An address space that stood for a process has become known.
     pub(super) fn moved(&mut self, from: u64, to: u64) {
-        for (fd, id) in of_space(&mut self.ids, from) {
-            self.ids.insert((to, fd), id);
-        }
-        for (fd, time) in of_space(&mut self.mapped, from) {
-            self.mapped.insert((to, fd), time);
-        }
+        move_space(&mut self.ids, from, to);
+        move_space(&mut self.mapped, from, to);
     }
 
     /// The address space is gone.
@@ -119,13 +117,19 @@ impl Sharers {
     }
 }
 
-/// Takes out what is known of the descriptors of an address space.
-pub(super) fn of_space<T>(map: &mut Map<(u64, u32), T>, space: u64) -> Vec<(u32, T)> {
+/// Takes out what is known of an address space, by descriptor or by context.
+pub(super) fn of_space<K: Eq + Hash, T>(map: &mut Map<(u64, K), T>, space: u64) -> Vec<(K, T)> {
     if map.is_empty() {
         return Vec::new();
     }
     let of_it = map.extract_in_any_order(|(of, _), _| *of == space);
-    of_it.map(|((_, fd), it)| (fd, it)).collect()
+    of_it.map(|((_, key), it)| (key, it)).collect()
+}
+
+/// An address space that stood for a process has become known: what is known of it moves to its number.
+pub(super) fn move_space<K: Eq + Hash, T>(map: &mut Map<(u64, K), T>, from: u64, to: u64) {
+    let all = of_space(map, from);
+    map.extend(all.into_iter().map(|(key, it)| ((to, key), it)));
 }
 
 /// Notes what is known of a descriptor. If that is of too many, all else is forgotten.

@@ -140,7 +140,7 @@ pub struct Watched {
     pub placeless: Vec<(u32, Doubt)>,
     /// Descriptors among them to whose files somebody may write unseen, and who.
     pub shared: Vec<(u32, Doubt)>,
-    /// What its requests did, of the first ones that move data.
+    /// What its first requests do.
     pub places: Vec<Place>,
     /// After what something has to come again, to be a retry.
     pub since: Since,
@@ -199,7 +199,7 @@ pub fn written(kind: &Kind) -> Vec<u32> {
     all
 }
 
-/// What its requests do, the first ones that move data.
+/// What its first requests do.
 pub fn places(kind: &Kind) -> Vec<Place> {
     let all = kind.owed().into_iter().filter_map(|(_, owed)| Place::of(&owed.request));
     all.take(MOST_PLACES).collect()

@@ -407,16 +407,7 @@ impl<'a> Player<'a> {
         let is_told = self.record(bodies);
         if fault.is_some() {
             let (cause, jobs) = (Cause::Call(Syscall::Submit), rest.clone());
-            self.truth.faults.push(Fault {
-                time,
-                cause,
-                ret,
-                jobs,
-                calls_after: 0,
-                next_call: None,
-                known: None,
-                is_told,
-            });
+            self.truth.faults.push(Fault::new(time, (cause, ret), jobs, is_told));
         } else if !rest.is_empty() && accepted > 0 && is_told {
             let jobs = rest.iter().map(|it| it.0).collect();
             self.truth.shorts.push(Short { time, jobs });
@@ -619,16 +610,7 @@ impl<'a> Player<'a> {
         let changed = Changed { ctx: self.handle(), event, res, fault };
         let is_told = self.record(vec![Body::Changed(changed)]);
         let (cause, jobs) = (Cause::Completion, vec![(job, event.obj)]);
-        self.truth.faults.push(Fault {
-            time,
-            cause,
-            ret: res,
-            jobs,
-            calls_after: 0,
-            next_call: None,
-            known: None,
-            is_told,
-        });
+        self.truth.faults.push(Fault::new(time, (cause, res), jobs, is_told));
     }
 
     fn job_of(&mut self, place: usize) -> Job {
@@ -689,16 +671,7 @@ impl<'a> Player<'a> {
         let is_told = self.record(vec![call(entered, args, ret, (Some(self.ring()), None), fault)]);
         if fails {
             let (cause, jobs) = (Cause::Call(Syscall::Getevents), Vec::new());
-            self.truth.faults.push(Fault {
-                time,
-                cause,
-                ret,
-                jobs,
-                calls_after: 0,
-                next_call: None,
-                known: None,
-                is_told,
-            });
+            self.truth.faults.push(Fault::new(time, (cause, ret), jobs, is_told));
         }
         self.receive(first);
     }

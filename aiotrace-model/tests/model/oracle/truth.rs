@@ -69,6 +69,18 @@ pub struct Fault {
     pub is_told: bool,
 }
 
+impl Fault {
+    /// A fault of which nothing has followed yet.
+    pub fn new(
+        time: u64,
+        (cause, ret): (Cause, i64),
+        jobs: Vec<(Job, u64)>,
+        is_told: bool,
+    ) -> Self {
+        Self { time, cause, ret, jobs, calls_after: 0, next_call: None, known: None, is_told }
+    }
+}
+
 /// A short io_submit on the kernel's own account.
 #[derive(Clone, Debug)]
 pub struct Short {
