@@ -13,7 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use clap::Args;
 
 use crate::{
@@ -69,45 +69,68 @@ fn run_parts(options: &Options, report: &mut Report) {
         let all = ["--workspace", "--exclude", "aiotrace-ebpf", "--exclude", "aio-programs-32"];
         report.add("tests", run_tests(&mut test(&all, filter)), filter);
     });
-    if !options.no_kernel {
-        report.part("kernel tests", |report| run_all_kernel_tests(options, report));
-    }
-    if filter.is_none() {
-        report.part("other commands", |report| {
-            report.check("cargo install --path aiotrace", install());
-            if !options.no_kernel {
-                report.check("cargo run -- doctor", debug_doctor());
-                report.check("cargo xtask demo", demo::run(&demo::Options {}));
-                report.check("cargo xtask bench, in short", bench::smoke());
-            }
-        });
-        if env::var_os(kernels::DIRECTORY).is_some() {
-            report.part("other kernels", |report| {
-                let missing = vm::missing().unwrap_or_default();
-                if !missing.is_empty() {
-                    let all = missing.join(", ");
-                    report.notes.push(format!(
-                        "NOT TESTED: {all}: {} has no file of it.",
-                        kernels::DIRECTORY
-                    ));
-                }
-                report.guests("other kernels", &vm::Options::default());
+    if options.no_kernel {
+        if filter.is_none() {
+            report.part("other commands", |report| {
+                report.check("cargo install --path aiotrace", install());
             });
-            report.part("instructions in guests", |report| {
-                report.guests("what the probes cost", &vm::Options::of_cost());
-            });
-        } else {
-            report.notes.push(format!(
-                "Other kernels were not tested: {} names no directory of vmlinuz files.",
-                kernels::DIRECTORY
-            ));
         }
+    } else if filter.is_some() {
+        report.part("kernel tests", |report| run_all_kernel_tests(options, report));
+    } else {
+        run_with_guests(options, report);
     }
     if let Some(filter) = filter
         && report.sum == Tally::default()
     {
         report.fail(format!("no test that ran has {filter:?} in its name"));
     }
+}
+
+/// Runs the kernel tests on this machine, and in guests beside them: most of our own tests wait most of their time.
+/// Until they have ended, one guest runs at a time.
+fn run_with_guests(options: &Options, report: &mut Report) {
+    if env::var_os(kernels::DIRECTORY).is_none() {
+        report.notes.push(format!(
+            "Other kernels were not tested: {} names no directory of vmlinuz files.",
+            kernels::DIRECTORY
+        ));
+        report.part("kernel tests", |report| run_all_kernel_tests(options, report));
+        return report.part("other commands", other_commands);
+    }
+    let missing = vm::missing().unwrap_or_default();
+    if !missing.is_empty() {
+        let all = missing.join(", ");
+        report.notes.push(format!("NOT TESTED: {all}: {} has no file of it.", kernels::DIRECTORY));
+    }
+    report.part("building for them", |report| {
+        if let Err(error) = release::build() {
+            report.fail(format!("kernel tests: {error:#}"));
+        }
+    });
+    let gate = vm::Gate::default();
+    thread::scope(|scope| {
+        let guests = scope.spawn(|| vm::check(&vm::Options::default(), &gate));
+        report.part("kernel tests", |report| run_all_kernel_tests(options, report));
+        report.part("other commands", other_commands);
+        gate.open();
+        report.part("other kernels after them", |report| {
+            let checked = guests.join().unwrap_or_else(|_| Err(anyhow!("xtask itself failed")));
+            report.guests("other kernels", checked);
+        });
+    });
+    report.part("instructions in guests", |report| {
+        let checked = vm::check(&vm::Options::of_cost(), &vm::Gate::opened());
+        report.guests("what the probes cost", checked);
+    });
+}
+
+/// Runs the commands of the README, and others that users or developers type.
+fn other_commands(report: &mut Report) {
+    report.check("cargo install --path aiotrace", install());
+    report.check("cargo run -- doctor", debug_doctor());
+    report.check("cargo xtask demo", demo::run(&demo::Options {}));
+    report.check("cargo xtask bench, in short", bench::smoke());
 }
 
 fn run_all_kernel_tests(options: &Options, report: &mut Report) {
@@ -283,9 +306,9 @@ impl Report {
         self.times.push(format!("{name} {} s", start.elapsed().as_secs()));
     }
 
-    /// Runs the kernel tests in guests, and adds their results.
-    fn guests(&mut self, what: &str, options: &vm::Options) {
-        match vm::check(options) {
+    /// Adds the results of the kernel tests in guests.
+    fn guests(&mut self, what: &str, checked: Result<vm::Checked>) {
+        match checked {
             Ok(vm::Checked { passed, unstable, failures }) => {
                 self.sum.passed += passed;
                 self.sum.unstable += unstable;
@@ -350,8 +373,6 @@ impl Report {
 
 #[cfg(test)]
 mod tests {
-    use anyhow::anyhow;
-
     use super::*;
 
     fn ended(is_success: bool, passed: u64, failed: u64) -> Result<Run> {

@@ -16,7 +16,7 @@ use std::{
     fs::{self, File},
     path::{Path, PathBuf},
     sync::{
-        Mutex, PoisonError,
+        Condvar, Mutex, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
@@ -157,7 +157,7 @@ impl Guest {
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
-    let Checked { passed, unstable, failures } = check(options)?;
+    let Checked { passed, unstable, failures } = check(options, &Gate::opened())?;
     let unstable = match unstable {
         0 => String::new(),
         count => format!(", {count} of them at the second attempt only"),
@@ -187,14 +187,39 @@ pub struct Checked {
     pub failures: Vec<String>,
 }
 
-/// Runs the tests in all guests.
+/// Keeps guests back that would run beside another one, while something else needs the processors.
+#[derive(Debug, Default)]
+pub struct Gate {
+    is_open: Mutex<bool>,
+    opens: Condvar,
+}
+
+impl Gate {
+    /// A gate that keeps nothing back.
+    pub fn opened() -> Self {
+        Self { is_open: Mutex::new(true), opens: Condvar::new() }
+    }
+
+    /// From now on two guests may run.
+    pub fn open(&self) {
+        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.opens.notify_all();
+    }
+
+    fn wait(&self) {
+        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.opens.wait_while(is_open, |is_open| !*is_open));
+    }
+}
+
+/// Runs the tests in all guests: one at a time until the gate is open.
 ///
 /// # Errors
 /// If the guests cannot be booted at all, or if no test ran.
-pub fn check(options: &Options) -> Result<Checked> {
+pub fn check(options: &Options, gate: &Gate) -> Result<Checked> {
     let guests = guests(options)?;
     let directory = release::target_directory()?.join("vm");
-    let consoles = build_and_boot(&guests, &directory)?;
+    let consoles = build_and_boot(&guests, &directory, gate)?;
     let (mut checked, mut rows, mut costs) = (Checked::default(), Vec::new(), Vec::new());
     let mut broke = false;
     for (guest, (console, seconds)) in guests.iter().zip(consoles) {
@@ -253,7 +278,8 @@ pub fn check(options: &Options) -> Result<Checked> {
 pub fn cost(kernel: &[String]) -> Result<Vec<(String, String)>> {
     let options = Options { kernel: kernel.to_vec(), ..Options::of_cost() };
     let guests = guests(&options)?;
-    let consoles = build_and_boot(&guests, &release::target_directory()?.join("vm"))?;
+    let consoles =
+        build_and_boot(&guests, &release::target_directory()?.join("vm"), &Gate::opened())?;
     let named = guests.iter().zip(consoles);
     named.map(|(guest, it)| Ok((guest.kernel.name.to_owned(), it.0?.text))).collect()
 }
@@ -353,12 +379,16 @@ fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
 }
 
 /// Builds what the guests need, and boots them; their logs go to the directory.
-fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<(Result<Console>, f64)>> {
+fn build_and_boot(
+    guests: &[Guest],
+    directory: &Path,
+    gate: &Gate,
+) -> Result<Vec<(Result<Console>, f64)>> {
     fs::create_dir_all(directory)?;
     let _lock = lock(directory)?;
     let initramfs = directory.join("initramfs.cpio");
     write_initramfs(&initramfs, &release::build()?)?;
-    Ok(boot_all(guests, &initramfs, directory))
+    Ok(boot_all(guests, &initramfs, directory, gate))
 }
 
 /// Locks the directory: two of these commands at once would write the same files.
@@ -372,9 +402,14 @@ fn lock(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Boots the guests, two at a time, as each takes one processor. Gives the console of each, and how
-/// many seconds it took.
-fn boot_all(guests: &[Guest], initramfs: &Path, directory: &Path) -> Vec<(Result<Console>, f64)> {
+/// Boots the guests, two at a time once the gate is open, as each takes one processor. Gives the console of each, and
+/// how many seconds it took.
+fn boot_all(
+    guests: &[Guest],
+    initramfs: &Path,
+    directory: &Path,
+    gate: &Gate,
+) -> Vec<(Result<Console>, f64)> {
     let qemu = Qemu::default();
     // Begin with the guests that run a share of the tests for which one guest is enough, as they take
     // longest, and with newer kernels before older ones.
@@ -394,9 +429,11 @@ fn boot_all(guests: &[Guest], initramfs: &Path, directory: &Path) -> Vec<(Result
         }
     };
     std::thread::scope(|scope| {
-        for _ in 0..2 {
-            scope.spawn(boot);
-        }
+        scope.spawn(boot);
+        scope.spawn(|| {
+            gate.wait();
+            boot();
+        });
     });
     consoles.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
 }
