@@ -39,7 +39,23 @@ fn main() -> Result<()> {
         }
     };
     println!("cargo:rerun-if-env-changed=AIOTRACE_REQUIRE_EBPF");
+    println!("cargo:rustc-env=AIOTRACE_VERSION={}", version()?);
     fs::write(out.join("object.rs"), code).context("cannot write object.rs")
+}
+
+/// The version, with the commit in brackets if this is the build of a release: `cargo xtask dist` says which it is, and
+/// cargo writes it into the package of a crate. (A build of a developer does not ask git: each commit would make all of
+/// it anew.)
+fn version() -> Result<String> {
+    println!("cargo:rerun-if-env-changed=AIOTRACE_COMMIT");
+    let version = env::var("CARGO_PKG_VERSION").context("CARGO_PKG_VERSION")?;
+    let packaged = || {
+        let about = fs::read_to_string(".cargo_vcs_info.json").ok()?;
+        Some(about.split("\"sha1\": \"").nth(1)?.split('"').next()?.to_owned())
+    };
+    let commit = env::var("AIOTRACE_COMMIT").ok().or_else(packaged);
+    let short = commit.as_deref().and_then(|it| it.get(..12));
+    Ok(short.map_or_else(|| version.clone(), |it| format!("{version} ({it})")))
 }
 
 /// The variable with which cargo and other tools tell aya-build not to build the objects.
@@ -83,7 +99,34 @@ fn build(root: &Path) -> Result<()> {
             ..Default::default()
         }],
         aya_build::Toolchain::Custom(&toolchain),
-    )
+    )?;
+    let out = PathBuf::from(env::var_os("OUT_DIR").context("OUT_DIR")?);
+    OBJECTS.iter().try_for_each(|name| strip(&out.join(name)))
+}
+
+/// The objects that are embedded.
+const OBJECTS: [&str; 2] = ["aiotrace-ebpf", "aiotrace-ebpf-list"];
+
+/// Removes the DWARF of an object, nine tenths of it, which nobody reads: the kernel and the loader have the BTF.
+fn strip(path: &Path) -> Result<()> {
+    let name = path.display();
+    let data = fs::read(path).with_context(|| format!("cannot read {name}"))?;
+    let mut object =
+        object::build::elf::Builder::read(&*data).with_context(|| format!("cannot read {name}"))?;
+    for section in &mut object.sections {
+        let name = section.name.as_slice();
+        section.delete = name.starts_with(b".debug_") || name.starts_with(b".rel.debug_");
+    }
+    object.delete_orphans();
+    // LLVM keeps the names of sections and those of symbols in one place, and the writer in two.
+    let names = object.sections.add();
+    names.name = ".shstrtab".into();
+    names.sh_type = object::elf::SHT_STRTAB;
+    names.sh_addralign = 1;
+    names.data = object::build::elf::SectionData::SectionString;
+    let mut stripped = Vec::new();
+    object.write(&mut stripped).with_context(|| format!("cannot strip {name}"))?;
+    fs::write(path, stripped).with_context(|| format!("cannot write {name}"))
 }
 
 /// Whether the toolchain of this compiler has the source of the standard library.

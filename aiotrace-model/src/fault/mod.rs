@@ -4,6 +4,7 @@
 //! Whether a rule acts is decided elsewhere, in the probes and by ptrace alike: [`aiotrace_common::fault`].
 
 mod about;
+mod complete;
 mod glob;
 mod mistake;
 mod only;
@@ -15,6 +16,7 @@ mod words;
 pub use aiotrace_common::fault::{MOST_RULES, action, what};
 
 pub use self::{
+    complete::{complete_only, complete_rule},
     glob::Glob,
     mistake::Mistake,
     only::Only,

@@ -169,10 +169,19 @@ fn by_name(piece: Piece<'_>) -> Result<i32, Mistake> {
 /// Both kinds, of one buffer and of vectors: programs use one or the other for the same work.
 const BOTH: [(&str, u32); 2] = [("read", 1 | 1 << 7), ("write", 1 << 1 | 1 << 8)];
 
+/// The opcodes that the kernel knows (it refuses a noop), with their names.
+fn known_operations() -> [(u16, &'static str); 7] {
+    [0, 1, 2, 3, 5, 7, 8].map(|code| (code, opcode_name(code).unwrap_or_default()))
+}
+
+/// What may stand in `op=`.
+pub(super) fn names_of_operations() -> impl Iterator<Item = &'static str> {
+    known_operations().into_iter().map(|it| it.1).chain(BOTH.into_iter().map(|it| it.0))
+}
+
 /// `op=NAME[|NAME]`: a bit for each.
 pub(super) fn operations(piece: Piece<'_>) -> Result<u32, Mistake> {
-    // What the kernel knows: it refuses a noop.
-    let known = [0, 1, 2, 3, 5, 7, 8].map(|code| (code, opcode_name(code).unwrap_or_default()));
+    let known = known_operations();
     piece.split("|").into_iter().try_fold(0, |bits, name| {
         let text = name.text();
         if let Some((_, both)) = BOTH.iter().find(|(known, _)| *known == text) {
@@ -181,8 +190,7 @@ pub(super) fn operations(piece: Piece<'_>) -> Result<u32, Mistake> {
         match known.iter().find(|(_, known)| *known == text) {
             Some((code, _)) => Ok(bits | 1 << code),
             None => {
-                let mut names = known.map(|it| it.1).to_vec();
-                names.extend(BOTH.map(|it| it.0));
+                let names: Vec<_> = names_of_operations().collect();
                 let near = did_you_mean(text, names.iter().copied());
                 Err(name.mistake(format!("not one of {}{near}", names.join(", "))))
             }

@@ -20,14 +20,16 @@ pub mod replay;
 mod session;
 mod settings;
 mod shown;
+mod unit;
 mod view;
 
 pub use aiotrace_model::trace::*;
 
 pub use self::{
     cgroup::Cgroup,
-    launch::{Child, ExecError},
+    launch::{Child, ExecError, find_program},
     session::{Outcome, Plan, Scope, Session},
     settings::{Injected, Judged, Settings, SourceKind},
+    unit::{find as find_unit, units},
     view::{Color, View},
 };

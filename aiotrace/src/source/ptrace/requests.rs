@@ -82,8 +82,9 @@ impl Syscall {
 }
 
 fn request(request: u32, tid: u32, address: u64, data: u64) -> Result<i64, Errno> {
+    // The type of the request is another one in musl.
     // SAFETY: the callers pass addresses of memory that is large enough for their request.
-    Errno::result(unsafe { libc::ptrace(request, tid as libc::pid_t, address, data) })
+    Errno::result(unsafe { libc::ptrace(request as _, tid as libc::pid_t, address, data) })
 }
 
 /// Traces a thread without stopping it.
