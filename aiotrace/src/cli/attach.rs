@@ -40,9 +40,9 @@ struct Target {
 
 /// Process ids, as `pidof` and other tools write them.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Pids(Vec<u32>);
+pub(super) struct Pids(pub(super) Vec<u32>);
 
-fn parse_pids(text: &str) -> Result<Pids, String> {
+pub(super) fn parse_pids(text: &str) -> Result<Pids, String> {
     let numbers = text.split([',', ' ', '\t', '\n']).filter(|it| !it.is_empty());
     let pids = numbers
         .map(|it| it.parse().map_err(|_| format!("{it:?} is not a process id")))
@@ -73,7 +73,8 @@ pub fn run(options: Options) -> Result<u8> {
     Ok(u8::from(outcome.failed.is_some()))
 }
 
-fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {
+/// Opens these processes, each once.
+pub(super) fn open_all(pids: &[u32]) -> Result<Vec<Opened>> {
     let mut opened: Vec<Opened> = Vec::new();
     for &id in pids {
         let process = open(id).map_err(explain)?;

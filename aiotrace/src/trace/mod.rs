@@ -26,8 +26,9 @@ pub use aiotrace_model::trace::*;
 
 pub use self::{
     cgroup::Cgroup,
+    cost::processor_time,
     launch::{Child, ExecError},
     session::{Outcome, Plan, Scope, Session},
     settings::{Injected, Judged, Settings, SourceKind},
-    view::{Color, View},
+    view::{Color, Opened, View},
 };

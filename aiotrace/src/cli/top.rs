@@ -1,0 +1,220 @@
+//! `aiotrace top`: a screen of who does how much, how fast, and what is wrong.
+
+use std::{
+    collections::BTreeSet,
+    io::{self, IsTerminal as _, Write as _},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::Args;
+
+use super::{
+    attach::{Pids, open_all, parse_pids},
+    options::{self, Color, parse_duration},
+};
+use crate::{
+    clock,
+    failure::{Context as _, Failure, Result},
+    inventory::{Inventory, machine},
+    model::Thresholds,
+    output::{Format, clock as stamps, counting::Counting, json::Json, paths::Paths},
+    source::{
+        bpf,
+        collector::{Pace, Stop, all_signals},
+    },
+    top::{
+        batch::{Batch, Limited},
+        choice::{self, Choice, Sort},
+        column::Column,
+        gather::{Gatherer, Sink, Watched},
+    },
+    trace::{self, Cgroup, Opened, Plan, Scope, Session, SourceKind},
+};
+
+/// Show who does how much AIO, how fast, who holds fs.aio-nr, and what is wrong, again and again:
+/// on a terminal as a screen (press ? for the keys), else as a table for each interval. Calls are
+/// counted in the kernel, and none is told one by one
+#[derive(Debug, Args)]
+pub struct Options {
+    /// Only these processes: ids, with commas or blanks between them
+    #[arg(short, long = "pid", value_name = "PID", value_parser = parse_pids, num_args = 1.., group = "target")]
+    pids: Vec<Pids>,
+    /// Only processes in this cgroup (v2) or below it
+    #[arg(long, value_name = "PATH", group = "target")]
+    cgroup: Option<PathBuf>,
+    /// Every process: what is done without -p and --cgroup
+    #[arg(short, long, group = "target")]
+    all: bool,
+    /// The time from one look to the next (for instance 500ms, 2s). It gets longer, and the screen
+    /// says so, where looking takes more than 1 % of a processor
+    #[arg(short, long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "1s", value_name = "TIME")]
+    delay: Duration,
+    /// Write a table for each interval, as if stdout were no terminal
+    #[arg(short, long)]
+    batch: bool,
+    /// With -b: end after N tables
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    iterations: Option<u64>,
+    /// Sort by this column: pid, name, ctx, charge, req, mb, infl, unrp, p50, p99, err, f, reap,
+    /// eagain, idle, unit; with ,asc the smallest is first
+    #[arg(short, long, value_name = "COLUMN[,asc]", value_parser = Sort::parse, default_value = "req")]
+    sort: Sort,
+    /// Only rows in whose pid, name, context or unit this regular expression is found
+    #[arg(short = 'F', long, value_name = "REGEX", value_parser = choice::filter)]
+    filter: Option<regex_lite::Regex>,
+    /// Only rows that did something in the interval, or have requests in flight
+    #[arg(short = 'o', long)]
+    active: bool,
+    /// These columns, with commas between them
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Column::parse)]
+    columns: Vec<Column>,
+    /// With -b: text, or json, the `interval` lines of docs/reference/json.md
+    #[arg(long, value_enum, default_value_t = options::Format::Text)]
+    format: options::Format,
+    /// When to use colours: on a terminal, always or never
+    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    color: Color,
+    /// Draw with ASCII characters only
+    #[arg(long)]
+    ascii: bool,
+    /// Do not use BPF: only contexts are shown, not what is done with them
+    #[arg(long, conflicts_with_all = ["pids", "cgroup"])]
+    proc: bool,
+}
+
+/// Runs the command.
+pub fn run(options: Options) -> Result<u8> {
+    let choice = Choice {
+        sort: options.sort,
+        filter: options.filter.clone(),
+        active: options.active,
+        columns: (!options.columns.is_empty()).then(|| options.columns.clone()),
+    };
+    let is_batch = options.batch || !io::stdout().is_terminal();
+    let format = Format::from(options.format);
+    if format == Format::Json && !is_batch {
+        let failure = Failure::new("--format json writes lines, not a screen");
+        return Err(failure.with_hint("add -b, or write to a file or a pipe"));
+    }
+    if options.iterations.is_some() && !is_batch {
+        return Err(Failure::new("-n is for tables, not for a screen").with_hint("add -b"));
+    }
+    if format == Format::Json {
+        return lines(&options);
+    }
+    tables(&options, choice)
+}
+
+/// The `interval` lines.
+fn lines(options: &Options) -> Result<u8> {
+    let pace = Pace::every(options.delay);
+    let settings = settings(pace);
+    let iterations = options.iterations;
+    let json = Json::new(io::stdout().lock(), Paths::none());
+    let output = Limited::new(Box::new(json), iterations);
+    let output = Counting::new(Box::new(output));
+    let session = Session::showing(&settings, plan(options)?, |_, _| Ok(Opened::of(Box::new(output))))?;
+    session.trace(|_| Ok(()))?;
+    Ok(0)
+}
+
+/// A table for each interval.
+fn tables(options: &Options, choice: Choice) -> Result<u8> {
+    let batch = Batch::new(io::stdout().lock(), choice, options.iterations);
+    gather(options, batch)
+}
+
+/// Gathers snapshots for a sink until it wants no more, or a signal comes.
+fn gather<S: Sink + 'static>(options: &Options, sink: S) -> Result<u8> {
+    let pace = Pace::every(options.delay);
+    let inventory = if options.proc { Inventory::by_proc() } else { best()? };
+    if !inventory.is_by_bpf() {
+        return listing(Gatherer::new(sink, inventory, Watched::All, pace.clone()), &pace);
+    }
+    let settings = settings(pace.clone());
+    let plan = plan(options)?;
+    let watched = match (&plan.scope, &options.cgroup) {
+        (Scope::Processes(all), _) => Watched::Processes(all.iter().map(|it| it.pid).collect::<BTreeSet<_>>()),
+        (_, Some(path)) => Watched::Cgroup(Cgroup::find(path)?),
+        _ => Watched::All,
+    };
+    let gatherer = Gatherer::new(sink, inventory, watched, pace);
+    let session = Session::showing(&settings, plan, |_, _| Ok(Opened::of(Box::new(gatherer))))?;
+    session.trace(|_| Ok(()))?;
+    Ok(0)
+}
+
+/// Without BPF: the list of contexts, again and again.
+fn listing<S: Sink>(mut gatherer: Gatherer<S>, pace: &Pace) -> Result<u8> {
+    use nix::poll::{PollFd, PollFlags, poll};
+    use std::os::fd::AsFd as _;
+
+    all_signals().thread_block().context("cannot block signals")?;
+    let stop = Stop::new().context("cannot wait for signals")?;
+    stop.heed_signals(false).context("cannot start a thread")?;
+    loop {
+        match gatherer.look("/proc, without BPF: no requests, no charges") {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => return Ok(0),
+            other => other.context("cannot write the output")?,
+        }
+        let mut fds = [PollFd::new(stop.as_fd(), PollFlags::POLLIN)];
+        let _ = poll(&mut fds, clock::timeout(pace.interval()));
+        if stop.is_asked() {
+            return Ok(0);
+        }
+    }
+}
+
+/// Looks with BPF; or, if that does not work, says why and looks in /proc.
+fn best() -> Result<Inventory> {
+    Ok(Inventory::by_bpf().unwrap_or_else(|error| {
+        let mut stderr = io::stderr().lock();
+        let _ = writeln!(stderr, "aiotrace: without BPF, from /proc: {}", bpf::reason(&error));
+        let _ = writeln!(stderr, "aiotrace: {}", machine::hint(&error));
+        Inventory::by_proc()
+    }))
+}
+
+fn plan(options: &Options) -> Result<Plan> {
+    let pids: Vec<u32> = options.pids.iter().flat_map(|it| it.0.iter().copied()).collect();
+    let scope = match &options.cgroup {
+        Some(path) => Scope::Cgroup(Cgroup::find(path)?),
+        None if pids.is_empty() => Scope::All,
+        None => Scope::Processes(open_all(&pids)?),
+    };
+    Ok(Plan { scope, follow: false, launched: false, filtered: false, timeout: None })
+}
+
+/// A trace that only counts.
+fn settings(pace: Pace) -> trace::Settings {
+    trace::Settings {
+        view: trace::View {
+            output: None,
+            format: Format::Text,
+            summary: true,
+            quiet: true,
+            verbose: false,
+            timestamps: stamps::Format::Relative,
+            color: trace::Color::Never,
+        },
+        stacks: false,
+        record: None,
+        source: SourceKind::Bpf,
+        probes: bpf::Wanted::Auto,
+        denied: false,
+        duration: None,
+        interval: Some(pace),
+        only: None,
+        sample: None,
+        requests: true,
+        judged: trace::Judged {
+            thresholds: Thresholds::default(),
+            fail_on: None,
+            fail_on_fault: Vec::new(),
+            allow_unfired: false,
+            scan: false,
+        },
+        injected: trace::Injected::default(),
+    }
+}
