@@ -2,6 +2,7 @@
 //! events.
 
 pub mod histogram;
+mod requests;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,6 +11,7 @@ use aiotrace_common::counts::{OPS, OpCounts};
 
 use self::histogram::Histogram;
 pub use self::tally::Tally;
+use self::tally::count;
 use crate::{
     event::{Handle, Syscall},
     trace::ProbeRuns,

@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeSet,
     io::{self, IsTerminal as _, Write as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
     time::Duration,
 };
 
@@ -24,10 +24,14 @@ use crate::{
         collector::{Pace, Stop, all_signals},
     },
     top::{
+        app::App,
         batch::{Batch, Limited},
         choice::{self, Choice, Sort},
         column::Column,
         gather::{Gatherer, Sink, Watched},
+        play,
+        screen::Screen,
+        terminal,
     },
     trace::{self, Cgroup, Opened, Plan, Scope, Session, SourceKind},
 };
@@ -81,6 +85,9 @@ pub struct Options {
     /// Do not use BPF: only contexts are shown, not what is done with them
     #[arg(long, conflicts_with_all = ["pids", "cgroup"])]
     proc: bool,
+    /// Play a recording, made with `--record FILE`, instead: space stops it, left and right step
+    #[arg(value_name = "FILE", conflicts_with_all = ["pids", "cgroup", "all", "proc"])]
+    file: Option<PathBuf>,
 }
 
 /// Runs the command.
@@ -100,10 +107,53 @@ pub fn run(options: Options) -> Result<u8> {
     if options.iterations.is_some() && !is_batch {
         return Err(Failure::new("-n is for tables, not for a screen").with_hint("add -b"));
     }
+    if let Some(file) = &options.file {
+        return recording(&options, file, choice, is_batch);
+    }
     if format == Format::Json {
         return lines(&options);
     }
+    if !is_batch {
+        return screen(&options, choice);
+    }
     tables(&options, choice)
+}
+
+/// A recording, on the screen or as tables.
+fn recording(options: &Options, file: &Path, choice: Choice, is_batch: bool) -> Result<u8> {
+    if Format::from(options.format) == Format::Json {
+        let failure = Failure::new("--format json is for what is counted, not for a recording");
+        return Err(failure.with_hint("`aiotrace report --format json FILE` has all of it"));
+    }
+    let snapshots = play::read(file, options.delay)?;
+    if !is_batch {
+        play::play(app(options, choice), snapshots).context("cannot show a screen")?;
+        return Ok(0);
+    }
+    let mut batch = Batch::new(io::stdout().lock(), choice, options.iterations);
+    for snapshot in snapshots {
+        match batch.take(snapshot) {
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => break,
+            other => other.context("cannot write the output")?,
+        }
+    }
+    Ok(0)
+}
+
+/// The screen.
+fn screen(options: &Options, choice: Choice) -> Result<u8> {
+    let app = app(options, choice);
+    gather(options, |pace| Screen::open(app, pace).context("cannot show a screen"))
+}
+
+fn app(options: &Options, choice: Choice) -> App {
+    let color = match options.color {
+        Color::Auto => None,
+        Color::Always => Some(true),
+        Color::Never => Some(false),
+    };
+    let color = terminal::colors(color);
+    App::new(choice, color, options.ascii)
 }
 
 /// The `interval` lines.
@@ -114,35 +164,51 @@ fn lines(options: &Options) -> Result<u8> {
     let json = Json::new(io::stdout().lock(), Paths::none());
     let output = Limited::new(Box::new(json), iterations);
     let output = Counting::new(Box::new(output));
-    let session = Session::showing(&settings, plan(options)?, |_, _| Ok(Opened::of(Box::new(output))))?;
+    let session =
+        Session::showing(&settings, plan(options)?, |_, _| Ok(Opened::of(Box::new(output))))?;
     session.trace(|_| Ok(()))?;
     Ok(0)
 }
 
 /// A table for each interval.
 fn tables(options: &Options, choice: Choice) -> Result<u8> {
-    let batch = Batch::new(io::stdout().lock(), choice, options.iterations);
-    gather(options, batch)
+    gather(options, |_| Ok(Batch::new(io::stdout().lock(), choice, options.iterations)))
 }
 
 /// Gathers snapshots for a sink until it wants no more, or a signal comes.
-fn gather<S: Sink + 'static>(options: &Options, sink: S) -> Result<u8> {
+fn gather<S: Sink + 'static>(
+    options: &Options,
+    sink: impl FnOnce(Pace) -> Result<S>,
+) -> Result<u8> {
     let pace = Pace::every(options.delay);
     let inventory = if options.proc { Inventory::by_proc() } else { best()? };
     if !inventory.is_by_bpf() {
+        block_signals()?;
+        let sink = sink(pace.clone())?;
         return listing(Gatherer::new(sink, inventory, Watched::All, pace.clone()), &pace);
     }
     let settings = settings(pace.clone());
     let plan = plan(options)?;
     let watched = match (&plan.scope, &options.cgroup) {
-        (Scope::Processes(all), _) => Watched::Processes(all.iter().map(|it| it.pid).collect::<BTreeSet<_>>()),
+        (Scope::Processes(all), _) => {
+            Watched::Processes(all.iter().map(|it| it.pid).collect::<BTreeSet<_>>())
+        }
         (_, Some(path)) => Watched::Cgroup(Cgroup::find(path)?),
         _ => Watched::All,
     };
-    let gatherer = Gatherer::new(sink, inventory, watched, pace);
-    let session = Session::showing(&settings, plan, |_, _| Ok(Opened::of(Box::new(gatherer))))?;
+    // The thread of the screen must leave signals to the thread that heeds them.
+    block_signals()?;
+    let opens = |_, _: &_| {
+        let gatherer = Gatherer::new(sink(pace.clone())?, inventory, watched, pace);
+        Ok(Opened::of(Box::new(gatherer)))
+    };
+    let session = Session::showing(&settings, plan, opens)?;
     session.trace(|_| Ok(()))?;
     Ok(0)
+}
+
+fn block_signals() -> Result<()> {
+    all_signals().thread_block().context("cannot block signals")
 }
 
 /// Without BPF: the list of contexts, again and again.
@@ -150,7 +216,6 @@ fn listing<S: Sink>(mut gatherer: Gatherer<S>, pace: &Pace) -> Result<u8> {
     use nix::poll::{PollFd, PollFlags, poll};
     use std::os::fd::AsFd as _;
 
-    all_signals().thread_block().context("cannot block signals")?;
     let stop = Stop::new().context("cannot wait for signals")?;
     stop.heed_signals(false).context("cannot start a thread")?;
     loop {

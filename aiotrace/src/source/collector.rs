@@ -7,7 +7,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
         mpsc::RecvError,
     },
@@ -290,8 +290,18 @@ impl AsFd for Stop {
     }
 }
 
+static BEFORE_DEATH: OnceLock<fn()> = OnceLock::new();
+
+/// What is to be put right before a second signal ends this process at once. It must not wait.
+pub fn before_death(run: fn()) {
+    let _ = BEFORE_DEATH.set(run);
+}
+
 /// Ends this process as this signal does where nobody heeds it.
 fn die_of(signal: Signal) -> ! {
+    if let Some(run) = BEFORE_DEATH.get() {
+        run();
+    }
     // SAFETY: the default action runs no code of ours.
     let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
     let _ = SigSet::from(signal).thread_unblock();

@@ -61,8 +61,11 @@ impl<W: Write> Sink for Batch<W> {
 /// The table of a snapshot.
 fn table(it: &Snapshot, choice: &Choice) -> String {
     let most = it.limit.map(|it| it.1);
-    let scale = Scale { length: it.length, is_sum: false, most };
+    let scale = Scale { length: it.length, is_sum: false, counted: it.counted, most };
     let columns = choice.columns.clone().unwrap_or_else(|| {
+        if !it.counted {
+            return Column::LISTED.to_vec();
+        }
         let reaped = [Column::Reaped, Column::Eagain, Column::Idle, Column::Unit];
         Column::PROCESSES.into_iter().chain(reaped).collect()
     });

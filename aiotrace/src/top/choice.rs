@@ -101,7 +101,7 @@ mod tests {
     use super::*;
     use crate::top::snapshot::Identity;
 
-    const SCALE: Scale = Scale { length: 1_000_000_000, is_sum: false, most: None };
+    const SCALE: Scale = Scale { length: 1_000_000_000, is_sum: false, counted: true, most: None };
 
     fn row(pid: u32, name: &str, requests: u64, charge: Option<u64>) -> Row {
         let mut row = Row::new(Identity::Process(pid, 1), pid, name);

@@ -1,10 +1,7 @@
 //! The columns of the tables: their titles, what they show of a row, and how they sort.
 
 use super::snapshot::{Flags, Numbers, Row};
-use crate::{
-    model::Severity,
-    words::{duration, number::thousands},
-};
+use crate::{model::Severity, words::duration};
 
 /// A column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +51,8 @@ pub struct Scale {
     pub length: u64,
     /// What was counted since the start is shown, as numbers instead of rates.
     pub is_sum: bool,
+    /// Requests were counted, and not only contexts listed.
+    pub counted: bool,
     /// fs.aio-max-nr, if it is known.
     pub most: Option<u64>,
 }
@@ -79,16 +78,16 @@ impl Column {
     ];
     /// The columns of the table of processes that fit into 80 columns.
     pub const PROCESSES: [Self; 13] = [
-        Pid, Name, Contexts, Charge, Max, Requests, Megabytes, InFlight, Unreaped, P50, P99, Errors,
-        Findings,
+        Pid, Name, Contexts, Charge, Max, Requests, Megabytes, InFlight, Unreaped, P50, P99,
+        Errors, Findings,
     ];
     /// Those of contexts.
-    pub const CONTEXTS: [Self; 11] = [
-        Pid, Name, What, Charge, Requests, Megabytes, InFlight, Unreaped, P50, P99, Findings,
-    ];
+    pub const CONTEXTS: [Self; 11] =
+        [Pid, Name, What, Charge, Requests, Megabytes, InFlight, Unreaped, P50, P99, Findings];
     /// Those of descriptors.
-    pub const DESCRIPTORS: [Self; 8] =
-        [Pid, Name, Requests, Megabytes, P50, P99, Errors, What];
+    pub const DESCRIPTORS: [Self; 8] = [Pid, Name, Requests, Megabytes, P50, P99, Errors, What];
+    /// Those that are known where nothing is counted.
+    pub const LISTED: [Self; 5] = [Pid, Name, Contexts, Unreaped, Unit];
     /// Those that are added where there is room.
     pub const WIDE: [Self; 4] = [Reaped, Eagain, Idle, Unit];
 
@@ -162,15 +161,12 @@ impl Column {
         match self {
             Pid => 7,
             Name => 12,
-            What => 18,
-            Contexts => 4,
-            Charge => 7,
-            Max => 5,
-            Requests => 6,
-            Megabytes | InFlight | Unreaped => 5,
-            P50 | P99 | Reaped | Idle => 6,
-            Errors => 5,
-            Findings => 3,
+            What => 20,
+            Contexts => 3,
+            Charge | Requests | Reaped | Idle => 6,
+            Max | InFlight | Unreaped => 4,
+            Megabytes | P50 | P99 | Errors => 5,
+            Findings => 2,
             Eagain => 8,
             Unit => 24,
         }
@@ -185,7 +181,10 @@ impl Column {
     pub fn text(self, row: &Row, scale: Scale) -> String {
         let numbers = scale.numbers(row);
         let count = |it: Option<u64>| it.map_or_else(|| "?".to_owned(), |it| short(it as f64));
-        let rate = |it: u64| short(scale.rate(it as f64));
+        let rate = |it: u64| match scale.counted {
+            true => short(scale.rate(it as f64)),
+            false => "?".to_owned(),
+        };
         match self {
             Pid if row.pid == 0 => "-".to_owned(),
             Pid => row.pid.to_string(),
@@ -193,9 +192,9 @@ impl Column {
             What => row.what.clone(),
             Contexts => count(row.contexts),
             Charge => row.charge.map_or_else(|| "?".to_owned(), charge),
-            Max => scale.percent(row).map_or_else(|| "?".to_owned(), |it| format!("{it:.1}")),
+            Max => scale.percent(row).map_or_else(|| "?".to_owned(), percent),
             Requests => rate(numbers.requests),
-            Megabytes if numbers.bytes_unknown => "?".to_owned(),
+            Megabytes if numbers.bytes_unknown || !scale.counted => "?".to_owned(),
             Megabytes => short(scale.rate(numbers.bytes as f64) / 1e6),
             InFlight => count(row.in_flight),
             Unreaped => count(row.unreaped),
@@ -265,7 +264,11 @@ impl Scale {
 
 /// A charge: as exact as there is room.
 fn charge(it: u64) -> String {
-    if it < 1_000_000 { thousands(it) } else { short(it as f64) }
+    if it < 1_000_000 { it.to_string() } else { short(it as f64) }
+}
+
+fn percent(it: f64) -> String {
+    if it < 99.95 { format!("{it:.1}") } else { format!("{it:.0}") }
 }
 
 fn latency(row: &Row, numbers: &Numbers, part: f64) -> Option<u64> {
@@ -287,44 +290,47 @@ fn flag(flags: Flags) -> String {
                 Severity::Warning => "W",
                 Severity::Info => "i",
             };
-            format!("{letter}{}", count.min(99))
+            let count = if count > 9 { "+".to_owned() } else { count.to_string() };
+            format!("{letter}{count}")
         }
     }
 }
 
-/// A time in five characters or six.
+/// A time in five characters: `870ns`, `2.1ms`, `180us`, `12s`, `90m`.
 pub fn time(nanos: u64) -> String {
-    if nanos >= 600_000_000_000 {
-        return format!("{}m", nanos / 60_000_000_000);
+    const MINUTE: u64 = 60_000_000_000;
+    if nanos >= 6000 * MINUTE {
+        return format!("{}h", nanos / (60 * MINUTE));
+    }
+    if nanos >= 10 * MINUTE {
+        return format!("{}m", nanos / MINUTE);
     }
     let text = duration::in_words(nanos);
-    // `2.10ms` says no more than `2.1ms` here.
-    match text.split_once('.') {
-        Some((whole, rest)) if whole.len() == 1 && rest.len() == 4 => {
-            format!("{whole}.{}{}", &rest[..1], &rest[2..])
-        }
-        _ => text,
+    let Some((whole, rest)) = text.split_once('.') else { return text };
+    let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+    let (fraction, unit) = rest.split_at(digits);
+    if whole.len() == 1 {
+        format!("{whole}.{}{unit}", &fraction[..1])
+    } else {
+        format!("{whole}{unit}")
     }
 }
 
-/// A number in five characters at most: `0`, `0.5`, `900`, `8.1k`, `12k`, `1.2M`.
+/// A number in four characters: `0`, `0.5`, `900`, `8.1k`, `12k`, `1.2M`.
 pub fn short(number: f64) -> String {
     if !number.is_finite() || number < 0.0 {
         return "?".to_owned();
     }
-    if number == 0.0 {
-        return "0".to_owned();
-    }
-    if number < 0.05 {
+    if number > 0.0 && number < 0.05 {
         return "<0.1".to_owned();
     }
-    if number < 9.95 && number.fract().abs() > 0.05 {
+    if number < 9.95 && number.fract() >= 0.05 {
         return format!("{number:.1}");
     }
     let mut value = number;
-    for unit in ["", "k", "M", "G", "T"] {
+    for unit in ["", "k", "M", "G", "T", "P", "E"] {
         if value < 999.5 {
-            let is_small = value < 99.95 && !unit.is_empty();
+            let is_small = value < 9.95 && !unit.is_empty();
             return format!("{value:.*}{unit}", usize::from(is_small));
         }
         value /= 1000.0;
@@ -347,7 +353,7 @@ mod tests {
             (900.4, "900"),
             (999.7, "1.0k"),
             (8123.0, "8.1k"),
-            (12_345.0, "12.3k"),
+            (12_345.0, "12k"),
             (123_456.0, "123k"),
             (1.25e6, "1.2M"),
             (f64::NAN, "?"),
@@ -359,17 +365,17 @@ mod tests {
         }
         for power in 0..19 {
             let text = short(10f64.powi(power) * 0.9996);
-            assert!(text.len() <= 5, "{text}");
+            assert!(text.len() <= 4, "{text}");
         }
-        assert_eq!([2_100_000, 180_000, 61_000_000_000, 7_200_000_000_000].map(time), [
-            "2.1ms", "180us", "61.0s", "120m"
-        ]);
+        let times = [999, 2_190_000, 12_345, 180_000, 61_000_000_000, 7_200_000_000_000, u64::MAX];
+        let texts = ["999ns", "2.1ms", "12us", "180us", "61s", "120m", "5124095h"];
+        assert_eq!(times.map(time), texts);
     }
 
     #[test]
     fn what_is_unknown_is_not_zero() {
         let row = Row::new(Identity::Process(7, 1), 7, "fio");
-        let scale = Scale { length: 1_000_000_000, is_sum: false, most: None };
+        let scale = Scale { length: 1_000_000_000, is_sum: false, counted: true, most: None };
         for column in [Contexts, Charge, Max, InFlight, Unreaped] {
             assert_eq!(column.text(&row, scale), "?", "{column:?}");
         }

@@ -8,9 +8,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::snapshot::{
-    ByOwner, FindingRow, Flags, Identity, Numbers, Own, Row, Snapshot,
-};
+use super::snapshot::{ByOwner, FindingRow, Flags, Identity, Numbers, Own, Row, Snapshot};
 use crate::{
     clock,
     counted::Counted,
@@ -154,7 +152,9 @@ impl<S: Sink> Gatherer<S> {
         let calls = since.map_or(0, Counted::total);
         let mut rows = Listing::of(listing.as_ref(), self.watched.pids());
         rows.count(&now, &all);
-        rows.idle(counted, self.began);
+        if since.is_some() {
+            rows.idle(counted, self.began);
+        }
         self.name(&mut rows);
         let Listing { mut processes, mut contexts, .. } = rows;
         self.findings.flag(&mut processes, &mut contexts);

@@ -127,6 +127,8 @@ pub struct Row {
     pub since_start: Option<(u64, u64)>,
     /// Its findings.
     pub flags: Flags,
+    /// It is not there any more.
+    pub ended: bool,
 }
 
 impl Row {
@@ -148,6 +150,7 @@ impl Row {
             all: Numbers::default(),
             since_start: None,
             flags: Flags::default(),
+            ended: false,
         }
     }
 }
@@ -255,10 +258,8 @@ impl Snapshot {
     pub fn prepend(&mut self, before: &Self) {
         self.length += before.length;
         self.calls += before.calls;
-        let tables = [
-            (&mut self.processes, &before.processes),
-            (&mut self.contexts, &before.contexts),
-        ];
+        let tables =
+            [(&mut self.processes, &before.processes), (&mut self.contexts, &before.contexts)];
         for (rows, earlier) in tables {
             let mut known: BTreeMap<Identity, usize> =
                 rows.iter().enumerate().map(|(place, it)| (it.id, place)).collect();
@@ -350,7 +351,8 @@ mod tests {
             row.now.requests = requests;
             row
         };
-        let before = Snapshot { length: 5, processes: vec![row(1, 2), row(2, 3)], ..Snapshot::default() };
+        let before =
+            Snapshot { length: 5, processes: vec![row(1, 2), row(2, 3)], ..Snapshot::default() };
         let mut after = Snapshot { length: 6, processes: vec![row(1, 10)], ..Snapshot::default() };
         after.prepend(&before);
         let requests: Vec<_> = after.processes.iter().map(|it| (it.pid, it.now.requests)).collect();

@@ -38,7 +38,7 @@ pub fn look(percent: f64) -> Look {
 /// The machine: fs.aio-nr, and all processes together.
 pub fn machine(it: &Snapshot) -> Vec<Part> {
     let total = it.total();
-    let scale = Scale { length: it.length, is_sum: false, most: None };
+    let scale = Scale { length: it.length, is_sum: false, counted: true, most: None };
     let rate = |number: u64| short(scale.rate(number as f64));
     let mut parts = Vec::new();
     match it.limit {

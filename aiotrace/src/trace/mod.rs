@@ -28,6 +28,7 @@ pub use self::{
     cgroup::Cgroup,
     cost::processor_time,
     launch::{Child, ExecError},
+    recorder::Known as Paths,
     session::{Outcome, Plan, Scope, Session},
     settings::{Injected, Judged, Settings, SourceKind},
     view::{Color, Opened, View},

@@ -71,7 +71,8 @@ pub fn start(
     spill: Option<File>,
     before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
 ) -> Result<Collector, StartError> {
-    let counts = until.counting.as_ref().map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
+    let counts =
+        until.counting.as_ref().map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
     let signals = Signals::new(&report_signal())?;
     probes.attach()?;
     // The ring buffer is mapped when the memory that attaching took is free again, and before
