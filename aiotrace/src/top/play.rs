@@ -185,8 +185,11 @@ impl Film {
         for it in report.contexts.iter().filter(|it| it.end.is_none()) {
             let handle = it.context.handle;
             // The number of a context is never used again, so it tells contexts apart.
-            let mut row =
-                Row::new(Identity::Context(it.pid, it.context.id, handle), it.pid, escaped(&it.process));
+            let mut row = Row::new(
+                Identity::Context(it.pid, it.context.id, handle),
+                it.pid,
+                escaped(&it.process),
+            );
             row.what = format!("{:#x}", handle.0);
             (row.contexts, row.charge) = (Some(1), it.asked);
             (row.in_flight, row.unreaped) = (Some(it.in_flight), it.unreaped);

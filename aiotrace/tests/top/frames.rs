@@ -61,7 +61,11 @@ fn a_machine_with_5000_contexts() {
     for number in 0..5000u32 {
         let handle = aiotrace::event::Handle(0x7f10_0000_0000 + u64::from(number) * 0x1000);
         let what = format!("{:#x}", handle.0);
-        many.contexts.push(Row { id: Identity::Context(4711, 47_110, handle), what, ..one.clone() });
+        many.contexts.push(Row {
+            id: Identity::Context(4711, 47_110, handle),
+            what,
+            ..one.clone()
+        });
     }
     app.handle(Input::Snapshot(Box::new(many)));
     press(&mut app, "2G");
