@@ -11,6 +11,7 @@ mod options;
 mod report;
 mod run;
 mod target;
+mod top;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -56,6 +57,7 @@ enum Command {
     Attach(attach::Options),
     Run(run::Options),
     Ls(ls::Options),
+    Top(top::Options),
     Report(report::Options),
     Explain(explain::Options),
     Doctor(doctor::Options),
@@ -75,7 +77,7 @@ enum Command {
 impl Command {
     fn looks_at_processes(&self) -> bool {
         match self {
-            Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Doctor(_) => true,
+            Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Top(_) | Self::Doctor(_) => true,
             Self::Report(_)
             | Self::Explain(_)
             | Self::Completions(_)
@@ -125,6 +127,7 @@ pub fn main() -> ExitCode {
         Command::Attach(options) => (attach::run(options), FAILED),
         Command::Run(options) => (run::run(options), run::FAILED),
         Command::Ls(options) => (ls::run(options), FAILED),
+        Command::Top(options) => (top::run(options), FAILED),
         Command::Report(options) => (report::run(options), FAILED),
         Command::Explain(options) => (explain::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),

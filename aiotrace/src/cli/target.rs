@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// What is traced.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 #[group(multiple = false)]
 pub struct Target {
     /// Trace these processes: ids or names, with commas or blanks between them
@@ -68,12 +68,22 @@ impl Target {
     /// # Errors
     /// If there is no such process, cgroup or unit, or if nothing is named.
     pub fn scope(self) -> Result<Scope> {
-        let Self { pids, cgroup, unit, all } = self;
+        if !self.all && self.pids.is_empty() && self.cgroup.is_none() && self.unit.is_none() {
+            return Err(which());
+        }
+        self.scope_or_all()
+    }
+
+    /// What these options stand for: if nothing is named, everything.
+    ///
+    /// # Errors
+    /// If there is no such process, cgroup or unit.
+    pub fn scope_or_all(self) -> Result<Scope> {
+        let Self { pids, cgroup, unit, all: _ } = self;
         Ok(match (cgroup, unit) {
             (Some(path), _) => Scope::Cgroup(Cgroup::find(&path)?),
             (None, Some(name)) => Scope::Cgroup(Cgroup::find(&find_unit(&name)?)?),
-            (None, None) if all => Scope::All,
-            (None, None) if pids.is_empty() => return Err(which()),
+            (None, None) if pids.is_empty() => Scope::All,
             (None, None) => {
                 Scope::Processes(open_all(pids.into_iter().flat_map(|it| it.0).collect())?)
             }

@@ -7,7 +7,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
         mpsc::RecvError,
     },
@@ -77,12 +77,36 @@ pub struct Until {
 }
 
 /// How calls are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Counting {
     /// Requests and their results are looked at, too.
     pub requests: bool,
     /// What was counted is told as often.
-    pub interval: Option<Duration>,
+    pub interval: Option<Pace>,
+}
+
+/// How often what was counted is told. Who shows it may change this while the trace goes on.
+#[derive(Clone, Debug)]
+pub struct Pace(Arc<AtomicU64>);
+
+impl Pace {
+    /// As often as this.
+    pub fn every(interval: Duration) -> Self {
+        let pace = Self(Arc::default());
+        pace.set(interval);
+        pace
+    }
+
+    /// From the end of the current interval on, as often as this.
+    pub fn set(&self, interval: Duration) {
+        let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+        self.0.store(nanos, Ordering::Release);
+    }
+
+    /// The time from one count to the next.
+    pub fn interval(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Acquire))
+    }
 }
 
 /// Which deaths end a trace.
@@ -266,8 +290,18 @@ impl AsFd for Stop {
     }
 }
 
+static BEFORE_DEATH: OnceLock<fn()> = OnceLock::new();
+
+/// What is to be put right before a second signal ends this process at once. It must not wait.
+pub fn before_death(run: fn()) {
+    let _ = BEFORE_DEATH.set(run);
+}
+
 /// Ends this process as this signal does where nobody heeds it.
 fn die_of(signal: Signal) -> ! {
+    if let Some(run) = BEFORE_DEATH.get() {
+        run();
+    }
     // SAFETY: the default action runs no code of ours.
     let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
     let _ = SigSet::from(signal).thread_unblock();

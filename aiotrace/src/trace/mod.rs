@@ -27,9 +27,11 @@ pub use aiotrace_model::trace::*;
 
 pub use self::{
     cgroup::Cgroup,
+    cost::processor_time,
     launch::{Child, ExecError, find_program},
+    recorder::Known as Paths,
     session::{Outcome, Plan, Scope, Session},
     settings::{Injected, Judged, Settings, SourceKind},
     unit::{find as find_unit, units},
-    view::{Color, View},
+    view::{Color, Opened, View},
 };

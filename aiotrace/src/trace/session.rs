@@ -101,6 +101,18 @@ impl<'a> Session<'a> {
     /// Files are created if they do not exist; existing ones keep their content until the source
     /// has begun.
     pub fn prepare(settings: &'a Settings, plan: Plan) -> Result<Self> {
+        let opens = |paths, symbols: &Symbolizer| {
+            settings.view.open(paths, symbols, settings.stacks, settings.sample() > 0)
+        };
+        Self::showing(settings, plan, opens)
+    }
+
+    /// The same, with another output.
+    pub fn showing(
+        settings: &'a Settings,
+        plan: Plan,
+        opens: impl FnOnce(Paths, &Symbolizer) -> Result<view::Opened>,
+    ) -> Result<Self> {
         settings.check()?;
         let faults = choose_faults(&plan, settings)?;
         let source = Source::prepare(&plan, settings, faults.as_ref())?;
@@ -112,8 +124,7 @@ impl<'a> Session<'a> {
         });
         let recording = recording.transpose()?;
         let paths = recording.as_ref().map_or_else(Paths::of_proc, |it| it.known.paths());
-        let mut output =
-            settings.view.open(paths, &symbols, settings.stacks, settings.sample() > 0)?;
+        let mut output = opens(paths, &symbols)?;
         // Of little output, a recording is the slowest.
         if let (Some(Recording { to, .. }), None) = (&recording, &output.spill)
             && settings.view.says_little()
@@ -199,9 +210,6 @@ impl<'a> Session<'a> {
                         }
                         conclusions.busy(&mut shown);
                     }
-                    if shown.failed.is_some() || conclusions.recording_failed() {
-                        collector.stop();
-                    }
                     collector.give_back(batch);
                 }
                 Some(Message::Counted(counted)) => conclusions.counted(*counted, &mut shown),
@@ -223,6 +231,9 @@ impl<'a> Session<'a> {
                     conclusions.report(&ended, &mut shown);
                 }
                 Some(Message::End(end)) => break *end,
+            }
+            if shown.failed.is_some() || conclusions.recording_failed() {
+                collector.stop();
             }
         };
         let time = clock::monotonic();

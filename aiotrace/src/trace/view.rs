@@ -131,6 +131,23 @@ pub struct Opened {
     pub file: Option<File>,
 }
 
+impl Opened {
+    /// An output that shows no call, and that is no file.
+    pub fn of(output: Box<dyn Output>) -> Self {
+        let shown = Shown {
+            output,
+            quiet: true,
+            completions: false,
+            throttle: None,
+            only: None,
+            shows_calls: false,
+            calls: 0,
+            failed: None,
+        };
+        Self { shown, spill: None, file: None }
+    }
+}
+
 /// A nameless file, if the output is a regular one. A pipe's reader may be slower than the target for ever; then records
 /// are lost, and counted.
 pub fn spill_for(output: impl AsFd, unnamed: impl FnOnce() -> io::Result<File>) -> Option<File> {

@@ -30,6 +30,8 @@ mod mounts;
 mod oracle;
 mod processes;
 mod ptrace;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod readme;
 mod real_programs;
 mod received;
@@ -43,6 +45,7 @@ mod session;
 mod stacks;
 mod strace;
 mod support;
+mod top;
 mod verdicts;
 
 use std::process::ExitCode;
@@ -79,6 +82,7 @@ fn main() -> ExitCode {
         rings::TESTS,
         run::TESTS,
         stacks::TESTS,
+        top::TESTS,
         verdicts::TESTS,
     ])
 }

@@ -7,7 +7,7 @@ use clap::Args;
 use super::{super::complete, inject::Inject, judge::Judge, parse_duration, values, view::View};
 use crate::{
     fault::{Only, only_argument},
-    source::bpf,
+    source::{bpf, collector::Pace},
     trace,
 };
 
@@ -105,7 +105,7 @@ impl Show {
             probes: self.probes.into(),
             denied: self.denied,
             duration: self.duration,
-            interval: self.interval,
+            interval: self.interval.map(Pace::every),
             only: self.only,
             sample: self.sample,
             requests: self.requests,
