@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     file::{Alignment, AlignmentSource, File, FileKind, Open},
-    looked::{Holder, Limit, Looked, RingFound, Thread, Waits},
+    looked::{Holder, Limit, Looked, Others, RingFound, Thread, Waits, Ways},
     names::{IOCB_FLAGS, POLL_EVENTS, RW_FLAGS, errno_name, opcode_name},
     process::{Change, ExitStatus, Process},
     stack::{Frame, Module, ModuleId, Place, Stack},
@@ -194,7 +194,10 @@ pub struct Synchronous {
     /// The offset in the file; `None` if it is unknown: the call has none, and the position of the descriptor was not
     /// seen.
     pub offset: Option<i64>,
-    /// Bytes asked for; for a vectored call, the number of iovecs.
+    /// Where in memory its data is, or the first part of it, if that is known.
+    #[serde(default)]
+    pub memory: Option<Address>,
+    /// Bytes asked for; for a vectored call, the number of iovecs; for mmap 1, if what is stored there goes to the file.
     pub count: u64,
     /// What the kernel returned: bytes moved, or a negative errno.
     pub ret: i64,

@@ -275,6 +275,11 @@ impl Context {
         self.requests.reaped() > self.given
     }
 
+    /// Whether requests are in flight that end by themselves, or completions wait to be reaped.
+    pub fn has_unreaped(&self) -> bool {
+        self.requests.unreaped() > 0 || self.requests.iter().any(|it| !it.is_poll())
+    }
+
     /// Notes a look at the ring.
     pub fn looked(&mut self, ring: Ring, time: u64) {
         if self.is_left {

@@ -43,6 +43,7 @@ mod spaces;
 pub mod sums;
 mod timeout;
 mod trend;
+mod unseen;
 pub mod verdict;
 mod waits;
 mod watch;
@@ -302,6 +303,7 @@ impl Model {
     /// Takes an event.
     pub fn handle_event(&mut self, event: &Event) {
         self.now = self.now.max(event.time);
+        self.faults.now = self.now;
         let is_of_request = matches!(
             event.body,
             Body::Completion(_) | Body::Refused(_) | Body::Changed(_) | Body::Behind(_)

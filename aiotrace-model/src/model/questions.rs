@@ -51,8 +51,8 @@ pub enum Question {
         /// The process.
         pid: u32,
     },
-    /// Whether the process has mapped the file of a descriptor, writable and shared: [`Looked::Mapped`].
-    Mapped {
+    /// By what else the file of a descriptor may be read or written: [`Looked::Ways`].
+    Ways {
         /// The process.
         pid: u32,
         /// The descriptor.

@@ -44,15 +44,13 @@ impl Model {
             }
             Change::Seen => self.uses(event.pid, process.space),
             Change::Fork { child, followed } if followed => {
-                self.has_child(event.pid, child, true);
                 self.name(child, &process.name);
                 let parent = self.space(event.pid);
                 self.uses(child, process.space);
                 self.forked(parent, Some(self.space(child)), event.time);
             }
             // It may share the address space, and what it makes there is not seen.
-            Change::Fork { child, .. } => {
-                self.has_child(event.pid, child, false);
+            Change::Fork { .. } => {
                 if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
                     it.untraced += 1;
                 }
@@ -80,7 +78,6 @@ impl Model {
             Change::ExitWaits => self.in_exit(event),
             Change::Exit { status } => {
                 self.alive.remove(&event.pid);
-                self.has_ended(event.pid);
                 if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
                     it.ended = Some(event.time);
                 }

@@ -4,7 +4,7 @@ use aiotrace_common::abi;
 use aiotrace_model::{
     event::{
         Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Frame,
-        Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Stack, Syscall,
+        Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Stack, Syscall, Ways,
     },
     model::{
         Doubt, Finding, Model, Name, Settings, Severity, Thresholds,
@@ -37,6 +37,11 @@ impl Trace {
             synchronous: true,
         };
         Self { model: Model::new(settings), now: SECOND }
+    }
+
+    /// The file of the requests is looked at: nothing else has it.
+    pub fn looked(&mut self) {
+        self.tell(Body::Looked(Looked::Ways { fd: 3, ways: Some(Ways::default()) }));
     }
 
     pub fn seen(exact_completions: bool) -> Self {
@@ -462,6 +467,7 @@ fn two_requests_that_are_the_same_may_both_be_submitted_to_another_context() {
         for (iocb, ctx) in (11..).zip(copies) {
             trace.call(1, submit_to(*ctx, vec![request(iocb, PREAD, 0)]));
         }
+        trace.looked();
         trace.tell(process(Some(70), exit.clone()));
         let found = trace.findings();
         let found = found.iter().filter(|it| it.name == Name::ShortSubmitDropped);
@@ -638,6 +644,7 @@ fn the_rest_of_a_short_submit_is_bounded() {
             );
         }
         trace.call(1, submit((1..=given).map(|it| request(it, PWRITE, it as i64)).collect()));
+        trace.looked();
         trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
         let found = trace.found();
         found

@@ -5,8 +5,8 @@ use aiotrace_common::{abi, synchronous};
 use aiotrace_model::{
     event::{
         Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
-        Fault, Handle, IoEvent, Iocb, Refused, Ring, Synchronous, Syscall, Timespec, Unfinished,
-        Why,
+        Fault, Handle, IoEvent, Iocb, Looked, Refused, Ring, Synchronous, Syscall, Timespec,
+        Unfinished, Ways, Why,
     },
     model::{
         Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Rules, Settings, Thresholds,
@@ -42,6 +42,8 @@ const RESULT: Fault = Fault { rule: 4, effect: Effect::Done };
 pub(crate) struct Trace {
     pub(crate) model: Model,
     pub(crate) now: u64,
+    /// What a look at the files finds, before time passes or the process ends; `None`: it comes too late.
+    pub(crate) ways: Option<Ways>,
 }
 
 impl Trace {
@@ -60,7 +62,7 @@ impl Trace {
         let rule = |text: &str| FaultRule { text: text.to_owned(), mechanism: "ptrace".into() };
         let rules = RULES.map(rule).into();
         model.set_rules(Rules::of(Some(&Faults { seed: 1, dry_run: false, rules })));
-        let mut trace = Self { model, now: SECOND };
+        let mut trace = Self { model, now: SECOND, ways: Some(Ways::default()) };
         trace.tell(process(Some(70), Change::Seen));
         trace.call(None, 0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
         trace
@@ -108,11 +110,22 @@ impl Trace {
         self.call(None, 1, getevents(vec![event], if is_changed { vec![0] } else { Vec::new() }));
     }
 
+    /// The files of all descriptors are looked at.
+    pub(crate) fn looked(&mut self) {
+        let Some(ways) = self.ways else { return };
+        for fd in 1..10 {
+            let body = Body::Looked(Looked::Ways { fd, ways: Some(ways) });
+            self.model.handle_event(&Event { time: self.now, pid: 7, tid: 7, body });
+        }
+    }
+
     pub(crate) fn exit(&mut self, status: ExitStatus) {
+        self.looked();
         self.tell(process(Some(70), Change::Exit { status }));
     }
 
     pub(crate) fn wait(&mut self, nanos: u64) {
+        self.looked();
         self.now += nanos;
         self.model.handle_timeout(self.now);
     }
@@ -576,12 +589,14 @@ fn requests_of_a_context_that_is_destroyed_are_lost_after_a_while() {
 }
 
 #[test]
-fn a_program_that_runs_another_one_has_lost_its_requests() {
+fn a_program_that_runs_another_one_leaves_its_requests_to_that() {
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, reads(1..3));
+    trace.looked();
     trace.tell(process(Some(71), Change::Exec { path: Vec::new() }));
     let verdict = trace.verdict();
-    assert_eq!((verdict.outcome, verdict.lost, verdict.exit()), (Outcome::Lost, 2, None));
+    assert_eq!((verdict.outcome, verdict.lost, verdict.exit()), (Outcome::Unsure, 2, None));
+    assert_eq!(verdict.doubt, Some(Doubt::Exec), "that may do them");
 }
 
 #[test]
@@ -800,7 +815,7 @@ fn faults_that_are_too_many_are_counted() {
 pub(crate) fn pwrite(fd: u32, offset: i64, ret: i64) -> Body {
     let (call, entered) = (synchronous::Call::Pwrite, None);
     let offset = Some(offset);
-    Body::Synchronous(Synchronous { call, entered, fd, offset, count: 512, ret })
+    Body::Synchronous(Synchronous { call, entered, fd, offset, memory: None, count: 512, ret })
 }
 
 pub(crate) fn write(address: u64, offset: i64) -> Args {
@@ -935,7 +950,15 @@ fn what_cannot_be_told_is_unsure_and_says_why() {
     };
     let write_somewhere = |trace: &mut Trace| {
         let call = synchronous::Call::Write;
-        let call = Synchronous { call, entered: None, fd: 3, offset: None, count: 512, ret: 512 };
+        let call = Synchronous {
+            call,
+            entered: None,
+            fd: 3,
+            offset: None,
+            memory: None,
+            count: 512,
+            ret: 512,
+        };
         trace.tell(Body::Synchronous(call));
     };
     assert_eq!(unsure(&write_somewhere), Some(Doubt::UnknownPlace));

@@ -6,9 +6,10 @@ use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
 
 use super::{A_SCAN, ASLEEP, Errand as _, errands};
 use crate::{
-    event::{Address, File, Handle, Open, Thread},
+    event::{self, Address, File, Handle, Open, Thread},
     proc::{
-        self, Blocked, descriptor, is_filtered, is_over, name, pidfd_open, ring, scan, status_field,
+        self, Blocked, descriptor, is_filtered, is_over, name, pidfd_open, ring, scan,
+        status_field, ways,
     },
 };
 
@@ -49,8 +50,8 @@ errands! {
         Descriptor(fd: u32) -> Option<File> = descriptor::file;
         /// [`descriptor::open`]
         IsOpen(fd: u32) -> Open = descriptor::open;
-        /// [`descriptor::is_mapped`]
-        IsMapped(fd: u32) -> Option<bool> = descriptor::is_mapped;
+        /// [`ways::of_file`]
+        Ways(fd: u32) -> Option<event::Ways> = ways::of_file;
         /// [`descriptor::path`]
         Path(fd: u32) -> Option<Vec<u8>> = descriptor::path;
         /// [`descriptor::position`]

@@ -72,7 +72,7 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
     })
 }
 
-fn status_of(path: &str, wanted: u32) -> io::Result<libc::statx> {
+pub(super) fn status_of(path: &str, wanted: u32) -> io::Result<libc::statx> {
     let path = std::ffi::CString::new(path)?;
     let flags = libc::AT_STATX_DONT_SYNC;
     let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
@@ -87,7 +87,7 @@ fn status_of(path: &str, wanted: u32) -> io::Result<libc::statx> {
 }
 
 /// Its device and inode.
-fn identity(status: &libc::statx) -> (u64, u64) {
+pub(super) fn identity(status: &libc::statx) -> (u64, u64) {
     let device = u64::from(status.stx_dev_major) << 32 | u64::from(status.stx_dev_minor);
     (device, status.stx_ino)
 }
@@ -195,29 +195,6 @@ pub fn iovecs(pid: u32, at: Address, count: u64) -> Option<Vec<(Address, u64)>> 
     pairs.map(|it| Some((Address(word(&it[..8])?), word(&it[8..])?))).collect()
 }
 
-/// Whether the process has mapped the file of a descriptor, writable and shared. (The device of a mapping is another one than
-/// that of statx(2) on some file systems, such as btrfs, so only the inodes are compared: another file with the same number
-/// may pass for this one.)
-pub fn is_mapped(pid: u32, fd: u32) -> Option<bool> {
-    let (_, inode) = identity(&status_of(&format!("/proc/{pid}/fd/{fd}"), libc::STATX_INO).ok()?);
-    let mut is_mapped = false;
-    let told = file::lines(format!("/proc/{pid}/maps"), |line| {
-        is_mapped |= shared_inode(line) == Some(inode);
-    });
-    (is_mapped || told.ok()? == file::Told::All).then_some(is_mapped)
-}
-
-/// The inode of a line of maps, if the mapping is writable and shared.
-fn shared_inode(line: &[u8]) -> Option<u64> {
-    // `FROM-TO PERMISSIONS OFFSET DEVICE INODE PATH`
-    let mut words = line.split(|it| *it == b' ').skip(1);
-    let permissions = words.next()?;
-    if permissions.get(1) != Some(&b'w') || permissions.get(3) != Some(&b's') {
-        return None;
-    }
-    str::from_utf8(words.nth(2)?).ok()?.parse().ok().filter(|it| *it != 0)
-}
-
 /// The path to which a descriptor leads.
 pub fn path(pid: u32, fd: u32) -> Option<Vec<u8>> {
     use std::os::unix::ffi::OsStringExt as _;
@@ -278,30 +255,6 @@ mod tests {
         .unwrap();
         assert_eq!(open(child.id(), 0), Open::Unknown);
         child.wait().unwrap();
-    }
-
-    #[test]
-    fn a_file_is_mapped_where_stores_go_to_it() {
-        use std::os::fd::AsRawFd as _;
-        let (us, file) = (std::process::id(), tempfile::tempfile().unwrap());
-        file.set_len(4096).unwrap();
-        let fd = file.as_raw_fd() as u32;
-        assert_eq!(is_mapped(us, fd), Some(false));
-        let options = memmap2::MmapOptions::new();
-        // SAFETY: nobody else has the file, and nobody reads the mappings.
-        let (only_read, copied) =
-            unsafe { (options.map(&file).unwrap(), options.map_copy(&file).unwrap()) };
-        assert_eq!(is_mapped(us, fd), Some(false));
-        // SAFETY: as above.
-        let shared = unsafe { options.map_mut(&file).unwrap() };
-        assert_eq!(is_mapped(us, fd), Some(true));
-        drop((only_read, copied, shared));
-        assert_eq!(is_mapped(us, fd), Some(false));
-        assert_eq!(is_mapped(us, 9999), None);
-        assert_eq!(shared_inode(b"7f00-7f01 rw-s 00000000 08:01 77   /a b"), Some(77));
-        assert_eq!(shared_inode(b"7f00-7f01 rw-p 00000000 08:01 77   /a"), None);
-        assert_eq!(shared_inode(b"7f00-7f01 rw-s 00000000 00:00 0 "), None);
-        assert_eq!(shared_inode(b"7f00-7f01 rw"), None);
     }
 
     #[test]

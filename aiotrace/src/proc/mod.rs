@@ -14,6 +14,7 @@ pub mod ring;
 pub mod scan;
 pub mod system;
 mod threads;
+pub mod ways;
 
 pub use self::{
     blocked::{Blocked, blocked_call, blocked_calls, read_timespec, waits_in_exit},

@@ -7,7 +7,7 @@ use super::{answers, recorder::Recorder, settings::Judged, shown::Shown};
 use crate::{
     clock,
     counted::Counted,
-    errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsMapped, IsOpen, Missing},
+    errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsOpen, Missing},
     event::{Body, Event, Handle, Looked, Open, Ring, RingFound, Why},
     failure::{Context as _, Result},
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
@@ -249,8 +249,8 @@ impl Conclusions {
                     let open = IsOpen { pid, fd }.ask().unwrap_or(Open::Unknown);
                     (pid, Looked::Descriptor { fd, open, until: clock::monotonic() })
                 }
-                Question::Mapped { pid, fd } => {
-                    (pid, Looked::Mapped { fd, mapped: IsMapped { pid, fd }.ask().flatten() })
+                Question::Ways { pid, fd } => {
+                    (pid, Looked::Ways { fd, ways: errand::Ways { pid, fd }.ask().flatten() })
                 }
                 Question::Iovecs { pid, at, count } => {
                     (pid, Looked::Iovecs { at, list: Iovecs { pid, at, count }.ask().flatten() })

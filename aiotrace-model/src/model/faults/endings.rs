@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Faults,
     sharers::{move_space, of_space},
-    watched::{Kind, Watched},
+    watched::{Kind, Want, Watched},
 };
 use crate::{
     any_order::AnyOrder as _,
@@ -56,9 +56,16 @@ impl Faults {
     /// A ring was moved, so its context has another handle.
     pub fn ring_moved(&mut self, space: u64, from: u64, to: u64) {
         self.given.ring_moved(space, from, to);
-        let is_meant =
-            |it: &&mut Watched| it.space == space && it.moved.unwrap_or(it.handle) == from;
-        self.watched.values_mut().filter(is_meant).for_each(|it| it.moved = Some(to));
+        let is_meant = |it: &&mut Watched| it.space == space && it.current() == from;
+        for it in self.watched.values_mut().filter(is_meant) {
+            it.moved = Some(to);
+            it.wants.iter_mut().for_each(|want| *want = want.moved(from, to));
+        }
+        let is_of_it = |(of, want): &(u64, Want)| *of == space && want.moved(from, to) != *want;
+        let wanted: Vec<_> = self.wanted.extract_in_any_order(|key, _| is_of_it(key)).collect();
+        for ((_, want), mut list) in wanted {
+            self.wanted.entry((space, want.moved(from, to))).or_default().append(&mut list);
+        }
     }
 
     /// The address space is gone: its last process exited, or runs another program (no status).
@@ -88,6 +95,11 @@ impl Faults {
                 }
                 (true, None) => (watched.half_at_end(self.watches), going),
                 (false, _) => (self.half(watched), going),
+            };
+            // Its descriptors are those of the next program, if they are not closed by that.
+            let half = match (half.0, going) {
+                (Half::Lost, Going::Exec) => (Half::Unsure, Some(Doubt::Exec)),
+                _ => half,
             };
             self.close(number, half, Some(going), Some(time));
         }
@@ -151,6 +163,7 @@ impl Model {
     /// What shows in that nothing happens.
     pub(in crate::model) fn judge_faults(&mut self) {
         let now = self.now;
+        self.faults.now = now;
         let is_past = |time: u64| time.saturating_add(HUNG_AFTER) <= now;
         let mut verdicts: Vec<(u64, (Half, Option<Doubt>), Going)> = Vec::new();
         let mut waiting: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
@@ -217,6 +230,7 @@ impl Model {
     /// `--timeout`: the traced program is ended now, because it took too long.
     pub fn timed_out(&mut self, time: u64) {
         self.now = self.now.max(time);
+        self.faults.now = self.now;
         self.faults.timed_out(time);
         self.drop_what_waits(time);
     }

@@ -55,6 +55,7 @@ impl Model {
             args: &call.args,
             ret: Some(call.ret),
             is_injected,
+            stack: call.stack.as_ref(),
         };
         self.faults.attempt(&attempt);
         self.ask_of_identified();
@@ -106,7 +107,8 @@ impl Model {
         let time = event.time;
         let (ret, is_injected) = (None, false);
         let tid = event.tid;
-        self.faults.attempt(&Attempt { space, tid, entered, time, args, ret, is_injected });
+        let stack = None;
+        self.faults.attempt(&Attempt { space, tid, entered, time, args, ret, is_injected, stack });
     }
 
     fn failed(&mut self, event: &Event, call: &Call) {
@@ -141,7 +143,7 @@ impl Model {
         let context = self.context_when((event.pid, Handle(handle)), call.began(event));
         let context = context.map(|it| it.name);
         let what = (Cause::Call(call.args.syscall()), call.ret);
-        let since = Since::new(event.tid, event.time, Some(&call.args));
+        let since = Since::new(event.tid, event.time, Some(&call.args)).at(call.stack.clone());
         self.watch(event, call.fault, what, (context, handle), kind, (wants, since));
     }
 
@@ -174,14 +176,16 @@ impl Model {
             Kind::Call | Kind::Destroy => None,
         };
         let written = written(&kind);
-        let [placeless, shared] = self.ask_who_writes((event.pid, space), event.time, &written);
+        let mut unseen = self.faults.unseen(event.time, &kind);
+        let of = (event.pid, space);
+        let placeless = self.ask_who_does(of, event.time, &written, &mut unseen);
         if let Some(fd) = fd.filter(|fd| self.faults.wants_path(space, *fd, event.time)) {
             self.ask(Question::Path { pid: event.pid, fd });
         }
         self.faults.watch(Watched {
             written,
             placeless,
-            shared,
+            unseen,
             places: places(&kind),
             since,
             again: None,
