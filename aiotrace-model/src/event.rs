@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     file::{Alignment, AlignmentSource, File, FileKind, Open},
-    looked::{Holder, Limit, Looked, RingFound, Thread, Waits},
+    looked::{Holder, Limit, Looked, RingFound, Thread, User, Waits},
     names::{IOCB_FLAGS, POLL_EVENTS, RW_FLAGS, errno_name, opcode_name},
     process::{Change, ExitStatus, Process},
     stack::{Frame, Module, ModuleId, Place, Stack},

@@ -67,6 +67,20 @@ pub enum Looked {
         /// `None` if that cannot be told.
         mapped: Option<bool>,
     },
+    /// Processes below this one that have contexts and are not traced, as far as could be found out.
+    Below(#[serde(deserialize_with = "bounded::few")] Vec<User>),
+}
+
+/// A process that has contexts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    #[serde(deserialize_with = "bounded::name")]
+    pub name: Vec<u8>,
+    /// How many contexts it has.
+    pub contexts: u64,
 }
 
 /// A living thread at one moment.

@@ -65,6 +65,8 @@ pub enum Doubt {
     SharedFile,
     /// More processes than are looked at may have the same file.
     ManySharers,
+    /// Faults came faster than processes are looked at.
+    ManyFaults,
     /// A process that was made meanwhile has the same files, and is not watched, or goes on.
     Forked,
     /// Calls of poll(2) and epoll_wait(2) are not seen.
@@ -166,6 +168,9 @@ impl Doubt {
             }
             Self::ManySharers => {
                 "more processes were forked from the same one than are looked at, and what they write is not seen"
+            }
+            Self::ManyFaults => {
+                "faults came faster than it is looked up who else may write to the file"
             }
             Self::Forked => {
                 "a child process that has the same files may do it: it is not watched, or goes on"

@@ -333,6 +333,7 @@ impl Told {
                     | Question::Descriptor { .. }
                     | Question::Iovecs { .. }
                     | Question::Mapped { .. }
+                    | Question::Below { .. }
                     | Question::Path { .. }
                     | Question::Threads { .. } => (),
                 }

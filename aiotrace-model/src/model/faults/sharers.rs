@@ -17,6 +17,8 @@ const MOST_PROCESSES: usize = 4096;
 const MOST_RELATIVES: usize = 16;
 /// Descriptors that one call makes worth a look.
 const MOST_LOOKS: usize = 16;
+/// Faults of a second that make others be looked at.
+const MOST_IN_A_SECOND: u32 = 256;
 /// Descriptors of which something is known.
 const MOST_DESCRIPTORS: usize = 1024;
 
@@ -235,9 +237,7 @@ impl Model {
             if self.faults.wants_path(space, *fd, time) {
                 self.ask(Question::File { pid, fd: *fd });
             }
-            if self.ask_for_sharers(pid, *fd) {
-                shared.push((*fd, Doubt::ManySharers));
-            }
+            shared.extend(self.ask_for_sharers(pid, *fd).map(|doubt| (*fd, doubt)));
         }
         [placeless, shared]
     }
@@ -254,19 +254,25 @@ impl Model {
         }
     }
 
-    /// Asks who else may write to this descriptor: the newest of them. Whether there are more.
-    fn ask_for_sharers(&mut self, pid: u32, fd: u32) -> bool {
+    /// Asks who else may write to this descriptor: the newest of them. Why others are not asked about, if there are more.
+    fn ask_for_sharers(&mut self, pid: u32, fd: u32) -> Option<Doubt> {
         if !self.faults.watches {
-            return false;
+            return None;
         }
-        self.ask(Question::Mapped { pid, fd });
+        let mapped = Question::Mapped { pid, fd };
+        // One look serves all faults that wait for it.
+        let is_asked = self.questions.contains(&mapped);
+        if !is_asked && !self.sharer_looks.take(self.now, MOST_IN_A_SECOND) {
+            return Some(Doubt::ManyFaults);
+        }
+        self.ask(mapped);
         let families = &self.faults.sharers.families;
         let relatives: Vec<u32> = families.relatives(pid).map(|it| it.pid).collect();
         let are_many = families.is_cut || relatives.len() > MOST_RELATIVES;
         for pid in relatives.into_iter().rev().take(MOST_RELATIVES) {
             self.ask(Question::Descriptor { pid, fd });
         }
-        are_many
+        are_many.then_some(Doubt::ManySharers)
     }
 
     /// Asks what those descriptors are through which a process may have done what a fault kept it from.
