@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     file::{Alignment, AlignmentSource, File, FileKind, Open},
-    looked::{Holder, Limit, Looked, Others, RingFound, Thread, Waits, Ways},
+    looked::{Holder, Limit, Looked, Others, RingFound, Thread, User, Waits, Ways},
     names::{IOCB_FLAGS, POLL_EVENTS, RW_FLAGS, errno_name, opcode_name},
     process::{Change, ExitStatus, Process},
     stack::{Frame, Module, ModuleId, Place, Stack},

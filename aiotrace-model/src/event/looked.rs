@@ -67,6 +67,20 @@ pub enum Looked {
         /// `None` if that cannot be told: the process has ended, or the descriptor is closed.
         ways: Option<Ways>,
     },
+    /// Processes below this one that have contexts and are not traced, as far as could be found out.
+    Below(#[serde(deserialize_with = "bounded::few")] Vec<User>),
+}
+
+/// A process that has contexts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    #[serde(deserialize_with = "bounded::name")]
+    pub name: Vec<u8>,
+    /// How many contexts it has.
+    pub contexts: u64,
 }
 
 /// By what else a file may be read or written than by calls of the process that are watched.

@@ -43,6 +43,14 @@ impl Model {
                     }
                 }
             }
+            Looked::Below(users) => {
+                let is_it = |it: &&mut super::Target| it.pid == event.pid;
+                if let Some(target) = self.target.as_mut().filter(is_it)
+                    && !users.is_empty()
+                {
+                    target.users.clone_from(users);
+                }
+            }
             Looked::Path { fd, path } => {
                 let space = self.space(event.pid);
                 self.faults.leads_to(space, *fd, event.time, path.as_deref());

@@ -104,6 +104,8 @@ pub struct Done {
     pub bytes: u64,
     /// How many of them had a negative `res`.
     pub failed: u64,
+    /// How many others got a negative `res` from a fault rule. (All other numbers are those of the kernel.)
+    pub made_to_fail: u64,
 }
 
 impl Done {
@@ -112,6 +114,7 @@ impl Done {
         self.requests += other.requests;
         self.bytes += other.bytes;
         self.failed += other.failed;
+        self.made_to_fail += other.made_to_fail;
     }
 }
 

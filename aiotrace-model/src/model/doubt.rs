@@ -73,7 +73,7 @@ pub enum Doubt {
     NoStack,
     /// A read may have ended at the end of the file at that time.
     Grown,
-    /// The process could not be looked at before it ended.
+    /// Nobody could look in time by what else it may have been done.
     Unlooked,
     /// Memory was unmapped before the mappings were looked at.
     Unmapped,
@@ -200,8 +200,8 @@ impl Doubt {
                 "the file may have grown since: perhaps the read ended where the file did"
             }
             Self::Unlooked => {
-                "the process had ended before anybody could look by what else it may have done it: a mapping of the \
-                 file, io_uring, or another process that has the file"
+                "nobody could look in time by what else it may have been done (the process had ended, or faults came \
+                 too fast): a mapping of the file, io_uring, or another process that has the file"
             }
             Self::Unmapped => {
                 "memory was unmapped before the mappings were looked at, perhaps of the file: what was stored there is \

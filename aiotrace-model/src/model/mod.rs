@@ -177,6 +177,12 @@ pub struct Model {
     faults: Faults,
     refusals: refused::Refusals,
     inside: waits::Inside,
+    /// What threads waited for when `--timeout` ended the program.
+    waited: Option<Vec<Wait>>,
+    /// What files with O_DIRECT ask for, as it was looked up last.
+    alignments: findings::direct_io_misaligned::Alignments,
+    /// Looks at who else may write to the file of a request that met a fault.
+    looks_at_ways: pace::Budget,
     /// Threads that are to wait for their requests, with the contexts of these.
     turns: Map<u32, (u64, u64)>,
     pollers: findings::busy_reaping::Pollers,
@@ -212,7 +218,7 @@ struct Alive {
 }
 
 /// A process that is traced by name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Target {
     pid: u32,
     /// When its trace began.
@@ -223,6 +229,8 @@ struct Target {
     ended: Option<u64>,
     /// How many child processes it made that are not traced.
     untraced: u64,
+    /// Processes below it that have contexts, and are not traced.
+    users: Vec<event::User>,
 }
 
 /// Requests of one kind: process, descriptor and operation.
@@ -269,6 +277,9 @@ impl Model {
             faults: Faults::new(settings.synchronous),
             refusals: refused::Refusals::default(),
             inside: waits::Inside::default(),
+            waited: None,
+            alignments: findings::direct_io_misaligned::Alignments::default(),
+            looks_at_ways: pace::Budget::default(),
             turns: Map::default(),
             pollers: findings::busy_reaping::Pollers::default(),
             suspects: findings::endless_wait::Suspects::default(),

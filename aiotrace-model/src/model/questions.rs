@@ -58,6 +58,11 @@ pub enum Question {
         /// The descriptor.
         fd: u32,
     },
+    /// The processes below this one that have contexts: [`Looked::Below`].
+    Below {
+        /// The process.
+        pid: u32,
+    },
     /// Where a descriptor leads, of a request that a fault met: [`Looked::Path`].
     Path {
         /// The process.

@@ -62,8 +62,10 @@ pub struct Report {
     pub evicted: u64,
     /// The thresholds of findings.
     pub thresholds: Thresholds,
-    /// Threads that wait in a call.
+    /// Threads that wait in a call; or that did when `--timeout` ended the program.
     pub waits: Vec<Wait>,
+    /// `--timeout` has ended the program.
+    pub is_timed_out: bool,
     /// Processes that live and have made no AIO call for a while.
     pub quiet: Vec<Quiet>,
     /// Contexts that are made again and again, when it is too early for context-growth.
@@ -403,7 +405,8 @@ impl Model {
             more_findings: self.findings.more(),
             evicted: self.evicted,
             thresholds: self.settings.thresholds,
-            waits: self.waits_in_calls(),
+            waits: self.waited.clone().unwrap_or_else(|| self.waits_in_calls()),
+            is_timed_out: self.waited.is_some(),
             quiet: self.quiet(),
             trends: self.trends(),
             disagreements: sums.disagreements(),

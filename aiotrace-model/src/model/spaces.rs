@@ -41,6 +41,7 @@ impl Model {
             Change::Attached => {
                 self.lives(event, true);
                 self.uses(event.pid, process.space);
+                self.ask_who_uses_aio();
             }
             Change::Seen => self.uses(event.pid, process.space),
             Change::Fork { child, followed } if followed => {
@@ -91,7 +92,8 @@ impl Model {
     /// Notes a process that is traced by name: it existed, or begins its program.
     pub(super) fn lives(&mut self, event: &Event, is_attached: bool) {
         let Event { pid, time: since, .. } = *event;
-        let new = Target { pid, since, is_attached, ended: None, untraced: 0 };
+        let users = Vec::new();
+        let new = Target { pid, since, is_attached, ended: None, untraced: 0, users };
         self.target.get_or_insert(new);
         if self.alive.len() < MOST_NAMES {
             self.alive.entry(pid).or_insert(Alive { since, is_attached, last_call: None });

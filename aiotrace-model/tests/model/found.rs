@@ -256,6 +256,31 @@ fn a_ring_that_is_moved_to_where_a_dying_one_was_is_another_context() {
     assert!(trace.model.knows(7, H));
 }
 
+/// What completes after the last call of a program that reaps from the ring by itself is not seen, and is no defect.
+#[test]
+fn who_reaps_from_the_ring_and_ends_discards_nothing_as_far_as_seen() {
+    let found = |by_hand: bool| {
+        let mut trace = Trace::seen(false);
+        trace.setup();
+        let ring = |head, tail| Some(Ring { head, tail, nr: 10 });
+        for (number, (head, tail)) in (1..).zip([(0, 0), (1, 1), (2, 2)]) {
+            let (entered, entry, ret) = (Some(trace.now + 1), Entry::Seen, 1);
+            let args = submit(vec![request(number, PWRITE, 512 * number as i64)]);
+            let head = if by_hand { head } else { 0 };
+            let (ring, ring_before) = (ring(head, tail), ring(head, tail));
+            let (compat, stack, fault) = (false, None, None);
+            let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault };
+            trace.tell(Body::Call(call));
+        }
+        let (how, in_flight, at_most) = (How::Exit, Some(1), true);
+        trace.tell(Body::ContextGone(Gone { ctx: H, how, in_flight, at_most }));
+        trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+        trace.model.finish(trace.now);
+        trace.found().iter().any(|it| it.0 == Name::DiscardedRequests)
+    };
+    assert_eq!((found(true), found(false)), (false, true));
+}
+
 #[test]
 fn what_is_worse_than_before_is_told_again() {
     let mut trace = Trace::seen(true);

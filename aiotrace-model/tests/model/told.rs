@@ -343,6 +343,7 @@ impl Told {
                     | Question::Descriptor { .. }
                     | Question::Iovecs { .. }
                     | Question::Ways { .. }
+                    | Question::Below { .. }
                     | Question::Path { .. }
                     | Question::Threads { .. } => (),
                 }

@@ -9,8 +9,8 @@ use aiotrace_model::{
         Unfinished, Ways, Why,
     },
     model::{
-        Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Rules, Settings, Thresholds,
-        Verdict, verdict::HUNG_AFTER,
+        Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Question, Rules, Settings,
+        Thresholds, Verdict, verdict::HUNG_AFTER,
     },
     trace::{FaultRule, Faults},
 };
@@ -346,7 +346,7 @@ fn retries_that_the_kernel_refuses_are_counted() {
         trace.told(),
         [
             "io_submit EAGAIN: retried 3 times, first after 500ns, lost 2 requests, the first (pread fd=3 \
-             offset=512 nbytes=512); exited with status 1 4.00us later"
+             offset=512 nbytes=512); reported: exited with status 1 4.00us later"
         ]
     );
 }
@@ -372,7 +372,8 @@ fn the_sum_of_the_issue() {
         trace.call(Some(ERROR), EAGAIN, reads(1..4));
     }
     trace.exit(ExitStatus::Code(1));
-    let row = "io_submit EAGAIN x 14: 13 retried, none succeeded, 1 lost 3 requests; exited with status 1";
+    let row = "io_submit EAGAIN x 14: 13 retried, none succeeded, 1 lost 3 requests (reported); exited with status \
+               1";
     assert_eq!(trace.rows(), [row]);
     let outcomes = [(Outcome::Retried, 13), (Outcome::Reported, 1)];
     assert_eq!(trace.model.report().faults[0].outcomes, outcomes, "it said so by its status");
@@ -1048,15 +1049,114 @@ fn a_program_that_has_to_be_ended_hangs() {
     assert_eq!(
         told,
         [
-            "io_submit EAGAIN: retried after 500ns, succeeded; hung: still there when --timeout ended it \
-             1.00s later",
-            "io_submit EAGAIN: not done: 1 request (pwrite fd=3 offset=512 nbytes=512); hung: still there \
-             when --timeout ended it 1.00s later"
+            "io_submit EAGAIN: retried after 500ns, succeeded; hung: it had made no AIO call for 1.00s when \
+             --timeout ended it 1.00s later",
+            "io_submit EAGAIN: not done: 1 request (pwrite fd=3 offset=512 nbytes=512); hung: it had made no AIO \
+             call for 1.00s when --timeout ended it 1.00s later"
         ]
     );
     trace.exit(ExitStatus::Signal(15));
     assert_eq!(trace.verdicts(), []);
     assert_eq!(trace.model.report().faults[0].outcomes, [(Outcome::Hung, 2)]);
+}
+
+/// Neither is it hung that tries again and again, nor did it die by itself if we killed it.
+#[test]
+fn a_program_that_retries_until_it_is_ended_is_told_to_do_so_and_not_to_die() {
+    let nothing = || getevents(Vec::new(), Vec::new());
+    let mut trace = Trace::new();
+    let fails = |trace: &mut Trace| (0..4).for_each(|_| trace.call(Some(ERROR), EINTR, nothing()));
+    fails(&mut trace);
+    trace.model.timed_out(trace.now);
+    let told = trace.told();
+    let last = told.last().unwrap();
+    assert_eq!(last, "io_getevents EINTR: still retrying when --timeout ended it 0ns later");
+    // It ignores SIGTERM.
+    fails(&mut trace);
+    trace.exit(ExitStatus::Signal(9));
+    let last = trace.verdicts().pop().unwrap();
+    assert_eq!((last.outcome, last.exit()), (Outcome::Hung, None), "{}", last.message());
+    let row = "io_getevents EINTR x 8: 6 retried, none succeeded, 2 retried to the end; still retrying when \
+               --timeout ended it";
+    assert_eq!(trace.rows(), [row]);
+
+    // One that did not try again, and makes other calls.
+    let mut other = Trace::new();
+    other.call(Some(ERROR), EAGAIN, write(1, 0));
+    other.call(None, 0, nothing());
+    other.model.timed_out(other.now);
+    let text = "io_submit EAGAIN: not done: 1 request (pwrite fd=3 offset=0 nbytes=512); it had made an AIO call within \
+                1.00s when --timeout ended it 1.00us later";
+    assert_eq!(other.told(), [text]);
+    // A crash when it is asked to end is its own.
+    let mut crash = Trace::new();
+    crash.model.timed_out(crash.now);
+    crash.call(Some(ERROR), EAGAIN, write(1, 0));
+    crash.exit(ExitStatus::Signal(11));
+    assert_eq!(crash.verdict().outcome, Outcome::Died);
+}
+
+#[test]
+fn a_verdict_has_the_time_at_which_it_became_known() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    let time = trace.now;
+    trace.wait(HUNG_AFTER + SECOND);
+    let hung = trace.verdict();
+    assert_eq!((hung.outcome, hung.time, hung.told), (Outcome::Hung, time, trace.now));
+}
+
+#[test]
+fn what_a_fault_made_fail_is_counted_as_that() {
+    let mut trace = Trace::new();
+    for (iocb, opcode) in [(1, PREAD), (2, PWRITE), (3, PREAD)] {
+        trace.call(None, 1, submit(vec![request(iocb, opcode)]));
+        trace.complete(iocb, 512);
+        if iocb < 3 {
+            trace.changed(iocb, 512, if iocb == 1 { EIO } else { 100 });
+        }
+    }
+    let report = trace.model.report();
+    let of = |done: aiotrace_model::model::Done| (done.requests, done.failed, done.made_to_fail);
+    assert_eq!(of(report.contexts[0].done), (3, 0, 1));
+    let kinds: Vec<_> = report.kinds.iter().map(|it| (it.opcode, of(it.done))).collect();
+    assert_eq!(kinds, [(PREAD, (2, 0, 1)), (PWRITE, (1, 0, 0))]);
+}
+
+/// A program that reaps from the ring by itself takes what a rule was about before it can be changed; and what it reaps after
+/// its last call is not seen.
+#[test]
+fn why_a_rule_for_completions_did_not_act_on_a_program_that_reaps_by_itself() {
+    let why = |trace: &Trace| trace.model.report().rules[3].why.clone().unwrap();
+    let mut trace = Trace::new();
+    trace.call(None, 1, submit(vec![request(1, PWRITE)]));
+    assert!(why(&trace).starts_with("1 such requests were submitted"), "{}", why(&trace));
+    trace.complete(1, 512);
+    let event = IoEvent { data: 0, obj: 1, res: 512, res2: 0 };
+    let fault = Fault { rule: 4, effect: Effect::Missed };
+    trace.tell(Body::Changed(Changed { ctx: H, event, res: EIO, fault }));
+    assert!(why(&trace).contains("for 1 completion, which had left the ring"), "{}", why(&trace));
+}
+
+#[test]
+fn so_many_faults_of_a_second_are_looked_into() {
+    let mut trace = Trace { ways: None, ..Trace::new() };
+    let mut looks = 0;
+    for number in 0..1000 {
+        trace.call(Some(ERROR), EAGAIN, write(1, 512 * number));
+        let all = std::iter::from_fn(|| trace.model.next_question());
+        looks += all.filter(|it| matches!(it, Question::Ways { .. })).count();
+    }
+    assert_eq!(looks, 16);
+    trace.exit(ExitStatus::Code(0));
+    let verdicts = trace.verdicts();
+    let is_sure = |it: &&Verdict| it.doubt.is_none();
+    assert_eq!(
+        verdicts.iter().filter(is_sure).count(),
+        0,
+        "no look was answered: {:?}",
+        verdicts.first()
+    );
 }
 
 #[test]
@@ -1171,6 +1271,9 @@ fn a_later_wait_on_the_same_context_is_not_known_to_be_a_retry() {
         (verdict(timed(None), &at_once, timed(None)), Some(Doubt::OtherArguments)),
         (verdict(timed(Some(900)), &at_once, nothing()), Some(Doubt::OtherArguments)),
         (verdict(nothing(), &at_once, wants_two()), Some(Doubt::OtherArguments)),
+        // The first one had no timeout; what has none at all is a look, and no wait.
+        (verdict(nothing(), &at_once, timed(Some(900))), None),
+        (verdict(nothing(), &at_once, timed(Some(0))), Some(Doubt::OtherArguments)),
         (verdict(nothing(), &late, nothing()), Some(Doubt::Late)),
         (verdict(nothing(), &submitted, nothing()), Some(Doubt::Submitted)),
     ] {

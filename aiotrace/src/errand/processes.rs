@@ -37,6 +37,8 @@ errands! {
 
         /// [`ring::of_process`]
         Rings() -> Option<Vec<(u64, u64)>> = ring::of_process;
+        /// [`ring::below`]
+        Below() -> Vec<(u32, u64)> = ring::below;
         /// [`ring::headers`]
         Headers(handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingHeader>> = ring::headers;
         /// [`ring::entries`]
@@ -54,6 +56,8 @@ errands! {
         Ways(fd: u32) -> Option<event::Ways> = ways::of_file;
         /// [`descriptor::path`]
         Path(fd: u32) -> Option<Vec<u8>> = descriptor::path;
+        /// [`descriptor::path_of_thread`]
+        PathOfThread(fd: u32) -> Option<Vec<u8>> = descriptor::path_of_thread;
         /// [`descriptor::position`]
         Position(fd: u32) -> Option<i64> = descriptor::position;
         /// [`descriptor::iovecs`]

@@ -8,6 +8,7 @@
 mod blocked;
 pub mod descriptor;
 pub mod file;
+pub mod maps;
 mod memory;
 mod process;
 pub mod ring;

@@ -5,8 +5,9 @@ use std::{fs, io};
 
 use super::{
     all,
-    descriptor::{identity, status_of},
+    descriptor::{identity, place, status_of},
     file,
+    maps::Mapping,
     process::status_field,
 };
 use crate::event::{Others, Ways};
@@ -22,22 +23,23 @@ const URING: &[u8] = b"anon_inode:[io_uring]";
 /// The device of a mapping is another one than that of statx(2) on some file systems, such as btrfs, so only the inodes are
 /// compared: another file with the same number may pass for this one. Processes that we may not look at are none.
 pub fn of_file(pid: u32, fd: u32) -> Option<Ways> {
-    let id = identity(&status_of(&format!("/proc/{pid}/fd/{fd}"), libc::STATX_INO).ok()?);
+    let place = place(pid, fd)?;
+    let id = identity(&status_of(&format!("{place}/fd/{fd}"), libc::STATX_INO).ok()?);
     let mut ways = Ways::default();
     // One that ends has no mappings any more.
     let mut has_memory = false;
     let told = file::lines(format!("/proc/{pid}/maps"), |line| {
         has_memory = true;
         ways.uring |= line.ends_with(URING);
-        if let Some((inode, is_stored)) = mapped(line).filter(|it| it.0 == id.1) {
-            ways.mapped |= inode == id.1;
-            ways.stored |= is_stored;
+        if let Some(it) = Mapping::parse(line).filter(|it| it.inode != 0 && it.inode == id.1) {
+            ways.mapped = true;
+            ways.stored |= it.is_stored();
         }
     });
     if !has_memory || told.ok()? != file::Told::All {
         return None;
     }
-    let own = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let own = fs::read_dir(format!("{place}/fd")).ok()?;
     ways.uring |= own.flatten().any(|it| is_uring(&it));
     (ways.writers, ways.others) = others(pid, id);
     Some(ways)
@@ -46,15 +48,6 @@ pub fn of_file(pid: u32, fd: u32) -> Option<Ways> {
 fn is_uring(entry: &fs::DirEntry) -> bool {
     use std::os::unix::ffi::OsStrExt as _;
     fs::read_link(entry.path()).is_ok_and(|it| it.as_os_str().as_bytes() == URING)
-}
-
-/// The inode of a line of maps, and whether stores to the mapping go to the file.
-fn mapped(line: &[u8]) -> Option<(u64, bool)> {
-    // `FROM-TO PERMISSIONS OFFSET DEVICE INODE PATH`
-    let mut words = line.split(|it| *it == b' ').skip(1);
-    let permissions = words.next()?;
-    let inode = str::from_utf8(words.nth(2)?).ok()?.parse().ok().filter(|it| *it != 0)?;
-    Some((inode, permissions.get(1) == Some(&b'w') && permissions.get(3) == Some(&b's')))
 }
 
 /// Whether others have the file open for writing, and whether others have it open.
@@ -115,11 +108,6 @@ mod tests {
         drop((copied, shared));
         assert_eq!(found(), Some((false, false)));
         assert_eq!(of_file(us, 9999), None);
-        assert_eq!(mapped(b"7f00-7f01 rw-s 00000000 08:01 77   /a b"), Some((77, true)));
-        assert_eq!(mapped(b"7f00-7f01 r--s 00000000 08:01 77   /a b"), Some((77, false)));
-        assert_eq!(mapped(b"7f00-7f01 rw-p 00000000 08:01 77   /a"), Some((77, false)));
-        assert_eq!(mapped(b"7f00-7f01 rw-s 00000000 00:00 0 "), None);
-        assert_eq!(mapped(b"7f00-7f01 rw"), None);
     }
 
     #[test]

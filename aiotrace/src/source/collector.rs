@@ -360,6 +360,11 @@ impl Collector {
         self.stop.ask();
     }
 
+    /// Asks for [`Message::Report`], as whoever sends us SIGUSR1 does.
+    pub fn ask_for_report(&self) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGUSR1);
+    }
+
     /// For what happened up to this time, nanoseconds of CLOCK_MONOTONIC, synchronous calls need not be watched any
     /// more.
     pub fn settled(&self, time: u64) {

@@ -8,10 +8,10 @@ use crate::{
     clock,
     counted::Counted,
     errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsOpen, Missing},
-    event::{Body, Event, Handle, Looked, Open, Ring, RingFound, Why},
+    event::{Body, Event, Handle, Looked, Open, Ring, RingFound, User, Why},
     failure::{Context as _, Result},
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
-    output::{Ended, Start},
+    output::{Ended, Start, escape::escaped},
     source::{Losses, bpf::Decoder},
 };
 
@@ -42,6 +42,16 @@ impl FaultLimits {
             .collect();
         (!reasons.is_empty()).then(|| reasons.join(", "))
     }
+}
+
+/// Says that a process below a target uses AIO, and is not traced.
+fn say_untraced(it: &User, target: u32) {
+    let (name, pid) = (escaped(&it.name), it.pid);
+    let contexts = if it.contexts == 1 { "context" } else { "contexts" };
+    eprintln!(
+        "aiotrace: {name}:{pid}, a descendant of {target}, has {} {contexts} and is not traced: attach -p {pid}",
+        it.contexts
+    );
 }
 
 /// What the source of a trace sees.
@@ -261,6 +271,13 @@ impl Conclusions {
                     }
                     (pid, Looked::Threads(errand::Threads { pid }.ask().flatten()))
                 }
+                Question::Below { pid } => {
+                    let users = answers::below(pid, |it| self.model.traces(it));
+                    if !self.is_over {
+                        users.iter().for_each(|it| say_untraced(it, pid));
+                    }
+                    (pid, Looked::Below(users))
+                }
                 Question::Path { pid, fd } => {
                     (pid, Looked::Path { fd, path: errand::Path { pid, fd }.ask().flatten() })
                 }
@@ -313,6 +330,7 @@ impl Conclusions {
             self.lost(shown);
         }
         self.is_over = true;
+        self.model.ask_who_uses_aio();
         self.quiet(decoder, shown);
         self.scan(shown);
     }

@@ -192,7 +192,11 @@ impl<'a> Session<'a> {
                 other => other,
             };
             match patience.end(Instant::now()) {
-                Some(Ending::Over) => conclusions.timed_out(clock::monotonic(), &mut shown),
+                Some(Ending::Look) => collector.ask_for_report(),
+                Some(Ending::Over) => {
+                    conclusions.timed_out(clock::monotonic(), &mut shown);
+                    patience.looked();
+                }
                 Some(Ending::Hopeless) => collector.stop(),
                 None => (),
             }
@@ -221,6 +225,11 @@ impl<'a> Session<'a> {
                     decoder.in_progress(now, &in_calls, Why::Reported, |event| {
                         conclusions.event(event, &mut shown);
                     });
+                    if patience.looks() {
+                        conclusions.timed_out(now, &mut shown);
+                        patience.looked();
+                        continue;
+                    }
                     let unanswered = errand::unanswered();
                     let losses = Losses { undecodable, unanswered, ..losses };
                     let losses = conclusions.with_unread(losses);

@@ -258,6 +258,8 @@ fn is_same(first: &Args, later: &Args) -> bool {
     };
     let is_no_longer = match (timeout, later_timeout) {
         (None, None) => true,
+        // After a wait without an end, one with one. (A look without a wait is something else.)
+        (None, Some(Some(later))) => (later.sec, later.nsec) > (0, 0),
         // What was not read is not known to be the same.
         (Some(Some(it)), Some(Some(later))) => (later.sec, later.nsec) <= (it.sec, it.nsec),
         _ => false,

@@ -12,9 +12,12 @@ use crate::{
     event::{ExitStatus, Syscall},
     model::{
         Doubt, Map, Model,
-        verdict::{Cause, Going, HUNG_AFTER, Half},
+        verdict::{Cause, Doing, Going, HUNG_AFTER, Half, STILL_AFTER},
     },
 };
+
+/// A retry that is due may be late by this; nanoseconds.
+const LATE: u64 = 50_000_000;
 
 impl Faults {
     /// What follows is not known for sure; `None`: of nobody.
@@ -77,10 +80,17 @@ impl Faults {
         }
         self.undelivered.retain_in_any_order(|(of, ..), _| *of != space);
         let going = exit.map_or(Going::Exec, Going::Ended);
+        // We have killed it, or it ends because it was asked to. A crash is its own doing.
+        let is_timed_out = self.is_timed_out && !going.is_crash();
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
             let told = watched.told.filter(|_| !self.is_back(watched));
-            let (half, going) = match (going.is_killed(), told) {
+            let is_killed = going.is_killed() || is_timed_out;
+            let going = match is_timed_out {
+                true => Going::TimedOut(self.doing(watched, time)),
+                false => going,
+            };
+            let (half, going) = match (is_killed, told) {
                 // What was told of it stands: nobody knows what it would have done.
                 (true, Some(told)) => {
                     let is_hung = told.going == Some(Going::Hung);
@@ -121,6 +131,7 @@ impl Faults {
 
     /// The processes were ended because they took too long: at this time.
     pub fn timed_out(&mut self, time: u64) {
+        self.is_timed_out = true;
         let numbers: Vec<u64> = self.watched.keys().copied().collect();
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
@@ -129,7 +140,23 @@ impl Faults {
                 Some(told) if told.half == Half::Lost && watched.is_lost() => (Half::Lost, None),
                 _ => half,
             };
-            self.close(number, half, Some(Going::TimedOut), Some(time));
+            let going = Going::TimedOut(self.doing(watched, time));
+            self.close(number, half, Some(going), Some(time));
+        }
+    }
+
+    /// What the process was doing about a fault at this time.
+    fn doing(&self, it: &Watched, time: u64) -> Doing {
+        let last = self.active.get(&it.space).map_or(it.time, |active| active.last.max(it.time));
+        let still = time.saturating_sub(last);
+        // How long it took before: the faults that its retries met, or this one.
+        let pace = it.before.last().and_then(|it| it.after).or(it.after);
+        let tries = it.retries.saturating_add(it.before.len() as u64);
+        let is_on = |pace: u64| still <= pace.saturating_mul(8).saturating_add(LATE);
+        match still < STILL_AFTER {
+            true if it.settled.is_none() && tries > 1 && pace.is_some_and(is_on) => Doing::Retries,
+            true => Doing::Calls,
+            false => Doing::Nothing,
         }
     }
 
@@ -231,6 +258,7 @@ impl Model {
     pub fn timed_out(&mut self, time: u64) {
         self.now = self.now.max(time);
         self.faults.now = self.now;
+        self.waited = Some(self.waits_in_calls());
         self.faults.timed_out(time);
         self.drop_what_waits(time);
     }

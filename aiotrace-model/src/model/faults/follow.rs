@@ -32,6 +32,8 @@ impl Model {
     /// What was made of a fault, and was not told yet.
     pub fn next_verdict(&mut self) -> Option<Verdict> {
         let mut verdict = self.faults.untold()?;
+        let ended = verdict.later.map(|later| verdict.time.saturating_add(later));
+        verdict.told = ended.unwrap_or(self.now).max(verdict.time);
         if let Some(name) = self.names.get(&verdict.pid) {
             verdict.process.clone_from(name);
         }
@@ -253,7 +255,10 @@ impl Model {
             row.not_followed += 1;
             return;
         }
-        let context = self.context_mut(event.pid, ctx);
+        let mut context = self.context_mut(event.pid, ctx);
+        if let Some(context) = context.as_mut().filter(|_| res < 0) {
+            context.done.made_to_fail += 1;
+        }
         let name = context.as_ref().map(|it| it.name);
         let by_hand = context.as_ref().is_some_and(|it| it.is_reaped_by_hand());
         let in_flight = context.and_then(|it| it.requests.of_event(&own)).cloned();
@@ -263,6 +268,11 @@ impl Model {
             || vec![Want::Iocb(ctx.0, own.obj)],
             |request| wants_of_completion(request, res),
         );
+        if let Some(subject) = known.and_then(Subject::of).filter(|_| res < 0)
+            && let Some(kind) = self.kind(event.pid, subject.fd, subject.opcode)
+        {
+            kind.done.made_to_fail += 1;
+        }
         let kind = Kind::Completion {
             subject: known.and_then(Subject::of),
             is_write: known.is_some_and(Request::is_write),

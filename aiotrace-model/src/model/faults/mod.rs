@@ -112,6 +112,8 @@ pub struct Faults {
     handed: Vec<Verdict>,
     /// Requests so far, if there are rules.
     history: Option<Box<history::History>>,
+    /// `--timeout` has ended the program: what happens to it from now on is not its own doing.
+    is_timed_out: bool,
 }
 
 impl Faults {

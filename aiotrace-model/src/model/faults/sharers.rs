@@ -12,6 +12,8 @@ use crate::{
 
 /// Descriptors that one call makes worth a look.
 const MOST_LOOKS: usize = 16;
+/// Looks at all processes that have a file, in a second: each of them may have to go through 100,000 descriptors.
+const MOST_IN_A_SECOND: u32 = 16;
 /// Descriptors of which something is known.
 const MOST_DESCRIPTORS: usize = 1024;
 
@@ -133,7 +135,7 @@ impl Model {
         for fd in unseen.fds().to_vec() {
             match self.faults.sharers.ways(space, fd, time) {
                 Some(ways) => unseen.looked(fd, time, ways),
-                None => drop(self.ask(Question::Ways { pid, fd })),
+                None => self.ask_for_ways(pid, fd),
             }
         }
         placeless
@@ -149,6 +151,15 @@ impl Model {
             if let Some(it) = self.faults.watched.get_mut(&number) {
                 (it.placeless, it.unseen) = (placeless, unseen);
             }
+        }
+    }
+
+    /// Asks by what else a file may be read or written. What is not asked because there were too many questions stays unknown.
+    fn ask_for_ways(&mut self, pid: u32, fd: u32) {
+        let ways = Question::Ways { pid, fd };
+        // One look serves all faults that wait for it.
+        if !self.questions.contains(&ways) && self.looks_at_ways.take(self.now, MOST_IN_A_SECOND) {
+            self.ask(ways);
         }
     }
 

@@ -91,6 +91,7 @@ impl Faults {
         let verdict = Verdict {
             path,
             time: it.time,
+            told: it.time,
             pid: it.pid,
             process: Vec::new(),
             tid: it.tid,

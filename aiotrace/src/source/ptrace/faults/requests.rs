@@ -64,13 +64,18 @@ impl<'a> Requests<'a> {
         if self.iocbs.is_none() {
             self.iocbs = Some(self.read());
         }
-        let pid = self.tracee.pid;
-        let Self { iocbs, paths, .. } = self;
+        let (pid, tid) = (self.tracee.pid, self.tracee.tid);
+        let Self { iocbs, paths, addresses, .. } = self;
+        // Whoever calls has descriptors of its own, perhaps; who submitted what completes is not known.
+        let ask = |fd| match addresses {
+            Addresses::OfCall(_) => errand::PathOfThread { pid: tid, fd }.ask().flatten(),
+            Addresses::One(..) => errand::Path { pid, fd }.ask().flatten(),
+        };
         iocbs.iter().flatten().any(|iocb| {
             let path = rule.path.as_ref().and_then(|_| {
                 // The path is looked up at this moment: it is the file that the request will use, or has used.
                 let path = |it| PathBuf::from(OsString::from_vec(it));
-                let look = |fd| errand::Path { pid, fd }.ask().flatten().map(path);
+                let look = |fd| ask(fd).map(path);
                 paths.entry(iocb.fildes).or_insert_with(|| look(iocb.fildes)).as_deref()
             });
             rule.describes(iocb.opcode, iocb.fildes, path)

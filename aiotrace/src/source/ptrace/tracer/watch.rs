@@ -102,8 +102,9 @@ impl Tracer {
         let offset = call.offset(abi, &args).or_else(|| {
             let moved = call.is_at_position(abi, &args) && ret >= 0;
             // The position of the descriptor is behind the bytes that were just moved.
-            let before =
-                || Position { pid, fd }.ask().flatten()?.checked_sub(ret).filter(|it| *it >= 0);
+            let before = || {
+                Position { pid: tid, fd }.ask().flatten()?.checked_sub(ret).filter(|it| *it >= 0)
+            };
             moved.then(before).flatten()
         });
         let placed = if offset.is_some() { Mark::Read } else { Mark::Unread };
