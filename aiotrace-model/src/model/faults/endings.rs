@@ -244,6 +244,7 @@ impl Model {
     /// `--timeout`: the traced program is ended now, because it took too long.
     pub fn timed_out(&mut self, time: u64) {
         self.now = self.now.max(time);
+        self.moment = self.now;
         self.waited = Some(self.waits_in_calls());
         self.faults.timed_out(time);
         self.drop_what_waits(time);
