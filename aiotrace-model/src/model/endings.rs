@@ -252,6 +252,7 @@ impl Model {
     /// The trace is over, and no events follow.
     pub fn finish(&mut self, time: u64) {
         self.now = self.now.max(time);
+        self.moment = self.now;
         self.settle(true);
         let waiting = std::mem::take(&mut self.waiting);
         waiting.into_iter().for_each(|it| self.tell_unanswered(it));

@@ -149,6 +149,8 @@ pub struct Model {
     settings: Settings,
     /// Time of the newest event.
     now: u64,
+    /// Of which time it is told: that of the event that came last, which may be older; or `now`, if time has passed.
+    moment: u64,
     next_context: u64,
     contexts: Map<(u64, u64), Context>,
     /// Contexts whose handle was given to another context while io_destroy still waits.
@@ -256,6 +258,7 @@ impl Model {
         Self {
             settings,
             now: 0,
+            moment: 0,
             next_context: 1,
             contexts: Map::default(),
             leaving: Vec::new(),
@@ -315,6 +318,7 @@ impl Model {
     pub fn handle_event(&mut self, event: &Event) {
         self.now = self.now.max(event.time);
         self.faults.now = self.now;
+        self.moment = event.time;
         let is_of_request = matches!(
             event.body,
             Body::Completion(_) | Body::Refused(_) | Body::Changed(_) | Body::Behind(_)

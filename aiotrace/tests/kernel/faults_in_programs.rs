@@ -158,6 +158,19 @@ fn what_qemu_img_makes_of_faults() {
     }
 }
 
+/// It sees the last completions in the ring, and makes no call after that: nothing is discarded.
+fn qemu_img_that_is_well_discards_nothing() {
+    for root in roots() {
+        let (_directory, mut bench) = qemu_img_bench(&root);
+        bench.push("-w".to_owned());
+        let trace = traced(&["run", "-f"], &bench);
+        assert!(trace.status.success(), "{}", trace.stderr);
+        let severe: Vec<_> = trace.findings().iter().map(|it| it.message.clone()).collect();
+        let names: Vec<_> = trace.findings().into_iter().map(|it| it.name.clone()).collect();
+        assert!(!names.iter().any(|it| it == "discarded-requests"), "{severe:?}");
+    }
+}
+
 /// The first request of the newer version is a trial: an fdsync on a context of its own, which it destroys before the
 /// request is reaped. A refusal does not matter to it, and the request is lost. The older version ends.
 fn two_versions_of_qemu_img_make_different_things_of_the_first_fault() {
@@ -231,6 +244,7 @@ const PROGRAMS: Need = Need::Native("the guests do not have these programs");
 tests![
     what_fio_makes_of_faults if PROGRAMS,
     what_qemu_img_makes_of_faults if PROGRAMS,
+    qemu_img_that_is_well_discards_nothing if PROGRAMS,
     two_versions_of_qemu_img_make_different_things_of_the_first_fault if PROGRAMS,
     what_sysbench_makes_of_faults if PROGRAMS,
     fio_and_qemu_img_hang_if_nothing_is_accepted if PROGRAMS,

@@ -258,6 +258,7 @@ impl Model {
     pub fn timed_out(&mut self, time: u64) {
         self.now = self.now.max(time);
         self.faults.now = self.now;
+        self.moment = self.now;
         self.waited = Some(self.waits_in_calls());
         self.faults.timed_out(time);
         self.drop_what_waits(time);

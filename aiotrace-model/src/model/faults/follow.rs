@@ -33,7 +33,7 @@ impl Model {
     pub fn next_verdict(&mut self) -> Option<Verdict> {
         let mut verdict = self.faults.untold()?;
         let ended = verdict.later.map(|later| verdict.time.saturating_add(later));
-        verdict.told = ended.unwrap_or(self.now).max(verdict.time);
+        verdict.told = ended.unwrap_or(self.moment).max(verdict.time);
         if let Some(name) = self.names.get(&verdict.pid) {
             verdict.process.clone_from(name);
         }
