@@ -23,7 +23,8 @@ impl Requests {
     /// Counts the requests of a call.
     pub fn call(&mut self, counted: &mut Counted, event: &Event, call: &Call) {
         let key = (event.pid, call.args.handle());
-        let has_room = counted.contexts.len() < MOST_CONTEXTS || counted.contexts.contains_key(&key);
+        let has_room =
+            counted.contexts.len() < MOST_CONTEXTS || counted.contexts.contains_key(&key);
         if !has_room {
             return;
         }

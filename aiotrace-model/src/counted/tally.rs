@@ -138,7 +138,8 @@ mod tests {
             tally.call(&event, &call, false);
         }
         let context = &tally.counted().contexts[&(7, ctx)];
-        let numbers = (context.accepted, context.reaped, context.failed, context.moved, context.unread);
+        let numbers =
+            (context.accepted, context.reaped, context.failed, context.moved, context.unread);
         assert_eq!(numbers, (2, 3, 1, 4096, 1), "the third one was not accepted");
         let latencies = &context.latencies[&1];
         assert_eq!((latencies.count(), latencies.most()), (1, 5000), "from 4000 to 9000");

@@ -43,6 +43,7 @@ mod spaces;
 pub mod sums;
 mod timeout;
 mod trend;
+pub mod usage;
 pub mod verdict;
 mod waits;
 mod watch;
@@ -175,6 +176,7 @@ pub struct Model {
     evicted: u64,
     faults: Faults,
     refusals: refused::Refusals,
+    usages: usage::Usages,
     inside: waits::Inside,
     /// Threads that are to wait for their requests, with the contexts of these.
     turns: Map<u32, (u64, u64)>,
@@ -267,6 +269,7 @@ impl Model {
             evicted: 0,
             faults: Faults::new(settings.synchronous),
             refusals: refused::Refusals::default(),
+            usages: usage::Usages::default(),
             inside: waits::Inside::default(),
             turns: Map::default(),
             pollers: findings::busy_reaping::Pollers::default(),

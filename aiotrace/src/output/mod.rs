@@ -9,6 +9,7 @@ pub mod json;
 mod lines;
 pub mod paths;
 mod report;
+mod short;
 pub mod table;
 pub mod text;
 
