@@ -8,6 +8,7 @@ mod format;
 pub mod json;
 mod lines;
 pub mod paths;
+pub mod perfetto;
 mod report;
 mod short;
 pub mod table;
@@ -17,7 +18,7 @@ use std::io;
 
 pub use self::{
     counted::Rows,
-    format::{Format, Listed},
+    format::{Format, Listed, Traced},
 };
 pub use crate::words::escape;
 use crate::{
