@@ -577,3 +577,7 @@ impl<W: Write> Output for Perfetto<W> {
         self.packets.flush()
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
+mod tests;

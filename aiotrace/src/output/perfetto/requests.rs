@@ -4,7 +4,7 @@
 //! A completion can come before the io_submit of its request returns, and it can be reaped before
 //! that by another thread: what comes early waits here for its request.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 
 /// A request.
 #[derive(Clone, Debug, Default)]
@@ -43,7 +43,7 @@ pub struct Over {
     pub reaped: u64,
 }
 
-/// Most requests, and most that came early, of a context.
+/// Most requests, lanes, and most that came early, of a context.
 const MOST: usize = 65_536;
 /// What came early waits no longer than this: its request began before the attach. Nanoseconds.
 const EARLY: u64 = 10_000_000_000;
@@ -54,8 +54,10 @@ pub struct Requests {
     live: HashMap<u64, VecDeque<Request>>,
     early: HashMap<u64, VecDeque<(Done, Option<u64>)>>,
     early_count: usize,
-    /// For each lane the time from which on it is free; `u64::MAX`: it is not.
+    /// For each lane the time at which its last request was over.
     lanes: Vec<u64>,
+    /// The lanes in which there is no request.
+    free: BTreeSet<usize>,
     count: usize,
     /// Requests in flight, and completions that were not reaped.
     pub in_flight: i64,
@@ -70,12 +72,18 @@ impl Requests {
         if self.count >= MOST {
             return None;
         }
-        let free = self.lanes.iter().position(|it| *it <= request.from);
-        let lane = free.unwrap_or_else(|| {
-            self.lanes.push(0);
-            self.lanes.len() - 1
-        });
-        (request.lane, self.lanes[lane]) = (lane, u64::MAX);
+        // It may have begun before the lane was free, in a call that returned later.
+        let free = self.free.iter().copied().find(|lane| self.lanes[*lane] <= request.from);
+        let lane = match free {
+            Some(lane) => lane,
+            None if self.lanes.len() >= MOST => return None,
+            None => {
+                self.lanes.push(0);
+                self.lanes.len() - 1
+            }
+        };
+        self.free.remove(&lane);
+        request.lane = lane;
         self.count += 1;
         self.in_flight += 1;
         let address = request.iocb[0];
@@ -133,6 +141,7 @@ impl Requests {
             self.live.remove(&address);
         }
         self.lanes[request.lane] = time;
+        self.free.insert(request.lane);
         self.count -= 1;
         self.unreaped -= 1;
         Some(Over { request, reaped: time })
