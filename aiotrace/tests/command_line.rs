@@ -225,7 +225,7 @@ fn a_lease_on_a_file_is_not_waited_for() {
 #[test]
 fn the_help_fits_a_terminal() {
     for command in
-        [&["--help"][..], &["attach", "-h"], &["run", "-h"], &["ls", "-h"], &["explain", "-h"]]
+        [&["--help"][..], &["attach", "-h"], &["run", "-h"], &["ls", "-h"], &["top", "-h"], &["explain", "-h"]]
     {
         let output = aiotrace(command);
         assert_eq!(output.status.code(), Some(0));
@@ -361,4 +361,16 @@ fn recording(name: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     file
+}
+
+#[test]
+fn a_screen_needs_a_terminal_and_a_timeline_a_file() {
+    // Here stdout is a pipe.
+    assert!(stderr(&["top", "-n", "0"], 2).contains("0 is not in 1.."));
+    assert!(stderr(&["top", "-s", "cpu"], 2).contains("the columns are pid, name"));
+    assert!(stderr(&["top", "-F", "("], 2).contains("is no regular expression"));
+    assert!(stderr(&["top", "-p", "1", "--proc"], 2).contains("cannot be used with"));
+    assert!(stderr(&["top", "/nonexistent"], 2).contains("cannot open /nonexistent"));
+    let text = stderr(&["attach", "-a", "-q", "--format", "perfetto"], 2);
+    assert!(text.contains("-c and -q do not go with it") && text.contains("-o FILE"), "{text}");
 }

@@ -11,6 +11,7 @@ mod kernel;
 mod kernels;
 mod lint;
 mod newer;
+mod perfetto;
 mod probes;
 mod release;
 mod setup;
@@ -40,6 +41,7 @@ enum Task {
     Bench(bench::Options),
     Kernel(kernel::Options),
     Fuzz(fuzz::Options),
+    Perfetto(perfetto::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(options) => bench::run(&options)?,
         Task::Kernel(options) => kernel::run(&options)?,
         Task::Fuzz(options) => fuzz::run(&options)?,
+        Task::Perfetto(options) => perfetto::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

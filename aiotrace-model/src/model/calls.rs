@@ -31,6 +31,7 @@ impl Model {
         }
         // An answer that is a fault says nothing about the kernel.
         let is_injected = self.faults.rules.injected(call);
+        self.usages.call(event.pid, call, is_injected);
         if call.entry == Entry::Denied && !is_injected {
             return self.denied(event, call);
         }

@@ -44,6 +44,7 @@ pub mod sums;
 mod timeout;
 mod trend;
 mod unseen;
+pub mod usage;
 pub mod verdict;
 mod waits;
 mod watch;
@@ -178,6 +179,7 @@ pub struct Model {
     evicted: u64,
     faults: Faults,
     refusals: refused::Refusals,
+    usages: usage::Usages,
     inside: waits::Inside,
     /// What threads waited for when `--timeout` ended the program.
     waited: Option<Vec<Wait>>,
@@ -279,6 +281,7 @@ impl Model {
             evicted: 0,
             faults: Faults::new(settings.synchronous),
             refusals: refused::Refusals::default(),
+            usages: usage::Usages::default(),
             inside: waits::Inside::default(),
             waited: None,
             alignments: findings::direct_io_misaligned::Alignments::default(),

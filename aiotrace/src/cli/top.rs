@@ -17,7 +17,7 @@ use crate::{
     failure::{Context as _, Failure, Result},
     inventory::{Inventory, machine},
     model::Thresholds,
-    output::{Format, clock as stamps, counting::Counting, json::Json, paths::Paths},
+    output::{Format, Traced, clock as stamps, counting::Counting, json::Json, paths::Paths},
     source::{
         bpf,
         collector::{Pace, Stop, all_signals},
@@ -241,7 +241,7 @@ fn settings(pace: Pace) -> trace::Settings {
     trace::Settings {
         view: trace::View {
             output: None,
-            format: Format::Text,
+            format: Traced::Text,
             summary: true,
             quiet: true,
             verbose: false,

@@ -2,7 +2,7 @@
 
 use std::io::Write;
 
-use super::{Ended, escape::escaped, paths::Paths};
+use super::{Ended, escape::escaped, paths::Paths, short};
 use crate::{
     event::opcode_name,
     model::{
@@ -47,6 +47,9 @@ pub(super) fn write(
     if end.reason == Reason::Asked {
         let after = duration(end.attached.as_nanos() as u64);
         line!(out, "=== report asked for after {after}; the trace goes on ===");
+    }
+    for it in short::lines(end, report, style.paint) {
+        line!(out, "{it}");
     }
     findings(out, end, report, style);
     trends(out, report);

@@ -42,6 +42,8 @@ fn the_commands_of_the_readme_work() {
     let recording = std::path::Path::new("/tmp/fio.aiotrace");
     assert!(recording.metadata().unwrap().len() > 1000, "something was recorded");
     std::fs::remove_file(recording).unwrap();
+    assert!(out.contains("REQ/s") && out.contains("fs.aio-nr"), "a table of top: {out}");
+    std::fs::remove_file("/tmp/fio.pftrace").unwrap();
     let json = std::fs::read_to_string("/tmp/trace.jsonl").unwrap();
     let lines = super::support::parse(&json);
     assert!(lines.iter().any(|line| matches!(line, Line::Getevents(_))), "{json}");

@@ -4,8 +4,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Format, values};
-use crate::{output::clock, trace};
+use super::values;
+use crate::{
+    output::{self, clock},
+    trace,
+};
 
 /// How events are shown.
 #[derive(Debug, Args)]
@@ -13,9 +16,11 @@ pub struct View {
     /// Write to this file instead of stdout
     #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
-    /// text, or json: one object per line, specified in docs/reference/json.md
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
+    /// text; json: one object per line (docs/reference/json.md); perfetto: a timeline
+    ///
+    /// A timeline is for https://ui.perfetto.dev (docs/how-to/timeline.md).
+    #[arg(long, value_enum, default_value_t = Traced::Text)]
+    format: Traced,
     /// Count calls, errors and durations instead of showing calls
     ///
     /// They are counted in the kernel (except with --record, --inject, --stacks and --source
@@ -42,6 +47,14 @@ values! {
         Auto,
         Always,
         Never,
+    }
+}
+
+values! {
+    Traced of output::Traced {
+        Text,
+        Json,
+        Perfetto,
     }
 }
 
