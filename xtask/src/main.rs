@@ -6,6 +6,7 @@ mod command;
 mod cost;
 mod debian;
 mod demo;
+mod dist;
 mod fuzz;
 mod kernel;
 mod kernels;
@@ -40,6 +41,7 @@ enum Task {
     Bench(bench::Options),
     Kernel(kernel::Options),
     Fuzz(fuzz::Options),
+    Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(options) => bench::run(&options)?,
         Task::Kernel(options) => kernel::run(&options)?,
         Task::Fuzz(options) => fuzz::run(&options)?,
+        Task::Dist(options) => dist::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,8 +5,6 @@ use std::{path::Path, process::Command};
 
 use super::harness::Need;
 
-use aiotrace::output::json::Line;
-
 fn the_commands_of_the_readme_work() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
     let readme = std::fs::read_to_string(readme).unwrap();
@@ -35,17 +33,11 @@ fn the_commands_of_the_readme_work() {
     assert!(out.contains("=== contexts: 1, 1 of them alive") && out.contains(" adopted"), "{out}");
     let parts = out.split("\nunreaped-completions\n  severity  warning\n");
     assert_eq!(parts.count(), 2, "a finding is explained: {out}");
+    assert!(out.contains("fs.aio-nr ") && out.contains("CHARGE"), "{out}");
+    assert!(err.contains("aiotrace: fio is "), "{err}");
     assert!(out.contains("*** fault io_submit EAGAIN: retried after "), "{out}");
-    assert!(out.contains("would have been made (dry run)"), "{out}");
     assert!(out.contains("*** fault completion EIO: "), "{out}");
     assert!(out.contains("--- ptrace; "), "{out}");
-    let recording = std::path::Path::new("/tmp/fio.aiotrace");
-    assert!(recording.metadata().unwrap().len() > 1000, "something was recorded");
-    std::fs::remove_file(recording).unwrap();
-    let json = std::fs::read_to_string("/tmp/trace.jsonl").unwrap();
-    let lines = super::support::parse(&json);
-    assert!(lines.iter().any(|line| matches!(line, Line::Getevents(_))), "{json}");
-    std::fs::remove_file("/tmp/trace.jsonl").unwrap();
 }
 
 tests![
