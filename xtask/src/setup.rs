@@ -73,7 +73,7 @@ enum Item {
 }
 
 /// What the kernel tests run: Debian's packages, and a program of each.
-const TOOLS: [(&str, &str); 15] = [
+const TOOLS: [(&str, &str); 16] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -89,6 +89,7 @@ const TOOLS: [(&str, &str); 15] = [
     ("zsh", "zsh"),
     ("fish", "fish"),
     ("man-db", "man"),
+    ("jq", "jq"),
 ];
 
 impl Item {

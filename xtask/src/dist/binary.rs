@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use super::{Release, Target};
+use super::Release;
 use crate::command::{self, REQUIRE_EBPF, cargo};
 
 /// No release may be larger: it is copied to servers.
@@ -26,12 +26,12 @@ pub(super) struct Binary {
 
 /// Builds it.
 pub(super) fn build(release: &Release) -> Result<Binary> {
-    let triple = release.target.triple();
-    let target = target_directory(release);
-    let mut build = cargo(&["build", "--locked", "--profile", "dist", "-p", "aiotrace"]);
-    build.current_dir(&release.root).args(["--target", triple]).arg("--target-dir").arg(&target);
+    // What is behind the dashes is for the program only, so that its build shares the libraries with others.
+    let mut build = cargo(&["rustc", "--locked", "--profile", "dist", "-p", "aiotrace"]);
+    build.args(["--bin", "aiotrace", "--target", release.target.triple(), "--target-dir"]);
+    build.arg(&release.target_directory).args(["--", release.target.wants_build_id()]);
     build.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1).env("AIOTRACE_COMMIT", &release.commit);
-    command::run(build.env("RUSTFLAGS", flags(release)?))?;
+    command::run(build.current_dir(&release.root).env("RUSTFLAGS", flags(release)?))?;
     let built = directory(release).join("aiotrace");
     let (program, symbols) = (release.work.join("aiotrace"), release.work.join("aiotrace.debug"));
     command::run(objcopy(release)?.arg("--only-keep-debug").args([&built, &symbols]))?;
@@ -47,14 +47,9 @@ pub(super) fn build(release: &Release) -> Result<Binary> {
     Ok(Binary { program, symbols, id })
 }
 
-/// Kept from one release to the next, so that not all of it is built each time.
-fn target_directory(release: &Release) -> PathBuf {
-    release.out.with_extension("target")
-}
-
 /// Where cargo puts the program.
 pub(super) fn directory(release: &Release) -> PathBuf {
-    target_directory(release).join(release.target.triple()).join("dist")
+    release.target_directory.join(release.target.triple()).join("dist")
 }
 
 /// Paths of this machine are in no file of a release, and so they need not be the same on the next.
@@ -62,10 +57,7 @@ fn flags(release: &Release) -> Result<String> {
     let home = PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?);
     let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let link = match release.target {
-        Target::X86 => "-Clink-arg=-Wl,--build-id=sha1",
-    };
-    let parts = [remap(&release.root, "/aiotrace"), remap(&cargo, "/cargo"), link.to_owned()];
+    let parts = [remap(&release.root, "/aiotrace"), remap(&cargo, "/cargo")];
     if parts.iter().any(|it| it.contains(' ')) {
         bail!("a path has a blank in it, and RUSTFLAGS can hold none: build elsewhere");
     }

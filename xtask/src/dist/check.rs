@@ -185,19 +185,11 @@ fn install(release: &Release) -> Result<()> {
 fn again(release: &Release) -> Result<()> {
     let root = release.work.join("again");
     fs::create_dir_all(&root)?;
-    let mut pack = Command::new("sh");
     let script = "git clone -q . \"$2\" && git -C \"$2\" checkout -q --detach \"$1\"";
-    pack.current_dir(&release.root).args(["-c", script, "sh"]);
-    command::run(pack.arg(&release.commit).arg(&root))?;
-    let second = Release {
-        target: release.target,
-        version: release.version.clone(),
-        commit: release.commit.clone(),
-        epoch: release.epoch.clone(),
-        root,
-        out: release.out.with_file_name("dist-again").join("dist"),
-        work: release.out.with_file_name("dist-again").join("dist.work"),
-    };
+    let mut clone = Command::new("sh");
+    clone.current_dir(&release.root).args(["-c", script, "sh", &release.commit]).arg(&root);
+    command::run(&mut clone)?;
+    let second = Release::of(&root, release.target, root.join("target"))?;
     second.make()?;
     let sums = |out: &Path| fs::read_to_string(out.join(SUMS)).context("no checksums");
     let (first, second) = (sums(&release.out)?, sums(&second.out)?);

@@ -63,6 +63,13 @@ impl Target {
         }
     }
 
+    /// What makes the linker give the program a build id.
+    fn wants_build_id(self) -> &'static str {
+        match self {
+            Self::X86 => "-Clink-arg=-Wl,--build-id=sha1",
+        }
+    }
+
     /// Debian's and Go's name for it.
     fn debian(self) -> &'static str {
         match self {
@@ -80,6 +87,8 @@ pub(super) struct Release {
     epoch: String,
     /// The sources.
     root: PathBuf,
+    /// Where cargo builds.
+    target_directory: PathBuf,
     /// Where the result goes.
     out: PathBuf,
     /// For what is needed on the way.
@@ -87,7 +96,8 @@ pub(super) struct Release {
 }
 
 impl Release {
-    fn of(root: &Path, target: Target, out: PathBuf) -> Result<Self> {
+    fn of(root: &Path, target: Target, target_directory: PathBuf) -> Result<Self> {
+        let out = target_directory.join("dist");
         let git = |arguments: &[&str]| -> Result<String> {
             let mut git = Command::new("git");
             let text = command::output(git.arg("-C").arg(root).args(arguments))?;
@@ -107,6 +117,7 @@ impl Release {
             root: root.to_owned(),
             work: out.with_extension("work"),
             out,
+            target_directory,
         })
     }
 
@@ -158,7 +169,7 @@ pub fn run(options: &Options) -> Result<()> {
     }
     add_target(options.target)?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
-    let release = Release::of(&root, options.target, release::target_directory()?.join("dist"))?;
+    let release = Release::of(&root, options.target, release::target_directory()?)?;
     release.make()?;
     if options.check {
         check::all(&release)?;
