@@ -62,7 +62,8 @@ fn the_page_of_options_is_the_help() {
         let mut aiotrace = std::process::Command::new(env!("CARGO_BIN_EXE_aiotrace"));
         let output = aiotrace.args(arguments).arg("--help").output().unwrap();
         assert!(output.status.success(), "{arguments:?}");
-        String::from_utf8(output.stdout).unwrap().trim_end().to_owned()
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.trim_end().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
     };
     let all = help(&[]);
     let commands = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();

@@ -68,10 +68,15 @@ fn flags(release: &Release) -> Result<String> {
 fn objcopy(release: &Release) -> Result<Command> {
     let sysroot = command::output(Command::new("rustc").args(["--print", "sysroot"]))?;
     let host = command::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
-    let ours = Path::new(sysroot.trim()).join("lib/rustlib").join(host.trim());
-    let ours = ours.join("bin/rust-objcopy");
-    let name = if ours.exists() { ours.display().to_string() } else { "objcopy".to_owned() };
-    Ok(release.command(&name))
+    let sysroot = Path::new(sysroot.trim());
+    let ours = sysroot.join("lib/rustlib").join(host.trim()).join("bin/rust-objcopy");
+    if !ours.exists() {
+        return Ok(release.command("objcopy"));
+    }
+    let mut objcopy = release.command(&ours.display().to_string());
+    // It needs the compiler's LLVM.
+    objcopy.env("LD_LIBRARY_PATH", sysroot.join("lib"));
+    Ok(objcopy)
 }
 
 /// The build id: the note of the type `NT_GNU_BUILD_ID` (3) and the name "GNU".
