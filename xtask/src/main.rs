@@ -6,6 +6,7 @@ mod command;
 mod cost;
 mod debian;
 mod demo;
+mod dist;
 mod fuzz;
 mod kernel;
 mod kernels;
@@ -42,6 +43,7 @@ enum Task {
     Kernel(kernel::Options),
     Fuzz(fuzz::Options),
     Perfetto(perfetto::Options),
+    Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
@@ -65,6 +67,7 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Kernel(options) => kernel::run(&options)?,
         Task::Fuzz(options) => fuzz::run(&options)?,
         Task::Perfetto(options) => perfetto::run(&options)?,
+        Task::Dist(options) => dist::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -73,7 +73,7 @@ enum Item {
 }
 
 /// What the kernel tests run: Debian's packages, and a program of each.
-const TOOLS: [(&str, &str); 12] = [
+const TOOLS: [(&str, &str); 16] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -86,6 +86,10 @@ const TOOLS: [(&str, &str); 12] = [
     ("busybox-static", "busybox"),
     ("btrfs-progs", "mkfs.btrfs"),
     ("xfsprogs", "mkfs.xfs"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
+    ("man-db", "man"),
+    ("jq", "jq"),
 ];
 
 impl Item {

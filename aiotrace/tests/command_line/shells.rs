@@ -148,10 +148,8 @@ fn there_is_a_manual_page_for_each_command() {
     assert_eq!(found, pages);
     let findings = std::fs::read_to_string(directory.path().join("aiotrace-findings.7")).unwrap();
     for name in aiotrace::model::Name::ALL {
-        assert!(
-            findings.contains(&format!(".SH {}", name.text().to_uppercase().replace('-', "\\-"))),
-            "{name:?}"
-        );
+        let title = format!(".SH {}", name.text().to_uppercase());
+        assert!(findings.replace('\\', "").contains(&title), "{title}");
     }
     if has("man") {
         for page in found {
