@@ -7,7 +7,7 @@ use std::{
     process::Stdio,
 };
 
-use aiotrace::output::json::{FaultLine, GeteventsLine, IocbObject, Line, SubmitLine};
+use aiotrace::output::json::{FaultLine, FindingLine, GeteventsLine, IocbObject, Line, SubmitLine};
 use tempfile::TempDir;
 
 use super::{
@@ -158,16 +158,19 @@ fn what_qemu_img_makes_of_faults() {
     }
 }
 
-/// It sees the last completions in the ring, and makes no call after that: nothing is discarded.
+/// It sees the last completions in the ring, and makes no call after that: nothing is discarded when it ends. (The newer
+/// version ends a context of its own with a request in flight, on trial: that is so, and told.)
 fn qemu_img_that_is_well_discards_nothing() {
     for root in roots() {
         let (_directory, mut bench) = qemu_img_bench(&root);
         bench.push("-w".to_owned());
         let trace = traced(&["run", "-f"], &bench);
         assert!(trace.status.success(), "{}", trace.stderr);
-        let severe: Vec<_> = trace.findings().iter().map(|it| it.message.clone()).collect();
-        let names: Vec<_> = trace.findings().into_iter().map(|it| it.name.clone()).collect();
-        assert!(!names.iter().any(|it| it == "discarded-requests"), "{severe:?}");
+        let messages: Vec<&str> = trace.findings().iter().map(|it| &*it.message).collect();
+        assert!(!messages.iter().any(|it| it.starts_with("exit with ")), "{messages:?}");
+        // (On a busy machine an io_submit may really wait.)
+        let is_well = |it: &&FindingLine| it.severity == "info" || it.name == "blocking-submit";
+        assert!(trace.findings().iter().all(is_well), "{messages:?}");
     }
 }
 

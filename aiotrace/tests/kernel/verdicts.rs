@@ -183,7 +183,9 @@ fn a_program_that_does_not_end_is_ended_as_timeout_does_it() {
     assert_eq!(output.status.code(), Some(124), "{}", String::from_utf8_lossy(&output.stderr));
     let text = std::fs::read_to_string(&file).unwrap();
     let count = |what: &str| text.lines().filter(|it| it.contains(what)).count();
-    assert_eq!(count("met the next fault"), 2, "{text}");
+    let met =
+        text.lines().filter(|it| it.contains("*** fault") && it.contains("met the next fault"));
+    assert_eq!(met.count(), 2, "{text}");
     assert_eq!(count(" more (-v tells each) ***"), 1, "{text}");
     assert_eq!(count("; still retrying when --timeout ended it"), 2, "{text}");
     assert_eq!(count("not tried again") + count("died by"), 0, "{text}");

@@ -80,17 +80,10 @@ impl Faults {
         }
         self.undelivered.retain_in_any_order(|(of, ..), _| *of != space);
         let going = exit.map_or(Going::Exec, Going::Ended);
-        // We have killed it, or it ends because it was asked to. A crash is its own doing.
-        let is_timed_out = self.is_timed_out && !going.is_crash();
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
             let told = watched.told.filter(|_| !self.is_back(watched));
-            let is_killed = going.is_killed() || is_timed_out;
-            let going = match is_timed_out {
-                true => Going::TimedOut(self.doing(watched, time)),
-                false => going,
-            };
-            let (half, going) = match (is_killed, told) {
+            let (half, going) = match (going.is_killed(), told) {
                 // What was told of it stands: nobody knows what it would have done.
                 (true, Some(told)) => {
                     let is_hung = told.going == Some(Going::Hung);

@@ -112,7 +112,7 @@ pub struct Faults {
     handed: Vec<Verdict>,
     /// Requests so far, if there are rules.
     history: Option<Box<history::History>>,
-    /// `--timeout` has ended the program: what happens to it from now on is not its own doing.
+    /// `--timeout` ends the program: what it makes of faults from now on says nothing.
     is_timed_out: bool,
 }
 
@@ -205,7 +205,9 @@ impl Faults {
             self.tell_running(oldest);
             self.drop(oldest);
         }
-        let has_room = self.watched.len() < MOST_FAULTS && self.refused + size <= MOST_REFUSED;
+        let has_room = self.watched.len() < MOST_FAULTS
+            && self.refused + size <= MOST_REFUSED
+            && !self.is_timed_out;
         let row = self.row(watched.fault.rule, watched.cause, Some(watched.ret));
         row.made += 1;
         if !has_room {
