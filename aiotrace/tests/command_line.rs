@@ -174,9 +174,14 @@ fn a_lease_on_a_file_is_not_waited_for() {
 
 #[test]
 fn the_help_fits_a_terminal() {
-    for command in
-        [&["--help"][..], &["attach", "-h"], &["run", "-h"], &["ls", "-h"], &["top", "-h"], &["explain", "-h"]]
-    {
+    for command in [
+        &["--help"][..],
+        &["attach", "-h"],
+        &["run", "-h"],
+        &["ls", "-h"],
+        &["top", "-h"],
+        &["explain", "-h"],
+    ] {
         let output = aiotrace(command);
         assert_eq!(output.status.code(), Some(0));
         let text = String::from_utf8(output.stdout).unwrap();
