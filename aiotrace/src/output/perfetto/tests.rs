@@ -11,7 +11,10 @@ use super::{
     proto::{TracePacket, kind},
     *,
 };
-use crate::event::{Address, Adopted, Entry, Gone, How, IoEvent, Syscall};
+use crate::{
+    event::{Address, Adopted, Body, Entry, Gone, How, IoEvent, Syscall},
+    output::{Output as _, Start},
+};
 
 #[derive(Clone, PartialEq, prost::Message)]
 struct Trace {
