@@ -72,8 +72,11 @@ fn typed(line: &str, pid: u32, cgroup: &str) -> String {
     let line = words.join(" ").replace("$(pidof fio)", &pid.to_string());
     // In a pipe it would write tables without end.
     let line = if line == "aiotrace top" { "aiotrace top -n 1".to_owned() } else { line };
-    // It is what the guide is about that a fault or a finding is there.
-    if line.contains("--fail-on") { format!("{line} || [ $? = 1 ]") } else { line }
+    // What the program makes of faults is its status. Those of aiotrace itself are 2 and 125.
+    match line.contains("--fail-on") || line.contains("--inject") {
+        true => format!("{line} || case $? in 2 | 125) exit 9 ;; esac"),
+        false => line,
+    }
 }
 
 fn the_commands_of_the_guides_work() {
