@@ -17,6 +17,7 @@ pub mod proc;
 mod seccomp;
 pub mod source;
 pub mod stacks;
+pub mod sweep;
 pub mod trace;
 
 pub use aiotrace_model::{bounded, counted, errno, event, model, opcode, words};

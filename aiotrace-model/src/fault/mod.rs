@@ -15,7 +15,7 @@ mod words;
 pub use aiotrace_common::fault::{MOST_RULES, action, what};
 
 pub use self::{
-    glob::Glob,
+    glob::{Callers, Glob},
     mistake::Mistake,
     only::Only,
     rule::{Acts, Rule},

@@ -7,6 +7,7 @@ mod ls;
 mod options;
 mod report;
 mod run;
+mod sweep;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -35,6 +36,7 @@ struct Cli {
 enum Command {
     Attach(attach::Options),
     Run(run::Options),
+    Sweep(sweep::Options),
     Ls(ls::Options),
     Report(report::Options),
     Explain(explain::Options),
@@ -54,7 +56,7 @@ impl Command {
     fn looks_at_processes(&self) -> bool {
         match self {
             Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Doctor(_) => true,
-            Self::Report(_) | Self::Explain(_) | Self::Symbolize { .. } => false,
+            Self::Report(_) | Self::Explain(_) | Self::Sweep(_) | Self::Symbolize { .. } => false,
         }
     }
 }
@@ -93,6 +95,7 @@ pub fn main() -> ExitCode {
     let (result, failed) = match cli.command {
         Command::Attach(options) => (attach::run(options), FAILED),
         Command::Run(options) => (run::run(options), run::FAILED),
+        Command::Sweep(options) => (sweep::run(options), FAILED),
         Command::Ls(options) => (ls::run(options), FAILED),
         Command::Report(options) => (report::run(options), FAILED),
         Command::Explain(options) => (explain::run(options), FAILED),

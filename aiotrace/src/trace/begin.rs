@@ -127,8 +127,8 @@ impl Source {
             dry_run: it.dry_run,
         });
         let (follow, duration) = (plan.follow, wanted.duration);
-        let submit_stacks = wanted.stacks;
-        Ok(Self::Ptrace(ptrace::Options { target, follow, duration, submit_stacks, rules }))
+        let all_stacks = wanted.stacks;
+        Ok(Self::Ptrace(ptrace::Options { target, follow, duration, all_stacks, rules }))
     }
 
     /// Whether the launched program must install the filter.

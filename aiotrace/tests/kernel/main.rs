@@ -43,6 +43,7 @@ mod session;
 mod stacks;
 mod strace;
 mod support;
+mod sweep;
 mod verdicts;
 
 use std::process::ExitCode;
@@ -79,6 +80,7 @@ fn main() -> ExitCode {
         rings::TESTS,
         run::TESTS,
         stacks::TESTS,
+        sweep::TESTS,
         verdicts::TESTS,
     ])
 }

@@ -15,6 +15,7 @@ use super::{
     memory::Wanted,
     records::{Records, header},
     rings::{New, Rings},
+    sites::Sites,
     tracee::{InCall, Tracee},
 };
 use crate::clock::monotonic;
@@ -25,8 +26,10 @@ pub struct Calls {
     pub records: Records,
     /// The rings of all contexts.
     pub rings: Rings,
-    /// The stack is copied at io_submit, too, and not only at io_setup.
-    pub submit_stacks: bool,
+    /// The stack is copied at each call, and not only at io_setup.
+    pub all_stacks: bool,
+    /// Finds the call sites, if a rule has to know them.
+    pub sites: Option<Sites>,
 }
 
 /// How a call ended.
@@ -50,17 +53,23 @@ impl Calls {
         place: impl FnOnce() -> Option<[u64; 3]>,
         new: impl FnMut(New),
     ) {
-        let wants_stack = match call.syscall {
-            Syscall::Setup => true,
-            Syscall::Submit => self.submit_stacks,
-            _ => false,
-        };
+        let is_shown = call.syscall == Syscall::Setup || self.all_stacks;
+        let wants_stack = is_shown || self.sites.is_some();
         let place = if wants_stack && !call.abi.is_32_bit() { place() } else { None };
         self.fetch_at_entry(tracee, call, place);
         // The time that the reading took is ours, not the call's: it may have waited for memory that does not answer.
         call.entered = monotonic();
         if let Some(place) = place {
-            self.stack(tracee, call.entered, place);
+            let (record, pages) = copy_stack(tracee, call.entered, place);
+            if let Some(sites) = &mut self.sites {
+                call.site = sites.of(tracee.pid, call.syscall, &record, &pages);
+                // That may have taken time, too.
+                call.entered = monotonic();
+            }
+            if is_shown {
+                let header = header(tracee, Kind::Stack, 0, call.entered);
+                self.records.emit_with(&Stack { header, ..record }, &pages[..]);
+            }
         }
         let handle = call.args[0];
         let mut sample = RingSample::UNREAD;
@@ -299,21 +308,11 @@ impl Calls {
         self.records.emit(&Sigset { header, address, size, mask, memory, mask_memory });
     }
 
-    /// Writes the user stack, from `sp` on.
-    fn stack(&mut self, tracee: &mut Tracee, time: u64, [ip, sp, bp]: [u64; 3]) {
-        let mut bytes = vec![0; STACK_PAGES * PAGE];
-        let (mut pages, mut read) = (0, 0);
-        for ((index, page), at) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(sp)) {
-            // A missing page does not end the stack: a large buffer in it may never have been written to.
-            if tracee.memory().read(at, page) {
-                read |= 1 << index;
-                pages = index + 1;
-            }
+    /// A process ended, or executes another program.
+    pub fn forget_code(&mut self, pid: u32) {
+        if let Some(sites) = &mut self.sites {
+            sites.forget(pid);
         }
-        let header = header(tracee, Kind::Stack, 0, time);
-        let space = tracee.space;
-        let record = Stack { header, ip, sp, bp, pages, read, known: 0, space };
-        self.records.emit_with(&record, &bytes[..pages as usize * PAGE]);
     }
 
     /// Writes that a thread which made AIO calls is gone.
@@ -321,6 +320,23 @@ impl Calls {
         let header: Header = header(tracee, Kind::Gone, 0, time);
         self.records.emit(&header);
     }
+}
+
+/// Copies the user stack, from `sp` on. The header is still to be filled in.
+fn copy_stack(tracee: &Tracee, time: u64, [ip, sp, bp]: [u64; 3]) -> (Stack, Vec<u8>) {
+    let mut bytes = vec![0; STACK_PAGES * PAGE];
+    let (mut pages, mut read) = (0, 0);
+    for ((index, page), at) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(sp)) {
+        // A missing page does not end the stack: a large buffer in it may never have been written to.
+        if tracee.memory().read(at, page) {
+            read |= 1 << index;
+            pages = index + 1;
+        }
+    }
+    bytes.truncate(pages as usize * PAGE);
+    let (pid, tid, space) = (tracee.pid, tracee.tid, tracee.space);
+    let header = Header { kind: Kind::Stack, flags: 0, seq: 0, time, pid, tid };
+    (Stack { header, ip, sp, bp, pages, read, known: 0, space }, bytes)
 }
 
 /// The addresses of the pages of a stack that are copied.

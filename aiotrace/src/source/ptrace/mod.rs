@@ -34,6 +34,7 @@ mod rings;
 pub mod seccomp;
 mod seizing;
 mod signals;
+mod sites;
 mod tracee;
 mod tracer;
 mod untraced;
@@ -86,8 +87,8 @@ pub struct Options {
     pub follow: bool,
     /// How long the trace lasts, if it has an end.
     pub duration: Option<Duration>,
-    /// The stack is copied at io_submit, too, and not only at io_setup.
-    pub submit_stacks: bool,
+    /// The stack is copied at each call, and not only at io_setup.
+    pub all_stacks: bool,
     /// The faults to be made.
     pub rules: Option<Rules>,
 }
