@@ -55,7 +55,7 @@ impl Site {
             .map(|(it, functions)| Physical { module: &it.module, offset: it.offset, functions })
             .collect();
         let mut own: Vec<_> = all.iter().filter(|it| !it.is_folded()).take(DEPTH).collect();
-        if own.is_empty() {
+        if own.is_empty() && !stack.truncated {
             // Nothing but libraries: they say at least which of their functions it was.
             own = all.iter().take(DEPTH).collect();
         }

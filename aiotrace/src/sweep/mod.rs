@@ -118,6 +118,7 @@ pub fn run(settings: &Settings) -> Result<Report> {
         };
         let made = Plan::make(settings, baseline);
         journal.write_plan(&made)?;
+        eprintln!("aiotrace: {}", table::expected(settings, &made));
         plan = Some(made);
     }
     let plan = plan.ok_or_else(|| Failure::new("there is no plan"))?;

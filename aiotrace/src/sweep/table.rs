@@ -71,8 +71,9 @@ pub fn text(settings: &Settings, plan: &Plan, told: &[&Told], wanted: &[&Point])
     let mut text = grid(plan, told);
     let letters = Outcome::ALL.map(|it| format!("{} {}", it.letter(), it.text())).join("  ");
     let _ = writeln!(text, "{letters}  . does not apply\n");
-    let is_told =
-        |it: &&&Told| settings.fail_on.contains(&it.outcome) || it.outcome == Outcome::Flaky;
+    let is_told = |it: &&&Told| {
+        settings.fail_on.contains(&it.outcome) || it.outcome == Outcome::Flaky && it.made > 0
+    };
     for it in told.iter().filter(is_told) {
         let Told { fault, mode, name, outcome, .. } = it;
         let (letter, mode) = (outcome.letter(), mode.text());
@@ -188,14 +189,14 @@ pub fn list(settings: &Settings, plan: &Plan) -> String {
             plan.baseline.without_site
         );
     }
-    let each = plan.baseline.duration_ms;
-    let all = each * points.len() as u64 / settings.jobs as u64;
-    let _ = writeln!(
-        text,
-        "{} points, about {} (a run takes {})",
-        points.len(),
-        in_words(all * 1_000_000),
-        in_words(each * 1_000_000)
-    );
+    let _ = writeln!(text, "{}", expected(settings, plan));
     text
+}
+
+/// How long the plan takes, as far as the baseline tells.
+pub fn expected(settings: &Settings, plan: &Plan) -> String {
+    let points = plan.shard(settings.shard).len();
+    let each = plan.baseline.duration_ms;
+    let all = in_words(each * points as u64 / settings.jobs as u64 * 1_000_000);
+    format!("{points} points, about {all} (a run takes {})", in_words(each * 1_000_000))
 }

@@ -32,7 +32,7 @@ impl Sweep {
 
     fn command(&self, options: &[&str], program: &[&str]) -> Command {
         let mut command = aiotrace();
-        command.arg("sweep").arg("-o").arg(self.output()).args(["--timeout", "4s"]).args(options);
+        command.arg("sweep").arg("-o").arg(self.output()).args(["--timeout", "6s"]).args(options);
         command.arg("--").arg(programs()).args(program);
         command
     }

@@ -28,8 +28,10 @@ pub struct Calls {
     pub rings: Rings,
     /// The stack is copied at each call, and not only at io_setup.
     pub all_stacks: bool,
-    /// Finds the call sites, if a rule has to know them.
+    /// Unwinds stacks at once, if all are wanted, or a rule has to know the call sites.
     pub sites: Option<Sites>,
+    /// A rule has to know the call sites.
+    pub needs_sites: bool,
 }
 
 /// How a call ended.
@@ -60,16 +62,7 @@ impl Calls {
         // The time that the reading took is ours, not the call's: it may have waited for memory that does not answer.
         call.entered = monotonic();
         if let Some(place) = place {
-            let (record, pages) = copy_stack(tracee, call.entered, place);
-            if let Some(sites) = &mut self.sites {
-                call.site = sites.of(tracee.pid, call.syscall, &record, &pages);
-                // That may have taken time, too.
-                call.entered = monotonic();
-            }
-            if is_shown {
-                let header = header(tracee, Kind::Stack, 0, call.entered);
-                self.records.emit_with(&Stack { header, ..record }, &pages[..]);
-            }
+            self.stack(tracee, call, place, is_shown);
         }
         let handle = call.args[0];
         let mut sample = RingSample::UNREAD;
@@ -306,6 +299,27 @@ impl Calls {
         let (address, size) = (address.unwrap_or(0), size.unwrap_or(0));
         let header = header(tracee, Kind::Sigset, left.flags, left.time);
         self.records.emit(&Sigset { header, address, size, mask, memory, mask_memory });
+    }
+
+    /// Finds where a call is made, and writes its stack if it `is_shown`.
+    fn stack(&mut self, tracee: &mut Tracee, call: &mut InCall, place: [u64; 3], is_shown: bool) {
+        let (mut record, mut pages) = copy_stack(tracee, call.entered, place);
+        if let Some(sites) = &mut self.sites {
+            let stack = sites.unwind(tracee.pid, &record, &pages);
+            if self.needs_sites {
+                call.site = sites.of(call.syscall, &stack);
+            }
+            if is_shown && let Some(known) = sites.keep(stack) {
+                record = Stack { known, pages: 0, read: 0, ..record };
+                pages.clear();
+            }
+            // That may have taken time, too.
+            call.entered = monotonic();
+        }
+        if is_shown {
+            let header = header(tracee, Kind::Stack, 0, call.entered);
+            self.records.emit_with(&Stack { header, ..record }, &pages[..]);
+        }
     }
 
     /// A process ended, or executes another program.

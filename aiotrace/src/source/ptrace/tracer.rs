@@ -164,12 +164,15 @@ impl Tracer {
             Target::Running(_) => None,
         };
         let needs_sites = |it: &super::Rules| it.judge.rules().iter().any(Rule::needs_place);
-        let sites = options.rules.as_ref().is_some_and(needs_sites).then(Sites::default);
+        let needs_sites = options.rules.as_ref().is_some_and(needs_sites);
+        let (files, unwound) = (options.files.clone(), options.unwound.clone());
+        let sites = (needs_sites || options.all_stacks).then(|| Sites::new(files, unwound));
         let calls = Calls {
             records: Records::new(feeder),
             rings: Rings::default(),
             all_stacks: options.all_stacks,
             sites,
+            needs_sites,
         };
         let faults = options.rules.take().map(Faults::new);
         Self {

@@ -252,7 +252,9 @@ mod tests {
             target: Target::Running(vec![us]),
             follow: true,
             duration: None,
-            submit_stacks: false,
+            all_stacks: false,
+            files: Default::default(),
+            unwound: Default::default(),
             rules: None,
         };
         let (feeder, eater) = backlog(None);
