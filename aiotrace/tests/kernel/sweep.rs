@@ -146,10 +146,10 @@ fn threads_and_a_program_without_symbols_have_the_same_outcomes() {
         let sweep = Sweep::new();
         let mut command = aiotrace();
         command.arg("sweep").arg("-o").arg(sweep.output());
-        command.args(["--faults", "accept=1", "--mode", "once", "--baseline-runs", "2", "--"]);
+        command.args(["--faults", "res=ENOSPC", "--mode", "once", "--baseline-runs", "2", "--"]);
         let output = command.arg(program).arg("planted").args(arguments).output().unwrap();
-        let lost = sweep.lines().iter().filter(|it| it["outcome"] == "lost").count();
-        assert_eq!((sweep.lines().len(), lost), (1, 1), "{}", text(&output));
+        let died = sweep.lines().iter().filter(|it| it["outcome"] == "died").count();
+        assert_eq!((sweep.lines().len(), died), (3, 1), "{}", text(&output));
     };
     of(&programs(), &["16"]);
     let directory = TempDir::new().unwrap();
