@@ -4,6 +4,7 @@ mod file;
 mod looked;
 mod names;
 mod process;
+mod site;
 mod stack;
 
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
@@ -15,6 +16,7 @@ pub use self::{
     looked::{Holder, Limit, Looked, Others, RingFound, Thread, User, Waits, Ways},
     names::{IOCB_FLAGS, POLL_EVENTS, RW_FLAGS, errno_name, opcode_name},
     process::{Change, ExitStatus, Process},
+    site::{SiteId, Step},
     stack::{Frame, Module, ModuleId, Place, Stack},
 };
 use crate::bounded;
@@ -113,7 +115,7 @@ pub struct Call {
     pub ring_before: Option<Ring>,
     /// The call came through the 32-bit entry.
     pub compat: bool,
-    /// Where in the program it was made: io_setup, and io_submit if that is asked for.
+    /// Where in the program it was made: io_setup, and the others if that is asked for.
     pub stack: Option<Stack>,
     /// A fault rule acted on it: what it returned is not, or not only, the kernel's answer.
     pub fault: Option<Fault>,

@@ -55,6 +55,7 @@ pub mod proc;
 mod seccomp;
 pub mod source;
 pub mod stacks;
+pub mod sweep;
 pub mod top;
 pub mod trace;
 

@@ -135,6 +135,7 @@ fn symbols() -> Symbolizer {
         function: Some(name.to_owned()),
         file: file.map(str::to_owned),
         line: file.map(|_| 12),
+        symbol: Some(name.to_owned()),
     };
     Symbolizer::with(move |module, _| match module.name() {
         b"libc.so.6" => vec![vec![function("syscall", None)]],

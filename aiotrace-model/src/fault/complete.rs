@@ -85,7 +85,7 @@ fn sample(name: &str) -> Option<&'static str> {
         "op" => "pread",
         "per" => "process",
         "prob" => "1%",
-        "path" => "/a",
+        "path" | "caller" => "/a",
         "delay_enter" | "delay_exit" | "after" | "for" => "1s",
         _ => "1",
     })

@@ -17,7 +17,7 @@ pub use aiotrace_common::fault::{MOST_RULES, action, what};
 
 pub use self::{
     complete::{complete_only, complete_rule},
-    glob::Glob,
+    glob::{Callers, Glob},
     mistake::Mistake,
     only::Only,
     rule::{Acts, Rule},

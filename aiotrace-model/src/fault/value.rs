@@ -1,7 +1,11 @@
 //! Values of actions and conditions: numbers, times, errnos.
 
 use super::{mistake::Mistake, piece::Piece, words::did_you_mean};
-use crate::{errno, event::opcode_name, words};
+use crate::{
+    errno,
+    event::{SiteId, opcode_name},
+    words,
+};
 
 /// The kernel gives no errno above this one.
 const LAST_ERRNO: i32 = 4095;
@@ -212,6 +216,16 @@ pub(super) fn context(piece: Piece<'_>) -> Result<u64, Mistake> {
     hex.and_then(|it| u64::from_str_radix(it, 16).ok()).filter(|it| *it != 0).ok_or_else(|| {
         piece.mistake(
             "not the handle of a context: write it as aiotrace shows it, for instance ctx=0x7f5ea8e81000",
+        )
+    })
+}
+
+/// `site=ID`
+pub(super) fn site(piece: Piece<'_>) -> Result<SiteId, Mistake> {
+    SiteId::parse(piece.text()).ok_or_else(|| {
+        piece.mistake(
+            "not the id of a call site: write its eight digits as `aiotrace run --stacks` and `aiotrace sweep` \
+             show them, for instance site=3f9a1c07",
         )
     })
 }

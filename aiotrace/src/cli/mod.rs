@@ -10,6 +10,7 @@ mod man;
 mod options;
 mod report;
 mod run;
+mod sweep;
 mod target;
 mod top;
 
@@ -56,6 +57,7 @@ See what programs do with Linux native AIO. As root, try:
 enum Command {
     Attach(attach::Options),
     Run(run::Options),
+    Sweep(sweep::Options),
     Ls(ls::Options),
     Top(top::Options),
     Report(report::Options),
@@ -79,6 +81,7 @@ impl Command {
         match self {
             Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Top(_) | Self::Doctor(_) => true,
             Self::Report(_)
+            | Self::Sweep(_)
             | Self::Explain(_)
             | Self::Completions(_)
             | Self::Man(_)
@@ -126,6 +129,7 @@ pub fn main() -> ExitCode {
     let (result, failed) = match command {
         Command::Attach(options) => (attach::run(options), FAILED),
         Command::Run(options) => (run::run(options), run::FAILED),
+        Command::Sweep(options) => (sweep::run(options), FAILED),
         Command::Ls(options) => (ls::run(options), FAILED),
         Command::Top(options) => (top::run(options), FAILED),
         Command::Report(options) => (report::run(options), FAILED),

@@ -257,7 +257,7 @@ mod tests {
     use super::*;
 
     fn function(length: usize) -> Function {
-        Function { function: Some("f".repeat(length)), file: None, line: None }
+        Function { function: Some("f".repeat(length)), file: None, line: None, symbol: None }
     }
 
     #[test]

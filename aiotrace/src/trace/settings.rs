@@ -19,7 +19,7 @@ use crate::{
 pub struct Settings {
     /// How events are shown.
     pub view: View,
-    /// Whether stacks of io_submit are copied, too.
+    /// Whether stacks of other calls than io_setup are copied, too: with ptrace of all, with BPF of io_submit.
     pub stacks: bool,
     /// The recording to which all events are written.
     pub record: Option<PathBuf>,

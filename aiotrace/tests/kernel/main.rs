@@ -45,6 +45,7 @@ mod session;
 mod stacks;
 mod strace;
 mod support;
+mod sweep;
 mod top;
 mod verdicts;
 
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         rings::TESTS,
         run::TESTS,
         stacks::TESTS,
+        sweep::TESTS,
         top::TESTS,
         verdicts::TESTS,
     ])

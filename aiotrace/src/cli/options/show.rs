@@ -16,7 +16,8 @@ use crate::{
 pub struct Show {
     #[command(flatten)]
     view: View,
-    /// Show the call stacks of io_submit, too (-v shows those of io_setup)
+    /// Show the call stacks of io_submit, too (-v shows those of io_setup), and of all calls with --source ptrace;
+    /// and the call sites
     #[arg(long)]
     stacks: bool,
     /// Write every event to this file, for `aiotrace report FILE`

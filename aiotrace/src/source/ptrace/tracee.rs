@@ -1,6 +1,6 @@
 //! A thread that is traced, and what is known of it.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use aiotrace_common::{
     abi::{Abi, Syscall, Timespec},
@@ -11,6 +11,7 @@ use aiotrace_common::{
 use zerocopy::FromZeros as _;
 
 use super::{memory::Memory, requests::Until, untraced::Taken};
+use crate::stacks::Site;
 
 /// A thread that is traced.
 #[derive(Debug)]
@@ -106,6 +107,8 @@ pub struct InCall {
     pub fault: u32,
     /// What is still to be done for the fault.
     pub verdict: Option<Pending>,
+    /// Where it was made, if a rule has to know that.
+    pub site: Option<Arc<Site>>,
 }
 
 /// What is still to be done for a fault.
@@ -144,6 +147,7 @@ impl InCall {
             unread: None,
             fault: 0,
             verdict: None,
+            site: None,
         }
     }
 }

@@ -39,10 +39,12 @@ use super::{
     requests::{self, Status, Until, What, option},
     rings::Rings,
     signals,
+    sites::Sites,
     tracee::{State, Tracee},
     untraced::{self, Taken},
 };
 use crate::{
+    fault::Rule,
     proc::{self, Blocked},
     source::{
         backlog::Feeder,
@@ -161,8 +163,17 @@ impl Tracer {
             Target::Launched { pid, .. } => Some((pid, ended)),
             Target::Running(_) => None,
         };
-        let submit_stacks = options.submit_stacks;
-        let calls = Calls { records: Records::new(feeder), rings: Rings::default(), submit_stacks };
+        let needs_sites = |it: &super::Rules| it.judge.rules().iter().any(Rule::needs_place);
+        let needs_sites = options.rules.as_ref().is_some_and(needs_sites);
+        let (files, unwound) = (options.files.clone(), options.unwound.clone());
+        let sites = (needs_sites || options.all_stacks).then(|| Sites::new(files, unwound));
+        let calls = Calls {
+            records: Records::new(feeder),
+            rings: Rings::default(),
+            all_stacks: options.all_stacks,
+            sites,
+            needs_sites,
+        };
         let faults = options.rules.take().map(Faults::new);
         Self {
             options,
