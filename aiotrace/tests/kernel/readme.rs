@@ -108,7 +108,7 @@ fn the_commands_of_guides_work(part: usize) {
             .into();
         assert!(output.status.success(), "{}: {out}\n{err}", guide.display());
     }
-    assert!(count > 10, "{count}");
+    assert!(count > 5, "{count}");
     let _ = std::fs::remove_dir(cgroup);
 }
 
