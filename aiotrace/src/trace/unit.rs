@@ -7,6 +7,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sys::statfs::{CGROUP2_SUPER_MAGIC, statfs};
+
 use super::cgroup::MOUNTS;
 use crate::failure::{Failure, Result};
 
@@ -21,11 +23,12 @@ const DEEPEST: usize = 16;
 /// If there is no such unit with processes, or more than one.
 pub fn find(name: &str) -> Result<PathBuf> {
     let whole = whole(name);
-    let mut found = MOUNTS.iter().flat_map(|it| below(Path::new(it), &whole)).collect::<Vec<_>>();
+    let mount = mount();
+    let mut found = mount.map_or_else(Vec::new, |it| below(it, &whole));
     // A system's own unit lies in slices only; those of users and of containers, in other units.
     let is_own = |path: &Path| {
         let above = path.ancestors().skip(1);
-        let mut above = above.take_while(|it| MOUNTS.iter().all(|mount| **it != *Path::new(mount)));
+        let mut above = above.take_while(|it| mount.is_some_and(|mount| *it != mount));
         above.all(|it| it.extension() == Some(OsStr::new("slice")))
     };
     if found.iter().filter(|it| is_own(it)).count() == 1 {
@@ -50,13 +53,20 @@ pub fn find(name: &str) -> Result<PathBuf> {
 /// The names of all units that have a cgroup.
 pub fn units() -> Vec<String> {
     let mut names = BTreeSet::new();
-    for mount in MOUNTS {
-        visit(Path::new(mount), DEEPEST, &mut |path| {
+    if let Some(mount) = mount() {
+        visit(mount, DEEPEST, &mut |path| {
             let name = path.file_name().and_then(OsStr::to_str);
             names.extend(name.filter(|it| has_kind(it)).map(str::to_owned));
         });
     }
     names.into_iter().collect()
+}
+
+/// Where the hierarchy of v2 is mounted.
+fn mount() -> Option<&'static Path> {
+    let is_v2 =
+        |it: &&Path| statfs(*it).is_ok_and(|it| it.filesystem_type() == CGROUP2_SUPER_MAGIC);
+    MOUNTS.iter().map(Path::new).find(is_v2)
 }
 
 fn has_kind(name: &str) -> bool {

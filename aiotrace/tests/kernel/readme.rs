@@ -79,7 +79,8 @@ fn typed(line: &str, pid: u32, cgroup: &str) -> String {
     }
 }
 
-fn the_commands_of_the_guides_work() {
+/// The guides are three tests, as one may take two minutes.
+fn the_commands_of_guides_work(part: usize) {
     let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
     let guides = std::fs::read_dir(documents.join("how-to")).unwrap();
     let mut guides: Vec<_> = guides.map(|it| it.unwrap().path()).collect();
@@ -88,7 +89,7 @@ fn the_commands_of_the_guides_work() {
     let directory = tempfile::tempdir().unwrap();
     let cgroup = super::attach::test_cgroup();
     let mut count = 0;
-    for guide in guides {
+    for guide in guides.into_iter().skip(part).step_by(3) {
         let target = Program::ready(&["hold", "3"]);
         std::fs::create_dir_all(&cgroup).unwrap();
         std::fs::write(cgroup.join("cgroup.procs"), target.pid().to_string()).unwrap();
@@ -111,11 +112,25 @@ fn the_commands_of_the_guides_work() {
             .into();
         assert!(output.status.success(), "{}: {out}\n{err}", guide.display());
     }
-    assert!(count > 30, "{count}");
+    assert!(count > 5, "{count}");
     let _ = std::fs::remove_dir(cgroup);
 }
 
+fn the_commands_of_the_first_guides_work() {
+    the_commands_of_guides_work(0);
+}
+
+fn the_commands_of_the_second_guides_work() {
+    the_commands_of_guides_work(1);
+}
+
+fn the_commands_of_the_third_guides_work() {
+    the_commands_of_guides_work(2);
+}
+
 tests![
-    the_commands_of_the_guides_work if Need::Native("it runs what the guides show"),
+    the_commands_of_the_first_guides_work if Need::Native("it runs what the guides show"),
+    the_commands_of_the_second_guides_work if Need::Native("it runs what the guides show"),
+    the_commands_of_the_third_guides_work if Need::Native("it runs what the guides show"),
     the_commands_of_the_readme_work if Need::Native("it runs what the README shows"),
 ];

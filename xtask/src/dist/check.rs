@@ -15,9 +15,12 @@ use crate::command::{self, REQUIRE_EBPF};
 /// Debian's releases in which the package is installed.
 const DEBIANS: [&str; 2] = ["bookworm", "trixie"];
 
+/// One check; an error says what is wrong.
+type Check = fn(&Release) -> Result<()>;
+
 /// Runs all checks, and names those that fail.
 pub(super) fn all(release: &Release) -> Result<()> {
-    let checks: [(&str, fn(&Release) -> Result<()>); 7] = [
+    let checks: [(&str, Check); 7] = [
         ("the binary needs nothing", needs_nothing),
         ("it works where there is nothing else", works_alone),
         ("lintian is content", lintian),
