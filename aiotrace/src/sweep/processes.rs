@@ -22,7 +22,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::{
         signal::{SigSet, Signal, kill},
-        wait::waitpid,
+        wait::{WaitPidFlag, waitpid},
     },
     unistd::{Pid, getpid},
 };
@@ -111,9 +111,11 @@ impl Processes {
             }
         }
         // The first process is not waited for yet, so nobody else can have its number.
+        let mut running = self.0.running();
         kill_session(pid, Signal::SIGKILL);
-        self.0.running().remove(&pid);
         let status = child.wait().context("cannot wait for a run")?;
+        running.remove(&pid);
+        drop(running);
         let status = status.code().or(status.signal().map(|it| 128 + it)).unwrap_or(0);
         Ok(Finished { status, timed_out })
     }
@@ -125,13 +127,19 @@ impl Processes {
         const ROUNDS: usize = 16;
         let mark = [b"AIOTRACE_SWEEP_DIR=", directory.as_os_str().as_encoded_bytes()].concat();
         for _ in 0..ROUNDS {
-            let running = self.0.running().clone();
+            let running = self.0.running();
+            let others: Vec<i32> =
+                children().into_iter().filter(|it| !running.contains(it)).collect();
+            // Those that have ended, such as what read symbols for a run, are only to be waited for.
+            for pid in &others {
+                let _ = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+            }
+            drop(running);
             let of_run = |pid: &i32| {
                 let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
                 environment.split(|it| *it == 0).any(|it| it == mark)
             };
-            let strays: Vec<i32> =
-                children().into_iter().filter(|it| !running.contains(it)).filter(of_run).collect();
+            let strays: Vec<i32> = others.into_iter().filter(of_run).collect();
             if strays.is_empty() {
                 return;
             }

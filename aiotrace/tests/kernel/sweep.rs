@@ -32,7 +32,7 @@ impl Sweep {
 
     fn command(&self, options: &[&str], program: &[&str]) -> Command {
         let mut command = aiotrace();
-        command.arg("sweep").arg("-o").arg(self.output()).args(["--timeout", "6s"]).args(options);
+        command.arg("sweep").arg("-o").arg(self.output()).args(["--timeout", "5s"]).args(options);
         command.arg("--").arg(programs()).args(program);
         command
     }
@@ -81,7 +81,7 @@ fn bad(outcomes: &Outcomes) -> Vec<String> {
 
 fn each_planted_defect_is_found_as_its_kind_and_nothing_else() {
     let sweep = Sweep::new();
-    let output = sweep.run(&["--check", &check()], &["planted"]);
+    let output = sweep.run(&["--check", &check(), "-j", "2"], &["planted"]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     let expected = [
         "io_getevents reap_header EINTR always: hung",
