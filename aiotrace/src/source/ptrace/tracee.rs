@@ -64,6 +64,8 @@ pub enum State {
 /// Where in a call a fault holds a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
+    /// Its process is about to end, and is looked at before.
+    ForLook,
     /// Before its call begins.
     AtEntry,
     /// After its call ended, with this result.
