@@ -275,7 +275,9 @@ impl Tracer {
             What::Exec => self.executes(tid)?,
             What::Exit => {
                 self.ends(tid)?;
-                if self.is_to_be_looked_at(tid) {
+                // The memory and the descriptors are there as long as the first thread is.
+                let pid = self.tracees.get(&tid).map(|it| it.pid);
+                if pid == Some(tid) && self.is_to_be_looked_at(tid) {
                     state = held(LOOKED_WITHIN, Held::ForLook);
                 }
             }
