@@ -12,7 +12,7 @@ use crate::source::ptrace::{
 
 /// How long a call that gives something up, or the end of a process, waits until the process has been
 /// looked at, at most; nanoseconds.
-pub(super) const LOOKED_WITHIN: u64 = 500_000_000;
+pub(super) const LOOKED_WITHIN: u64 = 1_000_000_000;
 /// How often the tracer asks whether it has.
 const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
