@@ -64,7 +64,7 @@ pub enum Looked {
     Ways {
         /// The descriptor.
         fd: u32,
-        /// `None` if that cannot be told: the process has ended, or the descriptor is closed.
+        /// `None` if that cannot be told: the process has ended.
         ways: Option<Ways>,
     },
     /// Processes below this one that have contexts and are not traced, as far as could be found out.

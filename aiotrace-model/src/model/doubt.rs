@@ -91,8 +91,6 @@ pub enum Doubt {
     Periodic,
     /// The program read something else into the memory of a write.
     Refilled,
-    /// O_APPEND may have been taken off between two looks.
-    Toggled,
     /// Synchronous calls are not watched.
     NotWatched,
     /// A look at a process got no answer.
@@ -227,10 +225,6 @@ impl Doubt {
             }
             Self::Refilled => {
                 "the program read something else into the same memory in between, so it may be its next one"
-            }
-            Self::Toggled => {
-                "fcntl(2), which is not seen, may have taken O_APPEND off for a while, and something else made the \
-                 file grow"
             }
             Self::NotWatched => {
                 "pread(2), pwrite(2) and the like, which may do it, are not watched"

@@ -86,7 +86,7 @@ fn may_do_unseen(call: &Synchronous, does: Does) -> bool {
 }
 
 /// Whether a call gives up this descriptor.
-fn gives_up(call: &Synchronous, fd: u32) -> bool {
+pub fn gives_up(call: &Synchronous, fd: u32) -> bool {
     let last = if call.call == Call::CloseRange { call.count } else { u64::from(call.fd) };
     (u64::from(call.fd)..=last).contains(&u64::from(fd))
 }

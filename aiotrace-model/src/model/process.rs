@@ -15,8 +15,6 @@ use super::{
     requests::Request,
     unseen::Unseen,
 };
-use aiotrace_common::synchronous::Does;
-
 use crate::event::{Synchronous, Ways};
 
 /// Most destroyed handles remembered for an address space.
@@ -385,8 +383,8 @@ impl Space {
     /// Takes a synchronous call that may have done the rest of a short submit; `child`: a child made it that was made
     /// at this time.
     pub fn synchronous(&mut self, call: &Synchronous, time: u64, child: Option<u64>) {
-        if call.call.does() == Does::Unmap && child.is_none() {
-            return self.short.iter_mut().for_each(|it| it.unseen.unmapped(time));
+        if child.is_none() {
+            self.short.iter_mut().for_each(|it| it.unseen.gave_up(call, time));
         }
         let is_meant =
             |it: &&mut Short| it.watched.is_none() && child.is_none_or(|since| it.time <= since);

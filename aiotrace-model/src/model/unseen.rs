@@ -4,8 +4,12 @@
 
 use aiotrace_common::synchronous::Does;
 
-use super::{Doubt, owed::does, requests::Request};
-use crate::event::{Others, Ways};
+use super::{
+    Doubt,
+    owed::{does, gives_up},
+    requests::Request,
+};
+use crate::event::{Others, Synchronous, Ways};
 
 /// Descriptors looked at, at most.
 const MOST_DESCRIPTORS: usize = 8;
@@ -21,6 +25,8 @@ pub struct Unseen {
     found: Vec<(u32, u64, Ways)>,
     /// Memory was unmapped then.
     unmapped: Option<u64>,
+    /// Descriptors that were given up, and when: later, their numbers may be of other files.
+    closed: Vec<(u32, u64)>,
 }
 
 impl Unseen {
@@ -32,7 +38,7 @@ impl Unseen {
                 fds.push(request.fd);
             }
         }
-        Self { since, fds: Some(fds), found: Vec::new(), unmapped: None }
+        Self { since, fds: Some(fds), ..Self::default() }
     }
 
     /// The descriptors that are to be looked at.
@@ -57,8 +63,22 @@ impl Unseen {
         }
     }
 
+    /// A call that returned then gave up a descriptor, or unmapped memory.
+    pub fn gave_up(&mut self, call: &Synchronous, time: u64) {
+        match call.call.does() {
+            Does::Unmap => self.unmapped(time),
+            Does::Close if time >= self.since => {
+                let closed = self.fds.iter().flatten().filter(|it| gives_up(call, **it));
+                let new = closed.filter(|fd| self.closed.iter().all(|it| it.0 != **fd));
+                let new: Vec<_> = new.map(|fd| (*fd, time)).collect();
+                self.closed.extend(new);
+            }
+            _ => (),
+        }
+    }
+
     /// Memory was unmapped, in a call that returned then.
-    pub fn unmapped(&mut self, time: u64) {
+    fn unmapped(&mut self, time: u64) {
         if time >= self.since {
             self.unmapped.get_or_insert(time);
         }
@@ -68,7 +88,11 @@ impl Unseen {
     pub fn why(&self, request: &Request) -> Option<Doubt> {
         self.fds.as_ref()?;
         let does = does(request)?;
-        let Some((_, time, ways)) = self.found.iter().find(|it| it.0 == request.fd) else {
+        let closed = self.closed.iter().find(|it| it.0 == request.fd).map(|it| it.1);
+        let is_its = |it: &&(u32, u64, Ways)| {
+            it.0 == request.fd && closed.is_none_or(|closed| it.1 < closed)
+        };
+        let Some((_, time, ways)) = self.found.iter().find(is_its) else {
             return Some(Doubt::Unlooked);
         };
         let is_gone = self.unmapped.is_some_and(|it| it <= *time);

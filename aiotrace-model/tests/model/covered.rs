@@ -43,6 +43,7 @@ fn end(mut trace: Trace) -> Verdict {
 fn refused(args: Args, after: impl FnOnce(&mut Trace)) -> Verdict {
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, args);
+    trace.looked();
     after(&mut trace);
     end(trace)
 }

@@ -149,6 +149,12 @@ fn what_is_mapped_after_the_fault_or_unmapped_before_the_look_may_have_done_it()
     };
     assert_eq!(before(PWRITE), unsure(Doubt::Unmapped));
     assert_eq!(before(FSYNC), LOST);
+    // Its number may have been another file's when it was looked at.
+    let close = made(Call::Close, 3, 0, 0);
+    assert_eq!(later(PWRITE, &close), LOST);
+    let closed = |trace: &mut Trace| tell(trace, close.clone());
+    let verdict = after(PWRITE, &closed, Some(NOTHING), &nothing);
+    assert_eq!(is(&verdict), unsure(Doubt::Unlooked));
     for (call, fd, opcode, is_so) in [
         (Call::Msync, u32::MAX, FSYNC, true),
         (Call::Msync, u32::MAX, PWRITE, false),

@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd};
 
 use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
 
-use super::{A_SCAN, ASLEEP, Errand as _, errands};
+use super::{A_SCAN, ASLEEP, Errand as _, FROM_DISK, USUAL, errands};
 use crate::{
     event::{self, Address, File, Handle, Open, Thread},
     proc::{
@@ -53,7 +53,7 @@ errands! {
         /// [`descriptor::open`]
         IsOpen(fd: u32) -> Open = descriptor::open;
         /// [`ways::of_file`]
-        Ways(fd: u32) -> Option<event::Ways> = ways::of_file;
+        Ways(fd: u32) -> Option<event::Ways> = ways::of_file, patience(FROM_DISK, USUAL);
         /// [`descriptor::path`]
         Path(fd: u32) -> Option<Vec<u8>> = descriptor::path;
         /// [`descriptor::path_of_thread`]

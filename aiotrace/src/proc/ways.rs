@@ -18,20 +18,27 @@ const MOST_DESCRIPTORS: usize = 100_000;
 /// <https://elixir.bootlin.com/linux/v6.12.117/source/io_uring/io_uring.c#L3559>
 const URING: &[u8] = b"anon_inode:[io_uring]";
 
-/// By what else it may be read or written; `None`: the process has ended, or the descriptor is closed.
+/// By what else it may be read or written; `None`: the process has ended. (A descriptor that is not open leads to no file.)
 ///
 /// The device of a mapping is another one than that of statx(2) on some file systems, such as btrfs, so only the inodes are
 /// compared: another file with the same number may pass for this one. Processes that we may not look at are none.
 pub fn of_file(pid: u32, fd: u32) -> Option<Ways> {
+    // If that is unknown, it is unknown which file it is.
     let place = place(pid, fd)?;
-    let id = identity(&status_of(&format!("{place}/fd/{fd}"), libc::STATX_INO).ok()?);
+    let id = match status_of(&format!("{place}/fd/{fd}"), libc::STATX_INO) {
+        Ok(status) => Some(identity(&status)),
+        // It is not open: there is no file, if the process lives.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        Err(_) => return None,
+    };
     let mut ways = Ways::default();
     // One that ends has no mappings any more.
     let mut has_memory = false;
     let told = file::lines(format!("/proc/{pid}/maps"), |line| {
         has_memory = true;
         ways.uring |= line.ends_with(URING);
-        if let Some(it) = Mapping::parse(line).filter(|it| it.inode != 0 && it.inode == id.1) {
+        let inode = id.map(|it| it.1);
+        if let Some(it) = Mapping::parse(line).filter(|it| Some(it.inode) == inode) {
             ways.mapped = true;
             ways.stored |= it.is_stored();
         }
@@ -41,7 +48,9 @@ pub fn of_file(pid: u32, fd: u32) -> Option<Ways> {
     }
     let own = fs::read_dir(format!("{place}/fd")).ok()?;
     ways.uring |= own.flatten().any(|it| is_uring(&it));
-    (ways.writers, ways.others) = others(pid, id);
+    if let Some(id) = id {
+        (ways.writers, ways.others) = others(pid, id);
+    }
     Some(ways)
 }
 
@@ -107,7 +116,10 @@ mod tests {
         assert_eq!(found(), Some((true, true)));
         drop((copied, shared));
         assert_eq!(found(), Some((false, false)));
-        assert_eq!(of_file(us, 9999), None);
+        assert_eq!(
+            of_file(us, 9999),
+            Some(Ways { uring: of_file(us, fd).unwrap().uring, ..Ways::default() })
+        );
     }
 
     #[test]

@@ -199,6 +199,7 @@ pub struct Stop {
     /// Since when nothing is collected any more, nanoseconds of CLOCK_MONOTONIC; 0: not yet.
     over: AtomicU64,
     settled: AtomicU64,
+    looked: AtomicU64,
     wake: EventFd,
 }
 
@@ -214,6 +215,7 @@ impl Stop {
             signal: AtomicI32::new(0),
             over: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
             wake,
         }))
     }
@@ -275,6 +277,11 @@ impl Stop {
     /// Up to when synchronous calls need not be watched for what happened; nanoseconds of CLOCK_MONOTONIC.
     pub fn settled(&self) -> u64 {
         self.settled.load(Ordering::Acquire)
+    }
+
+    /// Up to when all is looked up that events have given reason to; nanoseconds of CLOCK_MONOTONIC.
+    pub fn looked(&self) -> u64 {
+        self.looked.load(Ordering::Acquire)
     }
 
     fn ask(&self) {
@@ -369,6 +376,11 @@ impl Collector {
     /// more.
     pub fn settled(&self, time: u64) {
         self.stop.settled.fetch_max(time, Ordering::AcqRel);
+    }
+
+    /// What events up to this time, nanoseconds of CLOCK_MONOTONIC, have given reason to look up is looked up.
+    pub fn looked(&self, time: u64) {
+        self.stop.looked.fetch_max(time, Ordering::AcqRel);
     }
 
     /// Lets the thread live on after its last message.

@@ -204,15 +204,18 @@ impl<'a> Session<'a> {
                 None => (),
                 Some(Message::Records(batch)) => {
                     if shown.failed.is_none() {
+                        let mut newest = 0;
                         for record in batch.records() {
                             meter.record(record);
                             let decoded = decoder.feed(record, |event| {
                                 events += 1;
+                                newest = newest.max(event.time);
                                 conclusions.event(event, &mut shown);
                             });
                             undecodable += u64::from(decoded.is_err());
                         }
                         conclusions.busy(&mut shown);
+                        collector.looked(newest);
                     }
                     collector.give_back(batch);
                 }

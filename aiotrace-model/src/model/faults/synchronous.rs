@@ -59,13 +59,16 @@ impl Faults {
             activity.last = activity.last.max(time);
         }
         if child.is_none() {
-            match call.call.does() {
-                Does::Map => self.sharers.maps(space),
-                Does::Unmap => {
-                    let of_it = self.watched.values_mut().filter(|it| it.space == space);
-                    return of_it.for_each(|it| it.unseen.unmapped(time));
-                }
-                _ => (),
+            let does = call.call.does();
+            if does == Does::Map {
+                self.sharers.maps(space);
+            }
+            if matches!(does, Does::Unmap | Does::Close) {
+                let of_it = self.watched.values_mut().filter(|it| it.space == space);
+                of_it.for_each(|it| it.unseen.gave_up(call, time));
+            }
+            if does == Does::Unmap {
+                return;
             }
         }
         let began = call.entered.unwrap_or(time);

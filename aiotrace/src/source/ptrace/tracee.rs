@@ -65,6 +65,8 @@ pub enum State {
 /// Where in a call a fault holds a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
+    /// It is about to give up memory or a descriptor, or to end, and is looked at before.
+    ForLook,
     /// Before its call begins.
     AtEntry,
     /// After its call ended, with this result.

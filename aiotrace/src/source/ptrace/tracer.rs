@@ -26,7 +26,11 @@ use std::{
 
 use nix::errno::Errno;
 
-use self::{stops::Crowd, turns::Turns};
+use self::{
+    held::{LOOKED_WITHIN, held},
+    stops::Crowd,
+    turns::Turns,
+};
 use super::{
     Options, StartError, Target,
     alarm::Alarm,
@@ -40,7 +44,7 @@ use super::{
     rings::Rings,
     signals,
     sites::Sites,
-    tracee::{State, Tracee},
+    tracee::{Held, State, Tracee},
     untraced::{self, Taken},
 };
 use crate::{
@@ -122,8 +126,10 @@ struct Tracer {
     /// Writes that wrote only a part, perhaps because we stopped their thread.
     cut_short: u64,
     launched: Option<(u32, Sender<i32>)>,
-    /// A fault holds some thread.
+    /// Some thread is held, by a fault or for a look.
     holds: bool,
+    /// Up to when all is looked up that there was reason to.
+    looked: u64,
     faults: Option<Faults>,
     /// Synchronous calls of some process are watched.
     watches: bool,
@@ -188,6 +194,7 @@ impl Tracer {
             cut_short: 0,
             launched,
             holds: false,
+            looked: 0,
             faults,
             watches: false,
             handed_on: Instant::now(),
@@ -277,7 +284,14 @@ impl Tracer {
             }
             What::New(made) => self.created(tid, made, taken)?,
             What::Exec => self.executes(tid)?,
-            What::Exit => self.ends(tid)?,
+            What::Exit => {
+                self.ends(tid)?;
+                // The memory and the descriptors are there as long as the first thread is.
+                let pid = self.tracees.get(&tid).map(|it| it.pid);
+                if pid == Some(tid) && self.is_to_be_looked_at(tid) {
+                    state = held(LOOKED_WITHIN, Held::ForLook);
+                }
+            }
             What::Ended | What::Other => (),
         }
         self.set_state(tid, state);
