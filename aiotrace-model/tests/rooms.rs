@@ -42,9 +42,9 @@ const ROOMS: &[&str] = &[
     "errno",
     "opcode",
     "event",
-    "counted",
     "fault",
     "trace",
+    "counted",
     "records",
     "model",
 ];
@@ -70,6 +70,8 @@ const ROOMS_OF_PROGRAM: &[&str] = &[
     "output",
     "inventory",
     "trace",
+    "top",
+    "sweep",
     "fuzz",
     "cli",
 ];

@@ -168,6 +168,11 @@ pub fn children(pid: u32) -> Vec<u32> {
     lists.flat_map(numbers).collect()
 }
 
+/// The environment with which a process began its program: `NAME=VALUE`, each ended by a zero byte.
+pub fn environment(pid: u32) -> Option<Vec<u8>> {
+    file::read(format!("/proc/{pid}/environ")).ok()
+}
+
 /// What the kernel gave the program when it began.
 pub fn auxiliary_vector(pid: u32) -> Option<Vec<u8>> {
     file::read(format!("/proc/{pid}/auxv")).ok()

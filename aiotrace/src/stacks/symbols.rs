@@ -321,7 +321,7 @@ impl Running {
     fn start() -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let (files, its_files) = UnixStream::pair()?;
-        let child = Command::new("/proc/self/exe")
+        let child = Command::new(crate::proc::OURSELVES)
             .arg("symbolize")
             .arg(std::process::id().to_string())
             .env_clear()

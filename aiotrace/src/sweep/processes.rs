@@ -3,9 +3,9 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    io,
     os::{
-        fd::{AsFd as _, FromRawFd as _, OwnedFd},
+        fd::{AsFd as _, OwnedFd},
         unix::process::{CommandExt as _, ExitStatusExt as _},
     },
     path::Path,
@@ -27,7 +27,10 @@ use nix::{
     unistd::{Pid, getpid},
 };
 
-use crate::failure::{Context as _, Result};
+use crate::{
+    failure::{Context as _, Result},
+    proc,
+};
 
 /// How long a run has to end after SIGTERM.
 const GRACE: Duration = Duration::from_secs(2);
@@ -100,7 +103,7 @@ impl Processes {
         let pid = child.id() as i32;
         running.insert(pid);
         drop(running);
-        let end = pidfd(pid)?;
+        let end = proc::pidfd_open(pid as u32).context("cannot wait for a run")?;
         let mut timed_out = false;
         if !ends(&end, limit)? {
             timed_out = true;
@@ -128,15 +131,15 @@ impl Processes {
         let mark = [b"AIOTRACE_SWEEP_DIR=", directory.as_os_str().as_encoded_bytes()].concat();
         for _ in 0..ROUNDS {
             let running = self.0.running();
-            let others: Vec<i32> =
-                children().into_iter().filter(|it| !running.contains(it)).collect();
+            let ours = proc::children(std::process::id()).into_iter().map(|it| it as i32);
+            let others: Vec<i32> = ours.filter(|it| !running.contains(it)).collect();
             // Those that have ended, such as what read symbols for a run, are only to be waited for.
             for pid in &others {
                 let _ = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
             }
             drop(running);
             let of_run = |pid: &i32| {
-                let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+                let environment = proc::environment(*pid as u32).unwrap_or_default();
                 environment.split(|it| *it == 0).any(|it| it == mark)
             };
             let strays: Vec<i32> = others.into_iter().filter(of_run).collect();
@@ -161,15 +164,6 @@ fn kill_session(first: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(-first), signal);
 }
 
-fn pidfd(pid: i32) -> Result<OwnedFd> {
-    // SAFETY: no memory is involved, and the descriptor that is returned is new.
-    let fd = unsafe {
-        let fd = Errno::result(libc::syscall(libc::SYS_pidfd_open, pid, 0))?;
-        OwnedFd::from_raw_fd(fd as i32)
-    };
-    Ok(fd)
-}
-
 /// Waits until the process ends; `false` if it did not within this time.
 fn ends(pidfd: &OwnedFd, limit: Option<Duration>) -> Result<bool> {
     let until = limit.map(|it| Instant::now() + it);
@@ -187,12 +181,4 @@ fn ends(pidfd: &OwnedFd, limit: Option<Duration>) -> Result<bool> {
             Err(error) => return Err(error.into()),
         }
     }
-}
-
-/// Our children, as far as the kernel tells them.
-fn children() -> Vec<i32> {
-    let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
-    let of = |it: fs::DirEntry| fs::read_to_string(it.path().join("children")).unwrap_or_default();
-    let all: Vec<String> = threads.map(of).collect();
-    all.iter().flat_map(|it| it.split_ascii_whitespace()).flat_map(str::parse).collect()
 }

@@ -95,7 +95,7 @@ impl Trial<'_> {
     }
 
     fn command(&self, settings: &Settings, directory: &Directory, trace: &Path) -> Command {
-        let mut command = Command::new("/proc/self/exe");
+        let mut command = Command::new(crate::proc::OURSELVES);
         command.args(["run", "-f", "--source", "ptrace", "--format", "json", "-o"]).arg(trace);
         match self.rule {
             Some(rule) => {

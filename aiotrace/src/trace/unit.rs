@@ -107,7 +107,7 @@ mod tests {
         let root = tempfile::tempdir().unwrap();
         let path = root.path().join("system.slice/mysql.service");
         fs::create_dir_all(&path).unwrap();
-        assert_eq!(below(root.path(), &whole("mysql")), [path.clone()]);
+        assert_eq!(below(root.path(), &whole("mysql")), std::slice::from_ref(&path));
         assert_eq!(below(root.path(), &whole("mysql.service")), [path]);
         assert!(below(root.path(), &whole("mysql.scope")).is_empty());
         assert!(below(root.path(), "sql.service").is_empty());

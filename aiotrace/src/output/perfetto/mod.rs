@@ -434,5 +434,4 @@ impl<W: Write> Perfetto<W> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "in a test a panic is the report")]
 mod tests;

@@ -14,6 +14,11 @@ use crate::top::{
 const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 const ASCII_BARS: [char; 8] = ['_', '.', ':', '-', '=', '+', '*', '#'];
 
+/// What a graph is of; `None` if it is unknown.
+type Of = fn(&Point) -> Option<f32>;
+/// How its last value is written.
+type Shown = fn(f64) -> String;
+
 /// A graph of this width, the newest value on the right; a blank where a value is unknown.
 pub fn graph(values: &[Option<f32>], width: usize, ascii: bool) -> String {
     let bars = if ascii { ASCII_BARS } else { BARS };
@@ -47,7 +52,7 @@ pub fn draw(app: &App, theme: Theme, pen: &mut Pen<'_>, area: Rect) {
     put(&[(&before, plain), (title.trim_end(), theme.heading()), (&after, plain)]);
     let points = app.history.of(id);
     let width = usize::from(area.width).saturating_sub(20).min(60);
-    let graphs: [(&str, fn(&Point) -> Option<f32>, fn(f64) -> String); 3] = [
+    let graphs: [(&str, Of, Shown); 3] = [
         ("req/s", |it| it.requests, short),
         ("in flight", |it| it.in_flight, short),
         ("p99", |it| it.p99, |it| time(it as u64)),
