@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     event::errno_name,
-    model::{Outcome, Report, Severity, latency::Percentiles, usage::Usage},
+    model::{Bound, Outcome, Report, Severity, latency::Percentiles, usage::Usage},
     words::number::thousands,
 };
 use aiotrace_model::trace::Reason;
@@ -98,13 +98,17 @@ fn usage(end: &Ended, it: &Usage) -> Vec<String> {
         rate,
         bytes((it.bytes as f64 / seconds) as u64)
     )];
-    let bound = if it.peak.is_bound() { "at most " } else { "" };
+    let bound = match it.peak.bound() {
+        Bound::Exact => "",
+        Bound::AtMost => "at most ",
+        Bound::AtLeast => "at least ",
+    };
     let asked = it.asked.map_or_else(|| "unknown".to_owned(), thousands);
     let contexts = match it.contexts {
         1 => "1 context".to_owned(),
         count => format!("{} contexts", thousands(count)),
     };
-    let reached = thousands(it.peak.at_most());
+    let reached = thousands(it.peak.number());
     lines.push(format!(
         "  depth    {contexts}, asked for {asked}, reached {bound}{reached} in flight"
     ));
