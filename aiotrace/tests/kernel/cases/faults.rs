@@ -188,7 +188,8 @@ fn what_is_told_quietly_is_in_order_and_has_its_stack() {
         time.parse::<f64>().unwrap_or_else(|_| panic!("{it}"))
     });
     let times: Vec<f64> = times.collect();
-    assert!(times.len() >= 4 && times.is_sorted(), "{text}");
+    // Of the faults, the equal ones are one line.
+    assert!(times.len() >= 3 && times.is_sorted(), "{text}");
     let text = run_text(&["-q", "--stacks"], &["closed-fd"]).unwrap();
     let below = text.lines().skip_while(|it| !it.contains("*** warning refused-calls")).skip(1);
     let mut stack = below.take_while(|it| it.starts_with("    at "));
