@@ -81,10 +81,16 @@ impl Syscall {
     }
 }
 
-fn request(request: u32, tid: u32, address: u64, data: u64) -> Result<i64, Errno> {
-    // The type of the request is another one in musl.
+/// The type of a request, which differs between C libraries.
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+/// The type of a request, which differs between C libraries.
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
+fn request(request: Request, tid: u32, address: u64, data: u64) -> Result<i64, Errno> {
     // SAFETY: the callers pass addresses of memory that is large enough for their request.
-    Errno::result(unsafe { libc::ptrace(request as _, tid as libc::pid_t, address, data) })
+    Errno::result(unsafe { libc::ptrace(request, tid as libc::pid_t, address, data) })
 }
 
 /// Traces a thread without stopping it.
@@ -149,7 +155,7 @@ pub fn event_message(tid: u32) -> Result<u64, Errno> {
 /// The system call at which a tracee is stopped.
 pub fn syscall(tid: u32) -> Result<Syscall, Errno> {
     /// libc has this constant only for some targets.
-    const PTRACE_GET_SYSCALL_INFO: u32 = 0x420e;
+    const PTRACE_GET_SYSCALL_INFO: Request = 0x420e;
     let mut info = Syscall::default();
     let size = size_of::<Syscall>() as u64;
     request(PTRACE_GET_SYSCALL_INFO, tid, size, &raw mut info as u64)?;
