@@ -100,7 +100,7 @@ impl Seizing {
     pub fn seize(&self, tid: u32, options: i32) -> Result<(), Errno> {
         self.set(PATIENCE, AGAIN)?;
         let (request, tid, options) =
-            (u64::from(libc::PTRACE_SEIZE), u64::from(tid), u64::from(options.cast_unsigned()));
+            (libc::PTRACE_SEIZE as u64, u64::from(tid), u64::from(options.cast_unsigned()));
         // SAFETY: no memory is involved.
         let ret = unsafe { aiotrace_seize(request, tid, 0, options) };
         self.set(Duration::ZERO, Duration::ZERO)?;
