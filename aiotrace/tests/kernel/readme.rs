@@ -70,6 +70,11 @@ fn typed(line: &str, pid: u32, cgroup: &str) -> String {
         });
     }
     let line = words.join(" ").replace("$(pidof fio)", &pid.to_string());
+    // A program and an oracle of the reader's own.
+    let line = line
+        .replace("./program $AIOTRACE_SWEEP_DIR", "aio-programs pairs 2")
+        .replace("./verify $AIOTRACE_SWEEP_DIR", "true")
+        .replace("-- ./test", "-- aio-programs pairs 2");
     // In a pipe it would write tables without end.
     let line = if line == "aiotrace top" { "aiotrace top -n 1".to_owned() } else { line };
     // What the program makes of faults is its status. Those of aiotrace itself are others.
