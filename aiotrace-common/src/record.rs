@@ -21,8 +21,10 @@
 //!  Completion                 a request completed: from any thread, or none
 //!  ContextSeen                the first look at a context's ring; before the record of the call
 //!  ContextGone, ContextMoved  from any thread that ends an address space, or moves a ring
-//!  Synchronous                a call that reads, writes or syncs a file without AIO, while such
+//!  Synchronous + iovecs       a call that reads, writes or syncs a file without AIO, while such
 //!                             calls are watched
+//!  Vectors + iovecs           those of a request, while fault rules are armed; before Submitted,
+//!                             same thread
 //!  Gone                       a thread that made AIO calls is dead: only a header
 //!  Process                    the first AIO call of a thread, fork, exec, exit
 //!
@@ -42,7 +44,7 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 pub use self::{
     calls::{
         Cancel, Destroy, Events, Refused, RingSample, Setup, Sigset, Stack, Submit, Submitted,
-        SubmittedIocb, SubmittedOne, Synchronous,
+        SubmittedIocb, SubmittedOne, Synchronous, Vectors,
     },
     kept::{
         Context, ContextKey, KnownStack, Lost, Owner, STACK_VARIANTS, STACK_WORDS, StackKey,
@@ -64,6 +66,9 @@ pub const EVENTS_PER_RECORD: usize = 128;
 
 /// How many iocbs or events of one call are recorded; of those beyond, only the number is known.
 pub const ITEMS_PER_CALL: usize = 4096;
+
+/// How many iovecs of one request or call are recorded; of one with more, none are.
+pub const MOST_VECTORS: usize = 32;
 
 /// How many bytes of the path of a new program are recorded.
 pub const PATH_BYTES: usize = 128;
@@ -98,6 +103,7 @@ pub enum Kind {
     Sigset = 17,
     SubmittedOne = 18,
     Synchronous = 19,
+    Vectors = 20,
 }
 
 /// Bits of [`Header::flags`].

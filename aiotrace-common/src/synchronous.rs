@@ -306,8 +306,8 @@ impl Call {
         }
     }
 
-    /// Where in memory a read puts its data, and a write has it: the first of the vectors, where
-    /// there are vectors; 0 if the call has none.
+    /// Where in memory a read puts its data, and a write has it; of a vectored call, where its
+    /// iovecs are; 0 if the call has none.
     #[inline(always)]
     pub const fn memory(self, abi: Abi, args: &[u64; 6]) -> u64 {
         let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };

@@ -45,6 +45,12 @@ macro_rules! armed {
     };
 }
 
+/// Whether there are rules.
+#[inline(always)]
+pub fn are_armed() -> bool {
+    armed!(about) != 0
+}
+
 /// Whether a rule is about `what`, which is one of [`fault::what`].
 #[inline(always)]
 pub fn are_about(what: u32) -> bool {

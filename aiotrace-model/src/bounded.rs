@@ -3,7 +3,7 @@
 
 use std::{borrow::Cow, fmt, marker::PhantomData};
 
-use aiotrace_common::record::ITEMS_PER_CALL;
+use aiotrace_common::record::{ITEMS_PER_CALL, MOST_VECTORS};
 use serde::{
     Deserialize, Deserializer,
     de::{Error, SeqAccess, Visitor},
@@ -122,6 +122,11 @@ pub fn iovecs<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     from: D,
 ) -> Result<Option<Vec<T>>, D::Error> {
     Ok(Option::<List<T, IOVECS>>::deserialize(from)?.map(|it| it.0))
+}
+
+/// Reads the iovecs of a request.
+pub fn pieces<'de, T: Deserialize<'de>, D: Deserializer<'de>>(from: D) -> Result<Vec<T>, D::Error> {
+    list::<MOST_VECTORS, T, D>(from)
 }
 
 /// Reads threads, if they are known.

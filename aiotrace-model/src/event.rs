@@ -6,6 +6,7 @@ mod names;
 mod process;
 mod site;
 mod stack;
+mod vectors;
 
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
 use aiotrace_common::{abi, fault::effect, synchronous};
@@ -18,6 +19,7 @@ pub use self::{
     process::{Change, ExitStatus, Process},
     site::{SiteId, Step},
     stack::{Frame, Module, ModuleId, Place, Stack},
+    vectors::{Vector, Vectors},
 };
 use crate::bounded;
 
@@ -185,7 +187,7 @@ pub struct Changed {
 }
 
 /// A call that reads, writes or syncs a file without AIO, and returned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Synchronous {
     /// The call.
     pub call: synchronous::Call,
@@ -196,9 +198,9 @@ pub struct Synchronous {
     /// The offset in the file; `None` if it is unknown: the call has none, and the position of the descriptor was not
     /// seen.
     pub offset: Option<i64>,
-    /// Where in memory its data is, or the first part of it, if that is known.
+    /// Where in memory its data is, if that is known.
     #[serde(default)]
-    pub memory: Option<Address>,
+    pub memory: Option<Vectors>,
     /// Bytes asked for; for a vectored call, the number of iovecs; for mmap 1, if what is stored there goes to the file.
     pub count: u64,
     /// What the kernel returned: bytes moved, or a negative errno.
@@ -325,7 +327,7 @@ impl Args {
 }
 
 /// One iocb of an io_submit.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Iocb {
     /// Its address, if the pointer could be read.
     pub address: Option<Address>,
@@ -333,6 +335,9 @@ pub struct Iocb {
     pub value: Option<abi::Iocb>,
     /// It could be read only when the call returned.
     pub read_late: bool,
+    /// The iovecs of a vectored request. Read only while fault rules are armed, and if there are not too many.
+    #[serde(default)]
+    pub vectors: Option<Vectors>,
 }
 
 /// `struct __aio_sigset` of io_pgetevents.

@@ -102,7 +102,12 @@ fn submit(first: u64, count: u64, ret: i64) -> Body {
     let iocb = |index: u64| {
         let (offset, nbytes) = (index as i64 * 512, 512);
         let value = abi::Iocb { offset, nbytes, ..abi::Iocb::default() };
-        Some(Iocb { address: Some(Address(index)), value: Some(value), read_late: false })
+        Some(Iocb {
+            address: Some(Address(index)),
+            value: Some(value),
+            read_late: false,
+            vectors: None,
+        })
     };
     let iocbs = (first..first + count).map(iocb).collect();
     let (ctx, nr, iocbpp) = (Handle(0x7000), count as i64, Address(1));

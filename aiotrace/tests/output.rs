@@ -75,7 +75,12 @@ fn iocb(change: impl FnOnce(&mut abi::Iocb)) -> Option<Iocb> {
         ..abi::Iocb::default()
     };
     change(&mut value);
-    Some(Iocb { address: Some(Address(0x55d0_c8e4)), value: Some(value), read_late: false })
+    Some(Iocb {
+        address: Some(Address(0x55d0_c8e4)),
+        value: Some(value),
+        read_late: false,
+        vectors: None,
+    })
 }
 
 fn io_event(data: u64, res: i64) -> IoEvent {
@@ -200,7 +205,8 @@ fn faults() -> Vec<Event> {
 
 /// Every kind of event, with the special cases of each.
 fn events() -> Vec<Event> {
-    let unread = Iocb { address: Some(Address(0x10)), value: None, read_late: false };
+    let unread =
+        Iocb { address: Some(Address(0x10)), value: None, read_late: false, vectors: None };
     let mut ring_reaper = submit(95, 1, vec![iocb(|_| ())], 0);
     if let Body::Call(call) = &mut ring_reaper.body {
         call.ring_before = Some(Ring { head: 2, tail: 2, nr: 127 });
@@ -264,7 +270,7 @@ fn events() -> Vec<Event> {
                 iocb(|it| (it.opcode, it.nbytes) = (7, 2)),
                 iocb(|it| it.opcode = 2),
                 iocb(|it| (it.opcode, it.flags, it.resfd, it.reqprio) = (99, 3, 6, -7)),
-                Some(unread),
+                Some(unread.clone()),
                 Some(Iocb { address: None, ..unread }),
                 None,
             ],

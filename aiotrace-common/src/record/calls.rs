@@ -192,7 +192,7 @@ pub struct Synchronous {
     pub entered: u64,
     /// The position in the file.
     pub offset: i64,
-    /// Where in memory its data is, or the first part of it; 0 if that is not known.
+    /// Where in memory its data is, or its iovecs are; 0 if it has none.
     pub memory: u64,
     /// The number of bytes, or of iovecs, that were asked for.
     pub count: u64,
@@ -204,8 +204,23 @@ pub struct Synchronous {
     pub fd: u32,
     /// Whether the position in the file is known.
     pub placed: Memory,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// The number of iovecs that follow, as the program has them: all that the call was given, or
+    /// none.
+    pub vectors: u32,
+}
+
+/// The iovecs of a vectored request, read when its io_submit is entered, which is the time of the
+/// record. They follow as the program has them: all of them, each of two words, which have four
+/// bytes in a 32-bit call. Only recorded while fault rules are armed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, TryFromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct Vectors {
+    /// The record's header, which is not counted.
+    pub header: Header,
+    /// The index of the iocb in the call.
+    pub index: u32,
+    /// The number of iovecs.
+    pub count: u32,
 }
 
 /// The kernel refused an iocb.

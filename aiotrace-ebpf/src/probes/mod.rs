@@ -13,3 +13,4 @@ pub mod lifetime;
 mod setup;
 mod submit;
 pub mod synchronous;
+mod vectors;

@@ -14,7 +14,7 @@ use aiotrace_common::{
 };
 use aya_ebpf::{macros::map, maps::PerCpuArray};
 
-use super::calls;
+use super::{calls, vectors};
 use crate::{
     records::{self, Left},
     ring, user,
@@ -44,6 +44,9 @@ pub fn entered(thread: &mut Thread, sample: RingSample) {
     if thread.args[1] == 1 {
         calls::keep_sample(thread, sample);
         thread.unread = keep_iocb(thread, Memory::Read);
+        if vectors::are_told() && thread.unread == 0 {
+            vectors::of_one(thread);
+        }
     } else {
         thread.unread = send_iocbs(thread, sample, 0, 0);
     }
@@ -231,8 +234,36 @@ pub extern "C" fn send_iocb_record(slot: u32) -> u32 {
     let array = count as usize * size_of::<SubmittedIocb>();
     // SAFETY: the array follows the record.
     unsafe { records::emit_bytes(scratch.cast(), size_of::<Submit>() + array) };
+    if vectors::are_told() && slot & LATE == 0 {
+        send_vectors(slot);
+    }
     record.first = first + count;
     more as u32
+}
+
+/// Sends the iovecs of the iocbs in the record that was sent.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_vectors(slot: u32) -> u32 {
+    for index in 0..IOCBS_PER_RECORD {
+        send_vectors_of(slot, index as u32);
+    }
+    0
+}
+
+/// Sends the iovecs of one iocb in the record that was sent.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send_vectors_of(slot: u32, index: u32) -> u32 {
+    let Some(scratch) = IOCB_SCRATCH.get_ptr_mut(slot) else { return 0 };
+    // SAFETY: scratch memory of this CPU and program.
+    let Scratch { record, iocbs, .. } = unsafe { &mut *scratch };
+    // (The mask is for the verifier, and for the compiler: neither has to check again.)
+    let it = &iocbs[index as usize % IOCBS_PER_RECORD];
+    if index < record.count && matches!(it.memory, Memory::Read) {
+        vectors::of(record.header, record.first + index, &it.iocb, slot & COMPAT != 0);
+    }
+    0
 }
 
 /// Reads the iocbs of the record that is being built; not 0 if something could not be read.

@@ -6,19 +6,21 @@ use aiotrace_common::{
     abi::{Abi, Syscall},
     fault::effect,
     names,
-    record::{Header, Kind, Memory, Synchronous, Thread},
+    record::{Header, Kind, Memory, Synchronous, Thread, flag},
     synchronous::Call,
 };
-use aya_ebpf::{bindings::pt_regs, macros::map, maps::Array};
+use aya_ebpf::{
+    bindings::pt_regs,
+    macros::map,
+    maps::{Array, PerCpuArray},
+};
 
 use crate::{
-    probes::calls::now,
-    records::emit,
+    probes::{calls::now, vectors::With},
     registers,
     settings::setting,
     switches, targets,
     task::{Task, current_kernel_ids, in_compat_syscall},
-    user,
 };
 
 /// Two times, in nanoseconds of CLOCK_MONOTONIC. Only the probes write the first: when a call last
@@ -26,6 +28,10 @@ use crate::{
 /// requests.
 #[map]
 static WATCH: Array<u64> = Array::with_max_entries(names::WATCH_WORDS, 0);
+
+/// Where the record of a call is built.
+#[map]
+static SYNCHRONOUS_SCRATCH: PerCpuArray<With<Synchronous>> = PerCpuArray::with_max_entries(1, 0);
 
 /// Whether synchronous calls are recorded at present. Every system call of the machine asks this.
 #[inline(always)]
@@ -86,39 +92,26 @@ pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
         }
         offset => offset,
     };
+    // (Two numbers: compilers spill the word of an `Option` that is not there, and the verifier refuses that.)
+    let (offset, placed) = match offset {
+        Some(offset) => (offset, Memory::Read),
+        None => (0, Memory::Unread),
+    };
     let count = call.count(abi, &args);
-    let memory = memory(call, abi, &args);
+    let memory = call.memory(abi, &args);
     let time = now();
+    let narrow = abi.is_32_bit();
+    let flags = if narrow { flag::COMPAT } else { 0 };
     let header =
-        Header { kind: Kind::Synchronous, flags: 0, seq: 0, time, pid: ids.pid, tid: ids.tid };
-    emit(|record: *mut Synchronous| {
-        // SAFETY: room in the ring buffer.
-        unsafe {
-            *record = Synchronous {
-                header,
-                entered: 0,
-                offset: offset.unwrap_or(0),
-                memory,
-                count,
-                ret,
-                call,
-                fd,
-                placed: if offset.is_some() { Memory::Read } else { Memory::Unread },
-                reserved: 0,
-            };
-        }
-    });
-}
-
-/// Where in memory the data of a call is, or the first part of it; 0 if that is not known.
-#[inline(always)]
-fn memory(call: Call, abi: Abi, args: &[u64; 6]) -> u64 {
-    let at = call.memory(abi, args);
-    if at == 0 || !call.is_vectored() {
-        return at;
-    }
-    match abi.is_32_bit() {
-        true => user::read::<u32>(at).map_or(0, u64::from),
-        false => user::read::<u64>(at).unwrap_or(0),
-    }
+        Header { kind: Kind::Synchronous, flags, seq: 0, time, pid: ids.pid, tid: ids.tid };
+    let Some(scratch) = SYNCHRONOUS_SCRATCH.get_ptr_mut(0) else { return };
+    // SAFETY: scratch memory of this CPU and program.
+    let scratch = unsafe { &mut *scratch };
+    let vectors = match call.is_vectored() {
+        true => scratch.read(memory, count, narrow),
+        false => scratch.empty(),
+    };
+    scratch.record =
+        Synchronous { header, entered: 0, offset, memory, count, ret, call, fd, placed, vectors };
+    scratch.send(narrow);
 }

@@ -57,13 +57,13 @@ impl Requests {
         let mut left = accepted;
         for iocb in iocbs.iter().take(usize::try_from(accepted).unwrap_or(usize::MAX)) {
             left -= 1;
-            let value = iocb.and_then(|it| it.value);
+            let value = iocb.as_ref().and_then(|it| it.value);
             let op = value.map_or(UNREAD_OP, |it| usize::from(it.opcode).min(OTHER_OP));
             context.ops[op].requests += 1;
             if let Some(value) = value.filter(|_| op < 2) {
                 context.ops[op].asked = context.ops[op].asked.saturating_add(value.nbytes);
             }
-            let address = iocb.and_then(|it| it.address);
+            let address = iocb.as_ref().and_then(|it| it.address);
             if let Some(address) = address.filter(|_| self.count < MOST) {
                 let of = self.started.entry(key).or_default();
                 self.count += usize::from(of.insert(address.0, (time, op)).is_none());

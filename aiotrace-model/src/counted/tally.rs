@@ -112,8 +112,13 @@ mod tests {
     fn requests_have_the_time_from_their_submit_until_they_are_reaped() {
         let ctx = Handle(0x1000);
         let value = abi::Iocb { opcode: 1, nbytes: 4096, ..abi::Iocb::default() };
-        let iocb = Iocb { address: Some(Address(0xa0)), value: Some(value), read_late: false };
-        let iocbs = vec![Some(iocb), None, Some(iocb)];
+        let iocb = Iocb {
+            address: Some(Address(0xa0)),
+            value: Some(value),
+            read_late: false,
+            vectors: None,
+        };
+        let iocbs = vec![Some(iocb.clone()), None, Some(iocb)];
         let submit = Args::Submit { ctx, nr: 3, iocbpp: Address(1), iocbs, truncated: 0 };
         let it = IoEvent { data: 0, obj: 0xa0, res: 4096, res2: 0 };
         let failed = IoEvent { obj: 0xb0, res: -5, ..it };

@@ -12,7 +12,7 @@ use crate::{
         process::Space,
         requests::{Request, Requests},
         rules::delivered,
-        verdict::HUNG_AFTER,
+        verdict::WATCHED,
     },
     opcode,
 };
@@ -27,7 +27,7 @@ impl Model {
         self.follow(event, call);
         let space = self.space(event.pid);
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
-            space.active(event.time, HUNG_AFTER);
+            space.active(event.time, WATCHED);
         }
         // An answer that is a fault says nothing about the kernel.
         let is_injected = self.faults.rules.injected(call);
@@ -268,7 +268,7 @@ impl Model {
         self.followed += followed;
         self.evicted += if has_room { 0 } else { unnamed as u64 };
         let space = self.space(event.pid);
-        let first = iocbs.first().copied().flatten().filter(|_| accepted > 0);
+        let first = iocbs.first().cloned().flatten().filter(|_| accepted > 0);
         let is_inline = !found.is_empty() || hidden > 0;
         self.turn_begins(event, call, ctx, (nr, first, is_inline));
         self.submitted_again(event, (ctx, began), (iocbs, accepted), entered);
@@ -311,7 +311,7 @@ impl Model {
         let space = self.space(event.pid);
         let context = self.context_when((event.pid, ctx), began).map_or(0, |it| it.name.id);
         let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) else { return };
-        let is_read = |it: &Option<Iocb>| it.is_some_and(|it| it.value.is_some());
+        let is_read = |it: &Option<Iocb>| it.as_ref().is_some_and(|it| it.value.is_some());
         let unread = !iocbs.iter().all(is_read);
         let requests: Vec<Request> = iocbs
             .iter()

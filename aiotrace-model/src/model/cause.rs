@@ -296,7 +296,7 @@ mod tests {
 
     fn submit(iocb: abi::Iocb) -> Args {
         let (address, value) = (Some(Address(0x1000)), Some(iocb));
-        let iocbs = vec![Some(Iocb { address, value, read_late: false })];
+        let iocbs = vec![Some(Iocb { address, value, read_late: false, vectors: None })];
         Args::Submit { ctx: Handle(1), nr: 1, iocbpp: Address(2), iocbs, truncated: 0 }
     }
 

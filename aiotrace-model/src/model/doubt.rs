@@ -37,6 +37,10 @@ pub enum Doubt {
     OtherDescriptor,
     /// A vectored call began at the same place, and the sizes of its vectors are unknown.
     UnknownLength,
+    /// syncfs(2) was called on another descriptor.
+    Syncfs,
+    /// The vectors of a request or of a call are unknown.
+    Vectors,
     /// Other requests have done a part of the request.
     Partly,
     /// The descriptor of the request was closed, so what is done through its number may be done to another file.
@@ -146,6 +150,12 @@ impl Doubt {
             Self::UnknownLength => {
                 "a call at the same offset may have done it: the sizes of its vectors are unknown"
             }
+            Self::Syncfs => {
+                "syncfs(2) was called on another descriptor: perhaps of the same file system"
+            }
+            Self::Vectors => {
+                "its iovecs are unknown (they could not be read, or there were too many), so it may have had other memory"
+            }
             Self::Closed => {
                 "its descriptor was closed: what was done through its number may be of another file"
             }
@@ -209,7 +219,7 @@ impl Doubt {
                 "the program that it ran next has its descriptors, and may do it: what that does is not watched"
             }
             Self::Fdatasync => {
-                "fdatasync(2) was called instead, which leaves out what is not needed to read the data"
+                "an fdatasync was made instead, which leaves out what is not needed to read the data"
             }
             Self::Reused => "the address of the context was given to another one meanwhile",
             Self::OtherPlace => {

@@ -10,7 +10,7 @@ mod place;
 
 pub use self::place::Place;
 use super::{Doubt, finding::Subject, ranges::MOST_MOVED, requests::Request};
-use crate::event::Synchronous;
+use crate::event::{Synchronous, Vectors};
 use crate::opcode::{self, FDSYNC, FSYNC, POLL, PREAD, PREADV, PWRITE, PWRITEV};
 
 /// What synchronous calls have done of a request.
@@ -42,13 +42,16 @@ pub fn does(request: &Request) -> Option<Does> {
 /// The bytes that a request is about: from the first one to the last possible one.
 pub fn reach(request: &Request) -> (u64, u64) {
     let start = request.offset.max(0) as u64;
-    let length = if is_vectored(request) { MOST_MOVED } else { request.nbytes };
+    let length = match request.opcode {
+        Some(PREADV | PWRITEV) => request.memory().map_or(MOST_MOVED, |it| it.length()),
+        _ => request.nbytes,
+    };
     (start, start.saturating_add(length))
 }
 
-/// Whether a request has vectors, whose lengths are unknown.
-pub fn is_vectored(request: &Request) -> bool {
-    request.opcode.is_some_and(opcode::is_vectored)
+/// Whether a request has vectors whose lengths are unknown.
+pub fn is_vague(request: &Request) -> bool {
+    request.opcode.is_some_and(opcode::is_vectored) && request.vectors.is_none()
 }
 
 /// Whether a call may read, write or sync files without showing which.
@@ -96,6 +99,8 @@ pub struct Owed {
     through: Option<u32>,
     /// Descriptors that are of other files.
     others: Vec<u32>,
+    /// Other descriptors that are of the same file.
+    same: Vec<u32>,
 }
 
 /// A vectored request that has not completed.
@@ -118,7 +123,10 @@ impl Owed {
         let start = request.offset.max(0) as u64;
         let length = match request.opcode {
             Some(PREAD | PWRITE) => Some(request.nbytes),
-            Some(PREADV | PWRITEV) => own.filter(|it| *it > 0),
+            Some(PREADV | PWRITEV) => {
+                let known = request.memory().map(|it| it.length());
+                known.or(own.filter(|it| *it > 0))
+            }
             _ => None,
         };
         let is_vague = length.is_none();
@@ -129,7 +137,8 @@ impl Owed {
         let missing = Some(span).filter(|it| it.0 < it.1).into_iter().collect();
         let doubt = (request.opcode == Some(POLL)).then_some(Doubt::Poll);
         let (tries, is_replaced, is_closed, is_partly) = (0, false, false, false);
-        let (vectors, again, through, others) = (Vec::new(), None, None, Vec::new());
+        let (vectors, again, through) = (Vec::new(), None, None);
+        let (others, same) = (Vec::new(), Vec::new());
         Self {
             request,
             tries,
@@ -144,6 +153,7 @@ impl Owed {
             again,
             through,
             others,
+            same,
         }
     }
 
@@ -177,6 +187,11 @@ impl Owed {
             self.doubt.get_or_insert(Doubt::Closed);
         }
         self.is_closed
+    }
+
+    /// The data of the file were synced, and the request was to sync all of the file.
+    pub fn is_synced_in_part(&mut self) {
+        self.doubt.get_or_insert(Doubt::Fdatasync);
     }
 
     /// A process that was made in the meantime may do the request.
@@ -216,6 +231,27 @@ impl Owed {
         }
     }
 
+    /// That descriptor is of the same file.
+    pub fn is_here(&mut self, fd: u32) -> bool {
+        let is_so = self.through() == Some(fd) && self.same.len() < MOST_OTHERS;
+        if is_so {
+            (self.doubt, self.through) = (None, None);
+            self.same.push(fd);
+        }
+        is_so
+    }
+
+    /// Another process has written, or synced a file: perhaps this one.
+    pub fn done_elsewhere(&mut self, call: &Synchronous) {
+        let does = does(&self.request).filter(|it| *it != Does::Read && *it == call.call.does());
+        let from = call.offset.map_or(0, |it| it.max(0) as u64);
+        let to = call.offset.map_or(u64::MAX, |_| from.saturating_add(call.ret.max(0) as u64));
+        let is_of_it = does == Some(Does::Sync) || self.overlaps((from, to));
+        if does.is_some() && call.ret >= 0 && is_of_it {
+            self.doubt.get_or_insert(Doubt::SharedFile);
+        }
+    }
+
     /// The same was done through this descriptor.
     fn done_through(&mut self, fd: u32) {
         let why = self.why_other(fd);
@@ -235,6 +271,7 @@ impl Owed {
             self.others.retain(|it| !gives_up(call, *it));
             self.doubt.get_or_insert(Doubt::OtherDescriptor);
         }
+        self.same.retain(|it| !gives_up(call, *it));
     }
 
     /// Takes a synchronous call of the same process.
@@ -255,7 +292,13 @@ impl Owed {
             it if it != does || call.ret < 0 => return Done::Not,
             _ => (),
         }
-        let is_same = self.request.fd == call.fd && !self.is_closed || call.call == Call::Sync;
+        let is_same = self.request.fd == call.fd && !self.is_closed
+            || self.same.contains(&call.fd)
+            || call.call == Call::Sync;
+        if !is_same && call.call == Call::Syncfs {
+            self.doubt.get_or_insert(Doubt::Syncfs);
+            return Done::Touched;
+        }
         if !is_same && self.others.contains(&call.fd) {
             return Done::Not;
         }
@@ -271,7 +314,7 @@ impl Owed {
             (Does::Sync, _) => {
                 let is_enough = self.request.opcode == Some(FDSYNC) || call.call != Call::Fdatasync;
                 if is_same && !is_enough {
-                    self.doubt.get_or_insert(Doubt::Fdatasync);
+                    self.is_synced_in_part();
                 }
                 if is_enough { Done::All } else { Done::Touched }
             }
@@ -301,22 +344,41 @@ impl Owed {
         // A read that moves less than it was asked for has reached the end of the file.
         let is_asked = call.call.does() == Does::Read && !call.call.is_vectored();
         let length = if is_asked { moved.max(call.count) } else { moved };
+        let why = self.why_other_memory(offset, call.memory.as_ref());
         let done = self.cover((offset, offset.saturating_add(length)));
-        if done != Done::Not && !self.is_of_its_memory(call, offset) {
-            self.again.get_or_insert(Doubt::OtherBuffer);
+        if done != Done::Not {
+            self.again = self.again.or(why);
         }
         done
     }
 
-    /// Whether a call may have moved the same data: to or from the memory of the request. (Of vectors only the first is
-    /// known of the call, and nothing of the request.)
-    fn is_of_its_memory(&self, call: &Synchronous, offset: u64) -> bool {
-        if is_vectored(&self.request) {
-            return call.call.is_vectored() && call.count == self.request.nbytes;
-        }
+    /// Why what begins there in the file, and has this memory, may move other data than what is missing.
+    pub fn why_other_memory(&self, at: u64, memory: Option<&Vectors>) -> Option<Doubt> {
+        self.span()?;
+        let own = self.request.memory();
+        let Some((own, other)) = own.as_ref().zip(memory) else {
+            return Some(Doubt::Vectors);
+        };
         let start = self.request.offset.max(0) as u64;
-        let shift = self.request.buf.wrapping_sub(start);
-        call.memory.is_none_or(|it| it.0.wrapping_sub(offset) == shift)
+        let end = at.saturating_add(other.length());
+        let is_same = |(from, to): &(u64, u64)| {
+            let (from, to) = ((*from).max(at), (*to).min(end));
+            from >= to || own.are(from.saturating_sub(start), other, from - at, to - from)
+        };
+        (!self.missing.iter().all(is_same)).then_some(Doubt::OtherBuffer)
+    }
+
+    /// Why the same request, submitted again, may move other data than what is missing.
+    pub fn why_another(&self, request: &Request) -> Option<Doubt> {
+        // The next record of a log looks the same.
+        if request.appends() {
+            return Some(Doubt::Append);
+        }
+        self.span()?;
+        let (from, to) = reach(request);
+        let is_whole = self.missing.iter().all(|it| from <= it.0 && it.1 <= to);
+        let less = (!is_whole).then_some(Doubt::OtherBuffer);
+        self.why_other_memory(from, request.memory().as_ref()).or(less)
     }
 
     /// Why what has done it may have been something else.
@@ -326,12 +388,11 @@ impl Owed {
 
     /// Whether a call has put other data into the memory of a write.
     pub fn is_refilled(&self, call: &Synchronous) -> bool {
-        let Some(memory) = call.memory.filter(|_| call.call.does() == Does::Read) else {
-            return false;
-        };
-        let (from, to) = (memory.0, memory.0.saturating_add(call.ret.max(0) as u64));
-        let own = (self.request.buf, self.request.buf.saturating_add(self.request.nbytes));
-        self.request.opcode == Some(PWRITE) && from < own.1 && own.0 < to
+        let is_read = call.call.does() == Does::Read && self.request.is_write();
+        let both = self.request.memory().filter(|_| is_read).zip(call.memory.as_ref());
+        both.is_some_and(|(own, read)| {
+            read.each(call.ret.max(0) as u64).any(|range| own.overlap(range))
+        })
     }
 
     /// Takes another accepted request of the same process, which is not the same request. A vectored one shows what
@@ -345,7 +406,7 @@ impl Owed {
             return Done::Not;
         }
         let is_same = later.fd == self.request.fd && !self.is_closed;
-        if !is_same && doubt.is_none() && !is_vectored(later) {
+        if !is_same && doubt.is_none() && !is_vague(later) {
             let is_other = self.others.contains(&later.fd);
             if !is_other {
                 self.done_through(later.fd);
@@ -353,7 +414,7 @@ impl Owed {
             return if is_other { Done::Not } else { Done::Touched };
         }
         let doubt = doubt.or((!is_same).then(|| self.why_other(later.fd)));
-        if !is_vectored(later) {
+        if !is_vague(later) {
             return self.cover_perhaps(range, doubt);
         }
         match self.vectors.len() < MOST_PIECES {

@@ -12,7 +12,7 @@ use super::{
     finding::{ContextRef, Subject},
     findings::reads_past_end::Rows,
     inline::Files,
-    owed::{Done, Owed, Place, does, is_vectored, reach},
+    owed::{Done, Owed, Place, does, is_vague, reach},
     polls::Polls,
     ranges::Ranges,
     requests::Request,
@@ -148,7 +148,11 @@ impl Short {
     /// Takes a request that may be one of the rest. `is_accepted`: io_submit accepted it.
     fn submitted(&mut self, context: u64, request: &Request, is_accepted: bool) {
         let is_other = context != self.context.id && !self.is_orphan;
-        let place = Place::of(request);
+        let place = Place::of(request).map(|it| match it.lesser() {
+            // An fsync does what an fdsync does, too.
+            Some(lesser) if !self.places.contains_key(&it) => lesser,
+            _ => it,
+        });
         let mut same = place.and_then(|it| self.places.get_mut(&it));
         if is_other && let Some(same) = &same {
             let all = same.iter().filter_map(|it| Some((*it, self.rest.get(*it)?.as_ref()?)));
@@ -350,7 +354,7 @@ impl Space {
 
     /// Takes a completion of a request that may have done the rest of a short submit.
     pub fn completed(&mut self, request: &Request, res: i64) {
-        if !is_vectored(request) || self.short.is_empty() {
+        if !is_vague(request) || self.short.is_empty() {
             return;
         }
         let before = self.short.iter_mut().filter(|it| it.time <= request.entered);
@@ -373,6 +377,14 @@ impl Space {
             |it: &&mut Short| it.watched.is_none() && child.is_none_or(|since| it.time <= since);
         self.short.iter_mut().filter(is_meant).for_each(|it| it.synchronous(call, child.is_some()));
         self.short.retain(|it| it.left() > 0);
+    }
+
+    /// Another process has made a synchronous call; `child`: it is a child, made at this time, which has the same files if
+    /// that was after the short submit.
+    pub fn done_elsewhere(&mut self, call: &Synchronous, child: Option<u64>) {
+        for short in self.short.iter_mut().filter(|it| child.is_none_or(|since| it.time > since)) {
+            short.rest.iter_mut().flatten().for_each(|it| it.done_elsewhere(call));
+        }
     }
 
     /// A child that was made at this time has the same files, and is not watched, or goes on.

@@ -4,7 +4,7 @@ use aiotrace_common::abi;
 
 use super::appends::RWF_APPEND;
 use crate::{
-    event::{IoEvent, Iocb},
+    event::{Address, IoEvent, Iocb, Vectors},
     opcode,
 };
 
@@ -28,6 +28,8 @@ pub struct Request {
     pub nbytes: u64,
     /// The buffer, as the program gave it; for a poll, the events.
     pub buf: u64,
+    /// Of a vectored request: its iovecs, if they were read.
+    pub vectors: Option<Vectors>,
     /// When io_submit was entered; 0 if that was not seen.
     pub entered: u64,
     /// When io_submit returned.
@@ -55,11 +57,21 @@ impl Request {
             offset: value.map_or(0, |it| it.offset),
             nbytes: value.map_or(0, |it| it.nbytes),
             buf: value.map_or(0, |it| it.buf),
+            vectors: iocb.vectors.clone(),
             entered,
             returned,
             call,
             index,
         })
+    }
+
+    /// Where in memory its data is, if that is known.
+    pub fn memory(&self) -> Option<Vectors> {
+        match self.opcode? {
+            opcode::PREAD | opcode::PWRITE => Some(Vectors::one(Address(self.buf), self.nbytes)),
+            opcode::PREADV | opcode::PWRITEV => self.vectors.clone(),
+            _ => None,
+        }
     }
 
     /// Whether the request writes to the end of the file, whatever its offset is.
@@ -87,6 +99,11 @@ impl Request {
     /// Whether the request changes a file.
     pub fn is_write(&self) -> bool {
         self.opcode.is_some_and(opcode::is_write)
+    }
+
+    /// Whether something is lost if the request is never done: what it writes, or that this is on the disk.
+    pub fn is_at_stake(&self) -> bool {
+        self.is_write() || matches!(self.opcode, Some(opcode::FSYNC | opcode::FDSYNC))
     }
 
     /// Whether the request pends by design until something happens.

@@ -22,6 +22,9 @@ pub use row::{FaultRow, RuleRow};
 /// for so long is not waited for. Nanoseconds.
 pub const HUNG_AFTER: u64 = 5_000_000_000;
 
+/// So long synchronous calls are watched for what was not done; nanoseconds.
+pub const WATCHED: u64 = 60_000_000_000;
+
 /// What a fault was about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Cause {

@@ -4,6 +4,7 @@
 //!  Stack?  Ring*  Submit+                     (entered)
 //!  Ring*  Submit*  Refused?  Submitted   ->   one Call   (late iocbs, new entries, then the result)
 //!  Stack?  Ring*  Refused?  SubmittedOne ->   one Call
+//!  (either with Vectors, when it is entered)
 //!  Stack?  Setup                         ->   one Call
 //!  Ring*  Sigset?  Events+               ->   one Call
 //! ```
@@ -30,14 +31,14 @@ use foldhash::{SharedSeed, fast::SeedableRandomState};
 use super::{
     contexts::{self, Contexts},
     found::Found,
-    parse::{copied, is_read, kept_iocb, prefix, read_iocb, ring},
+    parse::{copied, is_read, kept_iocb, prefix, read_iocb, ring, vectors},
     pending::Pending,
     unwind::Unwind,
 };
 use crate::{
     event::{
         Address, Adopted, Args, Body, Changed, Completion, Event, Fault, Gone, Handle, How, Moved,
-        Ring, Synchronous, Syscall, Unfinished, Why,
+        Ring, Synchronous, Syscall, Unfinished, Vectors, Why,
     },
     trace::ProbeSet,
 };
@@ -214,7 +215,7 @@ impl Decoder {
                 return Ok(());
             }
             Kind::Synchronous => {
-                let (record, _): (record::Synchronous, _) = prefix(bytes)?;
+                let (record, rest): (record::Synchronous, _) = prefix(bytes)?;
                 let record::Synchronous {
                     entered,
                     offset,
@@ -224,14 +225,20 @@ impl Decoder {
                     call,
                     fd,
                     placed,
+                    vectors: known,
                     ..
                 } = record;
+                let memory = match call.is_vectored() {
+                    true if known == 0 => None,
+                    true => Some(vectors(rest, known, header.flags)?),
+                    false => (memory != 0).then(|| Vectors::one(Address(memory), count)),
+                };
                 of(Body::Synchronous(Synchronous {
                     call,
                     entered: (entered != 0).then_some(entered),
                     fd,
                     offset: is_read(placed).then_some(offset),
-                    memory: (memory != 0).then_some(Address(memory)),
+                    memory,
                     count,
                     ret,
                 }));
@@ -269,6 +276,7 @@ impl Decoder {
                 }
                 thread.submit(bytes)
             }
+            Kind::Vectors => thread.vectors(bytes),
             Kind::Ring => {
                 let (record, entries): (record::Ring, _) = prefix(bytes)?;
                 thread.entries(contexts, record.handle, record.new, entries, &mut of)

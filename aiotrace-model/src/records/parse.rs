@@ -2,7 +2,7 @@
 
 use aiotrace_common::{
     abi,
-    record::{self, Memory, PAGE, RingSample, SubmittedIocb},
+    record::{self, MOST_VECTORS, Memory, PAGE, RingSample, SubmittedIocb, flag},
 };
 use zerocopy::{FromBytes as _, TryFromBytes};
 
@@ -10,7 +10,9 @@ use super::{
     Copied, Undecodable,
     contexts::{self, Contexts},
 };
-use crate::event::{Address, Args, Change, ExitStatus, Handle, How, Iocb, Process, Ring, Syscall};
+use crate::event::{
+    Address, Args, Change, ExitStatus, Handle, How, Iocb, Process, Ring, Syscall, Vector, Vectors,
+};
 
 /// The copy of a stack in a record.
 pub(super) fn copied(bytes: &[u8]) -> Result<Copied<'_>, Undecodable> {
@@ -27,6 +29,7 @@ pub(super) fn read_iocb(found: &SubmittedIocb) -> Iocb {
         address: is_read(found.pointer).then_some(Address(found.address)),
         value: is_read(found.memory).then_some(found.iocb),
         read_late: matches!(found.memory, Memory::ReadLate),
+        vectors: None,
     }
 }
 
@@ -37,6 +40,7 @@ pub(super) fn kept_iocb(thread: &record::Thread) -> Iocb {
         address: is_read(thread.iocb_pointer).then_some(Address(thread.iocb_address)),
         value: is_read(thread.iocb_memory).then_some(thread.iocb),
         read_late: false,
+        vectors: None,
     }
 }
 
@@ -128,6 +132,24 @@ pub(super) fn ring(sample: RingSample) -> Option<Ring> {
 
 pub(super) fn prefix<T: TryFromBytes>(bytes: &[u8]) -> Result<(T, &[u8]), Undecodable> {
     T::try_read_from_prefix(bytes).map_err(|_| Undecodable(bytes.len()))
+}
+
+/// The iovecs behind a record, as the program has them: so many, of two words each.
+pub(super) fn vectors(bytes: &[u8], count: u32, flags: u16) -> Result<Vectors, Undecodable> {
+    let word = if flags & flag::COMPAT != 0 { 4 } else { 8 };
+    let size = 2 * word;
+    let count = (count as usize).min(MOST_VECTORS);
+    let bytes = bytes.get(..count * size).ok_or(Undecodable(bytes.len()))?;
+    let number = |bytes: &[u8]| {
+        let mut whole = [0; 8];
+        whole[..bytes.len()].copy_from_slice(bytes);
+        u64::from_ne_bytes(whole)
+    };
+    let piece = |bytes: &[u8]| {
+        let (base, length) = bytes.split_at(word);
+        Vector { base: Address(number(base)), length: number(length) }
+    };
+    Ok(Vectors::new(bytes.chunks_exact(size).map(piece).collect()))
 }
 
 pub(super) fn io_events(

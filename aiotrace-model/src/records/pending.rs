@@ -12,11 +12,14 @@ use super::{
     Undecodable, arguments,
     contexts::{Contexts, Entries},
     decode::InRing,
-    parse::{io_events, is_read, prefix, read_iocb, ring},
+    parse::{io_events, is_read, prefix, read_iocb, ring, vectors},
 };
-use crate::event::{
-    Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Moved, Refused,
-    Ring, Sigset, Stack, Syscall,
+use crate::{
+    event::{
+        Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Moved, Refused,
+        Ring, Sigset, Stack, Syscall, Vectors,
+    },
+    opcode,
 };
 
 /// What is known of a thread's call so far.
@@ -32,6 +35,8 @@ pub(super) struct Pending {
     pub(super) refused: Option<record::Refused>,
     pub(super) sigset: Option<record::Sigset>,
     pub(super) iocbs: Vec<Option<Iocb>>,
+    /// The iovecs of those that are vectored, by their index in the call, and when that was entered.
+    pub(super) vectors: (u64, Vec<(u32, Vectors)>),
     pub(super) events: Vec<Option<abi::IoEvent>>,
     /// The indices of events that a fault rule changed.
     pub(super) changed: Vec<u32>,
@@ -77,10 +82,24 @@ impl Pending {
         {
             let (found, _): (SubmittedIocb, _) = prefix(bytes)?;
             // An iocb that was read at entry is kept: it was read at the right time.
-            if slot.is_some_and(|known| known.value.is_some()) {
+            if slot.as_ref().is_some_and(|known| known.value.is_some()) {
                 continue;
             }
             *slot = Some(read_iocb(&found));
+        }
+        Ok(())
+    }
+
+    /// Takes the iovecs of a request, which was entered at this time.
+    pub(super) fn vectors(&mut self, bytes: &[u8]) -> Result<(), Undecodable> {
+        let (record, rest): (record::Vectors, _) = prefix(bytes)?;
+        let found = vectors(rest, record.count, record.header.flags)?;
+        let (entered, all) = &mut self.vectors;
+        if std::mem::replace(entered, record.header.time) != record.header.time {
+            all.clear();
+        }
+        if all.len() < ITEMS_PER_CALL {
+            all.push((record.index, found));
         }
         Ok(())
     }
@@ -213,25 +232,33 @@ impl Pending {
 
     /// The arguments of a call, with what is known already of the memory that they point to.
     pub(super) fn arguments(&mut self, syscall: Syscall, args: &[u64; 6]) -> Args {
-        Self::arguments_with(syscall, args, || std::mem::take(&mut self.iocbs))
+        let vectors = std::mem::take(&mut self.vectors.1);
+        Self::arguments_with(syscall, args, || (std::mem::take(&mut self.iocbs), vectors))
     }
 
     /// As [`Self::arguments`], while the call goes on.
     pub(super) fn arguments_so_far(&self, syscall: Syscall, args: &[u64; 6]) -> Args {
-        Self::arguments_with(syscall, args, || self.iocbs.clone())
+        Self::arguments_with(syscall, args, || (self.iocbs.clone(), self.vectors.1.clone()))
     }
 
     fn arguments_with(
         syscall: Syscall,
         args: &[u64; 6],
-        known: impl FnOnce() -> Vec<Option<Iocb>>,
+        known: impl FnOnce() -> (Vec<Option<Iocb>>, Vec<(u32, Vectors)>),
     ) -> Args {
         let mut args = arguments(syscall, args);
         if let Args::Submit { nr, iocbs, truncated, .. } = &mut args {
             let recorded = (*nr).clamp(0, ITEMS_PER_CALL as i64) as usize;
-            *iocbs = known();
+            let vectors;
+            (*iocbs, vectors) = known();
             // If a record was lost, it is unknown what was submitted.
             iocbs.resize(recorded, None);
+            for (index, vectors) in vectors {
+                let iocb = iocbs.get_mut(index as usize).and_then(Option::as_mut);
+                if let Some(iocb) = iocb.filter(|it| is_vectored(it) && !it.read_late) {
+                    iocb.vectors = Some(vectors);
+                }
+            }
             *truncated = ((*nr).max(0) as u64).saturating_sub(recorded as u64);
         }
         args
@@ -304,9 +331,14 @@ impl Pending {
         self.sigset = None;
         self.stack = None;
         self.iocbs.clear();
+        self.vectors.1.clear();
         self.events.clear();
         self.changed.clear();
     }
+}
+
+fn is_vectored(iocb: &Iocb) -> bool {
+    iocb.value.is_some_and(|it| opcode::is_vectored(it.opcode))
 }
 
 /// Gives an event if a ring has got another handle.

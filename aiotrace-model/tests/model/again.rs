@@ -91,7 +91,7 @@ fn what_comes_again_at_once_is_a_retry_and_what_comes_later_may_be_the_next_one(
     assert_eq!(is(&verdict), unsure(Doubt::AnotherThread));
     let mut other = at(1, PWRITE, 0);
     other.as_mut().unwrap().value.as_mut().unwrap().buf = 4096;
-    let verdict = after_the_header(&nothing, &|it| it.call(None, 1, submit(vec![other])));
+    let verdict = after_the_header(&nothing, &|it| it.call(None, 1, submit(vec![other.clone()])));
     assert_eq!(is(&verdict), unsure(Doubt::OtherBuffer));
     assert!(
         verdict
@@ -234,7 +234,7 @@ fn a_sync_or_a_poll_that_comes_after_other_work_is_no_certain_retry() {
 fn again_with(opcode: u16, rw_flags: u32, change: &dyn Fn(&mut Iocb)) -> (Half, Option<Doubt>) {
     let mut first = at(1, opcode, 0);
     value(&mut first).rw_flags = rw_flags;
-    let mut second = first;
+    let mut second = first.clone();
     change(value(&mut second));
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, submit(vec![first]));

@@ -5,21 +5,27 @@ use aiotrace_common::{abi, synchronous::Call};
 use aiotrace_model::{
     event::{
         Address, Args, Body, Change, Event, ExitStatus, File, FileKind, Handle, Iocb, Looked,
-        Synchronous,
+        Synchronous, Vectors,
     },
     model::{Doubt, Name, Outcome, Question, Severity, Verdict},
 };
 
 use crate::told::process;
-use crate::verdicts::{ACCEPT, EAGAIN, EIO, ERROR, Trace, pwrite, submit, submit_to};
+use crate::verdicts::{ACCEPT, EAGAIN, EIO, ERROR, Trace, buffer, pwrite, submit, submit_to};
 
 const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
 const PWRITEV: u16 = 8;
 
 fn iocb(address: u64, opcode: u16, fd: u32, offset: i64, nbytes: u64) -> Option<Iocb> {
-    let value = abi::Iocb { opcode, fildes: fd, offset, nbytes, ..Default::default() };
-    Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
+    let buf = buffer(offset);
+    let value = abi::Iocb { opcode, fildes: fd, offset, nbytes, buf, ..Default::default() };
+    Some(Iocb {
+        address: Some(Address(address)),
+        value: Some(value),
+        read_late: false,
+        vectors: None,
+    })
 }
 
 fn write(address: u64, offset: i64, nbytes: u64) -> Args {
@@ -83,9 +89,8 @@ fn what_goes_again_with_vectors_tells_when_it_completes_what_it_was() {
         res.into_iter().for_each(|res| trace.complete(9, res));
         end(trace)
     };
-    let verdict = rest(Some(1024));
-    assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true));
-    assert_eq!(verdict.after, Some(500));
+    // (From which memory is not known.)
+    assert_eq!(rest(Some(1024)).doubt, Some(Doubt::Vectors));
     let verdict = rest(Some(512));
     assert_eq!((verdict.outcome, verdict.lost), (Outcome::Lost, 1), "{}", verdict.message());
     let verdict = rest(Some(EIO));
@@ -139,13 +144,15 @@ fn the_rest_of_a_short_completion_may_come_in_any_cut() {
         }
     };
     for opcode in [PWRITE, PWRITEV] {
+        let verdict = short(opcode, 512, again(writev(1, 512, 2), 512));
+        assert_eq!(verdict.doubt, Some(Doubt::Vectors));
         for (verdict, what) in [
-            (short(opcode, 512, again(writev(1, 512, 2), 512)), "vectors"),
             (short(opcode, 512, again(write(1, 512, 512), 512)), "the rest"),
             (short(opcode, 700, again(write(1, 512, 512), 512)), "from the block before"),
             (short(opcode, EIO, again(write(1, 0, 4096), 4096)), "more"),
         ] {
-            assert_eq!((verdict.outcome, verdict.succeeded), (Outcome::Retried, true), "{what}");
+            let doubt = (opcode == PWRITEV).then_some(Doubt::Vectors);
+            assert_eq!((verdict.doubt, verdict.succeeded), (doubt, true), "{what}");
             assert_eq!((verdict.retries, verdict.after.is_some()), (1, true), "{what}");
         }
         let verdict = short(opcode, 512, |trace| trace.tell(pwrite(3, 512, 512)));
@@ -205,7 +212,7 @@ fn a_request_with_vectors_that_did_another_part_is_no_retry() {
     assert_eq!(told, (Outcome::Unsure, Some(Doubt::Submitted), true), "{verdict:?}");
     // The twin did this part, too.
     let verdict = beside(None, 1024);
-    assert_eq!((verdict.outcome, verdict.retries), (Outcome::Retried, 1), "{}", verdict.message());
+    assert_eq!(verdict.doubt, Some(Doubt::Vectors), "{}", verdict.message());
 }
 
 #[test]
@@ -289,7 +296,9 @@ fn the_rest_of_a_genuine_short_submit_may_come_in_any_cut() {
 
 /// `CALL(fd, ..., count) = ret` at this offset.
 fn called(call: Call, fd: u32, offset: Option<i64>, count: u64, ret: i64) -> Body {
-    Body::Synchronous(Synchronous { call, entered: None, fd, offset, memory: None, count, ret })
+    let length = if call.is_vectored() { ret.max(0) as u64 } else { count };
+    let memory = offset.map(|it| Vectors::one(Address(buffer(it)), length));
+    Body::Synchronous(Synchronous { call, entered: None, fd, offset, memory, count, ret })
 }
 
 #[test]
@@ -423,7 +432,7 @@ fn a_child_with_the_same_files_does_it_or_may_do_it() {
     trace.tell(fork(true));
     trace.call(Some(ERROR), EAGAIN, write(1, 0, 512));
     other(&mut trace, pwrite(3, 0, 512));
-    assert_eq!(end(trace).outcome, Outcome::Lost);
+    assert_eq!(end(trace).doubt, Some(Doubt::SharedFile), "it may have opened the file since");
 
     // The rest of a short io_submit of the kernel's own.
     let mut trace = Trace::new();

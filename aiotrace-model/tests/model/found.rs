@@ -137,7 +137,12 @@ pub fn call_of(entered: u64, ret: i64, args: Args) -> Call {
 
 pub fn request(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
     let value = abi::Iocb { opcode, fildes: 3, offset, nbytes: 512, ..Default::default() };
-    Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
+    Some(Iocb {
+        address: Some(Address(address)),
+        value: Some(value),
+        read_late: false,
+        vectors: None,
+    })
 }
 
 pub fn submit(iocbs: Vec<Option<Iocb>>) -> Args {

@@ -58,6 +58,7 @@ fn iocb() -> BoxedStrategy<Option<Iocb>> {
         address,
         value,
         read_late: false,
+        vectors: None,
     });
     prop::option::weighted(0.9, iocb).boxed()
 }
@@ -309,6 +310,7 @@ fn submit(model: &mut Model, requests: std::ops::Range<u64>) {
         address: Some(Address(address)),
         value: Some(abi::Iocb { opcode: 1, ..Default::default() }),
         read_late: false,
+        vectors: None,
     };
     let iocbs: Vec<_> = requests.map(|it| Some(iocb(it))).collect();
     let (ctx, nr) = (Handle(0), iocbs.len() as i64);

@@ -8,6 +8,7 @@ mod endless;
 mod found;
 mod garbage;
 mod generate;
+mod memory;
 mod oracle;
 mod reaping;
 mod reference;

@@ -3,7 +3,8 @@
 use aiotrace_common::synchronous::Call;
 use aiotrace_model::{
     event::{
-        Address, Body, Change, Event, ExitStatus, File, FileKind, Looked, Others, Synchronous, Ways,
+        Address, Body, Change, Event, ExitStatus, File, FileKind, Looked, Others, Synchronous,
+        Vectors, Ways,
     },
     model::{Doubt, Name, Outcome, Question, Severity, Verdict},
     opcode::{FSYNC, PREAD, PWRITE},
@@ -280,8 +281,9 @@ fn what_is_written_from_other_memory_may_be_something_else() {
     own.as_mut().unwrap().value.as_mut().unwrap().buf = 0x10000;
     let by = |call: Call, (offset, memory): (i64, u64), count: u64, ret: i64| {
         let mut trace = Trace::new();
-        trace.call(Some(ERROR), EAGAIN, submit(vec![own]));
-        let (offset, memory) = (Some(offset), Some(Address(memory)));
+        trace.call(Some(ERROR), EAGAIN, submit(vec![own.clone()]));
+        let length = if call.is_vectored() { ret as u64 } else { count };
+        let (offset, memory) = (Some(offset), Some(Vectors::one(Address(memory), length)));
         let told = Synchronous { call, entered: None, fd: 3, offset, memory, count, ret };
         trace.tell(Body::Synchronous(told));
         trace.exit(ExitStatus::Code(0));

@@ -56,7 +56,12 @@ impl Trace {
     fn submit(&mut self, at: (u32, u32)) {
         let iocb = |address: u64| {
             let value = abi::Iocb { opcode: 1, fildes: 3, nbytes: 512, ..Default::default() };
-            Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
+            Some(Iocb {
+                address: Some(Address(address)),
+                value: Some(value),
+                read_late: false,
+                vectors: None,
+            })
         };
         let iocbs = (1..=3).map(iocb).collect();
         let args = Args::Submit { ctx: CTX, nr: 3, iocbpp: Address(0), iocbs, truncated: 0 };

@@ -6,7 +6,7 @@ use aiotrace_model::{
     event::{
         Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
         Fault, Handle, IoEvent, Iocb, Looked, Refused, Ring, Synchronous, Syscall, Timespec,
-        Unfinished, Ways, Why,
+        Unfinished, Vectors, Ways, Why,
     },
     model::{
         Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Question, Rules, Settings,
@@ -158,9 +158,20 @@ fn request(address: u64, opcode: u16) -> Option<Iocb> {
     at(address, opcode, address as i64 * 512)
 }
 
+/// Where in memory the data is that belongs there in the file.
+pub(crate) fn buffer(offset: i64) -> u64 {
+    0x100_0000 + offset as u64
+}
+
 pub(crate) fn at(address: u64, opcode: u16, offset: i64) -> Option<Iocb> {
-    let value = abi::Iocb { opcode, fildes: 3, offset, nbytes: 512, ..Default::default() };
-    Some(Iocb { address: Some(Address(address)), value: Some(value), read_late: false })
+    let buf = if matches!(opcode, PREAD | PWRITE) { buffer(offset) } else { 0 };
+    let value = abi::Iocb { opcode, fildes: 3, offset, nbytes: 512, buf, ..Default::default() };
+    Some(Iocb {
+        address: Some(Address(address)),
+        value: Some(value),
+        read_late: false,
+        vectors: None,
+    })
 }
 
 pub(crate) fn submit(iocbs: Vec<Option<Iocb>>) -> Args {
@@ -816,7 +827,8 @@ fn faults_that_are_too_many_are_counted() {
 pub(crate) fn pwrite(fd: u32, offset: i64, ret: i64) -> Body {
     let (call, entered) = (synchronous::Call::Pwrite, None);
     let offset = Some(offset);
-    Body::Synchronous(Synchronous { call, entered, fd, offset, memory: None, count: 512, ret })
+    let memory = offset.map(|it| Vectors::one(Address(buffer(it)), 512));
+    Body::Synchronous(Synchronous { call, entered, fd, offset, memory, count: 512, ret })
 }
 
 pub(crate) fn write(address: u64, offset: i64) -> Args {

@@ -196,7 +196,7 @@ fn iocb(it: Request) -> Iocb {
         offset: it.offset,
         ..Default::default()
     };
-    Iocb { address: Some(Address(it.iocb)), value: Some(value), read_late: false }
+    Iocb { address: Some(Address(it.iocb)), value: Some(value), read_late: false, vectors: None }
 }
 
 proptest! {

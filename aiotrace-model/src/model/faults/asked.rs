@@ -212,8 +212,12 @@ mod tests {
 
     fn submit(opcode: u16) -> Args {
         let value = aiotrace_common::abi::Iocb { opcode, fildes: 3, ..Default::default() };
-        let iocb =
-            crate::event::Iocb { address: Some(Address(1)), value: Some(value), read_late: false };
+        let iocb = crate::event::Iocb {
+            address: Some(Address(1)),
+            value: Some(value),
+            read_late: false,
+            vectors: None,
+        };
         let (ctx, iocbpp, iocbs) = (Handle(1), Address(0), vec![Some(iocb)]);
         Args::Submit { ctx, nr: 1, iocbpp, iocbs, truncated: 0 }
     }

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::model::{
     Doubt,
-    owed::{Done, Owed, Place, does, is_vectored, reach},
+    owed::{Done, Owed, Place, does, is_vague, reach},
     requests::Request,
     verdict::Half,
 };
@@ -56,12 +56,15 @@ impl Faults {
                 }
                 continue;
             }
+            // What one with unknown vectors is about is told when it completes.
+            let known = Some(request).filter(|it| !is_vague(it));
+            let why = known.and_then(|it| owed.why_other_memory(reach(it).0, it.memory().as_ref()));
             if fared != Fared::Accepted {
                 let is_all = owed.clone().covered_by(request, None) == Done::All;
                 if is_all && fared == Fared::Injected {
                     watched.next_fault = true;
                     watched.retries = watched.retries.max(u64::from(place != NO_REQUEST));
-                    self.comes_again(number, attempt, ctx, None);
+                    self.comes_again(number, attempt, ctx, why);
                     self.take(number, place);
                     touched.push(number);
                 }
@@ -69,9 +72,8 @@ impl Faults {
             }
             let is_same_number = request.fd == owed.request.fd;
             if is_same_number && owed.overlaps(reach(request)) {
-                // What one with vectors is about is not known before it completes.
-                let fault = self.comes_again(number, attempt, ctx, None);
-                certain = certain.max(fault.filter(|_| !is_vectored(request)));
+                let fault = self.comes_again(number, attempt, ctx, why);
+                certain = certain.max(fault.filter(|_| !is_vague(request)));
             }
             if self.is_retried_by(number, place, request) {
                 touched.push(number);
@@ -97,6 +99,7 @@ impl Faults {
     /// It was accepted: whether it does all that is left of the other, or the rest of that.
     fn is_retried_by(&mut self, number: u64, place: u32, request: &Request) -> bool {
         let Some(watched) = self.watched.get_mut(&number) else { return false };
+        let why = is_vague(request).then_some(Doubt::Vectors);
         if let Kind::Completion { owed: Some(owed), pieces, completed: None, .. } =
             &mut watched.kind
         {
@@ -104,14 +107,14 @@ impl Faults {
                 owed.doubt.get_or_insert(Doubt::TooMany);
                 return false;
             }
-            let done = owed.covered_by(request, None);
+            let done = owed.covered_by(request, why);
             if done == Done::Not || request.fd != owed.request.fd || owed.is_doubtful() {
                 return false;
             }
             pieces.push(Piece {
                 iocb: request.iocb,
                 range: Some(reach(request)),
-                is_vectored: is_vectored(request),
+                is_vague: is_vague(request),
                 is_done: false,
                 is_reaped: false,
             });
@@ -119,7 +122,7 @@ impl Faults {
             return done == Done::All;
         }
         let Kind::Submit { left, .. } = &mut watched.kind else { return false };
-        match left.get_mut(&place).map(|it| it.covered_by(request, None)) {
+        match left.get_mut(&place).map(|it| it.covered_by(request, why)) {
             Some(Done::All) => {
                 watched.retries = watched.retries.max(1);
                 self.take(number, place);
@@ -133,7 +136,7 @@ impl Faults {
     /// retried.
     pub(super) fn uncovered(&mut self, space: u64, request: &Request, res: i64) -> Vec<u64> {
         let mut touched = Vec::new();
-        if !is_vectored(request) || self.ranges.is_empty() {
+        if !is_vague(request) || self.ranges.is_empty() {
             return touched;
         }
         for (number, place) in self.over(space, request) {
@@ -241,7 +244,7 @@ impl Owed {
         match piece.range {
             None if res < 0 => self.uncover((0, u64::MAX)),
             None => (),
-            Some((from, _)) if piece.is_vectored => {
+            Some((from, _)) if piece.is_vague => {
                 let known =
                     Request { iocb: piece.iocb, offset: from as i64, ..self.request.clone() };
                 return self.completed(request.unwrap_or(&known), res) != Some(Done::Not);

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     Faults,
     sharers::{move_space, of_space},
+    telling::watched_until,
     watched::{Kind, Want, Watched},
 };
 use crate::{
@@ -235,6 +236,9 @@ impl Model {
         for (number, half, going) in verdicts {
             self.faults.tell(number, half, Some(going), None);
         }
+        let watched = &self.faults.watched;
+        let is_waited_for = |it: &Watched| it.told.is_none() || now < watched_until(it.time);
+        self.faults.owing.retain(|it| watched.get(it).is_some_and(is_waited_for));
     }
 
     /// Whether the address space has requests in flight that end by themselves, and completions to reap.

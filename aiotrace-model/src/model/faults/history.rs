@@ -63,7 +63,8 @@ mod tests {
             let value =
                 aiotrace_common::abi::Iocb { opcode: 1, offset, nbytes: 512, ..Default::default() };
             let address = Some(crate::event::Address(1));
-            let iocb = crate::event::Iocb { address, value: Some(value), read_late: false };
+            let iocb =
+                crate::event::Iocb { address, value: Some(value), read_late: false, vectors: None };
             Place::of(&Request::new(&iocb, (1, 2), (0, 0)).unwrap()).unwrap()
         };
         let mut history = History::default();

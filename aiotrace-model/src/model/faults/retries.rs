@@ -17,7 +17,6 @@ use crate::{
         requests::Request,
         verdict::{Cause, Half},
     },
-    opcode,
 };
 
 impl Faults {
@@ -77,7 +76,7 @@ impl Faults {
             true => history.had_again(watched.space, it),
             false => history.had(watched.space, it),
         };
-        watched.places.iter().any(|it| had(*it))
+        watched.places.iter().any(|it| had(*it) || it.greater().is_some_and(had))
     }
 
     /// Completions that were changed before their io_submit returned: only now it is known what they were.
@@ -89,13 +88,13 @@ impl Faults {
             for (number, _) in self.wanting(attempt.space, changed, attempt.time) {
                 let Some(watched) = self.watched.get_mut(&number) else { continue };
                 let is_meant = watched.time >= attempt.entered;
-                let Kind::Completion { subject: subject @ None, is_write, owed, own, .. } =
+                let Kind::Completion { subject: subject @ None, is_at_stake, owed, own, .. } =
                     &mut watched.kind
                 else {
                     continue;
                 };
                 if is_meant {
-                    (*subject, *is_write) = (Subject::of(&request), request.is_write());
+                    (*subject, *is_at_stake) = (Subject::of(&request), request.is_at_stake());
                     let left = owed_after(&request, watched.ret, *own);
                     super::insert(&mut self.ranges, attempt.space, &left, (number, NO_REQUEST));
                     *owed = Some(Box::new(left));
@@ -143,10 +142,9 @@ impl Faults {
             };
             // The same of this one.
             let mut certain = None;
-            let want = Want::Request(place);
             // Of equal ones each time another one: those last that may have been submitted again.
             let mut wanting: BTreeMap<u64, (bool, u32)> = BTreeMap::new();
-            for (number, place) in self.wanting(attempt.space, want, attempt.entered) {
+            for (number, place) in self.wanting_this(attempt, place) {
                 let owed = self.watched.get_mut(&number).and_then(|it| it.owed_mut(place));
                 let it = (owed.is_some_and(|it| it.why().is_some()), place);
                 let first = wanting.entry(number).or_insert(it);
@@ -157,7 +155,8 @@ impl Faults {
                     continue;
                 }
                 touched.insert(number);
-                let doubt = self.why_another(number, place, &request);
+                let owed = self.watched.get_mut(&number).and_then(|it| it.owed_mut(place));
+                let doubt = owed.and_then(|it| it.why_another(&request));
                 certain = certain.max(self.comes_again(number, attempt, ctx, doubt));
                 self.tried(number, place, &request, index < accepted, attempt.is_injected);
             }
@@ -187,14 +186,17 @@ impl Faults {
         touched
     }
 
-    /// Why it may be another request at the same place: with other memory, or at the end of a file that grows.
-    fn why_another(&mut self, number: u64, place: u32, request: &Request) -> Option<Doubt> {
-        let owed = self.watched.get_mut(&number)?.owed_mut(place)?;
-        let is_other = request.buf != owed.request.buf
-            && matches!(request.opcode, Some(opcode::PREAD | opcode::PWRITE));
-        // The next record of a log looks the same.
-        let is_next = request.appends().then_some(Doubt::Append);
-        is_next.or(is_other.then_some(Doubt::OtherBuffer))
+    /// Who wants a request like this. A sync of a whole file is one of its data, too, and that is not the other.
+    fn wanting_this(&mut self, attempt: &Attempt<'_>, place: Place) -> Vec<(u64, u32)> {
+        let wanting = |place| self.wanting(attempt.space, Want::Request(place), attempt.entered);
+        let mut all = wanting(place);
+        all.extend(place.lesser().into_iter().flat_map(wanting));
+        let more: Vec<_> = place.greater().into_iter().flat_map(wanting).collect();
+        for (number, place) in more {
+            let owed = self.watched.get_mut(&number).and_then(|it| it.owed_mut(place));
+            owed.into_iter().for_each(Owed::is_synced_in_part);
+        }
+        all
     }
 
     /// Whether the fault was in another context, which is still there, or the descriptor may be of another file now: then it is
@@ -263,8 +265,8 @@ impl Faults {
         }
         // The last one counts.
         let before: Vec<Piece> = pieces.extract_if(.., |it| it.range.is_none()).collect();
-        let (range, is_vectored, is_done, is_reaped) = (None, false, false, false);
-        pieces.push(Piece { iocb: request.iocb, range, is_vectored, is_done, is_reaped });
+        let (range, is_vague, is_done, is_reaped) = (None, false, false, false);
+        pieces.push(Piece { iocb: request.iocb, range, is_vague, is_done, is_reaped });
         if let Some(owed) = owed {
             owed.cover_all();
         }

@@ -6,7 +6,7 @@ use std::hash::Hash;
 use super::{FRESH, Faults};
 use crate::{
     any_order::AnyOrder as _,
-    event::Ways,
+    event::{File, Synchronous, Ways},
     model::{Doubt, Map, Model, Question, unseen::Unseen},
 };
 
@@ -26,6 +26,8 @@ pub struct Sharers {
     ways: Map<(u64, u32), (u64, Ways)>,
     /// Those that may be of the file of a request, and are to be looked at.
     unlooked: Vec<u32>,
+    /// What was done through them, and when.
+    calls: Map<(u64, u32), Vec<(u64, Synchronous)>>,
     /// Faults of which it has become known what they were about, and nothing else.
     pub(super) identified: Vec<u64>,
 }
@@ -36,6 +38,16 @@ impl Sharers {
         if self.unlooked.len() < MOST_LOOKS {
             self.unlooked.push(fd);
         }
+    }
+
+    /// A synchronous call through a descriptor that may be of the file of a request.
+    pub(super) fn did(&mut self, space: u64, time: u64, call: &Synchronous) {
+        self.looks_for(call.fd);
+        let mut calls = self.calls.remove(&(space, call.fd)).unwrap_or_default();
+        if calls.len() < MOST_LOOKS && calls.last().is_none_or(|it| it.1 != *call) {
+            calls.push((time, call.clone()));
+        }
+        note(&mut self.calls, (space, call.fd), calls);
     }
 
     /// What was looked up a moment ago. (A flood of faults would have all processes looked at again and again.)
@@ -53,12 +65,14 @@ impl Sharers {
     pub(super) fn moved(&mut self, from: u64, to: u64) {
         move_space(&mut self.ids, from, to);
         move_space(&mut self.ways, from, to);
+        move_space(&mut self.calls, from, to);
     }
 
     /// The address space is gone.
     pub(super) fn ended(&mut self, space: u64) {
         of_space(&mut self.ids, space);
         of_space(&mut self.ways, space);
+        of_space(&mut self.calls, space);
     }
 }
 
@@ -86,22 +100,31 @@ pub(super) fn note<T>(map: &mut Map<(u64, u32), T>, key: (u64, u32), value: T) {
 }
 
 impl Faults {
-    /// The file of a descriptor was looked up.
-    pub(in crate::model) fn is_file(&mut self, space: u64, fd: u32, id: Option<(u64, u64)>) {
+    /// The file of a descriptor was looked up: whether it is that of requests which may have been done through it.
+    pub(in crate::model) fn is_file(&mut self, space: u64, fd: u32, file: Option<File>) {
         let Self { sharers, owing, watched, .. } = self;
-        let Some(id) = id else {
+        let calls = sharers.calls.remove(&(space, fd)).unwrap_or_default();
+        let Some((file, id)) = file.and_then(|it| Some((it, it.id?))) else {
             sharers.ids.remove(&(space, fd));
             return;
         };
         note(&mut sharers.ids, (space, fd), id);
+        // Through a descriptor with O_APPEND a write goes to the end.
+        let keeps_places = file.append == Some(false);
+        let mut is_here = false;
         for number in owing.iter() {
             let Some(it) = watched.get_mut(number).filter(|it| it.space == space) else { continue };
             it.kind.each_owed(|owed| {
                 let own = sharers.ids.get(&(space, owed.request.fd));
-                if owed.through() == Some(fd) && own.is_some_and(|own| *own != id) {
-                    owed.is_elsewhere(fd);
+                match own.filter(|_| owed.through() == Some(fd)) {
+                    Some(own) if *own != id => owed.is_elsewhere(fd),
+                    Some(_) if keeps_places && !calls.is_empty() => is_here |= owed.is_here(fd),
+                    _ => (),
                 }
             });
+        }
+        for (time, call) in calls.iter().filter(|_| is_here) {
+            self.synchronous(space, *time, call, None);
         }
     }
 

@@ -32,7 +32,14 @@ impl Model {
         self.synchronous_of(space, event.time, call, None);
         self.ask_for_others(event.pid);
         // Its files are those of its parents, too.
-        for (parent, since) in self.faults.children.parents(space) {
+        let parents = self.faults.children.parents(space);
+        self.faults.done_elsewhere(space, &parents, call);
+        for (number, of) in self.spaces.in_any_order_mut().filter(|it| it.1.has_short()) {
+            if *number != space {
+                of.done_elsewhere(call, parents.iter().find(|it| it.0 == *number).map(|it| it.1));
+            }
+        }
+        for (parent, since) in parents {
             self.synchronous_of(parent, event.time, call, Some(since));
         }
     }
@@ -54,7 +61,13 @@ impl Watched {
 }
 
 impl Faults {
-    fn synchronous(&mut self, space: u64, time: u64, call: &Synchronous, child: Option<u64>) {
+    pub(super) fn synchronous(
+        &mut self,
+        space: u64,
+        time: u64,
+        call: &Synchronous,
+        child: Option<u64>,
+    ) {
         if let Some(activity) = self.active.get_mut(&space) {
             activity.last = activity.last.max(time);
         }
@@ -95,7 +108,7 @@ impl Faults {
                     None => it.done_by(call),
                 };
                 if done == Done::Touched && it.through() == Some(call.fd) {
-                    sharers.looks_for(call.fd);
+                    sharers.did(space, time, call);
                 }
                 done
             };
@@ -123,6 +136,17 @@ impl Faults {
         // One sync(2) may be what several wanted.
         for (number, place) in done {
             self.done(number, place, call, began);
+        }
+    }
+
+    /// A process that is none of these made a call: perhaps to the file of a fault, which it may have opened since.
+    fn done_elsewhere(&mut self, space: u64, parents: &[(u64, u64)], call: &Synchronous) {
+        for number in &self.owing {
+            let Some(watched) = self.watched.get_mut(number) else { continue };
+            let is_child = parents.iter().any(|it| it.0 == watched.space && watched.time <= it.1);
+            if watched.space != space && !is_child {
+                watched.kind.each_owed(|owed| owed.done_elsewhere(call));
+            }
         }
     }
 

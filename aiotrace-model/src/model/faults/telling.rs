@@ -6,13 +6,18 @@ use super::{
 };
 use crate::model::{
     Doubt,
-    verdict::{Going, Half, Outcome, Verdict},
+    verdict::{Going, Half, Outcome, Verdict, WATCHED},
 };
 
 /// Verdicts that wait to be told.
 const MOST_UNTOLD: usize = 65_536;
 /// Faults in a row whose verdicts may be revised. (A program that tries one request more often at once tries it again.)
 const MOST_IN_ROW: usize = 16;
+
+/// Until when synchronous calls are watched for the requests of a fault that had its effect then.
+pub(super) fn watched_until(time: u64) -> u64 {
+    time.saturating_add(WATCHED)
+}
 
 impl Faults {
     /// It is known what became of the requests.
@@ -115,8 +120,9 @@ impl Faults {
         };
         let is_in_vain = half == Half::Retried && !succeeded && !next_fault;
         let is_well = half == Half::Retried && succeeded;
-        if half != Half::Open {
-            // Synchronous calls are watched until the verdict.
+        // Synchronous calls are watched until the verdict; if that is that something is lost, for longer.
+        let is_watched = half == Half::Lost && ended.is_none() && now < watched_until(verdict.time);
+        if half != Half::Open && !is_watched {
             self.owing.remove(&number);
         }
         self.settled.remove(&number);

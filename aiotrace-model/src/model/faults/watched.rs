@@ -63,8 +63,8 @@ pub enum Kind {
     Completion {
         /// The request, if it is known.
         subject: Option<Subject>,
-        /// It changes a file.
-        is_write: bool,
+        /// Something is lost if it is never done.
+        is_at_stake: bool,
         /// What of it is not done, until somebody does it.
         owed: Option<Box<Owed>>,
         /// What the kernel had given.
@@ -109,8 +109,8 @@ pub struct Piece {
     pub iocb: u64,
     /// What of the file it is about; `None`: all that was left.
     pub range: Option<(u64, u64)>,
-    /// It has vectors, and tells what it has done when it completes.
-    pub is_vectored: bool,
+    /// It has vectors that are unknown, and tells what it has done when it completes.
+    pub is_vague: bool,
     /// It completed without an error.
     pub is_done: bool,
     /// The program has got that.
@@ -258,9 +258,9 @@ impl Watched {
                 let unnamed = if self.retries == 0 { *unnamed } else { 0 };
                 (left.len() as u64 + unnamed, left.values().find_map(Owed::subject))
             }
-            Kind::Completion { subject, is_write, .. } => {
+            Kind::Completion { subject, is_at_stake, .. } => {
                 let is_done = self.retries > 0 || self.settled.is_some();
-                (u64::from(*is_write && !is_done), *subject)
+                (u64::from(*is_at_stake && !is_done), *subject)
             }
         }
     }

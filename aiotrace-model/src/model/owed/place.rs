@@ -29,4 +29,14 @@ impl Place {
         };
         Some(Self { opcode, fd: request.fd, offset, amount, appends: request.appends() })
     }
+
+    /// What a sync of the whole file does, too: that of its data.
+    pub fn lesser(self) -> Option<Self> {
+        (self.opcode == FSYNC).then_some(Self { opcode: FDSYNC, ..self })
+    }
+
+    /// What does as much as a sync of a file's data, and more.
+    pub fn greater(self) -> Option<Self> {
+        (self.opcode == FDSYNC).then_some(Self { opcode: FSYNC, ..self })
+    }
 }

@@ -13,6 +13,7 @@ fn owed(opcode: u16, offset: i64, nbytes: u64) -> Owed {
             ..Default::default()
         }),
         read_late: false,
+        vectors: None,
     };
     Owed::new(Request::new(&iocb, (0, 0), (0, 0)).unwrap())
 }

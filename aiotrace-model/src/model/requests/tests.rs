@@ -10,6 +10,7 @@ fn request(iocb: u64, entered: u64, call: u64) -> Request {
         offset: 0,
         nbytes: 8,
         buf: 0,
+        vectors: None,
         entered,
         returned: entered + 10,
         call,

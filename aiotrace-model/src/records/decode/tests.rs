@@ -340,7 +340,7 @@ fn the_records_of_a_submit_become_one_call() {
     assert_eq!(call.ring, Some(Ring { head: 1, tail: 2, nr: 127 }));
     let Args::Submit { ctx, nr, iocbs, truncated, .. } = call.args else { panic!() };
     assert_eq!((ctx, nr, truncated), (Handle(0xc0), 3, 0));
-    let values: Vec<_> = iocbs.iter().map(|it| it.unwrap().value.unwrap()).collect();
+    let values: Vec<_> = iocbs.iter().map(|it| it.as_ref().unwrap().value.unwrap()).collect();
     assert_eq!(values, [iocb(1), iocb(2), iocb(3)]);
 }
 
@@ -358,7 +358,7 @@ fn the_only_iocb_of_a_submit_comes_with_its_result() {
         (Memory::Unread, None, false),
     ] {
         let Args::Submit { nr: 1, iocbs, truncated: 0, .. } = call(memory).args else { panic!() };
-        assert_eq!(iocbs, [Some(Iocb { address, value, read_late })]);
+        assert_eq!(iocbs, [Some(Iocb { address, value, read_late, vectors: None })]);
     }
 }
 
@@ -370,7 +370,7 @@ fn the_only_iocb_of_a_submit_that_has_not_returned_is_in_the_threads_slot() {
     (thread.iocb_address, thread.iocb_pointer) = (0x1001, Memory::Read as u32);
     (thread.iocb, thread.iocb_memory) = (iocb(1), Memory::Read as u32);
     let (address, value) = (Some(Address(0x1001)), Some(iocb(1)));
-    let of_it = Some(Iocb { address, value, read_late: false });
+    let of_it = Some(Iocb { address, value, read_late: false, vectors: None });
     let of_a_call_before = None;
     for (told, expected) in [(1, of_it), (0, of_a_call_before)] {
         thread.told = told;
@@ -549,10 +549,10 @@ fn what_is_read_late_fills_the_gaps_only() {
         submitted(3, 2, 2),
     ]);
     let Args::Submit { iocbs, .. } = call.args else { panic!() };
-    assert_eq!(iocbs[0].unwrap().value, Some(iocb(1)), "as it was at entry");
-    assert!(!iocbs[0].unwrap().read_late);
-    assert_eq!(iocbs[1].unwrap().value, Some(iocb(2)));
-    assert!(iocbs[1].unwrap().read_late);
+    assert_eq!(iocbs[0].clone().unwrap().value, Some(iocb(1)), "as it was at entry");
+    assert!(!iocbs[0].clone().unwrap().read_late);
+    assert_eq!(iocbs[1].clone().unwrap().value, Some(iocb(2)));
+    assert!(iocbs[1].clone().unwrap().read_late);
 }
 
 #[test]

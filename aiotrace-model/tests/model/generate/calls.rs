@@ -342,7 +342,7 @@ impl World {
 fn iocb(it: &Wanted) -> Iocb {
     let Wanted { address, opcode, fd: fildes, offset, nbytes, .. } = *it;
     let value = abi::Iocb { opcode, fildes, offset, nbytes, ..Default::default() };
-    Iocb { address: Some(Address(address)), value: Some(value), read_late: false }
+    Iocb { address: Some(Address(address)), value: Some(value), read_late: false, vectors: None }
 }
 
 pub fn getevents_args(ctx: Handle, most: usize) -> Args {

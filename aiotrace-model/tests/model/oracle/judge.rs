@@ -144,7 +144,7 @@ impl Case<'_> {
         let never = count(|it| *it == Fate::Never);
         let done = count(|it| *it == Fate::Done);
         let again = count(|it| matches!(it, Fate::Again { .. } | Fate::Next));
-        let is_read = self.is_of_completion() && !self.truth().is_write(self.fault.jobs[0].0);
+        let is_read = self.is_of_completion() && !self.truth().is_at_stake(self.fault.jobs[0].0);
         let is_clear = !self.is_lossy() && self.player.plan.watches;
         match verdict.half {
             Half::Retried => {
@@ -261,6 +261,10 @@ impl Case<'_> {
             Some(Doubt::UnknownPlace) => has(|it| matches!(it, Deal::Somewhere)),
             // Of vectors only the first offset is known.
             Some(Doubt::UnknownLength) => has_doubtful(plan) || has_vectors(plan),
+            Some(Doubt::Fdatasync) => {
+                let truth = self.truth();
+                self.fault.jobs.iter().any(|it| truth.is_synced_in_part(it.0, self.fault.time))
+            }
             // Each descriptor has ranges of its own; only a sync is about more.
             Some(Doubt::OtherDescriptor) => has_doubtful(plan),
             // (A lost io_getevents looks the same.)

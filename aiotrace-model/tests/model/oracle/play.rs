@@ -7,7 +7,7 @@ use aiotrace_model::{
     event::{
         Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
         Fault as Told, Gone, Handle, How, IoEvent, Iocb, Looked, Refused, Ring, Synchronous,
-        Syscall, Ways,
+        Syscall, Vector, Vectors, Ways,
     },
     model::{Finding, Model, Question, Rules, Settings, Thresholds, Verdict, verdict::Cause},
     trace::{FaultRule, Faults},
@@ -517,8 +517,8 @@ impl<'a> Player<'a> {
         let call = if is_write { Call::Pwrite } else { Call::Pread };
         let (length, entered) = (PAGE, Some(self.tick()));
         self.tick();
-        let (offset, memory) = (Some(work.offset), Some(Address(0x77)));
         let (count, ret) = (length as u64, length);
+        let (offset, memory) = (Some(work.offset), Some(Vectors::one(Address(0x77), count)));
         let told = Synchronous { call, entered, fd: work.fd, offset, memory, count, ret };
         self.tell_synchronous(told);
         self.truth.happens(self.now, job, Deed::Perhaps);
@@ -568,7 +568,8 @@ impl<'a> Player<'a> {
                 true => 1,
                 false => size as u64,
             };
-            let memory = syncs.is_none().then(|| Address(memory(work) + from as u64));
+            let at = Address(memory(work) + from as u64);
+            let memory = syncs.is_none().then(|| Vectors::one(at, size as u64));
             let fd = work.fd;
             let told = Synchronous { call, entered, fd, offset, memory, count, ret: size };
             self.tell_synchronous(told);
@@ -579,9 +580,6 @@ impl<'a> Player<'a> {
             (false, _) => return,
         };
         self.truth.happens(self.now, job, deed);
-        if syncs.is_some() {
-            self.truth.synced(self.now, work);
-        }
     }
 
     fn complete_one(&mut self, which: u8) {
@@ -852,7 +850,12 @@ fn iocb(work: Work, address: u64) -> Iocb {
     let Work { opcode, fd: fildes, offset, nbytes } = work;
     let buf = memory(work);
     let value = abi::Iocb { opcode, fildes, offset, nbytes, buf, ..Default::default() };
-    Iocb { address: Some(Address(address)), value: Some(value), read_late: false }
+    // Two vectors make a page together.
+    let half = PAGE as u64 / 2;
+    let vector = |it: u64| Vector { base: Address(buf + it * half), length: half };
+    let vectors = matches!(opcode, 7 | 8).then(|| (0..nbytes).map(vector).collect());
+    let (address, value) = (Some(Address(address)), Some(value));
+    Iocb { address, value, read_late: false, vectors: vectors.map(Vectors::new) }
 }
 
 fn call(

@@ -111,13 +111,11 @@ impl Truth {
 
     pub fn happens(&mut self, time: u64, job: Job, deed: Deed) {
         self.deeds[job].push((time, deed));
-    }
-
-    /// A file was synced: all works that wanted only that are done.
-    pub fn synced(&mut self, time: u64, by: Work) {
+        let Work { opcode, fd, .. } = self.works[job];
+        // Who has an fsync made has the data synced, too.
         for (work, deeds) in self.works.iter().zip(&mut self.deeds) {
-            if work.fd == by.fd && work.opcode == FDSYNC && by.opcode == FSYNC {
-                deeds.push((time, Deed::Done));
+            if opcode == FSYNC && (work.opcode, work.fd) == (FDSYNC, fd) {
+                deeds.push((time, deed));
             }
         }
     }
@@ -223,6 +221,19 @@ impl Truth {
     /// Whether it moves data: a sync may be made at any time.
     pub fn moves_data(&self, job: Job) -> bool {
         !matches!(self.works[job].opcode, FSYNC | FDSYNC)
+    }
+
+    /// Whether something is lost if it is never done.
+    pub fn is_at_stake(&self, job: Job) -> bool {
+        self.is_write(job) || !self.moves_data(job)
+    }
+
+    /// Whether only the data of a file were synced after this time, where all of it was to be.
+    pub fn is_synced_in_part(&self, job: Job, after: u64) -> bool {
+        let Work { opcode, fd, .. } = self.works[job];
+        let all = self.works.iter().zip(&self.deeds);
+        let mut data = all.filter(|it| (it.0.opcode, it.0.fd) == (FDSYNC, fd)).map(|it| it.1);
+        opcode == FSYNC && data.any(|it| it.iter().any(|it| it.0 > after))
     }
 
     pub fn is_write(&self, job: Job) -> bool {

@@ -70,8 +70,12 @@ impl<W: Write> Json<W> {
             }
             Args::Cancel { iocb: address, value, .. } => {
                 put(line, ",\"iocb\":");
-                let known =
-                    event::Iocb { address: Some(*address), value: *value, read_late: false };
+                let known = event::Iocb {
+                    address: Some(*address),
+                    value: *value,
+                    read_late: false,
+                    vectors: None,
+                };
                 let known = value.map(|_| known);
                 optional(line, known.as_ref(), |line, it| iocb(line, paths, event, it));
                 optional_stack(line, symbols, call);

@@ -12,7 +12,7 @@ use super::{
     readable,
 };
 use crate::{
-    event::{Changed, Effect, Event, ExitStatus, Fault, Synchronous, errno_name},
+    event::{Changed, Effect, Event, ExitStatus, Fault, Synchronous, Vectors, errno_name},
     model::{Going, Verdict, verdict},
     output::{self, escape::escaped},
 };
@@ -91,7 +91,7 @@ impl<W: Write> Json<W> {
             fd: it.fd,
             path_now,
             offset: it.offset,
-            memory: it.memory.map(|it| Hex(it.0)),
+            memory: it.memory.as_ref().and_then(Vectors::first).map(|it| Hex(it.0)),
             count: it.count,
             ret: it.ret,
             errno: errno_name(it.ret).map(Cow::from),

@@ -46,7 +46,12 @@ fn call(time: u64, entered: Option<u64>, ret: i64, args: event::Args, ring: Opti
 fn submit(time: u64, addresses: &[u64]) -> Event {
     let iocb = |it: &u64| {
         let value = abi::Iocb { fildes: 3, nbytes: 8, ..abi::Iocb::default() };
-        Some(Iocb { address: Some(Address(*it)), value: Some(value), read_late: false })
+        Some(Iocb {
+            address: Some(Address(*it)),
+            value: Some(value),
+            read_late: false,
+            vectors: None,
+        })
     };
     let (iocbs, nr) = (addresses.iter().map(iocb).collect(), addresses.len() as i64);
     let args = event::Args::Submit { ctx: CTX, nr, iocbpp: Address(1), iocbs, truncated: 0 };

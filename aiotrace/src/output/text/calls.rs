@@ -171,7 +171,8 @@ impl<W: Write> Text<W> {
             Args::Cancel { ctx, iocb, result, value } => {
                 hex(&mut self.lines.line, ctx.0);
                 self.lines.line.extend_from_slice(b", ");
-                let iocb = Iocb { address: Some(*iocb), value: *value, read_late: false };
+                let iocb =
+                    Iocb { address: Some(*iocb), value: *value, read_late: false, vectors: None };
                 self.iocb(event, &Some(iocb), &mut None, with_key);
                 self.lines.line.extend_from_slice(b", ");
                 address(&mut self.lines.line, *result);

@@ -6,13 +6,14 @@ use aiotrace_common::{
     record::{
         Call, Cancel, Destroy, EVENTS_PER_RECORD, Events, Header, IOCBS_PER_RECORD, ITEMS_PER_CALL,
         Kind, Memory as Mark, NewEntries, PAGE, RingSample, STACK_PAGES, Setup, Sigset, Stack,
-        Submit, Submitted, SubmittedIocb, flag,
+        Submit, Submitted, SubmittedIocb, Vectors, flag,
     },
 };
+use aiotrace_model::opcode;
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
-    memory::Wanted,
+    memory::{Memory, Wanted},
     records::{Records, header},
     rings::{New, Rings},
     sites::Sites,
@@ -32,6 +33,8 @@ pub struct Calls {
     pub sites: Option<Sites>,
     /// A rule has to know the call sites.
     pub needs_sites: bool,
+    /// There are fault rules: the iovecs of requests are read.
+    pub has_rules: bool,
 }
 
 /// How a call ended.
@@ -243,10 +246,38 @@ impl Calls {
             let args = [handle, nr, pointers];
             let record = Submit { header, args, ring, first, count };
             self.records.emit_with(&record, &array[..count as usize]);
+            if self.has_rules && how == Mark::Read {
+                self.vectors(tracee, call, first, &array[..count as usize]);
+            }
             if !more {
                 return unread;
             }
             first += count;
+        }
+    }
+
+    /// Writes the iovecs of the vectored ones of these iocbs; `first` is the index of the first.
+    fn vectors(&mut self, tracee: &Tracee, call: &InCall, first: u32, iocbs: &[SubmittedIocb]) {
+        let is_vectored =
+            |it: &SubmittedIocb| it.memory == Mark::Read && opcode::is_vectored(it.iocb.opcode);
+        let all =
+            || (first..).zip(iocbs).filter(|(_, it)| is_vectored(it)).map(|it| (it.0, it.1.iocb));
+        let wanted = |(_, it): (u32, Iocb)| {
+            Some(Wanted::Bytes(it.buf, Memory::iovec_bytes(it.nbytes, call.abi)?))
+        };
+        let wanted: Vec<Wanted> = all().filter_map(wanted).collect();
+        if !wanted.is_empty() {
+            tracee.memory().fetch(wanted);
+        }
+        for (index, iocb) in all() {
+            let Some(bytes) = tracee.memory().iovecs(iocb.buf, iocb.nbytes, call.abi) else {
+                continue;
+            };
+            let (time, pid, tid) = (call.entered, tracee.pid, tracee.tid);
+            let header =
+                Header { kind: Kind::Vectors, flags: compat(call.abi), seq: 0, time, pid, tid };
+            let record = Vectors { header, index, count: iocb.nbytes as u32 };
+            self.records.emit_with(&record, bytes.as_slice());
         }
     }
 

@@ -8,7 +8,7 @@ use std::{cell::RefCell, collections::HashMap};
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, RingHeader, Timespec},
-    record::Memory as Mark,
+    record::{MOST_VECTORS, Memory as Mark},
 };
 use nix::errno::Errno;
 use serde::{Deserialize, Serialize};
@@ -250,6 +250,19 @@ impl Memory {
             true => self.value::<u32>(address).map(u64::from),
             false => self.value(address),
         }
+    }
+
+    /// How many bytes so many iovecs have, if they are to be read.
+    pub fn iovec_bytes(count: u64, abi: Abi) -> Option<usize> {
+        let size = if abi.is_32_bit() { 8 } else { 16 };
+        let count = usize::try_from(count).ok()?;
+        (1..=MOST_VECTORS).contains(&count).then_some(count * size)
+    }
+
+    /// Reads iovecs, as the program has them: all of them, or nothing.
+    pub fn iovecs(self, address: u64, count: u64, abi: Abi) -> Option<Vec<u8>> {
+        let mut bytes = vec![0; Self::iovec_bytes(count, abi)?];
+        self.read(address, &mut bytes).then_some(bytes)
     }
 
     /// Reads a timeout.

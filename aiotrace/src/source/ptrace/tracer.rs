@@ -179,6 +179,7 @@ impl Tracer {
             all_stacks: options.all_stacks,
             sites,
             needs_sites,
+            has_rules: options.rules.is_some(),
         };
         let faults = options.rules.take().map(Faults::new);
         Self {

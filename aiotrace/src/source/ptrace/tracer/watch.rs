@@ -4,7 +4,7 @@
 use aiotrace_common::{
     abi::Abi,
     fault::effect,
-    record::{self, Header, Kind, Memory as Mark},
+    record::{self, Header, Kind, Memory as Mark, flag},
     synchronous,
 };
 
@@ -27,14 +27,6 @@ pub fn provokes(call: &InCall, ret: i64) -> bool {
         && ((ret < 0 && is_fault) || (1..call.args[1] as i64).contains(&ret))
 }
 
-/// Where in memory the data of a call is, or the first part of it; 0 if that is not known.
-fn first_memory(memory: Memory, call: synchronous::Call, abi: Abi, args: &[u64; 6]) -> u64 {
-    match call.memory(abi, args) {
-        at if at != 0 && call.is_vectored() => memory.pointer(at, abi).unwrap_or(0),
-        at => at,
-    }
-}
-
 impl Tracee {
     /// The thread enters a system call that is not AIO.
     pub fn enters_synchronous(&mut self, info: &requests::Syscall) {
@@ -50,19 +42,27 @@ impl Tracee {
 }
 
 impl Tracer {
-    /// Watches the synchronous calls of a process from now on, because of what happened to this thread at this time.
-    /// Threads that would not stop at these calls are interrupted: none of them can know yet what happened.
+    /// Watches the synchronous calls of all traced processes from now on, because of what happened to a thread of this
+    /// one at this time: another process may do it. Threads that would not stop at these calls are interrupted: none of
+    /// them can know yet what happened.
     pub(super) fn watch(&mut self, pid: u32, tid: u32, time: u64) {
-        let Some(process) = self.processes.of_mut(pid).filter(|it| !it.is_silent) else { return };
-        self.watches = true;
-        if process.watched.replace(time).is_some() {
+        if self.processes.of_mut(pid).is_none_or(|it| it.is_silent) {
             return;
         }
-        for tracee in self.tracees.values_mut().filter(|it| it.pid == pid) {
-            let runs_on = tracee.state == State::Running && tracee.until() == Until::Event;
-            tracee.watched = true;
-            if runs_on && tracee.tid != tid && !self.turns.has(tracee.tid) {
-                tracee.is_interrupted = requests::interrupt(tracee.tid).is_ok();
+        self.watches = true;
+        for pid in self.processes.pids().collect::<Vec<_>>() {
+            let Some(process) = self.processes.of_mut(pid).filter(|it| !it.is_silent) else {
+                continue;
+            };
+            if process.watched.replace(time).is_some() {
+                continue;
+            }
+            for tracee in self.tracees.values_mut().filter(|it| it.pid == pid) {
+                let runs_on = tracee.state == State::Running && tracee.until() == Until::Event;
+                tracee.watched = true;
+                if runs_on && tracee.tid != tid && !self.turns.has(tracee.tid) {
+                    tracee.is_interrupted = requests::interrupt(tracee.tid).is_ok();
+                }
             }
         }
     }
@@ -108,18 +108,22 @@ impl Tracer {
             moved.then(before).flatten()
         });
         let placed = if offset.is_some() { Mark::Read } else { Mark::Unread };
-        let count = call.count(abi, &args);
-        self.calls.records.emit(&record::Synchronous {
-            header: Header { kind: Kind::Synchronous, flags: 0, seq: 0, time, pid, tid },
+        let (count, memory) = (call.count(abi, &args), call.memory(abi, &args));
+        let of_it = call.is_vectored().then_some(Memory { pid, tid });
+        let iovecs = of_it.and_then(|it| it.iovecs(memory, count, abi)).unwrap_or_default();
+        let flags = if abi.is_32_bit() { flag::COMPAT } else { 0 };
+        let record = record::Synchronous {
+            header: Header { kind: Kind::Synchronous, flags, seq: 0, time, pid, tid },
             entered,
             offset: offset.unwrap_or(0),
-            memory: first_memory(Memory { pid, tid }, call, abi, &args),
+            memory,
             count,
             ret,
             call,
             fd,
             placed,
-            reserved: 0,
-        });
+            vectors: if iovecs.is_empty() { 0 } else { count as u32 },
+        };
+        self.calls.records.emit_with(&record, iovecs.as_slice());
     }
 }
