@@ -10,6 +10,7 @@
 mod again;
 mod contexts;
 pub mod disk;
+mod memory;
 mod pools;
 mod refused;
 mod results;
@@ -24,7 +25,7 @@ use crate::aio::{self, Iocb};
 type Program = fn(&[String]);
 
 /// The programs by name.
-pub const PROGRAMS: [(&str, Program); 43] = [
+pub const PROGRAMS: [(&str, Program); 44] = [
     ("append", results::append),
     ("big-ring", pools::big_ring),
     ("busy-reap", waiting::busy_reap),
@@ -61,6 +62,7 @@ pub const PROGRAMS: [(&str, Program); 43] = [
     ("ring-covered", contexts::ring_covered),
     ("ring-full-drop", pools::ring_full_drop),
     ("ring-full-sync", pools::ring_full_sync),
+    ("same-memory", memory::same_memory),
     ("shared-pool", pools::shared_pool),
     ("stuck-read", waiting::stuck_read),
     ("sync-fallback", again::sync_fallback),

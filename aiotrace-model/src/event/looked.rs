@@ -96,6 +96,8 @@ pub struct Ways {
     pub writers: Others,
     /// Another process has it open.
     pub others: Others,
+    /// A process below this one is not traced: it may open the file later.
+    pub below: bool,
 }
 
 /// Whether there are other processes.

@@ -71,6 +71,8 @@ pub enum Doubt {
     ManySharers,
     /// A process that was made meanwhile has the same files, and is not watched, or goes on.
     Forked,
+    /// A process below this one is not traced.
+    Below,
     /// Calls of poll(2) and epoll_wait(2) are not seen.
     Poll,
     /// It is unknown where contexts were made.
@@ -198,6 +200,9 @@ impl Doubt {
             }
             Self::Forked => {
                 "a child process that has the same files may do it: it is not watched, or goes on"
+            }
+            Self::Below => {
+                "a process below this one is not traced (-f traces it), and may have opened the file since"
             }
             Self::Partly => "other requests have done a part of the same range",
             Self::Poll => "poll(2) and epoll_wait(2), which may do it, are not watched",

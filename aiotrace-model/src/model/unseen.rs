@@ -56,6 +56,7 @@ impl Unseen {
                 known.stored |= ways.stored;
                 known.mapped |= ways.mapped;
                 known.uring |= ways.uring;
+                known.below |= ways.below;
                 known.writers = known.writers.or(ways.writers);
                 known.others = known.others.or(ways.others);
             }
@@ -109,7 +110,9 @@ impl Unseen {
         };
         let mapped = is_mapped.then_some(Doubt::Mapped);
         let gone = (is_gone && does != Does::Sync).then_some(Doubt::Unmapped);
-        mapped.or(ways.uring.then_some(Doubt::Unseen)).or(others).or(gone)
+        // What is read there is not here.
+        let below = (ways.below && does != Does::Read).then_some(Doubt::Below);
+        mapped.or(ways.uring.then_some(Doubt::Unseen)).or(others).or(gone).or(below)
     }
 }
 

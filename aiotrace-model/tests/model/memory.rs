@@ -5,7 +5,7 @@ use aiotrace_common::{abi, synchronous::Call};
 use aiotrace_model::{
     event::{
         Address, Body, Change, Event, ExitStatus, File, FileKind, Iocb, Looked, Synchronous,
-        Vector, Vectors,
+        Vector, Vectors, Ways,
     },
     model::{Doubt, Half, Outcome, Question, Verdict, verdict::HUNG_AFTER},
 };
@@ -13,6 +13,7 @@ use aiotrace_model::{
 use crate::told::process;
 use crate::verdicts::{EAGAIN, EIO, ERROR, Trace, at, pwrite, submit};
 
+const PREAD: u16 = 0;
 const PWRITE: u16 = 1;
 const FSYNC: u16 = 2;
 const FDSYNC: u16 = 3;
@@ -283,4 +284,17 @@ fn a_process_that_opens_the_file_later_may_have_written_it() {
     assert_eq!(by(&|| pwrite(5, 512, 512)), (Half::Unsure, Some(Doubt::SharedFile)));
     assert_eq!(by(&|| pwrite(5, 4096, 512)), LOST);
     assert_eq!(by(&|| pwrite(5, 512, EIO)), LOST);
+}
+
+#[test]
+fn a_process_that_is_not_traced_may_open_the_file_later() {
+    let by = |opcode: u16, below: bool| {
+        let mut trace = Trace::new();
+        trace.ways = Some(Ways { below, ..Ways::default() });
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, opcode, 512)]));
+        is(&end(trace))
+    };
+    assert_eq!(by(PWRITE, true), (Half::Unsure, Some(Doubt::Below)));
+    assert_eq!(by(PWRITE, false), LOST);
+    assert_eq!(by(PREAD, true), LOST, "it reads into its own memory");
 }

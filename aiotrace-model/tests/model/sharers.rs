@@ -23,6 +23,7 @@ const NOTHING: Ways = Ways {
     uring: false,
     writers: Others::None,
     others: Others::None,
+    below: false,
 };
 
 fn tell(trace: &mut Trace, body: Body) {

@@ -53,7 +53,7 @@ errands! {
         /// [`descriptor::open`]
         IsOpen(fd: u32) -> Open = descriptor::open;
         /// [`ways::of_file`]
-        Ways(fd: u32) -> Option<event::Ways> = ways::of_file, patience(FROM_DISK, USUAL);
+        Ways(fd: u32) -> Option<(event::Ways, Vec<u32>)> = ways::of_file, patience(FROM_DISK, USUAL);
         /// [`descriptor::path`]
         Path(fd: u32) -> Option<Vec<u8>> = descriptor::path;
         /// [`descriptor::path_of_thread`]

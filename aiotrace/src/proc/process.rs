@@ -168,6 +168,21 @@ pub fn children(pid: u32) -> Vec<u32> {
     lists.flat_map(numbers).collect()
 }
 
+/// Processes looked at below one.
+const MOST_BELOW: usize = 64;
+
+/// The processes below this one: children, and their children, the first ones of them.
+pub fn below(pid: u32) -> Vec<u32> {
+    let mut all = children(pid);
+    let mut next = 0;
+    while let Some(of) = all.get(next).copied().filter(|_| next < MOST_BELOW) {
+        next += 1;
+        all.extend(children(of));
+    }
+    all.truncate(MOST_BELOW);
+    all
+}
+
 /// Whether it runs a program that we may look at; threads of the kernel run none.
 pub fn has_program(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok()

@@ -18,7 +18,7 @@ use super::{
     file::lines,
     maps::Mapping,
     memory::read_memory,
-    process::{children, is_alive},
+    process::{self, is_alive},
 };
 use aiotrace_model::records::arguments;
 
@@ -114,18 +114,9 @@ pub fn of_process(pid: u32) -> Option<Vec<(u64, u64)>> {
     }
 }
 
-/// Processes looked at below one.
-const MOST_BELOW: usize = 64;
-
 /// The processes below this one that have rings, and how many: the first ones of them.
 pub fn below(pid: u32) -> Vec<(u32, u64)> {
-    let mut all = children(pid);
-    let mut next = 0;
-    while let Some(of) = all.get(next).copied().filter(|_| next < MOST_BELOW) {
-        next += 1;
-        all.extend(children(of));
-    }
-    all.truncate(MOST_BELOW);
+    let all = process::below(pid);
     let rings = |pid: u32| Some((pid, found(pid).ok()?.0.len() as u64));
     all.into_iter().filter_map(rings).filter(|it| it.1 > 0).collect()
 }

@@ -8,7 +8,7 @@ use super::{
     descriptor::{identity, place, status_of},
     file,
     maps::Mapping,
-    process::status_field,
+    process::{self, status_field},
 };
 use crate::event::{Others, Ways};
 
@@ -18,11 +18,11 @@ const MOST_DESCRIPTORS: usize = 100_000;
 /// <https://elixir.bootlin.com/linux/v6.12.117/source/io_uring/io_uring.c#L3559>
 const URING: &[u8] = b"anon_inode:[io_uring]";
 
-/// By what else it may be read or written; `None`: the process has ended. (A descriptor that is not open leads to no file.)
+/// By what else it may be read or written, and the processes below this one; `None`: the process has ended. (A descriptor that is not open leads to no file.)
 ///
 /// The device of a mapping is another one than that of statx(2) on some file systems, such as btrfs, so only the inodes are
 /// compared: another file with the same number may pass for this one. Processes that we may not look at are none.
-pub fn of_file(pid: u32, fd: u32) -> Option<Ways> {
+pub fn of_file(pid: u32, fd: u32) -> Option<(Ways, Vec<u32>)> {
     // If that is unknown, it is unknown which file it is.
     let place = place(pid, fd)?;
     let id = match status_of(&format!("{place}/fd/{fd}"), libc::STATX_INO) {
@@ -51,7 +51,8 @@ pub fn of_file(pid: u32, fd: u32) -> Option<Ways> {
     if let Some(id) = id {
         (ways.writers, ways.others) = others(pid, id);
     }
-    Some(ways)
+    let below = process::below(pid).into_iter().filter(|it| process::has_program(*it));
+    Some((ways, below.collect()))
 }
 
 fn is_uring(entry: &fs::DirEntry) -> bool {
@@ -105,7 +106,7 @@ mod tests {
         let (us, file) = (std::process::id(), tempfile::tempfile().unwrap());
         file.set_len(4096).unwrap();
         let fd = file.as_raw_fd() as u32;
-        let found = || of_file(us, fd).map(|it| (it.stored, it.mapped));
+        let found = || of_file(us, fd).map(|it| (it.0.stored, it.0.mapped));
         assert_eq!(found(), Some((false, false)));
         let options = memmap2::MmapOptions::new();
         // SAFETY: nobody else has the file, and nobody reads the mapping.
@@ -117,8 +118,8 @@ mod tests {
         drop((copied, shared));
         assert_eq!(found(), Some((false, false)));
         assert_eq!(
-            of_file(us, 9999),
-            Some(Ways { uring: of_file(us, fd).unwrap().uring, ..Ways::default() })
+            of_file(us, 9999).map(|it| it.0),
+            Some(Ways { uring: of_file(us, fd).unwrap().0.uring, ..Ways::default() })
         );
     }
 
@@ -126,7 +127,7 @@ mod tests {
     fn whoever_has_a_file_open_is_found_by_whatever_number() {
         let (us, file) = (std::process::id(), tempfile::NamedTempFile::new().unwrap());
         let fd = file.as_raw_fd() as u32;
-        let found = || of_file(us, fd).map(|it| (it.writers, it.others));
+        let found = || of_file(us, fd).map(|it| (it.0.writers, it.0.others));
         assert_eq!(found(), Some((Others::None, Others::None)));
         let with = |stdin: Stdio, stdout: Stdio| {
             let mut child =

@@ -8,7 +8,7 @@ use crate::{
     clock,
     counted::Counted,
     errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsOpen, Missing},
-    event::{Body, Event, Handle, Looked, Open, Ring, RingFound, User, Why},
+    event::{Body, Event, Handle, Looked, Open, Ring, RingFound, User, Ways, Why},
     failure::{Context as _, Result},
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
     output::{Ended, Start, escape::escaped},
@@ -260,7 +260,12 @@ impl Conclusions {
                     (pid, Looked::Descriptor { fd, open, until: clock::monotonic() })
                 }
                 Question::Ways { pid, fd } => {
-                    (pid, Looked::Ways { fd, ways: errand::Ways { pid, fd }.ask().flatten() })
+                    let found = errand::Ways { pid, fd }.ask().flatten();
+                    let ways = found.map(|(ways, below)| {
+                        let below = below.into_iter().any(|it| !self.model.traces(it));
+                        Ways { below, ..ways }
+                    });
+                    (pid, Looked::Ways { fd, ways })
                 }
                 Question::Iovecs { pid, at, count } => {
                     (pid, Looked::Iovecs { at, list: Iovecs { pid, at, count }.ask().flatten() })

@@ -77,12 +77,16 @@ pub fn retry_cut(arguments: &[String]) {
     let mut in_another_cut = 0;
     for batch in 0..20 {
         let at = |start: u64, length: u64| {
-            request(aio::PWRITE, named.fd(), buffer, length, PAGE * batch + start)
+            let from = buffer.wrapping_add(start as usize);
+            request(aio::PWRITE, named.fd(), from, length, PAGE * batch + start)
         };
         let mut iocbs: [Iocb; 4] = std::array::from_fn(|index| at(1024 * index as u64, 1024));
         let accepted = aio::submit(ctx, &mut iocbs).max(0) as usize;
         let (start, left) = (1024 * accepted as u64, 4 - accepted);
-        let vectors = [libc::iovec { iov_base: buffer.cast(), iov_len: 1024 }; 4];
+        let vectors: [libc::iovec; 4] = std::array::from_fn(|index| {
+            let from = buffer.wrapping_add((start + 1024 * index as u64) as usize);
+            libc::iovec { iov_base: from.cast(), iov_len: 1024 }
+        });
         let mut again: Vec<Iocb> = match word(arguments, 0) {
             _ if left == 0 => Vec::new(),
             "pieces" => (0..2 * left as u64).map(|it| at(start + 512 * it, 512)).collect(),

@@ -34,6 +34,11 @@ impl Named {
         Self::with(name, 0).expect("a temporary file")
     }
 
+    /// The same file, opened once more for writing.
+    pub fn opened_again(&self) -> File {
+        File::options().write(true).open(&self.path).expect("the temporary file")
+    }
+
     /// An empty file with O_DIRECT on a disk. (A file system in memory would take any address and
     /// length.)
     pub fn direct(name: &str) -> Self {

@@ -34,6 +34,10 @@ pub struct Process {
     pub all_calls: bool,
     /// The time of the fault or short io_submit because of which its synchronous calls are watched.
     pub watched: Option<u64>,
+    /// When a synchronous call of it, since then, last read, wrote or synced something: what that was is to be looked at.
+    pub touched: u64,
+    /// How many more such calls are worth a look.
+    pub looks: u32,
     /// It is traced only because it must be, and nothing is recorded of it.
     pub is_silent: bool,
     /// No event of its maker has announced it.
@@ -48,7 +52,18 @@ impl Processes {
         let started = Started { pid }.ask().flatten().unwrap_or(0);
         let name = padded(proc::name(pid));
         let (watched, is_orphan) = (None, false);
-        let process = Process { space, started, name, all_calls, watched, is_silent, is_orphan };
+        let (touched, looks) = (0, 0);
+        let process = Process {
+            space,
+            started,
+            name,
+            all_calls,
+            watched,
+            touched,
+            looks,
+            is_silent,
+            is_orphan,
+        };
         self.known.insert(pid, process);
         space
     }

@@ -3,7 +3,11 @@
 use aiotrace::output::json::{FaultLine, Line};
 
 use super::{Case, count, found, run, run_text};
-use crate::{harness::Need, machine};
+use crate::{
+    harness::Need,
+    machine,
+    support::{aiotrace, programs},
+};
 
 /// The last verdict on each fault.
 fn verdicts(case: &Case) -> Vec<&FaultLine> {
@@ -212,6 +216,39 @@ fn what_is_submitted_again_in_another_cut_is_retried() {
     }
 }
 
+/// Each with a twin at the same place of the file, with other memory, or with another kind of sync.
+fn what_comes_again_is_the_same_only_with_the_same_memory() {
+    const REFUSED: &str = "io_submit:error=EAGAIN:when=1";
+    for (how, rule, verdict, why) in [
+        ("rest", "complete:res=512:when=1", "retried", ""),
+        ("rest-not-moved", "complete:res=512:when=1", "unsure", "other memory"),
+        ("vectors", REFUSED, "retried", ""),
+        ("vectors-changed", REFUSED, "unsure", "other memory"),
+        ("halves", REFUSED, "retried", ""),
+        ("halves-swapped", REFUSED, "unsure", "other memory"),
+        ("pwritev", REFUSED, "done", ""),
+        ("duplicate", REFUSED, "done", ""),
+        ("opened-again", REFUSED, "done", ""),
+        ("fdsync", REFUSED, "retried", ""),
+        ("fsync", REFUSED, "retried", ""),
+        ("fsync", "complete:res=EIO:when=1", "retried", ""),
+        ("syncfs", REFUSED, "unsure", "syncfs(2)"),
+        ("ignored", "complete:res=EIO:when=1", "lost", ""),
+        ("worker", REFUSED, "unsure", "another process has the file"),
+    ] {
+        let case = with_fault(rule, &["same-memory", how]).unwrap();
+        let told = one(&case);
+        assert_eq!(told.verdict, verdict, "{how}: {}", told.message);
+        assert!(told.message.contains(why), "{how}: {}", told.message);
+    }
+    // The worker is not traced.
+    let mut alone = aiotrace();
+    alone.args(["run", "-q", "--inject", REFUSED, "--"]).arg(programs());
+    let output = alone.args(["same-memory", "worker"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout) + String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("a process below this one is not traced"), "{said}");
+}
+
 /// The number of a descriptor identifies no file any more when the descriptor was closed.
 fn what_another_file_with_the_same_number_gets_is_no_retry() {
     for how in ["submitted", "at-once"] {
@@ -328,6 +365,7 @@ tests![
     a_rule_for_writes_is_about_all_kinds_of_them if Need::SAME,
     what_is_told_quietly_is_in_order_and_has_its_stack if Need::LONG,
     what_is_submitted_again_in_another_cut_is_retried if Need::LONG,
+    what_comes_again_is_the_same_only_with_the_same_memory if Need::LONG,
     what_another_file_with_the_same_number_gets_is_no_retry if Need::LONG,
     the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped if Need::LONG,
     how_the_process_went_on_belongs_to_the_verdict if Need::LONG,

@@ -18,10 +18,15 @@ const LOOK_PAUSE: Duration = Duration::from_millis(1);
 
 impl Tracer {
     /// Whether a process is to be looked at before it gives up memory or descriptors, or ends: a fault or a short io_submit
-    /// has left something undone, and what else may have done it is not looked up yet.
+    /// has left something undone, and what else may have done it, or what a call since then was about, is not looked up yet.
     pub(super) fn is_to_be_looked_at(&self, pid: u32) -> bool {
-        let watched = self.processes.of(pid).and_then(|it| it.watched);
-        !self.is_over && !self.is_leaving && watched.is_some_and(|since| since > self.looked)
+        !self.is_over && !self.is_leaving && self.reason_for_look(pid) > self.looked
+    }
+
+    /// When the process did something because of which it is to be looked at; 0: never.
+    fn reason_for_look(&self, pid: u32) -> u64 {
+        let process = self.processes.of(pid);
+        process.map_or(0, |it| it.watched.map_or(0, |since| since.max(it.touched)))
     }
 
     /// When the next thread that is held is due to go on.
@@ -53,8 +58,7 @@ impl Tracer {
                 let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
                 if held == Held::ForLook {
                     // It has waited for that once.
-                    let since = self.processes.of(pid).and_then(|it| it.watched).unwrap_or(0);
-                    self.looked = self.looked.max(since);
+                    self.looked = self.looked.max(self.reason_for_look(pid));
                 }
                 self.finish_held(tid, held);
                 self.set_state(tid, State::Stopped(0));

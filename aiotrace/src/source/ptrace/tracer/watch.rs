@@ -5,7 +5,7 @@ use aiotrace_common::{
     abi::Abi,
     fault::effect,
     record::{self, Header, Kind, Memory as Mark, flag},
-    synchronous,
+    synchronous::{self, Does},
 };
 
 use super::Tracer;
@@ -18,6 +18,10 @@ use crate::{
         tracee::{InCall, State, Synchronous, Tracee},
     },
 };
+
+/// After a fault or a short io_submit, so many synchronous calls are a reason to look at the process before it closes
+/// something.
+const MOST_LOOKS: u32 = 16;
 
 /// Whether a call that returned `ret` leaves requests undone.
 pub fn provokes(call: &InCall, ret: i64) -> bool {
@@ -54,6 +58,7 @@ impl Tracer {
             let Some(process) = self.processes.of_mut(pid).filter(|it| !it.is_silent) else {
                 continue;
             };
+            process.looks = MOST_LOOKS;
             if process.watched.replace(time).is_some() {
                 continue;
             }
@@ -97,6 +102,11 @@ impl Tracer {
         let Synchronous { call, abi, args, entered } = *call;
         if !call.is_told(&args, ret) {
             return;
+        }
+        let is_reason = matches!(call.does(), Does::Read | Does::Write | Does::Sync) && ret >= 0;
+        if let Some(process) = self.processes.of_mut(pid).filter(|it| is_reason && it.looks > 0) {
+            process.looks -= 1;
+            process.touched = time;
         }
         let fd = call.fd(&args);
         let offset = call.offset(abi, &args).or_else(|| {
