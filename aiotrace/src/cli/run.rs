@@ -50,6 +50,8 @@ pub struct Options {
     /// verdict on faults that the program had is `hung`.
     #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, value_name = "TIME")]
     timeout: Option<Duration>,
+    #[command(flatten)]
+    show: Show,
     /// Write what became of the faults to this file as JUnit, which CI systems read
     ///
     /// A test case for each rule, call and errno. It fails if --fail-on-fault names a verdict on it
@@ -62,8 +64,6 @@ pub struct Options {
         help_heading = "Faults (docs/reference/faults.md has all conditions)"
     )]
     junit: Option<PathBuf>,
-    #[command(flatten)]
-    show: Show,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD", add = complete::program())]
     command: Vec<OsString>,

@@ -44,7 +44,7 @@ impl Baseline {
         if let Some(setup) = &settings.setup {
             let log = Log::open(&directory.log_path("setup"))?;
             let status = trial::script(setup, &[], &log, None, processes)?;
-            log.close();
+            log.close()?;
             if status != 0 {
                 let log = directory.log_path("setup");
                 return Ok(Err(format!(

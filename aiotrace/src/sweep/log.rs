@@ -4,7 +4,7 @@
 use std::{
     fs::File,
     io::{self, PipeWriter, Read as _, Write as _},
-    path::Path,
+    path::{Path, PathBuf},
     sync::mpsc::{Receiver, channel},
     time::Duration,
 };
@@ -17,8 +17,9 @@ const PATIENCE: Duration = Duration::from_secs(2);
 /// The log of a run.
 pub struct Log {
     writer: PipeWriter,
-    /// Ends when all is in the file.
-    whole: Receiver<()>,
+    /// Ends when all is in the file, with what was not.
+    whole: Receiver<io::Error>,
+    path: PathBuf,
 }
 
 impl Log {
@@ -30,17 +31,21 @@ impl Log {
         let (done, whole) = channel();
         let copy = move || {
             let mut bytes = [0; 16 << 10];
+            let mut failed = None;
             loop {
                 match reader.read(&mut bytes) {
-                    Ok(count @ 1..) => drop(file.write_all(&bytes[..count])),
+                    Ok(count @ 1..) => {
+                        let written = file.write_all(&bytes[..count]);
+                        failed = failed.or(written.err());
+                    }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => (),
                     Ok(0) | Err(_) => break,
                 }
             }
-            drop(done);
+            failed.into_iter().for_each(|it| drop(done.send(it)));
         };
         std::thread::Builder::new().name("log".into()).spawn(copy)?;
-        Ok(Self { writer, whole })
+        Ok(Self { writer, whole, path: path.to_owned() })
     }
 
     /// For a process that writes to it.
@@ -49,9 +54,17 @@ impl Log {
     }
 
     /// All that wrote to it have ended: waits until that is in the file.
-    pub fn close(self) {
+    ///
+    /// # Errors
+    /// If not all of it could be written.
+    pub fn close(self) -> Result<()> {
         drop(self.writer);
-        let _ = self.whole.recv_timeout(PATIENCE);
+        match self.whole.recv_timeout(PATIENCE) {
+            Ok(error) => {
+                Err(error).with_context(|| format!("cannot write {}", self.path.display()))
+            }
+            Err(_) => Ok(()),
+        }
     }
 }
 
@@ -68,7 +81,10 @@ mod tests {
         let mut end = log.end().unwrap();
         end.write_all(text.as_bytes()).unwrap();
         drop(end);
-        log.close();
+        log.close().unwrap();
         assert_eq!(std::fs::read_to_string(path).unwrap(), text);
+        let log = Log::open(Path::new("/dev/full")).unwrap();
+        log.end().unwrap().write_all(b"x").unwrap();
+        assert!(log.close().unwrap_err().text().contains("No space left"));
     }
 }

@@ -157,7 +157,7 @@ mod tests {
             id: id.into(),
             call: call.into(),
             name: name.into(),
-            most_requests: 2,
+            most_requests: if call == "io_submit" { 2 } else { 0 },
             ..Site::default()
         };
         let long = "f".repeat(200);

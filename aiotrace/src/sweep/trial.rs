@@ -12,7 +12,7 @@ use super::{
     Settings, journal::Directory, log::Log, observed::Observed, outcome::Ended,
     processes::Processes,
 };
-use crate::failure::{Context as _, Failure, Result, bail};
+use crate::failure::{Context as _, Failure, Hint as _, Result, bail};
 
 /// aiotrace ends the program by itself; if it does not, it is ended this much later.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -110,7 +110,7 @@ impl Trial<'_> {
         }
         // It holds the pipe for the next process, too.
         drop(command);
-        log.close();
+        log.close().hint("make room, and go on with --resume: what was told before is kept")?;
         ended.sanitizer = sanitizer(&directory.log_path(self.name));
         let observed = match processes.are_interrupted() {
             false if trace.exists() => Observed::read(&trace)?,

@@ -50,7 +50,7 @@ impl Sweep {
     /// A sweep of any program, which is run in the directory of the test.
     fn of<S: AsRef<OsStr>>(&self, options: &[&str], program: &[S]) -> Command {
         let mut command = aiotrace();
-        command.arg("sweep").arg("-o").arg(self.output()).args(["--timeout", "5s"]).args(options);
+        command.arg("sweep").arg("-o").arg(self.output()).args(options);
         command.arg("--").args(program).current_dir(self.directory.path());
         command
     }

@@ -12,15 +12,31 @@ use super::{
 
 const ONE_FAULT: [&str; 4] = ["--mode", "once", "--baseline-runs", "2"];
 
-/// fio tries again what io_submit did not take, and a short request goes on with its rest; it ends with another status
-/// after an error.
-fn fio_gives_each_fault_back_or_recovers() {
+/// fio tries again what io_submit did not take, and goes on with the rest of a short request; it ends with another
+/// status after an error.
+fn fio_recovers_or_reports() {
     let sweep = Sweep::new();
-    let program = "fio --name=j --ioengine=libaio --userspace_reap=0 --rw=write --bs=4k --size=256k --iodepth=4 \
+    let program = "fio --name=j --ioengine=libaio --userspace_reap=0 --rw=write --bs=4k --size=64k --iodepth=4 \
                    --iodepth_batch=4 --direct=1 --filename=$AIOTRACE_SWEEP_DIR/file";
     let output = sweep.script(&ONE_FAULT, &format!("exec {program}"));
-    let expected: [&str; 0] = [];
-    assert_eq!(sweep.counts(), expected, "{}", text(&output));
+    let mut counts = sweep.counts();
+    // The verdict on the rest of a short write is not sure where it comes from the next memory.
+    let short: Vec<_> = counts.extract_if(.., |it| it.contains("short")).collect();
+    assert!(
+        ["io_submit short: recovered x 2", "io_submit short: unsure x 2"]
+            .contains(&short[0].as_str()),
+        "{}",
+        text(&output)
+    );
+    let expected = [
+        "io_getevents EINTR: recovered x 2",
+        "io_setup EAGAIN: reported x 1",
+        "io_submit EAGAIN: recovered x 2",
+        "io_submit accept=1: recovered x 1",
+        "io_submit res=EIO: reported x 2",
+        "io_submit res=ENOSPC: reported x 2",
+    ];
+    assert_eq!(counts, expected, "{}", text(&output));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
 }
 
@@ -38,14 +54,24 @@ fn fio_that_goes_on_after_errors_loses_a_write() {
     assert!(text(&again).contains("lost 1 request"), "{}", text(&again));
 }
 
-/// qemu-img's requests have vectors: how long they are, their completions tell.
-fn qemu_img_reports_what_it_cannot_do() {
+/// qemu-img's requests have vectors: how long they are, their completions tell. The request that io_submit did not take
+/// waits for the completion of another one, and there is none.
+fn qemu_img_reports_each_fault_but_one_and_waits_for_ever_after_eagain() {
     let sweep = Sweep::new();
     let program = "qemu-img create -q -f raw $AIOTRACE_SWEEP_DIR/disk 1M && \
                    exec qemu-img bench -t none -n -w -c 8 -d 4 -f raw $AIOTRACE_SWEEP_DIR/disk";
-    let output = sweep.script(&ONE_FAULT, program);
-    let expected: [&str; 0] = [];
-    assert_eq!(sweep.counts(), expected, "{}", text(&output));
+    let output = sweep.script(&[&ONE_FAULT[..], &["--timeout", "5s"]].concat(), program);
+    let expected = [
+        "io_setup EAGAIN: reported x 1",
+        "io_submit EAGAIN: hung x 1",
+        "io_submit res=EIO: reported x 1",
+        "io_submit res=ENOSPC: reported x 1",
+        "io_submit short: reported x 1",
+    ];
+    // It reaps from the ring by itself, and may be faster than the fault.
+    let counts: Vec<_> =
+        sweep.counts().iter().map(|it| it.replace("not_made", "reported")).collect();
+    assert_eq!(counts, expected, "{}", text(&output));
 }
 
 /// A benchmark that reads nothing, and says nothing of it.
@@ -142,9 +168,9 @@ for path in sys.argv[1:]:
 }
 
 tests![
-    fio_gives_each_fault_back_or_recovers if ONCE,
+    fio_recovers_or_reports if ONCE,
     fio_that_goes_on_after_errors_loses_a_write if ONCE,
-    qemu_img_reports_what_it_cannot_do if ONCE,
+    qemu_img_reports_each_fault_but_one_and_waits_for_ever_after_eagain if ONCE,
     sysbench_loses_reads_and_ends_with_status_0 if ONCE,
     junit_is_read_by_others if ONCE,
 ];
