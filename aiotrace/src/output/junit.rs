@@ -55,9 +55,18 @@ pub fn document(program: &str, faults: &Faults, fails: &Fails, took: Duration) -
     }
     let mut report = Report::new("aiotrace run");
     report.set_time(took).add_test_suite(suite);
-    let mut bytes = Vec::new();
-    report.serialize(&mut bytes)?;
-    Ok(bytes)
+    serialized(&report)
+}
+
+/// The document as the schema of Jenkins (junit-10.xsd) has it: how many cases were skipped stands in each suite, and
+/// nowhere else.
+pub fn serialized(report: &Report) -> Result<Vec<u8>> {
+    let text = report.to_string()?;
+    let Some((before, rest)) = text.split_once("<testsuites ") else { return Ok(text.into()) };
+    let Some((attributes, rest)) = rest.split_once('>') else { return Ok(text.into()) };
+    let kept: Vec<&str> =
+        attributes.split("\" ").filter(|it| !it.starts_with("skipped=")).collect();
+    Ok(format!("{before}<testsuites {}>{rest}", kept.join("\" ")).into())
 }
 
 fn status(row: &FaultRow, fails: &Fails) -> TestCaseStatus {
@@ -111,6 +120,9 @@ mod tests {
             "{lost}"
         );
         assert!(lost.contains(r#"failures="1""#) && lost.contains("db &lt;1"), "{lost}");
+        let head =
+            r#"<testsuites name="aiotrace run" tests="1" failures="1" errors="0" time="1.000">"#;
+        assert!(lost.contains(head), "{lost}");
         let retried = of(vec![row(Outcome::Retried)], 1, true);
         assert!(!retried.contains("<failure") && !retried.contains("<skipped"), "{retried}");
         assert!(of(vec![row(Outcome::Unsure)], 1, true).contains("<skipped"));
