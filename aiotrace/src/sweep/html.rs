@@ -18,6 +18,13 @@ table{border-collapse:collapse;font-size:.9rem}
 th,td{padding:.2rem .4rem;text-align:left;border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent)}
 td.cell{font-family:monospace;font-weight:bold}
 td.site{min-width:16rem;overflow-wrap:anywhere}
+tr.above{display:none}
+@media(max-width:60rem){
+tr.above{display:table-row}td.site,th.site{display:none}
+tr.above td{border:0;padding-top:.6rem;overflow-wrap:anywhere}
+tr.above div{position:sticky;left:0;max-width:calc(100vw - 3rem)}
+th,td.cell{font-size:.75rem;padding:.1rem .2rem}
+}
 .bad{color:var(--bad)}.good{color:var(--good)}.dim{color:var(--dim)}
 h2{font-size:1.1rem;margin-top:2rem}
 h2,p{overflow-wrap:anywhere}
@@ -36,18 +43,24 @@ pub fn page(plan: &Plan, told: &[&Told]) -> String {
         escaped(&counts(told))
     );
     let columns = columns(plan);
-    // The names of sites stand last: they are long, and the letters are seen on a narrow screen, too.
+    // The names of sites are long: they stand behind the letters, or on a narrow screen above them.
     page.push_str("<div class=\"wide\"><table><thead><tr>");
     for group in columns.chunk_by(|a, b| a.0 == b.0) {
         let _ = write!(page, "<th colspan=\"{}\">{}</th>", group.len(), escaped(&group[0].0));
     }
-    page.push_str("<th rowspan=\"2\">site</th></tr><tr>");
+    page.push_str("<th class=\"site\" rowspan=\"2\">site</th></tr><tr>");
     for (_, mode) in &columns {
         let _ = write!(page, "<th>{}</th>", mode.text());
     }
     page.push_str("</tr></thead><tbody>");
     for row in rows(plan, told) {
-        page.push_str("<tr>");
+        let (name, ids) = (escaped(&row.name), escaped(&row.sites.join(" ")));
+        let name = format!("{name} <small class=\"dim\">{ids}</small>");
+        let wide = columns.len();
+        let _ = write!(
+            page,
+            "<tr class=\"above\"><td colspan=\"{wide}\"><div>{name}</div></td></tr><tr>"
+        );
         for cell in &row.cells {
             let class = match cell {
                 'R' | 'r' => "good",
@@ -56,9 +69,7 @@ pub fn page(plan: &Plan, told: &[&Told]) -> String {
             };
             let _ = write!(page, "<td class=\"cell {class}\">{cell}</td>");
         }
-        let (name, ids) = (escaped(&row.name), escaped(&row.sites.join(" ")));
-        let _ =
-            write!(page, "<td class=\"site\">{name} <small class=\"dim\">{ids}</small></td></tr>");
+        let _ = write!(page, "<td class=\"site\">{name}</td></tr>");
     }
     page.push_str("</tbody></table></div><p class=\"dim\">");
     let letters =
