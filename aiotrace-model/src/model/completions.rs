@@ -166,8 +166,11 @@ impl Model {
     fn count(&mut self, pid: u32, found: &Match) {
         let Match { request, completed, .. } = found;
         let Some(opcode) = request.opcode else { return };
+        let name = (self.space(pid), completed.event.obj, completed.event.data);
+        let made_to_fail = !self.unnamed.is_empty() && self.unnamed.remove(&name).is_some();
         let Some(kind) = self.kind(pid, request.fd, opcode) else { return };
         kind.done.requests += 1;
+        kind.done.made_to_fail += u64::from(made_to_fail);
         kind.done.failed += u64::from(completed.event.res < 0);
         if request.rw_flags & RWF_NOWAIT != 0 {
             let would_block = completed.event.res == EAGAIN;

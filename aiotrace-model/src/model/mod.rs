@@ -69,7 +69,7 @@ pub use rules::Rules;
 use serde::{Deserialize, Serialize};
 pub use waits::Wait;
 
-pub use verdict::{FaultRow, Going, Half, Outcome, Verdict};
+pub use verdict::{Cause, FaultRow, Going, Half, Outcome, RuleRow, Verdict};
 
 use crate::{
     any_order::AnyOrder as _,
@@ -164,6 +164,8 @@ pub struct Model {
     /// Number of io_submit calls by process.
     submits: Map<u32, u64>,
     kinds: Map<(u32, u32, u16), Kind>,
+    /// Completions that a fault made fail before it was known whose they are: by address space, iocb and data.
+    unnamed: Map<(u64, u64, u64), ()>,
     findings: Findings,
     /// Findings that wait for an answer.
     waiting: Vec<Waiting>,
@@ -270,6 +272,7 @@ impl Model {
             names: Map::default(),
             submits: Map::default(),
             kinds: Map::default(),
+            unnamed: Map::default(),
             findings: Findings::default(),
             waiting: Vec::new(),
             questions: VecDeque::new(),

@@ -29,6 +29,8 @@ pub struct Calls {
     pub getevents: u64,
     /// The calls that failed, by call and errno, without faults.
     pub errors: BTreeMap<(&'static str, i64), u64>,
+    /// The calls that a fault made fail.
+    pub injected: BTreeMap<(&'static str, i64), u64>,
 }
 
 /// The calls of all processes.
@@ -49,10 +51,11 @@ impl Usages {
         }
         let syscall = call.args.syscall();
         let worked = syscall == Syscall::Cancel && call.ret == EINPROGRESS;
-        if call.ret < 0 && !is_injected && !worked {
+        if call.ret < 0 && !worked {
             let key = (syscall.name(), call.ret);
-            if of.errors.len() < MOST_ERRORS || of.errors.contains_key(&key) {
-                *of.errors.entry(key).or_default() += 1;
+            let errors = if is_injected { &mut of.injected } else { &mut of.errors };
+            if errors.len() < MOST_ERRORS || errors.contains_key(&key) {
+                *errors.entry(key).or_default() += 1;
             }
         }
     }
@@ -77,6 +80,8 @@ pub struct Usage {
     pub requests: u64,
     /// How many of these failed.
     pub failed: u64,
+    /// How many others a fault made fail.
+    pub made_to_fail: u64,
     /// The bytes that they moved.
     pub bytes: u64,
     /// io_submit calls whose last request was a read or a write, and how many of these requests were
@@ -104,6 +109,7 @@ impl Model {
             usage.peak = usage.peak.or(row.peak);
             usage.requests += row.done.requests;
             usage.failed += row.done.failed;
+            usage.made_to_fail += row.done.made_to_fail;
             usage.bytes += row.done.bytes;
             row.latency().into_iter().for_each(|it| latency.add(it));
         }
@@ -135,6 +141,7 @@ impl Model {
             peak: Peak::default(),
             requests: 0,
             failed: 0,
+            made_to_fail: 0,
             bytes: 0,
             inline,
             files,

@@ -10,6 +10,7 @@ use crate::{
     event::{ExitStatus, Fault, Syscall, errno_name},
     words::{
         duration::in_words,
+        number::thousands,
         signal::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP, signal},
     },
 };
@@ -114,8 +115,8 @@ pub enum Doing {
     Retries,
     /// It had made an AIO call within [`STILL_AFTER`].
     Calls,
-    /// It had made none for so long.
-    Nothing,
+    /// It had made none for so long; nanoseconds.
+    Nothing(u64),
 }
 
 /// A process that made no AIO call for this long before `--timeout` ended it hung; nanoseconds.
@@ -148,15 +149,15 @@ impl Going {
     pub fn in_words(self) -> String {
         match self {
             Self::Running => "still running".to_owned(),
-            Self::Hung => format!("hung: no AIO call for {}", in_words(HUNG_AFTER)),
+            Self::Hung => format!("hung: no AIO call for {} or more", in_words(HUNG_AFTER)),
             Self::TimedOut(Doing::Retries) => "still retrying when --timeout ended it".to_owned(),
             Self::TimedOut(Doing::Calls) => format!(
                 "it had made an AIO call within {} when --timeout ended it",
                 in_words(STILL_AFTER)
             ),
-            Self::TimedOut(Doing::Nothing) => format!(
+            Self::TimedOut(Doing::Nothing(still)) => format!(
                 "hung: it had made no AIO call for {} when --timeout ended it",
-                in_words(STILL_AFTER)
+                in_words(still)
             ),
             Self::Exec => "ran another program".to_owned(),
             Self::Ended(ExitStatus::Code(code)) => format!("exited with status {code}"),
@@ -411,7 +412,7 @@ impl Verdict {
         Some(match self.retries {
             0 => return None,
             1 => format!("{what} after {after}"),
-            count => format!("{what} {count} times, first after {after}"),
+            count => format!("{what} {} times, first after {after}", thousands(count)),
         })
     }
 
@@ -424,8 +425,10 @@ impl Verdict {
         };
         Some(match (self.half, count) {
             (Half::Done, 1) => format!("done by {name}(2){after}"),
-            (Half::Done, _) => format!("{count} requests done by {name}(2){after}"),
-            _ => format!("{count} done by {name}(2){after}"),
+            (Half::Done, _) => {
+                format!("{} requests done by {name}(2){after}", thousands(count))
+            }
+            _ => format!("{} done by {name}(2){after}", thousands(count)),
         })
     }
 
@@ -436,8 +439,10 @@ impl Verdict {
         match (self.lost, first) {
             (1, Some(first)) => format!("1 request {first}"),
             (1, None) => "1 request".to_owned(),
-            (count, Some(first)) => format!("{count} requests, the first {first}"),
-            (count, None) => format!("{count} requests"),
+            (count, Some(first)) => {
+                format!("{} requests, the first {first}", thousands(count))
+            }
+            (count, None) => format!("{} requests", thousands(count)),
         }
     }
 }

@@ -834,7 +834,7 @@ fn rwf_nowait_that_never_works_is_told_and_one_that_mostly_does_is_not() {
             100,
             4,
             20 * MILLISECOND,
-            Some((100, "the last 64 of 1064 requests with RWF_NOWAIT")),
+            Some((100, "the last 64 of 1,064 requests with RWF_NOWAIT")),
         ),
         (1000, 63, 4, 20 * MILLISECOND, None),
         (1000, 200, 3, 20 * MILLISECOND, None),

@@ -502,9 +502,9 @@ fn a_process_that_stands_still_hangs_until_it_goes_on() {
     trace.wait(SECOND);
     assert_eq!(
         trace.verdict().message(),
-        "not done: 2 requests, the first (pread fd=3 offset=512 nbytes=512); hung: no AIO call for 5.00s"
+        "not done: 2 requests, the first (pread fd=3 offset=512 nbytes=512); hung: no AIO call for 5.00s or more"
     );
-    let row = "io_submit EAGAIN x 1: 1 not tried again (2 requests not done); hung: no AIO call for 5.00s";
+    let row = "io_submit EAGAIN x 1: 1 not tried again (2 requests not done); hung: no AIO call for 5.00s or more";
     assert_eq!(trace.rows(), [row]);
     assert_eq!(trace.model.report().faults[0].lost, 2, "as in the verdict");
     trace.wait(HUNG_AFTER);
@@ -569,7 +569,11 @@ fn a_hung_process_that_is_killed_has_hung() {
     let outcomes: Vec<_> =
         trace.verdicts().iter().map(|it| (it.outcome, it.lost, it.anew)).collect();
     assert_eq!(outcomes, [(Outcome::Hung, 2, false)]);
-    assert!(trace.rows()[0].ends_with("; hung: no AIO call for 5.00s"), "{:?}", trace.rows());
+    assert!(
+        trace.rows()[0].ends_with("; hung: no AIO call for 5.00s or more"),
+        "{:?}",
+        trace.rows()
+    );
 }
 
 #[test]
@@ -701,6 +705,9 @@ fn a_write_that_is_changed_before_its_io_submit_returns_may_be_lost() {
             trace.reap(1, 512, false);
         }
         trace.exit(ExitStatus::Code(0));
+        let report = trace.model.report();
+        assert_eq!(report.kinds[0].done.made_to_fail, 1, "also in the row of its descriptor");
+        assert_eq!(report.usages[0].made_to_fail, 1);
         let told = trace.told();
         let lost = "completion EIO: lost 1 request (pwrite fd=3 offset=512 nbytes=512); exited with status 0";
         assert_eq!(told.len(), 1, "{told:?}");
@@ -1070,6 +1077,21 @@ fn a_program_that_has_to_be_ended_hangs() {
     trace.exit(ExitStatus::Signal(15));
     assert_eq!(trace.verdicts(), []);
     assert_eq!(trace.model.report().faults[0].outcomes, [(Outcome::Hung, 2)]);
+    assert_eq!(trace.model.report().usages[0].calls.injected[&("io_submit", EAGAIN)], 2);
+    assert!(trace.model.report().usages[0].calls.errors.is_empty());
+}
+
+#[test]
+fn how_long_a_program_stood_still_is_the_same_number_in_each_line() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.wait(HUNG_AFTER);
+    assert!(trace.told()[0].ends_with("; hung: no AIO call for 5.00s or more"));
+    trace.now += 4 * SECOND;
+    trace.model.timed_out(trace.now);
+    let hung = "hung: it had made no AIO call for 9.00s when --timeout ended it";
+    assert_eq!(trace.told(), [""; 0], "it was told before");
+    assert!(trace.rows()[0].ends_with(hung), "{:?}", trace.rows());
 }
 
 /// Neither is it hung that tries again and again, nor did it die by itself if we killed it.

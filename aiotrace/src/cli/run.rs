@@ -2,6 +2,7 @@
 
 use std::{
     ffi::{OsStr, OsString},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -16,7 +17,7 @@ use crate::{
     errand::open,
     failure::{Context as _, Failure, Result},
     source::collector,
-    trace::{Child, ExecError, Plan, Scope, Session, find_program},
+    trace::{Child, ExecError, Junit, Plan, Scope, Session, Settings, find_program},
 };
 
 /// The exit status when the program was ended by `--timeout`; timeout(1) has the same.
@@ -51,6 +52,18 @@ pub struct Options {
     timeout: Option<Duration>,
     #[command(flatten)]
     show: Show,
+    /// Write what became of the faults to this file as JUnit, which CI systems read
+    ///
+    /// A test case for each rule, call and errno. It fails if --fail-on-fault names a verdict on it
+    /// (without it: lost, leaked, hung or died).
+    #[arg(
+        long,
+        value_name = "FILE",
+        requires = "rules",
+        hide_short_help = true,
+        help_heading = "Faults (docs/reference/faults.md has all conditions)"
+    )]
+    junit: Option<PathBuf>,
     /// The program and its arguments
     #[arg(required = true, trailing_var_arg = true, value_name = "CMD", add = complete::program())]
     command: Vec<OsString>,
@@ -74,7 +87,9 @@ pub fn run(options: Options) -> Result<u8> {
         filtered: !options.no_seccomp,
         timeout: options.timeout,
     };
-    let settings = options.show.settings();
+    let words: Vec<_> = options.command.iter().map(|it| it.to_string_lossy()).collect();
+    let junit = options.junit.map(|path| Junit { path, program: words.join(" ") });
+    let settings = Settings { junit, ..options.show.settings() };
     let session = Session::prepare(&settings, plan)?;
     let mut failed = None;
     let outcome = session.trace(|filtered| {

@@ -12,8 +12,8 @@ use crate::{
 
 /// Try each realistic fault at each place where a program does AIO, one run for each, and show what
 /// came of it in a table. Exit status 0 if nothing was bad, 1 if something was, 2 if the sweep
-/// could not be done, 3 if the program is not the same without faults, 4 if it was interrupted
-/// (--resume goes on).
+/// could not be done or made no fault, 3 if the program is not the same without faults, 4 if it was
+/// interrupted (--resume goes on).
 #[derive(Debug, Args)]
 pub struct Options {
     /// default, all (also what sandboxes do, no memory, and late answers), or names of faults, as
@@ -156,6 +156,7 @@ pub fn run(options: Options) -> Result<u8> {
     Ok(match report.end {
         End::Good => 0,
         End::Bad => 1,
+        End::Nothing => 2,
         End::BaselineFailed => 3,
         End::Interrupted => 4,
     })

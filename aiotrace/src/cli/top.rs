@@ -266,5 +266,6 @@ fn settings(pace: Pace) -> trace::Settings {
             scan: false,
         },
         injected: trace::Injected::default(),
+        junit: None,
     }
 }

@@ -6,6 +6,7 @@ pub mod counted;
 pub mod counting;
 mod format;
 pub mod json;
+pub mod junit;
 mod lines;
 pub mod paths;
 pub mod perfetto;

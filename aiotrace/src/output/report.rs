@@ -10,7 +10,7 @@ use crate::{
         latency::Percentiles,
         report::{End, Quiet, Row},
     },
-    words,
+    words::{self, number::thousands},
 };
 use aiotrace_model::trace::Reason;
 
@@ -81,7 +81,9 @@ fn findings(out: &mut Vec<u8>, end: &Ended, report: &Report, style: &Style<'_>) 
     let counts: Vec<String> = counts
         .iter()
         .filter(|(count, ..)| *count > 0)
-        .map(|(count, one, many)| format!("{count} {}", if *count == 1 { one } else { many }))
+        .map(|(count, one, many)| {
+            format!("{} {}", number(*count), if *count == 1 { one } else { many })
+        })
         .collect();
     line!(out, "=== findings: {}{too_early} ===", counts.join(", "));
     for it in report.findings.iter().take(MOST) {
@@ -90,7 +92,7 @@ fn findings(out: &mut Vec<u8>, end: &Ended, report: &Report, style: &Style<'_>) 
     }
     let more = report.findings.len().saturating_sub(MOST) as u64 + report.more_findings;
     if more > 0 {
-        line!(out, "  ... and {more} more; --format json has them");
+        line!(out, "  ... and {} more; --format json has them", number(more));
     }
 }
 
@@ -101,10 +103,13 @@ fn times(it: &Finding, began: u64) -> String {
     let is_at_once = it.last <= it.time.saturating_add(1_000_000);
     match it.count {
         1 => String::new(),
-        count if is_at_once => format!(" (x {count})"),
-        count => {
-            format!(" (x {count}, from {:.3} s to {:.3} s)", since(it.time), since(it.last))
-        }
+        count if is_at_once => format!(" (x {})", thousands(count)),
+        count => format!(
+            " (x {}, from {:.3} s to {:.3} s)",
+            thousands(count),
+            since(it.time),
+            since(it.last)
+        ),
     }
 }
 
@@ -149,9 +154,9 @@ fn trends(out: &mut Vec<u8>, report: &Report) {
             "=== not yet context-growth: {} made {} contexts within {}, ended none, and used none of the first {} \
              for {} ===",
             process(&it.process, it.pid),
-            it.made,
+            thousands(it.made),
             duration(it.within),
-            it.unused,
+            thousands(it.unused),
             duration(it.unused_for)
         );
     }
@@ -171,7 +176,7 @@ fn waits(out: &mut Vec<u8>, report: &Report) {
     for it in report.waits.iter().take(MOST) {
         let others = match it.threads {
             1 => String::new(),
-            count => format!(" (and {} others)", count - 1),
+            count => format!(" (and {} others)", number(count - 1)),
         };
         line!(
             out,
@@ -183,7 +188,7 @@ fn waits(out: &mut Vec<u8>, report: &Report) {
     }
     let more = report.waits.len().saturating_sub(MOST);
     if more > 0 {
-        line!(out, "  ... and {more} more; --format json has them");
+        line!(out, "  ... and {} more; --format json has them", number(more));
     }
 }
 
@@ -198,7 +203,7 @@ fn quiet(out: &mut Vec<u8>, report: &Report) {
         let in_flight = match it.in_flight {
             None | Some(0) => String::new(),
             Some(1) => format!(" ({bound}1 request in flight)"),
-            Some(count) => format!(" ({bound}{count} requests in flight)"),
+            Some(count) => format!(" ({bound}{} requests in flight)", thousands(count)),
         };
         match it.last_call {
             Some(_) => format!("{who} {age} ago{in_flight}"),
@@ -208,7 +213,7 @@ fn quiet(out: &mut Vec<u8>, report: &Report) {
     let mut all: Vec<String> = report.quiet.iter().take(MOST).map(of).collect();
     let more = report.quiet.len().saturating_sub(MOST);
     if more > 0 {
-        all.push(format!("{more} more processes"));
+        all.push(format!("{} more processes", number(more)));
     }
     line!(out, "=== last AIO call: {} ===", all.join(", "));
 }
@@ -238,7 +243,8 @@ fn faults(out: &mut Vec<u8>, report: &Report) {
         (of(|it| it.missed), "could not be made"),
     ];
     let counts = counts.iter().filter(|it| it.0 > 0);
-    let counts: Vec<String> = counts.map(|(count, what)| format!("{count} {what}")).collect();
+    let counts: Vec<String> =
+        counts.map(|(count, what)| format!("{} {what}", thousands(*count))).collect();
     let counts = if counts.is_empty() { "none made".to_owned() } else { counts.join(", ") };
     line!(out, "=== faults: {counts} ===");
     for it in report.faults.iter().take(MOST_FAULTS) {
@@ -246,7 +252,7 @@ fn faults(out: &mut Vec<u8>, report: &Report) {
     }
     let more = report.faults.len().saturating_sub(MOST_FAULTS);
     if more > 0 {
-        line!(out, "  ... and {more} more; --format json has them");
+        line!(out, "  ... and {} more; --format json has them", number(more));
     }
     for it in &report.rules {
         line!(out, "  rule {:<3} {}", it.rule, escaped(it.in_words().as_bytes()));
@@ -257,7 +263,7 @@ fn contexts(out: &mut Vec<u8>, report: &Report) {
     if report.contexts.is_empty() {
         return;
     }
-    let (count, alive) = (report.sums.contexts, report.sums.alive);
+    let [count, alive] = [report.sums.contexts, report.sums.alive].map(thousands);
     line!(out, "=== contexts: {count}, {alive} of them alive; {LATENCY} ===");
     line!(
         out,
@@ -279,7 +285,7 @@ fn contexts(out: &mut Vec<u8>, report: &Report) {
         row(out, &it.context.id.to_string(), it);
     }
     if let Some(rest) = rest(report) {
-        row(out, &format!("+{}", rest.contexts), &rest);
+        row(out, &format!("+{}", thousands(rest.contexts)), &rest);
     }
 }
 
@@ -294,17 +300,17 @@ fn rest(report: &Report) -> Option<Row> {
 }
 
 fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
-    let asked = it.asked.map_or_else(|| "?".to_owned(), |it| it.to_string());
+    let asked = it.asked.map_or_else(|| "?".to_owned(), thousands);
     let process = process(&it.process, it.pid);
     let [p50, p99, max] = durations(it.complete);
     let adopted = if it.adopted { " adopted" } else { "" };
     let unsure = it.doubt.map_or_else(String::new, |it| format!(" unsure: {}", it.text()));
     let unknown = match it.unknown {
         0 => String::new(),
-        some => format!(", {some} completed with unknown result"),
+        some => format!(", {} completed with unknown result", thousands(some)),
     };
     let made_to_fail = made_to_fail(it.done);
-    let peak = format!("{}{}", it.peak.bound().sign(), it.peak.number());
+    let peak = format!("{}{}", it.peak.bound().sign(), thousands(it.peak.number()));
     let end = it.end.map_or("alive", End::text);
     line!(
         out,
@@ -312,8 +318,8 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
          {end:>9}{adopted}{unsure}{unknown}{made_to_fail}",
         duration(it.lifetime),
         peak,
-        it.unreaped.map_or_else(|| "?".to_owned(), |it| it.to_string()),
-        it.done.requests,
+        it.unreaped.map_or_else(|| "?".to_owned(), thousands),
+        thousands(it.done.requests),
         bytes(it.done.bytes)
     );
 }
@@ -348,10 +354,10 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
             process(&it.process, it.pid),
             it.fd as i32,
             opcode_name(it.opcode).unwrap_or("?"),
-            it.done.requests,
+            thousands(it.done.requests),
             bytes(it.done.bytes),
-            it.done.failed,
-            it.refused
+            thousands(it.done.failed),
+            thousands(it.refused)
         );
     }
 }
@@ -360,7 +366,7 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
 fn made_to_fail(done: Done) -> String {
     match done.made_to_fail {
         0 => String::new(),
-        some => format!(" ({some} made to fail by faults)"),
+        some => format!(" ({} made to fail by faults)", thousands(some)),
     }
 }
 
@@ -374,8 +380,9 @@ fn counted(out: &mut Vec<u8>, report: &Report) {
         ),
         Some(shown) => line!(
             out,
-            "=== {shown} of {} calls shown; findings about requests need every call ===",
-            counts.counted.total()
+            "=== {} of {} calls shown; findings about requests need every call ===",
+            thousands(shown),
+            thousands(counts.counted.total())
         ),
     }
 }
@@ -383,13 +390,13 @@ fn counted(out: &mut Vec<u8>, report: &Report) {
 fn lost(out: &mut Vec<u8>, end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String) {
     let total = end.losses.total() - end.losses.unanswered;
     if total > 0 {
-        let text = format!("{total} lost: what rests on it is unsure");
+        let text = format!("{} lost: what rests on it is unsure", thousands(total));
         line!(out, "=== {} ===", paint(Severity::Error, &text));
     }
     if end.losses.unanswered > 0 {
         let text = format!(
             "{} looks at processes had no answer: what they would have shown is unknown",
-            end.losses.unanswered
+            thousands(end.losses.unanswered)
         );
         line!(out, "=== {} ===", paint(Severity::Warning, &text));
     }
@@ -398,9 +405,15 @@ fn lost(out: &mut Vec<u8>, end: &Ended, report: &Report, paint: &dyn Fn(Severity
         line!(out, "=== {} ===", paint(Severity::Error, &text));
     }
     if report.evicted > 0 {
-        let text = format!("{} contexts or requests were too many to follow", report.evicted);
+        let text =
+            format!("{} contexts or requests were too many to follow", thousands(report.evicted));
         line!(out, "=== {} ===", paint(Severity::Error, &text));
     }
+}
+
+/// How many there are of something.
+fn number(count: impl TryInto<u64>) -> String {
+    thousands(count.try_into().unwrap_or(u64::MAX))
 }
 
 /// A process as `fio:4711`.

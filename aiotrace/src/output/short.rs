@@ -1,6 +1,8 @@
 //! The first lines of the report, in words: what is wrong, and whether this is a good use of AIO.
 //! They fit on a screen of 80 columns.
 
+use std::collections::BTreeMap;
+
 use super::{
     Ended,
     report::{bytes, duration, process},
@@ -68,13 +70,34 @@ fn wrong(end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String)
             Reason::TargetsGone => format!("{nothing}, up to the end of the program{info}"),
             _ => format!("{nothing} in {watched}{info}"),
         };
-        let what = if end.events == 0 { "nothing was seen".to_owned() } else { so_far };
+        let what = if end.events == 0 { no_call(report, &watched) } else { so_far };
         return format!("=== {what}{but}{faults} ===");
     };
     let name = paint(worst.severity, worst.name.text());
     let unsure = if worst.doubt.is_some() { " (unsure)" } else { "" };
     let counts = counts.join(" and ");
     format!("=== wrong: {counts}{but}; the worst is {name}{unsure}{faults} ===")
+}
+
+/// That there was no AIO call, and who lives and could have made one.
+fn no_call(report: &Report, watched: &str) -> String {
+    let mut contexts: BTreeMap<(u32, &[u8]), u64> = BTreeMap::new();
+    for row in report.contexts.iter().filter(|it| it.end.is_none()) {
+        *contexts.entry((row.pid, &row.process)).or_default() += row.contexts;
+    }
+    let mut live: Vec<String> = contexts
+        .iter()
+        .take(MOST)
+        .map(|((pid, name), count)| match count {
+            1 => format!("{} lives and has 1 context", process(name, *pid)),
+            _ => format!("{} lives and has {} contexts", process(name, *pid), thousands(*count)),
+        })
+        .collect();
+    if contexts.len() > MOST {
+        live.push(format!("so do {} more", thousands((contexts.len() - MOST) as u64)));
+    }
+    let live = if live.is_empty() { String::new() } else { format!(": {}", live.join(", ")) };
+    format!("no AIO call in {watched}{live}")
 }
 
 /// What programs made of faults, but for retries: `; after faults: 1 lost`.
@@ -128,6 +151,9 @@ fn usage(end: &Ended, it: &Usage) -> Vec<String> {
     ));
     lines.push(format!("  inline   {}", inline(it)));
     lines.push(format!("  calls    {}", calls(it)));
+    // The moment of a completion was not seen: each of both has all the time in which it may have been.
+    let is_shared = it.complete.is_some_and(|it| it.at_most) && it.reap.is_some();
+    let shared = if is_shared { "; with <= both may have the same time" } else { "" };
     let time = |it: Option<Percentiles>| match it {
         None => "unknown".to_owned(),
         Some(it) => {
@@ -137,7 +163,10 @@ fn usage(end: &Ended, it: &Usage) -> Vec<String> {
     };
     lines.push(format!("  submit   {}: how long io_submit took", time(it.submit)));
     lines.push(format!("  device   {}: from io_submit to the completion", time(it.complete)));
-    lines.push(format!("  reap     {}: from the completion until it was reaped", time(it.reap)));
+    lines.push(format!(
+        "  reap     {}: from the completion until it was reaped{shared}",
+        time(it.reap)
+    ));
     lines.push(format!("  errors   {}", errors(it)));
     lines
 }
@@ -182,9 +211,19 @@ fn calls(it: &Usage) -> String {
 }
 
 fn errors(it: &Usage) -> String {
-    let mut all: Vec<(u64, String)> = it
-        .calls
-        .errors
+    let own = failures(&it.calls.errors, it.failed, "with an error as result");
+    let injected = failures(&it.calls.injected, it.made_to_fail, "made to fail");
+    match (own.is_empty(), injected.is_empty()) {
+        (true, true) => "none".to_owned(),
+        (true, false) => format!("none but those of faults: {injected}"),
+        (false, true) => own,
+        (false, false) => format!("{own}; and by faults: {injected}"),
+    }
+}
+
+/// Calls that failed, the most frequent first, and requests that did.
+fn failures(errors: &BTreeMap<(&'static str, i64), u64>, requests: u64, what: &str) -> String {
+    let mut all: Vec<(u64, String)> = errors
         .iter()
         .map(|((call, ret), count)| {
             let name = errno_name(*ret).map_or_else(|| ret.to_string(), str::to_owned);
@@ -197,8 +236,10 @@ fn errors(it: &Usage) -> String {
     if more > 0 {
         texts.push(format!("{more} more kinds"));
     }
-    if it.failed > 0 {
-        texts.push(format!("{} requests with an error as result", thousands(it.failed)));
+    match requests {
+        0 => (),
+        1 => texts.push(format!("1 request {what}")),
+        some => texts.push(format!("{} requests {what}", thousands(some))),
     }
-    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
+    texts.join(", ")
 }

@@ -100,7 +100,10 @@ impl Physical<'_> {
                 format!("{}+{:#x}", self.module.name().escape_ascii(), self.offset)
             }
         };
-        bounded::cut(&mut name, LONGEST);
+        if name.len() > LONGEST {
+            bounded::cut(&mut name, LONGEST);
+            name.push_str("...");
+        }
         name
     }
 

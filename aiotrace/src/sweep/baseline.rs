@@ -7,15 +7,17 @@ use serde::{Deserialize, Serialize};
 use super::{
     Settings,
     journal::Directory,
+    log::Log,
     observed::Site,
     outcome::Usual,
     processes::Processes,
+    progress::Progress,
     trial::{self, Trial},
 };
 use crate::failure::Result;
 
 /// What the program does without a fault.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Baseline {
     /// The status with which it ends.
     pub status: i32,
@@ -27,6 +29,8 @@ pub struct Baseline {
     pub undestroyed: u64,
     /// Calls whose site could not be found.
     pub without_site: u64,
+    /// The program puts files into its AIOTRACE_SWEEP_DIR.
+    pub uses_directory: bool,
 }
 
 impl Baseline {
@@ -35,9 +39,12 @@ impl Baseline {
         settings: &Settings,
         directory: &Directory,
         processes: &Processes,
+        progress: &Progress,
     ) -> Result<Result<Self, String>> {
         if let Some(setup) = &settings.setup {
-            let status = trial::script(setup, &[], directory.log("setup")?, None, processes)?;
+            let log = Log::open(&directory.log_path("setup"))?;
+            let status = trial::script(setup, &[], &log, None, processes)?;
+            log.close()?;
             if status != 0 {
                 let log = directory.log_path("setup");
                 return Ok(Err(format!(
@@ -48,9 +55,10 @@ impl Baseline {
         }
         let mut runs = Vec::new();
         for number in 1..=settings.baseline_runs {
+            progress.baseline(number, settings.baseline_runs);
             let name = format!("baseline-{number}");
             let trial = Trial { name: &name, rule: None, timeout: settings.timeout };
-            let done = trial.run(settings, directory, processes)?;
+            let done = trial.run_until_seen(settings, directory, processes)?;
             let log = directory.log_path(&name);
             let log = log.display();
             if processes.are_interrupted() {
@@ -62,7 +70,9 @@ impl Baseline {
                     Some(format!("it could not be run or traced: status {}", it.status))
                 }
                 it if it.check == Some(false) => Some("--check failed".to_owned()),
-                _ if done.observed.lost_records > 0 => Some("records were lost".to_owned()),
+                _ if done.observed.unseen > 0 => {
+                    Some("aiotrace did not see all of it (is the machine too busy?)".to_owned())
+                }
                 _ => None,
             };
             if let Some(why) = why {
@@ -103,17 +113,11 @@ impl Baseline {
         sites.sort_by(|a, b| {
             (order(&a.call), &a.name, &a.id).cmp(&(order(&b.call), &b.name, &b.id))
         });
-        if sites.is_empty() {
-            return Ok(Err(
-                "the baseline failed: the program made no AIO call (io_setup, io_submit, io_getevents ...) whose place \
-                 in it could be found\n"
-                    .to_owned(),
-            ));
-        }
         let without_site = runs.iter().map(|it| it.observed.without_site).max().unwrap_or(0);
         let undestroyed = runs.iter().map(|it| it.observed.undestroyed).max().unwrap_or(0);
         let duration_ms = median.as_millis() as u64;
-        Ok(Ok(Self { status, duration_ms, sites, undestroyed, without_site }))
+        let uses_directory = runs.iter().any(|it| it.used_directory);
+        Ok(Ok(Self { status, duration_ms, sites, undestroyed, without_site, uses_directory }))
     }
 
     /// What is so without a fault.

@@ -4,9 +4,10 @@ use super::observed::Site;
 use crate::{failure::Result, fault::Rule};
 
 /// Which faults.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Choice {
     /// Those that happen on a healthy machine.
+    #[default]
     Default,
     /// Also those of a sandbox, of a machine without memory, and late answers.
     All,
@@ -21,6 +22,8 @@ pub struct Fault {
     pub name: &'static str,
     /// What it is, in words.
     pub about: &'static str,
+    /// What a program must do for it to happen there.
+    pub needs: &'static str,
     /// Only with `--faults all`, or by its name.
     is_rare: bool,
     /// The rule at this site, without `site=`; `None`: the fault cannot happen there.
@@ -32,6 +35,7 @@ pub const ALL: [Fault; 10] = [
     Fault {
         name: "EAGAIN",
         about: "io_setup: no room under fs.aio-max-nr; io_submit: the queue is full",
+        needs: "an io_setup or io_submit",
         is_rare: false,
         rule: |site| match site.call.as_str() {
             "io_setup" | "io_submit" => Some(format!("{}:error=EAGAIN", site.call)),
@@ -41,18 +45,21 @@ pub const ALL: [Fault; 10] = [
     Fault {
         name: "accept=1",
         about: "io_submit takes the first request only",
+        needs: "an io_submit of several requests",
         is_rare: false,
         rule: |site| (site.most_requests > 1).then(|| "io_submit:accept=1".to_owned()),
     },
     Fault {
         name: "EINTR",
         about: "io_getevents is interrupted by a signal",
+        needs: "an io_getevents (a program that reaps from the ring by itself calls none)",
         is_rare: false,
         rule: |site| reaps(site).then(|| "io_getevents,io_pgetevents:error=EINTR".to_owned()),
     },
     Fault {
         name: "res=EIO",
         about: "the device fails",
+        needs: "a read, write or sync",
         is_rare: false,
         rule: |site| {
             let ops = "complete:res=EIO:op=read|write|fsync|fdsync";
@@ -62,12 +69,14 @@ pub const ALL: [Fault; 10] = [
     Fault {
         name: "res=ENOSPC",
         about: "the file system is full",
+        needs: "a write",
         is_rare: false,
         rule: |site| site.writes.then(|| "complete:res=ENOSPC:op=write".to_owned()),
     },
     Fault {
         name: "short",
         about: "a completion has fewer bytes than were asked for",
+        needs: "a read or write of several bytes",
         is_rare: false,
         rule: |site| {
             let half = site.fewest_bytes? / 2;
@@ -79,6 +88,7 @@ pub const ALL: [Fault; 10] = [
     Fault {
         name: "ENOMEM",
         about: "the kernel has no memory",
+        needs: "an io_setup or io_submit",
         is_rare: true,
         rule: |site| match site.call.as_str() {
             "io_setup" | "io_submit" => Some(format!("{}:error=ENOMEM:force", site.call)),
@@ -88,18 +98,21 @@ pub const ALL: [Fault; 10] = [
     Fault {
         name: "EPERM",
         about: "a sandbox refuses the call",
+        needs: "an AIO call",
         is_rare: true,
         rule: |site| Some(format!("{}:error=EPERM:force", calls(site))),
     },
     Fault {
         name: "ENOSYS",
         about: "a sandbox, or a kernel without AIO, does not know the call",
+        needs: "an AIO call",
         is_rare: true,
         rule: |site| Some(format!("{}:error=ENOSYS:force", calls(site))),
     },
     Fault {
         name: "late",
         about: "io_getevents returns 100 ms later",
+        needs: "an io_getevents (a program that reaps from the ring by itself calls none)",
         is_rare: true,
         rule: |site| reaps(site).then(|| "io_getevents,io_pgetevents:delay_exit=100ms".to_owned()),
     },

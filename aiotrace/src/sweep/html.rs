@@ -10,15 +10,25 @@ use super::{
 
 /// Light and dark; a wide table scrolls by itself.
 const STYLE: &str = "
-:root{color-scheme:light dark;--bad:#b3261e;--good:#1b6e3c;--dim:#767676}
+:root{color-scheme:light dark;--bad:#b3261e;--good:#1b6e3c;--dim:#6b6b6b}
 @media(prefers-color-scheme:dark){:root{--bad:#ff8a80;--good:#7bd88f;--dim:#9a9a9a}}
 body{font:15px/1.5 system-ui,sans-serif;margin:1.5rem auto;max-width:75rem;padding:0 1rem}
 .wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.9rem}
-th,td{padding:.2rem .5rem;text-align:left;border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent)}
-td.cell{text-align:center;font-family:monospace;font-weight:bold}
+th,td{padding:.2rem .4rem;text-align:left;border-bottom:1px solid color-mix(in srgb,currentColor 20%,transparent)}
+td.cell{font-family:monospace;font-weight:bold}
+td.site{min-width:16rem;overflow-wrap:anywhere}
+tr.above{display:none}
+@media(max-width:60rem){
+tr.above{display:table-row}td.site,th.site{display:none}
+tr.above td{border:0;padding-top:.6rem;overflow-wrap:anywhere}
+tr.above div{position:sticky;left:0;max-width:calc(100vw - 3rem)}
+th,td.cell{font-size:.75rem;padding:.1rem .2rem}
+}
 .bad{color:var(--bad)}.good{color:var(--good)}.dim{color:var(--dim)}
-pre{overflow-x:auto;padding:.5rem;border:1px solid color-mix(in srgb,currentColor 20%,transparent)}
+h2{font-size:1.1rem;margin-top:2rem}
+h2,p{overflow-wrap:anywhere}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;padding:.5rem;border:1px solid color-mix(in srgb,currentColor 20%,transparent)}
 ";
 
 /// The page.
@@ -33,16 +43,25 @@ pub fn page(plan: &Plan, told: &[&Told]) -> String {
         escaped(&counts(told))
     );
     let columns = columns(plan);
-    page.push_str("<div class=\"wide\"><table><thead><tr><th>site</th>");
-    for (fault, mode) in &columns {
-        let _ = write!(page, "<th>{} {}</th>", escaped(fault), mode.text());
+    // The names of sites are long: they stand behind the letters, or on a narrow screen above them.
+    page.push_str("<div class=\"wide\"><table><thead><tr>");
+    for group in columns.chunk_by(|a, b| a.0 == b.0) {
+        let _ = write!(page, "<th colspan=\"{}\">{}</th>", group.len(), escaped(&group[0].0));
+    }
+    page.push_str("<th class=\"site\" rowspan=\"2\">site</th></tr><tr>");
+    for (_, mode) in &columns {
+        let _ = write!(page, "<th>{}</th>", mode.text());
     }
     page.push_str("</tr></thead><tbody>");
     for row in rows(plan, told) {
-        let ids = escaped(&row.sites.join(" "));
-        let _ =
-            write!(page, "<tr><td>{} <small class=\"dim\">{ids}</small></td>", escaped(&row.name));
-        for cell in row.cells {
+        let (name, ids) = (escaped(&row.name), escaped(&row.sites.join(" ")));
+        let name = format!("{name} <small class=\"dim\">{ids}</small>");
+        let wide = columns.len();
+        let _ = write!(
+            page,
+            "<tr class=\"above\"><td colspan=\"{wide}\"><div>{name}</div></td></tr><tr>"
+        );
+        for cell in &row.cells {
             let class = match cell {
                 'R' | 'r' => "good",
                 'C' | 'L' | 'D' | 'H' | 'K' => "bad",
@@ -50,7 +69,7 @@ pub fn page(plan: &Plan, told: &[&Told]) -> String {
             };
             let _ = write!(page, "<td class=\"cell {class}\">{cell}</td>");
         }
-        page.push_str("</tr>");
+        let _ = write!(page, "<td class=\"site\">{name}</td></tr>");
     }
     page.push_str("</tbody></table></div><p class=\"dim\">");
     let letters =
@@ -59,19 +78,25 @@ pub fn page(plan: &Plan, told: &[&Told]) -> String {
     for it in told.iter().filter(|it| it.outcome.is_bad()) {
         let _ = write!(
             page,
-            "<h2><span class=\"bad\">{}</span>: {} {} at {}</h2><p>{}</p><pre>{}</pre><p class=\"dim\">{} {}</p>",
+            "<h2><span class=\"bad\">{}</span>: {} {} at {}</h2><p>{}</p><pre>{}</pre><p>{}{}</p>",
             it.outcome.text(),
             escaped(&it.fault),
             it.mode.text(),
             escaped(&it.name),
             escaped(&it.evidence),
             escaped(&it.reproducer),
-            escaped(&it.log),
-            escaped(it.recording.as_deref().unwrap_or_default()),
+            link(&it.log),
+            it.recording.as_deref().map(|it| format!(" · {}", link(it))).unwrap_or_default(),
         );
     }
     page.push_str("</html>\n");
     page
+}
+
+/// A file beside the page.
+fn link(path: &str) -> String {
+    let path = escaped(path);
+    format!("<a href=\"{path}\">{path}</a>")
 }
 
 fn escaped(text: &str) -> String {

@@ -52,6 +52,30 @@ pub struct Told {
     pub recording: Option<String>,
 }
 
+#[cfg(test)]
+impl Told {
+    /// With this outcome, and nothing else.
+    pub fn of(point: &super::plan::Point, outcome: Outcome) -> Self {
+        Self {
+            v: 1,
+            point: point.number,
+            site: point.site.clone(),
+            name: String::new(),
+            fault: point.fault.clone(),
+            mode: point.mode,
+            outcome,
+            evidence: String::new(),
+            status: 0,
+            check: None,
+            made: 1,
+            duration_ms: 0,
+            reproducer: String::new(),
+            log: String::new(),
+            recording: None,
+        }
+    }
+}
+
 /// Where the files of a sweep are.
 #[derive(Clone, Debug)]
 pub struct Directory(PathBuf);
@@ -87,11 +111,15 @@ impl Journal {
             }
             fs::rename(directory, &old).context("cannot move the last sweep away")?;
         }
-        for name in ["", "logs", "traces", "recordings", "runs"] {
-            let path = directory.join(name);
-            fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
-        }
+        let make = |path: &Path| {
+            fs::create_dir_all(path).with_context(|| format!("cannot make {}", path.display()))
+        };
+        make(directory)?;
+        // By the lock a directory is known as that of a sweep, so it is the first thing in it.
         let lock = locked(directory)?;
+        ["logs", "traces", "recordings", "runs"]
+            .iter()
+            .try_for_each(|it| make(&directory.join(it)))?;
         // A run that was killed left its directory.
         clear(&directory.join("runs"))?;
         let mut plan = None;
@@ -143,7 +171,12 @@ impl Journal {
     /// Writes down what came of a point.
     pub fn tell(&mut self, told: Told) -> Result<()> {
         let text = lines(&[&told])?;
+        let whole = self.file.metadata()?.len();
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_data());
+        if written.is_err() {
+            // No half of a line may stay, to which the next one would be added.
+            let _ = self.file.set_len(whole);
+        }
         written
             .context("cannot write down an outcome")
             .hint("make room, and go on with --resume: what was told before is kept")?;
@@ -171,12 +204,6 @@ impl Directory {
     /// The log of a run.
     pub fn log_path(&self, name: &str) -> PathBuf {
         self.path("logs", &format!("{name}.log"))
-    }
-
-    /// Opens the log of a run.
-    pub fn log(&self, name: &str) -> Result<File> {
-        let path = self.log_path(name);
-        File::create(&path).with_context(|| format!("cannot write {}", path.display()))
     }
 
     /// Makes the directory that is fresh for a run.

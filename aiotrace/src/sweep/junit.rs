@@ -5,7 +5,7 @@ use std::time::Duration;
 use quick_junit::{NonSuccessKind, Report, TestCase, TestCaseStatus, TestSuite};
 
 use super::{journal::Told, outcome::Outcome, plan::Plan};
-use crate::failure::Result;
+use crate::{failure::Result, output::junit::serialized};
 
 /// The document.
 pub fn document(plan: &Plan, told: &[&Told]) -> Result<Vec<u8>> {
@@ -20,9 +20,7 @@ pub fn document(plan: &Plan, told: &[&Told]) -> Result<Vec<u8>> {
             report.add_test_suite(suite);
         }
     }
-    let mut bytes = Vec::new();
-    report.serialize(&mut bytes)?;
-    Ok(bytes)
+    serialized(&report)
 }
 
 fn case(it: &Told) -> TestCase {

@@ -19,6 +19,8 @@ mod fault;
 mod html;
 mod journal;
 mod junit;
+mod list;
+mod log;
 mod observed;
 mod outcome;
 mod plan;
@@ -38,7 +40,7 @@ pub use self::{fault::Choice, outcome::Outcome, plan::Mode};
 use crate::failure::{Failure, Result};
 
 /// What a sweep is asked to do.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Settings {
     /// The program and its arguments.
     pub command: Vec<OsString>,
@@ -91,6 +93,8 @@ pub enum End {
     BaselineFailed,
     /// It was interrupted, and can be resumed.
     Interrupted,
+    /// No fault was made, so nothing is known.
+    Nothing,
 }
 
 /// What is shown at the end, and how it ended.
@@ -107,9 +111,12 @@ pub struct Report {
 /// If the sweep itself could not be done.
 pub fn run(settings: &Settings) -> Result<Report> {
     let processes = Processes::start()?;
+    let progress = Progress::new();
     let (mut journal, mut plan) = Journal::open(settings)?;
     if plan.is_none() {
-        let baseline = match Baseline::run(settings, journal.directory(), &processes)? {
+        let baseline = Baseline::run(settings, journal.directory(), &processes, &progress);
+        progress.clear();
+        let baseline = match baseline? {
             Ok(baseline) => baseline,
             Err(why) if processes.are_interrupted() => {
                 return Ok(Report { text: why, end: End::Interrupted });
@@ -118,17 +125,20 @@ pub fn run(settings: &Settings) -> Result<Report> {
         };
         let made = Plan::make(settings, baseline);
         journal.write_plan(&made)?;
-        eprintln!("aiotrace: {}", table::expected(settings, &made));
+        eprintln!("aiotrace: {}", list::expected(settings, &made));
         plan = Some(made);
     }
     let plan = plan.ok_or_else(|| Failure::new("there is no plan"))?;
+    if plan.points.is_empty() {
+        return Ok(Report { text: list::why_nothing(settings, &plan), end: End::Nothing });
+    }
     if settings.list {
-        return Ok(Report { text: table::list(settings, &plan), end: End::Good });
+        return Ok(Report { text: list::text(settings, &plan), end: End::Good });
     }
     let wanted = plan.shard(settings.shard);
-    let progress = Progress::new(wanted.len());
-    trials::run(settings, &plan, &wanted, &mut journal, &processes, &progress)?;
-    progress.clear();
+    let tried = trials::run(settings, &plan, &wanted, &mut journal, &processes, &progress);
+    progress.end();
+    tried?;
     let told: Vec<_> = plan.in_order(journal.outcomes(), &wanted);
     journal.write("junit.xml", &junit::document(&plan, &told)?)?;
     journal.write("index.html", html::page(&plan, &told).as_bytes())?;
@@ -138,10 +148,15 @@ pub fn run(settings: &Settings) -> Result<Report> {
         table::text(settings, &plan, &told, &wanted)
     };
     let is_bad = told.iter().any(|it| settings.fail_on.contains(&it.outcome));
-    let end = match (processes.are_interrupted(), is_bad) {
-        (true, _) => End::Interrupted,
-        (false, true) => End::Bad,
-        (false, false) => End::Good,
+    let is_nothing = !wanted.is_empty() && told.iter().all(|it| it.made == 0);
+    let end = match (processes.are_interrupted(), is_bad, is_nothing) {
+        (true, ..) => End::Interrupted,
+        (_, true, _) => End::Bad,
+        (_, _, true) => End::Nothing,
+        (false, false, false) => End::Good,
     };
+    if end == End::Nothing {
+        eprintln!("aiotrace: no fault was made, so this says nothing about the program");
+    }
     Ok(Report { text, end })
 }

@@ -1,7 +1,7 @@
 //! What is read from the trace of one run: its lines of JSON.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs::File,
     io::{BufRead as _, BufReader},
     path::Path,
@@ -46,8 +46,9 @@ pub struct Observed {
     pub without_site: u64,
     /// The trace has its last line.
     pub is_whole: bool,
-    /// Records were lost.
-    pub lost_records: u64,
+    /// Records that were lost, and looks at processes without an answer: a rule may have missed calls then, and a
+    /// call its site.
+    pub unseen: u64,
     /// Faults that were made, or delays.
     pub made: u64,
     /// Faults that could not be made.
@@ -60,6 +61,30 @@ pub struct Observed {
     pub undestroyed: u64,
     /// The verdicts in words.
     pub messages: Vec<String>,
+    /// Why a verdict is unsure; the last one.
+    pub why: Option<String>,
+    /// When the program got its first fault and its last one, nanoseconds.
+    pub(super) between: Option<(u64, u64)>,
+    /// Requests that were submitted and have not completed, by context and iocb. Of those with vectors, the site: how
+    /// long they are only their completions tell.
+    pub(super) in_flight: HashMap<(String, String), Option<String>>,
+    /// What completed before its io_submit returned.
+    pub(super) early: HashMap<(String, String), u64>,
+}
+
+/// Most requests that are followed at a time.
+const MOST_FOLLOWED: usize = 65_536;
+
+impl Site {
+    /// There is a request of so many bytes.
+    fn has_bytes(&mut self, bytes: u64) {
+        self.fewest_bytes = Some(self.fewest_bytes.map_or(bytes, |fewest| fewest.min(bytes)));
+    }
+}
+
+/// What a request is known by.
+fn request(ctx: &Value, iocb: &Value) -> Option<(String, String)> {
+    Some((ctx.as_str()?.to_owned(), iocb.as_str()?.to_owned()))
 }
 
 impl Observed {
@@ -80,6 +105,8 @@ impl Observed {
         let event = line["event"].as_str().unwrap_or_default();
         match event {
             "report" => self.report(line),
+            "completion" => self.completion(line),
+            "fault" => self.fault(line),
             call if call.starts_with("io_") => self.call(call, line),
             _ => (),
         }
@@ -108,17 +135,53 @@ impl Observed {
             it.writes |= writes;
             it.syncs |= matches!(op, "fsync" | "fdsync");
             // Of a vector, nbytes is the number of its pieces.
-            if let Some(bytes) = iocb["nbytes"].as_u64()
-                && matches!(op, "pread" | "pwrite")
+            let is_vector = matches!(op, "preadv" | "pwritev");
+            if matches!(op, "pread" | "pwrite")
+                && let Some(bytes) = iocb["nbytes"].as_u64()
             {
-                it.fewest_bytes = Some(it.fewest_bytes.map_or(bytes, |fewest| fewest.min(bytes)));
+                it.has_bytes(bytes);
+            }
+            let Some(key) = request(&line["args"]["ctx"], &iocb["address"]) else { continue };
+            match self.early.remove(&key) {
+                Some(bytes) if is_vector && bytes > 0 => it.has_bytes(bytes),
+                None if self.in_flight.len() < MOST_FOLLOWED => {
+                    self.in_flight.insert(key, is_vector.then(|| id.to_owned()));
+                }
+                Some(_) | None => (),
             }
         }
     }
 
+    fn completion(&mut self, line: &Value) {
+        let Some(key) = request(&line["ctx"], &line["obj"]) else { return };
+        let bytes = line["res"].as_u64().unwrap_or(0);
+        match self.in_flight.remove(&key) {
+            Some(id) => {
+                let site = id.and_then(|id| self.sites.get_mut(&id)).filter(|_| bytes > 0);
+                site.into_iter().for_each(|it| it.has_bytes(bytes));
+            }
+            None if self.early.len() < MOST_FOLLOWED => drop(self.early.insert(key, bytes)),
+            None => (),
+        }
+    }
+
+    fn fault(&mut self, line: &Value) {
+        if let Some(why) = line["why"].as_str() {
+            self.why = Some(why.to_owned());
+        }
+        let Some(time) = line["ts"].as_str().and_then(|it| it.parse().ok()) else { return };
+        let (first, last) = self.between.unwrap_or((time, time));
+        self.between = Some((first.min(time), last.max(time)));
+    }
+
+    /// How long after its first fault the program got its last one; nanoseconds.
+    pub fn lasted(&self) -> Option<u64> {
+        self.between.map(|(first, last)| last - first).filter(|it| *it > 0)
+    }
+
     fn report(&mut self, line: &Value) {
         self.is_whole = true;
-        self.lost_records = line["lost"].as_u64().unwrap_or(0);
+        self.unseen = line["lost"].as_u64().unwrap_or(0);
         let rows = line["contexts"].as_array().into_iter().flatten();
         let rows = rows.filter(|it| it["end"] != "destroyed");
         self.undestroyed = rows.filter_map(|it| it["contexts"].as_u64()).sum();
@@ -138,6 +201,11 @@ impl Observed {
         }
     }
 
+    /// Something that was not seen may tell otherwise.
+    pub fn is_doubtful(&self) -> bool {
+        self.unseen > 0 || self.verdicts_of("unsure") > 0 || self.verdicts_of("undecided") > 0
+    }
+
     /// How many verdicts are of this kind.
     pub fn verdicts_of(&self, kind: &str) -> u64 {
         self.verdicts.get(kind).copied().unwrap_or(0)
@@ -148,16 +216,46 @@ impl Observed {
 mod tests {
     use super::*;
 
+    fn read(text: &str) -> Observed {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
+        Observed::read(file.path()).unwrap()
+    }
+
+    #[test]
+    fn how_long_a_vector_is_its_completion_tells() {
+        let submit = r#"{"event":"io_submit","args":{"ctx":"0x1000"},"site":{"id":"0000000a","name":"io_submit from f"},"iocbs":[{"address":"0x10","op":"pwritev","nbytes":3}]}"#;
+        let completion = |res: i64| {
+            format!(r#"{{"event":"completion","ctx":"0x1000","obj":"0x10","res":{res}}}"#)
+        };
+        let of = |lines: &[String]| read(&lines.join("\n")).sites["0000000a"].clone();
+        assert_eq!(of(&[submit.to_owned()]).fewest_bytes, None);
+        assert_eq!(of(&[submit.to_owned(), completion(-5)]).fewest_bytes, None);
+        let twice = [submit.to_owned(), completion(8192), submit.to_owned(), completion(4096)];
+        assert_eq!(of(&twice).fewest_bytes, Some(4096));
+        let other = [submit.to_owned(), completion(8192), completion(1)];
+        assert_eq!(of(&other).fewest_bytes, Some(8192), "another request");
+        let early = [completion(8192), submit.to_owned()];
+        assert_eq!(of(&early).fewest_bytes, Some(8192), "before io_submit returned");
+        let other = [submit.replace("pwritev", "fsync"), completion(1), submit.to_owned()];
+        assert_eq!(of(&other).fewest_bytes, None, "of the request before");
+    }
+
+    #[test]
+    fn the_time_between_the_first_and_the_last_fault_is_known() {
+        let fault = |ts: u64| format!(r#"{{"event":"fault","ts":"{ts}"}}"#);
+        assert_eq!(read(&fault(7)).lasted(), None);
+        assert_eq!(read(&[fault(9), fault(5), fault(6)].join("\n")).lasted(), Some(4));
+    }
+
     #[test]
     fn a_trace_that_was_cut_short_says_what_it_has() {
-        let mut file = tempfile::NamedTempFile::new().unwrap();
         let text = r#"{"v":1,"event":"start"}
 {"event":"io_submit","site":{"id":"0000000a","name":"io_submit from f"},"iocbs":[{"op":"pwrite","nbytes":4096},null,{"op":"fsync","nbytes":0}]}
 {"event":"io_pgetevents","site":{"id":"0000000b","name":"io_pgetevents from f"}}
 {"event":"io_destroy","site":null}
 {"event":"rep"#;
-        std::io::Write::write_all(&mut file, text.as_bytes()).unwrap();
-        let it = Observed::read(file.path()).unwrap();
+        let it = read(text);
         let site = &it.sites["0000000a"];
         assert_eq!((site.most_requests, site.fewest_bytes, site.hits), (3, Some(4096), 1));
         assert!(site.writes && site.syncs && !site.reads);

@@ -127,7 +127,12 @@ pub fn judge(ended: &Ended, observed: &Observed, usual: Usual) -> Outcome {
         return Outcome::Unsure;
     }
     if observed.made == 0 {
-        return if observed.missed > 0 { Outcome::NotMade } else { Outcome::NotReached };
+        return match (observed.missed, observed.unseen) {
+            (1.., _) => Outcome::NotMade,
+            (0, 0) => Outcome::NotReached,
+            // It may have come there without being seen.
+            (0, _) => Outcome::Unsure,
+        };
     }
     let is_well = ended.status == usual.status;
     let has = |kind| observed.verdicts_of(kind) > 0;
@@ -145,7 +150,7 @@ pub fn judge(ended: &Ended, observed: &Observed, usual: Usual) -> Outcome {
         Outcome::Leaked
     } else if !is_well {
         Outcome::Reported
-    } else if (has("unsure") || has("undecided")) && ended.check.is_none() {
+    } else if observed.unseen > 0 || observed.is_doubtful() && ended.check.is_none() {
         // A check that passed knows more than the trace.
         Outcome::Unsure
     } else {
@@ -227,6 +232,16 @@ mod tests {
             Outcome::Unsure,
             "no trace"
         );
+    }
+
+    #[test]
+    fn where_not_all_was_seen_nothing_good_is_concluded() {
+        let ended = Ended::default();
+        let blind = |it: Observed| Observed { unseen: 1, ..it };
+        let is = |it, outcome| assert_eq!(judge(&ended, &it, Usual::default()), outcome);
+        is(blind(observed("retried")), Outcome::Unsure);
+        is(blind(observed("lost")), Outcome::Lost);
+        is(blind(Observed { is_whole: true, ..Observed::default() }), Outcome::Unsure);
     }
 
     #[test]

@@ -2,47 +2,87 @@
 
 use std::{
     io::{IsTerminal as _, Write as _, stderr},
-    sync::{Mutex, PoisonError},
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use super::outcome::Outcome;
-use crate::words::duration::in_words;
+use super::{outcome::Outcome, plan::Point};
+
+/// How often the line is drawn anew, if nothing happens.
+const EVERY: Duration = Duration::from_secs(1);
+/// The longest line: no terminal is narrower, and a longer one would stay on the screen.
+const WIDEST: usize = 79;
 
 /// How far the sweep is.
 pub struct Progress {
-    all: usize,
     is_shown: bool,
-    begun: Instant,
     state: Mutex<State>,
+    is_over: Condvar,
 }
 
 #[derive(Default)]
 struct State {
-    /// What was told in this run of the sweep, and in all.
+    /// Points in all.
+    all: usize,
+    /// What was told, also by the sweep that is gone on with.
     outcomes: Vec<Outcome>,
-    before: Option<usize>,
+    /// Of these, how many were told before.
+    before: usize,
+    /// How long a point takes, as far as the baseline tells.
+    each: Duration,
+    /// When the first point began.
+    begun: Option<Instant>,
+    /// What runs now, and since when.
+    now: Vec<(usize, String, Instant)>,
+    is_over: bool,
 }
 
 impl Progress {
-    /// Of so many points.
-    pub fn new(all: usize) -> Self {
+    /// Nothing was done yet.
+    pub fn new() -> Self {
         let is_shown = stderr().is_terminal();
-        Self { all, is_shown, begun: Instant::now(), state: Mutex::default() }
+        Self { is_shown, state: Mutex::default(), is_over: Condvar::new() }
     }
 
-    /// Another point has its outcome.
-    pub fn add(&self, outcome: Outcome) {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        // What was told in the same moment was told by a sweep before.
-        if self.begun.elapsed() < Duration::from_millis(1) {
-            *state.before.get_or_insert(0) += 1;
-        }
-        state.outcomes.push(outcome);
+    /// A run of the baseline begins.
+    pub fn baseline(&self, number: usize, all: usize) {
         if self.is_shown {
-            let line =
-                line(self.all, &state.outcomes, state.before.unwrap_or(0), self.begun.elapsed());
-            let _ = write!(stderr(), "\r\x1b[K{line}");
+            let _ = write!(stderr(), "\r\x1b[Kbaseline {number}/{all}");
+        }
+    }
+
+    /// The points begin. `before`: what was told of them already; `each`: how long one takes without a fault.
+    pub fn begin(&self, all: usize, before: Vec<Outcome>, each: Duration) {
+        let mut state = self.state();
+        (state.all, state.before, state.each) = (all, before.len(), each);
+        (state.outcomes, state.begun) = (before, Some(Instant::now()));
+        self.draw(&state);
+    }
+
+    /// A run of a point begins.
+    pub fn run(&self, point: &Point, name: &str) {
+        let mut state = self.state();
+        state.now.retain(|it| it.0 != point.number);
+        let what = format!("{} {} at {name}", point.fault, point.mode.text());
+        state.now.push((point.number, what, Instant::now()));
+        self.draw(&state);
+    }
+
+    /// A point has its outcome.
+    pub fn add(&self, point: &Point, outcome: Outcome) {
+        let mut state = self.state();
+        state.now.retain(|it| it.0 != point.number);
+        state.outcomes.push(outcome);
+        self.draw(&state);
+    }
+
+    /// Draws the line again and again, until it is over.
+    pub fn draw_until_over(&self) {
+        let mut state = self.state();
+        while self.is_shown && !state.is_over {
+            self.draw(&state);
+            let waited = self.is_over.wait_timeout(state, EVERY);
+            state = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 
@@ -52,24 +92,66 @@ impl Progress {
             let _ = write!(stderr(), "\r\x1b[K");
         }
     }
-}
 
-/// `17/96  2 lost  1 hung  eta 3m`
-fn line(all: usize, outcomes: &[Outcome], before: usize, took: Duration) -> String {
-    let mut line = format!("{}/{all}", outcomes.len());
-    for bad in Outcome::BAD {
-        let count = outcomes.iter().filter(|it| **it == bad).count();
-        if count > 0 {
-            line.push_str(&format!("  {count} {}", bad.text()));
+    /// Removes the line for good.
+    pub fn end(&self) {
+        self.state().is_over = true;
+        self.is_over.notify_all();
+        self.clear();
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn draw(&self, state: &State) {
+        if self.is_shown && !state.is_over {
+            let _ = write!(stderr(), "\r\x1b[K{}", state.line(Instant::now()));
         }
     }
-    let (done, left) =
-        (outcomes.len() - before.min(outcomes.len()), all.saturating_sub(outcomes.len()));
-    if done > 0 {
-        let each = took / done as u32;
-        line.push_str(&format!("  eta {}", in_words((each * left as u32).as_nanos() as u64)));
+}
+
+impl State {
+    /// `17/96  2 lost  1 hung  eta 3m05s  now EINTR once at io_getevents from reap (12s)`
+    fn line(&self, now: Instant) -> String {
+        let mut line = format!("{}/{}", self.outcomes.len(), self.all);
+        for bad in Outcome::BAD {
+            let count = self.outcomes.iter().filter(|it| **it == bad).count();
+            if count > 0 {
+                line.push_str(&format!("  {count} {}", bad.text()));
+            }
+        }
+        line.push_str(&format!("  eta {}", left(self.left(now))));
+        if let Some((_, what, since)) = self.now.first() {
+            let time = format!(" ({})", left(now.duration_since(*since)));
+            let room = WIDEST.saturating_sub(line.chars().count() + time.len() + "  now ".len());
+            let what: String = what.chars().take(room).collect();
+            line.push_str(&format!("  now {what}{time}"));
+        }
+        line.chars().take(WIDEST).collect()
     }
-    line
+
+    /// How long the rest takes, as far as is known.
+    fn left(&self, now: Instant) -> Duration {
+        let done = self.outcomes.len() - self.before;
+        let left = self.all.saturating_sub(self.outcomes.len()) as u32;
+        let took = self.begun.map_or(Duration::ZERO, |it| now.duration_since(it));
+        let each = match done {
+            0 => self.each.saturating_sub(took / left.max(1)),
+            _ => took / done as u32,
+        };
+        each.saturating_mul(left)
+    }
+}
+
+/// `12s`, `3m05s`, `2h07m`
+fn left(time: Duration) -> String {
+    let seconds = time.as_secs();
+    match seconds {
+        0..60 => format!("{seconds}s"),
+        60..3600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        _ => format!("{}h{:02}m", seconds / 3600, seconds / 60 % 60),
+    }
 }
 
 #[cfg(test)]
@@ -78,8 +160,27 @@ mod tests {
 
     #[test]
     fn bad_ones_and_the_time_that_is_left_are_in_the_line() {
-        let told = [Outcome::Lost, Outcome::Recovered, Outcome::Lost];
-        let shown = line(5, &told, 1, Duration::from_secs(4));
-        assert_eq!(shown, "3/5  2 lost  eta 4.00s");
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let each = Duration::from_secs(3);
+        let mut state = State { all: 5, each, begun: Some(begun), ..State::default() };
+        assert_eq!(state.line(at(0)), "0/5  eta 15s", "by the baseline");
+        state.outcomes = vec![Outcome::Lost, Outcome::Recovered, Outcome::Lost];
+        state.before = 1;
+        assert_eq!(state.line(at(4)), "3/5  2 lost  eta 4s");
+        state.now.push((4, "EINTR once at io_getevents from reap".to_owned(), at(2)));
+        let line = "3/5  2 lost  eta 4s  now EINTR once at io_getevents from reap (2s)";
+        assert_eq!(state.line(at(4)), line);
+        state.now[0].1 = "x".repeat(200);
+        let line = state.line(at(4));
+        assert!(line.chars().count() == WIDEST && line.ends_with("x (2s)"), "{line}");
+    }
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(
+            [5, 185, 7620].map(|it| left(Duration::from_secs(it))),
+            ["5s", "3m05s", "2h07m"]
+        );
     }
 }

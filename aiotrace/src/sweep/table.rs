@@ -5,13 +5,11 @@ use std::{collections::BTreeMap, fmt::Write as _};
 use super::{
     Settings,
     journal::Told,
+    list,
     outcome::Outcome,
     plan::{Mode, Plan, Point},
 };
-use crate::words::duration::in_words;
-
-/// The most characters of a site's name.
-const WIDEST: usize = 64;
+use crate::words::number::thousands;
 
 /// A column: a fault, and how often it is made.
 pub type Column = (String, Mode);
@@ -85,7 +83,9 @@ pub fn text(settings: &Settings, plan: &Plan, told: &[&Told], wanted: &[&Point])
         let _ = writeln!(text, "  {}\n", files.join("  "));
     }
     let counts = counts(told);
-    let _ = writeln!(text, "{} of {} points: {counts}", told.len(), wanted.len());
+    let [tried, all] = [told.len(), wanted.len()].map(|it| thousands(it as u64));
+    let _ = writeln!(text, "{tried} of {all} points: {counts}");
+    text.push_str(&list::nowhere(settings, plan));
     let _ = writeln!(
         text,
         "all of it is in {}: index.html, junit.xml, outcomes.jsonl",
@@ -106,55 +106,37 @@ pub fn counts(told: &[&Told]) -> String {
     if all.is_empty() { "nothing was tried".to_owned() } else { all.join(", ") }
 }
 
+/// The letters, each below its fault; the names of the sites stand last, as they may be long.
 fn grid(plan: &Plan, told: &[&Told]) -> String {
     let columns = columns(plan);
-    let rows = rows(plan, told);
-    let named: Vec<(String, &Row)> = rows
-        .iter()
-        .map(|row| {
-            let times =
-                if row.sites.len() > 1 { format!(" x {}", row.sites.len()) } else { String::new() };
-            let name: String = row.name.chars().take(WIDEST).collect();
-            (format!("{name}{times}"), row)
-        })
-        .collect();
-    let wide = named.iter().map(|it| it.0.chars().count()).max().unwrap_or(0).max(4);
-    let width = |(fault, mode): &Column| {
-        let modes = columns.iter().filter(|it| it.0 == *fault).count();
-        let least = if modes == 2 { fault.len().saturating_sub(7).max(6) } else { fault.len() };
-        if *mode == Mode::Once && modes == 2 { 4 } else { least }
-    };
-    let mut text = format!("{:wide$}", "");
-    let mut last = "";
-    for column in &columns {
-        let shown = if column.0 == last { "" } else { &column.0 };
-        last = &column.0;
-        let both = columns.iter().filter(|it| it.0 == column.0).count() == 2;
-        match (shown.is_empty(), both) {
-            (true, _) => (),
-            (false, true) => {
-                let second = (column.0.clone(), Mode::Always);
-                let room = width(column) + 2 + width(&second);
-                let _ = write!(text, "  {shown:room$}");
-            }
-            (false, false) => {
-                let room = width(column);
-                let _ = write!(text, "  {shown:room$}");
-            }
+    let mut faults = String::new();
+    let mut modes = String::new();
+    let mut places = Vec::new();
+    for group in columns.chunk_by(|a, b| a.0 == b.0) {
+        let start = modes.len();
+        for (_, mode) in group {
+            places.push(modes.len());
+            let _ = write!(modes, "{}  ", mode.text());
         }
+        let _ = write!(faults, "{:room$}", "", room = start.saturating_sub(faults.len()));
+        let _ = write!(faults, "{}  ", group[0].0);
+        let room = faults.len().saturating_sub(modes.len());
+        let _ = write!(modes, "{:room$}", "");
     }
+    let end = modes.len();
+    let mut text = faults;
     trim(&mut text);
-    let _ = write!(text, "{:wide$}", "site");
-    for column in &columns {
-        let _ = write!(text, "  {:room$}", column.1.text(), room = width(column));
-    }
-    trim(&mut text);
-    for (name, row) in &named {
-        let _ = write!(text, "{name:wide$}");
-        for (column, cell) in columns.iter().zip(&row.cells) {
-            let _ = write!(text, "  {:room$}", cell, room = width(column));
+    let _ = writeln!(text, "{modes}site");
+    for row in rows(plan, told) {
+        let mut line = String::new();
+        for (place, cell) in places.iter().zip(&row.cells) {
+            let _ = write!(line, "{:room$}{cell}", "", room = place - line.len());
         }
-        trim(&mut text);
+        let times = match row.sites.len() {
+            1 => String::new(),
+            count => format!(" x {count}"),
+        };
+        let _ = writeln!(text, "{line:end$}{}{times}", row.name);
     }
     text
 }
@@ -164,39 +146,40 @@ fn trim(text: &mut String) {
     text.push('\n');
 }
 
-/// The plan, for `--list`.
-pub fn list(settings: &Settings, plan: &Plan) -> String {
-    let mut text = String::new();
-    let points = plan.shard(settings.shard);
-    for site in &plan.baseline.sites {
-        let unstable = if site.is_unstable { ", not in each run" } else { "" };
-        let _ = writeln!(text, "{} {} ({} calls{unstable})", site.id, site.name, site.hits);
-        for point in points.iter().filter(|it| it.site == site.id) {
-            let _ = writeln!(
-                text,
-                "  {:03} {} {}: {}",
-                point.number,
-                point.fault,
-                point.mode.text(),
-                point.rule
-            );
-        }
-    }
-    if plan.baseline.without_site > 0 {
-        let _ = writeln!(
-            text,
-            "{} calls have no known site, and get no fault",
-            plan.baseline.without_site
-        );
-    }
-    let _ = writeln!(text, "{}", expected(settings, plan));
-    text
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sweep::{baseline::Baseline, observed::Site};
 
-/// How long the plan takes, as far as the baseline tells.
-pub fn expected(settings: &Settings, plan: &Plan) -> String {
-    let points = plan.shard(settings.shard).len();
-    let each = plan.baseline.duration_ms;
-    let all = in_words(each * points as u64 / settings.jobs as u64 * 1_000_000);
-    format!("{points} points, about {all} (a run takes {})", in_words(each * 1_000_000))
+    #[test]
+    fn letters_stand_below_their_faults_and_names_are_whole() {
+        let site = |id: &str, call: &str, name: &str| Site {
+            id: id.into(),
+            call: call.into(),
+            name: name.into(),
+            most_requests: if call == "io_submit" { 2 } else { 0 },
+            ..Site::default()
+        };
+        let long = "f".repeat(200);
+        let sites = vec![
+            site("0000000a", "io_setup", "io_setup from main"),
+            site("0000000b", "io_submit", &long),
+            site("0000000c", "io_submit", &long),
+        ];
+        let baseline = Baseline { sites, ..Baseline::default() };
+        let settings = Settings { modes: vec![Mode::Once, Mode::Always], ..Settings::default() };
+        let plan = Plan::make(&settings, baseline);
+        let shown = grid(&plan, &[]);
+        let tried = plan.points.iter().map(|it| Told::of(it, Outcome::Recovered));
+        let tried: Vec<Told> = tried.collect();
+        let shown_at_end = grid(&plan, &tried.iter().collect::<Vec<_>>());
+        assert_eq!(
+            shown.lines().take(2).collect::<Vec<_>>(),
+            ["EAGAIN        accept=1", "once  always  once  always  site"]
+        );
+        let rows: Vec<&str> = shown_at_end.lines().skip(2).collect();
+        assert_eq!(rows[0], "R     R       .     .       io_setup from main");
+        assert_eq!(rows[1], format!("R     R       R     R       {long} x 2"));
+        assert_eq!(rows.len(), 2);
+    }
 }

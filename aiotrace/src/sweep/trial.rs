@@ -9,14 +9,19 @@ use std::{
 };
 
 use super::{
-    Settings, journal::Directory, observed::Observed, outcome::Ended, processes::Processes,
+    Settings, journal::Directory, log::Log, observed::Observed, outcome::Ended,
+    processes::Processes,
 };
-use crate::failure::{Context as _, Result, bail};
+use crate::failure::{Context as _, Failure, Hint as _, Result, bail};
 
 /// aiotrace ends the program by itself; if it does not, it is ended this much later.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// A check has at least so long.
 const FOR_CHECK: Duration = Duration::from_secs(60);
+/// How often a run is made of which not all was seen.
+const TRIES: usize = 3;
+/// The status of `aiotrace run` if it failed itself.
+const FAILED: i32 = 125;
 /// How much of a log is searched for what sanitizers say.
 const SEARCHED: u64 = 4 << 20;
 
@@ -40,9 +45,28 @@ pub struct Done {
     pub observed: Observed,
     /// How long it took.
     pub took: Duration,
+    /// The program has put something into its directory.
+    pub used_directory: bool,
 }
 
 impl Trial<'_> {
+    /// Makes the run; again, if not all of it was seen.
+    pub fn run_until_seen(
+        self,
+        settings: &Settings,
+        directory: &Directory,
+        processes: &Processes,
+    ) -> Result<Done> {
+        let mut done = self.run(settings, directory, processes)?;
+        for _ in 1..TRIES {
+            if done.observed.unseen == 0 || processes.are_interrupted() {
+                break;
+            }
+            done = self.run(settings, directory, processes)?;
+        }
+        Ok(done)
+    }
+
     /// Makes the run.
     pub fn run(
         self,
@@ -57,9 +81,9 @@ impl Trial<'_> {
             ("AIOTRACE_SWEEP_RUN", self.name.to_owned()),
             ("AIOTRACE_SWEEP_FAULT", self.rule.unwrap_or_default().to_owned()),
         ];
-        let log = directory.log(self.name)?;
+        let log = Log::open(&directory.log_path(self.name))?;
         if let Some(reset) = &settings.reset {
-            let status = script(reset, &environment, log.try_clone()?, None, processes)?;
+            let status = script(reset, &environment, &log, None, processes)?;
             if status != 0 && !processes.are_interrupted() {
                 let log = directory.log_path(self.name);
                 bail!("--reset ended with status {status}: see {}", log.display());
@@ -68,7 +92,7 @@ impl Trial<'_> {
         let trace = directory.path("traces", &format!("{}.jsonl", self.name));
         let mut command = self.command(settings, directory, &trace);
         command.envs(environment.iter().map(|(name, value)| (name, value)));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log.try_clone()?);
+        command.stdin(Stdio::null()).stdout(log.end()?).stderr(log.end()?);
         let begun = Instant::now();
         let finished = processes.run(&mut command, self.timeout.map(|it| it + PATIENCE))?;
         let took = begun.elapsed();
@@ -81,17 +105,30 @@ impl Trial<'_> {
         {
             environment.push(("AIOTRACE_SWEEP_STATUS", finished.status.to_string()));
             let limit = self.timeout.map(|it| it.max(FOR_CHECK));
-            ended.check = Some(script(check, &environment, log, limit, processes)? == 0);
+            ended.check = Some(script(check, &environment, &log, limit, processes)? == 0);
             processes.end_strays(&fresh);
         }
+        // It holds the pipe for the next process, too.
+        drop(command);
+        log.close().hint("make room, and go on with --resume: what was told before is kept")?;
         ended.sanitizer = sanitizer(&directory.log_path(self.name));
         let observed = match processes.are_interrupted() {
             false if trace.exists() => Observed::read(&trace)?,
             _ => Observed::default(),
         };
         let _ = fs::remove_file(&trace);
+        let used_directory = fs::read_dir(&fresh).is_ok_and(|mut it| it.next().is_some());
         fs::remove_dir_all(&fresh).context("cannot remove the directory of a run")?;
-        Ok(Done { ended, observed, took })
+        if ended.status == FAILED && !observed.is_whole && !processes.are_interrupted() {
+            let log = directory.log_path(self.name);
+            return Err(Failure::new(format!(
+                "run {} could not be traced: {}",
+                self.name,
+                said(&log)
+            ))
+            .with_hint(format!("see {}; --resume goes on", log.display())));
+        }
+        Ok(Done { ended, observed, took, used_directory })
     }
 
     fn command(&self, settings: &Settings, directory: &Directory, trace: &Path) -> Command {
@@ -122,17 +159,30 @@ impl Trial<'_> {
 pub fn script(
     text: &str,
     environment: &[(&str, String)],
-    log: File,
+    log: &Log,
     limit: Option<Duration>,
     processes: &Processes,
 ) -> Result<i32> {
     let mut command = Command::new("/bin/sh");
     command.arg("-c").arg(text);
     command.envs(environment.iter().map(|(name, value)| (name, value)));
-    command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    command.stdin(Stdio::null()).stdout(log.end()?).stderr(log.end()?);
     let finished = processes.run(&mut command, limit)?;
     // A script that does not end has no answer, and so not a good one.
     Ok(if finished.timed_out { 124 } else { finished.status })
+}
+
+/// What aiotrace wrote last.
+fn said(log: &Path) -> String {
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let last = text.lines().rev().find_map(|it| it.strip_prefix("aiotrace: "));
+    last.map_or_else(|| "aiotrace run has failed".to_owned(), |it| line(it))
+}
+
+/// A line that may be shown.
+fn line(text: &str) -> String {
+    text.chars().filter(|it| !it.is_control()).take(200).collect()
 }
 
 /// The line with which a sanitizer says what it found.
@@ -148,5 +198,5 @@ fn sanitizer(log: &Path) -> Option<String> {
     let texts =
         lines.map_while(std::io::Result::ok).map(|it| String::from_utf8_lossy(&it).into_owned());
     let mut said = texts.filter(|line| SAY.iter().any(|it| line.contains(it)));
-    said.next().map(|it| it.chars().filter(|it| !it.is_control()).take(200).collect())
+    said.next().map(|it| line(&it))
 }

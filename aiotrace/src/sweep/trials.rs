@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     failure::{Failure, Result},
-    words::duration::in_words,
+    words::{duration::in_words, number::thousands},
 };
 
 /// What all threads need.
@@ -37,7 +37,7 @@ struct Trials<'a> {
 struct Shared<'a> {
     journal: &'a mut Journal,
     left: std::vec::IntoIter<&'a Point>,
-    /// Bad ones, to be tried again alone.
+    /// Those to be tried again alone.
     again: Vec<(&'a Point, Outcome)>,
     failure: Option<Failure>,
 }
@@ -54,11 +54,9 @@ pub fn run(
     processes: &Processes,
     progress: &Progress,
 ) -> Result<()> {
-    for it in
-        journal.outcomes().iter().filter(|it| wanted.iter().any(|point| point.number == it.point))
-    {
-        progress.add(it.outcome);
-    }
+    let before = plan.in_order(journal.outcomes(), wanted).iter().map(|it| it.outcome).collect();
+    let each = Duration::from_millis(plan.baseline.duration_ms) / settings.jobs.max(1) as u32;
+    progress.begin(wanted.len(), before, each);
     let is_told = |it: &&&Point| !journal.outcomes().iter().any(|told| told.point == it.number);
     let left: Vec<&Point> = wanted.iter().filter(is_told).copied().collect();
     let directory = journal.directory().clone();
@@ -78,18 +76,25 @@ pub fn run(
         }),
     };
     std::thread::scope(|scope| {
-        for _ in 0..settings.jobs {
-            scope.spawn(|| trials.work());
-        }
-    });
-    loop {
-        let mut shared = trials.shared();
-        if let Some(failure) = shared.failure.take() {
-            return Err(failure);
-        }
-        let Some((point, first)) = shared.again.pop() else { return Ok(()) };
-        drop(shared);
-        trials.keep_failure(trials.again(point, first));
+        scope.spawn(|| progress.draw_until_over());
+        let workers: Vec<_> = (0..settings.jobs).map(|_| scope.spawn(|| trials.work())).collect();
+        let joined: Vec<_> = workers.into_iter().map(|it| it.join()).collect();
+        let done = if joined.iter().all(Result::is_ok) { trials.all_again() } else { Ok(()) };
+        progress.end();
+        joined
+            .into_iter()
+            .for_each(|it| it.unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        done
+    })
+}
+
+/// Whether a run showed enough for its outcome. A busy machine hides some of what a program does.
+fn is_sure(outcome: Outcome, done: &Done) -> bool {
+    match outcome {
+        // A program that reaps from the ring was faster, this time.
+        Outcome::NotMade => false,
+        Outcome::NotReached | Outcome::Recovered | Outcome::Unsure => !done.observed.is_doubtful(),
+        _ => true,
     }
 }
 
@@ -120,12 +125,25 @@ impl<'a> Trials<'a> {
         }
     }
 
+    /// Tries those again that were bad.
+    fn all_again(&self) -> Result<()> {
+        loop {
+            let mut shared = self.shared();
+            if let Some(failure) = shared.failure.take() {
+                return Err(failure);
+            }
+            let Some((point, first)) = shared.again.pop() else { return Ok(()) };
+            drop(shared);
+            self.keep_failure(self.again(point, first));
+        }
+    }
+
     fn once(&self, point: &'a Point) -> Result<()> {
         let (outcome, done) = self.trial(point)?;
         if self.processes.are_interrupted() {
             return Ok(());
         }
-        if !outcome.is_bad() {
+        if !outcome.is_bad() && is_sure(outcome, &done) {
             return self.tell(point, outcome, &done, None);
         }
         if self.settings.jobs == 1 {
@@ -135,17 +153,28 @@ impl<'a> Trials<'a> {
         Ok(())
     }
 
-    /// Tries a point alone, whose first run was bad.
-    fn again(&self, point: &Point, first: Outcome) -> Result<()> {
+    /// Tries a point alone, whose first run was bad, or showed too little.
+    fn again(&self, point: &Point, mut first: Outcome) -> Result<()> {
         if self.processes.are_interrupted() {
             return Ok(());
         }
-        let (second, done) = self.trial(point)?;
+        let (mut second, mut done) = self.trial(point)?;
+        if !first.is_bad() && second.is_bad() && !self.processes.are_interrupted() {
+            first = second;
+            (second, done) = self.trial(point)?;
+        }
         if self.processes.are_interrupted() {
             return Ok(());
         }
         let is_busy = first == Outcome::Hung && self.settings.jobs > 1;
-        if first == second || is_busy {
+        // What is not sure is no other outcome.
+        for _ in 0..2 {
+            if is_sure(second, &done) || self.processes.are_interrupted() {
+                break;
+            }
+            (second, done) = self.trial(point)?;
+        }
+        if first == second || is_busy || !first.is_bad() {
             return self.tell(point, second, &done, None);
         }
         let differs = format!("first {}, then {}", first.text(), second.text());
@@ -155,9 +184,11 @@ impl<'a> Trials<'a> {
     fn trial(&self, point: &Point) -> Result<(Outcome, Done)> {
         let name = format!("{:03}", point.number);
         let trial = self.named(point, &name);
-        let done = trial.run(self.settings, &self.directory, self.processes)?;
+        let site = self.plan.site(&point.site);
+        self.progress.run(point, site.map_or("", |it| it.name.as_str()));
+        let done = trial.run_until_seen(self.settings, &self.directory, self.processes)?;
         let mut outcome = judge(&done.ended, &done.observed, self.plan.baseline.usual());
-        let is_unstable = self.plan.site(&point.site).is_some_and(|it| it.is_unstable);
+        let is_unstable = site.is_some_and(|it| it.is_unstable);
         if outcome == Outcome::NotReached && is_unstable {
             outcome = Outcome::Flaky;
         }
@@ -195,19 +226,37 @@ impl<'a> Trials<'a> {
             check: done.ended.check,
             made: done.observed.made,
             duration_ms: done.took.as_millis() as u64,
-            reproducer: reproduce::command(self.settings, &point.rule, self.timeout, outcome),
+            reproducer: self.reproducer(point, outcome),
             log: format!("logs/{name}.log"),
             recording: is_kept.then(|| format!("recordings/{name}.aiotrace")),
         };
         self.shared().journal.tell(told)?;
-        self.progress.add(outcome);
+        self.progress.add(point, outcome);
         Ok(())
+    }
+
+    fn reproducer(&self, point: &Point, outcome: Outcome) -> String {
+        let uses_directory = self.plan.baseline.uses_directory;
+        reproduce::command(self.settings, uses_directory, &point.rule, self.timeout, outcome)
     }
 
     /// What shows the outcome, in words.
     fn evidence(&self, done: &Done, differs: Option<String>) -> String {
         let Done { ended, observed, .. } = done;
         let mut parts: Vec<String> = differs.into_iter().chain(observed.messages.clone()).collect();
+        if let Some(why) = observed.why.as_ref().filter(|_| observed.verdicts_of("unsure") > 0) {
+            parts.push(format!("unsure: {why}"));
+        }
+        if observed.unseen > 0 {
+            parts.push("aiotrace did not see all of it".to_owned());
+        }
+        if let Some(lasted) = observed.lasted() {
+            let made = thousands(observed.made);
+            parts.push(format!(
+                "the last of {made} faults came {} after the first",
+                in_words(lasted)
+            ));
+        }
         parts.push(match ended.timed_out {
             true => format!("it did not end within {}", in_words(self.timeout.as_nanos() as u64)),
             false => format!("status {}", ended.status),

@@ -11,7 +11,7 @@ use crate::{
     event::{Body, Event, Handle, Looked, Open, Ring, RingFound, User, Ways, Why},
     failure::{Context as _, Result},
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
-    output::{Ended, Start, escape::escaped},
+    output::{Ended, Start, escape::escaped, junit::Faults},
     source::{Losses, bpf::Decoder},
 };
 
@@ -71,6 +71,8 @@ pub struct Conclusions {
     fail_on: Option<Severity>,
     fault_limits: FaultLimits,
     fault_failure: Option<String>,
+    /// What became of the faults in the end.
+    pub faults: Faults,
     scan: bool,
     settings: Settings,
     recorder: Option<Recorder>,
@@ -95,6 +97,7 @@ impl Conclusions {
                 allow_unfired: judged.allow_unfired,
             },
             fault_failure: None,
+            faults: Faults::default(),
             scan: judged.scan,
             settings,
             recorder,
@@ -109,6 +112,7 @@ impl Conclusions {
             fail_on,
             fault_limits: FaultLimits { outcomes: Vec::new(), allow_unfired: true },
             fault_failure: None,
+            faults: Faults::default(),
             scan: false,
             settings,
             recorder: None,
@@ -364,6 +368,7 @@ impl Conclusions {
         self.tell(shown);
         let report = self.model.report();
         self.fault_failure = self.fault_limits.failure(&report);
+        self.faults = Faults { rows: report.faults.clone(), rules: report.rules.clone() };
         shown.report(ended, report);
     }
 

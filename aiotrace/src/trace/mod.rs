@@ -31,7 +31,7 @@ pub use self::{
     launch::{Child, ExecError, find_program},
     recorder::Known as Paths,
     session::{Outcome, Plan, Scope, Session},
-    settings::{Injected, Judged, Settings, SourceKind},
+    settings::{Injected, Judged, Junit, Settings, SourceKind},
     unit::{find as find_unit, units},
     view::{Color, Opened, View},
 };

@@ -1,6 +1,9 @@
 //! One trace, from loading the probes to the last line: what `attach` and `run` share.
 
-use std::time::{Duration, Instant};
+use std::{
+    io::Write as _,
+    time::{Duration, Instant},
+};
 
 use aiotrace_common::settings::target;
 
@@ -13,7 +16,7 @@ use super::{
     files,
     patience::{Ending, Patience},
     recorder::{Known, Recorder},
-    settings::{Settings, SourceKind},
+    settings::{Junit, Settings, SourceKind},
     view,
 };
 use crate::{
@@ -21,7 +24,7 @@ use crate::{
     errand::{self, Opened},
     event::{Body, Change, Event, Why},
     failure::{Context as _, Result},
-    output::{Ended, Start, paths::Paths},
+    output::{Ended, Start, junit, paths::Paths},
     proc::system::go_first,
     source::{
         Losses,
@@ -81,6 +84,7 @@ pub struct Session<'a> {
     recording: Option<Recording>,
     faults: Option<Chosen>,
     files: OpenFiles,
+    junit: Option<files::ToWrite>,
 }
 
 /// The parts of `--record`, before anything is written.
@@ -132,7 +136,8 @@ impl<'a> Session<'a> {
             output.spill = view::spill_for(&to.file, || to.unnamed());
         }
         output.shown.only = settings.only;
-        Ok(Self { settings, source, plan, output, recording, faults, files })
+        let junit = settings.junit.as_ref().map(|it| files::write(&it.path)).transpose()?;
+        Ok(Self { settings, source, plan, output, recording, faults, files, junit })
     }
 
     /// Attaches, calls `armed`, and shows what happens until the trace is over. `armed` is passed
@@ -156,6 +161,7 @@ impl<'a> Session<'a> {
         let begun = self.source.begin(self.plan, self.settings, way)?;
         // Nothing can be refused any more, so the files may be emptied.
         file.as_ref().map_or(Ok(()), files::begin)?;
+        self.junit.as_ref().map_or(Ok(()), |it| files::begin(&it.file))?;
         let recorder = self.recording.map(Recording::begin).transpose()?;
         let Begun { mut collector, mut decoder, initial, probes, lacks, .. } = begun;
         let status = begun.status;
@@ -271,6 +277,12 @@ impl<'a> Session<'a> {
         conclusions.finish(&ended, &mut shown)?;
         shown.finish()?;
         say_end(&ended);
+        if let (Some(to), Some(Junit { path, program })) = (self.junit, &self.settings.junit) {
+            let fails = self.settings.judged.fails();
+            let document = junit::document(program, &conclusions.faults, &fails, end.attached)?;
+            let written = (&to.file).write_all(&document);
+            written.with_context(|| format!("cannot write {}", path.display()))?;
+        }
         // From here on, no thread waits for signals, so unblock them.
         let _ = collector::all_signals().thread_unblock();
         let finding = conclusions.failed().then(|| "--fail-on asks".to_owned());

@@ -8,6 +8,7 @@ use crate::{
     failure::{Failure, Result},
     fault::{Mechanism, Only, Rule},
     model::{Outcome, Severity, Thresholds},
+    output::junit::Fails,
     source::{
         bpf::Wanted,
         collector::{Counting, Pace},
@@ -43,6 +44,17 @@ pub struct Settings {
     pub judged: Judged,
     /// The faults that are made.
     pub injected: Injected,
+    /// A file for what became of the faults.
+    pub junit: Option<Junit>,
+}
+
+/// A file of JUnit for what became of the faults.
+#[derive(Clone, Debug)]
+pub struct Junit {
+    /// The file.
+    pub path: PathBuf,
+    /// What it says that was tested.
+    pub program: String,
 }
 
 /// Where events come from.
@@ -119,6 +131,16 @@ impl Settings {
             return Err(Failure::new(text).with_hint(hint));
         }
         Ok(())
+    }
+}
+
+impl Judged {
+    /// What is a failed test case.
+    pub(super) fn fails(&self) -> Fails {
+        if self.fail_on_fault.is_empty() {
+            return Fails { on: Fails::USUAL.into(), unfired: false };
+        }
+        Fails { on: self.fail_on_fault.clone(), unfired: !self.allow_unfired }
     }
 }
 

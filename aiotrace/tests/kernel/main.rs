@@ -83,7 +83,9 @@ fn main() -> ExitCode {
         rings::TESTS,
         run::TESTS,
         stacks::TESTS,
-        sweep::TESTS,
+        sweep::going::TESTS,
+        sweep::planted::TESTS,
+        sweep::programs::TESTS,
         top::TESTS,
         verdicts::TESTS,
     ])

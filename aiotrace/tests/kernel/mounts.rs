@@ -51,6 +51,11 @@ impl Mounted {
         Self::new(kind, &image, "loop", directory.join("mounted"))
     }
 
+    /// A file system in memory, at this place.
+    pub fn memory(at: &Path, options: &str) -> Option<Self> {
+        Self::new("tmpfs", Path::new("tmpfs"), options, at.to_owned())
+    }
+
     /// The directory where it is mounted.
     pub fn path(&self) -> &Path {
         &self.0

@@ -314,6 +314,17 @@ fn a_program_that_is_not_there_exits_with_127_everywhere() {
     assert_eq!(output.stdout, b"", "nothing was traced");
 }
 
+/// A program that hangs elsewhere than in AIO lives, and that is what is said of it.
+fn of_a_program_that_makes_no_call_it_is_said_that_it_lives() {
+    let mut program = Program::ready(&["hold", "2"]);
+    let pid = program.pid().to_string();
+    let output = aiotrace().args(["attach", "-q", "-d", "1", "-p", &pid]).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    program.go_on();
+    let said = format!("aio-programs:{pid} lives and has 2 contexts ===");
+    assert!(text.contains("=== no AIO call in 1.") && text.contains(&said), "{text}");
+}
+
 const SECONDS: Need =
     Need::Native("it waits for seconds, which are minutes where a processor is emulated");
 const CAT: Need = Need::Native("it runs cat");
@@ -332,6 +343,7 @@ tests![
     what_came_after_the_first_failure_and_after_the_last_is_told_apart if Need::LONG,
     a_trend_is_told_before_it_is_a_finding if SECONDS,
     an_unsure_finding_says_why if Need::Native("the guests have no /dev/fuse"),
+    of_a_program_that_makes_no_call_it_is_said_that_it_lives if Need::SAME,
     a_fifo_that_nobody_reads_does_not_keep_us if CAT,
     a_second_signal_ends_it_though_nobody_reads if SECONDS,
     a_recording_is_read_from_a_pipe if Need::LONG,

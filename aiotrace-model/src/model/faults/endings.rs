@@ -150,7 +150,7 @@ impl Faults {
         match still < STILL_AFTER {
             true if it.settled.is_none() && tries > 1 && pace.is_some_and(is_on) => Doing::Retries,
             true => Doing::Calls,
-            false => Doing::Nothing,
+            false => Doing::Nothing(still),
         }
     }
 

@@ -272,6 +272,8 @@ impl Model {
             && let Some(kind) = self.kind(event.pid, subject.fd, subject.opcode)
         {
             kind.done.made_to_fail += 1;
+        } else if known.is_none() && res < 0 && self.unnamed.len() < MOST_FAULTS {
+            self.unnamed.insert((space, own.obj, own.data), ());
         }
         let kind = Kind::Completion {
             subject: known.and_then(Subject::of),

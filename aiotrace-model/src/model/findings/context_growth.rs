@@ -5,7 +5,7 @@ use crate::{
     any_order::AnyOrder as _,
     event::Stack,
     model::{Context, Doubt, Finding, Map, Model, Severity, context::INNERMOST},
-    words::duration::in_words,
+    words::{duration::in_words, number::thousands},
 };
 
 /// Contexts that are not used any more, while new ones are made.
@@ -30,6 +30,7 @@ impl Basis for ContextGrowth {
 
     fn message(&self) -> String {
         let Self { idle, idle_charge, young, oldest, threshold } = *self;
+        let [idle, young] = [idle, young].map(thousands);
         format!(
             "{idle} contexts{} were not used for {} or more, up to {}, and {young} more were made \
              meanwhile",

@@ -4,7 +4,7 @@ use super::{Basis, plural};
 use crate::{
     event::{Gone, How},
     model::{Context, Doubt, Finding, Model, Severity, Subject, requests::Request},
-    words::duration::in_words,
+    words::{duration::in_words, number::thousands},
 };
 
 /// Requests whose results nobody will get.
@@ -34,11 +34,13 @@ impl Basis for DiscardedRequests {
         };
         let most = if self.at_most { "at most " } else { "" };
         let counted = match (writes, others) {
-            (_, 0) => format!("{writes} write{}", plural(writes)),
-            (0, _) => format!("{others} request{} (no write)", plural(others)),
+            (_, 0) => format!("{} write{}", thousands(writes), plural(writes)),
+            (0, _) => format!("{} request{} (no write)", thousands(others), plural(others)),
             _ => format!(
-                "{writes} write{} and {others} other request{}",
+                "{} write{} and {} other request{}",
+                thousands(writes),
                 plural(writes),
+                thousands(others),
                 plural(others)
             ),
         };

@@ -3,6 +3,7 @@
 
 use super::Basis;
 use crate::{
+    words::number::thousands,
     errno::returned::{EAGAIN},
     event::{IoEvent, errno_name},
     model::{
@@ -66,6 +67,7 @@ impl Basis for FailedCompletion {
             }
             What::WouldBlock { count, all, in_a_row } => {
                 let last = if in_a_row { "the last " } else { "" };
+                let [count, all] = [count, all].map(thousands);
                 format!(
                     "{last}{count} of {all} requests with RWF_NOWAIT completed with res=-11 (EAGAIN), this one \
                      {request}: they would have waited inside of io_submit, so they were not made"
@@ -73,8 +75,9 @@ impl Basis for FailedCompletion {
             }
         };
         if let Some(Sequel { is_one, first, after }) = self.sequel {
-            text.push_str(&match after {
-                _ if is_one && after == 0 => "; nothing was submitted after it".to_owned(),
+            let (count, [first, after]) = (after, [first, after].map(thousands));
+            text.push_str(&match count {
+                _ if is_one && count == 0 => "; nothing was submitted after it".to_owned(),
                 _ if is_one => format!("; the program went on ({after} io_submit after it)"),
                 0 => format!("; {first} io_submit after it, none after the last of these"),
                 _ => format!(

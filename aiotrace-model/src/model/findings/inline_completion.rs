@@ -1,7 +1,7 @@
 //! inline-completion: requests to a file are complete when io_submit returns. `inline` of [`crate::model`] finds it.
 
 use super::Basis;
-use crate::model::Severity;
+use crate::{model::Severity, words::number::thousands};
 
 /// The io_submit calls for a descriptor.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,6 +26,7 @@ impl Basis for InlineCompletion {
     fn message(&self) -> String {
         let Self { calls, inline, cause, .. } = self;
         let fd = self.fd as i32;
+        let [inline, calls] = [*inline, *calls].map(thousands);
         format!(
             "{inline} of {calls} io_submit calls for fd {fd} returned with their last request completed: {cause}"
         )

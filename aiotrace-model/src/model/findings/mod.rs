@@ -169,7 +169,9 @@ findings! {
 
 /// ` (8 of fs.aio-nr)`, or nothing if the charge is unknown.
 fn holding(charge: Option<u64>) -> String {
-    charge.map_or_else(String::new, |it| format!(" ({it} of fs.aio-nr)"))
+    charge.map_or_else(String::new, |it| {
+        format!(" ({} of fs.aio-nr)", crate::words::number::thousands(it))
+    })
 }
 
 /// `s`, unless the number is one.

@@ -7,6 +7,7 @@
 
 use super::Basis;
 use crate::{
+    words::number::thousands,
     opcode::PREAD,
     event::{Event, File},
     model::{
@@ -38,8 +39,9 @@ impl Basis for ReadsPastEnd {
     fn message(&self) -> String {
         let Self { request, reads, size } = self;
         format!(
-            "{reads} reads in a row gave 0 bytes, the first {}: the file ends at {size}, and the program reads on \
+            "{} reads in a row gave 0 bytes, the first {}: the file ends at {size}, and the program reads on \
              behind that",
+            thousands(*reads),
             request.in_words()
         )
     }

@@ -1,7 +1,7 @@
 //! released-at-exit: contexts were alive when their process ended, or ran another program.
 
 use super::{Basis, holding};
-use crate::model::{Finding, Model, Severity, process::Released};
+use crate::{model::{Finding, Model, Severity, process::Released}, words::number::thousands};
 
 /// Contexts that the kernel released at exit or exec.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +22,7 @@ impl Basis for ReleasedAtExit {
         let how = if by_exec { "exec" } else { "exit" };
         let plural = if contexts == 1 { "context" } else { "contexts" };
         let holds = holding(charge);
+        let contexts = thousands(contexts);
         format!("{contexts} {plural}{holds} alive at {how}: released by the kernel")
     }
 

@@ -53,7 +53,7 @@ impl Basis for ShallowQueue {
         format!(
             "this context was made for {} requests, and never had more than 1 in flight{since}: {} requests were \
              submitted one by one, each followed by an io_getevents that waited for it, {} in all",
-            self.asked,
+            thousands(self.asked.into()),
             thousands(self.requests),
             in_words(self.waited),
         )

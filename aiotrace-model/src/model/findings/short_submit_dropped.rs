@@ -3,7 +3,7 @@
 use super::Basis;
 use crate::{
     model::{Doubt, Finding, Model, Severity, Subject, process::Short},
-    words::duration::in_words,
+    words::{duration::in_words, number::thousands},
 };
 
 /// The rest of a short io_submit.
@@ -40,6 +40,7 @@ impl Basis for ShortSubmitDropped {
                 format!(", nor done by pread(2), pwrite(2) and the like in {}", in_words(time))
             }
         };
+        let [given, accepted, dropped] = [given, accepted, dropped].map(thousands);
         format!(
             "io_submit accepted {accepted} of {given} requests, and {dropped} of the rest were never \
              submitted again{otherwise}{which}"

@@ -2,6 +2,7 @@
 
 use super::Basis;
 use crate::{
+    words::number::thousands,
     event::{Handle, Ring},
     model::{Doubt, Finding, Model, Severity},
 };
@@ -31,6 +32,7 @@ impl Basis for SubmitEagain {
             ". That is below its capacity: slots are kept for each processor, or memory was short; \
              wait for a completion, then try again"
         };
+        let [in_flight, unreaped, capacity] = [in_flight, unreaped, capacity].map(thousands);
         format!(
             "io_submit = EAGAIN with {in_flight} in flight and {unreaped} completed but not reaped, \
              in a ring of {capacity}{advice}"

@@ -4,7 +4,7 @@ use super::Basis;
 use crate::{
     event::Ring,
     model::{ContextRef, Finding, Model, Severity},
-    words::duration::in_words,
+    words::{duration::in_words, number::thousands},
 };
 
 /// Completions in a ring.
@@ -24,6 +24,7 @@ impl Basis for UnreapedCompletions {
 
     fn message(&self) -> String {
         let Self { unreaped, age, capacity } = *self;
+        let [unreaped, capacity] = [unreaped, capacity].map(|it| thousands(it.into()));
         format!(
             "{unreaped} completions wait to be reaped, the oldest for {}, in a ring of {capacity}: when it \
              is full, io_submit = EAGAIN",

@@ -3,7 +3,7 @@
 use aiotrace_common::synchronous;
 
 use super::{Cause, Doing, Going, Half, Outcome, in_words};
-use crate::event::ExitStatus;
+use crate::{event::ExitStatus, words::number::thousands};
 
 /// Faults of the same kind, in the report.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -75,17 +75,18 @@ impl RuleRow {
             (false, 1) => "call",
             (false, _) => "calls",
         };
-        let asked = format!("asked about {} {what}", self.asked);
+        let asked = format!("asked about {} {what}", thousands(self.asked));
         let why = self.why.as_ref().map_or_else(String::new, |why| format!("; {why}"));
         match self.acted {
             0 => format!("{} never acted: {asked}{why}", self.text),
-            acted => format!("{} acted on {acted}, {asked}", self.text),
+            acted => format!("{} acted on {}, {asked}", self.text, thousands(acted)),
         }
     }
 }
 
 impl FaultRow {
-    pub(in crate::model) fn new(rule: u32, cause: Cause, ret: Option<i64>) -> Self {
+    /// No fault yet.
+    pub fn new(rule: u32, cause: Cause, ret: Option<i64>) -> Self {
         Self {
             rule,
             cause,
@@ -112,7 +113,7 @@ impl FaultRow {
     /// `io_submit EAGAIN x 14: 13 retried within 2.00ms, 1 lost 3 requests; exited with status 1`
     pub fn in_words(&self) -> String {
         let made = self.made + self.delayed;
-        let times = if made > 0 { format!(" x {made}") } else { String::new() };
+        let times = if made > 0 { format!(" x {}", thousands(made)) } else { String::new() };
         let decided: u64 = self.outcomes.iter().map(|it| it.1).sum();
         let open = self.made.saturating_sub(self.not_followed + decided);
         let mut parts: Vec<String> =
@@ -125,17 +126,33 @@ impl FaultRow {
             (self.missed, "could not be made"),
         ];
         let others = others.iter().filter(|it| it.0 > 0);
-        parts.extend(others.map(|(count, what)| format!("{count} {what}")));
+        parts.extend(others.map(|(count, what)| format!("{} {what}", thousands(*count))));
         format!("{}{times}: {}{}", self.cause.with(self.ret), parts.join(", "), self.endings())
     }
 
     /// `; exited with status 1`, or `; 3 exited with status 0, 1 died by SIGABRT`
     fn endings(&self) -> String {
-        match &self.goings[..] {
+        let is_still = |it: &Going| matches!(it, Going::TimedOut(Doing::Nothing(_)));
+        let others = self.goings.iter().filter(|it| !is_still(&it.0));
+        let others = others.map(|(it, count)| (it.in_words(), *count));
+        // How long they stood still is not the same for all of them; the shortest time comes first.
+        let still: Vec<_> = self.goings.iter().filter(|it| is_still(&it.0)).collect();
+        let still = still.first().map(|(least, _)| {
+            let least = least.in_words();
+            let words = if still.len() > 1 {
+                least.replacen("call for ", "call for at least ", 1)
+            } else {
+                least
+            };
+            (words, still.iter().map(|it| it.1).sum())
+        });
+        let all: Vec<(String, u64)> = others.chain(still).collect();
+        match &all[..] {
             [] => String::new(),
-            [(going, _)] => format!("; {}", going.in_words()),
+            [(words, _)] => format!("; {words}"),
             several => {
-                let each = several.iter().map(|(it, count)| format!("{count} {}", it.in_words()));
+                let each =
+                    several.iter().map(|(words, count)| format!("{} {words}", thousands(*count)));
                 format!("; {}", each.collect::<Vec<_>>().join(", "))
             }
         }
@@ -176,57 +193,64 @@ impl FaultRow {
         match self.outcomes.iter().find(|it| it.0 == Outcome::Reported).map_or(0, |it| it.1) {
             0 => String::new(),
             all if all >= of => " (reported)".to_owned(),
-            some => format!(" ({some} reported)"),
+            some => format!(" ({} reported)", thousands(some)),
         }
     }
 
     fn counted(&self, half: Half, count: u64) -> String {
-        let requests =
-            |count| if count == 1 { "1 request".to_owned() } else { format!("{count} requests") };
+        let requests = |count| {
+            if count == 1 {
+                "1 request".to_owned()
+            } else {
+                format!("{} requests", thousands(count))
+            }
+        };
         let open = match self.open {
             0 => String::new(),
             some => format!(" ({} not done)", requests(some)),
         };
+        let many = thousands(count);
         match half {
-            Half::Retried if self.is_hopeless => format!("{count} retried, none succeeded"),
+            Half::Retried if self.is_hopeless => format!("{many} retried, none succeeded"),
             // What came of the next faults their own rows say.
             Half::Retried if self.succeeded + self.in_vain == 0 => match count {
                 1 => "1 retried, met the next fault".to_owned(),
-                _ => format!("{count} retried, each met the next fault"),
+                _ => format!("{many} retried, each met the next fault"),
             },
             Half::Retried => {
                 let within = self.within.unwrap_or(0);
                 let in_vain = match self.in_vain {
                     0 => String::new(),
-                    some => format!(" ({some} never with success)"),
+                    some => format!(" ({} never with success)", thousands(some)),
                 };
-                format!("{count} retried within {}{in_vain}", in_words(within))
+                format!("{many} retried within {}{in_vain}", in_words(within))
             }
             Half::Done => {
                 let by = self
                     .done_by
                     .map_or("synchronous calls".to_owned(), |it| format!("{}(2)", it.name()));
-                format!("{count} done by {by}")
+                format!("{many} done by {by}")
             }
-            Half::GaveUp => format!("{count} gave up"),
+            Half::GaveUp => format!("{many} gave up"),
             Half::Lost => {
                 let lost = requests(self.lost.saturating_sub(self.open));
-                format!("{count} lost {lost}{}", self.reported(count))
+                format!("{many} lost {lost}{}", self.reported(count))
             }
-            Half::Leaked => format!("{count} leaked the context{}", self.reported(count)),
+            Half::Leaked => format!("{many} leaked the context{}", self.reported(count)),
             Half::Open => {
                 let retrying =
                     self.goings.iter().find(|it| it.0 == Going::TimedOut(Doing::Retries));
                 let retrying = retrying.map_or(0, |it| it.1).min(count);
                 match count - retrying {
-                    0 => format!("{count} retried to the end{open}"),
-                    count if retrying == 0 => format!("{count} not tried again{open}"),
+                    0 => format!("{many} retried to the end{open}"),
+                    _ if retrying == 0 => format!("{many} not tried again{open}"),
                     count => {
+                        let [count, retrying] = [count, retrying].map(thousands);
                         format!("{count} not tried again, {retrying} retried to the end{open}")
                     }
                 }
             }
-            Half::Unsure => format!("{count} unsure{open}"),
+            Half::Unsure => format!("{many} unsure{open}"),
         }
     }
 }

@@ -28,3 +28,24 @@ fn the_worse_half_decides() {
         assert_eq!(Outcome::of(half, going), outcome, "{half:?} {going:?}");
     }
 }
+
+#[test]
+fn of_processes_that_stood_still_for_different_times_the_shortest_is_a_bound() {
+    let row = |times: &[u64]| {
+        let mut row = FaultRow::new(1, Cause::Call(Syscall::Submit), Some(-11));
+        for it in times {
+            let going = Going::TimedOut(Doing::Nothing(it * 1_000_000_000));
+            row.count((Outcome::Hung, Half::Open, Some(going)), 0, true);
+            row.made += 1;
+        }
+        row.in_words()
+    };
+    let one = row(&[9, 9]);
+    assert!(
+        one.ends_with("; hung: it had made no AIO call for 9.00s when --timeout ended it"),
+        "{one}"
+    );
+    let several = row(&[9, 5, 7]);
+    let bound = "; hung: it had made no AIO call for at least 5.00s when --timeout ended it";
+    assert!(several.ends_with(bound), "{several}");
+}

@@ -112,6 +112,7 @@ impl Show {
             requests: self.requests,
             judged: self.judge.settings(),
             injected: self.inject.settings(),
+            junit: None,
         }
     }
 }
