@@ -13,6 +13,7 @@ mod calls;
 mod cases;
 mod cost;
 mod counting;
+mod debuginfod;
 mod errands;
 mod events;
 mod faults;
@@ -83,6 +84,7 @@ fn main() -> ExitCode {
         rings::TESTS,
         run::TESTS,
         stacks::TESTS,
+        debuginfod::TESTS,
         sweep::TESTS,
         top::TESTS,
         verdicts::TESTS,
