@@ -103,6 +103,21 @@ fn wrong_values_say_what_is_right() {
     assert!(text.contains("text, json"), "{text}");
 }
 
+/// Nothing is fetched from nowhere, and the program is not begun.
+#[test]
+fn debug_information_cannot_be_fetched_without_servers() {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_aiotrace"))
+        .args(["run", "--debuginfod", "--", "sh", "-c", "echo begun"])
+        .env_remove("DEBUGINFOD_URLS")
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(125), "{text}");
+    assert!(output.stdout.is_empty());
+    assert!(text.starts_with("aiotrace: --debuginfod: DEBUGINFOD_URLS is not set\n"), "{text}");
+    assert!(text.contains("--preserve-env=DEBUGINFOD_URLS"), "{text}");
+}
+
 #[test]
 fn faults_that_cannot_be_meant_are_refused() {
     let rule = "io_submit:error=EAGAIN";

@@ -49,6 +49,11 @@ pub fn output(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Where the toolchain is.
+pub fn sysroot() -> Result<String> {
+    Ok(output(Command::new("rustc").args(["--print", "sysroot"]))?.trim().to_owned())
+}
+
 /// The command as a user would type it.
 pub fn line(command: &Command) -> String {
     let words = [command.get_program()].into_iter().chain(command.get_args());

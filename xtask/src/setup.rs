@@ -73,7 +73,7 @@ enum Item {
 }
 
 /// What the kernel tests run: Debian's packages, and a program of each.
-const TOOLS: [(&str, &str); 16] = [
+const TOOLS: [(&str, &str); 17] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -90,6 +90,7 @@ const TOOLS: [(&str, &str); 16] = [
     ("fish", "fish"),
     ("man-db", "man"),
     ("jq", "jq"),
+    ("debuginfod", "debuginfod"),
 ];
 
 impl Item {

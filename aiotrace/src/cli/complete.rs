@@ -16,7 +16,7 @@ use clap_complete::{
 use crate::{
     errno,
     event::Syscall,
-    explain::{findings, verdicts},
+    explain::{calls, findings, results, verdicts},
     fault::{complete_only, complete_rule},
     model::Name,
     proc,
@@ -63,26 +63,41 @@ pub fn user() -> ArgValueCompleter {
     })
 }
 
-/// Completes what `aiotrace explain` can explain.
+/// Completes what `aiotrace explain` can explain: findings first, and errnos only once their beginning is there, because
+/// they are the most.
 pub fn subject() -> ArgValueCompleter {
     ArgValueCompleter::new(|word: &OsStr| {
         let findings =
             Name::ALL.iter().map(|it| (it.text().to_owned(), Some(findings::summary(*it))));
-        let calls = Syscall::ALL.into_iter().map(|it| (it.name().to_owned(), None));
+        let calls = Syscall::ALL
+            .into_iter()
+            .map(|it| (it.name().to_owned(), Some(calls::summary(it).to_owned())));
         let completion = std::iter::once(("completion".to_owned(), None));
-        let verdicts: BTreeSet<String> = verdicts::all().map(|it| it.0.to_owned()).collect();
+        let verdicts: BTreeSet<String> = verdicts::all().filter_map(|it| word_of(it.0)).collect();
         let verdicts = verdicts.into_iter().map(|it| (it, None));
-        let errnos = errno::all().map(|it| (it.1.to_owned(), errno::text(it.0).map(str::to_owned)));
+        let errnos = errnos().filter(|_| !word.is_empty());
         matching(word, findings.chain(calls).chain(completion).chain(verdicts).chain(errnos))
     })
 }
 
-/// Completes an errno.
+/// A verdict in one word; `None` if it is none, but a sentence, or a word with a variable part.
+fn word_of(verdict: &str) -> Option<String> {
+    let is_word = |it: char| it.is_ascii_lowercase() || it == ' ';
+    let is_name = verdict.chars().all(is_word) && verdict.split(' ').count() <= 2;
+    is_name.then(|| verdict.replace(' ', "-"))
+}
+
+/// Completes an errno that can be explained.
 pub fn errno() -> ArgValueCompleter {
-    ArgValueCompleter::new(|word: &OsStr| {
-        let errnos = errno::all().map(|it| (it.1.to_owned(), errno::text(it.0).map(str::to_owned)));
-        matching(word, errnos)
-    })
+    ArgValueCompleter::new(|word: &OsStr| matching(word, errnos()))
+}
+
+/// The errnos that come from AIO calls or in completions, with their texts.
+fn errnos() -> impl Iterator<Item = (String, Option<String>)> {
+    let calls = Syscall::ALL.into_iter().flat_map(calls::of).map(|it| it.errno);
+    let known: BTreeSet<i32> = calls.chain(results::ALL.iter().map(|it| it.errno)).collect();
+    let named = known.into_iter().filter_map(|it| Some((errno::name(it)?, errno::text(it))));
+    named.map(|(name, text)| (name.to_owned(), text.map(str::to_owned)))
 }
 
 /// Completes a program of `PATH`, or a file.

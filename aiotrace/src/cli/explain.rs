@@ -148,8 +148,7 @@ fn shown_result(entry: &results::Entry) -> String {
 
 fn verdict(name: &str, means: &[String]) -> String {
     let means: String = means.iter().map(|it| part("  means", CALLS, it)).collect();
-    let faults =
-        "a verdict on a fault that was made on purpose (--inject): docs/reference/faults.md";
+    let faults = "a verdict on a fault that was made on purpose (--inject): aiotrace-faults(7)";
     format!("{name}\n{means}{}", part("  is", CALLS, faults))
 }
 

@@ -24,7 +24,7 @@ pub struct Options {
     /// Show each context, too
     #[arg(short, long)]
     verbose: bool,
-    /// text, or json: one object, specified in docs/reference/json.md
+    /// text, or json: one object, specified in aiotrace-json(5)
     #[arg(long, value_enum, default_value_t = options::Format::Text)]
     format: options::Format,
     /// Look again every SECONDS (2 if not given), until Ctrl-C

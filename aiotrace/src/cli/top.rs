@@ -65,7 +65,7 @@ pub struct Options {
     /// These columns, with commas between them
     #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = Column::parse)]
     columns: Vec<Column>,
-    /// With -b: text, or json, the `interval` lines of docs/reference/json.md
+    /// With -b: text, or json, the `interval` lines of aiotrace-json(5)
     #[arg(long, value_enum, default_value_t = options::Format::Text)]
     format: options::Format,
     /// When to use colours: on a terminal, always or never
@@ -249,6 +249,7 @@ fn settings(pace: Pace) -> trace::Settings {
             color: trace::Color::Never,
         },
         stacks: false,
+        debuginfod: false,
         record: None,
         source: SourceKind::Bpf,
         probes: bpf::Wanted::Auto,

@@ -137,7 +137,7 @@ fn consequences(out: &mut String, set: &ProbeSet) {
         ),
         (
             set.calls != By::Trampoline,
-            "while a trace runs, every system call of the machine takes some 100 ns longer (docs/reference/performance.md)",
+            "while a trace runs, every system call of the machine takes some 100 ns longer",
         ),
     ];
     let missing: Vec<&str> = missing.iter().filter(|it| it.0).map(|it| it.1).collect();

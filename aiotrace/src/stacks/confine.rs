@@ -101,7 +101,16 @@ fn prctl(option: i32, value: u64) -> io::Result<()> {
 /// Gives up the user and all capabilities. A process that may not change its user (an unprivileged
 /// one, or one in a user namespace without that number) keeps it.
 pub fn give_up_identity() -> io::Result<()> {
-    let id = FIRST_USER + std::process::id();
+    become_user(user_of(std::process::id()))
+}
+
+/// The user that nobody has but the process with this number, and what it starts.
+pub(super) fn user_of(pid: u32) -> u32 {
+    FIRST_USER + pid
+}
+
+/// As [`give_up_identity`], for another user.
+pub(super) fn become_user(id: u32) -> io::Result<()> {
     // SAFETY: no memory is involved.
     unsafe {
         let _ = libc::setgroups(0, std::ptr::null());

@@ -14,6 +14,7 @@
 pub mod child;
 mod confine;
 mod debug;
+mod debuginfod;
 mod elf;
 mod errands;
 mod files;
@@ -32,6 +33,7 @@ pub use aiotrace_model::{
     records::{Copied, Unwind},
 };
 pub use confine::give_up_identity;
+pub use debuginfod::Debuginfod;
 pub use errands::ERRANDS;
 pub use maps::{Region, of as regions};
 pub use modules::{Found, Layout, load};

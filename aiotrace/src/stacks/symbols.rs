@@ -15,9 +15,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::errands::HandOver;
+use super::errands::{HandOver, Lacking};
 use super::{
-    Found, Module, ModuleId, OpenFiles, Place, Stack,
+    Debuginfod, Found, Module, ModuleId, OpenFiles, Place, Stack,
     child::{self, Function, Request},
     debug, files,
 };
@@ -75,9 +75,9 @@ struct Known {
 
 impl Symbolizer {
     /// Finds names by asking a child process: this program, which is started again when it is
-    /// needed. The child reads the files in `open`.
-    pub fn in_child(open: OpenFiles) -> Self {
-        let mut helper = Helper::new(open);
+    /// needed. The child reads the files in `open`, and debug information that `fetch` brings.
+    pub fn in_child(open: OpenFiles, fetch: Option<Debuginfod>) -> Self {
+        let mut helper = Helper::new(open, fetch);
         Self::with(move |module, offsets| helper.ask(module, offsets))
     }
 
@@ -218,6 +218,7 @@ pub fn is_stub(name: &str) -> bool {
 /// The child process, if it runs.
 struct Helper {
     open: OpenFiles,
+    fetch: Option<Debuginfod>,
     running: Option<Running>,
     /// Files that killed or stalled a child, by the ids of their modules.
     bad: HashSet<ModuleId, foldhash::fast::RandomState>,
@@ -238,9 +239,9 @@ struct Running {
 }
 
 impl Helper {
-    fn new(open: OpenFiles) -> Self {
+    fn new(open: OpenFiles, fetch: Option<Debuginfod>) -> Self {
         let (bad, given_up) = (HashSet::default(), Vec::new());
-        Self { open, running: None, bad, waited: Duration::ZERO, given_up }
+        Self { open, fetch, running: None, bad, waited: Duration::ZERO, given_up }
     }
 
     fn ask(&mut self, module: &Module, offsets: &[u64]) -> Vec<Vec<Function>> {
@@ -251,8 +252,9 @@ impl Helper {
         if self.bad.contains(&module.id) || self.waited >= MOST_WAITED {
             return Vec::new();
         }
+        let fetched = self.fetched(&found, module);
         let start = Instant::now();
-        let answer = self.exchange(&found, module, offsets);
+        let answer = self.exchange(&found, module, offsets, fetched);
         let took = start.elapsed();
         if took >= LONG {
             self.waited += took;
@@ -271,6 +273,17 @@ impl Helper {
         })
     }
 
+    /// The debug information of a file that the child does not have yet, if it has to be fetched.
+    fn fetched(&mut self, found: &Found, module: &Module) -> Option<File> {
+        let fetch = self.fetch.as_mut()?;
+        if self.running.as_ref().is_some_and(|it| it.known.contains(&module.id)) {
+            return None;
+        }
+        let lacking = Lacking { pid: found.pid, path: module.path.to_vec() };
+        let (id, _) = lacking.ask_with(&[found.file.as_fd()])?;
+        fetch.of(module, &id?)?.try_clone().ok()
+    }
+
     fn give_up(&mut self) {
         self.given_up.retain_mut(|it| matches!(it.try_wait(), Ok(None)));
         if let Some(Running { mut child, .. }) = self.running.take() {
@@ -286,6 +299,7 @@ impl Helper {
         found: &Found,
         module: &Module,
         offsets: &[u64],
+        fetched: Option<File>,
     ) -> io::Result<Vec<Vec<Function>>> {
         if self.running.as_ref().is_some_and(|it| it.known.len() >= MOST_FILES) {
             self.give_up();
@@ -299,7 +313,9 @@ impl Helper {
         };
         if !running.known.contains(&module.id) {
             let hand = HandOver { pid: found.pid, module: module.id.0, path: module.path.clone() };
-            let handed = hand.ask_with(&[found.file.as_fd(), running.files.as_fd()]);
+            let mut lent = vec![found.file.as_fd(), running.files.as_fd()];
+            lent.extend(fetched.as_ref().map(|it| it.as_fd()));
+            let handed = hand.ask_with(&lent);
             if !handed.is_some_and(|(is_open, _)| is_open) {
                 // A file that cannot be opened is no failure of the child.
                 return Ok(Vec::new());
@@ -370,8 +386,8 @@ impl Running {
     }
 }
 
-/// Opens a file that is lent to this helper, and the file with its debug information, and sends
-/// them to the child by its socket, which is lent, too. aiotrace itself never has them open: a
+/// Opens a file that is lent to this helper, and the file with its debug information (which may be lent, too, if it was
+/// fetched), and sends them to the child by its socket, which is lent, too. aiotrace itself never has them open: a
 /// program that serves them could make it wait when it closes them. Returns whether this worked.
 /// Only a helper may call this.
 pub fn hand_over(_: u32, module: u64, path: Vec<u8>) -> bool {
@@ -379,7 +395,8 @@ pub fn hand_over(_: u32, module: u64, path: Vec<u8>) -> bool {
         let mut lent = errand::lent().into_iter();
         let (found, socket) = (File::from(lent.next()?), UnixStream::from(lent.next()?));
         let file = files::read_through(&found, |_| true)?;
-        let debug = debug::of(&file, &path);
+        let fetched = lent.next().map(File::from).filter(|it| debug::is_of(it, &file));
+        let debug = debug::of(&file, &path).or(fetched);
         let files: Vec<&File> = Some(&file).into_iter().chain(&debug).collect();
         child::Handed::send(&socket, module, &files).ok()
     };

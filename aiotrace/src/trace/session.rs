@@ -33,7 +33,7 @@ use crate::{
         collector::{self, Reason, Stop},
         ptrace,
     },
-    stacks::{OpenFiles, Symbolizer},
+    stacks::{Debuginfod, OpenFiles, Symbolizer},
     trace,
     words::number::thousands,
 };
@@ -118,10 +118,11 @@ impl<'a> Session<'a> {
         opens: impl FnOnce(Paths, &Symbolizer) -> Result<view::Opened>,
     ) -> Result<Self> {
         settings.check()?;
+        let fetch = settings.debuginfod.then(Debuginfod::new).transpose()?;
         let faults = choose_faults(&plan, settings)?;
         let source = Source::prepare(&plan, settings, faults.as_ref())?;
         let files = OpenFiles::default();
-        let symbols = Symbolizer::in_child(files.clone());
+        let symbols = Symbolizer::in_child(files.clone(), fetch);
         let recording = settings.record.as_deref().map(|path| -> Result<Recording> {
             let (known, symbols) = (Known::default(), symbols.clone());
             Ok(Recording { to: files::write(path)?, known, symbols })

@@ -22,6 +22,8 @@ pub struct Settings {
     pub view: View,
     /// Whether stacks of other calls than io_setup are copied, too: with ptrace of all, with BPF of io_submit.
     pub stacks: bool,
+    /// Whether debug information that this machine lacks is fetched.
+    pub debuginfod: bool,
     /// The recording to which all events are written.
     pub record: Option<PathBuf>,
     /// Where events come from.

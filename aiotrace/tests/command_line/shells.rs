@@ -124,6 +124,28 @@ fn fish_completes() {
     }
 }
 
+/// What is offered first, and how much: findings come first, and errnos only to whoever has begun one.
+#[test]
+fn what_can_be_explained_is_offered_in_few_words() {
+    let offered = |index: &str, words: &[&str]| -> Vec<String> {
+        let mut asked = Command::new(env!("CARGO_BIN_EXE_aiotrace"));
+        asked.env("AIOTRACE_COMPLETE", "bash").env("_CLAP_COMPLETE_INDEX", index);
+        let output = asked.env("_CLAP_IFS", "\n").arg("--").args(words).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect()
+    };
+    let is_errno = |it: &String| it.starts_with('E');
+    let all = offered("2", &["aiotrace", "explain", ""]);
+    let names: Vec<&str> = aiotrace::model::Name::ALL.iter().map(|it| it.text()).collect();
+    assert_eq!(all[..names.len()], names);
+    assert!(all.len() < names.len() + 40 && !all.iter().any(is_errno), "{all:?}");
+    let errnos = offered("3", &["aiotrace", "explain", "io_submit", ""]);
+    assert!(errnos.len() < 40 && errnos.contains(&"EAGAIN".to_owned()), "{errnos:?}");
+    // Whatever is offered can be explained.
+    for name in all.iter().filter(|it| !it.starts_with('-')).chain(&errnos) {
+        assert_eq!(aiotrace(&["explain", name]).status.code(), Some(0), "{name}");
+    }
+}
+
 /// Each command has a page, and man(1) has nothing to say against any.
 #[test]
 fn there_is_a_manual_page_for_each_command() {
@@ -150,6 +172,12 @@ fn there_is_a_manual_page_for_each_command() {
     for name in aiotrace::model::Name::ALL {
         let title = format!(".SH {}", name.text().to_uppercase());
         assert!(findings.replace('\\', "").contains(&title), "{title}");
+    }
+    for page in &found {
+        let text = std::fs::read_to_string(directory.path().join(page)).unwrap();
+        assert!(text.contains(".SH \"SEE ALSO\""), "{page}");
+        // A package has the documents at another place, or not at all.
+        assert!(!text.replace('\\', "").contains("docs/"), "{page} names a document");
     }
     if has("man") {
         for page in found {

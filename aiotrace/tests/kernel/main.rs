@@ -13,6 +13,7 @@ mod calls;
 mod cases;
 mod cost;
 mod counting;
+mod debuginfod;
 mod errands;
 mod events;
 mod faults;
@@ -86,6 +87,8 @@ fn main() -> ExitCode {
         sweep::going::TESTS,
         sweep::planted::TESTS,
         sweep::programs::TESTS,
+        debuginfod::TESTS,
+        sweep::TESTS,
         top::TESTS,
         verdicts::TESTS,
     ])

@@ -15,7 +15,7 @@ use super::{
 const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/callers.rs");
 
 /// tests/programs/callers.rs, built with frame pointers or without them.
-struct Callers {
+pub struct Callers {
     directory: tempfile::TempDir,
 }
 
@@ -25,7 +25,7 @@ impl Callers {
     }
 
     /// Builds it with further options of rustc.
-    fn with(frame_pointers: &str, options: &[&str]) -> Self {
+    pub fn with(frame_pointers: &str, options: &[&str]) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
             .args(["--edition", "2024", "-O", "-g", "-C"])
@@ -40,7 +40,7 @@ impl Callers {
         Self { directory }
     }
 
-    fn path(&self) -> PathBuf {
+    pub fn path(&self) -> PathBuf {
         self.directory.path().join("callers")
     }
 
@@ -62,7 +62,7 @@ fn names(stack: &[FunctionObject]) -> Vec<&str> {
 }
 
 /// The number of the source line that contains this text.
-fn line_with(text: &str) -> u32 {
+pub fn line_with(text: &str) -> u32 {
     let source = std::fs::read_to_string(SOURCE).unwrap();
     (1..).zip(source.lines()).find(|(_, line)| line.contains(text)).unwrap().0
 }

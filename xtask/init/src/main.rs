@@ -6,6 +6,7 @@
 //!   (tests/kernel/machine.rs).
 //! - `aiotrace_cost=yes`: the clock counts instructions.
 //! - `aiotrace_everywhere=yes`: also run the tests for which one guest is enough.
+//! - `aiotrace_commands=yes`: run the lines of /commands, instead of the kernel tests.
 //! - `aiotrace_run=SET/FILTER,FILTER;SET/...`: run the kernel tests once for each probe set: those
 //!   whose names contain one of the filters, or all if there is no filter.
 //!
@@ -17,6 +18,8 @@
 //! guest | warned | what the kernel warned of while the tests ran, in the lines before
 //! guest | off
 //! ```
+
+mod commands;
 
 use std::{
     ffi::CStr,
@@ -63,6 +66,9 @@ fn main() -> ExitCode {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     println!("guest | up | {}", release.trim());
     let before = taint();
+    if std::env::var_os("aiotrace_commands").is_some() {
+        commands::run();
+    }
     let runs = std::env::var("aiotrace_run").unwrap_or_default();
     for run in runs.split(';').filter(|it| !it.is_empty()) {
         let (set, filters) = run.split_once('/').unwrap_or((run, ""));

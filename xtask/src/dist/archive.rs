@@ -7,7 +7,7 @@ use anyhow::Result;
 use super::{
     Release,
     binary::Binary,
-    tree::{DIRECTORY, Tree, write},
+    tree::{DIRECTORY, Tree, copy_documents, write},
 };
 use crate::command;
 
@@ -19,7 +19,8 @@ pub(super) fn make(release: &Release, tree: &Tree, binary: &Binary) -> Result<()
     let stem = release.stem();
     let inside = release.work.join("archive").join(&stem);
     write(&inside.join("aiotrace"), &fs::read(&binary.program)?, DIRECTORY)?;
-    for name in ["README.md", "CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
+    copy_documents(release, &inside)?;
+    for name in ["CHANGELOG.md", "LICENSE-APACHE", "LICENSE-MIT"] {
         write(&inside.join(name), &fs::read(release.root.join(name))?, 0o644)?;
     }
     for page in fs::read_dir(&tree.pages)? {

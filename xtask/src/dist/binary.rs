@@ -14,6 +14,9 @@ use crate::command::{self, REQUIRE_EBPF, cargo};
 /// No release may be larger: it is copied to servers.
 const LARGEST: u64 = 12 << 20;
 
+/// Cargo's profile.
+pub(super) const PROFILE: &str = "static";
+
 /// What was built.
 pub(super) struct Binary {
     /// The program, without symbols.
@@ -27,7 +30,7 @@ pub(super) struct Binary {
 /// Builds it.
 pub(super) fn build(release: &Release) -> Result<Binary> {
     // What is behind the dashes is for the program only, so that its build shares the libraries with others.
-    let mut build = cargo(&["rustc", "--locked", "--profile", "dist", "-p", "aiotrace"]);
+    let mut build = cargo(&["rustc", "--locked", "--profile", PROFILE, "-p", "aiotrace"]);
     build.args(["--bin", "aiotrace", "--target", release.target.triple(), "--target-dir"]);
     build.arg(&release.target_directory).args(["--", release.target.wants_build_id()]);
     build.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1).env("AIOTRACE_COMMIT", &release.commit);
@@ -49,7 +52,7 @@ pub(super) fn build(release: &Release) -> Result<Binary> {
 
 /// Where cargo puts the program.
 pub(super) fn directory(release: &Release) -> PathBuf {
-    release.target_directory.join(release.target.triple()).join("dist")
+    release.target_directory.join(release.target.triple()).join(PROFILE)
 }
 
 /// Paths of this machine are in no file of a release, and so they need not be the same on the next.
@@ -66,9 +69,9 @@ fn flags(release: &Release) -> Result<String> {
 
 /// LLVM's objcopy, which rustc brings along and which knows all architectures; else that of binutils.
 fn objcopy(release: &Release) -> Result<Command> {
-    let sysroot = command::output(Command::new("rustc").args(["--print", "sysroot"]))?;
+    let sysroot = command::sysroot()?;
     let host = command::output(Command::new("rustc").args(["--print", "host-tuple"]))?;
-    let sysroot = Path::new(sysroot.trim());
+    let sysroot = Path::new(&sysroot);
     let ours = sysroot.join("lib/rustlib").join(host.trim()).join("bin/rust-objcopy");
     if !ours.exists() {
         return Ok(release.command("objcopy"));

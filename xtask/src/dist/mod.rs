@@ -35,9 +35,13 @@ pub struct Options {
     /// For which machines
     #[arg(long, value_enum, default_value_t)]
     target: Target,
-    /// Check the result, too: build it a second time elsewhere and compare, install the packages, run what is in them
-    #[arg(long)]
-    check: bool,
+    /// Check the result, too: build it a second time elsewhere and compare, install the packages, run what is in them.
+    /// With a text, only the checks whose names contain it
+    #[arg(long, value_name = "TEXT", num_args = 0..=1, default_missing_value = "", require_equals = true)]
+    check: Option<String>,
+    /// Build nothing: check what was built before
+    #[arg(long, requires = "check")]
+    made: bool,
 }
 
 /// An architecture. One more takes one more variant, with its names.
@@ -155,24 +159,37 @@ impl Release {
 /// Packages of Debian that are needed, beside those of `cargo xtask setup`.
 const PACKAGES: [&str; 5] = ["rpm", "xz-utils", "gcc", "libc6-dev", "git"];
 /// Packages that only the checks need.
-const CHECKS: [&str; 4] = ["lintian", "debootstrap", "cpio", "binutils"];
+const CHECKS: [&str; 8] = [
+    "lintian",
+    "rpmlint",
+    "debootstrap",
+    "cpio",
+    "binutils",
+    "jq",
+    "qemu-system-x86",
+    "util-linux",
+];
 
 /// Runs the command.
 pub fn run(options: &Options) -> Result<()> {
     // SAFETY: the call changes nothing but the rights of new files, here and in what we run.
     unsafe { libc::umask(0o022) };
     setup::run(&setup::Options { build_only: true })?;
-    let checks = options.check.then_some(CHECKS).into_iter().flatten();
+    let checks = options.check.as_ref().map(|_| CHECKS).into_iter().flatten();
     let packages: Vec<&str> = PACKAGES.into_iter().chain(checks).collect();
-    if debian::is_here() {
-        Apt::default().install(&debian::missing(&packages)?)?;
+    match debian::is_here() {
+        true => Apt::default().install(&debian::missing(&packages)?)?,
+        // A command that is missing fails, and says so.
+        false => eprintln!("xtask: this is not Debian; needed are {}", packages.join(", ")),
     }
     add_target(options.target)?;
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
     let release = Release::of(&root, options.target, release::target_directory()?)?;
-    release.make()?;
-    if options.check {
-        check::all(&release)?;
+    if !options.made {
+        release.make()?;
+    }
+    if let Some(only) = &options.check {
+        check::all(&release, only)?;
     }
     println!("\n{}:", release.out.display());
     print!("{}", fs::read_to_string(release.out.join(archive::SUMS))?);
@@ -180,8 +197,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn add_target(target: Target) -> Result<()> {
-    let sysroot = command::output(Command::new("rustc").args(["--print", "sysroot"]))?;
-    let library = Path::new(sysroot.trim()).join("lib/rustlib").join(target.triple());
+    let library = Path::new(&command::sysroot()?).join("lib/rustlib").join(target.triple());
     if library.exists() {
         return Ok(());
     }

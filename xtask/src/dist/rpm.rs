@@ -57,13 +57,13 @@ cp -a {}/. %{{buildroot}}
 mv %{{buildroot}}/usr/share/zsh/vendor-completions %{{buildroot}}/usr/share/zsh/site-functions
 
 %files
+%defattr(-, root, root)
 %attr(0755, root, root) /usr/bin/aiotrace
 %attr(0644, root, root) /usr/share/man/man*/aiotrace*
 %attr(0644, root, root) /usr/share/bash-completion/completions/aiotrace
 %attr(0644, root, root) /usr/share/zsh/site-functions/_aiotrace
 %attr(0644, root, root) /usr/share/fish/vendor_completions.d/aiotrace.fish
-%dir %attr(0755, root, root) /usr/share/doc/aiotrace
-%doc %attr(0644, root, root) /usr/share/doc/aiotrace/*
+%doc /usr/share/doc/aiotrace
 ",
         release.version,
         tree.root.display()

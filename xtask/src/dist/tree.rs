@@ -57,11 +57,23 @@ pub(super) fn make(release: &Release, binary: &Binary) -> Result<Tree> {
         write(&root.join(place), &fs::read(path)?, FILE)?;
     }
     let documents = root.join("usr/share/doc/aiotrace");
+    copy_documents(release, &documents)?;
     let news = documents.join("CHANGELOG.md");
     write(&news, &fs::read(release.root.join("CHANGELOG.md"))?, FILE)?;
     compress(&news)?;
-    write(&documents.join("README.md"), &fs::read(release.root.join("README.md"))?, FILE)?;
     Ok(Tree { root, pages, completions })
+}
+
+/// Copies README.md and the documents that it leads to.
+pub(super) fn copy_documents(release: &Release, to: &Path) -> Result<()> {
+    let mut list = Command::new("git");
+    list.current_dir(&release.root).args(["ls-files", "README.md", "SECURITY.md", "docs"]);
+    let names = command::output(&mut list)?;
+    // How to develop it is of no use without the sources.
+    for name in names.lines().filter(|it| !it.starts_with("docs/dev/")) {
+        write(&to.join(name), &fs::read(release.root.join(name))?, FILE)?;
+    }
+    Ok(())
 }
 
 /// Writes a file with these rights, and makes the directories on the way to it (with the rights that the umask leaves:

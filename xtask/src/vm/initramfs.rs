@@ -46,6 +46,14 @@ pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
         // Put each library where the program looks for it: at the path that ldd gave.
         files.push((library.trim_start_matches('/').to_owned(), PathBuf::from(&library)));
     }
+    for (name, source) in files.iter_mut().filter(|it| STRIPPED.contains(&&*it.0)) {
+        *source = without_debug_information(source, &path.with_extension(name.replace('/', ".")))?;
+    }
+    pack(path, &files)
+}
+
+/// Writes an archive of these files, each with its path in the guest, and of the directories that they and our init need.
+pub fn pack(path: &Path, files: &[(String, PathBuf)]) -> Result<()> {
     let mut archive = io::BufWriter::new(File::create(path)?);
     let mut inode = 0;
     let mut entry = |name: &str, mode: u32, kind: ModeFileType| {
@@ -54,7 +62,7 @@ pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
     };
     let mut directories: Vec<String> =
         ["proc", "sys", "dev", "tmp", "var", "var/tmp"].map(str::to_owned).to_vec();
-    for (name, _) in &files {
+    for (name, _) in files {
         let parents: Vec<&Path> = Path::new(name).ancestors().skip(1).collect();
         let parents = parents.into_iter().rev().filter(|it| !it.as_os_str().is_empty());
         directories.extend(parents.map(|it| it.to_string_lossy().into_owned()));
@@ -67,14 +75,10 @@ pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
         }
     }
     for (name, source) in files {
-        let content = if STRIPPED.contains(&&*name) {
-            without_debug_information(&source, &path.with_extension("stripped"))?
-        } else {
-            fs::read(&source).with_context(|| source.display().to_string())?
-        };
+        let content = fs::read(source).with_context(|| source.display().to_string())?;
         let mode = if name.starts_with("etc/") { 0o644 } else { 0o755 };
         let mut writer =
-            entry(&name, mode, ModeFileType::Regular).write(archive, content.len() as u32);
+            entry(name, mode, ModeFileType::Regular).write(archive, content.len() as u32);
         io::Write::write_all(&mut writer, &content)?;
         archive = writer.finish()?;
     }
@@ -86,10 +90,10 @@ pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
 /// memory.
 const STRIPPED: [&str; 2] = ["bin/kernel-tests", "bin/aiotrace"];
 
-/// The content of a program without its debug information, which `strip` writes to a file.
-fn without_debug_information(program: &Path, to: &Path) -> Result<Vec<u8>> {
+/// A copy of a program without its debug information.
+fn without_debug_information(program: &Path, to: &Path) -> Result<PathBuf> {
     command::run(Command::new("strip").arg("--strip-debug").arg("-o").arg(to).arg(program))?;
-    fs::read(to).with_context(|| to.display().to_string())
+    Ok(to.to_owned())
 }
 
 /// Paths in the output of ldd: `libc.so.6 => /lib/libc.so.6 (0x...)`, `/lib64/ld.so (0x...)`.

@@ -4,6 +4,7 @@
 //! probe set that is best there, and once with each of the others. The table of kernels, and of
 //! what each can do, is used by the tests, too: aiotrace/tests/kernel/kernels.rs.
 
+pub mod bare;
 mod boot;
 mod initramfs;
 mod results;

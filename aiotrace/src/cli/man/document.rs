@@ -3,20 +3,26 @@
 use clap_mangen::roff::{Inline, Roff, bold, italic, line_break, roman};
 use pulldown_cmark::{Event, HeadingLevel, Options, Parser, Tag, TagEnd};
 
-use super::Page;
+use super::{Document, see_also};
 
 /// The page of a document.
-pub(super) fn page(page: &Page, document: &str, version: &str) -> String {
+pub(super) fn page(page: &Document, document: &str, version: &str) -> String {
     let mut writer = Writer::default();
     let section = page.section.to_string();
     let source = format!("aiotrace {version}");
-    writer.out.control("TH", [page.name, &section, "", &source, ""]);
+    writer.out.control("TH", [page.name, &section, "", &source, "aiotrace"]);
     writer.out.control("SH", ["NAME"]);
     writer.out.text([roman(format!("{} - {}", page.name, page.about))]);
     writer.out.control("SH", ["DESCRIPTION"]);
-    for event in Parser::new_ext(document, Options::ENABLE_TABLES) {
-        writer.event(event);
-    }
+    writer.document(document);
+    writer.document(&format!("## See also\naiotrace(1), {}\n", see_also(page.commands, page.name)));
+    writer.out.to_roff()
+}
+
+/// Parts of a page, each with its title, from Markdown.
+pub(super) fn parts(document: &str) -> String {
+    let mut writer = Writer::default();
+    writer.document(document);
     writer.out.to_roff()
 }
 
@@ -47,6 +53,12 @@ struct Writer {
 }
 
 impl Writer {
+    fn document(&mut self, document: &str) {
+        for event in Parser::new_ext(document, Options::ENABLE_TABLES) {
+            self.event(event);
+        }
+    }
+
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Start(tag) => self.start(&tag),
@@ -179,7 +191,13 @@ mod tests {
 
     #[test]
     fn each_part_of_a_document_has_its_form() {
-        let it = Page { name: "aiotrace-x", section: 7, about: "an example", text: String::new };
+        let it = Document {
+            name: "aiotrace-x",
+            section: 7,
+            about: "an example",
+            text: String::new,
+            commands: "aiotrace-y(1)",
+        };
         let text = "# Title\nOne [link](a.md)\nand `code`.\n\n## Part\n- item\n- *two*\n\n\
                     | a | b |\n|---|---|\n| x | y |\n\n```text\n.dot\n```\n";
         let made = page(&it, text, "1.2.3");
@@ -187,7 +205,8 @@ mod tests {
         assert_eq!(
             made,
             ".PP\nOne link and \\fBcode\\fR.\n.SH PART\n.IP \\(bu 2\nitem\n.IP \\(bu 2\n\\fItwo\\fR\n\
-             .TP\nx\ny\n.PP\n.RS 4\n.nf\n\\&.dot\n.fi\n.RE\n"
+             .TP\nx\ny\n.PP\n.RS 4\n.nf\n\\&.dot\n.fi\n.RE\n.SH \"SEE ALSO\"\n.PP\naiotrace(1), aiotrace\\-y(1), \
+             aiotrace\\-faults(7), aiotrace\\-findings(7), aiotrace\\-json(5)\n"
         );
     }
 }

@@ -1,7 +1,9 @@
 //! `aiotrace man`: the manual pages. Those of the commands are made from what clap knows of them, the others from the
 //! documents.
 
+mod command;
 mod document;
+mod examples;
 
 use std::{fs, path::PathBuf};
 
@@ -28,43 +30,70 @@ pub fn run(options: Options, command: Command) -> Result<u8> {
     let directory = &options.directory;
     let cannot = || format!("cannot write into {}", directory.display());
     fs::create_dir_all(directory).with_context(cannot)?;
-    let version = command.get_version().unwrap_or_default().to_owned();
-    let others = OTHERS.map(|it| format!("{}({})", it.name, it.section)).join(", ");
-    let command = command.after_long_help(format!("See also: {others}."));
-    clap_mangen::generate_to(command, directory).with_context(cannot)?;
-    for page in &OTHERS {
-        let text = document::page(page, &(page.text)(), &version);
-        let path = directory.join(format!("{}.{}", page.name, page.section));
-        fs::write(path, text).with_context(cannot)?;
+    for (name, text) in pages(command) {
+        fs::write(directory.join(name), text).with_context(cannot)?;
     }
     Ok(0)
 }
 
+/// All pages: the names of their files, and their texts.
+fn pages(command: Command) -> Vec<(String, String)> {
+    let version = command.get_version().unwrap_or_default().to_owned();
+    let mut command = command.disable_help_subcommand(true);
+    command.build();
+    let commands = command.get_subcommands().filter(|it| !it.is_hide_set());
+    let mut pages = vec![command::page(&command, &version)];
+    pages.extend(commands.map(|it| command::page(it, &version)));
+    pages.extend(DOCUMENTS.iter().map(|it| {
+        (format!("{}.{}", it.name, it.section), document::page(it, &(it.text)(), &version))
+    }));
+    pages
+}
+
 /// A manual page that is made from a document.
-struct Page {
+struct Document {
     name: &'static str,
     section: u8,
     about: &'static str,
     text: fn() -> String,
+    /// The commands that it is about, as other pages are named.
+    commands: &'static str,
 }
 
-const OTHERS: [Page; 3] = [
-    Page {
+impl Document {
+    /// As other pages name it.
+    fn reference(&self) -> String {
+        format!("{}({})", self.name, self.section)
+    }
+}
+
+const DOCUMENTS: [Document; 3] = [
+    Document {
         name: "aiotrace-faults",
         section: 7,
         about: "rules for faults that aiotrace makes, and its verdicts on them",
         text: || explain::verdicts::DOCUMENT.to_owned(),
+        commands: "aiotrace-attach(1), aiotrace-run(1), aiotrace-sweep(1)",
     },
-    Page {
+    Document {
         name: "aiotrace-findings",
         section: 7,
         about: "what aiotrace finds in the use of Linux native AIO",
         text: explain::findings::document,
+        commands: "aiotrace-attach(1), aiotrace-run(1), aiotrace-explain(1)",
     },
-    Page {
+    Document {
         name: "aiotrace-json",
         section: 5,
         about: "the JSON Lines that aiotrace writes",
         text: || explain::JSON.to_owned(),
+        commands: "aiotrace-attach(1), aiotrace-run(1), aiotrace-report(1), aiotrace-ls(1)",
     },
 ];
+
+/// What the part SEE ALSO of a page says: its neighbours, and the documents that are not this page.
+fn see_also(neighbours: &str, this: &str) -> String {
+    let others = DOCUMENTS.iter().filter(|it| it.name != this).map(Document::reference);
+    let all: Vec<String> = std::iter::once(neighbours.to_owned()).chain(others).collect();
+    all.join(", ")
+}

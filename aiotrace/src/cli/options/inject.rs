@@ -12,7 +12,7 @@ use crate::{
 
 /// The faults to make.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Faults (docs/reference/faults.md has all conditions)")]
+#[command(next_help_heading = "Faults (aiotrace-faults(7) has all conditions)")]
 pub struct Inject {
     /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3
     ///

@@ -24,7 +24,7 @@ pub struct Judge {
         value_delimiter = ',',
         value_name = "VERDICT[,VERDICT]...",
         requires = "rules",
-        help_heading = "Faults (docs/reference/faults.md has all conditions)"
+        help_heading = "Faults (aiotrace-faults(7) has all conditions)"
     )]
     fail_on_fault: Vec<FailOnFault>,
     /// With --fail-on-fault: a rule that never acted is no failure
@@ -32,7 +32,7 @@ pub struct Judge {
         long,
         requires = "fail_on_fault",
         hide_short_help = true,
-        help_heading = "Faults (docs/reference/faults.md has all conditions)"
+        help_heading = "Faults (aiotrace-faults(7) has all conditions)"
     )]
     allow_unfired: bool,
     /// request-stuck: a file request is in flight for this long

@@ -20,6 +20,12 @@ pub struct Show {
     /// and the call sites
     #[arg(long)]
     stacks: bool,
+    /// Fetch debug information that this machine lacks from the servers in DEBUGINFOD_URLS
+    ///
+    /// elfutils' debuginfod-find does it, without privilege, and with 20 s for each file and 60 s in all. Nothing is
+    /// shown meanwhile.
+    #[arg(hide_short_help = true, long)]
+    debuginfod: bool,
     /// Write every event to this file, for `aiotrace report FILE`
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     record: Option<PathBuf>,
@@ -101,6 +107,7 @@ impl Show {
         trace::Settings {
             view: self.view.settings(),
             stacks: self.stacks,
+            debuginfod: self.debuginfod,
             record: self.record,
             source: self.source.into(),
             probes: self.probes.into(),

@@ -16,9 +16,9 @@ pub struct View {
     /// Write to this file instead of stdout
     #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
-    /// text; json: one object per line (docs/reference/json.md); perfetto: a timeline
+    /// text; json: one object per line (aiotrace-json(5)); perfetto: a timeline
     ///
-    /// A timeline is for https://ui.perfetto.dev (docs/how-to/timeline.md).
+    /// A timeline is for https://ui.perfetto.dev.
     #[arg(long, value_enum, default_value_t = Traced::Text)]
     format: Traced,
     /// Count calls, errors and durations instead of showing calls

@@ -37,7 +37,8 @@ impl Sites {
     /// Puts files in `files`, and stacks for the reader in `unwound`.
     pub fn new(files: OpenFiles, unwound: Unwound) -> Self {
         let processes = Processes::new(Nobody).with_files(files.clone());
-        let symbols = Symbolizer::in_child(files.clone());
+        // Threads are stopped meanwhile, so nothing is fetched.
+        let symbols = Symbolizer::in_child(files.clone(), None);
         Self { processes, symbols, known: HashMap::default(), unwound, files }
     }
 
