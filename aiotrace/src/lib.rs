@@ -4,6 +4,7 @@
 //! [`event::Event`]s, and are shown by an [`output`]. The part of this that needs no operating
 //! system is a crate of its own, [`aiotrace_model`].
 
+pub mod arch;
 pub mod cli;
 pub mod clock;
 pub mod errand;

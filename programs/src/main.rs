@@ -10,6 +10,7 @@
 
 mod aio;
 mod alarms;
+mod arch;
 mod attacks;
 mod basic;
 mod bench;

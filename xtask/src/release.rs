@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::{
+    arch::Architecture,
+    build,
     command::{self, REQUIRE_EBPF, cargo},
     probes::Toolchain,
 };
@@ -22,13 +24,45 @@ pub struct Binaries {
     pub aiotrace: PathBuf,
     /// The programs to trace.
     pub programs: PathBuf,
-    /// The program to trace that has 32 bits.
-    pub programs_32: PathBuf,
+    /// The program to trace that has 32 bits, if there is one for the architecture.
+    pub programs_32: Option<PathBuf>,
     /// The kernel tests.
     pub kernel_tests: PathBuf,
     /// The first process of a virtual machine.
     pub init: PathBuf,
 }
+
+/// Builds all binaries for this architecture, with the probes in aiotrace.
+pub fn build_for(arch: Architecture) -> Result<Binaries> {
+    match arch.target() {
+        None => build(),
+        Some(target) => build_other(target),
+    }
+}
+
+/// Builds all binaries for another target. They are linked with no library, and optimized a little: in
+/// emulation an unoptimized program is too slow, and a release build takes too long to make.
+fn build_other(target: &str) -> Result<Binaries> {
+    let (key, value) = REQUIRE_EBPF;
+    let mut programs =
+        cargo(&["build", "--profile", GUEST, "-p", "aiotrace", "-p", "aio-programs"]);
+    programs.args(["-p", "guest-init", "--bins"]).env(key, value);
+    build::for_target(&mut programs, target)?;
+    command::run(&mut programs)?;
+    let mut tests = cargo(&["test", "--profile", GUEST, "-p", "aiotrace", "--test", "kernel"]);
+    build::for_target(tests.arg("--no-run"), target)?;
+    let directory = target_directory()?.join(target).join(GUEST);
+    Ok(Binaries {
+        aiotrace: directory.join("aiotrace"),
+        programs: directory.join("aio-programs"),
+        programs_32: None,
+        kernel_tests: test_binary(tests)?,
+        init: directory.join("guest-init"),
+    })
+}
+
+/// The profile of what runs in guests of another architecture.
+const GUEST: &str = "guest";
 
 /// Builds all binaries, with the probes in aiotrace.
 pub fn build() -> Result<Binaries> {
@@ -40,13 +74,15 @@ pub fn build() -> Result<Binaries> {
         aiotrace: directory.join("aiotrace"),
         programs: directory.join("aio-programs"),
         // The tests look for it beside the other programs.
-        programs_32: directory.join("aio-programs-32"),
+        programs_32: Some(directory.join("aio-programs-32")),
         kernel_tests: build_kernel_tests()?,
         init: directory.join("guest-init"),
     };
     command::run(&mut build_32())?;
     let built = target_directory()?.join(TARGET_32).join("release/aio-programs-32");
-    fs::copy(&built, &binaries.programs_32).with_context(|| built.display().to_string())?;
+    if let Some(to) = &binaries.programs_32 {
+        fs::copy(&built, to).with_context(|| built.display().to_string())?;
+    }
     for path in [&binaries.aiotrace, &binaries.programs] {
         if !path.exists() {
             bail!("{} is not there after the build: start xtask as `cargo xtask`", path.display());
@@ -57,7 +93,11 @@ pub fn build() -> Result<Binaries> {
 
 /// Builds the kernel tests; gives the path of the binary, whose name contains a hash.
 fn build_kernel_tests() -> Result<PathBuf> {
-    let mut build = cargo(&["test", "--release", "-p", "aiotrace", "--test", "kernel", "--no-run"]);
+    test_binary(cargo(&["test", "--release", "-p", "aiotrace", "--test", "kernel", "--no-run"]))
+}
+
+/// Builds a test program; gives its path.
+fn test_binary(mut build: Command) -> Result<PathBuf> {
     build.arg("--message-format=json-render-diagnostics").env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
     let line = command::line(&build);
     eprintln!("$ {line}");

@@ -17,6 +17,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
+    arch::Architecture,
     bench,
     command::{self, REQUIRE_EBPF, cargo},
     demo, kernels, lint, release, setup, vm,
@@ -91,7 +92,10 @@ fn run_parts(options: &Options, report: &mut Report) {
                         kernels::DIRECTORY
                     ));
                 }
-                report.guests("other kernels", &vm::Options::default());
+                report.guests("other kernels", &vm::Options::of_arch(Architecture::X86));
+            });
+            report.part("arm64", |report| {
+                report.guests("kernels of arm64", &vm::Options::of_arch(Architecture::Arm));
             });
             report.part("instructions in guests", |report| {
                 report.guests("what the probes cost", &vm::Options::of_cost());

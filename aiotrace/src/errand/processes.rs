@@ -6,6 +6,7 @@ use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
 
 use super::{A_SCAN, ASLEEP, Errand as _, errands};
 use crate::{
+    arch::Before,
     event::{Address, File, Handle, Open, Thread},
     proc::{
         self, Blocked, descriptor, is_filtered, is_over, name, pidfd_open, ring, scan, status_field,
@@ -25,6 +26,8 @@ errands! {
         BlockedCalls() -> Vec<Blocked> = proc::blocked_calls;
         /// [`proc::blocked_call`]
         BlockedCall(tid: u32) -> Option<Blocked> = proc::blocked_call;
+        /// [`proc::within`]
+        Within(tid: u32) -> Option<Before> = proc::within;
         /// [`proc::read_timespec`]
         ReadTimespec(at: u64) -> Option<Timespec> = proc::read_timespec;
         /// [`proc::threads_of_space`]

@@ -127,7 +127,7 @@ pub fn open(pid: u32, fd: u32) -> Open {
 fn alignment(status: &libc::statx) -> Option<Alignment> {
     let (memory, write) = (status.stx_dio_mem_align, status.stx_dio_offset_align);
     if status.stx_mask & libc::STATX_DIOALIGN != 0 && memory > 0 && write > 0 {
-        let read = match status.stx_dio_read_offset_align {
+        let read = match read_offset_align(status) {
             0 => write,
             read if status.stx_mask & libc::STATX_DIO_READ_ALIGN != 0 => read,
             _ => write,
@@ -143,6 +143,14 @@ fn alignment(status: &libc::statx) -> Option<Alignment> {
     let of_device = || Some((logical_block(device)?, AlignmentSource::Device));
     let (size, source) = of_device().or_else(of_file_system)?;
     (size > 0).then_some(Alignment { memory: size, write: size, read: size, source })
+}
+
+/// `stx_dio_read_offset_align` (Linux 6.14), for which not every C library has a name:
+/// <https://elixir.bootlin.com/linux/v6.18/source/include/uapi/linux/stat.h#L187>
+fn read_offset_align(status: &libc::statx) -> u32 {
+    const AT: usize = std::mem::offset_of!(libc::statx, stx_atomic_write_segments_max) + 4;
+    // SAFETY: the structure goes on behind this word, and its bytes are numbers of the kernel.
+    unsafe { std::ptr::from_ref(status).byte_add(AT).cast::<u32>().read() }
 }
 
 /// The size of a logical block of a disk, or of the disk of a partition.

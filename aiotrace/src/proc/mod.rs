@@ -16,7 +16,7 @@ pub mod system;
 mod threads;
 
 pub use self::{
-    blocked::{Blocked, blocked_call, blocked_calls, read_timespec, waits_in_exit},
+    blocked::{Blocked, blocked_call, blocked_calls, read_timespec, waits_in_exit, within},
     memory::{read_memory, try_read_memory, write_memory},
     process::{
         all, auxiliary_vector, cgroup, children, has_seccomp_filter, has_thread, is_alive,

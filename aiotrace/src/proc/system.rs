@@ -4,6 +4,7 @@ use std::{
     fs::{self, File},
     io::{self, BufRead as _, BufReader},
     os::unix::fs::MetadataExt as _,
+    sync::OnceLock,
 };
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
@@ -18,6 +19,14 @@ pub fn sysctl(name: &str) -> Option<String> {
 /// The value of a file below /proc/sys that is a number.
 pub fn sysctl_number(name: &str) -> Option<u64> {
     sysctl(name)?.parse().ok()
+}
+
+/// The size of a page of this machine, in bytes.
+pub fn page_size() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    // SAFETY: the call takes no pointers.
+    let ask = || usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    *SIZE.get_or_init(ask)
 }
 
 /// The release of the running kernel.

@@ -58,7 +58,7 @@ impl Named {
             assert_eq!(libc::fstatfs(self.fd(), &raw mut about), 0, "fstatfs");
             about.f_type
         };
-        kind == libc::TMPFS_MAGIC || kind == RAMFS
+        [libc::TMPFS_MAGIC as i64, RAMFS as i64].contains(&(kind as i64))
     }
 
     /// Fills the file with this many pages of `x`.

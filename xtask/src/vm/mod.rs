@@ -32,7 +32,7 @@ use self::{
     results::Run,
     table::{KERNELS, Kernel, SHARES},
 };
-use crate::{cost, kernels, release};
+use crate::{arch::Architecture, cost, kernels, release};
 
 /// Run the kernel tests on other kernels, in virtual machines
 #[derive(Debug, Default, Args)]
@@ -41,9 +41,9 @@ pub struct Options {
     /// it, all in AIOTRACE_KERNELS, or Debian's, fetched with apt
     #[arg(long, value_name = "FILE|NAME")]
     kernel: Vec<String>,
-    /// Use kernels of this architecture
-    #[arg(long, value_enum, default_value_t)]
-    arch: Architecture,
+    /// Use kernels of this architecture only
+    #[arg(long, value_enum)]
+    arch: Option<Architecture>,
     /// A probe set: auto, the best; trampoline, kprobe or syscall; or ptrace. May be repeated;
     /// without it, all tests run with auto, and the tests events:: with the others too
     #[arg(long, value_enum, value_name = "SET", conflicts_with = "cost")]
@@ -78,13 +78,6 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Architecture {
-    #[default]
-    #[value(name = "x86_64")]
-    X86,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Set {
     Auto,
@@ -95,6 +88,11 @@ enum Set {
 }
 
 impl Options {
+    /// The options for all guests of an architecture.
+    pub fn of_arch(arch: Architecture) -> Self {
+        Self { arch: Some(arch), ..Self::default() }
+    }
+
     /// The options that measure what the probes cost and compare it with the table.
     pub fn of_cost() -> Self {
         Self { cost: true, ..Self::default() }
@@ -125,6 +123,7 @@ const ABOUT_CONCLUSIONS: &str = "events::,calls::,findings::,rings::,cases::,rep
 /// A virtual machine, and what it runs.
 struct Guest {
     kernel: &'static Kernel,
+    arch: Architecture,
     file: PathBuf,
     /// The probe sets, and the filter of the tests to run with each.
     runs: Vec<(Set, String)>,
@@ -172,7 +171,9 @@ pub fn run(options: &Options) -> Result<()> {
 /// The guests for whose kernels there is no file.
 pub fn missing() -> Result<Vec<&'static str>> {
     let files = kernels::find(&[])?;
-    let has_none = |it: &&Kernel| !files.iter().any(|file| is_file_of(file, it));
+    let files: Vec<(&PathBuf, Architecture)> =
+        files.iter().map(|it| Ok((it, kernels::architecture(it)?))).collect::<Result<_>>()?;
+    let has_none = |it: &&Kernel| !files.iter().any(|(file, arch)| is_file_of(file, *arch, it));
     Ok(KERNELS.iter().filter(has_none).map(|it| it.name).collect())
 }
 
@@ -260,7 +261,6 @@ pub fn cost(kernel: &[String]) -> Result<Vec<(String, String)>> {
 
 /// The guests that were asked for.
 fn guests(options: &Options) -> Result<Vec<Guest>> {
-    let Architecture::X86 = options.arch;
     let mut guests = Vec::new();
     // The name of a guest selects that guest; other text selects each guest whose kernel's file
     // name contains it.
@@ -277,8 +277,12 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
     files.sort();
     files.dedup();
     for file in files {
+        let arch = kernels::architecture(&file)?;
+        if options.arch.is_some_and(|it| it != arch) {
+            continue;
+        }
         let known: Vec<&'static Kernel> =
-            KERNELS.iter().filter(|it| is_file_of(&file, it)).collect();
+            KERNELS.iter().filter(|it| is_file_of(&file, arch, it)).collect();
         if known.is_empty() {
             bail!(
                 "nothing is known of {}: add a row for it to aiotrace/tests/kernel/kernels.rs, so that \
@@ -297,7 +301,7 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
             };
             // Tests that a filter selects run in every guest.
             let runs_everything = options.everywhere || options.filter.is_some();
-            guests.push(Guest { kernel, file: file.clone(), runs, clock, runs_everything });
+            guests.push(Guest { kernel, arch, file: file.clone(), runs, clock, runs_everything });
         }
     }
     if guests.is_empty() && options.cost {
@@ -308,7 +312,10 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
         bail!("no guest of {names} is meant by {}", options.kernel.join(", "));
     }
     let has_share = |share| guests.iter().any(|it| it.kernel.share == Some(share));
-    let leaves_out = options.kernel.is_empty() && !options.everywhere && !options.cost;
+    let leaves_out = options.kernel.is_empty()
+        && options.arch != Some(Architecture::Arm)
+        && !options.everywhere
+        && !options.cost;
     if leaves_out && !(0..SHARES).all(has_share) {
         println!(
             "Not all kernels of aiotrace/tests/kernel/kernels.rs are here: some tests for which one guest is \
@@ -318,18 +325,23 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
     Ok(guests)
 }
 
-/// Whether the file is `vmlinuz-NAME`, or the same kernel under the name of Debian's package.
-fn is_file_of(file: &Path, kernel: &Kernel) -> bool {
+/// Whether the file, which is of this architecture, is `vmlinuz-NAME`, or the same kernel under the
+/// name of Debian's package.
+fn is_file_of(file: &Path, arch: Architecture, kernel: &Kernel) -> bool {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.trim_start_matches("vmlinuz-");
-    let own = kernel.name.split(',').next().unwrap_or_default();
-    let is_debians = name.starts_with(kernel.release) && name.contains("-cloud-amd64");
-    name == own || (is_debians && own.ends_with("-debian"))
+    let name = name.trim_start_matches("vmlinuz-").trim_end_matches(".gz");
+    let own = kernel.name.split(',').next().unwrap_or_default().trim_end_matches("-arm64");
+    let clouds = format!("-cloud-{}", arch.debian());
+    let is_debians = name.starts_with(kernel.release) && name.contains(&clouds);
+    kernel.arch == arch.name() && (name == own || (is_debians && own.ends_with("-debian")))
 }
 
 /// The probe sets that a guest with this kernel runs, each with the filter of its tests.
 fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
     let filter = options.filter.clone();
+    if kernel.arch != Architecture::X86.name() && !options.everywhere {
+        return arm_runs(options, filter);
+    }
     if !options.probes.is_empty() {
         let of = |set: Set| {
             let all = if set == Set::Auto { "" } else { ABOUT_EVENTS };
@@ -352,13 +364,43 @@ fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
     [(Set::Auto, String::new())].into_iter().chain(others).collect()
 }
 
+/// What guests of arm64 run: what depends on registers, numbers of calls, and how the kernel can be
+/// probed. The rest is the same code as on x86-64.
+const ABOUT_ARM: &str = "events::pairs_3,events::short_submit,events::t6,events::t18,events::reap_ring_20,\
+    received::a_call,received::a_short,received::the_rest,stacks::the_functions,ls::contexts";
+/// What they run with ptrace.
+const ABOUT_ARM_BY_PTRACE: &str =
+    "events::pairs_3,events::short_submit,events::t18,received::,attach::a_blocked";
+
+/// The probe sets that a guest of arm64 runs, each with the filter of its tests.
+fn arm_runs(options: &Options, filter: Option<String>) -> Vec<(Set, String)> {
+    let all = [(Set::Auto, ABOUT_ARM), (Set::Syscall, EVENTS), (Set::Ptrace, ABOUT_ARM_BY_PTRACE)];
+    let is_asked_for = |it: &(Set, &str)| match options.probes.is_empty() {
+        true => filter.is_none() || it.0 == Set::Auto,
+        false => options.probes.contains(&it.0),
+    };
+    let asked = all.into_iter().filter(is_asked_for);
+    asked.map(|(set, about)| (set, filter.clone().unwrap_or_else(|| about.to_owned()))).collect()
+}
+
 /// Builds what the guests need, and boots them; their logs go to the directory.
-fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<(Result<Console>, f64)>> {
+fn build_and_boot(guests: &[Guest], directory: &Path) -> Result<Vec<Ended>> {
     fs::create_dir_all(directory)?;
     let _lock = lock(directory)?;
-    let initramfs = directory.join("initramfs.cpio");
-    write_initramfs(&initramfs, &release::build()?)?;
-    Ok(boot_all(guests, &initramfs, directory))
+    let mut consoles: Vec<Option<Ended>> = guests.iter().map(|_| None).collect();
+    for arch in Architecture::ALL {
+        let of_it: Vec<usize> = (0..guests.len()).filter(|it| guests[*it].arch == arch).collect();
+        if of_it.is_empty() {
+            continue;
+        }
+        let initramfs = directory.join(format!("initramfs-{}.cpio", arch.name()));
+        write_initramfs(&initramfs, &release::build_for(arch)?, arch)?;
+        let booted = boot_all(guests, &of_it, arch, &initramfs, directory);
+        for (index, ended) in booted {
+            consoles[index] = Some(ended);
+        }
+    }
+    Ok(consoles.into_iter().flatten().collect())
 }
 
 /// Locks the directory: two of these commands at once would write the same files.
@@ -372,13 +414,22 @@ fn lock(directory: &Path) -> Result<File> {
     Ok(file)
 }
 
-/// Boots the guests, two at a time, as each takes one processor. Gives the console of each, and how
-/// many seconds it took.
-fn boot_all(guests: &[Guest], initramfs: &Path, directory: &Path) -> Vec<(Result<Console>, f64)> {
-    let qemu = Qemu::default();
+/// What a guest wrote, and how many seconds it took.
+type Ended = (Result<Console>, f64);
+
+/// Boots those of the guests that have this architecture, two at a time, as each takes one processor.
+/// Gives what became of each.
+fn boot_all(
+    guests: &[Guest],
+    of_arch: &[usize],
+    arch: Architecture,
+    initramfs: &Path,
+    directory: &Path,
+) -> BTreeMap<usize, Ended> {
+    let qemu = Qemu::new(arch);
     // Begin with the guests that run a share of the tests for which one guest is enough, as they take
     // longest, and with newer kernels before older ones.
-    let mut order: Vec<usize> = (0..guests.len()).rev().collect();
+    let mut order: Vec<usize> = of_arch.iter().rev().copied().collect();
     order.sort_by_key(|it| guests[*it].kernel.share.is_none());
     let next = AtomicUsize::new(0);
     let consoles = Mutex::new(BTreeMap::new());
@@ -398,7 +449,7 @@ fn boot_all(guests: &[Guest], initramfs: &Path, directory: &Path) -> Vec<(Result
             scope.spawn(boot);
         }
     });
-    consoles.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
+    consoles.into_inner().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
@@ -408,9 +459,12 @@ mod tests {
     #[test]
     fn a_kernel_is_known_by_its_files_name() {
         let of = |file: &str| -> Vec<&str> {
-            let of_it = KERNELS.iter().filter(|it| is_file_of(Path::new(file), it));
+            let arch = if file.contains("arm64") { Architecture::Arm } else { Architecture::X86 };
+            let of_it = KERNELS.iter().filter(|it| is_file_of(Path::new(file), arch, it));
             of_it.map(|it| it.name).collect()
         };
+        assert_eq!(of("/arm64/vmlinuz-6.12-debian.gz"), ["6.12-debian-arm64"]);
+        assert_eq!(of("vmlinuz-6.1.0-50-cloud-arm64-unsigned"), ["6.1-debian-arm64"]);
         assert_eq!(of("/k/vmlinuz-6.12-debian"), ["6.12-debian", "6.12-debian,lockdown"]);
         assert_eq!(of("vmlinuz-6.12-override"), ["6.12-override"]);
         assert_eq!(of("vmlinuz-6.1.0-41-cloud-amd64-unsigned"), ["6.1-debian"]);

@@ -404,7 +404,9 @@ struct Ready {
 /// The drain must not wait for a processor: it runs before all ordinary threads, as with `perf
 /// record --realtime`, or at least before others. It sleeps most of the time.
 fn before_all() {
-    let first = libc::sched_param { sched_priority: 1 };
+    // SAFETY: the structure holds only numbers. (In some C libraries it has more fields than one.)
+    let mut first: libc::sched_param = unsafe { std::mem::zeroed() };
+    first.sched_priority = 1;
     // SAFETY: the parameter is valid.
     if unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const first) } != 0 {
         go_first();

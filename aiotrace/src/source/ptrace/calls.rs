@@ -3,6 +3,7 @@
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, Iocb, RingHeader, Syscall, Timespec},
+    arch::Place,
     record::{
         Call, Cancel, Destroy, EVENTS_PER_RECORD, Events, Header, IOCBS_PER_RECORD, ITEMS_PER_CALL,
         Kind, Memory as Mark, NewEntries, PAGE, RingSample, STACK_PAGES, Setup, Sigset, Stack,
@@ -47,7 +48,7 @@ impl Calls {
         &mut self,
         tracee: &mut Tracee,
         call: &mut InCall,
-        place: impl FnOnce() -> Option<[u64; 3]>,
+        place: impl FnOnce() -> Option<Place>,
         new: impl FnMut(New),
     ) {
         let wants_stack = match call.syscall {
@@ -84,10 +85,10 @@ impl Calls {
     }
 
     /// Fetches at once what is read below when a call begins.
-    fn fetch_at_entry(&self, tracee: &Tracee, call: &InCall, place: Option<[u64; 3]>) {
+    fn fetch_at_entry(&self, tracee: &Tracee, call: &InCall, place: Option<Place>) {
         let [handle, nr, pointers, _, timeout, _] = call.args;
-        let mut wanted: Vec<Wanted> = place.map_or(Vec::new(), |[_, sp, _]| {
-            stack_pages(sp).map(|page| Wanted::Bytes(page, PAGE)).collect()
+        let mut wanted: Vec<Wanted> = place.map_or(Vec::new(), |it| {
+            stack_pages(it.sp).map(|page| Wanted::Bytes(page, PAGE)).collect()
         });
         match call.syscall {
             Syscall::Submit => {
@@ -300,10 +301,12 @@ impl Calls {
     }
 
     /// Writes the user stack, from `sp` on.
-    fn stack(&mut self, tracee: &mut Tracee, time: u64, [ip, sp, bp]: [u64; 3]) {
+    fn stack(&mut self, tracee: &mut Tracee, time: u64, place: Place) {
         let mut bytes = vec![0; STACK_PAGES * PAGE];
         let (mut pages, mut read) = (0, 0);
-        for ((index, page), at) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(sp)) {
+        for ((index, page), at) in
+            (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(place.sp))
+        {
             // A missing page does not end the stack: a large buffer in it may never have been written to.
             if tracee.memory().read(at, page) {
                 read |= 1 << index;
@@ -312,7 +315,7 @@ impl Calls {
         }
         let header = header(tracee, Kind::Stack, 0, time);
         let space = tracee.space;
-        let record = Stack { header, ip, sp, bp, pages, read, known: 0, space };
+        let record = Stack { header, place, pages, read, known: 0, space };
         self.records.emit_with(&record, &bytes[..pages as usize * PAGE]);
     }
 
@@ -336,7 +339,7 @@ pub fn width(abi: Abi) -> u8 {
 
 /// Size of a timeout, in bytes.
 fn timespec_bytes(abi: Abi) -> usize {
-    if matches!(abi, Abi::I386) { 8 } else { size_of::<Timespec>() }
+    if matches!(abi, Abi::Compat) { 8 } else { size_of::<Timespec>() }
 }
 
 /// The part that the records of all calls have in common, for a call that ends.

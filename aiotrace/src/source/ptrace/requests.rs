@@ -5,8 +5,6 @@
 use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-pub use crate::seccomp::X86_64;
-
 /// Options at [`seize`], `PTRACE_O_*`.
 pub mod option {
     /// Marks stops at system calls, to tell them from signals.
@@ -40,9 +38,6 @@ pub const ENTRY: u8 = 1;
 pub const EXIT: u8 = 2;
 /// `op` of [`Syscall`]: a filter answered `SECCOMP_RET_TRACE`.
 pub const SECCOMP: u8 = 3;
-
-/// `AUDIT_ARCH_I386` of include/uapi/linux/audit.h.
-pub const I386: u32 = 0x4000_0003;
 
 /// `struct ptrace_syscall_info` of include/uapi/linux/ptrace.h (Linux 5.3).
 #[derive(
@@ -81,7 +76,14 @@ impl Syscall {
     }
 }
 
-fn request(request: u32, tid: u32, address: u64, data: u64) -> Result<i64, Errno> {
+/// The type of a request, which differs between C libraries.
+#[cfg(target_env = "musl")]
+type Request = libc::c_int;
+/// The type of a request, which differs between C libraries.
+#[cfg(not(target_env = "musl"))]
+type Request = libc::c_uint;
+
+fn request(request: Request, tid: u32, address: u64, data: u64) -> Result<i64, Errno> {
     // SAFETY: the callers pass addresses of memory that is large enough for their request.
     Errno::result(unsafe { libc::ptrace(request, tid as libc::pid_t, address, data) })
 }
@@ -148,24 +150,11 @@ pub fn event_message(tid: u32) -> Result<u64, Errno> {
 /// The system call at which a tracee is stopped.
 pub fn syscall(tid: u32) -> Result<Syscall, Errno> {
     /// libc has this constant only for some targets.
-    const PTRACE_GET_SYSCALL_INFO: u32 = 0x420e;
+    const PTRACE_GET_SYSCALL_INFO: Request = 0x420e;
     let mut info = Syscall::default();
     let size = size_of::<Syscall>() as u64;
     request(PTRACE_GET_SYSCALL_INFO, tid, size, &raw mut info as u64)?;
     Ok(info)
-}
-
-/// The registers of a stopped tracee.
-pub fn registers(tid: u32) -> Result<libc::user_regs_struct, Errno> {
-    // SAFETY: the structure holds only numbers.
-    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-    request(libc::PTRACE_GETREGS, tid, 0, &raw mut registers as u64)?;
-    Ok(registers)
-}
-
-/// Changes the registers of a stopped tracee.
-pub fn set_registers(tid: u32, registers: &libc::user_regs_struct) -> Result<(), Errno> {
-    request(libc::PTRACE_SETREGS, tid, 0, std::ptr::from_ref(registers) as u64).map(drop)
 }
 
 /// The next tracee that stopped or ended, and its status; `None` if there is none. Other children of this process

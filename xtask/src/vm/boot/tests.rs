@@ -27,7 +27,10 @@ impl Replaced {
         if has_kvm {
             fs::write(&kvm, "").expect("a file");
         }
+        let own = |it: &Architecture| it.target().is_none();
+        let arch = Architecture::ALL.into_iter().find(own).expect("one of these");
         let qemu = Qemu {
+            arch,
             program,
             kvm,
             patience: Duration::from_secs(3),
