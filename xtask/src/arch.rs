@@ -10,9 +10,10 @@ use clap::ValueEnum;
 use flate2::read::GzDecoder;
 
 /// An architecture.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Architecture {
     /// x86-64
+    #[default]
     #[value(name = "x86_64")]
     X86,
     /// arm64

@@ -59,7 +59,7 @@ pub fn sees_inside() -> bool {
     match (guest(), set()) {
         (_, "trampoline" | "kprobe") => true,
         (_, "syscall" | "ptrace" | "ptrace-no-seccomp") => false,
-        (Some(_), _) => true,
+        (Some(kernel), _) => kernel.best != "syscall",
         (None, _) => ["trampolines", "kprobes"].contains(&doctor_says("completions")),
     }
 }

@@ -7,6 +7,7 @@
 mod boot;
 mod initramfs;
 mod results;
+mod runs;
 #[path = "../../../aiotrace/tests/kernel/kernels.rs"]
 #[expect(dead_code, reason = "the tests read the rest")]
 mod table;
@@ -23,14 +24,18 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use clap::{Args, ValueEnum};
+use clap::Args;
 
-pub use self::results::unstable_in;
 use self::{
     boot::{Clock, Console, Qemu},
     initramfs::write as write_initramfs,
     results::Run,
+    runs::{Set, runs},
     table::{KERNELS, Kernel, SHARES},
+};
+pub use self::{
+    results::unstable_in,
+    runs::{ABOUT_EVENTS, EVENTS},
 };
 use crate::{arch::Architecture, cost, kernels, release};
 
@@ -41,9 +46,9 @@ pub struct Options {
     /// it, all in AIOTRACE_KERNELS, or Debian's, fetched with apt
     #[arg(long, value_name = "FILE|NAME")]
     kernel: Vec<String>,
-    /// Use kernels of this architecture only
-    #[arg(long, value_enum)]
-    arch: Option<Architecture>,
+    /// Use kernels of this architecture
+    #[arg(long, value_enum, default_value_t)]
+    arch: Architecture,
     /// A probe set: auto, the best; trampoline, kprobe or syscall; or ptrace. May be repeated;
     /// without it, all tests run with auto, and the tests events:: with the others too
     #[arg(long, value_enum, value_name = "SET", conflicts_with = "cost")]
@@ -78,47 +83,12 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Set {
-    Auto,
-    Trampoline,
-    Kprobe,
-    Syscall,
-    Ptrace,
-}
-
 impl Options {
-    /// The options for all guests of an architecture.
-    pub fn of_arch(arch: Architecture) -> Self {
-        Self { arch: Some(arch), ..Self::default() }
-    }
-
     /// The options that measure what the probes cost and compare it with the table.
     pub fn of_cost() -> Self {
         Self { cost: true, ..Self::default() }
     }
 }
-
-impl Set {
-    const BY_BPF: [Self; 3] = [Self::Trampoline, Self::Kprobe, Self::Syscall];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Trampoline => "trampoline",
-            Self::Kprobe => "kprobe",
-            Self::Syscall => "syscall",
-            Self::Ptrace => "ptrace",
-        }
-    }
-}
-
-/// The tests of the events that each source yields for each call.
-pub const EVENTS: &str = "events::";
-/// The tests of events rather than of the command line: all sources must pass them alike.
-pub const ABOUT_EVENTS: &str = "events::,calls::,findings::";
-/// The same tests, and those of what is concluded from events.
-const ABOUT_CONCLUSIONS: &str = "events::,calls::,findings::,rings::,cases::,reports::";
 
 /// A virtual machine, and what it runs.
 struct Guest {
@@ -278,7 +248,7 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
     files.dedup();
     for file in files {
         let arch = kernels::architecture(&file)?;
-        if options.arch.is_some_and(|it| it != arch) {
+        if options.arch != arch {
             continue;
         }
         let known: Vec<&'static Kernel> =
@@ -313,7 +283,7 @@ fn guests(options: &Options) -> Result<Vec<Guest>> {
     }
     let has_share = |share| guests.iter().any(|it| it.kernel.share == Some(share));
     let leaves_out = options.kernel.is_empty()
-        && options.arch != Some(Architecture::Arm)
+        && options.arch == Architecture::X86
         && !options.everywhere
         && !options.cost;
     if leaves_out && !(0..SHARES).all(has_share) {
@@ -334,53 +304,6 @@ fn is_file_of(file: &Path, arch: Architecture, kernel: &Kernel) -> bool {
     let clouds = format!("-cloud-{}", arch.debian());
     let is_debians = name.starts_with(kernel.release) && name.contains(&clouds);
     kernel.arch == arch.name() && (name == own || (is_debians && own.ends_with("-debian")))
-}
-
-/// The probe sets that a guest with this kernel runs, each with the filter of its tests.
-fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
-    let filter = options.filter.clone();
-    if kernel.arch != Architecture::X86.name() && !options.everywhere {
-        return arm_runs(options, filter);
-    }
-    if !options.probes.is_empty() {
-        let of = |set: Set| {
-            let all = if set == Set::Auto { "" } else { ABOUT_EVENTS };
-            (set, filter.clone().unwrap_or_else(|| all.to_owned()))
-        };
-        return options.probes.iter().copied().map(of).collect();
-    }
-    if let Some(filter) = filter {
-        return vec![(Set::Auto, filter)];
-    }
-    let others = Set::BY_BPF.into_iter().filter(|it| it.name() != kernel.best);
-    // If the kernel skips runs of a set's probes, only the tests of events run: they compare what
-    // was seen.
-    let filter = |set: Set| {
-        let about_all = options.everywhere && !kernel.skipped.contains(&set.name());
-        if about_all { ABOUT_CONCLUSIONS } else { EVENTS }
-    };
-    let has_others = kernel.has_other_sets || options.everywhere;
-    let others = others.filter(|_| has_others).map(|it| (it, filter(it).to_owned()));
-    [(Set::Auto, String::new())].into_iter().chain(others).collect()
-}
-
-/// What guests of arm64 run: what depends on registers, numbers of calls, and how the kernel can be
-/// probed. The rest is the same code as on x86-64.
-const ABOUT_ARM: &str = "events::pairs_3,events::short_submit,events::t6,events::t18,events::reap_ring_20,\
-    received::a_call,received::a_short,received::the_rest,stacks::the_functions,ls::contexts";
-/// What they run with ptrace.
-const ABOUT_ARM_BY_PTRACE: &str =
-    "events::pairs_3,events::short_submit,events::t18,received::,attach::a_blocked";
-
-/// The probe sets that a guest of arm64 runs, each with the filter of its tests.
-fn arm_runs(options: &Options, filter: Option<String>) -> Vec<(Set, String)> {
-    let all = [(Set::Auto, ABOUT_ARM), (Set::Syscall, EVENTS), (Set::Ptrace, ABOUT_ARM_BY_PTRACE)];
-    let is_asked_for = |it: &(Set, &str)| match options.probes.is_empty() {
-        true => filter.is_none() || it.0 == Set::Auto,
-        false => options.probes.contains(&it.0),
-    };
-    let asked = all.into_iter().filter(is_asked_for);
-    asked.map(|(set, about)| (set, filter.clone().unwrap_or_else(|| about.to_owned()))).collect()
 }
 
 /// Builds what the guests need, and boots them; their logs go to the directory.
@@ -477,24 +400,5 @@ mod tests {
         for wrong in ["", "a b", "a;b", "a/b", "a=b"] {
             assert!(name(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn each_probe_set_is_tried_and_a_filter_is_passed_on() {
-        let kernel = KERNELS.iter().find(|it| it.best == "kprobe").expect("one");
-        let of = |options: &Options| -> Vec<(&str, String)> {
-            runs(options, kernel).into_iter().map(|(set, filter)| (set.name(), filter)).collect()
-        };
-        let all = [
-            ("auto", String::new()),
-            ("trampoline", "events::".to_owned()),
-            ("syscall", "events::".to_owned()),
-        ];
-        assert_eq!(of(&Options::default()), all);
-        let filter = Some("short".to_owned());
-        let one = Options { filter, ..Options::default() };
-        assert_eq!(of(&one), [("auto", "short".to_owned())]);
-        let asked = Options { probes: vec![Set::Syscall], ..one };
-        assert_eq!(of(&asked), [("syscall", "short".to_owned())]);
     }
 }
