@@ -101,7 +101,7 @@ pub const KERNELS: [Kernel; 10] = [
     Kernel {
         name: "6.1-debian-arm64",
         release: "6.1.",
-        best: "syscall",
+        best: "syscall+kprobe",
         mechanisms: &[("write_user", Never)],
         ..ARM
     },
