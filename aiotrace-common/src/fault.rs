@@ -67,6 +67,14 @@ pub mod mechanism {
     pub const WRITE_USER: u32 = 4;
 }
 
+/// [`Rule::looked_up`]: conditions that only ptrace can decide, because it looks something up at the call.
+pub mod looked_up {
+    /// The file must be one of those that `path=` of the rule named.
+    pub const FILES: u32 = 1;
+    /// The call must be made at a place that `site=` or `caller=` of the rule named.
+    pub const PLACE: u32 = 1 << 1;
+}
+
 /// What became of a rule's decision: bits that records have beside the rule's number.
 pub mod effect {
     /// The number of the rule, from 1; 0 for none.
@@ -117,8 +125,8 @@ pub struct Rule {
     pub tid: u32,
     /// One of [`per`].
     pub per: u32,
-    /// 1: the file must be one of those that `path=` of this rule named.
-    pub files: u32,
+    /// Conditions that must be looked up: bits of [`looked_up`].
+    pub looked_up: u32,
     /// One of [`mechanism`].
     pub mechanism: u32,
 }
@@ -141,14 +149,14 @@ impl Rule {
         fd: ANY_FD,
         tid: 0,
         per: per::PROCESS,
-        files: 0,
+        looked_up: 0,
         mechanism: 0,
     };
 
-    /// Whether the rule has a condition on requests.
+    /// Whether the rule has a condition on requests, or on what must be looked up.
     #[inline(always)]
     pub const fn asks_for_requests(&self) -> bool {
-        self.ops != 0 || self.fd != ANY_FD || self.files != 0
+        self.ops != 0 || self.fd != ANY_FD || self.looked_up != 0
     }
 
     /// Whether a request meets the rule's conditions on requests. `is_of_files`: its file is one of
@@ -157,7 +165,7 @@ impl Rule {
     pub const fn describes(&self, opcode: u16, fd: u32, is_of_files: bool) -> bool {
         (self.ops == 0 || (opcode < 32 && self.ops & 1 << opcode != 0))
             && (self.fd == ANY_FD || self.fd == fd)
-            && (self.files == 0 || is_of_files)
+            && (self.looked_up & looked_up::FILES == 0 || is_of_files)
     }
 
     /// Whether the rule counts this call or completion.
@@ -217,7 +225,8 @@ pub struct Facts {
     /// The ordinal of the process: processes are numbered from 0, in the order of their first AIO
     /// calls since the rules were armed.
     pub process: u64,
-    /// A bit for each rule: one of the requests meets its conditions ([`Rule::describes`]).
+    /// A bit for each rule: one of the requests meets its conditions ([`Rule::describes`]), and so does what was
+    /// looked up.
     pub requests: u32,
 }
 

@@ -48,6 +48,11 @@ pub enum Call {
     Dup2 = 20,
     Dup3 = 21,
     CloseRange = 22,
+    Mmap = 23,
+    Munmap = 24,
+    Msync = 25,
+    Fallocate = 26,
+    IoUringSetup = 27,
 }
 
 /// What a call does to a file.
@@ -63,11 +68,24 @@ pub enum Does {
     Unseen,
     /// It gives up a descriptor, so that another file may get its number.
     Close,
+    /// It maps a file, and what is read from or stored to the mapping is not seen.
+    Map,
+    /// It unmaps memory, so that a look at the mappings comes too late.
+    Unmap,
 }
+
+/// `RWF_APPEND`: <https://elixir.bootlin.com/linux/v6.12.117/source/include/uapi/linux/fs.h#L362>
+const RWF_APPEND: u64 = 0x10;
+/// `MAP_SHARED`, which is a part of `MAP_SHARED_VALIDATE`, too, and `MAP_ANONYMOUS`:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/include/uapi/linux/mman.h#L17>
+const MAP_SHARED: u64 = 1;
+const MAP_ANONYMOUS: u64 = 0x20;
+/// `PROT_WRITE`: <https://elixir.bootlin.com/linux/v6.12.117/source/include/uapi/asm-generic/mman-common.h#L11>
+const PROT_WRITE: u64 = 2;
 
 impl Call {
     /// All calls.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 27] = [
         Self::Read,
         Self::Write,
         Self::Pread,
@@ -90,6 +108,11 @@ impl Call {
         Self::Dup2,
         Self::Dup3,
         Self::CloseRange,
+        Self::Mmap,
+        Self::Munmap,
+        Self::Msync,
+        Self::Fallocate,
+        Self::IoUringSetup,
     ];
 
     /// The call with this number, in the table of 64-bit or of 32-bit calls.
@@ -123,6 +146,11 @@ impl Call {
             Self::Dup2 => "dup2",
             Self::Dup3 => "dup3",
             Self::CloseRange => "close_range",
+            Self::Mmap => "mmap",
+            Self::Munmap => "munmap",
+            Self::Msync => "msync",
+            Self::Fallocate => "fallocate",
+            Self::IoUringSetup => "io_uring_setup",
         }
     }
 
@@ -134,9 +162,15 @@ impl Call {
                 Does::Write
             }
             Self::Fsync | Self::Fdatasync | Self::Sync | Self::Syncfs => Does::Sync,
-            Self::Sendfile | Self::CopyFileRange | Self::Splice | Self::IoUringEnter => {
-                Does::Unseen
-            }
+            Self::Sendfile
+            | Self::CopyFileRange
+            | Self::Splice
+            | Self::IoUringEnter
+            | Self::Msync
+            | Self::Fallocate
+            | Self::IoUringSetup => Does::Unseen,
+            Self::Mmap => Does::Map,
+            Self::Munmap => Does::Unmap,
             Self::Close | Self::Dup2 | Self::Dup3 | Self::CloseRange => Does::Close,
         }
     }
@@ -164,7 +198,8 @@ impl Call {
     #[inline(always)]
     pub const fn fd(self, args: &[u64; 6]) -> u32 {
         match self {
-            Self::Sync => u32::MAX,
+            Self::Sync | Self::Munmap | Self::Msync | Self::IoUringSetup => u32::MAX,
+            Self::Mmap => args[4] as u32,
             // The descriptor that the call replaces.
             Self::Dup2 | Self::Dup3 => args[1] as u32,
             _ => args[0] as u32,
@@ -186,20 +221,54 @@ impl Call {
         }
     }
 
+    /// Whether a call that returned this is told: a close or a dup that gave up a descriptor, an mmap
+    /// of a file, and of those that make no difference if they fail, one that worked.
+    #[inline(always)]
+    pub const fn is_told(self, args: &[u64; 6], ret: i64) -> bool {
+        let is_error = ret < 0 && ret >= -4095;
+        match self {
+            Self::Mmap => !is_error && args[3] & MAP_ANONYMOUS == 0,
+            Self::Munmap | Self::Msync | Self::Fallocate | Self::IoUringSetup => !is_error,
+            Self::Close | Self::Dup2 | Self::Dup3 | Self::CloseRange => self.gave_up(args, ret),
+            _ => true,
+        }
+    }
+
+    /// Where in memory a read puts its data, and a write has it: the first of the vectors, where
+    /// there are vectors; 0 if the call has none.
+    #[inline(always)]
+    pub const fn memory(self, abi: Abi, args: &[u64; 6]) -> u64 {
+        let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };
+        if self.is_placed() { args[1] & mask } else { 0 }
+    }
+
+    /// Whether the call writes to the end of the file, whatever offset it is given.
+    #[inline(always)]
+    pub const fn appends(self, args: &[u64; 6]) -> bool {
+        matches!(self, Self::Pwritev2) && args[5] & RWF_APPEND != 0
+    }
+
+    /// Whether the call moves data at the position of the descriptor.
+    #[inline(always)]
+    pub const fn is_at_position(self, abi: Abi, args: &[u64; 6]) -> bool {
+        self.is_placed() && !self.appends(args) && self.offset(abi, args).is_none()
+    }
+
     /// The number of bytes or iovecs that are asked for; for close_range the last descriptor; for
-    /// other calls 0.
+    /// mmap 1, if stores go to the file; for other calls 0.
     #[inline(always)]
     pub const fn count(self, abi: Abi, args: &[u64; 6]) -> u64 {
         let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };
         match self {
             Self::CloseRange => args[1] & 0xffff_ffff,
+            Self::Mmap => (args[3] & MAP_SHARED != 0 && args[2] & PROT_WRITE != 0) as u64,
             _ if self.is_placed() => args[2] & mask,
             _ => 0,
         }
     }
 
     /// The position in the file, from the registers of arguments; `None` if it is the position of
-    /// the descriptor. (A 64-bit call uses one register, a 32-bit call two, as `pos_from_hilo` puts
+    /// the descriptor, or the end of the file. (A 64-bit call uses one register, a 32-bit call two, as `pos_from_hilo` puts
     /// them together:
     /// <https://elixir.bootlin.com/linux/v6.12.117/source/fs/read_write.c#L1123>)
     #[inline(always)]
@@ -213,6 +282,7 @@ impl Call {
         };
         match self {
             Self::Pread | Self::Pwrite | Self::Preadv | Self::Pwritev => Some(offset),
+            _ if self.appends(args) => None,
             // With -1, preadv2 and pwritev2 use the position of the descriptor.
             Self::Preadv2 | Self::Pwritev2 if offset != -1 => Some(offset),
             _ => None,
@@ -257,6 +327,37 @@ mod tests {
         assert!(Call::CloseRange.gave_up(&args(3, 9, 0), 0));
         assert!(!Call::CloseRange.gave_up(&args(3, 9, 4), 0), "marked only");
         assert!(!Call::CloseRange.gave_up(&args(9, 3, 0), -22));
+    }
+
+    #[test]
+    fn not_every_mapping_is_of_a_file() {
+        let mmap = |prot, flags, fd: u64, ret| {
+            let args = [0, 4096, prot, flags, fd, 0];
+            let told = Call::Mmap.is_told(&args, ret);
+            told.then(|| (Call::Mmap.fd(&args), Call::Mmap.count(Abi::Native, &args)))
+        };
+        assert_eq!(mmap(3, 1, 5, 0x7f00_0000_0000), Some((5, 1)), "MAP_SHARED");
+        assert_eq!(mmap(3, 3, 5, 0x7f00_0000_0000), Some((5, 1)), "MAP_SHARED_VALIDATE");
+        assert_eq!(mmap(3, 2, 5, 0x7f00_0000_0000), Some((5, 0)), "MAP_PRIVATE");
+        assert_eq!(mmap(1, 1, 5, 0x7f00_0000_0000), Some((5, 0)), "PROT_READ");
+        assert_eq!(mmap(3, 0x22, u64::MAX, 0x7f00_0000_0000), None, "MAP_ANONYMOUS");
+        assert_eq!(mmap(3, 1, 5, -13), None, "EACCES");
+        assert!(Call::Msync.is_told(&[0; 6], 0) && !Call::Msync.is_told(&[0; 6], -12));
+    }
+
+    #[test]
+    fn what_is_appended_has_no_place() {
+        let args = [3, 0x1000, 1, 4096, 0, 0x10];
+        assert_eq!(Call::Pwritev2.offset(Abi::Native, &args), None);
+        assert!(!Call::Pwritev2.is_at_position(Abi::Native, &args));
+        assert_eq!(
+            Call::Preadv2.offset(Abi::Native, &args),
+            Some(4096),
+            "it says nothing of reads"
+        );
+        let anywhere = [3, 0x1000, 1, u64::MAX, 0, 0];
+        assert!(Call::Pwritev2.is_at_position(Abi::Native, &anywhere));
+        assert_eq!(Call::Write.memory(Abi::Compat, &[3, 0xf_0000_1000, 1, 0, 0, 0]), 0x1000);
     }
 
     #[test]

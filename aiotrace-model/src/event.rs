@@ -4,6 +4,7 @@ mod file;
 mod looked;
 mod names;
 mod process;
+mod site;
 mod stack;
 
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
@@ -12,9 +13,10 @@ use serde::{Deserialize, Serialize};
 
 pub use self::{
     file::{Alignment, AlignmentSource, File, FileKind, Open},
-    looked::{Holder, Limit, Looked, RingFound, Thread, Waits},
+    looked::{Holder, Limit, Looked, Others, RingFound, Thread, User, Waits, Ways},
     names::{IOCB_FLAGS, POLL_EVENTS, RW_FLAGS, errno_name, opcode_name},
     process::{Change, ExitStatus, Process},
+    site::{SiteId, Step},
     stack::{Frame, Module, ModuleId, Place, Stack},
 };
 use crate::bounded;
@@ -113,7 +115,7 @@ pub struct Call {
     pub ring_before: Option<Ring>,
     /// The call came through the 32-bit entry.
     pub compat: bool,
-    /// Where in the program it was made: io_setup, and io_submit if that is asked for.
+    /// Where in the program it was made: io_setup, and the others if that is asked for.
     pub stack: Option<Stack>,
     /// A fault rule acted on it: what it returned is not, or not only, the kernel's answer.
     pub fault: Option<Fault>,
@@ -194,7 +196,10 @@ pub struct Synchronous {
     /// The offset in the file; `None` if it is unknown: the call has none, and the position of the descriptor was not
     /// seen.
     pub offset: Option<i64>,
-    /// Bytes asked for; for a vectored call, the number of iovecs.
+    /// Where in memory its data is, or the first part of it, if that is known.
+    #[serde(default)]
+    pub memory: Option<Address>,
+    /// Bytes asked for; for a vectored call, the number of iovecs; for mmap 1, if what is stored there goes to the file.
     pub count: u64,
     /// What the kernel returned: bytes moved, or a negative errno.
     pub ret: i64,

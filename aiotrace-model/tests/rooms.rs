@@ -42,9 +42,9 @@ const ROOMS: &[&str] = &[
     "errno",
     "opcode",
     "event",
-    "counted",
     "fault",
     "trace",
+    "counted",
     "records",
     "model",
 ];
@@ -60,6 +60,7 @@ const ROOMS_OF_PROGRAM: &[&str] = &[
     "model",
     "clock",
     "failure",
+    "arch",
     "seccomp",
     "proc",
     "errand",
@@ -70,6 +71,8 @@ const ROOMS_OF_PROGRAM: &[&str] = &[
     "output",
     "inventory",
     "trace",
+    "top",
+    "sweep",
     "fuzz",
     "cli",
 ];

@@ -4,6 +4,8 @@
 
 #[path = "shared/schema.rs"]
 mod schema;
+#[path = "command_line/shells.rs"]
+mod shells;
 
 use std::process::{Command, Output};
 
@@ -21,9 +23,15 @@ fn stderr(arguments: &[&str], status: i32) -> String {
 
 #[test]
 fn a_target_is_required_and_there_is_one_kind_of_it() {
-    assert!(stderr(&["attach"], 2).contains("--pid"));
+    // It says who uses AIO now, if somebody does.
+    let text = stderr(&["attach"], 2);
+    assert!(text.starts_with("aiotrace: which process?") && text.contains("-p "), "{text}");
     assert!(stderr(&["attach", "-a", "-p", "1"], 2).contains("cannot be used with"));
-    assert!(stderr(&["attach", "-p", "fio"], 2).contains("\"fio\" is not a process id"));
+    assert!(stderr(&["attach", "--unit", "a", "-p", "1"], 2).contains("cannot be used with"));
+    let text = stderr(&["attach", "-p", "no-such-name"], 2);
+    assert!(text.contains("no process has the name no-such-name"), "{text}");
+    let text = stderr(&["attach", "--unit", "no-such-unit"], 2);
+    assert!(text.contains("no unit no-such-unit.service has a cgroup here"), "{text}");
     assert!(stderr(&["attach", "-p", ""], 2).contains("does the program run?"));
     assert!(stderr(&["run"], 125).contains("<CMD>"));
 }
@@ -34,6 +42,48 @@ fn a_process_that_is_not_there_is_said_so_before_anything_else() {
     let text = stderr(&["attach", "-p", "4194305"], 2);
     assert!(text.contains("no such process: 4194305"), "{text}");
     assert!(text.contains("`pidof NAME`"), "{text}");
+}
+
+/// The processes of that name are said, and no other is taken.
+#[test]
+fn a_process_can_be_named() {
+    let output =
+        aiotrace(&["attach", "--source", "ptrace", "-p", "command_line-no,1x", "-d", "1ms"]);
+    let text = String::from_utf8(output.stderr).unwrap();
+    assert!(text.contains("no process has the name command_line-no"), "{text}");
+    let ours = std::fs::read_to_string("/proc/self/comm").unwrap();
+    // A rule that is refused ends it before anything is traced.
+    let arguments =
+        ["attach", "-p", ours.trim(), "--inject", "io_submit:error=EAGAIN", "--source", "bpf"];
+    let output = aiotrace(&[&arguments[..], &["--mechanism", "ptrace"]].concat());
+    let text = String::from_utf8(output.stderr).unwrap();
+    let named =
+        text.lines().find_map(|it| it.strip_prefix(&format!("aiotrace: {} is ", ours.trim())));
+    let us = std::process::id().to_string();
+    assert!(named.is_some_and(|it| it.split(", ").any(|pid| pid == us)), "{text}");
+}
+
+#[test]
+fn without_a_command_there_are_five_to_try() {
+    let text = stderr(&[], 2);
+    let tries: Vec<&str> = text.lines().filter(|it| it.starts_with("  aiotrace ")).collect();
+    assert_eq!(tries.len(), 5, "{text}");
+    assert!(text.lines().count() < 12, "{text}");
+}
+
+#[test]
+fn a_program_that_cannot_be_executed_is_one_line() {
+    for (program, status, why) in [
+        ("no-such-program", 127, "ENOENT"),
+        ("/etc/passwd", 126, "EACCES"),
+        ("/tmp", 126, "EACCES"),
+    ] {
+        let output = aiotrace(&["run", "--", program]);
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(status), "{program}: {text}");
+        assert!(text.starts_with(&format!("aiotrace: cannot execute {program}: {why}")), "{text}");
+        assert_eq!((text.lines().count(), output.stdout.len()), (1, 0), "{text}");
+    }
 }
 
 #[test]
@@ -174,16 +224,24 @@ fn a_lease_on_a_file_is_not_waited_for() {
 
 #[test]
 fn the_help_fits_a_terminal() {
-    for command in
-        [&["--help"][..], &["attach", "-h"], &["run", "-h"], &["ls", "-h"], &["explain", "-h"]]
-    {
+    for command in [
+        &["--help"][..],
+        &["attach", "-h"],
+        &["run", "-h"],
+        &["ls", "-h"],
+        &["top", "-h"],
+        &["explain", "-h"],
+    ] {
         let output = aiotrace(command);
         assert_eq!(output.status.code(), Some(0));
         let text = String::from_utf8(output.stdout).unwrap();
         assert!(text.lines().all(|line| line.chars().count() <= 100), "{text}");
         assert!(!text.contains('\x1b'), "no colours where there is no terminal");
     }
-    insta::assert_snapshot!(String::from_utf8(aiotrace(&["attach", "-h"]).stdout).unwrap());
+    let [short, long] = ["-h", "--help"].map(|it| aiotrace(&["attach", it]).stdout);
+    let lines = |text: &[u8]| text.split(|it| *it == b'\n').count();
+    assert!(lines(&short) < 60 && lines(&long) > 2 * lines(&short), "{}", lines(&short));
+    insta::assert_snapshot!(String::from_utf8(short).unwrap());
 }
 
 #[test]
@@ -308,4 +366,16 @@ fn recording(name: &str) -> tempfile::NamedTempFile {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), bytes).unwrap();
     file
+}
+
+#[test]
+fn a_screen_needs_a_terminal_and_a_timeline_a_file() {
+    // Here stdout is a pipe.
+    assert!(stderr(&["top", "-n", "0"], 2).contains("0 is not in 1.."));
+    assert!(stderr(&["top", "-s", "cpu"], 2).contains("the columns are pid, name"));
+    assert!(stderr(&["top", "-F", "("], 2).contains("is no regular expression"));
+    assert!(stderr(&["top", "-p", "1", "--proc"], 2).contains("cannot be used with"));
+    assert!(stderr(&["top", "/nonexistent"], 2).contains("cannot open /nonexistent"));
+    let text = stderr(&["attach", "-a", "-q", "--format", "perfetto"], 2);
+    assert!(text.contains("-c and -q do not go with it") && text.contains("-o FILE"), "{text}");
 }

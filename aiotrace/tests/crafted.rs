@@ -115,7 +115,7 @@ fn process(name: &[u8], change: Change) -> Body {
 }
 
 fn function(name: &str) -> Function {
-    Function { function: Some(name.into()), file: Some(name.into()), line: Some(1) }
+    Function { function: Some(name.into()), file: Some(name.into()), line: Some(1), symbol: None }
 }
 
 fn functions(functions: Vec<Function>) -> Item<&'static Event> {

@@ -14,8 +14,8 @@ use std::{
 use aiotrace::{
     event::{
         Address, Adopted, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
-        ExitStatus, Fault, Gone, Handle, How, IoEvent, Iocb, Moved, Process, Refused, Ring, Sigset,
-        Syscall, Timespec, Unfinished, Why,
+        ExitStatus, Fault, Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Process, Refused, Ring,
+        Sigset, Syscall, Timespec, Unfinished, Ways, Why,
     },
     model::{Model, Rules, Settings, Thresholds},
     output::{
@@ -135,6 +135,7 @@ fn symbols() -> Symbolizer {
         function: Some(name.to_owned()),
         file: file.map(str::to_owned),
         line: file.map(|_| 12),
+        symbol: Some(name.to_owned()),
     };
     Symbolizer::with(move |module, _| match module.name() {
         b"libc.so.6" => vec![vec![function("syscall", None)]],
@@ -186,6 +187,8 @@ fn faults() -> Vec<Event> {
         at(350, changed(Done)),
         reaped,
         at(380, changed(WouldBe)),
+        // Nothing else may have done what was left undone.
+        at(390, Body::Looked(Looked::Ways { fd: 3, ways: Some(Ways::default()) })),
     ];
     all.push(exit);
     // These events belong to a program of their own.
@@ -448,7 +451,9 @@ fn json_of_every_event_is_of_the_format() {
     }
     let is_told = |it: &&str| it.contains("\"event\":\"f");
     let told = json.lines().filter(is_told).count();
-    assert_eq!(json.lines().count(), events().len() + told + 2, "and the start and the report");
+    // What was looked up is not shown.
+    let shown = events().iter().filter(|it| !matches!(it.body, Body::Looked(_))).count();
+    assert_eq!(json.lines().count(), shown + told + 2, "and the start and the report");
     insta::assert_snapshot!(json);
 }
 

@@ -29,6 +29,7 @@ mod libaio;
 mod memory;
 mod overlay;
 mod persistent;
+mod planted;
 mod processes;
 mod processors;
 mod reaping;
@@ -106,6 +107,8 @@ fn main() {
         "partly" => persistent::partly(),
         "blocked-write" => persistent::blocked_write(),
         "heartbeat" => persistent::heartbeat(),
+        "planted" => planted::run(&argument.into_iter().chain(args).collect::<Vec<_>>()),
+        "planted-check" => planted::check(),
         "submits" => persistent::submits(),
         "signals" => persistent::signals(),
         "flood" => persistent::flood(number(1000)),

@@ -22,6 +22,7 @@ pub fn run(_: &Options) -> Result<()> {
         bail!("aiotrace loads programs into the kernel: {}", command::as_root("demo"));
     }
     setup::run(&setup::Options { build_only: true })?;
+    println!("building aiotrace with its probes; the first time this takes some ten minutes");
     let binaries = release::build()?;
     let leak = Workload::start(&binaries.programs)?;
     let pid = leak.0.id().to_string();

@@ -8,12 +8,14 @@ mod command;
 mod cost;
 mod debian;
 mod demo;
+mod dist;
 mod foreign;
 mod fuzz;
 mod kernel;
 mod kernels;
 mod lint;
 mod newer;
+mod perfetto;
 mod probes;
 mod release;
 mod setup;
@@ -44,6 +46,8 @@ enum Task {
     Bench(bench::Options),
     Kernel(kernel::Options),
     Fuzz(fuzz::Options),
+    Perfetto(perfetto::Options),
+    Dist(dist::Options),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +71,8 @@ fn run(task: Task) -> Result<ExitCode> {
         Task::Bench(options) => bench::run(&options)?,
         Task::Kernel(options) => kernel::run(&options)?,
         Task::Fuzz(options) => fuzz::run(&options)?,
+        Task::Perfetto(options) => perfetto::run(&options)?,
+        Task::Dist(options) => dist::run(&options)?,
     }
     Ok(ExitCode::SUCCESS)
 }

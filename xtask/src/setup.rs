@@ -76,7 +76,7 @@ enum Item {
 }
 
 /// What the kernel tests run: Debian's packages, and a program of each.
-const TOOLS: [(&str, &str); 13] = [
+const TOOLS: [(&str, &str); 17] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
@@ -90,6 +90,10 @@ const TOOLS: [(&str, &str); 13] = [
     ("busybox-static", "busybox"),
     ("btrfs-progs", "mkfs.btrfs"),
     ("xfsprogs", "mkfs.xfs"),
+    ("zsh", "zsh"),
+    ("fish", "fish"),
+    ("man-db", "man"),
+    ("jq", "jq"),
 ];
 
 impl Item {

@@ -189,6 +189,8 @@ pub struct Synchronous {
     pub entered: u64,
     /// The position in the file.
     pub offset: i64,
+    /// Where in memory its data is, or the first part of it; 0 if that is not known.
+    pub memory: u64,
     /// The number of bytes, or of iovecs, that were asked for.
     pub count: u64,
     /// The kernel's result: the number of bytes moved, or a negative errno.

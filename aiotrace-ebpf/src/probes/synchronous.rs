@@ -7,7 +7,7 @@ use aiotrace_common::{
     fault::effect,
     names,
     record::{Header, Kind, Memory, Synchronous, Thread},
-    synchronous::{Call, Does},
+    synchronous::Call,
 };
 use aya_ebpf::{macros::map, maps::Array};
 
@@ -18,6 +18,7 @@ use crate::{
     settings::setting,
     switches, targets,
     task::{Task, current_kernel_ids, in_compat_syscall},
+    user,
 };
 
 /// Two times, in nanoseconds of CLOCK_MONOTONIC. Only the probes write the first: when a call last
@@ -73,19 +74,20 @@ pub fn left(regs: *const Registers, number: u64, ret: i64) {
         return;
     }
     let args = registers::raw(abi, regs);
-    if matches!(call.does(), Does::Close) && !call.gave_up(&args, ret) {
+    if !call.is_told(&args, ret) {
         return;
     }
     let task = Task::current();
     let fd = call.fd(&args);
     let offset = match call.offset(abi, &args) {
         // The call started at the position before the bytes that it moved.
-        None if ret >= 0 && call.is_placed() => {
+        None if ret >= 0 && call.is_at_position(abi, &args) => {
             task.position(fd).map(|it| it.wrapping_sub(ret)).filter(|it| *it >= 0)
         }
         offset => offset,
     };
     let count = call.count(abi, &args);
+    let memory = memory(call, abi, &args);
     let time = now();
     let header =
         Header { kind: Kind::Synchronous, flags: 0, seq: 0, time, pid: ids.pid, tid: ids.tid };
@@ -96,6 +98,7 @@ pub fn left(regs: *const Registers, number: u64, ret: i64) {
                 header,
                 entered: 0,
                 offset: offset.unwrap_or(0),
+                memory,
                 count,
                 ret,
                 call,
@@ -105,4 +108,17 @@ pub fn left(regs: *const Registers, number: u64, ret: i64) {
             };
         }
     });
+}
+
+/// Where in memory the data of a call is, or the first part of it; 0 if that is not known.
+#[inline(always)]
+fn memory(call: Call, abi: Abi, args: &[u64; 6]) -> u64 {
+    let at = call.memory(abi, args);
+    if at == 0 || !call.is_vectored() {
+        return at;
+    }
+    match abi.is_32_bit() {
+        true => user::read::<u32>(at).map_or(0, u64::from),
+        false => user::read::<u64>(at).unwrap_or(0),
+    }
 }

@@ -157,6 +157,20 @@ impl Histogram {
         since
     }
 
+    /// How many durations there are from each power of two to the next, as the binary logarithm and
+    /// the number; shorter than two nanoseconds is 0.
+    pub fn powers(&self) -> Vec<(u32, u64)> {
+        let mut powers: Vec<(u32, u64)> = Vec::new();
+        for (bucket, count) in self.used() {
+            let power = self.fineness.bounds(bucket).0.max(1).ilog2();
+            match powers.last_mut() {
+                Some(last) if last.0 == power => last.1 += count,
+                _ => powers.push((power, count)),
+            }
+        }
+        powers
+    }
+
     /// The number of durations.
     pub fn count(&self) -> u64 {
         self.count
@@ -316,6 +330,13 @@ mod tests {
         all.add(&shared(&[2_000_000, 2_000_000]));
         assert_eq!(all.count(), 3);
         assert!(all.quantile(0.99).abs_diff(2_000_000) < 130_000, "{}", all.quantile(0.99));
+    }
+
+    #[test]
+    fn each_duration_is_between_two_powers_of_two() {
+        let all = of(Fineness::Kernel, &[1000, 1025, 2047, 2048, 9000]);
+        assert_eq!(all.powers(), [(9, 1), (10, 2), (11, 1), (13, 1)]);
+        assert_eq!(Histogram::default().powers(), []);
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! events.
 
 pub mod histogram;
+mod requests;
 mod tally;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -10,7 +11,11 @@ use aiotrace_common::counts::{OPS, OpCounts};
 
 use self::histogram::Histogram;
 pub use self::tally::Tally;
-use crate::event::{Handle, Syscall};
+use self::tally::count;
+use crate::{
+    event::{Handle, Syscall},
+    trace::ProbeRuns,
+};
 
 /// Processes that are counted one by one; what further processes do is counted together, as pid 0.
 pub const MOST_PROCESSES: usize = 256;
@@ -39,6 +44,8 @@ pub struct Counted {
     pub results: BTreeMap<u32, BTreeMap<i64, u64>>,
     /// Contexts, by process and handle.
     pub contexts: BTreeMap<(u32, Handle), ContextCounts>,
+    /// What the probes took so far, where that was read.
+    pub runs: Option<ProbeRuns>,
 }
 
 /// The counts of one call, or the latencies of one operation.
@@ -173,6 +180,7 @@ impl Counted {
             injected: less(&self.injected, &before.injected),
             results: less(&self.results, &before.results),
             contexts: contexts.filter(|(_, it)| it.accepted + it.reaped > 0).collect(),
+            runs: self.runs,
         }
     }
 }

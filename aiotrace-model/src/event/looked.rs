@@ -60,13 +60,54 @@ pub enum Looked {
     /// What all living threads of the process's address space do, sorted by their ids; `None` if that could not be
     /// found out for each of them.
     Threads(#[serde(deserialize_with = "bounded::threads")] Option<Vec<Thread>>),
-    /// Whether the process has mapped the file of a descriptor, writable and shared: what it stores there goes to the file.
-    Mapped {
+    /// By what else the file of a descriptor may be read or written than by calls of the process that are watched.
+    Ways {
         /// The descriptor.
         fd: u32,
-        /// `None` if that cannot be told.
-        mapped: Option<bool>,
+        /// `None` if that cannot be told: the process has ended.
+        ways: Option<Ways>,
     },
+    /// Processes below this one that have contexts and are not traced, as far as could be found out.
+    Below(#[serde(deserialize_with = "bounded::few")] Vec<User>),
+}
+
+/// A process that has contexts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The process.
+    pub pid: u32,
+    /// Its name: any bytes.
+    #[serde(deserialize_with = "bounded::name")]
+    pub name: Vec<u8>,
+    /// How many contexts it has.
+    pub contexts: u64,
+}
+
+/// By what else a file may be read or written than by calls of the process that are watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ways {
+    /// The process has mapped it, writable and shared: what it stores there goes to the file.
+    pub stored: bool,
+    /// The process has mapped it, in whatever way.
+    pub mapped: bool,
+    /// The process has an io_uring, which may need no calls.
+    pub uring: bool,
+    /// Another process has it open for writing.
+    pub writers: Others,
+    /// Another process has it open.
+    pub others: Others,
+}
+
+/// Whether there are other processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Others {
+    /// None of those that we may look at.
+    #[default]
+    None,
+    /// One at least.
+    Some,
+    /// There are too many descriptors on the machine to look at all of them.
+    Unknown,
 }
 
 /// A living thread at one moment.

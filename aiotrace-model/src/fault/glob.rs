@@ -1,4 +1,4 @@
-//! `path=GLOB`: which files.
+//! `path=GLOB`: which files. `caller=GLOB`: which functions.
 
 use std::path::Path;
 
@@ -21,9 +21,6 @@ impl Glob {
         if text.is_empty() {
             return Err("a glob is missing, for instance path=/data/*.ibd".to_owned());
         }
-        if text.matches('{').count() > MOST_BRACES {
-            return Err(format!("more than {MOST_BRACES} times {{: write several rules"));
-        }
         let pattern = match text.starts_with('/') || text.starts_with("**/") {
             true => text.to_owned(),
             false if text.contains('/') => {
@@ -31,10 +28,7 @@ impl Glob {
             }
             false => format!("**/{text}"),
         };
-        let glob = GlobBuilder::new(&pattern).literal_separator(true).build();
-        let set = glob.and_then(|glob| GlobSetBuilder::new().add(glob).build());
-        let set = set.map_err(|error| format!("not a glob: {}", error.kind()))?;
-        Ok(Self { text: text.to_owned(), set })
+        Ok(Self { text: text.to_owned(), set: set(&pattern, true)? })
     }
 
     /// As it was written.
@@ -46,6 +40,35 @@ impl Glob {
     pub fn is_match(&self, path: &Path) -> bool {
         self.set.is_match(path)
     }
+}
+
+/// A glob of names of functions: `*` matches anything.
+#[derive(Clone, Debug)]
+pub struct Callers(GlobSet);
+
+impl Callers {
+    /// Reads a glob; or what is wrong with it.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        match text {
+            "" => Err("a function is missing, for instance caller=flush_*".to_owned()),
+            text => set(text, false).map(Self),
+        }
+    }
+
+    /// Whether a function of this name is one of them.
+    pub fn is_match(&self, function: &str) -> bool {
+        self.0.is_match(function)
+    }
+}
+
+/// `stops`: a star stops at a slash.
+fn set(pattern: &str, stops: bool) -> Result<GlobSet, String> {
+    if pattern.matches('{').count() > MOST_BRACES {
+        return Err(format!("more than {MOST_BRACES} times {{: write several rules"));
+    }
+    let glob = GlobBuilder::new(pattern).literal_separator(stops).build();
+    let set = glob.and_then(|glob| GlobSetBuilder::new().add(glob).build());
+    set.map_err(|error| format!("not a glob: {}", error.kind()))
 }
 
 #[cfg(test)]
@@ -75,6 +98,15 @@ mod tests {
         assert!(matches(r"/dev/disk/by-path/pci-0000\:00*", "/dev/disk/by-path/pci-0000:00:1f"));
         assert!(matches(r"/\*", "/*"));
         assert!(!matches(r"/\*", "/a"));
+    }
+
+    #[test]
+    fn a_caller_is_any_function_that_the_glob_matches() {
+        let matches = |glob: &str, name| Callers::parse(glob).unwrap().is_match(name);
+        assert!(matches("flush", "flush") && !matches("flush", "flush_all"));
+        assert!(matches(r"std\:\:*", "std::thread::spawn/x"));
+        assert!(Callers::parse("").unwrap_err().starts_with("a function is missing"));
+        assert!(Callers::parse("[a").unwrap_err().starts_with("not a glob: "));
     }
 
     #[test]

@@ -4,6 +4,7 @@
 //! Whether a rule acts is decided elsewhere, in the probes and by ptrace alike: [`aiotrace_common::fault`].
 
 mod about;
+mod complete;
 mod glob;
 mod mistake;
 mod only;
@@ -15,7 +16,8 @@ mod words;
 pub use aiotrace_common::fault::{MOST_RULES, action, what};
 
 pub use self::{
-    glob::Glob,
+    complete::{complete_only, complete_rule},
+    glob::{Callers, Glob},
     mistake::Mistake,
     only::Only,
     rule::{Acts, Rule},

@@ -2,17 +2,20 @@
 
 use std::{path::Path, str::FromStr};
 
-use aiotrace_common::fault::{self, action, per, what};
+use aiotrace_common::fault::{self, action, looked_up, per, what};
 
 use super::{
     about::About,
-    glob::Glob,
+    glob::{Callers, Glob},
     mistake::Mistake,
     piece::Piece,
     value,
     words::{ACTIONS, CONDITIONS, STRACE_ONLY, did_you_mean},
 };
-use crate::{errno, event::Syscall};
+use crate::{
+    errno,
+    event::{SiteId, Syscall},
+};
 
 /// A rule's text is at most so long, in bytes: as long as a path.
 const LONGEST: usize = 4096;
@@ -26,6 +29,10 @@ pub struct Rule {
     pub rule: fault::Rule,
     /// Which files it is about; `None`: any.
     pub path: Option<Glob>,
+    /// The call site; `None`: any.
+    pub site: Option<SiteId>,
+    /// A function that must be among those that led to the call; `None`: any.
+    pub caller: Option<Callers>,
     /// An errno that the call can never return is wanted all the same.
     pub force: bool,
 }
@@ -47,7 +54,8 @@ impl Rule {
         let force = parts.iter().any(|part| part.name == "force");
         let (action, value) = action.action(&about, force)?;
         let rule = fault::Rule { about: about.bits(), action, value, ..fault::Rule::NONE };
-        let mut rule = Self { text: text.to_owned(), rule, path: None, force };
+        let mut rule =
+            Self { text: text.to_owned(), rule, path: None, site: None, caller: None, force };
         for part in &parts {
             part.suits(&about)?;
             part.condition(&mut rule)?;
@@ -78,9 +86,26 @@ impl Rule {
         self.rule.about & 1 << what::COMPLETE != 0
     }
 
-    /// Whether the requests must be known to tell if it matches: it has op=, fd= or path=.
+    /// Whether something must be looked up to tell if it matches: it has op=, fd=, path=, site= or caller=.
     pub fn needs_requests(&self) -> bool {
         self.rule.asks_for_requests()
+    }
+
+    /// Whether the place of the call must be known to tell if it matches: it has site= or caller=.
+    pub fn needs_place(&self) -> bool {
+        self.rule.looked_up & looked_up::PLACE != 0
+    }
+
+    /// Whether it has a condition on requests: op=, fd= or path=.
+    pub fn describes_requests(&self) -> bool {
+        fault::Rule { looked_up: self.rule.looked_up & looked_up::FILES, ..self.rule }
+            .asks_for_requests()
+    }
+
+    /// Whether a call at this site, to which these functions led, meets site= and caller=.
+    pub fn is_at<'a>(&self, site: SiteId, mut callers: impl Iterator<Item = &'a str>) -> bool {
+        self.site.is_none_or(|it| it == site)
+            && self.caller.as_ref().is_none_or(|it| callers.any(|name| it.is_match(name)))
     }
 
     /// Whether a request is one of those it is about. `path`: where its descriptor leads, if that is known.
@@ -261,8 +286,16 @@ impl<'a> Part<'a> {
                     }
                 };
             }
+            "site" => {
+                rule.looked_up |= looked_up::PLACE;
+                it.site = Some(value::site(value)?);
+            }
+            "caller" => {
+                rule.looked_up |= looked_up::PLACE;
+                it.caller = Some(Callers::parse(value.text()).map_err(|why| value.mistake(why))?);
+            }
             "path" => {
-                rule.files = 1;
+                rule.looked_up |= looked_up::FILES;
                 it.path = Some(Glob::parse(value.text()).map_err(|why| value.mistake(why))?);
             }
             // Actions and force are done with.
@@ -275,6 +308,9 @@ impl<'a> Part<'a> {
 fn unknown(written: &str, before: Option<&Part<'_>>) -> String {
     let colon = match before {
         Some(part) if part.name == "path" => "; if it belongs to the path, write \\: for its colon",
+        Some(part) if part.name == "caller" => {
+            "; if it belongs to the function, write \\: for its colon"
+        }
         _ => "",
     };
     if written.is_empty() && colon.is_empty() {

@@ -1,7 +1,11 @@
 //! Values of actions and conditions: numbers, times, errnos.
 
 use super::{mistake::Mistake, piece::Piece, words::did_you_mean};
-use crate::{errno, event::opcode_name, words};
+use crate::{
+    errno,
+    event::{SiteId, opcode_name},
+    words,
+};
 
 /// The kernel gives no errno above this one.
 const LAST_ERRNO: i32 = 4095;
@@ -169,10 +173,19 @@ fn by_name(piece: Piece<'_>) -> Result<i32, Mistake> {
 /// Both kinds, of one buffer and of vectors: programs use one or the other for the same work.
 const BOTH: [(&str, u32); 2] = [("read", 1 | 1 << 7), ("write", 1 << 1 | 1 << 8)];
 
+/// The opcodes that the kernel knows (it refuses a noop), with their names.
+fn known_operations() -> [(u16, &'static str); 7] {
+    [0, 1, 2, 3, 5, 7, 8].map(|code| (code, opcode_name(code).unwrap_or_default()))
+}
+
+/// What may stand in `op=`.
+pub(super) fn names_of_operations() -> impl Iterator<Item = &'static str> {
+    known_operations().into_iter().map(|it| it.1).chain(BOTH.into_iter().map(|it| it.0))
+}
+
 /// `op=NAME[|NAME]`: a bit for each.
 pub(super) fn operations(piece: Piece<'_>) -> Result<u32, Mistake> {
-    // What the kernel knows: it refuses a noop.
-    let known = [0, 1, 2, 3, 5, 7, 8].map(|code| (code, opcode_name(code).unwrap_or_default()));
+    let known = known_operations();
     piece.split("|").into_iter().try_fold(0, |bits, name| {
         let text = name.text();
         if let Some((_, both)) = BOTH.iter().find(|(known, _)| *known == text) {
@@ -181,8 +194,7 @@ pub(super) fn operations(piece: Piece<'_>) -> Result<u32, Mistake> {
         match known.iter().find(|(_, known)| *known == text) {
             Some((code, _)) => Ok(bits | 1 << code),
             None => {
-                let mut names = known.map(|it| it.1).to_vec();
-                names.extend(BOTH.map(|it| it.0));
+                let names: Vec<_> = names_of_operations().collect();
                 let near = did_you_mean(text, names.iter().copied());
                 Err(name.mistake(format!("not one of {}{near}", names.join(", "))))
             }
@@ -204,6 +216,16 @@ pub(super) fn context(piece: Piece<'_>) -> Result<u64, Mistake> {
     hex.and_then(|it| u64::from_str_radix(it, 16).ok()).filter(|it| *it != 0).ok_or_else(|| {
         piece.mistake(
             "not the handle of a context: write it as aiotrace shows it, for instance ctx=0x7f5ea8e81000",
+        )
+    })
+}
+
+/// `site=ID`
+pub(super) fn site(piece: Piece<'_>) -> Result<SiteId, Mistake> {
+    SiteId::parse(piece.text()).ok_or_else(|| {
+        piece.mistake(
+            "not the id of a call site: write its eight digits as `aiotrace run --stacks` and `aiotrace sweep` \
+             show them, for instance site=3f9a1c07",
         )
     })
 }

@@ -4,8 +4,10 @@
 pub(super) const ACTIONS: [&str; 5] = ["error", "accept", "delay_enter", "delay_exit", "res"];
 
 /// When it does it.
-pub(super) const CONDITIONS: [&str; 12] =
-    ["when", "prob", "max", "after", "for", "op", "fd", "path", "ctx", "tid", "per", "force"];
+pub(super) const CONDITIONS: [&str; 14] = [
+    "when", "prob", "max", "after", "for", "op", "fd", "path", "ctx", "tid", "per", "site",
+    "caller", "force",
+];
 
 /// Actions that strace has and we do not.
 pub(super) const STRACE_ONLY: [&str; 5] =

@@ -15,7 +15,6 @@ impl Model {
             Looked::File { fd, file, until } => self.looked_at_file(event, *fd, *file, *until),
             Looked::Descriptor { fd, open, until } => {
                 self.looked_at_descriptor(event.pid, *fd, *open, (event.time, *until));
-                self.faults.relative_has(event.pid, *fd, *open);
             }
             Looked::Limit(limit) => {
                 for mut waiting in self.answered(0, |it| it.needs == Needs::Limit) {
@@ -35,9 +34,22 @@ impl Model {
                 self.aligned_iovecs(event.pid, *at, list.as_deref());
             }
             Looked::Threads(threads) => self.looked_at_threads(event, threads.as_deref()),
-            Looked::Mapped { fd, mapped } => {
+            Looked::Ways { fd, ways } => {
                 let space = self.space(event.pid);
-                self.faults.is_mapped((space, *fd), event.time, *mapped);
+                if let Some(ways) = *ways {
+                    self.faults.has_ways(space, *fd, event.time, ways);
+                    if let Some(space) = self.spaces.get_mut(&space) {
+                        space.has_ways(*fd, event.time, ways);
+                    }
+                }
+            }
+            Looked::Below(users) => {
+                let is_it = |it: &&mut super::Target| it.pid == event.pid;
+                if let Some(target) = self.target.as_mut().filter(is_it)
+                    && !users.is_empty()
+                {
+                    target.users.clone_from(users);
+                }
             }
             Looked::Path { fd, path } => {
                 let space = self.space(event.pid);

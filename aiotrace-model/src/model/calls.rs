@@ -8,6 +8,8 @@ use crate::{
     errno::returned::{EAGAIN, EINPROGRESS, EINVAL},
     event::{Args, Call, Entry, Event, Handle, Iocb, Moved, Refused, Ring, opcode_name},
     model::{
+        Question,
+        process::Space,
         requests::{Request, Requests},
         rules::delivered,
         verdict::HUNG_AFTER,
@@ -29,6 +31,7 @@ impl Model {
         }
         // An answer that is a fault says nothing about the kernel.
         let is_injected = self.faults.rules.injected(call);
+        self.usages.call(event.pid, call, is_injected);
         if call.entry == Entry::Denied && !is_injected {
             return self.denied(event, call);
         }
@@ -285,9 +288,15 @@ impl Model {
             let (ids, counts) = ((event.pid, event.tid), (given, accepted as u64));
             let space = self.space(event.pid);
             let space = self.spaces.get_mut(&space);
-            let given_up = space.map(|it| it.short(event.time, ids, name, counts, rest));
+            let watches = self.settings.synchronous;
+            let given_up = space.map(|it| it.short(event.time, ids, name, counts, rest, watches));
             for short in given_up.unwrap_or_default() {
                 self.dropped(short, Some(Doubt::TooMany));
+            }
+            let space = self.space(event.pid);
+            let fds = self.spaces.get(&space).map_or_else(Vec::new, Space::unseen_fds);
+            for fd in fds {
+                self.ask(Question::Ways { pid: event.pid, fd });
             }
         }
     }

@@ -104,6 +104,8 @@ pub struct Done {
     pub bytes: u64,
     /// How many of them had a negative `res`.
     pub failed: u64,
+    /// How many others got a negative `res` from a fault rule. (All other numbers are those of the kernel.)
+    pub made_to_fail: u64,
 }
 
 impl Done {
@@ -112,6 +114,7 @@ impl Done {
         self.requests += other.requests;
         self.bytes += other.bytes;
         self.failed += other.failed;
+        self.made_to_fail += other.made_to_fail;
     }
 }
 
@@ -273,6 +276,11 @@ impl Context {
     /// (or a thread is reaping at this moment).
     pub fn is_reaped_by_hand(&self) -> bool {
         self.requests.reaped() > self.given
+    }
+
+    /// Whether requests are in flight that end by themselves, or completions wait to be reaped.
+    pub fn has_unreaped(&self) -> bool {
+        self.requests.unreaped() > 0 || self.requests.iter().any(|it| !it.is_poll())
     }
 
     /// Notes a look at the ring.

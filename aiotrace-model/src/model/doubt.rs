@@ -59,11 +59,11 @@ pub enum Doubt {
     Submitted,
     /// A call moved data, and nobody sees where.
     Unseen,
-    /// The file is mapped, writable and shared.
+    /// The file is mapped.
     Mapped,
-    /// Another process has had the same file since before.
+    /// Another process has the file.
     SharedFile,
-    /// More processes than are looked at may have the same file.
+    /// There are more descriptors than are looked at.
     ManySharers,
     /// A process that was made meanwhile has the same files, and is not watched, or goes on.
     Forked,
@@ -73,6 +73,24 @@ pub enum Doubt {
     NoStack,
     /// A read may have ended at the end of the file at that time.
     Grown,
+    /// Nobody could look in time by what else it may have been done.
+    Unlooked,
+    /// Memory was unmapped before the mappings were looked at.
+    Unmapped,
+    /// The process runs another program, which has its descriptors.
+    Exec,
+    /// fdatasync(2) was called instead of fsync(2).
+    Fdatasync,
+    /// The address of the context was given to another one.
+    Reused,
+    /// A call came again from another place in the program.
+    OtherPlace,
+    /// Completions were never reaped.
+    Unreaped,
+    /// It came again after a time, and was not watched for long enough after that.
+    Periodic,
+    /// The program read something else into the memory of a write.
+    Refilled,
     /// Synchronous calls are not watched.
     NotWatched,
     /// A look at a process got no answer.
@@ -156,16 +174,17 @@ impl Doubt {
                  write looks the same, and send(2) may have done it"
             }
             Self::Unseen => {
-                "sendfile(2), copy_file_range(2), splice(2) or io_uring may have done it: what they do is not seen"
+                "sendfile(2), copy_file_range(2), splice(2), fallocate(2), msync(2) or io_uring may have done it: what \
+                 they do is not seen"
             }
             Self::Mapped => {
-                "the process has mapped the file, writable and shared, and what it stores there is not seen"
+                "the process has mapped the file, and what it reads from the mapping, or stores there, is not seen"
             }
             Self::SharedFile => {
-                "another process, forked before the fault, has the same descriptor, and what it writes is not seen"
+                "another process has the file open, and what it does with it is not seen"
             }
             Self::ManySharers => {
-                "more processes were forked from the same one than are looked at, and what they write is not seen"
+                "there are more descriptors on this machine than are looked at, and some may be of the file"
             }
             Self::Forked => {
                 "a child process that has the same files may do it: it is not watched, or goes on"
@@ -177,6 +196,35 @@ impl Doubt {
             }
             Self::Grown => {
                 "the file may have grown since: perhaps the read ended where the file did"
+            }
+            Self::Unlooked => {
+                "nobody could look in time by what else it may have been done (the process had ended, or faults came \
+                 too fast): a mapping of the file, io_uring, or another process that has the file"
+            }
+            Self::Unmapped => {
+                "memory was unmapped before the mappings were looked at, perhaps of the file: what was stored there is \
+                 not seen"
+            }
+            Self::Exec => {
+                "the program that it ran next has its descriptors, and may do it: what that does is not watched"
+            }
+            Self::Fdatasync => {
+                "fdatasync(2) was called instead, which leaves out what is not needed to read the data"
+            }
+            Self::Reused => "the address of the context was given to another one meanwhile",
+            Self::OtherPlace => {
+                "it was called from another place in the program: perhaps for another context"
+            }
+            Self::Unreaped => {
+                "requests were left that nobody reaped, so the program may have taken the failed call for one of its \
+                 waits"
+            }
+            Self::Periodic => {
+                "it came after a pause, and was not watched for long enough after that to tell a retry from a request \
+                 that is made again and again"
+            }
+            Self::Refilled => {
+                "the program read something else into the same memory in between, so it may be its next one"
             }
             Self::NotWatched => {
                 "pread(2), pwrite(2) and the like, which may do it, are not watched"

@@ -62,6 +62,9 @@ impl Model {
 
     fn ended(&mut self, space: u64, mut context: Context, gone: &Gone, event: &Event) {
         let how = gone.how;
+        if how != How::Destroy && context.has_unreaped() {
+            self.faults.leaves_unreaped(space, context.handle().0);
+        }
         if let Some(known) = self.spaces.get_mut(&space) {
             known.context_ended(context.name.id);
         }
@@ -128,6 +131,9 @@ impl Model {
             if context.is_reaped_by_hand() {
                 self.faults.may_be_read(key.0, key.1);
             }
+        }
+        if context.has_unreaped() {
+            self.faults.leaves_unreaped(key.0, key.1);
         }
         // A fault that delays the call is part of its duration, so the call's own time is unknown.
         let own = call.filter(|(call, _)| delivered(call.fault).is_none());
@@ -246,6 +252,7 @@ impl Model {
     /// The trace is over, and no events follow.
     pub fn finish(&mut self, time: u64) {
         self.now = self.now.max(time);
+        self.moment = self.now;
         self.settle(true);
         let waiting = std::mem::take(&mut self.waiting);
         waiting.into_iter().for_each(|it| self.tell_unanswered(it));

@@ -28,7 +28,7 @@ pub struct Files {
 
 /// How the requests to a file complete.
 #[derive(Clone, Copy, Debug, Default)]
-struct Use {
+pub(super) struct Use {
     all: Count,
     /// Requests since the answer what the file is.
     since: Count,
@@ -63,7 +63,20 @@ impl Count {
     }
 }
 
+impl Use {
+    /// How many calls there were, how many of them completed inline, and whether the file is open with
+    /// O_DIRECT.
+    pub(super) fn counted(&self) -> (u64, u64, Option<bool>) {
+        (self.all.calls, self.all.inline, self.file.flatten().and_then(|it| it.direct))
+    }
+}
+
 impl Files {
+    /// All files that are watched.
+    pub(super) fn uses(&self) -> &Map<u32, Use> {
+        &self.uses
+    }
+
     /// The use of a descriptor; `None`: there are too many files, and none is judged, so no other makes room. (So the
     /// first files are judged, however many come later.)
     fn of(&mut self, fd: u32) -> Option<&mut Use> {

@@ -43,6 +43,8 @@ mod spaces;
 pub mod sums;
 mod timeout;
 mod trend;
+mod unseen;
+pub mod usage;
 pub mod verdict;
 mod waits;
 mod watch;
@@ -148,6 +150,8 @@ pub struct Model {
     settings: Settings,
     /// Time of the newest event.
     now: u64,
+    /// Of which time it is told: that of the event that came last, which may be older; or `now`, if time has passed.
+    moment: u64,
     next_context: u64,
     contexts: Map<(u64, u64), Context>,
     /// Contexts whose handle was given to another context while io_destroy still waits.
@@ -175,7 +179,14 @@ pub struct Model {
     evicted: u64,
     faults: Faults,
     refusals: refused::Refusals,
+    usages: usage::Usages,
     inside: waits::Inside,
+    /// What threads waited for when `--timeout` ended the program.
+    waited: Option<Vec<Wait>>,
+    /// What files with O_DIRECT ask for, as it was looked up last.
+    alignments: findings::direct_io_misaligned::Alignments,
+    /// Looks at who else may write to the file of a request that met a fault.
+    looks_at_ways: pace::Budget,
     /// Threads that are to wait for their requests, with the contexts of these.
     turns: Map<u32, (u64, u64)>,
     pollers: findings::busy_reaping::Pollers,
@@ -211,7 +222,7 @@ struct Alive {
 }
 
 /// A process that is traced by name.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Target {
     pid: u32,
     /// When its trace began.
@@ -222,6 +233,8 @@ struct Target {
     ended: Option<u64>,
     /// How many child processes it made that are not traced.
     untraced: u64,
+    /// Processes below it that have contexts, and are not traced.
+    users: Vec<event::User>,
 }
 
 /// Requests of one kind: process, descriptor and operation.
@@ -247,6 +260,7 @@ impl Model {
         Self {
             settings,
             now: 0,
+            moment: 0,
             next_context: 1,
             contexts: Map::default(),
             leaving: Vec::new(),
@@ -267,7 +281,11 @@ impl Model {
             evicted: 0,
             faults: Faults::new(settings.synchronous),
             refusals: refused::Refusals::default(),
+            usages: usage::Usages::default(),
             inside: waits::Inside::default(),
+            waited: None,
+            alignments: findings::direct_io_misaligned::Alignments::default(),
+            looks_at_ways: pace::Budget::default(),
             turns: Map::default(),
             pollers: findings::busy_reaping::Pollers::default(),
             suspects: findings::endless_wait::Suspects::default(),
@@ -302,6 +320,8 @@ impl Model {
     /// Takes an event.
     pub fn handle_event(&mut self, event: &Event) {
         self.now = self.now.max(event.time);
+        self.faults.now = self.now;
+        self.moment = event.time;
         let is_of_request = matches!(
             event.body,
             Body::Completion(_) | Body::Refused(_) | Body::Changed(_) | Body::Behind(_)

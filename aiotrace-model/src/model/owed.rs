@@ -74,8 +74,19 @@ pub fn is_vectored(request: &Request) -> bool {
     request.opcode.is_some_and(opcode::is_vectored)
 }
 
+/// Whether a call may read, write or sync files without showing which.
+fn may_do_unseen(call: &Synchronous, does: Does) -> bool {
+    match call.call {
+        Call::IoUringSetup => call.ret >= 0,
+        Call::IoUringEnter => call.ret > 0,
+        Call::Msync => does == Does::Sync && call.ret >= 0,
+        Call::Fallocate => false,
+        _ => does != Does::Sync && call.ret > 0,
+    }
+}
+
 /// Whether a call gives up this descriptor.
-fn gives_up(call: &Synchronous, fd: u32) -> bool {
+pub fn gives_up(call: &Synchronous, fd: u32) -> bool {
     let last = if call.call == Call::CloseRange { call.count } else { u64::from(call.fd) };
     (u64::from(call.fd)..=last).contains(&u64::from(fd))
 }
@@ -102,6 +113,8 @@ pub struct Owed {
     is_partly: bool,
     /// Vectored requests that may do it when they complete.
     vectors: Vec<Vectored>,
+    /// What has done it may have been something else, with the same place in the file.
+    again: Option<Doubt>,
     /// The doubt is that this other descriptor may be of the same file.
     through: Option<u32>,
     /// Descriptors that are of other files.
@@ -139,7 +152,7 @@ impl Owed {
         let missing = Some(span).filter(|it| it.0 < it.1).into_iter().collect();
         let doubt = (request.opcode == Some(POLL)).then_some(Doubt::Poll);
         let (tries, is_replaced, is_closed, is_partly) = (0, false, false, false);
-        let (vectors, through, others) = (Vec::new(), None, Vec::new());
+        let (vectors, again, through, others) = (Vec::new(), None, None, Vec::new());
         Self {
             request,
             tries,
@@ -151,6 +164,7 @@ impl Owed {
             is_closed,
             is_partly,
             vectors,
+            again,
             through,
             others,
         }
@@ -254,12 +268,13 @@ impl Owed {
                 self.closed(call);
                 return Done::Not;
             }
-            Does::Unseen
-                if call.ret > 0 && (does != Does::Sync || call.call == Call::IoUringEnter) =>
-            {
+            Does::Unseen if call.call == Call::Fallocate && does == Does::Write => (),
+            Does::Unseen if may_do_unseen(call, does) => {
                 self.doubt.get_or_insert(Doubt::Unseen);
                 return Done::Touched;
             }
+            // What is stored to the mapping, or read from it, is not seen.
+            Does::Map if does == Does::Read || does == Does::Write && call.count > 0 => (),
             it if it != does || call.ret < 0 => return Done::Not,
             _ => (),
         }
@@ -267,10 +282,21 @@ impl Owed {
         if !is_same && self.others.contains(&call.fd) {
             return Done::Not;
         }
+        if matches!(call.call, Call::Mmap | Call::Fallocate) {
+            let doubt = if call.call == Call::Mmap { Doubt::Mapped } else { Doubt::Unseen };
+            match is_same {
+                true => drop(self.doubt.get_or_insert(doubt)),
+                false => self.done_through(call.fd),
+            }
+            return Done::Touched;
+        }
         let done = match (does, call.offset) {
             (Does::Sync, _) => {
                 let is_enough = self.request.opcode == Some(FDSYNC) || call.call != Call::Fdatasync;
-                if is_enough { Done::All } else { Done::Not }
+                if is_same && !is_enough {
+                    self.doubt.get_or_insert(Doubt::Fdatasync);
+                }
+                if is_enough { Done::All } else { Done::Touched }
             }
             (_, Some(offset)) if is_same => self.called(call, offset.max(0) as u64),
             (_, Some(offset)) => self.clone().called(call, offset.max(0) as u64),
@@ -294,16 +320,41 @@ impl Owed {
 
     /// Takes a call that moved data at this offset.
     fn called(&mut self, call: &Synchronous, offset: u64) -> Done {
-        let is_same_vector = call.call.is_vectored() && call.count == self.request.nbytes;
-        let is_its_place = offset == self.request.offset.max(0) as u64;
-        if self.is_vague && is_vectored(&self.request) && is_same_vector && is_its_place {
-            return Done::All;
-        }
         let moved = call.ret.max(0) as u64;
         // A read that moves less than it was asked for has reached the end of the file.
         let is_asked = call.call.does() == Does::Read && !call.call.is_vectored();
         let length = if is_asked { moved.max(call.count) } else { moved };
-        self.cover((offset, offset.saturating_add(length)))
+        let done = self.cover((offset, offset.saturating_add(length)));
+        if done != Done::Not && !self.is_of_its_memory(call, offset) {
+            self.again.get_or_insert(Doubt::OtherBuffer);
+        }
+        done
+    }
+
+    /// Whether a call may have moved the same data: to or from the memory of the request. (Of vectors only the first is
+    /// known of the call, and nothing of the request.)
+    fn is_of_its_memory(&self, call: &Synchronous, offset: u64) -> bool {
+        if is_vectored(&self.request) {
+            return call.call.is_vectored() && call.count == self.request.nbytes;
+        }
+        let start = self.request.offset.max(0) as u64;
+        let shift = self.request.buf.wrapping_sub(start);
+        call.memory.is_none_or(|it| it.0.wrapping_sub(offset) == shift)
+    }
+
+    /// Why what has done it may have been something else.
+    pub fn why_again(&self) -> Option<Doubt> {
+        self.again
+    }
+
+    /// Whether a call has put other data into the memory of a write.
+    pub fn is_refilled(&self, call: &Synchronous) -> bool {
+        let Some(memory) = call.memory.filter(|_| call.call.does() == Does::Read) else {
+            return false;
+        };
+        let (from, to) = (memory.0, memory.0.saturating_add(call.ret.max(0) as u64));
+        let own = (self.request.buf, self.request.buf.saturating_add(self.request.nbytes));
+        self.request.opcode == Some(PWRITE) && from < own.1 && own.0 < to
     }
 
     /// Takes another accepted request of the same process, which is not the same request. A vectored one shows what

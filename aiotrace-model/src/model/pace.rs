@@ -32,9 +32,36 @@ impl Pace {
     }
 }
 
+/// How many looks are taken in each second, whatever the program does.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Budget {
+    /// The second that counts.
+    second: u64,
+    taken: u32,
+}
+
+impl Budget {
+    /// Takes one, if there were fewer than `most` in this second.
+    pub fn take(&mut self, now: u64, most: u32) -> bool {
+        if self.second != now / SECOND {
+            *self = Self { second: now / SECOND, taken: 0 };
+        }
+        let has_room = self.taken < most;
+        self.taken += u32::from(has_room);
+        has_room
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn so_many_looks_are_taken_in_a_second() {
+        let mut budget = Budget::default();
+        let mut taken = |now| (0..10).filter(|_| budget.take(now, 4)).count();
+        assert_eq!([taken(0), taken(SECOND - 1), taken(SECOND), taken(9 * SECOND)], [4, 0, 4, 4]);
+    }
 
     #[test]
     fn looks_become_rare_and_do_not_end() {

@@ -13,8 +13,9 @@ use super::{
     polls::Polls,
     ranges::Ranges,
     requests::Request,
+    unseen::Unseen,
 };
-use crate::event::Synchronous;
+use crate::event::{Synchronous, Ways};
 
 /// Most destroyed handles remembered for an address space.
 const MOST_DESTROYED: usize = 4096;
@@ -147,6 +148,8 @@ pub struct Short {
     rest: Vec<Option<Owed>>,
     /// How many requests are left.
     left: usize,
+    /// What may do them without being seen.
+    unseen: Unseen,
     /// The indices of requests by what they do. Some of them may be done by now.
     places: Map<Place, Vec<usize>>,
     /// The indices of requests by the range that they read or write. Some of them may be done by now.
@@ -228,7 +231,9 @@ impl Short {
     /// are in doubt, only the others count.
     pub fn dropped(&self) -> (usize, Option<Subject>, Option<Doubt>) {
         let is_certain = !self.unread && !self.is_cut;
-        let certain = || self.rest.iter().flatten().filter(|it| it.why().is_none() && is_certain);
+        let unseen = |it: &Owed| self.unseen.why(&it.request);
+        let is_dropped = |it: &&Owed| it.why().is_none() && unseen(it).is_none() && is_certain;
+        let certain = || self.rest.iter().flatten().filter(is_dropped);
         let first = |mut all: Box<dyn Iterator<Item = &Owed> + '_>| all.find_map(Owed::subject);
         match certain().count() {
             0 => {
@@ -236,7 +241,8 @@ impl Short {
                 let unread = self.unread.then_some(Doubt::Unread);
                 let doubt = unread
                     .or(self.is_cut.then_some(Doubt::TooMany))
-                    .or_else(|| all().find_map(Owed::why));
+                    .or_else(|| all().find_map(Owed::why))
+                    .or_else(|| all().find_map(unseen));
                 (self.left, first(Box::new(all())), doubt)
             }
             count => (count, first(Box::new(certain())), None),
@@ -282,7 +288,7 @@ impl Space {
         self.destroyed.get(&handle).copied()
     }
 
-    /// Adds a short submit. Returns those that are not followed any longer, because there are too many.
+    /// Adds a short submit. `watches`: synchronous calls are watched. Returns those that are not followed any longer, because there are too many.
     #[must_use]
     pub fn short(
         &mut self,
@@ -291,6 +297,7 @@ impl Space {
         context: ContextRef,
         (given, accepted): (u64, u64),
         rest: impl Iterator<Item = Request>,
+        watches: bool,
     ) -> Vec<Short> {
         let mut rest = rest.map(|it| Some(Owed::new(it)));
         let kept: Vec<Option<Owed>> = rest.by_ref().take(MOST_OWED).collect();
@@ -313,6 +320,8 @@ impl Space {
             }
         }
         let left = rest.len();
+        let all = rest.iter().flatten().map(|it| &it.request);
+        let unseen = if watches { Unseen::new(time, all) } else { Unseen::default() };
         // The oldest short submits are given up.
         let mut sum = left;
         let has_room = |it: &&Short| {
@@ -334,6 +343,7 @@ impl Space {
             is_cut,
             rest,
             left,
+            unseen,
             places,
             ranges,
         });
@@ -365,9 +375,17 @@ impl Space {
         self.short.retain(|it| it.left() > 0);
     }
 
+    /// By what else the file of a descriptor may be read or written was looked up; the look began then.
+    pub fn has_ways(&mut self, fd: u32, time: u64, ways: Ways) {
+        self.short.iter_mut().for_each(|it| it.unseen.looked(fd, time, ways));
+    }
+
     /// Takes a synchronous call that may have done the rest of a short submit; `child`: a child made it that was made
     /// at this time.
-    pub fn synchronous(&mut self, call: &Synchronous, child: Option<u64>) {
+    pub fn synchronous(&mut self, call: &Synchronous, time: u64, child: Option<u64>) {
+        if child.is_none() {
+            self.short.iter_mut().for_each(|it| it.unseen.gave_up(call, time));
+        }
         let is_meant =
             |it: &&mut Short| it.watched.is_none() && child.is_none_or(|since| it.time <= since);
         self.short.iter_mut().filter(is_meant).for_each(|it| it.synchronous(call, child.is_some()));
@@ -379,6 +397,11 @@ impl Space {
         for short in self.short.iter_mut().filter(|it| it.time <= since) {
             short.rest.iter_mut().flatten().for_each(Owed::forked);
         }
+    }
+
+    /// The descriptors of the newest short submit that are to be looked at.
+    pub fn unseen_fds(&self) -> Vec<u32> {
+        self.short.front().map_or_else(Vec::new, |it| it.unseen.fds().to_vec())
     }
 
     /// Notes that a context has ended.

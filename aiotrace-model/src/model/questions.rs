@@ -51,12 +51,17 @@ pub enum Question {
         /// The process.
         pid: u32,
     },
-    /// Whether the process has mapped the file of a descriptor, writable and shared: [`Looked::Mapped`].
-    Mapped {
+    /// By what else the file of a descriptor may be read or written: [`Looked::Ways`].
+    Ways {
         /// The process.
         pid: u32,
         /// The descriptor.
         fd: u32,
+    },
+    /// The processes below this one that have contexts: [`Looked::Below`].
+    Below {
+        /// The process.
+        pid: u32,
     },
     /// Where a descriptor leads, of a request that a fault met: [`Looked::Path`].
     Path {

@@ -7,6 +7,7 @@ use super::{
     Thresholds, Wait,
     latency::{Latency, Percentiles},
     sums::{Disagreement, Sums},
+    usage::Usage,
     verdict::RuleRow,
 };
 use crate::{
@@ -52,6 +53,8 @@ pub struct Report {
     pub contexts: Vec<Row>,
     /// The contexts that have no row of their own, as one.
     pub others: Option<Row>,
+    /// How each process uses AIO, those with most requests first; empty where calls are only counted.
+    pub usages: Vec<Usage>,
     /// Requests by process, descriptor and operation.
     pub kinds: Vec<KindRow>,
     /// Findings, the worst first.
@@ -62,8 +65,10 @@ pub struct Report {
     pub evicted: u64,
     /// The thresholds of findings.
     pub thresholds: Thresholds,
-    /// Threads that wait in a call.
+    /// Threads that wait in a call; or that did when `--timeout` ended the program.
     pub waits: Vec<Wait>,
+    /// `--timeout` has ended the program.
+    pub is_timed_out: bool,
     /// Processes that live and have made no AIO call for a while.
     pub quiet: Vec<Quiet>,
     /// Contexts that are made again and again, when it is too early for context-growth.
@@ -247,6 +252,11 @@ impl Row {
         }
     }
 
+    /// How long its requests took.
+    pub(super) fn latency(&self) -> Option<&Latency> {
+        self.latency.as_deref()
+    }
+
     /// Adds another row to this one.
     pub fn add(&mut self, other: &Self) {
         self.contexts += other.contexts;
@@ -362,6 +372,7 @@ impl Model {
         let mut rows: Vec<Row> = self.ends.rows.clone();
         rows.extend(self.kept().map(|(it, until, end)| Row::of(it, until, end)));
         rows.sort_by_key(|it| (std::cmp::Reverse(it.done.requests), it.context.id));
+        let usages = if every_call { self.usages(&rows) } else { Vec::new() };
         let mut others = self.ends.others.clone();
         for row in rows.drain(MOST_ROWS.min(rows.len())..) {
             match &mut others {
@@ -398,12 +409,14 @@ impl Model {
         Report {
             contexts: rows.into_iter().map(|it| it.finished(&self.names)).collect(),
             others: others.map(|it| it.finished(&self.names)),
+            usages,
             kinds,
             findings: self.findings.ranked().into_iter().map(|it| self.with_sequel(it)).collect(),
             more_findings: self.findings.more(),
             evicted: self.evicted,
             thresholds: self.settings.thresholds,
-            waits: self.waits_in_calls(),
+            waits: self.waited.clone().unwrap_or_else(|| self.waits_in_calls()),
+            is_timed_out: self.waited.is_some(),
             quiet: self.quiet(),
             trends: self.trends(),
             disagreements: sums.disagreements(),

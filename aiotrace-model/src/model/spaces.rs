@@ -41,18 +41,17 @@ impl Model {
             Change::Attached => {
                 self.lives(event, true);
                 self.uses(event.pid, process.space);
+                self.ask_who_uses_aio();
             }
             Change::Seen => self.uses(event.pid, process.space),
             Change::Fork { child, followed } if followed => {
-                self.has_child(event.pid, child, true);
                 self.name(child, &process.name);
                 let parent = self.space(event.pid);
                 self.uses(child, process.space);
                 self.forked(parent, Some(self.space(child)), event.time);
             }
             // It may share the address space, and what it makes there is not seen.
-            Change::Fork { child, .. } => {
-                self.has_child(event.pid, child, false);
+            Change::Fork { .. } => {
                 if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
                     it.untraced += 1;
                 }
@@ -80,7 +79,6 @@ impl Model {
             Change::ExitWaits => self.in_exit(event),
             Change::Exit { status } => {
                 self.alive.remove(&event.pid);
-                self.has_ended(event.pid);
                 if let Some(it) = self.target.as_mut().filter(|it| it.pid == event.pid) {
                     it.ended = Some(event.time);
                 }
@@ -94,7 +92,8 @@ impl Model {
     /// Notes a process that is traced by name: it existed, or begins its program.
     pub(super) fn lives(&mut self, event: &Event, is_attached: bool) {
         let Event { pid, time: since, .. } = *event;
-        let new = Target { pid, since, is_attached, ended: None, untraced: 0 };
+        let users = Vec::new();
+        let new = Target { pid, since, is_attached, ended: None, untraced: 0, users };
         self.target.get_or_insert(new);
         if self.alive.len() < MOST_NAMES {
             self.alive.entry(pid).or_insert(Alive { since, is_attached, last_call: None });

@@ -97,12 +97,26 @@ pub enum Going {
     /// Something is to be done, and it makes no AIO call any more.
     Hung,
     /// It was still there when `--timeout` ended it.
-    TimedOut,
+    TimedOut(Doing),
     /// It ran another program.
     Exec,
     /// It ended.
     Ended(ExitStatus),
 }
+
+/// What a process did when `--timeout` ended it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Doing {
+    /// It tried the same again and again.
+    Retries,
+    /// It had made an AIO call within [`STILL_AFTER`].
+    Calls,
+    /// It had made none for so long.
+    Nothing,
+}
+
+/// A process that made no AIO call for this long before `--timeout` ended it hung; nanoseconds.
+pub const STILL_AFTER: u64 = 1_000_000_000;
 
 impl Going {
     /// As it is written in JSON.
@@ -110,7 +124,7 @@ impl Going {
         match self {
             Self::Running => "running",
             Self::Hung => "hung",
-            Self::TimedOut => "timed_out",
+            Self::TimedOut(_) => "timed_out",
             Self::Exec => "exec",
             Self::Ended(ExitStatus::Code(_)) => "exited",
             Self::Ended(ExitStatus::Signal(_)) => "died",
@@ -122,12 +136,25 @@ impl Going {
         matches!(self, Self::Ended(ExitStatus::Signal(number)) if !OWN_SIGNALS.contains(&number))
     }
 
+    /// It got a signal for what it did itself.
+    pub fn is_crash(self) -> bool {
+        matches!(self, Self::Ended(ExitStatus::Signal(number)) if OWN_SIGNALS.contains(&number))
+    }
+
     /// `exited with status 14`
     pub fn in_words(self) -> String {
         match self {
             Self::Running => "still running".to_owned(),
             Self::Hung => format!("hung: no AIO call for {}", in_words(HUNG_AFTER)),
-            Self::TimedOut => "hung: still there when --timeout ended it".to_owned(),
+            Self::TimedOut(Doing::Retries) => "still retrying when --timeout ended it".to_owned(),
+            Self::TimedOut(Doing::Calls) => format!(
+                "it had made an AIO call within {} when --timeout ended it",
+                in_words(STILL_AFTER)
+            ),
+            Self::TimedOut(Doing::Nothing) => format!(
+                "hung: it had made no AIO call for {} when --timeout ended it",
+                in_words(STILL_AFTER)
+            ),
             Self::Exec => "ran another program".to_owned(),
             Self::Ended(ExitStatus::Code(code)) => format!("exited with status {code}"),
             Self::Ended(ExitStatus::Signal(number)) => format!("died by {}", signal(number)),
@@ -186,12 +213,8 @@ impl Outcome {
     pub fn of(half: Half, going: Option<Going>) -> Self {
         let failed = |it| matches!(it, Some(Going::Ended(ExitStatus::Code(code))) if code != 0);
         match (half, going) {
-            (_, Some(Going::Ended(ExitStatus::Signal(number))))
-                if OWN_SIGNALS.contains(&number) =>
-            {
-                Self::Died
-            }
-            (_, Some(Going::Hung | Going::TimedOut)) => Self::Hung,
+            (_, Some(going)) if going.is_crash() => Self::Died,
+            (_, Some(Going::Hung | Going::TimedOut(_))) => Self::Hung,
             (Half::Lost | Half::Leaked, going) if failed(going) => Self::Reported,
             (Half::Lost, _) => Self::Lost,
             (Half::Leaked, _) => Self::Leaked,
@@ -227,6 +250,8 @@ impl Outcome {
 pub struct Verdict {
     /// When it got the fault, nanoseconds of CLOCK_MONOTONIC.
     pub time: u64,
+    /// When this became known.
+    pub told: u64,
     /// Process.
     pub pid: u32,
     /// Its name: any bytes.
@@ -285,6 +310,23 @@ impl Verdict {
         }
     }
 
+    /// Both halves, without times and requests: `retried, met the next fault`.
+    pub fn in_short(&self) -> String {
+        let first = match self.half {
+            Half::Retried => format!("retried, {}", self.fared()),
+            Half::Done => "done by synchronous calls".to_owned(),
+            Half::GaveUp => self.gave_up().to_owned(),
+            Half::Lost => "lost".to_owned(),
+            Half::Leaked => "leaked the context".to_owned(),
+            Half::Open if self.going == Some(Going::TimedOut(Doing::Retries)) => String::new(),
+            Half::Open => "not tried again".to_owned(),
+            Half::Unsure => format!("unsure: {}", self.doubt.unwrap_or(Doubt::Lost).text()),
+        };
+        let going = self.going.map(Going::in_words);
+        let parts = Some(first).filter(|it| !it.is_empty()).into_iter().chain(going);
+        parts.collect::<Vec<_>>().join("; ")
+    }
+
     /// Both halves: `retried after 1.20ms, succeeded; exited with status 0 300ms later`.
     pub fn message(&self) -> String {
         self.message_with(None)
@@ -305,7 +347,7 @@ impl Verdict {
                 None => "leaked the context".to_owned(),
             }),
             Half::Open => {
-                let is_over = matches!(self.going, Some(Going::Hung | Going::TimedOut));
+                let is_over = matches!(self.going, Some(Going::Hung | Going::TimedOut(_)));
                 let killed = self.going.is_some_and(Going::is_killed);
                 let undecided = match (is_over, killed) {
                     (true, _) => None,
@@ -314,7 +356,7 @@ impl Verdict {
                 };
                 parts.extend(undecided.map(str::to_owned));
                 parts.extend(left());
-                if parts.is_empty() {
+                if parts.is_empty() && self.going != Some(Going::TimedOut(Doing::Retries)) {
                     parts.push("not tried again".to_owned());
                 }
             }
@@ -329,7 +371,9 @@ impl Verdict {
         let Some(going) = self.going else { return first };
         let later =
             self.later.map_or_else(String::new, |later| format!(" {} later", in_words(later)));
-        format!("{first}; {}{later}", going.in_words())
+        let reported = if self.outcome == Outcome::Reported { "reported: " } else { "" };
+        let between = if first.is_empty() { "" } else { "; " };
+        format!("{first}{between}{reported}{}{later}", going.in_words())
     }
 
     fn gave_up(&self) -> &'static str {
@@ -396,35 +440,4 @@ impl Verdict {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_worse_half_decides() {
-        let code = |code| Some(Going::Ended(ExitStatus::Code(code)));
-        let died = |number| Some(Going::Ended(ExitStatus::Signal(number)));
-        let cases = [
-            (Half::Retried, code(0), Outcome::Retried),
-            (Half::Retried, code(14), Outcome::Exited),
-            (Half::Retried, Some(Going::Running), Outcome::Retried),
-            (Half::Retried, None, Outcome::Retried),
-            (Half::GaveUp, died(SIGABRT), Outcome::Died),
-            (Half::GaveUp, died(crate::words::signal::SIGTERM), Outcome::GaveUp),
-            (Half::Done, code(0), Outcome::Done),
-            (Half::Lost, code(0), Outcome::Lost),
-            (Half::Lost, Some(Going::Running), Outcome::Lost),
-            (Half::Lost, Some(Going::Exec), Outcome::Lost),
-            (Half::Lost, code(1), Outcome::Reported),
-            (Half::Lost, died(SIGSEGV), Outcome::Died),
-            (Half::Leaked, code(0), Outcome::Leaked),
-            (Half::Open, Some(Going::Running), Outcome::Undecided),
-            (Half::Open, Some(Going::Hung), Outcome::Hung),
-            (Half::Retried, Some(Going::TimedOut), Outcome::Hung),
-            (Half::Unsure, code(1), Outcome::Unsure),
-            (Half::Unsure, died(SIGBUS), Outcome::Died),
-        ];
-        for (half, going, outcome) in cases {
-            assert_eq!(Outcome::of(half, going), outcome, "{half:?} {going:?}");
-        }
-    }
-}
+mod tests;

@@ -12,6 +12,7 @@ impl Model {
     /// Takes note that time has passed.
     pub fn handle_timeout(&mut self, now: u64) {
         self.now = self.now.max(now);
+        self.moment = self.now;
         if self.now < self.next_tick {
             return;
         }

@@ -215,13 +215,23 @@ impl Decoder {
             }
             Kind::Synchronous => {
                 let (record, _): (record::Synchronous, _) = prefix(bytes)?;
-                let record::Synchronous { entered, offset, count, ret, call, fd, placed, .. } =
-                    record;
+                let record::Synchronous {
+                    entered,
+                    offset,
+                    memory,
+                    count,
+                    ret,
+                    call,
+                    fd,
+                    placed,
+                    ..
+                } = record;
                 of(Body::Synchronous(Synchronous {
                     call,
                     entered: (entered != 0).then_some(entered),
                     fd,
                     offset: is_read(placed).then_some(offset),
+                    memory: (memory != 0).then_some(Address(memory)),
                     count,
                     ret,
                 }));

@@ -69,7 +69,18 @@ fn what_comes_again_at_once_is_a_retry_and_what_comes_later_may_be_the_next_one(
             trace.call(None, EAGAIN, write(1, 0));
         }
     };
-    assert_eq!(after(&refused), SURE);
+    assert_eq!(after(&refused), unsure(Doubt::Periodic), "it was not watched for long after that");
+    let goes_on = |trace: &mut Trace| {
+        header(trace);
+        trace.now += SECOND;
+    };
+    let watched = |trace: &mut Trace| {
+        refused(trace);
+        goes_on(trace);
+    };
+    assert_eq!(is(&after_the_header(&nothing, &watched)), SURE);
+    let soon = |trace: &mut Trace| trace.now += SECOND / 25;
+    assert_eq!(after(&soon), SURE, "that is no period");
     // A new one stands before it in the same call; behind it, it came later.
     let of = |places: &[i64]| submit(places.iter().map(|it| at(1, PWRITE, *it)).collect());
     let verdict = after_the_header(&nothing, &|trace| trace.call(None, 2, of(&[512, 0])));

@@ -6,7 +6,7 @@ use aiotrace_model::{
     event::{
         Address, Adopted, Alignment, AlignmentSource, Args, Body, Change, Completion, Event,
         ExitStatus, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Looked, Open, Ring,
-        RingFound, Syscall, Unfinished, Why,
+        RingFound, Syscall, Unfinished, User, Why,
     },
     model::{Doubt, Finding, Model, Name, Question, Report, Settings, Severity, Thresholds},
 };
@@ -563,6 +563,38 @@ fn of_vectors_each_part_must_be_aligned() {
     assert_eq!(told(512, None), failed);
 }
 
+/// However often a program fails, its files are looked at now and then; and all of it is counted.
+#[test]
+fn what_is_not_aligned_is_counted_without_a_look_for_each() {
+    let counted = |fds: u32, calls: u32, file: Option<File>| {
+        let (mut trace, mut looks) = (trace(), 0);
+        for number in 0..calls {
+            let fd = 3 + number % fds;
+            does(&mut trace, with(|it| (it.fildes, it.offset) = (fd, 100)), EINVAL, true);
+            while let Some(question) = trace.model.next_question() {
+                let Question::File { fd, .. } = question else { continue };
+                looks += 1;
+                is_at(&mut trace, fd, file);
+            }
+        }
+        trace.model.finish(trace.now);
+        let report = trace.model.report();
+        let of = |name| told(&report, name).iter().map(|it| it.0).sum::<u64>();
+        (looks, of(Name::DirectIoMisaligned), of(Name::FailedCompletion))
+    };
+    let disk = Some(direct(4, 512, AlignmentSource::Statx));
+    let (looks, misaligned, failed) = counted(1, 5000, disk);
+    assert_eq!((misaligned, failed), (5000, 0));
+    assert!(looks < 10, "{looks}");
+    let (looks, misaligned, failed) = counted(2000, 2000, disk);
+    assert_eq!(misaligned + failed, 2000);
+    assert!(looks <= 2 * 64 + 10, "{looks}");
+    // That it is aligned, or asks for nothing, is remembered, too.
+    let (looks, _, failed) = counted(1, 5000, None);
+    assert_eq!(failed, 5000);
+    assert!(looks < 10, "{looks}");
+}
+
 #[test]
 fn a_request_whose_file_is_not_looked_up_failed_all_the_same() {
     let mut trace = trace();
@@ -1008,6 +1040,19 @@ fn whoever_is_in_a_call_or_in_exit_uses_kernel_aio() {
         text.ends_with("it made 2 child processes, which were not followed (-f follows them)"),
         "{text}"
     );
+    // Its descendants do, and are not traced: whoever looks is told where.
+    let mut parent = Trace::new(false);
+    parent.tell(process(None, Change::Attached));
+    let asked: Vec<_> = std::iter::from_fn(|| parent.model.next_question()).collect();
+    assert_eq!(asked, [Question::Below { pid: 7 }]);
+    let user = |pid, contexts| User { pid, name: b"fio".to_vec(), contexts };
+    parent.tell(Body::Looked(Looked::Below(vec![user(8, 1), user(9, 4)])));
+    parent.now += 2 * SECOND;
+    parent.model.finish(parent.now);
+    let text = parent.findings()[0].message();
+    let expected = "the target itself made no io_* call while it was traced, but its descendant fio:8 has 1 context, and \
+                    another descendant has some: attach -p 8 traces it (-f follows only children that are made later)";
+    assert_eq!(text, expected);
     let ended_at_once = attached(&|trace| {
         trace.tell(process(None, Change::Exit { status: ExitStatus::Code(0) }));
     });

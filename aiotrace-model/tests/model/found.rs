@@ -4,7 +4,7 @@ use aiotrace_common::abi;
 use aiotrace_model::{
     event::{
         Address, Adopted, Args, Body, Call, Change, Completion, Entry, Event, ExitStatus, Frame,
-        Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Stack, Syscall,
+        Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Stack, Syscall, Ways,
     },
     model::{
         Doubt, Finding, Model, Name, Settings, Severity, Thresholds,
@@ -37,6 +37,11 @@ impl Trace {
             synchronous: true,
         };
         Self { model: Model::new(settings), now: SECOND }
+    }
+
+    /// The file of the requests is looked at: nothing else has it.
+    pub fn looked(&mut self) {
+        self.tell(Body::Looked(Looked::Ways { fd: 3, ways: Some(Ways::default()) }));
     }
 
     pub fn seen(exact_completions: bool) -> Self {
@@ -251,6 +256,31 @@ fn a_ring_that_is_moved_to_where_a_dying_one_was_is_another_context() {
     assert!(trace.model.knows(7, H));
 }
 
+/// What completes after the last call of a program that reaps from the ring by itself is not seen, and is no defect.
+#[test]
+fn who_reaps_from_the_ring_and_ends_discards_nothing_as_far_as_seen() {
+    let found = |by_hand: bool| {
+        let mut trace = Trace::seen(false);
+        trace.setup();
+        let ring = |head, tail| Some(Ring { head, tail, nr: 10 });
+        for (number, (head, tail)) in (1..).zip([(0, 0), (1, 1), (2, 2)]) {
+            let (entered, entry, ret) = (Some(trace.now + 1), Entry::Seen, 1);
+            let args = submit(vec![request(number, PWRITE, 512 * number as i64)]);
+            let head = if by_hand { head } else { 0 };
+            let (ring, ring_before) = (ring(head, tail), ring(head, tail));
+            let (compat, stack, fault) = (false, None, None);
+            let call = Call { entered, entry, ret, args, ring, ring_before, compat, stack, fault };
+            trace.tell(Body::Call(call));
+        }
+        let (how, in_flight, at_most) = (How::Exit, Some(1), true);
+        trace.tell(Body::ContextGone(Gone { ctx: H, how, in_flight, at_most }));
+        trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
+        trace.model.finish(trace.now);
+        trace.found().iter().any(|it| it.0 == Name::DiscardedRequests)
+    };
+    assert_eq!((found(true), found(false)), (false, true));
+}
+
 #[test]
 fn what_is_worse_than_before_is_told_again() {
     let mut trace = Trace::seen(true);
@@ -462,6 +492,7 @@ fn two_requests_that_are_the_same_may_both_be_submitted_to_another_context() {
         for (iocb, ctx) in (11..).zip(copies) {
             trace.call(1, submit_to(*ctx, vec![request(iocb, PREAD, 0)]));
         }
+        trace.looked();
         trace.tell(process(Some(70), exit.clone()));
         let found = trace.findings();
         let found = found.iter().filter(|it| it.name == Name::ShortSubmitDropped);
@@ -638,6 +669,7 @@ fn the_rest_of_a_short_submit_is_bounded() {
             );
         }
         trace.call(1, submit((1..=given).map(|it| request(it, PWRITE, it as i64)).collect()));
+        trace.looked();
         trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
         let found = trace.found();
         found

@@ -62,6 +62,7 @@ fn fifty_writes(exact: bool, dealt: Deal) -> Plan {
     Plan {
         exact,
         watches: true,
+        looks: true,
         iocbs: Iocbs::Stack,
         steps: vec![write; 50],
         submits: vec![(9, Made::Error)],

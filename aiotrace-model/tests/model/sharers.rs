@@ -1,37 +1,40 @@
-//! Who else may have written what io_submit did not take, unseen; and what is no such reason.
+//! What else may have done what io_submit did not take, unseen; and what is no such reason.
 
 use aiotrace_common::synchronous::Call;
 use aiotrace_model::{
-    event::{Body, Change, Event, ExitStatus, File, FileKind, Looked, Open, Synchronous},
-    model::{Doubt, Outcome, Question, Verdict},
+    event::{
+        Address, Body, Change, Event, ExitStatus, File, FileKind, Looked, Others, Synchronous, Ways,
+    },
+    model::{Doubt, Name, Outcome, Question, Severity, Verdict},
+    opcode::{FSYNC, PREAD, PWRITE},
 };
 
 use crate::{
     told::process,
-    verdicts::{EAGAIN, EIO, ERROR, Trace, pwrite, write},
+    verdicts::{EAGAIN, EIO, ERROR, Trace, at, pwrite, submit, write},
 };
 
 const FILE: (u64, u64) = (1, 77);
 const OTHER: (u64, u64) = (1, 78);
+const NOTHING: Ways = Ways {
+    stored: false,
+    mapped: false,
+    uring: false,
+    writers: Others::None,
+    others: Others::None,
+};
 
-/// The process 8, or another one, tells this.
-fn tell_of(trace: &mut Trace, pid: u32, body: Body) {
+fn tell(trace: &mut Trace, body: Body) {
     trace.now += 1000;
-    trace.model.handle_event(&Event { time: trace.now, pid, tid: pid, body });
+    trace.model.handle_event(&Event { time: trace.now, pid: 7, tid: 7, body });
 }
 
-/// The process 7 makes the process 8.
-fn fork(trace: &mut Trace, followed: bool) {
-    trace.tell(process(Some(80), Change::Fork { child: 8, followed }));
-}
-
-/// All that is asked: what the descriptors of 7 are, whether the file of the fault is mapped there, and what is at its number in
-/// other processes.
-fn answer(trace: &mut Trace, mapped: Option<bool>, others: Open) {
+/// All that is asked: what the descriptors are, and by what else the file of the fault may be written.
+fn answer(trace: &mut Trace, ways: Option<Ways>) {
     while let Some(question) = trace.model.next_question() {
         let until = trace.now + 2000;
-        let (pid, looked) = match question {
-            Question::File { pid, fd } => {
+        let looked = match question {
+            Question::File { fd, .. } => {
                 let file = File {
                     kind: FileKind::Storage,
                     size: Some(0),
@@ -41,30 +44,32 @@ fn answer(trace: &mut Trace, mapped: Option<bool>, others: Open) {
                     append: Some(false),
                     alignment: None,
                 };
-                (pid, Looked::File { fd, file: Some(file), until })
+                Looked::File { fd, file: Some(file), until }
             }
-            Question::Mapped { pid, fd } => (pid, Looked::Mapped { fd, mapped }),
-            Question::Descriptor { pid, fd } => {
-                assert!((8..40).contains(&pid) && fd == 3, "{pid} {fd}");
-                (pid, Looked::Descriptor { fd, open: others, until })
-            }
+            Question::Ways { fd, .. } => Looked::Ways { fd, ways },
             _ => continue,
         };
-        tell_of(trace, pid, Body::Looked(looked));
+        tell(trace, Body::Looked(looked));
     }
 }
 
-/// A write meets a fault, and this happens before and after it. What is told of it.
-fn dropped(
+/// A trace in which only `answer` looks at files.
+fn trace() -> Trace {
+    Trace { ways: None, ..Trace::new() }
+}
+
+/// A request with this operation meets a fault, and this happens after it and before the look, and after that.
+fn after(
+    opcode: u16,
     before: &dyn Fn(&mut Trace),
-    (mapped, others): (Option<bool>, Open),
-    after: &dyn Fn(&mut Trace),
+    ways: Option<Ways>,
+    then: &dyn Fn(&mut Trace),
 ) -> Verdict {
-    let mut trace = Trace::new();
+    let mut trace = trace();
+    trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, opcode, 0)]));
     before(&mut trace);
-    trace.call(Some(ERROR), EAGAIN, write(1, 0));
-    answer(&mut trace, mapped, others);
-    after(&mut trace);
+    answer(&mut trace, ways);
+    then(&mut trace);
     trace.exit(ExitStatus::Code(0));
     trace.verdict()
 }
@@ -81,133 +86,229 @@ fn unsure(doubt: Doubt) -> (Outcome, Option<Doubt>, u64) {
 
 fn nothing(_: &mut Trace) {}
 
-#[test]
-fn what_may_have_been_stored_to_a_mapping_is_not_lost_for_sure() {
-    let of = |mapped| is(&dropped(&nothing, (mapped, Open::No), &nothing));
-    assert_eq!(of(Some(true)), unsure(Doubt::Mapped));
-    assert_eq!(of(Some(false)), LOST);
-    assert_eq!(of(None), LOST, "what could not be looked at is no reason to doubt everything");
+fn made(call: Call, fd: u32, count: u64, ret: i64) -> Body {
+    Body::Synchronous(Synchronous {
+        call,
+        entered: None,
+        fd,
+        offset: None,
+        memory: None,
+        count,
+        ret,
+    })
 }
 
 #[test]
-fn what_a_process_may_have_written_that_was_there_before_is_not_lost_for_sure() {
-    let with = |followed: bool, others: Open| {
-        let forked = |trace: &mut Trace| fork(trace, followed);
-        is(&dropped(&forked, (Some(false), others), &nothing))
-    };
-    for followed in [false, true] {
-        assert_eq!(with(followed, Open::As(FILE)), unsure(Doubt::SharedFile));
-        assert_eq!(with(followed, Open::As(OTHER)), LOST, "another file");
-        assert_eq!(with(followed, Open::No), LOST);
+fn nothing_is_lost_for_sure_before_anybody_has_looked_what_else_may_have_done_it() {
+    let of = |opcode, ways: Option<Ways>| is(&after(opcode, &nothing, ways, &nothing));
+    for opcode in [PREAD, PWRITE, FSYNC] {
+        assert_eq!(of(opcode, Some(NOTHING)), LOST);
+        assert_eq!(of(opcode, None), unsure(Doubt::Unlooked));
+        let uring = Ways { uring: true, ..NOTHING };
+        assert_eq!(of(opcode, Some(uring)), unsure(Doubt::Unseen));
     }
-    // One that is followed was there when the fault was made, as its end was not told.
-    assert_eq!(with(true, Open::Unknown), unsure(Doubt::SharedFile));
-    assert_eq!(with(false, Open::Unknown), LOST);
-    let ended = |trace: &mut Trace| {
-        fork(trace, true);
-        let status = ExitStatus::Code(0);
-        tell_of(trace, 8, process(Some(80), Change::Exit { status }));
-    };
-    assert_eq!(is(&dropped(&ended, (Some(false), Open::As(FILE)), &nothing)), LOST);
-    // Brothers have the same files, and there may be too many to look at.
-    let many = |trace: &mut Trace| {
-        for child in 8..40 {
-            trace.tell(process(Some(80), Change::Fork { child, followed: false }));
-        }
-    };
-    assert_eq!(is(&dropped(&many, (Some(false), Open::No), &nothing)), unsure(Doubt::ManySharers));
-    assert_eq!(
-        is(&dropped(&many, (Some(false), Open::As(FILE)), &nothing)).1,
-        Some(Doubt::ManySharers)
-    );
+    let stored = Ways { stored: true, mapped: true, ..NOTHING };
+    let mapped = Ways { mapped: true, ..NOTHING };
+    assert_eq!(of(PWRITE, Some(stored)), unsure(Doubt::Mapped));
+    assert_eq!(of(PWRITE, Some(mapped)), LOST, "what is read from it is not written");
+    assert_eq!(of(PREAD, Some(mapped)), unsure(Doubt::Mapped));
+    assert_eq!(of(FSYNC, Some(stored)), LOST, "msync(2) is seen");
+    let readers = Ways { others: Others::Some, ..NOTHING };
+    let writers = Ways { writers: Others::Some, ..readers };
+    assert_eq!(of(PWRITE, Some(writers)), unsure(Doubt::SharedFile));
+    assert_eq!(of(PWRITE, Some(readers)), LOST);
+    assert_eq!(of(FSYNC, Some(readers)), unsure(Doubt::SharedFile));
+    assert_eq!(of(PREAD, Some(writers)), LOST);
+    let many = Ways { writers: Others::Unknown, others: Others::Unknown, ..NOTHING };
+    assert_eq!(of(PWRITE, Some(many)), unsure(Doubt::ManySharers));
 }
 
-/// Nobody tells of the end of a process that is not followed, but a look at it does.
 #[test]
-fn processes_that_were_many_and_are_gone_are_no_reason() {
+fn what_is_mapped_after_the_fault_or_unmapped_before_the_look_may_have_done_it() {
+    let later = |opcode, body: &Body| {
+        let then = |trace: &mut Trace| tell(trace, body.clone());
+        is(&after(opcode, &nothing, Some(NOTHING), &then))
+    };
+    let mmap = |fd, stored| made(Call::Mmap, fd, stored, 0x7f00_0000_0000);
+    assert_eq!(later(PWRITE, &mmap(3, 1)), unsure(Doubt::Mapped));
+    assert_eq!(later(PWRITE, &mmap(3, 0)), LOST, "it is read only");
+    assert_eq!(later(PREAD, &mmap(3, 0)), unsure(Doubt::Mapped));
+    assert_eq!(later(PWRITE, &mmap(5, 1)), unsure(Doubt::OtherDescriptor));
+    assert_eq!(later(FSYNC, &mmap(3, 1)), LOST);
+    // A descriptor that is looked at is of another file.
+    let looked = |trace: &mut Trace| {
+        tell(trace, mmap(5, 1));
+        answer(trace, Some(NOTHING));
+    };
+    assert_eq!(is(&after(PWRITE, &nothing, Some(NOTHING), &looked)), LOST);
+    let munmap = made(Call::Munmap, u32::MAX, 0, 0);
+    assert_eq!(later(PWRITE, &munmap), LOST, "the mappings were looked at before");
+    let before = |opcode| {
+        let before = |trace: &mut Trace| tell(trace, munmap.clone());
+        is(&after(opcode, &before, Some(NOTHING), &nothing))
+    };
+    assert_eq!(before(PWRITE), unsure(Doubt::Unmapped));
+    assert_eq!(before(FSYNC), LOST);
+    // Its number may have been another file's when it was looked at.
+    let close = made(Call::Close, 3, 0, 0);
+    assert_eq!(later(PWRITE, &close), LOST);
+    let closed = |trace: &mut Trace| tell(trace, close.clone());
+    let verdict = after(PWRITE, &closed, Some(NOTHING), &nothing);
+    assert_eq!(is(&verdict), unsure(Doubt::Unlooked));
+    for (call, fd, opcode, is_so) in [
+        (Call::Msync, u32::MAX, FSYNC, true),
+        (Call::Msync, u32::MAX, PWRITE, false),
+        (Call::Fallocate, 3, PWRITE, true),
+        (Call::Fallocate, 3, PREAD, false),
+        (Call::IoUringSetup, u32::MAX, PWRITE, true),
+        (Call::IoUringSetup, u32::MAX, PREAD, true),
+    ] {
+        let expected = if is_so { unsure(Doubt::Unseen) } else { LOST };
+        assert_eq!(later(opcode, &made(call, fd, 0, 0)), expected, "{call:?} {opcode}");
+    }
+    let other = made(Call::Fallocate, 5, 0, 0);
+    assert_eq!(later(PWRITE, &other), unsure(Doubt::OtherDescriptor));
+    let instead = made(Call::Fdatasync, 3, 0, 0);
+    assert_eq!(later(FSYNC, &instead), unsure(Doubt::Fdatasync));
+}
+
+/// The kernel takes one of two writes, without any fault.
+#[test]
+fn the_rest_of_a_short_submit_is_dropped_for_sure_only_if_nothing_else_may_have_done_it() {
+    let found = |ways: Option<Ways>, then: &dyn Fn(&mut Trace)| {
+        let mut trace = trace();
+        trace.call(None, 1, submit(vec![at(1, PWRITE, 0), at(2, PWRITE, 512)]));
+        answer(&mut trace, ways);
+        then(&mut trace);
+        trace.exit(ExitStatus::Code(0));
+        let all = std::iter::from_fn(|| trace.model.next_finding());
+        let found = all.filter(|it| it.name == Name::ShortSubmitDropped);
+        found.map(|it| (it.severity, it.doubt)).collect::<Vec<_>>()
+    };
+    assert_eq!(found(Some(NOTHING), &nothing), [(Severity::Error, None)]);
+    assert_eq!(found(None, &nothing), [(Severity::Warning, Some(Doubt::Unlooked))]);
+    let uring = Ways { uring: true, ..NOTHING };
+    assert_eq!(found(Some(uring), &nothing), [(Severity::Warning, Some(Doubt::Unseen))]);
+    let mapped = |trace: &mut Trace| tell(trace, made(Call::Mmap, 3, 1, 0x7f00_0000_0000));
+    assert_eq!(found(Some(NOTHING), &mapped), [(Severity::Warning, Some(Doubt::Mapped))]);
+}
+
+/// Its descriptors are those of the next program, which may do it.
+#[test]
+fn what_the_next_program_may_do_is_not_lost_for_sure() {
     let mut trace = Trace::new();
-    for child in 8..40 {
-        trace.tell(process(Some(80), Change::Fork { child, followed: false }));
-    }
-    for iocb in 1..4 {
-        trace.call(Some(ERROR), EAGAIN, write(iocb, 512 * iocb as i64));
-        answer(&mut trace, Some(false), Open::Unknown);
-    }
-    trace.exit(ExitStatus::Code(0));
-    let verdicts = trace.verdicts();
-    assert_eq!(is(&verdicts[0]), unsure(Doubt::ManySharers));
-    assert_eq!(
-        is(&verdicts[2]),
-        LOST,
-        "half of them were looked at after the first, and half after the second"
-    );
-}
-
-#[test]
-fn a_mapping_that_is_gone_is_no_reason_for_what_is_lost_later() {
-    let mut trace = Trace::new();
-    for (iocb, mapped) in [(1, true), (2, false)] {
-        trace.call(Some(ERROR), EAGAIN, write(iocb, 512 * iocb as i64));
-        answer(&mut trace, Some(mapped), Open::No);
-    }
-    trace.exit(ExitStatus::Code(0));
-    let verdicts: Vec<_> = trace.verdicts().iter().map(is).collect();
-    assert_eq!(verdicts, [unsure(Doubt::Mapped), LOST]);
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    trace.looked();
+    trace.tell(process(Some(71), Change::Exec { path: b"again".to_vec() }));
+    assert_eq!(is(&trace.verdict()), unsure(Doubt::Exec));
 }
 
 /// What is known of descriptors ends with the address space, whose number is given again.
 #[test]
 fn a_new_process_has_no_mappings_of_an_old_one() {
-    let mut trace = Trace::new();
+    let mut trace = trace();
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
-    answer(&mut trace, Some(true), Open::No);
+    answer(&mut trace, Some(Ways { stored: true, ..NOTHING }));
     trace.exit(ExitStatus::Code(0));
     assert_eq!(is(&trace.verdict()), unsure(Doubt::Mapped));
     trace.tell(process(Some(70), Change::Seen));
     trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    answer(&mut trace, Some(NOTHING));
     trace.exit(ExitStatus::Code(0));
     assert_eq!(is(&trace.verdict()), LOST);
+}
+
+/// A flood of faults has the processes of the machine looked at once in a second, and anew when something is mapped.
+#[test]
+fn a_flood_of_faults_looks_once() {
+    let mut trace = trace();
+    let asked = |trace: &mut Trace, iocb: u64| {
+        trace.call(Some(ERROR), EAGAIN, write(iocb, 512 * iocb as i64));
+        let is_it = |it: &Question| matches!(it, Question::Ways { .. });
+        let asked = std::iter::from_fn(|| trace.model.next_question()).any(|it| is_it(&it));
+        if asked {
+            tell(trace, Body::Looked(Looked::Ways { fd: 3, ways: Some(NOTHING) }));
+        }
+        asked
+    };
+    assert_eq!([1, 2, 3].map(|it| asked(&mut trace, it)), [true, false, false]);
+    tell(&mut trace, made(Call::Mmap, 5, 1, 0x7f00_0000_0000));
+    assert_eq!([4, 5].map(|it| asked(&mut trace, it)), [true, false]);
+    trace.exit(ExitStatus::Code(0));
+    let lost = trace.verdicts().iter().filter(|it| it.outcome == Outcome::Lost).count();
+    assert_eq!(lost, 2, "those after the mapping");
 }
 
 /// A completion is changed before io_submit returns, so that it is known only later which file it was about.
 #[test]
 fn who_writes_is_asked_also_of_what_becomes_known_late() {
-    let of = |mapped| {
-        let mut trace = Trace::new();
+    let of = |ways| {
+        let mut trace = trace();
         let entered = trace.now + 500;
         trace.changed(1, 512, EIO);
         trace.call_since(entered, None, 1, write(1, 0));
-        answer(&mut trace, mapped, Open::No);
+        answer(&mut trace, Some(ways));
         trace.reap(1, EIO, true);
         trace.exit(ExitStatus::Code(0));
         is(&trace.verdict())
     };
-    assert_eq!(of(Some(true)), unsure(Doubt::Mapped));
-    assert_eq!(of(Some(false)), LOST);
+    assert_eq!(of(Ways { stored: true, ..NOTHING }), unsure(Doubt::Mapped));
+    assert_eq!(of(NOTHING), LOST);
 }
 
 /// Of two requests one is of a file that nobody else has.
 #[test]
 fn what_is_lost_of_another_file_is_lost() {
-    let mut trace = Trace::new();
-    let mut other = crate::verdicts::at(2, 1, 512);
+    let mut trace = trace();
+    let mut other = at(2, PWRITE, 512);
     other.as_mut().unwrap().value.as_mut().unwrap().fildes = 5;
-    let both = vec![crate::verdicts::at(1, 1, 0), other];
-    trace.call(Some(ERROR), EAGAIN, crate::verdicts::submit(both));
-    tell_of(&mut trace, 7, Body::Looked(Looked::Mapped { fd: 3, mapped: Some(true) }));
+    trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, PWRITE, 0), other]));
+    for (fd, stored) in [(3, true), (5, false)] {
+        let ways = Some(Ways { stored, ..NOTHING });
+        tell(&mut trace, Body::Looked(Looked::Ways { fd, ways }));
+    }
     trace.exit(ExitStatus::Code(0));
-    assert_eq!(trace.verdict().outcome, Outcome::Lost);
+    let verdict = trace.verdict();
+    assert_eq!(is(&verdict), LOST);
+    assert_eq!(verdict.first.map(|it| it.fd), Some(5));
+}
+
+/// Another write that happens to cover the range comes from other memory.
+#[test]
+fn what_is_written_from_other_memory_may_be_something_else() {
+    let mut own = at(1, PWRITE, 512);
+    own.as_mut().unwrap().value.as_mut().unwrap().buf = 0x10000;
+    let by = |call: Call, (offset, memory): (i64, u64), count: u64, ret: i64| {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, submit(vec![own]));
+        let (offset, memory) = (Some(offset), Some(Address(memory)));
+        let told = Synchronous { call, entered: None, fd: 3, offset, memory, count, ret };
+        trace.tell(Body::Synchronous(told));
+        trace.exit(ExitStatus::Code(0));
+        let verdict = trace.verdict();
+        (verdict.outcome, verdict.doubt)
+    };
+    assert_eq!(by(Call::Pwrite, (512, 0x10000), 512, 512), (Outcome::Done, None));
+    assert_eq!(by(Call::Pwritev, (512, 0x10000), 1, 512), (Outcome::Done, None));
+    let from_below = (0, 0x10000 - 512);
+    assert_eq!(by(Call::Pwrite, from_below, 1024, 1024), (Outcome::Done, None));
+    let other = (Outcome::Unsure, Some(Doubt::OtherBuffer));
+    assert_eq!(by(Call::Pwrite, (512, 0x20000), 512, 512), other);
+    assert_eq!(by(Call::Pwritev, (512, 0x20000), 1, 512), other);
+    assert_eq!(by(Call::Pwrite, (0, 0x10000), 1024, 1024), other);
+    assert_eq!(by(Call::Pwrite, (4096, 0x20000), 512, 512), (Outcome::Lost, None), "elsewhere");
 }
 
 #[test]
 fn a_descriptor_that_is_of_another_file_is_no_reason() {
     let close = |trace: &mut Trace, fd: u32| {
         let (call, entered) = (Call::Close, None);
-        let closed = Synchronous { call, entered, fd, offset: None, count: 0, ret: 0 };
+        let closed =
+            Synchronous { call, entered, fd, offset: None, memory: None, count: 0, ret: 0 };
         trace.tell(Body::Synchronous(closed));
     };
-    let after = |after: &dyn Fn(&mut Trace)| is(&dropped(&nothing, (Some(false), Open::No), after));
-    let answered = |trace: &mut Trace| answer(trace, Some(false), Open::No);
+    let after = |then: &dyn Fn(&mut Trace)| is(&after(PWRITE, &nothing, Some(NOTHING), then));
+    let answered = |trace: &mut Trace| answer(trace, Some(NOTHING));
     // It is looked at after the write.
     assert_eq!(after(&|trace| trace.tell(pwrite(1, 0, 512))), unsure(Doubt::OtherDescriptor));
     let looked_at = |trace: &mut Trace| {

@@ -7,7 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use aiotrace_model::{
     event::{
-        Body, Change, Completion, Event, Gone, Handle, How, Limit, Looked, Process, Ring, RingFound,
+        Args, Body, Call, Change, Completion, Event, Gone, Handle, How, Limit, Looked, Process,
+        Ring, RingFound, Ways,
     },
     model::{Finding, Model, Name, Peak, Question, Settings, Severity, Thresholds, report::End},
 };
@@ -135,7 +136,16 @@ impl Told {
 
     /// The model gets an event.
     pub fn tell(&mut self, pid: u32, tid: u32, body: Body) {
+        let is_short = matches!(
+            &body,
+            Body::Call(Call { args: Args::Submit { nr, .. }, ret, .. }) if *ret > 0 && ret < nr
+        );
         self.model.handle_event(&Event { time: self.now, pid, tid, body });
+        // Nothing else than calls that are watched may do the rest.
+        for fd in (0..16).filter(|_| is_short) {
+            let body = Body::Looked(Looked::Ways { fd, ways: Some(Ways::default()) });
+            self.model.handle_event(&Event { time: self.now, pid, tid, body });
+        }
         self.judge();
     }
 
@@ -332,7 +342,8 @@ impl Told {
                     Question::File { .. }
                     | Question::Descriptor { .. }
                     | Question::Iovecs { .. }
-                    | Question::Mapped { .. }
+                    | Question::Ways { .. }
+                    | Question::Below { .. }
                     | Question::Path { .. }
                     | Question::Threads { .. } => (),
                 }

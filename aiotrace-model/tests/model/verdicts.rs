@@ -5,12 +5,12 @@ use aiotrace_common::{abi, synchronous};
 use aiotrace_model::{
     event::{
         Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
-        Fault, Handle, IoEvent, Iocb, Refused, Ring, Synchronous, Syscall, Timespec, Unfinished,
-        Why,
+        Fault, Handle, IoEvent, Iocb, Looked, Refused, Ring, Synchronous, Syscall, Timespec,
+        Unfinished, Ways, Why,
     },
     model::{
-        Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Rules, Settings, Thresholds,
-        Verdict, verdict::HUNG_AFTER,
+        Doubt, FaultRow, Half, MOST_FAULTS, Model, Name, Outcome, Question, Rules, Settings,
+        Thresholds, Verdict, verdict::HUNG_AFTER,
     },
     trace::{FaultRule, Faults},
 };
@@ -42,6 +42,8 @@ const RESULT: Fault = Fault { rule: 4, effect: Effect::Done };
 pub(crate) struct Trace {
     pub(crate) model: Model,
     pub(crate) now: u64,
+    /// What a look at the files finds, before time passes or the process ends; `None`: it comes too late.
+    pub(crate) ways: Option<Ways>,
 }
 
 impl Trace {
@@ -60,7 +62,7 @@ impl Trace {
         let rule = |text: &str| FaultRule { text: text.to_owned(), mechanism: "ptrace".into() };
         let rules = RULES.map(rule).into();
         model.set_rules(Rules::of(Some(&Faults { seed: 1, dry_run: false, rules })));
-        let mut trace = Self { model, now: SECOND };
+        let mut trace = Self { model, now: SECOND, ways: Some(Ways::default()) };
         trace.tell(process(Some(70), Change::Seen));
         trace.call(None, 0, Args::Setup { nr_events: 4, ctxp: Address(0), stored: Some(H) });
         trace
@@ -108,11 +110,22 @@ impl Trace {
         self.call(None, 1, getevents(vec![event], if is_changed { vec![0] } else { Vec::new() }));
     }
 
+    /// The files of all descriptors are looked at.
+    pub(crate) fn looked(&mut self) {
+        let Some(ways) = self.ways else { return };
+        for fd in 1..10 {
+            let body = Body::Looked(Looked::Ways { fd, ways: Some(ways) });
+            self.model.handle_event(&Event { time: self.now, pid: 7, tid: 7, body });
+        }
+    }
+
     pub(crate) fn exit(&mut self, status: ExitStatus) {
+        self.looked();
         self.tell(process(Some(70), Change::Exit { status }));
     }
 
     pub(crate) fn wait(&mut self, nanos: u64) {
+        self.looked();
         self.now += nanos;
         self.model.handle_timeout(self.now);
     }
@@ -333,7 +346,7 @@ fn retries_that_the_kernel_refuses_are_counted() {
         trace.told(),
         [
             "io_submit EAGAIN: retried 3 times, first after 500ns, lost 2 requests, the first (pread fd=3 \
-             offset=512 nbytes=512); exited with status 1 4.00us later"
+             offset=512 nbytes=512); reported: exited with status 1 4.00us later"
         ]
     );
 }
@@ -359,7 +372,8 @@ fn the_sum_of_the_issue() {
         trace.call(Some(ERROR), EAGAIN, reads(1..4));
     }
     trace.exit(ExitStatus::Code(1));
-    let row = "io_submit EAGAIN x 14: 13 retried, none succeeded, 1 lost 3 requests; exited with status 1";
+    let row = "io_submit EAGAIN x 14: 13 retried, none succeeded, 1 lost 3 requests (reported); exited with status \
+               1";
     assert_eq!(trace.rows(), [row]);
     let outcomes = [(Outcome::Retried, 13), (Outcome::Reported, 1)];
     assert_eq!(trace.model.report().faults[0].outcomes, outcomes, "it said so by its status");
@@ -576,12 +590,14 @@ fn requests_of_a_context_that_is_destroyed_are_lost_after_a_while() {
 }
 
 #[test]
-fn a_program_that_runs_another_one_has_lost_its_requests() {
+fn a_program_that_runs_another_one_leaves_its_requests_to_that() {
     let mut trace = Trace::new();
     trace.call(Some(ERROR), EAGAIN, reads(1..3));
+    trace.looked();
     trace.tell(process(Some(71), Change::Exec { path: Vec::new() }));
     let verdict = trace.verdict();
-    assert_eq!((verdict.outcome, verdict.lost, verdict.exit()), (Outcome::Lost, 2, None));
+    assert_eq!((verdict.outcome, verdict.lost, verdict.exit()), (Outcome::Unsure, 2, None));
+    assert_eq!(verdict.doubt, Some(Doubt::Exec), "that may do them");
 }
 
 #[test]
@@ -800,7 +816,7 @@ fn faults_that_are_too_many_are_counted() {
 pub(crate) fn pwrite(fd: u32, offset: i64, ret: i64) -> Body {
     let (call, entered) = (synchronous::Call::Pwrite, None);
     let offset = Some(offset);
-    Body::Synchronous(Synchronous { call, entered, fd, offset, count: 512, ret })
+    Body::Synchronous(Synchronous { call, entered, fd, offset, memory: None, count: 512, ret })
 }
 
 pub(crate) fn write(address: u64, offset: i64) -> Args {
@@ -935,7 +951,15 @@ fn what_cannot_be_told_is_unsure_and_says_why() {
     };
     let write_somewhere = |trace: &mut Trace| {
         let call = synchronous::Call::Write;
-        let call = Synchronous { call, entered: None, fd: 3, offset: None, count: 512, ret: 512 };
+        let call = Synchronous {
+            call,
+            entered: None,
+            fd: 3,
+            offset: None,
+            memory: None,
+            count: 512,
+            ret: 512,
+        };
         trace.tell(Body::Synchronous(call));
     };
     assert_eq!(unsure(&write_somewhere), Some(Doubt::UnknownPlace));
@@ -1025,15 +1049,107 @@ fn a_program_that_has_to_be_ended_hangs() {
     assert_eq!(
         told,
         [
-            "io_submit EAGAIN: retried after 500ns, succeeded; hung: still there when --timeout ended it \
-             1.00s later",
-            "io_submit EAGAIN: not done: 1 request (pwrite fd=3 offset=512 nbytes=512); hung: still there \
-             when --timeout ended it 1.00s later"
+            "io_submit EAGAIN: retried after 500ns, succeeded; hung: it had made no AIO call for 1.00s when \
+             --timeout ended it 1.00s later",
+            "io_submit EAGAIN: not done: 1 request (pwrite fd=3 offset=512 nbytes=512); hung: it had made no AIO \
+             call for 1.00s when --timeout ended it 1.00s later"
         ]
     );
     trace.exit(ExitStatus::Signal(15));
     assert_eq!(trace.verdicts(), []);
     assert_eq!(trace.model.report().faults[0].outcomes, [(Outcome::Hung, 2)]);
+}
+
+/// Neither is it hung that tries again and again, nor did it die by itself if we killed it.
+#[test]
+fn a_program_that_retries_until_it_is_ended_is_told_to_do_so_and_not_to_die() {
+    let nothing = || getevents(Vec::new(), Vec::new());
+    let mut trace = Trace::new();
+    let fails = |trace: &mut Trace| (0..4).for_each(|_| trace.call(Some(ERROR), EINTR, nothing()));
+    fails(&mut trace);
+    trace.model.timed_out(trace.now);
+    let told = trace.told();
+    let last = told.last().unwrap();
+    assert_eq!(last, "io_getevents EINTR: still retrying when --timeout ended it 0ns later");
+    // It ignores SIGTERM.
+    fails(&mut trace);
+    trace.exit(ExitStatus::Signal(9));
+    assert_eq!(trace.verdicts(), []);
+    let row = "io_getevents EINTR x 8: 3 retried, each met the next fault, 1 retried to the end, 4 not followed; still \
+               retrying when --timeout ended it";
+    assert_eq!(trace.rows(), [row]);
+
+    // One that did not try again, and makes other calls.
+    let mut other = Trace::new();
+    other.call(Some(ERROR), EAGAIN, write(1, 0));
+    other.call(None, 0, nothing());
+    other.model.timed_out(other.now);
+    let text = "io_submit EAGAIN: not done: 1 request (pwrite fd=3 offset=0 nbytes=512); it had made an AIO call within \
+                1.00s when --timeout ended it 1.00us later";
+    assert_eq!(other.told(), [text]);
+}
+
+#[test]
+fn a_verdict_has_the_time_at_which_it_became_known() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, write(1, 0));
+    let time = trace.now;
+    trace.wait(HUNG_AFTER + SECOND);
+    let hung = trace.verdict();
+    assert_eq!((hung.outcome, hung.time, hung.told), (Outcome::Hung, time, trace.now));
+}
+
+#[test]
+fn what_a_fault_made_fail_is_counted_as_that() {
+    let mut trace = Trace::new();
+    for (iocb, opcode) in [(1, PREAD), (2, PWRITE), (3, PREAD)] {
+        trace.call(None, 1, submit(vec![request(iocb, opcode)]));
+        trace.complete(iocb, 512);
+        if iocb < 3 {
+            trace.changed(iocb, 512, if iocb == 1 { EIO } else { 100 });
+        }
+    }
+    let report = trace.model.report();
+    let of = |done: aiotrace_model::model::Done| (done.requests, done.failed, done.made_to_fail);
+    assert_eq!(of(report.contexts[0].done), (3, 0, 1));
+    let kinds: Vec<_> = report.kinds.iter().map(|it| (it.opcode, of(it.done))).collect();
+    assert_eq!(kinds, [(PREAD, (2, 0, 1)), (PWRITE, (1, 0, 0))]);
+}
+
+/// A program that reaps from the ring by itself takes what a rule was about before it can be changed; and what it reaps after
+/// its last call is not seen.
+#[test]
+fn why_a_rule_for_completions_did_not_act_on_a_program_that_reaps_by_itself() {
+    let why = |trace: &Trace| trace.model.report().rules[3].why.clone().unwrap();
+    let mut trace = Trace::new();
+    trace.call(None, 1, submit(vec![request(1, PWRITE)]));
+    assert!(why(&trace).starts_with("1 such requests were submitted"), "{}", why(&trace));
+    trace.complete(1, 512);
+    let event = IoEvent { data: 0, obj: 1, res: 512, res2: 0 };
+    let fault = Fault { rule: 4, effect: Effect::Missed };
+    trace.tell(Body::Changed(Changed { ctx: H, event, res: EIO, fault }));
+    assert!(why(&trace).contains("for 1 completion, which had left the ring"), "{}", why(&trace));
+}
+
+#[test]
+fn so_many_faults_of_a_second_are_looked_into() {
+    let mut trace = Trace { ways: None, ..Trace::new() };
+    let mut looks = 0;
+    for number in 0..1000 {
+        trace.call(Some(ERROR), EAGAIN, write(1, 512 * number));
+        let all = std::iter::from_fn(|| trace.model.next_question());
+        looks += all.filter(|it| matches!(it, Question::Ways { .. })).count();
+    }
+    assert_eq!(looks, 16);
+    trace.exit(ExitStatus::Code(0));
+    let verdicts = trace.verdicts();
+    let is_sure = |it: &&Verdict| it.doubt.is_none();
+    assert_eq!(
+        verdicts.iter().filter(is_sure).count(),
+        0,
+        "no look was answered: {:?}",
+        verdicts.first()
+    );
 }
 
 #[test]
@@ -1148,6 +1264,9 @@ fn a_later_wait_on_the_same_context_is_not_known_to_be_a_retry() {
         (verdict(timed(None), &at_once, timed(None)), Some(Doubt::OtherArguments)),
         (verdict(timed(Some(900)), &at_once, nothing()), Some(Doubt::OtherArguments)),
         (verdict(nothing(), &at_once, wants_two()), Some(Doubt::OtherArguments)),
+        // The first one had no timeout; what has none at all is a look, and no wait.
+        (verdict(nothing(), &at_once, timed(Some(900))), None),
+        (verdict(nothing(), &at_once, timed(Some(0))), Some(Doubt::OtherArguments)),
         (verdict(nothing(), &late, nothing()), Some(Doubt::Late)),
         (verdict(nothing(), &submitted, nothing()), Some(Doubt::Submitted)),
     ] {

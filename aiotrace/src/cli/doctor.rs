@@ -5,8 +5,10 @@ use clap::Args;
 use super::print;
 use crate::{failure::Result, inventory::doctor};
 
-/// Show what this machine allows: kernel, permissions, which probes load, and what to do where they
-/// do not. Exit status 0 if tracing works, 1 if not.
+/// Show what this machine allows, and for each "no" why and what to do
+///
+/// Kernel, permissions, which probes load, which faults can be made. Exit status 0 if tracing works,
+/// 1 if not.
 #[derive(Debug, Args)]
 pub struct Options {}
 

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::print;
+use super::{complete, print};
 use crate::{
     errno,
     event::Syscall,
@@ -15,18 +15,21 @@ use crate::{
     model::Name,
 };
 
-/// Explain what a finding or a verdict means, why it matters and what to do about it; or what an
-/// errno of a call or of a completion means: what the manual pages say, what the kernel does, how
-/// libaio reports it, and what to do
+/// Explain a finding, a verdict, or an errno of a call or a completion
+///
+/// What a finding or a verdict means, why it matters and what to do about it; or what an errno
+/// means: what the manual pages say, what the kernel does, how libaio reports it, and what to do.
 #[derive(Debug, Args)]
 pub struct Options {
-    /// A finding (context-leak, for instance), a verdict (lost), a call (io_submit), `completion`, or an errno
-    /// (EBADF). Without it, a list of all
-    #[arg(value_name = "NAME")]
+    /// A finding (context-leak), a verdict (lost), a call (io_submit), `completion`, or an errno (EBADF)
+    ///
+    /// Without it, a list of all.
+    #[arg(value_name = "NAME", add = complete::subject())]
     name: Option<String>,
-    /// The errno of a call or a completion: EAGAIN, for instance; or 11, or -11. Without it, all
-    /// known ones
-    #[arg(value_name = "ERRNO", allow_negative_numbers = true)]
+    /// The errno of a call or a completion: EAGAIN, for instance; or 11, or -11
+    ///
+    /// Without it, all known ones.
+    #[arg(value_name = "ERRNO", allow_negative_numbers = true, add = complete::errno())]
     errno: Option<String>,
 }
 

@@ -15,9 +15,10 @@ use crate::{
     source::bpf,
 };
 
-/// Show every AIO context on the machine, by process, and who holds fs.aio-nr. With BPF (as root)
-/// they come from the kernel's own tables: charges are exact, and contexts whose ring was unmapped
-/// are found too. Without BPF they come from /proc, and what is unknown is named
+/// Show every AIO context on the machine, by process, and who holds fs.aio-nr
+///
+/// With BPF (as root) they come from the kernel's own tables: charges are exact, and contexts whose
+/// ring was unmapped are found too. Without BPF they come from /proc, and what is unknown is named.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Show each context, too

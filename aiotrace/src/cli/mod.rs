@@ -1,12 +1,18 @@
 //! The command line: one file per subcommand. [`main`] parses, runs, and decides the exit status.
 
 mod attach;
+mod complete;
+mod completions;
 mod doctor;
 mod explain;
 mod ls;
+mod man;
 mod options;
 mod report;
 mod run;
+mod sweep;
+mod target;
+mod top;
 
 use std::{
     io::{self, IsTerminal as _, Write as _},
@@ -25,20 +31,40 @@ use crate::{
 /// See, account for and break Linux native AIO (io_setup, io_submit, io_getevents, io_pgetevents,
 /// io_cancel, io_destroy) in running programs.
 #[derive(Debug, Parser)]
-#[command(name = "aiotrace", version, max_term_width = 100)]
+#[command(name = "aiotrace", version = VERSION, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
-    command: Command,
+    command: Option<Command>,
 }
+
+/// The version, and the commit of which a release was built.
+const VERSION: &str = env!("AIOTRACE_VERSION");
+
+/// What to try first.
+const FIRST: &str = "\
+See what programs do with Linux native AIO. As root, try:
+
+  aiotrace ls                               who has AIO contexts, and who holds fs.aio-nr
+  aiotrace attach -q -p PID --duration 10s  what is wrong with a running program
+  aiotrace attach -c --requests -p PID      who does how much, and how fast
+  aiotrace run -q -f -- CMD                 what is wrong with a program, from its first call on
+  aiotrace doctor                           what works on this machine
+
+`aiotrace --help` has all commands, `aiotrace COMMAND -h` the options.
+";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Attach(attach::Options),
     Run(run::Options),
+    Sweep(sweep::Options),
     Ls(ls::Options),
+    Top(top::Options),
     Report(report::Options),
     Explain(explain::Options),
     Doctor(doctor::Options),
+    Completions(completions::Options),
+    Man(man::Options),
     /// The helper that reads symbols and debug information for aiotrace
     #[command(hide = true)]
     Symbolize {
@@ -53,8 +79,13 @@ enum Command {
 impl Command {
     fn looks_at_processes(&self) -> bool {
         match self {
-            Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Doctor(_) => true,
-            Self::Report(_) | Self::Explain(_) | Self::Symbolize { .. } => false,
+            Self::Attach(_) | Self::Run(_) | Self::Ls(_) | Self::Top(_) | Self::Doctor(_) => true,
+            Self::Report(_)
+            | Self::Sweep(_)
+            | Self::Explain(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Symbolize { .. } => false,
         }
     }
 }
@@ -67,6 +98,7 @@ const FAILED: u8 = 2;
 
 /// Runs the program.
 pub fn main() -> ExitCode {
+    completions::answer(Cli::command);
     // AIOTRACE_LOG=debug shows what aiotrace and its loader do.
     tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_env("AIOTRACE_LOG"))
@@ -84,19 +116,27 @@ pub fn main() -> ExitCode {
             });
         }
     };
-    if cli.command.looks_at_processes()
+    let Some(command) = cli.command else {
+        eprint!("{FIRST}");
+        return ExitCode::from(FAILED);
+    };
+    if command.looks_at_processes()
         && let Err(error) = errand::start(ERRANDS)
     {
         eprintln!("aiotrace: cannot start the process that looks at others: {error}");
         return ExitCode::from(FAILED);
     }
-    let (result, failed) = match cli.command {
+    let (result, failed) = match command {
         Command::Attach(options) => (attach::run(options), FAILED),
         Command::Run(options) => (run::run(options), run::FAILED),
+        Command::Sweep(options) => (sweep::run(options), FAILED),
         Command::Ls(options) => (ls::run(options), FAILED),
+        Command::Top(options) => (top::run(options), FAILED),
         Command::Report(options) => (report::run(options), FAILED),
         Command::Explain(options) => (explain::run(options), FAILED),
         Command::Doctor(options) => (doctor::run(options), FAILED),
+        Command::Completions(options) => (completions::run(options), FAILED),
+        Command::Man(options) => (man::run(options, Cli::command()), FAILED),
         Command::Symbolize { parent, try_all } => {
             (child::run(parent, try_all).map(|()| 0).map_err(Failure::from), FAILED)
         }

@@ -1,16 +1,22 @@
 //! `aiotrace run`: starts a program and traces it from its first call.
 
-use std::{ffi::OsString, time::Duration};
+use std::{
+    ffi::{OsStr, OsString},
+    time::Duration,
+};
 
 use clap::Args;
 use nix::sys::signal::{Signal, kill};
 
-use super::options::{Show, parse_duration};
+use super::{
+    complete,
+    options::{Show, parse_duration},
+};
 use crate::{
     errand::open,
     failure::{Context as _, Failure, Result},
     source::collector,
-    trace::{Child, ExecError, Plan, Scope, Session},
+    trace::{Child, ExecError, Plan, Scope, Session, find_program},
 };
 
 /// The exit status when the program was ended by `--timeout`; timeout(1) has the same.
@@ -18,36 +24,46 @@ const TIMED_OUT: u8 = 124;
 /// The exit status when aiotrace failed; `env`, `timeout` and `nice` have the same.
 pub const FAILED: u8 = 125;
 
-/// Start a program and trace it from its first call. Returns the program's status (128+N for signal
-/// N), 125 if aiotrace failed, 126 or 127 if the program could not be executed, 124 if --timeout
-/// ended it, 1 if there was something that --fail-on or --fail-on-fault names.
+/// Start a program and trace it from its first call
+///
+/// Returns the program's status (128+N for signal N), 125 if aiotrace failed, 126 or 127 if the
+/// program could not be executed, 124 if --timeout ended it, 1 if there was something that --fail-on
+/// or --fail-on-fault names.
 #[derive(Debug, Args)]
 pub struct Options {
     /// Trace the children it creates, too
     #[arg(short, long)]
     follow: bool,
     /// Run it as this user
-    #[arg(short, long, value_name = "USER")]
+    #[arg(short, long, value_name = "USER", add = complete::user())]
     user: Option<String>,
-    /// With ptrace: stop the program at every system call, not only at those of AIO. It is slower,
-    /// but the program lives on if aiotrace is killed. (Without this it dies with aiotrace: a
-    /// filter stays in it, and needs a tracer that answers it.)
-    #[arg(long)]
+    /// With ptrace: stop the program at every system call, not only at those of AIO
+    ///
+    /// It is slower, but the program lives on if aiotrace is killed. (Without this it dies with
+    /// aiotrace: a filter stays in it, and needs a tracer that answers it.)
+    #[arg(long, hide_short_help = true)]
     no_seccomp: bool,
-    /// End the program after this time, as timeout(1) does: by SIGTERM, and by SIGKILL if it is
-    /// still there 5 s later. The status is 124 then, and the verdict on faults that the program
-    /// had is `hung`
+    /// End the program after this time, as timeout(1) does
+    ///
+    /// By SIGTERM, and by SIGKILL if it is still there 5 s later. The status is 124 then, and the
+    /// verdict on faults that the program had is `hung`.
     #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, value_name = "TIME")]
     timeout: Option<Duration>,
     #[command(flatten)]
     show: Show,
     /// The program and its arguments
-    #[arg(required = true, trailing_var_arg = true, value_name = "CMD")]
+    #[arg(required = true, trailing_var_arg = true, value_name = "CMD", add = complete::program())]
     command: Vec<OsString>,
 }
 
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
+    // What the other user may execute is not known here.
+    if options.user.is_none()
+        && let Err(errno) = find_program(&options.command[0])
+    {
+        return Err(not_executed(&options.command[0], ExecError::Exec(errno)));
+    }
     // The program waits, stopped before its exec, until the probes are attached.
     let mut child = Child::start(&options.command, options.user.as_deref())?;
     let process = open(child.pid())?;
@@ -60,23 +76,15 @@ pub fn run(options: Options) -> Result<u8> {
     };
     let settings = options.show.settings();
     let session = Session::prepare(&settings, plan)?;
-    let mut not_executed = None;
+    let mut failed = None;
     let outcome = session.trace(|filtered| {
         if let Err(error) = child.release(filtered) {
-            not_executed = Some(error);
+            failed = Some(error);
         }
         Ok(())
     })?;
-    if let Some(error) = not_executed {
-        let (status, program) = (error.status(), options.command[0].to_string_lossy());
-        return Err(match error {
-            ExecError::Exec(errno) => Failure::from(errno)
-                .during(format_args!("cannot execute {program}"))
-                .with_status(status),
-            ExecError::Gone(_) => {
-                Failure::from(error).with_hint(format!("{program} was not started"))
-            }
-        });
+    if let Some(error) = failed {
+        return Err(not_executed(&options.command[0], error));
     }
     if let collector::Reason::Signal(signal @ (Signal::SIGTERM | Signal::SIGHUP)) = outcome.reason {
         // SIGTERM and SIGHUP sent to aiotrace are meant for the program: pass them on.
@@ -94,4 +102,14 @@ pub fn run(options: Options) -> Result<u8> {
         return Ok(TIMED_OUT);
     }
     Ok(status)
+}
+
+fn not_executed(program: &OsStr, error: ExecError) -> Failure {
+    let (status, program) = (error.status(), program.to_string_lossy());
+    match error {
+        ExecError::Exec(errno) => Failure::from(errno)
+            .during(format_args!("cannot execute {program}"))
+            .with_status(status),
+        ExecError::Gone(_) => Failure::from(error).with_hint(format!("{program} was not started")),
+    }
 }

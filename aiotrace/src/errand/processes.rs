@@ -4,12 +4,13 @@ use std::{io, os::fd::OwnedFd};
 
 use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
 
-use super::{A_SCAN, ASLEEP, Errand as _, errands};
+use super::{A_SCAN, ASLEEP, Errand as _, FROM_DISK, USUAL, errands};
 use crate::{
     arch::Before,
-    event::{Address, File, Handle, Open, Thread},
+    event::{self, Address, File, Handle, Open, Thread},
     proc::{
-        self, Blocked, descriptor, is_filtered, is_over, name, pidfd_open, ring, scan, status_field,
+        self, Blocked, descriptor, is_filtered, is_over, name, pidfd_open, ring, scan,
+        status_field, ways,
     },
 };
 
@@ -39,6 +40,8 @@ errands! {
 
         /// [`ring::of_process`]
         Rings() -> Option<Vec<(u64, u64)>> = ring::of_process;
+        /// [`ring::below`]
+        Below() -> Vec<(u32, u64)> = ring::below;
         /// [`ring::headers`]
         Headers(handles: Vec<u64>, all_pages: bool) -> Vec<Option<RingHeader>> = ring::headers;
         /// [`ring::entries`]
@@ -52,10 +55,12 @@ errands! {
         Descriptor(fd: u32) -> Option<File> = descriptor::file;
         /// [`descriptor::open`]
         IsOpen(fd: u32) -> Open = descriptor::open;
-        /// [`descriptor::is_mapped`]
-        IsMapped(fd: u32) -> Option<bool> = descriptor::is_mapped;
+        /// [`ways::of_file`]
+        Ways(fd: u32) -> Option<event::Ways> = ways::of_file, patience(FROM_DISK, USUAL);
         /// [`descriptor::path`]
         Path(fd: u32) -> Option<Vec<u8>> = descriptor::path;
+        /// [`descriptor::path_of_thread`]
+        PathOfThread(fd: u32) -> Option<Vec<u8>> = descriptor::path_of_thread;
         /// [`descriptor::position`]
         Position(fd: u32) -> Option<i64> = descriptor::position;
         /// [`descriptor::iovecs`]

@@ -12,7 +12,7 @@ use crate::model::Name;
 
 macro_rules! pages {
     ($($name:literal)*) => {
-        &[$(($name, include_str!(concat!("../../../docs/reference/findings/", $name, ".md"))),)*]
+        &[$(($name, include_str!(concat!("../../docs/reference/findings/", $name, ".md"))),)*]
     };
 }
 
@@ -62,6 +62,19 @@ pub enum Paragraph {
     Text(String),
     /// An item of a list.
     Item(String),
+}
+
+/// All pages in one document: what findings have in common, and each of them.
+pub fn document() -> String {
+    const COMMON: &str = include_str!("../../docs/reference/findings/README.md");
+    let mut document = COMMON.to_owned();
+    for (name, page) in PAGES {
+        // The links at the end of a page are for those who read it in a browser.
+        let page = page.split_once("\n## ").map_or(*page, |it| it.0);
+        let text = page.split_once('\n').map_or("", |it| it.1);
+        document.push_str(&format!("\n## {name}\n{text}\n"));
+    }
+    document
 }
 
 /// The parts of a finding's page.

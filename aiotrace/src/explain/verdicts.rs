@@ -11,7 +11,8 @@
 //!  **What counts as a retry.**            the end
 //! ```
 
-const DOCUMENT: &str = include_str!("../../../docs/reference/faults.md");
+/// The document on rules and verdicts.
+pub const DOCUMENT: &str = include_str!("../../docs/reference/faults.md");
 const BEGIN: &str = "## Verdicts";
 const END: &str = "**What counts as a retry.**";
 /// A row that says only this refers to another row.

@@ -2,7 +2,7 @@
 
 use aiotrace_common::{
     abi::Syscall,
-    fault::{Rule, action, what},
+    fault::{Rule, action, looked_up, what},
 };
 
 /// The mechanisms, best first.
@@ -58,7 +58,12 @@ impl Mechanism {
         if self == Self::Ptrace {
             return Ok(());
         }
-        if rule.files != 0 {
+        if rule.looked_up & looked_up::PLACE != 0 {
+            return Err(
+                "site= and caller= need the functions that made the call, which only ptrace finds in time",
+            );
+        }
+        if rule.looked_up & looked_up::FILES != 0 {
             return Err("path= is looked up when the call is made, which only ptrace can");
         }
         let is_submit = rule.about == 1 << what::call(Syscall::Submit);
@@ -102,7 +107,9 @@ mod tests {
         assert_eq!(by(rule(submit, action::ACCEPT)), ["file_permission", "ptrace"]);
         assert_eq!(by(rule(submit, action::DELAY_EXIT)), ["ptrace"]);
         assert_eq!(by(rule(what::COMPLETE, action::RESULT)), ["write_user", "ptrace"]);
-        let of_file = Rule { files: 1, ..rule(submit, action::ERROR) };
-        assert_eq!(by(of_file), ["ptrace"]);
+        for looked_up in [looked_up::FILES, looked_up::PLACE] {
+            let rule = Rule { looked_up, ..rule(submit, action::ERROR) };
+            assert_eq!(by(rule), ["ptrace"]);
+        }
     }
 }

@@ -8,7 +8,9 @@
 mod judge;
 pub mod mechanism;
 
-pub use aiotrace_model::fault::{Acts, Glob, MOST_RULES, Mistake, Only, Rule, action, what};
+pub use aiotrace_model::fault::{
+    Acts, Glob, MOST_RULES, Mistake, Only, Rule, action, complete_only, complete_rule, what,
+};
 
 pub use self::{
     judge::{Case, Judge, MOST_COUNTERS, Verdict},

@@ -66,8 +66,27 @@ impl Inventory {
     /// # Errors
     /// If the kernel does not say how much is in use, or the lister fails.
     pub fn look(&mut self) -> Result<ListingLine> {
+        let listing = self.look_often(ATTEMPTS)?;
+        Ok(ListingLine { exiting: exiting(), ..listing })
+    }
+
+    /// Looks once, for somebody who will look again soon: contexts may come and go meanwhile, and
+    /// nobody asks for processes that wait in exit.
+    ///
+    /// # Errors
+    /// As [`Self::look`].
+    pub fn glance(&mut self) -> Result<ListingLine> {
+        self.look_often(1)
+    }
+
+    /// Whether it looks with BPF.
+    pub fn is_by_bpf(&self) -> bool {
+        self.lister.is_some()
+    }
+
+    fn look_often(&mut self, attempts: usize) -> Result<ListingLine> {
         let mut listing = None;
-        for _ in 0..ATTEMPTS {
+        for _ in 0..attempts {
             let before = limit("aio-nr")?;
             let (contexts, lost, unknown) = match &mut self.lister {
                 Some(lister) => {
@@ -178,7 +197,7 @@ fn made(
         lost,
         unknown,
         processes,
-        exiting: exiting(),
+        exiting: Vec::new(),
     }
 }
 

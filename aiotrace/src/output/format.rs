@@ -14,6 +14,18 @@ pub enum Format {
     Json,
 }
 
+/// The format of a trace.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Traced {
+    /// Lines for people.
+    #[default]
+    Text,
+    /// An object on each line: [`super::json`].
+    Json,
+    /// A timeline: [`super::perfetto`].
+    Perfetto,
+}
+
 /// Something that is shown as a whole; what is shown as it happens goes to an [`Output`](super::Output).
 pub trait Listed: Serialize {
     /// The lines for people, each with its line end. `verbose`: with all details.

@@ -8,7 +8,9 @@ mod format;
 pub mod json;
 mod lines;
 pub mod paths;
+pub mod perfetto;
 mod report;
+mod short;
 pub mod table;
 pub mod text;
 
@@ -16,7 +18,7 @@ use std::io;
 
 pub use self::{
     counted::Rows,
-    format::{Format, Listed},
+    format::{Format, Listed, Traced},
 };
 pub use crate::words::escape;
 use crate::{

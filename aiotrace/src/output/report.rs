@@ -2,11 +2,11 @@
 
 use std::io::Write;
 
-use super::{Ended, escape::escaped, paths::Paths};
+use super::{Ended, escape::escaped, paths::Paths, short};
 use crate::{
     event::opcode_name,
     model::{
-        FaultRow, Finding, Name, Report, Severity,
+        Done, FaultRow, Finding, Name, Report, Severity,
         latency::Percentiles,
         report::{End, Quiet, Row},
     },
@@ -47,6 +47,9 @@ pub(super) fn write(
     if end.reason == Reason::Asked {
         let after = duration(end.attached.as_nanos() as u64);
         line!(out, "=== report asked for after {after}; the trace goes on ===");
+    }
+    for it in short::lines(end, report, style.paint) {
+        line!(out, "{it}");
     }
     findings(out, end, report, style);
     trends(out, report);
@@ -159,7 +162,12 @@ fn waits(out: &mut Vec<u8>, report: &Report) {
     if report.waits.is_empty() {
         return;
     }
-    line!(out, "=== threads that wait in a call ===");
+    match report.is_timed_out {
+        true => {
+            line!(out, "=== threads that waited in a call when --timeout ended the program ===")
+        }
+        false => line!(out, "=== threads that wait in a call ==="),
+    }
     for it in report.waits.iter().take(MOST) {
         let others = match it.threads {
             1 => String::new(),
@@ -295,13 +303,14 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
         0 => String::new(),
         some => format!(", {some} completed with unknown result"),
     };
+    let made_to_fail = made_to_fail(it.done);
     let at_most = if it.peak.is_bound() { "<=" } else { "" };
     let peak = format!("{at_most}{}", it.peak.at_most());
     let end = it.end.map_or("alive", End::text);
     line!(
         out,
         "  {id:<4} {process:<23} {asked:>6} {:>6} {:>5} {:>8} {:>8} {:>5} {p50:>8} {p99:>8} {max:>8} \
-         {end:>9}{adopted}{unsure}{unknown}",
+         {end:>9}{adopted}{unsure}{unknown}{made_to_fail}",
         duration(it.lifetime),
         peak,
         it.unreaped.map_or_else(|| "?".to_owned(), |it| it.to_string()),
@@ -333,9 +342,10 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
         let [p50, p99, max] = durations(it.complete);
         let path = paths.now(it.pid, it.fd, ended.time);
         let path = path.map_or_else(String::new, |it| format!(" now {}", escaped(it)));
+        let made_to_fail = made_to_fail(it.done);
         line!(
             out,
-            "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>7} {p50:>8} {p99:>8} {max:>8}{path}",
+            "  {:<23} {:>6} {:<8} {:>8} {:>5} {:>6} {:>7} {p50:>8} {p99:>8} {max:>8}{path}{made_to_fail}",
             process(&it.process, it.pid),
             it.fd as i32,
             opcode_name(it.opcode).unwrap_or("?"),
@@ -344,6 +354,14 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
             it.done.failed,
             it.refused
         );
+    }
+}
+
+/// Requests that a fault made fail: no other number counts them as such.
+fn made_to_fail(done: Done) -> String {
+    match done.made_to_fail {
+        0 => String::new(),
+        some => format!(" ({some} made to fail by faults)"),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 use super::{
     file,
     memory::read_memory,
-    process::{status_field, threads},
+    process::{share_descriptors, status_field, threads},
 };
 use crate::event::{Address, Alignment, AlignmentSource, File, FileKind, Open};
 
@@ -38,6 +38,54 @@ pub fn mount(of: &str, id: &str) -> io::Result<Option<Vec<u8>>> {
     Ok(found)
 }
 
+/// Most tables of descriptors of a process that are looked at.
+const MOST_TABLES: usize = 64;
+/// Most threads whose tables are told apart.
+const MOST_THREADS: usize = 4096;
+
+/// Where the descriptors of a process are in /proc. Threads have the same ones as a rule, but each may have a table of its own
+/// (unshare(2), or clone(2) without CLONE_FILES), and the first thread has none any more if it has ended before the others.
+/// `None`: there are more than are looked at.
+fn tables(pid: u32) -> Option<Vec<String>> {
+    let mut tids = threads(pid);
+    tids.sort_unstable_by_key(|tid| (*tid != pid, *tid));
+    if tids.len() > MOST_THREADS {
+        return None;
+    }
+    let mut owners: Vec<u32> = Vec::new();
+    for tid in tids {
+        let is_same = |owner: &u32| share_descriptors(*owner, tid) == Some(true);
+        if !owners.iter().any(is_same) {
+            owners.push(tid);
+        }
+        if owners.len() > MOST_TABLES {
+            return None;
+        }
+    }
+    Some(owners.iter().map(|tid| format!("/proc/{pid}/task/{tid}")).collect())
+}
+
+/// The directory of /proc in which this descriptor of a process is; `None` if it is in none, or leads to different files in
+/// different tables.
+pub(super) fn place(pid: u32, fd: u32) -> Option<String> {
+    let mut tables = tables(pid)?;
+    if tables.len() == 1 {
+        return tables.pop();
+    }
+    let mut found = None;
+    for table in tables {
+        let Ok(status) = status_of(&format!("{table}/fd/{fd}"), libc::STATX_INO) else { continue };
+        let info = file::read(format!("{table}/fdinfo/{fd}")).unwrap_or_default();
+        let what = (identity(&status), status_field(&info, "flags").map(str::to_owned));
+        match &found {
+            None => found = Some((what, table)),
+            Some((other, _)) if *other == what => (),
+            Some(_) => return None,
+        }
+    }
+    found.map(|it| it.1)
+}
+
 /// What a descriptor is. Whoever serves the file is not asked (a dead NFS or FUSE server would hang us, too):
 /// the size is what the kernel knows.
 pub fn file(pid: u32, fd: u32) -> Option<File> {
@@ -46,13 +94,14 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
         | libc::STATX_INO
         | libc::STATX_DIOALIGN
         | libc::STATX_DIO_READ_ALIGN;
-    let status = status_of(&format!("/proc/{pid}/fd/{fd}"), wanted).ok()?;
+    let place = place(pid, fd)?;
+    let status = status_of(&format!("{place}/fd/{fd}"), wanted).ok()?;
     let (kind, size) = match u32::from(status.stx_mode) & libc::S_IFMT {
         libc::S_IFREG => (FileKind::Storage, Some(status.stx_size)),
         libc::S_IFBLK => (FileKind::Storage, None),
         _ => (FileKind::Other, None),
     };
-    let info = file::read(format!("/proc/{pid}/fdinfo/{fd}")).unwrap_or_default();
+    let info = file::read(format!("{place}/fdinfo/{fd}")).unwrap_or_default();
     let flags = status_field(&info, "flags");
     let flags = flags.and_then(|it| i32::from_str_radix(it, 8).ok());
     let mount = status_field(&info, "mnt_id");
@@ -72,7 +121,7 @@ pub fn file(pid: u32, fd: u32) -> Option<File> {
     })
 }
 
-fn status_of(path: &str, wanted: u32) -> io::Result<libc::statx> {
+pub(super) fn status_of(path: &str, wanted: u32) -> io::Result<libc::statx> {
     let path = std::ffi::CString::new(path)?;
     let flags = libc::AT_STATX_DONT_SYNC;
     let mut status = std::mem::MaybeUninit::<libc::statx>::zeroed();
@@ -87,24 +136,17 @@ fn status_of(path: &str, wanted: u32) -> io::Result<libc::statx> {
 }
 
 /// Its device and inode.
-fn identity(status: &libc::statx) -> (u64, u64) {
+pub(super) fn identity(status: &libc::statx) -> (u64, u64) {
     let device = u64::from(status.stx_dev_major) << 32 | u64::from(status.stx_dev_minor);
     (device, status.stx_ino)
 }
 
-/// Threads looked at, at most.
-const MOST_THREADS: usize = 256;
-
-/// Whether a descriptor is open. Each thread may have descriptors of its own (unshare(2), CLONE_FILES), and one that ends
-/// has none: so it is closed only if no thread has it, and some thread has others.
+/// Whether a descriptor is open. It is closed only if no thread has it, and some thread has others.
 pub fn open(pid: u32, fd: u32) -> Open {
-    let threads = threads(pid);
-    if threads.len() > MOST_THREADS {
-        return Open::Unknown;
-    }
+    let Some(tables) = tables(pid) else { return Open::Unknown };
     let (mut found, mut is_closed) = (None, false);
-    for tid in threads {
-        let all = format!("/proc/{pid}/task/{tid}/fd");
+    for table in tables {
+        let all = format!("{table}/fd");
         match status_of(&format!("{all}/{fd}"), libc::STATX_INO) {
             Ok(status) if found.is_none_or(|it| it == identity(&status)) => {
                 found = Some(identity(&status));
@@ -203,39 +245,25 @@ pub fn iovecs(pid: u32, at: Address, count: u64) -> Option<Vec<(Address, u64)>> 
     pairs.map(|it| Some((Address(word(&it[..8])?), word(&it[8..])?))).collect()
 }
 
-/// Whether the process has mapped the file of a descriptor, writable and shared. (The device of a mapping is another one than
-/// that of statx(2) on some file systems, such as btrfs, so only the inodes are compared: another file with the same number
-/// may pass for this one.)
-pub fn is_mapped(pid: u32, fd: u32) -> Option<bool> {
-    let (_, inode) = identity(&status_of(&format!("/proc/{pid}/fd/{fd}"), libc::STATX_INO).ok()?);
-    let mut is_mapped = false;
-    let told = file::lines(format!("/proc/{pid}/maps"), |line| {
-        is_mapped |= shared_inode(line) == Some(inode);
-    });
-    (is_mapped || told.ok()? == file::Told::All).then_some(is_mapped)
-}
-
-/// The inode of a line of maps, if the mapping is writable and shared.
-fn shared_inode(line: &[u8]) -> Option<u64> {
-    // `FROM-TO PERMISSIONS OFFSET DEVICE INODE PATH`
-    let mut words = line.split(|it| *it == b' ').skip(1);
-    let permissions = words.next()?;
-    if permissions.get(1) != Some(&b'w') || permissions.get(3) != Some(&b's') {
-        return None;
-    }
-    str::from_utf8(words.nth(2)?).ok()?.parse().ok().filter(|it| *it != 0)
-}
-
 /// The path to which a descriptor leads.
 pub fn path(pid: u32, fd: u32) -> Option<Vec<u8>> {
+    target(&place(pid, fd)?, fd)
+}
+
+/// The path to which a descriptor of a thread leads.
+pub fn path_of_thread(tid: u32, fd: u32) -> Option<Vec<u8>> {
+    target(&format!("/proc/{tid}"), fd)
+}
+
+fn target(table: &str, fd: u32) -> Option<Vec<u8>> {
     use std::os::unix::ffi::OsStringExt as _;
-    let path = fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    let path = fs::read_link(format!("{table}/fd/{fd}")).ok()?;
     Some(path.into_os_string().into_vec())
 }
 
-/// The position of a descriptor.
-pub fn position(pid: u32, fd: u32) -> Option<i64> {
-    let info = file::read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?;
+/// The position of a descriptor of a thread.
+pub fn position(tid: u32, fd: u32) -> Option<i64> {
+    let info = file::read(format!("/proc/{tid}/fdinfo/{fd}")).ok()?;
     status_field(&info, "pos")?.parse().ok()
 }
 
@@ -289,27 +317,36 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_mapped_where_stores_go_to_it() {
-        use std::os::fd::AsRawFd as _;
-        let (us, file) = (std::process::id(), tempfile::tempfile().unwrap());
-        file.set_len(4096).unwrap();
-        let fd = file.as_raw_fd() as u32;
-        assert_eq!(is_mapped(us, fd), Some(false));
-        let options = memmap2::MmapOptions::new();
-        // SAFETY: nobody else has the file, and nobody reads the mappings.
-        let (only_read, copied) =
-            unsafe { (options.map(&file).unwrap(), options.map_copy(&file).unwrap()) };
-        assert_eq!(is_mapped(us, fd), Some(false));
-        // SAFETY: as above.
-        let shared = unsafe { options.map_mut(&file).unwrap() };
-        assert_eq!(is_mapped(us, fd), Some(true));
-        drop((only_read, copied, shared));
-        assert_eq!(is_mapped(us, fd), Some(false));
-        assert_eq!(is_mapped(us, 9999), None);
-        assert_eq!(shared_inode(b"7f00-7f01 rw-s 00000000 08:01 77   /a b"), Some(77));
-        assert_eq!(shared_inode(b"7f00-7f01 rw-p 00000000 08:01 77   /a"), None);
-        assert_eq!(shared_inode(b"7f00-7f01 rw-s 00000000 00:00 0 "), None);
-        assert_eq!(shared_inode(b"7f00-7f01 rw"), None);
+    fn a_thread_may_have_descriptors_of_its_own() {
+        use std::{io::Write as _, os::fd::AsRawFd as _, sync::mpsc::channel};
+        let us = std::process::id();
+        let (mut ours, mut its) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        ours.write_all(b"1").unwrap();
+        its.write_all(b"22").unwrap();
+        let fd = ours.as_raw_fd();
+        let (tell, told) = channel();
+        let (end, ended) = channel::<()>();
+        let its = its.as_raw_fd();
+        let thread = std::thread::spawn(move || {
+            // SAFETY: from here on the thread has descriptors of its own, and puts another file at the number.
+            unsafe {
+                assert_eq!(libc::unshare(libc::CLONE_FILES), 0);
+                assert_eq!(libc::dup2(its, fd), fd);
+                tell.send(libc::gettid() as u32).unwrap();
+            }
+            let _ = ended.recv();
+            // SAFETY: it is this thread's, and nobody else uses the number here.
+            unsafe { libc::close(libc::open(c"/dev/null".as_ptr(), libc::O_RDONLY)) };
+        });
+        let tid = told.recv().unwrap();
+        let only_there = its as u32;
+        assert_eq!(file(us, fd as u32), None, "it is one file or the other");
+        assert_eq!(open(us, fd as u32), Open::Unknown);
+        assert!(file(us, only_there).is_some(), "both have the same there");
+        assert_ne!(path_of_thread(tid, fd as u32), path_of_thread(us, fd as u32));
+        drop(end);
+        thread.join().unwrap();
+        assert_eq!(file(us, fd as u32).and_then(|it| it.size), Some(1));
     }
 
     #[test]

@@ -8,23 +8,28 @@
 mod blocked;
 pub mod descriptor;
 pub mod file;
+pub mod maps;
 mod memory;
 mod process;
 pub mod ring;
 pub mod scan;
 pub mod system;
 mod threads;
+pub mod ways;
 
 pub use self::{
     blocked::{Blocked, blocked_call, blocked_calls, read_timespec, waits_in_exit, within},
     memory::{read_memory, try_read_memory, write_memory},
     process::{
-        all, auxiliary_vector, cgroup, children, has_seccomp_filter, has_thread, is_alive,
-        is_filtered, is_over, name, pidfd_open, processor, share_space, started_at, status,
-        status_bytes, status_field, thread_name, thread_state, threads, user,
+        all, auxiliary_vector, cgroup, children, environment, has_seccomp_filter, has_thread,
+        is_alive, is_filtered, is_over, name, pidfd_open, processor, share_space, started_at,
+        status, status_bytes, status_field, thread_name, thread_state, threads, user,
     },
     threads::threads_of_space,
 };
+
+/// The program that we are, also if its file was replaced or removed.
+pub const OURSELVES: &str = "/proc/self/exe";
 
 /// For the fuzz target: runs every reader of a file of /proc; gives how many found something.
 pub fn fuzz(bytes: &[u8], text: &str) -> u64 {

@@ -57,8 +57,18 @@ pub fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
 /// program.
 pub fn share_space(one: u32, other: u32) -> Option<bool> {
     const KCMP_VM: i32 = 1;
+    share(one, other, KCMP_VM)
+}
+
+/// Whether two threads share their descriptors. It waits likewise.
+pub fn share_descriptors(one: u32, other: u32) -> Option<bool> {
+    const KCMP_FILES: i32 = 2;
+    share(one, other, KCMP_FILES)
+}
+
+fn share(one: u32, other: u32, what: i32) -> Option<bool> {
     // SAFETY: no memory is involved.
-    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, KCMP_VM, 0, 0) } {
+    match unsafe { libc::syscall(libc::SYS_kcmp, one, other, what, 0, 0) } {
         0 => Some(true),
         1..=3 => Some(false),
         _ => None,
@@ -156,6 +166,11 @@ pub fn children(pid: u32) -> Vec<u32> {
         words.filter_map(|it| str::from_utf8(it).ok()?.parse().ok()).collect()
     };
     lists.flat_map(numbers).collect()
+}
+
+/// The environment with which a process began its program: `NAME=VALUE`, each ended by a zero byte.
+pub fn environment(pid: u32) -> Option<Vec<u8>> {
+    file::read(format!("/proc/{pid}/environ")).ok()
 }
 
 /// What the kernel gave the program when it began.

@@ -13,7 +13,13 @@ use nix::{
 use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes as _;
 
-use super::{blocked::blocked_calls, file::lines, memory::read_memory, process::is_alive};
+use super::{
+    blocked::blocked_calls,
+    file::lines,
+    maps::Mapping,
+    memory::read_memory,
+    process::{children, is_alive},
+};
 use aiotrace_model::records::arguments;
 
 use crate::event::{Args, Handle, Ring};
@@ -108,6 +114,22 @@ pub fn of_process(pid: u32) -> Option<Vec<(u64, u64)>> {
     }
 }
 
+/// Processes looked at below one.
+const MOST_BELOW: usize = 64;
+
+/// The processes below this one that have rings, and how many: the first ones of them.
+pub fn below(pid: u32) -> Vec<(u32, u64)> {
+    let mut all = children(pid);
+    let mut next = 0;
+    while let Some(of) = all.get(next).copied().filter(|_| next < MOST_BELOW) {
+        next += 1;
+        all.extend(children(of));
+    }
+    all.truncate(MOST_BELOW);
+    let rings = |pid: u32| Some((pid, found(pid).ok()?.0.len() as u64));
+    all.into_iter().filter_map(rings).filter(|it| it.1 > 0).collect()
+}
+
 /// The rings that a process has mapped, and whether it has memory: a process that is ending, or
 /// whose first thread has ended, shows none.
 fn found(pid: u32) -> io::Result<(Vec<(u64, u64)>, bool)> {
@@ -122,10 +144,8 @@ fn found(pid: u32) -> io::Result<(Vec<(u64, u64)>, bool)> {
 /// The ring in a line of `/proc/PID/maps`: its file is `/[aio] (deleted)`, and its inode number is
 /// its own. A forked child inherits the mapping (up to Linux 7.0), but not the context.
 pub fn mapped(line: &[u8]) -> Option<(u64, u64)> {
-    let line = line.strip_suffix(b"/[aio] (deleted)")?;
-    let line = str::from_utf8(line).ok()?;
-    let handle = u64::from_str_radix(line.split('-').next()?, 16).ok()?;
-    Some((handle, line.split_whitespace().nth(4)?.parse().ok()?))
+    let it = Mapping::parse(line).filter(Mapping::is_ring)?;
+    Some((it.start, it.inode))
 }
 
 /// What is at the place where the ring of a context should be.

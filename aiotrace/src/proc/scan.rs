@@ -10,6 +10,7 @@ use std::{
 
 use super::{
     file::{Told, lines, read},
+    maps::Mapping,
     memory::read_memory,
     system::page_size,
 };
@@ -118,14 +119,8 @@ fn remove_words(wanted: &mut HashSet<u64>, bytes: &[u8]) {
 /// The mapping of a line of maps, if the process can write it. Rings are left out, although they
 /// are writable: a ring does not hold its own address.
 fn writable(line: &[u8]) -> Option<(u64, u64)> {
-    if line.ends_with(b"/[aio] (deleted)") {
-        return None;
-    }
-    let mut words = line.split(|it| *it == b' ');
-    let (from, to) = str::from_utf8(words.next()?).ok()?.split_once('-')?;
-    let is_writable = words.next()?.get(..2)? == b"rw";
-    let number = |text| u64::from_str_radix(text, 16).ok();
-    is_writable.then_some((number(from)?, number(to)?))
+    let it = Mapping::parse(line).filter(|it| it.is_writable() && !it.is_ring())?;
+    Some((it.start, it.end))
 }
 
 #[cfg(test)]

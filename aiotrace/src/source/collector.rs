@@ -7,7 +7,7 @@ use std::{
     io,
     os::fd::{AsFd, BorrowedFd, OwnedFd},
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering},
         mpsc::RecvError,
     },
@@ -77,12 +77,36 @@ pub struct Until {
 }
 
 /// How calls are counted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Counting {
     /// Requests and their results are looked at, too.
     pub requests: bool,
     /// What was counted is told as often.
-    pub interval: Option<Duration>,
+    pub interval: Option<Pace>,
+}
+
+/// How often what was counted is told. Who shows it may change this while the trace goes on.
+#[derive(Clone, Debug)]
+pub struct Pace(Arc<AtomicU64>);
+
+impl Pace {
+    /// As often as this.
+    pub fn every(interval: Duration) -> Self {
+        let pace = Self(Arc::default());
+        pace.set(interval);
+        pace
+    }
+
+    /// From the end of the current interval on, as often as this.
+    pub fn set(&self, interval: Duration) {
+        let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+        self.0.store(nanos, Ordering::Release);
+    }
+
+    /// The time from one count to the next.
+    pub fn interval(&self) -> Duration {
+        Duration::from_nanos(self.0.load(Ordering::Acquire))
+    }
 }
 
 /// Which deaths end a trace.
@@ -175,6 +199,7 @@ pub struct Stop {
     /// Since when nothing is collected any more, nanoseconds of CLOCK_MONOTONIC; 0: not yet.
     over: AtomicU64,
     settled: AtomicU64,
+    looked: AtomicU64,
     wake: EventFd,
 }
 
@@ -190,6 +215,7 @@ impl Stop {
             signal: AtomicI32::new(0),
             over: AtomicU64::new(0),
             settled: AtomicU64::new(0),
+            looked: AtomicU64::new(0),
             wake,
         }))
     }
@@ -253,6 +279,11 @@ impl Stop {
         self.settled.load(Ordering::Acquire)
     }
 
+    /// Up to when all is looked up that events have given reason to; nanoseconds of CLOCK_MONOTONIC.
+    pub fn looked(&self) -> u64 {
+        self.looked.load(Ordering::Acquire)
+    }
+
     fn ask(&self) {
         self.asked.store(true, Ordering::Release);
         let _ = self.wake.write(1);
@@ -266,8 +297,18 @@ impl AsFd for Stop {
     }
 }
 
+static BEFORE_DEATH: OnceLock<fn()> = OnceLock::new();
+
+/// What is to be put right before a second signal ends this process at once. It must not wait.
+pub fn before_death(run: fn()) {
+    let _ = BEFORE_DEATH.set(run);
+}
+
 /// Ends this process as this signal does where nobody heeds it.
 fn die_of(signal: Signal) -> ! {
+    if let Some(run) = BEFORE_DEATH.get() {
+        run();
+    }
     // SAFETY: the default action runs no code of ours.
     let _ = unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) };
     let _ = SigSet::from(signal).thread_unblock();
@@ -326,10 +367,20 @@ impl Collector {
         self.stop.ask();
     }
 
+    /// Asks for [`Message::Report`], as whoever sends us SIGUSR1 does.
+    pub fn ask_for_report(&self) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), Signal::SIGUSR1);
+    }
+
     /// For what happened up to this time, nanoseconds of CLOCK_MONOTONIC, synchronous calls need not be watched any
     /// more.
     pub fn settled(&self, time: u64) {
         self.stop.settled.fetch_max(time, Ordering::AcqRel);
+    }
+
+    /// What events up to this time, nanoseconds of CLOCK_MONOTONIC, have given reason to look up is looked up.
+    pub fn looked(&self, time: u64) {
+        self.stop.looked.fetch_max(time, Ordering::AcqRel);
     }
 
     /// Lets the thread live on after its last message.

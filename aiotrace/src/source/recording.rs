@@ -24,7 +24,7 @@ use crate::{
 /// First in a recording.
 const MAGIC: [u8; 8] = *b"aiotrace";
 /// Of the format. Another one is refused.
-pub const VERSION: u32 = 6;
+pub const VERSION: u32 = 7;
 /// Bytes of items in a chunk.
 const CHUNK: usize = 256 << 10;
 /// A chunk is never larger: one item more than that, and an item has some hundred KiB at most.

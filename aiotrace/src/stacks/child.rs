@@ -76,12 +76,15 @@ pub struct Function {
     pub file: Option<String>,
     /// The line.
     pub line: Option<u32>,
+    /// The demangled symbol of the file itself, for the last function of a list: debug information has no part in it.
+    #[serde(deserialize_with = "bounded::known_text")]
+    pub symbol: Option<String>,
 }
 
 impl Function {
     /// How many bytes its names have.
     pub fn length(&self) -> usize {
-        let names = [&self.function, &self.file];
+        let names = [&self.function, &self.file, &self.symbol];
         names.into_iter().flatten().map(String::len).sum()
     }
 }

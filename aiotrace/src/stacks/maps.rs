@@ -4,7 +4,7 @@ use std::os::unix::fs::MetadataExt as _;
 
 use serde::{Deserialize, Serialize};
 
-use crate::proc::file::lines;
+use crate::proc::{file::lines, maps::Mapping};
 
 /// A piece of memory with code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,55 +45,25 @@ pub(super) fn parse(maps: &[u8]) -> Vec<Region> {
 }
 
 fn code(line: &[u8]) -> Option<Region> {
-    Line::parse(line).filter(|line| line.is_code).map(Line::region)
+    Mapping::parse(line).filter(Mapping::is_code).map(region)
 }
 
 /// The device and the inode of the file in this line of maps, if the line's region has this
 /// address.
 pub fn identity_at(line: &[u8], address: u64) -> Option<(Vec<u8>, u64)> {
-    let is_here = |line: &Line<'_>| (line.start..line.end).contains(&address);
-    Line::parse(line).filter(is_here).map(|line| line.identity)
+    let it = Mapping::parse(line).filter(|it| (it.start..it.end).contains(&address))?;
+    Some((it.device.to_vec(), it.inode))
 }
 
-/// A line of maps: `55d0c8e40000-55d0c8e60000 r-xp 00002000 fe:01 1234   /usr/bin/fio`
-struct Line<'a> {
-    start: u64,
-    end: u64,
-    is_code: bool,
-    offset: u64,
-    identity: (Vec<u8>, u64),
-    path: &'a [u8],
-}
-
-impl<'a> Line<'a> {
-    fn parse(line: &'a [u8]) -> Option<Self> {
-        let mut rest = line;
-        let mut word = || {
-            let begin = rest.trim_ascii_start();
-            let end = begin.iter().position(|byte| *byte == b' ').unwrap_or(begin.len());
-            let (word, after) = begin.split_at(end);
-            rest = after;
-            std::str::from_utf8(word).ok()
-        };
-        let number = |hex| u64::from_str_radix(hex, 16).ok();
-        let (start, end) = word()?.split_once('-')?;
-        let is_code = word()?.as_bytes().get(2) == Some(&b'x');
-        let offset = number(word()?)?;
-        let identity = (word()?.as_bytes().to_vec(), word()?.parse().ok()?);
-        let (start, end, path) = (number(start)?, number(end)?, rest.trim_ascii_start());
-        Some(Self { start, end, is_code, offset, identity, path })
-    }
-
-    fn region(self) -> Region {
-        let Self { start, end, offset, identity, path, .. } = self;
-        let file = (identity.1 != 0 && path.starts_with(b"/")).then(|| Mapped {
-            identity,
-            offset,
-            path: unescaped(path.strip_suffix(b" (deleted)").unwrap_or(path)),
-            mounts: None,
-        });
-        Region { start, end, file }
-    }
+fn region(it: Mapping<'_>) -> Region {
+    let Mapping { start, end, offset, inode, device, path, .. } = it;
+    let file = (inode != 0 && path.starts_with(b"/")).then(|| Mapped {
+        identity: (device.to_vec(), inode),
+        offset,
+        path: unescaped(path.strip_suffix(b" (deleted)").unwrap_or(path)),
+        mounts: None,
+    });
+    Region { start, end, file }
 }
 
 /// Undoes the only escape that the kernel uses: it writes a newline in a path as `\012`:

@@ -22,6 +22,7 @@ mod maps;
 mod modules;
 mod names;
 mod open;
+pub mod site;
 pub mod symbols;
 mod unwind;
 
@@ -35,6 +36,7 @@ pub use errands::ERRANDS;
 pub use maps::{Region, of as regions};
 pub use modules::{Found, Layout, load};
 pub use open::OpenFiles;
+pub use site::Site;
 pub use symbols::{Named, Symbolizer, culprit, hand_over};
 pub use unwind::{Processes, fuzz as unwind_fuzz};
 

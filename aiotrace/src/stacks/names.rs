@@ -27,6 +27,8 @@ struct Symbol {
     address: u64,
     size: u64,
     name: &'static [u8],
+    /// It is of the file with the code, not of the one with its debug information.
+    is_own: bool,
 }
 
 impl Names {
@@ -36,25 +38,25 @@ impl Names {
         let file = object::File::parse(code).ok()?;
         let debug = debug.and_then(|it| object::File::parse(it).ok());
         let lines = lines(debug.as_ref().unwrap_or(&file)).or_else(|| lines(&file));
-        let mut symbols: Vec<Symbol> =
-            [Some(&file), debug.as_ref()].into_iter().flatten().flat_map(symbols).collect();
-        symbols.sort_by_key(|it| (it.address, it.size));
+        let mut found = symbols(&file, true);
+        found.extend(debug.iter().flat_map(|it| symbols(it, false)));
+        // By the name, too, so that of several names of a function always the same is taken.
+        found.sort_by_key(|it| (it.address, it.size, it.name));
+        let symbols = found;
         Some(Self { symbols, lines })
     }
 
     /// The functions at an address: first those that were inlined there, beginning with the
     /// innermost.
     pub fn at(&self, address: u64) -> Vec<Function> {
-        let symbol = self.symbol(address);
+        let own = self.symbol(address, |it| it.is_own);
+        let name = own.clone().or_else(|| self.symbol(address, |_| true));
         let mut found = self.inlined(address).unwrap_or_default();
-        if let Some(last) = found.last_mut()
-            && last.function.is_none()
-        {
-            last.function = symbol;
-        } else if found.is_empty()
-            && let Some(name) = symbol
-        {
-            found.push(Function { function: Some(name), file: None, line: None });
+        if let Some(last) = found.last_mut() {
+            last.function = last.function.take().or(name);
+            last.symbol = own;
+        } else if name.is_some() {
+            found.push(Function { function: name, file: None, line: None, symbol: own });
         }
         found
     }
@@ -70,6 +72,7 @@ impl Names {
                 function: name,
                 file: place.and_then(|it| it.file).map(|it| cut(it.into())),
                 line: place.and_then(|it| it.line),
+                symbol: None,
             });
             if found.len() >= bounded::FUNCTIONS {
                 break;
@@ -78,9 +81,12 @@ impl Names {
         Some(found)
     }
 
-    fn symbol(&self, address: u64) -> Option<String> {
+    fn symbol(&self, address: u64, is_meant: impl Fn(&Symbol) -> bool) -> Option<String> {
+        /// Aliases of a function, and its symbols in both files, are side by side.
+        const MOST_ALIASES: usize = 64;
         let end = self.symbols.partition_point(|it| it.address <= address);
-        let symbol = self.symbols.get(end.checked_sub(1)?)?;
+        let mut before = self.symbols[..end].iter().rev().take(MOST_ALIASES);
+        let symbol = before.find(|it| is_meant(it))?;
         // Symbols of assembly may have no size.
         let is_in = symbol.size == 0 || address - symbol.address < symbol.size;
         let name = std::str::from_utf8(symbol.name).ok().filter(|_| is_in)?;
@@ -94,11 +100,11 @@ fn cut(name: Cow<'_, str>) -> String {
     name
 }
 
-fn symbols(file: &object::File<'static>) -> Vec<Symbol> {
+fn symbols(file: &object::File<'static>, is_own: bool) -> Vec<Symbol> {
     let of = |it: object::Symbol<'static, '_>| {
         let is_function = it.kind() == SymbolKind::Text && it.is_definition();
         let name = it.name_bytes().ok().filter(|it| is_function && !it.is_empty())?;
-        Some(Symbol { address: it.address(), size: it.size(), name })
+        Some(Symbol { address: it.address(), size: it.size(), name, is_own })
     };
     file.symbols().chain(file.dynamic_symbols()).filter_map(of).collect()
 }

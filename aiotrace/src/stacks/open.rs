@@ -3,10 +3,8 @@
 //! its path.
 
 use std::{
-    cell::RefCell,
     collections::HashMap,
-    rc::Rc,
-    sync::{Arc, Weak},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use super::{Found, ModuleId};
@@ -15,10 +13,10 @@ use super::{Found, ModuleId};
 const MANY: usize = 1024;
 
 /// The files that are kept somewhere, by number. A clone is the same table.
-#[derive(Clone, Default)]
-pub struct OpenFiles(Rc<RefCell<Table>>);
+#[derive(Clone, Debug, Default)]
+pub struct OpenFiles(Arc<Mutex<Table>>);
 
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Table {
     /// The number of the next file.
     next: u64,
@@ -29,7 +27,7 @@ impl OpenFiles {
     /// Adds a file and returns its number. The file can be found as long as the `Arc` is kept
     /// somewhere.
     pub fn add(&self, file: &Arc<Found>) -> ModuleId {
-        let table = &mut *self.0.borrow_mut();
+        let table = &mut *self.table();
         if table.files.len() >= MANY {
             table.files.retain(|_, file| file.strong_count() > 0);
         }
@@ -41,7 +39,11 @@ impl OpenFiles {
 
     /// The file with this number, if it is still kept somewhere.
     pub fn file(&self, id: ModuleId) -> Option<Arc<Found>> {
-        self.0.borrow().files.get(&id)?.upgrade()
+        self.table().files.get(&id)?.upgrade()
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -62,6 +64,6 @@ mod tests {
         for _ in 0..2 * MANY {
             assert!(!ids.contains(&open.add(&found())));
         }
-        assert!(open.0.borrow().files.len() <= MANY && open.file(ids[1]).is_some());
+        assert!(open.table().files.len() <= MANY && open.file(ids[1]).is_some());
     }
 }

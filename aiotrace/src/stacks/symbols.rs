@@ -175,17 +175,44 @@ impl Known {
 /// The first function that belongs to the program itself: not one in a library that makes system
 /// calls for others, nor a stub that does nothing else.
 pub fn culprit(stack: &[Named]) -> Option<&Named> {
-    let is_library = |module: &Module| {
-        let name = module.name();
-        [&b"libc.so"[..], b"libc-", b"libpthread", b"libaio.so", b"ld-"]
-            .iter()
-            .any(|prefix| name.starts_with(prefix))
-    };
-    let is_stub = |name: &str| matches!(name, "syscall" | "io_setup" | "io_submit");
     stack.iter().find(|it| {
         !it.module.as_ref().is_some_and(|module| is_library(module))
             && !it.function.as_deref().is_some_and(is_stub)
     })
+}
+
+/// Whether the file is one of the libraries that make system calls for others, and begin programs and threads.
+pub fn is_library(module: &Module) -> bool {
+    let name = module.name();
+    [&b"libc.so"[..], b"libc-", b"ld-musl", b"libpthread", b"libaio.so", b"ld-"]
+        .iter()
+        .any(|prefix| name.starts_with(prefix))
+}
+
+/// Whether a function does in a static program what [libraries](is_library) do in others.
+pub fn is_stub(name: &str) -> bool {
+    const CALLS: [&str; 9] = [
+        "io_setup",
+        "io_submit",
+        "io_getevents",
+        "io_getevents_0_4",
+        "io_pgetevents",
+        "io_cancel",
+        "io_cancel_0_4",
+        "io_destroy",
+        "syscall",
+    ];
+    const BEGINNINGS: [&str; 8] = [
+        "_start",
+        "__libc_start_main",
+        "__libc_start_main_impl",
+        "__libc_start_call_main",
+        "start_thread",
+        "__clone",
+        "clone",
+        "clone3",
+    ];
+    CALLS.contains(&name) || BEGINNINGS.contains(&name) || name == "__clone3"
 }
 
 /// The child process, if it runs.
@@ -294,7 +321,7 @@ impl Running {
     fn start() -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         let (files, its_files) = UnixStream::pair()?;
-        let child = Command::new("/proc/self/exe")
+        let child = Command::new(crate::proc::OURSELVES)
             .arg("symbolize")
             .arg(std::process::id().to_string())
             .env_clear()
@@ -370,7 +397,7 @@ mod tests {
     }
 
     fn function(name: &str) -> Function {
-        Function { function: Some(name.to_owned()), file: None, line: Some(7) }
+        Function { function: Some(name.to_owned()), file: None, line: Some(7), symbol: None }
     }
 
     #[test]

@@ -4,8 +4,8 @@
 use aiotrace_common::settings::target;
 
 use crate::{
-    errand::{Errand as _, Place},
-    event::{Handle, Holder, Limit, RingFound},
+    errand::{Below, Errand as _, Place},
+    event::{Handle, Holder, Limit, RingFound, User},
     proc::{self, ring::AtPlace, system::sysctl_number},
     source::bpf::{list::Lister, machine},
 };
@@ -33,6 +33,15 @@ pub fn at_ring(
         _ => RingFound::Unknown,
     };
     (found, destroying, awaited)
+}
+
+/// The processes below this one that have contexts, without those that are `traced`.
+pub fn below(pid: u32, traced: impl Fn(u32) -> bool) -> Vec<User> {
+    let all = Below { pid }.ask().unwrap_or_default();
+    let user = |(pid, contexts)| {
+        Some(User { pid, name: proc::name(pid)?, contexts }).filter(|_| !traced(pid))
+    };
+    all.into_iter().filter_map(user).collect()
 }
 
 /// How much of fs.aio-max-nr is in use, and who holds it. Without BPF, the holders are not known.

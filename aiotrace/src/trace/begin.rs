@@ -127,8 +127,11 @@ impl Source {
             dry_run: it.dry_run,
         });
         let (follow, duration) = (plan.follow, wanted.duration);
-        let submit_stacks = wanted.stacks;
-        Ok(Self::Ptrace(ptrace::Options { target, follow, duration, submit_stacks, rules }))
+        let all_stacks = wanted.stacks;
+        let (files, unwound) = Default::default();
+        let options =
+            ptrace::Options { target, follow, duration, all_stacks, files, unwound, rules };
+        Ok(Self::Ptrace(options))
     }
 
     /// Whether the launched program must install the filter.
@@ -250,11 +253,13 @@ fn begin_bpf(
 }
 
 fn begin_ptrace(
-    options: ptrace::Options,
+    mut options: ptrace::Options,
     plan: Plan,
     Way { stop, spill, start, files }: Way,
 ) -> Result<Begun> {
     let filtered = matches!(options.target, ptrace::Target::Launched { filtered: true, .. });
+    options.files = files.clone();
+    let unwound = options.unwound.clone();
     let started =
         ptrace::start(options, stop, spill).map_err(|error| refused(error, plan.launched))?;
     let ptrace::Started { mut collector, blocked, found, status } = started;
@@ -262,8 +267,9 @@ fn begin_ptrace(
         // The program needs a tracer that answers its filter until it ends.
         collector.leave_running();
     }
+    let processes = Processes::new(Untold).with_files(files);
     let mut decoder =
-        Decoder::new(&ProbeSet::default()).with_stacks(Processes::new(Untold).with_files(files));
+        Decoder::new(&ProbeSet::default()).with_stacks(ptrace::Reader { unwound, processes });
     let mut initial = Vec::new();
     let Scope::Processes(processes) = plan.scope else { bail!("ptrace traces processes") };
     if !plan.launched {

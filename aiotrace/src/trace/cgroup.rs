@@ -20,10 +20,10 @@ use crate::{
 };
 
 /// Where the hierarchy usually is mounted; on a machine with v1 and v2 it is the second.
-const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
+pub(super) const MOUNTS: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/unified"];
 
 /// A cgroup.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Cgroup {
     /// The kernel's number for the cgroup.
     pub id: u64,

@@ -7,11 +7,11 @@ use super::{answers, recorder::Recorder, settings::Judged, shown::Shown};
 use crate::{
     clock,
     counted::Counted,
-    errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsMapped, IsOpen, Missing},
-    event::{Body, Event, Handle, Looked, Open, Ring, RingFound, Why},
+    errand::{self, Descriptor, Entries, Errand as _, Headers, Iovecs, IsOpen, Missing},
+    event::{Body, Event, Handle, Looked, Open, Ring, RingFound, User, Why},
     failure::{Context as _, Result},
     model::{Model, Outcome, Question, Report, Rules, Settings, Severity},
-    output::{Ended, Start},
+    output::{Ended, Start, escape::escaped},
     source::{Losses, bpf::Decoder},
 };
 
@@ -42,6 +42,16 @@ impl FaultLimits {
             .collect();
         (!reasons.is_empty()).then(|| reasons.join(", "))
     }
+}
+
+/// Says that a process below a target uses AIO, and is not traced.
+fn say_untraced(it: &User, target: u32) {
+    let (name, pid) = (escaped(&it.name), it.pid);
+    let contexts = if it.contexts == 1 { "context" } else { "contexts" };
+    eprintln!(
+        "aiotrace: {name}:{pid}, a descendant of {target}, has {} {contexts} and is not traced: attach -p {pid}",
+        it.contexts
+    );
 }
 
 /// What the source of a trace sees.
@@ -249,8 +259,8 @@ impl Conclusions {
                     let open = IsOpen { pid, fd }.ask().unwrap_or(Open::Unknown);
                     (pid, Looked::Descriptor { fd, open, until: clock::monotonic() })
                 }
-                Question::Mapped { pid, fd } => {
-                    (pid, Looked::Mapped { fd, mapped: IsMapped { pid, fd }.ask().flatten() })
+                Question::Ways { pid, fd } => {
+                    (pid, Looked::Ways { fd, ways: errand::Ways { pid, fd }.ask().flatten() })
                 }
                 Question::Iovecs { pid, at, count } => {
                     (pid, Looked::Iovecs { at, list: Iovecs { pid, at, count }.ask().flatten() })
@@ -260,6 +270,13 @@ impl Conclusions {
                         continue;
                     }
                     (pid, Looked::Threads(errand::Threads { pid }.ask().flatten()))
+                }
+                Question::Below { pid } => {
+                    let users = answers::below(pid, |it| self.model.traces(it));
+                    if !self.is_over {
+                        users.iter().for_each(|it| say_untraced(it, pid));
+                    }
+                    (pid, Looked::Below(users))
                 }
                 Question::Path { pid, fd } => {
                     (pid, Looked::Path { fd, path: errand::Path { pid, fd }.ask().flatten() })
@@ -313,6 +330,7 @@ impl Conclusions {
             self.lost(shown);
         }
         self.is_over = true;
+        self.model.ask_who_uses_aio();
         self.quiet(decoder, shown);
         self.scan(shown);
     }

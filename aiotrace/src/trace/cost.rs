@@ -20,7 +20,7 @@ pub struct Meter {
 impl Meter {
     /// Begins to measure.
     pub fn start() -> Self {
-        let before = usage().map_or(Duration::ZERO, cpu) + errand::processor_time();
+        let before = processor_time();
         Self { before, record_bytes: 0 }
     }
 
@@ -38,6 +38,11 @@ impl Meter {
             probes,
         })
     }
+}
+
+/// The processor time of this process and its helpers so far.
+pub fn processor_time() -> Duration {
+    usage().map_or(Duration::ZERO, cpu) + errand::processor_time()
 }
 
 /// The usage of this process, with all its threads.

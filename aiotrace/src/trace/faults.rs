@@ -77,7 +77,7 @@ impl Injected {
         };
         // With --dry-run, rules need no mechanism: it is enough that the probes can decide.
         let tells = |rule: &Rule| {
-            rule.rule.files == 0
+            rule.rule.looked_up == 0
                 && kernel.is_ok_and(|it| !rule.rule.counts() || it.counting.is_ok())
         };
         if self.dry_run && rules.iter().all(tells) {

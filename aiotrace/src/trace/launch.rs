@@ -1,22 +1,23 @@
 //! Starts a process that waits, before it executes its program, until it is told to go on.
 
 use std::{
-    ffi::{CString, OsString},
+    ffi::{CString, OsStr, OsString},
     io::{self, Read as _, Write as _},
     os::{
         fd::{AsRawFd as _, OwnedFd},
-        unix::ffi::OsStringExt as _,
+        unix::ffi::{OsStrExt as _, OsStringExt as _},
     },
+    path::Path,
 };
 
 use nix::{
     errno::Errno,
-    fcntl::OFlag,
+    fcntl::{AT_FDCWD, AtFlags, OFlag},
     sys::{
         signal::{SigSet, SigmaskHow, Signal, sigprocmask},
         wait::{WaitStatus, waitpid},
     },
-    unistd::{ForkResult, Pid, User, execvp, fork, pipe2, setgid, setuid},
+    unistd::{AccessFlags, ForkResult, Pid, User, execvp, faccessat, fork, pipe2, setgid, setuid},
 };
 
 use crate::{
@@ -58,6 +59,32 @@ impl ExecError {
             _ => 126,
         }
     }
+}
+
+/// Whether a program can be executed, as far as can be known before: the kernel decides later.
+///
+/// # Errors
+/// As exec would fail: nothing has this name, or what has it is no program.
+pub fn find_program(name: &OsStr) -> Result<(), Errno> {
+    /// What exec uses if there is no PATH.
+    const USUAL: &str = "/bin:/usr/bin";
+    let check = |path: &Path| {
+        faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS)?;
+        if path.is_dir() { Err(Errno::EACCES) } else { Ok(()) }
+    };
+    if name.as_bytes().contains(&b'/') {
+        return check(Path::new(name));
+    }
+    let mut why = Errno::ENOENT;
+    let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL.into());
+    for directory in std::env::split_paths(&path) {
+        match check(&directory.join(name)) {
+            Ok(()) => return Ok(()),
+            Err(Errno::EACCES) => why = Errno::EACCES,
+            Err(_) => (),
+        }
+    }
+    Err(why)
 }
 
 impl Child {

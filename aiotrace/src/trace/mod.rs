@@ -20,14 +20,18 @@ pub mod replay;
 mod session;
 mod settings;
 mod shown;
+mod unit;
 mod view;
 
 pub use aiotrace_model::trace::*;
 
 pub use self::{
     cgroup::Cgroup,
-    launch::{Child, ExecError},
+    cost::processor_time,
+    launch::{Child, ExecError, find_program},
+    recorder::Known as Paths,
     session::{Outcome, Plan, Scope, Session},
     settings::{Injected, Judged, Settings, SourceKind},
-    view::{Color, View},
+    unit::{find as find_unit, units},
+    view::{Color, Opened, View},
 };

@@ -12,6 +12,8 @@ use super::session::{Plan, Scope};
 /// The time from SIGTERM to SIGKILL, and from SIGKILL until aiotrace stops waiting: a process
 /// inside the kernel may not end.
 const GRACE: Duration = Duration::from_secs(5);
+/// How long a look at what the program waits for may take, before it is asked to end.
+const LOOK: Duration = Duration::from_secs(1);
 /// How long to wait if nothing is due.
 const NEVER: Duration = Duration::from_secs(3600);
 
@@ -26,6 +28,7 @@ pub struct Patience {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Step {
     Waits,
+    Looks,
     Asked,
     Killed,
     GivenUp,
@@ -34,7 +37,9 @@ enum Step {
 /// What [`Patience::end`] did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// The time was over, and the program was asked to end.
+    /// The time is over: what the program is doing is to be looked at, and then [`Patience::looked`] called.
+    Look,
+    /// The program is asked to end at once.
     Over,
     /// The program does not end, even by SIGKILL.
     Hopeless,
@@ -66,6 +71,7 @@ impl Patience {
         let (_, time) = self.of?;
         let more = match self.step {
             Step::Waits => Duration::ZERO,
+            Step::Looks => LOOK,
             Step::Asked => GRACE,
             Step::Killed => 2 * GRACE,
             Step::GivenUp => return None,
@@ -83,10 +89,11 @@ impl Patience {
             Step::Waits => {
                 let seconds = time.as_secs_f64();
                 eprintln!("aiotrace: the program did not end in {seconds} s (--timeout): SIGTERM");
-                signal(pid, Signal::SIGTERM);
-                self.step = Step::Asked;
-                Some(Ending::Over)
+                self.step = Step::Looks;
+                Some(Ending::Look)
             }
+            // The look takes too long.
+            Step::Looks => Some(Ending::Over),
             Step::Asked => {
                 signal(pid, Signal::SIGKILL);
                 self.step = Step::Killed;
@@ -97,6 +104,19 @@ impl Patience {
                 Some(Ending::Hopeless)
             }
         }
+    }
+
+    /// Whether what the program is doing is looked at now.
+    pub fn looks(&self) -> bool {
+        self.step == Step::Looks
+    }
+
+    /// That was looked at: asks the program to end.
+    pub fn looked(&mut self) {
+        if let Some((pid, _)) = self.of {
+            signal(pid, Signal::SIGTERM);
+        }
+        self.step = Step::Asked;
     }
 
     /// Whether the program had to be ended.

@@ -43,6 +43,11 @@ impl Known {
         Paths::with(move |pid, fd| known.borrow().get(&(pid, fd)).and_then(|it| it.1.clone()))
     }
 
+    /// The path of a descriptor, if it is known.
+    pub fn get(&self, key: (u32, u32)) -> Option<Vec<u8>> {
+        self.0.borrow().get(&key).and_then(|it| it.1.clone())
+    }
+
     /// Remembers a path that was looked up.
     pub fn set(&self, (pid, fd): (u32, u32), time: u64, path: Option<Vec<u8>>) {
         let mut known = self.0.borrow_mut();
@@ -252,7 +257,7 @@ mod tests {
     use super::*;
 
     fn function(length: usize) -> Function {
-        Function { function: Some("f".repeat(length)), file: None, line: None }
+        Function { function: Some("f".repeat(length)), file: None, line: None, symbol: None }
     }
 
     #[test]

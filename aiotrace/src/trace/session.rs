@@ -101,6 +101,18 @@ impl<'a> Session<'a> {
     /// Files are created if they do not exist; existing ones keep their content until the source
     /// has begun.
     pub fn prepare(settings: &'a Settings, plan: Plan) -> Result<Self> {
+        let opens = |paths, symbols: &Symbolizer| {
+            settings.view.open(paths, symbols, settings.stacks, settings.sample() > 0)
+        };
+        Self::showing(settings, plan, opens)
+    }
+
+    /// The same, with another output.
+    pub fn showing(
+        settings: &'a Settings,
+        plan: Plan,
+        opens: impl FnOnce(Paths, &Symbolizer) -> Result<view::Opened>,
+    ) -> Result<Self> {
         settings.check()?;
         let faults = choose_faults(&plan, settings)?;
         let source = Source::prepare(&plan, settings, faults.as_ref())?;
@@ -112,8 +124,7 @@ impl<'a> Session<'a> {
         });
         let recording = recording.transpose()?;
         let paths = recording.as_ref().map_or_else(Paths::of_proc, |it| it.known.paths());
-        let mut output =
-            settings.view.open(paths, &symbols, settings.stacks, settings.sample() > 0)?;
+        let mut output = opens(paths, &symbols)?;
         // Of little output, a recording is the slowest.
         if let (Some(Recording { to, .. }), None) = (&recording, &output.spill)
             && settings.view.says_little()
@@ -181,7 +192,11 @@ impl<'a> Session<'a> {
                 other => other,
             };
             match patience.end(Instant::now()) {
-                Some(Ending::Over) => conclusions.timed_out(clock::monotonic(), &mut shown),
+                Some(Ending::Look) => collector.ask_for_report(),
+                Some(Ending::Over) => {
+                    conclusions.timed_out(clock::monotonic(), &mut shown);
+                    patience.looked();
+                }
                 Some(Ending::Hopeless) => collector.stop(),
                 None => (),
             }
@@ -189,18 +204,18 @@ impl<'a> Session<'a> {
                 None => (),
                 Some(Message::Records(batch)) => {
                     if shown.failed.is_none() {
+                        let mut newest = 0;
                         for record in batch.records() {
                             meter.record(record);
                             let decoded = decoder.feed(record, |event| {
                                 events += 1;
+                                newest = newest.max(event.time);
                                 conclusions.event(event, &mut shown);
                             });
                             undecodable += u64::from(decoded.is_err());
                         }
                         conclusions.busy(&mut shown);
-                    }
-                    if shown.failed.is_some() || conclusions.recording_failed() {
-                        collector.stop();
+                        collector.looked(newest);
                     }
                     collector.give_back(batch);
                 }
@@ -213,6 +228,11 @@ impl<'a> Session<'a> {
                     decoder.in_progress(now, &in_calls, Why::Reported, |event| {
                         conclusions.event(event, &mut shown);
                     });
+                    if patience.looks() {
+                        conclusions.timed_out(now, &mut shown);
+                        patience.looked();
+                        continue;
+                    }
                     let unanswered = errand::unanswered();
                     let losses = Losses { undecodable, unanswered, ..losses };
                     let losses = conclusions.with_unread(losses);
@@ -223,6 +243,9 @@ impl<'a> Session<'a> {
                     conclusions.report(&ended, &mut shown);
                 }
                 Some(Message::End(end)) => break *end,
+            }
+            if shown.failed.is_some() || conclusions.recording_failed() {
+                collector.stop();
             }
         };
         let time = clock::monotonic();

@@ -8,7 +8,10 @@ use crate::{
     failure::{Failure, Result},
     fault::{Mechanism, Only, Rule},
     model::{Outcome, Severity, Thresholds},
-    source::{bpf::Wanted, collector::Counting},
+    source::{
+        bpf::Wanted,
+        collector::{Counting, Pace},
+    },
 };
 
 /// What a trace looks at, and how it is shown.
@@ -16,7 +19,7 @@ use crate::{
 pub struct Settings {
     /// How events are shown.
     pub view: View,
-    /// Whether stacks of io_submit are copied, too.
+    /// Whether stacks of other calls than io_setup are copied, too: with ptrace of all, with BPF of io_submit.
     pub stacks: bool,
     /// The recording to which all events are written.
     pub record: Option<PathBuf>,
@@ -29,7 +32,7 @@ pub struct Settings {
     /// The time after which the trace ends.
     pub duration: Option<Duration>,
     /// How often the counts are shown.
-    pub interval: Option<Duration>,
+    pub interval: Option<Pace>,
     /// Only these calls are shown.
     pub only: Option<Only>,
     /// One call in this many is shown.
@@ -98,7 +101,7 @@ impl Settings {
         }
         let needs_calls = self.record.is_some() || self.injected.is_wanted() || self.stacks;
         let counts = self.view.summary && !needs_calls && self.source != SourceKind::Ptrace;
-        counts.then_some(Counting { requests: self.requests, interval: self.interval })
+        counts.then_some(Counting { requests: self.requests, interval: self.interval.clone() })
     }
 
     /// Whether all that is wanted can be had together.

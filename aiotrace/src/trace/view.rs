@@ -14,12 +14,13 @@ use super::{
     shown::{Shown, Throttle},
 };
 use crate::{
-    failure::{Context as _, Result},
+    failure::{Context as _, Failure, Result},
     output::{
-        Format, Output, clock,
+        Output, Traced, clock,
         counting::Counting,
         json::Json,
         paths::Paths,
+        perfetto::Perfetto,
         table::Table,
         text::{self, Text},
     },
@@ -32,7 +33,7 @@ pub struct View {
     /// The file to which events are written; `None`: standard output.
     pub output: Option<PathBuf>,
     /// The form of the output.
-    pub format: Format,
+    pub format: Traced,
     /// Whether calls are counted instead of shown.
     pub summary: bool,
     /// Whether calls are not shown.
@@ -63,6 +64,22 @@ impl View {
         self.quiet || self.summary
     }
 
+    /// Whether the format can be had with the other options.
+    fn check(&self) -> Result<()> {
+        if self.format != Traced::Perfetto {
+            return Ok(());
+        }
+        let failure = match (self.says_little(), &self.output) {
+            (true, _) => "--format perfetto shows each call, so -c and -q do not go with it",
+            (false, None) if io::stdout().is_terminal() => {
+                "--format perfetto is no text: it does not go to a terminal"
+            }
+            _ => return Ok(()),
+        };
+        let hint = "write it to a file, -o FILE, and open that at https://ui.perfetto.dev";
+        Err(Failure::new(failure).with_hint(hint))
+    }
+
     /// Opens the output. `stacks`: show stacks even without `verbose`; `in_part`: some calls are
     /// left out.
     pub fn open(
@@ -72,6 +89,7 @@ impl View {
         stacks: bool,
         in_part: bool,
     ) -> Result<Opened> {
+        self.check()?;
         // The writers need no buffer: the outputs have one.
         let (writer, spill, file): (Box<dyn Write>, _, _) = match &self.output {
             Some(path) => {
@@ -97,20 +115,21 @@ impl View {
         let options =
             text::Options { color, verbose: self.verbose, time: self.timestamps, stacks, in_part };
         let output: Box<dyn Output> = match self.format {
-            Format::Json if self.summary => Box::new(Json::new(writer, Paths::none())),
-            Format::Json => Box::new(Json::new(writer, paths).with_symbols(symbols.clone())),
-            Format::Text if self.summary => Box::new(Table::new(writer)),
-            Format::Text => {
+            Traced::Perfetto => Box::new(Perfetto::new(writer, paths)),
+            Traced::Json if self.summary => Box::new(Json::new(writer, Paths::none())),
+            Traced::Json => Box::new(Json::new(writer, paths).with_symbols(symbols.clone())),
+            Traced::Text if self.summary => Box::new(Table::new(writer)),
+            Traced::Text => {
                 let text = Text::new(writer, options, paths, TimeZone::system());
                 Box::new(text.with_symbols(symbols.clone()))
             }
         };
         let output = if self.summary { Box::new(Counting::new(output)) } else { output };
-        let calls_as_text = self.format == Format::Text && !self.summary;
+        let calls_as_text = self.format == Traced::Text && !self.summary;
         let shown = Shown {
             output,
             quiet: self.quiet,
-            completions: self.verbose || self.format == Format::Json,
+            completions: self.verbose || self.format != Traced::Text,
             throttle: (is_terminal && calls_as_text).then(Throttle::new),
             only: None,
             shows_calls: !self.summary,
@@ -129,6 +148,23 @@ pub struct Opened {
     pub spill: Option<File>,
     /// The file of `-o FILE`, which [`files::begin`] empties.
     pub file: Option<File>,
+}
+
+impl Opened {
+    /// An output that shows no call, and that is no file.
+    pub fn of(output: Box<dyn Output>) -> Self {
+        let shown = Shown {
+            output,
+            quiet: true,
+            completions: false,
+            throttle: None,
+            only: None,
+            shows_calls: false,
+            calls: 0,
+            failed: None,
+        };
+        Self { shown, spill: None, file: None }
+    }
 }
 
 /// A nameless file, if the output is a regular one. A pipe's reader may be slower than the target for ever; then records

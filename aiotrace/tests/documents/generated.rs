@@ -1,5 +1,5 @@
-//! The tables of docs/reference/json.md, and docs/aiotrace.schema.json, are made from the types of the format. With
-//! `AIOTRACE_WRITE_DOCS=1`, these tests write them.
+//! The tables of docs/reference/json.md, and docs/aiotrace.schema.json, are made from the types of the format,
+//! docs/reference/options.md from the help. With `AIOTRACE_WRITE_DOCS=1`, these tests write them.
 
 use std::collections::BTreeSet;
 
@@ -52,6 +52,32 @@ fn the_tables_of_json_md_are_made_from_the_types() {
         assert!(!is_line || names.contains(name), "{JSON_MD} has no table of {name}");
     }
     assert!(names.contains("every call"));
+}
+
+const OPTIONS_MD: &str = "docs/reference/options.md";
+
+#[test]
+fn the_page_of_options_is_the_help() {
+    let help = |arguments: &[&str]| {
+        let mut aiotrace = std::process::Command::new(env!("CARGO_BIN_EXE_aiotrace"));
+        let output = aiotrace.args(arguments).arg("--help").output().unwrap();
+        assert!(output.status.success(), "{arguments:?}");
+        let text = String::from_utf8(output.stdout).unwrap();
+        text.trim_end().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+    };
+    let all = help(&[]);
+    let commands = all.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
+    let names = commands.lines().filter(|it| it.starts_with("  ") && !it.starts_with("   "));
+    let names = names.filter_map(|it| it.split_whitespace().next()).filter(|it| *it != "help");
+    let mut wanted =
+        "# Options\n\nAll commands with all their options, as `--help` has them; `-h` is \
+                      shorter.\nThis page is made from the program.\n"
+            .to_owned();
+    wanted.push_str(&format!("\n## aiotrace\n\n```text\n{all}\n```\n"));
+    for name in names {
+        wanted.push_str(&format!("\n## aiotrace {name}\n\n```text\n{}\n```\n", help(&[name])));
+    }
+    compare(OPTIONS_MD, &wanted);
 }
 
 #[test]

@@ -64,6 +64,12 @@ fn a_process_outside_of_the_cgroup_is_not_traced() {
     is_traced_alone(&cgroup, Attached::new(&["--cgroup", cgroup.to_str().unwrap()]));
 }
 
+fn a_systemd_unit_is_traced_by_its_name() {
+    let cgroup = test_cgroup().with_file_name("aiotrace-test.service");
+    std::fs::create_dir_all(&cgroup).unwrap();
+    is_traced_alone(&cgroup, Attached::new(&["--unit", "aiotrace-test"]));
+}
+
 /// Only aiotrace sees the bind mount, in a mount namespace of its own.
 fn a_cgroup_is_traced_by_a_bind_mount_of_it_too() {
     let cgroup = test_cgroup();
@@ -76,7 +82,8 @@ fn a_cgroup_is_traced_by_a_bind_mount_of_it_too() {
     }
 }
 
-fn test_cgroup() -> std::path::PathBuf {
+/// A cgroup for a test, in the hierarchy of this machine.
+pub fn test_cgroup() -> std::path::PathBuf {
     let mounts = std::fs::read_to_string("/proc/self/mounts").unwrap();
     let hierarchy = mounts
         .lines()
@@ -431,6 +438,7 @@ tests![
     several_processes_at_once if Need::LONG,
     every_process_or_a_cgroup if Need::LONG,
     a_process_outside_of_the_cgroup_is_not_traced if Need::LONG,
+    a_systemd_unit_is_traced_by_its_name if Need::LONG,
     a_cgroup_is_traced_by_a_bind_mount_of_it_too if Need::Native("the guests have no mount(8)"),
     a_call_in_progress_at_the_attach_is_known_and_its_end_is_told,
     a_call_in_progress_at_the_end_is_unfinished if Need::SAME,

@@ -25,7 +25,8 @@ fn assert_in_order(source: &[&str], attaches: usize) {
 }
 
 fn signals_come_in_order_while_probes_come_and_go() {
-    assert_in_order(&[], 25);
+    // Loading probes takes up to seconds each time.
+    assert_in_order(&[], if machine::runs_everything() { 50 } else { 8 });
 }
 
 fn signals_come_in_order_while_ptrace_comes_and_goes() {

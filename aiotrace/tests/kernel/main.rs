@@ -30,6 +30,8 @@ mod mounts;
 mod oracle;
 mod processes;
 mod ptrace;
+#[path = "../shared/pty.rs"]
+mod pty;
 mod readme;
 mod real_programs;
 mod received;
@@ -43,6 +45,8 @@ mod session;
 mod stacks;
 mod strace;
 mod support;
+mod sweep;
+mod top;
 mod verdicts;
 
 use std::process::ExitCode;
@@ -79,6 +83,8 @@ fn main() -> ExitCode {
         rings::TESTS,
         run::TESTS,
         stacks::TESTS,
+        sweep::TESTS,
+        top::TESTS,
         verdicts::TESTS,
     ])
 }

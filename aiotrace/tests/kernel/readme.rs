@@ -1,11 +1,13 @@
-//! Every command of the README runs as it stands there. (CI or xtask run the commands that begin with `cargo`, or
+//! Every command of the README runs as it stands there, and those of the guides with names in the place of what the
+//! reader has to put in. (CI or xtask run the commands that begin with `cargo`, or
 //! these build what is tested here.)
 
 use std::{path::Path, process::Command};
 
-use super::harness::Need;
-
-use aiotrace::output::json::Line;
+use super::{
+    harness::Need,
+    support::{Program, binary, programs},
+};
 
 fn the_commands_of_the_readme_work() {
     let readme = Path::new(env!("CARGO_MANIFEST_DIR")).join("../README.md");
@@ -22,10 +24,7 @@ fn the_commands_of_the_readme_work() {
     assert!(script.matches("aiotrace ").count() >= 4, "{script}");
     // The programs that the script started in the background end with it.
     script += "kill $(jobs -p)\n";
-    let binary = super::support::binary();
-    let binaries = binary.parent().unwrap();
-    let path = format!("{}:{}", binaries.display(), std::env::var("PATH").unwrap());
-    let output = Command::new("bash").args(["-c", &script]).env("PATH", path).output().unwrap();
+    let output = bash(&script, Path::new("."));
     let (out, err) =
         (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
     assert!(output.status.success(), "{out}{err}");
@@ -35,19 +34,103 @@ fn the_commands_of_the_readme_work() {
     assert!(out.contains("=== contexts: 1, 1 of them alive") && out.contains(" adopted"), "{out}");
     let parts = out.split("\nunreaped-completions\n  severity  warning\n");
     assert_eq!(parts.count(), 2, "a finding is explained: {out}");
+    assert!(out.contains("fs.aio-nr ") && out.contains("CHARGE"), "{out}");
+    assert!(err.contains("aiotrace: fio is "), "{err}");
     assert!(out.contains("*** fault io_submit EAGAIN: retried after "), "{out}");
-    assert!(out.contains("would have been made (dry run)"), "{out}");
     assert!(out.contains("*** fault completion EIO: "), "{out}");
     assert!(out.contains("--- ptrace; "), "{out}");
-    let recording = std::path::Path::new("/tmp/fio.aiotrace");
-    assert!(recording.metadata().unwrap().len() > 1000, "something was recorded");
-    std::fs::remove_file(recording).unwrap();
-    let json = std::fs::read_to_string("/tmp/trace.jsonl").unwrap();
-    let lines = super::support::parse(&json);
-    assert!(lines.iter().any(|line| matches!(line, Line::Getevents(_))), "{json}");
-    std::fs::remove_file("/tmp/trace.jsonl").unwrap();
+    assert!(out.contains("REQ/s") && out.contains("fs.aio-nr"), "a table of top: {out}");
+    std::fs::remove_file("/tmp/fio.pftrace").unwrap();
+}
+
+/// Runs a script in this directory, with aiotrace and its workloads on PATH.
+fn bash(script: &str, directory: &Path) -> std::process::Output {
+    let [ours, theirs] = [binary(), programs()].map(|it| it.parent().unwrap().to_owned());
+    let path = std::env::var("PATH").unwrap();
+    let path = format!("{}:{}:{path}", ours.display(), theirs.display());
+    let mut bash = Command::new("bash");
+    bash.args(["-c", script]).current_dir(directory).env("PATH", path).output().unwrap()
+}
+
+/// The commands of a guide as a reader would type them: for a program, a process and a cgroup that are there, and for
+/// a shorter time.
+fn typed(line: &str, pid: u32, cgroup: &str) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for word in line.split(' ') {
+        let is_time = words.last().is_some_and(|it| it == "--duration");
+        words.push(match word {
+            _ if is_time => "300ms".to_owned(),
+            "PID" => pid.to_string(),
+            "PROGRAM" => "aio-programs pairs 2".to_owned(),
+            "/sys/fs/cgroup/PATH" => cgroup.to_owned(),
+            // The machine keeps the limit that it has.
+            "fs.aio-max-nr=1048576" => "fs.aio-max-nr=$(cat /proc/sys/fs/aio-max-nr)".to_owned(),
+            "--other-setting" => continue,
+            other => other.to_owned(),
+        });
+    }
+    let line = words.join(" ").replace("$(pidof fio)", &pid.to_string());
+    // In a pipe it would write tables without end.
+    let line = if line == "aiotrace top" { "aiotrace top -n 1".to_owned() } else { line };
+    // What the program makes of faults is its status. Those of aiotrace itself are 2 and 125.
+    match line.contains("--fail-on") || line.contains("--inject") {
+        true => format!("{line} || case $? in 2 | 125) exit 9 ;; esac"),
+        false => line,
+    }
+}
+
+/// The guides are three tests, as one may take two minutes.
+fn the_commands_of_guides_work(part: usize) {
+    let documents = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let guides = std::fs::read_dir(documents.join("how-to")).unwrap();
+    let mut guides: Vec<_> = guides.map(|it| it.unwrap().path()).collect();
+    guides.push(documents.join("first-trace.md"));
+    guides.sort();
+    let directory = tempfile::tempdir().unwrap();
+    let cgroup = super::attach::test_cgroup();
+    let mut count = 0;
+    for guide in guides.into_iter().skip(part).step_by(3) {
+        let target = Program::ready(&["hold", "3"]);
+        std::fs::create_dir_all(&cgroup).unwrap();
+        std::fs::write(cgroup.join("cgroup.procs"), target.pid().to_string()).unwrap();
+        let text = std::fs::read_to_string(&guide).unwrap();
+        let mut script = "set -ex\n".to_owned();
+        let mut is_command = false;
+        for line in text.lines().map(str::trim) {
+            if line.starts_with("```") {
+                is_command = line == "```sh";
+            } else if is_command && !line.starts_with("cargo ") && !line.starts_with("export PATH=")
+            {
+                script.push_str(&typed(line, target.pid(), cgroup.to_str().unwrap()));
+                script.push('\n');
+                count += 1;
+            }
+        }
+        let output = bash(&script, directory.path());
+        let (out, err) = [output.stdout, output.stderr]
+            .map(|it| String::from_utf8_lossy(&it).into_owned())
+            .into();
+        assert!(output.status.success(), "{}: {out}\n{err}", guide.display());
+    }
+    assert!(count > 5, "{count}");
+    let _ = std::fs::remove_dir(cgroup);
+}
+
+fn the_commands_of_the_first_guides_work() {
+    the_commands_of_guides_work(0);
+}
+
+fn the_commands_of_the_second_guides_work() {
+    the_commands_of_guides_work(1);
+}
+
+fn the_commands_of_the_third_guides_work() {
+    the_commands_of_guides_work(2);
 }
 
 tests![
+    the_commands_of_the_first_guides_work if Need::Native("it runs what the guides show"),
+    the_commands_of_the_second_guides_work if Need::Native("it runs what the guides show"),
+    the_commands_of_the_third_guides_work if Need::Native("it runs what the guides show"),
     the_commands_of_the_readme_work if Need::Native("it runs what the README shows"),
 ];

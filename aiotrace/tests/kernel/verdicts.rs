@@ -170,6 +170,25 @@ fn a_program_that_does_not_end_is_ended_as_timeout_does_it() {
     });
     let hung = hung.expect("the last fault has hung");
     assert_eq!(hung.process.as_deref(), Some("timed_out"), "{}", hung.message);
+
+    // It retries to the end, and is told to; and what is equal is told once.
+    let output = aiotrace()
+        .args(["run", "-f", "-q", "--source", "ptrace", "-o"])
+        .arg(&file)
+        .args(["--timeout", "1s", "--inject", "io_submit:error=EAGAIN", "--"])
+        .arg(programs())
+        .arg("until-accepted")
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(124), "{}", String::from_utf8_lossy(&output.stderr));
+    let text = std::fs::read_to_string(&file).unwrap();
+    let count = |what: &str| text.lines().filter(|it| it.contains(what)).count();
+    let met =
+        text.lines().filter(|it| it.contains("*** fault") && it.contains("met the next fault"));
+    assert_eq!(met.count(), 2, "{text}");
+    assert_eq!(count(" more (-v tells each) ***"), 1, "{text}");
+    assert_eq!(count("; still retrying when --timeout ended it"), 2, "{text}");
+    assert_eq!(count("not tried again") + count("died by"), 0, "{text}");
 }
 
 /// A retry counts as one even if the process says at its end that something went wrong; and the verdict says both.

@@ -1,7 +1,7 @@
 //! What each rule means, and what is said of those that mean nothing.
 
 use super::*;
-use aiotrace_common::fault::{ANY_FD, Rule as Plain};
+use aiotrace_common::fault::{ANY_FD, Rule as Plain, looked_up};
 
 fn plain(text: &str) -> Plain {
     Rule::parse(text).unwrap_or_else(|mistake| panic!("{mistake}")).rule
@@ -63,7 +63,7 @@ fn conditions_are_read() {
         fd: 7,
         tid: 9,
         per: per::THREAD,
-        files: 1,
+        looked_up: looked_up::FILES,
         ..Plain::NONE
     };
     assert_eq!(rule.rule, expected);

@@ -11,23 +11,35 @@
 
 use super::{Faults, retries::Attempt, sharers::move_space, watched::Want};
 use crate::{
-    event::Args,
+    event::{Args, Stack},
     model::{Doubt, Map},
 };
 
 /// A retry comes within this time; nanoseconds.
 const AT_ONCE: u64 = 1_000_000_000;
-/// Contexts whose requests are counted.
-const MOST_CONTEXTS: usize = 4096;
+/// A request that is made again and again does not come again within this time, if nothing else is done in between;
+/// nanoseconds.
+const NO_PERIOD: u64 = 50_000_000;
+/// Contexts and threads whose requests are counted.
+const MOST: usize = 4096;
 
-/// Requests that contexts were given since they met a fault, by address space and handle.
+/// Requests that contexts were given, and that threads made, since they met a fault; by address space.
 #[derive(Debug, Default)]
 pub struct Given {
     next: u64,
-    newest: Map<(u64, u64), Newest>,
+    newest: Map<(u64, Of), Newest>,
 }
 
-/// The newest ones of a context.
+/// Whose requests.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Of {
+    /// Those that a context was given, by its handle.
+    Context(u64),
+    /// Those that a thread made, whatever the context.
+    Thread(u32),
+}
+
+/// The newest ones of a context, or of a thread.
 #[derive(Clone, Copy, Debug)]
 struct Newest {
     /// Of those that are no retry for sure: each has a number of its own.
@@ -45,43 +57,56 @@ pub struct Since {
     fault: u64,
     /// When it did, or when its last try for certain returned.
     time: u64,
-    /// The newest request that its context was given then, by its number; or why it may have done something else since.
-    other: Result<u64, Doubt>,
+    /// The newest requests that its context was given then, and its thread had made, by their numbers; or why it may have done
+    /// something else since.
+    other: Result<(u64, u64), Doubt>,
+    /// The longest pause before a try for certain.
+    pause: u64,
+    /// Of an io_setup: where in the program it was called.
+    stack: Option<Stack>,
     /// Of a wait for completions: what it asked for.
     wait: Option<Box<Args>>,
 }
 
 impl Given {
-    /// The number of the newest one of a context; those that follow are counted.
-    fn newest(&mut self, space: u64, ctx: u64) -> u64 {
-        if self.newest.len() >= MOST_CONTEXTS && !self.newest.contains_key(&(space, ctx)) {
+    /// The number of the newest one; those that follow are counted.
+    fn newest(&mut self, space: u64, of: Of) -> u64 {
+        if self.newest.len() >= MOST && !self.newest.contains_key(&(space, of)) {
             // What is missing has other numbers when it is counted anew.
             self.newest.clear();
         }
         self.next += 1;
         let fresh = Newest { other: self.next, fault: 0 };
-        self.newest.entry((space, ctx)).or_insert(fresh).other
+        self.newest.entry((space, of)).or_insert(fresh).other
     }
 
-    /// A context was given a request. `fault`: it is a retry for sure, after a fault at this time.
-    pub fn add(&mut self, space: u64, ctx: u64, fault: Option<u64>) {
-        let Some(newest) = self.newest.get_mut(&(space, ctx)) else { return };
-        match fault {
-            Some(time) => newest.fault = newest.fault.max(time),
-            None => {
-                self.next += 1;
-                newest.other = self.next;
+    /// A context was given a request by a thread. `fault`: it is a retry for sure, after a fault at this time.
+    pub fn add(&mut self, space: u64, (ctx, tid): (u64, u32), fault: Option<u64>) {
+        for of in [Of::Context(ctx), Of::Thread(tid)] {
+            let Some(newest) = self.newest.get_mut(&(space, of)) else { continue };
+            match fault {
+                Some(time) => newest.fault = newest.fault.max(time),
+                None => {
+                    self.next += 1;
+                    newest.other = self.next;
+                }
             }
         }
     }
 
-    /// Why the program may have done something else: the context was given more than retries.
+    /// Why the program may have done something else: the context was given more than retries, or the thread made more.
     fn others(&self, space: u64, ctx: u64, since: &Since) -> Option<Doubt> {
-        let newest = self.newest.get(&(space, ctx)).filter(|it| it.fault <= since.fault);
+        let is_newest = |of: Of, number: u64| {
+            let newest = self.newest.get(&(space, of)).filter(|it| it.fault <= since.fault);
+            newest.is_some_and(|it| it.other == number)
+        };
         match since.other {
             Err(doubt) => Some(doubt),
-            Ok(other) if newest.is_some_and(|it| it.other == other) => None,
-            Ok(_) => Some(Doubt::Submitted),
+            Ok((of_context, of_thread)) => {
+                let is_so = is_newest(Of::Context(ctx), of_context)
+                    && is_newest(Of::Thread(since.tid), of_thread);
+                (!is_so).then_some(Doubt::Submitted)
+            }
         }
     }
 
@@ -92,8 +117,8 @@ impl Given {
 
     /// A context has another handle.
     pub fn ring_moved(&mut self, space: u64, from: u64, to: u64) {
-        if let Some(it) = self.newest.remove(&(space, from)) {
-            self.newest.insert((space, to), it);
+        if let Some(it) = self.newest.remove(&(space, Of::Context(from))) {
+            self.newest.insert((space, Of::Context(to)), it);
         }
     }
 
@@ -112,7 +137,27 @@ impl Since {
     /// A call failed in this thread, or a completion is seen there; `wait`: of a call that waits for completions.
     pub fn new(tid: u32, time: u64, wait: Option<&Args>) -> Self {
         let wait = wait.filter(|it| matches!(it, Args::Getevents { .. })).cloned().map(Box::new);
-        Self { tid, fault: time, time, other: Ok(0), wait }
+        Self { tid, fault: time, time, other: Ok((0, 0)), pause: 0, stack: None, wait }
+    }
+
+    /// Where in the program the call was made.
+    pub fn at(self, stack: Option<Stack>) -> Self {
+        Self { stack, ..self }
+    }
+
+    /// Whether it is unknown at this time if what came after a pause was the next of a request that is made again and again:
+    /// then it would have come again by now, unless the process has ended.
+    pub fn is_young(&self, now: u64) -> bool {
+        self.pause > NO_PERIOD && now < self.time.saturating_add(self.pause.saturating_mul(2))
+    }
+
+    /// Whether a call was made from another place in the program, as far as known.
+    fn is_elsewhere(&self, stack: Option<&Stack>) -> bool {
+        let both = self.stack.as_ref().zip(stack);
+        both.is_some_and(|(first, later)| {
+            let addresses = |it: &Stack| it.frames.iter().map(|it| it.address).collect::<Vec<_>>();
+            addresses(first) != addresses(later)
+        })
     }
 
     /// Something else may have been done, for this reason.
@@ -142,7 +187,8 @@ impl Faults {
     /// A fault is known to its program from now on.
     pub(super) fn begins(&mut self, number: u64, tid: u32, time: u64) {
         let Some(watched) = self.watched.get_mut(&number) else { return };
-        let other = self.given.newest(watched.space, watched.handle);
+        let of_context = self.given.newest(watched.space, Of::Context(watched.current()));
+        let other = (of_context, self.given.newest(watched.space, Of::Thread(tid)));
         let it = &mut watched.since;
         (it.tid, it.fault, it.time, it.other) = (tid, time, time, Ok(other));
     }
@@ -167,8 +213,10 @@ impl Faults {
         let others = self.given.others(attempt.space, ctx, &watched.since);
         match watched.since.why_not(attempt, others).or(doubt) {
             None => {
-                watched.since.time = attempt.time;
-                Some(watched.since.fault)
+                let it = &mut watched.since;
+                it.pause = it.pause.max(attempt.entered.saturating_sub(it.time));
+                it.time = attempt.time;
+                Some(it.fault)
             }
             why => {
                 watched.again = watched.again.or(why);
@@ -185,7 +233,10 @@ impl Faults {
             }
             Want::Setup(..) => {
                 if let Some(watched) = self.watched.get_mut(&number) {
-                    watched.again = watched.again.or(watched.since.late(attempt));
+                    let is_elsewhere = watched.since.is_elsewhere(attempt.stack);
+                    let elsewhere = is_elsewhere.then_some(Doubt::OtherPlace);
+                    let late = watched.since.late(attempt);
+                    watched.again = watched.again.or(elsewhere).or(late);
                 }
             }
             // There is one context that it can be meant for.
@@ -207,6 +258,8 @@ fn is_same(first: &Args, later: &Args) -> bool {
     };
     let is_no_longer = match (timeout, later_timeout) {
         (None, None) => true,
+        // After a wait without an end, one with one. (A look without a wait is something else.)
+        (None, Some(Some(later))) => (later.sec, later.nsec) > (0, 0),
         // What was not read is not known to be the same.
         (Some(Some(it)), Some(Some(later))) => (later.sec, later.nsec) <= (it.sec, it.nsec),
         _ => false,

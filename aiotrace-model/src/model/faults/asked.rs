@@ -36,6 +36,8 @@ struct Of {
     asked: u64,
     /// Of these, those whose requests are as it wants them.
     described: u64,
+    /// Of a rule about completions: requests that are as it wants them, which io_submit was given.
+    submitted: u64,
 }
 
 impl Asked {
@@ -43,7 +45,7 @@ impl Asked {
     pub fn new(texts: &[String]) -> Self {
         let of = |text: &String| {
             let (text, rule) = (text.clone(), Rule::parse(text).ok());
-            Of { text, rule, asked: 0, described: 0 }
+            Of { text, rule, asked: 0, described: 0, submitted: 0 }
         };
         Self { rules: texts.iter().map(of).collect(), ..Self::default() }
     }
@@ -69,7 +71,21 @@ impl Asked {
                 *self.ops.entry(*opcode).or_default() += 1;
             }
         }
+        if syscall == Syscall::Submit {
+            self.submitted(&requests);
+        }
         self.ask(what::call(syscall), &requests);
+    }
+
+    /// Requests whose completions rules may be about.
+    fn submitted(&mut self, requests: &[(u16, u32)]) {
+        for it in &mut self.rules {
+            let Some(rule) = it.rule.as_ref().filter(|it| it.is_about_completions()) else {
+                continue;
+            };
+            let is_so = |(opcode, fd): &&(u16, u32)| rule.rule.describes(*opcode, *fd, true);
+            it.submitted += requests.iter().filter(is_so).count() as u64;
+        }
     }
 
     /// A request completed.
@@ -110,8 +126,26 @@ impl Asked {
         let rule = of.rule.as_ref()?;
         let is_about = |call: Syscall| rule.rule.about & 1 << what::call(call) != 0;
         let made = |call: Syscall| self.calls.get(&call).copied().unwrap_or(0);
+        if missed > 0 && rule.is_about_completions() {
+            return Some(format!(
+                "it was due for {}, which had left the ring before it could be changed: the program reaps from the \
+                 ring by itself, or ended the context",
+                if missed == 1 {
+                    "1 completion".to_owned()
+                } else {
+                    format!("{missed} completions")
+                }
+            ));
+        }
         if missed > 0 {
             return Some("its mechanism does not reach these calls".to_owned());
+        }
+        if of.described == 0 && rule.is_about_completions() && of.submitted > 0 {
+            return Some(format!(
+                "{} such requests were submitted, and none was seen to complete: what a program reaps from the ring by \
+                 itself is seen at its next call, if it makes one",
+                of.submitted
+            ));
         }
         if of.asked == 0 && rule.is_about_completions() {
             return Some("no request was seen to complete".to_owned());
@@ -219,7 +253,9 @@ mod tests {
         assert!(why[2].contains("there were: pwrite 1, preadv 1"), "{}", why[2]);
         assert_eq!(why[3], "it begins with number 3, and there were 2");
         assert_eq!(why[4], "no io_submit had more than 1 requests");
-        assert_eq!(why[5], "no request was seen to complete");
+        assert!(
+            why[5].starts_with("2 such requests were submitted, and none was seen to complete: ")
+        );
         assert_eq!(why[6], "chance had it so (prob=)");
         let counts: Vec<_> = rows.iter().map(|it| (it.asked, it.described, it.acted)).collect();
         assert_eq!(counts[..3], [(0, 0, 0), (0, 0, 0), (2, 0, 0)]);

@@ -43,8 +43,7 @@ impl Faults {
         for (number, place) in self.over(attempt.space, request) {
             let is_before = |it: &&mut Watched| it.time <= attempt.entered;
             let Some(watched) = self.watched.get_mut(&number).filter(is_before) else { continue };
-            let is_of_another =
-                watched.handle != ctx && watched.moved != Some(ctx) && watched.over.is_none();
+            let is_of_another = watched.current() != ctx && watched.over.is_none();
             let Some(owed) = watched.owed_mut(place) else { continue };
             // The same one is found by what it is.
             let is_same = Place::of(&owed.request) == Place::of(request);

@@ -5,16 +5,19 @@ use std::collections::BTreeMap;
 use super::{
     Faults,
     sharers::{move_space, of_space},
-    watched::{Kind, Watched},
+    watched::{Kind, Want, Watched},
 };
 use crate::{
     any_order::AnyOrder as _,
     event::{ExitStatus, Syscall},
     model::{
         Doubt, Map, Model,
-        verdict::{Cause, Going, HUNG_AFTER, Half},
+        verdict::{Cause, Doing, Going, HUNG_AFTER, Half, STILL_AFTER},
     },
 };
+
+/// A retry that is due may be late by this; nanoseconds.
+const LATE: u64 = 50_000_000;
 
 impl Faults {
     /// What follows is not known for sure; `None`: of nobody.
@@ -56,9 +59,16 @@ impl Faults {
     /// A ring was moved, so its context has another handle.
     pub fn ring_moved(&mut self, space: u64, from: u64, to: u64) {
         self.given.ring_moved(space, from, to);
-        let is_meant =
-            |it: &&mut Watched| it.space == space && it.moved.unwrap_or(it.handle) == from;
-        self.watched.values_mut().filter(is_meant).for_each(|it| it.moved = Some(to));
+        let is_meant = |it: &&mut Watched| it.space == space && it.current() == from;
+        for it in self.watched.values_mut().filter(is_meant) {
+            it.moved = Some(to);
+            it.wants.iter_mut().for_each(|want| *want = want.moved(from, to));
+        }
+        let is_of_it = |(of, want): &(u64, Want)| *of == space && want.moved(from, to) != *want;
+        let wanted: Vec<_> = self.wanted.extract_in_any_order(|key, _| is_of_it(key)).collect();
+        for ((_, want), mut list) in wanted {
+            self.wanted.entry((space, want.moved(from, to))).or_default().append(&mut list);
+        }
     }
 
     /// The address space is gone: its last process exited, or runs another program (no status).
@@ -89,6 +99,11 @@ impl Faults {
                 (true, None) => (watched.half_at_end(self.watches), going),
                 (false, _) => (self.half(watched), going),
             };
+            // Its descriptors are those of the next program, if they are not closed by that.
+            let half = match (half.0, going) {
+                (Half::Lost, Going::Exec) => (Half::Unsure, Some(Doubt::Exec)),
+                _ => half,
+            };
             self.close(number, half, Some(going), Some(time));
         }
         self.active.remove(&space);
@@ -109,6 +124,7 @@ impl Faults {
 
     /// The processes were ended because they took too long: at this time.
     pub fn timed_out(&mut self, time: u64) {
+        self.is_timed_out = true;
         let numbers: Vec<u64> = self.watched.keys().copied().collect();
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
@@ -117,7 +133,23 @@ impl Faults {
                 Some(told) if told.half == Half::Lost && watched.is_lost() => (Half::Lost, None),
                 _ => half,
             };
-            self.close(number, half, Some(Going::TimedOut), Some(time));
+            let going = Going::TimedOut(self.doing(watched, time));
+            self.close(number, half, Some(going), Some(time));
+        }
+    }
+
+    /// What the process was doing about a fault at this time.
+    fn doing(&self, it: &Watched, time: u64) -> Doing {
+        let last = self.active.get(&it.space).map_or(it.time, |active| active.last.max(it.time));
+        let still = time.saturating_sub(last);
+        // How long it took before: the faults that its retries met, or this one.
+        let pace = it.before.last().and_then(|it| it.after).or(it.after);
+        let tries = it.retries.saturating_add(it.before.len() as u64);
+        let is_on = |pace: u64| still <= pace.saturating_mul(8).saturating_add(LATE);
+        match still < STILL_AFTER {
+            true if it.settled.is_none() && tries > 1 && pace.is_some_and(is_on) => Doing::Retries,
+            true => Doing::Calls,
+            false => Doing::Nothing,
         }
     }
 
@@ -151,6 +183,7 @@ impl Model {
     /// What shows in that nothing happens.
     pub(in crate::model) fn judge_faults(&mut self) {
         let now = self.now;
+        self.faults.now = now;
         let is_past = |time: u64| time.saturating_add(HUNG_AFTER) <= now;
         let mut verdicts: Vec<(u64, (Half, Option<Doubt>), Going)> = Vec::new();
         let mut waiting: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
@@ -217,6 +250,9 @@ impl Model {
     /// `--timeout`: the traced program is ended now, because it took too long.
     pub fn timed_out(&mut self, time: u64) {
         self.now = self.now.max(time);
+        self.faults.now = self.now;
+        self.moment = self.now;
+        self.waited = Some(self.waits_in_calls());
         self.faults.timed_out(time);
         self.drop_what_waits(time);
     }

@@ -32,6 +32,8 @@ impl Model {
     /// What was made of a fault, and was not told yet.
     pub fn next_verdict(&mut self) -> Option<Verdict> {
         let mut verdict = self.faults.untold()?;
+        let ended = verdict.later.map(|later| verdict.time.saturating_add(later));
+        verdict.told = ended.unwrap_or(self.moment).max(verdict.time);
         if let Some(name) = self.names.get(&verdict.pid) {
             verdict.process.clone_from(name);
         }
@@ -55,6 +57,7 @@ impl Model {
             args: &call.args,
             ret: Some(call.ret),
             is_injected,
+            stack: call.stack.as_ref(),
         };
         self.faults.attempt(&attempt);
         self.ask_of_identified();
@@ -106,7 +109,8 @@ impl Model {
         let time = event.time;
         let (ret, is_injected) = (None, false);
         let tid = event.tid;
-        self.faults.attempt(&Attempt { space, tid, entered, time, args, ret, is_injected });
+        let stack = None;
+        self.faults.attempt(&Attempt { space, tid, entered, time, args, ret, is_injected, stack });
     }
 
     fn failed(&mut self, event: &Event, call: &Call) {
@@ -141,7 +145,7 @@ impl Model {
         let context = self.context_when((event.pid, Handle(handle)), call.began(event));
         let context = context.map(|it| it.name);
         let what = (Cause::Call(call.args.syscall()), call.ret);
-        let since = Since::new(event.tid, event.time, Some(&call.args));
+        let since = Since::new(event.tid, event.time, Some(&call.args)).at(call.stack.clone());
         self.watch(event, call.fault, what, (context, handle), kind, (wants, since));
     }
 
@@ -174,14 +178,16 @@ impl Model {
             Kind::Call | Kind::Destroy => None,
         };
         let written = written(&kind);
-        let [placeless, shared] = self.ask_who_writes((event.pid, space), event.time, &written);
+        let mut unseen = self.faults.unseen(event.time, &kind);
+        let of = (event.pid, space);
+        let placeless = self.ask_who_does(of, event.time, &written, &mut unseen);
         if let Some(fd) = fd.filter(|fd| self.faults.wants_path(space, *fd, event.time)) {
             self.ask(Question::Path { pid: event.pid, fd });
         }
         self.faults.watch(Watched {
             written,
             placeless,
-            shared,
+            unseen,
             places: places(&kind),
             since,
             again: None,
@@ -249,7 +255,10 @@ impl Model {
             row.not_followed += 1;
             return;
         }
-        let context = self.context_mut(event.pid, ctx);
+        let mut context = self.context_mut(event.pid, ctx);
+        if let Some(context) = context.as_mut().filter(|_| res < 0) {
+            context.done.made_to_fail += 1;
+        }
         let name = context.as_ref().map(|it| it.name);
         let by_hand = context.as_ref().is_some_and(|it| it.is_reaped_by_hand());
         let in_flight = context.and_then(|it| it.requests.of_event(&own)).cloned();
@@ -259,6 +268,11 @@ impl Model {
             || vec![Want::Iocb(ctx.0, own.obj)],
             |request| wants_of_completion(request, res),
         );
+        if let Some(subject) = known.and_then(Subject::of).filter(|_| res < 0)
+            && let Some(kind) = self.kind(event.pid, subject.fd, subject.opcode)
+        {
+            kind.done.made_to_fail += 1;
+        }
         let kind = Kind::Completion {
             subject: known.and_then(Subject::of),
             is_write: known.is_some_and(Request::is_write),

@@ -34,6 +34,7 @@ use super::{
     owed::Owed,
     ranges::Ranges,
     rules::Rules,
+    unseen::Unseen,
     verdict::{Cause, FaultRow, RuleRow, Verdict},
 };
 
@@ -95,12 +96,14 @@ pub struct Faults {
     paths: Map<(u64, u32), Led>,
     /// Why the places of writes to these descriptors say nothing, if they do not, as it was looked up last.
     placeless: Map<(u64, u32), Option<Doubt>>,
-    /// Who else may write to files.
+    /// What was looked up of files.
     sharers: sharers::Sharers,
     /// Those of which a synchronous call may do what is left.
     owing: BTreeSet<u64>,
     /// Synchronous calls are watched after a fault.
     watches: bool,
+    /// The time of the last event.
+    pub now: u64,
     /// Requests of contexts that met faults.
     given: again::Given,
     /// What the last io_submit was refused are all retries for sure, after a fault at this time or before.
@@ -109,6 +112,8 @@ pub struct Faults {
     handed: Vec<Verdict>,
     /// Requests so far, if there are rules.
     history: Option<Box<history::History>>,
+    /// `--timeout` ends the program: what it makes of faults from now on says nothing.
+    is_timed_out: bool,
 }
 
 impl Faults {
@@ -142,6 +147,14 @@ impl Faults {
     fn placeless_of(&self, space: u64, fds: &[u32]) -> Vec<(u32, Doubt)> {
         let of = |fd: &u32| Some((*fd, (*self.placeless.get(&(space, *fd))?)?));
         fds.iter().filter_map(of).collect()
+    }
+
+    /// What may do without being seen what a fault left undone then.
+    fn unseen(&self, time: u64, kind: &Kind) -> Unseen {
+        match self.watches {
+            true => Unseen::new(time, kind.owed().into_iter().map(|it| &it.1.request)),
+            false => Unseen::default(),
+        }
     }
 
     /// A verdict that was not told yet.
@@ -192,7 +205,9 @@ impl Faults {
             self.tell_running(oldest);
             self.drop(oldest);
         }
-        let has_room = self.watched.len() < MOST_FAULTS && self.refused + size <= MOST_REFUSED;
+        let has_room = self.watched.len() < MOST_FAULTS
+            && self.refused + size <= MOST_REFUSED
+            && !self.is_timed_out;
         let row = self.row(watched.fault.rule, watched.cause, Some(watched.ret));
         row.made += 1;
         if !has_room {
@@ -252,7 +267,7 @@ impl Faults {
         let Some(watched) = self.watched.get_mut(&number) else { return };
         let Kind::Submit { left, .. } = &mut watched.kind else { return };
         let Some(owed) = left.remove(&place) else { return };
-        let (space, handle) = (watched.space, watched.handle);
+        let (space, handle) = (watched.space, watched.current());
         self.refused -= 1;
         for want in wants_of(handle, &owed.request).into_iter().flatten() {
             self.unwant(space, want, number, place);
@@ -287,7 +302,7 @@ impl Faults {
         self.owing.remove(&number);
         let Some(watched) = self.watched.get_mut(&number) else { return };
         let wants = std::mem::take(&mut watched.wants);
-        let (space, handle) = (watched.space, watched.handle);
+        let (space, handle) = (watched.space, watched.current());
         let left: Vec<(u32, Owed)> = match &mut watched.kind {
             Kind::Submit { left, .. } => std::mem::take(left).into_iter().collect(),
             Kind::Completion { owed: Some(owed), .. } => {

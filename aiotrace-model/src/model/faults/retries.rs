@@ -10,12 +10,12 @@ use super::{
 };
 use crate::{
     errno::returned::EINPROGRESS,
-    event::{Args, IoEvent, Iocb},
+    event::{Args, IoEvent, Iocb, Stack, Syscall},
     model::{
         Doubt, Subject,
         owed::{Owed, Place},
         requests::Request,
-        verdict::Half,
+        verdict::{Cause, Half},
     },
     opcode,
 };
@@ -36,6 +36,8 @@ pub struct Attempt<'a> {
     pub ret: Option<i64>,
     /// A fault met it.
     pub is_injected: bool,
+    /// Where in the program it was made, if that is known.
+    pub stack: Option<&'a Stack>,
 }
 
 impl Attempt<'_> {
@@ -164,10 +166,11 @@ impl Faults {
         truncated: u64,
     ) -> BTreeSet<u64> {
         let mut touched = BTreeSet::new();
+        let of = (ctx, attempt.tid);
         let accepted = attempt.accepted();
         let mut is_unread = truncated > 0;
         if is_unread {
-            self.given.add(attempt.space, ctx, None);
+            self.given.add(attempt.space, of, None);
         }
         let twins = attempt.refused(iocbs);
         // When the latest fault was of which what is refused is a retry for sure; `None`: not all of it is.
@@ -179,7 +182,7 @@ impl Faults {
             let Some((place, request)) = known else {
                 is_unread = true;
                 origin = None;
-                self.given.add(attempt.space, ctx, None);
+                self.given.add(attempt.space, of, None);
                 continue;
             };
             // The same of this one.
@@ -210,7 +213,7 @@ impl Faults {
             let (covered, of_covered) = self.cover(attempt, ctx, &request, fared);
             touched.extend(covered);
             certain = certain.max(of_covered);
-            self.given.add(attempt.space, ctx, certain);
+            self.given.add(attempt.space, of, certain);
             if index >= accepted {
                 origin = origin.zip(certain).map(|(one, other)| one.max(other));
             } else {
@@ -245,7 +248,7 @@ impl Faults {
         if watched.owed_mut(place).is_some_and(Owed::is_doubtful) {
             return true;
         }
-        if watched.handle == ctx || watched.moved == Some(ctx) || watched.over.is_some() {
+        if watched.current() == ctx || watched.over.is_some() {
             return false;
         }
         if let Some(owed) = watched.owed_mut(place) {
@@ -348,7 +351,36 @@ impl Faults {
                 touched.insert(number);
             }
         }
+        if let Args::Setup { stored: Some(handle), .. } = args
+            && has_succeeded
+        {
+            self.given_again(attempt, handle.0);
+        }
         touched
+    }
+
+    /// A context was made at this address: what had it before, and was not destroyed as far as seen, is another one.
+    fn given_again(&mut self, attempt: &Attempt<'_>, handle: u64) {
+        let is_meant = |it: &&mut Watched| {
+            it.space == attempt.space && it.current() == handle && it.over.is_none()
+        };
+        for it in self.watched.values_mut().filter(is_meant) {
+            if it.time <= attempt.entered && it.settled.is_none() {
+                it.doubt.get_or_insert(Doubt::Reused);
+                it.again.get_or_insert(Doubt::Reused);
+            }
+        }
+    }
+
+    /// A context ends with requests that nobody has reaped.
+    pub(in crate::model) fn leaves_unreaped(&mut self, space: u64, handle: u64) {
+        let is_meant = |it: &&mut Watched| {
+            let waits = matches!(it.cause, Cause::Call(Syscall::Getevents | Syscall::Pgetevents));
+            it.space == space && it.current() == handle && waits
+        };
+        for it in self.watched.values_mut().filter(is_meant) {
+            it.again.get_or_insert(Doubt::Unreaped);
+        }
     }
 
     fn retried(&mut self, number: u64, attempt: &Attempt<'_>) {

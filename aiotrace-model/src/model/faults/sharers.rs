@@ -1,89 +1,29 @@
-//! Who else may write to the file of a request that met a fault, without that being watched: the process itself, by stores to a
-//! mapping of the file; and processes that it was forked from, or that were forked from it or from the same one, before the
-//! fault: they have the same descriptors. And what is known to be another file.
+//! What is asked about the files of requests that met a fault: where a write goes, what may do the request without being seen
+//! ([`crate::model::unseen`]), and what is known to be another file.
 
 use std::hash::Hash;
 
-use super::Faults;
+use super::{FRESH, Faults};
 use crate::{
     any_order::AnyOrder as _,
-    event::Open,
-    model::{Doubt, Map, Model, Question},
+    event::Ways,
+    model::{Doubt, Map, Model, Question, unseen::Unseen},
 };
 
-/// Processes whose relatives are known.
-const MOST_PROCESSES: usize = 4096;
-/// Relatives of a process that are looked at.
-const MOST_RELATIVES: usize = 16;
 /// Descriptors that one call makes worth a look.
 const MOST_LOOKS: usize = 16;
+/// Looks at all processes that have a file, in a second: each of them may have to go through 100,000 descriptors.
+const MOST_IN_A_SECOND: u32 = 16;
 /// Descriptors of which something is known.
 const MOST_DESCRIPTORS: usize = 1024;
-
-/// Processes that were forked from one another while the trace ran, by family.
-#[derive(Debug, Default)]
-pub struct Families {
-    /// Families have numbers of their own, as the id of a process is given again.
-    next: u32,
-    of: Map<u32, u32>,
-    members: Map<u32, Vec<Member>>,
-    /// There were more than are remembered.
-    is_cut: bool,
-}
-
-/// A process that has not ended, as far as seen.
-#[derive(Clone, Copy, Debug)]
-struct Member {
-    pid: u32,
-    /// Its end would be seen.
-    is_followed: bool,
-}
-
-impl Families {
-    fn forked(&mut self, parent: u32, child: u32, is_followed: bool) {
-        if self.of.len() + 2 > MOST_PROCESSES {
-            self.is_cut = true;
-            return;
-        }
-        // The id of one that was not followed may be given again.
-        self.ended(child);
-        let family = *self.of.entry(parent).or_insert_with(|| {
-            self.next = self.next.wrapping_add(1);
-            self.next
-        });
-        self.of.insert(child, family);
-        let members = self.members.entry(family).or_default();
-        if members.is_empty() {
-            members.push(Member { pid: parent, is_followed: true });
-        }
-        members.push(Member { pid: child, is_followed });
-    }
-
-    fn ended(&mut self, pid: u32) {
-        let Some(family) = self.of.remove(&pid) else { return };
-        if let Some(members) = self.members.get_mut(&family) {
-            members.retain(|it| it.pid != pid);
-            if members.is_empty() {
-                self.members.remove(&family);
-            }
-        }
-    }
-
-    /// The others of a family.
-    fn relatives(&self, pid: u32) -> impl Iterator<Item = Member> {
-        let members = self.of.get(&pid).and_then(|it| self.members.get(it));
-        members.into_iter().flatten().copied().filter(move |it| it.pid != pid)
-    }
-}
 
 /// What is known of descriptors, by address space.
 #[derive(Debug, Default)]
 pub struct Sharers {
-    families: Families,
     /// Their files.
     ids: Map<(u64, u32), (u64, u64)>,
-    /// Those that are mapped, writable and shared, and when that was seen last.
-    mapped: Map<(u64, u32), u64>,
+    /// What else may read or write them, when that was looked up, while something was left without a break since.
+    ways: Map<(u64, u32), (u64, Ways)>,
     /// Those that may be of the file of a request, and are to be looked at.
     unlooked: Vec<u32>,
     /// Faults of which it has become known what they were about, and nothing else.
@@ -98,22 +38,27 @@ impl Sharers {
         }
     }
 
-    /// Why who has written to these is not known, as far as it is known that it is not.
-    pub(super) fn of(&self, space: u64, fds: &[u32]) -> Vec<(u32, Doubt)> {
-        let is_mapped = |fd: &&u32| self.mapped.contains_key(&(space, **fd));
-        fds.iter().filter(is_mapped).map(|fd| (*fd, Doubt::Mapped)).collect()
+    /// What was looked up a moment ago. (A flood of faults would have all processes looked at again and again.)
+    fn ways(&self, space: u64, fd: u32, time: u64) -> Option<Ways> {
+        let known = self.ways.get(&(space, fd));
+        known.filter(|it| time.saturating_sub(it.0) < FRESH).map(|it| it.1)
+    }
+
+    /// A mapping was made: what was looked up before is not true any more.
+    pub(super) fn maps(&mut self, space: u64) {
+        of_space(&mut self.ways, space);
     }
 
     /// An address space that stood for a process has become known.
     pub(super) fn moved(&mut self, from: u64, to: u64) {
         move_space(&mut self.ids, from, to);
-        move_space(&mut self.mapped, from, to);
+        move_space(&mut self.ways, from, to);
     }
 
     /// The address space is gone.
     pub(super) fn ended(&mut self, space: u64) {
         of_space(&mut self.ids, space);
-        of_space(&mut self.mapped, space);
+        of_space(&mut self.ways, space);
     }
 }
 
@@ -160,113 +105,62 @@ impl Faults {
         }
     }
 
-    /// Whether the process has mapped the file of a descriptor, writable and shared, as it was seen at this time.
-    pub(in crate::model) fn is_mapped(
-        &mut self,
-        (space, fd): (u64, u32),
-        time: u64,
-        is_mapped: Option<bool>,
-    ) {
+    /// By what else the file of a descriptor may be read or written was looked up; the look began then.
+    pub(in crate::model) fn has_ways(&mut self, space: u64, fd: u32, time: u64, ways: Ways) {
+        note(&mut self.sharers.ways, (space, fd), (time, ways));
         let of_it = self.watched.values_mut().filter(|it| it.space == space);
-        match is_mapped {
-            Some(true) => {
-                note(&mut self.sharers.mapped, (space, fd), time);
-                of_it.for_each(|it| it.is_shared(fd, Doubt::Mapped));
-            }
-            Some(false) => {
-                // Of later faults it was only supposed.
-                let Some(seen) = self.sharers.mapped.remove(&(space, fd)) else { return };
-                let later = of_it.filter(|it| it.time > seen);
-                later.for_each(|it| it.shared.retain(|it| *it != (fd, Doubt::Mapped)));
-            }
-            None => (),
-        }
-    }
-
-    /// What a process has at the number of a descriptor that a relative of it had a fault with.
-    pub(in crate::model) fn relative_has(&mut self, pid: u32, fd: u32, open: Open) {
-        let Self { sharers, watched, .. } = self;
-        for it in watched.values_mut().filter(|it| it.pid != pid && it.written.contains(&fd)) {
-            let relative = sharers.families.relatives(it.pid).find(|it| it.pid == pid);
-            let id = sharers.ids.get(&(it.space, fd));
-            let has = match open {
-                Open::As(other) => id.is_none_or(|id| *id == other),
-                Open::No => false,
-                // It was there when the fault was made.
-                Open::Unknown => relative.is_some_and(|it| it.is_followed),
-            };
-            if has && relative.is_some() {
-                it.is_shared(fd, Doubt::SharedFile);
-            }
-        }
-        // Nobody tells of the end of a process that is not followed.
-        let is_gone = |it: &Member| it.pid == pid && !it.is_followed;
-        let family = sharers.families.of.get(&pid).and_then(|it| sharers.families.members.get(it));
-        if open == Open::Unknown && family.is_some_and(|it| it.iter().any(is_gone)) {
-            sharers.families.ended(pid);
-        }
+        of_it.for_each(|it| it.unseen.looked(fd, time, ways));
     }
 }
 
 impl Model {
-    /// A process was made.
-    pub(in crate::model) fn has_child(&mut self, parent: u32, child: u32, is_followed: bool) {
-        if self.faults.history.is_some() {
-            self.faults.sharers.families.forked(parent, child, is_followed);
-        }
-    }
-
-    /// A process has ended.
-    pub(in crate::model) fn has_ended(&mut self, pid: u32) {
-        self.faults.sharers.families.ended(pid);
-    }
-
-    /// A fault keeps the process from writing to these descriptors: asks where that leads, and who else may do it. Returns
-    /// what is known of it, by descriptor: why places say nothing, and why it is not known who has written.
-    pub(super) fn ask_who_writes(
+    /// A fault keeps the process from doing these requests: asks where writes to `written` go, and what else may do it. Returns
+    /// what is known of it: why places of writes say nothing, by descriptor.
+    pub(super) fn ask_who_does(
         &mut self,
         (pid, space): (u32, u64),
         time: u64,
-        fds: &[u32],
-    ) -> [Vec<(u32, Doubt)>; 2] {
-        let placeless = self.faults.placeless_of(space, fds);
-        let mut shared = self.faults.sharers.of(space, fds);
-        for fd in fds {
+        written: &[u32],
+        unseen: &mut Unseen,
+    ) -> Vec<(u32, Doubt)> {
+        if self.faults.owing.is_empty() {
+            self.faults.sharers.ways.clear();
+        }
+        let placeless = self.faults.placeless_of(space, written);
+        for fd in written {
             if self.faults.wants_path(space, *fd, time) {
                 self.ask(Question::File { pid, fd: *fd });
             }
-            if self.ask_for_sharers(pid, *fd) {
-                shared.push((*fd, Doubt::ManySharers));
+        }
+        for fd in unseen.fds().to_vec() {
+            match self.faults.sharers.ways(space, fd, time) {
+                Some(ways) => unseen.looked(fd, time, ways),
+                None => self.ask_for_ways(pid, fd),
             }
         }
-        [placeless, shared]
+        placeless
     }
 
     /// Asks the same of faults of which it has become known what they were about.
     pub(super) fn ask_of_identified(&mut self) {
         for number in std::mem::take(&mut self.faults.sharers.identified) {
             let Some(it) = self.faults.watched.get(&number) else { continue };
-            let (of, time, fds) = ((it.pid, it.space), it.time, it.written.clone());
-            let [placeless, shared] = self.ask_who_writes(of, time, &fds);
+            let (of, time, written) = ((it.pid, it.space), it.time, it.written.clone());
+            let mut unseen = self.faults.unseen(time, &it.kind);
+            let placeless = self.ask_who_does(of, time, &written, &mut unseen);
             if let Some(it) = self.faults.watched.get_mut(&number) {
-                (it.placeless, it.shared) = (placeless, shared);
+                (it.placeless, it.unseen) = (placeless, unseen);
             }
         }
     }
 
-    /// Asks who else may write to this descriptor: the newest of them. Whether there are more.
-    fn ask_for_sharers(&mut self, pid: u32, fd: u32) -> bool {
-        if !self.faults.watches {
-            return false;
+    /// Asks by what else a file may be read or written. What is not asked because there were too many questions stays unknown.
+    fn ask_for_ways(&mut self, pid: u32, fd: u32) {
+        let ways = Question::Ways { pid, fd };
+        // One look serves all faults that wait for it.
+        if !self.questions.contains(&ways) && self.looks_at_ways.take(self.now, MOST_IN_A_SECOND) {
+            self.ask(ways);
         }
-        self.ask(Question::Mapped { pid, fd });
-        let families = &self.faults.sharers.families;
-        let relatives: Vec<u32> = families.relatives(pid).map(|it| it.pid).collect();
-        let are_many = families.is_cut || relatives.len() > MOST_RELATIVES;
-        for pid in relatives.into_iter().rev().take(MOST_RELATIVES) {
-            self.ask(Question::Descriptor { pid, fd });
-        }
-        are_many
     }
 
     /// Asks what those descriptors are through which a process may have done what a fault kept it from.

@@ -3,7 +3,7 @@
 use aiotrace_common::synchronous::Does;
 
 use super::{
-    Faults,
+    Faults, NO_REQUEST,
     watched::{Kind, Watched},
 };
 use crate::{
@@ -41,7 +41,7 @@ impl Model {
     fn synchronous_of(&mut self, space: u64, time: u64, call: &Synchronous, child: Option<u64>) {
         self.faults.synchronous(space, time, call, child);
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
-            space.synchronous(call, child);
+            space.synchronous(call, time, child);
         }
     }
 }
@@ -58,6 +58,19 @@ impl Faults {
         if let Some(activity) = self.active.get_mut(&space) {
             activity.last = activity.last.max(time);
         }
+        if child.is_none() {
+            let does = call.call.does();
+            if does == Does::Map {
+                self.sharers.maps(space);
+            }
+            if matches!(does, Does::Unmap | Does::Close) {
+                let of_it = self.watched.values_mut().filter(|it| it.space == space);
+                of_it.for_each(|it| it.unseen.gave_up(call, time));
+            }
+            if does == Does::Unmap {
+                return;
+            }
+        }
         let began = call.entered.unwrap_or(time);
         // Which faults, and which of their requests.
         let mut done: Vec<(u64, Option<u32>)> = Vec::new();
@@ -71,6 +84,9 @@ impl Faults {
             if may_write && watched.kind.syncs() {
                 // The next sync is about this, too.
                 watched.since.goes_on(Doubt::Submitted);
+            }
+            if child.is_none() && watched.kind.owed().iter().any(|it| it.1.is_refilled(call)) {
+                watched.since.goes_on(Doubt::Refilled);
             }
             let sharers = &mut self.sharers;
             let mut done_by = |it: &mut Owed| {
@@ -112,6 +128,11 @@ impl Faults {
 
     /// A synchronous call that began then has done one of the requests.
     fn done(&mut self, number: u64, place: Option<u32>, call: &Synchronous, began: u64) {
+        if let Some(watched) = self.watched.get_mut(&number) {
+            let owed = watched.owed_mut(place.unwrap_or(NO_REQUEST));
+            let other = owed.and_then(|it| it.why_again());
+            watched.again = watched.again.or(other);
+        }
         if let Some(place) = place {
             self.take(number, place);
         }

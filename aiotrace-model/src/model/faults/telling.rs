@@ -68,9 +68,13 @@ impl Faults {
         ended: Option<u64>,
     ) {
         let is_used = self.watched.get(&number).is_some_and(|it| self.is_used(it));
+        let now = ended.unwrap_or(self.now);
+        let is_young = self.watched.get(&number).is_some_and(|it| it.since.is_young(now));
         let (half, doubt) = match half {
             // What seems to be a retry, or to do the same, may be its next one.
             Half::Retried | Half::Done if is_used => (Half::Unsure, Some(Doubt::Used)),
+            // What met the next fault is judged with that.
+            Half::Retried if going.is_some() && is_young => (Half::Unsure, Some(Doubt::Periodic)),
             _ => (half, doubt),
         };
         let Some(it) = self.watched.get_mut(&number) else { return };
@@ -87,6 +91,7 @@ impl Faults {
         let verdict = Verdict {
             path,
             time: it.time,
+            told: it.time,
             pid: it.pid,
             process: Vec::new(),
             tid: it.tid,

@@ -12,6 +12,7 @@ use crate::{
         finding::{ContextRef, Subject},
         owed::{Owed, Place, does},
         requests::Request,
+        unseen::Unseen,
         verdict::{Cause, Going, Half, Outcome, Verdict},
     },
     opcode,
@@ -138,8 +139,8 @@ pub struct Watched {
     pub written: Vec<u32>,
     /// Those of them whose places say nothing, and why: what seems to be a retry may be the next write.
     pub placeless: Vec<(u32, Doubt)>,
-    /// Descriptors among them to whose files somebody may write unseen, and who.
-    pub shared: Vec<(u32, Doubt)>,
+    /// What may do its requests without being seen.
+    pub unseen: Unseen,
     /// What its first requests do.
     pub places: Vec<Place>,
     /// After what something has to come again, to be a retry.
@@ -205,6 +206,20 @@ pub fn places(kind: &Kind) -> Vec<Place> {
     all.take(MOST_PLACES).collect()
 }
 
+impl Want {
+    /// The same of a context that has another handle.
+    pub fn moved(self, from: u64, to: u64) -> Self {
+        let now = |ctx: u64| if ctx == from { to } else { ctx };
+        match self {
+            Self::Iocb(ctx, iocb) => Self::Iocb(now(ctx), iocb),
+            Self::Reap(ctx) => Self::Reap(now(ctx)),
+            Self::Cancel(ctx, iocb) => Self::Cancel(now(ctx), iocb),
+            Self::Destroy(ctx) => Self::Destroy(now(ctx)),
+            Self::Request(_) | Self::Completion(_) | Self::Setup(..) | Self::AnySetup => self,
+        }
+    }
+}
+
 /// What a request is known again by, and its iocb.
 pub fn wants_of(handle: u64, request: &Request) -> [Option<Want>; 2] {
     [Some(Want::Iocb(handle, request.iocb)), Place::of(request).map(Want::Request)]
@@ -253,7 +268,7 @@ impl Watched {
     /// Whether what was told to be lost still is: it did not come again, and no event was lost.
     pub fn is_lost(&self) -> bool {
         let is_certain =
-            self.doubt.is_none() && !self.may_be_sent() && self.may_be_written().is_none();
+            self.doubt.is_none() && !self.may_be_sent() && self.may_be_done().is_none();
         self.settled.is_none() && self.left().0 > 0 && is_certain
     }
 
@@ -261,7 +276,9 @@ impl Watched {
     pub fn lost(&self) -> (u64, Option<Subject>) {
         match &self.kind {
             Kind::Submit { left, .. } => {
-                let certain = || left.values().filter(|it| it.why().is_none());
+                let is_lost =
+                    |it: &&Owed| it.why().is_none() && self.unseen.why(&it.request).is_none();
+                let certain = || left.values().filter(is_lost);
                 (certain().count() as u64, certain().find_map(Owed::subject))
             }
             _ => self.left(),
@@ -308,28 +325,25 @@ impl Watched {
             ((Half::Retried | Half::Done, _), _) if self.again.is_some() => {
                 (Half::Unsure, self.again)
             }
-            ((Half::Lost, _), _) if self.may_be_written().is_some() => {
-                (Half::Unsure, self.may_be_written())
+            ((Half::Lost, _), _) if self.may_be_done().is_some() => {
+                (Half::Unsure, self.may_be_done())
             }
             ((Half::Lost, _), _) if self.may_be_sent() => (Half::Unsure, Some(Doubt::Stream)),
             (half, _) => half,
         }
     }
 
-    /// Somebody may write to the file of a descriptor unseen.
-    pub fn is_shared(&mut self, fd: u32, doubt: Doubt) {
-        if self.written.contains(&fd) && self.shared.iter().all(|it| it.0 != fd) {
-            self.shared.push((fd, doubt));
-        }
+    /// The handle that its context has now.
+    pub fn current(&self) -> u64 {
+        self.moved.unwrap_or(self.handle)
     }
 
-    /// Why all that seems to be lost may have been written unseen.
-    fn may_be_written(&self) -> Option<Doubt> {
-        let of = |fd| self.shared.iter().find(|it| it.0 == fd).map(|it| it.1);
+    /// Why all that seems to be lost may have been done unseen.
+    fn may_be_done(&self) -> Option<Doubt> {
         let owed = self.kind.owed();
         let mut lost = owed.iter().filter(|(_, it)| it.why().is_none()).map(|it| &it.1.request);
-        let first = lost.next().and_then(|it| of(it.fd))?;
-        lost.all(|it| of(it.fd).is_some()).then_some(first)
+        let first = lost.next().and_then(|it| self.unseen.why(it))?;
+        lost.all(|it| self.unseen.why(it).is_some()).then_some(first)
     }
 
     /// What it wrote to may be a socket: nobody looks at send(2).
@@ -368,7 +382,8 @@ impl Watched {
         let is_known = self.settled.is_some() || self.has_completed().is_some();
         let is_lost = self.over.is_some() && self.left().0 > 0;
         let (half, doubt) = self.half(watches);
-        if is_known || is_lost || half == Half::Unsure && doubt != Some(Doubt::NotWatched) {
+        let is_open = matches!(doubt, Some(Doubt::NotWatched | Doubt::Unlooked));
+        if is_known || is_lost || half == Half::Unsure && !is_open {
             return (half, doubt);
         }
         (Half::Open, None)

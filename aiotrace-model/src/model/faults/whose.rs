@@ -87,7 +87,7 @@ impl Faults {
     /// The program reaps from this ring by itself: it may have read results before they were changed.
     pub fn may_be_read(&mut self, space: u64, handle: u64) {
         let is_its = |it: &&mut Watched| {
-            let of_ring = it.handle == handle || it.moved == Some(handle);
+            let of_ring = it.current() == handle;
             let is_open = matches!(it.kind, Kind::Completion { is_delivered: false, .. });
             it.space == space && of_ring && is_open
         };

@@ -11,10 +11,24 @@ use crate::{
     errno::returned::{EINVAL},
     event::{Address, Alignment, AlignmentSource, File},
     model::{
-        Doubt, Evidence, Finding, Model, Needs, Question, Severity, Subject, questions::Waiting,
-        requests::Request,
+        Doubt, Evidence, Finding, Map, Model, Needs, Question, SECOND, Severity, Subject,
+        pace::Budget, questions::Waiting, requests::Request,
     },
 };
+
+/// An alignment that was looked up holds for this long; nanoseconds.
+const FRESH: u64 = SECOND;
+/// Files whose alignments are remembered.
+const MOST_FILES: usize = 256;
+/// Looks for this finding in a second.
+const MOST_LOOKS: u32 = 64;
+
+/// What files with O_DIRECT ask for, by address space and descriptor, as it was looked up last; and how often looks are taken.
+#[derive(Debug, Default)]
+pub struct Alignments {
+    known: Map<(u64, u32), (u64, Option<File>)>,
+    looks: Budget,
+}
 
 /// Numbers with more zeros at their ends than this are in one class, while requests wait to be judged.
 const MOST_ZEROS: u32 = 20;
@@ -163,12 +177,23 @@ impl Model {
         let Some(subject) = Subject::of(request) else { return };
         let asked =
             Asked { request: subject, buf: request.buf, entered: request.entered, known: None };
-        let space = self.space(finding.pid);
-        if let Some(space) = self.spaces.get_mut(&space) {
+        let number = self.space(finding.pid);
+        if let Some(space) = self.spaces.get_mut(&number) {
             space.files.expect(request.fd);
         }
         let (detail, _) = asked.place();
-        self.find_if(Needs::Alignment(asked), finding, detail, asked.class());
+        let known = self.alignments.known.get(&(number, request.fd)).copied();
+        if let Some((_, file)) = known.filter(|it| it.0.saturating_add(FRESH) > self.now) {
+            let key = (finding.name, finding.pid, detail, asked.class());
+            let needs = Needs::Alignment(asked);
+            let waiting = Waiting { finding, key, needs, since: self.now };
+            return self.judge_alignment(waiting, asked, file, Some(Doubt::Later));
+        }
+        if self.alignments.looks.take(self.now, MOST_LOOKS) {
+            return self.find_if(Needs::Alignment(asked), finding, detail, asked.class());
+        }
+        let (detail, more) = asked.place();
+        self.find(finding, detail, more);
     }
 
     /// Takes the answer about the file behind a descriptor.
@@ -177,26 +202,49 @@ impl Model {
             Needs::Alignment(asked) => asked.request.fd == fd && asked.known.is_none(),
             _ => false,
         };
-        for waiting in self.answered(pid, answers) {
-            let Needs::Alignment(mut asked) = waiting.needs else { continue };
-            let space = self.spaces.get(&self.space(pid));
-            let Some((file, alignment)) = file.and_then(|it| Some((it, it.alignment?))) else {
-                self.tell_unanswered(waiting);
-                continue;
-            };
-            let was_so = space.is_some_and(|it| it.files.was_same(fd, file, asked.entered));
-            let is_guess = alignment.source != AlignmentSource::Statx;
-            let doubt = (is_guess.then_some(Doubt::Guessed))
-                .or_else(|| (!was_so).then_some(Doubt::Later));
-            let off = asked.over(alignment, &[]);
-            let has_iovecs = asked.is_vectored() && !space.is_some_and(|it| it.is_compat);
-            if off.is_none() && has_iovecs {
-                asked.known = Some((alignment, doubt));
-                self.wait(Waiting { needs: Needs::Alignment(asked), ..waiting });
-                continue;
-            }
-            self.misaligned(waiting, (alignment, doubt), off);
+        let waiting = self.answered(pid, answers);
+        if waiting.is_empty() {
+            return;
         }
+        let key = (self.space(pid), fd);
+        if self.alignments.known.len() >= MOST_FILES && !self.alignments.known.contains_key(&key) {
+            self.alignments.known.clear();
+        }
+        self.alignments.known.insert(key, (self.now, file));
+        for waiting in waiting {
+            let Needs::Alignment(asked) = waiting.needs else { continue };
+            self.judge_alignment(waiting, asked, file, None);
+        }
+    }
+
+    /// Judges a request by its file. `doubt`: the file was looked up for another request.
+    fn judge_alignment(
+        &mut self,
+        waiting: Waiting,
+        mut asked: Asked,
+        file: Option<File>,
+        doubt: Option<Doubt>,
+    ) {
+        let (pid, fd) = (waiting.finding.pid, asked.request.fd);
+        let space = self.spaces.get(&self.space(pid));
+        let Some((file, alignment)) = file.and_then(|it| Some((it, it.alignment?))) else {
+            return self.tell_unanswered(waiting);
+        };
+        let was_so = space.is_some_and(|it| it.files.was_same(fd, file, asked.entered));
+        let is_guess = alignment.source != AlignmentSource::Statx;
+        let doubt = (is_guess.then_some(Doubt::Guessed))
+            .or(doubt)
+            .or_else(|| (!was_so).then_some(Doubt::Later));
+        let off = asked.over(alignment, &[]);
+        let has_iovecs = asked.is_vectored() && !space.is_some_and(|it| it.is_compat);
+        if off.is_none() && has_iovecs {
+            if !self.alignments.looks.take(self.now, MOST_LOOKS) {
+                return self.tell_unanswered(waiting);
+            }
+            asked.known = Some((alignment, doubt));
+            return self.wait(Waiting { needs: Needs::Alignment(asked), ..waiting });
+        }
+        self.misaligned(waiting, (alignment, doubt), off);
     }
 
     /// Takes the answer about iovecs.

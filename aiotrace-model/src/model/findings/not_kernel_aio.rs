@@ -1,13 +1,19 @@
 //! not-kernel-aio: the target made no AIO call.
 
 use super::Basis;
-use crate::model::{Doubt, Finding, Model, SECOND, Severity, Target};
+use crate::{
+    event::User,
+    model::{Doubt, Finding, Model, Question, SECOND, Severity, Target},
+    words::escape::escaped,
+};
 
 /// A target that made no AIO call.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NotKernelAio {
     /// Child processes that it made, and that were not traced.
     children: u64,
+    /// Processes below it that have contexts, and were not traced.
+    users: Vec<User>,
 }
 
 impl Basis for NotKernelAio {
@@ -16,6 +22,21 @@ impl Basis for NotKernelAio {
     const NUMBERS: &'static [&'static str] = &["children"];
 
     fn message(&self) -> String {
+        if let Some(first) = self.users.first() {
+            let name = escaped(&first.name);
+            let contexts = if first.contexts == 1 { "context" } else { "contexts" };
+            let more = match self.users.len() {
+                1 => String::new(),
+                2 => ", and another descendant has some".to_owned(),
+                count => format!(", and {} other descendants have some", count - 1),
+            };
+            return format!(
+                "the target itself made no io_* call while it was traced, but its descendant {name}:{pid} has {} {contexts}{more}: \
+                 attach -p {pid} traces it (-f follows only children that are made later)",
+                first.contexts,
+                pid = first.pid
+            );
+        }
         let others = match self.children {
             0 => String::new(),
             1 => "; it made a child process, which was not followed (-f follows it)".to_owned(),
@@ -34,6 +55,20 @@ impl Basis for NotKernelAio {
 }
 
 impl Model {
+    /// Asks who else uses kernel AIO, if the target does not: when the trace begins, and when it ends.
+    pub fn ask_who_uses_aio(&mut self) {
+        let is_unused = self.calls == 0 && self.next_context == 1;
+        let target = self.target.as_ref().filter(|it| is_unused && it.is_attached);
+        if let Some(pid) = target.map(|it| it.pid) {
+            self.ask(Question::Below { pid });
+        }
+    }
+
+    /// Whether a process is traced, as far as known.
+    pub fn traces(&self, pid: u32) -> bool {
+        self.alive.contains_key(&pid)
+    }
+
     /// The trace is over: finds out whether the target made no AIO call.
     pub(in crate::model) fn not_kernel_aio(&mut self) {
         let now = self.now;
@@ -44,9 +79,9 @@ impl Model {
         let was_watched = |it: &Target| {
             !it.is_attached || it.ended.unwrap_or(now).saturating_sub(it.since) >= SECOND
         };
-        let target = self.target.filter(|it| is_unused && was_watched(it));
-        if let Some(Target { pid, untraced: children, .. }) = target {
-            let mut finding = Finding::new(NotKernelAio { children }, now, pid);
+        let target = self.target.as_ref().filter(|it| is_unused && was_watched(it));
+        if let Some(Target { pid, untraced: children, users, .. }) = target.cloned() {
+            let mut finding = Finding::new(NotKernelAio { children, users }, now, pid);
             finding.doubt = self.unanswered.then_some(Doubt::Unanswered);
             self.find(finding, 0, 0);
         }

@@ -77,7 +77,11 @@ impl Model {
         let mut finding = Finding::new(evidence, short.time, short.pid);
         finding.tid = Some(short.tid);
         finding.context = Some(short.context);
-        finding.doubt = lost.or(own).or(unwatched).or(doubt);
+        let (seen, unlooked) = match own {
+            Some(Doubt::Unlooked) => (None, own),
+            _ => (own, None),
+        };
+        finding.doubt = lost.or(seen).or(unwatched).or(doubt).or(unlooked);
         finding.request = first;
         self.find(finding, short.context.id, 0);
     }

@@ -3,7 +3,7 @@
 use super::Basis;
 use crate::{
     event::{Handle, Ring},
-    model::{Finding, Model, Severity},
+    model::{Doubt, Finding, Model, Severity},
 };
 
 /// How full the context was.
@@ -54,6 +54,8 @@ impl Model {
         (ctx, began): (Handle, u64),
         ring: Option<Ring>,
     ) {
+        let space = self.space(pid);
+        let is_shared = self.spaces.get(&space).is_some_and(|it| it.is_shared);
         let Some(context) = self.context_when_mut((pid, ctx), began) else { return };
         // Otherwise this is the ring of the context that has the handle by now.
         let ring = ring.filter(|_| !context.is_left);
@@ -68,7 +70,8 @@ impl Model {
             Finding::new(SubmitEagain { in_flight, unreaped, capacity }, time, pid);
         finding.tid = Some(tid);
         finding.context = Some(name);
-        finding.doubt = doubt;
+        // Who shares the memory, and is not traced, may submit to the context, too.
+        finding.doubt = is_shared.then_some(Doubt::SharedMemory).or(doubt);
         self.find(finding, name.id, 0);
     }
 }

@@ -2,7 +2,7 @@
 
 use aiotrace_common::synchronous;
 
-use super::{Cause, Going, Half, Outcome, in_words};
+use super::{Cause, Doing, Going, Half, Outcome, in_words};
 use crate::event::ExitStatus;
 
 /// Faults of the same kind, in the report.
@@ -171,6 +171,15 @@ impl FaultRow {
         }
     }
 
+    /// How many of these the program told by its status: ` (reported)`.
+    fn reported(&self, of: u64) -> String {
+        match self.outcomes.iter().find(|it| it.0 == Outcome::Reported).map_or(0, |it| it.1) {
+            0 => String::new(),
+            all if all >= of => " (reported)".to_owned(),
+            some => format!(" ({some} reported)"),
+        }
+    }
+
     fn counted(&self, half: Half, count: u64) -> String {
         let requests =
             |count| if count == 1 { "1 request".to_owned() } else { format!("{count} requests") };
@@ -201,10 +210,22 @@ impl FaultRow {
             }
             Half::GaveUp => format!("{count} gave up"),
             Half::Lost => {
-                format!("{count} lost {}", requests(self.lost.saturating_sub(self.open)))
+                let lost = requests(self.lost.saturating_sub(self.open));
+                format!("{count} lost {lost}{}", self.reported(count))
             }
-            Half::Leaked => format!("{count} leaked the context"),
-            Half::Open => format!("{count} not tried again{open}"),
+            Half::Leaked => format!("{count} leaked the context{}", self.reported(count)),
+            Half::Open => {
+                let retrying =
+                    self.goings.iter().find(|it| it.0 == Going::TimedOut(Doing::Retries));
+                let retrying = retrying.map_or(0, |it| it.1).min(count);
+                match count - retrying {
+                    0 => format!("{count} retried to the end{open}"),
+                    count if retrying == 0 => format!("{count} not tried again{open}"),
+                    count => {
+                        format!("{count} not tried again, {retrying} retried to the end{open}")
+                    }
+                }
+            }
             Half::Unsure => format!("{count} unsure{open}"),
         }
     }

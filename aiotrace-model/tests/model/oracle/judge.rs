@@ -131,6 +131,8 @@ impl Case<'_> {
                     self.check(is_retried, "not tried again");
                     let is_other = self.submitted_before_next_call();
                     self.check(!is_other || self.is_lossy(), "it may be for other requests");
+                    let is_left = self.player.left && !self.is_lossy();
+                    self.check(!is_left, "it may have counted for a wait");
                 }
                 Half::Lost | Half::Leaked | Half::Done => self.wrong("nothing is at stake"),
                 Half::GaveUp => self.check(!is_retried || self.is_lossy(), "it was tried again"),
@@ -173,6 +175,8 @@ impl Case<'_> {
                     is_clear && !has_doubtful(self.player.plan) && !has_vectors(self.player.plan);
                 self.check(verdict.lost == never || !is_known, "more were lost");
                 self.check(self.player.plan.watches, "synchronous calls were not watched");
+                self.check(self.player.plan.looks, "nobody has looked what else may have done it");
+                self.check(verdict.going != Some(Going::Exec), "the next program may do it");
             }
             Half::Leaked => self.wrong("no context was lost"),
             Half::Open => {
@@ -261,6 +265,11 @@ impl Case<'_> {
             Some(Doubt::OtherDescriptor) => has_doubtful(plan),
             // (A lost io_getevents looks the same.)
             Some(Doubt::InRing) => plan.steps.iter().any(is_by_hand) || self.is_lossy(),
+            Some(Doubt::Unlooked) => !plan.looks,
+            Some(Doubt::Mapped | Doubt::Unseen) => has(|it| matches!(it, Deal::Map)),
+            Some(Doubt::OtherBuffer) => has(|it| matches!(it, Deal::OtherMemory)),
+            Some(Doubt::Exec) => self.verdict.going == Some(Going::Exec),
+            Some(Doubt::Unreaped) => self.fault.jobs.is_empty() && self.player.left,
             // The programs use an offset of a file more than once. (A request at a new offset is certainly a retry:
             // see the tests of single programs.)
             Some(Doubt::Used) => true,
@@ -305,8 +314,16 @@ fn is_by_hand(step: &Step) -> bool {
 
 /// Synchronous calls of which it cannot be seen what they did: those at a place that is not told, and pieces of vectors.
 fn has_doubtful(plan: &Plan) -> bool {
-    let is_doubtful =
-        |it: &Deal| matches!(it, Deal::Somewhere | Deal::Synchronously { .. } | Deal::Halfway);
+    let is_doubtful = |it: &Deal| {
+        matches!(
+            it,
+            Deal::Somewhere
+                | Deal::Synchronously { .. }
+                | Deal::Halfway
+                | Deal::Map
+                | Deal::OtherMemory
+        )
+    };
     plan.deals.iter().any(is_doubtful)
 }
 
@@ -336,7 +353,7 @@ fn judge_finding(player: &Player<'_>, it: &Finding) {
 /// Judges the rest of the kernel's own short io_submits: each that was dropped is an error, and nothing else is.
 fn judge_shorts(player: &Player<'_>) {
     let (plan, truth) = (player.plan, &player.truth);
-    let is_clear = plan.watches && player.lost_since.is_none();
+    let is_clear = plan.watches && plan.looks && player.lost_since.is_none();
     // Synchronous calls are watched for five seconds, and after that for an unknown time.
     let dropped = |watched: u64| {
         let is_dropped = |short: &&Short| {

@@ -66,6 +66,10 @@ pub enum Deal {
     Halfway,
     /// It uses write(2) or read(2), whose offset nobody sees.
     Somewhere,
+    /// It maps the file, and stores to the mapping, or reads from it.
+    Map,
+    /// It moves other data from or to the same place, with a synchronous call, and forgets the request.
+    OtherMemory,
     /// It exits with this status, after this many milliseconds.
     Exit { status: u8, after: u16 },
     /// It aborts.
@@ -99,6 +103,8 @@ pub struct Plan {
     pub exact: bool,
     /// The source reports synchronous calls while the model wants them.
     pub watches: bool,
+    /// The process can be looked at in time.
+    pub looks: bool,
     pub iocbs: Iocbs,
     pub steps: Vec<Step>,
     /// Which io_submit calls get a fault, from 0.
@@ -141,6 +147,8 @@ fn deal() -> impl Strategy<Value = Deal> {
         3 => (1u8..4).prop_map(|pieces| Deal::Synchronously { pieces }),
         1 => Just(Deal::Halfway),
         1 => Just(Deal::Somewhere),
+        1 => Just(Deal::Map),
+        1 => Just(Deal::OtherMemory),
         1 => (0u8..3, 0u16..8000).prop_map(|(status, after)| Deal::Exit { status, after }),
         1 => Just(Deal::Abort),
         1 => Just(Deal::Hang),
@@ -185,6 +193,7 @@ pub fn dropped_log() -> impl Strategy<Value = Plan> {
             Plan {
                 exact,
                 watches: true,
+                looks: true,
                 iocbs: Iocbs::Stack,
                 steps,
                 submits,
@@ -204,7 +213,8 @@ pub fn plan() -> impl Strategy<Value = Plan> {
     let made = prop_oneof![2 => Just(Made::Error), 1 => Just(Made::Short)];
     let faults =
         (vec((0u8..20, made.clone()), 0..4), vec((0u8..30, made), 0..4), vec(0u8..20, 0..2));
-    let ends = (end(), any::<bool>(), vec(any::<u8>(), 0..4));
+    let looks = prop::bool::weighted(0.9);
+    let ends = (end(), any::<bool>(), vec(any::<u8>(), 0..4), looks);
     (any::<bool>(), iocbs, vec(step(), 4..40), faults, vec(deal(), 1..6), ends).prop_map(
         |(
             exact,
@@ -212,11 +222,12 @@ pub fn plan() -> impl Strategy<Value = Plan> {
             steps,
             (submits, completions, getevents),
             deals,
-            (end, destroys, losses),
+            (end, destroys, losses, looks),
         )| {
             Plan {
                 exact,
                 watches: true,
+                looks,
                 iocbs,
                 steps,
                 submits,

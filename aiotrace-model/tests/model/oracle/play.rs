@@ -6,9 +6,10 @@ use aiotrace_common::{abi, synchronous};
 use aiotrace_model::{
     event::{
         Address, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event, ExitStatus,
-        Fault as Told, Gone, Handle, How, IoEvent, Iocb, Refused, Ring, Synchronous, Syscall,
+        Fault as Told, Gone, Handle, How, IoEvent, Iocb, Looked, Refused, Ring, Synchronous,
+        Syscall, Ways,
     },
-    model::{Finding, Model, Rules, Settings, Thresholds, Verdict, verdict::Cause},
+    model::{Finding, Model, Question, Rules, Settings, Thresholds, Verdict, verdict::Cause},
     trace::{FaultRule, Faults},
 };
 
@@ -59,6 +60,8 @@ pub struct Player<'a> {
     pub findings: Vec<Finding>,
     /// How the process ended; `None`: it has not ended.
     pub end: Option<End>,
+    /// The context ended with requests in flight or completions in the ring.
+    pub left: bool,
     /// At the end, the process had been silent for long.
     pub hangs: bool,
     /// When a record was lost for the first time.
@@ -117,6 +120,7 @@ impl<'a> Player<'a> {
             verdicts: Vec::new(),
             findings: Vec::new(),
             end: None,
+            left: false,
             hangs: false,
             lost_since: None,
             untold: 0,
@@ -199,8 +203,15 @@ impl<'a> Player<'a> {
         let new = std::iter::from_fn(|| self.model.next_verdict());
         self.verdicts.extend(new.map(|it| (self.now, it)));
         self.findings.extend(std::iter::from_fn(|| self.model.next_finding()));
-        // The process may not be looked at: no question gets an answer.
-        while self.model.next_question().is_some() {}
+        // Only what decides whether a request is lost gets an answer.
+        while let Some(question) = self.model.next_question() {
+            if let Question::Ways { pid, fd } = question
+                && self.plan.looks
+            {
+                let body = Body::Looked(Looked::Ways { fd, ways: Some(Ways::default()) });
+                self.model.handle_event(&Event { time: self.now, pid, tid: pid, body });
+            }
+        }
     }
 
     /// Writes a record of the thread, unless it is lost. Returns whether it was written.
@@ -461,6 +472,16 @@ impl<'a> Player<'a> {
                     self.synchronously(work, 1, 1, false);
                 }
             }
+            Deal::Map => {
+                for (work, _) in rest {
+                    self.unseen(work, synchronous::Call::Mmap, work.fd, 1);
+                }
+            }
+            Deal::OtherMemory => {
+                for (work, _) in rest {
+                    self.with_other_memory(work);
+                }
+            }
             Deal::Exit { status, after } => {
                 self.wait(u64::from(after) / 1000);
                 self.now += u64::from(after) % 1000 * 1_000_000;
@@ -468,6 +489,48 @@ impl<'a> Player<'a> {
             }
             Deal::Abort => self.leave(End::Signal(6)),
             Deal::Hang => self.hangs = true,
+        }
+    }
+
+    /// Does a work in a way that nobody sees, after this call.
+    fn unseen(&mut self, work: Work, call: synchronous::Call, fd: u32, count: u64) {
+        let entered = Some(self.tick());
+        self.tick();
+        // A mapping is not enough for a sync.
+        let is_sync = matches!(work.opcode, 2 | 3);
+        let call = if is_sync { synchronous::Call::Msync } else { call };
+        let told =
+            Synchronous { call, entered, fd, offset: None, memory: None, count, ret: 0x7000_0000 };
+        self.tell_synchronous(told);
+        let job = self.truth.job(work);
+        self.truth.happens(self.now, job, Deed::Perhaps);
+    }
+
+    /// Moves other data at the place of a work; nobody sees that it is no fallback.
+    fn with_other_memory(&mut self, work: Work) {
+        use synchronous::Call;
+        if matches!(work.opcode, 2 | 3) {
+            return;
+        }
+        let job = self.truth.job(work);
+        let is_write = self.truth.is_write(job);
+        let call = if is_write { Call::Pwrite } else { Call::Pread };
+        let (length, entered) = (PAGE, Some(self.tick()));
+        self.tick();
+        let (offset, memory) = (Some(work.offset), Some(Address(0x77)));
+        let (count, ret) = (length as u64, length);
+        let told = Synchronous { call, entered, fd: work.fd, offset, memory, count, ret };
+        self.tell_synchronous(told);
+        self.truth.happens(self.now, job, Deed::Perhaps);
+    }
+
+    fn tell_synchronous(&mut self, told: Synchronous) {
+        let is_watched = match self.model.settled_up_to() {
+            None => true,
+            Some(time) => time < self.provoked,
+        };
+        if self.plan.watches && is_watched {
+            self.record(vec![Body::Synchronous(told)]);
         }
     }
 
@@ -505,14 +568,10 @@ impl<'a> Player<'a> {
                 true => 1,
                 false => size as u64,
             };
-            let told = Synchronous { call, entered, fd: work.fd, offset, count, ret: size };
-            let is_watched = match self.model.settled_up_to() {
-                None => true,
-                Some(time) => time < self.provoked,
-            };
-            if self.plan.watches && is_watched {
-                self.record(vec![Body::Synchronous(told)]);
-            }
+            let memory = syncs.is_none().then(|| Address(memory(work) + from as u64));
+            let fd = work.fd;
+            let told = Synchronous { call, entered, fd, offset, memory, count, ret: size };
+            self.tell_synchronous(told);
         }
         let deed = match (most >= pieces, is_seen || syncs.is_some()) {
             (true, true) => Deed::Done,
@@ -745,10 +804,17 @@ impl<'a> Player<'a> {
         let entered = self.tick();
         self.look(&[]);
         let (ctx, ring) = (self.handle(), self.ring());
+        self.leaves();
         self.kernel.kill(self.ctx);
         let gone = self.gone(How::Destroy);
         self.truth.last = self.tick();
         self.record(vec![gone, call(entered, Args::Destroy { ctx }, 0, (Some(ring), None), None)]);
+    }
+
+    /// The context ends: whether something is left in it.
+    fn leaves(&mut self) {
+        let context = &self.kernel.contexts[self.ctx];
+        self.left = context.open().next().is_some() || context.unreaped() > 0;
     }
 
     fn gone(&self, how: How) -> Body {
@@ -761,6 +827,7 @@ impl<'a> Player<'a> {
         self.tick();
         self.tell_loss();
         if self.kernel.contexts[self.ctx].is_alive {
+            self.leaves();
             self.kernel.kill(self.ctx);
             let gone = self.gone(if end == End::Exec { How::Exec } else { How::Exit });
             self.tell(gone);
@@ -776,9 +843,15 @@ impl<'a> Player<'a> {
     }
 }
 
+/// Where the data of a work is.
+fn memory(work: Work) -> u64 {
+    0x100_0000 + work.offset as u64
+}
+
 fn iocb(work: Work, address: u64) -> Iocb {
     let Work { opcode, fd: fildes, offset, nbytes } = work;
-    let value = abi::Iocb { opcode, fildes, offset, nbytes, ..Default::default() };
+    let buf = memory(work);
+    let value = abi::Iocb { opcode, fildes, offset, nbytes, buf, ..Default::default() };
     Iocb { address: Some(Address(address)), value: Some(value), read_late: false }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use super::{parse_duration, values};
+use super::{super::complete, parse_duration, values};
 use crate::{
     fault::{self, Rule},
     trace,
@@ -14,15 +14,17 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Faults (docs/reference/faults.md has all conditions)")]
 pub struct Inject {
-    /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3+10 (the third,
-    /// and each tenth after it), io_submit:accept=1 (it takes one request only),
-    /// complete:res=EIO:op=pread:prob=1%. May be given up to 16 times. A verdict on each fault says
-    /// what the program made of it
-    #[arg(long = "inject", value_name = "RULE", value_parser = fault::argument)]
+    /// Make calls or completions fail, for instance io_submit:error=EAGAIN:when=3
+    ///
+    /// Others: io_submit:error=EAGAIN:when=3+10 (the third, and each tenth after it),
+    /// io_submit:accept=1 (it takes one request only), complete:res=EIO:op=pread:prob=1%. May be
+    /// given up to 16 times. A verdict on each fault says what the program made of it.
+    #[arg(long = "inject", value_name = "RULE", value_parser = fault::argument, add = complete::rule())]
     rules: Vec<Rule>,
-    /// What prob= depends on: the same seed and the same calls have the same faults. Without it,
-    /// one is chosen and shown
-    #[arg(long, value_name = "N", requires = "rules")]
+    /// What prob= depends on: the same seed and the same calls have the same faults
+    ///
+    /// Without it, one is chosen and shown.
+    #[arg(hide_short_help = true, long, value_name = "N", requires = "rules")]
     seed: Option<u64>,
     /// No more faults after this time (for instance 500ms, 10s, 2m)
     #[arg(long = "for", value_name = "TIME", allow_hyphen_values = true, value_parser = parse_duration, requires = "rules")]
@@ -30,9 +32,10 @@ pub struct Inject {
     /// Show which faults would be made, and make none
     #[arg(long, requires = "rules")]
     dry_run: bool,
-    /// Make faults by this mechanism, instead of the best for each rule; `aiotrace doctor` shows
-    /// what this machine allows
-    #[arg(long, value_enum, value_name = "NAME", requires = "rules")]
+    /// Make faults by this mechanism, instead of the best for each rule
+    ///
+    /// `aiotrace doctor` shows what this machine allows.
+    #[arg(hide_short_help = true, long, value_enum, value_name = "NAME", requires = "rules")]
     mechanism: Option<Mechanism>,
 }
 

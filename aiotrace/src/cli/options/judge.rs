@@ -31,27 +31,30 @@ pub struct Judge {
     #[arg(
         long,
         requires = "fail_on_fault",
+        hide_short_help = true,
         help_heading = "Faults (docs/reference/faults.md has all conditions)"
     )]
     allow_unfired: bool,
     /// request-stuck: a file request is in flight for this long
-    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "30s", value_name = "TIME")]
+    #[arg(hide_short_help = true, long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "30s", value_name = "TIME")]
     stuck_after: Duration,
     /// unreaped-completions: a completion is not reaped for this long
-    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
+    #[arg(hide_short_help = true, long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
     unreaped_after: Duration,
     /// blocking-submit: io_submit takes this long
-    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "50ms", value_name = "TIME")]
+    #[arg(hide_short_help = true, long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "50ms", value_name = "TIME")]
     slow_submit: Duration,
     /// context-growth: a context that is not used for this long is idle
-    #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
+    #[arg(hide_short_help = true, long, allow_hyphen_values = true, value_parser = parse_duration, default_value = "10s", value_name = "TIME")]
     idle_after: Duration,
-    /// context-leak: before each report (the end, SIGUSR1) look for the handles of idle contexts in all the
-    /// memory that their process can write. It reads that memory, some 0.3 s for each GiB
-    #[arg(long)]
+    /// context-leak: before each report, look for lost handles in all memory of the process
+    ///
+    /// A report is made at the end, and when SIGUSR1 asks. It looks for the handles of idle contexts in
+    /// all the memory that their process can write, some 0.3 s for each GiB.
+    #[arg(hide_short_help = true, long)]
     scan: bool,
     /// context-growth: this many contexts are idle while new ones are made
-    #[arg(long, default_value_t = 16, value_name = "N")]
+    #[arg(hide_short_help = true, long, default_value_t = 16, value_name = "N")]
     growth: u64,
 }
 

@@ -7,7 +7,11 @@ mod view;
 
 use std::time::Duration;
 
-pub use self::{judge::FailOn, show::Show, view::View};
+pub use self::{
+    judge::FailOn,
+    show::Show,
+    view::{Color, View},
+};
 use crate::{output, words};
 
 /// Declares the values of an option with their help, and converts them to the type that they stand

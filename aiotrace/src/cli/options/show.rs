@@ -4,10 +4,10 @@ use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 
-use super::{inject::Inject, judge::Judge, parse_duration, values, view::View};
+use super::{super::complete, inject::Inject, judge::Judge, parse_duration, values, view::View};
 use crate::{
     fault::{Only, only_argument},
-    source::bpf,
+    source::{bpf, collector::Pace},
     trace,
 };
 
@@ -16,22 +16,24 @@ use crate::{
 pub struct Show {
     #[command(flatten)]
     view: View,
-    /// Show the call stacks of io_submit, too (-v shows those of io_setup)
+    /// Show the call stacks of io_submit, too (-v shows those of io_setup), and of all calls with --source ptrace;
+    /// and the call sites
     #[arg(long)]
     stacks: bool,
     /// Write every event to this file, for `aiotrace report FILE`
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     record: Option<PathBuf>,
     /// Where events come from
     #[arg(long, value_enum, default_value_t = Source::Auto, value_name = "SOURCE")]
     source: Source,
     /// Which probes to use; `aiotrace doctor` shows which can be loaded
-    #[arg(long, value_enum, default_value_t = Probes::Auto, value_name = "SET")]
+    #[arg(hide_short_help = true, long, value_enum, default_value_t = Probes::Auto, value_name = "SET")]
     probes: Probes,
-    /// See calls that a seccomp filter answers, also with trampolines. (Without it, this is done
-    /// only if a process of -p or --cgroup has a filter.) Costs every system call of the machine
-    /// some 100 ns
-    #[arg(long)]
+    /// See calls that a seccomp filter answers, also with trampolines
+    ///
+    /// Without it, this is done only if a process of -p or --cgroup has a filter. It costs every
+    /// system call of the machine some 100 ns.
+    #[arg(hide_short_help = true, long)]
     denied: bool,
     /// Stop after this time (for instance 500ms, 10s, 2m)
     #[arg(short, long, allow_hyphen_values = true, value_parser = parse_duration, value_name = "TIME")]
@@ -39,18 +41,21 @@ pub struct Show {
     /// With -c: show what was counted each TIME
     #[arg(long, allow_hyphen_values = true, value_parser = parse_duration, requires = "summary", value_name = "TIME")]
     interval: Option<Duration>,
-    /// Show only some calls: op=NAME[|NAME] (pread, pwrite, ...), fd=N, error (the call fails or is
-    /// short, or gives a result that is an error); with commas, calls to which all of it applies.
-    /// They are chosen in the kernel: the others are only counted, and there are no findings about
-    /// requests
-    #[arg(long, value_parser = only_argument, value_name = "WHAT", conflicts_with_all = CHOOSING_NEEDS_BPF)]
+    /// Show only some calls: error, fd=N, op=NAME[|NAME] (pread, pwrite, ...)
+    ///
+    /// `error`: the call fails or is short, or gives a result that is an error. With commas, calls
+    /// to which all of it applies. They are chosen in the kernel: the others are only counted, and
+    /// there are no findings about requests.
+    #[arg(long, add = complete::only(), value_parser = only_argument, value_name = "WHAT", conflicts_with_all = CHOOSING_NEEDS_BPF)]
     only: Option<Only>,
-    /// Show one in N calls of io_submit, of io_getevents and of io_pgetevents (of those that --only
-    /// leaves), on each processor; otherwise as --only
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", conflicts_with_all = CHOOSING_NEEDS_BPF)]
+    /// Show one in N calls of io_submit, of io_getevents and of io_pgetevents
+    ///
+    /// On each processor, of those that --only leaves; otherwise as --only.
+    #[arg(hide_short_help = true, long, value_parser = clap::value_parser!(u32).range(1..), value_name = "N", conflicts_with_all = CHOOSING_NEEDS_BPF)]
     sample: Option<u32>,
-    /// With -c: look into the requests, too: operations, bytes, results that are errors, and latencies, from
-    /// io_submit until io_getevents gives the result
+    /// With -c: look into the requests, too: operations, bytes, failed results, latencies
+    ///
+    /// A latency is the time from io_submit until io_getevents gives the result.
     #[arg(long, requires = "summary")]
     requests: bool,
     #[command(flatten)]
@@ -101,7 +106,7 @@ impl Show {
             probes: self.probes.into(),
             denied: self.denied,
             duration: self.duration,
-            interval: self.interval,
+            interval: self.interval.map(Pace::every),
             only: self.only,
             sample: self.sample,
             requests: self.requests,

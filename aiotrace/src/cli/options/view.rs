@@ -4,21 +4,28 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Format, values};
-use crate::{output::clock, trace};
+use super::values;
+use crate::{
+    output::{self, clock},
+    trace,
+};
 
 /// How events are shown.
 #[derive(Debug, Args)]
 pub struct View {
     /// Write to this file instead of stdout
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     output: Option<PathBuf>,
-    /// text, or json: one object per line, specified in docs/reference/json.md
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    format: Format,
-    /// Count calls, errors and durations instead of showing calls. They are counted in the kernel
-    /// (except with --record, --inject, --stacks and --source ptrace), which costs the target
-    /// little; findings about single requests need every call: -q shows those
+    /// text; json: one object per line (docs/reference/json.md); perfetto: a timeline
+    ///
+    /// A timeline is for https://ui.perfetto.dev (docs/how-to/timeline.md).
+    #[arg(long, value_enum, default_value_t = Traced::Text)]
+    format: Traced,
+    /// Count calls, errors and durations instead of showing calls
+    ///
+    /// They are counted in the kernel (except with --record, --inject, --stacks and --source
+    /// ptrace), which costs the target little; findings about single requests need every call: -q
+    /// shows those.
     #[arg(short = 'c', long)]
     summary: bool,
     /// Do not show calls
@@ -27,11 +34,11 @@ pub struct View {
     /// Show lists whole, the completion ring at each call, and where contexts are made
     #[arg(short, long)]
     verbose: bool,
-    /// Time of each line (when the call returned): since the start, of day, or since the line before
-    #[arg(short, long, value_enum, default_value_t = Timestamps::Relative, value_name = "FORMAT")]
+    /// Time of each line, which is when the call returned
+    #[arg(hide_short_help = true, short, long, value_enum, default_value_t = Timestamps::Relative, value_name = "FORMAT")]
     timestamps: Timestamps,
     /// When to use colours: on a terminal, always or never
-    #[arg(long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
+    #[arg(hide_short_help = true, long, value_enum, default_value_t = Color::Auto, value_name = "WHEN")]
     color: Color,
 }
 
@@ -40,6 +47,14 @@ values! {
         Auto,
         Always,
         Never,
+    }
+}
+
+values! {
+    Traced of output::Traced {
+        Text,
+        Json,
+        Perfetto,
     }
 }
 

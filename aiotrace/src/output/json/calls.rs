@@ -11,7 +11,7 @@ use super::{
 use crate::{
     event::{self, Args, Call, Entry, Event, errno_name, opcode_name},
     output::{lines::Lines, paths::Paths},
-    stacks::{Named, Symbolizer},
+    stacks::{Named, Site, Symbolizer},
 };
 
 impl<W: Write> Json<W> {
@@ -24,18 +24,16 @@ impl<W: Write> Json<W> {
             Args::Setup { stored, .. } => {
                 put(line, ",\"handle\":");
                 optional(line, stored.as_ref(), |line, handle| hex(line, handle.0));
-                stack(line, symbols, call.stack.as_ref());
+                stack(line, symbols, call);
             }
-            Args::Destroy { .. } => (),
+            Args::Destroy { .. } => optional_stack(line, symbols, call),
             Args::Submit { iocbs: list, truncated, .. } => {
                 put(line, ",\"iocbs\":");
                 iocbs(line, paths, event, list);
                 number(line, ",\"truncated\":", *truncated);
                 put(line, ",\"ring_before\":");
                 optional(line, call.ring_before.as_ref(), ring);
-                if call.stack.is_some() {
-                    stack(line, symbols, call.stack.as_ref());
-                }
+                optional_stack(line, symbols, call);
             }
             Args::Getevents {
                 timeout_value,
@@ -68,6 +66,7 @@ impl<W: Write> Json<W> {
                     index += 1;
                 });
                 number(line, ",\"truncated\":", *truncated);
+                optional_stack(line, symbols, call);
             }
             Args::Cancel { iocb: address, value, .. } => {
                 put(line, ",\"iocb\":");
@@ -75,6 +74,7 @@ impl<W: Write> Json<W> {
                     event::Iocb { address: Some(*address), value: *value, read_late: false };
                 let known = value.map(|_| known);
                 optional(line, known.as_ref(), |line, it| iocb(line, paths, event, it));
+                optional_stack(line, symbols, call);
             }
         }
         put(line, ",\"ring\":");
@@ -245,12 +245,28 @@ fn ring(line: &mut Vec<u8>, ring: &event::Ring) {
     line.push(b'}');
 }
 
-fn stack(line: &mut Vec<u8>, symbols: &Symbolizer, stack: Option<&event::Stack>) {
+/// For calls whose stack is copied only if that is asked for.
+fn optional_stack(line: &mut Vec<u8>, symbols: &Symbolizer, call: &Call) {
+    if call.stack.is_some() {
+        stack(line, symbols, call);
+    }
+}
+
+fn stack(line: &mut Vec<u8>, symbols: &Symbolizer, call: &Call) {
+    let stack = call.stack.as_ref();
     put(line, ",\"stack\":");
     optional(line, stack, |line, stack| list(line, &symbols.describe(stack), function));
     let is_truncated = stack.is_some_and(|it| it.truncated);
     put(line, ",\"stack_truncated\":");
     put(line, if is_truncated { "true" } else { "false" });
+    put(line, ",\"site\":");
+    let site = stack.and_then(|it| Site::of(call.args.syscall(), it, symbols));
+    optional(line, site.as_ref(), |line, it| {
+        text(line, "{\"id\":", &it.id.to_string());
+        put(line, ",\"name\":");
+        string(line, it.name.as_bytes());
+        line.push(b'}');
+    });
 }
 
 fn function(line: &mut Vec<u8>, named: &Named) {

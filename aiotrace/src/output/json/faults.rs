@@ -91,6 +91,7 @@ impl<W: Write> Json<W> {
             fd: it.fd,
             path_now,
             offset: it.offset,
+            memory: it.memory.map(|it| Hex(it.0)),
             count: it.count,
             ret: it.ret,
             errno: errno_name(it.ret).map(Cow::from),

@@ -15,6 +15,7 @@ use crate::{
     fault::Acts,
     opcode,
     output::escape::escape,
+    stacks::Site,
 };
 
 impl<W: Write> Text<W> {
@@ -47,6 +48,10 @@ impl<W: Write> Text<W> {
             call.stack.as_ref().filter(|_| self.options.verbose || self.options.stacks)
         {
             self.stack(stack);
+            if let Some(site) = Site::of(call.args.syscall(), stack, &self.symbols) {
+                self.lines.line.push(b'\n');
+                self.styled(DIM, &format!("    site {}", site.id));
+            }
         }
     }
 

@@ -5,6 +5,7 @@
 //! ```
 //! The time is when the call returned. Lists longer than [`SHORT`] are cut, unless `verbose` is set.
 
+mod again;
 mod calls;
 mod gathered;
 mod notes;
@@ -68,6 +69,7 @@ pub struct Text<W> {
     names: HashMap<u32, Vec<u8>, foldhash::fast::RandomState>,
     rules: Rules,
     gathered: Option<gathered::Gathered>,
+    again: again::Again,
     polls: polls::Polls,
     /// When the trace began.
     began: u64,
@@ -102,6 +104,7 @@ impl<W: Write> Text<W> {
             names,
             rules,
             gathered: None,
+            again: again::Again::default(),
             polls,
             began: 0,
             latest: 0,
@@ -353,7 +356,11 @@ impl<W: Write> Output for Text<W> {
     fn verdict(&mut self, verdict: &Verdict) -> io::Result<()> {
         // The process may be gone, so that its name cannot be looked up any more.
         self.name_if_unknown(verdict.pid, &verdict.process);
+        if !self.options.verbose && self.again.is_one_more(verdict) {
+            return Ok(());
+        }
         self.tell_gathered()?;
+        self.latest = self.latest.max(verdict.told);
         let late = self.begin_late(verdict.time, verdict.pid, verdict.tid);
         let anew = if verdict.anew { "after all, " } else { "" };
         let path = verdict.path.clone().or_else(|| {
@@ -373,6 +380,7 @@ impl<W: Write> Output for Text<W> {
 
     fn report(&mut self, end: &Ended, report: &Report, _: Option<&Rows>) -> io::Result<()> {
         self.tell_gathered()?;
+        self.tell_again()?;
         let paint = self.paint();
         let made_by = |finding: &Finding| made_by(&self.symbols, finding);
         let mut text = Vec::new();

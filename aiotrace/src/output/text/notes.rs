@@ -2,8 +2,6 @@
 
 use std::io::Write;
 
-use aiotrace_common::synchronous;
-
 use super::{
     CALL, ERROR, NOTE, Text, signal,
     words::{address, hex, number},
@@ -58,7 +56,7 @@ impl<W: Write> Text<W> {
         self.styled(CALL, call.call.name());
         let line = &mut self.lines.line;
         line.push(b'(');
-        if call.call != synchronous::Call::Sync {
+        if call.fd != u32::MAX {
             let _ = write!(line, "fd={}", call.fd as i32);
         }
         if let Some(path) = self.paths.now(event.pid, call.fd, event.time) {

@@ -31,7 +31,9 @@ use crate::{
     source::{
         Losses,
         backlog::{Feeder, Message},
-        collector::{Asked, Collector, Deaths, End, Reason, Signals, Stop, Until, report_signal},
+        collector::{
+            Asked, Collector, Deaths, End, Pace, Reason, Signals, Stop, Until, report_signal,
+        },
     },
 };
 
@@ -69,7 +71,8 @@ pub fn start(
     spill: Option<File>,
     before_arming: impl FnOnce(&mut Probes) -> Result<Vec<u32>, Error>,
 ) -> Result<Collector, StartError> {
-    let counts = until.counting.map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
+    let counts =
+        until.counting.as_ref().map(|it| Counts::new(&mut probes, it.requests)).transpose()?;
     let signals = Signals::new(&report_signal())?;
     probes.attach()?;
     // The ring buffer is mapped when the memory that attaching took is free again, and before
@@ -228,12 +231,14 @@ impl Drain {
         if is_due {
             tick.swept = Instant::now();
             // The times do not drift, unless this is late by more than a whole interval.
-            let interval = until.counting.and_then(|it| it.interval);
-            let step = interval.unwrap_or(COUNT);
+            let pace = until.counting.as_ref().and_then(|it| it.interval.as_ref());
+            let step = pace.map_or(COUNT, Pace::interval);
             let next = tick.told + step;
             tick.told = if tick.swept > next + step { tick.swept } else { next };
             let mut counted = counts.read(probes);
-            counted.ends_interval = interval.is_some();
+            counted.ends_interval = pace.is_some();
+            // To read it costs more than the rest, so only who shows it each interval gets it.
+            counted.runs = pace.and_then(|_| probes.runs());
             if counts.has_changed(&counted) || counted.ends_interval {
                 feeder.say(Message::Counted(Box::new(counted)));
             }
@@ -245,9 +250,10 @@ impl Drain {
 
     /// How long until it is time to send the counts.
     fn until_told(&self, tick: &Tick) -> Duration {
-        match self.until.counting {
+        match &self.until.counting {
             Some(counting) => {
-                counting.interval.unwrap_or(COUNT).saturating_sub(tick.told.elapsed())
+                let step = counting.interval.as_ref().map_or(COUNT, Pace::interval);
+                step.saturating_sub(tick.told.elapsed())
             }
             None => Duration::MAX,
         }
@@ -404,7 +410,7 @@ struct Ready {
 /// The drain must not wait for a processor: it runs before all ordinary threads, as with `perf
 /// record --realtime`, or at least before others. It sleeps most of the time.
 fn before_all() {
-    // SAFETY: the structure holds only numbers. (In some C libraries it has more fields than one.)
+    // SAFETY: all of it are numbers; musl has more of them than glibc.
     let mut first: libc::sched_param = unsafe { std::mem::zeroed() };
     first.sched_priority = 1;
     // SAFETY: the parameter is valid.

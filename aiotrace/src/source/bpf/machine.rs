@@ -15,7 +15,7 @@ use super::{
 use crate::proc::system;
 
 /// Does work that needs the kernel's types in the form of the loader library. They take some 15
-/// MiB, which are given back afterwards: the allocator would keep them.
+/// MiB, which are given back afterwards: glibc's allocator would keep them.
 pub(super) fn with_kernel_types<T>(
     then: impl FnOnce(&aya::Btf) -> Result<T, Error>,
 ) -> Result<T, Error> {

@@ -16,6 +16,7 @@ use super::{
     memory::Wanted,
     records::{Records, header},
     rings::{New, Rings},
+    sites::Sites,
     tracee::{InCall, Tracee},
 };
 use crate::clock::monotonic;
@@ -26,8 +27,12 @@ pub struct Calls {
     pub records: Records,
     /// The rings of all contexts.
     pub rings: Rings,
-    /// The stack is copied at io_submit, too, and not only at io_setup.
-    pub submit_stacks: bool,
+    /// The stack is copied at each call, and not only at io_setup.
+    pub all_stacks: bool,
+    /// Unwinds stacks at once, if all are wanted, or a rule has to know the call sites.
+    pub sites: Option<Sites>,
+    /// A rule has to know the call sites.
+    pub needs_sites: bool,
 }
 
 /// How a call ended.
@@ -51,17 +56,14 @@ impl Calls {
         place: impl FnOnce() -> Option<Place>,
         new: impl FnMut(New),
     ) {
-        let wants_stack = match call.syscall {
-            Syscall::Setup => true,
-            Syscall::Submit => self.submit_stacks,
-            _ => false,
-        };
+        let is_shown = call.syscall == Syscall::Setup || self.all_stacks;
+        let wants_stack = is_shown || self.sites.is_some();
         let place = if wants_stack && !call.abi.is_32_bit() { place() } else { None };
         self.fetch_at_entry(tracee, call, place);
         // The time that the reading took is ours, not the call's: it may have waited for memory that does not answer.
         call.entered = monotonic();
         if let Some(place) = place {
-            self.stack(tracee, call.entered, place);
+            self.stack(tracee, call, place, is_shown);
         }
         let handle = call.args[0];
         let mut sample = RingSample::UNREAD;
@@ -300,23 +302,32 @@ impl Calls {
         self.records.emit(&Sigset { header, address, size, mask, memory, mask_memory });
     }
 
-    /// Writes the user stack, from `sp` on.
-    fn stack(&mut self, tracee: &mut Tracee, time: u64, place: Place) {
-        let mut bytes = vec![0; STACK_PAGES * PAGE];
-        let (mut pages, mut read) = (0, 0);
-        for ((index, page), at) in
-            (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(place.sp))
-        {
-            // A missing page does not end the stack: a large buffer in it may never have been written to.
-            if tracee.memory().read(at, page) {
-                read |= 1 << index;
-                pages = index + 1;
+    /// Finds where a call is made, and writes its stack if it `is_shown`.
+    fn stack(&mut self, tracee: &mut Tracee, call: &mut InCall, place: Place, is_shown: bool) {
+        let (mut record, mut pages) = copy_stack(tracee, call.entered, place);
+        if let Some(sites) = &mut self.sites {
+            let stack = sites.unwind(tracee.pid, &record, &pages);
+            if self.needs_sites {
+                call.site = sites.of(call.syscall, &stack);
             }
+            if is_shown && let Some(known) = sites.keep(stack) {
+                record = Stack { known, pages: 0, read: 0, ..record };
+                pages.clear();
+            }
+            // That may have taken time, too.
+            call.entered = monotonic();
         }
-        let header = header(tracee, Kind::Stack, 0, time);
-        let space = tracee.space;
-        let record = Stack { header, place, pages, read, known: 0, space };
-        self.records.emit_with(&record, &bytes[..pages as usize * PAGE]);
+        if is_shown {
+            let header = header(tracee, Kind::Stack, 0, call.entered);
+            self.records.emit_with(&Stack { header, ..record }, &pages[..]);
+        }
+    }
+
+    /// A process ended, or executes another program.
+    pub fn forget_code(&mut self, pid: u32) {
+        if let Some(sites) = &mut self.sites {
+            sites.forget(pid);
+        }
     }
 
     /// Writes that a thread which made AIO calls is gone.
@@ -324,6 +335,24 @@ impl Calls {
         let header: Header = header(tracee, Kind::Gone, 0, time);
         self.records.emit(&header);
     }
+}
+
+/// Copies the user stack, from `sp` on. The header is still to be filled in.
+fn copy_stack(tracee: &Tracee, time: u64, place: Place) -> (Stack, Vec<u8>) {
+    let mut bytes = vec![0; STACK_PAGES * PAGE];
+    let (mut pages, mut read) = (0, 0);
+    for ((index, page), at) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(place.sp))
+    {
+        // A missing page does not end the stack: a large buffer in it may never have been written to.
+        if tracee.memory().read(at, page) {
+            read |= 1 << index;
+            pages = index + 1;
+        }
+    }
+    bytes.truncate(pages as usize * PAGE);
+    let (pid, tid, space) = (tracee.pid, tracee.tid, tracee.space);
+    let header = Header { kind: Kind::Stack, flags: 0, seq: 0, time, pid, tid };
+    (Stack { header, place, pages, read, known: 0, space }, bytes)
 }
 
 /// The addresses of the pages of a stack that are copied.

@@ -133,7 +133,8 @@ impl Faults {
             && goes != Ok(Goes::Not)
         {
             let iocbs = given(tracee, call);
-            in_flight.given(tracee.tid, (tracee.space, call.args[0]), iocbs);
+            let site = call.site.as_ref();
+            in_flight.given(tracee.tid, (tracee.space, call.args[0]), site, iocbs);
         }
         goes
     }

@@ -1,10 +1,15 @@
 //! The iocbs of requests in flight, as io_submit got them. The kernel copies an iocb, so that the program may use its
 //! memory for the next request at once: when a request completes, another iocb may be at its address.
 
-use std::collections::{HashMap, VecDeque};
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+};
 
 use aiotrace_common::abi::{IoEvent, Iocb};
 use foldhash::fast::FixedState;
+
+use crate::stacks::Site;
 
 /// Most iocbs remembered; when there are more, all are forgotten, and the program's memory is read instead.
 const MOST: usize = 65_536;
@@ -12,10 +17,19 @@ const MOST: usize = 65_536;
 /// Address space, handle of the context, address of the iocb.
 type Key = (u64, u64, u64);
 
+/// What is remembered of a request.
+#[derive(Clone, Debug)]
+pub struct Known {
+    /// Its iocb.
+    pub iocb: Iocb,
+    /// Where it was submitted, if a rule has to know that.
+    pub site: Option<Arc<Site>>,
+}
+
 /// The iocbs of requests in flight.
 #[derive(Default)]
 pub struct InFlight {
-    of: HashMap<Key, VecDeque<Iocb>, FixedState>,
+    of: HashMap<Key, VecDeque<Known>, FixedState>,
     count: usize,
     /// The iocbs of calls that have not returned, in their order, by thread.
     given: HashMap<u32, Vec<(Key, u64)>, FixedState>,
@@ -27,6 +41,7 @@ impl InFlight {
         &mut self,
         tid: u32,
         (space, handle): (u64, u64),
+        site: Option<&Arc<Site>>,
         iocbs: impl Iterator<Item = (u64, Iocb)>,
     ) {
         let mut given = Vec::new();
@@ -36,7 +51,7 @@ impl InFlight {
                 self.count = 0;
             }
             let key = (space, handle, address);
-            self.of.entry(key).or_default().push_back(iocb);
+            self.of.entry(key).or_default().push_back(Known { iocb, site: site.cloned() });
             self.count += 1;
             given.push((key, iocb.data));
         }
@@ -46,13 +61,13 @@ impl InFlight {
     /// The call returned: the first `accepted` iocbs are in flight, the others are not.
     pub fn returned(&mut self, tid: u32, accepted: usize) {
         for (key, data) in self.given.remove(&tid).unwrap_or_default().into_iter().skip(accepted) {
-            self.remove(key, |all| all.iter().rposition(|it| it.data == data));
+            self.remove(key, |all| all.iter().rposition(|it| it.iocb.data == data));
         }
     }
 
     /// The iocb of the request with this completion: the oldest with the same address and data.
-    pub fn take(&mut self, (space, handle): (u64, u64), event: &IoEvent) -> Option<Iocb> {
-        let oldest = |all: &VecDeque<Iocb>| all.iter().position(|it| it.data == event.data);
+    pub fn take(&mut self, (space, handle): (u64, u64), event: &IoEvent) -> Option<Known> {
+        let oldest = |all: &VecDeque<Known>| all.iter().position(|it| it.iocb.data == event.data);
         self.remove((space, handle, event.obj), oldest)
     }
 
@@ -65,8 +80,8 @@ impl InFlight {
     fn remove(
         &mut self,
         key: Key,
-        place: impl FnOnce(&VecDeque<Iocb>) -> Option<usize>,
-    ) -> Option<Iocb> {
+        place: impl FnOnce(&VecDeque<Known>) -> Option<usize>,
+    ) -> Option<Known> {
         let all = self.of.get_mut(&key)?;
         let found = all.remove(place(all)?)?;
         self.count -= 1;
@@ -89,16 +104,16 @@ mod tests {
 
     fn taken(all: &mut InFlight, data: u64) -> Option<u16> {
         let event = IoEvent { data, obj: 0x10, res: 0, res2: 0 };
-        Some(all.take(OF, &event)?.opcode)
+        Some(all.take(OF, &event)?.iocb.opcode)
     }
 
     #[test]
     fn requests_of_one_iocb_are_told_apart_by_their_data() {
         let mut all = InFlight::default();
-        all.given(1, OF, [iocb(1, 5)].into_iter());
+        all.given(1, OF, None, [iocb(1, 5)].into_iter());
         all.returned(1, 1);
         // Two iocbs that are refused, and one that completes before io_submit returns.
-        all.given(1, OF, [iocb(2, 1), iocb(2, 0), iocb(1, 2)].into_iter());
+        all.given(1, OF, None, [iocb(2, 1), iocb(2, 0), iocb(1, 2)].into_iter());
         assert_eq!(taken(&mut all, 2), Some(1));
         all.returned(1, 1);
         assert_eq!(taken(&mut all, 2), None);
@@ -109,8 +124,8 @@ mod tests {
     #[test]
     fn what_ended_with_its_context_is_forgotten() {
         let mut all = InFlight::default();
-        all.given(1, OF, [iocb(1, 5)].into_iter());
-        all.given(2, (7, 0x2000), [iocb(1, 5)].into_iter());
+        all.given(1, OF, None, [iocb(1, 5)].into_iter());
+        all.given(2, (7, 0x2000), None, [iocb(1, 5)].into_iter());
         all.destroyed(7, 0x2000);
         assert_eq!((taken(&mut all, 1), all.count), (Some(5), 0));
     }

@@ -34,6 +34,7 @@ mod rings;
 pub mod seccomp;
 mod seizing;
 mod signals;
+mod sites;
 mod tracee;
 mod tracer;
 mod untraced;
@@ -49,12 +50,13 @@ use nix::{errno::Errno, sys::signal::Signal};
 
 use self::alarm::Alarm;
 pub use self::errands::ERRANDS;
+pub use self::sites::{Reader, Unwound};
 pub use self::{place::go_to_processor_of, processes::executed_path, requests::seize_returns};
 use super::{
     bpf::adopt::Found,
     collector::{Collector, Signals, Stop, report_signal},
 };
-use crate::{fault::Judge, proc::Blocked};
+use crate::{fault::Judge, proc::Blocked, stacks::OpenFiles};
 
 /// What this source cannot see.
 pub const LACKS: [&str; 3] = [
@@ -86,8 +88,12 @@ pub struct Options {
     pub follow: bool,
     /// How long the trace lasts, if it has an end.
     pub duration: Option<Duration>,
-    /// The stack is copied at io_submit, too, and not only at io_setup.
-    pub submit_stacks: bool,
+    /// The stack is copied at each call, and not only at io_setup.
+    pub all_stacks: bool,
+    /// Where the files of stacks are put.
+    pub files: OpenFiles,
+    /// Where stacks are put that are unwound at once.
+    pub unwound: Unwound,
     /// The faults to be made.
     pub rules: Option<Rules>,
 }

@@ -1,6 +1,6 @@
 //! A thread that is traced, and what is known of it.
 
-use std::time::Instant;
+use std::{sync::Arc, time::Instant};
 
 use aiotrace_common::{
     abi::{Abi, Syscall, Timespec},
@@ -19,6 +19,7 @@ use super::{
 use crate::{
     arch::{Before, NEEDS_BEFORE},
     errand::{Errand as _, Within},
+    stacks::Site,
 };
 
 /// A thread that is traced.
@@ -75,6 +76,8 @@ pub enum State {
 /// Where in a call a fault holds a thread.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Held {
+    /// It is about to give up memory or a descriptor, or to end, and is looked at before.
+    ForLook,
     /// Before its call begins.
     AtEntry,
     /// After its call ended, with this result.
@@ -117,6 +120,8 @@ pub struct InCall {
     pub fault: u32,
     /// What is still to be done for the fault.
     pub verdict: Option<Pending>,
+    /// Where it was made, if a rule has to know that.
+    pub site: Option<Arc<Site>>,
 }
 
 /// What is still to be done for a fault.
@@ -155,6 +160,7 @@ impl InCall {
             unread: None,
             fault: 0,
             verdict: None,
+            site: None,
         }
     }
 }

@@ -26,7 +26,11 @@ use std::{
 
 use nix::errno::Errno;
 
-use self::{stops::Crowd, turns::Turns};
+use self::{
+    held::{LOOKED_WITHIN, held},
+    stops::Crowd,
+    turns::Turns,
+};
 use super::{
     Options, StartError, Target,
     alarm::Alarm,
@@ -39,10 +43,12 @@ use super::{
     requests::{self, Status, Until, What, option},
     rings::Rings,
     signals,
-    tracee::{State, Tracee},
+    sites::Sites,
+    tracee::{Held, State, Tracee},
     untraced::{self, Taken},
 };
 use crate::{
+    fault::Rule,
     proc::{self, Blocked},
     source::{
         backlog::Feeder,
@@ -120,8 +126,10 @@ struct Tracer {
     /// Writes that wrote only a part, perhaps because we stopped their thread.
     cut_short: u64,
     launched: Option<(u32, Sender<i32>)>,
-    /// A fault holds some thread.
+    /// Some thread is held, by a fault or for a look.
     holds: bool,
+    /// Up to when all is looked up that there was reason to.
+    looked: u64,
     faults: Option<Faults>,
     /// Synchronous calls of some process are watched.
     watches: bool,
@@ -161,8 +169,17 @@ impl Tracer {
             Target::Launched { pid, .. } => Some((pid, ended)),
             Target::Running(_) => None,
         };
-        let submit_stacks = options.submit_stacks;
-        let calls = Calls { records: Records::new(feeder), rings: Rings::default(), submit_stacks };
+        let needs_sites = |it: &super::Rules| it.judge.rules().iter().any(Rule::needs_place);
+        let needs_sites = options.rules.as_ref().is_some_and(needs_sites);
+        let (files, unwound) = (options.files.clone(), options.unwound.clone());
+        let sites = (needs_sites || options.all_stacks).then(|| Sites::new(files, unwound));
+        let calls = Calls {
+            records: Records::new(feeder),
+            rings: Rings::default(),
+            all_stacks: options.all_stacks,
+            sites,
+            needs_sites,
+        };
         let faults = options.rules.take().map(Faults::new);
         Self {
             options,
@@ -177,6 +194,7 @@ impl Tracer {
             cut_short: 0,
             launched,
             holds: false,
+            looked: 0,
             faults,
             watches: false,
             handed_on: Instant::now(),
@@ -266,7 +284,14 @@ impl Tracer {
             }
             What::New(made) => self.created(tid, made, taken)?,
             What::Exec => self.executes(tid)?,
-            What::Exit => self.ends(tid)?,
+            What::Exit => {
+                self.ends(tid)?;
+                // The memory and the descriptors are there as long as the first thread is.
+                let pid = self.tracees.get(&tid).map(|it| it.pid);
+                if pid == Some(tid) && self.is_to_be_looked_at(tid) {
+                    state = held(LOOKED_WITHIN, Held::ForLook);
+                }
+            }
             What::Ended | What::Other => (),
         }
         self.set_state(tid, state);

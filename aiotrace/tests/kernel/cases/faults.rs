@@ -125,7 +125,9 @@ fn what_a_child_does_is_not_lost() {
 
 /// By stores to a mapping, or by a process that was there before the fault.
 fn what_others_may_have_written_is_not_lost_for_sure() {
-    for (how, why) in [("mapping", "has mapped the file"), ("worker", "another process, forked")] {
+    for (how, why) in
+        [("mapping", "has mapped the file"), ("worker", "another process has the file open")]
+    {
         let rule = ["--inject", "io_submit:error=EAGAIN:when=3"];
         for options in [&["-q"][..], &["-q", "--source", "ptrace"]] {
             let case = run(&[options, &rule].concat(), &["unseen-writer", how]).unwrap();

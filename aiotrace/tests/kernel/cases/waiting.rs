@@ -1,6 +1,9 @@
 //! Threads that wait, and what they wait for: D5, D6, D13, D20.
 
-use std::process::Stdio;
+use std::{
+    io::{BufRead as _, BufReader},
+    process::Stdio,
+};
 
 use aiotrace::output::json::Line;
 
@@ -129,7 +132,7 @@ fn who_is_ended_while_it_waits_may_have_dropped_it() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("trace");
     let mut run = aiotrace();
-    run.args(["run", "-q", "--timeout", "2s", "--format", "json", "-o"]).arg(&file);
+    run.args(["run", "-q", "--timeout", "3s", "--format", "json", "-o"]).arg(&file);
     let run = run.args(set_options(&[])).arg("--").arg(programs()).arg("min-nr-waits");
     // The input of the program stays open, so it waits for ever.
     let mut run =
@@ -143,6 +146,37 @@ fn who_is_ended_while_it_waits_may_have_dropped_it() {
         _ => None,
     });
     assert_eq!(findings.collect::<Vec<_>>(), [true]);
+    // What it waits for is looked at before it is ended.
+    let waits = lines.iter().find_map(|it| match it {
+        Line::Report(it) => Some(it.waits.iter().map(|it| it.message.clone()).collect::<Vec<_>>()),
+        _ => None,
+    });
+    let waits = waits.unwrap();
+    let [wait] = &waits[..] else { panic!("{waits:?}") };
+    assert!(
+        wait.starts_with("waits in io_getevents for 4 completions without a timeout"),
+        "{wait}"
+    );
+}
+
+/// Whoever traces a process whose child uses AIO is told which one that is, and not that nobody does.
+fn whose_child_uses_aio_is_told_which() {
+    let script = format!("'{}' many 4 0; true", programs().display());
+    let mut shell = std::process::Command::new("sh")
+        .args(["-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut line = String::new();
+    BufReader::new(shell.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "ready\n");
+    let text = text_of(shell.id(), &[]);
+    drop(shell.stdin.take());
+    shell.wait().unwrap();
+    assert!(text.contains("has 4 contexts and is not traced: attach -p "), "{text}");
+    assert!(text.contains("the target itself made no io_* call"), "{text}");
+    assert!(!text.contains("POSIX AIO"), "{text}");
 }
 
 /// E13, traced from the start: the wait cannot end.
@@ -266,6 +300,7 @@ tests![
     what_is_in_flight_at_the_attach_is_told if Need::LONG,
     who_is_ended_while_it_waits_may_have_dropped_it if Need::LONG,
     who_waits_for_a_request_that_was_refused_has_dropped_it if Need::SAME,
+    whose_child_uses_aio_is_told_which if Need::Native("it runs a shell"),
     completions_that_an_eventfd_told_and_nobody_reaped_wait if Need::LONG,
     who_hangs_in_io_destroy_uses_kernel_aio if Need::LONG,
     who_hangs_in_exit_waits_for_its_requests if Need::LONG,

@@ -22,6 +22,8 @@ call! {
         /// The outer functions are unknown: the stack is deeper than what is copied of it (at least 16 KiB), or than
         /// 128 functions, or it cannot be unwound, or the process had ended when aiotrace looked at it.
         stack_truncated: bool,
+        /// The call site; null if no function of the stack is known.
+        site: Option<SiteObject>,
     }
 }
 
@@ -30,6 +32,15 @@ call! {
     DestroyLine {
         /// The arguments.
         args: DestroyArgs,
+        /// As in io_setup. Absent without `--stacks`, and with `--source bpf`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack: Option<Vec<FunctionObject>>,
+        /// As in io_setup; absent without `stack`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack_truncated: Option<bool>,
+        /// As in io_setup; absent without `stack`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        site: Option<SiteObject>,
     }
 }
 
@@ -53,6 +64,9 @@ call! {
         /// As in io_setup; absent without `stack`.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         stack_truncated: Option<bool>,
+        /// As in io_setup; absent without `stack`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        site: Option<SiteObject>,
     }
 }
 
@@ -69,6 +83,15 @@ call! {
         events: Vec<Option<EventObject>>,
         /// How many more events there were.
         truncated: u64,
+        /// As in io_setup. Absent without `--stacks`, and with `--source bpf`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack: Option<Vec<FunctionObject>>,
+        /// As in io_setup; absent without `stack`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack_truncated: Option<bool>,
+        /// As in io_setup; absent without `stack`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        site: Option<SiteObject>,
     }
 }
 
@@ -79,6 +102,15 @@ call! {
         args: CancelArgs,
         /// The iocb as it was when the call returned; null if it could not be read.
         iocb: Option<IocbObject>,
+        /// As in io_setup. Absent without `--stacks`, and with `--source bpf`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack: Option<Vec<FunctionObject>>,
+        /// As in io_setup; absent without `stack`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        stack_truncated: Option<bool>,
+        /// As in io_setup; absent without `stack`.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        site: Option<SiteObject>,
     }
 }
 
@@ -273,6 +305,17 @@ part! {
         line: Option<u32>,
         /// The function was inlined into the next function of the list, which has the same `address`.
         inlined: bool,
+    }
+}
+part! {
+    /// A call site: the call, and the functions of the program's own code that led to it (at most eight, without the C
+    /// library, libaio and what was inlined).
+    "call site" SiteObject {
+        /// The id: eight digits, for the condition `site=`. It is the same in each run, and after a rebuild by the same
+        /// compiler. io_getevents and io_pgetevents count as one call.
+        id: Name,
+        /// The call and its innermost functions, for people.
+        name: String,
     }
 }
 part! {

@@ -196,10 +196,12 @@ line! {
         path_now: Option<String>,
         /// The offset in the file; null if it is unknown.
         offset: Option<i64>,
-        /// Bytes asked for; for a call with iovecs, their number; for close_range, the last descriptor; 0 for the
-        /// others.
+        /// Where in memory its data is, or the first part of it; null if that is not known.
+        memory: Option<Hex>,
+        /// Bytes asked for; for a call with iovecs, their number; for close_range, the last descriptor; for mmap, 1 if
+        /// what is stored there goes to the file; 0 for the others.
         count: u64,
-        /// Bytes moved, or a negative errno.
+        /// Bytes moved, or what else the call returned, or a negative errno.
         ret: i64,
         /// Name of the errno in `ret`.
         errno: Option<Name>,

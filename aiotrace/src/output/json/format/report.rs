@@ -40,7 +40,8 @@ line! {
         /// Contexts and requests that were too many to follow; if it is not 0, conclusions that rest on them are
         /// unsure.
         evicted: u64,
-        /// Threads that have been inside a call for a second or more.
+        /// Threads that have been inside a call for a second or more; if `--timeout` ended the program, those that
+        /// were then.
         waits: Vec<WaitRow>,
         /// Processes that live and have made no AIO call for five seconds.
         quiet: Vec<QuietRow>,
@@ -142,8 +143,10 @@ part! {
         requests: u64,
         /// The bytes that these requests moved.
         bytes: u64,
-        /// How many of these requests had a negative `res`.
+        /// How many of these requests had a negative `res` from the kernel.
         failed: u64,
+        /// How many others got one from a fault rule.
+        made_to_fail: u64,
         /// The time from the entry of io_submit to the completion (without exact completion times: until it was
         /// seen). Requests that were reaped before they were seen to complete are left out. null if there is none.
         complete_ns: Option<Percentiles>,
@@ -172,8 +175,10 @@ part! {
         requests: u64,
         /// The bytes that these requests moved.
         bytes: u64,
-        /// How many of these requests had a negative `res`.
+        /// How many of these requests had a negative `res` from the kernel.
         failed: u64,
+        /// How many others got one from a fault rule.
+        made_to_fail: u64,
         /// Requests given to io_submit that it did not accept, without those that a fault rule refused.
         refused: u64,
         /// How long the io_submit took that the request was in; `at_most` is false.

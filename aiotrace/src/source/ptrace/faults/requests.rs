@@ -1,6 +1,8 @@
 //! The requests that a call, or a completion, is about.
 
-use std::{collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf};
+use std::{
+    collections::HashMap, ffi::OsString, os::unix::ffi::OsStringExt as _, path::PathBuf, sync::Arc,
+};
 
 use aiotrace_common::{
     abi::{IoEvent, Iocb, Syscall},
@@ -12,14 +14,17 @@ use crate::{
     fault::Rule,
     source::ptrace::{
         calls::width,
+        in_flight::Known,
         tracee::{InCall, Tracee},
     },
+    stacks::Site,
 };
 
 /// The requests that a call is about. Their iocbs are read when a rule needs them.
 pub struct Requests<'a> {
     tracee: &'a Tracee,
     addresses: Addresses<'a>,
+    site: Option<Arc<Site>>,
     iocbs: Option<Vec<Iocb>>,
     paths: HashMap<u32, Option<PathBuf>>,
 }
@@ -34,14 +39,16 @@ impl<'a> Requests<'a> {
     /// The requests of a call that begins.
     pub fn of(tracee: &'a Tracee, call: &'a InCall) -> Self {
         let addresses = Addresses::OfCall(call);
-        Self { tracee, addresses, iocbs: None, paths: HashMap::new() }
+        let site = call.site.clone();
+        Self { tracee, addresses, site, iocbs: None, paths: HashMap::new() }
     }
 
     /// The request whose completion is `event`; `known` is its iocb, if it was submitted during the trace. Otherwise
     /// the iocb is read from where it was, and taken for another request's if its `data` is different.
-    pub fn of_event(tracee: &'a Tracee, event: &IoEvent, known: Option<Iocb>) -> Self {
+    pub fn of_event(tracee: &'a Tracee, event: &IoEvent, known: Option<Known>) -> Self {
         let addresses = Addresses::One(event.obj, event.data);
-        Self { tracee, addresses, iocbs: known.map(|it| vec![it]), paths: HashMap::new() }
+        let (iocbs, site) = known.map_or((None, None), |it| (Some(vec![it.iocb]), it.site));
+        Self { tracee, addresses, site, iocbs, paths: HashMap::new() }
     }
 
     fn read(&self) -> Vec<Iocb> {
@@ -59,18 +66,30 @@ impl<'a> Requests<'a> {
         }
     }
 
-    /// Whether one of the requests is as the rule describes.
+    /// Whether one of the requests is as the rule describes, and the call (for a completion: the io_submit of its
+    /// request) was made where the rule says.
     pub fn has(&mut self, rule: &Rule) -> bool {
+        if rule.needs_place() && !self.site.as_ref().is_some_and(|it| it.meets(rule)) {
+            return false;
+        }
+        if !rule.describes_requests() {
+            return true;
+        }
         if self.iocbs.is_none() {
             self.iocbs = Some(self.read());
         }
-        let pid = self.tracee.pid;
-        let Self { iocbs, paths, .. } = self;
+        let (pid, tid) = (self.tracee.pid, self.tracee.tid);
+        let Self { iocbs, paths, addresses, .. } = self;
+        // Whoever calls has descriptors of its own, perhaps; who submitted what completes is not known.
+        let ask = |fd| match addresses {
+            Addresses::OfCall(_) => errand::PathOfThread { pid: tid, fd }.ask().flatten(),
+            Addresses::One(..) => errand::Path { pid, fd }.ask().flatten(),
+        };
         iocbs.iter().flatten().any(|iocb| {
             let path = rule.path.as_ref().and_then(|_| {
                 // The path is looked up at this moment: it is the file that the request will use, or has used.
                 let path = |it| PathBuf::from(OsString::from_vec(it));
-                let look = |fd| errand::Path { pid, fd }.ask().flatten().map(path);
+                let look = |fd| ask(fd).map(path);
                 paths.entry(iocb.fildes).or_insert_with(|| look(iocb.fildes)).as_deref()
             });
             rule.describes(iocb.opcode, iocb.fildes, path)

@@ -10,13 +10,28 @@ use crate::{
     source::ptrace::tracee::{Held, Pending, State, Tracee},
 };
 
+/// How long a call that gives something up, or the end of a process, waits until the process has been
+/// looked at, at most; nanoseconds.
+pub(super) const LOOKED_WITHIN: u64 = 1_000_000_000;
+/// How often the tracer asks whether it has.
+const LOOK_PAUSE: Duration = Duration::from_millis(1);
+
 impl Tracer {
-    /// When the next thread that a fault holds is due to go on.
+    /// Whether a process is to be looked at before it gives up memory or descriptors, or ends: a fault or a short io_submit
+    /// has left something undone, and what else may have done it is not looked up yet.
+    pub(super) fn is_to_be_looked_at(&self, pid: u32) -> bool {
+        let watched = self.processes.of(pid).and_then(|it| it.watched);
+        !self.is_over && !self.is_leaving && watched.is_some_and(|since| since > self.looked)
+    }
+
+    /// When the next thread that is held is due to go on.
     pub(super) fn next_due(&self) -> Option<Instant> {
         if !self.holds {
             return None;
         }
+        let soon = Instant::now() + LOOK_PAUSE;
         let due = |it: &Tracee| match it.state {
+            State::Held(until, Held::ForLook) => Some(until.min(soon)),
             State::Held(until, _) => Some(until),
             _ => None,
         };
@@ -27,10 +42,20 @@ impl Tracer {
         if !self.holds {
             return;
         }
-        let due = |it: &&Tracee| matches!(it.state, State::Held(until, _) if until <= now);
+        let due = |it: &&Tracee| match it.state {
+            State::Held(_, Held::ForLook) if !self.is_to_be_looked_at(it.pid) => true,
+            State::Held(until, _) => until <= now,
+            _ => false,
+        };
         let due: Vec<u32> = self.tracees.values().filter(due).map(|it| it.tid).collect();
         for tid in due {
             if let Some(State::Held(_, held)) = self.tracees.get(&tid).map(|it| it.state) {
+                let pid = self.tracees.get(&tid).map_or(tid, |it| it.pid);
+                if held == Held::ForLook {
+                    // It has waited for that once.
+                    let since = self.processes.of(pid).and_then(|it| it.watched).unwrap_or(0);
+                    self.looked = self.looked.max(since);
+                }
                 self.finish_held(tid, held);
                 self.set_state(tid, State::Stopped(0));
                 self.go_on(tid);

@@ -166,6 +166,7 @@ impl Tracer {
         if let Some(left) = left {
             self.calls.rings.left(left);
         }
+        self.calls.forget_code(pid);
         if !is_silent {
             self.processes.tell_exec(&mut self.calls.records, pid, former, monotonic());
         }
@@ -208,6 +209,7 @@ impl Tracer {
         if let Some(faults) = &mut self.faults {
             faults.process_ended(pid);
         }
+        self.calls.forget_code(pid);
         if let Some((process, space)) = self.processes.remove(pid) {
             if let Some(space) = space {
                 self.calls.rings.left(space);
@@ -247,7 +249,9 @@ mod tests {
             target: Target::Running(vec![us]),
             follow: true,
             duration: None,
-            submit_stacks: false,
+            all_stacks: false,
+            files: Default::default(),
+            unwound: Default::default(),
             rules: None,
         };
         let (feeder, eater) = backlog(None);

@@ -3,12 +3,13 @@
 use aiotrace_common::{
     abi::{Abi, Syscall},
     record::flag,
+    synchronous::Does,
 };
 use nix::errno::Errno;
 
 use super::{
     Tracer,
-    held::{carry_out, held},
+    held::{LOOKED_WITHIN, carry_out, held},
     watch,
 };
 use crate::{
@@ -134,7 +135,11 @@ impl Tracer {
         let Some((syscall, abi)) = aio_call(info.arch, info.number()) else {
             tracee.again = None;
             tracee.enters_synchronous(info);
-            return Ok(None);
+            let (pid, call) = (tracee.pid, tracee.synchronous);
+            let gives_up =
+                call.is_some_and(|it| matches!(it.call.does(), Does::Close | Does::Unmap));
+            let is_held = gives_up && self.is_to_be_looked_at(pid);
+            return Ok(is_held.then(|| held(LOOKED_WITHIN, Held::ForLook)));
         };
         if filtered {
             // Our filter stops the thread next, unless another filter denies the call.

@@ -59,6 +59,7 @@ impl Tracer {
                 }
             }
             let now = Instant::now();
+            self.looked = self.looked.max(stop.looked());
             self.release_held(now);
             self.adopt_orphans(now);
             self.unwatch(stop.settled());

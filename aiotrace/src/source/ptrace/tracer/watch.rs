@@ -14,6 +14,7 @@ use crate::{
     clock::monotonic,
     errand::{Errand as _, Position},
     source::ptrace::{
+        memory::Memory,
         requests::{self, Until},
         tracee::{InCall, State, Synchronous, Tracee},
     },
@@ -25,6 +26,14 @@ pub fn provokes(call: &InCall, ret: i64) -> bool {
     let is_fault = call.fault != 0 && call.fault & (effect::DRY_RUN | effect::MISSED) == 0;
     call.syscall == Syscall::Submit
         && ((ret < 0 && is_fault) || (1..call.args[1] as i64).contains(&ret))
+}
+
+/// Where in memory the data of a call is, or the first part of it; 0 if that is not known.
+fn first_memory(memory: Memory, call: synchronous::Call, abi: Abi, args: &[u64; 6]) -> u64 {
+    match call.memory(abi, args) {
+        at if at != 0 && call.is_vectored() => memory.pointer(at, abi).unwrap_or(0),
+        at => at,
+    }
 }
 
 impl Tracee {
@@ -87,15 +96,16 @@ impl Tracer {
         }
         let (pid, time) = (tracee.pid, monotonic());
         let Synchronous { call, abi, args, entered } = *call;
-        if matches!(call.does(), synchronous::Does::Close) && !call.gave_up(&args, ret) {
+        if !call.is_told(&args, ret) {
             return;
         }
         let fd = call.fd(&args);
         let offset = call.offset(abi, &args).or_else(|| {
-            let moved = call.is_placed() && ret >= 0;
+            let moved = call.is_at_position(abi, &args) && ret >= 0;
             // The position of the descriptor is behind the bytes that were just moved.
-            let before =
-                || Position { pid, fd }.ask().flatten()?.checked_sub(ret).filter(|it| *it >= 0);
+            let before = || {
+                Position { pid: tid, fd }.ask().flatten()?.checked_sub(ret).filter(|it| *it >= 0)
+            };
             moved.then(before).flatten()
         });
         let placed = if offset.is_some() { Mark::Read } else { Mark::Unread };
@@ -104,6 +114,7 @@ impl Tracer {
             header: Header { kind: Kind::Synchronous, flags: 0, seq: 0, time, pid, tid },
             entered,
             offset: offset.unwrap_or(0),
+            memory: first_memory(Memory { pid, tid }, call, abi, &args),
             count,
             ret,
             call,

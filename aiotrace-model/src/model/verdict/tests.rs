@@ -1,0 +1,30 @@
+use super::*;
+
+#[test]
+fn the_worse_half_decides() {
+    let code = |code| Some(Going::Ended(ExitStatus::Code(code)));
+    let died = |number| Some(Going::Ended(ExitStatus::Signal(number)));
+    let cases = [
+        (Half::Retried, code(0), Outcome::Retried),
+        (Half::Retried, code(14), Outcome::Exited),
+        (Half::Retried, Some(Going::Running), Outcome::Retried),
+        (Half::Retried, None, Outcome::Retried),
+        (Half::GaveUp, died(SIGABRT), Outcome::Died),
+        (Half::GaveUp, died(crate::words::signal::SIGTERM), Outcome::GaveUp),
+        (Half::Done, code(0), Outcome::Done),
+        (Half::Lost, code(0), Outcome::Lost),
+        (Half::Lost, Some(Going::Running), Outcome::Lost),
+        (Half::Lost, Some(Going::Exec), Outcome::Lost),
+        (Half::Lost, code(1), Outcome::Reported),
+        (Half::Lost, died(SIGSEGV), Outcome::Died),
+        (Half::Leaked, code(0), Outcome::Leaked),
+        (Half::Open, Some(Going::Running), Outcome::Undecided),
+        (Half::Open, Some(Going::Hung), Outcome::Hung),
+        (Half::Retried, Some(Going::TimedOut(Doing::Calls)), Outcome::Hung),
+        (Half::Unsure, code(1), Outcome::Unsure),
+        (Half::Unsure, died(SIGBUS), Outcome::Died),
+    ];
+    for (half, going, outcome) in cases {
+        assert_eq!(Outcome::of(half, going), outcome, "{half:?} {going:?}");
+    }
+}

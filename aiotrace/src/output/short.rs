@@ -1,0 +1,186 @@
+//! The first lines of the report, in words: what is wrong, and whether this is a good use of AIO.
+//! They fit on a screen of 80 columns.
+
+use super::{
+    Ended,
+    report::{bytes, duration, process},
+};
+use crate::{
+    event::errno_name,
+    model::{Outcome, Report, Severity, latency::Percentiles, usage::Usage},
+    words::number::thousands,
+};
+use aiotrace_model::trace::Reason;
+
+/// Most processes told of.
+const MOST: usize = 2;
+/// Most kinds of errors told of.
+const MOST_ERRORS: usize = 4;
+
+/// The lines.
+pub(super) fn lines(
+    end: &Ended,
+    report: &Report,
+    paint: &dyn Fn(Severity, &str) -> String,
+) -> Vec<String> {
+    let mut lines = vec![wrong(end, report, paint)];
+    for it in report.usages.iter().filter(|it| it.requests + it.calls.submits > 0).take(MOST) {
+        lines.extend(usage(end, it));
+    }
+    let more = report
+        .usages
+        .iter()
+        .filter(|it| it.requests + it.calls.submits > 0)
+        .count()
+        .saturating_sub(MOST);
+    if more > 0 {
+        lines.push(format!("({} more processes in the tables below)", thousands(more as u64)));
+    }
+    lines
+}
+
+/// What is wrong, or that nothing is.
+fn wrong(end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String) -> String {
+    let watched = duration(end.attached.as_nanos() as u64);
+    let lost = end.losses.of_anybody() > 0 || !report.disagreements.is_empty();
+    let but = if lost { ", but not everything was seen" } else { "" };
+    let faults = after_faults(report);
+    let count = |severity| report.findings.iter().filter(|it| it.severity == severity).count();
+    let (errors, warnings) = (count(Severity::Error), count(Severity::Warning));
+    let some = |count: usize, what: &str| match count {
+        0 => None,
+        1 => Some(format!("1 {what}")),
+        count => Some(format!("{} {what}s", thousands(count as u64))),
+    };
+    let counts: Vec<String> =
+        [some(errors, "error"), some(warnings, "warning")].into_iter().flatten().collect();
+    let Some(worst) = report.findings.first().filter(|it| it.severity > Severity::Info) else {
+        let so_far = match end.reason {
+            _ if report.counted.is_some() => "nothing is wrong, as far as counts tell".to_owned(),
+            Reason::TargetsGone => "nothing is wrong, up to the end of the program".to_owned(),
+            _ => format!("nothing is wrong, as far as can be seen in {watched}"),
+        };
+        let what = if end.events == 0 { "nothing was seen".to_owned() } else { so_far };
+        return format!("=== {what}{but}{faults} ===");
+    };
+    let name = paint(worst.severity, worst.name.text());
+    let unsure = if worst.doubt.is_some() { " (unsure)" } else { "" };
+    let counts = counts.join(" and ");
+    format!("=== wrong: {counts}{but}; the worst is {name}{unsure}{faults} ===")
+}
+
+/// What programs made of faults that is worse than a retry: `; after faults: 1 lost`.
+fn after_faults(report: &Report) -> String {
+    let of = |outcome: Outcome| -> u64 {
+        let all = report.faults.iter().flat_map(|it| &it.outcomes);
+        all.filter(|it| it.0 == outcome).map(|it| it.1).sum()
+    };
+    let bad = [Outcome::Lost, Outcome::Leaked, Outcome::Hung, Outcome::Died];
+    let bad = bad.into_iter().map(|it| (of(it), it.text())).filter(|it| it.0 > 0);
+    let bad: Vec<String> =
+        bad.map(|(count, name)| format!("{} {name}", thousands(count))).collect();
+    if bad.is_empty() { String::new() } else { format!("; after faults: {}", bad.join(", ")) }
+}
+
+/// How a process uses AIO.
+fn usage(end: &Ended, it: &Usage) -> Vec<String> {
+    let seconds = end.attached.as_secs_f64().max(1e-3);
+    let who = process(&it.process, it.pid);
+    let rate = it.requests as f64 / seconds;
+    let mut lines = vec![format!(
+        "{who}: {} completed, {}B moved; {:.0} requests and {}B a second",
+        if it.requests == 1 {
+            "1 request".to_owned()
+        } else {
+            format!("{} requests", thousands(it.requests))
+        },
+        bytes(it.bytes),
+        rate,
+        bytes((it.bytes as f64 / seconds) as u64)
+    )];
+    let bound = if it.peak.is_bound() { "at most " } else { "" };
+    let asked = it.asked.map_or_else(|| "unknown".to_owned(), thousands);
+    let contexts = match it.contexts {
+        1 => "1 context".to_owned(),
+        count => format!("{} contexts", thousands(count)),
+    };
+    let reached = thousands(it.peak.at_most());
+    lines.push(format!(
+        "  depth    {contexts}, asked for {asked}, reached {bound}{reached} in flight"
+    ));
+    lines.push(format!("  inline   {}", inline(it)));
+    lines.push(format!("  calls    {}", calls(it)));
+    let time = |it: Option<Percentiles>| match it {
+        None => "unknown".to_owned(),
+        Some(it) => {
+            let sign = if it.at_most { "<=" } else { "" };
+            format!("p50 {sign}{} p99 {sign}{}", duration(it.p50), duration(it.p99))
+        }
+    };
+    lines.push(format!("  submit   {}: how long io_submit took", time(it.submit)));
+    lines.push(format!("  device   {}: from io_submit to the completion", time(it.complete)));
+    lines.push(format!("  reap     {}: from the completion until it was reaped", time(it.reap)));
+    lines.push(format!("  errors   {}", errors(it)));
+    lines
+}
+
+/// Whether its files are asynchronous.
+fn inline(it: &Usage) -> String {
+    let share = match it.inline {
+        (0, _) => "unknown: no read or write ended an io_submit".to_owned(),
+        (all, some) => {
+            let percent = some as f64 * 100.0 / all as f64;
+            format!("{percent:.0} % were done before io_submit returned")
+        }
+    };
+    let [direct, buffered, unknown] = it.files;
+    let kinds = [
+        (direct, "with O_DIRECT"),
+        (buffered, "without O_DIRECT"),
+        (unknown, "of which O_DIRECT is unknown"),
+    ];
+    let kinds: Vec<String> = kinds
+        .iter()
+        .filter(|it| it.0 > 0)
+        .map(|(count, what)| match count {
+            1 => format!("1 file {what}"),
+            count => format!("{} files {what}", thousands(*count)),
+        })
+        .collect();
+    if kinds.is_empty() { share } else { format!("{share}; {}", kinds.join(", ")) }
+}
+
+fn calls(it: &Usage) -> String {
+    if it.requests == 0 {
+        let [submits, getevents] = [it.calls.submits, it.calls.getevents].map(thousands);
+        return format!("{submits} io_submit and {getevents} io_getevents; no request completed");
+    }
+    let each = |calls: u64| calls as f64 / it.requests as f64;
+    format!(
+        "{:.2} io_submit and {:.2} io_getevents for each request",
+        each(it.calls.submits),
+        each(it.calls.getevents)
+    )
+}
+
+fn errors(it: &Usage) -> String {
+    let mut all: Vec<(u64, String)> = it
+        .calls
+        .errors
+        .iter()
+        .map(|((call, ret), count)| {
+            let name = errno_name(*ret).map_or_else(|| ret.to_string(), str::to_owned);
+            (*count, format!("{call} {name} x {}", thousands(*count)))
+        })
+        .collect();
+    all.sort_by(|one, other| other.0.cmp(&one.0).then_with(|| one.1.cmp(&other.1)));
+    let more = all.len().saturating_sub(MOST_ERRORS);
+    let mut texts: Vec<String> = all.into_iter().take(MOST_ERRORS).map(|it| it.1).collect();
+    if more > 0 {
+        texts.push(format!("{more} more kinds"));
+    }
+    if it.failed > 0 {
+        texts.push(format!("{} requests with an error as result", thousands(it.failed)));
+    }
+    if texts.is_empty() { "none".to_owned() } else { texts.join(", ") }
+}

@@ -1,0 +1,132 @@
+//! Where in the program a call is made, found while its thread is stopped: for rules with `site=` and `caller=`, and
+//! where the stacks of all calls are wanted. (The reader would find too little of a program that ends soon.) Symbols are
+//! read by a confined child, once for each place, so only the first call from a place takes long.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use aiotrace_common::{
+    abi::Syscall,
+    record::{KnownStack, Stack as Record, StackKey},
+};
+use foldhash::fast::RandomState;
+
+use crate::stacks::{
+    Copied, Found, Known, ModuleId, OpenFiles, Processes, Site, Stack, Symbolizer, Unwind,
+};
+
+/// Most stacks whose sites are remembered; beyond, all are forgotten.
+const MOST: usize = 4096;
+/// Most stacks that wait for the reader; while there are more, the reader gets copies of the memory.
+const MOST_WAITING: usize = 8192;
+/// Most files that are kept for the reader; beyond, all are forgotten.
+const MOST_FILES: usize = 1024;
+
+/// Unwinds stacks, and finds call sites.
+pub struct Sites {
+    processes: Processes,
+    symbols: Symbolizer,
+    known: HashMap<(Syscall, Stack), Option<Arc<Site>>, RandomState>,
+    unwound: Unwound,
+    files: OpenFiles,
+}
+
+impl Sites {
+    /// Puts files in `files`, and stacks for the reader in `unwound`.
+    pub fn new(files: OpenFiles, unwound: Unwound) -> Self {
+        let processes = Processes::new(Nobody).with_files(files.clone());
+        let symbols = Symbolizer::in_child(files.clone());
+        Self { processes, symbols, known: HashMap::default(), unwound, files }
+    }
+
+    /// Unwinds a stack.
+    pub fn unwind(&mut self, pid: u32, it: &Record, pages: &[u8]) -> Stack {
+        let Record { header, place, read, space, .. } = *it;
+        let copied = Copied { time: header.time, space, place, pages, read, known: 0 };
+        self.processes.unwind(pid, &copied)
+    }
+
+    /// The site of a call with this stack; `None` if it is not known.
+    pub fn of(&mut self, call: Syscall, stack: &Stack) -> Option<Arc<Site>> {
+        if self.known.len() >= MOST {
+            self.known.clear();
+        }
+        let symbols = &self.symbols;
+        let site = self.known.entry((call, stack.clone()));
+        site.or_insert_with(|| Site::of(call, stack, symbols).map(Arc::new)).clone()
+    }
+
+    /// Keeps a stack for the reader, and returns its number; `None` if there is no room.
+    pub fn keep(&self, stack: Stack) -> Option<u64> {
+        let table = &mut *self.unwound.table();
+        if table.stacks.len() >= MOST_WAITING {
+            return None;
+        }
+        if table.files.len() >= MOST_FILES {
+            table.files.clear();
+        }
+        for place in stack.frames.iter().filter_map(|it| it.place.as_ref()) {
+            let id = place.module.id;
+            if !table.files.contains_key(&id)
+                && let Some(file) = self.files.file(id)
+            {
+                table.files.insert(id, file);
+            }
+        }
+        table.last += 1;
+        table.stacks.insert(table.last, stack);
+        Some(table.last)
+    }
+
+    /// Forgets a process that ended, or executed another program.
+    pub fn forget(&mut self, pid: u32) {
+        self.processes.forget(pid);
+    }
+}
+
+/// Stacks that were unwound while their threads were stopped, on their way to the reader. A clone is the same table.
+#[derive(Clone, Debug, Default)]
+pub struct Unwound(Arc<Mutex<Table>>);
+
+#[derive(Debug, Default)]
+struct Table {
+    last: u64,
+    stacks: HashMap<u64, Stack, RandomState>,
+    /// The names of functions are wanted when the program, and the thread that traces it, may have ended.
+    files: HashMap<ModuleId, Arc<Found>, RandomState>,
+}
+
+impl Unwound {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// For the reader: takes stacks that were unwound already, and unwinds the others.
+pub struct Reader {
+    /// Those that were unwound.
+    pub unwound: Unwound,
+    /// Unwinds the others.
+    pub processes: Processes,
+}
+
+impl Unwind for Reader {
+    fn unwind(&mut self, pid: u32, copied: &Copied<'_>) -> Stack {
+        let unwound = self.unwound.table().stacks.remove(&copied.known);
+        unwound.unwrap_or_else(|| self.processes.unwind(pid, copied))
+    }
+
+    fn forget(&mut self, pid: u32) {
+        self.processes.forget(pid);
+    }
+}
+
+/// Nobody has to be told which stacks are known: each is copied.
+struct Nobody;
+
+impl Known for Nobody {
+    fn tell(&mut self, _: &StackKey, _: &KnownStack) {}
+    fn withdraw(&mut self, _: &StackKey) {}
+}

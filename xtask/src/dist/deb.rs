@@ -1,0 +1,114 @@
+//! The package for Debian and what derives from it.
+
+use std::{fs, process::Command};
+
+use anyhow::Result;
+
+use super::{
+    Release,
+    tree::{Tree, compress, write},
+};
+use crate::command;
+
+/// Where lintian is contradicted, and why.
+const OVERRIDES: &str = "\
+# It is linked statically, to run on servers with another libc, and can be loaded anywhere (static-pie), which lintian
+# takes for a library.
+aiotrace: shared-library-lacks-prerequisites [usr/bin/aiotrace]
+";
+
+/// Makes it.
+pub(super) fn make(release: &Release, tree: &Tree) -> Result<()> {
+    let root = release.work.join("deb");
+    command::run(Command::new("cp").arg("-a").arg(&tree.root).arg(&root))?;
+    let documents = root.join("usr/share/doc/aiotrace");
+    write(&documents.join("copyright"), copyright(release)?.as_bytes(), 0o644)?;
+    write(&documents.join("changelog"), changelog(release)?.as_bytes(), 0o644)?;
+    compress(&documents.join("changelog"))?;
+    write(&root.join("usr/share/lintian/overrides/aiotrace"), OVERRIDES.as_bytes(), 0o644)?;
+    let mut sums = Command::new("sh");
+    sums.current_dir(&root).args(["-c", "find usr -type f | LC_ALL=C sort | xargs md5sum"]);
+    let sums = command::output(&mut sums)?;
+    write(&root.join("DEBIAN/md5sums"), sums.as_bytes(), 0o644)?;
+    let kibibytes = size(&root)?.div_ceil(1024);
+    write(&root.join("DEBIAN/control"), control(release, kibibytes).as_bytes(), 0o644)?;
+    let name = format!("aiotrace_{}_{}.deb", release.version, release.target.debian());
+    let mut build = release.command("dpkg-deb");
+    build.args(["--root-owner-group", "-Zxz", "--build"]).arg(&root);
+    command::run(build.arg(release.out.join(name)))
+}
+
+fn control(release: &Release, kibibytes: u64) -> String {
+    format!(
+        "Package: aiotrace\n\
+         Version: {}\n\
+         Architecture: {}\n\
+         Maintainer: The aiotrace authors <aiotrace@users.noreply.github.com>\n\
+         Installed-Size: {kibibytes}\n\
+         Section: debug\n\
+         Priority: optional\n\
+         Homepage: https://github.com/aiotrace/aiotrace\n\
+         Description: trace, account for and break Linux native AIO\n \
+         aiotrace shows what running programs do with io_setup, io_submit,\n \
+         io_getevents, io_pgetevents, io_cancel and io_destroy, finds what is wrong\n \
+         (leaked contexts, stuck requests, who holds fs.aio-nr), and can make calls\n \
+         fail on purpose. It uses eBPF or ptrace, and needs no library.\n",
+        release.version,
+        release.target.debian(),
+    )
+}
+
+/// The time of the release, as changelogs have it.
+fn time(release: &Release) -> Result<String> {
+    let mut date = release.command("date");
+    Ok(command::output(date.args(["-R", "-u", "-d", &format!("@{}", release.epoch)]))?
+        .trim()
+        .to_owned())
+}
+
+fn changelog(release: &Release) -> Result<String> {
+    Ok(format!(
+        "aiotrace ({}) unstable; urgency=medium\n\n  \
+         * See /usr/share/doc/aiotrace/CHANGELOG.md.gz.\n\n \
+         -- The aiotrace authors <aiotrace@users.noreply.github.com>  {}\n",
+        release.version,
+        time(release)?
+    ))
+}
+
+/// In the form of DEP-5.
+fn copyright(release: &Release) -> Result<String> {
+    let mit = fs::read_to_string(release.root.join("LICENSE-MIT"))?;
+    let holder =
+        mit.lines().find(|it| it.starts_with("Copyright")).unwrap_or("the aiotrace authors");
+    let holder = holder.trim_start_matches("Copyright").trim_start_matches(" (c)").trim();
+    let paragraph = |text: &str| -> String {
+        text.lines()
+            .map(|it| if it.trim().is_empty() { " .\n".to_owned() } else { format!(" {it}\n") })
+            .collect()
+    };
+    let text = mit.split_once("\n\n").map_or(mit.as_str(), |it| it.1);
+    let text =
+        text.split_once("\n\n").filter(|it| it.0.starts_with("Copyright")).map_or(text, |it| it.1);
+    Ok(format!(
+        "Format: https://www.debian.org/doc/packaging-manuals/copyright-format/1.0/\n\
+         Upstream-Name: aiotrace\n\
+         Source: https://github.com/aiotrace/aiotrace\n\n\
+         Files: *\nCopyright: {holder}\nLicense: Apache-2.0 or Expat\n\
+         Comment: The probes that the program loads into the kernel are of the licence\n \
+         Expat or GPL-2 (\"Dual MIT/GPL\").\n\n\
+         License: Apache-2.0\n On Debian systems, the Apache License is in\n /usr/share/common-licenses/Apache-2.0.\n\n\
+         License: Expat\n{}",
+        paragraph(text.trim_end())
+    ))
+}
+
+fn size(directory: &std::path::Path) -> Result<u64> {
+    let mut sum = 0;
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let about = entry.metadata()?;
+        sum += if about.is_dir() { size(&entry.path())? } else { about.len() };
+    }
+    Ok(sum)
+}

@@ -1,0 +1,188 @@
+//! `cargo xtask dist`: what a release consists of, in `target/dist`: a static binary as tar.xz, .deb, .rpm and OCI
+//! image, its symbols, a list of what is in it, the packages of the crates, and the checksums.
+//!
+//! Packages are made by the distributions' own tools, dpkg-deb and rpmbuild: Debian has both, and nothing needs to be
+//! compiled for them. Whoever builds the same commit with the same toolchain gets the same bytes (`--check`).
+
+mod archive;
+mod binary;
+mod check;
+mod components;
+mod crates;
+mod deb;
+mod image;
+mod rpm;
+mod tree;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::{Context as _, Result, bail};
+use clap::{Args, ValueEnum};
+
+use crate::{
+    build, command,
+    debian::{self, Apt},
+    release, setup,
+};
+
+/// Build everything that a release consists of, into target/dist
+#[derive(Debug, Args)]
+pub struct Options {
+    /// For which machines
+    #[arg(long, value_enum, default_value_t)]
+    target: Target,
+    /// Check the result, too: build it a second time elsewhere and compare, install the packages, run what is in them
+    #[arg(long)]
+    check: bool,
+}
+
+/// An architecture. One more takes one more variant, with its names.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(super) enum Target {
+    #[default]
+    #[value(name = "x86_64")]
+    X86,
+}
+
+impl Target {
+    /// The name of rustc's target.
+    fn triple(self) -> &'static str {
+        match self {
+            Self::X86 => "x86_64-unknown-linux-musl",
+        }
+    }
+
+    /// The name that the kernel, rpm and our files have for it.
+    fn name(self) -> &'static str {
+        match self {
+            Self::X86 => "x86_64",
+        }
+    }
+
+    /// What makes the linker give the program a build id.
+    fn wants_build_id(self) -> &'static str {
+        match self {
+            Self::X86 => "-Clink-arg=-Wl,--build-id=sha1",
+        }
+    }
+
+    /// Debian's and Go's name for it.
+    fn debian(self) -> &'static str {
+        match self {
+            Self::X86 => "amd64",
+        }
+    }
+}
+
+/// What is released: of this commit, for this machine.
+pub(super) struct Release {
+    target: Target,
+    version: String,
+    commit: String,
+    /// When the commit was made; all files have this time.
+    epoch: String,
+    /// The sources.
+    root: PathBuf,
+    /// Where cargo builds.
+    target_directory: PathBuf,
+    /// Where the result goes.
+    out: PathBuf,
+    /// For what is needed on the way.
+    work: PathBuf,
+}
+
+impl Release {
+    fn of(root: &Path, target: Target, target_directory: PathBuf) -> Result<Self> {
+        let out = target_directory.join("dist");
+        let git = |arguments: &[&str]| -> Result<String> {
+            let mut git = Command::new("git");
+            let text = command::output(git.arg("-C").arg(root).args(arguments))?;
+            if text.trim().is_empty() {
+                bail!(
+                    "`{}` says nothing: a release is made from a git repository",
+                    command::line(&git)
+                );
+            }
+            Ok(text.trim().to_owned())
+        };
+        Ok(Self {
+            target,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: git(&["rev-parse", "HEAD"])?,
+            epoch: git(&["log", "-1", "--format=%ct"])?,
+            root: root.to_owned(),
+            work: out.with_extension("work"),
+            out,
+            target_directory,
+        })
+    }
+
+    /// The beginning of the names of all files.
+    fn stem(&self) -> String {
+        format!("aiotrace-{}-{}", self.version, self.target.name())
+    }
+
+    fn make(&self) -> Result<()> {
+        for directory in [&self.out, &self.work] {
+            if directory.exists() {
+                fs::remove_dir_all(directory)?;
+            }
+            fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
+        }
+        let binary = binary::build(self)?;
+        let tree = tree::make(self, &binary)?;
+        archive::make(self, &tree, &binary)?;
+        deb::make(self, &tree)?;
+        rpm::make(self, &tree)?;
+        image::make(self, &binary)?;
+        components::write(self)?;
+        crates::make(self)?;
+        archive::sums(&self.out)
+    }
+
+    /// A command that makes files with the time of the release.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env("SOURCE_DATE_EPOCH", &self.epoch).env("LC_ALL", "C").env("TZ", "UTC");
+        command
+    }
+}
+
+/// Packages of Debian that are needed, beside those of `cargo xtask setup`.
+const PACKAGES: [&str; 5] = ["rpm", "xz-utils", "gcc", "libc6-dev", "git"];
+/// Packages that only the checks need.
+const CHECKS: [&str; 4] = ["lintian", "debootstrap", "cpio", "binutils"];
+
+/// Runs the command.
+pub fn run(options: &Options) -> Result<()> {
+    // SAFETY: the call changes nothing but the rights of new files, here and in what we run.
+    unsafe { libc::umask(0o022) };
+    setup::run(&setup::Options { build_only: true })?;
+    let checks = options.check.then_some(CHECKS).into_iter().flatten();
+    let packages: Vec<&str> = PACKAGES.into_iter().chain(checks).collect();
+    if debian::is_here() {
+        Apt::default().install(&debian::missing(&packages)?)?;
+    }
+    add_target(options.target)?;
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").canonicalize()?;
+    let release = Release::of(&root, options.target, release::target_directory()?)?;
+    release.make()?;
+    if options.check {
+        check::all(&release)?;
+    }
+    println!("\n{}:", release.out.display());
+    print!("{}", fs::read_to_string(release.out.join(archive::SUMS))?);
+    Ok(())
+}
+
+fn add_target(target: Target) -> Result<()> {
+    if build::has_target(target.triple()) {
+        return Ok(());
+    }
+    command::run(Command::new("rustup").args(["target", "add", target.triple()]))
+        .context("the standard library for static binaries is needed")
+}
