@@ -232,7 +232,15 @@ impl Context {
         };
     }
 
-    /// The most requests that were ever in flight at a time, if the number is known.
+    /// The most requests that were ever in flight at a time, also of those from before the attach.
+    pub fn most(&self) -> Peak {
+        match self.adopted {
+            true => self.peak.with_before(self.in_flight_at_attach.map(u64::from)),
+            false => self.peak,
+        }
+    }
+
+    /// So many requests were in flight at a time at most, if that is known.
     pub fn most_in_flight(&self) -> Option<u64> {
         let before = if self.adopted { self.in_flight_at_attach? } else { 0 };
         Some(self.peak.at_most() + u64::from(before))

@@ -59,7 +59,7 @@ use finding::Findings;
 pub use finding::{ContextRef, Finding, Severity, Subject};
 pub use findings::{Evidence, Name};
 use latency::Latency;
-pub use peak::Peak;
+pub use peak::{Bound, Peak};
 use process::Space;
 pub use questions::Question;
 use questions::{Needs, Waiting};

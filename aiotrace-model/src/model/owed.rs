@@ -6,35 +6,12 @@
 
 use aiotrace_common::synchronous::{Call, Does};
 
+mod place;
+
+pub use self::place::Place;
 use super::{Doubt, finding::Subject, ranges::MOST_MOVED, requests::Request};
 use crate::event::Synchronous;
 use crate::opcode::{self, FDSYNC, FSYNC, POLL, PREAD, PREADV, PWRITE, PWRITEV};
-
-/// What a request does, whatever its iocb is: two requests with equal places are the same request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Place {
-    opcode: u16,
-    fd: u32,
-    offset: i64,
-    /// Bytes, number of iovecs, or the events of a poll.
-    amount: u64,
-    /// It writes to the end of the file, whatever its offset is.
-    appends: bool,
-}
-
-impl Place {
-    /// The place of a request; `None`: its iocb could not be read.
-    pub fn of(request: &Request) -> Option<Self> {
-        let opcode = request.opcode?;
-        let (offset, amount) = match opcode {
-            POLL => (0, request.buf),
-            // A sync is about the whole file.
-            FSYNC | FDSYNC => (0, 0),
-            _ => (request.offset, request.nbytes),
-        };
-        Some(Self { opcode, fd: request.fd, offset, amount, appends: request.appends() })
-    }
-}
 
 /// What synchronous calls have done of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

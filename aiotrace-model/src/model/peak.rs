@@ -8,6 +8,30 @@
 pub struct Peak {
     at_least: u64,
     at_most: u64,
+    /// There may have been more: others were in flight at the attach, or that is unknown.
+    is_open: bool,
+}
+
+/// What a number says of the truth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bound {
+    /// It is the number.
+    Exact,
+    /// It is the number, or less.
+    AtMost,
+    /// It is the number, or more.
+    AtLeast,
+}
+
+impl Bound {
+    /// How text shows it, before the number.
+    pub fn sign(self) -> &'static str {
+        match self {
+            Self::Exact => "",
+            Self::AtMost => "<=",
+            Self::AtLeast => ">=",
+        }
+    }
 }
 
 impl Peak {
@@ -22,14 +46,30 @@ impl Peak {
         self.at_most = self.at_most.max(in_flight + completed).max(at_least);
     }
 
-    /// As many, or fewer.
+    /// Of a context in which so many requests were in flight at the attach, beside those that were counted; `None`: that
+    /// is unknown. When each of them completed is unknown, too.
+    pub fn with_before(self, before: Option<u64>) -> Self {
+        let at_least = self.at_least.max(before.unwrap_or(0));
+        Self { at_least, at_most: self.at_most, is_open: before != Some(0) }
+    }
+
+    /// As many as were counted, or fewer.
     pub fn at_most(self) -> u64 {
         self.at_most
     }
 
-    /// It is not known whether there were as many.
-    pub fn is_bound(self) -> bool {
-        self.at_least < self.at_most
+    /// The number, or the one to which [`bound`](Self::bound) belongs.
+    pub fn number(self) -> u64 {
+        if self.is_open { self.at_least } else { self.at_most }
+    }
+
+    /// On which side of the number the truth is.
+    pub fn bound(self) -> Bound {
+        match self {
+            Self { is_open: true, .. } => Bound::AtLeast,
+            _ if self.at_least < self.at_most => Bound::AtMost,
+            _ => Bound::Exact,
+        }
     }
 
     /// Of several contexts: the most that one of them had.
@@ -37,6 +77,7 @@ impl Peak {
         Self {
             at_least: self.at_least.max(other.at_least),
             at_most: self.at_most.max(other.at_most),
+            is_open: self.is_open || other.is_open,
         }
     }
 }

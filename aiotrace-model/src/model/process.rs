@@ -1,8 +1,11 @@
 //! What is known of an address space, and so of the processes that use it: forked children have one of their own,
 //! children of vfork share it.
 
-use std::collections::{BTreeSet, VecDeque};
+mod places;
 
+use std::collections::VecDeque;
+
+pub use self::places::Places;
 use super::{
     Doubt, Map,
     appends::Appends,
@@ -27,8 +30,6 @@ const MOST_SHORT: usize = 64;
 const MOST_OWED: usize = 1024;
 /// Most requests kept of all short submits of an address space.
 const MOST_OWED_IN_ALL: usize = 4 * MOST_OWED;
-/// Most places remembered whose contexts end.
-const MOST_PLACES: usize = 1024;
 /// Most cancelled iocbs remembered.
 const MOST_CANCELLED: usize = 256;
 
@@ -82,24 +83,6 @@ pub struct Cancelled {
     pub iocb: u64,
     /// When the call returned.
     pub time: u64,
-}
-
-/// Places that make contexts which end, each known by the innermost frames of its stack.
-#[derive(Debug, Default)]
-pub struct Places(BTreeSet<u64>);
-
-impl Places {
-    /// Notes that a context ended that was made at this place.
-    pub fn insert(&mut self, innermost: u64) {
-        if self.0.len() < MOST_PLACES {
-            self.0.insert(innermost);
-        }
-    }
-
-    /// Whether a context of this place has ended, or may have: there were too many places to remember.
-    pub fn may_have(&self, innermost: u64) -> bool {
-        self.0.len() >= MOST_PLACES || self.0.contains(&innermost)
-    }
 }
 
 /// Contexts that ended with their process.

@@ -140,9 +140,15 @@ impl Model {
 
     /// Reports a finding, or counts it.
     pub(super) fn find(&mut self, mut finding: Finding, detail: u64, more: u64) {
-        finding.submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
-        finding.submits_first = finding.submits;
+        self.stamp(&mut finding);
         self.tell(finding, detail, more);
+    }
+
+    /// Notes in a finding how many io_submit calls its process has made by now. Returns that number.
+    pub(super) fn stamp(&self, finding: &mut Finding) -> u64 {
+        let submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
+        (finding.submits, finding.submits_first) = (submits, submits);
+        submits
     }
 
     /// As [`Self::find`], for a finding that has waited and keeps the time when it was made. A finding that is unsure
@@ -168,14 +174,13 @@ impl Model {
         if self.findings.has(&key) {
             return self.find(finding, detail, more);
         }
-        let submits = self.submits.get(&finding.pid).copied().unwrap_or(0);
+        let submits = self.stamp(&mut finding);
         if let Some(known) = self.waiting.iter_mut().find(|it| it.key == key) {
             known.finding.count += 1;
             known.finding.last = finding.last;
             known.finding.submits = submits;
             return;
         }
-        (finding.submits, finding.submits_first) = (submits, submits);
         self.wait(Waiting { finding, key, needs, since: self.now });
     }
 

@@ -237,7 +237,7 @@ impl Row {
             lifetime: until.saturating_sub(context.since),
             end,
             asked: context.charge.map(u64::from),
-            peak: context.peak,
+            peak: context.most(),
             in_flight: context.requests.in_flight(),
             unreaped: Some(context.requests.unreaped())
                 .filter(|count| *count == 0 || !matches!(end, Some(End::Exit | End::Exec))),

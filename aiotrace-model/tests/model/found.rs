@@ -7,7 +7,7 @@ use aiotrace_model::{
         Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Ring, RingFound, Stack, Syscall, Ways,
     },
     model::{
-        Doubt, Finding, Model, Name, Settings, Severity, Thresholds,
+        Bound, Doubt, Finding, Model, Name, Settings, Severity, Thresholds,
         report::{End, Row},
     },
 };
@@ -691,7 +691,7 @@ fn the_peak_of_what_completes_inside_of_io_submit_is_a_bound() {
     let requests = |count: u64| submit((0..count).map(|at| request(at, PWRITE, 0)).collect());
     let peak = |trace: &Trace| {
         let peak = trace.rows()[0].peak;
-        (peak.at_most(), peak.is_bound())
+        (peak.number(), peak.bound() == Bound::AtMost)
     };
     for is_exact in [false, true] {
         let mut trace = Trace::seen(is_exact);

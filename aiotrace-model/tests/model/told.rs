@@ -10,7 +10,9 @@ use aiotrace_model::{
         Args, Body, Call, Change, Completion, Event, Gone, Handle, How, Limit, Looked, Process,
         Ring, RingFound, Ways,
     },
-    model::{Finding, Model, Name, Peak, Question, Settings, Severity, Thresholds, report::End},
+    model::{
+        Bound, Finding, Model, Name, Peak, Question, Settings, Severity, Thresholds, report::End,
+    },
 };
 
 use crate::reference::{Ctx, Kernel, Request};

@@ -7,7 +7,7 @@ use aiotrace_model::{
         Address, Args, Behind, Body, Call, Change, Completion, Entry, Event, Gone, Handle, How,
         IoEvent, Iocb, Ring, Syscall,
     },
-    model::{Model, Name, Report, Settings, Thresholds},
+    model::{Bound, Model, Name, Report, Settings, Thresholds},
 };
 
 use crate::told::{SECOND, process};
@@ -168,7 +168,7 @@ fn an_iocb_that_is_used_again_was_not_in_flight() {
     }
     let report = trace.destroy((6, 6));
     let row = &report.contexts[0];
-    let peak = (row.peak.at_most(), row.peak.is_bound());
+    let peak = (row.peak.number(), row.peak.bound() == Bound::AtMost);
     assert_eq!((row.in_flight, row.unknown, row.done.requests, peak), (0, 3, 3, (3, false)));
     assert_eq!(found(&report), [], "no iocb-reused-in-flight");
 }

@@ -36,7 +36,7 @@ pub fn only() -> ArgValueCompleter {
 /// Completes the name or id of a process that runs a program (the kernel's own threads run none).
 pub fn process() -> ArgValueCompleter {
     ArgValueCompleter::new(|word: &OsStr| {
-        let runs = |pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok();
+        let runs = |pid: &u32| proc::has_program(*pid);
         let is_other = |pid: &u32| *pid != std::process::id();
         let of = |pid: u32| Some((pid, String::from_utf8(proc::name(pid)?).ok()?));
         let pids = proc::all().into_iter().filter(is_other).filter(runs);

@@ -42,8 +42,8 @@ const NAME: &str = "aiotrace";
 /// Runs the command.
 pub fn run(options: Options) -> Result<u8> {
     let shell: &dyn EnvCompleter = match options.shell {
-        Shell::Bash => &WholeWords,
-        Shell::Zsh => &OpenWords,
+        Shell::Bash => &BASH,
+        Shell::Zsh => &ZSH,
         Shell::Fish => &Fish,
     };
     let mut script = Vec::new();
@@ -54,12 +54,12 @@ pub fn run(options: Options) -> Result<u8> {
 
 /// If a shell asks, answers and ends the program.
 pub fn answer(command: fn() -> Command) {
-    let shells = Shells(&[&WholeWords, &OpenWords, &Fish]);
+    let shells = Shells(&[&BASH, &ZSH, &Fish]);
     CompleteEnv::with_factory(command).var(ASKED).completer(NAME).shells(shells).complete();
 }
 
 /// bash divides words at `:` and `=`, of which rules are full; so its script divides the line itself.
-struct WholeWords;
+const BASH: Scripted = Scripted { shell: &Bash, script: BASH_SCRIPT };
 
 /// `$2` is what bash replaces: the piece of the word behind the last `:` or `=`.
 const BASH_SCRIPT: &str = r#"_aiotrace() {
@@ -81,39 +81,8 @@ const BASH_SCRIPT: &str = r#"_aiotrace() {
 complete -o bashdefault -o default -o nosort -F _aiotrace aiotrace
 "#;
 
-impl EnvCompleter for WholeWords {
-    fn name(&self) -> &'static str {
-        Bash.name()
-    }
-
-    fn is(&self, name: &str) -> bool {
-        Bash.is(name)
-    }
-
-    fn write_registration(
-        &self,
-        asked: &str,
-        _name: &str,
-        _program: &str,
-        _completer: &str,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        out.write_all(BASH_SCRIPT.replace("ASKED", asked).as_bytes())
-    }
-
-    fn write_complete(
-        &self,
-        command: &mut Command,
-        words: Vec<std::ffi::OsString>,
-        directory: Option<&std::path::Path>,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        Bash.write_complete(command, words, directory, out)
-    }
-}
-
 /// clap's script for zsh puts a blank behind each word, also behind one that must go on, as `io_submit:` must.
-struct OpenWords;
+const ZSH: Scripted = Scripted { shell: &Zsh, script: ZSH_SCRIPT };
 
 const ZSH_SCRIPT: &str = r#"#compdef aiotrace
 _aiotrace() {
@@ -133,13 +102,19 @@ _aiotrace() {
 if [[ ${funcstack[1]} == _aiotrace ]]; then _aiotrace "$@"; else compdef _aiotrace aiotrace; fi
 "#;
 
-impl EnvCompleter for OpenWords {
+/// A shell that clap knows, with a script of our own.
+struct Scripted {
+    shell: &'static dyn EnvCompleter,
+    script: &'static str,
+}
+
+impl EnvCompleter for Scripted {
     fn name(&self) -> &'static str {
-        Zsh.name()
+        self.shell.name()
     }
 
     fn is(&self, name: &str) -> bool {
-        Zsh.is(name)
+        self.shell.is(name)
     }
 
     fn write_registration(
@@ -150,7 +125,7 @@ impl EnvCompleter for OpenWords {
         _completer: &str,
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        out.write_all(ZSH_SCRIPT.replace("ASKED", asked).as_bytes())
+        out.write_all(self.script.replace("ASKED", asked).as_bytes())
     }
 
     fn write_complete(
@@ -160,6 +135,6 @@ impl EnvCompleter for OpenWords {
         directory: Option<&std::path::Path>,
         out: &mut dyn Write,
     ) -> io::Result<()> {
-        Zsh.write_complete(command, words, directory, out)
+        self.shell.write_complete(command, words, directory, out)
     }
 }

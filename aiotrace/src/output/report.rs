@@ -304,8 +304,7 @@ fn row(out: &mut Vec<u8>, id: &str, it: &Row) {
         some => format!(", {some} completed with unknown result"),
     };
     let made_to_fail = made_to_fail(it.done);
-    let at_most = if it.peak.is_bound() { "<=" } else { "" };
-    let peak = format!("{at_most}{}", it.peak.at_most());
+    let peak = format!("{}{}", it.peak.bound().sign(), it.peak.number());
     let end = it.end.map_or("alive", End::text);
     line!(
         out,

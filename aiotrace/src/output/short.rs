@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     event::errno_name,
-    model::{Outcome, Report, Severity, latency::Percentiles, usage::Usage},
+    model::{Bound, Outcome, Report, Severity, latency::Percentiles, usage::Usage},
     words::number::thousands,
 };
 use aiotrace_model::trace::Reason;
@@ -39,7 +39,7 @@ pub(super) fn lines(
     lines
 }
 
-/// What is wrong, or that nothing is.
+/// What is wrong, or that nothing was found.
 fn wrong(end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String) -> String {
     let watched = duration(end.attached.as_nanos() as u64);
     let lost = end.losses.of_anybody() > 0 || !report.disagreements.is_empty();
@@ -55,10 +55,18 @@ fn wrong(end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String)
     let counts: Vec<String> =
         [some(errors, "error"), some(warnings, "warning")].into_iter().flatten().collect();
     let Some(worst) = report.findings.first().filter(|it| it.severity > Severity::Info) else {
+        // What is worth a look, or was made of faults, is for the reader to judge.
+        let info = match report.findings.as_slice() {
+            [] => String::new(),
+            [one] => format!("; info: {}", one.name.text()),
+            [first, rest @ ..] => format!("; info: {} and {} more", first.name.text(), rest.len()),
+        };
+        let is_plain = info.is_empty() && faults.is_empty();
+        let nothing = if is_plain { "nothing wrong was found" } else { "no error or warning" };
         let so_far = match end.reason {
-            _ if report.counted.is_some() => "nothing is wrong, as far as counts tell".to_owned(),
-            Reason::TargetsGone => "nothing is wrong, up to the end of the program".to_owned(),
-            _ => format!("nothing is wrong, as far as can be seen in {watched}"),
+            _ if report.counted.is_some() => format!("{nothing}, as far as counts tell{info}"),
+            Reason::TargetsGone => format!("{nothing}, up to the end of the program{info}"),
+            _ => format!("{nothing} in {watched}{info}"),
         };
         let what = if end.events == 0 { "nothing was seen".to_owned() } else { so_far };
         return format!("=== {what}{but}{faults} ===");
@@ -69,13 +77,22 @@ fn wrong(end: &Ended, report: &Report, paint: &dyn Fn(Severity, &str) -> String)
     format!("=== wrong: {counts}{but}; the worst is {name}{unsure}{faults} ===")
 }
 
-/// What programs made of faults that is worse than a retry: `; after faults: 1 lost`.
+/// What programs made of faults, but for retries: `; after faults: 1 lost`.
 fn after_faults(report: &Report) -> String {
     let of = |outcome: Outcome| -> u64 {
         let all = report.faults.iter().flat_map(|it| &it.outcomes);
         all.filter(|it| it.0 == outcome).map(|it| it.1).sum()
     };
-    let bad = [Outcome::Lost, Outcome::Leaked, Outcome::Hung, Outcome::Died];
+    let bad = [
+        Outcome::Lost,
+        Outcome::Leaked,
+        Outcome::Hung,
+        Outcome::Died,
+        Outcome::Reported,
+        Outcome::Exited,
+        Outcome::GaveUp,
+        Outcome::Unsure,
+    ];
     let bad = bad.into_iter().map(|it| (of(it), it.text())).filter(|it| it.0 > 0);
     let bad: Vec<String> =
         bad.map(|(count, name)| format!("{} {name}", thousands(count))).collect();
@@ -84,27 +101,28 @@ fn after_faults(report: &Report) -> String {
 
 /// How a process uses AIO.
 fn usage(end: &Ended, it: &Usage) -> Vec<String> {
-    let seconds = end.attached.as_secs_f64().max(1e-3);
     let who = process(&it.process, it.pid);
-    let rate = it.requests as f64 / seconds;
     let mut lines = vec![format!(
-        "{who}: {} completed, {}B moved; {:.0} requests and {}B a second",
+        "{who}: {} completed, {}B moved, in {} of trace",
         if it.requests == 1 {
             "1 request".to_owned()
         } else {
             format!("{} requests", thousands(it.requests))
         },
         bytes(it.bytes),
-        rate,
-        bytes((it.bytes as f64 / seconds) as u64)
+        duration(end.attached.as_nanos() as u64),
     )];
-    let bound = if it.peak.is_bound() { "at most " } else { "" };
+    let bound = match it.peak.bound() {
+        Bound::Exact => "",
+        Bound::AtMost => "at most ",
+        Bound::AtLeast => "at least ",
+    };
     let asked = it.asked.map_or_else(|| "unknown".to_owned(), thousands);
     let contexts = match it.contexts {
         1 => "1 context".to_owned(),
         count => format!("{} contexts", thousands(count)),
     };
-    let reached = thousands(it.peak.at_most());
+    let reached = thousands(it.peak.number());
     lines.push(format!(
         "  depth    {contexts}, asked for {asked}, reached {bound}{reached} in flight"
     ));

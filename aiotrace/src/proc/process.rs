@@ -168,6 +168,11 @@ pub fn children(pid: u32) -> Vec<u32> {
     lists.flat_map(numbers).collect()
 }
 
+/// Whether it runs a program that we may look at; threads of the kernel run none.
+pub fn has_program(pid: u32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
 /// The environment with which a process began its program: `NAME=VALUE`, each ended by a zero byte.
 pub fn environment(pid: u32) -> Option<Vec<u8>> {
     file::read(format!("/proc/{pid}/environ")).ok()

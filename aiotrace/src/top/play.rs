@@ -10,7 +10,6 @@ use std::{
 
 use super::{
     app::{Action, App, Input},
-    draw,
     snapshot::{ByOwner, FindingRow, Flags, Identity, Numbers, Row, Snapshot},
     terminal::Terminal,
 };
@@ -285,15 +284,7 @@ pub fn play(mut app: App, snapshots: Vec<Snapshot>) -> io::Result<()> {
     let mut since = Instant::now();
     show(&mut app, &snapshots, at, speed);
     loop {
-        let size = terminal.inner.size()?;
-        if app.size != (0, 0) && app.size != (size.width, size.height) {
-            terminal.renew()?;
-        }
-        app.handle(Input::Size(size.width, size.height));
-        terminal.inner.draw(|frame| {
-            let area = frame.area();
-            draw::draw(&app, area, frame.buffer_mut());
-        })?;
+        terminal.show(&mut app)?;
         let next = Duration::from_secs_f64(snapshots[at].every as f64 / 1e9 / speed);
         let left = if app.is_paused || at + 1 == snapshots.len() {
             Duration::from_millis(200)

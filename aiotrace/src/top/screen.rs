@@ -125,16 +125,8 @@ fn show(
     let stdin = io::stdin();
     let keys = io::IsTerminal::is_terminal(&stdin).then(|| stdin.as_fd());
     loop {
-        let size = terminal.inner.size()?;
-        if app.size != (0, 0) && app.size != (size.width, size.height) {
-            terminal.renew()?;
-        }
-        app.handle(Input::Size(size.width, size.height));
-        terminal.inner.draw(|frame| {
-            let area = frame.area();
-            draw::draw(&app, area, frame.buffer_mut());
-        })?;
-        wait(keys, wake, (size.width, size.height));
+        terminal.show(&mut app)?;
+        wait(keys, wake, app.size);
         let _ = wake.read();
         loop {
             match snapshots.try_recv() {

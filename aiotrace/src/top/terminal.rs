@@ -18,6 +18,10 @@ use ratatui::{
     },
 };
 
+use super::{
+    app::{App, Input},
+    draw,
+};
 use crate::source::collector::before_death;
 
 /// A terminal that shows a screen.
@@ -36,6 +40,23 @@ impl Terminal {
             let _ = ratatui::try_restore();
         });
         Ok(Self { inner: ratatui::try_init()? })
+    }
+
+    /// Draws the screen, in the size that the terminal has now.
+    ///
+    /// # Errors
+    /// If the terminal is gone.
+    pub fn show(&mut self, app: &mut App) -> io::Result<()> {
+        let size = self.inner.size()?;
+        if app.size != (0, 0) && app.size != (size.width, size.height) {
+            self.renew()?;
+        }
+        app.handle(Input::Size(size.width, size.height));
+        self.inner.draw(|frame| {
+            let area = frame.area();
+            draw::draw(app, area, frame.buffer_mut());
+        })?;
+        Ok(())
     }
 
     /// Stops this process, as Ctrl-Z does, until somebody lets it go on. The terminal is as it was

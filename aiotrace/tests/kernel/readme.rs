@@ -70,13 +70,20 @@ fn typed(line: &str, pid: u32, cgroup: &str) -> String {
         });
     }
     let line = words.join(" ").replace("$(pidof fio)", &pid.to_string());
+    // A program and an oracle of the reader's own.
+    let line = line
+        .replace("./program $AIOTRACE_SWEEP_DIR", "aio-programs pairs 2")
+        .replace("./verify $AIOTRACE_SWEEP_DIR", "true")
+        .replace("-- ./test", "-- aio-programs pairs 2");
     // In a pipe it would write tables without end.
     let line = if line == "aiotrace top" { "aiotrace top -n 1".to_owned() } else { line };
-    // What the program makes of faults is its status. Those of aiotrace itself are 2 and 125.
-    match line.contains("--fail-on") || line.contains("--inject") {
-        true => format!("{line} || case $? in 2 | 125) exit 9 ;; esac"),
-        false => line,
-    }
+    // What the program makes of faults is its status. Those of aiotrace itself are others.
+    let failed = match line.starts_with("aiotrace sweep") {
+        true => "2 | 3 | 4",
+        false if line.contains("--fail-on") || line.contains("--inject") => "2 | 125",
+        false => return line,
+    };
+    format!("{line} || case $? in {failed}) exit 9 ;; esac")
 }
 
 /// The guides are three tests, as one may take two minutes.

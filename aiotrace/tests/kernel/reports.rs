@@ -308,9 +308,10 @@ fn a_recording_is_read_from_a_pipe() {
 /// The line in the trace shows the status that aiotrace returns.
 fn a_program_that_is_not_there_exits_with_127_everywhere() {
     let output = aiotrace().args(["run", "-q", "--", "/nonexistent/program"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(127));
-    assert!(text.contains("+++ exited with 127 +++"), "{text}");
+    assert!(text.starts_with("aiotrace: cannot execute /nonexistent/program: ENOENT"), "{text}");
+    assert_eq!(output.stdout, b"", "nothing was traced");
 }
 
 const SECONDS: Need =

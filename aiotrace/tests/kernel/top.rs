@@ -146,11 +146,13 @@ fn a_recording_is_played() {
     assert!(pty.end().success());
 }
 
+const TERMINAL: Need = Need::Native("it needs a terminal, and a guest has none");
+
 tests![
     tables_are_what_ls_and_the_counters_say if Need::SLOW,
     a_process_that_ends_in_the_interval_is_in_its_table if Need::SLOW,
     json_has_the_interval_lines if Need::SLOW,
-    the_screen_shows_it_goes_into_it_and_leaves_nothing_behind if Need::SLOW,
-    a_second_signal_leaves_the_terminal_as_it_was if Need::SLOW,
-    a_recording_is_played if Need::SLOW,
+    the_screen_shows_it_goes_into_it_and_leaves_nothing_behind if TERMINAL,
+    a_second_signal_leaves_the_terminal_as_it_was if TERMINAL,
+    a_recording_is_played if TERMINAL,
 ];

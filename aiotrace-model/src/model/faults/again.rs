@@ -9,7 +9,7 @@
 //! Retries of faults that came no later are nothing else: a program that has several requests left makes one after the other.
 //! And a place that the program uses at other times, too, is its own reason for doubt ([`super::history`]).
 
-use super::{Faults, retries::Attempt, sharers::move_space, watched::Want};
+use super::{Faults, attempt::Attempt, sharers::move_space, watched::Want};
 use crate::{
     event::{Args, Stack},
     model::{Doubt, Map},

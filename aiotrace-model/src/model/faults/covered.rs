@@ -5,7 +5,7 @@ use aiotrace_common::synchronous::Does;
 
 use super::{
     Faults, NO_REQUEST,
-    retries::Attempt,
+    attempt::Attempt,
     watched::{Kind, Piece, Want, Watched},
 };
 use crate::model::{

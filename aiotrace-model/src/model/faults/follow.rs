@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{
     MOST_FAULTS, Rules, Verdict,
     again::Since,
-    retries::Attempt,
+    attempt::Attempt,
     watched::{Kind, Want, Watched, places, wants_of_call, wants_of_completion, written},
 };
 use crate::{

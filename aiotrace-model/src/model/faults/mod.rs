@@ -11,6 +11,7 @@
 
 mod again;
 mod asked;
+mod attempt;
 mod covered;
 mod endings;
 mod follow;

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Faults, NO_REQUEST,
+    attempt::Attempt,
     covered::Fared,
     follow::owed_after,
     watched::{Kind, Piece, Want, Watched, places, wants_of_call, wants_of_completion, written},
 };
 use crate::{
-    errno::returned::EINPROGRESS,
-    event::{Args, IoEvent, Iocb, Stack, Syscall},
+    event::{Args, IoEvent, Iocb, Syscall},
     model::{
         Doubt, Subject,
         owed::{Owed, Place},
@@ -19,50 +19,6 @@ use crate::{
     },
     opcode,
 };
-
-/// A call that may be a retry.
-pub struct Attempt<'a> {
-    /// Where.
-    pub space: u64,
-    /// By which thread.
-    pub tid: u32,
-    /// When it was entered.
-    pub entered: u64,
-    /// When it returned.
-    pub time: u64,
-    /// Which call.
-    pub args: &'a Args,
-    /// `None`: it has not returned.
-    pub ret: Option<i64>,
-    /// A fault met it.
-    pub is_injected: bool,
-    /// Where in the program it was made, if that is known.
-    pub stack: Option<&'a Stack>,
-}
-
-impl Attempt<'_> {
-    /// How many requests an io_submit accepted, the first ones.
-    fn accepted(&self) -> usize {
-        self.ret.unwrap_or(0).clamp(0, i64::from(u32::MAX)) as usize
-    }
-
-    /// What the requests of an io_submit do, as far as they could be read.
-    fn places(&self, iocbs: &[Option<Iocb>]) -> impl Iterator<Item = Option<Place>> {
-        let times = (self.entered, 0);
-        iocbs.iter().map(move |it| Place::of(&Request::new(it.as_ref()?, times, (0, 0))?))
-    }
-
-    /// What met a fault in it.
-    fn refused(&self, iocbs: &[Option<Iocb>]) -> BTreeSet<Place> {
-        let count = if self.is_injected { usize::MAX } else { 0 };
-        self.places(iocbs).skip(self.accepted()).take(count).flatten().collect()
-    }
-
-    fn has_succeeded(&self) -> bool {
-        let is_cancel = matches!(self.args, Args::Cancel { .. });
-        self.ret.is_some_and(|ret| ret >= 0 || is_cancel && ret == EINPROGRESS) && !self.is_injected
-    }
-}
 
 impl Faults {
     /// Whatever it is a retry of is told, or goes on.

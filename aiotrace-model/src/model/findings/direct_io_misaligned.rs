@@ -173,7 +173,7 @@ impl Basis for DirectIoMisaligned {
 impl Model {
     /// A read or a write gave EINVAL. `finding` is reported if the request is aligned as its file asks, or if that is
     /// unknown.
-    pub(in crate::model) fn perhaps_misaligned(&mut self, finding: Finding, request: &Request) {
+    pub(in crate::model) fn perhaps_misaligned(&mut self, mut finding: Finding, request: &Request) {
         let Some(subject) = Subject::of(request) else { return };
         let asked =
             Asked { request: subject, buf: request.buf, entered: request.entered, known: None };
@@ -184,6 +184,7 @@ impl Model {
         let (detail, _) = asked.place();
         let known = self.alignments.known.get(&(number, request.fd)).copied();
         if let Some((_, file)) = known.filter(|it| it.0.saturating_add(FRESH) > self.now) {
+            self.stamp(&mut finding);
             let key = (finding.name, finding.pid, detail, asked.class());
             let needs = Needs::Alignment(asked);
             let waiting = Waiting { finding, key, needs, since: self.now };

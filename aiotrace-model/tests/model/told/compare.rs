@@ -109,11 +109,17 @@ impl Told {
         let all: Vec<Ctx> = (0..self.views.len()).filter(is_it).collect();
         let [ctx] = all[..] else { return };
         let context = &kernel.contexts[ctx];
-        if self.views[ctx].adopted || context.requests.iter().any(|it| !it.returned) {
+        // Of an adopted context, only a number that is a bound is about what came before the attach, too.
+        let is_whole = !self.views[ctx].adopted || peak.bound() == Bound::AtLeast;
+        if !is_whole || context.requests.iter().any(|it| !it.returned) {
             return;
         }
-        let (is, ought) = (peak.at_most(), context.peak as u64);
-        let is_right = if peak.is_bound() { is >= ought } else { is == ought };
+        let (is, ought) = (peak.number(), context.peak as u64);
+        let is_right = match peak.bound() {
+            Bound::Exact => is == ought,
+            Bound::AtMost => is >= ought,
+            Bound::AtLeast => is <= ought,
+        };
         assert!(is_right, "{peak:?}, and it was {ought}");
     }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     event::opcode_name,
     model::{
-        ContextRef, Finding, Report, Subject, Wait, latency, report,
+        Bound, ContextRef, Finding, Report, Subject, Wait, latency, report,
         sums::{Disagreement, Sums},
     },
     output::{
@@ -252,8 +252,9 @@ fn context_row(it: &report::Row) -> ContextRow {
         lifetime_ns: it.lifetime,
         end: it.end.map(|end| end.text().into()),
         asked: it.asked,
-        peak_in_flight: it.peak.at_most(),
-        peak_at_most: it.peak.is_bound(),
+        peak_in_flight: it.peak.number(),
+        peak_at_most: it.peak.bound() == Bound::AtMost,
+        peak_at_least: it.peak.bound() == Bound::AtLeast,
         in_flight: it.in_flight,
         unknown: it.unknown,
         unreaped: it.unreaped,

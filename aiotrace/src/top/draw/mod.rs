@@ -161,7 +161,7 @@ fn source(app: &App) -> Vec<Part> {
 fn title(app: &App, theme: Theme, pen: &mut Pen<'_>, area: Rect) {
     let mut line = pen.line(area);
     for (number, table) in (1..).zip(Table::ALL) {
-        let mut text = format!("{number} {}", table.name());
+        let mut text = format!("{number}:{}", table.name());
         if table == Table::Findings {
             let mut flags = Flags::default();
             app.shown.findings.iter().for_each(|it| flags.count(it.severity));

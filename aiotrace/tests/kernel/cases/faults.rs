@@ -188,7 +188,8 @@ fn what_is_told_quietly_is_in_order_and_has_its_stack() {
         time.parse::<f64>().unwrap_or_else(|_| panic!("{it}"))
     });
     let times: Vec<f64> = times.collect();
-    assert!(times.len() >= 4 && times.is_sorted(), "{text}");
+    // Of the faults, the equal ones are one line.
+    assert!(times.len() >= 3 && times.is_sorted(), "{text}");
     let text = run_text(&["-q", "--stacks"], &["closed-fd"]).unwrap();
     let below = text.lines().skip_while(|it| !it.contains("*** warning refused-calls")).skip(1);
     let mut stack = below.take_while(|it| it.starts_with("    at "));
@@ -322,7 +323,7 @@ tests![
     what_is_done_with_pwrite_is_not_lost if Need::LONG,
     what_a_child_does_is_not_lost if Need::LONG,
     what_others_may_have_written_is_not_lost_for_sure if Need::LONG,
-    the_next_header_of_a_log_is_no_retry if Need::SAME,
+    the_next_header_of_a_log_is_no_retry if Need::LONG,
     what_is_read_at_once_is_not_lost if Need::LONG,
     a_rule_for_writes_is_about_all_kinds_of_them if Need::SAME,
     what_is_told_quietly_is_in_order_and_has_its_stack if Need::LONG,

@@ -131,6 +131,9 @@ part! {
         /// `peak_in_flight` is a bound, there were as many or fewer: requests completed before their io_submit returned,
         /// each before the next one or not.
         peak_at_most: bool,
+        /// `peak_in_flight` is a bound, there were as many or more: requests were in flight at the attach, or that is
+        /// unknown.
+        peak_at_least: bool,
         /// Requests in flight now, or at its end.
         in_flight: u64,
         /// Requests that completed with an unknown result, because the ring could not be read: they are not in
