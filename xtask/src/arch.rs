@@ -10,10 +10,9 @@ use clap::ValueEnum;
 use flate2::read::GzDecoder;
 
 /// An architecture.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 pub enum Architecture {
     /// x86-64
-    #[default]
     #[value(name = "x86_64")]
     X86,
     /// arm64
@@ -24,6 +23,11 @@ pub enum Architecture {
 impl Architecture {
     /// All of them.
     pub const ALL: [Self; 2] = [Self::X86, Self::Arm];
+
+    /// This machine's.
+    pub fn own() -> Self {
+        Self::ALL.into_iter().find(|it| it.target().is_none()).unwrap_or(Self::X86)
+    }
 
     /// The name that Rust has for it, which is also that in `--arch` and in the table of kernels.
     pub fn name(self) -> &'static str {
@@ -49,6 +53,22 @@ impl Architecture {
             Self::X86 => "x86_64-unknown-linux-musl",
             Self::Arm => "aarch64-unknown-linux-musl",
         })
+    }
+
+    /// What cargo builds the 32-bit program for. (It is built without a standard library.)
+    pub fn target_32(self) -> &'static str {
+        match self {
+            Self::X86 => "i686-unknown-linux-gnu",
+            Self::Arm => "armv7-unknown-linux-gnueabi",
+        }
+    }
+
+    /// The program that boots kernels of it.
+    pub fn qemu(self) -> &'static str {
+        match self {
+            Self::X86 => "qemu-system-x86_64",
+            Self::Arm => "qemu-system-aarch64",
+        }
     }
 
     /// The architecture of a kernel, which may be compressed with gzip: the head of its file says it.

@@ -24,8 +24,8 @@ pub struct Binaries {
     pub aiotrace: PathBuf,
     /// The programs to trace.
     pub programs: PathBuf,
-    /// The program to trace that has 32 bits, if there is one for the architecture.
-    pub programs_32: Option<PathBuf>,
+    /// The program to trace that has 32 bits.
+    pub programs_32: PathBuf,
     /// The kernel tests.
     pub kernel_tests: PathBuf,
     /// The first process of a virtual machine.
@@ -36,27 +36,28 @@ pub struct Binaries {
 pub fn build_for(arch: Architecture) -> Result<Binaries> {
     match arch.target() {
         None => build(),
-        Some(target) => build_other(target),
+        Some(target) => build_other(arch, target),
     }
 }
 
 /// Builds all binaries for another target. They are linked with no library, and optimized a little: in
 /// emulation an unoptimized program is too slow, and a release build takes too long to make.
-fn build_other(target: &str) -> Result<Binaries> {
-    let (key, value) = REQUIRE_EBPF;
-    let mut programs =
-        cargo(&["build", "--profile", GUEST, "-p", "aiotrace", "-p", "aio-programs"]);
-    programs.args(["-p", "guest-init", "--bins"]).env(key, value);
-    build::for_target(&mut programs, target)?;
-    command::run(&mut programs)?;
+fn build_other(arch: Architecture, target: &str) -> Result<Binaries> {
+    // With the tests cargo builds aiotrace. (Built alone, it would be built a second time: some of what it depends on
+    // has more features with the tests.)
     let mut tests = cargo(&["test", "--profile", GUEST, "-p", "aiotrace", "--test", "kernel"]);
     build::for_target(tests.arg("--no-run"), target)?;
+    let kernel_tests = test_binary(tests)?;
+    let mut programs = cargo(&["build", "--profile", GUEST, "-p", "aio-programs", "--bins"]);
+    build::for_target(programs.args(["-p", "guest-init"]), target)?;
+    command::run(&mut programs)?;
+    let programs_32 = build_32(arch)?;
     let directory = target_directory()?.join(target).join(GUEST);
     Ok(Binaries {
         aiotrace: directory.join("aiotrace"),
         programs: directory.join("aio-programs"),
-        programs_32: None,
-        kernel_tests: test_binary(tests)?,
+        programs_32,
+        kernel_tests,
         init: directory.join("guest-init"),
     })
 }
@@ -74,15 +75,12 @@ pub fn build() -> Result<Binaries> {
         aiotrace: directory.join("aiotrace"),
         programs: directory.join("aio-programs"),
         // The tests look for it beside the other programs.
-        programs_32: Some(directory.join("aio-programs-32")),
+        programs_32: directory.join("aio-programs-32"),
         kernel_tests: build_kernel_tests()?,
         init: directory.join("guest-init"),
     };
-    command::run(&mut build_32())?;
-    let built = target_directory()?.join(TARGET_32).join("release/aio-programs-32");
-    if let Some(to) = &binaries.programs_32 {
-        fs::copy(&built, to).with_context(|| built.display().to_string())?;
-    }
+    let built = build_32(Architecture::own())?;
+    fs::copy(&built, &binaries.programs_32).with_context(|| built.display().to_string())?;
     for path in [&binaries.aiotrace, &binaries.programs] {
         if !path.exists() {
             bail!("{} is not there after the build: start xtask as `cargo xtask`", path.display());
@@ -117,14 +115,13 @@ fn executable(messages: &str) -> Option<PathBuf> {
     Some(PathBuf::from(found?["executable"].as_str()?))
 }
 
-const TARGET_32: &str = "i686-unknown-linux-gnu";
-
-/// The command that builds the 32-bit program. It needs no more than the probes do: the source of
+/// Builds the 32-bit program of an architecture; gives its path. That needs no more than the probes do: the source of
 /// `core`, and the linker that comes with rustc. (Most machines have no C library of 32 bits.)
-fn build_32() -> Command {
+fn build_32(arch: Architecture) -> Result<PathBuf> {
+    let target = arch.target_32();
     let mut build = Toolchain::find().unwrap_or(Toolchain::Own).cargo("build");
     build
-        .args(["-p", "aio-programs-32", "--release", "--target", TARGET_32])
+        .args(["-p", "aio-programs-32", "--release", "--target", target])
         .args(["-Z", "build-std=core", "-Z", "build-std-features=compiler-builtins-mem"])
         .env("RUSTC_BOOTSTRAP", "1")
         .env(
@@ -132,7 +129,8 @@ fn build_32() -> Command {
             "-C panic=abort -C linker-flavor=ld.lld -C linker=rust-lld -C link-arg=-static \
              -C relocation-model=static",
         );
-    build
+    command::run(&mut build)?;
+    Ok(target_directory()?.join(target).join("release/aio-programs-32"))
 }
 
 /// The directory into which cargo builds.

@@ -35,6 +35,9 @@ pub struct Options {
     /// Leave out the tests that load probes into the kernel: then no root is needed
     #[arg(long)]
     no_kernel: bool,
+    /// Fail if a kernel of aiotrace/tests/kernel/kernels.rs cannot be tested here. (Without it, that is said)
+    #[arg(long, conflicts_with_all = ["filter", "no_kernel"])]
+    every_kernel: bool,
     /// Also run what takes a minute by its nature, and the slowest kernel tests with each source of events
     #[arg(long)]
     long: bool,
@@ -95,21 +98,15 @@ fn run_parts(options: &Options, report: &mut Report) {
 /// Until they have ended, one guest runs at a time.
 fn run_with_guests(options: &Options, report: &mut Report) {
     if env::var_os(kernels::DIRECTORY).is_none() {
-        report.notes.push(format!(
-            "Other kernels were not tested: {} names no directory of vmlinuz files.",
-            kernels::DIRECTORY
-        ));
+        let reason = format!("other kernels: {} names no directory of them", kernels::DIRECTORY);
+        not_tested(&reason, options, report);
         report.part("kernel tests", |report| run_all_kernel_tests(options, report));
         return report.part("other commands", other_commands);
     }
-    let missing = vm::missing().unwrap_or_default();
-    if !missing.is_empty() {
-        let all = missing.join(", ");
-        report.notes.push(format!("NOT TESTED: {all}: {} has no file of it.", kernels::DIRECTORY));
+    match vm::missing() {
+        Ok(missing) => missing.into_iter().for_each(|it| not_tested(&it, options, report)),
+        Err(error) => report.fail(format!("other kernels: {error:#}")),
     }
-    report.notes.push(
-        "NOT TESTED: kernels of arm64: `cargo xtask vm --arch aarch64` does that.".to_owned(),
-    );
     report.part("building for them", |report| {
         if let Err(error) = release::build() {
             report.fail(format!("kernel tests: {error:#}"));
@@ -130,6 +127,15 @@ fn run_with_guests(options: &Options, report: &mut Report) {
         let checked = vm::check(&vm::Options::of_cost(), &vm::Gate::opened());
         report.guests("what the probes cost", checked);
     });
+}
+
+/// Tells what was not tested.
+fn not_tested(what: &str, options: &Options, report: &mut Report) {
+    if options.every_kernel {
+        report.fail(format!("not tested: {what}"));
+    } else {
+        report.notes.push(format!("NOT TESTED: {what}."));
+    }
 }
 
 /// Runs the commands of the README, and others that users or developers type.

@@ -3,10 +3,10 @@
 use std::mem::size_of;
 
 use aiotrace_common::arch::Place;
-use framehop::aarch64::{CacheAarch64, PtrAuthMask, UnwindRegsAarch64, UnwinderAarch64};
+use framehop::aarch64::{CacheAarch64, UnwindRegsAarch64, UnwinderAarch64};
 use nix::errno::Errno;
 
-use super::{Before, Ended, RESTART};
+use super::{Before, Ended, RESTART, signed};
 
 /// `AUDIT_ARCH_AARCH64` of include/uapi/linux/audit.h.
 pub const NATIVE: u32 = 0xc000_00b7;
@@ -323,9 +323,11 @@ pub type Unwinder<D> = UnwinderAarch64<D>;
 /// What an unwinder remembers.
 pub type Cache = CacheAarch64;
 
-/// The registers with which unwinding begins. Return addresses may be signed: the bits above those of the highest
-/// address that the process has are no part of them. (The stacks are close below the highest that it can have.)
+/// Makes the tables of a file such that the unwinder reads them.
+pub use super::signed::unmark as prepare_tables;
+
+/// The registers with which unwinding begins. Return addresses may be signed.
 pub fn unwound_from(place: &Place, highest: u64) -> UnwindRegsAarch64 {
-    let mask = PtrAuthMask::from_max_known_address(highest.max(place.sp));
+    let mask = signed::mask(highest, place.sp);
     UnwindRegsAarch64::new_with_ptr_auth_mask(mask, place.link[0], place.sp, place.bp)
 }

@@ -4,6 +4,8 @@
 
 #[cfg(target_arch = "aarch64")]
 mod aarch64;
+#[cfg(any(test, target_arch = "aarch64"))]
+mod signed;
 #[cfg(not(target_arch = "aarch64"))]
 mod x86_64;
 

@@ -21,6 +21,8 @@ errands! {
         Status(tid: u32) -> Option<Vec<u8>> = proc::status;
         /// [`proc::started_at`]
         Started() -> Option<u64> = proc::started_at;
+        /// [`proc::executable`]
+        Executable() -> Option<Vec<u8>> = proc::executable;
         /// [`proc::thread_state`]
         ThreadState(tid: u32) -> Option<u8> = proc::thread_state;
         /// [`proc::blocked_calls`]

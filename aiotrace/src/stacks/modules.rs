@@ -23,6 +23,7 @@ use super::{
     maps::{Mapped, Region},
 };
 use crate::{
+    arch::prepare_tables,
     errand::{self, Errand as _},
     proc::system::page_size,
 };
@@ -277,12 +278,16 @@ fn layout(file: &File) -> Option<Layout> {
     };
     let copied = |name| {
         let section = section(name)?;
-        Some((addresses(section), Bytes(elf.data(section, MOST_OF_SECTION)?.into())))
+        Some((addresses(section), elf.data(section, MOST_OF_SECTION)?))
     };
+    let lent = |(addresses, bytes): (_, Vec<u8>)| (addresses, Bytes(bytes.into()));
     sections.text = section(b".text").map(addresses);
     sections.got = section(b".got").map(addresses);
-    sections.eh_frame = copied(b".eh_frame");
-    sections.eh_frame_hdr = copied(b".eh_frame_hdr");
+    sections.eh_frame = copied(b".eh_frame").map(|(addresses, mut bytes)| {
+        prepare_tables(&mut bytes);
+        lent((addresses, bytes))
+    });
+    sections.eh_frame_hdr = copied(b".eh_frame_hdr").map(lent);
     Some(Layout { code: code.collect(), base, sections })
 }
 

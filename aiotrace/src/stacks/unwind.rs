@@ -12,6 +12,7 @@ mod fuzz;
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher as _,
+    mem,
     sync::Arc,
 };
 
@@ -262,6 +263,9 @@ impl Process {
             words.push(StackWord { address, value });
             Ok(value)
         };
+        // A function of which no table tells may have saved what is still in the link register: then its frame leads to
+        // the same place again.
+        let mut may_repeat = !place.link.is_empty();
         while addresses.len() < MOST_FRAMES {
             self.module(pid, at.address_for_lookup(), modules);
             let next =
@@ -269,6 +273,9 @@ impl Process {
             match next.map(|it| it.and_then(FrameAddress::from_return_address)) {
                 Ok(Some(next)) => at = next,
                 ended => return (addresses, ended.is_err()),
+            }
+            if addresses.len() == 2 && addresses[1] == at.address() && mem::take(&mut may_repeat) {
+                continue;
             }
             addresses.push(at.address());
         }

@@ -31,6 +31,8 @@ pub struct Kernel {
     pub has_32_bit_times: bool,
     /// Additional parameters of the kernel's command line.
     pub parameters: &'static str,
+    /// The processor that QEMU emulates.
+    pub processor: &'static str,
 }
 
 /// How many guests divide the tests that one guest is enough for: those with the same kernel.
@@ -46,7 +48,7 @@ pub enum Skips {
 use Skips::{Never, Sometimes};
 
 /// The table, measured (docs/reference/faults.md, Mechanisms; docs/reference/kernels.md).
-pub const KERNELS: [Kernel; 10] = [
+pub const KERNELS: [Kernel; 11] = [
     Kernel { name: "5.10-debian", release: "5.10.", counts: false, ..DEBIAN },
     Kernel { name: "6.1-debian", release: "6.1.", ..DEBIAN },
     Kernel { name: "6.12-debian", release: "6.12.", share: Some(0), ..DEBIAN },
@@ -106,6 +108,8 @@ pub const KERNELS: [Kernel; 10] = [
         ..ARM
     },
     Kernel { name: "6.12-debian-arm64", release: "6.12.", ..ARM },
+    // This processor signs return addresses, and its guest runs the test of that only.
+    Kernel { name: SIGNS, release: "6.12.", processor: "max,pauth-impdef=on", ..ARM },
     Kernel {
         name: "7.2-debian-arm64",
         release: "7.2.",
@@ -121,7 +125,11 @@ pub const KERNELS: [Kernel; 10] = [
     },
 ];
 
-const ARM: Kernel = Kernel { arch: "aarch64", has_other_sets: false, ..DEBIAN };
+/// The guest whose processor signs return addresses.
+pub const SIGNS: &str = "6.12-debian-arm64,signs";
+
+const ARM: Kernel =
+    Kernel { arch: "aarch64", has_other_sets: false, processor: "cortex-a72", ..DEBIAN };
 
 const DEBIAN: Kernel = Kernel {
     name: "",
@@ -136,4 +144,6 @@ const DEBIAN: Kernel = Kernel {
     share: None,
     has_32_bit_times: true,
     parameters: "",
+    // `max` crashes some kernels.
+    processor: "qemu64",
 };

@@ -2,8 +2,17 @@
 
 use std::arch::{asm, global_asm};
 
+use super::SetupSigned;
+
 /// The number of io_pgetevents.
 pub const IO_PGETEVENTS: i64 = libc::SYS_io_pgetevents;
+
+/// There is one.
+pub const SETUP_SIGNED: Option<SetupSigned> = Some(setup_signed);
+
+unsafe extern "C" {
+    fn setup_signed(nr: u32, ctx: *mut u64, address: *mut u64) -> i64;
+}
 
 /// The entry by which this program can make a call of 32-bit programs: there is none.
 pub const ENTER_32: Option<fn(u32) -> i64> = None;
@@ -40,6 +49,33 @@ pub unsafe fn syscall(number: i64, args: [u64; 5]) -> i64 {
     }
     ret as i64
 }
+
+// Calls io_setup. Where the processor signs return addresses, that of this function is on the stack
+// as it was signed. (Others take the two instructions for nops.) It writes what is on the stack.
+global_asm!(
+    ".pushsection .text.setup_signed, \"ax\"",
+    ".globl setup_signed",
+    ".type setup_signed, @function",
+    "setup_signed:",
+    ".cfi_startproc",
+    "hint 25", // paciasp
+    ".cfi_negate_ra_state",
+    "str x30, [sp, -16]!",
+    ".cfi_def_cfa_offset 16",
+    ".cfi_offset 30, -16",
+    "str x30, [x2]",
+    "mov x8, 0",
+    "svc 0",
+    "ldr x30, [sp], 16",
+    ".cfi_def_cfa_offset 0",
+    ".cfi_restore 30",
+    "hint 29", // autiasp
+    ".cfi_negate_ra_state",
+    "ret",
+    ".cfi_endproc",
+    ".size setup_signed, . - setup_signed",
+    ".popsection",
+);
 
 // Calls io_setup with a word on the stack that the unwind table takes for the return address.
 global_asm!(

@@ -2,8 +2,13 @@
 
 use std::arch::{asm, global_asm};
 
+use super::SetupSigned;
+
 /// The number of io_pgetevents, for which libc has no name (arch/x86/entry/syscalls/syscall_64.tbl).
 pub const IO_PGETEVENTS: i64 = 333;
+
+/// There is none: these processors sign nothing.
+pub const SETUP_SIGNED: Option<SetupSigned> = None;
 
 /// The entry by which this program can make a call of 32-bit programs, if there is one.
 pub const ENTER_32: Option<fn(u32) -> i64> = Some(enter_32);

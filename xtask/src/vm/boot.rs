@@ -86,10 +86,7 @@ impl Qemu {
     pub fn new(arch: Architecture) -> Self {
         Self {
             arch,
-            program: PathBuf::from(match arch {
-                Architecture::X86 => "qemu-system-x86_64",
-                Architecture::Arm => "qemu-system-aarch64",
-            }),
+            program: PathBuf::from(arch.qemu()),
             kvm: PathBuf::from("/dev/kvm"),
             patience: Duration::from_secs(330),
             patience_with_kvm: Duration::from_secs(10),
@@ -117,12 +114,8 @@ enum Accelerator {
 }
 
 impl Accelerator {
-    /// QEMU's arguments. (In emulation, `-cpu max` crashes some kernels.)
-    fn arguments(self, arch: Architecture) -> Vec<&'static str> {
-        let emulated = match arch {
-            Architecture::X86 => "qemu64",
-            Architecture::Arm => "cortex-a72",
-        };
+    /// QEMU's arguments. `emulated`: the processor, where one is emulated.
+    fn arguments(self, emulated: &str) -> Vec<&str> {
         match self {
             Self::Kvm => vec!["-accel", "kvm", "-cpu", "host", "-smp", "2"],
             Self::Emulation => vec!["-accel", "tcg,thread=single", "-cpu", emulated, "-smp", "2"],
@@ -150,6 +143,7 @@ impl Qemu {
         &self,
         kernel: &Path,
         initramfs: &Path,
+        processor: &str,
         parameters: &str,
         clock: Clock,
         log: &Path,
@@ -160,7 +154,7 @@ impl Qemu {
                 continue;
             }
             let mut machine = self.machine(kernel, initramfs, parameters);
-            machine.args(accelerator.arguments(self.arch));
+            machine.args(accelerator.arguments(processor));
             match self.watch(machine, accelerator, log)? {
                 Ending::Off(console) => {
                     put_first(log, &reasons)?;

@@ -3,15 +3,15 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File},
-    path::Path,
+    path::{Path, PathBuf},
     sync::{
-        Condvar, Mutex, PoisonError,
+        Condvar, Mutex, OnceLock, PoisonError,
         atomic::{AtomicUsize, Ordering},
     },
     time::Instant,
 };
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, anyhow};
 
 use super::{
     boot::{Console, Qemu},
@@ -45,24 +45,89 @@ impl Gate {
     }
 }
 
-/// Builds what the guests need, and boots them; their logs go to the directory.
+/// What a guest wrote, and how many seconds it took.
+pub type Ended = (Result<Console>, f64);
+
+/// What the guests of one architecture have in common.
+struct Kind {
+    arch: Architecture,
+    qemu: Qemu,
+    /// Made by the first who needs it.
+    initramfs: OnceLock<Result<PathBuf, String>>,
+}
+
+impl Kind {
+    fn new(arch: Architecture) -> Self {
+        Self { arch, qemu: Qemu::new(arch), initramfs: OnceLock::new() }
+    }
+
+    /// Builds what the guests run, if that was not done yet.
+    fn initramfs(&self, directory: &Path) -> Result<&Path> {
+        let made = self.initramfs.get_or_init(|| {
+            let path = directory.join(format!("initramfs-{}.cpio", self.arch.name()));
+            let write = |binaries| write_initramfs(&path, &binaries, self.arch);
+            release::build_for(self.arch).and_then(write).map_err(|it| format!("{it:#}"))?;
+            Ok(path)
+        });
+        made.as_deref().map_err(|it| anyhow!("{it}"))
+    }
+}
+
+/// Builds what the guests need, and boots them, two at a time once the gate is open, as each takes one processor;
+/// their logs go to the directory.
 pub fn build_and_boot(guests: &[Guest], directory: &Path, gate: &Gate) -> Result<Vec<Ended>> {
     fs::create_dir_all(directory)?;
     let _lock = lock(directory)?;
-    let mut consoles: Vec<Option<Ended>> = guests.iter().map(|_| None).collect();
-    for arch in Architecture::ALL {
-        let of_it: Vec<usize> = (0..guests.len()).filter(|it| guests[*it].arch == arch).collect();
-        if of_it.is_empty() {
-            continue;
+    let kinds: Vec<Kind> = Architecture::ALL
+        .into_iter()
+        .filter(|arch| guests.iter().any(|it| it.arch == *arch))
+        .map(Kind::new)
+        .collect();
+    let kind_of = |guest: &Guest| kinds.iter().find(|it| it.arch == guest.arch);
+    let order = order(guests);
+    let next = AtomicUsize::new(0);
+    let consoles = Mutex::new(BTreeMap::new());
+    let boot = || {
+        while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+            let guest = &guests[*index];
+            let Some(kind) = kind_of(guest) else { continue };
+            let initramfs = kind.initramfs(directory);
+            let log = directory.join(format!("{}.log", guest.name()));
+            let start = Instant::now();
+            let console = initramfs.and_then(|initramfs| {
+                eprintln!("booting {}; its console goes to {}", guest.name(), log.display());
+                let (processor, parameters) = (guest.kernel.processor, guest.parameters());
+                kind.qemu.boot(&guest.file, initramfs, processor, &parameters, guest.clock, &log)
+            });
+            let ended = (console, start.elapsed().as_secs_f64());
+            consoles.lock().unwrap_or_else(PoisonError::into_inner).insert(*index, ended);
         }
-        let initramfs = directory.join(format!("initramfs-{}.cpio", arch.name()));
-        write_initramfs(&initramfs, &release::build_for(arch)?, arch)?;
-        let qemu = Qemu::new(arch);
-        for (index, ended) in boot_all(guests, of_it, &qemu, &initramfs, directory, gate) {
-            consoles[index] = Some(ended);
-        }
-    }
-    Ok(consoles.into_iter().flatten().collect())
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(boot);
+        scope.spawn(|| {
+            // Meanwhile something else uses the processors little: build for all guests. (Who boots one tells an
+            // error.)
+            for kind in &kinds {
+                let _ = kind.initramfs(directory);
+            }
+            gate.wait();
+            boot();
+        });
+    });
+    Ok(consoles.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect())
+}
+
+/// The numbers of the guests in the order in which they are booted: those that run a share of the tests for which one
+/// guest is enough first, as they take longest, and newer kernels before older ones; other architectures, which must
+/// be built for first, last.
+fn order(guests: &[Guest]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..guests.len()).rev().collect();
+    order.sort_by_key(|it| {
+        let guest = &guests[*it];
+        (guest.arch.target().is_some(), guest.kernel.share.is_none())
+    });
+    order
 }
 
 /// Locks the directory: two of these commands at once would write the same files.
@@ -74,44 +139,4 @@ fn lock(directory: &Path) -> Result<File> {
         file.lock().with_context(|| path.display().to_string())?;
     }
     Ok(file)
-}
-
-/// What a guest wrote, and how many seconds it took.
-pub type Ended = (Result<Console>, f64);
-
-/// Boots those of the guests whose numbers are in `order`, all of one architecture: two at a time once the gate is
-/// open, as each takes one processor. Gives what became of each.
-fn boot_all(
-    guests: &[Guest],
-    mut order: Vec<usize>,
-    qemu: &Qemu,
-    initramfs: &Path,
-    directory: &Path,
-    gate: &Gate,
-) -> BTreeMap<usize, Ended> {
-    // Begin with the guests that run a share of the tests for which one guest is enough, as they take
-    // longest, and with newer kernels before older ones.
-    order.reverse();
-    order.sort_by_key(|it| guests[*it].kernel.share.is_none());
-    let next = AtomicUsize::new(0);
-    let consoles = Mutex::new(BTreeMap::new());
-    let boot = || {
-        while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let guest = &guests[*index];
-            let log = directory.join(format!("{}.log", guest.name()));
-            let start = Instant::now();
-            eprintln!("booting {}; its console goes to {}", guest.name(), log.display());
-            let console = qemu.boot(&guest.file, initramfs, &guest.parameters(), guest.clock, &log);
-            let ended = (console, start.elapsed().as_secs_f64());
-            consoles.lock().unwrap_or_else(PoisonError::into_inner).insert(*index, ended);
-        }
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(boot);
-        scope.spawn(|| {
-            gate.wait();
-            boot();
-        });
-    });
-    consoles.into_inner().unwrap_or_else(PoisonError::into_inner)
 }

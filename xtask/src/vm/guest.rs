@@ -10,7 +10,7 @@ use super::{
     runs::{Set, runs},
     table::{KERNELS, Kernel, SHARES},
 };
-use crate::{arch::Architecture, cost, kernels};
+use crate::{arch::Architecture, build, cost, kernels};
 
 /// A virtual machine, and what it runs.
 pub struct Guest {
@@ -49,13 +49,30 @@ impl Guest {
     }
 }
 
-/// The guests for whose kernels there is no file.
-pub fn missing() -> Result<Vec<&'static str>> {
+/// The guests that cannot be run here, each with the reason.
+pub fn missing() -> Result<Vec<String>> {
     let files = kernels::find(&[])?;
     let files: Vec<(&PathBuf, Architecture)> =
         files.iter().map(|it| Ok((it, kernels::architecture(it)?))).collect::<Result<_>>()?;
-    let has_none = |it: &&Kernel| !files.iter().any(|(file, arch)| is_file_of(file, *arch, it));
-    Ok(KERNELS.iter().filter(has_none).map(|it| it.name).collect())
+    let why = |kernel: &Kernel| {
+        let of_it = files.iter().find(|(file, arch)| is_file_of(file, *arch, kernel));
+        let reason = match of_it {
+            None => format!("{} names no directory with its file", kernels::DIRECTORY),
+            Some((_, arch)) => lacks(*arch)?,
+        };
+        Some(format!("{}: {reason}", kernel.name))
+    };
+    Ok(KERNELS.iter().filter_map(why).collect())
+}
+
+/// What this machine lacks for guests of this architecture.
+fn lacks(arch: Architecture) -> Option<String> {
+    let qemu = arch.qemu();
+    if which::which(qemu).is_err() {
+        return Some(format!("there is no {qemu}: `cargo xtask setup` installs it"));
+    }
+    let target = arch.target().filter(|it| !build::has_target(it))?;
+    Some(format!("Rust has no {target} here: `cargo xtask setup` installs it"))
 }
 
 /// The guests that were asked for.
@@ -77,7 +94,15 @@ pub fn guests(options: &Options) -> Result<Vec<Guest>> {
     files.dedup();
     for file in files {
         let arch = kernels::architecture(&file)?;
-        if options.arch != arch {
+        if options.arch.is_some_and(|it| it != arch) {
+            continue;
+        }
+        // What was asked for by its architecture must be run.
+        if options.arch.is_none()
+            && options.kernel.is_empty()
+            && let Some(reason) = lacks(arch)
+        {
+            println!("NOT TESTED: {}: {reason}", file.display());
             continue;
         }
         let known: Vec<&'static Kernel> =
@@ -106,13 +131,16 @@ pub fn guests(options: &Options) -> Result<Vec<Guest>> {
     if guests.is_empty() && options.cost {
         bail!("instructions are counted with the kernels {} only", cost::KERNELS.join(", "));
     }
+    if guests.is_empty() && options.kernel.is_empty() {
+        bail!("{} names no directory with a kernel that can be booted here", kernels::DIRECTORY);
+    }
     if guests.is_empty() {
         let names = KERNELS.iter().map(|it| it.name).collect::<Vec<_>>().join(", ");
         bail!("no guest of {names} is meant by {}", options.kernel.join(", "));
     }
     let has_share = |share| guests.iter().any(|it| it.kernel.share == Some(share));
     let leaves_out = options.kernel.is_empty()
-        && options.arch == Architecture::X86
+        && options.arch != Some(Architecture::Arm)
         && !options.everywhere
         && !options.cost;
     if leaves_out && !(0..SHARES).all(has_share) {
@@ -137,7 +165,7 @@ fn is_file_of(file: &Path, arch: Architecture, kernel: &Kernel) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::table::SIGNS, *};
 
     #[test]
     fn a_kernel_is_known_by_its_files_name() {
@@ -146,7 +174,7 @@ mod tests {
             let of_it = KERNELS.iter().filter(|it| is_file_of(Path::new(file), arch, it));
             of_it.map(|it| it.name).collect()
         };
-        assert_eq!(of("/arm64/vmlinuz-6.12-debian.gz"), ["6.12-debian-arm64"]);
+        assert_eq!(of("/arm64/vmlinuz-6.12-debian.gz"), ["6.12-debian-arm64", SIGNS]);
         assert_eq!(of("vmlinuz-6.1.0-50-cloud-arm64-unsigned"), ["6.1-debian-arm64"]);
         assert_eq!(of("/k/vmlinuz-6.12-debian"), ["6.12-debian", "6.12-debian,lockdown"]);
         assert_eq!(of("vmlinuz-6.12-override"), ["6.12-override"]);

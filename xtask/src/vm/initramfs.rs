@@ -26,15 +26,13 @@ pub fn write(path: &Path, binaries: &release::Binaries, arch: Architecture) -> R
         ("bin/kernel-tests".to_owned(), binaries.kernel_tests.clone()),
         ("bin/aiotrace".to_owned(), binaries.aiotrace.clone()),
         ("bin/aio-programs".to_owned(), binaries.programs.clone()),
+        // The other programs look for it beside themselves.
+        ("bin/aio-programs-32".to_owned(), binaries.programs_32.clone()),
         // busybox is linked with no library, and the init makes links to it for its many names.
         ("bin/busybox".to_owned(), busybox),
         ("etc/passwd".to_owned(), PathBuf::from("/etc/passwd")),
         ("etc/group".to_owned(), PathBuf::from("/etc/group")),
     ];
-    // The other programs look for it beside themselves.
-    files.extend(
-        binaries.programs_32.iter().map(|it| ("bin/aio-programs-32".to_owned(), it.clone())),
-    );
     // What another architecture's guest runs is linked with no library, and has no other programs.
     if arch.target().is_none() {
         files.extend(own(binaries, &files)?);

@@ -35,9 +35,9 @@ pub struct Options {
     /// it, all in AIOTRACE_KERNELS, or Debian's, fetched with apt
     #[arg(long, value_name = "FILE|NAME")]
     kernel: Vec<String>,
-    /// Use kernels of this architecture
-    #[arg(long, value_enum, default_value_t)]
-    arch: Architecture,
+    /// Use kernels of this architecture only
+    #[arg(long, value_enum)]
+    arch: Option<Architecture>,
     /// A probe set: auto, the best; trampoline, kprobe or syscall; or ptrace. May be repeated;
     /// without it, all tests run with auto, and the tests events:: with the others too
     #[arg(long, value_enum, value_name = "SET", conflicts_with = "cost")]
@@ -47,7 +47,7 @@ pub struct Options {
     #[arg(long, conflicts_with = "cost")]
     everywhere: bool,
     /// Put the results of all kernels into the table of docs/reference/kernels.md
-    #[arg(long, conflicts_with_all = ["kernel", "probes", "cost", "filter"])]
+    #[arg(long, conflicts_with_all = ["kernel", "arch", "probes", "cost", "filter"])]
     docs: bool,
     /// Count instructions instead, on an emulated processor that counts each of them, and compare
     /// the numbers with aiotrace/tests/kernel/cost.txt

@@ -2,7 +2,10 @@
 
 use clap::ValueEnum;
 
-use super::{Options, table::Kernel};
+use super::{
+    Options,
+    table::{Kernel, SIGNS},
+};
 use crate::arch::Architecture;
 
 /// A way in which the tests see events.
@@ -41,7 +44,7 @@ const ABOUT_CONCLUSIONS: &str = "events::,calls::,findings::,rings::,cases::,rep
 pub fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
     let filter = options.filter.clone();
     if kernel.arch != Architecture::X86.name() && !options.everywhere {
-        return arm_runs(options, filter);
+        return arm_runs(options, kernel, filter);
     }
     if !options.probes.is_empty() {
         let of = |set: Set| {
@@ -69,7 +72,8 @@ pub fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
 /// probed. The rest is the same code as on x86-64.
 const ABOUT_ARM: &str = "received::this_kernel,received::every_fault_by_file,\
     received::every_fault_by_write,received::without_a_name,events::submit_65,events::short,\
-    events::seccomp,events::exec,attach::a_call_in_progress_at_the_attach,ls::unreaped";
+    events::seccomp,events::exec,\
+    events::program_of_32_bits,calls::a_32_bit,attach::a_call_in_progress_at_the_attach,ls::unreaped,stacks::each_caller";
 /// What they run with the syscall set.
 const ABOUT_ARM_BY_TRACEPOINTS: &str =
     "events::submit_65,events::short,events::seccomp,events::destroy_in_flight,events::reap_ring";
@@ -77,8 +81,14 @@ const ABOUT_ARM_BY_TRACEPOINTS: &str =
 const ABOUT_ARM_BY_PTRACE: &str = "received::every_fault_by_ptrace,events::submit_65,events::short,\
     attach::a_call_in_progress_at_the_attach";
 
+/// What runs where the processor signs return addresses.
+const ABOUT_SIGNED: &str = "stacks::a_signed";
+
 /// The probe sets that a guest of arm64 runs, each with the filter of its tests.
-fn arm_runs(options: &Options, filter: Option<String>) -> Vec<(Set, String)> {
+fn arm_runs(options: &Options, kernel: &Kernel, filter: Option<String>) -> Vec<(Set, String)> {
+    if kernel.name == SIGNS {
+        return vec![(Set::Auto, filter.unwrap_or_else(|| ABOUT_SIGNED.to_owned()))];
+    }
     let all = [
         (Set::Auto, ABOUT_ARM),
         (Set::Syscall, ABOUT_ARM_BY_TRACEPOINTS),

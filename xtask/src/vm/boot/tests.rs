@@ -43,7 +43,7 @@ impl Replaced {
     fn boot(&self) -> Result<Console, String> {
         let path = Path::new("none");
         let log = self.directory.join("log");
-        let booted = self.qemu.boot(path, path, "", Clock::Real, &log);
+        let booted = self.qemu.boot(path, path, "qemu64", "", Clock::Real, &log);
         booted.map_err(|error| format!("{error:#}"))
     }
 }
