@@ -1,4 +1,4 @@
-//! The kernel's own formats: syscall numbers, `struct iocb`, `struct io_event`, the ring header.
+//! The kernel's own formats: `struct iocb`, `struct io_event`, the ring header.
 //!
 //! They come from include/uapi/linux/aio_abi.h and fs/aio.c (`struct aio_ring`) of Linux 6.12:
 //! <https://elixir.bootlin.com/linux/v6.12/source/include/uapi/linux/aio_abi.h>,
@@ -43,21 +43,6 @@ impl Syscall {
     pub const ALL: [Self; 6] =
         [Self::Setup, Self::Destroy, Self::Getevents, Self::Submit, Self::Cancel, Self::Pgetevents];
 
-    /// The call with this x86-64 number:
-    /// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_64.tbl#L218>
-    #[inline(always)]
-    pub const fn from_x86_64(number: u64) -> Option<Self> {
-        match number {
-            206 => Some(Self::Setup),
-            207 => Some(Self::Destroy),
-            208 => Some(Self::Getevents),
-            209 => Some(Self::Submit),
-            210 => Some(Self::Cancel),
-            333 => Some(Self::Pgetevents),
-            _ => None,
-        }
-    }
-
     /// The name in the manual.
     pub const fn name(self) -> &'static str {
         match self {
@@ -76,11 +61,11 @@ impl Syscall {
 #[repr(u32)]
 pub enum Abi {
     /// A 64-bit call.
-    X86_64 = 0,
+    Native = 0,
     /// A 32-bit call: pointers have four bytes, and `struct timespec` has two longs of four bytes.
-    I386 = 1,
+    Compat = 1,
     /// A 32-bit call whose timespec is that of a 64-bit call (io_pgetevents_time64).
-    I386Time64 = 2,
+    CompatTime64 = 2,
 }
 
 impl Abi {
@@ -88,9 +73,9 @@ impl Abi {
     #[inline(always)]
     pub const fn from_number(number: u32) -> Self {
         match number {
-            1 => Self::I386,
-            2 => Self::I386Time64,
-            _ => Self::X86_64,
+            1 => Self::Compat,
+            2 => Self::CompatTime64,
+            _ => Self::Native,
         }
     }
 
@@ -117,24 +102,8 @@ impl Abi {
     /// Whether pointers have four bytes.
     #[inline(always)]
     pub const fn is_32_bit(self) -> bool {
-        !matches!(self, Self::X86_64)
+        !matches!(self, Self::Native)
     }
-}
-
-/// The AIO call with this i386 number:
-/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_32.tbl#L260>
-#[inline(always)]
-pub const fn from_i386(number: u64) -> Option<(Syscall, Abi)> {
-    Some(match number {
-        245 => (Syscall::Setup, Abi::I386),
-        246 => (Syscall::Destroy, Abi::I386),
-        247 => (Syscall::Getevents, Abi::I386),
-        248 => (Syscall::Submit, Abi::I386),
-        249 => (Syscall::Cancel, Abi::I386),
-        385 => (Syscall::Pgetevents, Abi::I386),
-        416 => (Syscall::Pgetevents, Abi::I386Time64),
-        _ => return None,
-    })
 }
 
 /// `struct iocb`, as the program wrote it.

@@ -4,6 +4,7 @@
 #![no_std]
 
 pub mod abi;
+pub mod arch;
 pub mod counts;
 pub mod fault;
 pub mod names;

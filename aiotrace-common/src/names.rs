@@ -2,7 +2,7 @@
 //! stands only here. A host test of the `aiotrace` crate checks that the built object has each of
 //! them.
 
-use crate::abi::Syscall;
+use crate::{abi::Syscall, arch};
 
 /// How a program is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,63 +52,45 @@ pub const CALLS_BY_TRACEPOINT: [Program; 2] = [
     Program::new("sys_enter", Hook::Tracepoint, "sys_enter"),
 ];
 
-/// The kernel function that serves a native call.
-#[cfg(not(target_arch = "aarch64"))]
-macro_rules! native {
-    ($call:literal) => {
-        concat!("__x64_sys_io_", $call)
-    };
-}
-
-/// The kernel function that serves a native call, on arm64. (The loader refuses arm64 until
-/// somebody has run it there.)
-#[cfg(target_arch = "aarch64")]
-macro_rules! native {
-    ($call:literal) => {
-        concat!("__arm64_sys_io_", $call)
-    };
-}
-
 /// The programs at the functions that serve the calls: first all returns, then all entries. Their
 /// names begin with the way in which they are attached.
 macro_rules! calls {
     ($prefix:literal, $return:ident, $entry:ident) => {
-        calls!(@ $prefix, $return, $entry, "setup" "destroy" "submit" "getevents" "pgetevents" "cancel")
+        calls!(@ $prefix, $return, $entry,
+            "setup" 0, "destroy" 1, "submit" 2, "getevents" 3, "pgetevents" 4, "cancel" 5)
     };
-    (@ $prefix:literal, $return:ident, $entry:ident, $($call:literal)*) => {
+    (@ $prefix:literal, $return:ident, $entry:ident, $($call:literal $at:literal),*) => {
         [
             $(Program::new(
                 concat!($prefix, "exit_io_", $call),
                 Hook::$return,
-                native!($call),
+                arch::FUNCTIONS[$at],
             ),)*
             $(Program::new(
                 concat!($prefix, "enter_io_", $call),
                 Hook::$entry,
-                native!($call),
+                arch::FUNCTIONS[$at],
             ),)*
         ]
     };
 }
 
-/// The programs for calls of 32-bit programs: the return and the entry of each call. A kernel may
-/// have none of these functions.
+/// The programs for calls of 32-bit programs: the return and the entry of each call; `None` where the
+/// function for 64-bit programs serves them. A kernel may have none of these functions.
 macro_rules! compat_calls {
     ($prefix:literal, $return:ident, $entry:ident) => {
         compat_calls!(@ $prefix, $return, $entry,
-            "setup" "__ia32_compat_sys_io_setup",
-            "destroy" "__ia32_sys_io_destroy",
-            "submit" "__ia32_compat_sys_io_submit",
-            "getevents" "__ia32_sys_io_getevents_time32",
-            "pgetevents" "__ia32_compat_sys_io_pgetevents",
-            "pgetevents64" "__ia32_compat_sys_io_pgetevents_time64",
-            "cancel" "__ia32_sys_io_cancel")
+            "setup" 0, "destroy" 1, "submit" 2, "getevents" 3, "pgetevents" 4, "pgetevents64" 5,
+            "cancel" 6)
     };
     (@ $prefix:literal, $return:ident, $entry:ident, $($call:literal $at:literal),*) => {
-        [$([
-            Program::new(concat!($prefix, "exit32_io_", $call), Hook::$return, $at),
-            Program::new(concat!($prefix, "enter32_io_", $call), Hook::$entry, $at),
-        ]),*]
+        [$(match arch::COMPAT_FUNCTIONS[$at] {
+            Some(at) => Some([
+                Program::new(concat!($prefix, "exit32_io_", $call), Hook::$return, at),
+                Program::new(concat!($prefix, "enter32_io_", $call), Hook::$entry, at),
+            ]),
+            None => None,
+        }),*]
     };
 }
 
@@ -116,7 +98,7 @@ macro_rules! compat_calls {
 pub const CALLS_BY_TRAMPOLINE: [Program; 12] = calls!("", Return, Entry);
 
 /// See the calls of 32-bit programs at the kernel functions that serve them.
-pub const COMPAT_CALLS_BY_TRAMPOLINE: [[Program; 2]; 7] = compat_calls!("", Return, Entry);
+pub const COMPAT_CALLS_BY_TRAMPOLINE: [Option<[Program; 2]>; 7] = compat_calls!("", Return, Entry);
 
 /// See the calls at the same functions, by kprobes. Kprobes run with preemption off. Trampolines do
 /// not: on a kernel that can be preempted, the kernel skips a program if another thread was
@@ -127,7 +109,7 @@ pub const COMPAT_CALLS_BY_TRAMPOLINE: [[Program; 2]; 7] = compat_calls!("", Retu
 pub const CALLS_BY_KPROBE: [Program; 12] = calls!("kprobe_", KprobeReturn, KprobeEntry);
 
 /// See the calls of 32-bit programs by kprobes.
-pub const COMPAT_CALLS_BY_KPROBE: [[Program; 2]; 7] =
+pub const COMPAT_CALLS_BY_KPROBE: [Option<[Program; 2]>; 7] =
     compat_calls!("kprobe_", KprobeReturn, KprobeEntry);
 
 /// Attached with the programs above: sees the returns that they do not see, because a seccomp
@@ -277,12 +259,12 @@ pub const FILE_PERMISSION_AT: &str = "security_file_permission";
 
 /// The kernel functions that serve the native calls.
 pub const CALLS: [(Syscall, &str); 6] = [
-    (Syscall::Setup, native!("setup")),
-    (Syscall::Destroy, native!("destroy")),
-    (Syscall::Submit, native!("submit")),
-    (Syscall::Getevents, native!("getevents")),
-    (Syscall::Pgetevents, native!("pgetevents")),
-    (Syscall::Cancel, native!("cancel")),
+    (Syscall::Setup, arch::FUNCTIONS[0]),
+    (Syscall::Destroy, arch::FUNCTIONS[1]),
+    (Syscall::Submit, arch::FUNCTIONS[2]),
+    (Syscall::Getevents, arch::FUNCTIONS[3]),
+    (Syscall::Pgetevents, arch::FUNCTIONS[4]),
+    (Syscall::Cancel, arch::FUNCTIONS[5]),
 ];
 
 /// The counts of calls: [`CallRow`](crate::counts::CallRow).

@@ -3,6 +3,8 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
+use crate::arch;
+
 /// The values of [`Settings::target`]: which processes are traced.
 pub mod target {
     /// The processes in the map `TARGETS`.
@@ -15,9 +17,6 @@ pub mod target {
 
 /// The offset of a member that the kernel's BTF does not have; what needs it is turned off.
 pub const ABSENT: u32 = u32::MAX;
-/// The size of a kernel stack, at whose end are the registers of a system call; without KASAN:
-/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/include/asm/page_64_types.h#L16>
-pub const KERNEL_STACK: u32 = 16 << 10;
 
 /// The read-only settings of the probes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -73,8 +72,8 @@ pub struct Settings {
     /// 1: the kernel gives the running task as a pointer that programs may follow (since Linux
     /// 5.11).
     pub typed_task: u32,
-    /// Fills up to a multiple of eight.
-    pub reserved: u32,
+    /// The size of a kernel stack, where that is not the same on all kernels of an architecture.
+    pub kernel_stack: u32,
     /// The offsets of the members that the probes read.
     pub offsets: Offsets,
 }
@@ -82,7 +81,7 @@ pub struct Settings {
 /// Each line is one offset: its name, the structure, and the path to the member; with no path, it
 /// is the size of the structure.
 macro_rules! offsets {
-    ($($name:ident: $structure:literal [$($member:literal),*];)*) => {
+    ($($name:ident: $structure:literal [$($member:expr),*];)*) => {
         /// Byte offsets in kernel structures, from the running kernel's BTF ([`ABSENT`] if it has
         /// no such member), and the sizes of some.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -101,7 +100,7 @@ macro_rules! offsets {
 }
 
 offsets! {
-    task_thread_info_status: "task_struct" ["thread_info", "status"];
+    task_thread_info_compat: "task_struct" ["thread_info", arch::COMPAT_MEMBER];
     task_pid: "task_struct" ["pid"];
     task_tgid: "task_struct" ["tgid"];
     task_group_leader: "task_struct" ["group_leader"];

@@ -5,7 +5,7 @@
 
 use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 
-use crate::abi::Abi;
+use crate::{abi::Abi, arch};
 
 /// A call that is watched.
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -115,82 +115,10 @@ impl Call {
         Self::IoUringSetup,
     ];
 
-    /// The call with this x86-64 number:
-    /// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_64.tbl#L12>
-    #[inline(always)]
-    pub const fn from_x86_64(number: u64) -> Option<Self> {
-        Some(match number {
-            0 => Self::Read,
-            1 => Self::Write,
-            17 => Self::Pread,
-            18 => Self::Pwrite,
-            74 => Self::Fsync,
-            75 => Self::Fdatasync,
-            295 => Self::Preadv,
-            296 => Self::Pwritev,
-            327 => Self::Preadv2,
-            328 => Self::Pwritev2,
-            3 => Self::Close,
-            9 => Self::Mmap,
-            11 => Self::Munmap,
-            19 => Self::Readv,
-            20 => Self::Writev,
-            26 => Self::Msync,
-            33 => Self::Dup2,
-            40 => Self::Sendfile,
-            162 => Self::Sync,
-            275 => Self::Splice,
-            285 => Self::Fallocate,
-            292 => Self::Dup3,
-            306 => Self::Syncfs,
-            326 => Self::CopyFileRange,
-            425 => Self::IoUringSetup,
-            426 => Self::IoUringEnter,
-            436 => Self::CloseRange,
-            _ => return None,
-        })
-    }
-
-    /// The call with this i386 number:
-    /// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_32.tbl#L18>
-    #[inline(always)]
-    pub const fn from_i386(number: u64) -> Option<Self> {
-        Some(match number {
-            3 => Self::Read,
-            4 => Self::Write,
-            118 => Self::Fsync,
-            148 => Self::Fdatasync,
-            180 => Self::Pread,
-            181 => Self::Pwrite,
-            333 => Self::Preadv,
-            334 => Self::Pwritev,
-            378 => Self::Preadv2,
-            379 => Self::Pwritev2,
-            6 => Self::Close,
-            36 => Self::Sync,
-            63 => Self::Dup2,
-            91 => Self::Munmap,
-            144 => Self::Msync,
-            145 => Self::Readv,
-            146 => Self::Writev,
-            187 | 239 => Self::Sendfile,
-            192 => Self::Mmap,
-            313 => Self::Splice,
-            324 => Self::Fallocate,
-            330 => Self::Dup3,
-            344 => Self::Syncfs,
-            377 => Self::CopyFileRange,
-            425 => Self::IoUringSetup,
-            426 => Self::IoUringEnter,
-            436 => Self::CloseRange,
-            _ => return None,
-        })
-    }
-
     /// The call with this number, in the table of 64-bit or of 32-bit calls.
     #[inline(always)]
     pub const fn from_number(abi: Abi, number: u64) -> Option<Self> {
-        if abi.is_32_bit() { Self::from_i386(number) } else { Self::from_x86_64(number) }
+        if abi.is_32_bit() { arch::compat_synchronous(number) } else { arch::synchronous(number) }
     }
 
     /// The name in the manual.
@@ -346,8 +274,11 @@ impl Call {
     #[inline(always)]
     pub const fn offset(self, abi: Abi, args: &[u64; 6]) -> Option<i64> {
         let offset = match abi {
-            Abi::X86_64 => args[3] as i64,
-            _ => ((args[4] & 0xffff_ffff) << 32 | args[3] & 0xffff_ffff) as i64,
+            Abi::Native => args[3] as i64,
+            _ => {
+                let low = arch::compat_position(self);
+                ((args[low + 1] & 0xffff_ffff) << 32 | args[low] & 0xffff_ffff) as i64
+            }
         };
         match self {
             Self::Pread | Self::Pwrite | Self::Preadv | Self::Pwritev => Some(offset),
@@ -362,15 +293,26 @@ impl Call {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::{aarch64, x86_64};
 
     #[test]
     fn each_call_has_a_number_in_both_tables() {
-        let count = |of: fn(u64) -> Option<Call>| (0..600).filter_map(of).count();
-        assert_eq!(count(Call::from_x86_64), Call::ALL.len());
-        assert_eq!(count(Call::from_i386), Call::ALL.len() + 1, "sendfile64, too");
-        for call in Call::ALL {
-            assert!((0..600).any(|it| Call::from_x86_64(it) == Some(call)), "{call:?}");
-            assert!((0..600).any(|it| Call::from_i386(it) == Some(call)), "{call:?}");
+        type Table = fn(u64) -> Option<Call>;
+        let count = |of: Table| (0..600).filter_map(of).count();
+        assert_eq!(count(x86_64::synchronous), Call::ALL.len());
+        assert_eq!(count(x86_64::compat_synchronous), Call::ALL.len() + 1, "sendfile64, too");
+        assert_eq!(count(aarch64::synchronous), Call::ALL.len() - 1, "it has no dup2");
+        assert_eq!(count(aarch64::compat_synchronous), Call::ALL.len() + 1, "sendfile64, too");
+        let tables: [Table; 4] = [
+            x86_64::synchronous,
+            x86_64::compat_synchronous,
+            aarch64::synchronous,
+            aarch64::compat_synchronous,
+        ];
+        for (number, table) in tables.into_iter().enumerate() {
+            for call in Call::ALL.into_iter().filter(|it| number != 2 || *it != Call::Dup2) {
+                assert!((0..600).any(|it| table(it) == Some(call)), "{number}: {call:?}");
+            }
         }
     }
 
@@ -392,7 +334,7 @@ mod tests {
         let mmap = |prot, flags, fd: u64, ret| {
             let args = [0, 4096, prot, flags, fd, 0];
             let told = Call::Mmap.is_told(&args, ret);
-            told.then(|| (Call::Mmap.fd(&args), Call::Mmap.count(Abi::X86_64, &args)))
+            told.then(|| (Call::Mmap.fd(&args), Call::Mmap.count(Abi::Native, &args)))
         };
         assert_eq!(mmap(3, 1, 5, 0x7f00_0000_0000), Some((5, 1)), "MAP_SHARED");
         assert_eq!(mmap(3, 3, 5, 0x7f00_0000_0000), Some((5, 1)), "MAP_SHARED_VALIDATE");
@@ -406,26 +348,28 @@ mod tests {
     #[test]
     fn what_is_appended_has_no_place() {
         let args = [3, 0x1000, 1, 4096, 0, 0x10];
-        assert_eq!(Call::Pwritev2.offset(Abi::X86_64, &args), None);
-        assert!(!Call::Pwritev2.is_at_position(Abi::X86_64, &args));
+        assert_eq!(Call::Pwritev2.offset(Abi::Native, &args), None);
+        assert!(!Call::Pwritev2.is_at_position(Abi::Native, &args));
         assert_eq!(
-            Call::Preadv2.offset(Abi::X86_64, &args),
+            Call::Preadv2.offset(Abi::Native, &args),
             Some(4096),
             "it says nothing of reads"
         );
         let anywhere = [3, 0x1000, 1, u64::MAX, 0, 0];
-        assert!(Call::Pwritev2.is_at_position(Abi::X86_64, &anywhere));
-        assert_eq!(Call::Write.memory(Abi::I386, &[3, 0xf_0000_1000, 1, 0, 0, 0]), 0x1000);
+        assert!(Call::Pwritev2.is_at_position(Abi::Native, &anywhere));
+        assert_eq!(Call::Write.memory(Abi::Compat, &[3, 0xf_0000_1000, 1, 0, 0, 0]), 0x1000);
     }
 
     #[test]
     fn an_offset_has_one_register_or_two() {
-        let args = [3, 0, 4096, 0x1_0000_2000, 7, 0];
-        assert_eq!(Call::Pwrite.offset(Abi::X86_64, &args), Some(0x1_0000_2000));
-        assert_eq!(Call::Pwrite.offset(Abi::I386, &args), Some(0x7_0000_2000));
-        assert_eq!(Call::Write.offset(Abi::X86_64, &args), None);
+        let args = [3, 0, 4096, 0x1_0000_2000, 7, 9];
+        assert_eq!(Call::Pwrite.offset(Abi::Native, &args), Some(0x1_0000_2000));
+        assert_eq!(Call::Pwritev.offset(Abi::Compat, &args), Some(0x7_0000_2000));
+        let place = (x86_64::compat_position(Call::Pread), aarch64::compat_position(Call::Pread));
+        assert_eq!(place, (3, 4), "the EABI leaves a register out");
+        assert_eq!(Call::Write.offset(Abi::Native, &args), None);
         let anywhere = [3, 0, 1, u64::MAX, u64::MAX, 0];
-        assert_eq!(Call::Preadv2.offset(Abi::X86_64, &anywhere), None);
-        assert_eq!(Call::Preadv.offset(Abi::X86_64, &anywhere), Some(-1));
+        assert_eq!(Call::Preadv2.offset(Abi::Native, &anywhere), None);
+        assert_eq!(Call::Preadv.offset(Abi::Native, &anywhere), Some(-1));
     }
 }

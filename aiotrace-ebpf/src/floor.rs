@@ -3,6 +3,8 @@
 #![no_std]
 #![no_main]
 
+use aiotrace_common::arch::aio_call;
+use aiotrace_ebpf::arch;
 use aya_ebpf::{
     helpers::bpf_get_current_pid_tgid,
     macros::{btf_tracepoint, map},
@@ -24,10 +26,6 @@ static TARGET: u32 = 0;
 /// 64 bytes: half of what aiotrace sends for a pair of calls.
 type Record = [u64; 8];
 
-/// io_setup, io_destroy, io_getevents, io_submit and io_cancel have consecutive numbers:
-/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/entry/syscalls/syscall_64.tbl#L218>
-const CALLS: core::ops::RangeInclusive<u64> = 206..=210;
-
 #[btf_tracepoint(function = "sys_enter")]
 fn empty_enter(_: BtfTracePointContext) -> i32 {
     0
@@ -46,9 +44,8 @@ fn ring_enter(ctx: BtfTracePointContext) -> i32 {
 
 #[btf_tracepoint(function = "sys_exit")]
 fn ring_exit(ctx: BtfTracePointContext) -> i32 {
-    let registers: *const u64 = ctx.arg(0);
-    // SAFETY: the kernel's `struct pt_regs`, whose word 15 is orig_ax; BTF lets the verifier check it.
-    send(unsafe { *registers.add(15) });
+    // SAFETY: the kernel's `struct pt_regs`; BTF lets the verifier check it.
+    send(unsafe { arch::number(ctx.arg(0)) });
     0
 }
 
@@ -56,7 +53,7 @@ fn ring_exit(ctx: BtfTracePointContext) -> i32 {
 fn send(call: u64) {
     // SAFETY: a plain read of an initialized static; volatile, because the loader changes it.
     let target = unsafe { core::ptr::read_volatile(&raw const TARGET) };
-    if !CALLS.contains(&call) || (bpf_get_current_pid_tgid() >> 32) as u32 != target {
+    if aio_call(call).is_none() || (bpf_get_current_pid_tgid() >> 32) as u32 != target {
         return;
     }
     match RECORDS.reserve::<Record>(0) {

@@ -1,9 +1,11 @@
 //! What all BPF objects share: the settings, and the reads of the kernel's structures.
 #![no_std]
 
+pub mod arch;
 pub mod kernel;
 pub mod settings;
 pub mod task;
+pub mod user;
 
 /// Reads one field of the settings. The read is volatile, because the loader changes the value
 /// without the compiler knowing.

@@ -26,17 +26,16 @@ mod stack;
 mod switches;
 mod targets;
 mod threads;
-mod user;
 
 use aiotrace_common::{
-    abi::{Abi, Syscall, from_i386},
+    abi::{Abi, Syscall},
+    arch,
     fault::mechanism,
     record::{Lost, Thread},
 };
-use aiotrace_ebpf::{kernel, settings, task};
+use aiotrace_ebpf::{arch::abi_served, kernel, settings, task, user};
 use aya_ebpf::{
     EbpfContext as _,
-    bindings::pt_regs,
     macros::{btf_tracepoint, fentry, fexit, kprobe, kretprobe},
     programs::{BtfTracePointContext, FEntryContext, FExitContext, ProbeContext, RetProbeContext},
 };
@@ -46,19 +45,15 @@ use crate::{
         calls::{self, Unseen},
         complete, context, fault, lifetime, synchronous,
     },
-    registers::{arguments, arguments_at, place, place_at},
+    registers::{arguments, arguments_at, number, place, place_at},
     settings::setting,
     task::Task,
 };
 
-/// The AIO call with this number. The tables of 64-bit and of 32-bit calls can be searched one
-/// after the other: no number is an AIO call in both.
+/// The AIO call with this number.
 #[inline(always)]
 fn aio_call(number: u64) -> Option<(Syscall, Abi)> {
-    match Syscall::from_x86_64(number) {
-        Some(syscall) => Some((syscall, Abi::X86_64)),
-        None => from_i386(number),
-    }
+    arch::any_aio_call(number, task::in_compat_syscall)
 }
 
 #[btf_tracepoint(function = "sys_enter")]
@@ -81,9 +76,8 @@ fn entered(ctx: &BtfTracePointContext, judge: impl FnOnce(&mut Thread, Syscall))
 
 #[btf_tracepoint(function = "sys_exit")]
 fn sys_exit(ctx: BtfTracePointContext) -> i32 {
-    let regs: *const pt_regs = ctx.arg(0);
-    // SAFETY: the tracepoint's first argument is a valid pt_regs; the verifier checks the access.
-    let number = unsafe { (*regs).orig_rax };
+    let regs = ctx.arg(0);
+    let number = number(regs);
     if let Some((syscall, abi)) = aio_call(number) {
         let args = || arguments(syscall, abi, regs);
         calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Tell);
@@ -96,9 +90,8 @@ fn sys_exit(ctx: BtfTracePointContext) -> i32 {
 /// Records the calls that [`sys_exit`] sees and that trampolines and kprobes do not see.
 #[btf_tracepoint(function = "sys_exit")]
 fn unseen_exit(ctx: BtfTracePointContext) -> i32 {
-    let regs: *const pt_regs = ctx.arg(0);
-    // SAFETY: as in `sys_exit`.
-    let number = unsafe { (*regs).orig_rax };
+    let regs = ctx.arg(0);
+    let number = number(regs);
     if let Some((syscall, abi)) = aio_call(number)
         && !calls::was_left(abi)
     {
@@ -110,29 +103,29 @@ fn unseen_exit(ctx: BtfTracePointContext) -> i32 {
 
 /// The kernel functions that serve the calls, and the probes at their entry and at their return.
 macro_rules! trampolines {
-    ($($enter:ident, $exit:ident, $at:literal, $syscall:ident, $abi:ident;)*) => {
+    ($($enter:ident, $exit:ident, $syscall:ident, $abi:ident;)*) => {
         $(
-            #[fentry(function = $at)]
+            #[fentry]
             fn $enter(ctx: FEntryContext) -> i32 {
                 let regs = if setting!(registers_on_stack) == 0 {
                     ctx.arg(0)
                 } else {
                     core::ptr::null()
                 };
-                let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
+                let (syscall, abi) = (Syscall::$syscall, abi_served(Abi::$abi));
                 let args = || arguments(syscall, abi, regs);
                 settle(calls::enter(syscall, abi, args, || place(regs)));
                 0
             }
 
-            #[fexit(function = $at)]
+            #[fexit]
             fn $exit(ctx: FExitContext) -> i32 {
                 let regs = if setting!(registers_on_stack) == 0 {
                     ctx.arg(0)
                 } else {
                     core::ptr::null()
                 };
-                let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
+                let (syscall, abi) = (Syscall::$syscall, abi_served(Abi::$abi));
                 let args = || arguments(syscall, abi, regs);
                 calls::exit(syscall, abi, args, ctx.arg(1), Unseen::Missed);
                 0
@@ -142,19 +135,19 @@ macro_rules! trampolines {
 }
 
 trampolines! {
-    enter_io_setup, exit_io_setup, "__x64_sys_io_setup", Setup, X86_64;
-    enter_io_destroy, exit_io_destroy, "__x64_sys_io_destroy", Destroy, X86_64;
-    enter_io_submit, exit_io_submit, "__x64_sys_io_submit", Submit, X86_64;
-    enter_io_getevents, exit_io_getevents, "__x64_sys_io_getevents", Getevents, X86_64;
-    enter_io_pgetevents, exit_io_pgetevents, "__x64_sys_io_pgetevents", Pgetevents, X86_64;
-    enter_io_cancel, exit_io_cancel, "__x64_sys_io_cancel", Cancel, X86_64;
-    enter32_io_setup, exit32_io_setup, "__ia32_compat_sys_io_setup", Setup, I386;
-    enter32_io_destroy, exit32_io_destroy, "__ia32_sys_io_destroy", Destroy, I386;
-    enter32_io_submit, exit32_io_submit, "__ia32_compat_sys_io_submit", Submit, I386;
-    enter32_io_getevents, exit32_io_getevents, "__ia32_sys_io_getevents_time32", Getevents, I386;
-    enter32_io_pgetevents, exit32_io_pgetevents, "__ia32_compat_sys_io_pgetevents", Pgetevents, I386;
-    enter32_io_pgetevents64, exit32_io_pgetevents64, "__ia32_compat_sys_io_pgetevents_time64", Pgetevents, I386Time64;
-    enter32_io_cancel, exit32_io_cancel, "__ia32_sys_io_cancel", Cancel, I386;
+    enter_io_setup, exit_io_setup, Setup, Native;
+    enter_io_destroy, exit_io_destroy, Destroy, Native;
+    enter_io_submit, exit_io_submit, Submit, Native;
+    enter_io_getevents, exit_io_getevents, Getevents, Native;
+    enter_io_pgetevents, exit_io_pgetevents, Pgetevents, Native;
+    enter_io_cancel, exit_io_cancel, Cancel, Native;
+    enter32_io_setup, exit32_io_setup, Setup, Compat;
+    enter32_io_destroy, exit32_io_destroy, Destroy, Compat;
+    enter32_io_submit, exit32_io_submit, Submit, Compat;
+    enter32_io_getevents, exit32_io_getevents, Getevents, Compat;
+    enter32_io_pgetevents, exit32_io_pgetevents, Pgetevents, Compat;
+    enter32_io_pgetevents64, exit32_io_pgetevents64, Pgetevents, CompatTime64;
+    enter32_io_cancel, exit32_io_cancel, Cancel, Compat;
 }
 
 /// The same kernel functions, hooked by kprobes.
@@ -163,7 +156,7 @@ macro_rules! kprobes {
         $(
             #[kprobe]
             fn $enter(ctx: ProbeContext) -> u32 {
-                let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
+                let (syscall, abi) = (Syscall::$syscall, abi_served(Abi::$abi));
                 if let Some(regs) = ctx.arg::<*const u8>(0) {
                     let args = || arguments_at(syscall, abi, regs);
                     settle(calls::enter(syscall, abi, args, || place_at(regs)));
@@ -173,7 +166,7 @@ macro_rules! kprobes {
 
             #[kretprobe]
             fn $exit(ctx: RetProbeContext) -> u32 {
-                let (syscall, abi) = (Syscall::$syscall, Abi::$abi);
+                let (syscall, abi) = (Syscall::$syscall, abi_served(Abi::$abi));
                 // Only a call that was seen entered is recorded here, so its arguments are known.
                 calls::exit(syscall, abi, || [0; 6], ctx.ret(), Unseen::Ignore);
                 0
@@ -183,19 +176,19 @@ macro_rules! kprobes {
 }
 
 kprobes! {
-    kprobe_enter_io_setup, kprobe_exit_io_setup, Setup, X86_64;
-    kprobe_enter_io_destroy, kprobe_exit_io_destroy, Destroy, X86_64;
-    kprobe_enter_io_submit, kprobe_exit_io_submit, Submit, X86_64;
-    kprobe_enter_io_getevents, kprobe_exit_io_getevents, Getevents, X86_64;
-    kprobe_enter_io_pgetevents, kprobe_exit_io_pgetevents, Pgetevents, X86_64;
-    kprobe_enter_io_cancel, kprobe_exit_io_cancel, Cancel, X86_64;
-    kprobe_enter32_io_setup, kprobe_exit32_io_setup, Setup, I386;
-    kprobe_enter32_io_destroy, kprobe_exit32_io_destroy, Destroy, I386;
-    kprobe_enter32_io_submit, kprobe_exit32_io_submit, Submit, I386;
-    kprobe_enter32_io_getevents, kprobe_exit32_io_getevents, Getevents, I386;
-    kprobe_enter32_io_pgetevents, kprobe_exit32_io_pgetevents, Pgetevents, I386;
-    kprobe_enter32_io_pgetevents64, kprobe_exit32_io_pgetevents64, Pgetevents, I386Time64;
-    kprobe_enter32_io_cancel, kprobe_exit32_io_cancel, Cancel, I386;
+    kprobe_enter_io_setup, kprobe_exit_io_setup, Setup, Native;
+    kprobe_enter_io_destroy, kprobe_exit_io_destroy, Destroy, Native;
+    kprobe_enter_io_submit, kprobe_exit_io_submit, Submit, Native;
+    kprobe_enter_io_getevents, kprobe_exit_io_getevents, Getevents, Native;
+    kprobe_enter_io_pgetevents, kprobe_exit_io_pgetevents, Pgetevents, Native;
+    kprobe_enter_io_cancel, kprobe_exit_io_cancel, Cancel, Native;
+    kprobe_enter32_io_setup, kprobe_exit32_io_setup, Setup, Compat;
+    kprobe_enter32_io_destroy, kprobe_exit32_io_destroy, Destroy, Compat;
+    kprobe_enter32_io_submit, kprobe_exit32_io_submit, Submit, Compat;
+    kprobe_enter32_io_getevents, kprobe_exit32_io_getevents, Getevents, Compat;
+    kprobe_enter32_io_pgetevents, kprobe_exit32_io_pgetevents, Pgetevents, Compat;
+    kprobe_enter32_io_pgetevents64, kprobe_exit32_io_pgetevents64, Pgetevents, CompatTime64;
+    kprobe_enter32_io_cancel, kprobe_exit32_io_cancel, Cancel, Compat;
 }
 
 // `struct kioctx *ioctx_alloc(unsigned nr_events)`. The return value follows the arguments;
@@ -346,9 +339,8 @@ judges! {
 /// The AIO call that returns.
 #[inline(always)]
 fn call_left(ctx: &BtfTracePointContext) -> Option<Syscall> {
-    let regs: *const pt_regs = ctx.arg(0);
-    // SAFETY: as in `sys_exit`.
-    let number = unsafe { (*regs).orig_rax };
+    let regs = ctx.arg(0);
+    let number = number(regs);
     aio_call(number).map(|(syscall, _)| syscall)
 }
 

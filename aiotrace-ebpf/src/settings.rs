@@ -25,13 +25,13 @@ pub static SETTINGS: Settings = Settings {
     only_fd: 0,
     only_pid: 0,
     typed_task: 0,
-    reserved: 0,
+    kernel_stack: 0,
     offsets: OFFSETS,
 };
 
 /// Placeholders: the loader replaces them by the offsets of the running kernel.
 const OFFSETS: Offsets = Offsets {
-    task_thread_info_status: 0,
+    task_thread_info_compat: 0,
     task_pid: 0,
     task_tgid: 0,
     task_group_leader: 0,

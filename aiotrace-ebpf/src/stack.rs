@@ -8,6 +8,7 @@
 
 use aiotrace_common::{
     abi::Syscall,
+    arch::Place,
     record::{Kind, KnownStack, PAGE, STACK_PAGES, STACK_VARIANTS, Stack, StackKey, Thread},
 };
 use aya_ebpf::{
@@ -51,7 +52,7 @@ static STACK_SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(2, 0)
 
 /// Sends the stack, if the settings ask for it at this call.
 #[inline(always)]
-pub fn entered(thread: &mut Thread, syscall: Syscall, place: impl FnOnce() -> [u64; 3]) {
+pub fn entered(thread: &mut Thread, syscall: Syscall, place: impl FnOnce() -> Place) {
     let (slot, wanted) = match syscall {
         Syscall::Setup => (0, setting!(setup_stack_pages)),
         Syscall::Submit => (1, setting!(submit_stack_pages)),
@@ -61,15 +62,16 @@ pub fn entered(thread: &mut Thread, syscall: Syscall, place: impl FnOnce() -> [u
         return;
     }
     let Some(scratch) = STACK_SCRATCH.get_ptr_mut(slot) else { return };
-    let [ip, sp, bp] = place();
+    let Place { ip, sp, bp, link } = place();
     // SAFETY: scratch memory of this CPU and program.
     let scratch = unsafe { &mut *scratch };
     scratch.wanted = wanted;
     let record = &mut scratch.record;
     record.header = records::first_header(thread, Kind::Stack, 0, thread.entered);
-    (record.ip, record.sp, record.bp) = (ip, sp, bp);
+    let at = &mut record.place;
+    (at.ip, at.sp, at.bp, at.link) = (ip, sp, bp, link);
     (record.space, record.known) = (thread.space, 0);
-    scratch.key = StackKey { space: thread.space, ip, sp, bp, variant: 0 };
+    scratch.key = StackKey { space: thread.space, place: Place { ip, sp, bp, link }, variant: 0 };
     for variant in 0..STACK_VARIANTS {
         scratch.key.variant = variant;
         if is_known(slot) != 0 {
@@ -129,7 +131,7 @@ pub extern "C" fn send_stack(slot: u32) -> u32 {
     let Some(scratch) = STACK_SCRATCH.get_ptr_mut(slot) else { return 0 };
     // SAFETY: scratch memory of this CPU and program.
     let Scratch { record, pages, wanted, size, .. } = unsafe { &mut *scratch };
-    let first = record.sp & !(PAGE as u64 - 1);
+    let first = record.place.sp & !(PAGE as u64 - 1);
     let wanted = *wanted;
     (record.pages, record.read) = (0, 0);
     *size = size_of::<Stack>() as u32;

@@ -1,13 +1,10 @@
 //! Reads the kernel's `task_struct`, at the offsets that the loader took from BTF.
 
-use aiotrace_common::settings::ABSENT;
+use aiotrace_common::{arch::COMPAT_BIT, settings::ABSENT};
 use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_get_current_task, generated};
 
 use crate::{kernel::read, setting};
 
-/// `TS_COMPAT`: a 32-bit system call is being served.
-/// <https://elixir.bootlin.com/linux/v6.12.117/source/arch/x86/include/asm/thread_info.h#L223>
-const TS_COMPAT: u32 = 2;
 /// `SIGNAL_GROUP_EXIT`:
 /// <https://elixir.bootlin.com/linux/v6.12.117/source/include/linux/sched/signal.h#L257>
 const SIGNAL_GROUP_EXIT: u32 = 4;
@@ -193,7 +190,7 @@ fn find_id(pid: *const u8) -> Option<u32> {
 /// this at every call, so it is read without a helper that copies, where that is possible.
 #[inline(always)]
 pub fn in_compat_syscall() -> bool {
-    let offset = setting!(offsets.task_thread_info_status);
+    let offset = setting!(offsets.task_thread_info_compat);
     let status = if setting!(typed_task) != 0 && offset != ABSENT {
         // SAFETY: the verifier checks the access, and that the helper gives a task.
         unsafe {
@@ -203,7 +200,7 @@ pub fn in_compat_syscall() -> bool {
     } else {
         read(Task::current().0, offset).unwrap_or(0)
     };
-    status & TS_COMPAT != 0
+    status & COMPAT_BIT != 0
 }
 
 /// The kernel's numbers of the running task, without a memory access.

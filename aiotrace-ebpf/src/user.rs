@@ -73,7 +73,7 @@ pub fn read_pointer(to: &mut u64, address: u64, abi: Abi) -> u32 {
 /// Reads a timeout, as [`read_or_fail`] does.
 #[inline(always)]
 pub fn read_timespec(to: &mut Timespec, address: u64, abi: Abi) -> u32 {
-    if !matches!(abi, Abi::I386) {
+    if !matches!(abi, Abi::Compat) {
         return read_or_fail(to, address);
     }
     let mut narrow = [0i32; 2];

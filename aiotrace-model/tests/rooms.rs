@@ -60,6 +60,7 @@ const ROOMS_OF_PROGRAM: &[&str] = &[
     "model",
     "clock",
     "failure",
+    "arch",
     "seccomp",
     "proc",
     "errand",

@@ -11,8 +11,9 @@ use nix::{
 /// The clock of a trace that begins now.
 pub fn now() -> Clock {
     let start = monotonic();
-    let wall = read(ClockId::CLOCK_REALTIME);
-    Clock { start, to_wall: wall as i64 - start as i64 }
+    let (wall, boot) = (read(ClockId::CLOCK_REALTIME), read(ClockId::CLOCK_BOOTTIME));
+    let more_than_start = |other: u64| other as i64 - start as i64;
+    Clock { start, to_wall: more_than_start(wall), to_boot: more_than_start(boot) }
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC.
@@ -21,7 +22,7 @@ pub fn monotonic() -> u64 {
 }
 
 fn read(clock: ClockId) -> u64 {
-    // The reads do not fail, as these two clocks exist on every kernel.
+    // The reads do not fail, as these clocks exist on every kernel.
     clock_gettime(clock).map_or(0, |time| {
         (time.tv_sec() as u64).saturating_mul(1_000_000_000).saturating_add(time.tv_nsec() as u64)
     })

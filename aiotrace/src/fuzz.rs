@@ -115,6 +115,7 @@ fn tell(bytes: &[u8], output: &mut dyn Output, (known, functions): &(Known, Func
                 functions.set((module, offset), found);
                 Ok(())
             }
+            Item::Process { .. } => Ok(()),
             Item::Report(told) => output.report(&told, &model.report(), None),
             Item::End(told) => {
                 ended = Some(told);

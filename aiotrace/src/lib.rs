@@ -42,6 +42,7 @@
 //! # }
 //! ```
 
+pub mod arch;
 pub mod cli;
 pub mod clock;
 pub mod errand;

@@ -6,9 +6,6 @@ use std::mem::offset_of;
 use libc::sock_filter;
 use nix::errno::Errno;
 
-/// `AUDIT_ARCH_X86_64` of include/uapi/linux/audit.h.
-pub const X86_64: u32 = 0xc000_003e;
-
 /// The instruction that loads a word of `struct seccomp_data`.
 pub const LOAD: u16 = 0x20;
 /// The instruction that jumps if the loaded word is equal to a number.

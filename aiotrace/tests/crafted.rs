@@ -22,6 +22,7 @@ use aiotrace::{
         recording::{Item, Writer},
     },
     stacks::{Frame, Module, ModuleId, Place, child::Function},
+    trace::Machine,
 };
 use aiotrace_common::{abi, record::ITEMS_PER_CALL};
 use nix::sys::resource::{UsageWho, getrusage};
@@ -36,10 +37,18 @@ impl Crafted {
     /// Begins a recording with this text in place of every word of ours.
     fn begin(word: &'static str) -> Self {
         let mut crafted = Self(Writer::new(Vec::new()).unwrap());
-        let clock = Clock { start: 1, to_wall: 0 };
+        let clock = Clock { start: 1, to_wall: 0, to_boot: 0 };
         let rule = FaultRule { text: format!("io_submit:error={word}"), mechanism: word.into() };
         let faults = Some(Faults { seed: 1, dry_run: false, rules: vec![rule] });
-        let start = Start { clock, probes: word.into(), lacks: vec![word.into()], faults };
+        let machine = Machine {
+            arch: word.into(),
+            page_size: u64::MAX,
+            kernel: Some(word.to_owned()),
+            host: Some(word.to_owned()),
+            boot_id: Some(word.to_owned()),
+        };
+        let lacks = vec![word.into()];
+        let start = Start { clock, machine, probes: word.into(), lacks, faults };
         let settings = Settings {
             thresholds: Thresholds::default(),
             exact_completions: true,

@@ -29,6 +29,7 @@ use aiotrace::{
     },
     source::{Losses, ProbeRuns},
     stacks::{Frame, Module, ModuleId, Place, Stack, Symbolizer, child::Function},
+    trace::Machine,
 };
 use aiotrace_common::abi;
 use jiff::tz::TimeZone;
@@ -364,10 +365,17 @@ fn paths() -> Paths {
 fn written(make: impl FnOnce(Shared) -> Box<dyn Output>) -> String {
     let shared = Shared::default();
     let mut output = make(shared.clone());
-    let clock = Clock { start: 1_000_000_000, to_wall: 1_700_000_000_000_000_000 };
+    let clock = Clock { start: 1_000_000_000, to_wall: 1_700_000_000_000_000_000, to_boot: 0 };
     output
         .start(&Start {
             clock,
+            machine: Machine {
+                arch: "aarch64".into(),
+                page_size: 4096,
+                kernel: Some("6.12.0".to_owned()),
+                host: Some("a host".to_owned()),
+                boot_id: None,
+            },
             probes: "syscall".into(),
             lacks: vec!["exact times".into()],
             faults: Some(rules()),
@@ -486,9 +494,15 @@ fn the_summary_as_text_and_as_json() {
 fn lines(options: Options, events: &[Event]) -> Vec<String> {
     let shared = Shared::default();
     let mut text = Text::new(shared.clone(), options, Paths::none(), TimeZone::UTC);
-    let clock = Clock { start: 1_000_000_000, to_wall: 0 };
-    text.start(&Start { clock, probes: "syscall".into(), lacks: Vec::new(), faults: None })
-        .unwrap();
+    let clock = Clock { start: 1_000_000_000, to_wall: 0, to_boot: 0 };
+    text.start(&Start {
+        clock,
+        machine: Machine::default(),
+        probes: "syscall".into(),
+        lacks: Vec::new(),
+        faults: None,
+    })
+    .unwrap();
     events.iter().for_each(|it| text.event(it).unwrap());
     text.flush().unwrap();
     let bytes = shared.0.lock().unwrap().clone();

@@ -1,10 +1,12 @@
-//! A 32-bit program, static and without any library. xtask builds it for i686 with nothing but the
-//! source of `core`, and it runs on every kernel that has the 32-bit entry. It exits with 0, or
-//! with the number of the line whose check failed.
+//! A 32-bit program, static and without any library. xtask builds it for i686 and for armv7 with
+//! nothing but the source of `core`, and it runs on every kernel that has the 32-bit entry. It exits
+//! with 0, or with the number of the line whose check failed.
 #![no_std]
 #![no_main]
 
-use core::arch::{asm, naked_asm};
+mod arch;
+
+use arch::*;
 
 /// `struct iocb`, which is the same as for 64-bit programs.
 #[derive(Clone, Copy)]
@@ -32,45 +34,6 @@ struct IoEvent {
     obj: u64,
     res: i64,
     res2: i64,
-}
-
-// The numbers of arch/x86/entry/syscalls/syscall_32.tbl.
-const EXIT: u32 = 1;
-const OPEN: u32 = 5;
-const IO_SETUP: u32 = 245;
-const IO_DESTROY: u32 = 246;
-const IO_GETEVENTS: u32 = 247;
-const IO_SUBMIT: u32 = 248;
-const IO_CANCEL: u32 = 249;
-const IO_PGETEVENTS: u32 = 385;
-const IO_PGETEVENTS_TIME64: u32 = 416;
-
-fn call(number: u32, args: [usize; 6]) -> i32 {
-    let ret;
-    // SAFETY: the kernel checks all addresses. The asm may not name esi and ebp as operands, so all
-    // six arguments are loaded from memory.
-    unsafe {
-        asm!(
-            "push ebp",
-            "push esi",
-            "push ebx",
-            "mov ebx, [edi]",
-            "mov ecx, [edi + 4]",
-            "mov edx, [edi + 8]",
-            "mov esi, [edi + 12]",
-            "mov ebp, [edi + 20]",
-            "mov edi, [edi + 16]",
-            "int 0x80",
-            "pop ebx",
-            "pop esi",
-            "pop ebp",
-            inout("eax") number => ret,
-            inout("edi") args.as_ptr() => _,
-            out("ecx") _,
-            out("edx") _,
-        );
-    }
-    ret
 }
 
 fn address<T>(of: &mut T) -> usize {
@@ -152,13 +115,6 @@ extern "C" fn run() -> ! {
     loop {
         call(EXIT, [0; 6]);
     }
-}
-
-/// Where the kernel starts the program. The stack is aligned to 16 bytes here, as a call requires.
-#[unsafe(naked)]
-#[unsafe(no_mangle)]
-extern "C" fn _start() -> ! {
-    naked_asm!("call {run}", run = sym run)
 }
 
 #[panic_handler]

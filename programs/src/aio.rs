@@ -6,8 +6,7 @@
 
 use std::os::fd::RawFd;
 
-/// libc has no name for this call (arch/x86/entry/syscalls/syscall_64.tbl).
-const IO_PGETEVENTS: i64 = 333;
+use crate::arch::IO_PGETEVENTS;
 
 pub const PREAD: u16 = 0;
 pub const PWRITE: u16 = 1;

@@ -5,7 +5,6 @@
 //! After making [`WORK`] contexts they end with status 0: then nothing held them up.
 
 use std::{
-    arch::global_asm,
     fs::File,
     os::fd::AsRawFd as _,
     ptr,
@@ -13,32 +12,10 @@ use std::{
     time::Duration,
 };
 
-use crate::aio;
+use crate::{aio, arch::setup_with_false_return};
 
 /// How many contexts are made and destroyed with a false return address in the file.
 const WORK: u64 = 8;
-
-// Calls io_setup with one more word on the stack than the unwind table says, so that an unwinder
-// takes the word below it for the return address.
-global_asm!(
-    ".pushsection .text.setup_with_false_return, \"ax\"",
-    ".globl setup_with_false_return",
-    ".type setup_with_false_return, @function",
-    "setup_with_false_return:",
-    ".cfi_startproc",
-    "push rdx",
-    "mov eax, 206",
-    "syscall",
-    "lea rsp, [rsp + 8]",
-    "ret",
-    ".cfi_endproc",
-    ".size setup_with_false_return, . - setup_with_false_return",
-    ".popsection",
-);
-
-unsafe extern "C" {
-    fn setup_with_false_return(nr: u32, ctx: *mut u64, address: u64) -> i64;
-}
 
 /// The first argument says what to do. The second one names a file, which is a copy of this
 /// program, or gives a number.

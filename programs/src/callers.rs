@@ -2,7 +2,7 @@
 
 use std::{hint::black_box, time::Duration};
 
-use crate::aio;
+use crate::{aio, arch};
 
 /// Makes contexts and submits in functions that a test can find. The program lives long enough for
 /// a tracer to look at it.
@@ -28,6 +28,24 @@ pub fn by_turns(count: u64) {
 #[inline(never)]
 fn caller() -> u64 {
     black_box(leak_here()) + 1
+}
+
+/// Makes a context in a function that signs its return address, below [`caller_of_signed`], and
+/// tells whether the processor did.
+pub fn signed() {
+    let address = black_box(caller_of_signed()) - 1;
+    eprintln!("{}", if address >> 48 == 0 { "not signed" } else { "signed" });
+    std::thread::sleep(Duration::from_millis(300));
+}
+
+#[inline(never)]
+fn caller_of_signed() -> u64 {
+    let setup = arch::SETUP_SIGNED.expect("an architecture whose processors sign addresses");
+    let (mut ctx, mut address) = (0, 0);
+    // SAFETY: the pointers are to variables of ours.
+    let ret = unsafe { setup(4, &raw mut ctx, &raw mut address) };
+    assert_eq!(ret, 0, "io_setup");
+    black_box(address) + 1
 }
 
 /// A second caller. Nothing in the registers tells it from the first one.

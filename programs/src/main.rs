@@ -10,6 +10,7 @@
 
 mod aio;
 mod alarms;
+mod arch;
 mod attacks;
 mod basic;
 mod bench;
@@ -138,6 +139,7 @@ fn main() {
             callers::by_turns(number(2));
         }
         "callers" => callers::named(number(1)),
+        "signed" => callers::signed(),
         "attack" => attacks::run(&argument.into_iter().chain(args).collect::<Vec<_>>()),
         "unanswered" => unanswered::run(&argument.into_iter().chain(args).collect::<Vec<_>>()),
         "bench-pair" => bench::pair(number(100_000)),

@@ -1,6 +1,6 @@
 //! Processes: fork, exec, sandboxes, and exit statuses.
 
-use crate::{aio, basic};
+use crate::{aio, arch, basic};
 
 /// Starts `count` children, which each make one submit and one reap.
 pub fn fork_many(count: u64) {
@@ -82,31 +82,13 @@ pub fn deny(calls: &[(i64, i32)]) {
 /// io_submit in the 64-bit table but getresuid here. All their arguments are 0, so all fail, with
 /// EINVAL or EFAULT.
 pub fn compat() {
+    let enter_32 = arch::ENTER_32.expect("this processor has such an entry");
     basic::pairs(1);
     for _ in 0..3 {
         let (io_setup, getresuid) = (enter_32(245), enter_32(209));
         let allowed = [-i64::from(libc::EINVAL), -i64::from(libc::EFAULT)];
         assert!(allowed.contains(&io_setup) && allowed.contains(&getresuid), "32-bit calls");
     }
-}
-
-#[cfg(target_arch = "x86_64")]
-fn enter_32(number: u32) -> i64 {
-    let mut ret = u64::from(number);
-    // SAFETY: the calls' arguments are 0, so they change nothing. LLVM reserves rbx, so it is saved
-    // by hand.
-    unsafe {
-        std::arch::asm!(
-            "push rbx",
-            "xor ebx, ebx",
-            "int 0x80",
-            "pop rbx",
-            inout("rax") ret,
-            in("rcx") 0, in("rdx") 0, in("rsi") 0, in("rdi") 0,
-            lateout("r8") _, lateout("r9") _, lateout("r10") _, lateout("r11") _,
-        );
-    }
-    i64::from(ret as i32)
 }
 
 /// Exits with this status, or, if it is above 128, kills itself with the signal `status - 128`.
@@ -121,17 +103,16 @@ pub fn exit_with(status: u64) {
 
 /// Makes two children that no tracer gets, by clone and by clone3 with CLONE_UNTRACED. Checks that
 /// the flags that were passed to the kernel are unchanged, in parent and child.
-#[cfg(target_arch = "x86_64")]
 pub fn untraced() {
     let flags = (libc::CLONE_UNTRACED | libc::SIGCHLD) as u64;
-    let (child, after) = system_call(libc::SYS_clone, flags, 0);
+    let (child, after) = arch::system_call(libc::SYS_clone, flags, 0);
     assert_eq!(after, flags, "the register");
     in_untraced_child(child);
     // `struct clone_args`: the flags are the first field, and the signal is a field of its own.
     let flags = libc::CLONE_UNTRACED as u64;
     let mut args = [flags, 0, 0, 0, libc::SIGCHLD as u64, 0, 0, 0];
     let at = args.as_mut_ptr() as u64;
-    let (child, after) = system_call(libc::SYS_clone3, at, size_of_val(&args) as u64);
+    let (child, after) = arch::system_call(libc::SYS_clone3, at, size_of_val(&args) as u64);
     assert_eq!(after, at, "the register");
     // SAFETY: the field is ours. It is read as volatile because the kernel or a tracer may have
     // changed it.
@@ -141,20 +122,18 @@ pub fn untraced() {
 
 /// Children that ask for the tracer of their parent, if it has one, by clone: one as it is, and one of which no tracer
 /// is told. When a line comes; then how many milliseconds the slower of them took.
-#[cfg(target_arch = "x86_64")]
 pub fn asks_for_a_tracer() {
     crate::wait();
     let mut longest = std::time::Duration::ZERO;
     for flags in [libc::CLONE_PTRACE, libc::CLONE_PTRACE | libc::CLONE_UNTRACED] {
         let begun = std::time::Instant::now();
-        let (child, _) = system_call(libc::SYS_clone, (flags | libc::SIGCHLD) as u64, 0);
+        let (child, _) = arch::system_call(libc::SYS_clone, (flags | libc::SIGCHLD) as u64, 0);
         in_untraced_child(child);
         longest = longest.max(begun.elapsed());
     }
     crate::say(&longest.as_millis().to_string());
 }
 
-#[cfg(target_arch = "x86_64")]
 fn in_untraced_child(child: i64) {
     assert!(child >= 0, "clone: {child}");
     if child == 0 {
@@ -164,22 +143,6 @@ fn in_untraced_child(child: i64) {
         std::process::exit(0);
     }
     wait_for(child as i32);
-}
-
-/// Makes a system call. Gives what it returned, and what the register of the first argument then
-/// holds. If the call makes a process, this one must have one thread.
-#[cfg(target_arch = "x86_64")]
-fn system_call(number: i64, first: u64, second: u64) -> (i64, u64) {
-    let (mut ret, mut after) = (number, first);
-    // SAFETY: a process that the call makes runs on a copy of this stack.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            inout("rax") ret, inout("rdi") after, in("rsi") second,
-            in("rdx") 0, in("r10") 0, in("r8") 0, out("rcx") _, out("r11") _,
-        );
-    }
-    (ret, after)
 }
 
 /// Runs `count` threads, a hundred at a time, that each make one call and end.

@@ -9,9 +9,10 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, release};
+use crate::{arch::Architecture, command, release};
 
-/// The variable that names a directory of kernels, for people who have one. CI has one.
+/// The variable that names directories of kernels, with a colon between them, for people who have
+/// some. CI has.
 pub const DIRECTORY: &str = "AIOTRACE_KERNELS";
 
 /// The series of Debian's kernels for clouds: these are small, and have the same tracing as all of
@@ -46,7 +47,7 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
             let names: Vec<_> = names.map(|it| it.to_string_lossy()).collect();
             bail!(
                 "no kernel {name:?} among {}: name one of these, or a vmlinuz file, or set {DIRECTORY} to the \
-                 directory that has it",
+                 directories that have it",
                 names.join(", ")
             );
         }
@@ -54,23 +55,24 @@ pub fn find(wanted: &[String]) -> Result<Vec<PathBuf>> {
     if wanted.is_empty() { all() } else { Ok(chosen) }
 }
 
-/// All kernels in the directory, or Debian's if there is no directory.
+/// All kernels in the directories, or Debian's if there is no directory.
 fn all() -> Result<Vec<PathBuf>> {
-    let directory = env::var_os(DIRECTORY).filter(|it| !it.is_empty()).map(PathBuf::from);
-    let Some(directory) = directory else {
+    let Some(directories) = env::var_os(DIRECTORY).filter(|it| !it.is_empty()) else {
         return fetch();
     };
     let mut known = Vec::new();
-    for entry in
-        fs::read_dir(&directory).with_context(|| format!("{DIRECTORY}={}", directory.display()))?
-    {
-        let path = entry?.path();
-        if path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("vmlinuz")) {
-            known.push(path);
+    for directory in env::split_paths(&directories).filter(|it| !it.as_os_str().is_empty()) {
+        let entries = fs::read_dir(&directory)
+            .with_context(|| format!("{DIRECTORY} names {}", directory.display()))?;
+        for entry in entries {
+            let path = entry?.path();
+            if path.file_name().is_some_and(|it| it.to_string_lossy().starts_with("vmlinuz")) {
+                known.push(path);
+            }
         }
     }
     if known.is_empty() {
-        bail!("there is no vmlinuz file in {}", directory.display());
+        bail!("there is no vmlinuz file in {}", directories.display());
     }
     known.sort();
     Ok(known)
@@ -111,6 +113,15 @@ fn newest(names: &str, series: &str) -> Option<String> {
         name.split(|it: char| !it.is_ascii_digit()).filter_map(|it| it.parse().ok()).collect()
     };
     of_series.max_by_key(|name| version(name)).map(str::to_owned)
+}
+
+/// The architecture of a kernel.
+///
+/// # Errors
+/// If the file is none.
+pub fn architecture(file: &Path) -> Result<Architecture> {
+    let found = Architecture::of_kernel(file).with_context(|| file.display().to_string())?;
+    found.with_context(|| format!("{} is no kernel for x86-64 or arm64", file.display()))
 }
 
 /// Takes the kernel out of its package.

@@ -1,12 +1,15 @@
 //! What a developer of aiotrace runs, as `cargo xtask`: one file per subcommand. Nothing here is
 //! part of the product.
 
+mod arch;
 mod bench;
+mod build;
 mod command;
 mod cost;
 mod debian;
 mod demo;
 mod dist;
+mod foreign;
 mod fuzz;
 mod kernel;
 mod kernels;
@@ -35,6 +38,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Task {
     Setup(setup::Options),
+    Build(build::Options),
     Lint(lint::Options),
     Test(test::Options),
     Demo(demo::Options),
@@ -59,6 +63,7 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<ExitCode> {
     match task {
         Task::Setup(options) => setup::run(&options)?,
+        Task::Build(options) => build::run(&options)?,
         Task::Lint(options) => lint::run(&options)?,
         Task::Test(options) => return Ok(test::run(&options)),
         Task::Demo(options) => demo::run(&options)?,

@@ -11,6 +11,8 @@ use anyhow::{Context as _, Result, bail};
 use serde_json::Value;
 
 use crate::{
+    arch::Architecture,
+    build,
     command::{self, REQUIRE_EBPF, cargo},
     probes::Toolchain,
 };
@@ -30,6 +32,39 @@ pub struct Binaries {
     pub init: PathBuf,
 }
 
+/// Builds all binaries for this architecture, with the probes in aiotrace.
+pub fn build_for(arch: Architecture) -> Result<Binaries> {
+    match arch.target() {
+        None => build(),
+        Some(target) => build_other(arch, target),
+    }
+}
+
+/// Builds all binaries for another target. They are linked with no library, and optimized a little: in
+/// emulation an unoptimized program is too slow, and a release build takes too long to make.
+fn build_other(arch: Architecture, target: &str) -> Result<Binaries> {
+    // With the tests cargo builds aiotrace. (Built alone, it would be built a second time: some of what it depends on
+    // has more features with the tests.)
+    let mut tests = cargo(&["test", "--profile", GUEST, "-p", "aiotrace", "--test", "kernel"]);
+    build::for_target(tests.arg("--no-run"), target)?;
+    let kernel_tests = test_binary(tests)?;
+    let mut programs = cargo(&["build", "--profile", GUEST, "-p", "aio-programs", "--bins"]);
+    build::for_target(programs.args(["-p", "guest-init"]), target)?;
+    command::run(&mut programs)?;
+    let programs_32 = build_32(arch)?;
+    let directory = target_directory()?.join(target).join(GUEST);
+    Ok(Binaries {
+        aiotrace: directory.join("aiotrace"),
+        programs: directory.join("aio-programs"),
+        programs_32,
+        kernel_tests,
+        init: directory.join("guest-init"),
+    })
+}
+
+/// The profile of what runs in guests of another architecture.
+const GUEST: &str = "guest";
+
 /// Builds all binaries, with the probes in aiotrace.
 pub fn build() -> Result<Binaries> {
     let (key, value) = REQUIRE_EBPF;
@@ -44,8 +79,7 @@ pub fn build() -> Result<Binaries> {
         kernel_tests: build_kernel_tests()?,
         init: directory.join("guest-init"),
     };
-    command::run(&mut build_32())?;
-    let built = target_directory()?.join(TARGET_32).join("release/aio-programs-32");
+    let built = build_32(Architecture::own())?;
     fs::copy(&built, &binaries.programs_32).with_context(|| built.display().to_string())?;
     for path in [&binaries.aiotrace, &binaries.programs] {
         if !path.exists() {
@@ -57,7 +91,11 @@ pub fn build() -> Result<Binaries> {
 
 /// Builds the kernel tests; gives the path of the binary, whose name contains a hash.
 fn build_kernel_tests() -> Result<PathBuf> {
-    let mut build = cargo(&["test", "--release", "-p", "aiotrace", "--test", "kernel", "--no-run"]);
+    test_binary(cargo(&["test", "--release", "-p", "aiotrace", "--test", "kernel", "--no-run"]))
+}
+
+/// Builds a test program; gives its path.
+fn test_binary(mut build: Command) -> Result<PathBuf> {
     build.arg("--message-format=json-render-diagnostics").env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
     let line = command::line(&build);
     eprintln!("$ {line}");
@@ -77,14 +115,13 @@ fn executable(messages: &str) -> Option<PathBuf> {
     Some(PathBuf::from(found?["executable"].as_str()?))
 }
 
-const TARGET_32: &str = "i686-unknown-linux-gnu";
-
-/// The command that builds the 32-bit program. It needs no more than the probes do: the source of
+/// Builds the 32-bit program of an architecture; gives its path. That needs no more than the probes do: the source of
 /// `core`, and the linker that comes with rustc. (Most machines have no C library of 32 bits.)
-fn build_32() -> Command {
+fn build_32(arch: Architecture) -> Result<PathBuf> {
+    let target = arch.target_32();
     let mut build = Toolchain::find().unwrap_or(Toolchain::Own).cargo("build");
     build
-        .args(["-p", "aio-programs-32", "--release", "--target", TARGET_32])
+        .args(["-p", "aio-programs-32", "--release", "--target", target])
         .args(["-Z", "build-std=core", "-Z", "build-std-features=compiler-builtins-mem"])
         .env("RUSTC_BOOTSTRAP", "1")
         .env(
@@ -92,7 +129,8 @@ fn build_32() -> Command {
             "-C panic=abort -C linker-flavor=ld.lld -C linker=rust-lld -C link-arg=-static \
              -C relocation-model=static",
         );
-    build
+    command::run(&mut build)?;
+    Ok(target_directory()?.join(target).join("release/aio-programs-32"))
 }
 
 /// The directory into which cargo builds.

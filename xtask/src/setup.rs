@@ -9,6 +9,8 @@ use anyhow::{Context as _, Result, bail};
 use clap::Args;
 
 use crate::{
+    arch::Architecture,
+    build,
     command::{self, cargo, works},
     debian::{self, Apt},
     newer,
@@ -68,16 +70,18 @@ enum Item {
     BpfLinker,
     Rustfmt,
     Clippy,
+    OtherTargets,
     Tools,
     Newer,
 }
 
 /// What the kernel tests run: Debian's packages, and a program of each.
-const TOOLS: [(&str, &str); 17] = [
+const TOOLS: [(&str, &str); 18] = [
     ("strace", "strace"),
     ("fio", "fio"),
     ("qemu-utils", "qemu-img"),
     ("qemu-system-x86", "qemu-system-x86_64"),
+    ("qemu-system-arm", "qemu-system-aarch64"),
     ("stress-ng", "stress-ng"),
     ("sysbench", "sysbench"),
     ("bpftool", "bpftool"),
@@ -96,8 +100,15 @@ const TOOLS: [(&str, &str); 17] = [
 impl Item {
     /// All items. The Rust source comes first: bpf-linker must fit the compiler that is chosen with
     /// it.
-    const ALL: [Self; 6] =
-        [Self::RustSource, Self::BpfLinker, Self::Rustfmt, Self::Clippy, Self::Tools, Self::Newer];
+    const ALL: [Self; 7] = [
+        Self::RustSource,
+        Self::BpfLinker,
+        Self::Rustfmt,
+        Self::Clippy,
+        Self::OtherTargets,
+        Self::Tools,
+        Self::Newer,
+    ];
 
     fn name(self) -> &'static str {
         match self {
@@ -105,6 +116,7 @@ impl Item {
             Self::BpfLinker => "bpf-linker",
             Self::Rustfmt => "rustfmt",
             Self::Clippy => "clippy",
+            Self::OtherTargets => "Rust for other architectures",
             Self::Tools => "test tools",
             Self::Newer => "newer test tools",
         }
@@ -121,6 +133,7 @@ impl Item {
             Self::BpfLinker => works(Command::new("bpf-linker").arg("--version")),
             Self::Rustfmt => works(&mut cargo(&["fmt", "--version"])),
             Self::Clippy => works(&mut cargo(&["clippy", "--version"])) && !lacks_debian_clippy(),
+            Self::OtherTargets => other_targets().all(build::has_target),
             Self::Tools if debian::is_here() => missing_tools().is_ok_and(|it| it.is_empty()),
             Self::Tools => TOOLS.iter().all(|(_, program)| which::which(program).is_ok()),
             Self::Newer => newer::is_present(),
@@ -140,6 +153,7 @@ impl Item {
                 install(apt, &["rust-web-clippy"])
             }
             Self::Clippy => add_component("clippy"),
+            Self::OtherTargets => install_other_targets(),
             Self::Tools => install_tools(apt),
             Self::Newer => newer::install(apt),
         }
@@ -163,6 +177,10 @@ impl Item {
             }
             Self::Rustfmt => "it with `rustup component add rustfmt`".to_owned(),
             Self::Clippy => "it with `rustup component add clippy`".to_owned(),
+            Self::OtherTargets => {
+                let targets: Vec<_> = other_targets().collect();
+                format!("it with `rustup target add {}`", targets.join(" "))
+            }
             Self::Tools => {
                 let programs = TOOLS.iter().map(|&(_, program)| program);
                 let missing = programs.filter(|program| which::which(program).is_err());
@@ -216,6 +234,20 @@ fn add_component(name: &str) -> Result<String> {
     }
     command::run(Command::new("rustup").args(["component", "add", name]))?;
     Ok("with rustup".to_owned())
+}
+
+/// The targets of architectures that are not this machine's.
+fn other_targets() -> impl Iterator<Item = &'static str> {
+    Architecture::ALL.into_iter().filter_map(Architecture::target)
+}
+
+fn install_other_targets() -> Result<String> {
+    if which::which("rustup").is_err() {
+        bail!("there is no rustup to add a target with");
+    }
+    let targets: Vec<_> = other_targets().collect();
+    command::run(Command::new("rustup").args(["target", "add"]).args(&targets))?;
+    Ok(targets.join(", "))
 }
 
 fn install(apt: &mut Apt, packages: &[&str]) -> Result<String> {

@@ -4,18 +4,22 @@
 //! The last line is `N passed, M failed`. Each part runs even if an earlier one failed. A part that
 //! fails without a failing test (setup, lint, a compile error) counts as one failed.
 
+mod report;
+mod run;
+
 use std::{
     env,
-    io::{self, Write as _},
-    process::{Command, ExitCode, Stdio},
-    sync::mpsc::{self, Receiver, RecvTimeoutError},
+    process::{Command, ExitCode},
     thread,
-    time::{Duration, Instant},
 };
 
-use anyhow::{Context as _, Result, anyhow, bail};
+use anyhow::{Result, anyhow};
 use clap::Args;
 
+use self::{
+    report::Report,
+    run::{Run, Tally, run_tests},
+};
 use crate::{
     bench,
     command::{self, REQUIRE_EBPF, cargo},
@@ -31,6 +35,9 @@ pub struct Options {
     /// Leave out the tests that load probes into the kernel: then no root is needed
     #[arg(long)]
     no_kernel: bool,
+    /// Fail if a kernel of aiotrace/tests/kernel/kernels.rs cannot be tested here. (Without it, that is said)
+    #[arg(long, conflicts_with_all = ["filter", "no_kernel"])]
+    every_kernel: bool,
     /// Also run what takes a minute by its nature, and the slowest kernel tests with each source of events
     #[arg(long)]
     long: bool,
@@ -91,17 +98,14 @@ fn run_parts(options: &Options, report: &mut Report) {
 /// Until they have ended, one guest runs at a time.
 fn run_with_guests(options: &Options, report: &mut Report) {
     if env::var_os(kernels::DIRECTORY).is_none() {
-        report.notes.push(format!(
-            "Other kernels were not tested: {} names no directory of vmlinuz files.",
-            kernels::DIRECTORY
-        ));
+        let reason = format!("other kernels: {} names no directory of them", kernels::DIRECTORY);
+        not_tested(&reason, options, report);
         report.part("kernel tests", |report| run_all_kernel_tests(options, report));
         return report.part("other commands", other_commands);
     }
-    let missing = vm::missing().unwrap_or_default();
-    if !missing.is_empty() {
-        let all = missing.join(", ");
-        report.notes.push(format!("NOT TESTED: {all}: {} has no file of it.", kernels::DIRECTORY));
+    match vm::missing() {
+        Ok(missing) => missing.into_iter().for_each(|it| not_tested(&it, options, report)),
+        Err(error) => report.fail(format!("other kernels: {error:#}")),
     }
     report.part("building for them", |report| {
         if let Err(error) = release::build() {
@@ -123,6 +127,15 @@ fn run_with_guests(options: &Options, report: &mut Report) {
         let checked = vm::check(&vm::Options::of_cost(), &vm::Gate::opened());
         report.guests("what the probes cost", checked);
     });
+}
+
+/// Tells what was not tested.
+fn not_tested(what: &str, options: &Options, report: &mut Report) {
+    if options.every_kernel {
+        report.fail(format!("not tested: {what}"));
+    } else {
+        report.notes.push(format!("NOT TESTED: {what}."));
+    }
 }
 
 /// Runs the commands of the README, and others that users or developers type.
@@ -191,279 +204,4 @@ fn test(selection: &[&str], filter: Option<&str>) -> Command {
     let mut test = cargo(&["test", "--no-fail-fast"]);
     test.args(selection).args(filter).env(REQUIRE_EBPF.0, REQUIRE_EBPF.1);
     test
-}
-
-/// Runs a test program, and passes its output on as it comes.
-fn run_tests(command: &mut Command) -> Result<Run> {
-    run_within(PATIENCE, command)
-}
-
-fn run_within(patience: Duration, command: &mut Command) -> Result<Run> {
-    let line = command::line(command);
-    eprintln!("$ {line}");
-    let mut child =
-        command.stdout(Stdio::piped()).spawn().with_context(|| format!("cannot run `{line}`"))?;
-    let mut output = Vec::new();
-    if let Some(stdout) = child.stdout.take() {
-        // Read pieces, not lines: a half line "test NAME ... " shows which test hangs.
-        let pieces = pieces_of(stdout);
-        loop {
-            let piece = match pieces.recv_timeout(patience) {
-                Ok(piece) => piece.context("cannot read what it says")?,
-                Err(RecvTimeoutError::Disconnected) => break,
-                Err(RecvTimeoutError::Timeout) => {
-                    // Even SIGKILL may not end it in some states, so we do not wait for it.
-                    let _ = child.kill();
-                    bail!("`{line}` said nothing for {} s", patience.as_secs());
-                }
-            };
-            output.extend_from_slice(&piece);
-            let mut ours = io::stdout().lock();
-            ours.write_all(&piece).and_then(|()| ours.flush()).context("cannot write to stdout")?;
-        }
-    }
-    let status = child.wait().with_context(|| format!("cannot wait for `{line}`"))?;
-    Ok(Run { is_success: status.success(), tally: Tally::of(&String::from_utf8_lossy(&output)) })
-}
-
-/// A command that writes nothing for this long hangs. Tests that hang are ended sooner
-/// (aiotrace/tests/kernel/harness.rs), and compilers write what they compile.
-const PATIENCE: Duration = Duration::from_secs(15 * 60);
-
-/// What the command writes, piece by piece as it comes.
-fn pieces_of(mut from: impl io::Read + Send + 'static) -> Receiver<io::Result<Vec<u8>>> {
-    let (tell, told) = mpsc::channel();
-    thread::spawn(move || {
-        let mut buffer = [0; 4096];
-        loop {
-            let piece = match from.read(&mut buffer) {
-                Ok(0) => return,
-                Ok(count) => Ok(buffer[..count].to_vec()),
-                Err(error) => Err(error),
-            };
-            let is_over = piece.is_err();
-            if tell.send(piece).is_err() || is_over {
-                return;
-            }
-        }
-    });
-    told
-}
-
-/// The result of one test run.
-#[derive(Clone, Copy, Debug)]
-struct Run {
-    is_success: bool,
-    tally: Tally,
-}
-
-/// How many tests passed and failed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    /// Tests that passed only at the second attempt; they are also in `passed`.
-    unstable: u64,
-}
-
-impl Tally {
-    /// Adds up the lines "test result: ok. 12 passed; 0 failed; 1 ignored; ..." in the output of
-    /// `cargo test`: it has one for each test program, and one for the examples in the
-    /// documentation.
-    fn of(output: &str) -> Self {
-        let results = output.lines().filter_map(|line| line.strip_prefix("test result: "));
-        let none = Self { unstable: vm::unstable_in(output), ..Self::default() };
-        results.fold(none, |sum, result| Self {
-            passed: sum.passed + number(result, "passed"),
-            failed: sum.failed + number(result, "failed"),
-            ..sum
-        })
-    }
-}
-
-/// The number before a word, for instance 12 in "ok. 12 passed; 0 failed".
-fn number(result: &str, word: &str) -> u64 {
-    let words: Vec<&str> = result.split([' ', ';']).collect();
-    let pair = words.windows(2).find(|pair| pair[1] == word);
-    pair.and_then(|pair| pair[0].parse().ok()).unwrap_or(0)
-}
-
-/// The results of all parts.
-#[derive(Debug, Default)]
-struct Report {
-    sum: Tally,
-    failures: Vec<String>,
-    notes: Vec<String>,
-    /// How long each part took.
-    times: Vec<String>,
-}
-
-impl Report {
-    /// Runs a part, and records how long it took.
-    fn part(&mut self, name: &str, work: impl FnOnce(&mut Self)) {
-        let start = Instant::now();
-        work(self);
-        self.times.push(format!("{name} {} s", start.elapsed().as_secs()));
-    }
-
-    /// Adds the results of the kernel tests in guests.
-    fn guests(&mut self, what: &str, checked: Result<vm::Checked>) {
-        match checked {
-            Ok(vm::Checked { passed, unstable, failures }) => {
-                self.sum.passed += passed;
-                self.sum.unstable += unstable;
-                failures.into_iter().for_each(|it| self.fail(format!("{what}: {it}")));
-            }
-            Err(error) => self.fail(format!("{what}: {error:#}")),
-        }
-    }
-
-    /// Adds the result of a part that ran tests, or should have.
-    fn add(&mut self, part: &str, run: Result<Run>, filter: Option<&str>) {
-        let Run { is_success, tally } = match run {
-            Ok(run) => run,
-            Err(error) => return self.fail(format!("{part}: {error:#}")),
-        };
-        self.sum.passed += tally.passed;
-        self.sum.failed += tally.failed;
-        self.sum.unstable += tally.unstable;
-        if tally.failed > 0 {
-            self.failures.push(format!("{part}: {} failed", tally.failed));
-        } else if !is_success {
-            self.fail(format!("{part}: it ended with an error, and no test failed: see above"));
-        } else if tally == Tally::default() && filter.is_none() {
-            self.fail(format!("{part}: no test ran"));
-        }
-    }
-
-    /// Adds a command that is a test by itself.
-    fn check(&mut self, command: &str, result: Result<()>) {
-        match result {
-            Ok(()) => self.sum.passed += 1,
-            Err(error) => self.fail(format!("{command}: {error:#}")),
-        }
-    }
-
-    /// Adds a failure that does not come from a test.
-    fn fail(&mut self, what: String) {
-        self.sum.failed += 1;
-        self.failures.push(what);
-    }
-
-    fn text(&self, no_kernel: bool) -> String {
-        let mut lines: Vec<String> = vec![String::new()];
-        lines.extend(self.failures.iter().map(|it| format!("FAILED: {it}")));
-        lines.extend(self.notes.iter().cloned());
-        if !self.times.is_empty() {
-            lines.push(format!("It took: {}.", self.times.join(", ")));
-        }
-        if no_kernel {
-            lines.push("The kernel tests did not run (--no-kernel).".to_owned());
-        }
-        let Tally { passed, failed, unstable } = self.sum;
-        if unstable > 0 {
-            lines.push(format!(
-                "UNSTABLE: {unstable} of the tests that passed failed at the first attempt: see above"
-            ));
-        }
-        lines.push(format!("{passed} passed, {failed} failed\n"));
-        lines.join("\n")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ended(is_success: bool, passed: u64, failed: u64) -> Result<Run> {
-        Ok(Run { is_success, tally: Tally { passed, failed, unstable: 0 } })
-    }
-
-    #[test]
-    fn results_of_all_test_programs_are_summed() {
-        let output = "\n\
-            running 13 tests\n\
-            test one ... ok\n\
-            \n\
-            test result: ok. 12 passed; 0 failed; 1 ignored; 0 measured; 3 filtered out; finished in 0.00s\n\
-            \n\
-            test two ... FAILED\n\
-            test result: FAILED. 3 passed; 2 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.20s\n";
-        assert_eq!(Tally::of(output), Tally { passed: 15, failed: 2, unstable: 0 });
-    }
-
-    #[test]
-    fn what_says_nothing_any_more_is_ended() {
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo 'test a ... '; exec sleep 1000"]);
-        let run = run_within(Duration::from_secs(1), &mut command);
-        let said = format!("{:#}", run.expect_err("it hangs"));
-        assert!(said.ends_with("said nothing for 1 s"), "{said}");
-    }
-
-    #[test]
-    fn colored_results_count() {
-        let output = "test result: \x1b[31mFAILED\x1b[0m. 1 passed; 2 failed; 0 ignored\n";
-        assert_eq!(Tally::of(output), Tally { passed: 1, failed: 2, unstable: 0 });
-    }
-
-    #[test]
-    fn other_lines_do_not_count() {
-        let output = "error: could not compile `aiotrace`\nsaid: test result: ok. 9 passed\n";
-        assert_eq!(Tally::of(output), Tally::default());
-        assert_eq!(Tally::of("test result: ok.\n"), Tally::default());
-    }
-
-    #[test]
-    fn the_sum_is_the_last_line() {
-        let mut report = Report::default();
-        report.add("tests", ended(true, 12, 0), None);
-        assert_eq!(report.text(false), "\n12 passed, 0 failed\n");
-        assert_eq!(
-            report.text(true),
-            "\nThe kernel tests did not run (--no-kernel).\n12 passed, 0 failed\n"
-        );
-    }
-
-    #[test]
-    fn tests_that_passed_at_the_second_attempt_are_said_before_the_sum() {
-        let output =
-            "test result: ok. 2 passed; 0 failed; 0 ignored\n\nunstable: a::b\n    seen 1\n";
-        let mut report = Report::default();
-        report.add("tests", Ok(Run { is_success: true, tally: Tally::of(output) }), None);
-        let text = report.text(false);
-        assert!(text.contains("UNSTABLE: 1 of the tests"), "{text}");
-        assert!(text.ends_with("\n2 passed, 0 failed\n"), "{text}");
-    }
-
-    #[test]
-    fn failed_tests_count_once() {
-        let mut report = Report::default();
-        report.add("tests", ended(false, 12, 2), None);
-        assert_eq!(report.text(false), "\nFAILED: tests: 2 failed\n12 passed, 2 failed\n");
-    }
-
-    #[test]
-    fn a_part_that_fails_without_a_failed_test_counts_as_one() {
-        let mut report = Report::default();
-        report.fail("lint: format".to_owned());
-        report.add("tests", ended(false, 3, 0), None);
-        report.add("kernel tests", Err(anyhow!("cannot build")), None);
-        assert_eq!(
-            report.text(false),
-            "\nFAILED: lint: format\n\
-             FAILED: tests: it ended with an error, and no test failed: see above\n\
-             FAILED: kernel tests: cannot build\n\
-             3 passed, 3 failed\n"
-        );
-    }
-
-    #[test]
-    fn no_test_at_all_is_a_failure_unless_filtered() {
-        let mut report = Report::default();
-        report.add("tests", ended(true, 0, 0), Some("leak"));
-        assert!(report.failures.is_empty());
-        report.add("kernel tests", ended(true, 0, 0), None);
-        assert_eq!(report.failures, ["kernel tests: no test ran"]);
-    }
 }

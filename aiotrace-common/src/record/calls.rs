@@ -5,6 +5,7 @@ use zerocopy::{Immutable, IntoBytes, KnownLayout, TryFromBytes};
 use super::{Call, Header, Memory, NewEntries};
 use crate::{
     abi::{Iocb, Timespec},
+    arch::Place,
     synchronous,
 };
 
@@ -33,12 +34,8 @@ impl RingSample {
 pub struct Stack {
     /// The record's header; its time is when the call was entered.
     pub header: Header,
-    /// The address of the instruction after the system call.
-    pub ip: u64,
-    /// The stack pointer.
-    pub sp: u64,
-    /// The frame pointer, if the program keeps it there.
-    pub bp: u64,
+    /// Where the call was made.
+    pub place: Place,
     /// How many pages follow.
     pub pages: u32,
     /// Bit n: page n could be read. The other pages are zeros.

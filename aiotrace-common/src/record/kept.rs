@@ -2,7 +2,10 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::abi::{Iocb, Syscall, Timespec};
+use crate::{
+    abi::{Iocb, Syscall, Timespec},
+    arch::Place,
+};
 
 /// The state of a thread between the entry and the return of a call. aiotrace also reads it, for
 /// calls that never return.
@@ -171,12 +174,8 @@ pub const STACK_VARIANTS: u64 = 4;
 pub struct StackKey {
     /// As in [`Process::space`](super::Process::space).
     pub space: u64,
-    /// As in [`Stack::ip`](super::Stack::ip).
-    pub ip: u64,
-    /// As in [`Stack::sp`](super::Stack::sp).
-    pub sp: u64,
-    /// As in [`Stack::bp`](super::Stack::bp).
-    pub bp: u64,
+    /// As in [`Stack::place`](super::Stack::place).
+    pub place: Place,
     /// A number below [`STACK_VARIANTS`].
     pub variant: u64,
 }

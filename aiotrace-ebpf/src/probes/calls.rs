@@ -3,6 +3,7 @@
 
 use aiotrace_common::{
     abi::{Abi, Syscall},
+    arch::Place,
     record::{Lost, Memory, NewEntries, RingSample, Thread, flag},
 };
 use aya_ebpf::helpers::bpf_ktime_get_ns;
@@ -25,7 +26,7 @@ pub fn enter(
     syscall: Syscall,
     abi: Abi,
     arguments: impl FnOnce() -> [u64; 6],
-    place: impl FnOnce() -> [u64; 3],
+    place: impl FnOnce() -> Place,
 ) -> Result<Option<&'static mut Thread>, Lost> {
     let Some((thread, _)) = threads::current(abi)? else {
         return Ok(None);

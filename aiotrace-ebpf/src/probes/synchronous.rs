@@ -10,14 +10,13 @@ use aiotrace_common::{
     synchronous::Call,
 };
 use aya_ebpf::{
-    bindings::pt_regs,
     macros::map,
     maps::{Array, PerCpuArray},
 };
 
 use crate::{
     probes::{calls::now, vectors::With},
-    registers,
+    registers::{self, Registers},
     settings::setting,
     switches, targets,
     task::{Task, current_kernel_ids, in_compat_syscall},
@@ -67,8 +66,8 @@ pub fn call_left(thread: &Thread, syscall: Syscall, ret: i64, time: u64) {
 
 /// A system call that is no AIO call returns, while synchronous calls are recorded.
 #[inline(always)]
-pub fn left(regs: *const pt_regs, number: u64, ret: i64) {
-    let abi = if in_compat_syscall() { Abi::I386 } else { Abi::X86_64 };
+pub fn left(regs: *const Registers, number: u64, ret: i64) {
+    let abi = if in_compat_syscall() { Abi::Compat } else { Abi::Native };
     let Some(call) = Call::from_number(abi, number) else { return };
     if !switches::are_armed() {
         return;

@@ -3,7 +3,7 @@
 //! again with other memory may be another one.
 
 use aiotrace_common::{
-    abi::Iocb,
+    abi::{Abi, Iocb},
     record::{Header, Kind, MOST_VECTORS, Thread, Vectors, flag},
 };
 use aya_ebpf::{macros::map, maps::PerCpuArray};
@@ -84,7 +84,7 @@ pub fn of_one(thread: &Thread) {
         pid: thread.pid,
         tid: thread.tid,
     };
-    of(header, 0, &thread.iocb, thread.abi != 0);
+    of(header, 0, &thread.iocb, Abi::from_number(thread.abi).is_32_bit());
 }
 
 /// Records the iovecs of a request; `header` is that of another record of the same call.

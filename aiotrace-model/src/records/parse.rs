@@ -17,10 +17,10 @@ use crate::event::{
 /// The copy of a stack in a record.
 pub(super) fn copied(bytes: &[u8]) -> Result<Copied<'_>, Undecodable> {
     let (record, rest): (record::Stack, _) = prefix(bytes)?;
-    let record::Stack { header, ip, sp, bp, pages, read, known, space } = record;
+    let record::Stack { header, place, pages, read, known, space } = record;
     let wanted = (pages as usize).checked_mul(PAGE);
     let pages = wanted.and_then(|it| rest.get(..it)).ok_or(Undecodable(bytes.len()))?;
-    Ok(Copied { time: header.time, space, ip, sp, bp, pages, read, known })
+    Ok(Copied { time: header.time, space, place, pages, read, known })
 }
 
 /// An iocb of an io_submit, if it could be read.

@@ -1,6 +1,8 @@
 //! Stacks in records are copies of registers and memory. An unwinder, which may look at the process and its files,
 //! finds the functions in them.
 
+use aiotrace_common::arch::Place;
+
 use crate::event::Stack;
 
 /// The copy of a stack.
@@ -10,13 +12,9 @@ pub struct Copied<'a> {
     pub time: u64,
     /// The address space.
     pub space: u64,
-    /// The instruction after the system call.
-    pub ip: u64,
-    /// Stack pointer.
-    pub sp: u64,
-    /// Frame pointer, or whatever is in that register.
-    pub bp: u64,
-    /// Whole pages, from the one with `sp` on.
+    /// Where the call was made.
+    pub place: Place,
+    /// Whole pages, from the one with `place.sp` on.
     pub pages: &'a [u8],
     /// Bit n: page n could be read.
     pub read: u32,

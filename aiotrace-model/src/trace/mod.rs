@@ -22,6 +22,28 @@ pub struct Clock {
     pub start: u64,
     /// What to add to CLOCK_MONOTONIC to get nanoseconds since 1970 UTC.
     pub to_wall: i64,
+    /// What to add to CLOCK_MONOTONIC to get CLOCK_BOOTTIME, the clock of the starts of processes: the time that the
+    /// machine has slept, in nanoseconds.
+    pub to_boot: i64,
+}
+
+/// The machine of a trace.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// The architecture, as Rust names it: `x86_64`, `aarch64`.
+    #[serde(deserialize_with = "bounded::text")]
+    pub arch: Cow<'static, str>,
+    /// The size of a page, in bytes.
+    pub page_size: u64,
+    /// The release of the kernel, if it is known.
+    #[serde(deserialize_with = "bounded::known_text")]
+    pub kernel: Option<String>,
+    /// The name of the host (in a container, that of the container), if it is known.
+    #[serde(deserialize_with = "bounded::known_text")]
+    pub host: Option<String>,
+    /// The number of this run of the machine (`/proc/sys/kernel/random/boot_id`), if it is known.
+    #[serde(deserialize_with = "bounded::known_text")]
+    pub boot_id: Option<String>,
 }
 
 /// How a trace begins.
@@ -29,6 +51,8 @@ pub struct Clock {
 pub struct Start {
     /// When it began, and how event times relate to wall time.
     pub clock: Clock,
+    /// Where.
+    pub machine: Machine,
     /// The source: ptrace, or a set of probes.
     pub probes: Probes,
     /// What this probe set cannot see.

@@ -6,6 +6,7 @@ use aiotrace_common::abi::{IoEvent, RingHeader, Timespec};
 
 use super::{A_SCAN, ASLEEP, Errand as _, FROM_DISK, USUAL, errands};
 use crate::{
+    arch::Before,
     event::{self, Address, File, Handle, Open, Thread},
     proc::{
         self, Blocked, descriptor, is_filtered, is_over, name, pidfd_open, ring, scan,
@@ -20,12 +21,16 @@ errands! {
         Status(tid: u32) -> Option<Vec<u8>> = proc::status;
         /// [`proc::started_at`]
         Started() -> Option<u64> = proc::started_at;
+        /// [`proc::executable`]
+        Executable() -> Option<Vec<u8>> = proc::executable;
         /// [`proc::thread_state`]
         ThreadState(tid: u32) -> Option<u8> = proc::thread_state;
         /// [`proc::blocked_calls`]
         BlockedCalls() -> Vec<Blocked> = proc::blocked_calls;
         /// [`proc::blocked_call`]
         BlockedCall(tid: u32) -> Option<Blocked> = proc::blocked_call;
+        /// [`proc::within`]
+        Within(tid: u32) -> Option<Before> = proc::within;
         /// [`proc::read_timespec`]
         ReadTimespec(at: u64) -> Option<Timespec> = proc::read_timespec;
         /// [`proc::threads_of_space`]

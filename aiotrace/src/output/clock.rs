@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn each_format_says_when() {
-        let clock = Clock { start: 5_000_000_000, to_wall: 1_700_000_000_000_000_000 };
+        let clock = Clock { start: 5_000_000_000, to_wall: 1_700_000_000_000_000_000, to_boot: 0 };
         let zone = TimeZone::fixed(jiff::tz::offset(2));
         let two = |format| {
             let mut stamps = Stamps::new(format, clock, zone.clone());

@@ -2,7 +2,10 @@
 
 use std::{fs, io, path::Path};
 
-use aiotrace_common::abi::{Timespec, from_i386};
+use aiotrace_common::{
+    abi::Timespec,
+    arch::{aio_call, compat_aio_call},
+};
 use serde::{Deserialize, Serialize};
 use zerocopy::FromBytes as _;
 
@@ -11,7 +14,7 @@ use super::{
     memory::read_memory,
     process::{stat_fields, stat_state, threads},
 };
-use crate::event::Syscall;
+use crate::{arch::Before, event::Syscall};
 
 /// A thread of this process that is in exit and waits there for AIO requests in flight. Nothing can
 /// interrupt it ([`exit_aio`]). The process has no memory and no context any more.
@@ -81,14 +84,28 @@ pub(super) fn is_32_bit(exe: &Path) -> bool {
 
 /// Parses `NR 0xARG0 ... 0xARG5 0xSP 0xPC`; other lines are `running`, or `-1 0xSP 0xPC`.
 pub(super) fn parse_syscall(text: &str, is_32_bit: bool) -> Option<(Syscall, [u64; 6])> {
+    let Before { number, args, .. } = parse_any_syscall(text)?;
+    let syscall = if is_32_bit { compat_aio_call(number)?.0 } else { aio_call(number)? };
+    Some((syscall, args))
+}
+
+/// Parses the same line, whatever the call is.
+fn parse_any_syscall(text: &str) -> Option<Before> {
     let mut words = text.split_whitespace();
     let number = words.next()?.parse().ok()?;
-    let syscall = if is_32_bit { from_i386(number)?.0 } else { Syscall::from_x86_64(number)? };
+    let mut hex = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
     let mut args = [0; 6];
     for arg in &mut args {
-        *arg = u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok()?;
+        *arg = hex()?;
     }
-    Some((syscall, args))
+    let _sp = hex()?;
+    Some(Before { number, args, ip: hex()? })
+}
+
+/// The system call in which this thread is blocked.
+pub fn within(pid: u32, tid: u32) -> Option<Before> {
+    let text = file::read(format!("/proc/{pid}/task/{tid}/syscall")).ok()?;
+    parse_any_syscall(str::from_utf8(&text).ok()?)
 }
 
 #[cfg(test)]
@@ -97,15 +114,20 @@ mod tests {
 
     #[test]
     fn a_blocked_call_is_read_with_its_arguments() {
-        let text = "208 0x7f00 0x1 0x20 0xbeef 0x0 0x6 0x7ffd 0x7f11\n";
+        let text =
+            format!("{} 0x7f00 0x1 0x20 0xbeef 0x0 0x6 0x7ffd 0x7f11\n", libc::SYS_io_getevents);
         let args = [0x7f00, 1, 0x20, 0xbeef, 0, 6];
-        assert_eq!(parse_syscall(text, false), Some((Syscall::Getevents, args)));
-        for other in ["running\n", "-1 0x7ffd 0x7f11\n", "0 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n", ""]
+        assert_eq!(parse_syscall(&text, false), Some((Syscall::Getevents, args)));
+        assert_eq!(parse_any_syscall(&text).map(|it| it.ip), Some(0x7f11));
+        for other in
+            ["running\n", "-1 0x7ffd 0x7f11\n", "600 0x0 0x0 0x0 0x0 0x0 0x0 0x1 0x2\n", ""]
         {
             assert_eq!(parse_syscall(other, false), None, "{other}");
         }
-        let in_32_bit = "247 0xf700 0x1 0x20 0xbeef 0x0 0x6 0xffd 0xf11\n";
+        let number =
+            (0..600).find(|it| compat_aio_call(*it).is_some_and(|it| it.0 == Syscall::Getevents));
+        let in_32_bit = format!("{} 0xf700 0x1 0x20 0xbeef 0x0 0x6 0xffd 0xf11\n", number.unwrap());
         let args = [0xf700, 1, 0x20, 0xbeef, 0, 6];
-        assert_eq!(parse_syscall(in_32_bit, true), Some((Syscall::Getevents, args)));
+        assert_eq!(parse_syscall(&in_32_bit, true), Some((Syscall::Getevents, args)));
     }
 }

@@ -4,7 +4,7 @@ use std::{
     fs, io,
     os::{
         fd::{AsFd as _, FromRawFd as _, OwnedFd},
-        unix::fs::MetadataExt as _,
+        unix::{ffi::OsStringExt as _, fs::MetadataExt as _},
     },
 };
 
@@ -186,6 +186,12 @@ pub fn below(pid: u32) -> Vec<u32> {
 /// Whether it runs a program that we may look at; threads of the kernel run none.
 pub fn has_program(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+}
+
+/// The file that it executes.
+pub fn executable(pid: u32) -> Option<Vec<u8>> {
+    let path = fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    Some(path.into_os_string().into_vec())
 }
 
 /// The environment with which a process began its program: `NAME=VALUE`, each ended by a zero byte.

@@ -8,12 +8,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aiotrace_common::record::PAGE;
-
 use super::{
     file::{Told, lines, read},
     maps::Mapping,
     memory::read_memory,
+    system::page_size,
 };
 
 /// How many pages are read at a time.
@@ -38,17 +37,17 @@ pub fn missing(pid: u32, handles: Vec<u64>) -> Option<Vec<u64>> {
         return None;
     }
     let pagemap = File::open(format!("/proc/{pid}/pagemap")).ok()?;
-    let mut chunk = vec![0; CHUNK * PAGE];
+    let mut chunk = vec![0; CHUNK * page_size()];
     for (from, to) in regions {
         let mut at = from;
         while at < to && !wanted.is_empty() {
-            let pages = LOOKED_UP.min((to - at) / PAGE as u64).max(1);
+            let pages = LOOKED_UP.min((to - at) / page_size() as u64).max(1);
             for (first, count) in present(&pagemap, at, pages)? {
-                let bytes = &mut chunk[..count * PAGE];
+                let bytes = &mut chunk[..count * page_size()];
                 read_memory(pid, first, bytes)?;
                 remove_words(&mut wanted, bytes);
             }
-            at += pages * PAGE as u64;
+            at += pages * page_size() as u64;
             if Instant::now() > until {
                 return None;
             }
@@ -74,7 +73,7 @@ fn present(pagemap: &File, from: u64, pages: u64) -> Option<Vec<(u64, usize)>> {
     const PRESENT: u64 = 1 << 63;
     const SWAPPED: u64 = 1 << 62;
     let mut entries = vec![0; pages as usize * size_of::<u64>()];
-    let place = from / PAGE as u64 * size_of::<u64>() as u64;
+    let place = from / page_size() as u64 * size_of::<u64>() as u64;
     // The file has no entries for addresses above all memory, such as [vsyscall].
     let length = pagemap.read_at(&mut entries, place).ok()?;
     let mut runs: Vec<(u64, usize)> = Vec::new();
@@ -86,9 +85,11 @@ fn present(pagemap: &File, from: u64, pages: u64) -> Option<Vec<(u64, usize)>> {
         if entry & PRESENT == 0 {
             continue;
         }
-        let at = from + index * PAGE as u64;
+        let at = from + index * page_size() as u64;
         match runs.last_mut() {
-            Some((first, count)) if *first + (*count * PAGE) as u64 == at && *count < CHUNK => {
+            Some((first, count))
+                if *first + (*count * page_size()) as u64 == at && *count < CHUNK =>
+            {
                 *count += 1;
             }
             _ => runs.push((at, 1)),
@@ -145,15 +146,16 @@ mod tests {
     fn memory_that_was_never_touched_is_not_read() {
         let length = 64 << 20;
         let mut map = memmap2::MmapOptions::new().len(length).map_anon().unwrap();
-        map[5 * PAGE] = 1;
-        map[6 * PAGE] = 1;
+        map[5 * page_size()] = 1;
+        map[6 * page_size()] = 1;
         let pagemap = File::open("/proc/self/pagemap").unwrap();
         let at = map.as_ptr() as u64;
-        let touched: usize = (0..length / PAGE)
+        let touched: usize = (0..length / page_size())
             .step_by(LOOKED_UP as usize)
             .flat_map(|page| {
-                let from = at + (page * PAGE) as u64;
-                present(&pagemap, from, LOOKED_UP.min((length / PAGE - page) as u64)).unwrap()
+                let from = at + (page * page_size()) as u64;
+                present(&pagemap, from, LOOKED_UP.min((length / page_size() - page) as u64))
+                    .unwrap()
             })
             .map(|(_, count)| count)
             .sum();

@@ -4,8 +4,10 @@ use std::{
     fs::{self, File},
     io::{self, BufRead as _, BufReader},
     os::unix::fs::MetadataExt as _,
+    sync::OnceLock,
 };
 
+use aiotrace_model::trace::Machine;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use super::{file, process};
@@ -20,9 +22,28 @@ pub fn sysctl_number(name: &str) -> Option<u64> {
     sysctl(name)?.parse().ok()
 }
 
+/// The size of a page of this machine, in bytes.
+pub fn page_size() -> usize {
+    static SIZE: OnceLock<usize> = OnceLock::new();
+    // SAFETY: the call takes no pointers.
+    let ask = || usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096);
+    *SIZE.get_or_init(ask)
+}
+
 /// The release of the running kernel.
 pub fn release() -> String {
     sysctl("kernel/osrelease").unwrap_or_default()
+}
+
+/// This machine, as a recording names it.
+pub fn machine() -> Machine {
+    Machine {
+        arch: std::env::consts::ARCH.into(),
+        page_size: page_size() as u64,
+        kernel: sysctl("kernel/osrelease"),
+        host: sysctl("kernel/hostname"),
+        boot_id: sysctl("kernel/random/boot_id"),
+    }
 }
 
 /// The major and minor version in a kernel's release; one that cannot be parsed passes for new.
@@ -115,6 +136,15 @@ mod tests {
         let now = memory_now().unwrap();
         assert!(now > 1 << 20, "{now}");
         assert!(most_memory().unwrap() >= now);
+    }
+
+    #[test]
+    fn this_machine_is_known() {
+        let machine = machine();
+        assert!(machine.page_size.is_power_of_two() && machine.page_size >= 4096, "{machine:?}");
+        let texts = [machine.kernel, machine.host, machine.boot_id];
+        assert!(texts.iter().flatten().all(|it| !it.is_empty() && !it.contains('\n')), "{texts:?}");
+        assert_eq!(texts.iter().flatten().count(), 3);
     }
 
     #[test]

@@ -3,13 +3,19 @@
 //! ```text
 //!  file  = "aiotrace" version:u32 chunk*
 //!  chunk = packed:u32 raw:u32 crc32(packed bytes):u32 bytes       little-endian
-//!  bytes = lz4 block of items, each in postcard's encoding
+//!  bytes = lz4 block of (length:varint item)*, each item in postcard's encoding
 //! ```
+//! Items of kinds that came later are skipped by what does not know them: so a kind can be added
+//! without another version.
+//!
 //! A chunk is written when it has 256 KiB or when nothing happens, so that whatever ends us leaves all that
 //! was written whole: a last chunk that is cut short or does not match its sum is the end of what is known.
 //! Nothing in it is longer than [`bounded`] says: a small file cannot unpack to lists without end.
 
-use std::io::{self, Read, Write};
+use std::{
+    io::{self, Read, Write},
+    ops::Range,
+};
 
 use aiotrace_model::trace::{Ended, Start};
 use serde::{Deserialize, Deserializer, Serialize, de::Error as _};
@@ -65,7 +71,21 @@ pub enum Item<E> {
     End(Ended),
     /// `--timeout`: the traced program was ended at this time.
     TimedOut(u64),
+    /// A process was looked up. (Its name is in the events.)
+    Process {
+        /// The process.
+        pid: u32,
+        /// The file that it executes, if that is known.
+        #[serde(deserialize_with = "bounded::known_path")]
+        executable: Option<Vec<u8>>,
+        /// Its cgroup (v2), if that is known.
+        #[serde(deserialize_with = "bounded::known_path")]
+        cgroup: Option<Vec<u8>>,
+    },
 }
+
+/// How many kinds of items there are.
+const KINDS: u32 = 9;
 
 fn functions<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Function>, D::Error> {
     let List(functions) = List::<Function, FUNCTIONS>::deserialize(from)?;
@@ -110,6 +130,8 @@ pub enum Error {
 pub struct Writer<W: Write> {
     out: W,
     items: Vec<u8>,
+    /// The item that is being added.
+    item: Vec<u8>,
 }
 
 impl<W: Write> Writer<W> {
@@ -120,7 +142,7 @@ impl<W: Write> Writer<W> {
     pub fn new(mut out: W) -> io::Result<Self> {
         out.write_all(&MAGIC)?;
         out.write_all(&VERSION.to_le_bytes())?;
-        Ok(Self { out, items: Vec::with_capacity(CHUNK) })
+        Ok(Self { out, items: Vec::with_capacity(CHUNK), item: Vec::new() })
     }
 
     /// Adds an item.
@@ -128,7 +150,10 @@ impl<W: Write> Writer<W> {
     /// # Errors
     /// Those of the file.
     pub fn item(&mut self, item: &Item<&Event>) -> io::Result<()> {
-        postcard::to_io(item, &mut self.items).map_err(io::Error::other)?;
+        self.item.clear();
+        postcard::to_io(item, &mut self.item).map_err(io::Error::other)?;
+        postcard::to_io(&self.item.len(), &mut self.items).map_err(io::Error::other)?;
+        self.items.extend_from_slice(&self.item);
         if self.items.len() >= CHUNK { self.flush() } else { Ok(()) }
     }
 
@@ -165,6 +190,8 @@ pub struct Reader<R: Read> {
     next: u64,
     /// Items of the chunk that were read.
     read: u64,
+    /// Items of kinds that are not known.
+    unknown: u64,
 }
 
 impl<R: Read> Reader<R> {
@@ -183,22 +210,39 @@ impl<R: Read> Reader<R> {
             return Err(Error::Version(version));
         }
         let next = head.len() as u64;
-        Ok(Self { input, items: Vec::new(), at: 0, chunk: next, next, read: 0 })
+        Ok(Self { input, items: Vec::new(), at: 0, chunk: next, next, read: 0, unknown: 0 })
     }
 
-    /// The next item; `None` at the end of the file.
+    /// The next item of a kind that is known; `None` at the end of the file.
     ///
     /// # Errors
     /// [`Error`]: nothing can be read behind it.
     pub fn next_item(&mut self) -> Result<Option<Item<Event>>, Error> {
-        if self.at >= self.items.len() && !self.unpack()? {
-            return Ok(None);
+        loop {
+            if self.at >= self.items.len() && !self.unpack()? {
+                return Ok(None);
+            }
+            self.read += 1;
+            let left = self.items.get(self.at..).unwrap_or_default();
+            let item = split(left).ok_or_else(|| self.damaged())?;
+            self.at += item.end;
+            let item = &left[item];
+            let (kind, _) = postcard::take_from_bytes::<u32>(item).map_err(|_| self.damaged())?;
+            if kind >= KINDS {
+                self.unknown += 1;
+                continue;
+            }
+            return match postcard::take_from_bytes(item) {
+                Ok((item, [])) => Ok(Some(item)),
+                _ => Err(self.damaged()),
+            };
         }
-        let left = self.items.get(self.at..).unwrap_or_default();
-        self.read += 1;
-        let (item, rest) = postcard::take_from_bytes(left).map_err(|_| self.damaged())?;
-        self.at = self.items.len() - rest.len();
-        Ok(Some(item))
+    }
+
+    /// How many items were skipped, because a later aiotrace wrote them and this one does not know
+    /// what they are.
+    pub fn unknown(&self) -> u64 {
+        self.unknown
     }
 
     /// What is wrong if the item that was read last cannot be where it is.
@@ -256,6 +300,13 @@ fn read_whole(input: &mut impl Read, to: &mut [u8]) -> Result<Whole, Error> {
     })
 }
 
+/// Where the first item is, behind its length.
+fn split(items: &[u8]) -> Option<Range<usize>> {
+    let (length, rest) = postcard::take_from_bytes::<usize>(items).ok()?;
+    let begin = items.len() - rest.len();
+    (length <= rest.len()).then_some(begin..begin + length)
+}
+
 fn number(bytes: &[u8]) -> u32 {
     bytes.iter().rev().fold(0, |sum, byte| sum << 8 | u32::from(*byte))
 }
@@ -307,6 +358,35 @@ mod tests {
         let (count, error) = read(&recording());
         assert_eq!(count, 6);
         assert!(error.is_none(), "{error:?}");
+    }
+
+    #[test]
+    fn what_a_later_aiotrace_adds_is_skipped_and_counted() {
+        let mut bytes = Vec::new();
+        let mut writer = Writer::new(&mut bytes).unwrap();
+        writer.item(&Item::Event(&lost(1))).unwrap();
+        writer.items.extend_from_slice(&[3, KINDS as u8, 200, 201]);
+        writer.item(&Item::Event(&lost(2))).unwrap();
+        writer.flush().unwrap();
+        assert!(matches!(read(&bytes), (2, None)));
+        let mut reader = Reader::new(&bytes[..]).unwrap();
+        while reader.next_item().unwrap().is_some() {}
+        assert_eq!(reader.unknown(), 1);
+        // The last kind that is known is this one.
+        let last: Item<&Event> = Item::Process { pid: 1, executable: None, cgroup: None };
+        assert_eq!(postcard::to_stdvec(&last).unwrap()[0], KINDS as u8 - 1);
+    }
+
+    #[test]
+    fn an_item_has_the_length_that_is_said() {
+        for wrong in [&[5, 8, 1, 0, 0][..], &[5, 8, 1, 0, 0, 0], &[0x80], &[0]] {
+            let mut bytes = Vec::new();
+            let mut writer = Writer::new(&mut bytes).unwrap();
+            writer.items.extend_from_slice(wrong);
+            writer.flush().unwrap();
+            let read = Reader::new(&bytes[..]).unwrap().next_item();
+            assert!(matches!(read, Err(Error::Damaged { .. })), "{wrong:?}: {read:?}");
+        }
     }
 
     #[test]

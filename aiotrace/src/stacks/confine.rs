@@ -9,10 +9,9 @@ use std::io;
 use nix::{errno::Errno, sys::resource::Resource};
 
 use crate::{
+    arch::NATIVE,
     proc::system::lower_limit,
-    seccomp::{
-        self, ANY_BIT, ARCH, EQUAL, LOAD, NUMBER, RETURN, X86_64, argument, no_new_privileges, op,
-    },
+    seccomp::{self, ANY_BIT, ARCH, EQUAL, LOAD, NUMBER, RETURN, argument, no_new_privileges, op},
 };
 
 /// The most address space that the process may take, in bytes: it maps files, and debug information
@@ -131,7 +130,7 @@ fn filter() -> Vec<libc::sock_filter> {
     let refuse = op(RETURN, 0, 0, libc::SECCOMP_RET_ERRNO | libc::EPERM as u32);
     let allow = op(RETURN, 0, 0, libc::SECCOMP_RET_ALLOW);
     let mut filter =
-        vec![op(LOAD, 0, 0, ARCH), op(EQUAL, 1, 0, X86_64), refuse, op(LOAD, 0, 0, NUMBER)];
+        vec![op(LOAD, 0, 0, ARCH), op(EQUAL, 1, 0, NATIVE), refuse, op(LOAD, 0, 0, NUMBER)];
     let others = ALLOWED.iter().filter(|it| **it != libc::SYS_mmap);
     for number in others {
         filter.extend([op(EQUAL, 0, 1, *number as u32), allow]);

@@ -7,7 +7,6 @@ use std::{
     sync::Arc,
 };
 
-use aiotrace_common::record::PAGE;
 use framehop::ExplicitModuleSectionInfo;
 use object::{
     LittleEndian,
@@ -23,7 +22,11 @@ use super::{
     files,
     maps::{Mapped, Region},
 };
-use crate::errand::{self, Errand as _};
+use crate::{
+    arch::prepare_tables,
+    errand::{self, Errand as _},
+    proc::system::page_size,
+};
 
 /// The most files that are kept; beyond, all have to be forgotten.
 const MOST: usize = 256;
@@ -194,10 +197,15 @@ impl Loaded {
 
     /// The address that the file's symbols have for code at this position in the file.
     pub fn address(&self, offset: u64) -> Option<u64> {
+        self.address_with(offset, page_size() as u64)
+    }
+
+    /// The same on a machine with pages of this size.
+    fn address_with(&self, offset: u64, page: u64) -> Option<u64> {
         self.layout.code.iter().find_map(|it| {
             // Whole pages are mapped, so the part of the first page before the segment is mapped,
             // too.
-            let begin = it.offset & !(PAGE as u64 - 1);
+            let begin = it.offset & !(page - 1);
             let end = it.offset.saturating_add(it.size);
             (begin..end)
                 .contains(&offset)
@@ -270,12 +278,16 @@ fn layout(file: &File) -> Option<Layout> {
     };
     let copied = |name| {
         let section = section(name)?;
-        Some((addresses(section), Bytes(elf.data(section, MOST_OF_SECTION)?.into())))
+        Some((addresses(section), elf.data(section, MOST_OF_SECTION)?))
     };
+    let lent = |(addresses, bytes): (_, Vec<u8>)| (addresses, Bytes(bytes.into()));
     sections.text = section(b".text").map(addresses);
     sections.got = section(b".got").map(addresses);
-    sections.eh_frame = copied(b".eh_frame");
-    sections.eh_frame_hdr = copied(b".eh_frame_hdr");
+    sections.eh_frame = copied(b".eh_frame").map(|(addresses, mut bytes)| {
+        prepare_tables(&mut bytes);
+        lent((addresses, bytes))
+    });
+    sections.eh_frame_hdr = copied(b".eh_frame_hdr").map(lent);
     Some(Layout { code: code.collect(), base, sections })
 }
 
@@ -300,6 +312,17 @@ mod tests {
         assert_eq!(loaded.address(main - segment.address + segment.offset), Some(main));
         assert_eq!(loaded.address(u64::MAX), None);
         assert!(loaded.size() > 0);
+    }
+
+    #[test]
+    fn a_segment_is_mapped_from_its_page_on_however_large_pages_are() {
+        let mut loaded = Loaded::with_tables(tempfile::tempfile().unwrap(), &[], &[]);
+        loaded.layout.code = vec![Segment { offset: 0x2_7456, address: 0x42_7456, size: 0x100 }];
+        for (page, begin) in [(4 << 10, 0x2_7000), (16 << 10, 0x2_4000), (64 << 10, 0x2_0000)] {
+            assert_eq!(loaded.address_with(begin, page), Some(0x40_0000 + begin));
+            assert_eq!(loaded.address_with(begin - 1, page), None);
+            assert_eq!(loaded.address_with(0x2_7556, page), None);
+        }
     }
 
     #[test]

@@ -12,14 +12,12 @@ mod fuzz;
 use std::{
     collections::{HashMap, VecDeque},
     hash::BuildHasher as _,
+    mem,
     sync::Arc,
 };
 
 use aiotrace_common::record::{KnownStack, PAGE, STACK_VARIANTS, STACK_WORDS, StackKey, StackWord};
-use framehop::{
-    FrameAddress, Unwinder as _,
-    x86_64::{CacheX86_64, UnwindRegsX86_64, UnwinderX86_64},
-};
+use framehop::{FrameAddress, Unwinder as _};
 pub use fuzz::unwind as fuzz;
 
 use super::errands::Regions;
@@ -28,7 +26,10 @@ use super::{
     maps::Region,
     modules::{Bytes, Loaded, Modules},
 };
-use crate::errand::Errand as _;
+use crate::{
+    arch::{Cache, Unwinder, unwound_from},
+    errand::Errand as _,
+};
 
 /// The most functions of a stack.
 const MOST_FRAMES: usize = crate::bounded::FRAMES;
@@ -83,7 +84,7 @@ impl Unwind for Processes {
         if copied.known != 0 {
             // If the stack is not there, it has made room for another one since the probe sent its
             // number.
-            let unknown = Frame { address: copied.ip, place: None };
+            let unknown = Frame { address: copied.place.ip, place: None };
             let unknown = || Stack { frames: [unknown].into(), truncated: true };
             return told.stack(copied.known).unwrap_or_else(unknown);
         }
@@ -130,7 +131,7 @@ struct One {
 
 impl Told {
     fn tell(&mut self, pid: u32, copied: &Copied<'_>, words: &[StackWord], stack: &Stack) {
-        let Copied { space, ip, sp, bp, .. } = *copied;
+        let Copied { space, place, .. } = *copied;
         if words.len() > STACK_WORDS || space == 0 {
             return;
         }
@@ -141,7 +142,7 @@ impl Told {
         }
         let hash = self.hasher.hash_one(words);
         let variant = |it: &One| {
-            let key = it.key.filter(|it| (it.space, it.ip, it.sp, it.bp) == (space, ip, sp, bp))?;
+            let key = it.key.filter(|it| (it.space, it.place) == (space, place))?;
             Some((key.variant, it.words))
         };
         let told: Vec<(u64, u64)> = self.stacks.iter().filter_map(variant).collect();
@@ -152,7 +153,7 @@ impl Told {
         let is_free = |variant: &u64| !told.iter().any(|(it, _)| it == variant);
         // If no variant is free, the new stack replaces the oldest.
         let variant = (0..STACK_VARIANTS).find(is_free).unwrap_or_else(|| told[0].0);
-        let key = StackKey { space, ip, sp, bp, variant };
+        let key = StackKey { space, place, variant };
         for it in &mut self.stacks {
             it.key.take_if(|it| *it == key);
         }
@@ -188,8 +189,8 @@ struct Process {
     regions: Vec<Region>,
     /// The file of each region, looked for when it is first needed.
     loaded: Vec<Option<Option<Arc<Loaded>>>>,
-    unwinder: UnwinderX86_64<Bytes>,
-    cache: CacheX86_64,
+    unwinder: Unwinder<Bytes>,
+    cache: Cache,
     hasher: foldhash::fast::RandomState,
     /// The stacks, by a hash of their addresses.
     stacks: HashMap<u64, Stack, foldhash::fast::RandomState>,
@@ -248,19 +249,23 @@ impl Process {
         modules: &mut Modules,
         words: &mut Vec<StackWord>,
     ) -> (Vec<u64>, bool) {
-        let Copied { ip, sp, bp, .. } = *copied;
-        let mut addresses = vec![ip];
+        let place = copied.place;
+        let mut addresses = vec![place.ip];
         if self.regions.is_empty() {
             // The process is gone; frame pointers could lead anywhere.
             return (addresses, true);
         }
-        let mut registers = UnwindRegsX86_64::new(ip, sp, bp);
-        let mut at = FrameAddress::from_instruction_pointer(ip);
+        let highest = self.regions.last().map_or(0, |it| it.end);
+        let mut registers = unwound_from(&place, highest);
+        let mut at = FrameAddress::from_instruction_pointer(place.ip);
         let mut read_stack = |address| {
             let value = word(copied, address).ok_or(())?;
             words.push(StackWord { address, value });
             Ok(value)
         };
+        // A function of which no table tells may have saved what is still in the link register: then its frame leads to
+        // the same place again.
+        let mut may_repeat = !place.link.is_empty();
         while addresses.len() < MOST_FRAMES {
             self.module(pid, at.address_for_lookup(), modules);
             let next =
@@ -268,6 +273,9 @@ impl Process {
             match next.map(|it| it.and_then(FrameAddress::from_return_address)) {
                 Ok(Some(next)) => at = next,
                 ended => return (addresses, ended.is_err()),
+            }
+            if addresses.len() == 2 && addresses[1] == at.address() && mem::take(&mut may_repeat) {
+                continue;
             }
             addresses.push(at.address());
         }
@@ -305,7 +313,7 @@ fn lookups(addresses: &[u64]) -> impl Iterator<Item = u64> + '_ {
 
 /// The word at an address, if it was copied.
 fn word(copied: &Copied<'_>, address: u64) -> Option<u64> {
-    let at = usize::try_from(address.checked_sub(copied.sp & !(PAGE as u64 - 1))?).ok()?;
+    let at = usize::try_from(address.checked_sub(copied.place.sp & !(PAGE as u64 - 1))?).ok()?;
     let bytes = copied.pages.get(at..at.checked_add(8)?)?;
     let is_read = |at: usize| copied.read >> (at / PAGE) & 1 == 1;
     (is_read(at) && is_read(at + 7))
@@ -348,7 +356,8 @@ mod tests {
     }
 
     fn copied([ip, sp, bp]: [u64; 3], pages: &[u8]) -> Copied<'_> {
-        Copied { time: 5, space: 1, ip, sp, bp, pages, read: 0b11, known: 0 }
+        let place = aiotrace_common::arch::Place { ip, sp, bp, link: [] };
+        Copied { time: 5, space: 1, place, pages, read: 0b11, known: 0 }
     }
 
     #[test]

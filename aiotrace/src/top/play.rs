@@ -67,7 +67,9 @@ pub fn read(path: &Path, every: Duration) -> Result<Vec<Snapshot>> {
                 film.end(ended.time, &model);
                 break;
             }
-            Ok(Some(Item::Report(_) | Item::Functions { .. } | Item::Start(..))) => (),
+            Ok(Some(
+                Item::Report(_) | Item::Functions { .. } | Item::Process { .. } | Item::Start(..),
+            )) => (),
             Ok(None) => {
                 eprintln!("aiotrace: {}", Error::Truncated);
                 film.end(film.last_event, &model);

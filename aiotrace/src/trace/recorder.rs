@@ -16,6 +16,7 @@ use crate::{
     failure::{Context as _, Result},
     model::Settings,
     output::{Ended, Start, paths::Paths},
+    proc,
     source::recording::{Item, Writer},
     stacks::{Place, Symbolizer, child::Function},
 };
@@ -140,6 +141,8 @@ pub struct Recorder {
     symbols: Symbolizer,
     /// The places whose functions have been written.
     places: HashSet<PlaceKey>,
+    /// The processes that were looked up.
+    processes: HashSet<u32>,
     failed: Option<io::Error>,
 }
 
@@ -148,8 +151,8 @@ impl Recorder {
     pub fn begin(file: File, known: Known, symbols: &Symbolizer) -> Result<Self> {
         files::begin(&file)?;
         let writer = Writer::new(file).context("cannot write the recording")?;
-        let (symbols, places) = (symbols.clone(), HashSet::new());
-        Ok(Self { writer, known, symbols, places, failed: None })
+        let (symbols, places, processes) = (symbols.clone(), HashSet::new(), HashSet::new());
+        Ok(Self { writer, known, symbols, places, processes, failed: None })
     }
 
     /// Writes how the trace begins.
@@ -172,7 +175,29 @@ impl Recorder {
         if let Body::Call(Call { stack: Some(stack), .. }) = &event.body {
             self.functions(stack);
         }
+        self.process(event);
         self.write(&Item::Event(event));
+    }
+
+    /// Looks up a process that is new, or that executes another program.
+    fn process(&mut self, event: &Event) {
+        let Body::Process(process) = &event.body else { return };
+        match process.change {
+            Change::Exec { .. } => (),
+            Change::Attached | Change::Seen if !self.processes.contains(&event.pid) => (),
+            Change::Exit { .. } => {
+                self.processes.remove(&event.pid);
+                return;
+            }
+            _ => return,
+        }
+        if self.processes.len() >= MOST {
+            self.processes.clear();
+        }
+        self.processes.insert(event.pid);
+        let pid = event.pid;
+        let executable = errand::Executable { pid }.ask().flatten();
+        self.write(&Item::Process { pid, executable, cgroup: proc::cgroup(pid) });
     }
 
     fn functions(&mut self, stack: &Stack) {

@@ -77,6 +77,8 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
                 functions.set((module, offset), found);
             }
             Ok(Some(Item::TimedOut(now))) => conclusions.timed_out(now, &mut shown),
+            // Text and JSON do not have it.
+            Ok(Some(Item::Process { .. })) => (),
             Ok(Some(Item::Report(mut ended))) => {
                 ended.losses = conclusions.with_unread(ended.losses);
                 conclusions.report(&ended, &mut shown);
@@ -98,6 +100,13 @@ pub fn tell(path: &Path, view: &View, fail_on: Option<Severity>) -> Result<bool>
             break cut_short(last, start.clock.start, events);
         }
     };
+    if reader.unknown() > 0 {
+        let (count, version) = (reader.unknown(), env!("CARGO_PKG_VERSION"));
+        eprintln!(
+            "aiotrace: a later aiotrace made the recording: {count} items in it are of kinds that {version} does not know, \
+             and not told"
+        );
+    }
     ended.losses = conclusions.with_unread(ended.losses);
     conclusions.end(&ended, &mut shown);
     shown.finish()?;

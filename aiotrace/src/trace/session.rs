@@ -25,7 +25,7 @@ use crate::{
     event::{Body, Change, Event, Why},
     failure::{Context as _, Result},
     output::{Ended, Start, junit, paths::Paths},
-    proc::system::go_first,
+    proc::system::{go_first, machine as this_machine},
     source::{
         Losses,
         backlog::Message,
@@ -169,7 +169,8 @@ impl<'a> Session<'a> {
         let mut events = 0;
         let mut conclusions = Conclusions::new(&self.settings.judged, begun.sees, recorder);
         let faults = self.faults.as_ref().map(Chosen::told);
-        let start = Start { clock: start, probes, lacks, faults };
+        let machine = this_machine();
+        let start = Start { clock: start, machine, probes, lacks, faults };
         conclusions.start(&start, &mut shown);
         for event in &initial {
             conclusions.event(event, &mut shown);

@@ -4,8 +4,11 @@
 /// A kernel, and how it is booted.
 #[derive(Debug)]
 pub struct Kernel {
-    /// The guest's name. The kernel's file is `vmlinuz-NAME`, without the comma and what follows it.
+    /// The guest's name. The kernel's file is `vmlinuz-NAME`, without the comma and what follows it, and without
+    /// `-arm64` at its end.
     pub name: &'static str,
+    /// The kernel's architecture, as Rust names it.
+    pub arch: &'static str,
     /// The beginning of its release.
     pub release: &'static str,
     /// The probe set that aiotrace takes if none is named.
@@ -28,6 +31,8 @@ pub struct Kernel {
     pub has_32_bit_times: bool,
     /// Additional parameters of the kernel's command line.
     pub parameters: &'static str,
+    /// The processor that QEMU emulates.
+    pub processor: &'static str,
 }
 
 /// How many guests divide the tests that one guest is enough for: those with the same kernel.
@@ -43,7 +48,7 @@ pub enum Skips {
 use Skips::{Never, Sometimes};
 
 /// The table, measured (docs/reference/faults.md, Mechanisms; docs/reference/kernels.md).
-pub const KERNELS: [Kernel; 7] = [
+pub const KERNELS: [Kernel; 11] = [
     Kernel { name: "5.10-debian", release: "5.10.", counts: false, ..DEBIAN },
     Kernel { name: "6.1-debian", release: "6.1.", ..DEBIAN },
     Kernel { name: "6.12-debian", release: "6.12.", share: Some(0), ..DEBIAN },
@@ -94,10 +99,41 @@ pub const KERNELS: [Kernel; 7] = [
         skipped: &["trampoline", "syscall"],
         ..DEBIAN
     },
+    // Without DYNAMIC_FTRACE_WITH_DIRECT_CALLS there are no trampolines to kernel functions.
+    Kernel {
+        name: "6.1-debian-arm64",
+        release: "6.1.",
+        best: "syscall+kprobe",
+        mechanisms: &[("write_user", Never)],
+        ..ARM
+    },
+    Kernel { name: "6.12-debian-arm64", release: "6.12.", ..ARM },
+    // This processor signs return addresses, and its guest runs the test of that only.
+    Kernel { name: SIGNS, release: "6.12.", processor: "max,pauth-impdef=on", ..ARM },
+    Kernel {
+        name: "7.2-debian-arm64",
+        release: "7.2.",
+        best: "kprobe",
+        mechanisms: &[
+            ("fmod_ret", Sometimes),
+            ("file_permission", Sometimes),
+            ("write_user", Sometimes),
+        ],
+        skips_runs: true,
+        skipped: &["trampoline", "syscall"],
+        ..ARM
+    },
 ];
+
+/// The guest whose processor signs return addresses.
+pub const SIGNS: &str = "6.12-debian-arm64,signs";
+
+const ARM: Kernel =
+    Kernel { arch: "aarch64", has_other_sets: false, processor: "cortex-a72", ..DEBIAN };
 
 const DEBIAN: Kernel = Kernel {
     name: "",
+    arch: "x86_64",
     release: "",
     best: "trampoline",
     mechanisms: &[("file_permission", Never), ("write_user", Never)],
@@ -108,4 +144,6 @@ const DEBIAN: Kernel = Kernel {
     share: None,
     has_32_bit_times: true,
     parameters: "",
+    // `max` crashes some kernels.
+    processor: "qemu64",
 };

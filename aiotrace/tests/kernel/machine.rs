@@ -7,6 +7,9 @@ use super::{
     support::aiotrace,
 };
 
+/// Whether a 64-bit program can make the calls of 32-bit programs.
+pub const HAS_32_BIT_ENTRY: bool = cfg!(target_arch = "x86_64");
+
 /// The row of this guest; `None`: we run natively.
 pub fn guest() -> Option<&'static Kernel> {
     let name = std::env::var("AIOTRACE_GUEST").ok().filter(|it| !it.is_empty())?;

@@ -64,6 +64,7 @@ fn main() -> ExitCode {
         cases::waiting::TESTS,
         cost::TESTS,
         counting::TESTS,
+        debuginfod::TESTS,
         errands::TESTS,
         events::TESTS,
         faults::TESTS,
@@ -87,8 +88,6 @@ fn main() -> ExitCode {
         sweep::going::TESTS,
         sweep::planted::TESTS,
         sweep::programs::TESTS,
-        debuginfod::TESTS,
-        sweep::TESTS,
         top::TESTS,
         verdicts::TESTS,
     ])

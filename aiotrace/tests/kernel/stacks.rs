@@ -5,7 +5,9 @@ use std::{ffi::OsString, os::unix::fs::MetadataExt as _, path::PathBuf, process:
 use aiotrace::output::json::{FunctionObject, Line};
 
 use super::{
-    harness::Need,
+    harness::{Need, cannot_run},
+    kernels::SIGNS,
+    machine,
     mounts::Mounted,
     support::{
         Attached, Program, Trace, aiotrace, parse, programs, run, run_program, run_to_file, traced,
@@ -365,6 +367,37 @@ fn the_child_that_reads_symbols_can_do_nothing_else() {
     assert!(!output.status.success());
 }
 
+/// Also where the function that makes the system call has no unwind table, as that of musl.
+fn each_caller_is_in_the_stack_once() {
+    let trace = run_program(&["callers"]);
+    assert!(trace.status.success(), "{}", trace.stderr);
+    let [setup] = trace.setups()[..] else { panic!("one io_setup") };
+    let names = names(setup.stack.as_ref().unwrap());
+    let ours = ["leak_here", "caller", "named"];
+    let last = |name: &str| name.rsplit("::").next().unwrap_or_default().to_owned();
+    let found: Vec<String> =
+        names.iter().map(|it| last(it)).filter(|it| ours.contains(&&**it)).collect();
+    assert_eq!(found, ours, "{names:?}");
+}
+
+/// The stack goes on behind a function that has its return address signed on the stack, and whose unwind table says so.
+fn a_signed_return_address_is_one_of_the_process() {
+    if !cfg!(target_arch = "aarch64") {
+        return cannot_run("processors of this architecture sign no addresses");
+    }
+    let trace = run_program(&["signed"]);
+    assert!(trace.status.success(), "{}", trace.stderr);
+    let is_signed = trace.stderr.lines().any(|it| it == "signed");
+    let must_be = machine::guest().is_some_and(|it| it.name == SIGNS);
+    assert!(is_signed || !must_be, "the processor of this guest signs addresses");
+    let [setup] = trace.setups()[..] else { panic!("one io_setup") };
+    let stack = setup.stack.as_ref().unwrap();
+    let last = |it: &&str| it.rsplit("::").next().unwrap_or_default().to_owned();
+    let names: Vec<String> = names(stack).iter().map(last).collect();
+    assert_eq!(names[..3], ["setup_signed", "caller_of_signed", "signed"], "signed: {is_signed}");
+    assert_eq!(names.last().map(|it| &**it), Some("_start"), "to the very end");
+}
+
 const RUSTC: Need = Need::Native("it runs rustc");
 
 tests![
@@ -375,6 +408,8 @@ tests![
     a_program_on_overlayfs_has_names if Need::Native("it runs mount(8), and needs a disk"),
     a_program_on_btrfs_has_names if Need::Native("it runs mkfs.btrfs and mount(8)"),
     programs_of_two_subvolumes_are_not_one if Need::Native("it runs mkfs.btrfs and mount(8)"),
+    each_caller_is_in_the_stack_once,
+    a_signed_return_address_is_one_of_the_process,
     text_has_the_functions_below_the_call if Need::SAME,
     a_recording_has_the_names if Need::SAME,
     the_stack_of_a_process_that_is_gone_has_addresses_only if RUSTC,

@@ -4,7 +4,7 @@ use std::{sync::mpsc::channel, thread};
 
 use crate::{
     aio::{self, IoEvent, Timespec},
-    basic, libaio, tasks,
+    arch, basic, libaio, tasks,
 };
 
 /// A thread waits in io_getevents until another one destroys the context, which is how it learns
@@ -104,19 +104,7 @@ pub fn without_libraries() {
     assert_eq!(syscall(libc::SYS_io_destroy, [ctx, 0, 0, 0, 0]), 0, "io_destroy");
 }
 
-#[cfg(target_arch = "x86_64")]
 fn syscall(number: i64, args: [u64; 5]) -> i64 {
-    let ret;
-    // SAFETY: the kernel checks all addresses, and what they lead to is alive.
-    unsafe {
-        std::arch::asm!(
-            "syscall",
-            inlateout("rax") number => ret,
-            in("rdi") args[0], in("rsi") args[1], in("rdx") args[2], in("r10") args[3],
-            in("r8") args[4],
-            lateout("rcx") _, lateout("r11") _,
-            options(nostack),
-        );
-    }
-    ret
+    // SAFETY: what the arguments lead to is alive.
+    unsafe { arch::syscall(number, args) }
 }

@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result, bail};
 use clap::{Args, ValueEnum};
 
 use crate::{
-    command,
+    build, command,
     debian::{self, Apt},
     release, setup,
 };
@@ -197,8 +197,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn add_target(target: Target) -> Result<()> {
-    let library = Path::new(&command::sysroot()?).join("lib/rustlib").join(target.triple());
-    if library.exists() {
+    if build::has_target(target.triple()) {
         return Ok(());
     }
     command::run(Command::new("rustup").args(["target", "add", target.triple()]))

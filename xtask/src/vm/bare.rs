@@ -11,7 +11,7 @@ use super::{
     boot::{Clock, Qemu},
     initramfs,
 };
-use crate::kernels;
+use crate::{arch::Architecture, kernels};
 
 /// Boots a kernel, which is chosen as `cargo xtask vm --kernel` does, with these files, each with its path there, one of
 /// them our init; and runs the commands (xtask/init/src/commands.rs). `directory`: for what is needed on the way.
@@ -35,7 +35,8 @@ pub fn run(
     initramfs::pack(&initramfs, &files)?;
     println!("booting {}; its console goes to {}", kernel.display(), log.display());
     let parameters = "aiotrace_commands=yes";
-    let console = Qemu::default().boot(kernel, &initramfs, parameters, Clock::Real, &log)?;
+    let qemu = Qemu::new(Architecture::X86);
+    let console = qemu.boot(kernel, &initramfs, "max", parameters, Clock::Real, &log)?;
     let failing = failing(commands, &console.text);
     if !failing.is_empty() {
         bail!("{}", failing.join("; "));

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::command;
+use crate::{arch::Architecture, command};
 
 /// What the kernel writes to the console when it cannot go on.
 const BROKEN: [&str; 15] = [
@@ -68,6 +68,7 @@ pub struct Console {
 /// How QEMU is run.
 #[derive(Debug)]
 pub struct Qemu {
+    arch: Architecture,
     program: PathBuf,
     /// The device that must open for KVM to be tried.
     kvm: PathBuf,
@@ -80,10 +81,12 @@ pub struct Qemu {
     no_kvm: AtomicBool,
 }
 
-impl Default for Qemu {
-    fn default() -> Self {
+impl Qemu {
+    /// QEMU for kernels of this architecture.
+    pub fn new(arch: Architecture) -> Self {
         Self {
-            program: PathBuf::from("qemu-system-x86_64"),
+            arch,
+            program: PathBuf::from(arch.qemu()),
             kvm: PathBuf::from("/dev/kvm"),
             patience: Duration::from_secs(330),
             patience_with_kvm: Duration::from_secs(10),
@@ -111,16 +114,16 @@ enum Accelerator {
 }
 
 impl Accelerator {
-    /// QEMU's arguments. (In emulation, `-cpu max` crashes some kernels.)
-    fn arguments(self) -> &'static [&'static str] {
+    /// QEMU's arguments. `emulated`: the processor, where one is emulated.
+    fn arguments(self, emulated: &str) -> Vec<&str> {
         match self {
-            Self::Kvm => &["-accel", "kvm", "-cpu", "host", "-smp", "2"],
-            Self::Emulation => &["-accel", "tcg,thread=single", "-cpu", "qemu64", "-smp", "2"],
-            Self::CountedEmulation => &[
+            Self::Kvm => vec!["-accel", "kvm", "-cpu", "host", "-smp", "2"],
+            Self::Emulation => vec!["-accel", "tcg,thread=single", "-cpu", emulated, "-smp", "2"],
+            Self::CountedEmulation => vec![
                 "-accel",
                 "tcg,thread=single",
                 "-cpu",
-                "qemu64",
+                emulated,
                 "-smp",
                 "1",
                 "-icount",
@@ -140,6 +143,7 @@ impl Qemu {
         &self,
         kernel: &Path,
         initramfs: &Path,
+        processor: &str,
         parameters: &str,
         clock: Clock,
         log: &Path,
@@ -150,7 +154,7 @@ impl Qemu {
                 continue;
             }
             let mut machine = self.machine(kernel, initramfs, parameters);
-            machine.args(accelerator.arguments());
+            machine.args(accelerator.arguments(processor));
             match self.watch(machine, accelerator, log)? {
                 Ending::Off(console) => {
                     put_first(log, &reasons)?;
@@ -181,16 +185,23 @@ impl Qemu {
         if clock == Clock::Instructions {
             return vec![Accelerator::CountedEmulation; BOOTS];
         }
-        let has_kvm = File::options().read(true).write(true).open(&self.kvm).is_ok();
+        let is_own = self.arch.target().is_none();
+        let has_kvm = is_own && File::options().read(true).write(true).open(&self.kvm).is_ok();
         let kvm = has_kvm.then_some(Accelerator::Kvm);
         kvm.into_iter().chain([Accelerator::Emulation; BOOTS]).collect()
     }
 
     /// QEMU's command, without the arguments that describe its processors.
     fn machine(&self, kernel: &Path, initramfs: &Path, parameters: &str) -> Command {
-        let parameters = format!("console=ttyS0 quiet panic=-1 {parameters}");
+        let (console, board): (_, &[&str]) = match self.arch {
+            Architecture::X86 => ("ttyS0", &[]),
+            // Without a network it needs no firmware for one.
+            Architecture::Arm => ("ttyAMA0", &["-machine", "virt", "-net", "none"]),
+        };
+        let parameters = format!("console={console} quiet panic=-1 {parameters}");
         let mut machine = Command::new(&self.program);
         machine
+            .args(board)
             .args(["-m", "1024", "-nographic", "-no-reboot", "-append", &parameters, "-kernel"])
             .arg(kernel)
             .arg("-initrd")

@@ -12,41 +12,34 @@ use std::{
 use anyhow::{Context as _, Result};
 use cpio::newc::{Builder, ModeFileType, trailer};
 
-use crate::{command, release};
+use crate::{arch::Architecture, command, foreign, release};
 
-/// Writes the archive of the guest's files.
-pub fn write(path: &Path, binaries: &release::Binaries) -> Result<()> {
-    let beside = |name: &str| binaries.programs.with_file_name(name);
+/// Writes the archive of the files of a guest of this architecture.
+pub fn write(path: &Path, binaries: &release::Binaries, arch: Architecture) -> Result<()> {
+    let busybox = if arch.target().is_none() {
+        which::which("busybox").context("busybox: run `cargo xtask setup`")?
+    } else {
+        foreign::busybox(arch)?
+    };
     let mut files = vec![
         ("init".to_owned(), binaries.init.clone()),
         ("bin/kernel-tests".to_owned(), binaries.kernel_tests.clone()),
         ("bin/aiotrace".to_owned(), binaries.aiotrace.clone()),
         ("bin/aio-programs".to_owned(), binaries.programs.clone()),
-        // The other programs look for these beside themselves.
+        // The other programs look for it beside themselves.
         ("bin/aio-programs-32".to_owned(), binaries.programs_32.clone()),
-        ("bin/libaio_shm.so".to_owned(), beside("libaio_shm.so")),
-        ("usr/bin/fio".to_owned(), PathBuf::from("/usr/bin/fio")),
         // busybox is linked with no library, and the init makes links to it for its many names.
-        (
-            "bin/busybox".to_owned(),
-            which::which("busybox").context("busybox: run `cargo xtask setup`")?,
-        ),
+        ("bin/busybox".to_owned(), busybox),
         ("etc/passwd".to_owned(), PathBuf::from("/etc/passwd")),
         ("etc/group".to_owned(), PathBuf::from("/etc/group")),
     ];
-    let mut libraries = Vec::new();
-    for (_, binary) in files.iter().filter(|it| it.0.contains("bin/") || it.0 == "init") {
-        libraries.extend(libraries_of(&command::output(Command::new("ldd").arg(binary))?));
+    // What another architecture's guest runs is linked with no library, and has no other programs.
+    if arch.target().is_none() {
+        files.extend(own(binaries, &files)?);
     }
-    let cache = command::output(Command::new("ldconfig").arg("-p"))?;
-    libraries.extend(cached_library(&cache, "libaio.so.1"));
-    libraries.sort();
-    libraries.dedup();
-    for library in libraries {
-        // Put each library where the program looks for it: at the path that ldd gave.
-        files.push((library.trim_start_matches('/').to_owned(), PathBuf::from(&library)));
-    }
-    for (name, source) in files.iter_mut().filter(|it| STRIPPED.contains(&&*it.0)) {
+    let is_meant =
+        |it: &&mut (String, PathBuf)| arch.target().is_none() && STRIPPED.contains(&&*it.0);
+    for (name, source) in files.iter_mut().filter(is_meant) {
         *source = without_debug_information(source, &path.with_extension(name.replace('/', ".")))?;
     }
     pack(path, &files)
@@ -84,6 +77,32 @@ pub fn pack(path: &Path, files: &[(String, PathBuf)]) -> Result<()> {
     }
     io::Write::flush(&mut trailer(archive)?)?;
     Ok(())
+}
+
+/// This machine's own programs that the tests run in a guest, and the libraries that all need.
+fn own(
+    binaries: &release::Binaries,
+    others: &[(String, PathBuf)],
+) -> Result<Vec<(String, PathBuf)>> {
+    let shm = binaries.programs.with_file_name("libaio_shm.so");
+    let mut files = vec![
+        ("bin/libaio_shm.so".to_owned(), shm),
+        ("usr/bin/fio".to_owned(), PathBuf::from("/usr/bin/fio")),
+    ];
+    let mut libraries = Vec::new();
+    let programs = others.iter().chain(&files);
+    for (_, binary) in programs.filter(|it| it.0.contains("bin/") || it.0 == "init") {
+        libraries.extend(libraries_of(&command::output(Command::new("ldd").arg(binary))?));
+    }
+    let cache = command::output(Command::new("ldconfig").arg("-p"))?;
+    libraries.extend(cached_library(&cache, "libaio.so.1"));
+    libraries.sort();
+    libraries.dedup();
+    for library in libraries {
+        // Put each library where the program looks for it: at the path that ldd gave.
+        files.push((library.trim_start_matches('/').to_owned(), PathBuf::from(&library)));
+    }
+    Ok(files)
 }
 
 /// Files of the guest that no test looks into. Debug information is most of them, and the guest has all files in its

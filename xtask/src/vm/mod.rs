@@ -6,34 +6,28 @@
 
 pub mod bare;
 mod boot;
+mod fleet;
+mod guest;
 mod initramfs;
 mod results;
+mod runs;
 #[path = "../../../aiotrace/tests/kernel/kernels.rs"]
 #[expect(dead_code, reason = "the tests read the rest")]
 mod table;
 
-use std::{
-    collections::BTreeMap,
-    fs::{self, File},
-    path::{Path, PathBuf},
-    sync::{
-        Condvar, Mutex, PoisonError,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Instant,
-};
+use std::fs;
 
-use anyhow::{Context as _, Result, bail};
-use clap::{Args, ValueEnum};
+use anyhow::{Result, bail};
+use clap::Args;
 
-pub use self::results::unstable_in;
-use self::{
-    boot::{Clock, Console, Qemu},
-    initramfs::write as write_initramfs,
-    results::Run,
-    table::{KERNELS, Kernel, SHARES},
+pub use self::{
+    fleet::Gate,
+    guest::missing,
+    results::unstable_in,
+    runs::{ABOUT_EVENTS, EVENTS},
 };
-use crate::{cost, kernels, release};
+use self::{fleet::build_and_boot, guest::guests, results::Run, runs::Set};
+use crate::{arch::Architecture, cost, kernels, release};
 
 /// Run the kernel tests on other kernels, in virtual machines
 #[derive(Debug, Default, Args)]
@@ -42,9 +36,9 @@ pub struct Options {
     /// it, all in AIOTRACE_KERNELS, or Debian's, fetched with apt
     #[arg(long, value_name = "FILE|NAME")]
     kernel: Vec<String>,
-    /// Use kernels of this architecture
-    #[arg(long, value_enum, default_value_t)]
-    arch: Architecture,
+    /// Use kernels of this architecture only
+    #[arg(long, value_enum)]
+    arch: Option<Architecture>,
     /// A probe set: auto, the best; trampoline, kprobe or syscall; or ptrace. May be repeated;
     /// without it, all tests run with auto, and the tests events:: with the others too
     #[arg(long, value_enum, value_name = "SET", conflicts_with = "cost")]
@@ -54,7 +48,7 @@ pub struct Options {
     #[arg(long, conflicts_with = "cost")]
     everywhere: bool,
     /// Put the results of all kernels into the table of docs/reference/kernels.md
-    #[arg(long, conflicts_with_all = ["kernel", "probes", "cost", "filter"])]
+    #[arg(long, conflicts_with_all = ["kernel", "arch", "probes", "cost", "filter"])]
     docs: bool,
     /// Count instructions instead, on an emulated processor that counts each of them, and compare
     /// the numbers with aiotrace/tests/kernel/cost.txt
@@ -79,80 +73,10 @@ fn name(text: &str) -> Result<String, String> {
     Ok(text.to_owned())
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Architecture {
-    #[default]
-    #[value(name = "x86_64")]
-    X86,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Set {
-    Auto,
-    Trampoline,
-    Kprobe,
-    Syscall,
-    Ptrace,
-}
-
 impl Options {
     /// The options that measure what the probes cost and compare it with the table.
     pub fn of_cost() -> Self {
         Self { cost: true, ..Self::default() }
-    }
-}
-
-impl Set {
-    const BY_BPF: [Self; 3] = [Self::Trampoline, Self::Kprobe, Self::Syscall];
-
-    fn name(self) -> &'static str {
-        match self {
-            Self::Auto => "auto",
-            Self::Trampoline => "trampoline",
-            Self::Kprobe => "kprobe",
-            Self::Syscall => "syscall",
-            Self::Ptrace => "ptrace",
-        }
-    }
-}
-
-/// The tests of the events that each source yields for each call.
-pub const EVENTS: &str = "events::";
-/// The tests of events rather than of the command line: all sources must pass them alike.
-pub const ABOUT_EVENTS: &str = "events::,calls::,findings::";
-/// The same tests, and those of what is concluded from events.
-const ABOUT_CONCLUSIONS: &str = "events::,calls::,findings::,rings::,cases::,reports::";
-
-/// A virtual machine, and what it runs.
-struct Guest {
-    kernel: &'static Kernel,
-    file: PathBuf,
-    /// The probe sets, and the filter of the tests to run with each.
-    runs: Vec<(Set, String)>,
-    clock: Clock,
-    /// Whether the guest also runs the tests for which one guest is enough.
-    runs_everything: bool,
-}
-
-impl Guest {
-    fn name(&self) -> String {
-        match self.clock {
-            Clock::Real => self.kernel.name.to_owned(),
-            Clock::Instructions => format!("{},instructions", self.kernel.name),
-        }
-    }
-
-    /// What this guest's kernel command line says.
-    fn parameters(&self) -> String {
-        let runs = self.runs.iter().map(|(set, filters)| format!("{}/{filters}", set.name()));
-        let runs = runs.collect::<Vec<_>>().join(";");
-        let cost = if self.clock == Clock::Instructions { "yes" } else { "" };
-        let Kernel { name, parameters, .. } = self.kernel;
-        let everywhere = if self.runs_everything { "yes" } else { "" };
-        format!(
-            "{parameters} aiotrace_guest={name} aiotrace_cost={cost} aiotrace_everywhere={everywhere} \
-             aiotrace_run={runs}"
-        )
     }
 }
 
@@ -170,13 +94,6 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// The guests for whose kernels there is no file.
-pub fn missing() -> Result<Vec<&'static str>> {
-    let files = kernels::find(&[])?;
-    let has_none = |it: &&Kernel| !files.iter().any(|file| is_file_of(file, it));
-    Ok(KERNELS.iter().filter(has_none).map(|it| it.name).collect())
-}
-
 /// The results of the tests in all guests.
 #[derive(Debug, Default)]
 pub struct Checked {
@@ -186,31 +103,6 @@ pub struct Checked {
     pub unstable: u64,
     /// What failed, each with its guest and probe set.
     pub failures: Vec<String>,
-}
-
-/// Keeps guests back that would run beside another one, while something else needs the processors.
-#[derive(Debug, Default)]
-pub struct Gate {
-    is_open: Mutex<bool>,
-    opens: Condvar,
-}
-
-impl Gate {
-    /// A gate that keeps nothing back.
-    pub fn opened() -> Self {
-        Self { is_open: Mutex::new(true), opens: Condvar::new() }
-    }
-
-    /// From now on two guests may run.
-    pub fn open(&self) {
-        *self.is_open.lock().unwrap_or_else(PoisonError::into_inner) = true;
-        self.opens.notify_all();
-    }
-
-    fn wait(&self) {
-        let is_open = self.is_open.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.opens.wait_while(is_open, |is_open| !*is_open));
-    }
 }
 
 /// Runs the tests in all guests: one at a time until the gate is open.
@@ -285,175 +177,9 @@ pub fn cost(kernel: &[String]) -> Result<Vec<(String, String)>> {
     named.map(|(guest, it)| Ok((guest.kernel.name.to_owned(), it.0?.text))).collect()
 }
 
-/// The guests that were asked for.
-fn guests(options: &Options) -> Result<Vec<Guest>> {
-    let Architecture::X86 = options.arch;
-    let mut guests = Vec::new();
-    // The name of a guest selects that guest; other text selects each guest whose kernel's file
-    // name contains it.
-    let is_asked_for = |guest: &Kernel, file: &Path| {
-        let file = file.file_name().unwrap_or_default().to_string_lossy();
-        let of_it = |asked: &String| match KERNELS.iter().find(|it| it.name == asked) {
-            Some(named) => named.name == guest.name,
-            None => asked.contains('/') || file.contains(asked.as_str()),
-        };
-        options.kernel.is_empty() || options.kernel.iter().any(of_it)
-    };
-    let file_of = |it: &String| it.split(',').next().unwrap_or_default().to_owned();
-    let mut files = kernels::find(&options.kernel.iter().map(file_of).collect::<Vec<_>>())?;
-    files.sort();
-    files.dedup();
-    for file in files {
-        let known: Vec<&'static Kernel> =
-            KERNELS.iter().filter(|it| is_file_of(&file, it)).collect();
-        if known.is_empty() {
-            bail!(
-                "nothing is known of {}: add a row for it to aiotrace/tests/kernel/kernels.rs, so that \
-                 the tests know what to expect",
-                file.display()
-            );
-        }
-        for kernel in known.into_iter().filter(|it| is_asked_for(it, &file)) {
-            let (runs, clock) = if options.cost {
-                if !cost::KERNELS.contains(&kernel.name) {
-                    continue;
-                }
-                (vec![(Set::Auto, "cost::".to_owned())], Clock::Instructions)
-            } else {
-                (runs(options, kernel), Clock::Real)
-            };
-            // Tests that a filter selects run in every guest.
-            let runs_everything = options.everywhere || options.filter.is_some();
-            guests.push(Guest { kernel, file: file.clone(), runs, clock, runs_everything });
-        }
-    }
-    if guests.is_empty() && options.cost {
-        bail!("instructions are counted with the kernels {} only", cost::KERNELS.join(", "));
-    }
-    if guests.is_empty() {
-        let names = KERNELS.iter().map(|it| it.name).collect::<Vec<_>>().join(", ");
-        bail!("no guest of {names} is meant by {}", options.kernel.join(", "));
-    }
-    let has_share = |share| guests.iter().any(|it| it.kernel.share == Some(share));
-    let leaves_out = options.kernel.is_empty() && !options.everywhere && !options.cost;
-    if leaves_out && !(0..SHARES).all(has_share) {
-        println!(
-            "Not all kernels of aiotrace/tests/kernel/kernels.rs are here: some tests for which one guest is \
-             enough run in none (--everywhere runs them in each)."
-        );
-    }
-    Ok(guests)
-}
-
-/// Whether the file is `vmlinuz-NAME`, or the same kernel under the name of Debian's package.
-fn is_file_of(file: &Path, kernel: &Kernel) -> bool {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    let name = name.trim_start_matches("vmlinuz-");
-    let own = kernel.name.split(',').next().unwrap_or_default();
-    let is_debians = name.starts_with(kernel.release) && name.contains("-cloud-amd64");
-    name == own || (is_debians && own.ends_with("-debian"))
-}
-
-/// The probe sets that a guest with this kernel runs, each with the filter of its tests.
-fn runs(options: &Options, kernel: &Kernel) -> Vec<(Set, String)> {
-    let filter = options.filter.clone();
-    if !options.probes.is_empty() {
-        let of = |set: Set| {
-            let all = if set == Set::Auto { "" } else { ABOUT_EVENTS };
-            (set, filter.clone().unwrap_or_else(|| all.to_owned()))
-        };
-        return options.probes.iter().copied().map(of).collect();
-    }
-    if let Some(filter) = filter {
-        return vec![(Set::Auto, filter)];
-    }
-    let others = Set::BY_BPF.into_iter().filter(|it| it.name() != kernel.best);
-    // If the kernel skips runs of a set's probes, only the tests of events run: they compare what
-    // was seen.
-    let filter = |set: Set| {
-        let about_all = options.everywhere && !kernel.skipped.contains(&set.name());
-        if about_all { ABOUT_CONCLUSIONS } else { EVENTS }
-    };
-    let has_others = kernel.has_other_sets || options.everywhere;
-    let others = others.filter(|_| has_others).map(|it| (it, filter(it).to_owned()));
-    [(Set::Auto, String::new())].into_iter().chain(others).collect()
-}
-
-/// Builds what the guests need, and boots them; their logs go to the directory.
-fn build_and_boot(
-    guests: &[Guest],
-    directory: &Path,
-    gate: &Gate,
-) -> Result<Vec<(Result<Console>, f64)>> {
-    fs::create_dir_all(directory)?;
-    let _lock = lock(directory)?;
-    let initramfs = directory.join("initramfs.cpio");
-    write_initramfs(&initramfs, &release::build()?)?;
-    Ok(boot_all(guests, &initramfs, directory, gate))
-}
-
-/// Locks the directory: two of these commands at once would write the same files.
-fn lock(directory: &Path) -> Result<File> {
-    let path = directory.join("lock");
-    let file = File::create(&path).with_context(|| path.display().to_string())?;
-    if file.try_lock().is_err() {
-        eprintln!("another `cargo xtask vm` runs here: waiting for it to end");
-        file.lock().with_context(|| path.display().to_string())?;
-    }
-    Ok(file)
-}
-
-/// Boots the guests, two at a time once the gate is open, as each takes one processor. Gives the console of each, and
-/// how many seconds it took.
-fn boot_all(
-    guests: &[Guest],
-    initramfs: &Path,
-    directory: &Path,
-    gate: &Gate,
-) -> Vec<(Result<Console>, f64)> {
-    let qemu = Qemu::default();
-    // Begin with the guests that run a share of the tests for which one guest is enough, as they take
-    // longest, and with newer kernels before older ones.
-    let mut order: Vec<usize> = (0..guests.len()).rev().collect();
-    order.sort_by_key(|it| guests[*it].kernel.share.is_none());
-    let next = AtomicUsize::new(0);
-    let consoles = Mutex::new(BTreeMap::new());
-    let boot = || {
-        while let Some(index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
-            let guest = &guests[*index];
-            let log = directory.join(format!("{}.log", guest.name()));
-            let start = Instant::now();
-            eprintln!("booting {}; its console goes to {}", guest.name(), log.display());
-            let console = qemu.boot(&guest.file, initramfs, &guest.parameters(), guest.clock, &log);
-            let ended = (console, start.elapsed().as_secs_f64());
-            consoles.lock().unwrap_or_else(PoisonError::into_inner).insert(*index, ended);
-        }
-    };
-    std::thread::scope(|scope| {
-        scope.spawn(boot);
-        scope.spawn(|| {
-            gate.wait();
-            boot();
-        });
-    });
-    consoles.into_inner().unwrap_or_else(PoisonError::into_inner).into_values().collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_kernel_is_known_by_its_files_name() {
-        let of = |file: &str| -> Vec<&str> {
-            let of_it = KERNELS.iter().filter(|it| is_file_of(Path::new(file), it));
-            of_it.map(|it| it.name).collect()
-        };
-        assert_eq!(of("/k/vmlinuz-6.12-debian"), ["6.12-debian", "6.12-debian,lockdown"]);
-        assert_eq!(of("vmlinuz-6.12-override"), ["6.12-override"]);
-        assert_eq!(of("vmlinuz-6.1.0-41-cloud-amd64-unsigned"), ["6.1-debian"]);
-        assert_eq!(of("vmlinuz-9.9-debian"), [""; 0]);
-    }
 
     #[test]
     fn a_filter_is_a_name() {
@@ -461,24 +187,5 @@ mod tests {
         for wrong in ["", "a b", "a;b", "a/b", "a=b"] {
             assert!(name(wrong).is_err(), "{wrong:?}");
         }
-    }
-
-    #[test]
-    fn each_probe_set_is_tried_and_a_filter_is_passed_on() {
-        let kernel = KERNELS.iter().find(|it| it.best == "kprobe").expect("one");
-        let of = |options: &Options| -> Vec<(&str, String)> {
-            runs(options, kernel).into_iter().map(|(set, filter)| (set.name(), filter)).collect()
-        };
-        let all = [
-            ("auto", String::new()),
-            ("trampoline", "events::".to_owned()),
-            ("syscall", "events::".to_owned()),
-        ];
-        assert_eq!(of(&Options::default()), all);
-        let filter = Some("short".to_owned());
-        let one = Options { filter, ..Options::default() };
-        assert_eq!(of(&one), [("auto", "short".to_owned())]);
-        let asked = Options { probes: vec![Set::Syscall], ..one };
-        assert_eq!(of(&asked), [("syscall", "short".to_owned())]);
     }
 }

@@ -2,6 +2,7 @@
 
 use aiotrace_common::{
     abi::IoEvent,
+    arch::Place,
     record::{Events, Lost, NewEntries, PAGE, SubmittedIocb},
 };
 use zerocopy::{FromZeros, IntoBytes};
@@ -144,9 +145,7 @@ fn stack(seq: u32, entered: u64) -> Vec<u8> {
     let header = Header { time: entered, ..header(Kind::Stack, seq, 0) };
     let record = record::Stack {
         header,
-        ip: 0xabc,
-        sp: 0x7000,
-        bp: 0,
+        place: Place { ip: 0xabc, sp: 0x7000, ..Place::default() },
         pages: 1,
         read: 1,
         known: 0,
@@ -459,7 +458,7 @@ struct Asked(std::rc::Rc<std::cell::RefCell<Vec<String>>>);
 impl Unwind for Asked {
     fn unwind(&mut self, pid: u32, copied: &Copied<'_>) -> Stack {
         self.0.borrow_mut().push(format!("unwind {pid} at {}", copied.time));
-        let frame = crate::event::Frame { address: copied.ip, place: None };
+        let frame = crate::event::Frame { address: copied.place.ip, place: None };
         Stack { frames: [frame].into(), truncated: true }
     }
 

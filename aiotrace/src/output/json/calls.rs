@@ -17,7 +17,7 @@ use crate::{
 impl<W: Write> Json<W> {
     /// Writes a call that returned.
     pub(super) fn call(&mut self, event: &Event, call: &Call) -> io::Result<()> {
-        let Self { lines: Lines { line, .. }, paths, symbols, rules } = self;
+        let Self { lines: Lines { line, .. }, paths, symbols, rules, compat } = self;
         head(line, event, call, rules.injected(call));
         arguments(line, &call.args);
         match &call.args {
@@ -84,7 +84,9 @@ impl<W: Write> Json<W> {
         put(line, ",\"ring\":");
         optional(line, call.ring.as_ref(), ring);
         if call.compat {
-            put(line, ",\"abi\":\"i386\"");
+            put(line, ",\"abi\":\"");
+            put(line, compat);
+            put(line, "\"");
         }
         put(line, "}");
         self.lines.end()

@@ -24,6 +24,7 @@ use crate::{
     event::{Body, Event},
     model::{Finding, Report, Rules, Verdict},
     stacks::Symbolizer,
+    trace::Machine,
 };
 
 /// Writes JSON Lines.
@@ -32,13 +33,15 @@ pub struct Json<W> {
     paths: Paths,
     symbols: Symbolizer,
     rules: Rules,
+    /// What 32-bit calls are called on the machine that was traced.
+    compat: &'static str,
 }
 
 impl<W: Write> Json<W> {
     /// Writes to `out`; `paths` looks up what descriptors point to.
     pub fn new(out: W, paths: Paths) -> Self {
         let (lines, symbols) = (Lines::new(out), Symbolizer::none());
-        Self { lines, paths, symbols, rules: Rules::default() }
+        Self { lines, paths, symbols, rules: Rules::default(), compat: compat("") }
     }
 
     /// Takes the names of functions in stacks from `symbols`.
@@ -56,12 +59,15 @@ impl<W: Write> Json<W> {
 impl<W: Write> Output for Json<W> {
     fn start(&mut self, start: &Start) -> io::Result<()> {
         self.rules = Rules::of(start.faults.as_ref());
+        self.compat = compat(&start.machine.arch);
         self.write(&StartLine {
             v: VERSION,
             event: "start".into(),
             ts: start.clock.start.into(),
             version: env!("CARGO_PKG_VERSION").into(),
             wall_offset_ns: start.clock.to_wall.into(),
+            boot_offset_ns: start.clock.to_boot.into(),
+            machine: MachineObject::of(&start.machine),
             probes: readable(start.probes.text()),
             lacks: start.lacks.iter().map(|it| readable(it)).collect(),
             faults: start.faults.as_ref().map(faults),
@@ -104,6 +110,27 @@ impl<W: Write> Output for Json<W> {
 
     fn flush(&mut self) -> io::Result<()> {
         self.lines.flush()
+    }
+}
+
+impl MachineObject {
+    fn of(machine: &Machine) -> Self {
+        let known = |text: &Option<String>| text.as_deref().map(readable);
+        Self {
+            arch: readable(&machine.arch),
+            page_size: machine.page_size,
+            kernel: known(&machine.kernel),
+            host: known(&machine.host),
+            boot_id: known(&machine.boot_id),
+        }
+    }
+}
+
+/// The name of the ABI of 32-bit calls on a machine of this architecture.
+fn compat(arch: &str) -> &'static str {
+    match arch {
+        "aarch64" => "arm",
+        _ => "i386",
     }
 }
 

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use aiotrace_common::abi;
-use aiotrace_model::trace::{Clock, Probes};
+use aiotrace_model::trace::{Clock, Machine, Probes};
 use prost::Message as _;
 
 use super::{
@@ -89,7 +89,8 @@ fn written(events: &[Event]) -> Vec<TracePacket> {
     let mut bytes = Vec::new();
     let mut output = Perfetto::new(&mut bytes, Paths::none());
     let start = Start {
-        clock: Clock { start: 1000, to_wall: 5_000_000 },
+        clock: Clock { start: 1000, to_wall: 5_000_000, to_boot: 0 },
+        machine: Machine::default(),
         probes: Probes::Trampoline,
         lacks: Vec::new(),
         faults: None,

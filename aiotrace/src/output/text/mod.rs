@@ -88,7 +88,7 @@ const NOTE: Style = AnsiColor::Yellow.on_default();
 impl<W: Write> Text<W> {
     /// Writes to `out`. Local times are those of `zone`.
     pub fn new(out: W, options: Options, paths: Paths, zone: TimeZone) -> Self {
-        let unknown = Clock { start: 0, to_wall: 0 };
+        let unknown = Clock { start: 0, to_wall: 0, to_boot: 0 };
         let stamps = Stamps::new(options.time, unknown, zone.clone());
         let symbols = Symbolizer::none();
         let (lines, names) = (Lines::new(out), HashMap::default());

@@ -11,7 +11,7 @@ pub enum Error {
     #[error("this aiotrace was built without its BPF probes")]
     NotBuilt,
     /// The registers of this architecture are unknown.
-    #[error("tracing works on x86-64 only, this is {0}")]
+    #[error("tracing works on x86-64 and arm64 only, this is {0}")]
     Architecture(&'static str),
     /// The kernel has no usable BTF.
     #[error("the kernel's type information (BTF) cannot be used")]

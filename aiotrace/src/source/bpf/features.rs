@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use crate::arch::{MINIMUM_KERNEL, TOO_OLD};
+
 /// The architecture that aiotrace was built for.
 pub const ARCHITECTURE: &str = std::env::consts::ARCH;
 
@@ -24,10 +26,6 @@ pub struct Facts {
     /// The lowest memory limit of aiotrace's cgroups, in bytes.
     pub memory_limit: Option<u64>,
 }
-
-/// The oldest kernel that has all that aiotrace needs (ring buffers came with 5.8; it is tested
-/// from 5.10 on).
-pub const MINIMUM_KERNEL: (u32, u32) = (5, 10);
 
 /// From this version on, the memory that BPF takes counts for the cgroup, and no longer for
 /// RLIMIT_MEMLOCK.
@@ -57,7 +55,7 @@ fn sentence(facts: Facts) -> &'static str {
             "this kernel has no bpf(2) (CONFIG_BPF_SYSCALL), or a sandbox hides it: run aiotrace \
              outside of the sandbox, or on a kernel with BPF, or use --source ptrace"
         }
-        Facts { kernel, .. } if kernel < MINIMUM_KERNEL => "aiotrace needs Linux 5.10 or newer",
+        Facts { kernel, .. } if kernel < MINIMUM_KERNEL => TOO_OLD,
         Facts { capable: false, root: false, .. } => {
             "needs CAP_BPF and CAP_PERFMON: run as root, or use --source ptrace"
         }
@@ -103,7 +101,7 @@ mod tests {
     fn each_reason_has_its_own_sentence() {
         let cases = [
             (Facts { errno: Some(libc::ENOSYS), ..FINE }, "no bpf(2)"),
-            (Facts { kernel: (5, 4), ..FINE }, "5.10 or newer"),
+            (Facts { kernel: (5, 4), ..FINE }, TOO_OLD),
             (Facts { capable: false, root: false, ..FINE }, "run as root"),
             (Facts { capable: false, ..FINE }, "a container?"),
             (Facts { locked_down: true, ..FINE }, "lockdown"),

@@ -3,9 +3,10 @@
 use std::sync::mpsc;
 
 use aiotrace_common::{
+    arch::KERNEL_STACK,
     fault::Armed,
     names::{self, Feature},
-    settings::{ABSENT, KERNEL_STACK, Offsets, Settings},
+    settings::{ABSENT, Offsets, Settings},
 };
 use aya::{
     Ebpf, EbpfLoader,
@@ -181,7 +182,7 @@ impl Probes {
             match self.take(*calls, btf) {
                 Ok(()) => {
                     self.set.calls = *by;
-                    for pair in *compat {
+                    for pair in compat.iter().flatten() {
                         let _ = self.take(pair, btf);
                     }
                     return Ok(());
@@ -325,7 +326,7 @@ fn has_offsets(feature: Feature, offsets: &Offsets) -> bool {
 /// [`Error::Architecture`]
 pub fn check_architecture() -> Result<(), Error> {
     match features::ARCHITECTURE {
-        "x86_64" => Ok(()),
+        "x86_64" | "aarch64" => Ok(()),
         other => Err(Error::Architecture(other)),
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::OnceLock;
 
 use aiotrace_common::{
+    arch::KERNEL_STACK,
     record::STACK_PAGES,
     settings::{ABSENT, Offsets, Settings},
 };
@@ -23,6 +24,7 @@ pub(super) fn with_kernel_types<T>(
     })?;
     let done = then(&types);
     drop(types);
+    // The C library of other targets gives it back by itself, or has no such function.
     #[cfg(target_env = "gnu")]
     // SAFETY: the function has no preconditions.
     unsafe {
@@ -58,9 +60,15 @@ pub fn settings(target: u32) -> Result<Settings, Error> {
         only_fd: ABSENT,
         only_pid: 0,
         typed_task: u32::from(kernel_version() >= (5, 11)),
-        reserved: 0,
+        kernel_stack: kernel_stack(),
         offsets: offsets()?,
     })
+}
+
+/// The size of a kernel stack: at least a page, where kernel stacks are mapped (`CONFIG_VMAP_STACK`,
+/// <https://elixir.bootlin.com/linux/v6.12/source/arch/arm64/include/asm/memory.h#L115>).
+fn kernel_stack() -> u32 {
+    KERNEL_STACK.max(u32::try_from(system::page_size()).unwrap_or(0))
 }
 
 /// The settings for a program that also reads per-CPU memory. (To read /proc/kallsyms takes 40 ms.)

@@ -3,6 +3,7 @@
 
 use aiotrace_common::{
     abi::{Abi, IoEvent, Iocb, RingHeader, Syscall, Timespec},
+    arch::Place,
     record::{
         Call, Cancel, Destroy, EVENTS_PER_RECORD, Events, Header, IOCBS_PER_RECORD, ITEMS_PER_CALL,
         Kind, Memory as Mark, NewEntries, PAGE, RingSample, STACK_PAGES, Setup, Sigset, Stack,
@@ -55,7 +56,7 @@ impl Calls {
         &mut self,
         tracee: &mut Tracee,
         call: &mut InCall,
-        place: impl FnOnce() -> Option<[u64; 3]>,
+        place: impl FnOnce() -> Option<Place>,
         new: impl FnMut(New),
     ) {
         let is_shown = call.syscall == Syscall::Setup || self.all_stacks;
@@ -89,10 +90,10 @@ impl Calls {
     }
 
     /// Fetches at once what is read below when a call begins.
-    fn fetch_at_entry(&self, tracee: &Tracee, call: &InCall, place: Option<[u64; 3]>) {
+    fn fetch_at_entry(&self, tracee: &Tracee, call: &InCall, place: Option<Place>) {
         let [handle, nr, pointers, _, timeout, _] = call.args;
-        let mut wanted: Vec<Wanted> = place.map_or(Vec::new(), |[_, sp, _]| {
-            stack_pages(sp).map(|page| Wanted::Bytes(page, PAGE)).collect()
+        let mut wanted: Vec<Wanted> = place.map_or(Vec::new(), |it| {
+            stack_pages(it.sp).map(|page| Wanted::Bytes(page, PAGE)).collect()
         });
         match call.syscall {
             Syscall::Submit => {
@@ -333,7 +334,7 @@ impl Calls {
     }
 
     /// Finds where a call is made, and writes its stack if it `is_shown`.
-    fn stack(&mut self, tracee: &mut Tracee, call: &mut InCall, place: [u64; 3], is_shown: bool) {
+    fn stack(&mut self, tracee: &mut Tracee, call: &mut InCall, place: Place, is_shown: bool) {
         let (mut record, mut pages) = copy_stack(tracee, call.entered, place);
         if let Some(sites) = &mut self.sites {
             let stack = sites.unwind(tracee.pid, &record, &pages);
@@ -368,10 +369,11 @@ impl Calls {
 }
 
 /// Copies the user stack, from `sp` on. The header is still to be filled in.
-fn copy_stack(tracee: &Tracee, time: u64, [ip, sp, bp]: [u64; 3]) -> (Stack, Vec<u8>) {
+fn copy_stack(tracee: &Tracee, time: u64, place: Place) -> (Stack, Vec<u8>) {
     let mut bytes = vec![0; STACK_PAGES * PAGE];
     let (mut pages, mut read) = (0, 0);
-    for ((index, page), at) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(sp)) {
+    for ((index, page), at) in (0u32..).zip(bytes.chunks_exact_mut(PAGE)).zip(stack_pages(place.sp))
+    {
         // A missing page does not end the stack: a large buffer in it may never have been written to.
         if tracee.memory().read(at, page) {
             read |= 1 << index;
@@ -381,7 +383,7 @@ fn copy_stack(tracee: &Tracee, time: u64, [ip, sp, bp]: [u64; 3]) -> (Stack, Vec
     bytes.truncate(pages as usize * PAGE);
     let (pid, tid, space) = (tracee.pid, tracee.tid, tracee.space);
     let header = Header { kind: Kind::Stack, flags: 0, seq: 0, time, pid, tid };
-    (Stack { header, ip, sp, bp, pages, read, known: 0, space }, bytes)
+    (Stack { header, place, pages, read, known: 0, space }, bytes)
 }
 
 /// The addresses of the pages of a stack that are copied.
@@ -397,7 +399,7 @@ pub fn width(abi: Abi) -> u8 {
 
 /// Size of a timeout, in bytes.
 fn timespec_bytes(abi: Abi) -> usize {
-    if matches!(abi, Abi::I386) { 8 } else { size_of::<Timespec>() }
+    if matches!(abi, Abi::Compat) { 8 } else { size_of::<Timespec>() }
 }
 
 /// The part that the records of all calls have in common, for a call that ends.

@@ -22,12 +22,13 @@ use super::{
     heads::Heads,
     in_flight::InFlight,
     records::Records,
-    requests::{registers, set_registers},
     rings::New,
-    signals::is_32_bit,
     tracee::{InCall, Pending, Tracee},
 };
-use crate::fault::{Case, Verdict};
+use crate::{
+    arch::Registers,
+    fault::{Case, Verdict},
+};
 
 /// Most changes that wait for the thread that reaped the completion.
 const MOST_WAITING: usize = 4096;
@@ -172,22 +173,20 @@ impl Faults {
         match action {
             action::ERROR => {
                 call.verdict = Some(Pending::Return(value));
-                let mut registers = registers(tracee.tid)?;
+                let mut registers = Registers::of(tracee.tid)?;
                 // If we die now, the program still gets its errno, and not ENOSYS.
-                registers.orig_rax = u64::MAX;
-                registers.rax = value as u64;
-                set_registers(tracee.tid, &registers)?;
+                registers.leave_out(value);
+                registers.put(tracee.tid)?;
                 Ok(Goes::Not)
             }
             action::ACCEPT => {
                 // If we die now, the program goes on with this register changed. That cannot be avoided: the kernel
                 // reads the register when the call begins, and a thread that does not stop in between cannot get it
                 // back before the call ends. To change the array of iocbs instead would leave more behind.
-                let mut registers = registers(tracee.tid)?;
-                let nr = second_argument(&mut registers);
-                call.verdict = Some(Pending::GiveBack(*nr));
-                *nr = value as u64;
-                set_registers(tracee.tid, &registers)?;
+                let mut registers = Registers::of(tracee.tid)?;
+                let nr = registers.replace_second(value as u64);
+                call.verdict = Some(Pending::GiveBack(nr));
+                registers.put(tracee.tid)?;
                 Ok(Goes::On)
             }
             action::DELAY_ENTER => Ok(Goes::Later(value.max(0) as u64)),
@@ -295,9 +294,4 @@ impl Faults {
         let (res, rule) = (verdict.value, verdict.number);
         (verdict.action == action::RESULT).then_some(Change { handle, position, event, res, rule })
     }
-}
-
-/// The register that holds the second argument: the number of iocbs of io_submit.
-pub fn second_argument(registers: &mut libc::user_regs_struct) -> &mut u64 {
-    if is_32_bit(registers) { &mut registers.rcx } else { &mut registers.rsi }
 }

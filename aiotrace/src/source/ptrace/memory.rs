@@ -267,7 +267,7 @@ impl Memory {
 
     /// Reads a timeout.
     pub fn timespec(self, address: u64, abi: Abi) -> Option<Timespec> {
-        if !matches!(abi, Abi::I386) {
+        if !matches!(abi, Abi::Compat) {
             return self.value(address);
         }
         let [sec, nsec] = self.value::<[i32; 2]>(address)?.map(i64::from);
@@ -309,9 +309,9 @@ mod tests {
         let words = [7u32, 8];
         let at = words.as_ptr() as u64;
         assert_eq!(ours.value::<[u32; 2]>(at), Some([7, 8]));
-        assert_eq!(ours.pointer(at, Abi::I386), Some(7));
-        assert_eq!(ours.pointer(at, Abi::X86_64), Some(7 | 8 << 32));
-        assert_eq!(ours.timespec(at, Abi::I386), Some(Timespec { sec: 7, nsec: 8 }));
+        assert_eq!(ours.pointer(at, Abi::Compat), Some(7));
+        assert_eq!(ours.pointer(at, Abi::Native), Some(7 | 8 << 32));
+        assert_eq!(ours.timespec(at, Abi::Compat), Some(Timespec { sec: 7, nsec: 8 }));
         assert_eq!(ours.value::<u64>(0), None);
         let mut bytes = [1; 8];
         assert!(!ours.read(8, &mut bytes));

@@ -5,8 +5,6 @@
 use nix::errno::Errno;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-pub use crate::seccomp::X86_64;
-
 /// Options at [`seize`], `PTRACE_O_*`.
 pub mod option {
     /// Marks stops at system calls, to tell them from signals.
@@ -40,9 +38,6 @@ pub const ENTRY: u8 = 1;
 pub const EXIT: u8 = 2;
 /// `op` of [`Syscall`]: a filter answered `SECCOMP_RET_TRACE`.
 pub const SECCOMP: u8 = 3;
-
-/// `AUDIT_ARCH_I386` of include/uapi/linux/audit.h.
-pub const I386: u32 = 0x4000_0003;
 
 /// `struct ptrace_syscall_info` of include/uapi/linux/ptrace.h (Linux 5.3).
 #[derive(
@@ -160,19 +155,6 @@ pub fn syscall(tid: u32) -> Result<Syscall, Errno> {
     let size = size_of::<Syscall>() as u64;
     request(PTRACE_GET_SYSCALL_INFO, tid, size, &raw mut info as u64)?;
     Ok(info)
-}
-
-/// The registers of a stopped tracee.
-pub fn registers(tid: u32) -> Result<libc::user_regs_struct, Errno> {
-    // SAFETY: the structure holds only numbers.
-    let mut registers: libc::user_regs_struct = unsafe { std::mem::zeroed() };
-    request(libc::PTRACE_GETREGS, tid, 0, &raw mut registers as u64)?;
-    Ok(registers)
-}
-
-/// Changes the registers of a stopped tracee.
-pub fn set_registers(tid: u32, registers: &libc::user_regs_struct) -> Result<(), Errno> {
-    request(libc::PTRACE_SETREGS, tid, 0, std::ptr::from_ref(registers) as u64).map(drop)
 }
 
 /// The next tracee that stopped or ended, and its status; `None` if there is none. Other children of this process

@@ -4,19 +4,14 @@
 //! installs it dies with us (`PTRACE_O_EXITKILL`). Children inherit the filter; [`untraced`] handles those that would
 //! have no tracer.
 
-use aiotrace_common::abi::{Syscall, from_i386};
 use nix::errno::Errno;
 
-use super::{
-    requests::{I386, X86_64},
-    untraced,
-};
-use crate::seccomp::{
-    self, ANY_BIT, ARCH, EQUAL, LOAD, NUMBER, RETURN, argument, no_new_privileges, op,
+use super::untraced;
+use crate::{
+    arch::{CLONE3, INSTALLS, aio_call, clone},
+    seccomp::{self, ANY_BIT, ARCH, EQUAL, LOAD, NUMBER, RETURN, argument, no_new_privileges, op},
 };
 
-/// The numbers of prctl(2) and seccomp(2) in each table: by them a program may install a filter of its own.
-const INSTALLS: [(u32, [u64; 2]); 2] = [(X86_64, [157, 317]), (I386, [172, 354])];
 /// The highest call number in either table.
 const LAST: u64 = 600;
 
@@ -42,17 +37,14 @@ pub fn install() -> Result<(), Errno> {
 fn filter() -> Vec<libc::sock_filter> {
     let mut filter = vec![op(LOAD, 0, 0, ARCH)];
     for (arch, installs) in INSTALLS {
-        let is_aio = |number: &u64| match arch {
-            X86_64 => Syscall::from_x86_64(*number).is_some(),
-            _ => from_i386(*number).is_some(),
-        };
-        let is_wanted = |it: &u64| is_aio(it) || installs.contains(it) || *it == untraced::CLONE3;
+        let is_aio = |number: &u64| aio_call(arch, *number).is_some();
+        let is_wanted = |it: &u64| is_aio(it) || installs.contains(it) || *it == CLONE3;
         let numbers: Vec<u32> = (0..LAST).filter(is_wanted).map(|it| it as u32).collect();
         let count = numbers.len() as u8;
         // The jump to the next architecture passes over two loads, the comparisons and two answers.
         filter.push(op(EQUAL, 0, count + 6, arch));
         filter.push(op(LOAD, 0, 0, NUMBER));
-        let clone = untraced::clone(arch).unwrap_or(LAST) as u32;
+        let clone = clone(arch).unwrap_or(LAST) as u32;
         filter.push(op(EQUAL, 0, 2, clone));
         filter.push(op(LOAD, 0, 0, argument(0)));
         filter.push(op(ANY_BIT, count + 1, count, untraced::FLAG as u32));
@@ -69,6 +61,7 @@ fn filter() -> Vec<libc::sock_filter> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::arch::{COMPAT, NATIVE};
 
     /// What the filter answers to a call with this first argument; the test interprets it.
     fn answer(arch: u32, number: u64, first: u64) -> u32 {
@@ -94,10 +87,32 @@ mod tests {
         (0..LAST).filter(is_traced).collect()
     }
 
+    /// The calls of a table that stop: those of AIO, clone3, and those that install a filter.
+    fn wanted(table: u32) -> Vec<u64> {
+        let (_, installs) = INSTALLS.into_iter().find(|it| it.0 == table).unwrap();
+        let is_wanted =
+            |it: &u64| aio_call(table, *it).is_some() || installs.contains(it) || *it == CLONE3;
+        (0..LAST).filter(is_wanted).collect()
+    }
+
     #[test]
     fn aio_calls_are_traced_and_no_others() {
-        assert_eq!(traced(X86_64, 0), [157, 206, 207, 208, 209, 210, 317, 333, 435]);
-        assert_eq!(traced(I386, 0), [172, 245, 246, 247, 248, 249, 354, 385, 416, 435]);
+        assert_eq!(traced(NATIVE, 0), wanted(NATIVE));
+        assert_eq!(traced(COMPAT, 0), wanted(COMPAT));
+        let named = [
+            libc::SYS_io_setup,
+            libc::SYS_io_destroy,
+            libc::SYS_io_submit,
+            libc::SYS_io_cancel,
+            libc::SYS_io_getevents,
+            libc::SYS_prctl,
+            libc::SYS_seccomp,
+            libc::SYS_clone3,
+        ];
+        let native = wanted(NATIVE);
+        assert!(named.iter().all(|it| native.contains(&(*it as u64))), "{native:?}");
+        assert_eq!(native.len(), named.len() + 1, "and io_pgetevents");
+        assert_eq!(wanted(COMPAT).len(), native.len() + 1, "and io_pgetevents_time64");
         assert!(traced(1, 0).is_empty(), "no architecture of ours");
     }
 
@@ -106,7 +121,7 @@ mod tests {
         let all = |arch| {
             (traced(arch, 0), traced(arch, untraced::FLAG | 17), traced(arch, !untraced::FLAG))
         };
-        for (arch, clone) in [(X86_64, 56), (I386, 120)] {
+        for (arch, clone) in [(NATIVE, libc::SYS_clone as u64), (COMPAT, 120)] {
             let (without, with, other) = all(arch);
             let more: Vec<u64> = with.into_iter().filter(|it| !without.contains(it)).collect();
             assert_eq!((more, other), (vec![clone], without));
@@ -116,9 +131,11 @@ mod tests {
     #[test]
     fn a_filter_of_the_programs_own_is_noticed() {
         let of = |option: i32| [option as u64, 0, 0, 0, 0, 0];
-        assert!(installs_filter(X86_64, 157, &of(libc::PR_SET_SECCOMP)));
-        assert!(!installs_filter(X86_64, 157, &of(libc::PR_SET_NAME)));
-        assert!(installs_filter(I386, 354, &[0; 6]));
-        assert!(!installs_filter(X86_64, 354, &[0; 6]));
+        let [prctl, seccomp] = [libc::SYS_prctl, libc::SYS_seccomp].map(|it| it as u64);
+        assert!(installs_filter(NATIVE, prctl, &of(libc::PR_SET_SECCOMP)));
+        assert!(!installs_filter(NATIVE, prctl, &of(libc::PR_SET_NAME)));
+        assert!(installs_filter(NATIVE, seccomp, &[0; 6]));
+        assert!(installs_filter(COMPAT, INSTALLS[1].1[1], &[0; 6]));
+        assert!(!installs_filter(NATIVE, INSTALLS[1].1[1], &[0; 6]));
     }
 }

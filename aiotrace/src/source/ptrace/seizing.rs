@@ -10,25 +10,12 @@ use std::{mem::MaybeUninit, ptr, time::Duration};
 
 use nix::{errno::Errno, sys::signal::SigSet};
 
+use crate::arch::{LENGTH, Word, ip_of, result_of};
+
 /// How long the call may take.
 const PATIENCE: Duration = Duration::from_millis(100);
 /// The time after which the signal comes again, in case it came a moment before the call.
 const AGAIN: Duration = Duration::from_millis(20);
-
-// The call has a name, so that the handler can see whether a thread is in it.
-core::arch::global_asm!(
-    ".globl aiotrace_seize",
-    ".hidden aiotrace_seize",
-    "aiotrace_seize:",
-    "mov r10, rcx",
-    "mov eax, {number}",
-    ".globl aiotrace_seize_call",
-    ".hidden aiotrace_seize_call",
-    "aiotrace_seize_call:",
-    "syscall",
-    "ret",
-    number = const libc::SYS_ptrace,
-);
 
 unsafe extern "C" {
     /// Makes the ptrace(2) call, and returns what the kernel returns.
@@ -37,18 +24,14 @@ unsafe extern "C" {
     static aiotrace_seize_call: u8;
 }
 
-/// Length of that instruction, in bytes.
-const LENGTH: i64 = 2;
-
 /// Ends the call, if the thread is in it.
 extern "C" fn end_call(_: i32, _: *mut libc::siginfo_t, context: *mut libc::c_void) {
     // SAFETY: the kernel gives the context of this thread, which nobody else uses.
     let context = unsafe { &mut *context.cast::<libc::ucontext_t>() };
-    let registers = &mut context.uc_mcontext.gregs;
-    let call = (&raw const aiotrace_seize_call) as i64;
-    if registers[libc::REG_RIP as usize] == call {
-        registers[libc::REG_RIP as usize] = call + LENGTH;
-        registers[libc::REG_RAX as usize] = -i64::from(libc::EINTR);
+    let call = (&raw const aiotrace_seize_call) as Word;
+    if *ip_of(context) == call {
+        *ip_of(context) = call + LENGTH as Word;
+        *result_of(context) = -i64::from(libc::EINTR) as Word;
     }
 }
 
@@ -135,16 +118,12 @@ mod tests {
     fn the_handler_takes_a_thread_out_of_the_call_and_out_of_nothing_else() {
         // SAFETY: all zeros are valid registers.
         let mut context: libc::ucontext_t = unsafe { MaybeUninit::zeroed().assume_init() };
-        let call = (&raw const aiotrace_seize_call) as i64;
-        for (at, then) in [(call, (call + LENGTH, -4)), (call + LENGTH, (call + LENGTH, 7))] {
-            context.uc_mcontext.gregs[libc::REG_RIP as usize] = at;
-            context.uc_mcontext.gregs[libc::REG_RAX as usize] = 7;
+        let call = (&raw const aiotrace_seize_call) as Word;
+        let next = call + LENGTH as Word;
+        for (at, then) in [(call, (next, -4i64 as Word)), (next, (next, 7))] {
+            (*ip_of(&mut context), *result_of(&mut context)) = (at, 7);
             end_call(0, ptr::null_mut(), (&raw mut context).cast());
-            let registers = &context.uc_mcontext.gregs;
-            assert_eq!(
-                (registers[libc::REG_RIP as usize], registers[libc::REG_RAX as usize]),
-                then
-            );
+            assert_eq!((*ip_of(&mut context), *result_of(&mut context)), then);
         }
     }
 

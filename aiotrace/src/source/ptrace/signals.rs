@@ -7,8 +7,8 @@
 
 use nix::errno::Errno;
 
-use super::requests;
 use crate::{
+    arch::{AGAIN_IN_32_BIT, AGAIN_IN_64_BIT, Before, Ended, Registers, WRITE},
     errand::{self, Errand as _, Status},
     proc::status_field,
 };
@@ -35,58 +35,23 @@ fn is_due(status: &[u8], taken: i32) -> bool {
     (pending | bit(taken)) & !ignored != 0
 }
 
-/// Calls that fail with EINTR when they are interrupted, also by a stop, and that may simply be made again, because
-/// they have done nothing then. They are those of signal(7), others in which we saw it (io_uring_enter), and others
-/// that reach the same code (read and write of a socket with a timeout, or of a file of FUSE). close(2) is not among
-/// them, because the descriptor is closed already.
-const IN_64_BIT: [u64; 29] = [
-    0, 1, 17, 18, 19, 20, 295, 296, 327, 328, // read, write, and all their kinds
-    40, 275, // sendfile, splice
-    42, 43, 288, // connect, accept, accept4
-    44, 45, 46, 47, 299, 307, // sendto, recvfrom, sendmsg, recvmsg, recvmmsg, sendmmsg
-    65, 220, // semop, semtimedop
-    128, // rt_sigtimedwait
-    208, // io_getevents
-    232, 281, 441, // epoll_wait, epoll_pwait, epoll_pwait2
-    426, // io_uring_enter
-];
-/// The same calls in 32-bit programs. `socketcall` and `ipc` stand for several calls each; those of them that may not
-/// be made again do not fail with EINTR.
-const IN_32_BIT: [u64; 33] = [
-    3, 4, 145, 146, 180, 181, 333, 334, 378, 379, // read, write, and all their kinds
-    187, 239, 313, // sendfile, sendfile64, splice
-    102, 362, 364, // socketcall, connect, accept4
-    369, 371, 370, 372, 337, 417, 345, // sendto to sendmmsg, and recvmmsg_time64
-    117, 392, 420, // ipc, semtimedop twice (`semtimedop_time64`)
-    177, 421, // rt_sigtimedwait, and with 64-bit times
-    247, // io_getevents
-    256, 319, 441, // epoll_wait, epoll_pwait, epoll_pwait2
-    426, // io_uring_enter
-];
-
-/// "Make it again, unless a handler runs": `ERESTARTNOHAND` of include/linux/errno.h.
-pub const RESTART: i64 = -514;
-
 /// If the stopped thread returns EINTR from a call and no signal asks for that, lets it make the call again, and
 /// returns whether it did.
 ///
-/// The thread gets [`RESTART`], so that the kernel decides when it has looked at all signals: a signal that comes
-/// after our look still interrupts.
+/// `before`: the call that the thread was in before it was stopped, where the architecture needs that.
 ///
 /// # Errors
 /// The thread is dead.
-pub fn undo(pid: u32, tid: u32, taken: i32) -> Result<bool, Errno> {
-    let mut registers = requests::registers(tid)?;
-    let is_32_bit = is_32_bit(&registers);
-    let number = registers.orig_rax;
-    let known = if is_32_bit { &IN_32_BIT[..] } else { &IN_64_BIT };
-    let returned = if is_32_bit { i64::from(registers.rax as i32) } else { registers.rax as i64 };
-    let is_interrupted = returned == -i64::from(libc::EINTR) && known.contains(&number);
+pub fn undo(pid: u32, tid: u32, taken: i32, before: Option<&Before>) -> Result<bool, Errno> {
+    let mut registers = Registers::of(tid)?;
+    let known = if registers.is_32_bit() { AGAIN_IN_32_BIT } else { AGAIN_IN_64_BIT };
+    let Some(ended) = registers.ended(before) else { return Ok(false) };
+    let is_interrupted = ended.ret == -i64::from(libc::EINTR) && known.contains(&ended.number);
     if !is_interrupted || interrupts(pid, tid, taken) {
         return Ok(false);
     }
-    registers.rax = RESTART as u64;
-    requests::set_registers(tid, &registers)?;
+    registers.make_again(&ended);
+    registers.put(tid)?;
     Ok(true)
 }
 
@@ -103,39 +68,25 @@ pub fn undo(pid: u32, tid: u32, taken: i32) -> Result<bool, Errno> {
 /// # Errors
 /// The thread is dead.
 pub fn put_off(pid: u32, tid: u32) -> Result<bool, Errno> {
-    /// Length of `syscall` and of `int 0x80`; the kernel goes back by as much where it makes a call again.
-    const INSTRUCTION: u64 = 2;
-    let mut registers = requests::registers(tid)?;
-    let number = registers.orig_rax;
-    let is_none = i32::try_from(number).is_err();
+    let mut registers = Registers::of(tid)?;
+    // The number of no call: the thread would make that one when it is back.
+    let is_none = registers.number() < 0;
     // If that cannot be found out, the thread may have a filter.
     if is_none || errand::has_thread_filter(pid, tid) != Some(false) {
         return Ok(false);
     }
-    registers.orig_rax = u64::MAX;
-    registers.rax = number;
-    registers.rip = registers.rip.wrapping_sub(INSTRUCTION);
-    requests::set_registers(tid, &registers)?;
+    registers.put_off();
+    registers.put(tid)?;
     Ok(true)
 }
 
 /// Whether the stopped thread returns from write(2) or send(2) with less than it was given, as such a call does when
 /// it has to wait and is interrupted, also by a stop. What it has written cannot be taken back. (writev(2) and the
 /// like have their lengths in memory, which is not read for this.)
-pub fn is_cut_short(registers: &libc::user_regs_struct) -> bool {
-    /// write and sendto, in 64-bit and in 32-bit programs.
-    const WRITE: [[u64; 2]; 2] = [[1, 44], [4, 369]];
-    let is_32_bit = is_32_bit(registers);
-    let returned = if is_32_bit { i64::from(registers.rax as i32) } else { registers.rax as i64 };
-    let is_less = u64::try_from(returned).is_ok_and(|it| it > 0 && it < registers.rdx);
-    WRITE[usize::from(is_32_bit)].contains(&registers.orig_rax) && is_less
-}
-
-/// Whether the thread runs 32-bit code.
-pub fn is_32_bit(registers: &libc::user_regs_struct) -> bool {
-    /// `__USER32_CS` of arch/x86/include/asm/segment.h.
-    const USER_32: u64 = 0x23;
-    registers.cs == USER_32
+pub fn is_cut_short(registers: &Registers, ended: Option<&Ended>) -> bool {
+    let Some(Ended { number, args, ret }) = ended else { return false };
+    let is_less = u64::try_from(*ret).is_ok_and(|it| it > 0 && it < args[2]);
+    WRITE[usize::from(registers.is_32_bit())].contains(number) && is_less
 }
 
 #[cfg(test)]
@@ -144,16 +95,16 @@ mod tests {
 
     #[test]
     fn what_may_be_made_again_is_there_once() {
-        for calls in [&IN_64_BIT[..], &IN_32_BIT] {
+        for calls in [AGAIN_IN_64_BIT, AGAIN_IN_32_BIT] {
             let mut sorted = calls.to_vec();
             sorted.sort_unstable();
             sorted.dedup();
             assert_eq!(sorted.len(), calls.len());
         }
         let close = (libc::SYS_close as u64, 6);
-        assert!(!IN_64_BIT.contains(&close.0) && !IN_32_BIT.contains(&close.1));
+        assert!(!AGAIN_IN_64_BIT.contains(&close.0) && !AGAIN_IN_32_BIT.contains(&close.1));
         for call in [libc::SYS_recvfrom, libc::SYS_accept4, libc::SYS_io_uring_enter] {
-            assert!(IN_64_BIT.contains(&(call as u64)));
+            assert!(AGAIN_IN_64_BIT.contains(&(call as u64)));
         }
     }
 

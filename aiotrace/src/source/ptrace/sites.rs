@@ -44,8 +44,8 @@ impl Sites {
 
     /// Unwinds a stack.
     pub fn unwind(&mut self, pid: u32, it: &Record, pages: &[u8]) -> Stack {
-        let Record { header, ip, sp, bp, read, space, .. } = *it;
-        let copied = Copied { time: header.time, space, ip, sp, bp, pages, read, known: 0 };
+        let Record { header, place, read, space, .. } = *it;
+        let copied = Copied { time: header.time, space, place, pages, read, known: 0 };
         self.processes.unwind(pid, &copied)
     }
 

@@ -8,10 +8,19 @@ use aiotrace_common::{
     synchronous,
 };
 
+use nix::errno::Errno;
 use zerocopy::FromZeros as _;
 
-use super::{memory::Memory, requests::Until, untraced::Taken};
-use crate::stacks::Site;
+use super::{
+    memory::Memory,
+    requests::{self, Until},
+    untraced::Taken,
+};
+use crate::{
+    arch::{Before, NEEDS_BEFORE},
+    errand::{Errand as _, Within},
+    stacks::Site,
+};
 
 /// A thread that is traced.
 #[derive(Debug)]
@@ -44,6 +53,8 @@ pub struct Tracee {
     pub synchronous: Option<Synchronous>,
     /// We interrupted it, so that it goes on in another way.
     pub is_interrupted: bool,
+    /// The call that it was in before we interrupted it, where the architecture needs that.
+    pub before: Option<Before>,
     /// The flag that was taken from its clone(2) call until the child is made; if it is that child, until its first
     /// stop.
     pub taken: Option<Taken>,
@@ -172,8 +183,19 @@ impl Tracee {
             watched: false,
             synchronous: None,
             is_interrupted: false,
+            before: None,
             taken: None,
         }
+    }
+
+    /// Stops the thread soon, although it runs; a system call in which it waits is interrupted.
+    ///
+    /// # Errors
+    /// The thread is dead.
+    pub fn interrupt(&mut self) -> Result<(), Errno> {
+        let Self { pid, tid, .. } = *self;
+        self.before = if NEEDS_BEFORE { Within { pid, tid }.ask().flatten() } else { None };
+        requests::interrupt(tid)
     }
 
     /// The memory of the thread.

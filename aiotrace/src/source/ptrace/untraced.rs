@@ -9,25 +9,12 @@
 use nix::errno::Errno;
 use zerocopy::IntoBytes as _;
 
-use super::{
-    memory::Memory,
-    requests::{self, I386, X86_64},
-};
+use super::{memory::Memory, requests};
+use crate::arch::{CLONE3, Registers, clone};
 
 /// `CLONE_UNTRACED`
 pub const FLAG: u64 = libc::CLONE_UNTRACED as u64;
 
-/// The number of clone in the table of an architecture.
-pub fn clone(arch: u32) -> Option<u64> {
-    match arch {
-        X86_64 => Some(56),
-        I386 => Some(120),
-        _ => None,
-    }
-}
-
-/// The number of clone3, which is the same in each table.
-pub const CLONE3: u64 = 435;
 /// `CLONE_ARGS_SIZE_VER0` of include/uapi/linux/sched.h. The flags are the first field.
 const SMALLEST_ARGS: u64 = 64;
 
@@ -85,8 +72,7 @@ pub fn give_back(pid: u32, tid: u32, taken: Taken) -> Result<(), Errno> {
 }
 
 fn change_register(tid: u32, arch: u32, flags: u64) -> Result<(), Errno> {
-    let mut registers = requests::registers(tid)?;
-    let register = if arch == I386 { &mut registers.rbx } else { &mut registers.rdi };
-    *register = flags;
-    requests::set_registers(tid, &registers)
+    let mut registers = Registers::of(tid)?;
+    registers.set_first(arch, flags);
+    registers.put(tid)
 }

@@ -2,6 +2,7 @@
 
 use std::{fs::File, sync::Arc};
 
+use aiotrace_common::arch::Place;
 use framehop::Unwinder as _;
 
 use super::{Copied, Loaded, Modules, PAGE, Process, Region};
@@ -34,9 +35,12 @@ pub fn unwind(bytes: &[u8]) -> u64 {
     let copied = Copied {
         time: 1,
         space: 1,
-        ip: start + number(0) % (end - start),
-        sp,
-        bp: number(16),
+        place: Place {
+            ip: start + number(0) % (end - start),
+            sp,
+            bp: number(16),
+            ..Place::default()
+        },
         pages: &pages,
         read: u64::MAX as _,
         known: 0,

@@ -27,7 +27,10 @@ impl Replaced {
         if has_kvm {
             fs::write(&kvm, "").expect("a file");
         }
+        let own = |it: &Architecture| it.target().is_none();
+        let arch = Architecture::ALL.into_iter().find(own).expect("one of these");
         let qemu = Qemu {
+            arch,
             program,
             kvm,
             patience: Duration::from_secs(3),
@@ -40,7 +43,7 @@ impl Replaced {
     fn boot(&self) -> Result<Console, String> {
         let path = Path::new("none");
         let log = self.directory.join("log");
-        let booted = self.qemu.boot(path, path, "", Clock::Real, &log);
+        let booted = self.qemu.boot(path, path, "qemu64", "", Clock::Real, &log);
         booted.map_err(|error| format!("{error:#}"))
     }
 }

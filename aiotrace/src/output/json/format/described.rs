@@ -340,9 +340,9 @@ macro_rules! call {
                 /// The ring when the call returned; io_destroy: when it was entered; io_setup: always null. null if it
                 /// could not be read.
                 ring: Option<Ring>,
-                /// `i386` for a 32-bit call; absent for the others.
+                /// `i386` (on x86-64) or `arm` (on arm64) for a 32-bit call; absent for the others.
                 #[serde(default, skip_serializing_if = "Option::is_none")]
-                abi: Option<Name> = ["i386"],
+                abi: Option<Name> = ["i386", "arm"],
             }
         }
     };

@@ -12,6 +12,10 @@ line! {
         version: Name,
         /// Add to any `ts` for nanoseconds since 1970 UTC.
         wall_offset_ns: Decimal,
+        /// Add to any `ts` for nanoseconds of CLOCK_BOOTTIME, the clock of the starts of processes.
+        boot_offset_ns: Decimal,
+        /// The machine that was traced.
+        machine: MachineObject,
         /// The probe set: `trampoline`, `kprobe`, `syscall`, or `syscall+trampoline`, `syscall+kprobe`
         /// ([kernels.md](kernels.md)); `ptrace` with `--source ptrace`.
         probes: Name,
@@ -22,6 +26,20 @@ line! {
     }
 }
 
+part! {
+    /// A machine.
+    "" MachineObject {
+        /// as Rust names it: `x86_64`, `aarch64`
+        arch: Name,
+        /// bytes of a page
+        page_size: u64,
+        /// its release; null: unknown, as for the next two
+        kernel: Option<Name>,
+        host: Option<Name>,
+        /// the same for all traces until the machine boots again
+        boot_id: Option<Name>,
+    }
+}
 part! {
     /// The faults of a trace.
     "" FaultsObject {

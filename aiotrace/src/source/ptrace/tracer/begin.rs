@@ -106,8 +106,9 @@ impl Tracer {
                 match seizing.seize(tid, self.ptrace_options()) {
                     Ok(()) => {
                         any = true;
-                        self.tracees.insert(tid, Tracee::new(pid, tid, space, true));
-                        let _ = requests::interrupt(tid);
+                        let mut tracee = Tracee::new(pid, tid, space, true);
+                        let _ = tracee.interrupt();
+                        self.tracees.insert(tid, tracee);
                         seized.tids.push(tid);
                     }
                     // The process begins a program, which may have to wait for threads that we trace.

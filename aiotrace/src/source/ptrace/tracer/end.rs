@@ -71,10 +71,10 @@ impl Tracer {
         let others = self.tracees.values().filter(|it| !is_in_call(it));
         let tids: Vec<u32> = others.map(|it| it.tid).collect();
         for tid in tids.iter().copied() {
-            let Some(tracee) = self.tracees.get(&tid) else { continue };
+            let Some(tracee) = self.tracees.get_mut(&tid) else { continue };
             match tracee.state {
                 State::Running | State::GroupStopped => {
-                    let _ = requests::interrupt(tid);
+                    let _ = tracee.interrupt();
                 }
                 State::Stopped(_) | State::Held(..) => self.go_on(tid),
             }

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::Tracer;
-use crate::source::ptrace::{
-    faults, requests,
-    tracee::{Held, Pending, State, Tracee},
+use crate::{
+    arch::Registers,
+    source::ptrace::tracee::{Held, Pending, State, Tracee},
 };
 
 /// How long a call that gives something up, or the end of a process, waits until the process has been
@@ -89,17 +89,17 @@ pub(super) fn carry_out(tid: u32, pending: Pending, ret: &mut i64) -> Result<Opt
         Pending::Return(value) => {
             // A filter of the program's own, which is asked after us, may have given another answer.
             if *ret != value {
-                let mut registers = requests::registers(tid)?;
-                registers.rax = value as u64;
-                requests::set_registers(tid, &registers)?;
+                let mut registers = Registers::of(tid)?;
+                registers.set_ret(value);
+                registers.put(tid)?;
                 *ret = value;
             }
             Ok(None)
         }
         Pending::GiveBack(nr) => {
-            let mut registers = requests::registers(tid)?;
-            *faults::second_argument(&mut registers) = nr;
-            requests::set_registers(tid, &registers)?;
+            let mut registers = Registers::of(tid)?;
+            registers.replace_second(nr);
+            registers.put(tid)?;
             Ok(None)
         }
         Pending::Late(time) => Ok(Some(held(time, Held::AtExit(*ret)))),

@@ -8,6 +8,7 @@ use nix::errno::Errno;
 use super::super::errands::SharesSpace;
 use super::Tracer;
 use crate::{
+    arch::Registers,
     clock::monotonic,
     errand::{self, Errand as _},
     proc,
@@ -182,11 +183,7 @@ impl Tracer {
         let Some(call) = self.tracees.get_mut(&tid).and_then(|it| it.call.take()) else {
             return Ok(());
         };
-        let registers = requests::registers(tid)?;
-        let ret = match registers.rax as i64 {
-            ret if ret == -i64::from(libc::ENOSYS) => -i64::from(libc::EINTR),
-            ret => ret,
-        };
+        let ret = Registers::of(tid)?.ret_of_killed(call.args[0]);
         let flags = if call.entered == 0 { flag::NOT_ENTERED } else { 0 };
         if !self.is_leaving {
             self.left(tid, call, ret, flags);

@@ -1,7 +1,7 @@
 //! Stops at system calls: a call begins, is judged and recorded, and ends.
 
 use aiotrace_common::{
-    abi::{Abi, Syscall, from_i386},
+    abi::{Abi, Syscall},
     record::flag,
     synchronous::Does,
 };
@@ -13,6 +13,7 @@ use super::{
     watch,
 };
 use crate::{
+    arch::{COMPAT, Ended, NATIVE, RESTART, Registers, aio_call},
     clock::monotonic,
     errand,
     proc::Blocked,
@@ -22,7 +23,7 @@ use crate::{
             calls::Left,
             faults::{Faults, Goes, Reaped, Seen},
             memory::Memory,
-            requests::{self, I386},
+            requests,
             rings::New,
             seccomp, signals,
             tracee::{Again, Held, InCall, State, Tracee},
@@ -41,22 +42,19 @@ impl Tracer {
         if !is_fresh && !self.is_leaving && !is_interrupted {
             return Ok(());
         }
-        let registers = requests::registers(tid)?;
-        let number = registers.orig_rax;
-        let is_32_bit = signals::is_32_bit(&registers);
-        let arch = if is_32_bit { I386 } else { requests::X86_64 };
-        if (number as i64) < 0 {
-            return Ok(());
-        }
-        self.cut_short += u64::from(signals::is_cut_short(&registers));
-        let undone = signals::undo(pid, tid, signal)?;
-        let Some((syscall, abi)) = aio_call(arch, number) else {
+        let before = tracee.before.take();
+        let registers = Registers::of(tid)?;
+        let Some(ended) = registers.ended(before.as_ref()) else { return Ok(()) };
+        let table = if registers.is_32_bit() { COMPAT } else { NATIVE };
+        let Ended { number, args, ret } = ended;
+        self.cut_short += u64::from(signals::is_cut_short(&registers, Some(&ended)));
+        let undone = signals::undo(pid, tid, signal, before.as_ref())?;
+        let Some((syscall, abi)) = aio_call(table, number) else {
             return Ok(());
         };
-        let args = abi.meant(syscall, arguments(&registers));
-        let ret = if is_32_bit { i64::from(registers.rax as i32) } else { registers.rax as i64 };
+        let args = abi.meant(syscall, args);
         // The kernel makes the thread repeat io_pgetevents by itself.
-        let starts_again = ret == signals::RESTART && !signals::interrupts(pid, tid, signal);
+        let starts_again = ret == RESTART && !signals::interrupts(pid, tid, signal);
         let is_made_again = undone || starts_again;
         if is_made_again {
             self.note_stretched(tid, syscall, abi, args);
@@ -210,10 +208,7 @@ impl Tracer {
         }
         let Some(mut tracee) = self.tracees.remove(&tid) else { return Ok(None) };
         self.tell_thread(&mut tracee, call.entered);
-        let place = || {
-            let registers = requests::registers(tid).ok()?;
-            Some([registers.rip, registers.rsp, registers.rbp])
-        };
+        let place = || Registers::of(tid).ok().map(|it| it.place());
         let mut new = Vec::new();
         let wants_new = self.faults.as_ref().is_some_and(Faults::are_about_completions);
         self.calls.entered(&mut tracee, &mut call, place, |it| {
@@ -289,8 +284,10 @@ impl Tracer {
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
         if tracee.call.is_none() {
             if self.is_leaving {
-                self.cut_short += u64::from(signals::is_cut_short(&requests::registers(tid)?));
-                signals::undo(pid, tid, 0)?;
+                let registers = Registers::of(tid)?;
+                let ended = registers.ended(None);
+                self.cut_short += u64::from(signals::is_cut_short(&registers, ended.as_ref()));
+                signals::undo(pid, tid, 0, None)?;
             }
             return Ok(None);
         }
@@ -301,13 +298,13 @@ impl Tracer {
         {
             return Ok(Some(state));
         }
-        let undone = ret == -i64::from(libc::EINTR) && signals::undo(pid, tid, 0)?;
-        let starts_again = ret == signals::RESTART && !signals::interrupts(pid, tid, 0);
+        let undone = ret == -i64::from(libc::EINTR) && signals::undo(pid, tid, 0, None)?;
+        let starts_again = ret == RESTART && !signals::interrupts(pid, tid, 0);
         let Some(tracee) = self.tracees.get_mut(&tid) else { return Ok(None) };
         if undone || starts_again {
             let Some(call) = &tracee.call else { return Ok(None) };
             let (syscall, abi, args) = (call.syscall, call.abi, call.args);
-            let number = requests::registers(tid)?.orig_rax;
+            let number = u64::try_from(Registers::of(tid)?.number()).unwrap_or(u64::MAX);
             tracee.again = Some(Again { number, first: args[0], ret });
             self.note_stretched(tid, syscall, abi, args);
             return Ok(None);
@@ -363,24 +360,6 @@ impl Tracer {
         if watch::provokes(&call, ret) || self.faults.as_mut().is_some_and(Faults::take_changed) {
             self.watch(pid, tid, time);
         }
-    }
-}
-
-/// The AIO call with this number, if it is one.
-fn aio_call(arch: u32, number: u64) -> Option<(Syscall, Abi)> {
-    match arch {
-        requests::X86_64 => Syscall::from_x86_64(number).map(|it| (it, Abi::X86_64)),
-        I386 => from_i386(number),
-        _ => None,
-    }
-}
-
-/// The registers that hold the arguments of a call.
-fn arguments(it: &libc::user_regs_struct) -> [u64; 6] {
-    if signals::is_32_bit(it) {
-        [it.rbx, it.rcx, it.rdx, it.rsi, it.rdi, it.rbp]
-    } else {
-        [it.rdi, it.rsi, it.rdx, it.r10, it.r8, it.r9]
     }
 }
 

@@ -10,11 +10,12 @@ use aiotrace_common::{
 
 use super::Tracer;
 use crate::{
+    arch::COMPAT,
     clock::monotonic,
     errand::{Errand as _, Position},
     source::ptrace::{
         memory::Memory,
-        requests::{self, I386, Until},
+        requests::{self, Until},
         tracee::{InCall, State, Synchronous, Tracee},
     },
 };
@@ -38,7 +39,7 @@ impl Tracee {
         if !self.watched {
             return;
         }
-        let abi = if info.arch == I386 { Abi::I386 } else { Abi::X86_64 };
+        let abi = if info.arch == COMPAT { Abi::Compat } else { Abi::Native };
         let call = synchronous::Call::from_number(abi, info.number());
         let (args, entered) = (info.args(), monotonic());
         self.synchronous = call.map(|call| Synchronous { call, abi, args, entered });
@@ -66,7 +67,7 @@ impl Tracer {
                 let runs_on = tracee.state == State::Running && tracee.until() == Until::Event;
                 tracee.watched = true;
                 if runs_on && tracee.tid != tid && !self.turns.has(tracee.tid) {
-                    tracee.is_interrupted = requests::interrupt(tracee.tid).is_ok();
+                    tracee.is_interrupted = tracee.interrupt().is_ok();
                 }
             }
         }
