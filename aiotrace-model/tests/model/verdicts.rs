@@ -13,6 +13,7 @@ use aiotrace_model::{
         Thresholds, Verdict, verdict::HUNG_AFTER,
     },
     trace::{FaultRule, Faults},
+    words::number::thousands,
 };
 
 use crate::told::{SECOND, process};
@@ -819,7 +820,11 @@ fn faults_that_are_too_many_are_counted() {
     }
     assert_eq!(
         trace.rows(),
-        [format!("io_submit EAGAIN x {}: {most} not decided yet, 10 not followed", most + 10)]
+        [format!(
+            "io_submit EAGAIN x {}: {} not decided yet, 10 not followed",
+            thousands(most + 10),
+            thousands(most)
+        )]
     );
     // Faults with a verdict make room for others.
     trace.wait(2 * HUNG_AFTER);
