@@ -101,15 +101,11 @@ fn times(it: &Finding, began: u64) -> String {
     let since = |time: u64| time.saturating_sub(began) as f64 / 1e9;
     // Both times would look the same.
     let is_at_once = it.last <= it.time.saturating_add(1_000_000);
+    let count = thousands(it.count);
     match it.count {
         1 => String::new(),
-        count if is_at_once => format!(" (x {})", thousands(count)),
-        count => format!(
-            " (x {}, from {:.3} s to {:.3} s)",
-            thousands(count),
-            since(it.time),
-            since(it.last)
-        ),
+        _ if is_at_once => format!(" (x {count})"),
+        _ => format!(" (x {count}, from {:.3} s to {:.3} s)", since(it.time), since(it.last)),
     }
 }
 

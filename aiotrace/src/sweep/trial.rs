@@ -177,7 +177,7 @@ fn said(log: &Path) -> String {
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text).into_owned();
     let last = text.lines().rev().find_map(|it| it.strip_prefix("aiotrace: "));
-    last.map_or_else(|| "aiotrace run has failed".to_owned(), |it| line(it))
+    last.map_or_else(|| "aiotrace run has failed".to_owned(), line)
 }
 
 /// A line that may be shown.
