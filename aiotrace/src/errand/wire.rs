@@ -14,7 +14,7 @@ use serde::Serialize;
 /// The longest message, in bytes. (The longest have tables for unwinding: stacks/modules.rs.)
 const LONGEST: usize = 300 << 20;
 /// The most descriptors that come with one message.
-const MOST_DESCRIPTORS: usize = 2;
+const MOST_DESCRIPTORS: usize = 3;
 /// How many bytes the length has.
 const LENGTH: usize = size_of::<u32>();
 

@@ -25,7 +25,7 @@ impl Server {
         // A port that is free, though somebody may take it until the server does.
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut process = Command::new("debuginfod")
-            .args(["-F", "-v", "-d", ":memory:", "-p", &free.port().to_string()])
+            .args(["-F", "-vvv", "-d", ":memory:", "-p", &free.port().to_string()])
             .arg(directory)
             .env_remove("DEBUGINFOD_URLS")
             .stdout(Stdio::null())
@@ -33,7 +33,8 @@ impl Server {
             .spawn()
             .unwrap();
         let mut said = BufReader::new(process.stderr.take().unwrap()).lines().map_while(Result::ok);
-        assert!(said.any(|it| it.ends_with("buildids 1")), "debuginfod has read no file");
+        let is_read = |it: &String| it.contains("recorded buildid=") && it.ends_with("atype=D");
+        assert!(said.any(|it| is_read(&it)), "debuginfod has read no file");
         // It must not wait for a reader of what it says.
         std::thread::spawn(move || said.for_each(drop));
         Self { process, url: format!("http://{free}") }

@@ -60,7 +60,13 @@ fn flags(release: &Release) -> Result<String> {
     let home = PathBuf::from(std::env::var_os("HOME").context("HOME is not set")?);
     let cargo = std::env::var_os("CARGO_HOME").map_or_else(|| home.join(".cargo"), PathBuf::from);
     let remap = |from: &Path, to: &str| format!("--remap-path-prefix={}={to}", from.display());
-    let parts = [remap(&release.root, "/aiotrace"), remap(&cargo, "/cargo")];
+    // Where the component rust-src is installed, rustc writes its paths for those that it has in the standard library.
+    let about = command::output(Command::new("rustc").arg("-vV"))?;
+    let hash = about.lines().find_map(|it| it.strip_prefix("commit-hash: "));
+    let library = Path::new(&command::sysroot()?).join("lib/rustlib/src/rust");
+    let standard = format!("/rustc/{}", hash.context("rustc names no commit")?);
+    let parts =
+        [remap(&release.root, "/aiotrace"), remap(&cargo, "/cargo"), remap(&library, &standard)];
     if parts.iter().any(|it| it.contains(' ')) {
         bail!("a path has a blank in it, and RUSTFLAGS can hold none: build elsewhere");
     }

@@ -41,6 +41,8 @@ Version: {}
 Release: 1
 Summary: Trace, account for and break Linux native AIO
 License: (Apache-2.0 OR MIT) AND (MIT OR GPL-2.0-only)
+Group: Development/Debuggers
+Packager: The aiotrace authors <aiotrace@users.noreply.github.com>
 URL: https://github.com/aiotrace/aiotrace
 AutoReqProv: no
 %global debug_package %{{nil}}

@@ -61,9 +61,10 @@ pub(super) fn needs_nothing(release: &Release) -> Result<()> {
 
 /// The programs that the commands run beside aiotrace, and the init of a guest: static, too.
 fn others(release: &Release) -> Result<[(&'static str, PathBuf); 2]> {
-    let mut build =
-        cargo(&["build", "--locked", "--profile", binary::PROFILE, "-p", "aio-programs"]);
-    build.args(["-p", "guest-init", "--target", release.target.triple(), "--target-dir"]);
+    let mut build = cargo(&["build", "--locked", "--profile", binary::PROFILE]);
+    build.args(["-p", "aio-programs", "-p", "guest-init"]);
+    build.args(["--bin", "aio-programs", "--bin", "guest-init"]);
+    build.args(["--target", release.target.triple(), "--target-dir"]);
     command::run(build.arg(&release.target_directory).current_dir(&release.root))?;
     Ok([("aio-programs", "aio-programs"), ("init", "guest-init")]
         .map(|(name, built)| (name, binary::directory(release).join(built))))
