@@ -7,7 +7,10 @@ use std::{
 };
 
 use super::{NOTE, Text};
-use crate::model::{Doubt, Going, Half, Outcome, Verdict, verdict::Cause};
+use crate::{
+    model::{Doubt, Going, Half, Outcome, Verdict, verdict::Cause},
+    words::number::thousands,
+};
 
 /// Most kinds of verdicts that are told apart; the others are all told.
 const MOST: usize = 1024;
@@ -62,6 +65,7 @@ impl<W: Write> Text<W> {
         }
         for More { count, pid, tid, last, text } in all {
             self.begin_late(last, pid, tid);
+            let count = thousands(count);
             let line = format!("*** fault {text}: {count} more (-v tells each) ***");
             self.styled(NOTE, &line);
             self.lines.end()?;
