@@ -228,4 +228,8 @@ impl Truth {
     pub fn is_write(&self, job: Job) -> bool {
         matches!(self.works[job].opcode, 1 | 8)
     }
+
+    pub fn is_poll(&self, job: Job) -> bool {
+        self.works[job].opcode == 5
+    }
 }
