@@ -101,11 +101,6 @@ impl Request {
         self.opcode.is_some_and(opcode::is_write)
     }
 
-    /// Whether something is lost if the request is never done: what it writes, or that this is on the disk.
-    pub fn is_at_stake(&self) -> bool {
-        self.is_write() || matches!(self.opcode, Some(opcode::FSYNC | opcode::FDSYNC))
-    }
-
     /// Whether the request pends by design until something happens.
     pub fn is_poll(&self) -> bool {
         self.opcode == Some(opcode::POLL)

@@ -540,7 +540,7 @@ fn what_was_submitted_again_may_complete_while_the_process_hangs() {
 }
 
 #[test]
-fn a_read_that_was_given_up_may_come_back_before_the_process_is_killed() {
+fn a_read_that_was_lost_may_come_back_before_the_process_is_killed() {
     let killed = |comes_back: bool| {
         let mut trace = Trace::new();
         trace.call(None, 1, reads(1..2));
@@ -556,8 +556,8 @@ fn a_read_that_was_given_up_may_come_back_before_the_process_is_killed() {
         trace.exit(ExitStatus::Signal(9));
         trace.verdicts().iter().map(|it| (it.half, it.retries)).collect::<Vec<_>>()
     };
-    assert_eq!(killed(false), [(Half::GaveUp, 0)]);
-    assert_eq!(killed(true), [(Half::GaveUp, 0), (Half::Unsure, 1)]);
+    assert_eq!(killed(false), [(Half::Lost, 0)]);
+    assert_eq!(killed(true), [(Half::Lost, 0), (Half::Unsure, 1)]);
 }
 
 #[test]
@@ -735,13 +735,13 @@ fn a_retry_whose_completion_meets_a_fault_hands_over_to_it() {
 }
 
 #[test]
-fn a_read_that_failed_is_given_up_and_a_short_one_goes_on_with_its_rest() {
+fn a_read_that_failed_is_lost_and_a_short_one_goes_on_with_its_rest() {
     let mut trace = Trace::new();
     trace.call(None, 1, reads(1..2));
     trace.changed(1, 512, EIO);
     (20..40).for_each(|it| trace.call(None, 1, reads(it..it + 1)));
     trace.exit(ExitStatus::Code(0));
-    assert_eq!(trace.verdict().outcome, Outcome::GaveUp);
+    assert_eq!(trace.verdict().outcome, Outcome::Lost);
 
     let mut trace = Trace::new();
     trace.call(None, 1, reads(1..2));

@@ -55,8 +55,6 @@ pub struct Observed {
     pub missed: u64,
     /// Verdicts, by their kind.
     pub verdicts: BTreeMap<String, u64>,
-    /// Completions that failed, and whose requests were never made again.
-    pub given_up: u64,
     /// Contexts that ended otherwise than by io_destroy, or not at all.
     pub undestroyed: u64,
     /// The verdicts in words.
@@ -193,9 +191,6 @@ impl Observed {
             let verdicts = row["verdicts"].as_object();
             for (kind, count) in verdicts.into_iter().flatten() {
                 *self.verdicts.entry(kind.clone()).or_default() += count.as_u64().unwrap_or(0);
-            }
-            if row["call"] == "complete" {
-                self.given_up += row["verdicts"]["gave_up"].as_u64().unwrap_or(0);
             }
             self.messages.extend(row["message"].as_str().map(str::to_owned));
         }

@@ -138,7 +138,7 @@ pub fn judge(ended: &Ended, observed: &Observed, usual: Usual) -> Outcome {
     let has = |kind| observed.verdicts_of(kind) > 0;
     if ended.check == Some(false) {
         Outcome::Corrupt
-    } else if is_well && (has("lost") || observed.given_up > 0) {
+    } else if is_well && has("lost") {
         Outcome::Lost
     } else if !ended.timed_out
         && (has("died") || !is_well && CRASHED.contains(&ended.status) || ended.sanitizer.is_some())
@@ -198,11 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_completion_that_failed_and_whose_request_was_not_made_again_is_lost() {
-        let given_up = Observed { given_up: 1, ..observed("gave_up") };
-        assert_eq!(judge(&Ended::default(), &given_up, Usual::default()), Outcome::Lost);
-        let ended = Ended { status: 1, ..Ended::default() };
-        assert_eq!(judge(&ended, &given_up, Usual::default()), Outcome::Reported);
+    fn what_was_given_up_without_a_loss_is_no_loss() {
         // io_setup failed, and the program goes on without AIO.
         let without = observed("gave_up");
         assert_eq!(judge(&Ended::default(), &without, Usual::default()), Outcome::Recovered);

@@ -198,7 +198,7 @@ fn what_sysbench_makes_of_faults() {
     assert_eq!(of(ONCE), is("reported", 1));
     assert_eq!(of("io_submit:error=EAGAIN"), is("reported", 1));
     assert_eq!(of(REFUSED), is("reported", 1));
-    assert_eq!(of(FAILED), is("gave_up", 0));
+    assert_eq!(of(FAILED), is("lost", 0));
     assert_eq!(of("io_getevents,io_pgetevents:error=EINTR:when=3").1, Some(0));
 }
 

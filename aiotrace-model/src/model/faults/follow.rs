@@ -277,7 +277,7 @@ impl Model {
         }
         let kind = Kind::Completion {
             subject: known.and_then(Subject::of),
-            is_at_stake: known.is_some_and(Request::is_at_stake),
+            is_owed: known.is_some_and(|it| !it.is_poll()),
             owed: known.map(|it| Box::new(owed_after(it, res, own.res))),
             own: own.res,
             is_delivered: false,

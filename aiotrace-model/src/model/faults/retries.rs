@@ -88,13 +88,13 @@ impl Faults {
             for (number, _) in self.wanting(attempt.space, changed, attempt.time) {
                 let Some(watched) = self.watched.get_mut(&number) else { continue };
                 let is_meant = watched.time >= attempt.entered;
-                let Kind::Completion { subject: subject @ None, is_at_stake, owed, own, .. } =
+                let Kind::Completion { subject: subject @ None, is_owed, owed, own, .. } =
                     &mut watched.kind
                 else {
                     continue;
                 };
                 if is_meant {
-                    (*subject, *is_at_stake) = (Subject::of(&request), request.is_at_stake());
+                    (*subject, *is_owed) = (Subject::of(&request), !request.is_poll());
                     let left = owed_after(&request, watched.ret, *own);
                     super::insert(&mut self.ranges, attempt.space, &left, (number, NO_REQUEST));
                     *owed = Some(Box::new(left));

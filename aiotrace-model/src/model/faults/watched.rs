@@ -59,12 +59,12 @@ pub enum Kind {
         /// Those of which it is not known what they were.
         unnamed: u64,
     },
-    /// A write is; a read is not.
+    /// The request is, but for a poll.
     Completion {
         /// The request, if it is known.
         subject: Option<Subject>,
-        /// Something is lost if it is never done.
-        is_at_stake: bool,
+        /// Somebody has to do it: it is known, and no poll.
+        is_owed: bool,
         /// What of it is not done, until somebody does it.
         owed: Option<Box<Owed>>,
         /// What the kernel had given.
@@ -258,9 +258,9 @@ impl Watched {
                 let unnamed = if self.retries == 0 { *unnamed } else { 0 };
                 (left.len() as u64 + unnamed, left.values().find_map(Owed::subject))
             }
-            Kind::Completion { subject, is_at_stake, .. } => {
+            Kind::Completion { subject, is_owed, .. } => {
                 let is_done = self.retries > 0 || self.settled.is_some();
-                (u64::from(*is_at_stake && !is_done), *subject)
+                (u64::from(*is_owed && !is_done), *subject)
             }
         }
     }

@@ -144,7 +144,7 @@ impl Case<'_> {
         let never = count(|it| *it == Fate::Never);
         let done = count(|it| *it == Fate::Done);
         let again = count(|it| matches!(it, Fate::Again { .. } | Fate::Next));
-        let is_read = self.is_of_completion() && !self.truth().is_at_stake(self.fault.jobs[0].0);
+        let is_poll = self.is_of_completion() && self.truth().is_poll(self.fault.jobs[0].0);
         let is_clear = !self.is_lossy() && self.player.plan.watches;
         match verdict.half {
             Half::Retried => {
@@ -166,9 +166,9 @@ impl Case<'_> {
                 let (_, told) = verdict.done.unwrap_or_else(|| self.wrong("done by what"));
                 self.check(told == done || self.is_lossy(), "done so many times");
             }
-            Half::GaveUp => self.check(is_read && again + done == 0, "something was at stake"),
+            Half::GaveUp => self.check(is_poll && again + done == 0, "something was at stake"),
             Half::Lost => {
-                self.check(never > 0 && !is_read, "nothing was lost");
+                self.check(never > 0 && !is_poll, "nothing was lost");
                 self.check(verdict.lost <= never, "fewer were lost");
                 // For some requests the model may not know it.
                 let is_known =

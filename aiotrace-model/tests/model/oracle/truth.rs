@@ -223,11 +223,6 @@ impl Truth {
         !matches!(self.works[job].opcode, FSYNC | FDSYNC)
     }
 
-    /// Whether something is lost if it is never done.
-    pub fn is_at_stake(&self, job: Job) -> bool {
-        self.is_write(job) || !self.moves_data(job)
-    }
-
     /// Whether only the data of a file were synced after this time, where all of it was to be.
     pub fn is_synced_in_part(&self, job: Job, after: u64) -> bool {
         let Work { opcode, fd, .. } = self.works[job];
@@ -238,5 +233,9 @@ impl Truth {
 
     pub fn is_write(&self, job: Job) -> bool {
         matches!(self.works[job].opcode, 1 | 8)
+    }
+
+    pub fn is_poll(&self, job: Job) -> bool {
+        self.works[job].opcode == 5
     }
 }
