@@ -17,6 +17,8 @@ use faults::faults;
 pub use format::*;
 use serde::Serialize;
 
+use aiotrace_model::trace::Machine;
+
 use super::{
     Ended, Interval, Output, Start, counted::Rows, escape::escaped, lines::Lines, paths::Paths,
 };
@@ -24,7 +26,6 @@ use crate::{
     event::{Body, Event},
     model::{Finding, Report, Rules, Verdict},
     stacks::Symbolizer,
-    trace::Machine,
 };
 
 /// Writes JSON Lines.
