@@ -149,7 +149,9 @@ fn serve(descriptor: &OwnedFd, word: u64) {
 
 fn request(descriptor: &OwnedFd, number: u64, argument: &mut [u64]) {
     // SAFETY: the argument has the size that the number of the ioctl says.
-    let made = unsafe { libc::ioctl(descriptor.as_raw_fd(), number, argument.as_mut_ptr()) };
+    let made = unsafe {
+        libc::ioctl(descriptor.as_raw_fd(), number as libc::Ioctl, argument.as_mut_ptr())
+    };
     assert_eq!(made, 0, "{number:x}: {}", std::io::Error::last_os_error());
 }
 

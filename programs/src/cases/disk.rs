@@ -58,7 +58,9 @@ impl Named {
             assert_eq!(libc::fstatfs(self.fd(), &raw mut about), 0, "fstatfs");
             about.f_type
         };
-        kind == libc::TMPFS_MAGIC || kind == RAMFS
+        // Their types differ between C libraries.
+        let is = |of: libc::c_long| i128::from(kind) == i128::from(of);
+        is(libc::TMPFS_MAGIC) || is(RAMFS)
     }
 
     /// Fills the file with this many pages of `x`.
