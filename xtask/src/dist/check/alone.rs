@@ -17,8 +17,9 @@ use crate::{
     vm::bare,
 };
 
-/// Each subcommand at work. Both programs are in the root directory.
-const COMMANDS: [&str; 14] = [
+/// The subcommands at work. Both programs are in the root directory. (Not sweep: it needs call sites, and a program that
+/// is linked with musl has none, because musl's syscall(2) has no tables for unwinding.)
+const COMMANDS: [&str; 13] = [
     "/aiotrace --version",
     "/aiotrace doctor",
     "/aiotrace ls",
@@ -28,7 +29,6 @@ const COMMANDS: [&str; 14] = [
     "/aiotrace run -q --record /tmp/pairs.aiotrace /aio-programs pairs 100",
     "/aiotrace report -q /tmp/pairs.aiotrace",
     "/aiotrace run -q --source ptrace --inject io_submit:error=EAGAIN:when=3 /aio-programs until-accepted",
-    "/aiotrace sweep -o /tmp/sweep --mode once --baseline-runs 1 --fail-on corrupt /aio-programs pairs 10",
     // It ends after the first fault.
     "/aio-programs until-accepted &",
     "/aiotrace top -b -n 1",

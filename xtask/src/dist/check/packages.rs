@@ -86,9 +86,10 @@ pub(super) fn debian(release: &Release) -> Result<()> {
                 man -P cat aiotrace-attach | grep -q -- --duration
                 man -P cat 7 aiotrace-findings | grep -qi context-leak
                 test -e /usr/share/doc/aiotrace/docs/reference/performance.md
-                dpkg -r aiotrace && dpkg -P aiotrace
-                ! dpkg -l aiotrace
-                ! find / -xdev -name "*aiotrace*" -not -name aiotrace.deb | grep .
+                dpkg -P aiotrace
+                # man keeps what it has shown.
+                left=$(find / -xdev -path /var/cache/man -prune -o -name "*aiotrace*" -not -name aiotrace.deb -print)
+                if test -n "$left" || dpkg -s aiotrace 2> /dev/null; then echo "left: $left"; exit 1; fi
             '
         "#;
         let mut unshare = Command::new("unshare");
