@@ -13,6 +13,7 @@ use std::{
     io::{self, Write},
 };
 
+use aiotrace_model::trace::Machine;
 use faults::faults;
 pub use format::*;
 use serde::Serialize;
@@ -24,7 +25,6 @@ use crate::{
     event::{Body, Event},
     model::{Finding, Report, Rules, Verdict},
     stacks::Symbolizer,
-    trace::Machine,
 };
 
 /// Writes JSON Lines.
