@@ -11,9 +11,12 @@ use nix::{
 /// The clock of a trace that begins now.
 pub fn now() -> Clock {
     let start = monotonic();
-    let (wall, boot) = (read(ClockId::CLOCK_REALTIME), read(ClockId::CLOCK_BOOTTIME));
-    let more_than_start = |other: u64| other as i64 - start as i64;
-    Clock { start, to_wall: more_than_start(wall), to_boot: more_than_start(boot) }
+    let wall = read(ClockId::CLOCK_REALTIME);
+    let (before, boot, after) = (monotonic(), read(ClockId::CLOCK_BOOTTIME), monotonic());
+    // The two are the same until the machine sleeps.
+    let has_slept = !(before..=after).contains(&boot);
+    let to_boot = if has_slept { boot as i64 - before as i64 } else { 0 };
+    Clock { start, to_wall: wall as i64 - start as i64, to_boot }
 }
 
 /// Nanoseconds of CLOCK_MONOTONIC.

@@ -80,6 +80,12 @@ pub fn setup(nr: u64) -> u64 {
     ctx
 }
 
+/// Lives on for a moment: a tracer looks at the process while it lives, and nothing tells the process
+/// when it has.
+pub fn stay() {
+    std::thread::sleep(std::time::Duration::from_millis(500));
+}
+
 pub fn destroy(ctx: u64) -> i64 {
     call(libc::SYS_io_destroy, [ctx, 0, 0, 0, 0, 0])
 }

@@ -94,6 +94,7 @@ pub fn short() {
     let mut events = [IoEvent::default(); 2];
     assert_eq!(aio::getevents(ctx, 1, &mut events, None), 1, "io_getevents");
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+    aio::stay();
 }
 
 /// io_destroy cancels a request in flight.

@@ -29,6 +29,7 @@ pub fn unreadable() {
     let mut events = [IoEvent::default(); 4];
     assert_eq!(aio::getevents(ctx, 3, &mut events, None), 3);
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
+    aio::stay();
 }
 
 /// The iocbs are in a mapping of a file that nobody has touched, so the kernel pages them in during

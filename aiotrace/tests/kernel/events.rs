@@ -158,15 +158,16 @@ fn expected(program: &str) -> String {
     let program = if program == "32-bit" && lacks_times { "32-bit without times" } else { program };
     let found = of_it.find(|(name, _)| *name == program);
     let text = found.unwrap_or_else(|| panic!("events.txt does not have {program}")).1;
+    // Some lines are there only where the probes are inside of the kernel, or where synchronous calls are watched.
+    let conditions = [
+        ("if seen inside: ", machine::sees_inside()),
+        ("if watched: ", machine::watches()),
+        ("if not watched: ", !machine::watches()),
+    ];
     let lines = text.lines().filter(|it| !it.is_empty()).map(|it| {
-        // Lines that only probes inside of the kernel see, and lines that the others show in their place.
-        let [inside, outside] =
-            ["if seen inside: ", "else: "].map(|condition| it.strip_prefix(condition));
-        match (inside, outside, machine::sees_inside()) {
-            (Some(rest), _, true) | (_, Some(rest), false) => Some(rest),
-            (None, None, _) => Some(it),
-            _ => None,
-        }
+        let named =
+            conditions.iter().find_map(|(text, holds)| Some((it.strip_prefix(text)?, *holds)));
+        named.map_or(Some(it), |(rest, holds)| holds.then_some(rest))
     });
     let text = lines.flatten().fold(String::new(), |text, line| text + line + "\n");
     if machine::skips_runs() { text.replace(", unsure", "") } else { text }

@@ -180,12 +180,12 @@ pair!(
     NOTHING
 );
 pair!(iocb_reused_in_flight, "iocb-reused-in-flight", "warning iocb-reused-in-flight", [], NOTHING);
-/// The finding is certain where synchronous calls are watched; the probes inside of the kernel do not watch them.
+/// The finding is certain where synchronous calls are watched.
 fn short_submit_dropped() {
-    let expected = if machine::sees_inside() {
-        "warning short-submit-dropped (unsure)"
-    } else {
+    let expected = if machine::watches() {
         "error short-submit-dropped"
+    } else {
+        "warning short-submit-dropped (unsure)"
     };
     let trace = expect("bad-short-submit-dropped", &[expected]);
     for (name, value) in [("given", 4), ("accepted", 2), ("dropped", 2)] {

@@ -67,6 +67,12 @@ pub fn sees_inside() -> bool {
     }
 }
 
+/// Whether the probes, or ptrace, see synchronous calls: those at all system calls do.
+pub fn watches() -> bool {
+    let has_both = guest().is_some_and(|it| it.best.starts_with("syscall"));
+    !sees_inside() || (set() == "auto" && has_both)
+}
+
 /// Whether a clock counts instructions here (`cargo xtask vm --cost`).
 pub fn counts_instructions() -> bool {
     std::env::var_os("AIOTRACE_COST").is_some_and(|it| !it.is_empty())

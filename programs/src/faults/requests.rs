@@ -99,8 +99,7 @@ pub fn rest_dropped() {
     four_with_a_bad_one(ctx, &mut buffer);
     aio::reap(ctx, 2);
     assert_eq!(aio::destroy(ctx), 0, "io_destroy");
-    // A tracer looks at the process while it lives, and nothing tells the process when it has.
-    std::thread::sleep(std::time::Duration::from_millis(500));
+    aio::stay();
 }
 
 /// good-short-submit-dropped: the third one is submitted alone, which says why it was refused, and

@@ -13,6 +13,7 @@ use std::{
     io::{self, Write},
 };
 
+use aiotrace_model::trace::Machine;
 use faults::faults;
 pub use format::*;
 use serde::Serialize;

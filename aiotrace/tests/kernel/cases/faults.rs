@@ -268,7 +268,7 @@ fn the_rest_of_a_short_submit_that_is_read_at_once_is_not_dropped() {
         assert!(case.said.contains("by pread, all done"), "{}", case.said);
         let mut alarms = rows_above_info(&case);
         // Trampolines and kprobes do not watch pread(2), and the finding says so.
-        let is_watched = !source.is_empty() || !machine::sees_inside();
+        let is_watched = !source.is_empty() || machine::watches();
         if !is_watched {
             assert!(alarms.iter().any(|it| it == UNSURE), "{alarms:?}");
             alarms.retain(|it| it != UNSURE && it != "warning submit-eagain");
