@@ -59,6 +59,7 @@ const ROOMS_OF_PROGRAM: &[&str] = &[
     "counted",
     "model",
     "clock",
+    "copy",
     "failure",
     "arch",
     "seccomp",

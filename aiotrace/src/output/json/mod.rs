@@ -18,8 +18,6 @@ use faults::faults;
 pub use format::*;
 use serde::Serialize;
 
-use aiotrace_model::trace::Machine;
-
 use super::{
     Ended, Interval, Output, Start, counted::Rows, escape::escaped, lines::Lines, paths::Paths,
 };
