@@ -17,7 +17,8 @@ use crate::{
     vm::bare,
 };
 
-/// The subcommands at work. Both programs are in the root directory. (Not sweep: it needs call sites, and a program that
+/// The subcommands at work. Both programs are in the root directory; `alone-aio` is aio-programs by a name that no other
+/// process of the machine has. (Not sweep: it needs call sites, and a program that
 /// is linked with musl has none, because musl's syscall(2) has no tables for unwinding.)
 const COMMANDS: [&str; 13] = [
     "/aiotrace --version",
@@ -26,14 +27,14 @@ const COMMANDS: [&str; 13] = [
     "/aiotrace explain lost",
     "/aiotrace completions fish",
     "/aiotrace man /tmp/man",
-    "/aiotrace run -q --record /tmp/pairs.aiotrace /aio-programs pairs 100",
+    "/aiotrace run -q --record /tmp/pairs.aiotrace /alone-aio pairs 100",
     "/aiotrace report -q /tmp/pairs.aiotrace",
-    "/aiotrace run -q --source ptrace --inject io_submit:error=EAGAIN:when=3 /aio-programs until-accepted",
+    "/aiotrace run -q --source ptrace --inject io_submit:error=EAGAIN:when=3 /alone-aio until-accepted",
     // It ends after the first fault.
-    "/aio-programs until-accepted &",
+    "/alone-aio until-accepted &",
     "/aiotrace top -b -n 1",
-    "/aiotrace attach -q -p aio-programs --duration 500ms",
-    "/aiotrace attach -q -p aio-programs --source ptrace --inject io_submit:error=EAGAIN:when=1 --duration 2s",
+    "/aiotrace attach -q -p alone-aio --duration 500ms",
+    "/aiotrace attach -q -p alone-aio --source ptrace --inject io_submit:error=EAGAIN:when=1 --duration 2s",
 ];
 /// The kernel of the guest: one that Debian has, so that CI can fetch it.
 const KERNEL: &str = "6.12";
@@ -66,7 +67,7 @@ fn others(release: &Release) -> Result<[(&'static str, PathBuf); 2]> {
     build.args(["--bin", "aio-programs", "--bin", "guest-init"]);
     build.args(["--target", release.target.triple(), "--target-dir"]);
     command::run(build.arg(&release.target_directory).current_dir(&release.root))?;
-    Ok([("aio-programs", "aio-programs"), ("init", "guest-init")]
+    Ok([("alone-aio", "aio-programs"), ("init", "guest-init")]
         .map(|(name, built)| (name, binary::directory(release).join(built))))
 }
 
