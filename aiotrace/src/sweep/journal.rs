@@ -7,7 +7,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::{
+    errno::Errno,
+    fcntl::{Flock, FlockArg},
+};
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -223,7 +226,8 @@ fn locked(directory: &Path) -> Result<Flock<File>> {
     let file = open.with_context(|| format!("cannot open {}", path.display()))?;
     match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
         Ok(lock) => Ok(lock),
-        Err(_) => bail!("another sweep is using {}", directory.display()),
+        Err((_, Errno::EWOULDBLOCK)) => bail!("another sweep is using {}", directory.display()),
+        Err((_, errno)) => bail!("cannot lock {}: {}", path.display(), errno.desc()),
     }
 }
 
