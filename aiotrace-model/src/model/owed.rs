@@ -97,8 +97,8 @@ pub struct Owed {
     again: Option<Doubt>,
     /// The doubt is that this other descriptor may be of the same file.
     through: Option<u32>,
-    /// Descriptors that are of other files.
-    others: Vec<u32>,
+    /// Descriptors that are of other files, and when the look that showed it was over.
+    others: Vec<(u32, u64)>,
     /// Other descriptors that are of the same file.
     same: Vec<u32>,
 }
@@ -223,12 +223,16 @@ impl Owed {
         self.through.filter(|_| self.doubt == Some(Doubt::OtherDescriptor))
     }
 
-    /// That descriptor is of another file.
-    pub fn is_elsewhere(&mut self, fd: u32) {
+    /// That descriptor is of another file: a look shows it that was over at this time.
+    pub fn is_elsewhere(&mut self, fd: u32, until: u64) {
         if self.through() == Some(fd) && self.others.len() < MOST_OTHERS {
             (self.doubt, self.through) = (None, None);
-            self.others.push(fd);
+            self.others.push((fd, until));
         }
+    }
+
+    fn is_other(&self, fd: u32) -> bool {
+        self.others.iter().any(|it| it.0 == fd)
     }
 
     /// That descriptor is of the same file.
@@ -267,10 +271,13 @@ impl Owed {
     fn closed(&mut self, call: &Synchronous) {
         self.is_closed |= gives_up(call, self.request.fd);
         self.through.take_if(|it| gives_up(call, *it));
-        if self.others.iter().any(|it| gives_up(call, *it)) {
-            self.others.retain(|it| !gives_up(call, *it));
+        // A look that came before shows what the descriptor was.
+        let began = call.entered.unwrap_or(0);
+        let mut gone = self.others.extract_if(.., |it| gives_up(call, it.0));
+        if gone.any(|it| it.1 >= began) {
             self.doubt.get_or_insert(Doubt::OtherDescriptor);
         }
+        drop(gone);
         self.same.retain(|it| !gives_up(call, *it));
     }
 
@@ -299,7 +306,7 @@ impl Owed {
             self.doubt.get_or_insert(Doubt::Syncfs);
             return Done::Touched;
         }
-        if !is_same && self.others.contains(&call.fd) {
+        if !is_same && self.is_other(call.fd) {
             return Done::Not;
         }
         if matches!(call.call, Call::Mmap | Call::Fallocate) {
@@ -407,7 +414,7 @@ impl Owed {
         }
         let is_same = later.fd == self.request.fd && !self.is_closed;
         if !is_same && doubt.is_none() && !is_vague(later) {
-            let is_other = self.others.contains(&later.fd);
+            let is_other = self.is_other(later.fd);
             if !is_other {
                 self.done_through(later.fd);
             }

@@ -249,6 +249,15 @@ fn another_descriptor_of_the_same_file_does_it_too() {
         looks(trace, 5, 5, false);
     });
     assert_eq!(closed, unsure, "its number may be of another file now");
+    // Of another file, which is closed after the look, or perhaps before it.
+    let closes = |trace: &mut Trace, entered: Option<u64>| {
+        looks(trace, 5, 6, false);
+        let (call, offset, memory) = (Call::Close, None, None);
+        let close = Synchronous { call, entered, fd: 4, offset, memory, count: 0, ret: 0 };
+        trace.tell(Body::Synchronous(close));
+    };
+    assert_eq!(by(&|it| closes(it, Some(it.now + 500))), LOST);
+    assert_eq!(by(&|it| closes(it, None)), unsure);
 }
 
 #[test]
@@ -297,4 +306,48 @@ fn a_process_that_is_not_traced_may_open_the_file_later() {
     assert_eq!(by(PWRITE, true), (Half::Unsure, Some(Doubt::Below)));
     assert_eq!(by(PWRITE, false), LOST);
     assert_eq!(by(PREAD, true), LOST, "it reads into its own memory");
+}
+
+#[test]
+fn a_retry_that_meets_the_next_fault_before_its_io_submit_returns_has_not_succeeded() {
+    let mut trace = Trace::new();
+    for iocb in [1, 2] {
+        trace.now += 500;
+        let entered = trace.now;
+        // The completion is there, and is changed, before the call returns.
+        trace.complete(iocb, 512);
+        trace.changed(iocb, 512, EIO);
+        trace.call_since(entered, None, 1, submit(vec![at(iocb, PWRITE, 512)]));
+        trace.reap(iocb, EIO, true);
+        trace.looked();
+    }
+    trace.exit(ExitStatus::Code(1));
+    let told: Vec<_> =
+        trace.verdicts().iter().map(|it| (it.half, it.succeeded, it.next_fault)).collect();
+    assert_eq!(told, [(Half::Retried, false, true), (Half::Lost, false, false)]);
+}
+
+#[test]
+fn a_retry_that_is_short_itself_has_not_done_all() {
+    let own = || write(1, 0, (0x1000, 4096));
+    let verdict = short(own(), (4096, EIO), (write(2, 0, (0x1000, 4096)), 1000));
+    assert!(!verdict.succeeded, "{}", verdict.message());
+    let verdict = short(own(), (4096, EIO), (write(2, 0, (0x1000, 4096)), 4096));
+    assert!(verdict.succeeded, "{}", verdict.message());
+}
+
+#[test]
+fn what_was_lost_and_done_in_an_unknown_way_is_not_lost_after_all() {
+    let mut trace = Trace::new();
+    trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, PWRITE, 512)]));
+    trace.looked();
+    for _ in 0..3 {
+        trace.call(None, 1, submit(vec![at(9, PREAD, 4096)]));
+        trace.wait(HUNG_AFTER / 2);
+    }
+    trace.tell(pwrite(4, 512, 512));
+    trace.exit(ExitStatus::Code(0));
+    let told: Vec<_> = trace.verdicts().iter().map(|it| (it.half, it.doubt)).collect();
+    let unsure = (Half::Unsure, Some(Doubt::OtherDescriptor));
+    assert_eq!(told, [LOST, unsure]);
 }

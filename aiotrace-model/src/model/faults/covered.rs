@@ -243,6 +243,13 @@ impl Owed {
     fn piece_completed(&mut self, piece: &Piece, request: Option<&Request>, res: i64) -> bool {
         match piece.range {
             None if res < 0 => self.uncover((0, u64::MAX)),
+            // A write of the whole that was short itself.
+            None if does(&self.request) == Some(Does::Write) => {
+                let from = request.map_or(0, |it| it.offset.max(0) as u64);
+                if request.is_some() {
+                    self.uncover((from.saturating_add(res as u64), u64::MAX));
+                }
+            }
             None => (),
             Some((from, _)) if piece.is_vague => {
                 let known =

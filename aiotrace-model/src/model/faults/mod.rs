@@ -111,6 +111,8 @@ pub struct Faults {
     origin: Option<u64>,
     /// Verdicts on faults whose retry has just met the next one, which is watched next.
     handed: Vec<Verdict>,
+    /// The iocbs of the last io_submit whose completions met faults before it returned.
+    met: Vec<u64>,
     /// Requests so far, if there are rules.
     history: Option<Box<history::History>>,
     /// `--timeout` ends the program: what it makes of faults from now on says nothing.

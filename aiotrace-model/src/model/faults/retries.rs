@@ -44,6 +44,7 @@ impl Faults {
     /// What follows begins with no retry.
     pub(super) fn forget_retries(&mut self) {
         self.handed.clear();
+        self.met.clear();
         self.origin = None;
     }
 
@@ -94,6 +95,7 @@ impl Faults {
                     continue;
                 };
                 if is_meant {
+                    self.met.push(request.iocb);
                     (*subject, *is_owed) = (Subject::of(&request), !request.is_poll());
                     let left = owed_after(&request, watched.ret, *own);
                     super::insert(&mut self.ranges, attempt.space, &left, (number, NO_REQUEST));
@@ -274,6 +276,12 @@ impl Faults {
             self.no_completion(number, it.iocb);
         }
         self.want_completion(number, request.iocb);
+        if self.met.contains(&request.iocb)
+            && let Some(it) = self.watched.get_mut(&number)
+        {
+            // It completed before its io_submit returned, and met the next fault.
+            it.next_fault = true;
+        }
     }
 
     fn called(&mut self, attempt: &Attempt<'_>, args: &Args) -> BTreeSet<u64> {

@@ -101,7 +101,13 @@ pub(super) fn note<T>(map: &mut Map<(u64, u32), T>, key: (u64, u32), value: T) {
 
 impl Faults {
     /// The file of a descriptor was looked up: whether it is that of requests which may have been done through it.
-    pub(in crate::model) fn is_file(&mut self, space: u64, fd: u32, file: Option<File>) {
+    pub(in crate::model) fn is_file(
+        &mut self,
+        space: u64,
+        fd: u32,
+        file: Option<File>,
+        until: u64,
+    ) {
         let Self { sharers, owing, watched, .. } = self;
         let calls = sharers.calls.remove(&(space, fd)).unwrap_or_default();
         let Some((file, id)) = file.and_then(|it| Some((it, it.id?))) else {
@@ -117,7 +123,7 @@ impl Faults {
             it.kind.each_owed(|owed| {
                 let own = sharers.ids.get(&(space, owed.request.fd));
                 match own.filter(|_| owed.through() == Some(fd)) {
-                    Some(own) if *own != id => owed.is_elsewhere(fd),
+                    Some(own) if *own != id => owed.is_elsewhere(fd, until),
                     Some(_) if keeps_places && !calls.is_empty() => is_here |= owed.is_here(fd),
                     _ => (),
                 }
@@ -150,7 +156,7 @@ impl Model {
             self.faults.sharers.ways.clear();
         }
         let placeless = self.faults.placeless_of(space, written);
-        for fd in written {
+        for fd in unseen.fds().to_vec().iter().chain(written) {
             if self.faults.wants_path(space, *fd, time) {
                 self.ask(Question::File { pid, fd: *fd });
             }

@@ -269,7 +269,7 @@ impl Watched {
     pub fn is_lost(&self) -> bool {
         let is_certain =
             self.doubt.is_none() && !self.may_be_sent() && self.may_be_done().is_none();
-        self.settled.is_none() && self.left().0 > 0 && is_certain
+        self.settled.is_none() && self.lost().0 > 0 && is_certain
     }
 
     /// Of those, how many are lost for sure, and the first.

@@ -66,7 +66,7 @@ impl Model {
 
     /// Whether a process is traced, as far as known.
     pub fn traces(&self, pid: u32) -> bool {
-        self.alive.contains_key(&pid)
+        self.alive.contains_key(&pid) || self.space_of.contains_key(&pid)
     }
 
     /// The trace is over: finds out whether the target made no AIO call.

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 
 use super::Tracer;
+use crate::clock::monotonic;
 use crate::{
     arch::Registers,
     source::ptrace::tracee::{Held, Pending, State, Tracee},
@@ -59,6 +60,9 @@ impl Tracer {
                 if held == Held::ForLook {
                     // It has waited for that once.
                     self.looked = self.looked.max(self.reason_for_look(pid));
+                    // Its call begins only now.
+                    let call = self.tracees.get_mut(&tid).and_then(|it| it.synchronous.as_mut());
+                    call.into_iter().for_each(|it| it.entered = monotonic());
                 }
                 self.finish_held(tid, held);
                 self.set_state(tid, State::Stopped(0));
