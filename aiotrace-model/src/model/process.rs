@@ -54,6 +54,8 @@ pub struct Space {
     moved: Map<u64, u64>,
     /// Short submits whose rest was not submitted again.
     short: VecDeque<Short>,
+    /// It has made processes that are not traced, which may have ended before anybody could look.
+    pub has_untraced: bool,
     /// How the requests to its files complete.
     pub files: Files,
     /// Its descriptors with pending polls.
@@ -364,6 +366,7 @@ impl Space {
 
     /// By what else the file of a descriptor may be read or written was looked up; the look began then.
     pub fn has_ways(&mut self, fd: u32, time: u64, ways: Ways) {
+        let ways = Ways { below: ways.below || self.has_untraced, ..ways };
         self.short.iter_mut().for_each(|it| it.unseen.looked(fd, time, ways));
     }
 

@@ -56,6 +56,7 @@ impl Model {
                     it.untraced += 1;
                 }
                 let space = self.space(event.pid);
+                self.spaces.entry(space).or_default().has_untraced = true;
                 if let Some(known) = self.spaces.get_mut(&space) {
                     known.is_whole = false;
                     known.is_shared |= process.space == Some(space);

@@ -7,7 +7,7 @@ use aiotrace_model::{
         Address, Body, Change, Event, ExitStatus, File, FileKind, Iocb, Looked, Synchronous,
         Vector, Vectors, Ways,
     },
-    model::{Doubt, Half, Outcome, Question, Verdict, verdict::HUNG_AFTER},
+    model::{Doubt, Half, Name, Outcome, Question, Verdict, verdict::HUNG_AFTER},
 };
 
 use crate::told::process;
@@ -350,4 +350,22 @@ fn what_was_lost_and_done_in_an_unknown_way_is_not_lost_after_all() {
     let told: Vec<_> = trace.verdicts().iter().map(|it| (it.half, it.doubt)).collect();
     let unsure = (Half::Unsure, Some(Doubt::OtherDescriptor));
     assert_eq!(told, [LOST, unsure]);
+}
+
+#[test]
+fn a_worker_that_has_ended_before_the_look_may_have_done_the_rest() {
+    let by = |forks: bool| {
+        let mut trace = Trace::new();
+        if forks {
+            trace.tell(process(Some(80), Change::Fork { child: 8, followed: false }));
+        }
+        trace.call(None, 1, submit(vec![at(1, PWRITE, 0), at(2, PWRITE, 512)]));
+        trace.looked();
+        trace.exit(ExitStatus::Code(0));
+        let found = std::iter::from_fn(|| trace.model.next_finding());
+        let dropped = found.filter(|it| it.name == Name::ShortSubmitDropped);
+        dropped.map(|it| it.doubt).collect::<Vec<_>>()
+    };
+    assert_eq!(by(true), [Some(Doubt::Below)]);
+    assert_eq!(by(false), [None]);
 }
