@@ -18,7 +18,7 @@ use super::{
 /// What the calls alone say: the fault, and whether the program submitted the requests again.
 struct Made {
     call: &'static str,
-    /// How many requests were refused, and how many of these it submitted again.
+    /// How many requests were refused or failed, and how many of these it submitted again.
     refused: usize,
     again: usize,
     /// A request that was submitted again was accepted.
@@ -63,7 +63,7 @@ fn made(trace: &Trace) -> Vec<Made> {
                 && (it.fd, it.offset, it.nbytes) == (request.fd, request.offset, request.nbytes)
         };
         let again = later.flat_map(|it| it.iocbs.iter().flatten()).filter(is_it).count();
-        made.push(Made { call: "complete", refused: 0, again, accepted: again > 0 });
+        made.push(Made { call: "complete", refused: 1, again, accepted: again > 0 });
     }
     made
 }
@@ -119,7 +119,7 @@ fn what_fio_makes_of_faults() {
     assert_eq!(of(ONCE), is("retried", 0));
     assert_eq!(of("io_getevents,io_pgetevents:error=EINTR:when=3"), is("retried", 0));
     assert_eq!(of(REFUSED), is("exited", 1));
-    assert_eq!(of(FAILED), is("exited", 1));
+    assert_eq!(of(FAILED), is("reported", 1));
     let interrupted = of("io_getevents,io_pgetevents:error=EINVAL:when=3");
     assert_eq!(interrupted.0.as_deref(), Some("unsure"), "{interrupted:?}");
     assert_ne!(interrupted.1, Some(0));
