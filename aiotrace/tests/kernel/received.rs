@@ -415,7 +415,7 @@ fn what_fio_makes_of_the_best_mechanism() {
     let fio = (&command[..], preloaded.as_deref());
     let of_requests = ["fmod_ret", "override", "file_permission"];
     expect_best("io_submit:error=EAGAIN:when=3", fio, &of_requests, ("retried", 0));
-    expect_best("complete:res=EIO:op=pread:when=3", fio, &["write_user"], ("exited", 1));
+    expect_best("complete:res=EIO:op=pread:when=3", fio, &["write_user"], ("reported", 1));
 }
 
 fn has_shared_memory() -> bool {
