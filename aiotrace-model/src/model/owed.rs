@@ -43,7 +43,7 @@ pub fn does(request: &Request) -> Option<Does> {
 pub fn reach(request: &Request) -> (u64, u64) {
     let start = request.offset.max(0) as u64;
     let length = match request.opcode {
-        Some(PREADV | PWRITEV) => request.memory().map_or(MOST_MOVED, |it| it.length()),
+        Some(PREADV | PWRITEV) => request.vectors.as_ref().map_or(MOST_MOVED, Vectors::length),
         _ => request.nbytes,
     };
     (start, start.saturating_add(length))
@@ -124,7 +124,7 @@ impl Owed {
         let length = match request.opcode {
             Some(PREAD | PWRITE) => Some(request.nbytes),
             Some(PREADV | PWRITEV) => {
-                let known = request.memory().map(|it| it.length());
+                let known = request.vectors.as_ref().map(Vectors::length);
                 known.or(own.filter(|it| *it > 0))
             }
             _ => None,
