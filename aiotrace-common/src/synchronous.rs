@@ -53,6 +53,8 @@ pub enum Call {
     Msync = 25,
     Fallocate = 26,
     IoUringSetup = 27,
+    Fcntl = 28,
+    Recvfrom = 29,
 }
 
 /// What a call does to a file.
@@ -72,6 +74,10 @@ pub enum Does {
     Map,
     /// It unmaps memory, so that a look at the mappings comes too late.
     Unmap,
+    /// It sets O_APPEND, so that writes go to the end of the file, whatever their offset is.
+    Append,
+    /// It puts what it gets from a socket into memory.
+    Receive,
 }
 
 /// `RWF_APPEND`: <https://elixir.bootlin.com/linux/v6.12.117/source/include/uapi/linux/fs.h#L362>
@@ -82,10 +88,14 @@ const MAP_SHARED: u64 = 1;
 const MAP_ANONYMOUS: u64 = 0x20;
 /// `PROT_WRITE`: <https://elixir.bootlin.com/linux/v6.12.117/source/include/uapi/asm-generic/mman-common.h#L11>
 const PROT_WRITE: u64 = 2;
+/// `F_SETFL` and `O_APPEND`, on x86 and on arm:
+/// <https://elixir.bootlin.com/linux/v6.12.117/source/include/uapi/asm-generic/fcntl.h#L37>
+const F_SETFL: u32 = 4;
+const O_APPEND: u64 = 0o2000;
 
 impl Call {
     /// All calls.
-    pub const ALL: [Self; 27] = [
+    pub const ALL: [Self; 29] = [
         Self::Read,
         Self::Write,
         Self::Pread,
@@ -113,6 +123,8 @@ impl Call {
         Self::Msync,
         Self::Fallocate,
         Self::IoUringSetup,
+        Self::Fcntl,
+        Self::Recvfrom,
     ];
 
     /// The call with this number, in the table of 64-bit or of 32-bit calls.
@@ -151,6 +163,8 @@ impl Call {
             Self::Msync => "msync",
             Self::Fallocate => "fallocate",
             Self::IoUringSetup => "io_uring_setup",
+            Self::Fcntl => "fcntl",
+            Self::Recvfrom => "recvfrom",
         }
     }
 
@@ -171,6 +185,8 @@ impl Call {
             | Self::IoUringSetup => Does::Unseen,
             Self::Mmap => Does::Map,
             Self::Munmap => Does::Unmap,
+            Self::Fcntl => Does::Append,
+            Self::Recvfrom => Does::Receive,
             Self::Close | Self::Dup2 | Self::Dup3 | Self::CloseRange => Does::Close,
         }
     }
@@ -222,7 +238,8 @@ impl Call {
     }
 
     /// Whether a call that returned this is told: a close or a dup that gave up a descriptor, an mmap
-    /// of a file, and of those that make no difference if they fail, one that worked.
+    /// of a file, an fcntl that set O_APPEND, and of those that make no difference if they fail, one
+    /// that worked.
     #[inline(always)]
     pub const fn is_told(self, args: &[u64; 6], ret: i64) -> bool {
         let is_error = ret < 0 && ret >= -4095;
@@ -230,16 +247,23 @@ impl Call {
             Self::Mmap => !is_error && args[3] & MAP_ANONYMOUS == 0,
             Self::Munmap | Self::Msync | Self::Fallocate | Self::IoUringSetup => !is_error,
             Self::Close | Self::Dup2 | Self::Dup3 | Self::CloseRange => self.gave_up(args, ret),
+            Self::Fcntl => !is_error && args[1] as u32 == F_SETFL && args[2] & O_APPEND != 0,
+            Self::Recvfrom => !is_error && ret > 0,
             _ => true,
         }
     }
 
+    /// Whether the call is given memory, to read or to write.
+    const fn has_memory(self) -> bool {
+        self.is_placed() || matches!(self.does(), Does::Receive)
+    }
+
     /// Where in memory a read puts its data, and a write has it; of a vectored call, where its
-    /// iovecs are; 0 if the call has none.
+    /// iovecs are; 0 for other calls.
     #[inline(always)]
     pub const fn memory(self, abi: Abi, args: &[u64; 6]) -> u64 {
         let mask = if abi.is_32_bit() { 0xffff_ffff } else { u64::MAX };
-        if self.is_placed() { args[1] & mask } else { 0 }
+        if self.has_memory() { args[1] & mask } else { 0 }
     }
 
     /// Whether the call writes to the end of the file, whatever offset it is given.
@@ -262,7 +286,7 @@ impl Call {
         match self {
             Self::CloseRange => args[1] & 0xffff_ffff,
             Self::Mmap => (args[3] & MAP_SHARED != 0 && args[2] & PROT_WRITE != 0) as u64,
-            _ if self.is_placed() => args[2] & mask,
+            _ if self.has_memory() => args[2] & mask,
             _ => 0,
         }
     }
@@ -300,9 +324,9 @@ mod tests {
         type Table = fn(u64) -> Option<Call>;
         let count = |of: Table| (0..600).filter_map(of).count();
         assert_eq!(count(x86_64::synchronous), Call::ALL.len());
-        assert_eq!(count(x86_64::compat_synchronous), Call::ALL.len() + 1, "sendfile64, too");
+        assert_eq!(count(x86_64::compat_synchronous), Call::ALL.len() + 2, "sendfile64, fcntl64");
         assert_eq!(count(aarch64::synchronous), Call::ALL.len() - 1, "it has no dup2");
-        assert_eq!(count(aarch64::compat_synchronous), Call::ALL.len() + 1, "sendfile64, too");
+        assert_eq!(count(aarch64::compat_synchronous), Call::ALL.len() + 3, "recv, too");
         let tables: [Table; 4] = [
             x86_64::synchronous,
             x86_64::compat_synchronous,
@@ -346,6 +370,15 @@ mod tests {
     }
 
     #[test]
+    fn of_fcntl_only_what_sets_o_append_is_told() {
+        let fcntl = |command, flags, ret| Call::Fcntl.is_told(&[3, command, flags, 0, 0, 0], ret);
+        assert!(fcntl(4, 0o2001, 0));
+        assert!(!fcntl(4, 0o4001, 0), "O_NONBLOCK");
+        assert!(!fcntl(3, 0o2000, 0o2001), "F_GETFL");
+        assert!(!fcntl(4, 0o2000, -9), "EBADF");
+    }
+
+    #[test]
     fn what_is_appended_has_no_place() {
         let args = [3, 0x1000, 1, 4096, 0, 0x10];
         assert_eq!(Call::Pwritev2.offset(Abi::Native, &args), None);
@@ -357,7 +390,10 @@ mod tests {
         );
         let anywhere = [3, 0x1000, 1, u64::MAX, 0, 0];
         assert!(Call::Pwritev2.is_at_position(Abi::Native, &anywhere));
-        assert_eq!(Call::Write.memory(Abi::Compat, &[3, 0xf_0000_1000, 1, 0, 0, 0]), 0x1000);
+        let write = [3, 0xf_0000_1000, 1, 0, 0, 0];
+        assert_eq!(Call::Write.memory(Abi::Compat, &write), 0x1000);
+        assert_eq!(Call::Recvfrom.memory(Abi::Compat, &write), 0x1000);
+        assert_eq!(Call::Fcntl.memory(Abi::Compat, &write), 0);
     }
 
     #[test]

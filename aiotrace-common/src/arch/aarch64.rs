@@ -95,6 +95,7 @@ pub fn any_aio_call(number: u64, is_compat: impl FnOnce() -> bool) -> Option<(Sy
 pub const fn synchronous(number: u64) -> Option<Call> {
     Some(match number {
         24 => Call::Dup3,
+        25 => Call::Fcntl,
         47 => Call::Fallocate,
         57 => Call::Close,
         63 => Call::Read,
@@ -110,6 +111,7 @@ pub const fn synchronous(number: u64) -> Option<Call> {
         81 => Call::Sync,
         82 => Call::Fsync,
         83 => Call::Fdatasync,
+        207 => Call::Recvfrom,
         215 => Call::Munmap,
         222 => Call::Mmap,
         227 => Call::Msync,
@@ -133,6 +135,7 @@ pub const fn compat_synchronous(number: u64) -> Option<Call> {
         4 => Call::Write,
         6 => Call::Close,
         36 => Call::Sync,
+        55 | 221 => Call::Fcntl,
         63 => Call::Dup2,
         91 => Call::Munmap,
         118 => Call::Fsync,
@@ -144,6 +147,7 @@ pub const fn compat_synchronous(number: u64) -> Option<Call> {
         181 => Call::Pwrite,
         187 | 239 => Call::Sendfile,
         192 => Call::Mmap,
+        291 | 292 => Call::Recvfrom,
         340 => Call::Splice,
         352 => Call::Fallocate,
         358 => Call::Dup3,

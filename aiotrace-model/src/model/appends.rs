@@ -8,6 +8,10 @@
 //! write. But if the file has grown since the first look by exactly the bytes that were written, then nobody has cut
 //! it, so it was never shorter than at that look. So a write whose offset is before that end did not go there.
 //!
+//! A program may clear O_APPEND between the looks, and set it again. Then a write that goes to its offset overwrites something,
+//! and makes the file longer by less than its bytes. Only a write that begins behind the end can make up for that: where there
+//! was one, the finding is unsure.
+//!
 //! The first look is any look at the descriptor that finds O_APPEND. The second look is asked for after such a write,
 //! and the file is judged when all events up to that look have come.
 
@@ -76,6 +80,8 @@ struct Window {
     before: u64,
     /// The write with the smallest offset among these.
     first: Option<Write>,
+    /// Where the file ends at least, whichever writes went to their offsets; `None`: one may have begun behind the end.
+    reach: Option<u64>,
     is_asked: bool,
 }
 
@@ -144,7 +150,8 @@ impl Look {
 
 impl Window {
     fn new(start: Look) -> Self {
-        Self { start, least: 0, most: 0, before: 0, first: None, is_asked: false }
+        let (first, reach) = (None, Some(start.size));
+        Self { start, least: 0, most: 0, before: 0, first, reach, is_asked: false }
     }
 
     fn wrote(&mut self, write: &Write, end: Option<Look>) {
@@ -160,7 +167,10 @@ impl Window {
             self.least = self.least.saturating_add(write.bytes);
         }
         let offset = write.request.offset;
-        if offset.max(0) as u64 >= self.start.size {
+        let from = offset.max(0) as u64;
+        let reach = self.reach.filter(|reach| from <= *reach || write.flags & RWF_APPEND != 0);
+        self.reach = reach.map(|it| it.max(from.saturating_add(write.bytes)));
+        if from >= self.start.size {
             return;
         }
         self.before += 1;
@@ -175,8 +185,9 @@ impl Window {
         let grown = end.size.checked_sub(size).filter(|it| *it >= self.least)?;
         let before_end = size.checked_sub(first.request.offset.max(0) as u64)?;
         // If nobody else wrote, this is the most that the file can have been cut by.
+        let may_be_cleared = first.flags & RWF_APPEND == 0 && self.reach.is_none();
         let doubt = match self.most.checked_sub(grown) {
-            Some(cut) if cut < before_end => None,
+            Some(cut) if cut < before_end => may_be_cleared.then_some(Doubt::Cleared),
             // Perhaps the file was cut, and the write went to its offset.
             Some(_) => return None,
             None => Some(Doubt::OtherWriter),

@@ -111,6 +111,8 @@ pub enum Doubt {
     ReadLater,
     /// Somebody else wrote to the file, too.
     OtherWriter,
+    /// A flag of the descriptor may have been another one meanwhile.
+    Cleared,
     /// What belongs to a request was looked up only after it.
     Later,
     /// statx(2) does not say what alignment the file asks for.
@@ -257,6 +259,9 @@ impl Doubt {
             Self::BeforeAttach => "what the program did before the attach is unknown",
             Self::OtherWriter => {
                 "something else has written to the file, too, and may have cut it before"
+            }
+            Self::Cleared => {
+                "O_APPEND may have been cleared for some of the writes, and set again"
             }
             Self::Later => {
                 "it was looked up only after the request, and may have changed in between"

@@ -395,7 +395,8 @@ impl Owed {
 
     /// Whether a call has put other data into the memory of a write.
     pub fn is_refilled(&self, call: &Synchronous) -> bool {
-        let is_read = call.call.does() == Does::Read && self.request.is_write();
+        let is_read =
+            matches!(call.call.does(), Does::Read | Does::Receive) && self.request.is_write();
         let both = self.request.memory().filter(|_| is_read).zip(call.memory.as_ref());
         both.is_some_and(|(own, read)| {
             read.each(call.ret.max(0) as u64).any(|range| own.overlap(range))

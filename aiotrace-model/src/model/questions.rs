@@ -101,6 +101,16 @@ impl Needs {
         matches!(self, Self::Limit | Self::Iovecs { .. } | Self::Alignment(_))
     }
 
+    /// What two findings of one kind need.
+    fn and(self, other: Self) -> Self {
+        match (self, other) {
+            (Self::Storage { fd, beyond }, Self::Storage { beyond: other, .. }) => {
+                Self::Storage { fd, beyond: beyond.max(other) }
+            }
+            _ => self,
+        }
+    }
+
     fn question(self, pid: u32) -> Question {
         match self {
             Self::Storage { fd, .. } | Self::End { fd, .. } => Question::File { pid, fd },
@@ -171,11 +181,14 @@ impl Model {
     /// Reports a finding when the answer that it needs has come.
     pub(super) fn find_if(&mut self, needs: Needs, mut finding: Finding, detail: u64, more: u64) {
         let key = (finding.name, finding.pid, detail, more);
-        if self.findings.has(&key) {
+        // Each read may have reached the end of the file, whatever others did.
+        let is_of_each = matches!(needs, Needs::Storage { beyond: Some(_), .. });
+        if self.findings.has(&key) && !is_of_each {
             return self.find(finding, detail, more);
         }
         let submits = self.stamp(&mut finding);
         if let Some(known) = self.waiting.iter_mut().find(|it| it.key == key) {
+            known.needs = known.needs.and(needs);
             known.finding.count += 1;
             known.finding.last = finding.last;
             known.finding.submits = submits;

@@ -687,6 +687,9 @@ fn a_write_before_the_end_that_makes_the_file_longer_was_not_made_at_its_offset(
     let told = |offsets: &[i64], size| appends(offsets, 0, LOG, ends(size));
     assert_eq!(told(&[0, 0, 0], 2536), Some((None, 3)));
     assert_eq!(told(&[1000, 1512, 999], 2536), Some((None, 1)), "one of three");
+    // O_APPEND was set for both, or for none: then the second left a gap, and the file has the same length.
+    assert_eq!(told(&[0, 1512], 2024), Some((Some(Doubt::Cleared), 1)));
+    assert_eq!(told(&[0, 1000], 2024), Some((None, 1)), "no gap");
     // Each write goes to the end of the file, in whatever order they complete.
     assert_eq!(told(&[1000, 1512, 2024], 2536), None);
     assert_eq!(told(&[2024, 1000, 1512], 2536), None);
@@ -802,6 +805,20 @@ fn a_short_read_may_have_ended_where_the_file_did() {
     assert_eq!(doubt(PREAD, File { size: Some(612), ..DISK }), None);
     assert_eq!(doubt(PWRITE, longer), Some(None));
     assert_eq!(doubt(PWRITE, File { id: Some((3, 4)), ..longer }), Some(Some(Doubt::Closed)));
+    // A reader that follows a growing file: each of its reads is looked at.
+    let mut trace = trace();
+    for (offset, size) in [(0, 4096), (100, 4096), (200, 300), (300, 400)] {
+        does(&mut trace, request(1, PREAD, offset), 100, false);
+        is(&mut trace, Some(File { size: Some(size), ..DISK }));
+    }
+    let findings = trace.findings();
+    let of_it = of(Name::ShortIo, &findings);
+    assert_eq!(of_it.iter().map(|it| (it.doubt, it.count)).collect::<Vec<_>>(), [(
+        Some(Doubt::Grown),
+        1
+    )]);
+    let rows = told(&trace.model.report(), Name::ShortIo);
+    assert_eq!(rows.iter().map(|it| it.0).collect::<Vec<_>>(), [2], "{rows:?}");
 }
 
 #[test]

@@ -173,6 +173,38 @@ fn synchronous_calls_have_the_memory_of_what_they_do() {
 }
 
 #[test]
+fn what_changes_the_data_or_their_place_before_a_retry_is_seen() {
+    let by = |before: Option<Body>, first: Option<Iocb>, then: Option<Iocb>| {
+        let mut trace = Trace::new();
+        trace.call(Some(ERROR), EAGAIN, submit(vec![first]));
+        trace.looked();
+        before.into_iter().for_each(|it| trace.tell(it));
+        trace.call(None, 1, submit(vec![then]));
+        is(&end(trace))
+    };
+    let own = |iocb| write(iocb, 0, (0x1000, 512));
+    let of = |call: Call, fd: u32, pieces: &[(u64, u64)], ret: i64| {
+        let memory = Some(vectors(pieces));
+        let (entered, offset) = (None, None);
+        Body::Synchronous(Synchronous { call, entered, fd, offset, memory, count: 4096, ret })
+    };
+    assert_eq!(by(None, own(1), own(2)), SURE);
+    // Other data are received into its memory, or into other memory.
+    let refilled = (Half::Unsure, Some(Doubt::Refilled));
+    let receives = |at, ret| Some(of(Call::Recvfrom, 5, &[(at, 4096)], ret));
+    assert_eq!(by(receives(0x1000, 100), own(1), own(2)), refilled);
+    assert_eq!(by(receives(0x8000, 100), own(1), own(2)), SURE);
+    assert_eq!(by(receives(0xf00, 100), own(1), own(2)), SURE, "it got less than it asked for");
+    // O_APPEND is set, perhaps through a copy of the descriptor.
+    for fd in [3, 9] {
+        let appends = || Some(of(Call::Fcntl, fd, &[], 0));
+        assert_eq!(by(appends(), own(1), own(2)), (Half::Unsure, Some(Doubt::Append)));
+        let read = |iocb| at(iocb, PREAD, 512);
+        assert_eq!(by(appends(), read(1), read(2)), SURE, "it says nothing of reads");
+    }
+}
+
+#[test]
 fn an_fsync_does_what_an_fdsync_does_and_not_the_other_way_round() {
     let sync = |first, then| again(vec![at(1, first, 0)], vec![vec![at(2, then, 0)]]);
     assert_eq!(sync(FDSYNC, FDSYNC), SURE);

@@ -58,13 +58,15 @@ fn compare(kind: &str, measured: &[(String, String, f64)]) {
     );
 }
 
-/// Programs that cost 2 % more than the table says, or 4 % less: then the table must be written again.
+/// Programs that cost 2 % more than the table says, or 4 % less: then the table must be written again. (The kernel's part of
+/// a batch differs by 4 % with its place in memory.)
 fn differences(kind: &str, measured: &[(String, String, f64)]) -> Vec<String> {
     let expected = table(kind);
+    let most = |program: &str| if program == "batch" { 0.04 } else { 0.02 };
     let mut wrong = Vec::new();
     for (probes, program, count) in measured {
         match expected.get(&(probes.clone(), program.clone())) {
-            Some(known) if (-0.04..=0.02).contains(&(count / known - 1.0)) => (),
+            Some(known) if (-0.04..=most(program)).contains(&(count / known - 1.0)) => (),
             Some(known) => {
                 let percent = (count / known - 1.0) * 100.0;
                 wrong.push(format!(

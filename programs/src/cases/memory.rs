@@ -3,7 +3,10 @@
 
 use std::{
     fs::File,
-    os::{fd::AsRawFd as _, unix::fs::FileExt as _},
+    os::{
+        fd::AsRawFd as _,
+        unix::{fs::FileExt as _, net::UnixDatagram},
+    },
 };
 
 use super::{
@@ -74,6 +77,11 @@ pub fn same_memory(arguments: &[String]) {
         "syncfs" => syncs_at_once(&job),
         "ignored" => drop(job.is_done(job.sync(aio::FSYNC), 0)),
         "worker" => by_worker(&job),
+        "append" => appends(&job, &job.named.file),
+        "append-by-copy" => appends(&job, &job.named.file.try_clone().expect("dup")),
+        "append-another" => appends(&job, &job.named.opened_again()),
+        "received" => receives(&job, 0),
+        "received-elsewhere" => receives(&job, 2 * PAGE),
         other => panic!("no such way: {other}"),
     }
     destroy(job.ctx);
@@ -122,6 +130,30 @@ fn syncs_at_once(job: &Job) {
     if !job.is_done(job.sync(aio::FSYNC), 0) {
         // SAFETY: the descriptor is open.
         assert_eq!(unsafe { libc::syncfs(directory.as_raw_fd()) }, 0, "syncfs");
+    }
+}
+
+/// O_APPEND is set before the write is made again, by this descriptor.
+fn appends(job: &Job, file: &File) {
+    if !job.is_done(job.write(0, 0, PAGE), PAGE as i64) {
+        // SAFETY: the descriptor is open.
+        let set = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETFL, libc::O_APPEND) };
+        assert_eq!(set, 0, "fcntl");
+        job.is_done(job.write(0, 0, PAGE), PAGE as i64);
+    }
+}
+
+/// Other data are received before the write is made again, to this place of the buffer.
+fn receives(job: &Job, to: u64) {
+    let (receiver, sender) = UnixDatagram::pair().expect("a pair of sockets");
+    if !job.is_done(job.write(0, 0, PAGE), PAGE as i64) {
+        sender.send(&[b'x'; 100]).expect("send");
+        // SAFETY: the buffer has four pages.
+        let buffer = unsafe {
+            std::slice::from_raw_parts_mut(job.buffer.wrapping_add(to as usize), PAGE as usize)
+        };
+        assert_eq!(receiver.recv(buffer).expect("recv"), 100);
+        job.is_done(job.write(0, 0, PAGE), PAGE as i64);
     }
 }
 

@@ -85,6 +85,14 @@ impl Faults {
             }
         }
         let began = call.entered.unwrap_or(time);
+        if call.call.does() == Does::Append {
+            // Also through another descriptor: that may be a copy, whose flags are the same.
+            let of_it = self.watched.values_mut().filter(|it| it.space == space);
+            for it in of_it.filter(|it| !it.written.is_empty()) {
+                it.again.get_or_insert(Doubt::Append);
+            }
+            return;
+        }
         // Which faults, and which of their requests.
         let mut done: Vec<(u64, Option<u32>)> = Vec::new();
         for number in &self.owing {
