@@ -67,16 +67,18 @@ const GUEST: &str = "guest";
 
 /// Builds all binaries, with the probes in aiotrace.
 pub fn build() -> Result<Binaries> {
-    let (key, value) = REQUIRE_EBPF;
+    // In one go: built alone, aiotrace would be built a second time for the tests, with which some of what it depends on has
+    // more features.
     let mut build = cargo(&["build", "--release", "-p", "aio-programs", "-p", "aiotrace"]);
-    command::run(build.args(["-p", "guest-init"]).env(key, value))?;
+    build.args(["-p", "guest-init", "--lib", "--bins", "--test", "kernel"]);
+    let kernel_tests = test_binary(build)?;
     let directory = target_directory()?.join("release");
     let binaries = Binaries {
         aiotrace: directory.join("aiotrace"),
         programs: directory.join("aio-programs"),
         // The tests look for it beside the other programs.
         programs_32: directory.join("aio-programs-32"),
-        kernel_tests: build_kernel_tests()?,
+        kernel_tests,
         init: directory.join("guest-init"),
     };
     let built = build_32(Architecture::own())?;
@@ -87,11 +89,6 @@ pub fn build() -> Result<Binaries> {
         }
     }
     Ok(binaries)
-}
-
-/// Builds the kernel tests; gives the path of the binary, whose name contains a hash.
-fn build_kernel_tests() -> Result<PathBuf> {
-    test_binary(cargo(&["test", "--release", "-p", "aiotrace", "--test", "kernel", "--no-run"]))
 }
 
 /// Builds a test program; gives its path.

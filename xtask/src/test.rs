@@ -184,11 +184,13 @@ fn run_kernel_tests(
     run_tests(&mut kernel)
 }
 
-/// Runs the README's command for installing, into a directory below the target directory.
+/// Runs the README's command for installing, into a directory below the target directory. It is not optimized, as the
+/// next command needs the same build.
 fn install() -> Result<()> {
     let root = release::target_directory()?.join("install");
-    let mut install = cargo(&["install", "--path", "aiotrace", "--locked", "--force", "--root"]);
-    command::run(install.arg(&root).env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))?;
+    let mut install = cargo(&["install", "--path", "aiotrace", "--locked", "--force"]);
+    install.args(["--profile", "dev", "--root"]).arg(&root);
+    command::run(install.env(REQUIRE_EBPF.0, REQUIRE_EBPF.1))?;
     command::run(Command::new(root.join("bin/aiotrace")).arg("--version"))
 }
 
