@@ -260,9 +260,7 @@ impl Doubt {
             Self::OtherWriter => {
                 "something else has written to the file, too, and may have cut it before"
             }
-            Self::Cleared => {
-                "O_APPEND may have been cleared for some of the writes, and set again"
-            }
+            Self::Cleared => "O_APPEND may have been cleared for some of the writes, and set again",
             Self::Later => {
                 "it was looked up only after the request, and may have changed in between"
             }

@@ -26,7 +26,7 @@ pub enum Done {
 
 /// Most ranges of a request that are missing, and most vectored requests that may do it.
 const MOST_PIECES: usize = 128;
-/// Descriptors known to be of other files, at most.
+/// Other descriptors of which something is known, at most.
 const MOST_OTHERS: usize = 8;
 
 /// What a request does to a file; `None`: it is a poll, or its iocb could not be read.
@@ -95,12 +95,28 @@ pub struct Owed {
     vectors: Vec<Vectored>,
     /// What has done it may have been something else, with the same place in the file.
     again: Option<Doubt>,
-    /// The doubt is that this other descriptor may be of the same file.
-    through: Option<u32>,
-    /// Descriptors that are of other files, and when the look that showed it was over.
-    others: Vec<(u32, u64)>,
-    /// Other descriptors that are of the same file.
-    same: Vec<u32>,
+    /// Other descriptors through which the same was done: they may be of the same file.
+    through: Vec<Through>,
+    /// Other descriptors that were looked at.
+    known: Vec<Known>,
+}
+
+/// A descriptor that may be of the same file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Through {
+    fd: u32,
+    /// What was done through it is not remembered, not all of it.
+    is_vague: bool,
+}
+
+/// What a look at a descriptor has shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Known {
+    fd: u32,
+    /// It is of the file of the request.
+    is_here: bool,
+    /// When the look was over.
+    until: u64,
 }
 
 /// A vectored request that has not completed.
@@ -122,7 +138,9 @@ impl Owed {
     pub fn after(request: Request, moved: u64, own: Option<u64>) -> Self {
         let start = request.offset.max(0) as u64;
         let length = match request.opcode {
-            Some(PREAD | PWRITE) => Some(request.nbytes),
+            // The file ends where the kernel's own read did.
+            Some(PREAD) => Some(own.map_or(request.nbytes, |own| own.min(request.nbytes))),
+            Some(PWRITE) => Some(request.nbytes),
             Some(PREADV | PWRITEV) => {
                 let known = request.vectors.as_ref().map(Vectors::length);
                 known.or(own.filter(|it| *it > 0))
@@ -137,8 +155,7 @@ impl Owed {
         let missing = Some(span).filter(|it| it.0 < it.1).into_iter().collect();
         let doubt = (request.opcode == Some(POLL)).then_some(Doubt::Poll);
         let (tries, is_replaced, is_closed, is_partly) = (0, false, false, false);
-        let (vectors, again, through) = (Vec::new(), None, None);
-        let (others, same) = (Vec::new(), Vec::new());
+        let (vectors, again, through, known) = (Vec::new(), None, Vec::new(), Vec::new());
         Self {
             request,
             tries,
@@ -152,8 +169,7 @@ impl Owed {
             vectors,
             again,
             through,
-            others,
-            same,
+            known,
         }
     }
 
@@ -172,7 +188,8 @@ impl Owed {
     pub fn why(&self) -> Option<Doubt> {
         let may_be = (!self.vectors.is_empty()).then_some(Doubt::UnknownLength);
         let partly = (self.is_partly && self.is_left()).then_some(Doubt::Partly);
-        self.doubt.or(may_be).or(partly)
+        let other = (!self.through.is_empty()).then_some(Doubt::OtherDescriptor);
+        self.doubt.or(may_be).or(partly).or(other)
     }
 
     /// Whether a part of it is missing.
@@ -210,75 +227,98 @@ impl Owed {
                 Done::Not
             }
             _ => {
+                let own = std::mem::take(&mut self.through);
                 let done = self.done_by(call);
                 // The number is one of the child's.
-                self.through = None;
+                if !std::mem::replace(&mut self.through, own).is_empty() {
+                    self.doubt.get_or_insert(Doubt::OtherDescriptor);
+                }
                 done
             }
         }
     }
 
-    /// The descriptor that may be of the same file, if a look at it would remove all doubt.
-    pub fn through(&self) -> Option<u32> {
-        self.through.filter(|_| self.doubt == Some(Doubt::OtherDescriptor))
+    /// Whether a look at this descriptor may remove a doubt.
+    pub fn is_through(&self, fd: u32) -> bool {
+        self.through.iter().any(|it| it.fd == fd) && !self.is_closed
     }
 
-    /// That descriptor is of another file: a look shows it that was over at this time.
-    pub fn is_elsewhere(&mut self, fd: u32, until: u64) {
-        if self.through() == Some(fd) && self.others.len() < MOST_OTHERS {
-            (self.doubt, self.through) = (None, None);
-            self.others.push((fd, until));
+    /// A look that was over at this time shows whether that descriptor is of the same file. Returns whether it is.
+    pub fn leads(&mut self, fd: u32, is_here: bool, until: u64) -> bool {
+        if !self.is_through(fd) || self.known.len() >= MOST_OTHERS {
+            return false;
         }
-    }
-
-    fn is_other(&self, fd: u32) -> bool {
-        self.others.iter().any(|it| it.0 == fd)
-    }
-
-    /// That descriptor is of the same file.
-    pub fn is_here(&mut self, fd: u32) -> bool {
-        let is_so = self.through() == Some(fd) && self.same.len() < MOST_OTHERS;
-        if is_so {
-            (self.doubt, self.through) = (None, None);
-            self.same.push(fd);
+        if is_here && self.through.iter().any(|it| it.fd == fd && it.is_vague) {
+            return false;
         }
-        is_so
+        self.through.retain(|it| it.fd != fd);
+        self.known.push(Known { fd, is_here, until });
+        is_here
     }
 
-    /// Another process has written, or synced a file: perhaps this one.
-    pub fn done_elsewhere(&mut self, call: &Synchronous) {
-        let does = does(&self.request).filter(|it| *it != Does::Read && *it == call.call.does());
+    /// Whether a descriptor is known to be of the same file, or of another one.
+    fn is_same_file(&self, fd: u32) -> Option<bool> {
+        self.known.iter().find(|it| it.fd == fd).map(|it| it.is_here)
+    }
+
+    /// A process that is none of these made a call: perhaps to the same file.
+    pub fn called_elsewhere(&mut self, call: &Synchronous) {
+        let by = call.call.does();
+        let Some(does) = does(&self.request).filter(|it| *it != Does::Read) else { return };
+        let is_like = match by {
+            Does::Unseen => may_do_unseen(call, does),
+            Does::Map => does == Does::Write && call.count > 0,
+            _ => by == does && call.ret >= 0,
+        };
         let from = call.offset.map_or(0, |it| it.max(0) as u64);
         let to = call.offset.map_or(u64::MAX, |_| from.saturating_add(call.ret.max(0) as u64));
-        let is_of_it = does == Some(Does::Sync) || self.overlaps((from, to));
-        if does.is_some() && call.ret >= 0 && is_of_it {
+        if is_like {
+            self.done_elsewhere(does, (from, to));
+        }
+    }
+
+    /// A process that is none of these has done this to a range of a file: perhaps of the same one.
+    pub fn done_elsewhere(&mut self, by: Does, range: (u64, u64)) {
+        let does = does(&self.request).filter(|it| *it != Does::Read && *it == by);
+        if does.is_some_and(|it| it == Does::Sync || self.overlaps(range)) {
             self.doubt.get_or_insert(Doubt::SharedFile);
         }
     }
 
     /// The same was done through this descriptor.
     fn done_through(&mut self, fd: u32) {
-        let why = self.why_other(fd);
-        if self.doubt.is_none() {
-            self.doubt = Some(why);
-            self.through = (why == Doubt::OtherDescriptor).then_some(fd);
-        } else if self.through != Some(fd) {
-            self.through = None;
+        if fd == self.request.fd || self.through.len() >= MOST_OTHERS {
+            self.doubt.get_or_insert(self.why_other(fd));
+        } else if !self.through.iter().any(|it| it.fd == fd) {
+            self.through.push(Through { fd, is_vague: false });
         }
+    }
+
+    /// A sync was accepted, through this descriptor.
+    pub fn synced_through(&mut self, fd: u32) {
+        let is_sync = does(&self.request) == Some(Does::Sync);
+        if is_sync && fd != self.request.fd && self.is_same_file(fd) != Some(false) {
+            self.done_through(fd);
+            self.done_vaguely(fd);
+        }
+    }
+
+    /// Not all is remembered that was done through this descriptor: if it is of the same file, that remains unsure.
+    pub fn done_vaguely(&mut self, fd: u32) {
+        self.through.iter_mut().filter(|it| it.fd == fd).for_each(|it| it.is_vague = true);
     }
 
     /// A descriptor was given up: what was looked up of its number may be of another file.
     fn closed(&mut self, call: &Synchronous) {
         self.is_closed |= gives_up(call, self.request.fd);
-        self.through.take_if(|it| gives_up(call, *it));
-        // A look that came before shows what the descriptor was.
-        let began = call.entered.unwrap_or(0);
-        let mut gone = self.others.extract_if(.., |it| gives_up(call, it.0));
-        if gone.any(|it| it.1 >= began) {
+        if self.through.extract_if(.., |it| gives_up(call, it.fd)).count() > 0 {
             self.doubt.get_or_insert(Doubt::OtherDescriptor);
         }
-        drop(gone);
-        self.same.retain(|it| !gives_up(call, *it));
+        // A look that came before shows what the descriptor was.
+        let began = call.entered.unwrap_or(0);
+        if self.known.extract_if(.., |it| gives_up(call, it.fd)).any(|it| it.until >= began) {
+            self.doubt.get_or_insert(Doubt::OtherDescriptor);
+        }
     }
 
     /// Takes a synchronous call of the same process.
@@ -294,19 +334,24 @@ impl Owed {
                 self.doubt.get_or_insert(Doubt::Unseen);
                 return Done::Touched;
             }
+            // It may have got what the request was to get.
+            Does::Receive if does == Does::Read && call.fd == self.request.fd => {
+                self.doubt.get_or_insert(Doubt::Stream);
+                return Done::Touched;
+            }
             // What is stored to the mapping, or read from it, is not seen.
             Does::Map if does == Does::Read || does == Does::Write && call.count > 0 => (),
             it if it != does || call.ret < 0 => return Done::Not,
             _ => (),
         }
         let is_same = self.request.fd == call.fd && !self.is_closed
-            || self.same.contains(&call.fd)
+            || self.is_same_file(call.fd) == Some(true)
             || call.call == Call::Sync;
         if !is_same && call.call == Call::Syncfs {
             self.doubt.get_or_insert(Doubt::Syncfs);
             return Done::Touched;
         }
-        if !is_same && self.is_other(call.fd) {
+        if !is_same && self.is_same_file(call.fd) == Some(false) {
             return Done::Not;
         }
         if matches!(call.call, Call::Mmap | Call::Fallocate) {
@@ -355,6 +400,8 @@ impl Owed {
         let done = self.cover((offset, offset.saturating_add(length)));
         if done != Done::Not {
             self.again = self.again.or(why);
+            // The rest may be beyond the end of the file.
+            self.is_partly |= is_asked && moved < call.count;
         }
         done
     }
@@ -415,7 +462,7 @@ impl Owed {
         }
         let is_same = later.fd == self.request.fd && !self.is_closed;
         if !is_same && doubt.is_none() && !is_vague(later) {
-            let is_other = self.is_other(later.fd);
+            let is_other = self.is_same_file(later.fd) == Some(false);
             if !is_other {
                 self.done_through(later.fd);
             }

@@ -5,6 +5,8 @@ mod places;
 
 use std::collections::VecDeque;
 
+use aiotrace_common::synchronous::Does;
+
 pub use self::places::Places;
 use super::{
     Doubt, Map,
@@ -177,6 +179,9 @@ impl Short {
                 self.left -= 1;
                 return;
             }
+        }
+        if is_accepted && does(request) == Some(Does::Sync) {
+            self.rest.iter_mut().flatten().for_each(|it| it.synced_through(request.fd));
         }
         if is_accepted && does(request).is_some() {
             self.covered(request, |owed| {
@@ -384,10 +389,16 @@ impl Space {
 
     /// Another process has made a synchronous call; `child`: it is a child, made at this time, which has the same files if
     /// that was after the short submit.
-    pub fn done_elsewhere(&mut self, call: &Synchronous, child: Option<u64>) {
+    pub fn called_elsewhere(&mut self, call: &Synchronous, child: Option<u64>) {
         for short in self.short.iter_mut().filter(|it| child.is_none_or(|since| it.time > since)) {
-            short.rest.iter_mut().flatten().for_each(|it| it.done_elsewhere(call));
+            short.rest.iter_mut().flatten().for_each(|it| it.called_elsewhere(call));
         }
+    }
+
+    /// Another process has done this to a range of a file.
+    pub fn done_elsewhere(&mut self, by: Does, range: (u64, u64)) {
+        let all = self.short.iter_mut().flat_map(|it| it.rest.iter_mut().flatten());
+        all.for_each(|it| it.done_elsewhere(by, range));
     }
 
     /// A child that was made at this time has the same files, and is not watched, or goes on.

@@ -21,11 +21,11 @@ pub struct Unseen {
     since: u64,
     /// Their descriptors, the first ones; `None`: nothing was asked.
     fds: Option<Vec<u32>>,
-    /// What was found, and when the look began.
+    /// What was found, and when the look was over.
     found: Vec<(u32, u64, Ways)>,
     /// Memory was unmapped then.
     unmapped: Option<u64>,
-    /// Descriptors that were given up, and when: later, their numbers may be of other files.
+    /// Descriptors that were given up, and since when, as far as known: then their numbers may be of other files.
     closed: Vec<(u32, u64)>,
 }
 
@@ -46,7 +46,7 @@ impl Unseen {
         self.fds.as_deref().unwrap_or_default()
     }
 
-    /// The file of a descriptor was looked at; the look began then. What was seen once may have been used.
+    /// The file of a descriptor was looked at; the look was over then. What was seen once may have been used.
     pub fn looked(&mut self, fd: u32, time: u64, ways: Ways) {
         if time < self.since || !self.fds().contains(&fd) {
             return;
@@ -66,23 +66,24 @@ impl Unseen {
 
     /// A call that returned then gave up a descriptor, or unmapped memory.
     pub fn gave_up(&mut self, call: &Synchronous, time: u64) {
+        let began = call.entered.unwrap_or(time);
         match call.call.does() {
-            Does::Unmap => self.unmapped(time),
+            Does::Unmap if time >= self.since => {
+                self.unmapped.get_or_insert(began);
+            }
             Does::Close if time >= self.since => {
                 let closed = self.fds.iter().flatten().filter(|it| gives_up(call, **it));
                 let new = closed.filter(|fd| self.closed.iter().all(|it| it.0 != **fd));
-                let new: Vec<_> = new.map(|fd| (*fd, time)).collect();
+                let new: Vec<_> = new.map(|fd| (*fd, began)).collect();
                 self.closed.extend(new);
             }
             _ => (),
         }
     }
 
-    /// Memory was unmapped, in a call that returned then.
-    fn unmapped(&mut self, time: u64) {
-        if time >= self.since {
-            self.unmapped.get_or_insert(time);
-        }
+    /// It has become known which requests were left undone: what was seen since stays.
+    pub fn of(&mut self, requests: Self) {
+        self.fds = requests.fds;
     }
 
     /// Why a request may have been done without being seen.

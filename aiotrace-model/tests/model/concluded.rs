@@ -813,10 +813,10 @@ fn a_short_read_may_have_ended_where_the_file_did() {
     }
     let findings = trace.findings();
     let of_it = of(Name::ShortIo, &findings);
-    assert_eq!(of_it.iter().map(|it| (it.doubt, it.count)).collect::<Vec<_>>(), [(
-        Some(Doubt::Grown),
-        1
-    )]);
+    assert_eq!(
+        of_it.iter().map(|it| (it.doubt, it.count)).collect::<Vec<_>>(),
+        [(Some(Doubt::Grown), 1)]
+    );
     let rows = told(&trace.model.report(), Name::ShortIo);
     assert_eq!(rows.iter().map(|it| it.0).collect::<Vec<_>>(), [2], "{rows:?}");
 }

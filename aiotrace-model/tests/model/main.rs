@@ -10,6 +10,7 @@ mod garbage;
 mod generate;
 mod memory;
 mod oracle;
+mod other_ways;
 mod reaping;
 mod reference;
 mod sharers;

@@ -295,6 +295,11 @@ impl Conclusions {
                     None => continue,
                 },
             };
+            // What is seen of a file is true when the look is over: a descriptor that was closed before may have led elsewhere.
+            let time = match looked {
+                Looked::Ways { .. } => clock::monotonic(),
+                _ => time,
+            };
             self.event(&Event { time, pid, tid: pid, body: Body::Looked(looked) }, shown);
         }
     }

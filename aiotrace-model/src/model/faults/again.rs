@@ -165,6 +165,11 @@ impl Since {
         self.other = self.other.and(Err(doubt));
     }
 
+    /// The reason for doubt that other data were put into the memory of what is left.
+    pub fn is_refilled(&self) -> Option<Doubt> {
+        self.other.err().filter(|it| *it == Doubt::Refilled)
+    }
+
     /// Whether another thread got the fault.
     pub fn is_of_another(&self, attempt: &Attempt<'_>) -> bool {
         self.tid != attempt.tid

@@ -40,6 +40,9 @@ impl Faults {
         fared: Fared,
     ) -> (Vec<u64>, Option<u64>) {
         let (mut touched, mut certain) = (Vec::new(), None);
+        if does(request) == Some(Does::Sync) && fared == Fared::Accepted {
+            self.synced(attempt, request.fd);
+        }
         for (number, place) in self.over(attempt.space, request) {
             let is_before = |it: &&mut Watched| it.time <= attempt.entered;
             let Some(watched) = self.watched.get_mut(&number).filter(is_before) else { continue };
@@ -78,12 +81,32 @@ impl Faults {
             if self.is_retried_by(number, place, request) {
                 touched.push(number);
             }
+            // A look shows whose file it is, but not which of its requests did what.
             let owed = self.watched.get_mut(&number).and_then(|it| it.owed_mut(place));
-            if !is_same_number && owed.is_some_and(|it| it.through() == Some(request.fd)) {
+            if let Some(owed) = owed.filter(|it| it.is_through(request.fd)) {
+                owed.done_vaguely(request.fd);
                 self.sharers.looks_for(request.fd);
             }
         }
         (touched, certain)
+    }
+
+    /// A sync was accepted, which may be of the file of what is left.
+    fn synced(&mut self, attempt: &Attempt<'_>, fd: u32) {
+        let mut is_through = false;
+        for number in &self.owing {
+            let watched = self.watched.get_mut(number);
+            let is_its =
+                |it: &&mut Watched| it.space == attempt.space && it.time <= attempt.entered;
+            let Some(watched) = watched.filter(is_its) else { continue };
+            watched.kind.each_owed(|it| {
+                it.synced_through(fd);
+                is_through |= it.is_through(fd);
+            });
+        }
+        if is_through {
+            self.sharers.looks_for(fd);
+        }
     }
 
     /// What is left that this request may overlap.

@@ -90,7 +90,7 @@ impl Faults {
                     let is_hung = told.going == Some(Going::Hung);
                     let half = match told.half {
                         _ if watched.has_completed().is_some() => watched.half(self.watches),
-                        Half::Lost => self.half(watched),
+                        Half::Lost => watched.half(self.watches),
                         // It has come back since.
                         Half::GaveUp if watched.retries > 0 => watched.half(self.watches),
                         half => (half, told.doubt),
@@ -98,7 +98,7 @@ impl Faults {
                     (half, if is_hung { Going::Hung } else { going })
                 }
                 (true, None) => (watched.half_at_end(self.watches), going),
-                (false, _) => (self.half(watched), going),
+                (false, _) => (watched.half(self.watches), going),
             };
             // Its descriptors are those of the next program, if they are not closed by that.
             let half = match (half.0, going) {
@@ -114,25 +114,15 @@ impl Faults {
         self.sharers.ended(space);
     }
 
-    /// What became of the requests, now that nothing follows. What was told of a process that lived stands, for
-    /// nobody watched synchronous calls after that.
-    fn half(&self, watched: &Watched) -> (Half, Option<Doubt>) {
-        match watched.told {
-            Some(told) if told.half == Half::Lost && watched.is_lost() => (Half::Lost, None),
-            _ => watched.half(self.watches),
-        }
-    }
-
     /// The processes were ended because they took too long: at this time.
     pub fn timed_out(&mut self, time: u64) {
         self.is_timed_out = true;
         let numbers: Vec<u64> = self.watched.keys().copied().collect();
         for number in numbers {
             let Some(watched) = self.watched.get(&number) else { continue };
-            let half = watched.half_at_end(self.watches);
             let half = match watched.told {
-                Some(told) if told.half == Half::Lost && watched.is_lost() => (Half::Lost, None),
-                _ => half,
+                Some(told) if told.half == Half::Lost => watched.half(self.watches),
+                _ => watched.half_at_end(self.watches),
             };
             let going = Going::TimedOut(self.doing(watched, time));
             self.close(number, half, Some(going), Some(time));
@@ -173,7 +163,7 @@ impl Faults {
                     None => continue,
                 },
                 // What was lost, or given up, may have come back.
-                Some(told) => (self.half(watched), told.going.unwrap_or(Going::Running)),
+                Some(told) => (watched.half(self.watches), told.going.unwrap_or(Going::Running)),
             };
             self.close(number, half, Some(going), None);
         }

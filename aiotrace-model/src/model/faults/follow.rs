@@ -64,6 +64,7 @@ impl Model {
         self.ask_for_others(event.pid);
         if matches!(call.args, Args::Submit { .. }) && call.ret > 0 {
             self.child_submitted(space);
+            self.submitted_elsewhere(space, call);
         }
         if self.provokes(call) {
             self.provoked = self.provoked.max(event.time);
@@ -157,8 +158,8 @@ impl Model {
         (context, handle): (Option<ContextRef>, u64),
         mut kind: Kind,
         (mut wants, since): (Vec<Want>, Since),
-    ) {
-        let Some(fault) = fault else { return };
+    ) -> Option<u64> {
+        let fault = fault?;
         let space = self.space(event.pid);
         let mut doubt = None;
         if let Kind::Completion { subject, owed, .. } = &mut kind {
@@ -188,6 +189,7 @@ impl Model {
             written,
             placeless,
             unseen,
+            here: Vec::new(),
             places: places(&kind),
             since,
             again: None,
@@ -214,7 +216,7 @@ impl Model {
             over: None,
             settled: None,
             told: None,
-        });
+        })
     }
 
     /// A fault changed a completion, or would have.
@@ -285,9 +287,12 @@ impl Model {
             completed: None,
         };
         let since = Since::new(event.tid, event.time, None);
-        self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, (wants, since));
+        let number =
+            self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, (wants, since));
         let by_hand = by_hand || fault.effect == Effect::Unsure;
-        self.faults.is_undelivered(space, &own, by_hand);
+        if let Some(number) = number {
+            self.faults.is_undelivered(number, (space, &own), by_hand);
+        }
     }
 }
 

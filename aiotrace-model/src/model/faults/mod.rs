@@ -191,7 +191,7 @@ impl Faults {
     }
 
     /// Watches it from now on, if there is room.
-    fn watch(&mut self, mut watched: Watched) {
+    fn watch(&mut self, mut watched: Watched) -> Option<u64> {
         let size = match &watched.kind {
             Kind::Submit { left, .. } => left.len(),
             _ => 0,
@@ -215,7 +215,7 @@ impl Faults {
         row.made += 1;
         if !has_room {
             row.not_followed += 1;
-            return;
+            return None;
         }
         let fresh = Activity { calls: 0, last: watched.time };
         watched.calls = self.active.entry(watched.space).or_insert(fresh).calls;
@@ -246,6 +246,7 @@ impl Faults {
         self.begins(number, tid, time);
         let origin = self.origin.take();
         self.goes_on_from(number, origin);
+        Some(number)
     }
 
     fn unwant(&mut self, space: u64, want: Want, number: u64, place: u32) {

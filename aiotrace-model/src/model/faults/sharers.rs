@@ -7,7 +7,7 @@ use super::{FRESH, Faults};
 use crate::{
     any_order::AnyOrder as _,
     event::{File, Synchronous, Ways},
-    model::{Doubt, Map, Model, Question, unseen::Unseen},
+    model::{Doubt, Map, Model, Question, owed::gives_up, unseen::Unseen},
 };
 
 /// Descriptors that one call makes worth a look.
@@ -16,6 +16,9 @@ const MOST_LOOKS: usize = 16;
 const MOST_IN_A_SECOND: u32 = 16;
 /// Descriptors of which something is known.
 const MOST_DESCRIPTORS: usize = 1024;
+
+/// When a call returned, and in which thread.
+type Made = (u64, u32);
 
 /// What is known of descriptors, by address space.
 #[derive(Debug, Default)]
@@ -26,8 +29,8 @@ pub struct Sharers {
     ways: Map<(u64, u32), (u64, Ways)>,
     /// Those that may be of the file of a request, and are to be looked at.
     unlooked: Vec<u32>,
-    /// What was done through them, and when.
-    calls: Map<(u64, u32), Vec<(u64, Synchronous)>>,
+    /// What was done through them.
+    calls: Map<(u64, u32), Vec<(Made, Synchronous)>>,
     /// Faults of which it has become known what they were about, and nothing else.
     pub(super) identified: Vec<u64>,
 }
@@ -40,20 +43,30 @@ impl Sharers {
         }
     }
 
-    /// A synchronous call through a descriptor that may be of the file of a request.
-    pub(super) fn did(&mut self, space: u64, time: u64, call: &Synchronous) {
+    /// A synchronous call through a descriptor that may be of the file of a request. Returns whether it is remembered until the
+    /// descriptor is looked at.
+    pub(super) fn did(&mut self, space: u64, made: Made, call: &Synchronous) -> bool {
         self.looks_for(call.fd);
         let mut calls = self.calls.remove(&(space, call.fd)).unwrap_or_default();
-        if calls.len() < MOST_LOOKS && calls.last().is_none_or(|it| it.1 != *call) {
-            calls.push((time, call.clone()));
+        let is_known = calls.last().is_some_and(|it| it.1 == *call);
+        let has_room = calls.len() < MOST_LOOKS;
+        if has_room && !is_known {
+            calls.push((made, call.clone()));
         }
         note(&mut self.calls, (space, call.fd), calls);
+        has_room || is_known
     }
 
     /// What was looked up a moment ago. (A flood of faults would have all processes looked at again and again.)
     fn ways(&self, space: u64, fd: u32, time: u64) -> Option<Ways> {
         let known = self.ways.get(&(space, fd));
         known.filter(|it| time.saturating_sub(it.0) < FRESH).map(|it| it.1)
+    }
+
+    /// A call gives up descriptors: their numbers may be of other files.
+    pub(super) fn gave_up(&mut self, space: u64, call: &Synchronous) {
+        without(&mut self.ids, space, call);
+        without(&mut self.ways, space, call);
     }
 
     /// A mapping was made: what was looked up before is not true any more.
@@ -91,6 +104,11 @@ pub(super) fn move_space<K: Eq + Hash, T>(map: &mut Map<(u64, K), T>, from: u64,
     map.extend(all.into_iter().map(|(key, it)| ((to, key), it)));
 }
 
+/// Forgets what is known of the descriptors that a call gives up.
+pub(super) fn without<T>(map: &mut Map<(u64, u32), T>, space: u64, call: &Synchronous) {
+    map.retain_in_any_order(|(of, fd), _| *of != space || !gives_up(call, *fd));
+}
+
 /// Notes what is known of a descriptor. If that is of too many, all else is forgotten.
 pub(super) fn note<T>(map: &mut Map<(u64, u32), T>, key: (u64, u32), value: T) {
     if map.len() >= MOST_DESCRIPTORS && !map.contains_key(&key) {
@@ -120,21 +138,28 @@ impl Faults {
         let mut is_here = false;
         for number in owing.iter() {
             let Some(it) = watched.get_mut(number).filter(|it| it.space == space) else { continue };
+            let mut is_its = false;
             it.kind.each_owed(|owed| {
                 let own = sharers.ids.get(&(space, owed.request.fd));
-                match own.filter(|_| owed.through() == Some(fd)) {
-                    Some(own) if *own != id => owed.is_elsewhere(fd, until),
-                    Some(_) if keeps_places && !calls.is_empty() => is_here |= owed.is_here(fd),
+                match own.filter(|_| owed.is_through(fd)) {
+                    Some(own) if *own != id => drop(owed.leads(fd, false, until)),
+                    Some(_) if keeps_places && !calls.is_empty() => {
+                        is_its |= owed.leads(fd, true, until);
+                    }
                     _ => (),
                 }
             });
+            if is_its && it.here.len() < MOST_LOOKS {
+                it.here.push((fd, until));
+            }
+            is_here |= is_its;
         }
-        for (time, call) in calls.iter().filter(|_| is_here) {
-            self.synchronous(space, *time, call, None);
+        for (made, call) in calls.iter().filter(|_| is_here) {
+            self.synchronous(space, *made, call, None);
         }
     }
 
-    /// By what else the file of a descriptor may be read or written was looked up; the look began then.
+    /// By what else the file of a descriptor may be read or written was looked up; the look was over then.
     pub(in crate::model) fn has_ways(&mut self, space: u64, fd: u32, time: u64, ways: Ways) {
         note(&mut self.sharers.ways, (space, fd), (time, ways));
         let of_it = self.watched.values_mut().filter(|it| it.space == space);
@@ -175,7 +200,10 @@ impl Model {
         for number in std::mem::take(&mut self.faults.sharers.identified) {
             let Some(it) = self.faults.watched.get(&number) else { continue };
             let (of, time, written) = ((it.pid, it.space), it.time, it.written.clone());
-            let mut unseen = self.faults.unseen(time, &it.kind);
+            let of_requests = self.faults.unseen(time, &it.kind);
+            let Some(it) = self.faults.watched.get_mut(&number) else { continue };
+            let mut unseen = std::mem::take(&mut it.unseen);
+            unseen.of(of_requests);
             let placeless = self.ask_who_does(of, time, &written, &mut unseen);
             if let Some(it) = self.faults.watched.get_mut(&number) {
                 (it.placeless, it.unseen) = (placeless, unseen);

@@ -4,14 +4,16 @@ use aiotrace_common::synchronous::Does;
 
 use super::{
     Faults, NO_REQUEST,
+    sharers::without,
     watched::{Kind, Watched},
 };
 use crate::{
     any_order::AnyOrder as _,
-    event::{Event, Synchronous},
+    event::{Args, Call, Event, Synchronous},
     model::{
         Doubt, Model, TOLD_WITHIN,
-        owed::{Done, Owed},
+        owed::{Done, Owed, does, gives_up, reach},
+        requests::Request,
         verdict::Half,
     },
 };
@@ -29,24 +31,54 @@ impl Model {
     /// A synchronous call returned.
     pub(in crate::model) fn synchronous(&mut self, event: &Event, call: &Synchronous) {
         let space = self.space(event.pid);
-        self.synchronous_of(space, event.time, call, None);
+        self.synchronous_of(space, (event.time, event.tid), call, None);
         self.ask_for_others(event.pid);
         // Its files are those of its parents, too.
         let parents = self.faults.children.parents(space);
-        self.faults.done_elsewhere(space, &parents, call);
+        self.faults.called_elsewhere(space, &parents, call);
         for (number, of) in self.spaces.in_any_order_mut().filter(|it| it.1.has_short()) {
             if *number != space {
-                of.done_elsewhere(call, parents.iter().find(|it| it.0 == *number).map(|it| it.1));
+                of.called_elsewhere(call, parents.iter().find(|it| it.0 == *number).map(|it| it.1));
             }
         }
         for (parent, since) in parents {
-            self.synchronous_of(parent, event.time, call, Some(since));
+            self.synchronous_of(parent, (event.time, event.tid), call, Some(since));
+        }
+    }
+
+    /// io_submit accepted requests: perhaps of the file of what another process left, which may have the file open.
+    pub(super) fn submitted_elsewhere(&mut self, space: u64, call: &Call) {
+        let has_short = self.spaces.in_any_order().any(|it| it.1.has_short());
+        let Args::Submit { iocbs, .. } = &call.args else { return };
+        if !has_short && self.faults.owing.is_empty() {
+            return;
+        }
+        let accepted = usize::try_from(call.ret).unwrap_or(0);
+        for iocb in iocbs.iter().take(accepted).flatten() {
+            let Some(request) = Request::new(iocb, (0, 0), (0, 0)) else { continue };
+            let Some(does) = does(&request) else { continue };
+            let range = reach(&request);
+            for number in &self.faults.owing {
+                let watched = self.faults.watched.get_mut(number);
+                if let Some(it) = watched.filter(|it| it.space != space) {
+                    it.kind.each_owed(|owed| owed.done_elsewhere(does, range));
+                }
+            }
+            for (_, of) in self.spaces.in_any_order_mut().filter(|it| *it.0 != space) {
+                of.done_elsewhere(does, range);
+            }
         }
     }
 
     /// `child`: a child that was made then made the call.
-    fn synchronous_of(&mut self, space: u64, time: u64, call: &Synchronous, child: Option<u64>) {
-        self.faults.synchronous(space, time, call, child);
+    fn synchronous_of(
+        &mut self,
+        space: u64,
+        (time, tid): (u64, u32),
+        call: &Synchronous,
+        child: Option<u64>,
+    ) {
+        self.faults.synchronous(space, (time, tid), call, child);
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
             space.synchronous(call, time, child);
         }
@@ -54,6 +86,16 @@ impl Model {
 }
 
 impl Watched {
+    /// A call that returned then gave up a descriptor, or unmapped memory.
+    fn gave_up(&mut self, call: &Synchronous, time: u64) {
+        self.unseen.gave_up(call, time);
+        // A descriptor that was looked at meanwhile may have been another one.
+        let began = call.entered.unwrap_or(0);
+        if self.here.iter().any(|it| gives_up(call, it.0) && it.1 >= began) {
+            self.again.get_or_insert(Doubt::OtherDescriptor);
+        }
+    }
+
     /// Whether it is about requests.
     pub(super) fn is_about_requests(&self) -> bool {
         matches!(self.kind, Kind::Submit { .. } | Kind::Completion { .. })
@@ -64,7 +106,7 @@ impl Faults {
     pub(super) fn synchronous(
         &mut self,
         space: u64,
-        time: u64,
+        (time, tid): (u64, u32),
         call: &Synchronous,
         child: Option<u64>,
     ) {
@@ -78,7 +120,12 @@ impl Faults {
             }
             if matches!(does, Does::Unmap | Does::Close) {
                 let of_it = self.watched.values_mut().filter(|it| it.space == space);
-                of_it.for_each(|it| it.unseen.gave_up(call, time));
+                of_it.for_each(|it| it.gave_up(call, time));
+            }
+            if does == Does::Close {
+                self.sharers.gave_up(space, call);
+                without(&mut self.paths, space, call);
+                without(&mut self.placeless, space, call);
             }
             if does == Does::Unmap {
                 return;
@@ -115,8 +162,9 @@ impl Faults {
                     Some(_) => it.done_by_child(call),
                     None => it.done_by(call),
                 };
-                if done == Done::Touched && it.through() == Some(call.fd) {
-                    sharers.did(space, time, call);
+                let is_through = done == Done::Touched && child.is_none() && it.is_through(call.fd);
+                if is_through && !sharers.did(space, (time, tid), call) {
+                    it.done_vaguely(call.fd);
                 }
                 done
             };
@@ -143,23 +191,29 @@ impl Faults {
         }
         // One sync(2) may be what several wanted.
         for (number, place) in done {
-            self.done(number, place, call, began);
+            self.done(number, place, call, (began, tid));
         }
     }
 
     /// A process that is none of these made a call: perhaps to the file of a fault, which it may have opened since.
-    fn done_elsewhere(&mut self, space: u64, parents: &[(u64, u64)], call: &Synchronous) {
+    fn called_elsewhere(&mut self, space: u64, parents: &[(u64, u64)], call: &Synchronous) {
         for number in &self.owing {
             let Some(watched) = self.watched.get_mut(number) else { continue };
             let is_child = parents.iter().any(|it| it.0 == watched.space && watched.time <= it.1);
             if watched.space != space && !is_child {
-                watched.kind.each_owed(|owed| owed.done_elsewhere(call));
+                watched.kind.each_owed(|owed| owed.called_elsewhere(call));
             }
         }
     }
 
     /// A synchronous call that began then has done one of the requests.
-    fn done(&mut self, number: u64, place: Option<u32>, call: &Synchronous, began: u64) {
+    fn done(
+        &mut self,
+        number: u64,
+        place: Option<u32>,
+        call: &Synchronous,
+        (began, tid): (u64, u32),
+    ) {
         if let Some(watched) = self.watched.get_mut(&number) {
             let owed = watched.owed_mut(place.unwrap_or(NO_REQUEST));
             let other = owed.and_then(|it| it.why_again());
@@ -171,10 +225,12 @@ impl Faults {
         let Some(watched) = self.watched.get_mut(&number) else { return };
         watched.after.get_or_insert(began.saturating_sub(watched.time));
         // When the program got a completion is not always known.
-        let is_refused = matches!(watched.kind, Kind::Submit { .. });
-        if is_refused && watched.since.is_late(began) {
-            watched.again.get_or_insert(Doubt::Late);
-        }
+        let is_known = !matches!(watched.kind, Kind::Completion { is_delivered: false, .. });
+        let late = (is_known && watched.since.is_late(began)).then_some(Doubt::Late);
+        // What another thread syncs may be what was written before.
+        let is_early = call.call.does() == Does::Sync && call.entered.is_none();
+        let early = (is_early && tid != watched.tid).then_some(Doubt::AnotherThread);
+        watched.again = watched.again.or(watched.since.is_refilled()).or(late).or(early);
         let (_, count) = watched.done.unwrap_or((call.call, 0));
         watched.done = Some((call.call, count + 1));
         let is_all = match &watched.kind {

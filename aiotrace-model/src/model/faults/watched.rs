@@ -141,6 +141,8 @@ pub struct Watched {
     pub placeless: Vec<(u32, Doubt)>,
     /// What may do its requests without being seen.
     pub unseen: Unseen,
+    /// Descriptors through which they were done, which a look has shown to be of the file, and when that look was over.
+    pub here: Vec<(u32, u64)>,
     /// What its first requests do.
     pub places: Vec<Place>,
     /// After what something has to come again, to be a retry.
@@ -263,13 +265,6 @@ impl Watched {
                 (u64::from(*is_owed && !is_done), *subject)
             }
         }
-    }
-
-    /// Whether what was told to be lost still is: it did not come again, and no event was lost.
-    pub fn is_lost(&self) -> bool {
-        let is_certain =
-            self.doubt.is_none() && !self.may_be_sent() && self.may_be_done().is_none();
-        self.settled.is_none() && self.lost().0 > 0 && is_certain
     }
 
     /// Of those, how many are lost for sure, and the first.

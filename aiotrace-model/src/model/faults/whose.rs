@@ -49,17 +49,15 @@ impl Faults {
         }
     }
 
-    /// The newest fault has changed this completion, and io_getevents has not given it yet. `by_hand`: the program
-    /// reaps from this ring by itself.
-    pub fn is_undelivered(&mut self, space: u64, event: &IoEvent, by_hand: bool) {
-        let Some((number, watched)) =
-            self.watched.last_entry().map(|it| (*it.key(), it.into_mut()))
-        else {
-            return;
-        };
-        if number + 1 != self.next {
-            return;
-        }
+    /// This fault has changed this completion, and io_getevents has not given it yet. `by_hand`: the program reaps from
+    /// this ring by itself.
+    pub(super) fn is_undelivered(
+        &mut self,
+        number: u64,
+        (space, event): (u64, &IoEvent),
+        by_hand: bool,
+    ) {
+        let Some(watched) = self.watched.get_mut(&number) else { return };
         if by_hand {
             watched.doubt.get_or_insert(Doubt::InRing);
         }

@@ -43,7 +43,7 @@ fn a_read_at_the_end_of_the_file_is_done() {
 fn what_cannot_be_told_is_in_doubt() {
     let doubt = |mut owed: Owed, call: Synchronous| {
         assert_eq!(owed.done_by(&call), Done::Touched);
-        owed.doubt
+        owed.why()
     };
     let write = || owed(PWRITE, 4096, 1024);
     let place = call(Call::Write, 3, None, 1024, 1024);
