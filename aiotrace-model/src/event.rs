@@ -16,7 +16,7 @@ pub use self::{
     file::{Alignment, AlignmentSource, File, FileKind, Open},
     looked::{Holder, Limit, Looked, Others, RingFound, Thread, User, Waits, Ways},
     names::{IOCB_FLAGS, POLL_EVENTS, RW_FLAGS, errno_name, opcode_name},
-    process::{Change, ExitStatus, Process},
+    process::{Change, ExitStatus, Process, SpaceId},
     site::{SiteId, Step},
     stack::{Frame, Module, ModuleId, Place, Stack},
     vectors::{Vector, Vectors},

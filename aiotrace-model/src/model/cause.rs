@@ -215,8 +215,8 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
 pub const UNMAPPED: &str = "its ring was unmapped, and not destroyed";
 
 /// Likewise: the kernel knows the context by its new place only.
-pub fn moved(to: u64) -> String {
-    format!("its ring was moved with mremap(2): its handle is {to:#x} now")
+pub fn moved(to: Handle) -> String {
+    format!("its ring was moved with mremap(2): its handle is {:#x} now", to.0)
 }
 
 /// A possible reason when the arguments are in order and the context exists. (Of vectors the iovecs are shown as well.)

@@ -25,7 +25,7 @@ impl Model {
             return;
         }
         let space = self.space(event.pid);
-        let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
+        let Some(context) = self.contexts.get_mut(&(space, ctx)) else { return };
         let Some(mut io_event) = completion.event else {
             let after = completion.since.unwrap_or(event.time);
             context.requests.complete_unread(after, event.time);
@@ -57,7 +57,7 @@ impl Model {
         let space = self.space(event.pid);
         self.faults.given(space, list);
         for it in list.iter().flatten() {
-            let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
+            let Some(context) = self.contexts.get_mut(&(space, ctx)) else { return };
             if context.requests.hidden() == 0 {
                 // Its completion came as an event before.
                 self.faults.was_given(space, it);

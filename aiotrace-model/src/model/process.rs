@@ -18,7 +18,7 @@ use super::{
     requests::Request,
     unseen::Unseen,
 };
-use crate::event::{Synchronous, Ways};
+use crate::event::{Handle, Synchronous, Ways};
 
 /// Most destroyed handles remembered for an address space.
 const MOST_DESTROYED: usize = 4096;
@@ -49,9 +49,9 @@ pub struct Space {
     /// When a handle was used that nobody was seen to make: a ring of it was moved, perhaps, and it is not known which.
     pub strayed: Option<u64>,
     /// When each destroyed handle was destroyed.
-    destroyed: Map<u64, u64>,
+    destroyed: Map<Handle, u64>,
     /// Where its ring was moved, by handle.
-    moved: Map<u64, u64>,
+    moved: Map<Handle, Handle>,
     /// Short submits whose rest was not submitted again.
     short: VecDeque<Short>,
     /// It has made processes that are not traced, which may have ended before anybody could look.
@@ -246,7 +246,7 @@ impl Space {
     }
 
     /// Notes that io_destroy ended a context.
-    pub fn destroyed(&mut self, handle: u64, time: u64) {
+    pub fn destroyed(&mut self, handle: Handle, time: u64) {
         if self.destroyed.len() >= MOST_DESTROYED {
             self.destroyed.clear();
         }
@@ -254,7 +254,7 @@ impl Space {
     }
 
     /// Its ring was moved.
-    pub fn moved(&mut self, from: u64, to: u64) {
+    pub fn moved(&mut self, from: Handle, to: Handle) {
         if self.moved.len() >= MOST_MOVED {
             self.moved.clear();
         }
@@ -262,18 +262,18 @@ impl Space {
     }
 
     /// Where the ring was moved that had this handle.
-    pub fn moved_to(&self, handle: u64) -> Option<u64> {
+    pub fn moved_to(&self, handle: Handle) -> Option<Handle> {
         self.moved.get(&handle).copied()
     }
 
     /// The handle is another context's. When it was destroyed.
-    pub fn given_again(&mut self, handle: u64) -> Option<u64> {
+    pub fn given_again(&mut self, handle: Handle) -> Option<u64> {
         self.moved.remove(&handle);
         self.destroyed.remove(&handle)
     }
 
     /// When this handle was destroyed.
-    pub fn when_destroyed(&self, handle: u64) -> Option<u64> {
+    pub fn when_destroyed(&self, handle: Handle) -> Option<u64> {
         self.destroyed.get(&handle).copied()
     }
 

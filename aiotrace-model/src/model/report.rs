@@ -13,7 +13,7 @@ use super::{
 use crate::{
     any_order::AnyOrder as _,
     counted::Counted,
-    event::{Gone, How},
+    event::{Gone, Handle, How, SpaceId},
 };
 
 /// Most contexts with a row of their own; the others share a row.
@@ -38,7 +38,7 @@ pub(super) struct Ends {
 
 /// A context that io_destroy ended, before the call returned.
 pub(super) struct Destroying {
-    pub key: (u64, u64),
+    pub key: (SpaceId, Handle),
     pub context: Context,
     /// How it ended.
     pub gone: Gone,
@@ -329,8 +329,8 @@ impl Model {
     }
 
     /// Requests in flight by address space; `None` if the number is unknown for one of the contexts.
-    fn in_flight(&self) -> Map<u64, Option<u64>> {
-        let mut all: Map<u64, Option<u64>> = Map::default();
+    fn in_flight(&self) -> Map<SpaceId, Option<u64>> {
+        let mut all: Map<SpaceId, Option<u64>> = Map::default();
         for ((space, _), it) in self.contexts.in_any_order() {
             let sum = all.entry(*space).or_insert(Some(0));
             *sum = sum.zip(it.in_flight()).map(|(one, other)| one + other);

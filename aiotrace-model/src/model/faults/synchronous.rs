@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     any_order::AnyOrder as _,
-    event::{Event, Synchronous},
+    event::{Event, SpaceId, Synchronous},
     model::{
         Doubt, Model, TOLD_WITHIN,
         owed::{Done, Owed},
@@ -45,7 +45,13 @@ impl Model {
     }
 
     /// `child`: a child that was made then made the call.
-    fn synchronous_of(&mut self, space: u64, time: u64, call: &Synchronous, child: Option<u64>) {
+    fn synchronous_of(
+        &mut self,
+        space: SpaceId,
+        time: u64,
+        call: &Synchronous,
+        child: Option<u64>,
+    ) {
         self.faults.synchronous(space, time, call, child);
         if let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) {
             space.synchronous(call, time, child);
@@ -63,7 +69,7 @@ impl Watched {
 impl Faults {
     pub(super) fn synchronous(
         &mut self,
-        space: u64,
+        space: SpaceId,
         time: u64,
         call: &Synchronous,
         child: Option<u64>,
@@ -140,7 +146,7 @@ impl Faults {
     }
 
     /// A process that is none of these made a call: perhaps to the file of a fault, which it may have opened since.
-    fn done_elsewhere(&mut self, space: u64, parents: &[(u64, u64)], call: &Synchronous) {
+    fn done_elsewhere(&mut self, space: SpaceId, parents: &[(SpaceId, u64)], call: &Synchronous) {
         for number in &self.owing {
             let Some(watched) = self.watched.get_mut(number) else { continue };
             let is_child = parents.iter().any(|it| it.0 == watched.space && watched.time <= it.1);

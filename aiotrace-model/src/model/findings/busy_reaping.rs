@@ -119,7 +119,7 @@ impl Model {
             Until::Ever | Until::Unknown => false,
         };
         let is_empty = is_short && call.ret == 0 && call.fault.is_none();
-        let context = self.contexts.get(&(self.space(event.pid), ctx.0));
+        let context = self.contexts.get(&(self.space(event.pid), *ctx));
         let (name, in_flight) = (context.map(|it| it.name), context.and_then(|it| it.in_flight()));
         let known = &mut self.pollers.0;
         let has_room = known.len() < MOST_THREADS;

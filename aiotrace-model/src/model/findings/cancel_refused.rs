@@ -4,7 +4,7 @@ use super::Basis;
 use crate::{
     any_order::AnyOrder as _,
     errno::returned::{EAGAIN, EINPROGRESS, EINVAL},
-    event::{Address, Call, Event, Handle, errno_name, opcode_name},
+    event::{Address, Call, Event, Handle, SpaceId, errno_name, opcode_name},
     model::{
         Context, ContextRef, Finding, Model, Severity, cause, process::Cancelled,
         requests::MOST_COMPARED,
@@ -77,7 +77,7 @@ impl Model {
     /// searched: the program may ask often.
     fn in_flight_elsewhere(
         &self,
-        space: u64,
+        space: SpaceId,
         iocb: Address,
         value: Option<&abi::Iocb>,
     ) -> Elsewhere {

@@ -114,7 +114,7 @@ impl Model {
     ) {
         let (request, res) = (&found.request, found.completed.event.res);
         let space = self.space(pid);
-        let peak = self.contexts.get(&(space, context.handle.0)).and_then(|it| it.most_in_flight());
+        let peak = self.contexts.get(&(space, context.handle)).and_then(|it| it.most_in_flight());
         let Some(known) = self.spaces.get_mut(&space) else { return };
         if res > 0 || doubt.is_some() {
             return known.rows.end(request.fd, context.id);

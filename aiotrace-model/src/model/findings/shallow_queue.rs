@@ -146,7 +146,7 @@ impl Model {
         let is_wait = match &call.args {
             Args::Getevents { ctx, min_nr, timeout, timeout_value, .. } => {
                 let until = Until::of(*min_nr, *timeout, *timeout_value);
-                key == (space, ctx.0) && until != Until::AtOnce && delivered(call.fault).is_none()
+                key == (space, *ctx) && until != Until::AtOnce && delivered(call.fault).is_none()
             }
             _ => false,
         };
@@ -171,7 +171,7 @@ impl Model {
         ctx: Handle,
         (nr, first, is_inline): (i64, Option<Iocb>, bool),
     ) {
-        let key = (self.space(event.pid), ctx.0);
+        let key = (self.space(event.pid), ctx);
         let Some(context) = self.contexts.get_mut(&key) else { return };
         let is_meant = context.charge.is_some_and(|it| it >= MANY);
         if !is_meant || context.turns.is_over {

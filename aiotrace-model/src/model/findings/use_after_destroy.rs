@@ -40,11 +40,11 @@ impl Model {
         handle: Handle,
     ) -> bool {
         let space = self.space(event.pid);
-        if self.contexts.contains_key(&(space, handle.0)) {
+        if self.contexts.contains_key(&(space, handle)) {
             return false;
         }
         let Some(known) = self.spaces.get(&space) else { return false };
-        let destroyed = known.when_destroyed(handle.0);
+        let destroyed = known.when_destroyed(handle);
         // A call that was waiting when another thread destroyed the context gets EINVAL by design.
         let (Some(destroyed), Some(entered)) = (destroyed, call.entered) else { return false };
         if entered <= destroyed {

@@ -147,7 +147,7 @@ impl<W: Write> Json<W> {
             name: escaped(&process.name),
             thread_name: escaped(&process.thread_name),
             started: process.started.map(Decimal::from),
-            space: process.space.map(Hex),
+            space: process.space.map(|it| Hex(it.0)),
             child: child.map(|(pid, _)| pid),
             followed: child.map(|(_, followed)| followed),
             path,
