@@ -1,6 +1,6 @@
 //! What the model learns from each call.
 
-use super::{Context, Doubt, MOST_NAMES, MOST_REQUESTS, Model, Subject};
+use super::{Context, ContextId, Doubt, MOST_NAMES, MOST_REQUESTS, Model, Subject};
 use aiotrace_common::abi::RingHeader;
 
 use crate::{
@@ -309,7 +309,8 @@ impl Model {
         entered: u64,
     ) {
         let space = self.space(event.pid);
-        let context = self.context_when((event.pid, ctx), began).map_or(0, |it| it.name.id);
+        let context =
+            self.context_when((event.pid, ctx), began).map_or(ContextId::UNKNOWN, |it| it.name.id);
         let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) else { return };
         let is_read = |it: &Option<Iocb>| it.as_ref().is_some_and(|it| it.value.is_some());
         let unread = !iocbs.iter().all(is_read);

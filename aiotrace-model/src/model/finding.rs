@@ -1,5 +1,7 @@
 //! One conclusion about the program, with its evidence.
 
+use std::fmt;
+
 use super::{
     Doubt,
     findings::{Evidence, Name, refused_calls::Iovecs},
@@ -28,11 +30,26 @@ impl Severity {
     }
 }
 
+/// Our number of a context, counted from 1 in the order in which contexts became known. It is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContextId(pub u64);
+
+impl ContextId {
+    /// Only the handle is known.
+    pub const UNKNOWN: Self = Self(0);
+}
+
+impl fmt::Display for ContextId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A context: the number is ours and is never used again, the handle may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContextRef {
-    /// Its number, counted from 1 in the order in which contexts became known.
-    pub id: u64,
+    /// Its number.
+    pub id: ContextId,
     /// The number by which the program knows it.
     pub handle: Handle,
 }

@@ -1,6 +1,6 @@
 //! Which context has which handle, and which one had it when a call began.
 
-use super::{Context, ContextRef, MOST_CONTEXTS, Model, cause, requests};
+use super::{Context, ContextId, ContextRef, MOST_CONTEXTS, Model, cause, requests};
 use crate::event::{Adopted, Event, Handle, Moved, SpaceId};
 
 impl Model {
@@ -55,7 +55,7 @@ impl Model {
             return None;
         }
         let space = self.space(pid);
-        let name = ContextRef { id: self.next_context, handle };
+        let name = ContextRef { id: ContextId(self.next_context), handle };
         self.next_context += 1;
         let mut context = Context::new(name, pid, time);
         context.doubt = self.spaces.entry(space).or_default().doubt();

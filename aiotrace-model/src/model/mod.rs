@@ -56,7 +56,7 @@ pub use doubt::Doubt;
 use faults::Faults;
 pub use faults::MOST_FAULTS;
 use finding::Findings;
-pub use finding::{ContextRef, Finding, Severity, Subject};
+pub use finding::{ContextId, ContextRef, Finding, Severity, Subject};
 pub use findings::{Evidence, Name};
 use latency::Latency;
 pub use peak::{Bound, Peak};

@@ -162,7 +162,7 @@ impl Model {
             let mut finding = Finding::new(evidence, now, it.pid);
             finding.context = Some(it.context);
             finding.request = Some(it.subject);
-            self.find_once(finding, it.context.id, it.subject.fd.into());
+            self.find_once(finding, it.context.id.0, it.subject.fd.into());
         }
     }
 

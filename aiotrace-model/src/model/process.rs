@@ -9,7 +9,7 @@ pub use self::places::Places;
 use super::{
     Doubt, Map,
     appends::Appends,
-    finding::{ContextRef, Subject},
+    finding::{ContextId, ContextRef, Subject},
     findings::reads_past_end::Rows,
     inline::Files,
     owed::{Done, Owed, Place, does, is_vague, reach},
@@ -79,8 +79,8 @@ pub struct Space {
 /// An iocb whose io_cancel worked.
 #[derive(Clone, Copy, Debug)]
 pub struct Cancelled {
-    /// The number of the context: each context has its own requests at an address.
-    pub context: u64,
+    /// The context: each has its own requests at an address.
+    pub context: ContextId,
     /// The address of the iocb.
     pub iocb: u64,
     /// When the call returned.
@@ -148,7 +148,7 @@ impl Short {
     }
 
     /// Takes a request that may be one of the rest. `is_accepted`: io_submit accepted it.
-    fn submitted(&mut self, context: u64, request: &Request, is_accepted: bool) {
+    fn submitted(&mut self, context: ContextId, request: &Request, is_accepted: bool) {
         let is_other = context != self.context.id && !self.is_orphan;
         let place = Place::of(request).map(|it| match it.lesser() {
             // An fsync does what an fdsync does, too.
@@ -339,9 +339,15 @@ impl Space {
         given_up.into()
     }
 
-    /// Takes requests that were submitted to a context (by its number), of which `accepted` were accepted: they may
+    /// Takes requests that were submitted to a context, of which `accepted` were accepted: they may
     /// be the rest of a short submit. `unread`: some could not be read.
-    pub fn submitted(&mut self, context: u64, requests: &[Request], accepted: usize, unread: bool) {
+    pub fn submitted(
+        &mut self,
+        context: ContextId,
+        requests: &[Request],
+        accepted: usize,
+        unread: bool,
+    ) {
         if self.short.is_empty() {
             return;
         }
@@ -403,7 +409,7 @@ impl Space {
     }
 
     /// Notes that a context has ended.
-    pub fn context_ended(&mut self, context: u64) {
+    pub fn context_ended(&mut self, context: ContextId) {
         let of_it = self.short.iter_mut().filter(|it| it.context.id == context);
         of_it.for_each(|it| it.is_orphan = true);
     }
@@ -430,7 +436,7 @@ impl Space {
     }
 
     /// Whether a request that completed was cancelled. (Its iocb may be used again.)
-    pub fn take_cancelled(&mut self, context: u64, request: &Request) -> bool {
+    pub fn take_cancelled(&mut self, context: ContextId, request: &Request) -> bool {
         let is_its = |it: &Cancelled| {
             it.context == context && it.iocb == request.iocb && it.time > request.entered
         };

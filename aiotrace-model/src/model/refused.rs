@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ContextRef, Doubt, Map, Model, Needs, Question, Subject,
+    ContextId, ContextRef, Doubt, Map, Model, Needs, Question, Subject,
     cause::{self, RingThen},
     finding::Finding,
     findings::{Evidence, refused_calls::RefusedCalls},
@@ -142,8 +142,8 @@ impl Model {
         };
         let mut finding = Finding::new(evidence, event.time, event.pid);
         finding.tid = Some(event.tid);
-        finding.context =
-            context.or_else(|| (handle.0 != 0).then_some(ContextRef { id: 0, handle }));
+        finding.context = context
+            .or_else(|| (handle.0 != 0).then_some(ContextRef { id: ContextId::UNKNOWN, handle }));
         finding.request = subject;
         finding.stack.clone_from(&call.stack);
         finding.iovecs = iovecs(call);

@@ -162,6 +162,6 @@ impl Model {
         finding.tid = Some(event.tid);
         finding.context = poll.context;
         finding.doubt = self.spaces.get(&space).and_then(|it| it.doubt());
-        self.find(finding, poll.context.map_or(0, |it| it.id), 0);
+        self.find(finding, poll.context.map_or(0, |it| it.id.0), 0);
     }
 }

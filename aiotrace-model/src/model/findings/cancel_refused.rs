@@ -67,7 +67,7 @@ impl Model {
                 finding.tid = Some(event.tid);
                 finding.context = Some(name);
                 let what = u64::from(opcode.unwrap_or(u16::MAX)) << 8 | kind;
-                self.find(finding, name.id, what);
+                self.find(finding, name.id.0, what);
             }
             _ => (),
         }

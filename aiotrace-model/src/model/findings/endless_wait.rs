@@ -14,8 +14,8 @@ use super::{Basis, plural};
 use crate::{
     event::{Event, Handle, SpaceId, Thread, Waits},
     model::{
-        Context, Doubt, Finding, Model, Name, Question, SECOND, Severity, context::Submitter,
-        timeout::Until,
+        Context, ContextId, Doubt, Finding, Model, Name, Question, SECOND, Severity,
+        context::Submitter, timeout::Until,
     },
     words::duration::in_words,
 };
@@ -114,7 +114,7 @@ impl Model {
         let space = self.space(pid);
         let is_new = self.suspects.0.iter().all(|it| it.space != space);
         let Some(context) = self.contexts.get(&(space, ctx)) else { return };
-        let is_told = self.findings.has(&(Name::EndlessWait, pid, context.name.id, 0));
+        let is_told = self.findings.has(&(Name::EndlessWait, pid, context.name.id.0, 0));
         let is_meant = is_new && !is_told && self.suspects.0.len() < MOST;
         if is_meant && self.what_can_come(context, min_nr).is_some() {
             self.suspects.0.push(Suspect { space, pid, due: self.now, first: None });
@@ -161,7 +161,7 @@ impl Model {
                 let findings = told(&found, (event.time, since), has_others);
                 self.suspects.0.swap_remove(place);
                 for finding in findings {
-                    let id = finding.context.map_or(0, |it| it.id);
+                    let id = finding.context.map_or(0, |it| it.id.0);
                     self.find_once(finding, id, 0);
                 }
             }
@@ -219,10 +219,10 @@ impl Model {
 
 /// Makes a finding for each context.
 fn told(found: &[Endless<'_>], (time, since): (u64, u64), has_others: bool) -> Vec<Finding> {
-    let mut contexts: Vec<u64> = found.iter().map(|it| it.context.name.id).collect();
+    let mut contexts: Vec<ContextId> = found.iter().map(|it| it.context.name.id).collect();
     contexts.sort_unstable();
     contexts.dedup();
-    let of = |id: u64| {
+    let of = |id: ContextId| {
         let all = || found.iter().filter(move |it| it.context.name.id == id);
         // If the threads wait for different numbers, the smallest counts.
         let first = all().min_by_key(|it| it.waits.min_nr)?;

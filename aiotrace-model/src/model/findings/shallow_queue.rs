@@ -198,7 +198,7 @@ impl Model {
     /// The context has ended, or the trace is over.
     pub(in crate::model) fn turns_end(&mut self, context: &Context, time: u64) {
         if let Some(finding) = shallow(context, time) {
-            self.find_once(finding, context.name.id, 0);
+            self.find_once(finding, context.name.id.0, 0);
         }
     }
 
@@ -208,7 +208,7 @@ impl Model {
         let live = self.contexts.in_any_order().map(|it| it.1);
         let all = live.chain(self.leaving.iter().map(|it| &it.1));
         let mut found: Vec<(u64, Finding)> =
-            all.filter_map(|it| Some((it.name.id, shallow(it, now)?))).collect();
+            all.filter_map(|it| Some((it.name.id.0, shallow(it, now)?))).collect();
         found.sort_by_key(|it| it.0);
         for (id, finding) in found {
             self.find_once(finding, id, 0);

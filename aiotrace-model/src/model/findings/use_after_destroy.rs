@@ -3,7 +3,7 @@
 use super::Basis;
 use crate::{
     event::{Call, Event, Handle, Syscall},
-    model::{ContextRef, Finding, Model, Severity},
+    model::{ContextId, ContextRef, Finding, Model, Severity},
     words::duration::in_words,
 };
 
@@ -55,7 +55,7 @@ impl Model {
         let mut finding = Finding::new(evidence, event.time, event.pid);
         finding.tid = Some(event.tid);
         finding.doubt = known.doubt();
-        finding.context = Some(ContextRef { id: 0, handle });
+        finding.context = Some(ContextRef { id: ContextId::UNKNOWN, handle });
         self.find(finding, handle.0, syscall as u64);
         true
     }

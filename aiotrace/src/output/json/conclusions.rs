@@ -178,7 +178,7 @@ pub(super) fn subject(paths: &mut Paths, pid: u32, time: u64, it: &Subject) -> S
 }
 
 pub(super) fn context(it: ContextRef) -> ContextObject {
-    ContextObject { id: it.id, ctx: Hex(it.handle.0) }
+    ContextObject { id: it.id.0, ctx: Hex(it.handle.0) }
 }
 
 fn wait(it: &Wait) -> WaitRow {
@@ -243,7 +243,7 @@ fn sums(it: &Sums) -> SumsObject {
 
 fn context_row(it: &report::Row) -> ContextRow {
     ContextRow {
-        id: it.context.id,
+        id: it.context.id.0,
         ctx: Hex(it.context.handle.0),
         contexts: it.contexts,
         pid: it.pid,
