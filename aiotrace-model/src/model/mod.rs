@@ -76,6 +76,7 @@ use crate::{
     bounded,
     counted::Counted,
     event::{self, Behind, Body, Event, Handle, SpaceId},
+    opcode::Opcode,
 };
 
 /// Most contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
@@ -163,7 +164,7 @@ pub struct Model {
     names: Map<u32, Vec<u8>>,
     /// Number of io_submit calls by process.
     submits: Map<u32, u64>,
-    kinds: Map<(u32, u32, u16), Kind>,
+    kinds: Map<(u32, u32, Opcode), Kind>,
     /// Completions that a fault made fail before it was known whose they are: by address space, iocb and data.
     unnamed: Map<(SpaceId, u64, u64), ()>,
     findings: Findings,

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     errno::returned::{EAGAIN, EFAULT, EINPROGRESS, EINTR, EINVAL},
     event::{Address, Args, Call, Event, Handle, Iocb, SpaceId, Syscall},
-    opcode,
+    opcode::{self, Opcode},
 };
 
 /// From this errno on, errnos are the kernel's own: the call starts again, or gives EINTR.
@@ -190,7 +190,8 @@ impl Model {
     fn tell_refusal(&mut self, finding: Finding, syscall: Syscall) {
         let Evidence::RefusedCalls(RefusedCalls { ret, .. }) = finding.evidence else { return };
         // What one descriptor is refused for says nothing about another.
-        let of = finding.request.map_or(0, |it| u64::from(it.fd) << 24 | u64::from(it.opcode) << 8);
+        let of =
+            finding.request.map_or(0, |it| u64::from(it.fd) << 24 | u64::from(it.opcode.0) << 8);
         let which = of | syscall as u64;
         let iovecs = finding.iovecs.filter(|_| matches!(ret, EINVAL | EFAULT));
         match iovecs {
@@ -313,7 +314,7 @@ fn subject(iocb: &Iocb) -> Option<Subject> {
 fn iovecs(call: &Call) -> Option<(Address, u64)> {
     let Args::Submit { iocbs, .. } = &call.args else { return None };
     let iocb = iocbs.first()?.as_ref()?.value.filter(|_| !call.compat)?;
-    opcode::is_vectored(iocb.opcode).then_some((Address(iocb.buf), iocb.nbytes))
+    opcode::is_vectored(Opcode::of(&iocb)).then_some((Address(iocb.buf), iocb.nbytes))
 }
 
 /// The call in words, with those arguments that are not in the request.

@@ -14,6 +14,7 @@ use crate::{
     any_order::AnyOrder as _,
     counted::Counted,
     event::{Gone, Handle, How, SpaceId},
+    opcode::Opcode,
 };
 
 /// Most contexts with a row of their own; the others share a row.
@@ -205,7 +206,7 @@ pub struct KindRow {
     /// Descriptor.
     pub fd: u32,
     /// `IOCB_CMD_*`.
-    pub opcode: u16,
+    pub opcode: Opcode,
     /// Requests that completed.
     pub done: Done,
     /// Requests that io_submit did not accept, without those that a fault rule refused.

@@ -9,7 +9,7 @@
 
 use super::Basis;
 use crate::{
-    opcode::{POLL},
+    opcode::{Opcode, POLL},
     any_order::AnyOrder as _,
     errno::returned::{EINTR},
     event::{Args, Call, Event, Handle, Iocb},
@@ -178,7 +178,7 @@ impl Model {
             return;
         }
         // A poll pends by design, and a program that waits for one could wait for others, too.
-        let is_one = nr == 1 && first.and_then(|it| it.value).is_some_and(|it| it.opcode != POLL);
+        let is_one = nr == 1 && first.and_then(|it| it.value).is_some_and(|it| Opcode::of(&it) != POLL);
         let has_room = self.turns.len() < MOST_OPEN;
         match call.entered.filter(|_| is_one && has_room && delivered(call.fault).is_none()) {
             Some(entered) => context.turns.submitted(event, entered, is_inline),

@@ -84,7 +84,7 @@ impl<W: Write> Json<W> {
             pid: it.pid,
             process: escaped(&it.process),
             fd: it.fd as i32,
-            opcode: it.opcode,
+            opcode: it.opcode.0,
             op: opcode_name(it.opcode).map(Cow::from),
             requests: it.done.requests,
             bytes: it.done.bytes,
@@ -168,7 +168,7 @@ fn function(it: &Named) -> FunctionObject {
 pub(super) fn subject(paths: &mut Paths, pid: u32, time: u64, it: &Subject) -> SubjectObject {
     SubjectObject {
         iocb: Hex(it.iocb),
-        opcode: it.opcode,
+        opcode: it.opcode.0,
         op: opcode_name(it.opcode).map(Cow::from),
         fd: it.fd as i32,
         path_now: paths.now(pid, it.fd, time).map(escaped),
