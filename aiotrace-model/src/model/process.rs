@@ -2,21 +2,21 @@
 //! children of vfork share it.
 
 mod places;
+mod short;
 
 use std::collections::VecDeque;
 
-pub use self::places::Places;
+use self::short::MOST_OWED;
+pub use self::{places::Places, short::Short};
 use super::{
     Doubt, Map,
     appends::Appends,
-    finding::{ContextId, ContextRef, Subject},
+    finding::{ContextId, ContextRef},
     findings::reads_past_end::Rows,
     inline::Files,
-    owed::{Done, Owed, Place, does, is_vague, reach},
+    owed::{Owed, is_vague},
     polls::Polls,
-    ranges::Ranges,
     requests::Request,
-    unseen::Unseen,
 };
 use crate::event::{Handle, Synchronous, Ways};
 
@@ -26,8 +26,6 @@ const MOST_DESTROYED: usize = 4096;
 const MOST_MOVED: usize = 1024;
 /// Short submits that wait for their rest.
 const MOST_SHORT: usize = 64;
-/// Most requests kept of one short submit.
-const MOST_OWED: usize = 1024;
 /// Most requests kept of all short submits of an address space.
 const MOST_OWED_IN_ALL: usize = 4 * MOST_OWED;
 /// Most cancelled iocbs remembered.
@@ -106,139 +104,6 @@ pub struct Released {
     pub doubt: Option<Doubt>,
 }
 
-/// A short submit, and its requests that are still to be done.
-#[derive(Debug)]
-pub struct Short {
-    /// When the call returned.
-    pub time: u64,
-    /// The thread.
-    pub tid: u32,
-    /// The process.
-    pub pid: u32,
-    /// The context.
-    pub context: ContextRef,
-    /// How many requests it was given.
-    pub given: u64,
-    /// How many of them were accepted.
-    pub accepted: u64,
-    /// When the watch over synchronous calls ended: the process made calls for long without doing the rest.
-    pub watched: Option<u64>,
-    /// The context has ended: so another context may take the rest.
-    is_orphan: bool,
-    /// A request was submitted that could not be read: it may have been the rest.
-    unread: bool,
-    /// There were more requests than are kept.
-    is_cut: bool,
-    /// The requests that were not accepted; `None`: submitted again, or done in another way.
-    rest: Vec<Option<Owed>>,
-    /// How many requests are left.
-    left: usize,
-    /// What may do them without being seen.
-    unseen: Unseen,
-    /// The indices of requests by what they do. Some of them may be done by now.
-    places: Map<Place, Vec<usize>>,
-    /// The indices of requests by the range that they read or write. Some of them may be done by now.
-    ranges: Ranges<usize>,
-}
-
-impl Short {
-    /// How many requests are left.
-    pub fn left(&self) -> usize {
-        self.left
-    }
-
-    /// Takes a request that may be one of the rest. `is_accepted`: io_submit accepted it.
-    fn submitted(&mut self, context: ContextId, request: &Request, is_accepted: bool) {
-        let is_other = context != self.context.id && !self.is_orphan;
-        let place = Place::of(request).map(|it| match it.lesser() {
-            // An fsync does what an fdsync does, too.
-            Some(lesser) if !self.places.contains_key(&it) => lesser,
-            _ => it,
-        });
-        let mut same = place.and_then(|it| self.places.get_mut(&it));
-        if is_other && let Some(same) = &same {
-            let all = same.iter().filter_map(|it| Some((*it, self.rest.get(*it)?.as_ref()?)));
-            // Of several equal requests, each time another one.
-            let which = all.min_by_key(|(_, owed)| owed.why().is_some()).map(|it| it.0);
-            if let Some(index) = which
-                && let Some(Some(owed)) = self.rest.get_mut(index)
-            {
-                owed.doubt = Some(Doubt::OtherContext);
-            }
-            return;
-        }
-        while let Some(index) = same.as_mut().and_then(|it| it.pop()) {
-            if let Some(Some(owed)) = self.rest.get_mut(index)
-                && owed.is_doubtful()
-            {
-                return;
-            }
-            if self.rest.get_mut(index).and_then(Option::take).is_some() {
-                self.left -= 1;
-                return;
-            }
-        }
-        if is_accepted && does(request).is_some() {
-            self.covered(request, |owed| {
-                let doubt = is_other.then_some(Doubt::OtherContext);
-                let is_same = Place::of(&owed.request) == place;
-                if is_same { Done::Not } else { owed.covered_by(request, doubt) }
-            });
-        }
-    }
-
-    /// Takes a completion of a request that was submitted later.
-    fn completed(&mut self, request: &Request, res: i64) {
-        self.covered(request, |owed| owed.completed(request, res).unwrap_or(Done::Not));
-    }
-
-    /// Applies another request to those that it may overlap.
-    fn covered(&mut self, by: &Request, mut how: impl FnMut(&mut Owed) -> Done) {
-        for index in self.ranges.over(reach(by)) {
-            let Some(slot) = self.rest.get_mut(index) else { continue };
-            if slot.as_mut().is_some_and(|it| how(it) == Done::All) {
-                *slot = None;
-                self.left -= 1;
-            }
-        }
-    }
-
-    fn synchronous(&mut self, call: &Synchronous, is_of_child: bool) {
-        for slot in &mut self.rest {
-            let done = slot.as_mut().map(|it| match is_of_child {
-                true => it.done_by_child(call),
-                false => it.done_by(call),
-            });
-            if done == Some(Done::All) {
-                *slot = None;
-                self.left -= 1;
-            }
-        }
-    }
-
-    /// What was dropped: the number of requests, the first one, and why that is unsure, if it is. If some requests
-    /// are in doubt, only the others count.
-    pub fn dropped(&self) -> (usize, Option<Subject>, Option<Doubt>) {
-        let is_certain = !self.unread && !self.is_cut;
-        let unseen = |it: &Owed| self.unseen.why(&it.request);
-        let is_dropped = |it: &&Owed| it.why().is_none() && unseen(it).is_none() && is_certain;
-        let certain = || self.rest.iter().flatten().filter(is_dropped);
-        let first = |mut all: Box<dyn Iterator<Item = &Owed> + '_>| all.find_map(Owed::subject);
-        match certain().count() {
-            0 => {
-                let all = || self.rest.iter().flatten();
-                let unread = self.unread.then_some(Doubt::Unread);
-                let doubt = unread
-                    .or(self.is_cut.then_some(Doubt::TooMany))
-                    .or_else(|| all().find_map(Owed::why))
-                    .or_else(|| all().find_map(unseen));
-                (self.left, first(Box::new(all())), doubt)
-            }
-            count => (count, first(Box::new(certain())), None),
-        }
-    }
-}
-
 impl Space {
     /// Why everything about this address space is unsure, if it is.
     pub fn doubt(&self) -> Option<Doubt> {
@@ -288,54 +153,20 @@ impl Space {
         rest: impl Iterator<Item = Request>,
         watches: bool,
     ) -> Vec<Short> {
-        let mut rest = rest.map(|it| Some(Owed::new(it)));
-        let kept: Vec<Option<Owed>> = rest.by_ref().take(MOST_OWED).collect();
-        let (rest, is_cut) = (kept, rest.next().is_some());
-        if rest.is_empty() {
+        let of = (time, (pid, tid), context, (given, accepted));
+        let Some(short) = Short::new(of, rest, watches) else {
             // None of the requests could be read, so nothing can be said about them.
             return Vec::new();
-        }
-        let mut places: Map<Place, Vec<usize>> = Map::default();
-        // Of equal requests, the first is at the end of the list, where it is taken first.
-        for (index, owed) in rest.iter().enumerate().rev() {
-            if let Some(place) = owed.as_ref().and_then(|it| Place::of(&it.request)) {
-                places.entry(place).or_default().push(index);
-            }
-        }
-        let mut ranges = Ranges::default();
-        for (index, owed) in rest.iter().enumerate() {
-            if let Some((_, range)) = owed.as_ref().and_then(Owed::span) {
-                ranges.insert(range, index);
-            }
-        }
-        let left = rest.len();
-        let all = rest.iter().flatten().map(|it| &it.request);
-        let unseen = if watches { Unseen::new(time, all) } else { Unseen::default() };
+        };
         // The oldest short submits are given up.
-        let mut sum = left;
+        let mut sum = short.kept();
         let has_room = |it: &&Short| {
-            sum += it.rest.len();
+            sum += it.kept();
             sum <= MOST_OWED_IN_ALL
         };
         let room = self.short.iter().take_while(has_room).count();
         let given_up = self.short.split_off(room.min(MOST_SHORT - 1));
-        self.short.push_front(Short {
-            time,
-            tid,
-            pid,
-            context,
-            given,
-            accepted,
-            watched: None,
-            is_orphan: false,
-            unread: false,
-            is_cut,
-            rest,
-            left,
-            unseen,
-            places,
-            ranges,
-        });
+        self.short.push_front(short);
         given_up.into()
     }
 
