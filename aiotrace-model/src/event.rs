@@ -1,27 +1,30 @@
 //! The decoded event: what every source yields and every output shows.
 
+mod args;
 mod file;
 mod looked;
 mod names;
 mod process;
+mod ring;
 mod site;
 mod stack;
 mod vectors;
 
 pub use aiotrace_common::abi::{IoEvent, Syscall, Timespec};
-use aiotrace_common::{abi, fault::effect, synchronous};
+use aiotrace_common::{fault::effect, synchronous};
 use serde::{Deserialize, Serialize};
 
 pub use self::{
+    args::{Args, Iocb, Sigset},
     file::{Alignment, AlignmentSource, File, FileKind, Open},
     looked::{Holder, Limit, Looked, Others, RingFound, Thread, User, Waits, Ways},
     names::{IOCB_FLAGS, POLL_EVENTS, RW_FLAGS, errno_name, opcode_name},
-    process::{Change, ExitStatus, Process},
+    process::{Change, ExitStatus, Process, SpaceId},
+    ring::Ring,
     site::{SiteId, Step},
     stack::{Frame, Module, ModuleId, Place, Stack},
     vectors::{Vector, Vectors},
 };
-use crate::bounded;
 
 /// One fact, in the order in which things happened.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,166 +232,6 @@ pub enum Why {
     Reported,
 }
 
-/// A call's arguments and what they point to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Args {
-    /// io_setup
-    Setup {
-        /// Requests asked for.
-        nr_events: u32,
-        /// Where the handle is stored.
-        ctxp: Address,
-        /// What is stored there when the call returns, if it could be read.
-        stored: Option<Handle>,
-    },
-    /// io_destroy
-    Destroy {
-        /// The context.
-        ctx: Handle,
-    },
-    /// io_submit
-    Submit {
-        /// The context.
-        ctx: Handle,
-        /// Number of pointers, as the program gave it.
-        nr: i64,
-        /// The array of pointers.
-        iocbpp: Address,
-        /// The iocbs, in order; `None` where the record of them was lost or not yet made.
-        #[serde(deserialize_with = "bounded::items")]
-        iocbs: Vec<Option<Iocb>>,
-        /// How many more iocbs there were.
-        truncated: u64,
-    },
-    /// io_getevents and io_pgetevents
-    Getevents {
-        /// [`Syscall::Getevents`] or [`Syscall::Pgetevents`]
-        syscall: Syscall,
-        /// The context.
-        ctx: Handle,
-        /// How many events the program wants at least.
-        min_nr: i64,
-        /// For how many events there is room.
-        nr: i64,
-        /// Where the events are stored.
-        events: Address,
-        /// The timeout argument.
-        timeout: Address,
-        /// What it holds, if it could be read.
-        timeout_value: Option<Timespec>,
-        /// io_pgetevents: the last argument.
-        sigset: Address,
-        /// What it holds, if it could be read.
-        sigset_value: Option<Sigset>,
-        /// The events returned; `None` where they could not be read.
-        #[serde(deserialize_with = "bounded::items")]
-        list: Vec<Option<IoEvent>>,
-        /// How many more events there were.
-        truncated: u64,
-        /// The indices of events that a fault rule changed, from 0.
-        #[serde(deserialize_with = "bounded::items")]
-        changed: Vec<u32>,
-    },
-    /// io_cancel
-    Cancel {
-        /// The context.
-        ctx: Handle,
-        /// The iocb's address.
-        iocb: Address,
-        /// Unused by the kernel.
-        result: Address,
-        /// The iocb, if it could be read.
-        value: Option<abi::Iocb>,
-    },
-}
-
-impl Args {
-    /// The system call that these arguments belong to.
-    pub fn syscall(&self) -> Syscall {
-        match self {
-            Self::Setup { .. } => Syscall::Setup,
-            Self::Destroy { .. } => Syscall::Destroy,
-            Self::Submit { .. } => Syscall::Submit,
-            Self::Getevents { syscall, .. } => *syscall,
-            Self::Cancel { .. } => Syscall::Cancel,
-        }
-    }
-
-    /// On which context; 0 of io_setup, which needs none.
-    pub fn handle(&self) -> Handle {
-        match self {
-            Self::Setup { .. } => Handle(0),
-            Self::Destroy { ctx }
-            | Self::Submit { ctx, .. }
-            | Self::Getevents { ctx, .. }
-            | Self::Cancel { ctx, .. } => *ctx,
-        }
-    }
-}
-
-/// One iocb of an io_submit.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Iocb {
-    /// Its address, if the pointer could be read.
-    pub address: Option<Address>,
-    /// Its content, if it could be read.
-    pub value: Option<abi::Iocb>,
-    /// It could be read only when the call returned.
-    pub read_late: bool,
-    /// The iovecs of a vectored request. Read only while fault rules are armed, and if there are not too many.
-    #[serde(default)]
-    pub vectors: Option<Vectors>,
-}
-
-/// `struct __aio_sigset` of io_pgetevents.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Sigset {
-    /// Where the mask is; 0 for none.
-    pub address: Address,
-    /// Its size in bytes.
-    pub size: u64,
-    /// The mask, if it could be read: bit n-1 is signal n.
-    pub mask: Option<u64>,
-}
-
-/// A ring at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Ring {
-    /// Next entry to reap.
-    pub head: u32,
-    /// Next entry to be written.
-    pub tail: u32,
-    /// Number of entries.
-    pub nr: u32,
-}
-
-impl Ring {
-    /// Completed and not yet reaped.
-    pub fn unreaped(self) -> u32 {
-        // A program can write any number into its ring.
-        if self.nr == 0 || self.head >= self.nr || self.tail >= self.nr {
-            return 0;
-        }
-        abi::RingHeader::distance(self.head, self.tail, self.nr)
-    }
-
-    /// As it would be without the last entries, so many of them.
-    pub fn without(self, last: u32) -> Self {
-        if self.nr == 0 || self.tail >= self.nr {
-            return self;
-        }
-        let last = last % self.nr;
-        let tail = self.tail.checked_sub(last).unwrap_or(self.nr - (last - self.tail.min(last)));
-        Self { tail, ..self }
-    }
-}
-
-impl From<abi::RingHeader> for Ring {
-    fn from(it: abi::RingHeader) -> Self {
-        Self { head: it.head, tail: it.tail, nr: it.nr }
-    }
-}
-
 /// A request completed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Completion {
@@ -480,20 +323,4 @@ pub struct Adopted {
     pub charge: Option<u32>,
     /// Its requests in flight at that moment, if that could be read.
     pub in_flight: Option<u32>,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn unreaped_counts_around_the_end_of_the_ring() {
-        assert_eq!(Ring { head: 120, tail: 4, nr: 127 }.unreaped(), 11);
-        assert_eq!(Ring { head: 5, tail: 5, nr: 127 }.unreaped(), 0);
-        assert_eq!(Ring { head: 999, tail: 5, nr: 127 }.unreaped(), 0);
-        let ring = |tail, nr| Ring { head: 0, tail, nr };
-        assert_eq!([0, 3, 4].map(|last| ring(3, 9).without(last).tail), [3, 0, 8]);
-        assert_eq!(ring(u32::MAX - 1, u32::MAX).without(7).tail, u32::MAX - 8);
-        assert_eq!(ring(5, 0).without(7), ring(5, 0));
-    }
 }

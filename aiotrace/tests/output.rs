@@ -15,7 +15,7 @@ use aiotrace::{
     event::{
         Address, Adopted, Args, Body, Call, Change, Changed, Completion, Effect, Entry, Event,
         ExitStatus, Fault, Gone, Handle, How, IoEvent, Iocb, Looked, Moved, Process, Refused, Ring,
-        Sigset, Syscall, Timespec, Unfinished, Ways, Why,
+        Sigset, SpaceId, Syscall, Timespec, Unfinished, Ways, Why,
     },
     model::{Model, Rules, Settings, Thresholds},
     output::{
@@ -62,7 +62,7 @@ fn process(change: Change) -> Body {
         name: b"fio\x1b[2J".to_vec(),
         thread_name: b"fio".to_vec(),
         started: Some(5),
-        space: Some(0xabc),
+        space: Some(SpaceId(0xabc)),
         change,
     })
 }

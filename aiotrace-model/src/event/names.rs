@@ -1,6 +1,6 @@
 //! The kernel's names of errnos, operations and flags.
 
-use crate::opcode;
+use crate::opcode::{self, Opcode};
 
 /// The kernel's own codes for "make the call again", which a program never sees (include/linux/errno.h).
 const RESTART: [(i64, &str); 4] = [
@@ -22,14 +22,14 @@ pub fn errno_name(ret: i64) -> Option<&'static str> {
 }
 
 /// The lower-case name of an `IOCB_CMD_*`.
-pub fn opcode_name(opcode: u16) -> Option<&'static str> {
+pub fn opcode_name(opcode: Opcode) -> Option<&'static str> {
     Some(match opcode {
         opcode::PREAD => "pread",
         opcode::PWRITE => "pwrite",
         opcode::FSYNC => "fsync",
         opcode::FDSYNC => "fdsync",
         opcode::POLL => "poll",
-        6 => "noop",
+        opcode::NOOP => "noop",
         opcode::PREADV => "preadv",
         opcode::PWRITEV => "pwritev",
         _ => return None,

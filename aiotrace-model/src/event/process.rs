@@ -4,6 +4,11 @@ use serde::{Deserialize, Serialize};
 
 use crate::bounded;
 
+/// The number of an address space: processes that share one have it in common. The kernel's address of it stays unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, Hash, PartialOrd, Ord)]
+#[serde(transparent)]
+pub struct SpaceId(pub u64);
+
 /// A process changed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Process {
@@ -15,9 +20,9 @@ pub struct Process {
     pub thread_name: Vec<u8>,
     /// When the process started, nanoseconds of CLOCK_BOOTTIME, if known.
     pub started: Option<u64>,
-    /// A number that processes have in common if they share an address space, if known; of a fork, that of the child. (One
-    /// that is not traced, and that its parent waits for, as with vfork(2), has none.)
-    pub space: Option<u64>,
+    /// The address space, if known; of a fork, that of the child. (One that is not traced, and that its parent waits for, as
+    /// with vfork(2), has none.)
+    pub space: Option<SpaceId>,
     /// What changed.
     pub change: Change,
 }

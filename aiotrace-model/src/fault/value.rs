@@ -4,6 +4,7 @@ use super::{mistake::Mistake, piece::Piece, words::did_you_mean};
 use crate::{
     errno,
     event::{SiteId, opcode_name},
+    opcode::Opcode,
     words,
 };
 
@@ -175,7 +176,7 @@ const BOTH: [(&str, u32); 2] = [("read", 1 | 1 << 7), ("write", 1 << 1 | 1 << 8)
 
 /// The opcodes that the kernel knows (it refuses a noop), with their names.
 fn known_operations() -> [(u16, &'static str); 7] {
-    [0, 1, 2, 3, 5, 7, 8].map(|code| (code, opcode_name(code).unwrap_or_default()))
+    [0, 1, 2, 3, 5, 7, 8].map(|code| (code, opcode_name(Opcode(code)).unwrap_or_default()))
 }
 
 /// What may stand in `op=`.

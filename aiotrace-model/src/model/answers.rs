@@ -106,7 +106,7 @@ impl Model {
         (destroying, awaited): (bool, Option<i64>),
     ) {
         let time = event.time;
-        let key = (self.space(event.pid), ctx.0);
+        let key = (self.space(event.pid), ctx);
         // Another context has the handle, and no thread destroys this one: so its ring was unmapped.
         let heir = self.contexts.get(&key).map(|it| it.since);
         let strayed = self.spaces.get(&key.0).and_then(|it| it.strayed);

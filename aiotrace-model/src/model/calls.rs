@@ -1,12 +1,12 @@
 //! What the model learns from each call.
 
-use super::{Context, Doubt, MOST_NAMES, MOST_REQUESTS, Model, Subject};
+use super::{Context, ContextId, Doubt, MOST_NAMES, MOST_REQUESTS, Model, Subject};
 use aiotrace_common::abi::RingHeader;
 
 use crate::{
     any_order::AnyOrder as _,
     errno::returned::{EAGAIN, EINPROGRESS, EINVAL},
-    event::{Args, Call, Entry, Event, Handle, Iocb, Moved, Refused, Ring, opcode_name},
+    event::{Args, Call, Entry, Event, Handle, Iocb, Moved, Refused, Ring, SpaceId, opcode_name},
     model::{
         Question,
         process::Space,
@@ -35,7 +35,7 @@ impl Model {
         if call.entry == Entry::Denied && !is_injected {
             return self.denied(event, call);
         }
-        let key = (self.space(event.pid), call.args.handle().0);
+        let key = (self.space(event.pid), call.args.handle());
         if (call.ret >= 0 || call.ret == EINPROGRESS) && !is_injected {
             self.is_no_leak(key, call.began(event));
         }
@@ -51,8 +51,8 @@ impl Model {
                 if call.ret == 0 {
                     // If it began before the attach, it may have ended any of these contexts.
                     let began = call.entered.unwrap_or(0);
-                    self.excuse_refusals((self.space(event.pid), ctx.0), began);
-                    self.destroyed((self.space(event.pid), ctx.0), Some((call, event.time)));
+                    self.excuse_refusals((self.space(event.pid), *ctx), began);
+                    self.destroyed((self.space(event.pid), *ctx), Some((call, event.time)));
                 }
                 *ctx
             }
@@ -81,7 +81,7 @@ impl Model {
                 *ctx
             }
         };
-        self.reaped_by_hand((self.space(event.pid), handle.0));
+        self.reaped_by_hand((self.space(event.pid), handle));
         if call.ret < 0 && !is_injected {
             let is_explained = call.ret == EINVAL && self.used_after_destroy(event, call, handle);
             self.refused_call(event, call, is_explained);
@@ -106,10 +106,10 @@ impl Model {
     /// unknown is older than the trace, or the call that made it was lost.
     fn used(&mut self, event: &Event, call: &Call, ctx: Handle) -> Option<&mut Context> {
         let space = self.space(event.pid);
-        let key = (space, ctx.0);
+        let key = (space, ctx);
         let began = call.began(event);
         let is_known = self.contexts.contains_key(&key);
-        let destroyed = self.spaces.get(&space).and_then(|it| it.when_destroyed(ctx.0));
+        let destroyed = self.spaces.get(&space).and_then(|it| it.when_destroyed(ctx));
         let context = match (is_known, destroyed) {
             (true, _) => self.context_when_mut((event.pid, ctx), began)?,
             (false, Some(destroyed)) if began <= destroyed => return None,
@@ -133,7 +133,7 @@ impl Model {
         Some(context)
     }
 
-    fn strayed(&mut self, space: u64, time: u64) {
+    fn strayed(&mut self, space: SpaceId, time: u64) {
         let space = self.spaces.entry(space).or_default();
         if !space.lost {
             space.strayed = space.strayed.max(Some(time));
@@ -142,7 +142,7 @@ impl Model {
 
     /// A call succeeded on a handle that no io_setup was seen to make. If nothing was lost, mremap(2) has moved a
     /// ring there unseen: returns the handle that it had, if only one is possible.
-    fn where_from(&self, space: u64, call: &Call) -> Option<Handle> {
+    fn where_from(&self, space: SpaceId, call: &Call) -> Option<Handle> {
         let known = self.spaces.get(&space).filter(|it| !it.lost)?;
         let nr = call.ring.map(|it| it.nr);
         let may_be = |it: &&Context| {
@@ -309,7 +309,8 @@ impl Model {
         entered: u64,
     ) {
         let space = self.space(event.pid);
-        let context = self.context_when((event.pid, ctx), began).map_or(0, |it| it.name.id);
+        let context =
+            self.context_when((event.pid, ctx), began).map_or(ContextId::UNKNOWN, |it| it.name.id);
         let Some(space) = self.spaces.get_mut(&space).filter(|it| it.has_short()) else { return };
         let is_read = |it: &Option<Iocb>| it.as_ref().is_some_and(|it| it.value.is_some());
         let unread = !iocbs.iter().all(is_read);

@@ -15,7 +15,7 @@ use aiotrace_common::abi;
 use crate::{
     errno::returned::{EBADF, EFAULT, EINVAL, EOPNOTSUPP, EPERM},
     event::{Args, Handle, Iocb, RW_FLAGS},
-    opcode::{self, FDSYNC, FSYNC, POLL, PREAD, PREADV, PWRITE, PWRITEV},
+    opcode::{self, FDSYNC, FSYNC, NOOP, Opcode, POLL, PREAD, PREADV, PWRITE, PWRITEV},
 };
 
 const RESFD: u32 = 1;
@@ -104,7 +104,7 @@ fn iocb_causes(iocb: &Iocb, ret: i64) -> Vec<String> {
             } else {
                 String::new()
             };
-            let mode = match it.opcode {
+            let mode = match Opcode::of(it) {
                 PREAD | PREADV => ", or not open for reading",
                 PWRITE | PWRITEV => ", or not open for writing",
                 _ => ", or open with O_PATH",
@@ -134,8 +134,9 @@ fn out_of_reach(iocb: &Iocb, ctx: Handle) -> Option<String> {
     let key = format!("{at}'s aio_key cannot be written");
     let buf = it.buf;
     let end = buf.saturating_add(it.nbytes.min(i32::MAX as u64));
-    let is_used = matches!((it.opcode, it.nbytes), (PREAD | PWRITE, _) | (PREADV | PWRITEV, 1..));
-    Some(match it.opcode {
+    let is_used =
+        matches!((Opcode::of(it), it.nbytes), (PREAD | PWRITE, _) | (PREADV | PWRITEV, 1..));
+    Some(match Opcode::of(it) {
         _ if is_used && buf & KERNEL == KERNEL => {
             format!("aio_buf, {buf:#x}, is an address of the kernel, and not of the program")
         }
@@ -175,7 +176,7 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
         let verb = if set.len() == 1 { "is" } else { "are" };
         (!set.is_empty()).then(|| format!("{} {verb} set, and {what} takes none", listed(&set)))
     };
-    match it.opcode {
+    match Opcode::of(it) {
         FSYNC => causes.extend(set(&fields, "fsync")),
         FDSYNC => causes.extend(set(&fields, "fdsync")),
         POLL => {
@@ -192,11 +193,11 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
             causes.extend(said(&[
                 (it.offset < 0, "aio_offset is negative"),
                 (
-                    matches!(it.opcode, PREAD | PWRITE) && ends_beyond_all_files(it),
+                    matches!(Opcode::of(it), PREAD | PWRITE) && ends_beyond_all_files(it),
                     "aio_offset + aio_nbytes is more than 2^63 - 1, where the largest file ends",
                 ),
                 (
-                    opcode::is_vectored(it.opcode) && it.nbytes > MOST_IOVECS,
+                    opcode::is_vectored(Opcode::of(it)) && it.nbytes > MOST_IOVECS,
                     "aio_nbytes, the number of iovecs, is more than 1024 (UIO_MAXIOV)",
                 ),
                 (
@@ -205,7 +206,7 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
                 ),
             ]));
         }
-        6 => causes.push("IOCB_CMD_NOOP (6) is not an operation of the kernel".to_owned()),
+        NOOP => causes.push("IOCB_CMD_NOOP (6) is not an operation of the kernel".to_owned()),
         other => causes.push(format!("there is no operation {other}")),
     }
     causes
@@ -215,8 +216,8 @@ fn invalid(it: &abi::Iocb) -> Vec<String> {
 pub const UNMAPPED: &str = "its ring was unmapped, and not destroyed";
 
 /// Likewise: the kernel knows the context by its new place only.
-pub fn moved(to: u64) -> String {
-    format!("its ring was moved with mremap(2): its handle is {to:#x} now")
+pub fn moved(to: Handle) -> String {
+    format!("its ring was moved with mremap(2): its handle is {:#x} now", to.0)
 }
 
 /// A possible reason when the arguments are in order and the context exists. (Of vectors the iovecs are shown as well.)
@@ -255,7 +256,7 @@ fn of_iocb(args: &Args) -> Option<String> {
     let Args::Submit { iocbs, .. } = args else { return None };
     let it = iocbs.first()?.as_ref()?.value?;
     let fd = it.fildes as i32;
-    let which = match it.opcode {
+    let which = match Opcode::of(&it) {
         PREAD => Some(format!("fd {fd} cannot be read by AIO, as a directory cannot")),
         PWRITE => Some(format!("fd {fd} cannot be written by AIO")),
         FSYNC | FDSYNC => {

@@ -12,7 +12,7 @@ use crate::{
     errno::returned::{EAGAIN, EINVAL},
     event::{Completion, Event, Handle, IoEvent, Iocb},
     model::Finding,
-    opcode::{PREAD, PREADV, PWRITE, PWRITEV},
+    opcode::{Opcode, PREAD, PREADV, PWRITE, PWRITEV},
 };
 
 const RWF_NOWAIT: u32 = 8;
@@ -25,7 +25,7 @@ impl Model {
             return;
         }
         let space = self.space(event.pid);
-        let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
+        let Some(context) = self.contexts.get_mut(&(space, ctx)) else { return };
         let Some(mut io_event) = completion.event else {
             let after = completion.since.unwrap_or(event.time);
             context.requests.complete_unread(after, event.time);
@@ -57,7 +57,7 @@ impl Model {
         let space = self.space(event.pid);
         self.faults.given(space, list);
         for it in list.iter().flatten() {
-            let Some(context) = self.contexts.get_mut(&(space, ctx.0)) else { return };
+            let Some(context) = self.contexts.get_mut(&(space, ctx)) else { return };
             if context.requests.hidden() == 0 {
                 // Its completion came as an event before.
                 self.faults.was_given(space, it);
@@ -128,7 +128,7 @@ impl Model {
             let end = (request.offset.max(0) as u64).saturating_add(event.res as u64);
             let beyond = (opcode == PREAD).then_some(end);
             let needs = Needs::Storage { fd: request.fd, beyond };
-            self.find_if(needs, finding, u64::from(request.fd), u64::from(opcode));
+            self.find_if(needs, finding, u64::from(request.fd), opcode.0.into());
         }
     }
 
@@ -147,13 +147,13 @@ impl Model {
         iocbs: impl Iterator<Item = &'a Option<Iocb>>,
     ) {
         for value in iocbs.filter_map(|it| it.as_ref()?.value) {
-            if let Some(kind) = self.kind(pid, value.fildes, value.opcode) {
+            if let Some(kind) = self.kind(pid, value.fildes, Opcode::of(&value)) {
                 kind.refused += 1;
             }
         }
     }
 
-    pub(super) fn kind(&mut self, pid: u32, fd: u32, opcode: u16) -> Option<&mut Kind> {
+    pub(super) fn kind(&mut self, pid: u32, fd: u32, opcode: Opcode) -> Option<&mut Kind> {
         let key = (pid, fd, opcode);
         if self.kinds.len() >= MOST_KINDS && !self.kinds.contains_key(&key) {
             return None;

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     any_order::AnyOrder as _,
-    event::{Call, Event, ExitStatus, Gone, Handle, How},
+    event::{Call, Event, ExitStatus, Gone, Handle, How, SpaceId},
     model::{Context, rules::delivered},
 };
 
@@ -22,24 +22,24 @@ impl Model {
         let left = (gone.how == How::Exec).then(|| self.left_by(event.pid, gone.ctx, now));
         let space = left.flatten().unwrap_or(now);
         if gone.how == How::Destroy {
-            self.is_no_leak((space, gone.ctx.0), event.time);
+            self.is_no_leak((space, gone.ctx), event.time);
         }
         let Some(context) = self.take(space, gone.ctx, event.time) else { return };
         self.spaces.entry(space).or_default().ended_at.insert(context.innermost);
         if gone.how == How::Destroy {
-            self.refusals_of_gone((space, gone.ctx.0), event.time);
-            self.spaces.entry(space).or_default().destroyed(gone.ctx.0, event.time);
+            self.refusals_of_gone((space, gone.ctx), event.time);
+            self.spaces.entry(space).or_default().destroyed(gone.ctx, event.time);
         }
         self.ended(space, context, gone, event);
     }
 
     /// The address space that a process has left by exec, found by a context that ends in it only at this event,
     /// because somebody else held that memory until then.
-    fn left_by(&self, pid: u32, ctx: Handle, now: u64) -> Option<u64> {
-        if self.contexts.contains_key(&(now, ctx.0)) {
+    fn left_by(&self, pid: u32, ctx: Handle, now: SpaceId) -> Option<SpaceId> {
+        if self.contexts.contains_key(&(now, ctx)) {
             return None;
         }
-        let is_it = |(_, it): &(&(u64, u64), &Context)| it.handle() == ctx && it.pid == pid;
+        let is_it = |(_, it): &(&(SpaceId, Handle), &Context)| it.handle() == ctx && it.pid == pid;
         let mut spaces = self.contexts.in_any_order().filter(is_it).map(|((space, _), _)| *space);
         let space = spaces.next()?;
         spaces.next().is_none().then_some(space)
@@ -47,8 +47,8 @@ impl Model {
 
     /// Takes out the context that ended. If two contexts had the handle and a probe sees the ends, it is the one that
     /// has the handle; otherwise it is the older one, whose end is known when its io_destroy returns.
-    fn take(&mut self, space: u64, ctx: Handle, time: u64) -> Option<Context> {
-        let key = (space, ctx.0);
+    fn take(&mut self, space: SpaceId, ctx: Handle, time: u64) -> Option<Context> {
+        let key = (space, ctx);
         let place = self.leaving.iter().position(|(of, _)| *of == key);
         let is_it = self.contexts.get(&key).is_some_and(|it| it.since <= time);
         match place {
@@ -60,17 +60,17 @@ impl Model {
         }
     }
 
-    fn ended(&mut self, space: u64, mut context: Context, gone: &Gone, event: &Event) {
+    fn ended(&mut self, space: SpaceId, mut context: Context, gone: &Gone, event: &Event) {
         let how = gone.how;
         if how != How::Destroy && context.has_unreaped() {
-            self.faults.leaves_unreaped(space, context.handle().0);
+            self.faults.leaves_unreaped(space, context.handle());
         }
         if let Some(known) = self.spaces.get_mut(&space) {
             known.context_ended(context.name.id);
         }
         if how == How::Destroy {
             // How long io_destroy blocked, and what was in the ring, is known only when it returns.
-            let key = (space, context.handle().0);
+            let key = (space, context.handle());
             let (gone, time) = (*gone, event.time);
             return self.ends.destroying.push(Destroying { key, context, gone, time });
         }
@@ -118,7 +118,7 @@ impl Model {
     }
 
     /// io_destroy returned, at this time; `None`: its return was not seen.
-    pub(super) fn destroyed(&mut self, key: (u64, u64), call: Option<(&Call, u64)>) {
+    pub(super) fn destroyed(&mut self, key: (SpaceId, Handle), call: Option<(&Call, u64)>) {
         let entered = call.and_then(|(call, _)| call.entered);
         let is_it = |it: &Destroying| it.key == key && entered.is_none_or(|began| it.time >= began);
         let Some(place) = self.ends.destroying.iter().position(is_it) else { return };
@@ -209,7 +209,7 @@ impl Model {
         }
     }
 
-    fn tell_released(&mut self, space: u64) {
+    fn tell_released(&mut self, space: SpaceId) {
         let released = self.spaces.get_mut(&space).and_then(|it| it.released.take());
         if let Some(released) = released {
             self.released(released);
@@ -217,7 +217,7 @@ impl Model {
     }
 
     /// Nobody uses this address space any more. (The kernel may give its address to another one.)
-    pub(super) fn close(&mut self, space: u64) {
+    pub(super) fn close(&mut self, space: SpaceId) {
         // No events of the ends of these contexts came.
         self.forget_contexts(space);
         self.tell_released(space);
@@ -226,7 +226,7 @@ impl Model {
     }
 
     /// In these address spaces no io_destroy will return any more.
-    fn end_destroying(&mut self, is_meant: impl Fn(u64) -> bool) {
+    fn end_destroying(&mut self, is_meant: impl Fn(SpaceId) -> bool) {
         let next = |model: &Self| {
             model.ends.destroying.iter().map(|it| it.key).find(|(space, _)| is_meant(*space))
         };
@@ -235,8 +235,8 @@ impl Model {
         }
     }
 
-    fn forget_contexts(&mut self, space: u64) {
-        let is_meant = |of: u64| of == space;
+    fn forget_contexts(&mut self, space: SpaceId) {
+        let is_meant = |of: SpaceId| of == space;
         self.end_destroying(is_meant);
         self.forget_lost(|(of, _)| is_meant(of));
         let left: Vec<Context> =

@@ -1,10 +1,15 @@
 //! One conclusion about the program, with its evidence.
 
+use std::fmt;
+
 use super::{
     Doubt,
     findings::{Evidence, Name, refused_calls::Iovecs},
 };
-use crate::event::{Address, Handle, Holder, Limit, Stack};
+use crate::{
+    event::{Address, Handle, Holder, Limit, Stack},
+    opcode::Opcode,
+};
 
 /// How bad a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -28,11 +33,26 @@ impl Severity {
     }
 }
 
+/// Our number of a context, counted from 1 in the order in which contexts became known. It is never used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ContextId(pub u64);
+
+impl ContextId {
+    /// Only the handle is known.
+    pub const UNKNOWN: Self = Self(0);
+}
+
+impl fmt::Display for ContextId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// A context: the number is ours and is never used again, the handle may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ContextRef {
-    /// Its number, counted from 1 in the order in which contexts became known.
-    pub id: u64,
+    /// Its number.
+    pub id: ContextId,
     /// The number by which the program knows it.
     pub handle: Handle,
 }
@@ -84,7 +104,7 @@ pub struct Subject {
     /// The iocb's address, if known.
     pub iocb: u64,
     /// `IOCB_CMD_*`.
-    pub opcode: u16,
+    pub opcode: Opcode,
     /// The descriptor.
     pub fd: u32,
     /// The offset, as the program gave it.
@@ -298,6 +318,7 @@ mod tests {
     use crate::{
         event::Syscall,
         model::findings::{refused_calls::RefusedCalls, short_io::ShortIo},
+        opcode::PREAD,
     };
 
     fn refused(syscall: Syscall, errno: i64) -> Finding {
@@ -341,7 +362,7 @@ mod tests {
     fn what_was_told_is_counted_and_what_is_worse_is_told_again() {
         let mut findings = Findings::default();
         let short = ShortIo {
-            request: Subject { iocb: 1, opcode: 0, fd: 3, offset: 0, nbytes: 8 },
+            request: Subject { iocb: 1, opcode: PREAD, fd: 3, offset: 0, nbytes: 8 },
             res: 4,
         };
         let mut finding = Finding::new(short, 1, 7);

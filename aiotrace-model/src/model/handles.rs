@@ -1,11 +1,11 @@
 //! Which context has which handle, and which one had it when a call began.
 
-use super::{Context, ContextRef, MOST_CONTEXTS, Model, cause, requests};
-use crate::event::{Adopted, Event, Handle, Moved};
+use super::{Context, ContextId, ContextRef, MOST_CONTEXTS, Model, cause, requests};
+use crate::event::{Adopted, Event, Handle, Moved, SpaceId};
 
 impl Model {
     pub(super) fn context_mut(&mut self, pid: u32, handle: Handle) -> Option<&mut Context> {
-        self.contexts.get_mut(&(self.space(pid), handle.0))
+        self.contexts.get_mut(&(self.space(pid), handle))
     }
 
     /// The context that had the handle when a call on it began: when the call returns, another context may have it.
@@ -15,7 +15,7 @@ impl Model {
         (pid, handle): (u32, Handle),
         began: u64,
     ) -> Option<&Context> {
-        let key = (self.space(pid), handle.0);
+        let key = (self.space(pid), handle);
         let it = self.contexts.get(&key)?;
         match self.left_when(key, began) {
             None => (it.held <= began).then_some(it),
@@ -28,7 +28,7 @@ impl Model {
         (pid, handle): (u32, Handle),
         began: u64,
     ) -> Option<&mut Context> {
-        let key = (self.space(pid), handle.0);
+        let key = (self.space(pid), handle);
         match self.left_when(key, began) {
             None => self.contexts.get_mut(&key).filter(|it| it.held <= began),
             Some(place) => self.leaving.get_mut(place).map(|it| &mut it.1),
@@ -36,9 +36,9 @@ impl Model {
     }
 
     /// The index of the context that had this handle at that time, if another one has it by now.
-    pub(super) fn left_when(&self, key: (u64, u64), began: u64) -> Option<usize> {
+    pub(super) fn left_when(&self, key: (SpaceId, Handle), began: u64) -> Option<usize> {
         let is_late = self.contexts.get(&key).is_some_and(|it| began < it.held);
-        let is_it = |(of, it): &((u64, u64), Context)| *of == key && it.held <= began;
+        let is_it = |(of, it): &((SpaceId, Handle), Context)| *of == key && it.held <= began;
         is_late.then(|| self.leaving.iter().rposition(is_it)).flatten()
     }
 
@@ -55,17 +55,17 @@ impl Model {
             return None;
         }
         let space = self.space(pid);
-        let name = ContextRef { id: self.next_context, handle };
+        let name = ContextRef { id: ContextId(self.next_context), handle };
         self.next_context += 1;
         let mut context = Context::new(name, pid, time);
         context.doubt = self.spaces.entry(space).or_default().doubt();
         self.give(space, context, time);
-        self.contexts.get_mut(&(space, handle.0))
+        self.contexts.get_mut(&(space, handle))
     }
 
     /// Gives the context its handle.
-    pub(super) fn give(&mut self, space: u64, mut context: Context, time: u64) {
-        let key = (space, context.handle().0);
+    pub(super) fn give(&mut self, space: SpaceId, mut context: Context, time: u64) {
+        let key = (space, context.handle());
         let destroyed = self.spaces.entry(space).or_default().given_again(key.1);
         context.held = destroyed.unwrap_or(0);
         self.forget_lost(|it| it == key);
@@ -81,7 +81,7 @@ impl Model {
 
     /// Takes out the context that has the handle. An older context gets the handle back: its ring may have been
     /// unmapped, which a look will find.
-    pub(super) fn release(&mut self, key: (u64, u64)) -> Option<Context> {
+    pub(super) fn release(&mut self, key: (SpaceId, Handle)) -> Option<Context> {
         let context = self.contexts.remove(&key)?;
         let older = self.leaving.iter().rposition(|(of, _)| *of == key);
         self.contexts.extend(older.map(|place| self.leaving.remove(place)));
@@ -103,13 +103,13 @@ impl Model {
 
     pub(super) fn moved(&mut self, event: &Event, Moved { from, to }: Moved) {
         let space = self.space(event.pid);
-        if let Some(mut context) = self.release((space, from.0)) {
+        if let Some(mut context) = self.release((space, from)) {
             context.name.handle = to;
-            self.explain_refusals((space, from.0), || cause::moved(to.0));
-            self.spaces.entry(space).or_default().moved(from.0, to.0);
+            self.explain_refusals((space, from), || cause::moved(to));
+            self.spaces.entry(space).or_default().moved(from, to);
             (context.look.unmapped, context.look.is_missing) = (None, false);
             self.give(space, context, event.time);
-            self.faults.ring_moved(space, from.0, to.0);
+            self.faults.ring_moved(space, from, to);
         }
     }
 }

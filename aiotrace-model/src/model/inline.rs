@@ -9,7 +9,7 @@ use super::{
     Doubt, Map, Model, Question, TOLD_WITHIN, finding::Finding,
     findings::inline_completion::InlineCompletion, requests::Request,
 };
-use crate::event::{Event, File, FileKind};
+use crate::event::{Event, File, FileKind, SpaceId};
 
 /// From this many io_submit calls on, it can be said how requests to a file complete.
 const ENOUGH: u64 = 16;
@@ -167,7 +167,7 @@ impl Model {
         }
     }
 
-    fn file_mut(&mut self, space: u64, fd: u32) -> Option<&mut Use> {
+    fn file_mut(&mut self, space: SpaceId, fd: u32) -> Option<&mut Use> {
         self.spaces.get_mut(&space)?.files.uses.get_mut(&fd)
     }
 

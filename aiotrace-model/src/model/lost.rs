@@ -5,6 +5,7 @@
 //! mapped there since, that word is 0: the number of the first context of the process, which so works again.
 
 use super::{Context, Doubt, Model, report::End};
+use crate::event::{Handle, SpaceId};
 
 /// Contexts that are kept in case that a call on them works.
 const MOST: usize = 64;
@@ -13,7 +14,7 @@ const MOST_REQUESTS: u64 = 256;
 
 /// A context whose ring was unmapped.
 pub(super) struct Lost {
-    pub key: (u64, u64),
+    pub key: (SpaceId, Handle),
     pub context: Context,
     /// When that was found.
     pub time: u64,
@@ -21,7 +22,7 @@ pub(super) struct Lost {
 
 impl Model {
     /// Its ring is not mapped at this time. From now on it has ended, as far as known.
-    pub(super) fn lose(&mut self, key: (u64, u64), context: Context, time: u64) {
+    pub(super) fn lose(&mut self, key: (SpaceId, Handle), context: Context, time: u64) {
         // Where another one has its handle, that one's ring is there.
         if self.contexts.contains_key(&key) || context.requests.followed() > MOST_REQUESTS {
             return self.forget(context, time, End::Leaked);
@@ -34,13 +35,13 @@ impl Model {
     }
 
     /// Whether the ring of the context with this handle was unmapped.
-    pub(super) fn is_lost(&self, key: (u64, u64)) -> bool {
+    pub(super) fn is_lost(&self, key: (SpaceId, Handle)) -> bool {
         self.lost.iter().any(|it| it.key == key)
     }
 
     /// A call with this handle has worked that began at this time. If its context was said to be lost before, it is not.
     /// (Who was in the call before that had the context, and needs its handle no more.)
-    pub(super) fn is_no_leak(&mut self, key: (u64, u64), began: u64) {
+    pub(super) fn is_no_leak(&mut self, key: (SpaceId, Handle), began: u64) {
         let is_it = |it: &Lost| it.key == key && it.time <= began;
         if let Some(place) = self.lost.iter().position(is_it)
             && !self.contexts.contains_key(&key)
@@ -62,7 +63,7 @@ impl Model {
     }
 
     /// No call on these works any more: their handle is another context's, or their process is gone.
-    pub(super) fn forget_lost(&mut self, is_meant: impl Fn((u64, u64)) -> bool) {
+    pub(super) fn forget_lost(&mut self, is_meant: impl Fn((SpaceId, Handle)) -> bool) {
         let meant: Vec<Lost> = self.lost.extract_if(.., |it| is_meant(it.key)).collect();
         for it in meant {
             self.forget(it.context, it.time, End::Leaked);

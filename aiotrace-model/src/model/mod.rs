@@ -56,7 +56,7 @@ pub use doubt::Doubt;
 use faults::Faults;
 pub use faults::MOST_FAULTS;
 use finding::Findings;
-pub use finding::{ContextRef, Finding, Severity, Subject};
+pub use finding::{ContextId, ContextRef, Finding, Severity, Subject};
 pub use findings::{Evidence, Name};
 use latency::Latency;
 pub use peak::{Bound, Peak};
@@ -75,7 +75,8 @@ use crate::{
     any_order::AnyOrder as _,
     bounded,
     counted::Counted,
-    event::{self, Behind, Body, Event, Handle},
+    event::{self, Behind, Body, Event, Handle, SpaceId},
+    opcode::Opcode,
 };
 
 /// Most contexts followed at a time; each takes some 500 bytes, and 5 KiB once it has latencies.
@@ -153,19 +154,19 @@ pub struct Model {
     /// Of which time it is told: that of the event that came last, which may be older; or `now`, if time has passed.
     moment: u64,
     next_context: u64,
-    contexts: Map<(u64, u64), Context>,
+    contexts: Map<(SpaceId, Handle), Context>,
     /// Contexts whose handle was given to another context while io_destroy still waits.
-    leaving: Vec<((u64, u64), Context)>,
+    leaving: Vec<((SpaceId, Handle), Context)>,
     /// Contexts whose ring was unmapped, in the order in which that was found.
     lost: Vec<lost::Lost>,
-    spaces: Map<u64, Space>,
-    space_of: Map<u32, u64>,
+    spaces: Map<SpaceId, Space>,
+    space_of: Map<u32, SpaceId>,
     names: Map<u32, Vec<u8>>,
     /// Number of io_submit calls by process.
     submits: Map<u32, u64>,
-    kinds: Map<(u32, u32, u16), Kind>,
+    kinds: Map<(u32, u32, Opcode), Kind>,
     /// Completions that a fault made fail before it was known whose they are: by address space, iocb and data.
-    unnamed: Map<(u64, u64, u64), ()>,
+    unnamed: Map<(SpaceId, u64, u64), ()>,
     findings: Findings,
     /// Findings that wait for an answer.
     waiting: Vec<Waiting>,
@@ -190,7 +191,7 @@ pub struct Model {
     /// Looks at who else may write to the file of a request that met a fault.
     looks_at_ways: pace::Budget,
     /// Threads that are to wait for their requests, with the contexts of these.
-    turns: Map<u32, (u64, u64)>,
+    turns: Map<u32, (SpaceId, Handle)>,
     pollers: findings::busy_reaping::Pollers,
     suspects: findings::endless_wait::Suspects,
     /// Files that wait until it can be judged how their requests complete, as process and descriptor.
@@ -373,14 +374,14 @@ impl Model {
 
     /// Whether a process has a context with this handle, as far as known.
     pub fn knows(&self, pid: u32, handle: Handle) -> bool {
-        self.contexts.contains_key(&(self.space(pid), handle.0))
+        self.contexts.contains_key(&(self.space(pid), handle))
     }
 
     /// Takes a ring and its completions as they were found after the trace. If somebody has reaped since the last
     /// record, the program goes on, and the completions may belong to requests that nobody recorded. Returns how many
     /// of them, from the first one on, belong to requests that were in flight.
     pub fn known_of(&self, pid: u32, ctx: Handle, ring: event::Ring, found: &[Event]) -> usize {
-        let context = self.contexts.get(&(self.space(pid), ctx.0));
+        let context = self.contexts.get(&(self.space(pid), ctx));
         let goes_on = context.filter(|it| it.ring.is_none_or(|last| last.head != ring.head));
         goes_on.map_or(found.len(), |context| {
             context.requests.of_in_flight(found.iter().filter_map(|it| match &it.body {
@@ -392,7 +393,7 @@ impl Model {
 
     /// The ring of a context as it would be without the completions that have no events.
     pub fn as_told(&self, pid: u32, ctx: Handle, ring: event::Ring, time: u64) -> event::Ring {
-        let context = self.contexts.get(&(self.space(pid), ctx.0));
+        let context = self.contexts.get(&(self.space(pid), ctx));
         context.map_or(ring, |it| it.requests.as_told(ring, time))
     }
 

@@ -13,10 +13,7 @@ use super::{
     ContextRef, Map, Model, Question, SECOND, Subject, TOLD_WITHIN, finding::Finding,
     findings::poll_on_closed::PollOnClosed, pace::Pace, requests::Request,
 };
-use crate::{
-    any_order::AnyOrder as _,
-    event::{Handle, Open},
-};
+use crate::{any_order::AnyOrder as _, event::Open};
 
 /// A poll that has been pending for this long is worth a look.
 const QUIET: u64 = SECOND / 2;
@@ -130,7 +127,7 @@ impl Model {
                 // The poll may have completed without our knowing: a look at the ring shows whether it is still in
                 // flight.
                 if !exact && context.look.confirmed < confirmed {
-                    let question = Question::Ring { pid, ctx: Handle(*handle) };
+                    let question = Question::Ring { pid, ctx: *handle };
                     if due.len() < MOST_LOOKS && !due.contains(&question) {
                         due.push(question);
                     }
@@ -165,7 +162,7 @@ impl Model {
             let mut finding = Finding::new(evidence, now, it.pid);
             finding.context = Some(it.context);
             finding.request = Some(it.subject);
-            self.find_once(finding, it.context.id, it.subject.fd.into());
+            self.find_once(finding, it.context.id.0, it.subject.fd.into());
         }
     }
 

@@ -2,25 +2,25 @@
 //! children of vfork share it.
 
 mod places;
+mod short;
 
 use std::collections::VecDeque;
 
 use aiotrace_common::synchronous::Does;
 
-pub use self::places::Places;
+use self::short::MOST_OWED;
+pub use self::{places::Places, short::Short};
 use super::{
     Doubt, Map,
     appends::Appends,
-    finding::{ContextRef, Subject},
+    finding::{ContextId, ContextRef},
     findings::reads_past_end::Rows,
     inline::Files,
-    owed::{Done, Owed, Place, does, is_vague, reach},
+    owed::{Owed, is_vague},
     polls::Polls,
-    ranges::Ranges,
     requests::Request,
-    unseen::Unseen,
 };
-use crate::event::{Synchronous, Ways};
+use crate::event::{Handle, Synchronous, Ways};
 
 /// Most destroyed handles remembered for an address space.
 const MOST_DESTROYED: usize = 4096;
@@ -28,8 +28,6 @@ const MOST_DESTROYED: usize = 4096;
 const MOST_MOVED: usize = 1024;
 /// Short submits that wait for their rest.
 const MOST_SHORT: usize = 64;
-/// Most requests kept of one short submit.
-const MOST_OWED: usize = 1024;
 /// Most requests kept of all short submits of an address space.
 const MOST_OWED_IN_ALL: usize = 4 * MOST_OWED;
 /// Most cancelled iocbs remembered.
@@ -51,9 +49,9 @@ pub struct Space {
     /// When a handle was used that nobody was seen to make: a ring of it was moved, perhaps, and it is not known which.
     pub strayed: Option<u64>,
     /// When each destroyed handle was destroyed.
-    destroyed: Map<u64, u64>,
+    destroyed: Map<Handle, u64>,
     /// Where its ring was moved, by handle.
-    moved: Map<u64, u64>,
+    moved: Map<Handle, Handle>,
     /// Short submits whose rest was not submitted again.
     short: VecDeque<Short>,
     /// It has made processes that are not traced, which may have ended before anybody could look.
@@ -81,8 +79,8 @@ pub struct Space {
 /// An iocb whose io_cancel worked.
 #[derive(Clone, Copy, Debug)]
 pub struct Cancelled {
-    /// The number of the context: each context has its own requests at an address.
-    pub context: u64,
+    /// The context: each has its own requests at an address.
+    pub context: ContextId,
     /// The address of the iocb.
     pub iocb: u64,
     /// When the call returned.
@@ -108,142 +106,6 @@ pub struct Released {
     pub doubt: Option<Doubt>,
 }
 
-/// A short submit, and its requests that are still to be done.
-#[derive(Debug)]
-pub struct Short {
-    /// When the call returned.
-    pub time: u64,
-    /// The thread.
-    pub tid: u32,
-    /// The process.
-    pub pid: u32,
-    /// The context.
-    pub context: ContextRef,
-    /// How many requests it was given.
-    pub given: u64,
-    /// How many of them were accepted.
-    pub accepted: u64,
-    /// When the watch over synchronous calls ended: the process made calls for long without doing the rest.
-    pub watched: Option<u64>,
-    /// The context has ended: so another context may take the rest.
-    is_orphan: bool,
-    /// A request was submitted that could not be read: it may have been the rest.
-    unread: bool,
-    /// There were more requests than are kept.
-    is_cut: bool,
-    /// The requests that were not accepted; `None`: submitted again, or done in another way.
-    rest: Vec<Option<Owed>>,
-    /// How many requests are left.
-    left: usize,
-    /// What may do them without being seen.
-    unseen: Unseen,
-    /// The indices of requests by what they do. Some of them may be done by now.
-    places: Map<Place, Vec<usize>>,
-    /// The indices of requests by the range that they read or write. Some of them may be done by now.
-    ranges: Ranges<usize>,
-}
-
-impl Short {
-    /// How many requests are left.
-    pub fn left(&self) -> usize {
-        self.left
-    }
-
-    /// Takes a request that may be one of the rest. `is_accepted`: io_submit accepted it.
-    fn submitted(&mut self, context: u64, request: &Request, is_accepted: bool) {
-        let is_other = context != self.context.id && !self.is_orphan;
-        let place = Place::of(request).map(|it| match it.lesser() {
-            // An fsync does what an fdsync does, too.
-            Some(lesser) if !self.places.contains_key(&it) => lesser,
-            _ => it,
-        });
-        let mut same = place.and_then(|it| self.places.get_mut(&it));
-        if is_other && let Some(same) = &same {
-            let all = same.iter().filter_map(|it| Some((*it, self.rest.get(*it)?.as_ref()?)));
-            // Of several equal requests, each time another one.
-            let which = all.min_by_key(|(_, owed)| owed.why().is_some()).map(|it| it.0);
-            if let Some(index) = which
-                && let Some(Some(owed)) = self.rest.get_mut(index)
-            {
-                owed.doubt = Some(Doubt::OtherContext);
-            }
-            return;
-        }
-        while let Some(index) = same.as_mut().and_then(|it| it.pop()) {
-            if let Some(Some(owed)) = self.rest.get_mut(index)
-                && owed.is_doubtful()
-            {
-                return;
-            }
-            if self.rest.get_mut(index).and_then(Option::take).is_some() {
-                self.left -= 1;
-                return;
-            }
-        }
-        if is_accepted && does(request) == Some(Does::Sync) {
-            self.rest.iter_mut().flatten().for_each(|it| it.synced_through(request.fd));
-        }
-        if is_accepted && does(request).is_some() {
-            self.covered(request, |owed| {
-                let doubt = is_other.then_some(Doubt::OtherContext);
-                let is_same = Place::of(&owed.request) == place;
-                if is_same { Done::Not } else { owed.covered_by(request, doubt) }
-            });
-        }
-    }
-
-    /// Takes a completion of a request that was submitted later.
-    fn completed(&mut self, request: &Request, res: i64) {
-        self.covered(request, |owed| owed.completed(request, res).unwrap_or(Done::Not));
-    }
-
-    /// Applies another request to those that it may overlap.
-    fn covered(&mut self, by: &Request, mut how: impl FnMut(&mut Owed) -> Done) {
-        for index in self.ranges.over(reach(by)) {
-            let Some(slot) = self.rest.get_mut(index) else { continue };
-            if slot.as_mut().is_some_and(|it| how(it) == Done::All) {
-                *slot = None;
-                self.left -= 1;
-            }
-        }
-    }
-
-    fn synchronous(&mut self, call: &Synchronous, is_of_child: bool) {
-        for slot in &mut self.rest {
-            let done = slot.as_mut().map(|it| match is_of_child {
-                true => it.done_by_child(call),
-                false => it.done_by(call),
-            });
-            if done == Some(Done::All) {
-                *slot = None;
-                self.left -= 1;
-            }
-        }
-    }
-
-    /// What was dropped: the number of requests, the first one, and why that is unsure, if it is. If some requests
-    /// are in doubt, only the others count.
-    pub fn dropped(&self) -> (usize, Option<Subject>, Option<Doubt>) {
-        let is_certain = !self.unread && !self.is_cut;
-        let unseen = |it: &Owed| self.unseen.why(&it.request);
-        let is_dropped = |it: &&Owed| it.why().is_none() && unseen(it).is_none() && is_certain;
-        let certain = || self.rest.iter().flatten().filter(is_dropped);
-        let first = |mut all: Box<dyn Iterator<Item = &Owed> + '_>| all.find_map(Owed::subject);
-        match certain().count() {
-            0 => {
-                let all = || self.rest.iter().flatten();
-                let unread = self.unread.then_some(Doubt::Unread);
-                let doubt = unread
-                    .or(self.is_cut.then_some(Doubt::TooMany))
-                    .or_else(|| all().find_map(Owed::why))
-                    .or_else(|| all().find_map(unseen));
-                (self.left, first(Box::new(all())), doubt)
-            }
-            count => (count, first(Box::new(certain())), None),
-        }
-    }
-}
-
 impl Space {
     /// Why everything about this address space is unsure, if it is.
     pub fn doubt(&self) -> Option<Doubt> {
@@ -251,7 +113,7 @@ impl Space {
     }
 
     /// Notes that io_destroy ended a context.
-    pub fn destroyed(&mut self, handle: u64, time: u64) {
+    pub fn destroyed(&mut self, handle: Handle, time: u64) {
         if self.destroyed.len() >= MOST_DESTROYED {
             self.destroyed.clear();
         }
@@ -259,7 +121,7 @@ impl Space {
     }
 
     /// Its ring was moved.
-    pub fn moved(&mut self, from: u64, to: u64) {
+    pub fn moved(&mut self, from: Handle, to: Handle) {
         if self.moved.len() >= MOST_MOVED {
             self.moved.clear();
         }
@@ -267,18 +129,18 @@ impl Space {
     }
 
     /// Where the ring was moved that had this handle.
-    pub fn moved_to(&self, handle: u64) -> Option<u64> {
+    pub fn moved_to(&self, handle: Handle) -> Option<Handle> {
         self.moved.get(&handle).copied()
     }
 
     /// The handle is another context's. When it was destroyed.
-    pub fn given_again(&mut self, handle: u64) -> Option<u64> {
+    pub fn given_again(&mut self, handle: Handle) -> Option<u64> {
         self.moved.remove(&handle);
         self.destroyed.remove(&handle)
     }
 
     /// When this handle was destroyed.
-    pub fn when_destroyed(&self, handle: u64) -> Option<u64> {
+    pub fn when_destroyed(&self, handle: Handle) -> Option<u64> {
         self.destroyed.get(&handle).copied()
     }
 
@@ -293,60 +155,32 @@ impl Space {
         rest: impl Iterator<Item = Request>,
         watches: bool,
     ) -> Vec<Short> {
-        let mut rest = rest.map(|it| Some(Owed::new(it)));
-        let kept: Vec<Option<Owed>> = rest.by_ref().take(MOST_OWED).collect();
-        let (rest, is_cut) = (kept, rest.next().is_some());
-        if rest.is_empty() {
+        let of = (time, (pid, tid), context, (given, accepted));
+        let Some(short) = Short::new(of, rest, watches) else {
             // None of the requests could be read, so nothing can be said about them.
             return Vec::new();
-        }
-        let mut places: Map<Place, Vec<usize>> = Map::default();
-        // Of equal requests, the first is at the end of the list, where it is taken first.
-        for (index, owed) in rest.iter().enumerate().rev() {
-            if let Some(place) = owed.as_ref().and_then(|it| Place::of(&it.request)) {
-                places.entry(place).or_default().push(index);
-            }
-        }
-        let mut ranges = Ranges::default();
-        for (index, owed) in rest.iter().enumerate() {
-            if let Some((_, range)) = owed.as_ref().and_then(Owed::span) {
-                ranges.insert(range, index);
-            }
-        }
-        let left = rest.len();
-        let all = rest.iter().flatten().map(|it| &it.request);
-        let unseen = if watches { Unseen::new(time, all) } else { Unseen::default() };
+        };
         // The oldest short submits are given up.
-        let mut sum = left;
+        let mut sum = short.kept();
         let has_room = |it: &&Short| {
-            sum += it.rest.len();
+            sum += it.kept();
             sum <= MOST_OWED_IN_ALL
         };
         let room = self.short.iter().take_while(has_room).count();
         let given_up = self.short.split_off(room.min(MOST_SHORT - 1));
-        self.short.push_front(Short {
-            time,
-            tid,
-            pid,
-            context,
-            given,
-            accepted,
-            watched: None,
-            is_orphan: false,
-            unread: false,
-            is_cut,
-            rest,
-            left,
-            unseen,
-            places,
-            ranges,
-        });
+        self.short.push_front(short);
         given_up.into()
     }
 
-    /// Takes requests that were submitted to a context (by its number), of which `accepted` were accepted: they may
+    /// Takes requests that were submitted to a context, of which `accepted` were accepted: they may
     /// be the rest of a short submit. `unread`: some could not be read.
-    pub fn submitted(&mut self, context: u64, requests: &[Request], accepted: usize, unread: bool) {
+    pub fn submitted(
+        &mut self,
+        context: ContextId,
+        requests: &[Request],
+        accepted: usize,
+        unread: bool,
+    ) {
         if self.short.is_empty() {
             return;
         }
@@ -414,7 +248,7 @@ impl Space {
     }
 
     /// Notes that a context has ended.
-    pub fn context_ended(&mut self, context: u64) {
+    pub fn context_ended(&mut self, context: ContextId) {
         let of_it = self.short.iter_mut().filter(|it| it.context.id == context);
         of_it.for_each(|it| it.is_orphan = true);
     }
@@ -441,7 +275,7 @@ impl Space {
     }
 
     /// Whether a request that completed was cancelled. (Its iocb may be used again.)
-    pub fn take_cancelled(&mut self, context: u64, request: &Request) -> bool {
+    pub fn take_cancelled(&mut self, context: ContextId, request: &Request) -> bool {
         let is_its = |it: &Cancelled| {
             it.context == context && it.iocb == request.iocb && it.time > request.entered
         };

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    ContextRef, Doubt, Map, Model, Needs, Question, Subject,
+    ContextId, ContextRef, Doubt, Map, Model, Needs, Question, Subject,
     cause::{self, RingThen},
     finding::Finding,
     findings::{Evidence, refused_calls::RefusedCalls},
@@ -15,8 +15,8 @@ use super::{
 };
 use crate::{
     errno::returned::{EAGAIN, EFAULT, EINPROGRESS, EINTR, EINVAL},
-    event::{Address, Args, Call, Event, Handle, Iocb, Syscall},
-    opcode,
+    event::{Address, Args, Call, Event, Handle, Iocb, SpaceId, Syscall},
+    opcode::{self, Opcode},
 };
 
 /// From this errno on, errnos are the kernel's own: the call starts again, or gives EINTR.
@@ -41,7 +41,7 @@ pub(super) struct Refusals {
 }
 
 struct Waiting {
-    key: (u64, u64),
+    key: (SpaceId, Handle),
     finding: Finding,
     syscall: Syscall,
     /// The ring could be read when it returned, so that its handle was valid.
@@ -86,7 +86,7 @@ impl Model {
             return self.refusals.show((event.pid, syscall, ret), finding);
         }
         let Some(finding) = finding else { return };
-        let key = (self.space(event.pid), handle.0);
+        let key = (self.space(event.pid), handle);
         let may_be_ending =
             ret == EINVAL && cause.is_none() && syscall != Syscall::Setup && self.has(key);
         if may_be_ending && self.refusals.waiting.len() < MOST_WAITING {
@@ -97,7 +97,7 @@ impl Model {
         }
     }
 
-    fn has(&self, key: (u64, u64)) -> bool {
+    fn has(&self, key: (SpaceId, Handle)) -> bool {
         self.contexts.contains_key(&key)
     }
 
@@ -115,9 +115,9 @@ impl Model {
             // The context was destroyed before, which is use-after-destroy, or during the call.
             (Syscall::Setup, EINVAL) => false,
             (_, EINVAL) if !has_cause => {
-                let destroyed = self.spaces.get(&space).and_then(|it| it.when_destroyed(ctx.0));
+                let destroyed = self.spaces.get(&space).and_then(|it| it.when_destroyed(ctx));
                 // This also holds if another context has the handle by now.
-                (destroyed.is_some() || self.has((space, ctx.0))) && !is_known()
+                (destroyed.is_some() || self.has((space, ctx))) && !is_known()
             }
             _ => false,
         }
@@ -142,8 +142,8 @@ impl Model {
         };
         let mut finding = Finding::new(evidence, event.time, event.pid);
         finding.tid = Some(event.tid);
-        finding.context =
-            context.or_else(|| (handle.0 != 0).then_some(ContextRef { id: 0, handle }));
+        finding.context = context
+            .or_else(|| (handle.0 != 0).then_some(ContextRef { id: ContextId::UNKNOWN, handle }));
         finding.request = subject;
         finding.stack.clone_from(&call.stack);
         finding.iovecs = iovecs(call);
@@ -156,7 +156,7 @@ impl Model {
     /// Why a call whose arguments make sense gave EINVAL, or may have.
     fn cause_of_handle(&self, event: &Event, call: &Call, is_known: bool) -> Option<String> {
         let handle = call.args.handle();
-        let key = (self.space(event.pid), handle.0);
+        let key = (self.space(event.pid), handle);
         if is_known {
             let known = self.contexts.get(&key).and_then(|it| it.ring);
             let ring = match (&call.args, call.ring, known) {
@@ -175,11 +175,11 @@ impl Model {
         if self.is_lost(key) {
             return Some(cause::UNMAPPED.to_owned());
         }
-        self.spaces.get(&key.0)?.moved_to(handle.0).map(cause::moved)
+        self.spaces.get(&key.0)?.moved_to(handle).map(cause::moved)
     }
 
     /// Why the handle of these calls was not valid, if the ring could not be read when they returned.
-    pub(super) fn explain_refusals(&mut self, key: (u64, u64), why: impl Fn() -> String) {
+    pub(super) fn explain_refusals(&mut self, key: (SpaceId, Handle), why: impl Fn() -> String) {
         for it in self.refusals.waiting.iter_mut().filter(|it| it.key == key && !it.is_valid) {
             if let Evidence::RefusedCalls(evidence) = &mut it.finding.evidence {
                 evidence.cause = Some(why());
@@ -190,7 +190,8 @@ impl Model {
     fn tell_refusal(&mut self, finding: Finding, syscall: Syscall) {
         let Evidence::RefusedCalls(RefusedCalls { ret, .. }) = finding.evidence else { return };
         // What one descriptor is refused for says nothing about another.
-        let of = finding.request.map_or(0, |it| u64::from(it.fd) << 24 | u64::from(it.opcode) << 8);
+        let of =
+            finding.request.map_or(0, |it| u64::from(it.fd) << 24 | u64::from(it.opcode.0) << 8);
         let which = of | syscall as u64;
         let iovecs = finding.iovecs.filter(|_| matches!(ret, EINVAL | EFAULT));
         match iovecs {
@@ -204,7 +205,7 @@ impl Model {
 
     /// An io_destroy that began at this time ends a context, or has ended it: calls that were in progress on it got
     /// EINVAL by design. Calls that had failed before are reported.
-    pub(super) fn excuse_refusals(&mut self, key: (u64, u64), began: u64) {
+    pub(super) fn excuse_refusals(&mut self, key: (SpaceId, Handle), began: u64) {
         // A context that ended before it began was ended by another io_destroy, which returns later.
         let is_its = |it: &mut Waiting| it.key == key && it.gone.is_none_or(|gone| gone >= began);
         let its: Vec<Waiting> = self.refusals.waiting.extract_if(.., is_its).collect();
@@ -215,19 +216,19 @@ impl Model {
 
     /// A context ended by an io_destroy, whose beginning is known only when it returns. Until then, the context at
     /// the handle is another one.
-    pub(super) fn refusals_of_gone(&mut self, key: (u64, u64), time: u64) {
+    pub(super) fn refusals_of_gone(&mut self, key: (SpaceId, Handle), time: u64) {
         for it in self.refusals.waiting.iter_mut().filter(|it| it.key == key) {
             it.gone.get_or_insert(time);
         }
     }
 
     /// The ring is there at this time, and nobody destroys the context.
-    pub(super) fn confirm_refusals(&mut self, key: (u64, u64), time: u64) {
+    pub(super) fn confirm_refusals(&mut self, key: (SpaceId, Handle), time: u64) {
         self.tell_refusals(|it| it.key == key && it.gone.is_none() && it.finding.time < time);
     }
 
     /// Nothing more can be learned about this address space; `None`: about any.
-    pub(super) fn end_refusals(&mut self, space: Option<u64>) {
+    pub(super) fn end_refusals(&mut self, space: Option<SpaceId>) {
         self.tell_refusals(|it| space.is_none_or(|space| it.key.0 == space));
     }
 
@@ -242,7 +243,7 @@ impl Model {
     pub(super) fn ask_for_refusals(&mut self) {
         let mut wanted: Vec<Question> = Vec::new();
         for it in self.refusals.waiting.iter().filter(|it| it.gone.is_none()) {
-            let question = Question::Ring { pid: it.finding.pid, ctx: Handle(it.key.1) };
+            let question = Question::Ring { pid: it.finding.pid, ctx: it.key.1 };
             if !wanted.contains(&question) {
                 wanted.push(question);
             }
@@ -313,7 +314,7 @@ fn subject(iocb: &Iocb) -> Option<Subject> {
 fn iovecs(call: &Call) -> Option<(Address, u64)> {
     let Args::Submit { iocbs, .. } = &call.args else { return None };
     let iocb = iocbs.first()?.as_ref()?.value.filter(|_| !call.compat)?;
-    opcode::is_vectored(iocb.opcode).then_some((Address(iocb.buf), iocb.nbytes))
+    opcode::is_vectored(Opcode::of(&iocb)).then_some((Address(iocb.buf), iocb.nbytes))
 }
 
 /// The call in words, with those arguments that are not in the request.

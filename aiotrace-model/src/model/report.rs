@@ -13,7 +13,8 @@ use super::{
 use crate::{
     any_order::AnyOrder as _,
     counted::Counted,
-    event::{Gone, How},
+    event::{Gone, Handle, How, SpaceId},
+    opcode::Opcode,
 };
 
 /// Most contexts with a row of their own; the others share a row.
@@ -38,7 +39,7 @@ pub(super) struct Ends {
 
 /// A context that io_destroy ended, before the call returned.
 pub(super) struct Destroying {
-    pub key: (u64, u64),
+    pub key: (SpaceId, Handle),
     pub context: Context,
     /// How it ended.
     pub gone: Gone,
@@ -205,7 +206,7 @@ pub struct KindRow {
     /// Descriptor.
     pub fd: u32,
     /// `IOCB_CMD_*`.
-    pub opcode: u16,
+    pub opcode: Opcode,
     /// Requests that completed.
     pub done: Done,
     /// Requests that io_submit did not accept, without those that a fault rule refused.
@@ -329,8 +330,8 @@ impl Model {
     }
 
     /// Requests in flight by address space; `None` if the number is unknown for one of the contexts.
-    fn in_flight(&self) -> Map<u64, Option<u64>> {
-        let mut all: Map<u64, Option<u64>> = Map::default();
+    fn in_flight(&self) -> Map<SpaceId, Option<u64>> {
+        let mut all: Map<SpaceId, Option<u64>> = Map::default();
         for ((space, _), it) in self.contexts.in_any_order() {
             let sum = all.entry(*space).or_insert(Some(0));
             *sum = sum.zip(it.in_flight()).map(|(one, other)| one + other);

@@ -5,7 +5,7 @@ use aiotrace_common::abi;
 use super::appends::RWF_APPEND;
 use crate::{
     event::{Address, IoEvent, Iocb, Vectors},
-    opcode,
+    opcode::{self, Opcode},
 };
 
 /// One iocb from its io_submit on.
@@ -17,7 +17,7 @@ pub struct Request {
     /// `aio_data`, by which a program tells such requests apart; `None` if it was not read before the call.
     pub data: Option<u64>,
     /// `IOCB_CMD_*`; `None` if the iocb could not be read.
-    pub opcode: Option<u16>,
+    pub opcode: Option<Opcode>,
     /// `RWF_*`
     pub rw_flags: u32,
     /// Descriptor.
@@ -51,7 +51,7 @@ impl Request {
         Some(Self {
             iocb: iocb.address?.0,
             data: value.filter(|_| !iocb.read_late).map(|it| it.data),
-            opcode: value.map(|it| it.opcode),
+            opcode: value.as_ref().map(Opcode::of),
             rw_flags: value.map_or(0, |it| it.rw_flags),
             fd: value.map_or(0, |it| it.fildes),
             offset: value.map_or(0, |it| it.offset),
@@ -93,7 +93,7 @@ impl Request {
     /// another one.)
     pub fn has(&self, it: &abi::Iocb) -> bool {
         let own = (self.data, self.opcode, self.fd, self.offset, self.nbytes, self.buf);
-        own == (Some(it.data), Some(it.opcode), it.fildes, it.offset, it.nbytes, it.buf)
+        own == (Some(it.data), Some(Opcode::of(it)), it.fildes, it.offset, it.nbytes, it.buf)
     }
 
     /// Whether the request changes a file.

@@ -3,13 +3,13 @@
 use super::{Alive, Doubt, MOST_NAMES, MOST_SPACES, Model, Target};
 use crate::{
     any_order::AnyOrder as _,
-    event::{Change, Event, Process},
+    event::{Change, Event, Process, SpaceId},
 };
 
 impl Model {
     /// The number of a process's address space. Until it is known, the process id stands for it.
-    pub(super) fn space(&self, pid: u32) -> u64 {
-        self.space_of.get(&pid).copied().unwrap_or(u64::from(pid))
+    pub(super) fn space(&self, pid: u32) -> SpaceId {
+        self.space_of.get(&pid).copied().unwrap_or_else(|| provisional(pid))
     }
 
     /// Notes that an event of this process was lost; 0: of any process.
@@ -19,7 +19,7 @@ impl Model {
         if let Some(space) = meant {
             self.spaces.entry(space).or_default();
         }
-        let is_meant = |space: u64| meant.is_none_or(|it| it == space);
+        let is_meant = |space: SpaceId| meant.is_none_or(|it| it == space);
         for (_, space) in self.spaces.in_any_order_mut().filter(|(space, _)| is_meant(**space)) {
             space.lost = true;
         }
@@ -118,7 +118,7 @@ impl Model {
     }
 
     /// The name that a process had when it left an address space, or has now.
-    pub(super) fn name_then(&self, space: u64, pid: u32) -> Vec<u8> {
+    pub(super) fn name_then(&self, space: SpaceId, pid: u32) -> Vec<u8> {
         let then = self.spaces.get(&space).and_then(|it| it.name.as_ref());
         then.or_else(|| self.names.get(&pid)).cloned().unwrap_or_default()
     }
@@ -131,7 +131,7 @@ impl Model {
         }
     }
 
-    pub(super) fn uses(&mut self, pid: u32, space: Option<u64>) {
+    pub(super) fn uses(&mut self, pid: u32, space: Option<SpaceId>) {
         let Some(space) = space else { return };
         // Otherwise the process has an address space of its own.
         if self.space_of.len() >= MOST_SPACES && !self.space_of.contains_key(&pid) {
@@ -145,7 +145,7 @@ impl Model {
             return;
         }
         // What was known before the number of the address space was known.
-        let provisional = u64::from(pid);
+        let provisional = provisional(pid);
         let is_over = self.spaces.get(&provisional).is_none_or(|it| it.ended.is_some());
         if let Some(old) =
             (before.is_none() && !is_over).then(|| self.spaces.remove(&provisional)).flatten()
@@ -163,4 +163,9 @@ impl Model {
         }
         self.spaces.entry(space).or_default().users.push(pid);
     }
+}
+
+/// What stands for the address space of a process until it is known.
+fn provisional(pid: u32) -> SpaceId {
+    SpaceId(pid.into())
 }

@@ -9,6 +9,7 @@
 
 use super::{Map, Model, Name, SECOND, report::Trend};
 use crate::any_order::AnyOrder as _;
+use crate::event::SpaceId;
 
 /// Least number of contexts in each half.
 const ENOUGH: u64 = 4;
@@ -33,7 +34,7 @@ impl Model {
         }
         let made =
             || self.contexts.in_any_order().filter(|(_, it)| !it.adopted && it.doubt.is_none());
-        let mut groups: Map<(u64, u64), Group> = Map::default();
+        let mut groups: Map<(SpaceId, u64), Group> = Map::default();
         for ((space, _), it) in made() {
             let new = || Group { pid: it.pid, first: it.since, ..Group::default() };
             let group = groups.entry((*space, it.innermost)).or_insert_with(new);

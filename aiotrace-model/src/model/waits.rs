@@ -60,7 +60,7 @@ impl Model {
         match args {
             // Calls that were waiting on this context got EINVAL by design.
             Args::Destroy { ctx } => {
-                self.excuse_refusals((self.space(event.pid), ctx.0), entered.unwrap_or(0));
+                self.excuse_refusals((self.space(event.pid), *ctx), entered.unwrap_or(0));
             }
             // (While a program runs, its ring may be ahead of the events by more than a whole round.)
             Args::Getevents { ctx, .. } if self.settings.every_call && *why == Why::TraceEnds => {
@@ -173,7 +173,7 @@ impl Model {
 
     /// What can still come for a wait, in words: `the ring is empty; what is in flight is not known (...)`.
     fn what_comes(&self, pid: u32, ctx: Handle, most: i64) -> String {
-        let Some(context) = self.contexts.get(&(self.space(pid), ctx.0)) else {
+        let Some(context) = self.contexts.get(&(self.space(pid), ctx)) else {
             return "its context is not known".to_owned();
         };
         let ring = match context.ring.map(crate::event::Ring::unreaped) {

@@ -11,7 +11,8 @@ use super::{
     contexts::{self, Contexts},
 };
 use crate::event::{
-    Address, Args, Change, ExitStatus, Handle, How, Iocb, Process, Ring, Syscall, Vector, Vectors,
+    Address, Args, Change, ExitStatus, Handle, How, Iocb, Process, Ring, SpaceId, Syscall, Vector,
+    Vectors,
 };
 
 /// The copy of a stack in a record.
@@ -100,7 +101,7 @@ pub(super) fn changed(contexts: &mut Contexts, record: &record::Process) -> Vec<
 }
 
 /// `space` stands for the kernel's address of the address space, which nobody may learn.
-pub(super) fn process(record: &record::Process, space: Option<u64>) -> Process {
+pub(super) fn process(record: &record::Process, space: Option<SpaceId>) -> Process {
     let change = match record.change {
         record::Change::Seen => Change::Seen,
         record::Change::Fork => {

@@ -19,7 +19,7 @@ use crate::{
         Address, Args, Behind, Body, Call, Completion, Entry, Fault, Handle, Iocb, Moved, Refused,
         Ring, Sigset, Stack, Syscall, Vectors,
     },
-    opcode,
+    opcode::{self, Opcode},
 };
 
 /// What is known of a thread's call so far.
@@ -338,7 +338,7 @@ impl Pending {
 }
 
 fn is_vectored(iocb: &Iocb) -> bool {
-    iocb.value.is_some_and(|it| opcode::is_vectored(it.opcode))
+    iocb.value.is_some_and(|it| opcode::is_vectored(Opcode::of(&it)))
 }
 
 /// Gives an event if a ring has got another handle.

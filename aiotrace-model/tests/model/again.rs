@@ -5,13 +5,18 @@ use aiotrace_common::abi::Iocb;
 use aiotrace_model::{
     event::{self, Body, Change, ExitStatus},
     model::{Doubt, Half, Outcome, Verdict},
-    opcode::{FSYNC, POLL, PREAD, PWRITE},
+    opcode,
 };
 
 use crate::{
     told::{SECOND, process},
     verdicts::{EAGAIN, EIO, ERROR, Trace, at, pwrite, submit, write},
 };
+
+const PREAD: u16 = opcode::PREAD.0;
+const PWRITE: u16 = opcode::PWRITE.0;
+const FSYNC: u16 = opcode::FSYNC.0;
+const POLL: u16 = opcode::POLL.0;
 
 /// The header is written to the beginning of the file, in the iocb 1; a record behind it.
 fn header(trace: &mut Trace) {

@@ -115,7 +115,7 @@ fn a_refused_io_submit_is_told_once_and_counted_with_its_cause() {
     let first = report.findings.iter().find(|it| it.count == 3).unwrap();
     assert!(first.last - first.time >= 2 * SECOND);
     let refused: Vec<(u16, u64, u64)> =
-        report.kinds.iter().map(|it| (it.opcode, it.done.requests, it.refused)).collect();
+        report.kinds.iter().map(|it| (it.opcode.0, it.done.requests, it.refused)).collect();
     assert_eq!(refused, [(PWRITE, 0, 3), (2, 0, 1)]);
 }
 

@@ -237,7 +237,7 @@ fn a_refused_call_that_returns_after_its_handle_was_given_away_was_on_the_first(
             trace.call_since(if is_late { trace.now } else { entered }, ret, again());
             trace.tell(process(Some(70), Change::Exit { status: ExitStatus::Code(0) }));
             let findings = trace.findings();
-            let found = findings.iter().map(|it| (it.name, it.context.map(|it| it.id), it.doubt));
+            let found = findings.iter().map(|it| (it.name, it.context.map(|it| it.id.0), it.doubt));
             found.collect::<Vec<_>>()
         };
         assert_eq!(told(false), [(name, Some(1), None)]);

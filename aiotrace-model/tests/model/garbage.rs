@@ -5,8 +5,8 @@ use aiotrace_model::{
     event::{
         Address, Adopted, Args, Behind, Body, Call, Change, Changed, Completion, Effect, Entry,
         Event, ExitStatus, Fault, File, FileKind, Gone, Handle, How, IoEvent, Iocb, Limit, Looked,
-        Moved, Open, Process, Refused, Ring, RingFound, Syscall, Thread, Timespec, Unfinished,
-        Waits, Why,
+        Moved, Open, Process, Refused, Ring, RingFound, SpaceId, Syscall, Thread, Timespec,
+        Unfinished, Waits, Why,
     },
     model::{FaultRow, MOST_CONTEXTS, MOST_REQUESTS, Model, Rules, Settings, Thresholds},
     trace::{FaultRule, Faults},
@@ -184,7 +184,7 @@ fn body() -> BoxedStrategy<Body> {
             name: b"\xff".to_vec(),
             thread_name: Vec::new(),
             started: None,
-            space,
+            space: space.map(SpaceId),
             change,
         })
     });

@@ -7,7 +7,7 @@ use aiotrace_model::{
         Vectors, Ways,
     },
     model::{Doubt, Name, Outcome, Question, Severity, Verdict},
-    opcode::{FSYNC, PREAD, PWRITE},
+    opcode,
 };
 
 use crate::{
@@ -15,6 +15,9 @@ use crate::{
     verdicts::{EAGAIN, EIO, ERROR, Trace, at, pwrite, submit, write},
 };
 
+const PREAD: u16 = opcode::PREAD.0;
+const PWRITE: u16 = opcode::PWRITE.0;
+const FSYNC: u16 = opcode::FSYNC.0;
 const FILE: (u64, u64) = (1, 77);
 const OTHER: (u64, u64) = (1, 78);
 const NOTHING: Ways = Ways {

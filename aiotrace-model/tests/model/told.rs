@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use aiotrace_model::{
     event::{
         Args, Body, Call, Change, Completion, Event, Gone, Handle, How, Limit, Looked, Process,
-        Ring, RingFound, Ways,
+        Ring, RingFound, SpaceId, Ways,
     },
     model::{
         Bound, Finding, Model, Name, Peak, Question, Settings, Severity, Thresholds, report::End,
@@ -398,6 +398,7 @@ impl Told {
 }
 
 pub fn process(space: Option<u64>, change: Change) -> Body {
+    let space = space.map(SpaceId);
     let name = b"reference".to_vec();
     Body::Process(Process { name: name.clone(), thread_name: name, started: None, space, change })
 }

@@ -1143,7 +1143,7 @@ fn what_a_fault_made_fail_is_counted_as_that() {
     let report = trace.model.report();
     let of = |done: aiotrace_model::model::Done| (done.requests, done.failed, done.made_to_fail);
     assert_eq!(of(report.contexts[0].done), (3, 0, 1));
-    let kinds: Vec<_> = report.kinds.iter().map(|it| (it.opcode, of(it.done))).collect();
+    let kinds: Vec<_> = report.kinds.iter().map(|it| (it.opcode.0, of(it.done))).collect();
     assert_eq!(kinds, [(PREAD, (2, 0, 1)), (PWRITE, (1, 0, 0))]);
 }
 

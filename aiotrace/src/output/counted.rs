@@ -15,6 +15,7 @@ use super::{
 use crate::{
     counted::{CallCounts, ContextCounts, Counted, OTHER_ERROR, histogram::Histogram},
     event::{Handle, Syscall, errno_name, opcode_name},
+    opcode::Opcode,
 };
 
 /// Gives the name of a process; pid 0 stands for all processes that are not counted one by one.
@@ -152,7 +153,8 @@ fn context(
         let name = match place {
             OTHER_OP => "other".into(),
             UNREAD_OP => "unread".into(),
-            _ => opcode_name(place as u16).map_or_else(|| place.to_string().into(), Cow::from),
+            _ => opcode_name(Opcode(place as u16))
+                .map_or_else(|| place.to_string().into(), Cow::from),
         };
         let asked = (place < 2).then_some(it.asked);
         let (timed, latency_ns) = (latencies.count(), durations(latencies));

@@ -6,7 +6,7 @@ use super::{Ended, escape::escaped, paths::Paths, short};
 use crate::{
     event::opcode_name,
     model::{
-        Done, FaultRow, Finding, Name, Report, Severity,
+        ContextId, Done, FaultRow, Finding, Name, Report, Severity,
         latency::Percentiles,
         report::{End, Quiet, Row},
     },
@@ -221,7 +221,7 @@ pub(super) fn in_words(it: &Finding, paint: &dyn Fn(Severity, &str) -> String) -
     // The number of the context tells equal findings about several contexts apart.
     let message = it.message();
     let is_named = message.contains("context") || it.request.is_some();
-    let context = it.context.filter(|it| it.id != 0 && !is_named);
+    let context = it.context.filter(|it| it.id != ContextId::UNKNOWN && !is_named);
     let context = context.map_or_else(String::new, |it| format!(" (context {})", it.id));
     format!("{severity} {}{unsure}: {message}{context}", it.name.text())
 }

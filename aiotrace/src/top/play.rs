@@ -187,7 +187,7 @@ impl Film {
             let handle = it.context.handle;
             // The number of a context is never used again, so it tells contexts apart.
             let mut row = Row::new(
-                Identity::Context(it.pid, it.context.id, handle),
+                Identity::Context(it.pid, it.context.id.0, handle),
                 it.pid,
                 escaped(&it.process),
             );

@@ -7,6 +7,7 @@ use crate::{
     counted::{Counted, histogram::Histogram},
     event::{Handle, Syscall},
     model::{Finding, Name, Severity},
+    opcode::Opcode,
     words::escape::escaped,
 };
 
@@ -19,7 +20,7 @@ pub enum Identity {
     /// A context: its process and its handle.
     Context(u32, u64, Handle),
     /// Requests of a process to a descriptor, by operation.
-    Descriptor(u32, u64, u32, u16),
+    Descriptor(u32, u64, u32, Opcode),
     /// A finding, by its place in the order in which findings came.
     Finding(u64),
 }

@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, path::Path};
 
 use aiotrace::{
     event::{self, opcode_name},
+    opcode::Opcode,
     output::json::{EventObject, IocbObject, Line},
 };
 use regex_lite::Regex;
@@ -158,7 +159,7 @@ fn iocb_head(it: &IocbObject) -> String {
         text += &format!(", aio_rw_flags={flags:#x}");
     }
     let opcode = it.opcode.unwrap();
-    let name = match opcode_name(opcode) {
+    let name = match opcode_name(Opcode(opcode)) {
         Some(name) => format!("IOCB_CMD_{}", name.to_uppercase()),
         None => format!("{opcode} /* IOCB_CMD_??? */"),
     };

@@ -11,7 +11,7 @@
 
 use super::{Faults, attempt::Attempt, sharers::move_space, watched::Want};
 use crate::{
-    event::{Args, Stack},
+    event::{Args, Handle, SpaceId, Stack},
     model::{Doubt, Map},
 };
 
@@ -27,14 +27,14 @@ const MOST: usize = 4096;
 #[derive(Debug, Default)]
 pub struct Given {
     next: u64,
-    newest: Map<(u64, Of), Newest>,
+    newest: Map<(SpaceId, Of), Newest>,
 }
 
 /// Whose requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Of {
     /// Those that a context was given, by its handle.
-    Context(u64),
+    Context(Handle),
     /// Those that a thread made, whatever the context.
     Thread(u32),
 }
@@ -70,7 +70,7 @@ pub struct Since {
 
 impl Given {
     /// The number of the newest one; those that follow are counted.
-    fn newest(&mut self, space: u64, of: Of) -> u64 {
+    fn newest(&mut self, space: SpaceId, of: Of) -> u64 {
         if self.newest.len() >= MOST && !self.newest.contains_key(&(space, of)) {
             // What is missing has other numbers when it is counted anew.
             self.newest.clear();
@@ -81,7 +81,7 @@ impl Given {
     }
 
     /// A context was given a request by a thread. `fault`: it is a retry for sure, after a fault at this time.
-    pub fn add(&mut self, space: u64, (ctx, tid): (u64, u32), fault: Option<u64>) {
+    pub fn add(&mut self, space: SpaceId, (ctx, tid): (Handle, u32), fault: Option<u64>) {
         for of in [Of::Context(ctx), Of::Thread(tid)] {
             let Some(newest) = self.newest.get_mut(&(space, of)) else { continue };
             match fault {
@@ -95,7 +95,7 @@ impl Given {
     }
 
     /// Why the program may have done something else: the context was given more than retries, or the thread made more.
-    fn others(&self, space: u64, ctx: u64, since: &Since) -> Option<Doubt> {
+    fn others(&self, space: SpaceId, ctx: Handle, since: &Since) -> Option<Doubt> {
         let is_newest = |of: Of, number: u64| {
             let newest = self.newest.get(&(space, of)).filter(|it| it.fault <= since.fault);
             newest.is_some_and(|it| it.other == number)
@@ -111,12 +111,12 @@ impl Given {
     }
 
     /// An address space that stood for a process has become known.
-    pub fn moved(&mut self, from: u64, to: u64) {
+    pub fn moved(&mut self, from: SpaceId, to: SpaceId) {
         move_space(&mut self.newest, from, to);
     }
 
     /// A context has another handle.
-    pub fn ring_moved(&mut self, space: u64, from: u64, to: u64) {
+    pub fn ring_moved(&mut self, space: SpaceId, from: Handle, to: Handle) {
         if let Some(it) = self.newest.remove(&(space, Of::Context(from))) {
             self.newest.insert((space, Of::Context(to)), it);
         }
@@ -211,7 +211,7 @@ impl Faults {
         &mut self,
         number: u64,
         attempt: &Attempt<'_>,
-        ctx: u64,
+        ctx: Handle,
         doubt: Option<Doubt>,
     ) -> Option<u64> {
         let watched = self.watched.get_mut(&number)?;

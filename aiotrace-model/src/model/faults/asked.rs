@@ -11,6 +11,7 @@ use crate::{
         requests::Request,
         verdict::{FaultRow, RuleRow},
     },
+    opcode::Opcode,
 };
 
 /// Kinds of requests remembered.
@@ -22,7 +23,7 @@ pub struct Asked {
     rules: Vec<Of>,
     calls: BTreeMap<Syscall, u64>,
     /// Requests by operation.
-    ops: BTreeMap<u16, u64>,
+    ops: BTreeMap<Opcode, u64>,
     /// Most requests in a call.
     most: i64,
 }
@@ -57,13 +58,15 @@ impl Asked {
         }
         let syscall = args.syscall();
         *self.calls.entry(syscall).or_default() += 1;
-        let requests: Vec<(u16, u32)> = match args {
+        let requests: Vec<(Opcode, u32)> = match args {
             Args::Submit { iocbs, nr, .. } => {
                 self.most = self.most.max(*nr);
                 let all = iocbs.iter().flatten().filter_map(|it| it.value);
-                all.map(|it| (it.opcode, it.fildes)).collect()
+                all.map(|it| (Opcode::of(&it), it.fildes)).collect()
             }
-            Args::Cancel { value, .. } => value.iter().map(|it| (it.opcode, it.fildes)).collect(),
+            Args::Cancel { value, .. } => {
+                value.iter().map(|it| (Opcode::of(it), it.fildes)).collect()
+            }
             _ => Vec::new(),
         };
         for (opcode, _) in &requests {
@@ -78,12 +81,12 @@ impl Asked {
     }
 
     /// Requests whose completions rules may be about.
-    fn submitted(&mut self, requests: &[(u16, u32)]) {
+    fn submitted(&mut self, requests: &[(Opcode, u32)]) {
         for it in &mut self.rules {
             let Some(rule) = it.rule.as_ref().filter(|it| it.is_about_completions()) else {
                 continue;
             };
-            let is_so = |(opcode, fd): &&(u16, u32)| rule.rule.describes(*opcode, *fd, true);
+            let is_so = |(opcode, fd): &&(Opcode, u32)| rule.rule.describes(opcode.0, *fd, true);
             it.submitted += requests.iter().filter(is_so).count() as u64;
         }
     }
@@ -96,14 +99,14 @@ impl Asked {
         }
     }
 
-    fn ask(&mut self, what: u32, requests: &[(u16, u32)]) {
+    fn ask(&mut self, what: u32, requests: &[(Opcode, u32)]) {
         for it in &mut self.rules {
             let Some(rule) = it.rule.as_ref().filter(|it| it.rule.about & 1 << what != 0) else {
                 continue;
             };
             it.asked += 1;
             // Where a file is concerned, only the source knows.
-            let is_so = |(opcode, fd): &(u16, u32)| rule.rule.describes(*opcode, *fd, true);
+            let is_so = |(opcode, fd): &(Opcode, u32)| rule.rule.describes(opcode.0, *fd, true);
             it.described += u64::from(!rule.needs_requests() || requests.iter().any(is_so));
         }
     }

@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 
 use crate::{
     errno::returned::EINPROGRESS,
-    event::{Args, Iocb, Stack},
+    event::{Args, Iocb, SpaceId, Stack},
     model::{owed::Place, requests::Request},
 };
 
 /// A call that may be a retry.
 pub struct Attempt<'a> {
     /// Where.
-    pub space: u64,
+    pub space: SpaceId,
     /// By which thread.
     pub tid: u32,
     /// When it was entered.

@@ -8,6 +8,7 @@ use super::{
     attempt::Attempt,
     watched::{Kind, Piece, Want, Watched},
 };
+use crate::event::{Handle, SpaceId};
 use crate::model::{
     Doubt,
     owed::{Done, Owed, Place, does, is_vague, reach},
@@ -35,7 +36,7 @@ impl Faults {
     pub(super) fn cover(
         &mut self,
         attempt: &Attempt<'_>,
-        ctx: u64,
+        ctx: Handle,
         request: &Request,
         fared: Fared,
     ) -> (Vec<u64>, Option<u64>) {
@@ -110,7 +111,7 @@ impl Faults {
     }
 
     /// What is left that this request may overlap.
-    fn over(&self, space: u64, request: &Request) -> Vec<(u64, u32)> {
+    fn over(&self, space: SpaceId, request: &Request) -> Vec<(u64, u32)> {
         let is_write = match does(request) {
             Some(Does::Read) => false,
             Some(Does::Write) => true,
@@ -157,7 +158,7 @@ impl Faults {
 
     /// A request with vectors has completed, and tells what it has done of what io_submit had refused. Which faults had it
     /// retried.
-    pub(super) fn uncovered(&mut self, space: u64, request: &Request, res: i64) -> Vec<u64> {
+    pub(super) fn uncovered(&mut self, space: SpaceId, request: &Request, res: i64) -> Vec<u64> {
         let mut touched = Vec::new();
         if !is_vague(request) || self.ranges.is_empty() {
             return touched;

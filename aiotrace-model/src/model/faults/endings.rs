@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     any_order::AnyOrder as _,
-    event::{ExitStatus, Syscall},
+    event::{ExitStatus, Handle, SpaceId, Syscall},
     model::{
         Doubt, Map, Model,
         verdict::{Cause, Doing, Going, HUNG_AFTER, Half, STILL_AFTER},
@@ -22,7 +22,7 @@ const LATE: u64 = 50_000_000;
 
 impl Faults {
     /// What follows is not known for sure; `None`: of nobody.
-    pub fn unsure(&mut self, space: Option<u64>, doubt: Doubt) {
+    pub fn unsure(&mut self, space: Option<SpaceId>, doubt: Doubt) {
         let is_meant = |it: &&mut Watched| space.is_none_or(|space| it.space == space);
         for watched in self.watched.values_mut().filter(is_meant) {
             watched.doubt.get_or_insert(doubt);
@@ -31,7 +31,7 @@ impl Faults {
     }
 
     /// An address space that stood for a process has become known.
-    pub fn moved(&mut self, from: u64, to: u64) {
+    pub fn moved(&mut self, from: SpaceId, to: SpaceId) {
         let is_meant = |it: &&mut Watched| it.space == from;
         self.watched.values_mut().filter(is_meant).for_each(|it| it.space = to);
         let wanted: Vec<_> =
@@ -58,14 +58,14 @@ impl Faults {
     }
 
     /// A ring was moved, so its context has another handle.
-    pub fn ring_moved(&mut self, space: u64, from: u64, to: u64) {
+    pub fn ring_moved(&mut self, space: SpaceId, from: Handle, to: Handle) {
         self.given.ring_moved(space, from, to);
         let is_meant = |it: &&mut Watched| it.space == space && it.current() == from;
         for it in self.watched.values_mut().filter(is_meant) {
             it.moved = Some(to);
             it.wants.iter_mut().for_each(|want| *want = want.moved(from, to));
         }
-        let is_of_it = |(of, want): &(u64, Want)| *of == space && want.moved(from, to) != *want;
+        let is_of_it = |(of, want): &(SpaceId, Want)| *of == space && want.moved(from, to) != *want;
         let wanted: Vec<_> = self.wanted.extract_in_any_order(|key, _| is_of_it(key)).collect();
         for ((_, want), mut list) in wanted {
             self.wanted.entry((space, want.moved(from, to))).or_default().append(&mut list);
@@ -73,7 +73,7 @@ impl Faults {
     }
 
     /// The address space is gone: its last process exited, or runs another program (no status).
-    pub fn ended(&mut self, space: u64, exit: Option<ExitStatus>, time: u64) {
+    pub fn ended(&mut self, space: SpaceId, exit: Option<ExitStatus>, time: u64) {
         let numbers = self.of_space(space);
         if self.completed.len() + self.changed.len() > 0 {
             self.completed.retain_in_any_order(|(of, ..), _| *of != space);
@@ -144,7 +144,7 @@ impl Faults {
         }
     }
 
-    fn of_space(&self, space: u64) -> Vec<u64> {
+    fn of_space(&self, space: SpaceId) -> Vec<u64> {
         let is_meant = |(_, it): &(&u64, &Watched)| it.space == space;
         self.watched.iter().filter(is_meant).map(|it| *it.0).collect()
     }
@@ -177,7 +177,7 @@ impl Model {
         self.faults.now = now;
         let is_past = |time: u64| time.saturating_add(HUNG_AFTER) <= now;
         let mut verdicts: Vec<(u64, (Half, Option<Doubt>), Going)> = Vec::new();
-        let mut waiting: BTreeMap<u64, (bool, bool)> = BTreeMap::new();
+        let mut waiting: BTreeMap<SpaceId, (bool, bool)> = BTreeMap::new();
         let watches = self.faults.watches;
         let is_open = |it: &Watched| it.told.is_none() || self.faults.is_back(it);
         for (number, it) in self.faults.watched.iter().filter(|(_, it)| is_open(it)) {
@@ -232,7 +232,7 @@ impl Model {
     }
 
     /// Whether the address space has requests in flight that end by themselves, and completions to reap.
-    fn waits(&self, space: u64) -> (bool, bool) {
+    fn waits(&self, space: SpaceId) -> (bool, bool) {
         let contexts =
             self.contexts.in_any_order().filter(|((of, _), _)| *of == space).map(|it| it.1);
         contexts.fold((false, false), |(in_flight, unreaped), it| {
@@ -264,7 +264,7 @@ fn is_refused(it: &Watched) -> bool {
 }
 
 /// What is known of one address space is of another one from now on.
-fn rename<T>(known: &mut Map<(u64, u64, u64), T>, from: u64, to: u64) {
+fn rename<T>(known: &mut Map<(SpaceId, u64, u64), T>, from: SpaceId, to: SpaceId) {
     let all: Vec<_> = known.extract_in_any_order(|(space, ..), _| *space == from).collect();
     known.extend(all.into_iter().map(|((_, iocb, data), it)| ((to, iocb, data), it)));
 }

@@ -117,9 +117,9 @@ impl Model {
     fn failed(&mut self, event: &Event, call: &Call) {
         let mut wants = wants_of_call(&call.args);
         let (handle, kind) = match &call.args {
-            Args::Setup { .. } => (0, Kind::Call),
-            Args::Destroy { ctx } => (ctx.0, Kind::Destroy),
-            Args::Getevents { ctx, .. } | Args::Cancel { ctx, .. } => (ctx.0, Kind::Call),
+            Args::Setup { .. } => (Handle(0), Kind::Call),
+            Args::Destroy { ctx } => (*ctx, Kind::Destroy),
+            Args::Getevents { ctx, .. } | Args::Cancel { ctx, .. } => (*ctx, Kind::Call),
             Args::Submit { ctx, nr, iocbs, truncated, .. } => {
                 let accepted = call.ret.max(0) as usize;
                 let refused = (*nr as u64).saturating_sub(accepted as u64);
@@ -137,13 +137,13 @@ impl Model {
                     .filter_map(|(index, it)| Some((index, Owed::new(known(it)?))))
                     .collect();
                 let unnamed = refused.saturating_sub(left.len() as u64);
-                (ctx.0, Kind::Submit { left, unnamed })
+                (*ctx, Kind::Submit { left, unnamed })
             }
         };
-        if handle != 0 && !matches!(kind, Kind::Destroy) {
+        if handle.0 != 0 && !matches!(kind, Kind::Destroy) {
             wants.push(Want::Destroy(handle));
         }
-        let context = self.context_when((event.pid, Handle(handle)), call.began(event));
+        let context = self.context_when((event.pid, handle), call.began(event));
         let context = context.map(|it| it.name);
         let what = (Cause::Call(call.args.syscall()), call.ret);
         let since = Since::new(event.tid, event.time, Some(&call.args)).at(call.stack.clone());
@@ -155,7 +155,7 @@ impl Model {
         event: &Event,
         fault: Option<Fault>,
         (cause, ret): (Cause, i64),
-        (context, handle): (Option<ContextRef>, u64),
+        (context, handle): (Option<ContextRef>, Handle),
         mut kind: Kind,
         (mut wants, since): (Vec<Want>, Since),
     ) -> Option<u64> {
@@ -267,7 +267,7 @@ impl Model {
         let request = self.faults.whose(space, &own, in_flight);
         let known = request.as_ref().filter(|it| it.opcode.is_some());
         let wants = known.map_or_else(
-            || vec![Want::Iocb(ctx.0, own.obj)],
+            || vec![Want::Iocb(ctx, own.obj)],
             |request| wants_of_completion(request, res),
         );
         if let Some(subject) = known.and_then(Subject::of).filter(|_| res < 0)
@@ -288,7 +288,7 @@ impl Model {
         };
         let since = Since::new(event.tid, event.time, None);
         let number =
-            self.watch(event, Some(fault), (cause, res), (name, ctx.0), kind, (wants, since));
+            self.watch(event, Some(fault), (cause, res), (name, ctx), kind, (wants, since));
         let by_hand = by_hand || fault.effect == Effect::Unsure;
         if let Some(number) = number {
             self.faults.is_undelivered(number, (space, &own), by_hand);

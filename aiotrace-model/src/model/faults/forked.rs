@@ -2,7 +2,10 @@
 
 use super::{Faults, watched::Kind};
 use crate::any_order::AnyOrder as _;
-use crate::model::{Map, Model, owed::Owed};
+use crate::{
+    event::SpaceId,
+    model::{Map, Model, owed::Owed},
+};
 
 /// Children remembered.
 const MOST_CHILDREN: usize = 4096;
@@ -11,11 +14,11 @@ const MOST_PARENTS: usize = 8;
 
 /// Address spaces of children that are followed: their parent's, and when they were made.
 #[derive(Debug, Default)]
-pub struct Children(Map<u64, (u64, u64)>);
+pub struct Children(Map<SpaceId, (SpaceId, u64)>);
 
 impl Children {
     /// Its parents, the nearest first, and when the child was made that it is, or that it comes from.
-    pub fn parents(&self, space: u64) -> Vec<(u64, u64)> {
+    pub fn parents(&self, space: SpaceId) -> Vec<(SpaceId, u64)> {
         let mut found = Vec::new();
         let mut of = space;
         while let Some((parent, since)) = self.0.get(&of).filter(|_| found.len() < MOST_PARENTS) {
@@ -26,7 +29,7 @@ impl Children {
     }
 
     /// An address space that stood for a process has become known.
-    pub fn moved(&mut self, from: u64, to: u64) {
+    pub fn moved(&mut self, from: SpaceId, to: SpaceId) {
         if let Some(it) = self.0.remove(&from) {
             self.0.insert(to, it);
         }
@@ -37,7 +40,7 @@ impl Children {
 
 impl Model {
     /// A process was made, with this address space, if that is known and the process is followed.
-    pub(in crate::model) fn forked(&mut self, parent: u64, child: Option<u64>, time: u64) {
+    pub(in crate::model) fn forked(&mut self, parent: SpaceId, child: Option<SpaceId>, time: u64) {
         if child == Some(parent) {
             return;
         }
@@ -55,7 +58,7 @@ impl Model {
     }
 
     /// A process has ended, or runs another program (then what it does is not known).
-    pub(in crate::model) fn child_left(&mut self, space: u64, is_over: bool) {
+    pub(in crate::model) fn child_left(&mut self, space: SpaceId, is_over: bool) {
         let parents = self.faults.children.parents(space);
         if !is_over {
             parents.iter().for_each(|(parent, since)| self.goes_on(*parent, *since));
@@ -76,14 +79,14 @@ impl Model {
     }
 
     /// A child has submitted requests of its own, which may be what was left.
-    pub(in crate::model) fn child_submitted(&mut self, space: u64) {
+    pub(in crate::model) fn child_submitted(&mut self, space: SpaceId) {
         for (parent, since) in self.faults.children.parents(space) {
             self.goes_on(parent, since);
         }
     }
 
     /// A child that was made at this time may do what was left then.
-    pub(in crate::model) fn goes_on(&mut self, space: u64, since: u64) {
+    pub(in crate::model) fn goes_on(&mut self, space: SpaceId, since: u64) {
         self.faults.forked(space, since);
         if let Some(known) = self.spaces.get_mut(&space) {
             known.forked(since);
@@ -92,7 +95,7 @@ impl Model {
 }
 
 impl Faults {
-    fn forked(&mut self, space: u64, since: u64) {
+    fn forked(&mut self, space: SpaceId, since: u64) {
         for number in &self.owing {
             let Some(watched) = self.watched.get_mut(number) else { continue };
             if watched.space != space || watched.time > since {

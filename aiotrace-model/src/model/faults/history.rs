@@ -3,7 +3,7 @@
 
 use std::hash::BuildHasher as _;
 
-use crate::model::owed::Place;
+use crate::{event::SpaceId, model::owed::Place};
 
 /// Bits of a set: 128 KiB each. With 100,000 different requests, one in ten is taken for one that was made before, which makes
 /// a verdict unsure and never false.
@@ -26,7 +26,7 @@ impl Default for History {
 
 impl History {
     /// A request was accepted that is no retry for sure.
-    pub fn accepted(&mut self, space: u64, place: Place) {
+    pub fn accepted(&mut self, space: SpaceId, place: Place) {
         let (word, bit) = self.bit(space, place);
         if let (Some(once), Some(again)) = (self.once.get_mut(word), self.again.get_mut(word)) {
             *again |= *once & bit;
@@ -35,18 +35,18 @@ impl History {
     }
 
     /// Whether a request may have been accepted before.
-    pub fn had(&self, space: u64, place: Place) -> bool {
+    pub fn had(&self, space: SpaceId, place: Place) -> bool {
         let (word, bit) = self.bit(space, place);
         self.once.get(word).is_some_and(|it| it & bit != 0)
     }
 
     /// Whether it may have been accepted more than once.
-    pub fn had_again(&self, space: u64, place: Place) -> bool {
+    pub fn had_again(&self, space: SpaceId, place: Place) -> bool {
         let (word, bit) = self.bit(space, place);
         self.again.get(word).is_some_and(|it| it & bit != 0)
     }
 
-    fn bit(&self, space: u64, place: Place) -> (usize, u64) {
+    fn bit(&self, space: SpaceId, place: Place) -> (usize, u64) {
         let bit = self.hasher.hash_one((space, place)) % BITS;
         ((bit / 64) as usize, 1 << (bit % 64))
     }
@@ -68,10 +68,10 @@ mod tests {
             Place::of(&Request::new(&iocb, (1, 2), (0, 0)).unwrap()).unwrap()
         };
         let mut history = History::default();
-        history.accepted(7, place(0));
-        assert!(history.had(7, place(0)) && !history.had_again(7, place(0)));
-        assert!(!history.had(7, place(512)) && !history.had(8, place(0)));
-        history.accepted(7, place(0));
-        assert!(history.had_again(7, place(0)));
+        history.accepted(SpaceId(7), place(0));
+        assert!(history.had(SpaceId(7), place(0)) && !history.had_again(SpaceId(7), place(0)));
+        assert!(!history.had(SpaceId(7), place(512)) && !history.had(SpaceId(8), place(0)));
+        history.accepted(SpaceId(7), place(0));
+        assert!(history.had_again(SpaceId(7), place(0)));
     }
 }

@@ -38,6 +38,7 @@ use super::{
     unseen::Unseen,
     verdict::{Cause, FaultRow, RuleRow, Verdict},
 };
+use crate::event::SpaceId;
 
 /// Faults watched one by one at a time.
 pub const MOST_FAULTS: usize = 4096;
@@ -77,26 +78,26 @@ pub struct Faults {
     /// Those of which only the second half is not known yet.
     settled: BTreeSet<u64>,
     /// Who wants it: numbers of faults, with the request's place in the call.
-    wanted: Map<(u64, Want), Vec<(u64, u32)>>,
+    wanted: Map<(SpaceId, Want), Vec<(u64, u32)>>,
     /// What of files is left to be read or written, by address space and direction: numbers of faults, with the request's
     /// place in the call.
-    ranges: Map<(u64, bool), Ranges<(u64, u32)>>,
-    active: Map<u64, Activity>,
+    ranges: Map<(SpaceId, bool), Ranges<(u64, u32)>>,
+    active: Map<SpaceId, Activity>,
     children: forked::Children,
     /// Requests in `watched`.
     refused: usize,
     rows: BTreeMap<(u32, Cause, Option<i64>), FaultRow>,
     new: VecDeque<Verdict>,
     /// By iocb and data: the last completion that was told.
-    completed: Map<(u64, u64, u64), whose::Told>,
+    completed: Map<(SpaceId, u64, u64), whose::Told>,
     /// Completions that were changed before they were seen: by iocb and data, the result given and the kernel's.
-    changed: Map<(u64, u64, u64), (i64, i64)>,
+    changed: Map<(SpaceId, u64, u64), (i64, i64)>,
     /// By iocb and data: the fault whose result io_getevents has not given yet.
-    undelivered: Map<(u64, u64, u64), u64>,
+    undelivered: Map<(SpaceId, u64, u64), u64>,
     /// Where descriptors lead, of requests that faults met; and when that was looked up.
-    paths: Map<(u64, u32), Led>,
+    paths: Map<(SpaceId, u32), Led>,
     /// Why the places of writes to these descriptors say nothing, if they do not, as it was looked up last.
-    placeless: Map<(u64, u32), Option<Doubt>>,
+    placeless: Map<(SpaceId, u32), Option<Doubt>>,
     /// What was looked up of files.
     sharers: sharers::Sharers,
     /// Those of which a synchronous call may do what is left.
@@ -126,18 +127,18 @@ impl Faults {
     }
 
     /// Whether it is to be looked up where a descriptor leads.
-    fn wants_path(&self, space: u64, fd: u32, time: u64) -> bool {
+    fn wants_path(&self, space: SpaceId, fd: u32, time: u64) -> bool {
         let known = self.paths.get(&(space, fd));
         known.is_none_or(|(since, _)| time.saturating_sub(*since) > FRESH)
     }
 
     /// That was looked up.
-    pub fn leads_to(&mut self, space: u64, fd: u32, time: u64, path: Option<&[u8]>) {
+    pub fn leads_to(&mut self, space: SpaceId, fd: u32, time: u64, path: Option<&[u8]>) {
         note(&mut self.paths, (space, fd), (time, path.map(<[u8]>::to_vec)));
     }
 
     /// What a descriptor leads to was looked up: why the places of writes to it say nothing, if they do not.
-    pub fn placeless(&mut self, space: u64, fd: u32, why: Option<Doubt>) {
+    pub fn placeless(&mut self, space: SpaceId, fd: u32, why: Option<Doubt>) {
         note(&mut self.placeless, (space, fd), why);
         let is_meant = |it: &&mut Watched| it.space == space && it.written.contains(&fd);
         for it in self.watched.values_mut().filter(is_meant) {
@@ -147,7 +148,7 @@ impl Faults {
     }
 
     /// The descriptors among these for which that is so, as far as known.
-    fn placeless_of(&self, space: u64, fds: &[u32]) -> Vec<(u32, Doubt)> {
+    fn placeless_of(&self, space: SpaceId, fds: &[u32]) -> Vec<(u32, Doubt)> {
         let of = |fd: &u32| Some((*fd, (*self.placeless.get(&(space, *fd))?)?));
         fds.iter().filter_map(of).collect()
     }
@@ -249,7 +250,7 @@ impl Faults {
         Some(number)
     }
 
-    fn unwant(&mut self, space: u64, want: Want, number: u64, place: u32) {
+    fn unwant(&mut self, space: SpaceId, want: Want, number: u64, place: u32) {
         if let Some(list) = self.wanted.get_mut(&(space, want)) {
             list.retain(|it| *it != (number, place));
             if list.is_empty() {
@@ -259,7 +260,7 @@ impl Faults {
     }
 
     /// Who wants this, and had its fault before then.
-    fn wanting(&self, space: u64, want: Want, before: u64) -> Vec<(u64, u32)> {
+    fn wanting(&self, space: SpaceId, want: Want, before: u64) -> Vec<(u64, u32)> {
         let list = self.wanted.get(&(space, want)).map_or(&[][..], Vec::as_slice);
         let is_before =
             |it: &&(u64, u32)| self.watched.get(&it.0).is_some_and(|w| w.time <= before);
@@ -280,7 +281,7 @@ impl Faults {
     }
 
     /// It is not left to be read or written any more.
-    fn remove(&mut self, space: u64, owed: &Owed, of: (u64, u32)) {
+    fn remove(&mut self, space: SpaceId, owed: &Owed, of: (u64, u32)) {
         let Some((does, (start, _))) = owed.span() else { return };
         let key = (space, does == Does::Write);
         if let Some(ranges) = self.ranges.get_mut(&key) {
@@ -331,8 +332,8 @@ impl Faults {
 
 /// It is left to be read or written.
 fn insert(
-    ranges: &mut Map<(u64, bool), Ranges<(u64, u32)>>,
-    space: u64,
+    ranges: &mut Map<(SpaceId, bool), Ranges<(u64, u32)>>,
+    space: SpaceId,
     owed: &Owed,
     of: (u64, u32),
 ) {

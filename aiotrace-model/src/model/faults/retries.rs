@@ -10,7 +10,7 @@ use super::{
     watched::{Kind, Piece, Want, Watched, places, wants_of_call, wants_of_completion, written},
 };
 use crate::{
-    event::{Args, IoEvent, Iocb, Syscall},
+    event::{Args, Handle, IoEvent, Iocb, SpaceId, Syscall},
     model::{
         Doubt, Subject,
         owed::{Owed, Place},
@@ -28,8 +28,8 @@ impl Faults {
         }
         let touched = match attempt.args {
             Args::Submit { ctx, iocbs, truncated, .. } => {
-                self.identify(attempt, ctx.0, iocbs);
-                self.submitted(attempt, ctx.0, iocbs, *truncated)
+                self.identify(attempt, *ctx, iocbs);
+                self.submitted(attempt, *ctx, iocbs, *truncated)
             }
             args => self.called(attempt, args),
         };
@@ -61,7 +61,7 @@ impl Faults {
     }
 
     /// A request was accepted that is no retry for sure. One beside which an equal one met a fault says nothing of that.
-    fn uses(&mut self, space: u64, place: Place, twins: &BTreeSet<Place>) {
+    fn uses(&mut self, space: SpaceId, place: Place, twins: &BTreeSet<Place>) {
         if let Some(history) = self.history.as_mut().filter(|_| !twins.contains(&place)) {
             history.accepted(space, place);
         }
@@ -81,7 +81,7 @@ impl Faults {
     }
 
     /// Completions that were changed before their io_submit returned: only now it is known what they were.
-    fn identify(&mut self, attempt: &Attempt<'_>, ctx: u64, iocbs: &[Option<Iocb>]) {
+    fn identify(&mut self, attempt: &Attempt<'_>, ctx: Handle, iocbs: &[Option<Iocb>]) {
         for iocb in iocbs.iter().take(attempt.accepted()).flatten() {
             let request = Request::new(iocb, (attempt.entered, 0), (0, 0));
             let Some(request) = request.filter(|it| it.opcode.is_some()) else { continue };
@@ -118,7 +118,7 @@ impl Faults {
     fn submitted(
         &mut self,
         attempt: &Attempt<'_>,
-        ctx: u64,
+        ctx: Handle,
         iocbs: &[Option<Iocb>],
         truncated: u64,
     ) -> BTreeSet<u64> {
@@ -203,7 +203,7 @@ impl Faults {
 
     /// Whether the fault was in another context, which is still there, or the descriptor may be of another file now: then it is
     /// not known whether this is a retry.
-    fn is_of_another(&mut self, number: u64, place: u32, ctx: u64) -> bool {
+    fn is_of_another(&mut self, number: u64, place: u32, ctx: Handle) -> bool {
         let Some(watched) = self.watched.get_mut(&number) else { return false };
         if watched.owed_mut(place).is_some_and(Owed::is_doubtful) {
             return true;
@@ -218,7 +218,7 @@ impl Faults {
     }
 
     /// The iocb of a request that was refused carries another one, which was accepted.
-    fn replaced(&mut self, attempt: &Attempt<'_>, ctx: u64, request: &Request) {
+    fn replaced(&mut self, attempt: &Attempt<'_>, ctx: Handle, request: &Request) {
         let iocb = Want::Iocb(ctx, request.iocb);
         for (number, place) in self.wanting(attempt.space, iocb, attempt.entered) {
             let Some(watched) = self.watched.get_mut(&number) else { continue };
@@ -320,13 +320,13 @@ impl Faults {
         if let Args::Setup { stored: Some(handle), .. } = args
             && has_succeeded
         {
-            self.given_again(attempt, handle.0);
+            self.given_again(attempt, *handle);
         }
         touched
     }
 
     /// A context was made at this address: what had it before, and was not destroyed as far as seen, is another one.
-    fn given_again(&mut self, attempt: &Attempt<'_>, handle: u64) {
+    fn given_again(&mut self, attempt: &Attempt<'_>, handle: Handle) {
         let is_meant = |it: &&mut Watched| {
             it.space == attempt.space && it.current() == handle && it.over.is_none()
         };
@@ -339,7 +339,7 @@ impl Faults {
     }
 
     /// A context ends with requests that nobody has reaped.
-    pub(in crate::model) fn leaves_unreaped(&mut self, space: u64, handle: u64) {
+    pub(in crate::model) fn leaves_unreaped(&mut self, space: SpaceId, handle: Handle) {
         let is_meant = |it: &&mut Watched| {
             let waits = matches!(it.cause, Cause::Call(Syscall::Getevents | Syscall::Pgetevents));
             it.space == space && it.current() == handle && waits
@@ -391,7 +391,7 @@ impl Faults {
     }
 
     /// As the kernel says.
-    pub fn completed(&mut self, space: u64, request: &Request, res: i64, time: u64) {
+    pub fn completed(&mut self, space: SpaceId, request: &Request, res: i64, time: u64) {
         self.asked.completed(request);
         for (number, _) in self.wanting(space, Want::Completion(request.iocb), request.entered) {
             let half = self.came_back(number, (request.iocb, Some(request)), res, Some(time));
@@ -403,7 +403,7 @@ impl Faults {
     }
 
     /// The program got this, and nobody will see it again.
-    pub fn was_given(&mut self, space: u64, event: &IoEvent) {
+    pub fn was_given(&mut self, space: SpaceId, event: &IoEvent) {
         let key = (space, event.obj, event.data);
         if self.changed.get(&key).is_some_and(|it| it.0 == event.res) {
             self.changed.remove(&key);
@@ -411,7 +411,7 @@ impl Faults {
     }
 
     /// What the kernel gave, if a source saw a result that is ours.
-    pub fn own_result(&mut self, space: u64, event: &IoEvent) -> i64 {
+    pub fn own_result(&mut self, space: SpaceId, event: &IoEvent) -> i64 {
         match self.changed.remove(&(space, event.obj, event.data)) {
             Some((given, own)) if given == event.res => own,
             _ => event.res,

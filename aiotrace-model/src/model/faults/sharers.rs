@@ -6,7 +6,7 @@ use std::hash::Hash;
 use super::{FRESH, Faults};
 use crate::{
     any_order::AnyOrder as _,
-    event::{File, Synchronous, Ways},
+    event::{File, SpaceId, Synchronous, Ways},
     model::{Doubt, Map, Model, Question, owed::gives_up, unseen::Unseen},
 };
 
@@ -24,13 +24,13 @@ type Made = (u64, u32);
 #[derive(Debug, Default)]
 pub struct Sharers {
     /// Their files.
-    ids: Map<(u64, u32), (u64, u64)>,
+    ids: Map<(SpaceId, u32), (u64, u64)>,
     /// What else may read or write them, when that was looked up, while something was left without a break since.
-    ways: Map<(u64, u32), (u64, Ways)>,
+    ways: Map<(SpaceId, u32), (u64, Ways)>,
     /// Those that may be of the file of a request, and are to be looked at.
     unlooked: Vec<u32>,
     /// What was done through them.
-    calls: Map<(u64, u32), Vec<(Made, Synchronous)>>,
+    calls: Map<(SpaceId, u32), Vec<(Made, Synchronous)>>,
     /// Faults of which it has become known what they were about, and nothing else.
     pub(super) identified: Vec<u64>,
 }
@@ -45,7 +45,7 @@ impl Sharers {
 
     /// A synchronous call through a descriptor that may be of the file of a request. Returns whether it is remembered until the
     /// descriptor is looked at.
-    pub(super) fn did(&mut self, space: u64, made: Made, call: &Synchronous) -> bool {
+    pub(super) fn did(&mut self, space: SpaceId, made: Made, call: &Synchronous) -> bool {
         self.looks_for(call.fd);
         let mut calls = self.calls.remove(&(space, call.fd)).unwrap_or_default();
         let is_known = calls.last().is_some_and(|it| it.1 == *call);
@@ -58,31 +58,31 @@ impl Sharers {
     }
 
     /// What was looked up a moment ago. (A flood of faults would have all processes looked at again and again.)
-    fn ways(&self, space: u64, fd: u32, time: u64) -> Option<Ways> {
+    fn ways(&self, space: SpaceId, fd: u32, time: u64) -> Option<Ways> {
         let known = self.ways.get(&(space, fd));
         known.filter(|it| time.saturating_sub(it.0) < FRESH).map(|it| it.1)
     }
 
     /// A call gives up descriptors: their numbers may be of other files.
-    pub(super) fn gave_up(&mut self, space: u64, call: &Synchronous) {
+    pub(super) fn gave_up(&mut self, space: SpaceId, call: &Synchronous) {
         without(&mut self.ids, space, call);
         without(&mut self.ways, space, call);
     }
 
     /// A mapping was made: what was looked up before is not true any more.
-    pub(super) fn maps(&mut self, space: u64) {
+    pub(super) fn maps(&mut self, space: SpaceId) {
         of_space(&mut self.ways, space);
     }
 
     /// An address space that stood for a process has become known.
-    pub(super) fn moved(&mut self, from: u64, to: u64) {
+    pub(super) fn moved(&mut self, from: SpaceId, to: SpaceId) {
         move_space(&mut self.ids, from, to);
         move_space(&mut self.ways, from, to);
         move_space(&mut self.calls, from, to);
     }
 
     /// The address space is gone.
-    pub(super) fn ended(&mut self, space: u64) {
+    pub(super) fn ended(&mut self, space: SpaceId) {
         of_space(&mut self.ids, space);
         of_space(&mut self.ways, space);
         of_space(&mut self.calls, space);
@@ -90,7 +90,10 @@ impl Sharers {
 }
 
 /// Takes out what is known of an address space, by descriptor or by context.
-pub(super) fn of_space<K: Eq + Hash, T>(map: &mut Map<(u64, K), T>, space: u64) -> Vec<(K, T)> {
+pub(super) fn of_space<K: Eq + Hash, T>(
+    map: &mut Map<(SpaceId, K), T>,
+    space: SpaceId,
+) -> Vec<(K, T)> {
     if map.is_empty() {
         return Vec::new();
     }
@@ -99,18 +102,22 @@ pub(super) fn of_space<K: Eq + Hash, T>(map: &mut Map<(u64, K), T>, space: u64) 
 }
 
 /// An address space that stood for a process has become known: what is known of it moves to its number.
-pub(super) fn move_space<K: Eq + Hash, T>(map: &mut Map<(u64, K), T>, from: u64, to: u64) {
+pub(super) fn move_space<K: Eq + Hash, T>(
+    map: &mut Map<(SpaceId, K), T>,
+    from: SpaceId,
+    to: SpaceId,
+) {
     let all = of_space(map, from);
     map.extend(all.into_iter().map(|(key, it)| ((to, key), it)));
 }
 
 /// Forgets what is known of the descriptors that a call gives up.
-pub(super) fn without<T>(map: &mut Map<(u64, u32), T>, space: u64, call: &Synchronous) {
+pub(super) fn without<T>(map: &mut Map<(SpaceId, u32), T>, space: SpaceId, call: &Synchronous) {
     map.retain_in_any_order(|(of, fd), _| *of != space || !gives_up(call, *fd));
 }
 
 /// Notes what is known of a descriptor. If that is of too many, all else is forgotten.
-pub(super) fn note<T>(map: &mut Map<(u64, u32), T>, key: (u64, u32), value: T) {
+pub(super) fn note<T>(map: &mut Map<(SpaceId, u32), T>, key: (SpaceId, u32), value: T) {
     if map.len() >= MOST_DESCRIPTORS && !map.contains_key(&key) {
         map.clear();
     }
@@ -121,7 +128,7 @@ impl Faults {
     /// The file of a descriptor was looked up: whether it is that of requests which may have been done through it.
     pub(in crate::model) fn is_file(
         &mut self,
-        space: u64,
+        space: SpaceId,
         fd: u32,
         file: Option<File>,
         until: u64,
@@ -160,7 +167,7 @@ impl Faults {
     }
 
     /// By what else the file of a descriptor may be read or written was looked up; the look was over then.
-    pub(in crate::model) fn has_ways(&mut self, space: u64, fd: u32, time: u64, ways: Ways) {
+    pub(in crate::model) fn has_ways(&mut self, space: SpaceId, fd: u32, time: u64, ways: Ways) {
         note(&mut self.sharers.ways, (space, fd), (time, ways));
         let of_it = self.watched.values_mut().filter(|it| it.space == space);
         of_it.for_each(|it| it.unseen.looked(fd, time, ways));
@@ -172,7 +179,7 @@ impl Model {
     /// what is known of it: why places of writes say nothing, by descriptor.
     pub(super) fn ask_who_does(
         &mut self,
-        (pid, space): (u32, u64),
+        (pid, space): (u32, SpaceId),
         time: u64,
         written: &[u32],
         unseen: &mut Unseen,

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     any_order::AnyOrder as _,
-    event::{Args, Call, Event, Synchronous},
+    event::{Args, Call, Event, SpaceId, Synchronous},
     model::{
         Doubt, Model, TOLD_WITHIN,
         owed::{Done, Owed, does, gives_up, reach},
@@ -47,7 +47,7 @@ impl Model {
     }
 
     /// io_submit accepted requests: perhaps of the file of what another process left, which may have the file open.
-    pub(super) fn submitted_elsewhere(&mut self, space: u64, call: &Call) {
+    pub(super) fn submitted_elsewhere(&mut self, space: SpaceId, call: &Call) {
         let has_short = self.spaces.in_any_order().any(|it| it.1.has_short());
         let Args::Submit { iocbs, .. } = &call.args else { return };
         if !has_short && self.faults.owing.is_empty() {
@@ -73,7 +73,7 @@ impl Model {
     /// `child`: a child that was made then made the call.
     fn synchronous_of(
         &mut self,
-        space: u64,
+        space: SpaceId,
         (time, tid): (u64, u32),
         call: &Synchronous,
         child: Option<u64>,
@@ -105,7 +105,7 @@ impl Watched {
 impl Faults {
     pub(super) fn synchronous(
         &mut self,
-        space: u64,
+        space: SpaceId,
         (time, tid): (u64, u32),
         call: &Synchronous,
         child: Option<u64>,
@@ -196,7 +196,7 @@ impl Faults {
     }
 
     /// A process that is none of these made a call: perhaps to the file of a fault, which it may have opened since.
-    fn called_elsewhere(&mut self, space: u64, parents: &[(u64, u64)], call: &Synchronous) {
+    fn called_elsewhere(&mut self, space: SpaceId, parents: &[(SpaceId, u64)], call: &Synchronous) {
         for number in &self.owing {
             let Some(watched) = self.watched.get_mut(number) else { continue };
             let is_child = parents.iter().any(|it| it.0 == watched.space && watched.time <= it.1);

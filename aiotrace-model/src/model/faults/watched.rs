@@ -6,7 +6,7 @@ use aiotrace_common::synchronous::{self, Does};
 
 use super::{NO_REQUEST, again::Since};
 use crate::{
-    event::{Args, Fault},
+    event::{Args, Fault, Handle, SpaceId},
     model::{
         Doubt,
         finding::{ContextRef, Subject},
@@ -28,7 +28,7 @@ const MOST_PLACES: usize = 64;
 pub enum Want {
     /// io_submit of this iocb to this context: it carries another request then, or it tells which one a
     /// completion belongs to.
-    Iocb(u64, u64),
+    Iocb(Handle, u64),
     /// io_submit of a request that does the same.
     Request(Place),
     /// The completion of this iocb: it was submitted again.
@@ -38,11 +38,11 @@ pub enum Want {
     /// Another io_setup, which may be meant for the same.
     AnySetup,
     /// io_getevents or io_pgetevents of this context.
-    Reap(u64),
+    Reap(Handle),
     /// io_cancel of this iocb in this context.
-    Cancel(u64, u64),
+    Cancel(Handle, u64),
     /// io_destroy of this context: a retry, or the end of what is watched.
-    Destroy(u64),
+    Destroy(Handle),
 }
 
 /// What is at stake.
@@ -123,15 +123,15 @@ pub struct Watched {
     pub time: u64,
     pub pid: u32,
     pub tid: u32,
-    pub space: u64,
+    pub space: SpaceId,
     pub fault: Fault,
     pub cause: Cause,
     pub ret: i64,
     pub context: Option<ContextRef>,
     /// Handle of the context; 0: none.
-    pub handle: u64,
+    pub handle: Handle,
     /// The handle that it has since its ring was moved.
-    pub moved: Option<u64>,
+    pub moved: Option<Handle>,
     pub kind: Kind,
     /// What is wanted besides the requests that are left.
     pub wants: Vec<Want>,
@@ -210,8 +210,8 @@ pub fn places(kind: &Kind) -> Vec<Place> {
 
 impl Want {
     /// The same of a context that has another handle.
-    pub fn moved(self, from: u64, to: u64) -> Self {
-        let now = |ctx: u64| if ctx == from { to } else { ctx };
+    pub fn moved(self, from: Handle, to: Handle) -> Self {
+        let now = |ctx: Handle| if ctx == from { to } else { ctx };
         match self {
             Self::Iocb(ctx, iocb) => Self::Iocb(now(ctx), iocb),
             Self::Reap(ctx) => Self::Reap(now(ctx)),
@@ -223,7 +223,7 @@ impl Want {
 }
 
 /// What a request is known again by, and its iocb.
-pub fn wants_of(handle: u64, request: &Request) -> [Option<Want>; 2] {
+pub fn wants_of(handle: Handle, request: &Request) -> [Option<Want>; 2] {
     [Some(Want::Iocb(handle, request.iocb)), Place::of(request).map(Want::Request)]
 }
 
@@ -244,10 +244,10 @@ pub fn wants_of_call(args: &Args) -> Vec<Want> {
         Args::Setup { nr_events, ctxp, .. } => {
             vec![Want::Setup(*nr_events, ctxp.0), Want::AnySetup]
         }
-        Args::Destroy { ctx } => vec![Want::Destroy(ctx.0)],
+        Args::Destroy { ctx } => vec![Want::Destroy(*ctx)],
         Args::Submit { .. } => Vec::new(),
-        Args::Getevents { ctx, .. } => vec![Want::Reap(ctx.0)],
-        Args::Cancel { ctx, iocb, .. } => vec![Want::Cancel(ctx.0, iocb.0)],
+        Args::Getevents { ctx, .. } => vec![Want::Reap(*ctx)],
+        Args::Cancel { ctx, iocb, .. } => vec![Want::Cancel(*ctx, iocb.0)],
     }
 }
 
@@ -329,7 +329,7 @@ impl Watched {
     }
 
     /// The handle that its context has now.
-    pub fn current(&self) -> u64 {
+    pub fn current(&self) -> Handle {
         self.moved.unwrap_or(self.handle)
     }
 

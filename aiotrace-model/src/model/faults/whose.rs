@@ -6,7 +6,7 @@ use super::{
     watched::{Kind, Watched},
 };
 use crate::{
-    event::IoEvent,
+    event::{Handle, IoEvent, SpaceId},
     model::{Doubt, Model, requests::Request},
 };
 
@@ -19,7 +19,7 @@ pub struct Told {
 
 impl Faults {
     /// A completion was told, as the kernel made it, and whose it is, if that is known.
-    pub fn told(&mut self, space: u64, event: IoEvent, request: Option<&Request>) {
+    pub fn told(&mut self, space: SpaceId, event: IoEvent, request: Option<&Request>) {
         if !self.rules.change_completions() {
             return;
         }
@@ -31,7 +31,7 @@ impl Faults {
     }
 
     /// io_submit returned, and a completion that was told before is this request's.
-    pub fn told_before(&mut self, space: u64, event: &IoEvent, request: &Request) {
+    pub fn told_before(&mut self, space: SpaceId, event: &IoEvent, request: &Request) {
         if let Some(told) = self.completed.get_mut(&(space, event.obj, event.data))
             && told.event == *event
         {
@@ -40,7 +40,7 @@ impl Faults {
     }
 
     /// io_getevents gave these to the program, which may use the iocbs again.
-    pub fn given(&mut self, space: u64, list: &[Option<IoEvent>]) {
+    pub fn given(&mut self, space: SpaceId, list: &[Option<IoEvent>]) {
         if self.completed.is_empty() {
             return;
         }
@@ -54,7 +54,7 @@ impl Faults {
     pub(super) fn is_undelivered(
         &mut self,
         number: u64,
-        (space, event): (u64, &IoEvent),
+        (space, event): (SpaceId, &IoEvent),
         by_hand: bool,
     ) {
         let Some(watched) = self.watched.get_mut(&number) else { return };
@@ -68,7 +68,7 @@ impl Faults {
     }
 
     /// io_getevents gave this to the program, in this thread and at this time.
-    pub fn delivered(&mut self, space: u64, event: &IoEvent, (tid, time): (u32, u64)) {
+    pub fn delivered(&mut self, space: SpaceId, event: &IoEvent, (tid, time): (u32, u64)) {
         let number = self.undelivered.remove(&(space, event.obj, event.data));
         let Some(number) = number else { return };
         let Some(watched) = self.watched.get_mut(&number) else { return };
@@ -83,7 +83,7 @@ impl Faults {
     }
 
     /// The program reaps from this ring by itself: it may have read results before they were changed.
-    pub fn may_be_read(&mut self, space: u64, handle: u64) {
+    pub fn may_be_read(&mut self, space: SpaceId, handle: Handle) {
         let is_its = |it: &&mut Watched| {
             let of_ring = it.current() == handle;
             let is_open = matches!(it.kind, Kind::Completion { is_delivered: false, .. });
@@ -95,7 +95,12 @@ impl Faults {
     }
 
     /// Whose this completion is, as the kernel made it; `in_flight`: the oldest request in flight that it may be of.
-    pub fn whose(&self, space: u64, own: &IoEvent, in_flight: Option<Request>) -> Option<Request> {
+    pub fn whose(
+        &self,
+        space: SpaceId,
+        own: &IoEvent,
+        in_flight: Option<Request>,
+    ) -> Option<Request> {
         let told = self.completed.get(&(space, own.obj, own.data)).filter(|it| it.event == *own);
         told.map_or(in_flight, |it| it.request.clone())
     }
@@ -103,7 +108,7 @@ impl Faults {
 
 impl Model {
     /// A call on a context was told, or its ring was looked at: perhaps that shows that the program reaps by itself.
-    pub(in crate::model) fn reaped_by_hand(&mut self, key: (u64, u64)) {
+    pub(in crate::model) fn reaped_by_hand(&mut self, key: (SpaceId, Handle)) {
         if self.faults.watched.is_empty() {
             return;
         }

@@ -119,7 +119,7 @@ impl Model {
             Until::Ever | Until::Unknown => false,
         };
         let is_empty = is_short && call.ret == 0 && call.fault.is_none();
-        let context = self.contexts.get(&(self.space(event.pid), ctx.0));
+        let context = self.contexts.get(&(self.space(event.pid), *ctx));
         let (name, in_flight) = (context.map(|it| it.name), context.and_then(|it| it.in_flight()));
         let known = &mut self.pollers.0;
         let has_room = known.len() < MOST_THREADS;
@@ -162,6 +162,6 @@ impl Model {
         finding.tid = Some(event.tid);
         finding.context = poll.context;
         finding.doubt = self.spaces.get(&space).and_then(|it| it.doubt());
-        self.find(finding, poll.context.map_or(0, |it| it.id), 0);
+        self.find(finding, poll.context.map_or(0, |it| it.id.0), 0);
     }
 }

@@ -4,11 +4,12 @@ use super::Basis;
 use crate::{
     any_order::AnyOrder as _,
     errno::returned::{EAGAIN, EINPROGRESS, EINVAL},
-    event::{Address, Call, Event, Handle, errno_name, opcode_name},
+    event::{Address, Call, Event, Handle, SpaceId, errno_name, opcode_name},
     model::{
         Context, ContextRef, Finding, Model, Severity, cause, process::Cancelled,
         requests::MOST_COMPARED,
     },
+    opcode::Opcode,
 };
 use aiotrace_common::abi;
 
@@ -16,7 +17,7 @@ use aiotrace_common::abi;
 /// An io_cancel that cancelled nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CancelRefused {
-    opcode: Option<u16>,
+    opcode: Option<Opcode>,
     iocb: Address,
     ret: i64,
     /// The reason, as far as it is known.
@@ -59,15 +60,15 @@ impl Model {
                 }
             }
             EINVAL | EAGAIN => {
-                let opcode = value.map(|it| it.opcode);
+                let opcode = value.map(Opcode::of);
                 let elsewhere = || self.in_flight_elsewhere(space, iocb, value);
                 let (kind, reason) = why_not_cancelled(context, iocb, value, elsewhere);
                 let evidence = CancelRefused { opcode, iocb, ret: call.ret, reason };
                 let mut finding = Finding::new(evidence, event.time, event.pid);
                 finding.tid = Some(event.tid);
                 finding.context = Some(name);
-                let what = u64::from(opcode.unwrap_or(u16::MAX)) << 8 | kind;
-                self.find(finding, name.id, what);
+                let what = u64::from(opcode.map_or(u16::MAX, |it| it.0)) << 8 | kind;
+                self.find(finding, name.id.0, what);
             }
             _ => (),
         }
@@ -77,7 +78,7 @@ impl Model {
     /// searched: the program may ask often.
     fn in_flight_elsewhere(
         &self,
-        space: u64,
+        space: SpaceId,
         iocb: Address,
         value: Option<&abi::Iocb>,
     ) -> Elsewhere {
@@ -130,7 +131,7 @@ fn why_not_cancelled(
         let which = if in_flight.is_some() { ", which is in flight" } else { "" };
         return (0, format!("{reason}{which}"));
     }
-    let op = |opcode: u16| opcode_name(opcode).unwrap_or("request");
+    let op = |opcode: Opcode| opcode_name(opcode).unwrap_or("request");
     let elsewhere = if in_flight.is_none() { elsewhere() } else { Elsewhere::Nowhere };
     match in_flight {
         Some(it) if it.is_poll() => (1, "it was completing at that moment".to_owned()),

@@ -3,7 +3,7 @@
 use super::{Basis, holding};
 use crate::{
     any_order::AnyOrder as _,
-    event::Stack,
+    event::{SpaceId, Stack},
     model::{Context, Doubt, Finding, Map, Model, Severity, context::INNERMOST},
     words::{duration::in_words, number::thousands},
 };
@@ -104,8 +104,8 @@ impl Model {
         if (self.contexts.len() as u64) < thresholds.growth {
             return;
         }
-        let mut whole: Map<(u64, u64), Growing> = Map::default();
-        let mut innermost: Map<(u64, u64), Growing> = Map::default();
+        let mut whole: Map<(SpaceId, u64), Growing> = Map::default();
+        let mut innermost: Map<(SpaceId, u64), Growing> = Map::default();
         for ((space, _), context) in self.contexts.in_any_order().filter(|(_, it)| !it.adopted) {
             let whole = whole.entry((*space, context.place)).or_default();
             let innermost = innermost.entry((*space, context.innermost)).or_default();
@@ -114,7 +114,7 @@ impl Model {
         }
         // The same frames may make a pool for one caller and busy contexts for another. So only contexts that were
         // made little by little count, and none at a place whose contexts end.
-        let is_leak = |((space, innermost), it): &((u64, u64), Growing)| {
+        let is_leak = |((space, innermost), it): &((SpaceId, u64), Growing)| {
             let ends = self.spaces.get(space).is_some_and(|it| it.ended_at.may_have(*innermost));
             it.span() >= thresholds.idle && !ends
         };

@@ -54,7 +54,7 @@ impl Basis for ContextLeak {
 impl Model {
     /// Its ring is not mapped, no thread destroys it, and the process lives. `doubt`: why it may be usable all the same.
     pub(in crate::model) fn leaked(&mut self, event: &Event, ctx: Handle, doubt: Option<Doubt>) {
-        let key = (self.space(event.pid), ctx.0);
+        let key = (self.space(event.pid), ctx);
         let place = self.leaving.iter().position(|(of, _)| *of == key);
         let context = match place {
             Some(place) => Some(self.leaving.remove(place).1),
@@ -70,7 +70,7 @@ impl Model {
     /// The handles of these contexts are nowhere in the memory that the process can write.
     pub(in crate::model) fn unreferenced(&mut self, event: &Event, handles: &[Handle]) {
         for handle in handles {
-            let key = (self.space(event.pid), handle.0);
+            let key = (self.space(event.pid), *handle);
             // Each scan finds the same contexts.
             let Some(mut context) = self.contexts.remove(&key) else { continue };
             if context.leak_told.replace(event.time).is_none() {

@@ -9,7 +9,7 @@ use super::{Basis, failed_completion};
 use crate::{
     opcode,
     errno::returned::{EINVAL},
-    event::{Address, Alignment, AlignmentSource, File},
+    event::{Address, Alignment, AlignmentSource, File, SpaceId},
     model::{
         Doubt, Evidence, Finding, Map, Model, Needs, Question, SECOND, Severity, Subject,
         pace::Budget, questions::Waiting, requests::Request,
@@ -26,7 +26,7 @@ const MOST_LOOKS: u32 = 64;
 /// What files with O_DIRECT ask for, by address space and descriptor, as it was looked up last; and how often looks are taken.
 #[derive(Debug, Default)]
 pub struct Alignments {
-    known: Map<(u64, u32), (u64, Option<File>)>,
+    known: Map<(SpaceId, u32), (u64, Option<File>)>,
     looks: Budget,
 }
 

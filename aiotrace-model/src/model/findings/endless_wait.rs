@@ -12,10 +12,10 @@
 
 use super::{Basis, plural};
 use crate::{
-    event::{Event, Handle, Thread, Waits},
+    event::{Event, Handle, SpaceId, Thread, Waits},
     model::{
-        Context, Doubt, Finding, Model, Name, Question, SECOND, Severity, context::Submitter,
-        timeout::Until,
+        Context, ContextId, Doubt, Finding, Model, Name, Question, SECOND, Severity,
+        context::Submitter, timeout::Until,
     },
     words::duration::in_words,
 };
@@ -91,7 +91,7 @@ pub struct Suspects(Vec<Suspect>);
 
 #[derive(Debug)]
 struct Suspect {
-    space: u64,
+    space: SpaceId,
     pid: u32,
     /// When to ask again what the threads do.
     due: u64,
@@ -113,8 +113,8 @@ impl Model {
     pub(in crate::model) fn suspect_wait(&mut self, pid: u32, ctx: Handle, min_nr: i64) {
         let space = self.space(pid);
         let is_new = self.suspects.0.iter().all(|it| it.space != space);
-        let Some(context) = self.contexts.get(&(space, ctx.0)) else { return };
-        let is_told = self.findings.has(&(Name::EndlessWait, pid, context.name.id, 0));
+        let Some(context) = self.contexts.get(&(space, ctx)) else { return };
+        let is_told = self.findings.has(&(Name::EndlessWait, pid, context.name.id.0, 0));
         let is_meant = is_new && !is_told && self.suspects.0.len() < MOST;
         if is_meant && self.what_can_come(context, min_nr).is_some() {
             self.suspects.0.push(Suspect { space, pid, due: self.now, first: None });
@@ -161,7 +161,7 @@ impl Model {
                 let findings = told(&found, (event.time, since), has_others);
                 self.suspects.0.swap_remove(place);
                 for finding in findings {
-                    let id = finding.context.map_or(0, |it| it.id);
+                    let id = finding.context.map_or(0, |it| it.id.0);
                     self.find_once(finding, id, 0);
                 }
             }
@@ -176,7 +176,7 @@ impl Model {
 
     /// The threads that wait for ever: all of them, or those that wait for requests that only they have submitted so
     /// far.
-    fn endless<'a>(&'a self, space: u64, threads: &'a [Thread]) -> Vec<Endless<'a>> {
+    fn endless<'a>(&'a self, space: SpaceId, threads: &'a [Thread]) -> Vec<Endless<'a>> {
         // What an untraced process does is unknown.
         if threads.iter().any(|it| self.space(it.pid) != space) {
             return Vec::new();
@@ -184,7 +184,7 @@ impl Model {
         let endless = |thread: &'a Thread| {
             let waits = thread.waits?;
             let until = Until::of(waits.min_nr, waits.timeout, waits.timeout_value);
-            let context = self.contexts.get(&(space, waits.ctx.0))?;
+            let context = self.contexts.get(&(space, waits.ctx))?;
             let comes = self.what_can_come(context, waits.min_nr)?;
             (until == Until::Ever).then_some(Endless { thread, waits, context, comes })
         };
@@ -219,10 +219,10 @@ impl Model {
 
 /// Makes a finding for each context.
 fn told(found: &[Endless<'_>], (time, since): (u64, u64), has_others: bool) -> Vec<Finding> {
-    let mut contexts: Vec<u64> = found.iter().map(|it| it.context.name.id).collect();
+    let mut contexts: Vec<ContextId> = found.iter().map(|it| it.context.name.id).collect();
     contexts.sort_unstable();
     contexts.dedup();
-    let of = |id: u64| {
+    let of = |id: ContextId| {
         let all = || found.iter().filter(move |it| it.context.name.id == id);
         // If the threads wait for different numbers, the smallest counts.
         let first = all().min_by_key(|it| it.waits.min_nr)?;

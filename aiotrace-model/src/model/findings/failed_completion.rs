@@ -10,6 +10,7 @@ use crate::{
         ContextRef, Finding, Model, Name, SECOND, Severity, Subject,
         requests::Request,
     },
+    opcode::Opcode,
 };
 
 const RWF_NOWAIT: u32 = 8;
@@ -103,8 +104,8 @@ impl Basis for FailedCompletion {
 }
 
 /// A number for a descriptor and an operation, by which findings are set apart.
-pub(in crate::model) fn which(fd: u32, opcode: u16) -> u64 {
-    u64::from(fd) << 16 | u64::from(opcode)
+pub(in crate::model) fn which(fd: u32, opcode: Opcode) -> u64 {
+    u64::from(fd) << 16 | u64::from(opcode.0)
 }
 
 impl Model {

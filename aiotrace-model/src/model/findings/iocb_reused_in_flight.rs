@@ -44,7 +44,7 @@ impl Model {
             before: completed.after - again,
             at_least: completed.is_bound(),
         });
-        let detail = finding.context.map_or(0, |it| it.id);
+        let detail = finding.context.map_or(0, |it| it.id.0);
         self.find(finding, detail, 0);
     }
 }

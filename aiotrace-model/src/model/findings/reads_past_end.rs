@@ -11,7 +11,7 @@ use crate::{
     opcode::PREAD,
     event::{Event, File},
     model::{
-        ContextRef, Doubt, Evidence, Finding, Map, Model, Needs, Severity, Subject,
+        ContextId, ContextRef, Doubt, Evidence, Finding, Map, Model, Needs, Severity, Subject,
         questions::Waiting,
         requests::{Match, Request},
     },
@@ -53,7 +53,7 @@ impl Basis for ReadsPastEnd {
 
 /// The rows of reads that gave nothing, by descriptor and context.
 #[derive(Debug, Default)]
-pub struct Rows(Map<(u32, u64), Row>);
+pub struct Rows(Map<(u32, ContextId), Row>);
 
 /// Reads in a row of a descriptor that gave nothing.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,7 @@ struct Row {
 
 impl Rows {
     /// A read gave something, so it did not begin beyond the end: the row is over.
-    fn end(&mut self, fd: u32, context: u64) {
+    fn end(&mut self, fd: u32, context: ContextId) {
         self.0.remove(&(fd, context));
     }
 
@@ -79,7 +79,7 @@ impl Rows {
         &mut self,
         request: &Request,
         subject: Subject,
-        (context, peak): (u64, u64),
+        (context, peak): (ContextId, u64),
     ) -> Option<Row> {
         let key = (request.fd, context);
         if self.0.len() >= MOST_ROWS && !self.0.contains_key(&key) {
@@ -114,7 +114,7 @@ impl Model {
     ) {
         let (request, res) = (&found.request, found.completed.event.res);
         let space = self.space(pid);
-        let peak = self.contexts.get(&(space, context.handle.0)).and_then(|it| it.most_in_flight());
+        let peak = self.contexts.get(&(space, context.handle)).and_then(|it| it.most_in_flight());
         let Some(known) = self.spaces.get_mut(&space) else { return };
         if res > 0 || doubt.is_some() {
             return known.rows.end(request.fd, context.id);
@@ -131,7 +131,7 @@ impl Model {
         finding.context = Some(context);
         finding.request = Some(first);
         let needs = Needs::End { fd: request.fd, entered };
-        self.find_once_if(needs, finding, u64::from(request.fd), context.id);
+        self.find_once_if(needs, finding, u64::from(request.fd), context.id.0);
     }
 
     /// Takes the answer about the file behind a descriptor.
@@ -143,7 +143,7 @@ impl Model {
             let Needs::End { entered, .. } = waiting.needs else { continue };
             let Some(file) = file.filter(|it| it.is_regular()) else { continue };
             let Some(space) = self.spaces.get(&self.space(event.pid)) else { continue };
-            let key = (fd, waiting.finding.context.map_or(0, |it| it.id));
+            let key = (fd, waiting.finding.context.map_or(ContextId::UNKNOWN, |it| it.id));
             // The row as long as it is by now.
             let Some(row) = space.rows.0.get(&key).filter(|it| it.entered == entered) else { continue };
             let Some(end) = file.size.filter(|it| *it < row.furthest.max(0) as u64) else { continue };

@@ -41,6 +41,6 @@ impl Model {
         finding.context = Some(context);
         finding.request = Some(request);
         let needs = Needs::Storage { fd: request.fd, beyond: None };
-        self.find_once_if(needs, finding, context.id, request.iocb ^ entered);
+        self.find_once_if(needs, finding, context.id.0, request.iocb ^ entered);
     }
 }

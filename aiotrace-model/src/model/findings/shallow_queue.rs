@@ -9,7 +9,7 @@
 
 use super::Basis;
 use crate::{
-    opcode::{POLL},
+    opcode::{Opcode, POLL},
     any_order::AnyOrder as _,
     errno::returned::{EINTR},
     event::{Args, Call, Event, Handle, Iocb},
@@ -146,7 +146,7 @@ impl Model {
         let is_wait = match &call.args {
             Args::Getevents { ctx, min_nr, timeout, timeout_value, .. } => {
                 let until = Until::of(*min_nr, *timeout, *timeout_value);
-                key == (space, ctx.0) && until != Until::AtOnce && delivered(call.fault).is_none()
+                key == (space, *ctx) && until != Until::AtOnce && delivered(call.fault).is_none()
             }
             _ => false,
         };
@@ -171,14 +171,14 @@ impl Model {
         ctx: Handle,
         (nr, first, is_inline): (i64, Option<Iocb>, bool),
     ) {
-        let key = (self.space(event.pid), ctx.0);
+        let key = (self.space(event.pid), ctx);
         let Some(context) = self.contexts.get_mut(&key) else { return };
         let is_meant = context.charge.is_some_and(|it| it >= MANY);
         if !is_meant || context.turns.is_over {
             return;
         }
         // A poll pends by design, and a program that waits for one could wait for others, too.
-        let is_one = nr == 1 && first.and_then(|it| it.value).is_some_and(|it| it.opcode != POLL);
+        let is_one = nr == 1 && first.and_then(|it| it.value).is_some_and(|it| Opcode::of(&it) != POLL);
         let has_room = self.turns.len() < MOST_OPEN;
         match call.entered.filter(|_| is_one && has_room && delivered(call.fault).is_none()) {
             Some(entered) => context.turns.submitted(event, entered, is_inline),
@@ -198,7 +198,7 @@ impl Model {
     /// The context has ended, or the trace is over.
     pub(in crate::model) fn turns_end(&mut self, context: &Context, time: u64) {
         if let Some(finding) = shallow(context, time) {
-            self.find_once(finding, context.name.id, 0);
+            self.find_once(finding, context.name.id.0, 0);
         }
     }
 
@@ -208,7 +208,7 @@ impl Model {
         let live = self.contexts.in_any_order().map(|it| it.1);
         let all = live.chain(self.leaving.iter().map(|it| &it.1));
         let mut found: Vec<(u64, Finding)> =
-            all.filter_map(|it| Some((it.name.id, shallow(it, now)?))).collect();
+            all.filter_map(|it| Some((it.name.id.0, shallow(it, now)?))).collect();
         found.sort_by_key(|it| it.0);
         for (id, finding) in found {
             self.find_once(finding, id, 0);

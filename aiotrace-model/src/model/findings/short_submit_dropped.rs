@@ -84,6 +84,6 @@ impl Model {
         };
         finding.doubt = lost.or(seen).or(unwatched).or(doubt).or(unlooked);
         finding.request = first;
-        self.find(finding, short.context.id, 0);
+        self.find(finding, short.context.id.0, 0);
     }
 }

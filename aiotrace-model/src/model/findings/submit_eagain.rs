@@ -74,6 +74,6 @@ impl Model {
         finding.context = Some(name);
         // Who shares the memory, and is not traced, may submit to the context, too.
         finding.doubt = is_shared.then_some(Doubt::SharedMemory).or(doubt);
-        self.find(finding, name.id, 0);
+        self.find(finding, name.id.0, 0);
     }
 }

@@ -57,6 +57,6 @@ impl Model {
         let evidence = UnreapedCompletions { unreaped, age, capacity };
         let mut finding = Finding::new(evidence, self.now, pid);
         finding.context = Some(context);
-        self.find_once(finding, context.id, since);
+        self.find_once(finding, context.id.0, since);
     }
 }

@@ -3,7 +3,7 @@
 use super::Basis;
 use crate::{
     event::{Call, Event, Handle, Syscall},
-    model::{ContextRef, Finding, Model, Severity},
+    model::{ContextId, ContextRef, Finding, Model, Severity},
     words::duration::in_words,
 };
 
@@ -40,11 +40,11 @@ impl Model {
         handle: Handle,
     ) -> bool {
         let space = self.space(event.pid);
-        if self.contexts.contains_key(&(space, handle.0)) {
+        if self.contexts.contains_key(&(space, handle)) {
             return false;
         }
         let Some(known) = self.spaces.get(&space) else { return false };
-        let destroyed = known.when_destroyed(handle.0);
+        let destroyed = known.when_destroyed(handle);
         // A call that was waiting when another thread destroyed the context gets EINVAL by design.
         let (Some(destroyed), Some(entered)) = (destroyed, call.entered) else { return false };
         if entered <= destroyed {
@@ -55,7 +55,7 @@ impl Model {
         let mut finding = Finding::new(evidence, event.time, event.pid);
         finding.tid = Some(event.tid);
         finding.doubt = known.doubt();
-        finding.context = Some(ContextRef { id: 0, handle });
+        finding.context = Some(ContextRef { id: ContextId::UNKNOWN, handle });
         self.find(finding, handle.0, syscall as u64);
         true
     }

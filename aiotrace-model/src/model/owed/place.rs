@@ -2,13 +2,13 @@
 
 use crate::{
     model::requests::Request,
-    opcode::{FDSYNC, FSYNC, POLL},
+    opcode::{FDSYNC, FSYNC, Opcode, POLL},
 };
 
 /// What a request does, whatever its iocb is: two requests with equal places are the same request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Place {
-    opcode: u16,
+    opcode: Opcode,
     fd: u32,
     offset: i64,
     /// Bytes, number of iovecs, or the events of a poll.

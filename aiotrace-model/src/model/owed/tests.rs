@@ -1,12 +1,13 @@
 use aiotrace_common::synchronous::Call;
 
 use super::*;
+use crate::opcode::Opcode;
 
-fn owed(opcode: u16, offset: i64, nbytes: u64) -> Owed {
+fn owed(opcode: Opcode, offset: i64, nbytes: u64) -> Owed {
     let iocb = crate::event::Iocb {
         address: Some(crate::event::Address(1)),
         value: Some(aiotrace_common::abi::Iocb {
-            opcode,
+            opcode: opcode.0,
             fildes: 3,
             offset,
             nbytes,

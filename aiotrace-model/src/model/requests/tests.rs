@@ -1,10 +1,11 @@
 use super::*;
+use crate::opcode::PREAD;
 
 fn request(iocb: u64, entered: u64, call: u64) -> Request {
     Request {
         iocb,
         data: Some(0),
-        opcode: Some(0),
+        opcode: Some(PREAD),
         rw_flags: 0,
         fd: 3,
         offset: 0,

@@ -1,4 +1,5 @@
 use super::*;
+use crate::words::signal::{SIGABRT, SIGBUS, SIGSEGV};
 
 #[test]
 fn the_worse_half_decides() {

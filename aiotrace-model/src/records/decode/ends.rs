@@ -6,7 +6,7 @@ use aiotrace_common::record::{self, Header};
 
 use super::{Decoder, MOST_THREADS};
 use crate::{
-    event::{Body, Event, How},
+    event::{Body, Event, How, SpaceId},
     records::parse::{changed, process},
 };
 
@@ -29,7 +29,7 @@ impl Decoder {
             let body = Body::ContextGone(it.gone);
             event(&Event { time, pid: it.pid, tid: it.pid, body });
         }
-        let space = (record.space != 0).then(|| self.spaces.hash_one(record.space));
+        let space = (record.space != 0).then(|| SpaceId(self.spaces.hash_one(record.space)));
         event(&Event { time, pid, tid, body: Body::Process(process(record, space)) });
     }
 

@@ -113,7 +113,7 @@ impl Case<'_> {
         };
         let is_one = self.fault.jobs.iter().any(|(job, iocb)| {
             let work = self.truth().works[*job];
-            (first.opcode, first.fd, first.offset, first.nbytes, first.iocb)
+            (first.opcode.0, first.fd, first.offset, first.nbytes, first.iocb)
                 == (work.opcode, work.fd, work.offset, work.nbytes, *iocb)
         });
         self.check(is_one, "another request");

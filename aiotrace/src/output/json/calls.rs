@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     event::{self, Args, Call, Entry, Event, errno_name, opcode_name},
+    opcode::Opcode,
     output::{lines::Lines, paths::Paths},
     stacks::{Named, Site, Symbolizer},
 };
@@ -215,7 +216,7 @@ fn iocb(line: &mut Vec<u8>, paths: &mut Paths, event: &Event, it: &event::Iocb) 
     number(line, ",\"key\":", value.key);
     number(line, ",\"rw_flags\":", value.rw_flags);
     number(line, ",\"opcode\":", value.opcode);
-    match opcode_name(value.opcode) {
+    match opcode_name(Opcode(value.opcode)) {
         Some(name) => text(line, ",\"op\":", name),
         None => put(line, ",\"op\":null"),
     }

@@ -84,7 +84,7 @@ impl<W: Write> Json<W> {
             pid: it.pid,
             process: escaped(&it.process),
             fd: it.fd as i32,
-            opcode: it.opcode,
+            opcode: it.opcode.0,
             op: opcode_name(it.opcode).map(Cow::from),
             requests: it.done.requests,
             bytes: it.done.bytes,
@@ -168,7 +168,7 @@ fn function(it: &Named) -> FunctionObject {
 pub(super) fn subject(paths: &mut Paths, pid: u32, time: u64, it: &Subject) -> SubjectObject {
     SubjectObject {
         iocb: Hex(it.iocb),
-        opcode: it.opcode,
+        opcode: it.opcode.0,
         op: opcode_name(it.opcode).map(Cow::from),
         fd: it.fd as i32,
         path_now: paths.now(pid, it.fd, time).map(escaped),
@@ -178,7 +178,7 @@ pub(super) fn subject(paths: &mut Paths, pid: u32, time: u64, it: &Subject) -> S
 }
 
 pub(super) fn context(it: ContextRef) -> ContextObject {
-    ContextObject { id: it.id, ctx: Hex(it.handle.0) }
+    ContextObject { id: it.id.0, ctx: Hex(it.handle.0) }
 }
 
 fn wait(it: &Wait) -> WaitRow {
@@ -243,7 +243,7 @@ fn sums(it: &Sums) -> SumsObject {
 
 fn context_row(it: &report::Row) -> ContextRow {
     ContextRow {
-        id: it.context.id,
+        id: it.context.id.0,
         ctx: Hex(it.context.handle.0),
         contexts: it.contexts,
         pid: it.pid,

@@ -15,6 +15,7 @@ use crate::{
         self, Adopted, Args, Change, Event, ExitStatus, Gone, How, Moved, Refused, Syscall,
         Unfinished, Why, errno_name, opcode_name,
     },
+    opcode::Opcode,
     output::{escape::escaped, paths::Paths, text::signal},
 };
 
@@ -147,7 +148,7 @@ impl<W: Write> Json<W> {
             name: escaped(&process.name),
             thread_name: escaped(&process.thread_name),
             started: process.started.map(Decimal::from),
-            space: process.space.map(Hex),
+            space: process.space.map(|it| Hex(it.0)),
             child: child.map(|(pid, _)| pid),
             followed: child.map(|(_, followed)| followed),
             path,
@@ -204,7 +205,7 @@ fn iocb(paths: &mut Paths, event: &Event, it: &event::Iocb) -> IocbObject {
         key: value.map(|it| it.key),
         rw_flags: value.map(|it| it.rw_flags),
         opcode: value.map(|it| it.opcode),
-        op: value.and_then(|it| opcode_name(it.opcode)).map(Cow::from),
+        op: value.and_then(|it| opcode_name(Opcode(it.opcode))).map(Cow::from),
         reqprio: value.map(|it| it.reqprio),
         fd: value.map(|it| it.fildes as i32),
         path_now: value.and_then(|it| paths.now(event.pid, it.fildes, event.time)).map(escaped),

@@ -29,6 +29,7 @@ use super::{escape::escaped, paths::Paths};
 use crate::{
     event::{self, Call, Completion, Event, Handle, Iocb, Ring, errno_name, opcode_name},
     model::Rules,
+    opcode::Opcode,
 };
 
 /// Most processes, threads and contexts with tracks of their own at a time.
@@ -379,7 +380,7 @@ impl<W: Write> Perfetto<W> {
             let Some(address) = iocb.address else { continue };
             let (name, [offset, length, data]) = match iocb.value {
                 Some(it) => {
-                    let op = opcode_name(it.opcode).unwrap_or("?");
+                    let op = opcode_name(Opcode(it.opcode)).unwrap_or("?");
                     let name = format!("{op} fd={}", it.fildes as i32);
                     (name, [it.offset as u64, it.nbytes, it.data])
                 }

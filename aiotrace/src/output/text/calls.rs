@@ -13,7 +13,7 @@ use crate::{
         Ring, Stack, Syscall, errno_name, opcode_name,
     },
     fault::Acts,
-    opcode,
+    opcode::{self, Opcode},
     output::escape::escape,
     stacks::Site,
 };
@@ -228,10 +228,11 @@ impl<W: Write> Text<W> {
         self.lines.line.push(b'{');
         hex(&mut self.lines.line, at.0);
         self.lines.line.push(b' ');
-        match opcode_name(value.opcode) {
+        let opcode = Opcode::of(&value);
+        match opcode_name(opcode) {
             Some(name) => self.lines.line.extend_from_slice(name.as_bytes()),
             None => {
-                let _ = write!(self.lines.line, "opcode={}", value.opcode);
+                let _ = write!(self.lines.line, "opcode={opcode}");
             }
         }
         self.lines.line.extend_from_slice(b" fd=");
@@ -245,7 +246,7 @@ impl<W: Write> Text<W> {
             }
         }
         let line = &mut self.lines.line;
-        match value.opcode {
+        match opcode {
             opcode::POLL => {
                 line.extend_from_slice(b" events=");
                 flags(line, value.buf, &POLL_EVENTS);

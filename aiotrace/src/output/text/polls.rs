@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use crate::{
     event::{Args, Iocb},
-    opcode,
+    opcode::{Opcode, POLL},
 };
 
 /// Most iocbs remembered.
@@ -21,7 +21,7 @@ impl Polls {
         for Iocb { address, value, .. } in iocbs.iter().flatten() {
             let Some(address) = address else { continue };
             let key = (pid, address.0);
-            if value.is_some_and(|it| it.opcode == opcode::POLL) {
+            if value.is_some_and(|it| Opcode::of(&it) == POLL) {
                 if self.0.len() >= MOST {
                     self.0.clear();
                 }

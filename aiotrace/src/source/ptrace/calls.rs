@@ -10,7 +10,7 @@ use aiotrace_common::{
         Submit, Submitted, SubmittedIocb, Vectors, flag,
     },
 };
-use aiotrace_model::opcode;
+use aiotrace_model::opcode::{self, Opcode};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 use super::{
@@ -259,8 +259,9 @@ impl Calls {
 
     /// Writes the iovecs of the vectored ones of these iocbs; `first` is the index of the first.
     fn vectors(&mut self, tracee: &Tracee, call: &InCall, first: u32, iocbs: &[SubmittedIocb]) {
-        let is_vectored =
-            |it: &SubmittedIocb| it.memory == Mark::Read && opcode::is_vectored(it.iocb.opcode);
+        let is_vectored = |it: &SubmittedIocb| {
+            it.memory == Mark::Read && opcode::is_vectored(Opcode::of(&it.iocb))
+        };
         let all =
             || (first..).zip(iocbs).filter(|(_, it)| is_vectored(it)).map(|it| (it.0, it.1.iocb));
         let wanted = |(_, it): (u32, Iocb)| {
