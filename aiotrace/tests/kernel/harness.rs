@@ -279,6 +279,10 @@ fn attempt(name: &str, run: &impl Fn()) -> Result<Completion, Failure> {
             return Ok(cannot.map_or(Completion::Completed, Completion::ignored_with));
         }
         Ok(()) => String::new(),
+        Err(panic) if panic.is::<session::Skipped>() => {
+            let why = "the kernel skipped runs of the probes, and aiotrace said so";
+            return Ok(Completion::ignored_with(why));
+        }
         Err(panic) => {
             let text = panic.downcast_ref::<String>().cloned();
             text.or_else(|| panic.downcast_ref::<&str>().map(|it| (*it).to_owned()))

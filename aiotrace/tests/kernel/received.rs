@@ -369,14 +369,15 @@ fn expect_best(
     rule: &str,
     (command, preloaded): (&[&OsStr], Option<&Path>),
     ways: &[&'static str],
-    (verdict, status): (&str, i32),
+    (verdicts, status): (&[&str], i32),
 ) {
     let by = best_of(ways, counts(rule) || command[0] == FIO);
     let (mechanism, told, ended) = best(rule, command, preloaded);
     assert_eq!(mechanism, by, "{rule}");
     // If the kernel has skipped a program, which aiotrace says, there may be no fault.
     if machine::is_exact(by) || told != "missed" {
-        assert_eq!((&*told, ended), (verdict, Some(status)), "{rule}");
+        assert!(verdicts.contains(&&*told), "{rule}: {told}");
+        assert_eq!(ended, Some(status), "{rule}");
     }
 }
 
@@ -384,10 +385,10 @@ fn without_a_name_the_best_mechanism_is_taken() {
     let programs = programs();
     let receive = (&[programs.as_os_str(), "receive".as_ref()][..], None);
     let of_calls = ["fmod_ret", "override"];
-    expect_best("io_setup:error=EAGAIN:when=1", receive, &of_calls, ("retried", 0));
-    expect_best("io_submit:accept=2", receive, &["file_permission"], ("retried", 0));
+    expect_best("io_setup:error=EAGAIN:when=1", receive, &of_calls, (&["retried"], 0));
+    expect_best("io_submit:accept=2", receive, &["file_permission"], (&["retried"], 0));
     // What is written to /dev/zero may have been written otherwise, too, for all that anybody can see.
-    expect_best("complete:res=EIO:op=pwrite", receive, &["write_user"], ("unsure", 0));
+    expect_best("complete:res=EIO:op=pwrite", receive, &["write_user"], (&["unsure"], 0));
 }
 
 const FIO: &str = "/usr/bin/fio";
@@ -414,8 +415,10 @@ fn what_fio_makes_of_the_best_mechanism() {
         (!has_shared_memory()).then(|| programs().with_file_name("libaio_shm.so"));
     let fio = (&command[..], preloaded.as_deref());
     let of_requests = ["fmod_ret", "override", "file_permission"];
-    expect_best("io_submit:error=EAGAIN:when=3", fio, &of_requests, ("retried", 0));
-    expect_best("complete:res=EIO:op=pread:when=3", fio, &["write_user"], ("reported", 1));
+    expect_best("io_submit:error=EAGAIN:when=3", fio, &of_requests, (&["retried"], 0));
+    // fio ends at once, perhaps before anybody could look what else may have read the file.
+    let ended = (&["reported", "unsure"][..], 1);
+    expect_best("complete:res=EIO:op=pread:when=3", fio, &["write_user"], ended);
 }
 
 fn has_shared_memory() -> bool {
