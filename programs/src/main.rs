@@ -14,6 +14,7 @@ mod arch;
 mod attacks;
 mod basic;
 mod bench;
+mod busy;
 mod callers;
 mod cases;
 mod contexts;
@@ -71,6 +72,8 @@ fn main() {
         }
         "wait-threads" => threads::waiting(number(2)),
         "errnos" => errnos::all(),
+        "spin" => busy::spin(),
+        "locked" => busy::locked(number(100)),
         "libaio" => libaio::all(),
         "unreadable" => memory::unreadable(),
         "late" => memory::late(),

@@ -245,6 +245,7 @@ impl Verdict {
             Half::Lost => "lost".to_owned(),
             Half::Leaked => "leaked the context".to_owned(),
             Half::Open if self.going == Some(Going::TimedOut(Doing::Retries)) => String::new(),
+            Half::Open if self.retries > 0 => "tried again".to_owned(),
             Half::Open => "not tried again".to_owned(),
             Half::Unsure => format!("unsure: {}", self.doubt.unwrap_or(Doubt::Lost).text()),
         };

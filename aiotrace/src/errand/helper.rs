@@ -13,6 +13,7 @@ use nix::{
 
 use super::{
     Kinds,
+    wait::Used,
     wire::{self, Incoming},
 };
 use crate::proc::system::go_first;
@@ -55,7 +56,8 @@ fn go_anywhere(allowed: Option<&CpuSet>) {
     }
 }
 
-/// Does the errands of these kinds that come by this socket. First it sends its process id.
+/// Does the errands of these kinds that come by this socket. First it sends its process id, and
+/// what it has used up.
 ///
 /// # Errors
 /// When aiotrace closes the socket: this function returns in no other way.
@@ -64,7 +66,7 @@ pub fn serve(socket: &OwnedFd, kinds: Kinds) -> io::Result<()> {
         let given: Vec<_> = given.iter().map(|it| it.as_fd()).collect();
         wire::send(socket.as_fd(), &message.map_err(io::Error::other)?, &given)
     };
-    send(wire::encoded(&std::process::id()), None)?;
+    send(wire::encoded(&(std::process::id(), Used::now())), None)?;
     let allowed = sched_getaffinity(US).ok();
     let mut was_urgent = false;
     let mut incoming = Incoming::default();

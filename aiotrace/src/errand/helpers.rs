@@ -24,6 +24,7 @@ use super::{
     Errand, How,
     debts::Debts,
     nursery,
+    wait::{Owed, Used, Wait, Why},
     wire::{self, Incoming},
 };
 use crate::{clock::timeout, proc};
@@ -34,8 +35,6 @@ const ENDING: Duration = Duration::from_millis(100);
 const BEGINNING: Duration = Duration::from_secs(10);
 /// How often aiotrace looks whether a helper sleeps.
 const SLICE: Duration = Duration::from_millis(20);
-/// The time of an answer beyond this is a debt of the process, even if the helper did not sleep.
-const BUSY: Duration = Duration::from_millis(500);
 /// The most helpers that may be killed and not yet ended: for one user, and for all. (One process
 /// holds up at most one helper.)
 const MOST_STUCK_OF_USER: usize = 8;
@@ -68,6 +67,8 @@ struct Helper {
     /// Stands for this helper even when the kernel gives its id to another process.
     pidfd: Option<OwnedFd>,
     socket: UnixStream,
+    /// What it had used up when it last answered.
+    used: Used,
 }
 
 /// A helper that was given up, and the process and the user for which it waited.
@@ -162,27 +163,31 @@ impl Helpers {
         for _ in 0..2 {
             // The guard of the mutex must not live longer than this statement.
             let idle = self.state().idle.pop();
-            let helper = match idle {
+            let mut helper = match idle {
                 Some(helper) => helper,
                 None => Helper::start(&self.nursery).ok()?,
             };
             let begun = Instant::now();
-            let mut slept = Duration::ZERO;
-            match helper.exchange(&request, lent, how, &mut slept) {
+            let mut wait = Wait::default();
+            match helper.exchange(&request, lent, how, &mut wait) {
                 Ok((answer, given)) => {
-                    let owed = slept.max(begun.elapsed().saturating_sub(BUSY));
+                    // What cannot be decoded has come from a helper that does not what it should: it is not asked
+                    // again.
+                    let (answer, used): (E::Answer, Used) = postcard::from_bytes(&answer).ok()?;
+                    let before = std::mem::replace(&mut helper.used, used);
+                    let owed = wait.owed(begun.elapsed(), used.since(before), true);
                     let mut state = self.state();
                     state.idle.push(helper);
-                    if !owed.is_zero() {
+                    if !owed.is_nothing() {
                         state.debts.add(pid, user_of(pid), Instant::now(), owed);
                     }
-                    drop(state);
-                    let answer = postcard::from_bytes(&answer).ok()?;
                     return Some((answer, given.into_iter().next()));
                 }
                 Err(Without::Ended) => (),
                 Err(Without::Late) => {
-                    self.give_up(helper, pid, begun.elapsed());
+                    let processor = helper.processor_time();
+                    let used = Used { processor, ..helper.used }.since(helper.used);
+                    self.give_up(helper, pid, wait.owed(begun.elapsed(), used, false));
                     return None;
                 }
             }
@@ -204,19 +209,19 @@ impl Helpers {
             || state.debts.is_left_alone(pid, user, Instant::now())
     }
 
-    fn give_up(&self, helper: Helper, pid: u32, waited: Duration) {
+    fn give_up(&self, helper: Helper, pid: u32, owed: Owed) {
         helper.kill();
         let user = user_of(pid);
         let mut state = self.state();
         state.took += helper.processor_time();
-        state.debts.add(pid, user, Instant::now(), waited);
+        state.debts.add(pid, user, Instant::now(), owed);
         state.stuck.push(Stuck { socket: helper.socket, pid, user });
         if state.named.len() < MOST_NAMED && !state.named.contains(&pid) {
             state.named.push(pid);
             let name = proc::name(pid).unwrap_or_default();
             eprintln!(
                 "aiotrace: process {pid} ({}) does not answer: a read of its memory or of /proc/{pid} hangs (memory \
-                 behind FUSE or userfaultfd, or an execve that hangs); aiotrace leaves out what it would have read",
+                 behind FUSE or userfaultfd, an execve that hangs, or a slow disk); aiotrace leaves out what it would have read",
                 name.escape_ascii()
             );
         }
@@ -232,12 +237,12 @@ impl Helper {
     fn start(nursery: &UnixStream) -> io::Result<Self> {
         let (ours, theirs) = UnixStream::pair()?;
         nursery::ask(nursery, &OwnedFd::from(theirs))?;
-        let mut helper = Self { id: 0, pidfd: None, socket: ours };
+        let mut helper = Self { id: 0, pidfd: None, socket: ours, used: Used::default() };
         let until = Instant::now() + BEGINNING;
         let hello = helper.answer(|| Instant::now() < until);
         let (hello, _) =
             hello.map_err(|_| io::Error::other("a helper did not start within 10 s"))?;
-        helper.id = postcard::from_bytes(&hello).map_err(io::Error::other)?;
+        (helper.id, helper.used) = postcard::from_bytes(&hello).map_err(io::Error::other)?;
         helper.pidfd = Some(proc::pidfd_open(helper.id)?);
         Ok(helper)
     }
@@ -254,7 +259,7 @@ impl Helper {
         request: &[u8],
         lent: &[BorrowedFd<'_>],
         how: How,
-        slept: &mut Duration,
+        wait: &mut Wait,
     ) -> Result<(Vec<u8>, Vec<OwnedFd>), Without> {
         wire::send(self.socket.as_fd(), request, lent).map_err(|_| Without::Ended)?;
         let begun = Instant::now();
@@ -263,10 +268,21 @@ impl Helper {
             // late. A helper that has answered sleeps, too; aiotrace may only have had no processor
             // to see the answer.
             if !self.runs() && !self.has_answered() {
-                *slept += SLICE;
+                wait.slept(SLICE, self.why());
             }
-            *slept < how.asleep && begun.elapsed() < how.running
+            !wait.is_too_long(how) && begun.elapsed() < how.running
         })
+    }
+
+    /// What explains that the helper sleeps.
+    fn why(&self) -> Why {
+        const BLOCK: u64 = 512;
+        let read = proc::read_from_disks(self.id);
+        match read.is_some_and(|it| it / BLOCK > self.used.blocks) {
+            true => Why::Disk,
+            false if proc::system::is_busy() => Why::Processor,
+            false => Why::Target,
+        }
     }
 
     /// The processor time of the helper.

@@ -28,6 +28,7 @@ mod helper;
 mod helpers;
 mod nursery;
 mod processes;
+mod wait;
 pub mod wire;
 
 pub use helper::{give, lent};
@@ -45,13 +46,13 @@ use std::{
 use nix::unistd::Pid;
 use serde::{Serialize, de::DeserializeOwned};
 
-use self::helpers::Helpers;
+use self::{helpers::Helpers, wait::Used};
 
 /// How an errand is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct How {
-    /// How long it may take while the helper sleeps, because it waits for the process or for a
-    /// disk.
+    /// How long it may take while the helper sleeps, because it waits for the process. For a disk it
+    /// may wait longer.
     asleep: Duration,
     /// How long it may take while the helper has a processor, or waits for one.
     running: Duration,
@@ -119,8 +120,8 @@ fn how<E: Errand>() -> How {
 pub struct Kind {
     /// Its name.
     pub name: &'static str,
-    /// Does an errand of this kind. It gets the encoded errand, and returns the answer as [`wire`]
-    /// sends it.
+    /// Does an errand of this kind. It gets the encoded errand, and returns the answer, with what the
+    /// helper has used up, as [`wire`] sends it.
     pub run: fn(&[u8]) -> postcard::Result<Vec<u8>>,
 }
 
@@ -193,7 +194,10 @@ pub trait Errand: Serialize + DeserializeOwned {
 
 /// The kind to which these errands belong.
 pub const fn kind<E: Errand>() -> Kind {
-    let run = |encoded: &[u8]| wire::encoded(&postcard::from_bytes::<E>(encoded)?.run());
+    let run = |encoded: &[u8]| {
+        let answer = postcard::from_bytes::<E>(encoded)?.run();
+        wire::encoded(&(answer, Used::now()))
+    };
     Kind { name: E::NAME, run }
 }
 

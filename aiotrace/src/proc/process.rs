@@ -214,6 +214,13 @@ fn stat_processor(stat: &[u8]) -> Option<usize> {
     stat_fields(stat)?.split_whitespace().nth(39 - 3)?.parse().ok()
 }
 
+/// The bytes that a process has had read from disks, without what others read ahead for it; `None` if we may not
+/// know.
+pub fn read_from_disks(pid: u32) -> Option<u64> {
+    let io = file::read(format!("/proc/{pid}/io")).ok()?;
+    status_field(&io, "read_bytes")?.parse().ok()
+}
+
 /// Its cgroup (v2).
 pub fn cgroup(pid: u32) -> Option<Vec<u8>> {
     let text = file::read(format!("/proc/{pid}/cgroup")).ok()?;
@@ -260,6 +267,14 @@ mod tests {
             child.kill().unwrap();
             child.wait().unwrap();
         }
+    }
+
+    #[test]
+    fn what_is_written_counts_as_nothing_read_from_disks() {
+        let before = read_from_disks(std::process::id()).unwrap();
+        std::io::Write::write_all(&mut tempfile::tempfile().unwrap(), &[1; 4096]).unwrap();
+        assert!(read_from_disks(std::process::id()).unwrap() >= before);
+        assert_eq!(read_from_disks(4_194_305), None);
     }
 
     #[test]

@@ -22,6 +22,19 @@ pub fn sysctl_number(name: &str) -> Option<u64> {
     sysctl(name)?.parse().ok()
 }
 
+/// Whether more threads want to run at this moment than there are processors.
+pub fn is_busy() -> bool {
+    // SAFETY: the call takes no pointers.
+    let processors = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+    let load = fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    running(&load).is_some_and(|it| it > processors.max(1))
+}
+
+/// How many threads run or want to, by the content of /proc/loadavg: `0.20 0.18 0.12 1/80 11206`.
+fn running(load: &str) -> Option<i64> {
+    load.split(' ').nth(3)?.split('/').next()?.parse().ok()
+}
+
 /// The size of a page of this machine, in bytes.
 pub fn page_size() -> usize {
     static SIZE: OnceLock<usize> = OnceLock::new();
@@ -136,6 +149,14 @@ mod tests {
         let now = memory_now().unwrap();
         assert!(now > 1 << 20, "{now}");
         assert!(most_memory().unwrap() >= now);
+    }
+
+    #[test]
+    fn threads_that_want_to_run_are_counted() {
+        assert_eq!(running("0.20 0.18 0.12 11/80 11206\n"), Some(11));
+        assert_eq!((running(""), running("0.20 0.18 0.12 many")), (None, None));
+        let now = fs::read_to_string("/proc/loadavg").unwrap();
+        assert!(running(&now).unwrap() > 0, "{now}");
     }
 
     #[test]

@@ -23,6 +23,11 @@ pub struct Patience {
     of: Option<(u32, Duration)>,
     began: Instant,
     step: Step,
+    /// Whether the report that the look asked for has not come yet.
+    awaits_report: bool,
+    /// When the program was asked to end, if the model has not been told because records from before wait;
+    /// nanoseconds of CLOCK_MONOTONIC.
+    untold: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,10 +44,21 @@ enum Step {
 pub enum Ending {
     /// The time is over: what the program is doing is to be looked at, and then [`Patience::looked`] called.
     Look,
-    /// The program is asked to end at once.
+    /// The look takes too long: [`Patience::looks_no_longer`] is to be called.
     Over,
     /// The program does not end, even by SIGKILL.
     Hopeless,
+}
+
+/// For whom a report has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked {
+    /// The model is to be told that the program was asked to end at this time.
+    Tell(u64),
+    /// The model knows that by now.
+    Told,
+    /// The report is for somebody who asked by a signal.
+    ForSomebodyElse,
 }
 
 impl Patience {
@@ -54,7 +70,8 @@ impl Patience {
             }
             _ => None,
         };
-        Self { of, began: Instant::now(), step: Step::Waits }
+        let (began, step) = (Instant::now(), Step::Waits);
+        Self { of, began, step, awaits_report: false, untold: None }
     }
 
     /// The program begins: its time counts from here.
@@ -89,7 +106,7 @@ impl Patience {
             Step::Waits => {
                 let seconds = time.as_secs_f64();
                 eprintln!("aiotrace: the program did not end in {seconds} s (--timeout): SIGTERM");
-                self.step = Step::Looks;
+                (self.step, self.awaits_report) = (Step::Looks, true);
                 Some(Ending::Look)
             }
             // The look takes too long.
@@ -106,13 +123,31 @@ impl Patience {
         }
     }
 
-    /// Whether what the program is doing is looked at now.
-    pub fn looks(&self) -> bool {
-        self.step == Step::Looks
+    /// The look took too long, because records from before wait: asks the program to end now. [`Self::tells`] says
+    /// when to tell the model, which knows only then what the program did until now.
+    pub fn looks_no_longer(&mut self, now: u64) {
+        self.ask_to_end();
+        self.untold = Some(now);
     }
 
-    /// That was looked at: asks the program to end.
-    pub fn looked(&mut self) {
+    /// A report has come. If the look asked for it: asks the program to end, if that was not done yet.
+    pub fn looked(&mut self, now: u64) -> Looked {
+        if !std::mem::take(&mut self.awaits_report) {
+            return Looked::ForSomebodyElse;
+        }
+        if self.step == Step::Looks {
+            self.ask_to_end();
+            return Looked::Tell(now);
+        }
+        self.tells(u64::MAX).map_or(Looked::Told, Looked::Tell)
+    }
+
+    /// When the program was asked to end, if the model is to be told of it before an event of this time.
+    pub fn tells(&mut self, time: u64) -> Option<u64> {
+        self.untold.take_if(|it| *it <= time)
+    }
+
+    fn ask_to_end(&mut self) {
         if let Some((pid, _)) = self.of {
             signal(pid, Signal::SIGTERM);
         }
@@ -155,5 +190,37 @@ mod tests {
         assert_eq!(patience.left(), NEVER);
         assert_eq!(patience.end(Instant::now()), None);
         assert!(!patience.is_over());
+    }
+
+    /// One whose time is over, of a process that does not exist.
+    fn over(step: Step) -> Patience {
+        let of = Some((4_194_305, Duration::ZERO));
+        Patience { of, began: Instant::now(), step, awaits_report: false, untold: None }
+    }
+
+    #[test]
+    fn what_the_program_did_is_told_when_the_look_is_there() {
+        let mut patience = over(Step::Waits);
+        assert_eq!(patience.looked(5), Looked::ForSomebodyElse);
+        assert_eq!(patience.end(Instant::now()), Some(Ending::Look));
+        assert_eq!((patience.tells(9), patience.looked(10)), (None, Looked::Tell(10)));
+        assert_eq!(patience.looked(11), Looked::ForSomebodyElse);
+    }
+
+    #[test]
+    fn records_that_wait_are_told_before_the_end_of_the_time() {
+        let late = || {
+            let mut patience = over(Step::Waits);
+            assert_eq!(patience.end(Instant::now()), Some(Ending::Look));
+            assert_eq!(patience.end(Instant::now() + LOOK), Some(Ending::Over));
+            patience.looks_no_longer(100);
+            assert_eq!(patience.tells(99), None, "an event from before");
+            patience
+        };
+        let mut patience = late();
+        assert_eq!((patience.tells(100), patience.tells(101)), (Some(100), None));
+        assert_eq!(patience.looked(200), Looked::Told);
+        assert_eq!(patience.looked(201), Looked::ForSomebodyElse);
+        assert_eq!(late().looked(200), Looked::Tell(100));
     }
 }

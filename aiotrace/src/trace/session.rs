@@ -14,7 +14,7 @@ use super::{
     cost::{self, Meter},
     faults::{self, Chosen},
     files,
-    patience::{Ending, Patience},
+    patience::{Ending, Looked, Patience},
     recorder::{Known, Recorder},
     settings::{Junit, Settings, SourceKind},
     view,
@@ -201,10 +201,7 @@ impl<'a> Session<'a> {
             };
             match patience.end(Instant::now()) {
                 Some(Ending::Look) => collector.ask_for_report(),
-                Some(Ending::Over) => {
-                    conclusions.timed_out(clock::monotonic(), &mut shown);
-                    patience.looked();
-                }
+                Some(Ending::Over) => patience.looks_no_longer(clock::monotonic()),
                 Some(Ending::Hopeless) => collector.stop(),
                 None => (),
             }
@@ -218,6 +215,9 @@ impl<'a> Session<'a> {
                             let decoded = decoder.feed(record, |event| {
                                 events += 1;
                                 newest = newest.max(event.time);
+                                if let Some(time) = patience.tells(event.time) {
+                                    conclusions.timed_out(time, &mut shown);
+                                }
                                 conclusions.event(event, &mut shown);
                             });
                             undecodable += u64::from(decoded.is_err());
@@ -233,12 +233,15 @@ impl<'a> Session<'a> {
                 Some(Message::Lost(_)) => conclusions.lost(&mut shown),
                 Some(Message::Report(losses, in_calls)) => {
                     let now = clock::monotonic();
+                    let looked = patience.looked(now);
+                    let now = if let Looked::Tell(time) = looked { time } else { now };
                     decoder.in_progress(now, &in_calls, Why::Reported, |event| {
                         conclusions.event(event, &mut shown);
                     });
-                    if patience.looks() {
-                        conclusions.timed_out(now, &mut shown);
-                        patience.looked();
+                    if let Looked::Tell(time) = looked {
+                        conclusions.timed_out(time, &mut shown);
+                    }
+                    if looked != Looked::ForSomebodyElse {
                         continue;
                     }
                     let unanswered = errand::unanswered();
@@ -256,6 +259,9 @@ impl<'a> Session<'a> {
                 collector.stop();
             }
         };
+        if let Some(time) = patience.tells(u64::MAX) {
+            conclusions.timed_out(time, &mut shown);
+        }
         let time = clock::monotonic();
         decoder.unfinished(time, &end.in_calls, |event| {
             events += 1;

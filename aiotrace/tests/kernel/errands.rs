@@ -6,12 +6,12 @@ use std::{
     process::Stdio,
 };
 
-use aiotrace::output::json::{FunctionObject, Line};
+use aiotrace::output::json::{FunctionObject, IocbObject, Line};
 
 use super::{
     harness::{Need, cannot_run},
     machine,
-    support::{Attached, Program, Trace, aiotrace, as_nobody, await_that, parse, programs},
+    support::{Attached, Program, Trace, aiotrace, as_nobody, await_that, parse, programs, traced},
 };
 
 /// What aiotrace says of a process that does not answer.
@@ -233,6 +233,37 @@ fn a_file_on_an_overlay_that_does_not_answer_does_not_hang_us() {
     }
 }
 
+/// Many others want the processors, and a lock that each look needs is mostly held by somebody who waits for one.
+fn a_healthy_program_on_a_busy_machine_keeps_its_looks() {
+    const REQUESTS: usize = 50;
+    let programs = programs();
+    let locked = |options: &[&str], count: usize| {
+        let options = [&["run", "--source", "ptrace", "--stacks"][..], options].concat();
+        let trace = traced(
+            &options,
+            &[programs.as_os_str(), "locked".as_ref(), count.to_string().as_ref()],
+        );
+        assert!(trace.status.success(), "{}", trace.stderr);
+        trace
+    };
+    let quiet = locked(&[], 1);
+    let site = quiet.submits()[0].site.as_ref().unwrap().id.to_string();
+    let processors = std::thread::available_parallelism().unwrap().get();
+    let _spinning: Vec<Program> = (0..8 * processors).map(|_| Program::start(&["spin"])).collect();
+    // Each request is refused, and accepted when it comes again.
+    let rule = format!("io_submit:error=EAGAIN:site={site}:when=1+2");
+    let busy = locked(&["--inject", &rule], REQUESTS);
+    let submits = busy.submits();
+    assert_eq!(submits.iter().filter(|it| it.injected).count(), REQUESTS, "{}", busy.stderr);
+    assert_eq!(submits.len(), 2 * REQUESTS);
+    let is_read = |it: &IocbObject| it.op.as_deref() == Some("pread");
+    assert!(
+        submits.iter().all(|it| it.iocbs.iter().flatten().filter(|it| is_read(it)).count() == 1)
+    );
+    assert!(submits.iter().all(|it| it.site.as_ref().is_some_and(|it| it.id == *site)));
+    assert_eq!(busy.report().lost, 0, "{:?}; {}", busy.report().lost_by_cause, busy.stderr);
+}
+
 /// Helpers have nothing of ours, and nothing of our parent.
 fn helpers_have_only_what_they_need() {
     let mut program = Program::ready(&["wait"]);
@@ -303,5 +334,6 @@ tests! {
     a_process_that_hangs_in_exec_does_not_hang_us if FUSE,
     a_process_that_begins_a_program_is_not_seized if FUSE,
     a_file_on_an_overlay_that_does_not_answer_does_not_hang_us if Need::Native("the guests have no overlayfs"),
+    a_healthy_program_on_a_busy_machine_keeps_its_looks if Need::SLOW,
     helpers_have_only_what_they_need,
 }

@@ -76,7 +76,7 @@ fn a_flood_is_counted_as_the_target_counts_it() {
 }
 
 tests![
-    signals_come_in_order_while_probes_come_and_go if Need::Native("25 attaches"),
+    signals_come_in_order_while_probes_come_and_go if Need::Native("it attaches many times"),
     signals_come_in_order_while_ptrace_comes_and_goes if Need::LONG,
     a_flood_is_counted_as_the_target_counts_it if Need::LONG,
 ];

@@ -22,7 +22,7 @@ use tempfile::TempDir;
 use super::{
     bombs,
     harness::{Need, cannot_run},
-    processes,
+    machine, processes,
     support::{Attached, NOBODY, Program, Trace, aiotrace, as_nobody, await_that, parse, programs},
 };
 
@@ -505,17 +505,29 @@ fn a_trace_without_privilege_stands_them_too() {
 /// Whenever aiotrace is killed, the target goes on unchanged: it has no tracer, nothing is stopped, and nothing
 /// fails.
 fn killed_at_any_moment_it_leaves_nothing_behind() {
-    const WAYS: [&[&str]; 5] = [
+    const WAYS: [&[&str]; 6] = [
         &["-q"],
         &["--stacks", "-o", "/dev/null"],
         &["-c"],
         &["--source", "ptrace", "-q"],
         &["-q", "--inject", "io_getevents:error=EINTR:when=1000000"],
+        &[
+            "--source",
+            "ptrace",
+            "-q",
+            "--inject",
+            "io_submit:error=EAGAIN:when=1000000",
+            "--inject",
+            "io_getevents:error=EINTR:when=1000000",
+            "--inject",
+            "complete:res=EIO:when=1000000",
+        ],
     ];
+    let kills = if machine::runs_everything() { 100 } else { 20 };
     let mut target = Program::ready_as_nobody(&["submits"]);
     let pid = target.pid();
     let mut random = u64::from(pid) << 16 | 1;
-    for round in 0..20 {
+    for round in 0..kills {
         let options = WAYS[round % WAYS.len()];
         let mut child = aiotrace()
             .args(["attach", "-p", &pid.to_string()])

@@ -130,6 +130,12 @@ impl FaultRow {
         format!("{}{times}: {}{}", self.cause.with(self.ret), parts.join(", "), self.endings())
     }
 
+    /// The same words about several processes or faults, of which these are about the one that stood still for the
+    /// shortest time.
+    pub fn at_least(words: &str) -> String {
+        words.replacen("call for ", "call for at least ", 1)
+    }
+
     /// `; exited with status 1`, or `; 3 exited with status 0, 1 died by SIGABRT`
     fn endings(&self) -> String {
         let is_still = |it: &Going| matches!(it, Going::TimedOut(Doing::Nothing(_)));
@@ -139,11 +145,7 @@ impl FaultRow {
         let still: Vec<_> = self.goings.iter().filter(|it| is_still(&it.0)).collect();
         let still = still.first().map(|(least, _)| {
             let least = least.in_words();
-            let words = if still.len() > 1 {
-                least.replacen("call for ", "call for at least ", 1)
-            } else {
-                least
-            };
+            let words = if still.len() > 1 { Self::at_least(&least) } else { least };
             (words, still.iter().map(|it| it.1).sum())
         });
         let all: Vec<(String, u64)> = others.chain(still).collect();
