@@ -45,7 +45,7 @@ const FIRST: &str = "\
 See what programs do with Linux native AIO. As root, try:
 
   aiotrace ls                               who has AIO contexts, and who holds fs.aio-nr
-  aiotrace attach -q -p PID --duration 10s  what is wrong with a running program
+  aiotrace attach -q -p PID --duration 12s  what is wrong with a running program
   aiotrace attach -c --requests -p PID      who does how much, and how fast
   aiotrace run -q -f -- CMD                 what is wrong with a program, from its first call on
   aiotrace doctor                           what works on this machine

@@ -170,7 +170,7 @@ fn which() -> Failure {
     if processes.len() > PROPOSED {
         text.push_str(&format!("\n  and {} more: `aiotrace ls`", processes.len() - PROPOSED));
     }
-    let hint = format!("for instance: aiotrace attach -q --duration 10s -p {}", first.pid);
+    let hint = format!("for instance: aiotrace attach -q --duration 12s -p {}", first.pid);
     Failure::new(text).with_hint(hint)
 }
 

@@ -356,6 +356,10 @@ fn requests(out: &mut Vec<u8>, ended: &Ended, report: &Report, paths: &mut Paths
             thousands(it.refused)
         );
     }
+    let more = report.kinds.len().saturating_sub(MOST);
+    if more > 0 {
+        line!(out, "  ({} more; --format json has all)", thousands(more as u64));
+    }
 }
 
 /// Requests that a fault made fail: no other number counts them as such.

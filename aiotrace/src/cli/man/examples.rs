@@ -22,7 +22,7 @@ const ALL: &[(&str, &str, &[Example])] = &[
             ("Who has AIO contexts, and who holds fs.aio-nr", "aiotrace ls"),
             (
                 "What is wrong with all processes of the name fio, in ten seconds",
-                "aiotrace attach -q -p fio --duration 10s",
+                "aiotrace attach -q -p fio --duration 12s",
             ),
             (
                 "How a program takes an io_submit that fails",
@@ -34,7 +34,7 @@ const ALL: &[(&str, &str, &[Example])] = &[
         "aiotrace-attach",
         "aiotrace-run(1), aiotrace-report(1)",
         &[
-            ("What is wrong with a process, in ten seconds", "aiotrace attach -q -p 4711 -d 10s"),
+            ("What is wrong with a process, in twelve seconds", "aiotrace attach -q -p 4711 -d 12s"),
             ("Only calls and results that are errors", "aiotrace attach --only error -p mariadbd"),
             (
                 "Who does how much and how fast, each second",
