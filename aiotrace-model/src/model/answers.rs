@@ -63,7 +63,7 @@ impl Model {
         if let Some(file) = file {
             self.faults.placeless(space, fd, inline::placeless(file));
         }
-        self.faults.is_file(space, fd, file, until);
+        self.faults.is_file(space, fd, file, (event.time, until));
         self.aligned_file(event.pid, fd, file);
         self.end_is_known(event, fd, file);
         self.looked_at_end(event.pid, fd, file, (event.time, until));

@@ -190,6 +190,8 @@ pub struct Model {
     alignments: findings::direct_io_misaligned::Alignments,
     /// Looks at who else may write to the file of a request that met a fault.
     looks_at_ways: pace::Budget,
+    /// Looks at what that file is.
+    looks_at_files: pace::Budget,
     /// Threads that are to wait for their requests, with the contexts of these.
     turns: Map<u32, (SpaceId, Handle)>,
     pollers: findings::busy_reaping::Pollers,
@@ -290,6 +292,7 @@ impl Model {
             waited: None,
             alignments: findings::direct_io_misaligned::Alignments::default(),
             looks_at_ways: pace::Budget::default(),
+            looks_at_files: pace::Budget::default(),
             turns: Map::default(),
             pollers: findings::busy_reaping::Pollers::default(),
             suspects: findings::endless_wait::Suspects::default(),

@@ -394,3 +394,63 @@ fn what_was_unmapped_before_it_was_known_what_a_fault_was_about_is_remembered() 
     assert_eq!(with(true), unsure(Doubt::Unmapped));
     assert_eq!(with(false), LOST);
 }
+
+#[test]
+fn calls_wait_until_the_own_descriptor_is_looked_at() {
+    let with = |other: u64| {
+        let mut trace = refused(of(1024, at(1, PWRITE, 0)));
+        trace.tell(pwrite(4, 0, 512));
+        let now = trace.now;
+        is_file(&mut trace, 4, other, now);
+        is_file(&mut trace, 3, 5, now);
+        trace.tell(pwrite(4, 512, 512));
+        let now = trace.now;
+        is_file(&mut trace, 4, other, now);
+        end(trace)
+    };
+    assert_eq!(with(5), DONE);
+    assert_eq!(with(6), LOST);
+}
+
+#[test]
+fn a_look_at_the_own_descriptor_must_be_over_before_a_close_too() {
+    let with = |own: u64, until: u64| {
+        let mut trace = refused(at(1, PWRITE, 512));
+        trace.tell(pwrite(4, 512, 512));
+        let now = trace.now;
+        is_file(&mut trace, 3, own, now + until);
+        is_file(&mut trace, 4, 5, now);
+        let (call, offset, memory) = (Synced::Close, None, None);
+        let entered = Some(now + 500);
+        let close = Synchronous { call, entered, fd: 3, offset, memory, count: 0, ret: 0 };
+        trace.tell(Body::Synchronous(close));
+        trace.now += 10_000;
+        end(trace)
+    };
+    assert_eq!(with(5, 100), DONE);
+    assert_eq!(with(99, 100), LOST);
+    assert_eq!(with(5, 5000), unsure(Doubt::OtherDescriptor));
+    assert_eq!(with(99, 5000), unsure(Doubt::OtherDescriptor));
+}
+
+#[test]
+fn what_was_looked_up_before_anything_was_left_may_be_of_another_file() {
+    let with = |again: bool| {
+        let mut trace = Trace::new();
+        let now = trace.now;
+        is_file(&mut trace, 3, 99, now);
+        // Nobody watches for what is closed now.
+        trace.call(Some(ERROR), EAGAIN, submit(vec![at(1, PWRITE, 512)]));
+        trace.looked();
+        if again {
+            let now = trace.now;
+            is_file(&mut trace, 3, 5, now);
+        }
+        trace.tell(pwrite(4, 512, 512));
+        let now = trace.now;
+        is_file(&mut trace, 4, 5, now);
+        end(trace)
+    };
+    assert_eq!(with(true), DONE);
+    assert_eq!(with(false), unsure(Doubt::OtherDescriptor));
+}

@@ -3,7 +3,7 @@
 
 use std::hash::Hash;
 
-use super::{FRESH, Faults};
+use super::{FRESH, Faults, watched::Watched};
 use crate::{
     any_order::AnyOrder as _,
     event::{File, SpaceId, Synchronous, Ways},
@@ -14,6 +14,8 @@ use crate::{
 const MOST_LOOKS: usize = 16;
 /// Looks at all processes that have a file, in a second: each of them may have to go through 100,000 descriptors.
 const MOST_IN_A_SECOND: u32 = 16;
+/// Looks at what a descriptor is, beside those that come with its path.
+const MOST_FILES_IN_A_SECOND: u32 = 64;
 /// Descriptors of which something is known.
 const MOST_DESCRIPTORS: usize = 1024;
 
@@ -23,10 +25,12 @@ type Made = (u64, u32);
 /// What is known of descriptors, by address space.
 #[derive(Debug, Default)]
 pub struct Sharers {
-    /// Their files.
-    ids: Map<(SpaceId, u32), (u64, u64)>,
     /// What else may read or write them, when that was looked up, while something was left without a break since.
     ways: Map<(SpaceId, u32), (u64, Ways)>,
+    /// Their files, and when the looks were over, likewise.
+    ids: Map<(SpaceId, u32), ((u64, u64), u64)>,
+    /// Since when something was left without a break, so that no close was missed.
+    unbroken: u64,
     /// Those that may be of the file of a request, and are to be looked at.
     unlooked: Vec<u32>,
     /// What was done through them.
@@ -55,6 +59,13 @@ impl Sharers {
         }
         note(&mut self.calls, (space, call.fd), calls);
         has_room || is_known
+    }
+
+    /// Something is left from this time on, and nothing was before: nobody has watched for what was closed.
+    fn begin(&mut self, time: u64) {
+        self.ways.clear();
+        self.ids.clear();
+        self.unbroken = time;
     }
 
     /// What was looked up a moment ago. (A flood of faults would have all processes looked at again and again.)
@@ -131,27 +142,37 @@ impl Faults {
         space: SpaceId,
         fd: u32,
         file: Option<File>,
-        until: u64,
+        (began, until): (u64, u64),
     ) {
         let Self { sharers, owing, watched, .. } = self;
+        if began < sharers.unbroken {
+            return;
+        }
         let calls = sharers.calls.remove(&(space, fd)).unwrap_or_default();
         let Some((file, id)) = file.and_then(|it| Some((it, it.id?))) else {
             sharers.ids.remove(&(space, fd));
             return;
         };
-        note(&mut sharers.ids, (space, fd), id);
+        note(&mut sharers.ids, (space, fd), (id, until));
         // Through a descriptor with O_APPEND a write goes to the end.
         let keeps_places = file.append == Some(false);
         let mut is_here = false;
         for number in owing.iter() {
             let Some(it) = watched.get_mut(number).filter(|it| it.space == space) else { continue };
-            let mut is_its = false;
+            let (mut is_its, mut own_fds) = (false, Vec::new());
             it.kind.each_owed(|owed| {
                 let own = sharers.ids.get(&(space, owed.request.fd));
                 match own.filter(|_| owed.is_through(fd)) {
-                    Some(own) if *own != id => drop(owed.leads(fd, false, until)),
-                    Some(_) if keeps_places && !calls.is_empty() => {
-                        is_its |= owed.leads(fd, true, until);
+                    Some((own, of_own)) if *own != id => {
+                        owed.leads(fd, false, (until, *of_own));
+                    }
+                    Some((_, of_own))
+                        if keeps_places
+                            && !calls.is_empty()
+                            && owed.leads(fd, true, (until, *of_own)) =>
+                    {
+                        is_its = true;
+                        own_fds.push((owed.request.fd, *of_own));
                     }
                     _ => (),
                 }
@@ -159,7 +180,15 @@ impl Faults {
             if is_its && it.here.len() < MOST_LOOKS {
                 it.here.push((fd, until));
             }
+            own_fds.dedup();
+            own_fds.truncate(MOST_LOOKS);
+            it.here.extend(own_fds);
             is_here |= is_its;
+        }
+        // Nobody knows yet what the own descriptor of a request is.
+        let is_open = |it: &Watched| it.space == space && it.is_through(fd);
+        if !is_here && owing.iter().filter_map(|it| watched.get(it)).any(is_open) {
+            return note(&mut sharers.calls, (space, fd), calls);
         }
         for (made, call) in calls.iter().filter(|_| is_here) {
             self.synchronous(space, *made, call, None);
@@ -185,11 +214,13 @@ impl Model {
         unseen: &mut Unseen,
     ) -> Vec<(u32, Doubt)> {
         if self.faults.owing.is_empty() {
-            self.faults.sharers.ways.clear();
+            self.faults.sharers.begin(time);
         }
         let placeless = self.faults.placeless_of(space, written);
         for fd in unseen.fds().to_vec().iter().chain(written) {
-            if self.faults.wants_path(space, *fd, time) {
+            let is_known = self.faults.sharers.ids.contains_key(&(space, *fd));
+            let is_due = self.faults.wants_path(space, *fd, time);
+            if is_due || !is_known && self.looks_at_files.take(self.now, MOST_FILES_IN_A_SECOND) {
                 self.ask(Question::File { pid, fd: *fd });
             }
         }

@@ -96,6 +96,11 @@ impl Watched {
         }
     }
 
+    /// Whether some of what is left may have been done through this descriptor.
+    pub(super) fn is_through(&self, fd: u32) -> bool {
+        self.kind.owed().iter().any(|it| it.1.is_through(fd))
+    }
+
     /// Whether it is about requests.
     pub(super) fn is_about_requests(&self) -> bool {
         matches!(self.kind, Kind::Submit { .. } | Kind::Completion { .. })

@@ -25,6 +25,8 @@ pub(super) struct Known {
     is_here: bool,
     /// When the look was over.
     until: u64,
+    /// When the look at the request's own descriptor was.
+    of_own: u64,
 }
 
 impl Owed {
@@ -33,8 +35,9 @@ impl Owed {
         self.through.iter().any(|it| it.fd == fd) && !self.is_closed
     }
 
-    /// A look that was over at this time shows whether that descriptor is of the same file. Returns whether it is.
-    pub fn leads(&mut self, fd: u32, is_here: bool, until: u64) -> bool {
+    /// A look shows whether that descriptor is of the same file. Returns whether it is. With when this look was over, and that at
+    /// the request's own descriptor.
+    pub fn leads(&mut self, fd: u32, is_here: bool, (until, of_own): (u64, u64)) -> bool {
         if !self.is_through(fd) || self.known.len() >= MOST_OTHERS {
             return false;
         }
@@ -42,7 +45,7 @@ impl Owed {
             return false;
         }
         self.through.retain(|it| it.fd != fd);
-        self.known.push(Known { fd, is_here, until });
+        self.known.push(Known { fd, is_here, until, of_own });
         is_here
     }
 
@@ -100,13 +103,17 @@ impl Owed {
 
     /// A descriptor was given up: what was looked up of its number may be of another file.
     pub(super) fn closed(&mut self, call: &Synchronous) {
-        self.is_closed |= gives_up(call, self.request.fd);
+        let is_own = gives_up(call, self.request.fd);
+        self.is_closed |= is_own;
         if self.through.extract_if(.., |it| gives_up(call, it.fd)).count() > 0 {
             self.doubt.get_or_insert(Doubt::OtherDescriptor);
         }
         // A look that came before shows what the descriptor was.
         let began = call.entered.unwrap_or(0);
-        if self.known.extract_if(.., |it| gives_up(call, it.fd)).any(|it| it.until >= began) {
+        let is_late = is_own && self.known.iter().any(|it| it.of_own >= began);
+        if self.known.extract_if(.., |it| gives_up(call, it.fd)).any(|it| it.until >= began)
+            || is_late
+        {
             self.doubt.get_or_insert(Doubt::OtherDescriptor);
         }
     }
